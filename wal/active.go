@@ -1,0 +1,114 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	tidwall "github.com/tidwall/wal"
+)
+
+// active is the segment that is written to, or the one prepared to follow it.
+// Only one goroutine at a time uses it.
+//
+// The underlying log creates the file and appends to it; it is never asked to
+// open, read or repair one. Durability is ours, through a second descriptor of
+// the same file.
+type active struct {
+	dir   string
+	log   *tidwall.Log
+	file  *os.File
+	index uint64 // of the last entry written
+	bytes int64
+
+	first   uint64    // seq of the first record; 0 while it is only prepared
+	count   uint64    // records that are acknowledged
+	firstAt int64     // ReceivedAt of the first record
+	since   time.Time // when the first record was committed, by the monotonic clock
+	unsaved bool      // written and acknowledged but not yet synced (SyncInterval)
+}
+
+// createActive makes a segment that holds nothing but its header, durable under
+// the name dir.
+func createActive(dir string, header SegmentHeader) (a *active, err error) {
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		return nil, err
+	}
+	a = &active{dir: dir}
+	a.log, err = tidwall.Open(dir, &tidwall.Options{
+		NoSync: true,
+		// Its own segments would be files that no name of ours tells of.
+		SegmentSize: math.MaxInt,
+		DirPerms:    0o750,
+		FilePerms:   0o640,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create segment: %w", err)
+	}
+	a.file, err = os.OpenFile(filepath.Join(dir, fileName), os.O_RDWR, 0)
+	if err != nil {
+		a.abandon()
+		return nil, err
+	}
+	if err = a.write(header.append(nil)); err == nil {
+		err = a.file.Sync()
+	}
+	if err == nil {
+		err = errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+	}
+	if err != nil {
+		a.abandon()
+		return nil, fmt.Errorf("write segment header: %w", err)
+	}
+	return a, nil
+}
+
+// write appends one entry. After an error the segment must be abandoned.
+func (a *active) write(entry []byte) error {
+	if err := a.log.Write(a.index+1, entry); err != nil {
+		return err
+	}
+	a.index++
+	a.bytes += int64(uvarintLen(uint64(len(entry))) + len(entry))
+	return nil
+}
+
+// sync makes everything written durable. After an error the segment must be
+// abandoned: a second attempt can succeed without having written anything.
+func (a *active) sync() error {
+	for {
+		err := syscall.Fdatasync(int(a.file.Fd()))
+		if !errors.Is(err, syscall.EINTR) {
+			if err != nil {
+				return &os.PathError{Op: "fdatasync", Path: a.file.Name(), Err: err}
+			}
+			a.unsaved = false
+			return nil
+		}
+	}
+}
+
+func (a *active) last() uint64 { return a.first + a.count - 1 }
+
+// close releases the segment after everything in it was synced.
+func (a *active) close() error { return errors.Join(a.log.Close(), a.file.Close()) }
+
+// abandon releases what it can of a segment after a failed write or sync. The
+// underlying log is dropped, not closed: closing would sync it once more.
+func (a *active) abandon() {
+	a.log = nil
+	if a.file != nil {
+		a.file.Close()
+	}
+}
+
+func uvarintLen(n uint64) (size int) {
+	for size = 1; n >= 0x80; size++ {
+		n >>= 7
+	}
+	return size
+}

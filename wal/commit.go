@@ -1,0 +1,378 @@
+package wal
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// commit is a frame in the making, and what its appenders wait for.
+type commit struct {
+	buf      []byte // room for the frame header, then records
+	count    uint32
+	bySource [sources]uint64
+	firstAt  int64 // ReceivedAt of the first record
+	done     chan struct{}
+	err      error // valid once done is closed
+}
+
+// hour is the UTC hour all records of the commit were received in.
+func (c *commit) hour() int64 { return hourOf(c.firstAt) }
+
+func hourOf(micros int64) int64 { return micros / time.Hour.Microseconds() }
+
+func (c *commit) add(s Source, n int, at int64) {
+	if c.count == 0 {
+		c.firstAt = at
+	}
+	c.count += uint32(n)
+	c.bySource[s] += uint64(n)
+}
+
+// takes reports whether records of size bytes, received at the time at, may join.
+func (c *commit) takes(size int, at int64) bool {
+	return c.count == 0 || len(c.buf)+size <= maxFrame && c.hour() == hourOf(at)
+}
+
+// commitForLocked returns the commit that takes size more bytes now.
+func (l *Log) commitForLocked(at int64, size int) *commit {
+	if n := len(l.pending); n > 0 && l.pending[n-1].takes(size, at) {
+		return l.pending[n-1]
+	}
+	c := l.newCommitLocked()
+	l.pending = append(l.pending, c)
+	return c
+}
+
+func (l *Log) newCommitLocked() *commit {
+	c := &commit{done: make(chan struct{})}
+	if n := len(l.buffers); n > 0 {
+		c.buf, l.buffers = l.buffers[n-1], l.buffers[:n-1]
+	} else {
+		c.buf = make([]byte, frameHeaderSize, 64<<10)
+	}
+	return c
+}
+
+// recycleLocked keeps the buffer of a finished commit for the next one.
+func (l *Log) recycleLocked(c *commit) {
+	if cap(c.buf) <= maxFrame+maxFrame/4 && len(l.buffers) < 2 {
+		l.buffers = append(l.buffers, c.buf[:frameHeaderSize])
+	}
+	c.buf = nil
+}
+
+// take returns the next commit to write, or nil. UDP records fill the room that
+// HTTP leaves.
+func (l *Log) take() *commit {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var c *commit
+	if len(l.pending) > 0 {
+		c = l.pending[0]
+		l.pending[0] = nil
+		l.pending = l.pending[1:]
+		if len(l.pending) == 0 {
+			l.pending = nil
+		}
+	}
+	if l.staged.size() == 0 {
+		return c
+	}
+	now := time.Now().UnixMicro()
+	if c == nil {
+		c = l.newCommitLocked()
+	}
+	for {
+		head := l.staged.head()
+		if head == nil || !c.takes(len(head), now) {
+			return c
+		}
+		start := len(c.buf)
+		c.buf = append(c.buf, head...)
+		rec := c.buf[start:]
+		id := l.ids.next(now / 1000)
+		copy(rec, id[:])
+		binary.LittleEndian.PutUint64(rec[16:], uint64(now))
+		c.add(Source(rec[24]), 1, now)
+		l.staged.drop(len(head))
+	}
+}
+
+// committer is the state of the goroutine that writes.
+type committer struct {
+	segment  *active // nil while the log is unavailable
+	attempt  uint64  // counts failures; a prepared segment of an earlier one is stale
+	hour     int64   // of the active segment's records
+	lastSync time.Time
+}
+
+// runCommitter writes commits and rolls segments until the log is closed and
+// nothing is left to write.
+func (l *Log) runCommitter() {
+	defer l.done.Done()
+	defer close(l.retired)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	closing := l.closing
+	for {
+		wait := l.housekeep()
+		// While the log is unavailable, UDP records wait for better times.
+		if l.committer.segment != nil || closing == nil {
+			if c := l.take(); c != nil {
+				l.commit(c)
+				continue
+			}
+		}
+		if closing == nil {
+			l.finish()
+			return
+		}
+		timer.Reset(wait)
+		var next chan prepared
+		if l.committer.segment == nil {
+			next = l.next
+		}
+		select {
+		case <-l.wake:
+		case <-timer.C:
+		case p := <-next:
+			l.adopt(p)
+		case <-closing:
+			closing = nil // once more round for what is queued
+		}
+	}
+}
+
+// housekeep seals and syncs what is due and returns when to look again.
+func (l *Log) housekeep() time.Duration {
+	w := &l.committer
+	wait := time.Hour
+	if a := w.segment; a != nil && a.unsaved {
+		wait = l.opts.SyncInterval - time.Since(w.lastSync)
+		if wait <= 0 {
+			if err := a.sync(); err != nil {
+				l.fail(err)
+				return 0
+			}
+			w.lastSync = time.Now()
+			wait = l.opts.SyncInterval
+		}
+	}
+	l.mu.Lock()
+	reqs := l.sealReqs
+	if len(l.pending) > 0 || l.staged.size() > 0 {
+		reqs = nil // what was appended before Seal is committed first
+	} else {
+		l.sealReqs = nil
+	}
+	l.mu.Unlock()
+
+	if len(reqs) > 0 {
+		if a := w.segment; a != nil && a.count > 0 {
+			l.roll("request")
+		}
+		l.retired <- retired{tell: reqs}
+	}
+	a := w.segment
+	if a == nil || a.count == 0 {
+		return wait
+	}
+	if a.bytes >= l.opts.SegmentSize {
+		l.roll("size")
+		return wait
+	}
+	left := l.opts.SealAfter - time.Since(a.since)
+	if left <= 0 {
+		l.roll("age")
+		return wait
+	}
+	return min(wait, left)
+}
+
+// commit writes one frame and tells its appenders.
+func (l *Log) commit(c *commit) {
+	w := &l.committer
+	if a := w.segment; a != nil && a.count > 0 && c.hour() != w.hour {
+		l.roll("hour")
+	}
+	a := w.segment
+	if a == nil {
+		l.abort(c)
+		return
+	}
+	payload := c.buf[frameHeaderSize:]
+	frameHeader{
+		logID: l.logID, run: l.run,
+		firstSeq:   a.first + a.count,
+		count:      c.count,
+		payloadLen: uint32(len(payload)),
+		payloadCRC: crc32.Checksum(payload, castagnoli),
+	}.put(c.buf)
+
+	began := time.Now()
+	err := a.write(c.buf)
+	if err == nil {
+		a.unsaved = true
+		if l.opts.Sync == SyncAlways {
+			err = a.sync()
+		}
+	}
+	if err != nil {
+		l.fail(fmt.Errorf("commit %d records: %w", c.count, err))
+		l.abort(c)
+		return
+	}
+	if a.count == 0 {
+		a.since, a.firstAt, w.hour = began, c.firstAt, c.hour()
+		if l.opts.Sync == SyncInterval {
+			w.lastSync = began
+		}
+	}
+	a.count += uint64(c.count)
+
+	l.mu.Lock()
+	for s, n := range c.bySource {
+		l.ledger.Door[s].Waiting -= n
+		l.ledger.Door[s].Appended += n
+	}
+	l.ledger.Pending += uint64(c.count)
+	l.acked = a.last()
+	l.active.bytes, l.active.count, l.active.firstAt = a.bytes, a.count, a.firstAt
+	l.stats.Commits++
+	l.stats.CommitBytes += uint64(len(c.buf))
+	l.stats.CommitSeconds += time.Since(began).Seconds()
+	l.recycleLocked(c)
+	l.checkBoundsLocked()
+	l.mu.Unlock()
+	close(c.done)
+}
+
+// abort tells the appenders of a commit that it failed.
+func (l *Log) abort(c *commit) {
+	l.mu.Lock()
+	for s, n := range c.bySource {
+		l.ledger.Door[s].Waiting -= n
+		if n > 0 {
+			l.ledger.Door[s].Dropped[ReasonCommitFailed] += n
+		}
+	}
+	c.err = fmt.Errorf("%w: %w", ErrCommitFailed, l.broken)
+	l.recycleLocked(c)
+	l.mu.Unlock()
+	close(c.done)
+}
+
+// fail ends the active segment at its last acknowledged record and refuses
+// appends until a new one was prepared. A sync is never tried again: the kernel
+// may have dropped the pages and would report success.
+func (l *Log) fail(err error) {
+	w := &l.committer
+	a := w.segment
+	w.segment = nil
+	w.attempt++
+	l.mu.Lock()
+	l.broken = err
+	l.stats.CommitErrors++
+	if a != nil && a.count > 0 {
+		l.sealedBytes += a.bytes
+	}
+	l.active.open = false
+	l.refuseLocked()
+	pending := l.pending
+	l.pending = nil
+	l.mu.Unlock()
+	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "error", err)
+	for _, c := range pending {
+		l.abort(c)
+	}
+	l.retired <- retired{segment: a, failed: true, attempt: w.attempt}
+}
+
+// roll makes the prepared segment the active one and hands the old one to the
+// roller. Nothing waits for the disk here, unless segments are filled faster
+// than they can be prepared.
+func (l *Log) roll(reason string) {
+	w := &l.committer
+	var p prepared
+	select {
+	case p = <-l.next:
+	default:
+		if reason == "size" && w.segment.bytes < 2*l.opts.SegmentSize {
+			return // carry on until the next one is ready
+		}
+		select {
+		case p = <-l.next:
+		case err := <-l.nextErr:
+			l.fail(err)
+			return
+		}
+	}
+	old := w.segment
+	if !l.activate(p) {
+		return
+	}
+	l.mu.Lock()
+	l.stats.Seals[reason]++
+	l.sealedBytes += old.bytes
+	l.mu.Unlock()
+	l.retired <- retired{segment: old, attempt: w.attempt}
+}
+
+// adopt takes up work again with a segment prepared after a failure.
+func (l *Log) adopt(p prepared) {
+	if p.attempt != l.committer.attempt {
+		p.segment.abandon() // prepared before the failure; the roller will replace it
+		return
+	}
+	if l.activate(p) {
+		l.opts.Logger.Info("the log can be written again")
+		l.retired <- retired{adopted: true, attempt: p.attempt}
+	}
+}
+
+// activate names the prepared segment for its first seq. Its files are durable
+// already, under one name or the other, so this need not be synced before
+// records are acknowledged; the roller does it.
+func (l *Log) activate(p prepared) bool {
+	w := &l.committer
+	a := p.segment
+	l.mu.Lock()
+	a.first = l.acked + 1
+	l.mu.Unlock()
+	dir := filepath.Join(l.dir, activeName(a.first))
+	if err := os.Rename(a.dir, dir); err != nil {
+		a.abandon()
+		l.fail(err)
+		return false
+	}
+	a.dir = dir
+	w.segment = a
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ids.reseed()
+	l.broken = nil
+	l.active.open = true
+	l.active.bytes, l.active.count, l.active.firstAt = a.bytes, 0, 0
+	l.refuseLocked()
+	return true
+}
+
+// finish hands the last segment over when the log is closed.
+func (l *Log) finish() {
+	w := &l.committer
+	if w.segment != nil && w.segment.count > 0 {
+		l.roll("shutdown")
+	}
+	l.mu.Lock()
+	reqs := l.sealReqs
+	l.sealReqs = nil
+	l.mu.Unlock()
+	l.retired <- retired{tell: reqs}
+	if w.segment != nil {
+		w.segment.abandon() // empty: its name keeps the next seq
+	}
+}

@@ -1,0 +1,131 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// A log file is a row of entries, each a length (unsigned LEB128) and that many
+// bytes: first a segment header, then frames. All integers are little-endian,
+// all checksums CRC-32C (Castagnoli, RFC 3720 appendix B.4).
+//
+//	segment header                       frame
+//	+---------------------+  0           +---------------------+  0
+//	| magic FF 'c' 'd' 'S'|              | magic FF 'c' 'd' 'F'|
+//	| version, node length|  4           | version, 3 zeros    |  4
+//	| 2 zeros             |              |                     |
+//	| log id              |  8           | log id              |  8
+//	| run                 | 16           | run                 | 16
+//	| created, µs         | 24           | first seq           | 24
+//	| node                | 32           | count               | 32
+//	| CRC of all above    | 32+n         | payload length      | 36
+//	+---------------------+              | CRC of the payload  | 40
+//	                                     | CRC of all above    | 44
+//	                                     | payload: records    | 48
+//	                                     +---------------------+
+//
+// The magic holds 0xFF, which no UTF-8 text contains, so no usage can forge it.
+const (
+	formatVersion     = 1
+	segmentHeaderSize = 32 // without node and checksum
+	frameHeaderSize   = 48
+)
+
+const (
+	segmentMagic = "\xffcdS"
+	frameMagic   = "\xffcdF"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// SegmentHeader is what the first entry of a segment says of it.
+type SegmentHeader struct {
+	LogID     uint64 // of the log that wrote it
+	Run       uint64 // drawn at every start of the daemon
+	Node      string // the host's name for itself
+	CreatedAt int64  // when the segment was prepared, microseconds since 1970
+}
+
+func (h SegmentHeader) append(dst []byte) []byte {
+	start := len(dst)
+	dst = append(dst, segmentMagic...)
+	dst = append(dst, formatVersion, byte(len(h.Node)), 0, 0)
+	dst = binary.LittleEndian.AppendUint64(dst, h.LogID)
+	dst = binary.LittleEndian.AppendUint64(dst, h.Run)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(h.CreatedAt))
+	dst = append(dst, h.Node...)
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+}
+
+var (
+	errBadMagic = errors.New("no magic number where one belongs")
+	errBadCRC   = errors.New("checksum does not match")
+)
+
+func decodeSegmentHeader(b []byte) (h SegmentHeader, err error) {
+	switch {
+	case len(b) < segmentHeaderSize+4:
+		return h, errors.New("segment header is cut short")
+	case string(b[:4]) != segmentMagic:
+		return h, errBadMagic
+	case b[4] != formatVersion:
+		return h, fmt.Errorf("format version %d, this program reads %d", b[4], formatVersion)
+	case len(b) != segmentHeaderSize+int(b[5])+4:
+		return h, errors.New("segment header has the wrong length")
+	}
+	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
+	if crc32.Checksum(body, castagnoli) != sum {
+		return h, errBadCRC
+	}
+	return SegmentHeader{
+		LogID:     binary.LittleEndian.Uint64(b[8:]),
+		Run:       binary.LittleEndian.Uint64(b[16:]),
+		CreatedAt: int64(binary.LittleEndian.Uint64(b[24:])),
+		Node:      string(body[segmentHeaderSize:]),
+	}, nil
+}
+
+// frameHeader is the part of a frame before its records.
+type frameHeader struct {
+	logID, run uint64
+	firstSeq   uint64
+	count      uint32
+	payloadLen uint32
+	payloadCRC uint32
+}
+
+// put writes h to the first frameHeaderSize bytes of b.
+func (h frameHeader) put(b []byte) {
+	copy(b, frameMagic)
+	binary.LittleEndian.PutUint32(b[4:], formatVersion)
+	binary.LittleEndian.PutUint64(b[8:], h.logID)
+	binary.LittleEndian.PutUint64(b[16:], h.run)
+	binary.LittleEndian.PutUint64(b[24:], h.firstSeq)
+	binary.LittleEndian.PutUint32(b[32:], h.count)
+	binary.LittleEndian.PutUint32(b[36:], h.payloadLen)
+	binary.LittleEndian.PutUint32(b[40:], h.payloadCRC)
+	binary.LittleEndian.PutUint32(b[44:], crc32.Checksum(b[:44], castagnoli))
+}
+
+// decodeFrameHeader reads and checks the first frameHeaderSize bytes of b.
+func decodeFrameHeader(b []byte) (h frameHeader, err error) {
+	if string(b[:4]) != frameMagic {
+		return h, errBadMagic
+	}
+	if crc32.Checksum(b[:44], castagnoli) != binary.LittleEndian.Uint32(b[44:]) {
+		return h, errBadCRC
+	}
+	if v := binary.LittleEndian.Uint32(b[4:]); v != formatVersion {
+		return h, fmt.Errorf("format version %d, this program reads %d", v, formatVersion)
+	}
+	return frameHeader{
+		logID:      binary.LittleEndian.Uint64(b[8:]),
+		run:        binary.LittleEndian.Uint64(b[16:]),
+		firstSeq:   binary.LittleEndian.Uint64(b[24:]),
+		count:      binary.LittleEndian.Uint32(b[32:]),
+		payloadLen: binary.LittleEndian.Uint32(b[36:]),
+		payloadCRC: binary.LittleEndian.Uint32(b[40:]),
+	}, nil
+}

@@ -1,0 +1,66 @@
+package wal
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+)
+
+// ID is a UUID (RFC 9562): version 7 when the log drew it.
+type ID [16]byte
+
+// AppendTo appends the canonical text form, 36 characters, to dst.
+func (id ID) AppendTo(dst []byte) []byte {
+	dst = hex.AppendEncode(dst, id[0:4])
+	dst = append(dst, '-')
+	dst = hex.AppendEncode(dst, id[4:6])
+	dst = append(dst, '-')
+	dst = hex.AppendEncode(dst, id[6:8])
+	dst = append(dst, '-')
+	dst = hex.AppendEncode(dst, id[8:10])
+	dst = append(dst, '-')
+	return hex.AppendEncode(dst, id[10:16])
+}
+
+func (id ID) String() string { return string(id.AppendTo(make([]byte, 0, 36))) }
+
+// idSource draws UUIDv7s that rise strictly, even when the clock goes back.
+//
+// The 74 bits below the timestamp are a random start, drawn for every segment,
+// plus one for each id: as unique across hosts as fresh bits would be, and
+// nearly free once compressed, since only the last digits of neighbours differ
+// (RFC 9562, section 6.2, method 2).
+type idSource struct {
+	millis int64  // of the last id
+	hi     uint16 // upper 12 bits of the 74 (rand_a)
+	lo     uint64 // lower 62 bits of the 74 (rand_b)
+	fresh  bool   // the next id must have a later timestamp than the last
+}
+
+// reseed draws a new start. The top bit stays clear, so that counting up from
+// it never overflows.
+func (s *idSource) reseed() {
+	var b [10]byte
+	rand.Read(b[:]) // never fails (crypto/rand, since Go 1.24)
+	s.hi = binary.BigEndian.Uint16(b[:]) & 0x07ff
+	s.lo = binary.BigEndian.Uint64(b[2:]) &^ (3 << 62)
+	s.fresh = true
+}
+
+// next returns the id for a record received at millis since 1970.
+func (s *idSource) next(millis int64) (id ID) {
+	switch {
+	case millis > s.millis:
+		s.millis = millis
+	case s.fresh: // the new start may be below the old one
+		s.millis++
+	}
+	s.fresh = false
+	s.lo++
+	if s.lo == 1<<62 {
+		s.lo, s.hi = 0, s.hi+1
+	}
+	binary.BigEndian.PutUint64(id[:], uint64(s.millis)<<16|0x7000|uint64(s.hi))
+	binary.BigEndian.PutUint64(id[8:], 2<<62|s.lo)
+	return id
+}

@@ -1,0 +1,112 @@
+package wal
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// identityName is the file that tells which log a directory is.
+const identityName = "LOG"
+
+// identity is the content of the LOG file: one line of text,
+// "collectord-log 1 LOGID MACHINE CRC\n" in hex. MACHINE is a hash of the
+// machine id, so that a copied disk image can be told from the original.
+type identity struct {
+	logID   uint64
+	machine string
+}
+
+func (id identity) encode() []byte {
+	body := fmt.Sprintf("collectord-log %d %016x %s", formatVersion, id.logID, id.machine)
+	return fmt.Appendf(nil, "%s %08x\n", body, crc32.Checksum([]byte(body), castagnoli))
+}
+
+func decodeIdentity(b []byte) (id identity, err error) {
+	line, ok := strings.CutSuffix(string(b), "\n")
+	body, sum, okSum := cutLast(line, " ")
+	if !ok || !okSum || fmt.Sprintf("%08x", crc32.Checksum([]byte(body), castagnoli)) != sum {
+		return id, errBadCRC
+	}
+	var version int
+	if _, err := fmt.Sscanf(body, "collectord-log %d %x %s", &version, &id.logID, &id.machine); err != nil {
+		return id, err
+	}
+	if version != formatVersion {
+		return id, fmt.Errorf("format version %d, this program reads %d", version, formatVersion)
+	}
+	return id, nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// loadIdentity reads the LOG file of the log in dir and mends or makes it where
+// that is needed. known is the log id of a segment in dir, if there is one.
+func (l *Log) loadIdentity(known func() (uint64, bool)) error {
+	path := filepath.Join(l.dir, identityName)
+	machine := machineHash(l.opts.MachineID)
+	b, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	id, decodeErr := identity{}, error(nil)
+	if err == nil {
+		id, decodeErr = decodeIdentity(b)
+	}
+	switch {
+	case err == nil && decodeErr == nil && (id.machine == machine || machine == noMachine):
+		l.logID = id.logID
+		return nil
+	case err == nil && decodeErr == nil && id.machine == noMachine:
+		l.logID = id.logID // the machine has an id by now: note it
+	case err == nil && decodeErr == nil:
+		l.logID = randomUint64()
+		l.opts.Logger.Warn("this log was copied from another machine: it goes on under a new log id",
+			"old", fmt.Sprintf("%016x", id.logID), "new", fmt.Sprintf("%016x", l.logID))
+	default:
+		var found bool
+		if l.logID, found = known(); !found {
+			l.logID = randomUint64()
+		}
+		if err == nil || found {
+			l.opts.Logger.Warn("rebuilt the log's identity", "path", path, "log_id", fmt.Sprintf("%016x", l.logID),
+				"from_segment", found, "reason", errors.Join(err, decodeErr))
+		}
+	}
+	return writeFileDurably(path, identity{l.logID, machine}.encode())
+}
+
+// noMachine stands for a host without a machine id.
+const noMachine = "-"
+
+// machineHash hides the machine id, which its manual asks to keep confidential
+// (machine-id(5)).
+func machineHash(path string) string {
+	b, err := os.ReadFile(path)
+	id := strings.TrimSpace(string(b))
+	if err != nil || id == "" || id == "uninitialized" {
+		return noMachine
+	}
+	sum := sha256.Sum256([]byte("collectord log identity\n" + id))
+	return hex.EncodeToString(sum[:16])
+}
+
+func randomUint64() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails (crypto/rand, since Go 1.24)
+	return binary.LittleEndian.Uint64(b[:])
+}

@@ -1,0 +1,359 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// Errors by which Append tells why records were not stored.
+var (
+	// ErrFull means that a bound of the log, or of its disk, is reached. Nothing
+	// was stored; it ends by itself once segments were shipped.
+	ErrFull = errors.New("log is full")
+	// ErrUnavailable means that an earlier commit failed and the disk has not
+	// been seen to work since. Nothing was stored; it ends by itself.
+	ErrUnavailable = errors.New("log is not writable")
+	// ErrCommitFailed means that the disk failed during this commit. The records
+	// may be stored or not.
+	ErrCommitFailed = errors.New("commit failed")
+	// ErrClosed means that the log is shutting down. Nothing was stored.
+	ErrClosed = errors.New("log is closed")
+)
+
+// Sync says when a record counts as stored.
+type Sync int
+
+const (
+	// SyncAlways acknowledges after fsync.
+	SyncAlways Sync = iota
+	// SyncInterval acknowledges after the write and syncs every SyncInterval:
+	// a power loss can take that much with it, a killed process nothing.
+	SyncInterval
+)
+
+// Options of a log. The zero value of each field stands for its default.
+type Options struct {
+	Node         string        // the host's name for itself, at most 255 bytes; default "localhost"
+	Sync         Sync          // default SyncAlways
+	SyncInterval time.Duration // for SyncInterval; default 100 ms
+	SegmentSize  int64         // bytes after which a segment is sealed; default 8 MiB
+	SealAfter    time.Duration // age of its first record at which a segment is sealed; default 1 min
+	MaxBytes     int64         // for log, spool and quarantine together; default 4 GiB
+	MinFree      int64         // bytes to leave free on the disk; default 0
+	QueueBytes   int64         // what Enqueue may hold in memory; default 8 MiB
+	MachineID    string        // file with the machine's identity; default /etc/machine-id
+	Logger       *slog.Logger  // default: none
+}
+
+func (o Options) withDefaults() Options {
+	set := func(v *int64, d int64) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&o.SegmentSize, 8<<20)
+	set(&o.MaxBytes, 4<<30)
+	set(&o.QueueBytes, 8<<20)
+	set((*int64)(&o.SyncInterval), int64(100*time.Millisecond))
+	set((*int64)(&o.SealAfter), int64(time.Minute))
+	if o.Node == "" {
+		o.Node = "localhost"
+	}
+	if o.MachineID == "" {
+		o.MachineID = "/etc/machine-id"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Log is an open log directory. Its methods may be called concurrently.
+//
+// Two goroutines do the work: the committer writes frames to the active
+// segment, the roller seals segments and prepares the next one, so that no
+// append waits for that.
+type Log struct {
+	opts    Options
+	dataDir string
+	dir     string // dataDir/wal
+	lock    *os.File
+	logID   uint64
+	run     uint64
+
+	wake    chan struct{} // tells the committer to look again; holds one
+	next    chan prepared // from the roller; holds one
+	nextErr chan error    // from the roller, when preparing failed; holds one
+	retired chan retired  // to the roller
+	closing chan struct{} // closed by Close
+	done    sync.WaitGroup
+
+	committer committer // owned by the committer's goroutine
+
+	mu       sync.Mutex // guards everything below
+	ledger   Ledger
+	ids      idSource
+	pending  []*commit // waiting for the committer, oldest first
+	staged   staging   // UDP records waiting to join a commit
+	buffers  [][]byte  // of finished commits, for reuse
+	sealReqs []chan error
+	refusal  error // why appends are refused now, or nil
+	broken   error // the failure that made the log unavailable, or nil
+	full     error // the bound that is reached, or nil
+	closed   bool
+	acked    uint64 // seq of the last acknowledged record
+	active   struct {
+		open    bool
+		bytes   int64
+		count   uint64
+		firstAt int64
+	}
+	sealed      []*Segment // oldest first
+	sealedBytes int64
+	sealedMore  chan struct{} // closed when sealed grows
+	otherBytes  int64         // spool and quarantine, as of the last look
+	stats       Stats
+}
+
+// Stats are counters and gauges beside the ledger.
+type Stats struct {
+	Commits       uint64
+	CommitBytes   uint64
+	CommitErrors  uint64
+	CommitSeconds float64 // spent in write and sync
+	Seals         map[string]uint64
+	TornBytes     uint64 // cut off unsealed segments at start
+
+	SealedSegments   int
+	Bytes            int64 // sealed and active segments
+	MaxBytes         int64
+	QueueBytes       int64 // records of Enqueue waiting for a commit
+	FreeBytes        int64 // on the disk, as of the last look
+	OldestReceivedAt int64 // of the oldest pending record, microseconds since 1970, or 0
+}
+
+// Identity of the log: drawn once for the directory, and once for this start.
+func (l *Log) Identity() (logID, run uint64) { return l.logID, l.run }
+
+// Append stores records and returns nil once they are durable, all of them or
+// none. It sets their ID and ReceivedAt. One call is one frame. The context is
+// looked at before the records are queued, not after.
+func (l *Log) Append(ctx context.Context, recs ...Record) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(recs) == 0 {
+		return nil
+	}
+	size := 0
+	for i := range recs {
+		if err := recs[i].check(); err != nil {
+			return err
+		}
+		size += recs[i].size()
+	}
+	if size > maxEntry-frameHeaderSize {
+		return fmt.Errorf("records of %d bytes together, at most %d fit a frame", size, maxEntry-frameHeaderSize)
+	}
+	c, err := l.queue(recs, size)
+	if err != nil {
+		return err
+	}
+	l.signal()
+	<-c.done
+	return c.err
+}
+
+// queue hands the records to the next commit.
+func (l *Log) queue(recs []Record, size int) (*commit, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	door := &l.ledger.Door[recs[0].Source]
+	if l.refusal != nil {
+		door.reject(refusalReason(l.refusal), len(recs))
+		return nil, l.refusal
+	}
+	door.accept(len(recs))
+	now := time.Now().UnixMicro()
+	c := l.commitForLocked(now, size)
+	for i := range recs {
+		recs[i].ReceivedAt = now
+		if recs[i].ID == (ID{}) {
+			recs[i].ID = l.ids.next(now / 1000)
+		}
+		c.buf = appendRecord(c.buf, &recs[i])
+	}
+	c.add(recs[0].Source, len(recs), now)
+	return c, nil
+}
+
+// Enqueue hands records over without waiting for the disk, and returns how many
+// there was room for; the rest is counted as rejected. What a crash takes
+// before the next commit is lost. All records must have the same source.
+func (l *Log) Enqueue(recs ...Record) int {
+	if len(recs) == 0 {
+		return 0
+	}
+	l.mu.Lock()
+	door := &l.ledger.Door[recs[0].Source]
+	if l.refusal != nil {
+		door.reject(refusalReason(l.refusal), len(recs))
+		l.mu.Unlock()
+		return 0
+	}
+	n := 0
+	for n < len(recs) && recs[n].check() == nil && l.staged.add(&recs[n], l.opts.QueueBytes) {
+		n++
+	}
+	door.accept(n)
+	if n < len(recs) {
+		door.reject(ReasonOverloaded, len(recs)-n)
+	}
+	l.mu.Unlock()
+	l.signal()
+	return n
+}
+
+func refusalReason(refusal error) string {
+	if errors.Is(refusal, ErrClosed) {
+		return ReasonShuttingDown
+	}
+	return ReasonLogFull
+}
+
+// signal wakes the committer, or leaves a note that it will find.
+func (l *Log) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Full returns why appends are refused, or nil.
+func (l *Log) Full() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refusal
+}
+
+// Sealed returns the sealed segments, oldest first, and a channel that is
+// closed once there are more.
+func (l *Log) Sealed() ([]*Segment, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return append([]*Segment(nil), l.sealed...), l.sealedMore
+}
+
+// Seal seals what was appended before the call. It returns once that is durable
+// and listed by Sealed.
+func (l *Log) Seal(ctx context.Context) error {
+	done := make(chan error, 1)
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.sealReqs = append(l.sealReqs, done)
+	l.mu.Unlock()
+	l.signal()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Stats returns a copy of the log's counters and gauges.
+func (l *Log) Stats() Stats {
+	l.mu.Lock()
+	s := l.stats
+	s.Seals = make(map[string]uint64, len(l.stats.Seals))
+	for reason, n := range l.stats.Seals {
+		s.Seals[reason] = n
+	}
+	s.SealedSegments = len(l.sealed)
+	s.Bytes = l.sealedBytes + l.active.bytes
+	s.MaxBytes = l.opts.MaxBytes
+	s.QueueBytes = int64(l.staged.size())
+	s.OldestReceivedAt = l.active.firstAt
+	var oldest *Segment
+	if len(l.sealed) > 0 {
+		oldest = l.sealed[0]
+	}
+	l.mu.Unlock()
+	if oldest != nil {
+		if at := oldest.FirstReceivedAt(); at != 0 {
+			s.OldestReceivedAt = at
+		}
+	}
+	return s
+}
+
+// Close commits what was accepted, seals the active segment and releases the
+// directory. Appends and Enqueues from now on are refused with ErrClosed.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.closed = true
+	l.refuseLocked()
+	l.mu.Unlock()
+	close(l.closing)
+	l.done.Wait()
+	select {
+	case spare := <-l.next:
+		spare.segment.abandon()
+	default:
+	}
+	err := os.RemoveAll(filepath.Join(l.dir, nextName))
+	return errors.Join(err, l.lock.Close())
+}
+
+// refuseLocked works out why appends are refused, if they are.
+func (l *Log) refuseLocked() {
+	switch {
+	case l.closed:
+		l.refusal = ErrClosed
+	case l.broken != nil:
+		l.refusal = fmt.Errorf("%w: %w", ErrUnavailable, l.broken)
+	case l.full != nil:
+		l.refusal = fmt.Errorf("%w: %w", ErrFull, l.full)
+	default:
+		l.refusal = nil
+	}
+}
+
+// removable refuses to give up the one name that tells the next seq.
+func (l *Log) removable(s *Segment) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.active.open && len(l.sealed) > 0 && l.sealed[len(l.sealed)-1] == s {
+		return fmt.Errorf("keep the last segment while no other can be made: %w", ErrUnavailable)
+	}
+	return nil
+}
+
+// forget takes a removed segment off the books.
+func (l *Log) forget(s *Segment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.sealed {
+		if l.sealed[i] == s {
+			l.sealed = append(l.sealed[:i:i], l.sealed[i+1:]...)
+			break
+		}
+	}
+	l.sealedBytes -= s.bytes
+	l.ledger.Pending -= uint64(s.Count())
+	l.ledger.Shipped += uint64(s.Count())
+	l.checkBoundsLocked()
+}

@@ -1,0 +1,432 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// usage makes a usage that tells which one it is.
+func usage(i int) []byte { return fmt.Appendf(nil, `{"patientId":"%d"}`, i) }
+
+func open(t *testing.T, dir string, o Options) *Log {
+	t.Helper()
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	}
+	l, err := Open(dir, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil && !errors.Is(err, ErrClosed) {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func mustAppend(t *testing.T, l *Log, recs ...Record) {
+	t.Helper()
+	if err := l.Append(context.Background(), recs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustClose(t *testing.T, l *Log) {
+	t.Helper()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustSeal(t *testing.T, l *Log) {
+	t.Helper()
+	if err := l.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readAll returns copies of all sealed records, and checks that their seqs have
+// no hole and their ids rise within each run.
+func readAll(t *testing.T, l *Log) (all []Record) {
+	t.Helper()
+	segments, _ := l.Sealed()
+	var lastID ID
+	var lastRun uint64
+	for _, s := range segments {
+		h, err := s.Header()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Run != lastRun {
+			lastRun, lastID = h.Run, ID{}
+		}
+		n := 0
+		for r, err := range s.Records() {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(all) > 0 && r.Seq != all[len(all)-1].Seq+1 {
+				t.Fatalf("seq %d follows %d", r.Seq, all[len(all)-1].Seq)
+			}
+			if r.ID[6]>>4 == 7 {
+				if bytes.Compare(r.ID[:], lastID[:]) <= 0 {
+					t.Fatalf("id %s follows %s", r.ID, lastID)
+				}
+				lastID = r.ID
+			}
+			c := *r
+			c.Usage = bytes.Clone(r.Usage)
+			all = append(all, c)
+			n++
+		}
+		if n != s.Count() {
+			t.Fatalf("segment %s has %d records", s, n)
+		}
+	}
+	return all
+}
+
+// checkLedger asserts the three identities of the ledger.
+func checkLedger(t *testing.T, l *Log) Ledger {
+	t.Helper()
+	g := l.Ledger()
+	sum := func(m map[string]uint64) (n uint64) {
+		for _, v := range m {
+			n += v
+		}
+		return n
+	}
+	var appended uint64
+	for s, d := range g.Door {
+		if d.Received != d.Accepted+sum(d.Rejected) {
+			t.Errorf("%s: received does not balance: %+v", Source(s), d)
+		}
+		if d.Accepted != d.Appended+d.Repeated+sum(d.Dropped)+d.Waiting {
+			t.Errorf("%s: accepted does not balance: %+v", Source(s), d)
+		}
+		appended += d.Appended
+	}
+	if appended+g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
+		t.Errorf("appended does not balance: %+v", g)
+	}
+	return g
+}
+
+func TestAppendedRecordsComeBackAsTheyWere(t *testing.T) {
+	l := open(t, t.TempDir(), Options{Node: "edge-1"})
+	before := time.Now().UnixMicro()
+	recs := []Record{
+		{Usage: usage(1)},
+		{Usage: usage(2), Client: "clinic"},
+		{Usage: usage(3), Source: HTTP, ID: ID{6: 0x80, 15: 9}},
+		{Usage: bytes.Repeat([]byte("x"), 3<<20)},
+	}
+	for i := range recs {
+		mustAppend(t, l, recs[i:i+1]...)
+	}
+	if n := l.Enqueue(Record{Usage: usage(5), Source: UDP}, Record{Usage: usage(6), Source: UDP}); n != 2 {
+		t.Fatalf("enqueued %d of 2", n)
+	}
+	mustSeal(t, l)
+	got := readAll(t, l)
+	if len(got) != 6 {
+		t.Fatalf("%d records came back, want 6", len(got))
+	}
+	for i, want := range recs {
+		if !bytes.Equal(got[i].Usage, want.Usage) || got[i].Client != want.Client ||
+			got[i].ID != want.ID || got[i].ReceivedAt != want.ReceivedAt || got[i].Seq != uint64(i+1) {
+			t.Errorf("record %d came back as %+v", i, got[i].ID)
+		}
+		if want.ReceivedAt < before {
+			t.Errorf("record %d has no time", i)
+		}
+	}
+	if got[2].ID != (ID{6: 0x80, 15: 9}) {
+		t.Errorf("an id that was given was replaced by %s", got[2].ID)
+	}
+	if got[4].Source != UDP || got[0].Source != HTTP {
+		t.Error("the source was not kept")
+	}
+	segments, _ := l.Sealed()
+	h, err := segments[0].Header()
+	if err != nil || h.Node != "edge-1" || h.LogID == 0 || h.Run == 0 {
+		t.Errorf("header %+v, %v", h, err)
+	}
+	g := checkLedger(t, l)
+	if g.Pending != 6 || g.Door[UDP].Appended != 2 || g.Door[HTTP].Appended != 4 {
+		t.Errorf("ledger %+v", g)
+	}
+}
+
+func TestConcurrentAppendsShareCommitsAndStayWhole(t *testing.T) {
+	l := open(t, t.TempDir(), Options{SegmentSize: 64 << 10})
+	const appenders, each = 50, 40
+	var wg sync.WaitGroup
+	for a := range appenders {
+		wg.Go(func() {
+			for i := range each {
+				if err := l.Append(context.Background(), Record{Usage: usage(a*each + i)}); err != nil {
+					t.Error(err)
+				}
+				if i%10 == 0 {
+					checkLedger(t, l)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	mustSeal(t, l)
+	seen := map[string]int{}
+	for _, r := range readAll(t, l) {
+		seen[string(r.Usage)]++
+	}
+	for i := range appenders * each {
+		if seen[string(usage(i))] != 1 {
+			t.Fatalf("usage %d is there %d times", i, seen[string(usage(i))])
+		}
+	}
+	if st := l.Stats(); st.Commits >= appenders*each {
+		t.Errorf("%d commits for %d appends: none was shared", st.Commits, appenders*each)
+	}
+	if segments, _ := l.Sealed(); len(segments) < 2 {
+		t.Errorf("%d segments, the size bound did not seal any", len(segments))
+	}
+}
+
+func TestReopenGoesOnWhereTheLogEnded(t *testing.T) {
+	dir := t.TempDir()
+	total := 0
+	var logID uint64
+	for round := range 4 {
+		l := open(t, dir, Options{})
+		id, _ := l.Identity()
+		if round > 0 && id != logID {
+			t.Fatalf("log id changed from %x to %x", logID, id)
+		}
+		logID = id
+		if g := checkLedger(t, l); g.Recovered != uint64(total) {
+			t.Fatalf("round %d recovered %d records, want %d", round, g.Recovered, total)
+		}
+		for range round { // none in the first round
+			mustAppend(t, l, Record{Usage: usage(total)})
+			total++
+		}
+		mustClose(t, l)
+	}
+	l := open(t, dir, Options{})
+	got := readAll(t, l)
+	if len(got) != total {
+		t.Fatalf("%d records, want %d", len(got), total)
+	}
+	for i, r := range got {
+		if r.Seq != uint64(i+1) || !bytes.Equal(r.Usage, usage(i)) {
+			t.Errorf("record %d is %d: %s", i, r.Seq, r.Usage)
+		}
+	}
+}
+
+func TestSeqSurvivesAnEmptyLog(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{})
+	mustAppend(t, l, Record{Usage: usage(1)}, Record{Usage: usage(2)})
+	mustSeal(t, l)
+	segments, _ := l.Sealed()
+	for range 2 { // removal may be repeated
+		if err := segments[0].Remove(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if g := checkLedger(t, l); g.Shipped != 2 || g.Pending != 0 {
+		t.Errorf("ledger %+v", g)
+	}
+	mustClose(t, l)
+	for range 3 {
+		l = open(t, dir, Options{})
+		mustClose(t, l)
+	}
+	l = open(t, dir, Options{})
+	mustAppend(t, l, Record{Usage: usage(3)})
+	mustSeal(t, l)
+	segments, _ = l.Sealed()
+	if len(segments) != 1 || segments[0].FirstSeq() != 3 {
+		t.Fatalf("segments %v, want one from seq 3", segments)
+	}
+}
+
+func TestSegmentIsSealedByAge(t *testing.T) {
+	l := open(t, t.TempDir(), Options{SealAfter: 20 * time.Millisecond})
+	_, more := l.Sealed()
+	mustAppend(t, l, Record{Usage: usage(1)})
+	<-more
+	if segments, _ := l.Sealed(); len(segments) != 1 || l.Stats().Seals["age"] != 1 {
+		t.Errorf("segments %v, seals %v", segments, l.Stats().Seals)
+	}
+}
+
+func TestEmptySegmentIsNeverSealed(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	mustSeal(t, l)
+	if segments, _ := l.Sealed(); len(segments) != 0 {
+		t.Errorf("sealed %v", segments)
+	}
+}
+
+func TestSecondDaemonOnADirectoryIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{})
+	mustAppend(t, l, Record{Usage: usage(1)})
+	_, err := Open(dir, Options{})
+	if err == nil || !strings.Contains(err.Error(), "in use by another collectord") ||
+		!strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+		t.Fatalf("error %v does not say who holds the directory", err)
+	}
+	mustAppend(t, l, Record{Usage: usage(2)})
+	mustSeal(t, l)
+	if n := len(readAll(t, l)); n != 2 {
+		t.Errorf("%d records after the second daemon was refused, want 2", n)
+	}
+}
+
+func TestFullLogRefusesAndTakesUpAgainByItself(t *testing.T) {
+	l := open(t, t.TempDir(), Options{MaxBytes: 64 << 10})
+	big := Record{Usage: bytes.Repeat([]byte("x"), 40<<10)}
+	mustAppend(t, l, big)
+	mustAppend(t, l, big)
+	if err := l.Append(context.Background(), big); !errors.Is(err, ErrFull) {
+		t.Fatalf("append to a full log: %v", err)
+	}
+	if n := l.Enqueue(Record{Usage: usage(1), Source: UDP}); n != 0 {
+		t.Errorf("a full log took %d records", n)
+	}
+	g := checkLedger(t, l)
+	if g.Door[HTTP].Rejected[ReasonLogFull] != 1 || g.Door[UDP].Rejected[ReasonLogFull] != 1 {
+		t.Errorf("ledger %+v", g)
+	}
+	mustSeal(t, l)
+	segments, _ := l.Sealed()
+	if err := segments[0].Remove(); err != nil {
+		t.Fatal(err)
+	}
+	mustAppend(t, l, big)
+	checkLedger(t, l)
+}
+
+func TestQueueOfUDPIsBoundedAndCounted(t *testing.T) {
+	l := open(t, t.TempDir(), Options{QueueBytes: 1000})
+	recs := slices.Repeat([]Record{{Usage: bytes.Repeat([]byte("x"), 70), Source: UDP}}, 20)
+	if n := l.Enqueue(recs...); n != 10 {
+		t.Errorf("a queue of 1000 bytes took %d records of 100", n)
+	}
+	mustSeal(t, l)
+	if g := checkLedger(t, l); g.Door[UDP].Appended != 10 || g.Door[UDP].Rejected[ReasonOverloaded] != 10 {
+		t.Errorf("ledger %+v", g.Door[UDP])
+	}
+}
+
+func TestClosedLogRefuses(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	mustAppend(t, l, Record{Usage: usage(1)})
+	l.Enqueue(Record{Usage: usage(2), Source: UDP})
+	mustClose(t, l)
+	if err := l.Append(context.Background(), Record{Usage: usage(3)}); !errors.Is(err, ErrClosed) {
+		t.Errorf("append after close: %v", err)
+	}
+	if n := l.Enqueue(Record{Usage: usage(4), Source: UDP}); n != 0 {
+		t.Errorf("enqueue after close took %d", n)
+	}
+	g := checkLedger(t, l)
+	if g.Pending != 2 || g.Door[UDP].Waiting != 0 || g.Door[HTTP].Rejected[ReasonShuttingDown] != 1 {
+		t.Errorf("ledger %+v", g)
+	}
+}
+
+func TestCommitsOfTwoHoursNeverShareASegment(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	mustAppend(t, l, Record{Usage: usage(1)})
+	now := time.Now().UnixMicro()
+	for _, at := range []int64{now + time.Hour.Microseconds(), now - 24*time.Hour.Microseconds()} {
+		rec := Record{Usage: usage(2), ReceivedAt: at, ID: ID{6: 0x80}}
+		l.mu.Lock()
+		c := l.newCommitLocked()
+		c.buf = appendRecord(c.buf, &rec)
+		c.add(HTTP, 1, at)
+		l.pending = append(l.pending, c)
+		l.ledger.Door[HTTP].accept(1)
+		if c.takes(100, now) {
+			t.Error("a commit takes records of another hour")
+		}
+		l.mu.Unlock()
+		l.signal()
+		<-c.done
+	}
+	mustSeal(t, l)
+	segments, _ := l.Sealed()
+	if len(segments) != 3 || l.Stats().Seals["hour"] != 2 {
+		t.Errorf("segments %v, seals %v", segments, l.Stats().Seals)
+	}
+	checkLedger(t, l)
+}
+
+func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{Sync: SyncInterval, SyncInterval: time.Millisecond})
+	for i := range 100 {
+		mustAppend(t, l, Record{Usage: usage(i)})
+	}
+	mustClose(t, l)
+	l = open(t, dir, Options{})
+	if n := len(readAll(t, l)); n != 100 {
+		t.Errorf("%d records, want 100", n)
+	}
+}
+
+func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	mustAppend(t, l, Record{Usage: usage(1)})
+	l.mu.Lock() // the committer is idle: it only runs when something is queued
+	l.committer.segment.file.Close()
+	l.mu.Unlock()
+	err := l.Append(context.Background(), Record{Usage: usage(2)})
+	if !errors.Is(err, ErrCommitFailed) {
+		t.Fatalf("append to a closed file: %v", err)
+	}
+	if err := l.Append(context.Background(), Record{Usage: usage(3)}); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("append after a failure: %v", err)
+	}
+	if err := l.Full(); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("full: %v", err)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for l.Full() != nil && time.Now().Before(deadline) {
+		_, more := l.Sealed()
+		select {
+		case <-more:
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	mustAppend(t, l, Record{Usage: usage(4)})
+	mustSeal(t, l)
+	got := readAll(t, l)
+	if len(got) != 2 || !bytes.Equal(got[0].Usage, usage(1)) || !bytes.Equal(got[1].Usage, usage(4)) {
+		t.Errorf("records %v", got)
+	}
+	g := checkLedger(t, l)
+	if g.Door[HTTP].Dropped[ReasonCommitFailed] != 1 || g.Door[HTTP].Rejected[ReasonLogFull] != 1 {
+		t.Errorf("ledger %+v", g.Door[HTTP])
+	}
+	names, _ := filepath.Glob(filepath.Join(l.dir, "*"))
+	if len(names) > 5 { // LOG, next, two sealed, active
+		t.Errorf("a failure left %v", names)
+	}
+}

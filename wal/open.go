@@ -1,0 +1,329 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Open opens the log in dataDir, making it if need be, and takes the lock of
+// the directory. What a crash left behind is sealed: only segments that were
+// not sealed are read, so that it takes the same time whatever the backlog.
+func Open(dataDir string, o Options) (l *Log, err error) {
+	o = o.withDefaults()
+	if len(o.Node) > math.MaxUint8 {
+		return nil, fmt.Errorf("node name of %d bytes, at most %d fit a segment header", len(o.Node), math.MaxUint8)
+	}
+	if err := makeDirDurably(dataDir); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	lock, err := lockDir(dataDir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			lock.Close()
+		}
+	}()
+	l = &Log{
+		opts:       o,
+		dataDir:    dataDir,
+		dir:        filepath.Join(dataDir, "wal"),
+		lock:       lock,
+		run:        randomUint64(),
+		wake:       make(chan struct{}, 1),
+		next:       make(chan prepared, 1),
+		nextErr:    make(chan error, 1),
+		retired:    make(chan retired, 4),
+		closing:    make(chan struct{}),
+		ledger:     newLedger(),
+		sealedMore: make(chan struct{}),
+		stats:      Stats{Seals: map[string]uint64{}},
+	}
+	if err := makeDirDurably(l.dir); err != nil {
+		return nil, fmt.Errorf("log directory: %w", err)
+	}
+	nextSeq, err := l.recoverDir()
+	if err != nil {
+		return nil, fmt.Errorf("recover log: %w", err)
+	}
+	if err := l.begin(nextSeq); err != nil {
+		return nil, fmt.Errorf("begin a segment: %w", err)
+	}
+	l.lookAtDisk()
+	l.done.Add(3)
+	go l.runCommitter()
+	go l.runRoller()
+	go l.watchBounds()
+	return l, nil
+}
+
+// found is a segment directory as its name tells it.
+type found struct {
+	name        string
+	first, last uint64 // last is 0 if it is not sealed
+}
+
+// recoverDir brings the directory into the state of a clean shutdown and returns
+// the first sequence number that was never used.
+func (l *Log) recoverDir() (nextSeq uint64, err error) {
+	segments, nextSeq, err := l.readNames()
+	if err != nil {
+		return 0, err
+	}
+	err = l.loadIdentity(func() (uint64, bool) {
+		for _, s := range slices.Backward(segments) {
+			if r, err := openFrames(filepath.Join(l.dir, s.name, fileName)); err == nil {
+				r.close()
+				return r.header.LogID, true
+			}
+		}
+		return 0, false
+	})
+	if err != nil {
+		return 0, err
+	}
+	for i, s := range segments {
+		limit := uint64(math.MaxUint64)
+		if i+1 < len(segments) {
+			limit = segments[i+1].first - 1
+		}
+		last := s.last
+		if last == 0 {
+			if last, err = l.sealLeftover(s, limit); err != nil {
+				return 0, fmt.Errorf("segment %s: %w", s.name, err)
+			}
+		}
+		nextSeq = max(nextSeq, s.first, last+1)
+		if last == 0 {
+			continue // it holds nothing
+		}
+		if err := l.addRecovered(s.first, last); err != nil {
+			return 0, fmt.Errorf("segment %s: %w", s.name, err)
+		}
+	}
+	return nextSeq, nil
+}
+
+// readNames lists the segments by first seq, and clears away the leftovers of
+// interrupted removals. nextSeq is above those.
+func (l *Log) readNames() (segments []found, nextSeq uint64, err error) {
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	nextSeq = 1
+	for _, e := range entries {
+		name := e.Name()
+		switch first, last, gone, ok := parseName(name); {
+		case ok && gone:
+			nextSeq = max(nextSeq, first, last+1)
+		case ok && e.IsDir():
+			segments = append(segments, found{name, first, last})
+		case name == nextName:
+			// Holds frames only if the roll's rename did not survive a power loss.
+			first, err := l.firstSeqOf(name)
+			if err != nil {
+				return nil, 0, err
+			}
+			if first == 0 {
+				if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
+					return nil, 0, err
+				}
+				continue
+			}
+			if err := renameDurably(filepath.Join(l.dir, name), filepath.Join(l.dir, activeName(first))); err != nil {
+				return nil, 0, err
+			}
+			segments = append(segments, found{activeName(first), first, 0})
+		case name == identityName, name == identityName+".tmp", name == quarantineName, name == "lost":
+		default:
+			l.opts.Logger.Warn("left alone what is not part of a log", "path", filepath.Join(l.dir, name))
+		}
+	}
+	slices.SortFunc(segments, func(a, b found) int {
+		if a.first < b.first {
+			return -1
+		}
+		return 1
+	})
+	return segments, nextSeq, nil
+}
+
+// firstSeqOf returns the first seq in a segment, 0 if it holds no whole frame.
+func (l *Log) firstSeqOf(name string) (uint64, error) {
+	r, err := openFrames(filepath.Join(l.dir, name, fileName))
+	if err != nil {
+		return 0, ignoreDamage(err)
+	}
+	defer r.close()
+	h, _, err := r.next()
+	return h.firstSeq, ignoreDamage(err)
+}
+
+// ignoreDamage keeps only errors that come from the disk.
+func ignoreDamage(err error) error {
+	var damage *DamageError
+	if errors.As(err, &damage) || errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// sealLeftover seals a segment that a crash left open, at its last good frame.
+// Frames above limit were never acknowledged: their seqs belong to the segment
+// that follows. It returns 0 if the segment holds no record.
+func (l *Log) sealLeftover(s found, limit uint64) (last uint64, err error) {
+	dir := filepath.Join(l.dir, s.name)
+	path := filepath.Join(dir, fileName)
+	r, err := openFrames(path)
+	if err != nil {
+		if err := ignoreDamage(err); err != nil {
+			return 0, err
+		}
+		l.opts.Logger.Error("set aside a segment without a readable header", "segment", dir, "error", err)
+		return 0, l.quarantineDir(s.name)
+	}
+	defer r.close()
+
+	next, whole := s.first, r.offset
+	var reason error
+	for {
+		h, _, err := r.next()
+		if err == nil && (h.firstSeq != next || h.count == 0) {
+			err = &DamageError{path, whole, fmt.Errorf("frame starts at seq %d where %d belongs", h.firstSeq, next)}
+		}
+		if err != nil {
+			if reason = err; ignoreDamage(err) != nil {
+				return 0, err
+			}
+			break
+		}
+		if next+uint64(h.count)-1 > limit {
+			break
+		}
+		next += uint64(h.count)
+		whole = r.offset
+	}
+	if torn := r.size - whole; torn > 0 {
+		if err := l.cutTail(s.name, path, whole, torn, reason); err != nil {
+			return 0, err
+		}
+	}
+	if next == s.first {
+		return 0, nil
+	}
+	// What the crash left in memory only must be durable before it ships.
+	if err := syncFile(path); err != nil {
+		return 0, err
+	}
+	last = next - 1
+	l.opts.Logger.Info("sealed what the last run left open", "segment", s.name, "records", next-s.first)
+	return last, renameDurably(dir, filepath.Join(l.dir, sealedName(s.first, last)))
+}
+
+// cutTail ends the file at offset. Bytes that are not just zeros are kept in
+// the quarantine.
+func (l *Log) cutTail(name, path string, offset, torn int64, reason error) error {
+	kept, err := l.quarantineTail(name, path, offset, reason)
+	if err != nil {
+		return fmt.Errorf("quarantine torn tail: %w", err)
+	}
+	l.stats.TornBytes += uint64(torn)
+	l.opts.Logger.Warn("cut off a torn tail: what was acknowledged ends before it",
+		"segment", name, "offset", offset, "bytes", torn, "quarantined", kept, "reason", reason)
+	if err := os.Truncate(path, offset); err != nil {
+		return err
+	}
+	return syncFile(path)
+}
+
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// addRecovered lists a sealed segment. One whose file is gone is set aside.
+func (l *Log) addRecovered(first, last uint64) error {
+	name := sealedName(first, last)
+	count := last - first + 1
+	l.ledger.Recovered += count
+	info, err := os.Stat(filepath.Join(l.dir, name, fileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		l.opts.Logger.Error("set aside a sealed segment without its file", "segment", name, "records", count)
+		l.ledger.Quarantined += count
+		return l.quarantineDir(name)
+	}
+	if err != nil {
+		return err
+	}
+	l.ledger.Pending += count
+	l.sealedBytes += info.Size()
+	l.addSealedLocked(&Segment{
+		log: l, dir: filepath.Join(l.dir, name), first: first, last: last,
+		bytes: info.Size(), sealedAt: info.ModTime(),
+	})
+	return nil
+}
+
+// begin makes the active segment of this run. An empty one of an earlier run
+// gives way to it.
+func (l *Log) begin(nextSeq uint64) error {
+	dir := filepath.Join(l.dir, nextName)
+	a, err := createActive(dir, l.header())
+	if err != nil {
+		return err
+	}
+	a.dir = filepath.Join(l.dir, activeName(nextSeq))
+	// From here to the rename, the name .gone tells the next seq.
+	if err := discardInFavour(a.dir, dir); err != nil {
+		a.abandon()
+		return err
+	}
+	a.first = nextSeq
+	l.acked = nextSeq - 1
+	l.active.open = true
+	l.active.bytes = a.bytes
+	l.ids.reseed()
+	l.committer.segment = a
+	l.committer.lastSync = time.Now()
+	return l.clearGone()
+}
+
+// discardInFavour puts the directory at from in the place of an empty segment.
+func discardInFavour(place, from string) error {
+	if err := os.Rename(place, place+goneSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return renameDurably(from, place)
+}
+
+// clearGone deletes what interrupted removals left, now that another name tells
+// the next seq, and empty segments of earlier runs.
+func (l *Log) clearGone() error {
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		first, last, gone, ok := parseName(e.Name())
+		stale := ok && !gone && last == 0 && first != l.acked+1
+		if !ok || !gone && !stale {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(l.dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return syncDir(l.dir)
+}

@@ -1,0 +1,280 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// crashed returns a data directory as kill -9 would leave it after n appends of
+// one record each: an active segment that was never sealed.
+func crashed(t *testing.T, n int) (dir, file string) {
+	t.Helper()
+	l := open(t, t.TempDir(), Options{})
+	for i := range n {
+		mustAppend(t, l, Record{Usage: usage(i)})
+	}
+	dir = t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, l)
+	return dir, filepath.Join(dir, "wal", activeName(1), fileName)
+}
+
+// reopened opens dir, checks that it holds the usages 0 to n-1, and that it
+// takes more and gives everything back after another start.
+func reopened(t *testing.T, dir string, n int) {
+	t.Helper()
+	l := open(t, dir, Options{})
+	got := readAll(t, l)
+	if len(got) != n {
+		t.Fatalf("%d records, want %d", len(got), n)
+	}
+	for i, r := range got {
+		if !bytes.Equal(r.Usage, usage(i)) || r.Seq != uint64(i+1) {
+			t.Fatalf("record %d is %d: %s", i, r.Seq, r.Usage)
+		}
+	}
+	if g := checkLedger(t, l); g.Recovered != uint64(n) {
+		t.Fatalf("recovered %d, want %d", g.Recovered, n)
+	}
+	mustAppend(t, l, Record{Usage: usage(n)})
+	mustClose(t, l)
+	l = open(t, dir, Options{})
+	if got := readAll(t, l); len(got) != n+1 || !bytes.Equal(got[n].Usage, usage(n)) {
+		t.Fatalf("%d records after one more, want %d", len(got), n+1)
+	}
+	mustClose(t, l)
+}
+
+func TestKilledDaemonLosesNothing(t *testing.T) {
+	dir, _ := crashed(t, 20)
+	reopened(t, dir, 20)
+}
+
+// frameEnds lists the offsets just past the header and past each frame.
+func frameEnds(t *testing.T, path string) (ends []int64) {
+	t.Helper()
+	r, err := openFrames(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	ends = append(ends, r.offset)
+	for {
+		if _, _, err := r.next(); err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Fatal(err)
+			}
+			return ends
+		}
+		ends = append(ends, r.offset)
+	}
+}
+
+func TestTornTailIsCutAtEveryByte(t *testing.T) {
+	dir, file := crashed(t, 3)
+	ends := frameEnds(t, file)
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage := map[string]func(tail []byte) []byte{
+		"cut":         func([]byte) []byte { return nil },
+		"zero-filled": func(tail []byte) []byte { return make([]byte, len(tail)+100) },
+		"garbage":     func(tail []byte) []byte { return bytes.Repeat([]byte{0xa5}, len(tail)+3) },
+	}
+	for at := ends[0]; at < int64(len(whole)); at++ {
+		survive := 0
+		for survive+1 < len(ends) && ends[survive+1] <= at {
+			survive++
+		}
+		for name, tail := range damage {
+			if name != "cut" && at%7 != 0 {
+				continue // these take longer and differ little from byte to byte
+			}
+			t.Run(fmt.Sprintf("%s at %d", name, at), func(t *testing.T) {
+				copied := t.TempDir()
+				if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+					t.Fatal(err)
+				}
+				torn := append(bytes.Clone(whole[:at]), tail(whole[at:])...)
+				if err := os.WriteFile(filepath.Join(copied, "wal", activeName(1), fileName), torn, 0o640); err != nil {
+					t.Fatal(err)
+				}
+				reopened(t, copied, survive)
+			})
+		}
+	}
+}
+
+func TestTornBytesAreKeptForPeople(t *testing.T) {
+	dir, file := crashed(t, 2)
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("not a frame"); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	reopened(t, dir, 2)
+	kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, "*.bin"))
+	if len(kept) != 1 {
+		t.Fatalf("quarantine holds %v", kept)
+	}
+	if b, _ := os.ReadFile(kept[0]); string(b) != "not a frame" {
+		t.Errorf("quarantine holds %q", b)
+	}
+}
+
+func TestSegmentWithoutAReadableHeaderIsSetAside(t *testing.T) {
+	for _, content := range []string{"", "garbage, garbage, garbage, garbage, garbage, garbage"} {
+		dir, file := crashed(t, 2)
+		if err := os.WriteFile(file, []byte(content), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, dir, Options{})
+		if n := len(readAll(t, l)); n != 0 {
+			t.Errorf("%d records from a file of garbage", n)
+		}
+		checkLedger(t, l)
+		kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, activeName(1)+"-*"))
+		if len(kept) != 1 {
+			t.Errorf("quarantine holds %v", kept)
+		}
+	}
+}
+
+func TestFramesInNextAreFound(t *testing.T) {
+	// A power loss may undo the rename of a roll, but not what was synced since.
+	dir, _ := crashed(t, 4)
+	log := filepath.Join(dir, "wal")
+	if err := os.RemoveAll(filepath.Join(log, nextName)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(log, activeName(1)), filepath.Join(log, nextName)); err != nil {
+		t.Fatal(err)
+	}
+	reopened(t, dir, 4)
+}
+
+func TestLeftoverOfARemovalStillTellsTheNextSeq(t *testing.T) {
+	dir, _ := crashed(t, 4)
+	log := filepath.Join(dir, "wal")
+	if err := os.Rename(filepath.Join(log, activeName(1)), filepath.Join(log, sealedName(1, 4)+goneSuffix)); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{})
+	mustAppend(t, l, Record{Usage: usage(1)})
+	mustSeal(t, l)
+	if s, _ := l.Sealed(); len(s) != 1 || s[0].FirstSeq() != 5 {
+		t.Errorf("segments %v, want one from seq 5", s)
+	}
+	if gone, _ := filepath.Glob(filepath.Join(log, "*"+goneSuffix)); len(gone) > 0 {
+		t.Errorf("left over: %v", gone)
+	}
+}
+
+func TestUnacknowledgedFramesAboveTheNextSegmentAreDiscarded(t *testing.T) {
+	dir, _ := crashed(t, 4)
+	// A segment from seq 3 means that 1 and 2 were acknowledged before it.
+	l := open(t, t.TempDir(), Options{})
+	if err := l.Append(context.Background(), Record{Usage: usage(0)}, Record{Usage: usage(1)}); err != nil {
+		t.Fatal(err)
+	}
+	mustSeal(t, l)
+	mustAppend(t, l, Record{Usage: usage(2)})
+	if err := os.CopyFS(filepath.Join(dir, "wal", activeName(3)), os.DirFS(filepath.Join(l.dir, activeName(3)))); err != nil {
+		t.Fatal(err)
+	}
+	reopened(t, dir, 3)
+}
+
+func TestSealedSegmentWithoutItsFileIsCountedAsQuarantined(t *testing.T) {
+	dir, _ := crashed(t, 1)
+	if err := os.Rename(filepath.Join(dir, "wal", activeName(1)), filepath.Join(dir, "wal", sealedName(1, 5))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "wal", sealedName(1, 5), fileName)); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{})
+	if g := checkLedger(t, l); g.Quarantined != 5 {
+		t.Errorf("ledger %+v", g)
+	}
+}
+
+func TestRottenSealedSegmentTellsWhere(t *testing.T) {
+	dir, file := crashed(t, 3)
+	ends := frameEnds(t, file)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{}) // seals
+	s, _ := l.Sealed()
+	b[ends[1]+60] ^= 1
+	if err := os.WriteFile(s[0].path(), b, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, err := range s[0].Records() {
+		if err == nil {
+			n++
+			continue
+		}
+		var damage *DamageError
+		if !errors.As(err, &damage) || damage.Offset != ends[1] {
+			t.Errorf("error %v, want damage at byte %d", err, ends[1])
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d records before the damage, want 1", n)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	machine := filepath.Join(t.TempDir(), "machine-id")
+	setMachine := func(id string) {
+		if err := os.WriteFile(machine, []byte(id+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	logID := func() uint64 {
+		l := open(t, dir, Options{MachineID: machine})
+		mustAppend(t, l, Record{Usage: usage(1)})
+		id, _ := l.Identity()
+		mustClose(t, l)
+		return id
+	}
+	setMachine("0123")
+	first := logID()
+	if again := logID(); again != first {
+		t.Errorf("log id changed from %x to %x", first, again)
+	}
+	path := filepath.Join(dir, "wal", identityName)
+	if b, _ := os.ReadFile(path); strings.Contains(string(b), "0123") {
+		t.Errorf("the machine id is not to be written down: %s", b)
+	}
+	for _, content := range []string{"", "garbage"} {
+		if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if again := logID(); again != first {
+			t.Errorf("log id %x was not rebuilt from a segment, got %x", first, again)
+		}
+	}
+	setMachine("4567")
+	if clone := logID(); clone == first {
+		t.Error("a cloned image kept its log id")
+	}
+}

@@ -1,0 +1,69 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// quarantineTail copies what follows offset to the quarantine, with a report
+// beside it, and returns how many bytes it kept: none if they are all zero, as
+// after a power loss.
+func (l *Log) quarantineTail(name, path string, offset int64, reason error) (kept int64, err error) {
+	in, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close()
+	if blank, err := allZero(io.NewSectionReader(in, offset, 1<<62)); blank || err != nil {
+		return 0, err
+	}
+	dir := filepath.Join(l.dir, quarantineName)
+	if err := makeDirDurably(dir); err != nil {
+		return 0, err
+	}
+	base := filepath.Join(dir, fmt.Sprintf("%s-%016x-at-%d", name, l.run, offset))
+	out, err := os.OpenFile(base+".bin", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	if err != nil {
+		return 0, err
+	}
+	kept, err = io.Copy(out, io.NewSectionReader(in, offset, 1<<62))
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return 0, err
+	}
+	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", name, offset, kept, reason)
+	return kept, writeFileDurably(base+".txt", []byte(report))
+}
+
+// quarantineDir moves a whole segment directory to the quarantine.
+func (l *Log) quarantineDir(name string) error {
+	dir := filepath.Join(l.dir, quarantineName)
+	if err := makeDirDurably(dir); err != nil {
+		return err
+	}
+	to := filepath.Join(dir, fmt.Sprintf("%s-%016x", name, l.run))
+	if err := renameDurably(filepath.Join(l.dir, name), to); err != nil {
+		return err
+	}
+	return syncDir(l.dir)
+}
+
+func allZero(r io.Reader) (bool, error) {
+	buf := make([]byte, 64<<10)
+	zero := make([]byte, len(buf))
+	for {
+		n, err := r.Read(buf)
+		if !bytes.Equal(buf[:n], zero[:n]) {
+			return false, nil
+		}
+		if errors.Is(err, io.EOF) {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}

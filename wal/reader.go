@@ -1,0 +1,156 @@
+package wal
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+)
+
+// DamageError says where bytes of the log do not check out, and why.
+type DamageError struct {
+	Path   string
+	Offset int64 // of the first byte that is not part of a good entry
+	Reason error
+}
+
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("%s: damaged at byte %d: %v", e.Path, e.Offset, e.Reason)
+}
+
+func (e *DamageError) Unwrap() error { return e.Reason }
+
+// frameReader reads a log file entry by entry without holding more than one
+// frame in memory. It believes no length before its checksum is verified.
+type frameReader struct {
+	file   *os.File
+	in     *bufio.Reader
+	size   int64 // of the file when it was opened
+	offset int64 // just past the last good entry
+	header SegmentHeader
+	buf    []byte // payload of the current frame
+}
+
+// openFrames opens the log file at path and reads its segment header. The
+// caller closes it.
+func openFrames(path string) (*frameReader, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	r := &frameReader{file: file, in: bufio.NewReaderSize(file, 64<<10), size: info.Size()}
+	if err := r.readHeader(); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *frameReader) close() { r.file.Close() }
+
+func (r *frameReader) damaged(reason error) error {
+	return &DamageError{Path: r.file.Name(), Offset: r.offset, Reason: reason}
+}
+
+// entryLength reads the length before an entry and returns how many bytes it
+// took. io.EOF means that the file ends here, as it should.
+func (r *frameReader) entryLength() (length uint64, took int64, err error) {
+	for shift := 0; ; shift += 7 {
+		b, err := r.in.ReadByte()
+		if err != nil {
+			if errors.Is(err, io.EOF) && took > 0 {
+				err = io.ErrUnexpectedEOF
+			}
+			return 0, took, err
+		}
+		took++
+		length |= uint64(b&0x7f) << shift
+		if b < 0x80 {
+			return length, took, nil
+		}
+		if shift >= 28 { // beyond maxEntry
+			return 0, took, errors.New("entry length is out of range")
+		}
+	}
+}
+
+func (r *frameReader) readHeader() error {
+	length, took, err := r.entryLength()
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("file is empty")
+		}
+		return r.damaged(err)
+	}
+	if length > segmentHeaderSize+255+4 {
+		return r.damaged(errors.New("segment header has the wrong length"))
+	}
+	entry := make([]byte, length)
+	if _, err := io.ReadFull(r.in, entry); err != nil {
+		return r.damaged(err)
+	}
+	if r.header, err = decodeSegmentHeader(entry); err != nil {
+		return r.damaged(err)
+	}
+	r.offset = took + int64(length)
+	return nil
+}
+
+// next returns the next frame; its payload is valid until the call after. At
+// the end of the file the error is io.EOF; what does not check out is a
+// *DamageError; anything else comes from the disk.
+func (r *frameReader) next() (frameHeader, []byte, error) {
+	var none frameHeader
+	length, took, err := r.entryLength()
+	if errors.Is(err, io.EOF) && took == 0 {
+		return none, nil, io.EOF
+	}
+	if err != nil {
+		return none, nil, r.frameError(err)
+	}
+	if length < frameHeaderSize || length > maxEntry || int64(length) > r.size-r.offset-took {
+		return none, nil, r.damaged(fmt.Errorf("entry length %d does not fit", length))
+	}
+	var head [frameHeaderSize]byte
+	if _, err := io.ReadFull(r.in, head[:]); err != nil {
+		return none, nil, r.frameError(err)
+	}
+	h, err := decodeFrameHeader(head[:])
+	if err != nil {
+		return none, nil, r.damaged(err)
+	}
+	if uint64(h.payloadLen) != length-frameHeaderSize {
+		return none, nil, r.damaged(errors.New("frame and entry disagree about the length"))
+	}
+	if h.logID != r.header.LogID || h.run != r.header.Run {
+		return none, nil, r.damaged(errors.New("frame belongs to another log or run"))
+	}
+	if cap(r.buf) < int(h.payloadLen) {
+		r.buf = make([]byte, h.payloadLen)
+	}
+	payload := r.buf[:h.payloadLen]
+	if _, err := io.ReadFull(r.in, payload); err != nil {
+		return none, nil, r.frameError(err)
+	}
+	if crc32.Checksum(payload, castagnoli) != h.payloadCRC {
+		return none, nil, r.damaged(errBadCRC)
+	}
+	r.offset += took + int64(length)
+	return h, payload, nil
+}
+
+// frameError tells a file that ends too soon from a disk that fails.
+func (r *frameReader) frameError(err error) error {
+	var fromDisk *os.PathError
+	if errors.As(err, &fromDisk) {
+		return err
+	}
+	return r.damaged(err)
+}

@@ -1,0 +1,195 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// prepared is a segment that is ready to become the active one.
+type prepared struct {
+	segment *active
+	attempt uint64 // the committer's, when it was asked for
+}
+
+// retired is what the committer hands to the roller.
+type retired struct {
+	segment *active // nothing is added to it any more; may be nil
+	failed  bool    // after a failed write or sync
+	adopted bool    // the prepared segment was taken after a failure: make another
+	attempt uint64
+	tell    []chan error // of Seal: told once everything before is sealed
+}
+
+// Delays between attempts to prepare a segment after a failure.
+const (
+	probeMin = time.Second
+	probeMax = 30 * time.Second
+)
+
+// roller is the state of the goroutine that seals segments and prepares the
+// next one.
+type roller struct {
+	log      *Log
+	unsealed []*active // whose sealing failed, oldest first
+	wanted   bool      // a prepared segment
+	attempt  uint64
+	delay    time.Duration // before the last retry; 0 once a whole segment was written
+	waiting  bool          // a retry is due
+}
+
+// runRoller works until the committer is done.
+func (l *Log) runRoller() {
+	defer l.done.Done()
+	r := &roller{log: l, wanted: true, waiting: true}
+	retry := time.NewTimer(0) // prepares the first spare at once
+	defer retry.Stop()
+	for {
+		ok := true
+		select {
+		case job, open := <-l.retired:
+			if !open {
+				return
+			}
+			r.take(job)
+			ok = !job.failed // after a failure the disk is probed, but not at once
+			if ok && r.waiting {
+				continue
+			}
+		case <-retry.C:
+			r.waiting = false
+		}
+		if ok && r.work() {
+			continue
+		}
+		r.delay = min(max(2*r.delay, probeMin), probeMax)
+		r.waiting = true
+		retry.Reset(r.delay)
+	}
+}
+
+// take notes what the committer handed over and seals it.
+func (r *roller) take(job retired) {
+	if job.segment != nil || job.failed || job.adopted {
+		r.wanted = true
+		r.attempt = job.attempt
+	}
+	if job.segment != nil {
+		r.unsealed = append(r.unsealed, job.segment)
+		if !job.failed {
+			r.delay = 0 // a whole segment was written since the last failure
+		}
+		r.seal()
+	}
+	for _, done := range job.tell {
+		if len(r.unsealed) > 0 {
+			done <- errors.New("the segment could not be sealed yet")
+			continue
+		}
+		done <- nil
+	}
+}
+
+// work does what is outstanding and reports whether that is all done.
+func (r *roller) work() bool {
+	r.seal()
+	if r.wanted {
+		if err := r.prepare(); err != nil {
+			r.log.opts.Logger.Error("can't prepare the next segment", "error", err)
+			select {
+			case r.log.nextErr <- err:
+			default:
+			}
+			return false
+		}
+	}
+	return len(r.unsealed) == 0
+}
+
+// prepare makes the next segment and offers it to the committer.
+func (r *roller) prepare() error {
+	l := r.log
+	select {
+	case stale := <-l.next:
+		stale.segment.abandon()
+	default:
+	}
+	dir := filepath.Join(l.dir, nextName)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	a, err := createActive(dir, l.header())
+	if err != nil {
+		return err
+	}
+	select {
+	case <-l.nextErr: // no longer true
+	default:
+	}
+	r.wanted = false
+	l.next <- prepared{a, r.attempt} // has room: only this goroutine sends
+	return nil
+}
+
+func (l *Log) header() SegmentHeader {
+	return SegmentHeader{LogID: l.logID, Run: l.run, Node: l.opts.Node, CreatedAt: time.Now().UnixMicro()}
+}
+
+// seal gives retired segments their final names, oldest first.
+func (r *roller) seal() {
+	for len(r.unsealed) > 0 {
+		a := r.unsealed[0]
+		if err := r.log.seal(a); err != nil {
+			r.log.opts.Logger.Error("can't seal a segment: it is kept and tried again", "segment", a.dir, "error", err)
+			return
+		}
+		r.unsealed = r.unsealed[1:]
+	}
+}
+
+// seal makes a segment durable, with everything its name will claim, and hands
+// it to whoever watches Sealed.
+func (l *Log) seal(a *active) error {
+	if a.count == 0 { // failed before its first commit: its name must not stay in the way
+		a.abandon()
+		if err := discard(a.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
+	if a.unsaved {
+		if err := a.sync(); err != nil {
+			// Acknowledged by SyncInterval, and perhaps lost; what is not there
+			// is found out when the segment is read.
+			l.opts.Logger.Error("can't sync a segment before sealing it", "segment", a.dir, "error", err)
+			a.unsaved = false
+		}
+	}
+	// The successor took its name by a rename that is made durable only here:
+	// no segment is sealed before the one that carries on is there to stay.
+	if err := syncDir(l.dir); err != nil {
+		return err
+	}
+	dir := filepath.Join(l.dir, sealedName(a.first, a.last()))
+	if err := os.Rename(a.dir, dir); err != nil {
+		return err
+	}
+	a.dir = dir
+	if err := syncDir(l.dir); err != nil {
+		return fmt.Errorf("sync after sealing: %w", err)
+	}
+	a.abandon()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.addSealedLocked(&Segment{
+		log: l, dir: dir, first: a.first, last: a.last(), bytes: a.bytes,
+		sealedAt: time.Now(), firstAt: a.firstAt,
+	})
+	close(l.sealedMore)
+	l.sealedMore = make(chan struct{})
+	return nil
+}
+
+func (l *Log) addSealedLocked(s *Segment) { l.sealed = append(l.sealed, s) }

@@ -1,0 +1,186 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// fileName is what the underlying log calls its only file in a segment.
+const fileName = "00000000000000000001"
+
+// Names of directories below the log directory. The name of a segment is its
+// state; each change is one rename.
+const (
+	nextName       = "next"
+	quarantineName = "quarantine"
+	goneSuffix     = ".gone"
+)
+
+func activeName(first uint64) string       { return fmt.Sprintf("%020d", first) }
+func sealedName(first, last uint64) string { return fmt.Sprintf("%020d-%020d", first, last) }
+
+// parseName reads a segment's name. last is 0 for one that is not sealed.
+func parseName(name string) (first, last uint64, gone, ok bool) {
+	name, gone = strings.CutSuffix(name, goneSuffix)
+	a, b, sealed := strings.Cut(name, "-")
+	first, okFirst := parseSeq(a)
+	if !sealed {
+		return first, 0, gone, okFirst && first > 0
+	}
+	last, okLast := parseSeq(b)
+	return first, last, gone, okFirst && okLast && first > 0 && last >= first
+}
+
+func parseSeq(s string) (uint64, bool) {
+	if len(s) != 20 {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 64)
+	return n, err == nil
+}
+
+// Segment is a sealed part of the log: a durable, contiguous run of records
+// that nothing will ever be added to. Its methods may be called concurrently.
+type Segment struct {
+	log         *Log
+	dir         string
+	first, last uint64
+	bytes       int64
+	sealedAt    time.Time
+
+	mu      sync.Mutex // guards what follows, and the removal itself
+	removed bool
+	firstAt int64 // ReceivedAt of the first record, 0 until it is known
+}
+
+// FirstSeq is the sequence number of the segment's first record.
+func (s *Segment) FirstSeq() uint64 { return s.first }
+
+// LastSeq is the sequence number of the segment's last record.
+func (s *Segment) LastSeq() uint64 { return s.last }
+
+// Count is the number of records, at least 1.
+func (s *Segment) Count() int { return int(s.last - s.first + 1) }
+
+// Bytes is the size of the segment on disk.
+func (s *Segment) Bytes() int64 { return s.bytes }
+
+// SealedAt is when the segment was sealed or, for one found at start, when it
+// was last written to.
+func (s *Segment) SealedAt() time.Time { return s.sealedAt }
+
+func (s *Segment) String() string { return sealedName(s.first, s.last) }
+
+func (s *Segment) path() string { return filepath.Join(s.dir, fileName) }
+
+// Header reads who wrote the segment.
+func (s *Segment) Header() (SegmentHeader, error) {
+	r, err := openFrames(s.path())
+	if err != nil {
+		return SegmentHeader{}, err
+	}
+	defer r.close()
+	return r.header, nil
+}
+
+// Records reads the segment from its first record to its last and verifies
+// every checksum. The record and what it refers to are valid until the next
+// step. A *DamageError, or an error of the disk, ends the iteration.
+func (s *Segment) Records() iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		r, err := openFrames(s.path())
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer r.close()
+		rec := Record{}
+		for seq := s.first; seq <= s.last; {
+			h, payload, err := r.next()
+			switch {
+			case errors.Is(err, io.EOF):
+				err = r.damaged(fmt.Errorf("segment ends before seq %d, its name says %d", seq, s.last))
+			case err == nil && h.firstSeq != seq:
+				err = r.damaged(fmt.Errorf("frame starts at seq %d where %d belongs", h.firstSeq, seq))
+			case err == nil && (h.count == 0 || uint64(h.count) > s.last-seq+1):
+				err = r.damaged(fmt.Errorf("frame of %d records does not end by seq %d", h.count, s.last))
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for range h.count {
+				if payload, err = decodeRecord(payload, &rec); err != nil {
+					yield(nil, r.damaged(err))
+					return
+				}
+				rec.Seq = seq
+				if !yield(&rec, nil) {
+					return
+				}
+				seq++
+			}
+			if len(payload) > 0 {
+				yield(nil, r.damaged(fmt.Errorf("%d bytes after the last record of a frame", len(payload))))
+				return
+			}
+		}
+	}
+}
+
+// FirstReceivedAt is when the first record was received, in microseconds since
+// 1970; 0 if it can't be read.
+func (s *Segment) FirstReceivedAt() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.firstAt == 0 && !s.removed {
+		for rec, err := range s.Records() {
+			if err == nil {
+				s.firstAt = rec.ReceivedAt
+			}
+			break
+		}
+	}
+	return s.firstAt
+}
+
+// Remove deletes the segment and counts its records as shipped. It is to be
+// called once the storage has confirmed the object, and may be repeated, also
+// after an error.
+func (s *Segment) Remove() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.removed {
+		return nil
+	}
+	if err := s.log.removable(s); err != nil {
+		return err
+	}
+	if err := discard(s.dir); err != nil {
+		return fmt.Errorf("remove shipped segment: %w", err)
+	}
+	s.removed = true
+	s.log.forget(s)
+	return nil
+}
+
+// discard deletes a segment directory so that a crash on the way leaves either
+// the whole segment or a name that the next start clears away.
+func discard(dir string) error {
+	gone := dir + goneSuffix
+	if err := os.Rename(dir, gone); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	return os.RemoveAll(gone)
+}
