@@ -1,0 +1,14 @@
+// Package admin shows an operator what the daemon does.
+//
+// It owns the admin listener: metrics, health checks, a status page and
+// profiles. It does not own any of the figures: everything it shows comes from
+// one Snapshot, taken when it is asked for, so that what one scrape shows is
+// consistent in itself.
+//
+// Invariants:
+//
+//   - It never changes what the daemon does.
+//   - Beyond loopback and unix sockets only /metrics, /livez and /readyz are
+//     served; on loopback the Host header must name a loopback address, so that
+//     no web page can reach it by rebinding a name.
+package admin

@@ -1,0 +1,154 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"collectord/wal"
+)
+
+// Options of the admin server. All functions are required and must be safe to
+// call at any time.
+type Options struct {
+	Version  string
+	Snapshot func() Snapshot
+	Ready    func() []string // why the daemon should get no traffic; none if it should
+	Live     func() error    // why it should be restarted, or nil
+}
+
+// Server answers on the admin listeners.
+type Server struct {
+	opts Options
+	http *http.Server
+}
+
+// New makes a server that is not yet listening.
+func New(opts Options) *Server {
+	s := &Server{opts: opts}
+	open := http.NewServeMux()
+	open.Handle("GET /metrics", promhttp.HandlerFor(newRegistry(opts.Snapshot, opts.Version), promhttp.HandlerOpts{}))
+	open.HandleFunc("GET /livez", s.livez)
+	open.HandleFunc("GET /readyz", s.readyz)
+
+	local := http.NewServeMux()
+	local.Handle("/", open)
+	local.HandleFunc("GET /{$}", s.status)
+	local.HandleFunc("GET /debug/pprof/", pprof.Index)
+	local.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	local.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	local.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+
+	s.http = &http.Server{
+		Handler:           s.separate(local, open),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		IdleTimeout:       75 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+	}
+	return s
+}
+
+// Serve answers on ln until Shutdown.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("admin listener %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Shutdown closes the listeners and waits for open requests.
+func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+
+// separate serves everything on this host and only the harmless part beyond it.
+func (s *Server) separate(local, open http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+		tcp, isTCP := addr.(*net.TCPAddr)
+		switch {
+		case isTCP && !tcp.IP.IsLoopback():
+			open.ServeHTTP(w, r)
+		case isTCP && !loopbackHost(r.Host):
+			http.Error(w, "the Host header must name a loopback address here", http.StatusForbidden)
+		default:
+			local.ServeHTTP(w, r)
+		}
+	})
+}
+
+// loopbackHost reports whether a Host header names this machine's loopback.
+func loopbackHost(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.IsLoopback()
+}
+
+func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
+	if err := s.opts.Live(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	if reasons := s.opts.Ready(); len(reasons) > 0 {
+		http.Error(w, strings.Join(reasons, "\n"), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ok")
+}
+
+func statusLabel(status int) string { return strconv.Itoa(status) }
+
+var statusPage = template.Must(template.New("status").Parse(`<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>collectord</title>
+<style>body{font:15px/1.5 system-ui,sans-serif;max-width:44em;margin:2em auto;padding:0 1em}
+td,th{padding:.15em 1em .15em 0;text-align:right}th:first-child,td:first-child{text-align:left}</style>
+<h1>collectord {{.Version}}</h1>
+<p>{{if .Reasons}}Not ready: {{range .Reasons}}{{.}}. {{end}}{{else}}Ready.{{end}}</p>
+<table><tr><th>usages<th>received<th>accepted<th>appended<th>waiting</tr>
+{{range .Doors}}<tr><td>{{.Name}}<td>{{.Received}}<td>{{.Accepted}}<td>{{.Appended}}<td>{{.Waiting}}</tr>{{end}}</table>
+<p>{{.S.Ledger.Pending}} in the log and not yet shipped, {{.S.Ledger.Shipped}} shipped in {{.S.Shipper.Objects}} objects,
+{{.S.Ledger.Recovered}} found at start.</p>
+<p>Log: {{.S.Log.Bytes}} of {{.S.Log.MaxBytes}} bytes, {{.S.Log.SealedSegments}} sealed segments.</p>
+<p><a href="/metrics">metrics</a> <a href="/readyz">readyz</a> <a href="/livez">livez</a> <a href="/debug/pprof/">profiles</a></p>
+`))
+
+type statusDoor struct {
+	Name string
+	wal.DoorLedger
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	page := struct {
+		Version string
+		Reasons []string
+		Doors   []statusDoor
+		S       Snapshot
+	}{Version: s.opts.Version, Reasons: s.opts.Ready(), S: s.opts.Snapshot()}
+	for source, d := range page.S.Ledger.Door {
+		page.Doors = append(page.Doors, statusDoor{wal.Source(source).String(), d})
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+	if err := statusPage.Execute(w, page); err != nil {
+		return // the client is gone
+	}
+}
