@@ -1,0 +1,17 @@
+// Package shipper turns sealed segments into objects in a bucket or folder.
+//
+//	wal.Segment -> lines -> zstd -> spool file -> Store.Put -> confirmed -> Segment.Remove
+//
+// It owns the object format, the keys, the spool directory and the storage
+// clients. It does not own the log: it reads sealed segments and removes those
+// that the storage has confirmed, nothing else.
+//
+// Invariants:
+//
+//   - A key is a pure function of the segment, and a put never replaces: the
+//     same segment gives the same object after any crash, never a second one.
+//   - A segment is removed only after the storage has confirmed its object, or
+//     was found to hold an equal one.
+//   - Memory does not grow with the backlog or the size of a segment.
+//   - No failure of the storage drops or deletes anything; it is tried for ever.
+package shipper

@@ -1,0 +1,219 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// ownDir is for what is not data. It is outside every reader's glob.
+const ownDir = "_collectord"
+
+// fileStore keeps objects in a folder.
+type fileStore struct{ root string }
+
+func newFileStore(root string) (*fileStore, error) {
+	s := &fileStore{filepath.Clean(root)}
+	if err := makeDirs(s.temp()); err != nil {
+		return nil, fmt.Errorf("archive folder: %w", err)
+	}
+	// Half-written files of an earlier run.
+	old, err := os.ReadDir(s.temp())
+	for _, e := range old {
+		err = errors.Join(err, os.Remove(filepath.Join(s.temp(), e.Name())))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("archive folder: %w", err)
+	}
+	return s, nil
+}
+
+func (s *fileStore) temp() string { return filepath.Join(s.root, ownDir, "tmp") }
+
+func (s *fileStore) String() string { return "file://" + s.root }
+
+// path keeps keys inside the root.
+func (s *fileStore) path(key string) (string, error) {
+	if !filepath.IsLocal(filepath.FromSlash(key)) {
+		return "", fmt.Errorf("key %q leads out of the folder", key)
+	}
+	return filepath.Join(s.root, filepath.FromSlash(key)), nil
+}
+
+func (s *fileStore) fail(op, key string, err error) error {
+	e := &StoreError{Op: op, Key: key, Kind: "io", Err: err}
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		e.Kind = unix.ErrnoName(errno)
+	}
+	switch {
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		e.Permanent, e.Hint = true, "the daemon's user must be able to write to "+s.root
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		e.Hint = "make room on the disk of " + s.root
+	}
+	return e
+}
+
+// Put copies the object to a temporary file, syncs it, and gives it its name by
+// a rename that does not replace.
+func (s *fileStore) Put(ctx context.Context, o *Object) error {
+	path, err := s.path(o.Key)
+	if err != nil {
+		return s.fail("put", o.Key, err)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return ErrExists
+	}
+	if err := makeDirs(filepath.Dir(path)); err != nil {
+		return s.fail("put", o.Key, err)
+	}
+	temp, err := copyDurably(ctx, o.Path, s.temp())
+	if err != nil {
+		return s.fail("put", o.Key, err)
+	}
+	defer os.Remove(temp) // after the rename there is nothing to remove
+	switch err := renameWithoutReplacing(temp, path); {
+	case errors.Is(err, fs.ErrExist):
+		return ErrExists
+	case err != nil:
+		return s.fail("put", o.Key, err)
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return s.fail("put", o.Key, err)
+	}
+	return nil
+}
+
+// copyDurably copies a file into dir and syncs it.
+func copyDurably(ctx context.Context, from, dir string) (path string, err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	out, err := os.CreateTemp(dir, "put-*")
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(out, in)
+	err = errors.Join(err, out.Chmod(0o640), out.Sync(), out.Close(), ctx.Err())
+	if err != nil {
+		return "", errors.Join(err, os.Remove(out.Name()))
+	}
+	return out.Name(), nil
+}
+
+func renameWithoutReplacing(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
+		// Not every file system has it (NFS): a link does not replace either.
+		return os.Link(from, to)
+	}
+	if err != nil {
+		return &os.LinkError{Op: "renameat2", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
+// makeDirs makes a directory and its parents, each durable in its own parent.
+func makeDirs(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	if err := makeDirs(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(dir))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (s *fileStore) Stat(_ context.Context, key string) (m Metadata, err error) {
+	f, err := s.open("stat", key)
+	if err != nil {
+		return m, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return m, s.fail("stat", key, err)
+	}
+	m, err = readTrailer(f, info.Size())
+	if errors.Is(err, errNoMetadata) {
+		return Metadata{}, nil
+	}
+	if err != nil {
+		return m, s.fail("stat", key, err)
+	}
+	return m, nil
+}
+
+func (s *fileStore) open(op, key string) (*os.File, error) {
+	path, err := s.path(key)
+	if err != nil {
+		return nil, s.fail(op, key, err)
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, s.fail(op, key, err)
+	}
+	return f, nil
+}
+
+func (s *fileStore) Open(_ context.Context, key string) (io.ReadCloser, error) {
+	f, err := s.open("open", key)
+	if err != nil {
+		return nil, err // not a nil *os.File in an interface
+	}
+	return f, nil
+}
+
+func (s *fileStore) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		err := filepath.WalkDir(s.root, func(path string, e fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(s.root, path)
+			if err != nil {
+				return err
+			}
+			key := filepath.ToSlash(rel)
+			if e.IsDir() {
+				if path == s.temp() {
+					return filepath.SkipDir
+				}
+				return ctx.Err()
+			}
+			if strings.HasPrefix(key, prefix) && !yield(key, nil) {
+				return filepath.SkipAll
+			}
+			return nil
+		})
+		if err != nil {
+			yield("", s.fail("list", prefix, err))
+		}
+	}
+}

@@ -1,0 +1,266 @@
+package shipper
+
+import (
+	"bufio"
+	"crypto/md5" //nolint:gosec // Content-MD5 (RFC 1864), for storages that know no other checksum
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"os"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/klauspost/compress/zstd"
+
+	"collectord/wal"
+)
+
+// Metadata describes an object. It travels in the object itself, behind the
+// lines, and where the storage has user metadata also there.
+type Metadata struct {
+	Format   int    `json:"format"`
+	Node     string `json:"node"`
+	LogID    string `json:"log_id"`
+	Run      string `json:"run"`
+	FirstSeq uint64 `json:"first_seq"`
+	LastSeq  uint64 `json:"last_seq"`
+	Records  uint64 `json:"records"`
+	RawBytes int64  `json:"raw_bytes"` // of the lines
+	SHA256   string `json:"sha256"`    // of the lines, hex
+}
+
+// sameContent reports whether two objects hold the same lines.
+func (m Metadata) sameContent(o Metadata) bool {
+	return m.SHA256 != "" && m.SHA256 == o.SHA256 && m.Records == o.Records
+}
+
+// An object is one zstd frame (RFC 8878) with the lines, then one skippable
+// frame with the metadata as JSON and a footer by which it is found from the
+// end:
+//
+//	+----------------+---------------+-----------+------+----------------+-------+
+//	| zstd frame     | 5D 2A 4D 18   | size, u32 | JSON | its size, u32  | "cdM1"|
+//	+----------------+---------------+-----------+------+----------------+-------+
+const (
+	objectFormat   = 1
+	skippableMagic = 0x184D2A5D
+	footerMagic    = "cdM1"
+	footerSize     = 8
+	maxMetadata    = 64 << 10
+)
+
+// window is what the encoder looks back over, and what a reader must hold.
+const window = 1 << 20
+
+// key names the object of a segment: a pure function of what is in it.
+func key(h wal.SegmentHeader, s *wal.Segment, firstAt int64) string {
+	return time.UnixMicro(firstAt).UTC().Format("dt=2006-01-02/hour=15/") +
+		fmt.Sprintf("%s-%016x-%020d-%020d-%016x.ndjson.zst", h.Node, h.LogID, s.FirstSeq(), s.LastSeq(), h.Run)
+}
+
+// Object is a compressed segment in the spool, ready to be put.
+type Object struct {
+	Key    string // without the destination's prefix
+	Path   string // of the spool file
+	Size   int64
+	CRC32C uint32
+	MD5    [md5.Size]byte
+	Metadata
+}
+
+// appendLine appends a record as one line of NDJSON.
+func appendLine(dst []byte, r *wal.Record) ([]byte, error) {
+	dst = append(dst, `{"id":"`...)
+	dst = r.ID.AppendTo(dst)
+	dst = append(dst, `","received_at":"`...)
+	dst = time.UnixMicro(r.ReceivedAt).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
+	dst = append(dst, `","via":"`...)
+	dst = append(dst, r.Source.String()...)
+	dst = append(dst, '"')
+	if r.Client != "" {
+		var err error
+		dst = append(dst, `,"client":`...)
+		if dst, err = jsontext.AppendQuote(dst, r.Client); err != nil {
+			return dst, fmt.Errorf("client name: %w", err)
+		}
+	}
+	dst = append(dst, `,"usage":`...)
+	dst = append(dst, r.Usage...)
+	return append(dst, '}', '\n'), nil
+}
+
+// compressor writes objects, one after the other, with the same buffers.
+type compressor struct {
+	zstd *zstd.Encoder
+	out  *bufio.Writer
+	line []byte
+}
+
+func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level),
+		zstd.WithWindowSize(window), zstd.WithEncoderCRC(true))
+	if err != nil {
+		return nil, err
+	}
+	return &compressor{zstd: enc, out: bufio.NewWriterSize(nil, 64<<10)}, nil
+}
+
+// compress writes the object of a segment to path. The caller removes the file,
+// also after an error.
+func (c *compressor) compress(s *wal.Segment, path string) (*Object, error) {
+	header, err := s.Header()
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	crc, sum := crc32.New(crc32.MakeTable(crc32.Castagnoli)), md5.New() //nolint:gosec // see above
+	var size countingWriter
+	c.out.Reset(io.MultiWriter(file, crc, sum, &size))
+	c.zstd.Reset(c.out)
+
+	o := &Object{Path: path, Metadata: Metadata{
+		Format: objectFormat,
+		Node:   header.Node, LogID: hexID(header.LogID), Run: hexID(header.Run),
+		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(),
+	}}
+	lines := sha256.New()
+	for r, err := range s.Records() {
+		if err != nil {
+			return nil, err
+		}
+		if o.Records == 0 {
+			o.Key = key(header, s, r.ReceivedAt)
+		}
+		if c.line, err = appendLine(c.line[:0], r); err != nil {
+			return nil, err
+		}
+		o.Records++
+		o.RawBytes += int64(len(c.line))
+		lines.Write(c.line)
+		if _, err := c.zstd.Write(c.line); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.zstd.Close(); err != nil {
+		return nil, err
+	}
+	o.SHA256 = hex.EncodeToString(lines.Sum(nil))
+	if err := writeTrailer(c.out, o.Metadata); err != nil {
+		return nil, err
+	}
+	if err := c.out.Flush(); err != nil {
+		return nil, err
+	}
+	o.Size, o.CRC32C = int64(size), crc.Sum32()
+	sum.Sum(o.MD5[:0])
+	return o, file.Close()
+}
+
+func hexID(id uint64) string { return fmt.Sprintf("%016x", id) }
+
+type countingWriter int64
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	*c += countingWriter(len(p))
+	return len(p), nil
+}
+
+func writeTrailer(w io.Writer, m Metadata) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	b := binary.LittleEndian.AppendUint32(nil, skippableMagic)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(text)+footerSize))
+	b = append(b, text...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(text)))
+	_, err = w.Write(append(b, footerMagic...))
+	return err
+}
+
+var errNoMetadata = errors.New("object carries no metadata")
+
+// readTrailer reads the metadata from the end of an object.
+func readTrailer(r io.ReaderAt, size int64) (m Metadata, err error) {
+	var footer [footerSize]byte
+	if size < footerSize+8 {
+		return m, errNoMetadata
+	}
+	if _, err := r.ReadAt(footer[:], size-footerSize); err != nil {
+		return m, err
+	}
+	n := int64(binary.LittleEndian.Uint32(footer[:]))
+	if string(footer[4:]) != footerMagic || n > maxMetadata || n > size-footerSize-8 {
+		return m, errNoMetadata
+	}
+	frame := make([]byte, 8+n)
+	if _, err := r.ReadAt(frame, size-footerSize-int64(len(frame))); err != nil {
+		return m, err
+	}
+	if binary.LittleEndian.Uint32(frame) != skippableMagic || int64(binary.LittleEndian.Uint32(frame[4:])) != n+footerSize {
+		return m, errNoMetadata
+	}
+	if err := json.Unmarshal(frame[8:], &m); err != nil {
+		return m, fmt.Errorf("object metadata: %w", err)
+	}
+	return m, nil
+}
+
+// ObjectReader reads the lines of an object.
+type ObjectReader struct {
+	zstd *zstd.Decoder
+	in   *bufio.Reader
+	hash hash.Hash
+	seen Metadata
+}
+
+// NewObjectReader reads an object from r. The caller closes the reader, and r.
+func NewObjectReader(r io.Reader) (*ObjectReader, error) {
+	dec, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		return nil, err
+	}
+	return &ObjectReader{zstd: dec, in: bufio.NewReaderSize(dec, 64<<10), hash: sha256.New()}, nil
+}
+
+// Next returns the next line, with its line break, valid until the call after;
+// io.EOF follows the last one.
+func (o *ObjectReader) Next() ([]byte, error) {
+	line, err := o.in.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		long := append([]byte(nil), line...)
+		var rest []byte
+		rest, err = o.in.ReadBytes('\n')
+		line = append(long, rest...)
+	}
+	if errors.Is(err, io.EOF) && len(line) > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.hash.Write(line)
+	o.seen.Records++
+	o.seen.RawBytes += int64(len(line))
+	return line, nil
+}
+
+// Seen tells count, size and checksum of the lines read so far.
+func (o *ObjectReader) Seen() Metadata {
+	m := o.seen
+	m.SHA256 = hex.EncodeToString(o.hash.Sum(nil))
+	return m
+}
+
+// Close releases the reader's buffers.
+func (o *ObjectReader) Close() { o.zstd.Close() }

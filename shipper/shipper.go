@@ -1,0 +1,353 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"collectord/wal"
+)
+
+// Options of a Shipper. The zero value of each field stands for its default.
+type Options struct {
+	SpoolDir    string       // required; emptied by New
+	Concurrency int          // uploads at a time; default 2
+	Level       string       // "fastest", "default", "better" or "best"
+	Logger      *slog.Logger // default: none
+}
+
+// Delays between attempts after a failure. Each is drawn at random between
+// nothing and the bound, which doubles ("full jitter"), so that a fleet does
+// not come back in step.
+const (
+	retryMin          = time.Second
+	retryMax          = time.Minute
+	retryMaxPermanent = 5 * time.Minute
+)
+
+// Shipper ships sealed segments. Its methods may be called concurrently.
+type Shipper struct {
+	log   *wal.Log
+	store Store
+	opts  Options
+	level zstd.EncoderLevel
+
+	done  chan result // from the workers
+	nudge chan struct{}
+
+	mu       sync.Mutex // guards what follows
+	stats    Stats
+	idle     chan struct{} // closed and replaced after every attempt
+	failures failureLog
+}
+
+// Stats are counters and gauges beside the ledger.
+type Stats struct {
+	Objects         uint64 // confirmed by the storage
+	RawBytes        uint64
+	CompressedBytes uint64
+	Failures        map[string]uint64 // by StoreError.Kind, or "local"
+	Conflicts       uint64            // keys that held other content
+	Damaged         int               // segments left alone because they do not check out
+	InFlight        int
+}
+
+type result struct {
+	segment    *wal.Segment
+	compressor *compressor
+	err        error
+}
+
+// New makes a shipper and empties its spool directory. Run starts it.
+func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
+	if o.Concurrency == 0 {
+		o.Concurrency = 2
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	levels := map[string]zstd.EncoderLevel{
+		"": zstd.SpeedDefault, "fastest": zstd.SpeedFastest, "default": zstd.SpeedDefault,
+		"better": zstd.SpeedBetterCompression, "best": zstd.SpeedBestCompression,
+	}
+	level, ok := levels[o.Level]
+	if !ok {
+		return nil, fmt.Errorf("unknown compression level %q", o.Level)
+	}
+	if err := os.MkdirAll(o.SpoolDir, 0o750); err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	old, err := os.ReadDir(o.SpoolDir)
+	for _, e := range old {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(o.SpoolDir, e.Name())))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	return &Shipper{
+		log: log, store: store, opts: o, level: level,
+		done:     make(chan result),
+		nudge:    make(chan struct{}, 1),
+		stats:    Stats{Failures: map[string]uint64{}},
+		idle:     make(chan struct{}),
+		failures: failureLog{logger: o.Logger, destination: store.String()},
+	}, nil
+}
+
+// Run ships what is sealed, oldest first, until ctx ends. It returns once the
+// uploads under way have stopped.
+func (s *Shipper) Run(ctx context.Context) {
+	q := &queue{shipper: s, busy: map[*wal.Segment]bool{}, setAside: map[*wal.Segment]bool{}, tried: map[*wal.Segment]int{}}
+	for range s.opts.Concurrency {
+		q.free = append(q.free, nil) // compressors are made when first needed
+	}
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	for {
+		segments, more := s.log.Sealed()
+		if ctx.Err() == nil {
+			q.start(ctx, segments)
+		} else if len(q.busy) == 0 {
+			return
+		}
+		if wait := time.Until(q.resume); q.pause > 0 && wait > 0 {
+			retry.Reset(wait)
+		}
+		stopped := ctx.Done()
+		if ctx.Err() != nil {
+			stopped, more = nil, nil
+		}
+		select {
+		case <-stopped:
+		case <-more:
+		case <-retry.C:
+			q.resume = time.Time{}
+		case <-s.nudge:
+			q.resume = time.Time{}
+		case r := <-s.done:
+			q.finished(ctx, r)
+		}
+	}
+}
+
+// Drain returns when no sealed segment is left to ship, or when ctx ends, and
+// says how many remain. Run must be running.
+func (s *Shipper) Drain(ctx context.Context) (remaining int) {
+	select {
+	case s.nudge <- struct{}{}:
+	default:
+	}
+	for {
+		s.mu.Lock()
+		idle, damaged := s.idle, s.stats.Damaged
+		s.mu.Unlock()
+		segments, _ := s.log.Sealed()
+		remaining = len(segments)
+		if remaining <= damaged {
+			return remaining
+		}
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return remaining
+		}
+	}
+}
+
+// Stats returns a copy of the shipper's counters and gauges.
+func (s *Shipper) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.stats
+	c.Failures = maps.Clone(s.stats.Failures)
+	return c
+}
+
+// queue is what Run knows of the segments. Only its goroutine uses it.
+type queue struct {
+	shipper  *Shipper
+	busy     map[*wal.Segment]bool
+	setAside map[*wal.Segment]bool // damaged
+	tried    map[*wal.Segment]int  // failed attempts
+	free     []*compressor
+	pause    time.Duration // bound of the last delay; 0 while all is well
+	resume   time.Time
+}
+
+// start begins as many uploads as there is room for. While the storage fails
+// there is room for one, and the segments take turns, so that one the storage
+// will not have does not keep the others waiting.
+func (q *queue) start(ctx context.Context, segments []*wal.Segment) {
+	limit := q.shipper.opts.Concurrency
+	if q.pause > 0 {
+		if limit = 1; time.Now().Before(q.resume) {
+			return
+		}
+	}
+	for len(q.busy) < limit {
+		var next *wal.Segment
+		for _, seg := range segments {
+			if !q.busy[seg] && !q.setAside[seg] && (next == nil || q.tried[seg] < q.tried[next]) {
+				next = seg
+			}
+		}
+		if next == nil {
+			return
+		}
+		q.busy[next] = true
+		c := q.free[len(q.free)-1]
+		q.free = q.free[:len(q.free)-1]
+		s := q.shipper
+		s.mu.Lock()
+		s.stats.InFlight++
+		s.mu.Unlock()
+		go func() {
+			err := s.ship(ctx, next, &c)
+			s.done <- result{next, c, err}
+		}()
+	}
+}
+
+// finished notes how an attempt ended.
+func (q *queue) finished(ctx context.Context, r result) {
+	s := q.shipper
+	delete(q.busy, r.segment)
+	q.free = append(q.free, r.compressor)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.InFlight--
+	close(s.idle)
+	s.idle = make(chan struct{})
+
+	var damage *wal.DamageError
+	switch {
+	case r.err == nil:
+		delete(q.tried, r.segment)
+		q.pause = 0
+		s.failures.recovered()
+	case ctx.Err() != nil: // told to stop
+	case errors.As(r.err, &damage) || errors.Is(r.err, fs.ErrNotExist):
+		q.setAside[r.segment] = true
+		s.stats.Damaged++
+		s.opts.Logger.Error("a sealed segment is damaged: it stays where it is, the others are shipped",
+			"segment", r.segment.String(), "error", r.err)
+	default:
+		q.tried[r.segment]++
+		kind, most := "local", retryMax
+		var storeErr *StoreError
+		if errors.As(r.err, &storeErr) {
+			kind = storeErr.Kind
+			if storeErr.Permanent {
+				most = retryMaxPermanent
+			}
+		}
+		s.stats.Failures[kind]++
+		q.pause = min(max(2*q.pause, retryMin), most)
+		q.resume = time.Now().Add(rand.N(q.pause))
+		s.failures.failed(r.segment.String(), r.err)
+	}
+}
+
+// ship brings one segment to the storage and removes it here.
+func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) error {
+	if *c == nil {
+		var err error
+		if *c, err = newCompressor(s.level); err != nil {
+			return err
+		}
+	}
+	path := filepath.Join(s.opts.SpoolDir, seg.String()+".ndjson.zst")
+	defer os.Remove(path) // scratch: made anew whenever it is needed
+	o, err := (*c).compress(seg, path)
+	if err != nil {
+		return fmt.Errorf("compress: %w", err)
+	}
+	err = s.store.Put(ctx, o)
+	if errors.Is(err, ErrExists) {
+		err = s.settle(ctx, o)
+	}
+	if err != nil {
+		return err
+	}
+	if err := seg.Remove(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.Objects++
+	s.stats.RawBytes += uint64(o.RawBytes)
+	s.stats.CompressedBytes += uint64(o.Size)
+	s.opts.Logger.Debug("shipped", "key", o.Key, "records", o.Records, "bytes", o.Size)
+	return nil
+}
+
+// settle decides what to do about a key that is taken: an object with the same
+// lines is ours, from before a crash or a lost answer; other content stays, and
+// ours goes beside it.
+func (s *Shipper) settle(ctx context.Context, o *Object) error {
+	same, err := s.holds(ctx, o)
+	if same || err != nil {
+		return err
+	}
+	taken := o.Key
+	o.Key = strings.TrimSuffix(taken, ".ndjson.zst") + "~" + o.SHA256[:8] + ".ndjson.zst"
+	err = s.store.Put(ctx, o)
+	if errors.Is(err, ErrExists) {
+		if same, err = s.holds(ctx, o); err == nil && !same {
+			err = &StoreError{Op: "put", Key: o.Key, Kind: "conflict", Permanent: true, Err: ErrExists,
+				Hint: "both this name and the plain one hold other content"}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.stats.Conflicts++
+	s.mu.Unlock()
+	s.opts.Logger.Error("the storage holds other content under this segment's name: stored beside it",
+		"taken", taken, "stored", o.Key)
+	return nil
+}
+
+// holds reports whether the storage has the same lines under the object's key.
+func (s *Shipper) holds(ctx context.Context, o *Object) (bool, error) {
+	there, err := s.store.Stat(ctx, o.Key)
+	if err != nil {
+		return false, err
+	}
+	if there.SHA256 != "" {
+		return there.sameContent(o.Metadata), nil
+	}
+	body, err := s.store.Open(ctx, o.Key)
+	if err != nil {
+		return false, err
+	}
+	defer body.Close()
+	lines, err := NewObjectReader(body)
+	if err != nil {
+		return false, err
+	}
+	defer lines.Close()
+	for {
+		switch _, err := lines.Next(); {
+		case errors.Is(err, io.EOF):
+			return lines.Seen().sameContent(o.Metadata), nil
+		case errors.Is(err, zstd.ErrMagicMismatch), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, zstd.ErrCRCMismatch):
+			return false, nil // something else altogether
+		case err != nil:
+			return false, err
+		}
+	}
+}

@@ -1,0 +1,345 @@
+package shipper
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"collectord/wal"
+)
+
+func openLog(t *testing.T, dir string) *wal.Log {
+	t.Helper()
+	l, err := wal.Open(dir, wal.Options{Node: "edge-1", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil && !errors.Is(err, wal.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// fill appends n records in segments of per records each.
+func fill(t *testing.T, l *wal.Log, n, per int) {
+	t.Helper()
+	for i := range n {
+		rec := wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, i)}
+		if i%3 == 0 {
+			rec.Client = `a "clinic"`
+		}
+		if err := l.Append(context.Background(), rec); err != nil {
+			t.Fatal(err)
+		}
+		if (i+1)%per == 0 {
+			if err := l.Seal(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// start runs a shipper until the test ends.
+func start(t *testing.T, l *wal.Log, store Store) *Shipper {
+	t.Helper()
+	s, err := New(l, store, Options{SpoolDir: filepath.Join(t.TempDir(), "spool"), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return s
+}
+
+func drain(t *testing.T, s *Shipper, want int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if n := s.Drain(ctx); n != want {
+		t.Fatalf("%d segments remain, want %d", n, want)
+	}
+}
+
+type line struct {
+	ID         string
+	ReceivedAt time.Time `json:"received_at"`
+	Via        string
+	Client     string
+	Usage      struct{ N int }
+}
+
+// stored reads every record in the store and checks each object against its
+// metadata.
+func stored(t *testing.T, s Store) (lines []line) {
+	t.Helper()
+	ctx := context.Background()
+	for key, err := range s.List(ctx, "") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := s.Open(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := NewObjectReader(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			text, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(key, err)
+			}
+			var l line
+			if err := json.Unmarshal(text, &l); err != nil {
+				t.Fatalf("%s: %v: %s", key, err, text)
+			}
+			lines = append(lines, l)
+		}
+		m, err := s.Stat(ctx, key)
+		if err != nil || !m.sameContent(r.Seen()) || m.RawBytes != r.Seen().RawBytes || m.Node != "edge-1" {
+			t.Errorf("%s: metadata %+v, content %+v, %v", key, m, r.Seen(), err)
+		}
+		r.Close()
+		body.Close()
+	}
+	return lines
+}
+
+// checkOnce asserts that each of n records is stored exactly once.
+func checkOnce(t *testing.T, s Store, n int) {
+	t.Helper()
+	count := make([]int, n)
+	ids := map[string]bool{}
+	for _, l := range stored(t, s) {
+		count[l.Usage.N]++
+		ids[l.ID] = true
+		if time.Since(l.ReceivedAt).Abs() > time.Minute || l.Via != "http" || (l.Client != "") != (l.Usage.N%3 == 0) {
+			t.Errorf("record %+v", l)
+		}
+	}
+	for i, c := range count {
+		if c != 1 {
+			t.Errorf("record %d is stored %d times", i, c)
+		}
+	}
+	if len(ids) != n {
+		t.Errorf("%d ids for %d records", len(ids), n)
+	}
+}
+
+func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
+	stores := map[string]func(t *testing.T) Store{
+		"file": func(t *testing.T) Store {
+			s, err := newFileStore(t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+		"MinIO": func(t *testing.T) Store { return realS3(t) },
+	}
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			store := open(t)
+			dir := t.TempDir()
+			l := openLog(t, dir)
+			fill(t, l, 100, 10)
+			s := start(t, l, store)
+			drain(t, s, 0)
+			checkOnce(t, store, 100)
+			if g := l.Ledger(); g.Shipped != 100 || g.Pending != 0 {
+				t.Errorf("ledger %+v", g)
+			}
+			if st := s.Stats(); st.Objects != 10 || st.InFlight != 0 {
+				t.Errorf("stats %+v", st)
+			}
+			left, _ := filepath.Glob(filepath.Join(s.opts.SpoolDir, "*"))
+			if len(left) > 0 {
+				t.Errorf("spool still holds %v", left)
+			}
+		})
+	}
+}
+
+func TestKeyTellsWhereAndWhat(t *testing.T) {
+	l := openLog(t, t.TempDir())
+	fill(t, l, 2, 2)
+	store, err := newFileStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	drain(t, start(t, l, store), 0)
+	logID, run := l.Identity()
+	want := fmt.Sprintf("edge-1-%016x-00000000000000000001-00000000000000000002-%016x.ndjson.zst", logID, run)
+	for key := range store.List(context.Background(), "") {
+		at, err := time.Parse("dt=2006-01-02/hour=15", key[:strings.LastIndex(key, "/")])
+		if err != nil || time.Since(at) > 2*time.Hour || !strings.HasSuffix(key, "/"+want) {
+			t.Errorf("key %s, want …/%s", key, want)
+		}
+	}
+}
+
+func TestALostAnswerMakesNoSecondObject(t *testing.T) {
+	f, store := newFakeS3(t)
+	lost := map[string]bool{}
+	f.after = func(r *http.Request) bool {
+		first := !lost[r.URL.Path]
+		lost[r.URL.Path] = true
+		return first
+	}
+	l := openLog(t, t.TempDir())
+	fill(t, l, 20, 10)
+	drain(t, start(t, l, store), 0)
+	checkOnce(t, store, 20)
+	if f.puts != 2 {
+		t.Errorf("%d objects were stored for 2 segments", f.puts)
+	}
+}
+
+func TestTroubleIsRetriedAndNothingIsDropped(t *testing.T) {
+	f, store := newFakeS3(t)
+	requests := 0
+	f.fault = func(w http.ResponseWriter, _ *http.Request) bool {
+		requests++
+		switch requests % 4 {
+		case 1:
+			return s3Error(w, http.StatusServiceUnavailable, "SlowDown")
+		case 2:
+			return s3Error(w, http.StatusForbidden, "AccessDenied")
+		}
+		return false
+	}
+	l := openLog(t, t.TempDir())
+	fill(t, l, 30, 10)
+	s := start(t, l, store)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	nudging := make(chan struct{})
+	go func() { // instead of waiting out the delays
+		defer close(nudging)
+		for ctx.Err() == nil && l.Ledger().Pending > 0 {
+			step, stop := context.WithTimeout(ctx, 20*time.Millisecond)
+			s.Drain(step)
+			stop()
+		}
+	}()
+	<-nudging
+	drain(t, s, 0)
+	f.mu.Lock()
+	f.fault = nil
+	f.mu.Unlock()
+	checkOnce(t, store, 30)
+	if st := s.Stats(); st.Failures["SlowDown"] == 0 || st.Failures["AccessDenied"] == 0 {
+		t.Errorf("failures %v", st.Failures)
+	}
+}
+
+func TestOtherContentUnderTheNameIsKeptAndOursGoesBeside(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	fill(t, l, 6, 3)
+	store, err := newFileStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	segments, _ := l.Sealed()
+	h, err := segments[0].Header()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := key(h, segments[0], segments[0].FirstReceivedAt())
+	if err := store.Put(context.Background(), spooled(t, k, "somebody else's")); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, l, store)
+	drain(t, s, 0)
+	var beside int
+	for key := range store.List(context.Background(), "") {
+		if strings.HasPrefix(key, strings.TrimSuffix(k, ".ndjson.zst")+"~") {
+			beside++
+		}
+	}
+	if beside != 1 || s.Stats().Conflicts != 1 || s.Stats().Objects != 2 {
+		t.Errorf("%d objects beside, stats %+v", beside, s.Stats())
+	}
+}
+
+func TestADamagedSegmentStaysAndBlocksNoOther(t *testing.T) {
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	fill(t, l, 30, 10)
+	files, _ := filepath.Glob(filepath.Join(dir, "wal", "00000000000000000011-*", "*"))
+	if len(files) != 1 {
+		t.Fatal(files)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-1] ^= 1
+	if err := os.WriteFile(files[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store, err := newFileStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, l, store)
+	drain(t, s, 1)
+	if lines := stored(t, store); len(lines) != 20 || s.Stats().Damaged != 1 {
+		t.Errorf("%d records stored, stats %+v", len(lines), s.Stats())
+	}
+	if after, err := os.ReadFile(files[0]); err != nil || !bytes.Equal(after, b) {
+		t.Errorf("the damaged segment was touched: %v", err)
+	}
+}
+
+func TestIDsAreCheapOnceCompressed(t *testing.T) {
+	l := openLog(t, t.TempDir())
+	recs := make([]wal.Record, 20_000)
+	for i := range recs {
+		recs[i].Usage = []byte(`{}`)
+	}
+	for i := 0; i < len(recs); i += 100 {
+		if err := l.Append(context.Background(), recs[i:i+100]...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	segments, _ := l.Sealed()
+	c, err := newCompressor(zstd.SpeedDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := c.compress(segments[0], filepath.Join(t.TempDir(), "o"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	perRecord := float64(o.Size) / float64(len(recs))
+	t.Logf("%.2f bytes a record", perRecord)
+	if perRecord > 6 { // id, time and the constant parts
+		t.Errorf("%.2f bytes a record", perRecord)
+	}
+}
