@@ -1,0 +1,170 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// Config is every setting, parsed and checked. Sizes are in bytes.
+type Config struct {
+	Node     string
+	DataDir  string // absolute
+	HTTP     HTTP
+	UDP      UDP
+	Admin    Admin
+	WAL      WAL
+	Shipper  Shipper
+	Shutdown Shutdown
+	Log      Log
+
+	raw map[string]string // effective values as written, by key
+}
+
+// HTTP is the section of the HTTP door.
+type HTTP struct {
+	Listen                     []Address
+	Anonymous                  bool
+	MaxRecord                  int64
+	MaxConnections             int
+	HeaderTimeout, IdleTimeout time.Duration
+}
+
+// UDP is the section of the UDP door.
+type UDP struct {
+	Listen               []Address
+	Allow                []netip.Prefix
+	Sockets              int // 0: as many as cores, at most 4
+	ReceiveBuffer, Queue int64
+}
+
+// Admin is the section of the admin listener.
+type Admin struct{ Listen []Address }
+
+// WAL is the section of the log.
+type WAL struct {
+	Sync                           string // "always" or "interval"
+	SyncInterval, SealAfter        time.Duration
+	SegmentSize, MaxBytes, MinFree int64
+}
+
+// Shipper is the section of the shipper.
+type Shipper struct {
+	Destination string // file:///path or s3://bucket/prefix, never empty
+	Level       string
+	Concurrency int
+	S3          S3
+}
+
+// S3 is how to reach an S3-compatible storage.
+type S3 struct{ Endpoint, Region, PathStyle, CredentialsFile, CAFile, Checksum string }
+
+// Shutdown is how long the daemon takes its leave.
+type Shutdown struct{ Drain, Grace time.Duration }
+
+// Log is how the daemon speaks.
+type Log struct{ Level, Format string }
+
+// Address is where to listen.
+type Address struct {
+	Network string         // "tcp", "udp" or "unix"
+	Path    string         // of a unix socket
+	IP      netip.AddrPort // otherwise
+}
+
+func (a Address) String() string {
+	if a.Network == "unix" {
+		return "unix:" + a.Path
+	}
+	return a.IP.String()
+}
+
+// local reports whether only this host can reach the address.
+func (a Address) local() bool { return a.Network == "unix" || a.IP.Addr().IsLoopback() }
+
+// DefaultPath is where the configuration is looked for when no file is named.
+const DefaultPath = "/etc/collectord/collectord.yaml"
+
+// Source is where settings come from, beside the process's environment.
+type Source struct {
+	Path  string         // of the file; empty: DefaultPath, which need not exist
+	Flags *pflag.FlagSet // that AddFlags was called on, or nil
+}
+
+// Load reads, merges and checks all settings. The error is a Mistakes if the
+// settings are at fault. Warnings are for the log.
+func Load(src Source) (c *Config, warnings []string, err error) {
+	l := &loader{source: src, origin: map[string]string{}}
+	if err := l.readFile(); err != nil {
+		return nil, nil, err
+	}
+	if err := l.bind(); err != nil {
+		return nil, nil, fmt.Errorf("read configuration: %w", err)
+	}
+	warnings = l.noteEnviron()
+	c = &Config{raw: map[string]string{}}
+	for _, k := range keys {
+		raw := l.viper.GetString(k.Name)
+		c.raw[k.Name] = raw
+		if err := k.set(c, raw); err != nil {
+			l.mistake(k.Name, fmt.Sprintf("%q %v", raw, err))
+		}
+	}
+	if len(l.mistakes) == 0 { // combinations of wrong values say nothing
+		l.finish(c)
+	}
+	if len(l.mistakes) > 0 {
+		return nil, warnings, l.mistakes
+	}
+	return c, warnings, nil
+}
+
+var notForNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+
+// finish fills in what depends on the host and checks combinations.
+func (l *loader) finish(c *Config) {
+	if c.Node == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			l.mistake("node", "is empty and the host has no name: set it")
+			return
+		}
+		host = strings.Trim(notForNames.ReplaceAllString(host, "-"), "-")
+		c.Node = host[:min(len(host), 63)]
+		if c.Node == "" {
+			c.Node = "localhost"
+		}
+	}
+	var err error
+	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
+		l.mistake("data_dir", err.Error())
+	}
+	if c.Shipper.Destination == "" {
+		c.Shipper.Destination = "file://" + filepath.Join(c.DataDir, "archive")
+	}
+	if strings.HasPrefix(c.Shipper.Destination, "s3://") && c.Shipper.S3.Endpoint == "" && c.Shipper.S3.Region == "" {
+		l.mistake("shipper.s3.endpoint", "is empty, which means AWS: set shipper.s3.region then, or name the endpoint of another storage")
+	}
+	if c.WAL.MaxBytes < 4*c.WAL.SegmentSize {
+		l.mistake("wal.max_bytes", fmt.Sprintf("is less than four segments (wal.segment_size is %d bytes)", c.WAL.SegmentSize))
+	}
+	if c.HTTP.MaxRecord > c.WAL.SegmentSize {
+		l.mistake("http.max_record", "is more than wal.segment_size")
+	}
+	for _, a := range c.HTTP.Listen {
+		if !a.local() && !c.HTTP.Anonymous {
+			l.mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a))
+		}
+	}
+	for _, a := range c.UDP.Listen {
+		if !a.local() && len(c.UDP.Allow) == 0 {
+			l.mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all)", a))
+		}
+	}
+}
