@@ -1,0 +1,113 @@
+package ingest
+
+import (
+	"errors"
+	"net/netip"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	batchSize    = 64       // datagrams a system call reads
+	datagramSize = 64 << 10 // more than UDP can carry without jumbograms
+)
+
+// datagrams is memory for one batch, used again for the next. Pages of it that
+// no datagram was long enough to touch cost nothing.
+type datagrams struct {
+	headers [batchSize]mmsghdr
+	iovecs  [batchSize]unix.Iovec
+	names   [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
+	memory  []byte
+}
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	unix.Msghdr
+	length uint32
+	_      [4]byte
+}
+
+func newDatagrams() *datagrams {
+	d := &datagrams{memory: make([]byte, batchSize*datagramSize)}
+	for i := range d.headers {
+		d.iovecs[i].Base = &d.memory[i*datagramSize]
+		d.iovecs[i].SetLen(datagramSize)
+		d.headers[i].Iov = &d.iovecs[i]
+		d.headers[i].SetIovlen(1)
+		d.headers[i].Name = (*byte)(unsafe.Pointer(&d.names[i]))
+	}
+	return d
+}
+
+// receive waits for datagrams through wait, a RawConn's Read, and returns how
+// many there are.
+func (d *datagrams) receive(wait func(func(fd uintptr) bool) error) (n int, err error) {
+	var errno error
+	err = wait(func(fd uintptr) bool {
+		n, errno = d.recvmmsg(fd)
+		return !errors.Is(errno, unix.EAGAIN)
+	})
+	return n, errors.Join(err, errno)
+}
+
+// receiveNow is receive without waiting: EAGAIN means that there are none.
+func (d *datagrams) receiveNow(control func(func(fd uintptr)) error) (n int, err error) {
+	var errno error
+	err = control(func(fd uintptr) { n, errno = d.recvmmsg(fd) })
+	return n, errors.Join(err, errno)
+}
+
+func (d *datagrams) recvmmsg(fd uintptr) (int, error) {
+	for i := range d.headers {
+		d.headers[i].Namelen = unix.SizeofSockaddrInet6
+	}
+	for {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return 0, errno
+		}
+	}
+}
+
+// datagram returns the i-th datagram of the batch.
+func (d *datagrams) datagram(i int) (body []byte, truncated bool) {
+	h := &d.headers[i]
+	from := i * datagramSize
+	return d.memory[from : from+int(h.length) : from+int(h.length)], h.Flags&unix.MSG_TRUNC != 0
+}
+
+// sender returns where the i-th datagram says it comes from.
+func (d *datagrams) sender(i int) netip.Addr {
+	name := &d.names[i]
+	if name.Family == unix.AF_INET {
+		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)
+	}
+	return netip.AddrFrom16(name.Addr).Unmap()
+}
+
+// skMeminfoDrops is the index of the drop counter in what SO_MEMINFO returns
+// (SK_MEMINFO_DROPS in linux/sock_diag.h).
+const skMeminfoDrops = 8
+
+// kernelDrops asks how many datagrams a socket had no room for, modulo 2^32.
+// SO_RXQ_OVFL would tell with the next datagram, so never of the last burst.
+func kernelDrops(raw syscall.RawConn) (drops uint32, err error) {
+	var info [skMeminfoDrops + 1]uint32
+	size := uint32(unsafe.Sizeof(info))
+	var errno syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	})
+	if errno != 0 {
+		err = errors.Join(err, errno)
+	}
+	return info[skMeminfoDrops], err
+}

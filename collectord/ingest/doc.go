@@ -1,0 +1,35 @@
+// Package ingest turns network bytes into valid records and hands them to the
+// log.
+//
+//	HTTP: request  -> body  -> one usage  -> Append  (answered once it is durable)
+//	UDP:  datagram -> usages -> one batch -> Enqueue (never answered)
+//
+// It owns the two doors: what is read, how much of it, and what is refused with
+// which code. It does not own listeners (they are handed in), the log, or the
+// ledger, to which it only reports what it refuses.
+//
+// Invariants:
+//
+//   - A usage reaches the log only if it is one JSON object that no reader of
+//     the objects can stumble over (checkUsage), and is stored as it was sent,
+//     but for line breaks between tokens.
+//   - 201 is answered only after Append returned nil.
+//   - Nothing a stranger declares is allocated before it arrives, and nothing a
+//     stranger sends is logged.
+//   - Every usage that was received is either handed to the log or reported to
+//     it as rejected, once.
+package ingest
+
+import (
+	"context"
+
+	"collectord/wal"
+)
+
+// Log is what the doors need of *wal.Log.
+type Log interface {
+	Append(ctx context.Context, recs ...wal.Record) error
+	Enqueue(recs ...wal.Record) int
+	Reject(s wal.Source, reason string, n int)
+	Full() error
+}

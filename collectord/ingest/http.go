@@ -1,0 +1,377 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"collectord/wal"
+)
+
+// HTTPOptions set the limits of the HTTP door. The zero value of each field
+// stands for its default.
+type HTTPOptions struct {
+	MaxRecord      int           // bytes of a usage; default 1 MiB
+	MaxConnections int           // open at a time; default 1,024
+	HeaderTimeout  time.Duration // for a request's header; default 5 s
+	IdleTimeout    time.Duration // between requests; default 75 s
+	Logger         *slog.Logger  // default: none
+}
+
+// Limits that are not for configuration.
+const (
+	maxHeader     = 8 << 10         // bytes of a request's header
+	bodyPatience  = 5 * time.Second // before a body's rate counts
+	bodyMinRate   = 1 << 10         // bytes a second a body must arrive with
+	answerTimeout = 10 * time.Second
+	keepBuffer    = 64 << 10 // larger body buffers are not kept for the next request
+)
+
+// HTTP is the door that answers: POST /api/usages and GET /healthz.
+//
+// It runs on fasthttp, set up so that nothing is held that did not arrive: bodies
+// are read through the stream only, never by their declared length.
+type HTTP struct {
+	log      Log
+	opts     HTTPOptions
+	server   *fasthttp.Server
+	requests sync.Pool // of *request
+	draining atomic.Bool
+	open     atomic.Int64 // connections
+	statuses [600]atomic.Uint64
+}
+
+// NewHTTP makes a door that is not yet listening.
+func NewHTTP(log Log, o HTTPOptions) *HTTP {
+	if o.MaxRecord == 0 {
+		o.MaxRecord = 1 << 20
+	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 1024
+	}
+	if o.HeaderTimeout == 0 {
+		o.HeaderTimeout = 5 * time.Second
+	}
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = 75 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	h := &HTTP{log: log, opts: o}
+	h.requests.New = func() any { return &request{body: make([]byte, 0, 4<<10)} }
+	h.server = &fasthttp.Server{
+		Handler:        h.handle,
+		ErrorHandler:   h.brokenRequest,
+		HeaderReceived: h.headerReceived,
+		ExpectHandler:  h.expect,
+		Logger:         silent{},
+
+		StreamRequestBody:            true,
+		DisablePreParseMultipartForm: true,
+		MaxRequestBodySize:           o.MaxRecord,
+		ReadBufferSize:               maxHeader,
+		ReadTimeout:                  o.HeaderTimeout,
+		WriteTimeout:                 answerTimeout,
+		IdleTimeout:                  o.IdleTimeout,
+		Concurrency:                  o.MaxConnections + 1, // the listener turns away those beyond
+		NoDefaultServerHeader:        true,
+		NoDefaultContentType:         true,
+		SecureErrorLogMessage:        true,
+		LazyRequestTime:              true,
+	}
+	return h
+}
+
+// silent replaces the server's logger, which would print parts of requests.
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}
+
+// Serve answers on ln until Shutdown.
+func (h *HTTP) Serve(ln net.Listener) error {
+	if err := h.server.Serve(&limitedListener{Listener: ln, door: h}); err != nil {
+		return fmt.Errorf("http listener %s: %w", ln.Addr(), err)
+	}
+	return nil
+}
+
+// Drain asks clients to go elsewhere: answers close their connections, and
+// /healthz says so.
+func (h *HTTP) Drain() { h.draining.Store(true) }
+
+// Shutdown closes the listeners and idle connections, and waits for requests
+// under way.
+func (h *HTTP) Shutdown(ctx context.Context) error {
+	h.Drain()
+	return h.server.ShutdownWithContext(ctx)
+}
+
+// Requests returns how many requests were answered, by status.
+func (h *HTTP) Requests() map[int]uint64 {
+	m := map[int]uint64{}
+	for status := range h.statuses {
+		if n := h.statuses[status].Load(); n > 0 {
+			m[status] = n
+		}
+	}
+	return m
+}
+
+// Connections returns how many connections are open.
+func (h *HTTP) Connections() int { return int(h.open.Load()) }
+
+// request is what one POST needs, reused by the next.
+type request struct {
+	body   []byte
+	answer []byte
+	recs   [1]wal.Record
+}
+
+func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
+	if h.draining.Load() {
+		ctx.SetConnectionClose()
+	}
+	var p *problem
+	switch protocol := ctx.Request.Header.Protocol(); {
+	case string(protocol) != "HTTP/1.1" && string(protocol) != "HTTP/1.0":
+		p = &problem{status: http.StatusHTTPVersionNotSupported, code: CodeVersion, detail: "use HTTP/1.1 or HTTP/1.0", close: true}
+	case string(ctx.Path()) == "/api/usages":
+		p = h.usages(ctx)
+	case string(ctx.Path()) == "/healthz":
+		p = h.health(ctx)
+	default:
+		p = &problem{status: http.StatusNotFound, code: CodeNotFound, detail: "usages are posted to /api/usages"}
+	}
+	if p != nil {
+		write(ctx, p)
+	}
+	h.statuses[ctx.Response.StatusCode()].Add(1)
+}
+
+func write(ctx *fasthttp.RequestCtx, p *problem) {
+	ctx.SetStatusCode(p.status)
+	ctx.SetContentType(problemType)
+	if p.header[0] != "" {
+		ctx.Response.Header.Set(p.header[0], p.header[1])
+	}
+	if p.close {
+		ctx.SetConnectionClose()
+	}
+	ctx.SetBody(p.body())
+}
+
+func (h *HTTP) health(ctx *fasthttp.RequestCtx) *problem {
+	if !ctx.IsGet() && !ctx.IsHead() {
+		return &problem{status: http.StatusMethodNotAllowed, code: CodeMethod, header: [2]string{"Allow", "GET, HEAD"}}
+	}
+	word, status := "ok", http.StatusOK
+	switch {
+	case h.draining.Load():
+		word, status = "draining", http.StatusServiceUnavailable
+	case h.log.Full() != nil:
+		word, status = "full", http.StatusServiceUnavailable
+	}
+	ctx.SetStatusCode(status)
+	ctx.SetContentType("text/plain; charset=utf-8")
+	ctx.SetBodyString(word + "\n")
+	return nil
+}
+
+// usages answers a POST of one usage. What it refuses it reports to the ledger.
+func (h *HTTP) usages(ctx *fasthttp.RequestCtx) *problem {
+	if !ctx.IsPost() {
+		return &problem{status: http.StatusMethodNotAllowed, code: CodeMethod, detail: "usages are posted", header: [2]string{"Allow", "POST"}}
+	}
+	r := h.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
+	p, counted := h.store(ctx, r)
+	if p != nil && !counted {
+		h.log.Reject(wal.HTTP, p.code, 1)
+	}
+	r.recs[0] = wal.Record{}
+	if cap(r.body) <= keepBuffer {
+		h.requests.Put(r)
+	}
+	return p
+}
+
+// store reads, checks and stores one usage and answers. With a problem, counted
+// tells whether the log has entered it in the ledger already.
+func (h *HTTP) store(ctx *fasthttp.RequestCtx, r *request) (p *problem, counted bool) {
+	if p := h.checkHeader(&ctx.Request.Header); p != nil {
+		p.close = true // the body stays unread
+		return p, false
+	}
+	if p := h.readBody(ctx, r); p != nil {
+		return p, false
+	}
+	usage, fault := checkOnlyUsage(r.body)
+	if fault != nil {
+		return badUsage(fault), false
+	}
+	r.recs[0] = wal.Record{Usage: usage, Source: wal.HTTP}
+	if err := h.log.Append(context.Background(), r.recs[:]...); err != nil {
+		return h.appendProblem(err)
+	}
+	r.answer = append(r.answer[:0], `{"id":"`...)
+	r.answer = r.recs[0].ID.AppendTo(r.answer)
+	r.answer = append(r.answer, `"}`...)
+	ctx.SetStatusCode(http.StatusCreated)
+	ctx.SetContentType("application/json")
+	ctx.SetBody(r.answer)
+	return nil, false
+}
+
+// appendProblem translates an error of the log, which has counted it already.
+func (h *HTTP) appendProblem(err error) (p *problem, counted bool) {
+	switch {
+	case errors.Is(err, wal.ErrClosed):
+		return unavailable(CodeShuttingDown, "this collector is shutting down; nothing was stored"), true
+	case errors.Is(err, wal.ErrCommitFailed):
+		return unavailable(CodeCommitFailed, "the disk failed; the usage may be stored or not"), true
+	case errors.Is(err, wal.ErrFull), errors.Is(err, wal.ErrUnavailable):
+		return unavailable(CodeLogFull, "the log can't take more at the moment; nothing was stored"), true
+	}
+	h.opts.Logger.Error("the log refused a usage that was checked", "error", err)
+	return &problem{status: http.StatusInternalServerError, code: CodeInternal, detail: "nothing was stored"}, false
+}
+
+// checkHeader decides what can be decided before the body is read.
+func (h *HTTP) checkHeader(header *fasthttp.RequestHeader) *problem {
+	if string(header.Peek("Sec-Fetch-Site")) == "cross-site" {
+		return &problem{status: http.StatusForbidden, code: CodeCrossSite, detail: "a page of another site may not post here"}
+	}
+	if n := header.ContentLength(); n > h.opts.MaxRecord {
+		return h.tooLarge()
+	}
+	if e := header.Peek("Content-Encoding"); len(e) > 0 && !strings.EqualFold(string(e), "identity") {
+		return &problem{
+			status: http.StatusUnsupportedMediaType, code: CodeEncoding,
+			detail: "send the body as it is", header: [2]string{"Accept-Encoding", "identity"},
+		}
+	}
+	contentType := header.ContentType()
+	if len(contentType) == 0 || string(contentType) == "application/json" {
+		return nil
+	}
+	media, params, err := mime.ParseMediaType(string(contentType))
+	charset := params["charset"]
+	switch {
+	case err == nil && media == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")):
+		return nil
+	case media == "application/x-www-form-urlencoded":
+		return &problem{
+			status: http.StatusUnsupportedMediaType, code: CodeMediaType,
+			detail: "add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)",
+		}
+	}
+	return &problem{status: http.StatusUnsupportedMediaType, code: CodeMediaType, detail: "send Content-Type: application/json, in UTF-8"}
+}
+
+func (h *HTTP) tooLarge() *problem {
+	return &problem{
+		status: http.StatusRequestEntityTooLarge, code: CodeTooLarge, close: true,
+		detail: fmt.Sprintf("a usage has at most %d bytes (http.max_record)", h.opts.MaxRecord),
+	}
+}
+
+// readBody reads the body as it arrives. Only the stream's own error tells
+// whether it is whole.
+func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
+	r.body = r.body[:0]
+	stream := ctx.RequestBodyStream()
+	if stream == nil {
+		return nil // no body at all: an empty usage
+	}
+	began := time.Now()
+	for paced := false; ; paced = true {
+		if len(r.body) == cap(r.body) {
+			r.body = append(r.body, 0)[:len(r.body)]
+		}
+		if paced { // the first part came with the header
+			deadline := began.Add(bodyPatience + time.Duration(len(r.body)+bodyMinRate)*time.Second/bodyMinRate)
+			if err := ctx.Conn().SetReadDeadline(deadline); err != nil {
+				return &problem{status: http.StatusBadRequest, code: CodeBadRequest, close: true}
+			}
+		}
+		n, err := stream.Read(r.body[len(r.body):cap(r.body)])
+		r.body = r.body[:len(r.body)+n]
+		if len(r.body) > h.opts.MaxRecord {
+			return h.tooLarge()
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case isTimeout(err):
+			return bodyTooSlow()
+		case err != nil:
+			return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "the body is broken off or not well encoded", close: true}
+		}
+	}
+}
+
+func bodyTooSlow() *problem {
+	return &problem{
+		status: http.StatusRequestTimeout, code: CodeTimeout, close: true,
+		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more", bodyMinRate),
+	}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// headerReceived gives the part of the body that is read before the handler
+// runs its time.
+func (h *HTTP) headerReceived(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+	return fasthttp.RequestConfig{ReadTimeout: bodyPatience + maxHeader*time.Second/bodyMinRate}
+}
+
+// expect decides before the client sends a body (RFC 9110, section 10.1.1).
+func (h *HTTP) expect(ctx *fasthttp.RequestCtx) int {
+	header := &ctx.Request.Header
+	p := h.checkHeader(header)
+	if p == nil && (!header.IsPost() || string(ctx.Path()) != "/api/usages") {
+		p = &problem{status: http.StatusExpectationFailed, code: CodeExpectation, detail: "usages are posted to /api/usages"}
+	}
+	if p == nil {
+		return http.StatusContinue
+	}
+	if header.IsPost() && string(ctx.Path()) == "/api/usages" {
+		h.log.Reject(wal.HTTP, p.code, 1)
+	}
+	write(ctx, p)
+	h.statuses[p.status].Add(1)
+	return p.status
+}
+
+// brokenRequest answers what the server could not make a request of.
+func (h *HTTP) brokenRequest(ctx *fasthttp.RequestCtx, err error) {
+	p := &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "this is no HTTP request", close: true}
+	var small *fasthttp.ErrSmallBuffer
+	switch {
+	case errors.As(err, &small):
+		p.status, p.code = http.StatusRequestHeaderFieldsTooLarge, CodeHeaderSize
+		p.detail = fmt.Sprintf("a request's header has at most %d bytes", maxHeader)
+	case isTimeout(err):
+		p = bodyTooSlow()
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		p = h.tooLarge()
+	case strings.Contains(err.Error(), "HTTP version"):
+		p.status, p.code, p.detail = http.StatusHTTPVersionNotSupported, CodeVersion, "use HTTP/1.1 or HTTP/1.0"
+	}
+	write(ctx, p)
+	h.statuses[p.status].Add(1)
+}
