@@ -219,7 +219,7 @@ func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
 	}
 	var bare strings.Builder // every key uncommented must be valid, too
 	for line := range strings.Lines(string(b)) {
-		if key, value, ok := strings.Cut(strings.TrimLeft(line, " "), ": "); ok && strings.HasPrefix(key, "# ") && !strings.Contains(key[2:], " ") && key != "# Empty" {
+		if key, _, ok := strings.Cut(strings.TrimLeft(line, " "), ": "); ok && strings.HasPrefix(key, "# ") && !strings.Contains(key[2:], " ") && key != "# Empty" {
 			line = strings.Replace(line, "# ", "", 1)
 		}
 		bare.WriteString(line)

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -53,4 +54,12 @@ type countedConn struct {
 func (c *countedConn) Close() error {
 	c.closed.Do(func() { c.door.open.Add(-1) })
 	return c.Conn.Close()
+}
+
+// Close may follow another: the daemon stops listening before it shuts down.
+func (l *limitedListener) Close() error {
+	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
 }

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"collectord/config"
+)
+
+func configCommand() *cobra.Command {
+	c := &cobra.Command{Use: "config", Short: "Check, print or explain the configuration"}
+	config.AddFlags(c.PersistentFlags())
+	c.AddCommand(
+		&cobra.Command{
+			Use:   "check",
+			Short: "Say everything that is wrong with the configuration",
+			Args:  cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				_, warnings, err := settings(cmd)
+				for _, w := range warnings {
+					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+				}
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
+				return err
+			},
+		},
+		&cobra.Command{
+			Use:   "print",
+			Short: "Print the settings in effect, from file, environment, flags and defaults",
+			Args:  cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				c, _, err := settings(cmd)
+				if err != nil {
+					return err
+				}
+				_, err = cmd.OutOrStdout().Write(c.Print())
+				return err
+			},
+		},
+		&cobra.Command{
+			Use:   "example",
+			Short: "Print a configuration file that explains every key",
+			Args:  cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				_, err := cmd.OutOrStdout().Write(config.Example())
+				return err
+			},
+		},
+	)
+	return c
+}
