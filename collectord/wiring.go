@@ -22,8 +22,8 @@ type listeners struct {
 }
 
 // listen binds everything that is configured, or nothing.
-func listen(cfg *config.Config, logger *slog.Logger) (l *listeners, err error) {
-	l = &listeners{}
+func listen(cfg *config.Config, logger *slog.Logger) (_ *listeners, err error) {
+	l := &listeners{}
 	defer func() {
 		if err != nil {
 			l.close()

@@ -1,0 +1,39 @@
+# Everything is built and tested with Go and make alone. make help lists the targets.
+
+VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo devel)
+TOOLS   := $(or $(COLLECTORD_TOOLS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
+export COLLECTORD_TEST_MINIO := $(or $(COLLECTORD_TEST_MINIO),$(TOOLS)/minio)
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test lint tools bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build bin/collectord
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/collectord ./collectord
+
+run: build ## start the daemon in the foreground, with its data in ./var
+	@printf '%s\n' '' \
+	  'Send a usage, from another terminal:' '' \
+	  "  curl -H 'Content-Type: application/json' -d '{\"patientId\":\"100\"}' http://localhost:3000/api/usages" '' \
+	  'Read it back from the archive, about three seconds later:' '' \
+	  '  bin/collectord cat --config packaging/run.yaml' ''
+	@exec bin/collectord run --config packaging/run.yaml
+
+test: tools ## run all tests; the first time this builds a MinIO to test against
+	go vet ./...
+	go test -timeout 5m ./...
+	go test -timeout 10m -race ./wal ./shipper ./collectord/ingest ./collectord/admin
+
+lint: tools ## run the linters
+	$(TOOLS)/golangci-lint run ./...
+
+tools: ## build the programs that tests and linters need, once, outside the tree
+	@packaging/tools/build $(TOOLS)
+
+bench: build ## measure beside what the machine can do, and print a table
+	go run ./packaging/bench
+
+clean: ## remove what make build and make run made
+	rm -rf bin var

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// binary builds the daemon once for all tests.
+var binary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "collectord-test-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "collectord")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return path, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if path, err := binary(); err == nil {
+		os.RemoveAll(filepath.Dir(path))
+	}
+	os.Exit(status)
+}
+
+// daemon is a running collectord.
+type daemon struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	port    int // of HTTP and UDP
+	admin   int
+	exited  chan error
+	ready   chan struct{}
+	logMu   sync.Mutex
+	logText strings.Builder
+}
+
+// freePorts finds n ports that are free for TCP and UDP.
+func freePorts(t *testing.T, n int) (ports []int) {
+	t.Helper()
+	for len(ports) < n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		port := ln.Addr().(*net.TCPAddr).Port
+		if c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}); err == nil {
+			c.Close()
+			ports = append(ports, port)
+		}
+	}
+	return ports
+}
+
+// command is the built binary with arguments.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return exec.Command(path, args...)
+}
+
+// configure writes a configuration file for a daemon in dir, with more settings
+// as YAML.
+func configure(t *testing.T, dir, more string) (path string, port, admin int) {
+	t.Helper()
+	ports := freePorts(t, 2)
+	path = filepath.Join(dir, "collectord.yaml")
+	text := fmt.Sprintf("node: edge-1\ndata_dir: %s/data\nhttp: {listen: '127.0.0.1:%d'}\nudp: {listen: '127.0.0.1:%d'}\nadmin: {listen: '127.0.0.1:%d'}\nlog: {format: text}\n%s",
+		dir, ports[0], ports[0], ports[1], more)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path, ports[0], ports[1]
+}
+
+// start runs the daemon and waits until it says that it is running.
+func start(t *testing.T, config string, port, admin int) *daemon {
+	t.Helper()
+	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin,
+		exited: make(chan error, 1), ready: make(chan struct{})}
+	stderr, err := d.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		lines := bufio.NewScanner(stderr)
+		told := false
+		for lines.Scan() {
+			d.logMu.Lock()
+			d.logText.WriteString(lines.Text() + "\n")
+			d.logMu.Unlock()
+			if !told && strings.Contains(lines.Text(), "collectord is running") {
+				told = true
+				close(d.ready)
+			}
+		}
+		d.exited <- d.cmd.Wait()
+	}()
+	t.Cleanup(func() {
+		_ = d.cmd.Process.Kill()
+		if t.Failed() {
+			t.Logf("daemon:\n%s", d.log())
+		}
+	})
+	select {
+	case <-d.ready:
+	case err := <-d.exited:
+		t.Fatalf("daemon did not start: %v\n%s", err, d.log())
+	case <-time.After(20 * time.Second):
+		t.Fatalf("daemon does not say that it is running:\n%s", d.log())
+	}
+	return d
+}
+
+func (d *daemon) log() string {
+	d.logMu.Lock()
+	defer d.logMu.Unlock()
+	return d.logText.String()
+}
+
+// stop asks the daemon to end and waits until it has.
+func (d *daemon) stop() {
+	d.t.Helper()
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		d.t.Fatal(err)
+	}
+	select {
+	case err := <-d.exited:
+		if err != nil {
+			d.t.Fatalf("daemon ended with %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		d.t.Fatal("daemon does not end")
+	}
+}
+
+// kill ends the daemon as kill -9 does.
+func (d *daemon) kill() {
+	d.t.Helper()
+	if err := d.cmd.Process.Kill(); err != nil {
+		d.t.Fatal(err)
+	}
+	<-d.exited
+}
+
+func (d *daemon) url() string { return fmt.Sprintf("http://127.0.0.1:%d/api/usages", d.port) }
+
+// metrics scrapes once; the keys are series as they are printed.
+func (d *daemon) metrics() map[string]float64 {
+	d.t.Helper()
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", d.admin))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	m := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		series, value, ok := strings.Cut(lines.Text(), " ")
+		var v float64
+		if _, err := fmt.Sscan(value, &v); ok && err == nil && !strings.HasPrefix(series, "#") {
+			m[series] = v
+		}
+	}
+	return m
+}
+
+// until waits for a condition that the daemon brings about.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not so after 20 s: %s", what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+// acknowledged is what clients were told: id by number of the usage.
+type acknowledged struct {
+	mu  sync.Mutex
+	ids map[int]string
+}
+
+// post sends usages from..to-1 over conns connections and notes what is answered
+// 201. With may, errors are expected: the daemon is killed meanwhile.
+func (d *daemon) post(acks *acknowledged, from, to, conns int, may bool) {
+	d.t.Helper()
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns}, Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
+	var wg sync.WaitGroup
+	for c := range conns {
+		wg.Go(func() {
+			for i := from + c; i < to; i += conns {
+				resp, err := client.Post(d.url(), "application/json", strings.NewReader(usageText(i, "http")))
+				if err != nil {
+					if !may {
+						d.t.Errorf("usage %d: %v", i, err)
+					}
+					return
+				}
+				var answer struct{ ID string }
+				err = json.NewDecoder(resp.Body).Decode(&answer)
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusCreated || err != nil {
+					if !may {
+						d.t.Errorf("usage %d: %s, %v", i, resp.Status, err)
+					}
+					continue
+				}
+				acks.mu.Lock()
+				acks.ids[i] = answer.ID
+				acks.mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func usageText(i int, via string) string {
+	return fmt.Sprintf(`{"patientId":"%d","n":%d,"via":%q,"medication":"Salbutamol"}`, i%500, i, via)
+}
+
+// send sends usages from..to-1 as datagrams and never has more under way than
+// the daemon is sure to hold.
+func (d *daemon) send(from, to int) {
+	d.t.Helper()
+	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", d.port))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer conn.Close()
+	before := d.metrics()[`collectord_usages_received_total{source="udp"}`]
+	for i := from; i < to; i++ {
+		if _, err := conn.Write([]byte(usageText(i, "udp"))); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+			d.t.Fatal(err)
+		}
+		if n := i - from + 1; n%250 == 0 || i == to-1 {
+			until(d.t, "the daemon has read all datagrams", func() bool {
+				return d.metrics()[`collectord_usages_received_total{source="udp"}`] >= before+float64(n)
+			})
+		}
+	}
+}

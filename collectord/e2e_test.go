@@ -1,0 +1,331 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"collectord/collectord/ingest"
+	"collectord/shipper"
+)
+
+const testUser, testSecret = "collectord-test", "collectord-test-secret"
+
+// startMinIO runs a real MinIO and returns the settings for a bucket in it.
+func startMinIO(t *testing.T, dir string) (settings string) {
+	t.Helper()
+	path := os.Getenv("COLLECTORD_TEST_MINIO")
+	if path == "" {
+		if cache, err := os.UserCacheDir(); err == nil {
+			path = filepath.Join(cache, "collectord-tools", "bin", "minio")
+		}
+	}
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("ALLOW_MISSING") == "1" {
+			t.Skipf("no MinIO at %s, and ALLOW_MISSING=1 is set", path)
+		}
+		t.Fatalf("no MinIO at %s: run make tools, or set ALLOW_MISSING=1 to go without this proof", path)
+	}
+	// In MinIO's own layout a folder that is there at start is a bucket.
+	data := t.TempDir()
+	if err := os.Mkdir(filepath.Join(data, "usages"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	addr := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+	cmd := exec.Command(path, "server", "--quiet", "--address", addr, data)
+	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+testUser, "MINIO_ROOT_PASSWORD="+testSecret, "MINIO_BROWSER=off", "MINIO_UPDATE=off")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	until(t, "MinIO is ready", func() bool {
+		resp, err := http.Get("http://" + addr + "/minio/health/ready")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	credentials := filepath.Join(dir, "credentials")
+	text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", testUser, testSecret)
+	if err := os.WriteFile(credentials, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("destination: s3://usages/prod\n  s3: {endpoint: 'http://%s', credentials_file: %s, region: us-east-1}", addr, credentials)
+}
+
+// destinations are a folder and a bucket in a real MinIO.
+func destinations() map[string]func(t *testing.T, dir string) string {
+	return map[string]func(t *testing.T, dir string) string{
+		"folder": func(_ *testing.T, dir string) string { return "destination: file://" + dir + "/archive" },
+		"MinIO":  startMinIO,
+	}
+}
+
+// storedRecord is a line of an object.
+type storedRecord struct {
+	ID, Via string
+	Usage   struct {
+		N   int
+		Via string
+	}
+}
+
+// download reads every object as any client of the storage would.
+func download(t *testing.T, config string) (records []storedRecord, objects int) {
+	t.Helper()
+	c := catCommand()
+	c.Flags().String("config", config, "")
+	cfg, _, err := settings(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := openStore(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	for key, err := range store.List(ctx, "dt=") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		objects++
+		body, err := store.Open(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, err := shipper.NewObjectReader(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for {
+			line, err := lines.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(key, err)
+			}
+			var r storedRecord
+			if err := json.Unmarshal(line, &r); err != nil {
+				t.Fatalf("%s: %v: %s", key, err, line)
+			}
+			records = append(records, r)
+		}
+		lines.Close()
+		body.Close()
+	}
+	return records, objects
+}
+
+// verify asserts that each acknowledged usage is stored exactly once, with the id
+// its client was told, and no usage twice. It returns how many came by UDP.
+func verify(t *testing.T, acks *acknowledged, records []storedRecord) (udp int) {
+	t.Helper()
+	seen := map[int]bool{}
+	ids := map[string]bool{}
+	for _, r := range records {
+		if seen[r.Usage.N] || ids[r.ID] {
+			t.Errorf("usage %d (%s) is stored twice", r.Usage.N, r.ID)
+		}
+		seen[r.Usage.N], ids[r.ID] = true, true
+		if r.Via != r.Usage.Via {
+			t.Errorf("usage %d came by %s, stored as %s", r.Usage.N, r.Usage.Via, r.Via)
+		}
+		if r.Via == "udp" {
+			udp++
+			continue
+		}
+		if id, ok := acks.ids[r.Usage.N]; ok && id != r.ID {
+			t.Errorf("usage %d is stored as %s, its client was told %s", r.Usage.N, r.ID, id)
+		}
+	}
+	for n, id := range acks.ids {
+		if !seen[n] {
+			t.Errorf("usage %d was acknowledged as %s and is not stored", n, id)
+		}
+	}
+	return udp
+}
+
+func TestEveryUsageIsInTheStorageExactlyOnce(t *testing.T) {
+	const n = 10_000
+	for name, destination := range destinations() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshipper:\n  "+destination(t, dir)+"\n")
+			d := start(t, config, port, admin)
+			acks := &acknowledged{ids: map[int]string{}}
+			posted := make(chan struct{})
+			go func() { defer close(posted); d.post(acks, 0, n, 64, false) }()
+			d.send(n, 2*n)
+			<-posted
+			d.stop()
+			records, objects := download(t, config)
+			udp := verify(t, acks, records)
+			t.Logf("%d acknowledged, %d records (%d by UDP) in %d objects", len(acks.ids), len(records), udp, objects)
+			if len(acks.ids) != n || udp != n || len(records) != 2*n {
+				t.Errorf("%d acknowledged, %d by UDP, %d records in all", len(acks.ids), udp, len(records))
+			}
+		})
+	}
+}
+
+func TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing(t *testing.T) {
+	const n = 10_000
+	for name, destination := range destinations() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshipper:\n  "+destination(t, dir)+"\n")
+			acks := &acknowledged{ids: map[int]string{}}
+			kills := 0
+			for from := 0; from < 4*n; from += n {
+				d := start(t, config, port, admin)
+				killAt := len(acks.ids) + n/3
+				posted := make(chan struct{})
+				go func() { defer close(posted); d.post(acks, from, from+n, 64, true) }()
+				if from < 3*n {
+					until(t, "a third is acknowledged", func() bool {
+						acks.mu.Lock()
+						defer acks.mu.Unlock()
+						return len(acks.ids) >= killAt
+					})
+					d.kill()
+					kills++
+				}
+				<-posted
+				if from == 3*n {
+					d.stop()
+				}
+			}
+			records, objects := download(t, config)
+			verify(t, acks, records)
+			t.Logf("%d kills, %d acknowledged, %d records in %d objects", kills, len(acks.ids), len(records), objects)
+			if len(acks.ids) < 2*n-kills*100 {
+				t.Errorf("only %d were acknowledged", len(acks.ids))
+			}
+		})
+	}
+}
+
+func TestBadConfigurationStartsNothing(t *testing.T) {
+	dir := t.TempDir()
+	config, _, _ := configure(t, dir, "wal: {segmentsize: 1MiB}\n")
+	out, err := command(t, "run", "--config", config).CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != exitBadConfig ||
+		!strings.Contains(string(out), "wal.segmentsize") || !strings.Contains(string(out), "the nearest is wal.segment_size") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a data directory was made: %v", err)
+	}
+}
+
+func TestWhatIsInTheWayIsNamedAndLeftUnharmed(t *testing.T) {
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "")
+	d := start(t, config, port, admin)
+	fails := func(what string, args ...string) {
+		t.Helper()
+		out, err := command(t, append([]string{"run", "--config", config}, args...)...).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != exitError || !strings.Contains(string(out), what) {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	ports := freePorts(t, 2)
+	other := fmt.Sprintf("127.0.0.1:%d", ports[0])
+	otherAdmin := fmt.Sprintf("127.0.0.1:%d", ports[1])
+	fails("http.listen: listen tcp", "--data-dir", t.TempDir())
+	fails("udp.listen: listen udp", "--data-dir", t.TempDir(), "--http-listen", other, "--admin-listen", otherAdmin)
+	fails("in use by another collectord", "--http-listen", other, "--udp-listen", other, "--admin-listen", otherAdmin)
+	blocked := filepath.Join(dir, "file")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fails("data directory: ", "--data-dir", blocked, "--http-listen", other, "--udp-listen", other, "--admin-listen", otherAdmin)
+
+	acks := &acknowledged{ids: map[int]string{}}
+	d.post(acks, 0, 10, 2, false)
+	d.stop()
+	records, _ := download(t, config)
+	verify(t, acks, records)
+}
+
+func TestBadInputIsAnsweredCountedAndNeverStored(t *testing.T) {
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "http: {listen: '127.0.0.1:PORT', max_record: 1KiB}\n")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	kept := lines[:0]
+	for _, l := range lines {
+		if !strings.HasPrefix(l, "http: {listen: '127.0.0.1:") || strings.Contains(l, "PORT") {
+			kept = append(kept, strings.ReplaceAll(l, "PORT", fmt.Sprint(port)))
+		}
+	}
+	if err := os.WriteFile(config, []byte(strings.Join(kept, "\n")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, config, port, admin)
+	bodies := map[string]string{
+		ingest.CodeInvalidJSON: `{"secret-name":`, ingest.CodeNotAnObject: `["secret"]`, ingest.CodeEmpty: " ",
+		ingest.CodeDuplicateName: `{"a":1,"a":2}`, ingest.CodeInvalidUTF8: "{\"a\":\"\xff\"}",
+		ingest.CodeTooDeep: strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65), ingest.CodeNumberRange: `{"a":18446744073709551616}`,
+		ingest.CodeTooLarge: `{"a":"` + strings.Repeat("x", 2000) + `"}`,
+	}
+	for code, body := range bodies {
+		resp, err := http.Post(d.url(), "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		var p struct{ Code string }
+		if err := json.Unmarshal(answer, &p); err != nil || p.Code != code || resp.Header.Get("Content-Type") != "application/problem+json" || strings.Contains(string(answer), "secret") {
+			t.Errorf("%s: %s %s", code, resp.Status, answer)
+		}
+	}
+	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", d.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("secret")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the datagram is counted", func() bool {
+		return d.metrics()[`collectord_usages_rejected_total{reason="invalid_json",source="udp"}`] == 1
+	})
+	m := d.metrics()
+	for code := range bodies {
+		if m[fmt.Sprintf(`collectord_usages_rejected_total{reason=%q,source="http"}`, code)] != 1 {
+			t.Errorf("%s was not counted once", code)
+		}
+	}
+	d.stop()
+	if records, _ := download(t, config); len(records) > 0 {
+		t.Errorf("stored: %v", records)
+	}
+	if strings.Contains(d.log(), "secret") {
+		t.Errorf("the log tells what was sent:\n%s", d.log())
+	}
+}
