@@ -24,7 +24,7 @@ import (
 
 // memoryLimit is where the garbage collector begins to work harder. It bounds
 // nothing by itself; the limits of the packages do.
-const memoryLimit = 96 << 20
+const memoryLimit = 36 << 20
 
 func runCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -64,7 +64,7 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	debug.SetMemoryLimit(memoryLimit + cfg.WAL.SegmentSize*2 + cfg.UDP.Queue)
+	debug.SetMemoryLimit(memoryLimit + cfg.WAL.SegmentSize*3/2)
 
 	// The sockets first: a second daemon with the same configuration finds the
 	// port taken before it touches anything.

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	batchSize    = 64       // datagrams a system call reads
+	batchSize    = 32       // datagrams a system call reads
 	datagramSize = 64 << 10 // more than UDP can carry without jumbograms
 )
 
