@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -249,6 +250,9 @@ func (h *HTTP) appendProblem(err error) (p *problem, counted bool) {
 
 // checkHeader decides what can be decided before the body is read.
 func (h *HTTP) checkHeader(header *fasthttp.RequestHeader) *problem {
+	if ambiguousLength(header) {
+		return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "Transfer-Encoding goes with neither Content-Length nor HTTP/1.0"}
+	}
 	if string(header.Peek("Sec-Fetch-Site")) == "cross-site" {
 		return &problem{status: http.StatusForbidden, code: CodeCrossSite, detail: "a page of another site may not post here"}
 	}
@@ -277,6 +281,25 @@ func (h *HTTP) checkHeader(header *fasthttp.RequestHeader) *problem {
 		}
 	}
 	return &problem{status: http.StatusUnsupportedMediaType, code: CodeMediaType, detail: "send Content-Type: application/json, in UTF-8"}
+}
+
+// ambiguousLength reports whether a proxy in front could see the request end
+// elsewhere than we do (RFC 9112, section 6.3). The server has dropped the
+// Content-Length of a chunked request by now, but not from the raw header.
+func ambiguousLength(header *fasthttp.RequestHeader) bool {
+	if header.ContentLength() != -1 {
+		return false
+	}
+	if string(header.Protocol()) == "HTTP/1.0" {
+		return true
+	}
+	for line := range bytes.Lines(header.RawHeaders()) {
+		name, _, _ := bytes.Cut(line, []byte(":"))
+		if bytes.EqualFold(bytes.TrimSpace(name), []byte("Content-Length")) {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *HTTP) tooLarge() *problem {

@@ -1,0 +1,326 @@
+package ingest
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"collectord/wal"
+)
+
+// memoryLog takes what a door hands it.
+type memoryLog struct {
+	mu       sync.Mutex
+	usages   []string
+	rejected map[string]int
+	refuse   error
+	batches  int
+}
+
+func newMemoryLog() *memoryLog { return &memoryLog{rejected: map[string]int{}} }
+
+func (l *memoryLog) Append(_ context.Context, recs ...wal.Record) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return l.refuse
+	}
+	for i := range recs {
+		l.usages = append(l.usages, string(recs[i].Usage))
+		recs[i].ID[15] = byte(len(l.usages))
+	}
+	return nil
+}
+
+func (l *memoryLog) Enqueue(recs ...wal.Record) int {
+	_ = l.Append(context.Background(), recs...)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.batches++
+	return len(recs)
+}
+
+func (l *memoryLog) Reject(s wal.Source, reason string, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rejected[s.String()+" "+reason] += n
+}
+
+func (l *memoryLog) Full() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refuse
+}
+
+// door starts an HTTP door and returns its address.
+func door(t *testing.T, log Log, o HTTPOptions) (h *HTTP, addr string) {
+	t.Helper()
+	h = NewHTTP(log, o)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return h, ln.Addr().String()
+}
+
+// talk sends raw bytes and returns the answers until the server closes or n
+// answers came.
+func talk(t *testing.T, addr, request string, n int) (answers []*http.Response, bodies []string) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(c)
+	for range n {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return answers, bodies
+		}
+		body, _ := io.ReadAll(resp.Body)
+		answers, bodies = append(answers, resp), append(bodies, string(body))
+	}
+	return answers, bodies
+}
+
+func post(body string, headers ...string) string {
+	head := ""
+	for _, h := range headers {
+		head += h + "\r\n"
+	}
+	return fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s", len(body), head, body)
+}
+
+func TestAnswers(t *testing.T) {
+	const ok = `{"a":1}`
+	big := `{"a":"` + strings.Repeat("x", 3000) + `"}`
+	for name, c := range map[string]struct {
+		request string
+		status  int
+		want    string // in the answer's body, or code
+		header  string // "Name: value"
+		counted string // reason in the ledger
+	}{
+		"stored":             {post(ok, "Content-Type: application/json"), 201, `{"id":"00000000-0000-0000-0000-000000000001"}`, "Content-Type: application/json", ""},
+		"no type at all":     {post(ok), 201, `"id"`, "", ""},
+		"type with charset":  {post(ok, "Content-Type: application/json; charset=UTF-8"), 201, `"id"`, "", ""},
+		"HTTP/1.0":           {strings.Replace(post(ok), "HTTP/1.1", "HTTP/1.0", 1), 201, `"id"`, "", ""},
+		"chunked":            {"POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n", 201, `"id"`, "", ""},
+		"expect":             {post(ok, "Expect: 100-continue"), 100, "", "", ""},
+		"form":               {post(ok, "Content-Type: application/x-www-form-urlencoded"), 415, "curl -d", "", "unsupported_media_type"},
+		"text":               {post(ok, "Content-Type: text/plain"), 415, "unsupported_media_type", "", "unsupported_media_type"},
+		"other charset":      {post(ok, "Content-Type: application/json; charset=latin1"), 415, "UTF-8", "", "unsupported_media_type"},
+		"gzip":               {post(ok, "Content-Encoding: gzip"), 415, "unsupported_encoding", "Accept-Encoding: identity", "unsupported_encoding"},
+		"cross-site":         {post(ok, "Sec-Fetch-Site: cross-site"), 403, "cross_site", "", "cross_site"},
+		"no JSON":            {post("secret"), 400, "invalid_json", "Content-Type: application/problem+json", "invalid_json"},
+		"array":              {post("[1]"), 400, "not_an_object", "", "not_an_object"},
+		"empty":              {post(""), 400, "empty", "", "empty"},
+		"too large":          {post(big), 413, "too_large", "Connection: close", "too_large"},
+		"too large, chunked": {"POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(big), big), 413, "too_large", "Connection: close", "too_large"},
+		"too large, expect":  {"POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n", 413, "too_large", "Connection: close", "too_large"},
+		"method":             {"GET /api/usages HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method_not_allowed", "Allow: POST", ""},
+		"path":               {"POST /api/usage HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 404, "not_found", "", ""},
+		"health":             {"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200, "ok", "", ""},
+		"health method":      {"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405, "method_not_allowed", "Allow: GET, HEAD", ""},
+		"version":            {"POST /api/usages HTTP/2.0\r\nHost: x\r\nContent-Length: 7\r\n\r\n" + ok, 505, "unsupported_version", "Connection: close", ""},
+		"no HTTP":            {"hello\r\n\r\n", 400, "bad_request", "Connection: close", ""},
+		"header too large":   {"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 9000) + "\r\n\r\n", 431, "header_too_large", "Connection: close", ""},
+		"two lengths":        {"POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n" + ok, 400, "bad_request", "Connection: close", ""},
+		"length and chunked": {"POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + ok + "\r\n0\r\n\r\n", 400, "bad_request", "Connection: close", "bad_request"},
+		"broken chunk":       {"POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request", "Connection: close", "bad_request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := newMemoryLog()
+			_, addr := door(t, log, HTTPOptions{MaxRecord: 1 << 10})
+			answers, bodies := talk(t, addr, c.request, 1)
+			if len(answers) == 0 {
+				t.Fatal("no answer")
+			}
+			if answers[0].StatusCode != c.status || !strings.Contains(bodies[0], c.want) || strings.Contains(bodies[0], "secret") {
+				t.Errorf("%s: %s", answers[0].Status, bodies[0])
+			}
+			if h, v, ok := strings.Cut(c.header, ": "); ok && answers[0].Header.Get(h) != v && !(h == "Connection" && answers[0].Close) {
+				t.Errorf("%s is %q, want %q", h, answers[0].Header.Get(h), v)
+			}
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			if c.counted != "" && (len(log.rejected) != 1 || log.rejected["http "+c.counted] != 1) || c.counted == "" && len(log.rejected) != 0 {
+				t.Errorf("counted %v, want %s", log.rejected, c.counted)
+			}
+			if c.status >= 400 && len(log.usages) > 0 {
+				t.Errorf("stored %v", log.usages)
+			}
+		})
+	}
+}
+
+func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
+	log := newMemoryLog()
+	_, addr := door(t, log, HTTPOptions{})
+	request := ""
+	for i := range 20 {
+		request += post(fmt.Sprintf(`{"n":%d}`, i))
+	}
+	answers, _ := talk(t, addr, request, 20)
+	if len(answers) != 20 || len(log.usages) != 20 || log.usages[7] != `{"n":7}` {
+		t.Errorf("%d answers, stored %v", len(answers), log.usages)
+	}
+}
+
+func TestWhatTheLogSaysIsWhatTheClientHears(t *testing.T) {
+	for refusal, code := range map[error]string{
+		wal.ErrFull: CodeLogFull, wal.ErrUnavailable: CodeLogFull,
+		wal.ErrCommitFailed: CodeCommitFailed, wal.ErrClosed: CodeShuttingDown,
+	} {
+		log := newMemoryLog()
+		log.refuse = fmt.Errorf("%w: for a reason", refusal)
+		_, addr := door(t, log, HTTPOptions{})
+		answers, bodies := talk(t, addr, post(`{"a":1}`), 1)
+		if answers[0].StatusCode != http.StatusServiceUnavailable || !strings.Contains(bodies[0], `"`+code+`"`) || answers[0].Header.Get("Retry-After") == "" {
+			t.Errorf("%v: %s %s", refusal, answers[0].Status, bodies[0])
+		}
+		if len(log.rejected) != 0 { // the log counts what it refuses itself
+			t.Errorf("counted twice: %v", log.rejected)
+		}
+		answers, bodies = talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 1)
+		if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "full\n" {
+			t.Errorf("health: %s %s", answers[0].Status, bodies[0])
+		}
+	}
+}
+
+func TestSlowHeadersAreCutOff(t *testing.T) {
+	_, addr := door(t, newMemoryLog(), HTTPOptions{HeaderTimeout: 50 * time.Millisecond})
+	answers, bodies := talk(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
+	if len(answers) != 1 || answers[0].StatusCode != http.StatusRequestTimeout || !strings.Contains(bodies[0], CodeTimeout) {
+		t.Errorf("%v %v", answers, bodies)
+	}
+}
+
+func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
+	h, addr := door(t, newMemoryLog(), HTTPOptions{MaxConnections: 3})
+	var held []net.Conn
+	for range 3 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		held = append(held, c)
+	}
+	waitFor(t, func() bool { return h.Connections() == 3 })
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answer, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), CodeOverloaded) {
+		t.Errorf("%v: %s", err, answer)
+	}
+	held[0].Close()
+	waitFor(t, func() bool { return h.Connections() == 2 })
+	if answers, _ := talk(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+		t.Error("a free place was not given to the next connection")
+	}
+}
+
+func waitFor(t *testing.T, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatal("still not so after 10 s")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+func TestDeclaredLengthsReserveNothing(t *testing.T) {
+	h, addr := door(t, newMemoryLog(), HTTPOptions{MaxRecord: 16 << 20})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range 100 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		body := strings.Repeat(" ", 10<<10) // enough for the handler to run
+		if _, err := fmt.Fprintf(c, "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", 16<<20, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, func() bool { return h.Connections() == 100 })
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 16<<20 {
+		t.Errorf("100 connections that declare 16 MiB each took %d bytes", grown)
+	}
+}
+
+func TestDrainingTellsClientsToMoveOn(t *testing.T) {
+	h, addr := door(t, newMemoryLog(), HTTPOptions{})
+	h.Drain()
+	answers, _ := talk(t, addr, post(`{"a":1}`), 1)
+	if answers[0].StatusCode != http.StatusCreated || !answers[0].Close {
+		t.Errorf("%s, close %v", answers[0].Status, answers[0].Close)
+	}
+	answers, bodies := talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 1)
+	if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "draining\n" {
+		t.Errorf("%s %s", answers[0].Status, bodies[0])
+	}
+}
+
+func TestBodyCutOffStoresNothing(t *testing.T) {
+	log := newMemoryLog()
+	h, addr := door(t, log, HTTPOptions{})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"a\":1}"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.ReadAll(c)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	c.Close()
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	if len(log.usages) > 0 {
+		t.Errorf("stored %v", log.usages)
+	}
+}
