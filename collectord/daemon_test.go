@@ -97,8 +97,10 @@ func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 // start runs the daemon and waits until it says that it is running.
 func start(t *testing.T, config string, port, admin int) *daemon {
 	t.Helper()
-	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin,
-		exited: make(chan error, 1), ready: make(chan struct{})}
+	d := &daemon{
+		t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin,
+		exited: make(chan error, 1), ready: make(chan struct{}),
+	}
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -183,7 +183,7 @@ func shutDown(cfg *config.Config, logger *slog.Logger, s steps) error {
 	s.web.Drain()
 	s.ears.closeHTTP()
 	if cfg.Shutdown.Drain > 0 && s.web.Connections() > 0 {
-		time.Sleep(cfg.Shutdown.Drain)
+		<-time.After(cfg.Shutdown.Drain)
 	}
 	if err := within(finishRequests, s.web.Shutdown); err != nil {
 		logger.Warn("some HTTP requests were still open", "error", err)

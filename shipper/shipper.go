@@ -306,8 +306,10 @@ func (s *Shipper) settle(ctx context.Context, o *Object) error {
 	err = s.store.Put(ctx, o)
 	if errors.Is(err, ErrExists) {
 		if same, err = s.holds(ctx, o); err == nil && !same {
-			err = &StoreError{Op: "put", Key: o.Key, Kind: "conflict", Permanent: true, Err: ErrExists,
-				Hint: "both this name and the plain one hold other content"}
+			err = &StoreError{
+				Op: "put", Key: o.Key, Kind: "conflict", Permanent: true, Err: ErrExists,
+				Hint: "both this name and the plain one hold other content",
+			}
 		}
 	}
 	if err != nil {

@@ -34,8 +34,10 @@ func testS3(t *testing.T, endpoint, prefix string) *s3Store {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := newS3Store("bucket", prefix, S3Options{Endpoint: endpoint, Region: "us-east-1", PathStyle: "on", CredentialsFile: file,
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	s, err := newS3Store("bucket", prefix, S3Options{
+		Endpoint: endpoint, Region: "us-east-1", PathStyle: "on", CredentialsFile: file,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

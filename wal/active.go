@@ -29,6 +29,7 @@ type active struct {
 	count   uint64    // records that are acknowledged
 	firstAt int64     // ReceivedAt of the first record
 	since   time.Time // when the first record was committed, by the monotonic clock
+	failed  bool      // a write or sync failed: it is only to be abandoned
 	unsaved bool      // written and acknowledged but not yet synced (SyncInterval)
 }
 
@@ -94,8 +95,14 @@ func (a *active) sync() error {
 
 func (a *active) last() uint64 { return a.first + a.count - 1 }
 
-// close releases the segment after everything in it was synced.
-func (a *active) close() error { return errors.Join(a.log.Close(), a.file.Close()) }
+// release closes a segment that is sealed.
+func (a *active) release() error {
+	if a.failed {
+		a.abandon()
+		return nil
+	}
+	return errors.Join(a.log.Close(), a.file.Close())
+}
 
 // abandon releases what it can of a segment after a failed write or sync. The
 // underlying log is dropped, not closed: closing would sync it once more.

@@ -299,6 +299,9 @@ func (l *Log) abort(c *commit) {
 func (l *Log) fail(err error) {
 	w := &l.committer
 	a := w.segment
+	if a != nil {
+		a.failed = true
+	}
 	w.segment = nil
 	w.attempt++
 	l.mu.Lock()

@@ -125,7 +125,7 @@ func (r *roller) prepare() error {
 		return err
 	}
 	select {
-	case <-l.nextErr: // no longer true
+	case <-l.nextErr: //nolint:errcheck // no longer true
 	default:
 	}
 	r.wanted = false
@@ -164,7 +164,7 @@ func (l *Log) seal(a *active) error {
 			// Acknowledged by SyncInterval, and perhaps lost; what is not there
 			// is found out when the segment is read.
 			l.opts.Logger.Error("can't sync a segment before sealing it", "segment", a.dir, "error", err)
-			a.unsaved = false
+			a.unsaved, a.failed = false, true
 		}
 	}
 	// The successor took its name by a rename that is made durable only here:
@@ -180,7 +180,9 @@ func (l *Log) seal(a *active) error {
 	if err := syncDir(l.dir); err != nil {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}
-	a.abandon()
+	if err := a.release(); err != nil {
+		l.opts.Logger.Warn("closing a sealed segment failed: its records are synced all the same", "segment", dir, "error", err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.addSealedLocked(&Segment{

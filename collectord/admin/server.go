@@ -117,6 +117,7 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 
 func statusLabel(status int) string { return strconv.Itoa(status) }
 
+//nolint:gochecknoglobals // parsed once, never changed
 var statusPage = template.Must(template.New("status").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>collectord</title>
 <style>body{font:15px/1.5 system-ui,sans-serif;max-width:44em;margin:2em auto;padding:0 1em}

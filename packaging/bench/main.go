@@ -1,0 +1,358 @@
+// Command bench measures collectord beside what the same machine can do without
+// it, in turn and in one run, so that the ratios mean something on a machine
+// that is shared and noisy.
+//
+//	HTTP: wrk (or a Go client) against collectord with fsync before each answer,
+//	      and against nginx (or a constant Go handler) answering a constant 201
+//	UDP:  one sender at full blast, and where its datagrams went
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const usage = `{"patientId":"100","timestamp":"2026-11-23T08:30:12Z","medication":"Salbutamol","device":"in-1234"}`
+
+func main() {
+	rounds := flag.Int("rounds", 3, "rounds; the table shows medians")
+	seconds := flag.Int("seconds", 4, "length of each measurement")
+	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
+	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
+	flag.Parse()
+	if err := bench(*rounds, *seconds, *binary, *dir); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(rounds, seconds int, binary, dir string) error {
+	binary, err := filepath.Abs(binary)
+	if err != nil {
+		return err
+	}
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "collectord-bench-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+	}
+	fmt.Printf("machine: %d cores, Linux %s, %s; load generators on the same machine\n", runtime.NumCPU(), kernel(), cpu())
+	fmt.Printf("usage: %d bytes; %d rounds of %d s; medians; fsync before each 201\n\n", len(usage), rounds, seconds)
+
+	d, err := startDaemon(binary, dir)
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+	constant, stopConstant, err := startConstant(dir)
+	if err != nil {
+		return err
+	}
+	defer stopConstant()
+	load, err := loader(dir)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("load: %s; constant answer: %s\n\n", load.name, constant.name)
+
+	fmt.Println("HTTP              requests/s        p99    constant answer        p99    ratio")
+	for _, conns := range []int{100, 256} {
+		var ours, theirs, ratios []float64
+		var ourP99, theirP99 []float64
+		for range rounds {
+			a, err := load.run(d.url, conns, seconds)
+			if err != nil {
+				return err
+			}
+			b, err := load.run(constant.url, conns, seconds)
+			if err != nil {
+				return err
+			}
+			ours, theirs, ratios = append(ours, a.rate), append(theirs, b.rate), append(ratios, a.rate/b.rate)
+			ourP99, theirP99 = append(ourP99, a.p99), append(theirP99, b.p99)
+		}
+		fmt.Printf("%3d connections %12.0f %7.1f ms %18.0f %7.1f ms %8.2f\n",
+			conns, median(ours), median(ourP99), median(theirs), median(theirP99), median(ratios))
+	}
+	fmt.Println("\nUDP, one sender      sent/s      sent  kernel drops  read  rejected  in the log")
+	for range rounds {
+		if err := d.udp(seconds); err != nil {
+			return err
+		}
+	}
+	rss, err := d.rss()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nRSS of the daemon, highest over all rows: %.0f MiB\n", rss)
+	return nil
+}
+
+func median(v []float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+func kernel() string {
+	b, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "?"
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func cpu() string {
+	b, _ := os.ReadFile("/proc/cpuinfo")
+	if m := regexp.MustCompile(`model name\s*: (.*)`).FindSubmatch(b); m != nil {
+		return string(m[1])
+	}
+	return runtime.GOARCH
+}
+
+// daemon is the collectord that is measured.
+type daemon struct {
+	cmd       *exec.Cmd
+	url, addr string
+	admin     string
+}
+
+func freePort() (int, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer ln.Close()
+	return ln.Addr().(*net.TCPAddr).Port, nil
+}
+
+func startDaemon(binary, dir string) (*daemon, error) {
+	port, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	admin, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	config := filepath.Join(dir, "collectord.yaml")
+	text := fmt.Sprintf("data_dir: %s/data\nhttp: {listen: '127.0.0.1:%d'}\nudp: {listen: '127.0.0.1:%d'}\nadmin: {listen: '127.0.0.1:%d'}\nlog: {level: error}\n", dir, port, port, admin)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return nil, err
+	}
+	d := &daemon{cmd: exec.Command(binary, "run", "--config", config), addr: fmt.Sprintf("127.0.0.1:%d", port), admin: fmt.Sprintf("http://127.0.0.1:%d", admin)}
+	d.url = "http://" + d.addr + "/api/usages"
+	d.cmd.Stderr = os.Stderr
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	return d, waitFor(d.admin + "/readyz")
+}
+
+func waitFor(url string) error {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if resp, err := http.Get(url); err == nil {
+			resp.Body.Close()
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not answer", url)
+}
+
+func (d *daemon) stop() {
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	d.cmd.Wait()
+}
+
+func (d *daemon) rss() (mib float64, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(b)
+	if m == nil {
+		return 0, fmt.Errorf("no VmHWM")
+	}
+	kb, err := strconv.ParseFloat(string(m[1]), 64)
+	return kb / 1024, err
+}
+
+func (d *daemon) metric(series string) float64 {
+	resp, err := http.Get(d.admin + "/metrics")
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	sum := 0.0
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, series) {
+			v, _ := strconv.ParseFloat(value, 64)
+			sum += v
+		}
+	}
+	return sum
+}
+
+// udp sends as fast as one sender can, and then adds up.
+func (d *daemon) udp(seconds int) error {
+	names := []string{"collectord_udp_kernel_drops_total", "collectord_udp_datagrams_total", `collectord_usages_rejected_total{reason="overloaded",source="udp"}`, `collectord_usages_appended_total{source="udp"}`}
+	var before, after [4]float64
+	for i, n := range names {
+		before[i] = d.metric(n)
+	}
+	conn, err := net.Dial("udp", d.addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	sent, body := 0.0, []byte(usage)
+	began := time.Now()
+	for time.Since(began) < time.Duration(seconds)*time.Second {
+		for range 100 {
+			if _, err := conn.Write(body); err != nil {
+				return err
+			}
+		}
+		sent += 100
+	}
+	took := time.Since(began).Seconds()
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for i, n := range names {
+			after[i] = d.metric(n) - before[i]
+		}
+		if after[0]+after[1] == sent && after[2]+after[3] == after[1] {
+			break
+		}
+	}
+	fmt.Printf("%27.0f %9.0f %13.0f %9.0f %7.0f %11.0f", sent/took, sent, after[0], after[1], after[2], after[3])
+	if after[0]+after[1] != sent || after[2]+after[3] != after[1] {
+		fmt.Print("   DOES NOT ADD UP")
+	}
+	fmt.Println()
+	return nil
+}
+
+type target struct{ name, url string }
+
+// startConstant serves a constant 201 by nginx or, where there is none, by Go.
+func startConstant(dir string) (target, func(), error) {
+	port, err := freePort()
+	if err != nil {
+		return target{}, nil, err
+	}
+	url := fmt.Sprintf("http://127.0.0.1:%d/", port)
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		server := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusCreated)
+			io.WriteString(w, `{"id":"x"}`)
+		})}
+		go server.ListenAndServe()
+		return target{"a constant Go handler (nginx is not installed)", url}, func() { server.Close() }, waitFor(url)
+	}
+	config := filepath.Join(dir, "nginx.conf")
+	text := fmt.Sprintf(`daemon off; worker_processes auto; pid %s/nginx.pid; error_log stderr crit; events { worker_connections 2048; }
+http { access_log off; client_body_temp_path %s/b; proxy_temp_path %s/p; fastcgi_temp_path %s/f; uwsgi_temp_path %s/u; scgi_temp_path %s/s;
+server { listen 127.0.0.1:%d; keepalive_requests 1000000000; location / { return 201 '{"id":"01a20a8b-e3b0-749f-8de0-18106c35cab3"}'; } } }`, dir, dir, dir, dir, dir, dir, port)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		return target{}, nil, err
+	}
+	cmd := exec.Command(nginx, "-p", dir, "-c", config)
+	if err := cmd.Start(); err != nil {
+		return target{}, nil, err
+	}
+	stop := func() { cmd.Process.Signal(syscall.SIGTERM); cmd.Wait() }
+	return target{"nginx, return 201", url}, stop, waitFor(url)
+}
+
+type result struct{ rate, p99 float64 } // requests a second, milliseconds
+
+type load struct {
+	name string
+	run  func(url string, conns, seconds int) (result, error)
+}
+
+// loader is wrk or, where there is none, a Go client.
+func loader(dir string) (load, error) {
+	wrk, err := exec.LookPath("wrk")
+	if err != nil {
+		return load{"a Go client (wrk is not installed)", goLoad}, nil
+	}
+	script := filepath.Join(dir, "post.lua")
+	text := fmt.Sprintf("wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body='%s'\n", usage)
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		return load{}, err
+	}
+	return load{"wrk, 2 threads", func(url string, conns, seconds int) (r result, err error) {
+		out, err := exec.Command(wrk, "-t2", fmt.Sprintf("-c%d", conns), fmt.Sprintf("-d%ds", seconds), "--latency", "-s", script, url).CombinedOutput()
+		if err != nil || strings.Contains(string(out), "Non-2xx") || strings.Contains(string(out), "Socket errors") {
+			return r, fmt.Errorf("wrk: %w: %s", err, out)
+		}
+		rate := regexp.MustCompile(`Requests/sec:\s+([\d.]+)`).FindSubmatch(out)
+		p99 := regexp.MustCompile(`99%\s+([\d.]+)(us|ms|s)`).FindSubmatch(out)
+		if rate == nil || p99 == nil {
+			return r, fmt.Errorf("wrk: %s", out)
+		}
+		r.rate, _ = strconv.ParseFloat(string(rate[1]), 64)
+		r.p99, _ = strconv.ParseFloat(string(p99[1]), 64)
+		r.p99 *= map[string]float64{"us": 0.001, "ms": 1, "s": 1000}[string(p99[2])]
+		return r, nil
+	}}, nil
+}
+
+func goLoad(url string, conns, seconds int) (r result, err error) {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns}}
+	defer client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds)*time.Second)
+	defer cancel()
+	var wrong atomic.Int64
+	var mu sync.Mutex
+	var all []float64
+	var wg sync.WaitGroup
+	for range conns {
+		wg.Go(func() {
+			var own []float64
+			for ctx.Err() == nil {
+				began := time.Now()
+				resp, err := client.Post(url, "application/json", strings.NewReader(usage))
+				if err != nil {
+					wrong.Add(1)
+					continue
+				}
+				io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusCreated {
+					wrong.Add(1)
+				}
+				own = append(own, float64(time.Since(began).Microseconds())/1000)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, own...)
+		})
+	}
+	wg.Wait()
+	if n := wrong.Load(); n > 0 || len(all) == 0 {
+		return r, fmt.Errorf("%d requests were not answered 201", n)
+	}
+	slices.Sort(all)
+	return result{float64(len(all)) / float64(seconds), all[len(all)*99/100]}, nil
+}
