@@ -35,7 +35,11 @@ type active struct {
 
 // createActive makes a segment that holds nothing but its header, durable under
 // the name dir.
-func createActive(dir string, header SegmentHeader) (a *active, err error) {
+//
+// The first fill bytes of its file are written with zeros ahead of use: a sync
+// after writing there needs no change to the file's size or extents, and takes
+// about half the time.
+func createActive(dir string, header SegmentHeader, fill int64) (a *active, err error) {
 	if err := os.Mkdir(dir, 0o750); err != nil {
 		return nil, err
 	}
@@ -56,6 +60,9 @@ func createActive(dir string, header SegmentHeader) (a *active, err error) {
 		return nil, err
 	}
 	if err = a.write(header.append(nil)); err == nil {
+		err = a.zeroTo(fill)
+	}
+	if err == nil {
 		err = a.file.Sync()
 	}
 	if err == nil {
@@ -67,6 +74,23 @@ func createActive(dir string, header SegmentHeader) (a *active, err error) {
 	}
 	return a, nil
 }
+
+// zeroTo writes zeros from the end of what is written up to size. It is only
+// called before records are.
+func (a *active) zeroTo(size int64) error {
+	zeros := make([]byte, 256<<10)
+	for at := a.bytes; at < size; {
+		n, err := a.file.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at)
+		if err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+	return nil
+}
+
+// trim cuts off the zeros that no record took the place of.
+func (a *active) trim() error { return a.file.Truncate(a.bytes) }
 
 // write appends one entry. After an error the segment must be abandoned.
 func (a *active) write(entry []byte) error {

@@ -402,7 +402,8 @@ func (l *Log) finish() {
 	l.sealReqs = nil
 	l.mu.Unlock()
 	l.retired <- retired{tell: reqs}
-	if w.segment != nil {
-		w.segment.abandon() // empty: its name keeps the next seq
+	if w.segment != nil { // empty: its name keeps the next seq
+		_ = w.segment.trim()
+		w.segment.abandon()
 	}
 }

@@ -23,6 +23,9 @@ func open(t *testing.T, dir string, o Options) *Log {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
+	if o.SegmentSize == 0 {
+		o.SegmentSize = 256 << 10 // what is written ahead takes time
+	}
 	l, err := Open(dir, o)
 	if err != nil {
 		t.Fatal(err)

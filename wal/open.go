@@ -236,9 +236,11 @@ func (l *Log) cutTail(name, path string, offset, torn int64, reason error) error
 	if err != nil {
 		return fmt.Errorf("quarantine torn tail: %w", err)
 	}
-	l.stats.TornBytes += uint64(torn)
-	l.opts.Logger.Warn("cut off a torn tail: what was acknowledged ends before it",
-		"segment", name, "offset", offset, "bytes", torn, "quarantined", kept, "reason", reason)
+	if kept > 0 { // otherwise it was never written to
+		l.stats.TornBytes += uint64(torn)
+		l.opts.Logger.Warn("cut off a torn tail: what was acknowledged ends before it",
+			"segment", name, "offset", offset, "bytes", torn, "quarantined", kept, "reason", reason)
+	}
 	if err := os.Truncate(path, offset); err != nil {
 		return err
 	}
@@ -280,7 +282,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 // gives way to it.
 func (l *Log) begin(nextSeq uint64) error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := createActive(dir, l.header())
+	a, err := createActive(dir, l.header(), 0)
 	if err != nil {
 		return err
 	}

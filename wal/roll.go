@@ -120,7 +120,7 @@ func (r *roller) prepare() error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	a, err := createActive(dir, l.header())
+	a, err := createActive(dir, l.header(), l.opts.SegmentSize)
 	if err != nil {
 		return err
 	}
@@ -165,6 +165,11 @@ func (l *Log) seal(a *active) error {
 			// is found out when the segment is read.
 			l.opts.Logger.Error("can't sync a segment before sealing it", "segment", a.dir, "error", err)
 			a.unsaved, a.failed = false, true
+		}
+	}
+	if !a.failed {
+		if err := a.trim(); err != nil {
+			l.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "segment", a.dir, "error", err)
 		}
 	}
 	// The successor took its name by a rename that is made durable only here:
