@@ -24,7 +24,7 @@ import (
 
 // memoryLimit is where the garbage collector begins to work harder. It bounds
 // nothing by itself; the limits of the packages do.
-const memoryLimit = 36 << 20
+const memoryLimit = 28 << 20
 
 func runCommand() *cobra.Command {
 	c := &cobra.Command{
