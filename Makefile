@@ -1,8 +1,8 @@
 # Everything is built and tested with Go and make alone. make help lists the targets.
 
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo devel)
-TOOLS   := $(or $(COLLECTORD_TOOLS),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
-export COLLECTORD_TEST_MINIO := $(or $(COLLECTORD_TEST_MINIO),$(TOOLS)/minio)
+TOOLS   := $(or $(TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
+export TEST_MINIO := $(or $(TEST_MINIO),$(TOOLS)/minio)
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test lint tools bench clean

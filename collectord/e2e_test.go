@@ -24,7 +24,7 @@ const testUser, testSecret = "collectord-test", "collectord-test-secret"
 // startMinIO runs a real MinIO and returns the settings for a bucket in it.
 func startMinIO(t *testing.T, dir string) (settings string) {
 	t.Helper()
-	path := os.Getenv("COLLECTORD_TEST_MINIO")
+	path := os.Getenv("TEST_MINIO")
 	if path == "" {
 		if cache, err := os.UserCacheDir(); err == nil {
 			path = filepath.Join(cache, "collectord-tools", "bin", "minio")

@@ -47,7 +47,7 @@ func testS3(t *testing.T, endpoint, prefix string) *s3Store {
 // minioBinary is where make tools puts it.
 func minioBinary(t *testing.T) string {
 	t.Helper()
-	path := os.Getenv("COLLECTORD_TEST_MINIO")
+	path := os.Getenv("TEST_MINIO")
 	if path == "" {
 		if cache, err := os.UserCacheDir(); err == nil {
 			path = filepath.Join(cache, "collectord-tools", "bin", "minio")
