@@ -104,10 +104,24 @@ func startMinIO(t *testing.T) (endpoint string) {
 func realS3(t *testing.T) *s3Store {
 	t.Helper()
 	s := testS3(t, startMinIO(t), "some/prefix/")
-	if err := s.client.MakeBucket(context.Background(), s.bucket, minio.MakeBucketOptions{}); err != nil {
-		t.Fatal(err)
+	// MinIO says that it is ready a moment before it serves every call.
+	ctx := context.Background()
+	var err error
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		err = s.client.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{})
+		if err == nil || minio.ToErrorResponse(err).Code == minio.BucketAlreadyOwnedByYou {
+			err = nil
+			for _, listErr := range s.List(ctx, "") {
+				err = listErr
+			}
+		}
+		if err == nil {
+			return s
+		}
+		<-time.After(20 * time.Millisecond)
 	}
-	return s
+	t.Fatal(err)
+	return nil
 }
 
 // spooled makes an object that is no real one, which no store minds.
