@@ -1,0 +1,18 @@
+//go:build !race
+
+// Under the race detector, pools forget at random.
+
+package ingest
+
+import "testing"
+
+func TestCheckingAUsageAllocatesNothing(t *testing.T) {
+	text := []byte(`{"patientId":"100","timestamp":"2026-11-23T08:30:12Z","medication":"Salbutamol","puffs":2}`)
+	if n := testing.AllocsPerRun(1000, func() {
+		if _, fault := checkOnlyUsage(text); fault != nil {
+			t.Fatal(fault)
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
