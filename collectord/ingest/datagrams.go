@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"syscall"
 	"unsafe"
@@ -14,8 +15,9 @@ const (
 	datagramSize = 64 << 10 // more than UDP can carry without jumbograms
 )
 
-// datagrams is memory for one batch, used again for the next. Pages of it that
-// no datagram was long enough to touch cost nothing.
+// datagrams is memory for one batch, used again for the next. The datagrams lie
+// outside the garbage collector's heap: pages that none was long enough to touch
+// cost nothing, and do not make it collect more often.
 type datagrams struct {
 	headers [batchSize]mmsghdr
 	iovecs  [batchSize]unix.Iovec
@@ -30,8 +32,12 @@ type mmsghdr struct {
 	_      [4]byte
 }
 
-func newDatagrams() *datagrams {
-	d := &datagrams{memory: make([]byte, batchSize*datagramSize)}
+func newDatagrams() (*datagrams, error) {
+	memory, err := unix.Mmap(-1, 0, batchSize*datagramSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, fmt.Errorf("memory for datagrams: %w", err)
+	}
+	d := &datagrams{memory: memory}
 	for i := range d.headers {
 		d.iovecs[i].Base = &d.memory[i*datagramSize]
 		d.iovecs[i].SetLen(datagramSize)
@@ -39,8 +45,11 @@ func newDatagrams() *datagrams {
 		d.headers[i].SetIovlen(1)
 		d.headers[i].Name = (*byte)(unsafe.Pointer(&d.names[i]))
 	}
-	return d
+	return d, nil
 }
+
+// free gives the memory back. Nothing may refer to a datagram any more.
+func (d *datagrams) free() error { return unix.Munmap(d.memory) }
 
 // receive waits for datagrams through wait, a RawConn's Read, and returns how
 // many there are.

@@ -358,7 +358,10 @@ func isTimeout(err error) bool {
 
 // headerReceived gives the part of the body that is read before the handler
 // runs its time.
-func (h *HTTP) headerReceived(*fasthttp.RequestHeader) fasthttp.RequestConfig {
+func (h *HTTP) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	if n := header.ContentLength(); n >= 0 && n <= bodyMinRate {
+		return fasthttp.RequestConfig{} // the header's own time will do
+	}
 	return fasthttp.RequestConfig{ReadTimeout: bodyPatience + maxHeader*time.Second/bodyMinRate}
 }
 

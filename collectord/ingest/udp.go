@@ -109,7 +109,11 @@ func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (*UDP, error) {
 		if err != nil {
 			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
 		}
-		u.readers = append(u.readers, newUDPReader(u, c, raw))
+		batch, err := newDatagrams()
+		if err != nil {
+			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
+		}
+		u.readers = append(u.readers, &udpReader{door: u, conn: c, raw: raw, batch: batch, why: map[string]int{}})
 	}
 	return u, nil
 }
@@ -135,7 +139,7 @@ func (u *UDP) Drain(ctx context.Context) error {
 	for _, r := range u.readers {
 		errs = append(errs, r.drain(ctx))
 		r.lookAtDrops()
-		errs = append(errs, r.conn.Close())
+		errs = append(errs, r.conn.Close(), r.batch.free())
 	}
 	return errors.Join(errs...)
 }
@@ -166,10 +170,6 @@ type udpReader struct {
 		last  uint32 // as the kernel told it, which wraps
 		total uint64
 	}
-}
-
-func newUDPReader(u *UDP, c *net.UDPConn, raw syscall.RawConn) *udpReader {
-	return &udpReader{door: u, conn: c, raw: raw, batch: newDatagrams(), why: map[string]int{}}
 }
 
 func (r *udpReader) run() {
