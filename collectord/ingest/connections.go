@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -22,10 +23,9 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.door.open.Add(1) <= int64(l.door.opts.MaxConnections) {
-			return &countedConn{Conn: c, door: l.door}, nil
+		if added := l.door.open.add(c, l.door.opts.MaxConnections); added != nil {
+			return added, nil
 		}
-		l.door.open.Add(-1)
 		l.door.statuses[http.StatusServiceUnavailable].Add(1)
 		turnAway(c)
 	}
@@ -44,15 +44,97 @@ func turnAway(c net.Conn) {
 	_ = c.Close()
 }
 
-// countedConn counts itself out when it is closed.
-type countedConn struct {
-	net.Conn
-	door   *HTTP
-	closed sync.Once
+// sweepEvery is how exact a connection's deadlines are.
+const sweepEvery = 250 * time.Millisecond
+
+// connections are the door's open ones, swept for deadlines that have passed.
+// The kernel's poller need not hear of each request's deadlines then, of which
+// there are four: they were a tenth of what a request costs.
+type connections struct {
+	mu    sync.Mutex
+	open  map[*connection]struct{}
+	timer *time.Timer // runs while connections are open
 }
 
-func (c *countedConn) Close() error {
-	c.closed.Do(func() { c.door.open.Add(-1) })
+// add takes in a connection, unless limit are open already.
+func (s *connections) add(c net.Conn, limit int) net.Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.open) >= limit {
+		return nil
+	}
+	if s.open == nil {
+		s.open = map[*connection]struct{}{}
+		s.timer = time.AfterFunc(sweepEvery, s.sweep)
+	} else if len(s.open) == 0 {
+		s.timer.Reset(sweepEvery)
+	}
+	added := &connection{Conn: c, all: s}
+	s.open[added] = struct{}{}
+	return added
+}
+
+func (s *connections) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
+func (s *connections) sweep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	past := deadline(now)
+	for c := range s.open {
+		if t := c.readBy.Load(); t != 0 && t <= past {
+			_ = c.Conn.SetReadDeadline(now)
+		}
+		if t := c.writeBy.Load(); t != 0 && t <= past {
+			_ = c.Conn.SetWriteDeadline(now)
+		}
+	}
+	if len(s.open) > 0 {
+		s.timer.Reset(sweepEvery)
+	}
+}
+
+// connection leaves its deadlines to the sweep: one that has passed ends what
+// waits for it within sweepEvery, and can't be taken back after that.
+type connection struct {
+	net.Conn
+	all             *connections
+	readBy, writeBy atomic.Int64 // as deadline makes them
+}
+
+func (c *connection) SetReadDeadline(t time.Time) error {
+	c.readBy.Store(deadline(t))
+	return nil
+}
+
+func (c *connection) SetWriteDeadline(t time.Time) error {
+	c.writeBy.Store(deadline(t))
+	return nil
+}
+
+func (c *connection) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+// epoch makes deadlines independent of the wall clock.
+var epoch = time.Now()
+
+// deadline is t in nanoseconds since the epoch, or 0 for none.
+func deadline(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return int64(t.Sub(epoch))
+}
+
+func (c *connection) Close() error {
+	c.all.mu.Lock()
+	delete(c.all.open, c)
+	c.all.mu.Unlock()
 	return c.Conn.Close()
 }
 

@@ -49,7 +49,7 @@ type HTTP struct {
 	server   *fasthttp.Server
 	requests sync.Pool // of *request
 	draining atomic.Bool
-	open     atomic.Int64 // connections
+	open     connections
 	statuses [600]atomic.Uint64
 }
 
@@ -131,7 +131,7 @@ func (h *HTTP) Requests() map[int]uint64 {
 }
 
 // Connections returns how many connections are open.
-func (h *HTTP) Connections() int { return int(h.open.Load()) }
+func (h *HTTP) Connections() int { return h.open.count() }
 
 // request is what one POST needs, reused by the next.
 type request struct {
@@ -323,8 +323,8 @@ func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
 			r.body = append(r.body, 0)[:len(r.body)]
 		}
 		if paced { // the first part came with the header
-			deadline := began.Add(bodyPatience + time.Duration(len(r.body)+bodyMinRate)*time.Second/bodyMinRate)
-			if err := ctx.Conn().SetReadDeadline(deadline); err != nil {
+			by := began.Add(bodyPatience + time.Duration(len(r.body)+bodyMinRate)*time.Second/bodyMinRate)
+			if err := ctx.Conn().SetReadDeadline(by); err != nil {
 				return &problem{status: http.StatusBadRequest, code: CodeBadRequest, close: true}
 			}
 		}
