@@ -1,0 +1,157 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"collectord/wal"
+)
+
+// healthy returns options of a daemon that took 7 usages over HTTP, refused 2
+// of them and waits for the commit of 1.
+func healthy() Options {
+	return Options{
+		Version: "1.2.3",
+		Snapshot: func() Snapshot {
+			var s Snapshot
+			s.Ledger.Door[wal.HTTP] = wal.DoorLedger{
+				Received: 7, Accepted: 5, Appended: 4, Waiting: 1,
+				Rejected: map[string]uint64{"invalid_json": 2},
+			}
+			s.Ledger.Pending = 4
+			s.HTTP.Requests = map[int]uint64{201: 4, 400: 2}
+			return s
+		},
+		Ready: func() []string { return nil },
+		Live:  func() error { return nil },
+	}
+}
+
+func serve(t *testing.T, o Options) (url string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(o)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		if err := s.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return "http://" + ln.Addr().String()
+}
+
+func get(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	res, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b)
+}
+
+func TestMetricsShowTheLedger(t *testing.T) {
+	status, body := get(t, serve(t, healthy())+"/metrics")
+	if status != http.StatusOK {
+		t.Fatalf("status %d: %s", status, body)
+	}
+	for _, line := range []string{
+		`collectord_build_info{version="1.2.3"} 1`,
+		`collectord_usages_received_total{source="http"} 7`,
+		`collectord_usages_received_total{source="udp"} 0`,
+		`collectord_usages_accepted_total{source="http"} 5`,
+		`collectord_usages_rejected_total{reason="invalid_json",source="http"} 2`,
+		`collectord_usages_appended_total{source="http"} 4`,
+		`collectord_usages_waiting 1`,
+		`collectord_usages_pending 4`,
+		`collectord_http_requests_total{status="201"} 4`,
+		`collectord_http_requests_total{status="400"} 2`,
+	} {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+}
+
+func TestHealthChecksTellWhatIsWrong(t *testing.T) {
+	url := serve(t, healthy())
+	for _, path := range []string{"/livez", "/readyz"} {
+		if status, body := get(t, url+path); status != http.StatusOK || body != "ok\n" {
+			t.Errorf("%s of a healthy daemon: %d %q", path, status, body)
+		}
+	}
+	sick := healthy()
+	sick.Ready = func() []string { return []string{"the log is full", "draining"} }
+	sick.Live = func() error { return errors.New("the committer hangs") }
+	url = serve(t, sick)
+	if status, body := get(t, url+"/readyz"); status != http.StatusServiceUnavailable || body != "the log is full\ndraining\n" {
+		t.Errorf("readyz: %d %q", status, body)
+	}
+	if status, body := get(t, url+"/livez"); status != http.StatusServiceUnavailable || body != "the committer hangs\n" {
+		t.Errorf("livez: %d %q", status, body)
+	}
+}
+
+func TestStatusPage(t *testing.T) {
+	o := healthy()
+	o.Ready = func() []string { return []string{"<b>the log is full</b>"} }
+	status, body := get(t, serve(t, o)+"/")
+	if status != http.StatusOK || !strings.Contains(body, "<td>http<td>7<td>5<td>4<td>1</tr>") {
+		t.Errorf("status %d, page %s", status, body)
+	}
+	if strings.Contains(body, "<b>") {
+		t.Error("a reason is not escaped")
+	}
+}
+
+// What is served depends on the address a request came to, and on loopback on
+// the name it was sent to: a web page could have made another name point here.
+func TestProfilesStayOnThisHost(t *testing.T) {
+	handler := New(healthy()).http.Handler
+	lan := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 3001}
+	loop := &net.TCPAddr{IP: net.IPv6loopback, Port: 3001}
+	for _, c := range []struct {
+		to   net.Addr
+		host string
+		path string
+		want int
+	}{
+		{loop, "localhost:3001", "/debug/pprof/", 200},
+		{loop, "[::1]:3001", "/debug/pprof/", 200},
+		{loop, "127.0.0.1", "/", 200},
+		{loop, "LOCALHOST.", "/metrics", 200},
+		{loop, "evil.example", "/", 403},
+		{loop, "127.0.0.1.evil.example:3001", "/metrics", 403},
+		{loop, "", "/metrics", 403},
+		{lan, "collector.example:3001", "/metrics", 200},
+		{lan, "collector.example:3001", "/readyz", 200},
+		{lan, "localhost", "/", 404},
+		{lan, "localhost", "/debug/pprof/", 404},
+		{&net.UnixAddr{Name: "admin.sock", Net: "unix"}, "anything", "/debug/pprof/", 200},
+	} {
+		r := httptest.NewRequest(http.MethodGet, c.path, nil)
+		r.Host = c.host
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, c.to)))
+		if w.Code != c.want {
+			t.Errorf("GET %s at %s for host %q: %d, want %d", c.path, c.to, c.host, w.Code, c.want)
+		}
+	}
+}
