@@ -51,6 +51,8 @@ const sweepEvery = 250 * time.Millisecond
 // The kernel's poller need not hear of each request's deadlines then, of which
 // there are four: they were a tenth of what a request costs.
 type connections struct {
+	epoch time.Time // deadlines count from here, whatever the wall clock does
+
 	mu    sync.Mutex
 	open  map[*connection]struct{}
 	timer *time.Timer // runs while connections are open
@@ -84,7 +86,7 @@ func (s *connections) sweep() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	past := deadline(now)
+	past := s.deadline(now)
 	for c := range s.open {
 		if t := c.readBy.Load(); t != 0 && t <= past {
 			_ = c.Conn.SetReadDeadline(now)
@@ -107,12 +109,12 @@ type connection struct {
 }
 
 func (c *connection) SetReadDeadline(t time.Time) error {
-	c.readBy.Store(deadline(t))
+	c.readBy.Store(c.all.deadline(t))
 	return nil
 }
 
 func (c *connection) SetWriteDeadline(t time.Time) error {
-	c.writeBy.Store(deadline(t))
+	c.writeBy.Store(c.all.deadline(t))
 	return nil
 }
 
@@ -120,15 +122,12 @@ func (c *connection) SetDeadline(t time.Time) error {
 	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
-// epoch makes deadlines independent of the wall clock.
-var epoch = time.Now()
-
 // deadline is t in nanoseconds since the epoch, or 0 for none.
-func deadline(t time.Time) int64 {
+func (s *connections) deadline(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
-	return int64(t.Sub(epoch))
+	return int64(t.Sub(s.epoch))
 }
 
 func (c *connection) Close() error {

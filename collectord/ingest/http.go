@@ -70,7 +70,7 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &HTTP{log: log, opts: o}
+	h := &HTTP{log: log, opts: o, open: connections{epoch: time.Now()}}
 	h.requests.New = func() any { return &request{body: make([]byte, 0, 4<<10)} }
 	h.server = &fasthttp.Server{
 		Handler:        h.handle,
