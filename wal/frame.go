@@ -65,19 +65,19 @@ var (
 )
 
 func decodeSegmentHeader(b []byte) (h SegmentHeader, err error) {
-	switch {
-	case len(b) < segmentHeaderSize+4:
+	if len(b) < segmentHeaderSize+4 {
 		return h, errors.New("segment header is cut short")
-	case string(b[:4]) != segmentMagic:
-		return h, errBadMagic
-	case b[4] != formatVersion:
-		return h, fmt.Errorf("format version %d, this program reads %d", b[4], formatVersion)
-	case len(b) != segmentHeaderSize+int(b[5])+4:
-		return h, errors.New("segment header has the wrong length")
 	}
 	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
-	if crc32.Checksum(body, castagnoli) != sum {
+	switch {
+	case string(b[:4]) != segmentMagic:
+		return h, errBadMagic
+	case crc32.Checksum(body, castagnoli) != sum:
 		return h, errBadCRC
+	case b[4] != formatVersion:
+		return h, fmt.Errorf("%w %d, this program reads %d", ErrVersion, b[4], formatVersion)
+	case len(b) != segmentHeaderSize+int(b[5])+4:
+		return h, errors.New("segment header has the wrong length")
 	}
 	return SegmentHeader{
 		LogID:     binary.LittleEndian.Uint64(b[8:]),
@@ -118,7 +118,7 @@ func decodeFrameHeader(b []byte) (h frameHeader, err error) {
 		return h, errBadCRC
 	}
 	if v := binary.LittleEndian.Uint32(b[4:]); v != formatVersion {
-		return h, fmt.Errorf("format version %d, this program reads %d", v, formatVersion)
+		return h, fmt.Errorf("%w %d, this program reads %d", ErrVersion, v, formatVersion)
 	}
 	return frameHeader{
 		logID:      binary.LittleEndian.Uint64(b[8:]),

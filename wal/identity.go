@@ -41,7 +41,7 @@ func decodeIdentity(b []byte) (id identity, err error) {
 		return id, err
 	}
 	if version != formatVersion {
-		return id, fmt.Errorf("format version %d, this program reads %d", version, formatVersion)
+		return id, fmt.Errorf("%w %d, this program reads %d", ErrVersion, version, formatVersion)
 	}
 	return id, nil
 }
@@ -77,6 +77,11 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 		l.logID = randomUint64()
 		l.opts.Logger.Warn("this log was copied from another machine: it goes on under a new log id",
 			"old", fmt.Sprintf("%016x", id.logID), "new", fmt.Sprintf("%016x", l.logID))
+	case errors.Is(decodeErr, ErrVersion):
+		l.logID = randomUint64()
+		l.opts.Logger.Error("the log's identity is of a later version: it is left alone, and this run has a log id of its own",
+			"path", path, "error", decodeErr, "log_id", fmt.Sprintf("%016x", l.logID))
+		return nil
 	default:
 		var found bool
 		if l.logID, found = known(); !found {

@@ -26,6 +26,10 @@ var (
 	ErrClosed = errors.New("log is closed")
 )
 
+// ErrVersion means that a later version of this program wrote what was found. It
+// is left as it is.
+var ErrVersion = errors.New("format version")
+
 // Sync says when a record counts as stored.
 type Sync int
 
@@ -95,6 +99,11 @@ type Log struct {
 	done    sync.WaitGroup
 
 	committer committer // owned by the committer's goroutine
+
+	foreign []string // segments of a later version, left alone
+
+	lossMu   sync.Mutex // guards the loss notes
+	lastLoss LossNote
 
 	mu       sync.Mutex // guards everything below
 	ledger   Ledger

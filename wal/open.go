@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -71,6 +72,9 @@ type found struct {
 	first, last uint64 // last is 0 if it is not sealed
 }
 
+// within reports whether s holds nothing but records that o holds too.
+func (s found) within(o found) bool { return o.last > 0 && s.last > 0 && s.first >= o.first && s.last <= o.last }
+
 // recoverDir brings the directory into the state of a clean shutdown and returns
 // the first sequence number that was never used.
 func (l *Log) recoverDir() (nextSeq uint64, err error) {
@@ -90,7 +94,19 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	var foreign []string
 	for i, s := range segments {
+		if s.last == 0 {
+			above, err := l.aboveForeign(s)
+			if err != nil {
+				return 0, err
+			}
+			if above > 0 {
+				nextSeq = max(nextSeq, above)
+				foreign = append(foreign, s.name)
+				continue
+			}
+		}
 		limit := uint64(math.MaxUint64)
 		if i+1 < len(segments) {
 			limit = segments[i+1].first - 1
@@ -109,7 +125,45 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 			return 0, fmt.Errorf("segment %s: %w", s.name, err)
 		}
 	}
+	l.foreign = foreign
 	return nextSeq, nil
+}
+
+// aboveForeign returns a seq above all those that an unsealed segment of a
+// later version can hold, or 0 if it is not one.
+func (l *Log) aboveForeign(s found) (uint64, error) {
+	path := filepath.Join(l.dir, s.name, fileName)
+	r, err := openFrames(path)
+	if err == nil {
+		r.close()
+		return 0, nil
+	}
+	if !errors.Is(err, ErrVersion) {
+		return 0, nil //nolint:nilerr // met again when it is sealed
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	l.opts.Logger.Error("left alone a segment of a later version: install that version to ship it", "segment", s.name)
+	return s.first + uint64(info.Size()), nil // a record takes more than a byte
+}
+
+// withoutPieces drops the pieces that an interrupted salvage left beside the
+// segment that they were made of.
+func (l *Log) withoutPieces(segments []found) (kept []found, err error) {
+	for _, s := range segments {
+		if n := len(kept); n > 0 && s.within(kept[n-1]) {
+			l.opts.Logger.Warn("deleted what an interrupted salvage left: it will be done again",
+				"piece", s.name, "of", kept[n-1].name)
+			if err := discard(filepath.Join(l.dir, s.name)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		kept = append(kept, s)
+	}
+	return kept, nil
 }
 
 // readNames lists the segments by first seq, and clears away the leftovers of
@@ -130,8 +184,14 @@ func (l *Log) readNames() (segments []found, nextSeq uint64, err error) {
 		case name == nextName:
 			// Holds frames only if the roll's rename did not survive a power loss.
 			first, err := l.firstSeqOf(name)
+			if errors.Is(err, ErrVersion) {
+				err = l.quarantineDir(name)
+			}
 			if err != nil {
 				return nil, 0, err
+			}
+			if _, err := os.Lstat(filepath.Join(l.dir, name)); err != nil {
+				continue
 			}
 			if first == 0 {
 				if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
@@ -143,23 +203,29 @@ func (l *Log) readNames() (segments []found, nextSeq uint64, err error) {
 				return nil, 0, err
 			}
 			segments = append(segments, found{activeName(first), first, 0})
-		case name == identityName, name == identityName+".tmp", name == quarantineName, name == "lost":
+		case name == salvageName:
+			if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
+				return nil, 0, err
+			}
+		case name == identityName, name == identityName+".tmp", name == quarantineName, name == lostName:
 		default:
 			l.opts.Logger.Warn("left alone what is not part of a log", "path", filepath.Join(l.dir, name))
 		}
 	}
 	slices.SortFunc(segments, func(a, b found) int {
-		if a.first < b.first {
-			return -1
-		}
-		return 1
+		// The larger of two that begin alike comes first.
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.last, a.last))
 	})
-	return segments, nextSeq, nil
+	segments, err = l.withoutPieces(segments)
+	return segments, nextSeq, err
 }
 
 // firstSeqOf returns the first seq in a segment, 0 if it holds no whole frame.
 func (l *Log) firstSeqOf(name string) (uint64, error) {
 	r, err := openFrames(filepath.Join(l.dir, name, fileName))
+	if errors.Is(err, ErrVersion) {
+		return 0, err
+	}
 	if err != nil {
 		return 0, ignoreDamage(err)
 	}
@@ -264,6 +330,11 @@ func (l *Log) addRecovered(first, last uint64) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		l.opts.Logger.Error("set aside a sealed segment without its file", "segment", name, "records", count)
 		l.ledger.Quarantined += count
+		if err := l.noteLoss(LossNote{
+			Node: l.opts.Node, LogID: l.logID, FirstSeq: first, LastSeq: last, Reason: LossDamaged, At: time.Now(),
+		}); err != nil {
+			return err
+		}
 		return l.quarantineDir(name)
 	}
 	if err != nil {
@@ -319,7 +390,7 @@ func (l *Log) clearGone() error {
 	}
 	for _, e := range entries {
 		first, last, gone, ok := parseName(e.Name())
-		stale := ok && !gone && last == 0 && first != l.acked+1
+		stale := ok && !gone && last == 0 && first != l.acked+1 && !slices.Contains(l.foreign, e.Name())
 		if !ok || !gone && !stale {
 			continue
 		}

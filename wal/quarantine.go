@@ -21,21 +21,41 @@ func (l *Log) quarantineTail(name, path string, offset int64, reason error) (kep
 	if blank, err := allZero(io.NewSectionReader(in, offset, 1<<62)); blank || err != nil {
 		return 0, err
 	}
+	info, err := in.Stat()
+	if err != nil {
+		return 0, err
+	}
+	base := fmt.Sprintf("%s-%016x-at-%d", name, l.run, offset)
+	return l.quarantineBytes(base, name, in, stretch{offset, info.Size()}, reason)
+}
+
+// quarantineBytes copies a row of bytes of a segment to the quarantine, with a
+// report beside it, and returns how many.
+func (l *Log) quarantineBytes(base, segment string, in io.ReaderAt, d stretch, reason error) (kept int64, err error) {
 	dir := filepath.Join(l.dir, quarantineName)
 	if err := makeDirDurably(dir); err != nil {
 		return 0, err
 	}
-	base := filepath.Join(dir, fmt.Sprintf("%s-%016x-at-%d", name, l.run, offset))
+	base = filepath.Join(dir, base)
 	out, err := os.OpenFile(base+".bin", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
 		return 0, err
 	}
-	kept, err = io.Copy(out, io.NewSectionReader(in, offset, 1<<62))
+	kept, err = io.Copy(out, io.NewSectionReader(in, d.from, d.to-d.from))
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return 0, err
 	}
-	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", name, offset, kept, reason)
+	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", segment, d.from, kept, reason)
 	return kept, writeFileDurably(base+".txt", []byte(report))
+}
+
+// quarantineFile moves a file to the quarantine.
+func (l *Log) quarantineFile(path string) error {
+	dir := filepath.Join(l.dir, quarantineName)
+	if err := makeDirDurably(dir); err != nil {
+		return err
+	}
+	return errors.Join(os.Rename(path, filepath.Join(dir, filepath.Base(path))), syncDir(dir))
 }
 
 // quarantineDir moves a whole segment directory to the quarantine.

@@ -1,0 +1,138 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// lostName is the directory of the loss notes that wait for upload.
+const lostName = "lost"
+
+// Reasons of a LossNote.
+const (
+	LossDamaged = "damaged" // the bytes no longer check out; they are in the quarantine
+	LossEvicted = "evicted" // deleted to make room (wal.when_full: drop_oldest)
+)
+
+// LossNote says that the records FirstSeq to LastSeq will never be shipped, so
+// that a hole in the numbering of the bucket explains itself.
+type LossNote struct {
+	Node              string
+	LogID, Run        uint64 // of the segment; Run is 0 where it could not be read
+	FirstSeq, LastSeq uint64
+	Reason            string
+	At                time.Time // when it was found, or done
+}
+
+func (n LossNote) file() string {
+	return fmt.Sprintf("%s-%016x", sealedName(n.FirstSeq, n.LastSeq), n.Run)
+}
+
+// encode makes one line of text, like the LOG file's.
+func (n LossNote) encode() []byte {
+	body := fmt.Sprintf("collectord-loss %d %016x %016x %d %d %s %d %q",
+		formatVersion, n.LogID, n.Run, n.FirstSeq, n.LastSeq, n.Reason, n.At.UnixMicro(), n.Node)
+	return fmt.Appendf(nil, "%s %08x\n", body, crc32.Checksum([]byte(body), castagnoli))
+}
+
+func decodeLossNote(b []byte) (n LossNote, err error) {
+	line, _ := strings.CutSuffix(string(b), "\n")
+	body, sum, ok := cutLast(line, " ")
+	if !ok || fmt.Sprintf("%08x", crc32.Checksum([]byte(body), castagnoli)) != sum {
+		return n, errBadCRC
+	}
+	var version int
+	var micros int64
+	if _, err := fmt.Sscanf(body, "collectord-loss %d %x %x %d %d %s %d %q",
+		&version, &n.LogID, &n.Run, &n.FirstSeq, &n.LastSeq, &n.Reason, &micros, &n.Node); err != nil {
+		return n, err
+	}
+	if version != formatVersion {
+		return n, fmt.Errorf("%w %d, this program reads %d", ErrVersion, version, formatVersion)
+	}
+	n.At = time.UnixMicro(micros).UTC()
+	return n, nil
+}
+
+// noteLoss makes a note durable. One that goes on where the last one ended
+// takes its place, so that a long outage leaves one note, not thousands.
+func (l *Log) noteLoss(n LossNote) error {
+	l.lossMu.Lock()
+	defer l.lossMu.Unlock()
+	dir := filepath.Join(l.dir, lostName)
+	if err := makeDirDurably(dir); err != nil {
+		return fmt.Errorf("loss note: %w", err)
+	}
+	old := l.lastLoss
+	extends := old.LastSeq+1 == n.FirstSeq && old.LogID == n.LogID && old.Run == n.Run && old.Reason == n.Reason
+	if extends {
+		if _, err := os.Stat(filepath.Join(dir, old.file())); err != nil {
+			extends = false // uploaded meanwhile
+		} else {
+			n.FirstSeq = old.FirstSeq
+		}
+	}
+	if err := writeFileDurably(filepath.Join(dir, n.file()), n.encode()); err != nil {
+		return fmt.Errorf("loss note: %w", err)
+	}
+	l.lastLoss = n
+	if extends {
+		return os.Remove(filepath.Join(dir, old.file()))
+	}
+	return nil
+}
+
+// Losses reads the loss notes that wait for upload. A note that can't be read
+// is moved to the quarantine.
+func (l *Log) Losses() (notes []LossNote, err error) {
+	l.lossMu.Lock()
+	defer l.lossMu.Unlock()
+	dir := filepath.Join(l.dir, lostName)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if strings.HasSuffix(e.Name(), ".tmp") {
+			continue // of an interrupted write
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		n, err := decodeLossNote(b)
+		switch {
+		case errors.Is(err, ErrVersion):
+			l.opts.Logger.Error("left alone a loss note of a later version", "path", path)
+		case err != nil:
+			l.opts.Logger.Error("set aside a loss note that can't be read", "path", path, "error", err)
+			if err := l.quarantineFile(path); err != nil {
+				return nil, err
+			}
+		default:
+			notes = append(notes, n)
+		}
+	}
+	return notes, nil
+}
+
+// LossStored deletes a note that the storage has confirmed.
+func (l *Log) LossStored(n LossNote) error {
+	l.lossMu.Lock()
+	defer l.lossMu.Unlock()
+	err := os.Remove(filepath.Join(l.dir, lostName, n.file()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,315 @@
+package wal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sealedDir returns a data directory with one sealed segment of n records, each
+// a frame, and the path of its file.
+func sealedDir(t *testing.T, n int) (dir, file string) {
+	t.Helper()
+	dir = t.TempDir()
+	l := open(t, dir, Options{Node: "edge-1"})
+	for i := range n {
+		mustAppend(t, l, Record{Usage: usage(i)})
+	}
+	mustClose(t, l)
+	return dir, filepath.Join(dir, "wal", sealedName(1, uint64(n)), fileName)
+}
+
+// salvageAll does what the shipper does: salvages what can't be read whole.
+func salvageAll(t *testing.T, l *Log) {
+	t.Helper()
+	segments, _ := l.Sealed()
+	for _, s := range segments {
+		var damage *DamageError
+		for _, err := range s.Records() {
+			if err != nil && !errors.As(err, &damage) {
+				t.Fatal(err)
+			}
+		}
+		if damage != nil {
+			if err := l.Salvage(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// usagesOf lists which usages the sealed segments hold, all of them readable.
+func usagesOf(t *testing.T, l *Log) (got []int) {
+	t.Helper()
+	segments, _ := l.Sealed()
+	for _, s := range segments {
+		n := 0
+		for r, err := range s.Records() {
+			if err != nil {
+				t.Fatalf("segment %s: %v", s, err)
+			}
+			if !bytes.Equal(r.Usage, usage(int(r.Seq-1))) {
+				t.Fatalf("seq %d holds %s", r.Seq, r.Usage)
+			}
+			got = append(got, int(r.Seq-1))
+			n++
+		}
+		if n != s.Count() {
+			t.Fatalf("segment %s has %d records", s, n)
+		}
+	}
+	return got
+}
+
+func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
+	const n = 3
+	dir, file := sealedDir(t, n)
+	ends := frameEnds(t, file)
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// hit lists the frames that bytes from to to are part of. The length before
+	// a frame is not needed to find it.
+	hit := func(from, to int64) (lost []int) {
+		for i := range n {
+			start := ends[i] + int64(uvarintLen(uint64(ends[i+1]-ends[i])))
+			if from < ends[i+1] && to > start {
+				lost = append(lost, i)
+			}
+		}
+		return lost
+	}
+	type damage struct {
+		name string
+		file []byte
+		lost []int
+	}
+	var table []damage
+	for at := range len(whole) {
+		flipped := bytes.Clone(whole)
+		flipped[at] ^= 1 << (at % 8)
+		table = append(table, damage{fmt.Sprintf("bit flipped at %d", at), flipped, hit(int64(at), int64(at)+1)})
+		if at%3 == 0 {
+			table = append(table, damage{fmt.Sprintf("cut at %d", at), whole[:at], hit(int64(at), int64(len(whole)))})
+		}
+		if at%5 == 0 && at+40 < len(whole) {
+			zeroed := bytes.Clone(whole)
+			clear(zeroed[at : at+40])
+			table = append(table, damage{fmt.Sprintf("40 zeros at %d", at), zeroed, hit(int64(at), int64(at)+40)})
+			shifted := slices.Concat(whole[:at], []byte("junk"), whole[at:])
+			lost := []int{}
+			for _, i := range hit(int64(at), int64(at)+1) {
+				if start := ends[i] + 1; int64(at) > start {
+					lost = append(lost, i)
+				}
+			}
+			table = append(table, damage{fmt.Sprintf("4 bytes inserted at %d", at), shifted, lost})
+		}
+	}
+	table = append(table,
+		damage{"empty", nil, []int{0, 1, 2}},
+		damage{"garbage behind the end", append(bytes.Clone(whole), "garbage"...), nil},
+		damage{"a frame twice", slices.Concat(whole[:ends[2]], whole[ends[1]:]), nil},
+		damage{"two frames exchanged", slices.Concat(whole[:ends[1]], whole[ends[2]:ends[3]], whole[ends[1]:ends[2]], whole[ends[3]:]), []int{1}},
+	)
+	for _, d := range table {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			copied := t.TempDir()
+			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(copied, "wal", sealedName(1, n), fileName), d.file, 0o640); err != nil {
+				t.Fatal(err)
+			}
+			want := slices.DeleteFunc([]int{0, 1, 2}, func(i int) bool { return slices.Contains(d.lost, i) })
+			l := open(t, copied, Options{Node: "edge-1", SegmentSize: 4 << 10})
+			salvageAll(t, l)
+			if got := usagesOf(t, l); !slices.Equal(got, want) {
+				t.Fatalf("usages %v, want %v", got, want)
+			}
+			if g := checkLedger(t, l); g.Quarantined != uint64(len(d.lost)) || g.Pending != uint64(len(want)) {
+				t.Fatalf("ledger %+v", g)
+			}
+			checkLosses(t, l, d.lost)
+			mustAppend(t, l, Record{Usage: usage(n)})
+			mustClose(t, l)
+			l = open(t, copied, Options{SegmentSize: 4 << 10})
+			if got := usagesOf(t, l); !slices.Equal(got, append(want, n)) {
+				t.Fatalf("usages after another start %v, want %v and %d", got, want, n)
+			}
+			checkLosses(t, l, d.lost)
+			checkLedger(t, l)
+		})
+	}
+}
+
+// checkLosses asserts that the loss notes stand for exactly these usages.
+func checkLosses(t *testing.T, l *Log, lost []int) {
+	t.Helper()
+	notes, err := l.Losses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var noted []int
+	for _, n := range notes {
+		if n.Reason != LossDamaged || n.Node != "edge-1" || n.LogID != l.logID || time.Since(n.At) > time.Hour {
+			t.Errorf("note %+v", n)
+		}
+		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
+			noted = append(noted, int(seq-1))
+		}
+	}
+	if !slices.Equal(noted, lost) {
+		t.Fatalf("loss notes stand for %v, want %v", noted, lost)
+	}
+}
+
+// A salvage that is interrupted leaves the original beside some of its pieces.
+func TestInterruptedSalvageIsDoneAgain(t *testing.T) {
+	dir, file := sealedDir(t, 5)
+	ends := frameEnds(t, file)
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[ends[3]-1] ^= 1 // in the third frame
+	if err := os.WriteFile(file, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := t.TempDir()
+	if err := os.CopyFS(before, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{Node: "edge-1"})
+	salvageAll(t, l)
+	segments, _ := l.Sealed()
+	if len(segments) != 2 {
+		t.Fatalf("pieces %v", segments)
+	}
+	for _, pieces := range [][]*Segment{segments, segments[:1], segments[1:]} {
+		copied := t.TempDir()
+		if err := os.CopyFS(copied, os.DirFS(before)); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range append(pieces, nil) {
+			if s == nil {
+				if err := os.MkdirAll(filepath.Join(copied, "wal", salvageName, "half"), 0o750); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if err := os.CopyFS(filepath.Join(copied, "wal", s.String()), os.DirFS(s.dir)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l := open(t, copied, Options{Node: "edge-1"})
+		if g := checkLedger(t, l); g.Recovered != 5 {
+			t.Fatalf("recovered %d records, want 5", g.Recovered)
+		}
+		salvageAll(t, l)
+		if got := usagesOf(t, l); !slices.Equal(got, []int{0, 1, 3, 4}) {
+			t.Errorf("usages %v", got)
+		}
+		checkLosses(t, l, []int{2})
+		checkLedger(t, l)
+	}
+}
+
+func TestWhatIsLostWithItsFileIsNoted(t *testing.T) {
+	dir, file := sealedDir(t, 3)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{Node: "edge-1"})
+	if g := checkLedger(t, l); g.Quarantined != 3 || g.Recovered != 3 {
+		t.Errorf("ledger %+v", g)
+	}
+	checkLosses(t, l, []int{0, 1, 2})
+	notes, err := l.Losses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // may be repeated
+		if err := l.LossStored(notes[0]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	checkLosses(t, l, nil)
+}
+
+// A daemon that was set back to an earlier version must neither stumble over
+// nor touch what the later one wrote, and number its records above.
+func TestLaterVersionIsLeftAloneAndPassed(t *testing.T) {
+	later := func(path string) []byte {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry := b[1 : 1+b[0]]
+		entry[4] = formatVersion + 1
+		binary.LittleEndian.PutUint32(entry[len(entry)-4:], crc32.Checksum(entry[:len(entry)-4], castagnoli))
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	t.Run("sealed", func(t *testing.T) {
+		dir, file := sealedDir(t, 3)
+		b := later(file)
+		l := open(t, dir, Options{})
+		segments, _ := l.Sealed()
+		if err := l.Salvage(segments[0]); !errors.Is(err, ErrVersion) {
+			t.Errorf("salvage of a later version: %v", err)
+		}
+		mustAppend(t, l, Record{Usage: usage(3)})
+		mustClose(t, l)
+		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, b) {
+			t.Errorf("the segment was changed: %v", err)
+		}
+	})
+	t.Run("not sealed", func(t *testing.T) {
+		dir, file := crashed(t, 3)
+		b := later(file)
+		for range 2 {
+			l := open(t, dir, Options{})
+			mustAppend(t, l, Record{Usage: usage(3)})
+			mustSeal(t, l)
+			segments, _ := l.Sealed()
+			if first := segments[0].FirstSeq(); first <= uint64(len(b)) {
+				t.Errorf("goes on at seq %d, which the segment of %d bytes could hold", first, len(b))
+			}
+			mustClose(t, l)
+			if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, b) {
+				t.Errorf("the segment was changed: %v", err)
+			}
+		}
+	})
+	t.Run("identity", func(t *testing.T) {
+		dir, _ := sealedDir(t, 3)
+		path := filepath.Join(dir, "wal", identityName)
+		b := strings.Replace(string(identity{7, noMachine}.encode()), "-log 1 ", "-log 2 ", 1)
+		body, _, _ := cutLast(b, " ")
+		b = fmt.Sprintf("%s %08x\n", body, crc32.Checksum([]byte(body), castagnoli))
+		if err := os.WriteFile(path, []byte(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l := open(t, dir, Options{})
+		if n := len(readAll(t, l)); n != 3 {
+			t.Errorf("%d records, want 3", n)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != b {
+			t.Errorf("the identity was changed: %s, %v", got, err)
+		}
+	})
+}
