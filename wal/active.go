@@ -25,12 +25,13 @@ type active struct {
 	index uint64 // of the last entry written
 	bytes int64
 
-	first   uint64    // seq of the first record; 0 while it is only prepared
-	count   uint64    // records that are acknowledged
-	firstAt int64     // ReceivedAt of the first record
-	since   time.Time // when the first record was committed, by the monotonic clock
-	failed  bool      // a write or sync failed: it is only to be abandoned
-	unsaved bool      // written and acknowledged but not yet synced (SyncInterval)
+	first    uint64             // seq of the first record; 0 while it is only prepared
+	count    uint64             // records that are acknowledged
+	firstAt  int64              // ReceivedAt of the first record
+	since    time.Time          // when the first record was committed, by the monotonic clock
+	datasync func(fd int) error // fdatasync(2), unless a test takes its place
+	failed   bool               // a write or sync failed: it is only to be abandoned
+	unsaved  bool               // written and acknowledged but not yet synced (SyncInterval)
 }
 
 // createActive makes a segment that holds nothing but its header, durable under
@@ -43,7 +44,7 @@ func createActive(dir string, header SegmentHeader, fill int64) (a *active, err 
 	if err := os.Mkdir(dir, 0o750); err != nil {
 		return nil, err
 	}
-	a = &active{dir: dir}
+	a = &active{dir: dir, datasync: syscall.Fdatasync}
 	a.log, err = tidwall.Open(dir, &tidwall.Options{
 		NoSync: true,
 		// Its own segments would be files that no name of ours tells of.
@@ -106,7 +107,7 @@ func (a *active) write(entry []byte) error {
 // abandoned: a second attempt can succeed without having written anything.
 func (a *active) sync() error {
 	for {
-		err := syscall.Fdatasync(int(a.file.Fd()))
+		err := a.datasync(int(a.file.Fd()))
 		if !errors.Is(err, syscall.EINTR) {
 			if err != nil {
 				return &os.PathError{Op: "fdatasync", Path: a.file.Name(), Err: err}

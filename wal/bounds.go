@@ -25,7 +25,85 @@ func (l *Log) watchBounds() {
 			return
 		case <-ticker.C:
 			l.lookAtDisk()
+			l.giveUpHangingCommit()
+		case <-l.crowded:
 		}
+		if l.opts.WhenFull == DropOldest {
+			l.makeRoom()
+		}
+	}
+}
+
+// makeRoom evicts the oldest segments until the log is out of reach of its
+// bounds, or no segment is left that may go.
+func (l *Log) makeRoom() {
+	var segments, records int
+	for {
+		s := l.holdOldest()
+		if s == nil {
+			break
+		}
+		err := s.evict()
+		s.Release()
+		if err != nil {
+			l.opts.Logger.Error("can't make room", "segment", s.String(), "error", err)
+			break
+		}
+		segments++
+		records += s.Count()
+		l.lookAtDisk()
+	}
+	if segments > 0 {
+		l.opts.Logger.Error("evicted the oldest segments to make room (wal.when_full: drop_oldest)",
+			"segments", segments, "records", records)
+	}
+}
+
+// holdOldest returns the segment to evict next, held, or nil.
+func (l *Log) holdOldest() *Segment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.crowdedLocked() {
+		return nil
+	}
+	for _, s := range l.sealed {
+		if !s.held {
+			s.held = true
+			return s
+		}
+	}
+	return nil
+}
+
+// crowdedLocked reports whether room has to be made, ahead of the bounds, so
+// that no append need be refused for it.
+func (l *Log) crowdedLocked() bool {
+	ahead := min(2*l.opts.SegmentSize, l.opts.MaxBytes/4)
+	return l.usedLocked() > l.opts.MaxBytes-ahead || l.opts.MinFree > 0 && l.stats.FreeBytes < l.opts.MinFree+ahead
+}
+
+// usedLocked is what counts towards MaxBytes.
+func (l *Log) usedLocked() int64 { return l.sealedBytes + l.active.bytes + l.otherBytes }
+
+// giveUpHangingCommit tells the appenders of a write or sync that does not come
+// back that it failed, and refuses others. Should it come back after all, its
+// segment ends before it, whatever it returns.
+func (l *Log) giveUpHangingCommit() {
+	l.mu.Lock()
+	c, took := l.writing.commit, time.Since(l.writing.since)
+	if c == nil || c.given || took < l.opts.CommitTimeout {
+		l.mu.Unlock()
+		return
+	}
+	c.given = true
+	l.broken = fmt.Errorf("the disk has not answered for %v", took.Round(time.Second))
+	l.refuseLocked()
+	waiting := append([]*commit{c}, l.pending...)
+	l.pending = nil
+	l.mu.Unlock()
+	l.opts.Logger.Error("a commit hangs: usages are refused until the disk answers", "records", c.count, "error", l.broken)
+	for _, c := range waiting {
+		l.abort(c)
 	}
 }
 
@@ -44,16 +122,26 @@ func (l *Log) lookAtDisk() {
 // checkBoundsLocked decides whether the log is full.
 func (l *Log) checkBoundsLocked() {
 	was := l.full
-	used := l.sealedBytes + l.active.bytes + l.otherBytes
+	used, limit, floor := l.usedLocked(), l.opts.MaxBytes, l.opts.MinFree
+	if was != nil { // some distance, so that it does not come and go
+		limit -= min(l.opts.SegmentSize, l.opts.MaxBytes/16)
+		floor += floor / 16
+	}
 	switch {
-	case used >= l.opts.MaxBytes:
+	case used >= limit:
 		l.full = fmt.Errorf("it holds %d bytes, wal.max_bytes is %d", used, l.opts.MaxBytes)
-	case l.stats.FreeBytes < l.opts.MinFree:
+	case l.stats.FreeBytes < floor:
 		l.full = fmt.Errorf("the disk has %d bytes free, wal.min_free is %d", l.stats.FreeBytes, l.opts.MinFree)
 	default:
 		l.full = nil
 	}
 	l.refuseLocked()
+	if l.opts.WhenFull == DropOldest && l.crowdedLocked() {
+		select {
+		case l.crowded <- struct{}{}:
+		default:
+		}
+	}
 	switch {
 	case was == nil && l.full != nil:
 		l.opts.Logger.Error("log is full: usages are refused until segments were shipped", "reason", l.full)

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -17,6 +18,7 @@ type commit struct {
 	bySource [sources]uint64
 	firstAt  int64 // ReceivedAt of the first record
 	done     chan struct{}
+	given    bool  // up: it took too long; guarded by the log's mutex
 	err      error // valid once done is closed
 }
 
@@ -68,10 +70,10 @@ func (l *Log) recycleLocked(c *commit) {
 
 // take returns the next commit to write, or nil. UDP records fill the room that
 // HTTP leaves.
-func (l *Log) take() *commit {
+func (l *Log) take() (c *commit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var c *commit
+	defer func() { l.writing.commit, l.writing.since = c, time.Now() }()
 	if len(l.pending) > 0 {
 		c = l.pending[0]
 		l.pending[0] = nil
@@ -228,7 +230,9 @@ func (l *Log) commit(c *commit) {
 	}
 	a := w.segment
 	if a == nil {
-		l.abort(c)
+		if !l.putDown(c) {
+			l.abort(c)
+		}
 		return
 	}
 	payload := c.buf[frameHeaderSize:]
@@ -247,6 +251,10 @@ func (l *Log) commit(c *commit) {
 		if l.opts.Sync == SyncAlways {
 			err = a.sync()
 		}
+	}
+	if l.putDown(c) {
+		l.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errTooLate, err)))
+		return
 	}
 	if err != nil {
 		l.fail(fmt.Errorf("commit %d records: %w", c.count, err))
@@ -278,6 +286,18 @@ func (l *Log) commit(c *commit) {
 	close(c.done)
 }
 
+// errTooLate says that nobody waits for a commit any more.
+var errTooLate = errors.New("its appenders were told that it failed")
+
+// putDown ends the watch over the commit in hand and reports whether it has
+// been given up already.
+func (l *Log) putDown(c *commit) (given bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.writing.commit = nil
+	return c.given
+}
+
 // abort tells the appenders of a commit that it failed.
 func (l *Log) abort(c *commit) {
 	l.mu.Lock()
@@ -288,7 +308,9 @@ func (l *Log) abort(c *commit) {
 		}
 	}
 	c.err = fmt.Errorf("%w: %w", ErrCommitFailed, l.broken)
-	l.recycleLocked(c)
+	if !c.given { // otherwise its buffer is still being written
+		l.recycleLocked(c)
+	}
 	l.mu.Unlock()
 	close(c.done)
 }

@@ -41,6 +41,16 @@ const (
 	SyncInterval
 )
 
+// WhenFull says what happens when a bound is reached.
+type WhenFull int
+
+const (
+	// Reject refuses what comes in until segments were shipped.
+	Reject WhenFull = iota
+	// DropOldest evicts the oldest segment that is not being uploaded.
+	DropOldest
+)
+
 // Options of a log. The zero value of each field stands for its default.
 type Options struct {
 	Node         string        // the host's name for itself, at most 255 bytes; default "localhost"
@@ -50,9 +60,13 @@ type Options struct {
 	SealAfter    time.Duration // age of its first record at which a segment is sealed; default 1 min
 	MaxBytes     int64         // for log, spool and quarantine together; default 4 GiB
 	MinFree      int64         // bytes to leave free on the disk; default 0
+	WhenFull     WhenFull      // default Reject
 	QueueBytes   int64         // what Enqueue may hold in memory; default 8 MiB
-	MachineID    string        // file with the machine's identity; default /etc/machine-id
-	Logger       *slog.Logger  // default: none
+	// CommitTimeout is how long a write and sync may take before their appenders
+	// are told that it failed; default 30 s.
+	CommitTimeout time.Duration
+	MachineID     string       // file with the machine's identity; default /etc/machine-id
+	Logger        *slog.Logger // default: none
 }
 
 func (o Options) withDefaults() Options {
@@ -66,6 +80,7 @@ func (o Options) withDefaults() Options {
 	set(&o.QueueBytes, 8<<20)
 	set((*int64)(&o.SyncInterval), int64(100*time.Millisecond))
 	set((*int64)(&o.SealAfter), int64(time.Minute))
+	set((*int64)(&o.CommitTimeout), int64(30*time.Second))
 	if o.Node == "" {
 		o.Node = "localhost"
 	}
@@ -96,6 +111,7 @@ type Log struct {
 	nextErr chan error    // from the roller, when preparing failed; holds one
 	retired chan retired  // to the roller
 	closing chan struct{} // closed by Close
+	crowded chan struct{} // tells the watcher of the bounds to look now; holds one
 	done    sync.WaitGroup
 
 	committer committer // owned by the committer's goroutine
@@ -112,12 +128,16 @@ type Log struct {
 	staged   staging   // UDP records waiting to join a commit
 	buffers  [][]byte  // of finished commits, for reuse
 	sealReqs []chan error
-	refusal  error // why appends are refused now, or nil
-	broken   error // the failure that made the log unavailable, or nil
-	full     error // the bound that is reached, or nil
-	closed   bool
-	acked    uint64 // seq of the last acknowledged record
-	active   struct {
+	writing  struct { // what the committer has in hand
+		commit *commit // nil while it is idle
+		since  time.Time
+	}
+	refusal error // why appends are refused now, or nil
+	broken  error // the failure that made the log unavailable, or nil
+	full    error // the bound that is reached, or nil
+	closed  bool
+	acked   uint64 // seq of the last acknowledged record
+	active  struct {
 		open    bool
 		bytes   int64
 		count   uint64
@@ -139,6 +159,7 @@ type Stats struct {
 	Seals         map[string]uint64
 	TornBytes     uint64 // cut off unsealed segments at start
 
+	LossNotes        int // waiting for upload
 	SealedSegments   int
 	Bytes            int64 // sealed and active segments
 	MaxBytes         int64
@@ -351,8 +372,9 @@ func (l *Log) removable(s *Segment) error {
 	return nil
 }
 
-// forget takes a removed segment off the books.
-func (l *Log) forget(s *Segment) {
+// forget takes a removed segment off the books and enters its records as what
+// the pointer says.
+func (l *Log) forget(s *Segment, as *uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.sealed {
@@ -363,6 +385,6 @@ func (l *Log) forget(s *Segment) {
 	}
 	l.sealedBytes -= s.bytes
 	l.ledger.Pending -= uint64(s.Count())
-	l.ledger.Shipped += uint64(s.Count())
+	*as += uint64(s.Count())
 	l.checkBoundsLocked()
 }

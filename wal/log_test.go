@@ -433,3 +433,123 @@ func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 		t.Errorf("a failure left %v", names)
 	}
 }
+
+// until waits for something that another goroutine brings about.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s did not come to pass", what)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+}
+
+func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
+	l := open(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond})
+	mustAppend(t, l, Record{Usage: usage(0)})
+	hang := make(chan struct{})
+	l.mu.Lock() // the committer is idle
+	l.committer.segment.datasync = func(int) error { <-hang; return nil }
+	l.mu.Unlock()
+	lost := make(chan error, 2)
+	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
+	until(t, "the hanging commit", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.writing.commit != nil
+	})
+	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
+	for range 2 {
+		if err := <-lost; !errors.Is(err, ErrCommitFailed) && !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("append on a disk that hangs: %v", err)
+		}
+	}
+	if err := l.Append(context.Background(), Record{Usage: usage(9)}); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("append while the disk hangs: %v", err)
+	}
+	checkLedger(t, l)
+	close(hang)
+	until(t, "recovery", func() bool { return l.Full() == nil })
+	mustAppend(t, l, Record{Usage: usage(1)})
+	mustSeal(t, l)
+	got := readAll(t, l)
+	if len(got) != 2 || !bytes.Equal(got[0].Usage, usage(0)) || !bytes.Equal(got[1].Usage, usage(1)) {
+		t.Errorf("records %v", got)
+	}
+	if g := checkLedger(t, l); g.Door[HTTP].Appended != 2 || g.Door[HTTP].Waiting != 0 {
+		t.Errorf("ledger %+v", g)
+	}
+}
+
+func TestDropOldestEvictsWhatIsNotHeldAndNotesIt(t *testing.T) {
+	l := open(t, t.TempDir(), Options{MaxBytes: 256 << 10, SegmentSize: 16 << 10, WhenFull: DropOldest})
+	rec := Record{Usage: bytes.Repeat([]byte("x"), 9<<10)}
+	mustAppend(t, l, rec)
+	mustSeal(t, l)
+	segments, _ := l.Sealed()
+	held := segments[0]
+	if !held.Hold() || held.Hold() {
+		t.Fatal("a segment can be held once")
+	}
+	const n = 100
+	for range n - 1 {
+		if err := l.Append(context.Background(), rec); err != nil {
+			t.Fatal(err)
+		}
+		mustSeal(t, l)
+		until(t, "room", func() bool {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			return !l.crowdedLocked()
+		})
+	}
+	g := checkLedger(t, l)
+	if g.Evicted < 70 || g.Pending+g.Evicted != n {
+		t.Errorf("ledger %+v", g)
+	}
+	segments, _ = l.Sealed()
+	if segments[0] != held {
+		t.Error("a held segment was evicted")
+	}
+	if segments[1].FirstSeq() != g.Evicted+2 {
+		t.Errorf("the oldest that was not held is %s, evicted %d", segments[1], g.Evicted)
+	}
+	notes, err := l.Losses()
+	if err != nil || len(notes) != 1 || notes[0].FirstSeq != 2 || notes[0].LastSeq != g.Evicted+1 || notes[0].Reason != LossEvicted {
+		t.Errorf("notes %+v, %v: want one for 2 to %d", notes, err, g.Evicted+1)
+	}
+	held.Release()
+}
+
+func TestFullLogKeepsSomeDistance(t *testing.T) {
+	l := open(t, t.TempDir(), Options{MaxBytes: 320 << 10, SegmentSize: 16 << 10})
+	rec := Record{Usage: bytes.Repeat([]byte("x"), 10<<10)}
+	for {
+		err := l.Append(context.Background(), rec)
+		if errors.Is(err, ErrFull) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustSeal(t, l)
+	}
+	segments, _ := l.Sealed()
+	changes, was := 0, true
+	for _, s := range segments {
+		if err := s.Remove(); err != nil {
+			t.Fatal(err)
+		}
+		if full := l.Full() != nil; full != was {
+			changes, was = changes+1, full
+		}
+		if err := l.Full(); err == nil && s == segments[0] {
+			t.Error("one removed segment is no distance")
+		}
+	}
+	if changes != 1 {
+		t.Errorf("the log changed between full and not %d times while it was emptied", changes)
+	}
+}

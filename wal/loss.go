@@ -85,6 +85,7 @@ func (l *Log) noteLoss(n LossNote) error {
 	if extends {
 		return os.Remove(filepath.Join(dir, old.file()))
 	}
+	l.countLosses(1)
 	return nil
 }
 
@@ -123,6 +124,9 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 			notes = append(notes, n)
 		}
 	}
+	l.mu.Lock()
+	l.stats.LossNotes = len(notes)
+	l.mu.Unlock()
 	return notes, nil
 }
 
@@ -134,5 +138,14 @@ func (l *Log) LossStored(n LossNote) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err == nil {
+		l.countLosses(-1)
+	}
 	return err
+}
+
+func (l *Log) countLosses(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stats.LossNotes += n
 }

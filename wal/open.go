@@ -44,6 +44,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 		nextErr:    make(chan error, 1),
 		retired:    make(chan retired, 4),
 		closing:    make(chan struct{}),
+		crowded:    make(chan struct{}, 1),
 		ledger:     newLedger(),
 		sealedMore: make(chan struct{}),
 		stats:      Stats{Seals: map[string]uint64{}},
@@ -73,7 +74,9 @@ type found struct {
 }
 
 // within reports whether s holds nothing but records that o holds too.
-func (s found) within(o found) bool { return o.last > 0 && s.last > 0 && s.first >= o.first && s.last <= o.last }
+func (s found) within(o found) bool {
+	return o.last > 0 && s.last > 0 && s.first >= o.first && s.last <= o.last
+}
 
 // recoverDir brings the directory into the state of a clean shutdown and returns
 // the first sequence number that was never used.
@@ -126,6 +129,9 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 		}
 	}
 	l.foreign = foreign
+	if _, err := l.Losses(); err != nil { // counts them
+		return 0, err
+	}
 	return nextSeq, nil
 }
 

@@ -56,6 +56,8 @@ type Segment struct {
 	bytes       int64
 	sealedAt    time.Time
 
+	held bool // by Hold or for eviction; guarded by the log's mutex
+
 	mu      sync.Mutex // guards what follows, and the removal itself
 	removed bool
 	firstAt int64 // ReceivedAt of the first record, 0 until it is known
@@ -168,7 +170,54 @@ func (s *Segment) Remove() error {
 		return fmt.Errorf("remove shipped segment: %w", err)
 	}
 	s.removed = true
-	s.log.forget(s)
+	s.log.forget(s, &s.log.ledger.Shipped)
+	return nil
+}
+
+// Hold keeps the segment from being evicted until Release. It returns false if
+// that is too late, or another holds it.
+func (s *Segment) Hold() bool {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	if s.held {
+		return false
+	}
+	s.held = true
+	return true
+}
+
+// Release ends a Hold.
+func (s *Segment) Release() {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	s.held = false
+}
+
+// evict deletes the segment to make room. The caller holds it.
+func (s *Segment) evict() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.removed {
+		return nil
+	}
+	if err := s.log.removable(s); err != nil {
+		return err
+	}
+	note := LossNote{
+		Node: s.log.opts.Node, LogID: s.log.logID,
+		FirstSeq: s.first, LastSeq: s.last, Reason: LossEvicted, At: time.Now(),
+	}
+	if h, err := s.Header(); err == nil {
+		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
+	}
+	if err := s.log.noteLoss(note); err != nil {
+		return err
+	}
+	if err := discard(s.dir); err != nil {
+		return fmt.Errorf("evict segment: %w", err)
+	}
+	s.removed = true
+	s.log.forget(s, &s.log.ledger.Evicted)
 	return nil
 }
 
