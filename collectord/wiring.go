@@ -110,16 +110,22 @@ func walOptions(cfg *config.Config, logger *slog.Logger) wal.Options {
 	if cfg.WAL.Sync == "interval" {
 		sync = wal.SyncInterval
 	}
+	whenFull := wal.Reject
+	if cfg.WAL.WhenFull == "drop_oldest" {
+		whenFull = wal.DropOldest
+	}
 	return wal.Options{
-		Node:         cfg.Node,
-		Sync:         sync,
-		SyncInterval: cfg.WAL.SyncInterval,
-		SegmentSize:  cfg.WAL.SegmentSize,
-		SealAfter:    cfg.WAL.SealAfter,
-		MaxBytes:     cfg.WAL.MaxBytes,
-		MinFree:      cfg.WAL.MinFree,
-		QueueBytes:   cfg.UDP.Queue,
-		Logger:       logger,
+		Node:          cfg.Node,
+		Sync:          sync,
+		SyncInterval:  cfg.WAL.SyncInterval,
+		SegmentSize:   cfg.WAL.SegmentSize,
+		SealAfter:     cfg.WAL.SealAfter,
+		MaxBytes:      cfg.WAL.MaxBytes,
+		MinFree:       cfg.WAL.MinFree,
+		WhenFull:      whenFull,
+		CommitTimeout: cfg.WAL.CommitTimeout,
+		QueueBytes:    cfg.UDP.Queue,
+		Logger:        logger,
 	}
 }
 

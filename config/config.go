@@ -51,6 +51,8 @@ type Admin struct{ Listen []Address }
 type WAL struct {
 	Sync                           string // "always" or "interval"
 	SyncInterval, SealAfter        time.Duration
+	WhenFull                       string // "reject" or "drop_oldest"
+	CommitTimeout                  time.Duration
 	SegmentSize, MaxBytes, MinFree int64
 }
 

@@ -53,6 +53,7 @@ var samples = map[string][3]string{
 	"wal.sync":     {"interval", "always", "interval"}, "wal.sync_interval": {"1s", "2s", "3s"},
 	"wal.segment_size": {"2MiB", "3MiB", "4MiB"}, "wal.seal_after": {"1s", "2s", "3s"},
 	"wal.max_bytes": {"1GiB", "2GiB", "3GiB"}, "wal.min_free": {"0", "1", "2B"},
+	"wal.when_full": {"reject", "drop_oldest", "reject"}, "wal.commit_timeout": {"1s", "2s", "3s"},
 	"shipper.destination": {"file:///a", "s3://abc/x", "file:///b"}, "shipper.level": {"best", "better", "fastest"},
 	"shipper.concurrency": {"1", "3", "4"}, "shipper.s3.endpoint": {"http://a:1", "http://b:1", "http://c:1"},
 	"shipper.s3.region": {"a", "b", "c"}, "shipper.s3.path_style": {"on", "off", "on"},

@@ -122,6 +122,16 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"wal.min_free", "256MiB", "Space to leave free on the disk. When there is less, usages are refused.", "",
 		func(c *Config, s string) error { return setSize(&c.WAL.MinFree, s, 0, 1<<50) },
 	},
+	{
+		"wal.when_full", "reject", "What happens at these bounds: reject (usages are refused) or drop_oldest (the oldest\nsegments are deleted; the bucket is told which).", "",
+		func(c *Config, s string) error { return setChoice(&c.WAL.WhenFull, s, "reject", "drop_oldest") },
+	},
+	{
+		"wal.commit_timeout", "30s", "How long a write and fsync may take before its clients are told that it failed.", "",
+		func(c *Config, s string) error {
+			return setDuration(&c.WAL.CommitTimeout, s, 100*time.Millisecond, time.Hour)
+		},
+	},
 
 	{
 		"shipper.destination", "", "Where objects go: s3://bucket/prefix or file:///path.\nEmpty: the folder archive in data_dir, which is never pruned.", "destination",

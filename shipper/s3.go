@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -195,7 +196,7 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32) error {
 	}
 	defer file.Close()
 	opts := minio.PutObjectOptions{
-		ContentType:      "application/zstd",
+		ContentType:      contentType(o.Key),
 		DisableMultipart: true,
 		UserMetadata:     o.toHeaders(),
 	}
@@ -215,6 +216,13 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32) error {
 }
 
 // toHeaders is the metadata as user metadata of S3.
+func contentType(key string) string {
+	if strings.HasSuffix(key, ".json") {
+		return "application/json"
+	}
+	return "application/zstd"
+}
+
 func (m Metadata) toHeaders() map[string]string {
 	return map[string]string{
 		"Collectord-Format":    strconv.Itoa(m.Format),

@@ -60,7 +60,8 @@ type Stats struct {
 	CompressedBytes uint64
 	Failures        map[string]uint64 // by StoreError.Kind, or "local"
 	Conflicts       uint64            // keys that held other content
-	Damaged         int               // segments left alone because they do not check out
+	Salvaged        uint64            // damaged segments, replaced by what still checked out
+	Foreign         int               // segments of a later version, left alone
 	InFlight        int
 }
 
@@ -151,11 +152,11 @@ func (s *Shipper) Drain(ctx context.Context) (remaining int) {
 	}
 	for {
 		s.mu.Lock()
-		idle, damaged := s.idle, s.stats.Damaged
+		idle, foreign := s.idle, s.stats.Foreign
 		s.mu.Unlock()
 		segments, _ := s.log.Sealed()
 		remaining = len(segments)
-		if remaining <= damaged {
+		if remaining <= foreign {
 			return remaining
 		}
 		select {
@@ -179,7 +180,7 @@ func (s *Shipper) Stats() Stats {
 type queue struct {
 	shipper  *Shipper
 	busy     map[*wal.Segment]bool
-	setAside map[*wal.Segment]bool // damaged
+	setAside map[*wal.Segment]bool // of a later version
 	tried    map[*wal.Segment]int  // failed attempts
 	free     []*compressor
 	pause    time.Duration // bound of the last delay; 0 while all is well
@@ -197,14 +198,20 @@ func (q *queue) start(ctx context.Context, segments []*wal.Segment) {
 		}
 	}
 	for len(q.busy) < limit {
-		var next *wal.Segment
+		var next *wal.Segment // nil stands for the loss notes
+		notes := !q.busy[nil] && q.shipper.log.Stats().LossNotes > 0
 		for _, seg := range segments {
 			if !q.busy[seg] && !q.setAside[seg] && (next == nil || q.tried[seg] < q.tried[next]) {
 				next = seg
 			}
 		}
-		if next == nil {
+		switch {
+		case notes && (next == nil || q.tried[nil] <= q.tried[next]):
+			next = nil
+		case next == nil:
 			return
+		case !next.Hold():
+			return // it is being evicted: there will be news of it
 		}
 		q.busy[next] = true
 		c := q.free[len(q.free)-1]
@@ -214,7 +221,13 @@ func (q *queue) start(ctx context.Context, segments []*wal.Segment) {
 		s.stats.InFlight++
 		s.mu.Unlock()
 		go func() {
-			err := s.ship(ctx, next, &c)
+			var err error
+			if next == nil {
+				err = s.shipLosses(ctx)
+			} else {
+				err = s.ship(ctx, next, &c)
+				next.Release()
+			}
 			s.done <- result{next, c, err}
 		}()
 	}
@@ -231,18 +244,23 @@ func (q *queue) finished(ctx context.Context, r result) {
 	close(s.idle)
 	s.idle = make(chan struct{})
 
-	var damage *wal.DamageError
+	name := "loss notes"
+	if r.segment != nil {
+		name = r.segment.String()
+	}
 	switch {
 	case r.err == nil:
 		delete(q.tried, r.segment)
 		q.pause = 0
 		s.failures.recovered()
 	case ctx.Err() != nil: // told to stop
-	case errors.As(r.err, &damage) || errors.Is(r.err, fs.ErrNotExist):
+	case errors.Is(r.err, errSalvaged):
+		s.stats.Salvaged++
+	case errors.Is(r.err, wal.ErrVersion):
 		q.setAside[r.segment] = true
-		s.stats.Damaged++
-		s.opts.Logger.Error("a sealed segment is damaged: it stays where it is, the others are shipped",
-			"segment", r.segment.String(), "error", r.err)
+		s.stats.Foreign++
+		s.opts.Logger.Error("left alone a sealed segment of a later version: install that version to ship it",
+			"segment", name, "error", r.err)
 	default:
 		q.tried[r.segment]++
 		kind, most := "local", retryMax
@@ -256,9 +274,12 @@ func (q *queue) finished(ctx context.Context, r result) {
 		s.stats.Failures[kind]++
 		q.pause = min(max(2*q.pause, retryMin), most)
 		q.resume = time.Now().Add(rand.N(q.pause))
-		s.failures.failed(r.segment.String(), r.err)
+		s.failures.failed(name, r.err)
 	}
 }
+
+// errSalvaged says that other segments took the place of the one to ship.
+var errSalvaged = errors.New("salvaged")
 
 // ship brings one segment to the storage and removes it here.
 func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) error {
@@ -271,6 +292,14 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	path := filepath.Join(s.opts.SpoolDir, seg.String()+".ndjson.zst")
 	defer os.Remove(path) // scratch: made anew whenever it is needed
 	o, err := (*c).compress(seg, path)
+	var damage *wal.DamageError
+	if errors.As(err, &damage) && !errors.Is(err, wal.ErrVersion) || errors.Is(err, fs.ErrNotExist) {
+		changed, salvageErr := s.log.Salvage(seg)
+		if changed {
+			return errSalvaged
+		}
+		err = errors.Join(err, salvageErr)
+	}
 	if err != nil {
 		return fmt.Errorf("compress: %w", err)
 	}

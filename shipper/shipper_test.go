@@ -1,7 +1,6 @@
 package shipper
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -89,7 +88,7 @@ type line struct {
 func stored(t *testing.T, s Store) (lines []line) {
 	t.Helper()
 	ctx := context.Background()
-	for key, err := range s.List(ctx, "") {
+	for key, err := range s.List(ctx, "dt=") {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +283,7 @@ func TestOtherContentUnderTheNameIsKeptAndOursGoesBeside(t *testing.T) {
 	}
 }
 
-func TestADamagedSegmentStaysAndBlocksNoOther(t *testing.T) {
+func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	fill(t, l, 30, 10)
@@ -296,8 +295,12 @@ func TestADamagedSegmentStaysAndBlocksNoOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b[len(b)-1] ^= 1
+	b[len(b)/2] ^= 1
 	if err := os.WriteFile(files[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	missing, _ := filepath.Glob(filepath.Join(dir, "wal", "00000000000000000021-*", "*"))
+	if err := os.Remove(missing[0]); err != nil {
 		t.Fatal(err)
 	}
 	store, err := newFileStore(t.TempDir())
@@ -305,12 +308,42 @@ func TestADamagedSegmentStaysAndBlocksNoOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, l, store)
-	drain(t, s, 1)
-	if lines := stored(t, store); len(lines) != 20 || s.Stats().Damaged != 1 {
+	for l.Stats().LossNotes > 0 || l.Ledger().Pending > 0 {
+		drain(t, s, 0)
+	}
+	lines := stored(t, store)
+	if len(lines) != 19 || s.Stats().Salvaged != 2 {
 		t.Errorf("%d records stored, stats %+v", len(lines), s.Stats())
 	}
-	if after, err := os.ReadFile(files[0]); err != nil || !bytes.Equal(after, b) {
-		t.Errorf("the damaged segment was touched: %v", err)
+	if g := l.Ledger(); g.Shipped != 19 || g.Quarantined != 11 {
+		t.Errorf("ledger %+v", g)
+	}
+	gone := map[uint64]bool{}
+	for key, err := range store.List(context.Background(), "_collectord/lost/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := store.Open(context.Background(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n lossObject
+		err = json.NewDecoder(body).Decode(&n)
+		body.Close()
+		if err != nil || n.Node != "edge-1" || n.Reason != wal.LossDamaged || n.Records != n.LastSeq-n.FirstSeq+1 {
+			t.Errorf("%s: %+v, %v", key, n, err)
+		}
+		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
+			gone[seq] = true
+		}
+	}
+	if len(gone) != 11 {
+		t.Errorf("the bucket is told that %v are lost", gone)
+	}
+	for _, line := range lines {
+		if gone[uint64(line.Usage.N)+1] {
+			t.Errorf("usage %d is both there and lost", line.Usage.N)
+		}
 	}
 }
 

@@ -145,7 +145,7 @@ func (l *Log) aboveForeign(s found) (uint64, error) {
 		return 0, nil
 	}
 	if !errors.Is(err, ErrVersion) {
-		return 0, nil //nolint:nilerr // met again when it is sealed
+		return 0, nil // met again when it is sealed
 	}
 	info, err := os.Stat(path)
 	if err != nil {

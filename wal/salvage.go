@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -58,6 +59,9 @@ func (w *wreck) lost(first, last uint64) (gaps [][2]uint64) {
 // from the disk, or are ErrVersion.
 func survey(path string, first, last uint64) (*wreck, error) {
 	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &wreck{reason: errors.New("its file is missing")}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -222,34 +226,34 @@ func wellFormed(payload []byte, count uint32) bool {
 // Salvage puts one segment for each unbroken range of records that still check
 // out in the place of a damaged one. The bytes that do not are kept in the
 // quarantine, and a loss note stands for every range of records that is gone.
-// A segment without damage is left as it is; one of a later format version too,
-// with ErrVersion.
+// A segment of a later format version is left as it is, with ErrVersion; one
+// without damage too, and changed is false: it may be memory that failed.
 //
 // The damaged segment goes last. If that is interrupted, the next start deletes
 // the pieces again.
-func (l *Log) Salvage(s *Segment) error {
+func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.removed {
-		return nil
+		return false, nil
 	}
 	if err := l.removable(s); err != nil {
-		return err
+		return false, err
 	}
 	if _, err := s.Header(); errors.Is(err, ErrVersion) {
-		return err
+		return false, err
 	}
 	w, err := survey(s.path(), s.first, s.last)
 	if err != nil {
-		return fmt.Errorf("salvage %s: %w", s, err)
+		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
 	gaps := w.lost(s.first, s.last)
 	if len(gaps) == 0 && w.reason == nil {
-		return nil
+		return false, nil
 	}
 	w.adopt(l)
 	if err := l.keepDamaged(s, w); err != nil {
-		return fmt.Errorf("salvage %s: %w", s, err)
+		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
 	var lost uint64
 	for _, g := range gaps {
@@ -258,18 +262,18 @@ func (l *Log) Salvage(s *Segment) error {
 			Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run,
 			FirstSeq: g[0], LastSeq: g[1], Reason: LossDamaged, At: time.Now(),
 		}); err != nil {
-			return err
+			return false, err
 		}
 	}
 	pieces, err := l.replace(s, w)
 	if err != nil {
-		return fmt.Errorf("salvage %s: %w", s, err)
+		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
 	s.removed = true
 	l.opts.Logger.Error("a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
 		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.reason)
 	l.exchange(s, pieces, lost)
-	return nil
+	return true, nil
 }
 
 // adopt fills in what a damaged header no longer tells.
@@ -287,6 +291,9 @@ func (w *wreck) adopt(l *Log) {
 
 // keepDamaged copies the bytes that do not check out to the quarantine.
 func (l *Log) keepDamaged(s *Segment, w *wreck) error {
+	if len(w.damaged) == 0 {
+		return nil
+	}
 	in, err := os.Open(s.path())
 	if err != nil {
 		return err
@@ -330,7 +337,7 @@ func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 		pieces = append(pieces, &Segment{log: l, dir: dir, first: p.first, last: p.last, bytes: size, sealedAt: s.sealedAt})
 	}
 	if !w.whole(s.first, s.last) {
-		if err := discard(s.dir); err != nil {
+		if err := discard(s.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}

@@ -39,8 +39,8 @@ func salvageAll(t *testing.T, l *Log) {
 			}
 		}
 		if damage != nil {
-			if err := l.Salvage(s); err != nil {
-				t.Fatal(err)
+			if changed, err := l.Salvage(s); err != nil || !changed {
+				t.Fatalf("salvage %s: changed %v, %v", s, changed, err)
 			}
 		}
 	}
@@ -269,7 +269,7 @@ func TestLaterVersionIsLeftAloneAndPassed(t *testing.T) {
 		b := later(file)
 		l := open(t, dir, Options{})
 		segments, _ := l.Sealed()
-		if err := l.Salvage(segments[0]); !errors.Is(err, ErrVersion) {
+		if _, err := l.Salvage(segments[0]); !errors.Is(err, ErrVersion) {
 			t.Errorf("salvage of a later version: %v", err)
 		}
 		mustAppend(t, l, Record{Usage: usage(3)})

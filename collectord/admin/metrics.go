@@ -38,7 +38,8 @@ type ShipperSnapshot struct {
 	CompressedBytes uint64
 	Failures        map[string]uint64 // by kind
 	Conflicts       uint64
-	Damaged         int // segments that are left alone
+	Salvaged        uint64
+	Foreign         int // segments of a later version
 	InFlight        int
 }
 
@@ -163,6 +164,8 @@ func allSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Log.MaxBytes) }),
 		gauge("wal_sealed_segments", "Sealed segments waiting to be shipped.",
 			func(s *Snapshot) float64 { return float64(s.Log.SealedSegments) }),
+		gauge("wal_loss_notes", "Notes of lost usages waiting for upload.",
+			func(s *Snapshot) float64 { return float64(s.Log.LossNotes) }),
 		gauge("wal_queue_bytes", "UDP usages waiting in memory for a commit.",
 			func(s *Snapshot) float64 { return float64(s.Log.QueueBytes) }),
 		gauge("disk_free_bytes", "Free space on the disk of the log.",
@@ -182,8 +185,10 @@ func allSeries() []series {
 			}),
 		total("shipper_conflicts_total", "Objects whose key held other content already.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Conflicts) }),
-		gauge("shipper_damaged_segments", "Sealed segments that do not check out and wait for a repair.",
-			func(s *Snapshot) float64 { return float64(s.Shipper.Damaged) }),
+		total("shipper_salvaged_total", "Damaged segments replaced by what still checked out.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.Salvaged) }),
+		gauge("shipper_foreign_segments", "Sealed segments of a later version, left alone.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.Foreign) }),
 		gauge("shipper_in_flight", "Uploads under way.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.InFlight) }),
 	}

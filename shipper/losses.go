@@ -1,0 +1,84 @@
+package shipper
+
+import (
+	"context"
+	"crypto/md5" //nolint:gosec // Content-MD5 (RFC 1864), for storages that know no other checksum
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"time"
+
+	"collectord/wal"
+)
+
+// lossObject is what the bucket is told of records that will never come.
+type lossObject struct {
+	Format   int    `json:"format"`
+	Node     string `json:"node"`
+	LogID    string `json:"log_id"`
+	Run      string `json:"run"`
+	FirstSeq uint64 `json:"first_seq"`
+	LastSeq  uint64 `json:"last_seq"`
+	Records  uint64 `json:"records"`
+	Reason   string `json:"reason"`
+	At       string `json:"at"` // RFC 3339
+}
+
+// lossKey names the object of a loss note, outside of what readers of the data
+// match.
+func lossKey(n wal.LossNote) string {
+	return fmt.Sprintf("_collectord/lost/%s-%016x-%020d-%020d-%016x.json", n.Node, n.LogID, n.FirstSeq, n.LastSeq, n.Run)
+}
+
+// shipLosses brings the log's loss notes to the storage and removes them here.
+func (s *Shipper) shipLosses(ctx context.Context) error {
+	notes, err := s.log.Losses()
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		if err := s.shipLoss(ctx, n); err != nil {
+			return err
+		}
+		if err := s.log.LossStored(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
+	text, err := json.Marshal(lossObject{
+		Format: objectFormat, Node: n.Node, LogID: hexID(n.LogID), Run: hexID(n.Run),
+		FirstSeq: n.FirstSeq, LastSeq: n.LastSeq, Records: n.LastSeq - n.FirstSeq + 1,
+		Reason: n.Reason, At: n.At.UTC().Format(time.RFC3339Nano),
+	})
+	if err != nil {
+		return err
+	}
+	text = append(text, '\n')
+	sum := sha256.Sum256(text)
+	o := &Object{
+		Key: lossKey(n), Path: filepath.Join(s.opts.SpoolDir, "loss-note.json"), Size: int64(len(text)),
+		CRC32C: crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)),
+		MD5:    md5.Sum(text), //nolint:gosec // see above
+		Metadata: Metadata{
+			Format: objectFormat, Node: n.Node, LogID: hexID(n.LogID), Run: hexID(n.Run),
+			FirstSeq: n.FirstSeq, LastSeq: n.LastSeq, SHA256: hex.EncodeToString(sum[:]), RawBytes: int64(len(text)),
+		},
+	}
+	if err := os.WriteFile(o.Path, text, 0o640); err != nil { //nolint:gosec // as all of the spool
+		return err
+	}
+	defer os.Remove(o.Path)
+	err = s.store.Put(ctx, o)
+	if errors.Is(err, ErrExists) {
+		return nil // from before a crash: range and run are in the name
+	}
+	return err
+}
