@@ -18,6 +18,7 @@ var version = "devel"
 // not try again.
 const (
 	exitError     = 1
+	exitNotRight  = 2 // the thing that was checked
 	exitBadConfig = 78
 )
 
@@ -31,13 +32,16 @@ func execute(args []string) int {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(), configCommand(), catCommand(), versionCommand())
+	root.AddCommand(runCommand(), configCommand(), catCommand(), walCommand(), versionCommand())
 	root.SetArgs(args)
 	err := root.Execute()
 	if err == nil {
 		return 0
 	}
 	fmt.Fprintf(os.Stderr, "collectord: %v\n", err)
+	if errors.Is(err, errNotRight) {
+		return exitNotRight
+	}
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
 		return exitBadConfig

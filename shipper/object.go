@@ -74,8 +74,8 @@ type Object struct {
 	Metadata
 }
 
-// appendLine appends a record as one line of NDJSON.
-func appendLine(dst []byte, r *wal.Record) ([]byte, error) {
+// AppendLine appends a record as one line of NDJSON.
+func AppendLine(dst []byte, r *wal.Record) ([]byte, error) {
 	dst = append(dst, `{"id":"`...)
 	dst = r.ID.AppendTo(dst)
 	dst = append(dst, `","received_at":"`...)
@@ -141,7 +141,7 @@ func (c *compressor) compress(s *wal.Segment, path string) (*Object, error) {
 		if o.Records == 0 {
 			o.Key = key(header, s, r.ReceivedAt)
 		}
-		if c.line, err = appendLine(c.line[:0], r); err != nil {
+		if c.line, err = AppendLine(c.line[:0], r); err != nil {
 			return nil, err
 		}
 		o.Records++

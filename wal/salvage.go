@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -33,6 +34,7 @@ type wreck struct {
 	pieces  []piece
 	damaged []stretch // bytes that are part of no good entry
 	reason  error     // what is wrong with the first of them
+	missing bool      // there is no file
 }
 
 // whole reports whether every record of the segment is there.
@@ -60,7 +62,7 @@ func (w *wreck) lost(first, last uint64) (gaps [][2]uint64) {
 func survey(path string, first, last uint64) (*wreck, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &wreck{reason: errors.New("its file is missing")}, nil
+		return &wreck{reason: errors.New("its file is missing"), missing: true}, nil
 	}
 	if err != nil {
 		return nil, err
@@ -75,6 +77,8 @@ func survey(path string, first, last uint64) (*wreck, error) {
 	if r, err := openFrames(path); err == nil {
 		w.header, s.pos, s.known = r.header, r.offset, true
 		r.close()
+	} else if errors.Is(err, ErrVersion) {
+		return nil, err
 	} else if err := ignoreDamage(err); err != nil {
 		return nil, err
 	} else {
@@ -84,6 +88,36 @@ func survey(path string, first, last uint64) (*wreck, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// records calls each for every record of the pieces.
+func (w *wreck) records(path string, each func(*Record) error) error {
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	var rec Record
+	var payload []byte
+	for _, p := range w.pieces {
+		rec.Seq = p.first - 1
+		for _, f := range p.frames {
+			payload = slices.Grow(payload[:0], int(f.to-f.from))[:f.to-f.from]
+			if _, err := in.ReadAt(payload, f.from); err != nil {
+				return err
+			}
+			for rest := payload[frameHeaderSize:]; len(rest) > 0; {
+				if rest, err = decodeRecord(rest, &rec); err != nil {
+					return err
+				}
+				rec.Seq++
+				if err := each(&rec); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // surveyor is the state of a survey.
@@ -238,9 +272,6 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 		return false, nil
 	}
 	if err := l.removable(s); err != nil {
-		return false, err
-	}
-	if _, err := s.Header(); errors.Is(err, ErrVersion) {
 		return false, err
 	}
 	w, err := survey(s.path(), s.first, s.last)

@@ -1,0 +1,362 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"collectord/config"
+	"collectord/shipper"
+	"collectord/wal"
+)
+
+// errNotRight means that what was checked is not as it should be.
+var errNotRight = errors.New("the log is damaged")
+
+func walCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "wal",
+		Short: "Look at the log in data_dir, or repair it",
+		Long: `Look at the log in data_dir. ls, verify and cat change nothing and may be used while the daemon is running.
+The daemon repairs by itself what it meets; repair does the same at once, while no daemon is running.`,
+	}
+	config.AddFlags(c.PersistentFlags())
+	sub := func(use, short string, run func(*cobra.Command, *config.Config, bool) error) {
+		s := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
+		asJSON := s.Flags().Bool("json", false, "one JSON object a line, for programs")
+		s.RunE = func(cmd *cobra.Command, _ []string) error {
+			cfg, _, err := settings(cmd)
+			if err != nil {
+				return err
+			}
+			return run(cmd, cfg, *asJSON)
+		}
+		if use == "cat" {
+			s.Flags().Lookup("json").Hidden = true // it prints nothing else
+		}
+		c.AddCommand(s)
+	}
+	sub("ls", "List the segments", walLs)
+	sub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", walVerify)
+	sub("cat", "Print the records that check out, one JSON object a line", walCat)
+	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", walRepair)
+	return c
+}
+
+// segmentLine is what ls and verify tell of a segment.
+type segmentLine struct {
+	Segment  string     `json:"segment"`
+	State    string     `json:"state"`
+	FirstSeq uint64     `json:"first_seq,omitempty"`
+	LastSeq  uint64     `json:"last_seq,omitempty"`
+	Records  uint64     `json:"records"`
+	Bytes    int64      `json:"bytes"`
+	Modified *time.Time `json:"modified,omitempty"`
+
+	// verify only
+	OK      *bool       `json:"ok,omitempty"`
+	LogID   string      `json:"log_id,omitempty"`
+	Run     string      `json:"run,omitempty"`
+	Node    string      `json:"node,omitempty"`
+	Damaged [][2]int64  `json:"damaged_bytes,omitempty"` // from, to (exclusive)
+	Lost    [][2]uint64 `json:"lost_seqs,omitempty"`     // first, last (inclusive)
+	Reason  string      `json:"reason,omitempty"`
+}
+
+func lineOf(e wal.Entry) segmentLine {
+	l := segmentLine{Segment: e.Name, State: string(e.State), FirstSeq: e.FirstSeq, LastSeq: e.LastSeq, Bytes: e.Bytes}
+	if e.LastSeq > 0 {
+		l.Records = e.LastSeq - e.FirstSeq + 1
+	}
+	if !e.Modified.IsZero() {
+		l.Modified = &e.Modified
+	}
+	return l
+}
+
+func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
+	log, err := wal.Inspect(cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	entries, err := log.Entries()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		out := json.NewEncoder(cmd.OutOrStdout())
+		for _, e := range entries {
+			if err := out.Encode(lineOf(e)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "STATE\tSEGMENT\tRECORDS\tBYTES\tMODIFIED")
+	var records uint64
+	var bytes int64
+	for _, e := range entries {
+		l := lineOf(e)
+		count, modified := "-", "-"
+		if e.LastSeq > 0 {
+			count = fmt.Sprint(l.Records)
+		}
+		if l.Modified != nil {
+			modified = l.Modified.UTC().Format(time.RFC3339)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", l.State, l.Segment, count, l.Bytes, modified)
+		records += l.Records
+		bytes += l.Bytes
+	}
+	fmt.Fprintf(table, "\ttotal, sealed records\t%d\t%d\t\n", records, bytes)
+	return table.Flush()
+}
+
+func walVerify(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
+	bad := 0
+	encoder := json.NewEncoder(cmd.OutOrStdout())
+	err := examineAll(cmd, cfg.DataDir, nil, func(e wal.Entry, r *wal.Report) error {
+		if !r.OK() {
+			bad++
+		}
+		if asJSON {
+			return encoder.Encode(verified(e, r))
+		}
+		_, err := io.WriteString(cmd.OutOrStdout(), verdict(e, r))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if bad > 0 {
+		return fmt.Errorf("%w: %d segments; the daemon saves what checks out when it ships them, collectord wal repair at once", errNotRight, bad)
+	}
+	return nil
+}
+
+func verified(e wal.Entry, r *wal.Report) segmentLine {
+	l := lineOf(e)
+	ok := r.OK()
+	l.OK, l.Records = &ok, r.Records
+	l.LastSeq = r.LastSeq
+	if r.Header.LogID != 0 {
+		l.LogID, l.Run, l.Node = fmt.Sprintf("%016x", r.Header.LogID), fmt.Sprintf("%016x", r.Header.Run), r.Header.Node
+	}
+	for _, d := range r.Damaged {
+		l.Damaged = append(l.Damaged, [2]int64{d.From, d.To})
+	}
+	for _, g := range r.Lost {
+		l.Lost = append(l.Lost, [2]uint64{g.First, g.Last})
+	}
+	if r.Reason != nil {
+		l.Reason = r.Reason.Error()
+	}
+	return l
+}
+
+// verdict is what people are told of a segment.
+func verdict(e wal.Entry, r *wal.Report) string {
+	if r.OK() {
+		return fmt.Sprintf("ok       %s  %d records\n", e.Name, r.Records)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "DAMAGED  %s  %d records check out: %v\n", e.Name, r.Records, r.Reason)
+	for _, d := range r.Damaged {
+		fmt.Fprintf(&b, "         bytes %d to %d\n", d.From, d.To-1)
+	}
+	for _, g := range r.Lost {
+		fmt.Fprintf(&b, "         lost: seq %d to %d\n", g.First, g.Last)
+	}
+	return b.String()
+}
+
+func walCat(cmd *cobra.Command, cfg *config.Config, _ bool) error {
+	out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
+	bad := 0
+	var line []byte
+	err := examineAll(cmd, cfg.DataDir, func(r *wal.Record) (err error) {
+		if line, err = shipper.AppendLine(line[:0], r); err == nil {
+			_, err = out.Write(line)
+		}
+		return err
+	}, func(_ wal.Entry, r *wal.Report) error {
+		if !r.OK() {
+			bad++
+		}
+		return nil
+	})
+	if err = errors.Join(err, out.Flush()); err != nil {
+		return err
+	}
+	if bad > 0 {
+		return fmt.Errorf("%w: %d segments are not whole; collectord wal verify tells more", errNotRight, bad)
+	}
+	return nil
+}
+
+// examineAll reads all segments that hold, or may hold, records.
+func examineAll(cmd *cobra.Command, dataDir string, each func(*wal.Record) error, done func(wal.Entry, *wal.Report) error) error {
+	log, err := wal.Inspect(dataDir)
+	if err != nil {
+		return err
+	}
+	entries, err := log.Entries()
+	if err != nil {
+		return err
+	}
+	bar := newProgress(cmd.ErrOrStderr())
+	for _, e := range entries {
+		bar.total += e.Bytes
+	}
+	defer bar.clear()
+	for _, e := range entries {
+		bar.advance(e.Bytes)
+		if e.State == wal.StateNext || e.State == wal.StateGone {
+			continue
+		}
+		r, err := log.Examine(e, each)
+		if errors.Is(err, wal.ErrVersion) {
+			fmt.Fprintln(cmd.ErrOrStderr(), "passed over:", err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if r.Vanished {
+			continue
+		}
+		if err := done(e, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
+	if err := becomeOwner(cfg.DataDir); err != nil {
+		return err
+	}
+	if _, err := wal.Inspect(cfg.DataDir); err != nil {
+		return err // nothing there, and nothing is made
+	}
+	var logger *slog.Logger
+	if asJSON {
+		logger = slog.New(slog.NewJSONHandler(cmd.OutOrStdout(), nil))
+	} else {
+		logger = slog.New(slog.NewTextHandler(cmd.OutOrStdout(), nil))
+	}
+	o := walOptions(cfg, logger)
+	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
+	log, err := wal.Open(cfg.DataDir, o)
+	if err != nil {
+		return err
+	}
+	return errors.Join(repair(cmd, log, logger), log.Close())
+}
+
+func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
+	segments, _ := log.Sealed()
+	bar := newProgress(cmd.ErrOrStderr())
+	for _, s := range segments {
+		bar.total += s.Bytes()
+	}
+	defer bar.clear()
+	before := log.Ledger()
+	salvaged := 0
+	for _, s := range segments {
+		bar.advance(s.Bytes())
+		var damage error
+		for _, err := range s.Records() {
+			damage = err
+		}
+		var bad *wal.DamageError
+		switch {
+		case errors.Is(damage, wal.ErrVersion):
+			logger.Warn("left alone a segment of a later version", "segment", s.String())
+			continue
+		case damage != nil && !errors.As(damage, &bad) && !errors.Is(damage, fs.ErrNotExist):
+			return damage
+		case damage == nil:
+			continue
+		}
+		changed, err := log.Salvage(s)
+		if err != nil {
+			return err
+		}
+		if changed {
+			salvaged++
+		}
+	}
+	after := log.Ledger()
+	logger.Info("the log is in order", "records", after.Pending, "salvaged_segments", salvaged,
+		"lost_records", after.Quarantined-before.Quarantined, "missing_records", before.Quarantined)
+	return nil
+}
+
+// becomeOwner makes the process that of the user who owns dir, so that what it
+// writes there belongs to the daemon's user.
+func becomeOwner(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return err
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Geteuid() {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%s belongs to user %d: run this as that user, or as root", dir, owner.Uid)
+	}
+	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(owner.Gid)), syscall.Setuid(int(owner.Uid))); err != nil {
+		return fmt.Errorf("become the owner of %s: %w", dir, err)
+	}
+	return nil
+}
+
+// progress draws a bar on a terminal, and nothing elsewhere.
+type progress struct {
+	out         io.Writer // nil without a terminal
+	done, total int64
+	drawn       time.Time
+}
+
+func newProgress(out io.Writer) *progress {
+	file, ok := out.(*os.File)
+	if !ok {
+		return &progress{}
+	}
+	if info, err := file.Stat(); err != nil || info.Mode()&fs.ModeCharDevice == 0 {
+		return &progress{}
+	}
+	return &progress{out: out, drawn: time.Now()}
+}
+
+func (p *progress) advance(n int64) {
+	p.done += n
+	if p.out == nil || p.total == 0 || time.Since(p.drawn) < 100*time.Millisecond {
+		return
+	}
+	p.drawn = time.Now()
+	const width = 40
+	full := int(width * p.done / p.total)
+	fmt.Fprintf(p.out, "\r[%s%s] %3d %%", strings.Repeat("#", full), strings.Repeat(".", width-full), 100*p.done/p.total)
+}
+
+func (p *progress) clear() {
+	if p.out != nil {
+		fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,209 @@
+package wal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// State is what a directory of the log is.
+type State string
+
+// The states of a directory, in the order of a segment's life.
+const (
+	StateNext   State = "next"
+	StateActive State = "active" // or left so by a crash
+	StateSealed State = "sealed"
+	StateGone   State = "gone" // being deleted
+)
+
+// Entry is one directory of a log that is looked at from outside.
+type Entry struct {
+	Name     string
+	State    State
+	FirstSeq uint64 // 0 for next
+	LastSeq  uint64 // of a sealed segment; otherwise 0
+	Bytes    int64
+	Modified time.Time
+}
+
+// Inspector looks at a log without changing anything, also while a daemon is
+// writing to it.
+type Inspector struct {
+	dir  string
+	live bool
+}
+
+// Inspect looks at the log in dataDir.
+func Inspect(dataDir string) (*Inspector, error) {
+	dir := filepath.Join(dataDir, "wal")
+	if info, err := os.Stat(dir); err != nil {
+		return nil, fmt.Errorf("no log in %s: %w", dataDir, err)
+	} else if !info.IsDir() {
+		return nil, fmt.Errorf("no log in %s: wal is no directory", dataDir)
+	}
+	i := &Inspector{dir: dir}
+	lock, err := os.Open(filepath.Join(dataDir, "LOCK"))
+	if err != nil {
+		return i, ignoreMissing(err)
+	}
+	defer lock.Close()
+	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // let go by closing
+	i.live = errors.Is(err, syscall.EWOULDBLOCK)
+	return i, nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Live reports whether a daemon held the log when the inspector was made.
+func (i *Inspector) Live() bool { return i.live }
+
+// Entries lists the segments, oldest first.
+func (i *Inspector) Entries() (all []Entry, err error) {
+	names, err := os.ReadDir(i.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		first, last, gone, ok := parseName(n.Name())
+		e := Entry{Name: n.Name(), FirstSeq: first, LastSeq: last}
+		switch {
+		case n.Name() == nextName:
+			e.State = StateNext
+		case !ok:
+			continue
+		case gone:
+			e.State = StateGone
+		case last > 0:
+			e.State = StateSealed
+		default:
+			e.State = StateActive
+		}
+		if info, err := os.Stat(filepath.Join(i.dir, n.Name(), fileName)); err == nil {
+			e.Bytes, e.Modified = info.Size(), info.ModTime()
+		}
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b Entry) int {
+		if (a.State == StateNext) != (b.State == StateNext) {
+			return cmp.Compare(b.FirstSeq, a.FirstSeq) // next comes last
+		}
+		return cmp.Or(cmp.Compare(a.FirstSeq, b.FirstSeq), cmp.Compare(a.LastSeq, b.LastSeq))
+	})
+	return all, nil
+}
+
+// Damage is a row of bytes that are part of no good entry.
+type Damage struct{ From, To int64 }
+
+// SeqRange is a range of records.
+type SeqRange struct{ First, Last uint64 }
+
+// Report is what is found in a segment.
+type Report struct {
+	Header  SegmentHeader // zero if it can't be read
+	Records uint64        // that check out
+	LastSeq uint64        // of those
+	Damaged []Damage
+	Lost    []SeqRange
+	Reason  error // why the first bytes are damaged, or nil
+	// Vanished means that the segment was removed meanwhile, as a daemon does
+	// once it is shipped.
+	Vanished bool
+}
+
+// OK reports whether nothing is wrong with the segment.
+func (r *Report) OK() bool { return r.Reason == nil && len(r.Lost) == 0 }
+
+// Examine reads a segment from end to end and checks every checksum. each is
+// called for every good record, if it is not nil. Errors come from the disk,
+// from each, or are ErrVersion.
+func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) {
+	path := filepath.Join(i.dir, e.Name, fileName)
+	w, err := survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+	if err == nil && w.missing {
+		if path = i.follow(e); path == "" {
+			return &Report{Vanished: true}, nil
+		}
+		w, err = survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+	}
+	if errors.Is(err, ErrVersion) {
+		return nil, fmt.Errorf("segment %s: %w", e.Name, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{Header: w.header, Reason: w.reason}
+	for _, d := range w.damaged {
+		r.Damaged = append(r.Damaged, Damage{d.from, d.to})
+	}
+	for n, p := range w.pieces {
+		r.Records += p.last - p.first + 1
+		r.LastSeq = p.last
+		if n > 0 {
+			r.Lost = append(r.Lost, SeqRange{w.pieces[n-1].last + 1, p.first - 1})
+		}
+	}
+	if e.State == StateSealed {
+		r.Lost = nil
+		for _, g := range w.lost(e.FirstSeq, e.LastSeq) {
+			r.Lost = append(r.Lost, SeqRange{g[0], g[1]})
+		}
+	} else if err := i.forgiveTail(path, w, r); err != nil {
+		return nil, err
+	}
+	if each == nil {
+		return r, nil
+	}
+	return r, w.records(path, each)
+}
+
+// follow returns the path that a segment's file has by now, or nothing if the
+// segment is gone, as it is once it was shipped.
+func (i *Inspector) follow(e Entry) string {
+	entries, err := i.Entries()
+	if err != nil {
+		return ""
+	}
+	for _, now := range entries {
+		if now.Name == e.Name || now.FirstSeq == e.FirstSeq && now.State == StateSealed {
+			return filepath.Join(i.dir, now.Name, fileName)
+		}
+	}
+	return ""
+}
+
+// forgiveTail takes what follows the last good frame of a segment that is not
+// sealed for what it is: nothing, if it is zeros or a commit under way.
+func (i *Inspector) forgiveTail(path string, w *wreck, r *Report) error {
+	if len(w.damaged) != 1 || w.damaged[0].to != w.size {
+		return nil
+	}
+	blank := true
+	if !i.live {
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if blank, err = allZero(io.NewSectionReader(file, w.damaged[0].from, w.size-w.damaged[0].from)); err != nil {
+			return err
+		}
+	}
+	if blank {
+		r.Reason, r.Damaged = nil, nil
+	}
+	return nil
+}
