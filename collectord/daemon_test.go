@@ -209,6 +209,12 @@ type acknowledged struct {
 	ids map[int]string
 }
 
+func (a *acknowledged) count() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.ids)
+}
+
 // post sends usages from..to-1 over conns connections and notes what is answered
 // 201. With may, errors are expected: the daemon is killed meanwhile.
 func (d *daemon) post(acks *acknowledged, from, to, conns int, may bool) {

@@ -1,0 +1,326 @@
+//go:build torture
+
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// These proofs need root: they mount file systems and break them. They run with
+// make torture.
+
+var (
+	powerRounds = flag.Int("powerlosses", 50, "how often the power is lost, for each file system")
+	faultEvery  = flag.Int("fault-step", 1, "fail every how manieth call of each kind")
+	faultMost   = flag.Int("fault-most", 40, "calls of each kind to fail, at most")
+)
+
+// needs fails the test where something is missing, unless that is allowed.
+func needs(t *testing.T, programs ...string) {
+	t.Helper()
+	missing := ""
+	if os.Geteuid() != 0 {
+		missing = "root"
+	}
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			missing = p
+		}
+	}
+	switch {
+	case missing == "":
+	case os.Getenv("ALLOW_MISSING") == "1":
+		t.Skipf("no %s here, and ALLOW_MISSING=1 is set", missing)
+	default:
+		t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to go without it", missing)
+	}
+}
+
+func must(t *testing.T, name string, args ...string) {
+	t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v: %s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// disk is a file system of its own.
+type disk struct {
+	t     *testing.T
+	mount []string // the command that mounts it
+	path  string
+}
+
+func (d *disk) up() {
+	d.t.Helper()
+	must(d.t, "mount", append(d.mount, d.path)...)
+}
+
+func (d *disk) down() {
+	d.t.Helper()
+	until(d.t, "the disk is no longer busy", func() bool { return exec.Command("umount", d.path).Run() == nil })
+}
+
+// onDisk mounts a disk and returns a daemon's directory whose data is on it and
+// whose archive is not.
+func onDisk(t *testing.T, mount ...string) (d *disk, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	d = &disk{t: t, mount: mount, path: filepath.Join(dir, "disk")}
+	if err := os.Mkdir(d.path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.up()
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", d.path).Run() })
+	if err := os.Mkdir(filepath.Join(d.path, "data"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join(d.path, "data"), filepath.Join(dir, "data")); err != nil {
+		t.Fatal(err)
+	}
+	syscall.Sync()
+	return d, dir
+}
+
+// losePower makes the file system forget what was not synced (EXT4_IOC_SHUTDOWN
+// with NOLOGFLUSH, which XFS has too).
+func (d *disk) losePower() {
+	d.t.Helper()
+	f, err := os.Open(d.path)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	const shutdown, noLogFlush = 0x8004587d, 2
+	how := uint32(noLogFlush)
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), shutdown, uintptr(unsafe.Pointer(&how))); errno != 0 {
+		d.t.Fatalf("shut the file system down: %v", errno)
+	}
+}
+
+func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
+	needs(t, "mkfs.ext4", "mount", "umount")
+	image := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, 256<<20); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "mkfs.ext4", "-q", image)
+	disk, dir := onDisk(t, "-o", "loop", image)
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 100ms, min_free: 0}\nshutdown: {grace: 20s}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
+	acks := &acknowledged{ids: map[int]string{}}
+	const n = 2_000
+	late := 0
+	for round := range *powerRounds {
+		d := start(t, config, port, admin)
+		at := acks.count() + rand.IntN(n/2)
+		posted := make(chan struct{})
+		go func() { defer close(posted); d.post(acks, round*n, (round+1)*n, 32, true) }()
+		until(t, "enough are acknowledged", func() bool { return acks.count() >= at })
+		// What is answered while the kernel shuts the file system down proves
+		// nothing: with the power gone no such answer would leave the host.
+		before := acks.snapshot()
+		disk.losePower()
+		<-posted
+		late += acks.count() - len(before)
+		acks.set(before)
+		select {
+		case err := <-d.exited:
+			t.Fatalf("round %d: the daemon ended when its disk went away: %v\n%s", round, err, d.log())
+		default:
+		}
+		d.kill()
+		disk.down()
+		disk.up()
+	}
+	d := start(t, config, port, admin)
+	d.post(acks, *powerRounds*n, *powerRounds*n+100, 8, false)
+	d.stop()
+	records, objects := download(t, config)
+	verify(t, acks, records)
+	t.Logf("%d power losses, %d acknowledged, %d records in %d objects; %d answers came during the losses",
+		*powerRounds, acks.count(), len(records), objects, late)
+}
+
+func (a *acknowledged) snapshot() map[int]string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.ids)
+}
+
+func (a *acknowledged) set(ids map[int]string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ids = ids
+}
+
+func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
+	needs(t, "mount", "umount")
+	disk, dir := onDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
+	d := start(t, config, port, admin)
+	acks := &acknowledged{ids: map[int]string{}}
+	const rounds, n = 5, 3_000
+	for round := range rounds {
+		full := make(chan struct{})
+		go func() {
+			defer close(full)
+			ballast, err := os.Create(filepath.Join(disk.path, "ballast"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer ballast.Close()
+			for chunk := 64 << 10; chunk > 0; { // to the last byte
+				if _, err := ballast.Write(make([]byte, chunk)); errors.Is(err, syscall.ENOSPC) {
+					chunk /= 2
+				} else if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		}()
+		d.post(acks, 2*round*n, (2*round+1)*n, 32, true)
+		<-full
+		big := bytes.Repeat([]byte("x"), 900<<10)
+		until(t, "the daemon says that it is full", func() bool { // what was prepared ahead fills up first
+			resp, err := http.Post(d.url(), "application/json", strings.NewReader(fmt.Sprintf(`{"n":-1,"x":"%s"}`, big)))
+			if err != nil {
+				return false
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != ""
+		})
+		if err := os.Remove(filepath.Join(disk.path, "ballast")); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the daemon has taken up again", func() bool {
+			before := acks.count()
+			i := (2*round+1)*n + int(time.Now().UnixNano()%int64(n))
+			d.post(acks, i, i+1, 1, true)
+			return acks.count() > before
+		})
+	}
+	d.stop()
+	records, _ := download(t, config)
+	kept := records[:0]
+	for _, r := range records {
+		if r.Usage.N >= 0 {
+			kept = append(kept, r)
+		}
+	}
+	verify(t, acks, kept)
+	t.Logf("filled and freed %d times, %d acknowledged, %d records", rounds, acks.count(), len(kept))
+}
+
+// TestFailingCallsLoseNothing makes the n-th call of each kind fail, once.
+func TestFailingCallsLoseNothing(t *testing.T) {
+	needs(t, "strace")
+	const n = 300
+	for _, fault := range []string{
+		"fdatasync:error=EIO", "fsync:error=EIO", "mkdirat:error=EIO", "mkdirat:error=ENOSPC", "renameat:error=EIO",
+		"renameat:error=ENOSPC", "unlinkat:error=EIO", "ftruncate:error=EIO", "pwrite64:error=ENOSPC", "openat:error=EMFILE",
+		"fdatasync:error=EIO:when=N+", // every one from then on
+	} {
+		t.Run(fault, func(t *testing.T) {
+			survived, refused := 0, 0
+			for when := 1; when <= *faultMost; when += *faultEvery {
+				inject := fmt.Sprintf("%s:when=%d", fault, when)
+				if strings.Contains(fault, "when=N+") {
+					inject = strings.Replace(fault, "N+", fmt.Sprintf("%d..%d", when, when+2), 1)
+				}
+				if failOnce(t, inject, n) {
+					survived++
+				} else {
+					refused++
+				}
+			}
+			t.Logf("%d runs went on, %d refused to start", survived, refused)
+			if survived == 0 {
+				t.Error("no run went on")
+			}
+		})
+	}
+}
+
+// failOnce runs a daemon under a fault, then one without, and verifies what is
+// stored. It returns false if the fault kept the daemon from starting.
+func failOnce(t *testing.T, inject string, n int) bool {
+	t.Helper()
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 100ms, min_free: 0}\nshutdown: {drain: 1ms}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
+	name, _, _ := strings.Cut(inject, ":")
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace="+name, "-e", "inject="+inject, path, "run", "--config", config)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- cmd.Wait() }()
+	d := &daemon{t: t, port: port, admin: admin}
+	started := false
+	until(t, "the daemon runs, or says why not", func() bool {
+		select {
+		case <-exited:
+			return true
+		default:
+		}
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", port))
+		if err == nil {
+			resp.Body.Close()
+			started = true
+		}
+		return started
+	})
+	acks := &acknowledged{ids: map[int]string{}}
+	if started {
+		d.post(acks, 0, n, 8, true)
+		until(t, inject+": the daemon takes usages again", func() bool {
+			before := acks.count()
+			i := n + int(time.Now().UnixNano()%1_000_000)
+			d.post(acks, i, i+1, 1, true)
+			return acks.count() > before
+		})
+		select {
+		case err := <-exited:
+			t.Fatalf("%s: the daemon ended: %v\n%s", inject, err, log.String())
+		default:
+		}
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-exited
+	} else if !strings.Contains(log.String(), "collectord: ") {
+		t.Fatalf("%s: the daemon did not start and does not say why: %s", inject, log.String())
+	}
+	after := start(t, config, port, admin)
+	after.post(acks, n+2_000_000, n+2_000_010, 2, false)
+	after.stop()
+	records, _ := download(t, config)
+	verify(t, acks, records)
+	if t.Failed() {
+		t.Fatalf("%s\nfirst run:\n%s\nsecond run:\n%s", inject, log.String(), after.log())
+	}
+	return started
+}
