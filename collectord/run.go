@@ -83,6 +83,7 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	}
 	ship, err := shipper.New(log, store, shipper.Options{
 		SpoolDir:    filepath.Join(cfg.DataDir, "spool"),
+		Reserve:     cfg.WAL.SegmentSize,
 		Concurrency: cfg.Shipper.Concurrency,
 		Level:       cfg.Shipper.Level,
 		Logger:      logger,

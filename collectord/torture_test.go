@@ -15,6 +15,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -199,14 +201,29 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 		d.post(acks, 2*round*n, (2*round+1)*n, 32, true)
 		<-full
 		big := bytes.Repeat([]byte("x"), 900<<10)
-		until(t, "the daemon says that it is full", func() bool { // what was prepared ahead fills up first
-			resp, err := http.Post(d.url(), "application/json", strings.NewReader(fmt.Sprintf(`{"n":-1,"x":"%s"}`, big)))
-			if err != nil {
-				return false
+		// Shipping makes room all the time, so that it takes many to fill it.
+		until(t, "the daemon says that it is full", func() bool {
+			var refused atomic.Int64
+			var clients sync.WaitGroup
+			for range 8 {
+				clients.Go(func() {
+					resp, err := http.Post(d.url(), "application/json", strings.NewReader(fmt.Sprintf(`{"n":-1,"x":"%s"}`, big)))
+					if err != nil {
+						return
+					}
+					_, _ = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					if resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != "" {
+						refused.Add(1)
+					}
+				})
 			}
-			_, _ = io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-			return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get("Retry-After") != ""
+			clients.Wait()
+			return refused.Load() > 0
+		})
+		// Through the spool's reserve.
+		until(t, "what is in the log is shipped although the disk is full", func() bool {
+			return d.metrics()["collectord_wal_sealed_segments"] == 0
 		})
 		if err := os.Remove(filepath.Join(disk.path, "ballast")); err != nil {
 			t.Fatal(err)

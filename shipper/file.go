@@ -77,7 +77,7 @@ func (s *fileStore) Put(ctx context.Context, o *Object) error {
 	if err := makeDirs(filepath.Dir(path)); err != nil {
 		return s.fail("put", o.Key, err)
 	}
-	temp, err := copyDurably(ctx, o.Path, s.temp())
+	temp, err := copyDurably(ctx, o.reader(), s.temp())
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
@@ -94,13 +94,8 @@ func (s *fileStore) Put(ctx context.Context, o *Object) error {
 	return nil
 }
 
-// copyDurably copies a file into dir and syncs it.
-func copyDurably(ctx context.Context, from, dir string) (path string, err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return "", err
-	}
-	defer in.Close()
+// copyDurably writes what it reads to a new file in dir and syncs it.
+func copyDurably(ctx context.Context, in io.Reader, dir string) (path string, err error) {
 	out, err := os.CreateTemp(dir, "put-*")
 	if err != nil {
 		return "", err

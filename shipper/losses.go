@@ -1,6 +1,7 @@
 package shipper
 
 import (
+	"bytes"
 	"context"
 	"crypto/md5" //nolint:gosec // Content-MD5 (RFC 1864), for storages that know no other checksum
 	"crypto/sha256"
@@ -9,8 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
-	"path/filepath"
 	"time"
 
 	"collectord/wal"
@@ -64,7 +63,7 @@ func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 	text = append(text, '\n')
 	sum := sha256.Sum256(text)
 	o := &Object{
-		Key: lossKey(n), Path: filepath.Join(s.opts.SpoolDir, "loss-note.json"), Size: int64(len(text)),
+		Key: lossKey(n), Body: bytes.NewReader(text), Size: int64(len(text)),
 		CRC32C: crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)),
 		MD5:    md5.Sum(text), //nolint:gosec // see above
 		Metadata: Metadata{
@@ -72,10 +71,6 @@ func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 			FirstSeq: n.FirstSeq, LastSeq: n.LastSeq, SHA256: hex.EncodeToString(sum[:]), RawBytes: int64(len(text)),
 		},
 	}
-	if err := os.WriteFile(o.Path, text, 0o640); err != nil { //nolint:gosec // as all of the spool
-		return err
-	}
-	defer os.Remove(o.Path)
 	err = s.store.Put(ctx, o)
 	if errors.Is(err, ErrExists) {
 		return nil // from before a crash: range and run are in the name

@@ -64,11 +64,11 @@ func key(h wal.SegmentHeader, s *wal.Segment, firstAt int64) string {
 		fmt.Sprintf("%s-%016x-%020d-%020d-%016x.ndjson.zst", h.Node, h.LogID, s.FirstSeq(), s.LastSeq(), h.Run)
 }
 
-// Object is a compressed segment in the spool, ready to be put.
+// Object is a compressed segment, ready to be put.
 type Object struct {
 	Key    string // without the destination's prefix
-	Path   string // of the spool file
-	Size   int64
+	Body   io.ReaderAt
+	Size   int64 // bytes of Body that belong to the object
 	CRC32C uint32
 	MD5    [md5.Size]byte
 	Metadata
@@ -111,24 +111,21 @@ func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
 	return &compressor{zstd: enc, out: bufio.NewWriterSize(nil, 64<<10)}, nil
 }
 
-// compress writes the object of a segment to path. The caller removes the file,
-// also after an error.
-func (c *compressor) compress(s *wal.Segment, path string) (*Object, error) {
+// reader reads the object from its beginning.
+func (o *Object) reader() *io.SectionReader { return io.NewSectionReader(o.Body, 0, o.Size) }
+
+// compress writes the object of a segment to the beginning of file.
+func (c *compressor) compress(s *wal.Segment, file *os.File) (*Object, error) {
 	header, err := s.Header()
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o640)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
 	crc, sum := crc32.New(crc32.MakeTable(crc32.Castagnoli)), md5.New() //nolint:gosec // see above
 	var size countingWriter
 	c.out.Reset(io.MultiWriter(file, crc, sum, &size))
 	c.zstd.Reset(c.out)
 
-	o := &Object{Path: path, Metadata: Metadata{
+	o := &Object{Body: file, Metadata: Metadata{
 		Format: objectFormat,
 		Node:   header.Node, LogID: hexID(header.LogID), Run: hexID(header.Run),
 		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(),
@@ -163,7 +160,7 @@ func (c *compressor) compress(s *wal.Segment, path string) (*Object, error) {
 	}
 	o.Size, o.CRC32C = int64(size), crc.Sum32()
 	sum.Sum(o.MD5[:0])
-	return o, file.Close()
+	return o, nil
 }
 
 func hexID(id uint64) string { return fmt.Sprintf("%016x", id) }

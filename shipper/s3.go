@@ -190,11 +190,6 @@ func refusesChecksum(r minio.ErrorResponse) bool {
 }
 
 func (s *s3Store) put(ctx context.Context, o *Object, checksum int32) error {
-	file, err := os.Open(o.Path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
 	opts := minio.PutObjectOptions{
 		ContentType:      contentType(o.Key),
 		DisableMultipart: true,
@@ -211,11 +206,10 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32) error {
 	if !s.unconditional.Load() {
 		opts.SetMatchETagExcept("*")
 	}
-	_, err = client.PutObject(ctx, s.bucket, s.prefix+o.Key, file, o.Size, opts)
+	_, err := client.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, opts)
 	return err
 }
 
-// toHeaders is the metadata as user metadata of S3.
 func contentType(key string) string {
 	if strings.HasSuffix(key, ".json") {
 		return "application/json"
@@ -223,6 +217,7 @@ func contentType(key string) string {
 	return "application/zstd"
 }
 
+// toHeaders is the metadata as user metadata of S3.
 func (m Metadata) toHeaders() map[string]string {
 	return map[string]string{
 		"Collectord-Format":    strconv.Itoa(m.Format),

@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +21,7 @@ import (
 // Options of a Shipper. The zero value of each field stands for its default.
 type Options struct {
 	SpoolDir    string       // required; emptied by New
+	Reserve     int64        // bytes of the spool's reserve; the size of a segment is enough; default none
 	Concurrency int          // uploads at a time; default 2
 	Level       string       // "fastest", "default", "better" or "best"
 	Logger      *slog.Logger // default: none
@@ -43,6 +42,7 @@ type Shipper struct {
 	store Store
 	opts  Options
 	level zstd.EncoderLevel
+	spool *spool
 
 	done  chan result // from the workers
 	nudge chan struct{}
@@ -87,18 +87,12 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown compression level %q", o.Level)
 	}
-	if err := os.MkdirAll(o.SpoolDir, 0o750); err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
-	}
-	old, err := os.ReadDir(o.SpoolDir)
-	for _, e := range old {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(o.SpoolDir, e.Name())))
-	}
+	spool, err := openSpool(o.SpoolDir, o.Reserve, o.Logger)
 	if err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
+		return nil, err
 	}
 	return &Shipper{
-		log: log, store: store, opts: o, level: level,
+		log: log, store: store, opts: o, level: level, spool: spool,
 		done:     make(chan result),
 		nudge:    make(chan struct{}, 1),
 		stats:    Stats{Failures: map[string]uint64{}},
@@ -289,9 +283,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 			return err
 		}
 	}
-	path := filepath.Join(s.opts.SpoolDir, seg.String()+".ndjson.zst")
-	defer os.Remove(path) // scratch: made anew whenever it is needed
-	o, err := (*c).compress(seg, path)
+	o, done, err := s.spool.object(ctx, *c, seg)
 	var damage *wal.DamageError
 	if errors.As(err, &damage) && !errors.Is(err, wal.ErrVersion) || errors.Is(err, fs.ErrNotExist) {
 		changed, salvageErr := s.log.Salvage(seg)
@@ -303,6 +295,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	if err != nil {
 		return fmt.Errorf("compress: %w", err)
 	}
+	defer done()
 	err = s.store.Put(ctx, o)
 	if errors.Is(err, ErrExists) {
 		err = s.settle(ctx, o)
@@ -312,6 +305,9 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	}
 	if err := seg.Remove(); err != nil {
 		return err
+	}
+	if err := s.spool.stock(); err != nil {
+		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -267,7 +267,7 @@ func TestOtherContentUnderTheNameIsKeptAndOursGoesBeside(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := key(h, segments[0], segments[0].FirstReceivedAt())
-	if err := store.Put(context.Background(), spooled(t, k, "somebody else's")); err != nil {
+	if err := store.Put(context.Background(), unreal(t, k, "somebody else's")); err != nil {
 		t.Fatal(err)
 	}
 	s := start(t, l, store)
@@ -366,7 +366,12 @@ func TestIDsAreCheapOnceCompressed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := c.compress(segments[0], filepath.Join(t.TempDir(), "o"))
+	file, err := os.Create(filepath.Join(t.TempDir(), "o"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	o, err := c.compress(segments[0], file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -124,12 +124,11 @@ func realS3(t *testing.T) *s3Store {
 	return nil
 }
 
-// spooled makes an object that is no real one, which no store minds.
-func spooled(t *testing.T, key, content string) *Object {
+// unreal makes an object that is no real one, which no store minds.
+func unreal(t *testing.T, key, content string) *Object {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "object")
 	o := &Object{
-		Key: key, Path: path,
+		Key:      key,
 		CRC32C:   crc32.Checksum([]byte(content), crc32.MakeTable(crc32.Castagnoli)),
 		Metadata: Metadata{Format: 1, Node: "n", LogID: "1", Run: "2", FirstSeq: 3, LastSeq: 4, Records: 2, RawBytes: 9, SHA256: "ab"},
 	}
@@ -140,9 +139,7 @@ func spooled(t *testing.T, key, content string) *Object {
 	}
 	o.CRC32C = crc32.Checksum(b.Bytes(), crc32.MakeTable(crc32.Castagnoli))
 	o.Size = int64(b.Len())
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	o.Body = bytes.NewReader(b.Bytes())
 	return o
 }
 
@@ -177,7 +174,7 @@ func TestStores(t *testing.T) {
 		if s.checksum.Load() != checksumCRC32C || s.unconditional.Load() {
 			t.Error("MinIO verifies CRC-32C and knows conditions, but the store gave up on one")
 		}
-		o := spooled(t, "bad", "bytes that change on the way")
+		o := unreal(t, "bad", "bytes that change on the way")
 		o.CRC32C++
 		if err := s.Put(context.Background(), o); err == nil {
 			t.Error("a put with the wrong checksum was confirmed")
@@ -194,7 +191,7 @@ func testStore(t *testing.T, s Store) {
 		errs := make([]error, racers)
 		objects := make([]*Object, racers)
 		for i := range racers {
-			objects[i] = spooled(t, "race", fmt.Sprint(i))
+			objects[i] = unreal(t, "race", fmt.Sprint(i))
 		}
 		for i := range racers {
 			wg.Go(func() {
@@ -224,7 +221,7 @@ func testStore(t *testing.T, s Store) {
 
 func testStoreBasics(t *testing.T, s Store) {
 	ctx := context.Background()
-	o := spooled(t, "dt=2026-11-23/hour=08/a.ndjson.zst", "content")
+	o := unreal(t, "dt=2026-11-23/hour=08/a.ndjson.zst", "content")
 	if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
 		t.Errorf("stat of nothing: %v", err)
 	}
@@ -234,7 +231,7 @@ func testStoreBasics(t *testing.T, s Store) {
 	if err := s.Put(ctx, o); err != nil {
 		t.Fatal(err)
 	}
-	other := spooled(t, o.Key, "other content")
+	other := unreal(t, o.Key, "other content")
 	if err := s.Put(ctx, other); !errors.Is(err, ErrExists) {
 		t.Errorf("a put over an object: %v", err)
 	}
@@ -250,7 +247,7 @@ func testStoreBasics(t *testing.T, s Store) {
 		t.Errorf("read %q, %v", got, err)
 	}
 	body.Close()
-	if err := s.Put(ctx, spooled(t, "dt=2026-11-23/hour=09/b.ndjson.zst", "b")); err != nil {
+	if err := s.Put(ctx, unreal(t, "dt=2026-11-23/hour=09/b.ndjson.zst", "b")); err != nil {
 		t.Fatal(err)
 	}
 	for prefix, want := range map[string]int{"": 2, "dt=2026-11-23/hour=09/": 1, "nothing/": 0} {
@@ -273,7 +270,7 @@ func TestFileStoreKeepsKeysInside(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, key := range []string{"../out", "/etc/passwd", "a/../../out", ""} {
-		if err := s.Put(context.Background(), spooled(t, key, "x")); err == nil {
+		if err := s.Put(context.Background(), unreal(t, key, "x")); err == nil {
 			t.Errorf("key %q was taken", key)
 		}
 	}
@@ -294,7 +291,7 @@ func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
 	} {
 		f, s := newFakeS3(t)
 		f.fault = func(w http.ResponseWriter, _ *http.Request) bool { return s3Error(w, want.status, code) }
-		err := s.Put(context.Background(), spooled(t, "a", "x"))
+		err := s.Put(context.Background(), unreal(t, "a", "x"))
 		var storeErr *StoreError
 		if !errors.As(err, &storeErr) || storeErr.Permanent != want.permanent || storeErr.Kind != code ||
 			!strings.Contains(storeErr.Hint, want.hint) {
@@ -307,7 +304,7 @@ func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
 	_, s := newFakeS3(t)
 	s.checksummed, _ = minio.New("127.0.0.1:1", &minio.Options{Region: "us-east-1", MaxRetries: 1, TrailingHeaders: true})
 	var storeErr *StoreError
-	if err := s.Put(context.Background(), spooled(t, "a", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "network" || storeErr.Permanent {
+	if err := s.Put(context.Background(), unreal(t, "a", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "network" || storeErr.Permanent {
 		t.Errorf("nobody listening: %v", err)
 	}
 }

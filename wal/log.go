@@ -147,6 +147,7 @@ type Log struct {
 	sealedBytes int64
 	sealedMore  chan struct{} // closed when sealed grows
 	otherBytes  int64         // spool and quarantine, as of the last look
+	emptied     []string      // directories of removed segments, kept for their names
 	stats       Stats
 }
 
@@ -362,14 +363,50 @@ func (l *Log) refuseLocked() {
 	}
 }
 
-// removable refuses to give up the one name that tells the next seq.
-func (l *Log) removable(s *Segment) error {
+// discard deletes a sealed segment. Its name stays, as that of an empty
+// directory, where it is the only one that tells the next seq.
+func (l *Log) discard(s *Segment) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.active.open && len(l.sealed) > 0 && l.sealed[len(l.sealed)-1] == s {
-		return fmt.Errorf("keep the last segment while no other can be made: %w", ErrUnavailable)
+	last := !l.active.open && len(l.sealed) > 0 && l.sealed[len(l.sealed)-1] == s
+	l.mu.Unlock()
+	if last {
+		return l.empty(s.dir)
 	}
-	return nil
+	return discard(s.dir)
+}
+
+// empty deletes what is in a segment directory and keeps its name until there is
+// an active segment again.
+func (l *Log) empty(dir string) error {
+	l.mu.Lock()
+	l.emptied = append(l.emptied, dir+goneSuffix)
+	l.mu.Unlock()
+	if err := putAside(dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(dir+goneSuffix, fileName))
+}
+
+// discardEmptied deletes the names that empty kept.
+func (l *Log) discardEmptied() {
+	l.mu.Lock()
+	var names []string
+	if l.active.open {
+		names, l.emptied = l.emptied, nil
+	}
+	l.mu.Unlock()
+	if len(names) == 0 {
+		return
+	}
+	err := syncDir(l.dir) // the name of the active segment
+	for _, name := range names {
+		if err == nil {
+			err = os.RemoveAll(name)
+		}
+	}
+	if err != nil {
+		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "error", err)
+	}
 }
 
 // forget takes a removed segment off the books and enters its records as what

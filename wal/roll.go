@@ -76,6 +76,9 @@ func (r *roller) take(job retired) {
 		r.wanted = true
 		r.attempt = job.attempt
 	}
+	if job.adopted {
+		r.log.discardEmptied()
+	}
 	if job.segment != nil {
 		r.unsealed = append(r.unsealed, job.segment)
 		if !job.failed {
@@ -122,7 +125,8 @@ func (r *roller) prepare() error {
 	}
 	a, err := createActive(dir, l.header(), l.opts.SegmentSize)
 	if err != nil {
-		return err
+		// What there is of it may be the room that shipping waits for.
+		return errors.Join(err, os.RemoveAll(dir))
 	}
 	select {
 	case <-l.nextErr: //nolint:errcheck // no longer true
@@ -154,10 +158,7 @@ func (r *roller) seal() {
 func (l *Log) seal(a *active) error {
 	if a.count == 0 { // failed before its first commit: its name must not stay in the way
 		a.abandon()
-		if err := discard(a.dir); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		return nil
+		return l.empty(a.dir)
 	}
 	if a.unsaved {
 		if err := a.sync(); err != nil {

@@ -271,9 +271,6 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	if s.removed {
 		return false, nil
 	}
-	if err := l.removable(s); err != nil {
-		return false, err
-	}
 	w, err := survey(s.path(), s.first, s.last)
 	if err != nil {
 		return false, fmt.Errorf("salvage %s: %w", s, err)
@@ -368,7 +365,7 @@ func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 		pieces = append(pieces, &Segment{log: l, dir: dir, first: p.first, last: p.last, bytes: size, sealedAt: s.sealedAt})
 	}
 	if !w.whole(s.first, s.last) {
-		if err := discard(s.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := l.discard(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}

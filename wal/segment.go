@@ -163,10 +163,7 @@ func (s *Segment) Remove() error {
 	if s.removed {
 		return nil
 	}
-	if err := s.log.removable(s); err != nil {
-		return err
-	}
-	if err := discard(s.dir); err != nil {
+	if err := s.log.discard(s); err != nil {
 		return fmt.Errorf("remove shipped segment: %w", err)
 	}
 	s.removed = true
@@ -200,9 +197,6 @@ func (s *Segment) evict() error {
 	if s.removed {
 		return nil
 	}
-	if err := s.log.removable(s); err != nil {
-		return err
-	}
 	note := LossNote{
 		Node: s.log.opts.Node, LogID: s.log.logID,
 		FirstSeq: s.first, LastSeq: s.last, Reason: LossEvicted, At: time.Now(),
@@ -213,7 +207,7 @@ func (s *Segment) evict() error {
 	if err := s.log.noteLoss(note); err != nil {
 		return err
 	}
-	if err := discard(s.dir); err != nil {
+	if err := s.log.discard(s); err != nil {
 		return fmt.Errorf("evict segment: %w", err)
 	}
 	s.removed = true
@@ -224,12 +218,19 @@ func (s *Segment) evict() error {
 // discard deletes a segment directory so that a crash on the way leaves either
 // the whole segment or a name that the next start clears away.
 func discard(dir string) error {
-	gone := dir + goneSuffix
-	if err := os.Rename(dir, gone); err != nil {
+	if err := putAside(dir); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
-		return err
+	return os.RemoveAll(dir + goneSuffix)
+}
+
+// putAside gives a segment directory the name of one to be deleted. It may be
+// repeated after an error.
+func putAside(dir string) error {
+	if err := os.Rename(dir, dir+goneSuffix); err != nil {
+		if _, gone := os.Stat(dir + goneSuffix); gone != nil || !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
-	return os.RemoveAll(gone)
+	return syncDir(filepath.Dir(dir))
 }
