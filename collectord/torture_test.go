@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,6 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,6 +175,31 @@ func (a *acknowledged) set(ids map[int]string) {
 	a.ids = ids
 }
 
+// fill takes all room of the disk, to the last byte.
+func (d *disk) fill() {
+	ballast, err := os.OpenFile(filepath.Join(d.path, "ballast"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		d.t.Error(err)
+		return
+	}
+	defer ballast.Close()
+	for chunk := 64 << 10; chunk > 0; {
+		if _, err := ballast.Write(make([]byte, chunk)); errors.Is(err, syscall.ENOSPC) {
+			chunk /= 2
+		} else if err != nil {
+			d.t.Error(err)
+			return
+		}
+	}
+}
+
+func (d *disk) free() {
+	d.t.Helper()
+	if err := os.Remove(filepath.Join(d.path, "ballast")); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
 func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 	needs(t, "mount", "umount")
 	disk, dir := onDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
@@ -181,23 +209,7 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 	const rounds, n = 5, 3_000
 	for round := range rounds {
 		full := make(chan struct{})
-		go func() {
-			defer close(full)
-			ballast, err := os.Create(filepath.Join(disk.path, "ballast"))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer ballast.Close()
-			for chunk := 64 << 10; chunk > 0; { // to the last byte
-				if _, err := ballast.Write(make([]byte, chunk)); errors.Is(err, syscall.ENOSPC) {
-					chunk /= 2
-				} else if err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		}()
+		go func() { defer close(full); disk.fill() }()
 		d.post(acks, 2*round*n, (2*round+1)*n, 32, true)
 		<-full
 		big := bytes.Repeat([]byte("x"), 900<<10)
@@ -225,9 +237,7 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 		until(t, "what is in the log is shipped although the disk is full", func() bool {
 			return d.metrics()["collectord_wal_sealed_segments"] == 0
 		})
-		if err := os.Remove(filepath.Join(disk.path, "ballast")); err != nil {
-			t.Fatal(err)
-		}
+		disk.free()
 		until(t, "the daemon has taken up again", func() bool {
 			before := acks.count()
 			i := (2*round+1)*n + int(time.Now().UnixNano()%int64(n))
@@ -245,6 +255,76 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 	}
 	verify(t, acks, kept)
 	t.Logf("filled and freed %d times, %d acknowledged, %d records", rounds, acks.count(), len(kept))
+}
+
+// TestFullDiskEvictsTheOldest fills the disk to the last byte while the storage
+// is away, and expects a daemon that may drop the oldest to go on.
+func TestFullDiskEvictsTheOldest(t *testing.T) {
+	needs(t, "mount", "umount")
+	disk, dir := onDisk(t, "-t", "tmpfs", "-o", "size=24m", "none")
+	const common = "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0, when_full: drop_oldest}\n"
+	nobody := freePorts(t, 1)[0]
+	credentials := filepath.Join(dir, "credentials")
+	if err := os.WriteFile(credentials, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, port, admin := configure(t, dir, common+fmt.Sprintf("shutdown: {grace: 0s}\nshipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: us-east-1, credentials_file: '%s'}}\n", nobody, credentials))
+	d := start(t, config, port, admin)
+	acks := &acknowledged{ids: map[int]string{}}
+	d.post(acks, 0, 1_000, 32, false)
+	disk.fill()
+	at := 1_000
+	until(t, "segments are evicted, and usages taken, although the disk is full", func() bool {
+		before := acks.count()
+		d.post(acks, at, at+1_000, 32, true)
+		at += 1_000
+		return d.metrics()["collectord_usages_evicted_total"] > 5_000 && acks.count() > before
+	})
+	evicted := d.metrics()["collectord_usages_evicted_total"]
+	d.stop()
+	disk.free()
+
+	config, port, admin = configure(t, dir, common+"shipper: {destination: 'file://"+dir+"/archive'}\n")
+	d = start(t, config, port, admin)
+	d.stop()
+	records, _ := download(t, config)
+	stored, noted := ranges(t, dir+"/archive/dt=*/hour=*/*"), ranges(t, dir+"/archive/_collectord/lost/*")
+	var lost uint64
+	for _, r := range noted {
+		lost += r[1] - r[0] + 1
+	}
+	all := slices.SortedFunc(slices.Values(append(stored, noted...)), func(a, b [2]uint64) int { return cmp.Compare(a[0], b[0]) })
+	next := uint64(1)
+	for _, r := range all {
+		if r[0] != next {
+			t.Errorf("record %d is neither stored nor noted as lost, or both: %v", next, r)
+		}
+		next = r[1] + 1
+	}
+	if lost != uint64(evicted) || len(records)+int(lost) < acks.count() {
+		t.Errorf("%d acknowledged, %d stored, %d noted as lost, %.0f counted as evicted", acks.count(), len(records), lost, evicted)
+	}
+	t.Logf("%d acknowledged on a full disk, %d stored, %d evicted and noted in %d notes", acks.count(), len(records), lost, len(noted))
+}
+
+// ranges reads the first and last seqs that names of objects tell.
+func ranges(t *testing.T, glob string) (all [][2]uint64) {
+	t.Helper()
+	names, err := filepath.Glob(glob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		parts := strings.Split(filepath.Base(name), "-")
+		var r [2]uint64
+		for i := range r {
+			if r[i], err = strconv.ParseUint(parts[len(parts)-3+i], 10, 64); err != nil {
+				t.Fatal(name, err)
+			}
+		}
+		all = append(all, r)
+	}
+	return all
 }
 
 // TestFailingCallsLoseNothing makes the n-th call of each kind fail, once.

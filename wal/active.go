@@ -29,7 +29,7 @@ type active struct {
 	count    uint64             // records that are acknowledged
 	firstAt  int64              // ReceivedAt of the first record
 	since    time.Time          // when the first record was committed, by the monotonic clock
-	datasync func(fd int) error // fdatasync(2), unless a test takes its place
+	datasync func(fd int) error // fdatasync(2)
 	failed   bool               // a write or sync failed: it is only to be abandoned
 	unsaved  bool               // written and acknowledged but not yet synced (SyncInterval)
 }
@@ -40,11 +40,11 @@ type active struct {
 // The first fill bytes of its file are written with zeros ahead of use: a sync
 // after writing there needs no change to the file's size or extents, and takes
 // about half the time.
-func createActive(dir string, header SegmentHeader, fill int64) (a *active, err error) {
+func createActive(dir string, header SegmentHeader, fill int64, datasync func(fd int) error) (a *active, err error) {
 	if err := os.Mkdir(dir, 0o750); err != nil {
 		return nil, err
 	}
-	a = &active{dir: dir, datasync: syscall.Fdatasync}
+	a = &active{dir: dir, datasync: datasync}
 	a.log, err = tidwall.Open(dir, &tidwall.Options{
 		NoSync: true,
 		// Its own segments would be files that no name of ours tells of.
@@ -108,13 +108,14 @@ func (a *active) write(entry []byte) error {
 func (a *active) sync() error {
 	for {
 		err := a.datasync(int(a.file.Fd()))
-		if !errors.Is(err, syscall.EINTR) {
-			if err != nil {
-				return &os.PathError{Op: "fdatasync", Path: a.file.Name(), Err: err}
-			}
-			a.unsaved = false
-			return nil
+		if errors.Is(err, syscall.EINTR) {
+			continue
 		}
+		a.unsaved = false // also after an error: nobody is to try again
+		if err != nil {
+			return &os.PathError{Op: "fdatasync", Path: a.file.Name(), Err: err}
+		}
+		return nil
 	}
 }
 

@@ -79,7 +79,7 @@ func (l *Log) holdOldest() *Segment {
 // that no append need be refused for it.
 func (l *Log) crowdedLocked() bool {
 	ahead := min(2*l.opts.SegmentSize, l.opts.MaxBytes/4)
-	return l.usedLocked() > l.opts.MaxBytes-ahead || l.opts.MinFree > 0 && l.stats.FreeBytes < l.opts.MinFree+ahead
+	return l.usedLocked() > l.opts.MaxBytes-ahead || l.stats.FreeBytes < l.opts.MinFree+ahead
 }
 
 // usedLocked is what counts towards MaxBytes.

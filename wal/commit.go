@@ -85,7 +85,7 @@ func (l *Log) take() (c *commit) {
 	if l.staged.size() == 0 {
 		return c
 	}
-	now := time.Now().UnixMicro()
+	now := l.opts.clock().UnixMicro()
 	if c == nil {
 		c = l.newCommitLocked()
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -67,6 +68,11 @@ type Options struct {
 	CommitTimeout time.Duration
 	MachineID     string       // file with the machine's identity; default /etc/machine-id
 	Logger        *slog.Logger // default: none
+
+	// What only tests set.
+	clock    func() time.Time   // the wall clock
+	datasync func(fd int) error // fdatasync(2)
+	probe    time.Duration      // delay before the disk is tried again for the first time
 }
 
 func (o Options) withDefaults() Options {
@@ -81,6 +87,13 @@ func (o Options) withDefaults() Options {
 	set((*int64)(&o.SyncInterval), int64(100*time.Millisecond))
 	set((*int64)(&o.SealAfter), int64(time.Minute))
 	set((*int64)(&o.CommitTimeout), int64(30*time.Second))
+	set((*int64)(&o.probe), int64(time.Second))
+	if o.clock == nil {
+		o.clock = time.Now
+	}
+	if o.datasync == nil {
+		o.datasync = syscall.Fdatasync
+	}
 	if o.Node == "" {
 		o.Node = "localhost"
 	}
@@ -211,7 +224,7 @@ func (l *Log) queue(recs []Record, size int) (*commit, error) {
 		return nil, l.refusal
 	}
 	door.accept(len(recs))
-	now := time.Now().UnixMicro()
+	now := l.opts.clock().UnixMicro()
 	c := l.commitForLocked(now, size)
 	for i := range recs {
 		recs[i].ReceivedAt = now

@@ -8,9 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -354,31 +357,132 @@ func TestClosedLogRefuses(t *testing.T) {
 	}
 }
 
-func TestCommitsOfTwoHoursNeverShareASegment(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
-	mustAppend(t, l, Record{Usage: usage(1)})
-	now := time.Now().UnixMicro()
-	for _, at := range []int64{now + time.Hour.Microseconds(), now - 24*time.Hour.Microseconds()} {
-		rec := Record{Usage: usage(2), ReceivedAt: at, ID: ID{6: 0x80}}
-		l.mu.Lock()
-		c := l.newCommitLocked()
-		c.buf = appendRecord(c.buf, &rec)
-		c.add(HTTP, 1, at)
-		l.pending = append(l.pending, c)
-		l.ledger.Door[HTTP].accept(1)
-		if c.takes(100, now) {
-			t.Error("a commit takes records of another hour")
+func TestClockMayJump(t *testing.T) {
+	var clock atomic.Int64 // microseconds
+	start := time.Date(2026, 11, 23, 8, 30, 0, 0, time.UTC)
+	clock.Store(start.UnixMicro())
+	l := open(t, t.TempDir(), Options{
+		SealAfter: 200 * time.Millisecond, // by the monotonic clock
+		clock:     func() time.Time { return time.UnixMicro(clock.Load()) },
+	})
+	n, hours := 0, 0
+	for _, jump := range []time.Duration{
+		0, time.Hour, -time.Hour, 24 * time.Hour, -24 * time.Hour, -time.Second, time.Minute,
+		time.Unix(1000, 0).Sub(start), 0,
+	} {
+		at := start.Add(jump).UnixMicro()
+		if hourOf(at) != hourOf(clock.Load()) {
+			hours++
 		}
-		l.mu.Unlock()
-		l.signal()
-		<-c.done
+		clock.Store(at)
+		l.Enqueue(Record{Source: UDP, Usage: usage(n)})
+		mustAppend(t, l, Record{Usage: usage(n + 1)}, Record{Usage: usage(n + 2)})
+		n += 3
+		if jump == 24*time.Hour { // an age is no matter of the wall clock
+			until(t, "the segment is sealed by age", func() bool { return l.Stats().Seals["age"] == 1 })
+		}
 	}
 	mustSeal(t, l)
+	if got := readAll(t, l); len(got) != n { // which checks that ids rise
+		t.Errorf("%d records, want %d", len(got), n)
+	}
 	segments, _ := l.Sealed()
-	if len(segments) != 3 || l.Stats().Seals["hour"] != 2 {
-		t.Errorf("segments %v, seals %v", segments, l.Stats().Seals)
+	for _, s := range segments {
+		first := s.FirstReceivedAt()
+		for r, err := range s.Records() {
+			if err != nil || hourOf(r.ReceivedAt) != hourOf(first) {
+				t.Errorf("segment %s holds records of %v and %v (%v)", s, time.UnixMicro(first).UTC(), time.UnixMicro(r.ReceivedAt).UTC(), err)
+			}
+		}
+	}
+	// One of the changes of hour met a segment that its age had sealed already.
+	if got := l.Stats().Seals["hour"]; got != uint64(hours-1) {
+		t.Errorf("%d segments sealed by the hour, want %d", got, hours-1)
 	}
 	checkLedger(t, l)
+}
+
+func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
+	var failing atomic.Bool
+	l := open(t, t.TempDir(), Options{
+		probe: time.Microsecond,
+		datasync: func(fd int) error {
+			if failing.Load() {
+				return syscall.EIO
+			}
+			return syscall.Fdatasync(fd)
+		},
+	})
+	for i := range 3 {
+		mustAppend(t, l, Record{Usage: usage(i)})
+	}
+	failing.Store(true)
+	const storm = 16 // after each the disk is left alone for twice as long
+	for failed := 0; failed < storm; {
+		switch err := l.Append(context.Background(), Record{Usage: usage(9)}); {
+		case errors.Is(err, ErrCommitFailed):
+			failed++
+		case errors.Is(err, ErrUnavailable): // until the next segment is there
+			runtime.Gosched()
+		default:
+			t.Fatalf("append on a disk that fails: %v", err)
+		}
+	}
+	names, err := os.ReadDir(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(names) > 6 { // LOG, lost, the sealed one, next, active, and a name that is kept
+		t.Errorf("%d failures left %v", storm, names)
+	}
+	failing.Store(false)
+	until(t, "the log takes records again", func() bool {
+		return l.Append(context.Background(), Record{Usage: usage(3)}) == nil
+	})
+	mustSeal(t, l)
+	got := readAll(t, l)
+	if len(got) != 4 || !bytes.Equal(got[3].Usage, usage(3)) {
+		t.Errorf("records %v", got)
+	}
+	checkLedger(t, l)
+	until(t, "the names that were kept are gone", func() bool {
+		gone, _ := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix))
+		return len(gone) == 0
+	})
+}
+
+func TestShippedWhileTheDiskFailsStillTellsTheNextSeq(t *testing.T) {
+	l := open(t, t.TempDir(), Options{probe: time.Hour, datasync: func(int) error { return syscall.EIO }})
+	l.mu.Lock()
+	l.committer.segment.datasync = syscall.Fdatasync
+	l.mu.Unlock()
+	mustAppend(t, l, Record{Usage: usage(1)}, Record{Usage: usage(2)})
+	l.mu.Lock()
+	l.committer.segment.datasync = l.opts.datasync
+	l.mu.Unlock()
+	if err := l.Append(context.Background(), Record{Usage: usage(3)}); !errors.Is(err, ErrCommitFailed) {
+		t.Fatal(err)
+	}
+	until(t, "the segment is sealed", func() bool { s, _ := l.Sealed(); return len(s) == 1 })
+	segments, _ := l.Sealed()
+	if err := segments[0].Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if g := checkLedger(t, l); g.Shipped != 2 || g.Pending != 0 {
+		t.Errorf("ledger %+v", g)
+	}
+	dir := t.TempDir() // as kill -9 leaves it
+	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {
+		t.Fatal(err)
+	}
+	again := open(t, dir, Options{})
+	mustAppend(t, again, Record{Usage: usage(3)})
+	mustSeal(t, again)
+	segments, _ = again.Sealed()
+	if len(segments) != 1 || segments[0].FirstSeq() != 3 {
+		t.Errorf("segments %v, want one that begins with 3", segments)
+	}
+	mustClose(t, again)
 }
 
 func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
@@ -429,7 +533,7 @@ func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 		t.Errorf("ledger %+v", g.Door[HTTP])
 	}
 	names, _ := filepath.Glob(filepath.Join(l.dir, "*"))
-	if len(names) > 5 { // LOG, next, two sealed, active
+	if len(names) > 6 { // LOG, lost, next, two sealed, active
 		t.Errorf("a failure left %v", names)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -66,9 +67,6 @@ func (l *Log) noteLoss(n LossNote) error {
 	l.lossMu.Lock()
 	defer l.lossMu.Unlock()
 	dir := filepath.Join(l.dir, lostName)
-	if err := makeDirDurably(dir); err != nil {
-		return fmt.Errorf("loss note: %w", err)
-	}
 	old := l.lastLoss
 	extends := old.LastSeq+1 == n.FirstSeq && old.LogID == n.LogID && old.Run == n.Run && old.Reason == n.Reason
 	if extends {
@@ -78,15 +76,76 @@ func (l *Log) noteLoss(n LossNote) error {
 			n.FirstSeq = old.FirstSeq
 		}
 	}
-	if err := writeFileDurably(filepath.Join(dir, n.file()), n.encode()); err != nil {
+	if err := writeNote(dir, n); err != nil {
 		return fmt.Errorf("loss note: %w", err)
 	}
 	l.lastLoss = n
 	if extends {
-		return os.Remove(filepath.Join(dir, old.file()))
+		return retireNote(dir, old)
 	}
 	l.countLosses(1)
 	return nil
+}
+
+// reserveName is a file in the directory of the loss notes whose room on the
+// disk is taken ahead: even on a full disk one more note can be made, and so
+// room by evicting what it stands for.
+const (
+	reserveName = "reserve"
+	reserveSize = 4096 // more than a note
+)
+
+// writeNote makes the file of a note, if need be of the reserve.
+func writeNote(dir string, n LossNote) error {
+	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
+	full := writeFileDurably(path, n.encode())
+	if full == nil {
+		stockReserve(reserve)
+		return nil
+	}
+	if !errors.Is(full, syscall.ENOSPC) && !errors.Is(full, syscall.EDQUOT) {
+		return full
+	}
+	file, err := os.OpenFile(reserve, os.O_RDWR, 0)
+	if err != nil {
+		return errors.Join(full, err)
+	}
+	content := n.encode()
+	_, err = file.WriteAt(content, 0)
+	err = errors.Join(err, file.Truncate(int64(len(content))), file.Sync(), file.Close())
+	if err != nil {
+		return errors.Join(full, err)
+	}
+	return renameDurably(reserve, path)
+}
+
+// retireNote deletes a note that another stands for. Its room is the reserve's,
+// should that have been spent: nobody else gets it on a full disk.
+func retireNote(dir string, n LossNote) error {
+	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
+	if _, err := os.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Rename(path, reserve); err != nil {
+			return err
+		}
+		stockReserve(reserve)
+		return nil
+	}
+	return os.Remove(path)
+}
+
+// stockReserve takes room for the reserve, if there is some.
+func stockReserve(path string) {
+	if info, err := os.Stat(path); err == nil && info.Size() == reserveSize {
+		return
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	if err != nil {
+		return
+	}
+	_, err = file.WriteAt(make([]byte, reserveSize), 0)
+	if err = errors.Join(err, file.Close()); err != nil {
+		_ = os.Remove(path)
+	}
 }
 
 // Losses reads the loss notes that wait for upload. A note that can't be read
@@ -96,16 +155,13 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 	defer l.lossMu.Unlock()
 	dir := filepath.Join(l.dir, lostName)
 	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		if strings.HasSuffix(e.Name(), ".tmp") {
-			continue // of an interrupted write
+		if strings.HasSuffix(e.Name(), ".tmp") || e.Name() == reserveName {
+			continue // of an interrupted write, or none
 		}
 		b, err := os.ReadFile(path)
 		if err != nil {

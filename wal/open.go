@@ -47,7 +47,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 		crowded:    make(chan struct{}, 1),
 		ledger:     newLedger(),
 		sealedMore: make(chan struct{}),
-		stats:      Stats{Seals: map[string]uint64{}},
+		stats:      Stats{Seals: map[string]uint64{}, FreeBytes: math.MaxInt64},
 	}
 	if err := makeDirDurably(l.dir); err != nil {
 		return nil, fmt.Errorf("log directory: %w", err)
@@ -129,6 +129,11 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 		}
 	}
 	l.foreign = foreign
+	lost := filepath.Join(l.dir, lostName)
+	if err := makeDirDurably(lost); err != nil {
+		return 0, err
+	}
+	stockReserve(filepath.Join(lost, reserveName))
 	if _, err := l.Losses(); err != nil { // counts them
 		return 0, err
 	}
@@ -359,7 +364,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 // gives way to it.
 func (l *Log) begin(nextSeq uint64) error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := createActive(dir, l.header(), 0)
+	a, err := createActive(dir, l.header(), 0, l.opts.datasync)
 	if err != nil {
 		return err
 	}

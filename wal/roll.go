@@ -23,11 +23,9 @@ type retired struct {
 	tell    []chan error // of Seal: told once everything before is sealed
 }
 
-// Delays between attempts to prepare a segment after a failure.
-const (
-	probeMin = time.Second
-	probeMax = 30 * time.Second
-)
+// probeMax is the longest delay between attempts to prepare a segment after a
+// failure.
+const probeMax = 30 * time.Second
 
 // roller is the state of the goroutine that seals segments and prepares the
 // next one.
@@ -64,7 +62,7 @@ func (l *Log) runRoller() {
 		if ok && r.work() {
 			continue
 		}
-		r.delay = min(max(2*r.delay, probeMin), probeMax)
+		r.delay = min(max(2*r.delay, r.log.opts.probe), probeMax)
 		r.waiting = true
 		retry.Reset(r.delay)
 	}
@@ -123,7 +121,7 @@ func (r *roller) prepare() error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	a, err := createActive(dir, l.header(), l.opts.SegmentSize)
+	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync)
 	if err != nil {
 		// What there is of it may be the room that shipping waits for.
 		return errors.Join(err, os.RemoveAll(dir))
@@ -138,7 +136,7 @@ func (r *roller) prepare() error {
 }
 
 func (l *Log) header() SegmentHeader {
-	return SegmentHeader{LogID: l.logID, Run: l.run, Node: l.opts.Node, CreatedAt: time.Now().UnixMicro()}
+	return SegmentHeader{LogID: l.logID, Run: l.run, Node: l.opts.Node, CreatedAt: l.opts.clock().UnixMicro()}
 }
 
 // seal gives retired segments their final names, oldest first.
@@ -165,7 +163,7 @@ func (l *Log) seal(a *active) error {
 			// Acknowledged by SyncInterval, and perhaps lost; what is not there
 			// is found out when the segment is read.
 			l.opts.Logger.Error("can't sync a segment before sealing it", "segment", a.dir, "error", err)
-			a.unsaved, a.failed = false, true
+			a.failed = true
 		}
 	}
 	if !a.failed {

@@ -210,6 +210,7 @@ func (s *Segment) evict() error {
 	if err := s.log.discard(s); err != nil {
 		return fmt.Errorf("evict segment: %w", err)
 	}
+	stockReserve(filepath.Join(s.log.dir, lostName, reserveName)) // before others take the room
 	s.removed = true
 	s.log.forget(s, &s.log.ledger.Evicted)
 	return nil
