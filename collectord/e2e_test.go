@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"collectord/collectord/ingest"
@@ -214,6 +215,24 @@ func TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing(t *testing.T) {
 			t.Logf("%d kills, %d acknowledged, %d records in %d objects", *killRounds, acks.count(), len(records), objects)
 		})
 	}
+}
+
+func TestSIGUSR1ShipsWhatIsThere(t *testing.T) {
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {seal_after: 1h}\n")
+	d := start(t, config, port, admin)
+	acks := &acknowledged{ids: map[int]string{}}
+	d.post(acks, 0, 10, 2, false)
+	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 10 })
+	records, objects := download(t, config)
+	verify(t, acks, records)
+	if objects != 1 {
+		t.Errorf("%d objects, want 1", objects)
+	}
+	d.stop()
 }
 
 func TestBadConfigurationStartsNothing(t *testing.T) {

@@ -64,6 +64,9 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	seal := make(chan os.Signal, 1)
+	signal.Notify(seal, syscall.SIGUSR1)
+	defer signal.Stop(seal)
 	debug.SetMemoryLimit(memoryLimit + cfg.WAL.SegmentSize*3/2)
 
 	// The sockets first: a second daemon with the same configuration finds the
@@ -130,12 +133,18 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		"log_id", fmt.Sprintf("%016x", logID), "left_from_before", left.Pending)
 
 	var cause error
-	select {
-	case s := <-signals:
-		logger.Info("stopping", "signal", s.String())
-	case <-ctx.Done():
-	case cause = <-failed:
-		logger.Error("stopping", "error", cause)
+	for running := true; running; {
+		select {
+		case <-seal:
+			sealNow(log, logger)
+			continue
+		case s := <-signals:
+			logger.Info("stopping", "signal", s.String())
+		case <-ctx.Done():
+		case cause = <-failed:
+			logger.Error("stopping", "error", cause)
+		}
+		running = false
 	}
 	stopping.Store(true)
 	done := make(chan error, 1)
@@ -149,6 +158,17 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		logger.Warn("stopping at once: what was acknowledged is in the log")
 		return errors.Join(cause, errors.New("interrupted by a second signal"))
 	}
+}
+
+// sealNow seals what was appended so far, so that it is shipped at once.
+func sealNow(log *wal.Log, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), finishSealing)
+	defer cancel()
+	if err := log.Seal(ctx); err != nil {
+		logger.Error("can't seal the active segment", "signal", syscall.SIGUSR1.String(), "error", err)
+		return
+	}
+	logger.Info("sealed the active segment", "signal", syscall.SIGUSR1.String())
 }
 
 // steps are the parts that are stopped, in the order in which they are.
