@@ -1,0 +1,42 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// BenchmarkAppend is for profiles; make bench measures beside the bare disk.
+func BenchmarkAppend(b *testing.B) {
+	for _, appenders := range []int{1, 16, 64, 256, 1000} {
+		b.Run(fmt.Sprint(appenders), func(b *testing.B) {
+			l, err := Open(b.TempDir(), Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer l.Close()
+			var left atomic.Int64
+			left.Store(int64(b.N))
+			text := usage(100)
+			b.ReportAllocs()
+			b.ResetTimer()
+			var done sync.WaitGroup
+			for range appenders {
+				done.Go(func() {
+					rec := make([]Record, 1)
+					for left.Add(-1) >= 0 {
+						rec[0] = Record{Usage: text}
+						if err := l.Append(context.Background(), rec...); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			done.Wait()
+			b.ReportMetric(float64(b.N)/float64(l.Stats().Commits), "records/commit")
+		})
+	}
+}
