@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,11 +76,11 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 		l.logID = id.logID // the machine has an id by now: note it
 	case err == nil && decodeErr == nil:
 		l.logID = randomUint64()
-		l.opts.Logger.Warn("this log was copied from another machine: it goes on under a new log id",
+		l.found(FoundCopy, slog.LevelWarn, "this log was copied from another machine: it goes on under a new log id",
 			"old", fmt.Sprintf("%016x", id.logID), "new", fmt.Sprintf("%016x", l.logID))
 	case errors.Is(decodeErr, ErrVersion):
 		l.logID = randomUint64()
-		l.opts.Logger.Error("the log's identity is of a later version: it is left alone, and this run has a log id of its own",
+		l.found(FoundLaterVersion, slog.LevelError, "the log's identity is of a later version: it is left alone, and this run has a log id of its own",
 			"path", path, "error", decodeErr, "log_id", fmt.Sprintf("%016x", l.logID))
 		return nil
 	default:
@@ -88,7 +89,7 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 			l.logID = randomUint64()
 		}
 		if err == nil || found {
-			l.opts.Logger.Warn("rebuilt the log's identity", "path", path, "log_id", fmt.Sprintf("%016x", l.logID),
+			l.found(FoundIdentity, slog.LevelWarn, "rebuilt the log's identity", "path", path, "log_id", fmt.Sprintf("%016x", l.logID),
 				"from_segment", found, "reason", errors.Join(err, decodeErr))
 		}
 	}

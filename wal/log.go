@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -129,10 +130,9 @@ type Log struct {
 
 	committer committer // owned by the committer's goroutine
 
-	foreign []string // segments of a later version, left alone
-
-	lossMu   sync.Mutex // guards the loss notes
+	lossMu   sync.Mutex // guards the loss notes, and what follows
 	lastLoss LossNote
+	foreign  []string // segments and notes of a later version, left alone
 
 	mu       sync.Mutex // guards everything below
 	ledger   Ledger
@@ -172,6 +172,7 @@ type Stats struct {
 	CommitSeconds float64 // spent in write and sync
 	Seals         map[string]uint64
 	TornBytes     uint64 // cut off unsealed segments at start
+	Findings      map[Finding]uint64
 
 	LossNotes        int // waiting for upload
 	SealedSegments   int
@@ -318,10 +319,8 @@ func (l *Log) Seal(ctx context.Context) error {
 func (l *Log) Stats() Stats {
 	l.mu.Lock()
 	s := l.stats
-	s.Seals = make(map[string]uint64, len(l.stats.Seals))
-	for reason, n := range l.stats.Seals {
-		s.Seals[reason] = n
-	}
+	s.Seals = maps.Clone(l.stats.Seals)
+	s.Findings = maps.Clone(l.stats.Findings)
 	s.SealedSegments = len(l.sealed)
 	s.Bytes = l.sealedBytes + l.active.bytes
 	s.MaxBytes = l.opts.MaxBytes

@@ -176,7 +176,7 @@ func TestAppendedRecordsComeBackAsTheyWere(t *testing.T) {
 }
 
 func TestConcurrentAppendsShareCommitsAndStayWhole(t *testing.T) {
-	l := open(t, t.TempDir(), Options{SegmentSize: 64 << 10})
+	l := open(t, t.TempDir(), Options{SegmentSize: 16 << 10})
 	const appenders, each = 50, 40
 	var wg sync.WaitGroup
 	for a := range appenders {

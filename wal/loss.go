@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -169,10 +171,12 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 		}
 		n, err := decodeLossNote(b)
 		switch {
+		case errors.Is(err, ErrVersion) && slices.Contains(l.foreign, e.Name()): // told already
 		case errors.Is(err, ErrVersion):
-			l.opts.Logger.Error("left alone a loss note of a later version", "path", path)
+			l.foreign = append(l.foreign, e.Name())
+			l.found(FoundLaterVersion, slog.LevelError, "left alone a loss note of a later version", "path", path)
 		case err != nil:
-			l.opts.Logger.Error("set aside a loss note that can't be read", "path", path, "error", err)
+			l.found(FoundUnreadableNote, slog.LevelError, "set aside a loss note that can't be read", "path", path, "error", err)
 			if err := l.quarantineFile(path); err != nil {
 				return nil, err
 			}

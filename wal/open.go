@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -47,7 +48,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 		crowded:    make(chan struct{}, 1),
 		ledger:     newLedger(),
 		sealedMore: make(chan struct{}),
-		stats:      Stats{Seals: map[string]uint64{}, FreeBytes: math.MaxInt64},
+		stats:      Stats{Seals: map[string]uint64{}, Findings: map[Finding]uint64{}, FreeBytes: math.MaxInt64},
 	}
 	if err := makeDirDurably(l.dir); err != nil {
 		return nil, fmt.Errorf("log directory: %w", err)
@@ -67,14 +68,14 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	return l, nil
 }
 
-// found is a segment directory as its name tells it.
-type found struct {
+// named is a segment directory as its name tells it.
+type named struct {
 	name        string
 	first, last uint64 // last is 0 if it is not sealed
 }
 
 // within reports whether s holds nothing but records that o holds too.
-func (s found) within(o found) bool {
+func (s named) within(o named) bool {
 	return o.last > 0 && s.last > 0 && s.first >= o.first && s.last <= o.last
 }
 
@@ -142,7 +143,7 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 
 // aboveForeign returns a seq above all those that an unsealed segment of a
 // later version can hold, or 0 if it is not one.
-func (l *Log) aboveForeign(s found) (uint64, error) {
+func (l *Log) aboveForeign(s named) (uint64, error) {
 	path := filepath.Join(l.dir, s.name, fileName)
 	r, err := openFrames(path)
 	if err == nil {
@@ -156,16 +157,16 @@ func (l *Log) aboveForeign(s found) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	l.opts.Logger.Error("left alone a segment of a later version: install that version to ship it", "segment", s.name)
+	l.found(FoundLaterVersion, slog.LevelError, "left alone a segment of a later version: install that version to ship it", "segment", s.name)
 	return s.first + uint64(info.Size()), nil // a record takes more than a byte
 }
 
 // withoutPieces drops the pieces that an interrupted salvage left beside the
 // segment that they were made of.
-func (l *Log) withoutPieces(segments []found) (kept []found, err error) {
+func (l *Log) withoutPieces(segments []named) (kept []named, err error) {
 	for _, s := range segments {
 		if n := len(kept); n > 0 && s.within(kept[n-1]) {
-			l.opts.Logger.Warn("deleted what an interrupted salvage left: it will be done again",
+			l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again",
 				"piece", s.name, "of", kept[n-1].name)
 			if err := discard(filepath.Join(l.dir, s.name)); err != nil {
 				return nil, err
@@ -179,7 +180,7 @@ func (l *Log) withoutPieces(segments []found) (kept []found, err error) {
 
 // readNames lists the segments by first seq, and clears away the leftovers of
 // interrupted removals. nextSeq is above those.
-func (l *Log) readNames() (segments []found, nextSeq uint64, err error) {
+func (l *Log) readNames() (segments []named, nextSeq uint64, err error) {
 	entries, err := os.ReadDir(l.dir)
 	if err != nil {
 		return nil, 0, err
@@ -191,39 +192,26 @@ func (l *Log) readNames() (segments []found, nextSeq uint64, err error) {
 		case ok && gone:
 			nextSeq = max(nextSeq, first, last+1)
 		case ok && e.IsDir():
-			segments = append(segments, found{name, first, last})
+			segments = append(segments, named{name, first, last})
 		case name == nextName:
-			// Holds frames only if the roll's rename did not survive a power loss.
-			first, err := l.firstSeqOf(name)
-			if errors.Is(err, ErrVersion) {
-				err = l.quarantineDir(name)
-			}
+			first, err := l.nameNext()
 			if err != nil {
 				return nil, 0, err
 			}
-			if _, err := os.Lstat(filepath.Join(l.dir, name)); err != nil {
-				continue
+			if first > 0 {
+				segments = append(segments, named{activeName(first), first, 0})
 			}
-			if first == 0 {
-				if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
-					return nil, 0, err
-				}
-				continue
-			}
-			if err := renameDurably(filepath.Join(l.dir, name), filepath.Join(l.dir, activeName(first))); err != nil {
-				return nil, 0, err
-			}
-			segments = append(segments, found{activeName(first), first, 0})
 		case name == salvageName:
+			l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again", "path", name)
 			if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
 				return nil, 0, err
 			}
 		case name == identityName, name == identityName+".tmp", name == quarantineName, name == lostName:
 		default:
-			l.opts.Logger.Warn("left alone what is not part of a log", "path", filepath.Join(l.dir, name))
+			l.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(l.dir, name))
 		}
 	}
-	slices.SortFunc(segments, func(a, b found) int {
+	slices.SortFunc(segments, func(a, b named) int {
 		// The larger of two that begin alike comes first.
 		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.last, a.last))
 	})
@@ -231,18 +219,25 @@ func (l *Log) readNames() (segments []found, nextSeq uint64, err error) {
 	return segments, nextSeq, err
 }
 
-// firstSeqOf returns the first seq in a segment, 0 if it holds no whole frame.
-func (l *Log) firstSeqOf(name string) (uint64, error) {
-	r, err := openFrames(filepath.Join(l.dir, name, fileName))
+// nameNext gives next the name of its first seq if it holds frames, which it
+// does only if a power loss undid the rename of a roll. Otherwise it is deleted:
+// its run is over.
+func (l *Log) nameNext() (first uint64, err error) {
+	dir := filepath.Join(l.dir, nextName)
+	w, err := survey(filepath.Join(dir, fileName), 1, math.MaxUint64)
 	if errors.Is(err, ErrVersion) {
-		return 0, err
+		l.found(FoundLaterVersion, slog.LevelError, "set aside a prepared segment of a later version", "segment", nextName)
+		return 0, l.quarantineDir(nextName)
 	}
 	if err != nil {
-		return 0, ignoreDamage(err)
+		return 0, err
 	}
-	defer r.close()
-	h, _, err := r.next()
-	return h.firstSeq, ignoreDamage(err)
+	if len(w.pieces) == 0 {
+		return 0, os.RemoveAll(dir)
+	}
+	first = w.pieces[0].first
+	l.found(FoundUnnamedNext, slog.LevelWarn, "found records in the segment that was to follow: named it", "first_seq", first)
+	return first, renameDurably(dir, filepath.Join(l.dir, activeName(first)))
 }
 
 // ignoreDamage keeps only errors that come from the disk.
@@ -256,69 +251,53 @@ func ignoreDamage(err error) error {
 
 // sealLeftover seals a segment that a crash left open, at its last good frame.
 // Frames above limit were never acknowledged: their seqs belong to the segment
-// that follows. It returns 0 if the segment holds no record.
-func (l *Log) sealLeftover(s found, limit uint64) (last uint64, err error) {
+// that follows. What is damaged before the last good frame is left to Salvage.
+// It returns 0 if the segment holds no record.
+func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	path := filepath.Join(dir, fileName)
-	r, err := openFrames(path)
+	w, err := survey(path, s.first, limit)
 	if err != nil {
-		if err := ignoreDamage(err); err != nil {
-			return 0, err
-		}
-		l.opts.Logger.Error("set aside a segment without a readable header", "segment", dir, "error", err)
+		return 0, err
+	}
+	end := w.begin
+	for _, p := range w.pieces {
+		last = p.last
+		end = p.frames[len(p.frames)-1].to
+	}
+	if last == 0 && (w.missing || w.begin == 0) {
+		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.reason)
 		return 0, l.quarantineDir(s.name)
 	}
-	defer r.close()
-
-	next, whole := s.first, r.offset
-	var reason error
-	for {
-		h, _, err := r.next()
-		if err == nil && (h.firstSeq != next || h.count == 0) {
-			err = &DamageError{path, whole, fmt.Errorf("frame starts at seq %d where %d belongs", h.firstSeq, next)}
-		}
-		if err != nil {
-			if reason = err; ignoreDamage(err) != nil {
-				return 0, err
-			}
-			break
-		}
-		if next+uint64(h.count)-1 > limit {
-			break
-		}
-		next += uint64(h.count)
-		whole = r.offset
-	}
-	if torn := r.size - whole; torn > 0 {
-		if err := l.cutTail(s.name, path, whole, torn, reason); err != nil {
+	if w.size > end {
+		if err := l.cutTail(s.name, path, stretch{end, w.size}); err != nil {
 			return 0, err
 		}
 	}
-	if next == s.first {
+	if last == 0 {
 		return 0, nil
 	}
 	// What the crash left in memory only must be durable before it ships.
 	if err := syncFile(path); err != nil {
 		return 0, err
 	}
-	last = next - 1
-	l.opts.Logger.Info("sealed what the last run left open", "segment", s.name, "records", next-s.first)
+	l.found(FoundOpenSegment, slog.LevelInfo, "sealed what the last run left open", "segment", s.name, "records", last-s.first+1)
 	return last, renameDurably(dir, filepath.Join(l.dir, sealedName(s.first, last)))
 }
 
-// cutTail ends the file at offset. Bytes that are not just zeros are kept in
+// cutTail cuts off the end of a file. Bytes that are not just zeros are kept in
 // the quarantine.
-func (l *Log) cutTail(name, path string, offset, torn int64, reason error) error {
-	kept, err := l.quarantineTail(name, path, offset, reason)
+func (l *Log) cutTail(name, path string, tail stretch) error {
+	kept, err := l.quarantineTail(name, path, tail)
 	if err != nil {
 		return fmt.Errorf("quarantine torn tail: %w", err)
 	}
-	if kept > 0 { // otherwise it was never written to
-		l.stats.TornBytes += uint64(torn)
-		l.opts.Logger.Warn("cut off a torn tail: what was acknowledged ends before it",
-			"segment", name, "offset", offset, "bytes", torn, "quarantined", kept, "reason", reason)
+	if kept { // otherwise it was never written to
+		l.stats.TornBytes += uint64(tail.to - tail.from)
+		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: what was acknowledged ends before it",
+			"segment", name, "offset", tail.from, "bytes", tail.to-tail.from)
 	}
-	if err := os.Truncate(path, offset); err != nil {
+	if err := os.Truncate(path, tail.from); err != nil {
 		return err
 	}
 	return syncFile(path)
@@ -339,7 +318,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 	l.ledger.Recovered += count
 	info, err := os.Stat(filepath.Join(l.dir, name, fileName))
 	if errors.Is(err, fs.ErrNotExist) {
-		l.opts.Logger.Error("set aside a sealed segment without its file", "segment", name, "records", count)
+		l.found(FoundNoFile, slog.LevelError, "set aside a sealed segment without its file", "segment", name, "records", count)
 		l.ledger.Quarantined += count
 		if err := l.noteLoss(LossNote{
 			Node: l.opts.Node, LogID: l.logID, FirstSeq: first, LastSeq: last, Reason: LossDamaged, At: time.Now(),
@@ -404,6 +383,9 @@ func (l *Log) clearGone() error {
 		stale := ok && !gone && last == 0 && first != l.acked+1 && !slices.Contains(l.foreign, e.Name())
 		if !ok || !gone && !stale {
 			continue
+		}
+		if gone && last > 0 {
+			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", e.Name())
 		}
 		if err := os.RemoveAll(filepath.Join(l.dir, e.Name())); err != nil {
 			return err

@@ -9,44 +9,39 @@ import (
 	"path/filepath"
 )
 
-// quarantineTail copies what follows offset to the quarantine, with a report
-// beside it, and returns how many bytes it kept: none if they are all zero, as
-// after a power loss.
-func (l *Log) quarantineTail(name, path string, offset int64, reason error) (kept int64, err error) {
+// quarantineTail keeps the end of a file, unless it is all zeros, as after a
+// power loss or where nothing was written yet.
+func (l *Log) quarantineTail(name, path string, tail stretch) (kept bool, err error) {
 	in, err := os.Open(path)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	defer in.Close()
-	if blank, err := allZero(io.NewSectionReader(in, offset, 1<<62)); blank || err != nil {
-		return 0, err
+	if blank, err := allZero(io.NewSectionReader(in, tail.from, tail.to-tail.from)); blank || err != nil {
+		return false, err
 	}
-	info, err := in.Stat()
-	if err != nil {
-		return 0, err
-	}
-	base := fmt.Sprintf("%s-%016x-at-%d", name, l.run, offset)
-	return l.quarantineBytes(base, name, in, stretch{offset, info.Size()}, reason)
+	base := fmt.Sprintf("%s-%016x-at-%d", name, l.run, tail.from)
+	return true, l.quarantineBytes(base, name, in, tail, errors.New("no whole frame of this segment"))
 }
 
 // quarantineBytes copies a row of bytes of a segment to the quarantine, with a
-// report beside it, and returns how many.
-func (l *Log) quarantineBytes(base, segment string, in io.ReaderAt, d stretch, reason error) (kept int64, err error) {
+// report beside it.
+func (l *Log) quarantineBytes(base, segment string, in io.ReaderAt, d stretch, reason error) error {
 	dir := filepath.Join(l.dir, quarantineName)
 	if err := makeDirDurably(dir); err != nil {
-		return 0, err
+		return err
 	}
 	base = filepath.Join(dir, base)
 	out, err := os.OpenFile(base+".bin", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	kept, err = io.Copy(out, io.NewSectionReader(in, d.from, d.to-d.from))
+	kept, err := io.Copy(out, io.NewSectionReader(in, d.from, d.to-d.from))
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
-		return 0, err
+		return err
 	}
 	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", segment, d.from, kept, reason)
-	return kept, writeFileDurably(base+".txt", []byte(report))
+	return writeFileDurably(base+".txt", []byte(report))
 }
 
 // quarantineFile moves a file to the quarantine.

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,6 +32,7 @@ type piece struct {
 type wreck struct {
 	header  SegmentHeader
 	size    int64 // of the file
+	begin   int64 // where its header ends; 0 if that can't be read
 	pieces  []piece
 	damaged []stretch // bytes that are part of no good entry
 	reason  error     // what is wrong with the first of them
@@ -75,7 +77,7 @@ func survey(path string, first, last uint64) (*wreck, error) {
 	w := &wreck{size: info.Size()}
 	s := &surveyor{wreck: w, file: file, next: first, last: last}
 	if r, err := openFrames(path); err == nil {
-		w.header, s.pos, s.known = r.header, r.offset, true
+		w.header, w.begin, s.pos, s.known = r.header, r.offset, r.offset, true
 		r.close()
 	} else if errors.Is(err, ErrVersion) {
 		return nil, err
@@ -298,7 +300,7 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
 	s.removed = true
-	l.opts.Logger.Error("a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
+	l.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
 		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.reason)
 	l.exchange(s, pieces, lost)
 	return true, nil
@@ -329,7 +331,7 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 	defer in.Close()
 	for _, d := range w.damaged {
 		name := fmt.Sprintf("%s-at-%d", s, d.from)
-		if _, err := l.quarantineBytes(name, s.String(), in, d, w.reason); err != nil {
+		if err := l.quarantineBytes(name, s.String(), in, d, w.reason); err != nil {
 			return err
 		}
 	}

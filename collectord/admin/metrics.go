@@ -158,6 +158,12 @@ func allSeries() []series {
 			}),
 		total("wal_torn_bytes_total", "Bytes cut off at start because they were no whole frame.",
 			func(s *Snapshot) float64 { return float64(s.Log.TornBytes) }),
+		counter("wal_findings_total", "What was not as a clean shutdown leaves it, by kind.", []string{"kind"},
+			func(s *Snapshot, emit func(float64, ...string)) {
+				for kind, n := range s.Log.Findings {
+					emit(float64(n), string(kind))
+				}
+			}),
 		gauge("wal_bytes", "Size of the log's segments.",
 			func(s *Snapshot) float64 { return float64(s.Log.Bytes) }),
 		gauge("wal_max_bytes", "The bound on log, spool and quarantine together.",

@@ -1,0 +1,35 @@
+package wal
+
+import (
+	"context"
+	"log/slog"
+)
+
+// Finding names what is not as a clean shutdown leaves it. Each is logged in one
+// line and counted in Stats.Findings.
+type Finding string
+
+// What a start, or reading a segment, can find.
+const (
+	FoundOpenSegment    Finding = "open_segment"    // left by a crash; sealed
+	FoundTornTail       Finding = "torn_tail"       // behind the last whole frame; cut off, kept in the quarantine
+	FoundUnnamedNext    Finding = "unnamed_next"    // frames in next: its rename was lost with the power; named
+	FoundRemoval        Finding = "removal"         // interrupted; completed
+	FoundSalvage        Finding = "salvage"         // interrupted; undone, to be done again
+	FoundDamage         Finding = "damage"          // in a segment; what checks out is kept, the rest is in the quarantine
+	FoundNoRecords      Finding = "no_records"      // a segment in which nothing checks out; in the quarantine
+	FoundNoFile         Finding = "no_file"         // a sealed segment without its file
+	FoundLaterVersion   Finding = "later_version"   // left alone
+	FoundIdentity       Finding = "identity"        // LOG is missing or damaged; rebuilt
+	FoundCopy           Finding = "copy"            // of another machine's log; goes on under a new log id
+	FoundUnreadableNote Finding = "unreadable_note" // of a loss; in the quarantine
+	FoundStray          Finding = "stray"           // not part of a log; left alone
+)
+
+// found tells of a finding and counts it. The caller does not hold the mutex.
+func (l *Log) found(f Finding, level slog.Level, message string, args ...any) {
+	l.mu.Lock()
+	l.stats.Findings[f]++
+	l.mu.Unlock()
+	l.opts.Logger.Log(context.Background(), level, message, append([]any{"finding", string(f)}, args...)...)
+}

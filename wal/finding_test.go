@@ -1,0 +1,241 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestStartMeetsAnythingAndSaysSo damages a directory in every way a crash, a
+// disk or a person can. Each time the log starts, gives back what is left, tells
+// each finding in one line, counts it, takes more, and starts again.
+func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
+	type row struct {
+		name string
+		make func(t *testing.T, dir string) // dir is the log's, see below
+		want []int                          // usages, of 0 to 5
+		lost []int                          // of those, noted as lost
+		kind Finding                        // beside what the crash left; may be empty
+	}
+	must := func(t *testing.T, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := []int{0, 1, 2, 3, 4, 5}
+	sealed, active := sealedName(1, 3), activeName(4)
+	rewrite := func(t *testing.T, dir, name string, change func(b []byte, ends []int64) []byte) {
+		t.Helper()
+		path := filepath.Join(dir, name, fileName)
+		ends := frameEnds(t, path)
+		b, err := os.ReadFile(path)
+		must(t, err)
+		must(t, os.WriteFile(path, change(b, ends), 0o640))
+	}
+	for _, r := range []row{
+		{"nothing but a crash", func(*testing.T, string) {}, all, nil, ""},
+		{"a file that is not ours", func(t *testing.T, dir string) {
+			must(t, os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o600))
+		}, all, nil, FoundStray},
+		{"a directory that is not ours", func(t *testing.T, dir string) {
+			must(t, os.Mkdir(filepath.Join(dir, "7-9"), 0o700))
+		}, all, nil, FoundStray},
+		{"a file named like a segment", func(t *testing.T, dir string) {
+			must(t, os.WriteFile(filepath.Join(dir, activeName(9)), nil, 0o600))
+		}, all, nil, FoundStray},
+		{"a file beside the segment's", func(t *testing.T, dir string) {
+			must(t, os.WriteFile(filepath.Join(dir, sealed, "core"), []byte("x"), 0o600))
+		}, all, nil, ""},
+		{"an empty directory named like the next segment", func(t *testing.T, dir string) {
+			must(t, os.Mkdir(filepath.Join(dir, activeName(7)), 0o700))
+		}, all, nil, FoundNoRecords},
+		{"an empty directory named like a sealed segment", func(t *testing.T, dir string) {
+			must(t, os.RemoveAll(filepath.Join(dir, sealed)))
+			must(t, os.Mkdir(filepath.Join(dir, sealed), 0o700))
+		}, []int{3, 4, 5}, []int{0, 1, 2}, FoundNoFile},
+		{"a missing sealed segment", func(t *testing.T, dir string) { // like one that was shipped
+			must(t, os.RemoveAll(filepath.Join(dir, sealed)))
+		}, []int{3, 4, 5}, nil, ""},
+		{"a missing active segment", func(t *testing.T, dir string) {
+			must(t, os.RemoveAll(filepath.Join(dir, active)))
+		}, []int{0, 1, 2}, nil, ""},
+		{"no next", func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, nextName))) }, all, nil, ""},
+		{"a half-made next", func(t *testing.T, dir string) {
+			must(t, os.Truncate(filepath.Join(dir, nextName, fileName), 20))
+		}, all, nil, ""},
+		{"a next without a file", func(t *testing.T, dir string) {
+			must(t, os.Remove(filepath.Join(dir, nextName, fileName)))
+		}, all, nil, ""},
+		{"a next that holds frames", func(t *testing.T, dir string) {
+			must(t, os.RemoveAll(filepath.Join(dir, nextName)))
+			must(t, os.Rename(filepath.Join(dir, active), filepath.Join(dir, nextName)))
+		}, all, nil, FoundUnnamedNext},
+		{"an interrupted removal", func(t *testing.T, dir string) {
+			must(t, os.Rename(filepath.Join(dir, sealed), filepath.Join(dir, sealed+goneSuffix)))
+		}, []int{3, 4, 5}, nil, FoundRemoval},
+		{"an interrupted salvage", func(t *testing.T, dir string) {
+			must(t, os.CopyFS(filepath.Join(dir, salvageName, sealedName(1, 2)), os.DirFS(filepath.Join(dir, sealed))))
+		}, all, nil, FoundSalvage},
+		{"no LOG", func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, identityName))) }, all, nil, FoundIdentity},
+		{"an empty LOG", func(t *testing.T, dir string) {
+			must(t, os.Truncate(filepath.Join(dir, identityName), 0))
+		}, all, nil, FoundIdentity},
+		{"a LOG with a flipped bit", func(t *testing.T, dir string) {
+			b, err := os.ReadFile(filepath.Join(dir, identityName))
+			must(t, err)
+			b[20] ^= 4
+			must(t, os.WriteFile(filepath.Join(dir, identityName), b, 0o600))
+		}, all, nil, FoundIdentity},
+		{"a loss note that can't be read", func(t *testing.T, dir string) {
+			must(t, os.WriteFile(filepath.Join(dir, lostName, sealedName(1, 2)+"-0123456789abcdef"), []byte("x"), 0o600))
+		}, all, nil, FoundUnreadableNote},
+		{"a bit flipped in the middle of the active segment", func(t *testing.T, dir string) {
+			rewrite(t, dir, active, func(b []byte, ends []int64) []byte { b[ends[2]-1] ^= 1; return b })
+		}, []int{0, 1, 2, 3, 5}, []int{4}, FoundDamage},
+		{"a length too long in the active segment", func(t *testing.T, dir string) {
+			rewrite(t, dir, active, func(b []byte, ends []int64) []byte { b[ends[1]]++; return b })
+		}, all, nil, FoundDamage},
+		{"a length of zero in the active segment", func(t *testing.T, dir string) {
+			rewrite(t, dir, active, func(b []byte, ends []int64) []byte { b[ends[1]] = 0; return b })
+		}, all, nil, FoundDamage},
+		{"a length beyond the file in the active segment", func(t *testing.T, dir string) {
+			rewrite(t, dir, active, func(b []byte, ends []int64) []byte { b[ends[0]] |= 0x80; return b })
+		}, all, nil, FoundDamage},
+		{"a header with a flipped bit in the active segment", func(t *testing.T, dir string) {
+			rewrite(t, dir, active, func(b []byte, _ []int64) []byte { b[9] ^= 1; return b })
+		}, all, nil, FoundDamage},
+		{"a header with a flipped bit in the sealed segment", func(t *testing.T, dir string) {
+			rewrite(t, dir, sealed, func(b []byte, _ []int64) []byte { b[9] ^= 1; return b })
+		}, all, nil, FoundDamage},
+		{"a torn tail", func(t *testing.T, dir string) {
+			rewrite(t, dir, active, func(b []byte, ends []int64) []byte { return append(b[:ends[3]], b[ends[2]:ends[3]-3]...) })
+		}, all, nil, FoundTornTail},
+		{"an active segment cut within its header", func(t *testing.T, dir string) {
+			must(t, os.Truncate(filepath.Join(dir, active, fileName), 11))
+		}, []int{0, 1, 2}, nil, FoundNoRecords},
+		{"an active segment of zeros", func(t *testing.T, dir string) {
+			rewrite(t, dir, active, func(b []byte, _ []int64) []byte { clear(b); return b })
+		}, []int{0, 1, 2}, nil, FoundNoRecords},
+		// Their records say who they are: none is taken for another.
+		{"the files of two segments swapped", func(t *testing.T, dir string) {
+			a, b := filepath.Join(dir, sealed, fileName), filepath.Join(dir, active, fileName)
+			must(t, os.Rename(a, a+".x"))
+			must(t, os.Rename(b, a))
+			must(t, os.Rename(a+".x", b))
+		}, nil, []int{0, 1, 2}, FoundTornTail},
+		{"a segment copied under the name of a later one", func(t *testing.T, dir string) {
+			must(t, os.RemoveAll(filepath.Join(dir, active)))
+			must(t, os.CopyFS(filepath.Join(dir, active), os.DirFS(filepath.Join(dir, sealed))))
+		}, []int{0, 1, 2}, nil, FoundTornTail},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			before := open(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
+			for i := range all {
+				mustAppend(t, before, Record{Usage: usage(i)})
+				if i == 2 {
+					mustSeal(t, before)
+				}
+			}
+			log := filepath.Join(dir, "wal") // as kill -9 leaves it: 1 to 3 sealed, 4 to 6 not
+			must(t, os.CopyFS(log, os.DirFS(before.dir)))
+			r.make(t, log)
+
+			var lines bytes.Buffer
+			l := open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10, Logger: slog.New(slog.NewTextHandler(&lines, nil))})
+			salvageAll(t, l)
+			if got := usagesOf(t, l); fmt.Sprint(got) != fmt.Sprint(r.want) {
+				t.Errorf("usages %v, want %v", got, r.want)
+			}
+			checkLosses(t, l, r.lost)
+			checkLedger(t, l)
+			counted := l.Stats().Findings
+			if r.kind != "" && counted[r.kind] != 1 {
+				t.Errorf("%s counted %d times: %v", r.kind, counted[r.kind], counted)
+			}
+			for kind, n := range counted {
+				if told := strings.Count(lines.String(), "finding="+string(kind)+" "); uint64(told) != n {
+					t.Errorf("%s is counted %d times and told %d times", kind, n, told)
+				}
+			}
+			if r.kind != "" && len(counted) > 2 && !maps.Equal(counted, map[Finding]uint64{FoundDamage: 1, FoundTornTail: 1, FoundOpenSegment: 1}) {
+				t.Errorf("findings %v", counted)
+			}
+
+			first := l.acked + 1
+			mustAppend(t, l, Record{Usage: usage(int(first - 1))})
+			mustClose(t, l)
+			l = open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+			if got := usagesOf(t, l); fmt.Sprint(got) != fmt.Sprint(append(r.want, int(first-1))) {
+				t.Errorf("usages after another start %v, want %v and %d", got, r.want, first-1)
+			}
+			for kind := range l.Stats().Findings {
+				if kind != FoundStray {
+					t.Errorf("%s is found again", kind)
+				}
+			}
+			checkLosses(t, l, r.lost)
+		})
+	}
+}
+
+// FuzzFrames gives the frame reader any file. It must end, believe nothing
+// whose checksum does not fit, and agree with the survey on where damage begins.
+func FuzzFrames(f *testing.F) {
+	b, err := os.ReadFile(filepath.Join("testdata", "segment-v1"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add(b[:len(b)-1])
+	f.Add(append(bytes.Clone(b), b[60:]...))
+	f.Fuzz(func(t *testing.T, content []byte) {
+		path := filepath.Join(t.TempDir(), fileName)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := openFrames(path)
+		var damage *DamageError
+		if err != nil {
+			if !errors.As(err, &damage) {
+				t.Fatal(err)
+			}
+			return
+		}
+		defer r.close()
+		var whole uint64 // records in frames that follow each other
+		next := uint64(0)
+		for {
+			h, payload, err := r.next()
+			if err != nil {
+				break
+			}
+			if next != 0 && h.firstSeq != next || h.count == 0 || !wellFormed(payload, h.count) {
+				break
+			}
+			if next == 0 {
+				next = h.firstSeq
+			}
+			next += uint64(h.count)
+			whole += uint64(h.count)
+		}
+		if whole == 0 || next < whole {
+			return
+		}
+		w, err := survey(path, next-whole, next-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !w.whole(next-whole, next-1) {
+			t.Errorf("the reader finds seq %d to %d, the survey %v", next-whole, next-1, w.pieces)
+		}
+	})
+}
