@@ -51,6 +51,12 @@ func makeDirDurably(dir string) error {
 	return syncDir(filepath.Dir(dir))
 }
 
+// isFull reports whether err says that a disk, or a quota, has no room.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// isTrouble reports whether err may pass by itself, or once somebody frees room.
+func isTrouble(err error) bool { return isFull(err) || errors.Is(err, syscall.EIO) }
+
 // lockDir takes the lock of a data directory. It is held until the file is
 // closed or the process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {

@@ -198,9 +198,11 @@ func (i *Inspector) forgiveTail(path string, w *wreck, r *Report) error {
 			return err
 		}
 		defer file.Close()
-		if blank, err = allZero(io.NewSectionReader(file, w.damaged[0].from, w.size-w.damaged[0].from)); err != nil {
+		kept, err := withoutZeros(io.NewSectionReader(file, w.damaged[0].from, w.size-w.damaged[0].from))
+		if err != nil {
 			return err
 		}
+		blank = kept == 0
 	}
 	if blank {
 		r.Reason, r.Damaged = nil, nil

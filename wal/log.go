@@ -111,7 +111,7 @@ func (o Options) withDefaults() Options {
 //
 // Two goroutines do the work: the committer writes frames to the active
 // segment, the roller seals segments and prepares the next one, so that no
-// append waits for that.
+// append waits for that. Two more wake appenders and watch the bounds.
 type Log struct {
 	opts    Options
 	dataDir string
@@ -124,6 +124,7 @@ type Log struct {
 	next    chan prepared // from the roller; holds one
 	nextErr chan error    // from the roller, when preparing failed; holds one
 	retired chan retired  // to the roller
+	durable chan *commit  // whose appenders are to be told
 	closing chan struct{} // closed by Close
 	crowded chan struct{} // tells the watcher of the bounds to look now; holds one
 	done    sync.WaitGroup

@@ -27,7 +27,7 @@ func open(t *testing.T, dir string, o Options) *Log {
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}
 	if o.SegmentSize == 0 {
-		o.SegmentSize = 256 << 10 // what is written ahead takes time
+		o.SegmentSize = 32 << 10 // what is written ahead takes time
 	}
 	l, err := Open(dir, o)
 	if err != nil {

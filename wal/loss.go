@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -105,7 +104,7 @@ func writeNote(dir string, n LossNote) error {
 		stockReserve(reserve)
 		return nil
 	}
-	if !errors.Is(full, syscall.ENOSPC) && !errors.Is(full, syscall.EDQUOT) {
+	if !isFull(full) {
 		return full
 	}
 	file, err := os.OpenFile(reserve, os.O_RDWR, 0)

@@ -44,6 +44,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 		next:       make(chan prepared, 1),
 		nextErr:    make(chan error, 1),
 		retired:    make(chan retired, 4),
+		durable:    make(chan *commit, 8),
 		closing:    make(chan struct{}),
 		crowded:    make(chan struct{}, 1),
 		ledger:     newLedger(),
@@ -57,13 +58,20 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("recover log: %w", err)
 	}
-	if err := l.begin(nextSeq); err != nil {
-		return nil, fmt.Errorf("begin a segment: %w", err)
+	l.acked = nextSeq - 1
+	if err := l.begin(); err != nil {
+		if !isTrouble(err) {
+			return nil, fmt.Errorf("begin a segment: %w", err)
+		}
+		if err := l.beginLater(err); err != nil {
+			return nil, fmt.Errorf("begin without a segment: %w", err)
+		}
 	}
 	l.lookAtDisk()
-	l.done.Add(3)
+	l.done.Add(4)
 	go l.runCommitter()
 	go l.runRoller()
+	go l.wakeAppenders()
 	go l.watchBounds()
 	return l, nil
 }
@@ -289,13 +297,18 @@ func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 // the quarantine.
 func (l *Log) cutTail(name, path string, tail stretch) error {
 	kept, err := l.quarantineTail(name, path, tail)
+	if isFull(err) { // the sealed name will say where the records end
+		l.found(FoundTornTail, slog.LevelWarn, "left in place what follows the last whole frame: there is no room to keep it elsewhere",
+			"segment", name, "offset", tail.from, "error", err)
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("quarantine torn tail: %w", err)
 	}
-	if kept { // otherwise it was never written to
-		l.stats.TornBytes += uint64(tail.to - tail.from)
+	if kept > 0 { // otherwise it was never written to
+		l.stats.TornBytes += uint64(kept)
 		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: what was acknowledged ends before it",
-			"segment", name, "offset", tail.from, "bytes", tail.to-tail.from)
+			"segment", name, "offset", tail.from, "bytes", kept)
 	}
 	if err := os.Truncate(path, tail.from); err != nil {
 		return err
@@ -341,26 +354,49 @@ func (l *Log) addRecovered(first, last uint64) error {
 
 // begin makes the active segment of this run. An empty one of an earlier run
 // gives way to it.
-func (l *Log) begin(nextSeq uint64) error {
+func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := createActive(dir, l.header(), 0, l.opts.datasync)
+	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync)
 	if err != nil {
 		return err
 	}
-	a.dir = filepath.Join(l.dir, activeName(nextSeq))
+	a.first = l.acked + 1
+	a.dir = filepath.Join(l.dir, activeName(a.first))
 	// From here to the rename, the name .gone tells the next seq.
 	if err := discardInFavour(a.dir, dir); err != nil {
 		a.abandon()
 		return err
 	}
-	a.first = nextSeq
-	l.acked = nextSeq - 1
 	l.active.open = true
 	l.active.bytes = a.bytes
 	l.ids.reseed()
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
-	return l.clearGone()
+	if err := l.clearGone(); err != nil {
+		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "error", err)
+	}
+	return nil
+}
+
+// beginLater makes do without an active segment where the disk can't take one:
+// appends are refused until it can, but what is there is shipped, which may be
+// what makes room.
+func (l *Log) beginLater(cause error) error {
+	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "error", cause)
+	l.broken = cause
+	l.refuseLocked() // nobody else is there yet
+	l.committer.lastSync = time.Now()
+	// Another segment is to take the place of an empty one, and the names of
+	// removed ones tell the next seq until then.
+	empty := filepath.Join(l.dir, activeName(l.acked+1))
+	if err := os.Rename(empty, empty+goneSuffix); err != nil {
+		if err := os.RemoveAll(empty); err != nil {
+			return err
+		}
+	}
+	gone, err := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix))
+	l.emptied = gone
+	return err
 }
 
 // discardInFavour puts the directory at from in the place of an empty segment.

@@ -9,19 +9,22 @@ import (
 	"path/filepath"
 )
 
-// quarantineTail keeps the end of a file, unless it is all zeros, as after a
-// power loss or where nothing was written yet.
-func (l *Log) quarantineTail(name, path string, tail stretch) (kept bool, err error) {
+// quarantineTail keeps the end of a file, without the zeros behind it, and
+// returns how many bytes that is: none after a power loss, or where nothing was
+// written yet.
+func (l *Log) quarantineTail(name, path string, tail stretch) (kept int64, err error) {
 	in, err := os.Open(path)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	defer in.Close()
-	if blank, err := allZero(io.NewSectionReader(in, tail.from, tail.to-tail.from)); blank || err != nil {
-		return false, err
+	kept, err = withoutZeros(io.NewSectionReader(in, tail.from, tail.to-tail.from))
+	if kept == 0 || err != nil {
+		return 0, err
 	}
 	base := fmt.Sprintf("%s-%016x-at-%d", name, l.run, tail.from)
-	return true, l.quarantineBytes(base, name, in, tail, errors.New("no whole frame of this segment"))
+	tail.to = tail.from + kept
+	return kept, l.quarantineBytes(base, name, in, tail, errors.New("no whole frame of this segment"))
 }
 
 // quarantineBytes copies a row of bytes of a segment to the quarantine, with a
@@ -66,19 +69,20 @@ func (l *Log) quarantineDir(name string) error {
 	return syncDir(l.dir)
 }
 
-func allZero(r io.Reader) (bool, error) {
+// withoutZeros returns how much is left of r without the zeros at its end.
+func withoutZeros(r io.Reader) (size int64, err error) {
 	buf := make([]byte, 64<<10)
-	zero := make([]byte, len(buf))
-	for {
+	for at := int64(0); ; {
 		n, err := r.Read(buf)
-		if !bytes.Equal(buf[:n], zero[:n]) {
-			return false, nil
+		if kept := len(bytes.TrimRight(buf[:n], "\x00")); kept > 0 {
+			size = at + int64(kept)
 		}
+		at += int64(n)
 		if errors.Is(err, io.EOF) {
-			return true, nil
+			return size, nil
 		}
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 	}
 }
