@@ -5,6 +5,8 @@
 //	HTTP: wrk (or a Go client) against collectord with fsync before each answer,
 //	      and against nginx (or a constant Go handler) answering a constant 201
 //	UDP:  one sender at full blast, and where its datagrams went
+//	log:  durable appends, and the same bytes written and synced by a bare loop
+//	backlog: how long the daemon takes to start over 10 GiB that wait for upload
 package main
 
 import (
@@ -35,14 +37,15 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
+	only := flag.String("only", "", "measure only this: doors, log or backlog")
 	flag.Parse()
-	if err := bench(*rounds, *seconds, *binary, *dir); err != nil {
+	if err := bench(*rounds, *seconds, *binary, *dir, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(rounds, seconds int, binary, dir string) error {
+func bench(rounds, seconds int, binary, dir, only string) error {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return err
@@ -56,7 +59,21 @@ func bench(rounds, seconds int, binary, dir string) error {
 	fmt.Printf("machine: %d cores, Linux %s, %s; load generators on the same machine\n", runtime.NumCPU(), kernel(), cpu())
 	fmt.Printf("usage: %d bytes; %d rounds of %d s; medians; fsync before each 201\n\n", len(usage), rounds, seconds)
 
-	d, err := startDaemon(binary, dir)
+	if only == "" || only == "doors" {
+		err = benchDoors(rounds, seconds, binary, dir)
+	}
+	if err == nil && (only == "" || only == "log") {
+		err = benchLogs(rounds, seconds, dir)
+	}
+	if err == nil && (only == "" || only == "backlog") {
+		err = benchBacklog(binary, dir)
+	}
+	return err
+}
+
+// benchDoors measures what comes in over the network.
+func benchDoors(rounds, seconds int, binary, dir string) error {
+	d, err := startDaemon(binary, dir, "")
 	if err != nil {
 		return err
 	}
@@ -143,7 +160,7 @@ func freePort() (int, error) {
 	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
-func startDaemon(binary, dir string) (*daemon, error) {
+func startDaemon(binary, dir, more string) (*daemon, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
@@ -153,7 +170,7 @@ func startDaemon(binary, dir string) (*daemon, error) {
 		return nil, err
 	}
 	config := filepath.Join(dir, "collectord.yaml")
-	text := fmt.Sprintf("data_dir: %s/data\nhttp: {listen: '127.0.0.1:%d'}\nudp: {listen: '127.0.0.1:%d'}\nadmin: {listen: '127.0.0.1:%d'}\nlog: {level: error}\n", dir, port, port, admin)
+	text := fmt.Sprintf("data_dir: %s/data\nhttp: {listen: '127.0.0.1:%d'}\nudp: {listen: '127.0.0.1:%d'}\nadmin: {listen: '127.0.0.1:%d'}\nlog: {level: error}\n%s", dir, port, port, admin, more)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"collectord/wal"
+)
+
+// benchLog measures durable appends beside the disk itself: the same bytes in
+// the same batches, written and synced by one loop, to a file that grows and to
+// one whose room is taken already.
+func benchLog(rounds, seconds int, name, dir string) error {
+	fmt.Printf("\nlog on %s\nappenders  appends/s  batch  disk busy   disk, growing    ratio   disk, in place    ratio\n", name)
+	for _, appenders := range []int{1, 16, 64, 256, 1000} {
+		var rates, batches, busy, growing, inPlace, ratios, ratiosInPlace []float64
+		for range rounds {
+			a, err := appendFor(dir, appenders, seconds)
+			if err != nil {
+				return err
+			}
+			rate, batch := a.rate, a.batch
+			grow, err := writeFor(dir, a.size, 0, seconds)
+			if err != nil {
+				return err
+			}
+			place, err := writeFor(dir, a.size, 64<<20, seconds)
+			if err != nil {
+				return err
+			}
+			rates, batches, busy = append(rates, rate), append(batches, batch), append(busy, a.busy)
+			growing, inPlace = append(growing, grow*batch), append(inPlace, place*batch)
+			ratios, ratiosInPlace = append(ratios, rate/(grow*batch)), append(ratiosInPlace, rate/(place*batch))
+		}
+		fmt.Printf("%9d %10.0f %6.1f %8.0f %% %15.0f %8.2f %16.0f %8.2f\n", appenders, median(rates), median(batches), 100*median(busy),
+			median(growing), median(ratios), median(inPlace), median(ratiosInPlace))
+	}
+	return nil
+}
+
+// appended is what a run of appends came to.
+type appended struct {
+	rate  float64 // appends a second
+	batch float64 // records a commit
+	size  int     // bytes of a commit
+	busy  float64 // share of the time in write and sync
+}
+
+func appendFor(dir string, appenders, seconds int) (a appended, err error) {
+	dir, err = os.MkdirTemp(dir, "log-")
+	if err != nil {
+		return a, err
+	}
+	defer os.RemoveAll(dir)
+	log, err := wal.Open(dir, wal.Options{})
+	if err != nil {
+		return a, err
+	}
+	stop := time.Now().Add(time.Duration(seconds) * time.Second)
+	var failed atomic.Value
+	var done sync.WaitGroup
+	began := time.Now()
+	for range appenders {
+		done.Go(func() {
+			rec := []wal.Record{{Usage: []byte(usage)}}
+			for time.Now().Before(stop) {
+				rec[0].ID = wal.ID{}
+				if err := log.Append(context.Background(), rec...); err != nil {
+					failed.Store(err)
+					return
+				}
+			}
+		})
+	}
+	shipped := make(chan struct{})
+	go func() { // as if it were shipped at once
+		defer close(shipped)
+		for {
+			segments, more := log.Sealed()
+			for _, s := range segments {
+				if err := s.Remove(); err != nil {
+					failed.Store(err)
+				}
+			}
+			if time.Now().After(stop) {
+				return
+			}
+			select {
+			case <-more:
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	done.Wait()
+	took := time.Since(began).Seconds()
+	<-shipped
+	st, g := log.Stats(), log.Ledger()
+	n := float64(g.Door[wal.HTTP].Appended)
+	if err, ok := failed.Load().(error); ok {
+		return a, err
+	}
+	a = appended{n / took, n / float64(st.Commits), int(st.CommitBytes / st.Commits), st.CommitSeconds / took}
+	return a, log.Close()
+}
+
+// writeFor returns how often a second size bytes are written and synced.
+func writeFor(dir string, size int, room int64, seconds int) (rate float64, err error) {
+	f, err := os.CreateTemp(dir, "raw-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	chunk := make([]byte, 1<<20)
+	for at := int64(0); at < room; at += int64(len(chunk)) {
+		if _, err := f.WriteAt(chunk, at); err != nil {
+			return 0, err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	buf := make([]byte, size)
+	n, at := 0, int64(0)
+	began := time.Now()
+	for time.Since(began) < time.Duration(seconds)*time.Second {
+		if room > 0 && at+int64(size) > room {
+			at = 0
+		}
+		if _, err := f.WriteAt(buf, at); err != nil {
+			return 0, err
+		}
+		if err := syscall.Fdatasync(int(f.Fd())); err != nil {
+			return 0, err
+		}
+		at += int64(size)
+		n++
+	}
+	return float64(n) / time.Since(began).Seconds(), nil
+}
+
+// journalled mounts an ordinary ext4 on a loop device.
+func journalled(dir string) (path string, unmount func(), err error) {
+	image := filepath.Join(dir, "ext4.image")
+	path = filepath.Join(dir, "ext4")
+	f, err := os.Create(image)
+	if err != nil {
+		return "", nil, err
+	}
+	// Room taken ahead: the file system below is not what is measured.
+	if err := syscall.Fallocate(int(f.Fd()), 0, 0, 2<<30); err != nil {
+		return "", nil, err
+	}
+	f.Close()
+	if err := os.Mkdir(path, 0o755); err != nil {
+		return "", nil, err
+	}
+	for _, c := range [][]string{{"mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image}, {"mount", "-o", "loop", image, path}} {
+		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
+			return "", nil, fmt.Errorf("%s: %w: %s", c[0], err, out)
+		}
+	}
+	return path, func() { exec.Command("umount", path).Run() }, nil
+}
