@@ -4,8 +4,10 @@ VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo deve
 TOOLS   := $(or $(TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
 export TEST_MINIO := $(or $(TEST_MINIO),$(TOOLS)/minio)
 
+SHELL         := bash
+.SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint tools bench clean
+.PHONY: help build run test torture lint tools bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +28,22 @@ test: tools ## run all tests; the first time this builds a MinIO to test against
 	go test -timeout 5m ./...
 	go test -timeout 10m -race ./wal ./shipper ./collectord/ingest ./collectord/admin
 
+KILLS        := 200
+POWER_LOSSES := 50
+FAULT_STEP   := 1
+STEPS        := 20000
+FUZZ         := 60s
+
+torture: export ALLOW_MISSING := $(ALLOW_MISSING)
+torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
+	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|PowerLoss|FullDisk|FailingCalls' \
+	  -kills $(KILLS) -powerlosses $(POWER_LOSSES) -fault-step $(FAULT_STEP) | grep -v 'level='
+	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
+	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
+	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
+
 lint: tools ## run the linters
-	$(TOOLS)/golangci-lint run ./...
+	$(TOOLS)/golangci-lint run --build-tags torture ./...
 
 tools: ## build the programs that tests and linters need, once, outside the tree
 	@packaging/tools/build $(TOOLS)

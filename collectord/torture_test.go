@@ -32,7 +32,6 @@ import (
 var (
 	powerRounds = flag.Int("powerlosses", 50, "how often the power is lost, for each file system")
 	faultEvery  = flag.Int("fault-step", 1, "fail every how manieth call of each kind")
-	faultMost   = flag.Int("fault-most", 40, "calls of each kind to fail, at most")
 )
 
 // needs fails the test where something is missing, unless that is allowed.
@@ -45,6 +44,14 @@ func needs(t *testing.T, programs ...string) {
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err != nil {
 			missing = p
+		}
+	}
+	if missing == "" && slices.Contains(programs, "mount") {
+		if out, err := exec.Command("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt").CombinedOutput(); err != nil {
+			missing = "mount: " + string(out)
+		}
+		if _, err := os.Stat("/dev/loop-control"); err != nil && slices.ContainsFunc(programs, func(p string) bool { return strings.HasPrefix(p, "mkfs.") }) {
+			missing = "loop device"
 		}
 	}
 	switch {
@@ -253,6 +260,17 @@ func TestFullDiskIsSurvivedByTheSameProcess(t *testing.T) {
 			clients.Wait()
 			return refused.Load() > 0
 		})
+		if round == rounds-1 { // a start needs no room either
+			d.kill()
+			if err := os.RemoveAll(filepath.Join(dir, "data", "wal", "next")); err != nil {
+				t.Fatal(err)
+			}
+			disk.fill()
+			d = start(t, config, port, admin)
+			if !strings.Contains(d.log(), "the log can't be written") {
+				t.Error("the daemon does not say that it started on a full disk")
+			}
+		}
 		// Through the spool's reserve.
 		until(t, "what is in the log is shipped although the disk is full", func() bool {
 			return d.metrics()["collectord_wal_sealed_segments"] == 0
@@ -357,10 +375,14 @@ func TestFailingCallsLoseNothing(t *testing.T) {
 		"write:error=EIO", "write:error=ENOSPC",
 	} {
 		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
 			survived, refused := 0, 0
-			for when := 1; when <= *faultMost; when += *faultEvery {
-				inject := fmt.Sprintf("%s:when=%d", fault, when)
-				if failOnce(t, inject, n) {
+			for when := 1; ; when += *faultEvery { // for every call that such a run makes
+				started, hit := failOnce(t, fmt.Sprintf("%s:when=%d", fault, when), n)
+				if !hit {
+					break
+				}
+				if started {
 					survived++
 				} else {
 					refused++
@@ -375,17 +397,18 @@ func TestFailingCallsLoseNothing(t *testing.T) {
 }
 
 // failOnce runs a daemon under a fault, then one without, and verifies what is
-// stored. It returns false if the fault kept the daemon from starting.
-func failOnce(t *testing.T, inject string, n int) bool {
+// stored. It returns whether the daemon started, and whether it met the fault.
+func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 	t.Helper()
 	dir := t.TempDir()
+	trace := filepath.Join(dir, "trace")
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 100ms, min_free: 0}\nshutdown: {drain: 1ms}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
 	name, _, _ := strings.Cut(inject, ":")
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-f", "-qq", "-o", "/dev/null", "-e", "trace=" + name, "-e", "inject=" + inject}
+	args := []string{"-f", "-qq", "-o", trace, "-e", "trace=" + name, "-e", "inject=" + inject}
 	if name == "write" { // of the first segment only, not of sockets
 		args = append(args, "-P", filepath.Join(dir, "data", "wal", "00000000000000000001", "00000000000000000001"))
 	}
@@ -399,7 +422,6 @@ func failOnce(t *testing.T, inject string, n int) bool {
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
 	d := &daemon{t: t, port: port, admin: admin}
-	started := false
 	until(t, "the daemon runs, or says why not", func() bool {
 		select {
 		case <-exited:
@@ -440,5 +462,9 @@ func failOnce(t *testing.T, inject string, n int) bool {
 	if t.Failed() {
 		t.Fatalf("%s\nfirst run:\n%s\nsecond run:\n%s", inject, log.String(), after.log())
 	}
-	return started
+	calls, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return started, bytes.Contains(calls, []byte("(INJECTED)"))
 }
