@@ -587,6 +587,41 @@ func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
 	}
 }
 
+func TestHTTPGoesBeforeUDPIntoTheNextCommit(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	mustAppend(t, l, Record{Usage: usage(0)})
+	busy, hang := make(chan struct{}), make(chan struct{})
+	l.mu.Lock() // the committer is idle
+	a := l.committer.segment
+	a.datasync = func(fd int) error {
+		a.datasync = syscall.Fdatasync
+		close(busy)
+		<-hang
+		return syscall.Fdatasync(fd)
+	}
+	l.mu.Unlock()
+	var done sync.WaitGroup
+	done.Go(func() { mustAppend(t, l, Record{Usage: usage(1)}) })
+	<-busy // what comes now shares the commit after
+	for i := range 3 {
+		l.Enqueue(Record{Usage: usage(4 + i), Source: UDP})
+	}
+	done.Go(func() { mustAppend(t, l, Record{Usage: usage(2)}, Record{Usage: usage(3)}) })
+	until(t, "the append is queued", func() bool { return l.Ledger().Door[HTTP].Waiting == 3 })
+	close(hang)
+	done.Wait()
+	mustSeal(t, l)
+	got := readAll(t, l)
+	for i, r := range got {
+		if !bytes.Equal(r.Usage, usage(i)) {
+			t.Errorf("record %d is %s", i, r.Usage)
+		}
+	}
+	if len(got) != 7 || l.Stats().Commits != 3 {
+		t.Errorf("%d records in %d commits", len(got), l.Stats().Commits)
+	}
+}
+
 func TestDropOldestEvictsWhatIsNotHeldAndNotesIt(t *testing.T) {
 	l := open(t, t.TempDir(), Options{MaxBytes: 256 << 10, SegmentSize: 16 << 10, WhenFull: DropOldest})
 	rec := Record{Usage: bytes.Repeat([]byte("x"), 9<<10)}

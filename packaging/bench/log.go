@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -22,7 +23,7 @@ func benchLog(rounds, seconds int, name, dir string) error {
 	for _, appenders := range []int{1, 16, 64, 256, 1000} {
 		var rates, batches, busy, growing, inPlace, ratios, ratiosInPlace []float64
 		for range rounds {
-			a, err := appendFor(dir, appenders, seconds)
+			a, err := appendFor(dir, appenders, seconds, wal.Options{})
 			if err != nil {
 				return err
 			}
@@ -42,6 +43,26 @@ func benchLog(rounds, seconds int, name, dir string) error {
 		fmt.Printf("%9d %10.0f %6.1f %8.0f %% %15.0f %8.2f %16.0f %8.2f\n", appenders, median(rates), median(batches), 100*median(busy),
 			median(growing), median(ratios), median(inPlace), median(ratiosInPlace))
 	}
+	return benchRolls(rounds, seconds, dir)
+}
+
+// benchRolls measures what appends notice of segments being sealed and prepared.
+func benchRolls(rounds, seconds int, dir string) error {
+	var often, never []float64
+	segments := 0.0
+	for range rounds {
+		rolling, err := appendFor(dir, 64, seconds, wal.Options{SegmentSize: 4 << 20})
+		if err != nil {
+			return err
+		}
+		still, err := appendFor(dir, 64, seconds, wal.Options{SegmentSize: 256 << 20})
+		if err != nil {
+			return err
+		}
+		often, never, segments = append(often, rolling.slowest), append(never, still.slowest), rolling.seals
+	}
+	fmt.Printf("64 appenders, p99.9 of an append: %.1f ms while %.0f segments of 4 MiB are filled, %.1f ms in one that is never full\n",
+		median(often), segments, median(never))
 	return nil
 }
 
@@ -51,32 +72,45 @@ type appended struct {
 	batch float64 // records a commit
 	size  int     // bytes of a commit
 	busy  float64 // share of the time in write and sync
+
+	slowest float64 // p99.9 of an append, in milliseconds
+	seals   float64
 }
 
-func appendFor(dir string, appenders, seconds int) (a appended, err error) {
+// appendFor appends for some seconds, to a log that is shipped at once.
+func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, err error) {
 	dir, err = os.MkdirTemp(dir, "log-")
 	if err != nil {
 		return a, err
 	}
 	defer os.RemoveAll(dir)
-	log, err := wal.Open(dir, wal.Options{})
+	log, err := wal.Open(dir, o)
 	if err != nil {
 		return a, err
 	}
 	stop := time.Now().Add(time.Duration(seconds) * time.Second)
 	var failed atomic.Value
 	var done sync.WaitGroup
+	var mu sync.Mutex
+	var all []time.Duration
 	began := time.Now()
 	for range appenders {
 		done.Go(func() {
 			rec := []wal.Record{{Usage: []byte(usage)}}
-			for time.Now().Before(stop) {
+			var own []time.Duration
+			for now := time.Now(); now.Before(stop); {
 				rec[0].ID = wal.ID{}
 				if err := log.Append(context.Background(), rec...); err != nil {
 					failed.Store(err)
 					return
 				}
+				then := now
+				now = time.Now()
+				own = append(own, now.Sub(then))
 			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, own...)
 		})
 	}
 	shipped := make(chan struct{})
@@ -106,7 +140,11 @@ func appendFor(dir string, appenders, seconds int) (a appended, err error) {
 	if err, ok := failed.Load().(error); ok {
 		return a, err
 	}
-	a = appended{n / took, n / float64(st.Commits), int(st.CommitBytes / st.Commits), st.CommitSeconds / took}
+	slices.Sort(all)
+	a = appended{
+		rate: n / took, batch: n / float64(st.Commits), size: int(st.CommitBytes / st.Commits), busy: st.CommitSeconds / took,
+		slowest: float64(all[len(all)*999/1000].Microseconds()) / 1000, seals: float64(st.Seals["size"]),
+	}
 	return a, log.Close()
 }
 
