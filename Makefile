@@ -31,7 +31,7 @@ test: tools ## run all tests; the first time this builds a MinIO to test against
 KILLS        := 200
 POWER_LOSSES := 50
 FAULT_STEP   := 1
-STEPS        := 20000
+STEPS        := 10000
 FUZZ         := 60s
 
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)

@@ -118,10 +118,11 @@ func (m *model) remove() {
 // crash goes on with a copy of the directory, as kill -9 leaves it, now and then
 // with the tail of a commit that never became whole.
 func (m *model) crash() {
-	copied := m.t.TempDir()
-	if err := os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(m.log.dir)); err != nil {
-		m.t.Fatal(err)
-	}
+	copied := ""
+	until(m.t, "a copy between two renames", func() bool {
+		copied = m.t.TempDir()
+		return os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(m.log.dir)) == nil
+	})
 	m.log.mu.Lock()
 	name, end := activeName(m.log.acked-m.log.active.count+1), m.log.active.bytes
 	m.log.mu.Unlock()
