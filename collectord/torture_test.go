@@ -125,20 +125,25 @@ func (d *disk) losePower() {
 }
 
 func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
-	for name, fs := range map[string]struct{ create, repair []string }{
+	for name, fs := range map[string]struct {
+		create, repair []string
+		interval       time.Duration // of wal.sync: interval
+	}{
 		"ext4": {create: []string{"mkfs.ext4", "-q"}},
+		// What was acknowledged more than an interval ago is safe.
+		"ext4, wal.sync interval": {create: []string{"mkfs.ext4", "-q"}, interval: 20 * time.Millisecond},
 		// Without a journal it must be checked before it is used again.
 		"ext4 without a journal": {create: []string{"mkfs.ext4", "-q", "-O", "^has_journal"}, repair: []string{"e2fsck", "-fy"}},
 		"xfs":                    {create: []string{"mkfs.xfs", "-q"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			needs(t, fs.create[0], "mount", "umount")
-			losePowerOften(t, fs.create, fs.repair)
+			losePowerOften(t, fs.create, fs.repair, fs.interval)
 		})
 	}
 }
 
-func losePowerOften(t *testing.T, create, repair []string) {
+func losePowerOften(t *testing.T, create, repair []string, interval time.Duration) {
 	image := filepath.Join(t.TempDir(), "image")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -148,7 +153,11 @@ func losePowerOften(t *testing.T, create, repair []string) {
 	}
 	must(t, create[0], append(create[1:], image)...)
 	disk, dir := onDisk(t, "-o", "loop", image)
-	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 100ms, min_free: 0}\nshutdown: {grace: 20s}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
+	sync := "seal_after: 100ms"
+	if interval > 0 { // nothing else is to sync in time
+		sync = "sync: interval, sync_interval: " + interval.String()
+	}
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, "+sync+"}\nshutdown: {grace: 20s}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
 	acks := &acknowledged{ids: map[int]string{}}
 	const n = 2_000
 	late := 0
@@ -161,6 +170,9 @@ func losePowerOften(t *testing.T, create, repair []string) {
 		// What is answered while the kernel shuts the file system down proves
 		// nothing: with the power gone no such answer would leave the host.
 		before := acks.snapshot()
+		if interval > 0 {
+			<-time.After(5 * interval)
+		}
 		disk.losePower()
 		<-posted
 		late += acks.count() - len(before)
