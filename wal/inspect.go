@@ -131,21 +131,37 @@ func (r *Report) OK() bool { return r.Reason == nil && len(r.Lost) == 0 }
 // called for every good record, if it is not nil. Errors come from the disk,
 // from each, or are ErrVersion.
 func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) {
-	path := filepath.Join(i.dir, e.Name, fileName)
-	w, err := survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
-	if err == nil && w.missing {
-		if path = i.follow(e); path == "" {
-			return &Report{Vanished: true}, nil
-		}
-		w, err = survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+	r, w, path, err := i.examine(e)
+	// A frame that was read while it was written looks damaged, with good ones
+	// behind it by then. What is damaged stays so.
+	for again := 0; again < 5 && err == nil && i.live && e.State == StateActive && !r.OK(); again++ {
+		r, w, path, err = i.examine(e)
 	}
 	if errors.Is(err, ErrVersion) {
 		return nil, fmt.Errorf("segment %s: %w", e.Name, err)
 	}
-	if err != nil {
-		return nil, err
+	if err != nil || each == nil || r.Vanished {
+		return r, err
 	}
-	r := &Report{Header: w.header, Reason: w.reason}
+	if err = w.records(path, each); errors.Is(err, fs.ErrNotExist) {
+		return &Report{Vanished: true}, nil // in between, before the first record
+	}
+	return r, err
+}
+
+func (i *Inspector) examine(e Entry) (r *Report, w *wreck, path string, err error) {
+	path = filepath.Join(i.dir, e.Name, fileName)
+	w, err = survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+	if err == nil && w.missing {
+		if path = i.follow(e); path == "" {
+			return &Report{Vanished: true}, w, path, nil
+		}
+		w, err = survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+	}
+	if err != nil {
+		return nil, nil, path, err
+	}
+	r = &Report{Header: w.header, Reason: w.reason}
 	for _, d := range w.damaged {
 		r.Damaged = append(r.Damaged, Damage{d.from, d.to})
 	}
@@ -162,12 +178,9 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 			r.Lost = append(r.Lost, SeqRange{g[0], g[1]})
 		}
 	} else if err := i.forgiveTail(path, w, r); err != nil {
-		return nil, err
+		return nil, nil, path, err
 	}
-	if each == nil {
-		return r, nil
-	}
-	return r, w.records(path, each)
+	return r, w, path, nil
 }
 
 // follow returns the path that a segment's file has by now, or nothing if the
