@@ -112,17 +112,16 @@ func (s *Shipper) Run(ctx context.Context) {
 	defer retry.Stop()
 	for {
 		segments, more := s.log.Sealed()
-		if ctx.Err() == nil {
+		stopped := ctx.Done()
+		if ctx.Err() == nil { // asked once: it may change at any time
 			q.start(ctx, segments)
 		} else if len(q.busy) == 0 {
 			return
+		} else {
+			stopped, more = nil, nil
 		}
 		if wait := time.Until(q.resume); q.pause > 0 && wait > 0 {
 			retry.Reset(wait)
-		}
-		stopped := ctx.Done()
-		if ctx.Err() != nil {
-			stopped, more = nil, nil
 		}
 		select {
 		case <-stopped:
