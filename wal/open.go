@@ -373,7 +373,7 @@ func (l *Log) begin() error {
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
 	if err := l.clearGone(); err != nil {
-		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "error", err)
+		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
 	}
 	return nil
 }
@@ -382,7 +382,7 @@ func (l *Log) begin() error {
 // appends are refused until it can, but what is there is shipped, which may be
 // what makes room.
 func (l *Log) beginLater(cause error) error {
-	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "error", cause)
+	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", cause)
 	l.broken = cause
 	l.refuseLocked() // nobody else is there yet
 	l.committer.lastSync = time.Now()
