@@ -16,6 +16,14 @@ type Snapshot struct {
 	UDP     UDPSnapshot
 	HTTP    HTTPSnapshot
 	Shipper ShipperSnapshot
+	Reload  ReloadSnapshot
+}
+
+// ReloadSnapshot is how the configuration came into effect. The start counts as
+// a reload.
+type ReloadSnapshot struct {
+	OK bool      // the last attempt
+	At time.Time // the last that succeeded
 }
 
 // HTTPSnapshot is what the HTTP door counts beside the ledger.
@@ -197,6 +205,16 @@ func allSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Shipper.Foreign) }),
 		gauge("shipper_in_flight", "Uploads under way.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.InFlight) }),
+
+		gauge("config_last_reload_successful", "1 if the last attempt to load the configuration succeeded, else 0.",
+			func(s *Snapshot) float64 {
+				if s.Reload.OK {
+					return 1
+				}
+				return 0
+			}),
+		gauge("config_last_reload_success_timestamp_seconds", "When the configuration in effect was loaded.",
+			func(s *Snapshot) float64 { return float64(s.Reload.At.UnixMilli()) / 1000 }),
 	}
 }
 
