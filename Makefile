@@ -30,14 +30,13 @@ test: tools ## run all tests; the first time this builds a MinIO to test against
 
 KILLS        := 200
 POWER_LOSSES := 50
-FAULT_STEP   := 1
 STEPS        := 10000
 FUZZ         := 60s
 
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
 	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|PowerLoss|FullDisk|FailingCalls' \
-	  -kills $(KILLS) -powerlosses $(POWER_LOSSES) -fault-step $(FAULT_STEP) | grep -v 'level='
+	  -kills $(KILLS) -powerlosses $(POWER_LOSSES) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)

@@ -29,10 +29,7 @@ import (
 // These proofs need root: they mount file systems and break them. They run with
 // make torture.
 
-var (
-	powerRounds = flag.Int("powerlosses", 50, "how often the power is lost, for each file system")
-	faultEvery  = flag.Int("fault-step", 1, "fail every how manieth call of each kind")
-)
+var powerRounds = flag.Int("powerlosses", 50, "how often the power is lost, for each file system")
 
 // needs fails the test where something is missing, unless that is allowed.
 func needs(t *testing.T, programs ...string) {
@@ -389,7 +386,7 @@ func TestFailingCallsLoseNothing(t *testing.T) {
 		t.Run(fault, func(t *testing.T) {
 			t.Parallel()
 			survived, refused := 0, 0
-			for when := 1; ; when += *faultEvery { // for every call that such a run makes
+			for when := 1; ; when++ { // for every call that such a run makes
 				started, hit := failOnce(t, fmt.Sprintf("%s:when=%d", fault, when), n)
 				if !hit {
 					break
