@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -59,7 +58,8 @@ func runCommand() *cobra.Command {
 //	GET /metrics    -> admin      (reads from all of them)
 //
 // Everything that can fail for a reason an operator must know of, such as a port
-// in use, fails before the first goroutine starts.
+// in use, fails before the first goroutine starts, but for those of the admin
+// listener: it tells that the daemon is starting.
 func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -76,6 +76,12 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		return err
 	}
 	defer ears.close()
+	failed := make(chan error, len(ears.http)+len(ears.admin))
+	state := &health{}
+	office := admin.New(admin.Options{Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck})
+	for _, ln := range ears.admin {
+		go func() { failed <- office.Serve(ln) }()
+	}
 	log, err := wal.Open(cfg.DataDir, walOptions(cfg, logger))
 	if err != nil {
 		return err
@@ -105,16 +111,8 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	var stopping atomic.Bool
-	office := admin.New(admin.Options{
-		Version:  version,
-		Snapshot: func() admin.Snapshot { return snapshot(log, ship, web, udp) },
-		Ready:    func() []string { return reasons(log, &stopping) },
-		Live:     func() error { return nil },
-	})
 
 	// From here on it runs.
-	failed := make(chan error, len(ears.http)+len(ears.admin))
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	shipped := make(chan struct{})
 	go func() { defer close(shipped); ship.Run(shipping) }()
@@ -122,9 +120,7 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	for _, ln := range ears.http {
 		go func() { failed <- web.Serve(ln) }()
 	}
-	for _, ln := range ears.admin {
-		go func() { failed <- office.Serve(ln) }()
-	}
+	state.parts.Store(&parts{log, ship, web, udp})
 	logID, _ := log.Identity()
 	left := log.Ledger()
 	logger.Info("collectord is running", "version", version,
@@ -146,7 +142,7 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		}
 		running = false
 	}
-	stopping.Store(true)
+	state.stopping.Store(true)
 	done := make(chan error, 1)
 	go func() {
 		done <- shutDown(cfg, logger, steps{ears, web, udp, log, ship, office, stopShipping, shipped})
@@ -233,14 +229,4 @@ func shutDown(cfg *config.Config, logger *slog.Logger, s steps) error {
 	logger.Info("stopped", "received", received, "rejected", rejected, "recovered", g.Recovered,
 		"shipped", g.Shipped, "pending", g.Pending, "segments_left", remaining)
 	return errors.Join(errs...)
-}
-
-func reasons(log *wal.Log, stopping *atomic.Bool) (why []string) {
-	if stopping.Load() {
-		why = append(why, "stopping")
-	}
-	if err := log.Full(); err != nil && !errors.Is(err, wal.ErrClosed) {
-		why = append(why, err.Error())
-	}
-	return why
 }
