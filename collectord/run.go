@@ -58,8 +58,8 @@ func runCommand() *cobra.Command {
 //	GET /metrics    -> admin      (reads from all of them)
 //
 // Everything that can fail for a reason an operator must know of, such as a port
-// in use, fails before the first goroutine starts, but for those of the admin
-// listener: it tells that the daemon is starting.
+// in use, fails before the first goroutine starts, but for those that tell that
+// the daemon is starting: usages that come in meanwhile wait at the gate.
 func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -82,6 +82,17 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	for _, ln := range ears.admin {
 		go func() { failed <- office.Serve(ln) }()
 	}
+	entrance := newGate()
+	web := ingest.NewHTTP(entrance, ingest.HTTPOptions{
+		MaxRecord:      int(cfg.HTTP.MaxRecord),
+		MaxConnections: cfg.HTTP.MaxConnections,
+		HeaderTimeout:  cfg.HTTP.HeaderTimeout,
+		IdleTimeout:    cfg.HTTP.IdleTimeout,
+		Logger:         logger,
+	})
+	for _, ln := range ears.http {
+		go func() { failed <- web.Serve(ln) }()
+	}
 	log, err := wal.Open(cfg.DataDir, walOptions(cfg, logger))
 	if err != nil {
 		return err
@@ -100,13 +111,6 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	web := ingest.NewHTTP(log, ingest.HTTPOptions{
-		MaxRecord:      int(cfg.HTTP.MaxRecord),
-		MaxConnections: cfg.HTTP.MaxConnections,
-		HeaderTimeout:  cfg.HTTP.HeaderTimeout,
-		IdleTimeout:    cfg.HTTP.IdleTimeout,
-		Logger:         logger,
-	})
 	udp, err := ingest.NewUDP(log, ears.udp, udpOptions(cfg, logger))
 	if err != nil {
 		return errors.Join(err, log.Close())
@@ -117,9 +121,7 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	shipped := make(chan struct{})
 	go func() { defer close(shipped); ship.Run(shipping) }()
 	udp.Start()
-	for _, ln := range ears.http {
-		go func() { failed <- web.Serve(ln) }()
-	}
+	entrance.open(log)
 	state.parts.Store(&parts{log, ship, web, udp})
 	logID, _ := log.Identity()
 	left := log.Ledger()

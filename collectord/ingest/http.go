@@ -206,6 +206,8 @@ func (h *HTTP) health(ctx *fasthttp.RequestCtx) *problem {
 	switch {
 	case h.draining.Load():
 		word, status = "draining", http.StatusServiceUnavailable
+	case errors.Is(h.log.Full(), ErrStarting):
+		word, status = "starting", http.StatusServiceUnavailable
 	case h.log.Full() != nil:
 		word, status = "full", http.StatusServiceUnavailable
 	}
