@@ -50,6 +50,15 @@ func configCommand() *cobra.Command {
 				return err
 			},
 		},
+		&cobra.Command{
+			Use:   "man",
+			Short: "Print the manual page with every key, collectord.yaml(5)",
+			Args:  cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				_, err := cmd.OutOrStdout().Write(config.Man())
+				return err
+			},
+		},
 	)
 	return c
 }

@@ -1,7 +1,9 @@
 // Command collectord takes usages over HTTP and UDP, keeps them in a local
 // write-ahead log, and ships them to object storage.
 //
-// This package owns the commands, the wiring, the signals and the order of the
-// shutdown. What the parts do is theirs: config reads the settings, ingest the
-// network, wal keeps the records, shipper ships them, admin shows it all.
+// This package owns the commands, the wiring, the signals, the order of the
+// shutdown, what a reload of the configuration does (reload.go), and how often
+// the log tells of what repeats (trouble.go). What the parts do is theirs: config
+// reads the settings, ingest the network, wal keeps the records, shipper ships
+// them, admin shows it all.
 package main

@@ -13,6 +13,7 @@ import (
 // health is what the admin listener is told of the daemon, from before the log
 // is open until it is closed.
 type health struct {
+	reload   *reloader
 	parts    atomic.Pointer[parts] // nil while starting
 	stopping atomic.Bool
 }
@@ -31,7 +32,7 @@ func (h *health) snapshot() (admin.Snapshot, bool) {
 	if p == nil {
 		return admin.Snapshot{}, false
 	}
-	return snapshot(p.log, p.ship, p.web, p.udp), true
+	return snapshot(p.log, p.ship, p.web, p.udp, h.reload), true
 }
 
 // reasons says why the daemon should get no traffic.

@@ -34,19 +34,33 @@ func execute(args []string) int {
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
 	root.AddCommand(runCommand(), configCommand(), catCommand(), walCommand(), versionCommand())
 	root.SetArgs(args)
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err == nil {
 		return 0
+	}
+	var mistakes config.Mistakes
+	if errors.As(err, &mistakes) {
+		fmt.Fprintf(os.Stderr, "collectord: the configuration has %s:\n%v\n", plural(len(mistakes), "mistake"), err)
+		switch cmd.CommandPath() {
+		case "collectord run":
+			return exitBadConfig
+		case "collectord config check":
+			return exitNotRight
+		}
+		return exitError
 	}
 	fmt.Fprintf(os.Stderr, "collectord: %v\n", err)
 	if errors.Is(err, errNotRight) {
 		return exitNotRight
 	}
-	var mistakes config.Mistakes
-	if errors.As(err, &mistakes) {
-		return exitBadConfig
-	}
 	return exitError
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func versionCommand() *cobra.Command {
@@ -67,9 +81,13 @@ func versionCommand() *cobra.Command {
 
 // settings loads the configuration that the command's flags name.
 func settings(cmd *cobra.Command) (*config.Config, []string, error) {
-	path, err := cmd.Flags().GetString("config")
-	if err != nil {
-		return nil, nil, err
+	return config.Load(source(cmd))
+}
+
+func source(cmd *cobra.Command) config.Source {
+	s := config.Source{Flags: cmd.Flags()}
+	if f := cmd.Flags().Lookup("config"); f != nil {
+		s.Path = f.Value.String()
 	}
-	return config.Load(config.Source{Path: path, Flags: cmd.Flags()})
+	return s
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -31,18 +30,26 @@ func runCommand() *cobra.Command {
 		Short: "Start the daemon",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, warnings, err := settings(cmd)
+			// A file that was there at the start has to be there at a reload, too.
+			src := source(cmd)
+			src.Path = src.File()
+			load := func() (*config.Config, []string, error) { return config.Load(src) }
+			cfg, warnings, err := load()
 			if err != nil {
 				return err
 			}
-			logger, err := newLogger(cfg.Log)
+			v, err := newVoice(cfg.Log, os.Stderr)
 			if err != nil {
 				return err
 			}
+			defer v.troubles.flush()
+			slog.SetDefault(v.Logger) // what the standard library has to say
 			for _, w := range warnings {
-				logger.Warn(w)
+				v.Warn(w)
 			}
-			return run(cmd.Context(), cfg, logger)
+			reload := newReloader(cfg, load, v.Logger)
+			reload.register(v.setLevel)
+			return run(cmd.Context(), reload, src.Path, v.Logger)
 		},
 	}
 	config.AddFlags(c.Flags())
@@ -60,13 +67,19 @@ func runCommand() *cobra.Command {
 // Everything that can fail for a reason an operator must know of, such as a port
 // in use, fails before the first goroutine starts, but for those that tell that
 // the daemon is starting: usages that come in meanwhile wait at the gate.
-func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
+func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger) error {
+	began := time.Now()
+	cfg := reload.config()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
 	seal := make(chan os.Signal, 1)
 	signal.Notify(seal, syscall.SIGUSR1)
 	defer signal.Stop(seal)
+	hangup := make(chan os.Signal, 1) // left unread while shutting down
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	manager := notifier(os.Getenv("NOTIFY_SOCKET"))
 	debug.SetMemoryLimit(memoryLimit + cfg.WAL.SegmentSize*3/2)
 
 	// The sockets first: a second daemon with the same configuration finds the
@@ -77,18 +90,16 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	}
 	defer ears.close()
 	failed := make(chan error, len(ears.http)+len(ears.admin))
-	state := &health{}
+	state := &health{reload: reload}
 	office := admin.New(admin.Options{Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck})
 	for _, ln := range ears.admin {
 		go func() { failed <- office.Serve(ln) }()
 	}
 	entrance := newGate()
 	web := ingest.NewHTTP(entrance, ingest.HTTPOptions{
-		MaxRecord:      int(cfg.HTTP.MaxRecord),
-		MaxConnections: cfg.HTTP.MaxConnections,
-		HeaderTimeout:  cfg.HTTP.HeaderTimeout,
-		IdleTimeout:    cfg.HTTP.IdleTimeout,
-		Logger:         logger,
+		Limits:    httpLimits(cfg),
+		MaxHeader: int(cfg.HTTP.MaxHeader),
+		Logger:    logger,
 	})
 	for _, ln := range ears.http {
 		go func() { failed <- web.Serve(ln) }()
@@ -102,11 +113,11 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		return errors.Join(err, log.Close())
 	}
 	ship, err := shipper.New(log, store, shipper.Options{
-		SpoolDir:    filepath.Join(cfg.DataDir, "spool"),
-		Reserve:     cfg.WAL.SegmentSize,
-		Concurrency: cfg.Shipper.Concurrency,
-		Level:       cfg.Shipper.Level,
-		Logger:      logger,
+		SpoolDir: filepath.Join(cfg.DataDir, "spool"),
+		Reserve:  cfg.WAL.SegmentSize,
+		Limits:   shipperLimits(cfg),
+		Level:    cfg.Shipper.Level,
+		Logger:   logger,
 	})
 	if err != nil {
 		return errors.Join(err, log.Close())
@@ -116,6 +127,13 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		return errors.Join(err, log.Close())
 	}
 
+	reload.registerInfallible(func(next *config.Config) {
+		log.SetLimits(walLimits(next))
+		ship.SetLimits(shipperLimits(next))
+		web.SetLimits(httpLimits(next))
+		udp.SetAllow(next.UDP.Allow)
+	})
+
 	// From here on it runs.
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	shipped := make(chan struct{})
@@ -123,18 +141,24 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	udp.Start()
 	entrance.open(log)
 	state.parts.Store(&parts{log, ship, web, udp})
-	logID, _ := log.Identity()
-	left := log.Ledger()
-	logger.Info("collectord is running", "version", version,
-		"http", cfg.HTTP.Listen, "udp", cfg.UDP.Listen, "admin", cfg.Admin.Listen,
-		"data_dir", cfg.DataDir, "destination", store.String(), "node", cfg.Node,
-		"log_id", fmt.Sprintf("%016x", logID), "left_from_before", left.Pending)
+	tell := func(err error) {
+		if err != nil {
+			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
+		}
+	}
+	greet(logger, cfg, file, store.String(), ears, log)
+	tell(manager.ready())
 
 	var cause error
 	for running := true; running; {
 		select {
 		case <-seal:
-			sealNow(log, logger)
+			sealNow(log, reload.config().Shutdown.Seal, logger)
+			continue
+		case <-hangup:
+			tell(manager.reloading())
+			reload.reload()
+			tell(manager.ready())
 			continue
 		case s := <-signals:
 			logger.Info("stopping", "signal", s.String())
@@ -145,22 +169,24 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 		running = false
 	}
 	state.stopping.Store(true)
+	tell(manager.stopping())
 	done := make(chan error, 1)
 	go func() {
-		done <- shutDown(cfg, logger, steps{ears, web, udp, log, ship, office, stopShipping, shipped})
+		done <- shutDown(reload.config().Shutdown, logger, steps{ears, web, udp, log, ship, office, stopShipping, shipped})
 	}()
 	select {
 	case err := <-done:
+		logger.Info("stopped", account(log.Ledger(), began)...)
 		return errors.Join(cause, err)
 	case <-signals:
-		logger.Warn("stopping at once: what was acknowledged is in the log")
+		logger.Warn("stopping at once: what was acknowledged is in the log", account(log.Ledger(), began)...)
 		return errors.Join(cause, errors.New("interrupted by a second signal"))
 	}
 }
 
 // sealNow seals what was appended so far, so that it is shipped at once.
-func sealNow(log *wal.Log, logger *slog.Logger) {
-	ctx, cancel := context.WithTimeout(context.Background(), finishSealing)
+func sealNow(log *wal.Log, within time.Duration, logger *slog.Logger) {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	if err := log.Seal(ctx); err != nil {
 		logger.Error("can't seal the active segment", "signal", syscall.SIGUSR1.String(), "error", err)
@@ -181,16 +207,9 @@ type steps struct {
 	shipped      <-chan struct{}
 }
 
-// Bounds on steps of the shutdown that should be instant.
-const (
-	finishRequests = 5 * time.Second
-	finishDraining = 2 * time.Second
-	finishSealing  = 5 * time.Second
-)
-
 // shutDown takes leave without losing what was acknowledged, or refusing what
 // was sent while we still listened.
-func shutDown(cfg *config.Config, logger *slog.Logger, s steps) error {
+func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) error {
 	within := func(d time.Duration, step func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), d)
 		defer cancel()
@@ -201,34 +220,28 @@ func shutDown(cfg *config.Config, logger *slog.Logger, s steps) error {
 	// No new connections; those that are open are served on, and told to close.
 	s.web.Drain()
 	s.ears.closeHTTP()
-	if cfg.Shutdown.Drain > 0 && s.web.Connections() > 0 {
-		<-time.After(cfg.Shutdown.Drain)
+	if limits.Drain > 0 && s.web.Connections() > 0 {
+		<-time.After(limits.Drain)
 	}
-	if err := within(finishRequests, s.web.Shutdown); err != nil {
+	if err := within(limits.Requests, s.web.Shutdown); err != nil {
 		logger.Warn("some HTTP requests were still open", "error", err)
 	}
 	// What the kernel holds for us was sent to us.
-	if err := within(finishDraining, s.udp.Drain); err != nil {
+	if err := within(limits.Datagrams, s.udp.Drain); err != nil {
 		logger.Warn("some datagrams may be unread", "error", err)
 	}
 	// Commit, seal, and ship what can be shipped in time.
-	errs = append(errs, within(finishSealing, s.log.Seal))
+	errs = append(errs, within(limits.Seal, s.log.Seal))
 	remaining := 0
-	errs = append(errs, within(cfg.Shutdown.Grace, func(ctx context.Context) error {
+	errs = append(errs, within(limits.Grace, func(ctx context.Context) error {
 		remaining = s.ship.Drain(ctx)
 		return nil
 	}))
 	s.stopShipping()
 	<-s.shipped
-	errs = append(errs, s.log.Close(), within(time.Second, s.office.Shutdown))
-
-	g := s.log.Ledger()
-	var received, rejected uint64
-	for _, d := range g.Door {
-		received += d.Received
-		rejected += d.Received - d.Accepted
+	if remaining > 0 {
+		logger.Warn("some segments are not shipped: the next start ships them", "segments", remaining)
 	}
-	logger.Info("stopped", "received", received, "rejected", rejected, "recovered", g.Recovered,
-		"shipped", g.Shipped, "pending", g.Pending, "segments_left", remaining)
+	errs = append(errs, s.log.Close(), within(time.Second, s.office.Shutdown))
 	return errors.Join(errs...)
 }

@@ -110,28 +110,66 @@ func walOptions(cfg *config.Config, logger *slog.Logger) wal.Options {
 	if cfg.WAL.Sync == "interval" {
 		sync = wal.SyncInterval
 	}
-	whenFull := wal.Reject
-	if cfg.WAL.WhenFull == "drop_oldest" {
-		whenFull = wal.DropOldest
-	}
+	l := walLimits(cfg)
 	return wal.Options{
 		Node:          cfg.Node,
 		Sync:          sync,
 		SyncInterval:  cfg.WAL.SyncInterval,
 		SegmentSize:   cfg.WAL.SegmentSize,
+		SealAfter:     l.SealAfter,
+		MaxBytes:      l.MaxBytes,
+		MinFree:       l.MinFree,
+		WhenFull:      l.WhenFull,
+		CommitTimeout: l.CommitTimeout,
+		ProbeMin:      l.ProbeMin,
+		ProbeMax:      l.ProbeMax,
+		QueueBytes:    l.QueueBytes,
+		Logger:        logger,
+	}
+}
+
+func walLimits(cfg *config.Config) wal.Limits {
+	whenFull := wal.Reject
+	if cfg.WAL.WhenFull == "drop_oldest" {
+		whenFull = wal.DropOldest
+	}
+	return wal.Limits{
 		SealAfter:     cfg.WAL.SealAfter,
 		MaxBytes:      cfg.WAL.MaxBytes,
 		MinFree:       cfg.WAL.MinFree,
 		WhenFull:      whenFull,
 		CommitTimeout: cfg.WAL.CommitTimeout,
+		ProbeMin:      cfg.WAL.ProbeMin,
+		ProbeMax:      cfg.WAL.ProbeMax,
 		QueueBytes:    cfg.UDP.Queue,
-		Logger:        logger,
+	}
+}
+
+func httpLimits(cfg *config.Config) ingest.HTTPLimits {
+	return ingest.HTTPLimits{
+		MaxRecord:      int(cfg.HTTP.MaxRecord),
+		MaxConnections: cfg.HTTP.MaxConnections,
+		HeaderTimeout:  cfg.HTTP.HeaderTimeout,
+		BodyRate:       int(cfg.HTTP.BodyRate),
+		BodyGrace:      cfg.HTTP.BodyGrace,
+		AnswerTimeout:  cfg.HTTP.AnswerTimeout,
+		IdleTimeout:    cfg.HTTP.IdleTimeout,
+	}
+}
+
+func shipperLimits(cfg *config.Config) shipper.Limits {
+	return shipper.Limits{
+		Concurrency:       cfg.Shipper.Concurrency,
+		RetryMin:          cfg.Shipper.RetryMin,
+		RetryMax:          cfg.Shipper.RetryMax,
+		RetryMaxPermanent: cfg.Shipper.RetryMaxPermanent,
 	}
 }
 
 func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 	return ingest.UDPOptions{
 		Allow:         cfg.UDP.Allow,
+		MaxDatagram:   int(cfg.UDP.MaxDatagram),
 		Sockets:       cfg.UDP.Sockets,
 		ReceiveBuffer: int(cfg.UDP.ReceiveBuffer) / max(1, len(cfg.UDP.Listen)),
 		Logger:        logger,
@@ -153,24 +191,7 @@ func openStore(cfg *config.Config, logger *slog.Logger) (shipper.Store, error) {
 	})
 }
 
-// newLogger writes text for people at a terminal and JSON for everyone else.
-func newLogger(cfg config.Log) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
-		return nil, err
-	}
-	text := cfg.Format == "text"
-	if cfg.Format == "auto" {
-		info, err := os.Stderr.Stat()
-		text = err == nil && info.Mode()&fs.ModeCharDevice != 0
-	}
-	if text {
-		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})), nil
-	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level})), nil
-}
-
-func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest.UDP) admin.Snapshot {
+func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest.UDP, reload *reloader) admin.Snapshot {
 	datagrams, size := udp.Datagrams()
 	st := ship.Stats()
 	return admin.Snapshot{
@@ -179,5 +200,6 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest
 		HTTP:    admin.HTTPSnapshot{Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections()},
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), Batches: udp.Batches()},
 		Shipper: admin.ShipperSnapshot(st),
+		Reload:  reload.snapshot(),
 	}
 }

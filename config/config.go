@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 )
@@ -31,17 +33,19 @@ type Config struct {
 type HTTP struct {
 	Listen                     []Address
 	Anonymous                  bool
-	MaxRecord                  int64
+	MaxRecord, MaxHeader       int64
 	MaxConnections             int
 	HeaderTimeout, IdleTimeout time.Duration
+	BodyRate                   int64 // bytes a second
+	BodyGrace, AnswerTimeout   time.Duration
 }
 
 // UDP is the section of the UDP door.
 type UDP struct {
-	Listen               []Address
-	Allow                []netip.Prefix
-	Sockets              int // 0: as many as cores, at most 4
-	ReceiveBuffer, Queue int64
+	Listen                            []Address
+	Allow                             []netip.Prefix
+	Sockets                           int // 0: as many as cores, at most 4
+	MaxDatagram, ReceiveBuffer, Queue int64
 }
 
 // Admin is the section of the admin listener.
@@ -53,22 +57,25 @@ type WAL struct {
 	SyncInterval, SealAfter        time.Duration
 	WhenFull                       string // "reject" or "drop_oldest"
 	CommitTimeout                  time.Duration
+	ProbeMin, ProbeMax             time.Duration
 	SegmentSize, MaxBytes, MinFree int64
 }
 
 // Shipper is the section of the shipper.
 type Shipper struct {
-	Destination string // file:///path or s3://bucket/prefix, never empty
-	Level       string
-	Concurrency int
-	S3          S3
+	Destination        string // file:///path or s3://bucket/prefix, never empty
+	Level              string
+	Concurrency        int
+	RetryMin, RetryMax time.Duration
+	RetryMaxPermanent  time.Duration
+	S3                 S3
 }
 
 // S3 is how to reach an S3-compatible storage.
 type S3 struct{ Endpoint, Region, PathStyle, CredentialsFile, CAFile, Checksum string }
 
 // Shutdown is how long the daemon takes its leave.
-type Shutdown struct{ Drain, Grace time.Duration }
+type Shutdown struct{ Drain, Requests, Datagrams, Seal, Grace time.Duration }
 
 // Log is how the daemon speaks.
 type Log struct{ Level, Format string }
@@ -99,6 +106,17 @@ type Source struct {
 	Flags *pflag.FlagSet // that AddFlags was called on, or nil
 }
 
+// File returns the file that is read, or "" if there is none.
+func (s Source) File() string {
+	if s.Path != "" {
+		return s.Path
+	}
+	if _, err := os.Stat(DefaultPath); err != nil {
+		return ""
+	}
+	return DefaultPath
+}
+
 // Load reads, merges and checks all settings. The error is a Mistakes if the
 // settings are at fault. Warnings are for the log.
 func Load(src Source) (c *Config, warnings []string, err error) {
@@ -110,31 +128,52 @@ func Load(src Source) (c *Config, warnings []string, err error) {
 		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
 	warnings = l.noteEnviron()
-	c = &Config{raw: map[string]string{}}
+	raw := make(map[string]string, len(keys))
 	for _, k := range keys {
-		raw := l.viper.GetString(k.Name)
-		c.raw[k.Name] = raw
-		if err := k.set(c, raw); err != nil {
-			l.mistake(k.Name, fmt.Sprintf("%q %v", raw, err))
-		}
+		raw[k.Name] = l.viper.GetString(k.Name)
 	}
-	if len(l.mistakes) == 0 { // combinations of wrong values say nothing
-		l.finish(c)
-	}
+	c = build(raw, l.mistake)
 	if len(l.mistakes) > 0 {
 		return nil, warnings, l.mistakes
 	}
 	return c, warnings, nil
 }
 
-var notForNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+// build parses and checks the effective values.
+func build(raw map[string]string, mistake func(key, reason string)) *Config {
+	c := &Config{raw: raw}
+	sound := true
+	for _, k := range keys {
+		err := errNotUTF8
+		if utf8.ValidString(raw[k.Name]) {
+			err = k.value.set(c, raw[k.Name])
+		}
+		if err != nil {
+			sound = false
+			reason := fmt.Sprintf("%q %v", raw[k.Name], err)
+			if errors.Is(err, errCredential) {
+				reason = err.Error()
+			}
+			mistake(k.Name, reason)
+		}
+	}
+	if sound { // combinations of wrong values say nothing
+		c.finish(mistake)
+	}
+	return c
+}
+
+var (
+	errNotUTF8  = errors.New("is not UTF-8")
+	notForNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+)
 
 // finish fills in what depends on the host and checks combinations.
-func (l *loader) finish(c *Config) {
+func (c *Config) finish(mistake func(key, reason string)) {
 	if c.Node == "" {
 		host, err := os.Hostname()
 		if err != nil {
-			l.mistake("node", "is empty and the host has no name: set it")
+			mistake("node", "is empty and the host has no name: set it")
 			return
 		}
 		host = strings.Trim(notForNames.ReplaceAllString(host, "-"), "-")
@@ -145,28 +184,36 @@ func (l *loader) finish(c *Config) {
 	}
 	var err error
 	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
-		l.mistake("data_dir", err.Error())
+		mistake("data_dir", err.Error())
 	}
 	if c.Shipper.Destination == "" {
 		c.Shipper.Destination = "file://" + filepath.Join(c.DataDir, "archive")
 	}
 	if strings.HasPrefix(c.Shipper.Destination, "s3://") && c.Shipper.S3.Endpoint == "" && c.Shipper.S3.Region == "" {
-		l.mistake("shipper.s3.endpoint", "is empty, which means AWS: set shipper.s3.region then, or name the endpoint of another storage")
+		mistake("shipper.s3.endpoint", "is empty, which means AWS: set shipper.s3.region then, or name the endpoint of another storage")
 	}
 	if c.WAL.MaxBytes < 4*c.WAL.SegmentSize {
-		l.mistake("wal.max_bytes", fmt.Sprintf("is less than four segments (wal.segment_size is %d bytes)", c.WAL.SegmentSize))
+		mistake("wal.max_bytes", fmt.Sprintf("is less than four segments (wal.segment_size is %s)", sizeText(c.WAL.SegmentSize)))
 	}
 	if c.HTTP.MaxRecord > c.WAL.SegmentSize {
-		l.mistake("http.max_record", "is more than wal.segment_size")
+		mistake("http.max_record", fmt.Sprintf("is more than a segment (wal.segment_size is %s)", sizeText(c.WAL.SegmentSize)))
 	}
+	ordered := func(lesser, greater string, a, b time.Duration) {
+		if a > b {
+			mistake(lesser, fmt.Sprintf("is more than %s (%s)", greater, durationText(b)))
+		}
+	}
+	ordered("wal.probe_min", "wal.probe_max", c.WAL.ProbeMin, c.WAL.ProbeMax)
+	ordered("shipper.retry_min", "shipper.retry_max", c.Shipper.RetryMin, c.Shipper.RetryMax)
+	ordered("shipper.retry_max", "shipper.retry_max_permanent", c.Shipper.RetryMax, c.Shipper.RetryMaxPermanent)
 	for _, a := range c.HTTP.Listen {
 		if !a.local() && !c.HTTP.Anonymous {
-			l.mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a))
+			mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a))
 		}
 	}
 	for _, a := range c.UDP.Listen {
 		if !a.local() && len(c.UDP.Allow) == 0 {
-			l.mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all)", a))
+			mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all)", a))
 		}
 	}
 }

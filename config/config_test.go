@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -39,88 +38,6 @@ func mustLoad(t *testing.T, content string, flags ...string) *Config {
 		t.Fatal(err)
 	}
 	return c
-}
-
-// valid values other than the default, three for each key.
-var samples = map[string][3]string{
-	"node": {"a", "b", "c"}, "data_dir": {"/a", "/b", "/c"},
-	"http.listen": {"127.0.0.1:1", "[::1]:2", "unix:/x"}, "http.anonymous": {"true", "false", "true"},
-	"http.max_record": {"2kB", "4KiB", "1024"}, "http.max_connections": {"1", "2", "3"},
-	"http.header_timeout": {"1s", "2s", "3s"}, "http.idle_timeout": {"1s", "2s", "3s"},
-	"udp.listen": {"127.0.0.1:1", "[::1]:2", "off"}, "udp.allow": {"10.0.0.0/8", "fd00::/8", "10.0.0.0/8, 11.0.0.0/8"},
-	"udp.sockets": {"1", "2", "3"}, "udp.receive_buffer": {"1MiB", "2MiB", "3MiB"}, "udp.queue": {"1MiB", "2MiB", "3MiB"},
-	"admin.listen": {"0.0.0.0:1", "[::1]:2", "off"},
-	"wal.sync":     {"interval", "always", "interval"}, "wal.sync_interval": {"1s", "2s", "3s"},
-	"wal.segment_size": {"2MiB", "3MiB", "4MiB"}, "wal.seal_after": {"1s", "2s", "3s"},
-	"wal.max_bytes": {"1GiB", "2GiB", "3GiB"}, "wal.min_free": {"0", "1", "2B"},
-	"wal.when_full": {"reject", "drop_oldest", "reject"}, "wal.commit_timeout": {"1s", "2s", "3s"},
-	"shipper.destination": {"file:///a", "s3://abc/x", "file:///b"}, "shipper.level": {"best", "better", "fastest"},
-	"shipper.concurrency": {"1", "3", "4"}, "shipper.s3.endpoint": {"http://a:1", "http://b:1", "http://c:1"},
-	"shipper.s3.region": {"a", "b", "c"}, "shipper.s3.path_style": {"on", "off", "on"},
-	"shipper.s3.credentials_file": {"/a", "/b", "/c"}, "shipper.s3.ca_file": {"/a", "/b", "/c"},
-	"shipper.s3.checksum": {"md5", "off", "crc32c"},
-	"shutdown.drain":      {"1s", "2s", "3s"}, "shutdown.grace": {"1s", "2s", "3s"},
-	"log.level": {"debug", "warn", "error"}, "log.format": {"text", "json", "text"},
-}
-
-// yamlFor writes one key as a file.
-func yamlFor(key, value string) string {
-	var b strings.Builder
-	parts := strings.Split(key, ".")
-	for i, part := range parts {
-		b.WriteString(strings.Repeat("  ", i) + part + ":")
-		if i == len(parts)-1 {
-			b.WriteString(" " + quote(value))
-		}
-		b.WriteString("\n")
-	}
-	// An s3 destination needs to know where.
-	if key == "shipper.destination" {
-		b.WriteString("  s3: {endpoint: \"http://x:1\"}\n")
-	}
-	return b.String()
-}
-
-func TestFlagOverEnvironmentOverFileOverDefaultForEveryKey(t *testing.T) {
-	for _, k := range Keys() {
-		sample, ok := samples[k.Name]
-		if !ok {
-			t.Errorf("no samples for %s", k.Name)
-			continue
-		}
-		t.Run(k.Name, func(t *testing.T) {
-			value := func(c *Config) string { return c.raw[k.Name] }
-			if got := value(mustLoad(t, "")); got != k.Default {
-				t.Errorf("default is %q, want %q", got, k.Default)
-			}
-			text := yamlFor(k.Name, sample[0])
-			if got := value(mustLoad(t, text)); got != sample[0] {
-				t.Errorf("file gives %q, want %q", got, sample[0])
-			}
-			if k.Name == "shipper.destination" {
-				t.Setenv("COLLECTORD_SHIPPER_S3_ENDPOINT", "http://x:1")
-			}
-			t.Setenv(k.Env(), sample[1])
-			if got := value(mustLoad(t, text)); got != sample[1] {
-				t.Errorf("environment gives %q, want %q", got, sample[1])
-			}
-			if k.Flag != "" {
-				if got := value(mustLoad(t, text, "--"+k.Flag, sample[2])); got != sample[2] {
-					t.Errorf("flag gives %q, want %q", got, sample[2])
-				}
-			}
-		})
-	}
-}
-
-func TestEveryKeyHasItsOwnVariable(t *testing.T) {
-	seen := map[string]string{}
-	for _, k := range Keys() {
-		if other, taken := seen[k.Env()]; taken {
-			t.Errorf("%s and %s share %s", k.Name, other, k.Env())
-		}
-		seen[k.Env()] = k.Name
-	}
 }
 
 func TestAllMistakesAreToldAtOnceWithLineAndNearestKey(t *testing.T) {
@@ -161,7 +78,7 @@ node: ~
 	}
 }
 
-func TestListenersBeyondLoopbackMustBeMeant(t *testing.T) {
+func TestWhatIsNotMeantIsAMistake(t *testing.T) {
 	for text, wrong := range map[string]string{
 		"http: {listen: '0.0.0.0:3000'}":                                  "http.listen",
 		"http: {listen: [localhost:3000, '[::]:3000']}":                   "http.listen",
@@ -181,6 +98,16 @@ func TestListenersBeyondLoopbackMustBeMeant(t *testing.T) {
 		"a: 1\n---\nb: 2":                                                 "configuration",
 		"node: a\nnode: b":                                                "node",
 		"http: {max_record: 99999999999999999999GiB}":                     "http.max_record",
+		"http: {body_rate: 1KiB}":                                         "http.body_rate",
+		"http: {max_record: 16MiB}":                                       "http.max_record",
+		"wal: {probe_min: 1m}":                                            "wal.probe_min",
+		"shipper: {retry_min: 2m}":                                        "shipper.retry_min",
+		"http.listen: off":                                                "http.listen",
+		"data_dir: [a, b]":                                                "data_dir",
+		"udp: {allow: ','}":                                               "udp.allow",
+		"http: {listen: 'localhost:1,,localhost:2'}":                      "http.listen",
+		"node: !!binary aGVsbG8=":                                         "node",
+		"http: &h {anonymous: true}\n*h : {}":                             "a plain word",
 	} {
 		_, err := load(t, text)
 		if (err == nil) != (wrong == "") || err != nil && !strings.Contains(err.Error(), wrong) {
@@ -200,33 +127,6 @@ func TestLocalhostIsBothLoopbacks(t *testing.T) {
 	}
 	if !filepath.IsAbs(c.DataDir) || c.Shipper.Destination != "file://"+c.DataDir+"/archive" || c.Node == "" {
 		t.Errorf("%+v", c)
-	}
-}
-
-func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
-	const path = "../packaging/collectord.yaml"
-	if os.Getenv("UPDATE") == "1" {
-		if err := os.WriteFile(path, Example(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	b, err := os.ReadFile(path)
-	if err != nil || !bytes.Equal(b, Example()) {
-		t.Errorf("packaging/collectord.yaml is not what config example prints (UPDATE=1 mends it): %v", err)
-	}
-	plain := mustLoad(t, "")
-	if got := mustLoad(t, string(b)); !reflect.DeepEqual(got, plain) {
-		t.Error("the example, all commented out, changes a default")
-	}
-	var bare strings.Builder // every key uncommented must be valid, too
-	for line := range strings.Lines(string(b)) {
-		if key, _, ok := strings.Cut(strings.TrimLeft(line, " "), ": "); ok && strings.HasPrefix(key, "# ") && !strings.Contains(key[2:], " ") && key != "# Empty" {
-			line = strings.Replace(line, "# ", "", 1)
-		}
-		bare.WriteString(line)
-	}
-	if got := mustLoad(t, bare.String()); !reflect.DeepEqual(got, plain) {
-		t.Errorf("the example, uncommented, differs from the defaults:\n%s", bare.String())
 	}
 }
 
@@ -251,21 +151,4 @@ func TestNamedFileMustExist(t *testing.T) {
 	if _, _, err := Load(Source{Path: "/nonexistent/collectord.yaml"}); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
 	}
-}
-
-func FuzzFile(f *testing.F) {
-	f.Add(string(Example()))
-	f.Add("http: {listen: [a, b]}\n")
-	f.Add("a: &x [*x]\n")
-	f.Add("http: *x\n? {a: b}\n: c\n")
-	f.Fuzz(func(t *testing.T, content string) {
-		path := filepath.Join(t.TempDir(), "c.yaml")
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c, _, err := Load(Source{Path: path})
-		if (c == nil) == (err == nil) {
-			t.Errorf("%v, %v", c, err)
-		}
-	})
 }

@@ -28,10 +28,12 @@ type Mistake struct {
 func (m Mistakes) Error() string {
 	lines := make([]string, len(m))
 	for i, e := range m {
-		lines[i] = fmt.Sprintf("%s (%s): %s", e.Key, e.Origin, e.Reason)
+		lines[i] = e.String()
 	}
 	return strings.Join(lines, "\n")
 }
+
+func (m Mistake) String() string { return fmt.Sprintf("%s (%s): %s", m.Key, m.Origin, m.Reason) }
 
 // loader merges the sources through viper, which is fed text only: what a value
 // means is decided by the table of keys, not by what YAML takes it for.
@@ -55,11 +57,11 @@ func (l *loader) mistake(key, reason string) {
 }
 
 func (l *loader) flag(key string) *pflag.Flag {
-	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == key })
-	if l.source.Flags == nil || i < 0 || keys[i].Flag == "" {
+	k, ok := find(key)
+	if l.source.Flags == nil || !ok || k.Flag == "" {
 		return nil
 	}
-	return l.source.Flags.Lookup(keys[i].Flag)
+	return l.source.Flags.Lookup(k.Flag)
 }
 
 // AddFlags defines a flag for each key that has one.
@@ -126,7 +128,11 @@ func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) 
 	for i := 0; i+1 < len(node.Content); i += 2 {
 		name, value := node.Content[i], node.Content[i+1]
 		key := strings.TrimPrefix(section+"."+name.Value, ".")
-		isKey := slices.ContainsFunc(keys, func(k Key) bool { return k.Name == key })
+		if name.Kind != yaml.ScalarNode || strings.Contains(name.Value, ".") {
+			l.fileMistake(key, name.Line, "is not a key: a key is a plain word below its section")
+			continue
+		}
+		k, isKey := find(key)
 		isSection := slices.ContainsFunc(keys, func(k Key) bool { return strings.HasPrefix(k.Name, key+".") })
 		if _, twice := settings[name.Value]; twice {
 			l.fileMistake(key, name.Line, "is set twice")
@@ -139,7 +145,7 @@ func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) 
 			l.walk(key, value, below)
 			settings[name.Value] = below
 		case isKey:
-			if text, ok := l.text(key, value); ok {
+			if text, ok := l.text(k, value); ok {
 				settings[name.Value] = text
 				l.origin[key] = fmt.Sprintf("%s line %d", l.path, value.Line)
 			}
@@ -150,25 +156,29 @@ func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) 
 }
 
 // text returns a scalar as it is written, and a list of them joined by commas.
-func (l *loader) text(key string, n *yaml.Node) (string, bool) {
+func (l *loader) text(k Key, n *yaml.Node) (string, bool) {
 	switch {
+	case n.Style&yaml.TaggedStyle != 0:
+		l.fileMistake(k.Name, n.Line, "has a YAML tag: write the value as it is")
 	case isNull(n):
-		l.fileMistake(key, n.Line, "has no value: remove it, or write \"\"")
-		return "", false
+		l.fileMistake(k.Name, n.Line, "has no value: remove it, or write \"\"")
 	case n.Kind == yaml.ScalarNode:
 		return n.Value, true
-	case n.Kind == yaml.SequenceNode:
+	case n.Kind == yaml.SequenceNode && k.value.list:
 		var parts []string
 		for _, item := range n.Content {
-			if item.Kind != yaml.ScalarNode || isNull(item) {
-				l.fileMistake(key, item.Line, "holds something other than text")
+			if item.Kind != yaml.ScalarNode || isNull(item) || item.Style&yaml.TaggedStyle != 0 {
+				l.fileMistake(k.Name, item.Line, "holds something other than text")
 				return "", false
 			}
 			parts = append(parts, item.Value)
 		}
 		return strings.Join(parts, ","), true
+	case k.value.list:
+		l.fileMistake(k.Name, n.Line, "takes one value, or a list")
+	default:
+		l.fileMistake(k.Name, n.Line, "takes one value")
 	}
-	l.fileMistake(key, n.Line, "takes one value, or a list")
 	return "", false
 }
 

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -56,10 +58,18 @@ func write(b *strings.Builder, value func(Key) (text string, commented bool)) {
 	}
 }
 
+// plain is what YAML takes for text without quotes, but for the words that some
+// readers take for something else.
+var plain = regexp.MustCompile(`^[A-Za-z0-9./][A-Za-z0-9./_-]*$`)
+
 // quote writes a value so that YAML reads it back as the same text.
 func quote(s string) string {
-	if s == "" || strings.ContainsAny(s, ":#'\"\\{}[],&*!|>%@`\n\t") || strings.TrimSpace(s) != s || s == "off" || s == "on" {
-		return fmt.Sprintf("%q", s)
+	switch strings.ToLower(s) {
+	case "on", "off", "yes", "no", "null":
+	default:
+		if plain.MatchString(s) {
+			return s
+		}
 	}
-	return s
+	return strconv.Quote(s)
 }

@@ -21,21 +21,41 @@ import (
 
 // Options of a Shipper. The zero value of each field stands for its default.
 type Options struct {
-	SpoolDir    string       // required; emptied by New
-	Reserve     int64        // bytes of the spool's reserve; the size of a segment is enough; default none
-	Concurrency int          // uploads at a time; default 2
-	Level       string       // "fastest", "default", "better" or "best"
-	Logger      *slog.Logger // default: none
+	SpoolDir string // required; emptied by New
+	Reserve  int64  // bytes of the spool's reserve; the size of a segment is enough; default none
+	Level    string // "fastest", "default", "better" or "best"
+	Limits   Limits
+	// Logger is told of everything that goes wrong and right again; default: none.
+	// What can repeat carries the attribute "trouble" with a name of its own, and
+	// so does the Info line that says it is over, so that a handler can sum up.
+	Logger *slog.Logger
 }
 
-// Delays between attempts after a failure. Each is drawn at random between
-// nothing and the bound, which doubles ("full jitter"), so that a fleet does
-// not come back in step.
-const (
-	retryMin          = time.Second
-	retryMax          = time.Minute
-	retryMaxPermanent = 5 * time.Minute
-)
+// Limits are the options that can be changed while the shipper runs.
+type Limits struct {
+	Concurrency int // uploads at a time; default 2
+	// Delays between attempts after a failure. Each is drawn at random between
+	// nothing and a bound ("full jitter"), so that a fleet does not come back in
+	// step. The bound doubles from RetryMin (default 1 s) to RetryMax (1 min), or
+	// to RetryMaxPermanent (5 min) while somebody has to mend something.
+	RetryMin, RetryMax, RetryMaxPermanent time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Concurrency == 0 {
+		l.Concurrency = 2
+	}
+	if l.RetryMin == 0 {
+		l.RetryMin = time.Second
+	}
+	if l.RetryMax == 0 {
+		l.RetryMax = time.Minute
+	}
+	if l.RetryMaxPermanent == 0 {
+		l.RetryMaxPermanent = 5 * time.Minute
+	}
+	return l
+}
 
 // Shipper ships sealed segments. Its methods may be called concurrently.
 type Shipper struct {
@@ -50,10 +70,10 @@ type Shipper struct {
 	uploads *wal.Histogram
 	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
 
-	mu       sync.Mutex // guards what follows
-	stats    Stats
-	idle     chan struct{} // closed and replaced after every attempt
-	failures failureLog
+	mu     sync.Mutex // guards what follows
+	limits Limits
+	stats  Stats
+	idle   chan struct{} // closed and replaced after every attempt
 }
 
 // Stats are counters and gauges beside the ledger.
@@ -77,9 +97,6 @@ type result struct {
 
 // New makes a shipper and empties its spool directory. Run starts it.
 func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
-	if o.Concurrency == 0 {
-		o.Concurrency = 2
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -97,22 +114,42 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	}
 	return &Shipper{
 		log: log, store: store, opts: o, level: level, spool: spool,
-		done:     make(chan result),
-		nudge:    make(chan struct{}, 1),
-		uploads:  wal.NewLatencyHistogram(),
-		stats:    Stats{Failures: map[string]uint64{"local": 0, "network": 0, "timeout": 0, "tls": 0, "other": 0, "conflict": 0}},
-		idle:     make(chan struct{}),
-		failures: failureLog{logger: o.Logger, destination: store.String()},
+		done:    make(chan result),
+		nudge:   make(chan struct{}, 1),
+		uploads: wal.NewLatencyHistogram(),
+		limits:  o.Limits.withDefaults(),
+		stats:   Stats{Failures: map[string]uint64{"local": 0, "network": 0, "timeout": 0, "tls": 0, "other": 0, "conflict": 0}},
+		idle:    make(chan struct{}),
 	}, nil
+}
+
+// SetLimits puts new limits into effect. Uploads under way are finished; one
+// that waits for its next attempt is tried at once.
+func (s *Shipper) SetLimits(l Limits) {
+	s.mu.Lock()
+	s.limits = l.withDefaults()
+	s.mu.Unlock()
+	s.hurry()
+}
+
+// hurry ends the wait for the next attempt.
+func (s *Shipper) hurry() {
+	select {
+	case s.nudge <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Shipper) currentLimits() Limits {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limits
 }
 
 // Run ships what is sealed, oldest first, until ctx ends. It returns once the
 // uploads under way have stopped.
 func (s *Shipper) Run(ctx context.Context) {
 	q := &queue{shipper: s, busy: map[*wal.Segment]bool{}, setAside: map[*wal.Segment]bool{}, tried: map[*wal.Segment]int{}}
-	for range s.opts.Concurrency {
-		q.free = append(q.free, nil) // compressors are made when first needed
-	}
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	idle := time.NewTicker(pulseInterval)
@@ -122,17 +159,16 @@ func (s *Shipper) Run(ctx context.Context) {
 		now := time.Now()
 		s.turned.Store(&now)
 		segments, more := s.log.Sealed()
-		if ctx.Err() == nil {
+		stopped := ctx.Done()
+		if ctx.Err() == nil { // asked once: it may change at any time
 			q.start(ctx, segments)
 		} else if len(q.busy) == 0 {
 			return
+		} else {
+			stopped, more = nil, nil
 		}
 		if wait := time.Until(q.resume); q.pause > 0 && wait > 0 {
 			retry.Reset(wait)
-		}
-		stopped := ctx.Done()
-		if ctx.Err() != nil {
-			stopped, more = nil, nil
 		}
 		select {
 		case <-stopped:
@@ -151,17 +187,14 @@ func (s *Shipper) Run(ctx context.Context) {
 // Drain returns when no sealed segment is left to ship, or when ctx ends, and
 // says how many remain. Run must be running.
 func (s *Shipper) Drain(ctx context.Context) (remaining int) {
-	select {
-	case s.nudge <- struct{}{}:
-	default:
-	}
+	s.hurry()
 	for {
 		s.mu.Lock()
-		idle, foreign := s.idle, s.stats.Foreign
+		idle, foreign, inFlight := s.idle, s.stats.Foreign, s.stats.InFlight
 		s.mu.Unlock()
 		segments, _ := s.log.Sealed()
 		remaining = len(segments)
-		if remaining <= foreign {
+		if remaining <= foreign && inFlight == 0 { // the last is off the books before it is cleared away
 			return remaining
 		}
 		select {
@@ -204,16 +237,18 @@ type queue struct {
 	busy     map[*wal.Segment]bool
 	setAside map[*wal.Segment]bool // of a later version
 	tried    map[*wal.Segment]int  // failed attempts
-	free     []*compressor
-	pause    time.Duration // bound of the last delay; 0 while all is well
+	free     []*compressor         // of uploads that ended; others are made when needed
+	pause    time.Duration         // bound of the last delay; 0 while all is well
 	resume   time.Time
+	failing  bool // since the last success
 }
 
 // start begins as many uploads as there is room for. While the storage fails
 // there is room for one, and the segments take turns, so that one the storage
 // will not have does not keep the others waiting.
 func (q *queue) start(ctx context.Context, segments []*wal.Segment) {
-	limit := q.shipper.opts.Concurrency
+	limit := q.shipper.currentLimits().Concurrency
+	q.free = q.free[:min(len(q.free), limit)]
 	if q.pause > 0 {
 		if limit = 1; time.Now().Before(q.resume) {
 			return
@@ -236,8 +271,10 @@ func (q *queue) start(ctx context.Context, segments []*wal.Segment) {
 			return // it is being evicted: there will be news of it
 		}
 		q.busy[next] = true
-		c := q.free[len(q.free)-1]
-		q.free = q.free[:len(q.free)-1]
+		var c *compressor
+		if n := len(q.free); n > 0 {
+			c, q.free = q.free[n-1], q.free[:n-1]
+		}
 		s := q.shipper
 		s.mu.Lock()
 		s.stats.InFlight++
@@ -259,7 +296,9 @@ func (q *queue) start(ctx context.Context, segments []*wal.Segment) {
 func (q *queue) finished(ctx context.Context, r result) {
 	s := q.shipper
 	delete(q.busy, r.segment)
-	q.free = append(q.free, r.compressor)
+	if r.compressor != nil {
+		q.free = append(q.free, r.compressor)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.InFlight--
@@ -274,7 +313,10 @@ func (q *queue) finished(ctx context.Context, r result) {
 	case r.err == nil:
 		delete(q.tried, r.segment)
 		q.pause = 0
-		s.failures.recovered()
+		if q.failing {
+			q.failing = false
+			s.opts.Logger.Info("shipping again", "trouble", "shipping", "destination", s.store.String())
+		}
 	case ctx.Err() != nil: // told to stop
 	case errors.Is(r.err, errSalvaged):
 		s.stats.Salvaged++
@@ -285,18 +327,20 @@ func (q *queue) finished(ctx context.Context, r result) {
 			"segment", name, "error", r.err)
 	default:
 		q.tried[r.segment]++
-		kind, most := "local", retryMax
+		kind, most := "local", s.limits.RetryMax
 		var storeErr *StoreError
 		if errors.As(r.err, &storeErr) {
 			kind = storeErr.Kind
 			if storeErr.Permanent {
-				most = retryMaxPermanent
+				most = s.limits.RetryMaxPermanent
 			}
 		}
 		s.stats.Failures[kind]++
-		q.pause = min(max(2*q.pause, retryMin), most)
+		q.pause = min(max(2*q.pause, s.limits.RetryMin), most)
 		q.resume = time.Now().Add(rand.N(q.pause))
-		s.failures.failed(name, r.err)
+		q.failing = true
+		s.opts.Logger.Error("can't ship: everything is kept and tried again", "trouble", "shipping",
+			"destination", s.store.String(), "segment", name, "error", r.err)
 	}
 }
 
@@ -374,7 +418,7 @@ func (s *Shipper) settle(ctx context.Context, o *Object) error {
 	s.stats.Conflicts++
 	s.mu.Unlock()
 	s.opts.Logger.Error("the storage holds other content under this segment's name: stored beside it",
-		"taken", taken, "stored", o.Key)
+		"trouble", "conflict", "taken", taken, "stored", o.Key)
 	return nil
 }
 

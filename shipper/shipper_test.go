@@ -381,3 +381,25 @@ func TestIDsAreCheapOnceCompressed(t *testing.T) {
 		t.Errorf("%.2f bytes a record", perRecord)
 	}
 }
+
+func TestRunEndsWheneverItIsToldTo(t *testing.T) {
+	store, err := newFileStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(openLog(t, t.TempDir()), store, Options{SpoolDir: filepath.Join(t.TempDir(), "spool")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5_000 {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() { defer close(done); s.Run(ctx) }()
+		go cancel()
+		select {
+		case <-done:
+		case <-time.After(20 * time.Second):
+			t.Fatal("it goes on")
+		}
+	}
+}

@@ -20,6 +20,7 @@ func (l *Log) watchBounds() {
 	ticker := time.NewTicker(boundsInterval)
 	defer ticker.Stop()
 	defer l.pulse.stop(watching)
+	failing := false
 	for {
 		l.pulse.beat(watching)
 		select {
@@ -30,25 +31,29 @@ func (l *Log) watchBounds() {
 			l.giveUpHangingCommit()
 		case <-l.crowded:
 		}
-		if l.opts.WhenFull == DropOldest {
-			l.makeRoom()
+		if err := l.makeRoom(); err != nil {
+			failing = true
+			l.opts.Logger.Error("can't make room", "trouble", "make_room", "error", err)
+		} else if failing {
+			failing = false
+			l.opts.Logger.Info("room can be made again", "trouble", "make_room")
 		}
 	}
 }
 
-// makeRoom evicts the oldest segments until the log is out of reach of its
-// bounds, or no segment is left that may go.
-func (l *Log) makeRoom() {
+// makeRoom evicts the oldest segments, if that is wanted, until the log is out
+// of reach of its bounds or no segment is left that may go.
+func (l *Log) makeRoom() (err error) {
 	var segments, records int
 	for {
 		s := l.holdOldest()
 		if s == nil {
 			break
 		}
-		err := s.evict()
+		err = s.evict()
 		s.Release()
 		if err != nil {
-			l.opts.Logger.Error("can't make room", "segment", s.String(), "error", err)
+			err = fmt.Errorf("evict %s: %w", s, err)
 			break
 		}
 		segments++
@@ -58,15 +63,16 @@ func (l *Log) makeRoom() {
 	}
 	if segments > 0 {
 		l.opts.Logger.Error("evicted the oldest segments to make room (wal.when_full: drop_oldest)",
-			"segments", segments, "records", records)
+			"trouble", "evicted", "segments", segments, "records", records)
 	}
+	return err
 }
 
 // holdOldest returns the segment to evict next, held, or nil.
 func (l *Log) holdOldest() *Segment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.crowdedLocked() {
+	if l.opts.WhenFull != DropOldest || !l.crowdedLocked() {
 		return nil
 	}
 	for _, s := range l.sealed {
@@ -109,7 +115,7 @@ func (l *Log) giveUpHangingCommit() {
 	waiting := append([]*commit{c}, l.pending...)
 	l.pending = nil
 	l.mu.Unlock()
-	l.opts.Logger.Error("a commit hangs: usages are refused until the disk answers", "records", c.count, "error", l.broken)
+	l.opts.Logger.Error("a commit hangs: usages are refused until the disk answers", "trouble", "commit", "records", c.count, "error", l.broken)
 	for _, c := range waiting {
 		l.abort(c)
 	}
@@ -177,8 +183,8 @@ func (l *Log) checkBoundsLocked() {
 	}
 	switch {
 	case was == nil && l.full != nil:
-		l.opts.Logger.Error("log is full: usages are refused until segments were shipped", "reason", l.full)
+		l.opts.Logger.Error("log is full: usages are refused until segments were shipped", "trouble", "full", "reason", l.full)
 	case was != nil && l.full == nil:
-		l.opts.Logger.Info("log has room again")
+		l.opts.Logger.Info("log has room again", "trouble", "full")
 	}
 }

@@ -202,6 +202,7 @@ func (l *Log) housekeep() time.Duration {
 		}
 	}
 	l.mu.Lock()
+	sealAfter := l.opts.SealAfter
 	reqs := l.sealReqs
 	if len(l.pending) > 0 || l.staged.size() > 0 {
 		reqs = nil // what was appended before Seal is committed first
@@ -224,7 +225,7 @@ func (l *Log) housekeep() time.Duration {
 		l.roll(sealSize)
 		return wait
 	}
-	left := l.opts.SealAfter - time.Since(a.since)
+	left := sealAfter - time.Since(a.since)
 	if left <= 0 {
 		l.roll(sealAge)
 		return wait
@@ -366,7 +367,7 @@ func (l *Log) fail(err error) {
 	pending := l.pending
 	l.pending = nil
 	l.mu.Unlock()
-	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "error", err)
+	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", err)
 	for _, c := range pending {
 		l.abort(c)
 	}
@@ -425,7 +426,7 @@ func (l *Log) adopt(p prepared) {
 		return
 	}
 	if l.activate(p) {
-		l.opts.Logger.Info("the log can be written again")
+		l.opts.Logger.Info("the log can be written again", "trouble", "commit")
 		l.retired <- retired{adopted: true, attempt: p.attempt}
 	}
 }

@@ -66,14 +66,19 @@ type Options struct {
 	// CommitTimeout is how long a write and sync may take before their appenders
 	// are told that it failed; default 30 s.
 	CommitTimeout time.Duration
-	MachineID     string       // file with the machine's identity; default /etc/machine-id
-	Logger        *slog.Logger // default: none
+	// ProbeMin is the delay before a failed disk is tried again, which doubles up
+	// to ProbeMax; default 1 s and 30 s.
+	ProbeMin, ProbeMax time.Duration
+	MachineID          string // file with the machine's identity; default /etc/machine-id
+	// Logger is told of everything that goes wrong and right again; default: none.
+	// What can repeat carries the attribute "trouble" with a name of its own, and
+	// so does the Info line that says it is over, so that a handler can sum up.
+	Logger *slog.Logger
 
 	// What only tests set.
 	clock    func() time.Time                // the wall clock
 	datasync func(fd int) error              // fdatasync(2)
 	free     func(dir string) (int64, error) // what the disk of dir can take
-	probe    time.Duration                   // delay before the disk is tried again for the first time
 }
 
 func (o Options) withDefaults() Options {
@@ -88,7 +93,8 @@ func (o Options) withDefaults() Options {
 	set((*int64)(&o.SyncInterval), int64(100*time.Millisecond))
 	set((*int64)(&o.SealAfter), int64(time.Minute))
 	set((*int64)(&o.CommitTimeout), int64(30*time.Second))
-	set((*int64)(&o.probe), int64(time.Second))
+	set((*int64)(&o.ProbeMin), int64(time.Second))
+	set((*int64)(&o.ProbeMax), int64(30*time.Second))
 	if o.clock == nil {
 		o.clock = time.Now
 	}
@@ -116,7 +122,7 @@ func (o Options) withDefaults() Options {
 // segment, the roller seals segments and prepares the next one, so that no
 // append waits for that. Two more wake appenders and watch the bounds.
 type Log struct {
-	opts    Options
+	opts    Options // what SetLimits sets is guarded by mu
 	dataDir string
 	dir     string // dataDir/wal
 	lock    *os.File
@@ -381,7 +387,7 @@ func (l *Log) discardEmptied() {
 		}
 	}
 	if err != nil {
-		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "error", err)
+		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
 	}
 }
 

@@ -405,7 +405,7 @@ func TestClockMayJump(t *testing.T) {
 func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 	var failing atomic.Bool
 	l := open(t, t.TempDir(), Options{
-		probe: time.Microsecond,
+		ProbeMin: time.Microsecond,
 		datasync: func(fd int) error {
 			if failing.Load() {
 				return syscall.EIO
@@ -452,7 +452,7 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 }
 
 func TestShippedWhileTheDiskFailsStillTellsTheNextSeq(t *testing.T) {
-	l := open(t, t.TempDir(), Options{probe: time.Hour, datasync: func(int) error { return syscall.EIO }})
+	l := open(t, t.TempDir(), Options{ProbeMin: time.Hour, datasync: func(int) error { return syscall.EIO }})
 	l.mu.Lock()
 	l.committer.segment.datasync = syscall.Fdatasync
 	l.mu.Unlock()

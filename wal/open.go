@@ -49,7 +49,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 		crowded:    make(chan struct{}, 1),
 		ledger:     newLedger(),
 		sealedMore: make(chan struct{}),
-		pulse:      newPulse(o.CommitTimeout),
+		pulse:      newPulse(),
 		stats:      Stats{Seals: map[string]uint64{}, Findings: map[Finding]uint64{}, FreeBytes: math.MaxInt64},
 	}
 	for _, reason := range []string{sealSize, sealAge, sealHour, sealRequest, sealShutdown, sealFailure} {
@@ -385,7 +385,7 @@ func (l *Log) begin() error {
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
 	if err := l.clearGone(); err != nil {
-		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "error", err)
+		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
 	}
 	return nil
 }
@@ -394,7 +394,7 @@ func (l *Log) begin() error {
 // appends are refused until it can, but what is there is shipped, which may be
 // what makes room.
 func (l *Log) beginLater(cause error) error {
-	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "error", cause)
+	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", cause)
 	l.broken = cause
 	l.refuseLocked() // nobody else is there yet
 	l.committer.lastSync = time.Now()

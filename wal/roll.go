@@ -24,10 +24,6 @@ type retired struct {
 	tell    []chan error // of Seal: told once everything before is sealed
 }
 
-// probeMax is the longest delay between attempts to prepare a segment after a
-// failure.
-const probeMax = 30 * time.Second
-
 // roller is the state of the goroutine that seals segments and prepares the
 // next one.
 type roller struct {
@@ -37,6 +33,7 @@ type roller struct {
 	attempt  uint64
 	delay    time.Duration // before the last retry; 0 once a whole segment was written
 	waiting  bool          // a retry is due
+	failing  struct{ prepare, seal bool }
 }
 
 // runRoller works until the committer is done.
@@ -69,7 +66,7 @@ func (l *Log) runRoller() {
 		if ok && r.work() {
 			continue
 		}
-		r.delay = min(max(2*r.delay, r.log.opts.probe), probeMax)
+		r.delay = l.probeDelay(r.delay)
 		r.waiting = true
 		retry.Reset(r.delay)
 	}
@@ -105,12 +102,17 @@ func (r *roller) work() bool {
 	r.seal()
 	if r.wanted {
 		if err := r.prepare(); err != nil {
-			r.log.opts.Logger.Error("can't prepare the next segment", "error", err)
+			r.failing.prepare = true
+			r.log.opts.Logger.Error("can't prepare the next segment", "trouble", "prepare", "error", err)
 			select {
 			case r.log.nextErr <- err:
 			default:
 			}
 			return false
+		}
+		if r.failing.prepare {
+			r.failing.prepare = false
+			r.log.opts.Logger.Info("the next segment is prepared", "trouble", "prepare")
 		}
 	}
 	return len(r.unsealed) == 0
@@ -151,10 +153,15 @@ func (r *roller) seal() {
 	for len(r.unsealed) > 0 {
 		a := r.unsealed[0]
 		if err := r.log.seal(a); err != nil {
-			r.log.opts.Logger.Error("can't seal a segment: it is kept and tried again", "segment", a.dir, "error", err)
+			r.failing.seal = true
+			r.log.opts.Logger.Error("can't seal a segment: it is kept and tried again", "trouble", "seal", "segment", a.dir, "error", err)
 			return
 		}
 		r.unsealed = r.unsealed[1:]
+	}
+	if r.failing.seal {
+		r.failing.seal = false
+		r.log.opts.Logger.Info("segments are sealed again", "trouble", "seal")
 	}
 }
 
@@ -169,13 +176,13 @@ func (l *Log) seal(a *active) error {
 		if err := a.sync(); err != nil {
 			// Acknowledged by SyncInterval, and perhaps lost; what is not there
 			// is found out when the segment is read.
-			l.opts.Logger.Error("can't sync a segment before sealing it", "segment", a.dir, "error", err)
+			l.opts.Logger.Error("can't sync a segment before sealing it", "trouble", "late_sync", "segment", a.dir, "error", err)
 			a.failed = true
 		}
 	}
 	if !a.failed {
 		if err := a.trim(); err != nil {
-			l.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "segment", a.dir, "error", err)
+			l.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "trouble", "trim", "segment", a.dir, "error", err)
 		}
 	}
 	// The successor took its name by a rename that is made durable only here:
@@ -192,7 +199,7 @@ func (l *Log) seal(a *active) error {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}
 	if err := a.release(); err != nil {
-		l.opts.Logger.Warn("closing a sealed segment failed: its records are synced all the same", "segment", dir, "error", err)
+		l.opts.Logger.Warn("closing a sealed segment failed: its records are synced all the same", "trouble", "close", "segment", dir, "error", err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 // allSeries is the list of what is exported beside build_info and the metrics
 // of the Go runtime and the process. packaging/metrics.md is made of it.
 func allSeries() []series {
-	return slices.Concat(ledgerSeries(), httpSeries(), udpSeries(), logSeries(), shipperSeries())
+	return slices.Concat(ledgerSeries(), httpSeries(), udpSeries(), logSeries(), shipperSeries(), configSeries())
 }
 
 func ledgerSeries() []series {
@@ -142,6 +142,20 @@ func shipperSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Shipper.Foreign) }),
 		gauge("shipper_in_flight", "Uploads under way.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.InFlight) }),
+	}
+}
+
+func configSeries() []series {
+	return []series{
+		gauge("config_last_reload_successful", "1 if the last attempt to load the configuration succeeded, else 0.",
+			func(s *Snapshot) float64 {
+				if s.Reload.OK {
+					return 1
+				}
+				return 0
+			}),
+		gauge("config_last_reload_success_timestamp_seconds", "When the configuration in effect was loaded.",
+			func(s *Snapshot) float64 { return float64(s.Reload.At.UnixMilli()) / 1000 }),
 	}
 }
 

@@ -1,6 +1,10 @@
 package admin
 
-import "collectord/wal"
+import (
+	"time"
+
+	"collectord/wal"
+)
 
 // Snapshot is everything the daemon tells of itself, as of one moment.
 type Snapshot struct {
@@ -9,6 +13,14 @@ type Snapshot struct {
 	UDP     UDPSnapshot
 	HTTP    HTTPSnapshot
 	Shipper ShipperSnapshot
+	Reload  ReloadSnapshot
+}
+
+// ReloadSnapshot is how the configuration came into effect. The start counts as
+// a reload.
+type ReloadSnapshot struct {
+	OK bool      // the last attempt
+	At time.Time // the last that succeeded
 }
 
 // HTTPSnapshot is what the HTTP door counts beside the ledger.

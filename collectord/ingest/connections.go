@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -18,17 +19,42 @@ type limitedListener struct {
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
+	failing := false
 	for {
 		c, err := l.Listener.Accept()
+		if isPassing(err) {
+			failing = true
+			l.door.opts.Logger.Error("can't accept connections", "trouble", "accept", "address", l.Addr(), "error", err)
+			<-time.After(acceptPause)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		if added := l.door.open.add(c, l.door.opts.MaxConnections); added != nil {
+		if failing {
+			failing = false
+			l.door.opts.Logger.Info("connections are accepted again", "trouble", "accept", "address", l.Addr())
+		}
+		if added := l.door.open.add(c, l.door); added != nil {
 			return added, nil
 		}
 		l.door.statuses[http.StatusServiceUnavailable].Add(1)
 		turnAway(c)
 	}
+}
+
+// acceptPause is how long a listener waits for others to give back what it lacks.
+const acceptPause = 100 * time.Millisecond
+
+// isPassing reports whether accept(2) may work again by itself. The server would
+// give up.
+func isPassing(err error) bool {
+	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
 }
 
 // turnAway answers without reading and without waiting for the client.
@@ -58,11 +84,11 @@ type connections struct {
 	timer *time.Timer // runs while connections are open
 }
 
-// add takes in a connection, unless limit are open already.
-func (s *connections) add(c net.Conn, limit int) net.Conn {
+// add takes in a connection of a door, unless too many are open already.
+func (s *connections) add(c net.Conn, door *HTTP) net.Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) >= limit {
+	if len(s.open) >= door.limits.Load().MaxConnections {
 		return nil
 	}
 	if s.open == nil {
@@ -71,7 +97,7 @@ func (s *connections) add(c net.Conn, limit int) net.Conn {
 	} else if len(s.open) == 0 {
 		s.timer.Reset(sweepEvery)
 	}
-	added := &connection{Conn: c, all: s}
+	added := &connection{Conn: c, all: s, door: door}
 	s.open[added] = struct{}{}
 	return added
 }
@@ -105,6 +131,8 @@ func (s *connections) sweep() {
 type connection struct {
 	net.Conn
 	all             *connections
+	door            *HTTP
+	used            bool         // a request has begun; only the server's goroutine knows
 	readBy, writeBy atomic.Int64 // as deadline makes them
 }
 

@@ -10,10 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	batchSize    = 32       // datagrams a system call reads
-	datagramSize = 64 << 10 // more than UDP can carry without jumbograms
-)
+const batchSize = 32 // datagrams a system call reads
 
 // datagrams is memory for one batch, used again for the next. The datagrams lie
 // outside the garbage collector's heap: pages that none was long enough to touch
@@ -23,6 +20,7 @@ type datagrams struct {
 	iovecs  [batchSize]unix.Iovec
 	names   [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
 	memory  []byte
+	size    int // of a datagram
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -32,15 +30,15 @@ type mmsghdr struct {
 	_      [4]byte
 }
 
-func newDatagrams() (*datagrams, error) {
-	memory, err := unix.Mmap(-1, 0, batchSize*datagramSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+func newDatagrams(size int) (*datagrams, error) {
+	memory, err := unix.Mmap(-1, 0, batchSize*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil, fmt.Errorf("memory for datagrams: %w", err)
 	}
-	d := &datagrams{memory: memory}
+	d := &datagrams{memory: memory, size: size}
 	for i := range d.headers {
-		d.iovecs[i].Base = &d.memory[i*datagramSize]
-		d.iovecs[i].SetLen(datagramSize)
+		d.iovecs[i].Base = &d.memory[i*size]
+		d.iovecs[i].SetLen(size)
 		d.headers[i].Iov = &d.iovecs[i]
 		d.headers[i].SetIovlen(1)
 		d.headers[i].Name = (*byte)(unsafe.Pointer(&d.names[i]))
@@ -88,7 +86,7 @@ func (d *datagrams) recvmmsg(fd uintptr) (int, error) {
 // datagram returns the i-th datagram of the batch.
 func (d *datagrams) datagram(i int) (body []byte, truncated bool) {
 	h := &d.headers[i]
-	from := i * datagramSize
+	from := i * d.size
 	return d.memory[from : from+int(h.length) : from+int(h.length)], h.Flags&unix.MSG_TRUNC != 0
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"mime"
 	"net"
 	"net/http"
@@ -20,24 +21,20 @@ import (
 	"collectord/wal"
 )
 
-// HTTPOptions set the limits of the HTTP door. The zero value of each field
-// stands for its default.
+// HTTPOptions set up the HTTP door. The zero value of each field stands for its
+// default.
 type HTTPOptions struct {
-	MaxRecord      int           // bytes of a usage; default 1 MiB
-	MaxConnections int           // open at a time; default 1,024
-	HeaderTimeout  time.Duration // for a request's header; default 5 s
-	IdleTimeout    time.Duration // between requests; default 75 s
-	Logger         *slog.Logger  // default: none
+	Limits    HTTPLimits
+	MaxHeader int // bytes of a request's header; default 8 KiB
+	// Logger is told of everything that goes wrong and right again; default: none.
+	// What can repeat carries the attribute "trouble" with a name of its own, and
+	// so does the Info line that says it is over, so that a handler can sum up.
+	Logger *slog.Logger
 }
 
-// Limits that are not for configuration.
-const (
-	maxHeader     = 8 << 10         // bytes of a request's header
-	bodyPatience  = 5 * time.Second // before a body's rate counts
-	bodyMinRate   = 1 << 10         // bytes a second a body must arrive with
-	answerTimeout = 10 * time.Second
-	keepBuffer    = 64 << 10 // larger body buffers are not kept for the next request
-)
+// keepBuffer is the size up to which a body's buffer is kept for the next
+// request.
+const keepBuffer = 64 << 10
 
 // HTTP is the door that answers: POST /api/usages and GET /healthz.
 //
@@ -46,6 +43,7 @@ const (
 type HTTP struct {
 	log      Log
 	opts     HTTPOptions
+	limits   atomic.Pointer[HTTPLimits]
 	server   *fasthttp.Server
 	requests sync.Pool // of *request
 	draining atomic.Bool
@@ -56,22 +54,14 @@ type HTTP struct {
 
 // NewHTTP makes a door that is not yet listening.
 func NewHTTP(log Log, o HTTPOptions) *HTTP {
-	if o.MaxRecord == 0 {
-		o.MaxRecord = 1 << 20
-	}
-	if o.MaxConnections == 0 {
-		o.MaxConnections = 1024
-	}
-	if o.HeaderTimeout == 0 {
-		o.HeaderTimeout = 5 * time.Second
-	}
-	if o.IdleTimeout == 0 {
-		o.IdleTimeout = 75 * time.Second
+	if o.MaxHeader == 0 {
+		o.MaxHeader = 8 << 10
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &HTTP{log: log, opts: o, open: connections{epoch: time.Now()}}
+	h.SetLimits(o.Limits)
 	for class := range h.took {
 		h.took[class] = wal.NewLatencyHistogram()
 	}
@@ -88,16 +78,16 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 
 		StreamRequestBody:            true,
 		DisablePreParseMultipartForm: true,
-		MaxRequestBodySize:           o.MaxRecord,
-		ReadBufferSize:               maxHeader,
-		ReadTimeout:                  o.HeaderTimeout,
-		WriteTimeout:                 answerTimeout,
-		IdleTimeout:                  o.IdleTimeout,
-		Concurrency:                  o.MaxConnections + 1, // the listener turns away those beyond
-		NoDefaultServerHeader:        true,
-		NoDefaultContentType:         true,
-		SecureErrorLogMessage:        true,
-		LazyRequestTime:              true,
+		ReadBufferSize:               o.MaxHeader,
+		// Limits that can change are set where they are needed: by the listener,
+		// which turns away what is beyond MaxConnections, by connected for the time
+		// between and at the beginning of requests, by headerReceived for the rest.
+		ConnState:             connected,
+		Concurrency:           math.MaxInt32,
+		NoDefaultServerHeader: true,
+		NoDefaultContentType:  true,
+		SecureErrorLogMessage: true,
+		LazyRequestTime:       true,
 	}
 	return h
 }
@@ -271,7 +261,7 @@ func (h *HTTP) appendProblem(err error) (p *problem, counted bool) {
 	case errors.Is(err, wal.ErrFull), errors.Is(err, wal.ErrUnavailable):
 		return unavailable(CodeLogFull, "the log can't take more at the moment; nothing was stored"), true
 	}
-	h.opts.Logger.Error("the log refused a usage that was checked", "error", err)
+	h.opts.Logger.Error("the log refused a usage that was checked", "trouble", "append", "error", err)
 	return &problem{status: http.StatusInternalServerError, code: CodeInternal, detail: "nothing was stored"}, false
 }
 
@@ -283,7 +273,7 @@ func (h *HTTP) checkHeader(header *fasthttp.RequestHeader) *problem {
 	if string(header.Peek("Sec-Fetch-Site")) == "cross-site" {
 		return &problem{status: http.StatusForbidden, code: CodeCrossSite, detail: "a page of another site may not post here"}
 	}
-	if n := header.ContentLength(); n > h.opts.MaxRecord {
+	if n := header.ContentLength(); n > h.limits.Load().MaxRecord {
 		return h.tooLarge()
 	}
 	if e := header.Peek("Content-Encoding"); len(e) > 0 && !strings.EqualFold(string(e), "identity") {
@@ -332,7 +322,7 @@ func ambiguousLength(header *fasthttp.RequestHeader) bool {
 func (h *HTTP) tooLarge() *problem {
 	return &problem{
 		status: http.StatusRequestEntityTooLarge, code: CodeTooLarge, close: true,
-		detail: fmt.Sprintf("a usage has at most %d bytes (http.max_record)", h.opts.MaxRecord),
+		detail: fmt.Sprintf("a usage has at most %d bytes (http.max_record)", h.limits.Load().MaxRecord),
 	}
 }
 
@@ -344,52 +334,44 @@ func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
 	if stream == nil {
 		return nil // no body at all: an empty usage
 	}
+	limits := h.limits.Load()
 	began := time.Now()
 	for paced := false; ; paced = true {
 		if len(r.body) == cap(r.body) {
 			r.body = append(r.body, 0)[:len(r.body)]
 		}
 		if paced { // the first part came with the header
-			by := began.Add(bodyPatience + time.Duration(len(r.body)+bodyMinRate)*time.Second/bodyMinRate)
+			by := began.Add(limits.arrival(len(r.body) + limits.BodyRate))
 			if err := ctx.Conn().SetReadDeadline(by); err != nil {
 				return &problem{status: http.StatusBadRequest, code: CodeBadRequest, close: true}
 			}
 		}
 		n, err := stream.Read(r.body[len(r.body):cap(r.body)])
 		r.body = r.body[:len(r.body)+n]
-		if len(r.body) > h.opts.MaxRecord {
+		if len(r.body) > limits.MaxRecord {
 			return h.tooLarge()
 		}
 		switch {
 		case errors.Is(err, io.EOF):
 			return nil
 		case isTimeout(err):
-			return bodyTooSlow()
+			return h.tooSlow()
 		case err != nil:
 			return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "the body is broken off or not well encoded", close: true}
 		}
 	}
 }
 
-func bodyTooSlow() *problem {
+func (h *HTTP) tooSlow() *problem {
 	return &problem{
 		status: http.StatusRequestTimeout, code: CodeTimeout, close: true,
-		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more", bodyMinRate),
+		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more (http.body_rate)", h.limits.Load().BodyRate),
 	}
 }
 
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
-}
-
-// headerReceived gives the part of the body that is read before the handler
-// runs its time.
-func (h *HTTP) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	if n := header.ContentLength(); n >= 0 && n <= bodyMinRate {
-		return fasthttp.RequestConfig{} // the header's own time will do
-	}
-	return fasthttp.RequestConfig{ReadTimeout: bodyPatience + maxHeader*time.Second/bodyMinRate}
 }
 
 // expect decides before the client sends a body (RFC 9110, section 10.1.1).
@@ -417,9 +399,9 @@ func (h *HTTP) brokenRequest(ctx *fasthttp.RequestCtx, err error) {
 	switch {
 	case errors.As(err, &small):
 		p.status, p.code = http.StatusRequestHeaderFieldsTooLarge, CodeHeaderSize
-		p.detail = fmt.Sprintf("a request's header has at most %d bytes", maxHeader)
+		p.detail = fmt.Sprintf("a request's header has at most %d bytes (http.max_header)", h.opts.MaxHeader)
 	case isTimeout(err):
-		p = bodyTooSlow()
+		p = h.tooSlow()
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		p = h.tooLarge()
 	case strings.Contains(err.Error(), "HTTP version"):

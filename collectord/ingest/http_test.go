@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -161,7 +163,7 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := door(t, log, HTTPOptions{MaxRecord: 1 << 10})
+			_, addr := door(t, log, HTTPOptions{Limits: HTTPLimits{MaxRecord: 1 << 10}})
 			answers, bodies := talk(t, addr, c.request, 1)
 			if len(answers) == 0 {
 				t.Fatal("no answer")
@@ -220,7 +222,7 @@ func TestWhatTheLogSaysIsWhatTheClientHears(t *testing.T) {
 }
 
 func TestSlowHeadersAreCutOff(t *testing.T) {
-	_, addr := door(t, newMemoryLog(), HTTPOptions{HeaderTimeout: 50 * time.Millisecond})
+	_, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{HeaderTimeout: 50 * time.Millisecond}})
 	answers, bodies := talk(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
 	if len(answers) != 1 || answers[0].StatusCode != http.StatusRequestTimeout || !strings.Contains(bodies[0], CodeTimeout) {
 		t.Errorf("%v %v", answers, bodies)
@@ -228,7 +230,7 @@ func TestSlowHeadersAreCutOff(t *testing.T) {
 }
 
 func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), HTTPOptions{MaxConnections: 3})
+	h, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{MaxConnections: 3}})
 	var held []net.Conn
 	for range 3 {
 		c, err := net.Dial("tcp", addr)
@@ -267,7 +269,7 @@ func waitFor(t *testing.T, is func() bool) {
 }
 
 func TestDeclaredLengthsReserveNothing(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), HTTPOptions{MaxRecord: 16 << 20})
+	h, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{MaxRecord: 16 << 20}})
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -326,3 +328,48 @@ func TestBodyCutOffStoresNothing(t *testing.T) {
 		t.Errorf("stored %v", log.usages)
 	}
 }
+
+func TestNewLimitsHoldForOpenConnections(t *testing.T) {
+	h, addr := door(t, newMemoryLog(), HTTPOptions{})
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	defer client.CloseIdleConnections()
+	post := func(want int) {
+		t.Helper()
+		resp, err := client.Post("http://"+addr+"/api/usages", "application/json", strings.NewReader(`{"a":"`+strings.Repeat("x", 2000)+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("status %d, want %d", resp.StatusCode, want)
+		}
+	}
+	post(http.StatusCreated)
+	h.SetLimits(HTTPLimits{MaxRecord: 1 << 10})
+	post(http.StatusRequestEntityTooLarge)
+	h.SetLimits(HTTPLimits{IdleTimeout: 10 * time.Millisecond})
+	post(http.StatusCreated)
+	waitFor(t, func() bool { return h.Connections() == 0 })
+}
+
+// With no file descriptor left a door waits for one; the server would end.
+func TestADoorSurvivesWantOfDescriptors(t *testing.T) {
+	ln := &failingListener{errs: make(chan error, 2)}
+	var text strings.Builder
+	h := NewHTTP(newMemoryLog(), HTTPOptions{Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	ln.errs <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	ln.errs <- net.ErrClosed
+	if err := h.Serve(ln); err != nil {
+		t.Error(err)
+	}
+	if len(ln.errs) > 0 || !strings.Contains(text.String(), "trouble=accept") {
+		t.Errorf("gave up early: %s", text.String())
+	}
+}
+
+type failingListener struct{ errs chan error }
+
+func (l *failingListener) Accept() (net.Conn, error) { return nil, <-l.errs }
+func (l *failingListener) Close() error              { return nil }
+func (l *failingListener) Addr() net.Addr            { return &net.TCPAddr{} }

@@ -24,12 +24,16 @@ import (
 // for its default.
 type UDPOptions struct {
 	Allow         []netip.Prefix // who may send; none means anyone the listener can hear
+	MaxDatagram   int            // bytes; default 64 KiB, more than UDP can carry without jumbograms
 	Sockets       int            // for each address; default: one a core, at most 4
 	ReceiveBuffer int            // bytes the kernel keeps, of all sockets together; default 16 MiB
-	Logger        *slog.Logger   // default: none
+	Logger        *slog.Logger   // as in HTTPOptions
 }
 
 func (o UDPOptions) withDefaults() UDPOptions {
+	if o.MaxDatagram == 0 {
+		o.MaxDatagram = 64 << 10
+	}
 	if o.Sockets == 0 {
 		o.Sockets = min(4, runtime.NumCPU())
 	}
@@ -94,6 +98,7 @@ func ListenUDP(addr netip.AddrPort, o UDPOptions) (conns []*net.UDPConn, err err
 type UDP struct {
 	log       Log
 	opts      UDPOptions
+	allow     atomic.Pointer[[]netip.Prefix]
 	readers   []*udpReader
 	running   sync.WaitGroup
 	draining  atomic.Bool
@@ -108,12 +113,13 @@ func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (*UDP, error) {
 	for _, reason := range append(usageCodes(), ReasonNotAllowed, ReasonTruncated) {
 		log.Reject(wal.UDP, reason, 0)
 	}
+	u.SetAllow(o.Allow)
 	for _, c := range conns {
 		raw, err := c.SyscallConn()
 		if err != nil {
 			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
 		}
-		batch, err := newDatagrams()
+		batch, err := newDatagrams(u.opts.MaxDatagram)
 		if err != nil {
 			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
 		}
@@ -121,6 +127,9 @@ func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (*UDP, error) {
 	}
 	return u, nil
 }
+
+// SetAllow changes who may send, for what is read from now on.
+func (u *UDP) SetAllow(networks []netip.Prefix) { u.allow.Store(&networks) }
 
 // Start reads until Drain.
 func (u *UDP) Start() {
@@ -180,15 +189,21 @@ type udpReader struct {
 }
 
 func (r *udpReader) run() {
+	failing := false
 	for {
 		n, err := r.batch.receive(r.raw.Read)
 		switch {
 		case err == nil:
+			if failing {
+				failing = false
+				r.door.opts.Logger.Info("datagrams are read again", "trouble", "udp_read", "address", r.conn.LocalAddr())
+			}
 			r.take(n)
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
 			return
 		default: // such as ECONNREFUSED, from an answer somebody else provoked
-			r.door.opts.Logger.Warn("reading a datagram failed", "address", r.conn.LocalAddr(), "error", err)
+			failing = true
+			r.door.opts.Logger.Warn("reading a datagram failed", "trouble", "udp_read", "address", r.conn.LocalAddr(), "error", err)
 		}
 		if r.door.draining.Load() {
 			return
@@ -215,11 +230,12 @@ func (r *udpReader) drain(ctx context.Context) error {
 func (r *udpReader) take(n int) {
 	size := 0
 	r.recs = r.recs[:0]
+	allow := *r.door.allow.Load()
 	for i := range n {
 		body, truncated := r.batch.datagram(i)
 		size += len(body)
 		switch {
-		case len(r.door.opts.Allow) > 0 && !r.allowed(r.batch.sender(i)):
+		case len(allow) > 0 && !contain(allow, r.batch.sender(i)):
 			r.why[ReasonNotAllowed]++
 		case truncated:
 			r.why[ReasonTruncated]++
@@ -256,8 +272,8 @@ func (r *udpReader) split(body []byte) {
 	}
 }
 
-func (r *udpReader) allowed(sender netip.Addr) bool {
-	for _, p := range r.door.opts.Allow {
+func contain(networks []netip.Prefix, sender netip.Addr) bool {
+	for _, p := range networks {
 		if p.Contains(sender) {
 			return true
 		}

@@ -1,0 +1,85 @@
+package ingest
+
+import (
+	"net"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// HTTPLimits can be changed while the door is open. The zero value of each field
+// stands for its default.
+type HTTPLimits struct {
+	MaxRecord      int           // bytes of a usage; default 1 MiB
+	MaxConnections int           // open at a time; default 1,024
+	HeaderTimeout  time.Duration // for a request's header; default 5 s
+	BodyRate       int           // bytes a second with which a body must arrive; default 1 KiB
+	BodyGrace      time.Duration // before that counts; default 5 s
+	AnswerTimeout  time.Duration // for the client to take the answer; default 10 s
+	IdleTimeout    time.Duration // between requests; default 75 s
+}
+
+func (l HTTPLimits) withDefaults() HTTPLimits {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&l.MaxRecord, 1<<20)
+	set(&l.MaxConnections, 1024)
+	set(&l.BodyRate, 1<<10)
+	patience := func(v *time.Duration, d time.Duration) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	patience(&l.HeaderTimeout, 5*time.Second)
+	patience(&l.BodyGrace, 5*time.Second)
+	patience(&l.AnswerTimeout, 10*time.Second)
+	patience(&l.IdleTimeout, 75*time.Second)
+	return l
+}
+
+// arrival is how long n bytes of a body may take.
+func (l *HTTPLimits) arrival(n int) time.Duration {
+	return l.BodyGrace + time.Duration(n)*time.Second/time.Duration(l.BodyRate)
+}
+
+// SetLimits puts new limits into effect: for connections from the next request
+// on, and for their number at once, though none is cut off.
+func (h *HTTP) SetLimits(l HTTPLimits) {
+	l = l.withDefaults()
+	h.limits.Store(&l)
+}
+
+// connected gives a connection its time for the first byte of a request, and for
+// the rest of its header.
+func connected(c net.Conn, state fasthttp.ConnState) {
+	conn, ok := c.(*connection)
+	if !ok {
+		return
+	}
+	limits := conn.door.limits.Load()
+	switch state {
+	case fasthttp.StateNew:
+		_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
+	case fasthttp.StateActive:
+		if conn.used { // the first request's time began with the connection
+			_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
+		}
+		conn.used = true
+	case fasthttp.StateIdle:
+		_ = conn.SetReadDeadline(time.Now().Add(limits.IdleTimeout))
+	}
+}
+
+// headerReceived sets the limits of the request that begins, and gives the part
+// of its body that is read before the handler runs its time.
+func (h *HTTP) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
+	limits := h.limits.Load()
+	c := fasthttp.RequestConfig{MaxRequestBodySize: limits.MaxRecord, WriteTimeout: limits.AnswerTimeout}
+	if n := header.ContentLength(); n < 0 || n > limits.BodyRate { // otherwise the header's own time will do
+		c.ReadTimeout = limits.arrival(h.opts.MaxHeader)
+	}
+	return c
+}

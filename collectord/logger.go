@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"collectord/config"
+	"collectord/wal"
+)
+
+// voice is how the daemon speaks: a logger, the level that a reload may change,
+// and the troubles that are summed up.
+type voice struct {
+	*slog.Logger
+	level    *slog.LevelVar
+	troubles *troubleHandler
+}
+
+// newVoice writes text for people at a terminal and JSON for everyone else.
+func newVoice(cfg config.Log, out *os.File) (*voice, error) {
+	level := new(slog.LevelVar)
+	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
+		return nil, err
+	}
+	text := cfg.Format == "text"
+	if cfg.Format == "auto" {
+		info, err := out.Stat()
+		text = err == nil && info.Mode()&fs.ModeCharDevice != 0
+	}
+	var to slog.Handler
+	if o := (&slog.HandlerOptions{Level: level}); text {
+		to = slog.NewTextHandler(out, o)
+	} else {
+		to = slog.NewJSONHandler(out, o)
+	}
+	troubles := newTroubleHandler(to)
+	return &voice{slog.New(troubles), level, troubles}, nil
+}
+
+// setLevel is a part of a reload.
+func (v *voice) setLevel(next *config.Config) (commit func(), err error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(next.Log.Level)); err != nil {
+		return nil, err
+	}
+	return func() { v.level.Set(level) }, nil
+}
+
+// greet tells what has been started.
+func greet(logger *slog.Logger, cfg *config.Config, file, destination string, ears *listeners, log *wal.Log) {
+	limits := make([]any, 0, 64)
+	for _, s := range cfg.Limits() {
+		limits = append(limits, s.Key, s.Value)
+	}
+	logger.Info("limits in effect", limits...)
+	logID, run := log.Identity()
+	g, s := log.Ledger(), log.Stats()
+	logger.Info("collectord is running", "version", version, "config", file,
+		"http", addressesOf(ears.http), "udp", udpAddressesOf(ears.udp), "admin", addressesOf(ears.admin),
+		"data_dir", cfg.DataDir, "destination", destination, "node", cfg.Node,
+		"log_id", fmt.Sprintf("%016x", logID), "run", fmt.Sprintf("%016x", run),
+		slog.Group("recovered", "usages", g.Recovered, "segments", s.SealedSegments,
+			"torn_bytes", s.TornBytes, "quarantined", g.Quarantined, "findings", s.Findings))
+}
+
+func addressesOf(all []net.Listener) (texts []string) {
+	for _, ln := range all {
+		texts = append(texts, ln.Addr().String())
+	}
+	return texts
+}
+
+// udpAddressesOf names an address once, however many sockets share it.
+func udpAddressesOf(all []*net.UDPConn) (texts []string) {
+	for _, c := range all {
+		text := c.LocalAddr().String()
+		if len(texts) == 0 || texts[len(texts)-1] != text {
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+// account tells where every usage of this run is.
+func account(g wal.Ledger, began time.Time) []any {
+	attrs := []any{"ran", time.Since(began).Round(time.Millisecond).String()}
+	for source, d := range g.Door {
+		attrs = append(attrs, slog.Group(wal.Source(source).String(),
+			"received", d.Received, "accepted", d.Accepted, "rejected", d.Rejected,
+			"appended", d.Appended, "repeated", d.Repeated, "dropped", d.Dropped, "waiting", d.Waiting))
+	}
+	return append(attrs, "recovered", g.Recovered, "shipped", g.Shipped, "pending", g.Pending,
+		"quarantined", g.Quarantined, "evicted", g.Evicted)
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// marker is in everything that a client sends, and a secret, in the test below.
+const marker = "mArKeR"
+
+func TestNothingThatWasSentIsLogged(t *testing.T) {
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms, min_free: 0}\nshipper:\n  "+startMinIO(t, dir)+"\n")
+	edit(t, config, "log: {format: text}", "log: {format: json, level: debug}")
+	d := start(t, config, port, admin)
+	sendMixed(t, d)
+	until(t, "all is shipped", func() bool {
+		m := d.metrics()
+		return m["collectord_usages_shipped_total"] >= 4 && m["collectord_usages_pending"] == 0
+	})
+	d.stop()
+	if !strings.Contains(d.log(), `"msg":"shipped"`) {
+		t.Error("the daemon does not log at debug level")
+	}
+	unmarked(t, d, testSecret)
+
+	// The same with a storage that refuses the key.
+	if err := os.WriteFile(dir+"/credentials", fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s-secret\n", testUser, marker), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d = start(t, config, port, admin)
+	sendMixed(t, d)
+	d.untilLogged("can't ship")
+	d.stop()
+	unmarked(t, d)
+}
+
+func edit(t *testing.T, path, from, to string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil || !strings.Contains(string(text), from) {
+		t.Fatalf("no %q in %s: %v", from, path, err)
+	}
+	if err := os.WriteFile(path, []byte(strings.Replace(string(text), from, to, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func unmarked(t *testing.T, d *daemon, secrets ...string) {
+	t.Helper()
+	for line := range strings.Lines(d.log()) {
+		for _, secret := range append(secrets, marker) {
+			if strings.Contains(strings.ToLower(line), strings.ToLower(secret)) {
+				t.Errorf("tells what was sent: %s", line)
+			}
+		}
+	}
+}
+
+// sendMixed sends good and bad usages to both doors, with the marker wherever a
+// client can put something.
+func sendMixed(t *testing.T, d *daemon) {
+	t.Helper()
+	raw := func(text string) {
+		t.Helper()
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.(*net.TCPConn).CloseWrite()
+		_, _ = io.Copy(io.Discard, c) // answered or cut off
+	}
+	post := func(contentType, path, body string) {
+		t.Helper()
+		req, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d%s", d.port, path), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", contentType)
+		req.Header.Set("Authorization", "Bearer "+marker)
+		req.Header.Set("Idempotency-Key", marker)
+		req.Header.Set("User-Agent", marker)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
+	const object = `{"` + marker + `":"` + marker + `"}`
+	post("application/json", "/api/usages", object)
+	post("application/json", "/api/usages?"+marker, object)
+	post("application/json", "/"+marker, object)
+	post("text/"+marker, "/api/usages", object)
+	for _, bad := range []string{object[:12], object + marker, `["` + marker + `"]`, `{"` + marker + `":1,"` + marker + `":2}`, `{"` + marker + "\":\"\xff\"}", `{"` + marker + `":99999999999999999999}`, marker} {
+		post("application/json", "/api/usages", bad)
+	}
+	raw("POST /api/usages HTTP/1.1\r\nHost: " + marker + "\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n" + marker + marker + "\r\n")
+	raw("POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + object)
+	raw(marker + "\r\n\r\n")
+	raw("GET / HTTP/1.1\r\n" + marker + "\r\n\r\n")
+	raw("GET / " + marker + "/1.1\r\nX: " + marker + "\r\n\r\n")
+	raw("GET / HTTP/1.1\r\nX: " + strings.Repeat(marker, 4000) + "\r\n\r\n")
+
+	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", d.port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	before := d.metrics()["collectord_udp_datagrams_total"]
+	for _, datagram := range []string{object, object + object[:8] + "\n" + object, marker, "\x00" + marker} {
+		if _, err := io.WriteString(conn, datagram); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the datagrams are read", func() bool { return d.metrics()["collectord_udp_datagrams_total"] == before+4 })
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/%s?%s", d.admin, marker, marker))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
+func TestTheLastLineIsTheWholeLedger(t *testing.T) {
+	config, port, admin := configure(t, t.TempDir(), "")
+	edit(t, config, "log: {format: text}", "log: {format: json}")
+	d := start(t, config, port, admin)
+	acks := &acknowledged{ids: map[int]string{}}
+	d.post(acks, 0, 100, 4, false)
+	sendMixed(t, d)
+	d.stop()
+
+	type door struct {
+		Received, Accepted, Appended, Repeated, Waiting uint64
+		Rejected, Dropped                               map[string]uint64
+	}
+	var last struct {
+		Msg                                               string
+		HTTP, UDP                                         door
+		Recovered, Shipped, Pending, Quarantined, Evicted uint64
+	}
+	lines := strings.Split(strings.TrimSpace(d.log()), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || last.Msg != "stopped" {
+		t.Fatalf("%v: %s", err, lines[len(lines)-1])
+	}
+	sum := func(m map[string]uint64) (n uint64) {
+		for _, v := range m {
+			n += v
+		}
+		return n
+	}
+	for name, g := range map[string]door{"http": last.HTTP, "udp": last.UDP} {
+		if g.Received != g.Accepted+sum(g.Rejected) || g.Accepted != g.Appended+g.Repeated+sum(g.Dropped)+g.Waiting {
+			t.Errorf("%s does not balance: %+v", name, g)
+		}
+	}
+	if last.HTTP.Appended != 102 || last.UDP.Appended != 3 || last.HTTP.Rejected["invalid_json"] == 0 || last.UDP.Rejected["invalid_json"] == 0 ||
+		last.HTTP.Appended+last.UDP.Appended+last.Recovered != last.Shipped+last.Pending+last.Quarantined+last.Evicted {
+		t.Errorf("%+v", last)
+	}
+}
+
+func TestConfigCheckTellsFiveMistakesAtOnce(t *testing.T) {
+	path := t.TempDir() + "/collectord.yaml"
+	text := "http:\n  listn: localhost:3000\n  max_record: 1 megabyte\nwal:\n  seal_after: 60\nudp:\n  allow: [10.0.0.0]\nshipper:\n  concurrency: 1e3\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := command(t, "config", "check", "--config", path).CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != exitNotRight || !strings.HasPrefix(string(out), "collectord: the configuration has 5 mistakes:\n") {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, line := range []string{"line 2): is not a key; the nearest is http.listen", "line 3)", "line 5)", "line 7)", "line 9)"} {
+		if !strings.Contains(string(out), line) {
+			t.Errorf("not told: %s", line)
+		}
+	}
+	t.Logf("%s", out)
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/config"
+)
+
+func loadText(t *testing.T, text string) (*config.Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "collectord.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := config.Load(config.Source{Path: path})
+	return c, err
+}
+
+func TestAReloadIsAllOrNothing(t *testing.T) {
+	first, err := loadText(t, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	file, refused := "", error(nil)
+	r := newReloader(first, func() (*config.Config, []string, error) {
+		c, err := loadText(t, file)
+		return c, nil, err
+	}, slog.New(slog.NewTextHandler(&text, nil)))
+	var committed []string
+	r.registerInfallible(func(c *config.Config) { committed = append(committed, c.Log.Level) })
+	r.register(func(*config.Config) (func(), error) {
+		return func() { committed = append(committed, "certificates") }, refused
+	})
+
+	began := r.snapshot().At
+	file = "log: {level: loud}\nhttp: {max_record: 1}\n"
+	r.reload()
+	if got := text.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "nothing was changed") || !strings.Contains(got, "log.level") || !strings.Contains(got, "http.max_record") {
+		t.Errorf("logged: %s", got)
+	}
+	file, refused = "log: {level: debug}\n", errors.New("certificate and key don't match")
+	r.reload()
+	if !strings.Contains(text.String(), "don't match") || len(committed) > 0 || r.config() != first || r.snapshot().OK || r.snapshot().At != began {
+		t.Errorf("after a part refused: committed %v, %+v: %s", committed, r.snapshot(), text.String())
+	}
+	text.Reset()
+	file, refused = "log: {level: debug}\nudp: {sockets: 3}\n", nil
+	r.reload()
+	if fmt.Sprint(committed) != "[debug certificates]" || r.config().Log.Level != "debug" || r.config().UDP.Sockets != 0 || !r.snapshot().OK {
+		t.Errorf("committed %v, %+v", committed, r.config())
+	}
+	if got := text.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `changed="[log.level: info -> debug]"`) || !strings.Contains(got, `needs_restart="[udp.sockets: 0 -> 3]"`) {
+		t.Errorf("logged: %s", got)
+	}
+	text.Reset()
+	r.reload() // what needs a restart still does
+	if got := text.String(); !strings.Contains(got, `changed=[] needs_restart="[udp.sockets: 0 -> 3]"`) {
+		t.Errorf("logged: %s", got)
+	}
+}
+
+// rewrite replaces a part of a daemon's configuration file and has it reloaded.
+func (d *daemon) rewrite(config, from, to string) {
+	d.t.Helper()
+	text, err := os.ReadFile(config)
+	if err != nil || !strings.Contains(string(text), from) {
+		d.t.Fatalf("no %q in the configuration: %v", from, err)
+	}
+	if err := os.WriteFile(config, []byte(strings.Replace(string(text), from, to, 1)), 0o600); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *daemon) untilLogged(text string) {
+	d.t.Helper()
+	until(d.t, "the log says: "+text, func() bool { return strings.Contains(d.log(), text) })
+}
+
+func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {seal_after: 1h, min_free: 0, max_bytes: 64MiB}\n")
+	d := start(t, config, port, admin)
+	status := func() int {
+		resp, err := http.Post(d.url(), "application/json", strings.NewReader(`{"a":"`+strings.Repeat("x", 2000)+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := status(); got != http.StatusCreated {
+		t.Fatalf("status %d", got)
+	}
+	before := d.metrics()["collectord_config_last_reload_success_timestamp_seconds"]
+
+	d.rewrite(config, "http: {", "http: {max_record: 1KiB, ")
+	d.untilLogged("http.max_record: 1MiB -> 1KiB")
+	if got := status(); got != http.StatusRequestEntityTooLarge {
+		t.Errorf("beyond the new http.max_record: %d", got)
+	}
+	d.rewrite(config, "seal_after: 1h", "seal_after: 100ms")
+	until(t, "the segment is sealed by its new age, and shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == 1 })
+	d.rewrite(config, "max_bytes: 64MiB", "max_bytes: 48MiB")
+	until(t, "the bound is lowered", func() bool { return d.metrics()["collectord_wal_max_bytes"] == 48<<20 })
+	m := d.metrics()
+	if m["collectord_config_last_reload_successful"] != 1 || m["collectord_config_last_reload_success_timestamp_seconds"] <= before {
+		t.Errorf("the reload is told as %v at %v", m["collectord_config_last_reload_successful"], m["collectord_config_last_reload_success_timestamp_seconds"])
+	}
+
+	d.rewrite(config, "max_bytes: 48MiB", "max_bytes: 32MiB, seal_befor: 1s")
+	d.untilLogged("the nearest is wal.seal_after")
+	m = d.metrics()
+	if m["collectord_config_last_reload_successful"] != 0 || m["collectord_wal_max_bytes"] != 48<<20 {
+		t.Errorf("after a bad file: %v, wal.max_bytes %v", m["collectord_config_last_reload_successful"], m["collectord_wal_max_bytes"])
+	}
+	d.rewrite(config, ", seal_befor: 1s", ", segment_size: 4MiB")
+	d.untilLogged("wal.segment_size: 8MiB -> 4MiB")
+	if m = d.metrics(); m["collectord_wal_max_bytes"] != 32<<20 || m["collectord_config_last_reload_successful"] != 1 {
+		t.Errorf("after it was mended: wal.max_bytes %v", m["collectord_wal_max_bytes"])
+	}
+	d.stop()
+}
+
+func TestTheServiceManagerIsTold(t *testing.T) {
+	for name, socket := range map[string]string{"path": filepath.Join(t.TempDir(), "notify"), "abstract": fmt.Sprintf("@collectord-test-%d", os.Getpid())} {
+		t.Run(name, func(t *testing.T) {
+			manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer manager.Close()
+			next := func() string {
+				t.Helper()
+				buf := make([]byte, 1<<10)
+				if err := manager.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				n, err := manager.Read(buf)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return string(buf[:n])
+			}
+			t.Setenv("NOTIFY_SOCKET", socket)
+			config, port, admin := configure(t, t.TempDir(), "")
+			d := start(t, config, port, admin)
+			if got := next(); got != "READY=1" {
+				t.Errorf("at the start: %q", got)
+			}
+			d.rewrite(config, "log: {", "log: {level: debug, ")
+			var micros int64
+			if got := next(); true {
+				if n, err := fmt.Sscanf(got, "RELOADING=1\nMONOTONIC_USEC=%d", &micros); n != 1 || err != nil || micros <= 0 {
+					t.Errorf("at a reload: %q", got)
+				}
+			}
+			if got := next(); got != "READY=1" {
+				t.Errorf("after a reload: %q", got)
+			}
+			d.rewrite(config, "level: debug", "level: loud")
+			if got := next() + " " + next(); !strings.HasPrefix(got, "RELOADING=1\n") || !strings.HasSuffix(got, " READY=1") {
+				t.Errorf("at a reload that fails: %q", got)
+			}
+			d.stop()
+			if got := next(); got != "STOPPING=1" {
+				t.Errorf("at the end: %q", got)
+			}
+		})
+	}
+	if err := notifier("").send("READY=1"); err != nil {
+		t.Errorf("without a service manager: %v", err)
+	}
+	if err := notifier("/nonexistent/socket").send("READY=1"); err == nil {
+		t.Error("nobody listens, and that is no error")
+	}
+}
+
+func TestAHangupWhileStoppingIsIgnored(t *testing.T) {
+	config, port, admin := configure(t, t.TempDir(), "shutdown: {drain: 500ms}\n")
+	d := start(t, config, port, admin)
+	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) // so that there is something to drain
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	until(t, "the connection is open", func() bool { return d.metrics()["collectord_http_connections"] == 1 })
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	d.untilLogged("stopping")
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-d.exited; err != nil {
+		t.Errorf("ended with %v", err)
+	}
+	if strings.Contains(d.log(), "reload") || !strings.Contains(d.log(), "msg=stopped ") {
+		t.Error("the hangup was not ignored")
+	}
+}

@@ -1,0 +1,49 @@
+package config
+
+// Change is a key whose value differs between two configurations.
+type Change struct {
+	Key      string
+	From, To string // as written
+	Live     bool   // a reload puts it into effect; otherwise a restart is needed
+}
+
+// Reloaded returns what is in effect once next has been loaded into a daemon
+// that runs with c: the live keys of next, and the others as they are. The
+// combination is checked like any other; the error is a Mistakes.
+func (c *Config) Reloaded(next *Config) (*Config, []Change, error) {
+	var changes []Change
+	raw := make(map[string]string, len(keys))
+	for _, k := range keys {
+		from, to := c.raw[k.Name], next.raw[k.Name]
+		raw[k.Name] = from
+		if k.Live {
+			raw[k.Name] = to
+		}
+		if from != to {
+			changes = append(changes, Change{k.Name, from, to, k.Live})
+		}
+	}
+	var mistakes Mistakes
+	merged := build(raw, func(key, reason string) {
+		mistakes = append(mistakes, Mistake{key, "together with what needs a restart", reason})
+	})
+	if len(mistakes) > 0 {
+		return nil, changes, mistakes
+	}
+	// A host that was renamed, or a changed working directory, is no reload.
+	merged.Node, merged.DataDir, merged.Shipper.Destination = c.Node, c.DataDir, c.Shipper.Destination
+	return merged, changes, nil
+}
+
+// Setting is a key and its effective value, as written.
+type Setting struct{ Key, Value string }
+
+// Limits returns every size, duration, count and rate that is in effect.
+func (c *Config) Limits() (limits []Setting) {
+	for _, k := range keys {
+		if k.value.limit {
+			limits = append(limits, Setting{k.Name, c.raw[k.Name]})
+		}
+	}
+	return limits
+}

@@ -1,0 +1,297 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// value is a kind of setting: what may be written, and where it goes.
+type value struct {
+	kind  string // for people
+	list  bool   // a YAML list may be written, too
+	limit bool   // a bound: a size, duration, count or rate
+	set   func(*Config, string) error
+}
+
+func text(to func(*Config) *string) value {
+	return value{kind: "text", set: func(c *Config, s string) error {
+		*to(c) = s
+		return nil
+	}}
+}
+
+// errCredential is of a value that must not be printed.
+var errCredential = errors.New("holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file")
+
+func endpoint(to func(*Config) *string) value {
+	return value{kind: "a URL", set: func(c *Config, s string) error {
+		if strings.Contains(s, "@") {
+			return errCredential
+		}
+		*to(c) = s
+		return nil
+	}}
+}
+
+func path(to func(*Config) *string) value {
+	return value{kind: "a path", set: func(c *Config, s string) error {
+		if s == "" || strings.ContainsRune(s, 0) {
+			return errors.New("is not a path")
+		}
+		*to(c) = s
+		return nil
+	}}
+}
+
+func node(to func(*Config) *string) value {
+	name := regexp.MustCompile(`^[A-Za-z0-9._-]{0,63}$`)
+	return value{kind: "a name", set: func(c *Config, s string) error {
+		if !name.MatchString(s) {
+			return errors.New("may hold letters, digits, dots, underscores and hyphens, at most 63")
+		}
+		*to(c) = s
+		return nil
+	}}
+}
+
+func choice(to func(*Config) *string, choices ...string) value {
+	all := strings.Join(choices, ", ")
+	return value{kind: "one of " + all, set: func(c *Config, s string) error {
+		if !slices.Contains(choices, s) {
+			return errors.New("is not one of " + all)
+		}
+		*to(c) = s
+		return nil
+	}}
+}
+
+func yesNo(to func(*Config) *bool) value {
+	return value{kind: "true or false", set: func(c *Config, s string) error {
+		if s != "true" && s != "false" {
+			return errors.New("is neither true nor false")
+		}
+		*to(c) = s == "true"
+		return nil
+	}}
+}
+
+func count(least, most int, to func(*Config) *int) value {
+	span := fmt.Sprintf("%d to %d", least, most)
+	return value{kind: "a whole number from " + span, limit: true, set: func(c *Config, s string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return errors.New("is not a whole number")
+		}
+		if n < least || n > most {
+			return errors.New("is not from " + span)
+		}
+		*to(c) = n
+		return nil
+	}}
+}
+
+func duration(least, most time.Duration, to func(*Config) *time.Duration) value {
+	span := durationText(least) + " to " + durationText(most)
+	return value{kind: "a duration from " + span, limit: true, set: func(c *Config, s string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			return errors.New("is not a duration such as 500ms, 5s, 2m or 1h")
+		}
+		if d < least || d > most {
+			return errors.New("is not from " + span)
+		}
+		*to(c) = d
+		return nil
+	}}
+}
+
+// durationText is d without the parts that are nought: 1h, not 1h0m0s.
+func durationText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+type unit struct {
+	name  string
+	bytes int64
+}
+
+var units = []unit{ //nolint:gochecknoglobals // a constant table
+	{"TiB", 1 << 40},
+	{"GiB", 1 << 30},
+	{"MiB", 1 << 20},
+	{"KiB", 1 << 10},
+	{"TB", 1e12},
+	{"GB", 1e9},
+	{"MB", 1e6},
+	{"kB", 1e3},
+	{"B", 1},
+	{"", 1},
+}
+
+// parseSize reads a whole number with a unit; up to 1<<62 bytes.
+func parseSize(s string) (n int64, ok bool) {
+	digits := strings.TrimRight(s, "BKMGTik")
+	i := slices.IndexFunc(units, func(u unit) bool { return u.name == s[len(digits):] })
+	n, err := strconv.ParseInt(strings.TrimSuffix(digits, " "), 10, 64)
+	if i < 0 || err != nil || n < 0 || n > 1<<62/units[i].bytes {
+		return 0, false
+	}
+	return n * units[i].bytes, true
+}
+
+func sizeText(n int64) string {
+	for _, u := range units {
+		if n >= u.bytes && n%u.bytes == 0 {
+			return strconv.FormatInt(n/u.bytes, 10) + u.name
+		}
+	}
+	return "0"
+}
+
+func size(least, most int64, to func(*Config) *int64) value {
+	span := sizeText(least) + " to " + sizeText(most)
+	return value{kind: "a size from " + span, limit: true, set: func(c *Config, s string) error {
+		n, ok := parseSize(s)
+		if !ok {
+			return errors.New("is not a size such as 65536, 512KiB, 8MiB or 4GiB")
+		}
+		if n < least || n > most {
+			return errors.New("is not from " + span)
+		}
+		*to(c) = n
+		return nil
+	}}
+}
+
+// rate is a size a second. The unit of time is written, so that nobody takes
+// bits for bytes or minutes for seconds.
+func rate(least, most int64, to func(*Config) *int64) value {
+	span := sizeText(least) + "/s to " + sizeText(most) + "/s"
+	return value{kind: "a rate from " + span, limit: true, set: func(c *Config, s string) error {
+		amount, found := strings.CutSuffix(s, "/s")
+		n, ok := parseSize(amount)
+		if !ok || !found {
+			return errors.New("is not a rate such as 512B/s, 64KiB/s or 1MiB/s")
+		}
+		if n < least || n > most {
+			return errors.New("is not from " + span)
+		}
+		*to(c) = n
+		return nil
+	}}
+}
+
+func networks(to func(*Config) *[]netip.Prefix) value {
+	return value{kind: "a list of networks", list: true, set: func(c *Config, s string) error {
+		var all []netip.Prefix
+		for _, part := range splitList(s) {
+			p, err := netip.ParsePrefix(part)
+			if err != nil {
+				return errors.New("is not a list of networks such as 10.0.0.0/8, fd00::/8")
+			}
+			all = append(all, p.Masked())
+		}
+		*to(c) = all
+		return nil
+	}}
+}
+
+// splitList cuts at commas. An empty part is kept, for the caller to refuse.
+func splitList(s string) (parts []string) {
+	if s == "" {
+		return nil
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		parts = append(parts, strings.TrimSpace(part))
+	}
+	return parts
+}
+
+var errListen = errors.New("is not an address such as localhost:3000, 0.0.0.0:3000, [::]:3000, or off")
+
+func addresses(network string, to func(*Config) *[]Address) value {
+	return value{kind: "a list of addresses, or off", list: true, set: func(c *Config, s string) error {
+		*to(c) = nil
+		if s == "off" {
+			return nil
+		}
+		parts := splitList(s)
+		if len(parts) == 0 {
+			return errListen
+		}
+		for _, part := range parts {
+			all, err := parseAddress(part, network)
+			if err != nil {
+				return err
+			}
+			*to(c) = append(*to(c), all...)
+		}
+		return nil
+	}}
+}
+
+func parseAddress(s, network string) ([]Address, error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok && network == "tcp" {
+		if !filepath.IsAbs(path) || len(path) > 107 { // sun_path in unix(7)
+			return nil, errors.New("names a unix socket by other than an absolute path of at most 107 bytes")
+		}
+		return []Address{{Network: "unix", Path: path}}, nil
+	}
+	host, port, ok := cutPort(s)
+	if !ok {
+		return nil, errListen
+	}
+	hosts := []string{host}
+	if host == "localhost" {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	var all []Address
+	for _, host := range hosts {
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return nil, errListen
+		}
+		all = append(all, Address{Network: network, IP: netip.AddrPortFrom(ip, port)})
+	}
+	return all, nil
+}
+
+func cutPort(s string) (host string, port uint16, ok bool) {
+	i := strings.LastIndexByte(s, ':')
+	if i < 0 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseUint(s[i+1:], 10, 16)
+	host = s[:i]
+	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
+		host = host[1 : len(host)-1]
+	} else if strings.Contains(host, ":") {
+		return "", 0, false
+	}
+	return host, uint16(n), err == nil
+}
+
+func destination(to func(*Config) *string) value {
+	form := regexp.MustCompile(`^(file:///.*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/=-]*)?)$`)
+	return value{kind: "a URL", set: func(c *Config, s string) error {
+		if s != "" && !form.MatchString(s) {
+			return errors.New("is neither file:///path nor s3://bucket/prefix")
+		}
+		*to(c) = s
+		return nil
+	}}
+}

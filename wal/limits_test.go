@@ -1,0 +1,125 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
+	l := open(t, t.TempDir(), Options{MaxBytes: 64 << 20, SealAfter: time.Hour})
+	mustAppend(t, l, Record{Usage: usage(1)})
+
+	l.SetLimits(Limits{MaxBytes: 1, SealAfter: time.Hour})
+	if err := l.Append(context.Background(), Record{Usage: usage(2)}); !errors.Is(err, ErrFull) {
+		t.Errorf("beyond a lowered bound: %v", err)
+	}
+	if got := l.Stats().MaxBytes; got != 1 {
+		t.Errorf("the bound is told as %d bytes", got)
+	}
+	l.SetLimits(Limits{MaxBytes: 64 << 20, SealAfter: time.Hour})
+	mustAppend(t, l, Record{Usage: usage(3)})
+
+	_, more := l.Sealed()
+	l.SetLimits(Limits{MaxBytes: 64 << 20, SealAfter: time.Millisecond})
+	select {
+	case <-more:
+	case <-time.After(10 * time.Second):
+		t.Error("a segment older than wal.seal_after now is not sealed")
+	}
+
+	l.SetLimits(Limits{MaxBytes: 64 << 20, QueueBytes: 1})
+	if n := l.Enqueue(Record{Usage: usage(4), Source: UDP}); n != 0 {
+		t.Errorf("%d records queued in one byte", n)
+	}
+	checkLedger(t, l)
+}
+
+// Run with -race.
+func TestLimitsMayChangeUnderLoad(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	wg.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+				l.SetLimits(Limits{MaxBytes: 64<<20 + int64(i), SealAfter: time.Minute + time.Duration(i), WhenFull: WhenFull(i % 2)})
+			}
+		}
+	})
+	for i := range 200 {
+		mustAppend(t, l, Record{Usage: usage(i)})
+		l.Enqueue(Record{Usage: usage(i), Source: UDP})
+	}
+	close(stop)
+	wg.Wait()
+	checkLedger(t, l)
+}
+
+// Who listens to the log's troubles is told of the end of each that began.
+func TestEveryTroubleIsSaidToBeOver(t *testing.T) {
+	heard := &troubleEar{level: map[string]slog.Level{}}
+	fails := atomic.Bool{}
+	l := open(t, t.TempDir(), Options{
+		Logger: slog.New(heard), ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
+		datasync: func(fd int) error {
+			if fails.Load() {
+				return syscall.EIO
+			}
+			return syscall.Fdatasync(fd)
+		},
+	})
+	mustAppend(t, l, Record{Usage: usage(1)})
+	fails.Store(true)
+	if err := l.Append(context.Background(), Record{Usage: usage(2)}); !errors.Is(err, ErrCommitFailed) {
+		t.Fatal(err)
+	}
+	fails.Store(false)
+	until(t, "the log takes records again", func() bool { return l.Append(context.Background(), Record{Usage: usage(3)}) == nil })
+	l.SetLimits(Limits{MaxBytes: 1})
+	l.SetLimits(Limits{})
+	for name, level := range heard.last() {
+		if level != slog.LevelInfo {
+			t.Errorf("nothing says that %s is over", name)
+		}
+	}
+	if heard := heard.last(); len(heard) < 2 {
+		t.Errorf("heard only of %v", heard)
+	}
+}
+
+// troubleEar notes the level of the last line of each trouble.
+type troubleEar struct {
+	slog.Handler
+	mu    sync.Mutex
+	level map[string]slog.Level
+}
+
+func (e *troubleEar) Enabled(context.Context, slog.Level) bool { return true }
+
+func (e *troubleEar) Handle(_ context.Context, r slog.Record) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	r.Attrs(func(a slog.Attr) bool {
+		if a.Key == "trouble" {
+			e.level[a.Value.String()] = r.Level
+		}
+		return true
+	})
+	return nil
+}
+
+func (e *troubleEar) last() map[string]slog.Level {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.level)
+}
