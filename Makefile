@@ -7,7 +7,7 @@ export TEST_MINIO := $(or $(TEST_MINIO),$(TOOLS)/minio)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture lint tools bench clean
+.PHONY: help build run test torture soak lint tools bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
+
+LEDGER_FOR := 60s
+
+soak: tools ## watch the ledger at every scrape, under load, faults and restarts, for LEDGER_FOR
+	go test -timeout 60m -count 1 -v ./collectord -run TheLedgerBalances -ledger-for $(LEDGER_FOR) | grep -v 'level='
 
 lint: tools ## run the linters
 	$(TOOLS)/golangci-lint run --build-tags torture ./...

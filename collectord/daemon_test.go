@@ -47,6 +47,7 @@ type daemon struct {
 	port    int // of HTTP and UDP
 	admin   int
 	exited  chan error
+	gone    chan struct{} // closed once it has exited
 	ready   chan struct{}
 	logMu   sync.Mutex
 	logText strings.Builder
@@ -99,7 +100,7 @@ func start(t *testing.T, config string, port, admin int) *daemon {
 	t.Helper()
 	d := &daemon{
 		t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin,
-		exited: make(chan error, 1), ready: make(chan struct{}),
+		exited: make(chan error, 1), gone: make(chan struct{}), ready: make(chan struct{}),
 	}
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
@@ -120,7 +121,9 @@ func start(t *testing.T, config string, port, admin int) *daemon {
 				close(d.ready)
 			}
 		}
-		d.exited <- d.cmd.Wait()
+		err := d.cmd.Wait()
+		close(d.gone)
+		d.exited <- err
 	}()
 	t.Cleanup(func() {
 		_ = d.cmd.Process.Kill()
@@ -174,12 +177,20 @@ func (d *daemon) url() string { return fmt.Sprintf("http://127.0.0.1:%d/api/usag
 // metrics scrapes once; the keys are series as they are printed.
 func (d *daemon) metrics() map[string]float64 {
 	d.t.Helper()
-	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", d.admin))
+	m, err := d.scrape()
 	if err != nil {
 		d.t.Fatal(err)
 	}
+	return m
+}
+
+func (d *daemon) scrape() (m map[string]float64, err error) {
+	resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", d.admin))
+	if err != nil {
+		return nil, err
+	}
 	defer resp.Body.Close()
-	m := map[string]float64{}
+	m = map[string]float64{}
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		series, value, ok := strings.Cut(lines.Text(), " ")
@@ -188,7 +199,7 @@ func (d *daemon) metrics() map[string]float64 {
 			m[series] = v
 		}
 	}
-	return m
+	return m, lines.Err()
 }
 
 // until waits for a condition that the daemon brings about.

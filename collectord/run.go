@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -66,7 +65,8 @@ func runCommand() *cobra.Command {
 //	GET /metrics    -> admin      (reads from all of them)
 //
 // Everything that can fail for a reason an operator must know of, such as a port
-// in use, fails before the first goroutine starts.
+// in use, fails before the first goroutine starts, but for those that tell that
+// the daemon is starting: usages that come in meanwhile wait at the gate.
 func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger) error {
 	began := time.Now()
 	cfg := reload.config()
@@ -89,6 +89,21 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 		return err
 	}
 	defer ears.close()
+	failed := make(chan error, len(ears.http)+len(ears.admin))
+	state := &health{reload: reload}
+	office := admin.New(admin.Options{Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck})
+	for _, ln := range ears.admin {
+		go func() { failed <- office.Serve(ln) }()
+	}
+	entrance := newGate()
+	web := ingest.NewHTTP(entrance, ingest.HTTPOptions{
+		Limits:    httpLimits(cfg),
+		MaxHeader: int(cfg.HTTP.MaxHeader),
+		Logger:    logger,
+	})
+	for _, ln := range ears.http {
+		go func() { failed <- web.Serve(ln) }()
+	}
 	log, err := wal.Open(cfg.DataDir, walOptions(cfg, logger))
 	if err != nil {
 		return err
@@ -107,22 +122,10 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	web := ingest.NewHTTP(log, ingest.HTTPOptions{
-		Limits:    httpLimits(cfg),
-		MaxHeader: int(cfg.HTTP.MaxHeader),
-		Logger:    logger,
-	})
 	udp, err := ingest.NewUDP(log, ears.udp, udpOptions(cfg, logger))
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	var stopping atomic.Bool
-	office := admin.New(admin.Options{
-		Version:  version,
-		Snapshot: func() admin.Snapshot { return snapshot(log, ship, web, udp, reload) },
-		Ready:    func() []string { return reasons(log, &stopping) },
-		Live:     func() error { return nil },
-	})
 
 	reload.registerInfallible(func(next *config.Config) {
 		log.SetLimits(walLimits(next))
@@ -132,17 +135,12 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 	})
 
 	// From here on it runs.
-	failed := make(chan error, len(ears.http)+len(ears.admin))
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	shipped := make(chan struct{})
 	go func() { defer close(shipped); ship.Run(shipping) }()
 	udp.Start()
-	for _, ln := range ears.http {
-		go func() { failed <- web.Serve(ln) }()
-	}
-	for _, ln := range ears.admin {
-		go func() { failed <- office.Serve(ln) }()
-	}
+	entrance.open(log)
+	state.parts.Store(&parts{log, ship, web, udp})
 	tell := func(err error) {
 		if err != nil {
 			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
@@ -170,7 +168,7 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 		}
 		running = false
 	}
-	stopping.Store(true)
+	state.stopping.Store(true)
 	tell(manager.stopping())
 	done := make(chan error, 1)
 	go func() {
@@ -246,14 +244,4 @@ func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) error {
 	}
 	errs = append(errs, s.log.Close(), within(time.Second, s.office.Shutdown))
 	return errors.Join(errs...)
-}
-
-func reasons(log *wal.Log, stopping *atomic.Bool) (why []string) {
-	if stopping.Load() {
-		why = append(why, "stopping")
-	}
-	if err := log.Full(); err != nil && !errors.Is(err, wal.ErrClosed) {
-		why = append(why, err.Error())
-	}
-	return why
 }

@@ -197,8 +197,8 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest
 	return admin.Snapshot{
 		Ledger:  log.Ledger(),
 		Log:     log.Stats(),
-		HTTP:    admin.HTTPSnapshot{Requests: web.Requests(), Connections: web.Connections()},
-		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops()},
+		HTTP:    admin.HTTPSnapshot{Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections()},
+		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), Batches: udp.Batches()},
 		Shipper: admin.ShipperSnapshot(st),
 		Reload:  reload.snapshot(),
 	}

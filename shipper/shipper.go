@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -64,8 +65,10 @@ type Shipper struct {
 	level zstd.EncoderLevel
 	spool *spool
 
-	done  chan result // from the workers
-	nudge chan struct{}
+	done    chan result // from the workers
+	nudge   chan struct{}
+	uploads *wal.Histogram
+	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
 
 	mu     sync.Mutex // guards what follows
 	limits Limits
@@ -78,7 +81,8 @@ type Stats struct {
 	Objects         uint64 // confirmed by the storage
 	RawBytes        uint64
 	CompressedBytes uint64
-	Failures        map[string]uint64 // by StoreError.Kind, or "local"
+	UploadSeconds   wal.Distribution  // of uploads that were confirmed
+	Failures        map[string]uint64 // by StoreError.Kind, or "local"; the usual ones are always there
 	Conflicts       uint64            // keys that held other content
 	Salvaged        uint64            // damaged segments, replaced by what still checked out
 	Foreign         int               // segments of a later version, left alone
@@ -110,11 +114,12 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	}
 	return &Shipper{
 		log: log, store: store, opts: o, level: level, spool: spool,
-		done:   make(chan result),
-		nudge:  make(chan struct{}, 1),
-		limits: o.Limits.withDefaults(),
-		stats:  Stats{Failures: map[string]uint64{}},
-		idle:   make(chan struct{}),
+		done:    make(chan result),
+		nudge:   make(chan struct{}, 1),
+		uploads: wal.NewLatencyHistogram(),
+		limits:  o.Limits.withDefaults(),
+		stats:   Stats{Failures: map[string]uint64{"local": 0, "network": 0, "timeout": 0, "tls": 0, "other": 0, "conflict": 0}},
+		idle:    make(chan struct{}),
 	}, nil
 }
 
@@ -147,7 +152,12 @@ func (s *Shipper) Run(ctx context.Context) {
 	q := &queue{shipper: s, busy: map[*wal.Segment]bool{}, setAside: map[*wal.Segment]bool{}, tried: map[*wal.Segment]int{}}
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
+	idle := time.NewTicker(pulseInterval)
+	defer idle.Stop()
+	defer s.turned.Store(nil)
 	for {
+		now := time.Now()
+		s.turned.Store(&now)
 		segments, more := s.log.Sealed()
 		stopped := ctx.Done()
 		if ctx.Err() == nil { // asked once: it may change at any time
@@ -162,6 +172,7 @@ func (s *Shipper) Run(ctx context.Context) {
 		}
 		select {
 		case <-stopped:
+		case <-idle.C:
 		case <-more:
 		case <-retry.C:
 			q.resume = time.Time{}
@@ -179,11 +190,11 @@ func (s *Shipper) Drain(ctx context.Context) (remaining int) {
 	s.hurry()
 	for {
 		s.mu.Lock()
-		idle, foreign := s.idle, s.stats.Foreign
+		idle, foreign, inFlight := s.idle, s.stats.Foreign, s.stats.InFlight
 		s.mu.Unlock()
 		segments, _ := s.log.Sealed()
 		remaining = len(segments)
-		if remaining <= foreign {
+		if remaining <= foreign && inFlight == 0 { // the last is off the books before it is cleared away
 			return remaining
 		}
 		select {
@@ -194,11 +205,28 @@ func (s *Shipper) Drain(ctx context.Context) (remaining int) {
 	}
 }
 
+// pulseInterval is how often the loop turns when there is nothing to do, and
+// pulseLimit how long it may not: nothing in it waits for a disk or the storage.
+const (
+	pulseInterval = 10 * time.Second
+	pulseLimit    = 2 * time.Minute
+)
+
+// Alive returns nil while the shipper's loop turns, as it does whether or not
+// the storage can be reached. One that was not started, or has ended, is fine.
+func (s *Shipper) Alive() error {
+	if turned := s.turned.Load(); turned != nil && time.Since(*turned) > pulseLimit {
+		return fmt.Errorf("the shipper has been stuck for %v", time.Since(*turned).Round(time.Second))
+	}
+	return nil
+}
+
 // Stats returns a copy of the shipper's counters and gauges.
 func (s *Shipper) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.stats
+	c.UploadSeconds = s.uploads.Seconds()
 	c.Failures = maps.Clone(s.stats.Failures)
 	return c
 }
@@ -340,6 +368,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 		return fmt.Errorf("compress: %w", err)
 	}
 	defer done()
+	began := time.Now()
 	err = s.store.Put(ctx, o)
 	if errors.Is(err, ErrExists) {
 		err = s.settle(ctx, o)
@@ -347,6 +376,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	if err != nil {
 		return err
 	}
+	s.uploads.ObserveTime(time.Since(began))
 	if err := seg.Remove(); err != nil {
 		return err
 	}

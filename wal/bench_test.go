@@ -36,7 +36,7 @@ func BenchmarkAppend(b *testing.B) {
 				})
 			}
 			done.Wait()
-			b.ReportMetric(float64(b.N)/float64(l.Stats().Commits), "records/commit")
+			b.ReportMetric(float64(b.N)/float64(l.Stats().CommitSeconds.Count()), "records/commit")
 		})
 	}
 }

@@ -19,8 +19,10 @@ func (l *Log) watchBounds() {
 	defer l.done.Done()
 	ticker := time.NewTicker(boundsInterval)
 	defer ticker.Stop()
+	defer l.pulse.stop(watching)
 	failing := false
 	for {
+		l.pulse.beat(watching)
 		select {
 		case <-l.closing:
 			return
@@ -56,6 +58,7 @@ func (l *Log) makeRoom() (err error) {
 		}
 		segments++
 		records += s.Count()
+		l.pulse.beat(watching)
 		l.lookAtDisk()
 	}
 	if segments > 0 {
@@ -84,12 +87,17 @@ func (l *Log) holdOldest() *Segment {
 // crowdedLocked reports whether room has to be made, ahead of the bounds, so
 // that no append need be refused for it.
 func (l *Log) crowdedLocked() bool {
-	ahead := min(2*l.opts.SegmentSize, l.opts.MaxBytes/4)
+	ahead := l.roomAhead()
 	return l.usedLocked() > l.opts.MaxBytes-ahead || l.stats.FreeBytes < l.opts.MinFree+ahead
 }
 
+// roomAhead is how far from the bounds the oldest are dropped.
+func (l *Log) roomAhead() int64 { return min(2*l.opts.SegmentSize, l.opts.MaxBytes/4) }
+
 // usedLocked is what counts towards MaxBytes.
-func (l *Log) usedLocked() int64 { return l.sealedBytes + l.active.bytes + l.otherBytes }
+func (l *Log) usedLocked() int64 {
+	return l.sealedBytes + l.active.bytes + l.stats.SpoolBytes + l.stats.QuarantineBytes
+}
 
 // giveUpHangingCommit tells the appenders of a write or sync that does not come
 // back that it failed, and refuses others. Should it come back after all, its
@@ -114,15 +122,40 @@ func (l *Log) giveUpHangingCommit() {
 }
 
 func (l *Log) lookAtDisk() {
-	other := sizeOfFiles(filepath.Join(l.dataDir, spoolName)) + sizeOfFiles(filepath.Join(l.dir, quarantineName))
-	free, err := freeBytes(l.dir)
+	spool := sizeOfFiles(filepath.Join(l.dataDir, spoolName))
+	quarantine := sizeOfFiles(filepath.Join(l.dir, quarantineName))
+	free, err := l.opts.free(l.dir)
+	l.dateOldest()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.otherBytes = other
+	l.stats.SpoolBytes, l.stats.QuarantineBytes = spool, quarantine
 	if err == nil { // a disk that can't be asked will fail a commit soon enough
 		l.stats.FreeBytes = free
 	}
+	l.outlook.look(time.Now(), l.usedLocked(), l.stats.FreeBytes)
 	l.checkBoundsLocked()
+}
+
+// dateOldest finds out how old the oldest sealed segment is, if it is one of
+// those found at start. From then on its age is told by the monotonic clock.
+func (l *Log) dateOldest() {
+	l.mu.Lock()
+	var oldest *Segment
+	if len(l.sealed) > 0 && l.sealed[0].since.IsZero() {
+		oldest = l.sealed[0]
+	}
+	l.mu.Unlock()
+	if oldest == nil {
+		return
+	}
+	from := oldest.sealedAt // the best there is for one that can't be read
+	if at := oldest.FirstReceivedAt(); at != 0 {
+		from = time.UnixMicro(at)
+	}
+	since := time.Now().Add(-max(0, l.opts.clock().Sub(from)))
+	l.mu.Lock()
+	oldest.since = since
+	l.mu.Unlock()
 }
 
 // checkBoundsLocked decides whether the log is full.

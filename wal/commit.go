@@ -122,8 +122,10 @@ func (l *Log) runCommitter() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	closing := l.closing
+	defer l.pulse.stop(committing)
 	for {
-		wait := l.housekeep()
+		l.pulse.beat(committing)
+		wait := min(l.housekeep(), pulseInterval)
 		// While the log is unavailable, UDP records wait for better times.
 		if l.committer.segment != nil || closing == nil {
 			l.gather()
@@ -189,11 +191,13 @@ func (l *Log) housekeep() time.Duration {
 	if a := w.segment; a != nil && a.unsaved {
 		wait = l.opts.SyncInterval - time.Since(w.lastSync)
 		if wait <= 0 {
+			began := time.Now()
 			if err := a.sync(); err != nil {
 				l.fail(err)
 				return 0
 			}
 			w.lastSync = time.Now()
+			l.histogram.sync.ObserveTime(w.lastSync.Sub(began))
 			wait = l.opts.SyncInterval
 		}
 	}
@@ -209,7 +213,7 @@ func (l *Log) housekeep() time.Duration {
 
 	if len(reqs) > 0 {
 		if a := w.segment; a != nil && a.count > 0 {
-			l.roll("request")
+			l.roll(sealRequest)
 		}
 		l.retired <- retired{tell: reqs}
 	}
@@ -218,12 +222,12 @@ func (l *Log) housekeep() time.Duration {
 		return wait
 	}
 	if a.bytes >= l.opts.SegmentSize {
-		l.roll("size")
+		l.roll(sealSize)
 		return wait
 	}
 	left := sealAfter - time.Since(a.since)
 	if left <= 0 {
-		l.roll("age")
+		l.roll(sealAge)
 		return wait
 	}
 	return min(wait, left)
@@ -233,7 +237,7 @@ func (l *Log) housekeep() time.Duration {
 func (l *Log) commit(c *commit) {
 	w := &l.committer
 	if a := w.segment; a != nil && a.count > 0 && c.hour() != w.hour {
-		l.roll("hour")
+		l.roll(sealHour)
 	}
 	a := w.segment
 	if a == nil {
@@ -256,9 +260,12 @@ func (l *Log) commit(c *commit) {
 	if err == nil {
 		a.unsaved = true
 		if l.opts.Sync == SyncAlways {
+			written := time.Now()
 			err = a.sync()
+			l.histogram.sync.ObserveTime(time.Since(written))
 		}
 	}
+	l.histogram.commit.ObserveTime(time.Since(began))
 	if l.putDown(c) {
 		l.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errTooLate, err)))
 		return
@@ -275,6 +282,8 @@ func (l *Log) commit(c *commit) {
 		}
 	}
 	a.count += uint64(c.count)
+	l.histogram.records.Observe(uint64(c.count))
+	l.histogram.bytes.Observe(uint64(len(c.buf)))
 
 	l.mu.Lock()
 	for s, n := range c.bySource {
@@ -283,10 +292,7 @@ func (l *Log) commit(c *commit) {
 	}
 	l.ledger.Pending += uint64(c.count)
 	l.acked = a.last()
-	l.active.bytes, l.active.count, l.active.firstAt = a.bytes, a.count, a.firstAt
-	l.stats.Commits++
-	l.stats.CommitBytes += uint64(len(c.buf))
-	l.stats.CommitSeconds += time.Since(began).Seconds()
+	l.active.bytes, l.active.count, l.active.since = a.bytes, a.count, a.since
 	l.recycleLocked(c)
 	l.checkBoundsLocked()
 	l.mu.Unlock()
@@ -353,7 +359,8 @@ func (l *Log) fail(err error) {
 	l.broken = err
 	l.stats.CommitErrors++
 	if a != nil && a.count > 0 {
-		l.sealedBytes += a.bytes
+		l.stats.Seals[sealFailure]++
+		l.retireLocked(a)
 	}
 	l.active.open = false
 	l.refuseLocked()
@@ -367,6 +374,22 @@ func (l *Log) fail(err error) {
 	l.retired <- retired{segment: a, failed: true, attempt: w.attempt}
 }
 
+// retireLocked keeps the books on a segment until it is listed as sealed.
+func (l *Log) retireLocked(a *active) {
+	l.sealedBytes += a.bytes
+	l.unsealed = append(l.unsealed, a)
+}
+
+// Reasons to seal a segment, for Stats.Seals.
+const (
+	sealSize     = "size"
+	sealAge      = "age"
+	sealHour     = "hour"
+	sealRequest  = "request"
+	sealShutdown = "shutdown"
+	sealFailure  = "failure"
+)
+
 // roll makes the prepared segment the active one and hands the old one to the
 // roller. Nothing waits for the disk here, unless segments are filled faster
 // than they can be prepared.
@@ -376,7 +399,7 @@ func (l *Log) roll(reason string) {
 	select {
 	case p = <-l.next:
 	default:
-		if reason == "size" && w.segment.bytes < 2*l.opts.SegmentSize {
+		if reason == sealSize && w.segment.bytes < 2*l.opts.SegmentSize {
 			return // carry on until the next one is ready
 		}
 		select {
@@ -392,7 +415,6 @@ func (l *Log) roll(reason string) {
 	}
 	l.mu.Lock()
 	l.stats.Seals[reason]++
-	l.sealedBytes += old.bytes
 	l.mu.Unlock()
 	l.retired <- retired{segment: old, attempt: w.attempt}
 }
@@ -425,13 +447,17 @@ func (l *Log) activate(p prepared) bool {
 		return false
 	}
 	a.dir = dir
+	old := w.segment
 	w.segment = a
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if old != nil {
+		l.retireLocked(old)
+	}
 	l.ids.reseed()
 	l.broken = nil
 	l.active.open = true
-	l.active.bytes, l.active.count, l.active.firstAt = a.bytes, 0, 0
+	l.active.bytes, l.active.count = a.bytes, 0
 	l.refuseLocked()
 	return true
 }
@@ -440,7 +466,7 @@ func (l *Log) activate(p prepared) bool {
 func (l *Log) finish() {
 	w := &l.committer
 	if w.segment != nil && w.segment.count > 0 {
-		l.roll("shutdown")
+		l.roll(sealShutdown)
 	}
 	l.mu.Lock()
 	reqs := l.sealReqs

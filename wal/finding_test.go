@@ -15,6 +15,13 @@ import (
 // TestStartMeetsAnythingAndSaysSo damages a directory in every way a crash, a
 // disk or a person can. Each time the log starts, gives back what is left, tells
 // each finding in one line, counts it, takes more, and starts again.
+// findings are the kinds that were met.
+func findings(l *Log) map[Finding]uint64 {
+	f := l.Stats().Findings
+	maps.DeleteFunc(f, func(_ Finding, n uint64) bool { return n == 0 })
+	return f
+}
+
 func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 	type row struct {
 		name string
@@ -157,7 +164,7 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 			}
 			checkLosses(t, l, r.lost)
 			checkLedger(t, l)
-			counted := l.Stats().Findings
+			counted := findings(l)
 			if r.kind != "" && counted[r.kind] != 1 {
 				t.Errorf("%s counted %d times: %v", r.kind, counted[r.kind], counted)
 			}
@@ -177,7 +184,7 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 			if got := usagesOf(t, l); fmt.Sprint(got) != fmt.Sprint(append(r.want, int(first-1))) {
 				t.Errorf("usages after another start %v, want %v and %d", got, r.want, first-1)
 			}
-			for kind := range l.Stats().Findings {
+			for kind := range findings(l) {
 				if kind != FoundStray {
 					t.Errorf("%s is found again", kind)
 				}

@@ -42,9 +42,10 @@ type DoorLedger struct {
 
 func newLedger() (g Ledger) {
 	for i := range g.Door {
-		g.Door[i].Rejected = map[string]uint64{}
-		g.Door[i].Dropped = map[string]uint64{}
+		g.Door[i].Rejected = map[string]uint64{ReasonLogFull: 0, ReasonShuttingDown: 0}
+		g.Door[i].Dropped = map[string]uint64{ReasonCommitFailed: 0}
 	}
+	g.Door[UDP].Rejected[ReasonOverloaded] = 0
 	return g
 }
 
@@ -76,9 +77,11 @@ func (l *Log) Ledger() Ledger {
 }
 
 // Reject counts n records that came in by s and were refused for reason before
-// the log saw them. What can't be split into records counts as one.
+// the log saw them. What can't be split into records counts as one. With n = 0
+// the reason is in the ledger from then on, so that it is known of before it
+// first occurs.
 func (l *Log) Reject(s Source, reason string, n int) {
-	if n <= 0 {
+	if n < 0 {
 		return
 	}
 	l.mu.Lock()

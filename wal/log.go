@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -77,8 +76,9 @@ type Options struct {
 	Logger *slog.Logger
 
 	// What only tests set.
-	clock    func() time.Time   // the wall clock
-	datasync func(fd int) error // fdatasync(2)
+	clock    func() time.Time                // the wall clock
+	datasync func(fd int) error              // fdatasync(2)
+	free     func(dir string) (int64, error) // what the disk of dir can take
 }
 
 func (o Options) withDefaults() Options {
@@ -100,6 +100,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.datasync == nil {
 		o.datasync = syscall.Fdatasync
+	}
+	if o.free == nil {
+		o.free = freeBytes
 	}
 	if o.Node == "" {
 		o.Node = "localhost"
@@ -136,6 +139,8 @@ type Log struct {
 	done    sync.WaitGroup
 
 	committer committer // owned by the committer's goroutine
+	pulse     *pulse
+	histogram struct{ commit, sync, records, bytes *Histogram }
 
 	lossMu   sync.Mutex // guards the loss notes, and what follows
 	lastLoss LossNote
@@ -158,36 +163,18 @@ type Log struct {
 	closed  bool
 	acked   uint64 // seq of the last acknowledged record
 	active  struct {
-		open    bool
-		bytes   int64
-		count   uint64
-		firstAt int64
+		open  bool
+		bytes int64
+		count uint64
+		since time.Time // of the first record
 	}
+	unsealed    []*active  // with records, and handed to the roller, oldest first
 	sealed      []*Segment // oldest first
 	sealedBytes int64
 	sealedMore  chan struct{} // closed when sealed grows
-	otherBytes  int64         // spool and quarantine, as of the last look
-	emptied     []string      // directories of removed segments, kept for their names
+	outlook     outlook
+	emptied     []string // directories of removed segments, kept for their names
 	stats       Stats
-}
-
-// Stats are counters and gauges beside the ledger.
-type Stats struct {
-	Commits       uint64
-	CommitBytes   uint64
-	CommitErrors  uint64
-	CommitSeconds float64 // spent in write and sync
-	Seals         map[string]uint64
-	TornBytes     uint64 // cut off unsealed segments at start
-	Findings      map[Finding]uint64
-
-	LossNotes        int // waiting for upload
-	SealedSegments   int
-	Bytes            int64 // sealed and active segments
-	MaxBytes         int64
-	QueueBytes       int64 // records of Enqueue waiting for a commit
-	FreeBytes        int64 // on the disk, as of the last look
-	OldestReceivedAt int64 // of the oldest pending record, microseconds since 1970, or 0
 }
 
 // Identity of the log: drawn once for the directory, and once for this start.
@@ -320,30 +307,6 @@ func (l *Log) Seal(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// Stats returns a copy of the log's counters and gauges.
-func (l *Log) Stats() Stats {
-	l.mu.Lock()
-	s := l.stats
-	s.Seals = maps.Clone(l.stats.Seals)
-	s.Findings = maps.Clone(l.stats.Findings)
-	s.SealedSegments = len(l.sealed)
-	s.Bytes = l.sealedBytes + l.active.bytes
-	s.MaxBytes = l.opts.MaxBytes
-	s.QueueBytes = int64(l.staged.size())
-	s.OldestReceivedAt = l.active.firstAt
-	var oldest *Segment
-	if len(l.sealed) > 0 {
-		oldest = l.sealed[0]
-	}
-	l.mu.Unlock()
-	if oldest != nil {
-		if at := oldest.FirstReceivedAt(); at != 0 {
-			s.OldestReceivedAt = at
-		}
-	}
-	return s
 }
 
 // Close commits what was accepted, seals the active segment and releases the

@@ -202,8 +202,8 @@ func TestConcurrentAppendsShareCommitsAndStayWhole(t *testing.T) {
 			t.Fatalf("usage %d is there %d times", i, seen[string(usage(i))])
 		}
 	}
-	if st := l.Stats(); st.Commits >= appenders*each {
-		t.Errorf("%d commits for %d appends: none was shared", st.Commits, appenders*each)
+	if n := l.Stats().CommitRecords.Count(); n >= appenders*each {
+		t.Errorf("%d commits for %d appends: none was shared", n, appenders*each)
 	}
 	if segments, _ := l.Sealed(); len(segments) < 2 {
 		t.Errorf("%d segments, the size bound did not seal any", len(segments))
@@ -617,8 +617,8 @@ func TestHTTPGoesBeforeUDPIntoTheNextCommit(t *testing.T) {
 			t.Errorf("record %d is %s", i, r.Usage)
 		}
 	}
-	if len(got) != 7 || l.Stats().Commits != 3 {
-		t.Errorf("%d records in %d commits", len(got), l.Stats().Commits)
+	if len(got) != 7 || l.Stats().CommitRecords.Count() != 3 {
+		t.Errorf("%d records in %d commits", len(got), l.Stats().CommitRecords.Count())
 	}
 }
 

@@ -49,8 +49,20 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 		crowded:    make(chan struct{}, 1),
 		ledger:     newLedger(),
 		sealedMore: make(chan struct{}),
+		pulse:      newPulse(),
 		stats:      Stats{Seals: map[string]uint64{}, Findings: map[Finding]uint64{}, FreeBytes: math.MaxInt64},
 	}
+	for _, reason := range []string{sealSize, sealAge, sealHour, sealRequest, sealShutdown, sealFailure} {
+		l.stats.Seals[reason] = 0
+	}
+	for _, f := range []Finding{
+		FoundOpenSegment, FoundTornTail, FoundUnnamedNext, FoundRemoval, FoundSalvage, FoundDamage, FoundNoRecords,
+		FoundNoFile, FoundLaterVersion, FoundIdentity, FoundCopy, FoundUnreadableNote, FoundStray,
+	} {
+		l.stats.Findings[f] = 0
+	}
+	l.histogram.commit, l.histogram.sync = NewLatencyHistogram(), NewLatencyHistogram()
+	l.histogram.records, l.histogram.bytes = NewHistogram(1, 2, 9), NewHistogram(256, 2, 8)
 	if err := makeDirDurably(l.dir); err != nil {
 		return nil, fmt.Errorf("log directory: %w", err)
 	}

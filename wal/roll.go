@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -41,9 +42,15 @@ func (l *Log) runRoller() {
 	r := &roller{log: l, wanted: true, waiting: true}
 	retry := time.NewTimer(0) // prepares the first spare at once
 	defer retry.Stop()
+	idle := time.NewTicker(pulseInterval)
+	defer idle.Stop()
+	defer l.pulse.stop(rolling)
 	for {
+		l.pulse.beat(rolling)
 		ok := true
 		select {
+		case <-idle.C:
+			continue
 		case job, open := <-l.retired:
 			if !open {
 				return
@@ -196,9 +203,10 @@ func (l *Log) seal(a *active) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.unsealed = slices.DeleteFunc(l.unsealed, func(other *active) bool { return other == a })
 	l.addSealedLocked(&Segment{
 		log: l, dir: dir, first: a.first, last: a.last(), bytes: a.bytes,
-		sealedAt: time.Now(), firstAt: a.firstAt,
+		sealedAt: time.Now(), since: a.since, firstAt: a.firstAt,
 	})
 	close(l.sealedMore)
 	l.sealedMore = make(chan struct{})

@@ -56,7 +56,8 @@ type Segment struct {
 	bytes       int64
 	sealedAt    time.Time
 
-	held bool // by Hold or for eviction; guarded by the log's mutex
+	held  bool      // by Hold or for eviction; guarded by the log's mutex
+	since time.Time // when the first record was received, by the monotonic clock, once known; guarded by the log's mutex
 
 	mu      sync.Mutex // guards what follows, and the removal itself
 	removed bool

@@ -11,4 +11,6 @@
 //   - Beyond loopback and unix sockets only /metrics, /livez and /readyz are
 //     served; on loopback the Host header must name a loopback address, so that
 //     no web page can reach it by rebinding a name.
+//   - What a client can take is bounded: connections, the size and time of a
+//     header, the time of an answer; a body is refused.
 package admin

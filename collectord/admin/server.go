@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,15 +21,24 @@ import (
 // call at any time.
 type Options struct {
 	Version  string
-	Snapshot func() Snapshot
-	Ready    func() []string // why the daemon should get no traffic; none if it should
-	Live     func() error    // why it should be restarted, or nil
+	Snapshot func() (Snapshot, bool) // false while there is nothing to tell yet
+	Ready    func() []string         // why the daemon should get no traffic; none if it should
+	Live     func() error            // why it should be restarted, or nil
 }
+
+// Limits of what a client can take.
+const (
+	maxHeader     = 16 << 10
+	headerTimeout = 5 * time.Second
+	answerTimeout = 10 * time.Second
+	idleTimeout   = 75 * time.Second
+)
 
 // Server answers on the admin listeners.
 type Server struct {
 	opts Options
 	http *http.Server
+	open connections
 }
 
 // New makes a server that is not yet listening.
@@ -44,17 +52,18 @@ func New(opts Options) *Server {
 	local := http.NewServeMux()
 	local.Handle("/", open)
 	local.HandleFunc("GET /{$}", s.status)
-	local.HandleFunc("GET /debug/pprof/", pprof.Index)
+	local.HandleFunc("GET /debug/pprof/", pprof.Index) // these extend the time to answer by what they are asked for
 	local.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	local.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	local.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 
 	s.http = &http.Server{
-		Handler:           s.separate(local, open),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		IdleTimeout:       75 * time.Second,
-		MaxHeaderBytes:    16 << 10,
+		Handler:           bodiless(separate(local, open)),
+		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      answerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ConnState:         s.open.changed,
 	}
 	return s
 }
@@ -71,7 +80,7 @@ func (s *Server) Serve(ln net.Listener) error {
 func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
 
 // separate serves everything on this host and only the harmless part beyond it.
-func (s *Server) separate(local, open http.Handler) http.Handler {
+func separate(local, open http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 		tcp, isTCP := addr.(*net.TCPAddr)
@@ -96,7 +105,20 @@ func loopbackHost(host string) bool {
 		return true
 	}
 	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.IsLoopback()
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// bodiless refuses requests with a body: nothing here takes one, and reading it
+// to its end would take a slow client's time.
+func bodiless(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "no body is expected", http.StatusRequestEntityTooLarge)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
@@ -115,8 +137,6 @@ func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-func statusLabel(status int) string { return strconv.Itoa(status) }
-
 //nolint:gochecknoglobals // parsed once, never changed
 var statusPage = template.Must(template.New("status").Parse(`<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>collectord</title>
@@ -124,11 +144,11 @@ var statusPage = template.Must(template.New("status").Parse(`<!doctype html>
 td,th{padding:.15em 1em .15em 0;text-align:right}th:first-child,td:first-child{text-align:left}</style>
 <h1>collectord {{.Version}}</h1>
 <p>{{if .Reasons}}Not ready: {{range .Reasons}}{{.}}. {{end}}{{else}}Ready.{{end}}</p>
-<table><tr><th>usages<th>received<th>accepted<th>appended<th>waiting</tr>
+{{if .Told}}<table><tr><th>usages<th>received<th>accepted<th>appended<th>waiting</tr>
 {{range .Doors}}<tr><td>{{.Name}}<td>{{.Received}}<td>{{.Accepted}}<td>{{.Appended}}<td>{{.Waiting}}</tr>{{end}}</table>
-<p>{{.S.Ledger.Pending}} in the log and not yet shipped, {{.S.Ledger.Shipped}} shipped in {{.S.Shipper.Objects}} objects,
-{{.S.Ledger.Recovered}} found at start.</p>
-<p>Log: {{.S.Log.Bytes}} of {{.S.Log.MaxBytes}} bytes, {{.S.Log.SealedSegments}} sealed segments.</p>
+<p>{{.S.Ledger.Pending}} in the log and not yet shipped, the oldest for {{.Oldest}}; {{.S.Ledger.Shipped}} shipped in
+{{.S.Shipper.Objects}} objects, {{.S.Ledger.Recovered}} found at start.</p>
+<p>Log: {{.S.Log.Bytes}} of {{.S.Log.MaxBytes}} bytes, {{.S.Log.SealedSegments}} sealed segments.</p>{{end}}
 <p><a href="/metrics">metrics</a> <a href="/readyz">readyz</a> <a href="/livez">livez</a> <a href="/debug/pprof/">profiles</a></p>
 `))
 
@@ -141,9 +161,13 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	page := struct {
 		Version string
 		Reasons []string
+		Told    bool
 		Doors   []statusDoor
+		Oldest  time.Duration
 		S       Snapshot
-	}{Version: s.opts.Version, Reasons: s.opts.Ready(), S: s.opts.Snapshot()}
+	}{Version: s.opts.Version, Reasons: s.opts.Ready()}
+	page.S, page.Told = s.opts.Snapshot()
+	page.Oldest = page.S.Log.OldestUnshipped.Round(time.Second)
 	for source, d := range page.S.Ledger.Door {
 		page.Doors = append(page.Doors, statusDoor{wal.Source(source).String(), d})
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -18,15 +19,14 @@ import (
 func healthy() Options {
 	return Options{
 		Version: "1.2.3",
-		Snapshot: func() Snapshot {
-			var s Snapshot
+		Snapshot: func() (s Snapshot, ok bool) {
 			s.Ledger.Door[wal.HTTP] = wal.DoorLedger{
 				Received: 7, Accepted: 5, Appended: 4, Waiting: 1,
 				Rejected: map[string]uint64{"invalid_json": 2},
 			}
 			s.Ledger.Pending = 4
 			s.HTTP.Requests = map[int]uint64{201: 4, 400: 2}
-			return s
+			return s, true
 		},
 		Ready: func() []string { return nil },
 		Live:  func() error { return nil },
@@ -73,13 +73,13 @@ func TestMetricsShowTheLedger(t *testing.T) {
 		t.Fatalf("status %d: %s", status, body)
 	}
 	for _, line := range []string{
-		`collectord_build_info{version="1.2.3"} 1`,
+		`collectord_build_info{go_version="` + runtime.Version() + `",version="1.2.3"} 1`,
 		`collectord_usages_received_total{source="http"} 7`,
 		`collectord_usages_received_total{source="udp"} 0`,
 		`collectord_usages_accepted_total{source="http"} 5`,
 		`collectord_usages_rejected_total{reason="invalid_json",source="http"} 2`,
 		`collectord_usages_appended_total{source="http"} 4`,
-		`collectord_usages_waiting 1`,
+		`collectord_usages_waiting{source="http"} 1`,
 		`collectord_usages_pending 4`,
 		`collectord_http_requests_total{status="201"} 4`,
 		`collectord_http_requests_total{status="400"} 2`,

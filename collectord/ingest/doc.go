@@ -22,9 +22,14 @@ package ingest
 
 import (
 	"context"
+	"errors"
 
 	"collectord/wal"
 )
+
+// ErrStarting is what a Log's Full returns while it is not open yet. Append waits
+// until it is.
+var ErrStarting = errors.New("starting")
 
 // Log is what the doors need of *wal.Log.
 type Log interface {

@@ -49,6 +49,7 @@ type HTTP struct {
 	draining atomic.Bool
 	open     connections
 	statuses [600]atomic.Uint64
+	took     [6]*wal.Histogram // by class of status
 }
 
 // NewHTTP makes a door that is not yet listening.
@@ -61,6 +62,12 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 	}
 	h := &HTTP{log: log, opts: o, open: connections{epoch: time.Now()}}
 	h.SetLimits(o.Limits)
+	for class := range h.took {
+		h.took[class] = wal.NewLatencyHistogram()
+	}
+	for _, reason := range httpReasons() {
+		log.Reject(wal.HTTP, reason, 0)
+	}
 	h.requests.New = func() any { return &request{body: make([]byte, 0, 4<<10)} }
 	h.server = &fasthttp.Server{
 		Handler:        h.handle,
@@ -109,15 +116,30 @@ func (h *HTTP) Shutdown(ctx context.Context) error {
 	return h.server.ShutdownWithContext(ctx)
 }
 
-// Requests returns how many requests were answered, by status.
+// httpReasons are the codes of usages that are refused before the log sees them.
+func httpReasons() []string {
+	return append(usageCodes(), CodeTooLarge, CodeBadRequest, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding, CodeInternal)
+}
+
+// Requests returns how many requests were answered, by status. Those that are
+// usual are there from the start.
 func (h *HTTP) Requests() map[int]uint64 {
-	m := map[int]uint64{}
+	m := map[int]uint64{
+		http.StatusOK: 0, http.StatusCreated: 0, http.StatusBadRequest: 0, http.StatusRequestEntityTooLarge: 0,
+		http.StatusInternalServerError: 0, http.StatusServiceUnavailable: 0,
+	}
 	for status := range h.statuses {
 		if n := h.statuses[status].Load(); n > 0 {
 			m[status] = n
 		}
 	}
 	return m
+}
+
+// Seconds returns how long requests took from their header to their answer, by
+// class of the answer's status: 2, 4 or 5.
+func (h *HTTP) Seconds() map[int]wal.Distribution {
+	return map[int]wal.Distribution{2: h.took[2].Seconds(), 4: h.took[4].Seconds(), 5: h.took[5].Seconds()}
 }
 
 // Connections returns how many connections are open.
@@ -131,6 +153,7 @@ type request struct {
 }
 
 func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
+	began := time.Now()
 	if h.draining.Load() {
 		ctx.SetConnectionClose()
 	}
@@ -148,7 +171,9 @@ func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 	if p != nil {
 		write(ctx, p)
 	}
-	h.statuses[ctx.Response.StatusCode()].Add(1)
+	status := ctx.Response.StatusCode()
+	h.statuses[status].Add(1)
+	h.took[status/100].ObserveTime(time.Since(began))
 }
 
 func write(ctx *fasthttp.RequestCtx, p *problem) {
@@ -171,6 +196,8 @@ func (h *HTTP) health(ctx *fasthttp.RequestCtx) *problem {
 	switch {
 	case h.draining.Load():
 		word, status = "draining", http.StatusServiceUnavailable
+	case errors.Is(h.log.Full(), ErrStarting):
+		word, status = "starting", http.StatusServiceUnavailable
 	case h.log.Full() != nil:
 		word, status = "full", http.StatusServiceUnavailable
 	}

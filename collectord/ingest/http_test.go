@@ -55,7 +55,9 @@ func (l *memoryLog) Enqueue(recs ...wal.Record) int {
 func (l *memoryLog) Reject(s wal.Source, reason string, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rejected[s.String()+" "+reason] += n
+	if n > 0 {
+		l.rejected[s.String()+" "+reason] += n
+	}
 }
 
 func (l *memoryLog) Full() error {

@@ -104,11 +104,15 @@ type UDP struct {
 	draining  atomic.Bool
 	datagrams atomic.Uint64
 	bytes     atomic.Uint64
+	batches   *wal.Histogram
 }
 
 // NewUDP makes a door on sockets made by ListenUDP, which it closes in the end.
 func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (*UDP, error) {
-	u := &UDP{log: log, opts: o.withDefaults()}
+	u := &UDP{log: log, opts: o.withDefaults(), batches: wal.NewHistogram(1, 1, 6)}
+	for _, reason := range append(usageCodes(), ReasonNotAllowed, ReasonTruncated) {
+		log.Reject(wal.UDP, reason, 0)
+	}
 	u.SetAllow(o.Allow)
 	for _, c := range conns {
 		raw, err := c.SyscallConn()
@@ -155,6 +159,9 @@ func (u *UDP) Drain(ctx context.Context) error {
 
 // Datagrams returns how many datagrams, of how many bytes, were read.
 func (u *UDP) Datagrams() (n, size uint64) { return u.datagrams.Load(), u.bytes.Load() }
+
+// Batches returns how many datagrams were read at a time.
+func (u *UDP) Batches() wal.Distribution { return u.batches.Distribution() }
 
 // KernelDrops returns how many datagrams the kernel dropped because a receive
 // buffer was full.
@@ -238,6 +245,7 @@ func (r *udpReader) take(n int) {
 	}
 	r.door.datagrams.Add(uint64(n))
 	r.door.bytes.Add(uint64(size))
+	r.door.batches.Observe(uint64(n))
 	r.door.log.Enqueue(r.recs...)
 	for reason, n := range r.why {
 		r.door.log.Reject(wal.UDP, reason, n)

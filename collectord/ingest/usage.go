@@ -25,6 +25,13 @@ const (
 	CodeTooLarge      = "too_large"
 )
 
+// usageCodes are those that a usage can be refused with by either door.
+func usageCodes() []string {
+	return []string{
+		CodeInvalidJSON, CodeNotAnObject, CodeEmpty, CodeDuplicateName, CodeInvalidUTF8, CodeTooDeep, CodeNumberRange,
+	}
+}
+
 // maxDepth is how deep objects and arrays may nest in a usage.
 const maxDepth = 64
 

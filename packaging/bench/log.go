@@ -142,7 +142,8 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, e
 	}
 	slices.Sort(all)
 	a = appended{
-		rate: n / took, batch: n / float64(st.Commits), size: int(st.CommitBytes / st.Commits), busy: st.CommitSeconds / took,
+		rate: n / took, batch: n / float64(st.CommitRecords.Count()), busy: st.CommitSeconds.Sum / took,
+		size:    int(st.CommitBytes.Sum / float64(st.CommitBytes.Count())),
 		slowest: float64(all[len(all)*999/1000].Microseconds()) / 1000, seals: float64(st.Seals["size"]),
 	}
 	return a, log.Close()

@@ -7,6 +7,7 @@
 //	UDP:  one sender at full blast, and where its datagrams went
 //	log:  durable appends, and the same bytes written and synced by a bare loop
 //	backlog: how long the daemon takes to start over 10 GiB that wait for upload
+//	metrics: HTTP while somebody scrapes, and what counting takes
 package main
 
 import (
@@ -37,7 +38,7 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
-	only := flag.String("only", "", "measure only this: doors, log or backlog")
+	only := flag.String("only", "", "measure only this: doors, log, backlog or metrics")
 	flag.Parse()
 	if err := bench(*rounds, *seconds, *binary, *dir, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -67,6 +68,9 @@ func bench(rounds, seconds int, binary, dir, only string) error {
 	}
 	if err == nil && (only == "" || only == "backlog") {
 		err = benchBacklog(binary, dir)
+	}
+	if err == nil && (only == "" || only == "metrics") {
+		err = benchMetrics(rounds, seconds, binary, dir)
 	}
 	return err
 }
@@ -187,7 +191,9 @@ func waitFor(url string) error {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if resp, err := http.Get(url); err == nil {
 			resp.Body.Close()
-			return nil
+			if resp.StatusCode < 300 { // not while it is starting
+				return nil
+			}
 		}
 	}
 	return fmt.Errorf("%s does not answer", url)

@@ -1,0 +1,55 @@
+package admin
+
+import (
+	"net"
+	"net/http"
+	"sync"
+)
+
+// maxConnections is how many are open at a time. One more takes the place of
+// the one that has been without a request for the longest, so that neither
+// forgotten nor silent clients keep a scraper out.
+const maxConnections = 64
+
+// connections are the server's open ones.
+type connections struct {
+	mu   sync.Mutex
+	open []*connection // the one whose state changed last at the end
+}
+
+type connection struct {
+	net.Conn
+	busy bool // with a request
+}
+
+// changed is the server's ConnState hook.
+func (c *connections) changed(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, o := range c.open {
+		if o.Conn == conn {
+			c.open = append(c.open[:i], c.open[i+1:]...)
+			break
+		}
+	}
+	if state == http.StateClosed || state == http.StateHijacked {
+		return
+	}
+	if state == http.StateNew && len(c.open) >= maxConnections {
+		c.dismissLocked(conn)
+	}
+	c.open = append(c.open, &connection{conn, state == http.StateActive})
+}
+
+// dismissLocked closes the connection that is needed least: if all are busy,
+// the new one. The server will tell that it is closed.
+func (c *connections) dismissLocked(added net.Conn) {
+	for i, o := range c.open {
+		if !o.busy {
+			_ = o.Close()
+			c.open = append(c.open[:i], c.open[i+1:]...)
+			return
+		}
+	}
+	_ = added.Close()
+}

@@ -1,0 +1,197 @@
+package admin
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"collectord/wal"
+)
+
+// allSeries is the list of what is exported beside build_info and the metrics
+// of the Go runtime and the process. packaging/metrics.md is made of it.
+func allSeries() []series {
+	return slices.Concat(ledgerSeries(), httpSeries(), udpSeries(), logSeries(), shipperSeries(), configSeries())
+}
+
+func ledgerSeries() []series {
+	return []series{
+		door("usages_received_total", "Usages that came in: accepted or rejected.",
+			func(d wal.DoorLedger) uint64 { return d.Received }),
+		door("usages_accepted_total", "Usages taken on: appended, repeated, dropped or waiting.",
+			func(d wal.DoorLedger) uint64 { return d.Accepted }),
+		doorReasons("usages_rejected_total", "Usages refused, by reason. What can't be split into usages counts as one.",
+			func(d wal.DoorLedger) map[string]uint64 { return d.Rejected }),
+		door("usages_appended_total", "Usages written to the log.",
+			func(d wal.DoorLedger) uint64 { return d.Appended }),
+		door("usages_repeated_total", "Usages that came with an Idempotency-Key already answered.",
+			func(d wal.DoorLedger) uint64 { return d.Repeated }),
+		doorReasons("usages_dropped_total", "Usages taken on and then lost, by reason.",
+			func(d wal.DoorLedger) map[string]uint64 { return d.Dropped }),
+		waiting(),
+		total("usages_recovered_total", "Usages found in the log at start, readable or not.",
+			func(s *Snapshot) float64 { return float64(s.Ledger.Recovered) }),
+		gauge("usages_pending", "Usages in the log that the storage has not confirmed.",
+			func(s *Snapshot) float64 { return float64(s.Ledger.Pending) }),
+		total("usages_shipped_total", "Usages confirmed by the storage.",
+			func(s *Snapshot) float64 { return float64(s.Ledger.Shipped) }),
+		total("usages_quarantined_total", "Usages whose bytes no longer check out.",
+			func(s *Snapshot) float64 { return float64(s.Ledger.Quarantined) }),
+		total("usages_evicted_total", "Usages deleted to make room (wal.when_full: drop_oldest).",
+			func(s *Snapshot) float64 { return float64(s.Ledger.Evicted) }),
+		gauge("oldest_unshipped_seconds", "Age of the oldest usage that the storage has not confirmed; 0 if there is none.",
+			func(s *Snapshot) float64 { return s.Log.OldestUnshipped.Seconds() }),
+		gauge("seconds_until_full", "Time until a bound is reached (wal.max_bytes or wal.min_free, whichever comes first) if log and disk go on to fill as in the last minutes; 0 when full, +Inf if they do not fill.",
+			func(s *Snapshot) float64 { return s.Log.SecondsUntilFull }),
+	}
+}
+
+// waiting is for each source, so that the second line of the ledger can be
+// checked for each.
+func waiting() series {
+	s := door("usages_waiting", "Usages queued or being committed.", func(d wal.DoorLedger) uint64 { return d.Waiting })
+	s.kind = "gauge"
+	return s
+}
+
+func httpSeries() []series {
+	latency := newSeries("histogram", "http_request_seconds", "Time from a request's header to its answer, by class of the status.", "class")
+	latency.spread = func(s *Snapshot, emit func(wal.Distribution, ...string)) {
+		for class, d := range byStatus(s.HTTP.Seconds, func(class int) string { return strconv.Itoa(class) + "xx" }) {
+			emit(d, class)
+		}
+	}
+	return []series{
+		totals("http_requests_total", "HTTP requests, by status of the answer.", "status",
+			func(s *Snapshot) map[string]uint64 { return byStatus(s.HTTP.Requests, strconv.Itoa) }),
+		latency,
+		gauge("http_connections", "Open HTTP connections.",
+			func(s *Snapshot) float64 { return float64(s.HTTP.Connections) }),
+	}
+}
+
+func udpSeries() []series {
+	return []series{
+		total("udp_datagrams_total", "Datagrams read.",
+			func(s *Snapshot) float64 { return float64(s.UDP.Datagrams) }),
+		total("udp_bytes_total", "Bytes of the datagrams read.",
+			func(s *Snapshot) float64 { return float64(s.UDP.Bytes) }),
+		total("udp_kernel_drops_total", "Datagrams the kernel dropped because the receive buffer was full.",
+			func(s *Snapshot) float64 { return float64(s.UDP.KernelDrops) }),
+		histogram("udp_batch_datagrams", "Datagrams read by one system call.",
+			func(s *Snapshot) wal.Distribution { return s.UDP.Batches }),
+	}
+}
+
+func logSeries() []series {
+	return []series{
+		histogram("wal_commit_seconds", "Time to write a frame and, with wal.sync: always, to sync it.",
+			func(s *Snapshot) wal.Distribution { return s.Log.CommitSeconds }),
+		histogram("wal_fsync_seconds", "Time of the syncs of frames.",
+			func(s *Snapshot) wal.Distribution { return s.Log.SyncSeconds }),
+		histogram("wal_commit_records", "Records in a frame.",
+			func(s *Snapshot) wal.Distribution { return s.Log.CommitRecords }),
+		histogram("wal_commit_bytes", "Bytes of a frame.",
+			func(s *Snapshot) wal.Distribution { return s.Log.CommitBytes }),
+		total("wal_commit_errors_total", "Failures of the disk under the log.",
+			func(s *Snapshot) float64 { return float64(s.Log.CommitErrors) }),
+		totals("wal_seals_total", "Segments sealed, by reason.", "reason",
+			func(s *Snapshot) map[string]uint64 { return s.Log.Seals }),
+		total("wal_torn_bytes_total", "Bytes cut off at start because they were no whole frame.",
+			func(s *Snapshot) float64 { return float64(s.Log.TornBytes) }),
+		totals("wal_findings_total", "What was not as a clean shutdown leaves it, by kind.", "kind",
+			func(s *Snapshot) map[wal.Finding]uint64 { return s.Log.Findings }),
+		gauge("wal_bytes", "Size of the log's segments.",
+			func(s *Snapshot) float64 { return float64(s.Log.Bytes) }),
+		gauge("wal_spool_bytes", "Size of the spool, of which a segment's worth is a reserve that is always there.",
+			func(s *Snapshot) float64 { return float64(s.Log.SpoolBytes) }),
+		gauge("wal_quarantine_bytes", "Size of the quarantine: bytes that no longer check out, kept for people.",
+			func(s *Snapshot) float64 { return float64(s.Log.QuarantineBytes) }),
+		gauge("wal_max_bytes", "The bound on log, spool and quarantine together (wal.max_bytes).",
+			func(s *Snapshot) float64 { return float64(s.Log.MaxBytes) }),
+		gauge("wal_sealed_segments", "Sealed segments waiting to be shipped.",
+			func(s *Snapshot) float64 { return float64(s.Log.SealedSegments) }),
+		gauge("wal_loss_notes", "Notes of lost usages waiting for upload.",
+			func(s *Snapshot) float64 { return float64(s.Log.LossNotes) }),
+		gauge("wal_queue_bytes", "UDP usages waiting in memory for a commit.",
+			func(s *Snapshot) float64 { return float64(s.Log.QueueBytes) }),
+		gauge("disk_free_bytes", "Free space on the disk of the log.",
+			func(s *Snapshot) float64 { return float64(s.Log.FreeBytes) }),
+	}
+}
+
+func shipperSeries() []series {
+	return []series{
+		total("shipper_objects_total", "Objects confirmed by the storage.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.Objects) }),
+		total("shipper_raw_bytes_total", "Bytes of the lines in those objects.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.RawBytes) }),
+		total("shipper_compressed_bytes_total", "Bytes of those objects as stored.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.CompressedBytes) }),
+		histogram("shipper_upload_seconds", "Time of uploads until the storage confirmed them.",
+			func(s *Snapshot) wal.Distribution { return s.Shipper.UploadSeconds }),
+		totals("shipper_failures_total", "Failed attempts to ship a segment, by kind.", "kind",
+			func(s *Snapshot) map[string]uint64 { return s.Shipper.Failures }),
+		total("shipper_conflicts_total", "Objects whose key held other content already.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.Conflicts) }),
+		total("shipper_salvaged_total", "Damaged segments replaced by what still checked out.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.Salvaged) }),
+		gauge("shipper_foreign_segments", "Sealed segments of a later version, left alone.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.Foreign) }),
+		gauge("shipper_in_flight", "Uploads under way.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.InFlight) }),
+	}
+}
+
+func configSeries() []series {
+	return []series{
+		gauge("config_last_reload_successful", "1 if the last attempt to load the configuration succeeded, else 0.",
+			func(s *Snapshot) float64 {
+				if s.Reload.OK {
+					return 1
+				}
+				return 0
+			}),
+		gauge("config_last_reload_success_timestamp_seconds", "When the configuration in effect was loaded.",
+			func(s *Snapshot) float64 { return float64(s.Reload.At.UnixMilli()) / 1000 }),
+	}
+}
+
+// WriteReference writes the list of metrics for people, as Markdown.
+func WriteReference(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString(`# Metrics
+
+Served at ` + "`/metrics` on `admin.listen`" + `, in the Prometheus text format. This list is made from the code
+(` + "`go test ./collectord/admin -run Reference -update`" + `), and a test compares it with what a daemon exports.
+
+| name | type | labels | meaning |
+|---|---|---|---|
+`)
+	for _, s := range append(allSeries(), buildInfo("")) {
+		labels := ""
+		for i, l := range s.labels {
+			if i > 0 {
+				labels += ", "
+			}
+			labels += "`" + l + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", s.name, s.kind, labels, s.help)
+	}
+	b.WriteString(`
+Counters begin at 0 with each start of the daemon. Reasons, kinds and classes that are known beforehand are exported
+from the start, so that an alert can wait for the first; kinds of failure that only a storage can name appear when
+they occur. The ledger, for each ` + "`source`" + ` in the first two lines, holds at every scrape:
+
+    received = accepted + rejected{reason}
+    accepted = appended + repeated + dropped{reason} + waiting
+    appended + recovered = pending + shipped + quarantined + evicted
+
+Beside these there are the metrics of the Go runtime (` + "`go_*`" + `) and of the process (` + "`process_*`" + `), as the Prometheus client
+library has them.
+`)
+	_, err := io.WriteString(w, b.String())
+	return err
+}

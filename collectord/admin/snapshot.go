@@ -1,0 +1,52 @@
+package admin
+
+import (
+	"time"
+
+	"collectord/wal"
+)
+
+// Snapshot is everything the daemon tells of itself, as of one moment.
+type Snapshot struct {
+	Ledger  wal.Ledger
+	Log     wal.Stats
+	UDP     UDPSnapshot
+	HTTP    HTTPSnapshot
+	Shipper ShipperSnapshot
+	Reload  ReloadSnapshot
+}
+
+// ReloadSnapshot is how the configuration came into effect. The start counts as
+// a reload.
+type ReloadSnapshot struct {
+	OK bool      // the last attempt
+	At time.Time // the last that succeeded
+}
+
+// HTTPSnapshot is what the HTTP door counts beside the ledger.
+type HTTPSnapshot struct {
+	Requests    map[int]uint64           // by status
+	Seconds     map[int]wal.Distribution // by class of status: 2, 4, 5
+	Connections int
+}
+
+// UDPSnapshot is what the UDP door counts beside the ledger.
+type UDPSnapshot struct {
+	Datagrams   uint64
+	Bytes       uint64
+	KernelDrops uint64 // datagrams the kernel had no room for
+	Batches     wal.Distribution
+}
+
+// ShipperSnapshot is what the shipper counts beside the ledger.
+type ShipperSnapshot struct {
+	Objects         uint64 // confirmed by the storage
+	RawBytes        uint64 // their lines
+	CompressedBytes uint64
+	UploadSeconds   wal.Distribution
+	Failures        map[string]uint64 // by kind
+	Conflicts       uint64
+	Salvaged        uint64
+	Foreign         int // segments of a later version
+	InFlight        int
+}

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+
+	"collectord/collectord/ingest"
+	"collectord/wal"
+)
+
+// gate stands for the log from before it is open, so that the HTTP door can say
+// that it is starting. What comes in meanwhile waits: a restart refuses nothing.
+type gate struct {
+	log    atomic.Pointer[wal.Log]
+	opened chan struct{}
+
+	mu       sync.Mutex        // guards what follows
+	rejected map[rejection]int // to be entered in the ledger once there is one
+}
+
+type rejection struct {
+	source wal.Source
+	reason string
+}
+
+func newGate() *gate { return &gate{opened: make(chan struct{}), rejected: map[rejection]int{}} }
+
+// open lets everything through. It is called once.
+func (g *gate) open(log *wal.Log) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for r, n := range g.rejected {
+		log.Reject(r.source, r.reason, n)
+	}
+	g.log.Store(log)
+	close(g.opened)
+}
+
+func (g *gate) wait() *wal.Log {
+	if log := g.log.Load(); log != nil {
+		return log
+	}
+	<-g.opened
+	return g.log.Load()
+}
+
+func (g *gate) Append(ctx context.Context, recs ...wal.Record) error {
+	return g.wait().Append(ctx, recs...)
+}
+
+func (g *gate) Enqueue(recs ...wal.Record) int { return g.wait().Enqueue(recs...) }
+
+// Reject does not wait: what was refused needs no log, only the ledger.
+func (g *gate) Reject(s wal.Source, reason string, n int) {
+	if log := g.log.Load(); log != nil {
+		log.Reject(s, reason, n)
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if log := g.log.Load(); log != nil {
+		log.Reject(s, reason, n)
+		return
+	}
+	g.rejected[rejection{s, reason}] += n
+}
+
+func (g *gate) Full() error {
+	if log := g.log.Load(); log != nil {
+		return log.Full()
+	}
+	return ingest.ErrStarting
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"collectord/collectord/admin"
+	"collectord/collectord/ingest"
+	"collectord/shipper"
+	"collectord/wal"
+)
+
+// health is what the admin listener is told of the daemon, from before the log
+// is open until it is closed.
+type health struct {
+	reload   *reloader
+	parts    atomic.Pointer[parts] // nil while starting
+	stopping atomic.Bool
+}
+
+// parts are what there is to tell of.
+type parts struct {
+	log  *wal.Log
+	ship *shipper.Shipper
+	web  *ingest.HTTP
+	udp  *ingest.UDP
+}
+
+// snapshot is false while there is nothing to tell.
+func (h *health) snapshot() (admin.Snapshot, bool) {
+	p := h.parts.Load()
+	if p == nil {
+		return admin.Snapshot{}, false
+	}
+	return snapshot(p.log, p.ship, p.web, p.udp, h.reload), true
+}
+
+// reasons says why the daemon should get no traffic.
+func (h *health) reasons() (why []string) {
+	p := h.parts.Load()
+	if p == nil {
+		return []string{"starting"}
+	}
+	if h.stopping.Load() {
+		why = append(why, "draining")
+	}
+	if err := p.log.Full(); err != nil && !errors.Is(err, wal.ErrClosed) {
+		why = append(why, err.Error())
+	}
+	return why
+}
+
+// stuck says which loops do not turn. A start takes as long as it takes.
+func (h *health) stuck() error {
+	p := h.parts.Load()
+	if p == nil {
+		return nil
+	}
+	return errors.Join(p.log.Alive(), p.ship.Alive())
+}

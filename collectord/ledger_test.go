@@ -1,0 +1,294 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var ledgerFor = flag.Duration("ledger-for", 5*time.Second, "how long the ledger is watched under load, faults and restarts")
+
+// watch scrapes without a pause until the daemon is gone or stop is closed, and
+// asserts that every scrape balances and that no counter goes back.
+func (d *daemon) watch(stop <-chan struct{}) (scrapes int) {
+	before := map[string]float64{}
+	for {
+		select {
+		case <-stop:
+			return scrapes
+		default:
+		}
+		m, err := d.scrape()
+		if err != nil {
+			return scrapes // killed
+		}
+		if _, told := m["collectord_usages_pending"]; !told {
+			continue // starting
+		}
+		scrapes++
+		d.balances(m)
+		for series, v := range m {
+			name, _, _ := strings.Cut(series, "{")
+			counts := strings.HasSuffix(name, "_total") || strings.HasSuffix(name, "_count") || strings.HasSuffix(name, "_bucket")
+			if counts && v < before[series] {
+				d.t.Errorf("%s went back from %v to %v", series, before[series], v)
+			}
+		}
+		before = m
+	}
+}
+
+// balances asserts the three identities of the ledger.
+func (d *daemon) balances(m map[string]float64) {
+	d.t.Helper()
+	sum := func(name, source string) (n float64) {
+		for series, v := range m {
+			if strings.HasPrefix(series, "collectord_usages_"+name+"{") && strings.Contains(series, `source="`+source+`"`) {
+				n += v
+			}
+		}
+		return n
+	}
+	appended := 0.0
+	for _, source := range []string{"http", "udp"} {
+		if r, a, no := sum("received_total", source), sum("accepted_total", source), sum("rejected_total", source); r != a+no {
+			d.t.Errorf("%s: received %v, accepted %v + rejected %v", source, r, a, no)
+		}
+		a, in, again := sum("accepted_total", source), sum("appended_total", source), sum("repeated_total", source)
+		if lost, wait := sum("dropped_total", source), sum("waiting", source); a != in+again+lost+wait {
+			d.t.Errorf("%s: accepted %v, appended %v + repeated %v + dropped %v + waiting %v", source, a, in, again, lost, wait)
+		}
+		appended += in
+	}
+	of := func(name string) float64 { return m["collectord_usages_"+name] }
+	if out := of("pending") + of("shipped_total") + of("quarantined_total") + of("evicted_total"); appended+of("recovered_total") != out {
+		d.t.Errorf("appended %v + recovered %v, pending %v + shipped %v + quarantined %v + evicted %v", appended, of("recovered_total"),
+			of("pending"), of("shipped_total"), of("quarantined_total"), of("evicted_total"))
+	}
+}
+
+// load is what clients send: usages that are good over HTTP and UDP, and
+// anything else.
+type load struct {
+	next  atomic.Int64 // number of the next usage
+	acks  acknowledged
+	other atomic.Int64 // answers but 201
+}
+
+// run sends until stop is closed or the daemon is gone.
+func (l *load) run(d *daemon, stop <-chan struct{}) {
+	const workers = 6
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: workers}, Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
+	bad := []struct{ mediaType, body string }{
+		{"application/json", `{"a":`},
+		{"application/json", `[1]`},
+		{"application/json", ""},
+		{"application/json", `{"a":1,"a":2}`},
+		{"application/json", `{"a":"` + strings.Repeat("x", 70<<10) + `"}`},
+		{"text/plain", "text"},
+		{"application/json", "{\"a\":\"\xff\"}"},
+	}
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			udp, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", d.port))
+			if err != nil {
+				d.t.Error(err)
+				return
+			}
+			defer udp.Close()
+			for turn := w; ; turn++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				i := int(l.next.Add(3)) - 3
+				// A closed port or a full buffer is part of the game.
+				_, _ = udp.Write([]byte(longUsage(i+1, "udp") + "\n" + longUsage(i+2, "udp")))
+				mediaType, body := "application/json", longUsage(i, "http")
+				if turn%5 == 4 {
+					b := bad[turn/5%len(bad)]
+					mediaType, body = b.mediaType, b.body
+					_, _ = udp.Write([]byte(b.body[:min(len(b.body), 1000)]))
+				}
+				resp, err := client.Post(d.url(), mediaType, strings.NewReader(body))
+				if err != nil {
+					select {
+					case <-d.gone:
+						return
+					default:
+						continue
+					}
+				}
+				answer, err := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				id, found := bytes.CutPrefix(answer, []byte(`{"id":"`))
+				if resp.StatusCode != http.StatusCreated || !found || err != nil || len(id) < 36 {
+					l.other.Add(1)
+					continue
+				}
+				l.acks.mu.Lock()
+				l.acks.ids[i] = string(id[:36])
+				l.acks.mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// longUsage fills a log sooner.
+func longUsage(i int, via string) string {
+	return fmt.Sprintf(`{"n":%d,"via":%q,"note":%q}`, i, via, strings.Repeat("inhaled ", 150))
+}
+
+// archive is a folder that can be away.
+type archive struct {
+	t    *testing.T
+	path string
+}
+
+func (a archive) leave() {
+	a.t.Helper()
+	if err := errors.Join(os.Rename(a.path, a.path+".away"), os.WriteFile(a.path, nil, 0o600)); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+func (a archive) come() {
+	a.t.Helper()
+	if err := errors.Join(os.Remove(a.path), os.Rename(a.path+".away", a.path)); err != nil {
+		a.t.Fatal(err)
+	}
+}
+
+var stoppedWith = regexp.MustCompile(`msg=stopped .* pending=(\d+)`)
+
+// TestTheLedgerBalancesAtEveryScrape runs a daemon under load, takes its storage
+// away until its log is full, gives it back, ends it in every way there is, and
+// starts it again, while it is scraped without a pause. What one process leaves
+// is what the next one finds, and in the end everything that was acknowledged is
+// in the archive, once.
+func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, max_bytes: 5MiB, seal_after: 200ms, min_free: 0}\n"+
+		"shutdown: {drain: 50ms, grace: 500ms}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("http: {"), []byte("http: {max_record: 64KiB, "), 1)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	storage := archive{t, filepath.Join(dir, "archive")}
+	l := &load{acks: acknowledged{ids: map[int]string{}}}
+	// inLog counts what is in the log of a daemon that has ended.
+	inLog := func() float64 {
+		out, err := command(t, "wal", "cat", "--config", config).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return float64(bytes.Count(out, []byte("\n")))
+	}
+	const ways = 4
+	var left float64 // by the process before
+	var ends [ways]int
+	scrapes, full := 0, 0.0
+	for began, round := time.Now(), 0; time.Since(began) < *ledgerFor || round < ways; round++ {
+		d := start(t, config, port, admin)
+		until(t, "it tells of itself", func() bool { _, told := d.metrics()["collectord_usages_pending"]; return told })
+		if found := d.metrics()["collectord_usages_recovered_total"]; found != left {
+			t.Errorf("round %d: %v usages are found in the log, the process before left %v", round, found, left)
+		}
+		stopLoad, stopWatch, watched, loaded := make(chan struct{}), make(chan struct{}), make(chan int, 1), make(chan struct{})
+		go func() { watched <- d.watch(stopWatch) }()
+		go func() { defer close(loaded); l.run(d, stopLoad) }()
+		refused := func() float64 {
+			return d.metrics()[`collectord_usages_rejected_total{reason="log_full",source="http"}`]
+		}
+		shipped := func() float64 { return d.metrics()["collectord_usages_shipped_total"] }
+		until(t, "something is shipped", func() bool { return shipped() > 0 })
+		storage.leave()
+		until(t, "the log is full", func() bool { return refused() > 0 })
+		full += refused()
+		way := round % ways
+		if way != 1 {
+			storage.come()
+		}
+		if way == 0 && round%8 == 0 { // not each time: the shipper comes back in its own time
+			before := shipped()
+			until(t, "it ships again", func() bool { return shipped() > before })
+		}
+		ends[way]++
+		switch way {
+		case 0: // under load
+			d.kill()
+			close(stopLoad)
+			left = inLog()
+		case 1: // at rest: the last scrape tells what is left
+			close(stopLoad)
+			<-loaded
+			until(t, "nothing waits", func() bool {
+				m := d.metrics()
+				return m[`collectord_usages_waiting{source="http"}`]+m[`collectord_usages_waiting{source="udp"}`] == 0
+			})
+			left = d.metrics()["collectord_usages_pending"]
+			d.kill()
+			if n := inLog(); n != left {
+				t.Errorf("round %d: %v usages in the log, the last scrape says %v", round, n, left)
+			}
+			storage.come()
+		default: // as it should be, under load or not
+			if way == 3 {
+				close(stopLoad)
+				<-loaded
+			}
+			d.stop()
+			if way == 2 {
+				close(stopLoad)
+			}
+			told := stoppedWith.FindStringSubmatch(d.log())
+			if told == nil {
+				t.Fatalf("round %d: no last line", round)
+			}
+			if left, err = strconv.ParseFloat(told[1], 64); err != nil {
+				t.Fatal(err)
+			}
+			if n := inLog(); n != left {
+				t.Errorf("round %d: %v usages in the log, the last line says %v", round, n, left)
+			}
+		}
+		close(stopWatch)
+		scrapes += <-watched
+		<-loaded
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	d := start(t, config, port, admin)
+	until(t, "all is shipped", func() bool { m := d.metrics(); p, told := m["collectord_usages_pending"]; return told && p == 0 })
+	d.stop()
+	records, objects := download(t, config)
+	udp := verify(t, &l.acks, records)
+	if _, err := os.Stat(filepath.Join(dir, "data", "wal", "quarantine")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something is in the quarantine: %v", err)
+	}
+	t.Logf("%d scrapes balance; %d kills under load, %d at rest, %d and %d stops; %d acknowledged, %d answers else, %.0f or more refused by a full log; %d records (%d by UDP) in %d objects",
+		scrapes, ends[0], ends[1], ends[2], ends[3], l.acks.count(), l.other.Load(), full, len(records), udp, objects)
+}
