@@ -133,9 +133,14 @@ func (r *Report) OK() bool { return r.Reason == nil && len(r.Lost) == 0 }
 func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) {
 	r, w, path, err := i.examine(e)
 	// A frame that was read while it was written looks damaged, with good ones
-	// behind it by then. What is damaged stays so.
-	for again := 0; again < 5 && err == nil && i.live && e.State == StateActive && !r.OK(); again++ {
+	// behind it by then. What is damaged is so at the next look too.
+	for err == nil && i.live && e.State == StateActive && !r.OK() {
+		before := r
 		r, w, path, err = i.examine(e)
+		if err == nil && (slices.ContainsFunc(r.Damaged, func(d Damage) bool { return slices.Contains(before.Damaged, d) }) ||
+			slices.ContainsFunc(r.Lost, func(g SeqRange) bool { return slices.Contains(before.Lost, g) })) {
+			break
+		}
 	}
 	if errors.Is(err, ErrVersion) {
 		return nil, fmt.Errorf("segment %s: %w", e.Name, err)
