@@ -439,8 +439,9 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 		}
 		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", port))
 		if err == nil {
+			word, _ := io.ReadAll(resp.Body)
 			resp.Body.Close()
-			started = true
+			started = !strings.HasPrefix(string(word), "starting")
 		}
 		return started
 	})
