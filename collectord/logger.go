@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"time"
@@ -85,13 +86,19 @@ func udpAddressesOf(all []*net.UDPConn) (texts []string) {
 	return texts
 }
 
+// counted leaves out the reasons that did not occur.
+func counted(all map[string]uint64) map[string]uint64 {
+	maps.DeleteFunc(all, func(_ string, n uint64) bool { return n == 0 })
+	return all
+}
+
 // account tells where every usage of this run is.
 func account(g wal.Ledger, began time.Time) []any {
 	attrs := []any{"ran", time.Since(began).Round(time.Millisecond).String()}
 	for source, d := range g.Door {
 		attrs = append(attrs, slog.Group(wal.Source(source).String(),
-			"received", d.Received, "accepted", d.Accepted, "rejected", d.Rejected,
-			"appended", d.Appended, "repeated", d.Repeated, "dropped", d.Dropped, "waiting", d.Waiting))
+			"received", d.Received, "accepted", d.Accepted, "rejected", counted(d.Rejected),
+			"appended", d.Appended, "repeated", d.Repeated, "dropped", counted(d.Dropped), "waiting", d.Waiting))
 	}
 	return append(attrs, "recovered", g.Recovered, "shipped", g.Shipped, "pending", g.Pending,
 		"quarantined", g.Quarantined, "evicted", g.Evicted)
