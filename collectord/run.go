@@ -94,13 +94,7 @@ func run(ctx context.Context, cfg *config.Config, logger *slog.Logger) error {
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	web := ingest.NewHTTP(log, ingest.HTTPOptions{
-		MaxRecord:      int(cfg.HTTP.MaxRecord),
-		MaxConnections: cfg.HTTP.MaxConnections,
-		HeaderTimeout:  cfg.HTTP.HeaderTimeout,
-		IdleTimeout:    cfg.HTTP.IdleTimeout,
-		Logger:         logger,
-	})
+	web := ingest.NewHTTP(log, httpOptions(cfg, logger))
 	udp, err := ingest.NewUDP(log, ears.udp, udpOptions(cfg, logger))
 	if err != nil {
 		return errors.Join(err, log.Close())

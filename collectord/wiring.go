@@ -129,6 +129,22 @@ func walOptions(cfg *config.Config, logger *slog.Logger) wal.Options {
 	}
 }
 
+func httpOptions(cfg *config.Config, logger *slog.Logger) ingest.HTTPOptions {
+	return ingest.HTTPOptions{
+		MaxBody:           int(cfg.HTTP.MaxBody),
+		MaxDecoded:        int(cfg.HTTP.MaxDecoded),
+		MaxRecord:         int(cfg.HTTP.MaxRecord),
+		MaxRecords:        cfg.HTTP.MaxRecords,
+		MaxInFlight:       int(cfg.HTTP.MaxInFlight),
+		MaxConnections:    cfg.HTTP.MaxConnections,
+		HeaderTimeout:     cfg.HTTP.HeaderTimeout,
+		IdleTimeout:       cfg.HTTP.IdleTimeout,
+		Logger:            logger,
+		IdempotencyWindow: cfg.HTTP.IdempotencyWindow,
+		IdempotencyKeys:   cfg.HTTP.IdempotencyKeys,
+	}
+}
+
 func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 	return ingest.UDPOptions{
 		Allow:         cfg.UDP.Allow,

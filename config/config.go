@@ -31,7 +31,12 @@ type Config struct {
 type HTTP struct {
 	Listen                     []Address
 	Anonymous                  bool
+	MaxBody, MaxDecoded        int64
 	MaxRecord                  int64
+	MaxRecords                 int
+	MaxInFlight                int64
+	IdempotencyWindow          time.Duration
+	IdempotencyKeys            int
 	MaxConnections             int
 	HeaderTimeout, IdleTimeout time.Duration
 }
@@ -158,6 +163,12 @@ func (l *loader) finish(c *Config) {
 	}
 	if c.HTTP.MaxRecord > c.WAL.SegmentSize {
 		l.mistake("http.max_record", "is more than wal.segment_size")
+	}
+	if c.HTTP.MaxRecord > c.HTTP.MaxDecoded {
+		l.mistake("http.max_record", "is more than http.max_decoded")
+	}
+	if c.HTTP.MaxInFlight < max(c.HTTP.MaxBody, c.HTTP.MaxDecoded) {
+		l.mistake("http.max_in_flight", "is less than http.max_body or http.max_decoded: the largest body would never be taken")
 	}
 	for _, a := range c.HTTP.Listen {
 		if !a.local() && !c.HTTP.Anonymous {

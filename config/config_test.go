@@ -45,6 +45,9 @@ func mustLoad(t *testing.T, content string, flags ...string) *Config {
 var samples = map[string][3]string{
 	"node": {"a", "b", "c"}, "data_dir": {"/a", "/b", "/c"},
 	"http.listen": {"127.0.0.1:1", "[::1]:2", "unix:/x"}, "http.anonymous": {"true", "false", "true"},
+	"http.max_body": {"1MiB", "2MiB", "3MiB"}, "http.max_decoded": {"4MiB", "5MiB", "6MiB"},
+	"http.max_records": {"1", "2", "3"}, "http.max_in_flight": {"17MiB", "18MiB", "19MiB"},
+	"http.idempotency_window": {"1s", "2s", "3s"}, "http.idempotency_keys": {"1", "2", "3"},
 	"http.max_record": {"2kB", "4KiB", "1024"}, "http.max_connections": {"1", "2", "3"},
 	"http.header_timeout": {"1s", "2s", "3s"}, "http.idle_timeout": {"1s", "2s", "3s"},
 	"udp.listen": {"127.0.0.1:1", "[::1]:2", "off"}, "udp.allow": {"10.0.0.0/8", "fd00::/8", "10.0.0.0/8, 11.0.0.0/8"},

@@ -50,8 +50,34 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		func(c *Config, s string) error { return setBool(&c.HTTP.Anonymous, s) },
 	},
 	{
+		"http.max_body", "4MiB", "Size of the largest body as sent, perhaps compressed.", "",
+		func(c *Config, s string) error { return setSize(&c.HTTP.MaxBody, s, 1<<10, 64<<20) },
+	},
+	{
+		"http.max_decoded", "16MiB", "Size of the largest body once decoded.", "",
+		func(c *Config, s string) error { return setSize(&c.HTTP.MaxDecoded, s, 1<<10, 64<<20) },
+	},
+	{
 		"http.max_record", "1MiB", "Size of the largest usage taken.", "",
 		func(c *Config, s string) error { return setSize(&c.HTTP.MaxRecord, s, 1<<10, 16<<20) },
+	},
+	{
+		"http.max_records", "100000", "Usages a request may hold.", "",
+		func(c *Config, s string) error { return setInt(&c.HTTP.MaxRecords, s, 1, 1_000_000) },
+	},
+	{
+		"http.max_in_flight", "16MiB", "Size of all bodies held at a time, beyond the first 64 KiB of each; those beyond\nare answered 503.", "",
+		func(c *Config, s string) error { return setSize(&c.HTTP.MaxInFlight, s, 1<<20, 1<<30) },
+	},
+	{
+		"http.idempotency_window", "10m", "How long a request with an Idempotency-Key is remembered, so that a repeat stores nothing.", "",
+		func(c *Config, s string) error {
+			return setDuration(&c.HTTP.IdempotencyWindow, s, time.Second, 24*time.Hour)
+		},
+	},
+	{
+		"http.idempotency_keys", "65536", "How many such requests are remembered; about 100 bytes each.", "",
+		func(c *Config, s string) error { return setInt(&c.HTTP.IdempotencyKeys, s, 1, 10_000_000) },
 	},
 	{
 		"http.max_connections", "1024", "Connections open at a time; those beyond are answered 503.", "",
