@@ -206,10 +206,17 @@ func (w *wire) Read(p []byte) (int, error) {
 	w.later = true
 	n, err := w.stream.Read(p)
 	w.n += n
-	if errors.Is(err, io.EOF) && w.length >= 0 && w.n < w.length {
+	if errors.Is(err, io.EOF) && (w.length >= 0 && w.n < w.length || w.length < 0 && hungUp(w.conn)) {
 		err = io.ErrUnexpectedEOF // the server's stream does not mind
 	}
 	return n, err
+}
+
+// hungUp reports whether the client has ended the connection. A body in chunks
+// has told its own end by the time that is seen, or is cut off.
+func hungUp(conn net.Conn) bool {
+	c, ok := conn.(*connection)
+	return ok && c.hungUp
 }
 
 func bodyTooSlow() *problem {

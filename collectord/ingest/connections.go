@@ -112,6 +112,7 @@ type connection struct {
 	// What follows belongs to the goroutine that serves the connection.
 	tail     [len(bareVersion) - 1]byte // the last bytes that were read
 	bareLine bool                       // a request line came without CR
+	hungUp   bool                       // the client sends no more
 	linger   atomic.Bool                // the client may be sending still
 }
 
@@ -125,6 +126,7 @@ const bareVersion = "HTTP/1.x\n"
 // tokens only.
 func (c *connection) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
+	c.hungUp = errors.Is(err, io.EOF)
 	if n > 0 && !c.bareLine {
 		c.lookForBareLine(p[:n])
 	}
