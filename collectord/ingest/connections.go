@@ -149,7 +149,7 @@ func (c *connection) lookForBareLine(b []byte) {
 	n := min(len(b), len(c.tail))
 	var seam [2 * len(c.tail)]byte // a pattern may lie across two reads
 	across := append(append(seam[:0], c.tail[:]...), b[:n]...)
-	c.bareLine = bare(across) || bare(b)
+	c.bareLine = c.bareLine || bare(across) || bare(b)
 	copy(c.tail[:], across[n:])
 	if len(b) > n {
 		copy(c.tail[:], b[len(b)-n:])
