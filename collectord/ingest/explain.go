@@ -15,9 +15,8 @@ func explainStart(b []byte, start int) *usageError {
 	if bytes.HasPrefix(b[start:], []byte("\xef\xbb\xbf")) {
 		return &usageError{CodeInvalidJSON, start, "byte order mark"}
 	}
-	d := jsontext.NewDecoder(bytes.NewReader(b[start:]))
-	if _, err := d.ReadValue(); err != nil {
-		return explainError(b, start, err)
+	if _, fault := valueEnd(b, start); fault != nil {
+		return fault
 	}
 	return &usageError{CodeNotAnObject, start, "a JSON value that is not an object begins"}
 }
@@ -31,10 +30,10 @@ func explain(b []byte, start int, bounds *usageError) *usageError {
 		return &usageError{CodeInvalidJSON, start, "object does not end"}
 	}
 	fault := explainError(b, start, err)
-	if bounds != nil && bounds.offset < fault.offset {
-		return bounds
+	if bounds == nil || bounds.offset > fault.offset || endOfNumber(b, bounds.offset) > fault.offset {
+		return fault // before the bounds, or in the number itself
 	}
-	return fault
+	return bounds
 }
 
 // explainError translates an error of the decoder, whose own text may hold
@@ -53,7 +52,7 @@ func explainError(b []byte, start int, err error) *usageError {
 		return &usageError{CodeInvalidJSON, len(b), "the text ends too soon"}
 	case r == utf8.RuneError && size == 1:
 		return &usageError{CodeInvalidUTF8, at, "bytes that are no UTF-8"}
-	case loneSurrogate(b[at:]):
+	case loneSurrogate(b[at:]) && endsInString(b[start:at]):
 		return &usageError{CodeInvalidUTF8, at, "escaped surrogate without its other half"}
 	}
 	return &usageError{CodeInvalidJSON, at, "no valid JSON"}
@@ -67,6 +66,19 @@ func loneSurrogate(b []byte) bool {
 	}
 	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
 	return err == nil && n >= 0xd800 && n <= 0xdfff
+}
+
+// endsInString reports whether b, the beginning of valid JSON, ends in a string.
+func endsInString(b []byte) (in bool) {
+	for i := 0; i < len(b); i++ {
+		switch {
+		case b[i] == '"':
+			in = !in
+		case b[i] == '\\':
+			i++
+		}
+	}
+	return in
 }
 
 // valueEnd returns where the JSON value that begins at start ends. Duplicate

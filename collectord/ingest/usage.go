@@ -29,9 +29,10 @@ const maxDepth = 64
 // usageError says what is wrong with a usage and where, never what it holds.
 //
 // The offset is that of the first byte that makes the text wrong: what comes
-// before it can be continued to a usage that is accepted. A name, a number, an
-// escape or a character of several bytes is wrong as a whole, from its first
-// byte on; a text that ends too soon is wrong at its end.
+// before it can be continued to one that is right. A name, a number, an escape
+// or a character of several bytes is wrong as a whole, from its first byte on; a
+// text that ends too soon is wrong at its end. A value that is no object is wrong
+// from its beginning, unless it is no JSON at all; then that comes first.
 type usageError struct {
 	code   string
 	offset int
@@ -131,9 +132,7 @@ func measure(b []byte, start int) (s span) {
 			i++
 		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 			from := i
-			for i < len(b) && isNumber(b[i]) {
-				i++
-			}
+			i = endOfNumber(b, i)
 			if s.fault == nil && !numberInRange(b[from:i]) {
 				s.fault = &usageError{CodeNumberRange, from, "number beyond what readers can hold"}
 			}
@@ -147,6 +146,14 @@ func measure(b []byte, start int) (s span) {
 
 func isNumber(c byte) bool {
 	return c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
+}
+
+// endOfNumber returns where what may be a number ends.
+func endOfNumber(b []byte, at int) int {
+	for at < len(b) && isNumber(b[at]) {
+		at++
+	}
+	return at
 }
 
 // numberInRange reports whether a JSON number is an integer in [-2^63, 2^64) or
