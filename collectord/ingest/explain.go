@@ -71,10 +71,10 @@ func loneSurrogate(b []byte) bool {
 // endsInString reports whether b, the beginning of valid JSON, ends in a string.
 func endsInString(b []byte) (in bool) {
 	for i := 0; i < len(b); i++ {
-		switch {
-		case b[i] == '"':
+		switch b[i] {
+		case '"':
 			in = !in
-		case b[i] == '\\':
+		case '\\':
 			i++
 		}
 	}

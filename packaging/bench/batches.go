@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,10 +16,13 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	kgzip "github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"collectord/wal"
 )
 
 const (
@@ -26,7 +30,8 @@ const (
 	batchConns  = 16
 )
 
-// benchBatches measures arrays and NDJSON of 1,000 usages.
+// benchBatches measures arrays and NDJSON of 1,000 usages, beside the log alone
+// taking the same batches, and compressed beside the decoders alone.
 func benchBatches(rounds, seconds int, binary, dir string) error {
 	dir = filepath.Join(dir, "batches")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -37,56 +42,116 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 		return err
 	}
 	defer d.stop()
-	constant, stopConstant, err := startConstant(dir)
-	if err != nil {
-		return err
-	}
-	defer stopConstant()
-	fmt.Printf("\nbatches of %d usages, %d connections, a Go client; constant answer: %s\n", batchUsages, batchConns, constant.name)
-	fmt.Println("body               usages/s        p99   decoded MB/s    constant answer    ratio   decoder alone    ratio")
+	fmt.Printf("\nbatches of %d usages, %d connections, a Go client\n", batchUsages, batchConns)
+	fmt.Println("body               usages/s        p99   decoded MB/s    the log alone    ratio   decoder alone    ratio")
 	for _, lines := range []bool{false, true} {
-		plain := 0.0
-		for _, coding := range []string{"", "gzip", "zstd"} {
-			bodies, size, err := makeBatches(lines, coding)
+		rows := []*batchRow{{}, {coding: "gzip"}, {coding: "zstd"}}
+		for _, row := range rows {
+			if row.bodies, row.size, err = makeBatches(lines, row.coding); err != nil {
+				return err
+			}
+		}
+		for range rounds {
+			log, err := appendBatches(dir, seconds)
 			if err != nil {
 				return err
 			}
-			var ours, p99, theirs, ratios, alone []float64
-			for range rounds {
-				a, err := postBatches(d.url, bodies, lines, coding, seconds)
-				if err != nil {
+			plain := 0.0
+			for _, row := range rows {
+				if err := row.measure(d.url, lines, seconds, log, &plain); err != nil {
 					return err
 				}
-				b, err := postBatches(constant.url, bodies, lines, coding, seconds)
-				if err != nil {
-					return err
-				}
-				raw, err := decodeAlone(bodies, coding, size)
-				if err != nil {
-					return err
-				}
-				ours, p99, theirs = append(ours, a.rate*batchUsages), append(p99, a.p99), append(theirs, b.rate*batchUsages)
-				ratios, alone = append(ratios, a.rate/b.rate), append(alone, raw)
 			}
-			name := map[bool]string{false: "array", true: "NDJSON"}[lines] + " " + coding
-			speed := median(ours) / batchUsages * size / 1e6
-			fmt.Printf("%-12s %14.0f %7.1f ms %14.0f %18.0f %8.2f", name, median(ours), median(p99), speed, median(theirs), median(ratios))
-			if coding == "" {
-				plain = speed
-			} else {
-				// Beside what the plain body takes of two cores, decoding takes one.
-				expected := 2 / (2/plain + 1/median(alone))
-				fmt.Printf(" %10.0f MB/s %8.2f", median(alone), speed/expected)
-			}
-			fmt.Println()
+		}
+		for _, row := range rows {
+			row.print(map[bool]string{false: "array", true: "NDJSON"}[lines])
 		}
 	}
 	rss, err := d.rss()
 	if err != nil {
 		return err
 	}
-	fmt.Printf("the ratio of a decoder: speed of the row over that of the plain row slowed by the decoder alone on one core\nRSS of the daemon: %.0f MiB\n", rss)
+	fmt.Printf("ratio of a decoder: MB/s of the row, over that of the plain row slowed by the decoder alone on one core of two\nRSS of the daemon: %.0f MiB\n", rss)
 	return nil
+}
+
+// batchRow is one row of the table, and what each round came to.
+type batchRow struct {
+	coding string
+	bodies [][]byte
+	size   float64 // of a body, decoded
+
+	rates, p99, logs, ratios, alone, decoding []float64
+}
+
+// measure does one round. The plain row comes first and leaves its speed for the
+// others to be compared with.
+func (row *batchRow) measure(url string, lines bool, seconds int, log float64, plain *float64) error {
+	a, err := postBatches(url, row.bodies, lines, row.coding, seconds)
+	if err != nil {
+		return err
+	}
+	speed := a.rate * row.size / 1e6
+	row.rates, row.p99 = append(row.rates, a.rate*batchUsages), append(row.p99, a.p99)
+	row.logs, row.ratios = append(row.logs, log), append(row.ratios, a.rate*batchUsages/log)
+	if row.coding == "" {
+		*plain = speed
+		return nil
+	}
+	alone, err := decodeAlone(row.bodies, row.coding, row.size)
+	if err != nil {
+		return err
+	}
+	row.alone, row.decoding = append(row.alone, alone), append(row.decoding, speed/(2/(2 / *plain + 1/alone)))
+	return nil
+}
+
+func (row *batchRow) print(name string) {
+	fmt.Printf("%-12s %14.0f %7.1f ms %14.0f %16.0f %8.2f", name+" "+row.coding, median(row.rates), median(row.p99),
+		median(row.rates)/batchUsages*row.size/1e6, median(row.logs), median(row.ratios))
+	if row.coding != "" {
+		fmt.Printf(" %10.0f MB/s %8.2f", median(row.alone), median(row.decoding))
+	}
+	fmt.Println()
+}
+
+// appendBatches hands the log the same batches without HTTP, JSON or shipping,
+// and returns usages a second.
+func appendBatches(dir string, seconds int) (float64, error) {
+	dir, err := os.MkdirTemp(dir, "log-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	log, err := wal.Open(dir, wal.Options{MaxBytes: 64 << 30})
+	if err != nil {
+		return 0, err
+	}
+	defer log.Close()
+	var n atomic.Int64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	began := time.Now()
+	for range batchConns {
+		wg.Go(func() {
+			recs := make([]wal.Record, batchUsages)
+			for time.Since(began) < time.Duration(seconds)*time.Second {
+				for i := range recs {
+					recs[i] = wal.Record{Usage: []byte(usage)}
+				}
+				if err := log.Append(context.Background(), recs...); err != nil {
+					failed.Store(&err)
+					return
+				}
+				n.Add(batchUsages)
+			}
+		})
+	}
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return 0, *err
+	}
+	return float64(n.Load()) / time.Since(began).Seconds(), nil
 }
 
 // makeBatches makes a body for each connection, and tells their size before
@@ -160,7 +225,7 @@ func decodeAlone(bodies [][]byte, coding string, size float64) (float64, error) 
 		for err == nil {
 			_, err = from.Read(buffer)
 		}
-		if err != io.EOF {
+		if !errors.Is(err, io.EOF) {
 			return 0, err
 		}
 	}
@@ -226,6 +291,7 @@ func postOver(ctx context.Context, host string, request []byte) (latencies []flo
 			return nil, err
 		}
 		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
 		if err != nil || resp.StatusCode != http.StatusCreated {
 			return nil, fmt.Errorf("%s: %s: %w", resp.Status, body, err)
 		}

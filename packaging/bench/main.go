@@ -5,7 +5,7 @@
 //	HTTP: wrk (or a Go client) against collectord with fsync before each answer,
 //	      and against nginx (or a constant Go handler) answering a constant 201
 //	batches: arrays and NDJSON of 1,000 usages, plain and compressed, beside the
-//	      constant answer to the same requests and the decoders alone
+//	      log alone and the decoders alone
 //	UDP:  one sender at full blast, and where its datagrams went
 //	log:  durable appends, and the same bytes written and synced by a bare loop
 //	backlog: how long the daemon takes to start over 10 GiB that wait for upload
