@@ -51,6 +51,8 @@ func (g *gate) Append(ctx context.Context, recs ...wal.Record) error {
 
 func (g *gate) Enqueue(recs ...wal.Record) int { return g.wait().Enqueue(recs...) }
 
+func (g *gate) Repeat(s wal.Source, n int) { g.wait().Repeat(s, n) }
+
 // Reject does not wait: what was refused needs no log, only the ledger.
 func (g *gate) Reject(s wal.Source, reason string, n int) {
 	if log := g.log.Load(); log != nil {

@@ -84,15 +84,17 @@ func sendMixed(t *testing.T, d *daemon) {
 		_ = c.(*net.TCPConn).CloseWrite()
 		_, _ = io.Copy(io.Discard, c) // answered or cut off
 	}
+	posts := 0
 	post := func(contentType, path, body string) {
 		t.Helper()
+		posts++
 		req, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d%s", d.port, path), strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", contentType)
 		req.Header.Set("Authorization", "Bearer "+marker)
-		req.Header.Set("Idempotency-Key", marker)
+		req.Header.Set("Idempotency-Key", fmt.Sprintf("%s-%d", marker, posts))
 		req.Header.Set("User-Agent", marker)
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {

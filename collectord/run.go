@@ -96,11 +96,7 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 		go func() { failed <- office.Serve(ln) }()
 	}
 	entrance := newGate()
-	web := ingest.NewHTTP(entrance, ingest.HTTPOptions{
-		Limits:    httpLimits(cfg),
-		MaxHeader: int(cfg.HTTP.MaxHeader),
-		Logger:    logger,
-	})
+	web := ingest.NewHTTP(entrance, httpOptions(cfg, logger))
 	for _, ln := range ears.http {
 		go func() { failed <- web.Serve(ln) }()
 	}

@@ -166,6 +166,20 @@ func shipperLimits(cfg *config.Config) shipper.Limits {
 	}
 }
 
+func httpOptions(cfg *config.Config, logger *slog.Logger) ingest.HTTPOptions {
+	return ingest.HTTPOptions{
+		Limits:            httpLimits(cfg),
+		MaxHeader:         int(cfg.HTTP.MaxHeader),
+		MaxBody:           int(cfg.HTTP.MaxBody),
+		MaxDecoded:        int(cfg.HTTP.MaxDecoded),
+		MaxRecords:        cfg.HTTP.MaxRecords,
+		MaxInFlight:       int(cfg.HTTP.MaxInFlight),
+		IdempotencyWindow: cfg.HTTP.IdempotencyWindow,
+		IdempotencyKeys:   cfg.HTTP.IdempotencyKeys,
+		Logger:            logger,
+	}
+}
+
 func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 	return ingest.UDPOptions{
 		Allow:         cfg.UDP.Allow,

@@ -33,7 +33,12 @@ type Config struct {
 type HTTP struct {
 	Listen                     []Address
 	Anonymous                  bool
+	MaxBody, MaxDecoded        int64
 	MaxRecord, MaxHeader       int64
+	MaxRecords                 int
+	MaxInFlight                int64
+	IdempotencyWindow          time.Duration
+	IdempotencyKeys            int
 	MaxConnections             int
 	HeaderTimeout, IdleTimeout time.Duration
 	BodyRate                   int64 // bytes a second
@@ -206,6 +211,12 @@ func (c *Config) finish(mistake func(key, reason string)) {
 	ordered("wal.probe_min", "wal.probe_max", c.WAL.ProbeMin, c.WAL.ProbeMax)
 	ordered("shipper.retry_min", "shipper.retry_max", c.Shipper.RetryMin, c.Shipper.RetryMax)
 	ordered("shipper.retry_max", "shipper.retry_max_permanent", c.Shipper.RetryMax, c.Shipper.RetryMaxPermanent)
+	if c.HTTP.MaxRecord > c.HTTP.MaxDecoded {
+		mistake("http.max_record", "is more than http.max_decoded")
+	}
+	if c.HTTP.MaxInFlight < max(c.HTTP.MaxBody, c.HTTP.MaxDecoded) {
+		mistake("http.max_in_flight", "is less than http.max_body or http.max_decoded: the largest body would never be taken")
+	}
 	for _, a := range c.HTTP.Listen {
 		if !a.local() && !c.HTTP.Anonymous {
 			mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a))

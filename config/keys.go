@@ -66,8 +66,32 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"http-anonymous", restart, yesNo(func(c *Config) *bool { return &c.HTTP.Anonymous }),
 	},
 	{
+		"http.max_body", "4MiB", "Size of the largest body as sent, perhaps compressed.",
+		"", restart, size(1<<10, 64<<20, func(c *Config) *int64 { return &c.HTTP.MaxBody }),
+	},
+	{
+		"http.max_decoded", "16MiB", "Size of the largest body once decoded.",
+		"", restart, size(1<<10, 64<<20, func(c *Config) *int64 { return &c.HTTP.MaxDecoded }),
+	},
+	{
 		"http.max_record", "1MiB", "Size of the largest usage taken.",
 		"", live, size(1<<10, 16<<20, func(c *Config) *int64 { return &c.HTTP.MaxRecord }),
+	},
+	{
+		"http.max_records", "100000", "Usages a request may hold.",
+		"", restart, count(1, 1_000_000, func(c *Config) *int { return &c.HTTP.MaxRecords }),
+	},
+	{
+		"http.max_in_flight", "16MiB", "Size of all bodies held at a time, beyond the first 64 KiB of each; those beyond\nare answered 503.",
+		"", restart, size(1<<20, 1<<30, func(c *Config) *int64 { return &c.HTTP.MaxInFlight }),
+	},
+	{
+		"http.idempotency_window", "10m", "How long a request with an Idempotency-Key is remembered, so that a repeat stores nothing.",
+		"", restart, duration(time.Second, 24*time.Hour, func(c *Config) *time.Duration { return &c.HTTP.IdempotencyWindow }),
+	},
+	{
+		"http.idempotency_keys", "65536", "How many such requests are remembered; about 100 bytes each.",
+		"", restart, count(1, 10_000_000, func(c *Config) *int { return &c.HTTP.IdempotencyKeys }),
 	},
 	{
 		"http.max_header", "8KiB", "Size of the largest request header taken. Each connection has memory for it.",

@@ -76,10 +76,29 @@ type Object struct {
 
 // AppendLine appends a record as one line of NDJSON.
 func AppendLine(dst []byte, r *wal.Record) ([]byte, error) {
+	var c clock
+	return c.appendLine(dst, r)
+}
+
+// clock tells the time as text. Records of one request were received at once.
+type clock struct {
+	micros int64
+	text   []byte
+}
+
+func (c *clock) at(micros int64) []byte {
+	if len(c.text) == 0 || micros != c.micros {
+		c.micros = micros
+		c.text = time.UnixMicro(micros).UTC().AppendFormat(c.text[:0], "2006-01-02T15:04:05.000000Z")
+	}
+	return c.text
+}
+
+func (c *clock) appendLine(dst []byte, r *wal.Record) ([]byte, error) {
 	dst = append(dst, `{"id":"`...)
 	dst = r.ID.AppendTo(dst)
 	dst = append(dst, `","received_at":"`...)
-	dst = time.UnixMicro(r.ReceivedAt).UTC().AppendFormat(dst, "2006-01-02T15:04:05.000000Z")
+	dst = append(dst, c.at(r.ReceivedAt)...)
 	dst = append(dst, `","via":"`...)
 	dst = append(dst, r.Source.String()...)
 	dst = append(dst, '"')
@@ -97,10 +116,16 @@ func AppendLine(dst []byte, r *wal.Record) ([]byte, error) {
 
 // compressor writes objects, one after the other, with the same buffers.
 type compressor struct {
-	zstd *zstd.Encoder
-	out  *bufio.Writer
-	line []byte
+	zstd  *zstd.Encoder
+	out   *bufio.Writer
+	lines []byte // that were not compressed yet
+
+	clock clock
 }
+
+// manyLines are bytes of lines that are hashed and compressed at once, which
+// costs less than one by one.
+const manyLines = 32 << 10
 
 func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level),
@@ -124,6 +149,7 @@ func (c *compressor) compress(s *wal.Segment, file *os.File) (*Object, error) {
 	var size countingWriter
 	c.out.Reset(io.MultiWriter(file, crc, sum, &size))
 	c.zstd.Reset(c.out)
+	c.lines = c.lines[:0]
 
 	o := &Object{Body: file, Metadata: Metadata{
 		Format: objectFormat,
@@ -131,6 +157,13 @@ func (c *compressor) compress(s *wal.Segment, file *os.File) (*Object, error) {
 		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(),
 	}}
 	lines := sha256.New()
+	flush := func() error {
+		o.RawBytes += int64(len(c.lines))
+		lines.Write(c.lines)
+		_, err := c.zstd.Write(c.lines)
+		c.lines = c.lines[:0]
+		return err
+	}
 	for r, err := range s.Records() {
 		if err != nil {
 			return nil, err
@@ -138,15 +171,18 @@ func (c *compressor) compress(s *wal.Segment, file *os.File) (*Object, error) {
 		if o.Records == 0 {
 			o.Key = key(header, s, r.ReceivedAt)
 		}
-		if c.line, err = AppendLine(c.line[:0], r); err != nil {
+		if c.lines, err = c.clock.appendLine(c.lines, r); err != nil {
 			return nil, err
 		}
 		o.Records++
-		o.RawBytes += int64(len(c.line))
-		lines.Write(c.line)
-		if _, err := c.zstd.Write(c.line); err != nil {
-			return nil, err
+		if len(c.lines) >= manyLines {
+			if err := flush(); err != nil {
+				return nil, err
+			}
 		}
+	}
+	if err := flush(); err != nil {
+		return nil, err
 	}
 	if err := c.zstd.Close(); err != nil {
 		return nil, err

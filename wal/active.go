@@ -25,6 +25,8 @@ type active struct {
 	index uint64 // of the last entry written
 	bytes int64
 
+	inMemory *[]byte // what the log keeps of the file, or nil
+
 	first    uint64             // seq of the first record; 0 while it is only prepared
 	count    uint64             // records that are acknowledged
 	firstAt  int64              // ReceivedAt of the first record
@@ -55,6 +57,7 @@ func createActive(dir string, header SegmentHeader, fill int64, datasync func(fd
 	if err != nil {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
+	a.inMemory = inMemory(a.log)
 	a.file, err = os.OpenFile(filepath.Join(dir, fileName), os.O_RDWR, 0)
 	if err != nil {
 		a.abandon()
@@ -98,6 +101,7 @@ func (a *active) write(entry []byte) error {
 	if err := a.log.Write(a.index+1, entry); err != nil {
 		return err
 	}
+	a.forget()
 	a.index++
 	a.bytes += int64(uvarintLen(uint64(len(entry))) + len(entry))
 	return nil
@@ -133,7 +137,7 @@ func (a *active) release() error {
 // abandon releases what it can of a segment after a failed write or sync. The
 // underlying log is dropped, not closed: closing would sync it once more.
 func (a *active) abandon() {
-	a.log = nil
+	a.log, a.inMemory = nil, nil
 	if a.file != nil {
 		a.file.Close()
 	}

@@ -62,7 +62,7 @@ func (l *Log) newCommitLocked() *commit {
 
 // recycleLocked keeps the buffer of a finished commit for the next one.
 func (l *Log) recycleLocked(c *commit) {
-	if cap(c.buf) <= maxFrame+maxFrame/4 && len(l.buffers) < 2 {
+	if cap(c.buf) <= maxFrame+maxFrame/4 && len(l.buffers) < 3 {
 		l.buffers = append(l.buffers, c.buf[:frameHeaderSize])
 	}
 	c.buf = nil

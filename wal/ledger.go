@@ -69,6 +69,17 @@ func (d *DoorLedger) reject(reason string, n int) {
 	d.Rejected[reason] += uint64(n)
 }
 
+// Repeat counts n records that came in by s and were stored before, so that
+// nothing is left to do.
+func (l *Log) Repeat(s Source, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	door := &l.ledger.Door[s]
+	door.Received += uint64(n)
+	door.Accepted += uint64(n)
+	door.Repeated += uint64(n)
+}
+
 // Ledger returns a copy of the ledger, taken at one moment.
 func (l *Log) Ledger() Ledger {
 	l.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -221,6 +222,7 @@ func (l *Log) queue(recs []Record, size int) (*commit, error) {
 	door.accept(len(recs))
 	now := l.opts.clock().UnixMicro()
 	c := l.commitForLocked(now, size)
+	c.buf = slices.Grow(c.buf, size)
 	for i := range recs {
 		recs[i].ReceivedAt = now
 		if recs[i].ID == (ID{}) {

@@ -1,8 +1,10 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -134,6 +136,52 @@ type connection struct {
 	door            *HTTP
 	used            bool         // a request has begun; only the server's goroutine knows
 	readBy, writeBy atomic.Int64 // as deadline makes them
+
+	// What follows belongs to the goroutine that serves the connection.
+	tail     [len(bareVersion) - 1]byte // the last bytes that were read
+	bareLine bool                       // a request line came without CR
+	hungUp   bool                       // the client sends no more
+	linger   atomic.Bool                // the client may be sending still
+}
+
+// bareVersion ends a request line that has no CR, but for its digit.
+const bareVersion = "HTTP/1.x\n"
+
+// Read looks for request lines without CR, which some accept as such and others
+// do not, so that what one takes for two requests is one to the other (RFC 9112,
+// section 2.2). The server behind accepts them and does not tell. In a body that
+// is not refused anyway the pattern can't be: JSON has line breaks between
+// tokens only.
+func (c *connection) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.hungUp = errors.Is(err, io.EOF)
+	if n > 0 && !c.bareLine {
+		c.lookForBareLine(p[:n])
+	}
+	return n, err
+}
+
+func (c *connection) lookForBareLine(b []byte) {
+	const before = len(bareVersion) - 2
+	bare := func(b []byte) bool {
+		for at := 0; ; {
+			i := bytes.Index(b[at:], []byte(bareVersion[:before]))
+			if i < 0 {
+				return false
+			}
+			if at += i + before; at+1 < len(b) && b[at+1] == '\n' {
+				return true
+			}
+		}
+	}
+	n := min(len(b), len(c.tail))
+	var seam [2 * len(c.tail)]byte // a pattern may lie across two reads
+	across := append(append(seam[:0], c.tail[:]...), b[:n]...)
+	c.bareLine = c.bareLine || bare(across) || bare(b)
+	copy(c.tail[:], across[n:])
+	if len(b) > n {
+		copy(c.tail[:], b[len(b)-n:])
+	}
 }
 
 func (c *connection) SetReadDeadline(t time.Time) error {
@@ -162,7 +210,26 @@ func (c *connection) Close() error {
 	c.all.mu.Lock()
 	delete(c.all.open, c)
 	c.all.mu.Unlock()
+	if c.linger.Load() {
+		c.lingerOn()
+	}
 	return c.Conn.Close()
+}
+
+// Bounds on how long a client is listened to that was refused while it sent.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 16 << 20
+)
+
+// lingerOn reads what the client still sends. To close on it would reset the
+// connection, and the answer might never be read (RFC 9112, section 9.6).
+func (c *connection) lingerOn() {
+	half, ok := c.Conn.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+		return
+	}
+	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // whatever it sends
 }
 
 // Close may follow another: the daemon stops listening before it shuts down.

@@ -1,8 +1,8 @@
 // Package ingest turns network bytes into valid records and hands them to the
 // log.
 //
-//	HTTP: request  -> body  -> one usage  -> Append  (answered once it is durable)
-//	UDP:  datagram -> usages -> one batch -> Enqueue (never answered)
+//	HTTP: request  -> body -> usages -> one batch -> Append  (answered once it is durable)
+//	UDP:  datagram         -> usages -> one batch -> Enqueue (never answered)
 //
 // It owns the two doors: what is read, how much of it, and what is refused with
 // which code. It does not own listeners (they are handed in), the log, or the
@@ -13,7 +13,9 @@
 //   - A usage reaches the log only if it is one JSON object that no reader of
 //     the objects can stumble over (checkUsage), and is stored as it was sent,
 //     but for line breaks between tokens.
-//   - 201 is answered only after Append returned nil.
+//   - 2xx is answered only after Append returned nil, now or, for a repeated
+//     Idempotency-Key, before. A request is one Append, so all of it that is
+//     valid is stored, or nothing.
 //   - Nothing a stranger declares is allocated before it arrives, and nothing a
 //     stranger sends is logged.
 //   - Every usage that was received is either handed to the log or reported to
@@ -36,5 +38,6 @@ type Log interface {
 	Append(ctx context.Context, recs ...wal.Record) error
 	Enqueue(recs ...wal.Record) int
 	Reject(s wal.Source, reason string, n int)
+	Repeat(s wal.Source, n int)
 	Full() error
 }

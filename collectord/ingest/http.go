@@ -1,20 +1,18 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
-	"mime"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/valyala/fasthttp"
 
@@ -26,15 +24,49 @@ import (
 type HTTPOptions struct {
 	Limits    HTTPLimits
 	MaxHeader int // bytes of a request's header; default 8 KiB
+
+	MaxBody     int // bytes of a body as sent; default 4 MiB
+	MaxDecoded  int // bytes of a body once decoded; default 16 MiB
+	MaxRecords  int // usages of a request; default 100,000
+	MaxInFlight int // bytes of all bodies together, beyond the first 64 KiB of each; default 16 MiB
+
+	// Requests with an Idempotency-Key are remembered for that long, and that
+	// many; default 10 min, 65,536.
+	IdempotencyWindow time.Duration
+	IdempotencyKeys   int
+
 	// Logger is told of everything that goes wrong and right again; default: none.
 	// What can repeat carries the attribute "trouble" with a name of its own, and
 	// so does the Info line that says it is over, so that a handler can sum up.
 	Logger *slog.Logger
 }
 
-// keepBuffer is the size up to which a body's buffer is kept for the next
-// request.
-const keepBuffer = 64 << 10
+func (o HTTPOptions) withDefaults() HTTPOptions {
+	set := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	set(&o.MaxHeader, 8<<10)
+	set(&o.MaxBody, 4<<20)
+	set(&o.MaxDecoded, 16<<20)
+	set(&o.MaxRecords, 100_000)
+	set(&o.MaxInFlight, 16<<20)
+	set(&o.IdempotencyKeys, 1<<16)
+	if o.IdempotencyWindow == 0 {
+		o.IdempotencyWindow = 10 * time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Bounds on memory that are not for configuration.
+const (
+	recordSize  = int(unsafe.Sizeof(wal.Record{}))
+	moreRecords = 32 << 10 // in memory, of all requests together, beside those of the largest
+)
 
 // HTTP is the door that answers: POST /api/usages and GET /healthz.
 //
@@ -50,17 +82,27 @@ type HTTP struct {
 	open     connections
 	statuses [600]atomic.Uint64
 	took     [6]*wal.Histogram // by class of status
+
+	inFlight    budget // bytes of bodies
+	inMemory    budget // bytes of records that are being stored
+	spareBodies spares[byte]
+	spareRecs   spares[wal.Record]
+	decoders    *decoders
+	window      *window
 }
 
 // NewHTTP makes a door that is not yet listening.
 func NewHTTP(log Log, o HTTPOptions) *HTTP {
-	if o.MaxHeader == 0 {
-		o.MaxHeader = 8 << 10
+	o = o.withDefaults()
+	h := &HTTP{
+		log: log, opts: o, open: connections{epoch: time.Now()},
+		inFlight:    budget{free: o.MaxInFlight},
+		inMemory:    budget{free: recordSize * (o.MaxRecords + moreRecords)},
+		spareBodies: make(spares[byte], spareBuffers),
+		spareRecs:   make(spares[wal.Record], spareBuffers),
+		decoders:    newDecoders(o.MaxDecoded),
+		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	h := &HTTP{log: log, opts: o, open: connections{epoch: time.Now()}}
 	h.SetLimits(o.Limits)
 	for class := range h.took {
 		h.took[class] = wal.NewLatencyHistogram()
@@ -68,7 +110,9 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 	for _, reason := range httpReasons() {
 		log.Reject(wal.HTTP, reason, 0)
 	}
-	h.requests.New = func() any { return &request{body: make([]byte, 0, 4<<10)} }
+	h.requests.New = func() any {
+		return &request{body: make([]byte, 0, firstBuffer), recs: make([]wal.Record, 0, 1)}
+	}
 	h.server = &fasthttp.Server{
 		Handler:        h.handle,
 		ErrorHandler:   h.brokenRequest,
@@ -145,28 +189,20 @@ func (h *HTTP) Seconds() map[int]wal.Distribution {
 // Connections returns how many connections are open.
 func (h *HTTP) Connections() int { return h.open.count() }
 
-// request is what one POST needs, reused by the next.
-type request struct {
-	body   []byte
-	answer []byte
-	recs   [1]wal.Record
-}
-
 func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
 	if h.draining.Load() {
 		ctx.SetConnectionClose()
 	}
-	var p *problem
-	switch protocol := ctx.Request.Header.Protocol(); {
-	case string(protocol) != "HTTP/1.1" && string(protocol) != "HTTP/1.0":
-		p = &problem{status: http.StatusHTTPVersionNotSupported, code: CodeVersion, detail: "use HTTP/1.1 or HTTP/1.0", close: true}
-	case string(ctx.Path()) == "/api/usages":
-		p = h.usages(ctx)
-	case string(ctx.Path()) == "/healthz":
+	asked, p := h.readHeader(ctx)
+	switch path := ctx.URI().PathOriginal(); {
+	case p != nil:
+	case string(path) == usagesPath:
+		p = h.usages(ctx, asked)
+	case string(path) == "/healthz":
 		p = h.health(ctx)
 	default:
-		p = &problem{status: http.StatusNotFound, code: CodeNotFound, detail: "usages are posted to /api/usages"}
+		p = notFound()
 	}
 	if p != nil {
 		write(ctx, p)
@@ -174,6 +210,37 @@ func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 	status := ctx.Response.StatusCode()
 	h.statuses[status].Add(1)
 	h.took[status/100].ObserveTime(time.Since(began))
+}
+
+const usagesPath = "/api/usages"
+
+func notFound() *problem {
+	return &problem{status: http.StatusNotFound, code: CodeNotFound, detail: "usages are posted to " + usagesPath}
+}
+
+// readHeader reads what matters here, and refuses what no one should have to
+// guess at.
+func (h *HTTP) readHeader(ctx *fasthttp.RequestCtx) (asked header, p *problem) {
+	switch string(ctx.Request.Header.Protocol()) {
+	case "HTTP/1.1", "HTTP/1.0":
+	default:
+		return asked, &problem{status: http.StatusHTTPVersionNotSupported, code: CodeVersion, detail: "use HTTP/1.1 or HTTP/1.0", close: true}
+	}
+	if asked, p = readHeader(&ctx.Request.Header); p == nil && bareRequestLine(ctx) {
+		p = badFraming("the request line does not end with CR LF")
+	}
+	if p == nil && len(asked.expect) > 0 && ctx.Request.Header.IsHTTP11() && !is(asked.expect, "100-continue") {
+		p = &problem{status: http.StatusExpectationFailed, code: CodeExpectation, detail: "the only expectation is 100-continue", close: true}
+	}
+	if p != nil && ctx.IsPost() && string(ctx.URI().PathOriginal()) == usagesPath {
+		h.log.Reject(wal.HTTP, p.code, 1)
+	}
+	return asked, p
+}
+
+func bareRequestLine(ctx *fasthttp.RequestCtx) bool {
+	c, ok := ctx.Conn().(*connection)
+	return ok && c.bareLine
 }
 
 func write(ctx *fasthttp.RequestCtx, p *problem) {
@@ -184,6 +251,9 @@ func write(ctx *fasthttp.RequestCtx, p *problem) {
 	}
 	if p.close {
 		ctx.SetConnectionClose()
+		if c, ok := ctx.Conn().(*connection); ok {
+			c.linger.Store(true)
+		}
 	}
 	ctx.SetBody(p.body())
 }
@@ -207,189 +277,37 @@ func (h *HTTP) health(ctx *fasthttp.RequestCtx) *problem {
 	return nil
 }
 
-// usages answers a POST of one usage. What it refuses it reports to the ledger.
-func (h *HTTP) usages(ctx *fasthttp.RequestCtx) *problem {
-	if !ctx.IsPost() {
-		return &problem{status: http.StatusMethodNotAllowed, code: CodeMethod, detail: "usages are posted", header: [2]string{"Allow", "POST"}}
-	}
-	r := h.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
-	p, counted := h.store(ctx, r)
-	if p != nil && !counted {
-		h.log.Reject(wal.HTTP, p.code, 1)
-	}
-	r.recs[0] = wal.Record{}
-	if cap(r.body) <= keepBuffer {
-		h.requests.Put(r)
-	}
-	return p
-}
-
-// store reads, checks and stores one usage and answers. With a problem, counted
-// tells whether the log has entered it in the ledger already.
-func (h *HTTP) store(ctx *fasthttp.RequestCtx, r *request) (p *problem, counted bool) {
-	if p := h.checkHeader(&ctx.Request.Header); p != nil {
-		p.close = true // the body stays unread
-		return p, false
-	}
-	if p := h.readBody(ctx, r); p != nil {
-		return p, false
-	}
-	usage, fault := checkOnlyUsage(r.body)
-	if fault != nil {
-		return badUsage(fault), false
-	}
-	r.recs[0] = wal.Record{Usage: usage, Source: wal.HTTP}
-	if err := h.log.Append(context.Background(), r.recs[:]...); err != nil {
-		return h.appendProblem(err)
-	}
-	r.answer = append(r.answer[:0], `{"id":"`...)
-	r.answer = r.recs[0].ID.AppendTo(r.answer)
-	r.answer = append(r.answer, `"}`...)
-	ctx.SetStatusCode(http.StatusCreated)
-	ctx.SetContentType("application/json")
-	ctx.SetBody(r.answer)
-	return nil, false
-}
-
-// appendProblem translates an error of the log, which has counted it already.
-func (h *HTTP) appendProblem(err error) (p *problem, counted bool) {
-	switch {
-	case errors.Is(err, wal.ErrClosed):
-		return unavailable(CodeShuttingDown, "this collector is shutting down; nothing was stored"), true
-	case errors.Is(err, wal.ErrCommitFailed):
-		return unavailable(CodeCommitFailed, "the disk failed; the usage may be stored or not"), true
-	case errors.Is(err, wal.ErrFull), errors.Is(err, wal.ErrUnavailable):
-		return unavailable(CodeLogFull, "the log can't take more at the moment; nothing was stored"), true
-	}
-	h.opts.Logger.Error("the log refused a usage that was checked", "trouble", "append", "error", err)
-	return &problem{status: http.StatusInternalServerError, code: CodeInternal, detail: "nothing was stored"}, false
-}
-
-// checkHeader decides what can be decided before the body is read.
-func (h *HTTP) checkHeader(header *fasthttp.RequestHeader) *problem {
-	if ambiguousLength(header) {
-		return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "Transfer-Encoding goes with neither Content-Length nor HTTP/1.0"}
-	}
-	if string(header.Peek("Sec-Fetch-Site")) == "cross-site" {
-		return &problem{status: http.StatusForbidden, code: CodeCrossSite, detail: "a page of another site may not post here"}
-	}
-	if n := header.ContentLength(); n > h.limits.Load().MaxRecord {
-		return h.tooLarge()
-	}
-	if e := header.Peek("Content-Encoding"); len(e) > 0 && !strings.EqualFold(string(e), "identity") {
-		return &problem{
-			status: http.StatusUnsupportedMediaType, code: CodeEncoding,
-			detail: "send the body as it is", header: [2]string{"Accept-Encoding", "identity"},
-		}
-	}
-	contentType := header.ContentType()
-	if len(contentType) == 0 || string(contentType) == "application/json" {
-		return nil
-	}
-	media, params, err := mime.ParseMediaType(string(contentType))
-	charset := params["charset"]
-	switch {
-	case err == nil && media == "application/json" && (charset == "" || strings.EqualFold(charset, "utf-8")):
-		return nil
-	case media == "application/x-www-form-urlencoded":
-		return &problem{
-			status: http.StatusUnsupportedMediaType, code: CodeMediaType,
-			detail: "add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)",
-		}
-	}
-	return &problem{status: http.StatusUnsupportedMediaType, code: CodeMediaType, detail: "send Content-Type: application/json, in UTF-8"}
-}
-
-// ambiguousLength reports whether a proxy in front could see the request end
-// elsewhere than we do (RFC 9112, section 6.3). The server has dropped the
-// Content-Length of a chunked request by now, but not from the raw header.
-func ambiguousLength(header *fasthttp.RequestHeader) bool {
-	if header.ContentLength() != -1 {
-		return false
-	}
-	if string(header.Protocol()) == "HTTP/1.0" {
-		return true
-	}
-	for line := range bytes.Lines(header.RawHeaders()) {
-		name, _, _ := bytes.Cut(line, []byte(":"))
-		if bytes.EqualFold(bytes.TrimSpace(name), []byte("Content-Length")) {
-			return true
-		}
-	}
-	return false
-}
-
-func (h *HTTP) tooLarge() *problem {
-	return &problem{
-		status: http.StatusRequestEntityTooLarge, code: CodeTooLarge, close: true,
-		detail: fmt.Sprintf("a usage has at most %d bytes (http.max_record)", h.limits.Load().MaxRecord),
-	}
-}
-
-// readBody reads the body as it arrives. Only the stream's own error tells
-// whether it is whole.
-func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
-	r.body = r.body[:0]
-	stream := ctx.RequestBodyStream()
-	if stream == nil {
-		return nil // no body at all: an empty usage
-	}
-	limits := h.limits.Load()
-	began := time.Now()
-	for paced := false; ; paced = true {
-		if len(r.body) == cap(r.body) {
-			r.body = append(r.body, 0)[:len(r.body)]
-		}
-		if paced { // the first part came with the header
-			by := began.Add(limits.arrival(len(r.body) + limits.BodyRate))
-			if err := ctx.Conn().SetReadDeadline(by); err != nil {
-				return &problem{status: http.StatusBadRequest, code: CodeBadRequest, close: true}
-			}
-		}
-		n, err := stream.Read(r.body[len(r.body):cap(r.body)])
-		r.body = r.body[:len(r.body)+n]
-		if len(r.body) > limits.MaxRecord {
-			return h.tooLarge()
-		}
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case isTimeout(err):
-			return h.tooSlow()
-		case err != nil:
-			return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "the body is broken off or not well encoded", close: true}
-		}
-	}
-}
-
-func (h *HTTP) tooSlow() *problem {
-	return &problem{
-		status: http.StatusRequestTimeout, code: CodeTimeout, close: true,
-		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more (http.body_rate)", h.limits.Load().BodyRate),
-	}
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
-}
-
 // expect decides before the client sends a body (RFC 9110, section 10.1.1).
 func (h *HTTP) expect(ctx *fasthttp.RequestCtx) int {
-	header := &ctx.Request.Header
-	p := h.checkHeader(header)
-	if p == nil && (!header.IsPost() || string(ctx.Path()) != "/api/usages") {
-		p = &problem{status: http.StatusExpectationFailed, code: CodeExpectation, detail: "usages are posted to /api/usages"}
+	asked, p := h.readHeader(ctx)
+	if p == nil {
+		p = h.foresee(ctx, &asked)
 	}
 	if p == nil {
 		return http.StatusContinue
 	}
-	if header.IsPost() && string(ctx.Path()) == "/api/usages" {
-		h.log.Reject(wal.HTTP, p.code, 1)
-	}
+	p.close = true // the client may have begun to send
 	write(ctx, p)
 	h.statuses[p.status].Add(1)
 	return p.status
+}
+
+// foresee answers a request whose body is not worth sending.
+func (h *HTTP) foresee(ctx *fasthttp.RequestCtx, asked *header) *problem {
+	switch {
+	case string(ctx.URI().PathOriginal()) != usagesPath:
+		return notFound()
+	case !ctx.IsPost():
+		return wrongMethod()
+	}
+	p := h.checkBody(asked, ctx.Request.Header.ContentLength())
+	if err := h.log.Full(); p == nil && err != nil && !errors.Is(err, ErrStarting) {
+		p = logProblem(err)
+	}
+	if p != nil {
+		h.log.Reject(wal.HTTP, p.code, 1)
+	}
+	return p
 }
 
 // brokenRequest answers what the server could not make a request of.
@@ -403,7 +321,8 @@ func (h *HTTP) brokenRequest(ctx *fasthttp.RequestCtx, err error) {
 	case isTimeout(err):
 		p = h.tooSlow()
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		p = h.tooLarge()
+		p = h.bodyTooLarge()
+		p.close = true
 	case strings.Contains(err.Error(), "HTTP version"):
 		p.status, p.code, p.detail = http.StatusHTTPVersionNotSupported, CodeVersion, "use HTTP/1.1 or HTTP/1.0"
 	}

@@ -77,7 +77,7 @@ func connected(c net.Conn, state fasthttp.ConnState) {
 // of its body that is read before the handler runs its time.
 func (h *HTTP) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	limits := h.limits.Load()
-	c := fasthttp.RequestConfig{MaxRequestBodySize: limits.MaxRecord, WriteTimeout: limits.AnswerTimeout}
+	c := fasthttp.RequestConfig{MaxRequestBodySize: h.opts.MaxBody, WriteTimeout: limits.AnswerTimeout}
 	if n := header.ContentLength(); n < 0 || n > limits.BodyRate { // otherwise the header's own time will do
 		c.ReadTimeout = limits.arrival(h.opts.MaxHeader)
 	}

@@ -16,6 +16,9 @@ const (
 	CodeTimeout      = "timeout"
 	CodeMediaType    = "unsupported_media_type"
 	CodeEncoding     = "unsupported_encoding"
+	CodeBadEncoding  = "bad_encoding"
+	CodeInProgress   = "idempotency_in_progress"
+	CodeMismatch     = "idempotency_mismatch"
 	CodeExpectation  = "expectation_failed"
 	CodeHeaderSize   = "header_too_large"
 	CodeVersion      = "unsupported_version"
@@ -33,6 +36,8 @@ type problem struct {
 	detail string
 	header [2]string // one more header, if its name is not empty
 	close  bool      // the connection can't be used any more
+
+	members []byte // more members of the JSON object, or none
 }
 
 const problemType = "application/problem+json"
@@ -50,15 +55,17 @@ func (p *problem) body() []byte {
 	if err != nil {
 		return nil // strings and a number: it can't fail
 	}
+	if len(p.members) > 0 {
+		b = append(b[:len(b)-1], ',')
+		b = append(append(b, p.members...), '}')
+	}
 	return append(b, '\n')
 }
 
-func badUsage(e *usageError) *problem {
-	return &problem{status: http.StatusBadRequest, code: e.code, detail: e.Error()}
+// unavailable asks the client to come back.
+func unavailable(code, detail string) *problem {
+	return &problem{status: http.StatusServiceUnavailable, code: code, detail: detail, header: retryAfter()}
 }
 
-// unavailable asks the client to come back, each at another time.
-func unavailable(code, detail string) *problem {
-	after := strconv.Itoa(1 + rand.IntN(5))
-	return &problem{status: http.StatusServiceUnavailable, code: code, detail: detail, header: [2]string{"Retry-After", after}}
-}
+// retryAfter asks each client to come back at another time.
+func retryAfter() [2]string { return [2]string{"Retry-After", strconv.Itoa(1 + rand.IntN(5))} }

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -36,6 +34,12 @@ func usageCodes() []string {
 const maxDepth = 64
 
 // usageError says what is wrong with a usage and where, never what it holds.
+//
+// The offset is that of the first byte that makes the text wrong: what comes
+// before it can be continued to one that is right. A name, a number, an escape
+// or a character of several bytes is wrong as a whole, from its first byte on; a
+// text that ends too soon is wrong at its end. A value that is no object is wrong
+// from its beginning, unless it is no JSON at all; then that comes first.
 type usageError struct {
 	code   string
 	offset int
@@ -61,16 +65,12 @@ func checkUsage(b []byte) (usage, rest []byte, fault *usageError) {
 	}
 	s := measure(b, start)
 	if !s.closed || !jsontext.Value(b[start:s.end]).IsValid() {
-		return nil, nil, explain(b, start)
+		return nil, nil, explain(b, start, s.fault)
 	}
 	if s.fault != nil {
 		return nil, nil, s.fault
 	}
-	usage = b[start:s.end]
-	if s.breaks {
-		usage = removeBreaks(usage)
-	}
-	return usage, b[s.end:], nil
+	return s.usage(b, start), b[s.end:], nil
 }
 
 // checkOnlyUsage is checkUsage for a text that must hold nothing else.
@@ -103,6 +103,15 @@ type span struct {
 	fault  *usageError // depth or number out of bounds
 }
 
+// usage is the object that was measured, without line breaks, which are removed
+// in place.
+func (s *span) usage(b []byte, start int) []byte {
+	if s.breaks {
+		return removeBreaks(b[start:s.end])
+	}
+	return b[start:s.end:s.end]
+}
+
 func measure(b []byte, start int) (s span) {
 	depth := 0
 	for i := start; i < len(b); {
@@ -130,9 +139,7 @@ func measure(b []byte, start int) (s span) {
 			i++
 		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 			from := i
-			for i < len(b) && isNumber(b[i]) {
-				i++
-			}
+			i = endOfNumber(b, i)
 			if s.fault == nil && !numberInRange(b[from:i]) {
 				s.fault = &usageError{CodeNumberRange, from, "number beyond what readers can hold"}
 			}
@@ -146,6 +153,14 @@ func measure(b []byte, start int) (s span) {
 
 func isNumber(c byte) bool {
 	return c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
+}
+
+// endOfNumber returns where what may be a number ends.
+func endOfNumber(b []byte, at int) int {
+	for at < len(b) && isNumber(b[at]) {
+		at++
+	}
+	return at
 }
 
 // numberInRange reports whether a JSON number is an integer in [-2^63, 2^64) or
@@ -178,57 +193,4 @@ func removeBreaks(b []byte) []byte {
 		}
 	}
 	return out
-}
-
-// explainStart says what is wrong with a text that does not begin with a brace.
-func explainStart(b []byte, start int) *usageError {
-	if bytes.HasPrefix(b[start:], []byte("\xef\xbb\xbf")) {
-		return &usageError{CodeInvalidJSON, start, "byte order mark"}
-	}
-	d := jsontext.NewDecoder(bytes.NewReader(b[start:]))
-	if _, err := d.ReadValue(); err != nil {
-		return explainError(b, start, err)
-	}
-	return &usageError{CodeNotAnObject, start, "a JSON value that is not an object begins"}
-}
-
-// explain says what is wrong with an object that is not valid.
-func explain(b []byte, start int) *usageError {
-	d := jsontext.NewDecoder(bytes.NewReader(b[start:]))
-	_, err := d.ReadValue()
-	if err == nil { // closed where a looser pass saw no end
-		return &usageError{CodeInvalidJSON, start, "object does not end"}
-	}
-	return explainError(b, start, err)
-}
-
-// explainError translates an error of the decoder, whose own text may hold
-// parts of the usage.
-func explainError(b []byte, start int, err error) *usageError {
-	at := len(b)
-	var syntax *jsontext.SyntacticError
-	if errors.As(err, &syntax) {
-		at = min(start+int(syntax.ByteOffset), len(b))
-	}
-	switch {
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		return &usageError{CodeDuplicateName, at, "name that the object holds already"}
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return &usageError{CodeInvalidJSON, len(b), "the text ends too soon"}
-	case !utf8.Valid(b[at:min(at+utf8.UTFMax, len(b))]) && !utf8.Valid(b[start:]):
-		return &usageError{CodeInvalidUTF8, at, "bytes that are no UTF-8"}
-	case loneSurrogate(b[at:]):
-		return &usageError{CodeInvalidUTF8, at, "escaped surrogate without its other half"}
-	}
-	return &usageError{CodeInvalidJSON, at, "no valid JSON"}
-}
-
-// loneSurrogate reports whether b begins with the escape of a surrogate; the
-// decoder stops there only if its other half is missing.
-func loneSurrogate(b []byte) bool {
-	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
-		return false
-	}
-	n, err := strconv.ParseUint(string(b[2:6]), 16, 16)
-	return err == nil && n >= 0xd800 && n <= 0xdfff
 }

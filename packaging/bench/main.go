@@ -4,6 +4,8 @@
 //
 //	HTTP: wrk (or a Go client) against collectord with fsync before each answer,
 //	      and against nginx (or a constant Go handler) answering a constant 201
+//	batches: arrays and NDJSON of 1,000 usages, plain and compressed, beside the
+//	      log alone and the decoders alone
 //	UDP:  one sender at full blast, and where its datagrams went
 //	log:  durable appends, and the same bytes written and synced by a bare loop
 //	backlog: how long the daemon takes to start over 10 GiB that wait for upload
@@ -38,7 +40,7 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
-	only := flag.String("only", "", "measure only this: doors, log, backlog or metrics")
+	only := flag.String("only", "", "measure only this: doors, batches, log, backlog or metrics")
 	flag.Parse()
 	if err := bench(*rounds, *seconds, *binary, *dir, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -62,6 +64,9 @@ func bench(rounds, seconds int, binary, dir, only string) error {
 
 	if only == "" || only == "doors" {
 		err = benchDoors(rounds, seconds, binary, dir)
+	}
+	if err == nil && (only == "" || only == "batches") {
+		err = benchBatches(rounds, seconds, binary, dir)
 	}
 	if err == nil && (only == "" || only == "log") {
 		err = benchLogs(rounds, seconds, dir)

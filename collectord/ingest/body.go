@@ -1,0 +1,233 @@
+package ingest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/valyala/fasthttp"
+
+	"collectord/wal"
+)
+
+// Sizes of what a request holds of its body.
+const (
+	firstBuffer  = 4 << 10
+	freeBytes    = 64 << 10 // of a body that are not taken from MaxInFlight
+	bodyStep     = 64 << 10 // reserved at a time
+	spareBuffers = 16
+	spareBytes   = 256 << 10 // larger body buffers are not kept for other requests
+	spareRecords = 4 << 10   // nor are those for more records
+	freeRecords  = 64        // of a request, that do not wait for memory
+)
+
+// request is what one POST needs, reused by the next.
+type request struct {
+	header header
+	sent   []byte // a compressed body as it arrived
+	body   []byte // as it is read
+	recs   []wal.Record
+	batch  batch
+	answer []byte
+
+	reserved int // bytes of body, taken from the door's inFlight
+	records  int // bytes of recs, taken from the door's inMemory
+}
+
+// release gives back what the request took. Nothing may refer to its buffers.
+func (h *HTTP) release(r *request) {
+	h.inFlight.give(r.reserved)
+	h.inMemory.give(r.records)
+	r.reserved, r.records = 0, 0
+	clear(r.recs)
+	r.recs = r.recs[:0]
+	r.header = header{}
+	r.batch.reset()
+	r.sent = h.putBack(r.sent)
+	r.body = h.putBack(r.body)
+	if cap(r.recs) > freeRecords {
+		h.spareRecs.keep(r.recs, spareRecords)
+		r.recs = nil
+	}
+	if cap(r.answer) > freeBytes {
+		r.answer = nil
+	}
+	h.requests.Put(r)
+}
+
+// putBack leaves large buffers to other requests.
+func (h *HTTP) putBack(b []byte) []byte {
+	if cap(b) <= firstBuffer {
+		return b[:0]
+	}
+	h.spareBodies.keep(b, spareBytes)
+	return nil
+}
+
+// reserve takes what a body of n bytes needs, as it grows.
+func (h *HTTP) reserve(r *request, n int) bool {
+	for n > freeBytes+r.reserved {
+		if !h.inFlight.take(bodyStep) {
+			return false
+		}
+		r.reserved += bodyStep
+	}
+	return true
+}
+
+var (
+	errTooLong  = errors.New("the limit is reached")
+	errNoMemory = errors.New("no memory is left for it")
+)
+
+// fill reads all of src into dst, no more than most bytes. What dst holds is
+// valid even with an error.
+func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, error) {
+	for {
+		if len(dst) == cap(dst) {
+			if !h.reserve(r, len(dst)+1) {
+				return dst, errNoMemory
+			}
+			dst = h.spareBodies.grow(dst, growth(len(dst)))
+		}
+		room := dst[len(dst):min(cap(dst), freeBytes+r.reserved, most+1)]
+		if len(room) == 0 { // the buffer is larger than what is reserved
+			if !h.reserve(r, len(dst)+1) {
+				return dst, errNoMemory
+			}
+			continue
+		}
+		n, err := src.Read(room)
+		dst = dst[:len(dst)+n]
+		switch {
+		case len(dst) > most:
+			return dst, errTooLong
+		case errors.Is(err, io.EOF):
+			return dst, nil
+		case err != nil:
+			return dst, err
+		}
+	}
+}
+
+// growth is by how much a buffer of n bytes grows: to little more than was
+// reserved, once that is asked for.
+func growth(n int) int {
+	switch {
+	case n < firstBuffer:
+		return firstBuffer
+	case n < freeBytes:
+		return n
+	}
+	return n / 2
+}
+
+// readBody reads the body as it arrives, and then decodes it. A slow client
+// holds no decoder.
+func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
+	r.body, r.sent = r.body[:0], r.sent[:0]
+	stream := ctx.RequestBodyStream()
+	if stream == nil {
+		return nil // no body at all
+	}
+	w := wire{conn: ctx.Conn(), stream: stream, limits: h.limits.Load(), began: time.Now(), length: ctx.Request.Header.ContentLength()}
+	var err error
+	if r.header.coding == identity {
+		r.body, err = h.fill(r, r.body, &w, h.opts.MaxBody)
+	} else {
+		r.sent, err = h.fill(r, r.sent, &w, h.opts.MaxBody)
+	}
+	var p *problem
+	switch {
+	case err == nil && r.header.coding == identity:
+		return nil
+	case err == nil:
+		return h.decode(r)
+	case errors.Is(err, errTooLong):
+		p = h.bodyTooLarge()
+	case errors.Is(err, errNoMemory):
+		p = noMemory()
+	case isTimeout(err):
+		p = h.tooSlow()
+	default:
+		p = &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "the body is broken off or not well framed"}
+	}
+	p.close = true // the rest stays unread
+	return p
+}
+
+func noMemory() *problem {
+	return unavailable(CodeOverloaded, "too much is arriving at once (http.max_in_flight); nothing was stored")
+}
+
+// decode reads the body out of what was sent.
+func (h *HTTP) decode(r *request) (p *problem) {
+	d := h.decoders.take(r.header.coding)
+	defer h.decoders.give(d)
+	err := d.reset(bytes.NewReader(r.sent))
+	if err == nil {
+		r.body, err = h.fill(r, r.body, d, h.opts.MaxDecoded)
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errTooLong) || d.tooLarge(err):
+		return tooLarge(fmt.Sprintf("a body has at most %d bytes once decoded (http.max_decoded)", h.opts.MaxDecoded))
+	case errors.Is(err, errNoMemory):
+		return noMemory()
+	}
+	return &problem{
+		status: http.StatusBadRequest, code: CodeBadEncoding,
+		detail: fmt.Sprintf("%s at byte %d of the decoded body", d.explain(err), len(r.body)),
+	}
+}
+
+// wire is a body on its way. Only its own error tells whether it is whole.
+type wire struct {
+	conn   net.Conn
+	stream io.Reader
+	limits *HTTPLimits
+	began  time.Time
+	length int // as declared, or -1
+	n      int // bytes that have arrived
+	later  bool
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if w.later { // the first part came with the header
+		by := w.began.Add(w.limits.arrival(w.n + w.limits.BodyRate))
+		if err := w.conn.SetReadDeadline(by); err != nil {
+			return 0, err
+		}
+	}
+	w.later = true
+	n, err := w.stream.Read(p)
+	w.n += n
+	if errors.Is(err, io.EOF) && (w.length >= 0 && w.n < w.length || w.length < 0 && hungUp(w.conn)) {
+		err = io.ErrUnexpectedEOF // the server's stream does not mind
+	}
+	return n, err
+}
+
+// hungUp reports whether the client has ended the connection. A body in chunks
+// has told its own end by the time that is seen, or is cut off.
+func hungUp(conn net.Conn) bool {
+	c, ok := conn.(*connection)
+	return ok && c.hungUp
+}
+
+func (h *HTTP) tooSlow() *problem {
+	return &problem{
+		status: http.StatusRequestTimeout, code: CodeTimeout, close: true,
+		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more (http.body_rate)", h.limits.Load().BodyRate),
+	}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
