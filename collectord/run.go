@@ -22,7 +22,7 @@ import (
 
 // memoryLimit is where the garbage collector begins to work harder. It bounds
 // nothing by itself; the limits of the packages do.
-const memoryLimit = 28 << 20
+const memoryLimit = 40 << 20
 
 func runCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -80,7 +80,7 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	manager := notifier(os.Getenv("NOTIFY_SOCKET"))
-	debug.SetMemoryLimit(memoryLimit + cfg.WAL.SegmentSize*3/2)
+	debug.SetMemoryLimit(memoryLimit)
 
 	// The sockets first: a second daemon with the same configuration finds the
 	// port taken before it touches anything.

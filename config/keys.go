@@ -161,7 +161,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, duration(time.Millisecond, time.Minute, func(c *Config) *time.Duration { return &c.WAL.SyncInterval }),
 	},
 	{
-		"wal.segment_size", "8MiB", "Size at which a segment is sealed and shipped. Memory is about 1.5 times this,\non top of a constant.",
+		"wal.segment_size", "8MiB", "Size at which a segment is sealed and shipped. Twice this is written ahead on the\ndisk, on top of wal.max_bytes; memory does not depend on it.",
 		"", restart, size(1<<20, 256<<20, func(c *Config) *int64 { return &c.WAL.SegmentSize }),
 	},
 	{
