@@ -143,6 +143,8 @@ type Log struct {
 	pulse     *pulse
 	histogram struct{ commit, sync, records, bytes *Histogram }
 
+	salvageMu sync.Mutex // guards the directory in which pieces are made
+
 	lossMu   sync.Mutex // guards the loss notes, and what follows
 	lastLoss LossNote
 	foreign  []string // segments and notes of a later version, left alone

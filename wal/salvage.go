@@ -270,6 +270,8 @@ func wellFormed(payload []byte, count uint32) bool {
 func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l.salvageMu.Lock()
+	defer l.salvageMu.Unlock()
 	if s.removed {
 		return false, nil
 	}
@@ -361,8 +363,14 @@ func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 			if err := syncDir(dir); err != nil {
 				return nil, err
 			}
-		} else if err := renameDurably(filepath.Join(work, name), dir); err != nil {
-			return nil, err
+		} else {
+			// One of an attempt that failed is in the way.
+			if err := os.RemoveAll(dir); err != nil {
+				return nil, err
+			}
+			if err := renameDurably(filepath.Join(work, name), dir); err != nil {
+				return nil, err
+			}
 		}
 		pieces = append(pieces, &Segment{log: l, dir: dir, first: p.first, last: p.last, bytes: size, sealedAt: s.sealedAt})
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -223,6 +224,49 @@ func TestInterruptedSalvageIsDoneAgain(t *testing.T) {
 		checkLosses(t, l, []int{2})
 		checkLedger(t, l)
 	}
+}
+
+// Uploads run side by side, and so do the salvages of what they find damaged. One
+// that fails on the way, as on a full disk, is tried again.
+func TestSalvagesMayRunSideBySideAndBeTriedAgain(t *testing.T) {
+	const segments, each = 8, 5
+	dir := t.TempDir()
+	l := open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+	for i := range segments * each {
+		mustAppend(t, l, Record{Usage: usage(i)})
+		if (i+1)%each == 0 {
+			mustSeal(t, l)
+		}
+	}
+	sealed, _ := l.Sealed()
+	for _, s := range sealed {
+		ends := frameEnds(t, s.path())
+		b, err := os.ReadFile(s.path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b[ends[3]-1] ^= 1 // in the third frame
+		if err := os.WriteFile(s.path(), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		left := filepath.Join(l.dir, sealedName(s.first, s.first+1))
+		if err := os.CopyFS(left, os.DirFS(s.dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var done sync.WaitGroup
+	for _, s := range sealed {
+		done.Go(func() {
+			if changed, err := l.Salvage(s); err != nil || !changed {
+				t.Errorf("salvage %s: changed %v, %v", s, changed, err)
+			}
+		})
+	}
+	done.Wait()
+	if got := usagesOf(t, l); len(got) != segments*(each-1) {
+		t.Errorf("usages %v", got)
+	}
+	checkLedger(t, l)
 }
 
 func TestWhatIsLostWithItsFileIsNoted(t *testing.T) {
