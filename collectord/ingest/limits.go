@@ -62,14 +62,18 @@ func connected(c net.Conn, state fasthttp.ConnState) {
 	limits := conn.door.limits.Load()
 	switch state {
 	case fasthttp.StateNew:
+		conn.idleSince.Store(conn.all.deadline(time.Now()))
 		_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
 	case fasthttp.StateActive:
+		conn.idleSince.Store(0)
 		if conn.used { // the first request's time began with the connection
 			_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
 		}
 		conn.used = true
 	case fasthttp.StateIdle:
-		_ = conn.SetReadDeadline(time.Now().Add(limits.IdleTimeout))
+		now := time.Now()
+		conn.idleSince.Store(conn.all.deadline(now))
+		_ = conn.SetReadDeadline(now.Add(limits.IdleTimeout))
 	}
 }
 
