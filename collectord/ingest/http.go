@@ -48,6 +48,7 @@ type HTTP struct {
 	requests sync.Pool // of *request
 	draining atomic.Bool
 	open     connections
+	rates    rates
 	statuses [600]atomic.Uint64
 	took     [6]*wal.Histogram // by class of status
 }
@@ -118,7 +119,7 @@ func (h *HTTP) Shutdown(ctx context.Context) error {
 
 // httpReasons are the codes of usages that are refused before the log sees them.
 func httpReasons() []string {
-	return append(usageCodes(), CodeTooLarge, CodeBadRequest, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding, CodeInternal)
+	return append(usageCodes(), CodeTooLarge, CodeBadRequest, CodeRateLimited, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding, CodeInternal)
 }
 
 // Requests returns how many requests were answered, by status. Those that are
@@ -126,6 +127,7 @@ func httpReasons() []string {
 func (h *HTTP) Requests() map[int]uint64 {
 	m := map[int]uint64{
 		http.StatusOK: 0, http.StatusCreated: 0, http.StatusBadRequest: 0, http.StatusRequestEntityTooLarge: 0,
+		http.StatusTooManyRequests:     0,
 		http.StatusInternalServerError: 0, http.StatusServiceUnavailable: 0,
 	}
 	for status := range h.statuses {
@@ -237,6 +239,9 @@ func (h *HTTP) store(ctx *fasthttp.RequestCtx, r *request) (p *problem, counted 
 	usage, fault := checkOnlyUsage(r.body)
 	if fault != nil {
 		return badUsage(fault), false
+	}
+	if p := h.admit("", 1, time.Now()); p != nil {
+		return p, false
 	}
 	r.recs[0] = wal.Record{Usage: usage, Source: wal.HTTP}
 	if err := h.log.Append(context.Background(), r.recs[:]...); err != nil {

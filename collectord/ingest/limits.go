@@ -17,6 +17,8 @@ type HTTPLimits struct {
 	BodyGrace      time.Duration // before that counts; default 5 s
 	AnswerTimeout  time.Duration // for the client to take the answer; default 10 s
 	IdleTimeout    time.Duration // between requests; default 75 s
+	Rate           float64       // usages a second of all clients together; default: no limit
+	Burst          int           // usages taken at once; default: what Rate gives in a second
 }
 
 func (l HTTPLimits) withDefaults() HTTPLimits {
@@ -50,6 +52,7 @@ func (l *HTTPLimits) arrival(n int) time.Duration {
 func (h *HTTP) SetLimits(l HTTPLimits) {
 	l = l.withDefaults()
 	h.limits.Store(&l)
+	h.rates.setOverall(l.Rate, l.Burst, time.Now())
 }
 
 // connected gives a connection its time for the first byte of a request, and for

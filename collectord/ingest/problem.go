@@ -18,6 +18,7 @@ const (
 	CodeEncoding     = "unsupported_encoding"
 	CodeExpectation  = "expectation_failed"
 	CodeHeaderSize   = "header_too_large"
+	CodeRateLimited  = "rate_limited"
 	CodeVersion      = "unsupported_version"
 	CodeLogFull      = "log_full"
 	CodeOverloaded   = "overloaded"
