@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -39,8 +38,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return added, nil
 		}
 		l.door.statuses[http.StatusServiceUnavailable].Add(1)
-		turnAway(c)
-		l.door.open.leave(c)
+		l.door.open.turnAway(c)
 	}
 }
 
@@ -56,15 +54,6 @@ func isPassing(err error) bool {
 		}
 	}
 	return false
-}
-
-// turnAway answers without reading and without waiting for the client.
-func turnAway(c net.Conn) {
-	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections)")
-	body := p.body()
-	_ = c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-	fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: %s\r\nRetry-After: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		problemType, p.header[1], len(body), body)
 }
 
 // sweepEvery is how exact a connection's deadlines are.

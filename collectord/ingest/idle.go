@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"syscall"
@@ -62,32 +63,45 @@ func unread(c net.Conn) bool {
 	return waiting > 0
 }
 
-// Bounds on the goodbye to a connection that is turned away.
+// Bounds on those who are turned away and still listened to.
 const (
 	maxLeaving  = 64
 	leaveWithin = 500 * time.Millisecond
 	leaveUnread = 64 << 10
 )
 
-// leave closes a connection once the client has done so, or soon. Closing with
-// bytes unread resets it, and the client may then never see what was answered.
-// Under a flood of connections that can't be helped for each of them.
-func (s *connections) leave(c net.Conn) {
-	half, ok := c.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil {
-		_ = c.Close()
-		return
-	}
+// turnAway answers a connection that there is no room for, and closes it. It does
+// not wait itself.
+//
+// The answer comes once the client has begun its request, because clients may
+// take one that comes before for an error; and the connection is closed once the
+// client has done so, because closing it with bytes unread resets it, and the
+// answer may be lost. Under a flood that can't be done for each of them.
+func (s *connections) turnAway(c net.Conn) {
 	if s.leaving.Add(1) > maxLeaving {
 		s.leaving.Add(-1)
+		sayOverloaded(c)
 		_ = c.Close()
 		return
 	}
 	go func() {
 		defer s.leaving.Add(-1)
 		defer c.Close()
-		if c.SetReadDeadline(time.Now().Add(leaveWithin)) == nil {
+		if c.SetReadDeadline(time.Now().Add(leaveWithin)) != nil {
+			return
+		}
+		_, _ = io.CopyN(io.Discard, c, 1)
+		sayOverloaded(c)
+		if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_, _ = io.CopyN(io.Discard, c, leaveUnread)
 		}
 	}()
+}
+
+func sayOverloaded(c net.Conn) {
+	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections)")
+	body := p.body()
+	_ = c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+	fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: %s\r\nRetry-After: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		problemType, p.header[1], len(body), body)
 }

@@ -2,9 +2,11 @@ package ingest
 
 import (
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sys/unix"
 )
 
 // HTTPLimits can be changed while the door is open. The zero value of each field
@@ -89,4 +91,20 @@ func (h *HTTP) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestCo
 		c.ReadTimeout = limits.arrival(h.opts.MaxHeader)
 	}
 	return c
+}
+
+// answerBuffer is what the kernel keeps of answers that a client does not take.
+// By itself it would keep megabytes, and the client be served all that time.
+const answerBuffer = 64 << 10
+
+// boundAnswers sets the send buffer of the connections that ln will accept, which
+// on Linux have it from their listener. Where that fails they are as they are.
+func boundAnswers(ln net.Listener) {
+	sc, ok := ln.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer) })
+	}
 }
