@@ -273,6 +273,9 @@ func (h *HTTP) appendProblem(err error) (p *problem, counted bool) {
 
 // checkHeader decides what can be decided before the body is read.
 func (h *HTTP) checkHeader(header *fasthttp.RequestHeader) *problem {
+	if oddLines(header.RawHeaders()) {
+		return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "a line of the header is continued, or does not end with CR LF"}
+	}
 	if ambiguousLength(header) {
 		return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "Transfer-Encoding goes with neither Content-Length nor HTTP/1.0"}
 	}
