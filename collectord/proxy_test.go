@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -266,8 +267,7 @@ func statuses(t *testing.T, port int, request string) (all []int, closed bool) {
 	for {
 		resp, err := http.ReadResponse(r, nil)
 		if err != nil {
-			timeout, ok := err.(net.Error)
-			return all, !ok || !timeout.Timeout()
+			return all, !errors.Is(err, os.ErrDeadlineExceeded)
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
