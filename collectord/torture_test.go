@@ -38,10 +38,8 @@ func needs(t *testing.T, programs ...string) {
 	if os.Geteuid() != 0 {
 		missing = "root"
 	}
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			missing = p
-		}
+	if m := notInstalled(programs...); m != "" {
+		missing = m
 	}
 	if missing == "" && slices.Contains(programs, "mount") {
 		if out, err := exec.Command("unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt").CombinedOutput(); err != nil {
@@ -51,6 +49,22 @@ func needs(t *testing.T, programs ...string) {
 			missing = "loop device"
 		}
 	}
+	goWithout(t, missing)
+}
+
+// notInstalled is the first of the programs that is not there.
+func notInstalled(programs ...string) string {
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err != nil {
+			return p
+		}
+	}
+	return ""
+}
+
+// goWithout fails the test for what is missing, unless that is allowed.
+func goWithout(t *testing.T, missing string) {
+	t.Helper()
 	switch {
 	case missing == "":
 	case os.Getenv("ALLOW_MISSING") == "1":

@@ -154,6 +154,8 @@ func httpLimits(cfg *config.Config) ingest.HTTPLimits {
 		BodyGrace:      cfg.HTTP.BodyGrace,
 		AnswerTimeout:  cfg.HTTP.AnswerTimeout,
 		IdleTimeout:    cfg.HTTP.IdleTimeout,
+		Rate:           float64(cfg.HTTP.Rate),
+		Burst:          cfg.HTTP.Burst,
 	}
 }
 

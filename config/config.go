@@ -43,6 +43,7 @@ type HTTP struct {
 	HeaderTimeout, IdleTimeout time.Duration
 	BodyRate                   int64 // bytes a second
 	BodyGrace, AnswerTimeout   time.Duration
+	Rate, Burst                int // usages a second; usages
 }
 
 // UDP is the section of the UDP door.

@@ -98,7 +98,15 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, size(1<<10, 64<<10, func(c *Config) *int64 { return &c.HTTP.MaxHeader }),
 	},
 	{
-		"http.max_connections", "1024", "Connections open at a time; those beyond are answered 503.",
+		"http.rate", "0", "Usages a second of all clients together; those beyond are answered 429. 0: no limit.",
+		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Rate }),
+	},
+	{
+		"http.burst", "0", "Usages taken at once after a pause, before http.rate holds. 0: what the rate gives in\na second. A larger batch is taken as well, but then nothing more until its time is up.",
+		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Burst }),
+	},
+	{
+		"http.max_connections", "1024", "Connections open at a time. One more closes the one that has been idle longest; when\nnone has been for a second, it is answered 503.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxConnections }),
 	},
 	{

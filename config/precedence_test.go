@@ -19,6 +19,7 @@ var samples = map[string][3]string{
 	"http.idempotency_window": {"1s", "2s", "3s"}, "http.idempotency_keys": {"1", "2", "3"},
 	"http.max_connections": {"1", "2", "3"},
 	"http.header_timeout":  {"1s", "2s", "3s"}, "http.idle_timeout": {"1s", "2s", "3s"},
+	"http.rate": {"1", "2", "3"}, "http.burst": {"1", "2", "3"},
 	"http.body_rate": {"1B/s", "2 KiB/s", "1MB/s"}, "http.body_grace": {"1s", "2s", "3s"}, "http.answer_timeout": {"1s", "2s", "3s"},
 	"udp.listen": {"127.0.0.1:1", "[::1]:2", "off"}, "udp.allow": {"10.0.0.0/8", "fd00::/8", "10.0.0.0/8, 11.0.0.0/8"},
 	"udp.max_datagram": {"1500B", "2KiB", "9000"},

@@ -3,7 +3,6 @@ package ingest
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -41,7 +40,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return added, nil
 		}
 		l.door.statuses[http.StatusServiceUnavailable].Add(1)
-		turnAway(c)
+		l.door.open.turnAway(c)
 	}
 }
 
@@ -59,19 +58,6 @@ func isPassing(err error) bool {
 	return false
 }
 
-// turnAway answers without reading and without waiting for the client.
-func turnAway(c net.Conn) {
-	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections)")
-	body := p.body()
-	_ = c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-	fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: %s\r\nRetry-After: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		problemType, p.header[1], len(body), body)
-	if tcp, ok := c.(*net.TCPConn); ok {
-		_ = tcp.CloseWrite()
-	}
-	_ = c.Close()
-}
-
 // sweepEvery is how exact a connection's deadlines are.
 const sweepEvery = 250 * time.Millisecond
 
@@ -81,16 +67,20 @@ const sweepEvery = 250 * time.Millisecond
 type connections struct {
 	epoch time.Time // deadlines count from here, whatever the wall clock does
 
-	mu    sync.Mutex
-	open  map[*connection]struct{}
-	timer *time.Timer // runs while connections are open
+	leaving atomic.Int32 // are turned away and not closed yet
+
+	mu     sync.Mutex // guards what follows
+	open   map[*connection]struct{}
+	ending int         // of those open: had to make room
+	timer  *time.Timer // runs while connections are open
 }
 
-// add takes in a connection of a door, unless too many are open already.
+// add takes in a connection of a door, unless too many are open already, and
+// none of them is idle.
 func (s *connections) add(c net.Conn, door *HTTP) net.Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open) >= door.limits.Load().MaxConnections {
+	if len(s.open)-s.ending >= door.limits.Load().MaxConnections && !s.makeRoomLocked() {
 		return nil
 	}
 	if s.open == nil {
@@ -135,6 +125,8 @@ type connection struct {
 	all             *connections
 	door            *HTTP
 	used            bool         // a request has begun; only the server's goroutine knows
+	ending          bool         // had to make room; guarded by all.mu
+	idleSince       atomic.Int64 // as deadline makes it; 0 while a request is under way
 	readBy, writeBy atomic.Int64 // as deadline makes them
 
 	// What follows belongs to the goroutine that serves the connection.
@@ -208,6 +200,9 @@ func (s *connections) deadline(t time.Time) int64 {
 
 func (c *connection) Close() error {
 	c.all.mu.Lock()
+	if _, open := c.all.open[c]; open && c.ending {
+		c.all.ending--
+	}
 	delete(c.all.open, c)
 	c.all.mu.Unlock()
 	if c.linger.Load() {

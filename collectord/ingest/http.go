@@ -80,6 +80,7 @@ type HTTP struct {
 	requests sync.Pool // of *request
 	draining atomic.Bool
 	open     connections
+	rates    rates
 	statuses [600]atomic.Uint64
 	took     [6]*wal.Histogram // by class of status
 
@@ -143,6 +144,7 @@ func (silent) Printf(string, ...any) {}
 
 // Serve answers on ln until Shutdown.
 func (h *HTTP) Serve(ln net.Listener) error {
+	boundAnswers(ln)
 	if err := h.server.Serve(&limitedListener{Listener: ln, door: h}); err != nil {
 		return fmt.Errorf("http listener %s: %w", ln.Addr(), err)
 	}
@@ -162,7 +164,7 @@ func (h *HTTP) Shutdown(ctx context.Context) error {
 
 // httpReasons are the codes of usages that are refused before the log sees them.
 func httpReasons() []string {
-	return append(usageCodes(), CodeTooLarge, CodeBadRequest, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding, CodeInternal)
+	return append(usageCodes(), CodeTooLarge, CodeBadRequest, CodeRateLimited, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding, CodeInternal)
 }
 
 // Requests returns how many requests were answered, by status. Those that are
@@ -170,6 +172,7 @@ func httpReasons() []string {
 func (h *HTTP) Requests() map[int]uint64 {
 	m := map[int]uint64{
 		http.StatusOK: 0, http.StatusCreated: 0, http.StatusBadRequest: 0, http.StatusRequestEntityTooLarge: 0,
+		http.StatusTooManyRequests:     0,
 		http.StatusInternalServerError: 0, http.StatusServiceUnavailable: 0,
 	}
 	for status := range h.statuses {

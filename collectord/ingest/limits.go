@@ -2,9 +2,11 @@ package ingest
 
 import (
 	"net"
+	"syscall"
 	"time"
 
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sys/unix"
 )
 
 // HTTPLimits can be changed while the door is open. The zero value of each field
@@ -17,6 +19,8 @@ type HTTPLimits struct {
 	BodyGrace      time.Duration // before that counts; default 5 s
 	AnswerTimeout  time.Duration // for the client to take the answer; default 10 s
 	IdleTimeout    time.Duration // between requests; default 75 s
+	Rate           float64       // usages a second of all clients together; default: no limit
+	Burst          int           // usages taken at once; default: what Rate gives in a second
 }
 
 func (l HTTPLimits) withDefaults() HTTPLimits {
@@ -50,6 +54,7 @@ func (l *HTTPLimits) arrival(n int) time.Duration {
 func (h *HTTP) SetLimits(l HTTPLimits) {
 	l = l.withDefaults()
 	h.limits.Store(&l)
+	h.rates.setOverall(l.Rate, l.Burst, time.Now())
 }
 
 // connected gives a connection its time for the first byte of a request, and for
@@ -62,14 +67,18 @@ func connected(c net.Conn, state fasthttp.ConnState) {
 	limits := conn.door.limits.Load()
 	switch state {
 	case fasthttp.StateNew:
+		conn.idleSince.Store(conn.all.deadline(time.Now()))
 		_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
 	case fasthttp.StateActive:
+		conn.idleSince.Store(0)
 		if conn.used { // the first request's time began with the connection
 			_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
 		}
 		conn.used = true
 	case fasthttp.StateIdle:
-		_ = conn.SetReadDeadline(time.Now().Add(limits.IdleTimeout))
+		now := time.Now()
+		conn.idleSince.Store(conn.all.deadline(now))
+		_ = conn.SetReadDeadline(now.Add(limits.IdleTimeout))
 	}
 }
 
@@ -82,4 +91,20 @@ func (h *HTTP) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestCo
 		c.ReadTimeout = limits.arrival(h.opts.MaxHeader)
 	}
 	return c
+}
+
+// answerBuffer is what the kernel keeps of answers that a client does not take.
+// By itself it would keep megabytes, and the client be served all that time.
+const answerBuffer = 64 << 10
+
+// boundAnswers sets the send buffer of the connections that ln will accept, which
+// on Linux have it from their listener. Where that fails they are as they are.
+func boundAnswers(ln net.Listener) {
+	sc, ok := ln.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer) })
+	}
 }

@@ -21,6 +21,7 @@ const (
 	CodeMismatch     = "idempotency_mismatch"
 	CodeExpectation  = "expectation_failed"
 	CodeHeaderSize   = "header_too_large"
+	CodeRateLimited  = "rate_limited"
 	CodeVersion      = "unsupported_version"
 	CodeLogFull      = "log_full"
 	CodeOverloaded   = "overloaded"

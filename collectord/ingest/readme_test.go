@@ -52,7 +52,7 @@ func TestReadmeTellsEveryStatusAndCode(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			log.refuse = provoke.refuse
-			_, addr := door(t, log, HTTPOptions{Limits: HTTPLimits{HeaderTimeout: 100 * time.Millisecond, MaxRecord: 1 << 10, MaxConnections: 20}, MaxInFlight: 64 << 10})
+			_, addr := door(t, log, HTTPOptions{Limits: HTTPLimits{HeaderTimeout: 100 * time.Millisecond, MaxRecord: 1 << 10, MaxConnections: 20, Rate: 10}, MaxInFlight: 64 << 10})
 			if provoke.prepare != nil {
 				provoke.prepare(t, log, addr)
 			}
@@ -68,7 +68,7 @@ func TestReadmeTellsEveryStatusAndCode(t *testing.T) {
 				t.Errorf("%s %s", a.Status, body)
 			}
 			retry, _ := strconv.Atoi(a.Header.Get("Retry-After"))
-			if wants := status == http.StatusServiceUnavailable || status == http.StatusConflict; wants != (retry > 0) {
+			if wants := status == http.StatusServiceUnavailable || status == http.StatusConflict || status == http.StatusTooManyRequests; wants != (retry > 0) {
 				t.Errorf("%d with Retry-After: %s", status, a.Header.Get("Retry-After"))
 			}
 			if strings.Contains(body, "secret") {
@@ -128,6 +128,9 @@ func provocations() map[string]provocation {
 		CodeCommitFailed:  refused(wal.ErrCommitFailed),
 		CodeInternal:      refused(errors.New("of no kind")),
 		CodeOverloaded:    {request: post(`["` + strings.Repeat("secret", 40_000) + `"]`)},
+		CodeRateLimited: {request: post(`{"a":"secret"}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
+			exchange(t, addr, post("["+strings.Repeat("{},", 99)+"{}]")) // ten seconds' worth
+		}},
 		CodeMismatch: {request: keyed("secret", `{"a":2}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
 			exchange(t, addr, keyed("secret", `{"a":1}`))
 		}},

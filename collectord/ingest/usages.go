@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/valyala/fasthttp"
 
@@ -95,9 +96,12 @@ func (h *HTTP) store(ctx *fasthttp.RequestCtx, r *request, ids *idDeriver, again
 		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.recs))
 		return noMemory()
 	}
-	if again {
+	if again { // which costs nothing
 		h.log.Repeat(wal.HTTP, len(r.recs))
 		ctx.Response.Header.Set("Idempotency-Replayed", "true")
+	} else if p := h.admit("", len(r.recs), time.Now()); p != nil {
+		h.log.Reject(wal.HTTP, p.code, len(r.recs))
+		return p
 	} else if err := h.log.Append(context.Background(), r.recs...); err != nil {
 		return h.appendProblem(err, len(r.recs))
 	}

@@ -1,0 +1,107 @@
+package ingest
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// idleAfter is how long nothing must have been under way on a connection before
+// it may have to make room: one in steady use is left alone.
+const idleAfter = time.Second
+
+// lookAt is how many connections are looked at to find the one that has been
+// idle longest. With more than that open, it is one of the longest.
+const lookAt = 1024
+
+// makeRoomLocked has an idle connection end, and reports whether there was one.
+// It is not closed but woken: a request that has been read meanwhile is answered.
+func (s *connections) makeRoomLocked() bool {
+	latest := s.deadline(time.Now().Add(-idleAfter))
+	var idle *connection
+	looked := 0
+	for c := range s.open {
+		if looked++; looked > lookAt {
+			break
+		}
+		since := c.idleSince.Load()
+		if since == 0 || since > latest || c.ending || idle != nil && since >= idle.idleSince.Load() {
+			continue
+		}
+		if unread(c.Conn) {
+			continue
+		}
+		idle = c
+	}
+	if idle == nil {
+		return false
+	}
+	idle.ending = true
+	s.ending++
+	_ = idle.Conn.SetReadDeadline(time.Now())
+	return true
+}
+
+// unread reports whether something has arrived that nobody has read yet.
+func unread(c net.Conn) bool {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	waiting := 0
+	if err := raw.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }); err != nil {
+		return false
+	}
+	return waiting > 0
+}
+
+// Bounds on those who are turned away and still listened to.
+const (
+	maxLeaving  = 64
+	leaveWithin = 500 * time.Millisecond
+	leaveUnread = 64 << 10
+)
+
+// turnAway answers a connection that there is no room for, and closes it. It does
+// not wait itself.
+//
+// The answer comes once the client has begun its request, because clients may
+// take one that comes before for an error; and the connection is closed once the
+// client has done so, because closing it with bytes unread resets it, and the
+// answer may be lost. Under a flood that can't be done for each of them.
+func (s *connections) turnAway(c net.Conn) {
+	if s.leaving.Add(1) > maxLeaving {
+		s.leaving.Add(-1)
+		sayOverloaded(c)
+		_ = c.Close()
+		return
+	}
+	go func() {
+		defer s.leaving.Add(-1)
+		defer c.Close()
+		if c.SetReadDeadline(time.Now().Add(leaveWithin)) != nil {
+			return
+		}
+		_, _ = io.CopyN(io.Discard, c, 1)
+		sayOverloaded(c)
+		if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+			_, _ = io.CopyN(io.Discard, c, leaveUnread)
+		}
+	}()
+}
+
+func sayOverloaded(c net.Conn) {
+	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections)")
+	body := p.body()
+	_ = c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
+	fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: %s\r\nRetry-After: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		problemType, p.header[1], len(body), body)
+}

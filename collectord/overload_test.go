@@ -1,0 +1,246 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// crowd is how many clients of a kind are slow at a time: nearly all that the
+// default of http.max_connections lets in.
+const crowd = 1000
+
+// slowness is a way to hold a connection and give nothing for it.
+type slowness struct {
+	name    string
+	first   string // sent at once
+	dribble string // then sent again and again
+	flood   string // sent as fast as it is taken, while no answer is read
+}
+
+func slownesses() []slowness {
+	const head = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	return []slowness{
+		{name: "saying nothing"},
+		{name: "dribbling a header", first: head, dribble: "X-Slow: y\r\n"},
+		{name: "dribbling a body", first: head + "Content-Length: 1000000\r\n\r\n{\"a\":\"", dribble: "x"},
+		{name: "dribbling chunks", first: head + "Transfer-Encoding: chunked\r\n\r\n", dribble: "1\r\n \r\n"},
+		{name: "declaring a megabyte", first: head + "Content-Length: 1048576\r\n\r\n"},
+		{name: "declaring a megabyte after 12 KiB", first: head + "Content-Length: 1048576\r\n\r\n" + strings.Repeat(" ", 12<<10)},
+		{name: "taking no answers", flood: strings.Repeat(head+"Content-Length: 7\r\n\r\nno JSON", 50)},
+		{name: "idle", first: head + "Content-Length: 7\r\n\r\n{\"a\":1}"},
+	}
+}
+
+// TestAThousandSlowClientsStopNobodyAndCostLittle lets a thousand clients of each
+// kind at the daemon, as its defaults allow but for shorter times, while another
+// client wants its usages stored.
+func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
+	config, port, admin := configure(t, t.TempDir(), "")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("http: {"), []byte("http: {header_timeout: 1s, body_grace: 1s, body_rate: 32KiB/s, answer_timeout: 1s, idle_timeout: 2s, "), 1)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, config, port, admin)
+	stored := 0
+	for _, kind := range slownesses() {
+		began := time.Now()
+		slow := kind.begin(t, d, crowd)
+		client := &http.Client{Timeout: 5 * time.Second}
+		var took []time.Duration
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			for held := float64(crowd); held > 1; { // the fast client has one
+				m, err := d.scrape()
+				if err != nil {
+					return
+				}
+				held = m["collectord_http_connections"]
+				<-time.After(20 * time.Millisecond)
+			}
+		}()
+		holding := func() bool {
+			select {
+			case <-gone:
+				return false
+			default:
+				return true
+			}
+		}
+		for n := 0; n < 200 || holding(); n++ {
+			at := time.Now()
+			resp, err := client.Post(d.url(), "application/json", strings.NewReader(usageText(stored, "http")))
+			if err != nil {
+				t.Fatalf("%s: the fast client's request %d: %v", kind.name, n, err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusCreated {
+				t.Fatalf("%s: the fast client's request %d: %s", kind.name, n, resp.Status)
+			}
+			took = append(took, time.Since(at))
+			stored++
+		}
+		lasted := time.Since(began)
+		client.CloseIdleConnections()
+		until(t, kind.name+" is cut off", func() bool { return d.connections() == 0 })
+		slow.end()
+		slices.Sort(took)
+		t.Logf("%4d clients %-34s held on %4.1f s; the fast one had %5d requests answered, p99 %v; %s",
+			slow.connected, kind.name+":", lasted.Seconds(), len(took), took[len(took)*99/100].Round(100*time.Microsecond), d.memory())
+	}
+	// What DESIGN.md allows with every limit reached.
+	if peak := d.memory().peak; peak > 128<<20 {
+		t.Errorf("the daemon took %d MiB at most", peak>>20)
+	}
+	d.stop()
+}
+
+// slow are clients that hold on.
+type slow struct {
+	conns     []net.Conn
+	connected int
+	over      atomic.Bool
+	running   sync.WaitGroup
+}
+
+// begin connects n clients and has them be slow.
+func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
+	t.Helper()
+	s := &slow{}
+	for i := range n {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
+		if err != nil {
+			t.Fatalf("%s: client %d: %v", k.name, i, err)
+		}
+		s.conns = append(s.conns, c)
+		if k.flood != "" {
+			_ = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			s.running.Go(func() {
+				for {
+					if _, err := io.WriteString(c, k.flood); err != nil {
+						return
+					}
+				}
+			})
+			continue
+		}
+		if _, err := io.WriteString(c, k.first); err != nil {
+			t.Fatalf("%s: client %d: %v", k.name, i, err)
+		}
+	}
+	s.connected = len(s.conns)
+	t.Cleanup(s.end)
+	if k.dribble != "" {
+		s.running.Go(func() {
+			for !s.over.Load() {
+				for _, c := range s.conns {
+					_, _ = io.WriteString(c, k.dribble) // those that are cut off fail
+				}
+			}
+		})
+	}
+	return s
+}
+
+func (s *slow) end() {
+	s.over.Store(true)
+	for _, c := range s.conns {
+		c.Close()
+	}
+	s.running.Wait()
+}
+
+// connections is how many the daemon has open for usages.
+func (d *daemon) connections() int {
+	d.t.Helper()
+	return int(d.metrics()["collectord_http_connections"])
+}
+
+// footprint is what the daemon takes, in bytes.
+type footprint struct{ now, peak int }
+
+func (f footprint) String() string {
+	return fmt.Sprintf("RSS %d MiB, at most %d MiB so far", f.now>>20, f.peak>>20)
+}
+
+// memory is VmRSS and VmHWM of proc(5).
+func (d *daemon) memory() (f footprint) {
+	d.t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		fields := strings.Fields(line)
+		if len(fields) != 3 || fields[2] != "kB" {
+			continue
+		}
+		kib, err := strconv.Atoi(fields[1])
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		switch fields[0] {
+		case "VmRSS:":
+			f.now = kib << 10
+		case "VmHWM:":
+			f.peak = kib << 10
+		}
+	}
+	return f
+}
+
+// TestConnectionsBeyondTheLimitAreAnswered has more clients than places: those
+// that are idle make room, and who is turned away is told when to come back.
+func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < 3*crowd {
+		t.Fatalf("a limit of %d open files is too low for this test: %v", limit.Cur, err)
+	}
+	config, port, admin := configure(t, t.TempDir(), "")
+	d := start(t, config, port, admin)
+	idle := slowness{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"}
+	slow := idle.begin(t, d, 2*crowd) // the first of them make room once they have been idle for a second
+	until(t, "all places are taken", func() bool { return d.connections() >= crowd })
+	var refused, stored int
+	until(t, "idle connections make room", func() bool {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+		resp, err := client.Post(d.url(), "application/json", strings.NewReader(`{"a":1}`))
+		if err != nil {
+			t.Fatal(err) // cut off without an answer
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		switch {
+		case resp.StatusCode == http.StatusCreated:
+			stored++
+		case resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(body), "overloaded") && resp.Header.Get("Retry-After") != "" && resp.Close:
+			refused++
+		default:
+			t.Fatalf("%s %s", resp.Status, body)
+		}
+		return stored >= 100
+	})
+	if n := d.connections(); n > 1024 {
+		t.Errorf("%d connections are open", n)
+	}
+	t.Logf("%d connections wanted; 100 requests stored, %d told to come back; %s", 2*crowd, refused, d.memory())
+	slow.end()
+	d.stop()
+}

@@ -1,0 +1,319 @@
+//go:build torture
+
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// proxy is nginx in front of daemons, with the configuration that is shipped.
+type proxy struct {
+	t    *testing.T
+	port int
+	log  string // upstream's statuses and the client's, a line a request
+}
+
+// startNginx runs packaging/nginx.conf on a port of its own, with the given
+// collectors. The idle time of connections to them is shortened.
+func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
+	t.Helper()
+	shipped, err := os.ReadFile("../packaging/nginx.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{t: t, port: freePorts(t, 1)[0], log: filepath.Join(dir, "access.log")}
+	text := string(shipped)
+	servers := ""
+	for _, d := range collectors {
+		servers += fmt.Sprintf("server 127.0.0.1:%d max_fails=0;\n", d.port)
+	}
+	for from, to := range map[string]string{
+		"server 127.0.0.1:3000 max_fails=0;": servers,
+		"listen 80;":                         fmt.Sprintf("listen 127.0.0.1:%d;", p.port),
+		"keepalive_timeout 60s;":             "keepalive_timeout " + keepalive + ";",
+		"client_max_body_size 4m;":           fmt.Sprintf("client_max_body_size 4m; client_body_temp_path %s/body; proxy_temp_path %s/proxy;", dir, dir),
+	} {
+		if strings.Count(text, from) != 1 {
+			t.Fatalf("packaging/nginx.conf does not have %q once", from)
+		}
+		text = strings.Replace(text, from, to, 1)
+	}
+	main := fmt.Sprintf(`daemon off;
+worker_processes 2;
+pid %[1]s/pid;
+error_log %[1]s/error.log warn;
+events { worker_connections 4096; }
+http {
+    log_format upstream '$upstream_status|$status';
+    access_log %[1]s/access.log upstream;
+    keepalive_requests 1000000;
+    fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+    include %[1]s/collectord.conf;
+}
+`, dir)
+	for name, content := range map[string]string{"nginx.conf": main, "collectord.conf": text} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := filepath.Join(dir, "nginx.conf")
+	if out, err := exec.Command("nginx", "-t", "-c", config).CombinedOutput(); err != nil {
+		t.Fatalf("nginx does not accept packaging/nginx.conf: %v: %s", err, out)
+	}
+	cmd := exec.Command("nginx", "-c", config)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		if text, err := os.ReadFile(filepath.Join(dir, "error.log")); err == nil && t.Failed() {
+			t.Logf("nginx: %.4000s", text)
+		}
+	})
+	until(t, "nginx answers", func() bool {
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", p.port))
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+	return p
+}
+
+// lines are the access log's, each once it is written.
+func (p *proxy) lines() []string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSpace(string(text)), "\n")
+}
+
+// load posts through nginx until stop is closed, with pauses around pause if it
+// is not 0, and returns how many were stored. Any other answer is an error.
+func (p *proxy) load(clients int, pause time.Duration, stop <-chan struct{}) (stored int64) {
+	p.t.Helper()
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: 20 * time.Second}
+	defer client.CloseIdleConnections()
+	for c := range clients {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				var wait <-chan time.Time
+				if pause > 0 {
+					wait = time.After(pause * time.Duration(80+(c+7*i)%40) / 100)
+				} else {
+					closed := make(chan time.Time)
+					close(closed)
+					wait = closed
+				}
+				select {
+				case <-stop:
+					return
+				case <-wait:
+				}
+				resp, err := client.Post(fmt.Sprintf("http://127.0.0.1:%d/api/usages", p.port), "application/json", strings.NewReader(usageText(c<<20+i, "http")))
+				if err != nil {
+					p.t.Errorf("client %d: %v", c, err)
+					return
+				}
+				body, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusCreated {
+					p.t.Errorf("client %d: %s %s", c, resp.Status, body)
+					return
+				}
+				n.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return n.Load()
+}
+
+func after(d time.Duration) <-chan struct{} {
+	done := make(chan struct{})
+	time.AfterFunc(d, func() { close(done) })
+	return done
+}
+
+// With keepalive_timeout below http.idle_timeout no request meets a connection
+// that is being closed: nginx repeats none, and answers no 502.
+func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	config, port, admin := configure(t, t.TempDir(), "")
+	d := start(t, config, port, admin)
+	d.rewrite(config, "http: {", "http: {idle_timeout: 1500ms, ")
+	d.untilLogged("http.idle_timeout: 75s -> 1500ms")
+	p := startNginx(t, "1s", d)
+	stored := p.load(16, 0, after(3*time.Second))
+	// And with pauses about as long as nginx and as collectord keep connections.
+	stored += p.load(32, time.Second, after(4*time.Second))
+	stored += p.load(32, 1500*time.Millisecond, after(5*time.Second))
+	repeated := 0
+	for _, line := range p.lines() {
+		if line != "201|201" && line != "200|200" {
+			repeated++
+			t.Errorf("not at the first attempt: %s", line)
+		}
+	}
+	if got := int64(d.metrics()[`collectord_usages_accepted_total{source="http"}`]); got != stored {
+		t.Errorf("%d were answered, %d stored", stored, got)
+	}
+	t.Logf("%d requests through nginx, %d repeated by it", stored, repeated)
+	d.stop()
+}
+
+// Of two collectors behind nginx each may be restarted at any time.
+func TestNginxHidesRestarts(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	var daemons []*daemon
+	var configs []string
+	for range 2 {
+		config, port, admin := configure(t, t.TempDir(), "")
+		daemons = append(daemons, start(t, config, port, admin))
+		configs = append(configs, config)
+	}
+	p := startNginx(t, "1s", daemons...)
+	stop, answered := make(chan struct{}), make(chan int64)
+	go func() { answered <- p.load(16, 0, stop) }()
+	const restarts = 6
+	for i := range restarts {
+		n := len(p.lines())
+		until(t, "load arrives", func() bool { return len(p.lines()) > n+200 })
+		d := daemons[i%2]
+		d.stop()
+		daemons[i%2] = start(t, configs[i%2], d.port, d.admin)
+	}
+	close(stop)
+	stored := <-answered
+	var repeated int64
+	for _, line := range p.lines() {
+		if strings.Contains(line, ",") {
+			repeated++
+		}
+	}
+	var records int64
+	for i, d := range daemons {
+		d.stop()
+		all, _ := download(t, configs[i])
+		records += int64(len(all))
+	}
+	if records < stored || records > stored+repeated {
+		t.Errorf("%d answered, %d repeated by nginx, %d records", stored, repeated, records)
+	}
+	t.Logf("%d restarts, %d requests answered, all 201; %d repeated by nginx; %d records", restarts, stored, repeated, records)
+}
+
+// attacks are requests that one server may see end elsewhere than another, each
+// with a request hidden in or behind it.
+func attacks() map[string]string {
+	const hidden = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{\"hidden\":true}"
+	const post = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	chunks := "2\r\n{}\r\n0\r\n\r\n" + hidden
+	return map[string]string{
+		"two lengths":           post + "Content-Length: 2\r\nContent-Length: 90\r\n\r\n{}" + hidden,
+		"length and chunks":     post + "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks,
+		"chunks and length":     post + "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n" + chunks,
+		"xchunked":              post + "Transfer-Encoding: xchunked\r\n\r\n" + chunks,
+		"chunked, identity":     post + "Transfer-Encoding: chunked, identity\r\n\r\n" + chunks,
+		"chunked twice":         post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks,
+		"chunked and another":   post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n" + chunks,
+		"bare LF":               strings.ReplaceAll(post, "\r\n", "\n") + "Content-Length: 2\n\n{}" + hidden,
+		"bare LF in one line":   "POST /api/usages HTTP/1.1\r\nHost: x\nContent-Length: 2\r\n\r\n{}" + hidden,
+		"chunked in HTTP/1.0":   strings.Replace(post, "1.1", "1.0", 1) + "Transfer-Encoding: chunked\r\n\r\n" + chunks,
+		"continued line":        post + "Transfer-Encoding:\r\n chunked\r\n\r\n" + chunks,
+		"continued other line":  post + "X: a\r\n Content-Length: 90\r\nContent-Length: 2\r\n\r\n{}" + hidden,
+		"space before colon":    post + "Content-Length : 2\r\n\r\n{}" + hidden,
+		"chunked, space before": post + "Transfer-Encoding : chunked\r\nContent-Length: 2\r\n\r\n" + chunks,
+		"NUL":                   post + "X: a\x00b\r\nContent-Length: 2\r\n\r\n{}" + hidden,
+	}
+}
+
+// statuses sends raw bytes and returns the answers' until the other side closes.
+func statuses(t *testing.T, port int, request string) (all []int, closed bool) {
+	t.Helper()
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(c)
+	for {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return all, !errors.Is(err, os.ErrDeadlineExceeded)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		all = append(all, resp.StatusCode)
+	}
+}
+
+func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	config, port, admin := configure(t, t.TempDir(), "")
+	d := start(t, config, port, admin)
+	p := startNginx(t, "1s", d)
+	for name, request := range attacks() {
+		before := d.metrics()
+		all, closed := statuses(t, d.port, request)
+		m := d.metrics()
+		if len(all) != 1 || all[0] < 400 || !closed || m[accepted] != before[accepted] {
+			t.Errorf("%s: answered %v, closed %v, stored %v", name, all, closed, m[accepted]-before[accepted])
+		}
+		// nginx may mend what it passes on, but both count the same requests.
+		lines := len(p.lines())
+		before = d.metrics()
+		all, _ = statuses(t, p.port, request)
+		until(t, "nginx has logged its answers", func() bool { return len(p.lines()) >= lines+len(all) })
+		passed := 0
+		for _, line := range p.lines()[lines:] {
+			if !strings.HasPrefix(line, "-|") {
+				passed++
+			}
+		}
+		if got := requests(d.metrics()) - requests(before); got != float64(passed) {
+			t.Errorf("%s: nginx answered %v and passed on %d requests, collectord saw %v", name, all, passed, got)
+		}
+		t.Logf("%-22s through nginx: answered %v, %d passed on", name+",", all, passed)
+	}
+	d.stop()
+}
+
+const accepted = `collectord_usages_accepted_total{source="http"}`
+
+func requests(m map[string]float64) (n float64) {
+	series := regexp.MustCompile(`^collectord_http_requests_total\{`)
+	for name, v := range m {
+		if series.MatchString(name) {
+			n += v
+		}
+	}
+	return n
+}
