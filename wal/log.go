@@ -365,7 +365,9 @@ func (l *Log) discard(s *Segment) error {
 // an active segment again.
 func (l *Log) empty(dir string) error {
 	l.mu.Lock()
-	l.emptied = append(l.emptied, dir+goneSuffix)
+	if name := dir + goneSuffix; !slices.Contains(l.emptied, name) {
+		l.emptied = append(l.emptied, name)
+	}
 	l.mu.Unlock()
 	if err := putAside(dir); err != nil {
 		return err

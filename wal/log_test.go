@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -400,6 +401,38 @@ func TestClockMayJump(t *testing.T) {
 		t.Errorf("%d segments sealed by the hour, want %d", got, hours-1)
 	}
 	checkLedger(t, l)
+}
+
+func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
+	for name, left := range map[string][]string{"emptied": nil, "half removed": {fileName}} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), activeName(4))
+			for _, d := range []string{dir, dir + goneSuffix} {
+				if err := os.Mkdir(d, 0o750); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, f := range left {
+				if err := os.WriteFile(filepath.Join(dir+goneSuffix, f), nil, 0o640); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, "mark"), nil, 0o640); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // the second time it is done already
+				if err := putAside(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := os.Stat(filepath.Join(dir+goneSuffix, "mark")); err != nil {
+				t.Error(err)
+			}
+			if err := putAside(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("of no segment: %v", err)
+			}
+		})
+	}
 }
 
 func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {

@@ -401,7 +401,7 @@ func (l *Log) beginLater(cause error) error {
 	// Another segment is to take the place of an empty one, and the names of
 	// removed ones tell the next seq until then.
 	empty := filepath.Join(l.dir, activeName(l.acked+1))
-	if err := os.Rename(empty, empty+goneSuffix); err != nil {
+	if err := putAside(empty); err != nil {
 		if err := os.RemoveAll(empty); err != nil {
 			return err
 		}
@@ -413,7 +413,7 @@ func (l *Log) beginLater(cause error) error {
 
 // discardInFavour puts the directory at from in the place of an empty segment.
 func discardInFavour(place, from string) error {
-	if err := os.Rename(place, place+goneSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := putAside(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return renameDurably(from, place)

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -226,13 +228,25 @@ func discard(dir string) error {
 	return os.RemoveAll(dir + goneSuffix)
 }
 
-// putAside gives a segment directory the name of one to be deleted. It may be
-// repeated after an error.
+// putAside gives a segment directory the name of one to be deleted, in place of
+// an earlier one of that name. It may be repeated after an error.
 func putAside(dir string) error {
-	if err := os.Rename(dir, dir+goneSuffix); err != nil {
-		if _, gone := os.Stat(dir + goneSuffix); gone != nil || !errors.Is(err, os.ErrNotExist) {
+	parent, gone := filepath.Dir(dir), dir+goneSuffix
+	// Unlike os.Rename, this takes the place of an empty directory.
+	err := syscall.Rename(dir, gone)
+	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it
+		if err := errors.Join(syncDir(parent), os.RemoveAll(gone)); err != nil {
 			return err
 		}
+		err = syscall.Rename(dir, gone)
 	}
-	return syncDir(filepath.Dir(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(gone); err == nil {
+			return syncDir(parent) // done before
+		}
+	}
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: dir, New: gone, Err: err}
+	}
+	return syncDir(parent)
 }
