@@ -17,8 +17,10 @@ import (
 // Sizes of what a request holds of its body.
 const (
 	firstBuffer  = 4 << 10
-	freeBytes    = 64 << 10 // of a body that are not taken from MaxInFlight
-	bodyStep     = 64 << 10 // reserved at a time
+	freeBytes    = 16 << 10 // of a body that everyone may hold
+	smallBody    = 64 << 10 // taken from MaxInFlight is only what is beyond
+	smallBodies  = 8 << 20  // what bodies hold between the two, all together
+	bodyStep     = 64 << 10 // taken from MaxInFlight at a time
 	spareBuffers = 16
 	spareBytes   = 256 << 10 // larger body buffers are not kept for other requests
 	spareRecords = 4 << 10   // nor are those for more records
@@ -34,15 +36,17 @@ type request struct {
 	batch  batch
 	answer []byte
 
+	small    int // bytes of body, taken from the door's small
 	reserved int // bytes of body, taken from the door's inFlight
 	records  int // bytes of recs, taken from the door's inMemory
 }
 
 // release gives back what the request took. Nothing may refer to its buffers.
 func (h *HTTP) release(r *request) {
+	h.small.give(r.small)
 	h.inFlight.give(r.reserved)
 	h.inMemory.give(r.records)
-	r.reserved, r.records = 0, 0
+	r.small, r.reserved, r.records = 0, 0, 0
 	clear(r.recs)
 	r.recs = r.recs[:0]
 	r.header = header{}
@@ -70,7 +74,13 @@ func (h *HTTP) putBack(b []byte) []byte {
 
 // reserve takes what a body of n bytes needs, as it grows.
 func (h *HTTP) reserve(r *request, n int) bool {
-	for n > freeBytes+r.reserved {
+	if n > r.mayHold() && r.small == 0 {
+		if !h.small.take(smallBody - freeBytes) {
+			return false
+		}
+		r.small = smallBody - freeBytes
+	}
+	for n > r.mayHold() {
 		if !h.inFlight.take(bodyStep) {
 			return false
 		}
@@ -78,6 +88,9 @@ func (h *HTTP) reserve(r *request, n int) bool {
 	}
 	return true
 }
+
+// mayHold is how many bytes of its body the request has a right to.
+func (r *request) mayHold() int { return freeBytes + r.small + r.reserved }
 
 var (
 	errTooLong  = errors.New("the limit is reached")
@@ -94,7 +107,7 @@ func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, er
 			}
 			dst = h.spareBodies.grow(dst, growth(len(dst)))
 		}
-		room := dst[len(dst):min(cap(dst), freeBytes+r.reserved, most+1)]
+		room := dst[len(dst):min(cap(dst), r.mayHold(), most+1)]
 		if len(room) == 0 { // the buffer is larger than what is reserved
 			if !h.reserve(r, len(dst)+1) {
 				return dst, errNoMemory
@@ -122,6 +135,8 @@ func growth(n int) int {
 		return firstBuffer
 	case n < freeBytes:
 		return n
+	case n < smallBody:
+		return smallBody - n
 	}
 	return n / 2
 }

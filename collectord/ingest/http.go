@@ -84,7 +84,8 @@ type HTTP struct {
 	statuses [600]atomic.Uint64
 	took     [6]*wal.Histogram // by class of status
 
-	inFlight    budget // bytes of bodies
+	small       budget // bytes of bodies below smallBody
+	inFlight    budget // bytes of bodies beyond
 	inMemory    budget // bytes of records that are being stored
 	spareBodies spares[byte]
 	spareRecs   spares[wal.Record]
@@ -97,6 +98,7 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 	o = o.withDefaults()
 	h := &HTTP{
 		log: log, opts: o, open: connections{epoch: time.Now()},
+		small:       budget{free: smallBodies},
 		inFlight:    budget{free: o.MaxInFlight},
 		inMemory:    budget{free: recordSize * (o.MaxRecords + moreRecords)},
 		spareBodies: make(spares[byte], spareBuffers),
