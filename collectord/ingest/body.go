@@ -19,10 +19,10 @@ const (
 	firstBuffer  = 4 << 10
 	freeBytes    = 16 << 10 // of a body that everyone may hold
 	smallBody    = 64 << 10 // taken from MaxInFlight is only what is beyond
-	smallBodies  = 8 << 20  // what bodies hold between the two, all together
+	smallBodies  = 4 << 20  // what bodies hold between the two, all together
 	bodyStep     = 64 << 10 // taken from MaxInFlight at a time
 	spareBuffers = 16
-	spareBytes   = 256 << 10 // larger body buffers are not kept for other requests
+	spareBytes   = 256 << 10 // of a large body's memory that are kept for others
 	spareRecords = 4 << 10   // nor are those for more records
 	freeRecords  = 64        // of a request, that do not wait for memory
 )
@@ -63,21 +63,37 @@ func (h *HTTP) release(r *request) {
 	h.requests.Put(r)
 }
 
-// putBack leaves large buffers to other requests.
+// putBack leaves larger buffers to other requests.
 func (h *HTTP) putBack(b []byte) []byte {
-	if cap(b) <= firstBuffer {
+	switch {
+	case cap(b) <= firstBuffer:
 		return b[:0]
+	case cap(b) <= smallBody:
+		h.spareBodies.keep(b, smallBody)
+	default:
+		h.largeBodies.give(b)
 	}
-	h.spareBodies.keep(b, spareBytes)
 	return nil
+}
+
+// grow returns b with more room.
+func (h *HTTP) grow(b []byte) ([]byte, error) {
+	if len(b) < smallBody {
+		return h.spareBodies.grow(b, growth(len(b))), nil
+	}
+	large, err := h.largeBodies.take()
+	if err != nil {
+		h.opts.Logger.Error("no memory for a large body: it is refused", "trouble", "body_memory", "error", err)
+		return b, errNoMemory
+	}
+	large = append(large, b...)
+	h.putBack(b)
+	return large, nil
 }
 
 // reserve takes what a body of n bytes needs, as it grows.
 func (h *HTTP) reserve(r *request, n int) bool {
-	if n > r.mayHold() && r.small == 0 {
-		if !h.small.take(smallBody - freeBytes) {
-			return false
-		}
+	if n > r.mayHold() && r.small == 0 && h.small.take(smallBody-freeBytes) {
 		r.small = smallBody - freeBytes
 	}
 	for n > r.mayHold() {
@@ -105,7 +121,10 @@ func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, er
 			if !h.reserve(r, len(dst)+1) {
 				return dst, errNoMemory
 			}
-			dst = h.spareBodies.grow(dst, growth(len(dst)))
+			var err error
+			if dst, err = h.grow(dst); err != nil {
+				return dst, err
+			}
 		}
 		room := dst[len(dst):min(cap(dst), r.mayHold(), most+1)]
 		if len(room) == 0 { // the buffer is larger than what is reserved
@@ -127,18 +146,16 @@ func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, er
 	}
 }
 
-// growth is by how much a buffer of n bytes grows: to little more than was
-// reserved, once that is asked for.
+// growth is by how much the buffer of a small body of n bytes grows: to what it
+// may hold, once that is asked for.
 func growth(n int) int {
 	switch {
 	case n < firstBuffer:
 		return firstBuffer
 	case n < freeBytes:
 		return n
-	case n < smallBody:
-		return smallBody - n
 	}
-	return n / 2
+	return smallBody - n
 }
 
 // readBody reads the body as it arrives, and then decodes it. A slow client

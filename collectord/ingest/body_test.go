@@ -231,7 +231,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 
 func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
 	h, addr := door(t, newMemoryLog(), HTTPOptions{})
-	if !h.small.take(smallBodies) {
+	if !h.small.take(smallBodies) || !h.inFlight.take(h.opts.MaxInFlight) {
 		t.Fatal("an idle door has not all of it free")
 	}
 	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", 15<<10)+"{}")
@@ -241,10 +241,15 @@ func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
 	if a, body := exchange(t, addr, least); a.StatusCode != http.StatusCreated {
 		t.Errorf("a body that everyone may hold: %s %s", a.Status, body)
 	}
-	h.small.give(smallBodies)
-	if a, body := exchange(t, addr, small); a.StatusCode != http.StatusCreated {
-		t.Errorf("once there is room: %s %s", a.Status, body)
+	for room, b := range map[string]*budget{"for large ones": &h.inFlight, "for small ones": &h.small} {
+		n := max(bodyStep, smallBody-freeBytes)
+		b.give(n)
+		if a, body := exchange(t, addr, small); a.StatusCode != http.StatusCreated {
+			t.Errorf("once there is room %s: %s %s", room, a.Status, body)
+		}
+		waitFor(t, func() bool { return b.take(n) })
 	}
+	h.small.give(smallBodies)
 	waitFor(t, func() bool {
 		if !h.small.take(smallBodies) {
 			return false

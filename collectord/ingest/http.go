@@ -88,6 +88,7 @@ type HTTP struct {
 	inFlight    budget // bytes of bodies beyond
 	inMemory    budget // bytes of records that are being stored
 	spareBodies spares[byte]
+	largeBodies *mappings
 	spareRecs   spares[wal.Record]
 	decoders    *decoders
 	window      *window
@@ -102,6 +103,7 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		inFlight:    budget{free: o.MaxInFlight},
 		inMemory:    budget{free: recordSize * (o.MaxRecords + moreRecords)},
 		spareBodies: make(spares[byte], spareBuffers),
+		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded) + 1), // one more tells that it is too long
 		spareRecs:   make(spares[wal.Record], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
