@@ -58,7 +58,13 @@ func fill(t *testing.T, l *wal.Log, n, per int) {
 // start runs a shipper until the test ends.
 func start(t *testing.T, l *wal.Log, store Store) *Shipper {
 	t.Helper()
-	s, err := New(l, store, Options{SpoolDir: filepath.Join(t.TempDir(), "spool"), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return startWith(t, l, store, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+}
+
+func startWith(t *testing.T, l *wal.Log, store Store, o Options) *Shipper {
+	t.Helper()
+	o.SpoolDir = filepath.Join(t.TempDir(), "spool")
+	s, err := New(l, store, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,6 +73,45 @@ func start(t *testing.T, l *wal.Log, store Store) *Shipper {
 	go func() { defer close(done); s.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-done })
 	return s
+}
+
+// saidLines is what was logged.
+type saidLines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *saidLines) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *saidLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(s, nil)) }
+
+func (s *saidLines) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// twin compresses a segment as another process would have.
+func twin(t *testing.T, seg *wal.Segment) *Object {
+	t.Helper()
+	c, err := newCompressor(zstd.SpeedDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "twin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	o, err := c.compress(seg, 0, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
 }
 
 func drain(t *testing.T, s *Shipper, want int) {
