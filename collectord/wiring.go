@@ -162,6 +162,8 @@ func httpLimits(cfg *config.Config) ingest.HTTPLimits {
 func shipperLimits(cfg *config.Config) shipper.Limits {
 	return shipper.Limits{
 		Concurrency:       cfg.Shipper.Concurrency,
+		Bandwidth:         cfg.Shipper.Bandwidth,
+		StallTimeout:      cfg.Shipper.StallTimeout,
 		RetryMin:          cfg.Shipper.RetryMin,
 		RetryMax:          cfg.Shipper.RetryMax,
 		RetryMaxPermanent: cfg.Shipper.RetryMaxPermanent,
@@ -202,6 +204,8 @@ func openStore(cfg *config.Config, logger *slog.Logger) (shipper.Store, error) {
 			CredentialsFile: cfg.Shipper.S3.CredentialsFile,
 			CAFile:          cfg.Shipper.S3.CAFile,
 			Checksum:        cfg.Shipper.S3.Checksum,
+			SSE:             cfg.Shipper.S3.SSE,
+			StorageClass:    cfg.Shipper.S3.StorageClass,
 			Logger:          logger,
 		},
 	})

@@ -74,11 +74,17 @@ type Shipper struct {
 	Concurrency        int
 	RetryMin, RetryMax time.Duration
 	RetryMaxPermanent  time.Duration
+	Bandwidth          int64 // bytes a second; 0: no bound
+	StallTimeout       time.Duration
 	S3                 S3
 }
 
 // S3 is how to reach an S3-compatible storage.
-type S3 struct{ Endpoint, Region, PathStyle, CredentialsFile, CAFile, Checksum string }
+type S3 struct {
+	Endpoint, Region, PathStyle, CredentialsFile, CAFile, Checksum string
+
+	SSE, StorageClass string
+}
 
 // Shutdown is how long the daemon takes its leave.
 type Shutdown struct{ Drain, Requests, Datagrams, Seal, Grace time.Duration }

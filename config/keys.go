@@ -214,6 +214,14 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(1, 16, func(c *Config) *int { return &c.Shipper.Concurrency }),
 	},
 	{
+		"shipper.bandwidth", "0", "What all uploads together may send, such as 2MiB/s. 0: no bound.",
+		"", live, rateOrNone(1<<10, 1<<40, func(c *Config) *int64 { return &c.Shipper.Bandwidth }),
+	},
+	{
+		"shipper.stall_timeout", "1m", "How long an upload may stand still before it is given up and tried again. How long it\ntakes in all does not matter.",
+		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.StallTimeout }),
+	},
+	{
 		"shipper.retry_min", "1s", "After a failed upload: bound on the random delay before the next attempt. It doubles\neach time.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMin }),
 	},
@@ -238,7 +246,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.PathStyle }, "auto", "on", "off"),
 	},
 	{
-		"shipper.s3.credentials_file", "", "File with aws_access_key_id and aws_secret_access_key under [default].\nEmpty: the AWS_* variables, then the role of the instance.",
+		"shipper.s3.credentials_file", "", "File with aws_access_key_id and aws_secret_access_key under [default], read again when\nit changes. Empty: the systemd credential s3-credentials, then the AWS_* variables,\nthen the role of the instance.",
 		"", restart, text(func(c *Config) *string { return &c.Shipper.S3.CredentialsFile }),
 	},
 	{
@@ -248,6 +256,14 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	{
 		"shipper.s3.checksum", "auto", "What the storage verifies on arrival: auto (crc32c, or what it can do), crc32c, md5 or off.",
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Checksum }, "auto", "crc32c", "md5", "off"),
+	},
+	{
+		"shipper.s3.sse", "", "Encryption at rest by the storage: s3, kms, or kms:KEY with the id of a key.\nEmpty: as the bucket is set up.",
+		"", restart, sse(func(c *Config) *string { return &c.Shipper.S3.SSE }),
+	},
+	{
+		"shipper.s3.storage_class", "", "Storage class of the objects, such as STANDARD_IA. Empty: the bucket's default.",
+		"", restart, word(func(c *Config) *string { return &c.Shipper.S3.StorageClass }),
 	},
 
 	{

@@ -195,6 +195,44 @@ func rate(least, most int64, to func(*Config) *int64) value {
 	}}
 }
 
+// rateOrNone is a rate, or 0 for no bound.
+func rateOrNone(least, most int64, to func(*Config) *int64) value {
+	v := rate(least, most, to)
+	bounded := v.set
+	v.kind = "0, or " + v.kind
+	v.set = func(c *Config, s string) error {
+		if s == "0" {
+			*to(c) = 0
+			return nil
+		}
+		return bounded(c, s)
+	}
+	return v
+}
+
+// word is what can stand in a header.
+func word(to func(*Config) *string) value {
+	form := regexp.MustCompile(`^[A-Za-z0-9_-]{0,64}$`)
+	return value{kind: "a word", set: func(c *Config, s string) error {
+		if !form.MatchString(s) {
+			return errors.New("may hold letters, digits, underscores and hyphens, at most 64")
+		}
+		*to(c) = s
+		return nil
+	}}
+}
+
+func sse(to func(*Config) *string) value {
+	form := regexp.MustCompile(`^(|s3|kms|kms:[!-~]{1,256})$`)
+	return value{kind: "s3, kms or kms:KEY", set: func(c *Config, s string) error {
+		if !form.MatchString(s) {
+			return errors.New("is neither s3, kms nor kms:KEY")
+		}
+		*to(c) = s
+		return nil
+	}}
+}
+
 func networks(to func(*Config) *[]netip.Prefix) value {
 	return value{kind: "a list of networks", list: true, set: func(c *Config, s string) error {
 		var all []netip.Prefix
