@@ -123,6 +123,16 @@ func drain(t *testing.T, s *Shipper, want int) {
 	}
 }
 
+// until waits for what a shipper brings about.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not so after 20 s: %s", what)
+		}
+	}
+}
+
 type line struct {
 	ID         string
 	ReceivedAt time.Time `json:"received_at"`

@@ -80,7 +80,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // parseRetryAfter reads a Retry-After header (RFC 9110, section 10.2.3).
 func parseRetryAfter(s string) time.Duration {
-	if seconds, err := strconv.ParseUint(s, 10, 24); err == nil {
+	if seconds, err := strconv.ParseUint(s, 10, 32); err == nil {
 		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(s); err == nil {
