@@ -94,8 +94,8 @@ func (k *killer) at(moment int) bool {
 
 var keyForm = regexp.MustCompile(`/edge-1-([0-9a-f]{16})-([0-9]{20})-([0-9]{20})-([0-9a-f]{16})\.ndjson\.zst$`)
 
-// ranges are the seqs in the keys of objects.
-func ranges(t *testing.T, f *s3test.Server) (all [][2]int) {
+// seqsOf are the seqs in the keys of objects.
+func seqsOf(t *testing.T, f *s3test.Server) (all [][2]int) {
 	t.Helper()
 	for key := range f.Objects() {
 		if strings.Contains(key, "/_collectord/") {
@@ -162,7 +162,7 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 		})
 		<-d.exited
 		stored := false
-		for _, r := range ranges(t, f) {
+		for _, r := range seqsOf(t, f) {
 			if _, err := os.Stat(filepath.Join(dir, "data", "wal", fmt.Sprintf("%020d-%020d", r[0], r[1]))); err == nil {
 				stored = true
 			}
@@ -180,7 +180,7 @@ func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	records, objects := download(t, config)
 	verify(t, acks, records)
 	next := 1
-	for _, r := range ranges(t, f) {
+	for _, r := range seqsOf(t, f) {
 		if r[0] != next {
 			t.Errorf("after seq %d comes %d", next-1, r[0])
 		}
