@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +22,7 @@ import (
 	"collectord/wal"
 )
 
-func TestAnUploadThatStandsStillIsGivenUpAndASlowOneIsNot(t *testing.T) {
+func TestAnUploadThatStandsStillIsGivenUp(t *testing.T) {
 	const stall = 100 * time.Millisecond
 	put := func(s *s3Store, size int) error {
 		ctx := withTerms(context.Background(), &terms{stall: stall})
@@ -54,35 +53,81 @@ func TestAnUploadThatStandsStillIsGivenUpAndASlowOneIsNot(t *testing.T) {
 		}
 	}
 	close(release)
-
-	// A line that takes several times as long as it may stand still.
-	slow := &slowServer{pause: stall / 8, pieces: 40}
-	server := httptest.NewServer(slow)
-	defer server.Close()
-	began := time.Now()
-	s = testS3(t, server.URL, "bucket", "")
-	s.learn(checksumCRC32C, true)
-	if err := put(s, 16<<20); err != nil {
-		t.Errorf("a slow line: %v", err)
-	}
-	if took := time.Since(began); took < 3*stall {
-		t.Errorf("the line was not slow: %v", took)
-	}
 }
 
-// slowServer reads a request in pieces, with pauses, and then answers.
-type slowServer struct {
+// slowLine is a line over which a request takes long and an answer longer.
+type slowLine struct{ pause time.Duration }
+
+func (l slowLine) RoundTrip(r *http.Request) (*http.Response, error) {
+	piece := make([]byte, 1000)
+	for {
+		time.Sleep(l.pause)
+		if _, err := r.Body.Read(piece); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	time.Sleep(l.pause)
+	if err := context.Cause(r.Context()); err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(&slowReader{r.Context(), l.pause, 100})}, nil
+}
+
+type slowReader struct {
+	ctx    context.Context
 	pause  time.Duration
-	pieces int64
+	pieces int
 }
 
-func (s *slowServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	for range s.pieces {
-		<-time.After(s.pause)
-		io.CopyN(io.Discard, r.Body, r.ContentLength/s.pieces)
+func (r *slowReader) Read(p []byte) (int, error) {
+	if r.pieces--; r.pieces < 0 {
+		return 0, io.EOF
 	}
-	io.Copy(io.Discard, r.Body)
-	w.Header().Set("ETag", `"x"`)
+	time.Sleep(r.pause)
+	return 1, context.Cause(r.ctx)
+}
+
+func TestASlowLineIsNotGivenUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		pause time.Duration
+		rate  int64
+		stall bool
+	}{
+		"slow":              {50 * time.Second, 0, false},
+		"too slow":          {70 * time.Second, 0, true},
+		"slowed by us":      {0, 1, false}, // a piece takes minutes
+		"as slow as can be": {50 * time.Second, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				terms := &terms{bandwidth: &bandwidth{}}
+				terms.bandwidth.set(c.rate)
+				r, err := http.NewRequestWithContext(withTerms(t.Context(), terms), http.MethodPut, "http://x/", bytes.NewReader(make([]byte, 100_000)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := (&transport{slowLine{c.pause}}).RoundTrip(r)
+				var stalled *stallError
+				if c.stall {
+					if !errors.As(err, &stalled) {
+						t.Errorf("%v after %v", err, time.Since(began))
+					}
+					return
+				}
+				if err != nil {
+					t.Fatalf("%v after %v", err, time.Since(began))
+				}
+				n, err := io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if n != 100 || err != nil || time.Since(began) < time.Hour {
+					t.Errorf("%d bytes of the answer, %v, after %v", n, err, time.Since(began))
+				}
+			})
+		})
+	}
 }
 
 func TestBandwidthIsSharedAndCapped(t *testing.T) {
@@ -95,7 +140,7 @@ func TestBandwidthIsSharedAndCapped(t *testing.T) {
 			var all sync.WaitGroup
 			for range readers {
 				all.Go(func() {
-					n, err := io.Copy(io.Discard, &pacedReader{t.Context(), bytes.NewReader(make([]byte, size)), &b})
+					n, err := io.Copy(io.Discard, &pacedReader{t.Context(), bytes.NewReader(make([]byte, size)), &b, nil})
 					if n != size || err != nil {
 						t.Errorf("%d bytes, %v", n, err)
 					}
@@ -119,13 +164,13 @@ func TestBandwidthIsSharedAndCapped(t *testing.T) {
 		b.set(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		if _, err := io.Copy(io.Discard, &pacedReader{ctx, bytes.NewReader(make([]byte, size)), &b}); !errors.Is(err, context.Canceled) {
+		if _, err := io.Copy(io.Discard, &pacedReader{ctx, bytes.NewReader(make([]byte, size)), &b, nil}); !errors.Is(err, context.Canceled) {
 			t.Errorf("told to stop: %v", err)
 		}
 	})
 }
 
-func TestUploadsKeepToTheBandwidthAndItIsNoStall(t *testing.T) {
+func TestUploadsKeepToTheBandwidth(t *testing.T) {
 	file, err := newFileStore(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +184,7 @@ func TestUploadsKeepToTheBandwidthAndItIsNoStall(t *testing.T) {
 		b := &bandwidth{}
 		b.set(rate)
 		began := time.Now()
-		ctx := withTerms(context.Background(), &terms{bandwidth: b, stall: 100 * time.Millisecond})
+		ctx := withTerms(context.Background(), &terms{bandwidth: b})
 		if err := s.Put(ctx, unreal(t, "a", string(make([]byte, size)))); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -396,15 +441,26 @@ func TestConfirmedBelowIsNeverAheadOfTheStorage(t *testing.T) {
 			for seq := m.FirstSeq; seq <= m.LastSeq; seq++ {
 				there[seq] = true
 			}
-			highest = max(highest, m.ConfirmedBelow)
 			return false
 		},
 	})
 	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 8, RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
 	until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 && l.Stats().LossNotes == 0 })
 	drain(t, s, 0)
-	if highest < 300 {
-		t.Errorf("the last objects claim no more than what is below %d", highest)
+	// What comes after is told that all is there.
+	f.Behave(s3test.Behaviour{})
+	fill(t, l, 1, 1)
+	drainHurriedly(t, s)
+	for key, o := range f.Objects() {
+		m := fromHeaders(metadataOf(o.Header))
+		if strings.Contains(key, "-00000000000000000401-") && m.ConfirmedBelow != 401 {
+			t.Errorf("the last object claims no more than what is below %d", m.ConfirmedBelow)
+		}
+		if b := bytes.NewReader(o.Body); strings.HasSuffix(key, objectSuffix) {
+			if inside, err := readTrailer(b, b.Size()); err != nil || inside != m {
+				t.Errorf("%s says %+v outside and %+v inside, %v", key, m, inside, err)
+			}
+		}
 	}
 }
 
@@ -440,5 +496,61 @@ func TestASegmentOfItsOwnTroubleDoesNotSlowTheOthers(t *testing.T) {
 	until(t, "what comes later is shipped as well", func() bool { return l.Ledger().Pending == 10 })
 	if s.Stats().Failures["conflict"] == 0 {
 		t.Error(s.Stats().Failures)
+	}
+}
+
+// The error says nothing of the object; that the others pass does.
+func TestAKeyThatIsAlwaysRefusedDoesNotSlowTheOthers(t *testing.T) {
+	f, store := newFake(t)
+	l := openLog(t, t.TempDir())
+	fill(t, l, 100, 2)
+	refused := keyOf(t, l, 0)
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.HasSuffix(r.URL.Path, refused) && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+	}})
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: 20 * time.Millisecond, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
+	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 2 })
+	// Each attempt held everything up for a moment.
+	if n := s.Stats().Failures["AccessDenied"]; n < suspicious || n > 2*suspicious+4 {
+		t.Errorf("the refused one was tried %d times", n)
+	}
+	f.Behave(s3test.Behaviour{})
+	drainHurriedly(t, s)
+	checkOnce(t, store, 100)
+}
+
+func keyOf(t *testing.T, l *wal.Log, i int) string {
+	t.Helper()
+	segments, _ := l.Sealed()
+	return twin(t, segments[i]).Key
+}
+
+func TestTheOldestGoesFirstAgainAfterAnOutage(t *testing.T) {
+	f, store := newFake(t)
+	store.learn(checksumCRC32C, true)
+	l := openLog(t, t.TempDir())
+	fill(t, l, 20, 2)
+	var away atomic.Bool
+	away.Store(true)
+	var mu sync.Mutex
+	var order []string
+	f.Behave(s3test.Behaviour{
+		Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+			return away.Load() && s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
+		},
+		Stored: func(key string) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, key)
+			return false
+		},
+	})
+	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1, RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
+	until(t, "many attempts failed", func() bool { return s.Stats().Failures["SlowDown"] > 25 })
+	away.Store(false)
+	drainHurriedly(t, s)
+	// The one whose turn it was is stored first, then the oldest.
+	if len(order) != 10 || !slices.IsSorted(order[1:]) {
+		t.Errorf("stored in the order %q", order)
 	}
 }
