@@ -423,7 +423,6 @@ func TestConfirmedBelowIsNeverAheadOfTheStorage(t *testing.T) {
 	}
 	var mu sync.Mutex
 	there := make([]bool, 402)
-	highest := uint64(0)
 	f.Behave(s3test.Behaviour{
 		Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 			return rand.IntN(10) == 0 && s3test.Error(w, http.StatusInternalServerError, "InternalError")
