@@ -3,6 +3,7 @@
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo devel)
 TOOLS   := $(or $(TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
 export TEST_MINIO := $(or $(TEST_MINIO),$(TOOLS)/minio)
+export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
 
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
@@ -23,20 +24,25 @@ run: build ## start the daemon in the foreground, with its data in ./var
 	  '  bin/collectord cat --config packaging/run.yaml' ''
 	@exec bin/collectord run --config packaging/run.yaml
 
-test: tools ## run all tests; the first time this builds a MinIO to test against
+test: tools ## run all tests; the first time this builds a MinIO and a versitygw to test against
 	go vet ./...
 	go test -timeout 5m ./...
 	go test -timeout 10m -race ./wal ./shipper ./collectord/ingest ./collectord/admin
 
 KILLS        := 200
+PUT_KILLS    := 1000
+SEGMENTS     := 10000
+BACKLOG      := 5120
 POWER_LOSSES := 50
 STEPS        := 10000
 FUZZ         := 60s
 
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
-	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|PowerLoss|FullDisk|FailingCalls|Nginx|StandardClients' \
-	  -kills $(KILLS) -powerlosses $(POWER_LOSSES) | grep -v 'level='
+	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|PowerLoss|FullDisk|FailingCalls|Nginx|StandardClients|Backlog' \
+	  -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
+	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo /tmp) \
+	  go test -timeout 60m -count 1 -v ./shipper -run DoesEverythingWrong -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)

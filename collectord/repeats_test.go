@@ -117,6 +117,7 @@ func (r *repeater) deliver(k int) {
 // TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID kills the daemon under
 // clients that repeat each batch until it is answered.
 func TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID(t *testing.T) {
+	t.Parallel()
 	const clients = 16
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\n")

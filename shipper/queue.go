@@ -14,15 +14,21 @@ type queue struct {
 	shipper  *Shipper
 	busy     map[*wal.Segment]bool
 	setAside map[*wal.Segment]bool // of a later version
-	tried    map[*wal.Segment]int  // failed attempts
+	tried    map[*wal.Segment]int  // attempts that failed since the storage last took something
 	own      map[*wal.Segment]*backoff
-	free     []*compressor // of uploads that ended; others are made when needed
+	suspects map[*wal.Segment]int // how often each failed first, and the next to be tried did not
+	free     []*compressor        // of uploads that ended; others are made when needed
 
 	// storage is the backoff of all uploads: while the storage fails there is one
 	// attempt at a time, so that concurrency does not multiply them.
 	storage backoff
-	failed  time.Time // when an attempt failed last
+	failed  time.Time    // when an attempt failed last
+	first   *wal.Segment // that failed, if the storage fails
 }
+
+// suspicious is how often a segment may be a suspect before its failures are
+// taken for its own: a storage may refuse one key, for reasons of its own.
+const suspicious = 3
 
 // result is how an attempt ended.
 type result struct {
@@ -35,7 +41,7 @@ type result struct {
 func newQueue(s *Shipper) *queue {
 	return &queue{
 		shipper: s, busy: map[*wal.Segment]bool{}, setAside: map[*wal.Segment]bool{},
-		tried: map[*wal.Segment]int{}, own: map[*wal.Segment]*backoff{},
+		tried: map[*wal.Segment]int{}, own: map[*wal.Segment]*backoff{}, suspects: map[*wal.Segment]int{},
 	}
 }
 
@@ -148,6 +154,10 @@ func (q *queue) recovered(seg *wal.Segment) {
 	logger := q.shipper.opts.Logger
 	if q.storage.bound > 0 {
 		q.storage = backoff{}
+		if q.first != seg {
+			q.suspects[q.first]++
+		}
+		clear(q.tried) // the oldest goes first again
 		logger.Info("shipping again", "trouble", "shipping", "destination", q.shipper.store.String())
 	}
 	hadOwn := q.own[seg] != nil
@@ -160,6 +170,7 @@ func (q *queue) recovered(seg *wal.Segment) {
 func (q *queue) forget(seg *wal.Segment) {
 	delete(q.tried, seg)
 	delete(q.own, seg)
+	delete(q.suspects, seg)
 }
 
 // failedLocked spaces the next attempt: of this segment, if the trouble is its
@@ -178,7 +189,7 @@ func (q *queue) failedLocked(r result, name string) {
 		asked = min(storeErr.RetryAfter, s.limits.RetryMaxPermanent)
 	}
 	q.count(kind)
-	if own {
+	if own || q.suspects[r.segment] >= suspicious {
 		b := q.own[r.segment]
 		if b == nil {
 			b = &backoff{}
@@ -190,6 +201,9 @@ func (q *queue) failedLocked(r result, name string) {
 		return
 	}
 	// Attempts that were under way together failed together.
+	if q.storage.bound == 0 {
+		q.first = r.segment
+	}
 	if q.storage.bound == 0 || !r.began.Before(q.failed) {
 		q.storage.failed(now, least, most, asked)
 		q.failed = now

@@ -339,7 +339,7 @@ func (s *s3Store) Stat(ctx context.Context, key string) (Metadata, error) {
 		return m, s.fail("stat", key, t, err)
 	}
 	if m, err = readTrailer(bytes.NewReader(end), int64(len(end))); err != nil {
-		return Metadata{}, nil //nolint:nilerr // nothing is known of it
+		return Metadata{}, nil // nothing is known of it
 	}
 	return m, nil
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,7 +83,6 @@ func TestErrorsOfTheNetworkTellWhatToDo(t *testing.T) {
 		permanent                bool
 	}{
 		"nobody listens":                  {"http://127.0.0.1:1", "", "network", "nothing listens at 127.0.0.1:1", false},
-		"no such name":                    {"http://no-such-host.invalid", "", "dns", "shipper.s3.endpoint", false},
 		"a certificate nobody signed":     {secure.URL, "", "tls", "shipper.s3.ca_file", true},
 		"a certificate for another name":  {"https://localhost:" + port, otherCA, "tls", "shipper.s3.ca_file", true},
 		"TLS to a server without it":      {"https://" + strings.TrimPrefix(plain.URL, "http://"), "", "tls", "http://", true},
@@ -96,6 +97,15 @@ func TestErrorsOfTheNetworkTellWhatToDo(t *testing.T) {
 				t.Errorf("%+v", err)
 			}
 		})
+	}
+}
+
+func TestANameThatCannotBeResolvedIsTransient(t *testing.T) {
+	_, s := newFake(t)
+	err := s.fail("put", "a", &terms{}, &url.Error{Op: "Put", URL: "http://a/", Err: &net.DNSError{Err: "no such host", Name: "a", IsNotFound: true}})
+	var storeErr *StoreError
+	if !errors.As(err, &storeErr) || storeErr.Kind != "dns" || storeErr.Permanent || !strings.Contains(storeErr.Hint, "shipper.s3.endpoint") {
+		t.Errorf("%+v", err)
 	}
 }
 
@@ -233,15 +243,13 @@ func TestAnObjectThatMayNotBeLookedAtKeepsItsSegmentAndOthersGoOn(t *testing.T) 
 	}
 	said := &saidLines{}
 	ship := startWith(t, l, s, Options{Logger: said.logger()})
-	drain(t, ship, 1)
+	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 10 })
+	until(t, "the failure is told", func() bool { return ship.Stats().Failures["AccessDenied"] > 0 })
 	if left, _ := l.Sealed(); left[0] != segments[0] {
 		t.Errorf("%v is left", left[0])
 	}
 	if !strings.Contains(said.text(), "s3:GetObject") || !strings.Contains(said.text(), "trouble=segment") {
 		t.Errorf("no hint: %s", said.text())
-	}
-	if ship.Stats().Failures["AccessDenied"] == 0 {
-		t.Errorf("failures %v", ship.Stats().Failures)
 	}
 	f.Behave(s3test.Behaviour{})
 	drainHurriedly(t, ship)

@@ -62,7 +62,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.timer = time.AfterFunc(stall, func() { cancel(&stallError{stall}) })
 	out := req.WithContext(ctx)
 	if req.Body != nil && req.Body != http.NoBody {
-		out.Body = &watchedBody{w, &pacedReader{ctx, req.Body, terms.bandwidth}, req.Body}
+		out.Body = &watchedBody{w, &pacedReader{ctx, req.Body, terms.bandwidth, w}, req.Body}
 	}
 	resp, err := t.base.RoundTrip(out)
 	if err != nil {
@@ -80,7 +80,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // parseRetryAfter reads a Retry-After header (RFC 9110, section 10.2.3).
 func parseRetryAfter(s string) time.Duration {
-	if seconds, err := strconv.ParseUint(s, 10, 24); err == nil {
+	if seconds, err := strconv.ParseUint(s, 10, 32); err == nil {
 		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(s); err == nil {
@@ -120,7 +120,7 @@ type watchedBody struct {
 }
 
 func (b *watchedBody) Read(p []byte) (n int, err error) {
-	if n, err = b.in.Read(p); n > 0 {
+	if n, err = b.in.Read(p); n > 0 || err == io.EOF { //nolint:errorlint // see below
 		b.watch.moved()
 	}
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped

@@ -157,7 +157,7 @@ type faultKeeper struct {
 
 func (k *faultKeeper) Read(p []byte) (int, error) {
 	n, err := k.in.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
+	if err != nil && err != io.EOF {
 		k.err = err
 	}
 	return n, err
@@ -174,7 +174,7 @@ func sameLines(in io.Reader, want Metadata) (bool, error) {
 	sum := sha256.New()
 	n, err := io.Copy(sum, io.LimitReader(dec, want.RawBytes+1))
 	if err != nil {
-		return false, nil //nolint:nilerr // no zstd, or damaged: something else altogether
+		return false, nil // no zstd, or damaged: something else altogether
 	}
 	return n == want.RawBytes && hex.EncodeToString(sum.Sum(nil)) == want.SHA256, nil
 }
