@@ -153,6 +153,8 @@ func (a *audit) judgeObject(x, before *examination) (ok bool) {
 		string(before.contents.last[:]) >= string(c.first[:]):
 		f.Reason = "its first id is not above the last one of the object before"
 		f.Keys = append(f.Keys, before.key)
+		a.found(f)
+		return true // what comes next is compared with this one
 	default:
 		return true
 	}

@@ -68,24 +68,27 @@ func (e *examiner) examine(body io.Reader) (c contents, err error) {
 		c.bytes += int64(n)
 		lines.scan(e.buf[:n])
 	}
+	if !errors.Is(err, io.EOF) { // what it goes on with tells whether its end is cut off
+		_, _ = io.Copy(io.Discard, &e.tail)
+	}
 	if in.err != nil {
 		return c, in.err
 	}
+	end := e.tail.last()
+	var noTrailer error
+	c.metadata, noTrailer = readTrailer(bytes.NewReader(end), int64(len(end)))
+	c.hasMetadata = noTrailer == nil
 	c.records, c.first, c.last, c.problem = lines.records, lines.first, lines.last, lines.problem
 	c.sha256 = hex.EncodeToString(e.hash.Sum(nil))
 	switch {
 	case errors.Is(err, io.EOF) && e.tail.size == 0:
 		c.truncated, c.problem = true, "it is empty"
-	case errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.ErrUnexpectedEOF) && !c.hasMetadata:
 		c.truncated, c.problem = true, fmt.Sprintf("its end is cut off after %d records", c.records)
 	case !errors.Is(err, io.EOF):
 		c.problem = fmt.Sprintf("it does not check out after %d records: %v", c.records, err)
 	case lines.inLine:
 		c.truncated, c.problem = true, fmt.Sprintf("its last line is cut off after %d records", c.records)
-	}
-	last := e.tail.last()
-	if c.metadata, err = readTrailer(bytes.NewReader(last), int64(len(last))); err == nil {
-		c.hasMetadata = true
 	}
 	return c, nil
 }

@@ -95,6 +95,9 @@ func takeInventory(ctx context.Context, store Store, progress func(int)) (*inven
 		if err != nil {
 			return nil, err
 		}
+		if !strings.HasSuffix(key, objectSuffix) {
+			continue // readers of the data pass it over, too
+		}
 		v.objects++
 		if progress != nil {
 			progress(v.objects)
