@@ -195,7 +195,16 @@ func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 }
 
 func openStore(cfg *config.Config, logger *slog.Logger) (shipper.Store, error) {
-	return shipper.OpenStore(shipper.Destination{
+	return shipper.OpenStore(destination(cfg, logger))
+}
+
+// openStoreToRead is for commands that look at what is there.
+func openStoreToRead(cfg *config.Config) (shipper.Store, error) {
+	return shipper.OpenStoreToRead(destination(cfg, slog.New(slog.DiscardHandler)))
+}
+
+func destination(cfg *config.Config, logger *slog.Logger) shipper.Destination {
+	return shipper.Destination{
 		URL: cfg.Shipper.Destination,
 		S3: shipper.S3Options{
 			Endpoint:        cfg.Shipper.S3.Endpoint,
@@ -208,7 +217,7 @@ func openStore(cfg *config.Config, logger *slog.Logger) (shipper.Store, error) {
 			StorageClass:    cfg.Shipper.S3.StorageClass,
 			Logger:          logger,
 		},
-	})
+	}
 }
 
 func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest.UDP, reload *reloader) admin.Snapshot {

@@ -235,7 +235,16 @@ func (s *fileStore) Open(_ context.Context, key string) (io.ReadCloser, error) {
 
 func (s *fileStore) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := filepath.WalkDir(s.root, func(path string, e fs.DirEntry, err error) error {
+		// Whole folders of the prefix are gone down at once.
+		top, err := s.path(prefix[:strings.LastIndexByte(prefix, '/')+1] + ".")
+		if err != nil {
+			yield("", s.fail("list", prefix, err))
+			return
+		}
+		err = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+			if path == top && errors.Is(err, fs.ErrNotExist) {
+				return filepath.SkipAll
+			}
 			if err != nil {
 				return err
 			}

@@ -190,8 +190,11 @@ func partitionOf(key string) (hour int64) {
 			return at.Unix() / 3600
 		}
 	}
-	return math.MaxInt32
+	return elsewhere
 }
+
+// elsewhere is the hour of what lies in no partition.
+const elsewhere = math.MaxInt32
 
 // nameOf is the part of a name that metadata tells: all but the hour.
 func nameOf(m Metadata) (n name, ok bool) {

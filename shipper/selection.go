@@ -1,0 +1,329 @@
+package shipper
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/wal"
+)
+
+// Selection says which records of a bucket are meant. The zero value of each
+// field means all.
+type Selection struct {
+	Node     string
+	From, To time.Time // received at From or later, and before To
+	IDs      []wal.ID
+}
+
+// ErrNoSuchID says that records of a selection's IDs were not found.
+var ErrNoSuchID = errors.New("no such record")
+
+// ParseID reads a UUID as text.
+func ParseID(text string) (id wal.ID, err error) {
+	plain := strings.ReplaceAll(text, "-", "")
+	if len(text) != 36 || len(plain) != 32 {
+		return id, fmt.Errorf("%q is no UUID", text)
+	}
+	if _, err := hex.Decode(id[:], []byte(plain)); err != nil || id.String() != strings.ToLower(text) {
+		return id, fmt.Errorf("%q is no UUID", text)
+	}
+	return id, nil
+}
+
+// hours are the first and the last hour since 1970 in which there can be
+// records, and whether that is known of either end.
+func (s Selection) hours(now time.Time) (from, to int64, fromKnown, toKnown bool) {
+	if !s.From.IsZero() {
+		from, fromKnown = hourOf(s.From), true
+	}
+	// Without an end: until a host whose clock is a day ahead.
+	to = hourOf(now.Add(24 * time.Hour))
+	if !s.To.IsZero() {
+		to, toKnown = hourOf(s.To.Add(-1)), true
+	}
+	if len(s.IDs) == 0 || fromKnown || toKnown {
+		return from, to, fromKnown, toKnown
+	}
+	// A version 7 tells when it was drawn: near to when its record was received,
+	// unless the clock was set back.
+	lowest, highest := int64(1<<62), int64(0)
+	for _, id := range s.IDs {
+		if id[6]>>4 != 7 {
+			return from, to, false, false
+		}
+		millis := int64(id[0])<<40 | int64(id[1])<<32 | int64(id[2])<<24 | int64(id[3])<<16 | int64(id[4])<<8 | int64(id[5])
+		lowest, highest = min(lowest, millis), max(highest, millis)
+	}
+	return lowest/3_600_000 - 1, highest/3_600_000 + 1, true, true
+}
+
+func hourOf(t time.Time) int64 { return t.Unix() / 3600 }
+
+// keys lists the objects that may hold some of it, by hour, node and seq. It
+// lists no other hours or days than it must, and keeps the names of one only.
+func (s Selection) keys(ctx context.Context, store Store, now time.Time) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		from, to, known, _ := s.hours(now)
+		var batch []string
+		flush := func() bool {
+			slices.Sort(batch)
+			for _, k := range batch {
+				if !yield(k, nil) {
+					return false
+				}
+			}
+			batch = batch[:0]
+			return true
+		}
+		list := func(prefix string) bool {
+			folder := ""
+			for key, err := range store.List(ctx, prefix) {
+				if err != nil {
+					yield("", err)
+					return false
+				}
+				n, ok := parseKey(key)
+				if !ok {
+					// A copy under another name: its partition tells the hour, if anything does.
+					n.hour = partitionOf(key)
+					if !strings.HasSuffix(key, objectSuffix) || s.Node != "" {
+						continue
+					}
+				}
+				if known && n.hour < from || n.hour > to && n.hour != elsewhere || s.Node != "" && s.Node != n.node {
+					continue
+				}
+				if in := key[:strings.LastIndexByte(key, '/')+1]; in != folder {
+					if !flush() {
+						return false
+					}
+					folder = in
+				}
+				batch = append(batch, key)
+			}
+			return flush()
+		}
+		switch {
+		case !known:
+			list(dataPrefix)
+		case to-from < 2*24:
+			for h := from; h <= to; h++ {
+				if !list(partition(h)) {
+					return
+				}
+			}
+		default:
+			for day := from / 24; day <= to/24; day++ {
+				if !list(partition(day * 24)[:len("dt=2006-01-02/")]) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Records gives each line of the selection to each, with its line break, valid
+// until each returns. The lines of an object come in their order, objects by
+// hour, node and seq. It ends early once every id is found that can't be there
+// twice, and with ErrNoSuchID if some were not.
+func (s Selection) Records(ctx context.Context, store Store, progress func(objects int), each func(line []byte) error) error {
+	w := wanted{selection: s, each: each}
+	w.from, w.to = textOf(s.From), textOf(s.To)
+	for _, id := range s.IDs {
+		if w.ids == nil {
+			w.ids = map[string]bool{}
+		}
+		w.ids[id.String()] = false
+		w.open++
+		w.repeatable = w.repeatable || id[6]>>4 != 7
+	}
+	objects := 0
+	for key, err := range s.keys(ctx, store, time.Now()) {
+		if err == nil {
+			err = eachLine(ctx, store, key, w.line)
+		}
+		if errors.Is(err, errEnough) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		objects++
+		progress(objects)
+	}
+	if w.open == 0 {
+		return nil
+	}
+	var open []string
+	for id, found := range w.ids {
+		if !found {
+			open = append(open, id)
+		}
+	}
+	slices.Sort(open)
+	return fmt.Errorf("%w: %s (searched: %s)", ErrNoSuchID, strings.Join(open, ", "), s.searched())
+}
+
+func (s Selection) searched() string {
+	from, to, known, toKnown := s.hours(time.Now())
+	switch {
+	case !known:
+		return "all there is"
+	case s.From.IsZero() && s.To.IsZero() && toKnown:
+		return fmt.Sprintf("the hours around the id's time, %s to %s; where a clock was set back it can lie elsewhere: give times", partition(from), partition(to))
+	}
+	return fmt.Sprintf("%s to %s", partition(from), partition(to))
+}
+
+// textOf is the time as lines tell it, or nothing.
+func textOf(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04:05.000000Z")
+}
+
+var errEnough = errors.New("all is found")
+
+// wanted picks lines.
+type wanted struct {
+	selection  Selection
+	from, to   string
+	ids        map[string]bool // whether they were found
+	open       int             // not found yet
+	repeatable bool            // some may be there more than once
+	each       func([]byte) error
+}
+
+func (w *wanted) line(line []byte) error {
+	id, at := Line(line).id(), Line(line).receivedAt()
+	if w.from != "" && string(at) < w.from || w.to != "" && string(at) >= w.to {
+		return nil
+	}
+	if w.ids == nil {
+		return w.each(line)
+	}
+	found, ok := w.ids[string(id)]
+	if !ok {
+		return nil
+	}
+	if err := w.each(line); err != nil {
+		return err
+	}
+	if !found {
+		w.ids[string(id)] = true
+		if w.open--; w.open == 0 && !w.repeatable {
+			return errEnough
+		}
+	}
+	return nil
+}
+
+// Line is a record as a line of an object, with its line break.
+type Line []byte
+
+// A line begins with its id and its time, unless it was written by others.
+const (
+	timeAt  = idEnd + len(`","received_at":"`)
+	timeEnd = timeAt + len("2006-01-02T15:04:05.000000Z")
+)
+
+func (l Line) ours() bool {
+	return len(l) > timeEnd && string(l[:idAt]) == `{"id":"` && string(l[idEnd:timeAt]) == `","received_at":"` && l[timeEnd] == '"'
+}
+
+type anyLine struct {
+	ID         string
+	ReceivedAt string `json:"received_at"`
+	Usage      json.RawMessage
+}
+
+func (l Line) id() []byte {
+	if l.ours() {
+		return l[idAt:idEnd]
+	}
+	var any anyLine
+	_ = json.Unmarshal(l, &any) // what is no record has no id
+	return []byte(any.ID)
+}
+
+func (l Line) receivedAt() []byte {
+	if l.ours() {
+		return l[timeAt:timeEnd]
+	}
+	var any anyLine
+	_ = json.Unmarshal(l, &any)
+	return []byte(any.ReceivedAt)
+}
+
+// ID is the record's id; false if there is none.
+func (l Line) ID() (id wal.ID, ok bool) {
+	id, err := ParseID(string(l.id()))
+	return id, err == nil
+}
+
+// Usage is the usage alone, byte for byte, without a line break.
+func (l Line) Usage() []byte {
+	const name = `,"usage":` // can't be part of a string, in which quotes are escaped
+	if l.ours() && bytes.HasSuffix(l, []byte("}\n")) {
+		if at := bytes.Index(l, []byte(name)); at >= 0 {
+			return l[at+len(name) : len(l)-2]
+		}
+	}
+	var any anyLine
+	_ = json.Unmarshal(l, &any)
+	return any.Usage
+}
+
+// eachLine reads an object. When the storage breaks off, it goes on where that
+// happened.
+func eachLine(ctx context.Context, store Store, key string, each func([]byte) error) error {
+	done := 0
+	err := patiently(ctx, func() error {
+		body, err := store.Open(ctx, key)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		in := &faultKeeper{in: body}
+		lines, err := NewObjectReader(in)
+		if err != nil {
+			return errors.Join(err, in.err)
+		}
+		defer lines.Close()
+		for n := 1; ; n++ {
+			line, err := lines.Next()
+			switch {
+			case in.err != nil:
+				return in.err
+			case errors.Is(err, io.EOF):
+				return nil
+			case err != nil:
+				return fmt.Errorf("damaged after %d records: %w", n-1, err)
+			}
+			if n <= done {
+				continue
+			}
+			if err := each(line); err != nil {
+				return err
+			}
+			done = n
+		}
+	})
+	switch {
+	case errors.Is(err, ErrNotFound): // deleted since it was listed, by a life-cycle rule
+		return nil
+	case err != nil:
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
