@@ -47,11 +47,11 @@ is left stays in the log, and can be shipped by another try or by the daemon.`,
 		if err != nil {
 			return err
 		}
-		if _, err := wal.Inspect(cfg.DataDir); err != nil {
-			return err // nothing there, and nothing is made
-		}
 		if err := becomeOwner(cfg.DataDir); err != nil {
 			return err
+		}
+		if _, err := wal.Inspect(cfg.DataDir); err != nil {
+			return err // nothing there, and nothing is made
 		}
 		v, err := newVoice(cfg.Log, os.Stderr)
 		if err != nil {
