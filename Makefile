@@ -8,7 +8,7 @@ export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture soak lint tools bench clean
+.PHONY: help build run test torture readers soak lint tools bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,11 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
 	for f in FuzzUsage FuzzBody FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
+
+readers: export ALLOW_MISSING := $(ALLOW_MISSING)
+readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd and a webhook (installs them; python3)
+	@packaging/tools/build $(TOOLS) readers
+	TEST_TOOLS=$(TOOLS) go test -timeout 10m -tags torture -count 1 -v ./collectord -run 'Readers|Notification' | grep -v 'level='
 
 LEDGER_FOR := 60s
 
