@@ -35,7 +35,7 @@ long ago (90s, 15m, 2h, 7d). Only what can hold such records is listed and read.
 itself; one that was derived from an Idempotency-Key does not, and is searched everywhere unless times are given.
 
 --dedupe prints an id once. It remembers the last 2 to 4 million different ids, in at most 128 MiB; repeats that are
-further apart are printed, and a warning is.`,
+further apart are printed, and a warning is. Of damaged objects what can be read is printed; the exit status is 2 then.`,
 		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
@@ -102,7 +102,12 @@ further apart are printed, and a warning is.`,
 			bar.clear()
 			fmt.Fprintf(cmd.ErrOrStderr(), "collectord: more than %d different ids: repeats that are further apart were printed\n", rememberedIDs)
 		}
-		return errors.Join(err, out.Flush())
+		err = errors.Join(err, out.Flush())
+		var damaged *shipper.DamagedError
+		if errors.As(err, &damaged) {
+			err = notRightf("%v; collectord audit --deep tells more", err)
+		}
+		return err
 	}
 	return c
 }

@@ -226,7 +226,7 @@ type webhook struct {
 	store shipper.Store
 }
 
-func (h *webhook) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+func (h *webhook) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
 	var event struct{ EventName, Key string }
 	err := json.NewDecoder(req.Body).Decode(&event)
 	if event.Key == "" { // the server asks whether anyone is there

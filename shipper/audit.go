@@ -133,7 +133,11 @@ func Audit(ctx context.Context, store Store, o AuditOptions) (*Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(int, int) {}
 	}
-	v, err := takeInventory(ctx, store, func(n int) { o.Progress(n, 0) })
+	var v *inventory
+	err := patiently(ctx, func() (err error) {
+		v, err = takeInventory(ctx, store, func(n int) { o.Progress(n, 0) })
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

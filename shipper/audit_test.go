@@ -6,15 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/minio/minio-go/v7"
 
+	"collectord/shipper/s3test"
 	"collectord/wal"
 )
 
@@ -476,5 +479,42 @@ func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
 	r, err := Audit(context.Background(), store, AuditOptions{FromStart: true})
 	if err != nil || r.Wrong() || len(r.Findings) > 0 || r.Logs[9].Records != objects/10*1000 {
 		t.Errorf("report %+v, %v", r, err)
+	}
+}
+
+func TestAuditIsPatientWithTheStorageAndSaysWhatItDoesNotGive(t *testing.T) {
+	f, store := newFake(t)
+	shipped(t, t.TempDir(), store, wal.Options{}, 60, 10)
+	b := tamper{t, store}
+	forbidden := b.key(31)
+	var requests atomic.Int64
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		if requests.Add(1)%5 == 0 {
+			return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
+		}
+		return strings.HasSuffix(r.URL.Path, forbidden) && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+	}})
+	for _, workers := range []int{1, 4} {
+		r, err := Audit(context.Background(), store, AuditOptions{Deep: true, Workers: workers})
+		if err != nil || len(r.Findings) != 1 || r.Findings[0].Kind != Unreadable || r.Findings[0].Keys[0] != forbidden || !strings.Contains(r.Findings[0].Reason, "s3:GetObject") {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "dt=") && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+	}})
+	if r, err := Audit(context.Background(), store, AuditOptions{Deep: true}); err != nil || r.Tallies[Unreadable].Findings != 6 || !r.Wrong() {
+		t.Errorf("%+v, %v", r, err)
+	}
+	// It ends when told to, whatever is under way.
+	ctx, cancel := context.WithCancel(context.Background())
+	f.Behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "dt=") {
+			cancel()
+		}
+		return false
+	}})
+	if _, err := Audit(ctx, store, AuditOptions{Deep: true}); !errors.Is(err, context.Canceled) {
+		t.Errorf("told to stop, it returns %v", err)
 	}
 }

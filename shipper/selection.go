@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,22 @@ type Selection struct {
 
 // ErrNoSuchID says that records of a selection's IDs were not found.
 var ErrNoSuchID = errors.New("no such record")
+
+// DamagedError says that objects are not whole. What could be read of them was
+// given.
+type DamagedError struct {
+	Objects int
+	First   error // names one of them
+}
+
+func (e *DamagedError) Error() string {
+	if e.Objects == 1 {
+		return e.First.Error()
+	}
+	return fmt.Sprintf("%d objects are damaged, such as %v", e.Objects, e.First)
+}
+
+func (e *DamagedError) Unwrap() error { return e.First }
 
 // ParseID reads a UUID as text.
 func ParseID(text string) (id wal.ID, err error) {
@@ -69,7 +86,7 @@ func (s Selection) hours(now time.Time) (from, to int64, fromKnown, toKnown bool
 func hourOf(t time.Time) int64 { return t.Unix() / 3600 }
 
 // keys lists the objects that may hold some of it, by hour, node and seq. It
-// lists no other hours or days than it must, and keeps the names of one only.
+// lists no other hours or days than it must, and keeps the names of one hour only.
 func (s Selection) keys(ctx context.Context, store Store, now time.Time) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		from, to, known, _ := s.hours(now)
@@ -85,32 +102,35 @@ func (s Selection) keys(ctx context.Context, store Store, now time.Time) iter.Se
 			return true
 		}
 		list := func(prefix string) bool {
-			folder := ""
-			for key, err := range store.List(ctx, prefix) {
-				if err != nil {
-					yield("", err)
-					return false
-				}
-				n, ok := parseKey(key)
-				if !ok {
-					// A copy under another name: its partition tells the hour, if anything does.
-					n.hour = partitionOf(key)
-					if !strings.HasSuffix(key, objectSuffix) || s.Node != "" {
+			given := map[string]bool{} // folders, should a listing have to be begun anew
+			stopped := false
+			err := patiently(ctx, func() error {
+				before := maps.Clone(given)
+				folder := ""
+				batch = batch[:0]
+				for key, err := range store.List(ctx, prefix) {
+					if err != nil {
+						return err
+					}
+					in := key[:strings.LastIndexByte(key, '/')+1]
+					if before[in] || !s.mayBeIn(key, from, to, known) {
 						continue
 					}
-				}
-				if known && n.hour < from || n.hour > to && n.hour != elsewhere || s.Node != "" && s.Node != n.node {
-					continue
-				}
-				if in := key[:strings.LastIndexByte(key, '/')+1]; in != folder {
-					if !flush() {
-						return false
+					if in != folder {
+						if stopped = !flush(); stopped {
+							return nil
+						}
+						given[folder], folder = true, in
 					}
-					folder = in
+					batch = append(batch, key)
 				}
-				batch = append(batch, key)
+				stopped = !flush()
+				return nil
+			})
+			if err != nil {
+				yield("", err)
 			}
-			return flush()
+			return err == nil && !stopped
 		}
 		switch {
 		case !known:
@@ -131,10 +151,24 @@ func (s Selection) keys(ctx context.Context, store Store, now time.Time) iter.Se
 	}
 }
 
+// mayBeIn tells by its key whether an object may hold some of the selection.
+func (s Selection) mayBeIn(key string, from, to int64, fromKnown bool) bool {
+	n, ok := parseKey(key)
+	if !ok {
+		// A copy under another name: its folder tells the hour, if anything does.
+		if !strings.HasSuffix(key, objectSuffix) || s.Node != "" {
+			return false
+		}
+		n.hour = partitionOf(key)
+	}
+	return (!fromKnown || n.hour >= from) && (n.hour <= to || n.hour == elsewhere) && (s.Node == "" || s.Node == n.node)
+}
+
 // Records gives each line of the selection to each, with its line break, valid
 // until each returns. The lines of an object come in their order, objects by
 // hour, node and seq. It ends early once every id is found that can't be there
-// twice, and with ErrNoSuchID if some were not.
+// twice, and with ErrNoSuchID if some were not. Damaged objects are passed over,
+// and told of by a DamagedError at the end.
 func (s Selection) Records(ctx context.Context, store Store, progress func(objects int), each func(line []byte) error) error {
 	w := wanted{selection: s, each: each}
 	w.from, w.to = textOf(s.From), textOf(s.To)
@@ -147,21 +181,29 @@ func (s Selection) Records(ctx context.Context, store Store, progress func(objec
 		w.repeatable = w.repeatable || id[6]>>4 != 7
 	}
 	objects := 0
+	var damaged error
 	for key, err := range s.keys(ctx, store, time.Now()) {
 		if err == nil {
 			err = eachLine(ctx, store, key, w.line)
 		}
-		if errors.Is(err, errEnough) {
-			return nil
-		}
-		if err != nil {
+		var damage *DamagedError
+		switch {
+		case errors.Is(err, errEnough):
+			return damaged
+		case errors.As(err, &damage):
+			if first, ok := damaged.(*DamagedError); ok { //nolint:errorlint // it is ours
+				first.Objects++
+			} else {
+				damaged = damage
+			}
+		case err != nil:
 			return err
 		}
 		objects++
 		progress(objects)
 	}
 	if w.open == 0 {
-		return nil
+		return damaged
 	}
 	var open []string
 	for id, found := range w.ids {
@@ -170,7 +212,7 @@ func (s Selection) Records(ctx context.Context, store Store, progress func(objec
 		}
 	}
 	slices.Sort(open)
-	return fmt.Errorf("%w: %s (searched: %s)", ErrNoSuchID, strings.Join(open, ", "), s.searched())
+	return errors.Join(fmt.Errorf("%w: %s (searched: %s)", ErrNoSuchID, strings.Join(open, ", "), s.searched()), damaged)
 }
 
 func (s Selection) searched() string {
@@ -308,7 +350,7 @@ func eachLine(ctx context.Context, store Store, key string, each func([]byte) er
 			case errors.Is(err, io.EOF):
 				return nil
 			case err != nil:
-				return fmt.Errorf("damaged after %d records: %w", n-1, err)
+				return &DamagedError{1, fmt.Errorf("%s: damaged after %d records: %w", key, n-1, err)}
 			}
 			if n <= done {
 				continue
@@ -319,11 +361,8 @@ func eachLine(ctx context.Context, store Store, key string, each func([]byte) er
 			done = n
 		}
 	})
-	switch {
-	case errors.Is(err, ErrNotFound): // deleted since it was listed, by a life-cycle rule
+	if errors.Is(err, ErrNotFound) { // deleted since it was listed, by a life-cycle rule
 		return nil
-	case err != nil:
-		return fmt.Errorf("%s: %w", key, err)
 	}
-	return nil
+	return err
 }

@@ -23,13 +23,29 @@ import (
 type watched struct {
 	Store
 	listed, opened []string
+	failAfter      int // keys of each first listing; 0: never
 	breakAfter     int // bytes of each object's first body; 0: never
 	broken         map[string]bool
 }
 
 func (w *watched) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	w.listed = append(w.listed, prefix)
-	return w.Store.List(ctx, prefix)
+	if w.failAfter == 0 || w.broken[prefix] {
+		return w.Store.List(ctx, prefix)
+	}
+	w.broken[prefix] = true
+	return func(yield func(string, error) bool) {
+		n := 0
+		for key, err := range w.Store.List(ctx, prefix) {
+			if n++; n > w.failAfter {
+				yield("", &StoreError{Op: "list", Kind: "network", Err: io.ErrUnexpectedEOF})
+				return
+			}
+			if !yield(key, err) {
+				return
+			}
+		}
+	}
 }
 
 func (w *watched) Open(ctx context.Context, key string) (io.ReadCloser, error) {
@@ -165,6 +181,12 @@ func TestReadingGoesOnWhereTheStorageBrokeOff(t *testing.T) {
 	if _, lines := selected(t, Selection{}, store); !slices.Equal(lines, all) || len(store.opened) != 8 {
 		t.Errorf("%q, opened %v", lines, store.opened)
 	}
+	for n := 1; n < 5; n++ {
+		*store = watched{Store: store.Store, failAfter: n, broken: map[string]bool{}}
+		if _, lines := selected(t, Selection{}, store); !slices.Equal(lines, all) {
+			t.Errorf("listed anew after %d keys: %q", n, lines)
+		}
+	}
 }
 
 func TestALineTellsItsPartsWhoeverWroteIt(t *testing.T) {
@@ -209,5 +231,26 @@ func TestSeenRemembersExactlyAndForgetsTheOldest(t *testing.T) {
 	}
 	if got := len(s.now.slots) + len(s.then.slots); got > 8*capacity {
 		t.Errorf("%d slots for %d ids", got, capacity)
+	}
+}
+
+func TestADamagedObjectKeepsNoOtherFromBeingRead(t *testing.T) {
+	day := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
+	store, all := archiveOf(t, day, day.Add(time.Hour))
+	root := store.Store.(*fileStore).root
+	objects, _ := filepath.Glob(filepath.Join(root, "dt=*", "*", "edge-1*"))
+	for _, o := range objects {
+		if err := os.WriteFile(o, []byte("of somebody else"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var lines []string
+	err := Selection{}.Records(context.Background(), store, func(int) {}, func(line []byte) error {
+		lines = append(lines, string(line))
+		return nil
+	})
+	var damaged *DamagedError
+	if !errors.As(err, &damaged) || damaged.Objects != 2 || !strings.Contains(err.Error(), "edge-1") || !slices.Equal(lines, append(all[2:4:4], all[6:8]...)) {
+		t.Errorf("%v, read %q", err, lines)
 	}
 }
