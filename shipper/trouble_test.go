@@ -545,7 +545,7 @@ func TestTheOldestGoesFirstAgainAfterAnOutage(t *testing.T) {
 		},
 	})
 	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1, RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
-	until(t, "many attempts failed", func() bool { return s.Stats().Failures["SlowDown"] > 25 })
+	until(t, "many attempts failed", func() bool { return s.Stats().Failures["SlowDown"] > 12 })
 	away.Store(false)
 	drainHurriedly(t, s)
 	// The one whose turn it was is stored first, then the oldest.
