@@ -267,6 +267,7 @@ func TestConcurrencyDoesNotMultiplyAttempts(t *testing.T) {
 		if healthy.Load() {
 			return false
 		}
+		<-time.After(10 * time.Millisecond) // so that they meet
 		return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
 	}})
 	store.learn(checksumCRC32C, true)
@@ -461,6 +462,33 @@ func TestConfirmedBelowIsNeverAheadOfTheStorage(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestConfirmedBelowStopsAtALossTheStorageWasNotToldOf(t *testing.T) {
+	f, store := newFake(t)
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	fill(t, l, 30, 10)
+	files, _ := filepath.Glob(filepath.Join(dir, "wal", "00000000000000000011-*", "*"))
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/lost/") && s3test.Error(w, http.StatusInternalServerError, "InternalError")
+	}})
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
+	for i := range 3 {
+		until(t, "all but the note is shipped", func() bool { return l.Ledger().Pending == 0 && l.Stats().LossNotes == 1 })
+		fill(t, l, 1, 1)
+		until(t, "one more is shipped", func() bool { return l.Ledger().Pending == 0 })
+		for key, o := range f.Objects() {
+			if m := fromHeaders(metadataOf(o.Header)); m.FirstSeq == uint64(31+i) && m.ConfirmedBelow != 11 {
+				t.Errorf("%s claims everything below %d, and 11 to 20 are lost in silence", key, m.ConfirmedBelow)
+			}
+		}
+	}
+	f.Behave(s3test.Behaviour{})
+	drainHurriedly(t, s)
 }
 
 func metadataOf(h http.Header) map[string]string {
