@@ -77,7 +77,7 @@ type slowReader struct {
 	pieces int
 }
 
-func (r *slowReader) Read(p []byte) (int, error) {
+func (r *slowReader) Read(_ []byte) (int, error) {
 	if r.pieces--; r.pieces < 0 {
 		return 0, io.EOF
 	}
