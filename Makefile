@@ -41,8 +41,7 @@ torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
 	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|PowerLoss|FullDisk|FailingCalls|Nginx|StandardClients|Backlog' \
 	  -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
-	TMPDIR=$$(test -w /dev/shm && echo /dev/shm || echo /tmp) \
-	  go test -timeout 60m -count 1 -v ./shipper -run DoesEverythingWrong -segments $(SEGMENTS) | grep -v 'level='
+	go test -timeout 60m -count 1 -v ./shipper -run DoesEverythingWrong -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)

@@ -97,7 +97,20 @@ type realServer struct {
 
 var minioServer, versityServer realServer
 
+// onDisk is for what tmpfs is not good enough for.
+var onDisk = os.TempDir()
+
+// TestMain puts what tests write into memory where it can: none of them is about
+// the disk, and all of them wait for it.
 func TestMain(m *testing.M) {
+	const memory = "/dev/shm"
+	if f, err := os.CreateTemp(memory, "collectord-"); err == nil {
+		f.Close()
+		os.Remove(f.Name())
+		if os.Getenv("TMPDIR") == "" {
+			os.Setenv("TMPDIR", memory)
+		}
+	}
 	status := m.Run()
 	for _, s := range []*realServer{&minioServer, &versityServer} {
 		if s.cmd != nil && s.cmd.Process != nil {
@@ -119,7 +132,7 @@ func (s *realServer) start(t *testing.T, binary, health string, env []string, ar
 		}
 		addr := ln.Addr().String()
 		ln.Close()
-		if s.dir, s.err = os.MkdirTemp("", "collectord-s3-"); s.err != nil {
+		if s.dir, s.err = os.MkdirTemp(onDisk, "collectord-s3-"); s.err != nil {
 			return
 		}
 		for i := range args {

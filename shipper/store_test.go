@@ -66,6 +66,7 @@ func TestStores(t *testing.T) {
 			f, s := newFake(t)
 			f.Behave(c.behaviour)
 			testStoreBasics(t, s)
+			testMuch(t, s)
 			if !c.racy {
 				testRace(t, s)
 			}
@@ -78,7 +79,11 @@ func TestStores(t *testing.T) {
 		for checksum, number := range map[string]int32{"auto": checksumCRC32C, "crc32c": checksumCRC32C, "md5": checksumMD5, "off": checksumOff} {
 			t.Run(name+" with checksum "+checksum, func(t *testing.T) {
 				s := newBucket(t, start(t), false, func(o *S3Options) { o.Checksum = checksum })
-				testStore(t, s)
+				testStoreBasics(t, s)
+				if checksum == "auto" {
+					testMuch(t, s)
+				}
+				testRace(t, s)
 				if s.checksum.Load() != number || s.conditions.Load() != withConditions {
 					t.Errorf("found out checksum %d and conditions %d", s.checksum.Load(), s.conditions.Load())
 				}
@@ -98,7 +103,46 @@ func TestStores(t *testing.T) {
 
 func testStore(t *testing.T, s Store) {
 	testStoreBasics(t, s)
+	testMuch(t, s)
 	testRace(t, s)
+}
+
+// testMuch is many objects, and a large one.
+func testMuch(t *testing.T, s Store) {
+	ctx := context.Background()
+	for i := range 3 * 50 { // more than a page of the fake
+		if err := s.Put(ctx, unreal(t, fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for _, err := range s.List(ctx, "_collectord/lost/") {
+		if n++; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 150 {
+		t.Errorf("%d of 150 objects are listed", n)
+	}
+	// Beyond what the library would send in parts by itself.
+	large := make([]byte, 17<<20)
+	rand.NewChaCha8([32]byte{}).Read(large)
+	o := unreal(t, "dt=2026-11-23/hour=10/node.name_1-0a~0b.ndjson.zst", string(large))
+	if err := s.Put(ctx, o); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := s.Stat(ctx, o.Key); err != nil || m != o.Metadata {
+		t.Errorf("stat of a large object: %+v, %v", m, err)
+	}
+	body, err := s.Open(ctx, o.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(body)
+	body.Close()
+	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size {
+		t.Errorf("a large object came back with %d bytes, %v", len(got), err)
+	}
 }
 
 func testRace(t *testing.T, s Store) {
@@ -167,12 +211,7 @@ func testStoreBasics(t *testing.T, s Store) {
 	if err := s.Put(ctx, unreal(t, "dt=2026-11-23/hour=09/b.ndjson.zst", "b")); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 3 * 50 { // more than a page of the fake
-		if err := s.Put(ctx, unreal(t, fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for prefix, want := range map[string]int{"dt=": 2, "dt=2026-11-23/hour=09/": 1, "_collectord/lost/": 150, "nothing/": 0} {
+	for prefix, want := range map[string]int{"dt=": 2, "dt=2026-11-23/hour=09/": 1, "nothing/": 0} {
 		var keys []string
 		for key, err := range s.List(ctx, prefix) {
 			if err != nil {
@@ -185,26 +224,6 @@ func testStoreBasics(t *testing.T, s Store) {
 		}
 	}
 
-	// Beyond what the library would send in parts by itself.
-	large := make([]byte, 17<<20)
-	for i := range large {
-		large[i] = byte(rand.Uint32())
-	}
-	o = unreal(t, "dt=2026-11-23/hour=10/node.name_1-0a~0b.ndjson.zst", string(large))
-	if err := s.Put(ctx, o); err != nil {
-		t.Fatal(err)
-	}
-	if m, err := s.Stat(ctx, o.Key); err != nil || m != o.Metadata {
-		t.Errorf("stat of a large object: %+v, %v", m, err)
-	}
-	if body, err = s.Open(ctx, o.Key); err != nil {
-		t.Fatal(err)
-	}
-	got, err = io.ReadAll(body)
-	body.Close()
-	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size {
-		t.Errorf("a large object came back with %d bytes, %v", len(got), err)
-	}
 	// What is told to stop stores nothing.
 	stopped, cancel := context.WithCancel(ctx)
 	cancel()

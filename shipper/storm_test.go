@@ -15,7 +15,7 @@ import (
 	"collectord/wal"
 )
 
-var storm = flag.Int("segments", 60, "how many segments go through a storage that does everything wrong; 10,000 in make torture")
+var storm = flag.Int("segments", 40, "how many segments go through a storage that does everything wrong; 10,000 in make torture")
 
 // TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce ships through a
 // storage of which each request may stand still, be cut off, be answered 500,

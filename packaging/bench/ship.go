@@ -75,6 +75,8 @@ func benchShip(rounds int, dir string) error {
 			median(ours), median(alone), median(ratios), float64(last.size)/float64(last.raw), float64(reference)/float64(last.raw),
 			float64(last.size)/float64(reference), float64(last.size-constant)/float64(last.records))
 	}
+	fmt.Println("shipping reads the log with every checksum, makes the lines, hashes and compresses them, writes the object twice,")
+	fmt.Println("syncs and removes; where all usages are alike, compressing is the least of it")
 	return os.RemoveAll(dir)
 }
 
