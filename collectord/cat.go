@@ -16,8 +16,8 @@ import (
 )
 
 // rememberedIDs is how many different ids cat --dedupe remembers at least, and
-// half of how many at most: 128 MiB.
-const rememberedIDs = 2_000_000
+// half of how many at most: about 130 MiB.
+const rememberedIDs = 1_000_000
 
 func catCommand() *cobra.Command {
 	var (
@@ -34,7 +34,7 @@ Times are those at which records were received: RFC 3339 (2026-11-23T08:00:00Z),
 long ago (90s, 15m, 2h, 7d). Only what can hold such records is listed and read. An id of version 7 tells its time by
 itself; one that was derived from an Idempotency-Key does not, and is searched everywhere unless times are given.
 
---dedupe prints an id once. It remembers the last 2 to 4 million different ids, in at most 128 MiB; repeats that are
+--dedupe prints an id once. It remembers the last 1 to 2 million different ids, in about 130 MiB; repeats that are
 further apart are printed, and a warning is. Of damaged objects what can be read is printed; the exit status is 2 then.`,
 		Args: cobra.NoArgs,
 	}

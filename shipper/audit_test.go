@@ -176,6 +176,7 @@ func snapshotOf(t *testing.T, dir string) (copied string) {
 }
 
 func TestAuditOfACompleteBucketFindsNothing(t *testing.T) {
+	t.Parallel()
 	everyStore(t, func(t *testing.T, store Store) {
 		dir := t.TempDir()
 		for range 3 {
@@ -196,6 +197,7 @@ func TestAuditOfACompleteBucketFindsNothing(t *testing.T) {
 }
 
 func TestAuditNamesWhatBecameOfEachRecord(t *testing.T) {
+	t.Parallel()
 	everyStore(t, func(t *testing.T, store Store) {
 		b := tamper{t, store}
 		dir := t.TempDir()
@@ -248,6 +250,7 @@ func TestAuditNamesWhatBecameOfEachRecord(t *testing.T) {
 }
 
 func TestAuditTellsKnownLossesApart(t *testing.T) {
+	t.Parallel()
 	everyStore(t, func(t *testing.T, store Store) {
 		dir := t.TempDir()
 		shipped(t, dir, store, wal.Options{}, 10, 10)
@@ -457,10 +460,10 @@ func TestLongAndShortLinesAreCountedHoweverTheyArrive(t *testing.T) {
 // TestAnInventoryOfMillionsOfObjectsIsSmall lists a bucket that exists in its
 // listing alone.
 func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
-	const objects = 200_000
+	const objects = 100_000
 	store := &listed{keys: func(yield func(string) bool) {
 		for i := range uint64(objects) {
-			n := name{node: "edge-1", logID: 1 + i%10, run: i / 20_000, first: 1 + i/10*1000, last: i/10*1000 + 1000, hour: int64(490_000 + i/400)}
+			n := name{node: "edge-1", logID: 1 + i%10, run: i / 10_000, first: 1 + i/10*1000, last: i/10*1000 + 1000, hour: int64(490_000 + i/400)}
 			if !yield(n.key()) {
 				return
 			}
@@ -483,6 +486,7 @@ func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
 }
 
 func TestAuditIsPatientWithTheStorageAndSaysWhatItDoesNotGive(t *testing.T) {
+	t.Parallel()
 	f, store := newFake(t)
 	shipped(t, t.TempDir(), store, wal.Options{}, 60, 10)
 	b := tamper{t, store}

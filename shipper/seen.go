@@ -25,7 +25,8 @@ func (s *Seen) Add(id wal.ID) bool {
 	}
 	if s.now.n == s.capacity {
 		s.forgot = s.forgot || s.then.n > 0
-		s.then, s.now = s.now, idSet{}
+		s.then, s.now = s.now, idSet{slots: s.then.slots}
+		clear(s.now.slots)
 	}
 	return true
 }
@@ -41,8 +42,10 @@ type idSet struct {
 }
 
 func (s *idSet) slot(id wal.ID) int {
-	// The parts of a UUIDv7 that change are spread by a multiplication.
-	h := (binary.LittleEndian.Uint64(id[:8]) ^ binary.LittleEndian.Uint64(id[8:])*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
+	// What differs between neighbours are the last bits of a UUIDv7, and bits in
+	// the middle between hosts: multiplications spread them upwards, and the upper
+	// half is folded down.
+	h := (binary.BigEndian.Uint64(id[8:]) ^ binary.BigEndian.Uint64(id[:8])*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
 	at := int((h ^ h>>32) & uint64(len(s.slots)-1))
 	for s.slots[at] != (wal.ID{}) && s.slots[at] != id {
 		at = (at + 1) & (len(s.slots) - 1)

@@ -1,6 +1,7 @@
 package shipper
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type watched struct {
 	failAfter      int // keys of each first listing; 0: never
 	breakAfter     int // bytes of each object's first body; 0: never
 	broken         map[string]bool
+	firstLine      int // ends by this byte of each object
 }
 
 func (w *watched) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
@@ -75,15 +77,16 @@ func archiveOf(t *testing.T, hours ...time.Time) (*watched, []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	enc, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := &watched{Store: store, broken: map[string]bool{}}
 	var all []string
 	seq := uint64(1)
 	for _, hour := range hours {
 		for i, node := range []string{"edge-1", "edge-2"} {
-			var text []byte
+			var object bytes.Buffer
+			enc, err := zstd.NewWriter(&object)
+			if err != nil {
+				t.Fatal(err)
+			}
 			for m := range 2 {
 				at := hour.Add(time.Duration(m) * 30 * time.Minute)
 				id := wal.ID{6: 0x70, 8: 0x80, 14: byte(i), 15: byte(seq) + byte(m)}
@@ -95,18 +98,26 @@ func archiveOf(t *testing.T, hours ...time.Time) (*watched, []string) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				text = append(text, line...)
+				if _, err := enc.Write(line); err != nil {
+					t.Fatal(err)
+				}
+				if err := enc.Flush(); err != nil { // a block a line
+					t.Fatal(err)
+				}
 				all = append(all, string(line))
+				if m == 0 {
+					w.firstLine = max(w.firstLine, object.Len())
+				}
 			}
 			n := name{node: node, logID: uint64(i + 1), run: 9, first: seq, last: seq + 1, hour: hourOf(hour)}
 			path := filepath.Join(store.root, n.key())
-			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, enc.EncodeAll(text, nil), 0o600)); err != nil {
+			if err := errors.Join(enc.Close(), os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, object.Bytes(), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		seq += 2
 	}
-	return &watched{Store: store, broken: map[string]bool{}}, all
+	return w, all
 }
 
 func selected(t *testing.T, s Selection, store Store) (usages []string, lines []string) {
@@ -175,9 +186,10 @@ func TestAnIDIsFoundByTheTimeInIt(t *testing.T) {
 }
 
 func TestReadingGoesOnWhereTheStorageBrokeOff(t *testing.T) {
+	t.Parallel()
 	day := time.Date(2026, 11, 23, 0, 0, 0, 0, time.UTC)
 	store, all := archiveOf(t, day, day.Add(5*time.Hour))
-	store.breakAfter = 40
+	store.breakAfter = store.firstLine + 3
 	if _, lines := selected(t, Selection{}, store); !slices.Equal(lines, all) || len(store.opened) != 8 {
 		t.Errorf("%q, opened %v", lines, store.opened)
 	}
