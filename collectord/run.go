@@ -135,7 +135,8 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 		// Compression computes for as long as there is a backlog. With a place of
 		// its own for each upload it competes for the cores as others do, and does
 		// not hold the places of those who serve requests.
-		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + cfg.Shipper.Concurrency)
+		cores := runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(cores + min(cores, cfg.Shipper.Concurrency))
 	}
 
 	// From here on it runs.
