@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -129,6 +130,14 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 		web.SetLimits(httpLimits(next))
 		udp.SetAllow(next.UDP.Allow)
 	})
+
+	if os.Getenv("GOMAXPROCS") == "" {
+		// Compression computes for as long as there is a backlog. With a place of
+		// its own for each upload it competes for the cores as others do, and does
+		// not hold the places of those who serve requests.
+		cores := runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(cores + min(cores, cfg.Shipper.Concurrency))
+	}
 
 	// From here on it runs.
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))

@@ -13,6 +13,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -174,6 +175,7 @@ func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.Fi
 		lines.Write(c.lines)
 		_, err := c.zstd.Write(c.lines)
 		c.lines = c.lines[:0]
+		runtime.Gosched() // who waits for a processor goes first
 		return err
 	}
 	for r, err := range s.Records() {

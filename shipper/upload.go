@@ -8,12 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sys/unix"
 
 	"collectord/wal"
 )
@@ -33,9 +31,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	if err != nil {
 		return err
 	}
-	var o *Object
-	var done func()
-	politely(func() { o, done, err = s.spool.object(ctx, *c, seg, confirmed) })
+	o, done, err := s.spool.object(ctx, *c, seg, confirmed)
 	var damage *wal.DamageError
 	if errors.As(err, &damage) && !errors.Is(err, wal.ErrVersion) || errors.Is(err, fs.ErrNotExist) {
 		changed, salvageErr := s.log.Salvage(seg)
@@ -70,22 +66,6 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	s.stats.CompressedBytes += uint64(o.Size)
 	s.opts.Logger.Debug("shipped", "key", o.Key, "records", o.Records, "bytes", o.Size)
 	return nil
-}
-
-// niceness is what compression is run at, so that what comes in goes first.
-const niceness = 10
-
-// politely does the work at a lower priority, on a thread that ends with it.
-func politely(work func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked
-		// 0 is the calling thread. If it may not, it works at the usual priority.
-		_ = unix.Setpriority(unix.PRIO_PROCESS, 0, niceness)
-		work()
-	}()
-	<-done
 }
 
 // settle decides what to do about a key that is taken: an object with the same

@@ -11,9 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
-	"syscall"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -26,7 +24,7 @@ import (
 const shipBytes = 160 << 20
 
 // benchShip measures shipping to a folder beside the compressor alone, on the
-// same lines with the same settings, one core and priority, and what ids cost.
+// same lines with the same settings and one core each, and what ids cost.
 //
 // Shipping reads the log with every checksum, makes the lines, hashes them,
 // compresses, writes twice (spool, folder), syncs and removes.
@@ -53,15 +51,7 @@ func benchShip(rounds int, dir string) error {
 			if err != nil {
 				return err
 			}
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				// On a machine that others use, priority is a setting, too.
-				runtime.LockOSThread() // and never unlocked
-				_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, 10)
-				s.alone, err = compressAlone(filepath.Join(dir, "archive"))
-			}()
-			if <-done; err != nil {
+			if s.alone, err = compressAlone(filepath.Join(dir, "archive")); err != nil {
 				return err
 			}
 			ours, alone, ratios = append(ours, s.rate), append(alone, s.alone), append(ratios, s.rate/s.alone)
