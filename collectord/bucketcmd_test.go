@@ -64,7 +64,7 @@ func TestShipEmptiesAHostThatWasKilled(t *testing.T) {
 			if err := json.Unmarshal([]byte(out), &result); err != nil || status != 0 || !result.Done || result.Records != 300 || result.Objects == 0 || result.LeftSegments > 0 {
 				t.Fatalf("ship exits with %d: %s%s", status, out, stderr)
 			}
-			if result.OnThisHost != (name == "folder") {
+			if result.Folder != (name == "folder") {
 				t.Errorf("result %s", out)
 			}
 			records, _ := download(t, config)

@@ -84,7 +84,7 @@ is left stays in the log, and can be shipped by another try or by the daemon.`,
 type shipResult struct {
 	Done        bool   `json:"done"`
 	Destination string `json:"destination"`
-	OnThisHost  bool   `json:"destination_on_this_host"`
+	Folder      bool   `json:"destination_is_a_folder"`
 	Records     uint64 `json:"records"` // shipped
 	Objects     uint64 `json:"objects"`
 
@@ -99,8 +99,8 @@ type shipResult struct {
 func (r *shipResult) text() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "shipped %s in %s to %s\n", plural(int(r.Records), "record"), plural(int(r.Objects), "object"), r.Destination)
-	if r.OnThisHost {
-		b.WriteString("that is a folder of this host: it goes with the host\n")
+	if r.Folder {
+		b.WriteString("that is a folder: if it lies on this host, it goes with the host\n")
 	}
 	if r.QuarantineBytes > 0 {
 		fmt.Fprintf(&b, "%d bytes that did not check out stay in wal/quarantine, for people to look at\n", r.QuarantineBytes)
@@ -151,7 +151,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	if err != nil {
 		return nil, err
 	}
-	result = &shipResult{Destination: store.String(), OnThisHost: strings.HasPrefix(store.String(), "file://")}
+	result = &shipResult{Destination: store.String(), Folder: strings.HasPrefix(store.String(), "file://")}
 
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
