@@ -187,7 +187,7 @@ func auditText(out io.Writer, destination string, r *shipper.Report, deep bool) 
 }
 
 func tellFinding(out io.Writer, f *shipper.Finding) {
-	fmt.Fprintf(out, "\n%s", strings.ToUpper(string(f.Kind)))
+	fmt.Fprintf(out, "\n%s", strings.ToUpper(strings.ReplaceAll(string(f.Kind), "_", " ")))
 	if f.FirstSeq > 0 {
 		fmt.Fprintf(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, plural(int(f.Records()), "record"), f.Node, f.LogID)
 		if len(f.Runs) > 0 {

@@ -343,12 +343,12 @@ func TestAuditTellsWhatIsMissingFromWhatIsOnItsWay(t *testing.T) {
 	object(1, 11, 20, 11, now.Add(-50*time.Hour)) // before it: expired, or never sent
 	object(1, 31, 40, 21, now.Add(-49*time.Hour)) // 21 to 30 was still under way
 	object(2, 51, 60, 21, now.Add(-3*time.Hour))
-	b.want(AuditOptions{Now: now}, true, "overdue 21-30", "not yet 41-50")
-	b.want(AuditOptions{Now: now, Grace: 72 * time.Hour}, false, "not yet 21-30", "not yet 41-50")
+	b.want(AuditOptions{Now: now}, true, "overdue 21-30", "not_yet 41-50")
+	b.want(AuditOptions{Now: now, Grace: 72 * time.Hour}, false, "not_yet 21-30", "not_yet 41-50")
 	b.want(AuditOptions{Now: now, Grace: time.Hour}, true, "overdue 21-30", "overdue 41-50")
-	b.want(AuditOptions{Now: now, Grace: 72 * time.Hour, FromStart: true}, true, "missing 1-10", "not yet 21-30", "not yet 41-50")
+	b.want(AuditOptions{Now: now, Grace: 72 * time.Hour, FromStart: true}, true, "missing 1-10", "not_yet 21-30", "not_yet 41-50")
 	object(2, 71, 80, 46, now.Add(-2*time.Hour)) // a confirmation in the middle of a hole splits it
-	b.want(AuditOptions{Now: now}, true, "missing 21-30", "missing 41-45", "not yet 46-50", "not yet 61-70")
+	b.want(AuditOptions{Now: now}, true, "missing 21-30", "missing 41-45", "not_yet 46-50", "not_yet 61-70")
 }
 
 func TestDeepAuditFindsWhatIsNotWhatItSays(t *testing.T) {
