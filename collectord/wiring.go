@@ -197,8 +197,8 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest
 	datagrams, size := udp.Datagrams()
 	st := ship.Stats()
 	return admin.Snapshot{
-		Ledger:  log.Ledger(),
-		Log:     log.Stats(),
+		Ledger: log.Ledger(),
+		Log:    log.Stats(),
 		HTTP: admin.HTTPSnapshot{
 			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
 			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Identity()),

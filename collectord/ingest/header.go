@@ -18,6 +18,7 @@ type header struct {
 	expect      []byte
 	key         []byte // Idempotency-Key, without quotes
 	bearer      []byte // the token in Authorization; nil: there is none, or another scheme
+	unread      bool   // the body will not be read: whoever answers closes the connection
 	crossSite   bool
 	prefer      preferences
 
@@ -97,6 +98,7 @@ func readHeader(h *fasthttp.RequestHeader) (r header, p *problem) {
 			}
 		}
 	}
+	r.unread = length > 0 && h.ContentLength() == unreadLength
 	old := string(h.Protocol()) == "HTTP/1.0"
 	switch {
 	case transfer > 0 && (length > 0 || old || transfer > 1):

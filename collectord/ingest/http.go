@@ -217,7 +217,10 @@ func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 		p = notFound()
 	}
 	if p != nil {
+		p.close = p.close || asked.unread
 		write(ctx, p)
+	} else if asked.unread {
+		ctx.SetConnectionClose()
 	}
 	status := ctx.Response.StatusCode()
 	h.statuses[status].Add(1)

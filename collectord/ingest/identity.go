@@ -50,20 +50,50 @@ func (h *HTTP) identify(ctx *fasthttp.RequestCtx, asked *header) (client string,
 	if why != "" {
 		return "", h.unauthorized(why)
 	}
-	if who.Tokens == nil {
-		return client, nil
-	}
-	if asked.bearer == nil {
-		if who.Anonymous {
-			return client, nil
+	name := ""
+	if who.Tokens != nil {
+		if name, why = who.tokenOf(asked.bearer); why != "" {
+			return "", h.unauthorized(why)
 		}
-		return "", h.unauthorized(noToken)
 	}
-	name, known := who.Tokens.name(asked.bearer)
-	if !known {
+	switch {
+	case asked.unread: // it was a stranger's when the header came
 		return "", h.unauthorized(unknownToken)
+	case name != "":
+		return name, nil
 	}
-	return name, nil
+	return client, nil
+}
+
+// tokenOf tells whose token was presented, or why that will not do.
+func (i *Identity) tokenOf(presented []byte) (name, why string) {
+	if presented == nil {
+		if i.Anonymous {
+			return "", ""
+		}
+		return "", noToken
+	}
+	name, known := i.Tokens.name(presented)
+	if !known {
+		return "", unknownToken
+	}
+	return name, ""
+}
+
+// unreadLength as the length of a body keeps the server from waiting for the first 8
+// KiB of it: it takes such a body for one in chunks, and leaves it to the handler,
+// which must close the connection.
+const unreadLength = -1
+
+// isStranger reports whether a request will be refused for its token, as soon as
+// there is its header.
+func (h *HTTP) isStranger(header *fasthttp.RequestHeader) bool {
+	who := h.identity.Load()
+	if who.Tokens == nil {
+		return false
+	}
+	_, why := who.tokenOf(bearer(header.Peek(fasthttp.HeaderAuthorization)))
+	return why != ""
 }
 
 // certified tells whom the connection's certificate names. It was checked in the
