@@ -98,8 +98,14 @@ func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 // start runs the daemon and waits until it says that it is running.
 func start(t *testing.T, config string, port, admin int) *daemon {
 	t.Helper()
+	return startAs(t, command(t, "run", "--config", config), port, admin)
+}
+
+// startAs is start for a command that becomes the daemon.
+func startAs(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
+	t.Helper()
 	d := &daemon{
-		t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin,
+		t: t, cmd: run, port: port, admin: admin,
 		exited: make(chan error, 1), gone: make(chan struct{}), ready: make(chan struct{}),
 	}
 	stderr, err := d.cmd.StderrPipe()
@@ -173,6 +179,9 @@ func (d *daemon) kill() {
 }
 
 func (d *daemon) url() string { return fmt.Sprintf("http://127.0.0.1:%d/api/usages", d.port) }
+
+// accepted is the series of the usages that HTTP has taken on.
+const accepted = `collectord_usages_accepted_total{source="http"}`
 
 // metrics scrapes once; the keys are series as they are printed.
 func (d *daemon) metrics() map[string]float64 {

@@ -59,11 +59,11 @@ func lockDirectory(dir string) (unlock func(), err error) {
 		if err == nil {
 			return func() { d.Close() }, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || tries == 50 { // it is held for no longer than this takes
+		if !errors.Is(err, unix.EWOULDBLOCK) || tries == 500 { // it is held for no longer than this takes
 			d.Close()
 			return nil, os.NewSyscallError("flock", err)
 		}
-		<-time.After(100 * time.Millisecond)
+		<-time.After(10 * time.Millisecond)
 	}
 }
 
