@@ -60,7 +60,7 @@ func unreadable(key, path string, err error) config.Mistake {
 
 // mistakesOfTLS finds the keys to errors, which name files.
 func mistakesOfTLS(files config.TLS, err error) (all config.Mistakes) {
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // as errors.Join has it
+	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
 		return config.Mistakes{{Key: "http.tls", Origin: files.Cert, Reason: err.Error()}}
 	}

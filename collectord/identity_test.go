@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -366,7 +367,7 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
 	var dials atomic.Int32
-	client := &http.Client{Transport: &http.Transport{Dial: func(network, addr string) (net.Conn, error) {
+	client := &http.Client{Transport: &http.Transport{DialContext: func(_ context.Context, network, addr string) (net.Conn, error) {
 		dials.Add(1)
 		return net.Dial(network, addr)
 	}}}

@@ -165,9 +165,6 @@ func (c *connection) Read(p []byte) (int, error) {
 		return 0, io.EOF // there is nobody to answer
 	}
 	n, err := c.Conn.Read(p)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF // without TLS taking leave of TLS first, as many do
-	}
 	c.hungUp = errors.Is(err, io.EOF)
 	if n > 0 && !c.bareLine {
 		c.lookForBareLine(p[:n])

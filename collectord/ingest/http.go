@@ -217,10 +217,8 @@ func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 		p = notFound()
 	}
 	if p != nil {
-		p.close = p.close || asked.unread
+		p.close = p.close || asked.unread // which is never answered without a problem
 		write(ctx, p)
-	} else if asked.unread {
-		ctx.SetConnectionClose()
 	}
 	status := ctx.Response.StatusCode()
 	h.statuses[status].Add(1)

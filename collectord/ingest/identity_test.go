@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -72,7 +73,7 @@ func TestWhoMayPost(t *testing.T) {
 			if len(answers) != 1 || answers[0].StatusCode != c.status || answers[0].Header.Get("WWW-Authenticate") != c.challenge {
 				t.Fatalf("%v %v", answers, bodies)
 			}
-			want := ""
+			var want string
 			switch c.status {
 			case 401:
 				want = "map[http unauthorized:1]"
@@ -111,6 +112,25 @@ func TestHealthNeedsNoToken(t *testing.T) {
 	} {
 		if answers, _ := talk(t, addr, request, 1); len(answers) != 1 || answers[0].StatusCode != want {
 			t.Errorf("%s: %v", request, answers)
+		}
+	}
+}
+
+// A stranger's body stays where it is, wherever it was sent to: it is not taken
+// for the next request.
+func TestNothingFollowsAStrangersRequest(t *testing.T) {
+	tokens, headers := holder(t, "a")
+	const next = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	for path, want := range map[string]int{"/api/usages": 401, "/healthz": 405, "/x": 404} {
+		_, addr := door(t, newMemoryLog(), HTTPOptions{Identity: Identity{Tokens: tokens}})
+		request := strings.Replace(post("0\r\n\r\n"+next, "Authorization: Bearer x"), "/api/usages", path, 1)
+		answers, bodies := talk(t, addr, request+next, 3)
+		if len(answers) != 1 || answers[0].StatusCode != want || !answers[0].Close {
+			t.Errorf("%s: %d answers: %q", path, len(answers), bodies)
+		}
+		request = strings.Replace(request, "Bearer x", strings.TrimPrefix(headers[0], "Authorization: "), 1)
+		if answers, _ := talk(t, addr, request+next, 2); len(answers) != 2 {
+			t.Errorf("%s with a token: %d answers", path, len(answers))
 		}
 	}
 }
@@ -273,7 +293,7 @@ func TestUnixSocketsNeedTokensButNoTLS(t *testing.T) {
 	}
 	go h.Serve(ln)
 	defer ln.Close()
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{Dial: func(_, _ string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
 	defer client.CloseIdleConnections()
 	for header, want := range map[string]int{headers[0]: 201, "Authorization: Bearer x": 401} {
 		req, _ := http.NewRequest(http.MethodPost, "http://x/api/usages", strings.NewReader(`{}`))

@@ -296,7 +296,6 @@ func TestNoSessionOutlivesAReload(t *testing.T) {
 	if did, err := resumed(); !did || err != nil {
 		t.Fatal("sessions are not resumed at all, which proves nothing", err)
 	}
-	next := ca.door(t, false)
 	certificate, key := ca.issue(t, x509.ExtKeyUsageServerAuth, nil)
 	next, err := ReadTLS(filed(t, certificate), filed(t, key), filed(t, other.pem))
 	if err != nil {
@@ -331,21 +330,27 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	ask("large", post(`{"a":"`+strings.Repeat("x", 900<<10)+`"}`), 201)
 	ask("pipelined", post(`{}`)+post(`{}`), 201)
 	ask("slow header", "POST /api/usages HTTP/1.1\r\nHost:", 408)
-	// A body in chunks that breaks off is stored neither with a farewell nor without.
+	// A body in chunks that breaks off is not stored, whether the client takes leave
+	// of TLS first, or not, or in the midst of a record.
 	before := len(log.usages)
-	for _, farewell := range []bool{true, false} {
+	for _, end := range []string{"a farewell", "nothing", "\x17\x03\x03\x00\x50half"} {
 		v, err := visitTLS(t, addr, ca.config(nil))
 		if err != nil {
 			t.Fatal(err)
 		}
 		v.send("POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
-		if farewell {
-			_ = v.Conn.(*tls.Conn).CloseWrite()
-		} else {
-			_ = v.Conn.(*tls.Conn).NetConn().(*net.TCPConn).CloseWrite()
+		c := v.Conn.(*tls.Conn)
+		switch end {
+		case "a farewell":
+			_ = c.CloseWrite()
+		case "nothing":
+			_ = c.NetConn().(*net.TCPConn).CloseWrite()
+		default:
+			_, _ = io.WriteString(c.NetConn(), end)
+			_ = c.NetConn().(*net.TCPConn).CloseWrite()
 		}
 		if status, body := v.answer(); status != 400 {
-			t.Errorf("broken off, farewell %v: %d %s", farewell, status, body)
+			t.Errorf("broken off with %q: %d %s", end, status, body)
 		}
 	}
 	waitFor(t, func() bool { return h.Connections() == 0 })
@@ -376,8 +381,17 @@ func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
 	})
 	// Plain HTTP is answered as such.
 	answers, bodies := talk(t, addr, post(`{"secret":1}`), 1)
-	if len(answers) != 1 || answers[0].StatusCode != 400 || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
+	if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
 		t.Errorf("%v %v", answers, bodies)
+	}
+	// So is a client that has much to say first.
+	for range 20 {
+		v := visit(t, addr)
+		_, _ = io.WriteString(v, post(strings.Repeat(" ", 1<<20)))
+		if status, body := v.answer(); status != 400 || !strings.Contains(body, "use https") {
+			t.Fatalf("%d %s", status, body)
+		}
+		v.Close()
 	}
 	v := visit(t, addr)
 	v.send("\x16\x03\x01\x40\x00\x01\x00\xff\x00" + strings.Repeat("secret", 5000)) // a hello of 64 KiB
@@ -396,11 +410,11 @@ func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
 		t.Errorf("who says nothing is let go after %v: %v", time.Since(began), err)
 	}
 	waitFor(t, func() bool { return h.Connections() == 0 })
-	if m := h.HandshakeFailures(); fmt.Sprint(m) != "map[client_certificate:0 closed:1 not_tls:1 protocol:2 refused:0 timeout:1]" {
+	if m := h.HandshakeFailures(); fmt.Sprint(m) != "map[client_certificate:0 closed:1 not_tls:21 protocol:2 refused:0 timeout:1]" {
 		t.Errorf("%v", m)
 	}
 	got := text.String()
-	if strings.Count(got, "trouble=handshake") != 5 || strings.Contains(got, "secret") || strings.Contains(got, "127.0.0.1") {
+	if strings.Count(got, "trouble=handshake") != 25 || strings.Contains(got, "secret") || strings.Contains(got, "127.0.0.1") {
 		t.Errorf("logged: %s", got)
 	}
 }
@@ -473,7 +487,7 @@ func TestReloadsUnderLoadDropNothing(t *testing.T) {
 				}
 				_, _ = io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
-				if resp.StatusCode != 201 {
+				if resp.StatusCode != http.StatusCreated {
 					t.Error(resp.Status)
 					return
 				}
