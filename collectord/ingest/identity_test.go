@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/valyala/fasthttp"
 )
 
 // holder makes tokens for names and tells their headers.
@@ -131,6 +134,27 @@ func TestNothingFollowsAStrangersRequest(t *testing.T) {
 		request = strings.Replace(request, "Bearer x", strings.TrimPrefix(headers[0], "Authorization: "), 1)
 		if answers, _ := talk(t, addr, request+next, 2); len(answers) != 2 {
 			t.Errorf("%s with a token: %d answers", path, len(answers))
+		}
+	}
+}
+
+// Between header and answer a stranger may become known. Its body can't be read
+// any more then.
+func TestWhoWasAStrangerIsRefused(t *testing.T) {
+	tokens, headers := holder(t, "a")
+	log := newMemoryLog()
+	h := NewHTTP(log, HTTPOptions{Identity: Identity{Tokens: &Tokens{}}})
+	for _, known := range []Identity{{Tokens: tokens}, {}} {
+		var ctx fasthttp.RequestCtx
+		h.SetIdentity(Identity{Tokens: &Tokens{}})
+		if err := ctx.Request.Header.Read(bufio.NewReader(strings.NewReader(post(`{}`, headers[0])))); err != nil {
+			t.Fatal(err)
+		}
+		h.headerReceived(&ctx.Request.Header)
+		h.SetIdentity(known)
+		h.handle(&ctx)
+		if ctx.Response.StatusCode() != http.StatusUnauthorized || !ctx.Response.ConnectionClose() {
+			t.Errorf("%d, close %v", ctx.Response.StatusCode(), ctx.Response.ConnectionClose())
 		}
 	}
 }

@@ -387,7 +387,7 @@ func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
 	// So is a client that has much to say first.
 	for range 20 {
 		v := visit(t, addr)
-		_, _ = io.WriteString(v, post(strings.Repeat(" ", 1<<20)))
+		v.send(post(strings.Repeat(" ", 1<<20)))
 		if status, body := v.answer(); status != 400 || !strings.Contains(body, "use https") {
 			t.Fatalf("%d %s", status, body)
 		}
