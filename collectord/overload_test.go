@@ -57,6 +57,7 @@ func slownesses() []slowness {
 // kind at the daemon, as its defaults allow but for shorter times, while another
 // client wants its usages stored.
 func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "")
 	text, err := os.ReadFile(config)
 	if err != nil {

@@ -206,6 +206,7 @@ func (h *HTTP) decode(r *request) (p *problem) {
 	}
 	switch {
 	case err == nil:
+		r.sent = h.putBack(r.sent) // others need not wait until the answer for that
 		return nil
 	case errors.Is(err, errTooLong) || d.tooLarge(err):
 		return tooLarge(fmt.Sprintf("a body has at most %d bytes once decoded (http.max_decoded)", h.opts.MaxDecoded))
