@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -53,16 +54,20 @@ type daemon struct {
 	logText strings.Builder
 }
 
-// freePorts finds n ports that are free for TCP and UDP.
+// freePorts finds n ports that are free for TCP and UDP, and below those that the
+// kernel gives to clients: a daemon that is started again finds its own still free.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
-	for len(ports) < n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ {
+		port := 10000 + rand.IntN(20000)
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			if tries > 1000 {
+				t.Fatal(err)
+			}
+			continue
 		}
 		defer ln.Close()
-		port := ln.Addr().(*net.TCPAddr).Port
 		if c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}); err == nil {
 			c.Close()
 			ports = append(ports, port)

@@ -131,6 +131,7 @@ func (d *daemon) withstand(kind slowness, client *http.Client, url string) {
 // A thousand clients that never finish their handshake, or do nothing after it,
 // stop nobody either.
 func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
