@@ -116,7 +116,7 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	began = time.Now()
-	d = startCommand(t, exec.Command("sh", "-c", `echo $$ >"$1"/cgroup.procs && exec "$2" run --config "$3"`, "sh", group, path, config), port, admin)
+	d = startAs(t, exec.Command("sh", "-c", `echo $$ >"$1"/cgroup.procs && exec "$2" run --config "$3"`, "sh", group, path, config), port, admin)
 	status := fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid)
 	var curve []string
 	acks := &acknowledged{ids: map[int]string{}}
