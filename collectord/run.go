@@ -127,7 +127,7 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 		log.SetLimits(walLimits(next))
 		ship.SetLimits(shipperLimits(next))
 		web.SetLimits(httpLimits(next))
-		udp.SetAllow(next.UDP.Allow)
+		udp.SetLimits(udpLimits(next))
 	})
 
 	// From here on it runs.

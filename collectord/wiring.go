@@ -35,12 +35,14 @@ func listen(cfg *config.Config, logger *slog.Logger) (_ *listeners, err error) {
 	if l.admin, err = listenStreams("admin.listen", cfg.Admin.Listen); err != nil {
 		return nil, err
 	}
+	options := udpOptions(cfg, logger)
+	options.ReceiveBuffer /= max(1, len(cfg.UDP.Listen))
 	for _, a := range cfg.UDP.Listen {
 		// SO_REUSEPORT would share the port with another daemon in silence.
 		if err := probeUDP(a); err != nil {
 			return nil, fmt.Errorf("udp.listen: %w", err)
 		}
-		conns, err := ingest.ListenUDP(a.IP, udpOptions(cfg, logger))
+		conns, err := ingest.ListenUDP(a.IP, options)
 		if err != nil {
 			return nil, fmt.Errorf("udp.listen: %w", err)
 		}
@@ -182,12 +184,16 @@ func httpOptions(cfg *config.Config, logger *slog.Logger) ingest.HTTPOptions {
 	}
 }
 
+func udpLimits(cfg *config.Config) ingest.UDPLimits {
+	return ingest.UDPLimits{Allow: cfg.UDP.Allow, MaxRecord: int(cfg.HTTP.MaxRecord)}
+}
+
 func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 	return ingest.UDPOptions{
-		Allow:         cfg.UDP.Allow,
+		Limits:        udpLimits(cfg),
 		MaxDatagram:   int(cfg.UDP.MaxDatagram),
 		Sockets:       cfg.UDP.Sockets,
-		ReceiveBuffer: int(cfg.UDP.ReceiveBuffer) / max(1, len(cfg.UDP.Listen)),
+		ReceiveBuffer: int(cfg.UDP.ReceiveBuffer),
 		Logger:        logger,
 	}
 }
@@ -214,7 +220,7 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest
 		Ledger:  log.Ledger(),
 		Log:     log.Stats(),
 		HTTP:    admin.HTTPSnapshot{Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections()},
-		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), Batches: udp.Batches()},
+		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},
 		Shipper: admin.ShipperSnapshot(st),
 		Reload:  reload.snapshot(),
 	}

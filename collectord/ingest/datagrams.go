@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,6 +20,11 @@ type datagrams struct {
 	names   [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
 	memory  []byte
 	size    int // of a datagram
+
+	// of the call under way; once is made once, since a closure costs memory
+	n    int
+	err  error
+	once func(fd uintptr) bool
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -36,6 +40,10 @@ func newDatagrams(size int) (*datagrams, error) {
 		return nil, fmt.Errorf("memory for datagrams: %w", err)
 	}
 	d := &datagrams{memory: memory, size: size}
+	d.once = func(fd uintptr) bool {
+		d.n, d.err = d.recvmmsg(fd)
+		return !errors.Is(d.err, unix.EAGAIN)
+	}
 	for i := range d.headers {
 		d.iovecs[i].Base = &d.memory[i*size]
 		d.iovecs[i].SetLen(size)
@@ -52,15 +60,14 @@ func (d *datagrams) free() error { return unix.Munmap(d.memory) }
 // receive waits for datagrams through wait, a RawConn's Read, and returns how
 // many there are.
 func (d *datagrams) receive(wait func(func(fd uintptr) bool) error) (n int, err error) {
-	var errno error
-	err = wait(func(fd uintptr) bool {
-		n, errno = d.recvmmsg(fd)
-		return !errors.Is(errno, unix.EAGAIN)
-	})
-	return n, errors.Join(err, errno)
+	d.err = nil
+	if err := wait(d.once); err != nil {
+		return 0, err
+	}
+	return d.n, d.err
 }
 
-// receiveNow is receive without waiting: EAGAIN means that there are none.
+// receiveNow does not wait: EAGAIN means that there are none.
 func (d *datagrams) receiveNow(control func(func(fd uintptr)) error) (n int, err error) {
 	var errno error
 	err = control(func(fd uintptr) { n, errno = d.recvmmsg(fd) })
@@ -97,24 +104,4 @@ func (d *datagrams) sender(i int) netip.Addr {
 		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)
 	}
 	return netip.AddrFrom16(name.Addr).Unmap()
-}
-
-// skMeminfoDrops is the index of the drop counter in what SO_MEMINFO returns
-// (SK_MEMINFO_DROPS in linux/sock_diag.h).
-const skMeminfoDrops = 8
-
-// kernelDrops asks how many datagrams a socket had no room for, modulo 2^32.
-// SO_RXQ_OVFL would tell with the next datagram, so never of the last burst.
-func kernelDrops(raw syscall.RawConn) (drops uint32, err error) {
-	var info [skMeminfoDrops + 1]uint32
-	size := uint32(unsafe.Sizeof(info))
-	var errno syscall.Errno
-	err = raw.Control(func(fd uintptr) {
-		_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	})
-	if errno != 0 {
-		err = errors.Join(err, errno)
-	}
-	return info[skMeminfoDrops], err
 }

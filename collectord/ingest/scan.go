@@ -36,10 +36,11 @@ type scanner struct {
 	objects uint64   // of the 64 innermost levels: which are objects, innermost first
 	outer   []uint64 // of the levels around them, 64 at a time; only lenient ones have any
 
-	unsure bool // names were not compared
-	names  [maxNames]struct{ from, to uint32 }
-	first  [maxDepth]uint8 // of the names, for each open object
-	count  int
+	unsure  bool   // names were not compared
+	missing uint64 // like objects: which have names that are not kept
+	names   [maxNames]struct{ from, to uint32 }
+	first   [maxDepth]uint8 // of the names, for each open object
+	count   int
 }
 
 // scan reads the value that begins at start.
@@ -175,6 +176,7 @@ func (s *scanner) enter(object bool) bool {
 		s.outer = append(s.outer, s.objects)
 	}
 	s.objects <<= 1
+	s.missing <<= 1
 	if object {
 		s.objects |= 1
 	}
@@ -190,6 +192,7 @@ func (s *scanner) leave() {
 	s.depth--
 	s.i++
 	s.objects >>= 1
+	s.missing >>= 1
 	if n := len(s.outer); n > 0 && s.depth%64 == 0 {
 		s.objects, s.outer = s.outer[n-1], s.outer[:n-1]
 	}
@@ -222,20 +225,22 @@ func (s *scanner) name() bool {
 	return true
 }
 
-// remember reports whether the name is new to its object.
+// remember reports whether the name is new to its object, as far as that can be
+// told. Names that are not kept leave it open only if the object has more.
 func (s *scanner) remember(from, to int, escaped bool) bool {
-	if escaped {
-		s.unsure = true
-		return true
-	}
-	name := s.b[from:to]
-	for _, n := range s.names[s.first[s.depth-1]:s.count] {
+	name, own := s.b[from:to], s.names[s.first[s.depth-1]:s.count]
+	for _, n := range own {
 		if int(n.to-n.from) == len(name) && string(s.b[n.from:n.to]) == string(name) {
 			return false
 		}
 	}
-	if s.count == maxNames {
+	missing := s.missing&1 != 0
+	keep := !escaped && s.count < maxNames
+	if missing || !keep && len(own) > 0 {
 		s.unsure = true
+	}
+	if !keep {
+		s.missing |= 1
 		return true
 	}
 	s.names[s.count].from, s.names[s.count].to = uint32(from), uint32(to)
@@ -434,18 +439,61 @@ func isNumber(c byte) bool {
 // numberInRange reports whether a JSON number is an integer in [-2^63, 2^64) or
 // another number that is finite in IEEE 754 binary64.
 func numberInRange(n []byte, integer bool) bool {
-	if len(n) < 19 && (integer || bytes.IndexByte(n, 'e') < 0 && bytes.IndexByte(n, 'E') < 0) {
+	switch {
+	case len(n) < 19 && integer:
 		return true
-	}
-	text := string(n)
-	if !integer {
-		f, err := strconv.ParseFloat(text, 64)
+	case !integer:
+		power := firstPower(n)
+		if power != maxPower {
+			return power < maxPower
+		}
+		f, err := strconv.ParseFloat(string(n), 64)
 		return !math.IsInf(f, 0) && !errors.Is(err, strconv.ErrRange)
+	case n[0] == '-':
+		return !above(n[1:], "9223372036854775808")
 	}
-	if n[0] == '-' {
-		_, err := strconv.ParseInt(text, 10, 64)
-		return !errors.Is(err, strconv.ErrRange)
+	return !above(n, "18446744073709551615")
+}
+
+// above reports whether the integer n is larger than most.
+func above(n []byte, most string) bool {
+	return len(n) > len(most) || len(n) == len(most) && string(n) > most
+}
+
+// maxPower is the power of ten that the first digit of the largest number in
+// binary64 stands for: 1.7976931348623157e308.
+const maxPower = 308
+
+// firstPower returns the power of ten that the first digit of n other than 0
+// stands for, or one that is far from any bound.
+func firstPower(n []byte) int {
+	const far = 1 << 40 // more than any text has digits
+	power, digits, point, exponent, sign, at := 0, false, false, 0, 1, 0
+	for ; at < len(n) && n[at]|0x20 != 'e'; at++ {
+		switch c := n[at]; {
+		case c == '.':
+			point = true
+		case c == '-':
+		case digits && !point:
+			power++
+		case !digits && point:
+			power--
+			fallthrough
+		default:
+			digits = digits || c != '0'
+		}
 	}
-	_, err := strconv.ParseUint(text, 10, 64)
-	return !errors.Is(err, strconv.ErrRange)
+	if !digits {
+		return -far
+	}
+	for at++; at < len(n); at++ {
+		switch c := n[at]; c {
+		case '+':
+		case '-':
+			sign = -1
+		default:
+			exponent = min(exponent*10+int(c-'0'), far)
+		}
+	}
+	return power + sign*exponent
 }

@@ -75,7 +75,7 @@ func TestDatagramsAreSplitIntoUsages(t *testing.T) {
 
 func TestSendersThatAreNotAllowedAreCounted(t *testing.T) {
 	log := newMemoryLog()
-	u, conn := udpDoor(t, log, "127.0.0.1:0", UDPOptions{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	u, conn := udpDoor(t, log, "127.0.0.1:0", UDPOptions{Limits: UDPLimits{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}})
 	u.Start()
 	if _, err := conn.Write([]byte(`{"n":1}`)); err != nil {
 		t.Fatal(err)
