@@ -40,7 +40,7 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
-	for f in FuzzUsage FuzzBody FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
+	for f in FuzzUsage FuzzBody FuzzDatagram FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
 
 LEDGER_FOR := 60s
