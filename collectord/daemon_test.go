@@ -98,8 +98,13 @@ func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 // start runs the daemon and waits until it says that it is running.
 func start(t *testing.T, config string, port, admin int) *daemon {
 	t.Helper()
+	return startCommand(t, command(t, "run", "--config", config), port, admin)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd, port, admin int) *daemon {
+	t.Helper()
 	d := &daemon{
-		t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin,
+		t: t, cmd: cmd, port: port, admin: admin,
 		exited: make(chan error, 1), gone: make(chan struct{}), ready: make(chan struct{}),
 	}
 	stderr, err := d.cmd.StderrPipe()
@@ -190,8 +195,12 @@ func (d *daemon) scrape() (m map[string]float64, err error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	return parseMetrics(resp.Body)
+}
+
+func parseMetrics(text io.Reader) (m map[string]float64, err error) {
 	m = map[string]float64{}
-	lines := bufio.NewScanner(resp.Body)
+	lines := bufio.NewScanner(text)
 	for lines.Scan() {
 		series, value, ok := strings.Cut(lines.Text(), " ")
 		var v float64
