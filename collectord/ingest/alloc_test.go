@@ -77,7 +77,7 @@ func TestReadingDatagramsAllocatesNothing(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				n, err := r.batch.receive(r.raw.Read)
+				n, err := r.batch.receive(r.socket.fd())
 				if n != 8 || err != nil {
 					t.Fatal(n, err)
 				}

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"unsafe"
@@ -20,11 +19,6 @@ type datagrams struct {
 	names   [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
 	memory  []byte
 	size    int // of a datagram
-
-	// of the call under way; once is made once, since a closure costs memory
-	n    int
-	err  error
-	once func(fd uintptr) bool
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -40,10 +34,6 @@ func newDatagrams(size int) (*datagrams, error) {
 		return nil, fmt.Errorf("memory for datagrams: %w", err)
 	}
 	d := &datagrams{memory: memory, size: size}
-	d.once = func(fd uintptr) bool {
-		d.n, d.err = d.recvmmsg(fd)
-		return !errors.Is(d.err, unix.EAGAIN)
-	}
 	for i := range d.headers {
 		d.iovecs[i].Base = &d.memory[i*size]
 		d.iovecs[i].SetLen(size)
@@ -57,29 +47,14 @@ func newDatagrams(size int) (*datagrams, error) {
 // free gives the memory back. Nothing may refer to a datagram any more.
 func (d *datagrams) free() error { return unix.Munmap(d.memory) }
 
-// receive waits for datagrams through wait, a RawConn's Read, and returns how
-// many there are.
-func (d *datagrams) receive(wait func(func(fd uintptr) bool) error) (n int, err error) {
-	d.err = nil
-	if err := wait(d.once); err != nil {
-		return 0, err
-	}
-	return d.n, d.err
-}
-
-// receiveNow does not wait: EAGAIN means that there are none.
-func (d *datagrams) receiveNow(control func(func(fd uintptr)) error) (n int, err error) {
-	var errno error
-	err = control(func(fd uintptr) { n, errno = d.recvmmsg(fd) })
-	return n, errors.Join(err, errno)
-}
-
-func (d *datagrams) recvmmsg(fd uintptr) (int, error) {
+// receive reads what is there, without waiting, and returns how many datagrams
+// that were: EAGAIN means none.
+func (d *datagrams) receive(fd int) (int, error) {
 	for i := range d.headers {
 		d.headers[i].Namelen = unix.SizeofSockaddrInet6
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil

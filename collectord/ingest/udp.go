@@ -11,7 +11,8 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
+
+	"golang.org/x/sys/unix"
 
 	"collectord/wal"
 )
@@ -74,6 +75,7 @@ type UDP struct {
 	readers   []*udpReader
 	running   sync.WaitGroup
 	draining  chan struct{} // closed by Drain
+	stop      int           // a descriptor that can be read then
 	watch     udpWatch
 	datagrams atomic.Uint64
 	bytes     atomic.Uint64
@@ -81,34 +83,54 @@ type UDP struct {
 }
 
 // NewUDP makes a door on sockets made by ListenUDP, by this process or by one
-// before it. It sets their receive buffers, and closes them in the end.
-func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (*UDP, error) {
+// before it, and sets their receive buffers. The sockets are its own from now on,
+// also if it fails; their conns are of no further use.
+func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (_ *UDP, err error) {
 	u := &UDP{log: log, opts: o.withDefaults(), draining: make(chan struct{}), batches: wal.NewHistogram(1, 1, 6)}
 	for _, reason := range append(usageCodes(), CodeTooLarge, ReasonNotAllowed, ReasonTruncated) {
 		log.Reject(wal.UDP, reason, 0)
 	}
 	u.SetLimits(o.Limits)
+	if u.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("udp listener: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, u.free())
+		}
+	}()
 	for _, c := range conns {
-		raw, err := c.SyscallConn()
+		socket, err := takeSocket(c, u.stop)
 		if err != nil {
 			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
 		}
-		given, err := setReceiveBuffer(raw, u.opts.ReceiveBuffer/len(conns))
-		if err != nil {
-			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
+		r := &udpReader{door: u, socket: socket}
+		u.readers = append(u.readers, r)
+		if r.buffer, err = setReceiveBuffer(socket.fd(), u.opts.ReceiveBuffer/len(conns)); err != nil {
+			return nil, fmt.Errorf("udp listener %s: %w", socket.addr, err)
 		}
-		u.buffer += given
-		batch, err := newDatagrams(u.opts.MaxDatagram)
-		if err != nil {
-			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
+		if r.batch, err = newDatagrams(u.opts.MaxDatagram); err != nil {
+			return nil, fmt.Errorf("udp listener %s: %w", socket.addr, err)
 		}
-		u.readers = append(u.readers, &udpReader{door: u, conn: c, raw: raw, batch: batch})
+		u.buffer += r.buffer
 	}
 	if asked := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.buffer < asked { // each may be short of a byte by division
 		u.opts.Logger.Warn("the kernel gave smaller receive buffers than udp.receive_buffer asks for: raise net.core.rmem_max, or bursts are lost",
 			"asked", u.opts.ReceiveBuffer, "given", u.buffer, "sockets", len(conns))
 	}
 	return u, nil
+}
+
+// free closes what the door holds.
+func (u *UDP) free() error {
+	var errs []error
+	for _, r := range u.readers {
+		errs = append(errs, r.socket.close())
+		if r.batch != nil {
+			errs = append(errs, r.batch.free())
+		}
+	}
+	return errors.Join(append(errs, unix.Close(u.stop))...)
 }
 
 // SetLimits changes the limits, for what is read from now on.
@@ -132,17 +154,16 @@ func (u *UDP) Start() {
 // sockets go on listening.
 func (u *UDP) Drain(ctx context.Context) error {
 	close(u.draining)
-	for _, r := range u.readers {
-		if err := r.conn.SetReadDeadline(time.Now()); err != nil { // wakes the reader
-			return err
-		}
+	_, err := unix.Write(u.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // ends the readers' waits
+	if err != nil {
+		return fmt.Errorf("stop reading datagrams: %w", err)
 	}
 	u.running.Wait()
 	var errs []error
 	if !u.opts.Kept {
 		for _, r := range u.readers {
-			if err := stopListening(r.raw); err != nil {
-				errs = append(errs, fmt.Errorf("stop listening on %s: %w", r.conn.LocalAddr(), err))
+			if err := r.socket.stopListening(); err != nil {
+				errs = append(errs, fmt.Errorf("stop listening on %s: %w", r.socket.addr, err))
 			}
 		}
 	}
@@ -150,10 +171,7 @@ func (u *UDP) Drain(ctx context.Context) error {
 		errs = append(errs, r.drain(ctx))
 	}
 	u.look()
-	for _, r := range u.readers {
-		errs = append(errs, r.conn.Close(), r.batch.free())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, u.free())...)
 }
 
 // Datagrams returns how many datagrams, of how many bytes, were read.
@@ -170,7 +188,7 @@ func (u *UDP) ReceiveBuffer() int { return u.buffer }
 // next one goes on from what the last one told.
 func (u *UDP) KernelDrops() (total uint64) {
 	for _, r := range u.readers {
-		total += r.drops.look(r.raw)
+		total += r.socket.lookAtDrops()
 	}
 	return total
 }

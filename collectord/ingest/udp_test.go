@@ -184,7 +184,7 @@ func TestLossesAreToldOnceALook(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n, err := u.readers[0].batch.receiveNow(u.readers[0].raw.Control)
+	n, err := u.readers[0].batch.receive(u.readers[0].socket.fd())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -172,13 +172,13 @@ func TestSocketsThatAreHandedOnLoseNothing(t *testing.T) {
 }
 
 func TestTheKernelsCounterMayWrap(t *testing.T) {
-	var d drops
+	var s udpSocket
 	for _, c := range []struct {
 		told uint32
 		want uint64
 	}{{0, 0}, {10, 10}, {1<<32 - 1, 1<<32 - 1}, {4, 1<<32 + 4}, {4, 1<<32 + 4}, {3, 2<<32 + 3}} {
-		if n := d.addLocked(c.told); n != c.want {
-			t.Errorf("%d after %d, want %d", n, c.told, c.want)
+		if s.addDropsLocked(c.told); s.drops != c.want {
+			t.Errorf("%d after %d, want %d", s.drops, c.told, c.want)
 		}
 	}
 }
