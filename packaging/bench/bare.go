@@ -19,27 +19,36 @@ import (
 // bareFlag makes this program the receiver that does nothing but receive.
 const bareFlag = "bare-receiver"
 
-// receiveBare reads datagrams by recvmmsg and counts them until it is told to
-// stop. It is what the machine can do at best, in a process of its own, so that
+// receiveBare reads datagrams by recvmmsg, in a thread that waits in it, and
+// counts them until it is told to stop. It is in a process of its own, so that
 // its CPU time can be told from the sender's.
 func receiveBare() error {
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return err
 	}
-	raw, err := conn.SyscallConn()
+	addr := unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	own, err := net.ListenPacket("udp4", "127.0.0.1:0") // a port that is free
 	if err != nil {
 		return err
 	}
-	const batch, size = 64, 2048
-	var received atomic.Uint64
-	stopped := make(chan os.Signal, 1)
-	signal.Notify(stopped, syscall.SIGTERM)
+	addr.Port = own.LocalAddr().(*net.UDPAddr).Port
+	if err := errors.Join(own.Close(), unix.Bind(fd, &addr)); err != nil {
+		return err
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) // as much as a socket of the daemon
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
+		return err
+	}
+	var stopped atomic.Bool
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
 	go func() {
-		<-stopped
-		conn.Close()
+		<-signals
+		stopped.Store(true)
 	}()
-	fmt.Println(conn.LocalAddr())
+	fmt.Printf("127.0.0.1:%d\n", addr.Port)
+	const batch, size = 64, 2048
 	var headers [batch]mmsghdr
 	var iovecs [batch]unix.Iovec
 	memory := make([]byte, batch*size)
@@ -49,32 +58,23 @@ func receiveBare() error {
 		headers[i].Iov = &iovecs[i]
 		headers[i].SetIovlen(1)
 	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20) // as much as one socket of the daemon
-	})
-	var errno syscall.Errno
-	read := func(fd uintptr) bool {
-		var n uintptr
-		n, _, errno = unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&headers)), batch, unix.MSG_DONTWAIT, 0, 0)
-		if errno == 0 {
-			received.Add(uint64(n))
-		}
-		return errno != unix.EAGAIN
-	}
-	for err == nil {
-		if err = raw.Read(read); err == nil && errno != 0 {
-			err = errno
+	received := uintptr(0)
+	for !stopped.Load() {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&headers)), batch, unix.MSG_WAITFORONE, 0, 0)
+		switch errno {
+		case 0:
+			received += n
+		case unix.EAGAIN, unix.EINTR:
+		default:
+			return errno
 		}
 	}
 	var usage unix.Rusage
-	if e := unix.Getrusage(unix.RUSAGE_SELF, &usage); e != nil {
-		return e
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return err
 	}
-	fmt.Println(received.Load(), usage.Utime.Nano()+usage.Stime.Nano())
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
+	fmt.Println(received, usage.Utime.Nano()+usage.Stime.Nano())
+	return nil
 }
 
 // bare is a receiver in its own process.
