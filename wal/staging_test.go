@@ -13,12 +13,12 @@ func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
 	in, out := 0, 0
 	record := func(i int) Record {
 		text := fmt.Sprintf(`{"n":%d}`, i)
-		if i%1000 == 999 { // larger than a block
+		if i%5000 == 999 { // larger than a block
 			text = fmt.Sprintf(`{"n":%d,"x":%q}`, i, strings.Repeat("x", stagingBlock))
 		}
 		return Record{Usage: []byte(text), Source: UDP}
 	}
-	for round := range 20 {
+	for round := range 8 {
 		for r := record(in); s.add(&r, limit); r = record(in) {
 			in++
 		}

@@ -57,8 +57,12 @@ func startSender(t *testing.T, addr net.Addr) *sender {
 		}
 		control(func(fd int) error {
 			for b := make([]byte, 512); ; s.refused++ {
-				if _, _, _, _, err := unix.Recvmsg(fd, b, b, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT); err != nil {
+				_, _, _, _, err := unix.Recvmsg(fd, b, b, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+				if errors.Is(err, unix.EAGAIN) {
 					return nil
+				}
+				if err != nil {
+					return err
 				}
 			}
 		})

@@ -16,8 +16,7 @@ const together = 64
 // mmsghdr is struct mmsghdr of sendmmsg(2) and recvmmsg(2).
 type mmsghdr struct {
 	unix.Msghdr
-	length uint32
-	_      [4]byte
+	_ [8]byte // the length of what came, and padding
 }
 
 // blast sends body as a datagram, again and again, for as long as it is told:

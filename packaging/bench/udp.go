@@ -46,13 +46,17 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 
 	many := bytes.TrimSpace(bytes.Repeat([]byte(usage+"\n"), perDatagram))
 	fmt.Printf("\nUDP, one sender at full blast, %d usages a datagram\n", perDatagram)
-	fmt.Println("datagrams/s  usages/s in the log   kernel drops   refused by us    lost")
+	fmt.Println("datagrams/s  usages/s in the log   the log alone    ratio   kernel drops   refused by us")
 	for range rounds {
+		alone, err := appendBatches(dir, seconds)
+		if err != nil {
+			return err
+		}
 		f, err := d.flood(many, perDatagram, 0, length)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%11.0f %20.0f %14.0f %15s %6.2f%%\n", f.sent/f.took, f.appended/f.took, f.kernel, f.refused(), 100*(1-f.appended/(f.sent*perDatagram)))
+		fmt.Printf("%11.0f %20.0f %15.0f %8.2f %14.0f   %s\n", f.sent/f.took, f.appended/f.took, alone, f.appended/f.took/alone, f.kernel, f.refused())
 	}
 
 	if err := d.benchCPU(rounds, one, length); err != nil {
