@@ -18,6 +18,9 @@
 //     valid is stored, or nothing.
 //   - Nothing a stranger declares is allocated before it arrives, and nothing a
 //     stranger sends is logged.
+//   - A datagram is read once from front to back, without allocating for it,
+//     whatever it holds; every datagram sent to a socket of ours is read, or in
+//     the kernel's count of those it had no room for.
 //   - Every usage that was received is either handed to the log or reported to
 //     it as rejected, once.
 package ingest
