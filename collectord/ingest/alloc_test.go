@@ -5,13 +5,10 @@
 package ingest
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
-
-	"collectord/wal"
 )
 
 func TestCheckingAUsageAllocatesNothing(t *testing.T) {
@@ -23,18 +20,6 @@ func TestCheckingAUsageAllocatesNothing(t *testing.T) {
 	}); n > 0 {
 		t.Errorf("%v allocations", n)
 	}
-}
-
-// countingLog keeps nothing.
-type countingLog struct{ enqueued, rejected int }
-
-func (*countingLog) Append(context.Context, ...wal.Record) error { return nil }
-func (*countingLog) Repeat(wal.Source, int)                      {}
-func (*countingLog) Full() error                                 { return nil }
-func (l *countingLog) Reject(_ wal.Source, _ string, n int)      { l.rejected += n }
-func (l *countingLog) Enqueue(recs ...wal.Record) int {
-	l.enqueued += len(recs)
-	return len(recs)
 }
 
 func TestReadingDatagramsAllocatesNothing(t *testing.T) {
@@ -90,8 +75,8 @@ func TestReadingDatagramsAllocatesNothing(t *testing.T) {
 			if n := testing.AllocsPerRun(100, batch); n > 0 {
 				t.Errorf("%v allocations for 8 datagrams", n)
 			}
-			if log.enqueued != 8*runs*c.usages || log.rejected != 8*runs*c.rejected {
-				t.Errorf("%d usages and %d refused of %d datagrams", log.enqueued, log.rejected, 8*runs)
+			if taken, refused := log.enqueued.Load(), log.rejected.Load(); taken != int64(8*runs*c.usages) || refused != int64(8*runs*c.rejected) {
+				t.Errorf("%d usages and %d refused of %d datagrams", taken, refused, 8*runs)
 			}
 			drainUDP(t, u)
 		})

@@ -114,6 +114,9 @@ func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (_ *UDP, err error) {
 		}
 		u.buffer += r.buffer
 	}
+	if u.opts.Kept {
+		u.watch.drops = u.KernelDrops() // the door before told of them
+	}
 	if asked := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.buffer < asked { // each may be short of a byte by division
 		u.opts.Logger.Warn("the kernel gave smaller receive buffers than udp.receive_buffer asks for: raise net.core.rmem_max, or bursts are lost",
 			"asked", u.opts.ReceiveBuffer, "given", u.buffer, "sockets", len(conns))
