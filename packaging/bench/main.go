@@ -4,9 +4,10 @@
 //
 //	HTTP: wrk (or a Go client) against collectord with fsync before each answer,
 //	      and against nginx (or a constant Go handler) answering a constant 201
+//	udp:  one sender from 10,000 datagrams a second to full blast, and where each of
+//	      them went; several usages a datagram; CPU beside a bare recvmmsg loop
 //	batches: arrays and NDJSON of 1,000 usages, plain and compressed, beside the
 //	      log alone and the decoders alone
-//	UDP:  one sender at full blast, and where its datagrams went
 //	log:  durable appends, and the same bytes written and synced by a bare loop
 //	ship: shipping to a folder, and the compressor alone on the same lines
 //	audit: a deep audit and cat, and decoding the same objects alone
@@ -43,8 +44,16 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
-	only := flag.String("only", "", "measure only this: doors, batches, log, ship, audit, million, backlog or metrics")
+	only := flag.String("only", "", "measure only this: doors, udp, batches, log, ship, audit, million, backlog or metrics")
+	receive := flag.Bool(bareFlag, false, "be the receiver that the udp section compares with")
 	flag.Parse()
+	if *receive {
+		if err := receiveBare(); err != nil {
+			fmt.Fprintln(os.Stderr, "bare receiver:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := bench(*rounds, *seconds, *binary, *dir, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -67,6 +76,9 @@ func bench(rounds, seconds int, binary, dir, only string) error {
 
 	if only == "" || only == "doors" {
 		err = benchDoors(rounds, seconds, binary, dir)
+	}
+	if err == nil && (only == "" || only == "udp") {
+		err = benchUDP(rounds, seconds, binary, dir)
 	}
 	if err == nil && (only == "" || only == "batches") {
 		err = benchBatches(rounds, seconds, binary, dir)
@@ -128,12 +140,6 @@ func benchDoors(rounds, seconds int, binary, dir string) error {
 		}
 		fmt.Printf("%3d connections %12.0f %7.1f ms %18.0f %7.1f ms %8.2f\n",
 			conns, median(ours), median(ourP99), median(theirs), median(theirP99), median(ratios))
-	}
-	fmt.Println("\nUDP, one sender      sent/s      sent  kernel drops  read  rejected  in the log")
-	for range rounds {
-		if err := d.udp(seconds); err != nil {
-			return err
-		}
 	}
 	rss, err := d.rss()
 	if err != nil {
@@ -232,62 +238,6 @@ func (d *daemon) rss() (mib float64, err error) {
 	}
 	kb, err := strconv.ParseFloat(string(m[1]), 64)
 	return kb / 1024, err
-}
-
-func (d *daemon) metric(series string) float64 {
-	resp, err := http.Get(d.admin + "/metrics")
-	if err != nil {
-		return 0
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	sum := 0.0
-	for line := range strings.Lines(string(b)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, series) {
-			v, _ := strconv.ParseFloat(value, 64)
-			sum += v
-		}
-	}
-	return sum
-}
-
-// udp sends as fast as one sender can, and then adds up.
-func (d *daemon) udp(seconds int) error {
-	names := []string{"collectord_udp_kernel_drops_total", "collectord_udp_datagrams_total", `collectord_usages_rejected_total{reason="overloaded",source="udp"}`, `collectord_usages_appended_total{source="udp"}`}
-	var before, after [4]float64
-	for i, n := range names {
-		before[i] = d.metric(n)
-	}
-	conn, err := net.Dial("udp", d.addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	sent, body := 0.0, []byte(usage)
-	began := time.Now()
-	for time.Since(began) < time.Duration(seconds)*time.Second {
-		for range 100 {
-			if _, err := conn.Write(body); err != nil {
-				return err
-			}
-		}
-		sent += 100
-	}
-	took := time.Since(began).Seconds()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		for i, n := range names {
-			after[i] = d.metric(n) - before[i]
-		}
-		if after[0]+after[1] == sent && after[2]+after[3] == after[1] {
-			break
-		}
-	}
-	fmt.Printf("%27.0f %9.0f %13.0f %9.0f %7.0f %11.0f", sent/took, sent, after[0], after[1], after[2], after[3])
-	if after[0]+after[1] != sent || after[2]+after[3] != after[1] {
-		fmt.Print("   DOES NOT ADD UP")
-	}
-	fmt.Println()
-	return nil
 }
 
 type target struct{ name, url string }
