@@ -1,0 +1,155 @@
+package send
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// together is how many datagrams a system call sends at most.
+const together = 64
+
+// mmsghdr is struct mmsghdr of sendmmsg(2).
+type mmsghdr struct {
+	unix.Msghdr
+	length uint32
+	_      [4]byte
+}
+
+// socket sends datagrams from memory that it uses again.
+type socket struct {
+	conn    *net.UDPConn
+	raw     syscall.RawConn
+	plan    *plan
+	counts  *counts
+	parcels *parcels
+	headers [together]mmsghdr
+	iovecs  [together]unix.Iovec
+	usages  [together]int64
+	memory  [together][]byte
+
+	// of the call under way; send is made once, since a closure costs memory
+	from, to, sent int
+	errno          syscall.Errno
+	send           func(fd uintptr) bool
+}
+
+func (r *run) dialUDP(ctx context.Context) (*socket, error) {
+	c, err := (&net.Dialer{Timeout: r.opts.Timeout}).DialContext(ctx, "udp", r.target.address)
+	if err != nil {
+		return nil, err
+	}
+	s := &socket{conn: c.(*net.UDPConn), plan: r.plan, counts: r.counts, parcels: r.parcels()} //nolint:forcetypeassert // what DialContext returns for udp
+	if s.raw, err = s.conn.SyscallConn(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	for i := range s.headers {
+		s.headers[i].Iov = &s.iovecs[i]
+		s.headers[i].SetIovlen(1)
+	}
+	s.send = s.sendmmsg
+	return s, nil
+}
+
+// run sends what is due until there is no more.
+func (s *socket) run(ctx context.Context) error {
+	defer s.conn.Close()
+	for ctx.Err() == nil {
+		k, n, wait := s.plan.claim(together)
+		if n == 0 {
+			if wait == 0 {
+				return nil
+			}
+			nap(wait)
+			continue
+		}
+		for i := range int(n) {
+			body := s.parcels.body(&s.memory[i], k+int64(i))
+			s.iovecs[i].Base = unsafe.SliceData(body)
+			s.iovecs[i].SetLen(len(body))
+			s.usages[i] = s.plan.size(k + int64(i))
+		}
+		if err := s.sendAll(int(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sendAll sends the first n datagrams. What the kernel refuses is counted by its
+// reason. That nobody listens is told of an earlier datagram, by the next call.
+func (s *socket) sendAll(n int) error {
+	alone := false
+	for s.from = 0; s.from < n; {
+		// sendmmsg keeps an error to itself when it sent something before it. If
+		// there was one, the next datagram goes alone, so that what comes of it is
+		// heard by the call after that.
+		s.to = n
+		if alone {
+			s.to = s.from + 1
+		}
+		if err := s.raw.Write(s.send); err != nil {
+			return err
+		}
+		alone = s.errno == 0 && s.from+s.sent < s.to
+		size, usages := int64(0), int64(0)
+		for i := s.from; i < s.from+s.sent; i++ {
+			size += int64(s.headers[i].length)
+			usages += s.usages[i]
+		}
+		s.counts.datagrams.Add(int64(s.sent))
+		s.counts.sent.Add(usages)
+		s.counts.bytesSent.Add(size)
+		s.from += s.sent
+		switch {
+		case s.errno == 0:
+		case errors.Is(s.errno, unix.ECONNREFUSED):
+			s.counts.err("connection refused: nobody listens")
+		default:
+			s.counts.err(s.errno.Error())
+			s.counts.failed.Add(s.usages[s.from])
+			s.from++
+		}
+	}
+	return nil
+}
+
+// sendmmsg sends datagrams from..to-1, or reports that there is no room yet.
+func (s *socket) sendmmsg(fd uintptr) bool {
+	for {
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.headers[s.from])), uintptr(s.to-s.from), 0, 0, 0)
+		switch errno {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			return false
+		case 0:
+			s.sent, s.errno = int(n), 0
+		default:
+			s.sent, s.errno = 0, errno
+		}
+		return true
+	}
+}
+
+// checkDatagrams refuses what fits into no datagram, before anything is sent.
+func (r *run) checkDatagrams() error {
+	p := r.parcels()
+	last := int64(1)
+	if r.opts.Payload != nil { // after as many datagrams as there are usages they repeat
+		last = int64(len(r.opts.Payload.usages))
+	}
+	var memory []byte
+	for k := range min(last, r.plan.parcels) {
+		if n := len(p.body(&memory, k)); n > maxDatagram {
+			return fmt.Errorf("datagram %d would have %d bytes, at most %d fit: send fewer usages in each", k, n, maxDatagram)
+		}
+	}
+	return nil
+}
