@@ -2,7 +2,9 @@ package send
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -14,11 +16,13 @@ type run struct {
 	plan     *plan
 	counts   *counts
 	prepared [][]byte
+	head     []byte // of requests
+	key      string // of requests, without their number
 }
 
 // Run sends what o says, until all is sent, the time is over, or ctx ends: then
-// requests under way are still answered. The error is that nothing could be sent
-// at all; what came of the usages is in the Summary.
+// requests under way are still answered. The error is that the options are wrong
+// or nothing could be sent at all; what came of the usages is in the Summary.
 func Run(ctx context.Context, o Options) (Summary, error) {
 	o = o.withDefaults()
 	t, err := parseTarget(o.Target)
@@ -28,89 +32,134 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	if err := o.check(t); err != nil {
 		return Summary{}, err
 	}
-	r := &run{opts: o, target: t, plan: newPlan(o), counts: newCounts()}
-	r.prepare()
-	workers, err := r.dial(ctx)
-	if err != nil {
-		return Summary{}, err
+	r := &run{opts: o, target: t, plan: newPlan(o), counts: newCounts(), head: requestHead(o, t), key: o.Key}
+	if r.key == "" && o.RetryFor > 0 {
+		r.key = rand.Text()
 	}
-	r.plan.start = time.Now()
-	stopWatching := r.watch()
-	err = r.work(ctx, workers)
-	stopWatching()
+	r.prepare()
+	work := r.overHTTP
+	if t.udp() {
+		work = r.overUDP
+	}
+	err = work(ctx)
 	s := r.counts.summary(t, time.Since(r.plan.start))
 	s.Interrupted = ctx.Err() != nil
 	s.UsagesUnsent = r.unsent(s)
 	return s, err
 }
 
-// worker sends what is due until there is no more, or ctx ends.
-type worker interface {
-	run(ctx context.Context) error
-}
-
-// dial makes a worker for each connection or socket.
-func (r *run) dial(ctx context.Context) (workers []worker, err error) {
+// overUDP sends with a thread for each socket.
+func (r *run) overUDP(ctx context.Context) error {
 	if err := r.checkDatagrams(); err != nil {
-		return nil, err
+		return err
 	}
-	for range r.opts.Connections {
+	sockets := make([]*socket, r.opts.Connections)
+	for i := range sockets {
 		s, err := r.dialUDP(ctx)
 		if err != nil {
-			for _, w := range workers {
-				err = errors.Join(err, w.(*socket).conn.Close()) //nolint:forcetypeassert // made above
-			}
-			return nil, err
+			return err
 		}
-		workers = append(workers, s)
+		defer s.conn.Close()
+		sockets[i] = s
 	}
-	return workers, nil
-}
-
-func (r *run) work(ctx context.Context, workers []worker) error {
-	errs := make([]error, len(workers))
+	defer r.begin()()
+	errs := make([]error, len(sockets))
 	var wg sync.WaitGroup
-	for i, w := range workers {
-		wg.Go(func() { errs[i] = w.run(ctx) })
+	for i, s := range sockets {
+		wg.Go(func() { errs[i] = s.run(ctx) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-// unsent is how many usages were to be sent by now and were not: all of the rest
-// where a count was given, else those that were due.
-func (r *run) unsent(s Summary) int64 {
-	took := s.UsagesSent + s.UsagesFailed
-	if r.target.udp() {
-		took = s.UsagesSent + s.UsagesFailed
+// overHTTP sends with a goroutine for each connection.
+func (r *run) overHTTP(ctx context.Context) error {
+	clients := make([]*client, r.opts.Connections)
+	for i := range clients {
+		clients[i] = &client{run: r, conn: &connection{target: r.target, tls: r.opts.TLS, timeout: r.opts.Timeout, counts: r.counts}, parcels: r.parcels()}
 	}
-	switch {
-	case r.opts.Count > 0 && (r.opts.Duration == 0 || s.Interrupted):
-		return r.opts.Count - took
-	case r.opts.Rate > 0 && !s.Interrupted:
-		return r.plan.usages - took
+	if err := connect(ctx, clients); err != nil && r.opts.RetryFor == 0 {
+		return err
 	}
-	return 0
+	defer r.begin()()
+	var wg sync.WaitGroup
+	var due chan int64
+	if r.plan.rate > 0 {
+		due = make(chan int64)
+		wg.Go(func() { r.hand(ctx, due) })
+	}
+	for _, c := range clients {
+		c.due = due
+		wg.Go(func() { c.send(ctx) })
+	}
+	wg.Wait()
+	return nil
 }
 
-// watch tells of the progress until it is stopped.
-func (r *run) watch() (stop func()) {
+// connect makes the connections before the first request is due, several at a
+// time. It fails if there is not a single one: others may come later.
+func connect(ctx context.Context, clients []*client) error {
+	const atOnce = 16
+	var failed error
+	var connected bool
+	var mu sync.Mutex // guards both
+	var wg sync.WaitGroup
+	for first := range min(atOnce, len(clients)) {
+		wg.Go(func() {
+			for i := first; i < len(clients); i += atOnce {
+				err := clients[i].conn.dial(ctx)
+				mu.Lock()
+				connected, failed = connected || err == nil, errors.Join(failed, err)
+				mu.Unlock()
+				if err != nil {
+					return // the daemon is as good as gone: the others find out in time
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if connected {
+		return nil
+	}
+	return fmt.Errorf("no connection: %w", failed)
+}
+
+// begin starts the clock, and tells of the progress until the function it returns
+// is called.
+func (r *run) begin() (end func()) {
+	r.plan.start = time.Now()
 	if r.opts.Progress == nil {
 		return func() {}
 	}
-	end, ended := make(chan struct{}), make(chan struct{})
+	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		ticks := time.NewTicker(200 * time.Millisecond)
 		defer ticks.Stop()
 		for {
 			select {
-			case <-end:
+			case <-over:
 				return
 			case <-ticks.C:
 				r.opts.Progress(r.plan.progress())
 			}
 		}
 	}()
-	return func() { close(end); <-ended }
+	return func() { close(over); <-ended }
+}
+
+// unsent is how many usages were to be sent by now and were not: all of the rest
+// where a count was given, else those that were due.
+func (r *run) unsent(s Summary) int64 {
+	took := s.UsagesSent
+	if r.target.udp() {
+		took += s.UsagesFailed // that the kernel did not take
+	}
+	switch {
+	case r.opts.Duration == 0:
+		return r.opts.Count - took
+	case r.opts.Rate > 0 && !s.Interrupted:
+		return r.plan.usages - took
+	}
+	return 0
 }

@@ -65,6 +65,12 @@ func newCounts() *counts { return &counts{codes: map[string]int64{}, errors: map
 
 func (c *counts) code(code string, n int64) { c.reason(c.codes, code, n) }
 
+func (c *counts) setID(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.id = id
+}
+
 func (c *counts) err(reason string) { c.reason(c.errors, reason, 1) }
 
 func (c *counts) reason(m map[string]int64, reason string, n int64) {

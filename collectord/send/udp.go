@@ -59,7 +59,6 @@ func (r *run) dialUDP(ctx context.Context) (*socket, error) {
 
 // run sends what is due until there is no more.
 func (s *socket) run(ctx context.Context) error {
-	defer s.conn.Close()
 	for ctx.Err() == nil {
 		k, n, wait := s.plan.claim(together)
 		if n == 0 {

@@ -33,7 +33,7 @@ const (
 	atDate     = len(`{"patientId":"10000000","timestamp":"`)
 	atTime     = atDate + len("2026-01-01T")
 	atMedicine = len(`{"patientId":"10000000","timestamp":"2026-01-01T00:00:00.000Z","medication":"`)
-	atDose    = len(template) - len("1}")
+	atDose     = len(template) - len("1}")
 )
 
 // medications are inhaled, and spelled with ten letters.
