@@ -50,7 +50,7 @@ func execute(args []string) int {
 		return exitError
 	}
 	fmt.Fprintf(os.Stderr, "collectord: %v\n", err)
-	if errors.Is(err, errNotRight) {
+	if errors.Is(err, errNotRight) || errors.Is(err, errNotAccepted) {
 		return exitNotRight
 	}
 	return exitError

@@ -3,8 +3,10 @@ package send
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 )
@@ -41,23 +43,23 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	if t.udp() {
 		work = r.overUDP
 	}
-	err = work(ctx)
-	s := r.counts.summary(t, time.Since(r.plan.start))
+	took, err := work(ctx)
+	s := r.counts.summary(t, took)
 	s.Interrupted = ctx.Err() != nil
 	s.UsagesUnsent = r.unsent(s)
 	return s, err
 }
 
 // overUDP sends with a thread for each socket.
-func (r *run) overUDP(ctx context.Context) error {
+func (r *run) overUDP(ctx context.Context) (took time.Duration, err error) {
 	if err := r.checkDatagrams(); err != nil {
-		return err
+		return 0, err
 	}
 	sockets := make([]*socket, r.opts.Connections)
 	for i := range sockets {
 		s, err := r.dialUDP(ctx)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		defer s.conn.Close()
 		sockets[i] = s
@@ -69,17 +71,28 @@ func (r *run) overUDP(ctx context.Context) error {
 		wg.Go(func() { errs[i] = s.run(ctx) })
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	took = time.Since(r.plan.start)
+	for _, s := range sockets {
+		errs = append(errs, s.lastWord())
+	}
+	return took, errors.Join(errs...)
 }
 
 // overHTTP sends with a goroutine for each connection.
-func (r *run) overHTTP(ctx context.Context) error {
+func (r *run) overHTTP(ctx context.Context) (took time.Duration, err error) {
+	secure := r.opts.TLS.Clone()
+	if secure == nil {
+		secure = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if secure.ServerName == "" {
+		secure.ServerName, _, _ = net.SplitHostPort(r.target.address)
+	}
 	clients := make([]*client, r.opts.Connections)
 	for i := range clients {
-		clients[i] = &client{run: r, conn: &connection{target: r.target, tls: r.opts.TLS, timeout: r.opts.Timeout, counts: r.counts}, parcels: r.parcels()}
+		clients[i] = &client{run: r, conn: &connection{target: r.target, tls: secure, timeout: r.opts.Timeout, counts: r.counts}, parcels: r.parcels()}
 	}
 	if err := connect(ctx, clients); err != nil && r.opts.RetryFor == 0 {
-		return err
+		return 0, err
 	}
 	defer r.begin()()
 	var wg sync.WaitGroup
@@ -93,7 +106,7 @@ func (r *run) overHTTP(ctx context.Context) error {
 		wg.Go(func() { c.send(ctx) })
 	}
 	wg.Wait()
-	return nil
+	return time.Since(r.plan.start), nil
 }
 
 // connect makes the connections before the first request is due, several at a

@@ -81,6 +81,29 @@ func (s *socket) run(ctx context.Context) error {
 	return nil
 }
 
+// lastWord waits a moment for the refusal of the last datagrams, which no call
+// after them could tell of.
+func (s *socket) lastWord() error {
+	return s.raw.Control(func(fd uintptr) {
+		const wait = 20                       // ms; on the same host it is there at once
+		fds := []unix.PollFd{{Fd: int32(fd)}} // errors are always told
+		if n, err := unix.Poll(fds, wait); n == 0 || err != nil {
+			return
+		}
+		if errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
+			s.count(syscall.Errno(errno))
+		}
+	})
+}
+
+func (s *socket) count(errno syscall.Errno) {
+	reason := errno.Error()
+	if errors.Is(errno, unix.ECONNREFUSED) {
+		reason += ": nobody listens"
+	}
+	s.counts.err(reason)
+}
+
 // sendAll sends the first n datagrams. What the kernel refuses is counted by its
 // reason. That nobody listens is told of an earlier datagram, by the next call.
 func (s *socket) sendAll(n int) error {
@@ -106,12 +129,11 @@ func (s *socket) sendAll(n int) error {
 		s.counts.sent.Add(usages)
 		s.counts.bytesSent.Add(size)
 		s.from += s.sent
-		switch {
-		case s.errno == 0:
-		case errors.Is(s.errno, unix.ECONNREFUSED):
-			s.counts.err("connection refused: nobody listens")
-		default:
-			s.counts.err(s.errno.Error())
+		if s.errno == 0 {
+			continue
+		}
+		s.count(s.errno)
+		if !errors.Is(s.errno, unix.ECONNREFUSED) {
 			s.counts.failed.Add(s.usages[s.from])
 			s.from++
 		}
