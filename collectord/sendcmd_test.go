@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"collectord/collectord/send"
 )
 
@@ -249,6 +251,55 @@ func TestASecondInterruptEndsSendAtOnce(t *testing.T) {
 	if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() {
 		t.Errorf("it ended with %v", c.ProcessState)
 	}
+}
+
+// A terminal of our own (pts(4)).
+func terminal(t *testing.T) (outside, inside *os.File) {
+	t.Helper()
+	outside, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("no terminal: %v", err)
+	}
+	t.Cleanup(func() { outside.Close() })
+	raw, err := outside.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := 0
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		failed = unix.IoctlSetPointerInt(int(fd), unix.TIOCSPTLCK, 0)
+		if failed == nil {
+			number, failed = unix.IoctlGetInt(int(fd), unix.TIOCGPTN)
+		}
+	})
+	if err = errors.Join(err, failed); err != nil {
+		t.Fatal(err)
+	}
+	if inside, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
+		t.Fatal(err)
+	}
+	return outside, inside
+}
+
+func TestSendDrawsABarOnATerminalAndTakesItAway(t *testing.T) {
+	config, port, admin := configure(t, t.TempDir(), "")
+	d := start(t, config, port, admin)
+	outside, inside := terminal(t)
+	c := command(t, "send", fmt.Sprintf("http://127.0.0.1:%d", port), "--rate", "1000", "--duration", "700ms")
+	c.Stderr = inside
+	drawn := make(chan string, 1)
+	go func() {
+		all, _ := io.ReadAll(outside) // until nobody has the inside open
+		drawn <- string(all)
+	}()
+	out, err := c.Output()
+	inside.Close()
+	bar := <-drawn
+	if err != nil || strings.Contains(string(out), "\r") || !regexp.MustCompile(`^\r\[#+\.+\] +\d+ %`).MatchString(bar) || !strings.HasSuffix(bar, "\r\x1b[K") {
+		t.Errorf("%v: %q: %s", err, bar, out)
+	}
+	d.stop()
 }
 
 func TestSendTellsNobodyItsToken(t *testing.T) {

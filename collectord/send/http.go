@@ -52,20 +52,9 @@ func (c *client) parcel(ctx context.Context, k int64, due time.Time) {
 	for attempt := 0; ; attempt++ {
 		a, err := c.conn.exchange(ctx, c.request)
 		now := time.Now()
-		if err != nil {
-			counts.err(reasonOf(err))
-		} else {
-			counts.statuses[a.status].Add(1)
-		}
+		rejected := c.note(a, err)
 		again := err != nil || a.again()
-		wait := backoff(attempt)
-		if err == nil {
-			wait = max(wait, a.retryAfter)
-		}
-		if again && now.Add(wait).Sub(began) < c.run.opts.RetryFor && sleep(ctx, wait) {
-			if err == nil {
-				c.settleCodes(a)
-			}
+		if again && c.pause(ctx, attempt, a.retryAfter, c.run.opts.RetryFor-now.Sub(began)) {
 			counts.retries.Add(1)
 			continue
 		}
@@ -76,56 +65,61 @@ func (c *client) parcel(ctx context.Context, k int64, due time.Time) {
 		}
 		c.failed = 0
 		counts.latencies.observe(now.Sub(due))
-		c.settle(a, usages, again)
+		switch {
+		case a.status >= 200 && a.status < 300:
+			rejected = min(max(rejected, 0), usages)
+			counts.acknowledged.Add(usages - rejected)
+			counts.rejected.Add(rejected)
+			if a.replayed {
+				counts.repeated.Add(usages - rejected)
+			}
+			if c.run.plan.usages == 1 {
+				counts.setID(idOf(a.body))
+			}
+		case again:
+			counts.failed.Add(usages)
+		default:
+			counts.rejected.Add(usages)
+		}
 		return
 	}
 }
 
-// settle counts what became of the usages of a request that is answered.
-func (c *client) settle(a answer, usages int64, again bool) {
+// note counts an answer, or that there is none, and the codes it names, and
+// returns how many usages it says were rejected.
+func (c *client) note(a answer, err error) (rejected int64) {
 	counts := c.run.counts
-	switch {
-	case a.status >= 200 && a.status < 300:
-		rejected := int64(0)
-		if a.status == 200 {
-			rejected = min(max(c.settleCodes(a), 0), usages)
-		}
-		counts.acknowledged.Add(usages - rejected)
-		counts.rejected.Add(rejected)
-		if a.replayed {
-			counts.repeated.Add(usages - rejected)
-		}
-		if c.run.plan.usages == 1 {
-			counts.setID(idOf(a.body))
-		}
-	case again:
-		counts.failed.Add(usages)
-		c.settleCodes(a)
-	default:
-		counts.rejected.Add(usages)
-		c.settleCodes(a)
+	if err != nil {
+		counts.err(reasonOf(err))
+		return 0
 	}
-}
-
-// settleCodes counts the codes an answer names, and returns how many usages it
-// says were rejected.
-func (c *client) settleCodes(a answer) (rejected int64) {
+	counts.statuses[a.status].Add(1)
+	if a.status > 200 && a.status < 300 {
+		return 0 // all are stored
+	}
 	said := said(a.body)
-	if a.status != 200 && said.Code != "" {
-		c.run.counts.code(said.Code, 1)
+	if said.Code != "" { // a problem; of its usages it may name some, too
+		counts.code(said.Code, 1)
 		return said.Rejected
 	}
 	for _, e := range said.Errors {
-		c.run.counts.code(e.Code, 1)
+		counts.code(e.Code, 1)
 	}
 	return said.Rejected
+}
+
+// pause waits before a repeat, and reports whether there may be one: not where it
+// would come after the time that is left, or ctx ends.
+func (c *client) pause(ctx context.Context, attempt int, least, left time.Duration) bool {
+	wait := max(backoff(attempt), least)
+	return wait < left && sleep(ctx, wait)
 }
 
 // rest waits after a request that failed, so that a daemon that is gone does not
 // make a client spin.
 func (c *client) rest(ctx context.Context) {
 	c.failed++
-	sleep(ctx, backoff(c.failed-5))
+	sleep(ctx, backoff(min(c.failed, 8)-5)) // from 6 to 800 ms at most
 }
 
 // make makes request k, whose memory lasts until the next.

@@ -61,7 +61,7 @@ func (r *run) overUDP(ctx context.Context) (took time.Duration, err error) {
 		if err != nil {
 			return 0, err
 		}
-		defer s.conn.Close()
+		defer func() { _ = s.conn.Close() }()
 		sockets[i] = s
 	}
 	defer r.begin()()

@@ -166,8 +166,12 @@ func TestWhatARunSendsFollowsFromItsOptions(t *testing.T) {
 		return all
 	}
 	for _, o := range []Options{
-		{Count: 100, Connections: 4}, {Count: 105, Batch: 10, Connections: 3}, {Count: 105, Batch: 10, Lines: true},
-		{Count: 50, Batch: 10, Compress: Gzip}, {Count: 50, Batch: 10, Compress: Zstd, Key: "k"}, {Count: 105, Batch: 10, Prepared: 3, Connections: 2},
+		{Count: 100, Connections: 4},
+		{Count: 105, Batch: 10, Connections: 3},
+		{Count: 105, Batch: 10, Lines: true},
+		{Count: 50, Batch: 10, Compress: Gzip},
+		{Count: 50, Batch: 10, Compress: Zstd, Key: "k"},
+		{Count: 105, Batch: 10, Prepared: 3, Connections: 2},
 	} {
 		o.Seed, o.From = 7, time.UnixMilli(1_800_000_000_000)
 		one, two := sent(o), sent(o)
@@ -366,8 +370,17 @@ func TestTargetsAreWhatPeopleWrite(t *testing.T) {
 		}
 	}
 	for _, o := range []Options{
-		{Connections: -1}, {Connections: 1e6}, {Batch: 1e6}, {Rate: -1}, {Count: -1}, {Compress: "br"}, {Key: "a b"}, {TLS: &tls.Config{}},
-		{Target: "udp://localhost:1", Compress: Gzip}, {Target: "udp://localhost:1", Token: "t"}, {Target: "udp://localhost:1", Batch: 1000, Count: 1000},
+		{Connections: -1},
+		{Connections: 1e6},
+		{Batch: 1e6},
+		{Rate: -1},
+		{Count: -1},
+		{Compress: "br"},
+		{Key: "a b"},
+		{TLS: &tls.Config{}},
+		{Target: "udp://localhost:1", Compress: Gzip},
+		{Target: "udp://localhost:1", Token: "t"},
+		{Target: "udp://localhost:1", Batch: 1000, Count: 1000},
 	} {
 		if _, err := Run(context.Background(), o); err == nil {
 			t.Errorf("%+v is taken", o)

@@ -35,7 +35,11 @@ func TestDatagramsHoldTheUsagesTheyAreToHoldTheSameEachTime(t *testing.T) {
 	}
 	defer c.Close()
 	for _, o := range []Options{
-		{Count: 100}, {Count: 100, Batch: 7}, {Count: 100, Batch: 7, Connections: 3}, {Count: 103, Batch: 10, Prepared: 2}, {Count: 100, Rate: 10_000},
+		{Count: 100},
+		{Count: 100, Batch: 7},
+		{Count: 100, Batch: 7, Connections: 3},
+		{Count: 103, Batch: 10, Prepared: 2},
+		{Count: 100, Rate: 10_000},
 		{Count: 7, Batch: 2, Payload: &Payload{usages: [][]byte{[]byte(`{"a":1}`), []byte(`{"b":22}`), []byte(`{"c":333}`)}}},
 	} {
 		o.Target, o.Seed = "udp://"+c.LocalAddr().String(), 7

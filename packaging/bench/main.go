@@ -30,7 +30,9 @@ import (
 	"time"
 )
 
-const usage = `{"patientId":"100","timestamp":"2026-11-23T08:30:12Z","medication":"Salbutamol","device":"in-1234"}`
+// usage is what wrk posts and the log is given. It is as long as those that
+// collectord send makes up.
+const usage = `{"patientId":"10012345","timestamp":"2026-11-23T08:30:12.000Z","medication":"Salbutamol","dose":1}`
 
 func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the table shows medians")
