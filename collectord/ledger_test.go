@@ -185,6 +185,7 @@ var stoppedWith = regexp.MustCompile(`msg=stopped .* pending=(\d+)`)
 // is what the next one finds, and in the end everything that was acknowledged is
 // in the archive, once.
 func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, max_bytes: 5MiB, seal_after: 200ms, min_free: 0}\n"+
 		"shutdown: {drain: 50ms, grace: 500ms}\nshipper: {destination: 'file://"+dir+"/archive'}\n")

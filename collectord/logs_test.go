@@ -18,6 +18,7 @@ import (
 const marker = "mArKeR"
 
 func TestNothingThatWasSentIsLogged(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms, min_free: 0}\nshipper:\n  "+startMinIO(t, dir)+"\n")
 	edit(t, config, "log: {format: text}", "log: {format: json, level: debug}")

@@ -24,9 +24,10 @@ const crowd = 1000
 // slowness is a way to hold a connection and give nothing for it.
 type slowness struct {
 	name    string
-	first   string // sent at once
-	dribble string // then sent again and again
-	flood   string // sent as fast as it is taken, while no answer is read
+	first   string             // sent at once
+	each    func(i int) string // if set: sent at once by client i
+	dribble string             // then sent again and again
+	flood   string             // sent as fast as it is taken, while no answer is read
 }
 
 func slownesses() []slowness {
@@ -38,6 +39,13 @@ func slownesses() []slowness {
 		{name: "dribbling chunks", first: head + "Transfer-Encoding: chunked\r\n\r\n", dribble: "1\r\n \r\n"},
 		{name: "declaring a megabyte", first: head + "Content-Length: 1048576\r\n\r\n"},
 		{name: "declaring a megabyte after 12 KiB", first: head + "Content-Length: 1048576\r\n\r\n" + strings.Repeat(" ", 12<<10)},
+		{name: "holding as much of a body as they may", each: func(i int) string {
+			size := 15 << 10 // everyone may hold that
+			if i%6 == 0 {
+				size = 150 << 10
+			}
+			return head + "Content-Length: 2000000\r\n\r\n" + strings.Repeat(" ", size)
+		}},
 		{name: "taking no answers", flood: strings.Repeat(head+"Content-Length: 7\r\n\r\nno JSON", 50)},
 		{name: "idle", first: head + "Content-Length: 7\r\n\r\n{\"a\":1}"},
 	}
@@ -47,6 +55,7 @@ func slownesses() []slowness {
 // kind at the daemon, as its defaults allow but for shorter times, while another
 // client wants its usages stored.
 func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "")
 	text, err := os.ReadFile(config)
 	if err != nil {
@@ -141,7 +150,11 @@ func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
 			})
 			continue
 		}
-		if _, err := io.WriteString(c, k.first); err != nil {
+		first := k.first
+		if k.each != nil {
+			first = k.each(i)
+		}
+		if _, err := io.WriteString(c, first); err != nil {
 			t.Fatalf("%s: client %d: %v", k.name, i, err)
 		}
 	}

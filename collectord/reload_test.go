@@ -190,6 +190,7 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 }
 
 func TestAHangupWhileStoppingIsIgnored(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "shutdown: {drain: 500ms}\n")
 	d := start(t, config, port, admin)
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) // so that there is something to drain

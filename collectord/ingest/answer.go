@@ -45,20 +45,21 @@ func (h *HTTP) answer(ctx *fasthttp.RequestCtx, r *request, prefer preferences) 
 		return
 	}
 	// The memory is counted as the body's until the client has the answer.
-	ctx.SetBodyStream(&heldAnswer{Reader: *bytes.NewReader(a), h: h, reserved: r.reserved}, len(a))
-	r.reserved, r.answer = 0, nil
+	ctx.SetBodyStream(&heldAnswer{Reader: *bytes.NewReader(a), h: h, small: r.small, reserved: r.reserved}, len(a))
+	r.small, r.reserved, r.answer = 0, 0, nil
 }
 
 // heldAnswer is a large answer, whose memory counts until it is written.
 type heldAnswer struct {
 	bytes.Reader
-	h        *HTTP
-	reserved int
+	h               *HTTP
+	small, reserved int
 }
 
 func (a *heldAnswer) Close() error {
+	a.h.small.give(a.small)
 	a.h.inFlight.give(a.reserved)
-	a.reserved = 0
+	a.small, a.reserved = 0, 0
 	return nil
 }
 

@@ -44,7 +44,11 @@ func BenchmarkSplit(b *testing.B) {
 			for b.Loop() {
 				r := h.requests.Get().(*request)
 				r.header.lines = lines
-				r.body = append(h.spareBodies.grow(r.body[:0], len(body)), body...)
+				large, err := h.largeBodies.take()
+				if err != nil {
+					b.Fatal(err)
+				}
+				r.body = append(large, body...)
 				if p := h.split(r, nil); p != nil || len(r.recs) != 1000 {
 					b.Fatal(p)
 				}

@@ -17,10 +17,12 @@ import (
 // Sizes of what a request holds of its body.
 const (
 	firstBuffer  = 4 << 10
-	freeBytes    = 64 << 10 // of a body that are not taken from MaxInFlight
-	bodyStep     = 64 << 10 // reserved at a time
+	freeBytes    = 16 << 10 // of a body that everyone may hold
+	smallBody    = 64 << 10 // taken from MaxInFlight is only what is beyond
+	smallBodies  = 4 << 20  // what bodies hold between the two, all together
+	bodyStep     = 64 << 10 // taken from MaxInFlight at a time
 	spareBuffers = 16
-	spareBytes   = 256 << 10 // larger body buffers are not kept for other requests
+	spareBytes   = 256 << 10 // of a large body's memory that are kept for others
 	spareRecords = 4 << 10   // nor are those for more records
 	freeRecords  = 64        // of a request, that do not wait for memory
 )
@@ -34,15 +36,17 @@ type request struct {
 	batch  batch
 	answer []byte
 
+	small    int // bytes of body, taken from the door's small
 	reserved int // bytes of body, taken from the door's inFlight
 	records  int // bytes of recs, taken from the door's inMemory
 }
 
 // release gives back what the request took. Nothing may refer to its buffers.
 func (h *HTTP) release(r *request) {
+	h.small.give(r.small)
 	h.inFlight.give(r.reserved)
 	h.inMemory.give(r.records)
-	r.reserved, r.records = 0, 0
+	r.small, r.reserved, r.records = 0, 0, 0
 	clear(r.recs)
 	r.recs = r.recs[:0]
 	r.header = header{}
@@ -59,18 +63,40 @@ func (h *HTTP) release(r *request) {
 	h.requests.Put(r)
 }
 
-// putBack leaves large buffers to other requests.
+// putBack leaves larger buffers to other requests.
 func (h *HTTP) putBack(b []byte) []byte {
-	if cap(b) <= firstBuffer {
+	switch {
+	case cap(b) <= firstBuffer:
 		return b[:0]
+	case cap(b) <= smallBody:
+		h.spareBodies.keep(b, smallBody)
+	default:
+		h.largeBodies.give(b)
 	}
-	h.spareBodies.keep(b, spareBytes)
 	return nil
+}
+
+// grow returns b with more room.
+func (h *HTTP) grow(b []byte) ([]byte, error) {
+	if len(b) < smallBody {
+		return h.spareBodies.grow(b, growth(len(b))), nil
+	}
+	large, err := h.largeBodies.take()
+	if err != nil {
+		h.opts.Logger.Error("no memory for a large body: it is refused", "trouble", "body_memory", "error", err)
+		return b, errNoMemory
+	}
+	large = append(large, b...)
+	h.putBack(b)
+	return large, nil
 }
 
 // reserve takes what a body of n bytes needs, as it grows.
 func (h *HTTP) reserve(r *request, n int) bool {
-	for n > freeBytes+r.reserved {
+	if n > r.mayHold() && r.small == 0 && h.small.take(smallBody-freeBytes) {
+		r.small = smallBody - freeBytes
+	}
+	for n > r.mayHold() {
 		if !h.inFlight.take(bodyStep) {
 			return false
 		}
@@ -78,6 +104,9 @@ func (h *HTTP) reserve(r *request, n int) bool {
 	}
 	return true
 }
+
+// mayHold is how many bytes of its body the request has a right to.
+func (r *request) mayHold() int { return freeBytes + r.small + r.reserved }
 
 var (
 	errTooLong  = errors.New("the limit is reached")
@@ -92,9 +121,12 @@ func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, er
 			if !h.reserve(r, len(dst)+1) {
 				return dst, errNoMemory
 			}
-			dst = h.spareBodies.grow(dst, growth(len(dst)))
+			var err error
+			if dst, err = h.grow(dst); err != nil {
+				return dst, err
+			}
 		}
-		room := dst[len(dst):min(cap(dst), freeBytes+r.reserved, most+1)]
+		room := dst[len(dst):min(cap(dst), r.mayHold(), most+1)]
 		if len(room) == 0 { // the buffer is larger than what is reserved
 			if !h.reserve(r, len(dst)+1) {
 				return dst, errNoMemory
@@ -114,8 +146,8 @@ func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, er
 	}
 }
 
-// growth is by how much a buffer of n bytes grows: to little more than was
-// reserved, once that is asked for.
+// growth is by how much the buffer of a small body of n bytes grows: to what it
+// may hold, once that is asked for.
 func growth(n int) int {
 	switch {
 	case n < firstBuffer:
@@ -123,7 +155,7 @@ func growth(n int) int {
 	case n < freeBytes:
 		return n
 	}
-	return n / 2
+	return smallBody - n
 }
 
 // readBody reads the body as it arrives, and then decodes it. A slow client
@@ -174,6 +206,7 @@ func (h *HTTP) decode(r *request) (p *problem) {
 	}
 	switch {
 	case err == nil:
+		r.sent = h.putBack(r.sent) // others need not wait until the answer for that
 		return nil
 	case errors.Is(err, errTooLong) || d.tooLarge(err):
 		return tooLarge(fmt.Sprintf("a body has at most %d bytes once decoded (http.max_decoded)", h.opts.MaxDecoded))

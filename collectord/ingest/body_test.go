@@ -208,7 +208,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 		defer h.inFlight.mu.Unlock()
 		return h.opts.MaxInFlight - h.inFlight.free
 	}
-	waitFor(t, func() bool { return inFlight() >= len(part)-freeBytes })
+	waitFor(t, func() bool { return inFlight() >= len(part)-smallBody })
 	big := post(strings.Repeat(" ", 500<<10) + "{}")
 	a, body := exchange(t, addr, big)
 	if a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) || a.Header.Get("Retry-After") == "" || !a.Close {
@@ -227,6 +227,36 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	if log.rejected["http overloaded"] != 1 {
 		t.Errorf("counted %v", log.rejected)
 	}
+}
+
+func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
+	h, addr := door(t, newMemoryLog(), HTTPOptions{})
+	if !h.small.take(smallBodies) || !h.inFlight.take(h.opts.MaxInFlight) {
+		t.Fatal("an idle door has not all of it free")
+	}
+	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", 15<<10)+"{}")
+	if a, body := exchange(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
+		t.Errorf("a small body: %s %s", a.Status, body)
+	}
+	if a, body := exchange(t, addr, least); a.StatusCode != http.StatusCreated {
+		t.Errorf("a body that everyone may hold: %s %s", a.Status, body)
+	}
+	for room, b := range map[string]*budget{"for large ones": &h.inFlight, "for small ones": &h.small} {
+		n := max(bodyStep, smallBody-freeBytes)
+		b.give(n)
+		if a, body := exchange(t, addr, small); a.StatusCode != http.StatusCreated {
+			t.Errorf("once there is room %s: %s %s", room, a.Status, body)
+		}
+		waitFor(t, func() bool { return b.take(n) })
+	}
+	h.small.give(smallBodies)
+	waitFor(t, func() bool {
+		if !h.small.take(smallBodies) {
+			return false
+		}
+		h.small.give(smallBodies)
+		return true
+	})
 }
 
 func TestSlowCompressedBodiesHoldNoDecoder(t *testing.T) {

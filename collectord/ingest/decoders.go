@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -12,7 +13,7 @@ import (
 )
 
 const (
-	maxDecoders = 4       // at work at once
+	maxDecoders = 4       // at work at once, and no more than there are processors
 	maxWindow   = 8 << 20 // of zstd (RFC 9659)
 )
 
@@ -25,7 +26,7 @@ type decoders struct {
 }
 
 func newDecoders(most int) *decoders {
-	return &decoders{most: most, slots: make(chan struct{}, maxDecoders)}
+	return &decoders{most: most, slots: make(chan struct{}, min(maxDecoders, runtime.GOMAXPROCS(0)))}
 }
 
 // decoder decodes one body at a time.

@@ -84,9 +84,11 @@ type HTTP struct {
 	statuses [600]atomic.Uint64
 	took     [6]*wal.Histogram // by class of status
 
-	inFlight    budget // bytes of bodies
+	small       budget // bytes of bodies below smallBody
+	inFlight    budget // bytes of bodies beyond
 	inMemory    budget // bytes of records that are being stored
 	spareBodies spares[byte]
+	largeBodies *mappings
 	spareRecs   spares[wal.Record]
 	decoders    *decoders
 	window      *window
@@ -97,9 +99,11 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 	o = o.withDefaults()
 	h := &HTTP{
 		log: log, opts: o, open: connections{epoch: time.Now()},
+		small:       budget{free: smallBodies},
 		inFlight:    budget{free: o.MaxInFlight},
 		inMemory:    budget{free: recordSize * (o.MaxRecords + moreRecords)},
 		spareBodies: make(spares[byte], spareBuffers),
+		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded) + 1), // one more tells that it is too long
 		spareRecs:   make(spares[wal.Record], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
