@@ -116,6 +116,7 @@ not, and with 1 if there was nothing to send, or no way to.
 	f.StringVar(&flags.payload, "payload", "", "file with usages, one a line or in one array, sent over and over; - is standard input")
 	f.Uint64Var(&o.Seed, "seed", 0, "what made-up usages follow from (default: they differ from run to run)")
 	f.IntVar(&o.Prepared, "prepare", 0, "make so many requests or datagrams ahead and send these over and over")
+	f.BoolVar(&o.Offload, "offload", false, "UDP: have the kernel cut datagrams of one size out of larger sends, which is several times as fast")
 	f.StringVar(&flags.tokenFile, "token-file", "", "file with the bearer token")
 	f.StringVar(&flags.caFile, "ca-file", "", "file with the certificates to trust for https (default: those of the system)")
 	f.StringVar(&flags.certFile, "cert-file", "", "file with a client certificate")

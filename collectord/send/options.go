@@ -53,6 +53,10 @@ type Options struct {
 	// each is made when it is sent.
 	Prepared int
 
+	// Offload has the kernel, or the network card, cut datagrams of one size out of
+	// larger messages (UDP_SEGMENT), which costs the sender a fraction.
+	Offload bool
+
 	Token string      // bearer token
 	TLS   *tls.Config // for https
 
@@ -116,6 +120,7 @@ func (o Options) check(t target) error {
 		wrong(o.Lines || o.Compress != "" || o.Token != "" || o.RetryFor != 0 || o.Key != "",
 			"a datagram has no format, compression, token, key, or answer for which it could be repeated")
 	}
+	wrong(o.Offload && !t.udp(), "only datagrams can be offloaded")
 	wrong(o.TLS != nil && t.scheme != "https", "certificates are for https only")
 	return errors.Join(errs...)
 }

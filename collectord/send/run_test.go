@@ -184,6 +184,25 @@ func TestWhatARunSendsFollowsFromItsOptions(t *testing.T) {
 	}
 }
 
+// One connection, a request every 10 ms, and a server that stalls once: all who
+// had to wait behind the first are told of it.
+func TestLatencyCountsFromWhenARequestWasDue(t *testing.T) {
+	const stall = 400 * time.Millisecond
+	first := true
+	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+		if first {
+			first = false
+			<-time.After(stall)
+		}
+		w.WriteHeader(http.StatusCreated)
+	}}
+	s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 20, Rate: 100})
+	// The eleventh, due at 100 ms, can't have been sent before 400 ms.
+	if least := 299.0; s.UsagesAcknowledged != 20 || s.Latency.P50 < least {
+		t.Errorf("half of them took %v ms or less, it was %v at least", s.Latency.P50, least)
+	}
+}
+
 func TestEveryAnswerIsCountedForWhatItSays(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer func(w http.ResponseWriter)

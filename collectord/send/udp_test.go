@@ -40,6 +40,9 @@ func TestDatagramsHoldTheUsagesTheyAreToHoldTheSameEachTime(t *testing.T) {
 		{Count: 100, Batch: 7, Connections: 3},
 		{Count: 103, Batch: 10, Prepared: 2},
 		{Count: 100, Rate: 10_000},
+		{Count: 150, Offload: true},
+		{Count: 1003, Batch: 10, Offload: true, Connections: 2},
+		{Count: 140, Offload: true, Payload: &Payload{usages: [][]byte{[]byte(`{"a":1}`), []byte(`{"a":2}`), []byte(`{"b":22}`)}}},
 		{Count: 7, Batch: 2, Payload: &Payload{usages: [][]byte{[]byte(`{"a":1}`), []byte(`{"b":22}`), []byte(`{"c":333}`)}}},
 	} {
 		o.Target, o.Seed = "udp://"+c.LocalAddr().String(), 7
@@ -58,6 +61,20 @@ func TestDatagramsHoldTheUsagesTheyAreToHoldTheSameEachTime(t *testing.T) {
 			}
 			slices.Sort(runs[i])
 		}
+		var want []string
+		for i := range o.Count {
+			if o.Prepared > 0 { // the first of them again and again, but for a shorter last one
+				if limit := int64(o.Prepared * o.Batch); i < o.Count-o.Count%int64(o.Batch) {
+					i %= limit
+				}
+			}
+			want = append(want, string(o.source().appendUsage(nil, i)))
+		}
+		slices.Sort(want)
+		got := strings.Split(strings.Join(runs[0], "\n"), "\n")
+		if slices.Sort(got); !slices.Equal(got, want) {
+			t.Errorf("%+v: not the usages it should be", o)
+		}
 		if !slices.Equal(runs[0], runs[1]) {
 			t.Errorf("%+v: the second time it is not the same", o)
 		}
@@ -72,9 +89,11 @@ func TestThatNobodyListensIsToldEvenOfOneDatagram(t *testing.T) {
 	target := "udp://" + c.LocalAddr().String()
 	c.Close()
 	for _, n := range []int64{1, 2, 500} {
-		s := mustRun(t, Options{Target: target, Count: n})
-		if s.Errors["connection refused: nobody listens"] == 0 || s.UsagesSent != n || s.Complete() {
-			t.Errorf("%+v", s)
+		for _, offload := range []bool{false, true} {
+			s := mustRun(t, Options{Target: target, Count: n, Offload: offload})
+			if s.Errors["connection refused: nobody listens"] == 0 || s.UsagesSent != n || s.Complete() {
+				t.Errorf("%+v", s)
+			}
 		}
 	}
 }
