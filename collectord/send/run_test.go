@@ -261,13 +261,26 @@ func TestAnAnswerThatComesBeforeTheBodyIsSentIsHeard(t *testing.T) {
 			c.Read(make([]byte, 1000))
 			io.WriteString(c, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 20\r\n\r\n{\"code\":\"too_large\"}")
 			c.(*net.TCPConn).CloseWrite()
-			io.CopyN(io.Discard, c, 100<<10)
-			c.Close()
+			c.Close() // while more is coming
 		}
 	}()
-	s := mustRun(t, Options{Target: "http://" + ln.Addr().String(), Count: 2, Payload: &Payload{usages: [][]byte{make([]byte, 100<<10)}}})
+	large := &Payload{usages: [][]byte{make([]byte, 16<<20)}} // more than sockets hold
+	s := mustRun(t, Options{Target: "http://" + ln.Addr().String(), Count: 2, Payload: large})
 	if s.Codes["too_large"] != 2 || s.UsagesRejected != 2 {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestAnInterruptedRunSaysWhatItOwes(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+		cancel()
+		w.WriteHeader(http.StatusCreated)
+	}}
+	s, err := Run(ctx, Options{Target: serve(t, rec).URL, Count: 100, Batch: 10, Connections: 3})
+	if err != nil || !s.Interrupted || s.UsagesAcknowledged == 0 || s.UsagesUnsent != 100-s.UsagesAcknowledged || s.UsagesSent != s.UsagesAcknowledged || s.Complete() {
+		t.Errorf("%v: %+v", err, s)
 	}
 }
 

@@ -91,7 +91,11 @@ func TestThatNobodyListensIsToldEvenOfOneDatagram(t *testing.T) {
 	for _, n := range []int64{1, 2, 500} {
 		for _, offload := range []bool{false, true} {
 			s := mustRun(t, Options{Target: target, Count: n, Offload: offload})
-			if s.Errors["connection refused: nobody listens"] == 0 || s.UsagesSent != n || s.Complete() {
+			least := int64(1)
+			if n == 500 && !offload { // not only by the last word
+				least = 20
+			}
+			if s.Errors["connection refused: nobody listens"] < least || s.UsagesSent != n || s.Complete() {
 				t.Errorf("%+v", s)
 			}
 		}
