@@ -27,7 +27,7 @@ run: build ## start the daemon in the foreground, with its data in ./var
 test: tools ## run all tests; the first time this builds a MinIO and a versitygw to test against
 	go vet ./...
 	go test -timeout 5m ./...
-	go test -timeout 10m -race ./wal ./shipper ./collectord/ingest ./collectord/admin
+	go test -timeout 10m -race ./wal ./shipper ./collectord/ingest ./collectord/admin ./collectord/send
 
 KILLS        := 200
 PUT_KILLS    := 1000

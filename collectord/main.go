@@ -32,7 +32,7 @@ func execute(args []string) int {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), tokenCommand(), versionCommand())
+	root.AddCommand(runCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), sendCommand(), tokenCommand(), versionCommand())
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
 	if err == nil {

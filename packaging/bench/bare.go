@@ -16,6 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	unix.Msghdr
+	_ [8]byte // the length of what came, and padding
+}
+
 // bareFlag makes this program the receiver that does nothing but receive.
 const bareFlag = "bare-receiver"
 

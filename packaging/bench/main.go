@@ -2,7 +2,7 @@
 // it, in turn and in one run, so that the ratios mean something on a machine
 // that is shared and noisy.
 //
-//	HTTP: wrk (or a Go client) against collectord with fsync before each answer,
+//	HTTP: wrk (or collectord send) against collectord with fsync before each answer,
 //	      and against nginx (or a constant Go handler) answering a constant 201
 //	udp:  one sender from 10,000 datagrams a second to full blast, and where each of
 //	      them went; several usages a datagram; CPU beside a bare recvmmsg loop
@@ -17,7 +17,6 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -31,13 +30,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-const usage = `{"patientId":"100","timestamp":"2026-11-23T08:30:12Z","medication":"Salbutamol","device":"in-1234"}`
+// usage is what wrk posts and the log is given. It is as long as those that
+// collectord send makes up.
+const usage = `{"patientId":"10012345","timestamp":"2026-11-23T08:30:12.000Z","medication":"Salbutamol","dose":1}`
 
 func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the table shows medians")
@@ -116,16 +115,17 @@ func benchDoors(rounds, seconds int, binary, dir string) error {
 		return err
 	}
 	defer stopConstant()
-	load, err := loader(dir)
+	load, err := loader(binary, dir)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("load: %s; constant answer: %s\n\n", load.name, constant.name)
 
-	fmt.Println("HTTP              requests/s        p99    constant answer        p99    ratio")
+	own := sendLoad(binary)
+	fmt.Println("HTTP              requests/s        p99    constant answer        p99    ratio    by collectord send        p99    ratio")
 	for _, conns := range []int{100, 256} {
-		var ours, theirs, ratios []float64
-		var ourP99, theirP99 []float64
+		var ours, theirs, ratios, sends, sendRatios []float64
+		var ourP99, theirP99, sendP99 []float64
 		for range rounds {
 			a, err := load.run(d.url, conns, seconds)
 			if err != nil {
@@ -135,11 +135,16 @@ func benchDoors(rounds, seconds int, binary, dir string) error {
 			if err != nil {
 				return err
 			}
+			c, err := own.run(d.url, conns, seconds)
+			if err != nil {
+				return err
+			}
 			ours, theirs, ratios = append(ours, a.rate), append(theirs, b.rate), append(ratios, a.rate/b.rate)
 			ourP99, theirP99 = append(ourP99, a.p99), append(theirP99, b.p99)
+			sends, sendP99, sendRatios = append(sends, c.rate), append(sendP99, c.p99), append(sendRatios, c.rate/a.rate)
 		}
-		fmt.Printf("%3d connections %12.0f %7.1f ms %18.0f %7.1f ms %8.2f\n",
-			conns, median(ours), median(ourP99), median(theirs), median(theirP99), median(ratios))
+		fmt.Printf("%3d connections %12.0f %7.1f ms %18.0f %7.1f ms %8.2f %21.0f %7.1f ms %8.2f\n",
+			conns, median(ours), median(ourP99), median(theirs), median(theirP99), median(ratios), median(sends), median(sendP99), median(sendRatios))
 	}
 	rss, err := d.rss()
 	if err != nil {
@@ -280,11 +285,11 @@ type load struct {
 	run  func(url string, conns, seconds int) (result, error)
 }
 
-// loader is wrk or, where there is none, a Go client.
-func loader(dir string) (load, error) {
+// loader is wrk or, where there is none, collectord send.
+func loader(binary, dir string) (load, error) {
 	wrk, err := exec.LookPath("wrk")
 	if err != nil {
-		return load{"a Go client (wrk is not installed)", goLoad}, nil //nolint:nilerr // as documented
+		return sendLoad(binary), nil //nolint:nilerr // as documented
 	}
 	script := filepath.Join(dir, "post.lua")
 	text := fmt.Sprintf("wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body='%s'\n", usage)
@@ -306,43 +311,4 @@ func loader(dir string) (load, error) {
 		r.p99 *= map[string]float64{"us": 0.001, "ms": 1, "s": 1000}[string(p99[2])]
 		return r, nil
 	}}, nil
-}
-
-func goLoad(url string, conns, seconds int) (r result, err error) {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns}}
-	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds)*time.Second)
-	defer cancel()
-	var wrong atomic.Int64
-	var mu sync.Mutex
-	var all []float64
-	var wg sync.WaitGroup
-	for range conns {
-		wg.Go(func() {
-			var own []float64
-			for ctx.Err() == nil {
-				began := time.Now()
-				resp, err := client.Post(url, "application/json", strings.NewReader(usage))
-				if err != nil {
-					wrong.Add(1)
-					continue
-				}
-				io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-				if resp.StatusCode != http.StatusCreated {
-					wrong.Add(1)
-				}
-				own = append(own, float64(time.Since(began).Microseconds())/1000)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, own...)
-		})
-	}
-	wg.Wait()
-	if n := wrong.Load(); n > 0 || len(all) == 0 {
-		return r, fmt.Errorf("%d requests were not answered 201", n)
-	}
-	slices.Sort(all)
-	return result{float64(len(all)) / float64(seconds), all[len(all)*99/100]}, nil
 }

@@ -63,7 +63,7 @@ func benchMillion(binary, dir string) error {
 			d.stop()
 		}
 	}()
-	load, err := loader(dir)
+	load, err := loader(binary, dir)
 	if err != nil {
 		return err
 	}

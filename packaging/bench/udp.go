@@ -28,23 +28,20 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 		return err
 	}
 	defer d.stop()
-	length := time.Duration(seconds) * time.Second
-	one := []byte(usage)
 
-	fmt.Printf("\nUDP, one sender, one usage of %d bytes a datagram; all counts are of datagrams\n", len(one))
+	fmt.Println("\nUDP, one sender, one usage of 98 bytes a datagram; all counts are of datagrams")
 	fmt.Println("rate asked     sent/s       sent   kernel drops       read   refused by us  in the log      lost")
 	for _, rate := range []int{10_000, 20_000, 50_000, 100_000, 150_000, 200_000} {
-		if err := d.curve(strconv.Itoa(rate), one, rate, length); err != nil {
+		if err := d.curve(strconv.Itoa(rate), rate, seconds); err != nil {
 			return err
 		}
 	}
 	for range rounds {
-		if err := d.curve("full blast", one, 0, length); err != nil {
+		if err := d.curve("full blast", 0, seconds); err != nil {
 			return err
 		}
 	}
 
-	many := bytes.TrimSpace(bytes.Repeat([]byte(usage+"\n"), perDatagram))
 	fmt.Printf("\nUDP, one sender, %d usages a datagram; kernel drops are datagrams, all else is usages\n", perDatagram)
 	fmt.Println(" rate asked   usages sent/s   in the log/s      lost   the log alone    ratio   kernel drops   refused by us")
 	for _, rate := range []int{250_000, 500_000, 1_000_000, 2_000_000, 0} {
@@ -53,7 +50,7 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 			if err != nil {
 				return err
 			}
-			f, err := d.flood(many, perDatagram, rate/perDatagram, length)
+			f, err := d.flood(perDatagram, rate/perDatagram, seconds)
 			if err != nil {
 				return err
 			}
@@ -70,7 +67,7 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 		}
 	}
 
-	if err := d.benchCPU(rounds, one, length); err != nil {
+	if err := d.benchCPU(rounds, seconds); err != nil {
 		return err
 	}
 	rss, err := d.rss()
@@ -82,8 +79,8 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 }
 
 // curve measures and prints one row of the loss curve.
-func (d *daemon) curve(name string, body []byte, rate int, length time.Duration) error {
-	f, err := d.flood(body, 1, rate, length)
+func (d *daemon) curve(name string, rate, seconds int) error {
+	f, err := d.flood(1, rate, seconds)
 	if err != nil {
 		return err
 	}
@@ -93,7 +90,7 @@ func (d *daemon) curve(name string, body []byte, rate int, length time.Duration)
 }
 
 // benchCPU compares with the bare receiver, in turn.
-func (d *daemon) benchCPU(rounds int, body []byte, length time.Duration) error {
+func (d *daemon) benchCPU(rounds, seconds int) error {
 	fmt.Println("\nCPU of the receiving process, one sender at full blast, one usage a datagram")
 	fmt.Println("               ns/datagram   a bare recvmmsg loop    ratio")
 	var ours, theirs, ratios []float64
@@ -102,7 +99,7 @@ func (d *daemon) benchCPU(rounds int, body []byte, length time.Duration) error {
 		if err != nil {
 			return err
 		}
-		f, err := d.flood(body, 1, 0, length)
+		f, err := d.flood(1, 0, seconds)
 		if err != nil {
 			return err
 		}
@@ -114,7 +111,7 @@ func (d *daemon) benchCPU(rounds int, body []byte, length time.Duration) error {
 		if err != nil {
 			return err
 		}
-		if _, _, err = blast(b.addr, body, 0, length); err != nil {
+		if _, err = blast(d.cmd.Path, b.addr, 1, 0, seconds); err != nil {
 			return err
 		}
 		received, ns, err := b.stop()
@@ -149,12 +146,12 @@ func (f *flow) refused() string {
 }
 
 // flood sends, waits until everything has come to rest, and adds up.
-func (d *daemon) flood(body []byte, usages, rate int, length time.Duration) (f flow, err error) {
+func (d *daemon) flood(usages, rate, seconds int) (f flow, err error) {
 	before, err := d.series()
 	if err != nil {
 		return f, err
 	}
-	n, took, err := blast(d.addr, body, rate, length)
+	said, err := blast(d.cmd.Path, d.addr, usages, rate, seconds)
 	if err != nil {
 		return f, err
 	}
@@ -164,7 +161,7 @@ func (d *daemon) flood(body []byte, usages, rate int, length time.Duration) (f f
 		if err != nil {
 			return f, err
 		}
-		f = flow{sent: float64(n), took: took.Seconds()}
+		f = flow{sent: float64(said.Datagrams), took: said.Seconds}
 		delta := func(series string) float64 { return after[series] - before[series] }
 		f.kernel = delta("collectord_udp_kernel_drops_total")
 		f.read = delta("collectord_udp_datagrams_total")
