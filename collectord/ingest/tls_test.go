@@ -204,6 +204,7 @@ func TestClientCertificates(t *testing.T) {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			t.Run(fmt.Sprintf("%s %s", name, tls.VersionName(version)), func(t *testing.T) {
 				t.Parallel()
+				c := c // changed below
 				log := newMemoryLog()
 				c.who.TLS = ca.door(t, true)
 				h, addr := door(t, log, HTTPOptions{Identity: c.who})
