@@ -25,14 +25,7 @@ const (
 func main() { os.Exit(execute(os.Args[1:])) }
 
 func execute(args []string) int {
-	root := &cobra.Command{
-		Use:           "collectord",
-		Short:         "Collect usages on an edge host and ship them to object storage",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
-	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(), configCommand(), catCommand(), walCommand(), versionCommand())
+	root := rootCommand()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
 	if err == nil {
@@ -54,6 +47,18 @@ func execute(args []string) int {
 		return exitNotRight
 	}
 	return exitError
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "collectord",
+		Short:         "Collect usages on an edge host and ship them to object storage",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
+	root.AddCommand(runCommand(), configCommand(), catCommand(), walCommand(), versionCommand(), manCommand())
+	return root
 }
 
 func plural(n int, what string) string {
