@@ -1,0 +1,366 @@
+//go:build packages
+
+package test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// dpkg installs a deb and returns what the installation said.
+func (m *machine) dpkg(file string) (string, error) {
+	m.t.Helper()
+	content, err := os.ReadFile(file)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.write("/root/collectord.deb", string(content))
+	return m.try("dpkg", "--install", "/root/collectord.deb")
+}
+
+func (m *machine) install(version string) string {
+	m.t.Helper()
+	out, err := m.dpkg(deb(m.t, version))
+	if err != nil {
+		m.t.Fatalf("dpkg: %v: %s", err, out)
+	}
+	return out
+}
+
+// configure puts a line into the configuration, before what is there.
+func (m *machine) configure(line string) {
+	m.t.Helper()
+	const path = "/etc/collectord/collectord.yaml"
+	was, err := os.ReadFile(filepath.Join(m.root, path))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.write(path, line+"\n"+string(was))
+}
+
+func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
+	m := boot(t, tree(t))
+	said := m.install(earlier)
+	t.Log(said)
+
+	if state, enabled := m.unit("ActiveState"), m.do("systemctl", "is-enabled", "collectord"); state != "active" || enabled != "enabled" {
+		t.Fatalf("it is %s and %s after the installation", state, enabled)
+	}
+	if got := m.shell("stat -c '%U:%G %a' /var/lib/collectord"); got != "collectord:collectord 750" {
+		t.Errorf("/var/lib/collectord: %s", got)
+	}
+	if got := m.shell("ps -o user= -p " + m.unit("MainPID")); got != "collect+" && got != "collectord" {
+		t.Errorf("it runs as %s", got)
+	}
+	if got := m.do("collectord", "version"); !strings.HasPrefix(got, "collectord "+earlier+" ") {
+		t.Errorf("version: %s", got)
+	}
+	if got := m.do("collectord", "config", "check"); got != "the configuration is valid" {
+		t.Errorf("the configuration that is installed: %s", got)
+	}
+	// The kernel has one such value for all networks, so that it may not be ours to set.
+	t.Logf("net.core.rmem_max: %s", m.shell("cat /proc/sys/net/core/rmem_max || true"))
+	if said := m.do("systemd-analyze", "verify", "--man=no", "collectord.service"); said != "" {
+		t.Errorf("systemd-analyze verify: %s", said)
+	}
+	limits, err := os.ReadFile("/proc/" + strconv.Itoa(hostPid(t, m)) + "/limits")
+	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0") {
+		t.Errorf("it would leave a core dump: %s%v", limits, err)
+	}
+
+	first := m.store(`{"patientId":"100"}`)
+	m.ship(first)
+	second := m.store(`{"patientId":"101"}`)
+	old := m.pid()
+	m.do("kill", "-9", strconv.Itoa(old))
+	within(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unit("ActiveState") == "active" })
+	if got := m.unit("NRestarts"); got != "1" {
+		t.Errorf("%s restarts", got)
+	}
+	m.ship(first, second)
+
+	t.Run("a reload with a mistake changes nothing", func(t *testing.T) {
+		m := *m
+		m.t = t
+		running := m.pid()
+		m.configure("log: {level: loud}")
+		out, err := m.try("systemctl", "reload", "collectord")
+		if err == nil {
+			t.Error("the reload succeeded")
+		}
+		t.Log(out)
+		if m.pid() != running || m.unit("ActiveState") != "active" {
+			t.Error("it does not run on")
+		}
+		if journal := m.do("journalctl", "--output=cat", "--unit=collectord"); !strings.Contains(journal, "log") || !strings.Contains(journal, "mistake") {
+			t.Errorf("the mistake is not named: %s", journal)
+		}
+		m.shell("sed -i 1d /etc/collectord/collectord.yaml")
+		m.shell("sed -i 's/^  # level: info/  level: debug/' /etc/collectord/collectord.yaml")
+		m.do("systemctl", "reload", "collectord")
+		within(t, "the reload is told", func() bool {
+			return strings.Contains(m.do("journalctl", "--output=cat", "--unit=collectord"), "log.level: info -> debug")
+		})
+		if m.pid() != running {
+			t.Error("the reload restarted it")
+		}
+	})
+	t.Run("a secret reaches it as a credential", func(t *testing.T) {
+		m := *m
+		m.t = t
+		m.write("/etc/collectord/s3-credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+		m.shell("chmod 0600 /etc/collectord/s3-credentials")
+		m.write("/etc/systemd/system/collectord.service.d/secret.conf", "[Service]\n"+
+			"LoadCredential=s3:/etc/collectord/s3-credentials\n"+
+			"Environment=COLLECTORD_SHIPPER_S3_CREDENTIALS_FILE=%d/s3\n")
+		m.do("systemctl", "daemon-reload")
+		m.do("systemctl", "restart", "collectord")
+		pid := strconv.Itoa(m.pid())
+		m.do("nsenter", "-t", pid, "-m", "--", "setpriv", "--reuid=collectord", "--regid=collectord", "--clear-groups",
+			"cat", "/run/credentials/collectord.service/s3")
+		m.do("systemctl", "reload", "collectord")
+		m.shell("rm -r /etc/systemd/system/collectord.service.d")
+		m.do("systemctl", "daemon-reload")
+	})
+	t.Run("a configuration with a mistake is named and not spun on", func(t *testing.T) {
+		m := *m
+		m.t = t
+		m.configure("http: {lisen: 'localhost:3000'}")
+		if out, err := m.try("systemctl", "restart", "collectord"); err == nil {
+			t.Errorf("the restart succeeded: %s", out)
+		}
+		m.awaitState("failed")
+		if status, restarts := m.unit("ExecMainStatus"), m.unit("NRestarts"); status != "78" || restarts != "0" {
+			t.Errorf("exit status %s, %s restarts", status, restarts)
+		}
+		m.do("journalctl", "--sync")
+		if journal := m.do("journalctl", "--output=cat", "--unit=collectord"); !strings.Contains(journal, "http.lisen") {
+			t.Errorf("the key is not named: %s", journal)
+		}
+		// Nor does an upgrade start it, or fail.
+		t.Log(m.install(later))
+		if state := m.unit("ActiveState"); state != "failed" {
+			t.Errorf("it is %s after the upgrade", state)
+		}
+	})
+}
+
+// hostPid is the daemon's number as seen from here.
+func hostPid(t *testing.T, m *machine) int {
+	t.Helper()
+	inside := m.unit("MainPID")
+	entries, err := filepath.Glob("/proc/[0-9]*/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := os.Readlink("/proc/" + strconv.Itoa(m.leader) + "/ns/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		dir := filepath.Dir(e)
+		if ns, err := os.Readlink(dir + "/ns/pid"); err != nil || ns != ours {
+			continue
+		}
+		status, _ := os.ReadFile(e)
+		for line := range strings.Lines(string(status)) {
+			if ids := strings.Fields(line); len(ids) == 3 && ids[0] == "NSpid:" && ids[2] == inside {
+				n, _ := strconv.Atoi(ids[1])
+				return n
+			}
+		}
+	}
+	t.Fatal("the daemon's process is not found")
+	return 0
+}
+
+func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
+	m := boot(t, tree(t))
+	m.install(earlier)
+	m.configure("# by the operator")
+	id := m.store(`{"patientId":"100"}`)
+	old := m.pid()
+	t.Log(m.install(later))
+	if m.pid() == old || m.unit("ActiveState") != "active" {
+		t.Error("it was not restarted")
+	}
+	if got := m.shell("head -1 /etc/collectord/collectord.yaml"); got != "# by the operator" {
+		t.Errorf("the configuration begins with %s", got)
+	}
+	if got := m.do("collectord", "version"); !strings.HasPrefix(got, "collectord "+later+" ") {
+		t.Errorf("version: %s", got)
+	}
+	m.ship(id)
+
+	// What the operator stopped stays so, and what is disabled is not enabled.
+	m.do("systemctl", "disable", "--now", "collectord")
+	m.install(earlier)
+	if state := m.unit("ActiveState"); state != "inactive" {
+		t.Errorf("it was stopped, and is %s after the upgrade", state)
+	}
+	if out, _ := m.try("systemctl", "is-enabled", "collectord"); out != "disabled" {
+		t.Errorf("it was disabled, and is %s after the upgrade", out)
+	}
+}
+
+func TestTakenPortDoesNotFailTheInstallation(t *testing.T) {
+	m := boot(t, tree(t))
+	grafana := m.listen("127.0.0.1:3000")
+	defer grafana.Close()
+	out := m.install(earlier)
+	t.Log(out)
+	for _, want := range []string{"http.listen", "127.0.0.1:3000", "address already in use"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the installation does not name %s", want)
+		}
+	}
+	if got := m.shell("dpkg-query -W -f '${db:Status-Abbrev}' collectord"); got != "ii " {
+		t.Errorf("the package is %q", got)
+	}
+	grafana.Close()
+	m.awaitState("active")
+	m.store(`{"patientId":"100"}`)
+}
+
+func TestPolicyAgainstStartingServicesIsRespected(t *testing.T) {
+	m := boot(t, tree(t))
+	m.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
+	m.do("chmod", "+x", "/usr/sbin/policy-rc.d")
+	m.install(earlier)
+	if state := m.unit("ActiveState"); state != "inactive" {
+		t.Errorf("it is %s", state)
+	}
+	if enabled := m.do("systemctl", "is-enabled", "collectord"); enabled != "enabled" {
+		t.Errorf("it is %s", enabled)
+	}
+	m.do("systemctl", "start", "collectord")
+	old := m.pid()
+	m.install(later)
+	if m.pid() != old {
+		t.Error("it was restarted")
+	}
+}
+
+func TestRemovalAndPurgeLoseNothing(t *testing.T) {
+	m := boot(t, tree(t))
+	m.install(earlier)
+	shipped := m.store(`{"patientId":"99"}`)
+	m.ship(shipped)
+	// From now on nothing can be shipped.
+	m.configure("shipper: {destination: 's3://usages', s3: {endpoint: 'http://127.0.0.1:9'}}")
+	m.shell("sed -i '2,$ s/^shipper:/#&/; 2,$ s/^  s3:/#&/' /etc/collectord/collectord.yaml")
+	m.do("systemctl", "restart", "collectord")
+	a, b := m.store(`{"patientId":"100"}`), m.store(`{"patientId":"101"}`)
+
+	out := m.do("dpkg", "--remove", "collectord")
+	t.Log(out)
+	for _, want := range []string{"2 usages in /var/lib/collectord are not shipped", "collectord ship"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the removal does not say: %s", want)
+		}
+	}
+	if _, err := m.post(`{}`); err == nil {
+		t.Error("it still runs")
+	}
+	if m.exists("/usr/bin/collectord") || !m.exists("/etc/collectord/collectord.yaml") || !m.exists("/var/lib/collectord/wal/LOG") {
+		t.Error("program gone, configuration and data there: that is not so")
+	}
+
+	out = m.do("dpkg", "--purge", "collectord")
+	t.Log(out)
+	if !strings.Contains(out, "/var/lib/collectord holds usages that are not shipped: it is kept") {
+		t.Error("the purge does not say that data is kept")
+	}
+	if m.exists("/etc/collectord") || !m.exists("/var/lib/collectord/wal/LOG") {
+		t.Error("configuration gone and data there: that is not so")
+	}
+
+	// Installed again it starts, and ships what was left.
+	m.install(earlier)
+	if state := m.unit("ActiveState"); state != "active" {
+		t.Fatalf("it is %s", state)
+	}
+	m.ship(shipped, a, b)
+	within(t, "all is shipped", func() bool { return strings.Contains(m.do("collectord", "wal", "ls"), "total, sealed records  0") })
+
+	// Removed, and installed again with the configuration that stayed.
+	t.Log(m.do("dpkg", "--remove", "collectord"))
+	m.install(later)
+	if state := m.unit("ActiveState"); state != "active" {
+		t.Fatalf("it is %s", state)
+	}
+
+	// An archive on this host is the only copy: it is kept, the log is not.
+	out = m.do("dpkg", "--purge", "collectord")
+	t.Log(out)
+	if m.exists("/var/lib/collectord/wal") || m.exists("/var/lib/collectord/spool") {
+		t.Error("the empty log is kept")
+	}
+	if got := m.shell("find /var/lib/collectord/archive -name '*.zst' | wc -l"); got == "0" {
+		t.Error("the archive is gone")
+	}
+	m.shell("rm -r /var/lib/collectord/archive")
+
+	// Without one nothing is left.
+	m.install(earlier)
+	m.do("dpkg", "--purge", "collectord")
+	if m.exists("/var/lib/collectord") || m.exists("/etc/collectord") || m.exists("/etc/systemd/system/multi-user.target.wants/collectord.service") || m.exists("/etc/systemd/system/collectord.service") {
+		t.Error("something is left after the purge")
+	}
+}
+
+func TestPurgeKeepsWhatACrashLeft(t *testing.T) {
+	m := boot(t, tree(t))
+	m.install(earlier)
+	m.store(`{"patientId":"100"}`)
+	m.do("systemctl", "mask", "--runtime", "collectord") // so that it is not started again
+	m.do("kill", "-9", strconv.Itoa(m.pid()))
+	within(t, "it is dead", func() bool { return m.pid() == 0 })
+	out := m.do("dpkg", "--purge", "collectord")
+	t.Log(out)
+	if !strings.Contains(out, "1 usages in /var/lib/collectord") || !m.exists("/var/lib/collectord/wal/LOG") {
+		t.Error("what a crash left is not taken for usages")
+	}
+}
+
+// Without systemd, such as in an image or a chroot, all is installed, nothing is
+// started, and the user is made with what is there.
+func TestPackageInstallsWithoutSystemd(t *testing.T) {
+	root := tree(t)
+	m := &machine{t: t, root: root}
+	for _, program := range []string{"/usr/bin/systemd-sysusers", "/usr/bin/systemd-tmpfiles"} {
+		if err := os.Remove(filepath.Join(root, program)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chroot := func(args ...string) string {
+		t.Helper()
+		c := exec.Command(args[0], args[1:]...)
+		c.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
+		c.Dir = "/"
+		c.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	content, err := os.ReadFile(deb(t, earlier))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write("/root/collectord.deb", string(content))
+	t.Log(chroot("/usr/bin/dpkg", "--install", "/root/collectord.deb"))
+	if got := strings.TrimSpace(chroot("/usr/bin/stat", "-c", "%U:%G %a", "/var/lib/collectord")); got != "collectord:collectord 750" {
+		t.Errorf("/var/lib/collectord: %s", got)
+	}
+	t.Log(chroot("/usr/bin/dpkg", "--purge", "collectord"))
+	if m.exists("/var/lib/collectord") {
+		t.Error("the empty directory is kept")
+	}
+}
