@@ -23,8 +23,8 @@ const (
 
 // build makes the packages of a version from the tree at source. Nothing but
 // what is passed tells the script when, where and by whom.
-func build(source, out, version string, umask string) error {
-	c := exec.Command("sh", "-c", `umask "$1" && exec packaging/package "$2"`, "sh", umask, out)
+func build(source, out, version, umask string, architectures ...string) error {
+	c := exec.Command("sh", append([]string{"-c", `umask "$1" && shift && exec packaging/package "$@"`, "sh", umask, out}, architectures...)...)
 	c.Dir = source
 	c.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1764000000")
 	if said, err := c.CombinedOutput(); err != nil {
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 
 var built = map[string]func() error{
 	earlier: sync.OnceValue(func() error { return build("../..", filepath.Join(workshop, earlier), earlier, "022") }),
-	later:   sync.OnceValue(func() error { return build("../..", filepath.Join(workshop, later), later, "022") }),
+	later:   sync.OnceValue(func() error { return build("../..", filepath.Join(workshop, later), later, "022", runtime.GOARCH) }),
 }
 
 // packages are the files of one kind, of all architectures.
@@ -62,7 +62,7 @@ func packages(t *testing.T, version, kind string) []string {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(workshop, version, "*."+kind))
-	if err != nil || len(files) != 2 {
+	if err != nil || len(files) == 0 {
 		t.Fatalf("packages: %q %v", files, err)
 	}
 	return files
@@ -89,6 +89,7 @@ func deb(t *testing.T, version string) string {
 }
 
 func TestPackagesAreTheSameBytesWhoeverBuildsThem(t *testing.T) {
+	t.Parallel()
 	first := append(packages(t, earlier, "deb"), packages(t, earlier, "rpm")...)
 	// Another directory, other times of the files, another umask.
 	elsewhere := t.TempDir()
@@ -114,6 +115,7 @@ func TestPackagesAreTheSameBytesWhoeverBuildsThem(t *testing.T) {
 }
 
 func TestLintersFindNothingWrongWithThePackages(t *testing.T) {
+	t.Parallel()
 	t.Run("lintian", func(t *testing.T) {
 		needs(t, "lintian")
 		args := append([]string{"--allow-root", "--fail-on", "error,warning"}, packages(t, earlier, "deb")...)
@@ -150,6 +152,7 @@ func TestLintersFindNothingWrongWithThePackages(t *testing.T) {
 }
 
 func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
+	t.Parallel()
 	needs(t, "systemd-analyze")
 	unit, err := os.ReadFile("../systemd/collectord.service")
 	if err != nil {

@@ -44,6 +44,7 @@ func (m *machine) configure(line string) {
 }
 
 func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
+	t.Parallel()
 	m := boot(t, tree(t))
 	said := m.install(earlier)
 	t.Log(said)
@@ -180,6 +181,7 @@ func hostPid(t *testing.T, m *machine) int {
 }
 
 func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
+	t.Parallel()
 	m := boot(t, tree(t))
 	m.install(earlier)
 	m.configure("# by the operator")
@@ -209,6 +211,7 @@ func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 }
 
 func TestTakenPortDoesNotFailTheInstallation(t *testing.T) {
+	t.Parallel()
 	m := boot(t, tree(t))
 	grafana := m.listen("127.0.0.1:3000")
 	defer grafana.Close()
@@ -228,6 +231,7 @@ func TestTakenPortDoesNotFailTheInstallation(t *testing.T) {
 }
 
 func TestPolicyAgainstStartingServicesIsRespected(t *testing.T) {
+	t.Parallel()
 	m := boot(t, tree(t))
 	m.write("/usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n")
 	m.do("chmod", "+x", "/usr/sbin/policy-rc.d")
@@ -247,6 +251,7 @@ func TestPolicyAgainstStartingServicesIsRespected(t *testing.T) {
 }
 
 func TestRemovalAndPurgeLoseNothing(t *testing.T) {
+	t.Parallel()
 	m := boot(t, tree(t))
 	m.install(earlier)
 	shipped := m.store(`{"patientId":"99"}`)
@@ -259,7 +264,7 @@ func TestRemovalAndPurgeLoseNothing(t *testing.T) {
 
 	out := m.do("dpkg", "--remove", "collectord")
 	t.Log(out)
-	for _, want := range []string{"2 usages in /var/lib/collectord are not shipped", "collectord ship"} {
+	for _, want := range []string{"usages in /var/lib/collectord that are not shipped: 2.", "collectord ship"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the removal does not say: %s", want)
 		}
@@ -315,52 +320,66 @@ func TestRemovalAndPurgeLoseNothing(t *testing.T) {
 }
 
 func TestPurgeKeepsWhatACrashLeft(t *testing.T) {
+	t.Parallel()
 	m := boot(t, tree(t))
 	m.install(earlier)
 	m.store(`{"patientId":"100"}`)
-	m.do("systemctl", "mask", "--runtime", "collectord") // so that it is not started again
-	m.do("kill", "-9", strconv.Itoa(m.pid()))
-	within(t, "it is dead", func() bool { return m.pid() == 0 })
+	m.crash()
 	out := m.do("dpkg", "--purge", "collectord")
 	t.Log(out)
-	if !strings.Contains(out, "1 usages in /var/lib/collectord") || !m.exists("/var/lib/collectord/wal/LOG") {
+	if !strings.Contains(out, "usages in /var/lib/collectord that are not shipped: 1.") || !m.exists("/var/lib/collectord/wal/LOG") {
 		t.Error("what a crash left is not taken for usages")
 	}
 }
 
 // Without systemd, such as in an image or a chroot, all is installed, nothing is
-// started, and the user is made with what is there.
+// started, and user, directory and sysctl are made with what is there.
 func TestPackageInstallsWithoutSystemd(t *testing.T) {
-	root := tree(t)
-	m := &machine{t: t, root: root}
-	for _, program := range []string{"/usr/bin/systemd-sysusers", "/usr/bin/systemd-tmpfiles"} {
-		if err := os.Remove(filepath.Join(root, program)); err != nil {
-			t.Fatal(err)
-		}
+	t.Parallel()
+	for name, missing := range map[string][]string{
+		"its programs are there but it does not run": nil,
+		"none of its programs is there":              {"/usr/bin/systemd-sysusers", "/usr/bin/systemd-tmpfiles", "/usr/lib/systemd/systemd-sysctl"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := &machine{t: t, root: tree(t)}
+			for _, program := range missing {
+				if err := os.Remove(filepath.Join(m.root, program)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// What the kernel would allow: a file takes its place here.
+			const limit = "/proc/sys/net/core/rmem_max"
+			m.write(limit, "212992\n")
+			content, err := os.ReadFile(deb(t, earlier))
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.write("/root/collectord.deb", string(content))
+			t.Log(m.chroot("/usr/bin/dpkg", "--install", "/root/collectord.deb"))
+			if got := m.chroot("/usr/bin/stat", "-c", "%U:%G %a", "/var/lib/collectord"); got != "collectord:collectord 750\n" {
+				t.Errorf("/var/lib/collectord: %s", got)
+			}
+			if got, err := os.ReadFile(filepath.Join(m.root, limit)); err != nil || strings.TrimSpace(string(got)) != "16777216" {
+				t.Errorf("net.core.rmem_max: %s%v", got, err)
+			}
+			t.Log(m.chroot("/usr/bin/dpkg", "--purge", "collectord"))
+			if m.exists("/var/lib/collectord") {
+				t.Error("the empty directory is kept")
+			}
+		})
 	}
-	chroot := func(args ...string) string {
-		t.Helper()
-		c := exec.Command(args[0], args[1:]...)
-		c.SysProcAttr = &syscall.SysProcAttr{Chroot: root}
-		c.Dir = "/"
-		c.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
-		out, err := c.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%v: %v: %s", args, err, out)
-		}
-		return string(out)
-	}
-	content, err := os.ReadFile(deb(t, earlier))
+}
+
+// chroot runs a program in a tree that was not booted.
+func (m *machine) chroot(args ...string) string {
+	m.t.Helper()
+	c := exec.Command(args[0], args[1:]...)
+	c.SysProcAttr = &syscall.SysProcAttr{Chroot: m.root}
+	c.Dir = "/"
+	c.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}
+	out, err := c.CombinedOutput()
 	if err != nil {
-		t.Fatal(err)
+		m.t.Fatalf("%v: %v: %s", args, err, out)
 	}
-	m.write("/root/collectord.deb", string(content))
-	t.Log(chroot("/usr/bin/dpkg", "--install", "/root/collectord.deb"))
-	if got := strings.TrimSpace(chroot("/usr/bin/stat", "-c", "%U:%G %a", "/var/lib/collectord")); got != "collectord:collectord 750" {
-		t.Errorf("/var/lib/collectord: %s", got)
-	}
-	t.Log(chroot("/usr/bin/dpkg", "--purge", "collectord"))
-	if m.exists("/var/lib/collectord") {
-		t.Error("the empty directory is kept")
-	}
+	return string(out)
 }

@@ -75,7 +75,7 @@ var debian = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "collectord-tools", "debian-bookworm-1")
+	dir := filepath.Join(cache, "collectord-tools", "debian-bookworm-2")
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}
@@ -88,7 +88,7 @@ var debian = sync.OnceValues(func() (string, error) {
 	}
 	defer os.RemoveAll(unfinished) // fails once it has its name
 	out, err := exec.Command("debootstrap", "--variant=minbase",
-		"--include=systemd,systemd-sysv,dbus,adduser,ca-certificates,procps,iproute2", "bookworm", unfinished).CombinedOutput()
+		"--include=systemd,systemd-sysv,dbus,adduser,ca-certificates,procps,iproute2,rpm", "bookworm", unfinished).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("debootstrap: %w: %s", err, out)
 	}
@@ -244,6 +244,15 @@ func (m *machine) pid() int {
 	return n
 }
 
+// crash kills the daemon, which is not started again.
+func (m *machine) crash() {
+	m.t.Helper()
+	m.write("/etc/systemd/system/collectord.service.d/crash.conf", "[Service]\nRestart=no\n")
+	m.do("systemctl", "daemon-reload")
+	m.do("kill", "-9", strconv.Itoa(m.pid()))
+	m.awaitState("failed")
+}
+
 // awaitState waits until the service is active, failed or whatever is wanted.
 func (m *machine) awaitState(want string) {
 	m.t.Helper()
@@ -287,8 +296,10 @@ func (m *machine) listen(address string) net.Listener {
 }
 
 // post sends a usage and returns its id, or what went wrong.
-func (m *machine) post(usage string) (id string, err error) {
-	answer, err := m.Post("http://127.0.0.1:3000/api/usages", "application/json", strings.NewReader(usage))
+func (m *machine) post(usage string) (id string, err error) { return m.postTo("127.0.0.1:3000", usage) }
+
+func (m *machine) postTo(address, usage string) (id string, err error) {
+	answer, err := m.Post("http://"+address+"/api/usages", "application/json", strings.NewReader(usage))
 	if err != nil {
 		return "", err
 	}
