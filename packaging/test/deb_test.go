@@ -230,6 +230,22 @@ func TestTakenPortDoesNotFailTheInstallation(t *testing.T) {
 	m.store(`{"patientId":"100"}`)
 }
 
+func TestMistakeInTheConfigurationDoesNotFailTheInstallation(t *testing.T) {
+	t.Parallel()
+	m := boot(t, tree(t))
+	m.install(earlier)
+	m.do("dpkg", "--remove", "collectord") // the configuration stays
+	m.configure("http: {lisen: 'localhost:3000'}")
+	out := m.install(later)
+	t.Log(out)
+	if !strings.Contains(out, "http.lisen") {
+		t.Error("the installation does not name the key")
+	}
+	if status, restarts := m.unit("ExecMainStatus"), m.unit("NRestarts"); status != "78" || restarts != "0" {
+		t.Errorf("exit status %s, %s restarts", status, restarts)
+	}
+}
+
 func TestPolicyAgainstStartingServicesIsRespected(t *testing.T) {
 	t.Parallel()
 	m := boot(t, tree(t))
