@@ -69,7 +69,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	if said := m.do("systemd-analyze", "verify", "--man=no", "collectord.service"); said != "" {
 		t.Errorf("systemd-analyze verify: %s", said)
 	}
-	limits, err := os.ReadFile("/proc/" + strconv.Itoa(hostPid(t, m)) + "/limits")
+	limits, err := os.ReadFile("/proc/" + strconv.Itoa(m.hostPid()) + "/limits")
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(string(limits)), " "), "Max core file size 0 0") {
 		t.Errorf("it would leave a core dump: %s%v", limits, err)
 	}
@@ -151,35 +151,6 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 	})
 }
 
-// hostPid is the daemon's number as seen from here.
-func hostPid(t *testing.T, m *machine) int {
-	t.Helper()
-	inside := m.unit("MainPID")
-	entries, err := filepath.Glob("/proc/[0-9]*/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, err := os.Readlink("/proc/" + strconv.Itoa(m.leader) + "/ns/pid")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		dir := filepath.Dir(e)
-		if ns, err := os.Readlink(dir + "/ns/pid"); err != nil || ns != ours {
-			continue
-		}
-		status, _ := os.ReadFile(e)
-		for line := range strings.Lines(string(status)) {
-			if ids := strings.Fields(line); len(ids) == 3 && ids[0] == "NSpid:" && ids[2] == inside {
-				n, _ := strconv.Atoi(ids[1])
-				return n
-			}
-		}
-	}
-	t.Fatal("the daemon's process is not found")
-	return 0
-}
-
 func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 	t.Parallel()
 	m := boot(t, tree(t))
@@ -200,8 +171,14 @@ func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 	m.ship(id)
 
 	// What the operator stopped stays so, and what is disabled is not enabled.
-	m.do("systemctl", "disable", "--now", "collectord")
+	m.do("systemctl", "stop", "collectord")
 	m.install(earlier)
+	if state := m.unit("ActiveState"); state != "inactive" {
+		t.Errorf("it was stopped, and is %s after the upgrade", state)
+	}
+	m.do("systemctl", "start", "collectord")
+	m.do("systemctl", "disable", "--now", "collectord")
+	m.install(later)
 	if state := m.unit("ActiveState"); state != "inactive" {
 		t.Errorf("it was stopped, and is %s after the upgrade", state)
 	}
@@ -263,88 +240,6 @@ func TestPolicyAgainstStartingServicesIsRespected(t *testing.T) {
 	m.install(later)
 	if m.pid() != old {
 		t.Error("it was restarted")
-	}
-}
-
-func TestRemovalAndPurgeLoseNothing(t *testing.T) {
-	t.Parallel()
-	m := boot(t, tree(t))
-	m.install(earlier)
-	shipped := m.store(`{"patientId":"99"}`)
-	m.ship(shipped)
-	// From now on nothing can be shipped.
-	m.configure("shipper: {destination: 's3://usages', s3: {endpoint: 'http://127.0.0.1:9'}}")
-	m.shell("sed -i '2,$ s/^shipper:/#&/; 2,$ s/^  s3:/#&/' /etc/collectord/collectord.yaml")
-	m.do("systemctl", "restart", "collectord")
-	a, b := m.store(`{"patientId":"100"}`), m.store(`{"patientId":"101"}`)
-
-	out := m.do("dpkg", "--remove", "collectord")
-	t.Log(out)
-	for _, want := range []string{"usages in /var/lib/collectord that are not shipped: 2.", "collectord ship"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("the removal does not say: %s", want)
-		}
-	}
-	if _, err := m.post(`{}`); err == nil {
-		t.Error("it still runs")
-	}
-	if m.exists("/usr/bin/collectord") || !m.exists("/etc/collectord/collectord.yaml") || !m.exists("/var/lib/collectord/wal/LOG") {
-		t.Error("program gone, configuration and data there: that is not so")
-	}
-
-	out = m.do("dpkg", "--purge", "collectord")
-	t.Log(out)
-	if !strings.Contains(out, "/var/lib/collectord holds usages that are not shipped: it is kept") {
-		t.Error("the purge does not say that data is kept")
-	}
-	if m.exists("/etc/collectord") || !m.exists("/var/lib/collectord/wal/LOG") {
-		t.Error("configuration gone and data there: that is not so")
-	}
-
-	// Installed again it starts, and ships what was left.
-	m.install(earlier)
-	if state := m.unit("ActiveState"); state != "active" {
-		t.Fatalf("it is %s", state)
-	}
-	m.ship(shipped, a, b)
-	within(t, "all is shipped", func() bool { return strings.Contains(m.do("collectord", "wal", "ls"), "total, sealed records  0") })
-
-	// Removed, and installed again with the configuration that stayed.
-	t.Log(m.do("dpkg", "--remove", "collectord"))
-	m.install(later)
-	if state := m.unit("ActiveState"); state != "active" {
-		t.Fatalf("it is %s", state)
-	}
-
-	// An archive on this host is the only copy: it is kept, the log is not.
-	out = m.do("dpkg", "--purge", "collectord")
-	t.Log(out)
-	if m.exists("/var/lib/collectord/wal") || m.exists("/var/lib/collectord/spool") {
-		t.Error("the empty log is kept")
-	}
-	if got := m.shell("find /var/lib/collectord/archive -name '*.zst' | wc -l"); got == "0" {
-		t.Error("the archive is gone")
-	}
-	m.shell("rm -r /var/lib/collectord/archive")
-
-	// Without one nothing is left.
-	m.install(earlier)
-	m.do("dpkg", "--purge", "collectord")
-	if m.exists("/var/lib/collectord") || m.exists("/etc/collectord") || m.exists("/etc/systemd/system/multi-user.target.wants/collectord.service") || m.exists("/etc/systemd/system/collectord.service") {
-		t.Error("something is left after the purge")
-	}
-}
-
-func TestPurgeKeepsWhatACrashLeft(t *testing.T) {
-	t.Parallel()
-	m := boot(t, tree(t))
-	m.install(earlier)
-	m.store(`{"patientId":"100"}`)
-	m.crash()
-	out := m.do("dpkg", "--purge", "collectord")
-	t.Log(out)
-	if !strings.Contains(out, "usages in /var/lib/collectord that are not shipped: 1.") || !m.exists("/var/lib/collectord/wal/LOG") {
-		t.Error("what a crash left is not taken for usages")
 	}
 }
 

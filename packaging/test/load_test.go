@@ -189,6 +189,7 @@ func (m *machine) metric(name string) int {
 func TestUpgradeUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	m := boot(t, tree(t))
 	m.install(earlier)
+	deb(t, later) // built before there is load
 	l := begin(m)
 	stored := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.stored) }
 	within(t, "the load runs", func() bool { return stored() > 500 })

@@ -3,20 +3,14 @@
 package test
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -69,71 +63,44 @@ func within(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// debian is a minimal Debian, made once for all machines and kept for later runs.
-var debian = sync.OnceValues(func() (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(cache, "collectord-tools", "debian-bookworm-2")
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return "", err
-	}
-	unfinished, err := os.MkdirTemp(filepath.Dir(dir), "debian-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(unfinished) // fails once it has its name
-	out, err := exec.Command("debootstrap", "--variant=minbase",
-		"--include=systemd,systemd-sysv,dbus,adduser,ca-certificates,procps,iproute2,rpm", "bookworm", unfinished).CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("debootstrap: %w: %s", err, out)
-	}
-	if err := os.Chmod(unfinished, 0o755); err != nil {
-		return "", err
-	}
-	return dir, os.Rename(unfinished, dir)
-})
-
-// tree is a Debian of the test's own: a layer of memory above the common one.
-func tree(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		goWithout(t, "root")
-	}
-	needs(t, "debootstrap", "systemd-nspawn", "nsenter", "mount")
-	base, err := debian()
-	if err != nil {
-		goWithout(t, "Debian: "+err.Error())
-	}
-	dir := t.TempDir()
-	mount := func(args ...string) {
-		if out, err := exec.Command("mount", args...).CombinedOutput(); err != nil {
-			goWithout(t, "overlay mount: "+string(out))
-		}
-	}
-	mount("-t", "tmpfs", "-o", "size=2g,mode=0755", "collectord-test", dir)
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
-	for _, d := range []string{"upper", "work", "root"} {
-		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	root := filepath.Join(dir, "root")
-	mount("-t", "overlay", "-o", fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", base, dir, dir), "overlay", root)
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", root).Run() })
-	return root
-}
-
 // machine is a booted tree, with a network of its own that has only loopback.
 type machine struct {
 	t      *testing.T
 	root   string
 	leader int // its systemd, as seen from here
 	http.Client
+}
+
+var machines atomic.Int64 // so that each has a name of its own
+
+// cgroups makes a cgroup of that name in each hierarchy that a systemd manages:
+// two in the same one would take the other's processes for theirs.
+func cgroups(t *testing.T, name string) (dirs []string) {
+	t.Helper()
+	ours, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		goWithout(t, err.Error())
+	}
+	for line := range strings.Lines(string(ours)) {
+		_, hierarchy, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, path, _ := strings.Cut(hierarchy, ":")
+		mount := "/sys/fs/cgroup"
+		switch _, hybrid := os.Stat(mount + "/unified"); {
+		case controllers == "name=systemd":
+			mount += "/systemd"
+		case controllers != "":
+			continue
+		case hybrid == nil:
+			mount += "/unified"
+		}
+		dir := filepath.Join(mount, path, name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			goWithout(t, "cgroup of its own: "+err.Error())
+		}
+		t.Cleanup(func() { _ = exec.Command("find", dir, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+").Run() })
+		dirs = append(dirs, dir)
+	}
+	return dirs
 }
 
 // boot starts a systemd in the tree.
@@ -145,8 +112,11 @@ func boot(t *testing.T, root string) *machine {
 		t.Fatal(err)
 	}
 	defer console.Close()
-	nspawn := exec.Command("systemd-nspawn", "-D", root, "--boot", "--register=no", "--keep-unit", "--private-network",
-		"--console=read-only", "--machine=collectord-"+strconv.Itoa(os.Getpid())+"-"+strings.ToLower(strconv.FormatInt(time.Now().UnixNano()%1e6, 36)))
+	name := "collectord-test-" + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(machines.Add(1), 10)
+	nspawn := exec.Command("sh", "-c", `
+		for group in $1; do echo $$ >$group/cgroup.procs || exit; done
+		exec systemd-nspawn -D "$2" --machine="$3" --boot --register=no --keep-unit --private-network --console=read-only`,
+		"sh", strings.Join(cgroups(t, name), " "), root, name)
 	nspawn.Stdout, nspawn.Stderr = console, console
 	if err := nspawn.Start(); err != nil {
 		t.Fatal(err)
@@ -244,6 +214,35 @@ func (m *machine) pid() int {
 	return n
 }
 
+// hostPid is the daemon's number as seen from here.
+func (m *machine) hostPid() int {
+	m.t.Helper()
+	inside := m.unit("MainPID")
+	entries, err := filepath.Glob("/proc/[0-9]*/status")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	ours, err := os.Readlink("/proc/" + strconv.Itoa(m.leader) + "/ns/pid")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for _, e := range entries {
+		dir := filepath.Dir(e)
+		if ns, err := os.Readlink(dir + "/ns/pid"); err != nil || ns != ours {
+			continue
+		}
+		status, _ := os.ReadFile(e)
+		for line := range strings.Lines(string(status)) {
+			if ids := strings.Fields(line); len(ids) == 3 && ids[0] == "NSpid:" && ids[2] == inside {
+				n, _ := strconv.Atoi(ids[1])
+				return n
+			}
+		}
+	}
+	m.t.Fatal("the daemon's process is not found")
+	return 0
+}
+
 // crash kills the daemon, which is not started again.
 func (m *machine) crash() {
 	m.t.Helper()
@@ -257,91 +256,6 @@ func (m *machine) crash() {
 func (m *machine) awaitState(want string) {
 	m.t.Helper()
 	within(m.t, "the service is "+want, func() bool { return m.unit("ActiveState") == want })
-}
-
-// inside calls a function on a thread that is in the machine's network.
-func (m *machine) inside(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // for good: the thread ends with the goroutine
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", m.leader))
-		if err == nil {
-			defer ns.Close()
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		}
-		if err != nil {
-			done <- err
-			return
-		}
-		done <- f()
-	}()
-	return <-done
-}
-
-func (m *machine) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	err = m.inside(func() (err error) {
-		conn, err = new(net.Dialer).DialContext(ctx, network, address)
-		return err
-	})
-	return conn, err
-}
-
-func (m *machine) listen(address string) net.Listener {
-	m.t.Helper()
-	var ln net.Listener
-	if err := m.inside(func() (err error) { ln, err = net.Listen("tcp", address); return err }); err != nil {
-		m.t.Fatal(err)
-	}
-	return ln
-}
-
-// post sends a usage and returns its id, or what went wrong.
-func (m *machine) post(usage string) (id string, err error) { return m.postTo("127.0.0.1:3000", usage) }
-
-func (m *machine) postTo(address, usage string) (id string, err error) {
-	answer, err := m.Post("http://"+address+"/api/usages", "application/json", strings.NewReader(usage))
-	if err != nil {
-		return "", err
-	}
-	defer answer.Body.Close()
-	body, err := io.ReadAll(answer.Body)
-	if err != nil {
-		return "", err
-	}
-	if answer.StatusCode != http.StatusCreated {
-		return "", fmt.Errorf("%s: %s", answer.Status, body)
-	}
-	_, rest, _ := bytes.Cut(body, []byte(`{"id":"`))
-	found, _, ok := bytes.Cut(rest, []byte(`"`))
-	if !ok {
-		return "", errors.New("an answer without an id")
-	}
-	return string(found), nil
-}
-
-// store posts a usage that must be taken.
-func (m *machine) store(usage string) string {
-	m.t.Helper()
-	id, err := m.post(usage)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return id
-}
-
-// ship has everything shipped, and waits until the archive holds these ids.
-func (m *machine) ship(ids ...string) {
-	m.t.Helper()
-	m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
-	within(m.t, "the archive holds what was posted", func() bool {
-		out, err := m.try("collectord", "cat")
-		for _, id := range ids {
-			if !strings.Contains(out, id) {
-				return false
-			}
-		}
-		return err == nil
-	})
 }
 
 // write replaces a file in the machine.
