@@ -155,6 +155,9 @@ func TestUpgradeKeepsWhatIsConfiguredAndRestartsOnce(t *testing.T) {
 	t.Parallel()
 	m := boot(t, tree(t))
 	m.install(earlier)
+	if got := m.shell("dpkg-query -W -f '${Conffiles}' collectord"); !strings.HasPrefix(got, " /etc/collectord/collectord.yaml ") {
+		t.Errorf("files whose changes are kept: %s", got)
+	}
 	m.configure("# by the operator")
 	id := m.store(`{"patientId":"100"}`)
 	old := m.pid()

@@ -46,6 +46,9 @@ func TestRpmIsInstalledUsedUpgradedAndErased(t *testing.T) {
 	m.do("kill", "-9", strconv.Itoa(old))
 	within(t, "it is back after kill -9", func() bool { return m.pid() != old && m.unit("ActiveState") == "active" })
 
+	if got := m.shell("rpm -q --qf '[%{filenames} %{fileflags:fflags}\n]' collectord 2>/dev/null | grep ' .'"); !strings.Contains(got, "/etc/collectord/collectord.yaml cn") {
+		t.Errorf("files whose changes are kept: %s", got)
+	}
 	m.configure("# by the operator")
 	content, err := os.ReadFile(packageFile(t, later, "rpm", runtime.GOARCH))
 	if err != nil {
