@@ -3,11 +3,12 @@
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo devel)
 TOOLS   := $(or $(TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
 export TEST_MINIO := $(or $(TEST_MINIO),$(TOOLS)/minio)
+export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
 
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture soak lint tools bench package package-test clean
+.PHONY: help build run test torture readers soak lint tools bench package package-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,25 +24,34 @@ run: build ## start the daemon in the foreground, with its data in ./var
 	  '  bin/collectord cat --config packaging/run.yaml' ''
 	@exec bin/collectord run --config packaging/run.yaml
 
-test: tools ## run all tests; the first time this builds a MinIO to test against
+test: tools ## run all tests; the first time this builds a MinIO and a versitygw to test against
 	go vet ./...
 	go test -timeout 5m ./...
 	go test -timeout 10m -race ./wal ./shipper ./collectord/ingest ./collectord/admin
 
 KILLS        := 200
+PUT_KILLS    := 1000
+SEGMENTS     := 10000
+BACKLOG      := 5120
 POWER_LOSSES := 50
 STEPS        := 10000
 FUZZ         := 60s
 
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
-	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|PowerLoss|FullDisk|FailingCalls|Nginx|StandardClients' \
-	  -kills $(KILLS) -powerlosses $(POWER_LOSSES) | grep -v 'level='
+	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|PowerLoss|FullDisk|FailingCalls|Nginx|StandardClients|Backlog' \
+	  -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
+	go test -timeout 60m -count 1 -v ./shipper -run DoesEverythingWrong -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
 	for f in FuzzUsage FuzzBody FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
+
+readers: export ALLOW_MISSING := $(ALLOW_MISSING)
+readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd and a webhook (installs them; python3)
+	@packaging/tools/build $(TOOLS) readers
+	TEST_TOOLS=$(TOOLS) go test -timeout 10m -tags torture -count 1 -v ./collectord -run 'Readers|Notification' | grep -v 'level='
 
 LEDGER_FOR := 60s
 

@@ -2,13 +2,12 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"slices"
+	"os"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,70 +15,122 @@ import (
 	"collectord/shipper"
 )
 
+// rememberedIDs is how many different ids cat --dedupe remembers at least, and
+// half of how many at most: about 130 MiB.
+const rememberedIDs = 1_000_000
+
 func catCommand() *cobra.Command {
+	var (
+		ids              []string
+		from, to         string
+		usages, deduping bool
+	)
 	c := &cobra.Command{
 		Use:   "cat",
 		Short: "Print the records in the bucket, one JSON object a line",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, _, err := settings(cmd)
-			if err != nil {
-				return err
-			}
-			store, err := openStore(cfg, slog.New(slog.DiscardHandler))
-			if err != nil {
-				return err
-			}
-			out := bufio.NewWriter(cmd.OutOrStdout())
-			return errors.Join(cat(cmd.Context(), store, out), out.Flush())
-		},
+		Long: `Print the records in the bucket, one JSON object a line, by hour, node and sequence number.
+
+Times are those at which records were received: RFC 3339 (2026-11-23T08:00:00Z), a date (its midnight UTC), or how
+long ago (90s, 15m, 2h, 7d). Only what can hold such records is listed and read. An id of version 7 tells its time by
+itself; one that was derived from an Idempotency-Key does not, and is searched everywhere unless times are given.
+
+--dedupe prints an id once. It remembers the last 1 to 2 million different ids, in about 130 MiB; repeats that are
+further apart are printed, and a warning is. Of damaged objects what can be read is printed; the exit status is 2 then.`,
+		Args: cobra.NoArgs,
 	}
-	config.AddFlags(c.Flags())
+	f := c.Flags()
+	f.StringVar(&from, "from", "", "records received at this time or later")
+	f.StringVar(&to, "to", "", "records received before this time")
+	f.StringSliceVar(&ids, "id", nil, "records with these ids only; exits with 1 if one is not found")
+	f.BoolVar(&usages, "usages", false, "print the usages alone, as they were sent")
+	f.BoolVar(&deduping, "dedupe", false, "print an id once")
+	config.AddFlags(f)
+	f.Lookup("node").Usage = "records of this node only"
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, _, err := settings(cmd)
+		if err != nil {
+			return err
+		}
+		var s shipper.Selection
+		if f.Changed("node") {
+			s.Node = cfg.Node
+		}
+		now := time.Now()
+		if s.From, err = pointInTime(from, now); err != nil {
+			return fmt.Errorf("--from: %w", err)
+		}
+		if s.To, err = pointInTime(to, now); err != nil {
+			return fmt.Errorf("--to: %w", err)
+		}
+		if !s.From.IsZero() && !s.To.IsZero() && !s.From.Before(s.To) {
+			return errors.New("--from must be before --to")
+		}
+		for _, text := range ids {
+			id, err := shipper.ParseID(text)
+			if err != nil {
+				return fmt.Errorf("--id: %w", err)
+			}
+			s.IDs = append(s.IDs, id)
+		}
+		store, err := openStoreToRead(cfg)
+		if err != nil {
+			return err
+		}
+		// A reader that goes away ends the process by SIGPIPE, as with other filters.
+		out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
+		bar := newProgress(cmd.ErrOrStderr())
+		if bar.what = "objects"; newProgress(os.Stdout).out != nil {
+			bar = &progress{} // the records are on that terminal
+		}
+		defer bar.clear()
+		var seen *shipper.Seen
+		if deduping {
+			seen = shipper.NewSeen(rememberedIDs)
+		}
+		err = s.Records(cmd.Context(), store, func(objects int) { bar.set(int64(objects), 0) }, func(line []byte) error {
+			if id, ok := shipper.Line(line).ID(); deduping && ok && !seen.Add(id) {
+				return nil
+			}
+			if !usages {
+				_, err := out.Write(line)
+				return err
+			}
+			_, err := out.Write(shipper.Line(line).Usage())
+			return errors.Join(err, out.WriteByte('\n'))
+		})
+		if deduping && seen.Forgot() {
+			bar.clear()
+			fmt.Fprintf(cmd.ErrOrStderr(), "collectord: more than %d different ids: repeats that are further apart were printed\n", rememberedIDs)
+		}
+		err = errors.Join(err, out.Flush())
+		var damaged *shipper.DamagedError
+		if errors.As(err, &damaged) {
+			err = notRightf("%v; collectord audit --deep tells more", err)
+		}
+		return err
+	}
 	return c
 }
 
-// cat writes the lines of all objects, in the order of their keys: by hour, then
-// by node and sequence number.
-func cat(ctx context.Context, store shipper.Store, out io.Writer) error {
-	var keys []string
-	for key, err := range store.List(ctx, "dt=") {
-		if err != nil {
-			return err
-		}
-		if strings.HasSuffix(key, ".ndjson.zst") {
-			keys = append(keys, key)
+// pointInTime reads RFC 3339, a date, or how long ago; empty is no time.
+func pointInTime(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, time.DateOnly} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
 		}
 	}
-	slices.Sort(keys)
-	for _, key := range keys {
-		if err := catObject(ctx, store, key, out); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+	ago, err := time.ParseDuration(text)
+	if days, isDays := strings.CutSuffix(text, "d"); isDays {
+		var n uint64
+		if n, err = strconv.ParseUint(days, 10, 16); err == nil {
+			ago = time.Duration(n) * 24 * time.Hour
 		}
 	}
-	return nil
-}
-
-func catObject(ctx context.Context, store shipper.Store, key string, out io.Writer) error {
-	body, err := store.Open(ctx, key)
-	if err != nil {
-		return err
+	if err != nil || ago < 0 {
+		return time.Time{}, fmt.Errorf("%q is no time: write 2026-11-23T08:00:00Z, 2026-11-23, or how long ago, such as 15m, 2h or 7d", text)
 	}
-	defer body.Close()
-	lines, err := shipper.NewObjectReader(body)
-	if err != nil {
-		return err
-	}
-	defer lines.Close()
-	for {
-		line, err := lines.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := out.Write(line); err != nil {
-			return err
-		}
-	}
+	return now.Add(-ago), nil
 }

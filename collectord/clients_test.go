@@ -8,8 +8,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Each client of the world posts as its manual says, and finds its usages stored.
@@ -69,6 +71,73 @@ assert r.status == 201
 	d.post(acks, 0, 500, 8, false) // net/http
 	if acks.count() != 500 {
 		t.Errorf("net/http: %d of 500", acks.count())
+	}
+	d.stop()
+}
+
+// The same over TLS, with a token and a certificate.
+func TestStandardClientsAreServedOverTLS(t *testing.T) {
+	goWithout(t, notInstalled("curl", "python3", "openssl"))
+	dir := t.TempDir()
+	ca := newAuthority(t, dir)
+	later := time.Now().Add(1000 * time.Hour)
+	ca.issue("collector", dir+"/cert", dir+"/key", later)
+	ca.issue("edge-7", dir+"/client.cert", dir+"/client.key", later)
+	token, line := newToken(t, "ward-3")
+	write(t, dir+"/tokens", line+"\n")
+	config, port, admin := configure(t, dir, "")
+	edit(t, config, "http: {", fmt.Sprintf("http: {tokens_file: %s/tokens, tls: {cert: %[1]s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	d := start(t, config, port, admin)
+	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
+	const python = `
+import http.client, ssl, sys
+port, dir, token = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+context = ssl.create_default_context(cafile=dir + "/ca.pem")
+context.load_cert_chain(dir + "/client.cert", dir + "/client.key")
+c = http.client.HTTPSConnection("127.0.0.1", port, context=context)
+head = {"Content-Type": "application/json", "Authorization": "Bearer " + token}
+for i in range(100):
+    c.request("POST", "/api/usages", b'{"a":1}', head)
+    r = c.getresponse()
+    assert r.status == 201 and r.read()
+c.request("POST", "/api/usages", iter([b'{"a"', b':1}']), head, encode_chunked=True)
+r = c.getresponse()
+assert r.status == 201 and r.read()
+head["Authorization"] = "Bearer wrong"
+c.request("POST", "/api/usages", b'[' + b' ' * (3 << 20) + b']', head)
+r = c.getresponse()
+assert r.status == 401 and b"unauthorized" in r.read(), r.status
+`
+	curl := func(more ...string) []string {
+		return append([]string{"curl", "-s", "-w", "%{http_code}", "--cacert", ca.path, "-H", "Content-Type: application/json", url}, more...)
+	}
+	bearer := []string{"-H", "Authorization: Bearer " + token}
+	certified := []string{"--cert", dir + "/client.cert", "--key", dir + "/client.key"}
+	large := filepath.Join(dir, "large")
+	write(t, large, `{"a":"`+strings.Repeat("x", 1000<<10)+`"}`)
+	for name, c := range map[string]struct {
+		command []string
+		stored  float64
+		fails   bool
+		want    string // in the output
+	}{
+		"curl":                    {curl(slices.Concat(bearer, certified, []string{"-d", `{"a":1}`})...), 1, false, `^\{"id":".*201$`},
+		"curl, TLS 1.2":           {curl(slices.Concat(bearer, certified, []string{"--tls-max", "1.2", "-d", `{"a":1}`})...), 1, false, `201$`},
+		"curl, TLS 1.1":           {curl(slices.Concat(bearer, certified, []string{"--tls-max", "1.1", "-d", `{"a":1}`})...), 0, true, `000$`},
+		"curl, HTTP/2":            {curl(slices.Concat(bearer, certified, []string{"--http2", "-d", `{"a":1}`})...), 1, false, `201$`},
+		"curl, large":             {curl(slices.Concat(bearer, certified, []string{"-d", "@" + large})...), 1, false, `201$`},
+		"curl, no token":          {curl(slices.Concat(certified, []string{"-d", "@" + large})...), 0, false, `"code":"unauthorized"(.|\n)*401$`},
+		"curl, expects, no token": {curl(slices.Concat(certified, []string{"-H", "Expect: 100-continue", "-d", "@" + large})...), 0, false, `401$`},
+		"curl, no certificate":    {curl(slices.Concat(bearer, []string{"-d", `{"a":1}`})...), 0, true, `000$`},
+		"curl, in plaintext":      {[]string{"curl", "-s", "-d", "{}", strings.Replace(url, "https", "http", 1)}, 0, false, `use https`},
+		"python":                  {[]string{"python3", "-c", python, fmt.Sprint(port), dir, token}, 101, false, ``},
+		"openssl":                 {[]string{"openssl", "s_client", "-connect", fmt.Sprintf("127.0.0.1:%d", port), "-CAfile", ca.path, "-brief"}, 0, true, `Verification: OK(.|\n)*alert certificate required`},
+	} {
+		before := d.metrics()[accepted]
+		out, err := exec.Command(c.command[0], c.command[1:]...).CombinedOutput()
+		if stored := d.metrics()[accepted] - before; (err != nil) != c.fails || stored != c.stored || !regexp.MustCompile(c.want).Match(out) {
+			t.Errorf("%s: %v, %v stored: %s", name, err, stored, out)
+		}
 	}
 	d.stop()
 }

@@ -17,7 +17,12 @@ func configCommand() *cobra.Command {
 			Short: "Say everything that is wrong with the configuration",
 			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				_, warnings, err := settings(cmd)
+				cfg, warnings, err := settings(cmd)
+				if err == nil {
+					var more []string
+					_, more, err = readIdentity(cfg)
+					warnings = append(warnings, more...)
+				}
 				for _, w := range warnings {
 					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
 				}

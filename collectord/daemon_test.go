@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -53,16 +54,20 @@ type daemon struct {
 	logText strings.Builder
 }
 
-// freePorts finds n ports that are free for TCP and UDP.
+// freePorts finds n ports that are free for TCP and UDP, and below those that the
+// kernel gives to clients: a daemon that is started again finds its own still free.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
-	for len(ports) < n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+	for tries := 0; len(ports) < n; tries++ {
+		port := 10000 + rand.IntN(20000)
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			if tries > 1000 {
+				t.Fatal(err)
+			}
+			continue
 		}
 		defer ln.Close()
-		port := ln.Addr().(*net.TCPAddr).Port
 		if c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}); err == nil {
 			c.Close()
 			ports = append(ports, port)
@@ -98,8 +103,14 @@ func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 // start runs the daemon and waits until it says that it is running.
 func start(t *testing.T, config string, port, admin int) *daemon {
 	t.Helper()
+	return startAs(t, command(t, "run", "--config", config), port, admin)
+}
+
+// startAs is start for a command that becomes the daemon.
+func startAs(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
+	t.Helper()
 	d := &daemon{
-		t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin,
+		t: t, cmd: run, port: port, admin: admin,
 		exited: make(chan error, 1), gone: make(chan struct{}), ready: make(chan struct{}),
 	}
 	stderr, err := d.cmd.StderrPipe()
@@ -173,6 +184,9 @@ func (d *daemon) kill() {
 }
 
 func (d *daemon) url() string { return fmt.Sprintf("http://127.0.0.1:%d/api/usages", d.port) }
+
+// accepted is the series of the usages that HTTP has taken on.
+const accepted = `collectord_usages_accepted_total{source="http"}`
 
 // metrics scrapes once; the keys are series as they are printed.
 func (d *daemon) metrics() map[string]float64 {

@@ -87,8 +87,8 @@ type storedRecord struct {
 	}
 }
 
-// download reads every object as any client of the storage would.
-func download(t *testing.T, config string) (records []storedRecord, objects int) {
+// storeOf opens the storage of a configuration, as any client would.
+func storeOf(t *testing.T, config string) shipper.Store {
 	t.Helper()
 	c := catCommand()
 	c.Flags().String("config", config, "")
@@ -100,7 +100,13 @@ func download(t *testing.T, config string) (records []storedRecord, objects int)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := context.Background()
+	return store
+}
+
+// download reads every object.
+func download(t *testing.T, config string) (records []storedRecord, objects int) {
+	t.Helper()
+	store, ctx := storeOf(t, config), context.Background()
 	for key, err := range store.List(ctx, "dt=") {
 		if err != nil {
 			t.Fatal(err)

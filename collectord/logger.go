@@ -52,7 +52,7 @@ func (v *voice) setLevel(next *config.Config) (commit func(), err error) {
 }
 
 // greet tells what has been started.
-func greet(logger *slog.Logger, cfg *config.Config, file, destination string, ears *listeners, log *wal.Log) {
+func greet(logger *slog.Logger, cfg *config.Config, file, destination string, ears *listeners, log *wal.Log, who slog.Attr) {
 	limits := make([]any, 0, 64)
 	for _, s := range cfg.Limits() {
 		limits = append(limits, s.Key, s.Value)
@@ -61,7 +61,7 @@ func greet(logger *slog.Logger, cfg *config.Config, file, destination string, ea
 	logID, run := log.Identity()
 	g, s := log.Ledger(), log.Stats()
 	logger.Info("collectord is running", "version", version, "config", file,
-		"http", addressesOf(ears.http), "udp", udpAddressesOf(ears.udp), "admin", addressesOf(ears.admin),
+		"http", addressesOf(ears.http), "udp", udpAddressesOf(ears.udp), "admin", addressesOf(ears.admin), who,
 		"data_dir", cfg.DataDir, "destination", destination, "node", cfg.Node,
 		"log_id", fmt.Sprintf("%016x", logID), "run", fmt.Sprintf("%016x", run),
 		slog.Group("recovered", "usages", g.Recovered, "segments", s.SealedSegments,

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -43,6 +44,48 @@ func TestNothingThatWasSentIsLogged(t *testing.T) {
 	d.untilLogged("can't ship")
 	d.stop()
 	unmarked(t, d)
+}
+
+// Neither tokens nor their hashes, nor what a client puts into a handshake or a
+// certificate, are logged: right ones, wrong ones, and those in a file that is
+// wrong.
+func TestNoTokenIsLogged(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t, dir)
+	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
+	token, line := newToken(t, "ward-3")
+	write(t, dir+"/tokens", line+"\n")
+	hash := strings.TrimPrefix(strings.Fields(line)[1], "sha256:")
+	config, port, admin := configure(t, dir, "")
+	edit(t, config, "log: {format: text}", "log: {format: json, level: debug}")
+	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	d := start(t, config, port, admin)
+	if got := postAs(t, http.DefaultClient, d.url(), token); got != http.StatusCreated {
+		t.Errorf("answered %d", got)
+	}
+	sendMixed(t, d)
+	d.untilLogged(`"reason":"unknown token"`)
+	write(t, dir+"/tokens", line+"\n"+token+"\n"+marker+"/"+token+" "+hash+"\n")
+	d.rewrite(config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	d.untilLogged("nothing was changed")
+	write(t, dir+"/tokens", line+"\n")
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	d.untilLogged("reloaded the configuration")
+	sendMixed(t, d) // which is no TLS
+	stranger := newAuthority(t, t.TempDir()).client(marker)
+	stranger.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
+	stranger.Transport.(*http.Transport).TLSClientConfig.NextProtos = []string{marker, "http/1.1"}
+	if got := postAs(t, stranger, fmt.Sprintf("https://127.0.0.1:%d/api/usages", port), token); got != 0 {
+		t.Errorf("answered %d", got)
+	}
+	d.untilLogged("TLS handshakes fail")
+	d.stop()
+	unmarked(t, d, token, hash, token[3:30], "PRIVATE KEY")
+	if strings.Contains(d.log(), "127.0.0.1:") && strings.Contains(d.log(), "->127") {
+		t.Error("addresses of clients are logged")
+	}
 }
 
 func edit(t *testing.T, path, from, to string) {

@@ -43,7 +43,8 @@ func execute(args []string) int {
 		return exitError
 	}
 	fmt.Fprintf(os.Stderr, "collectord: %v\n", err)
-	if errors.Is(err, errNotRight) {
+	var bad notRight
+	if errors.As(err, &bad) {
 		return exitNotRight
 	}
 	return exitError
@@ -57,9 +58,16 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(), configCommand(), catCommand(), walCommand(), versionCommand(), manCommand())
+	root.AddCommand(runCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), tokenCommand(), versionCommand(), manCommand())
 	return root
 }
+
+// notRight means that what was checked is not as it should be.
+type notRight string
+
+func (e notRight) Error() string { return string(e) }
+
+func notRightf(format string, args ...any) error { return notRight(fmt.Sprintf(format, args...)) }
 
 func plural(n int, what string) string {
 	if n == 1 {

@@ -43,7 +43,7 @@ them as compressed NDJSON to S3\-compatible storage or a folder. The other comma
 its configuration.
 .SH COMMANDS
 `, roff(lowerFirst(root.Short)))
-	describe(&b, root)
+	describeCommands(&b, root)
 	b.WriteString(".SH FLAGS\nEvery command that reads the configuration has these, which go before the file and the\nenvironment; see\n" +
 		".BR collectord.yaml (5).\n")
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { describeFlag(&b, f) })
@@ -90,14 +90,14 @@ Where the packages keep the log
 	return b.String()
 }
 
-// describe tells of the commands below c that do something, and of their own flags.
-func describe(b *strings.Builder, c *cobra.Command) {
+// describeCommands tells of the commands below c that do something, and of their own flags.
+func describeCommands(b *strings.Builder, c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		if !sub.IsAvailableCommand() || sub.Name() == "help" || sub.Name() == "completion" {
 			continue
 		}
 		if sub.HasSubCommands() {
-			describe(b, sub)
+			describeCommands(b, sub)
 			continue
 		}
 		name, arguments, _ := strings.Cut(sub.UseLine(), sub.CommandPath())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -28,6 +29,7 @@ type slowness struct {
 	each    func(i int) string // if set: sent at once by client i
 	dribble string             // then sent again and again
 	flood   string             // sent as fast as it is taken, while no answer is read
+	secure  *tls.Config        // over TLS, if not nil
 }
 
 func slownesses() []slowness {
@@ -66,55 +68,96 @@ func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := start(t, config, port, admin)
-	stored := 0
 	for _, kind := range slownesses() {
-		began := time.Now()
-		slow := kind.begin(t, d, crowd)
-		client := &http.Client{Timeout: 5 * time.Second}
-		var took []time.Duration
-		gone := make(chan struct{})
-		go func() {
-			defer close(gone)
-			for held := float64(crowd); held > 1; { // the fast client has one
-				m, err := d.scrape()
-				if err != nil {
-					return
-				}
-				held = m["collectord_http_connections"]
-				<-time.After(20 * time.Millisecond)
-			}
-		}()
-		holding := func() bool {
-			select {
-			case <-gone:
-				return false
-			default:
-				return true
-			}
-		}
-		for n := 0; n < 200 || holding(); n++ {
-			at := time.Now()
-			resp, err := client.Post(d.url(), "application/json", strings.NewReader(usageText(stored, "http")))
-			if err != nil {
-				t.Fatalf("%s: the fast client's request %d: %v", kind.name, n, err)
-			}
-			_, _ = io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusCreated {
-				t.Fatalf("%s: the fast client's request %d: %s", kind.name, n, resp.Status)
-			}
-			took = append(took, time.Since(at))
-			stored++
-		}
-		lasted := time.Since(began)
-		client.CloseIdleConnections()
-		until(t, kind.name+" is cut off", func() bool { return d.connections() == 0 })
-		slow.end()
-		slices.Sort(took)
-		t.Logf("%4d clients %-34s held on %4.1f s; the fast one had %5d requests answered, p99 %v; %s",
-			slow.connected, kind.name+":", lasted.Seconds(), len(took), took[len(took)*99/100].Round(100*time.Microsecond), d.memory())
+		d.withstand(kind, &http.Client{Timeout: 5 * time.Second}, d.url())
 	}
 	// What DESIGN.md allows with every limit reached.
+	if peak := d.memory().peak; peak > 128<<20 {
+		t.Errorf("the daemon took %d MiB at most", peak>>20)
+	}
+	d.stop()
+}
+
+// withstand lets a crowd of slow clients at the daemon until the last of them is
+// cut off, while another posts.
+func (d *daemon) withstand(kind slowness, client *http.Client, url string) {
+	t := d.t
+	t.Helper()
+	began := time.Now()
+	slow := kind.begin(t, d, crowd)
+	var took []time.Duration
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		for held := float64(crowd); held > 1; { // the fast client has one
+			m, err := d.scrape()
+			if err != nil {
+				return
+			}
+			held = m["collectord_http_connections"]
+			<-time.After(20 * time.Millisecond)
+		}
+	}()
+	holding := func() bool {
+		select {
+		case <-gone:
+			return false
+		default:
+			return true
+		}
+	}
+	for n := 0; n < 200 || holding(); n++ {
+		at := time.Now()
+		resp, err := client.Post(url, "application/json", strings.NewReader(usageText(n, "http")))
+		if err != nil {
+			t.Fatalf("%s: the fast client's request %d: %v", kind.name, n, err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusCreated {
+			t.Fatalf("%s: the fast client's request %d: %s", kind.name, n, resp.Status)
+		}
+		took = append(took, time.Since(at))
+	}
+	lasted := time.Since(began)
+	client.CloseIdleConnections()
+	until(t, kind.name+" is cut off", func() bool { return d.connections() == 0 })
+	slow.end()
+	slices.Sort(took)
+	t.Logf("%4d clients %-34s held on %4.1f s; the fast one had %5d requests answered, p99 %v; %s",
+		slow.connected, kind.name+":", lasted.Seconds(), len(took), took[len(took)*99/100].Round(100*time.Microsecond), d.memory())
+}
+
+// A thousand clients that never finish their handshake, or do nothing after it,
+// stop nobody either.
+func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	dir := t.TempDir()
+	ca := newAuthority(t, dir)
+	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
+	config, port, admin := configure(t, dir, "")
+	edit(t, config, "http: {", fmt.Sprintf("http: {header_timeout: 1s, idle_timeout: 1s, tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	d := start(t, config, port, admin)
+	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
+	crowdOf := ca.client("crowd").Transport.(*http.Transport).TLSClientConfig.Clone()
+	crowdOf.ServerName = "127.0.0.1"
+	const hello = "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
+	for _, kind := range []slowness{
+		{name: "saying nothing"},
+		{name: "dribbling a hello after 12 KiB", first: hello + strings.Repeat("x", 12<<10), dribble: "x"},
+		{name: "idle after the handshake", first: "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", secure: crowdOf},
+	} {
+		client := ca.client("edge-7")
+		client.Timeout = 5 * time.Second
+		d.withstand(kind, client, url)
+	}
+	m := d.metrics()
+	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowd {
+		t.Errorf("%v handshakes are counted as timed out", n)
+	}
+	if n := strings.Count(d.log(), "TLS handshakes fail"); n > 4 {
+		t.Errorf("%d lines on handshakes", n)
+	}
 	if peak := d.memory().peak; peak > 128<<20 {
 		t.Errorf("the daemon took %d MiB at most", peak>>20)
 	}
@@ -137,6 +180,9 @@ func (k slowness) begin(t *testing.T, d *daemon, n int) *slow {
 		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", d.port))
 		if err != nil {
 			t.Fatalf("%s: client %d: %v", k.name, i, err)
+		}
+		if k.secure != nil {
+			c = tls.Client(c, k.secure)
 		}
 		s.conns = append(s.conns, c)
 		if k.flood != "" {

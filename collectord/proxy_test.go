@@ -306,8 +306,6 @@ func TestNginxAndCollectordAgreeOnWhereRequestsEnd(t *testing.T) {
 	d.stop()
 }
 
-const accepted = `collectord_usages_accepted_total{source="http"}`
-
 func requests(m map[string]float64) (n float64) {
 	series := regexp.MustCompile(`^collectord_http_requests_total\{`)
 	for name, v := range m {

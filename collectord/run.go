@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -44,12 +45,16 @@ func runCommand() *cobra.Command {
 			}
 			defer v.troubles.flush()
 			slog.SetDefault(v.Logger) // what the standard library has to say
-			for _, w := range warnings {
+			who, more, err := readIdentity(cfg)
+			for _, w := range append(warnings, more...) {
 				v.Warn(w)
+			}
+			if err != nil {
+				return err
 			}
 			reload := newReloader(cfg, load, v.Logger)
 			reload.register(v.setLevel)
-			return run(cmd.Context(), reload, src.Path, v.Logger)
+			return run(cmd.Context(), reload, who, src.Path, v.Logger)
 		},
 	}
 	config.AddFlags(c.Flags())
@@ -67,7 +72,7 @@ func runCommand() *cobra.Command {
 // Everything that can fail for a reason an operator must know of, such as a port
 // in use, fails before the first goroutine starts, but for those that tell that
 // the daemon is starting: usages that come in meanwhile wait at the gate.
-func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger) error {
+func run(ctx context.Context, reload *reloader, who ingest.Identity, file string, logger *slog.Logger) error {
 	began := time.Now()
 	cfg := reload.config()
 	signals := make(chan os.Signal, 2)
@@ -96,7 +101,7 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 		go func() { failed <- office.Serve(ln) }()
 	}
 	entrance := newGate()
-	web := ingest.NewHTTP(entrance, httpOptions(cfg, logger))
+	web := ingest.NewHTTP(entrance, httpOptions(cfg, who, logger))
 	for _, ln := range ears.http {
 		go func() { failed <- web.Serve(ln) }()
 	}
@@ -123,12 +128,21 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 		return errors.Join(err, log.Close())
 	}
 
+	reload.register(identityPart(web, logger))
 	reload.registerInfallible(func(next *config.Config) {
 		log.SetLimits(walLimits(next))
 		ship.SetLimits(shipperLimits(next))
 		web.SetLimits(httpLimits(next))
 		udp.SetAllow(next.UDP.Allow)
 	})
+
+	if os.Getenv("GOMAXPROCS") == "" {
+		// Compression computes for as long as there is a backlog. With a place of
+		// its own for each upload it competes for the cores as others do, and does
+		// not hold the places of those who serve requests.
+		cores := runtime.GOMAXPROCS(0)
+		runtime.GOMAXPROCS(cores + min(cores, cfg.Shipper.Concurrency))
+	}
 
 	// From here on it runs.
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
@@ -142,7 +156,7 @@ func run(ctx context.Context, reload *reloader, file string, logger *slog.Logger
 			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
 		}
 	}
-	greet(logger, cfg, file, store.String(), ears, log)
+	greet(logger, cfg, file, store.String(), ears, log, describe(&who))
 	tell(manager.ready())
 
 	var cause error

@@ -22,9 +22,6 @@ import (
 	"collectord/wal"
 )
 
-// errNotRight means that what was checked is not as it should be.
-var errNotRight = errors.New("the log is damaged")
-
 func walCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wal",
@@ -142,7 +139,7 @@ func walVerify(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		return err
 	}
 	if bad > 0 {
-		return fmt.Errorf("%w: %d segments; the daemon saves what checks out when it ships them, collectord wal repair at once", errNotRight, bad)
+		return notRightf("the log is damaged: %d segments; the daemon saves what checks out when it ships them, collectord wal repair at once", bad)
 	}
 	return nil
 }
@@ -202,7 +199,7 @@ func walCat(cmd *cobra.Command, cfg *config.Config, _ bool) error {
 		return err
 	}
 	if bad > 0 {
-		return fmt.Errorf("%w: %d segments are not whole; collectord wal verify tells more", errNotRight, bad)
+		return notRightf("the log is damaged: %d segments are not whole; collectord wal verify tells more", bad)
 	}
 	return nil
 }
@@ -324,39 +321,4 @@ func becomeOwner(dir string) error {
 		return fmt.Errorf("become the owner of %s: %w", dir, err)
 	}
 	return nil
-}
-
-// progress draws a bar on a terminal, and nothing elsewhere.
-type progress struct {
-	out         io.Writer // nil without a terminal
-	done, total int64
-	drawn       time.Time
-}
-
-func newProgress(out io.Writer) *progress {
-	file, ok := out.(*os.File)
-	if !ok {
-		return &progress{}
-	}
-	if info, err := file.Stat(); err != nil || info.Mode()&fs.ModeCharDevice == 0 {
-		return &progress{}
-	}
-	return &progress{out: out, drawn: time.Now()}
-}
-
-func (p *progress) advance(n int64) {
-	p.done += n
-	if p.out == nil || p.total == 0 || time.Since(p.drawn) < 100*time.Millisecond {
-		return
-	}
-	p.drawn = time.Now()
-	const width = 40
-	full := int(width * p.done / p.total)
-	fmt.Fprintf(p.out, "\r[%s%s] %3d %%", strings.Repeat("#", full), strings.Repeat(".", width-full), 100*p.done/p.total)
-}
-
-func (p *progress) clear() {
-	if p.out != nil {
-		fmt.Fprint(p.out, "\r\x1b[K")
-	}
 }

@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 
 	"collectord/collectord/admin"
 	"collectord/collectord/ingest"
@@ -29,10 +27,10 @@ func listen(cfg *config.Config, logger *slog.Logger) (_ *listeners, err error) {
 			l.close()
 		}
 	}()
-	if l.http, err = listenStreams("http.listen", cfg.HTTP.Listen); err != nil {
+	if l.http, err = listenStreams("http.listen", cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}); err != nil {
 		return nil, err
 	}
-	if l.admin, err = listenStreams("admin.listen", cfg.Admin.Listen); err != nil {
+	if l.admin, err = listenStreams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1}); err != nil {
 		return nil, err
 	}
 	for _, a := range cfg.UDP.Listen {
@@ -57,11 +55,11 @@ func probeUDP(a config.Address) error {
 	return c.Close()
 }
 
-func listenStreams(key string, addrs []config.Address) (all []net.Listener, err error) {
+func listenStreams(key string, addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
 	for _, a := range addrs {
 		var ln net.Listener
 		if a.Network == "unix" {
-			ln, err = listenUnix(a.Path)
+			ln, err = listenUnix(a.Path, access)
 		} else {
 			ln, err = net.Listen(a.Network, a.IP.String())
 		}
@@ -74,19 +72,6 @@ func listenStreams(key string, addrs []config.Address) (all []net.Listener, err 
 		all = append(all, ln)
 	}
 	return all, nil
-}
-
-// listenUnix replaces the socket that an ended process left, not one in use.
-func listenUnix(path string) (net.Listener, error) {
-	if c, err := net.Dial("unix", path); err == nil {
-		return nil, errors.Join(fmt.Errorf("unix socket %s: another process listens on it", path), c.Close())
-	}
-	if info, err := os.Lstat(path); err == nil && info.Mode().Type() == fs.ModeSocket {
-		if err := os.Remove(path); err != nil {
-			return nil, err
-		}
-	}
-	return net.Listen("unix", path)
 }
 
 func (l *listeners) closeHTTP() {
@@ -162,15 +147,18 @@ func httpLimits(cfg *config.Config) ingest.HTTPLimits {
 func shipperLimits(cfg *config.Config) shipper.Limits {
 	return shipper.Limits{
 		Concurrency:       cfg.Shipper.Concurrency,
+		Bandwidth:         cfg.Shipper.Bandwidth,
+		StallTimeout:      cfg.Shipper.StallTimeout,
 		RetryMin:          cfg.Shipper.RetryMin,
 		RetryMax:          cfg.Shipper.RetryMax,
 		RetryMaxPermanent: cfg.Shipper.RetryMaxPermanent,
 	}
 }
 
-func httpOptions(cfg *config.Config, logger *slog.Logger) ingest.HTTPOptions {
+func httpOptions(cfg *config.Config, who ingest.Identity, logger *slog.Logger) ingest.HTTPOptions {
 	return ingest.HTTPOptions{
 		Limits:            httpLimits(cfg),
+		Identity:          who,
 		MaxHeader:         int(cfg.HTTP.MaxHeader),
 		MaxBody:           int(cfg.HTTP.MaxBody),
 		MaxDecoded:        int(cfg.HTTP.MaxDecoded),
@@ -193,7 +181,16 @@ func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 }
 
 func openStore(cfg *config.Config, logger *slog.Logger) (shipper.Store, error) {
-	return shipper.OpenStore(shipper.Destination{
+	return shipper.OpenStore(destination(cfg, logger))
+}
+
+// openStoreToRead is for commands that look at what is there.
+func openStoreToRead(cfg *config.Config) (shipper.Store, error) {
+	return shipper.OpenStoreToRead(destination(cfg, slog.New(slog.DiscardHandler)))
+}
+
+func destination(cfg *config.Config, logger *slog.Logger) shipper.Destination {
+	return shipper.Destination{
 		URL: cfg.Shipper.Destination,
 		S3: shipper.S3Options{
 			Endpoint:        cfg.Shipper.S3.Endpoint,
@@ -202,18 +199,23 @@ func openStore(cfg *config.Config, logger *slog.Logger) (shipper.Store, error) {
 			CredentialsFile: cfg.Shipper.S3.CredentialsFile,
 			CAFile:          cfg.Shipper.S3.CAFile,
 			Checksum:        cfg.Shipper.S3.Checksum,
+			SSE:             cfg.Shipper.S3.SSE,
+			StorageClass:    cfg.Shipper.S3.StorageClass,
 			Logger:          logger,
 		},
-	})
+	}
 }
 
 func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest.UDP, reload *reloader) admin.Snapshot {
 	datagrams, size := udp.Datagrams()
 	st := ship.Stats()
 	return admin.Snapshot{
-		Ledger:  log.Ledger(),
-		Log:     log.Stats(),
-		HTTP:    admin.HTTPSnapshot{Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections()},
+		Ledger: log.Ledger(),
+		Log:    log.Stats(),
+		HTTP: admin.HTTPSnapshot{
+			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
+			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Identity()),
+		},
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), Batches: udp.Batches()},
 		Shipper: admin.ShipperSnapshot(st),
 		Reload:  reload.snapshot(),

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -33,6 +34,10 @@ type Config struct {
 type HTTP struct {
 	Listen                     []Address
 	Anonymous                  bool
+	TokensFile                 string
+	TLS                        TLS
+	SocketMode                 fs.FileMode
+	SocketGroup                int // a gid, or -1
 	MaxBody, MaxDecoded        int64
 	MaxRecord, MaxHeader       int64
 	MaxRecords                 int
@@ -45,6 +50,9 @@ type HTTP struct {
 	BodyGrace, AnswerTimeout   time.Duration
 	Rate, Burst                int // usages a second; usages
 }
+
+// TLS are the files of the HTTP door's TLS, or empty.
+type TLS struct{ Cert, Key, ClientCA string }
 
 // UDP is the section of the UDP door.
 type UDP struct {
@@ -74,11 +82,17 @@ type Shipper struct {
 	Concurrency        int
 	RetryMin, RetryMax time.Duration
 	RetryMaxPermanent  time.Duration
+	Bandwidth          int64 // bytes a second; 0: no bound
+	StallTimeout       time.Duration
 	S3                 S3
 }
 
 // S3 is how to reach an S3-compatible storage.
-type S3 struct{ Endpoint, Region, PathStyle, CredentialsFile, CAFile, Checksum string }
+type S3 struct {
+	Endpoint, Region, PathStyle, CredentialsFile, CAFile, Checksum string
+
+	SSE, StorageClass string
+}
 
 // Shutdown is how long the daemon takes its leave.
 type Shutdown struct{ Drain, Requests, Datagrams, Seal, Grace time.Duration }
@@ -142,7 +156,17 @@ func Load(src Source) (c *Config, warnings []string, err error) {
 	if len(l.mistakes) > 0 {
 		return nil, warnings, l.mistakes
 	}
-	return c, warnings, nil
+	return c, append(warnings, c.warnings()...), nil
+}
+
+// warnings are about what is allowed and yet seldom meant.
+func (c *Config) warnings() (all []string) {
+	for _, a := range c.HTTP.Listen {
+		if !a.local() && c.HTTP.TokensFile != "" && c.HTTP.TLS.Cert == "" {
+			all = append(all, fmt.Sprintf("http.listen %s takes tokens that can be read on their way: set http.tls.cert and http.tls.key, or listen on localhost behind a proxy that speaks TLS", a))
+		}
+	}
+	return all
 }
 
 // build parses and checks the effective values.
@@ -218,9 +242,18 @@ func (c *Config) finish(mistake func(key, reason string)) {
 	if c.HTTP.MaxInFlight < max(c.HTTP.MaxBody, c.HTTP.MaxDecoded) {
 		mistake("http.max_in_flight", "is less than http.max_body or http.max_decoded: the largest body would never be taken")
 	}
+	for _, pair := range [][3]string{
+		{"http.tls.cert", c.HTTP.TLS.Key, "http.tls.key"},
+		{"http.tls.key", c.HTTP.TLS.Cert, "http.tls.cert"},
+		{"http.tls.cert", c.HTTP.TLS.ClientCA, "http.tls.client_ca"},
+	} {
+		if c.raw[pair[0]] == "" && pair[1] != "" {
+			mistake(pair[2], fmt.Sprintf("needs %s, which is empty", pair[0]))
+		}
+	}
 	for _, a := range c.HTTP.Listen {
-		if !a.local() && !c.HTTP.Anonymous {
-			mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a))
+		if !a.local() && !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" {
+			mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: say who may in http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a))
 		}
 	}
 	for _, a := range c.UDP.Listen {

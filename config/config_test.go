@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-func file(t *testing.T, content string) string {
+func fileWith(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "collectord.yaml")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -27,7 +27,7 @@ func load(t *testing.T, content string, flags ...string) (*Config, error) {
 	if err := set.Parse(flags); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := Load(Source{Path: file(t, content), Flags: set})
+	c, _, err := Load(Source{Path: fileWith(t, content), Flags: set})
 	return c, err
 }
 
@@ -84,6 +84,16 @@ func TestWhatIsNotMeantIsAMistake(t *testing.T) {
 		"http: {listen: [localhost:3000, '[::]:3000']}":                   "http.listen",
 		"http: {listen: '0.0.0.0:3000', anonymous: true}":                 "",
 		"http: {listen: 'unix:/run/x.sock'}":                              "",
+		"http: {listen: '0.0.0.0:3000', tokens_file: /t}":                 "",
+		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k}}":           "say who may in http.tokens_file or http.tls.client_ca",
+		"http: {listen: '[::]:1', tls: {cert: c, key: k, client_ca: a}}":  "",
+		"http: {tls: {cert: /c}}":                                         "http.tls.cert (",
+		"http: {tls: {key: /k}}":                                          "http.tls.key (",
+		"http: {tls: {client_ca: /k}}":                                    "http.tls.client_ca (",
+		"http: {socket_mode: 0o660}":                                      "http.socket_mode",
+		"http: {socket_mode: 0680}":                                       "http.socket_mode",
+		"http: {socket_mode: 1777}":                                       "http.socket_mode",
+		"http: {socket_group: no-such-group}":                             "http.socket_group",
 		"udp: {listen: '10.0.0.1:3000'}":                                  "udp.listen",
 		"udp: {listen: '10.0.0.1:3000', allow: [10.0.0.0/8]}":             "",
 		"udp: {listen: 'unix:/x'}":                                        "udp.listen",
@@ -141,7 +151,7 @@ func TestPrintedConfigurationLoadsAsTheSame(t *testing.T) {
 func TestUnknownVariableIsAWarning(t *testing.T) {
 	t.Setenv("COLLECTORD_PORT_3000_TCP", "tcp://10.0.0.1:3000")
 	t.Setenv("COLLECTORD_HTTP", "wiped")
-	c, warnings, err := Load(Source{Path: file(t, "http: {max_connections: 7}")})
+	c, warnings, err := Load(Source{Path: fileWith(t, "http: {max_connections: 7}")})
 	if err != nil || len(warnings) != 2 || c.HTTP.MaxConnections != 7 {
 		t.Errorf("%v, %v", warnings, err)
 	}
@@ -150,5 +160,40 @@ func TestUnknownVariableIsAWarning(t *testing.T) {
 func TestNamedFileMustExist(t *testing.T) {
 	if _, _, err := Load(Source{Path: "/nonexistent/collectord.yaml"}); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+func TestTokensInPlaintextBeyondThisHostAreAWarning(t *testing.T) {
+	for text, want := range map[string]int{
+		"http: {tokens_file: /t}": 0,
+		"http: {tokens_file: /t, listen: ['0.0.0.0:1', 'localhost:2', '[::]:3']}": 2,
+		"http: {tokens_file: /t, listen: '0.0.0.0:1', tls: {cert: /c, key: /k}}":  0,
+		"http: {anonymous: true, listen: '0.0.0.0:1'}":                            0,
+		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k, client_ca: /a}}":    0,
+		"http: {listen: 'unix:/run/x.sock', tokens_file: /t}":                     0,
+	} {
+		_, warnings, err := Load(Source{Path: fileWith(t, text)})
+		if err != nil || len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "http.listen 0.0.0.0:1 takes tokens that can be read") {
+			t.Errorf("%s: %q, %v", text, warnings, err)
+		}
+	}
+}
+
+// A name without a slash is a credential where there are any, and a path is one
+// everywhere.
+func TestANameIsACredentialWhereSystemdHasPutSome(t *testing.T) {
+	const text = "http: {tokens_file: tokens, tls: {cert: ./cert.pem, key: /etc/key.pem}}\nshipper: {s3: {credentials_file: s3}}"
+	t.Setenv("CREDENTIALS_DIRECTORY", "")
+	if c := mustLoad(t, text); c.HTTP.TokensFile != "tokens" || c.Shipper.S3.CAFile != "" {
+		t.Errorf("without: %+v", c.HTTP)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials/collectord.service")
+	c := mustLoad(t, text)
+	if c.HTTP.TokensFile != "/run/credentials/collectord.service/tokens" || c.HTTP.TLS != (TLS{"./cert.pem", "/etc/key.pem", ""}) ||
+		c.Shipper.S3.CredentialsFile != "/run/credentials/collectord.service/s3" || c.Shipper.S3.CAFile != "" {
+		t.Errorf("%+v %+v", c.HTTP, c.Shipper.S3)
+	}
+	if again := mustLoad(t, string(c.Print())); !reflect.DeepEqual(c, again) {
+		t.Errorf("printed:\n%s", c.Print())
 	}
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -62,8 +63,32 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"http-listen", restart, addresses("tcp", func(c *Config) *[]Address { return &c.HTTP.Listen }),
 	},
 	{
-		"http.anonymous", "false", "Whether anyone may post when http.listen can be reached from other hosts.",
-		"http-anonymous", restart, yesNo(func(c *Config) *bool { return &c.HTTP.Anonymous }),
+		"http.anonymous", "false", "Whether those may post who do not show who they are. By default they may as long as\nnothing says who may (http.tokens_file, http.tls.client_ca) and http.listen can be\nreached from this host only.",
+		"http-anonymous", live, yesNo(func(c *Config) *bool { return &c.HTTP.Anonymous }),
+	},
+	{
+		"http.tokens_file", "", "File with the bearer tokens that may post, a line each: NAME sha256:HEX [rate=N], as\ncollectord token new prints it; N is in usages a second. A name without a slash is\nlooked for in $CREDENTIALS_DIRECTORY, if systemd has set it (LoadCredential=).",
+		"http-tokens-file", live, file(func(c *Config) *string { return &c.HTTP.TokensFile }),
+	},
+	{
+		"http.tls.cert", "", "PEM file with the certificate of http.listen, and those between it and its root. With\nit TCP is spoken to in TLS 1.2 or later only; unix sockets are not.",
+		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.Cert }),
+	},
+	{
+		"http.tls.key", "", "PEM file with its private key. The file may be a credential, as http.tokens_file.",
+		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.Key }),
+	},
+	{
+		"http.tls.client_ca", "", "PEM file with the authorities one of which must have signed the certificate that a\nclient shows over TLS. Its first DNS name, or without one its common name, names the\nclient as a token does, if it is [A-Za-z0-9._-] of at most 63 characters.",
+		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
+	},
+	{
+		"http.socket_mode", "0660", "Permissions of unix sockets in http.listen, in octal. Who may write may post.",
+		"", restart, mode(func(c *Config) *fs.FileMode { return &c.HTTP.SocketMode }),
+	},
+	{
+		"http.socket_group", "", "Group of unix sockets in http.listen: a name or number. Empty: that of the process.",
+		"", restart, group(func(c *Config) *int { return &c.HTTP.SocketGroup }),
 	},
 	{
 		"http.max_body", "4MiB", "Size of the largest body as sent, perhaps compressed.",
@@ -156,7 +181,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	},
 
 	{
-		"admin.listen", "localhost:3001", "Where /metrics, /livez, /readyz and the status page are served: as http.listen.",
+		"admin.listen", "localhost:3001", "Where /metrics, /livez, /readyz and the status page are served: as http.listen. A unix\nsocket is for its owner only.",
 		"admin-listen", restart, addresses("tcp", func(c *Config) *[]Address { return &c.Admin.Listen }),
 	},
 
@@ -214,6 +239,14 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(1, 16, func(c *Config) *int { return &c.Shipper.Concurrency }),
 	},
 	{
+		"shipper.bandwidth", "0", "What all uploads together may send, such as 2MiB/s. 0: no bound.",
+		"", live, rateOrNone(1<<10, 1<<40, func(c *Config) *int64 { return &c.Shipper.Bandwidth }),
+	},
+	{
+		"shipper.stall_timeout", "1m", "How long an upload may stand still before it is given up and tried again. How long it\ntakes in all does not matter.",
+		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.StallTimeout }),
+	},
+	{
 		"shipper.retry_min", "1s", "After a failed upload: bound on the random delay before the next attempt. It doubles\neach time.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMin }),
 	},
@@ -238,16 +271,24 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.PathStyle }, "auto", "on", "off"),
 	},
 	{
-		"shipper.s3.credentials_file", "", "File with aws_access_key_id and aws_secret_access_key under [default].\nEmpty: the AWS_* variables, then the role of the instance.",
-		"", restart, text(func(c *Config) *string { return &c.Shipper.S3.CredentialsFile }),
+		"shipper.s3.credentials_file", "", "File with aws_access_key_id and aws_secret_access_key under [default], read again when\nit changes. Empty: the systemd credential s3-credentials, then the AWS_* variables,\nthen the role of the instance.",
+		"", restart, file(func(c *Config) *string { return &c.Shipper.S3.CredentialsFile }),
 	},
 	{
 		"shipper.s3.ca_file", "", "PEM file with certificates to trust beside the system's.",
-		"", restart, text(func(c *Config) *string { return &c.Shipper.S3.CAFile }),
+		"", restart, file(func(c *Config) *string { return &c.Shipper.S3.CAFile }),
 	},
 	{
 		"shipper.s3.checksum", "auto", "What the storage verifies on arrival: auto (crc32c, or what it can do), crc32c, md5 or off.",
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Checksum }, "auto", "crc32c", "md5", "off"),
+	},
+	{
+		"shipper.s3.sse", "", "Encryption at rest by the storage: s3, kms, or kms:KEY with the id of a key.\nEmpty: as the bucket is set up.",
+		"", restart, sse(func(c *Config) *string { return &c.Shipper.S3.SSE }),
+	},
+	{
+		"shipper.s3.storage_class", "", "Storage class of the objects, such as STANDARD_IA. Empty: the bucket's default.",
+		"", restart, word(func(c *Config) *string { return &c.Shipper.S3.StorageClass }),
 	},
 
 	{

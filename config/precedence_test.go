@@ -13,6 +13,8 @@ import (
 var samples = map[string][3]string{
 	"node": {"a", "b", "c"}, "data_dir": {"/a", "/b", "/c"},
 	"http.listen": {"127.0.0.1:1", "[::1]:2", "unix:/x"}, "http.anonymous": {"true", "false", "true"},
+	"http.tokens_file": {"/a", "b", "./c"}, "http.tls.cert": {"/a", "/b", "/c"}, "http.tls.key": {"/a", "/b", "/c"},
+	"http.tls.client_ca": {"/a", "/b", "/c"}, "http.socket_mode": {"0600", "666", "0777"}, "http.socket_group": {"1", "2", "0"},
 	"http.max_record": {"2kB", "4KiB", "1024"}, "http.max_header": {"2KiB", "4KiB", "16KiB"},
 	"http.max_body": {"1MiB", "2MiB", "3MiB"}, "http.max_decoded": {"4MiB", "5MiB", "6MiB"},
 	"http.max_records": {"1", "2", "3"}, "http.max_in_flight": {"17MiB", "18MiB", "19MiB"},
@@ -35,8 +37,9 @@ var samples = map[string][3]string{
 	"shipper.retry_min": {"2s", "3s", "4s"}, "shipper.retry_max": {"2m", "3m", "4m"}, "shipper.retry_max_permanent": {"6m", "7m", "8m"},
 	"shipper.s3.region": {"a", "b", "c"}, "shipper.s3.path_style": {"on", "off", "on"},
 	"shipper.s3.credentials_file": {"/a", "/b", "/c"}, "shipper.s3.ca_file": {"/a", "/b", "/c"},
-	"shipper.s3.checksum": {"md5", "off", "crc32c"},
-	"shutdown.drain":      {"1s", "2s", "3s"}, "shutdown.requests": {"1s", "2s", "3s"}, "shutdown.datagrams": {"1s", "3s", "4s"},
+	"shipper.bandwidth": {"1KiB/s", "2MiB/s", "3kB/s"}, "shipper.stall_timeout": {"1s", "2s", "3s"},
+	"shipper.s3.checksum": {"md5", "off", "crc32c"}, "shipper.s3.sse": {"s3", "kms", "kms:a"}, "shipper.s3.storage_class": {"A", "B", "C"},
+	"shutdown.drain": {"1s", "2s", "3s"}, "shutdown.requests": {"1s", "2s", "3s"}, "shutdown.datagrams": {"1s", "3s", "4s"},
 	"shutdown.seal": {"1s", "2s", "3s"}, "shutdown.grace": {"1s", "2s", "3s"},
 	"log.level": {"debug", "warn", "error"}, "log.format": {"text", "json", "text"},
 }
@@ -73,6 +76,12 @@ func TestFlagOverEnvironmentOverFileOverDefaultForEveryKey(t *testing.T) {
 			last := mustLoad(t, "")
 			if k.Name != "shipper.s3.endpoint" && last.raw[k.Name] != k.Default {
 				t.Errorf("default is %q, want %q", last.raw[k.Name], k.Default)
+			}
+			for _, companion := range []string{"http.tls.cert", "http.tls.key"} {
+				if strings.HasPrefix(k.Name, "http.tls.") && k.Name != companion { // one of them alone is a mistake
+					other, _ := find(companion)
+					t.Setenv(other.Env(), "/x")
+				}
 			}
 			expect := func(source, want string, c *Config) {
 				t.Helper()

@@ -3,7 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -47,6 +50,51 @@ func path(to func(*Config) *string) value {
 		}
 		*to(c) = s
 		return nil
+	}}
+}
+
+// file is a path, or the name of a systemd credential: systemd.exec(5) puts those
+// in a directory of their own, whose name only it knows.
+func file(to func(*Config) *string) value {
+	return value{kind: "a path, or the name of a credential", set: func(c *Config, s string) error {
+		if strings.ContainsRune(s, 0) {
+			return errors.New("is not a path")
+		}
+		*to(c) = s
+		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && s != "" && !strings.ContainsRune(s, '/') {
+			*to(c) = filepath.Join(dir, s)
+		}
+		return nil
+	}}
+}
+
+func mode(to func(*Config) *fs.FileMode) value {
+	return value{kind: "permissions in octal", set: func(c *Config, s string) error {
+		n, err := strconv.ParseUint(s, 8, 32)
+		if err != nil || n > 0o777 {
+			return errors.New("is not permissions in octal, such as 0660")
+		}
+		*to(c) = fs.FileMode(n)
+		return nil
+	}}
+}
+
+func group(to func(*Config) *int) value {
+	return value{kind: "a group", set: func(c *Config, s string) error {
+		*to(c) = -1
+		if s == "" {
+			return nil
+		}
+		if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+			*to(c) = int(n)
+			return nil
+		}
+		g, err := user.LookupGroup(s)
+		if err != nil {
+			return errors.New("is not a group of this host")
+		}
+		*to(c), err = strconv.Atoi(g.Gid)
+		return err
 	}}
 }
 
@@ -191,6 +239,44 @@ func rate(least, most int64, to func(*Config) *int64) value {
 			return errors.New("is not from " + span)
 		}
 		*to(c) = n
+		return nil
+	}}
+}
+
+// rateOrNone is a rate, or 0 for no bound.
+func rateOrNone(least, most int64, to func(*Config) *int64) value {
+	v := rate(least, most, to)
+	bounded := v.set
+	v.kind = "0, or " + v.kind
+	v.set = func(c *Config, s string) error {
+		if s == "0" {
+			*to(c) = 0
+			return nil
+		}
+		return bounded(c, s)
+	}
+	return v
+}
+
+// word is what can stand in a header.
+func word(to func(*Config) *string) value {
+	form := regexp.MustCompile(`^[A-Za-z0-9_-]{0,64}$`)
+	return value{kind: "a word", set: func(c *Config, s string) error {
+		if !form.MatchString(s) {
+			return errors.New("may hold letters, digits, underscores and hyphens, at most 64")
+		}
+		*to(c) = s
+		return nil
+	}}
+}
+
+func sse(to func(*Config) *string) value {
+	form := regexp.MustCompile(`^(|s3|kms|kms:[!-~]{1,256})$`)
+	return value{kind: "s3, kms or kms:KEY", set: func(c *Config, s string) error {
+		if !form.MatchString(s) {
+			return errors.New("is neither s3, kms nor kms:KEY")
+		}
+		*to(c) = s
 		return nil
 	}}
 }

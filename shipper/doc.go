@@ -2,6 +2,8 @@
 //
 //	wal.Segment -> lines -> zstd -> spool file -> Store.Put -> confirmed -> Segment.Remove
 //
+// and reads the bucket back: Selection picks records, Audit proves what is there.
+//
 // It owns the object format, the keys, the spool directory and the storage
 // clients. It does not own the log: it reads sealed segments and removes those
 // that the storage has confirmed, nothing else.
@@ -13,5 +15,7 @@
 //   - A segment is removed only after the storage has confirmed its object, or
 //     was found to hold an equal one.
 //   - Memory does not grow with the backlog or the size of a segment.
+//   - Reading changes nothing, and takes no more memory than it says, however much
+//     there is to read.
 //   - No failure of the storage drops or deletes anything; it is tried for ever.
 package shipper

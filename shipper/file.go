@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,10 +20,15 @@ import (
 const ownDir = "_collectord"
 
 // fileStore keeps objects in a folder.
-type fileStore struct{ root string }
+type fileStore struct {
+	root string
+
+	mu      sync.Mutex      // guards what follows
+	durable map[string]bool // directories known to be so
+}
 
 func newFileStore(root string) (*fileStore, error) {
-	s := &fileStore{filepath.Clean(root)}
+	s := &fileStore{root: filepath.Clean(root), durable: map[string]bool{}}
 	if err := makeDirs(s.temp()); err != nil {
 		return nil, fmt.Errorf("archive folder: %w", err)
 	}
@@ -65,34 +71,76 @@ func (s *fileStore) fail(op, key string, err error) error {
 }
 
 // Put copies the object to a temporary file, syncs it, and gives it its name by
-// a rename that does not replace.
+// a rename that does not replace. What it finds under the name it makes durable,
+// too: its own attempt before a crash may have got no further than the rename.
 func (s *fileStore) Put(ctx context.Context, o *Object) error {
 	path, err := s.path(o.Key)
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
-	if _, err := os.Lstat(path); err == nil {
-		return ErrExists
-	}
-	if err := makeDirs(filepath.Dir(path)); err != nil {
+	dir := filepath.Dir(path)
+	if err := s.makeDurable(dir); err != nil {
 		return s.fail("put", o.Key, err)
 	}
-	temp, err := copyDurably(ctx, o.reader(), s.temp())
+	taken := func() error {
+		if err := syncDir(dir); err != nil {
+			return s.fail("put", o.Key, err)
+		}
+		return ErrExists
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return taken()
+	}
+	temp, err := copyDurably(ctx, &pacedReader{ctx, o.reader(), termsOf(ctx).bandwidth, nil}, s.temp())
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
 	defer os.Remove(temp) // after the rename there is nothing to remove
 	switch err := renameWithoutReplacing(temp, path); {
 	case errors.Is(err, fs.ErrExist):
-		return ErrExists
+		return taken()
 	case err != nil:
 		return s.fail("put", o.Key, err)
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := syncDir(dir); err != nil {
 		return s.fail("put", o.Key, err)
 	}
 	return nil
 }
+
+// makeDurable makes a directory below the root, and every directory on the way
+// durable in its parent, also those that an earlier process made.
+func (s *fileStore) makeDurable(dir string) error {
+	s.mu.Lock()
+	known := s.durable[dir]
+	s.mu.Unlock()
+	if known {
+		if _, err := os.Stat(dir); err == nil { // and not removed since
+			return nil
+		}
+	}
+	if dir != s.root {
+		if err := s.makeDurable(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		if err := os.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := syncDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.durable) >= maxDurable {
+		clear(s.durable)
+	}
+	s.durable[dir] = true
+	return nil
+}
+
+// maxDurable bounds the directories remembered; there is one for each hour.
+const maxDurable = 64
 
 // copyDurably writes what it reads to a new file in dir and syncs it.
 func copyDurably(ctx context.Context, in io.Reader, dir string) (path string, err error) {
@@ -187,7 +235,16 @@ func (s *fileStore) Open(_ context.Context, key string) (io.ReadCloser, error) {
 
 func (s *fileStore) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		err := filepath.WalkDir(s.root, func(path string, e fs.DirEntry, err error) error {
+		// Whole folders of the prefix are gone down at once.
+		top, err := s.path(prefix[:strings.LastIndexByte(prefix, '/')+1] + ".")
+		if err != nil {
+			yield("", s.fail("list", prefix, err))
+			return
+		}
+		err = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+			if path == top && errors.Is(err, fs.ErrNotExist) {
+				return filepath.SkipAll
+			}
 			if err != nil {
 				return err
 			}

@@ -1,15 +1,13 @@
 package shipper
 
 import (
-	"bytes"
 	"context"
-	"crypto/md5" //nolint:gosec // Content-MD5 (RFC 1864), for storages that know no other checksum
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"math"
 	"time"
 
 	"collectord/wal"
@@ -31,7 +29,7 @@ type lossObject struct {
 // lossKey names the object of a loss note, outside of what readers of the data
 // match.
 func lossKey(n wal.LossNote) string {
-	return fmt.Sprintf("_collectord/lost/%s-%016x-%020d-%020d-%016x.json", n.Node, n.LogID, n.FirstSeq, n.LastSeq, n.Run)
+	return fmt.Sprintf(ownDir+"/lost/%s-%016x-%020d-%020d-%016x.json", n.Node, n.LogID, n.FirstSeq, n.LastSeq, n.Run)
 }
 
 // shipLosses brings the log's loss notes to the storage and removes them here.
@@ -62,18 +60,35 @@ func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 	}
 	text = append(text, '\n')
 	sum := sha256.Sum256(text)
-	o := &Object{
-		Key: lossKey(n), Body: bytes.NewReader(text), Size: int64(len(text)),
-		CRC32C: crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)),
-		MD5:    md5.Sum(text), //nolint:gosec // see above
-		Metadata: Metadata{
-			Format: objectFormat, Node: n.Node, LogID: hexID(n.LogID), Run: hexID(n.Run),
-			FirstSeq: n.FirstSeq, LastSeq: n.LastSeq, SHA256: hex.EncodeToString(sum[:]), RawBytes: int64(len(text)),
-		},
+	o := bytesObject(lossKey(n), text)
+	o.Metadata = Metadata{
+		Format: objectFormat, Node: n.Node, LogID: hexID(n.LogID), Run: hexID(n.Run),
+		FirstSeq: n.FirstSeq, LastSeq: n.LastSeq, SHA256: hex.EncodeToString(sum[:]), RawBytes: int64(len(text)),
 	}
 	err = s.store.Put(ctx, o)
 	if errors.Is(err, ErrExists) {
 		return nil // from before a crash: range and run are in the name
 	}
 	return err
+}
+
+// confirmedBelow is the lowest seq that is neither in the storage nor noted there
+// as lost. What is evicted or quarantined is noted before it is gone, so that the
+// order here matters.
+func (s *Shipper) confirmedBelow() (uint64, error) {
+	lowest := uint64(math.MaxUint64)
+	segments, _ := s.log.Sealed()
+	for _, seg := range segments {
+		lowest = min(lowest, seg.FirstSeq())
+	}
+	if s.log.Stats().LossNotes > 0 {
+		notes, err := s.log.Losses()
+		if err != nil {
+			return 0, err
+		}
+		for _, n := range notes {
+			lowest = min(lowest, n.FirstSeq)
+		}
+	}
+	return lowest, nil
 }

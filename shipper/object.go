@@ -2,7 +2,7 @@ package shipper
 
 import (
 	"bufio"
-	"crypto/md5" //nolint:gosec // Content-MD5 (RFC 1864), for storages that know no other checksum
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -13,6 +13,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -33,6 +34,9 @@ type Metadata struct {
 	Records  uint64 `json:"records"`
 	RawBytes int64  `json:"raw_bytes"` // of the lines
 	SHA256   string `json:"sha256"`    // of the lines, hex
+	// Every record of the log with a lower seq was in the storage, or noted there
+	// as lost, when this was sent. 0 claims nothing.
+	ConfirmedBelow uint64 `json:"confirmed_below"`
 }
 
 // sameContent reports whether two objects hold the same lines.
@@ -58,11 +62,16 @@ const (
 // window is what the encoder looks back over, and what a reader must hold.
 const window = 1 << 20
 
+// objectSuffix ends the key of every object that holds lines.
+const objectSuffix = ".ndjson.zst"
+
 // key names the object of a segment: a pure function of what is in it.
 func key(h wal.SegmentHeader, s *wal.Segment, firstAt int64) string {
 	return time.UnixMicro(firstAt).UTC().Format("dt=2006-01-02/hour=15/") +
-		fmt.Sprintf("%s-%016x-%020d-%020d-%016x.ndjson.zst", h.Node, h.LogID, s.FirstSeq(), s.LastSeq(), h.Run)
+		fmt.Sprintf("%s-%016x-%020d-%020d-%016x"+objectSuffix, h.Node, h.LogID, s.FirstSeq(), s.LastSeq(), h.Run)
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant table
 
 // Object is a compressed segment, ready to be put.
 type Object struct {
@@ -70,7 +79,6 @@ type Object struct {
 	Body   io.ReaderAt
 	Size   int64 // bytes of Body that belong to the object
 	CRC32C uint32
-	MD5    [md5.Size]byte
 	Metadata
 }
 
@@ -136,25 +144,30 @@ func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
 	return &compressor{zstd: enc, out: bufio.NewWriterSize(nil, 64<<10)}, nil
 }
 
+// bytesObject makes an object of a few bytes that are no lines, without metadata.
+func bytesObject(key string, text []byte) *Object {
+	return &Object{Key: key, Body: bytes.NewReader(text), Size: int64(len(text)), CRC32C: crc32.Checksum(text, castagnoli)}
+}
+
 // reader reads the object from its beginning.
 func (o *Object) reader() *io.SectionReader { return io.NewSectionReader(o.Body, 0, o.Size) }
 
 // compress writes the object of a segment to the beginning of file.
-func (c *compressor) compress(s *wal.Segment, file *os.File) (*Object, error) {
+func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.File) (*Object, error) {
 	header, err := s.Header()
 	if err != nil {
 		return nil, err
 	}
-	crc, sum := crc32.New(crc32.MakeTable(crc32.Castagnoli)), md5.New() //nolint:gosec // see above
+	crc := crc32.New(castagnoli)
 	var size countingWriter
-	c.out.Reset(io.MultiWriter(file, crc, sum, &size))
+	c.out.Reset(io.MultiWriter(file, crc, &size))
 	c.zstd.Reset(c.out)
 	c.lines = c.lines[:0]
 
 	o := &Object{Body: file, Metadata: Metadata{
 		Format: objectFormat,
 		Node:   header.Node, LogID: hexID(header.LogID), Run: hexID(header.Run),
-		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(),
+		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(), ConfirmedBelow: confirmedBelow,
 	}}
 	lines := sha256.New()
 	flush := func() error {
@@ -162,6 +175,7 @@ func (c *compressor) compress(s *wal.Segment, file *os.File) (*Object, error) {
 		lines.Write(c.lines)
 		_, err := c.zstd.Write(c.lines)
 		c.lines = c.lines[:0]
+		runtime.Gosched() // who waits for a processor goes first
 		return err
 	}
 	for r, err := range s.Records() {
@@ -195,7 +209,6 @@ func (c *compressor) compress(s *wal.Segment, file *os.File) (*Object, error) {
 		return nil, err
 	}
 	o.Size, o.CRC32C = int64(size), crc.Sum32()
-	sum.Sum(o.MD5[:0])
 	return o, nil
 }
 

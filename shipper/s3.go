@@ -1,9 +1,8 @@
 package shipper
 
 import (
+	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -11,17 +10,16 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
+	"github.com/minio/minio-go/v7/pkg/encrypt"
 )
 
 // S3Options tell how to reach an S3-compatible storage.
@@ -29,9 +27,11 @@ type S3Options struct {
 	Endpoint        string // URL, or host[:port] for HTTPS; empty means AWS
 	Region          string // empty: asked of the storage
 	PathStyle       string // "auto", "on" or "off"
-	CredentialsFile string // AWS shared credentials format; empty: AWS_* variables, then the instance's role
+	CredentialsFile string // AWS shared credentials format; empty: see s3Credentials
 	CAFile          string // PEM, in addition to the system's
 	Checksum        string // "auto", "crc32c", "md5" or "off"
+	SSE             string // "", "s3", "kms" or "kms:KEY": who encrypts at rest
+	StorageClass    string // empty: the bucket's default
 	Logger          *slog.Logger
 }
 
@@ -46,11 +46,17 @@ const (
 type s3Store struct {
 	client         *minio.Client
 	checksummed    *minio.Client // the same, allowed to send checksum headers of ours
+	keys           *credentials.Credentials
+	keysFrom       string
 	bucket, prefix string
+	storageClass   string
+	sse            encrypt.ServerSide
 	log            *slog.Logger
-	mayWeaken      bool         // the checksum, when the storage refuses it
-	checksum       atomic.Int32 // in use
-	unconditional  atomic.Bool  // the storage knows no If-None-Match
+	mayWeaken      bool // the checksum, when the storage refuses it
+
+	asking     sync.Mutex   // held while the storage's abilities are found out
+	checksum   atomic.Int32 // in use
+	conditions atomic.Int32
 }
 
 func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
@@ -72,9 +78,14 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	sse, err := serverSide(o.SSE)
+	if err != nil {
+		return nil, err
+	}
+	keys, from := s3Credentials(o.CredentialsFile)
 	lookup := map[string]minio.BucketLookupType{"on": minio.BucketLookupPath, "off": minio.BucketLookupDNS}[o.PathStyle]
 	options := minio.Options{
-		Creds:        s3Credentials(o.CredentialsFile),
+		Creds:        keys,
 		Secure:       secure,
 		Transport:    transport,
 		Region:       o.Region,
@@ -92,7 +103,10 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("s3 client: %w", err)
 	}
-	s := &s3Store{client: client, checksummed: checksummed, bucket: bucket, prefix: prefix, log: o.Logger}
+	s := &s3Store{
+		client: client, checksummed: checksummed, keys: keys, keysFrom: from, bucket: bucket, prefix: prefix,
+		storageClass: o.StorageClass, sse: sse, log: o.Logger,
+	}
 	switch o.Checksum {
 	case "md5":
 		s.checksum.Store(checksumMD5)
@@ -104,75 +118,35 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	return s, nil
 }
 
-func s3Credentials(file string) *credentials.Credentials {
-	if file != "" {
-		return credentials.NewFileAWSCredentials(file, "")
-	}
-	return credentials.NewChainCredentials([]credentials.Provider{
-		&credentials.EnvAWS{},
-		&credentials.IAM{Client: &http.Client{Timeout: 10 * time.Second}},
-	})
-}
-
-func s3Transport(caFile string) (*http.Transport, error) {
-	t := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: time.Minute,
-		ExpectContinueTimeout: time.Second,
-		IdleConnTimeout:       time.Minute,
-		MaxIdleConnsPerHost:   16,
-		DisableCompression:    true, // objects come as they are
-	}
-	if caFile == "" {
-		return t, nil
-	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, fmt.Errorf("s3 CA file: %w", err)
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("s3 CA file %s: holds no PEM certificate", caFile)
-	}
-	t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	return t, nil
-}
-
 func (s *s3Store) String() string {
 	return fmt.Sprintf("s3://%s/%s at %s", s.bucket, s.prefix, s.client.EndpointURL())
 }
 
 // Put sends the object in one request that the storage refuses if the key is
-// taken. What the storage can't do is found out by doing it.
+// taken.
 func (s *s3Store) Put(ctx context.Context, o *Object) error {
-	for {
-		if s.unconditional.Load() {
-			if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
-				return errOr(err, ErrExists)
-			}
-		}
-		checksum := s.checksum.Load()
-		err := s.put(ctx, o, checksum)
-		if err == nil {
-			return nil
-		}
-		switch resp := minio.ToErrorResponse(err); {
-		case resp.StatusCode == http.StatusPreconditionFailed:
-			return ErrExists
-		case resp.StatusCode == http.StatusNotImplemented && s.unconditional.CompareAndSwap(false, true):
-			s.log.Warn("the storage knows no conditional put: it is asked before each one", "destination", s.String())
-		case refusesChecksum(resp) && s.mayWeaken && checksum < checksumOff && s.checksum.CompareAndSwap(checksum, checksum+1):
-			s.log.Warn("the storage refuses this checksum: trying the next weaker one", "destination", s.String(),
-				"refused", []string{"crc32c", "md5"}[checksum], "error", err)
-		default:
-			return s.fail("put", o.Key, err)
+	t := termsOf(ctx)
+	ctx = withTerms(ctx, t)
+	if err := s.findOut(ctx); err != nil {
+		return s.fail("put", o.Key, t, err)
+	}
+	conditional := s.conditions.Load() == withConditions
+	if !conditional {
+		if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
+			return errOr(err, ErrExists)
 		}
 	}
+	err := s.put(ctx, o, s.checksum.Load(), conditional)
+	resp := minio.ToErrorResponse(err)
+	switch {
+	case err == nil:
+		return nil
+	case resp.StatusCode == http.StatusPreconditionFailed:
+		return ErrExists
+	case refuses(resp): // another server than the one that was asked
+		s.conditions.Store(unknownConditions)
+	}
+	return s.fail("put", o.Key, t, err)
 }
 
 func errOr(err, otherwise error) error {
@@ -182,18 +156,13 @@ func errOr(err, otherwise error) error {
 	return otherwise
 }
 
-// refusesChecksum tells a storage that does not know a checksum header from
-// one that found the bytes to be wrong.
-func refusesChecksum(r minio.ErrorResponse) bool {
-	return r.StatusCode == http.StatusBadRequest && (r.Code == "InvalidArgument" || r.Code == "InvalidRequest") ||
-		r.StatusCode == http.StatusNotImplemented
-}
-
-func (s *s3Store) put(ctx context.Context, o *Object, checksum int32) error {
+func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditional bool) error {
 	opts := minio.PutObjectOptions{
-		ContentType:      contentType(o.Key),
-		DisableMultipart: true,
-		UserMetadata:     o.toHeaders(),
+		ContentType:          contentType(o.Key),
+		DisableMultipart:     true,
+		UserMetadata:         o.toHeaders(),
+		ServerSideEncryption: s.sse,
+		StorageClass:         s.storageClass,
 	}
 	client := s.client
 	switch checksum {
@@ -203,11 +172,25 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32) error {
 	case checksumMD5:
 		opts.SendContentMd5 = true
 	}
-	if !s.unconditional.Load() {
+	if conditional {
 		opts.SetMatchETagExcept("*")
 	}
 	_, err := client.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, opts)
 	return err
+}
+
+// serverSide reads who encrypts at rest.
+func serverSide(sse string) (encrypt.ServerSide, error) {
+	kind, key, hasKey := strings.Cut(sse, ":")
+	switch {
+	case sse == "":
+		return nil, nil //nolint:nilnil // nobody
+	case sse == "s3":
+		return encrypt.NewSSE(), nil
+	case kind == "kms" && (!hasKey || key != ""):
+		return encrypt.NewSSEKMS(key, nil)
+	}
+	return nil, fmt.Errorf("s3 encryption %q: write s3, kms or kms:KEY", sse)
 }
 
 func contentType(key string) string {
@@ -219,6 +202,9 @@ func contentType(key string) string {
 
 // toHeaders is the metadata as user metadata of S3.
 func (m Metadata) toHeaders() map[string]string {
+	if m.Format == 0 {
+		return map[string]string{}
+	}
 	return map[string]string{
 		"Collectord-Format":    strconv.Itoa(m.Format),
 		"Collectord-Node":      m.Node,
@@ -229,6 +215,8 @@ func (m Metadata) toHeaders() map[string]string {
 		"Collectord-Records":   strconv.FormatUint(m.Records, 10),
 		"Collectord-Raw-Bytes": strconv.FormatInt(m.RawBytes, 10),
 		"Collectord-Sha256":    m.SHA256,
+
+		"Collectord-Confirmed-Below": strconv.FormatUint(m.ConfirmedBelow, 10),
 	}
 }
 
@@ -243,37 +231,78 @@ func fromHeaders(h map[string]string) (m Metadata) {
 	if errors.Join(errs[:]...) != nil {
 		return Metadata{}
 	}
+	m.ConfirmedBelow, _ = strconv.ParseUint(h["Collectord-Confirmed-Below"], 10, 64) // 0 claims nothing
 	m.Node, m.LogID, m.Run, m.SHA256 = h["Collectord-Node"], h["Collectord-Log-Id"], h["Collectord-Run"], h["Collectord-Sha256"]
 	return m
 }
 
+// Stat looks at the user metadata and, if some copy has lost that, at the end of
+// the object.
 func (s *s3Store) Stat(ctx context.Context, key string) (Metadata, error) {
+	t := termsOf(ctx)
+	ctx = withTerms(ctx, t)
 	info, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{})
 	if err != nil {
-		return Metadata{}, s.fail("stat", key, err)
+		return Metadata{}, s.fail("stat", key, t, err)
 	}
-	return fromHeaders(info.UserMetadata), nil
+	m := fromHeaders(info.UserMetadata)
+	tail := min(info.Size, maxMetadata+footerSize+8)
+	if m.SHA256 != "" || tail == 0 {
+		return m, nil
+	}
+	var opts minio.GetObjectOptions
+	if err := opts.SetRange(info.Size-tail, info.Size-1); err != nil {
+		return m, s.fail("stat", key, t, err)
+	}
+	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+key, opts)
+	if err != nil {
+		return m, s.fail("stat", key, t, err)
+	}
+	defer body.Close()
+	end, err := io.ReadAll(io.LimitReader(body, tail))
+	if err != nil {
+		return m, s.fail("stat", key, t, err)
+	}
+	if m, err = readTrailer(bytes.NewReader(end), int64(len(end))); err != nil {
+		return Metadata{}, nil // nothing is known of it
+	}
+	return m, nil
 }
 
 func (s *s3Store) Open(ctx context.Context, key string) (io.ReadCloser, error) {
-	o, err := s.client.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{})
-	if err == nil {
-		_, err = o.Stat() // GetObject asks nothing by itself
-	}
+	t := termsOf(ctx)
+	ctx = withTerms(ctx, t)
+	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{})
 	if err != nil {
-		return nil, s.fail("open", key, err)
+		return nil, s.fail("open", key, t, err)
 	}
-	return o, nil
+	return &s3Body{body, func(err error) error { return s.fail("open", key, t, err) }}, nil
+}
+
+// s3Body is an object on its way. What goes wrong on the way is a StoreError,
+// unlike what is wrong with the object.
+type s3Body struct {
+	io.ReadCloser
+	fail func(error) error
+}
+
+func (b *s3Body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
+		err = b.fail(err)
+	}
+	return n, err
 }
 
 func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
+		t := termsOf(ctx)
+		ctx, cancel := context.WithCancel(withTerms(ctx, t))
 		defer cancel()
 		opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
 		for o := range s.client.ListObjectsIter(ctx, s.bucket, opts) {
 			if o.Err != nil {
-				yield("", s.fail("list", prefix, o.Err))
+				yield("", s.fail("list", prefix, t, o.Err))
 				return
 			}
 			if !yield(o.Key[len(s.prefix):], nil) {
@@ -281,36 +310,4 @@ func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[string, err
 			}
 		}
 	}
-}
-
-// fail says what an error means for the shipper and for people.
-func (s *s3Store) fail(op, key string, err error) error {
-	resp := minio.ToErrorResponse(err)
-	e := &StoreError{Op: op, Key: key, Kind: resp.Code, Err: err}
-	var netErr net.Error
-	var certErr *tls.CertificateVerificationError
-	switch {
-	case op != "put" && (resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && resp.Code != minio.NoSuchBucket):
-		return ErrNotFound
-	case resp.Code == minio.NoSuchBucket:
-		e.Permanent, e.Hint = true, "create the bucket "+s.bucket+", or correct shipper.destination"
-	case resp.Code == "InvalidAccessKeyId", resp.Code == "SignatureDoesNotMatch":
-		e.Permanent, e.Hint = true, "the access key or its secret is wrong: see shipper.s3.credentials_file"
-	case resp.Code == "RequestTimeTooSkewed":
-		e.Permanent, e.Hint = true, "the clocks of this host and the storage differ too much"
-	case resp.Code == "AuthorizationHeaderMalformed", resp.Code == "PermanentRedirect":
-		e.Permanent, e.Hint = true, "the bucket is in another region: see shipper.s3.region"
-	case resp.StatusCode == http.StatusForbidden:
-		e.Permanent, e.Hint = true, "the key needs s3:PutObject and s3:GetObject on this bucket and prefix"
-	case errors.As(err, &certErr):
-		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage's certificate is not trusted: see shipper.s3.ca_file"
-	case errors.As(err, &netErr) && netErr.Timeout():
-		e.Kind = "timeout"
-	case errors.As(err, &netErr):
-		e.Kind = "network"
-	}
-	if e.Kind == "" {
-		e.Kind = "other"
-	}
-	return e
 }

@@ -2,14 +2,9 @@ package shipper
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +28,12 @@ type Options struct {
 
 // Limits are the options that can be changed while the shipper runs.
 type Limits struct {
-	Concurrency int // uploads at a time; default 2
+	Concurrency int   // uploads at a time; default 2
+	Bandwidth   int64 // bytes a second that all uploads together may send; default: no bound
+	// StallTimeout is how long an upload may stand still, without a byte in either
+	// direction, before it is given up; default 1 min. How long it takes in all
+	// does not matter.
+	StallTimeout time.Duration
 	// Delays between attempts after a failure. Each is drawn at random between
 	// nothing and a bound ("full jitter"), so that a fleet does not come back in
 	// step. The bound doubles from RetryMin (default 1 s) to RetryMax (1 min), or
@@ -44,6 +44,9 @@ type Limits struct {
 func (l Limits) withDefaults() Limits {
 	if l.Concurrency == 0 {
 		l.Concurrency = 2
+	}
+	if l.StallTimeout == 0 {
+		l.StallTimeout = defaultStall
 	}
 	if l.RetryMin == 0 {
 		l.RetryMin = time.Second
@@ -59,11 +62,12 @@ func (l Limits) withDefaults() Limits {
 
 // Shipper ships sealed segments. Its methods may be called concurrently.
 type Shipper struct {
-	log   *wal.Log
-	store Store
-	opts  Options
-	level zstd.EncoderLevel
-	spool *spool
+	log       *wal.Log
+	store     Store
+	opts      Options
+	level     zstd.EncoderLevel
+	spool     *spool
+	bandwidth bandwidth
 
 	done    chan result // from the workers
 	nudge   chan struct{}
@@ -89,12 +93,6 @@ type Stats struct {
 	InFlight        int
 }
 
-type result struct {
-	segment    *wal.Segment
-	compressor *compressor
-	err        error
-}
-
 // New makes a shipper and empties its spool directory. Run starts it.
 func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	if o.Logger == nil {
@@ -112,15 +110,17 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Shipper{
+	s := &Shipper{
 		log: log, store: store, opts: o, level: level, spool: spool,
 		done:    make(chan result),
 		nudge:   make(chan struct{}, 1),
 		uploads: wal.NewLatencyHistogram(),
 		limits:  o.Limits.withDefaults(),
-		stats:   Stats{Failures: map[string]uint64{"local": 0, "network": 0, "timeout": 0, "tls": 0, "other": 0, "conflict": 0}},
+		stats:   Stats{Failures: map[string]uint64{"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0}},
 		idle:    make(chan struct{}),
-	}, nil
+	}
+	s.bandwidth.set(o.Limits.Bandwidth)
+	return s, nil
 }
 
 // SetLimits puts new limits into effect. Uploads under way are finished; one
@@ -129,6 +129,7 @@ func (s *Shipper) SetLimits(l Limits) {
 	s.mu.Lock()
 	s.limits = l.withDefaults()
 	s.mu.Unlock()
+	s.bandwidth.set(l.Bandwidth)
 	s.hurry()
 }
 
@@ -149,7 +150,7 @@ func (s *Shipper) currentLimits() Limits {
 // Run ships what is sealed, oldest first, until ctx ends. It returns once the
 // uploads under way have stopped.
 func (s *Shipper) Run(ctx context.Context) {
-	q := &queue{shipper: s, busy: map[*wal.Segment]bool{}, setAside: map[*wal.Segment]bool{}, tried: map[*wal.Segment]int{}}
+	q := newQueue(s)
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	idle := time.NewTicker(pulseInterval)
@@ -161,23 +162,21 @@ func (s *Shipper) Run(ctx context.Context) {
 		segments, more := s.log.Sealed()
 		stopped := ctx.Done()
 		if ctx.Err() == nil { // asked once: it may change at any time
-			q.start(ctx, segments)
+			if due := q.start(ctx, now, segments); !due.IsZero() {
+				retry.Reset(time.Until(due))
+			}
 		} else if len(q.busy) == 0 {
 			return
 		} else {
 			stopped, more = nil, nil
-		}
-		if wait := time.Until(q.resume); q.pause > 0 && wait > 0 {
-			retry.Reset(wait)
 		}
 		select {
 		case <-stopped:
 		case <-idle.C:
 		case <-more:
 		case <-retry.C:
-			q.resume = time.Time{}
 		case <-s.nudge:
-			q.resume = time.Time{}
+			q.hurry()
 		case r := <-s.done:
 			q.finished(ctx, r)
 		}
@@ -229,226 +228,4 @@ func (s *Shipper) Stats() Stats {
 	c.UploadSeconds = s.uploads.Seconds()
 	c.Failures = maps.Clone(s.stats.Failures)
 	return c
-}
-
-// queue is what Run knows of the segments. Only its goroutine uses it.
-type queue struct {
-	shipper  *Shipper
-	busy     map[*wal.Segment]bool
-	setAside map[*wal.Segment]bool // of a later version
-	tried    map[*wal.Segment]int  // failed attempts
-	free     []*compressor         // of uploads that ended; others are made when needed
-	pause    time.Duration         // bound of the last delay; 0 while all is well
-	resume   time.Time
-	failing  bool // since the last success
-}
-
-// start begins as many uploads as there is room for. While the storage fails
-// there is room for one, and the segments take turns, so that one the storage
-// will not have does not keep the others waiting.
-func (q *queue) start(ctx context.Context, segments []*wal.Segment) {
-	limit := q.shipper.currentLimits().Concurrency
-	q.free = q.free[:min(len(q.free), limit)]
-	if q.pause > 0 {
-		if limit = 1; time.Now().Before(q.resume) {
-			return
-		}
-	}
-	for len(q.busy) < limit {
-		var next *wal.Segment // nil stands for the loss notes
-		notes := !q.busy[nil] && q.shipper.log.Stats().LossNotes > 0
-		for _, seg := range segments {
-			if !q.busy[seg] && !q.setAside[seg] && (next == nil || q.tried[seg] < q.tried[next]) {
-				next = seg
-			}
-		}
-		switch {
-		case notes && (next == nil || q.tried[nil] <= q.tried[next]):
-			next = nil
-		case next == nil:
-			return
-		case !next.Hold():
-			return // it is being evicted: there will be news of it
-		}
-		q.busy[next] = true
-		var c *compressor
-		if n := len(q.free); n > 0 {
-			c, q.free = q.free[n-1], q.free[:n-1]
-		}
-		s := q.shipper
-		s.mu.Lock()
-		s.stats.InFlight++
-		s.mu.Unlock()
-		go func() {
-			var err error
-			if next == nil {
-				err = s.shipLosses(ctx)
-			} else {
-				err = s.ship(ctx, next, &c)
-				next.Release()
-			}
-			s.done <- result{next, c, err}
-		}()
-	}
-}
-
-// finished notes how an attempt ended.
-func (q *queue) finished(ctx context.Context, r result) {
-	s := q.shipper
-	delete(q.busy, r.segment)
-	if r.compressor != nil {
-		q.free = append(q.free, r.compressor)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.InFlight--
-	close(s.idle)
-	s.idle = make(chan struct{})
-
-	name := "loss notes"
-	if r.segment != nil {
-		name = r.segment.String()
-	}
-	switch {
-	case r.err == nil:
-		delete(q.tried, r.segment)
-		q.pause = 0
-		if q.failing {
-			q.failing = false
-			s.opts.Logger.Info("shipping again", "trouble", "shipping", "destination", s.store.String())
-		}
-	case ctx.Err() != nil: // told to stop
-	case errors.Is(r.err, errSalvaged):
-		s.stats.Salvaged++
-	case errors.Is(r.err, wal.ErrVersion):
-		q.setAside[r.segment] = true
-		s.stats.Foreign++
-		s.opts.Logger.Error("left alone a sealed segment of a later version: install that version to ship it",
-			"segment", name, "error", r.err)
-	default:
-		q.tried[r.segment]++
-		kind, most := "local", s.limits.RetryMax
-		var storeErr *StoreError
-		if errors.As(r.err, &storeErr) {
-			kind = storeErr.Kind
-			if storeErr.Permanent {
-				most = s.limits.RetryMaxPermanent
-			}
-		}
-		s.stats.Failures[kind]++
-		q.pause = min(max(2*q.pause, s.limits.RetryMin), most)
-		q.resume = time.Now().Add(rand.N(q.pause))
-		q.failing = true
-		s.opts.Logger.Error("can't ship: everything is kept and tried again", "trouble", "shipping",
-			"destination", s.store.String(), "segment", name, "error", r.err)
-	}
-}
-
-// errSalvaged says that other segments took the place of the one to ship.
-var errSalvaged = errors.New("salvaged")
-
-// ship brings one segment to the storage and removes it here.
-func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) error {
-	if *c == nil {
-		var err error
-		if *c, err = newCompressor(s.level); err != nil {
-			return err
-		}
-	}
-	o, done, err := s.spool.object(ctx, *c, seg)
-	var damage *wal.DamageError
-	if errors.As(err, &damage) && !errors.Is(err, wal.ErrVersion) || errors.Is(err, fs.ErrNotExist) {
-		changed, salvageErr := s.log.Salvage(seg)
-		if changed {
-			return errSalvaged
-		}
-		err = errors.Join(err, salvageErr)
-	}
-	if err != nil {
-		return fmt.Errorf("compress: %w", err)
-	}
-	defer done()
-	began := time.Now()
-	err = s.store.Put(ctx, o)
-	if errors.Is(err, ErrExists) {
-		err = s.settle(ctx, o)
-	}
-	if err != nil {
-		return err
-	}
-	s.uploads.ObserveTime(time.Since(began))
-	if err := seg.Remove(); err != nil {
-		return err
-	}
-	if err := s.spool.stock(); err != nil {
-		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.Objects++
-	s.stats.RawBytes += uint64(o.RawBytes)
-	s.stats.CompressedBytes += uint64(o.Size)
-	s.opts.Logger.Debug("shipped", "key", o.Key, "records", o.Records, "bytes", o.Size)
-	return nil
-}
-
-// settle decides what to do about a key that is taken: an object with the same
-// lines is ours, from before a crash or a lost answer; other content stays, and
-// ours goes beside it.
-func (s *Shipper) settle(ctx context.Context, o *Object) error {
-	same, err := s.holds(ctx, o)
-	if same || err != nil {
-		return err
-	}
-	taken := o.Key
-	o.Key = strings.TrimSuffix(taken, ".ndjson.zst") + "~" + o.SHA256[:8] + ".ndjson.zst"
-	err = s.store.Put(ctx, o)
-	if errors.Is(err, ErrExists) {
-		if same, err = s.holds(ctx, o); err == nil && !same {
-			err = &StoreError{
-				Op: "put", Key: o.Key, Kind: "conflict", Permanent: true, Err: ErrExists,
-				Hint: "both this name and the plain one hold other content",
-			}
-		}
-	}
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	s.stats.Conflicts++
-	s.mu.Unlock()
-	s.opts.Logger.Error("the storage holds other content under this segment's name: stored beside it",
-		"trouble", "conflict", "taken", taken, "stored", o.Key)
-	return nil
-}
-
-// holds reports whether the storage has the same lines under the object's key.
-func (s *Shipper) holds(ctx context.Context, o *Object) (bool, error) {
-	there, err := s.store.Stat(ctx, o.Key)
-	if err != nil {
-		return false, err
-	}
-	if there.SHA256 != "" {
-		return there.sameContent(o.Metadata), nil
-	}
-	body, err := s.store.Open(ctx, o.Key)
-	if err != nil {
-		return false, err
-	}
-	defer body.Close()
-	lines, err := NewObjectReader(body)
-	if err != nil {
-		return false, err
-	}
-	defer lines.Close()
-	for {
-		switch _, err := lines.Next(); {
-		case errors.Is(err, io.EOF):
-			return lines.Seen().sameContent(o.Metadata), nil
-		case errors.Is(err, zstd.ErrMagicMismatch), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, zstd.ErrCRCMismatch):
-			return false, nil // something else altogether
-		case err != nil:
-			return false, err
-		}
-	}
 }

@@ -11,11 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
+	"collectord/shipper/s3test"
 	"collectord/wal"
 )
 
@@ -55,7 +58,13 @@ func fill(t *testing.T, l *wal.Log, n, per int) {
 // start runs a shipper until the test ends.
 func start(t *testing.T, l *wal.Log, store Store) *Shipper {
 	t.Helper()
-	s, err := New(l, store, Options{SpoolDir: filepath.Join(t.TempDir(), "spool"), Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	return startWith(t, l, store, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+}
+
+func startWith(t *testing.T, l *wal.Log, store Store, o Options) *Shipper {
+	t.Helper()
+	o.SpoolDir = filepath.Join(t.TempDir(), "spool")
+	s, err := New(l, store, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,12 +75,61 @@ func start(t *testing.T, l *wal.Log, store Store) *Shipper {
 	return s
 }
 
+// saidLines is what was logged.
+type saidLines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (s *saidLines) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *saidLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(s, nil)) }
+
+func (s *saidLines) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// twin compresses a segment as another process would have.
+func twin(t *testing.T, seg *wal.Segment) *Object {
+	t.Helper()
+	c, err := newCompressor(zstd.SpeedDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Create(filepath.Join(t.TempDir(), "twin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	o, err := c.compress(seg, 0, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
 func drain(t *testing.T, s *Shipper, want int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if n := s.Drain(ctx); n != want {
 		t.Fatalf("%d segments remain, want %d", n, want)
+	}
+}
+
+// until waits for what a shipper brings about.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); <-time.After(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still not so after 20 s: %s", what)
+		}
 	}
 }
 
@@ -132,7 +190,7 @@ func checkOnce(t *testing.T, s Store, n int) {
 	for _, l := range stored(t, s) {
 		count[l.Usage.N]++
 		ids[l.ID] = true
-		if time.Since(l.ReceivedAt).Abs() > time.Minute || l.Via != "http" || (l.Client != "") != (l.Usage.N%3 == 0) {
+		if time.Since(l.ReceivedAt).Abs() > 2*time.Hour || l.Via != "http" || (l.Client != "") != (l.Usage.N%3 == 0) {
 			t.Errorf("record %+v", l)
 		}
 	}
@@ -155,7 +213,8 @@ func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 			}
 			return s
 		},
-		"MinIO": func(t *testing.T) Store { return realS3(t) },
+		"MinIO":     func(t *testing.T) Store { return newBucket(t, startMinIO(t), false) },
+		"versitygw": func(t *testing.T) Store { return newBucket(t, startVersity(t), false) },
 	}
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
@@ -199,54 +258,74 @@ func TestKeyTellsWhereAndWhat(t *testing.T) {
 }
 
 func TestALostAnswerMakesNoSecondObject(t *testing.T) {
-	f, store := newFakeS3(t)
-	lost := map[string]bool{}
-	f.after = func(r *http.Request) bool {
-		first := !lost[r.URL.Path]
-		lost[r.URL.Path] = true
-		return first
-	}
-	l := openLog(t, t.TempDir())
-	fill(t, l, 20, 10)
-	drain(t, start(t, l, store), 0)
-	checkOnce(t, store, 20)
-	if f.puts != 2 {
-		t.Errorf("%d objects were stored for 2 segments", f.puts)
+	for name, behaviour := range map[string]s3test.Behaviour{
+		"S3":                                    {},
+		"a storage that forgets metadata":       {NoMetadata: true},
+		"a storage that knows no conditions":    {Conditions: s3test.Refuse},
+		"a storage that ignores conditions":     {Conditions: s3test.Ignore},
+		"a storage that knows nothing of these": {Conditions: s3test.Misjudge, NoMetadata: true, NoCRC32C: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, store := newFake(t)
+			var mu sync.Mutex
+			lost := map[string]bool{}
+			behaviour.Stored = func(key string) bool {
+				mu.Lock()
+				defer mu.Unlock()
+				first := !lost[key]
+				lost[key] = true
+				return first
+			}
+			f.Behave(behaviour)
+			l := openLog(t, t.TempDir())
+			fill(t, l, 20, 10)
+			drainHurriedly(t, start(t, l, store))
+			checkOnce(t, store, 20)
+			objects := 0
+			for key, puts := range f.Puts() {
+				if strings.HasPrefix(key, "data/dt=") {
+					if objects++; puts != 1 {
+						t.Errorf("%s was stored %d times", key, puts)
+					}
+				}
+			}
+			if objects != 2 {
+				t.Errorf("%d objects for 2 segments", objects)
+			}
+		})
 	}
 }
 
+// drainHurriedly drains without waiting out the delays.
+func drainHurriedly(t *testing.T, s *Shipper) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	for ctx.Err() == nil && (s.log.Ledger().Pending > 0 || s.log.Stats().LossNotes > 0) {
+		step, stop := context.WithTimeout(ctx, 20*time.Millisecond)
+		s.Drain(step)
+		stop()
+	}
+	drain(t, s, 0)
+}
+
 func TestTroubleIsRetriedAndNothingIsDropped(t *testing.T) {
-	f, store := newFakeS3(t)
-	requests := 0
-	f.fault = func(w http.ResponseWriter, _ *http.Request) bool {
-		requests++
-		switch requests % 4 {
+	f, store := newFake(t)
+	var requests atomic.Int64
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+		switch requests.Add(1) % 4 {
 		case 1:
-			return s3Error(w, http.StatusServiceUnavailable, "SlowDown")
+			return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
 		case 2:
-			return s3Error(w, http.StatusForbidden, "AccessDenied")
+			return s3test.Error(w, http.StatusForbidden, "AccessDenied")
 		}
 		return false
-	}
+	}})
 	l := openLog(t, t.TempDir())
 	fill(t, l, 30, 10)
 	s := start(t, l, store)
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	nudging := make(chan struct{})
-	go func() { // instead of waiting out the delays
-		defer close(nudging)
-		for ctx.Err() == nil && l.Ledger().Pending > 0 {
-			step, stop := context.WithTimeout(ctx, 20*time.Millisecond)
-			s.Drain(step)
-			stop()
-		}
-	}()
-	<-nudging
-	drain(t, s, 0)
-	f.mu.Lock()
-	f.fault = nil
-	f.mu.Unlock()
+	drainHurriedly(t, s)
+	f.Behave(s3test.Behaviour{})
 	checkOnce(t, store, 30)
 	if st := s.Stats(); st.Failures["SlowDown"] == 0 || st.Failures["AccessDenied"] == 0 {
 		t.Errorf("failures %v", st.Failures)
@@ -371,7 +450,7 @@ func TestIDsAreCheapOnceCompressed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	o, err := c.compress(segments[0], file)
+	o, err := c.compress(segments[0], 0, file)
 	if err != nil {
 		t.Fatal(err)
 	}

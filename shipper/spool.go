@@ -81,7 +81,7 @@ func (s *spool) stock() error {
 
 // object compresses a segment. The caller calls done when it needs the object
 // no more.
-func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment) (o *Object, done func(), err error) {
+func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment, confirmedBelow uint64) (o *Object, done func(), err error) {
 	path := filepath.Join(s.dir, seg.String()+".ndjson.zst")
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
 	if err == nil {
@@ -89,7 +89,7 @@ func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment) (o 
 			file.Close()
 			os.Remove(path)
 		}
-		if o, err = c.compress(seg, file); err == nil {
+		if o, err = c.compress(seg, confirmedBelow, file); err == nil {
 			return o, done, nil
 		}
 		done()
@@ -104,7 +104,7 @@ func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment) (o 
 	}
 	file, err = os.OpenFile(filepath.Join(s.dir, reserveName), os.O_RDWR, 0)
 	if err == nil {
-		if o, err = c.compress(seg, file); err == nil {
+		if o, err = c.compress(seg, confirmedBelow, file); err == nil {
 			return o, func() { file.Close(); <-s.lent }, nil
 		}
 		file.Close()

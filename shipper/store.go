@@ -8,6 +8,7 @@ import (
 	"iter"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Store is where objects go. Keys are relative to the destination; they use
@@ -35,12 +36,14 @@ var (
 
 // StoreError is a failure of the storage.
 type StoreError struct {
-	Op        string // "put", "stat", "list" or "open"
-	Key       string
-	Kind      string // short and stable, for metrics: "timeout", "AccessDenied", …
-	Permanent bool   // will not go away without somebody doing something
-	Hint      string // what to do about it, or empty
-	Err       error
+	Op         string // "put", "stat", "list" or "open"
+	Key        string
+	Kind       string        // short and stable, for metrics: "timeout", "AccessDenied", …
+	Permanent  bool          // will not go away without somebody doing something
+	OwnTrouble bool          // of this object alone: the others can go on
+	Hint       string        // what to do about it, or empty
+	RetryAfter time.Duration // how long the storage asks to be left alone
+	Err        error
 }
 
 func (e *StoreError) Error() string {

@@ -7,122 +7,15 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"log/slog"
-	"net"
-	"net/http"
-	"os"
-	"os/exec"
+	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
-	"github.com/minio/minio-go/v7"
+	"collectord/shipper/s3test"
 )
-
-var timeZero time.Time
-
-const testUser, testSecret = "collectord-test", "collectord-test-secret"
-
-// testS3 is a store for the bucket "bucket" at endpoint.
-func testS3(t *testing.T, endpoint, prefix string) *s3Store {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "credentials")
-	text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", testUser, testSecret)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, err := newS3Store("bucket", prefix, S3Options{
-		Endpoint: endpoint, Region: "us-east-1", PathStyle: "on", CredentialsFile: file,
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// minioBinary is where make tools puts it.
-func minioBinary(t *testing.T) string {
-	t.Helper()
-	path := os.Getenv("TEST_MINIO")
-	if path == "" {
-		if cache, err := os.UserCacheDir(); err == nil {
-			path = filepath.Join(cache, "collectord-tools", "bin", "minio")
-		}
-	}
-	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("ALLOW_MISSING") == "1" {
-			t.Skipf("no MinIO at %s, and ALLOW_MISSING=1 is set", path)
-		}
-		t.Fatalf("no MinIO at %s: run make tools, or set ALLOW_MISSING=1 to go without this proof", path)
-	}
-	return path
-}
-
-// startMinIO runs a real MinIO on a free port until the test ends.
-func startMinIO(t *testing.T) (endpoint string) {
-	t.Helper()
-	binary := minioBinary(t)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := ln.Addr().String()
-	ln.Close()
-	cmd := exec.Command(binary, "server", "--quiet", "--address", addr, t.TempDir())
-	cmd.Env = append(os.Environ(), "MINIO_ROOT_USER="+testUser, "MINIO_ROOT_PASSWORD="+testSecret,
-		"MINIO_BROWSER=off", "MINIO_UPDATE=off")
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := cmd.Process.Kill(); err != nil {
-			t.Error(err)
-		}
-		_ = cmd.Wait()
-	})
-	endpoint = "http://" + addr
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		resp, err := http.Get(endpoint + "/minio/health/ready")
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return endpoint
-			}
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("MinIO does not become ready")
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-}
-
-func realS3(t *testing.T) *s3Store {
-	t.Helper()
-	s := testS3(t, startMinIO(t), "some/prefix/")
-	// MinIO says that it is ready a moment before it serves every call.
-	ctx := context.Background()
-	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		err = s.client.MakeBucket(ctx, s.bucket, minio.MakeBucketOptions{})
-		if err == nil || minio.ToErrorResponse(err).Code == minio.BucketAlreadyOwnedByYou {
-			err = nil
-			for _, listErr := range s.List(ctx, "") {
-				err = listErr
-			}
-		}
-		if err == nil {
-			return s
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-	t.Fatal(err)
-	return nil
-}
 
 // unreal makes an object that is no real one, which no store minds.
 func unreal(t *testing.T, key, content string) *Object {
@@ -143,6 +36,7 @@ func unreal(t *testing.T, key, content string) *Object {
 	return o
 }
 
+// TestStores runs one suite over every kind of storage.
 func TestStores(t *testing.T) {
 	t.Run("file", func(t *testing.T) {
 		s, err := newFileStore(filepath.Join(t.TempDir(), "deep", "archive"))
@@ -151,40 +45,107 @@ func TestStores(t *testing.T) {
 		}
 		testStore(t, s)
 	})
-	t.Run("fake", func(t *testing.T) {
-		_, s := newFakeS3(t)
-		testStore(t, s)
-	})
-	t.Run("fake that knows no conditions", func(t *testing.T) {
-		f, s := newFakeS3(t)
-		f.noConditions = true
-		testStoreBasics(t, s) // without them, a race can't be won
-	})
-	t.Run("fake that knows no CRC-32C", func(t *testing.T) {
-		f, s := newFakeS3(t)
-		f.noCRC32C = true
-		testStore(t, s)
-		if s.checksum.Load() != checksumMD5 {
-			t.Error("did not fall back to MD5")
+	for name, c := range map[string]struct {
+		behaviour  s3test.Behaviour
+		checksum   int32
+		conditions int32
+		racy       bool // without conditions, a race can't be won
+	}{
+		"fake":                                    {s3test.Behaviour{}, checksumCRC32C, withConditions, false},
+		"fake that refuses conditions":            {s3test.Behaviour{Conditions: s3test.Refuse}, checksumCRC32C, withoutConditions, true},
+		"fake that calls conditions invalid":      {s3test.Behaviour{Conditions: s3test.Misjudge}, checksumCRC32C, withoutConditions, true},
+		"fake that takes no notice of conditions": {s3test.Behaviour{Conditions: s3test.Ignore}, checksumCRC32C, withoutConditions, true},
+		"fake that knows no CRC-32C":              {s3test.Behaviour{NoCRC32C: true}, checksumMD5, withConditions, false},
+		"fake that knows no checksum":             {s3test.Behaviour{NoCRC32C: true, NoMD5: true}, checksumOff, withConditions, false},
+		"fake that forgets metadata":              {s3test.Behaviour{NoMetadata: true}, checksumCRC32C, withConditions, false},
+		"fake that can do nothing": {
+			s3test.Behaviour{NoCRC32C: true, NoMD5: true, NoMetadata: true, Conditions: s3test.Misjudge}, checksumOff, withoutConditions, true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, s := newFake(t)
+			f.Behave(c.behaviour)
+			testStoreBasics(t, s)
+			testMuch(t, s)
+			if !c.racy {
+				testRace(t, s)
+			}
+			if s.checksum.Load() != c.checksum || s.conditions.Load() != c.conditions {
+				t.Errorf("found out checksum %d and conditions %d, want %d and %d", s.checksum.Load(), s.conditions.Load(), c.checksum, c.conditions)
+			}
+		})
+	}
+	for name, start := range map[string]func(*testing.T) string{"MinIO": startMinIO, "versitygw": startVersity} {
+		for checksum, number := range map[string]int32{"auto": checksumCRC32C, "crc32c": checksumCRC32C, "md5": checksumMD5, "off": checksumOff} {
+			t.Run(name+" with checksum "+checksum, func(t *testing.T) {
+				s := newBucket(t, start(t), false, func(o *S3Options) { o.Checksum = checksum })
+				testStoreBasics(t, s)
+				if checksum == "auto" {
+					testMuch(t, s)
+				}
+				testRace(t, s)
+				if s.checksum.Load() != number || s.conditions.Load() != withConditions {
+					t.Errorf("found out checksum %d and conditions %d", s.checksum.Load(), s.conditions.Load())
+				}
+				if number != checksumCRC32C {
+					return
+				}
+				o := unreal(t, "bad", "bytes that change on the way")
+				o.CRC32C++
+				var storeErr *StoreError
+				if err := s.Put(context.Background(), o); !errors.As(err, &storeErr) || storeErr.Permanent {
+					t.Errorf("a put with the wrong checksum: %v", err)
+				}
+			})
 		}
-	})
-	t.Run("MinIO", func(t *testing.T) {
-		s := realS3(t)
-		testStore(t, s)
-		if s.checksum.Load() != checksumCRC32C || s.unconditional.Load() {
-			t.Error("MinIO verifies CRC-32C and knows conditions, but the store gave up on one")
-		}
-		o := unreal(t, "bad", "bytes that change on the way")
-		o.CRC32C++
-		if err := s.Put(context.Background(), o); err == nil {
-			t.Error("a put with the wrong checksum was confirmed")
-		}
-	})
+	}
 }
 
-// testStore is what every store must do.
 func testStore(t *testing.T, s Store) {
 	testStoreBasics(t, s)
+	testMuch(t, s)
+	testRace(t, s)
+}
+
+// testMuch is many objects, and a large one.
+func testMuch(t *testing.T, s Store) {
+	ctx := context.Background()
+	for i := range 3 * 50 { // more than a page of the fake
+		if err := s.Put(ctx, unreal(t, fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for _, err := range s.List(ctx, "_collectord/lost/") {
+		if n++; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 150 {
+		t.Errorf("%d of 150 objects are listed", n)
+	}
+	// Beyond what the library would send in parts by itself.
+	large := make([]byte, 17<<20)
+	rand.NewChaCha8([32]byte{}).Read(large)
+	o := unreal(t, "dt=2026-11-23/hour=10/node.name_1-0a~0b.ndjson.zst", string(large))
+	if err := s.Put(ctx, o); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := s.Stat(ctx, o.Key); err != nil || m != o.Metadata {
+		t.Errorf("stat of a large object: %+v, %v", m, err)
+	}
+	body, err := s.Open(ctx, o.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(body)
+	body.Close()
+	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size {
+		t.Errorf("a large object came back with %d bytes, %v", len(got), err)
+	}
+}
+
+func testRace(t *testing.T, s Store) {
 	t.Run("one of many racing puts wins", func(t *testing.T) {
 		const racers = 16
 		var wg sync.WaitGroup
@@ -250,7 +211,7 @@ func testStoreBasics(t *testing.T, s Store) {
 	if err := s.Put(ctx, unreal(t, "dt=2026-11-23/hour=09/b.ndjson.zst", "b")); err != nil {
 		t.Fatal(err)
 	}
-	for prefix, want := range map[string]int{"": 2, "dt=2026-11-23/hour=09/": 1, "nothing/": 0} {
+	for prefix, want := range map[string]int{"dt=": 2, "dt=2026-11-23/hour=09/": 1, "nothing/": 0} {
 		var keys []string
 		for key, err := range s.List(ctx, prefix) {
 			if err != nil {
@@ -261,6 +222,17 @@ func testStoreBasics(t *testing.T, s Store) {
 		if len(keys) != want || want == 2 && !slices.Contains(keys, o.Key) {
 			t.Errorf("list %q: %v", prefix, keys)
 		}
+	}
+
+	// What is told to stop stores nothing.
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	o = unreal(t, "stopped", "x")
+	if err := s.Put(stopped, o); err == nil {
+		t.Error("a put that was told to stop succeeded")
+	}
+	if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a put that was told to stop left something: %v", err)
 	}
 }
 
@@ -273,38 +245,5 @@ func TestFileStoreKeepsKeysInside(t *testing.T) {
 		if err := s.Put(context.Background(), unreal(t, key, "x")); err == nil {
 			t.Errorf("key %q was taken", key)
 		}
-	}
-}
-
-func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
-	for code, want := range map[string]struct {
-		status    int
-		permanent bool
-		hint      string
-	}{
-		"NoSuchBucket":         {404, true, "create the bucket"},
-		"AccessDenied":         {403, true, "s3:PutObject"},
-		"InvalidAccessKeyId":   {403, true, "credentials_file"},
-		"RequestTimeTooSkewed": {403, true, "clocks"},
-		"SlowDown":             {503, false, ""},
-		"InternalError":        {500, false, ""},
-	} {
-		f, s := newFakeS3(t)
-		f.fault = func(w http.ResponseWriter, _ *http.Request) bool { return s3Error(w, want.status, code) }
-		err := s.Put(context.Background(), unreal(t, "a", "x"))
-		var storeErr *StoreError
-		if !errors.As(err, &storeErr) || storeErr.Permanent != want.permanent || storeErr.Kind != code ||
-			!strings.Contains(storeErr.Hint, want.hint) {
-			t.Errorf("%s: %+v", code, err)
-		}
-		if strings.Contains(fmt.Sprint(err), testSecret) {
-			t.Error("the error tells the secret")
-		}
-	}
-	_, s := newFakeS3(t)
-	s.checksummed, _ = minio.New("127.0.0.1:1", &minio.Options{Region: "us-east-1", MaxRetries: 1, TrailingHeaders: true})
-	var storeErr *StoreError
-	if err := s.Put(context.Background(), unreal(t, "a", "x")); !errors.As(err, &storeErr) || storeErr.Kind != "network" || storeErr.Permanent {
-		t.Errorf("nobody listening: %v", err)
 	}
 }

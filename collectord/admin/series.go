@@ -69,6 +69,10 @@ func httpSeries() []series {
 		latency,
 		gauge("http_connections", "Open HTTP connections.",
 			func(s *Snapshot) float64 { return float64(s.HTTP.Connections) }),
+		totals("tls_handshake_failures_total", "TLS handshakes that failed, by why.", "reason",
+			func(s *Snapshot) map[string]uint64 { return s.HTTP.HandshakeFailures }),
+		gauge("tls_certificate_expiry_timestamp_seconds", "When the certificate in use expires, or the first of those that are shown with it; +Inf without TLS.",
+			func(s *Snapshot) float64 { return s.HTTP.CertificateExpires }),
 	}
 }
 

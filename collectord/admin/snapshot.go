@@ -28,6 +28,9 @@ type HTTPSnapshot struct {
 	Requests    map[int]uint64           // by status
 	Seconds     map[int]wal.Distribution // by class of status: 2, 4, 5
 	Connections int
+
+	HandshakeFailures  map[string]uint64 // by why
+	CertificateExpires float64           // in seconds since 1970; +Inf without one
 }
 
 // UDPSnapshot is what the UDP door counts beside the ledger.

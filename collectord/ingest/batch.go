@@ -123,7 +123,7 @@ func (s *splitter) value(index int, usage []byte, at int, fault *usageError) *us
 		return nil
 	}
 	r.batch.values++
-	rec := wal.Record{Usage: usage, Source: wal.HTTP}
+	rec := wal.Record{Usage: usage, Source: wal.HTTP, Client: r.header.client}
 	if s.ids != nil {
 		rec.ID = s.ids.id(index, usage)
 	}

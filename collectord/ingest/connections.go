@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
@@ -40,7 +42,7 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return added, nil
 		}
 		l.door.statuses[http.StatusServiceUnavailable].Add(1)
-		l.door.open.turnAway(c)
+		l.door.open.turnAway(c, l.door.identity.Load().handshake(c))
 	}
 }
 
@@ -89,7 +91,10 @@ func (s *connections) add(c net.Conn, door *HTTP) net.Conn {
 	} else if len(s.open) == 0 {
 		s.timer.Reset(sweepEvery)
 	}
-	added := &connection{Conn: c, all: s, door: door}
+	added := &connection{Conn: c, raw: c, all: s, door: door, checked: door.identity.Load()}
+	if config := added.checked.handshake(c); config != nil {
+		added.startTLS(config)
+	}
 	s.open[added] = struct{}{}
 	return added
 }
@@ -121,7 +126,10 @@ func (s *connections) sweep() {
 // connection leaves its deadlines to the sweep: one that has passed ends what
 // waits for it within sweepEvery, and can't be taken back after that.
 type connection struct {
-	net.Conn
+	net.Conn        // what is read and written: in plaintext, also with TLS
+	raw             net.Conn
+	secure          *tls.Conn       // nil without TLS
+	limit           *handshakeLimit // of secure
 	all             *connections
 	door            *HTTP
 	used            bool         // a request has begun; only the server's goroutine knows
@@ -134,6 +142,12 @@ type connection struct {
 	bareLine bool                       // a request line came without CR
 	hungUp   bool                       // the client sends no more
 	linger   atomic.Bool                // the client may be sending still
+	shaken   bool                       // the handshake is over
+
+	peers     []*x509.Certificate // the client's, and those between it and its root
+	client    string              // whom they name
+	checked   *Identity           // under which they were, at first in the handshake
+	untrusted string              // what came of it, or empty
 }
 
 // bareVersion ends a request line that has no CR, but for its digit.
@@ -144,7 +158,12 @@ const bareVersion = "HTTP/1.x\n"
 // section 2.2). The server behind accepts them and does not tell. In a body that
 // is not refused anyway the pattern can't be: JSON has line breaks between
 // tokens only.
+//
+// The first Read of a TLS connection is its handshake.
 func (c *connection) Read(p []byte) (int, error) {
+	if c.secure != nil && !c.shaken && c.shakeHands() != nil {
+		return 0, io.EOF // there is nobody to answer
+	}
 	n, err := c.Conn.Read(p)
 	c.hungUp = errors.Is(err, io.EOF)
 	if n > 0 && !c.bareLine {
@@ -220,11 +239,15 @@ const (
 // lingerOn reads what the client still sends. To close on it would reset the
 // connection, and the answer might never be read (RFC 9112, section 9.6).
 func (c *connection) lingerOn() {
-	half, ok := c.Conn.(interface{ CloseWrite() error })
-	if !ok || half.CloseWrite() != nil || c.Conn.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
+	ends := c.Conn
+	if !c.shaken { // TLS can't take leave before it has begun
+		ends = c.raw
+	}
+	half, ok := ends.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.raw.SetReadDeadline(time.Now().Add(lingerTime)) != nil {
 		return
 	}
-	_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes) // whatever it sends
+	_, _ = io.CopyN(io.Discard, c.raw, lingerBytes) // whatever it sends
 }
 
 // Close may follow another: the daemon stops listening before it shuts down.

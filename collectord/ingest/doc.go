@@ -4,8 +4,9 @@
 //	HTTP: request  -> body -> usages -> one batch -> Append  (answered once it is durable)
 //	UDP:  datagram         -> usages -> one batch -> Enqueue (never answered)
 //
-// It owns the two doors: what is read, how much of it, and what is refused with
-// which code. It does not own listeners (they are handed in), the log, or the
+// It owns the two doors: what is read, how much of it, from whom (tokens, TLS,
+// certificates of clients), and what is refused with which code. It does not own
+// listeners (they are handed in, and speak plaintext), the log, or the
 // ledger, to which it only reports what it refuses.
 //
 // Invariants:
@@ -18,6 +19,8 @@
 //     valid is stored, or nothing.
 //   - Nothing a stranger declares is allocated before it arrives, and nothing a
 //     stranger sends is logged.
+//   - Who sends a request is asked before its body is read, at every request: what
+//     Identity says holds for open connections, too.
 //   - Every usage that was received is either handed to the log or reported to
 //     it as rejected, once.
 package ingest

@@ -17,10 +17,13 @@ type header struct {
 	encoding    []byte // Content-Encoding
 	expect      []byte
 	key         []byte // Idempotency-Key, without quotes
+	bearer      []byte // the token in Authorization; nil: there is none, or another scheme
+	unread      bool   // the body will not be read: whoever answers closes the connection
 	crossSite   bool
 	prefer      preferences
 
-	lines  bool // the body has a value a line
+	client string // who sends it, or empty
+	lines  bool   // the body has a value a line
 	coding coding
 }
 
@@ -29,7 +32,7 @@ type header struct {
 // 5.2 and 6.3), or that what it says is not one thing. The server has its own
 // opinion of the header by now, but is more lenient than is safe.
 func readHeader(h *fasthttp.RequestHeader) (r header, p *problem) {
-	var length, transfer, host, types, encodings, keys int
+	var length, transfer, host, types, encodings, keys, authorizations int
 	for raw := h.RawHeaders(); len(raw) > 0; {
 		end := bytes.IndexByte(raw, '\n')
 		if end < 1 || raw[end-1] != '\r' {
@@ -49,6 +52,11 @@ func readHeader(h *fasthttp.RequestHeader) (r header, p *problem) {
 		}
 		name, value := line[:colon], trimBlanks(line[colon+1:])
 		switch name[0] | 0x20 {
+		case 'a':
+			if is(name, "authorization") {
+				authorizations++
+				r.bearer = bearer(value)
+			}
 		case 'h':
 			if is(name, "host") {
 				host++
@@ -90,6 +98,7 @@ func readHeader(h *fasthttp.RequestHeader) (r header, p *problem) {
 			}
 		}
 	}
+	r.unread = length > 0 && h.ContentLength() == unreadLength
 	old := string(h.Protocol()) == "HTTP/1.0"
 	switch {
 	case transfer > 0 && (length > 0 || old || transfer > 1):
@@ -98,14 +107,28 @@ func readHeader(h *fasthttp.RequestHeader) (r header, p *problem) {
 		return r, badFraming("more than one Content-Length")
 	case host == 0 && !old, host > 1:
 		return r, badFraming("a request names one Host")
-	case types > 1 || encodings > 1 || keys > 1:
-		return r, badFraming("Content-Type, Content-Encoding and Idempotency-Key are given once")
+	case types > 1 || encodings > 1 || keys > 1 || authorizations > 1:
+		return r, badFraming("Content-Type, Content-Encoding, Authorization and Idempotency-Key are given once")
 	case keys == 1:
 		if r.key = unquote(r.key); !validKey(r.key) {
 			return r, badFraming("an Idempotency-Key has 1 to 255 visible ASCII characters")
 		}
 	}
 	return r, nil
+}
+
+// bearer is the token in the value of Authorization (RFC 6750, section 2.1), or
+// nil where another scheme is used.
+func bearer(value []byte) []byte {
+	const scheme = "bearer"
+	if len(value) < len(scheme) || !is(value[:len(scheme)], scheme) {
+		return nil
+	}
+	rest := value[len(scheme):]
+	if len(rest) > 0 && rest[0] != ' ' && rest[0] != '\t' {
+		return nil
+	}
+	return trimBlanks(rest)
 }
 
 func badFraming(detail string) *problem {
@@ -139,12 +162,20 @@ const (
 // acceptEncoding is what a refused Content-Encoding is answered with.
 const acceptEncoding = "gzip, zstd"
 
-// checkBody decides what of the body's header can be decided before the body is
-// read.
-func (h *HTTP) checkBody(r *header, length int) *problem {
+// checkHeader decides what can be decided before the body is read: first where
+// it comes from, then from whom, then what it is. A page of another site is told
+// nothing of tokens, and a stranger nothing of limits.
+func (h *HTTP) checkHeader(ctx *fasthttp.RequestCtx, r *header) (p *problem) {
 	if r.crossSite {
 		return &problem{status: http.StatusForbidden, code: CodeCrossSite, detail: "a page of another site may not post here"}
 	}
+	if r.client, p = h.identify(ctx, r); p != nil {
+		return p
+	}
+	return h.checkBody(r, ctx.Request.Header.ContentLength())
+}
+
+func (h *HTTP) checkBody(r *header, length int) *problem {
 	if length > h.opts.MaxBody {
 		return h.bodyTooLarge()
 	}

@@ -23,6 +23,7 @@ import (
 // default.
 type HTTPOptions struct {
 	Limits    HTTPLimits
+	Identity  Identity
 	MaxHeader int // bytes of a request's header; default 8 KiB
 
 	MaxBody     int // bytes of a body as sent; default 4 MiB
@@ -73,16 +74,18 @@ const (
 // It runs on fasthttp, set up so that nothing is held that did not arrive: bodies
 // are read through the stream only, never by their declared length.
 type HTTP struct {
-	log      Log
-	opts     HTTPOptions
-	limits   atomic.Pointer[HTTPLimits]
-	server   *fasthttp.Server
-	requests sync.Pool // of *request
-	draining atomic.Bool
-	open     connections
-	rates    rates
-	statuses [600]atomic.Uint64
-	took     [6]*wal.Histogram // by class of status
+	log        Log
+	opts       HTTPOptions
+	limits     atomic.Pointer[HTTPLimits]
+	identity   atomic.Pointer[Identity]
+	server     *fasthttp.Server
+	requests   sync.Pool // of *request
+	draining   atomic.Bool
+	open       connections
+	rates      rates
+	handshakes handshakes
+	statuses   [600]atomic.Uint64
+	took       [6]*wal.Histogram // by class of status
 
 	small       budget // bytes of bodies below smallBody
 	inFlight    budget // bytes of bodies beyond
@@ -109,6 +112,7 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
 	h.SetLimits(o.Limits)
+	h.SetIdentity(o.Identity)
 	for class := range h.took {
 		h.took[class] = wal.NewLatencyHistogram()
 	}
@@ -168,7 +172,7 @@ func (h *HTTP) Shutdown(ctx context.Context) error {
 
 // httpReasons are the codes of usages that are refused before the log sees them.
 func httpReasons() []string {
-	return append(usageCodes(), CodeTooLarge, CodeBadRequest, CodeRateLimited, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding, CodeInternal)
+	return append(usageCodes(), CodeTooLarge, CodeBadRequest, CodeRateLimited, CodeUnauthorized, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding, CodeInternal)
 }
 
 // Requests returns how many requests were answered, by status. Those that are
@@ -176,6 +180,7 @@ func httpReasons() []string {
 func (h *HTTP) Requests() map[int]uint64 {
 	m := map[int]uint64{
 		http.StatusOK: 0, http.StatusCreated: 0, http.StatusBadRequest: 0, http.StatusRequestEntityTooLarge: 0,
+		http.StatusUnauthorized:        0,
 		http.StatusTooManyRequests:     0,
 		http.StatusInternalServerError: 0, http.StatusServiceUnavailable: 0,
 	}
@@ -212,6 +217,7 @@ func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 		p = notFound()
 	}
 	if p != nil {
+		p.close = p.close || asked.unread // which is never answered without a problem
 		write(ctx, p)
 	}
 	status := ctx.Response.StatusCode()
@@ -307,7 +313,7 @@ func (h *HTTP) foresee(ctx *fasthttp.RequestCtx, asked *header) *problem {
 	case !ctx.IsPost():
 		return wrongMethod()
 	}
-	p := h.checkBody(asked, ctx.Request.Header.ContentLength())
+	p := h.checkHeader(ctx, asked)
 	if err := h.log.Full(); p == nil && err != nil && !errors.Is(err, ErrStarting) {
 		p = logProblem(err)
 	}

@@ -25,6 +25,7 @@ type memoryLog struct {
 	mu       sync.Mutex
 	usages   []string
 	ids      []wal.ID
+	clients  []string // who sent each
 	rejected map[string]int
 	refuse   error
 	batches  int
@@ -49,6 +50,7 @@ func (l *memoryLog) Append(_ context.Context, recs ...wal.Record) error {
 	l.appends++
 	for i := range recs {
 		l.usages = append(l.usages, string(recs[i].Usage))
+		l.clients = append(l.clients, recs[i].Client)
 		if recs[i].ID == (wal.ID{}) {
 			recs[i].ID[15] = byte(len(l.usages))
 		}

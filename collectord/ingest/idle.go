@@ -1,9 +1,11 @@
 package ingest
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"syscall"
 	"time"
 
@@ -32,7 +34,7 @@ func (s *connections) makeRoomLocked() bool {
 		if since == 0 || since > latest || c.ending || idle != nil && since >= idle.idleSince.Load() {
 			continue
 		}
-		if unread(c.Conn) {
+		if unread(c.raw) {
 			continue
 		}
 		idle = c
@@ -71,37 +73,54 @@ const (
 )
 
 // turnAway answers a connection that there is no room for, and closes it. It does
-// not wait itself.
+// not wait itself. With a configuration it speaks TLS.
 //
 // The answer comes once the client has begun its request, because clients may
 // take one that comes before for an error; and the connection is closed once the
 // client has done so, because closing it with bytes unread resets it, and the
 // answer may be lost. Under a flood that can't be done for each of them.
-func (s *connections) turnAway(c net.Conn) {
+func (s *connections) turnAway(c net.Conn, config *tls.Config) {
+	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections)")
 	if s.leaving.Add(1) > maxLeaving {
 		s.leaving.Add(-1)
-		sayOverloaded(c)
+		if config == nil {
+			_ = c.SetWriteDeadline(time.Now().Add(briefly))
+			sayPlainly(c, p)
+		}
 		_ = c.Close()
 		return
 	}
 	go func() {
 		defer s.leaving.Add(-1)
 		defer c.Close()
-		if c.SetReadDeadline(time.Now().Add(leaveWithin)) != nil {
+		if c.SetDeadline(time.Now().Add(leaveWithin)) != nil {
 			return
 		}
-		_, _ = io.CopyN(io.Discard, c, 1)
-		sayOverloaded(c)
-		if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		talk := c
+		if config != nil {
+			talk = tls.Server(&handshakeLimit{Conn: c, left: maxHandshake + leaveUnread}, config)
+		}
+		if _, err := io.CopyN(io.Discard, talk, 1); err != nil && config != nil {
+			return // it would not understand
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(briefly))
+		sayPlainly(talk, p)
+		if half, ok := talk.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_, _ = io.CopyN(io.Discard, c, leaveUnread)
 		}
 	}()
 }
 
-func sayOverloaded(c net.Conn) {
-	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections)")
+// briefly is how long a write may take that nobody waits for.
+const briefly = 10 * time.Millisecond
+
+// sayPlainly answers where there is no server to do it.
+func sayPlainly(c net.Conn, p *problem) {
 	body := p.body()
-	_ = c.SetWriteDeadline(time.Now().Add(10 * time.Millisecond))
-	fmt.Fprintf(c, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: %s\r\nRetry-After: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		problemType, p.header[1], len(body), body)
+	more := ""
+	if p.header[0] != "" {
+		more = p.header[0] + ": " + p.header[1] + "\r\n"
+	}
+	fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%sContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		p.status, http.StatusText(p.status), problemType, more, len(body), body)
 }

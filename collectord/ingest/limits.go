@@ -83,12 +83,16 @@ func connected(c net.Conn, state fasthttp.ConnState) {
 }
 
 // headerReceived sets the limits of the request that begins, and gives the part
-// of its body that is read before the handler runs its time.
+// of its body that is read before the handler runs its time. A stranger's is not
+// read at all.
 func (h *HTTP) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	limits := h.limits.Load()
 	c := fasthttp.RequestConfig{MaxRequestBodySize: h.opts.MaxBody, WriteTimeout: limits.AnswerTimeout}
 	if n := header.ContentLength(); n < 0 || n > limits.BodyRate { // otherwise the header's own time will do
 		c.ReadTimeout = limits.arrival(h.opts.MaxHeader)
+	}
+	if header.ContentLength() > 0 && header.IsPost() && h.isStranger(header) {
+		header.SetContentLength(unreadLength)
 	}
 	return c
 }

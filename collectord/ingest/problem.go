@@ -10,6 +10,7 @@ import (
 // Codes for what is wrong with a request.
 const (
 	CodeBadRequest   = "bad_request"
+	CodeUnauthorized = "unauthorized"
 	CodeCrossSite    = "cross_site"
 	CodeNotFound     = "not_found"
 	CodeMethod       = "method_not_allowed"

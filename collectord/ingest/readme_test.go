@@ -52,7 +52,7 @@ func TestReadmeTellsEveryStatusAndCode(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			log.refuse = provoke.refuse
-			_, addr := door(t, log, HTTPOptions{Limits: HTTPLimits{HeaderTimeout: 100 * time.Millisecond, MaxRecord: 1 << 10, MaxConnections: 20, Rate: 10}, MaxInFlight: 64 << 10})
+			_, addr := door(t, log, HTTPOptions{Identity: provoke.who, Limits: HTTPLimits{HeaderTimeout: 100 * time.Millisecond, MaxRecord: 1 << 10, MaxConnections: 20, Rate: 10}, MaxInFlight: 64 << 10})
 			if provoke.prepare != nil {
 				provoke.prepare(t, log, addr)
 			}
@@ -87,6 +87,7 @@ func TestReadmeTellsEveryStatusAndCode(t *testing.T) {
 type provocation struct {
 	request string
 	refuse  error // what the log says
+	who     Identity
 	header  map[string]string
 	prepare func(t *testing.T, log *memoryLog, addr string)
 }
@@ -113,21 +114,23 @@ func provocations() map[string]provocation {
 		CodeNumberRange:   bad(`{"secret":1e999}`),
 		CodeBadEncoding:   {request: post(`secret`, "Content-Encoding: gzip")},
 		CodeBadRequest:    {request: post(`{}`, "Idempotency-Key: secret secret")},
-		CodeCrossSite:     {request: post(`{}`, "Sec-Fetch-Site: cross-site")},
-		CodeNotFound:      line("GET /secret HTTP/1.1"),
-		CodeMethod:        with(line("PUT /api/usages HTTP/1.1"), "Allow", "POST"),
-		CodeTimeout:       {request: "POST /api/usages HTTP/1.1\r\nsecr"},
-		CodeTooLarge:      bad(`{"secret":"` + strings.Repeat("secret", 200) + `"}`),
-		CodeMediaType:     {request: post(`secret=1`, "Content-Type: application/x-www-form-urlencoded")},
-		CodeEncoding:      with(provocation{request: post(`secret`, "Content-Encoding: secret")}, "Accept-Encoding", "gzip, zstd"),
-		CodeExpectation:   {request: post(`{}`, "Expect: secret")},
-		CodeHeaderSize:    line("GET / HTTP/1.1", "X: "+strings.Repeat("secret", 2000)),
-		CodeVersion:       line("GET /secret HTTP/2.0"),
-		CodeLogFull:       refused(wal.ErrFull),
-		CodeShuttingDown:  refused(wal.ErrClosed),
-		CodeCommitFailed:  refused(wal.ErrCommitFailed),
-		CodeInternal:      refused(errors.New("of no kind")),
-		CodeOverloaded:    {request: post(`["` + strings.Repeat("secret", 40_000) + `"]`)},
+		CodeUnauthorized: with(provocation{request: post(`{}`, "Authorization: Bearer secret"), who: Identity{Tokens: &Tokens{}}},
+			"WWW-Authenticate", `Bearer realm="collectord", error="invalid_token"`),
+		CodeCrossSite:    {request: post(`{}`, "Sec-Fetch-Site: cross-site")},
+		CodeNotFound:     line("GET /secret HTTP/1.1"),
+		CodeMethod:       with(line("PUT /api/usages HTTP/1.1"), "Allow", "POST"),
+		CodeTimeout:      {request: "POST /api/usages HTTP/1.1\r\nsecr"},
+		CodeTooLarge:     bad(`{"secret":"` + strings.Repeat("secret", 200) + `"}`),
+		CodeMediaType:    {request: post(`secret=1`, "Content-Type: application/x-www-form-urlencoded")},
+		CodeEncoding:     with(provocation{request: post(`secret`, "Content-Encoding: secret")}, "Accept-Encoding", "gzip, zstd"),
+		CodeExpectation:  {request: post(`{}`, "Expect: secret")},
+		CodeHeaderSize:   line("GET / HTTP/1.1", "X: "+strings.Repeat("secret", 2000)),
+		CodeVersion:      line("GET /secret HTTP/2.0"),
+		CodeLogFull:      refused(wal.ErrFull),
+		CodeShuttingDown: refused(wal.ErrClosed),
+		CodeCommitFailed: refused(wal.ErrCommitFailed),
+		CodeInternal:     refused(errors.New("of no kind")),
+		CodeOverloaded:   {request: post(`["` + strings.Repeat("secret", 40_000) + `"]`)},
 		CodeRateLimited: {request: post(`{"a":"secret"}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
 			exchange(t, addr, post("["+strings.Repeat("{},", 99)+"{}]")) // ten seconds' worth
 		}},

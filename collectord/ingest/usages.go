@@ -23,7 +23,7 @@ func (h *HTTP) usages(ctx *fasthttp.RequestCtx, asked header) *problem {
 	r := h.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
 	defer h.release(r)
 	r.header = asked
-	p := h.checkBody(&r.header, ctx.Request.Header.ContentLength())
+	p := h.checkHeader(ctx, &r.header)
 	if p != nil {
 		p.close = true // the body stays unread
 	} else {
@@ -42,15 +42,14 @@ func (h *HTTP) usages(ctx *fasthttp.RequestCtx, asked header) *problem {
 // storeOnce stores the usages of a request with an Idempotency-Key, unless it
 // has been answered before.
 func (h *HTTP) storeOnce(ctx *fasthttp.RequestCtx, r *request) *problem {
-	const token = "" // keys are told apart by the token they came with
-	key := shorten(hashParts([]byte(token), r.header.key))
+	key := shorten(hashParts([]byte(r.header.client), r.header.key)) // each client has keys of its own
 	kind := []byte("json")
 	if r.header.lines {
 		kind = []byte("lines")
 	}
 	claim, prefer := h.window.claim(key, shorten(hashParts(kind, r.body)), r.header.prefer)
 	r.header.prefer = prefer
-	ids := newIDDeriver(token, r.header.key)
+	ids := newIDDeriver(r.header.client, r.header.key)
 	switch claim {
 	case claimed:
 		p := h.store(ctx, r, ids, false)
@@ -99,7 +98,7 @@ func (h *HTTP) store(ctx *fasthttp.RequestCtx, r *request, ids *idDeriver, again
 	if again { // which costs nothing
 		h.log.Repeat(wal.HTTP, len(r.recs))
 		ctx.Response.Header.Set("Idempotency-Replayed", "true")
-	} else if p := h.admit("", len(r.recs), time.Now()); p != nil {
+	} else if p := h.admit(r.header.client, len(r.recs), time.Now()); p != nil {
 		h.log.Reject(wal.HTTP, p.code, len(r.recs))
 		return p
 	} else if err := h.log.Append(context.Background(), r.recs...); err != nil {

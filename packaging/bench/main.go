@@ -8,6 +8,9 @@
 //	      log alone and the decoders alone
 //	UDP:  one sender at full blast, and where its datagrams went
 //	log:  durable appends, and the same bytes written and synced by a bare loop
+//	ship: shipping to a folder, and the compressor alone on the same lines
+//	audit: a deep audit and cat, and decoding the same objects alone
+//	million: single posts, until they are shipped to MinIO and audited
 //	backlog: how long the daemon takes to start over 10 GiB that wait for upload
 //	metrics: HTTP while somebody scrapes, and what counting takes
 package main
@@ -40,7 +43,7 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
-	only := flag.String("only", "", "measure only this: doors, batches, log, backlog or metrics")
+	only := flag.String("only", "", "measure only this: doors, batches, log, ship, audit, million, backlog or metrics")
 	flag.Parse()
 	if err := bench(*rounds, *seconds, *binary, *dir, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -70,6 +73,15 @@ func bench(rounds, seconds int, binary, dir, only string) error {
 	}
 	if err == nil && (only == "" || only == "log") {
 		err = benchLogs(rounds, seconds, dir)
+	}
+	if err == nil && (only == "" || only == "ship") {
+		err = benchShip(rounds, dir)
+	}
+	if err == nil && (only == "" || only == "audit") {
+		err = benchAudit(rounds, binary, dir)
+	}
+	if err == nil && (only == "" || only == "million") {
+		err = benchMillion(binary, dir)
 	}
 	if err == nil && (only == "" || only == "backlog") {
 		err = benchBacklog(binary, dir)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -111,20 +112,29 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 			t.Error("the reload restarted it")
 		}
 	})
-	t.Run("a secret reaches it as a credential", func(t *testing.T) {
+	t.Run("secrets reach it as credentials, also at a reload", func(t *testing.T) {
 		m := *m
 		m.t = t
-		m.write("/etc/collectord/s3-credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
-		m.shell("chmod 0600 /etc/collectord/s3-credentials")
+		said := m.do("collectord", "token", "new", "clinic")
+		line := regexp.MustCompile(`clinic sha256:[0-9a-f]{64}`).FindString(said)
+		if line == "" {
+			t.Fatalf("a token: %s", said)
+		}
+		m.write("/etc/collectord/tokens", line+"\n")
+		m.shell("chmod 0600 /etc/collectord/tokens")
 		m.write("/etc/systemd/system/collectord.service.d/secret.conf", "[Service]\n"+
-			"LoadCredential=s3:/etc/collectord/s3-credentials\n"+
-			"Environment=COLLECTORD_SHIPPER_S3_CREDENTIALS_FILE=%d/s3\n")
+			"LoadCredential=tokens:/etc/collectord/tokens\nEnvironment=COLLECTORD_HTTP_TOKENS_FILE=tokens\n")
 		m.do("systemctl", "daemon-reload")
 		m.do("systemctl", "restart", "collectord")
-		pid := strconv.Itoa(m.pid())
-		m.do("nsenter", "-t", pid, "-m", "--", "setpriv", "--reuid=collectord", "--regid=collectord", "--clear-groups",
-			"cat", "/run/credentials/collectord.service/s3")
-		m.do("systemctl", "reload", "collectord")
+		if _, err := m.post(`{}`); err == nil || !strings.Contains(err.Error(), "unauthorized") {
+			t.Errorf("without a token: %v", err)
+		}
+		if out, err := m.try("systemctl", "reload", "collectord"); err != nil {
+			t.Errorf("the reload: %v: %s", err, out)
+		}
+		within(t, "the reload is told", func() bool {
+			return m.unit("ActiveState") == "active" && strings.Contains(m.do("journalctl", "--output=cat", "--lines=5", "--unit=collectord"), "reloaded the configuration")
+		})
 		m.shell("rm -r /etc/systemd/system/collectord.service.d")
 		m.do("systemctl", "daemon-reload")
 	})

@@ -253,8 +253,7 @@ func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
 	m.write("/etc/collectord/s3-credentials", "[default]\naws_access_key_id = operator\naws_secret_access_key = not-a-secret\n")
 	m.shell("chmod 0600 /etc/collectord/s3-credentials")
 	m.write("/etc/systemd/system/collectord.service.d/secret.conf", "[Service]\n"+
-		"LoadCredential=s3:/etc/collectord/s3-credentials\n"+
-		"Environment=COLLECTORD_SHIPPER_S3_CREDENTIALS_FILE=%d/s3\n")
+		"LoadCredential=s3-credentials:/etc/collectord/s3-credentials\n")
 	m.do("systemctl", "daemon-reload")
 
 	bucket := t.TempDir()

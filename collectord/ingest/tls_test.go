@@ -1,0 +1,545 @@
+package ingest
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// authority signs certificates.
+type authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	pem         []byte
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &authority{key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+	if a.certificate, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// issue signs a certificate for 127.0.0.1 and whatever change makes of it.
+func (a *authority) issue(t *testing.T, usage x509.ExtKeyUsage, change func(*x509.Certificate)) (certificate, key []byte) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, _ := rand.Int(rand.Reader, big.NewInt(1<<62))
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "somebody"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(100 * time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{usage},
+	}
+	if change != nil {
+		change(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, k.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+}
+
+// client is a certificate for one.
+func (a *authority) client(t *testing.T, change func(*x509.Certificate)) *tls.Certificate {
+	t.Helper()
+	pair, err := tls.X509KeyPair(a.issue(t, x509.ExtKeyUsageClientAuth, change))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &pair
+}
+
+func filed(t *testing.T, content []byte) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "file.pem")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// door is what an HTTP door needs that this authority vouches for, and that
+// believes it.
+func (a *authority) door(t *testing.T, mutual bool) *TLS {
+	t.Helper()
+	certificate, key := a.issue(t, x509.ExtKeyUsageServerAuth, nil)
+	authorities := ""
+	if mutual {
+		authorities = filed(t, a.pem)
+	}
+	read, err := ReadTLS(filed(t, certificate), filed(t, key), authorities)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return read
+}
+
+// config is a client's that trusts the authority.
+func (a *authority) config(certificate *tls.Certificate) *tls.Config {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.certificate)
+	c := &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}
+	if certificate != nil {
+		c.Certificates = []tls.Certificate{*certificate}
+	}
+	return c
+}
+
+// visitTLS is visit over TLS.
+func visitTLS(t *testing.T, addr string, config *tls.Config) (*visitor, error) {
+	t.Helper()
+	v := visit(t, addr)
+	c := tls.Client(v.Conn, config)
+	v.Conn, v.r = c, bufio.NewReader(c)
+	return v, c.Handshake()
+}
+
+func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
+	ca := newAuthority(t)
+	h, addr := door(t, newMemoryLog(), HTTPOptions{Identity: Identity{TLS: ca.door(t, false)}})
+	for name, c := range map[string]struct {
+		change func(*tls.Config)
+		fails  bool
+		proto  string
+	}{
+		"no ALPN":         {func(*tls.Config) {}, false, ""},
+		"TLS 1.3":         {func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, false, ""},
+		"TLS 1.2":         {func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, false, ""},
+		"TLS 1.1":         {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, true, ""},
+		"h2 and http/1.1": {func(c *tls.Config) { c.NextProtos = []string{"h2", "http/1.1"} }, false, "http/1.1"},
+		"h2":              {func(c *tls.Config) { c.NextProtos = []string{"h2"} }, true, ""},
+		"distrust":        {func(c *tls.Config) { c.RootCAs = x509.NewCertPool() }, true, ""},
+	} {
+		config := ca.config(nil)
+		c.change(config)
+		v, err := visitTLS(t, addr, config)
+		if (err != nil) != c.fails {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		for range 2 { // kept alive
+			v.send(post(`{"a":1}`))
+			if status, body := v.answer(); status != http.StatusCreated || v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != c.proto {
+				t.Errorf("%s: %d %s, protocol %q", name, status, body, v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol)
+			}
+		}
+		v.Close()
+	}
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	m := h.HandshakeFailures()
+	if m["protocol"] != 2 || m["refused"]+m["closed"] != 1 || m["timeout"]+m["not_tls"]+m["client_certificate"] != 0 || h.Requests()[400] != 0 {
+		t.Errorf("failures %v, requests %v", m, h.Requests())
+	}
+}
+
+func TestClientCertificates(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	names := func(dns ...string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.DNSNames = dns }
+	}
+	tokens, headers := holder(t, "by-token")
+	for name, c := range map[string]struct {
+		certificate *tls.Certificate
+		who         Identity
+		header      string
+		status      int // 0: there is no handshake
+		client      string
+		counted     string
+	}{
+		"none":                         {nil, Identity{}, "", 0, "", "client_certificate"},
+		"of another authority":         {other.client(t, nil), Identity{}, "", 0, "", "client_certificate"},
+		"expired":                      {ca.client(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), Identity{}, "", 0, "", "client_certificate"},
+		"for servers":                  {ca.client(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), Identity{}, "", 0, "", "client_certificate"},
+		"with a common name":           {ca.client(t, nil), Identity{}, "", 201, "somebody", ""},
+		"with DNS names":               {ca.client(t, names("edge-7.example.com", "other")), Identity{}, "", 201, "edge-7.example.com", ""},
+		"with a name that does not do": {ca.client(t, names("*.example.com", "other")), Identity{}, "", 201, "", ""},
+		"and no token":                 {ca.client(t, nil), Identity{Tokens: tokens}, "", 401, "", ""},
+		"and a token":                  {ca.client(t, nil), Identity{Tokens: tokens}, headers[0], 201, "by-token", ""},
+		"a token and none":             {nil, Identity{Tokens: tokens}, headers[0], 0, "", "client_certificate"},
+		"none is needed":               {nil, Identity{Anonymous: true}, "", 201, "", ""},
+		"not needed, but shown":        {ca.client(t, nil), Identity{Anonymous: true}, "", 201, "somebody", ""},
+		"not needed, and wrong":        {other.client(t, nil), Identity{Anonymous: true}, "", 0, "", "client_certificate"},
+	} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			t.Run(fmt.Sprintf("%s %s", name, tls.VersionName(version)), func(t *testing.T) {
+				t.Parallel()
+				log := newMemoryLog()
+				c.who.TLS = ca.door(t, true)
+				h, addr := door(t, log, HTTPOptions{Identity: c.who})
+				config := ca.config(nil)
+				if c.certificate != nil { // whether or not the server would take it
+					config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate, nil }
+				}
+				config.MinVersion, config.MaxVersion = version, version
+				v, err := visitTLS(t, addr, config)
+				status, body := 0, ""
+				if err == nil { // in TLS 1.3 the client is done before the server knows it
+					if c.header == "" {
+						c.header = "X: y"
+					}
+					_, _ = io.WriteString(v, post(`{"a":1}`, c.header))
+					status, body = v.answer()
+				}
+				if status != c.status {
+					t.Errorf("%v, %d %s", err, status, body)
+				}
+				if c.status == 201 && (len(log.clients) != 1 || log.clients[0] != c.client) {
+					t.Errorf("stored as of %q", log.clients)
+				}
+				if c.status == 0 {
+					waitFor(t, func() bool { return h.HandshakeFailures()[c.counted] == 1 })
+				}
+				if c.status != 201 && len(log.usages) > 0 {
+					t.Error("stored")
+				}
+			})
+		}
+	}
+}
+
+// A certificate whose authority is not believed any more is refused at the next
+// request, and so is a connection that was opened when none was needed.
+func TestNewAuthoritiesHoldForOpenConnections(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	ask := func(v *visitor, want int) {
+		t.Helper()
+		v.send(post(`{}`))
+		if status, body := v.answer(); status != want || want == 401 && !strings.Contains(body, "client certificate") {
+			t.Errorf("%d %s, want %d", status, body, want)
+		}
+	}
+	first := ca.door(t, true)
+	h, addr := door(t, newMemoryLog(), HTTPOptions{Identity: Identity{Anonymous: true}})
+	plain, kept := visit(t, addr), visit(t, addr)
+	ask(plain, 201)
+	h.SetIdentity(Identity{TLS: first, Anonymous: true})
+	ask(plain, 201)
+	nameless, err := visitTLS(t, addr, ca.config(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(nameless, 201)
+	h.SetIdentity(Identity{TLS: first})
+	v, err := visitTLS(t, addr, ca.config(ca.client(t, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(v, 201)
+	ask(nameless, 401)
+	ask(plain, 401)
+	ask(kept, 401)
+	h.SetIdentity(Identity{TLS: ca.door(t, true)}) // the same authority, read again
+	ask(v, 201)
+	believesOther := ca.door(t, true)
+	believesOther.authorities = x509.NewCertPool()
+	believesOther.authorities.AddCert(other.certificate)
+	h.SetIdentity(Identity{TLS: believesOther})
+	ask(v, 401)
+}
+
+// A session that was begun under authorities that are no longer believed is not
+// resumed.
+func TestNoSessionOutlivesAReload(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	h, addr := door(t, newMemoryLog(), HTTPOptions{Identity: Identity{TLS: ca.door(t, true)}})
+	config := ca.config(ca.client(t, nil))
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(10)
+	config.MaxVersion = tls.VersionTLS12
+	resumed := func() (bool, error) {
+		v, err := visitTLS(t, addr, config)
+		return err == nil && v.Conn.(*tls.Conn).ConnectionState().DidResume, err
+	}
+	if did, err := resumed(); did || err != nil {
+		t.Fatal(did, err)
+	}
+	if did, err := resumed(); !did || err != nil {
+		t.Fatal("sessions are not resumed at all, which proves nothing", err)
+	}
+	certificate, key := ca.issue(t, x509.ExtKeyUsageServerAuth, nil)
+	next, err := ReadTLS(filed(t, certificate), filed(t, key), filed(t, other.pem))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.SetIdentity(Identity{TLS: next})
+	if did, err := resumed(); did || err == nil {
+		t.Errorf("resumed %v, %v", did, err)
+	}
+}
+
+// What is wrong in plaintext is as wrong inside of TLS: the wrappers lie in the
+// right order.
+func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
+	ca := newAuthority(t)
+	log := newMemoryLog()
+	h, addr := door(t, log, HTTPOptions{MaxBody: 1 << 20, Identity: Identity{TLS: ca.door(t, false)}, Limits: HTTPLimits{HeaderTimeout: 200 * time.Millisecond, MaxRecord: 1 << 20}})
+	ask := func(name, request string, want int) {
+		t.Helper()
+		v, err := visitTLS(t, addr, ca.config(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(v, request) // may be refused on its way
+		if status, body := v.answer(); status != want {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+		v.Close()
+	}
+	ask("bare LF after the request", "POST /api/usages HTTP/1.1\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400)
+	ask("too large, sent whole", post(strings.Repeat(" ", 3<<20)), 413)
+	ask("large", post(`{"a":"`+strings.Repeat("x", 900<<10)+`"}`), 201)
+	ask("pipelined", post(`{}`)+post(`{}`), 201)
+	ask("slow header", "POST /api/usages HTTP/1.1\r\nHost:", 408)
+	// A body in chunks that breaks off is not stored, whether the client takes leave
+	// of TLS first, or not, or in the midst of a record.
+	before := len(log.usages)
+	for _, end := range []string{"a farewell", "nothing", "\x17\x03\x03\x00\x50half"} {
+		v, err := visitTLS(t, addr, ca.config(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.send("POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+		c := v.Conn.(*tls.Conn)
+		switch end {
+		case "a farewell":
+			_ = c.CloseWrite()
+		case "nothing":
+			_ = c.NetConn().(*net.TCPConn).CloseWrite()
+		default:
+			_, _ = io.WriteString(c.NetConn(), end)
+			_ = c.NetConn().(*net.TCPConn).CloseWrite()
+		}
+		if status, body := v.answer(); status != 400 {
+			t.Errorf("broken off with %q: %d %s", end, status, body)
+		}
+	}
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	if len(log.usages) != before {
+		t.Error("a body that was cut off is stored")
+	}
+	// An idle connection that is closed without a farewell is no bad request.
+	bad := h.Requests()[400]
+	v, err := visitTLS(t, addr, ca.config(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.send(post(`{}`))
+	v.answer()
+	v.Conn.(*tls.Conn).NetConn().Close()
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	if h.Requests()[400] != bad {
+		t.Error("it is counted as a bad request")
+	}
+}
+
+func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
+	ca := newAuthority(t)
+	var text safeText
+	h, addr := door(t, newMemoryLog(), HTTPOptions{
+		Identity: Identity{TLS: ca.door(t, false)}, Limits: HTTPLimits{HeaderTimeout: 300 * time.Millisecond},
+		Logger: slog.New(slog.NewTextHandler(&text, nil)),
+	})
+	// Plain HTTP is answered as such.
+	answers, bodies := talk(t, addr, post(`{"secret":1}`), 1)
+	if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
+		t.Errorf("%v %v", answers, bodies)
+	}
+	// So is a client that has much to say first.
+	for range 20 {
+		v := visit(t, addr)
+		v.send(post(strings.Repeat(" ", 1<<20)))
+		if status, body := v.answer(); status != 400 || !strings.Contains(body, "use https") {
+			t.Fatalf("%d %s", status, body)
+		}
+		v.Close()
+	}
+	v := visit(t, addr)
+	v.send("\x16\x03\x01\x40\x00\x01\x00\xff\x00" + strings.Repeat("secret", 5000)) // a hello of 64 KiB
+	if _, err := io.ReadAll(v); err != nil && !errors.Is(err, io.EOF) && isTimeout(err) {
+		t.Error("a hello without an end is read for ever")
+	}
+	config := ca.config(nil)
+	config.NextProtos = []string{"secret"}
+	if _, err := visitTLS(t, addr, config); err == nil {
+		t.Error("any protocol will do")
+	}
+	visit(t, addr).Close()
+	silent := visit(t, addr)
+	began := time.Now()
+	if _, err := io.ReadAll(silent); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("who says nothing is let go after %v: %v", time.Since(began), err)
+	}
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	if m := h.HandshakeFailures(); fmt.Sprint(m) != "map[client_certificate:0 closed:1 not_tls:21 protocol:2 refused:0 timeout:1]" {
+		t.Errorf("%v", m)
+	}
+	got := text.String()
+	if strings.Count(got, "trouble=handshake") != 25 || strings.Contains(got, "secret") || strings.Contains(got, "127.0.0.1") {
+		t.Errorf("logged: %s", got)
+	}
+}
+
+// Those who never finish a handshake are cut off, count as connections, and make
+// room before one is turned away.
+func TestUnfinishedHandshakesStopNobody(t *testing.T) {
+	ca := newAuthority(t)
+	h, addr := door(t, newMemoryLog(), HTTPOptions{Identity: Identity{TLS: ca.door(t, false)}, Limits: HTTPLimits{MaxConnections: 40}})
+	for i := range 40 {
+		v := visit(t, addr)
+		if i%2 == 0 {
+			v.send("\x16\x03\x01\x02\x00\x01\x00")
+		}
+	}
+	waitFor(t, func() bool { return h.Connections() == 40 })
+	// Beyond: told over TLS, not in plaintext.
+	v, err := visitTLS(t, addr, ca.config(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.send(post(`{}`))
+	if status, body := v.answer(); status != 503 || !strings.Contains(body, CodeOverloaded) {
+		t.Errorf("%d %s", status, body)
+	}
+	waitFor(t, func() bool { // after a second they are idle
+		v, err := visitTLS(t, addr, ca.config(nil))
+		if err != nil {
+			return false
+		}
+		v.send(post(`{}`))
+		status, _ := v.answer()
+		return status == 201
+	})
+	if n := h.Connections(); n > 40 {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// Clients that post all the time see nothing of certificates, tokens and
+// authorities being read again.
+func TestReloadsUnderLoadDropNothing(t *testing.T) {
+	ca := newAuthority(t)
+	tokens, headers := holder(t, "a")
+	identity := func(i int) Identity {
+		return Identity{Tokens: &Tokens{byDigest: tokens.byDigest, rates: map[string]float64{"a": float64(1e6 + i)}}, TLS: ca.door(t, true)}
+	}
+	h, addr := door(t, newMemoryLog(), HTTPOptions{Identity: identity(0)})
+	_, value, _ := strings.Cut(headers[0], ": ")
+	certificate := ca.client(t, nil)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var posted [8]int
+	for c := range posted {
+		wg.Go(func() {
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: ca.config(certificate), DisableKeepAlives: c%4 == 3}}
+			defer client.CloseIdleConnections()
+			for ; ; posted[c]++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				req, _ := http.NewRequest(http.MethodPost, "https://"+addr+"/api/usages", strings.NewReader(`{"a":1}`))
+				req.Header.Set("Authorization", value)
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusCreated {
+					t.Error(resp.Status)
+					return
+				}
+			}
+		})
+	}
+	answered := func() uint64 { return h.Requests()[201] }
+	for i := range 20 {
+		at := answered()
+		waitFor(t, func() bool { return answered() > at+20 || t.Failed() })
+		h.SetIdentity(identity(i + 1))
+	}
+	close(stop)
+	wg.Wait()
+	if m := h.HandshakeFailures(); m["protocol"]+m["client_certificate"]+m["timeout"] > 0 {
+		t.Errorf("handshakes failed: %v", m)
+	}
+	t.Logf("%v requests, %d reloads", posted, 20)
+}
+
+func TestBrokenTLSFilesAreNamed(t *testing.T) {
+	ca := newAuthority(t)
+	certificate, key := ca.issue(t, x509.ExtKeyUsageServerAuth, nil)
+	_, otherKey := ca.issue(t, x509.ExtKeyUsageServerAuth, nil)
+	c, k := filed(t, certificate), filed(t, key)
+	for name, files := range map[string][4]string{
+		"no such certificate":     {"/nonexistent/c", k, "", "/nonexistent/c: no such file"},
+		"no such key":             {c, "/nonexistent/k", "", "/nonexistent/k: no such file"},
+		"no such authorities":     {c, k, "/nonexistent/a", "/nonexistent/a: no such file"},
+		"another key":             {c, filed(t, otherKey), "", "does not match"},
+		"a key for a certificate": {k, k, "", k + ": holds a PEM block of another type"},
+		"a certificate for a key": {c, c, "", c + ": tls: "},
+		"nothing":                 {filed(t, nil), k, "", "holds no certificate"},
+		"half a certificate":      {filed(t, certificate[:200]), k, "", "holds no certificate, or a broken one"},
+		"one and a half":          {filed(t, append(append([]byte{}, certificate...), certificate[:200]...)), k, "", "or a broken one"},
+		"no DER":                  {filed(t, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("secret")})), k, "", "certificate 1: "},
+		"text for authorities":    {c, k, filed(t, []byte("secret")), "holds no certificate"},
+	} {
+		_, err := ReadTLS(files[0], files[1], files[2])
+		var of *TLSFileError
+		if !errors.As(err, &of) || !strings.Contains(err.Error(), files[3]) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	_, err := ReadTLS("/nonexistent/c", "/nonexistent/k", "/nonexistent/a")
+	if err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("not all at once: %v", err)
+	}
+	soon := time.Now().Add(10 * time.Hour).Truncate(time.Second)
+	short, shortKey := ca.issue(t, x509.ExtKeyUsageServerAuth, func(c *x509.Certificate) { c.NotAfter = soon })
+	read, err := ReadTLS(filed(t, append(short, ca.pem...)), filed(t, shortKey), "")
+	if err != nil || !read.Expires().Equal(soon) {
+		t.Errorf("expires %v, %v", read, err)
+	}
+}

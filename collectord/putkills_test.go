@@ -1,0 +1,202 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/shipper/s3test"
+)
+
+var putKills = flag.Int("putkills", 6, "how often the daemon is killed around an upload; 1,000 in make torture")
+
+// fakeS3 runs a fake storage and returns the settings for it.
+func fakeS3(t *testing.T, dir string) (*s3test.Server, string) {
+	t.Helper()
+	f, err := s3test.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	credentials := filepath.Join(dir, "credentials")
+	if err := os.WriteFile(credentials, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return f, fmt.Sprintf("destination: s3://%s/prod\n  s3: {endpoint: '%s', credentials_file: %s, region: us-east-1, path_style: on}", s3test.Bucket, f.URL, credentials)
+}
+
+// Moments at which the daemon is killed.
+const (
+	beforeStoring   = iota // the request has arrived as a whole
+	beforeAnswering        // the object is stored
+	afterAnswering         // the segment may or may not be removed
+	moments
+)
+
+// killer kills a daemon at a moment of its n-th upload from now.
+type killer struct {
+	mu     sync.Mutex // guards what follows
+	daemon *daemon    // nil: nobody
+	moment int
+	puts   int // to go
+}
+
+func (k *killer) aim(d *daemon, moment, puts int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.daemon, k.moment, k.puts = d, moment, puts
+}
+
+func (k *killer) aims(moment int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.daemon != nil && k.moment == moment
+}
+
+// at tells the killer where an upload is and reports whether it killed.
+func (k *killer) at(moment int) bool {
+	k.mu.Lock()
+	d := k.daemon
+	if d == nil || moment != k.moment {
+		k.mu.Unlock()
+		return false
+	}
+	if k.puts--; k.puts > 0 {
+		k.mu.Unlock()
+		return false
+	}
+	k.daemon = nil
+	k.mu.Unlock()
+	if moment == afterAnswering {
+		go func() {
+			<-time.After(time.Duration(rand.IntN(3000)) * time.Microsecond)
+			_ = d.cmd.Process.Kill()
+		}()
+		return true
+	}
+	_ = d.cmd.Process.Kill()
+	<-d.gone
+	return true
+}
+
+var keyForm = regexp.MustCompile(`/edge-1-([0-9a-f]{16})-([0-9]{20})-([0-9]{20})-([0-9a-f]{16})\.ndjson\.zst$`)
+
+// seqsOf are the seqs in the keys of objects.
+func seqsOf(t *testing.T, f *s3test.Server) (all [][2]int) {
+	t.Helper()
+	for key := range f.Objects() {
+		if strings.Contains(key, "/_collectord/") {
+			continue
+		}
+		m := keyForm.FindStringSubmatch(key)
+		if m == nil {
+			t.Errorf("key %s", key)
+			continue
+		}
+		first, _ := strconv.Atoi(m[2])
+		last, _ := strconv.Atoi(m[3])
+		all = append(all, [2]int{first, last})
+	}
+	slices.SortFunc(all, func(a, b [2]int) int { return a[0] - b[0] })
+	return all
+}
+
+// TestKilledAroundAnUploadStoresEverySegmentOnce kills the daemon between a
+// request and its answer, and between the answer and the removal of the segment.
+func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
+	dir := t.TempDir()
+	f, settings := fakeS3(t, dir)
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 20s, drain: 0s}\nshipper:\n  retry_min: 10ms\n  retry_max: 20ms\n  "+settings+"\n")
+	acks := &acknowledged{ids: map[int]string{}}
+	var k killer
+	f.Behave(s3test.Behaviour{
+		Fault: func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/dt=") || !k.aims(beforeStoring) {
+				return false
+			}
+			body, err := io.ReadAll(r.Body)
+			if err != nil || k.at(beforeStoring) {
+				return true
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			return false
+		},
+		Stored: func(key string) bool {
+			if !strings.Contains(key, "/dt=") {
+				return false
+			}
+			if k.at(beforeAnswering) {
+				return true
+			}
+			k.at(afterAnswering)
+			return false
+		},
+	})
+	n, inTheWindow, missed := 0, 0, [moments]int{}
+	for round := range *putKills {
+		d := start(t, config, port, admin)
+		k.aim(d, round%moments, 1+rand.IntN(3))
+		until(t, "the daemon is killed", func() bool {
+			select {
+			case <-d.gone:
+				return true
+			default:
+			}
+			d.post(acks, n, n+3, 1, true)
+			n += 3
+			_ = d.cmd.Process.Signal(syscall.SIGUSR1)
+			return false
+		})
+		<-d.exited
+		stored := false
+		for _, r := range seqsOf(t, f) {
+			if _, err := os.Stat(filepath.Join(dir, "data", "wal", fmt.Sprintf("%020d-%020d", r[0], r[1]))); err == nil {
+				stored = true
+			}
+		}
+		if stored {
+			inTheWindow++
+		} else {
+			missed[round%moments]++
+		}
+	}
+	k.aim(nil, 0, 0)
+	d := start(t, config, port, admin)
+	d.post(acks, n, n+3, 1, false)
+	d.stop()
+	records, objects := download(t, config)
+	verify(t, acks, records)
+	next := 1
+	for _, r := range seqsOf(t, f) {
+		if r[0] != next {
+			t.Errorf("after seq %d comes %d", next-1, r[0])
+		}
+		next = r[1] + 1
+	}
+	if next-1 != len(records) {
+		t.Errorf("seqs up to %d, %d records", next-1, len(records))
+	}
+	for key, puts := range f.Puts() {
+		if puts != 1 && !strings.Contains(key, "/_collectord/") {
+			t.Errorf("%s was stored %d times", key, puts)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "data", "wal", "*-*")); len(left) > 0 {
+		t.Errorf("left in the log: %v", left)
+	}
+	t.Logf("%d kills, in %d of them an object was stored and its segment was still there (not so before storing, before answering, after answering: %d); %d acknowledged, %d records in %d objects, every seq from 1 to %d once",
+		*putKills, inTheWindow, missed, acks.count(), len(records), objects, next-1)
+}

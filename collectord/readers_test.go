@@ -1,0 +1,331 @@
+//go:build torture
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/shipper"
+)
+
+// What others read the bucket with, as the README shows it. Run it with
+// make readers.
+
+// toolsDir is where make readers puts programs.
+func toolsDir(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("TEST_TOOLS")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir = filepath.Join(cache, "collectord-tools", "bin")
+	}
+	return dir
+}
+
+// reader runs packaging/tools/readers/read.py.
+func reader(t *testing.T, stdin string, args ...string) string {
+	t.Helper()
+	python := filepath.Join(toolsDir(t), "readers", "bin", "python")
+	if _, err := os.Stat(python); err != nil {
+		goWithout(t, args[0]+" (make readers installs it)")
+	}
+	cmd := exec.Command(python, append([]string{"../packaging/tools/readers/read.py"}, args...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %v: %s", args, err, errOut.String())
+	}
+	return out.String()
+}
+
+// fromReadme is the only code block of a language in the README that holds a
+// word, changed as a user would.
+func fromReadme(t *testing.T, language, word string, change ...string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+		if strings.Contains(m[1], word) {
+			found = append(found, m[1])
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d blocks of %s with %s in the README", len(found), language, word)
+	}
+	text := found[0]
+	for i := 0; i < len(change); i += 2 {
+		if !strings.Contains(text, change[i]) {
+			t.Fatalf("no %s in %s", change[i], text)
+		}
+		text = strings.ReplaceAll(text, change[i], change[i+1])
+	}
+	return text
+}
+
+// hourOf is where a usage is counted.
+type hourOf struct{ dt, hour, medication string }
+
+// counts reads the answer of a query of the README.
+func counts(t *testing.T, text string) map[hourOf]string {
+	t.Helper()
+	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+	if err != nil || len(rows) < 2 || strings.Join(rows[0], " ") != "dt hour medication usages latest" {
+		t.Fatalf("%v: %s", err, text)
+	}
+	got := map[hourOf]string{}
+	for _, r := range rows[1:] {
+		if !strings.HasPrefix(r[4], r[0]) {
+			t.Errorf("the latest of %v is %s", r[:3], r[4])
+		}
+		got[hourOf{r[0], fmt.Sprintf("%02s", r[1]), r[2]}] = r[3]
+	}
+	return got
+}
+
+// sendMedications posts usages, in batches, and makes them be shipped.
+func sendMedications(t *testing.T, d *daemon, rounds int) (sent map[string]int) {
+	t.Helper()
+	sent = map[string]int{}
+	for i := range rounds {
+		var usages []string
+		for j := range 100 + i {
+			medication := []string{"salbutamol", "fluticasone", "budesonide, \"dry\" é"}[(i+j)%3]
+			sent[medication]++
+			text, _ := json.Marshal(medication)
+			// Types differ from usage to usage: what is JSON need not fit a schema.
+			usages = append(usages, fmt.Sprintf(`{"medication":%s,"puffs":%s,"more":%s}`, text, []string{"1", `"2"`, "null"}[j%3], []string{"{}", "[1,{}]", "1e300"}[j%3]))
+		}
+		resp, err := http.Post(d.url(), "application/json", strings.NewReader("["+strings.Join(usages, ",")+"]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusCreated {
+			t.Fatal(resp.Status)
+		}
+		if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "it is shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
+	}
+	return sent
+}
+
+// expected counts what cat prints, and compares it with what was sent.
+func expected(t *testing.T, config string, sent map[string]int) map[hourOf]string {
+	t.Helper()
+	n, all := map[hourOf]int{}, map[string]int{}
+	for line := range strings.Lines(must0(t, "cat", "--config", config)) {
+		var r struct {
+			ReceivedAt time.Time `json:"received_at"`
+			Usage      struct{ Medication string }
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		n[hourOf{r.ReceivedAt.Format("2006-01-02"), r.ReceivedAt.Format("15"), r.Usage.Medication}]++
+		all[r.Usage.Medication]++
+	}
+	if fmt.Sprint(all) != fmt.Sprint(sent) {
+		t.Errorf("sent %v, and there is %v", sent, all)
+	}
+	want := map[hourOf]string{}
+	for h, n := range n {
+		want[h] = fmt.Sprint(n)
+	}
+	return want
+}
+
+func TestReadersCountWhatWasSent(t *testing.T) {
+	t.Run("DuckDB, Python and zstd on a folder", func(t *testing.T) {
+		dir := t.TempDir()
+		config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
+		d := start(t, config, port, admin)
+		sent := sendMedications(t, d, 12)
+		archive := filepath.Join(dir, "data", "archive")
+		want := expected(t, config, sent)
+		if got := counts(t, reader(t, fromReadme(t, "sql", "read_json", "var/archive", archive), "duckdb")); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("DuckDB counts %v, want %v", got, want)
+		}
+		objects, _ := filepath.Glob(filepath.Join(archive, "dt=*", "*", "*.ndjson.zst"))
+		if len(objects) != 12 {
+			t.Fatal(objects)
+		}
+		needs(t, "zstd")
+		for _, o := range objects {
+			lines, err := exec.Command("zstd", "-dc", o).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			file, err := os.Open(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ours, err := shipper.NewObjectReader(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want bytes.Buffer
+			for line, err := ours.Next(); err == nil; line, err = ours.Next() {
+				want.Write(line)
+			}
+			ours.Close()
+			file.Close()
+			if !bytes.Equal(lines, want.Bytes()) || len(lines) == 0 {
+				t.Errorf("zstd -dc %s prints other lines", o)
+			}
+			if reader(t, "", "zstandard", o) != want.String() {
+				t.Errorf("zstandard reads other lines in %s", o)
+			}
+		}
+	})
+	t.Run("ClickHouse on MinIO", func(t *testing.T) {
+		dir := t.TempDir()
+		settings := startMinIO(t, dir)
+		config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+settings+"\n")
+		d := start(t, config, port, admin)
+		want := expected(t, config, sendMedications(t, d, 12))
+		endpoint := regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)
+		query := fromReadme(t, "sql", "s3(", "http://minio.example:9000", endpoint, "'KEY'", "'"+testUser+"'", "'SECRET'", "'"+testSecret+"'")
+		if got := counts(t, reader(t, query, "clickhouse")); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("ClickHouse counts %v, want %v", got, want)
+		}
+	})
+}
+
+// webhook gets the storage's notifications and reads each object at once.
+type webhook struct {
+	mu    sync.Mutex
+	fired map[string]int
+	wrong []error
+	store shipper.Store
+}
+
+func (h *webhook) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
+	var event struct{ EventName, Key string }
+	err := json.NewDecoder(req.Body).Decode(&event)
+	if event.Key == "" { // the server asks whether anyone is there
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	key, plain := url.QueryUnescape(event.Key)
+	key = strings.TrimPrefix(key, "usages/prod/")
+	h.fired[key]++
+	if err = errors.Join(err, plain, h.read(key)); err != nil || event.EventName != "s3:ObjectCreated:Put" {
+		h.wrong = append(h.wrong, fmt.Errorf("%s of %s: %w", event.EventName, key, err))
+	}
+}
+
+// read returns nil if the object is whole.
+func (h *webhook) read(key string) error {
+	body, err := h.store.Open(context.Background(), key)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	lines, err := shipper.NewObjectReader(body)
+	if err != nil {
+		return err
+	}
+	defer lines.Close()
+	for err == nil {
+		_, err = lines.Next()
+	}
+	m, statErr := h.store.Stat(context.Background(), key)
+	if seen := lines.Seen(); !errors.Is(err, io.EOF) || statErr != nil || m.Records != seen.Records || m.SHA256 != seen.SHA256 {
+		return fmt.Errorf("it is not whole: %w, %w, %+v, %+v", err, statErr, m, seen)
+	}
+	return nil
+}
+
+func (h *webhook) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.fired)
+}
+
+func TestANotificationFiresOnceForEachObjectWhichIsWholeThen(t *testing.T) {
+	if _, err := os.Stat(filepath.Join(toolsDir(t), "mc")); err != nil {
+		goWithout(t, "mc (make readers builds it)")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook := &webhook{fired: map[string]int{}}
+	server := &http.Server{Handler: hook, ReadHeaderTimeout: time.Minute}
+	go server.Serve(ln)
+	t.Cleanup(func() { server.Close() })
+
+	for line := range strings.Lines(fromReadme(t, "sh", "MINIO_NOTIFY_WEBHOOK", "http://processor.example/usages", "http://"+ln.Addr().String()+"/usages")) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
+			t.Setenv(strings.TrimPrefix(name, "export "), value)
+		}
+	}
+	dir := t.TempDir()
+	settings := startMinIO(t, dir)
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+settings+"\n")
+	hook.store = storeOf(t, config)
+	endpoint := regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)
+	script := fromReadme(t, "sh", "mc event add", "http://minio.example:9000", endpoint, "KEY SECRET", testUser+" "+testSecret)
+	cmd := exec.Command("bash", "-ec", script)
+	cmd.Env = append(os.Environ(), "PATH="+toolsDir(t)+":"+os.Getenv("PATH"), "HOME="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
+	}
+	d := start(t, config, port, admin)
+	const rounds = 20
+	sendMedications(t, d, rounds)
+	until(t, "each object was told of", func() bool { return hook.count() == rounds })
+	// A put that finds the object there, as after a lost answer, fires nothing.
+	again := 0
+	for key := range hook.fired {
+		m, err := hook.store.Stat(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := []byte("again")
+		err = hook.store.Put(t.Context(), &shipper.Object{Key: key, Body: bytes.NewReader(text), Size: int64(len(text)), CRC32C: 0x9b1c5f5c, Metadata: m})
+		if errors.Is(err, shipper.ErrExists) {
+			again++
+		}
+	}
+	sendMedications(t, d, 1)
+	until(t, "the last one was told of", func() bool { return hook.count() == rounds+1 })
+	hook.mu.Lock()
+	defer hook.mu.Unlock()
+	for key, n := range hook.fired {
+		if n != 1 || !strings.HasPrefix(key, "dt=") {
+			t.Errorf("%s was told of %d times", key, n)
+		}
+	}
+	if err := errors.Join(hook.wrong...); err != nil || again != rounds {
+		t.Errorf("%d of %d puts found their object there; %v", again, rounds, err)
+	}
+}

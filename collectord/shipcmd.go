@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"collectord/config"
+	"collectord/shipper"
+	"collectord/wal"
+)
+
+// shipRetryMax bounds the delay between attempts while somebody looks on.
+const shipRetryMax = 10 * time.Second
+
+func shipCommand() *cobra.Command {
+	var asJSON bool
+	var patience time.Duration
+	c := &cobra.Command{
+		Use:   "ship",
+		Short: "Upload everything that is on this host, then exit; no daemon may run",
+		Long: `Upload everything that is on this host, sealed or not, and the loss notes, and exit with 0 once the storage has
+all of it: before the host is taken out of service. While a daemon runs it refuses, and says which.
+
+It exits with 2, and says what is left, when nothing could be shipped for --patience, or when it is interrupted. What
+is left stays in the log, and can be shipped by another try or by the daemon.`,
+		Args: cobra.NoArgs,
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
+	c.Flags().DurationVar(&patience, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
+	config.AddFlags(c.Flags())
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, _, err := settings(cmd)
+		if err != nil {
+			return err
+		}
+		if err := becomeOwner(cfg.DataDir); err != nil {
+			return err
+		}
+		if _, err := wal.Inspect(cfg.DataDir); err != nil {
+			return err // nothing there, and nothing is made
+		}
+		v, err := newVoice(cfg.Log, os.Stderr)
+		if err != nil {
+			return err
+		}
+		defer v.troubles.flush()
+		debug.SetMemoryLimit(memoryLimit)
+		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		bar := newProgress(cmd.ErrOrStderr())
+		result, err := shipEverything(ctx, cfg, v.Logger, patience, bar)
+		bar.clear()
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			err = json.NewEncoder(cmd.OutOrStdout()).Encode(result)
+		} else {
+			_, err = fmt.Fprint(cmd.OutOrStdout(), result.text())
+		}
+		if err == nil && !result.Done {
+			return notRightf("not everything is shipped: %s", result.left())
+		}
+		return err
+	}
+	return c
+}
+
+// shipResult is what ship has done.
+type shipResult struct {
+	Done        bool   `json:"done"`
+	Destination string `json:"destination"`
+	Folder      bool   `json:"destination_is_a_folder"`
+	Records     uint64 `json:"records"` // shipped
+	Objects     uint64 `json:"objects"`
+
+	LeftSegments    int      `json:"left_segments"`
+	LeftRecords     uint64   `json:"left_records"`
+	LeftNotes       int      `json:"left_loss_notes"`
+	Left            []string `json:"left,omitempty"` // names of segments, at most 10
+	QuarantineBytes int64    `json:"quarantine_bytes"`
+	Stopped         string   `json:"stopped,omitempty"` // why it did not go on
+}
+
+func (r *shipResult) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "shipped %s in %s to %s\n", plural(int(r.Records), "record"), plural(int(r.Objects), "object"), r.Destination)
+	if r.Folder {
+		b.WriteString("that is a folder: if it lies on this host, it goes with the host\n")
+	}
+	if r.QuarantineBytes > 0 {
+		fmt.Fprintf(&b, "%d bytes that did not check out stay in wal/quarantine, for people to look at\n", r.QuarantineBytes)
+	}
+	return b.String()
+}
+
+func (r *shipResult) left() string {
+	var parts []string
+	if r.LeftSegments > 0 {
+		parts = append(parts, fmt.Sprintf("%s with %s (%s)", plural(r.LeftSegments, "segment"), plural(int(r.LeftRecords), "record"), strings.Join(r.Left, ", ")))
+	}
+	if r.LeftNotes > 0 {
+		parts = append(parts, plural(r.LeftNotes, "loss note"))
+	}
+	text := strings.Join(parts, " and ") + " left"
+	if r.Stopped != "" {
+		text += "; " + r.Stopped
+	}
+	return text
+}
+
+// shipEverything opens the log, which seals what a crash or a stop left, and
+// ships until nothing is left, ctx ends, or patience does.
+func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger, patience time.Duration, bar *progress) (result *shipResult, err error) {
+	o := walOptions(cfg, logger)
+	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
+	log, err := wal.Open(cfg.DataDir, o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, log.Close()) }()
+	store, err := openStore(cfg, logger)
+	if err != nil {
+		return nil, err
+	}
+	limits := shipperLimits(cfg)
+	limits.RetryMin = min(limits.RetryMin, shipRetryMax)
+	limits.RetryMax = min(limits.RetryMax, shipRetryMax)
+	limits.RetryMaxPermanent = min(limits.RetryMaxPermanent, shipRetryMax)
+	ship, err := shipper.New(log, store, shipper.Options{
+		SpoolDir: filepath.Join(cfg.DataDir, "spool"),
+		Reserve:  cfg.WAL.SegmentSize,
+		Limits:   limits,
+		Level:    cfg.Shipper.Level,
+		Logger:   logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	result = &shipResult{Destination: store.String(), Folder: strings.HasPrefix(store.String(), "file://")}
+
+	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() { defer close(ended); ship.Run(shipping) }()
+	result.Stopped = watchShipping(ctx, log, ship, patience, bar)
+	stopShipping()
+	<-ended
+
+	segments, _ := log.Sealed()
+	for i, s := range segments {
+		result.LeftRecords += s.LastSeq() - s.FirstSeq() + 1
+		if i < 10 {
+			result.Left = append(result.Left, s.String())
+		}
+	}
+	result.Records, result.Objects = log.Ledger().Shipped, ship.Stats().Objects
+	result.LeftSegments, result.LeftNotes = len(segments), log.Stats().LossNotes
+	result.Done = result.LeftSegments == 0 && result.LeftNotes == 0
+	result.QuarantineBytes = bytesBelow(filepath.Join(cfg.DataDir, "wal", "quarantine"))
+	return result, nil
+}
+
+// watchShipping returns when nothing is left that can be shipped, or says why it
+// did not wait any longer.
+func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, patience time.Duration, bar *progress) (why string) {
+	type mark struct {
+		objects, salvaged uint64
+		notes             int
+	}
+	var last mark
+	var total int64
+	failed, since := uint64(0), time.Now()
+	turn := time.NewTicker(50 * time.Millisecond)
+	defer turn.Stop()
+	for {
+		segments, _ := log.Sealed()
+		st, notes := ship.Stats(), log.Stats().LossNotes
+		if len(segments) <= st.Foreign && st.InFlight == 0 && notes == 0 {
+			if st.Foreign > 0 {
+				return "of a later version: install that version to ship them"
+			}
+			return ""
+		}
+		var left int64
+		for _, s := range segments {
+			left += s.Bytes()
+		}
+		total = max(total, left)
+		bar.set(total-left, total)
+		var failures uint64
+		for _, n := range st.Failures {
+			failures += n
+		}
+		if now := (mark{st.Objects, st.Salvaged, notes}); now != last {
+			last, failed, since = now, failures, time.Now()
+		}
+		if patience > 0 && failures > failed && time.Since(since) > patience {
+			return fmt.Sprintf("nothing could be shipped for %v: the log above says why", patience)
+		}
+		select {
+		case <-ctx.Done():
+			return "interrupted"
+		case <-turn.C:
+		}
+	}
+}
+
+func bytesBelow(dir string) (n int64) {
+	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return nil //nolint:nilerr // what can't be looked at is not counted
+		}
+		if info, err := e.Info(); err == nil {
+			n += info.Size()
+		}
+		return nil
+	})
+	return n
+}

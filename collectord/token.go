@@ -1,0 +1,46 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"collectord/collectord/ingest"
+)
+
+func tokenCommand() *cobra.Command {
+	c := &cobra.Command{Use: "token", Short: "Make bearer tokens"}
+	var rate int
+	var asJSON bool
+	fresh := &cobra.Command{
+		Use:   "new NAME",
+		Short: "Print a new token once, and the line for http.tokens_file that holds its hash",
+		Long: `Print a new bearer token, and below it the line for http.tokens_file that holds its hash. The token is not kept
+anywhere: whoever is to post needs it now. NAME says in the bucket who sent a usage.`,
+		Example: `  collectord token new ward-3
+  collectord token new ward-3 --rate 500 --json`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := args[0]
+			if !ingest.ValidClient(name) {
+				return fmt.Errorf("%q is not a name of 1 to 63 letters, digits, dots, underscores and hyphens", name)
+			}
+			if rate < 0 || rate > ingest.MaxTokenRate {
+				return fmt.Errorf("a rate is a number of usages a second from 1 to %d, or 0 for no limit", ingest.MaxTokenRate)
+			}
+			token, line := ingest.NewToken(name, rate)
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"name": name, "token": token, "line": line})
+			}
+			// What a program may want is alone on its lines, and alone on standard output.
+			fmt.Fprintf(cmd.ErrOrStderr(), "The token, which can't be shown again, and the line for http.tokens_file:\n")
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s\n", token, line)
+			return err
+		},
+	}
+	fresh.Flags().IntVar(&rate, "rate", 0, "usages a second that it may post; 0: no limit of its own")
+	fresh.Flags().BoolVar(&asJSON, "json", false, "one JSON object, for programs")
+	c.AddCommand(fresh)
+	return c
+}

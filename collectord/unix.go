@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketAccess is who may use a unix socket.
+type socketAccess struct {
+	mode  fs.FileMode
+	group int // a gid, or -1 for that of the process
+}
+
+// listenUnix replaces the socket that an ended process left, and nothing else:
+// neither one that is listened on, nor any other file.
+func listenUnix(path string, access socketAccess) (ln net.Listener, err error) {
+	// Two that start at once would both find an old socket, and the second would
+	// replace that of the first.
+	unlock, err := lockDirectory(filepath.Dir(path))
+	if err != nil {
+		return nil, fmt.Errorf("unix socket %s: %w", path, err)
+	}
+	defer unlock()
+	if err := removeAbandoned(path); err != nil {
+		return nil, fmt.Errorf("unix socket %s: %w", path, err)
+	}
+	// It is nobody else's until it is whose it should be. Nothing runs beside this
+	// that creates files.
+	mask := syscall.Umask(0o177)
+	ln, err = net.Listen("unix", path)
+	syscall.Umask(mask)
+	if err != nil {
+		return nil, err
+	}
+	if access.group >= 0 {
+		err = os.Chown(path, -1, access.group)
+	}
+	if err = errors.Join(err, os.Chmod(path, access.mode)); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return ln, nil
+}
+
+func lockDirectory(dir string) (unlock func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	for tries := 0; ; tries++ {
+		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { d.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) || tries == 500 { // it is held for no longer than this takes
+			d.Close()
+			return nil, os.NewSyscallError("flock", err)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+// removeAbandoned removes a socket that nobody listens on.
+func removeAbandoned(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return errors.New("there is a file of this name that is no socket")
+	}
+	c, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
+		c.Close()
+		return errors.New("another process listens on it")
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return os.Remove(path)
+	}
+	return fmt.Errorf("another process may listen on it: %w", err) // such as one that is busy
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+)
+
+// overUnix is a client that speaks to a unix socket.
+func overUnix(t *testing.T, path string) *http.Client {
+	t.Helper()
+	c := &http.Client{Transport: &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", path) }}}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+func TestUnixSocketsHaveTheirModeAndGroup(t *testing.T) {
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "")
+	edit(t, config, "http: {listen: ", fmt.Sprintf("http: {socket_mode: 0620, socket_group: %d, listen: [unix:%s/http, unix:%[2]s/more, ", os.Getegid(), dir))
+	edit(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nudp", port), fmt.Sprintf("'127.0.0.1:%d']}\nudp", port))
+	edit(t, config, "admin: {listen: ", "admin: {listen: [unix:"+dir+"/admin, ")
+	edit(t, config, fmt.Sprintf("'127.0.0.1:%d'}\nlog", admin), fmt.Sprintf("'127.0.0.1:%d']}\nlog", admin))
+	d := start(t, config, port, admin)
+	for name, mode := range map[string]fs.FileMode{"http": 0o620, "more": 0o620, "admin": 0o600} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil || info.Mode().Perm() != mode || info.Sys().(*syscall.Stat_t).Gid != uint32(os.Getegid()) {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	if got := postAs(t, overUnix(t, dir+"/http"), "http://x/api/usages", ""); got != http.StatusCreated {
+		t.Errorf("answered %d", got)
+	}
+	d.stop()
+	for _, name := range []string{"http", "more", "admin"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left behind: %v", name, err)
+		}
+	}
+}
+
+// root can give a socket to a group that it is not in.
+func TestASocketIsGivenToItsGroup(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can")
+	}
+	path := t.TempDir() + "/socket"
+	ln, err := listenUnix(path, socketAccess{0o660, 12345})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if info, err := os.Stat(path); err != nil || info.Sys().(*syscall.Stat_t).Gid != 12345 || info.Mode().Perm() != 0o660 {
+		t.Errorf("%v %v", info, err)
+	}
+}
+
+// The socket of a daemon that was killed is replaced; one in use is not, and
+// neither is a file that is no socket.
+func TestOnlyAbandonedSocketsAreReplaced(t *testing.T) {
+	dir := t.TempDir()
+	socket := dir + "/http"
+	config, port, admin := configure(t, dir, "")
+	edit(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), "http: {listen: 'unix:"+socket+"'")
+	d := start(t, config, port, admin)
+	another, _, _ := configure(t, t.TempDir(), "")
+	text, err := os.ReadFile(another)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := strings.Index(string(text), "http: {listen: '")
+	to := from + strings.Index(string(text)[from:], "'}")
+	write(t, another, string(text[:from])+"http: {listen: 'unix:"+socket+string(text[to:]))
+	refused := func(why string) {
+		t.Helper()
+		out, err := command(t, "run", "--config", another).CombinedOutput()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != exitError || !strings.Contains(string(out), why) || !strings.Contains(string(out), socket) {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	refused("another process listens on it")
+	client := overUnix(t, socket)
+	if got := postAs(t, client, "http://x/api/usages", ""); got != http.StatusCreated {
+		t.Errorf("the first is no longer reached: %d", got)
+	}
+	d.kill()
+	d = start(t, config, port, admin)
+	if got := postAs(t, client, "http://x/api/usages", ""); got != http.StatusCreated {
+		t.Errorf("after a kill and a start: %d", got)
+	}
+	d.stop()
+	for name, make := range map[string]func() error{
+		"a file":      func() error { return os.WriteFile(socket, []byte("precious"), 0o600) },
+		"a link":      func() error { return os.Symlink(config, socket) },
+		"a directory": func() error { return os.Mkdir(socket, 0o700) },
+	} {
+		if err := make(); err != nil {
+			t.Fatal(err)
+		}
+		refused("that is no socket")
+		if _, err := os.Lstat(socket); err != nil {
+			t.Errorf("%s is gone: %v", name, err)
+		}
+		os.Remove(socket)
+	}
+}
+
+// A socket whose owner is too busy to answer is in use.
+func TestABusySocketIsInUse(t *testing.T) {
+	path := t.TempDir() + "/socket"
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(fd)
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	c, err := net.Dial("unix", path) // nobody accepts it, and there is no room for more
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := listenUnix(path, socketAccess{0o600, -1}); err == nil || !strings.Contains(err.Error(), "may listen on it") {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Error(err)
+	}
+}
+
+// Of those who find the same abandoned socket at the same time, one gets it, and
+// is reached.
+func TestOneOfManyTakesAnAbandonedSocket(t *testing.T) {
+	path := t.TempDir() + "/socket"
+	for range 20 {
+		old, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		old.SetUnlinkOnClose(false)
+		old.Close()
+		var mu sync.Mutex
+		var won []net.Listener
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				ln, err := listenUnix(path, socketAccess{0o600, -1})
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					won = append(won, ln)
+				}
+			})
+		}
+		wg.Wait()
+		if len(won) != 1 {
+			t.Fatalf("%d took it", len(won))
+		}
+		c, err := net.Dial("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		won[0].Close()
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// benchAudit measures a deep audit of a folder, and cat, by the CPU time they
+// take, beside decoding and hashing the same objects and nothing else.
+func benchAudit(rounds int, binary, dir string) error {
+	dir = filepath.Join(dir, "audit")
+	fmt.Println("\ndeep audit of a folder and cat, MB of lines for a second of one core, beside decoding and SHA-256 alone")
+	fmt.Println("usages       records   lines   audit  at once, MB/s  peak RSS   alone    ratio     cat")
+	for _, kind := range []struct {
+		name string
+		make func(i int) []byte
+	}{
+		{"all alike", func(int) []byte { return []byte(usage) }},
+		{"real ones", realUsage},
+	} {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		s, err := shipOnce(dir, kind.make)
+		if err != nil {
+			return err
+		}
+		archive := filepath.Join(dir, "archive")
+		var audits, walls, bare, ratios, cats []float64
+		var peak float64
+		for range rounds {
+			a, err := runReader(binary, archive, "audit", "--deep", "--json")
+			if err != nil {
+				return err
+			}
+			var sum struct {
+				Right bool  `json:"right"`
+				Raw   int64 `json:"raw_bytes_read"`
+			}
+			lines := bytes.Split(bytes.TrimSpace(a.out), []byte("\n"))
+			if err := json.Unmarshal(lines[len(lines)-1], &sum); err != nil || !sum.Right || sum.Raw != s.raw {
+				return fmt.Errorf("audit: %w: %s", err, a.out)
+			}
+			alone, err := readAlone(archive)
+			if err != nil {
+				return err
+			}
+			c, err := runReader(binary, archive, "cat")
+			if err != nil {
+				return err
+			}
+			mb := float64(s.raw) / 1e6
+			audits, walls, bare = append(audits, mb/a.cpu.Seconds()), append(walls, mb/a.wall.Seconds()), append(bare, mb/alone.Seconds())
+			ratios, cats, peak = append(ratios, alone.Seconds()/a.cpu.Seconds()), append(cats, mb/c.cpu.Seconds()), max(peak, a.rss)
+		}
+		fmt.Printf("%-9s %10d %4d MB %7.0f %14.0f %5.0f MiB %7.0f %8.2f %7.0f\n", kind.name, s.records, s.raw/1e6,
+			median(audits), median(walls), peak, median(bare), median(ratios), median(cats))
+	}
+	return os.RemoveAll(dir)
+}
+
+type readerRun struct {
+	out       []byte
+	cpu, wall time.Duration
+	rss       float64 // MiB, at most
+}
+
+// runReader runs a command that reads the archive. What cat prints is thrown away.
+func runReader(binary, archive string, args ...string) (r readerRun, err error) {
+	config := filepath.Join(filepath.Dir(archive), "collectord.yaml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "shipper: {destination: 'file://%s'}\n", archive), 0o600); err != nil {
+		return r, err
+	}
+	cmd := exec.Command(binary, append(args, "--config", config)...)
+	var out bytes.Buffer
+	if cmd.Stderr = os.Stderr; args[0] != "cat" {
+		cmd.Stdout = &out
+	}
+	began := time.Now()
+	err = cmd.Run()
+	r.wall, r.out = time.Since(began), out.Bytes()
+	if err == nil {
+		r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			r.rss = float64(u.Maxrss) / 1024
+		}
+	}
+	return r, err
+}
+
+// readAlone decodes and hashes every object, and returns the CPU time taken.
+func readAlone(archive string) (time.Duration, error) {
+	objects, err := filepath.Glob(filepath.Join(archive, "dt=*", "*", "*.ndjson.zst"))
+	if err != nil {
+		return 0, err
+	}
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
+	if err != nil {
+		return 0, err
+	}
+	defer dec.Close()
+	began, err := cpuTime()
+	if err != nil {
+		return 0, err
+	}
+	for _, o := range objects {
+		file, err := os.Open(o)
+		if err != nil {
+			return 0, err
+		}
+		if err = dec.Reset(file); err == nil {
+			_, err = io.CopyBuffer(sha256.New(), struct{ io.Reader }{dec}, make([]byte, 128<<10))
+		}
+		file.Close()
+		if err != nil {
+			return 0, err
+		}
+	}
+	ended, err := cpuTime()
+	return ended - began, err
+}
+
+// cpuTime is what this process took so far.
+func cpuTime() (time.Duration, error) {
+	var u syscall.Rusage
+	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano()), err
+}

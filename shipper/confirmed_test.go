@@ -1,0 +1,109 @@
+package shipper
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"collectord/shipper/s3test"
+)
+
+func TestConfirmedBelowIsNeverAheadOfTheStorage(t *testing.T) {
+	f, store := newFake(t)
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	fill(t, l, 400, 10)
+	// One segment is damaged, so that there are loss notes on the way, too.
+	files, _ := filepath.Glob(filepath.Join(dir, "wal", "00000000000000000101-*", "*"))
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)/2] ^= 1
+	if err := os.WriteFile(files[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	there := make([]bool, 402)
+	f.Behave(s3test.Behaviour{
+		Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+			return rand.IntN(10) == 0 && s3test.Error(w, http.StatusInternalServerError, "InternalError")
+		},
+		Stored: func(key string) bool {
+			m := fromHeaders(metadataOf(f.Objects()[key].Header))
+			mu.Lock()
+			defer mu.Unlock()
+			for seq := uint64(1); seq < m.ConfirmedBelow; seq++ {
+				if !there[seq] {
+					t.Errorf("%s claims everything below %d, and %d is not there", key, m.ConfirmedBelow, seq)
+					break
+				}
+			}
+			for seq := m.FirstSeq; seq <= m.LastSeq; seq++ {
+				there[seq] = true
+			}
+			return false
+		},
+	})
+	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 8, RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
+	until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 && l.Stats().LossNotes == 0 })
+	drain(t, s, 0)
+	// What comes after is told that all is there.
+	f.Behave(s3test.Behaviour{})
+	fill(t, l, 1, 1)
+	drainHurriedly(t, s)
+	for key, o := range f.Objects() {
+		m := fromHeaders(metadataOf(o.Header))
+		if strings.Contains(key, "-00000000000000000401-") && m.ConfirmedBelow != 401 {
+			t.Errorf("the last object claims no more than what is below %d", m.ConfirmedBelow)
+		}
+		if b := bytes.NewReader(o.Body); strings.HasSuffix(key, objectSuffix) {
+			if inside, err := readTrailer(b, b.Size()); err != nil || inside != m {
+				t.Errorf("%s says %+v outside and %+v inside, %v", key, m, inside, err)
+			}
+		}
+	}
+}
+
+func TestConfirmedBelowStopsAtALossTheStorageWasNotToldOf(t *testing.T) {
+	f, store := newFake(t)
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	fill(t, l, 30, 10)
+	files, _ := filepath.Glob(filepath.Join(dir, "wal", "00000000000000000011-*", "*"))
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/lost/") && s3test.Error(w, http.StatusInternalServerError, "InternalError")
+	}})
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
+	for i := range 3 {
+		until(t, "all but the note is shipped", func() bool { return l.Ledger().Pending == 0 && l.Stats().LossNotes == 1 })
+		fill(t, l, 1, 1)
+		until(t, "one more is shipped", func() bool { return l.Ledger().Pending == 0 })
+		for key, o := range f.Objects() {
+			if m := fromHeaders(metadataOf(o.Header)); m.FirstSeq == uint64(31+i) && m.ConfirmedBelow != 11 {
+				t.Errorf("%s claims everything below %d, and 11 to 20 are lost in silence", key, m.ConfirmedBelow)
+			}
+		}
+	}
+	f.Behave(s3test.Behaviour{})
+	drainHurriedly(t, s)
+}
+
+func metadataOf(h http.Header) map[string]string {
+	m := map[string]string{}
+	for name := range h {
+		if short, ok := strings.CutPrefix(name, "X-Amz-Meta-"); ok {
+			m[short] = h.Get(name)
+		}
+	}
+	return m
+}

@@ -1,0 +1,224 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"collectord/wal"
+)
+
+// queue is what Run knows of the segments. Only its goroutine uses it. A nil
+// segment stands for the loss notes.
+type queue struct {
+	shipper  *Shipper
+	busy     map[*wal.Segment]bool
+	setAside map[*wal.Segment]bool // of a later version
+	tried    map[*wal.Segment]int  // attempts that failed since the storage last took something
+	own      map[*wal.Segment]*backoff
+	suspects map[*wal.Segment]int // how often each failed first, and the next to be tried did not
+	free     []*compressor        // of uploads that ended; others are made when needed
+
+	// storage is the backoff of all uploads: while the storage fails there is one
+	// attempt at a time, so that concurrency does not multiply them.
+	storage backoff
+	failed  time.Time    // when an attempt failed last
+	first   *wal.Segment // that failed, if the storage fails
+}
+
+// suspicious is how often a segment may be a suspect before its failures are
+// taken for its own: a storage may refuse one key, for reasons of its own.
+const suspicious = 3
+
+// result is how an attempt ended.
+type result struct {
+	segment    *wal.Segment
+	began      time.Time
+	compressor *compressor
+	err        error
+}
+
+func newQueue(s *Shipper) *queue {
+	return &queue{
+		shipper: s, busy: map[*wal.Segment]bool{}, setAside: map[*wal.Segment]bool{},
+		tried: map[*wal.Segment]int{}, own: map[*wal.Segment]*backoff{}, suspects: map[*wal.Segment]int{},
+	}
+}
+
+// hurry ends all waiting.
+func (q *queue) hurry() {
+	q.storage.until = time.Time{}
+	for _, b := range q.own {
+		b.until = time.Time{}
+	}
+}
+
+// start begins as many uploads as there is room for, and tells when there may be
+// more to do if nothing else happens. While the storage fails the segments take
+// turns, so that one that it will not have does not keep the others waiting.
+func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segment) (due time.Time) {
+	s := q.shipper
+	limit := s.currentLimits().Concurrency
+	q.free = q.free[:min(len(q.free), limit)]
+	if q.storage.bound > 0 {
+		if limit = 1; q.storage.waits(now) {
+			return q.storage.until
+		}
+	}
+	for len(q.busy) < limit {
+		next, found := (*wal.Segment)(nil), false
+		consider := func(seg *wal.Segment) {
+			switch own := q.own[seg]; {
+			case q.busy[seg] || q.setAside[seg]:
+			case own != nil && own.waits(now):
+				if due.IsZero() || own.until.Before(due) {
+					due = own.until
+				}
+			case !found || q.tried[seg] < q.tried[next]:
+				next, found = seg, true
+			}
+		}
+		if s.log.Stats().LossNotes > 0 {
+			consider(nil)
+		}
+		for _, seg := range segments {
+			consider(seg)
+		}
+		if !found || next != nil && !next.Hold() { // it is being evicted: there will be news of it
+			return due
+		}
+		q.attempt(ctx, next)
+	}
+	return due
+}
+
+// attempt ships a segment, or the loss notes, in the background.
+func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
+	q.busy[seg] = true
+	r := result{segment: seg, began: time.Now()}
+	if n := len(q.free); n > 0 {
+		r.compressor, q.free = q.free[n-1], q.free[:n-1]
+	}
+	s := q.shipper
+	s.mu.Lock()
+	s.stats.InFlight++
+	ctx = withTerms(ctx, &terms{bandwidth: &s.bandwidth, stall: s.limits.StallTimeout})
+	s.mu.Unlock()
+	go func() {
+		if seg == nil {
+			r.err = s.shipLosses(ctx)
+		} else {
+			r.err = s.ship(ctx, seg, &r.compressor)
+			seg.Release()
+		}
+		s.done <- r
+	}()
+}
+
+// finished notes how an attempt ended.
+func (q *queue) finished(ctx context.Context, r result) {
+	s := q.shipper
+	delete(q.busy, r.segment)
+	if r.compressor != nil {
+		q.free = append(q.free, r.compressor)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stats.InFlight--
+	close(s.idle)
+	s.idle = make(chan struct{})
+
+	name := "loss notes"
+	if r.segment != nil {
+		name = r.segment.String()
+	}
+	switch {
+	case r.err == nil:
+		q.recovered(r.segment)
+	case ctx.Err() != nil: // told to stop
+	case errors.Is(r.err, errSalvaged):
+		q.forget(r.segment)
+		s.stats.Salvaged++
+	case errors.Is(r.err, wal.ErrVersion):
+		q.setAside[r.segment] = true
+		s.stats.Foreign++
+		s.opts.Logger.Error("left alone a sealed segment of a later version: install that version to ship it",
+			"segment", name, "error", r.err)
+	default:
+		q.failedLocked(r, name)
+	}
+}
+
+// recovered notes that an attempt succeeded.
+func (q *queue) recovered(seg *wal.Segment) {
+	logger := q.shipper.opts.Logger
+	if q.storage.bound > 0 {
+		q.storage = backoff{}
+		if q.first != seg {
+			q.suspects[q.first]++
+		}
+		clear(q.tried) // the oldest goes first again
+		logger.Info("shipping again", "trouble", "shipping", "destination", q.shipper.store.String())
+	}
+	hadOwn := q.own[seg] != nil
+	q.forget(seg)
+	if hadOwn && len(q.own) == 0 {
+		logger.Info("no segment is held up any more", "trouble", "segment")
+	}
+}
+
+func (q *queue) forget(seg *wal.Segment) {
+	delete(q.tried, seg)
+	delete(q.own, seg)
+	delete(q.suspects, seg)
+}
+
+// failedLocked spaces the next attempt: of this segment, if the trouble is its
+// own, or else of all. The shipper's mutex is held.
+func (q *queue) failedLocked(r result, name string) {
+	s, now := q.shipper, time.Now()
+	q.tried[r.segment]++
+	kind, least, most, asked := "local", s.limits.RetryMin, s.limits.RetryMax, time.Duration(0)
+	own := !isFull(r.err)
+	var storeErr *StoreError
+	if errors.As(r.err, &storeErr) {
+		kind, own = storeErr.Kind, storeErr.OwnTrouble
+		if storeErr.Permanent {
+			most = s.limits.RetryMaxPermanent
+		}
+		asked = min(storeErr.RetryAfter, s.limits.RetryMaxPermanent)
+	}
+	q.count(kind)
+	if own || q.suspects[r.segment] >= suspicious {
+		b := q.own[r.segment]
+		if b == nil {
+			b = &backoff{}
+			q.own[r.segment] = b
+		}
+		b.failed(now, least, most, asked)
+		s.opts.Logger.Error("can't ship a segment: it is kept and tried again, and the others go on", "trouble", "segment",
+			"destination", s.store.String(), "segment", name, "error", r.err)
+		return
+	}
+	// Attempts that were under way together failed together.
+	if q.storage.bound == 0 {
+		q.first = r.segment
+	}
+	if q.storage.bound == 0 || !r.began.Before(q.failed) {
+		q.storage.failed(now, least, most, asked)
+		q.failed = now
+	}
+	s.opts.Logger.Error("can't ship: everything is kept and tried again", "trouble", "shipping",
+		"destination", s.store.String(), "segment", name, "error", r.err)
+}
+
+// maxKinds bounds the names of failures, which the storage chooses.
+const maxKinds = 64
+
+func (q *queue) count(kind string) {
+	failures := q.shipper.stats.Failures
+	if _, known := failures[kind]; !known && len(failures) >= maxKinds {
+		kind = "other"
+	}
+	failures[kind]++
+}

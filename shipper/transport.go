@@ -1,0 +1,168 @@
+package shipper
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// terms are what the shipper asks of a store for one call, and what it is told
+// beside the error. They travel in the context, because the library in between
+// has no room for them.
+type terms struct {
+	bandwidth  *bandwidth    // of what is sent; nil: no bound
+	stall      time.Duration // without a byte in either direction; 0: defaultStall
+	retryAfter atomic.Int64  // as told by the storage
+}
+
+type termsKey struct{}
+
+func withTerms(ctx context.Context, t *terms) context.Context {
+	return context.WithValue(ctx, termsKey{}, t)
+}
+
+func termsOf(ctx context.Context) *terms {
+	if t, ok := ctx.Value(termsKey{}).(*terms); ok {
+		return t
+	}
+	return &terms{}
+}
+
+// defaultStall is how long a storage may keep us waiting without a sign of life.
+const defaultStall = time.Minute
+
+// transport sends requests at the bandwidth's pace and gives up those in which
+// nothing moves. How long the whole takes does not matter: a large object over
+// a slow line is fine.
+type transport struct{ base http.RoundTripper }
+
+// stallError is a time out, for net.Error.
+type stallError struct{ after time.Duration }
+
+func (e *stallError) Error() string   { return fmt.Sprintf("nothing moved for %v", e.after) }
+func (e *stallError) Timeout() bool   { return true }
+func (e *stallError) Temporary() bool { return true }
+
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	terms := termsOf(req.Context())
+	stall := terms.stall
+	if stall == 0 {
+		stall = defaultStall
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	w := &watch{ctx: ctx, stall: stall, cancel: cancel}
+	w.timer = time.AfterFunc(stall, func() { cancel(&stallError{stall}) })
+	out := req.WithContext(ctx)
+	if req.Body != nil && req.Body != http.NoBody {
+		out.Body = &watchedBody{w, &pacedReader{ctx, req.Body, terms.bandwidth, w}, req.Body}
+	}
+	resp, err := t.base.RoundTrip(out)
+	if err != nil {
+		err = w.explain(err)
+		w.end()
+		return nil, err
+	}
+	w.moved()
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		terms.retryAfter.Store(int64(parseRetryAfter(resp.Header.Get("Retry-After"))))
+	}
+	resp.Body = &watchedAnswer{watchedBody{w, resp.Body, resp.Body}}
+	return resp, nil
+}
+
+// parseRetryAfter reads a Retry-After header (RFC 9110, section 10.2.3).
+func parseRetryAfter(s string) time.Duration {
+	if seconds, err := strconv.ParseUint(s, 10, 32); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
+
+// watch ends a request in which nothing moves.
+type watch struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	stall  time.Duration
+}
+
+func (w *watch) moved() { w.timer.Reset(w.stall) }
+
+func (w *watch) end() {
+	w.timer.Stop()
+	w.cancel(nil)
+}
+
+// explain puts the cause in the place of "context canceled".
+func (w *watch) explain(err error) error {
+	if stalled, ok := context.Cause(w.ctx).(*stallError); ok { //nolint:errorlint // it is never wrapped
+		return stalled
+	}
+	return err
+}
+
+// watchedBody tells the watch of every piece.
+type watchedBody struct {
+	watch *watch
+	in    io.Reader
+	io.Closer
+}
+
+func (b *watchedBody) Read(p []byte) (n int, err error) {
+	if n, err = b.in.Read(p); n > 0 || err == io.EOF { //nolint:errorlint // see below
+		b.watch.moved()
+	}
+	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
+		err = b.watch.explain(err)
+	}
+	return n, err
+}
+
+// watchedAnswer is the last that is read of a request.
+type watchedAnswer struct{ watchedBody }
+
+func (b *watchedAnswer) Close() error {
+	defer b.watch.end()
+	return b.watchedBody.Close()
+}
+
+func s3Transport(caFile string) (http.RoundTripper, error) {
+	t := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     time.Minute,
+		MaxIdleConnsPerHost: 16,
+		DisableCompression:  true, // objects come as they are
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		// Large enough that a piece of an object is one system call.
+		WriteBufferSize: 64 << 10,
+	}
+	if caFile == "" {
+		return &transport{t}, nil
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("s3 CA file: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("s3 CA file %s: holds no PEM certificate", caFile)
+	}
+	t.TLSClientConfig.RootCAs = pool
+	return &transport{t}, nil
+}

@@ -1,0 +1,311 @@
+package shipper
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"collectord/shipper/s3test"
+	"collectord/wal"
+)
+
+func TestAFleetDoesNotComeBackInStep(t *testing.T) {
+	const nodes, outage = 2000, 10 * time.Minute
+	start := time.Unix(0, 0)
+	back := make([]int, 61) // by second after the end of the outage
+	for range nodes {
+		var b backoff
+		now := start
+		for now.Sub(start) < outage {
+			b.failed(now, time.Second, time.Minute, 0)
+			now = b.until
+		}
+		back[int((now.Sub(start)-outage)/time.Second)]++
+	}
+	// Spread evenly over a minute they would be 33 a second; those that waited
+	// long come back early.
+	if most := slices.Max(back); most > nodes/12 {
+		t.Errorf("%d of %d nodes come back in the same second: %v", most, nodes, back)
+	}
+	// Told by all servers at once to wait a minute, they don't all wait a minute.
+	var until []time.Duration
+	for range nodes {
+		b := backoff{bound: 16 * time.Second}
+		b.failed(start, time.Second, time.Minute, time.Minute)
+		until = append(until, b.until.Sub(start))
+	}
+	slices.Sort(until)
+	if until[0] < time.Minute || until[nodes/2]-until[0] < 10*time.Second {
+		t.Errorf("they wait %v, %v, %v", until[0], until[nodes/2], until[nodes-1])
+	}
+}
+
+func TestRetryAfterIsHonouredUpToABound(t *testing.T) {
+	f, store := newFake(t)
+	asked := ""
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Retry-After", asked)
+		return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
+	}})
+	s, err := New(openLog(t, t.TempDir()), store, Options{SpoolDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for header, want := range map[string]time.Duration{
+		"90": 90 * time.Second, "": 0, "soon": 0, "-1": 0, "999999999": 5 * time.Minute, "99999999999999999999": 0,
+		time.Now().Add(2 * time.Minute).UTC().Format(http.TimeFormat): 2 * time.Minute,
+	} {
+		asked = header
+		err := store.Put(withTerms(context.Background(), &terms{}), unreal(t, "a", "x"))
+		q := newQueue(s)
+		began := time.Now()
+		s.stats.InFlight++
+		q.finished(context.Background(), result{began: began, err: err})
+		if wait := q.storage.until.Sub(began); wait < want-2*time.Second || wait > want+2*time.Second {
+			t.Errorf("Retry-After: %s: waits %v", header, wait)
+		}
+	}
+}
+
+// While the storage is away, requests do not come faster because more uploads
+// are allowed at a time.
+func TestConcurrencyDoesNotMultiplyAttempts(t *testing.T) {
+	f, store := newFake(t)
+	var under, most atomic.Int64
+	var healthy atomic.Bool
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+		n := under.Add(1)
+		defer under.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		if healthy.Load() {
+			return false
+		}
+		<-time.After(10 * time.Millisecond) // so that they meet
+		return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
+	}})
+	store.learn(checksumCRC32C, true)
+	l := openLog(t, t.TempDir())
+	fill(t, l, 20, 1)
+	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 8, RetryMin: 10 * time.Millisecond, RetryMax: 10 * time.Millisecond}})
+	until(t, "the first attempts failed", func() bool { return s.Stats().Failures["SlowDown"] > 8 })
+	most.Store(0)
+	before := s.Stats().Failures["SlowDown"]
+	until(t, "more failed", func() bool { return s.Stats().Failures["SlowDown"] > before+20 })
+	if most.Load() > 1 {
+		t.Errorf("%d requests at a time while the storage fails", most.Load())
+	}
+	healthy.Store(true)
+	drainHurriedly(t, s)
+	checkOnce(t, store, 20)
+}
+
+func TestFailuresOfOneMomentCountOnce(t *testing.T) {
+	_, store := newFake(t)
+	s, err := New(openLog(t, t.TempDir()), store, Options{SpoolDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := newQueue(s)
+	began := time.Now()
+	for range 8 {
+		s.stats.InFlight++
+		q.finished(context.Background(), result{began: began, err: &StoreError{Op: "put", Kind: "network", Err: io.EOF}})
+	}
+	if q.storage.bound != s.limits.RetryMin || s.stats.Failures["network"] != 8 {
+		t.Errorf("the bound is %v after one round of failures", q.storage.bound)
+	}
+}
+
+func TestADownloadThatBreaksOffIsNoConflict(t *testing.T) {
+	f, store := newFake(t)
+	l := openLog(t, t.TempDir())
+	fill(t, l, 1000, 1000)
+	segments, _ := l.Sealed()
+	f.Behave(s3test.Behaviour{NoMetadata: true})
+	o := twin(t, segments[0])
+	// Without its trailer, so that the lines must be read.
+	o.Size -= int64(len(trailer(t, o)))
+	o.CRC32C = checksumOf(t, o)
+	if err := store.Put(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	var broken atomic.Int64
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodGet || r.Header.Get("Range") != "" || broken.Add(1) > 3 {
+			return false
+		}
+		body := f.Objects()["data/"+o.Key].Body
+		w.Header().Set("Content-Length", "1000000")
+		w.Header().Set("ETag", `"x"`)
+		w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
+		w.Write(body[:len(body)/2])
+		panic(http.ErrAbortHandler)
+	}})
+	s := start(t, l, store)
+	drainHurriedly(t, s)
+	if st := s.Stats(); st.Conflicts != 0 || broken.Load() < 4 {
+		t.Errorf("%d conflicts, %d downloads", st.Conflicts, broken.Load())
+	}
+	if len(f.Objects()) != 2 { // with the one by which abilities are found out
+		t.Errorf("%d objects", len(f.Objects()))
+	}
+}
+
+func trailer(t *testing.T, o *Object) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := writeTrailer(&b, o.Metadata); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func checksumOf(t *testing.T, o *Object) uint32 {
+	t.Helper()
+	b, err := io.ReadAll(o.reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytesObject("", b).CRC32C
+}
+
+// A proxy that remembers too long says that a name is taken and nothing is there.
+func TestAStorageThatContradictsItselfKeepsTheSegment(t *testing.T) {
+	f, store := newFake(t)
+	var lies atomic.Int64
+	store.learn(checksumCRC32C, true)
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodPut && lies.Add(1) <= 3 && s3test.Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
+	}})
+	l := openLog(t, t.TempDir())
+	fill(t, l, 20, 10)
+	s := start(t, l, store)
+	drainHurriedly(t, s)
+	checkOnce(t, store, 20)
+	if st := s.Stats(); st.Failures["contradiction"] != 3 || st.Conflicts != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// What was renamed before a crash may not be durable: it is made so before the
+// segment is removed.
+func TestAFileThatIsThereAlreadyIsMadeDurable(t *testing.T) {
+	dir := t.TempDir()
+	s, err := newFileStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := unreal(t, "dt=2026-11-23/hour=08/a.ndjson.zst", "x")
+	if err := s.Put(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	again, err := newFileStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Put(context.Background(), o); !errors.Is(err, ErrExists) {
+		t.Fatal(err)
+	}
+	for _, d := range []string{dir, filepath.Join(dir, "dt=2026-11-23"), filepath.Join(dir, "dt=2026-11-23", "hour=08")} {
+		if !again.durable[d] {
+			t.Errorf("%s was not synced", d)
+		}
+	}
+	// Somebody prunes the archive meanwhile.
+	if err := os.RemoveAll(filepath.Join(dir, "dt=2026-11-23")); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Put(context.Background(), o); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestASegmentOfItsOwnTroubleDoesNotSlowTheOthers(t *testing.T) {
+	f, store := newFake(t)
+	l := openLog(t, t.TempDir())
+	fill(t, l, 50, 10)
+	segments, _ := l.Sealed()
+	// Both names of the third are taken by something else.
+	o := twin(t, segments[2])
+	f.Put("data/"+o.Key, []byte("something else"))
+	f.Put("data/"+strings.TrimSuffix(o.Key, objectSuffix)+"~"+o.SHA256[:8]+objectSuffix, []byte("something else, too"))
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
+	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 10 })
+	if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{"n":50}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "what comes later is shipped as well", func() bool { return l.Ledger().Pending == 10 })
+	if s.Stats().Failures["conflict"] == 0 {
+		t.Error(s.Stats().Failures)
+	}
+}
+
+// The error says nothing of the object; that the others pass does.
+func TestAKeyThatIsAlwaysRefusedDoesNotSlowTheOthers(t *testing.T) {
+	f, store := newFake(t)
+	l := openLog(t, t.TempDir())
+	fill(t, l, 100, 2)
+	refused := keyOf(t, l, 0)
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.HasSuffix(r.URL.Path, refused) && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+	}})
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: 20 * time.Millisecond, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
+	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 2 })
+	// Each attempt held everything up for a moment.
+	if n := s.Stats().Failures["AccessDenied"]; n < suspicious || n > 2*suspicious+4 {
+		t.Errorf("the refused one was tried %d times", n)
+	}
+	f.Behave(s3test.Behaviour{})
+	drainHurriedly(t, s)
+	checkOnce(t, store, 100)
+}
+
+func keyOf(t *testing.T, l *wal.Log, i int) string {
+	t.Helper()
+	segments, _ := l.Sealed()
+	return twin(t, segments[i]).Key
+}
+
+func TestTheOldestGoesFirstAgainAfterAnOutage(t *testing.T) {
+	f, store := newFake(t)
+	store.learn(checksumCRC32C, true)
+	l := openLog(t, t.TempDir())
+	fill(t, l, 20, 2)
+	var away atomic.Bool
+	away.Store(true)
+	var mu sync.Mutex
+	var order []string
+	f.Behave(s3test.Behaviour{
+		Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+			return away.Load() && s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
+		},
+		Stored: func(key string) bool {
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, key)
+			return false
+		},
+	})
+	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1, RetryMin: time.Millisecond, RetryMax: time.Millisecond}})
+	until(t, "many attempts failed", func() bool { return s.Stats().Failures["SlowDown"] > 12 })
+	away.Store(false)
+	drainHurriedly(t, s)
+	// The one whose turn it was is stored first, then the oldest.
+	if len(order) != 10 || !slices.IsSorted(order[1:]) {
+		t.Errorf("stored in the order %q", order)
+	}
+}
