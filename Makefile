@@ -27,7 +27,7 @@ run: build ## start the daemon in the foreground, with its data in ./var
 test: tools ## run all tests; the first time this builds a MinIO and a versitygw to test against
 	go vet ./...
 	go test -timeout 5m ./...
-	go test -timeout 10m -race ./wal ./shipper ./collectord/ingest ./collectord/admin
+	go test -timeout 10m -race ./wal ./shipper ./collectord/ingest ./collectord/admin ./collectord/send
 
 KILLS        := 200
 PUT_KILLS    := 1000
@@ -39,13 +39,13 @@ FUZZ         := 60s
 
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
-	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|PowerLoss|FullDisk|FailingCalls|Nginx|StandardClients|Backlog' \
+	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|StandardClients|Backlog' \
 	  -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
 	go test -timeout 60m -count 1 -v ./shipper -run DoesEverythingWrong -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
-	for f in FuzzUsage FuzzBody FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
+	for f in FuzzUsage FuzzBody FuzzDatagram FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
 
 readers: export ALLOW_MISSING := $(ALLOW_MISSING)

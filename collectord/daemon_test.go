@@ -204,8 +204,12 @@ func (d *daemon) scrape() (m map[string]float64, err error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	return parseMetrics(resp.Body)
+}
+
+func parseMetrics(text io.Reader) (m map[string]float64, err error) {
 	m = map[string]float64{}
-	lines := bufio.NewScanner(resp.Body)
+	lines := bufio.NewScanner(text)
 	for lines.Scan() {
 		series, value, ok := strings.Cut(lines.Text(), " ")
 		var v float64

@@ -58,7 +58,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), tokenCommand(), versionCommand(), manCommand())
+	root.AddCommand(runCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
 	return root
 }
 

@@ -133,7 +133,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 		log.SetLimits(walLimits(next))
 		ship.SetLimits(shipperLimits(next))
 		web.SetLimits(httpLimits(next))
-		udp.SetAllow(next.UDP.Allow)
+		udp.SetLimits(udpLimits(next))
 	})
 
 	if os.Getenv("GOMAXPROCS") == "" {

@@ -33,12 +33,14 @@ func listen(cfg *config.Config, logger *slog.Logger) (_ *listeners, err error) {
 	if l.admin, err = listenStreams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1}); err != nil {
 		return nil, err
 	}
+	options := udpOptions(cfg, logger)
+	options.ReceiveBuffer /= max(1, len(cfg.UDP.Listen))
 	for _, a := range cfg.UDP.Listen {
 		// SO_REUSEPORT would share the port with another daemon in silence.
 		if err := probeUDP(a); err != nil {
 			return nil, fmt.Errorf("udp.listen: %w", err)
 		}
-		conns, err := ingest.ListenUDP(a.IP, udpOptions(cfg, logger))
+		conns, err := ingest.ListenUDP(a.IP, options)
 		if err != nil {
 			return nil, fmt.Errorf("udp.listen: %w", err)
 		}
@@ -170,12 +172,16 @@ func httpOptions(cfg *config.Config, who ingest.Identity, logger *slog.Logger) i
 	}
 }
 
+func udpLimits(cfg *config.Config) ingest.UDPLimits {
+	return ingest.UDPLimits{Allow: cfg.UDP.Allow, MaxRecord: int(cfg.HTTP.MaxRecord)}
+}
+
 func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 	return ingest.UDPOptions{
-		Allow:         cfg.UDP.Allow,
+		Limits:        udpLimits(cfg),
 		MaxDatagram:   int(cfg.UDP.MaxDatagram),
 		Sockets:       cfg.UDP.Sockets,
-		ReceiveBuffer: int(cfg.UDP.ReceiveBuffer) / max(1, len(cfg.UDP.Listen)),
+		ReceiveBuffer: int(cfg.UDP.ReceiveBuffer),
 		Logger:        logger,
 	}
 }
@@ -216,7 +222,7 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest
 			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
 			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Identity()),
 		},
-		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), Batches: udp.Batches()},
+		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},
 		Shipper: admin.ShipperSnapshot(st),
 		Reload:  reload.snapshot(),
 	}

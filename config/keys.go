@@ -99,7 +99,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, size(1<<10, 64<<20, func(c *Config) *int64 { return &c.HTTP.MaxDecoded }),
 	},
 	{
-		"http.max_record", "1MiB", "Size of the largest usage taken.",
+		"http.max_record", "1MiB", "Size of the largest usage taken, over HTTP and UDP.",
 		"", live, size(1<<10, 16<<20, func(c *Config) *int64 { return &c.HTTP.MaxRecord }),
 	},
 	{

@@ -109,6 +109,9 @@ func (s *Segment) Records() iter.Seq2[*Record, error] {
 		defer r.close()
 		rec := Record{}
 		for seq := s.first; seq <= s.last; {
+			if s.log != nil && seq > s.first {
+				s.log.giveWay()
+			}
 			h, payload, err := r.next()
 			switch {
 			case errors.Is(err, io.EOF):

@@ -5,39 +5,74 @@ import "encoding/binary"
 // staging holds encoded records in the order in which they came, until a commit
 // takes them. Their id and time are left blank until then, so that ids, times
 // and sequence numbers agree in order.
+//
+// It grows and shrinks by blocks, so that records are never moved, and what a
+// burst took is given back.
 type staging struct {
-	buf  []byte
-	from int // start of the first record that was not taken
+	blocks [][]byte // oldest first; none is empty
+	from   int      // start of the first record in the first block that was not taken
+	bytes  int      // that were not taken
+	spare  [][]byte // empty blocks for reuse
 }
 
-func (s *staging) size() int { return len(s.buf) - s.from }
+// Size of a block, and how many are kept when they are empty. A record that is
+// larger has a block to itself.
+const (
+	stagingBlock = 256 << 10
+	stagingSpare = 8
+)
+
+func (s *staging) size() int { return s.bytes }
 
 // add encodes r unless the records would be more than limit bytes.
 func (s *staging) add(r *Record, limit int64) bool {
-	if int64(s.size()+r.size()) > limit {
+	size := r.size()
+	if int64(s.bytes+size) > limit {
 		return false
 	}
-	if s.from > 0 && len(s.buf)+r.size() > cap(s.buf) && s.from >= len(s.buf)/2 {
-		s.buf = s.buf[:copy(s.buf, s.buf[s.from:])]
-		s.from = 0
+	last := len(s.blocks) - 1
+	if last < 0 || len(s.blocks[last])+size > cap(s.blocks[last]) {
+		s.blocks = append(s.blocks, s.block(size))
+		last++
 	}
-	s.buf = appendRecord(s.buf, r)
+	s.blocks[last] = appendRecord(s.blocks[last], r)
+	s.bytes += size
 	return true
 }
 
-// head returns the first record, or nil. It is valid until the next add.
+// block returns an empty one with room for size bytes.
+func (s *staging) block(size int) (b []byte) {
+	n := len(s.spare)
+	if n == 0 || size > stagingBlock {
+		return make([]byte, 0, max(size, stagingBlock))
+	}
+	b, s.spare = s.spare[n-1], s.spare[:n-1]
+	return b
+}
+
+// head returns the first record, or nil. It is valid until it is dropped.
 func (s *staging) head() []byte {
-	b := s.buf[s.from:]
-	if len(b) == 0 {
+	if s.bytes == 0 {
 		return nil
 	}
+	b := s.blocks[0][s.from:]
 	return b[:recordOverhead+int(b[25])+int(binary.LittleEndian.Uint32(b[26:]))]
 }
 
-// drop forgets the first n bytes.
+// drop forgets the first record, which has n bytes.
 func (s *staging) drop(n int) {
 	s.from += n
-	if s.from == len(s.buf) {
-		s.buf, s.from = s.buf[:0], 0
+	s.bytes -= n
+	first := s.blocks[0]
+	if s.from < len(first) {
+		return
 	}
+	s.from = 0
+	if len(s.spare) < stagingSpare && cap(first) == stagingBlock {
+		s.spare = append(s.spare, first[:0])
+	}
+	last := len(s.blocks) - 1
+	copy(s.blocks, s.blocks[1:]) // so that the front of the slice is used again
+	s.blocks[last] = nil
+	s.blocks = s.blocks[:last]
 }

@@ -82,8 +82,10 @@ func udpSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.UDP.Datagrams) }),
 		total("udp_bytes_total", "Bytes of the datagrams read.",
 			func(s *Snapshot) float64 { return float64(s.UDP.Bytes) }),
-		total("udp_kernel_drops_total", "Datagrams the kernel dropped because the receive buffer was full.",
+		total("udp_kernel_drops_total", "Datagrams the kernel dropped because the receive buffer was full, since the sockets were made: an update that hands them on goes on counting.",
 			func(s *Snapshot) float64 { return float64(s.UDP.KernelDrops) }),
+		gauge("udp_receive_buffer_bytes", "What the kernel keeps for us, of all sockets together, as it gave it.",
+			func(s *Snapshot) float64 { return float64(s.UDP.ReceiveBuffer) }),
 		histogram("udp_batch_datagrams", "Datagrams read by one system call.",
 			func(s *Snapshot) wal.Distribution { return s.UDP.Batches }),
 	}

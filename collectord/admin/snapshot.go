@@ -35,10 +35,11 @@ type HTTPSnapshot struct {
 
 // UDPSnapshot is what the UDP door counts beside the ledger.
 type UDPSnapshot struct {
-	Datagrams   uint64
-	Bytes       uint64
-	KernelDrops uint64 // datagrams the kernel had no room for
-	Batches     wal.Distribution
+	Datagrams     uint64
+	Bytes         uint64
+	KernelDrops   uint64 // datagrams the kernel had no room for
+	ReceiveBuffer int    // bytes of all receive buffers
+	Batches       wal.Distribution
 }
 
 // ShipperSnapshot is what the shipper counts beside the ledger.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"collectord/wal"
 )
 
@@ -158,26 +156,14 @@ func (s *splitter) lines() *usageError {
 // one usage ends and the next begins is a guess then.
 func (s *splitter) array(start int) *usageError {
 	body := s.r.body
-	// One check of the whole costs less than one for each usage.
-	valid := jsontext.Value(body).IsValid()
 	at := skipSpace(body, start+1)
 	for index := 0; at == len(body) || body[at] != ']' || index > 0; index++ {
 		if at == len(body) {
 			return &usageError{CodeInvalidJSON, at, "the text ends too soon"}
 		}
-		var usage []byte
-		var end int
-		var fault *usageError
-		if valid && body[at] == '{' {
-			m := measure(body, at)
-			if end, fault = m.end, m.fault; fault == nil {
-				usage = m.usage(body, at)
-			}
-		} else {
-			var broken *usageError
-			if usage, end, fault, broken = explainElement(body, at); broken != nil {
-				return broken
-			}
+		usage, end, fault, broken := checkElement(body, at)
+		if broken != nil {
+			return broken
 		}
 		if broken := s.value(index, usage, at, fault); broken != nil {
 			return broken
@@ -197,10 +183,10 @@ func (s *splitter) array(start int) *usageError {
 	return nil
 }
 
-// explainElement is checkUsage for an element of an array in which something is
-// wrong. It finds the end of one that is JSON but can't be stored; broken says
-// that it is no JSON, and the array neither.
-func explainElement(body []byte, at int) (usage []byte, end int, fault, broken *usageError) {
+// checkElement is checkUsage for an element of an array. It finds the end of one
+// that is JSON but can't be stored, too; broken says that it is no JSON, and the
+// array neither.
+func checkElement(body []byte, at int) (usage []byte, end int, fault, broken *usageError) {
 	if body[at] == '{' {
 		usage, rest, fault := checkUsage(body[at:])
 		if fault == nil {
@@ -211,13 +197,20 @@ func explainElement(body []byte, at int) (usage []byte, end int, fault, broken *
 			return nil, 0, nil, fault
 		}
 		end, broken = valueEnd(body, at)
-		if broken != nil && fault.code == CodeTooDeep {
-			broken = fault // the decoder has its own idea of what is too deep
-		}
 		return nil, end, fault, broken
 	}
 	end, broken = valueEnd(body, at)
 	return nil, end, &usageError{CodeNotAnObject, at, "a JSON value that is not an object begins"}, broken
+}
+
+// valueEnd returns where the JSON value that begins at start ends. Duplicate
+// names and bad UTF-8 within strings do not keep it from having an end.
+func valueEnd(b []byte, start int) (int, *usageError) {
+	s := scan(b, start, true)
+	if s.fault.code != "" {
+		return 0, &usageError{s.fault.code, s.fault.offset, s.fault.reason}
+	}
+	return s.end, nil
 }
 
 // unstorable answers a batch of which nothing is taken: nothing can be, or the

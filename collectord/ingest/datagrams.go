@@ -1,10 +1,8 @@
 package ingest
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
-	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -49,30 +47,14 @@ func newDatagrams(size int) (*datagrams, error) {
 // free gives the memory back. Nothing may refer to a datagram any more.
 func (d *datagrams) free() error { return unix.Munmap(d.memory) }
 
-// receive waits for datagrams through wait, a RawConn's Read, and returns how
-// many there are.
-func (d *datagrams) receive(wait func(func(fd uintptr) bool) error) (n int, err error) {
-	var errno error
-	err = wait(func(fd uintptr) bool {
-		n, errno = d.recvmmsg(fd)
-		return !errors.Is(errno, unix.EAGAIN)
-	})
-	return n, errors.Join(err, errno)
-}
-
-// receiveNow is receive without waiting: EAGAIN means that there are none.
-func (d *datagrams) receiveNow(control func(func(fd uintptr)) error) (n int, err error) {
-	var errno error
-	err = control(func(fd uintptr) { n, errno = d.recvmmsg(fd) })
-	return n, errors.Join(err, errno)
-}
-
-func (d *datagrams) recvmmsg(fd uintptr) (int, error) {
+// receive reads what is there, without waiting, and returns how many datagrams
+// that were: EAGAIN means none.
+func (d *datagrams) receive(fd int) (int, error) {
 	for i := range d.headers {
 		d.headers[i].Namelen = unix.SizeofSockaddrInet6
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil
@@ -97,24 +79,4 @@ func (d *datagrams) sender(i int) netip.Addr {
 		return netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr)
 	}
 	return netip.AddrFrom16(name.Addr).Unmap()
-}
-
-// skMeminfoDrops is the index of the drop counter in what SO_MEMINFO returns
-// (SK_MEMINFO_DROPS in linux/sock_diag.h).
-const skMeminfoDrops = 8
-
-// kernelDrops asks how many datagrams a socket had no room for, modulo 2^32.
-// SO_RXQ_OVFL would tell with the next datagram, so never of the last burst.
-func kernelDrops(raw syscall.RawConn) (drops uint32, err error) {
-	var info [skMeminfoDrops + 1]uint32
-	size := uint32(unsafe.Sizeof(info))
-	var errno syscall.Errno
-	err = raw.Control(func(fd uintptr) {
-		_, _, errno = unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
-			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	})
-	if errno != 0 {
-		err = errors.Join(err, errno)
-	}
-	return info[skMeminfoDrops], err
 }

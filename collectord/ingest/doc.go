@@ -21,6 +21,9 @@
 //     stranger sends is logged.
 //   - Who sends a request is asked before its body is read, at every request: what
 //     Identity says holds for open connections, too.
+//   - A datagram is read once from front to back, without allocating for it,
+//     whatever it holds; every datagram sent to a socket of ours is read, or in
+//     the kernel's count of those it had no room for.
 //   - Every usage that was received is either handed to the log or reported to
 //     it as rejected, once.
 package ingest

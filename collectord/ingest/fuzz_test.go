@@ -66,6 +66,42 @@ func FuzzUsage(f *testing.F) {
 	})
 }
 
+// FuzzDatagram reads a datagram and compares with the reference what is taken
+// from it and what is refused.
+func FuzzDatagram(f *testing.F) {
+	for _, s := range []string{
+		"", "\n", `{"a":1}{"b":[2]}` + "\n{\"c\":\n3}", "{\"a\":\n}{\"a\":1}\n{\"b\":2}", "[\n[\n1]\n]\n{}", "{\n{\n{\n", "\ufeff{}\n{}",
+		"{\"a\":1,\"a\":2}\n{}", "{\"\\u0061\":1,\n\"a\":2}\n{}", "{\"a\":\"\xff\n\"}\n{}", "{\"a\":1e999}{}\n{}", `{"long":"` + strings.Repeat("x", 60) + "\"}{}\n{}",
+		strings.Repeat(`{"a":`, 65) + "\n{}", strings.Repeat("[", 70) + strings.Repeat("]\n", 70) + "{}", "tru\n{}", `{"a":"\ud800` + "\n{}", "\x00{}\n{}",
+	} {
+		f.Add([]byte(s))
+	}
+	const maxRecord = 60
+	f.Fuzz(func(t *testing.T, text []byte) {
+		usages, codes := referenceDatagram(text, maxRecord)
+		r := &udpReader{}
+		r.split(bytes.Clone(text), maxRecord)
+		if len(r.recs) != len(usages) {
+			t.Fatalf("%q: %d usages, want %d", text, len(r.recs), len(usages))
+		}
+		for i, sent := range usages {
+			checkStored(t, sent, r.recs[i].Usage)
+		}
+		refused := map[string]int{}
+		for _, why := range r.why {
+			refused[why.code] = why.n
+		}
+		for _, code := range codes {
+			if refused[code]--; refused[code] == 0 {
+				delete(refused, code)
+			}
+		}
+		if len(refused) > 0 {
+			t.Fatalf("%q: refused %v, want %v", text, r.why, codes)
+		}
+	})
+}
+
 // FuzzBody sends single usages, arrays and NDJSON through the codings and takes
 // them apart again.
 func FuzzBody(f *testing.F) {

@@ -41,6 +41,40 @@ func referenceUsage(b []byte) (code string, offset int) {
 	return "", 0
 }
 
+// referenceDatagram is what should be found in a datagram: the usages as they
+// were sent, and the codes of what is refused.
+func referenceDatagram(b []byte, maxRecord int) (usages [][]byte, codes []string) {
+	for first := true; ; first = false {
+		r := &reference{b: b}
+		r.space()
+		start := r.i
+		if start == len(b) {
+			if first {
+				codes = append(codes, CodeEmpty)
+			}
+			return usages, codes
+		}
+		r.lenient = b[start] != '{'
+		code, resume := r.value()
+		switch {
+		case code != "":
+		case r.lenient:
+			code, resume = CodeNotAnObject, r.i
+		case len(withoutBreaks(b[start:r.i])) > maxRecord:
+			code, resume = CodeTooLarge, r.i
+		default:
+			usages, b = append(usages, b[start:r.i]), b[r.i:]
+			continue
+		}
+		codes = append(codes, code)
+		_, rest, more := bytes.Cut(b[resume:], []byte("\n"))
+		if !more {
+			return usages, codes
+		}
+		b = rest
+	}
+}
+
 // referenceArray tells where the elements of an array are, or where it is none.
 func referenceArray(b []byte) (elements [][2]int, code string, offset int) {
 	r := &reference{b: b, lenient: true}

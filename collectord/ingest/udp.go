@@ -8,12 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -23,14 +20,24 @@ import (
 // UDPOptions set the limits of the UDP door. The zero value of each field stands
 // for its default.
 type UDPOptions struct {
-	Allow         []netip.Prefix // who may send; none means anyone the listener can hear
-	MaxDatagram   int            // bytes; default 64 KiB, more than UDP can carry without jumbograms
-	Sockets       int            // for each address; default: one a core, at most 4
-	ReceiveBuffer int            // bytes the kernel keeps, of all sockets together; default 16 MiB
-	Logger        *slog.Logger   // as in HTTPOptions
+	Limits        UDPLimits
+	MaxDatagram   int // bytes; default 64 KiB, more than UDP can carry without jumbograms
+	Sockets       int // for each address; default: one a core, at most 4
+	ReceiveBuffer int // bytes the kernel keeps, of all sockets together; default 16 MiB
+	// Kept says that another descriptor keeps the sockets open. What is still in
+	// them when this door closes is left to who reads them next.
+	Kept   bool
+	Logger *slog.Logger // as in HTTPOptions
+}
+
+// UDPLimits are those that can change while datagrams are read.
+type UDPLimits struct {
+	Allow     []netip.Prefix // who may send; none means anyone the listener can hear
+	MaxRecord int            // bytes of a usage; default 1 MiB
 }
 
 func (o UDPOptions) withDefaults() UDPOptions {
+	o.Limits = o.Limits.withDefaults()
 	if o.MaxDatagram == 0 {
 		o.MaxDatagram = 64 << 10
 	}
@@ -46,115 +53,128 @@ func (o UDPOptions) withDefaults() UDPOptions {
 	return o
 }
 
+func (l UDPLimits) withDefaults() UDPLimits {
+	if l.MaxRecord == 0 {
+		l.MaxRecord = 1 << 20
+	}
+	return l
+}
+
 // Reasons for which datagrams are refused beside the codes of usages.
 const (
 	ReasonNotAllowed = "not_allowed"
 	ReasonTruncated  = "truncated"
 )
 
-// ListenUDP binds the sockets for one address. The kernel spreads senders over
-// them; one sender always lands on the same.
-func ListenUDP(addr netip.AddrPort, o UDPOptions) (conns []*net.UDPConn, err error) {
-	o = o.withDefaults()
-	network := "udp4"
-	if addr.Addr().Is6() {
-		network = "udp6" // not also IPv4
-	}
-	each := o.ReceiveBuffer / o.Sockets
-	given := each
-	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var sockErr error
-		err := raw.Control(func(fd uintptr) {
-			sockErr = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-			if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, each) != nil {
-				sockErr = errors.Join(sockErr, unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, each))
-			}
-			if n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
-				given = min(given, n/2) // the kernel doubles it for its bookkeeping (socket(7))
-			}
-		})
-		return errors.Join(err, sockErr)
-	}}
-	for range o.Sockets {
-		pc, err := lc.ListenPacket(context.Background(), network, addr.String())
-		if err != nil {
-			for _, c := range conns {
-				err = errors.Join(err, c.Close())
-			}
-			return nil, fmt.Errorf("udp listener: %w", err)
-		}
-		c := pc.(*net.UDPConn) //nolint:forcetypeassert // what ListenPacket returns for udp
-		addr = c.LocalAddr().(*net.UDPAddr).AddrPort()
-		conns = append(conns, c)
-	}
-	if given < each {
-		o.Logger.Warn("the kernel gave a smaller receive buffer than udp.receive_buffer asks for: raise net.core.rmem_max, or bursts are lost",
-			"address", addr, "asked", each*o.Sockets, "given", given*o.Sockets)
-	}
-	return conns, nil
-}
-
 // UDP is the door that never answers: JSON objects, one or several a datagram.
 type UDP struct {
 	log       Log
 	opts      UDPOptions
-	allow     atomic.Pointer[[]netip.Prefix]
+	limits    atomic.Pointer[UDPLimits]
+	buffer    int // bytes of all receive buffers, as the kernel gave them
 	readers   []*udpReader
 	running   sync.WaitGroup
-	draining  atomic.Bool
+	draining  chan struct{} // closed by Drain
+	stop      int           // a descriptor that can be read then
+	watch     udpWatch
 	datagrams atomic.Uint64
 	bytes     atomic.Uint64
 	batches   *wal.Histogram
 }
 
-// NewUDP makes a door on sockets made by ListenUDP, which it closes in the end.
-func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (*UDP, error) {
-	u := &UDP{log: log, opts: o.withDefaults(), batches: wal.NewHistogram(1, 1, 6)}
-	for _, reason := range append(usageCodes(), ReasonNotAllowed, ReasonTruncated) {
+// NewUDP makes a door on sockets made by ListenUDP, by this process or by one
+// before it, and sets their receive buffers. The sockets are its own from now on,
+// also if it fails; their conns are of no further use.
+func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (_ *UDP, err error) {
+	u := &UDP{log: log, opts: o.withDefaults(), draining: make(chan struct{}), batches: wal.NewHistogram(1, 1, 6)}
+	for _, reason := range append(usageCodes(), CodeTooLarge, ReasonNotAllowed, ReasonTruncated) {
 		log.Reject(wal.UDP, reason, 0)
 	}
-	u.SetAllow(o.Allow)
+	u.SetLimits(o.Limits)
+	if u.stop, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return nil, fmt.Errorf("udp listener: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, u.free())
+		}
+	}()
 	for _, c := range conns {
-		raw, err := c.SyscallConn()
+		socket, err := takeSocket(c, u.stop)
 		if err != nil {
 			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
 		}
-		batch, err := newDatagrams(u.opts.MaxDatagram)
-		if err != nil {
-			return nil, fmt.Errorf("udp listener %s: %w", c.LocalAddr(), err)
+		r := &udpReader{door: u, socket: socket}
+		u.readers = append(u.readers, r)
+		if r.buffer, err = setReceiveBuffer(socket.fd(), u.opts.ReceiveBuffer/len(conns)); err != nil {
+			return nil, fmt.Errorf("udp listener %s: %w", socket.addr, err)
 		}
-		u.readers = append(u.readers, &udpReader{door: u, conn: c, raw: raw, batch: batch, why: map[string]int{}})
+		if r.batch, err = newDatagrams(u.opts.MaxDatagram); err != nil {
+			return nil, fmt.Errorf("udp listener %s: %w", socket.addr, err)
+		}
+		u.buffer += r.buffer
+	}
+	if u.opts.Kept {
+		u.watch.drops = u.KernelDrops() // the door before told of them
+	}
+	if asked := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.buffer < asked { // each may be short of a byte by division
+		u.opts.Logger.Warn("the kernel gave smaller receive buffers than udp.receive_buffer asks for: raise net.core.rmem_max, or bursts are lost",
+			"asked", u.opts.ReceiveBuffer, "given", u.buffer, "sockets", len(conns))
 	}
 	return u, nil
 }
 
-// SetAllow changes who may send, for what is read from now on.
-func (u *UDP) SetAllow(networks []netip.Prefix) { u.allow.Store(&networks) }
+// free closes what the door holds.
+func (u *UDP) free() error {
+	var errs []error
+	for _, r := range u.readers {
+		errs = append(errs, r.socket.close())
+		if r.batch != nil {
+			errs = append(errs, r.batch.free())
+		}
+	}
+	return errors.Join(append(errs, unix.Close(u.stop))...)
+}
+
+// SetLimits changes the limits, for what is read from now on.
+func (u *UDP) SetLimits(l UDPLimits) {
+	l = l.withDefaults()
+	u.limits.Store(&l)
+}
 
 // Start reads until Drain.
 func (u *UDP) Start() {
 	for _, r := range u.readers {
 		u.running.Go(r.run)
 	}
+	u.running.Go(u.runWatch)
 }
 
-// Drain reads what the kernel holds, until it holds nothing or ctx ends, hands
-// it to the log, and closes the sockets.
+// Drain stops listening, reads what the kernel holds, until it holds nothing or
+// ctx ends, hands it to the log, and closes the sockets. What is sent from the
+// moment on in which it stops is refused by the kernel, as it is when nobody
+// listens; what was sent before is read or counted as dropped, all of it. Kept
+// sockets go on listening.
 func (u *UDP) Drain(ctx context.Context) error {
-	u.draining.Store(true)
-	for _, r := range u.readers {
-		if err := r.conn.SetReadDeadline(time.Now()); err != nil { // wakes the reader
-			return err
-		}
+	close(u.draining)
+	_, err := unix.Write(u.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // ends the readers' waits
+	if err != nil {
+		return fmt.Errorf("stop reading datagrams: %w", err)
 	}
 	u.running.Wait()
 	var errs []error
+	if !u.opts.Kept {
+		for _, r := range u.readers {
+			if err := r.socket.stopListening(); err != nil {
+				errs = append(errs, fmt.Errorf("stop listening on %s: %w", r.socket.addr, err))
+			}
+		}
+	}
 	for _, r := range u.readers {
 		errs = append(errs, r.drain(ctx))
-		r.lookAtDrops()
-		errs = append(errs, r.conn.Close(), r.batch.free())
 	}
-	return errors.Join(errs...)
+	u.look()
+	return errors.Join(append(errs, u.free())...)
 }
 
 // Datagrams returns how many datagrams, of how many bytes, were read.
@@ -163,113 +183,83 @@ func (u *UDP) Datagrams() (n, size uint64) { return u.datagrams.Load(), u.bytes.
 // Batches returns how many datagrams were read at a time.
 func (u *UDP) Batches() wal.Distribution { return u.batches.Distribution() }
 
+// ReceiveBuffer returns how many bytes the kernel keeps, of all sockets together.
+func (u *UDP) ReceiveBuffer() int { return u.buffer }
+
 // KernelDrops returns how many datagrams the kernel dropped because a receive
-// buffer was full.
+// buffer was full, since the sockets were made: where they outlive a process, the
+// next one goes on from what the last one told.
 func (u *UDP) KernelDrops() (total uint64) {
 	for _, r := range u.readers {
-		total += r.lookAtDrops()
+		total += r.socket.lookAtDrops()
 	}
 	return total
-}
-
-// udpReader reads one socket.
-type udpReader struct {
-	door  *UDP
-	conn  *net.UDPConn
-	raw   syscall.RawConn
-	batch *datagrams
-	recs  []wal.Record
-	why   map[string]int // refused in this batch, by reason
-
-	drops struct {
-		sync.Mutex
-		last  uint32 // as the kernel told it, which wraps
-		total uint64
-	}
-}
-
-func (r *udpReader) run() {
-	failing := false
-	for {
-		n, err := r.batch.receive(r.raw.Read)
-		switch {
-		case err == nil:
-			if failing {
-				failing = false
-				r.door.opts.Logger.Info("datagrams are read again", "trouble", "udp_read", "address", r.conn.LocalAddr())
-			}
-			r.take(n)
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
-			return
-		default: // such as ECONNREFUSED, from an answer somebody else provoked
-			failing = true
-			r.door.opts.Logger.Warn("reading a datagram failed", "trouble", "udp_read", "address", r.conn.LocalAddr(), "error", err)
-		}
-		if r.door.draining.Load() {
-			return
-		}
-	}
-}
-
-// drain reads without waiting until the socket is empty.
-func (r *udpReader) drain(ctx context.Context) error {
-	for ctx.Err() == nil {
-		n, err := r.batch.receiveNow(r.raw.Control)
-		if errors.Is(err, unix.EAGAIN) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("drain udp listener %s: %w", r.conn.LocalAddr(), err)
-		}
-		r.take(n)
-	}
-	return ctx.Err()
 }
 
 // take hands the usages of the first n datagrams over, all at once.
 func (r *udpReader) take(n int) {
 	size := 0
 	r.recs = r.recs[:0]
-	allow := *r.door.allow.Load()
+	limits := r.door.limits.Load()
 	for i := range n {
 		body, truncated := r.batch.datagram(i)
 		size += len(body)
 		switch {
-		case len(allow) > 0 && !contain(allow, r.batch.sender(i)):
-			r.why[ReasonNotAllowed]++
+		case len(limits.Allow) > 0 && !contain(limits.Allow, r.batch.sender(i)):
+			r.refuse(ReasonNotAllowed)
 		case truncated:
-			r.why[ReasonTruncated]++
+			r.refuse(ReasonTruncated)
 		default:
-			r.split(body)
+			r.split(body, limits.MaxRecord)
 		}
 	}
 	r.door.datagrams.Add(uint64(n))
 	r.door.bytes.Add(uint64(size))
 	r.door.batches.Observe(uint64(n))
-	r.door.log.Enqueue(r.recs...)
-	for reason, n := range r.why {
-		r.door.log.Reject(wal.UDP, reason, n)
-		delete(r.why, reason)
+	// The log counts what it does not take; that its queue is full nobody else tells.
+	if left := len(r.recs) - r.door.log.Enqueue(r.recs...); left > 0 && r.door.log.Full() == nil {
+		r.door.watch.note(wal.ReasonOverloaded, left)
 	}
+	for i := range r.why {
+		r.door.log.Reject(wal.UDP, r.why[i].code, r.why[i].n)
+		r.door.watch.note(r.why[i].code, r.why[i].n)
+	}
+	r.why = r.why[:0]
 }
 
 // split finds the usages in a datagram. After a bad one it goes on behind the
-// next line break.
-func (r *udpReader) split(body []byte) {
+// next line break. Whatever is in it, it is read once from front to back.
+func (r *udpReader) split(body []byte, maxRecord int) {
 	for first := true; first || skipSpace(body, 0) < len(body); first = false {
-		usage, rest, fault := checkUsage(body)
-		if fault == nil {
-			r.recs = append(r.recs, wal.Record{Usage: usage, Source: wal.UDP})
-			body = rest
-			continue
+		f := find(body)
+		code := f.fault.code
+		if code == "" {
+			usage, rest := f.usage(body), body[f.end:]
+			if len(usage) <= maxRecord {
+				r.recs = append(r.recs, wal.Record{Usage: usage, Source: wal.UDP})
+				body = rest
+				continue
+			}
+			code = CodeTooLarge
 		}
-		r.why[fault.code]++
-		next := bytes.IndexByte(body[fault.offset:], '\n')
+		r.refuse(code)
+		next := bytes.IndexByte(body[f.end:], '\n')
 		if next < 0 {
 			return
 		}
-		body = body[fault.offset+next+1:]
+		body = body[f.end+next+1:]
 	}
+}
+
+// refuse counts one usage, or what can't be split into usages.
+func (r *udpReader) refuse(code string) {
+	for i := range r.why {
+		if r.why[i].code == code {
+			r.why[i].n++
+			return
+		}
+	}
+	r.why = append(r.why, reason{code, 1})
 }
 
 func contain(networks []netip.Prefix, sender netip.Addr) bool {
@@ -279,16 +269,4 @@ func contain(networks []netip.Prefix, sender netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// lookAtDrops asks the kernel and returns the sum so far.
-func (r *udpReader) lookAtDrops() uint64 {
-	r.drops.Lock()
-	defer r.drops.Unlock()
-	now, err := kernelDrops(r.raw)
-	if err == nil { // a closed socket tells nothing new
-		r.drops.total += uint64(now - r.drops.last)
-		r.drops.last = now
-	}
-	return r.drops.total
 }

@@ -2,12 +2,7 @@ package ingest
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"math"
-	"strconv"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // Codes for what is wrong with a usage. They are part of the interface: answers
@@ -31,7 +26,10 @@ func usageCodes() []string {
 }
 
 // maxDepth is how deep objects and arrays may nest in a usage.
-const maxDepth = 64
+const (
+	maxDepth = 64
+	tooDeep  = "nesting deeper than 64 levels begins"
+)
 
 // usageError says what is wrong with a usage and where, never what it holds.
 //
@@ -50,27 +48,51 @@ func (e *usageError) Error() string {
 	return fmt.Sprintf("%s at byte %d", e.reason, e.offset)
 }
 
-// checkUsage finds the JSON object at the start of b, which may begin with white
+// found is a usage in a text, or what is wrong with it.
+type found struct {
+	start int
+	span
+}
+
+// find looks for the JSON object at the start of b, which may begin with white
 // space, and checks that it will not spoil a line for its readers: RFC 8259,
 // valid UTF-8, no duplicate names, no lone surrogates, depth and numbers within
-// bounds. It returns the object without surrounding white space and without line
-// breaks between its tokens, which it removes in place, and what follows it.
-func checkUsage(b []byte) (usage, rest []byte, fault *usageError) {
+// bounds. It allocates nothing unless names are many or written with escapes.
+func find(b []byte) found {
 	start := skipSpace(b, 0)
 	if start == len(b) {
-		return nil, nil, &usageError{CodeEmpty, start, "there is no JSON object"}
+		return found{start, span{end: start, fault: usageError{CodeEmpty, start, "there is no JSON object"}}}
 	}
-	if b[start] != '{' {
-		return nil, nil, explainStart(b, start)
+	if b[start] == '{' {
+		return found{start, scan(b, start, false)}
 	}
-	s := measure(b, start)
-	if !s.closed || !jsontext.Value(b[start:s.end]).IsValid() {
-		return nil, nil, explain(b, start, s.fault)
+	if bytes.HasPrefix(b[start:], []byte("\xef\xbb\xbf")) {
+		return found{start, span{end: start, fault: usageError{CodeInvalidJSON, start, "byte order mark"}}}
 	}
-	if s.fault != nil {
-		return nil, nil, s.fault
+	s := scan(b, start, true)
+	if s.fault.code == "" {
+		s.fault = usageError{CodeNotAnObject, start, "a JSON value that is not an object begins"}
 	}
-	return s.usage(b, start), b[s.end:], nil
+	return found{start, s}
+}
+
+// usage is the object that was found in b, without line breaks between its
+// tokens, which are removed in place.
+func (f *found) usage(b []byte) []byte {
+	if f.breaks {
+		return removeBreaks(b[f.start:f.end])
+	}
+	return b[f.start:f.end:f.end]
+}
+
+// checkUsage is find for one who wants to be told what is wrong. It returns the
+// usage and what follows it.
+func checkUsage(b []byte) (usage, rest []byte, fault *usageError) {
+	f := find(b)
+	if f.fault.code != "" {
+		return nil, nil, &usageError{f.fault.code, f.fault.offset, f.fault.reason}
+	}
+	return f.usage(b), b[f.end:], nil
 }
 
 // checkOnlyUsage is checkUsage for a text that must hold nothing else.
@@ -92,94 +114,6 @@ func skipSpace(b []byte, at int) int {
 		at++
 	}
 	return at
-}
-
-// span is what one pass over an object finds. The pass presumes that the text
-// is valid; that is checked separately.
-type span struct {
-	end    int // just past the closing brace
-	closed bool
-	breaks bool        // there are line breaks between tokens
-	fault  *usageError // depth or number out of bounds
-}
-
-// usage is the object that was measured, without line breaks, which are removed
-// in place.
-func (s *span) usage(b []byte, start int) []byte {
-	if s.breaks {
-		return removeBreaks(b[start:s.end])
-	}
-	return b[start:s.end:s.end]
-}
-
-func measure(b []byte, start int) (s span) {
-	depth := 0
-	for i := start; i < len(b); {
-		switch c := b[i]; c {
-		case '"':
-			for i++; i < len(b) && b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			i++
-		case '{', '[':
-			if depth++; depth == maxDepth+1 && s.fault == nil {
-				s.fault = &usageError{CodeTooDeep, i, fmt.Sprintf("nesting deeper than %d levels begins", maxDepth)}
-			}
-			i++
-		case '}', ']':
-			i++
-			if depth--; depth == 0 {
-				s.end, s.closed = i, true
-				return s
-			}
-		case '\n', '\r':
-			s.breaks = true
-			i++
-		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-			from := i
-			i = endOfNumber(b, i)
-			if s.fault == nil && !numberInRange(b[from:i]) {
-				s.fault = &usageError{CodeNumberRange, from, "number beyond what readers can hold"}
-			}
-		default:
-			i++
-		}
-	}
-	s.end = len(b)
-	return s
-}
-
-func isNumber(c byte) bool {
-	return c >= '0' && c <= '9' || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E'
-}
-
-// endOfNumber returns where what may be a number ends.
-func endOfNumber(b []byte, at int) int {
-	for at < len(b) && isNumber(b[at]) {
-		at++
-	}
-	return at
-}
-
-// numberInRange reports whether a JSON number is an integer in [-2^63, 2^64) or
-// another number that is finite in IEEE 754 binary64.
-func numberInRange(n []byte) bool {
-	if len(n) < 19 && bytes.IndexByte(n, 'e') < 0 && bytes.IndexByte(n, 'E') < 0 {
-		return true
-	}
-	text := string(n)
-	if bytes.ContainsAny(n, ".eE") {
-		f, err := strconv.ParseFloat(text, 64)
-		return !math.IsInf(f, 0) && !errors.Is(err, strconv.ErrRange)
-	}
-	if n[0] == '-' {
-		_, err := strconv.ParseInt(text, 10, 64)
-		return !errors.Is(err, strconv.ErrRange)
-	}
-	_, err := strconv.ParseUint(text, 10, 64)
-	return !errors.Is(err, strconv.ErrRange)
 }
 
 // removeBreaks takes line breaks out of valid JSON, in place. Within strings

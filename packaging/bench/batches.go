@@ -1,25 +1,19 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	kgzip "github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
 	"collectord/wal"
@@ -42,14 +36,16 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 		return err
 	}
 	defer d.stop()
-	fmt.Printf("\nbatches of %d usages, %d connections, a Go client\n", batchUsages, batchConns)
+	fmt.Printf("\nbatches of %d usages, %d connections, collectord send\n", batchUsages, batchConns)
 	fmt.Println("body               usages/s        p99   decoded MB/s    the log alone    ratio   decoder alone    ratio")
 	for _, lines := range []bool{false, true} {
 		rows := []*batchRow{{}, {coding: "gzip"}, {coding: "zstd"}}
 		for _, row := range rows {
-			if row.bodies, row.size, err = makeBatches(lines, row.coding); err != nil {
+			row.flags = batchFlags(lines, row.coding)
+			if row.bodies, err = bodiesOf(binary, append(row.flags, "--count", strconv.Itoa(batchConns*batchUsages))...); err != nil {
 				return err
 			}
+			row.size = float64(len(rows[0].bodies[0])) // made-up usages have one size
 		}
 		for range rounds {
 			log, err := appendBatches(dir, seconds)
@@ -58,7 +54,7 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 			}
 			plain := 0.0
 			for _, row := range rows {
-				if err := row.measure(d.url, lines, seconds, log, &plain); err != nil {
+				if err := row.measure(binary, d.url, seconds, log, &plain); err != nil {
 					return err
 				}
 			}
@@ -78,6 +74,7 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 // batchRow is one row of the table, and what each round came to.
 type batchRow struct {
 	coding string
+	flags  []string
 	bodies [][]byte
 	size   float64 // of a body, decoded
 
@@ -86,14 +83,17 @@ type batchRow struct {
 
 // measure does one round. The plain row comes first and leaves its speed for the
 // others to be compared with.
-func (row *batchRow) measure(url string, lines bool, seconds int, log float64, plain *float64) error {
-	a, err := postBatches(url, row.bodies, lines, row.coding, seconds)
+func (row *batchRow) measure(binary, url string, seconds int, log float64, plain *float64) error {
+	a, err := runSend(binary, seconds, append(row.flags, url, "--connections", strconv.Itoa(batchConns))...)
+	if err == nil && a.Latency == nil {
+		err = errors.New("nothing was answered")
+	}
 	if err != nil {
 		return err
 	}
-	speed := a.rate * row.size / 1e6
-	row.rates, row.p99 = append(row.rates, a.rate*batchUsages), append(row.p99, a.p99)
-	row.logs, row.ratios = append(row.logs, log), append(row.ratios, a.rate*batchUsages/log)
+	speed := a.UsagesPerSecond / batchUsages * row.size / 1e6
+	row.rates, row.p99 = append(row.rates, a.UsagesPerSecond), append(row.p99, a.Latency.P99)
+	row.logs, row.ratios = append(row.logs, log), append(row.ratios, a.UsagesPerSecond/log)
 	if row.coding == "" {
 		*plain = speed
 		return nil
@@ -154,46 +154,16 @@ func appendBatches(dir string, seconds int) (float64, error) {
 	return float64(n.Load()) / time.Since(began).Seconds(), nil
 }
 
-// makeBatches makes a body for each connection, and tells their size before
-// they are compressed.
-func makeBatches(lines bool, coding string) (bodies [][]byte, size float64, err error) {
-	random := rand.New(rand.NewPCG(1, 2))
-	for range batchConns {
-		var b bytes.Buffer
-		for i := range batchUsages {
-			switch {
-			case lines && i > 0:
-				b.WriteByte('\n')
-			case !lines && i == 0:
-				b.WriteByte('[')
-			case !lines:
-				b.WriteByte(',')
-			}
-			fmt.Fprintf(&b, `{"patientId":"%d","timestamp":"2026-11-23T08:%02d:%02dZ","medication":"Salbutamol","device":"in-%04d"}`,
-				100+random.IntN(900), i/60%60, i%60, random.IntN(10000))
-		}
-		if !lines {
-			b.WriteByte(']')
-		}
-		size = float64(b.Len())
-		var coded bytes.Buffer
-		var w io.WriteCloser
-		switch coding {
-		case "gzip":
-			w = gzip.NewWriter(&coded)
-		case "zstd":
-			if w, err = zstd.NewWriter(&coded); err != nil {
-				return nil, 0, err
-			}
-		default:
-			bodies = append(bodies, b.Bytes())
-			continue
-		}
-		w.Write(b.Bytes())
-		w.Close()
-		bodies = append(bodies, coded.Bytes())
+// batchFlags are those of collectord send for batches that are the same each time.
+func batchFlags(lines bool, coding string) []string {
+	flags := []string{"--batch", strconv.Itoa(batchUsages), "--seed", "1", "--prepare", strconv.Itoa(batchConns)}
+	if lines {
+		flags = append(flags, "--ndjson")
 	}
-	return bodies, size, nil
+	if coding != "" {
+		flags = append(flags, "--compress", coding)
+	}
+	return flags
 }
 
 // decodeAlone decodes the bodies on one core and returns MB/s of what comes out.
@@ -206,7 +176,7 @@ func decodeAlone(bodies [][]byte, coding string, size float64) (float64, error) 
 		return 0, err
 	}
 	defer z.Close()
-	var g *kgzip.Reader
+	var g *gzip.Reader
 	buffer := make([]byte, 64<<10)
 	n, began := 0, time.Now()
 	for ; time.Since(began) < time.Second; n++ {
@@ -216,7 +186,7 @@ func decodeAlone(bodies [][]byte, coding string, size float64) (float64, error) 
 		case coding == "zstd":
 			err = z.Reset(body)
 		case g == nil:
-			g, err = kgzip.NewReader(body)
+			g, err = gzip.NewReader(body)
 			from = g
 		default:
 			err = g.Reset(body)
@@ -230,72 +200,4 @@ func decodeAlone(bodies [][]byte, coding string, size float64) (float64, error) 
 		}
 	}
 	return float64(n) * size / 1e6 / time.Since(began).Seconds(), nil
-}
-
-// postBatches posts over connections that are kept, with requests made ahead, so
-// that the client costs little.
-func postBatches(target string, bodies [][]byte, lines bool, coding string, seconds int) (r result, err error) {
-	u, err := url.Parse(target)
-	if err != nil {
-		return r, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds)*time.Second)
-	defer cancel()
-	var mu sync.Mutex
-	var all []float64
-	var failed error
-	var wg sync.WaitGroup
-	began := time.Now()
-	for _, body := range bodies {
-		head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: %d\r\n", u.Path,
-			map[bool]string{false: "application/json", true: "application/x-ndjson"}[lines], len(body))
-		if coding != "" {
-			head += "Content-Encoding: " + coding + "\r\n"
-		}
-		request := append([]byte(head+"\r\n"), body...)
-		wg.Go(func() {
-			own, err := postOver(ctx, u.Host, request)
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, own...)
-			if err != nil {
-				failed = err
-			}
-		})
-	}
-	wg.Wait()
-	if failed != nil {
-		return r, failed
-	}
-	if len(all) == 0 {
-		return r, fmt.Errorf("nothing was answered")
-	}
-	slices.Sort(all)
-	return result{float64(len(all)) / time.Since(began).Seconds(), all[len(all)*99/100]}, nil
-}
-
-func postOver(ctx context.Context, host string, request []byte) (latencies []float64, err error) {
-	c, err := net.Dial("tcp", host)
-	if err != nil {
-		return nil, err
-	}
-	defer c.Close()
-	answers := bufio.NewReader(c)
-	for ctx.Err() == nil {
-		began := time.Now()
-		if _, err := c.Write(request); err != nil {
-			return nil, err
-		}
-		resp, err := http.ReadResponse(answers, nil)
-		if err != nil {
-			return nil, err
-		}
-		body, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil || resp.StatusCode != http.StatusCreated {
-			return nil, fmt.Errorf("%s: %s: %w", resp.Status, body, err)
-		}
-		latencies = append(latencies, float64(time.Since(began).Microseconds())/1000)
-	}
-	return latencies, nil
 }

@@ -2,11 +2,12 @@
 // it, in turn and in one run, so that the ratios mean something on a machine
 // that is shared and noisy.
 //
-//	HTTP: wrk (or a Go client) against collectord with fsync before each answer,
+//	HTTP: wrk (or collectord send) against collectord with fsync before each answer,
 //	      and against nginx (or a constant Go handler) answering a constant 201
+//	udp:  one sender from 10,000 datagrams a second to full blast, and where each of
+//	      them went; several usages a datagram; CPU beside a bare recvmmsg loop
 //	batches: arrays and NDJSON of 1,000 usages, plain and compressed, beside the
 //	      log alone and the decoders alone
-//	UDP:  one sender at full blast, and where its datagrams went
 //	log:  durable appends, and the same bytes written and synced by a bare loop
 //	ship: shipping to a folder, and the compressor alone on the same lines
 //	audit: a deep audit and cat, and decoding the same objects alone
@@ -16,7 +17,6 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -30,21 +30,29 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-const usage = `{"patientId":"100","timestamp":"2026-11-23T08:30:12Z","medication":"Salbutamol","device":"in-1234"}`
+// usage is what wrk posts and the log is given. It is as long as those that
+// collectord send makes up.
+const usage = `{"patientId":"10012345","timestamp":"2026-11-23T08:30:12.000Z","medication":"Salbutamol","dose":1}`
 
 func main() {
 	rounds := flag.Int("rounds", 3, "rounds; the table shows medians")
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
-	only := flag.String("only", "", "measure only this: doors, batches, log, ship, audit, million, backlog or metrics")
+	only := flag.String("only", "", "measure only this: doors, udp, batches, log, ship, audit, million, backlog or metrics")
+	receive := flag.Bool(bareFlag, false, "be the receiver that the udp section compares with")
 	flag.Parse()
+	if *receive {
+		if err := receiveBare(); err != nil {
+			fmt.Fprintln(os.Stderr, "bare receiver:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := bench(*rounds, *seconds, *binary, *dir, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -67,6 +75,9 @@ func bench(rounds, seconds int, binary, dir, only string) error {
 
 	if only == "" || only == "doors" {
 		err = benchDoors(rounds, seconds, binary, dir)
+	}
+	if err == nil && (only == "" || only == "udp") {
+		err = benchUDP(rounds, seconds, binary, dir)
 	}
 	if err == nil && (only == "" || only == "batches") {
 		err = benchBatches(rounds, seconds, binary, dir)
@@ -104,16 +115,17 @@ func benchDoors(rounds, seconds int, binary, dir string) error {
 		return err
 	}
 	defer stopConstant()
-	load, err := loader(dir)
+	load, err := loader(binary, dir)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("load: %s; constant answer: %s\n\n", load.name, constant.name)
 
-	fmt.Println("HTTP              requests/s        p99    constant answer        p99    ratio")
+	own := sendLoad(binary)
+	fmt.Println("HTTP              requests/s        p99    constant answer        p99    ratio    by collectord send        p99    ratio")
 	for _, conns := range []int{100, 256} {
-		var ours, theirs, ratios []float64
-		var ourP99, theirP99 []float64
+		var ours, theirs, ratios, sends, sendRatios []float64
+		var ourP99, theirP99, sendP99 []float64
 		for range rounds {
 			a, err := load.run(d.url, conns, seconds)
 			if err != nil {
@@ -123,17 +135,16 @@ func benchDoors(rounds, seconds int, binary, dir string) error {
 			if err != nil {
 				return err
 			}
+			c, err := own.run(d.url, conns, seconds)
+			if err != nil {
+				return err
+			}
 			ours, theirs, ratios = append(ours, a.rate), append(theirs, b.rate), append(ratios, a.rate/b.rate)
 			ourP99, theirP99 = append(ourP99, a.p99), append(theirP99, b.p99)
+			sends, sendP99, sendRatios = append(sends, c.rate), append(sendP99, c.p99), append(sendRatios, c.rate/a.rate)
 		}
-		fmt.Printf("%3d connections %12.0f %7.1f ms %18.0f %7.1f ms %8.2f\n",
-			conns, median(ours), median(ourP99), median(theirs), median(theirP99), median(ratios))
-	}
-	fmt.Println("\nUDP, one sender      sent/s      sent  kernel drops  read  rejected  in the log")
-	for range rounds {
-		if err := d.udp(seconds); err != nil {
-			return err
-		}
+		fmt.Printf("%3d connections %12.0f %7.1f ms %18.0f %7.1f ms %8.2f %21.0f %7.1f ms %8.2f\n",
+			conns, median(ours), median(ourP99), median(theirs), median(theirP99), median(ratios), median(sends), median(sendP99), median(sendRatios))
 	}
 	rss, err := d.rss()
 	if err != nil {
@@ -234,62 +245,6 @@ func (d *daemon) rss() (mib float64, err error) {
 	return kb / 1024, err
 }
 
-func (d *daemon) metric(series string) float64 {
-	resp, err := http.Get(d.admin + "/metrics")
-	if err != nil {
-		return 0
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	sum := 0.0
-	for line := range strings.Lines(string(b)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && strings.HasPrefix(name, series) {
-			v, _ := strconv.ParseFloat(value, 64)
-			sum += v
-		}
-	}
-	return sum
-}
-
-// udp sends as fast as one sender can, and then adds up.
-func (d *daemon) udp(seconds int) error {
-	names := []string{"collectord_udp_kernel_drops_total", "collectord_udp_datagrams_total", `collectord_usages_rejected_total{reason="overloaded",source="udp"}`, `collectord_usages_appended_total{source="udp"}`}
-	var before, after [4]float64
-	for i, n := range names {
-		before[i] = d.metric(n)
-	}
-	conn, err := net.Dial("udp", d.addr)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	sent, body := 0.0, []byte(usage)
-	began := time.Now()
-	for time.Since(began) < time.Duration(seconds)*time.Second {
-		for range 100 {
-			if _, err := conn.Write(body); err != nil {
-				return err
-			}
-		}
-		sent += 100
-	}
-	took := time.Since(began).Seconds()
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		for i, n := range names {
-			after[i] = d.metric(n) - before[i]
-		}
-		if after[0]+after[1] == sent && after[2]+after[3] == after[1] {
-			break
-		}
-	}
-	fmt.Printf("%27.0f %9.0f %13.0f %9.0f %7.0f %11.0f", sent/took, sent, after[0], after[1], after[2], after[3])
-	if after[0]+after[1] != sent || after[2]+after[3] != after[1] {
-		fmt.Print("   DOES NOT ADD UP")
-	}
-	fmt.Println()
-	return nil
-}
-
 type target struct{ name, url string }
 
 // startConstant serves a constant 201 by nginx or, where there is none, by Go.
@@ -330,11 +285,11 @@ type load struct {
 	run  func(url string, conns, seconds int) (result, error)
 }
 
-// loader is wrk or, where there is none, a Go client.
-func loader(dir string) (load, error) {
+// loader is wrk or, where there is none, collectord send.
+func loader(binary, dir string) (load, error) {
 	wrk, err := exec.LookPath("wrk")
 	if err != nil {
-		return load{"a Go client (wrk is not installed)", goLoad}, nil //nolint:nilerr // as documented
+		return sendLoad(binary), nil //nolint:nilerr // as documented
 	}
 	script := filepath.Join(dir, "post.lua")
 	text := fmt.Sprintf("wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body='%s'\n", usage)
@@ -356,43 +311,4 @@ func loader(dir string) (load, error) {
 		r.p99 *= map[string]float64{"us": 0.001, "ms": 1, "s": 1000}[string(p99[2])]
 		return r, nil
 	}}, nil
-}
-
-func goLoad(url string, conns, seconds int) (r result, err error) {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns}}
-	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds)*time.Second)
-	defer cancel()
-	var wrong atomic.Int64
-	var mu sync.Mutex
-	var all []float64
-	var wg sync.WaitGroup
-	for range conns {
-		wg.Go(func() {
-			var own []float64
-			for ctx.Err() == nil {
-				began := time.Now()
-				resp, err := client.Post(url, "application/json", strings.NewReader(usage))
-				if err != nil {
-					wrong.Add(1)
-					continue
-				}
-				io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-				if resp.StatusCode != http.StatusCreated {
-					wrong.Add(1)
-				}
-				own = append(own, float64(time.Since(began).Microseconds())/1000)
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all = append(all, own...)
-		})
-	}
-	wg.Wait()
-	if n := wrong.Load(); n > 0 || len(all) == 0 {
-		return r, fmt.Errorf("%d requests were not answered 201", n)
-	}
-	slices.Sort(all)
-	return result{float64(len(all)) / float64(seconds), all[len(all)*99/100]}, nil
 }

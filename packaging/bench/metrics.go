@@ -25,7 +25,7 @@ func benchMetrics(rounds, seconds int, binary, dir string) error {
 		return err
 	}
 	defer d.stop()
-	load, err := loader(dir)
+	load, err := loader(binary, dir)
 	if err != nil {
 		return err
 	}

@@ -63,17 +63,17 @@ func benchMillion(binary, dir string) error {
 			d.stop()
 		}
 	}()
-	load, err := loader(dir)
+	load, err := loader(binary, dir)
 	if err != nil {
 		return err
 	}
-	acknowledged := func() int { return int(d.metric(`collectord_usages_appended_total{source="http"}`)) }
+	acknowledged := func() (int, error) {
+		all, err := d.series()
+		return int(all[`collectord_usages_appended_total{source="http"}`]), err
+	}
 	began := time.Now()
-	for last := 0; ; {
-		n := acknowledged()
-		if n >= million {
-			break
-		}
+	n := 0
+	for last := 0; n < million; {
 		// No more than is missing, as far as can be told.
 		seconds := 1
 		if last > 0 {
@@ -82,9 +82,13 @@ func benchMillion(binary, dir string) error {
 		if _, err := load.run(d.url, 256, seconds); err != nil {
 			return err
 		}
-		last = (acknowledged() - n) / seconds
+		now, err := acknowledged()
+		if err != nil {
+			return err
+		}
+		last, n = (now-n)/seconds, now
 	}
-	posted, n := time.Since(began), acknowledged()
+	posted := time.Since(began)
 	rss, err := d.rss()
 	if err != nil {
 		return err

@@ -1,0 +1,205 @@
+package send
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"time"
+)
+
+// Repeats wait a random time up to a bound that doubles each time ("full jitter").
+const (
+	firstBackoff = 100 * time.Millisecond
+	mostBackoff  = 10 * time.Second
+)
+
+// client sends requests, one at a time, over a connection of its own.
+type client struct {
+	run     *run
+	due     <-chan int64 // numbers of requests that are due; nil: take what is next
+	conn    *connection
+	parcels *parcels
+	memory  []byte // of a body
+	request []byte
+	failed  int // dials in a row
+}
+
+func (c *client) send(ctx context.Context) {
+	defer c.conn.close()
+	p := c.run.plan
+	if c.due != nil {
+		for k := range c.due {
+			c.parcel(ctx, k, p.start.Add(p.due(k)))
+		}
+		return
+	}
+	for ctx.Err() == nil {
+		k, n, _ := p.claim(1)
+		if n == 0 {
+			return
+		}
+		c.parcel(ctx, k, time.Now())
+	}
+}
+
+// parcel sends request k until it is answered for good, or must not be repeated.
+// Its latency counts from when it was due.
+func (c *client) parcel(ctx context.Context, k int64, due time.Time) {
+	counts, usages := c.run.counts, c.run.plan.size(k)
+	counts.sent.Add(usages)
+	c.make(k)
+	began := time.Now()
+	for attempt := 0; ; attempt++ {
+		a, err := c.conn.exchange(ctx, c.request)
+		now := time.Now()
+		rejected := c.note(a, err)
+		again := err != nil || a.again()
+		if again && c.pause(ctx, attempt, a.retryAfter, c.run.opts.RetryFor-now.Sub(began)) {
+			counts.retries.Add(1)
+			continue
+		}
+		if err != nil {
+			counts.failed.Add(usages)
+			c.rest(ctx)
+			return
+		}
+		c.failed = 0
+		counts.latencies.observe(now.Sub(due))
+		switch {
+		case a.status >= 200 && a.status < 300:
+			rejected = min(max(rejected, 0), usages)
+			counts.acknowledged.Add(usages - rejected)
+			counts.rejected.Add(rejected)
+			if a.replayed {
+				counts.repeated.Add(usages - rejected)
+			}
+			if c.run.plan.usages == 1 {
+				counts.setID(idOf(a.body))
+			}
+		case again:
+			counts.failed.Add(usages)
+		default:
+			counts.rejected.Add(usages)
+		}
+		return
+	}
+}
+
+// note counts an answer, or that there is none, and the codes it names, and
+// returns how many usages it says were rejected.
+func (c *client) note(a answer, err error) (rejected int64) {
+	counts := c.run.counts
+	if err != nil {
+		counts.err(reasonOf(err))
+		return 0
+	}
+	counts.statuses[a.status].Add(1)
+	if a.status > 200 && a.status < 300 {
+		return 0 // all are stored
+	}
+	said := said(a.body)
+	if said.Code != "" { // a problem; of its usages it may name some, too
+		counts.code(said.Code, 1)
+		return said.Rejected
+	}
+	for _, e := range said.Errors {
+		counts.code(e.Code, 1)
+	}
+	return said.Rejected
+}
+
+// pause waits before a repeat, and reports whether there may be one: not where it
+// would come after the time that is left, or ctx ends.
+func (c *client) pause(ctx context.Context, attempt int, least, left time.Duration) bool {
+	wait := max(backoff(attempt), least)
+	return wait < left && sleep(ctx, wait)
+}
+
+// rest waits after a request that failed, so that a daemon that is gone does not
+// make a client spin.
+func (c *client) rest(ctx context.Context) {
+	c.failed++
+	sleep(ctx, backoff(min(c.failed, 8)-5)) // from 6 to 800 ms at most
+}
+
+// make makes request k, whose memory lasts until the next.
+func (c *client) make(k int64) {
+	body := c.parcels.body(&c.memory, k)
+	b := append(c.request[:0], c.run.head...)
+	if c.run.key != "" {
+		b = append(b, "Idempotency-Key: "...)
+		b = append(b, c.run.key...)
+		b = append(b, '-')
+		b = strconv.AppendInt(b, k, 10)
+		b = append(b, "\r\n"...)
+	}
+	b = append(b, "Content-Length: "...)
+	b = strconv.AppendInt(b, int64(len(body)), 10)
+	b = append(b, "\r\n\r\n"...)
+	c.request = append(b, body...)
+}
+
+// backoff is how long to wait after so many repeats; fewer than none is shorter.
+func backoff(attempt int) time.Duration {
+	most := min(firstBackoff<<max(min(attempt, 16), 0)>>max(min(-attempt, 16), 0), mostBackoff)
+	return rand.N(most)
+}
+
+// sleep waits, and reports false where ctx ends first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return ctx.Err() == nil
+	}
+}
+
+// hand hands out the numbers of requests when they are due, for clients to take
+// when they are free.
+func (r *run) hand(ctx context.Context, due chan<- int64) {
+	defer close(due)
+	over := make(<-chan time.Time)
+	if r.plan.lasts > 0 {
+		t := time.NewTimer(r.plan.lasts)
+		defer t.Stop()
+		over = t.C
+	}
+	for ctx.Err() == nil {
+		k, n, wait := r.plan.claim(64)
+		if n == 0 {
+			if wait == 0 {
+				return
+			}
+			nap(wait)
+			continue
+		}
+		for i := range n {
+			select {
+			case due <- k + i:
+			case <-over:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// requestHead is what all requests begin with.
+func requestHead(o Options, t target) []byte {
+	mediaType := "application/json"
+	if o.Lines {
+		mediaType = "application/x-ndjson"
+	}
+	b := []byte("POST " + t.path + " HTTP/1.1\r\nHost: " + t.host + "\r\nUser-Agent: collectord-send\r\nContent-Type: " + mediaType + "\r\n")
+	if o.Compress != "" {
+		b = append(b, "Content-Encoding: "+o.Compress+"\r\n"...)
+	}
+	if o.Token != "" {
+		b = append(b, "Authorization: Bearer "+o.Token+"\r\n"...)
+	}
+	return b
+}

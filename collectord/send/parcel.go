@@ -1,0 +1,66 @@
+package send
+
+// parcels makes the bodies of requests and datagrams. A worker has its own.
+type parcels struct {
+	source source
+	plan   *plan
+	form   form
+	coder  coder // nil: as they are
+
+	prepared [][]byte // sent over and over, or none
+	plain    []byte   // memory for what is then coded
+}
+
+// form is how several usages are put together.
+type form struct{ before, between, after string }
+
+func formOf(o Options, t target) form {
+	switch {
+	case t.udp(), o.Lines:
+		return form{between: "\n"} // behind which the daemon goes on after a bad one
+	case o.Batch > 1:
+		return form{"[", ",", "]"}
+	}
+	return form{}
+}
+
+func (r *run) parcels() *parcels {
+	return &parcels{source: r.opts.source(), plan: r.plan, form: formOf(r.opts, r.target), coder: newCoder(r.opts.Compress), prepared: r.prepared}
+}
+
+// prepare makes the bodies that are then sent over and over.
+func (r *run) prepare() {
+	p := r.parcels()
+	var prepared [][]byte
+	for k := range min(int64(r.opts.Prepared), r.plan.parcels) {
+		var memory []byte
+		prepared = append(prepared, p.body(&memory, k))
+	}
+	r.prepared = prepared
+}
+
+// body returns the body of parcel k, in the memory given unless it is prepared.
+func (p *parcels) body(memory *[]byte, k int64) []byte {
+	size := p.plan.size(k)
+	if len(p.prepared) > 0 && size == p.plan.batch {
+		return p.prepared[k%int64(len(p.prepared))]
+	}
+	into := memory
+	if p.coder != nil {
+		into = &p.plain
+	}
+	b := append((*into)[:0], p.form.before...)
+	first := k * p.plan.batch
+	for i := range size {
+		if i > 0 {
+			b = append(b, p.form.between...)
+		}
+		b = p.source.appendUsage(b, first+i)
+	}
+	b = append(b, p.form.after...)
+	*into = b
+	if p.coder != nil {
+		*memory = p.coder((*memory)[:0], b)
+	}
+	return *memory
+}

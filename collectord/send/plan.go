@@ -1,0 +1,111 @@
+package send
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// late is how much longer than its duration a run with a rate goes on to send
+// what was due.
+const late = time.Second
+
+// schedule says when parcels (requests or datagrams) of so many usages are due.
+// Each time is computed from the parcel's number, so no error adds up.
+type schedule struct {
+	rate  float64 // usages a second; 0: at once
+	batch int64
+}
+
+// due is when parcel k is, after the start.
+func (s schedule) due(k int64) time.Duration {
+	if s.rate == 0 {
+		return 0
+	}
+	return time.Duration(float64(k*s.batch) * 1e9 / s.rate)
+}
+
+// before is how many parcels are due before t after the start.
+func (s schedule) before(t time.Duration) int64 {
+	if s.rate == 0 || t <= 0 {
+		return 0
+	}
+	k := int64(float64(t) * s.rate / 1e9 / float64(s.batch))
+	for ; s.due(k) < t; k++ {
+	}
+	for ; k > 0 && s.due(k-1) >= t; k-- {
+	}
+	return k
+}
+
+// plan is what a run is to send, and how far it is.
+type plan struct {
+	schedule
+	usages  int64 // in all; math.MaxInt64 without a limit
+	parcels int64
+	lasts   time.Duration // 0: without a limit
+	start   time.Time
+	next    atomic.Int64
+}
+
+func newPlan(o Options) *plan {
+	p := &plan{schedule: schedule{o.Rate, int64(o.Batch)}, usages: math.MaxInt64, lasts: o.Duration}
+	if o.Count > 0 {
+		p.usages = o.Count
+	}
+	if o.Rate > 0 && o.Duration > 0 {
+		p.usages = min(p.usages, schedule{o.Rate, 1}.before(o.Duration))
+		p.lasts += late
+	}
+	p.parcels = p.usages / p.batch
+	if p.usages%p.batch > 0 {
+		p.parcels++
+	}
+	return p
+}
+
+// claim takes up to most parcels that are due, or says how long it is until one
+// is. Neither means that there are no more, or that the time is over.
+func (p *plan) claim(most int64) (from, n int64, wait time.Duration) {
+	elapsed := time.Since(p.start)
+	if p.lasts > 0 && elapsed >= p.lasts {
+		return 0, 0, 0
+	}
+	for {
+		next := p.next.Load()
+		limit := min(p.parcels, next+most)
+		if next >= p.parcels {
+			return 0, 0, 0
+		}
+		if p.rate > 0 {
+			limit = min(limit, p.before(elapsed+1))
+			if limit <= next {
+				return 0, 0, p.due(next) - elapsed
+			}
+		}
+		if p.next.CompareAndSwap(next, limit) {
+			return next, limit - next, 0
+		}
+	}
+}
+
+// size is how many usages parcel k holds.
+func (p *plan) size(k int64) int64 { return min(p.batch, p.usages-k*p.batch) }
+
+// progress is how far the run is.
+func (p *plan) progress() (done, total int64) {
+	if p.usages < math.MaxInt64 {
+		return min(p.next.Load()*p.batch, p.usages), p.usages
+	}
+	return min(time.Since(p.start), p.lasts).Milliseconds(), p.lasts.Milliseconds()
+}
+
+// nap sleeps for d, but not so long that the end of a run would go unnoticed. The
+// runtime's timers round up to a millisecond while a process has nothing to do;
+// this wakes within about 50 µs.
+func nap(d time.Duration) {
+	t := unix.NsecToTimespec(int64(min(d, 50*time.Millisecond)))
+	_ = unix.Nanosleep(&t, nil) // a signal may wake it early
+}

@@ -1,0 +1,95 @@
+package send
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+func TestThePaceIsExactOverAnySpanAndDoesNotDrift(t *testing.T) {
+	for _, rate := range []float64{1, 3, 1000, 4999, 20_000, 250_000, 1e6} {
+		s := schedule{rate: rate, batch: 1}
+		for _, from := range []time.Duration{0, time.Second, time.Hour, 30 * 24 * time.Hour} {
+			for range 100 {
+				from += time.Duration(rand.Int64N(int64(time.Second)))
+				// Every second holds as many as the rate says, after a month too: where
+				// it begins between two of them, one more or less.
+				n := s.before(from+time.Second) - s.before(from)
+				if math.Abs(float64(n)-rate) > 1 {
+					t.Fatalf("rate %v: %d in the second after %v", rate, n, from)
+				}
+				if all := float64(s.before(from)); math.Abs(all-from.Seconds()*rate) > 1.001 {
+					t.Fatalf("rate %v: %v before %v", rate, all, from)
+				}
+			}
+			for k := s.before(from); k < s.before(from)+1000; k++ {
+				if s.due(k+1) < s.due(k) || s.before(s.due(k)) > k {
+					t.Fatalf("rate %v: %d is due at %v, the next at %v", rate, k, s.due(k), s.due(k+1))
+				}
+			}
+		}
+	}
+}
+
+func TestARateAndADurationAreACount(t *testing.T) {
+	for _, c := range []struct {
+		o               Options
+		usages, parcels int64
+	}{
+		{Options{Rate: 1000, Duration: 2 * time.Second, Batch: 1}, 2000, 2000},
+		{Options{Rate: 3, Duration: time.Second, Batch: 1}, 3, 3},
+		{Options{Rate: 2.5, Duration: time.Second, Batch: 1}, 3, 3}, // at 0, 0.4 and 0.8 s
+		{Options{Rate: 1000, Duration: time.Second, Batch: 300}, 1000, 4},
+		{Options{Rate: 1000, Duration: time.Second, Count: 10, Batch: 3}, 10, 4},
+		{Options{Count: 10, Batch: 5}, 10, 2},
+	} {
+		p := newPlan(c.o)
+		if p.usages != c.usages || p.parcels != c.parcels {
+			t.Errorf("%+v: %d usages in %d parcels", c.o, p.usages, p.parcels)
+		}
+		sum := int64(0)
+		for k := range p.parcels {
+			sum += p.size(k)
+		}
+		if sum != c.usages {
+			t.Errorf("%+v: the parcels hold %d", c.o, sum)
+		}
+	}
+}
+
+func TestWhatIsNotDueIsNotGiven(t *testing.T) {
+	p := newPlan(Options{Rate: 1000, Count: 100_000, Batch: 1})
+	p.start = time.Now().Add(time.Hour)
+	if _, n, wait := p.claim(64); n != 0 || wait < 59*time.Minute {
+		t.Errorf("before the start: %d, the next in %v", n, wait)
+	}
+	p.start = time.Now().Add(-10*time.Second - 500*time.Microsecond)
+	given := int64(0)
+	for {
+		from, n, wait := p.claim(64)
+		if n == 0 {
+			if wait <= 0 || wait > time.Millisecond {
+				t.Errorf("the next is due in %v", wait)
+			}
+			break
+		}
+		if from != given {
+			t.Fatalf("%d follows %d", from, given)
+		}
+		given = from + n
+	}
+	if passed := int64(time.Since(p.start)/time.Millisecond) + 1; given < 10_001 || given > passed {
+		t.Errorf("%d after 10 s, %d are due", given, passed)
+	}
+	p.start = p.start.Add(-time.Hour)
+	for n := int64(1); n > 0; {
+		var from int64
+		if from, n, _ = p.claim(64); n > 0 {
+			given = from + n
+		}
+	}
+	if given != 100_000 {
+		t.Errorf("%d of 100000 in the end", given)
+	}
+}

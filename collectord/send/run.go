@@ -1,0 +1,178 @@
+package send
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// run is one run.
+type run struct {
+	opts     Options
+	target   target
+	plan     *plan
+	counts   *counts
+	prepared [][]byte
+	head     []byte // of requests
+	key      string // of requests, without their number
+}
+
+// Run sends what o says, until all is sent, the time is over, or ctx ends: then
+// requests under way are still answered. The error is that the options are wrong
+// or nothing could be sent at all; what came of the usages is in the Summary.
+func Run(ctx context.Context, o Options) (Summary, error) {
+	o = o.withDefaults()
+	t, err := parseTarget(o.Target)
+	if err != nil {
+		return Summary{}, err
+	}
+	if err := o.check(t); err != nil {
+		return Summary{}, err
+	}
+	r := &run{opts: o, target: t, plan: newPlan(o), counts: newCounts(), head: requestHead(o, t), key: o.Key}
+	if r.key == "" && o.RetryFor > 0 {
+		r.key = rand.Text()
+	}
+	r.prepare()
+	work := r.overHTTP
+	if t.udp() {
+		work = r.overUDP
+	}
+	took, err := work(ctx)
+	s := r.counts.summary(t, took)
+	s.Interrupted = ctx.Err() != nil
+	s.UsagesUnsent = r.unsent(s)
+	return s, err
+}
+
+// overUDP sends with a thread for each socket.
+func (r *run) overUDP(ctx context.Context) (took time.Duration, err error) {
+	if err := r.checkDatagrams(); err != nil {
+		return 0, err
+	}
+	sockets := make([]*socket, r.opts.Connections)
+	for i := range sockets {
+		s, err := r.dialUDP(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer func() { _ = s.conn.Close() }()
+		sockets[i] = s
+	}
+	defer r.begin()()
+	errs := make([]error, len(sockets))
+	var wg sync.WaitGroup
+	for i, s := range sockets {
+		wg.Go(func() { errs[i] = s.run(ctx) })
+	}
+	wg.Wait()
+	took = time.Since(r.plan.start)
+	for _, s := range sockets {
+		errs = append(errs, s.lastWord())
+	}
+	return took, errors.Join(errs...)
+}
+
+// overHTTP sends with a goroutine for each connection.
+func (r *run) overHTTP(ctx context.Context) (took time.Duration, err error) {
+	secure := r.opts.TLS.Clone()
+	if secure == nil {
+		secure = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if secure.ServerName == "" {
+		secure.ServerName, _, _ = net.SplitHostPort(r.target.address)
+	}
+	clients := make([]*client, r.opts.Connections)
+	for i := range clients {
+		clients[i] = &client{run: r, conn: &connection{target: r.target, tls: secure, timeout: r.opts.Timeout, counts: r.counts}, parcels: r.parcels()}
+	}
+	if err := connect(ctx, clients); err != nil && r.opts.RetryFor == 0 {
+		return 0, err
+	}
+	defer r.begin()()
+	var wg sync.WaitGroup
+	var due chan int64
+	if r.plan.rate > 0 {
+		due = make(chan int64)
+		wg.Go(func() { r.hand(ctx, due) })
+	}
+	for _, c := range clients {
+		c.due = due
+		wg.Go(func() { c.send(ctx) })
+	}
+	wg.Wait()
+	return time.Since(r.plan.start), nil
+}
+
+// connect makes the connections before the first request is due, several at a
+// time. It fails if there is not a single one: others may come later.
+func connect(ctx context.Context, clients []*client) error {
+	const atOnce = 16
+	var failed error
+	var connected bool
+	var mu sync.Mutex // guards both
+	var wg sync.WaitGroup
+	for first := range min(atOnce, len(clients)) {
+		wg.Go(func() {
+			for i := first; i < len(clients); i += atOnce {
+				err := clients[i].conn.dial(ctx)
+				mu.Lock()
+				connected, failed = connected || err == nil, errors.Join(failed, err)
+				mu.Unlock()
+				if err != nil {
+					return // the daemon is as good as gone: the others find out in time
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if connected {
+		return nil
+	}
+	return fmt.Errorf("no connection: %w", failed)
+}
+
+// begin starts the clock, and tells of the progress until the function it returns
+// is called.
+func (r *run) begin() (end func()) {
+	r.plan.start = time.Now()
+	if r.opts.Progress == nil {
+		return func() {}
+	}
+	over, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticks := time.NewTicker(200 * time.Millisecond)
+		defer ticks.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-ticks.C:
+				r.opts.Progress(r.plan.progress())
+			}
+		}
+	}()
+	return func() { close(over); <-ended }
+}
+
+// unsent is how many usages were to be sent by now and were not: all of the rest
+// where a count was given, else those that were due.
+func (r *run) unsent(s Summary) int64 {
+	took := s.UsagesSent
+	if r.target.udp() {
+		took += s.UsagesFailed // that the kernel did not take
+	}
+	switch {
+	case r.opts.Duration == 0:
+		return r.opts.Count - took
+	case r.opts.Rate > 0 && !s.Interrupted:
+		return r.plan.usages - took
+	}
+	return 0
+}

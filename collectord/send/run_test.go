@@ -1,0 +1,421 @@
+package send
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// recorder is a server that remembers what it was sent, by key.
+type recorder struct {
+	mu     sync.Mutex
+	bodies map[string][]string
+	heads  []http.Header
+	answer func(w http.ResponseWriter, r *http.Request, attempt int)
+}
+
+func (rec *recorder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	key := r.Header.Get("Idempotency-Key")
+	rec.mu.Lock()
+	if rec.bodies == nil {
+		rec.bodies = map[string][]string{}
+	}
+	rec.bodies[key] = append(rec.bodies[key], string(body))
+	rec.heads = append(rec.heads, r.Header)
+	attempt := len(rec.bodies[key])
+	rec.mu.Unlock()
+	if rec.answer != nil {
+		rec.answer(w, r, attempt)
+		return
+	}
+	w.WriteHeader(http.StatusCreated)
+}
+
+func serve(t *testing.T, rec *recorder) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(rec)
+	t.Cleanup(s.Close)
+	return s
+}
+
+func mustRun(t *testing.T, o Options) Summary {
+	t.Helper()
+	s, err := Run(context.Background(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func hangUp(w http.ResponseWriter) {
+	c, _, err := w.(http.Hijacker).Hijack()
+	if err == nil {
+		c.Close()
+	}
+}
+
+func TestARequestStaysTheSameUntilItIsAnswered(t *testing.T) {
+	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, attempt int) {
+		switch attempt {
+		case 1:
+			hangUp(w)
+		case 2:
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, `{"code":"log_full"}`)
+		default:
+			w.Header().Set("Idempotency-Replayed", "true")
+			w.WriteHeader(http.StatusCreated)
+		}
+	}}
+	s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 95, Batch: 10, Connections: 10, RetryFor: time.Minute})
+	if s.UsagesAcknowledged != 95 || s.UsagesRepeated != 95 || s.UsagesSent != 95 || s.Retries != 20 || s.Requests != 30 || !s.Complete() {
+		t.Errorf("%+v", s)
+	}
+	if s.Statuses["503"] != 10 || s.Statuses["201"] != 10 || s.Codes["log_full"] != 10 || s.Errors["closed without an answer"] != 10 {
+		t.Errorf("%+v", s)
+	}
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	if len(rec.bodies) != 10 {
+		t.Errorf("%d keys for 10 requests", len(rec.bodies))
+	}
+	for key, bodies := range rec.bodies {
+		if key == "" || len(bodies) != 3 || bodies[0] != bodies[1] || bodies[0] != bodies[2] {
+			t.Errorf("%q came %d times, not always the same", key, len(bodies))
+		}
+	}
+}
+
+func TestARepeatWaitsForRetryAfterOrIsNotMade(t *testing.T) {
+	var first, second time.Time
+	wait := "1"
+	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, attempt int) {
+		if attempt == 1 {
+			first = time.Now()
+			w.Header().Set("Retry-After", wait)
+			w.WriteHeader(http.StatusTooManyRequests)
+			return
+		}
+		second = time.Now()
+		w.WriteHeader(http.StatusCreated)
+	}}
+	target := serve(t, rec).URL
+	s := mustRun(t, Options{Target: target, RetryFor: time.Minute})
+	if pause := second.Sub(first); s.UsagesAcknowledged != 1 || pause < time.Second {
+		t.Errorf("repeated after %v: %+v", pause, s)
+	}
+	wait = "100"
+	if s = mustRun(t, Options{Target: target, RetryFor: time.Minute}); s.Requests != 1 || s.UsagesFailed != 1 || s.Complete() {
+		t.Errorf("repeated too late, or too early: %+v", s)
+	}
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"": 0, "7": 7 * time.Second, "-7": 0, "soon": 0, "Tue, 24 Nov 2026 12:00:09 GMT": 9 * time.Second, "Tue, 24 Nov 2026 11:00:00 GMT": 0,
+	} {
+		if got := retryAfter([]byte(value), now); got != want {
+			t.Errorf("Retry-After: %s is %v, want %v", value, got, want)
+		}
+	}
+	for attempt := -10; attempt < 100; attempt++ {
+		if d := backoff(attempt); d < 0 || d > mostBackoff {
+			t.Errorf("%v after %d repeats", d, attempt)
+		}
+	}
+}
+
+func TestARepeatEndsWithItsTime(t *testing.T) {
+	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) { hangUp(w) }}
+	s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 3, Connections: 3, RetryFor: 300 * time.Millisecond})
+	if s.UsagesFailed != 3 || s.UsagesAcknowledged != 0 || s.Requests != s.Retries+3 || s.Latency != nil {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestWhatARunSendsFollowsFromItsOptions(t *testing.T) {
+	sent := func(o Options) []string {
+		rec := &recorder{}
+		o.Target = serve(t, rec).URL
+		mustRun(t, o)
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		var all []string
+		for key, bodies := range rec.bodies {
+			for _, b := range bodies {
+				all = append(all, key+" "+b)
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	for _, o := range []Options{
+		{Count: 100, Connections: 4},
+		{Count: 105, Batch: 10, Connections: 3},
+		{Count: 105, Batch: 10, Lines: true},
+		{Count: 50, Batch: 10, Compress: Gzip},
+		{Count: 50, Batch: 10, Compress: Zstd, Key: "k"},
+		{Count: 105, Batch: 10, Prepared: 3, Connections: 2},
+	} {
+		o.Seed, o.From = 7, time.UnixMilli(1_800_000_000_000)
+		one, two := sent(o), sent(o)
+		if !slices.Equal(one, two) || len(one) != int(newPlan(o.withDefaults()).parcels) {
+			t.Errorf("%+v: %d requests, then %d, not the same", o, len(one), len(two))
+		}
+		if o.Seed++; slices.Equal(one, sent(o)) {
+			t.Errorf("%+v: another seed sends the same", o)
+		}
+	}
+}
+
+// One connection, a request every 10 ms, and a server that stalls once: all who
+// had to wait behind the first are told of it.
+func TestLatencyCountsFromWhenARequestWasDue(t *testing.T) {
+	const stall = 400 * time.Millisecond
+	first := true
+	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+		if first {
+			first = false
+			<-time.After(stall)
+		}
+		w.WriteHeader(http.StatusCreated)
+	}}
+	s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 20, Rate: 100})
+	// The eleventh, due at 100 ms, can't have been sent before 400 ms.
+	if least := 299.0; s.UsagesAcknowledged != 20 || s.Latency.P50 < least {
+		t.Errorf("half of them took %v ms or less, it was %v at least", s.Latency.P50, least)
+	}
+}
+
+func TestEveryAnswerIsCountedForWhatItSays(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		want   func(s Summary) bool
+	}{
+		"some of a batch": {func(w http.ResponseWriter) {
+			io.WriteString(w, `{"accepted":8,"rejected":2,"errors":[{"index":1,"code":"empty"},{"index":2,"code":"empty"}]}`)
+		}, func(s Summary) bool {
+			return s.UsagesAcknowledged == 8 && s.UsagesRejected == 2 && s.Codes["empty"] == 2
+		}},
+		"refused for good": {func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusUnauthorized)
+			io.WriteString(w, `{"code":"unauthorized"}`)
+		}, func(s Summary) bool {
+			return s.UsagesRejected == 10 && s.Codes["unauthorized"] == 1 && s.Statuses["401"] == 1
+		}},
+		"sent elsewhere": {func(w http.ResponseWriter) {
+			w.Header().Set("Location", "/")
+			w.WriteHeader(http.StatusFound)
+		}, func(s Summary) bool { return s.UsagesRejected == 10 && s.Requests == 1 }},
+		"refused for now": {func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			io.WriteString(w, "<html>\x1b[2J")
+		}, func(s Summary) bool { return s.UsagesFailed == 10 && len(s.Codes) == 0 }},
+		"a code no terminal should see": {func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusBadRequest)
+			io.WriteString(w, `{"code":"\u001b[2J"}`)
+		}, func(s Summary) bool { return s.Codes["unprintable"] == 1 }},
+		"in chunks, and the connection closed": {func(w http.ResponseWriter) {
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusCreated)
+			w.(http.Flusher).Flush()
+			io.WriteString(w, `{"accepted":10}`)
+		}, func(s Summary) bool { return s.UsagesAcknowledged == 10 && s.Complete() }},
+	} {
+		rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) { c.answer(w) }}
+		s := mustRun(t, Options{Target: serve(t, rec).URL, Count: 10, Batch: 10})
+		if !c.want(s) || s.UsagesSent != s.UsagesAcknowledged+s.UsagesRejected+s.UsagesFailed || s.Complete() != (s.UsagesAcknowledged == 10) {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}
+
+func TestAnAnswerThatComesBeforeTheBodyIsSentIsHeard(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			c.Read(make([]byte, 1000))
+			io.WriteString(c, "HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 20\r\n\r\n{\"code\":\"too_large\"}")
+			c.(*net.TCPConn).CloseWrite()
+			c.Close() // while more is coming
+		}
+	}()
+	large := &Payload{usages: [][]byte{make([]byte, 16<<20)}} // more than sockets hold
+	s := mustRun(t, Options{Target: "http://" + ln.Addr().String(), Count: 2, Payload: large})
+	if s.Codes["too_large"] != 2 || s.UsagesRejected != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestAnInterruptedRunSaysWhatItOwes(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+		cancel()
+		w.WriteHeader(http.StatusCreated)
+	}}
+	s, err := Run(ctx, Options{Target: serve(t, rec).URL, Count: 100, Batch: 10, Connections: 3})
+	if err != nil || !s.Interrupted || s.UsagesAcknowledged == 0 || s.UsagesUnsent != 100-s.UsagesAcknowledged || s.UsagesSent != s.UsagesAcknowledged || s.Complete() {
+		t.Errorf("%v: %+v", err, s)
+	}
+}
+
+func TestAConnectionThatWasClosedMeanwhileIsNotUsed(t *testing.T) {
+	rec := &recorder{answer: func(w http.ResponseWriter, _ *http.Request, _ int) {
+		w.WriteHeader(http.StatusCreated)
+	}}
+	server := serve(t, rec)
+	to, err := parseTarget(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &connection{target: to, timeout: 10 * time.Second, counts: newCounts()}
+	defer c.close()
+	request := append(requestHead(Options{}, to), "Content-Length: 2\r\n\r\n{}"...)
+	for range 3 {
+		if a, err := c.exchange(context.Background(), request); err != nil || a.status != http.StatusCreated {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		server.CloseClientConnections()
+		c.used = c.used.Add(-2 * idle)
+	}
+}
+
+func TestUnixSocketsAndTLSWithAClientCertificateAreSpoken(t *testing.T) {
+	rec := &recorder{}
+	path := filepath.Join(t.TempDir(), "socket")
+	ln, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix := &httptest.Server{Listener: ln, Config: &http.Server{Handler: rec}}
+	unix.Start()
+	defer unix.Close()
+	if s := mustRun(t, Options{Target: "unix:" + path, Count: 10}); s.UsagesAcknowledged != 10 || s.Target != "unix:"+path {
+		t.Errorf("%+v", s)
+	}
+
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(mine)
+	secure := httptest.NewUnstartedServer(rec)
+	secure.Config.ErrorLog = discard()
+	secure.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}
+	secure.StartTLS()
+	defer secure.Close()
+	trusted := x509.NewCertPool()
+	trusted.AddCert(secure.Certificate())
+	o := Options{Target: secure.URL, Count: 10, Connections: 2, TLS: &tls.Config{RootCAs: trusted, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}}
+	if s := mustRun(t, o); s.UsagesAcknowledged != 10 {
+		t.Errorf("%+v", s)
+	}
+	o.TLS = &tls.Config{RootCAs: trusted}
+	if s := mustRun(t, o); s.UsagesFailed != 10 || s.UsagesAcknowledged != 0 {
+		t.Errorf("without a client certificate: %+v", s)
+	}
+	o.TLS = nil
+	if s, err := Run(context.Background(), o); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("a server nobody vouches for: %+v, %v", s, err)
+	}
+}
+
+func TestTheTokenIsSentAndToldNobody(t *testing.T) {
+	const token = "cd_secret"
+	rec := &recorder{answer: func(w http.ResponseWriter, r *http.Request, attempt int) {
+		if attempt%2 == 0 {
+			hangUp(w)
+			return
+		}
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprintf(w, `{"code":"forbidden","detail":%q}`, r.Header.Get("Authorization"))
+	}}
+	server := serve(t, rec)
+	s := mustRun(t, Options{Target: server.URL, Count: 10, Token: token})
+	rec.mu.Lock()
+	for _, h := range rec.heads {
+		if h.Get("Authorization") != "Bearer "+token {
+			t.Errorf("%v", h)
+		}
+	}
+	rec.mu.Unlock()
+	said, err := json.Marshal(s)
+	if err != nil || strings.Contains(string(said), token) || s.UsagesRejected != 5 || s.UsagesFailed != 5 {
+		t.Errorf("%s, %v", said, err)
+	}
+	server.Close()
+	for _, o := range []Options{{Target: server.URL, Token: token}, {Target: "http://me:" + token + "@localhost"}, {Target: server.URL, Token: token + "\n"}} {
+		if _, err := Run(context.Background(), o); err == nil || strings.Contains(err.Error(), token) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestTargetsAreWhatPeopleWrite(t *testing.T) {
+	for s, want := range map[string]string{
+		"http://localhost:3000": "http://localhost:3000/api/usages", "https://a.example": "https://a.example/api/usages",
+		"http://[::1]:3000/other?x=1": "http://[::1]:3000/other?x=1", "udp://127.0.0.1:3000": "udp://127.0.0.1:3000",
+		"udp://localhost": "udp://localhost:3000", "unix:/run/c.sock": "unix:/run/c.sock",
+	} {
+		if to, err := parseTarget(s); err != nil || to.String() != want {
+			t.Errorf("%s is %v, %v", s, to, err)
+		}
+	}
+	for _, s := range []string{"", "localhost:3000", "localhost", "ftp://localhost", "http://", "http://me:pass@localhost", "unix:relative", "http://a b"} {
+		if _, err := parseTarget(s); err == nil || strings.Contains(err.Error(), "pass@") {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+	for _, o := range []Options{
+		{Connections: -1},
+		{Connections: 1e6},
+		{Batch: 1e6},
+		{Rate: -1},
+		{Count: -1},
+		{Compress: "br"},
+		{Key: "a b"},
+		{TLS: &tls.Config{}},
+		{Target: "udp://localhost:1", Compress: Gzip},
+		{Target: "udp://localhost:1", Token: "t"},
+		{Target: "udp://localhost:1", Batch: 1000, Count: 1000},
+	} {
+		if _, err := Run(context.Background(), o); err == nil {
+			t.Errorf("%+v is taken", o)
+		}
+	}
+}

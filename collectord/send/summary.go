@@ -1,0 +1,110 @@
+package send
+
+import (
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Summary is what came of a run. Its JSON names do not change.
+type Summary struct {
+	Target      string  `json:"target"`
+	Seconds     float64 `json:"seconds"`
+	Interrupted bool    `json:"interrupted"`
+	ID          string  `json:"id,omitempty"` // of the usage, if there was only one
+
+	Requests  int64 `json:"requests"`  // sent, repeated ones too; HTTP only
+	Retries   int64 `json:"retries"`   // requests that were sent again
+	Datagrams int64 `json:"datagrams"` // that the kernel took; UDP only
+
+	UsagesSent         int64 `json:"usages_sent"`         // at least once; by UDP, that the kernel took
+	UsagesAcknowledged int64 `json:"usages_acknowledged"` // by HTTP, also those that were repeated
+	UsagesRepeated     int64 `json:"usages_repeated"`     // that the daemon had acknowledged before, and stored once
+	UsagesRejected     int64 `json:"usages_rejected"`     // by an answer that can't change
+	UsagesFailed       int64 `json:"usages_failed"`       // neither acknowledged nor rejected
+	UsagesUnsent       int64 `json:"usages_unsent"`       // that were to be sent, and there was no time for
+
+	BytesSent     int64 `json:"bytes_sent"` // with headers; by UDP, without
+	BytesReceived int64 `json:"bytes_received"`
+
+	UsagesPerSecond   float64 `json:"usages_per_second"`   // acknowledged; by UDP, sent
+	RequestsPerSecond float64 `json:"requests_per_second"` // or datagrams
+
+	Latency *Latency `json:"latency_ms,omitempty"` // of requests that were answered
+
+	Statuses map[string]int64 `json:"statuses"` // answers, by status
+	Codes    map[string]int64 `json:"codes"`    // of problems, and of usages rejected in a batch
+	Errors   map[string]int64 `json:"errors"`   // why there was no answer
+}
+
+// Complete reports whether all that was to be sent is acknowledged or, by UDP,
+// was taken by the kernel, with nobody heard to refuse it.
+func (s Summary) Complete() bool {
+	return s.UsagesRejected+s.UsagesFailed+s.UsagesUnsent == 0 && (s.Datagrams == 0 || len(s.Errors) == 0)
+}
+
+// maxReasons bounds how many codes and errors are told apart: a server could make
+// up any number.
+const maxReasons = 100
+
+// counts are the sums of all workers.
+type counts struct {
+	requests, retries, datagrams                   atomic.Int64
+	sent, acknowledged, repeated, rejected, failed atomic.Int64
+	bytesSent, bytesReceived                       atomic.Int64
+	statuses                                       [1000]atomic.Int64
+	latencies                                      histogram
+
+	mu            sync.Mutex // guards the rest
+	codes, errors map[string]int64
+	id            string
+}
+
+func newCounts() *counts { return &counts{codes: map[string]int64{}, errors: map[string]int64{}} }
+
+func (c *counts) code(code string, n int64) { c.reason(c.codes, code, n) }
+
+func (c *counts) setID(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.id = id
+}
+
+func (c *counts) err(reason string) { c.reason(c.errors, reason, 1) }
+
+func (c *counts) reason(m map[string]int64, reason string, n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := m[reason]; !known && len(m) >= maxReasons {
+		reason = "others"
+	}
+	m[reason] += n
+}
+
+func (c *counts) summary(t target, took time.Duration) Summary {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Summary{
+		Target: t.String(), Seconds: took.Seconds(), ID: c.id,
+		Requests: c.requests.Load(), Retries: c.retries.Load(), Datagrams: c.datagrams.Load(),
+		UsagesSent: c.sent.Load(), UsagesAcknowledged: c.acknowledged.Load(), UsagesRepeated: c.repeated.Load(),
+		UsagesRejected: c.rejected.Load(), UsagesFailed: c.failed.Load(),
+		BytesSent: c.bytesSent.Load(), BytesReceived: c.bytesReceived.Load(),
+		Latency: c.latencies.summary(), Statuses: map[string]int64{}, Codes: c.codes, Errors: c.errors,
+	}
+	for status := range c.statuses {
+		if n := c.statuses[status].Load(); n > 0 {
+			s.Statuses[strconv.Itoa(status)] = n
+		}
+	}
+	usages, parcels := s.UsagesAcknowledged, s.Requests
+	if t.udp() {
+		usages, parcels = s.UsagesSent, s.Datagrams
+	}
+	if took > 0 {
+		s.UsagesPerSecond = float64(usages) / took.Seconds()
+		s.RequestsPerSecond = float64(parcels) / took.Seconds()
+	}
+	return s
+}

@@ -1,0 +1,241 @@
+package send
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	together    = 64  // datagrams a system call sends
+	offloaded   = 512 // the same with Offload
+	maxSegments = 64  // datagrams the kernel cuts out of one message (UDP_MAX_SEGMENTS of older kernels)
+)
+
+// mmsghdr is struct mmsghdr of sendmmsg(2).
+type mmsghdr struct {
+	unix.Msghdr
+	length uint32
+	_      [4]byte
+}
+
+// segmentSize is a control message: the kernel is to cut the message into
+// datagrams of so many bytes (UDP_SEGMENT, udp(7)).
+type segmentSize struct {
+	unix.Cmsghdr
+	size uint16
+	_    [6]byte
+}
+
+// message is what one header sends: a datagram or, with Offload, several.
+type message struct {
+	first, datagrams int
+	usages           int64
+}
+
+// socket sends datagrams from memory that it uses again.
+type socket struct {
+	conn    *net.UDPConn
+	raw     syscall.RawConn
+	plan    *plan
+	counts  *counts
+	parcels *parcels
+	offload bool // not any more where the kernel, or the way, has no use for it
+
+	// by datagram
+	iovecs [offloaded]unix.Iovec
+	usages [offloaded]int64
+	memory [offloaded][]byte
+	// by message
+	headers  [offloaded]mmsghdr
+	controls [offloaded]segmentSize
+	messages [offloaded]message
+
+	// of the call under way; send is made once, since a closure costs memory
+	from, to, sent int
+	errno          syscall.Errno
+	send           func(fd uintptr) bool
+}
+
+func (r *run) dialUDP(ctx context.Context) (*socket, error) {
+	c, err := (&net.Dialer{Timeout: r.opts.Timeout}).DialContext(ctx, "udp", r.target.address)
+	if err != nil {
+		return nil, err
+	}
+	s := &socket{conn: c.(*net.UDPConn), plan: r.plan, counts: r.counts, parcels: r.parcels(), offload: r.opts.Offload} //nolint:forcetypeassert // what DialContext returns for udp
+	if s.raw, err = s.conn.SyscallConn(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	for i := range s.controls {
+		s.controls[i].Level, s.controls[i].Type = unix.SOL_UDP, unix.UDP_SEGMENT
+		s.controls[i].SetLen(unix.CmsgLen(2))
+	}
+	s.send = s.sendmmsg
+	return s, nil
+}
+
+// run sends what is due until there is no more.
+func (s *socket) run(ctx context.Context) error {
+	most := int64(together)
+	if s.offload {
+		most = offloaded
+	}
+	for ctx.Err() == nil {
+		k, n, wait := s.plan.claim(most)
+		if n == 0 {
+			if wait == 0 {
+				return nil
+			}
+			nap(wait)
+			continue
+		}
+		for i := range int(n) {
+			body := s.parcels.body(&s.memory[i], k+int64(i))
+			s.iovecs[i].Base = unsafe.SliceData(body)
+			s.iovecs[i].SetLen(len(body))
+			s.usages[i] = s.plan.size(k + int64(i))
+		}
+		for at := 0; at < int(n); {
+			var err error
+			if at, err = s.sendAll(s.pack(at, int(n))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// lastWord waits a moment for the refusal of the last datagrams, which no call
+// after them could tell of.
+func (s *socket) lastWord() error {
+	return s.raw.Control(func(fd uintptr) {
+		const wait = 20                       // ms; on the same host it is there at once
+		fds := []unix.PollFd{{Fd: int32(fd)}} // errors are always told
+		if n, err := unix.Poll(fds, wait); n == 0 || err != nil {
+			return
+		}
+		if errno, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); err == nil && errno != 0 {
+			s.count(syscall.Errno(errno))
+		}
+	})
+}
+
+func (s *socket) count(errno syscall.Errno) {
+	reason := errno.Error()
+	if errors.Is(errno, unix.ECONNREFUSED) {
+		reason += ": nobody listens"
+	}
+	s.counts.err(reason)
+}
+
+// pack makes messages of datagrams from..to-1, and returns how many.
+func (s *socket) pack(from, to int) (n int) {
+	for from < to {
+		next, size := from+1, s.iovecs[from].Len
+		for all := size; s.offload && next < to && next-from < maxSegments && s.iovecs[next].Len == size && all+size <= maxDatagram; next++ {
+			all += size
+		}
+		h, m := &s.headers[n], &s.messages[n]
+		h.Iov = &s.iovecs[from]
+		h.SetIovlen(next - from)
+		h.Control = nil
+		h.SetControllen(0)
+		if next-from > 1 {
+			s.controls[n].size = uint16(size)
+			h.Control = (*byte)(unsafe.Pointer(&s.controls[n]))
+			h.SetControllen(int(unsafe.Sizeof(s.controls[n])))
+		}
+		*m = message{first: from, datagrams: next - from}
+		for _, usages := range s.usages[from:next] {
+			m.usages += usages
+		}
+		from = next
+		n++
+	}
+	return n
+}
+
+// sendAll sends the first n messages and returns with which datagram to go on.
+// What the kernel refuses is counted by its reason. That nobody listens is told of
+// an earlier datagram, by the next call.
+func (s *socket) sendAll(n int) (next int, err error) {
+	alone := false
+	for s.from = 0; s.from < n; {
+		// sendmmsg keeps an error to itself when it sent something before it. If
+		// there was one, the next message goes alone, so that what comes of it is
+		// heard by the call after that.
+		s.to = n
+		if alone {
+			s.to = s.from + 1
+		}
+		if err := s.raw.Write(s.send); err != nil {
+			return 0, err
+		}
+		alone = s.errno == 0 && s.from+s.sent < s.to
+		size, datagrams, usages := int64(0), int64(0), int64(0)
+		for i := s.from; i < s.from+s.sent; i++ {
+			size += int64(s.headers[i].length)
+			datagrams += int64(s.messages[i].datagrams)
+			usages += s.messages[i].usages
+		}
+		s.counts.datagrams.Add(datagrams)
+		s.counts.sent.Add(usages)
+		s.counts.bytesSent.Add(size)
+		s.from += s.sent
+		if s.errno == 0 {
+			continue
+		}
+		failed := s.messages[s.from]
+		if failed.datagrams > 1 && !errors.Is(s.errno, unix.ECONNREFUSED) {
+			s.offload = false // such as where the segments are longer than the network's packets
+			return failed.first, nil
+		}
+		s.count(s.errno)
+		if !errors.Is(s.errno, unix.ECONNREFUSED) {
+			s.counts.failed.Add(failed.usages)
+			s.from++
+		}
+	}
+	last := s.messages[n-1]
+	return last.first + last.datagrams, nil
+}
+
+// sendmmsg sends messages from..to-1, or reports that there is no room yet.
+func (s *socket) sendmmsg(fd uintptr) bool {
+	for {
+		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.headers[s.from])), uintptr(s.to-s.from), 0, 0, 0)
+		switch errno {
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			return false
+		case 0:
+			s.sent, s.errno = int(n), 0
+		default:
+			s.sent, s.errno = 0, errno
+		}
+		return true
+	}
+}
+
+// checkDatagrams refuses what fits into no datagram, before anything is sent.
+func (r *run) checkDatagrams() error {
+	p := r.parcels()
+	last := int64(1)
+	if r.opts.Payload != nil { // after as many datagrams as there are usages they repeat
+		last = int64(len(r.opts.Payload.usages))
+	}
+	var memory []byte
+	for k := range min(last, r.plan.parcels) {
+		if n := len(p.body(&memory, k)); n > maxDatagram {
+			return fmt.Errorf("datagram %d would have %d bytes, at most %d fit: send fewer usages in each", k, n, maxDatagram)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package send
+
+import (
+	"time"
+)
+
+// source gives usages by their number, the same for the same number. A worker has
+// one of its own.
+type source interface {
+	appendUsage(dst []byte, n int64) []byte
+}
+
+func (o Options) source() source {
+	if o.Payload != nil {
+		return o.Payload
+	}
+	return &generator{seed: o.Seed, from: o.From.UnixMilli(), day: -1}
+}
+
+// generator makes usages up. All have the same size, 98 bytes, and no two of a
+// run have the same timestamp.
+type generator struct {
+	seed uint64
+	from int64 // milliseconds since 1970
+	day  int64 // since 1970, that date belongs to
+	date [len(time.DateOnly)]byte
+}
+
+// The places in template that differ.
+const (
+	template   = `{"patientId":"10000000","timestamp":"2026-01-01T00:00:00.000Z","medication":"Salbutamol","dose":1}`
+	atPatient  = len(`{"patientId":"100`)
+	atDate     = len(`{"patientId":"10000000","timestamp":"`)
+	atTime     = atDate + len("2026-01-01T")
+	atMedicine = len(`{"patientId":"10000000","timestamp":"2026-01-01T00:00:00.000Z","medication":"`)
+	atDose     = len(template) - len("1}")
+)
+
+// medications are inhaled, and spelled with ten letters.
+const medications = "SalbutamolFormoterolBudesonideSalmeterolTiotropiumVilanterolOlodaterolMometasone"
+
+func (g *generator) appendUsage(dst []byte, n int64) []byte {
+	const msPerDay = 24 * 60 * 60 * 1000
+	r := mix(g.seed, uint64(n))
+	ms := g.from + n
+	day := ms / msPerDay
+	if day != g.day {
+		g.day = day
+		time.UnixMilli(ms).UTC().AppendFormat(g.date[:0], time.DateOnly)
+	}
+	ms -= day * msPerDay
+
+	at := len(dst)
+	dst = append(dst, template...)
+	u := dst[at:]
+	put(u[atPatient:], r%100_000, 5)
+	copy(u[atDate:], g.date[:])
+	put(u[atTime:], uint64(ms/3_600_000), 2)
+	put(u[atTime+len("00:"):], uint64(ms/60_000%60), 2)
+	put(u[atTime+len("00:00:"):], uint64(ms/1000%60), 2)
+	put(u[atTime+len("00:00:00."):], uint64(ms%1000), 3)
+	m := r >> 32 % 8 * 10
+	copy(u[atMedicine:], medications[m:m+10])
+	put(u[atDose:], 1+r>>40%4, 1)
+	return dst
+}
+
+// put writes n with so many digits.
+func put(dst []byte, n uint64, digits int) {
+	for i := digits - 1; i >= 0; i-- {
+		dst[i] = byte('0' + n%10)
+		n /= 10
+	}
+}
+
+// mix is the n-th number of splitmix64 (Steele, Lea, Flood 2014) from a seed.
+func mix(seed, n uint64) uint64 {
+	z := seed + (n+1)*0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}

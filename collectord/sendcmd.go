@@ -1,0 +1,298 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"collectord/collectord/send"
+)
+
+// tokenVariable may hold the bearer token. A flag can't: every user of a host can
+// read what programs were started with.
+const tokenVariable = "COLLECTORD_TOKEN"
+
+// seededFrom is the timestamp of the first usage of a run with a seed, so that it
+// repeats to the byte.
+var seededFrom = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
+
+// sendFlags are the flags that are not Options as they stand.
+type sendFlags struct {
+	payload, tokenFile, caFile, certFile, keyFile string
+	json                                          bool
+}
+
+func sendCommand() *cobra.Command {
+	var o send.Options
+	var flags sendFlags
+	c := &cobra.Command{
+		Use:   "send [URL]",
+		Short: "Send usages over HTTP or UDP: a smoke test, an import, a load",
+		Long: `Send usages to a collector, and tell what became of them.
+
+URL is http://host:port (default ` + send.DefaultTarget + `, or with --config the first of its http.listen),
+https://host:port, unix:/path or udp://host:port. Proxies of the environment are not used.
+
+Without --payload the usages are made up. With --seed a run sends the same bytes as the one before.
+With --rate requests are due at times that do not wait for answers, and latency counts from when they were due.
+With --retry-for a request that got no answer, or 408, 409, 429, 500, 502, 503 or 504, is sent again under the
+same Idempotency-Key, after a random time that grows, and not before its Retry-After.
+
+The first SIGINT or SIGTERM waits for the answers to what is under way, and prints the summary; the second ends at once.
+
+A bearer token is read from --token-file or the variable ` + tokenVariable + `, and from no flag: every user of a host
+can read the flags of its programs.
+
+Exits with 0 if all usages were acknowledged (by UDP: were taken by the kernel, and nobody refused them), with 2 if
+not, and with 1 if there was nothing to send, or no way to.
+
+--json prints one object. Its names stay as they are:
+  target, seconds, interrupted, id (of a single usage)
+  requests (sent, repeats included), retries, datagrams, bytes_sent, bytes_received
+  usages_sent, and of them usages_acknowledged (usages_repeated of these were known by their key),
+  usages_rejected (an answer that can't change), usages_failed (neither); usages_unsent (there was no time for them)
+  usages_per_second (acknowledged; by UDP sent), requests_per_second (or datagrams)
+  latency_ms: mean, p50, p90, p99, p99_9, max (to within 2 %; absent where nothing was answered)
+  statuses, codes, errors: how often each was seen`,
+		Example: `  collectord send
+  collectord send --payload usages.ndjson --batch 1000 --ndjson --compress zstd --retry-for 1m
+  collectord send udp://localhost:3000 --rate 20000 --duration 10s --json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := complete(cmd, args, &o, flags); err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			defer stop()
+			context.AfterFunc(ctx, stop) // so that the next signal ends the process
+			bar := newProgress(cmd.ErrOrStderr())
+			o.Progress = func(done, total int64) {
+				bar.total = total
+				bar.advance(done - bar.done)
+			}
+			s, err := send.Run(ctx, o)
+			bar.clear()
+			if err != nil {
+				return err
+			}
+			if err := printSummary(cmd.OutOrStdout(), s, flags.json); err != nil {
+				return err
+			}
+			if !s.Complete() {
+				return notRightf("not all usages were accepted")
+			}
+			return nil
+		},
+	}
+	f := c.Flags()
+	f.SortFlags = false
+	f.Int64Var(&o.Count, "count", 0, "how many usages (default: 1; with --payload each once; with --duration no limit)")
+	f.DurationVar(&o.Duration, "duration", 0, "for how long")
+	f.Float64Var(&o.Rate, "rate", 0, "usages a second (default: as fast as it goes)")
+	f.IntVar(&o.Connections, "connections", 1, "how many connections, or sockets for UDP")
+	f.IntVar(&o.Batch, "batch", 1, "how many usages in a request or datagram")
+	f.BoolVar(&o.Lines, "ndjson", false, "send one usage a line instead of an array")
+	f.StringVar(&o.Compress, "compress", "", "gzip or zstd")
+	f.StringVar(&flags.payload, "payload", "", "file with usages, one a line or in one array, sent over and over; - is standard input")
+	f.Uint64Var(&o.Seed, "seed", 0, "what made-up usages follow from (default: they differ from run to run)")
+	f.IntVar(&o.Prepared, "prepare", 0, "make so many requests or datagrams ahead and send these over and over")
+	f.BoolVar(&o.Offload, "offload", false, "UDP: have the kernel cut datagrams of one size out of larger sends, which is several times as fast")
+	f.StringVar(&flags.tokenFile, "token-file", "", "file with the bearer token")
+	f.StringVar(&flags.caFile, "ca-file", "", "file with the certificates to trust for https (default: those of the system)")
+	f.StringVar(&flags.certFile, "cert-file", "", "file with a client certificate")
+	f.StringVar(&flags.keyFile, "key-file", "", "file with its private key")
+	f.DurationVar(&o.RetryFor, "retry-for", 0, "how long to repeat a request that was not answered (default: not at all)")
+	f.StringVar(&o.Key, "idempotency-key", "", "what all keys begin with, so that a whole run can be repeated (default, with --retry-for: random)")
+	f.DurationVar(&o.Timeout, "timeout", 30*time.Second, "for a connection, and for an answer")
+	f.BoolVar(&flags.json, "json", false, "print the summary as JSON, for programs")
+	return c
+}
+
+// complete makes of flags, files and the environment what is missing in o.
+func complete(cmd *cobra.Command, args []string, o *send.Options, flags sendFlags) (err error) {
+	switch {
+	case len(args) > 0:
+		o.Target = args[0]
+	case source(cmd).Path != "":
+		if o.Target, err = configuredTarget(cmd); err != nil {
+			return err
+		}
+	}
+	o.From = seededFrom
+	if !cmd.Flags().Changed("seed") {
+		o.Seed, o.From = rand.Uint64(), time.Now()
+	}
+	if flags.payload != "" {
+		if o.Payload, err = readPayload(cmd, flags.payload); err != nil {
+			return fmt.Errorf("%s: %w", flags.payload, err)
+		}
+	}
+	if o.Token, err = readToken(flags.tokenFile); err != nil {
+		return err
+	}
+	if strings.HasPrefix(o.Target, "udp:") && flags.tokenFile == "" {
+		o.Token = "" // of the environment: datagrams have none
+	}
+	if o.Token != "" && inClear(o.Target) {
+		fmt.Fprintln(cmd.ErrOrStderr(), "warning: the token goes over the network in clear: use https")
+	}
+	o.TLS, err = clientTLS(flags)
+	return err
+}
+
+// configuredTarget is where a daemon with the configuration listens.
+func configuredTarget(cmd *cobra.Command) (string, error) {
+	cfg, _, err := settings(cmd)
+	if err != nil {
+		return "", err
+	}
+	if len(cfg.HTTP.Listen) == 0 {
+		return "", errors.New("http.listen is off: give a URL")
+	}
+	a := cfg.HTTP.Listen[0]
+	if a.Network == "unix" {
+		return "unix:" + a.Path, nil
+	}
+	scheme := "http://"
+	if cfg.HTTP.TLS.Cert != "" {
+		scheme = "https://" // whose certificate must name the address
+	}
+	if a.IP.Addr().IsUnspecified() { // all addresses, this host's own among them
+		loopback := netip.IPv6Loopback()
+		if a.IP.Addr().Is4() {
+			loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		}
+		return scheme + netip.AddrPortFrom(loopback, a.IP.Port()).String(), nil
+	}
+	return scheme + a.IP.String(), nil
+}
+
+func readPayload(cmd *cobra.Command, path string) (*send.Payload, error) {
+	if path == "-" {
+		return send.ReadPayload(cmd.InOrStdin())
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, errors.Unwrap(err) // the caller names the file
+	}
+	defer f.Close()
+	return send.ReadPayload(f)
+}
+
+// maxTokenFile is far more than a token has.
+const maxTokenFile = 4 << 10
+
+func readToken(path string) (string, error) {
+	if path == "" {
+		return strings.TrimSpace(os.Getenv(tokenVariable)), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxTokenFile))
+	if err != nil {
+		return "", err
+	}
+	token := strings.TrimSpace(string(text))
+	if token == "" {
+		return "", fmt.Errorf("%s: there is no token in it", path)
+	}
+	return token, nil
+}
+
+// inClear reports whether what is sent there can be read on a network.
+func inClear(target string) bool {
+	u, err := url.Parse(target)
+	if err != nil || u.Scheme != "http" || u.Hostname() == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip == nil || !ip.IsLoopback()
+}
+
+func clientTLS(flags sendFlags) (*tls.Config, error) {
+	if flags.caFile == "" && flags.certFile == "" && flags.keyFile == "" {
+		return nil, nil //nolint:nilnil // the default is good
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if flags.caFile != "" {
+		text, err := os.ReadFile(flags.caFile)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("%s: there is no certificate in it", flags.caFile)
+		}
+	}
+	if (flags.certFile == "") != (flags.keyFile == "") {
+		return nil, errors.New("--cert-file and --key-file belong together")
+	}
+	if flags.certFile != "" {
+		pair, err := tls.LoadX509KeyPair(flags.certFile, flags.keyFile)
+		if err != nil {
+			return nil, err
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+func printSummary(w io.Writer, s send.Summary, asJSON bool) error {
+	if asJSON {
+		return json.NewEncoder(w).Encode(s)
+	}
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-9s "+format+"\n", append([]any{name}, args...)...)
+	}
+	line("target", "%s, %.3f s", s.Target, s.Seconds)
+	if s.ID != "" {
+		line("id", "%s", s.ID)
+	}
+	if s.Requests == 0 && s.Datagrams > 0 {
+		line("usages", "%d sent, %.0f a second", s.UsagesSent, s.UsagesPerSecond)
+		line("datagrams", "%d sent, %.0f a second, %d bytes", s.Datagrams, s.RequestsPerSecond, s.BytesSent)
+	} else {
+		line("usages", "%d acknowledged, %.0f a second; %d of them repeated", s.UsagesAcknowledged, s.UsagesPerSecond, s.UsagesRepeated)
+		line("requests", "%d sent, %.0f a second, %d of them again; %d bytes out, %d in", s.Requests, s.RequestsPerSecond, s.Retries, s.BytesSent, s.BytesReceived)
+	}
+	if s.UsagesRejected+s.UsagesFailed+s.UsagesUnsent > 0 {
+		line("not taken", "%d rejected, %d failed, %d not sent", s.UsagesRejected, s.UsagesFailed, s.UsagesUnsent)
+	}
+	if l := s.Latency; l != nil {
+		line("latency", "mean %.3g ms, p50 %.3g, p90 %.3g, p99 %.3g, p99.9 %.3g, max %.3g", l.Mean, l.P50, l.P90, l.P99, l.P999, l.Max)
+	}
+	for _, seen := range []struct {
+		name   string
+		counts map[string]int64
+	}{{"statuses", s.Statuses}, {"codes", s.Codes}, {"errors", s.Errors}} {
+		for i, what := range slices.Sorted(maps.Keys(seen.counts)) {
+			line([]string{seen.name, ""}[min(i, 1)], "%d × %s", seen.counts[what], what)
+		}
+	}
+	if s.Interrupted {
+		line("", "interrupted")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// mmsghdr is struct mmsghdr of recvmmsg(2).
+type mmsghdr struct {
+	unix.Msghdr
+	_ [8]byte // the length of what came, and padding
+}
+
+// bareFlag makes this program the receiver that does nothing but receive.
+const bareFlag = "bare-receiver"
+
+// receiveBare reads datagrams by recvmmsg, in a thread that waits in it, and
+// counts them until it is told to stop. It is in a process of its own, so that
+// its CPU time can be told from the sender's.
+func receiveBare() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	addr := unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	own, err := net.ListenPacket("udp4", "127.0.0.1:0") // a port that is free
+	if err != nil {
+		return err
+	}
+	addr.Port = own.LocalAddr().(*net.UDPAddr).Port
+	if err := errors.Join(own.Close(), unix.Bind(fd, &addr)); err != nil {
+		return err
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) // as much as a socket of the daemon
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
+		return err
+	}
+	var stopped atomic.Bool
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	go func() {
+		<-signals
+		stopped.Store(true)
+	}()
+	fmt.Printf("127.0.0.1:%d\n", addr.Port)
+	const batch, size = 64, 2048
+	var headers [batch]mmsghdr
+	var iovecs [batch]unix.Iovec
+	memory := make([]byte, batch*size)
+	for i := range headers {
+		iovecs[i].Base = &memory[i*size]
+		iovecs[i].SetLen(size)
+		headers[i].Iov = &iovecs[i]
+		headers[i].SetIovlen(1)
+	}
+	received := uintptr(0)
+	for !stopped.Load() {
+		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&headers)), batch, unix.MSG_WAITFORONE, 0, 0)
+		switch errno {
+		case 0:
+			received += n
+		case unix.EAGAIN, unix.EINTR:
+		default:
+			return errno
+		}
+	}
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return err
+	}
+	fmt.Println(received, usage.Utime.Nano()+usage.Stime.Nano())
+	return nil
+}
+
+// bare is a receiver in its own process.
+type bare struct {
+	cmd  *exec.Cmd
+	out  *bufio.Reader
+	addr string
+}
+
+func startBare() (*bare, error) {
+	own, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	b := &bare{cmd: exec.Command(own, "-"+bareFlag)}
+	b.cmd.Stderr = os.Stderr
+	out, err := b.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := b.cmd.Start(); err != nil {
+		return nil, err
+	}
+	b.out = bufio.NewReader(out)
+	line, err := b.out.ReadString('\n')
+	b.addr = strings.TrimSpace(line)
+	return b, err
+}
+
+// stop ends it and returns how many datagrams it has read, with how much CPU time.
+func (b *bare) stop() (received, nanoseconds float64, err error) {
+	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return 0, 0, err
+	}
+	if _, err := fmt.Fscan(b.out, &received, &nanoseconds); err != nil {
+		return 0, 0, err
+	}
+	return received, nanoseconds, b.cmd.Wait()
+}

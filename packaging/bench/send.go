@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+
+	"collectord/collectord/send"
+)
+
+// runSend runs collectord send for so many seconds, or for what args say if they
+// are 0, and returns what it tells. It fails where not all was acknowledged.
+func runSend(binary string, seconds int, args ...string) (s send.Summary, err error) {
+	args = append([]string{"send", "--json"}, args...)
+	if seconds > 0 {
+		args = append(args, "--duration", fmt.Sprintf("%ds", seconds))
+	}
+	var said bytes.Buffer
+	c := exec.Command(binary, args...)
+	c.Stderr = &said
+	out, err := c.Output()
+	if err != nil {
+		return s, fmt.Errorf("collectord %s: %w: %s%s", strings.Join(args, " "), err, said.Bytes(), out)
+	}
+	return s, json.Unmarshal(out, &s)
+}
+
+// sendLoad is collectord send as a load of single usages.
+func sendLoad(binary string) load {
+	return load{"collectord send", func(url string, conns, seconds int) (r result, err error) {
+		s, err := runSend(binary, seconds, url, "--connections", strconv.Itoa(conns))
+		if err == nil && s.Latency == nil {
+			err = errors.New("nothing was answered")
+		}
+		if err != nil {
+			return r, err
+		}
+		return result{s.RequestsPerSecond, s.Latency.P99}, nil
+	}}
+}
+
+// blast sends datagrams of so many usages, at a rate a second or, with 0, as fast
+// as one socket can. They are made ahead, so that the sender costs little.
+func blast(binary, addr string, usages, rate, seconds int) (send.Summary, error) {
+	args := []string{"udp://" + addr, "--batch", strconv.Itoa(usages), "--prepare", "64"}
+	if rate > 0 {
+		args = append(args, "--rate", strconv.Itoa(rate*usages))
+	}
+	return runSend(binary, seconds, args...)
+}
+
+// bodiesOf returns what a run of collectord send with a seed sends in its
+// requests.
+func bodiesOf(binary string, args ...string) (bodies [][]byte, err error) {
+	var mu sync.Mutex // guards both
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, readErr := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		bodies, err = append(bodies, body), errors.Join(err, readErr)
+		w.WriteHeader(http.StatusCreated)
+	}))
+	defer server.Close()
+	_, failed := runSend(binary, 0, append([]string{server.URL}, args...)...)
+	mu.Lock()
+	defer mu.Unlock()
+	return bodies, errors.Join(failed, err)
+}

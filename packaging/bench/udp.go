@@ -1,0 +1,233 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// perDatagram is how many usages fit a datagram that fits an Ethernet frame.
+const perDatagram = 14
+
+// benchUDP measures what becomes of datagrams: at which rate some are lost, and
+// where; how many usages a second come in when each carries several; and what
+// one costs beside a loop that does nothing but receive.
+func benchUDP(rounds, seconds int, binary, dir string) error {
+	dir = filepath.Join(dir, "udp")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	d, err := startDaemon(binary, dir, "wal: {max_bytes: 32GiB, min_free: 1GiB, when_full: drop_oldest}\nshutdown: {grace: 0s}\n")
+	if err != nil {
+		return err
+	}
+	defer d.stop()
+
+	fmt.Println("\nUDP, one sender, one usage of 98 bytes a datagram; all counts are of datagrams")
+	fmt.Println("rate asked     sent/s       sent   kernel drops       read   refused by us  in the log      lost")
+	for _, rate := range []int{10_000, 20_000, 50_000, 100_000, 150_000, 200_000} {
+		if err := d.curve(strconv.Itoa(rate), rate, seconds); err != nil {
+			return err
+		}
+	}
+	for range rounds {
+		if err := d.curve("full blast", 0, seconds); err != nil {
+			return err
+		}
+	}
+
+	fmt.Printf("\nUDP, one sender, %d usages a datagram; kernel drops are datagrams, all else is usages\n", perDatagram)
+	fmt.Println(" rate asked   usages sent/s   in the log/s      lost   the log alone    ratio   kernel drops   refused by us")
+	for _, rate := range []int{250_000, 500_000, 1_000_000, 2_000_000, 0} {
+		for range rounds {
+			alone, err := appendBatches(dir, seconds)
+			if err != nil {
+				return err
+			}
+			f, err := d.flood(perDatagram, rate/perDatagram, seconds)
+			if err != nil {
+				return err
+			}
+			name := "full blast"
+			if rate > 0 {
+				name = strconv.Itoa(rate)
+			}
+			sent := f.sent * perDatagram
+			fmt.Printf("%11s %15.0f %14.0f %8.2f%% %15.0f %8.2f %14.0f   %s\n",
+				name, sent/f.took, f.appended/f.took, 100*(1-f.appended/sent), alone, f.appended/f.took/alone, f.kernel, f.refused())
+			if rate > 0 {
+				break
+			}
+		}
+	}
+
+	if err := d.benchCPU(rounds, seconds); err != nil {
+		return err
+	}
+	rss, err := d.rss()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\nRSS of the daemon, highest over all rows: %.0f MiB\n", rss)
+	return nil
+}
+
+// curve measures and prints one row of the loss curve.
+func (d *daemon) curve(name string, rate, seconds int) error {
+	f, err := d.flood(1, rate, seconds)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%10s %10.0f %10.0f %14.0f %10.0f %15s %11.0f %8.3f%%\n",
+		name, f.sent/f.took, f.sent, f.kernel, f.read, f.refused(), f.appended, 100*(1-f.appended/f.sent))
+	return nil
+}
+
+// benchCPU compares with the bare receiver, in turn.
+func (d *daemon) benchCPU(rounds, seconds int) error {
+	fmt.Println("\nCPU of the receiving process, one sender at full blast, one usage a datagram")
+	fmt.Println("               ns/datagram   a bare recvmmsg loop    ratio")
+	var ours, theirs, ratios []float64
+	for range rounds {
+		before, err := d.cpu()
+		if err != nil {
+			return err
+		}
+		f, err := d.flood(1, 0, seconds)
+		if err != nil {
+			return err
+		}
+		after, err := d.cpu()
+		if err != nil {
+			return err
+		}
+		b, err := startBare()
+		if err != nil {
+			return err
+		}
+		if _, err = blast(d.cmd.Path, b.addr, 1, 0, seconds); err != nil {
+			return err
+		}
+		received, ns, err := b.stop()
+		if err != nil {
+			return err
+		}
+		a, c := (after-before)*1e9/f.read, ns/received
+		ours, theirs, ratios = append(ours, a), append(theirs, c), append(ratios, a/c)
+		fmt.Printf("%26.0f %22.0f %8.2f\n", a, c, a/c)
+	}
+	fmt.Printf("median %19.0f %22.0f %8.2f\n", median(ours), median(theirs), median(ratios))
+	return nil
+}
+
+// flow is what became of what was sent. It adds up, or flood fails.
+type flow struct {
+	sent, took float64 // datagrams, seconds
+	kernel     float64 // datagrams that the kernel dropped
+	read       float64 // datagrams
+	rejected   float64 // usages, with reasons
+	dropped    float64 // usages
+	appended   float64 // usages
+	why        []string
+}
+
+// refused names what we did not take.
+func (f *flow) refused() string {
+	if len(f.why) == 0 {
+		return "0"
+	}
+	return strings.Join(f.why, " ")
+}
+
+// flood sends, waits until everything has come to rest, and adds up.
+func (d *daemon) flood(usages, rate, seconds int) (f flow, err error) {
+	before, err := d.series()
+	if err != nil {
+		return f, err
+	}
+	said, err := blast(d.cmd.Path, d.addr, usages, rate, seconds)
+	if err != nil {
+		return f, err
+	}
+	var off string
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		after, err := d.series()
+		if err != nil {
+			return f, err
+		}
+		f = flow{sent: float64(said.Datagrams), took: said.Seconds}
+		delta := func(series string) float64 { return after[series] - before[series] }
+		f.kernel = delta("collectord_udp_kernel_drops_total")
+		f.read = delta("collectord_udp_datagrams_total")
+		f.appended = delta(`collectord_usages_appended_total{source="udp"}`)
+		for series := range after {
+			for name, sum := range map[string]*float64{"rejected": &f.rejected, "dropped": &f.dropped} {
+				rest, ok := strings.CutPrefix(series, "collectord_usages_"+name+`_total{reason="`)
+				if v := delta(series); ok && strings.HasSuffix(rest, `source="udp"}`) && v > 0 {
+					*sum += v
+					reason, _, _ := strings.Cut(rest, `"`)
+					f.why = append(f.why, fmt.Sprintf("%s: %.0f", reason, v))
+				}
+			}
+		}
+		off = ""
+		if f.sent != f.kernel+f.read {
+			off = fmt.Sprintf("%.0f datagrams sent, %.0f dropped by the kernel, %.0f read", f.sent, f.kernel, f.read)
+		} else if f.read*float64(usages) != f.rejected+f.dropped+f.appended {
+			off = fmt.Sprintf("%.0f datagrams of %d usages read, %.0f usages rejected, %.0f dropped, %.0f in the log", f.read, usages, f.rejected, f.dropped, f.appended)
+		}
+		if off == "" {
+			return f, nil
+		}
+		if time.Now().After(deadline) {
+			return f, fmt.Errorf("it does not add up: %s", off)
+		}
+	}
+}
+
+// series is one scrape.
+func (d *daemon) series() (map[string]float64, error) {
+	resp, err := http.Get(d.admin + "/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]float64{}
+	for line := range strings.Lines(string(text)) {
+		if at := strings.LastIndexByte(line, ' '); at > 0 && line[0] != '#' {
+			if all[line[:at]], err = strconv.ParseFloat(strings.TrimSpace(line[at:]), 64); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return all, nil
+}
+
+// cpu is the time the daemon's threads have run, in seconds (proc(5): utime and
+// stime, of which the kernel tells the sum exactly, in ticks of 10 ms).
+func (d *daemon) cpu() (float64, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat is too short", d.cmd.Process.Pid)
+	}
+	user, err := strconv.ParseFloat(fields[11], 64)
+	if err != nil {
+		return 0, err
+	}
+	system, err := strconv.ParseFloat(fields[12], 64)
+	return (user + system) / 100, err
+}

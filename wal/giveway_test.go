@@ -1,0 +1,57 @@
+package wal
+
+import (
+	"bytes"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
+	hang := make(chan struct{})
+	var hanging atomic.Bool
+	l := open(t, t.TempDir(), Options{QueueBytes: 1 << 20, datasync: func(fd int) error {
+		if hanging.Load() {
+			<-hang
+		}
+		return syscall.Fdatasync(fd)
+	}})
+	for i := range 3 { // frames
+		mustAppend(t, l, Record{Usage: usage(i)})
+	}
+	mustSeal(t, l)
+	if l.pressed() {
+		t.Error("an empty queue makes readers give way")
+	}
+	hanging.Store(true)
+	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // is being committed
+	until(t, "a commit", func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.writing.commit != nil
+	})
+	for range 1000 {
+		l.Enqueue(Record{Usage: bytes.Repeat([]byte("x"), 100), Source: UDP})
+	}
+	if !l.pressed() {
+		t.Error("a queue that fills makes nobody give way")
+	}
+	sealed, _ := l.Sealed()
+	n := 0
+	for _, err := range sealed[0].Records() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != 3 {
+		t.Errorf("%d records read while giving way", n)
+	}
+	limits := Limits{MaxBytes: sealed[0].Bytes()}
+	l.SetLimits(limits)
+	if l.pressed() {
+		t.Error("shipping gives way though it alone can make room")
+	}
+	close(hang)
+	until(t, "an empty queue", func() bool { return !l.pressed() })
+}
