@@ -103,57 +103,6 @@ func bench(rounds, seconds int, binary, dir, only string) error {
 	return err
 }
 
-// benchDoors measures what comes in over the network.
-func benchDoors(rounds, seconds int, binary, dir string) error {
-	d, err := startDaemon(binary, dir, "")
-	if err != nil {
-		return err
-	}
-	defer d.stop()
-	constant, stopConstant, err := startConstant(dir)
-	if err != nil {
-		return err
-	}
-	defer stopConstant()
-	load, err := loader(binary, dir)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("load: %s; constant answer: %s\n\n", load.name, constant.name)
-
-	own := sendLoad(binary)
-	fmt.Println("HTTP              requests/s        p99    constant answer        p99    ratio    by collectord send        p99    ratio")
-	for _, conns := range []int{100, 256} {
-		var ours, theirs, ratios, sends, sendRatios []float64
-		var ourP99, theirP99, sendP99 []float64
-		for range rounds {
-			a, err := load.run(d.url, conns, seconds)
-			if err != nil {
-				return err
-			}
-			b, err := load.run(constant.url, conns, seconds)
-			if err != nil {
-				return err
-			}
-			c, err := own.run(d.url, conns, seconds)
-			if err != nil {
-				return err
-			}
-			ours, theirs, ratios = append(ours, a.rate), append(theirs, b.rate), append(ratios, a.rate/b.rate)
-			ourP99, theirP99 = append(ourP99, a.p99), append(theirP99, b.p99)
-			sends, sendP99, sendRatios = append(sends, c.rate), append(sendP99, c.p99), append(sendRatios, c.rate/a.rate)
-		}
-		fmt.Printf("%3d connections %12.0f %7.1f ms %18.0f %7.1f ms %8.2f %21.0f %7.1f ms %8.2f\n",
-			conns, median(ours), median(ourP99), median(theirs), median(theirP99), median(ratios), median(sends), median(sendP99), median(sendRatios))
-	}
-	rss, err := d.rss()
-	if err != nil {
-		return err
-	}
-	fmt.Printf("\nRSS of the daemon, highest over all rows: %.0f MiB\n", rss)
-	return nil
-}
-
 func median(v []float64) float64 {
 	v = slices.Clone(v)
 	slices.Sort(v)
