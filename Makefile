@@ -8,10 +8,10 @@ export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture readers soak lint tools bench clean
+.PHONY: help build run test torture readers soak lint tools bench package package-test clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/collectord
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/collectord ./collectord
@@ -59,13 +59,24 @@ soak: tools ## watch the ledger at every scrape, under load, faults and restarts
 	go test -timeout 60m -count 1 -v ./collectord -run TheLedgerBalances -ledger-for $(LEDGER_FOR) | grep -v 'level='
 
 lint: tools ## run the linters
-	$(TOOLS)/golangci-lint run --build-tags torture ./...
+	$(TOOLS)/golangci-lint run --build-tags torture,packages ./...
 
 tools: ## build the programs that tests and linters need, once, outside the tree
 	@packaging/tools/build $(TOOLS)
 
 bench: build ## measure beside what the machine can do, and print a table
 	go run ./packaging/bench
+
+package: ## build deb and rpm, for amd64 and arm64, into bin/packages
+	@packaging/tools/build $(TOOLS) nfpm
+	NFPM=$(TOOLS)/nfpm packaging/package bin/packages
+
+PROOFS := .
+
+package-test: export ALLOW_MISSING := $(ALLOW_MISSING)
+package-test: tools ## install the packages on a system of their own, use, upgrade and remove them (root; minutes)
+	@packaging/tools/build $(TOOLS) nfpm
+	NFPM=$(TOOLS)/nfpm go test -timeout 30m -tags packages -count 1 -v ./packaging/test -run '$(PROOFS)'
 
 clean: ## remove what make build and make run made
 	rm -rf bin var

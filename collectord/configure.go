@@ -48,10 +48,14 @@ func configCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use:   "example",
-			Short: "Print a configuration file that explains every key",
+			Short: "Print a configuration file that explains every key, and sets those given as flags",
 			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				_, err := cmd.OutOrStdout().Write(config.Example())
+				text, err := config.Example(cmd.Flags())
+				if err != nil {
+					return err
+				}
+				_, err = cmd.OutOrStdout().Write(text)
 				return err
 			},
 		},

@@ -25,14 +25,7 @@ const (
 func main() { os.Exit(execute(os.Args[1:])) }
 
 func execute(args []string) int {
-	root := &cobra.Command{
-		Use:           "collectord",
-		Short:         "Collect usages on an edge host and ship them to object storage",
-		SilenceUsage:  true,
-		SilenceErrors: true,
-	}
-	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), sendCommand(), tokenCommand(), versionCommand())
+	root := rootCommand()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
 	if err == nil {
@@ -55,6 +48,18 @@ func execute(args []string) int {
 		return exitNotRight
 	}
 	return exitError
+}
+
+func rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "collectord",
+		Short:         "Collect usages on an edge host and ship them to object storage",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
+	root.AddCommand(runCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
+	return root
 }
 
 // notRight means that what was checked is not as it should be.

@@ -26,7 +26,7 @@ func loadBytes(t *testing.T, content string) (*Config, error) {
 
 // Whatever a file holds: it is an error, or everything in it is in effect.
 func FuzzFile(f *testing.F) {
-	f.Add(string(Example()))
+	f.Add(example(f))
 	f.Add("http: {listen: [a, b]}\n")
 	f.Add("http: &h {listen: [localhost:1, 'localhost:2']}\nudp: *h\n")
 	f.Add("a: &x [*x]\n")

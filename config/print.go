@@ -5,54 +5,83 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/spf13/pflag"
 )
 
 // Example is the commented configuration file: every key with its default,
-// commented out.
-func Example() []byte {
+// commented out, but for those that are set among the flags, which AddFlags was
+// called on. No flags, nil, sets none.
+func Example(flags *pflag.FlagSet) ([]byte, error) {
+	set := map[string]string{}
+	for _, k := range keys {
+		if k.Flag == "" || flags == nil || !flags.Changed(k.Flag) {
+			continue
+		}
+		text := flags.Lookup(k.Flag).Value.String()
+		if err := k.value.set(&Config{}, text); err != nil {
+			return nil, fmt.Errorf("--%s: %q %w", k.Flag, text, err)
+		}
+		set[k.Name] = text
+	}
 	var b strings.Builder
 	b.WriteString("# Configuration of collectord. Every key is shown with its default; remove the\n" +
 		"# # before it to change it. Each can also be set by a variable: http.listen by\n" +
 		"# COLLECTORD_HTTP_LISTEN. Check the result with: collectord config check\n")
-	write(&b, func(k Key) (string, bool) { return k.Default, true })
-	return []byte(b.String())
+	write(&b, explained, func(k Key) (string, bool) {
+		text, ok := set[k.Name]
+		return text, ok
+	})
+	return []byte(b.String()), nil
 }
 
 // Print returns the effective settings as a configuration file.
 func (c *Config) Print() []byte {
 	var b strings.Builder
-	write(&b, func(k Key) (string, bool) { return c.raw[k.Name], false })
+	write(&b, bare, func(k Key) (string, bool) { return c.raw[k.Name], true })
 	return []byte(b.String())
 }
 
-// write renders all keys as YAML, either commented and explained, or bare.
-func write(b *strings.Builder, value func(Key) (text string, commented bool)) {
+// How write renders the keys.
+const (
+	explained = true
+	bare      = false
+)
+
+// write renders all keys as YAML. What is not set is commented out, with its
+// default.
+func write(b *strings.Builder, explain bool, value func(Key) (text string, set bool)) {
 	var sections []string
 	for _, k := range keys {
 		parts := strings.Split(k.Name, ".")
 		depth := len(parts) - 1
 		indent := strings.Repeat("  ", depth)
-		text, commented := value(k)
 		for i, section := range parts[:depth] {
 			if i < len(sections) && sections[i] == section {
 				continue
 			}
 			sections = sections[:min(i, len(sections))]
-			if commented && i == 0 {
+			if explain && i == 0 {
 				b.WriteString("\n")
 			}
 			fmt.Fprintf(b, "%s%s:\n", strings.Repeat("  ", i), section)
 		}
 		sections = parts[:depth]
-		mark := ""
-		if commented {
+		if explain {
 			if depth == 0 {
 				b.WriteString("\n")
 			}
 			for line := range strings.SplitSeq(k.Doc, "\n") {
 				fmt.Fprintf(b, "%s# %s\n", indent, line)
 			}
-			mark = "# "
+		}
+		text, set := value(k)
+		mark := ""
+		if explain && set {
+			fmt.Fprintf(b, "%s# The default is %s.\n", indent, quote(k.Default))
+		}
+		if !set {
+			text, mark = k.Default, "# "
 		}
 		fmt.Fprintf(b, "%s%s%s: %s\n", indent, mark, parts[depth], quote(text))
 	}

@@ -5,8 +5,12 @@ import (
 	"flag"
 	"os"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 )
 
 var update = flag.Bool("update", false, "write the files made from the table of keys")
@@ -41,13 +45,14 @@ func TestManualPageIsUpToDateAndTellsOfEveryKey(t *testing.T) {
 }
 
 func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
-	checkedIn(t, "../packaging/collectord.yaml", Example())
+	example := example(t)
+	checkedIn(t, "../packaging/collectord.yaml", []byte(example))
 	plain := mustLoad(t, "")
-	if got := mustLoad(t, string(Example())); !reflect.DeepEqual(got, plain) {
+	if got := mustLoad(t, example); !reflect.DeepEqual(got, plain) {
 		t.Error("the example, all commented out, changes a default")
 	}
 	var bare strings.Builder // every key uncommented must be valid, too
-	for line := range strings.Lines(string(Example())) {
+	for line := range strings.Lines(example) {
 		if key, _, ok := strings.Cut(strings.TrimLeft(line, " "), ": "); ok && strings.HasPrefix(key, "# ") && !strings.Contains(key[2:], " ") && key != "# Empty" {
 			line = strings.Replace(line, "# ", "", 1)
 		}
@@ -61,5 +66,57 @@ func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
 		if !strings.Contains(bare.String(), parts[len(parts)-1]+": ") {
 			t.Errorf("nothing on %s", k.Name)
 		}
+	}
+}
+
+// example is the example file, with what flags set.
+func example(t testing.TB, set ...string) string {
+	t.Helper()
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	AddFlags(flags)
+	if err := flags.Parse(set); err != nil {
+		t.Fatal(err)
+	}
+	text, err := Example(flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// The packages install what this makes.
+func TestExampleFileSetsWhatFlagsSetAndNothingElse(t *testing.T) {
+	plain := mustLoad(t, "")
+	text := example(t, "--data-dir=/var/lib/collectord", "--shutdown-grace=0")
+	got := mustLoad(t, text)
+	if got.DataDir != "/var/lib/collectord" || got.Shutdown.Grace != 0 {
+		t.Errorf("data_dir %s, shutdown.grace %v", got.DataDir, got.Shutdown.Grace)
+	}
+	_, changes, err := plain.Reloaded(got)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, c := range changes {
+		if c.Key != "data_dir" && c.Key != "shutdown.grace" {
+			t.Errorf("changed %v", c)
+		}
+	}
+	bare := regexp.MustCompile(`(?m)^ *[a-z_]+: .*$`).FindAllString(text, -1)
+	if !slices.Equal(bare, []string{"data_dir: /var/lib/collectord", "  grace: 0"}) {
+		t.Errorf("set: %q", bare)
+	}
+	for _, k := range Keys() {
+		parts := strings.Split(k.Name, ".")
+		if !regexp.MustCompile(`(?m)^ *(# )?` + parts[len(parts)-1] + `: `).MatchString(text) {
+			t.Errorf("nothing on %s", k.Name)
+		}
+	}
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+	AddFlags(flags)
+	if err := flags.Parse([]string{"--shutdown-grace=soon"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Example(flags); err == nil || !strings.Contains(err.Error(), "--shutdown-grace") {
+		t.Errorf("an example with a value that is none: %v", err)
 	}
 }

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"collectord/config"
+)
+
+// manCommand is how the packages get their manual page.
+func manCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:    "man",
+		Short:  "Print the manual page of the commands, collectord(1)",
+		Args:   cobra.NoArgs,
+		Hidden: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, err := io.WriteString(cmd.OutOrStdout(), manual(cmd.Root()))
+			return err
+		},
+	}
+}
+
+// manual is collectord(1), made from the commands, in roff (groff_man(7)).
+func manual(root *cobra.Command) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `.\" Made from the commands by: collectord man
+.TH COLLECTORD 1 "" collectord ""
+.SH NAME
+collectord \- %s
+.SH SYNOPSIS
+.B collectord
+.I command
+.RI [ flags ]
+.SH DESCRIPTION
+.B collectord run
+is a daemon that takes usages, which are JSON objects, over HTTP and UDP, keeps them in a write\-ahead log, and ships
+them as compressed NDJSON to S3\-compatible storage or a folder. The other commands look at its log, its objects and
+its configuration.
+.SH COMMANDS
+`, roff(lowerFirst(root.Short)))
+	describeCommands(&b, root)
+	b.WriteString(".SH FLAGS\nEvery command that reads the configuration has these, which go before the file and the\nenvironment; see\n" +
+		".BR collectord.yaml (5).\n")
+	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { describeFlag(&b, f) })
+	settings := pflag.NewFlagSet("", pflag.ContinueOnError)
+	config.AddFlags(settings)
+	settings.VisitAll(func(f *pflag.Flag) { describeFlag(&b, f) })
+	fmt.Fprintf(&b, `.SH EXIT STATUS
+.TP
+.B 0
+Fine.
+.TP
+.B %d
+An error, which is told on standard error.
+.TP
+.B %d
+What was checked is not as it should be.
+.TP
+.B %d
+.B run
+was given a configuration with a mistake. Another try would end the same way.
+.SH SIGNALS
+.TP
+.B SIGTERM, SIGINT
+Stop, and lose nothing that was acknowledged. A second one leaves at once.
+.TP
+.B SIGHUP
+Read the configuration again: all of it is put into effect, or, if there is a mistake, nothing.
+.TP
+.B SIGUSR1
+Seal the active segment, so that everything received so far is shipped at once.
+.SH FILES
+.TP
+.I %s
+The configuration. A package installs it with every key, its default and what it is for.
+.TP
+.I /var/lib/collectord
+Where the packages keep the log
+.RB ( data_dir ).
+.SH SEE ALSO
+.BR collectord.yaml (5),
+.BR systemctl (1),
+.BR journalctl (1)
+`, exitError, exitNotRight, exitBadConfig, roff(config.DefaultPath))
+	return b.String()
+}
+
+// describeCommands tells of the commands below c that do something, and of their own flags.
+func describeCommands(b *strings.Builder, c *cobra.Command) {
+	for _, sub := range c.Commands() {
+		if !sub.IsAvailableCommand() || sub.Name() == "help" || sub.Name() == "completion" {
+			continue
+		}
+		if sub.HasSubCommands() {
+			describeCommands(b, sub)
+			continue
+		}
+		name, arguments, _ := strings.Cut(sub.UseLine(), sub.CommandPath())
+		fmt.Fprintf(b, ".TP\n.B %s\n", roff(name+sub.CommandPath()+strings.TrimSuffix(arguments, " [flags]")))
+		text := sub.Long
+		if text == "" {
+			text = sub.Short
+		}
+		fmt.Fprintf(b, "%s.\n", roffText(strings.TrimSuffix(text, ".")))
+		var own []*pflag.Flag
+		settings := pflag.NewFlagSet("", pflag.ContinueOnError)
+		config.AddFlags(settings)
+		sub.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if settings.Lookup(f.Name) == nil && f.Name != "help" && !f.Hidden {
+				own = append(own, f)
+			}
+		})
+		if len(own) == 0 {
+			continue
+		}
+		b.WriteString(".RS\n")
+		for _, f := range own {
+			describeFlag(b, f)
+		}
+		b.WriteString(".RE\n")
+	}
+}
+
+func describeFlag(b *strings.Builder, f *pflag.Flag) {
+	argument, usage := pflag.UnquoteUsage(f)
+	fmt.Fprintf(b, ".TP\n.B %s", roff("--"+f.Name))
+	if argument != "" {
+		fmt.Fprintf(b, "\\fR=\\fI%s\\fR", roff(argument))
+	}
+	fmt.Fprintf(b, "\n%s", roffText(usage))
+	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
+		fmt.Fprintf(b, "; default %s", roff(f.DefValue))
+	}
+	b.WriteString(".\n")
+}
+
+func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
+
+// roffText escapes a text; none of its lines may begin as a request does, and an
+// empty one begins a paragraph.
+func roffText(s string) string {
+	lines := strings.Split(roff(s), "\n")
+	for i, l := range lines {
+		l = strings.TrimSpace(l)
+		switch {
+		case l == "":
+			l = ".IP"
+		case l[0] == '.' || l[0] == '\'':
+			l = `\&` + l
+		}
+		lines[i] = l
+	}
+	return strings.Join(lines, "\n")
+}
+
+// roff escapes what groff_man(7) would read as its own.
+func roff(s string) string {
+	return strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
+}

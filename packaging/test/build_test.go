@@ -1,0 +1,179 @@
+//go:build packages
+
+package test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// The packages are built once for all tests, in two versions.
+const (
+	earlier = "1.0.0"
+	later   = "1.0.1"
+)
+
+// build makes the packages of a version from the tree at source. Nothing but
+// what is passed tells the script when, where and by whom.
+func build(source, out, version, umask string, architectures ...string) error {
+	c := exec.Command("sh", append([]string{"-c", `umask "$1" && shift && exec packaging/package "$@"`, "sh", umask, out}, architectures...)...)
+	c.Dir = source
+	c.Env = append(os.Environ(), "VERSION="+version, "SOURCE_DATE_EPOCH=1764000000")
+	if said, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("packaging/package: %w: %s", err, said)
+	}
+	return nil
+}
+
+var workshop string // removed by TestMain
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "collectord-packages-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	workshop = dir
+	status := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(status)
+}
+
+var built = map[string]func() error{
+	earlier: sync.OnceValue(func() error { return build("../..", filepath.Join(workshop, earlier), earlier, "022") }),
+	later:   sync.OnceValue(func() error { return build("../..", filepath.Join(workshop, later), later, "022", runtime.GOARCH) }),
+}
+
+// packages are the files of one kind, of all architectures.
+func packages(t *testing.T, version, kind string) []string {
+	t.Helper()
+	if os.Getenv("NFPM") == "" {
+		t.Fatal("NFPM names no program: run make package-test")
+	}
+	if err := built[version](); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(workshop, version, "*."+kind))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("packages: %q %v", files, err)
+	}
+	return files
+}
+
+// packageFile is that for an architecture, as Go calls it.
+func packageFile(t *testing.T, version, kind, arch string) string {
+	t.Helper()
+	names := map[string][]string{"amd64": {"amd64", "x86_64"}, "arm64": {"arm64", "aarch64"}}[arch]
+	for _, f := range packages(t, version, kind) {
+		for _, name := range names {
+			if strings.Contains(filepath.Base(f), name) {
+				return f
+			}
+		}
+	}
+	t.Fatalf("no %s for %s", kind, arch)
+	return ""
+}
+
+func deb(t *testing.T, version string) string {
+	t.Helper()
+	return packageFile(t, version, "deb", runtime.GOARCH)
+}
+
+func TestPackagesAreTheSameBytesWhoeverBuildsThem(t *testing.T) {
+	t.Parallel()
+	first := append(packages(t, earlier, "deb"), packages(t, earlier, "rpm")...)
+	// Another directory, other times of the files, another umask.
+	elsewhere := t.TempDir()
+	must(t, "sh", "-c", `cd ../.. && git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"`, "sh", elsewhere)
+	out := filepath.Join(elsewhere, "out")
+	if err := build(elsewhere, out, earlier, "077"); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range first {
+		a, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(out, filepath.Base(f)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%s: %.1f MB, SHA-256 %x", filepath.Base(f), float64(len(a))/1e6, sha256.Sum256(a))
+		if !bytes.Equal(a, b) {
+			t.Errorf("%s differs", filepath.Base(f))
+		}
+	}
+}
+
+func TestLintersFindNothingWrongWithThePackages(t *testing.T) {
+	t.Parallel()
+	t.Run("lintian", func(t *testing.T) {
+		needs(t, "lintian")
+		args := append([]string{"--allow-root", "--fail-on", "error,warning"}, packages(t, earlier, "deb")...)
+		if said := must(t, "lintian", args...); said != "" {
+			t.Log(said)
+		}
+	})
+	t.Run("rpmlint", func(t *testing.T) {
+		needs(t, "rpmlint", "cpio")
+		// rpmlint unpacks a package with absolute paths, which would be those of
+		// this host.
+		dir := t.TempDir()
+		cpio, err := exec.LookPath("cpio")
+		if err != nil {
+			t.Fatal(err)
+		}
+		script := fmt.Sprintf("#!/bin/sh\nexec %s --no-absolute-filenames \"$@\"\n", cpio)
+		if err := os.WriteFile(filepath.Join(dir, "cpio"), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		config, err := filepath.Abs("../rpmlint.toml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := exec.Command("rpmlint", append([]string{"--config", config}, packages(t, earlier, "rpm")...)...)
+		c.Dir = dir
+		c.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"))
+		said, err := c.CombinedOutput()
+		if err != nil || bytes.Contains(said, []byte(": E: ")) {
+			t.Errorf("%v: %s", err, said)
+		}
+		t.Logf("%s", said)
+	})
+}
+
+func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
+	t.Parallel()
+	needs(t, "systemd-analyze")
+	unit, err := os.ReadFile("../systemd/collectord.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "collectord")
+	if err := os.WriteFile(program, nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(filepath.Dir(program), "collectord.service")
+	if err := os.WriteFile(path, bytes.ReplaceAll(unit, []byte("/usr/bin/collectord"), []byte(program)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// An unknown key is a warning, and leaves the exit status at 0.
+	if said := must(t, "systemd-analyze", "verify", "--man=no", path); said != "" {
+		t.Errorf("systemd-analyze verify: %s", said)
+	}
+	said, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", path).CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze security: %v: %s", err, said)
+	}
+	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
+	t.Log(lines[len(lines)-1])
+}

@@ -1,0 +1,4 @@
+// Package test proves the packages on a real systemd: a Debian of its own in a
+// container, in which they are installed, used, upgraded and removed. The proofs
+// need root and run with make package-test.
+package test

@@ -1,0 +1,306 @@
+//go:build packages
+
+package test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var restarts = flag.Int("restarts", 5, "how often the daemon is restarted under load")
+
+// load is clients that post one usage after another, and what they were told.
+type load struct {
+	m        *machine
+	stop     chan struct{}
+	clients  sync.WaitGroup
+	attempts atomic.Int64
+	udpSent  atomic.Int64
+
+	mu     sync.Mutex     // guards what follows
+	stored []string       // ids
+	failed map[string]int // by kind
+}
+
+// begin starts clients that keep their connections, clients that don't, and a
+// sender of datagrams.
+func begin(m *machine) *load {
+	l := &load{m: m, stop: make(chan struct{}), failed: map[string]int{}}
+	for i := range 16 {
+		transport := &http.Transport{DialContext: m.dial, DisableKeepAlives: i%2 == 0}
+		client := *m
+		client.Client = http.Client{Transport: transport, Timeout: 30 * time.Second}
+		l.clients.Add(1)
+		go func() {
+			defer l.clients.Done()
+			defer transport.CloseIdleConnections()
+			l.run(&client)
+		}()
+	}
+	l.clients.Add(1)
+	go func() { defer l.clients.Done(); l.sendDatagrams() }()
+	return l
+}
+
+// pause waits a little between requests, and is false once there are to be no more.
+func (l *load) pause(d time.Duration) bool {
+	select {
+	case <-l.stop:
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+func (l *load) run(client *machine) {
+	for l.pause(2 * time.Millisecond) {
+		n := l.attempts.Add(1)
+		id, err := client.post(fmt.Sprintf(`{"patientId":"%d"}`, n))
+		l.mu.Lock()
+		if err == nil {
+			l.stored = append(l.stored, id)
+		} else {
+			l.failed[kind(err)]++
+		}
+		l.mu.Unlock()
+	}
+}
+
+// kind tells errors apart without the numbers in them.
+func kind(err error) string {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, syscall.ECONNRESET):
+		return "connection reset"
+	case errors.Is(err, io.EOF):
+		return "connection closed"
+	}
+	return regexp.MustCompile(`[0-9]{4,}`).ReplaceAllString(err.Error(), "N")
+}
+
+func (l *load) sendDatagrams() {
+	var conn net.PacketConn
+	if err := l.m.inside(func() (err error) { conn, err = net.ListenPacket("udp", "127.0.0.1:0"); return err }); err != nil {
+		l.m.t.Error(err)
+		return
+	}
+	defer conn.Close()
+	to := &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 3000}
+	for l.pause(time.Millisecond) {
+		if _, err := conn.WriteTo([]byte(`{"datagram":true}`), to); err == nil {
+			l.udpSent.Add(1)
+		}
+	}
+}
+
+// end stops the clients and returns how many requests failed.
+func (l *load) end() int {
+	close(l.stop)
+	l.clients.Wait()
+	n := 0
+	for _, f := range l.failed {
+		n += f
+	}
+	return n
+}
+
+// report tells what there is to tell, and fails the test where something that
+// was answered 201 is not in the archive.
+func (l *load) report(what string) {
+	t, m := l.m.t, l.m
+	t.Helper()
+	failed := l.end()
+	m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
+	within(t, "all is shipped", func() bool { return m.metric("collectord_usages_pending") == 0 })
+	there := map[string]bool{}
+	datagrams := 0
+	for line := range strings.Lines(m.do("collectord", "cat")) {
+		_, rest, _ := strings.Cut(line, `"id":"`)
+		id, _, _ := strings.Cut(rest, `"`)
+		there[id] = true
+		if strings.Contains(line, `"via":"udp"`) {
+			datagrams++
+		}
+	}
+	lost := 0
+	for _, id := range l.stored {
+		if !there[id] {
+			lost++
+		}
+	}
+	t.Logf("%s under load: %d requests, %d answered 201, %d failed", what, l.attempts.Load(), len(l.stored), failed)
+	for _, k := range slices.Sorted(maps.Keys(l.failed)) {
+		t.Logf("  %s: %d", k, l.failed[k])
+	}
+	t.Logf("  datagrams: %d sent, %d in the archive", l.udpSent.Load(), datagrams)
+	if lost > 0 {
+		t.Errorf("%d of %d that were answered 201 are not in the archive", lost, len(l.stored))
+	}
+	if len(l.stored) == 0 {
+		t.Error("there was no load")
+	}
+}
+
+// metric is the value of a metric, of all its labels together.
+func (m *machine) metric(name string) int {
+	m.t.Helper()
+	answer, err := m.Get("http://127.0.0.1:3001/metrics")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	found := regexp.MustCompile(`(?m)^`+name+`(?:\{.*\})? (\S+)$`).FindAllSubmatch(body, -1)
+	if found == nil {
+		m.t.Fatalf("there is no %s", name)
+	}
+	sum := 0.0
+	for _, f := range found {
+		value, err := strconv.ParseFloat(string(f[1]), 64)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		sum += value
+	}
+	return int(sum)
+}
+
+func TestUpgradeUnderLoadLosesNothingAcknowledged(t *testing.T) {
+	m := boot(t, tree(t))
+	m.install(earlier)
+	deb(t, later) // built before there is load
+	l := begin(m)
+	stored := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.stored) }
+	within(t, "the load runs", func() bool { return stored() > 500 })
+	m.install(later)
+	was := stored()
+	within(t, "the load goes on", func() bool { return stored() > was+500 })
+	l.report("one upgrade")
+}
+
+func TestRestartsUnderLoadLoseNothingAcknowledged(t *testing.T) {
+	m := boot(t, tree(t))
+	m.install(earlier)
+	l := begin(m)
+	stored := func() int { l.mu.Lock(); defer l.mu.Unlock(); return len(l.stored) }
+	for range *restarts {
+		was := stored()
+		within(t, "the load goes on", func() bool { return stored() > was+200 })
+		m.do("systemctl", "restart", "collectord")
+	}
+	l.report(strconv.Itoa(*restarts) + " restarts")
+}
+
+// watchdog shortens the time that the daemon has, so that a test can wait for
+// it, and is false if it has none.
+func (m *machine) watchdog() bool {
+	m.t.Helper()
+	if m.unit("WatchdogUSec") == "0" {
+		return false
+	}
+	m.write("/etc/systemd/system/collectord.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
+	m.do("systemctl", "daemon-reload")
+	m.do("systemctl", "restart", "collectord")
+	return true
+}
+
+func TestFrozenDaemonIsRestartedByTheWatchdog(t *testing.T) {
+	t.Parallel()
+	m := boot(t, tree(t))
+	m.install(earlier)
+	if !m.watchdog() {
+		t.Skip("the unit has no WatchdogSec")
+	}
+	id := m.store(`{"patientId":"100"}`)
+	frozen := m.pid()
+	m.do("kill", "-STOP", strconv.Itoa(frozen))
+	within(t, "it is restarted", func() bool { return m.pid() != frozen && m.unit("ActiveState") == "active" })
+	m.ship(id)
+}
+
+func TestOutageOfTheBucketRestartsNothing(t *testing.T) {
+	t.Parallel()
+	minio := os.Getenv("TEST_MINIO")
+	if minio == "" {
+		t.Fatal("TEST_MINIO names no program: run make package-test")
+	}
+	m := boot(t, tree(t))
+	m.install(earlier)
+	m.configure("shipper: {destination: 's3://usages', retry_max: 2s, s3: {endpoint: 'http://127.0.0.1:9000', region: us-east-1}}")
+	m.shell("sed -i '2,$ s/^shipper:/#&/; 2,$ s/^  s3:/#&/' /etc/collectord/collectord.yaml")
+	// The key is a credential, as the unit's comment shows.
+	m.write("/etc/collectord/s3-credentials", "[default]\naws_access_key_id = operator\naws_secret_access_key = not-a-secret\n")
+	m.shell("chmod 0600 /etc/collectord/s3-credentials")
+	m.write("/etc/systemd/system/collectord.service.d/secret.conf", "[Service]\n"+
+		"LoadCredential=s3-credentials:/etc/collectord/s3-credentials\n")
+	m.do("systemctl", "daemon-reload")
+
+	bucket := t.TempDir()
+	if err := os.Mkdir(filepath.Join(bucket, "usages"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	storage := func() (stop func()) {
+		c := exec.Command(minio, "server", "--quiet", "--address", "127.0.0.1:9000", bucket)
+		c.Env = append(os.Environ(), "MINIO_ROOT_USER=operator", "MINIO_ROOT_PASSWORD=not-a-secret", "MINIO_BROWSER=off", "MINIO_UPDATE=off")
+		if err := m.inside(c.Start); err != nil {
+			t.Fatal(err)
+		}
+		stop = sync.OnceFunc(func() { _ = c.Process.Kill(); _ = c.Wait() })
+		t.Cleanup(stop)
+		within(t, "the storage is ready", func() bool {
+			answer, err := m.Get("http://127.0.0.1:9000/minio/health/ready")
+			if err != nil {
+				return false
+			}
+			answer.Body.Close()
+			return answer.StatusCode == http.StatusOK
+		})
+		return stop
+	}
+	stop := storage()
+	m.do("systemctl", "restart", "collectord")
+	t.Logf("watchdog: %v", m.watchdog())
+	send := func() {
+		m.store(`{"patientId":"100"}`)
+		m.do("systemctl", "kill", "--signal=USR1", "collectord.service")
+	}
+	send()
+	within(t, "it is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 1 })
+
+	running := m.pid()
+	stop()
+	began := time.Now()
+	failures := func() int { return m.metric("collectord_shipper_failures_total") }
+	for range 3 {
+		send()
+		before := failures()
+		within(t, "uploads fail", func() bool { return failures() > before+1 })
+	}
+	t.Logf("the bucket was away for %v, %d uploads failed", time.Since(began).Round(time.Millisecond), failures())
+	storage()
+	within(t, "what waited is shipped", func() bool { return m.metric("collectord_usages_shipped_total") == 4 })
+	if m.pid() != running || m.unit("NRestarts") != "0" {
+		t.Errorf("it was restarted: %s restarts", m.unit("NRestarts"))
+	}
+}

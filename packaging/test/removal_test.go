@@ -1,0 +1,135 @@
+//go:build packages
+
+package test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestRemovalAndPurgeLoseNothing(t *testing.T) {
+	t.Parallel()
+	m := boot(t, tree(t))
+	m.install(earlier)
+	shipped := m.store(`{"patientId":"99"}`)
+	m.ship(shipped)
+	// From now on nothing can be shipped.
+	m.configure("shipper: {destination: 's3://usages', s3: {endpoint: 'http://127.0.0.1:9'}}")
+	m.shell("sed -i '2,$ s/^shipper:/#&/; 2,$ s/^  s3:/#&/' /etc/collectord/collectord.yaml")
+	m.do("systemctl", "restart", "collectord")
+	a, b := m.store(`{"patientId":"100"}`), m.store(`{"patientId":"101"}`)
+
+	out := m.do("dpkg", "--remove", "collectord")
+	t.Log(out)
+	for _, want := range []string{"usages in /var/lib/collectord that are not shipped: 2.", "collectord ship"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the removal does not say: %s", want)
+		}
+	}
+	if _, err := m.post(`{}`); err == nil {
+		t.Error("it still runs")
+	}
+	if m.exists("/usr/bin/collectord") || !m.exists("/etc/collectord/collectord.yaml") || !m.exists("/var/lib/collectord/wal/LOG") {
+		t.Error("program gone, configuration and data there: that is not so")
+	}
+
+	out = m.do("dpkg", "--purge", "collectord")
+	t.Log(out)
+	if !strings.Contains(out, "/var/lib/collectord holds usages that are not shipped: it is kept") {
+		t.Error("the purge does not say that data is kept")
+	}
+	if m.exists("/etc/collectord") || !m.exists("/var/lib/collectord/wal/LOG") {
+		t.Error("configuration gone and data there: that is not so")
+	}
+
+	// Installed again it starts, and ships what was left.
+	m.install(earlier)
+	if state := m.unit("ActiveState"); state != "active" {
+		t.Fatalf("it is %s", state)
+	}
+	m.ship(shipped, a, b)
+	within(t, "all is shipped", func() bool { return strings.Contains(m.do("collectord", "wal", "ls"), "total, sealed records  0") })
+
+	// Removed, and installed again with the configuration that stayed.
+	t.Log(m.do("dpkg", "--remove", "collectord"))
+	m.install(later)
+	if state := m.unit("ActiveState"); state != "active" {
+		t.Fatalf("it is %s", state)
+	}
+
+	// An archive on this host is the only copy: it is kept, the log is not.
+	out = m.do("dpkg", "--purge", "collectord")
+	t.Log(out)
+	if m.exists("/var/lib/collectord/wal") || m.exists("/var/lib/collectord/spool") {
+		t.Error("the empty log is kept")
+	}
+	if got := m.shell("find /var/lib/collectord/archive -name '*.zst' | wc -l"); got == "0" {
+		t.Error("the archive is gone")
+	}
+	m.shell("rm -r /var/lib/collectord/archive")
+
+	// Without one nothing is left.
+	m.install(earlier)
+	m.do("dpkg", "--purge", "collectord")
+	if m.exists("/var/lib/collectord") || m.exists("/etc/collectord") || m.exists("/etc/systemd/system/multi-user.target.wants/collectord.service") || m.exists("/etc/systemd/system/collectord.service") {
+		t.Error("something is left after the purge")
+	}
+}
+
+func TestPurgeKeepsWhatACrashLeft(t *testing.T) {
+	t.Parallel()
+	m := boot(t, tree(t))
+	m.install(earlier)
+	m.store(`{"patientId":"100"}`)
+	m.crash()
+	out := m.do("dpkg", "--purge", "collectord")
+	t.Log(out)
+	if !strings.Contains(out, "usages in /var/lib/collectord that are not shipped: 1.") || !m.exists("/var/lib/collectord/wal/LOG") {
+		t.Error("what a crash left is not taken for usages")
+	}
+}
+
+// The script that purges knows the log by the names in it, since the program is
+// gone by then.
+func TestPurgeKnowsWhatMustNotBeLost(t *testing.T) {
+	t.Parallel()
+	const sealed, active = "00000000000000000001-00000000000000000002", "00000000000000000003"
+	const header, frame = "\x26\xffcdS\x01\x02\x00", "\x4f\xffcdF\x01\x00"
+	m := &machine{t: t, root: tree(t)}
+	script := ""
+	for _, part := range []string{"common", "deb.postrm"} {
+		text, err := os.ReadFile("../scripts/" + part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script += string(text)
+	}
+	m.write("/root/postrm", script)
+	for name, c := range map[string]struct {
+		file, content string
+		kept          bool
+	}{
+		"a sealed segment":                   {"wal/" + sealed + "/00000000000000000001", header + frame, true},
+		"a segment that a crash left":        {"wal/" + active + "/00000000000000000001", header + frame + "\x00\x00", true},
+		"quarantined bytes":                  {"wal/quarantine/" + sealed + ".gone", "?", true},
+		"a loss note":                        {"wal/lost/" + sealed + "-0123456789abcdef", "collectord-loss 1", true},
+		"what a later version may leave":     {"wal/SOMETHING", "?", true},
+		"an empty segment":                   {"wal/" + active + "/00000000000000000001", header, false},
+		"a segment written ahead":            {"wal/next/00000000000000000001", header + "\x00\x00", false},
+		"a segment that was shipped":         {"wal/" + sealed + ".gone/00000000000000000001", header + frame, false},
+		"room for loss notes":                {"wal/lost/reserve", "\x00", false},
+		"pieces of a salvage that is redone": {"wal/salvage/1/00000000000000000001", header + frame, false},
+	} {
+		m.write("/var/lib/collectord/wal/LOG", "collectord-log 1")
+		m.write("/var/lib/collectord/"+c.file, c.content)
+		said := m.chroot("/bin/sh", "/root/postrm", "purge")
+		if kept := m.exists("/var/lib/collectord/" + c.file); kept != c.kept {
+			t.Errorf("%s: kept is %v: %s", name, kept, said)
+		}
+		if err := os.RemoveAll(filepath.Join(m.root, "/var/lib/collectord")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
