@@ -102,7 +102,7 @@ func (d *daemon) benchAB(rounds, seconds int, dir, constant string) error {
 	ab, err := exec.LookPath("ab")
 	if err != nil {
 		fmt.Println("\nab is not installed: no rows for it")
-		return nil
+		return nil //nolint:nilerr // as printed
 	}
 	body := filepath.Join(dir, "post.json")
 	if err := os.WriteFile(body, []byte(usage), 0o600); err != nil {
@@ -111,9 +111,12 @@ func (d *daemon) benchAB(rounds, seconds int, dir, constant string) error {
 	run := func(url string, flags ...string) (float64, error) {
 		args := append([]string{"-q", "-c", "100", "-t", strconv.Itoa(seconds), "-n", "1000000", "-p", body, "-T", "application/json"}, flags...)
 		out, err := exec.Command(ab, append(args, url)...).CombinedOutput()
+		if err != nil {
+			return 0, fmt.Errorf("ab: %w: %s", err, out)
+		}
 		rate := regexp.MustCompile(`Requests per second:\s+([\d.]+)`).FindSubmatch(out)
-		if err != nil || rate == nil || strings.Contains(string(out), "Non-2xx") {
-			return 0, fmt.Errorf("ab: %v: %s", err, out)
+		if rate == nil || strings.Contains(string(out), "Non-2xx") {
+			return 0, fmt.Errorf("ab: %s", out)
 		}
 		return strconv.ParseFloat(string(rate[1]), 64)
 	}
