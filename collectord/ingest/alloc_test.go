@@ -5,7 +5,6 @@
 package ingest
 
 import (
-	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -42,19 +41,7 @@ func TestReadingDatagramsAllocatesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			log := &countingLog{}
 			o := UDPOptions{Sockets: 1, Limits: UDPLimits{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("127.0.0.0/8")}}}
-			conns, err := ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			u, err := NewUDP(log, conns, o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			conn, err := net.Dial("udp", conns[0].LocalAddr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer conn.Close()
+			u, conn := closedDoor(t, log, "127.0.0.1:0", o)
 			r, datagram, runs := u.readers[0], []byte(c.text), 0
 			batch := func() {
 				for range 8 {

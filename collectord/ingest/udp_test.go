@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// udpDoor starts a UDP door and returns a socket connected to it.
-func udpDoor(t *testing.T, log Log, addr string, o UDPOptions) (u *UDP, conn net.Conn) {
+// closedDoor is a door that reads when it is told to, and a sender to its first
+// socket.
+func closedDoor(t *testing.T, log Log, addr string, o UDPOptions) (u *UDP, conn net.Conn) {
 	t.Helper()
-	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	conns, err := ListenUDP(netip.MustParseAddrPort(addr), o)
 	if err != nil {
 		t.Fatal(err)
@@ -33,6 +33,14 @@ func udpDoor(t *testing.T, log Log, addr string, o UDPOptions) (u *UDP, conn net
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	return u, conn
+}
+
+// udpDoor starts a UDP door and returns a socket connected to it.
+func udpDoor(t *testing.T, log Log, addr string, o UDPOptions) (u *UDP, conn net.Conn) {
+	t.Helper()
+	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	u, conn = closedDoor(t, log, addr, o)
 	return u, conn
 }
 
@@ -166,19 +174,7 @@ func TestLossesAreToldOnceALook(t *testing.T) {
 	var told strings.Builder
 	log := newMemoryLog()
 	o := UDPOptions{Sockets: 1, ReceiveBuffer: 8 << 10, Logger: slog.New(slog.NewTextHandler(&told, nil))}
-	conns, err := ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u, err := NewUDP(log, conns, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("udp", conns[0].LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	u, conn := closedDoor(t, log, "127.0.0.1:0", o)
 	for range 1000 {
 		if _, err := conn.Write([]byte("secret")); err != nil {
 			t.Fatal(err)
