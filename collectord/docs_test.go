@@ -1,9 +1,7 @@
 package main
 
 import (
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -58,55 +56,4 @@ func TestReadmeNamesProofsThatExist(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-// TestReadmeTellsHowToSayWhoMaySend runs the commands of that section, as they
-// are but for the port.
-func TestReadmeTellsHowToSayWhoMaySend(t *testing.T) {
-	for _, tool := range []string{"bash", "openssl", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(err)
-		}
-	}
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, _ := strings.Cut(string(readme), "### Who may send\n")
-	section, _, _ = strings.Cut(section, "\n### ")
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1)
-	if len(blocks) != 3 {
-		t.Fatalf("%d blocks of commands", len(blocks))
-	}
-	dir := t.TempDir()
-	config, port, admin := configure(t, dir, "")
-	built, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, made := range []error{
-		os.Mkdir(dir+"/bin", 0o700), os.Mkdir(dir+"/packaging", 0o700),
-		os.Symlink(built, dir+"/bin/collectord"), os.Rename(config, dir+"/packaging/run.yaml"),
-	} {
-		if made != nil {
-			t.Fatal(made)
-		}
-	}
-	commands := func(i int) *exec.Cmd {
-		c := exec.Command("bash", "-e", "-c", strings.ReplaceAll(blocks[i][1], "localhost:3000", fmt.Sprintf("localhost:%d", port)))
-		c.Dir = dir
-		return c
-	}
-	if out, err := commands(0).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	d := startAs(t, commands(1), port, admin)
-	out, err := commands(2).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), `{"id":"`) || d.metrics()[accepted] != 1 {
-		t.Errorf("%v: %s", err, out)
-	}
-	if strings.Contains(d.log(), "level=WARN") {
-		t.Error("it warns")
-	}
-	d.stop()
 }
