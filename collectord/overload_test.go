@@ -58,30 +58,24 @@ func slownesses() []slowness {
 // client wants its usages stored.
 func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
 	t.Parallel() // it waits most of the time
-	all := slownesses()
-	for name, kinds := range map[string][]slowness{"first half": all[:len(all)/2], "second half": all[len(all)/2:]} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			config, port, admin := configure(t, t.TempDir(), "")
-			text, err := os.ReadFile(config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			text = bytes.Replace(text, []byte("http: {"), []byte("http: {header_timeout: 1s, body_grace: 1s, body_rate: 32KiB/s, answer_timeout: 1s, idle_timeout: 2s, "), 1)
-			if err := os.WriteFile(config, text, 0o600); err != nil {
-				t.Fatal(err)
-			}
-			d := start(t, config, port, admin)
-			for _, kind := range kinds {
-				d.withstand(kind, &http.Client{Timeout: 5 * time.Second}, d.url())
-			}
-			// What DESIGN.md allows with every limit reached.
-			if peak := d.memory().peak; peak > 128<<20 {
-				t.Errorf("the daemon took %d MiB at most", peak>>20)
-			}
-			d.stop()
-		})
+	config, port, admin := configure(t, t.TempDir(), "")
+	text, err := os.ReadFile(config)
+	if err != nil {
+		t.Fatal(err)
 	}
+	text = bytes.Replace(text, []byte("http: {"), []byte("http: {header_timeout: 1s, body_grace: 1s, body_rate: 32KiB/s, answer_timeout: 1s, idle_timeout: 2s, "), 1)
+	if err := os.WriteFile(config, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, config, port, admin)
+	for _, kind := range slownesses() {
+		d.withstand(kind, &http.Client{Timeout: 5 * time.Second}, d.url())
+	}
+	// What DESIGN.md allows with every limit reached.
+	if peak := d.memory().peak; peak > 128<<20 {
+		t.Errorf("the daemon took %d MiB at most", peak>>20)
+	}
+	d.stop()
 }
 
 // withstand lets a crowd of slow clients at the daemon until the last of them is
