@@ -63,7 +63,7 @@ func TestAThousandSlowClientsStopNobodyAndCostLittle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text = bytes.Replace(text, []byte("http: {"), []byte("http: {header_timeout: 1s, body_grace: 1s, body_rate: 32KiB/s, answer_timeout: 1s, idle_timeout: 2s, "), 1)
+	text = bytes.Replace(text, []byte("http: {"), []byte("http: {header_timeout: 1s, body_grace: 1s, body_rate: 32KiB/s, answer_timeout: 1s, idle_timeout: 4s, "), 1)
 	if err := os.WriteFile(config, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
