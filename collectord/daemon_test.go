@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -244,6 +245,25 @@ func (a *acknowledged) count() int {
 	return len(a.ids)
 }
 
+// post posts one usage and notes its id.
+func (a *acknowledged) post(client *http.Client, url string, i int) error {
+	resp, err := client.Post(url, "application/json", strings.NewReader(usageText(i, "http")))
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var answer struct{ ID string }
+	err = json.NewDecoder(resp.Body).Decode(&answer)
+	_, _ = io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != http.StatusCreated || err != nil {
+		return fmt.Errorf("%s, %w", resp.Status, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ids[i] = answer.ID
+	return nil
+}
+
 // post sends usages from..to-1 over conns connections and notes what is answered
 // 201. With may, errors are expected: the daemon is killed meanwhile.
 func (d *daemon) post(acks *acknowledged, from, to, conns int, may bool) {
@@ -254,26 +274,13 @@ func (d *daemon) post(acks *acknowledged, from, to, conns int, may bool) {
 	for c := range conns {
 		wg.Go(func() {
 			for i := from + c; i < to; i += conns {
-				resp, err := client.Post(d.url(), "application/json", strings.NewReader(usageText(i, "http")))
-				if err != nil {
-					if !may {
-						d.t.Errorf("usage %d: %v", i, err)
-					}
+				err := acks.post(client, d.url(), i)
+				if err != nil && !may {
+					d.t.Errorf("usage %d: %v", i, err)
+				}
+				if gone := (*url.Error)(nil); errors.As(err, &gone) {
 					return
 				}
-				var answer struct{ ID string }
-				err = json.NewDecoder(resp.Body).Decode(&answer)
-				_, _ = io.Copy(io.Discard, resp.Body)
-				resp.Body.Close()
-				if resp.StatusCode != http.StatusCreated || err != nil {
-					if !may {
-						d.t.Errorf("usage %d: %s, %v", i, resp.Status, err)
-					}
-					continue
-				}
-				acks.mu.Lock()
-				acks.ids[i] = answer.ID
-				acks.mu.Unlock()
 			}
 		})
 	}

@@ -61,7 +61,7 @@ func greet(logger *slog.Logger, cfg *config.Config, file, destination string, ea
 	logID, run := log.Identity()
 	g, s := log.Ledger(), log.Stats()
 	logger.Info("collectord is running", "version", version, "config", file,
-		"http", addressesOf(ears.http), "udp", udpAddressesOf(ears.udp), "admin", addressesOf(ears.admin), who,
+		"http", addressesOf(ears.http), "udp", udpAddressesOf(ears.udp), "admin", addressesOf(ears.admin), "passed_sockets", ears.passed, who,
 		"data_dir", cfg.DataDir, "destination", destination, "node", cfg.Node,
 		"log_id", fmt.Sprintf("%016x", logID), "run", fmt.Sprintf("%016x", run),
 		slog.Group("recovered", "usages", g.Recovered, "segments", s.SealedSegments,

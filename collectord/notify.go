@@ -1,10 +1,11 @@
 package main
 
 import (
+	"errors"
 	"fmt"
-	"net"
+	"os"
 	"strings"
-	"time"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,20 +16,39 @@ type notifier string
 
 // send sends assignments such as READY=1 in one message.
 func (n notifier) send(assignments ...string) error {
+	return n.write(nil, assignments)
+}
+
+// sendDescriptor sends a socket along.
+func (n notifier) sendDescriptor(c syscall.Conn, assignments ...string) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	sent := error(nil)
+	err = raw.Control(func(fd uintptr) { sent = n.write(unix.UnixRights(int(fd)), assignments) })
+	return errors.Join(err, sent)
+}
+
+func (n notifier) write(rights []byte, assignments []string) error {
 	if n == "" {
 		return nil
 	}
-	// A name that begins with @ is in the abstract namespace, for Go as well.
-	conn, err := net.Dial("unixgram", string(n))
+	fail := func(call string, err error) error {
+		return fmt.Errorf("tell the service manager: %w", os.NewSyscallError(call, err))
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("tell the service manager: %w", err)
+		return fail("socket", err)
 	}
-	defer conn.Close()
-	if err := conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
-		return fmt.Errorf("tell the service manager: %w", err)
+	defer unix.Close(fd)
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 1}); err != nil {
+		return fail("setsockopt", err)
 	}
-	if _, err := conn.Write([]byte(strings.Join(assignments, "\n"))); err != nil {
-		return fmt.Errorf("tell the service manager: %w", err)
+	// A name that begins with @ is in the abstract namespace.
+	to := &unix.SockaddrUnix{Name: string(n)}
+	if err := unix.Sendmsg(fd, []byte(strings.Join(assignments, "\n")), rights, to, 0); err != nil {
+		return fail("sendmsg", err)
 	}
 	return nil
 }

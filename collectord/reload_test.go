@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"collectord/config"
 )
@@ -138,26 +137,21 @@ func TestSIGHUPChangesLimitsOfARunningDaemon(t *testing.T) {
 func TestTheServiceManagerIsTold(t *testing.T) {
 	for name, socket := range map[string]string{"path": filepath.Join(t.TempDir(), "notify"), "abstract": fmt.Sprintf("@collectord-test-%d", os.Getpid())} {
 		t.Run(name, func(t *testing.T) {
-			manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer manager.Close()
-			next := func() string {
+			m := startManager(t, socket)
+			next := func() (said string) {
 				t.Helper()
-				buf := make([]byte, 1<<10)
-				if err := manager.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-					t.Fatal(err)
-				}
-				n, err := manager.Read(buf)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return string(buf[:n])
+				until(t, "the service manager is told more", func() bool {
+					m.mu.Lock()
+					defer m.mu.Unlock()
+					if len(m.said) > 0 {
+						said, m.said = m.said[0], m.said[1:]
+					}
+					return said != ""
+				})
+				return said
 			}
-			t.Setenv("NOTIFY_SOCKET", socket)
 			config, port, admin := configure(t, t.TempDir(), "")
-			d := start(t, config, port, admin)
+			d := m.run(nil, config, port, admin)
 			if got := next(); got != "READY=1" {
 				t.Errorf("at the start: %q", got)
 			}

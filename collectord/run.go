@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -72,7 +73,7 @@ func runCommand() *cobra.Command {
 // Everything that can fail for a reason an operator must know of, such as a port
 // in use, fails before the first goroutine starts, but for those that tell that
 // the daemon is starting: usages that come in meanwhile wait at the gate.
-func run(ctx context.Context, reload *reloader, who ingest.Identity, file string, logger *slog.Logger) error {
+func run(ctx context.Context, reload *reloader, who ingest.Identity, file string, logger *slog.Logger) (err error) {
 	began := time.Now()
 	cfg := reload.config()
 	signals := make(chan os.Signal, 2)
@@ -89,7 +90,15 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 
 	// The sockets first: a second daemon with the same configuration finds the
 	// port taken before it touches anything.
-	ears, err := listen(cfg, logger)
+	passed := passedSockets(logger)
+	sockets := newSocketStore(manager, passed, logger)
+	started := false
+	defer func() {
+		if !started {
+			sockets.removeStreams()
+		}
+	}()
+	ears, err := listen(cfg, passed, sockets, logger)
 	if err != nil {
 		return err
 	}
@@ -123,7 +132,9 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
-	udp, err := ingest.NewUDP(log, ears.udp, udpOptions(cfg, logger))
+	options := udpOptions(cfg, logger)
+	options.Kept, options.Inherited = ears.kept, ears.passed > 0
+	udp, err := ingest.NewUDP(log, ears.udp, options)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
@@ -145,11 +156,13 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	}
 
 	// From here on it runs.
+	started = true
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	shipped := make(chan struct{})
 	go func() { defer close(shipped); ship.Run(shipping) }()
 	udp.Start()
 	entrance.open(log)
+	readLeaving(ears.leaving, log, cfg, logger)
 	state.parts.Store(&parts{log, ship, web, udp})
 	tell := func(err error) {
 		if err != nil {
@@ -192,6 +205,28 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 		logger.Warn("stopping at once: what was acknowledged is in the log", account(log.Ledger(), began)...)
 		return errors.Join(cause, errors.New("interrupted by a second signal"))
 	}
+}
+
+// readLeaving reads the sockets of addresses that are no longer configured: what
+// is in them came in while they were.
+func readLeaving(conns []*net.UDPConn, log *wal.Log, cfg *config.Config, logger *slog.Logger) {
+	if len(conns) == 0 {
+		return
+	}
+	options := udpOptions(cfg, logger)
+	options.Inherited = true
+	door, err := ingest.NewUDP(log, conns, options)
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), cfg.Shutdown.Datagrams)
+		defer cancel()
+		err = door.Drain(ctx)
+	}
+	if err != nil {
+		logger.Error("can't read sockets that are no longer configured", "error", err)
+		return
+	}
+	datagrams, _ := door.Datagrams()
+	logger.Info("read what was left in sockets that are no longer configured", "datagrams", datagrams)
 }
 
 // sealNow seals what was appended so far, so that it is shipped at once.

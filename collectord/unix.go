@@ -40,13 +40,17 @@ func listenUnix(path string, access socketAccess) (ln net.Listener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if access.group >= 0 {
-		err = os.Chown(path, -1, access.group)
-	}
-	if err = errors.Join(err, os.Chmod(path, access.mode)); err != nil {
+	if err = access.grant(path); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
 	return ln, nil
+}
+
+func (access socketAccess) grant(path string) (err error) {
+	if access.group >= 0 {
+		err = os.Chown(path, -1, access.group)
+	}
+	return errors.Join(err, os.Chmod(path, access.mode))
 }
 
 func lockDirectory(dir string) (unlock func(), err error) {

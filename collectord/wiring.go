@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"syscall"
 
 	"collectord/collectord/admin"
 	"collectord/collectord/ingest"
@@ -17,36 +18,112 @@ import (
 type listeners struct {
 	http, admin []net.Listener
 	udp         []*net.UDPConn
+	leaving     []*net.UDPConn // of the daemon before, and not configured any more
+	passed      int            // of the others, not bound by this process
+	kept        bool           // somebody keeps them open when this process ends
+	store       *socketStore
 }
 
-// listen binds everything that is configured, or nothing.
-func listen(cfg *config.Config, logger *slog.Logger) (_ *listeners, err error) {
-	l := &listeners{}
+// listen takes the sockets that were passed to the process and binds the rest of
+// what is configured: all of it, or nothing.
+func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logger *slog.Logger) (_ *listeners, err error) {
+	l := &listeners{store: store}
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	if l.http, err = listenStreams("http.listen", cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}); err != nil {
+	if l.http, err = l.streams("http.listen", cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}, &passed); err != nil {
 		return nil, err
 	}
-	if l.admin, err = listenStreams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1}); err != nil {
+	if l.admin, err = l.streams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1}, &passed); err != nil {
 		return nil, err
 	}
 	options := udpOptions(cfg, logger)
 	options.ReceiveBuffer /= max(1, len(cfg.UDP.Listen))
 	for _, a := range cfg.UDP.Listen {
-		// SO_REUSEPORT would share the port with another daemon in silence.
-		if err := probeUDP(a); err != nil {
-			return nil, fmt.Errorf("udp.listen: %w", err)
-		}
-		conns, err := ingest.ListenUDP(a.IP, options)
+		conns, err := l.datagrams(a, options, &passed)
+		l.udp = append(l.udp, conns...)
 		if err != nil {
 			return nil, fmt.Errorf("udp.listen: %w", err)
 		}
-		l.udp = append(l.udp, conns...)
 	}
-	return l, nil
+	l.kept = l.kept || l.passed > 0
+	return l, l.leave(passed, logger)
+}
+
+func (l *listeners) streams(key string, addrs []config.Address, access socketAccess, passed *[]*passedSocket) (all []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, open := range all {
+				err = errors.Join(err, open.Close())
+			}
+			err = fmt.Errorf("%s: %w", key, err)
+		}
+	}()
+	for _, a := range addrs {
+		taken := takeSockets(passed, a, 1)
+		for _, s := range taken {
+			ln, err := s.listener(access)
+			if err != nil {
+				return all, err
+			}
+			all = append(all, ln)
+			l.passed++
+		}
+		if len(taken) > 0 {
+			continue
+		}
+		ln, err := bind(a, access)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, ln)
+		if l.store.keep(ln.(syscall.Conn)) { //nolint:forcetypeassert // TCP and unix sockets are
+			l.kept = true
+			if ln, ok := ln.(*net.UnixListener); ok {
+				ln.SetUnlinkOnClose(false)
+			}
+		}
+	}
+	return all, nil
+}
+
+func bind(a config.Address, access socketAccess) (net.Listener, error) {
+	if a.Network == "unix" {
+		return listenUnix(a.Path, access)
+	}
+	return net.Listen(a.Network, a.IP.String())
+}
+
+// datagrams returns what it has so far also if it fails.
+func (l *listeners) datagrams(a config.Address, o ingest.UDPOptions, passed *[]*passedSocket) (all []*net.UDPConn, err error) {
+	wanted := o.SocketsOfAddress()
+	for _, s := range takeSockets(passed, a, wanted) {
+		c, err := s.packetConn()
+		if err != nil {
+			return all, err
+		}
+		all = append(all, c)
+		l.passed++
+		if !s.stored() { // how many there are is the unit's business
+			wanted = len(all)
+		}
+	}
+	if len(all) == 0 {
+		// SO_REUSEPORT would share the port with another daemon in silence.
+		if err := probeUDP(a); err != nil {
+			return nil, err
+		}
+	}
+	if o.Sockets = wanted - len(all); o.Sockets <= 0 {
+		return all, nil
+	}
+	bound, err := ingest.ListenUDP(a.IP, o)
+	for _, c := range bound {
+		l.kept = l.store.keep(c) || l.kept
+	}
+	return append(all, bound...), err
 }
 
 func probeUDP(a config.Address) error {
@@ -57,23 +134,27 @@ func probeUDP(a config.Address) error {
 	return c.Close()
 }
 
-func listenStreams(key string, addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
-	for _, a := range addrs {
-		var ln net.Listener
-		if a.Network == "unix" {
-			ln, err = listenUnix(a.Path, access)
+// leave gives back what was passed and is not configured. Datagrams that came in
+// for the daemon before are still to be read.
+func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) error {
+	for _, s := range passed {
+		if !s.stored() {
+			logger.Warn("a socket that was passed to the daemon is not used: no listen key has its address", "address", s.addr, "name", s.name)
 		} else {
-			ln, err = net.Listen(a.Network, a.IP.String())
+			logger.Info("a socket of the daemon before is not configured any more", "address", s.addr)
+			l.store.remove(s.name)
 		}
-		if err != nil {
-			for _, open := range all {
-				err = errors.Join(err, open.Close())
+		if s.stored() && !s.isStream() {
+			c, err := s.packetConn()
+			if err != nil {
+				return err
 			}
-			return nil, fmt.Errorf("%s: %w", key, err)
+			l.leaving = append(l.leaving, c)
+			continue
 		}
-		all = append(all, ln)
+		_ = s.file.Close()
 	}
-	return all, nil
+	return nil
 }
 
 func (l *listeners) closeHTTP() {
@@ -87,7 +168,7 @@ func (l *listeners) close() {
 	for _, ln := range l.admin {
 		_ = ln.Close()
 	}
-	for _, c := range l.udp {
+	for _, c := range append(l.udp, l.leaving...) {
 		_ = c.Close()
 	}
 }

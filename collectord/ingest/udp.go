@@ -26,9 +26,15 @@ type UDPOptions struct {
 	ReceiveBuffer int // bytes the kernel keeps, of all sockets together; default 16 MiB
 	// Kept says that another descriptor keeps the sockets open. What is still in
 	// them when this door closes is left to who reads them next.
-	Kept   bool
-	Logger *slog.Logger // as in HTTPOptions
+	Kept bool
+	// Inherited says that a door before this one read them, and told of the drops
+	// so far.
+	Inherited bool
+	Logger    *slog.Logger // as in HTTPOptions
 }
+
+// SocketsOfAddress returns how many sockets share an address.
+func (o UDPOptions) SocketsOfAddress() int { return o.withDefaults().Sockets }
 
 // UDPLimits are those that can change while datagrams are read.
 type UDPLimits struct {
@@ -114,8 +120,8 @@ func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (_ *UDP, err error) {
 		}
 		u.buffer += r.buffer
 	}
-	if u.opts.Kept {
-		u.watch.drops = u.KernelDrops() // the door before told of them
+	if u.opts.Inherited {
+		u.watch.drops = u.KernelDrops()
 	}
 	if asked := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.buffer < asked { // each may be short of a byte by division
 		u.opts.Logger.Warn("the kernel gave smaller receive buffers than udp.receive_buffer asks for: raise net.core.rmem_max, or bursts are lost",

@@ -1,0 +1,454 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"collectord/collectord/ingest"
+)
+
+// manager keeps sockets and passes them on as a service manager does.
+type manager struct {
+	t      *testing.T
+	socket string
+	conn   *net.UnixConn
+
+	mu    sync.Mutex // guards what follows
+	store map[string]*os.File
+	said  []string // all else that it was told
+}
+
+func startManager(t *testing.T, socket string) *manager {
+	t.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &manager{t: t, socket: socket, conn: conn, store: map[string]*os.File{}}
+	ended := make(chan struct{})
+	go func() { defer close(ended); m.listen() }()
+	t.Cleanup(func() {
+		conn.Close()
+		<-ended
+		m.forget()
+	})
+	return m
+}
+
+func (m *manager) listen() {
+	for {
+		text, rights := make([]byte, 4<<10), make([]byte, 1<<10)
+		n, nr, _, _, err := m.conn.ReadMsgUnix(text, rights)
+		if err != nil {
+			return
+		}
+		m.hear(strings.Split(string(text[:n]), "\n"), rights[:nr])
+	}
+}
+
+func (m *manager) hear(said []string, rights []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name := ""
+	for _, s := range said {
+		if n, ok := strings.CutPrefix(s, "FDNAME="); ok {
+			name = n
+		}
+	}
+	switch said[0] {
+	case "FDSTORE=1":
+		messages, err := unix.ParseSocketControlMessage(rights)
+		if err != nil || len(messages) != 1 {
+			m.t.Errorf("%d messages, %v", len(messages), err)
+			return
+		}
+		fds, err := unix.ParseUnixRights(&messages[0])
+		if err != nil || len(fds) != 1 || m.store[name] != nil || name == "" || strings.Contains(name, ":") {
+			m.t.Errorf("%d descriptors, name %q, %v", len(fds), name, err)
+			return
+		}
+		m.store[name] = os.NewFile(uintptr(fds[0]), name)
+	case "FDSTOREREMOVE=1":
+		if m.store[name] == nil {
+			m.t.Errorf("%q is to be removed and not there", name)
+			return
+		}
+		m.store[name].Close()
+		delete(m.store, name)
+	default:
+		m.said = append(m.said, strings.Join(said, "\n"))
+	}
+}
+
+// forget is what happens when a service is stopped.
+func (m *manager) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, f := range m.store {
+		f.Close()
+	}
+	clear(m.store)
+}
+
+func (m *manager) kept() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.store)
+}
+
+// run starts the daemon.
+func (m *manager) run(units map[string]*os.File, config string, port, admin int) *daemon {
+	m.t.Helper()
+	return startAs(m.t, m.command(units, config), port, admin)
+}
+
+// command is the daemon with the sockets of units, by name, and those in the store.
+func (m *manager) command(units map[string]*os.File, config string) *exec.Cmd {
+	m.t.Helper()
+	run := command(m.t, "run", "--config", config)
+	// Only the process that becomes the daemon knows its number.
+	run.Args = append([]string{"sh", "-c", `LISTEN_PID=$$ exec "$0" "$@"`, run.Path}, run.Args[1:]...)
+	run.Path = "/bin/sh"
+	m.mu.Lock()
+	names := slices.Sorted(maps.Keys(units))
+	for _, n := range names {
+		run.ExtraFiles = append(run.ExtraFiles, units[n])
+	}
+	for _, n := range slices.Sorted(maps.Keys(m.store)) {
+		run.ExtraFiles = append(run.ExtraFiles, m.store[n])
+		names = append(names, n)
+	}
+	m.mu.Unlock()
+	run.Env = append(os.Environ(), "NOTIFY_SOCKET="+m.socket, "LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	return run
+}
+
+// inKernel tells what the kernel holds in the UDP sockets of a port, in bytes,
+// and how many datagrams it had no room for.
+func inKernel(t *testing.T, port int) (queued, drops int) {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/udp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line) // sl local_address rem_address st tx_queue:rx_queue … drops
+		if len(f) < 13 || f[1] != fmt.Sprintf("0100007F:%04X", port) {
+			continue
+		}
+		_, rx, _ := strings.Cut(f[4], ":")
+		q, err1 := strconv.ParseInt(rx, 16, 64)
+		n, err2 := strconv.Atoi(f[12])
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		queued, drops = queued+int(q), drops+n
+	}
+	return queued, drops
+}
+
+// sendOn sends numbered usages as datagrams until stopped, some thousand a second,
+// and returns how many the kernel took.
+func sendOn(t *testing.T, port, from int, stop <-chan struct{}) (sent int) {
+	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Error(err)
+		return 0
+	}
+	defer conn.Close()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return sent
+		case <-tick.C:
+		}
+		for range 20 {
+			if _, err := conn.Write([]byte(usageText(from+sent, "udp"))); err != nil {
+				t.Errorf("datagram %d: %v", sent, err)
+				return sent
+			}
+			sent++
+		}
+	}
+}
+
+func TestNothingIsRefusedThroughRestarts(t *testing.T) {
+	const restarts, clients, enough = 8, 8, 400
+	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
+	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\nshutdown: {grace: 0}\nshipper: {level: fastest}\n")
+	edit(t, config, "udp: {", "udp: {sockets: 2, receive_buffer: 128KiB, ") // less than what comes in while nobody reads
+	d := m.run(nil, config, port, admin)
+	url := d.url()
+
+	acks := &acknowledged{ids: map[int]string{}}
+	stop, datagrams := make(chan struct{}), 0
+	var running sync.WaitGroup
+	for c := range clients {
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: c%2 == 0}, Timeout: 20 * time.Second}
+		running.Go(func() {
+			defer client.CloseIdleConnections()
+			for i := c; ; i += clients {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := acks.post(client, url, i); err != nil {
+					t.Errorf("usage %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	running.Go(func() { datagrams = sendOn(t, port, 1<<30, stop) })
+	for range restarts {
+		more := acks.count() + enough
+		until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
+		d.stop()
+		d = m.run(nil, config, port, admin)
+	}
+	more := acks.count() + enough
+	until(t, "enough are acknowledged", func() bool { return acks.count() >= more || t.Failed() })
+	close(stop)
+	running.Wait()
+	last := d.metrics()
+	d.stop()
+	queued, drops := inKernel(t, port)
+	if out, err := command(t, "ship", "--config", config).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	records, _ := download(t, config)
+	udp := verify(t, acks, records)
+	if told := int(last["collectord_udp_kernel_drops_total"]); told != drops || queued != 0 || drops == 0 {
+		t.Errorf("the kernel dropped %d, the daemon told of %d; %d bytes are unread", drops, told, queued)
+	}
+	if udp+drops != datagrams || len(records) != udp+len(acks.ids) {
+		t.Errorf("%d datagrams sent, %d stored, %d dropped by the kernel; %d usages acknowledged, %d stored", datagrams, udp, drops, len(acks.ids), len(records)-udp)
+	}
+	t.Logf("%d restarts: %d requests answered 201, none failed; %d datagrams sent, %d stored, %d dropped by the kernel", restarts, len(acks.ids), datagrams, udp, drops)
+	if n := m.kept(); n != 4 {
+		t.Errorf("%d sockets are kept", n)
+	}
+}
+
+// A connection that the daemon had not taken yet waits for the next one, also if
+// nobody could say that there would be one.
+func TestKilledDaemonLeavesItsSocketsOpen(t *testing.T) {
+	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
+	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
+	d := m.run(nil, config, port, admin)
+	until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+	d.kill()
+
+	const n = 50
+	acks := &acknowledged{ids: map[int]string{}}
+	posted := make(chan struct{})
+	go func() { defer close(posted); d.post(acks, 0, n, n, false) }()
+	conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for i := range n {
+		if _, err := conn.Write([]byte(usageText(n+i, "udp"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d = m.run(nil, config, port, admin)
+	<-posted
+	until(t, "the datagrams are read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == n })
+	d.stop()
+	records, _ := download(t, config)
+	if udp := verify(t, acks, records); udp != n || len(acks.ids) != n {
+		t.Errorf("%d of %d datagrams, %d of %d usages", udp, n, len(acks.ids), n)
+	}
+}
+
+func udpSockets() int { return ingest.UDPOptions{}.SocketsOfAddress() }
+
+// TestSocketsFollowTheConfiguration changes what is listened on from one daemon to
+// the next. What came in where it is listened on no longer came in before that.
+func TestSocketsFollowTheConfiguration(t *testing.T) {
+	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
+	other := freePorts(t, 1)[0]
+	edit(t, config, fmt.Sprintf("udp: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("udp: {sockets: 3, listen: ['127.0.0.1:%d', '127.0.0.1:%d']", port, other))
+	edit(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("http: {listen: ['127.0.0.1:%d', 'unix:%s/a', 'unix:%[2]s/b', 'unix:%[2]s/c']", port, dir))
+	d := m.run(nil, config, port, admin)
+	until(t, "the sockets are kept", func() bool { return m.kept() == 5+6 })
+	d.stop()
+
+	const senders = 30 // are spread over the sockets
+	for i := range senders {
+		for _, p := range []int{port, other} {
+			conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", p))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Write([]byte(usageText(i+p*senders, "udp"))); err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+		}
+	}
+	edit(t, config, "udp: {sockets: 3", "udp: {sockets: 2")
+	edit(t, config, fmt.Sprintf(", '127.0.0.1:%d'", other), "")
+	edit(t, config, fmt.Sprintf("'unix:%s/c'", dir), fmt.Sprintf("'unix:%s/d'", dir))
+	edit(t, config, "http: {", "http: {socket_mode: 0606, ")
+	if err := os.Remove(dir + "/b"); err != nil { // its socket can't be reached any more
+		t.Fatal(err)
+	}
+	d = m.run(nil, config, port, admin)
+	until(t, "the sockets are kept", func() bool { return m.kept() == 5+2 })
+	until(t, "the datagrams are read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == 2*senders })
+	for _, name := range []string{"a", "b", "d"} {
+		if got := postAs(t, overUnix(t, dir+"/"+name), "http://x/api/usages", ""); got != http.StatusCreated {
+			t.Errorf("unix:%s answers %d", name, got)
+		}
+		if info, err := os.Stat(dir + "/" + name); err != nil || info.Mode().Perm() != 0o606 {
+			t.Errorf("unix:%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+	if !strings.Contains(d.log(), "passed_sockets=5") { // http, unix:a, admin and two for UDP
+		t.Error("the log does not say what was passed on")
+	}
+	if c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: other}); err != nil {
+		t.Errorf("a port that is not configured any more is kept: %v", err)
+	} else {
+		c.Close()
+	}
+	d.stop()
+}
+
+// Clients of a daemon that can't start are refused: they might wait for ever.
+func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
+	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
+	m.run(nil, config, port, admin).stop()
+	until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+
+	// One fails for its data, and another before it comes to that.
+	if err := os.Rename(dir+"/data", dir+"/aside"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/data", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fails := func() {
+		t.Helper()
+		run := m.command(nil, config)
+		if out, err := run.CombinedOutput(); run.ProcessState.ExitCode() != 1 {
+			t.Fatalf("%v: %s", err, out)
+		}
+		until(t, "the sockets for connections are let go", func() bool { return m.kept() == udpSockets() })
+		if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			c.Close()
+			t.Error("a connection is kept waiting")
+		}
+	}
+	fails()
+	taken, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	fails()
+
+	taken.Close()
+	if err := errors.Join(os.Remove(dir+"/data"), os.Rename(dir+"/aside", dir+"/data")); err != nil {
+		t.Fatal(err)
+	}
+	d := m.run(nil, config, port, admin)
+	until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+	d.stop()
+}
+
+// TestSocketsOfAUnitAreUsed is what an operator's own socket unit leads to.
+func TestSocketsOfAUnitAreUsed(t *testing.T) {
+	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
+	edit(t, config, fmt.Sprintf("http: {listen: '127.0.0.1:%d'", port), fmt.Sprintf("http: {socket_mode: 0600, listen: ['127.0.0.1:%d', 'unix:%s/http']", port, dir))
+	units := map[string]*os.File{}
+	passOn := func(name string, s interface{ File() (*os.File, error) }, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := s.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		units[name] = f
+	}
+	listen := func(network, address string) (*net.TCPListener, error) {
+		ln, err := net.Listen(network, address)
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { ln.Close() })
+		return ln.(*net.TCPListener), nil
+	}
+	tcp, err := listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	passOn("a.socket", tcp, err)
+	stray, err := listen("tcp", "127.0.0.1:0")
+	passOn("stray.socket", stray, err)
+	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}) // and without SO_REUSEPORT
+	passOn("b.socket", udp, err)
+	local, err := net.ListenUnix("unix", &net.UnixAddr{Name: dir + "/http", Net: "unix"})
+	passOn("c.socket", local, err)
+	if err := os.Chmod(dir+"/http", 0o666); err != nil {
+		t.Fatal(err)
+	}
+	client, err := net.Dial("tcp", tcp.Addr().String()) // is no socket that is listened on
+	if err != nil {
+		t.Fatal(err)
+	}
+	passOn("connection", client.(*net.TCPConn), nil)
+	defer client.Close()
+	if units["file"], err = os.Open(config); err != nil {
+		t.Fatal(err)
+	}
+	defer units["file"].Close()
+
+	for range 2 {
+		d := m.run(units, config, port, admin)
+		acks := &acknowledged{ids: map[int]string{}}
+		d.post(acks, 0, 10, 2, false)
+		d.send(10, 20)
+		if got := postAs(t, overUnix(t, dir+"/http"), "http://x/api/usages", ""); got != http.StatusCreated {
+			t.Errorf("the unix socket answers %d", got)
+		}
+		until(t, "the socket for admin is kept, and no other", func() bool { return m.kept() == 1 })
+		for _, want := range []string{"name=stray.socket", "name=connection", "name=file"} {
+			if !strings.Contains(d.log(), want) {
+				t.Errorf("the log does not tell of %s", want)
+			}
+		}
+		d.stop()
+		info, err := os.Stat(dir + "/http")
+		if err != nil || info.Mode().Perm() != 0o666 {
+			t.Errorf("the unit's socket: %v, %v", info, err)
+		}
+	}
+}
