@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"collectord/collectord/admin"
 	"collectord/collectord/ingest"
@@ -57,4 +58,17 @@ func (h *health) stuck() error {
 		return nil
 	}
 	return errors.Join(p.log.Alive(), p.ship.Alive())
+}
+
+// statusLines returns what tells of the time since it was called before.
+func (h *health) statusLines() func() string {
+	before, _ := h.snapshot()
+	at := time.Now()
+	return func() string {
+		snapshot, _ := h.snapshot()
+		now := time.Now()
+		line := statusLine(before, snapshot, max(time.Millisecond, now.Sub(at)), h.reasons())
+		before, at = snapshot, now
+		return line
+	}
 }

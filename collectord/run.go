@@ -171,6 +171,9 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	}
 	greet(logger, cfg, file, store.String(), ears, log, describe(&who))
 	tell(manager.ready())
+	over := make(chan struct{})
+	defer close(over)
+	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: state.statusLines(), logger: logger}).run(over)
 
 	var cause error
 	for running := true; running; {

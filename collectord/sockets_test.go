@@ -28,8 +28,10 @@ type manager struct {
 	conn   *net.UnixConn
 
 	mu    sync.Mutex // guards what follows
-	store map[string]*os.File
-	said  []string // all else that it was told
+	store  map[string]*os.File
+	status string
+	signs  int      // of life
+	said   []string // all else that it was told
 }
 
 func startManager(t *testing.T, socket string) *manager {
@@ -90,8 +92,27 @@ func (m *manager) hear(said []string, rights []byte) {
 		m.store[name].Close()
 		delete(m.store, name)
 	default:
-		m.said = append(m.said, strings.Join(said, "\n"))
+		said = slices.DeleteFunc(said, func(s string) bool {
+			status, ok := strings.CutPrefix(s, "STATUS=")
+			if ok {
+				m.status = status
+			}
+			if s == "WATCHDOG=1" {
+				m.signs++
+				ok = true
+			}
+			return ok
+		})
+		if len(said) > 0 {
+			m.said = append(m.said, strings.Join(said, "\n"))
+		}
 	}
+}
+
+func (m *manager) heard() (status string, signs int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status, m.signs
 }
 
 // forget is what happens when a service is stopped.

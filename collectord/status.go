@@ -1,0 +1,109 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"collectord/collectord/admin"
+	"collectord/wal"
+)
+
+// statusInterval is how often the status line is made anew.
+const statusInterval = 10 * time.Second
+
+// reporter tells the service manager what the daemon does, in a line, and, if it
+// has a watchdog, that the loops turn. A bucket that is away, a full disk or a full
+// log are no reason for a restart, which would not help.
+type reporter struct {
+	manager  notifier
+	watchdog time.Duration // what it waits for a sign; 0 without one
+	alive    func() error
+	line     func() string // what the daemon does
+	logger   *slog.Logger
+}
+
+// watchdogOf returns within what time the service manager waits for a sign
+// (sd_watchdog_enabled(3)), or 0 if it does not.
+func watchdogOf(pid int) time.Duration {
+	if of := os.Getenv("WATCHDOG_PID"); of != "" && of != strconv.Itoa(pid) {
+		return 0
+	}
+	micros, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+	if err != nil || micros <= 0 || micros > int64(time.Hour/time.Microsecond)*24*365 {
+		return 0
+	}
+	return time.Duration(micros) * time.Microsecond
+}
+
+// run reports until done is closed.
+func (r *reporter) run(done <-chan struct{}) {
+	if r.manager == "" {
+		return
+	}
+	interval := statusInterval
+	if r.watchdog > 0 {
+		interval = min(interval, r.watchdog/3)
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	said, saidAt := "", time.Time{}
+	for {
+		var tell []string
+		if now := time.Now(); now.Sub(saidAt) >= statusInterval {
+			if line := r.line(); line != said {
+				tell, said = append(tell, "STATUS="+line), line
+			}
+			saidAt = now
+		}
+		if r.watchdog > 0 && r.turning() {
+			tell = append(tell, "WATCHDOG=1")
+		}
+		if err := r.tell(tell); err != nil {
+			r.logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-done:
+			return
+		}
+	}
+}
+
+func (r *reporter) tell(what []string) error {
+	if len(what) == 0 {
+		return nil
+	}
+	return r.manager.send(what...)
+}
+
+func (r *reporter) turning() bool {
+	err := r.alive()
+	if err != nil {
+		r.logger.Error("the watchdog gets no sign of life: the daemon will be restarted", "trouble", "watchdog", "error", err)
+	}
+	return err == nil
+}
+
+// statusLine sums up what happened between two snapshots, and what is still to
+// be shipped.
+func statusLine(before, now admin.Snapshot, elapsed time.Duration, reasons []string) string {
+	var parts []string
+	if len(reasons) > 0 {
+		parts = append(parts, strings.ReplaceAll(strings.Join(reasons, ", "), "\n", " "))
+	}
+	rate := func(s wal.Source) float64 {
+		return float64(now.Ledger.Door[s].Appended-before.Ledger.Door[s].Appended) / elapsed.Seconds()
+	}
+	parts = append(parts, fmt.Sprintf("%.0f usages/s by HTTP, %.0f by UDP", rate(wal.HTTP), rate(wal.UDP)))
+	l := &now.Log
+	if pending := now.Ledger.Pending; pending == 0 {
+		parts = append(parts, "all is shipped")
+	} else {
+		parts = append(parts, fmt.Sprintf("%d usages to ship, the oldest %v old", pending, l.OldestUnshipped.Round(time.Second)))
+	}
+	return strings.Join(append(parts, fmt.Sprintf("log %d %% full", 100*(l.Bytes+l.SpoolBytes+l.QuarantineBytes)/max(1, l.MaxBytes))), "; ")
+}

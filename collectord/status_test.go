@@ -1,0 +1,107 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"collectord/collectord/admin"
+	"collectord/wal"
+)
+
+func TestStatusTellsRatesAndBacklog(t *testing.T) {
+	now := admin.Snapshot{}
+	now.Ledger.Door[wal.HTTP].Appended, now.Ledger.Door[wal.UDP].Appended = 30, 500
+	now.Ledger.Pending = 17
+	now.Log = wal.Stats{Bytes: 30, SpoolBytes: 10, QuarantineBytes: 10, MaxBytes: 200, OldestUnshipped: 90*time.Second + time.Millisecond}
+	before := admin.Snapshot{}
+	before.Ledger.Door[wal.HTTP].Appended = 10
+	for _, c := range []struct {
+		line, want string
+	}{
+		{statusLine(before, now, 10*time.Second, nil), "2 usages/s by HTTP, 50 by UDP; 17 usages to ship, the oldest 1m30s old; log 25 % full"},
+		{statusLine(now, now, 10*time.Second, []string{"draining", "the log\nis full"}), "draining, the log is full; 0 usages/s by HTTP, 0 by UDP; 17 usages to ship, the oldest 1m30s old; log 25 % full"},
+		{statusLine(before, before, time.Second, nil), "0 usages/s by HTTP, 0 by UDP; all is shipped; log 0 % full"},
+	} {
+		if c.line != c.want {
+			t.Errorf("%s\nwant %s", c.line, c.want)
+		}
+	}
+}
+
+func TestTheDaemonShowsThatItIsAlive(t *testing.T) {
+	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
+	t.Setenv("WATCHDOG_USEC", "300000")
+	config, port, admin := configure(t, t.TempDir(), "")
+	d := m.run(nil, config, port, admin)
+	until(t, "there are signs of life", func() bool { _, signs := m.heard(); return signs > 3 })
+	if status, _ := m.heard(); !strings.Contains(status, "usages/s") {
+		t.Errorf("status: %q", status)
+	}
+	d.stop()
+}
+
+func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
+	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
+	var stuck atomic.Bool
+	asked := make(chan struct{}, 100)
+	r := &reporter{
+		manager: notifier(m.socket), watchdog: 30 * time.Millisecond, logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		line: func() string { return "fine" },
+		alive: func() error {
+			asked <- struct{}{}
+			if stuck.Load() {
+				return errors.New("the committer has been stuck")
+			}
+			return nil
+		},
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() { defer close(ended); r.run(done) }()
+	signs := func() int { _, n := m.heard(); return n }
+	until(t, "there are signs of life", func() bool { return signs() > 3 })
+	stuck.Store(true)
+	<-asked // what was asked before it was stuck is answered by the second after it
+	for range cap(asked) {
+		select {
+		case <-asked:
+		default:
+		}
+	}
+	<-asked
+	<-asked
+	before := signs()
+	for range 10 {
+		<-asked
+	}
+	if n := signs(); n != before {
+		t.Errorf("%d signs of life while a loop is stuck", n-before)
+	}
+	stuck.Store(false)
+	until(t, "there are signs of life again", func() bool { return signs() > before })
+	close(done)
+	<-ended
+}
+
+func TestTheWatchdogMayBeAnothersOrNone(t *testing.T) {
+	const pid = 4711
+	for _, c := range []struct {
+		usec, pid string
+		want      time.Duration
+	}{
+		{"30000000", "", 30 * time.Second}, {"30000000", fmt.Sprint(pid), 30 * time.Second}, {"30000000", "1", 0},
+		{"", "", 0}, {"0", "", 0}, {"-1", "", 0}, {"soon", "", 0}, {"9223372036854775807", "", 0},
+	} {
+		t.Setenv("WATCHDOG_USEC", c.usec)
+		t.Setenv("WATCHDOG_PID", c.pid)
+		if got := watchdogOf(pid); got != c.want {
+			t.Errorf("WATCHDOG_USEC=%s WATCHDOG_PID=%s: %v, want %v", c.usec, c.pid, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,50 @@
+//go:build packages
+
+package test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// An operator's own socket unit starts the daemon when somebody comes, and keeps
+// the door open while it is stopped.
+func TestSocketUnitStartsTheDaemonOnDemand(t *testing.T) {
+	t.Parallel()
+	m := boot(t, tree(t))
+	m.install(earlier)
+	m.write("/etc/systemd/system/collectord.socket", `[Socket]
+ListenStream=127.0.0.1:3000
+ListenStream=[::1]:3000
+ListenDatagram=127.0.0.1:3000
+ListenStream=/run/usages
+SocketMode=0666
+[Install]
+WantedBy=sockets.target
+`)
+	m.write("/etc/systemd/system/collectord.service.d/listen.conf", "[Service]\nEnvironment=COLLECTORD_HTTP_LISTEN=localhost:3000,unix:/run/usages\n")
+	m.do("systemctl", "daemon-reload")
+	m.do("systemctl", "stop", "collectord")
+	m.do("systemctl", "start", "collectord.socket")
+	if state := m.unit("ActiveState"); state != "inactive" {
+		t.Fatalf("it is %s", state)
+	}
+	ids := []string{m.store(`{"patientId":"100"}`)}
+	m.awaitState("active")
+	// Of the unit are four; the rest for UDP on ::1, and admin, is in the store.
+	if journal := m.do("journalctl", "--output=cat", "--unit=collectord"); !strings.Contains(journal, `"passed_sockets":4`) {
+		t.Error("it does not say what was passed to it")
+	}
+	if got := m.unit("StatusText"); !strings.Contains(got, "usages/s") {
+		t.Errorf("status: %s", got)
+	}
+	m.do("systemctl", "stop", "collectord")
+	ids = append(ids, m.store(`{"patientId":"101"}`)) // starts it again
+	running := m.pid()
+	m.do("kill", "-9", strconv.Itoa(running))
+	within(t, "it is dead", func() bool { return m.pid() != running })
+	m.CloseIdleConnections()
+	ids = append(ids, m.store(`{"patientId":"102"}`)) // waits for it
+	m.ship(ids...)
+}
