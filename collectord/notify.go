@@ -41,7 +41,7 @@ func (n notifier) write(rights []byte, assignments []string) error {
 	if err != nil {
 		return fail("socket", err)
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return fail("setsockopt", err)
 	}

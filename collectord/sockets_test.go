@@ -27,7 +27,7 @@ type manager struct {
 	socket string
 	conn   *net.UnixConn
 
-	mu    sync.Mutex // guards what follows
+	mu     sync.Mutex // guards what follows
 	store  map[string]*os.File
 	status string
 	signs  int      // of life

@@ -95,8 +95,14 @@ func TestTheWatchdogMayBeAnothersOrNone(t *testing.T) {
 		usec, pid string
 		want      time.Duration
 	}{
-		{"30000000", "", 30 * time.Second}, {"30000000", fmt.Sprint(pid), 30 * time.Second}, {"30000000", "1", 0},
-		{"", "", 0}, {"0", "", 0}, {"-1", "", 0}, {"soon", "", 0}, {"9223372036854775807", "", 0},
+		{"30000000", "", 30 * time.Second},
+		{"30000000", fmt.Sprint(pid), 30 * time.Second},
+		{"30000000", "1", 0},
+		{"", "", 0},
+		{"0", "", 0},
+		{"-1", "", 0},
+		{"soon", "", 0},
+		{"9223372036854775807", "", 0},
 	} {
 		t.Setenv("WATCHDOG_USEC", c.usec)
 		t.Setenv("WATCHDOG_PID", c.pid)
