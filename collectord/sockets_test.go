@@ -210,6 +210,7 @@ func sendOn(t *testing.T, port, from int, stop <-chan struct{}) (sent int) {
 }
 
 func TestNothingIsRefusedThroughRestarts(t *testing.T) {
+	t.Parallel()
 	const restarts, clients, enough = 8, 8, 400
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\nshutdown: {grace: 0}\nshipper: {level: fastest}\n")
@@ -272,6 +273,7 @@ func TestNothingIsRefusedThroughRestarts(t *testing.T) {
 // A connection that the daemon had not taken yet waits for the next one, also if
 // nobody could say that there would be one.
 func TestKilledDaemonLeavesItsSocketsOpen(t *testing.T) {
+	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
 	d := m.run(nil, config, port, admin)
@@ -307,6 +309,7 @@ func udpSockets() int { return ingest.UDPOptions{}.SocketsOfAddress() }
 // TestSocketsFollowTheConfiguration changes what is listened on from one daemon to
 // the next. What came in where it is listened on no longer came in before that.
 func TestSocketsFollowTheConfiguration(t *testing.T) {
+	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
@@ -361,6 +364,7 @@ func TestSocketsFollowTheConfiguration(t *testing.T) {
 
 // Clients of a daemon that can't start are refused: they might wait for ever.
 func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
+	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
@@ -405,6 +409,7 @@ func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
 
 // TestSocketsOfAUnitAreUsed is what an operator's own socket unit leads to.
 func TestSocketsOfAUnitAreUsed(t *testing.T) {
+	t.Parallel()
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
