@@ -27,8 +27,8 @@ type proxy struct {
 	log  string // upstream's statuses and the client's, a line a request
 }
 
-// startNginx runs packaging/nginx.conf on a port of its own, with the given
-// collectors. The idle time of connections to them is shortened.
+// startNginx runs packaging/nginx.conf on a port of its own, with one to three
+// collectors in the places of its, which it keeps idle connections to for keepalive.
 func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 	t.Helper()
 	shipped, err := os.ReadFile("../packaging/nginx.conf")
@@ -40,16 +40,22 @@ func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 		t.Fatal(err)
 	}
 	p := &proxy{t: t, port: freePorts(t, 1)[0], log: filepath.Join(dir, "access.log")}
-	text := string(shipped)
-	servers := ""
-	for _, d := range collectors {
-		servers += fmt.Sprintf("server 127.0.0.1:%d max_fails=0;\n", d.port)
+	server := regexp.MustCompile(`(?m)^ +server 10\.0\.0\.1([123]):3000 (backup max_fails=0|fail_timeout=1s);\n`)
+	if n := len(server.FindAllString(string(shipped), -1)); n != 6 {
+		t.Fatalf("packaging/nginx.conf has %d servers, want three, each twice", n)
 	}
+	text := server.ReplaceAllStringFunc(string(shipped), func(line string) string {
+		m := server.FindStringSubmatch(line)
+		i := int(m[1][0] - '1')
+		if i >= len(collectors) {
+			return ""
+		}
+		return fmt.Sprintf("    server 127.0.0.1:%d %s;\n", collectors[i].port, m[2])
+	})
 	for from, to := range map[string]string{
-		"server 127.0.0.1:3000 max_fails=0;": servers,
-		"listen 80;":                         fmt.Sprintf("listen 127.0.0.1:%d;", p.port),
-		"keepalive_timeout 60s;":             "keepalive_timeout " + keepalive + ";",
-		"client_max_body_size 4m;":           fmt.Sprintf("client_max_body_size 4m; client_body_temp_path %s/body; proxy_temp_path %s/proxy;", dir, dir),
+		"listen 80;":               fmt.Sprintf("listen 127.0.0.1:%d;", p.port),
+		"keepalive_timeout 60s;":   "keepalive_timeout " + keepalive + ";",
+		"client_max_body_size 4m;": fmt.Sprintf("client_max_body_size 4m; client_body_temp_path %s/body; proxy_temp_path %s/proxy;", dir, dir),
 	} {
 		if strings.Count(text, from) != 1 {
 			t.Fatalf("packaging/nginx.conf does not have %q once", from)
