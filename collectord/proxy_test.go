@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"collectord/collectord/ingest"
 )
 
 // proxy is nginx in front of daemons, with the configuration that is shipped.
@@ -36,8 +39,10 @@ func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
+	for _, d := range []string{dir, filepath.Dir(dir)} { // its workers are another user
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p := &proxy{t: t, port: freePorts(t, 1)[0], log: filepath.Join(dir, "access.log")}
 	server := regexp.MustCompile(`(?m)^ +server 10\.0\.0\.1([123]):3000 (backup max_fails=0|fail_timeout=1s);\n`)
@@ -230,6 +235,93 @@ func TestNginxHidesRestarts(t *testing.T) {
 		t.Errorf("%d answered, %d repeated by nginx, %d records", stored, repeated, records)
 	}
 	t.Logf("%d restarts, %d requests answered, all 201; %d repeated by nginx; %d records", restarts, stored, repeated, records)
+}
+
+// A collector that refuses is passed over, as long as there is another. Where there
+// is none, clients hear what collectors say, and not what nginx makes of it.
+func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	const full, free = "wal: {min_free: 1000000GiB}", "wal: {min_free: 0}"
+	var daemons []*daemon
+	var configs []string
+	for range 3 {
+		config, port, admin := configure(t, t.TempDir(), full+"\n")
+		configs = append(configs, config)
+		daemons = append(daemons, start(t, config, port, admin))
+	}
+	rewrite := func(i int, from, to, key string) {
+		t.Helper()
+		daemons[i].rewrite(configs[i], from, to)
+		daemons[i].untilLogged(key)
+	}
+	rewrite(2, full, free, "wal.min_free: ")
+	p := startNginx(t, "60s", daemons...)
+	do := func(method, path, body string) (status int, code, retryAfter string) {
+		t.Helper()
+		req, err := http.NewRequest(method, fmt.Sprintf("http://127.0.0.1:%d%s", p.port, path), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-ndjson")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var problem struct{ Code string }
+		_ = json.NewDecoder(resp.Body).Decode(&problem)
+		return resp.StatusCode, problem.Code, resp.Header.Get("Retry-After")
+	}
+	usage := strings.Repeat(usageText(0, "http")+"\n", 100)
+	most := strings.Repeat(usageText(0, "http")+"\n", 4<<20/len(usageText(0, "http\n"))) // which lies in a file
+	for i, body := range []string{most, usage, usage, usage, most} {
+		if status, code, _ := do("POST", "/api/usages", body); status != http.StatusCreated {
+			t.Errorf("request %d, %d bytes: %d %s", i, len(body), status, code)
+		}
+	}
+	passedOver := 0
+	for _, line := range p.lines() {
+		passedOver += strings.Count(line, "503, ")
+	}
+	if passedOver == 0 {
+		t.Error("no collector refused")
+	}
+	// 429 is for the client, though others might take what one does not.
+	rewrite(2, "http: {", "http: {rate: 1, ", "http.rate: ")
+	limited := func() bool {
+		status, code, after := do("POST", "/api/usages", usage)
+		return status == http.StatusTooManyRequests && code == ingest.CodeRateLimited && after != ""
+	}
+	until(t, "the rate is used up", limited)
+	rewrite(0, full, free, "wal.min_free: ")
+	rewrite(1, full, free, "wal.min_free: ")
+	until(t, "it is told so although others have room", limited)
+	rewrite(2, "http: {rate: 1, ", "http: {", "http.rate: 1 -> ")
+	for i := range daemons {
+		rewrite(i, free, full, "wal.min_free: 0 -> ")
+	}
+	health := func() int {
+		status, _, _ := do("GET", "/healthz", "")
+		return status
+	}
+	until(t, "all are full", func() bool { return health() == http.StatusServiceUnavailable })
+	for range 50 {
+		if status, code, after := do("POST", "/api/usages", usage); status != http.StatusServiceUnavailable || code != ingest.CodeLogFull || after == "" {
+			t.Errorf("all are full: %d %s, Retry-After %q", status, code, after)
+		}
+	}
+	for _, path := range []string{"/", "/metrics", "/readyz"} {
+		if status, _, _ := do("GET", path, ""); status != http.StatusNotFound {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	rewrite(1, full, free, "wal.min_free: 1000000GiB -> 0")
+	until(t, "one is not", func() bool { return health() == http.StatusOK })
+	for range 50 {
+		if status, code, _ := do("POST", "/api/usages", usage); status != http.StatusCreated {
+			t.Errorf("one has room: %d %s", status, code)
+		}
+	}
 }
 
 // attacks are requests that one server may see end elsewhere than another, each
