@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -235,6 +236,50 @@ func TestNginxHidesRestarts(t *testing.T) {
 		t.Errorf("%d answered, %d repeated by nginx, %d records", stored, repeated, records)
 	}
 	t.Logf("%d restarts, %d requests answered, all 201; %d repeated by nginx; %d records", restarts, stored, repeated, records)
+}
+
+// silence is a port that takes no connection and refuses none, as a host does that
+// is gone.
+func silence(t *testing.T) (port int) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	port = freePorts(t, 1)[0]
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for { // until its queue is full
+		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 200*time.Millisecond)
+		if err != nil {
+			return port
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+}
+
+// A host that is gone delays the requests that are there first, at most those of
+// its share, and from then on about one a second.
+func TestNginxHardlyWaitsForAHostThatIsGone(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	collectors := []*daemon{{t: t, port: silence(t)}}
+	for range 2 {
+		config, port, admin := configure(t, t.TempDir(), "")
+		collectors = append(collectors, start(t, config, port, admin))
+	}
+	p := startNginx(t, "60s", collectors...)
+	const clients, seconds = 16, 6
+	stored := p.load(clients, 0, after(seconds*time.Second))
+	delayed := 0
+	for _, line := range p.lines() {
+		delayed += strings.Count(line, "504, ")
+	}
+	if delayed == 0 || delayed > clients/2+seconds || stored < 1000 {
+		t.Errorf("%d of %d requests waited", delayed, stored)
+	}
+	t.Logf("%d of %d requests waited for a host that is gone, all were stored", delayed, stored)
 }
 
 // A collector that refuses is passed over, as long as there is another. Where there
