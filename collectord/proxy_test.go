@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +17,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
+
+	"collectord/collectord/ingest"
 )
 
 // proxy is nginx in front of daemons, with the configuration that is shipped.
@@ -27,8 +31,8 @@ type proxy struct {
 	log  string // upstream's statuses and the client's, a line a request
 }
 
-// startNginx runs packaging/nginx.conf on a port of its own, with the given
-// collectors. The idle time of connections to them is shortened.
+// startNginx runs packaging/nginx.conf on a port of its own, with one to three
+// collectors in the places of its, which it keeps idle connections to for keepalive.
 func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 	t.Helper()
 	shipped, err := os.ReadFile("../packaging/nginx.conf")
@@ -36,20 +40,28 @@ func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
+	for _, d := range []string{dir, filepath.Dir(dir)} { // its workers are another user
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p := &proxy{t: t, port: freePorts(t, 1)[0], log: filepath.Join(dir, "access.log")}
-	text := string(shipped)
-	servers := ""
-	for _, d := range collectors {
-		servers += fmt.Sprintf("server 127.0.0.1:%d max_fails=0;\n", d.port)
+	server := regexp.MustCompile(`(?m)^ +server 10\.0\.0\.1([123]):3000 (backup max_fails=0|fail_timeout=1s);\n`)
+	if n := len(server.FindAllString(string(shipped), -1)); n != 6 {
+		t.Fatalf("packaging/nginx.conf has %d servers, want three, each twice", n)
 	}
+	text := server.ReplaceAllStringFunc(string(shipped), func(line string) string {
+		m := server.FindStringSubmatch(line)
+		i := int(m[1][0] - '1')
+		if i >= len(collectors) {
+			return ""
+		}
+		return fmt.Sprintf("    server 127.0.0.1:%d %s;\n", collectors[i].port, m[2])
+	})
 	for from, to := range map[string]string{
-		"server 127.0.0.1:3000 max_fails=0;": servers,
-		"listen 80;":                         fmt.Sprintf("listen 127.0.0.1:%d;", p.port),
-		"keepalive_timeout 60s;":             "keepalive_timeout " + keepalive + ";",
-		"client_max_body_size 4m;":           fmt.Sprintf("client_max_body_size 4m; client_body_temp_path %s/body; proxy_temp_path %s/proxy;", dir, dir),
+		"listen 80;":               fmt.Sprintf("listen 127.0.0.1:%d;", p.port),
+		"keepalive_timeout 60s;":   "keepalive_timeout " + keepalive + ";",
+		"client_max_body_size 4m;": fmt.Sprintf("client_max_body_size 4m; client_body_temp_path %s/body; proxy_temp_path %s/proxy;", dir, dir),
 	} {
 		if strings.Count(text, from) != 1 {
 			t.Fatalf("packaging/nginx.conf does not have %q once", from)
@@ -214,16 +226,150 @@ func TestNginxHidesRestarts(t *testing.T) {
 			repeated++
 		}
 	}
-	var records int64
+	records, ids := 0, map[string]bool{}
 	for i, d := range daemons {
 		d.stop()
 		all, _ := download(t, configs[i])
-		records += int64(len(all))
+		records += len(all)
+		for _, r := range all {
+			ids[r.ID] = true
+		}
 	}
-	if records < stored || records > stored+repeated {
-		t.Errorf("%d answered, %d repeated by nginx, %d records", stored, repeated, records)
+	if int64(len(ids)) != stored {
+		t.Errorf("%d answered, %d ids in %d records", stored, len(ids), records)
 	}
 	t.Logf("%d restarts, %d requests answered, all 201; %d repeated by nginx; %d records", restarts, stored, repeated, records)
+}
+
+// silence is a port that takes no connection and refuses none, as a host does that
+// is gone.
+func silence(t *testing.T) (port int) {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	port = freePorts(t, 1)[0]
+	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
+		t.Fatal(err)
+	}
+	for { // until its queue is full
+		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 200*time.Millisecond)
+		if err != nil {
+			return port
+		}
+		t.Cleanup(func() { c.Close() })
+	}
+}
+
+// A host that is gone delays the requests that are there first, at most those of
+// its share, and from then on about one a second.
+func TestNginxHardlyWaitsForAHostThatIsGone(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	collectors := []*daemon{{t: t, port: silence(t)}}
+	for range 2 {
+		config, port, admin := configure(t, t.TempDir(), "")
+		collectors = append(collectors, start(t, config, port, admin))
+	}
+	p := startNginx(t, "60s", collectors...)
+	const clients, seconds = 16, 6
+	stored := p.load(clients, 0, after(seconds*time.Second))
+	delayed := 0
+	for _, line := range p.lines() {
+		delayed += strings.Count(line, "504, ")
+	}
+	if delayed == 0 || delayed > clients/2+seconds || stored < 1000 {
+		t.Errorf("%d of %d requests waited", delayed, stored)
+	}
+	t.Logf("%d of %d requests waited for a host that is gone, all were stored", delayed, stored)
+}
+
+// A collector that refuses is passed over, as long as there is another. Where there
+// is none, clients hear what collectors say, and not what nginx makes of it.
+func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	const full, free = "wal: {min_free: 1000000GiB}", "wal: {min_free: 0}"
+	var daemons []*daemon
+	var configs []string
+	for range 3 {
+		config, port, admin := configure(t, t.TempDir(), full+"\n")
+		configs = append(configs, config)
+		daemons = append(daemons, start(t, config, port, admin))
+	}
+	rewrite := func(i int, from, to, key string) {
+		t.Helper()
+		daemons[i].rewrite(configs[i], from, to)
+		daemons[i].untilLogged(key)
+	}
+	rewrite(2, full, free, "wal.min_free: ")
+	p := startNginx(t, "60s", daemons...)
+	do := func(method, path, body string) (status int, code, retryAfter string) {
+		t.Helper()
+		req, err := http.NewRequest(method, fmt.Sprintf("http://127.0.0.1:%d%s", p.port, path), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-ndjson")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var problem struct{ Code string }
+		_ = json.NewDecoder(resp.Body).Decode(&problem)
+		return resp.StatusCode, problem.Code, resp.Header.Get("Retry-After")
+	}
+	usage := strings.Repeat(usageText(0, "http")+"\n", 100)
+	most := strings.Repeat(usageText(0, "http")+"\n", 4<<20/len(usageText(0, "http\n"))) // which lies in a file
+	for i, body := range []string{most, usage, usage, usage, most} {
+		if status, code, _ := do("POST", "/api/usages", body); status != http.StatusCreated {
+			t.Errorf("request %d, %d bytes: %d %s", i, len(body), status, code)
+		}
+	}
+	passedOver := 0
+	for _, line := range p.lines() {
+		passedOver += strings.Count(line, "503, ")
+	}
+	if passedOver == 0 {
+		t.Error("no collector refused")
+	}
+	// 429 is for the client, though others might take what one does not.
+	rewrite(2, "http: {", "http: {rate: 1, ", "http.rate: ")
+	limited := func() bool {
+		status, code, after := do("POST", "/api/usages", usage)
+		return status == http.StatusTooManyRequests && code == ingest.CodeRateLimited && after != ""
+	}
+	until(t, "the rate is used up", limited)
+	rewrite(0, full, free, "wal.min_free: ")
+	rewrite(1, full, free, "wal.min_free: ")
+	until(t, "it is told so although others have room", limited)
+	rewrite(2, "http: {rate: 1, ", "http: {", "http.rate: 1 -> ")
+	for i := range daemons {
+		rewrite(i, free, full, "wal.min_free: 0 -> ")
+	}
+	health := func() int {
+		status, _, _ := do("GET", "/healthz", "")
+		return status
+	}
+	until(t, "all are full", func() bool { return health() == http.StatusServiceUnavailable })
+	for range 50 {
+		if status, code, after := do("POST", "/api/usages", usage); status != http.StatusServiceUnavailable || code != ingest.CodeLogFull || after == "" {
+			t.Errorf("all are full: %d %s, Retry-After %q", status, code, after)
+		}
+	}
+	for _, path := range []string{"/", "/metrics", "/readyz"} {
+		if status, _, _ := do("GET", path, ""); status != http.StatusNotFound {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	rewrite(1, full, free, "wal.min_free: 1000000GiB -> 0")
+	until(t, "one is not", func() bool { return health() == http.StatusOK })
+	for range 50 {
+		if status, code, _ := do("POST", "/api/usages", usage); status != http.StatusCreated {
+			t.Errorf("one has room: %d %s", status, code)
+		}
+	}
 }
 
 // attacks are requests that one server may see end elsewhere than another, each

@@ -18,7 +18,7 @@ import (
 // them until they are answered.
 type repeater struct {
 	t      *testing.T
-	d      *daemon // whose successors have the same address
+	url    string
 	client http.Client
 	acks   acknowledged
 
@@ -53,7 +53,7 @@ func (r *repeater) batch(k int) (usages []string, req func() *http.Request) {
 		body = b.Bytes()
 	}
 	return usages, func() *http.Request {
-		req, err := http.NewRequest(http.MethodPost, r.d.url(), bytes.NewReader(body))
+		req, err := http.NewRequest(http.MethodPost, r.url, bytes.NewReader(body))
 		if err != nil {
 			panic(err)
 		}
@@ -95,6 +95,9 @@ func (r *repeater) deliver(k int) {
 				r.acks.mu.Lock()
 				defer r.acks.mu.Unlock()
 				for i, id := range answer.IDs {
+					if first, known := r.acks.ids[k*100+i]; known && first != id {
+						r.t.Errorf("usage %d was acknowledged as %s, and when it was repeated as %s", k*100+i, first, id)
+					}
 					r.acks.ids[k*100+i] = id
 				}
 				return
@@ -123,7 +126,7 @@ func TestWhatIsRepeatedUntilItIsAnsweredIsThereUnderOneID(t *testing.T) {
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\n")
 	d := start(t, config, port, admin)
 	r := &repeater{
-		t: t, d: d, acks: acknowledged{ids: map[int]string{}},
+		t: t, url: d.url(), acks: acknowledged{ids: map[int]string{}},
 		client: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: 20 * time.Second},
 	}
 	stop := make(chan struct{})

@@ -1,0 +1,130 @@
+//go:build torture
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestNginxBeforeCollectorsHidesKills kills each of three collectors behind nginx,
+// restarts it, and hangs it, under clients of which no one hears of it. Some send
+// keys of their own and repeat each request after its answer, as if that was lost.
+func TestNginxBeforeCollectorsHidesKills(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	bucket := startMinIO(t, t.TempDir())
+	var collectors []*daemon
+	var configs []string
+	for i := range 3 {
+		config, port, admin := configure(t, t.TempDir(), "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshutdown: {grace: 20s}\nshipper:\n  "+bucket+"\n")
+		edit(t, config, "node: edge-1", fmt.Sprintf("node: collector-%d", i+1))
+		configs = append(configs, config)
+		collectors = append(collectors, start(t, config, port, admin))
+	}
+	p := startNginx(t, "60s", collectors...)
+
+	const keyless, keyed, chunk = 24, 8, 64 // chunk: requests on a connection
+	front := &daemon{t: t, port: p.port}
+	acks := &acknowledged{ids: map[int]string{}}
+	r := &repeater{
+		t: t, url: front.url(), acks: acknowledged{ids: map[int]string{}},
+		client: http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: keyed}, Timeout: 40 * time.Second},
+	}
+	var over atomic.Bool
+	t.Cleanup(func() { over.Store(true) })
+	var clients sync.WaitGroup
+	for c := range keyless {
+		clients.Go(func() {
+			for n := c * chunk; !over.Load(); n += keyless * chunk {
+				front.post(acks, n, n+chunk, 1, false)
+			}
+		})
+	}
+	for c := range keyed {
+		clients.Go(func() {
+			for k := c; !over.Load(); k += keyed {
+				r.deliver(1<<20 + k)
+				r.deliver(1<<20 + k)
+			}
+		})
+	}
+	goesOn := func(what string) {
+		t.Helper()
+		one, other := acks.count()+1000, r.acks.count()+1000
+		until(t, what, func() bool { return acks.count() >= one && r.acks.count() >= other })
+	}
+	for i, d := range collectors {
+		for _, end := range []func(){d.kill, func() { collectors[i].stop() }} {
+			goesOn("all collectors are there, and usages are taken")
+			end()
+			goesOn("a collector is gone, and usages are taken")
+			collectors[i] = start(t, configs[i], d.port, d.admin)
+			until(t, "it has its share again", func() bool { return collectors[i].metrics()[accepted] > 300 })
+		}
+		signal := func(s syscall.Signal) {
+			if err := collectors[i].cmd.Process.Signal(s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		signal(syscall.SIGSTOP)
+		goesOn("a collector hangs, and usages are taken")
+		signal(syscall.SIGCONT)
+	}
+	over.Store(true)
+	clients.Wait()
+	repeats := 0 // by nginx
+	for _, line := range p.lines() {
+		repeats += strings.Count(line, ",")
+	}
+	for _, d := range collectors {
+		d.stop()
+	}
+
+	var sum auditSum
+	lines := strings.Split(strings.TrimSpace(must0(t, "audit", "--deep", "--from-start", "--json", "--config", configs[0])), "\n")
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &sum); err != nil || !sum.Right || sum.Logs != len(collectors) {
+		t.Errorf("audit: %v, %+v", err, sum)
+	}
+	stored := map[int]string{}
+	again := map[bool]int{} // by whether the client had a key
+	records := 0
+	for line := range strings.Lines(must0(t, "cat", "--config", configs[0])) {
+		var rec storedRecord
+		if err := json.Unmarshal([]byte(line), &rec); err != nil {
+			t.Fatal(err)
+		}
+		records++
+		id, known := stored[rec.Usage.N]
+		if known {
+			again[rec.Usage.N >= 100<<20]++
+		}
+		if known && id != rec.ID {
+			t.Errorf("usage %d is stored as %s and as %s", rec.Usage.N, id, rec.ID)
+		}
+		stored[rec.Usage.N] = rec.ID
+	}
+	for _, told := range []map[int]string{acks.ids, r.acks.ids} {
+		for n, id := range told {
+			if stored[n] != id || id[14] != '8' { // derived from a key
+				t.Errorf("usage %d was acknowledged as %s and is stored as %q", n, id, stored[n])
+			}
+		}
+	}
+	acknowledged := len(acks.ids) + len(r.acks.ids)
+	if len(stored) != acknowledged {
+		t.Errorf("%d usages are stored, %d were acknowledged", len(stored), acknowledged)
+	}
+	// Where the client did not repeat, nginx did.
+	if again[false] > repeats || again[true] == 0 || repeats == 0 {
+		t.Errorf("%d stored again without and %d with a client's key; %d requests repeated by nginx", again[false], again[true], repeats)
+	}
+	t.Logf("3 kills, 3 restarts, 3 hangs: %d usages acknowledged, no request failed; %d repeated by nginx; %d records in %d objects, %d again under the same id (%d with a client's key)",
+		acknowledged, repeats, records, sum.Objects, again[false]+again[true], again[true])
+}
