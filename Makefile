@@ -8,7 +8,7 @@ export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture readers soak lint tools bench package package-test clean
+.PHONY: help build run test torture readers soak lint tools bench package package-test image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,10 +71,15 @@ package: ## build deb and rpm, for amd64 and arm64, into bin/packages
 	@packaging/tools/build $(TOOLS) nfpm
 	NFPM=$(TOOLS)/nfpm packaging/package bin/packages
 
+IMAGE := collectord
+
+image: ## build a container image, with podman or docker
+	VERSION=$(VERSION) packaging/image $(IMAGE):$(VERSION) $(IMAGE):latest
+
 PROOFS := .
 
 package-test: export ALLOW_MISSING := $(ALLOW_MISSING)
-package-test: tools ## install the packages on a system of their own, use, upgrade and remove them (root; minutes)
+package-test: tools ## install the packages on a system of their own, use, upgrade and remove them, and run the image (root; minutes)
 	@packaging/tools/build $(TOOLS) nfpm
 	NFPM=$(TOOLS)/nfpm go test -timeout 30m -tags packages -count 1 -v ./packaging/test -run '$(PROOFS)'
 

@@ -127,7 +127,11 @@ func (l *listeners) datagrams(a config.Address, o ingest.UDPOptions, passed *[]*
 }
 
 func probeUDP(a config.Address) error {
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(a.IP))
+	network := "udp4"
+	if a.IP.Addr().Is6() {
+		network = "udp6" // for udp, 0.0.0.0 and [::] are the same
+	}
+	c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(a.IP))
 	if err != nil {
 		return err
 	}

@@ -258,7 +258,7 @@ func (c *Config) finish(mistake func(key, reason string)) {
 	}
 	for _, a := range c.UDP.Listen {
 		if !a.local() && len(c.UDP.Allow) == 0 {
-			mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all)", a))
+			mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all), or set udp.listen: off", a))
 		}
 	}
 }

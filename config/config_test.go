@@ -126,6 +126,25 @@ func TestWhatIsNotMeantIsAMistake(t *testing.T) {
 	}
 }
 
+// Whoever has only variables to set is told of those.
+func TestMistakesOfVariablesNameVariables(t *testing.T) {
+	t.Setenv("COLLECTORD_HTTP_LISTEN", "0.0.0.0:3000")
+	t.Setenv("COLLECTORD_UDP_LISTEN", "0.0.0.0:3000")
+	t.Setenv("COLLECTORD_HTTP_MAX_RECORD", "16MiB")
+	_, err := load(t, "wal: {max_bytes: 8MiB}")
+	for _, want := range []string{
+		"http.listen (COLLECTORD_HTTP_LISTEN): 0.0.0.0:3000 can be reached",
+		"COLLECTORD_HTTP_TOKENS_FILE or COLLECTORD_HTTP_TLS_CLIENT_CA,", "set COLLECTORD_HTTP_ANONYMOUS=true if",
+		"udp.listen (COLLECTORD_UDP_LISTEN): ", "in COLLECTORD_UDP_ALLOW (0.0.0.0/0 for all), or set COLLECTORD_UDP_LISTEN=off",
+		"http.max_record (COLLECTORD_HTTP_MAX_RECORD): is more than a segment (COLLECTORD_WAL_SEGMENT_SIZE is 8MiB)",
+		"line 1): is less than four segments (wal.segment_size is 8MiB)",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("not told: %s:\n%v", want, err)
+		}
+	}
+}
+
 func TestLocalhostIsBothLoopbacks(t *testing.T) {
 	c := mustLoad(t, "")
 	var got []string

@@ -53,7 +53,23 @@ func (l *loader) mistake(key, reason string) {
 	if origin == "" {
 		origin = "default"
 	}
+	if strings.HasPrefix(origin, envPrefix) {
+		reason = inVariables(reason)
+	}
 	l.mistakes = append(l.mistakes, Mistake{key, origin, reason})
+}
+
+// inVariables names the variables of the keys that a reason names: in a container
+// there may be nothing else to set.
+func inVariables(reason string) string {
+	var pairs []string
+	// Of names that begin alike the longest comes first, and a value before none.
+	for _, k := range slices.SortedFunc(slices.Values(keys), func(a, b Key) int { return len(b.Name) - len(a.Name) }) {
+		if strings.Contains(k.Name, ".") {
+			pairs = append(pairs, k.Name+": ", k.Env()+"=", k.Name, k.Env())
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace(reason)
 }
 
 func (l *loader) flag(key string) *pflag.Flag {

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"collectord/config"
+)
+
+func TestDatagramsOfBothFamiliesAreListenedForOnOnePort(t *testing.T) {
+	port := uint16(freePorts(t, 1)[0])
+	cfg := &config.Config{UDP: config.UDP{Sockets: 2, ReceiveBuffer: 1 << 16, MaxDatagram: 1 << 10}}
+	for _, ip := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		cfg.UDP.Listen = append(cfg.UDP.Listen, config.Address{Network: "udp", IP: netip.AddrPortFrom(ip, port)})
+	}
+	ears, err := listen(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ears.close()
+	if len(ears.udp) != 4 {
+		t.Errorf("%d sockets", len(ears.udp))
+	}
+	for _, a := range cfg.UDP.Listen {
+		again := &config.Config{UDP: cfg.UDP}
+		again.UDP.Listen = []config.Address{a}
+		if second, err := listen(again, slog.New(slog.DiscardHandler)); err == nil {
+			second.close()
+			t.Errorf("a second daemon shares %s", a)
+		} else if !strings.Contains(err.Error(), "address already in use") {
+			t.Error(err)
+		}
+	}
+}

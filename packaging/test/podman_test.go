@@ -1,0 +1,220 @@
+//go:build packages
+
+package test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// imageUser is whom the image runs as: user and group.
+const imageUser = "65532"
+
+// podman is one with images, containers, volumes and settings of the test's own.
+type podman struct {
+	t   *testing.T
+	dir string // holds the script podman, and is where commands of the README run
+}
+
+func newPodman(t *testing.T) podman {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		goWithout(t, "root")
+	}
+	needs(t, "podman", "runc", "ip")
+	path, err := exec.LookPath("podman")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("/tmp", "collectord-") // podman takes no long path
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := podman{t, dir}
+	p.write("containers.conf", "[containers]\ndefault_ulimits = [\"nofile=20000:20000\", \"nproc=4096:4096\"]\n", 0o644)
+	p.write("podman", fmt.Sprintf("#!/bin/sh\nexport CONTAINERS_CONF=%[1]s/containers.conf\n"+
+		"exec %[2]s --root %[1]s/root --runroot %[1]s/run --tmpdir %[1]s/tmp --runtime runc --cgroup-manager cgroupfs --events-backend none \"$@\"\n", p.dir, path), 0o755)
+	t.Cleanup(func() {
+		for _, args := range [][]string{{"rm", "--all", "--force", "--time", "0", "--volumes"}, {"image", "unmount", "--all", "--force"}} {
+			if out, err := p.command(args...).CombinedOutput(); err != nil {
+				t.Errorf("podman %v: %v: %s", args, err, out)
+			}
+		}
+		_ = unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH) // its mount of where layers are, onto itself
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func (p podman) write(name, content string, mode fs.FileMode) {
+	p.t.Helper()
+	if err := os.WriteFile(filepath.Join(p.dir, name), []byte(content), mode); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func (p podman) command(args ...string) *exec.Cmd {
+	return exec.Command(filepath.Join(p.dir, "podman"), args...)
+}
+
+// do runs podman, which must not fail, and returns what it printed.
+func (p podman) do(args ...string) string {
+	p.t.Helper()
+	c := p.command(args...)
+	var said bytes.Buffer
+	c.Stderr = &said
+	out, err := c.Output()
+	if err != nil {
+		p.t.Fatalf("podman %s: %v: %s", strings.Join(args, " "), err, said.Bytes())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// shell runs a script as the README shows it, and returns what it printed.
+func (p podman) shell(script string, env ...string) string {
+	p.t.Helper()
+	c := exec.Command("bash", "-ec", script)
+	c.Dir = p.dir
+	c.Env = append(append(os.Environ(), "PATH="+p.dir+":"+os.Getenv("PATH")), env...)
+	var said bytes.Buffer
+	c.Stderr = &said
+	out, err := c.Output()
+	if err != nil {
+		p.t.Fatalf("%s: %v: %s", script, err, said.Bytes())
+	}
+	return string(out)
+}
+
+// build makes the image and returns its id.
+func (p podman) build(name, umask string, env ...string) string {
+	p.t.Helper()
+	c := exec.Command("sh", "-c", `umask "$1" && exec ../image "$2"`, "sh", umask, name)
+	c.Env = append(append(os.Environ(), "CONTAINER_ENGINE="+filepath.Join(p.dir, "podman"), "VERSION="+earlier, "SOURCE_DATE_EPOCH=1764000000"), env...)
+	var said bytes.Buffer
+	c.Stderr = &said
+	out, err := c.Output()
+	if err != nil {
+		p.t.Fatalf("packaging/image: %v: %s", err, said.Bytes())
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// fromReadme is the only block of sh in the README that holds a word, changed as
+// a user would.
+func fromReadme(t *testing.T, word string, change ...string) string {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+		if strings.Contains(m[1], word) {
+			found = append(found, m[1])
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d blocks with %s in the README", len(found), word)
+	}
+	for i := 0; i < len(change); i += 2 {
+		if !strings.Contains(found[0], change[i]) {
+			t.Fatalf("no %s in %s", change[i], found[0])
+		}
+		found[0] = strings.Replace(found[0], change[i], change[i+1], 1)
+	}
+	return found[0]
+}
+
+// wire is a network of a container's own, with a cable to that of the host.
+type wire struct{ namespace, here, there, there6 string }
+
+func newWire(t *testing.T) wire {
+	t.Helper()
+	pid := os.Getpid() // two runs at a time are in nobody's way
+	name := fmt.Sprintf("cdi-%d", pid)
+	address := func(n int) string { return fmt.Sprintf("198.18.%d.%d", pid>>6&0xff, pid<<2&0xff+n) } // RFC 2544, appendix C.2.2
+	address6 := func(n int) string { return fmt.Sprintf("fd98:%x::%d", pid&0xffff, n) }
+	w := wire{"/run/netns/" + name, address(1), address(2), address6(2)}
+	must(t, "ip", "netns", "add", name)
+	t.Cleanup(func() { _ = exec.Command("ip", "netns", "del", name).Run() })
+	must(t, "ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "del", name).Run() })
+	must(t, "ip", "addr", "add", w.here+"/30", "dev", name)
+	must(t, "ip", "addr", "add", address6(1)+"/64", "dev", name, "nodad")
+	must(t, "ip", "link", "set", name, "up")
+	must(t, "ip", "-n", name, "addr", "add", w.there+"/30", "dev", "eth0")
+	must(t, "ip", "-n", name, "addr", "add", w.there6+"/64", "dev", "eth0", "nodad")
+	must(t, "ip", "-n", name, "link", "set", "eth0", "up")
+	must(t, "ip", "-n", name, "link", "set", "lo", "up")
+	return w
+}
+
+// storage is a MinIO outside any container, with TLS; authority is the file that
+// says whom to trust.
+func storage(t *testing.T, ip string) (endpoint, authority string) {
+	t.Helper()
+	minio := os.Getenv("TEST_MINIO")
+	if minio == "" {
+		t.Fatal("TEST_MINIO names no program: run make package-test")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour), IPAddresses: []net.IP{net.ParseIP(ip)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+	}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	authority = filepath.Join(dir, "certs", "public.crt")
+	err = errors.Join(
+		os.MkdirAll(filepath.Join(dir, "data", "usages"), 0o755), os.Mkdir(filepath.Join(dir, "certs"), 0o755),
+		os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate}), 0o644),
+		os.WriteFile(filepath.Join(dir, "certs", "private.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(minio, "server", "--quiet", "--address", ip+":9000", "--certs-dir", filepath.Join(dir, "certs"), filepath.Join(dir, "data"))
+	c.Env = append(os.Environ(), "MINIO_ROOT_USER=operator", "MINIO_ROOT_PASSWORD=not-a-secret", "MINIO_BROWSER=off", "MINIO_UPDATE=off")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill(); _ = c.Wait() })
+	within(t, "the storage listens", func() bool {
+		conn, err := net.Dial("tcp", ip+":9000")
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return "https://" + ip + ":9000", authority
+}
