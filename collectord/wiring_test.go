@@ -15,7 +15,9 @@ func TestDatagramsOfBothFamiliesAreListenedForOnOnePort(t *testing.T) {
 	for _, ip := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
 		cfg.UDP.Listen = append(cfg.UDP.Listen, config.Address{Network: "udp", IP: netip.AddrPortFrom(ip, port)})
 	}
-	ears, err := listen(cfg, slog.New(slog.DiscardHandler))
+	logger := slog.New(slog.DiscardHandler)
+	alone := newSocketStore("", nil, logger) // without a service manager
+	ears, err := listen(cfg, nil, alone, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +28,7 @@ func TestDatagramsOfBothFamiliesAreListenedForOnOnePort(t *testing.T) {
 	for _, a := range cfg.UDP.Listen {
 		again := &config.Config{UDP: cfg.UDP}
 		again.UDP.Listen = []config.Address{a}
-		if second, err := listen(again, slog.New(slog.DiscardHandler)); err == nil {
+		if second, err := listen(again, nil, alone, logger); err == nil {
 			second.close()
 			t.Errorf("a second daemon shares %s", a)
 		} else if !strings.Contains(err.Error(), "address already in use") {
