@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/valyala/fasthttp"
 
 	"collectord/wal"
@@ -21,6 +22,7 @@ const (
 	smallBody    = 64 << 10 // taken from MaxInFlight is only what is beyond
 	smallBodies  = 4 << 20  // what bodies hold between the two, all together
 	bodyStep     = 64 << 10 // taken from MaxInFlight at a time
+	modestBody   = 1 << 20  // tried first where it is not known how large a body becomes
 	spareBuffers = 16
 	spareBytes   = 256 << 10 // of a large body's memory that are kept for others
 	spareRecords = 4 << 10   // nor are those for more records
@@ -81,6 +83,11 @@ func (h *HTTP) grow(b []byte) ([]byte, error) {
 	if len(b) < smallBody {
 		return h.spareBodies.grow(b, growth(len(b))), nil
 	}
+	return h.large(b)
+}
+
+// large returns b with room for any body.
+func (h *HTTP) large(b []byte) ([]byte, error) {
 	large, err := h.largeBodies.take()
 	if err != nil {
 		h.opts.Logger.Error("no memory for a large body: it is refused", "trouble", "body_memory", "error", err)
@@ -103,6 +110,15 @@ func (h *HTTP) reserve(r *request, n int) bool {
 		r.reserved += bodyStep
 	}
 	return true
+}
+
+// unreserve gives back what a body that has n bytes does not need.
+func (h *HTTP) unreserve(r *request, n int) {
+	if over := (r.mayHold() - n) / bodyStep * bodyStep; over > 0 && r.reserved > 0 {
+		over = min(over, r.reserved)
+		r.reserved -= over
+		h.inFlight.give(over)
+	}
 }
 
 // mayHold is how many bytes of its body the request has a right to.
@@ -198,24 +214,79 @@ func noMemory() *problem {
 
 // decode reads the body out of what was sent.
 func (h *HTTP) decode(r *request) (p *problem) {
-	d := h.decoders.take(r.header.coding)
-	defer h.decoders.give(d)
-	err := d.reset(bytes.NewReader(r.sent))
-	if err == nil {
-		r.body, err = h.fill(r, r.body, d, h.opts.MaxDecoded)
+	h.decoders.enter()
+	defer h.decoders.leave()
+	// Until it is decoded it is there in both forms, of which only the larger one
+	// counts as in flight.
+	if n := len(r.sent); n > smallBody {
+		h.decoding.wait(n)
+		defer h.decoding.give(n)
+	}
+	var err error
+	if r.header.coding == gzipped {
+		err = h.decodeGzip(r)
+	} else {
+		err = h.decodeZstd(r)
 	}
 	switch {
 	case err == nil:
 		r.sent = h.putBack(r.sent) // others need not wait until the answer for that
 		return nil
-	case errors.Is(err, errTooLong) || d.tooLarge(err):
+	case errors.Is(err, errTooLong):
 		return tooLarge(fmt.Sprintf("a body has at most %d bytes once decoded (http.max_decoded)", h.opts.MaxDecoded))
 	case errors.Is(err, errNoMemory):
 		return noMemory()
 	}
 	return &problem{
 		status: http.StatusBadRequest, code: CodeBadEncoding,
-		detail: fmt.Sprintf("%s at byte %d of the decoded body", d.explain(err), len(r.body)),
+		detail: fmt.Sprintf("%s at byte %d of the decoded body", explain(err), len(r.body)),
+	}
+}
+
+func (h *HTTP) decodeGzip(r *request) error {
+	d, err := h.decoders.takeGzip(bytes.NewReader(r.sent))
+	if err != nil {
+		return err
+	}
+	defer h.decoders.giveGzip(d)
+	r.body, err = h.fill(r, r.body, d, h.opts.MaxDecoded)
+	return err
+}
+
+// decodeZstd decodes into the body, for which there has to be room before. Where
+// the frames do not tell, and their blocks need not be full, it tries with less
+// room first: the rest might be another's meanwhile.
+func (h *HTTP) decodeZstd(r *request) error {
+	bound := zstdBound(r.sent)
+	most := min(bound, h.opts.MaxDecoded+1)
+	for room := min(most, max(smallBody, min(64*len(r.sent), modestBody))); ; room = most {
+		if !h.reserve(r, room) {
+			return errNoMemory
+		}
+		decoder, err := h.decoders.tight, error(nil)
+		switch {
+		case room <= smallBody:
+			r.body = h.spareBodies.grow(r.body, room)
+		case cap(r.body) < room:
+			if r.body, err = h.large(r.body); err != nil {
+				return err
+			}
+		}
+		into := r.body[:0:min(cap(r.body), r.mayHold())]
+		if room == most && cap(r.body) > smallBody {
+			decoder, into = h.decoders.zstd, r.body // room for any body, and some
+		}
+		out, err := decoder.DecodeAll(r.sent, into)
+		r.body = r.body[:min(len(out), cap(r.body))]
+		if err != nil && room < most { // which has many ways to say that the room was not enough
+			r.body = r.body[:0]
+			continue
+		}
+		if len(out) > h.opts.MaxDecoded || errors.Is(err, zstd.ErrDecoderSizeExceeded) && bound > h.opts.MaxDecoded {
+			return errTooLong
+		}
+		h.unreserve(r, len(r.body))
+		return err
 	}
 }
 

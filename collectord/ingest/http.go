@@ -89,6 +89,7 @@ type HTTP struct {
 
 	small       budget // bytes of bodies below smallBody
 	inFlight    budget // bytes of bodies beyond
+	decoding    budget // bytes of bodies as sent that are being decoded
 	inMemory    budget // bytes of records that are being stored
 	spareBodies spares[byte]
 	largeBodies *mappings
@@ -106,7 +107,8 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		inFlight:    budget{free: o.MaxInFlight},
 		inMemory:    budget{free: recordSize * (o.MaxRecords + moreRecords)},
 		spareBodies: make(spares[byte], spareBuffers),
-		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded) + 1), // one more tells that it is too long
+		decoding:    budget{free: o.MaxBody},
+		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded, maxWindow) + zstdSlack), // more than one tells that it is too long
 		spareRecs:   make(spares[wal.Record], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
