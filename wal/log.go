@@ -224,7 +224,7 @@ func (l *Log) queue(recs []Record, size int) (*commit, error) {
 	door.accept(len(recs))
 	now := l.opts.clock().UnixMicro()
 	c := l.commitForLocked(now, size)
-	c.buf = slices.Grow(c.buf, size)
+	l.growLocked(c, size)
 	for i := range recs {
 		recs[i].ReceivedAt = now
 		if recs[i].ID == (ID{}) {

@@ -218,16 +218,15 @@ func (h *HTTP) decode(r *request) (p *problem) {
 	defer h.decoders.leave()
 	// Until it is decoded it is there in both forms, of which only the larger one
 	// counts as in flight.
-	if n := len(r.sent); n > smallBody {
-		h.decoding.wait(n)
-		defer h.decoding.give(n)
+	if size := len(r.sent); size > smallBody {
+		h.decoding.wait(size)
+		defer h.decoding.give(size)
 	}
-	var err error
+	decode := h.decodeZstd
 	if r.header.coding == gzipped {
-		err = h.decodeGzip(r)
-	} else {
-		err = h.decodeZstd(r)
+		decode = h.decodeGzip
 	}
+	n, err := decode(r)
 	switch {
 	case err == nil:
 		r.sent = h.putBack(r.sent) // others need not wait until the answer for that
@@ -239,54 +238,56 @@ func (h *HTTP) decode(r *request) (p *problem) {
 	}
 	return &problem{
 		status: http.StatusBadRequest, code: CodeBadEncoding,
-		detail: fmt.Sprintf("%s at byte %d of the decoded body", explain(err), len(r.body)),
+		detail: fmt.Sprintf("%s at byte %d of the decoded body", explain(err), n),
 	}
 }
 
-func (h *HTTP) decodeGzip(r *request) error {
+func (h *HTTP) decodeGzip(r *request) (n int, err error) {
 	d, err := h.decoders.takeGzip(bytes.NewReader(r.sent))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer h.decoders.giveGzip(d)
 	r.body, err = h.fill(r, r.body, d, h.opts.MaxDecoded)
-	return err
+	return len(r.body), err
 }
 
 // decodeZstd decodes into the body, for which there has to be room before. Where
 // the frames do not tell, and their blocks need not be full, it tries with less
 // room first: the rest might be another's meanwhile.
-func (h *HTTP) decodeZstd(r *request) error {
+func (h *HTTP) decodeZstd(r *request) (n int, err error) {
 	bound := zstdBound(r.sent)
 	most := min(bound, h.opts.MaxDecoded+1)
 	for room := min(most, max(smallBody, min(64*len(r.sent), modestBody))); ; room = most {
 		if !h.reserve(r, room) {
-			return errNoMemory
+			return 0, errNoMemory
 		}
-		decoder, err := h.decoders.tight, error(nil)
 		switch {
 		case room <= smallBody:
 			r.body = h.spareBodies.grow(r.body, room)
 		case cap(r.body) < room:
 			if r.body, err = h.large(r.body); err != nil {
-				return err
+				return 0, err
 			}
 		}
-		into := r.body[:0:min(cap(r.body), r.mayHold())]
+		decoder, into := h.decoders.tight, r.body[:0:min(cap(r.body), r.mayHold())]
 		if room == most && cap(r.body) > smallBody {
 			decoder, into = h.decoders.zstd, r.body // room for any body, and some
 		}
 		out, err := decoder.DecodeAll(r.sent, into)
-		r.body = r.body[:min(len(out), cap(r.body))]
-		if err != nil && room < most { // which has many ways to say that the room was not enough
-			r.body = r.body[:0]
-			continue
+		if err == nil && len(out) <= h.opts.MaxDecoded {
+			r.body = out
+			h.unreserve(r, len(out))
+			return len(out), nil
 		}
-		if len(out) > h.opts.MaxDecoded || errors.Is(err, zstd.ErrDecoderSizeExceeded) && bound > h.opts.MaxDecoded {
-			return errTooLong
+		r.body = h.putBack(r.body[:min(room, cap(r.body))]) // all of it may have been written to
+		switch {
+		case room < most: // there are many errors that come of too little of it
+		case err == nil || errors.Is(err, zstd.ErrDecoderSizeExceeded) && bound > h.opts.MaxDecoded:
+			return len(out), errTooLong
+		default:
+			return len(out), err
 		}
-		h.unreserve(r, len(r.body))
-		return err
 	}
 }
 
