@@ -1,7 +1,5 @@
 package wal
 
-import "encoding/binary"
-
 // staging holds encoded records in the order in which they came, until a commit
 // takes them. Their id and time are left blank until then, so that ids, times
 // and sequence numbers agree in order.
@@ -56,7 +54,7 @@ func (s *staging) head() []byte {
 		return nil
 	}
 	b := s.blocks[0][s.from:]
-	return b[:recordOverhead+int(b[25])+int(binary.LittleEndian.Uint32(b[26:]))]
+	return b[:nextSize(b)]
 }
 
 // drop forgets the first record, which has n bytes.
