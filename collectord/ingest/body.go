@@ -25,39 +25,46 @@ const (
 	modestBody   = 1 << 20  // tried first where it is not known how large a body becomes
 	spareBuffers = 16
 	spareBytes   = 256 << 10 // of a large body's memory that are kept for others
-	spareRecords = 4 << 10   // nor are those for more records
-	freeRecords  = 64        // of a request, that do not wait for memory
+	spareParts   = 4 << 10   // nor are those for more usages
+	freeParts    = 64        // usages of a request that do not wait for memory
 )
 
 // request is what one POST needs, reused by the next.
 type request struct {
 	header header
-	sent   []byte // a compressed body as it arrived
-	body   []byte // as it is read
-	recs   []wal.Record
+	sent   []byte   // a compressed body as it arrived
+	body   []byte   // as it is read
+	parts  []part   // of body: the usages that can be stored
+	ids    []wal.ID // theirs, where they are given or asked for
 	batch  batch
 	answer []byte
 
+	record  wal.Record                   // the one that the log has in hand
+	records func(func(*wal.Record) bool) // all of them, for the log
+
 	small    int // bytes of body, taken from the door's small
 	reserved int // bytes of body, taken from the door's inFlight
-	records  int // bytes of recs, taken from the door's inMemory
+	stored   int // bytes, taken from the door's storing
 }
 
 // release gives back what the request took. Nothing may refer to its buffers.
 func (h *HTTP) release(r *request) {
 	h.small.give(r.small)
 	h.inFlight.give(r.reserved)
-	h.inMemory.give(r.records)
-	r.small, r.reserved, r.records = 0, 0, 0
-	clear(r.recs)
-	r.recs = r.recs[:0]
-	r.header = header{}
+	h.storing.give(r.stored)
+	r.small, r.reserved, r.stored = 0, 0, 0
+	r.header, r.record = header{}, wal.Record{}
 	r.batch.reset()
 	r.sent = h.putBack(r.sent)
 	r.body = h.putBack(r.body)
-	if cap(r.recs) > freeRecords {
-		h.spareRecs.keep(r.recs, spareRecords)
-		r.recs = nil
+	r.parts, r.ids = r.parts[:0], r.ids[:0]
+	if cap(r.parts) > freeParts {
+		h.spareParts.keep(r.parts, spareParts)
+		r.parts = nil
+	}
+	if cap(r.ids) > freeParts {
+		h.spareIDs.keep(r.ids, spareParts)
+		r.ids = nil
 	}
 	if cap(r.answer) > freeBytes {
 		r.answer = nil

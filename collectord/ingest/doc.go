@@ -31,17 +31,18 @@ package ingest
 import (
 	"context"
 	"errors"
+	"iter"
 
 	"collectord/wal"
 )
 
-// ErrStarting is what a Log's Full returns while it is not open yet. Append waits
-// until it is.
+// ErrStarting is what a Log's Full returns while it is not open yet. AppendSeq
+// waits until it is.
 var ErrStarting = errors.New("starting")
 
 // Log is what the doors need of *wal.Log.
 type Log interface {
-	Append(ctx context.Context, recs ...wal.Record) error
+	AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error
 	Enqueue(recs ...wal.Record) int
 	Reject(s wal.Source, reason string, n int)
 	Repeat(s wal.Source, n int)

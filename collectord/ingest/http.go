@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/valyala/fasthttp"
 
@@ -63,12 +62,6 @@ func (o HTTPOptions) withDefaults() HTTPOptions {
 	return o
 }
 
-// Bounds on memory that are not for configuration.
-const (
-	recordSize  = int(unsafe.Sizeof(wal.Record{}))
-	moreRecords = 32 << 10 // in memory, of all requests together, beside those of the largest
-)
-
 // HTTP is the door that answers: POST /api/usages and GET /healthz.
 //
 // It runs on fasthttp, set up so that nothing is held that did not arrive: bodies
@@ -90,10 +83,11 @@ type HTTP struct {
 	small       budget // bytes of bodies below smallBody
 	inFlight    budget // bytes of bodies beyond
 	decoding    budget // bytes of bodies as sent that are being decoded
-	inMemory    budget // bytes of records that are being stored
+	storing     budget // bytes that it takes to store them
 	spareBodies spares[byte]
 	largeBodies *mappings
-	spareRecs   spares[wal.Record]
+	spareParts  spares[part]
+	spareIDs    spares[wal.ID]
 	decoders    *decoders
 	window      *window
 }
@@ -105,11 +99,12 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		log: log, opts: o, open: connections{epoch: time.Now()},
 		small:       budget{free: smallBodies},
 		inFlight:    budget{free: o.MaxInFlight},
-		inMemory:    budget{free: recordSize * (o.MaxRecords + moreRecords)},
+		storing:     budget{free: o.mostStored()},
 		spareBodies: make(spares[byte], spareBuffers),
 		decoding:    budget{free: o.MaxBody},
 		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded, maxWindow) + zstdSlack), // more than one tells that it is too long
-		spareRecs:   make(spares[wal.Record], spareBuffers),
+		spareParts:  make(spares[part], spareBuffers),
+		spareIDs:    make(spares[wal.ID], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
@@ -122,7 +117,9 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		log.Reject(wal.HTTP, reason, 0)
 	}
 	h.requests.New = func() any {
-		return &request{body: make([]byte, 0, firstBuffer), recs: make([]wal.Record, 0, 1)}
+		r := &request{body: make([]byte, 0, firstBuffer), parts: make([]part, 0, 1), ids: make([]wal.ID, 0, 1)}
+		r.records = func(yield func(*wal.Record) bool) { h.eachRecord(r, yield) }
+		return r
 	}
 	h.server = &fasthttp.Server{
 		Handler:        h.handle,
