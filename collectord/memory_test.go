@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -217,7 +216,7 @@ func (s *siege) lay() {
 		}
 		s.greedy.Store(time.Since(began) > besieged/2)
 		if len(curve) <= int(time.Since(began).Seconds()) {
-			curve = append(curve, strconv.Itoa(d.memory().now>>20))
+			curve = append(curve, fmt.Sprint(d.memory().now>>20, "/", d.memory().peak>>20))
 		}
 		<-time.After(50 * time.Millisecond)
 	}

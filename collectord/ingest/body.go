@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"net"
 	"net/http"
 	"time"
@@ -18,7 +19,7 @@ import (
 // Sizes of what a request holds of its body.
 const (
 	firstBuffer  = 4 << 10
-	freeBytes    = 16 << 10 // of a body that everyone may hold
+	freeBytes    = 8 << 10  // of a body that everyone may hold
 	smallBody    = 64 << 10 // taken from MaxInFlight is only what is beyond
 	smallBodies  = 4 << 20  // what bodies hold between the two, all together
 	bodyStep     = 64 << 10 // taken from MaxInFlight at a time
@@ -56,7 +57,9 @@ func (h *HTTP) release(r *request) {
 	r.header, r.record = header{}, wal.Record{}
 	r.batch.reset()
 	r.sent = h.putBack(r.sent)
-	r.body = h.putBack(r.body)
+	if cap(r.body) > firstBuffer { // which the next request needs, too
+		r.body = h.putBack(r.body)
+	}
 	r.parts, r.ids = r.parts[:0], r.ids[:0]
 	if cap(r.parts) > freeParts {
 		h.spareParts.keep(r.parts, spareParts)
@@ -75,22 +78,39 @@ func (h *HTTP) release(r *request) {
 // putBack leaves larger buffers to other requests.
 func (h *HTTP) putBack(b []byte) []byte {
 	switch {
-	case cap(b) <= firstBuffer:
-		return b[:0]
+	case cap(b) == 0:
 	case cap(b) <= smallBody:
-		h.spareBodies.keep(b, smallBody)
+		h.spareBodies[sizeOf(cap(b))].keep(b, smallBody)
 	default:
 		h.largeBodies.give(b)
 	}
 	return nil
 }
 
-// grow returns b with more room.
-func (h *HTTP) grow(b []byte) ([]byte, error) {
-	if len(b) < smallBody {
-		return h.spareBodies.grow(b, growth(len(b))), nil
+// grow returns b with room for n bytes, and mostly more.
+func (h *HTTP) grow(b []byte, n int) ([]byte, error) {
+	if n > smallBody {
+		return h.large(b)
 	}
-	return h.large(b)
+	size := sizeOf(n)
+	grown := append(h.spareBodies[size].grow(nil, firstBuffer<<size), b...)
+	h.putBack(b)
+	return grown, nil
+}
+
+// Bodies of up to smallBody are in buffers of firstBuffer, or twice that, and so
+// on: one that holds little never has the buffer of one that held more.
+const bodySizes = 5
+
+// sizeOf is the number of doublings that make room for n bytes.
+func sizeOf(n int) int { return bits.Len(uint(n-1) / firstBuffer) }
+
+// roomFor is what a body of n bytes takes.
+func roomFor(n int) int {
+	if n > smallBody {
+		return n
+	}
+	return firstBuffer << sizeOf(n)
 }
 
 // large returns b with room for any body.
@@ -107,8 +127,15 @@ func (h *HTTP) large(b []byte) ([]byte, error) {
 
 // reserve takes what a body of n bytes needs, as it grows.
 func (h *HTTP) reserve(r *request, n int) bool {
-	if n > r.mayHold() && r.small == 0 && h.small.take(smallBody-freeBytes) {
-		r.small = smallBody - freeBytes
+	if more := min(roomFor(n), smallBody) - r.mayHold(); more > 0 {
+		switch {
+		case h.small.take(more):
+			r.small += more
+		case h.inFlight.take(more):
+			r.reserved += more
+		default:
+			return false
+		}
 	}
 	for n > r.mayHold() {
 		if !h.inFlight.take(bodyStep) {
@@ -145,7 +172,7 @@ func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, er
 				return dst, errNoMemory
 			}
 			var err error
-			if dst, err = h.grow(dst); err != nil {
+			if dst, err = h.grow(dst, len(dst)+1); err != nil {
 				return dst, err
 			}
 		}
@@ -169,32 +196,21 @@ func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, er
 	}
 }
 
-// growth is by how much the buffer of a small body of n bytes grows: to what it
-// may hold, once that is asked for.
-func growth(n int) int {
-	switch {
-	case n < firstBuffer:
-		return firstBuffer
-	case n < freeBytes:
-		return n
-	}
-	return smallBody - n
-}
-
 // readBody reads the body as it arrives, and then decodes it. A slow client
 // holds no decoder.
 func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
-	r.body, r.sent = r.body[:0], r.sent[:0]
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
 		return nil // no body at all
 	}
 	w := wire{conn: ctx.Conn(), stream: stream, limits: h.limits.Load(), began: time.Now(), length: ctx.Request.Header.ContentLength()}
 	var err error
+	first := r.body[:0]
+	r.body = nil // so that it does not stay while a larger one is filled
 	if r.header.coding == identity {
-		r.body, err = h.fill(r, r.body, &w, h.opts.MaxBody)
+		r.body, err = h.fill(r, first, &w, h.opts.MaxBody)
 	} else {
-		r.sent, err = h.fill(r, r.sent, &w, h.opts.MaxBody)
+		r.sent, err = h.fill(r, first, &w, h.opts.MaxBody)
 	}
 	var p *problem
 	switch {
@@ -269,11 +285,8 @@ func (h *HTTP) decodeZstd(r *request) (n int, err error) {
 		if !h.reserve(r, room) {
 			return 0, errNoMemory
 		}
-		switch {
-		case room <= smallBody:
-			r.body = h.spareBodies.grow(r.body, room)
-		case cap(r.body) < room:
-			if r.body, err = h.large(r.body); err != nil {
+		if cap(r.body) < room {
+			if r.body, err = h.grow(r.body, room); err != nil {
 				return 0, err
 			}
 		}

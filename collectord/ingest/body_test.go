@@ -234,7 +234,7 @@ func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
 	if !h.small.take(smallBodies) || !h.inFlight.take(h.opts.MaxInFlight) {
 		t.Fatal("an idle door has not all of it free")
 	}
-	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", 15<<10)+"{}")
+	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", freeBytes-2)+"{}")
 	if a, body := exchange(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
 		t.Errorf("a small body: %s %s", a.Status, body)
 	}

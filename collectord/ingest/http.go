@@ -84,7 +84,7 @@ type HTTP struct {
 	inFlight    budget // bytes of bodies beyond
 	decoding    budget // bytes of bodies as sent that are being decoded
 	storing     budget // bytes that it takes to store them
-	spareBodies spares[byte]
+	spareBodies [bodySizes]spares[byte]
 	largeBodies *mappings
 	spareParts  spares[part]
 	spareIDs    spares[wal.ID]
@@ -100,13 +100,15 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		small:       budget{free: smallBodies},
 		inFlight:    budget{free: o.MaxInFlight},
 		storing:     budget{free: o.mostStored()},
-		spareBodies: make(spares[byte], spareBuffers),
 		decoding:    budget{free: o.MaxBody},
 		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded, maxWindow) + zstdSlack), // more than one tells that it is too long
 		spareParts:  make(spares[part], spareBuffers),
 		spareIDs:    make(spares[wal.ID], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
+	}
+	for size := range h.spareBodies {
+		h.spareBodies[size] = make(spares[byte], spareBuffers)
 	}
 	h.SetLimits(o.Limits)
 	h.SetIdentity(o.Identity)
