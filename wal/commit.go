@@ -10,8 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // commit is a frame in the making, and what its appenders wait for.
@@ -76,12 +74,9 @@ const (
 // as they are written: the garbage collector comes too late for megabytes.
 func (l *Log) growLocked(c *commit, size int) {
 	if frameStart+size > keepBuffer && c.count == 0 {
-		if b, err := unix.Mmap(-1, 0, frameStart+size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON); err == nil {
-			_ = unix.Madvise(b, unix.MADV_DONTDUMP) // no usages in a core dump, if that can be had
-			l.recycleLocked(c)
-			c.buf, c.mapped = b[:frameStart], true
-			return
-		}
+		l.recycleLocked(c)
+		c.buf, c.mapped = mapMemory(frameStart + size)[:frameStart], true
+		return
 	}
 	c.buf = slices.Grow(c.buf, size)
 }
@@ -94,7 +89,7 @@ const keepBuffer = maxFrame + maxFrame/4
 func (l *Log) recycleLocked(c *commit) {
 	switch {
 	case c.mapped:
-		_ = unix.Munmap(c.buf[:cap(c.buf)]) // fails for what is none only
+		unmapMemory(c.buf)
 	case cap(c.buf) <= keepBuffer && len(l.buffers) < 3:
 		l.buffers = append(l.buffers, c.buf[:frameStart])
 	}

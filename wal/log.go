@@ -348,6 +348,9 @@ func (l *Log) Close() error {
 		spare.segment.abandon()
 	default:
 	}
+	l.mu.Lock()
+	l.staged.free()
+	l.mu.Unlock()
 	err := os.RemoveAll(filepath.Join(l.dir, nextName))
 	return errors.Join(err, l.lock.Close())
 }

@@ -19,13 +19,13 @@ import (
 // Sizes of what a request holds of its body.
 const (
 	firstBuffer  = 4 << 10
-	freeBytes    = 8 << 10  // of a body that everyone may hold
-	smallBody    = 64 << 10 // taken from MaxInFlight is only what is beyond
-	smallBodies  = 4 << 20  // what bodies hold between the two, all together
-	bodyStep     = 64 << 10 // taken from MaxInFlight at a time
-	modestBody   = 1 << 20  // tried first where it is not known how large a body becomes
+	freeBytes    = firstBuffer // of a body that everyone may hold
+	smallBody    = 64 << 10    // taken from MaxInFlight is only what is beyond
+	smallBodies  = 4 << 20     // what bodies hold between the two, all together
+	bodyStep     = 64 << 10    // taken from MaxInFlight at a time
+	modestBody   = 1 << 20     // tried first where it is not known how large a body becomes
 	spareBuffers = 16
-	spareBytes   = 256 << 10 // of a large body's memory that are kept for others
+	spareBytes   = 128 << 10 // of a large body's memory that are kept for others
 	spareParts   = 4 << 10   // nor are those for more usages
 	freeParts    = 64        // usages of a request that do not wait for memory
 )
