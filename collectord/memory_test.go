@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -323,7 +324,7 @@ func (s *siege) beSlow(i int) {
 		if _, err = io.Copy(io.Discard, c); err == nil {
 			return // cut off
 		}
-		if t, ok := err.(net.Error); ok && t.Timeout() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
 			err = nil
 		}
 	}

@@ -28,7 +28,7 @@ type HTTPOptions struct {
 	MaxBody     int // bytes of a body as sent; default 4 MiB
 	MaxDecoded  int // bytes of a body once decoded; default 16 MiB
 	MaxRecords  int // usages of a request; default 100,000
-	MaxInFlight int // bytes of all bodies together, beyond the first 64 KiB of each; default 16 MiB
+	MaxInFlight int // bytes of all bodies together, beyond 4 KiB of each and what small ones share; default 16 MiB
 
 	// Requests with an Idempotency-Key are remembered for that long, and that
 	// many; default 10 min, 65,536.
@@ -83,7 +83,7 @@ type HTTP struct {
 	small       budget // bytes of bodies below smallBody
 	inFlight    budget // bytes of bodies beyond
 	decoding    budget // bytes of bodies as sent that are being decoded
-	storing     budget // bytes that it takes to store them
+	storing     budget // bytes that it takes to store what has arrived
 	spareBodies [bodySizes]spares[byte]
 	largeBodies *mappings
 	spareParts  spares[part]

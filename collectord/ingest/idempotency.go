@@ -87,7 +87,7 @@ type asked struct {
 
 // window remembers requests by their Idempotency-Key, as many and as long as it
 // is told. The answers are not kept: the same body gives the same ids. A request
-// takes about 80 bytes.
+// takes about 100 bytes.
 type window struct {
 	age  time.Duration
 	most int

@@ -19,7 +19,11 @@ func (o *HTTPOptions) mostStored() int {
 // them. That does not depend on any client: what is stored has arrived.
 func (h *HTTP) makeRoom(r *request, n int, given bool) {
 	if n > freeParts || len(r.body) > freeBytes {
-		r.stored = min(len(r.body)+n*(storedBeside+len(r.header.client)), h.opts.mostStored())
+		r.stored = len(r.body) + n*(storedBeside+len(r.header.client))
+		if cap(r.body) <= smallBody {
+			r.stored += len(r.body) // which stays while its copy is there
+		}
+		r.stored = min(r.stored, h.opts.mostStored())
 		h.storing.wait(r.stored)
 	}
 	r.parts = h.spareParts.grow(r.parts, n)

@@ -22,6 +22,7 @@ func (*countingLog) AppendSeq(context.Context, iter.Seq[*wal.Record]) error { re
 func (*countingLog) Repeat(wal.Source, int)                                 {}
 func (*countingLog) Full() error                                            { return nil }
 func (l *countingLog) Reject(_ wal.Source, _ string, n int)                 { l.rejected.Add(int64(n)) }
+
 func (l *countingLog) Enqueue(recs ...wal.Record) int {
 	l.enqueued.Add(int64(len(recs)))
 	return len(recs)
