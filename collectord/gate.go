@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"iter"
 	"sync"
 	"sync/atomic"
 
@@ -45,8 +46,8 @@ func (g *gate) wait() *wal.Log {
 	return g.log.Load()
 }
 
-func (g *gate) Append(ctx context.Context, recs ...wal.Record) error {
-	return g.wait().Append(ctx, recs...)
+func (g *gate) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
+	return g.wait().AppendSeq(ctx, recs)
 }
 
 func (g *gate) Enqueue(recs ...wal.Record) int { return g.wait().Enqueue(recs...) }

@@ -42,7 +42,7 @@ func slownesses() []slowness {
 		{name: "declaring a megabyte", first: head + "Content-Length: 1048576\r\n\r\n"},
 		{name: "declaring a megabyte after 12 KiB", first: head + "Content-Length: 1048576\r\n\r\n" + strings.Repeat(" ", 12<<10)},
 		{name: "holding as much of a body as they may", each: func(i int) string {
-			size := 15 << 10 // everyone may hold that
+			size := 15 << 10 // there is room for that of everyone
 			if i%6 == 0 {
 				size = 150 << 10
 			}

@@ -107,7 +107,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, count(1, 1_000_000, func(c *Config) *int { return &c.HTTP.MaxRecords }),
 	},
 	{
-		"http.max_in_flight", "16MiB", "Size of all bodies held at a time, beyond the first 64 KiB of each; those beyond\nare answered 503.",
+		"http.max_in_flight", "16MiB", "Size of all bodies held at a time, beyond 4 KiB of each and 2 MiB that those up to\n64 KiB share; those beyond are answered 503.",
 		"", restart, size(1<<20, 1<<30, func(c *Config) *int64 { return &c.HTTP.MaxInFlight }),
 	},
 	{

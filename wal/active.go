@@ -25,7 +25,7 @@ type active struct {
 	index uint64 // of the last entry written
 	bytes int64
 
-	inMemory *[]byte // what the log keeps of the file, or nil
+	lent *buffers // those of the log, or nil
 
 	first    uint64             // seq of the first record; 0 while it is only prepared
 	count    uint64             // records that are acknowledged
@@ -57,7 +57,7 @@ func createActive(dir string, header SegmentHeader, fill int64, datasync func(fd
 	if err != nil {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
-	a.inMemory = inMemory(a.log)
+	a.lent = buffersOf(a.log)
 	a.file, err = os.OpenFile(filepath.Join(dir, fileName), os.O_RDWR, 0)
 	if err != nil {
 		a.abandon()
@@ -101,10 +101,19 @@ func (a *active) write(entry []byte) error {
 	if err := a.log.Write(a.index+1, entry); err != nil {
 		return err
 	}
-	a.forget()
 	a.index++
 	a.bytes += int64(uvarintLen(uint64(len(entry))) + len(entry))
 	return nil
+}
+
+// writeFrame is write for an entry before which buf has entryRoom. The underlying
+// log makes no copy of it.
+func (a *active) writeFrame(buf []byte) error {
+	if a.lent != nil {
+		a.lent.lend(buf)
+		defer a.lent.reclaim()
+	}
+	return a.write(buf[entryRoom:])
 }
 
 // sync makes everything written durable. After an error the segment must be
@@ -137,7 +146,7 @@ func (a *active) release() error {
 // abandon releases what it can of a segment after a failed write or sync. The
 // underlying log is dropped, not closed: closing would sync it once more.
 func (a *active) abandon() {
-	a.log, a.inMemory = nil, nil
+	a.log, a.lent = nil, nil
 	if a.file != nil {
 		a.file.Close()
 	}

@@ -8,12 +8,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 )
 
 // commit is a frame in the making, and what its appenders wait for.
 type commit struct {
-	buf      []byte // room for the frame header, then records
+	buf      []byte // entryRoom and room for the frame header, then records
+	mapped   bool   // buf lies outside the garbage collector's heap
 	count    uint32
 	bySource [sources]uint64
 	firstAt  int64 // ReceivedAt of the first record
@@ -37,7 +39,7 @@ func (c *commit) add(s Source, n int, at int64) {
 
 // takes reports whether records of size bytes, received at the time at, may join.
 func (c *commit) takes(size int, at int64) bool {
-	return c.count == 0 || len(c.buf)+size <= maxFrame && c.hour() == hourOf(at)
+	return c.count == 0 || len(c.buf)-entryRoom+size <= maxFrame && c.hour() == hourOf(at)
 }
 
 // commitForLocked returns the commit that takes size more bytes now.
@@ -55,17 +57,43 @@ func (l *Log) newCommitLocked() *commit {
 	if n := len(l.buffers); n > 0 {
 		c.buf, l.buffers = l.buffers[n-1], l.buffers[:n-1]
 	} else {
-		c.buf = make([]byte, frameHeaderSize, 64<<10)
+		c.buf = make([]byte, frameStart, 64<<10)
 	}
 	return c
 }
 
-// recycleLocked keeps the buffer of a finished commit for the next one.
-func (l *Log) recycleLocked(c *commit) {
-	if cap(c.buf) <= maxFrame+maxFrame/4 && len(l.buffers) < 3 {
-		l.buffers = append(l.buffers, c.buf[:frameHeaderSize])
+// entryRoom is what a commit's buffer has before the frame, for the length with
+// which the underlying log begins an entry; frameStart is where the records begin.
+const (
+	entryRoom  = binary.MaxVarintLen32
+	frameStart = entryRoom + frameHeaderSize
+)
+
+// growLocked makes room for records of size bytes. Those that have a frame to
+// themselves lie outside of the heap, so that their memory is given back as soon
+// as they are written: the garbage collector comes too late for megabytes.
+func (l *Log) growLocked(c *commit, size int) {
+	if frameStart+size > keepBuffer && c.count == 0 {
+		l.recycleLocked(c)
+		c.buf, c.mapped = mapMemory(frameStart + size)[:frameStart], true
+		return
 	}
-	c.buf = nil
+	c.buf = slices.Grow(c.buf, size)
+}
+
+// keepBuffer is the size up to which a commit's buffer is kept for the next one.
+const keepBuffer = maxFrame + maxFrame/4
+
+// recycleLocked keeps the buffer of a finished commit for the next one, or gives
+// it back. Nothing may refer to it any more.
+func (l *Log) recycleLocked(c *commit) {
+	switch {
+	case c.mapped:
+		unmapMemory(c.buf)
+	case cap(c.buf) <= keepBuffer && len(l.buffers) < 3:
+		l.buffers = append(l.buffers, c.buf[:frameStart])
+	}
+	c.buf, c.mapped = nil, false
 }
 
 // take returns the next commit to write, or nil. UDP records fill the room that
@@ -246,17 +274,17 @@ func (l *Log) commit(c *commit) {
 		}
 		return
 	}
-	payload := c.buf[frameHeaderSize:]
+	payload := c.buf[frameStart:]
 	frameHeader{
 		logID: l.logID, run: l.run,
 		firstSeq:   a.first + a.count,
 		count:      c.count,
 		payloadLen: uint32(len(payload)),
 		payloadCRC: crc32.Checksum(payload, castagnoli),
-	}.put(c.buf)
+	}.put(c.buf[entryRoom:])
 
 	began := time.Now()
-	err := a.write(c.buf)
+	err := a.writeFrame(c.buf)
 	if err == nil {
 		a.unsaved = true
 		if l.opts.Sync == SyncAlways {
@@ -283,7 +311,7 @@ func (l *Log) commit(c *commit) {
 	}
 	a.count += uint64(c.count)
 	l.histogram.records.Observe(uint64(c.count))
-	l.histogram.bytes.Observe(uint64(len(c.buf)))
+	l.histogram.bytes.Observe(uint64(len(c.buf) - entryRoom))
 
 	l.mu.Lock()
 	for s, n := range c.bySource {
@@ -319,11 +347,14 @@ func (l *Log) wakeAppenders() {
 var errTooLate = errors.New("its appenders were told that it failed")
 
 // putDown ends the watch over the commit in hand and reports whether it has
-// been given up already.
+// been given up already. Its buffer is free then.
 func (l *Log) putDown(c *commit) (given bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.writing.commit = nil
+	if c.given {
+		l.recycleLocked(c)
+	}
 	return c.given
 }
 

@@ -7,41 +7,51 @@ import (
 	tidwall "github.com/tidwall/wal"
 )
 
-// keepInMemory is the size up to which the underlying log's buffer is kept for
-// the next frame.
-const keepInMemory = 2 * maxFrame
-
-// inMemory returns the copy of the active file that the underlying log keeps, so
-// that it could be read back, or nil if there is none where it is looked for.
+// buffers are the two copies that the underlying log makes of an entry: one in a
+// batch, and one behind all that it has written, as it stands in the file, so
+// that it could be read back.
 //
-// Nothing of ours reads it. To let it grow to the size of a segment costs more
-// than all else in a commit: three times the bytes are allocated and copied, and
-// collected again, and most of that while appenders wait (measured: 1.2 million
-// records a second with it, 3.6 million without). Of a file that it appends to,
-// the underlying log needs only what it is about to write.
-func inMemory(log *tidwall.Log) *[]byte {
-	segments := reflect.ValueOf(log).Elem().FieldByName("segments")
+// Nothing of ours reads them. To let the second grow to the size of a segment
+// costs more than all else in a commit, and most of that while appenders wait
+// (measured: 1.2 million records a second with it, 3.6 million without); and a
+// frame of 20 MiB would be in memory three times. Of a file that it appends to,
+// the underlying log needs only what it is about to write. So it is lent the
+// frame itself, in which it finds its copies made.
+type buffers struct{ batch, file *[]byte }
+
+// buffersOf finds them, or returns nil if they are not where they are looked for.
+func buffersOf(log *tidwall.Log) *buffers {
+	l := reflect.ValueOf(log).Elem()
+	segments := l.FieldByName("segments")
 	if segments.Kind() != reflect.Slice || segments.Len() != 1 || segments.Index(0).Kind() != reflect.Pointer {
 		return nil
 	}
-	segment := segments.Index(0).Elem()
-	if segment.Kind() != reflect.Struct {
+	file, batch := bytesIn(segments.Index(0).Elem(), "ebuf"), bytesIn(l.FieldByName("wbatch"), "datas")
+	if file == nil || batch == nil {
 		return nil
 	}
-	entries := segment.FieldByName("ebuf")
-	if !entries.IsValid() || entries.Type() != reflect.TypeFor[[]byte]() {
-		return nil
-	}
-	return (*[]byte)(unsafe.Pointer(entries.UnsafeAddr())) // the pointer keeps the segment alive
+	return &buffers{batch, file}
 }
 
-// forget empties the copy, of which all has been written.
-func (a *active) forget() {
-	switch {
-	case a.inMemory == nil:
-	case cap(*a.inMemory) > keepInMemory:
-		*a.inMemory = nil
-	default:
-		*a.inMemory = (*a.inMemory)[:0]
+func bytesIn(v reflect.Value, field string) *[]byte {
+	if v.Kind() != reflect.Struct {
+		return nil
 	}
+	f := v.FieldByName(field)
+	if !f.IsValid() || f.Type() != reflect.TypeFor[[]byte]() {
+		return nil
+	}
+	return (*[]byte)(unsafe.Pointer(f.UnsafeAddr())) // the pointer keeps alive what it points into
 }
+
+// lend has the copies of the entry behind buf's entryRoom made in place: it is
+// appended to itself, and its length to what is before it.
+func (b *buffers) lend(buf []byte) {
+	entry := buf[entryRoom:len(buf):len(buf)]
+	*b.batch = entry[:0]
+	start := entryRoom - uvarintLen(uint64(len(entry)))
+	*b.file = buf[start:start:len(buf)]
+}
+
+// reclaim leaves nothing with the underlying log.
+func (b *buffers) reclaim() { *b.batch, *b.file = nil, nil }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -187,23 +188,39 @@ func (l *Log) Identity() (logID, run uint64) { return l.logID, l.run }
 // none. It sets their ID and ReceivedAt. One call is one frame. The context is
 // looked at before the records are queued, not after.
 func (l *Log) Append(ctx context.Context, recs ...Record) error {
+	return l.AppendSeq(ctx, func(yield func(*Record) bool) {
+		for i := range recs {
+			if !yield(&recs[i]) {
+				return
+			}
+		}
+	})
+}
+
+// AppendSeq is Append for records that need not be in memory all at once. They are
+// gone through twice: to be looked at, and to be copied. A record may be forgotten,
+// or the next one take its place, when the next one is asked for; its ReceivedAt
+// tells whether it has been copied by then. All must have the same source.
+func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if len(recs) == 0 {
-		return nil
-	}
-	size := 0
-	for i := range recs {
-		if err := recs[i].check(); err != nil {
+	n, size, source := 0, 0, HTTP
+	for r := range recs {
+		if err := r.check(); err != nil {
 			return err
 		}
-		size += recs[i].size()
+		n++
+		size += r.size()
+		source = r.Source
+	}
+	if n == 0 {
+		return nil
 	}
 	if size > maxEntry-frameHeaderSize {
 		return fmt.Errorf("records of %d bytes together, at most %d fit a frame", size, maxEntry-frameHeaderSize)
 	}
-	c, err := l.queue(recs, size)
+	c, err := l.queue(recs, n, size, source)
 	if err != nil {
 		return err
 	}
@@ -212,27 +229,27 @@ func (l *Log) Append(ctx context.Context, recs ...Record) error {
 	return c.err
 }
 
-// queue hands the records to the next commit.
-func (l *Log) queue(recs []Record, size int) (*commit, error) {
+// queue hands n records of size bytes to the next commit.
+func (l *Log) queue(recs iter.Seq[*Record], n, size int, source Source) (*commit, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	door := &l.ledger.Door[recs[0].Source]
+	door := &l.ledger.Door[source]
 	if l.refusal != nil {
-		door.reject(refusalReason(l.refusal), len(recs))
+		door.reject(refusalReason(l.refusal), n)
 		return nil, l.refusal
 	}
-	door.accept(len(recs))
+	door.accept(n)
 	now := l.opts.clock().UnixMicro()
 	c := l.commitForLocked(now, size)
-	c.buf = slices.Grow(c.buf, size)
-	for i := range recs {
-		recs[i].ReceivedAt = now
-		if recs[i].ID == (ID{}) {
-			recs[i].ID = l.ids.next(now / 1000)
+	l.growLocked(c, size)
+	for r := range recs {
+		r.ReceivedAt = now
+		if r.ID == (ID{}) {
+			r.ID = l.ids.next(now / 1000)
 		}
-		c.buf = appendRecord(c.buf, &recs[i])
+		c.buf = appendRecord(c.buf, r)
 	}
-	c.add(recs[0].Source, len(recs), now)
+	c.add(source, n, now)
 	return c, nil
 }
 
@@ -331,6 +348,9 @@ func (l *Log) Close() error {
 		spare.segment.abandon()
 	default:
 	}
+	l.mu.Lock()
+	l.staged.free()
+	l.mu.Unlock()
 	err := os.RemoveAll(filepath.Join(l.dir, nextName))
 	return errors.Join(err, l.lock.Close())
 }

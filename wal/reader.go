@@ -22,15 +22,19 @@ func (e *DamageError) Error() string {
 
 func (e *DamageError) Unwrap() error { return e.Reason }
 
-// frameReader reads a log file entry by entry without holding more than one
-// frame in memory. It believes no length before its checksum is verified.
+// frameReader reads a log file entry by entry. It believes no length before its
+// checksum is verified, and holds a frame in memory, or one record and some of a
+// frame beyond maxFrame, which it reads twice.
 type frameReader struct {
 	file   *os.File
 	in     *bufio.Reader
 	size   int64 // of the file when it was opened
 	offset int64 // just past the last good entry
 	header SegmentHeader
-	buf    []byte // payload of the current frame
+	buf    []byte // payload of the current frame, or a part of it
+	unread int    // bytes of the payload that are not in buf yet
+	sum    uint32 // CRC-32C of those that were read again so far
+	want   uint32 // and what it has to be in the end
 }
 
 // openFrames opens the log file at path and reads its segment header. The
@@ -103,9 +107,9 @@ func (r *frameReader) readHeader() error {
 	return nil
 }
 
-// next returns the next frame; its payload is valid until the call after. At
-// the end of the file the error is io.EOF; what does not check out is a
-// *DamageError; anything else comes from the disk.
+// next returns the next frame; its payload is valid until the call after, and
+// complete after more. At the end of the file the error is io.EOF; what does not
+// check out is a *DamageError; anything else comes from the disk.
 func (r *frameReader) next() (frameHeader, []byte, error) {
 	var none frameHeader
 	length, took, err := r.entryLength()
@@ -132,6 +136,14 @@ func (r *frameReader) next() (frameHeader, []byte, error) {
 	if h.logID != r.header.LogID || h.run != r.header.Run {
 		return none, nil, r.damaged(errors.New("frame belongs to another log or run"))
 	}
+	if h.payloadLen > maxFrame {
+		start := r.offset + took + frameHeaderSize
+		if err := r.verify(h, start); err != nil {
+			return none, nil, err
+		}
+		r.offset += took + int64(length)
+		return h, nil, nil
+	}
 	if cap(r.buf) < int(h.payloadLen) {
 		r.buf = make([]byte, h.payloadLen)
 	}
@@ -144,6 +156,57 @@ func (r *frameReader) next() (frameHeader, []byte, error) {
 	}
 	r.offset += took + int64(length)
 	return h, payload, nil
+}
+
+// pieceSize is how much of a large frame is read at a time.
+const pieceSize = 256 << 10
+
+// verify reads the payload of a large frame, which begins at start, and goes back
+// to its beginning.
+func (r *frameReader) verify(h frameHeader, start int64) error {
+	if cap(r.buf) < pieceSize {
+		r.buf = make([]byte, pieceSize)
+	}
+	sum := uint32(0)
+	for left := int(h.payloadLen); left > 0; {
+		piece := r.buf[:min(left, pieceSize)]
+		if _, err := io.ReadFull(r.in, piece); err != nil {
+			return r.frameError(err)
+		}
+		sum = crc32.Update(sum, castagnoli, piece)
+		left -= len(piece)
+	}
+	if sum != h.payloadCRC {
+		return r.damaged(errBadCRC)
+	}
+	if _, err := r.file.Seek(start, io.SeekStart); err != nil {
+		return err
+	}
+	r.in.Reset(r.file)
+	r.unread, r.sum, r.want = int(h.payloadLen), 0, sum
+	return nil
+}
+
+// more returns the rest of a payload with another record, if there is one. What
+// it returned before is no longer valid.
+func (r *frameReader) more(rest []byte) ([]byte, error) {
+	for r.unread > 0 && len(rest) < nextSize(rest) { // twice where the record is large
+		size := min(max(nextSize(rest), pieceSize), len(rest)+r.unread)
+		if cap(r.buf) < size {
+			r.buf = make([]byte, size)
+		}
+		n := copy(r.buf[:size], rest)
+		piece := r.buf[n:size]
+		if _, err := io.ReadFull(r.in, piece); err != nil {
+			return nil, r.frameError(err)
+		}
+		rest = r.buf[:n+len(piece)]
+		r.unread -= len(piece)
+		if r.sum = crc32.Update(r.sum, castagnoli, piece); r.unread == 0 && r.sum != r.want {
+			return nil, r.damaged(errBadCRC) // it was good a moment ago
+		}
+	}
+	return rest, nil
 }
 
 // frameError tells a file that ends too soon from a disk that fails.

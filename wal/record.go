@@ -82,6 +82,15 @@ func appendRecord(dst []byte, r *Record) []byte {
 	return append(dst, r.Usage...)
 }
 
+// nextSize is how many bytes of b the record at its front takes, as far as can be
+// told: with less than its overhead, that.
+func nextSize(b []byte) int {
+	if len(b) < recordOverhead {
+		return recordOverhead
+	}
+	return recordOverhead + int(b[25]) + int(binary.LittleEndian.Uint32(b[26:]))
+}
+
 var errShortRecord = errors.New("record runs past the end of its frame")
 
 // decodeRecord reads one record from the front of b into r and returns the rest.

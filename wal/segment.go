@@ -126,6 +126,10 @@ func (s *Segment) Records() iter.Seq2[*Record, error] {
 				return
 			}
 			for range h.count {
+				if payload, err = r.more(payload); err != nil {
+					yield(nil, err)
+					return
+				}
 				if payload, err = decodeRecord(payload, &rec); err != nil {
 					yield(nil, r.damaged(err))
 					return
@@ -136,8 +140,8 @@ func (s *Segment) Records() iter.Seq2[*Record, error] {
 				}
 				seq++
 			}
-			if len(payload) > 0 {
-				yield(nil, r.damaged(fmt.Errorf("%d bytes after the last record of a frame", len(payload))))
+			if extra := len(payload) + r.unread; extra > 0 {
+				yield(nil, r.damaged(fmt.Errorf("%d bytes after the last record of a frame", extra)))
 				return
 			}
 		}

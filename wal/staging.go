@@ -1,13 +1,11 @@
 package wal
 
-import "encoding/binary"
-
 // staging holds encoded records in the order in which they came, until a commit
 // takes them. Their id and time are left blank until then, so that ids, times
 // and sequence numbers agree in order.
 //
-// It grows and shrinks by blocks, so that records are never moved, and what a
-// burst took is given back.
+// It grows and shrinks by blocks outside of the garbage collector's heap, so that
+// records are never moved, and what a burst took is given back at once.
 type staging struct {
 	blocks [][]byte // oldest first; none is empty
 	from   int      // start of the first record in the first block that was not taken
@@ -19,7 +17,7 @@ type staging struct {
 // larger has a block to itself.
 const (
 	stagingBlock = 256 << 10
-	stagingSpare = 8
+	stagingSpare = 4
 )
 
 func (s *staging) size() int { return s.bytes }
@@ -44,7 +42,7 @@ func (s *staging) add(r *Record, limit int64) bool {
 func (s *staging) block(size int) (b []byte) {
 	n := len(s.spare)
 	if n == 0 || size > stagingBlock {
-		return make([]byte, 0, max(size, stagingBlock))
+		return mapMemory(max(size, stagingBlock))[:0]
 	}
 	b, s.spare = s.spare[n-1], s.spare[:n-1]
 	return b
@@ -56,7 +54,7 @@ func (s *staging) head() []byte {
 		return nil
 	}
 	b := s.blocks[0][s.from:]
-	return b[:recordOverhead+int(b[25])+int(binary.LittleEndian.Uint32(b[26:]))]
+	return b[:nextSize(b)]
 }
 
 // drop forgets the first record, which has n bytes.
@@ -70,9 +68,19 @@ func (s *staging) drop(n int) {
 	s.from = 0
 	if len(s.spare) < stagingSpare && cap(first) == stagingBlock {
 		s.spare = append(s.spare, first[:0])
+	} else {
+		unmapMemory(first)
 	}
 	last := len(s.blocks) - 1
 	copy(s.blocks, s.blocks[1:]) // so that the front of the slice is used again
 	s.blocks[last] = nil
 	s.blocks = s.blocks[:last]
+}
+
+// free gives back all blocks. The staging is empty then.
+func (s *staging) free() {
+	for _, b := range append(s.blocks, s.spare...) {
+		unmapMemory(b)
+	}
+	*s = staging{}
 }

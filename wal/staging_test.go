@@ -38,6 +38,7 @@ func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
 		s.drop(len(s.head()))
 		out++
 	}
+	defer s.free()
 	if in != out || s.size() != 0 || len(s.blocks) > 0 || len(s.spare) > stagingSpare {
 		t.Errorf("%d in, %d out, %d bytes, %d blocks and %d spare ones left", in, out, s.size(), len(s.blocks), len(s.spare))
 	}

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,7 +19,7 @@ func (h *HTTP) answer(ctx *fasthttp.RequestCtx, r *request, prefer preferences) 
 	a := r.answer[:0]
 	if r.batch.single {
 		a = append(a, `{"id":"`...)
-		a = r.recs[0].ID.AppendTo(a)
+		a = r.ids[0].AppendTo(a)
 		a = append(a, `"}`...)
 		ctx.SetStatusCode(http.StatusCreated)
 		ctx.SetBody(a)
@@ -33,7 +34,7 @@ func (h *HTTP) answer(ctx *fasthttp.RequestCtx, r *request, prefer preferences) 
 		ctx.Response.Header.Set("Preference-Applied", applied)
 	}
 	a = append(a, '{')
-	a = r.appendCounts(a, len(r.recs), r.batch.values-len(r.recs))
+	a = r.appendCounts(a, len(r.parts), r.batch.values-len(r.parts))
 	if prefer.ids {
 		a = r.appendIDs(a)
 	}
@@ -97,7 +98,8 @@ func (r *request) appendCounts(dst []byte, accepted, rejected int) []byte {
 // refused.
 func (r *request) appendIDs(dst []byte) []byte {
 	dst = append(dst, `,"ids":[`...)
-	gaps, recs := r.batch.gaps, r.recs
+	gaps, ids := r.batch.gaps, r.ids
+	dst = slices.Grow(dst, idText*r.batch.values)
 	for i := range r.batch.values {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -108,9 +110,9 @@ func (r *request) appendIDs(dst []byte) []byte {
 			continue
 		}
 		dst = append(dst, '"')
-		dst = recs[0].ID.AppendTo(dst)
+		dst = ids[0].AppendTo(dst)
 		dst = append(dst, '"')
-		recs = recs[1:]
+		ids = ids[1:]
 	}
 	return append(dst, ']')
 }

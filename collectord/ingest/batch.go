@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-
-	"collectord/wal"
 )
 
 // maxErrors is how many refused usages an answer names.
@@ -14,6 +12,7 @@ const maxErrors = 100
 // batch is what became of the usages of one request, beside its records.
 type batch struct {
 	single  bool // one object, answered by its id
+	given   bool // the ids do not come from the log
 	values  int  // usages that were sent, good or bad
 	faults  []refused
 	reasons []reason
@@ -67,12 +66,9 @@ func (h *HTTP) split(r *request, ids *idDeriver) *problem {
 	start := skipSpace(r.body, 0)
 	if r.header.lines || start < len(r.body) && r.body[start] == '[' {
 		n := min(bytes.Count(r.body, []byte("{")), h.opts.MaxRecords)
-		if n > freeRecords {
-			r.records = n * recordSize
-			h.inMemory.wait(r.records)
-		}
-		r.recs = h.spareRecs.grow(r.recs, n)
+		h.makeRoom(r, n, ids != nil)
 	}
+	r.batch.given = ids != nil
 	s := splitter{h: h, r: r, ids: ids}
 	var fault *usageError
 	switch {
@@ -84,7 +80,7 @@ func (h *HTTP) split(r *request, ids *idDeriver) *problem {
 		r.batch.single = true
 		var usage []byte
 		if usage, fault = checkOnlyUsage(r.body); fault == nil {
-			fault = s.value(0, usage, 0, nil)
+			fault = s.value(0, usage, start, nil)
 		}
 		if fault == nil && len(r.batch.faults) > 0 {
 			fault = &r.batch.faults[0].fault
@@ -106,8 +102,8 @@ type splitter struct {
 	ids *idDeriver // nil: the log draws the ids
 }
 
-// value takes on one usage, or what is wrong with it. The fault it returns is
-// one of the whole body.
+// value takes on one usage, which begins at at, or what is wrong with it. The
+// fault it returns is one of the whole body.
 func (s *splitter) value(index int, usage []byte, at int, fault *usageError) *usageError {
 	r := s.r
 	if most := s.h.opts.MaxRecords; r.batch.values == most {
@@ -121,11 +117,10 @@ func (s *splitter) value(index int, usage []byte, at int, fault *usageError) *us
 		return nil
 	}
 	r.batch.values++
-	rec := wal.Record{Usage: usage, Source: wal.HTTP, Client: r.header.client}
+	r.parts = append(r.parts, part{uint32(at), uint32(at + len(usage))})
 	if s.ids != nil {
-		rec.ID = s.ids.id(index, usage)
+		r.ids = append(r.ids, s.ids.id(index, usage))
 	}
-	r.recs = append(r.recs, rec)
 	return nil
 }
 

@@ -49,7 +49,7 @@ func BenchmarkSplit(b *testing.B) {
 					b.Fatal(err)
 				}
 				r.body = append(large, body...)
-				if p := h.split(r, nil); p != nil || len(r.recs) != 1000 {
+				if p := h.split(r, nil); p != nil || len(r.parts) != 1000 {
 					b.Fatal(p)
 				}
 				h.release(r)

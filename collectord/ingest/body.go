@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"net"
 	"net/http"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/valyala/fasthttp"
 
 	"collectord/wal"
@@ -17,45 +19,55 @@ import (
 // Sizes of what a request holds of its body.
 const (
 	firstBuffer  = 4 << 10
-	freeBytes    = 16 << 10 // of a body that everyone may hold
-	smallBody    = 64 << 10 // taken from MaxInFlight is only what is beyond
-	smallBodies  = 4 << 20  // what bodies hold between the two, all together
-	bodyStep     = 64 << 10 // taken from MaxInFlight at a time
+	freeBytes    = firstBuffer // of a body that everyone may hold
+	smallBody    = 64 << 10    // taken from MaxInFlight is only what is beyond
+	smallBodies  = 2 << 20     // what bodies hold between the two, all together
+	bodyStep     = 64 << 10    // taken from MaxInFlight at a time
+	modestBody   = 1 << 20     // tried first where it is not known how large a body becomes
 	spareBuffers = 16
-	spareBytes   = 256 << 10 // of a large body's memory that are kept for others
-	spareRecords = 4 << 10   // nor are those for more records
-	freeRecords  = 64        // of a request, that do not wait for memory
+	spareBytes   = 128 << 10 // of a large body's memory that are kept for others
+	spareParts   = 4 << 10   // nor are those for more usages
+	freeParts    = 64        // usages of a request that do not wait for memory
 )
 
 // request is what one POST needs, reused by the next.
 type request struct {
 	header header
-	sent   []byte // a compressed body as it arrived
-	body   []byte // as it is read
-	recs   []wal.Record
+	sent   []byte   // a compressed body as it arrived
+	body   []byte   // as it is read
+	parts  []part   // of body: the usages that can be stored
+	ids    []wal.ID // theirs, where they are given or asked for
 	batch  batch
 	answer []byte
 
+	record  wal.Record                   // the one that the log has in hand
+	records func(func(*wal.Record) bool) // all of them, for the log
+
 	small    int // bytes of body, taken from the door's small
 	reserved int // bytes of body, taken from the door's inFlight
-	records  int // bytes of recs, taken from the door's inMemory
+	stored   int // bytes, taken from the door's storing
 }
 
 // release gives back what the request took. Nothing may refer to its buffers.
 func (h *HTTP) release(r *request) {
 	h.small.give(r.small)
 	h.inFlight.give(r.reserved)
-	h.inMemory.give(r.records)
-	r.small, r.reserved, r.records = 0, 0, 0
-	clear(r.recs)
-	r.recs = r.recs[:0]
-	r.header = header{}
+	h.storing.give(r.stored)
+	r.small, r.reserved, r.stored = 0, 0, 0
+	r.header, r.record = header{}, wal.Record{}
 	r.batch.reset()
 	r.sent = h.putBack(r.sent)
-	r.body = h.putBack(r.body)
-	if cap(r.recs) > freeRecords {
-		h.spareRecs.keep(r.recs, spareRecords)
-		r.recs = nil
+	if cap(r.body) > firstBuffer { // which the next request needs, too
+		r.body = h.putBack(r.body)
+	}
+	r.parts, r.ids = r.parts[:0], r.ids[:0]
+	if cap(r.parts) > freeParts {
+		h.spareParts.keep(r.parts, spareParts)
+		r.parts = nil
+	}
+	if cap(r.ids) > freeParts {
+		h.spareIDs.keep(r.ids, spareParts)
+		r.ids = nil
 	}
 	if cap(r.answer) > freeBytes {
 		r.answer = nil
@@ -66,21 +78,43 @@ func (h *HTTP) release(r *request) {
 // putBack leaves larger buffers to other requests.
 func (h *HTTP) putBack(b []byte) []byte {
 	switch {
-	case cap(b) <= firstBuffer:
-		return b[:0]
+	case cap(b) == 0:
 	case cap(b) <= smallBody:
-		h.spareBodies.keep(b, smallBody)
+		h.spareBodies[sizeOf(cap(b))].keep(b, smallBody)
 	default:
 		h.largeBodies.give(b)
 	}
 	return nil
 }
 
-// grow returns b with more room.
-func (h *HTTP) grow(b []byte) ([]byte, error) {
-	if len(b) < smallBody {
-		return h.spareBodies.grow(b, growth(len(b))), nil
+// grow returns b with room for n bytes, and mostly more.
+func (h *HTTP) grow(b []byte, n int) ([]byte, error) {
+	if n > smallBody {
+		return h.large(b)
 	}
+	size := sizeOf(n)
+	grown := append(h.spareBodies[size].grow(nil, firstBuffer<<size), b...)
+	h.putBack(b)
+	return grown, nil
+}
+
+// Bodies of up to smallBody are in buffers of firstBuffer, or twice that, and so
+// on: one that holds little never has the buffer of one that held more.
+const bodySizes = 5
+
+// sizeOf is the number of doublings that make room for n bytes.
+func sizeOf(n int) int { return bits.Len(uint(n-1) / firstBuffer) }
+
+// roomFor is what a body of n bytes takes.
+func roomFor(n int) int {
+	if n > smallBody {
+		return n
+	}
+	return firstBuffer << sizeOf(n)
+}
+
+// large returns b with room for any body.
+func (h *HTTP) large(b []byte) ([]byte, error) {
 	large, err := h.largeBodies.take()
 	if err != nil {
 		h.opts.Logger.Error("no memory for a large body: it is refused", "trouble", "body_memory", "error", err)
@@ -93,8 +127,15 @@ func (h *HTTP) grow(b []byte) ([]byte, error) {
 
 // reserve takes what a body of n bytes needs, as it grows.
 func (h *HTTP) reserve(r *request, n int) bool {
-	if n > r.mayHold() && r.small == 0 && h.small.take(smallBody-freeBytes) {
-		r.small = smallBody - freeBytes
+	if more := min(roomFor(n), smallBody) - r.mayHold(); more > 0 {
+		switch {
+		case h.small.take(more):
+			r.small += more
+		case h.inFlight.take(more):
+			r.reserved += more
+		default:
+			return false
+		}
 	}
 	for n > r.mayHold() {
 		if !h.inFlight.take(bodyStep) {
@@ -103,6 +144,15 @@ func (h *HTTP) reserve(r *request, n int) bool {
 		r.reserved += bodyStep
 	}
 	return true
+}
+
+// unreserve gives back what a body that has n bytes does not need.
+func (h *HTTP) unreserve(r *request, n int) {
+	if over := (r.mayHold() - n) / bodyStep * bodyStep; over > 0 && r.reserved > 0 {
+		over = min(over, r.reserved)
+		r.reserved -= over
+		h.inFlight.give(over)
+	}
 }
 
 // mayHold is how many bytes of its body the request has a right to.
@@ -122,7 +172,7 @@ func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, er
 				return dst, errNoMemory
 			}
 			var err error
-			if dst, err = h.grow(dst); err != nil {
+			if dst, err = h.grow(dst, len(dst)+1); err != nil {
 				return dst, err
 			}
 		}
@@ -146,32 +196,21 @@ func (h *HTTP) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, er
 	}
 }
 
-// growth is by how much the buffer of a small body of n bytes grows: to what it
-// may hold, once that is asked for.
-func growth(n int) int {
-	switch {
-	case n < firstBuffer:
-		return firstBuffer
-	case n < freeBytes:
-		return n
-	}
-	return smallBody - n
-}
-
 // readBody reads the body as it arrives, and then decodes it. A slow client
 // holds no decoder.
 func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
-	r.body, r.sent = r.body[:0], r.sent[:0]
 	stream := ctx.RequestBodyStream()
 	if stream == nil {
 		return nil // no body at all
 	}
 	w := wire{conn: ctx.Conn(), stream: stream, limits: h.limits.Load(), began: time.Now(), length: ctx.Request.Header.ContentLength()}
 	var err error
+	first := r.body[:0]
+	r.body = nil // so that it does not stay while a larger one is filled
 	if r.header.coding == identity {
-		r.body, err = h.fill(r, r.body, &w, h.opts.MaxBody)
+		r.body, err = h.fill(r, first, &w, h.opts.MaxBody)
 	} else {
-		r.sent, err = h.fill(r, r.sent, &w, h.opts.MaxBody)
+		r.sent, err = h.fill(r, first, &w, h.opts.MaxBody)
 	}
 	var p *problem
 	switch {
@@ -198,24 +237,77 @@ func noMemory() *problem {
 
 // decode reads the body out of what was sent.
 func (h *HTTP) decode(r *request) (p *problem) {
-	d := h.decoders.take(r.header.coding)
-	defer h.decoders.give(d)
-	err := d.reset(bytes.NewReader(r.sent))
-	if err == nil {
-		r.body, err = h.fill(r, r.body, d, h.opts.MaxDecoded)
+	h.decoders.enter()
+	defer h.decoders.leave()
+	// Until it is decoded it is there in both forms, of which only the larger one
+	// counts as in flight.
+	if size := len(r.sent); size > smallBody {
+		h.decoding.wait(size)
+		defer h.decoding.give(size)
 	}
+	decode := h.decodeZstd
+	if r.header.coding == gzipped {
+		decode = h.decodeGzip
+	}
+	n, err := decode(r)
 	switch {
 	case err == nil:
 		r.sent = h.putBack(r.sent) // others need not wait until the answer for that
 		return nil
-	case errors.Is(err, errTooLong) || d.tooLarge(err):
+	case errors.Is(err, errTooLong):
 		return tooLarge(fmt.Sprintf("a body has at most %d bytes once decoded (http.max_decoded)", h.opts.MaxDecoded))
 	case errors.Is(err, errNoMemory):
 		return noMemory()
 	}
 	return &problem{
 		status: http.StatusBadRequest, code: CodeBadEncoding,
-		detail: fmt.Sprintf("%s at byte %d of the decoded body", d.explain(err), len(r.body)),
+		detail: fmt.Sprintf("%s at byte %d of the decoded body", explain(err), n),
+	}
+}
+
+func (h *HTTP) decodeGzip(r *request) (n int, err error) {
+	d, err := h.decoders.takeGzip(bytes.NewReader(r.sent))
+	if err != nil {
+		return 0, err
+	}
+	defer h.decoders.giveGzip(d)
+	r.body, err = h.fill(r, r.body, d, h.opts.MaxDecoded)
+	return len(r.body), err
+}
+
+// decodeZstd decodes into the body, for which there has to be room before. Where
+// the frames do not tell, and their blocks need not be full, it tries with less
+// room first: the rest might be another's meanwhile.
+func (h *HTTP) decodeZstd(r *request) (n int, err error) {
+	bound := zstdBound(r.sent)
+	most := min(bound, h.opts.MaxDecoded+1)
+	for room := min(most, max(smallBody, min(64*len(r.sent), modestBody))); ; room = most {
+		if !h.reserve(r, room) {
+			return 0, errNoMemory
+		}
+		if cap(r.body) < room {
+			if r.body, err = h.grow(r.body, room); err != nil {
+				return 0, err
+			}
+		}
+		decoder, into := h.decoders.tight, r.body[:0:min(cap(r.body), r.mayHold())]
+		if room == most && cap(r.body) > smallBody {
+			decoder, into = h.decoders.zstd, r.body // room for any body, and some
+		}
+		out, err := decoder.DecodeAll(r.sent, into)
+		if err == nil && len(out) <= h.opts.MaxDecoded {
+			r.body = out
+			h.unreserve(r, len(out))
+			return len(out), nil
+		}
+		r.body = h.putBack(r.body[:min(room, cap(r.body))]) // all of it may have been written to
+		switch {
+		case room < most: // there are many errors that come of too little of it
+		case err == nil || errors.Is(err, zstd.ErrDecoderSizeExceeded) && bound > h.opts.MaxDecoded:
+			return len(out), errTooLong
+		default:
+			return len(out), err
+		}
 	}
 }
 

@@ -84,8 +84,8 @@ func TestBodiesInEveryDress(t *testing.T) {
 					if a.StatusCode != http.StatusCreated || len(log.usages) != c.n || log.appends != 1 {
 						t.Errorf("%s %s, %d stored", a.Status, body, len(log.usages))
 					}
-					if h.inFlight.free != h.opts.MaxInFlight || h.inMemory.free != recordSize*(h.opts.MaxRecords+moreRecords) {
-						t.Errorf("%d bytes in flight, %d free for records", h.opts.MaxInFlight-h.inFlight.free, h.inMemory.free)
+					if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.mostStored() {
+						t.Errorf("%d bytes in flight, %d free for storing", h.opts.MaxInFlight-h.inFlight.free, h.storing.free)
 					}
 				})
 			}
@@ -234,7 +234,7 @@ func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
 	if !h.small.take(smallBodies) || !h.inFlight.take(h.opts.MaxInFlight) {
 		t.Fatal("an idle door has not all of it free")
 	}
-	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", 15<<10)+"{}")
+	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", freeBytes-2)+"{}")
 	if a, body := exchange(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
 		t.Errorf("a small body: %s %s", a.Status, body)
 	}

@@ -8,7 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const batchSize = 32 // datagrams a system call reads
+const (
+	batchSize     = 32      // datagrams a system call reads
+	smallDatagram = 8 << 10 // on average in a batch, whose pages are kept
+)
 
 // datagrams is memory for one batch, used again for the next. The datagrams lie
 // outside the garbage collector's heap: pages that none was long enough to touch
@@ -42,6 +45,14 @@ func newDatagrams(size int) (*datagrams, error) {
 		d.headers[i].Name = (*byte)(unsafe.Pointer(&d.names[i]))
 	}
 	return d, nil
+}
+
+// forget gives back the pages of datagrams that were large, of size bytes together,
+// once nothing refers to them: those of many sockets would add up.
+func (d *datagrams) forget(size int) {
+	if size > batchSize*smallDatagram {
+		_ = unix.Madvise(d.memory, unix.MADV_DONTNEED) // no harm if they stay
+	}
 }
 
 // free gives the memory back. Nothing may refer to a datagram any more.

@@ -1,12 +1,11 @@
 package ingest
 
 import (
-	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
-	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -15,80 +14,107 @@ import (
 const (
 	maxDecoders = 4       // at work at once, and no more than there are processors
 	maxWindow   = 8 << 20 // of zstd (RFC 9659)
+
+	// zstdBlock is the most that a block of zstd holds, and zstdSlack what the
+	// decoder may write beyond the limit before it sees that it is passed.
+	zstdBlock = 128 << 10
+	zstdSlack = zstdBlock + 64
 )
 
-// decoders are those of compressed bodies: few at once, since each holds a
-// window, and used again.
+// decoders are those of compressed bodies: few at once, and used again. None
+// waits for a client: bodies are decoded once they have arrived.
+//
+// With gzip a decoder has a window of 32 KiB. With zstd it would be one of 8 MiB,
+// or of a whole body where the frame is one segment; so those decode into the
+// body itself, in which they look back.
 type decoders struct {
-	most  int // bytes that a body may decode to
 	slots chan struct{}
-	idle  [2]sync.Pool // by coding
+	gzip  chan *gzip.Reader // idle ones
+	zstd  *zstd.Decoder     // takes several at once
+	tight *zstd.Decoder     // the same, which goes no further than the capacity it is given
 }
 
 func newDecoders(most int) *decoders {
-	return &decoders{most: most, slots: make(chan struct{}, min(maxDecoders, runtime.GOMAXPROCS(0)))}
-}
-
-// decoder decodes one body at a time.
-type decoder struct {
-	io.Reader
-	coding coding
-	gzip   *gzip.Reader
-	zstd   *zstd.Decoder
-}
-
-// take waits for a decoder, which does not depend on any client: bodies are
-// decoded once they have arrived.
-func (d *decoders) take(c coding) *decoder {
-	d.slots <- struct{}{}
-	if idle, ok := d.idle[c-gzipped].Get().(*decoder); ok {
-		return idle
+	n := min(maxDecoders, runtime.GOMAXPROCS(0))
+	d := &decoders{slots: make(chan struct{}, n), gzip: make(chan *gzip.Reader, n)}
+	options := []zstd.DOption{
+		zstd.WithDecoderConcurrency(n), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(uint64(max(most, maxWindow))),
 	}
-	fresh := &decoder{coding: c}
-	if c == zstandard {
-		// One goroutine, and no more memory than the window; the options are ours.
-		fresh.zstd, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(uint64(max(d.most, maxWindow))))
-		fresh.Reader = fresh.zstd
-	}
-	return fresh
+	d.zstd, _ = zstd.NewReader(nil, options...) // the options are ours
+	d.tight, _ = zstd.NewReader(nil, append(options, zstd.WithDecodeAllCapLimit(true))...)
+	return d
 }
 
-func (d *decoders) give(used *decoder) {
-	_ = used.reset(nil) // lets go of the body
-	d.idle[used.coding-gzipped].Put(used)
-	<-d.slots
-}
+func (d *decoders) enter() { d.slots <- struct{}{} }
+func (d *decoders) leave() { <-d.slots }
 
-// source is what a decoder reads from.
+// source is what a decoder of gzip reads from.
 type source interface {
 	io.Reader
 	io.ByteReader
 }
 
-func (d *decoder) reset(from source) (err error) {
-	switch {
-	case d.coding == zstandard && from == nil:
-		return d.zstd.Reset(nil)
-	case d.coding == zstandard:
-		return d.zstd.Reset(from)
-	case d.gzip == nil && from == nil:
-		return nil
-	case from == nil:
-		from = bytes.NewReader(nil)
-	case d.gzip == nil:
-		d.gzip, err = gzip.NewReader(from)
-		d.Reader = d.gzip
-		return err
+// takeGzip returns a reader of what from holds.
+func (d *decoders) takeGzip(from source) (*gzip.Reader, error) {
+	select {
+	case r := <-d.gzip:
+		if err := r.Reset(from); err != nil {
+			d.gzip <- r
+			return nil, err
+		}
+		return r, nil
+	default:
+		return gzip.NewReader(from)
 	}
-	return d.gzip.Reset(from)
 }
 
-// tooLarge reports whether err says that the frame declares more than is taken.
-func (d *decoder) tooLarge(err error) bool { return errors.Is(err, zstd.ErrDecoderSizeExceeded) }
+// giveGzip keeps a reader for others. The body it has read it forgets with the
+// next.
+func (d *decoders) giveGzip(r *gzip.Reader) { d.gzip <- r }
 
-// explain says what is wrong with a body, in words of ours.
-func (d *decoder) explain(err error) string {
+// zstdBound is the most that frames of zstd decode to: exactly that, mostly, since
+// they tell, or are of blocks that are full but for the last (RFC 8878, section
+// 3.1.1). Of what is damaged it is a bound of what comes before.
+func zstdBound(sent []byte) (most int) {
+	for len(sent) > 0 {
+		var h zstd.Header
+		if h.Decode(sent) != nil {
+			return most
+		}
+		if h.Skippable {
+			sent = sent[min(len(sent), h.HeaderSize+int(h.SkippableSize)):]
+			continue
+		}
+		blocks := 0
+		sent = sent[min(len(sent), h.HeaderSize):]
+		for last := false; !last && len(sent) >= 3; {
+			head := int(sent[0]) | int(binary.LittleEndian.Uint16(sent[1:]))<<8
+			size := head >> 3
+			last = head&1 != 0
+			took := size
+			switch head >> 1 & 3 {
+			case 1: // one byte, repeated
+				took = 1
+			case 2: // compressed
+				size = zstdBlock
+			}
+			blocks += min(size, zstdBlock)
+			sent = sent[min(len(sent), 3+took):]
+		}
+		if h.HasCheckSum {
+			sent = sent[min(len(sent), 4):]
+		}
+		if h.HasFCS {
+			blocks = int(min(h.FrameContentSize, uint64(blocks)))
+		}
+		most += blocks
+	}
+	return most
+}
+
+// explain says what is wrong with a compressed body, in words of ours.
+func explain(err error) string {
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return fmt.Sprintf("a zstd window beyond %d bytes (RFC 9659)", maxWindow)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"collectord/wal"
 )
 
 // withoutBreaks is all that may change in a usage.
@@ -165,7 +167,12 @@ func FuzzBody(f *testing.F) {
 		if problem != nil && (r.header.lines || array) {
 			t.Fatalf("%q: %+v", text, problem)
 		}
-		recs, faults := r.recs, r.batch.faults
+		var recs []wal.Record
+		h.eachRecord(r, func(rec *wal.Record) bool {
+			recs = append(recs, *rec)
+			return true
+		})
+		faults := r.batch.faults
 		for _, v := range values {
 			sent := text[v.start:v.end]
 			code, offset := referenceUsage(sent)

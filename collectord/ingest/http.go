@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/valyala/fasthttp"
 
@@ -29,7 +28,7 @@ type HTTPOptions struct {
 	MaxBody     int // bytes of a body as sent; default 4 MiB
 	MaxDecoded  int // bytes of a body once decoded; default 16 MiB
 	MaxRecords  int // usages of a request; default 100,000
-	MaxInFlight int // bytes of all bodies together, beyond the first 64 KiB of each; default 16 MiB
+	MaxInFlight int // bytes of all bodies together, beyond 4 KiB of each and what small ones share; default 16 MiB
 
 	// Requests with an Idempotency-Key are remembered for that long, and that
 	// many; default 10 min, 65,536.
@@ -63,12 +62,6 @@ func (o HTTPOptions) withDefaults() HTTPOptions {
 	return o
 }
 
-// Bounds on memory that are not for configuration.
-const (
-	recordSize  = int(unsafe.Sizeof(wal.Record{}))
-	moreRecords = 32 << 10 // in memory, of all requests together, beside those of the largest
-)
-
 // HTTP is the door that answers: POST /api/usages and GET /healthz.
 //
 // It runs on fasthttp, set up so that nothing is held that did not arrive: bodies
@@ -89,10 +82,12 @@ type HTTP struct {
 
 	small       budget // bytes of bodies below smallBody
 	inFlight    budget // bytes of bodies beyond
-	inMemory    budget // bytes of records that are being stored
-	spareBodies spares[byte]
+	decoding    budget // bytes of bodies as sent that are being decoded
+	storing     budget // bytes that it takes to store what has arrived
+	spareBodies [bodySizes]spares[byte]
 	largeBodies *mappings
-	spareRecs   spares[wal.Record]
+	spareParts  spares[part]
+	spareIDs    spares[wal.ID]
 	decoders    *decoders
 	window      *window
 }
@@ -104,12 +99,16 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		log: log, opts: o, open: connections{epoch: time.Now()},
 		small:       budget{free: smallBodies},
 		inFlight:    budget{free: o.MaxInFlight},
-		inMemory:    budget{free: recordSize * (o.MaxRecords + moreRecords)},
-		spareBodies: make(spares[byte], spareBuffers),
-		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded) + 1), // one more tells that it is too long
-		spareRecs:   make(spares[wal.Record], spareBuffers),
+		storing:     budget{free: o.mostStored()},
+		decoding:    budget{free: o.MaxBody},
+		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded, maxWindow) + zstdSlack), // more than one tells that it is too long
+		spareParts:  make(spares[part], spareBuffers),
+		spareIDs:    make(spares[wal.ID], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
+	}
+	for size := range h.spareBodies {
+		h.spareBodies[size] = make(spares[byte], spareBuffers)
 	}
 	h.SetLimits(o.Limits)
 	h.SetIdentity(o.Identity)
@@ -120,7 +119,9 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		log.Reject(wal.HTTP, reason, 0)
 	}
 	h.requests.New = func() any {
-		return &request{body: make([]byte, 0, firstBuffer), recs: make([]wal.Record, 0, 1)}
+		r := &request{body: make([]byte, 0, firstBuffer), parts: make([]part, 0, 1), ids: make([]wal.ID, 0, 1)}
+		r.records = func(yield func(*wal.Record) bool) { h.eachRecord(r, yield) }
+		return r
 	}
 	h.server = &fasthttp.Server{
 		Handler:        h.handle,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -37,7 +38,7 @@ type memoryLog struct {
 
 func newMemoryLog() *memoryLog { return &memoryLog{rejected: map[string]int{}} }
 
-func (l *memoryLog) Append(_ context.Context, recs ...wal.Record) error {
+func (l *memoryLog) AppendSeq(_ context.Context, recs iter.Seq[*wal.Record]) error {
 	if l.entered != nil {
 		l.entered <- struct{}{}
 		<-l.leave
@@ -48,15 +49,22 @@ func (l *memoryLog) Append(_ context.Context, recs ...wal.Record) error {
 		return l.refuse
 	}
 	l.appends++
-	for i := range recs {
-		l.usages = append(l.usages, string(recs[i].Usage))
-		l.clients = append(l.clients, recs[i].Client)
-		if recs[i].ID == (wal.ID{}) {
-			recs[i].ID[15] = byte(len(l.usages))
-		}
-		l.ids = append(l.ids, recs[i].ID)
+	for range recs { // the first of two times
+	}
+	for r := range recs {
+		l.takeLocked(r)
 	}
 	return nil
+}
+
+func (l *memoryLog) takeLocked(r *wal.Record) {
+	l.usages = append(l.usages, string(r.Usage))
+	l.clients = append(l.clients, r.Client)
+	r.ReceivedAt = 1
+	if r.ID == (wal.ID{}) {
+		r.ID[15] = byte(len(l.usages))
+	}
+	l.ids = append(l.ids, r.ID)
 }
 
 func (l *memoryLog) Repeat(_ wal.Source, n int) {
@@ -66,10 +74,15 @@ func (l *memoryLog) Repeat(_ wal.Source, n int) {
 }
 
 func (l *memoryLog) Enqueue(recs ...wal.Record) int {
-	_ = l.Append(context.Background(), recs...)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return 0
+	}
 	l.batches++
+	for i := range recs {
+		l.takeLocked(&recs[i])
+	}
 	return len(recs)
 }
 

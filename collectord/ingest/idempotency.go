@@ -72,36 +72,44 @@ func (d *idDeriver) id(index int, usage []byte) (id wal.ID) {
 	return id
 }
 
-// answered is a request with an Idempotency-Key: under way, or answered 2xx.
+// answered is a request with an Idempotency-Key that was answered 2xx.
 type answered struct {
-	body     digest
-	at       time.Duration // since the window was made, when it was answered
-	serial   uint64
-	underWay bool
-	prefer   preferences // of the first, whose answer is given again
+	key, body digest
+	at        time.Duration // since the window was made
+	prefer    preferences   // whose answer is given again
+}
+
+// asked is such a request while it has no answer.
+type asked struct {
+	body   digest
+	prefer preferences
 }
 
 // window remembers requests by their Idempotency-Key, as many and as long as it
-// is told. The answers are not kept: the same body gives the same ids.
+// is told. The answers are not kept: the same body gives the same ids. A request
+// takes about 100 bytes.
 type window struct {
 	age  time.Duration
 	most int
 	now  func() time.Duration // tests set another
 
-	mu      sync.Mutex // guards what follows
-	entries map[digest]answered
-	order   []place // oldest first; places whose serial is another's are stale
-	serial  uint64
-}
-
-type place struct {
-	key    digest
-	serial uint64
+	mu       sync.Mutex // guards what follows
+	underWay map[digest]asked
+	ring     []answered        // number n is at n modulo most
+	places   map[digest]uint32 // of the latest of a key in the ring
+	from, to int               // numbers: those from up to below to are remembered
 }
 
 func newWindow(most int, age time.Duration) *window {
 	epoch := time.Now()
-	return &window{age: age, most: most, now: func() time.Duration { return time.Since(epoch) }, entries: map[digest]answered{}}
+	w := &window{age: age, most: most, now: func() time.Duration { return time.Since(epoch) }, underWay: map[digest]asked{}}
+	w.forgetAll()
+	return w
+}
+
+// forgetAll leaves nothing of a larger time.
+func (w *window) forgetAll() {
+	w.ring, w.places, w.from, w.to = nil, map[digest]uint32{}, 0, 0
 }
 
 // claim is what a request may do with its key.
@@ -121,16 +129,17 @@ func (w *window) claim(key, body digest, prefer preferences) (claim, preferences
 	defer w.mu.Unlock()
 	now := w.now()
 	w.expireLocked(now)
-	switch e, known := w.entries[key]; {
-	case known && e.underWay:
+	if _, known := w.underWay[key]; known {
 		return underWay, prefer
-	case known && now-e.at < w.age:
+	}
+	if place, known := w.places[key]; known {
+		e := &w.ring[place]
 		if e.body != body {
 			return mismatched, prefer
 		}
 		return repeated, e.prefer
 	}
-	w.entries[key] = answered{body: body, underWay: true, prefer: prefer}
+	w.underWay[key] = asked{body, prefer}
 	return claimed, prefer
 }
 
@@ -139,30 +148,36 @@ func (w *window) claim(key, body digest, prefer preferences) (claim, preferences
 func (w *window) settle(key digest, stored bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	first := w.underWay[key]
+	delete(w.underWay, key)
 	if !stored {
-		delete(w.entries, key)
 		return
 	}
-	w.serial++
-	e := w.entries[key]
-	e.underWay, e.at, e.serial = false, w.now(), w.serial
-	w.entries[key] = e
-	w.order = append(w.order, place{key, w.serial})
-	w.expireLocked(e.at)
+	now := w.now()
+	if w.to-w.from == w.most {
+		w.forgetOldestLocked()
+	}
+	place := w.to % w.most
+	if place == len(w.ring) {
+		w.ring = append(w.ring, answered{})
+	}
+	w.ring[place] = answered{key, first.body, now, first.prefer}
+	w.places[key] = uint32(place)
+	w.to++
+	w.expireLocked(now)
 }
 
-// expireLocked forgets what is too old or too many.
+// expireLocked forgets what is too old.
 func (w *window) expireLocked(now time.Duration) {
-	for len(w.order) > 0 {
-		oldest := w.order[0]
-		e, known := w.entries[oldest.key]
-		current := known && e.serial == oldest.serial
-		if current && len(w.order) <= w.most && now-e.at < w.age {
-			return
+	for w.from < w.to && now-w.ring[w.from%w.most].at >= w.age {
+		w.forgetOldestLocked()
+		if w.from == w.to {
+			w.forgetAll()
 		}
-		if current {
-			delete(w.entries, oldest.key)
-		}
-		w.order = w.order[1:]
 	}
+}
+
+func (w *window) forgetOldestLocked() {
+	delete(w.places, w.ring[w.from%w.most].key)
+	w.from++
 }

@@ -149,8 +149,8 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 		store(n)
 		now += time.Second
 	}
-	if len(w.entries) != 3 || len(w.order) != 3 {
-		t.Errorf("%d entries of 3", len(w.entries))
+	if len(w.places) != 3 || len(w.ring) != 3 {
+		t.Errorf("%d places of 3", len(w.places))
 	}
 	if store(4) != repeated || store(0) != claimed { // the oldest made room
 		t.Error("not the oldest was forgotten")
@@ -168,8 +168,13 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 		_, _ = w.claim(digest{n, 1}, digest{}, preferences{})
 		w.settle(digest{n, 1}, false)
 	}
-	if len(w.entries) > 3 || len(w.order) > 3 {
-		t.Errorf("%d entries, %d places", len(w.entries), len(w.order))
+	if len(w.places) > 3 || len(w.ring) > 3 || len(w.underWay) > 0 {
+		t.Errorf("%d places of %d, %d under way", len(w.places), len(w.ring), len(w.underWay))
+	}
+	now += time.Minute
+	store(9)
+	if len(w.places) != 1 || len(w.ring) != 1 {
+		t.Errorf("%d places of %d are left of a busier time", len(w.places), len(w.ring))
 	}
 }
 

@@ -82,12 +82,16 @@ func connected(c net.Conn, state fasthttp.ConnState) {
 	}
 }
 
+// prefetched are bytes of a body that the server reads before the handler runs,
+// which reads the rest, and keeps until the answer. By itself it would be 8 KiB.
+const prefetched = 1 << 10
+
 // headerReceived sets the limits of the request that begins, and gives the part
 // of its body that is read before the handler runs its time. A stranger's is not
 // read at all.
 func (h *HTTP) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
 	limits := h.limits.Load()
-	c := fasthttp.RequestConfig{MaxRequestBodySize: h.opts.MaxBody, WriteTimeout: limits.AnswerTimeout}
+	c := fasthttp.RequestConfig{MaxRequestBodySize: prefetched, WriteTimeout: limits.AnswerTimeout}
 	if n := header.ContentLength(); n < 0 || n > limits.BodyRate { // otherwise the header's own time will do
 		c.ReadTimeout = limits.arrival(h.opts.MaxHeader)
 	}

@@ -1,6 +1,10 @@
 package ingest
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
 
 // mappings are memory for large bodies. They lie outside of what the garbage
 // collector looks after, take pages only for what has arrived, need no copying
@@ -31,6 +35,16 @@ func (m *mappings) take() ([]byte, error) {
 	_ = unix.Madvise(b, unix.MADV_NOHUGEPAGE)
 	_ = unix.Madvise(b, unix.MADV_DONTDUMP)
 	return b[:0], nil
+}
+
+// forgetUpTo gives back the pages of b from where it came last time up to end, as
+// far as they are whole, and returns how far it came.
+func (m *mappings) forgetUpTo(b []byte, last, end int) int {
+	end = end / os.Getpagesize() * os.Getpagesize()
+	if cap(b) == m.size && end > last {
+		_ = unix.Madvise(b[last:end], unix.MADV_DONTNEED) // no harm if they stay
+	}
+	return end
 }
 
 // give takes b back, which holds a body that began at its beginning. A few are

@@ -226,6 +226,7 @@ func (r *udpReader) take(n int) {
 	if left := len(r.recs) - r.door.log.Enqueue(r.recs...); left > 0 && r.door.log.Full() == nil {
 		r.door.watch.note(wal.ReasonOverloaded, left)
 	}
+	r.batch.forget(size)
 	for i := range r.why {
 		r.door.log.Reject(wal.UDP, r.why[i].code, r.why[i].n)
 		r.door.watch.note(r.why[i].code, r.why[i].n)

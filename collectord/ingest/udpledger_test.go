@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"iter"
 	"net"
 	"net/netip"
 	"sync/atomic"
@@ -17,10 +18,11 @@ import (
 // countingLog keeps nothing.
 type countingLog struct{ enqueued, rejected atomic.Int64 }
 
-func (*countingLog) Append(context.Context, ...wal.Record) error { return nil }
-func (*countingLog) Repeat(wal.Source, int)                      {}
-func (*countingLog) Full() error                                 { return nil }
-func (l *countingLog) Reject(_ wal.Source, _ string, n int)      { l.rejected.Add(int64(n)) }
+func (*countingLog) AppendSeq(context.Context, iter.Seq[*wal.Record]) error { return nil }
+func (*countingLog) Repeat(wal.Source, int)                                 {}
+func (*countingLog) Full() error                                            { return nil }
+func (l *countingLog) Reject(_ wal.Source, _ string, n int)                 { l.rejected.Add(int64(n)) }
+
 func (l *countingLog) Enqueue(recs ...wal.Record) int {
 	l.enqueued.Add(int64(len(recs)))
 	return len(recs)

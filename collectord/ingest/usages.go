@@ -87,22 +87,22 @@ func (h *HTTP) store(ctx *fasthttp.RequestCtx, r *request, ids *idDeriver, again
 	for _, why := range r.batch.reasons {
 		h.log.Reject(wal.HTTP, why.code, why.n)
 	}
-	if len(r.recs) == 0 || len(r.batch.faults) > 0 && r.header.prefer.strict {
-		h.log.Reject(wal.HTTP, ReasonStrict, len(r.recs))
+	if len(r.parts) == 0 || len(r.batch.faults) > 0 && r.header.prefer.strict {
+		h.log.Reject(wal.HTTP, ReasonStrict, len(r.parts))
 		return r.unstorable()
 	}
 	if r.header.prefer.ids && !r.batch.single && !h.reserve(r, idText*r.batch.values) {
-		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.recs))
+		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.parts))
 		return noMemory()
 	}
 	if again { // which costs nothing
-		h.log.Repeat(wal.HTTP, len(r.recs))
+		h.log.Repeat(wal.HTTP, len(r.parts))
 		ctx.Response.Header.Set("Idempotency-Replayed", "true")
-	} else if p := h.admit(r.header.client, len(r.recs), time.Now()); p != nil {
-		h.log.Reject(wal.HTTP, p.code, len(r.recs))
+	} else if p := h.admit(r.header.client, len(r.parts), time.Now()); p != nil {
+		h.log.Reject(wal.HTTP, p.code, len(r.parts))
 		return p
-	} else if err := h.log.Append(context.Background(), r.recs...); err != nil {
-		return h.appendProblem(err, len(r.recs))
+	} else if err := h.log.AppendSeq(context.Background(), r.records); err != nil {
+		return h.appendProblem(err, len(r.parts))
 	}
 	h.answer(ctx, r, r.header.prefer)
 	return nil

@@ -1,0 +1,351 @@
+//go:build torture
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+)
+
+// mostMemory is what the daemon may take with every limit reached at once; with
+// TLS, whose library keeps a record of 16 KiB, keys and a deeper stack for each
+// connection, more. What is seen here is to stay below it by a distance, since no
+// two runs are the same.
+const (
+	mostMemory = 128 << 20
+	moreOfTLS  = 1024 * 24 << 10
+	distance   = 8 << 20
+)
+
+const (
+	besieged     = 25 * time.Second
+	besiegers    = 1020 // slow ones: with those in a hurry, more than http.max_connections
+	keysKept     = 1 << 16
+	mostRecords  = 100_000
+	mostDecoded  = 16 << 20
+	mostSent     = 4 << 20
+	usagesHeader = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+)
+
+// TestEveryLimitReachedAtOnceTakesLittleMemory has the daemon, with its default
+// configuration and four decoders, hold as much as strangers can make it hold: in
+// plaintext, and over TLS, which holds more for each connection.
+func TestEveryLimitReachedAtOnceTakesLittleMemory(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(map[bool]string{false: "plaintext", true: "TLS"}[secure], func(t *testing.T) {
+			dir := t.TempDir()
+			// What is shipped too late is evicted, so that nobody is refused for it.
+			config, port, admin := configure(t, dir, "wal: {when_full: drop_oldest}\nshutdown: {grace: 0s}\n")
+			s := &siege{t: t, bodies: bombs(t), answers: map[string]int{}, stored: map[string]bool{}}
+			if secure {
+				ca := newAuthority(t, dir)
+				ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
+				edit(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key}, ", dir))
+				s.tls = &tls.Config{InsecureSkipVerify: true, DynamicRecordSizingDisabled: true} // records as large as can be
+			}
+			run := command(t, "run", "--config", config)
+			run.Env = append(os.Environ(), "GOMAXPROCS=6") // as a host with four processors has it
+			s.d = startAs(t, run, port, admin)
+			s.fillWindow()
+			s.lay()
+			s.d.stop()
+		})
+	}
+}
+
+// siege is all that strangers do at once.
+type siege struct {
+	t      *testing.T
+	d      *daemon
+	tls    *tls.Config
+	bodies []bomb
+
+	turn    atomic.Int32 // of the body that is sent, or beyond: all of them are
+	over    atomic.Bool
+	running sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	answers map[string]int
+	stored  map[string]bool
+}
+
+// told notes what became of a body.
+func (s *siege) told(name string, status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answers[fmt.Sprintf("%s: %d", name, status)]++
+	if status == http.StatusCreated {
+		s.stored[name] = true
+	}
+}
+
+// bomb is a request that costs as much as one can.
+type bomb struct {
+	name string
+	head string
+	body []byte
+}
+
+func bombs(t *testing.T) []bomb {
+	lines := func(size, n int) []byte {
+		line := `{"a":"` + strings.Repeat("x", size/n-len(`{"a":""}`)-1) + "\"}\n"
+		return []byte(strings.Repeat(line, n))
+	}
+	decoded := lines(mostDecoded, mostRecords)
+	var gz, zs bytes.Buffer
+	wide, err := zstd.NewWriter(&zs, zstd.WithWindowSize(8<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []io.WriteCloser{gzip.NewWriter(&gz), wide} {
+		if _, err := w.Write(decoded); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A frame that is one segment has a window as large as what it holds: 8 MiB.
+	segment, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ids = "Prefer: return=representation\r\n"
+	return []bomb{
+		{"records", "", lines(mostSent, mostRecords)},
+		{"records, ids wanted", ids, lines(mostSent, mostRecords)},
+		{"zstd, 8 MiB window", "Content-Encoding: zstd\r\n", zs.Bytes()},
+		{"gzip", "Content-Encoding: gzip\r\n", gz.Bytes()},
+		{"zstd, one segment, with a key", "Content-Encoding: zstd\r\nIdempotency-Key: k\r\n", segment.EncodeAll(decoded[:len(decoded)/2], nil)},
+	}
+}
+
+func (s *siege) dial() (net.Conn, error) {
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.d.port))
+	if err != nil || s.tls == nil {
+		return c, err
+	}
+	return tls.Client(c, s.tls), nil
+}
+
+// fillWindow has the daemon remember as many keys as it will.
+func (s *siege) fillWindow() {
+	var clients sync.WaitGroup
+	const conns = 16
+	for n := range conns {
+		clients.Go(func() {
+			c, err := s.dial()
+			if err != nil {
+				s.t.Error(err)
+				return
+			}
+			defer c.Close()
+			answers := bufio.NewReader(c)
+			for from := 0; from < keysKept/conns; from += 64 {
+				var b bytes.Buffer
+				for i := range 64 {
+					fmt.Fprintf(&b, usagesHeader+"Idempotency-Key: %d-%d\r\nContent-Length: 2\r\n\r\n{}", n, from+i)
+				}
+				if _, err := c.Write(b.Bytes()); err != nil {
+					s.t.Error(err)
+					return
+				}
+				for range 64 {
+					if status, err := readAnswer(answers); status != http.StatusCreated {
+						s.t.Error(status, err)
+						return
+					}
+				}
+			}
+		})
+	}
+	clients.Wait()
+	if s.t.Failed() {
+		s.t.FailNow()
+	}
+}
+
+func readAnswer(from *bufio.Reader) (status int, err error) {
+	resp, err := http.ReadResponse(from, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode, err
+}
+
+// lay lays siege and looks at what it costs.
+func (s *siege) lay() {
+	t, d := s.t, s.d
+	for i := range 3 * len(s.bodies) {
+		s.running.Go(func() { s.hammer(i % len(s.bodies)) })
+	}
+	for i := range besiegers {
+		s.running.Go(func() {
+			for !s.over.Load() {
+				s.beSlow(i)
+			}
+		})
+	}
+	for range 2 {
+		s.running.Go(s.blast)
+	}
+	seen := map[string]float64{}
+	var curve []string
+	for began := time.Now(); time.Since(began) < besieged; {
+		m, err := d.scrape()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"collectord_http_connections", "collectord_wal_queue_bytes", "collectord_shipper_in_flight"} {
+			seen[name] = max(seen[name], m[name])
+		}
+		s.turn.Store(int32(time.Since(began) * 2 * time.Duration(len(s.bodies)) / besieged))
+		if len(curve) <= int(time.Since(began).Seconds()) {
+			curve = append(curve, strconv.Itoa(d.memory().now>>20))
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	m, f := d.metrics(), d.memory()
+	s.over.Store(true)
+	s.running.Wait()
+	refused, dropped := m[`collectord_usages_rejected_total{reason="overloaded",source="http"}`], m[`collectord_usages_rejected_total{reason="overloaded",source="udp"}`]
+	t.Logf("%v\nRSS second by second: %s\nlargest bodies: %v; %.0f bodies had no room, %.0f datagrams' usages neither; at most %v",
+		f, strings.Join(curve, " "), s.answers, refused, dropped, seen)
+	most := mostMemory - distance
+	if s.tls != nil {
+		most += moreOfTLS
+	}
+	if f.peak > most {
+		t.Errorf("the daemon took %d MiB at most (VmHWM)", f.peak>>20)
+	}
+	// It was a siege.
+	if seen["collectord_http_connections"] < 1000 || seen["collectord_wal_queue_bytes"] < 7<<20 || seen["collectord_shipper_in_flight"] < 2 ||
+		refused == 0 || dropped == 0 || len(s.stored) < len(s.bodies) {
+		t.Error("not every limit was reached")
+	}
+}
+
+// all reports whether all bodies are sent at once, and not in turns, which is what
+// it takes for the largest to find room.
+func (s *siege) all() bool { return int(s.turn.Load()) >= len(s.bodies) }
+
+// hammer sends one body again and again.
+func (s *siege) hammer(kind int) {
+	b := s.bodies[kind]
+	request := append(fmt.Appendf(nil, usagesHeader+b.head+"Content-Length: %d\r\n\r\n", len(b.body)), b.body...)
+	for !s.over.Load() {
+		if !s.all() && int(s.turn.Load()) != kind {
+			<-time.After(20 * time.Millisecond)
+			continue
+		}
+		c, err := s.dial()
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		answers := bufio.NewReader(c)
+		for !s.over.Load() && (s.all() || int(s.turn.Load()) == kind) {
+			_, err := c.Write(request)
+			status, readErr := readAnswer(answers)
+			s.told(b.name, status)
+			if err != nil || readErr != nil || status != http.StatusCreated {
+				break // a refusal while it is sent ends the connection
+			}
+		}
+		c.Close()
+	}
+}
+
+// beSlow holds a connection and what goes with it until it is cut off.
+func (s *siege) beSlow(i int) {
+	c, err := s.dial()
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer c.Close()
+	held := func(size int) string {
+		return usagesHeader + "Content-Length: 2000000\r\n\r\n" + strings.Repeat(" ", size)
+	}
+	kind, size := i%12, 16<<10
+	if !s.all() { // the largest bodies need what these would take
+		size = 4 << 10
+		if kind == 2 || kind == 3 || kind == 1 && i%36 != 1 {
+			kind = -1
+		}
+	}
+	switch kind {
+	case 0:
+		_, err = io.WriteString(c, usagesHeader+"X-Long: "+strings.Repeat("x", 7<<10))
+	case 1, 2:
+		_, err = io.WriteString(c, held(63<<10))
+	case 3: // wants answers, and takes none
+		raw := c
+		if over, ok := c.(*tls.Conn); ok {
+			raw = over.NetConn()
+		}
+		_ = raw.(*net.TCPConn).SetReadBuffer(4 << 10)
+		request := fmt.Sprintf(usagesHeader+"Prefer: return=representation\r\nContent-Length: %d\r\n\r\n", 6000) + strings.Repeat("{}\n", 2000)
+		for err == nil && !s.over.Load() {
+			_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+			_, err = io.WriteString(c, request)
+		}
+		return
+	case 4:
+		if over, ok := c.(*tls.Conn); ok {
+			_, err = io.WriteString(over.NetConn(), "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03"+strings.Repeat("x", 15<<10))
+			c = over.NetConn()
+			break
+		}
+		fallthrough
+	default:
+		_, err = io.WriteString(c, held(size-10))
+	}
+	for err == nil && !s.over.Load() {
+		_ = c.SetReadDeadline(time.Now().Add(time.Second))
+		if _, err = io.Copy(io.Discard, c); err == nil {
+			return // cut off
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = nil
+		}
+	}
+}
+
+// blast sends datagrams without a pause, many small usages in each, or one as
+// large as there can be.
+func (s *siege) blast() {
+	c, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", s.d.port))
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer c.Close()
+	many := []byte(strings.Repeat(usageText(1, "udp"), 14))
+	large := []byte(`{"a":"` + strings.Repeat("x", 60<<10) + `"}`)
+	for n := 0; !s.over.Load(); n++ {
+		datagram := many
+		if n%16 == 0 {
+			datagram = large
+		}
+		_, _ = c.Write(datagram) // what is lost is counted elsewhere
+	}
+}

@@ -1,0 +1,68 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"runtime"
+	"testing"
+)
+
+// TestALargeFrameIsReadInPieces holds what is read of a segment to less than its
+// frame, and still yields nothing of one that does not check out.
+func TestALargeFrameIsReadInPieces(t *testing.T) {
+	log := open(t, t.TempDir(), Options{})
+	var sent []Record
+	for i := range 40_000 {
+		sent = append(sent, Record{Usage: bytes.Repeat([]byte{byte(i)}, i%500)})
+	}
+	for _, size := range []int{pieceSize - recordOverhead, pieceSize, 3 * pieceSize, 0, 1 << 20} {
+		sent = append(sent, Record{Usage: bytes.Repeat([]byte{'x'}, size)}, Record{Usage: []byte("{}")})
+	}
+	if err := log.Append(context.Background(), sent...); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	sealed, _ := log.Sealed()
+	segment := sealed[0]
+	if segment.Bytes() < 10<<20 {
+		t.Fatalf("a segment of %d bytes", segment.Bytes())
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	n := 0
+	for rec, err := range segment.Records() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(rec.Usage, sent[n].Usage) || rec.ID != sent[n].ID || rec.Seq != uint64(n+1) {
+			t.Fatalf("record %d came back as %d bytes with seq %d", n, len(rec.Usage), rec.Seq)
+		}
+		n++
+	}
+	runtime.ReadMemStats(&after)
+	if n != len(sent) {
+		t.Errorf("%d records of %d", n, len(sent))
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 3<<20 {
+		t.Errorf("reading allocated %d bytes", took)
+	}
+
+	file, err := os.OpenFile(segment.path(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt([]byte{'y'}, segment.Bytes()-100); err != nil {
+		t.Fatal(err)
+	}
+	for rec, err := range segment.Records() {
+		var damage *DamageError
+		if rec != nil || !errors.As(err, &damage) {
+			t.Fatalf("the first of a damaged frame is %v, %v", rec, err)
+		}
+	}
+}
