@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -122,11 +121,16 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
+	var lend func() func()
+	if os.Getenv("GOMAXPROCS") == "" {
+		lend = newPlaces().lend
+	}
 	ship, err := shipper.New(log, store, shipper.Options{
 		SpoolDir: filepath.Join(cfg.DataDir, "spool"),
 		Reserve:  cfg.WAL.SegmentSize,
 		Limits:   shipperLimits(cfg),
 		Level:    cfg.Shipper.Level,
+		Compress: lend,
 		Logger:   logger,
 	})
 	if err != nil {
@@ -146,14 +150,6 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 		web.SetLimits(httpLimits(next))
 		udp.SetLimits(udpLimits(next))
 	})
-
-	if os.Getenv("GOMAXPROCS") == "" {
-		// Compression computes for as long as there is a backlog. With a place of
-		// its own for each upload it competes for the cores as others do, and does
-		// not hold the places of those who serve requests.
-		cores := runtime.GOMAXPROCS(0)
-		runtime.GOMAXPROCS(cores + min(cores, cfg.Shipper.Concurrency))
-	}
 
 	// From here on it runs.
 	started = true

@@ -20,6 +20,9 @@ type Options struct {
 	Reserve  int64  // bytes of the spool's reserve; the size of a segment is enough; default none
 	Level    string // "fastest", "default", "better" or "best"
 	Limits   Limits
+	// Compress is called before a segment is compressed, which takes a core for as
+	// long as it lasts, and what it returns after it; default: nothing.
+	Compress func() (done func())
 	// Logger is told of everything that goes wrong and right again; default: none.
 	// What can repeat carries the attribute "trouble" with a name of its own, and
 	// so does the Info line that says it is over, so that a handler can sum up.
@@ -97,6 +100,9 @@ type Stats struct {
 func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Compress == nil {
+		o.Compress = func() func() { return func() {} }
 	}
 	levels := map[string]zstd.EncoderLevel{
 		"": zstd.SpeedDefault, "fastest": zstd.SpeedFastest, "default": zstd.SpeedDefault,

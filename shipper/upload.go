@@ -31,7 +31,9 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	if err != nil {
 		return err
 	}
+	compressed := s.opts.Compress()
 	o, done, err := s.spool.object(ctx, *c, seg, confirmed)
+	compressed()
 	var damage *wal.DamageError
 	if errors.As(err, &damage) && !errors.Is(err, wal.ErrVersion) || errors.Is(err, fs.ErrNotExist) {
 		changed, salvageErr := s.log.Salvage(seg)

@@ -153,7 +153,7 @@ func (silent) Printf(string, ...any) {}
 
 // Serve answers on ln until Shutdown.
 func (h *HTTP) Serve(ln net.Listener) error {
-	boundAnswers(ln)
+	prepare(ln)
 	if err := h.server.Serve(&limitedListener{Listener: ln, door: h}); err != nil {
 		return fmt.Errorf("http listener %s: %w", ln.Addr(), err)
 	}

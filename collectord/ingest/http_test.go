@@ -264,6 +264,34 @@ func TestSlowHeadersAreCutOff(t *testing.T) {
 	}
 }
 
+// The kernel hands a connection over with its first bytes, and one that says
+// nothing soon after: nobody can be there for ever and unseen.
+func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
+	h, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{HeaderTimeout: 50 * time.Millisecond}})
+	served := func() {
+		t.Helper()
+		if answers, _ := talk(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+			t.Fatal("not served")
+		}
+		waitFor(t, func() bool { return h.Connections() == 0 })
+	}
+	served() // the door is open
+	began := time.Now()
+	silent, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	served() // though this came later
+	answer, err := io.ReadAll(silent)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
+		t.Errorf("%v: %s", err, answer)
+	}
+	if took := time.Since(began); took < unheard*time.Second/2 || took > 5*time.Second {
+		t.Errorf("cut off after %v", took)
+	}
+}
+
 func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
 	h, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{MaxConnections: 3}})
 	var held []net.Conn
@@ -274,6 +302,7 @@ func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
 		}
 		defer c.Close()
 		held = append(held, c)
+		fmt.Fprint(c, "POST") // otherwise the kernel keeps it for a while
 	}
 	waitFor(t, func() bool { return h.Connections() == 3 })
 	c, err := net.Dial("tcp", addr)
@@ -281,6 +310,7 @@ func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	fmt.Fprint(c, "POST")
 	answer, err := io.ReadAll(c)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), CodeOverloaded) {
 		t.Errorf("%v: %s", err, answer)

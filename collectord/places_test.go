@@ -1,0 +1,25 @@
+package main
+
+import (
+	"runtime"
+	"testing"
+)
+
+func TestPlacesAreLentAndGivenBack(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(before)
+	p := &places{cores: 2}
+	var back []func()
+	for _, want := range []int{3, 4, 4} {
+		back = append(back, p.lend())
+		if got := runtime.GOMAXPROCS(0); got != want {
+			t.Errorf("%d places with %d lent, want %d", got, len(back), want)
+		}
+	}
+	for i, want := range []int{4, 3, 2} {
+		back[i]()
+		if got := runtime.GOMAXPROCS(0); got != want {
+			t.Errorf("%d places after %d came back, want %d", got, i+1, want)
+		}
+	}
+}
