@@ -23,6 +23,11 @@ func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 	if l.pressed() {
 		t.Error("an empty queue makes readers give way")
 	}
+	l.Hurry()
+	if !l.pressed() {
+		t.Error("whoever reads does not give way to who is in a hurry")
+	}
+	until(t, "the end of the hurry", func() bool { return !l.pressed() })
 	hanging.Store(true)
 	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // is being committed
 	until(t, "a commit", func() bool {

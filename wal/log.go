@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -142,6 +143,7 @@ type Log struct {
 
 	committer committer // owned by the committer's goroutine
 	pulse     *pulse
+	hurried   atomic.Int64 // nanoseconds since the epoch of pulse
 	histogram struct{ commit, sync, records, bytes *Histogram }
 
 	salvageMu sync.Mutex // guards the directory in which pieces are made

@@ -71,6 +71,7 @@ var ErrStarting = errors.New("starting")
 type Log interface {
 	AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error
 	Enqueue(recs ...wal.Record) int
+	Hurry()
 	Reject(s wal.Source, reason string, n int)
 	Repeat(s wal.Source, n int)
 	Full() error

@@ -73,6 +73,8 @@ func (l *memoryLog) Repeat(_ wal.Source, n int) {
 	l.repeated += n
 }
 
+func (*memoryLog) Hurry() {}
+
 func (l *memoryLog) Enqueue(recs ...wal.Record) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()

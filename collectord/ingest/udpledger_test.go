@@ -16,11 +16,12 @@ import (
 )
 
 // countingLog keeps nothing.
-type countingLog struct{ enqueued, rejected atomic.Int64 }
+type countingLog struct{ enqueued, rejected, hurries atomic.Int64 }
 
 func (*countingLog) AppendSeq(context.Context, iter.Seq[*wal.Record]) error { return nil }
 func (*countingLog) Repeat(wal.Source, int)                                 {}
 func (*countingLog) Full() error                                            { return nil }
+func (l *countingLog) Hurry()                                               { l.hurries.Add(1) }
 func (l *countingLog) Reject(_ wal.Source, _ string, n int)                 { l.rejected.Add(int64(n)) }
 
 func (l *countingLog) Enqueue(recs ...wal.Record) int {
@@ -200,6 +201,40 @@ func TestTheKernelsCounterMayWrap(t *testing.T) {
 	}{{0, 0}, {10, 10}, {1<<32 - 1, 1<<32 - 1}, {4, 1<<32 + 4}, {4, 1<<32 + 4}, {3, 2<<32 + 3}} {
 		if s.addDropsLocked(c.told); s.drops != c.want {
 			t.Errorf("%d after %d, want %d", s.drops, c.told, c.want)
+		}
+	}
+}
+
+func TestAReaderThatFallsBehindIsInAHurry(t *testing.T) {
+	for _, c := range []struct {
+		datagrams int
+		hurries   bool
+	}{{crowdedLook * batchSize / 2, false}, {4 * crowdedLook * batchSize, true}} {
+		log := &countingLog{}
+		o := UDPOptions{Sockets: 1, ReceiveBuffer: 4 << 20}
+		conns, err := ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, err := net.Dial("udp", conns[0].LocalAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range c.datagrams { // before anybody reads
+			if _, err := client.Write([]byte(`{"a":1}`)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		client.Close()
+		u, err := NewUDP(log, conns, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Start()
+		waitFor(t, func() bool { return int(log.enqueued.Load())+int(u.KernelDrops()) == c.datagrams })
+		drainUDP(t, u)
+		if got := log.hurries.Load() > 0; got != c.hurries {
+			t.Errorf("%d datagrams wait: %d hurries", c.datagrams, log.hurries.Load())
 		}
 	}
 }

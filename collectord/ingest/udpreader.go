@@ -31,6 +31,10 @@ const (
 	gatherBuffer = 1 << 20
 )
 
+// crowdedLook is after how many full batches in a row a reader looks whether it
+// falls behind.
+const crowdedLook = 8
+
 // readPause is how long a reader waits after an error, so that one that stays
 // does not keep a core busy.
 const readPause = 10 * time.Millisecond
@@ -45,6 +49,7 @@ func (r *udpReader) run() {
 		case <-r.door.draining:
 		}
 	}
+	full := 0 // batches in a row
 	for failing := false; ; {
 		select {
 		case <-r.door.draining:
@@ -68,6 +73,11 @@ func (r *udpReader) run() {
 			r.door.opts.Logger.Info("datagrams are read again", "trouble", "udp_read", "address", r.socket.addr)
 		}
 		r.take(n)
+		if full++; n < batchSize {
+			full = 0
+		} else if full%crowdedLook == 0 && r.socket.crowded() {
+			r.door.log.Hurry()
+		}
 		if n > 1 && n < batchSize && r.buffer >= gatherBuffer {
 			pause(gatherTime)
 		}

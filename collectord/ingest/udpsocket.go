@@ -126,8 +126,8 @@ func (s *udpSocket) lookAtDrops() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
-		if now, err := kernelDrops(s.fd()); err == nil {
-			s.addDropsLocked(now)
+		if info, err := memoryInfo(s.fd()); err == nil {
+			s.addDropsLocked(info[skMeminfoDrops])
 		}
 	}
 	return s.drops
@@ -150,19 +150,29 @@ func (s *udpSocket) close() error {
 	return unix.Close(s.fd())
 }
 
-// skMeminfoDrops is the index of the drop counter in what SO_MEMINFO returns
-// (SK_MEMINFO_DROPS in linux/sock_diag.h).
-const skMeminfoDrops = 8
+// Indices into what SO_MEMINFO returns (SK_MEMINFO_* in linux/sock_diag.h).
+const (
+	skMeminfoHeld  = 0 // bytes that wait to be read
+	skMeminfoRoom  = 1 // bytes for which there is room
+	skMeminfoDrops = 8 // datagrams for which there was none, modulo 2^32
+)
 
-// kernelDrops asks how many datagrams a socket had no room for, modulo 2^32.
-// SO_RXQ_OVFL would tell with the next datagram, so never of the last burst.
-func kernelDrops(fd int) (uint32, error) {
-	var info [skMeminfoDrops + 1]uint32
+// memoryInfo asks the kernel what a socket holds and dropped. SO_RXQ_OVFL would
+// tell of drops with the next datagram, so never of the last burst.
+func memoryInfo(fd int) (info [skMeminfoDrops + 1]uint32, err error) {
 	size := uint32(unsafe.Sizeof(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
 		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 	if errno != 0 {
-		return 0, errno
+		return info, errno
 	}
-	return info[skMeminfoDrops], nil
+	return info, nil
 }
+
+// crowded reports whether one part in crowdedPart of the receive buffer is taken.
+func (s *udpSocket) crowded() bool {
+	info, err := memoryInfo(s.fd())
+	return err == nil && info[skMeminfoHeld] > info[skMeminfoRoom]/crowdedPart
+}
+
+const crowdedPart = 32
