@@ -239,6 +239,24 @@ func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 	}
 }
 
+func TestEachCompressionIsToldWhenItBeginsAndEnds(t *testing.T) {
+	store, err := newFileStore(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := openLog(t, t.TempDir())
+	fill(t, l, 50, 10)
+	var begun, ended atomic.Int64
+	s := startWith(t, l, store, Options{Compress: func() func() {
+		begun.Add(1)
+		return func() { ended.Add(1) }
+	}})
+	drain(t, s, 0)
+	if begun.Load() != 5 || ended.Load() != 5 {
+		t.Errorf("%d of 5 begun, %d ended", begun.Load(), ended.Load())
+	}
+}
+
 func TestKeyTellsWhereAndWhat(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 2, 2)
