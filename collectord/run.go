@@ -72,7 +72,7 @@ func runCommand() *cobra.Command {
 // Everything that can fail for a reason an operator must know of, such as a port
 // in use, fails before the first goroutine starts, but for those that tell that
 // the daemon is starting: usages that come in meanwhile wait at the gate.
-func run(ctx context.Context, reload *reloader, who ingest.Identity, file string, logger *slog.Logger) (err error) {
+func run(ctx context.Context, reload *reloader, who ingest.Identity, file string, logger *slog.Logger) error {
 	began := time.Now()
 	cfg := reload.config()
 	signals := make(chan os.Signal, 2)

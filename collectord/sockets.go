@@ -40,8 +40,8 @@ func (s *passedSocket) stored() bool {
 // firstPassed is the first descriptor that is passed (SD_LISTEN_FDS_START).
 const firstPassed = 3
 
-// passedSockets takes what the process was started with. What is no socket, or
-// none that listens, is closed with a warning.
+// passedSockets takes what the process was started with. A socket that does not
+// listen is closed with a warning; what is no socket is left alone.
 func passedSockets(logger *slog.Logger) (all []*passedSocket) {
 	pid, fds, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
@@ -63,13 +63,14 @@ func passedSockets(logger *slog.Logger) (all []*passedSocket) {
 		if i < len(each) {
 			s.name = each[i]
 		}
-		s.addr, err = boundTo(fd)
-		s.file = os.NewFile(uintptr(fd), s.addr.String())
-		if err != nil {
+		if s.addr, err = boundTo(fd); err != nil {
 			logger.Warn("a descriptor that was passed to the daemon is not used", "descriptor", fd, "name", s.name, "error", err)
-			_ = s.file.Close()
+			if !errors.Is(err, unix.ENOTSOCK) { // which might be the runtime's, if LISTEN_FDS is wrong
+				_ = unix.Close(fd)
+			}
 			continue
 		}
+		s.file = os.NewFile(uintptr(fd), s.addr.String())
 		all = append(all, s)
 	}
 	return all

@@ -362,6 +362,42 @@ func TestSocketsFollowTheConfiguration(t *testing.T) {
 	d.stop()
 }
 
+// A wildcard is in the way of an address with its port, and the other way round.
+func TestSocketsInTheWayAreGivenBackFirst(t *testing.T) {
+	for from, to := range map[string]string{"127.0.0.1": "0.0.0.0", "0.0.0.0": "127.0.0.1"} {
+		t.Run(from, func(t *testing.T) {
+			t.Parallel()
+			m := startManager(t, filepath.Join(t.TempDir(), "notify"))
+			config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
+			listen := func(was, is string) {
+				edit(t, config, was, "http: {anonymous: true, listen: '"+is)
+				edit(t, config, strings.Replace(was, "http: {anonymous: true,", "udp: {allow: 127.0.0.0/8,", 1), "udp: {allow: 127.0.0.0/8, listen: '"+is)
+			}
+			edit(t, config, "http: {", "http: {anonymous: true, ")
+			edit(t, config, "udp: {", "udp: {allow: 127.0.0.0/8, ")
+			listen("http: {anonymous: true, listen: '127.0.0.1", from)
+			d := m.run(nil, config, port, admin)
+			until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+			d.stop()
+			conn, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Write([]byte(`{"a":1}`)); err != nil {
+				t.Fatal(err)
+			}
+			conn.Close()
+			listen("http: {anonymous: true, listen: '"+from, to)
+			d = m.run(nil, config, port, admin)
+			until(t, "what was in the sockets is read", func() bool { return d.metrics()[`collectord_usages_appended_total{source="udp"}`] == 1 })
+			d.post(&acknowledged{ids: map[int]string{}}, 0, 10, 2, false)
+			d.send(10, 20)
+			until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
+			d.stop()
+		})
+	}
+}
+
 // Clients of a daemon that can't start are refused: they might wait for ever.
 func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
 	t.Parallel()

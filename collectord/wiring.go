@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"syscall"
+	"time"
 
 	"collectord/collectord/admin"
 	"collectord/collectord/ingest"
@@ -21,49 +23,78 @@ type listeners struct {
 	leaving     []*net.UDPConn // of the daemon before, and not configured any more
 	passed      int            // of the others, not bound by this process
 	kept        bool           // somebody keeps them open when this process ends
+	givenBack   bool           // sockets with connections, which may still be open for a moment
+	taken       map[config.Address][]*passedSocket
 	store       *socketStore
 }
 
 // listen takes the sockets that were passed to the process and binds the rest of
-// what is configured: all of it, or nothing.
+// what is configured: all of it, or nothing. What is not configured any more it
+// gives back before, since it may be in the way.
 func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logger *slog.Logger) (_ *listeners, err error) {
-	l := &listeners{store: store}
+	l := &listeners{store: store, taken: map[config.Address][]*passedSocket{}}
 	defer func() {
 		if err != nil {
 			l.close()
 		}
 	}()
-	if l.http, err = l.streams("http.listen", cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}, &passed); err != nil {
-		return nil, err
-	}
-	if l.admin, err = l.streams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1}, &passed); err != nil {
-		return nil, err
-	}
 	options := udpOptions(cfg, logger)
 	options.ReceiveBuffer /= max(1, len(cfg.UDP.Listen))
+	for _, a := range slices.Concat(cfg.HTTP.Listen, cfg.Admin.Listen) {
+		l.taken[a] = takeSockets(&passed, a, 1)
+	}
 	for _, a := range cfg.UDP.Listen {
-		conns, err := l.datagrams(a, options, &passed)
+		l.taken[a] = takeSockets(&passed, a, options.SocketsOfAddress())
+	}
+	if err := l.leave(passed, logger); err != nil {
+		return nil, err
+	}
+	if l.http, err = l.streams(cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}); err != nil {
+		return nil, fmt.Errorf("http.listen: %w", err)
+	}
+	if l.admin, err = l.streams(cfg.Admin.Listen, socketAccess{0o600, -1}); err != nil {
+		return nil, fmt.Errorf("admin.listen: %w", err)
+	}
+	for _, a := range cfg.UDP.Listen {
+		conns, err := l.datagrams(a, options)
 		l.udp = append(l.udp, conns...)
 		if err != nil {
 			return nil, fmt.Errorf("udp.listen: %w", err)
 		}
 	}
 	l.kept = l.kept || l.passed > 0
-	return l, l.leave(passed, logger)
+	return l, nil
 }
 
-func (l *listeners) streams(key string, addrs []config.Address, access socketAccess, passed *[]*passedSocket) (all []net.Listener, err error) {
-	defer func() {
-		if err != nil {
-			for _, open := range all {
-				err = errors.Join(err, open.Close())
-			}
-			err = fmt.Errorf("%s: %w", key, err)
+// leave gives back what was passed and is not configured. Datagrams that came in
+// for the daemon before are still to be read.
+func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) error {
+	for _, s := range passed {
+		if !s.stored() {
+			logger.Warn("a socket that was passed to the daemon is not used: no listen key has its address", "address", s.addr, "name", s.name)
+			_ = s.file.Close()
+			continue
 		}
-	}()
+		logger.Info("a socket of the daemon before is not configured any more", "address", s.addr)
+		l.store.remove(s.name)
+		if s.isStream() {
+			_ = s.file.Close()
+			l.givenBack = true
+			continue
+		}
+		c, err := s.packetConn()
+		if err != nil {
+			return err
+		}
+		l.leaving = append(l.leaving, c)
+	}
+	return nil
+}
+
+// streams returns what it has so far also if it fails.
+func (l *listeners) streams(addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
 	for _, a := range addrs {
-		taken := takeSockets(passed, a, 1)
-		for _, s := range taken {
+		for _, s := range l.taken[a] {
 			ln, err := s.listener(access)
 			if err != nil {
 				return all, err
@@ -71,10 +102,10 @@ func (l *listeners) streams(key string, addrs []config.Address, access socketAcc
 			all = append(all, ln)
 			l.passed++
 		}
-		if len(taken) > 0 {
+		if len(l.taken[a]) > 0 {
 			continue
 		}
-		ln, err := bind(a, access)
+		ln, err := l.bind(a, access)
 		if err != nil {
 			return all, err
 		}
@@ -89,17 +120,29 @@ func (l *listeners) streams(key string, addrs []config.Address, access socketAcc
 	return all, nil
 }
 
-func bind(a config.Address, access socketAccess) (net.Listener, error) {
+// How long it may take until the service manager has closed what it was given back.
+const (
+	closedWithin = 2 * time.Second
+	closedLook   = 20 * time.Millisecond
+)
+
+func (l *listeners) bind(a config.Address, access socketAccess) (net.Listener, error) {
 	if a.Network == "unix" {
 		return listenUnix(a.Path, access)
 	}
-	return net.Listen(a.Network, a.IP.String())
+	for began := time.Now(); ; {
+		ln, err := net.Listen(a.Network, a.IP.String())
+		if !l.givenBack || !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > closedWithin {
+			return ln, err
+		}
+		<-time.After(closedLook)
+	}
 }
 
 // datagrams returns what it has so far also if it fails.
-func (l *listeners) datagrams(a config.Address, o ingest.UDPOptions, passed *[]*passedSocket) (all []*net.UDPConn, err error) {
+func (l *listeners) datagrams(a config.Address, o ingest.UDPOptions) (all []*net.UDPConn, err error) {
 	wanted := o.SocketsOfAddress()
-	for _, s := range takeSockets(passed, a, wanted) {
+	for _, s := range l.taken[a] {
 		c, err := s.packetConn()
 		if err != nil {
 			return all, err
@@ -110,7 +153,7 @@ func (l *listeners) datagrams(a config.Address, o ingest.UDPOptions, passed *[]*
 			wanted = len(all)
 		}
 	}
-	if len(all) == 0 {
+	if len(all) == 0 && !l.leaves(a.IP.Port()) {
 		// SO_REUSEPORT would share the port with another daemon in silence.
 		if err := probeUDP(a); err != nil {
 			return nil, err
@@ -126,6 +169,15 @@ func (l *listeners) datagrams(a config.Address, o ingest.UDPOptions, passed *[]*
 	return append(all, bound...), err
 }
 
+// leaves reports whether the port is one of a socket that is still to be read:
+// that is in nobody's way, and would be taken for another daemon's.
+func (l *listeners) leaves(port uint16) bool {
+	return slices.ContainsFunc(l.leaving, func(c *net.UDPConn) bool {
+		own, ok := c.LocalAddr().(*net.UDPAddr)
+		return ok && own.AddrPort().Port() == port
+	})
+}
+
 func probeUDP(a config.Address) error {
 	network := "udp4"
 	if a.IP.Addr().Is6() {
@@ -136,29 +188,6 @@ func probeUDP(a config.Address) error {
 		return err
 	}
 	return c.Close()
-}
-
-// leave gives back what was passed and is not configured. Datagrams that came in
-// for the daemon before are still to be read.
-func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) error {
-	for _, s := range passed {
-		if !s.stored() {
-			logger.Warn("a socket that was passed to the daemon is not used: no listen key has its address", "address", s.addr, "name", s.name)
-		} else {
-			logger.Info("a socket of the daemon before is not configured any more", "address", s.addr)
-			l.store.remove(s.name)
-		}
-		if s.stored() && !s.isStream() {
-			c, err := s.packetConn()
-			if err != nil {
-				return err
-			}
-			l.leaving = append(l.leaving, c)
-			continue
-		}
-		_ = s.file.Close()
-	}
-	return nil
 }
 
 func (l *listeners) closeHTTP() {
