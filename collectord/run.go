@@ -158,7 +158,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	go func() { defer close(shipped); ship.Run(shipping) }()
 	udp.Start()
 	entrance.open(log)
-	readLeaving(ears.leaving, log, cfg, logger)
+	readLeaving(ears, log, cfg, logger)
 	state.parts.Store(&parts{log, ship, web, udp})
 	tell := func(err error) {
 		if err != nil {
@@ -206,9 +206,18 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	}
 }
 
-// readLeaving reads the sockets of addresses that are no longer configured: what
-// is in them came in while they were.
-func readLeaving(conns []*net.UDPConn, log *wal.Log, cfg *config.Config, logger *slog.Logger) {
+// readLeaving reads the sockets of addresses that are no longer configured, since
+// what is in them came in while they were, and gives them back.
+func readLeaving(ears *listeners, log *wal.Log, cfg *config.Config, logger *slog.Logger) {
+	var conns []*net.UDPConn
+	for _, s := range ears.leaving {
+		c, err := s.packetConn()
+		if err != nil {
+			logger.Error("can't read a socket that is no longer configured", "address", s.addr, "error", err)
+			continue
+		}
+		conns = append(conns, c)
+	}
 	if len(conns) == 0 {
 		return
 	}
@@ -220,12 +229,15 @@ func readLeaving(conns []*net.UDPConn, log *wal.Log, cfg *config.Config, logger 
 		defer cancel()
 		err = door.Drain(ctx)
 	}
+	for _, s := range ears.leaving {
+		ears.store.remove(s.name)
+	}
 	if err != nil {
 		logger.Error("can't read sockets that are no longer configured", "error", err)
 		return
 	}
 	datagrams, _ := door.Datagrams()
-	logger.Info("read what was left in sockets that are no longer configured", "datagrams", datagrams)
+	logger.Info("read what was left in sockets that are no longer configured", "sockets", len(conns), "datagrams", datagrams)
 }
 
 // sealNow seals what was appended so far, so that it is shipped at once.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -213,6 +214,7 @@ func (st *socketStore) keep(c syscall.Conn) bool {
 
 // remove takes a socket out of the store.
 func (st *socketStore) remove(name string) {
+	st.streams = slices.DeleteFunc(st.streams, func(s string) bool { return s == name })
 	if err := st.manager.send("FDSTOREREMOVE=1", "FDNAME="+name); err != nil {
 		st.logger.Warn("a socket may stay open that nobody uses", "trouble", "notify", "name", name, "error", err)
 	}
@@ -221,8 +223,7 @@ func (st *socketStore) remove(name string) {
 // removeStreams is for a daemon that can't start: clients are refused then,
 // instead of waiting for one that can.
 func (st *socketStore) removeStreams() {
-	for _, name := range st.streams {
+	for _, name := range slices.Clone(st.streams) {
 		st.remove(name)
 	}
-	st.streams = nil
 }

@@ -20,10 +20,10 @@ import (
 type listeners struct {
 	http, admin []net.Listener
 	udp         []*net.UDPConn
-	leaving     []*net.UDPConn // of the daemon before, and not configured any more
-	passed      int            // of the others, not bound by this process
-	kept        bool           // somebody keeps them open when this process ends
-	givenBack   bool           // sockets with connections, which may still be open for a moment
+	leaving     []*passedSocket // for datagrams, and not configured any more
+	passed      int             // of the others, not bound by this process
+	kept        bool            // somebody keeps them open when this process ends
+	givenBack   bool            // sockets with connections, which may still be open for a moment
 	taken       map[config.Address][]*passedSocket
 	store       *socketStore
 }
@@ -46,9 +46,7 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	for _, a := range cfg.UDP.Listen {
 		l.taken[a] = takeSockets(&passed, a, options.SocketsOfAddress())
 	}
-	if err := l.leave(passed, logger); err != nil {
-		return nil, err
-	}
+	l.leave(passed, logger)
 	if l.http, err = l.streams(cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}); err != nil {
 		return nil, fmt.Errorf("http.listen: %w", err)
 	}
@@ -66,29 +64,23 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	return l, nil
 }
 
-// leave gives back what was passed and is not configured. Datagrams that came in
-// for the daemon before are still to be read.
-func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) error {
+// leave gives back what was passed and is not configured. What takes datagrams
+// may hold some for the daemon before, and is read first.
+func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) {
 	for _, s := range passed {
-		if !s.stored() {
+		switch {
+		case !s.stored():
 			logger.Warn("a socket that was passed to the daemon is not used: no listen key has its address", "address", s.addr, "name", s.name)
-			_ = s.file.Close()
-			continue
-		}
-		logger.Info("a socket of the daemon before is not configured any more", "address", s.addr)
-		l.store.remove(s.name)
-		if s.isStream() {
-			_ = s.file.Close()
+		case s.isStream():
+			logger.Info("a socket of the daemon before is not configured any more", "address", s.addr)
+			l.store.remove(s.name)
 			l.givenBack = true
+		default:
+			l.leaving = append(l.leaving, s)
 			continue
 		}
-		c, err := s.packetConn()
-		if err != nil {
-			return err
-		}
-		l.leaving = append(l.leaving, c)
+		_ = s.file.Close()
 	}
-	return nil
 }
 
 // streams returns what it has so far also if it fails.
@@ -172,10 +164,7 @@ func (l *listeners) datagrams(a config.Address, o ingest.UDPOptions) (all []*net
 // leaves reports whether the port is one of a socket that is still to be read:
 // that is in nobody's way, and would be taken for another daemon's.
 func (l *listeners) leaves(port uint16) bool {
-	return slices.ContainsFunc(l.leaving, func(c *net.UDPConn) bool {
-		own, ok := c.LocalAddr().(*net.UDPAddr)
-		return ok && own.AddrPort().Port() == port
-	})
+	return slices.ContainsFunc(l.leaving, func(s *passedSocket) bool { return s.addr.IP.Port() == port })
 }
 
 func probeUDP(a config.Address) error {
@@ -201,8 +190,11 @@ func (l *listeners) close() {
 	for _, ln := range l.admin {
 		_ = ln.Close()
 	}
-	for _, c := range append(l.udp, l.leaving...) {
+	for _, c := range l.udp {
 		_ = c.Close()
+	}
+	for _, s := range l.leaving {
+		_ = s.file.Close()
 	}
 }
 
