@@ -64,21 +64,29 @@ func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
 	}
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() { defer close(ended); r.run(done) }()
+	turn := func() {
+		t.Helper()
+		select {
+		case <-asked:
+		case <-time.After(20 * time.Second):
+			t.Fatal("nobody asks whether the loops turn")
+		}
+	}
 	signs := func() int { _, n := m.heard(); return n }
 	until(t, "there are signs of life", func() bool { return signs() > 3 })
 	stuck.Store(true)
-	<-asked // what was asked before it was stuck is answered by the second after it
+	turn() // what was asked before it was stuck is answered by the second after it
 	for range cap(asked) {
 		select {
 		case <-asked:
 		default:
 		}
 	}
-	<-asked
-	<-asked
+	turn()
+	turn()
 	before := signs()
 	for range 10 {
-		<-asked
+		turn()
 	}
 	if n := signs(); n != before {
 		t.Errorf("%d signs of life while a loop is stuck", n-before)

@@ -119,6 +119,28 @@ func TestAnswersNameTheFirstHundredErrors(t *testing.T) {
 	}
 }
 
+// The pages of a large body are forgotten as the log copies it, and no sooner.
+func TestALargeBatchIsStoredAsSent(t *testing.T) {
+	log := newMemoryLog()
+	_, addr := door(t, log, HTTPOptions{})
+	var usages []string
+	for size := 0; size < 3<<20; size += len(usages[len(usages)-1]) {
+		usages = append(usages, fmt.Sprintf(`{"n":%d,"text":%q}`, len(usages), strings.Repeat(string(rune('a'+len(usages)%26)), len(usages)%7000)))
+	}
+	answers, bodies := talk(t, addr, post("["+strings.Join(usages, ",")+"]"), 1)
+	if len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+		t.Fatal(bodies)
+	}
+	if len(log.usages) != len(usages) {
+		t.Fatalf("%d of %d usages", len(log.usages), len(usages))
+	}
+	for i, sent := range usages {
+		if log.usages[i] != sent {
+			t.Fatalf("usage %d of %d is stored as other %d bytes than its %d", i, len(usages), len(log.usages[i]), len(sent))
+		}
+	}
+}
+
 func TestIDsOfALargeBatchAreAllTold(t *testing.T) {
 	log := newMemoryLog()
 	h, addr := door(t, log, HTTPOptions{})
