@@ -110,6 +110,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	}
 	entrance := newGate()
 	web := ingest.NewHTTP(entrance, httpOptions(cfg, who, logger))
+	defer web.StopListening()
 	for _, ln := range ears.http {
 		go func() { failed <- web.Serve(ln) }()
 	}
@@ -194,7 +195,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	tell(manager.stopping())
 	done := make(chan error, 1)
 	go func() {
-		done <- shutDown(reload.config().Shutdown, logger, steps{ears, web, udp, log, ship, office, stopShipping, shipped})
+		done <- shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, office, stopShipping, shipped})
 	}()
 	select {
 	case err := <-done:
@@ -253,7 +254,6 @@ func sealNow(log *wal.Log, within time.Duration, logger *slog.Logger) {
 
 // steps are the parts that are stopped, in the order in which they are.
 type steps struct {
-	ears         *listeners
 	web          *ingest.HTTP
 	udp          *ingest.UDP
 	log          *wal.Log
@@ -275,7 +275,7 @@ func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) error {
 
 	// No new connections; those that are open are served on, and told to close.
 	s.web.Drain()
-	s.ears.closeHTTP()
+	s.web.StopListening()
 	if limits.Drain > 0 && s.web.Connections() > 0 {
 		<-time.After(limits.Drain)
 	}

@@ -179,16 +179,9 @@ func probeUDP(a config.Address) error {
 	return c.Close()
 }
 
-func (l *listeners) closeHTTP() {
-	for _, ln := range l.http {
-		_ = ln.Close() // closed once more by its server
-	}
-}
-
 func (l *listeners) close() {
-	l.closeHTTP()
-	for _, ln := range l.admin {
-		_ = ln.Close()
+	for _, ln := range slices.Concat(l.http, l.admin) {
+		_ = ln.Close() // closed already where a door took it over
 	}
 	for _, c := range l.udp {
 		_ = c.Close()

@@ -46,6 +46,41 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 	}
 }
 
+// Close may follow another.
+func (l *limitedListener) Close() error {
+	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// ears are the door's listeners.
+type ears struct {
+	mu     sync.Mutex // guards what follows
+	all    []net.Listener
+	closed bool
+}
+
+// add returns ln, which it closes if it comes too late.
+func (e *ears) add(ln net.Listener) net.Listener {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		_ = ln.Close()
+	}
+	e.all = append(e.all, ln)
+	return ln
+}
+
+func (e *ears) close() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.closed = true
+	for _, ln := range e.all {
+		_ = ln.Close() // closed once more by the server
+	}
+}
+
 // acceptPause is how long a listener waits for others to give back what it lacks.
 const acceptPause = 100 * time.Millisecond
 
@@ -248,12 +283,4 @@ func (c *connection) lingerOn() {
 		return
 	}
 	_, _ = io.CopyN(io.Discard, c.raw, lingerBytes) // whatever it sends
-}
-
-// Close may follow another: the daemon stops listening before it shuts down.
-func (l *limitedListener) Close() error {
-	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
 }

@@ -37,7 +37,7 @@
 //	what                        bound, by default                           MiB
 //	connections                 MaxConnections, 1,024 of them: reader 8 KiB,
 //	                            stack 8 KiB, request and more 6 KiB          22
-//	  with TLS                  a record of 16 KiB, keys, a deeper stack     24
+//	  with TLS                  a record of 16 KiB, keys                     19
 //	bodies: the first 4 KiB     one for each connection                       4
 //	  below 64 KiB              smallBodies for all                           2
 //	  beyond                    MaxInFlight for all                          16

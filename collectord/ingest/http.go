@@ -74,6 +74,7 @@ type HTTP struct {
 	server     *fasthttp.Server
 	requests   sync.Pool // of *request
 	draining   atomic.Bool
+	ears       ears
 	open       connections
 	rates      rates
 	handshakes handshakes
@@ -151,14 +152,23 @@ type silent struct{}
 
 func (silent) Printf(string, ...any) {}
 
-// Serve answers on ln until Shutdown.
+// Serve takes ln over and answers on it until StopListening or Shutdown.
 func (h *HTTP) Serve(ln net.Listener) error {
 	prepare(ln)
-	if err := h.server.Serve(&limitedListener{Listener: ln, door: h}); err != nil {
-		return fmt.Errorf("http listener %s: %w", ln.Addr(), err)
+	addr := ln.Addr()
+	ln, err := takeOver(ln)
+	if err == nil {
+		err = h.server.Serve(h.ears.add(&limitedListener{Listener: ln, door: h}))
+	}
+	if err != nil {
+		return fmt.Errorf("http listener %s: %w", addr, err)
 	}
 	return nil
 }
+
+// StopListening closes the listeners, of which there will be no more. Open
+// connections are served on.
+func (h *HTTP) StopListening() { h.ears.close() }
 
 // Drain asks clients to go elsewhere: answers close their connections, and
 // /healthz says so.

@@ -109,11 +109,11 @@ const answerBuffer = 64 << 10
 const unheard = 1
 
 // prepare sets what connections have from their listener on Linux: the bound of
-// their send buffer, and that they are handed over with their first bytes, which
-// saves waking up for each of them twice. One that says nothing is handed over
-// after unheard, and then has its HeaderTimeout; until then it takes none of
-// MaxConnections, only a place in the listener's queue. Where that fails they are
-// as they are.
+// their send buffer, that what is written leaves at once, and that they are
+// handed over with their first bytes, which saves waking up for each of them
+// twice. One that says nothing is handed over after unheard, and then has its
+// HeaderTimeout; until then it takes none of MaxConnections, only a place in the
+// listener's queue. Where that fails they are as they are.
 func prepare(ln net.Listener) {
 	sc, ok := ln.(syscall.Conn)
 	if !ok {
@@ -122,7 +122,9 @@ func prepare(ln net.Listener) {
 	if raw, err := sc.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
 			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer)
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, unheard) // not of unix sockets
+			// The others are not of unix sockets.
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, unheard)
 		})
 	}
 }
