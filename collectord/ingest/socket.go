@@ -48,7 +48,7 @@ func (l *tcpListener) Accept() (net.Conn, error) {
 	var failed error
 	err := l.raw.Read(func(listener uintptr) bool {
 		for {
-			fd, _, failed = unix.Accept4(int(listener), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			fd, _, failed = syscall.Accept4(int(listener), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC) // that of unix asks more of the kernel
 			if !errors.Is(failed, unix.EINTR) && !errors.Is(failed, unix.ECONNABORTED) {
 				return !errors.Is(failed, unix.EAGAIN)
 			}
