@@ -5,9 +5,9 @@
 //	UDP:  datagram         -> usages -> one batch -> Enqueue (never answered)
 //
 // It owns the two doors: what is read, how much of it, from whom (tokens, TLS,
-// certificates of clients), and what is refused with which code. It does not own
-// listeners (they are handed in, and speak plaintext), the log, or the
-// ledger, to which it only reports what it refuses.
+// certificates of clients), and what is refused with which code. It does not bind
+// the listeners that it takes over, and does not own the log, or the ledger, to
+// which it only reports what it refuses.
 //
 // Invariants:
 //

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/net/nettest"
+	"golang.org/x/sys/unix"
 )
 
 // pair returns both ends of a connection, the first of which is a socket.
@@ -39,6 +40,46 @@ func listenForSockets(t *testing.T) net.Listener {
 	}
 	t.Cleanup(func() { _ = ln.Close() })
 	return ln
+}
+
+// A socket has from its listener what others are told one by one.
+func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	prepare(tcp)
+	ln, err := takeOver(tcp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	peer, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	if _, err := peer.Write([]byte("x")); err != nil { // or it would be handed over only after unheard
+		t.Fatal(err)
+	}
+	c, err := ln.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	raw, err := c.(*socket).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for option, least := range map[[2]int]int{{unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1, {unix.SOL_SOCKET, unix.SO_SNDBUF}: answerBuffer} {
+		var got int
+		if err := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), option[0], option[1]) }); err != nil {
+			t.Error(err)
+		}
+		if err != nil || got < least || got > 2*least {
+			t.Errorf("option %v is %d: %v", option, got, err)
+		}
+	}
 }
 
 func TestASocketIsAsAnyConnection(t *testing.T) {
