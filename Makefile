@@ -8,7 +8,7 @@ export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture readers soak lint tools bench package package-test image clean
+.PHONY: help build run test torture readers soak lint tools bench profile package package-test image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ tools: ## build the programs that tests and linters need, once, outside the tree
 
 bench: build ## measure beside what the machine can do, and print a table
 	go run ./packaging/bench
+
+profile: build ## record where time goes under load, for the compiler to optimize
+	go run ./packaging/bench -profile collectord/default.pgo
 
 package: ## build deb and rpm, for amd64 and arm64, into bin/packages
 	@packaging/tools/build $(TOOLS) nfpm

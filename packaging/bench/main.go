@@ -14,6 +14,8 @@
 //	million: single posts, until they are shipped to MinIO and audited
 //	backlog: how long the daemon takes to start over 10 GiB that wait for upload
 //	metrics: HTTP while somebody scrapes, and what counting takes
+//
+// With -profile it measures nothing, and records what make profile is for.
 package main
 
 import (
@@ -44,6 +46,7 @@ func main() {
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
 	only := flag.String("only", "", "measure only this: doors, udp, batches, log, ship, audit, million, backlog or metrics")
+	profile := flag.String("profile", "", "record a profile for the compiler to this file instead")
 	receive := flag.Bool(bareFlag, false, "be the receiver that the udp section compares with")
 	flag.Parse()
 	if *receive {
@@ -53,13 +56,13 @@ func main() {
 		}
 		return
 	}
-	if err := bench(*rounds, *seconds, *binary, *dir, *only); err != nil {
+	if err := bench(*rounds, *seconds, *binary, *dir, *only, *profile); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(rounds, seconds int, binary, dir, only string) error {
+func bench(rounds, seconds int, binary, dir, only, profile string) error {
 	binary, err := filepath.Abs(binary)
 	if err != nil {
 		return err
@@ -69,6 +72,9 @@ func bench(rounds, seconds int, binary, dir, only string) error {
 			return err
 		}
 		defer os.RemoveAll(dir)
+	}
+	if profile != "" {
+		return recordProfile(seconds, binary, dir, profile)
 	}
 	fmt.Printf("machine: %d cores, Linux %s, %s; load generators on the same machine\n", runtime.NumCPU(), kernel(), cpu())
 	fmt.Printf("usage: %d bytes; %d rounds of %d s; medians; fsync before each 201\n\n", len(usage), rounds, seconds)
