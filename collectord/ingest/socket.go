@@ -10,11 +10,13 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // tcpListener accepts connections that are sockets.
+//
+// System calls here are those of package syscall: for accept4, x/sys/unix asks
+// the kernel one thing more, and between its reads and writes and those of package
+// net the race detector sees no order.
 type tcpListener struct {
 	addr   net.Addr
 	file   *os.File
@@ -48,9 +50,9 @@ func (l *tcpListener) Accept() (net.Conn, error) {
 	var failed error
 	err := l.raw.Read(func(listener uintptr) bool {
 		for {
-			fd, _, failed = syscall.Accept4(int(listener), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC) // that of unix asks more of the kernel
-			if !errors.Is(failed, unix.EINTR) && !errors.Is(failed, unix.ECONNABORTED) {
-				return !errors.Is(failed, unix.EAGAIN)
+			fd, _, failed = syscall.Accept4(int(listener), syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC)
+			if !errors.Is(failed, syscall.EINTR) && !errors.Is(failed, syscall.ECONNABORTED) {
+				return !errors.Is(failed, syscall.EAGAIN)
 			}
 		}
 	})
@@ -87,8 +89,8 @@ type socket struct {
 func (s *socket) Read(p []byte) (n int, err error) {
 	f := s.file.Load()
 	if f == nil {
-		n, err = s.atOnce(unix.Read, p)
-		if !errors.Is(err, unix.EAGAIN) {
+		n, err = s.atOnce(syscall.Read, p)
+		if !errors.Is(err, syscall.EAGAIN) {
 			if n == 0 && err == nil && len(p) > 0 {
 				err = io.EOF
 			}
@@ -105,8 +107,8 @@ func (s *socket) Read(p []byte) (n int, err error) {
 func (s *socket) Write(p []byte) (n int, err error) {
 	f := s.file.Load()
 	if f == nil {
-		n, err = s.atOnce(unix.Write, p)
-		if err == nil && n == len(p) || err != nil && !errors.Is(err, unix.EAGAIN) {
+		n, err = s.atOnce(syscall.Write, p)
+		if err == nil && n == len(p) || err != nil && !errors.Is(err, syscall.EAGAIN) {
 			return n, socketError("write", err)
 		}
 		if f, err = s.pollable(); err != nil {
@@ -123,10 +125,10 @@ func (s *socket) atOnce(do func(fd int, p []byte) (int, error), p []byte) (int, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.fd < 0 {
-		return 0, unix.EAGAIN
+		return 0, syscall.EAGAIN
 	}
 	for {
-		if n, err := do(s.fd, p); !errors.Is(err, unix.EINTR) {
+		if n, err := do(s.fd, p); !errors.Is(err, syscall.EINTR) {
 			return max(n, 0), err
 		}
 	}
@@ -158,7 +160,7 @@ func (s *socket) Close() error {
 	}
 	fd := s.fd
 	s.fd = -1
-	return socketError("close", unix.Close(fd))
+	return socketError("close", syscall.Close(fd))
 }
 
 // CloseWrite tells the peer that nothing follows.
@@ -168,7 +170,7 @@ func (s *socket) CloseWrite() error {
 		return err
 	}
 	var failed error
-	err = raw.Control(func(fd uintptr) { failed = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	err = raw.Control(func(fd uintptr) { failed = syscall.Shutdown(int(fd), syscall.SHUT_WR) })
 	return socketError("shutdown", errors.Join(err, failed))
 }
 
