@@ -1,6 +1,7 @@
 package shipper
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -61,8 +63,10 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := &watch{ctx: ctx, stall: stall, cancel: cancel}
 	w.timer = time.AfterFunc(stall, func() { cancel(&stallError{stall}) })
 	out := req.WithContext(ctx)
+	var sent *sentBody
 	if req.Body != nil && req.Body != http.NoBody {
-		out.Body = &watchedBody{w, &pacedReader{ctx, req.Body, terms.bandwidth, w}, req.Body}
+		sent = &sentBody{watchedBody: watchedBody{w, &pacedReader{ctx, req.Body, terms.bandwidth, w}, req.Body}, over: make(chan struct{})}
+		out.Body = sent
 	}
 	resp, err := t.base.RoundTrip(out)
 	if err != nil {
@@ -75,6 +79,9 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		terms.retryAfter.Store(int64(parseRetryAfter(resp.Header.Get("Retry-After"))))
 	}
 	resp.Body = &watchedAnswer{watchedBody{w, resp.Body, resp.Body}}
+	if sent != nil && resp.StatusCode/100 == 3 {
+		sent.finish(resp)
+	}
 	return resp, nil
 }
 
@@ -127,6 +134,34 @@ func (b *watchedBody) Read(p []byte) (n int, err error) {
 		err = b.watch.explain(err)
 	}
 	return n, err
+}
+
+// sentBody is the body of a request, which is closed once.
+type sentBody struct {
+	watchedBody
+	once sync.Once
+	over chan struct{} // closed once it is closed
+}
+
+func (b *sentBody) Close() (err error) {
+	b.once.Do(func() {
+		defer close(b.over)
+		err = b.watchedBody.Close()
+	})
+	return err
+}
+
+// redirectAnswer is how much is read of an answer that redirects.
+const redirectAnswer = 64 << 10
+
+// finish waits until the body is closed, whose answer redirects: net/http closes
+// what the library gave it then, also while the body is still being sent and may be
+// closed for that, and the library's can't be closed twice at a time.
+func (b *sentBody) finish(resp *http.Response) {
+	said, _ := io.ReadAll(io.LimitReader(resp.Body, redirectAnswer)) // what has come will do
+	_ = resp.Body.Close()                                            // which ends the sending, too
+	resp.Body = io.NopCloser(bytes.NewReader(said))
+	<-b.over
 }
 
 // watchedAnswer is the last that is read of a request.
