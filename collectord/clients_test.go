@@ -131,7 +131,7 @@ assert r.status == 401 and b"unauthorized" in r.read(), r.status
 		"curl, no certificate":    {curl(slices.Concat(bearer, []string{"-d", `{"a":1}`})...), 0, true, `000$`},
 		"curl, in plaintext":      {[]string{"curl", "-s", "-d", "{}", strings.Replace(url, "https", "http", 1)}, 0, false, `use https`},
 		"python":                  {[]string{"python3", "-c", python, fmt.Sprint(port), dir, token}, 101, false, ``},
-		"openssl":                 {[]string{"openssl", "s_client", "-connect", fmt.Sprintf("127.0.0.1:%d", port), "-CAfile", ca.path, "-brief"}, 0, true, `Verification: OK(.|\n)*alert certificate required`},
+		"openssl":                 {[]string{"openssl", "s_client", "-connect", fmt.Sprintf("127.0.0.1:%d", port), "-CAfile", ca.path, "-brief", "-ign_eof"}, 0, true, `Verification: OK(.|\n)*alert certificate required`},
 	} {
 		before := d.metrics()[accepted]
 		out, err := exec.Command(c.command[0], c.command[1:]...).CombinedOutput()
