@@ -415,7 +415,9 @@ func TestFailingCallsLoseNothing(t *testing.T) {
 				}
 			}
 			t.Logf("%d runs went on, %d refused to start", survived, refused)
-			if survived == 0 {
+			// Directories are made at the start, and later by threads of which none need
+			// make as many.
+			if survived == 0 && !strings.HasPrefix(fault, "mkdirat") {
 				t.Error("no run went on")
 			}
 		})
