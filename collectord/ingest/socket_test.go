@@ -207,8 +207,15 @@ func TestADoorThatStoppedListeningDoesNotBegin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.Serve(ln); err != nil {
-		t.Error(err)
+	ended := make(chan error, 1)
+	go func() { ended <- h.Serve(ln) }()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it serves")
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
 		t.Error("somebody listens still")
