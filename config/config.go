@@ -100,23 +100,6 @@ type Shutdown struct{ Drain, Requests, Datagrams, Seal, Grace time.Duration }
 // Log is how the daemon speaks.
 type Log struct{ Level, Format string }
 
-// Address is where to listen.
-type Address struct {
-	Network string         // "tcp", "udp" or "unix"
-	Path    string         // of a unix socket
-	IP      netip.AddrPort // otherwise
-}
-
-func (a Address) String() string {
-	if a.Network == "unix" {
-		return "unix:" + a.Path
-	}
-	return a.IP.String()
-}
-
-// local reports whether only this host can reach the address.
-func (a Address) local() bool { return a.Network == "unix" || a.IP.Addr().IsLoopback() }
-
 // DefaultPath is where the configuration is looked for when no file is named.
 const DefaultPath = "/etc/collectord/collectord.yaml"
 
@@ -161,12 +144,12 @@ func Load(src Source) (c *Config, warnings []string, err error) {
 
 // warnings are about what is allowed and yet seldom meant.
 func (c *Config) warnings() (all []string) {
-	for _, a := range c.HTTP.Listen {
-		if !a.local() && c.HTTP.TokensFile != "" && c.HTTP.TLS.Cert == "" {
-			all = append(all, fmt.Sprintf("http.listen %s takes tokens that can be read on their way: set http.tls.cert and http.tls.key, or listen on localhost behind a proxy that speaks TLS", a))
+	for _, entry := range Entries(c.HTTP.Listen) {
+		if a := entry[0]; !a.local() && c.HTTP.TokensFile != "" && c.HTTP.TLS.Cert == "" {
+			all = append(all, fmt.Sprintf("http.listen %s takes tokens that can be read on their way: set http.tls.cert and http.tls.key, or listen on localhost behind a proxy that speaks TLS", a.entry()))
 		}
 	}
-	return all
+	return append(all, c.onlyIPv6()...)
 }
 
 // build parses and checks the effective values.
@@ -251,14 +234,15 @@ func (c *Config) finish(mistake func(key, reason string)) {
 			mistake(pair[2], fmt.Sprintf("needs %s, which is empty", pair[0]))
 		}
 	}
-	for _, a := range c.HTTP.Listen {
-		if !a.local() && !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" {
-			mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: say who may in http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a))
+	for _, entry := range Entries(c.HTTP.Listen) {
+		if a := entry[0]; !a.local() && !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" {
+			mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: say who may in http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a.entry()))
 		}
 	}
-	for _, a := range c.UDP.Listen {
-		if !a.local() && len(c.UDP.Allow) == 0 {
-			mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all), or set udp.listen: off", a))
+	for _, entry := range Entries(c.UDP.Listen) {
+		if a := entry[0]; !a.local() && len(c.UDP.Allow) == 0 {
+			mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all), or set udp.listen: off", a.entry()))
 		}
 	}
+	c.findOverlaps(mistake)
 }

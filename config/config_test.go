@@ -116,6 +116,18 @@ func TestWhatIsNotMeantIsAMistake(t *testing.T) {
 		"data_dir: [a, b]":                                                "data_dir",
 		"udp: {allow: ','}":                                               "udp.allow",
 		"http: {listen: 'localhost:1,,localhost:2'}":                      "http.listen",
+		"http: {listen: '[]:1', anonymous: true}":                         "http.listen",
+		"http: {listen: '*:1'}":                                           "*:1 can be reached from other hosts",
+		"udp: {listen: ':1'}":                                             ":1 can be reached from other hosts",
+		"http: {listen: '0.0.0.0:1,[::]:1', anonymous: true}":             "",
+		"http: {listen: 'localhost:1,[::1]:1'}":                           "http.listen (",
+		"http: {listen: '127.0.0.1:1,0.0.0.0:1', anonymous: true}":        "0.0.0.0:1 and 127.0.0.1:1 in http.listen can't both be bound",
+		"http: {listen: '[::ffff:127.0.0.1]:1,127.0.0.1:1'}":              "http.listen (",
+		"http: {listen: '127.0.0.1:1,[::]:1', anonymous: true}":           "",
+		"http: {listen: '127.0.0.1:0,127.0.0.1:0,localhost:0'}":           "",
+		"http: {listen: 'unix:/x,unix:/x'}":                               "http.listen (",
+		"udp: {listen: 'localhost:1,localhost:1'}":                        "udp.listen (",
+		"admin: {listen: '*:3000'}":                                       "admin.listen (",
 		"node: !!binary aGVsbG8=":                                         "node",
 		"http: &h {anonymous: true}\n*h : {}":                             "a plain word",
 	} {
@@ -159,6 +171,51 @@ func TestLocalhostIsBothLoopbacks(t *testing.T) {
 	}
 }
 
+// A family of its own for each address that is written out: what stands for both
+// may lack one.
+func TestAddressesAreOfOneFamily(t *testing.T) {
+	for text, want := range map[string]string{
+		"localhost:1":            "127.0.0.1:1/localhost:1 [::1]:1/localhost:1",
+		":1":                     "0.0.0.0:1/:1 [::]:1/:1",
+		"*:1":                    "0.0.0.0:1/*:1 [::]:1/*:1",
+		"0.0.0.0:1":              "0.0.0.0:1/",
+		"[::]:1":                 "[::]:1/",
+		"[::ffff:127.0.0.1]:1":   "127.0.0.1:1/",
+		"127.0.0.1:1,[::1]:1":    "127.0.0.1:1/ [::1]:1/",
+		"[fe80::1%2]:1,unix:/*:": "[fe80::1%2]:1/ unix:/*:/",
+	} {
+		c := mustLoad(t, "http: {anonymous: true, listen: '"+text+"'}\nudp: {listen: off}")
+		again := mustLoad(t, string(c.Print()))
+		for _, c := range []*Config{c, again} {
+			var got []string
+			for _, a := range c.HTTP.Listen {
+				got = append(got, a.String()+"/"+a.Name)
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("%s is %q, want %q", text, got, want)
+			}
+		}
+	}
+}
+
+func TestAnIPv6WildcardAloneIsAWarning(t *testing.T) {
+	for text, want := range map[string]string{
+		"http: {anonymous: true, listen: '[::]:1'}":                "http.listen [::]:1 is IPv6 only",
+		"http: {anonymous: true, listen: '[::]:1,[::]:2'}":         "http.listen [::]:1, [::]:2 is IPv6 only",
+		"http: {anonymous: true, listen: '[::]:1,0.0.0.0:2'}":      "http.listen [::]:1 is IPv6 only",
+		"http: {anonymous: true, listen: '[::]:1,0.0.0.0:1'}":      "",
+		"http: {anonymous: true, listen: ':1'}":                    "",
+		"http: {anonymous: true, listen: '0.0.0.0:1,[fd00::1]:1'}": "",
+		"udp: {allow: '::/0', listen: '[::]:1'}":                   "udp.listen [::]:1 is IPv6 only",
+		"admin: {listen: '[::]:1'}":                                "admin.listen [::]:1 is IPv6 only",
+	} {
+		_, warnings, err := Load(Source{Path: fileWith(t, text)})
+		if err != nil || (len(warnings) > 0) != (want != "") || len(warnings) > 1 || !strings.HasPrefix(strings.Join(warnings, ""), want) {
+			t.Errorf("%s: %q, %v", text, warnings, err)
+		}
+	}
+}
+
 func TestPrintedConfigurationLoadsAsTheSame(t *testing.T) {
 	c := mustLoad(t, "http: {listen: ['[::1]:1', 'unix:/x']}\nudp: {allow: 10.0.0.0/8, listen: off}", "--seal-after", "3s")
 	again := mustLoad(t, string(c.Print()))
@@ -185,11 +242,12 @@ func TestNamedFileMustExist(t *testing.T) {
 func TestTokensInPlaintextBeyondThisHostAreAWarning(t *testing.T) {
 	for text, want := range map[string]int{
 		"http: {tokens_file: /t}": 0,
-		"http: {tokens_file: /t, listen: ['0.0.0.0:1', 'localhost:2', '[::]:3']}": 2,
-		"http: {tokens_file: /t, listen: '0.0.0.0:1', tls: {cert: /c, key: /k}}":  0,
-		"http: {anonymous: true, listen: '0.0.0.0:1'}":                            0,
-		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k, client_ca: /a}}":    0,
-		"http: {listen: 'unix:/run/x.sock', tokens_file: /t}":                     0,
+		"http: {tokens_file: /t, listen: ['0.0.0.0:1', 'localhost:2', '[fd00::1]:3']}": 2,
+		"http: {tokens_file: /t, listen: '0.0.0.0:1,:2'}":                              2,
+		"http: {tokens_file: /t, listen: '0.0.0.0:1', tls: {cert: /c, key: /k}}":       0,
+		"http: {anonymous: true, listen: '0.0.0.0:1'}":                                 0,
+		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k, client_ca: /a}}":         0,
+		"http: {listen: 'unix:/run/x.sock', tokens_file: /t}":                          0,
 	} {
 		_, warnings, err := Load(Source{Path: fileWith(t, text)})
 		if err != nil || len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "http.listen 0.0.0.0:1 takes tokens that can be read") {

@@ -59,7 +59,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	},
 
 	{
-		"http.listen", "localhost:3000", "Where usages are posted: host:port, unix:/path, a list of them, or off.\nlocalhost means 127.0.0.1 and ::1.",
+		"http.listen", "localhost:3000", "Where usages are posted: host:port, unix:/path, a list of them, or off.\nlocalhost means those of 127.0.0.1 and ::1 that the host has, 0.0.0.0 is IPv4 only,\n[::] is IPv6 only, and :3000 or *:3000 is both.",
 		"http-listen", restart, addresses("tcp", func(c *Config) *[]Address { return &c.HTTP.Listen }),
 	},
 	{
@@ -156,7 +156,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	},
 
 	{
-		"udp.listen", "localhost:3000", "Where datagrams are read: host:port, a list of them, or off.",
+		"udp.listen", "localhost:3000", "Where datagrams are read: host:port as in http.listen, a list of them, or off.",
 		"udp-listen", restart, addresses("udp", func(c *Config) *[]Address { return &c.UDP.Listen }),
 	},
 	{

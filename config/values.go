@@ -307,7 +307,7 @@ func splitList(s string) (parts []string) {
 	return parts
 }
 
-var errListen = errors.New("is not an address such as localhost:3000, 0.0.0.0:3000, [::]:3000, or off")
+var errListen = errors.New("is not an address such as localhost:3000, 0.0.0.0:3000, [::]:3000, :3000 (IPv4 and IPv6), or off")
 
 func addresses(network string, to func(*Config) *[]Address) value {
 	return value{kind: "a list of addresses, or off", list: true, set: func(c *Config, s string) error {
@@ -341,17 +341,23 @@ func parseAddress(s, network string) ([]Address, error) {
 	if !ok {
 		return nil, errListen
 	}
-	hosts := []string{host}
-	if host == "localhost" {
-		hosts = []string{"127.0.0.1", "::1"}
-	}
-	var all []Address
-	for _, host := range hosts {
+	var both []netip.Addr
+	switch host {
+	case "localhost":
+		both = []netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()}
+	case "", "*":
+		both = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	default:
 		ip, err := netip.ParseAddr(host)
 		if err != nil {
 			return nil, errListen
 		}
-		all = append(all, Address{Network: network, IP: netip.AddrPortFrom(ip, port)})
+		// The kernel takes ::ffff:127.0.0.1 for 127.0.0.1, too.
+		return []Address{{Network: network, IP: netip.AddrPortFrom(ip.Unmap(), port)}}, nil
+	}
+	var all []Address
+	for _, ip := range both {
+		all = append(all, Address{Network: network, IP: netip.AddrPortFrom(ip, port), Name: s})
 	}
 	return all, nil
 }
@@ -365,6 +371,9 @@ func cutPort(s string) (host string, port uint16, ok bool) {
 	host = s[:i]
 	if strings.HasPrefix(host, "[") && strings.HasSuffix(host, "]") {
 		host = host[1 : len(host)-1]
+		if host == "" || host == "*" {
+			return "", 0, false // a wildcard has no brackets
+		}
 	} else if strings.Contains(host, ":") {
 		return "", 0, false
 	}
