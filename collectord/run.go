@@ -214,7 +214,7 @@ func readLeaving(ears *listeners, log *wal.Log, cfg *config.Config, logger *slog
 	for _, s := range ears.leaving {
 		c, err := s.packetConn()
 		if err != nil {
-			logger.Error("can't read a socket that is no longer configured", "address", s.addr, "error", err)
+			logger.Error("can't read a socket that is no longer configured", "address", s.String(), "error", err)
 			continue
 		}
 		conns = append(conns, c)

@@ -25,6 +25,24 @@ type passedSocket struct {
 	file *os.File
 	name string
 	addr config.Address
+	dual bool // bound to [::] and takes IPv4, too
+}
+
+// serves returns the addresses whose clients the socket takes.
+func (s *passedSocket) serves() []config.Address {
+	if !s.dual {
+		return []config.Address{s.addr}
+	}
+	v4 := s.addr
+	v4.IP = netip.AddrPortFrom(netip.IPv4Unspecified(), s.addr.IP.Port())
+	return []config.Address{v4, s.addr}
+}
+
+func (s *passedSocket) String() string {
+	if s.dual {
+		return s.addr.String() + " (IPv4 and IPv6)"
+	}
+	return s.addr.String()
 }
 
 // storedPrefix begins the names of sockets in the store. A number follows: what
@@ -64,7 +82,7 @@ func passedSockets(logger *slog.Logger) (all []*passedSocket) {
 		if i < len(each) {
 			s.name = each[i]
 		}
-		if s.addr, err = boundTo(fd); err != nil {
+		if s.addr, s.dual, err = boundTo(fd); err != nil {
 			logger.Warn("a descriptor that was passed to the daemon is not used", "descriptor", fd, "name", s.name, "error", err)
 			if !errors.Is(err, unix.ENOTSOCK) { // which might be the runtime's, if LISTEN_FDS is wrong
 				_ = unix.Close(fd)
@@ -77,19 +95,20 @@ func passedSockets(logger *slog.Logger) (all []*passedSocket) {
 	return all
 }
 
-// boundTo tells where a socket listens.
-func boundTo(fd int) (a config.Address, err error) {
+// boundTo returns where a socket listens, and whether that is [::] of both
+// families.
+func boundTo(fd int) (a config.Address, dual bool, err error) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
-		return a, os.NewSyscallError("getsockopt", err)
+		return a, false, os.NewSyscallError("getsockopt", err)
 	}
 	listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	if err != nil {
-		return a, os.NewSyscallError("getsockopt", err)
+		return a, false, os.NewSyscallError("getsockopt", err)
 	}
 	own, err := unix.Getsockname(fd)
 	if err != nil {
-		return a, os.NewSyscallError("getsockname", err)
+		return a, false, os.NewSyscallError("getsockname", err)
 	}
 	switch {
 	case kind == unix.SOCK_STREAM && listens == 1:
@@ -97,21 +116,41 @@ func boundTo(fd int) (a config.Address, err error) {
 	case kind == unix.SOCK_DGRAM:
 		a.Network = "udp"
 	default:
-		return a, errors.New("it is no socket that takes connections or datagrams")
+		return a, false, errors.New("it is no socket that takes connections or datagrams")
 	}
 	switch own := own.(type) {
 	case *unix.SockaddrInet4:
 		a.IP = netip.AddrPortFrom(netip.AddrFrom4(own.Addr), uint16(own.Port))
-		return a, nil
+		return a, false, nil
 	case *unix.SockaddrInet6:
-		a.IP = netip.AddrPortFrom(netip.AddrFrom16(own.Addr), uint16(own.Port))
-		return a, nil
+		only, err := unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
+		if err != nil {
+			return a, false, os.NewSyscallError("getsockopt", err)
+		}
+		ip := netip.AddrFrom16(own.Addr).Unmap()
+		if own.ZoneId != 0 {
+			ip = ip.WithZone(strconv.FormatUint(uint64(own.ZoneId), 10))
+		}
+		a.IP = netip.AddrPortFrom(ip, uint16(own.Port))
+		return a, ip.IsUnspecified() && ip.Is6() && only == 0, nil
 	case *unix.SockaddrUnix:
 		if a.Network == "tcp" {
-			return config.Address{Network: "unix", Path: own.Name}, nil
+			return config.Address{Network: "unix", Path: own.Name}, false, nil
 		}
 	}
-	return a, errors.New("it is no socket of a kind that is listened on here")
+	return a, false, errors.New("it is no socket of a kind that is listened on here")
+}
+
+// plain returns an address as boundTo does: without the entry that it is from,
+// and with the number of its zone.
+func plain(a config.Address) config.Address {
+	a.Name = ""
+	if zone := a.IP.Addr().Zone(); zone != "" {
+		if i, err := net.InterfaceByName(zone); err == nil {
+			a.IP = netip.AddrPortFrom(a.IP.Addr().WithZone(strconv.Itoa(i.Index)), a.IP.Port())
+		}
+	}
+	return a
 }
 
 // isStream tells sockets with connections from those with datagrams.
@@ -147,19 +186,51 @@ func (s *passedSocket) packetConn() (*net.UDPConn, error) {
 	return c.(*net.UDPConn), nil //nolint:forcetypeassert // boundTo tells it from others
 }
 
-// takeSockets moves those of an address out of all: at most n of those from the
-// store, and all of a socket unit.
-func takeSockets(all *[]*passedSocket, a config.Address, n int) (taken []*passedSocket) {
-	var left []*passedSocket
-	for _, s := range *all {
-		if s.addr == a && (len(taken) < n || !s.stored()) && s.reachable() {
-			taken = append(taken, s)
-		} else {
+// adoption is which of the passed sockets are used.
+type adoption struct {
+	sockets map[config.Address][]*passedSocket // each by the first configured address that it serves
+	served  map[config.Address]int             // sockets of an address
+	ofUnit  map[config.Address]bool            // has sockets of a socket unit
+}
+
+// adopt takes the sockets that serve what is wanted: as many of each address as
+// that says from the store, and all of a socket unit.
+func adopt(passed []*passedSocket, wanted map[config.Address]int, logger *slog.Logger) (a adoption, left []*passedSocket) {
+	a = adoption{map[config.Address][]*passedSocket{}, map[config.Address]int{}, map[config.Address]bool{}}
+	for _, s := range passed {
+		all := s.serves()
+		configured := slices.DeleteFunc(slices.Clone(all), func(to config.Address) bool { return wanted[to] == 0 })
+		usable := len(configured) > 0 && s.reachable()
+		if s.stored() {
+			// One that serves more than is configured goes: an earlier version kept
+			// a socket of both families for 0.0.0.0.
+			enough := func(to config.Address) bool { return a.served[to] >= wanted[to] }
+			usable = usable && len(configured) == len(all) && !slices.ContainsFunc(all, enough)
+		}
+		if !usable {
 			left = append(left, s)
+			continue
+		}
+		if len(configured) < len(all) {
+			// The unit keeps it open, and its port is taken.
+			logger.Warn("a socket that was passed to the daemon takes both IPv4 and IPv6, and only one of them is configured: list :port for both, or set BindIPv6Only=ipv6-only in the socket unit",
+				"address", s.String(), "name", s.name, "configured", configured[0].String())
+		}
+		a.sockets[configured[0]] = append(a.sockets[configured[0]], s)
+		for _, to := range configured {
+			a.served[to]++
+			a.ofUnit[to] = a.ofUnit[to] || !s.stored()
 		}
 	}
-	*all = left
-	return taken
+	return a, left
+}
+
+// of returns the sockets to be used for an entry of a list.
+func (a adoption) of(entry []config.Address) (all []*passedSocket) {
+	for _, to := range entry {
+		all = append(all, a.sockets[plain(to)]...)
+	}
+	return all
 }
 
 // socketStore is where the service manager keeps sockets while no daemon runs:

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+
+	"collectord/collectord/ingest"
+	"collectord/config"
+)
+
+// listeners are the sockets of all doors.
+type listeners struct {
+	http, admin []net.Listener
+	udp         []*net.UDPConn
+	leaving     []*passedSocket // for datagrams, and not configured any more
+	passed      int             // of the others, not bound by this process
+	kept        bool            // somebody keeps them open when this process ends
+	givenBack   bool            // sockets with connections, which may still be open for a moment
+	adopted     adoption
+	missing     []string // addresses of a family that the host does not have
+	store       *socketStore
+}
+
+// listen takes the sockets that were passed to the process and binds the rest of
+// what is configured: all of it, or nothing. What is not configured any more it
+// gives back before, since it may be in the way.
+func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logger *slog.Logger) (_ *listeners, err error) {
+	l := &listeners{store: store}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	options := udpOptions(cfg, logger)
+	options.ReceiveBuffer /= max(1, len(cfg.UDP.Listen))
+	wanted := map[config.Address]int{}
+	for _, a := range slices.Concat(cfg.HTTP.Listen, cfg.Admin.Listen) {
+		wanted[plain(a)] = 1
+	}
+	for _, a := range cfg.UDP.Listen {
+		wanted[plain(a)] = options.SocketsOfAddress()
+	}
+	var left []*passedSocket
+	l.adopted, left = adopt(passed, wanted, logger)
+	l.leave(left, logger)
+	if l.http, err = l.streams(cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}); err != nil {
+		return nil, fmt.Errorf("http.listen: %w", err)
+	}
+	if l.admin, err = l.streams(cfg.Admin.Listen, socketAccess{0o600, -1}); err != nil {
+		return nil, fmt.Errorf("admin.listen: %w", err)
+	}
+	if l.udp, err = l.datagrams(cfg.UDP.Listen, options); err != nil {
+		return nil, fmt.Errorf("udp.listen: %w", err)
+	}
+	l.kept = l.kept || l.passed > 0
+	if len(l.missing) > 0 {
+		logger.Info("some addresses are not listened on: this host does not have their family", "addresses", l.missing)
+	}
+	return l, nil
+}
+
+// leave gives back what was passed and is not configured. What takes datagrams
+// may hold some for the daemon before, and is read first.
+func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) {
+	for _, s := range passed {
+		switch {
+		case !s.stored():
+			logger.Warn("a socket that was passed to the daemon is not used: no listen key has its address", "address", s.String(), "name", s.name)
+		case s.isStream():
+			logger.Info("a socket of the daemon before is not configured any more", "address", s.String())
+			l.store.remove(s.name)
+			l.givenBack = true
+		default:
+			l.leaving = append(l.leaving, s)
+			continue
+		}
+		_ = s.file.Close()
+	}
+}
+
+// streams returns what it has so far also if it fails.
+func (l *listeners) streams(addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
+	for _, entry := range config.Entries(addrs) {
+		adopted := l.adopted.of(entry)
+		for _, s := range adopted {
+			ln, err := s.listener(access)
+			if err != nil {
+				return all, err
+			}
+			all = append(all, ln)
+			l.passed++
+		}
+		bound, err := bindEntry(l, entry, func(a config.Address) ([]net.Listener, error) {
+			if l.adopted.served[plain(a)] > 0 {
+				return nil, nil
+			}
+			ln, err := l.bind(a, access)
+			if err != nil {
+				return nil, err
+			}
+			return []net.Listener{ln}, nil
+		})
+		all = append(all, bound...)
+		if err != nil {
+			return all, err
+		}
+		for _, ln := range bound {
+			if l.store.keep(ln.(syscall.Conn)) { //nolint:forcetypeassert // TCP and unix sockets are
+				l.kept = true
+				if ln, ok := ln.(*net.UnixListener); ok {
+					ln.SetUnlinkOnClose(false)
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// How long it may take until the service manager has closed what it was given
+// back. A start that fails for that would only be tried again.
+const (
+	closedWithin = 10 * time.Second
+	closedLook   = 20 * time.Millisecond
+)
+
+// family is what a network is called that listens on the family of ip and on no
+// other. "tcp" alone would make one socket for both of any wildcard.
+func family(network string, ip netip.Addr) string {
+	if ip.Is4() {
+		return network + "4"
+	}
+	return network + "6"
+}
+
+func (l *listeners) bind(a config.Address, access socketAccess) (net.Listener, error) {
+	if a.Network == "unix" {
+		return listenUnix(a.Path, access)
+	}
+	for began := time.Now(); ; {
+		ln, err := net.Listen(family("tcp", a.IP.Addr()), a.IP.String())
+		if !l.givenBack || !errors.Is(err, syscall.EADDRINUSE) || time.Since(began) > closedWithin {
+			return ln, err
+		}
+		<-time.After(closedLook)
+	}
+}
+
+// datagrams returns what it has so far also if it fails.
+func (l *listeners) datagrams(addrs []config.Address, o ingest.UDPOptions) (all []*net.UDPConn, err error) {
+	for _, entry := range config.Entries(addrs) {
+		for _, s := range l.adopted.of(entry) {
+			c, err := s.packetConn()
+			if err != nil {
+				return all, err
+			}
+			all = append(all, c)
+			l.passed++
+		}
+		bound, err := bindEntry(l, entry, func(a config.Address) ([]*net.UDPConn, error) { return l.bindUDP(a, o) })
+		all = append(all, bound...)
+		if err != nil {
+			return all, err
+		}
+		for _, c := range bound {
+			l.kept = l.store.keep(c) || l.kept
+		}
+	}
+	return all, nil
+}
+
+// bindUDP binds the sockets that an address lacks.
+func (l *listeners) bindUDP(a config.Address, o ingest.UDPOptions) ([]*net.UDPConn, error) {
+	served := l.adopted.served[plain(a)]
+	if l.adopted.ofUnit[plain(a)] { // how many there are is the unit's business
+		return nil, nil
+	}
+	if served == 0 && !l.leaves(a.IP.Port()) {
+		// SO_REUSEPORT would share the port with another daemon in silence.
+		if err := probeUDP(a); err != nil {
+			return nil, err
+		}
+	}
+	if o.Sockets = o.SocketsOfAddress() - served; o.Sockets <= 0 {
+		return nil, nil
+	}
+	return ingest.ListenUDP(a.IP, o)
+}
+
+// leaves reports whether the port is one of a socket that is still to be read:
+// that is in nobody's way, and would be taken for another daemon's.
+func (l *listeners) leaves(port uint16) bool {
+	return slices.ContainsFunc(l.leaving, func(s *passedSocket) bool { return s.addr.IP.Port() == port })
+}
+
+func probeUDP(a config.Address) error {
+	c, err := net.ListenUDP(family("udp", a.IP.Addr()), net.UDPAddrFromAddrPort(a.IP))
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// portTries is how often an entry with port 0 looks for one that is free in both
+// families.
+const portTries = 10
+
+// bindEntry binds the addresses that one entry of a list stands for: all, or
+// nothing. With port 0 they have one port.
+func bindEntry[S io.Closer](l *listeners, entry []config.Address, bind func(config.Address) ([]S, error)) ([]S, error) {
+	for try := 1; ; try++ {
+		bound, missing, err := bindFamilies(entry, bind)
+		if err == nil {
+			l.missing = append(l.missing, missing...)
+			return bound, nil
+		}
+		for _, s := range bound {
+			_ = s.Close()
+		}
+		if len(entry) == 1 || entry[0].IP.Port() != 0 || !errors.Is(err, syscall.EADDRINUSE) || try == portTries {
+			return nil, err
+		}
+	}
+}
+
+// bindFamilies leaves out a family that the host does not have, as long as there
+// is another. That an address is in use is an error: its clients would reach
+// another program. It returns what it has so far also if it fails.
+func bindFamilies[S io.Closer](entry []config.Address, bind func(config.Address) ([]S, error)) (all []S, missing []string, err error) {
+	port, errs := entry[0].IP.Port(), error(nil)
+	for _, a := range entry {
+		a.IP = netip.AddrPortFrom(a.IP.Addr(), port)
+		bound, err := bind(a)
+		all = append(all, bound...)
+		switch {
+		case a.Name != "" && isMissing(err):
+			missing = append(missing, a.String())
+			errs = errors.Join(errs, err)
+		case err != nil:
+			return all, nil, err
+		case port == 0 && len(bound) > 0:
+			port = portOf(bound[0])
+		}
+	}
+	if len(missing) == len(entry) {
+		return all, nil, errs
+	}
+	return all, missing, nil
+}
+
+// isMissing reports whether a host without the family would say this: the kernel
+// without IPv6 does not make the socket, and with net.ipv6.conf.all.disable_ipv6
+// there is no ::1.
+func isMissing(err error) bool {
+	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)
+}
+
+func portOf(s any) uint16 {
+	var addr net.Addr
+	switch s := s.(type) {
+	case net.Listener:
+		addr = s.Addr()
+	case *net.UDPConn:
+		addr = s.LocalAddr()
+	}
+	if a, ok := addr.(interface{ AddrPort() netip.AddrPort }); ok {
+		return a.AddrPort().Port()
+	}
+	return 0 // of a unix socket
+}
+
+func (l *listeners) close() {
+	for _, ln := range slices.Concat(l.http, l.admin) {
+		_ = ln.Close() // closed already where a door took it over
+	}
+	for _, c := range l.udp {
+		_ = c.Close()
+	}
+	for _, s := range l.leaving {
+		_ = s.file.Close()
+	}
+}
