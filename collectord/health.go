@@ -15,6 +15,7 @@ import (
 // is open until it is closed.
 type health struct {
 	reload   *reloader
+	lines    func() admin.LoggerSnapshot
 	parts    atomic.Pointer[parts] // nil while starting
 	stopping atomic.Bool
 }
@@ -33,7 +34,9 @@ func (h *health) snapshot() (admin.Snapshot, bool) {
 	if p == nil {
 		return admin.Snapshot{}, false
 	}
-	return snapshot(p.log, p.ship, p.web, p.udp, h.reload), true
+	s := snapshot(p.log, p.ship, p.web, p.udp, h.reload)
+	s.Logger = h.lines()
+	return s, true
 }
 
 // reasons says why the daemon should get no traffic.

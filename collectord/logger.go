@@ -1,12 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"context"
 	"fmt"
-	"io/fs"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
-	"os"
 	"time"
 
 	"collectord/config"
@@ -14,32 +15,43 @@ import (
 )
 
 // voice is how the daemon speaks: a logger, the level that a reload may change,
-// and the troubles that are summed up.
+// the troubles that are summed up, and the queue before standard error.
 type voice struct {
 	*slog.Logger
 	level    *slog.LevelVar
 	troubles *troubleHandler
+	queue    *logQueue
 }
 
 // newVoice writes text for people at a terminal and JSON for everyone else.
-func newVoice(cfg config.Log, out *os.File) (*voice, error) {
+func newVoice(cfg config.Log, out descriptor) (*voice, error) {
 	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		return nil, err
 	}
-	text := cfg.Format == "text"
-	if cfg.Format == "auto" {
-		info, err := out.Stat()
-		text = err == nil && info.Mode()&fs.ModeCharDevice != 0
+	text := cfg.Format == "text" || cfg.Format == "auto" && isTerminal(out)
+	handler := func(to io.Writer) slog.Handler {
+		o := &slog.HandlerOptions{Level: level}
+		if text {
+			return slog.NewTextHandler(to, o)
+		}
+		return slog.NewJSONHandler(to, o)
 	}
-	var to slog.Handler
-	if o := (&slog.HandlerOptions{Level: level}); text {
-		to = slog.NewTextHandler(out, o)
-	} else {
-		to = slog.NewJSONHandler(out, o)
-	}
-	troubles := newTroubleHandler(to)
-	return &voice{slog.New(troubles), level, troubles}, nil
+	queue := newLogQueue(out, func(message string, lines uint64) []byte {
+		var line bytes.Buffer
+		r := slog.NewRecord(time.Now(), slog.LevelWarn, message, 0)
+		r.AddAttrs(slog.Uint64("lines", lines))
+		_ = handler(&line).Handle(context.Background(), r) // a buffer takes all
+		return line.Bytes()
+	})
+	troubles := newTroubleHandler(handler(queue))
+	return &voice{slog.New(troubles), level, troubles, queue}, nil
+}
+
+// close logs what is yet to be summed up, and waits for the log to be written.
+func (v *voice) close() {
+	v.troubles.flush()
+	v.queue.flush(logPatience)
 }
 
 // setLevel is a part of a reload.

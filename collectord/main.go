@@ -22,35 +22,59 @@ const (
 	exitBadConfig = 78
 )
 
-func main() { os.Exit(execute(os.Args[1:])) }
+// main ends when the command does, or, whatever the command is doing, when it
+// calls exit.
+func main() {
+	status := make(chan int)
+	exit := func(s int) { status <- s }
+	go func() { exit(execute(os.Args[1:], exit)) }()
+	os.Exit(<-status)
+}
 
-func execute(args []string) int {
-	root := rootCommand()
+func execute(args []string, exit func(status int)) int {
+	root := rootCommand(exit)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteC()
 	if err == nil {
 		return 0
 	}
-	var mistakes config.Mistakes
-	if errors.As(err, &mistakes) {
-		fmt.Fprintf(os.Stderr, "collectord: the configuration has %s:\n%v\n", plural(len(mistakes), "mistake"), err)
-		switch cmd.CommandPath() {
-		case "collectord run":
-			return exitBadConfig
-		case "collectord config check":
-			return exitNotRight
-		}
-		return exitError
+	text, status := failure(cmd, err)
+	if cmd.CommandPath() != runPath {
+		fmt.Fprint(os.Stderr, text)
+		return status
 	}
-	fmt.Fprintf(os.Stderr, "collectord: %v\n", err)
-	var bad notRight
-	if errors.As(err, &bad) {
-		return exitNotRight
-	}
-	return exitError
+	last := newLogQueue(descriptor(standardError), nil)
+	_, _ = last.Write([]byte(text)) // never fails
+	last.flush(logPatience)
+	return status
 }
 
-func rootCommand() *cobra.Command {
+// runPath is the command of the daemon, which a standard error that nobody reads
+// does not keep from ending.
+const runPath = "collectord run"
+
+// failure returns what to print about an error, and the exit status.
+func failure(cmd *cobra.Command, err error) (text string, status int) {
+	var mistakes config.Mistakes
+	if errors.As(err, &mistakes) {
+		text = fmt.Sprintf("collectord: the configuration has %s:\n%v\n", plural(len(mistakes), "mistake"), err)
+		switch cmd.CommandPath() {
+		case runPath:
+			return text, exitBadConfig
+		case "collectord config check":
+			return text, exitNotRight
+		}
+		return text, exitError
+	}
+	text = fmt.Sprintf("collectord: %v\n", err)
+	var bad notRight
+	if errors.As(err, &bad) {
+		return text, exitNotRight
+	}
+	return text, exitError
+}
+
+func rootCommand(exit func(status int)) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "collectord",
 		Short:         "Collect usages on an edge host and ship them to object storage",
@@ -58,7 +82,7 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
+	root.AddCommand(runCommand(exit), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
 	return root
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 func TestManualPageTellsOfEveryCommandAndItsFlags(t *testing.T) {
-	page := manual(rootCommand())
+	page := manual(rootCommand(nil))
 	var check func(*cobra.Command)
 	check = func(c *cobra.Command) {
 		for _, sub := range c.Commands() {
@@ -22,7 +22,7 @@ func TestManualPageTellsOfEveryCommandAndItsFlags(t *testing.T) {
 			check(sub)
 		}
 	}
-	check(rootCommand())
+	check(rootCommand(nil))
 	for _, f := range []string{`\-\-config`, `\-\-http\-listen`, `\-\-json`} {
 		if !strings.Contains(page, "\n.B "+f) {
 			t.Errorf("nothing on %s", f)

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"syscall"
@@ -25,12 +24,13 @@ import (
 // nothing by itself; the limits of the packages do.
 const memoryLimit = 40 << 20
 
-func runCommand() *cobra.Command {
+func runCommand(exit func(status int)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Start the daemon",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			caught := catchSignals(exit)
 			// A file that was there at the start has to be there at a reload, too.
 			src := source(cmd)
 			src.Path = src.File()
@@ -39,11 +39,12 @@ func runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v, err := newVoice(cfg.Log, os.Stderr)
+			v, err := newVoice(cfg.Log, ownStandardError())
 			if err != nil {
 				return err
 			}
-			defer v.troubles.flush()
+			defer v.close()
+			caught.says(v, "stopping at once: the start was not complete")
 			slog.SetDefault(v.Logger) // what the standard library has to say
 			who, more, err := readIdentity(cfg)
 			for _, w := range append(warnings, more...) {
@@ -54,7 +55,7 @@ func runCommand() *cobra.Command {
 			}
 			reload := newReloader(cfg, load, v.Logger)
 			reload.register(v.setLevel)
-			return run(cmd.Context(), reload, who, src.Path, v.Logger)
+			return run(cmd.Context(), reload, who, src.Path, v, caught)
 		},
 	}
 	config.AddFlags(c.Flags())
@@ -72,18 +73,10 @@ func runCommand() *cobra.Command {
 // Everything that can fail for a reason an operator must know of, such as a port
 // in use, fails before the first goroutine starts, but for those that tell that
 // the daemon is starting: usages that come in meanwhile wait at the gate.
-func run(ctx context.Context, reload *reloader, who ingest.Identity, file string, logger *slog.Logger) error {
+func run(ctx context.Context, reload *reloader, who ingest.Identity, file string, v *voice, caught *signals) error {
 	began := time.Now()
+	logger := v.Logger
 	cfg := reload.config()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	seal := make(chan os.Signal, 1)
-	signal.Notify(seal, syscall.SIGUSR1)
-	defer signal.Stop(seal)
-	hangup := make(chan os.Signal, 1) // left unread while shutting down
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
 	manager := notifier(os.Getenv("NOTIFY_SOCKET"))
 	debug.SetMemoryLimit(memoryLimit)
 
@@ -102,8 +95,9 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 		return err
 	}
 	defer ears.close()
+	caught.serving.Store(true)
 	failed := make(chan error, len(ears.http)+len(ears.admin))
-	state := &health{reload: reload}
+	state := &health{reload: reload, lines: v.queue.snapshot}
 	office := admin.New(admin.Options{Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck})
 	for _, ln := range ears.admin {
 		go func() { failed <- office.Serve(ln) }()
@@ -154,6 +148,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 
 	// From here on it runs.
 	started = true
+	caught.says(v, "stopping at once: what was acknowledged is in the log", func() []any { return account(log.Ledger(), began) })
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	shipped := make(chan struct{})
 	go func() { defer close(shipped); ship.Run(shipping) }()
@@ -172,39 +167,34 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	defer close(over)
 	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: state.statusLines(), logger: logger}).run(over)
 
-	var cause error
-	for running := true; running; {
-		select {
-		case <-seal:
-			sealNow(log, reload.config().Shutdown.Seal, logger)
-			continue
-		case <-hangup:
-			tell(manager.reloading())
-			reload.reload()
-			tell(manager.ready())
-			continue
-		case s := <-signals:
-			logger.Info("stopping", "signal", s.String())
-		case <-ctx.Done():
-		case cause = <-failed:
-			logger.Error("stopping", "error", cause)
+	go func() {
+		for {
+			select {
+			case <-caught.seal:
+				sealNow(log, reload.config().Shutdown.Seal, logger)
+			case <-caught.hangup: // takes as long as the files that it reads
+				tell(manager.reloading())
+				reload.reload()
+				tell(manager.ready())
+			case <-over:
+				return
+			}
 		}
-		running = false
+	}()
+
+	var cause error
+	select {
+	case s := <-caught.stop:
+		logger.Info("stopping", "signal", s.String())
+	case <-ctx.Done():
+	case cause = <-failed:
+		logger.Error("stopping", "error", cause)
 	}
 	state.stopping.Store(true)
 	tell(manager.stopping())
-	done := make(chan error, 1)
-	go func() {
-		done <- shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, office, stopShipping, shipped})
-	}()
-	select {
-	case err := <-done:
-		logger.Info("stopped", account(log.Ledger(), began)...)
-		return errors.Join(cause, err)
-	case <-signals:
-		logger.Warn("stopping at once: what was acknowledged is in the log", account(log.Ledger(), began)...)
-		return errors.Join(cause, errors.New("interrupted by a second signal"))
-	}
+	err = shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, office, stopShipping, shipped})
+	logger.Info("stopped", account(log.Ledger(), began)...)
+	return errors.Join(cause, err)
 }
 
 // readLeaving reads the sockets of addresses that are no longer configured, since

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
-	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
@@ -53,17 +52,17 @@ is left stays in the log, and can be shipped by another try or by the daemon.`,
 		if _, err := wal.Inspect(cfg.DataDir); err != nil {
 			return err // nothing there, and nothing is made
 		}
-		v, err := newVoice(cfg.Log, os.Stderr)
+		v, err := newVoice(cfg.Log, standardError)
 		if err != nil {
 			return err
 		}
-		defer v.troubles.flush()
 		debug.SetMemoryLimit(memoryLimit)
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())
 		result, err := shipEverything(ctx, cfg, v.Logger, patience, bar)
 		bar.clear()
+		v.close() // what was logged comes before the result
 		if err != nil {
 			return err
 		}

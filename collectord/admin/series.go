@@ -13,7 +13,7 @@ import (
 // allSeries is the list of what is exported beside build_info and the metrics
 // of the Go runtime and the process. packaging/metrics.md is made of it.
 func allSeries() []series {
-	return slices.Concat(ledgerSeries(), httpSeries(), udpSeries(), logSeries(), shipperSeries(), configSeries())
+	return slices.Concat(ledgerSeries(), httpSeries(), udpSeries(), logSeries(), shipperSeries(), configSeries(), loggerSeries())
 }
 
 func ledgerSeries() []series {
@@ -162,6 +162,15 @@ func configSeries() []series {
 			}),
 		gauge("config_last_reload_success_timestamp_seconds", "When the configuration in effect was loaded.",
 			func(s *Snapshot) float64 { return float64(s.Reload.At.UnixMilli()) / 1000 }),
+	}
+}
+
+func loggerSeries() []series {
+	return []series{
+		totals("log_lines_dropped_total", "Lines missing in the log of the daemon, by reason: full (they came faster than standard error was read) or failed (they could not be written).", "reason",
+			func(s *Snapshot) map[string]uint64 {
+				return map[string]uint64{"full": s.Logger.Full, "failed": s.Logger.Failed}
+			}),
 	}
 }
 

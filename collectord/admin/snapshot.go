@@ -14,6 +14,13 @@ type Snapshot struct {
 	HTTP    HTTPSnapshot
 	Shipper ShipperSnapshot
 	Reload  ReloadSnapshot
+	Logger  LoggerSnapshot
+}
+
+// LoggerSnapshot is how many lines are missing in the log of the daemon.
+type LoggerSnapshot struct {
+	Full   uint64 // the queue was: they came faster than they were read
+	Failed uint64 // could not be written
 }
 
 // ReloadSnapshot is how the configuration came into effect. The start counts as
