@@ -240,7 +240,7 @@ func bindFamilies[S io.Closer](entry []config.Address, bind func(config.Address)
 		all = append(all, bound...)
 		switch {
 		case a.Name != "" && isMissing(err):
-			missing = append(missing, a.String())
+			missing = append(missing, a.Network+" "+a.String())
 			errs = errors.Join(errs, err)
 		case err != nil:
 			return all, nil, err

@@ -1,0 +1,549 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"collectord/config"
+)
+
+// smallPipe is one that is soon full.
+func smallPipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	if _, err := unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
+		t.Fatal(err)
+	}
+	return r, w
+}
+
+// fillUp writes to a pipe until there is no room. The pipe is opened again for
+// that: whether a write waits belongs to what others share.
+func fillUp(t *testing.T, w *os.File) {
+	t.Helper()
+	again, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), unix.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(again)
+	for _, size := range []int{4096, 1} {
+		for err == nil {
+			_, err = unix.Write(again, bytes.Repeat([]byte{'\n'}, size))
+		}
+		if !errors.Is(err, unix.EAGAIN) {
+			t.Fatal(err)
+		}
+		err = nil
+	}
+}
+
+// startInto runs the daemon with a pipe for standard error, of which it reads
+// until the daemon says that it is running.
+func startInto(t *testing.T, r, w *os.File, config string, port, admin int) *daemon {
+	t.Helper()
+	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin, exited: make(chan error, 1)}
+	d.cmd.Stderr = w
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
+	go func() { d.exited <- d.cmd.Wait() }()
+	_ = r.SetReadDeadline(time.Now().Add(20 * time.Second))
+	lines := bufio.NewReader(r)
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatalf("the daemon does not start: %v", err)
+		}
+		if strings.Contains(line, "collectord is running") {
+			return d
+		}
+	}
+}
+
+// ends waits until the daemon has ended, and returns its exit status.
+func (d *daemon) ends(within time.Duration, after string) int {
+	d.t.Helper()
+	select {
+	case <-d.exited:
+		return d.cmd.ProcessState.ExitCode()
+	case <-time.After(within):
+		d.t.Fatalf("the daemon still runs %v after %s", within, after)
+		return 0
+	}
+}
+
+// impatient is a client that does not wait for what may hang.
+func impatient(t *testing.T) *http.Client {
+	t.Helper()
+	c := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
+	t.Cleanup(c.CloseIdleConnections)
+	return c
+}
+
+// serves posts with a token and without, and scrapes.
+func (d *daemon) serves(client *http.Client, token string) {
+	d.t.Helper()
+	if got := postAs(d.t, client, d.url(), token); got != http.StatusCreated {
+		d.t.Fatalf("a usage is answered %d", got)
+	}
+	if got := postAs(d.t, client, d.url(), "cd_wrong"); got != http.StatusUnauthorized {
+		d.t.Fatalf("a wrong token is answered %d", got)
+	}
+	resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/metrics", d.admin))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if _, err := parseMetrics(resp.Body); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// objects counts what is in the archive.
+func objects(t *testing.T, dir string) (n int) {
+	t.Helper()
+	err := filepath.WalkDir(dir+"/data/archive", func(path string, _ os.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".ndjson.zst") {
+			n++
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// chatty configures a daemon that needs a token and logs what it does.
+func chatty(t *testing.T, dir, more string) (config string, port, admin int, token string) {
+	t.Helper()
+	token, line := newToken(t, "ward-3")
+	write(t, dir+"/tokens", line+"\n")
+	config, port, admin = configure(t, dir, more)
+	edit(t, config, "log: {format: text}", "log: {format: text, level: debug}")
+	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
+	return config, port, admin, token
+}
+
+func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, port, admin, token := chatty(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
+	r, w := smallPipe(t)
+	d := startInto(t, r, w, config, port, admin)
+	client := impatient(t)
+	fillUp(t, w)
+	before := objects(t, dir)
+	until(t, "objects are stored", func() bool {
+		d.serves(client, token)
+		return objects(t, dir) > before+5
+	})
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if status := d.ends(8*time.Second, "SIGTERM"); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+// What makes room in a full log logs it.
+func TestALogThatNobodyReadsDoesNotKeepTheOldestFromMakingRoom(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	nowhere := fmt.Sprintf("shipper: {destination: 's3://bucket', s3: {endpoint: 'http://127.0.0.1:%d', region: x}}\n", freePorts(t, 1)[0])
+	config, port, admin, token := chatty(t, dir, "wal: {segment_size: 1MiB, max_bytes: 4MiB, min_free: 0, when_full: drop_oldest}\nshutdown: {grace: 0s}\n"+nowhere)
+	edit(t, config, "data_dir", "# no credentials are needed to fail\ndata_dir")
+	r, w := smallPipe(t)
+	d := startInto(t, r, w, config, port, admin)
+	client := impatient(t)
+	fillUp(t, w)
+	usage := `{"a":"` + strings.Repeat("a", 500<<10) + `"}`
+	for i := range 30 {
+		request, err := http.NewRequest(http.MethodPost, d.url(), strings.NewReader(usage))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Authorization", "Bearer "+token)
+		resp, err := client.Do(request)
+		if err != nil {
+			t.Fatalf("usage %d: %v", i, err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusServiceUnavailable {
+			t.Fatalf("usage %d is answered %d", i, resp.StatusCode)
+		}
+	}
+	until(t, "usages are evicted", func() bool { return d.metrics()["collectord_usages_evicted_total"] > 0 })
+	d.serves(client, token)
+}
+
+func TestAReaderOfTheLogThatGoesAwayIsSurvived(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, port, admin, token := chatty(t, dir, "wal: {seal_after: 100ms, min_free: 0}\n")
+	r, w := smallPipe(t)
+	d := startInto(t, r, w, config, port, admin)
+	w.Close()
+	r.Close()
+	client := impatient(t)
+	until(t, "lines are lost", func() bool {
+		d.serves(client, token)
+		return d.metrics()[`collectord_log_lines_dropped_total{reason="failed"}`] > 0
+	})
+	d.serves(client, token)
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if status := d.ends(8*time.Second, "SIGTERM"); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+// The Go runtime writes traces by itself; the watchdog's SIGABRT is for one.
+func TestATraceThatNobodyReadsDoesNotKeepTheProcess(t *testing.T) {
+	t.Parallel()
+	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
+	r, w := smallPipe(t)
+	d := startInto(t, r, w, config, port, admin)
+	fillUp(t, w)
+	if err := d.cmd.Process.Signal(syscall.SIGABRT); err != nil {
+		t.Fatal(err)
+	}
+	if status := d.ends(8*time.Second, "SIGABRT"); status == 0 {
+		t.Error("exit status 0")
+	}
+}
+
+// wrongConfiguration has more mistakes than a pipe holds.
+func wrongConfiguration(t *testing.T) (path string, mistakes int) {
+	t.Helper()
+	const n = 400
+	path = t.TempDir() + "/collectord.yaml"
+	var text strings.Builder
+	for i := range n {
+		fmt.Fprintf(&text, "no_such_key_%d: 1\n", i)
+	}
+	write(t, path, text.String())
+	return path, n
+}
+
+func TestMistakesArePrintedCompletelyToASlowReader(t *testing.T) {
+	t.Parallel()
+	config, n := wrongConfiguration(t)
+	r, w := smallPipe(t)
+	d := &daemon{t: t, cmd: command(t, "run", "--config", config), exited: make(chan error, 1)}
+	d.cmd.Stderr = w
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	go func() { d.exited <- d.cmd.Wait() }()
+	<-time.After(300 * time.Millisecond)
+	var text bytes.Buffer
+	for {
+		_, err := io.CopyN(&text, r, 2048)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(5 * time.Millisecond)
+	}
+	if status := d.ends(5*time.Second, "its last line"); status != exitBadConfig {
+		t.Errorf("exit status %d", status)
+	}
+	if got := strings.Count(text.String(), "is not a key"); got != n || !strings.HasSuffix(text.String(), "\n") {
+		t.Errorf("%d of %d mistakes were printed", got, n)
+	}
+}
+
+func TestMistakesThatNobodyReadsEndTheProcess(t *testing.T) {
+	t.Parallel()
+	config, _ := wrongConfiguration(t)
+	_, w := smallPipe(t)
+	fillUp(t, w)
+	d := &daemon{t: t, cmd: command(t, "run", "--config", config), exited: make(chan error, 1)}
+	d.cmd.Stderr = w
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
+	go func() { d.exited <- d.cmd.Wait() }()
+	if status := d.ends(8*time.Second, "its start"); status != exitBadConfig {
+		t.Errorf("exit status %d", status)
+	}
+}
+
+// slowStart is a daemon that does not get beyond opening its storage: the file
+// with certificates is a pipe that nobody writes to.
+func slowStart(t *testing.T, stderr io.Writer) (d *daemon, ready func() bool) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mkfifo(dir+"/ca", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper: {destination: 's3://bucket', s3: {region: x, ca_file: "+dir+"/ca}}\n")
+	d = &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin, exited: make(chan error, 1)}
+	d.cmd.Stderr = stderr
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
+	go func() { d.exited <- d.cmd.Wait() }()
+	client := impatient(t)
+	return d, func() bool {
+		resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(resp.Body)
+		_, err = os.Stat(dir + "/data/wal")
+		return strings.Contains(string(text), "starting") && err == nil
+	}
+}
+
+func TestASecondSignalEndsASlowStart(t *testing.T) {
+	t.Parallel()
+	_, full := smallPipe(t)
+	fillUp(t, full)
+	for name, stderr := range map[string]io.Writer{"logs": io.Discard, "logs to nobody": full} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, starting := slowStart(t, stderr)
+			until(t, "the daemon starts", starting)
+			for range 2 {
+				if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
+				<-time.After(20 * time.Millisecond) // two of a kind that wait are one
+			}
+			if status := d.ends(2*time.Second, "a second SIGTERM"); status != exitError {
+				t.Errorf("exit status %d", status)
+			}
+		})
+	}
+}
+
+// A service manager that does not read what it is sent holds up the start, but
+// not the end.
+func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
+	edit(t, config, "udp: {", "udp: {sockets: 16, ")
+	stuck, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(stuck)
+	if err := unix.Bind(stuck, &unix.SockaddrUnix{Name: dir + "/notify"}); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil { // until its queue is full
+		err = unix.Sendto(stuck, []byte("x"), unix.MSG_DONTWAIT, &unix.SockaddrUnix{Name: dir + "/notify"})
+	}
+	if !errors.Is(err, unix.EAGAIN) {
+		t.Fatal(err)
+	}
+	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin, exited: make(chan error, 1)}
+	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+dir+"/notify")
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
+	go func() { d.exited <- d.cmd.Wait() }()
+	until(t, "it listens", func() bool {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	for range 2 {
+		if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	d.ends(2*time.Second, "a second SIGTERM")
+}
+
+func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, port, admin, _ := chatty(t, dir, "wal: {min_free: 0}\n")
+	d := start(t, config, port, admin)
+	if err := os.Remove(dir + "/tokens"); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(dir+"/tokens", 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the daemon reads its tokens", func() bool { return waitsForWriter(t, d.cmd) })
+	d.stop()
+}
+
+// waitsForWriter reports whether a thread of the process opens a pipe that
+// nobody writes to.
+func waitsForWriter(t *testing.T, cmd *exec.Cmd) bool {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range threads {
+		if in, err := os.ReadFile(path); err == nil && (string(in) == "wait_for_partner" || string(in) == "fifo_open") {
+			return true
+		}
+	}
+	return false
+}
+
+// pipedVoice is a logger into a pipe.
+func pipedVoice(t *testing.T) (v *voice, r, w *os.File) {
+	t.Helper()
+	r, w = smallPipe(t)
+	v, err := newVoice(config.Log{Level: "info", Format: "json"}, descriptor(w.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v, r, w
+}
+
+// Whatever happens, a line is read once, in its order, or counted and reported.
+func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
+	v, r, _ := pipedVoice(t)
+	const n = 20_000 // more than the queue holds
+	slowest := time.Duration(0)
+	for i := range n {
+		began := time.Now()
+		v.Info("line", "i", i)
+		slowest = max(slowest, time.Since(began))
+	}
+	if slowest > time.Second {
+		t.Errorf("a line took %v", slowest)
+	}
+	dropped := v.queue.snapshot().Full
+	if dropped == 0 || dropped >= n {
+		t.Fatalf("%d lines of %d were dropped", dropped, n)
+	}
+	read, next, missing := 0, 0, 0
+	lines := bufio.NewScanner(r)
+	_ = r.SetReadDeadline(time.Now().Add(10 * time.Second))
+	for next < n && lines.Scan() {
+		var i int
+		text := lines.Text()
+		if _, rest, ok := strings.Cut(text, `"msg":"line","i":`); ok {
+			if _, err := fmt.Sscan(strings.TrimSuffix(rest, "}"), &i); err != nil || i != next {
+				t.Fatalf("%d is expected: %s", next, text)
+			}
+			next++
+			read++
+			continue
+		}
+		_, rest, ok := strings.Cut(text, `"msg":"log lines are missing here: they came faster than they were read","lines":`)
+		if _, err := fmt.Sscan(strings.TrimSuffix(rest, "}"), &i); !ok || err != nil {
+			t.Fatal(text)
+		}
+		next += i
+		missing += i
+	}
+	if err := lines.Err(); err != nil || read+missing != n || uint64(missing) != v.queue.snapshot().Full {
+		t.Errorf("%d lines were read and %d reported as missing, of %d; %d are counted; %v", read, missing, n, dropped, err)
+	}
+	v.Info("after")
+	if !lines.Scan() || !strings.Contains(lines.Text(), `"msg":"after"`) {
+		t.Errorf("%q, %v", lines.Text(), lines.Err())
+	}
+}
+
+// The log's disk can be full for a while.
+func TestLinesThatCanNotBeWrittenAreCountedAndReported(t *testing.T) {
+	out := &failingWriter{}
+	v, err := newVoice(config.Log{Level: "info", Format: "text"}, standardError)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.queue = newLogQueue(out, v.queue.report)
+	log := slog.New(slog.NewTextHandler(v.queue, nil))
+	log.Info("before")
+	v.queue.flush(logPatience)
+	out.fail(10) // in the middle of the next line
+	log.Info("lost")
+	v.queue.flush(logPatience)
+	if got := v.queue.snapshot().Failed; got != 1 {
+		t.Errorf("%d lines are counted", got)
+	}
+	out.fail(-1)
+	log.Info("after")
+	v.queue.flush(logPatience)
+	lines := strings.Split(strings.TrimSuffix(out.text(), "\n"), "\n")
+	if len(lines) != 4 || !strings.Contains(lines[0], "msg=before") || strings.Contains(lines[1], "msg=") ||
+		!strings.Contains(lines[2], `they could not be written" lines=1`) || !strings.Contains(lines[3], "msg=after") {
+		t.Errorf("%q", lines)
+	}
+}
+
+// failingWriter takes so many more bytes, and has no room for others.
+type failingWriter struct {
+	mu      sync.Mutex
+	written strings.Builder
+	limited bool
+	room    int
+}
+
+// fail leaves room for n bytes; less than 0 is no bound.
+func (f *failingWriter) fail(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.limited, f.room = n >= 0, n
+}
+
+func (f *failingWriter) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.limited && len(b) > f.room {
+		f.written.Write(b[:f.room])
+		n := f.room
+		f.room = 0
+		return n, syscall.ENOSPC
+	}
+	return f.written.Write(b)
+}
+
+func (f *failingWriter) text() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.written.String()
+}
