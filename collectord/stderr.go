@@ -1,23 +1,23 @@
 package main
 
 import (
-	"time"
+	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
 const standardError = 2
 
-// traceTimeout is how long a socket that is not read may hold up a piece of a
-// trace, of which there are hundreds.
-const traceTimeout = 10 * time.Millisecond
-
 // ownStandardError returns a descriptor for the log, and leaves standard error to
 // the Go runtime, whose traces (of a panic, or of the watchdog's SIGABRT) it
 // keeps from blocking: a process whose log is not read has to end all the same.
 // Where that can't be done both are as they were.
 func ownStandardError() descriptor {
-	fd, err := unix.FcntlInt(standardError, unix.F_DUPFD_CLOEXEC, 0)
+	// It is no number at which a socket is passed: one that is not there after all
+	// would be taken for this.
+	passed, _ := strconv.Atoi(os.Getenv("LISTEN_FDS")) // 0 if it is no number
+	fd, err := unix.FcntlInt(standardError, unix.F_DUPFD_CLOEXEC, firstPassed+max(0, passed))
 	if err != nil {
 		return standardError
 	}
@@ -27,17 +27,17 @@ func ownStandardError() descriptor {
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFIFO:
-		// O_NONBLOCK belongs to the open file, which others share. A pipe can be
-		// opened again.
+		// O_NONBLOCK belongs to the open file, which a shell shares. A pipe can be
+		// opened again, a socket can't.
 		own, err := unix.Open("/proc/self/fd/2", unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
 			break
 		}
 		_ = unix.Dup3(own, standardError, 0)
 		_ = unix.Close(own)
-	case unix.S_IFSOCK: // the journal's
-		timeout := unix.NsecToTimeval(traceTimeout.Nanoseconds())
-		_ = unix.SetsockoptTimeval(standardError, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &timeout)
+	case unix.S_IFSOCK:
+		// The journal's is shared with this service's own processes only.
+		_ = unix.SetNonblock(standardError, true)
 	}
 	return descriptor(fd)
 }

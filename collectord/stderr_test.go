@@ -225,19 +225,49 @@ func TestAReaderOfTheLogThatGoesAwayIsSurvived(t *testing.T) {
 	}
 }
 
-// The Go runtime writes traces by itself; the watchdog's SIGABRT is for one.
+// The Go runtime writes traces by itself; the watchdog's SIGABRT is for one. The
+// journal is a socket.
 func TestATraceThatNobodyReadsDoesNotKeepTheProcess(t *testing.T) {
 	t.Parallel()
-	config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
-	r, w := smallPipe(t)
-	d := startInto(t, r, w, config, port, admin)
-	fillUp(t, w)
-	if err := d.cmd.Process.Signal(syscall.SIGABRT); err != nil {
+	for _, kind := range []string{"pipe", "socket"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			config, port, admin := configure(t, t.TempDir(), "wal: {min_free: 0}\n")
+			r, w := smallPipe(t)
+			if kind == "socket" {
+				r, w = sockets(t)
+			}
+			d := startInto(t, r, w, config, port, admin)
+			if kind == "pipe" {
+				fillUp(t, w)
+			} else {
+				for err := error(nil); err == nil; {
+					err = unix.Sendto(int(w.Fd()), []byte("\n"), unix.MSG_DONTWAIT, nil)
+				}
+			}
+			if err := d.cmd.Process.Signal(syscall.SIGABRT); err != nil {
+				t.Fatal(err)
+			}
+			if status := d.ends(8*time.Second, "SIGABRT"); status == 0 {
+				t.Error("exit status 0")
+			}
+		})
+	}
+}
+
+// sockets are connected to each other.
+func sockets(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if status := d.ends(8*time.Second, "SIGABRT"); status == 0 {
-		t.Error("exit status 0")
+	if err := unix.SetNonblock(pair[0], true); err != nil { // for the deadline of reads
+		t.Fatal(err)
 	}
+	r, w = os.NewFile(uintptr(pair[0]), "r"), os.NewFile(uintptr(pair[1]), "w")
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r, w
 }
 
 // wrongConfiguration has more mistakes than a pipe holds.
