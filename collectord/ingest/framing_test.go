@@ -86,12 +86,12 @@ func TestWhatAllUnderstandIsServed(t *testing.T) {
 	for name, request := range map[string]string{
 		"empty line before":   "\r\n" + post("{}"),
 		"blanks in a value":   post("{}", "X:   \t a \t"),
-		"no blank":            "POST /api/usages HTTP/1.1\r\nhost:x\r\ncontent-length:2\r\n\r\n{}",
+		"no blank":            "POST /api/usages HTTP/1.1\r\nhost:localhost\r\ncontent-length:2\r\n\r\n{}",
 		"leading zeros":       "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 0002\r\n\r\n{}",
 		"Chunked":             "POST /api/usages HTTP/1.1\r\nHost: x\r\ntransfer-encoding: Chunked\r\n\r\n02;a=b\r\n{}\r\n0\r\n\r\n",
 		"trailer":             "POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: y\r\n\r\n",
 		"query":               strings.Replace(post("{}"), "/api/usages", "/api/usages?a=b", 1),
-		"whole URL":           strings.Replace(post("{}"), "/api/usages", "http://x/api/usages", 1),
+		"whole URL":           strings.Replace(post("{}"), "/api/usages", "http://localhost/api/usages", 1),
 		"version in the body": post(`{"a":"GET / HTTP/1.1"` + "\n}"),
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -65,7 +65,7 @@ func TestWhoMayPost(t *testing.T) {
 		"the right one where none is needed": {Identity{Tokens: tokens, Anonymous: true}, good, 201, "", "ward-3"},
 		"nobody may":                         {Identity{Tokens: &Tokens{}}, good, 401, invalid, ""},
 		"a page of another site":             {Identity{Tokens: tokens}, "Sec-Fetch-Site: cross-site", 403, "", ""},
-		"such a page with a token":           {Identity{Tokens: tokens}, "Sec-Fetch-Site: cross-site\r\n" + good, 403, "", ""},
+		"such a page with a token":           {Identity{Tokens: tokens}, "Sec-Fetch-Site: cross-site\r\n" + good, 201, "", "ward-3"},
 		"a stranger's wrong type":            {Identity{Tokens: tokens}, "Content-Type: text/plain", 401, plain, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
