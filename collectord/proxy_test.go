@@ -375,8 +375,8 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 // attacks are requests that one server may see end elsewhere than another, each
 // with a request hidden in or behind it.
 func attacks() map[string]string {
-	const hidden = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{\"hidden\":true}"
-	const post = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	const hidden = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"hidden\":true}"
+	const post = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	chunks := "2\r\n{}\r\n0\r\n\r\n" + hidden
 	return map[string]string{
 		"two lengths":           post + "Content-Length: 2\r\nContent-Length: 90\r\n\r\n{}" + hidden,
@@ -387,7 +387,7 @@ func attacks() map[string]string {
 		"chunked twice":         post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks,
 		"chunked and another":   post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n" + chunks,
 		"bare LF":               strings.ReplaceAll(post, "\r\n", "\n") + "Content-Length: 2\n\n{}" + hidden,
-		"bare LF in one line":   "POST /api/usages HTTP/1.1\r\nHost: x\nContent-Length: 2\r\n\r\n{}" + hidden,
+		"bare LF in one line":   "POST /api/usages HTTP/1.1\r\nHost: localhost\nContent-Length: 2\r\n\r\n{}" + hidden,
 		"chunked in HTTP/1.0":   strings.Replace(post, "1.1", "1.0", 1) + "Transfer-Encoding: chunked\r\n\r\n" + chunks,
 		"continued line":        post + "Transfer-Encoding:\r\n chunked\r\n\r\n" + chunks,
 		"continued other line":  post + "X: a\r\n Content-Length: 90\r\nContent-Length: 2\r\n\r\n{}" + hidden,
