@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -35,6 +36,12 @@ type proxy struct {
 // collectors in the places of its, which it keeps idle connections to for keepalive.
 func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 	t.Helper()
+	return startNginxWith(t, keepalive, nil, collectors...)
+}
+
+// startNginxWith is startNginx with more changes to the configuration.
+func startNginxWith(t *testing.T, keepalive string, changes map[string]string, collectors ...*daemon) *proxy {
+	t.Helper()
 	shipped, err := os.ReadFile("../packaging/nginx.conf")
 	if err != nil {
 		t.Fatal(err)
@@ -58,11 +65,13 @@ func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 		}
 		return fmt.Sprintf("    server 127.0.0.1:%d %s;\n", collectors[i].port, m[2])
 	})
-	for from, to := range map[string]string{
+	replaced := map[string]string{
 		"listen 80;":               fmt.Sprintf("listen 127.0.0.1:%d;", p.port),
 		"keepalive_timeout 60s;":   "keepalive_timeout " + keepalive + ";",
 		"client_max_body_size 4m;": fmt.Sprintf("client_max_body_size 4m; client_body_temp_path %s/body; proxy_temp_path %s/proxy;", dir, dir),
-	} {
+	}
+	maps.Copy(replaced, changes)
+	for from, to := range replaced {
 		if strings.Count(text, from) != 1 {
 			t.Fatalf("packaging/nginx.conf does not have %q once", from)
 		}
