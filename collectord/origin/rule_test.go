@@ -300,3 +300,29 @@ func FuzzRule(f *testing.F) {
 		}
 	})
 }
+
+func TestTheRuleAllocatesNothing(t *testing.T) {
+	rule := NewRule([]string{"null"}, []string{"usages.test"})
+	for _, r := range []request{
+		{"localhost:3000", nil}, {"127.0.0.1:3000", nil}, {"[::1]:3000", nil}, {"usages.test", nil},
+		{"usages.test", []string{from + "http://usages.test:8080"}}, {"localhost", []string{from + "null"}},
+	} {
+		h := r.parsed()
+		if n := testing.AllocsPerRun(100, func() {
+			if why := rule.Check(h, true); why != None {
+				t.Fatal(why)
+			}
+		}); n > 0 {
+			t.Errorf("Host %q, %q: %v allocations", r.host, r.headers, n)
+		}
+	}
+}
+
+func BenchmarkRule(b *testing.B) {
+	h := request{"localhost:3000", nil}.parsed()
+	for b.Loop() {
+		if (*Rule)(nil).Check(h, true) != None {
+			b.Fatal("rejected")
+		}
+	}
+}
