@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"collectord/collectord/ingest"
+	"collectord/collectord/origin"
 	"collectord/config"
 )
 
@@ -19,6 +20,7 @@ const expiresSoon = 14 * 24 * time.Hour
 // about them. The error is a config.Mistakes.
 func readIdentity(cfg *config.Config) (who ingest.Identity, warnings []string, err error) {
 	who.Anonymous = cfg.HTTP.Anonymous
+	who.Pages = origin.NewRule(cfg.HTTP.Origins, cfg.HTTP.Hosts)
 	var wrong config.Mistakes
 	if path := cfg.HTTP.TokensFile; path != "" {
 		var lines ingest.LineErrors

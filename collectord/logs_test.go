@@ -155,7 +155,7 @@ func sendMixed(t *testing.T, d *daemon) {
 		post("application/json", "/api/usages", bad)
 	}
 	raw("POST /api/usages HTTP/1.1\r\nHost: " + marker + "\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n" + marker + marker + "\r\n")
-	raw("POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + object)
+	raw("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n" + object)
 	raw(marker + "\r\n\r\n")
 	raw("GET / HTTP/1.1\r\n" + marker + "\r\n\r\n")
 	raw("GET / " + marker + "/1.1\r\nX: " + marker + "\r\n\r\n")

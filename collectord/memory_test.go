@@ -39,7 +39,7 @@ const (
 	mostRecords  = 100_000
 	mostDecoded  = 16 << 20
 	mostSent     = 4 << 20
-	usagesHeader = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\n"
+	usagesHeader = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\n"
 )
 
 // TestEveryLimitReachedAtOnceTakesLittleMemory has the daemon, with its default

@@ -33,7 +33,7 @@ type slowness struct {
 }
 
 func slownesses() []slowness {
-	const head = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	return []slowness{
 		{name: "saying nothing"},
 		{name: "dribbling a header", first: head, dribble: "X-Slow: y\r\n"},
@@ -145,7 +145,7 @@ func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
 	for _, kind := range []slowness{
 		{name: "saying nothing"},
 		{name: "dribbling a hello after 12 KiB", first: hello + strings.Repeat("x", 12<<10), dribble: "x"},
-		{name: "idle after the handshake", first: "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", secure: crowdOf},
+		{name: "idle after the handshake", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", secure: crowdOf},
 	} {
 		client := ca.client("edge-7")
 		client.Timeout = 5 * time.Second
@@ -274,7 +274,7 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	}
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
-	idle := slowness{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"}
+	idle := slowness{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
 	slow := idle.begin(t, d, 2*crowd) // the first of them make room once they have been idle for a second
 	until(t, "all places are taken", func() bool { return d.connections() >= crowd })
 	crowded := time.Now()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -35,6 +36,12 @@ type proxy struct {
 // collectors in the places of its, which it keeps idle connections to for keepalive.
 func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 	t.Helper()
+	return startNginxWith(t, keepalive, nil, collectors...)
+}
+
+// startNginxWith is startNginx with more changes to the configuration.
+func startNginxWith(t *testing.T, keepalive string, changes map[string]string, collectors ...*daemon) *proxy {
+	t.Helper()
 	shipped, err := os.ReadFile("../packaging/nginx.conf")
 	if err != nil {
 		t.Fatal(err)
@@ -58,11 +65,13 @@ func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 		}
 		return fmt.Sprintf("    server 127.0.0.1:%d %s;\n", collectors[i].port, m[2])
 	})
-	for from, to := range map[string]string{
+	replaced := map[string]string{
 		"listen 80;":               fmt.Sprintf("listen 127.0.0.1:%d;", p.port),
 		"keepalive_timeout 60s;":   "keepalive_timeout " + keepalive + ";",
 		"client_max_body_size 4m;": fmt.Sprintf("client_max_body_size 4m; client_body_temp_path %s/body; proxy_temp_path %s/proxy;", dir, dir),
-	} {
+	}
+	maps.Copy(replaced, changes)
+	for from, to := range replaced {
 		if strings.Count(text, from) != 1 {
 			t.Fatalf("packaging/nginx.conf does not have %q once", from)
 		}
@@ -375,8 +384,8 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 // attacks are requests that one server may see end elsewhere than another, each
 // with a request hidden in or behind it.
 func attacks() map[string]string {
-	const hidden = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{\"hidden\":true}"
-	const post = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	const hidden = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{\"hidden\":true}"
+	const post = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	chunks := "2\r\n{}\r\n0\r\n\r\n" + hidden
 	return map[string]string{
 		"two lengths":           post + "Content-Length: 2\r\nContent-Length: 90\r\n\r\n{}" + hidden,
@@ -387,7 +396,7 @@ func attacks() map[string]string {
 		"chunked twice":         post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks,
 		"chunked and another":   post + "Transfer-Encoding: chunked\r\nTransfer-Encoding: x\r\n\r\n" + chunks,
 		"bare LF":               strings.ReplaceAll(post, "\r\n", "\n") + "Content-Length: 2\n\n{}" + hidden,
-		"bare LF in one line":   "POST /api/usages HTTP/1.1\r\nHost: x\nContent-Length: 2\r\n\r\n{}" + hidden,
+		"bare LF in one line":   "POST /api/usages HTTP/1.1\r\nHost: localhost\nContent-Length: 2\r\n\r\n{}" + hidden,
 		"chunked in HTTP/1.0":   strings.Replace(post, "1.1", "1.0", 1) + "Transfer-Encoding: chunked\r\n\r\n" + chunks,
 		"continued line":        post + "Transfer-Encoding:\r\n chunked\r\n\r\n" + chunks,
 		"continued other line":  post + "X: a\r\n Content-Length: 90\r\nContent-Length: 2\r\n\r\n{}" + hidden,

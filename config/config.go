@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -36,6 +37,8 @@ type HTTP struct {
 	Anonymous                  bool
 	TokensFile                 string
 	TLS                        TLS
+	Origins                    []string // as browsers send them
+	Hosts                      []string // in lower case, without ports or brackets
 	SocketMode                 fs.FileMode
 	SocketGroup                int // a gid, or -1
 	MaxBody, MaxDecoded        int64
@@ -148,6 +151,9 @@ func (c *Config) warnings() (all []string) {
 		if a := entry[0]; !a.local() && c.HTTP.TokensFile != "" && c.HTTP.TLS.Cert == "" {
 			all = append(all, fmt.Sprintf("http.listen %s takes tokens that can be read on their way: set http.tls.cert and http.tls.key, or listen on localhost behind a proxy that speaks TLS", a.entry()))
 		}
+	}
+	if slices.Contains(c.HTTP.Origins, "null") {
+		all = append(all, "http.origins holds null: every web site can make a page with that origin, and send usages from this host's browsers")
 	}
 	return append(all, c.onlyIPv6()...)
 }

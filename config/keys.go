@@ -83,6 +83,14 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
 	},
 	{
+		"http.origins", "", "Origins whose web pages may send usages without a token, beside those of the host that\nthe request names: https://app.example:8443, or \"null\" (in quotes) or file:// for pages\nin files. Every site can make a page whose origin is null.",
+		"", live, origins(func(c *Config) *[]string { return &c.HTTP.Origins }),
+	},
+	{
+		"http.hosts", "", "Names or addresses that the Host header may hold on a loopback address of http.listen\nthat needs no token, beside localhost and loopback addresses: what a proxy on this host\npasses on, such as usages.example.",
+		"", live, hosts(func(c *Config) *[]string { return &c.HTTP.Hosts }),
+	},
+	{
 		"http.socket_mode", "0660", "Permissions of unix sockets in http.listen, in octal. Who may write may post.",
 		"", restart, mode(func(c *Config) *fs.FileMode { return &c.HTTP.SocketMode }),
 	},

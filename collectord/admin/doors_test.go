@@ -65,6 +65,16 @@ func TestWhatIsServedWhere(t *testing.T) {
 		{"tcp", "127.0.0.2:0", "rebound.example", nothing},
 		{"tcp", "127.0.0.1:0", "127.0.0.1.rebound.example:3001", nothing},
 		{"tcp", "127.0.0.1:0", "192.0.2.1", nothing},
+		{"tcp", "127.0.0.1:0", "LOCALHOST.:3001", everything},
+		{"tcp", "127.0.0.1:0", "[::ffff:127.0.0.1]:3001", everything},
+		{"tcp", "127.0.0.1:0", "[::1]", everything},
+		{"tcp", "127.0.0.1:0", "rebound.example.", nothing},
+		{"tcp", "127.0.0.1:0", "localhost.rebound.example", nothing},
+		{"tcp", "127.0.0.1:0", "notlocalhost", nothing},
+		{"tcp", "127.0.0.1:0", "rebound.example@localhost", nothing},
+		{"tcp", "127.0.0.1:0", "localhost,rebound.example", nothing},
+		{"tcp", "127.0.0.1:0", "0.0.0.0:3001", nothing},
+		{"tcp", "0.0.0.0:0", "rebound.example", nothing},
 		{"unix", filepath.Join(t.TempDir(), "admin.sock"), "anything", everything},
 	}
 	if addr, ok := beyondLoopback(t); ok {
@@ -174,5 +184,62 @@ func TestWhileStartingOnlyReadinessSaysSo(t *testing.T) {
 		if status, body := get(t, url+path); status != want || strings.Contains(body, "usages_") {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
+	}
+}
+
+// A page can have a browser send requests, though not read the answers: none starts
+// what costs time, changes something, or is told that it may do more.
+func TestPagesOfOtherSitesStartNothing(t *testing.T) {
+	addr := strings.TrimPrefix(serve(t, healthy()), "http://")
+	const page = "Sec-Fetch-Site: cross-site\r\n"
+	for name, c := range map[string]struct {
+		line, headers string
+		want          int
+	}{
+		"a profile":                     {"GET /debug/pprof/profile?seconds=1", page, 403},
+		"a trace":                       {"GET /debug/pprof/trace?seconds=1", "Sec-Fetch-Site: same-site\r\n", 403},
+		"a heap":                        {"GET /debug/pprof/heap?gc=1", page, 403},
+		"the index":                     {"GET /debug/pprof/", page, 403},
+		"with CORS":                     {"GET /debug/pprof/heap", "Origin: http://evil.test\r\n", 403},
+		"of a file":                     {"GET /debug/pprof/heap", "Origin: null\r\n", 403},
+		"two origins":                   {"GET /debug/pprof/heap", "Origin: http://localhost\r\nOrigin: http://evil.test\r\n", 403},
+		"from the status page":          {"GET /debug/pprof/", "Sec-Fetch-Site: same-origin\r\n", 200},
+		"from the address bar":          {"GET /debug/pprof/", "Sec-Fetch-Site: none\r\n", 200},
+		"by go tool pprof":              {"GET /debug/pprof/heap", "", 200},
+		"a link to the status page":     {"GET /", page, 200},
+		"metrics, unread":               {"GET /metrics", "Origin: http://evil.test\r\n" + page, 200},
+		"a form":                        {"POST /", page + "Content-Type: text/plain\r\nContent-Length: 1\r\n", 413},
+		"a form without fields":         {"POST /debug/pprof/symbol", "Content-Type: text/plain\r\nContent-Length: 0\r\n", 404},
+		"what a page asks before":       {"OPTIONS /metrics", "Origin: http://evil.test\r\nAccess-Control-Request-Method: POST\r\n", 405},
+		"HTTP/1.0 without a host":       {"GET /metrics HTTP/1.0", "", 403},
+		"another host in the target":    {"GET http://rebound.example/metrics", "", 403},
+		"a target that is no clean one": {"GET /x/../debug/pprof/heap", page, 307},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			line, host := c.line+" HTTP/1.1", "Host: localhost\r\n"
+			if strings.HasSuffix(c.line, "HTTP/1.0") {
+				line, host = c.line, ""
+			}
+			fmt.Fprintf(conn, "%s\r\n%s%s\r\n", line, host, c.headers)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != c.want {
+				t.Errorf("%s, want %d", resp.Status, c.want)
+			}
+			for name := range resp.Header {
+				if strings.HasPrefix(name, "Access-Control-") {
+					t.Errorf("answered with %s", name)
+				}
+			}
+		})
 	}
 }

@@ -8,12 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"collectord/collectord/origin"
 	"collectord/wal"
 )
 
@@ -34,6 +34,8 @@ const (
 	idleTimeout   = 75 * time.Second
 )
 
+const profiles = "/debug/pprof/"
+
 // Server answers on the admin listeners.
 type Server struct {
 	opts Options
@@ -52,10 +54,10 @@ func New(opts Options) *Server {
 	local := http.NewServeMux()
 	local.Handle("/", open)
 	local.HandleFunc("GET /{$}", s.status)
-	local.HandleFunc("GET /debug/pprof/", pprof.Index) // these extend the time to answer by what they are asked for
-	local.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	local.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	local.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	local.HandleFunc("GET "+profiles, pprof.Index) // these extend the time to answer by what they are asked for
+	local.HandleFunc("GET "+profiles+"profile", pprof.Profile)
+	local.HandleFunc("GET "+profiles+"symbol", pprof.Symbol)
+	local.HandleFunc("GET "+profiles+"trace", pprof.Trace)
 
 	s.http = &http.Server{
 		Handler:           bodiless(separate(local, open)),
@@ -87,25 +89,29 @@ func separate(local, open http.Handler) http.Handler {
 		switch {
 		case isTCP && !tcp.IP.IsLoopback():
 			open.ServeHTTP(w, r)
-		case isTCP && !loopbackHost(r.Host):
+		case isTCP && !origin.IsLoopback([]byte(r.Host)):
 			http.Error(w, "the Host header must name a loopback address here", http.StatusForbidden)
+		case isTCP && strings.HasPrefix(r.URL.Path, profiles) && fromAnotherPage(r):
+			http.Error(w, "web pages of other origins can't take profiles", http.StatusForbidden)
 		default:
 			local.ServeHTTP(w, r)
 		}
 	})
 }
 
-// loopbackHost reports whether a Host header names this machine's loopback.
-func loopbackHost(host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
+// fromAnotherPage reports whether a web page of another origin sent a request. It
+// can't read the answer, but a profile costs time while it is taken.
+func fromAnotherPage(r *http.Request) bool {
+	origins, sites := r.Header["Origin"], r.Header["Sec-Fetch-Site"]
+	h := origin.Headers{Authority: []byte(r.Host), Origins: len(origins), Sites: len(sites)}
+	if len(origins) > 0 {
+		h.Origin = []byte(origins[0])
 	}
-	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
+	if len(sites) > 0 {
+		h.Site = []byte(sites[0])
 	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.Unmap().IsLoopback()
+	var rule *origin.Rule
+	return rule.Check(h, false) != origin.None
 }
 
 // bodiless refuses requests with a body: nothing here takes one, and reading it

@@ -40,7 +40,7 @@ func compress(t testing.TB, coding, body string) string {
 
 func chunked(body string, headers ...string) string {
 	var b strings.Builder
-	b.WriteString("POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n")
+	b.WriteString("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n")
 	for _, h := range headers {
 		b.WriteString(h + "\r\n")
 	}
@@ -143,13 +143,13 @@ func TestBadCodings(t *testing.T) {
 func TestBodiesCutOffStoreNothing(t *testing.T) {
 	whole := strings.Repeat("{}\n", 10_000)
 	for name, request := range map[string]string{
-		"at once":        "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"a\":1}",
+		"at once":        "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"a\":1}",
 		"after 30 KB":    strings.Replace(post(whole, ndjson), "Content-Length: 30000", "Content-Length: 30001", 1),
-		"after 8 KiB":    "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 8193\r\n" + ndjson + "\r\n\r\n" + whole[:8190] + "\n\n",
+		"after 8 KiB":    "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8193\r\n" + ndjson + "\r\n\r\n" + whole[:8190] + "\n\n",
 		"before chunk":   strings.TrimSuffix(chunked(whole, ndjson), "0\r\n\r\n"),
 		"in the trailer": strings.TrimSuffix(chunked(whole, ndjson), "\r\n"),
-		"in a chunk":     "POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"a\":1}",
-		"bad chunk":      "POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n{\"a\":1}\n0\r\n\r\n",
+		"in a chunk":     "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"a\":1}",
+		"bad chunk":      "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n{\"a\":1}\n0\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
@@ -200,7 +200,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 	}
 	defer slow.Close()
 	part := strings.Repeat(" ", 900<<10)
-	if _, err := fmt.Fprintf(slow, "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(part)+2, part); err != nil {
+	if _, err := fmt.Fprintf(slow, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(part)+2, part); err != nil {
 		t.Fatal(err)
 	}
 	inFlight := func() int {
@@ -268,7 +268,7 @@ func TestSlowCompressedBodiesHoldNoDecoder(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := fmt.Fprintf(c, "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Encoding: zstd\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n%s\r\n", body[:1]); err != nil {
+		if _, err := fmt.Fprintf(c, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: zstd\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n%s\r\n", body[:1]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -281,7 +281,7 @@ func TestExpectationsAreDecidedBeforeTheBody(t *testing.T) {
 	log := newMemoryLog()
 	_, addr := door(t, log, HTTPOptions{})
 	head := func(line string, headers ...string) string {
-		return line + "\r\nHost: x\r\nContent-Length: 7\r\n" + strings.Join(append(headers, "Expect: 100-continue"), "\r\n") + "\r\n\r\n"
+		return line + "\r\nHost: localhost\r\nContent-Length: 7\r\n" + strings.Join(append(headers, "Expect: 100-continue"), "\r\n") + "\r\n\r\n"
 	}
 	for request, status := range map[string]int{
 		head("POST /api/usages HTTP/1.1"):                                                   100,

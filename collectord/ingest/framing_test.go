@@ -13,9 +13,9 @@ import (
 // Each request is followed by one that a proxy in front may take for a part of
 // it, or the other way round. It must not be served.
 func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
-	const next = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	head := func(lines ...string) string {
-		return "POST /api/usages HTTP/1.1\r\nHost: x\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
+		return "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n" + strings.Join(lines, "\r\n") + "\r\n\r\n"
 	}
 	for name, request := range map[string]string{
 		"two lengths":                head("Content-Length: 2", "Content-Length: 3") + "{}",
@@ -45,9 +45,9 @@ func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
 		"space before the name":      head(" Transfer-Encoding: chunked", "Content-Length: 2") + "{}",
 		"continued line":             head("Transfer-Encoding:", " chunked") + "2\r\n{}\r\n0\r\n\r\n",
 		"continued other line":       head("X: a", "\tb", "Content-Length: 2") + "{}",
-		"bare LF in the header":      "POST /api/usages HTTP/1.1\r\nHost: x\nContent-Length: 2\r\n\r\n{}",
-		"bare LF ends the header":    "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\n{}",
-		"bare LF after the request":  "POST /api/usages HTTP/1.1\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
+		"bare LF in the header":      "POST /api/usages HTTP/1.1\r\nHost: localhost\nContent-Length: 2\r\n\r\n{}",
+		"bare LF ends the header":    "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\n{}",
+		"bare LF after the request":  "POST /api/usages HTTP/1.1\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
 		"bare CR":                    head("X: a\rContent-Length: 2") + "{}",
 		"NUL":                        head("X: a\x00", "Content-Length: 2") + "{}",
 		"no colon":                   head("Content-Length 2") + "{}",
@@ -82,16 +82,16 @@ func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
 
 // What only looks odd is served, and the next request too.
 func TestWhatAllUnderstandIsServed(t *testing.T) {
-	const next = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	for name, request := range map[string]string{
 		"empty line before":   "\r\n" + post("{}"),
 		"blanks in a value":   post("{}", "X:   \t a \t"),
-		"no blank":            "POST /api/usages HTTP/1.1\r\nhost:x\r\ncontent-length:2\r\n\r\n{}",
-		"leading zeros":       "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 0002\r\n\r\n{}",
-		"Chunked":             "POST /api/usages HTTP/1.1\r\nHost: x\r\ntransfer-encoding: Chunked\r\n\r\n02;a=b\r\n{}\r\n0\r\n\r\n",
-		"trailer":             "POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: y\r\n\r\n",
+		"no blank":            "POST /api/usages HTTP/1.1\r\nhost:localhost\r\ncontent-length:2\r\n\r\n{}",
+		"leading zeros":       "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0002\r\n\r\n{}",
+		"Chunked":             "POST /api/usages HTTP/1.1\r\nHost: localhost\r\ntransfer-encoding: Chunked\r\n\r\n02;a=b\r\n{}\r\n0\r\n\r\n",
+		"trailer":             "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nX: y\r\n\r\n",
 		"query":               strings.Replace(post("{}"), "/api/usages", "/api/usages?a=b", 1),
-		"whole URL":           strings.Replace(post("{}"), "/api/usages", "http://x/api/usages", 1),
+		"whole URL":           strings.Replace(post("{}"), "/api/usages", "http://localhost/api/usages", 1),
 		"version in the body": post(`{"a":"GET / HTTP/1.1"` + "\n}"),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -113,7 +113,7 @@ func TestBareRequestLineIsSeenAcrossReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		request := "POST /api/usages HTTP/1.1\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+		request := "POST /api/usages HTTP/1.1\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 		for len(request) > 0 {
 			n := min(size, len(request))
 			if _, err := io.WriteString(c, request[:n]); err != nil {

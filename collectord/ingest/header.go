@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
+
+	"collectord/collectord/origin"
 )
 
 // header is what a request's header says that matters here. Its byte slices are
@@ -19,7 +21,7 @@ type header struct {
 	key         []byte // Idempotency-Key, without quotes
 	bearer      []byte // the token in Authorization; nil: there is none, or another scheme
 	unread      bool   // the body will not be read: whoever answers closes the connection
-	crossSite   bool
+	from        origin.Headers
 	prefer      preferences
 
 	client string // who sends it, or empty
@@ -60,6 +62,7 @@ func readHeader(h *fasthttp.RequestHeader) (r header, p *problem) {
 		case 'h':
 			if is(name, "host") {
 				host++
+				r.from.Authority = value
 			}
 		case 't':
 			if is(name, "transfer-encoding") {
@@ -92,9 +95,15 @@ func readHeader(h *fasthttp.RequestHeader) (r header, p *problem) {
 			if is(name, "prefer") {
 				r.prefer.add(value)
 			}
+		case 'o':
+			if is(name, "origin") {
+				r.from.Origins++
+				r.from.Origin = value
+			}
 		case 's':
 			if is(name, "sec-fetch-site") {
-				r.crossSite = is(value, "cross-site")
+				r.from.Sites++
+				r.from.Site = value
 			}
 		}
 	}
@@ -166,8 +175,8 @@ const acceptEncoding = "gzip, zstd"
 // it comes from, then from whom, then what it is. A page of another site is told
 // nothing of tokens, and a stranger nothing of limits.
 func (h *HTTP) checkHeader(ctx *fasthttp.RequestCtx, r *header) (p *problem) {
-	if r.crossSite {
-		return &problem{status: http.StatusForbidden, code: CodeCrossSite, detail: "a page of another site may not post here"}
+	if p = h.checkPage(ctx, r); p != nil {
+		return p
 	}
 	if r.client, p = h.identify(ctx, r); p != nil {
 		return p

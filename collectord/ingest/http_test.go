@@ -156,7 +156,7 @@ func post(body string, headers ...string) string {
 	for _, h := range headers {
 		head += h + "\r\n"
 	}
-	return fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%s\r\n%s", len(body), head, body)
+	return fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n%s", len(body), head, body)
 }
 
 func TestAnswers(t *testing.T) {
@@ -173,7 +173,7 @@ func TestAnswers(t *testing.T) {
 		"no type at all":     {post(ok), 201, `"id"`, "", ""},
 		"type with charset":  {post(ok, "Content-Type: application/json; charset=UTF-8"), 201, `"id"`, "", ""},
 		"HTTP/1.0":           {strings.Replace(post(ok), "HTTP/1.1", "HTTP/1.0", 1), 201, `"id"`, "", ""},
-		"chunked":            {"POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n", 201, `"id"`, "", ""},
+		"chunked":            {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n", 201, `"id"`, "", ""},
 		"expect":             {post(ok, "Expect: 100-continue"), 100, "", "", ""},
 		"form":               {post(ok, "Content-Type: application/x-www-form-urlencoded"), 415, "curl -d", "", "unsupported_media_type"},
 		"text":               {post(ok, "Content-Type: text/plain"), 415, "unsupported_media_type", "", "unsupported_media_type"},
@@ -184,18 +184,18 @@ func TestAnswers(t *testing.T) {
 		"array":              {post("[1]"), 400, "not_an_object", "", "not_an_object"},
 		"empty":              {post(""), 400, "empty", "", "empty"},
 		"too large":          {post(big), 413, "too_large", "Connection: close", "too_large"},
-		"too large, chunked": {"POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(big), big), 413, "too_large", "Connection: close", "too_large"},
-		"too large, expect":  {"POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n", 413, "too_large", "Connection: close", "too_large"},
-		"method":             {"GET /api/usages HTTP/1.1\r\nHost: x\r\n\r\n", 405, "method_not_allowed", "Allow: POST", ""},
-		"path":               {"POST /api/usage HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 404, "not_found", "", ""},
-		"health":             {"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 200, "ok", "", ""},
-		"health method":      {"POST /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", 405, "method_not_allowed", "Allow: GET, HEAD", ""},
-		"version":            {"POST /api/usages HTTP/2.0\r\nHost: x\r\nContent-Length: 7\r\n\r\n" + ok, 505, "unsupported_version", "Connection: close", ""},
+		"too large, chunked": {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(big), big), 413, "too_large", "Connection: close", "too_large"},
+		"too large, expect":  {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n", 413, "too_large", "Connection: close", "too_large"},
+		"method":             {"GET /api/usages HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "method_not_allowed", "Allow: POST", ""},
+		"path":               {"POST /api/usage HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 404, "not_found", "", ""},
+		"health":             {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, "ok", "", ""},
+		"health method":      {"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 405, "method_not_allowed", "Allow: GET, HEAD", ""},
+		"version":            {"POST /api/usages HTTP/2.0\r\nHost: localhost\r\nContent-Length: 7\r\n\r\n" + ok, 505, "unsupported_version", "Connection: close", ""},
 		"no HTTP":            {"hello\r\n\r\n", 400, "bad_request", "Connection: close", ""},
-		"header too large":   {"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 9000) + "\r\n\r\n", 431, "header_too_large", "Connection: close", ""},
-		"two lengths":        {"POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n" + ok, 400, "bad_request", "Connection: close", ""},
-		"length and chunked": {"POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + ok + "\r\n0\r\n\r\n", 400, "bad_request", "Connection: close", "bad_request"},
-		"broken chunk":       {"POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request", "Connection: close", "bad_request"},
+		"header too large":   {"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 9000) + "\r\n\r\n", 431, "header_too_large", "Connection: close", ""},
+		"two lengths":        {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n" + ok, 400, "bad_request", "Connection: close", ""},
+		"length and chunked": {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + ok + "\r\n0\r\n\r\n", 400, "bad_request", "Connection: close", "bad_request"},
+		"broken chunk":       {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request", "Connection: close", "bad_request"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -251,7 +251,7 @@ func TestWhatTheLogSaysIsWhatTheClientHears(t *testing.T) {
 		if len(log.rejected) != 0 { // the log counts what it refuses itself
 			t.Errorf("counted twice: %v", log.rejected)
 		}
-		answers, bodies = talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 1)
+		answers, bodies = talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
 		if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "full\n" {
 			t.Errorf("health: %s %s", answers[0].Status, bodies[0])
 		}
@@ -347,7 +347,7 @@ func TestDeclaredLengthsReserveNothing(t *testing.T) {
 		}
 		defer c.Close()
 		body := strings.Repeat(" ", 10<<10) // enough for the handler to run
-		if _, err := fmt.Fprintf(c, "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", 16<<20, body); err != nil {
+		if _, err := fmt.Fprintf(c, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", 16<<20, body); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -366,7 +366,7 @@ func TestDrainingTellsClientsToMoveOn(t *testing.T) {
 	if answers[0].StatusCode != http.StatusCreated || !answers[0].Close {
 		t.Errorf("%s, close %v", answers[0].Status, answers[0].Close)
 	}
-	answers, bodies := talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 1)
+	answers, bodies := talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
 	if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "draining\n" {
 		t.Errorf("%s %s", answers[0].Status, bodies[0])
 	}
@@ -379,7 +379,7 @@ func TestBodyCutOffStoresNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(c, "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{\"a\":1}"); err != nil {
+	if _, err := io.WriteString(c, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"a\":1}"); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {

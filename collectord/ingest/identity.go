@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"collectord/collectord/origin"
 )
 
 // Identity is who may post, and how they show who they are. The zero value lets
@@ -15,8 +17,9 @@ import (
 // it need not show anything, but what it shows must be right.
 type Identity struct {
 	Anonymous bool
-	Tokens    *Tokens // nil: none are asked for, and those that come mean nothing
-	TLS       *TLS    // nil: plaintext
+	Tokens    *Tokens      // nil: none are asked for, and those that come mean nothing
+	TLS       *TLS         // nil: plaintext
+	Pages     *origin.Rule // whose web pages may post without a token, beside the host's own
 }
 
 // SetIdentity puts another identity into effect: for tokens and authorities from

@@ -65,7 +65,7 @@ func TestWhoMayPost(t *testing.T) {
 		"the right one where none is needed": {Identity{Tokens: tokens, Anonymous: true}, good, 201, "", "ward-3"},
 		"nobody may":                         {Identity{Tokens: &Tokens{}}, good, 401, invalid, ""},
 		"a page of another site":             {Identity{Tokens: tokens}, "Sec-Fetch-Site: cross-site", 403, "", ""},
-		"such a page with a token":           {Identity{Tokens: tokens}, "Sec-Fetch-Site: cross-site\r\n" + good, 403, "", ""},
+		"such a page with a token":           {Identity{Tokens: tokens}, "Sec-Fetch-Site: cross-site\r\n" + good, 201, "", "ward-3"},
 		"a stranger's wrong type":            {Identity{Tokens: tokens}, "Content-Type: text/plain", 401, plain, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,9 +109,9 @@ func TestHealthNeedsNoToken(t *testing.T) {
 	tokens, _ := holder(t, "a")
 	_, addr := door(t, newMemoryLog(), HTTPOptions{Identity: Identity{Tokens: tokens}})
 	for request, want := range map[string]int{
-		"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n":    200,
-		"GET /x HTTP/1.1\r\nHost: x\r\n\r\n":          404,
-		"GET /api/usages HTTP/1.1\r\nHost: x\r\n\r\n": 405,
+		"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n":    200,
+		"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n":          404,
+		"GET /api/usages HTTP/1.1\r\nHost: localhost\r\n\r\n": 405,
 	} {
 		if answers, _ := talk(t, addr, request, 1); len(answers) != 1 || answers[0].StatusCode != want {
 			t.Errorf("%s: %v", request, answers)
@@ -123,7 +123,7 @@ func TestHealthNeedsNoToken(t *testing.T) {
 // for the next request.
 func TestNothingFollowsAStrangersRequest(t *testing.T) {
 	tokens, headers := holder(t, "a")
-	const next = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	for path, want := range map[string]int{"/api/usages": 401, "/healthz": 405, "/x": 404} {
 		_, addr := door(t, newMemoryLog(), HTTPOptions{Identity: Identity{Tokens: tokens}})
 		request := strings.Replace(post("0\r\n\r\n"+next, "Authorization: Bearer x"), "/api/usages", path, 1)
@@ -173,7 +173,7 @@ func TestAStrangersBodyIsNotRead(t *testing.T) {
 		log := newMemoryLog()
 		h, addr := door(t, log, HTTPOptions{Identity: Identity{Tokens: tokens}})
 		v := visit(t, addr)
-		v.send("POST /api/usages HTTP/1.1\r\nHost: x\r\n" + head + "\r\n")
+		v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\n" + head + "\r\n")
 		// 100 would be the first answer.
 		if status, body := v.answer(); status != http.StatusUnauthorized {
 			t.Errorf("%s: %d %s", name, status, body)
@@ -195,7 +195,7 @@ func TestAStrangersBodyIsNotRead(t *testing.T) {
 	tokens, headers := holder(t, "a")
 	_, addr = door(t, newMemoryLog(), HTTPOptions{Identity: Identity{Tokens: tokens}})
 	v := visit(t, addr)
-	v.send("POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n" + headers[0] + "\r\n\r\n")
+	v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n" + headers[0] + "\r\n\r\n")
 	if status, _ := v.answer(); status != http.StatusContinue {
 		t.Errorf("the right token with 100-continue: %d", status)
 	}

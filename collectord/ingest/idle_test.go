@@ -92,7 +92,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 	if status, body := v.answer(); status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
 		t.Errorf("beyond: %d %s", status, body)
 	}
-	held[0].send("Host: x\r\nContent-Length: 2\r\n\r\n{}")
+	held[0].send("Host: localhost\r\nContent-Length: 2\r\n\r\n{}")
 	if status, body := held[0].answer(); status != http.StatusCreated {
 		t.Errorf("the busy one: %d %s", status, body)
 	}

@@ -11,7 +11,7 @@ import (
 
 func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 	const brief = 100 * time.Millisecond
-	const head = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
+	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
 	for name, c := range map[string]struct {
 		limits  HTTPLimits
 		before  string // sent and answered first
@@ -100,7 +100,7 @@ func TestWhoDoesNotTakeAnswersIsCutOff(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = v.SetDeadline(time.Now().Add(20 * time.Second))
-	request := []byte(strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 1000))
+	request := []byte(strings.Repeat("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1000))
 	for {
 		if _, err := v.Write(request); err != nil { // closed, as both directions are full
 			if isTimeout(err) {

@@ -98,7 +98,7 @@ func provocations() map[string]provocation {
 		return provocation{request: post(`{"a":"secret"}`), refuse: fmt.Errorf("%w: secret", err)}
 	}
 	line := func(l string, more ...string) provocation {
-		return provocation{request: l + "\r\nHost: x\r\n" + strings.Join(append(more, "Content-Length: 0\r\n\r\n"), "\r\n")}
+		return provocation{request: l + "\r\nHost: localhost\r\n" + strings.Join(append(more, "Content-Length: 0\r\n\r\n"), "\r\n")}
 	}
 	with := func(p provocation, name, value string) provocation {
 		p.header = map[string]string{name: value}

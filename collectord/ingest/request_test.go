@@ -90,12 +90,12 @@ func FuzzRequest(f *testing.F) {
 	for _, s := range []string{
 		post(`{"a":1}`) + post(`{"a":2}`, "Idempotency-Key: \"k\"", "Content-Encoding: gzip", "Content-Type:text/plain "),
 		chunked(`{"a":1,"b":"some more text"}`) + post("{}"),
-		"GET http://y/api/usages?a=b HTTP/1.1\r\nHost: x\r\n\r\n" + post("{}"),
+		"GET http://y/api/usages?a=b HTTP/1.1\r\nHost: localhost\r\n\r\n" + post("{}"),
 		"POST /api/usages HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\n{}" + post("{}"),
-		"POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 02\r\nTransfer-Encoding: chunked\r\n\r\n{}",
-		"POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2;a=\"b\"\r\n{}\r\n00\r\nX: y\r\n\r\n" + post("{}"),
-		"POST /api/usages HTTP/1.1\nHost: x\nContent-Length: 2\n\n{}",
-		"\r\n\r\nPOST * HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nX:\r\n y\r\n\r\n{}",
+		"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 02\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+		"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2;a=\"b\"\r\n{}\r\n00\r\nX: y\r\n\r\n" + post("{}"),
+		"POST /api/usages HTTP/1.1\nHost: localhost\nContent-Length: 2\n\n{}",
+		"\r\n\r\nPOST * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nX:\r\n y\r\n\r\n{}",
 		post("{}", "Expect: 100-continue", "Connection: close") + post("{}"),
 	} {
 		f.Add([]byte(s))

@@ -58,7 +58,7 @@ func (l *tcpListener) Accept() (net.Conn, error) {
 	})
 	switch {
 	case err == nil && failed == nil:
-		return &socket{fd: fd}, nil
+		return &socket{listener: l.addr, fd: fd}, nil
 	case l.closed.Load():
 		err = net.ErrClosed
 	case err == nil:
@@ -79,7 +79,8 @@ func (l *tcpListener) Close() error {
 // sent that by the time it is accepted, and is gone once it is answered: most of
 // the system calls for it would be there for waiting only.
 type socket struct {
-	file atomic.Pointer[os.File] // once somebody has had to wait
+	listener net.Addr
+	file     atomic.Pointer[os.File] // once somebody has had to wait
 
 	mu     sync.Mutex // guards what follows
 	fd     int        // until then; below 0 once it is the file's, or closed
@@ -201,8 +202,10 @@ func (s *socket) setDeadline(set func(*os.File, time.Time) error, t time.Time) e
 	return socketError("set", err)
 }
 
-// LocalAddr and RemoteAddr are not known: nothing is stored about who a peer is.
-func (*socket) LocalAddr() net.Addr  { return &net.TCPAddr{} }
+// LocalAddr is the listener's, which may be a wildcard.
+func (s *socket) LocalAddr() net.Addr { return s.listener }
+
+// RemoteAddr is not known: nothing is stored about who a peer is.
 func (*socket) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
 // socketError makes of an error what package net would.

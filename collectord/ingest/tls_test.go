@@ -327,7 +327,7 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 		}
 		v.Close()
 	}
-	ask("bare LF after the request", "POST /api/usages HTTP/1.1\nHost: x\r\nContent-Length: 2\r\n\r\n{}", 400)
+	ask("bare LF after the request", "POST /api/usages HTTP/1.1\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", 400)
 	ask("too large, sent whole", post(strings.Repeat(" ", 3<<20)), 413)
 	ask("large", post(`{"a":"`+strings.Repeat("x", 900<<10)+`"}`), 201)
 	ask("pipelined", post(`{}`)+post(`{}`), 201)
@@ -340,7 +340,7 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v.send("POST /api/usages HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+		v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
 		c := v.Conn.(*tls.Conn)
 		switch end {
 		case "a farewell":
