@@ -48,19 +48,26 @@ type request struct {
 	stored   int // bytes, taken from the door's storing
 }
 
+// begin replaces all that is left of an earlier request, but for the memory of its
+// buffers.
+func (r *request) begin(asked header) {
+	*r = request{
+		header: asked,
+		body:   r.body[:0], parts: r.parts[:0], ids: r.ids[:0], answer: r.answer[:0],
+		batch:   batch{faults: r.batch.faults[:0], reasons: r.batch.reasons[:0]},
+		records: r.records,
+	}
+}
+
 // release gives back what the request took. Nothing may refer to its buffers.
 func (h *HTTP) release(r *request) {
 	h.small.give(r.small)
 	h.inFlight.give(r.reserved)
 	h.storing.give(r.stored)
-	r.small, r.reserved, r.stored = 0, 0, 0
-	r.header, r.record = header{}, wal.Record{}
-	r.batch.reset()
 	r.sent = h.putBack(r.sent)
 	if cap(r.body) > firstBuffer { // which the next request needs, too
 		r.body = h.putBack(r.body)
 	}
-	r.parts, r.ids = r.parts[:0], r.ids[:0]
 	if cap(r.parts) > freeParts {
 		h.spareParts.keep(r.parts, spareParts)
 		r.parts = nil
@@ -72,6 +79,7 @@ func (h *HTTP) release(r *request) {
 	if cap(r.answer) > freeBytes {
 		r.answer = nil
 	}
+	r.begin(header{}) // so that it keeps nothing of the connection in memory
 	h.requests.Put(r)
 }
 
@@ -214,7 +222,7 @@ func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
 	}
 	var p *problem
 	switch {
-	case err == nil && r.header.coding == identity:
+	case err == nil && (r.header.coding == identity || len(r.sent) == 0):
 		return nil
 	case err == nil:
 		return h.decode(r)

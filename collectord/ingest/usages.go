@@ -22,7 +22,7 @@ func (h *HTTP) usages(ctx *fasthttp.RequestCtx, asked header) *problem {
 	}
 	r := h.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
 	defer h.release(r)
-	r.header = asked
+	r.begin(asked)
 	p := h.checkHeader(ctx, &r.header)
 	if p != nil {
 		p.close = true // the body stays unread
