@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"net"
 	"net/http"
 	"time"
 
@@ -211,7 +210,7 @@ func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
 	if stream == nil {
 		return nil // no body at all
 	}
-	w := wire{conn: ctx.Conn(), stream: stream, limits: h.limits.Load(), began: time.Now(), length: ctx.Request.Header.ContentLength()}
+	w := wire{conn: connectionOf(ctx), stream: stream, limits: h.limits.Load(), began: time.Now(), length: ctx.Request.Header.ContentLength()}
 	var err error
 	first := r.body[:0]
 	r.body = nil // so that it does not stay while a larger one is filled
@@ -321,7 +320,7 @@ func (h *HTTP) decodeZstd(r *request) (n int, err error) {
 
 // wire is a body on its way. Only its own error tells whether it is whole.
 type wire struct {
-	conn   net.Conn
+	conn   *connection
 	stream io.Reader
 	limits *HTTPLimits
 	began  time.Time
@@ -331,7 +330,7 @@ type wire struct {
 }
 
 func (w *wire) Read(p []byte) (int, error) {
-	if w.later { // the first part came with the header
+	if w.later && w.conn != nil { // the first part came with the header
 		by := w.began.Add(w.limits.arrival(w.n + w.limits.BodyRate))
 		if err := w.conn.SetReadDeadline(by); err != nil {
 			return 0, err
@@ -340,18 +339,16 @@ func (w *wire) Read(p []byte) (int, error) {
 	w.later = true
 	n, err := w.stream.Read(p)
 	w.n += n
-	if errors.Is(err, io.EOF) && (w.length >= 0 && w.n < w.length || w.length < 0 && hungUp(w.conn)) {
+	if errors.Is(err, io.EOF) && (w.length >= 0 && w.n < w.length || w.length < 0 && w.conn.cutsOff()) {
 		err = io.ErrUnexpectedEOF // the server's stream does not mind
 	}
 	return n, err
 }
 
-// hungUp reports whether the client has ended the connection. A body in chunks
-// has told its own end by the time that is seen, or is cut off.
-func hungUp(conn net.Conn) bool {
-	c, ok := conn.(*connection)
-	return ok && c.hungUp
-}
+// cutsOff reports whether a body in chunks that seems to be whole is not: it has
+// told its own end by the time that the client is seen to have ended the
+// connection, or is cut off; and the server is more lenient than is safe.
+func (c *connection) cutsOff() bool { return c != nil && (c.hungUp || c.badlyFramed() != "") }
 
 func (h *HTTP) tooSlow() *problem {
 	return &problem{

@@ -218,22 +218,44 @@ func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 		ctx.SetConnectionClose()
 	}
 	asked, p := h.readHeader(ctx)
-	switch path := ctx.URI().PathOriginal(); {
+	unread := leavesBody(ctx)
+	switch path := string(ctx.URI().PathOriginal()); {
 	case p != nil:
-	case string(path) == usagesPath:
+	case path == usagesPath && ctx.IsPost():
 		p = h.usages(ctx, asked)
-	case string(path) == "/healthz":
+		unread = false // or it is a problem that closes the connection
+	case path == usagesPath:
+		p = wrongMethod()
+	case path == "/healthz":
 		p = h.health(ctx)
 	default:
 		p = notFound()
 	}
 	if p != nil {
-		p.close = p.close || asked.unread // which is never answered without a problem
 		write(ctx, p)
+	}
+	if unread {
+		closeUnread(ctx)
 	}
 	status := ctx.Response.StatusCode()
 	h.statuses[status].Add(1)
 	h.took[status/100].ObserveTime(time.Since(began))
+}
+
+// leavesBody reports whether a request has a body that the server has not read to
+// its end before the handler runs.
+func leavesBody(ctx *fasthttp.RequestCtx) bool {
+	n := ctx.Request.Header.ContentLength()
+	return n == unreadLength || n > prefetched // the former also of a body in chunks
+}
+
+// closeUnread ends the connection with the answer: what is left of the body must
+// not be read as a request.
+func closeUnread(ctx *fasthttp.RequestCtx) {
+	ctx.SetConnectionClose()
+	if c := connectionOf(ctx); c != nil {
+		c.linger.Store(true)
+	}
 }
 
 const usagesPath = "/api/usages"
@@ -250,8 +272,10 @@ func (h *HTTP) readHeader(ctx *fasthttp.RequestCtx) (asked header, p *problem) {
 	default:
 		return asked, &problem{status: http.StatusHTTPVersionNotSupported, code: CodeVersion, detail: "use HTTP/1.1 or HTTP/1.0", close: true}
 	}
-	if asked, p = readHeader(&ctx.Request.Header); p == nil && bareRequestLine(ctx) {
-		p = badFraming("the request line does not end with CR LF")
+	if asked, p = readHeader(&ctx.Request.Header); p == nil {
+		if why := connectionOf(ctx).badlyFramed(); why != "" {
+			p = badFraming(why)
+		}
 	}
 	if p == nil && len(asked.expect) > 0 && ctx.Request.Header.IsHTTP11() && !is(asked.expect, "100-continue") {
 		p = &problem{status: http.StatusExpectationFailed, code: CodeExpectation, detail: "the only expectation is 100-continue", close: true}
@@ -262,11 +286,6 @@ func (h *HTTP) readHeader(ctx *fasthttp.RequestCtx) (asked header, p *problem) {
 	return asked, p
 }
 
-func bareRequestLine(ctx *fasthttp.RequestCtx) bool {
-	c, ok := ctx.Conn().(*connection)
-	return ok && c.bareLine
-}
-
 func write(ctx *fasthttp.RequestCtx, p *problem) {
 	ctx.SetStatusCode(p.status)
 	ctx.SetContentType(problemType)
@@ -274,10 +293,7 @@ func write(ctx *fasthttp.RequestCtx, p *problem) {
 		ctx.Response.Header.Set(p.header[0], p.header[1])
 	}
 	if p.close {
-		ctx.SetConnectionClose()
-		if c, ok := ctx.Conn().(*connection); ok {
-			c.linger.Store(true)
-		}
+		closeUnread(ctx)
 	}
 	ctx.SetBody(p.body())
 }

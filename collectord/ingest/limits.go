@@ -71,10 +71,9 @@ func connected(c net.Conn, state fasthttp.ConnState) {
 		_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
 	case fasthttp.StateActive:
 		conn.idleSince.Store(0)
-		if conn.used { // the first request's time began with the connection
+		if conn.requests++; conn.requests > 1 { // the first request's time began with the connection
 			_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
 		}
-		conn.used = true
 	case fasthttp.StateIdle:
 		now := time.Now()
 		conn.idleSince.Store(conn.all.deadline(now))

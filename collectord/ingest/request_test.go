@@ -35,7 +35,8 @@ type understood struct {
 // reader is a server that returns what it understood.
 type reader struct {
 	*HTTP
-	all []understood
+	all     []understood
+	refusal string // that of the framing, which nobody else has
 }
 
 func newReader(t testing.TB) *reader {
@@ -47,6 +48,7 @@ func newReader(t testing.TB) *reader {
 		if p == nil {
 			p = r.readBody(ctx, q)
 		}
+		r.refusal = connectionOf(ctx).badlyFramed()
 		if p != nil {
 			write(ctx, p)
 			return
@@ -62,7 +64,7 @@ func newReader(t testing.TB) *reader {
 
 // read returns the requests the server accepts on one connection.
 func (r *reader) read(text []byte) []understood {
-	r.all = nil
+	r.all, r.refusal = nil, ""
 	_ = r.server.ServeConn(&connection{Conn: &script{in: bytes.NewReader(text)}, all: &r.open, door: r.HTTP})
 	return r.all
 }
@@ -113,7 +115,8 @@ func TestBothReadTwoPlainRequests(t *testing.T) {
 }
 
 // FuzzRequest feeds a connection to the door and to net/http. As long as both
-// accept what they read, they must agree on it: so must a proxy in front.
+// accept what they read, they must agree on it: so must a proxy in front. A line that
+// ends with LF alone is refused, wherever it is, and nothing else is in its name.
 func FuzzRequest(f *testing.F) {
 	for _, s := range []string{
 		post(`{"a":1}`) + post(`{"a":2}`, "Idempotency-Key: \"k\"", "Content-Encoding: gzip", "Content-Type:text/plain "),
@@ -137,11 +140,17 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		a := server.read(text)
-		b, _ := theirs(text)
+		b, bare := theirs(text)
 		for i := range min(len(a), len(b)) {
 			if a[i] != b[i] {
 				t.Fatalf("request %d of %q:\nours   %+v\ntheirs %+v", i, text, a[i], b[i])
 			}
+			if bare[i] {
+				t.Fatalf("request %d of %q has a line without CR", i, text)
+			}
+		}
+		if n := len(a); n < len(b) && server.refusal != "" && !bare[n] && b[n].body == "" {
+			t.Fatalf("request %d of %q is refused: %s", n, text, server.refusal)
 		}
 	})
 }

@@ -17,9 +17,6 @@ const ReasonStrict = "strict"
 
 // usages answers a POST. What it refuses it reports to the ledger.
 func (h *HTTP) usages(ctx *fasthttp.RequestCtx, asked header) *problem {
-	if !ctx.IsPost() {
-		return wrongMethod()
-	}
 	r := h.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
 	defer h.release(r)
 	r.begin(asked)
