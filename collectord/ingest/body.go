@@ -219,6 +219,7 @@ func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
 	} else {
 		r.sent, err = h.fill(r, first, &w, h.opts.MaxBody)
 	}
+	w.conn.enter(stateStoring)
 	var p *problem
 	switch {
 	case err == nil && (r.header.coding == identity || len(r.sent) == 0):
@@ -326,17 +327,12 @@ type wire struct {
 	began  time.Time
 	length int // as declared, or -1
 	n      int // bytes that have arrived
-	later  bool
 }
 
 func (w *wire) Read(p []byte) (int, error) {
-	if w.later && w.conn != nil { // the first part came with the header
-		by := w.began.Add(w.limits.arrival(w.n + w.limits.BodyRate))
-		if err := w.conn.SetReadDeadline(by); err != nil {
-			return 0, err
-		}
+	if w.conn != nil {
+		w.conn.enterUntil(stateBody, w.began.Add(w.limits.arrival(w.n+w.limits.BodyRate)))
 	}
-	w.later = true
 	n, err := w.stream.Read(p)
 	w.n += n
 	if errors.Is(err, io.EOF) && (w.length >= 0 && w.n < w.length || w.length < 0 && w.conn.cutsOff()) {

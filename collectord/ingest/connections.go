@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
 // limitedListener turns connections away once too many are open. It tells them
@@ -100,8 +98,8 @@ func isPassing(err error) bool {
 const sweepEvery = 250 * time.Millisecond
 
 // connections are the door's open ones, swept for deadlines that have passed.
-// The kernel's poller need not hear of each request's deadlines then, of which
-// there are four: they were a tenth of what a request costs.
+// The kernel's poller need not hear of the deadline of each state of a request
+// then: they were a tenth of what a request costs.
 type connections struct {
 	epoch time.Time // deadlines count from here, whatever the wall clock does
 
@@ -147,32 +145,32 @@ func (s *connections) sweep() {
 	now := time.Now()
 	past := s.deadline(now)
 	for c := range s.open {
-		if t := c.readBy.Load(); t != 0 && t <= past {
-			_ = c.Conn.SetReadDeadline(now)
-		}
-		if t := c.writeBy.Load(); t != 0 && t <= past {
-			_ = c.Conn.SetWriteDeadline(now)
-		}
+		c.expire(past, now)
 	}
 	if len(s.open) > 0 {
 		s.timer.Reset(sweepEvery)
 	}
 }
 
-// connection leaves its deadlines to the sweep: one that has passed ends what
-// waits for it within sweepEvery, and can't be taken back after that.
+// connection leaves its deadline to the sweep: one that has passed ends what waits
+// within sweepEvery.
 type connection struct {
-	net.Conn        // what is read and written: in plaintext, also with TLS
-	raw             net.Conn
-	secure          *tls.Conn       // nil without TLS
-	limit           *handshakeLimit // of secure
-	all             *connections
-	door            *HTTP
-	ending          bool         // had to make room; guarded by all.mu
-	idleSince       atomic.Int64 // as deadline makes it; 0 while a request is under way
-	readBy, writeBy atomic.Int64 // as deadline makes them
+	net.Conn  // what is read and written: in plaintext, also with TLS
+	raw       net.Conn
+	secure    *tls.Conn       // nil without TLS
+	limit     *handshakeLimit // of secure
+	all       *connections
+	door      *HTTP
+	ending    bool         // had to make room; guarded by all.mu
+	idleSince atomic.Int64 // as deadline makes it; 0 while a request is under way
+
+	mu      sync.Mutex // guards what follows
+	by      int64      // the state's deadline, as deadline makes it; 0: none
+	expired bool       // Conn has been told that it has passed
+	last    bool       // the connection ends with the current request
 
 	// What follows belongs to the goroutine that serves the connection.
+	state    state
 	requests uint64 // that have begun
 	framing  framing
 	hungUp   bool        // the client sends no more
@@ -195,27 +193,6 @@ func (c *connection) Read(p []byte) (int, error) {
 	c.hungUp = errors.Is(err, io.EOF)
 	c.framing.add(p[:n])
 	return n, err
-}
-
-// connectionOf returns the connection that a request came on. It is nil where the
-// server was given another: nothing is known of that.
-func connectionOf(ctx *fasthttp.RequestCtx) *connection {
-	c, _ := ctx.Conn().(*connection)
-	return c
-}
-
-func (c *connection) SetReadDeadline(t time.Time) error {
-	c.readBy.Store(c.all.deadline(t))
-	return nil
-}
-
-func (c *connection) SetWriteDeadline(t time.Time) error {
-	c.writeBy.Store(c.all.deadline(t))
-	return nil
-}
-
-func (c *connection) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // deadline is t in nanoseconds since the epoch, or 0 for none.

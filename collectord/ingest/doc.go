@@ -20,7 +20,7 @@
 //     valid is stored, or nothing.
 //
 //   - A request finds nothing of the one before: its state is replaced as a whole
-//     where it begins.
+//     where it begins, and a connection's deadline where a state of it begins.
 //
 //   - Nothing a stranger declares is allocated before it arrives, and nothing a
 //     stranger sends is logged.

@@ -135,8 +135,8 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		DisablePreParseMultipartForm: true,
 		ReadBufferSize:               o.MaxHeader,
 		// Limits that can change are set where they are needed: by the listener,
-		// which turns away what is beyond MaxConnections, by connected for the time
-		// between and at the beginning of requests, by headerReceived for the rest.
+		// which turns away what is beyond MaxConnections, and by the states of a
+		// connection. The server itself has no timeouts.
 		ConnState:             connected,
 		Concurrency:           math.MaxInt32,
 		NoDefaultServerHeader: true,
@@ -214,9 +214,7 @@ func (h *HTTP) Connections() int { return h.open.count() }
 
 func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
-	if h.draining.Load() {
-		ctx.SetConnectionClose()
-	}
+	conn := connectionOf(ctx)
 	asked, p := h.readHeader(ctx)
 	unread := leavesBody(ctx)
 	switch path := string(ctx.URI().PathOriginal()); {
@@ -237,9 +235,13 @@ func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 	if unread {
 		closeUnread(ctx)
 	}
+	if h.draining.Load() || conn.isLast() {
+		ctx.SetConnectionClose()
+	}
 	status := ctx.Response.StatusCode()
 	h.statuses[status].Add(1)
 	h.took[status/100].ObserveTime(time.Since(began))
+	conn.enter(stateWriting)
 }
 
 // leavesBody reports whether a request has a body that the server has not read to
@@ -329,6 +331,7 @@ func (h *HTTP) expect(ctx *fasthttp.RequestCtx) int {
 	p.close = true // the client may have begun to send
 	write(ctx, p)
 	h.statuses[p.status].Add(1)
+	connectionOf(ctx).enter(stateWriting)
 	return p.status
 }
 
@@ -368,4 +371,5 @@ func (h *HTTP) brokenRequest(ctx *fasthttp.RequestCtx, err error) {
 	}
 	write(ctx, p)
 	h.statuses[p.status].Add(1)
+	connectionOf(ctx).enter(stateWriting)
 }
