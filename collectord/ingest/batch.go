@@ -31,10 +31,6 @@ type reason struct {
 	n    int
 }
 
-func (b *batch) reset() {
-	*b = batch{faults: b.faults[:0], reasons: b.reasons[:0]}
-}
-
 func (b *batch) refuse(index int, fault *usageError, ids bool) {
 	if len(b.faults) < maxErrors {
 		b.faults = append(b.faults, refused{index, *fault})

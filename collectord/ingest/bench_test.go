@@ -38,12 +38,12 @@ func BenchmarkSplit(b *testing.B) {
 			body = fmt.Appendf(nil, "[%s]", bytes.ReplaceAll(bytes.TrimSpace(body), []byte("\n"), []byte(",")))
 		}
 		b.Run(map[bool]string{false: "array", true: "lines"}[lines], func(b *testing.B) {
-			h := NewHTTP(newMemoryLog(), HTTPOptions{})
+			h := newServer(b, newMemoryLog(), HTTPOptions{})
 			b.SetBytes(int64(len(body)))
 			b.ReportAllocs()
 			for b.Loop() {
 				r := h.requests.Get().(*request)
-				r.header.lines = lines
+				r.begin(header{lines: lines})
 				large, err := h.largeBodies.take()
 				if err != nil {
 					b.Fatal(err)
@@ -66,12 +66,12 @@ func BenchmarkDecode(b *testing.B) {
 		name := []string{"gzip", "zstd"}[c-gzipped]
 		sent := []byte(compress(b, name, text))
 		b.Run(name+"/door", func(b *testing.B) {
-			h := NewHTTP(newMemoryLog(), HTTPOptions{})
+			h := newServer(b, newMemoryLog(), HTTPOptions{})
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()
 			for b.Loop() {
 				r := h.requests.Get().(*request)
-				r.header.coding = c
+				r.begin(header{coding: c})
 				r.sent = append(r.sent[:0], sent...)
 				if p := h.decode(r); p != nil || len(r.body) != len(text) {
 					b.Fatal(p)

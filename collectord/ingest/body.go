@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"net"
 	"net/http"
 	"time"
 
@@ -48,19 +47,26 @@ type request struct {
 	stored   int // bytes, taken from the door's storing
 }
 
+// begin replaces all that is left of an earlier request, but for the memory of its
+// buffers.
+func (r *request) begin(asked header) {
+	*r = request{
+		header: asked,
+		body:   r.body[:0], parts: r.parts[:0], ids: r.ids[:0], answer: r.answer[:0],
+		batch:   batch{faults: r.batch.faults[:0], reasons: r.batch.reasons[:0]},
+		records: r.records,
+	}
+}
+
 // release gives back what the request took. Nothing may refer to its buffers.
 func (h *HTTP) release(r *request) {
 	h.small.give(r.small)
 	h.inFlight.give(r.reserved)
 	h.storing.give(r.stored)
-	r.small, r.reserved, r.stored = 0, 0, 0
-	r.header, r.record = header{}, wal.Record{}
-	r.batch.reset()
 	r.sent = h.putBack(r.sent)
 	if cap(r.body) > firstBuffer { // which the next request needs, too
 		r.body = h.putBack(r.body)
 	}
-	r.parts, r.ids = r.parts[:0], r.ids[:0]
 	if cap(r.parts) > freeParts {
 		h.spareParts.keep(r.parts, spareParts)
 		r.parts = nil
@@ -72,6 +78,7 @@ func (h *HTTP) release(r *request) {
 	if cap(r.answer) > freeBytes {
 		r.answer = nil
 	}
+	r.begin(header{}) // so that it keeps nothing of the connection in memory
 	h.requests.Put(r)
 }
 
@@ -203,7 +210,7 @@ func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
 	if stream == nil {
 		return nil // no body at all
 	}
-	w := wire{conn: ctx.Conn(), stream: stream, limits: h.limits.Load(), began: time.Now(), length: ctx.Request.Header.ContentLength()}
+	w := wire{conn: connectionOf(ctx), stream: stream, limits: h.limits.Load(), began: time.Now(), length: ctx.Request.Header.ContentLength()}
 	var err error
 	first := r.body[:0]
 	r.body = nil // so that it does not stay while a larger one is filled
@@ -212,9 +219,10 @@ func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
 	} else {
 		r.sent, err = h.fill(r, first, &w, h.opts.MaxBody)
 	}
+	w.conn.enter(stateStoring)
 	var p *problem
 	switch {
-	case err == nil && r.header.coding == identity:
+	case err == nil && (r.header.coding == identity || len(r.sent) == 0):
 		return nil
 	case err == nil:
 		return h.decode(r)
@@ -313,37 +321,30 @@ func (h *HTTP) decodeZstd(r *request) (n int, err error) {
 
 // wire is a body on its way. Only its own error tells whether it is whole.
 type wire struct {
-	conn   net.Conn
+	conn   *connection
 	stream io.Reader
 	limits *HTTPLimits
 	began  time.Time
 	length int // as declared, or -1
 	n      int // bytes that have arrived
-	later  bool
 }
 
 func (w *wire) Read(p []byte) (int, error) {
-	if w.later { // the first part came with the header
-		by := w.began.Add(w.limits.arrival(w.n + w.limits.BodyRate))
-		if err := w.conn.SetReadDeadline(by); err != nil {
-			return 0, err
-		}
+	if w.conn != nil {
+		w.conn.enterUntil(stateBody, w.began.Add(w.limits.arrival(w.n+w.limits.BodyRate)))
 	}
-	w.later = true
 	n, err := w.stream.Read(p)
 	w.n += n
-	if errors.Is(err, io.EOF) && (w.length >= 0 && w.n < w.length || w.length < 0 && hungUp(w.conn)) {
+	if errors.Is(err, io.EOF) && (w.length >= 0 && w.n < w.length || w.length < 0 && w.conn.cutsOff()) {
 		err = io.ErrUnexpectedEOF // the server's stream does not mind
 	}
 	return n, err
 }
 
-// hungUp reports whether the client has ended the connection. A body in chunks
-// has told its own end by the time that is seen, or is cut off.
-func hungUp(conn net.Conn) bool {
-	c, ok := conn.(*connection)
-	return ok && c.hungUp
-}
+// cutsOff reports whether a body in chunks that seems to be whole is not: it has
+// told its own end by the time that the client is seen to have ended the
+// connection, or is cut off; and the server is more lenient than is safe.
+func (c *connection) cutsOff() bool { return c != nil && (c.hungUp || c.badlyFramed() != "") }
 
 func (h *HTTP) tooSlow() *problem {
 	return &problem{

@@ -104,7 +104,7 @@ func TestBadCodings(t *testing.T) {
 		want         string
 	}{
 		"gzip, not":         {"gzip", `{"a":1}`, 400, "bad_encoding"},
-		"gzip, empty":       {"gzip", "", 400, "bad_encoding"},
+		"gzip, empty":       {"gzip", "", 400, "empty"},
 		"gzip, cut":         {"gzip", gz[:len(gz)-1], 400, "ends too soon at byte 7 of the decoded body"},
 		"gzip, garbage":     {"gzip", gz + "x", 400, "bad_encoding"},
 		"gzip, two members": {"x-gzip", compress(t, "gzip", `{"a":`) + compress(t, "gzip", `1}`), 201, "id"},

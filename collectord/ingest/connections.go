@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -99,8 +98,8 @@ func isPassing(err error) bool {
 const sweepEvery = 250 * time.Millisecond
 
 // connections are the door's open ones, swept for deadlines that have passed.
-// The kernel's poller need not hear of each request's deadlines then, of which
-// there are four: they were a tenth of what a request costs.
+// The kernel's poller need not hear of the deadline of each state of a request
+// then: they were a tenth of what a request costs.
 type connections struct {
 	epoch time.Time // deadlines count from here, whatever the wall clock does
 
@@ -146,38 +145,37 @@ func (s *connections) sweep() {
 	now := time.Now()
 	past := s.deadline(now)
 	for c := range s.open {
-		if t := c.readBy.Load(); t != 0 && t <= past {
-			_ = c.Conn.SetReadDeadline(now)
-		}
-		if t := c.writeBy.Load(); t != 0 && t <= past {
-			_ = c.Conn.SetWriteDeadline(now)
-		}
+		c.expire(past, now)
 	}
 	if len(s.open) > 0 {
 		s.timer.Reset(sweepEvery)
 	}
 }
 
-// connection leaves its deadlines to the sweep: one that has passed ends what
-// waits for it within sweepEvery, and can't be taken back after that.
+// connection leaves its deadline to the sweep: one that has passed ends what waits
+// within sweepEvery.
 type connection struct {
-	net.Conn        // what is read and written: in plaintext, also with TLS
-	raw             net.Conn
-	secure          *tls.Conn       // nil without TLS
-	limit           *handshakeLimit // of secure
-	all             *connections
-	door            *HTTP
-	used            bool         // a request has begun; only the server's goroutine knows
-	ending          bool         // had to make room; guarded by all.mu
-	idleSince       atomic.Int64 // as deadline makes it; 0 while a request is under way
-	readBy, writeBy atomic.Int64 // as deadline makes them
+	net.Conn  // what is read and written: in plaintext, also with TLS
+	raw       net.Conn
+	secure    *tls.Conn       // nil without TLS
+	limit     *handshakeLimit // of secure
+	all       *connections
+	door      *HTTP
+	ending    bool         // had to make room; guarded by all.mu
+	idleSince atomic.Int64 // as deadline makes it; 0 while a request is under way
+
+	mu      sync.Mutex // guards what follows
+	by      int64      // the state's deadline, as deadline makes it; 0: none
+	expired bool       // Conn has been told that it has passed
+	last    bool       // the connection ends with the current request
 
 	// What follows belongs to the goroutine that serves the connection.
-	tail     [len(bareVersion) - 1]byte // the last bytes that were read
-	bareLine bool                       // a request line came without CR
-	hungUp   bool                       // the client sends no more
-	linger   atomic.Bool                // the client may be sending still
-	shaken   bool                       // the handshake is over
+	state    state
+	requests uint64 // that have begun
+	framing  framing
+	hungUp   bool        // the client sends no more
+	linger   atomic.Bool // the client may be sending still
+	shaken   bool        // the handshake is over
 
 	peers     []*x509.Certificate // the client's, and those between it and its root
 	client    string              // whom they name
@@ -185,63 +183,16 @@ type connection struct {
 	untrusted string              // what came of it, or empty
 }
 
-// bareVersion ends a request line that has no CR, but for its digit.
-const bareVersion = "HTTP/1.x\n"
-
-// Read looks for request lines without CR, which some accept as such and others
-// do not, so that what one takes for two requests is one to the other (RFC 9112,
-// section 2.2). The server behind accepts them and does not tell. In a body that
-// is not refused anyway the pattern can't be: JSON has line breaks between
-// tokens only.
-//
-// The first Read of a TLS connection is its handshake.
+// Read notes where requests begin in what is read. The first Read of a TLS
+// connection is its handshake.
 func (c *connection) Read(p []byte) (int, error) {
 	if c.secure != nil && !c.shaken && c.shakeHands() != nil {
 		return 0, io.EOF // there is nobody to answer
 	}
 	n, err := c.Conn.Read(p)
 	c.hungUp = errors.Is(err, io.EOF)
-	if n > 0 && !c.bareLine {
-		c.lookForBareLine(p[:n])
-	}
+	c.framing.add(p[:n])
 	return n, err
-}
-
-func (c *connection) lookForBareLine(b []byte) {
-	const before = len(bareVersion) - 2
-	bare := func(b []byte) bool {
-		for at := 0; ; {
-			i := bytes.Index(b[at:], []byte(bareVersion[:before]))
-			if i < 0 {
-				return false
-			}
-			if at += i + before; at+1 < len(b) && b[at+1] == '\n' {
-				return true
-			}
-		}
-	}
-	n := min(len(b), len(c.tail))
-	var seam [2 * len(c.tail)]byte // a pattern may lie across two reads
-	across := append(append(seam[:0], c.tail[:]...), b[:n]...)
-	c.bareLine = c.bareLine || bare(across) || bare(b)
-	copy(c.tail[:], across[n:])
-	if len(b) > n {
-		copy(c.tail[:], b[len(b)-n:])
-	}
-}
-
-func (c *connection) SetReadDeadline(t time.Time) error {
-	c.readBy.Store(c.all.deadline(t))
-	return nil
-}
-
-func (c *connection) SetWriteDeadline(t time.Time) error {
-	c.writeBy.Store(c.all.deadline(t))
-	return nil
-}
-
-func (c *connection) SetDeadline(t time.Time) error {
-	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
 }
 
 // deadline is t in nanoseconds since the epoch, or 0 for none.

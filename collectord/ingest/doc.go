@@ -19,6 +19,9 @@
 //     Idempotency-Key, before. A request is one Append, so all of it that is
 //     valid is stored, or nothing.
 //
+//   - A request finds nothing of the one before: its state is replaced as a whole
+//     where it begins, and a connection's deadline where a state of it begins.
+//
 //   - Nothing a stranger declares is allocated before it arrives, and nothing a
 //     stranger sends is logged.
 //

@@ -1,9 +1,6 @@
 package ingest
 
 import (
-	"bufio"
-	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -102,38 +99,5 @@ func TestWhatAllUnderstandIsServed(t *testing.T) {
 				t.Errorf("%d answers: %v", len(answers), bodies)
 			}
 		})
-	}
-}
-
-func TestBareRequestLineIsSeenAcrossReads(t *testing.T) {
-	for _, size := range []int{1, 2, 3, 7, 11, 1000} {
-		_, addr := door(t, newMemoryLog(), HTTPOptions{})
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		request := "POST /api/usages HTTP/1.1\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
-		for len(request) > 0 {
-			n := min(size, len(request))
-			if _, err := io.WriteString(c, request[:n]); err != nil {
-				t.Fatal(err)
-			}
-			request = request[n:]
-		}
-		a, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil || a.StatusCode != http.StatusBadRequest {
-			t.Errorf("%v %v in parts of %d", err, a, size)
-		}
-	}
-	for _, b := range []string{"HTTP/1.1\n", "xHTTP/1.HTTP/1.0\nx"} {
-		for cut := range len(b) {
-			var c connection
-			c.lookForBareLine([]byte(b[:cut]))
-			c.lookForBareLine([]byte(b[cut:]))
-			if !c.bareLine {
-				t.Errorf("%q cut at %d", b, cut)
-			}
-		}
 	}
 }

@@ -113,13 +113,14 @@ func FuzzBody(f *testing.F) {
 		f.Add([]byte(`[{},{"a":1,"a":2,},{}]`), form)
 	}
 	codings := []string{"", "gzip", "zstd"}
-	h := NewHTTP(newMemoryLog(), HTTPOptions{Limits: HTTPLimits{MaxRecord: 1 << 10}})
+	h := newServer(f, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{MaxRecord: 1 << 10}})
 	f.Fuzz(func(t *testing.T, text []byte, form byte) {
-		r := &request{header: header{lines: form&1 == 1, coding: coding(form / 2 % 3)}}
-		r.header.prefer.ids = true
+		asked := header{lines: form&1 == 1, coding: coding(form / 2 % 3)}
+		asked.prefer.ids = true
+		r := afterAnother(h, asked)
 		defer h.release(r)
 		if r.header.coding == identity {
-			r.body = bytes.Clone(text)
+			r.body = append(r.body, text...)
 		} else {
 			r.sent = []byte(compress(t, codings[r.header.coding], string(text)))
 			if p := h.decode(r); p != nil || !bytes.Equal(r.body, text) {
@@ -209,4 +210,18 @@ func FuzzBody(f *testing.F) {
 			t.Fatalf("%q: %d records and %v too many", text, len(recs), faults)
 		}
 	})
+}
+
+// afterAnother returns a request as it begins, which was that of another client
+// before.
+func afterAnother(h *HTTP, asked header) *request {
+	r := h.requests.Get().(*request)
+	r.begin(header{client: another, lines: true, prefer: preferences{ids: true}})
+	r.body = append(r.body, `{"another":"client"}`+"\n[]\n{\"other\":1}"...)
+	_ = h.split(r, nil)
+	h.eachRecord(r, func(*wal.Record) bool { return true })
+	h.release(r)
+	r = h.requests.Get().(*request)
+	r.begin(asked)
+	return r
 }

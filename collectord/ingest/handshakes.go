@@ -49,11 +49,9 @@ func (c *connection) startTLS(config *tls.Config) {
 
 // shakeHands tells of a failure itself: there is no request to answer.
 func (c *connection) shakeHands() error {
-	_ = c.SetWriteDeadline(time.Now().Add(c.door.limits.Load().HeaderTimeout))
 	over := make(chan error, 1)
 	go func() { over <- c.secure.Handshake() }() // on a stack so deep that the connection had better not keep it
 	err := <-over
-	_ = c.SetWriteDeadline(time.Time{})
 	if err != nil {
 		c.door.handshakeFailed(err)
 		c.tellThatThisIsTLS(err)

@@ -135,8 +135,8 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		DisablePreParseMultipartForm: true,
 		ReadBufferSize:               o.MaxHeader,
 		// Limits that can change are set where they are needed: by the listener,
-		// which turns away what is beyond MaxConnections, by connected for the time
-		// between and at the beginning of requests, by headerReceived for the rest.
+		// which turns away what is beyond MaxConnections, and by the states of a
+		// connection. The server itself has no timeouts.
 		ConnState:             connected,
 		Concurrency:           math.MaxInt32,
 		NoDefaultServerHeader: true,
@@ -214,26 +214,50 @@ func (h *HTTP) Connections() int { return h.open.count() }
 
 func (h *HTTP) handle(ctx *fasthttp.RequestCtx) {
 	began := time.Now()
-	if h.draining.Load() {
-		ctx.SetConnectionClose()
-	}
+	conn := connectionOf(ctx)
 	asked, p := h.readHeader(ctx)
-	switch path := ctx.URI().PathOriginal(); {
+	unread := leavesBody(ctx)
+	switch path := string(ctx.URI().PathOriginal()); {
 	case p != nil:
-	case string(path) == usagesPath:
+	case path == usagesPath && ctx.IsPost():
 		p = h.usages(ctx, asked)
-	case string(path) == "/healthz":
+		unread = false // or it is a problem that closes the connection
+	case path == usagesPath:
+		p = wrongMethod()
+	case path == "/healthz":
 		p = h.health(ctx)
 	default:
 		p = notFound()
 	}
 	if p != nil {
-		p.close = p.close || asked.unread // which is never answered without a problem
 		write(ctx, p)
+	}
+	if unread {
+		closeUnread(ctx)
+	}
+	if h.draining.Load() || conn.isLast() {
+		ctx.SetConnectionClose()
 	}
 	status := ctx.Response.StatusCode()
 	h.statuses[status].Add(1)
 	h.took[status/100].ObserveTime(time.Since(began))
+	conn.enter(stateWriting)
+}
+
+// leavesBody reports whether a request has a body that the server has not read to
+// its end before the handler runs.
+func leavesBody(ctx *fasthttp.RequestCtx) bool {
+	n := ctx.Request.Header.ContentLength()
+	return n == unreadLength || n > prefetched // the former also of a body in chunks
+}
+
+// closeUnread ends the connection with the answer: what is left of the body must
+// not be read as a request.
+func closeUnread(ctx *fasthttp.RequestCtx) {
+	ctx.SetConnectionClose()
+	if c := connectionOf(ctx); c != nil {
+		c.linger.Store(true)
+	}
 }
 
 const usagesPath = "/api/usages"
@@ -250,8 +274,10 @@ func (h *HTTP) readHeader(ctx *fasthttp.RequestCtx) (asked header, p *problem) {
 	default:
 		return asked, &problem{status: http.StatusHTTPVersionNotSupported, code: CodeVersion, detail: "use HTTP/1.1 or HTTP/1.0", close: true}
 	}
-	if asked, p = readHeader(&ctx.Request.Header); p == nil && bareRequestLine(ctx) {
-		p = badFraming("the request line does not end with CR LF")
+	if asked, p = readHeader(&ctx.Request.Header); p == nil {
+		if why := connectionOf(ctx).badlyFramed(); why != "" {
+			p = badFraming(why)
+		}
 	}
 	if p == nil && len(asked.expect) > 0 && ctx.Request.Header.IsHTTP11() && !is(asked.expect, "100-continue") {
 		p = &problem{status: http.StatusExpectationFailed, code: CodeExpectation, detail: "the only expectation is 100-continue", close: true}
@@ -262,11 +288,6 @@ func (h *HTTP) readHeader(ctx *fasthttp.RequestCtx) (asked header, p *problem) {
 	return asked, p
 }
 
-func bareRequestLine(ctx *fasthttp.RequestCtx) bool {
-	c, ok := ctx.Conn().(*connection)
-	return ok && c.bareLine
-}
-
 func write(ctx *fasthttp.RequestCtx, p *problem) {
 	ctx.SetStatusCode(p.status)
 	ctx.SetContentType(problemType)
@@ -274,10 +295,7 @@ func write(ctx *fasthttp.RequestCtx, p *problem) {
 		ctx.Response.Header.Set(p.header[0], p.header[1])
 	}
 	if p.close {
-		ctx.SetConnectionClose()
-		if c, ok := ctx.Conn().(*connection); ok {
-			c.linger.Store(true)
-		}
+		closeUnread(ctx)
 	}
 	ctx.SetBody(p.body())
 }
@@ -313,6 +331,7 @@ func (h *HTTP) expect(ctx *fasthttp.RequestCtx) int {
 	p.close = true // the client may have begun to send
 	write(ctx, p)
 	h.statuses[p.status].Add(1)
+	connectionOf(ctx).enter(stateWriting)
 	return p.status
 }
 
@@ -352,4 +371,5 @@ func (h *HTTP) brokenRequest(ctx *fasthttp.RequestCtx, err error) {
 	}
 	write(ctx, p)
 	h.statuses[p.status].Add(1)
+	connectionOf(ctx).enter(stateWriting)
 }

@@ -106,11 +106,17 @@ func (l *memoryLog) Full() error {
 // door starts an HTTP door and returns its address.
 func door(t *testing.T, log Log, o HTTPOptions) (h *HTTP, addr string) {
 	t.Helper()
-	h = NewHTTP(log, o)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return doorOn(t, ln, log, o)
+}
+
+// doorOn starts one on a listener.
+func doorOn(t *testing.T, ln net.Listener, log Log, o HTTPOptions) (h *HTTP, addr string) {
+	t.Helper()
+	h = newServer(t, log, o)
 	served := make(chan error, 1)
 	go func() { served <- h.Serve(ln) }()
 	t.Cleanup(func() {
@@ -424,7 +430,7 @@ func TestNewLimitsHoldForOpenConnections(t *testing.T) {
 func TestADoorSurvivesWantOfDescriptors(t *testing.T) {
 	ln := &failingListener{errs: make(chan error, 2)}
 	var text strings.Builder
-	h := NewHTTP(newMemoryLog(), HTTPOptions{Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	h := newServer(t, newMemoryLog(), HTTPOptions{Logger: slog.New(slog.NewTextHandler(&text, nil))})
 	ln.errs <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
 	ln.errs <- net.ErrClosed
 	if err := h.Serve(ln); err != nil {

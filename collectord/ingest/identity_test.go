@@ -143,7 +143,7 @@ func TestNothingFollowsAStrangersRequest(t *testing.T) {
 func TestWhoWasAStrangerIsRefused(t *testing.T) {
 	tokens, headers := holder(t, "a")
 	log := newMemoryLog()
-	h := NewHTTP(log, HTTPOptions{Identity: Identity{Tokens: &Tokens{}}})
+	h := newServer(t, log, HTTPOptions{Identity: Identity{Tokens: &Tokens{}}})
 	for _, known := range []Identity{{Tokens: tokens}, {}} {
 		var ctx fasthttp.RequestCtx
 		h.SetIdentity(Identity{Tokens: &Tokens{}})
@@ -309,7 +309,7 @@ func (s *safeText) String() string {
 func TestUnixSocketsNeedTokensButNoTLS(t *testing.T) {
 	tokens, headers := holder(t, "a")
 	ca := newAuthority(t)
-	h := NewHTTP(newMemoryLog(), HTTPOptions{Identity: Identity{Tokens: tokens, TLS: ca.door(t, true)}})
+	h := newServer(t, newMemoryLog(), HTTPOptions{Identity: Identity{Tokens: tokens, TLS: ca.door(t, true)}})
 	path := t.TempDir() + "/socket"
 	ln, err := net.Listen("unix", path)
 	if err != nil {

@@ -44,7 +44,7 @@ func (s *connections) makeRoomLocked() bool {
 	}
 	idle.ending = true
 	s.ending++
-	_ = idle.Conn.SetReadDeadline(time.Now())
+	idle.end()
 	return true
 }
 

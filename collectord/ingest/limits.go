@@ -57,31 +57,6 @@ func (h *HTTP) SetLimits(l HTTPLimits) {
 	h.rates.setOverall(l.Rate, l.Burst, time.Now())
 }
 
-// connected gives a connection its time for the first byte of a request, and for
-// the rest of its header.
-func connected(c net.Conn, state fasthttp.ConnState) {
-	conn, ok := c.(*connection)
-	if !ok {
-		return
-	}
-	limits := conn.door.limits.Load()
-	switch state {
-	case fasthttp.StateNew:
-		conn.idleSince.Store(conn.all.deadline(time.Now()))
-		_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
-	case fasthttp.StateActive:
-		conn.idleSince.Store(0)
-		if conn.used { // the first request's time began with the connection
-			_ = conn.SetReadDeadline(time.Now().Add(limits.HeaderTimeout))
-		}
-		conn.used = true
-	case fasthttp.StateIdle:
-		now := time.Now()
-		conn.idleSince.Store(conn.all.deadline(now))
-		_ = conn.SetReadDeadline(now.Add(limits.IdleTimeout))
-	}
-}
-
 // prefetched are bytes of a body that the server reads before the handler runs,
 // which reads the rest, and keeps until the answer. By itself it would be 8 KiB.
 const prefetched = 1 << 10
@@ -90,10 +65,9 @@ const prefetched = 1 << 10
 // of its body that is read before the handler runs its time. A stranger's is not
 // read at all.
 func (h *HTTP) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	limits := h.limits.Load()
-	c := fasthttp.RequestConfig{MaxRequestBodySize: prefetched, WriteTimeout: limits.AnswerTimeout}
-	if n := header.ContentLength(); n < 0 || n > limits.BodyRate { // otherwise the header's own time will do
-		c.ReadTimeout = limits.arrival(h.opts.MaxHeader)
+	c := fasthttp.RequestConfig{MaxRequestBodySize: prefetched}
+	if n := header.ContentLength(); n > 0 {
+		c.ReadTimeout = h.limits.Load().arrival(min(n, prefetched))
 	}
 	if header.ContentLength() > 0 && header.IsPost() && h.isStranger(header) {
 		header.SetContentLength(unreadLength)

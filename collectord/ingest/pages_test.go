@@ -3,7 +3,6 @@ package ingest
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"fmt"
 	"log/slog"
 	"net"
@@ -15,25 +14,6 @@ import (
 
 	"collectord/collectord/origin"
 )
-
-// doorOn serves on ln until the test ends.
-func doorOn(t *testing.T, log Log, o HTTPOptions, ln net.Listener) *HTTP {
-	t.Helper()
-	h := NewHTTP(log, o)
-	served := make(chan error, 1)
-	go func() { served <- h.Serve(ln) }()
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if err := h.Shutdown(ctx); err != nil {
-			t.Error(err)
-		}
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	return h
-}
 
 func listenOn(t *testing.T, network, address string) net.Listener {
 	t.Helper()
@@ -58,7 +38,7 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 	log := newMemoryLog()
 	var text bytes.Buffer
 	ln := listenOn(t, "tcp", "127.0.0.1:0")
-	doorOn(t, log, HTTPOptions{Logger: slog.New(slog.NewTextHandler(&text, nil))}, ln)
+	doorOn(t, ln, log, HTTPOptions{Logger: slog.New(slog.NewTextHandler(&text, nil))})
 	bystander := visit(t, ln.Addr().String())
 	rows := map[string]struct {
 		header string
@@ -218,7 +198,7 @@ func TestWherePagesAreAskedForTheirOriginAndHost(t *testing.T) {
 			}
 			address := ln.Addr()
 			log := newMemoryLog()
-			doorOn(t, log, HTTPOptions{Identity: r.who}, ln)
+			doorOn(t, ln, log, HTTPOptions{Identity: r.who})
 			var v *visitor
 			switch {
 			case r.listen == "unix":
@@ -265,7 +245,7 @@ func TestAPagesBodyIsNotRead(t *testing.T) {
 	} {
 		log := newMemoryLog()
 		ln := listenOn(t, "tcp", "127.0.0.1:0")
-		h := doorOn(t, log, HTTPOptions{}, ln)
+		h, _ := doorOn(t, ln, log, HTTPOptions{})
 		v := visit(t, ln.Addr().String())
 		v.send(lines(postLine, "Host: localhost", "Origin: http://evil.test", header))
 		if status, body := v.answer(); status != http.StatusForbidden {
@@ -280,7 +260,7 @@ func TestAPagesBodyIsNotRead(t *testing.T) {
 // A rule that a reload brings holds at the next request of an open connection.
 func TestAnotherRuleHoldsForOpenConnections(t *testing.T) {
 	ln := listenOn(t, "tcp", "127.0.0.1:0")
-	h := doorOn(t, newMemoryLog(), HTTPOptions{}, ln)
+	h, _ := doorOn(t, ln, newMemoryLog(), HTTPOptions{})
 	first := visit(t, ln.Addr().String())
 	first.send(post("{}"))
 	if status, body := first.answer(); status != http.StatusCreated {

@@ -32,60 +32,91 @@ type understood struct {
 	method, target, contentType, encoding, key, body string
 }
 
-// ours returns the requests the door accepts on one connection.
-func ours(text []byte) (all []understood) {
-	h := NewHTTP(newMemoryLog(), HTTPOptions{})
-	h.server.Handler = func(ctx *fasthttp.RequestCtx) {
-		asked, p := h.readHeader(ctx)
-		r := &request{header: asked}
+// reader is a server that returns what it understood.
+type reader struct {
+	*HTTP
+	all     []understood
+	refusal string // that of the framing, which nobody else has
+}
+
+func newReader(t testing.TB) *reader {
+	r := &reader{HTTP: newServer(t, newMemoryLog(), HTTPOptions{})}
+	r.server.Handler = func(ctx *fasthttp.RequestCtx) {
+		asked, p := r.readHeader(ctx)
+		q := afterAnother(r.HTTP, asked)
+		defer r.release(q)
 		if p == nil {
-			p = h.readBody(ctx, r)
+			p = r.readBody(ctx, q)
 		}
+		r.refusal = connectionOf(ctx).badlyFramed()
 		if p != nil {
 			write(ctx, p)
 			return
 		}
-		all = append(all, understood{
+		r.all = append(r.all, understood{
 			string(ctx.Method()), string(ctx.Request.Header.RequestURI()),
-			string(asked.contentType), string(asked.encoding), string(asked.key), string(r.body),
+			string(asked.contentType), string(asked.encoding), string(asked.key), string(q.body),
 		})
 	}
-	h.server.ExpectHandler = func(*fasthttp.RequestCtx) int { return http.StatusContinue }
-	_ = h.server.ServeConn(&connection{Conn: &script{in: bytes.NewReader(text)}, all: &h.open, door: h})
-	return all
+	r.server.ExpectHandler = func(*fasthttp.RequestCtx) int { return http.StatusContinue }
+	return r
 }
 
-// theirs returns the requests net/http reads from the same bytes.
-func theirs(text []byte) (all []understood) {
-	in := bufio.NewReader(bytes.NewReader(text))
+// read returns the requests the server accepts on one connection.
+func (r *reader) read(text []byte) []understood {
+	r.all, r.refusal = nil, ""
+	_ = r.server.ServeConn(&connection{Conn: &script{in: bytes.NewReader(text)}, all: &r.open, door: r.HTTP})
+	return r.all
+}
+
+// theirs returns the requests net/http reads from the same bytes, and for each of
+// their headers whether one of its lines ends with LF alone.
+func theirs(text []byte) (all []understood, bare []bool) {
+	from := bytes.NewReader(text)
+	in := bufio.NewReader(from)
+	unread := func() []byte { return text[len(text)-from.Len()-in.Buffered():] }
 	for {
+		for { // empty lines before a request, as servers do
+			line, _, _ := bytes.Cut(unread(), []byte("\n"))
+			if len(bytes.TrimSuffix(line, []byte("\r"))) > 0 {
+				break
+			}
+			if n, _ := in.Discard(len(line) + 1); n <= len(line) {
+				return all, bare
+			}
+		}
+		header := unread()
 		req, err := http.ReadRequest(in)
 		if err != nil {
-			return all
+			return all, bare
 		}
+		header = header[:len(header)-len(unread())]
 		body, err := io.ReadAll(req.Body)
 		if err != nil {
-			return all
+			return all, bare
 		}
+		bare = append(bare, bytes.Count(header, []byte("\n")) > bytes.Count(header, []byte("\r\n")))
 		all = append(all, understood{
 			req.Method, req.RequestURI, req.Header.Get("Content-Type"), req.Header.Get("Content-Encoding"),
 			string(unquote([]byte(req.Header.Get("Idempotency-Key")))), string(body),
 		})
 		if req.Close {
-			return all
+			return all, bare
 		}
 	}
 }
 
 func TestBothReadTwoPlainRequests(t *testing.T) {
 	text := []byte(chunked(`{"a":1}`) + post("{}", "Idempotency-Key: k"))
-	if a, b := ours(text), theirs(text); len(a) != 2 || len(b) != 2 || a[1].key != "k" {
+	a := newReader(t).read(text)
+	if b, _ := theirs(text); len(a) != 2 || len(b) != 2 || a[1].key != "k" {
 		t.Errorf("ours %v, theirs %v", a, b)
 	}
 }
 
 // FuzzRequest feeds a connection to the door and to net/http. As long as both
-// accept what they read, they must agree on it: so must a proxy in front.
+// accept what they read, they must agree on it: so must a proxy in front. A line that
+// ends with LF alone is refused, wherever it is, and nothing else is in its name.
 func FuzzRequest(f *testing.F) {
 	for _, s := range []string{
 		post(`{"a":1}`) + post(`{"a":2}`, "Idempotency-Key: \"k\"", "Content-Encoding: gzip", "Content-Type:text/plain "),
@@ -97,18 +128,29 @@ func FuzzRequest(f *testing.F) {
 		"POST /api/usages HTTP/1.1\nHost: localhost\nContent-Length: 2\n\n{}",
 		"\r\n\r\nPOST * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nX:\r\n y\r\n\r\n{}",
 		post("{}", "Expect: 100-continue", "Connection: close") + post("{}"),
+		post("GET / HTTP/1.1\n", "Content-Type: application/x-ndjson") + "\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n" + "GET / HTTP/1.1\nHost: x\r\n\r\n",
+		chunked("GET / HTTP/1.1\nHost: x\r\n\r\n") + "GET / HTTP/1.1\nHost: x\r\n\r\n",
+		"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\n",
 	} {
 		f.Add([]byte(s))
 	}
+	server := newReader(f)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if len(text) > (HTTPOptions{}).withDefaults().MaxHeader {
 			return
 		}
-		a, b := ours(text), theirs(text)
+		a := server.read(text)
+		b, bare := theirs(text)
 		for i := range min(len(a), len(b)) {
 			if a[i] != b[i] {
 				t.Fatalf("request %d of %q:\nours   %+v\ntheirs %+v", i, text, a[i], b[i])
 			}
+			if bare[i] {
+				t.Fatalf("request %d of %q has a line without CR", i, text)
+			}
+		}
+		if n := len(a); n < len(b) && server.refusal != "" && !bare[n] && b[n].body == "" {
+			t.Fatalf("request %d of %q is refused: %s", n, text, server.refusal)
 		}
 	})
 }

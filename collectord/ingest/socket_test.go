@@ -201,7 +201,7 @@ func TestAcceptEndsWithTheListener(t *testing.T) {
 }
 
 func TestADoorThatStoppedListeningDoesNotBegin(t *testing.T) {
-	h := NewHTTP(newMemoryLog(), HTTPOptions{})
+	h := newServer(t, newMemoryLog(), HTTPOptions{})
 	h.StopListening()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

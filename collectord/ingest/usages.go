@@ -17,12 +17,9 @@ const ReasonStrict = "strict"
 
 // usages answers a POST. What it refuses it reports to the ledger.
 func (h *HTTP) usages(ctx *fasthttp.RequestCtx, asked header) *problem {
-	if !ctx.IsPost() {
-		return wrongMethod()
-	}
 	r := h.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
 	defer h.release(r)
-	r.header = asked
+	r.begin(asked)
 	p := h.checkHeader(ctx, &r.header)
 	if p != nil {
 		p.close = true // the body stays unread

@@ -79,12 +79,13 @@ func frames(t testing.TB) map[string][2][]byte {
 // TestFramesOfEveryMakeAreDecoded compares with the decoder as it is otherwise
 // used, and sees that no more is reserved in the end than is held.
 func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
-	h := NewHTTP(newMemoryLog(), HTTPOptions{})
+	h := newServer(t, newMemoryLog(), HTTPOptions{})
 	for name, f := range frames(t) {
 		if n := zstdBound(f[0]); n < len(f[1]) {
 			t.Errorf("%s: at most %d bytes are expected of %d", name, n, len(f[1]))
 		}
 		r, _ := h.requests.Get().(*request)
+		r.begin(header{})
 		r.sent = f[0]
 		if n, err := h.decodeZstd(r); err != nil || n != len(f[1]) || !bytes.Equal(r.body, f[1]) {
 			t.Errorf("%s: %d bytes, %v", name, n, err)
@@ -94,6 +95,7 @@ func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
 		}
 		for cut := range 20 {
 			d, _ := h.requests.Get().(*request)
+			d.begin(header{})
 			d.sent = f[0][:len(f[0])*cut/20]
 			n, err := h.decodeZstd(d)
 			reader, _ := zstd.NewReader(bytes.NewReader(d.sent), zstd.WithDecoderConcurrency(1))
