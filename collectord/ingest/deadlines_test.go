@@ -109,7 +109,7 @@ func TestDeadlinesBelongToWhatTheConnectionDoes(t *testing.T) {
 	l := HTTPLimits{}.withDefaults()
 	const moment = 4 * sweepEvery // more than the deadlines are inexact by
 	one, big := post(`{"a":1}`), post("["+strings.Repeat(`{},`, 999)+"{}]", "Prefer: return=representation")
-	get := "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+	get := "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	cases := map[string]func(c *slowClient){
 		"idle between posts": func(c *slowClient) {
 			for _, idle := range []time.Duration{0, l.HeaderTimeout + moment, l.AnswerTimeout + moment, 12 * time.Second, l.IdleTimeout - moment, 12 * time.Second} {

@@ -65,7 +65,8 @@ func newReader(t testing.TB) *reader {
 // read returns the requests the server accepts on one connection.
 func (r *reader) read(text []byte) []understood {
 	r.all, r.refusal = nil, ""
-	_ = r.server.ServeConn(&connection{Conn: &script{in: bytes.NewReader(text)}, all: &r.open, door: r.HTTP})
+	in := &script{in: bytes.NewReader(text)}
+	_ = r.server.ServeConn(&connection{Conn: in, raw: in, all: &r.open, door: r.HTTP})
 	return r.all
 }
 
@@ -128,8 +129,8 @@ func FuzzRequest(f *testing.F) {
 		"POST /api/usages HTTP/1.1\nHost: localhost\nContent-Length: 2\n\n{}",
 		"\r\n\r\nPOST * HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nX:\r\n y\r\n\r\n{}",
 		post("{}", "Expect: 100-continue", "Connection: close") + post("{}"),
-		post("GET / HTTP/1.1\n", "Content-Type: application/x-ndjson") + "\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n" + "GET / HTTP/1.1\nHost: x\r\n\r\n",
-		chunked("GET / HTTP/1.1\nHost: x\r\n\r\n") + "GET / HTTP/1.1\nHost: x\r\n\r\n",
+		post("GET / HTTP/1.1\n", "Content-Type: application/x-ndjson") + "\n\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n" + "GET / HTTP/1.1\nHost: localhost\r\n\r\n",
+		chunked("GET / HTTP/1.1\nHost: localhost\r\n\r\n") + "GET / HTTP/1.1\nHost: localhost\r\n\r\n",
 		"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\n",
 	} {
 		f.Add([]byte(s))

@@ -15,7 +15,7 @@ import (
 
 // empties are all the ways to post nothing.
 func empties(t *testing.T) map[string]string {
-	const head = "POST /api/usages HTTP/1.1\r\nHost: x\r\n"
+	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
 	return map[string]string{
 		"no body":            head + "\r\n",
 		"no body, JSON":      head + "Content-Type: application/json\r\n\r\n",
@@ -114,9 +114,9 @@ func TestARequestDoesNotDependOnTheOneBefore(t *testing.T) {
 		"too large":       post(strings.Repeat(" ", 70<<10)),
 		"large":           post(strings.Repeat(" ", 60<<10) + "{}"),
 		"type":            post(`{}`, "Content-Type: text/plain"),
-		"other path":      "POST /other HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}",
-		"health":          "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
-		"health, close":   "HEAD /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+		"other path":      "POST /other HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}",
+		"health":          "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		"health, close":   "HEAD /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
 		"expect":          post(`{"e":1}`, "Expect: 100-continue"),
 		"expect, refused": post(`{"e":1}`, "Expect: 100-continue", "Content-Type: text/plain"),
 		"no HTTP":         "hello\r\n\r\n",
@@ -130,7 +130,7 @@ func TestARequestDoesNotDependOnTheOneBefore(t *testing.T) {
 		h.log = log
 		h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
 		c := &script{in: bytes.NewReader([]byte(text))}
-		_ = h.server.ServeConn(&connection{Conn: c, all: &h.open, door: h, client: client})
+		_ = h.server.ServeConn(&connection{Conn: c, raw: c, all: &h.open, door: h, client: client})
 		return outcome{drawnAnew.ReplaceAllString(c.out.String(), ""), log.usages, log.clients, log.ids, log.rejected}
 	}
 	want := map[string]outcome{}

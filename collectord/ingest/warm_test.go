@@ -59,7 +59,7 @@ func warm(t testing.TB, h *HTTP) {
 		post(compress(t, "zstd", many), ndjson, "Content-Encoding: zstd"),
 		post(`{"another":"client"}`, "Content-Encoding: zstd"),
 		post(`{"another":"client"}`, "Expect: 100-continue"),
-		"GET /another HTTP/1.1\r\nHost: x\r\n\r\n",
+		"GET /another HTTP/1.1\r\nHost: localhost\r\n\r\n",
 		post(`{"another":"client"}`, "Idempotency-Key: another"),
 	}
 	n := 2 * runtime.GOMAXPROCS(0)
@@ -71,7 +71,7 @@ func warm(t testing.TB, h *HTTP) {
 		over.Go(func() {
 			for _, text := range texts {
 				in := &script{in: bytes.NewReader([]byte(text))}
-				_ = h.server.ServeConn(&connection{Conn: in, all: &h.open, door: h, client: another})
+				_ = h.server.ServeConn(&connection{Conn: in, raw: in, all: &h.open, door: h, client: another})
 			}
 		})
 	}
