@@ -319,6 +319,7 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest
 		Log:    log.Stats(),
 		HTTP: admin.HTTPSnapshot{
 			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
+			MaxConnections: web.MaxConnections(), MadeRoom: web.MadeRoom(), TurnedAway: web.TurnedAway(),
 			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Identity()),
 		},
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},

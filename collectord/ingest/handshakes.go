@@ -45,6 +45,7 @@ func (c *connection) startTLS(config *tls.Config) {
 	c.limit = &handshakeLimit{Conn: c.raw, left: maxHandshake}
 	c.secure = tls.Server(c.limit, config)
 	c.Conn = c.secure
+	c.phase.Store(phaseHandshake)
 }
 
 // shakeHands tells of a failure itself: there is no request to answer.
@@ -60,6 +61,7 @@ func (c *connection) shakeHands() error {
 		return err
 	}
 	c.limit.over, c.shaken = true, true
+	c.phase.Store(phaseSilent)
 	if c.peers = c.secure.ConnectionState().PeerCertificates; len(c.peers) > 0 {
 		c.client = nameOf(c.peers[0])
 	}
