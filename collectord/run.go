@@ -104,12 +104,17 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	defer ears.close()
 	failed := make(chan error, len(ears.http)+len(ears.admin))
 	state := &health{reload: reload}
-	office := admin.New(admin.Options{Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck})
+	files := countDescriptors(len(ears.http))
+	office := admin.New(admin.Options{
+		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck,
+		MaxConnections: files.admins(maxOpen()),
+	})
 	for _, ln := range ears.admin {
 		go func() { failed <- office.Serve(ln) }()
 	}
 	entrance := newGate()
-	web := ingest.NewHTTP(entrance, httpOptions(cfg, who, logger))
+	web := ingest.NewHTTP(entrance, httpOptions(cfg, files, who, logger))
+	files.warn(cfg, web.MaxConnections(), logger)
 	defer web.StopListening()
 	for _, ln := range ears.http {
 		go func() { failed <- web.Serve(ln) }()
@@ -148,7 +153,8 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	reload.registerInfallible(func(next *config.Config) {
 		log.SetLimits(walLimits(next))
 		ship.SetLimits(shipperLimits(next))
-		web.SetLimits(httpLimits(next))
+		web.SetLimits(httpLimits(next, files))
+		files.warn(next, web.MaxConnections(), logger)
 		udp.SetLimits(udpLimits(next))
 	})
 

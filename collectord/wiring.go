@@ -231,8 +231,8 @@ func walLimits(cfg *config.Config) wal.Limits {
 	}
 }
 
-func httpLimits(cfg *config.Config) ingest.HTTPLimits {
-	return ingest.HTTPLimits{
+func httpLimits(cfg *config.Config, files descriptors) ingest.HTTPLimits {
+	l := ingest.HTTPLimits{
 		MaxRecord:      int(cfg.HTTP.MaxRecord),
 		MaxConnections: cfg.HTTP.MaxConnections,
 		HeaderTimeout:  cfg.HTTP.HeaderTimeout,
@@ -243,6 +243,8 @@ func httpLimits(cfg *config.Config) ingest.HTTPLimits {
 		Rate:           float64(cfg.HTTP.Rate),
 		Burst:          cfg.HTTP.Burst,
 	}
+	files.bound(&l, cfg)
+	return l
 }
 
 func shipperLimits(cfg *config.Config) shipper.Limits {
@@ -256,9 +258,9 @@ func shipperLimits(cfg *config.Config) shipper.Limits {
 	}
 }
 
-func httpOptions(cfg *config.Config, who ingest.Identity, logger *slog.Logger) ingest.HTTPOptions {
+func httpOptions(cfg *config.Config, files descriptors, who ingest.Identity, logger *slog.Logger) ingest.HTTPOptions {
 	return ingest.HTTPOptions{
-		Limits:            httpLimits(cfg),
+		Limits:            httpLimits(cfg, files),
 		Identity:          who,
 		MaxHeader:         int(cfg.HTTP.MaxHeader),
 		MaxBody:           int(cfg.HTTP.MaxBody),
