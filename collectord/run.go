@@ -21,10 +21,6 @@ import (
 	"collectord/wal"
 )
 
-// memoryLimit is where the garbage collector begins to work harder. It bounds
-// nothing by itself; the limits of the packages do.
-const memoryLimit = 40 << 20
-
 func runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
@@ -85,7 +81,6 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	manager := notifier(os.Getenv("NOTIFY_SOCKET"))
-	debug.SetMemoryLimit(memoryLimit)
 
 	// The sockets first: a second daemon with the same configuration finds the
 	// port taken before it touches anything.
@@ -115,6 +110,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	entrance := newGate()
 	web := ingest.NewHTTP(entrance, httpOptions(cfg, files, who, logger))
 	files.warn(cfg, web.MaxConnections(), logger)
+	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
 	for _, ln := range ears.http {
 		go func() { failed <- web.Serve(ln) }()
@@ -155,6 +151,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 		ship.SetLimits(shipperLimits(next))
 		web.SetLimits(httpLimits(next, files))
 		files.warn(next, web.MaxConnections(), logger)
+		debug.SetMemoryLimit(memoryLimit(next, web.MaxConnections()))
 		udp.SetLimits(udpLimits(next))
 	})
 

@@ -58,7 +58,7 @@ is left stays in the log, and can be shipped by another try or by the daemon.`,
 			return err
 		}
 		defer v.troubles.flush()
-		debug.SetMemoryLimit(memoryLimit)
+		debug.SetMemoryLimit(memoryOfShip)
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())
