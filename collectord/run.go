@@ -20,10 +20,6 @@ import (
 	"collectord/wal"
 )
 
-// memoryLimit is where the garbage collector begins to work harder. It bounds
-// nothing by itself; the limits of the packages do.
-const memoryLimit = 40 << 20
-
 func runCommand(exit func(status int)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
@@ -78,7 +74,6 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	logger := v.Logger
 	cfg := reload.config()
 	manager := notifier(os.Getenv("NOTIFY_SOCKET"))
-	debug.SetMemoryLimit(memoryLimit)
 
 	// The sockets first: a second daemon with the same configuration finds the
 	// port taken before it touches anything.
@@ -98,12 +93,18 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	caught.serving.Store(true)
 	failed := make(chan error, len(ears.http)+len(ears.admin))
 	state := &health{reload: reload, lines: v.queue.snapshot}
-	office := admin.New(admin.Options{Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck})
+	files := countDescriptors(len(ears.http))
+	office := admin.New(admin.Options{
+		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck,
+		MaxConnections: files.admins(maxOpen()),
+	})
 	for _, ln := range ears.admin {
 		go func() { failed <- office.Serve(ln) }()
 	}
 	entrance := newGate()
-	web := ingest.NewHTTP(entrance, httpOptions(cfg, who, logger))
+	web := ingest.NewHTTP(entrance, httpOptions(cfg, files, who, logger))
+	files.warn(cfg, web.MaxConnections(), logger)
+	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
 	for _, ln := range ears.http {
 		go func() { failed <- web.Serve(ln) }()
@@ -142,7 +143,9 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	reload.registerInfallible(func(next *config.Config) {
 		log.SetLimits(walLimits(next))
 		ship.SetLimits(shipperLimits(next))
-		web.SetLimits(httpLimits(next))
+		web.SetLimits(httpLimits(next, files))
+		files.warn(next, web.MaxConnections(), logger)
+		debug.SetMemoryLimit(memoryLimit(next, web.MaxConnections()))
 		udp.SetLimits(udpLimits(next))
 	})
 

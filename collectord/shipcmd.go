@@ -56,7 +56,7 @@ is left stays in the log, and can be shipped by another try or by the daemon.`,
 		if err != nil {
 			return err
 		}
-		debug.SetMemoryLimit(memoryLimit)
+		debug.SetMemoryLimit(memoryOfShip)
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())

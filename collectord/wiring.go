@@ -50,8 +50,8 @@ func walLimits(cfg *config.Config) wal.Limits {
 	}
 }
 
-func httpLimits(cfg *config.Config) ingest.HTTPLimits {
-	return ingest.HTTPLimits{
+func httpLimits(cfg *config.Config, files descriptors) ingest.HTTPLimits {
+	l := ingest.HTTPLimits{
 		MaxRecord:      int(cfg.HTTP.MaxRecord),
 		MaxConnections: cfg.HTTP.MaxConnections,
 		HeaderTimeout:  cfg.HTTP.HeaderTimeout,
@@ -62,6 +62,8 @@ func httpLimits(cfg *config.Config) ingest.HTTPLimits {
 		Rate:           float64(cfg.HTTP.Rate),
 		Burst:          cfg.HTTP.Burst,
 	}
+	files.bound(&l, cfg)
+	return l
 }
 
 func shipperLimits(cfg *config.Config) shipper.Limits {
@@ -75,9 +77,9 @@ func shipperLimits(cfg *config.Config) shipper.Limits {
 	}
 }
 
-func httpOptions(cfg *config.Config, who ingest.Identity, logger *slog.Logger) ingest.HTTPOptions {
+func httpOptions(cfg *config.Config, files descriptors, who ingest.Identity, logger *slog.Logger) ingest.HTTPOptions {
 	return ingest.HTTPOptions{
-		Limits:            httpLimits(cfg),
+		Limits:            httpLimits(cfg, files),
 		Identity:          who,
 		MaxHeader:         int(cfg.HTTP.MaxHeader),
 		MaxBody:           int(cfg.HTTP.MaxBody),
@@ -138,6 +140,7 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest
 		Log:    log.Stats(),
 		HTTP: admin.HTTPSnapshot{
 			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
+			MaxConnections: web.MaxConnections(), MadeRoom: web.MadeRoom(), TurnedAway: web.TurnedAway(),
 			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Identity()),
 		},
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},

@@ -139,7 +139,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Burst }),
 	},
 	{
-		"http.max_connections", "1024", "Connections open at a time. One more closes the one that has been idle longest; when\nnone has been for a second, it is answered 503.",
+		"http.max_connections", "1024", "Connections open at a time. For one more, another makes room: the oldest that has had no\nauthenticated request (without tokens: has had nothing stored), else the one that has\nbeen idle longest. If there is none, it is answered 503. Fewer may be open where the\nlimit of open files is low; the log tells.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxConnections }),
 	},
 	{

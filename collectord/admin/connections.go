@@ -6,13 +6,14 @@ import (
 	"sync"
 )
 
-// maxConnections is how many are open at a time. One more takes the place of
-// the one that has been without a request for the longest, so that neither
-// forgotten nor silent clients keep a scraper out.
-const maxConnections = 64
+// DefaultMaxConnections is how many are open at a time, by default. One more takes
+// the place of the one that has been without a request for the longest, so that
+// neither forgotten nor silent clients keep a scraper out.
+const DefaultMaxConnections = 64
 
 // connections are the server's open ones.
 type connections struct {
+	most int
 	mu   sync.Mutex
 	open []*connection // the one whose state changed last at the end
 }
@@ -35,7 +36,7 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	if state == http.StateClosed || state == http.StateHijacked {
 		return
 	}
-	if state == http.StateNew && len(c.open) >= maxConnections {
+	if state == http.StateNew && len(c.open) >= c.most {
 		c.dismissLocked(conn)
 	}
 	c.open = append(c.open, &connection{conn, state == http.StateActive})

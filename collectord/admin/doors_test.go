@@ -121,7 +121,7 @@ func TestSilentClientsDoNotKeepAScraperOut(t *testing.T) {
 	url := serve(t, healthy())
 	addr := strings.TrimPrefix(url, "http://")
 	var silent []net.Conn
-	for i := range 3 * maxConnections {
+	for i := range 3 * DefaultMaxConnections {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
@@ -241,5 +241,36 @@ func TestPagesOfOtherSitesStartNothing(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A client that begins a request and goes no further does not make a stop fail.
+func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(healthy())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ln) }()
+	c, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "GET /met")
+	if status, _ := get(t, "http://"+ln.Addr().String()+"/livez"); status != http.StatusOK { // it came later
+		t.Error(status)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := io.ReadAll(c); err != nil && strings.Contains(err.Error(), "timeout") {
+		t.Error(err)
 	}
 }

@@ -24,6 +24,8 @@ type Options struct {
 	Snapshot func() (Snapshot, bool) // false while there is nothing to tell yet
 	Ready    func() []string         // why the daemon should get no traffic; none if it should
 	Live     func() error            // why it should be restarted, or nil
+
+	MaxConnections int // open at a time; default DefaultMaxConnections
 }
 
 // Limits of what a client can take.
@@ -45,7 +47,10 @@ type Server struct {
 
 // New makes a server that is not yet listening.
 func New(opts Options) *Server {
-	s := &Server{opts: opts}
+	if opts.MaxConnections == 0 {
+		opts.MaxConnections = DefaultMaxConnections
+	}
+	s := &Server{opts: opts, open: connections{most: opts.MaxConnections}}
 	open := http.NewServeMux()
 	open.Handle("GET /metrics", promhttp.HandlerFor(newRegistry(opts.Snapshot, opts.Version), promhttp.HandlerOpts{}))
 	open.HandleFunc("GET /livez", s.livez)
@@ -78,8 +83,15 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// Shutdown closes the listeners and waits for open requests.
-func (s *Server) Shutdown(ctx context.Context) error { return s.http.Shutdown(ctx) }
+// Shutdown closes the listeners and waits for open requests, as long as ctx
+// allows. A client that has begun a request and goes no further is no failure.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close()
+	}
+	return err
+}
 
 // separate serves everything on this host and only the harmless part beyond it.
 func separate(local, open http.Handler) http.Handler {

@@ -231,7 +231,7 @@ func (h *HTTP) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
 	case errors.Is(err, errNoMemory):
 		p = noMemory()
 	case isTimeout(err):
-		p = h.tooSlow()
+		p = h.tooLate(ctx)
 	default:
 		p = &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "the body is broken off or not well framed"}
 	}

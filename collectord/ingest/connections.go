@@ -17,16 +17,20 @@ import (
 // so: a client that is merely cut off would not know to go elsewhere.
 type limitedListener struct {
 	net.Listener
-	door *HTTP
+	door   *HTTP
+	closed atomic.Bool
 }
 
 func (l *limitedListener) Accept() (net.Conn, error) {
 	failing := false
 	for {
+		if !l.door.open.awaitDescriptor(&l.closed) {
+			return nil, net.ErrClosed
+		}
 		c, err := l.Listener.Accept()
 		if isPassing(err) {
 			failing = true
-			l.door.opts.Logger.Error("can't accept connections", "trouble", "accept", "address", l.Addr(), "error", err)
+			l.door.opts.Logger.Error("can't accept connections: the kernel or the process lacks what the error names (if it is open files, raise LimitNOFILE=)", "trouble", "accept", "address", l.Addr(), "error", err)
 			<-time.After(acceptPause)
 			continue
 		}
@@ -41,12 +45,15 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 			return added, nil
 		}
 		l.door.statuses[http.StatusServiceUnavailable].Add(1)
+		l.door.open.room.away.Add(1)
 		l.door.open.turnAway(c, l.door.identity.Load().handshake(c))
 	}
 }
 
 // Close may follow another.
 func (l *limitedListener) Close() error {
+	l.closed.Store(true)
+	l.door.open.wakeListeners()
 	if err := l.Listener.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
 	}
@@ -102,21 +109,26 @@ const sweepEvery = 250 * time.Millisecond
 // then: they were a tenth of what a request costs.
 type connections struct {
 	epoch time.Time // deadlines count from here, whatever the wall clock does
+	door  *HTTP
 
-	leaving atomic.Int32 // are turned away and not closed yet
+	leaving atomic.Int32 // are turned away and not closed yet; changed with mu held
+	room    roomCounters
 
-	mu     sync.Mutex // guards what follows
-	open   map[*connection]struct{}
-	ending int         // of those open: had to make room
-	timer  *time.Timer // runs while connections are open
+	mu        sync.Mutex // guards what follows
+	open      map[*connection]struct{}
+	strangers queue       // of those open: no request was authenticated or stored
+	clients   queue       // the others; those that are ending are in neither
+	ending    int         // of those open: had to make room
+	freed     *sync.Cond  // with mu: a descriptor was closed
+	timer     *time.Timer // runs while connections are open
 }
 
-// add takes in a connection of a door, unless too many are open already, and
-// none of them is idle.
+// add takes in a connection, unless too many are open already and none of them
+// can make room.
 func (s *connections) add(c net.Conn, door *HTTP) net.Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.open)-s.ending >= door.limits.Load().MaxConnections && !s.makeRoomLocked() {
+	if most := door.limits.Load().connections(); len(s.open)-s.ending >= most && !s.makeRoomLocked(most) {
 		return nil
 	}
 	if s.open == nil {
@@ -130,6 +142,8 @@ func (s *connections) add(c net.Conn, door *HTTP) net.Conn {
 		added.startTLS(config)
 	}
 	s.open[added] = struct{}{}
+	added.since = s.deadline(time.Now())
+	s.strangers.push(added)
 	return added
 }
 
@@ -140,6 +154,7 @@ func (s *connections) count() int {
 }
 
 func (s *connections) sweep() {
+	s.reportRoom(time.Now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -147,7 +162,8 @@ func (s *connections) sweep() {
 	for c := range s.open {
 		c.expire(past, now)
 	}
-	if len(s.open) > 0 {
+	s.shrinkLocked()
+	if len(s.open) > 0 || s.room.reached {
 		s.timer.Reset(sweepEvery)
 	}
 }
@@ -161,13 +177,14 @@ type connection struct {
 	limit     *handshakeLimit // of secure
 	all       *connections
 	door      *HTTP
-	ending    bool         // had to make room; guarded by all.mu
+	standing               // who makes room first
 	idleSince atomic.Int64 // as deadline makes it; 0 while a request is under way
 
 	mu      sync.Mutex // guards what follows
 	by      int64      // the state's deadline, as deadline makes it; 0: none
 	expired bool       // Conn has been told that it has passed
 	last    bool       // the connection ends with the current request
+	cut     bool       // made room: no state has time any more
 
 	// What follows belongs to the goroutine that serves the connection.
 	state    state
@@ -203,17 +220,21 @@ func (s *connections) deadline(t time.Time) int64 {
 	return int64(t.Sub(s.epoch))
 }
 
+// Close counts the connection as open until its descriptor is closed.
 func (c *connection) Close() error {
-	c.all.mu.Lock()
-	if _, open := c.all.open[c]; open && c.ending {
-		c.all.ending--
-	}
-	delete(c.all.open, c)
-	c.all.mu.Unlock()
-	if c.linger.Load() {
+	c.mu.Lock()
+	c.by = 0 // the sweep must not end the time to linger
+	c.mu.Unlock()
+	ends := c.Conn
+	switch {
+	case c.hold.Load() == taken:
+		ends = c.raw // TLS would wait to say goodbye
+	case c.linger.Load():
 		c.lingerOn()
 	}
-	return c.Conn.Close()
+	err := ends.Close()
+	c.all.remove(c)
+	return err
 }
 
 // Bounds on how long a client is listened to that was refused while it sent.

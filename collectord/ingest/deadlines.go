@@ -13,12 +13,15 @@ import (
 type state uint8
 
 const (
-	stateOpening state = iota // up to the first header, the TLS handshake included
-	stateIdle                 // up to the first byte of the next request
+	stateOpening   state = iota // up to the first header; its time is the handshake's, too
+	stateHandshake              // of TLS
+	stateIdle                   // up to the first byte of the next request
 	stateHeader
 	stateBody
 	stateStoring // nothing is expected of the client: no deadline
 	stateWriting // an answer
+
+	states int = iota // how many there are
 )
 
 // enter begins a state, with the time that it has.
@@ -29,7 +32,7 @@ func (c *connection) enter(s state) {
 	limits := c.door.limits.Load()
 	var d time.Duration
 	switch s {
-	case stateOpening, stateHeader:
+	case stateOpening, stateHandshake, stateHeader:
 		d = limits.HeaderTimeout
 	case stateIdle:
 		d = limits.IdleTimeout
@@ -48,7 +51,11 @@ func (c *connection) enter(s state) {
 func (c *connection) enterUntil(s state, t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state, c.by = s, c.all.deadline(t)
+	c.state = s
+	if c.cut {
+		return
+	}
+	c.by = c.all.deadline(t)
 	if c.expired {
 		c.expired = false
 		_ = c.Conn.SetDeadline(time.Time{}) // fails for a closed connection only
@@ -63,6 +70,24 @@ func (c *connection) expire(past int64, now time.Time) {
 		c.expired = true
 		_ = c.Conn.SetDeadline(now)
 	}
+}
+
+// carryOn begins a state in the time that is left of the one before.
+func (c *connection) carryOn(s state) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = s
+}
+
+// cutOff ends the connection, whatever it is doing, and returns what that was. The
+// client has cutWithin to take an answer.
+func (c *connection) cutOff() state {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut, c.last, c.by = true, true, 0
+	_ = c.Conn.SetReadDeadline(time.Now())
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(cutWithin))
+	return c.state
 }
 
 // end closes the connection if it is idle. A request that has just begun is still
@@ -118,6 +143,10 @@ func connected(c net.Conn, s fasthttp.ConnState) {
 	switch s {
 	case fasthttp.StateNew:
 		conn.idleSince.Store(conn.all.deadline(time.Now()))
+		if conn.secure != nil {
+			conn.enter(stateHandshake)
+			return
+		}
 		conn.enter(stateOpening)
 	case fasthttp.StateActive:
 		conn.idleSince.Store(0)
@@ -126,6 +155,7 @@ func connected(c net.Conn, s fasthttp.ConnState) {
 		}
 	case fasthttp.StateIdle:
 		conn.idleSince.Store(conn.all.deadline(time.Now()))
+		conn.hold.CompareAndSwap(kept, free)
 		conn.enter(stateIdle)
 	}
 }

@@ -58,6 +58,7 @@ func (c *connection) shakeHands() error {
 		return err
 	}
 	c.limit.over, c.shaken = true, true
+	c.carryOn(stateOpening)
 	if c.peers = c.secure.ConnectionState().PeerCertificates; len(c.peers) > 0 {
 		c.client = nameOf(c.peers[0])
 	}

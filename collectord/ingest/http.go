@@ -108,6 +108,7 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 		decoders:    newDecoders(o.MaxDecoded),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
+	h.open.door, h.open.freed = h, sync.NewCond(&h.open.mu)
 	for size := range h.spareBodies {
 		h.spareBodies[size] = make(spares[byte], spareBuffers)
 	}
@@ -362,7 +363,7 @@ func (h *HTTP) brokenRequest(ctx *fasthttp.RequestCtx, err error) {
 		p.status, p.code = http.StatusRequestHeaderFieldsTooLarge, CodeHeaderSize
 		p.detail = fmt.Sprintf("a request's header has at most %d bytes (http.max_header)", h.opts.MaxHeader)
 	case isTimeout(err):
-		p = h.tooSlow()
+		p = h.tooLate(ctx)
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
 		p = h.bodyTooLarge()
 		p.close = true

@@ -300,19 +300,30 @@ func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
 	}
 }
 
-func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{MaxConnections: 3}})
-	var held []net.Conn
-	for range 3 {
-		c, err := net.Dial("tcp", addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		held = append(held, c)
-		fmt.Fprint(c, "POST") // otherwise the kernel keeps it for a while
+// busy has n clients wait for the log, so that their connections can't make room.
+// It returns how they get their answers.
+func busy(t *testing.T, log *memoryLog, addr string, n int) (held []*visitor, release func()) {
+	t.Helper()
+	for range n {
+		v := visit(t, addr)
+		v.send(post(`{"a":1}`))
+		<-log.entered
+		held = append(held, v)
 	}
-	waitFor(t, func() bool { return h.Connections() == 3 })
+	return held, func() {
+		go func() {
+			for range log.entered { // those that come later
+			}
+		}()
+		close(log.leave)
+	}
+}
+
+func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
+	log := newMemoryLog()
+	log.entered, log.leave = make(chan struct{}), make(chan struct{})
+	h, addr := door(t, log, HTTPOptions{Limits: HTTPLimits{MaxConnections: 3}})
+	held, release := busy(t, log, addr, 3)
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -322,6 +333,15 @@ func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
 	answer, err := io.ReadAll(c)
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), CodeOverloaded) {
 		t.Errorf("%v: %s", err, answer)
+	}
+	if h.TurnedAway() != 1 {
+		t.Errorf("%d are counted as turned away", h.TurnedAway())
+	}
+	release()
+	for i, v := range held {
+		if status, body := v.answer(); status != http.StatusCreated {
+			t.Errorf("client %d: %d %s", i, status, body)
+		}
 	}
 	held[0].Close()
 	waitFor(t, func() bool { return h.Connections() == 2 })

@@ -62,6 +62,13 @@ func (h *HTTP) identify(ctx *fasthttp.RequestCtx, asked *header) (client string,
 	switch {
 	case asked.unread: // it was a stranger's when the header came
 		return "", h.unauthorized(unknownToken)
+	case name != "" || hasCertificate(ctx):
+		if !keep(ctx) {
+			return "", noRoom()
+		}
+		know(ctx)
+	}
+	switch {
 	case name != "":
 		return name, nil
 	}
@@ -114,6 +121,13 @@ func (i *Identity) certified(ctx *fasthttp.RequestCtx) (client, why string) {
 		}
 	}
 	return c.client, c.untrusted
+}
+
+// hasCertificate reports whether the client showed a certificate, which certified
+// has checked.
+func hasCertificate(ctx *fasthttp.RequestCtx) bool {
+	c, ok := ctx.Conn().(*connection)
+	return ok && len(c.peers) > 0
 }
 
 // distrusts says what is wrong with certificates that were accepted once.

@@ -12,42 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idleAfter is how long nothing must have been under way on a connection before
-// it may have to make room: one in steady use is left alone.
-const idleAfter = time.Second
-
-// lookAt is how many connections are looked at to find the one that has been
-// idle longest. With more than that open, it is one of the longest.
-const lookAt = 1024
-
-// makeRoomLocked has an idle connection end, and reports whether there was one.
-// It is not closed but woken: a request that has been read meanwhile is answered.
-func (s *connections) makeRoomLocked() bool {
-	latest := s.deadline(time.Now().Add(-idleAfter))
-	var idle *connection
-	looked := 0
-	for c := range s.open {
-		if looked++; looked > lookAt {
-			break
-		}
-		since := c.idleSince.Load()
-		if since == 0 || since > latest || c.ending || idle != nil && since >= idle.idleSince.Load() {
-			continue
-		}
-		if unread(c.raw) {
-			continue
-		}
-		idle = c
-	}
-	if idle == nil {
-		return false
-	}
-	idle.ending = true
-	s.ending++
-	idle.end()
-	return true
-}
-
 // unread reports whether something has arrived that nobody has read yet.
 func unread(c net.Conn) bool {
 	sc, ok := c.(syscall.Conn)
@@ -80,9 +44,8 @@ const (
 // client has done so, because closing it with bytes unread resets it, and the
 // answer may be lost. Under a flood that can't be done for each of them.
 func (s *connections) turnAway(c net.Conn, config *tls.Config) {
-	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections)")
-	if s.leaving.Add(1) > maxLeaving {
-		s.leaving.Add(-1)
+	p := noRoom()
+	if !s.leave() {
 		if config == nil {
 			_ = c.SetWriteDeadline(time.Now().Add(briefly))
 			sayPlainly(c, p)
@@ -91,8 +54,7 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 		return
 	}
 	go func() {
-		defer s.leaving.Add(-1)
-		defer c.Close()
+		defer s.left(c)
 		if c.SetDeadline(time.Now().Add(leaveWithin)) != nil {
 			return
 		}
@@ -109,6 +71,13 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 			_, _ = io.CopyN(io.Discard, c, leaveUnread)
 		}
 	}()
+}
+
+// noRoom is what whoever is turned away or cut off is told.
+func noRoom() *problem {
+	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections); nothing was stored")
+	p.close = true
+	return p
 }
 
 // briefly is how long a write may take that nobody waits for.

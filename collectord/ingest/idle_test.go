@@ -124,9 +124,11 @@ func TestWhatHasArrivedIsSeenUnread(t *testing.T) {
 
 // A client that sends its request along with the connection is told, not reset.
 func TestWhoIsTurnedAwayHearsIt(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{MaxConnections: 1}})
-	visit(t, addr).send("P")
-	waitFor(t, func() bool { return h.Connections() == 1 })
+	log := newMemoryLog()
+	log.entered, log.leave = make(chan struct{}), make(chan struct{})
+	h, addr := door(t, log, HTTPOptions{Limits: HTTPLimits{MaxConnections: 1}})
+	_, release := busy(t, log, addr, 1)
+	defer release()
 	request := post(`{"a":"` + strings.Repeat("x", 30<<10) + `"}`)
 	for i := range 200 {
 		v := visit(t, addr)

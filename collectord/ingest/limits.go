@@ -14,6 +14,7 @@ import (
 type HTTPLimits struct {
 	MaxRecord      int           // bytes of a usage; default 1 MiB
 	MaxConnections int           // open at a time; default 1,024
+	MaxDescriptors int           // of all connections, those that are closing included; default: no limit
 	HeaderTimeout  time.Duration // for a request's header; default 5 s
 	BodyRate       int           // bytes a second with which a body must arrive; default 1 KiB
 	BodyGrace      time.Duration // before that counts; default 5 s
@@ -54,6 +55,7 @@ func (l *HTTPLimits) arrival(n int) time.Duration {
 func (h *HTTP) SetLimits(l HTTPLimits) {
 	l = l.withDefaults()
 	h.limits.Store(&l)
+	h.open.wakeListeners()
 	h.rates.setOverall(l.Rate, l.Burst, time.Now())
 }
 

@@ -98,9 +98,13 @@ func (h *HTTP) store(ctx *fasthttp.RequestCtx, r *request, ids *idDeriver, again
 	} else if p := h.admit(r.header.client, len(r.parts), time.Now()); p != nil {
 		h.log.Reject(wal.HTTP, p.code, len(r.parts))
 		return p
+	} else if !keep(ctx) {
+		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.parts))
+		return noRoom()
 	} else if err := h.log.AppendSeq(context.Background(), r.records); err != nil {
 		return h.appendProblem(err, len(r.parts))
 	}
+	know(ctx)
 	h.answer(ctx, r, r.header.prefer)
 	return nil
 }

@@ -71,7 +71,7 @@ func benchShip(rounds int, dir string) error {
 }
 
 // memoryLimit is what main sets.
-const memoryLimit = 40 << 20
+const memoryLimit = 64 << 20
 
 // realUsage is one whose fields vary as those of devices do.
 func realUsage(i int) []byte {

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// limited is a command that runs with a limit of open files, as ulimit takes it.
+func limited(run *exec.Cmd, ulimit string) *exec.Cmd {
+	return exec.Command("sh", append([]string{"-c", "ulimit " + ulimit + " && exec \"$0\" \"$@\""}, run.Args...)...)
+}
+
+// idleConnections connects n clients to a port and sends text on each.
+func idleConnections(t *testing.T, port, n int, text string) {
+	t.Helper()
+	for range n {
+		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		_ = c.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		if _, err := io.WriteString(c, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// openFiles is how many descriptors the daemon has.
+func (d *daemon) openFiles() int {
+	d.t.Helper()
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.cmd.Process.Pid))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return len(all)
+}
+
+// sealsAndShips posts over a new connection, has the segment sealed, and waits
+// until it is shipped.
+func (d *daemon) sealsAndShips(when string) {
+	d.t.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	before := d.metrics()["collectord_usages_shipped_total"]
+	// Clients that have been idle for less than a second make no room.
+	until(d.t, when+": a usage is stored", func() bool { return postAs(d.t, client, d.url(), "") == http.StatusCreated })
+	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		d.t.Fatal(err)
+	}
+	until(d.t, when+": the segment is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] > before })
+}
+
+// With 256 descriptors, and more clients than that on each listener, the log is
+// written, sealed and shipped, and metrics are served.
+func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	config, port, admin := configure(t, t.TempDir(), "")
+	d := startAs(t, limited(command(t, "run", "--config", config), "-n 256"), port, admin)
+	d.untilLogged("fewer connections may be open than http.max_connections")
+	const usage = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+	idleConnections(t, admin, 150, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	idleConnections(t, port, 153, "POST /api/usages HTTP/1.1\r\n")
+	idleConnections(t, port, 153, usage)
+	idleConnections(t, admin, 150, "GET /met")
+	for i := range 5 {
+		d.sealsAndShips(fmt.Sprintf("round %d", i))
+		idleConnections(t, port, 50, usage)
+	}
+	m := d.metrics()
+	if most := m["collectord_http_connections_max"]; most < 64 || most > 200 {
+		t.Errorf("%v connections may be open", most)
+	}
+	if open := d.openFiles(); open > 256-ownDescriptors {
+		t.Errorf("%d descriptors are open", open)
+	}
+	if strings.Contains(d.log(), "too many open files") {
+		t.Error("a descriptor was missing")
+	}
+	d.stop()
+}
+
+// The limit may be lowered while the daemon runs: connections make room then,
+// without any that comes. With no descriptor left at all the log waits for one.
+func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	config, port, admin := configure(t, t.TempDir(), "")
+	// The soft limit is raised to the hard limit.
+	d := startAs(t, limited(command(t, "run", "--config", config), "-Sn 64"), port, admin)
+	if m := d.metrics(); m["collectord_http_connections_max"] != 1024 || m["process_max_fds"] < 1024 {
+		t.Fatalf("%v connections may be open, %v files", m["collectord_http_connections_max"], m["process_max_fds"])
+	}
+	idleConnections(t, port, 400, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	until(t, "all are open", func() bool { return d.connections() == 400 })
+	var was unix.Rlimit
+	limit := func(open int) {
+		t.Helper()
+		next := unix.Rlimit{Cur: uint64(open), Max: was.Max}
+		if err := unix.Prlimit(d.cmd.Process.Pid, unix.RLIMIT_NOFILE, &next, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Prlimit(d.cmd.Process.Pid, unix.RLIMIT_NOFILE, nil, &was); err != nil {
+		t.Fatal(err)
+	}
+	const lower = 450
+	limit(lower)
+	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	d.untilLogged("fewer connections may be open than http.max_connections")
+	until(t, "connections have made room", func() bool { return d.openFiles() <= lower-ownDescriptors })
+	d.sealsAndShips("with a lower limit")
+
+	warm := &http.Client{Timeout: 10 * time.Second}
+	defer warm.CloseIdleConnections()
+	if got := postAs(t, warm, d.url(), ""); got != http.StatusCreated {
+		t.Fatal(got)
+	}
+	limit(1)
+	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	d.untilLogged("too many open files")
+	limit(lower)
+	d.sealsAndShips("once there are descriptors again")
+	d.stop()
+}

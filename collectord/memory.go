@@ -1,0 +1,33 @@
+package main
+
+import "collectord/config"
+
+// The soft limit of memory is where the garbage collector begins to work harder.
+// It bounds nothing by itself; the limits of the packages do. It must lie well
+// above what is in use: below, the collector runs all the time, and takes half of
+// the CPU. A process counts for it with heap and stacks, free memory included, but
+// not with its program (19 MiB) and the memory of large bodies.
+const (
+	memoryOfDaemon = 64 << 20 // with baseConnections, of which each request was served
+	memoryOfShip   = 40 << 20 // of collectord ship, which has no connections
+
+	baseConnections = 1024
+	baseHeader      = 8 << 10
+	baseKeys        = 1 << 16
+
+	memoryOfConnection = 40 << 10 // reader, stack, request, and what the collector needs to be at ease
+	memoryOfTLS        = 24 << 10 // more, for a record and keys
+	memoryOfKey        = 220      // an Idempotency-Key, twice: the table is copied as it grows
+)
+
+// memoryLimit is the soft limit for what is configured, with so many connections.
+func memoryLimit(cfg *config.Config, connections int) int64 {
+	limit := int64(memoryOfDaemon)
+	limit += int64(max(0, connections-baseConnections)) * memoryOfConnection
+	limit += int64(connections) * max(0, cfg.HTTP.MaxHeader-baseHeader)
+	if cfg.HTTP.TLS.Cert != "" {
+		limit += int64(connections) * memoryOfTLS
+	}
+	limit += int64(max(0, cfg.HTTP.IdempotencyKeys-baseKeys)) * memoryOfKey
+	return limit
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// strangers hold connections and are never authenticated. Whoever is cut off
+// connects again.
+type strangers struct {
+	d       *daemon
+	over    chan struct{}
+	running sync.WaitGroup
+}
+
+// strangersHold connects n strangers, of each kind as many.
+func strangersHold(d *daemon, n int, kinds []slowness) *strangers {
+	s := &strangers{d: d, over: make(chan struct{})}
+	for i := range n {
+		s.running.Go(func() {
+			for s.once(kinds[i%len(kinds)]) {
+			}
+		})
+	}
+	d.t.Cleanup(s.leave)
+	return s
+}
+
+// once holds a connection until it is cut off, and reports whether to go on.
+func (s *strangers) once(kind slowness) bool {
+	const pace = 500 * time.Millisecond
+	if c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.d.port)); err == nil {
+		defer c.Close()
+		if kind.secure != nil {
+			c = tls.Client(c, kind.secure)
+		}
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		cut := make(chan struct{})
+		s.running.Go(func() {
+			defer close(cut)
+			_, _ = io.WriteString(c, kind.first)
+			_, _ = io.Copy(io.Discard, c)
+		})
+		for held := true; held; {
+			select {
+			case <-s.over:
+				return false
+			case <-cut:
+				held = false
+			case <-time.After(pace):
+				if kind.dribble != "" {
+					_, _ = io.WriteString(c, kind.dribble)
+				}
+			}
+		}
+	}
+	select {
+	case <-s.over:
+		return false
+	case <-time.After(pace):
+		return true
+	}
+}
+
+func (s *strangers) leave() {
+	select {
+	case <-s.over:
+	default:
+		close(s.over)
+	}
+	s.running.Wait()
+}
+
+func strangerKinds(header string) []slowness {
+	head := "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	return []slowness{
+		{name: "nothing"},
+		{name: "half a header", first: head},
+		{name: "a header byte by byte", first: head, dribble: "X"},
+		{name: "a slow body", first: head + header + "Content-Length: 1000000\r\n\r\n{\"a\":\"", dribble: "x"},
+		{name: "a large part of a body", first: head + header + "Content-Length: 1000000\r\n\r\n" + strings.Repeat(" ", 2<<10)},
+		{name: "idle after 404", first: "GET / HTTP/1.1\r\nHost: x\r\n\r\n"},
+	}
+}
+
+// TestClientsAreServedWhileStrangersHoldEverySlot has twice as many strangers hold
+// connections as http.max_connections allows by default. A client is served if
+// its one request, over a connection of its own, is answered 201 within servedWithin;
+// a client that was there before keeps its connection.
+func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
+	const (
+		crowd        = 2000
+		clients      = 100
+		servedWithin = 5 * time.Second
+	)
+	hello := "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
+	for _, name := range []string{"tokens", "anonymous", "TLS"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits most of the time
+			dir := t.TempDir()
+			config, port, admin := configure(t, dir, "")
+			token, more, scheme := "", "", "http"
+			transport := func() *http.Transport { return &http.Transport{} }
+			kinds := strangerKinds("")
+			if name != "anonymous" {
+				var line string
+				token, line = newToken(t, "ward-3")
+				write(t, dir+"/tokens", line+"\n")
+				more = "tokens_file: " + dir + "/tokens, "
+				kinds = append(kinds, strangerKinds("Authorization: Bearer cd_unknown\r\n")[3:5]...)
+			}
+			if name == "TLS" {
+				ca := newAuthority(t, dir)
+				ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
+				more += fmt.Sprintf("tls: {cert: %s/cert, key: %[1]s/key}, ", dir)
+				scheme = "https"
+				of := ca.client("").Transport.(*http.Transport)
+				transport = of.Clone
+				secure := of.TLSClientConfig.Clone()
+				secure.ServerName = "127.0.0.1"
+				kinds = []slowness{
+					{name: "nothing"},
+					{name: "half a hello", first: hello + strings.Repeat("x", 2<<10)},
+					{name: "a hello byte by byte", first: hello, dribble: "x"},
+					{name: "half a header", first: "POST /api/usages HTTP/1.1\r\n", secure: secure},
+					{name: "idle after 404", first: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", secure: secure},
+				}
+			}
+			edit(t, config, "http: {", "http: {"+more)
+			d := start(t, config, port, admin)
+			url := fmt.Sprintf("%s://127.0.0.1:%d/api/usages", scheme, port)
+
+			var dials atomic.Int32
+			steady := transport()
+			steady.MaxConnsPerHost = 1
+			dial := (&net.Dialer{}).DialContext
+			steady.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				dials.Add(1)
+				return dial(ctx, network, addr)
+			}
+			warm := &http.Client{Transport: steady, Timeout: servedWithin}
+			defer warm.CloseIdleConnections()
+			post := func() {
+				if got := postAs(t, warm, url, token); got != http.StatusCreated {
+					t.Errorf("the client that was there before: %d", got)
+				}
+			}
+			post()
+			s := strangersHold(d, crowd, kinds)
+			until(t, "all places are taken", func() bool {
+				post()
+				return d.connections() >= 1000
+			})
+			var served atomic.Int32
+			var running sync.WaitGroup
+			took := make([]time.Duration, clients)
+			for from := range 5 {
+				running.Go(func() {
+					for i := from; i < clients; i += 5 {
+						client := &http.Client{Transport: transport(), Timeout: servedWithin}
+						began := time.Now()
+						if postAs(t, client, url, token) == http.StatusCreated {
+							served.Add(1)
+						}
+						took[i] = time.Since(began)
+						client.CloseIdleConnections()
+						post()
+						<-time.After(50 * time.Millisecond) // the strangers come back
+					}
+				})
+			}
+			running.Wait()
+			if served.Load() != clients {
+				t.Errorf("%d of %d clients were served", served.Load(), clients)
+			}
+			m := d.metrics()
+			if dials.Load() != 1 {
+				t.Errorf("the client that was there before had to connect %d times", dials.Load())
+			}
+			if n := m["collectord_http_connections"]; n > 1024+128 {
+				t.Errorf("%v connections are open", n)
+			}
+			made := 0.0
+			for name, n := range m {
+				if strings.HasPrefix(name, "collectord_http_connections_made_room_total") {
+					made += n
+				}
+			}
+			if made == 0 || m["collectord_http_connections_max"] != 1024 {
+				t.Errorf("%v connections made room, of at most %v", made, m["collectord_http_connections_max"])
+			}
+			d.untilLogged("http.max_connections is reached")
+			if n := strings.Count(d.log(), "trouble=connections"); n != 1 {
+				t.Errorf("%d lines about connections", n)
+			}
+			s.leave()
+			d.untilLogged("no connection makes room or is turned away any more")
+			post()
+			d.stop()
+			t.Logf("%v made room, %v were turned away; the slowest client took %v", made, m["collectord_http_connections_turned_away_total"], slowest(took))
+		})
+	}
+}
+
+func slowest(took []time.Duration) (longest time.Duration) {
+	for _, d := range took {
+		longest = max(longest, d)
+	}
+	return longest
+}
