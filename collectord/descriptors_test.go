@@ -67,7 +67,7 @@ func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := startAs(t, limited(command(t, "run", "--config", config), "-n 256"), port, admin)
 	d.untilLogged("fewer connections may be open than http.max_connections")
-	const usage = "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+	const usage = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
 	idleConnections(t, admin, 150, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	idleConnections(t, port, 153, "POST /api/usages HTTP/1.1\r\n")
 	idleConnections(t, port, 153, usage)
@@ -99,7 +99,7 @@ func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
 	if m := d.metrics(); m["collectord_http_connections_max"] != 1024 || m["process_max_fds"] < 1024 {
 		t.Fatalf("%v connections may be open, %v files", m["collectord_http_connections_max"], m["process_max_fds"])
 	}
-	idleConnections(t, port, 400, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	idleConnections(t, port, 400, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	until(t, "all are open", func() bool { return d.connections() == 400 })
 	var was unix.Rlimit
 	limit := func(open int) {

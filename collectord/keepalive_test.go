@@ -34,7 +34,7 @@ func TestKeepAliveOutlivesIdleTimesAndSlowDisks(t *testing.T) {
 		began := time.Now()
 		_ = conn.SetDeadline(began.Add(30 * time.Second))
 		posted++
-		if _, err := fmt.Fprintf(conn, "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
+		if _, err := fmt.Fprintf(conn, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"); err != nil {
 			t.Fatal(err)
 		}
 		a, err := http.ReadResponse(answers, nil)

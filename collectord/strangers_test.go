@@ -81,14 +81,14 @@ func (s *strangers) leave() {
 }
 
 func strangerKinds(header string) []slowness {
-	head := "POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+	head := "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 	return []slowness{
 		{name: "nothing"},
 		{name: "half a header", first: head},
 		{name: "a header byte by byte", first: head, dribble: "X"},
 		{name: "a slow body", first: head + header + "Content-Length: 1000000\r\n\r\n{\"a\":\"", dribble: "x"},
 		{name: "a large part of a body", first: head + header + "Content-Length: 1000000\r\n\r\n" + strings.Repeat(" ", 2<<10)},
-		{name: "idle after 404", first: "GET / HTTP/1.1\r\nHost: x\r\n\r\n"},
+		{name: "idle after 404", first: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"},
 	}
 }
 
@@ -132,7 +132,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 					{name: "half a hello", first: hello + strings.Repeat("x", 2<<10)},
 					{name: "a hello byte by byte", first: hello, dribble: "x"},
 					{name: "half a header", first: "POST /api/usages HTTP/1.1\r\n", secure: secure},
-					{name: "idle after 404", first: "GET / HTTP/1.1\r\nHost: x\r\n\r\n", secure: secure},
+					{name: "idle after 404", first: "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", secure: secure},
 				}
 			}
 			edit(t, config, "http: {", "http: {"+more)

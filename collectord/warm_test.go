@@ -23,7 +23,7 @@ func TestAThousandWarmConnectionsNeedFewCollections(t *testing.T) {
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
 	body := usageText(1, "http")
-	request := fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	request := fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	round := func(posts int) {
 		t.Helper()
 		var connected, clients sync.WaitGroup

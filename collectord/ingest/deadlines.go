@@ -150,8 +150,10 @@ func connected(c net.Conn, s fasthttp.ConnState) {
 		conn.enter(stateOpening)
 	case fasthttp.StateActive:
 		conn.idleSince.Store(0)
-		if conn.requests++; conn.requests > 1 { // the first one's time began with the connection
+		if conn.requests++; conn.requests > 1 {
 			conn.enter(stateHeader)
+		} else {
+			conn.carryOn(stateHeader) // the first one's time began with the connection
 		}
 	case fasthttp.StateIdle:
 		conn.idleSince.Store(conn.all.deadline(time.Now()))

@@ -19,7 +19,7 @@ func aged() { <-time.After(strangersTime + 100*time.Millisecond) }
 func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 	tokens, headers := holder(t, "ward-3")
 	bearer := headers[0] + "\r\n"
-	const head = "POST /api/usages HTTP/1.1\r\nHost: x\r\n"
+	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
 	for name, c := range map[string]struct {
 		who    Identity
 		client string // what makes one of it
@@ -30,8 +30,8 @@ func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 		"half a header":            {Identity{Tokens: tokens}, bearer, head, "header", 503},
 		"half a header, no tokens": {Identity{}, "", head, "header", 503},
 		"a slow body, no tokens":   {Identity{}, "", head + "Content-Length: 100000\r\n\r\n" + strings.Repeat(" ", 5000), "body", 503},
-		"idle after 404":           {Identity{Tokens: tokens}, bearer, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "idle", 404},
-		"idle after 200":           {Identity{Tokens: tokens}, bearer, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", "idle", 200},
+		"idle after 404":           {Identity{Tokens: tokens}, bearer, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "idle", 404},
+		"idle after 200":           {Identity{Tokens: tokens}, bearer, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "idle", 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it waits most of the time
@@ -79,7 +79,7 @@ func TestWhatIsAuthenticatedOrBeingStoredIsNeverCutOff(t *testing.T) {
 	_, addr := door(t, log, HTTPOptions{Identity: Identity{Tokens: tokens}, Limits: HTTPLimits{MaxConnections: 2}})
 	slow := visit(t, addr)
 	body := `{"a":"` + strings.Repeat("x", 5000) + `"}`
-	slow.send(fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: x\r\n%s\r\nContent-Length: %d\r\n\r\n%s", headers[0], len(body), body[:4000]))
+	slow.send(fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\n%s\r\nContent-Length: %d\r\n\r\n%s", headers[0], len(body), body[:4000]))
 
 	open := newMemoryLog()
 	open.entered, open.leave = make(chan struct{}), make(chan struct{})
@@ -123,7 +123,7 @@ func TestWhoIsCutOffHasNothingStored(t *testing.T) {
 		clients.Go(func() {
 			for range 25 {
 				v := visit(t, addr)
-				v.send("POST /api/usages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+				v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
 				<-time.After(leastTime)
 				_, _ = v.Write([]byte("{}")) // it may be cut off already
 				if status, _ := v.answer(); status == http.StatusCreated {
