@@ -91,7 +91,7 @@ func (s *fileStore) Put(ctx context.Context, o *Object) error {
 	if _, err := os.Lstat(path); err == nil {
 		return taken()
 	}
-	temp, err := copyDurably(ctx, &pacedReader{ctx, o.reader(), termsOf(ctx).bandwidth, nil}, s.temp())
+	temp, err := copyDurably(ctx, &pacedReader{ctx, o.reader(), termsOf(ctx).bandwidth}, s.temp())
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
