@@ -63,6 +63,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		terms.retryAfter.Store(int64(parseRetryAfter(resp.Header.Get("Retry-After"))))
 	}
 	resp.Body = &watchedAnswer{w, resp.Body}
+	if err := judge(req, resp); err != nil {
+		_ = resp.Body.Close()
+		if sent != nil {
+			<-sent.over // see finish
+		}
+		return nil, err
+	}
 	if sent != nil && resp.StatusCode/100 == 3 {
 		sent.finish(resp)
 	}

@@ -68,7 +68,7 @@ func (l slowLine) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := context.Cause(r.Context()); err != nil {
 		return nil, err
 	}
-	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(&slowReader{r.Context(), l.pause, 100})}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"X-Amz-Request-Id": {"1"}}, Body: io.NopCloser(&slowReader{r.Context(), l.pause, 100})}, nil
 }
 
 type slowReader struct {
