@@ -40,14 +40,11 @@ func (n network) run(name string, args ...string) {
 	must(n.t, "ip", append([]string{"netns", "exec", n.name, name}, args...)...)
 }
 
-// dial connects a UDP socket that is in the namespace for as long as it lives.
-func (n network) dial(addr string) net.Conn {
+// inside calls what makes sockets, which are in the namespace for as long as they
+// live.
+func (n network) inside(call func() error) {
 	n.t.Helper()
-	type dialed struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan dialed)
+	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // for good: the thread is in the namespace, and ends with the goroutine
 		ns, err := os.Open("/var/run/netns/" + n.name)
@@ -55,17 +52,24 @@ func (n network) dial(addr string) net.Conn {
 			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
 			ns.Close()
 		}
-		var conn net.Conn
 		if err == nil {
-			conn, err = net.Dial("udp", addr)
+			err = call()
 		}
-		done <- dialed{conn, err}
+		done <- err
 	}()
-	d := <-done
-	if d.err != nil {
-		n.t.Fatal(d.err)
+	if err := <-done; err != nil {
+		n.t.Fatal(err)
 	}
-	return d.conn
+}
+
+// dial connects a UDP socket.
+func (n network) dial(addr string) (conn net.Conn) {
+	n.t.Helper()
+	n.inside(func() (err error) {
+		conn, err = net.Dial("udp", addr)
+		return err
+	})
+	return conn
 }
 
 // TestALossyNetworkIsNotTakenForLossesOfOurs sends from one network to another

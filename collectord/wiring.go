@@ -127,6 +127,7 @@ func destination(cfg *config.Config, logger *slog.Logger) shipper.Destination {
 			Checksum:        cfg.Shipper.S3.Checksum,
 			SSE:             cfg.Shipper.S3.SSE,
 			StorageClass:    cfg.Shipper.S3.StorageClass,
+			Proof:           cfg.Shipper.S3.Proof,
 			Logger:          logger,
 		},
 	}

@@ -95,6 +95,7 @@ type S3 struct {
 	Endpoint, Region, PathStyle, CredentialsFile, CAFile, Checksum string
 
 	SSE, StorageClass string
+	Proof             string // auto or off
 }
 
 // Shutdown is how long the daemon takes its leave.

@@ -251,7 +251,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, rateOrNone(1<<10, 1<<40, func(c *Config) *int64 { return &c.Shipper.Bandwidth }),
 	},
 	{
-		"shipper.stall_timeout", "1m", "How long an upload may stand still before it is given up and tried again. How long it\ntakes in all does not matter.",
+		"shipper.stall_timeout", "1m", "How long the storage may neither acknowledge nor answer anything before an upload is\ngiven up and tried again. How long it takes in all does not matter.",
 		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.StallTimeout }),
 	},
 	{
@@ -289,6 +289,10 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	{
 		"shipper.s3.checksum", "auto", "What the storage verifies on arrival: auto (crc32c, or what it can do), crc32c, md5 or off.",
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Checksum }, "auto", "crc32c", "md5", "off"),
+	},
+	{
+		"shipper.s3.proof", "auto", "When an object counts as stored: auto (the answer holds its checksum or MD5, or a look at\nthe object confirms it) or off (an answer of 200 is enough, once the storage has given\nback a small object after the start; it loses data where something else answers 200).",
+		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Proof }, "auto", "off"),
 	},
 	{
 		"shipper.s3.sse", "", "Encryption at rest by the storage: s3, kms, or kms:KEY with the id of a key.\nEmpty: as the bucket is set up.",

@@ -22,7 +22,7 @@ const probeKey = ownDir + "/conditional-put.json"
 // findOut asks the storage, once, whether a put can be made to not replace, and
 // which checksum it takes, by putting a small object that may be there already.
 // A storage that does not know If-None-Match may refuse it, or, worse, take no
-// notice.
+// notice. Only answers that are proven count; those of a web page teach nothing.
 func (s *s3Store) findOut(ctx context.Context) error {
 	if s.conditions.Load() != unknownConditions {
 		return nil
@@ -38,17 +38,30 @@ func (s *s3Store) findOut(ctx context.Context) error {
 	if s.mayWeaken {
 		first, most = checksumCRC32C, checksumOff
 	}
+	put := func(checksum int32, conditional bool) error {
+		answer, err := s.put(ctx, probe, checksum, conditional)
+		if err != nil || s.trustful {
+			return err // read back below
+		}
+		return s.prove(ctx, probe, answer, checksum)
+	}
 	var err error
 	for checksum := first; checksum <= most; checksum++ {
 		for _, conditional := range []bool{true, false} {
-			err = s.put(ctx, probe, checksum, conditional)
+			err = put(checksum, conditional)
 			if err == nil && conditional { // it was not there, or it was replaced
-				if err = s.put(ctx, probe, checksum, conditional); err == nil {
+				if err = put(checksum, conditional); err == nil {
 					conditional = false
 				}
 			}
 			switch resp := minio.ToErrorResponse(err); {
 			case err == nil, resp.StatusCode == http.StatusPreconditionFailed:
+				if s.trustful {
+					if err := s.readBack(ctx, probe); err != nil {
+						return err
+					}
+					s.believe.Store(true)
+				}
 				s.learn(checksum, conditional)
 				return nil
 			case !refuses(resp):

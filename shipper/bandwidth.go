@@ -65,7 +65,6 @@ type pacedReader struct {
 	ctx       context.Context
 	in        io.Reader
 	bandwidth *bandwidth // nil: no bound
-	watch     *watch     // to be told that waiting here is no stall; may be nil
 }
 
 func (r *pacedReader) Read(p []byte) (int, error) {
@@ -77,10 +76,6 @@ func (r *pacedReader) Read(p []byte) (int, error) {
 	}
 	n, err := r.in.Read(p)
 	if n > 0 {
-		if r.watch != nil {
-			r.watch.timer.Stop()
-			defer r.watch.moved()
-		}
 		if waitErr := r.bandwidth.take(r.ctx, n); waitErr != nil {
 			return 0, waitErr
 		}

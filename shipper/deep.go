@@ -118,7 +118,7 @@ func (a *audit) read(ctx context.Context, e *examiner, x *examination) error {
 		if err != nil {
 			return err
 		}
-		x.contents.metadata, x.contents.hasMetadata = m, m.SHA256 != ""
+		x.contents.metadata, x.contents.hasMetadata = m.Metadata, m.SHA256 != ""
 	}
 	return nil
 }

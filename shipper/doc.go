@@ -10,10 +10,11 @@
 //
 // Invariants:
 //
-//   - A key is a pure function of the segment, and a put never replaces: the
-//     same segment gives the same object after any crash, never a second one.
-//   - A segment is removed only after the storage has confirmed its object, or
-//     was found to hold an equal one.
+//   - A key is a pure function of the segment, and a put replaces nothing but a
+//     damaged copy of itself: the same segment gives the same object after any
+//     crash, never a second one.
+//   - A segment is removed only after the storage has proven that it holds its
+//     object, or an equal one. A status of success proves nothing.
 //   - Memory does not grow with the backlog or the size of a segment.
 //   - Reading changes nothing, and takes no more memory than it says, however much
 //     there is to read.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"iter"
@@ -88,15 +89,23 @@ func (s *fileStore) Put(ctx context.Context, o *Object) error {
 		}
 		return ErrExists
 	}
-	if _, err := os.Lstat(path); err == nil {
+	rename := renameWithoutReplacing
+	if o.Replace {
+		rename = os.Rename
+	} else if _, err := os.Lstat(path); err == nil {
 		return taken()
 	}
-	temp, err := copyDurably(ctx, &pacedReader{ctx, o.reader(), termsOf(ctx).bandwidth, nil}, s.temp())
+	sum := crc32.New(castagnoli)
+	in := io.TeeReader(&pacedReader{ctx, o.reader(), termsOf(ctx).bandwidth}, sum)
+	temp, size, err := copyDurably(ctx, in, s.temp())
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
-	defer os.Remove(temp) // after the rename there is nothing to remove
-	switch err := renameWithoutReplacing(temp, path); {
+	defer os.Remove(temp)                          // after the rename there is nothing to remove
+	if size != o.Size || sum.Sum32() != o.CRC32C { // of the spool, whose disk may be another
+		return &StoreError{Op: "put", Key: o.Key, Kind: "BadDigest", Hint: changedOnTheWay, Err: fmt.Errorf("%d bytes were read back from the spool, of %d, or they have changed", size, o.Size)}
+	}
+	switch err := rename(temp, path); {
 	case errors.Is(err, fs.ErrExist):
 		return taken()
 	case err != nil:
@@ -104,6 +113,10 @@ func (s *fileStore) Put(ctx context.Context, o *Object) error {
 	}
 	if err := syncDir(dir); err != nil {
 		return s.fail("put", o.Key, err)
+	}
+	if there, err := os.Stat(path); err != nil || there.Size() != o.Size {
+		err = errors.Join(errors.New("the folder does not have what was put"), err)
+		return &StoreError{Op: "put", Key: o.Key, Kind: unproven, Err: err}
 	}
 	return nil
 }
@@ -143,17 +156,17 @@ func (s *fileStore) makeDurable(dir string) error {
 const maxDurable = 64
 
 // copyDurably writes what it reads to a new file in dir and syncs it.
-func copyDurably(ctx context.Context, in io.Reader, dir string) (path string, err error) {
+func copyDurably(ctx context.Context, in io.Reader, dir string) (path string, size int64, err error) {
 	out, err := os.CreateTemp(dir, "put-*")
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
-	_, err = io.Copy(out, in)
+	size, err = io.Copy(out, in)
 	err = errors.Join(err, out.Chmod(0o640), out.Sync(), out.Close(), ctx.Err())
 	if err != nil {
-		return "", errors.Join(err, os.Remove(out.Name()))
+		return "", 0, errors.Join(err, os.Remove(out.Name()))
 	}
-	return out.Name(), nil
+	return out.Name(), size, nil
 }
 
 func renameWithoutReplacing(from, to string) error {
@@ -190,7 +203,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (s *fileStore) Stat(_ context.Context, key string) (m Metadata, err error) {
+func (s *fileStore) Stat(_ context.Context, key string) (m Stored, err error) {
 	f, err := s.open("stat", key)
 	if err != nil {
 		return m, err
@@ -200,9 +213,10 @@ func (s *fileStore) Stat(_ context.Context, key string) (m Metadata, err error) 
 	if err != nil {
 		return m, s.fail("stat", key, err)
 	}
-	m, err = readTrailer(f, info.Size())
+	m.Size = info.Size()
+	m.Metadata, err = readTrailer(f, m.Size)
 	if errors.Is(err, errNoMetadata) {
-		return Metadata{}, nil
+		return Stored{Size: m.Size}, nil
 	}
 	if err != nil {
 		return m, s.fail("stat", key, err)

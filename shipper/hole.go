@@ -119,7 +119,7 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logbook, run *chapter) (b
 			if asked == newest || s.first <= best {
 				break
 			}
-			var m Metadata
+			var m Stored
 			err := patiently(ctx, func() (err error) { m, err = a.store.Stat(ctx, a.inventory.key(l, c, s)); return err })
 			if err != nil && !errors.Is(err, ErrNotFound) {
 				return 0, err

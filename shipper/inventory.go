@@ -161,7 +161,9 @@ func (v *inventory) identify(ctx context.Context, store Store, keys []string) er
 	found := make([]Metadata, len(keys))
 	gone := make([]bool, len(keys))
 	err := atOnce(ctx, len(keys), func(i int) (err error) {
-		found[i], err = store.Stat(ctx, keys[i])
+		var there Stored
+		there, err = store.Stat(ctx, keys[i])
+		found[i] = there.Metadata
 		gone[i] = errors.Is(err, ErrNotFound)
 		return err
 	})

@@ -22,7 +22,7 @@ func (l *listed) List(_ context.Context, prefix string) iter.Seq2[string, error]
 }
 
 func (l *listed) Put(context.Context, *Object) error                  { return ErrExists }
-func (l *listed) Stat(context.Context, string) (Metadata, error)      { return Metadata{}, ErrNotFound }
+func (l *listed) Stat(context.Context, string) (Stored, error)        { return Stored{}, ErrNotFound }
 func (l *listed) Open(context.Context, string) (io.ReadCloser, error) { return nil, ErrNotFound }
 func (l *listed) String() string                                      { return "listed" }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"time"
 
@@ -67,9 +68,32 @@ func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 	}
 	err = s.store.Put(ctx, o)
 	if errors.Is(err, ErrExists) {
-		return nil // from before a crash: range and run are in the name
+		return s.noted(ctx, o) // from before a crash
 	}
 	return err
+}
+
+// noted returns nil if the storage has a note of the same losses under the key:
+// that the name is taken does not say what is under it.
+func (s *Shipper) noted(ctx context.Context, o *Object) error {
+	body, err := s.store.Open(ctx, o.Key)
+	if err != nil {
+		return s.contradiction(o, err)
+	}
+	defer body.Close()
+	in := &faultKeeper{in: io.LimitReader(body, maxMetadata)}
+	var n lossObject
+	err = json.NewDecoder(in).Decode(&n)
+	switch {
+	case in.err != nil:
+		return in.err
+	case err != nil || n.LogID != o.LogID || n.Run != o.Run || n.FirstSeq != o.FirstSeq || n.LastSeq != o.LastSeq || n.Reason == "":
+		return &StoreError{
+			Op: "put", Key: o.Key, Kind: "conflict", Permanent: true, OwnTrouble: true, Err: ErrExists,
+			Hint: "the storage holds something else under the name of a loss note: look at it, and move it away",
+		}
+	}
+	return nil
 }
 
 // confirmedBelow is the lowest seq that is neither in the storage nor noted there

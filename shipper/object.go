@@ -3,6 +3,7 @@ package shipper
 import (
 	"bufio"
 	"bytes"
+	"crypto/md5" //nolint:gosec // what the ETag of S3 is
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -79,6 +80,9 @@ type Object struct {
 	Body   io.ReaderAt
 	Size   int64 // bytes of Body that belong to the object
 	CRC32C uint32
+	MD5    [md5.Size]byte
+	// Replace lets Put replace what is under the key.
+	Replace bool
 	Metadata
 }
 
@@ -146,7 +150,7 @@ func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
 
 // bytesObject makes an object of a few bytes that are no lines, without metadata.
 func bytesObject(key string, text []byte) *Object {
-	return &Object{Key: key, Body: bytes.NewReader(text), Size: int64(len(text)), CRC32C: crc32.Checksum(text, castagnoli)}
+	return &Object{Key: key, Body: bytes.NewReader(text), Size: int64(len(text)), CRC32C: crc32.Checksum(text, castagnoli), MD5: md5.Sum(text)} //nolint:gosec // see above
 }
 
 // reader reads the object from its beginning.
@@ -159,8 +163,9 @@ func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.Fi
 		return nil, err
 	}
 	crc := crc32.New(castagnoli)
+	etag := md5.New() //nolint:gosec // see above
 	var size countingWriter
-	c.out.Reset(io.MultiWriter(file, crc, &size))
+	c.out.Reset(io.MultiWriter(file, crc, etag, &size))
 	c.zstd.Reset(c.out)
 	c.lines = c.lines[:0]
 
@@ -209,6 +214,7 @@ func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.Fi
 		return nil, err
 	}
 	o.Size, o.CRC32C = int64(size), crc.Sum32()
+	etag.Sum(o.MD5[:0])
 	return o, nil
 }
 

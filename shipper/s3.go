@@ -3,8 +3,6 @@ package shipper
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +30,7 @@ type S3Options struct {
 	Checksum        string // "auto", "crc32c", "md5" or "off"
 	SSE             string // "", "s3", "kms" or "kms:KEY": who encrypts at rest
 	StorageClass    string // empty: the bucket's default
+	Proof           string // "auto", or "off": an answer of 200 is believed
 	Logger          *slog.Logger
 }
 
@@ -53,10 +52,12 @@ type s3Store struct {
 	sse            encrypt.ServerSide
 	log            *slog.Logger
 	mayWeaken      bool // the checksum, when the storage refuses it
+	trustful       bool // once the storage has given back what it was given
 
 	asking     sync.Mutex   // held while the storage's abilities are found out
 	checksum   atomic.Int32 // in use
 	conditions atomic.Int32
+	believe    atomic.Bool // an answer of 200 without a proof
 }
 
 func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
@@ -105,7 +106,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	}
 	s := &s3Store{
 		client: client, checksummed: checksummed, keys: keys, keysFrom: from, bucket: bucket, prefix: prefix,
-		storageClass: o.StorageClass, sse: sse, log: o.Logger,
+		storageClass: o.StorageClass, sse: sse, log: o.Logger, trustful: o.Proof == "off",
 	}
 	switch o.Checksum {
 	case "md5":
@@ -123,7 +124,7 @@ func (s *s3Store) String() string {
 }
 
 // Put sends the object in one request that the storage refuses if the key is
-// taken.
+// taken, and returns nil once it is proven to be stored.
 func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	t := termsOf(ctx)
 	ctx = withTerms(ctx, t)
@@ -131,22 +132,33 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 		return s.fail("put", o.Key, t, err)
 	}
 	conditional := s.conditions.Load() == withConditions
-	if !conditional {
+	switch {
+	case o.Replace:
+		conditional = false
+	case !conditional:
 		if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
 			return errOr(err, ErrExists)
 		}
 	}
-	err := s.put(ctx, o, s.checksum.Load(), conditional)
-	resp := minio.ToErrorResponse(err)
-	switch {
-	case err == nil:
-		return nil
-	case resp.StatusCode == http.StatusPreconditionFailed:
-		return ErrExists
-	case refuses(resp): // another server than the one that was asked
-		s.conditions.Store(unknownConditions)
+	checksum := s.checksum.Load()
+	answer, err := s.put(ctx, o, checksum, conditional)
+	if err == nil {
+		if err = s.prove(ctx, o, answer, checksum); err != nil {
+			err = s.fail("put", o.Key, t, err)
+		}
+		return err
 	}
-	return s.fail("put", o.Key, t, err)
+	resp := minio.ToErrorResponse(err)
+	if resp.StatusCode == http.StatusPreconditionFailed {
+		return ErrExists
+	}
+	err = s.fail("put", o.Key, t, err)
+	if storeErr := (*StoreError)(nil); refuses(resp) || errors.As(err, &storeErr) && storeErr.Kind == notAStore {
+		// Another server than the one that was asked.
+		s.conditions.Store(unknownConditions)
+		s.believe.Store(false)
+	}
+	return err
 }
 
 func errOr(err, otherwise error) error {
@@ -156,7 +168,7 @@ func errOr(err, otherwise error) error {
 	return otherwise
 }
 
-func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditional bool) error {
+func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditional bool) (minio.UploadInfo, error) {
 	opts := minio.PutObjectOptions{
 		ContentType:          contentType(o.Key),
 		DisableMultipart:     true,
@@ -168,15 +180,14 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditiona
 	switch checksum {
 	case checksumCRC32C:
 		client = s.checksummed
-		opts.UserMetadata["x-amz-checksum-crc32c"] = base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, o.CRC32C))
+		opts.UserMetadata["x-amz-checksum-crc32c"] = o.checksum()
 	case checksumMD5:
 		opts.SendContentMd5 = true
 	}
 	if conditional {
 		opts.SetMatchETagExcept("*")
 	}
-	_, err := client.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, opts)
-	return err
+	return client.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, opts)
 }
 
 // serverSide reads who encrypts at rest.
@@ -238,20 +249,19 @@ func fromHeaders(h map[string]string) (m Metadata) {
 
 // Stat looks at the user metadata and, if some copy has lost that, at the end of
 // the object.
-func (s *s3Store) Stat(ctx context.Context, key string) (Metadata, error) {
+func (s *s3Store) Stat(ctx context.Context, key string) (Stored, error) {
 	t := termsOf(ctx)
 	ctx = withTerms(ctx, t)
-	info, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{})
+	m, err := s.head(ctx, key)
 	if err != nil {
-		return Metadata{}, s.fail("stat", key, t, err)
+		return Stored{}, s.fail("stat", key, t, err)
 	}
-	m := fromHeaders(info.UserMetadata)
-	tail := min(info.Size, maxMetadata+footerSize+8)
+	tail := min(m.Size, maxMetadata+footerSize+8)
 	if m.SHA256 != "" || tail == 0 {
 		return m, nil
 	}
 	var opts minio.GetObjectOptions
-	if err := opts.SetRange(info.Size-tail, info.Size-1); err != nil {
+	if err := opts.SetRange(m.Size-tail, m.Size-1); err != nil {
 		return m, s.fail("stat", key, t, err)
 	}
 	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+key, opts)
@@ -263,8 +273,8 @@ func (s *s3Store) Stat(ctx context.Context, key string) (Metadata, error) {
 	if err != nil {
 		return m, s.fail("stat", key, t, err)
 	}
-	if m, err = readTrailer(bytes.NewReader(end), int64(len(end))); err != nil {
-		return Metadata{}, nil // nothing is known of it
+	if m.Metadata, err = readTrailer(bytes.NewReader(end), int64(len(end))); err != nil {
+		m.Metadata = Metadata{} // nothing is known of it
 	}
 	return m, nil
 }
@@ -305,7 +315,12 @@ func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[string, err
 				yield("", s.fail("list", prefix, t, o.Err))
 				return
 			}
-			if !yield(o.Key[len(s.prefix):], nil) {
+			key, ok := strings.CutPrefix(o.Key, s.prefix)
+			if !ok || !strings.HasPrefix(key, prefix) {
+				yield("", s.fail("list", prefix, t, errUnlisted))
+				return
+			}
+			if !yield(key, nil) {
 				return
 			}
 		}

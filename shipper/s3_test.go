@@ -86,8 +86,8 @@ func TestErrorsOfTheNetworkTellWhatToDo(t *testing.T) {
 		"a certificate nobody signed":     {secure.URL, "", "tls", "shipper.s3.ca_file", true},
 		"a certificate for another name":  {"https://localhost:" + port, otherCA, "tls", "shipper.s3.ca_file", true},
 		"TLS to a server without it":      {"https://" + strings.TrimPrefix(plain.URL, "http://"), "", "tls", "http://", true},
-		"a server that is no S3 storage":  {plain.URL, "", "NoSuchKey", "shipper.s3.endpoint", true},
-		"a right certificate, no storage": {secure.URL, otherCA, "NoSuchKey", "shipper.s3.endpoint", true},
+		"a server that is no S3 storage":  {plain.URL, "", "not_a_store", "shipper.s3.endpoint", true},
+		"a right certificate, no storage": {secure.URL, otherCA, "not_a_store", "shipper.s3.endpoint", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := testS3(t, c.endpoint, "bucket", "", func(o *S3Options) { o.CAFile = c.ca })

@@ -2,10 +2,12 @@ package shipper
 
 import (
 	"crypto/tls"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -40,7 +42,7 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 	case "AccountProblem", "NotSignedUp", "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
 		return true, false, "the storage has no room or no contract for this bucket any more"
 	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest":
-		return false, false, "bytes changed on their way: a broken disk, memory or network"
+		return false, false, changedOnTheWay
 	case "IncompleteBody", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted":
 		return false, false, ""
 	}
@@ -69,8 +71,20 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 
 // fail says what an error means for the shipper and for people.
 func (s *s3Store) fail(op, key string, t *terms, err error) error {
-	resp := minio.ToErrorResponse(err)
-	if op != "put" && (resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && resp.Code != minio.NoSuchBucket) {
+	var (
+		resp   minio.ErrorResponse
+		answer *answerError
+		proof  *proofError
+	)
+	switch {
+	case errors.As(err, &answer) && answer.code != "":
+		resp = minio.ErrorResponse{Code: answer.code, StatusCode: answer.status}
+		if resp.Code == minio.AccessDenied {
+			resp.StatusCode = http.StatusForbidden
+		}
+	case errors.As(err, &resp):
+	}
+	if answer == nil && op != "put" && (resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && resp.Code != minio.NoSuchBucket) {
 		return ErrNotFound
 	}
 	e := &StoreError{Op: op, Key: key, Kind: stable(resp), Err: err, RetryAfter: time.Duration(t.retryAfter.Load())}
@@ -87,6 +101,11 @@ func (s *s3Store) fail(op, key string, t *terms, err error) error {
 		record  tls.RecordHeaderError
 	)
 	switch {
+	case errors.As(err, &proof):
+		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = proof.kind, proof.hint, proof.permanent, false
+	case s.foreign(answer, resp, err):
+		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = notAStore, notAStoreHint, true, false
+	case answer != nil: // an error of S3
 	case errors.As(err, &credErr):
 		e.Kind, e.Permanent = "credentials", !credErr.had
 		e.Hint = "see shipper.s3.credentials_file; README, Destinations"
@@ -106,6 +125,33 @@ func (s *s3Store) fail(op, key string, t *terms, err error) error {
 		e.Kind = "network"
 	}
 	return e
+}
+
+// changedOnTheWay is the hint for a checksum that does not agree.
+const changedOnTheWay = "bytes changed on their way: a broken disk, memory or network"
+
+// notAStore is the kind of an answer that is not S3's.
+const (
+	notAStore     = "not_a_store"
+	notAStoreHint = "no S3 storage answers at shipper.s3.endpoint: a login or block page of this network, a proxy, or another server"
+)
+
+// errUnlisted is a listing of keys that were not asked for.
+var errUnlisted = errors.New("the listing names keys that were not asked for")
+
+// foreign reports whether the answer is not S3's.
+func (s *s3Store) foreign(answer *answerError, resp minio.ErrorResponse, err error) bool {
+	var noXML xml.UnmarshalError
+	switch {
+	case answer != nil:
+		return answer.code == ""
+	case errors.Is(err, errUnlisted), errors.As(err, &noXML):
+		return true
+	case resp.StatusCode == 0 && resp.Code == minio.InternalError: // the library's word for an object without a date
+		return true
+	}
+	// A redirect that does not say where the bucket is.
+	return resp.StatusCode/100 == 3 && resp.Region == "" && strings.HasPrefix(resp.Code, strconv.Itoa(resp.StatusCode))
 }
 
 // stable makes a kind for metrics of what the storage says: one of few, whatever

@@ -33,9 +33,9 @@ type Options struct {
 type Limits struct {
 	Concurrency int   // uploads at a time; default 2
 	Bandwidth   int64 // bytes a second that all uploads together may send; default: no bound
-	// StallTimeout is how long an upload may stand still, without a byte in either
-	// direction, before it is given up; default 1 min. How long it takes in all
-	// does not matter.
+	// StallTimeout is how long the storage may neither acknowledge nor answer
+	// anything before an upload is given up; default 1 min. How long it takes in
+	// all does not matter.
 	StallTimeout time.Duration
 	// Delays between attempts after a failure. Each is drawn at random between
 	// nothing and a bound ("full jitter"), so that a fleet does not come back in
@@ -122,8 +122,9 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 		nudge:   make(chan struct{}, 1),
 		uploads: wal.NewLatencyHistogram(),
 		limits:  o.Limits.withDefaults(),
-		stats:   Stats{Failures: map[string]uint64{"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0}},
-		idle:    make(chan struct{}),
+		stats: Stats{Failures: map[string]uint64{"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0,
+			"not_a_store": 0, "unproven": 0, "damaged_copy": 0}},
+		idle: make(chan struct{}),
 	}
 	s.bandwidth.set(o.Limits.Bandwidth)
 	return s, nil

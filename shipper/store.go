@@ -14,18 +14,26 @@ import (
 // Store is where objects go. Keys are relative to the destination; they use
 // slashes, whatever the storage does.
 type Store interface {
-	// Put stores the object and returns once the storage has confirmed it as
-	// durable. It never replaces: ErrExists means that the key is taken.
+	// Put stores the object and returns once the storage has proven that it has
+	// it. It replaces nothing, unless the object says so: ErrExists means that the
+	// key is taken.
 	Put(ctx context.Context, o *Object) error
 	// Stat returns what is known of an object without reading its lines;
 	// ErrNotFound means that there is none. SHA256 is empty when nothing is known.
-	Stat(ctx context.Context, key string) (Metadata, error)
+	Stat(ctx context.Context, key string) (Stored, error)
 	// List returns the keys below prefix, in no order to rely on.
 	List(ctx context.Context, prefix string) iter.Seq2[string, error]
 	// Open reads an object. The caller closes it.
 	Open(ctx context.Context, key string) (io.ReadCloser, error)
 	// String names the destination, for people.
 	String() string
+}
+
+// Stored is what a storage says of an object.
+type Stored struct {
+	Metadata
+	Size   int64
+	CRC32C string // of its bytes, as base64; empty: not known
 }
 
 // Errors of a Store that callers branch on.

@@ -3,6 +3,7 @@ package shipper
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -31,6 +32,7 @@ func unreal(t *testing.T, key, content string) *Object {
 		t.Fatal(err)
 	}
 	o.CRC32C = crc32.Checksum(b.Bytes(), crc32.MakeTable(crc32.Castagnoli))
+	o.MD5 = md5.Sum(b.Bytes())
 	o.Size = int64(b.Len())
 	o.Body = bytes.NewReader(b.Bytes())
 	return o
@@ -131,7 +133,7 @@ func testMuch(t *testing.T, s Store) {
 	if err := s.Put(ctx, o); err != nil {
 		t.Fatal(err)
 	}
-	if m, err := s.Stat(ctx, o.Key); err != nil || m != o.Metadata {
+	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != o.Metadata || m.Size != o.Size {
 		t.Errorf("stat of a large object: %+v, %v", m, err)
 	}
 	body, err := s.Open(ctx, o.Key)
@@ -196,7 +198,7 @@ func testStoreBasics(t *testing.T, s Store) {
 	if err := s.Put(ctx, other); !errors.Is(err, ErrExists) {
 		t.Errorf("a put over an object: %v", err)
 	}
-	if m, err := s.Stat(ctx, o.Key); err != nil || m != o.Metadata {
+	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != o.Metadata || m.Size != o.Size {
 		t.Errorf("stat: %+v, %v", m, err)
 	}
 	body, err := s.Open(ctx, o.Key)

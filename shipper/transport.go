@@ -21,7 +21,7 @@ import (
 // has no room for them.
 type terms struct {
 	bandwidth  *bandwidth    // of what is sent; nil: no bound
-	stall      time.Duration // without a byte in either direction; 0: defaultStall
+	stall      time.Duration // without a sign of the peer; 0: defaultStall
 	retryAfter atomic.Int64  // as told by the storage
 }
 
@@ -38,34 +38,18 @@ func termsOf(ctx context.Context) *terms {
 	return &terms{}
 }
 
-// defaultStall is how long a storage may keep us waiting without a sign of life.
-const defaultStall = time.Minute
-
-// transport sends requests at the bandwidth's pace and gives up those in which
-// nothing moves. How long the whole takes does not matter: a large object over
-// a slow line is fine.
+// transport sends requests at the bandwidth's pace and gives up those whose
+// storage stands still. How long the whole takes does not matter: a large object
+// over a slow line is fine.
 type transport struct{ base http.RoundTripper }
-
-// stallError is a time out, for net.Error.
-type stallError struct{ after time.Duration }
-
-func (e *stallError) Error() string   { return fmt.Sprintf("nothing moved for %v", e.after) }
-func (e *stallError) Timeout() bool   { return true }
-func (e *stallError) Temporary() bool { return true }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	terms := termsOf(req.Context())
-	stall := terms.stall
-	if stall == 0 {
-		stall = defaultStall
-	}
-	ctx, cancel := context.WithCancelCause(req.Context())
-	w := &watch{ctx: ctx, stall: stall, cancel: cancel}
-	w.timer = time.AfterFunc(stall, func() { cancel(&stallError{stall}) })
-	out := req.WithContext(ctx)
+	w := newWatch(req.Context(), terms.stall)
+	out := req.WithContext(w.ctx)
 	var sent *sentBody
 	if req.Body != nil && req.Body != http.NoBody {
-		sent = &sentBody{watchedBody: watchedBody{w, &pacedReader{ctx, req.Body, terms.bandwidth, w}, req.Body}, over: make(chan struct{})}
+		sent = &sentBody{watch: w, in: &pacedReader{w.ctx, req.Body, terms.bandwidth}, body: req.Body, over: make(chan struct{})}
 		out.Body = sent
 	}
 	resp, err := t.base.RoundTrip(out)
@@ -74,11 +58,18 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		w.end()
 		return nil, err
 	}
-	w.moved()
+	w.turn(func() { w.answered = true })
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		terms.retryAfter.Store(int64(parseRetryAfter(resp.Header.Get("Retry-After"))))
 	}
-	resp.Body = &watchedAnswer{watchedBody{w, resp.Body, resp.Body}}
+	resp.Body = &watchedAnswer{w, resp.Body}
+	if err := judge(req, resp); err != nil {
+		_ = resp.Body.Close()
+		if sent != nil {
+			<-sent.over // see finish
+		}
+		return nil, err
+	}
 	if sent != nil && resp.StatusCode/100 == 3 {
 		sent.finish(resp)
 	}
@@ -96,57 +87,29 @@ func parseRetryAfter(s string) time.Duration {
 	return 0
 }
 
-// watch ends a request in which nothing moves.
-type watch struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	timer  *time.Timer
-	stall  time.Duration
-}
-
-func (w *watch) moved() { w.timer.Reset(w.stall) }
-
-func (w *watch) end() {
-	w.timer.Stop()
-	w.cancel(nil)
-}
-
-// explain puts the cause in the place of "context canceled".
-func (w *watch) explain(err error) error {
-	if stalled, ok := context.Cause(w.ctx).(*stallError); ok { //nolint:errorlint // it is never wrapped
-		return stalled
-	}
-	return err
-}
-
-// watchedBody tells the watch of every piece.
-type watchedBody struct {
+// sentBody is the body of a request, which is closed once.
+type sentBody struct {
 	watch *watch
 	in    io.Reader
-	io.Closer
+	body  io.Closer
+	once  sync.Once
+	over  chan struct{} // closed once it is closed
 }
 
-func (b *watchedBody) Read(p []byte) (n int, err error) {
-	if n, err = b.in.Read(p); n > 0 || err == io.EOF { //nolint:errorlint // see below
-		b.watch.moved()
-	}
+func (b *sentBody) Read(p []byte) (n int, err error) {
+	b.watch.turn(func() { b.watch.sending = true })
+	defer b.watch.turn(func() { b.watch.sending = false })
+	n, err = b.in.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
 		err = b.watch.explain(err)
 	}
 	return n, err
 }
 
-// sentBody is the body of a request, which is closed once.
-type sentBody struct {
-	watchedBody
-	once sync.Once
-	over chan struct{} // closed once it is closed
-}
-
 func (b *sentBody) Close() (err error) {
 	b.once.Do(func() {
 		defer close(b.over)
-		err = b.watchedBody.Close()
+		err = b.body.Close()
 	})
 	return err
 }
@@ -164,12 +127,26 @@ func (b *sentBody) finish(resp *http.Response) {
 	<-b.over
 }
 
-// watchedAnswer is the last that is read of a request.
-type watchedAnswer struct{ watchedBody }
+// watchedAnswer is the body of an answer. Its reader may take its time: only
+// while it waits for more, the storage keeps it waiting.
+type watchedAnswer struct {
+	watch *watch
+	io.ReadCloser
+}
+
+func (b *watchedAnswer) Read(p []byte) (n int, err error) {
+	b.watch.turn(func() { b.watch.reading = true })
+	defer b.watch.turn(func() { b.watch.reading = false })
+	n, err = b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
+		err = b.watch.explain(err)
+	}
+	return n, err
+}
 
 func (b *watchedAnswer) Close() error {
 	defer b.watch.end()
-	return b.watchedBody.Close()
+	return b.ReadCloser.Close()
 }
 
 func s3Transport(caFile string) (http.RoundTripper, error) {

@@ -68,7 +68,7 @@ func (l slowLine) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := context.Cause(r.Context()); err != nil {
 		return nil, err
 	}
-	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(&slowReader{r.Context(), l.pause, 100})}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"X-Amz-Request-Id": {"1"}}, Body: io.NopCloser(&slowReader{r.Context(), l.pause, 100})}, nil
 }
 
 type slowReader struct {
@@ -139,7 +139,7 @@ func TestBandwidthIsSharedAndCapped(t *testing.T) {
 			var all sync.WaitGroup
 			for range readers {
 				all.Go(func() {
-					n, err := io.Copy(io.Discard, &pacedReader{t.Context(), bytes.NewReader(make([]byte, size)), &b, nil})
+					n, err := io.Copy(io.Discard, &pacedReader{t.Context(), bytes.NewReader(make([]byte, size)), &b})
 					if n != size || err != nil {
 						t.Errorf("%d bytes, %v", n, err)
 					}
@@ -163,7 +163,7 @@ func TestBandwidthIsSharedAndCapped(t *testing.T) {
 		b.set(1)
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		if _, err := io.Copy(io.Discard, &pacedReader{ctx, bytes.NewReader(make([]byte, size)), &b, nil}); !errors.Is(err, context.Canceled) {
+		if _, err := io.Copy(io.Discard, &pacedReader{ctx, bytes.NewReader(make([]byte, size)), &b}); !errors.Is(err, context.Canceled) {
 			t.Errorf("told to stop: %v", err)
 		}
 	})

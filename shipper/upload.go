@@ -74,15 +74,23 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 // lines is ours, from before a crash or a lost answer; other content stays, and
 // ours goes beside it.
 func (s *Shipper) settle(ctx context.Context, o *Object) error {
-	same, err := s.holds(ctx, o)
-	if same || err != nil {
+	found, err := s.compare(ctx, o)
+	if err != nil || found == sameContent {
 		return err
+	}
+	if found == damagedCopy {
+		return s.replace(ctx, o)
 	}
 	taken := o.Key
 	o.Key = strings.TrimSuffix(taken, objectSuffix) + "~" + o.SHA256[:8] + objectSuffix
 	err = s.store.Put(ctx, o)
 	if errors.Is(err, ErrExists) {
-		if same, err = s.holds(ctx, o); err == nil && !same {
+		found, err = s.compare(ctx, o)
+		switch {
+		case err != nil:
+		case found == damagedCopy:
+			err = s.replace(ctx, o)
+		case found == otherContent:
 			err = &StoreError{
 				Op: "put", Key: o.Key, Kind: "conflict", Permanent: true, OwnTrouble: true, Err: ErrExists,
 				Hint: "both this name and the plain one hold other content: look at them, and move one away",
@@ -100,26 +108,65 @@ func (s *Shipper) settle(ctx context.Context, o *Object) error {
 	return nil
 }
 
-// holds reports whether the storage has the same lines under the object's key.
-func (s *Shipper) holds(ctx context.Context, o *Object) (bool, error) {
+// replace puts the object in the place of a damaged copy of it. That can't do
+// harm: what is replaced says itself that it should be this.
+func (s *Shipper) replace(ctx context.Context, o *Object) error {
+	s.mu.Lock()
+	s.stats.Failures["damaged_copy"]++
+	s.mu.Unlock()
+	o.Replace = true
+	if err := s.store.Put(ctx, o); err != nil {
+		return err
+	}
+	s.opts.Logger.Warn("the storage held a damaged copy of a segment: replaced it", "trouble", "damaged copy", "key", o.Key)
+	return nil
+}
+
+// What there can be under the key of an object.
+type comparison int
+
+const (
+	otherContent comparison = iota
+	sameContent
+	damagedCopy // it says that it has the same lines, and does not
+)
+
+// compare looks whether the storage has the same lines under the object's key.
+// Metadata and size are believed, unless a checksum disagrees.
+func (s *Shipper) compare(ctx context.Context, o *Object) (comparison, error) {
 	there, err := s.store.Stat(ctx, o.Key)
 	if err != nil {
-		return false, s.contradiction(o, err)
+		return 0, s.contradiction(o, err)
 	}
-	if there.SHA256 != "" {
-		return there.sameContent(o.Metadata), nil
+	same := there.sameContent(o.Metadata)
+	switch {
+	case there.SHA256 != "" && !same:
+		return otherContent, nil
+	case same && there.Size == o.Size && (there.CRC32C == "" || there.CRC32C == o.checksum()):
+		return sameContent, nil
 	}
+	// Another version compresses otherwise, and the metadata in the object changes
+	// from attempt to attempt: only the lines tell.
 	body, err := s.store.Open(ctx, o.Key)
 	if err != nil {
-		return false, s.contradiction(o, err)
+		return 0, s.contradiction(o, err)
 	}
 	defer body.Close()
 	in := &faultKeeper{in: body}
-	same, err := sameLines(in, o.Metadata)
-	if in.err != nil { // what broke off is not other content
-		return false, in.err
+	equal, err := sameLines(in, o.Metadata)
+	switch {
+	case in.err != nil: // what broke off is not other content
+		return 0, in.err
+	case err != nil:
+		return 0, err
+	case equal:
+		return sameContent, nil
+	case in.ended && in.read < there.Size:
+		return 0, &StoreError{Op: "open", Key: o.Key, Kind: "network", Err: fmt.Errorf("%d of %d bytes came: %w", in.read, there.Size, io.ErrUnexpectedEOF)}
+	case same:
+		return damagedCopy, nil
 	}
-	return same, err
+	return otherContent, nil
 }
 
 // contradiction is of a storage that says that a name is taken and that it is
@@ -133,13 +180,18 @@ func (s *Shipper) contradiction(o *Object, err error) error {
 
 // faultKeeper tells a reader that failed from one that holds nonsense.
 type faultKeeper struct {
-	in  io.Reader
-	err error
+	in    io.Reader
+	err   error
+	read  int64
+	ended bool
 }
 
 func (k *faultKeeper) Read(p []byte) (int, error) {
 	n, err := k.in.Read(p)
-	if err != nil && err != io.EOF {
+	k.read += int64(n)
+	if err == io.EOF {
+		k.ended = true
+	} else if err != nil {
 		k.err = err
 	}
 	return n, err

@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -44,6 +45,42 @@ type Behaviour struct {
 	NoCRC32C   bool // refuse x-amz-checksum-crc32c
 	NoMD5      bool // refuse Content-MD5
 	NoMetadata bool // forget user metadata
+
+	Lie Lie // of puts; Fault can lie about the rest
+}
+
+// Lie is what a server does to an object, or says of it, that it should not.
+type Lie int
+
+// The lies. Each answers 200.
+const (
+	Truth             Lie = iota
+	Page                  // a login page; nothing is kept
+	ErrorBody             // an error of S3 in the body; nothing is kept
+	Bare                  // no header says what is stored; it is
+	AnyETag               // an ETag that is not the MD5, and no checksum; it is stored
+	KeepsNothing          // the same; nothing is kept
+	WrongChecksum         // the checksum of other bytes, which are what is kept
+	TruncatesBare         // half of it is kept, and nothing said
+	TruncatesHonestly     // half of it is kept; ETag and checksum are those of the half
+)
+
+// LoginPage answers as the access point of a hotel does. It returns true, for
+// faults.
+func LoginPage(w http.ResponseWriter, status int) bool {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
+	page := "<!DOCTYPE html>\n<html><head><title>Welcome</title></head><body>Log in.</body></html>\n"
+	w.Header().Set("Content-Length", strconv.Itoa(len(page)))
+	w.WriteHeader(status)
+	fmt.Fprint(w, page)
+	return true
+}
+
+// EveryPage is a Fault: a login page for every request.
+func EveryPage(w http.ResponseWriter, r *http.Request) bool {
+	_, _ = io.Copy(io.Discard, r.Body)
+	return LoginPage(w, http.StatusOK)
 }
 
 // Object is what is stored.
@@ -161,7 +198,10 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, key string) {
 			w.Header()[name] = v
 		}
 	}
-	w.Header().Set("ETag", `"x"`)
+	w.Header().Set("ETag", etag(o.Body))
+	if o.Header.Get("X-Amz-Checksum-Crc32c") != "" && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
+		w.Header().Set("X-Amz-Checksum-Crc32c", crc32c(o.Body))
+	}
 	w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(o.Body)))
 }
@@ -206,7 +246,6 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 	header := r.Header
 	conditional := header.Get("If-None-Match") == "*"
 	crc, digest := header.Get("X-Amz-Checksum-Crc32c"), header.Get("Content-Md5")
-	sum := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
 	md := md5.Sum(body) //nolint:gosec // see above
 
 	s.mu.Lock()
@@ -217,12 +256,14 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		status, code = http.StatusNotImplemented, "NotImplemented"
 	case conditional && b.Conditions == Misjudge, crc != "" && b.NoCRC32C, digest != "" && b.NoMD5:
 		status, code = http.StatusBadRequest, "InvalidArgument"
-	case crc != "" && crc != base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum)),
+	case crc != "" && crc != crc32c(body),
 		digest != "" && digest != base64.StdEncoding.EncodeToString(md[:]):
 		status, code = http.StatusBadRequest, "BadDigest"
 	case conditional && taken && b.Conditions == Honour:
 		status, code = http.StatusPreconditionFailed, "PreconditionFailed"
+	case b.Lie == Page, b.Lie == ErrorBody, b.Lie == KeepsNothing:
 	default:
+		body = b.Lie.keeps(body)
 		o := Object{body, header.Clone()}
 		if b.NoMetadata {
 			o.Header = http.Header{}
@@ -238,7 +279,42 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 	if b.Stored != nil && b.Stored(key) {
 		panic(http.ErrAbortHandler) //nolint:forbidigo // the answer is lost
 	}
-	w.Header().Set("ETag", `"x"`)
+	switch b.Lie {
+	case Page:
+		LoginPage(w, http.StatusOK)
+	case ErrorBody:
+		Error(w, http.StatusOK, "InternalError")
+	case Bare, TruncatesBare:
+	case AnyETag, KeepsNothing:
+		w.Header().Set("ETag", etag([]byte("something else")))
+	default:
+		w.Header().Set("ETag", etag(body))
+		if crc != "" {
+			w.Header().Set("X-Amz-Checksum-Crc32c", crc32c(body))
+		}
+	}
+}
+
+// keeps is what a liar keeps of an object.
+func (l Lie) keeps(body []byte) []byte {
+	switch l {
+	case WrongChecksum:
+		garbled := slices.Clone(body)
+		garbled[len(garbled)/2]++
+		return garbled
+	case TruncatesBare, TruncatesHonestly:
+		return body[:len(body)/2]
+	}
+	return body
+}
+
+func etag(body []byte) string {
+	return fmt.Sprintf(`"%x"`, md5.Sum(body)) //nolint:gosec // what it is in S3
+}
+
+func crc32c(body []byte) string {
+	sum := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
 }
 
 // unchunk undoes the aws-chunked encoding of a signed stream.

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"errors"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"collectord/shipper/s3test"
+)
+
+// TestALoginPageIsNotTakenForTheStorage runs the daemon, and then collectord ship,
+// where a login page answers in the storage's place. Nothing is removed, and once
+// the storage is back every usage is in it, once.
+func TestALoginPageIsNotTakenForTheStorage(t *testing.T) {
+	t.Parallel()
+	const n = 20
+	dir := t.TempDir()
+	f, settings := fakeS3(t, dir)
+	f.Behave(s3test.Behaviour{Lie: s3test.Page})
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {grace: 0s, drain: 0s}\nshipper:\n  "+settings+"\n")
+	acks := &acknowledged{ids: map[int]string{}}
+	d := start(t, config, port, admin)
+	d.post(acks, 0, n, 1, false)
+	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]float64
+	until(t, "an upload failed", func() bool {
+		m = d.metrics()
+		return m[`collectord_shipper_failures_total{kind="not_a_store"}`] > 0
+	})
+	d.balances(m)
+	if m["collectord_usages_shipped_total"] != 0 || m["collectord_usages_pending"] != n {
+		t.Errorf("%v shipped, %v pending", m["collectord_usages_shipped_total"], m["collectord_usages_pending"])
+	}
+	if !strings.Contains(d.log(), "no S3 storage answers at shipper.s3.endpoint") || !strings.Contains(d.log(), "trouble=shipping") {
+		t.Errorf("no hint: %s", d.log())
+	}
+	d.stop()
+	out, err := command(t, "ship", "--config", config, "--patience", "1ms").CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), "left") {
+		t.Errorf("ship to a login page: %v: %s", err, out)
+	}
+	for _, args := range [][]string{{"audit"}, {"cat"}} {
+		// A listing that is a page is not an empty bucket.
+		f.Behave(s3test.Behaviour{Fault: s3test.EveryPage})
+		out, err := command(t, append(args, "--config", config)...).CombinedOutput()
+		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "not S3's") {
+			t.Errorf("%s of a login page: %v: %s", args[0], err, out)
+		}
+	}
+	f.Behave(s3test.Behaviour{})
+	if out, err := command(t, "ship", "--config", config).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	records, objects := download(t, config)
+	verify(t, acks, records)
+	if len(records) != n || objects != 1 {
+		t.Errorf("%d records in %d objects", len(records), objects)
+	}
+	for key, puts := range f.Puts() {
+		if puts != 1 && !strings.Contains(key, "/_collectord/") {
+			t.Errorf("%s was stored %d times", key, puts)
+		}
+	}
+}
