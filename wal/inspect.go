@@ -21,7 +21,8 @@ const (
 	StateNext   State = "next"
 	StateActive State = "active" // or left so by a crash
 	StateSealed State = "sealed"
-	StateGone   State = "gone" // being deleted
+	StateUnread State = "unread" // what the disk did not give of a segment; the next start reads it again
+	StateGone   State = "gone"   // being deleted
 )
 
 // Entry is one directory of a log that is looked at from outside.
@@ -78,10 +79,16 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 	}
 	for _, n := range names {
 		first, last, gone, ok := parseName(n.Name())
+		unread := false
+		if !ok {
+			first, last, _, unread = parseUnread(n.Name())
+		}
 		e := Entry{Name: n.Name(), FirstSeq: first, LastSeq: last}
 		switch {
 		case n.Name() == nextName:
 			e.State = StateNext
+		case unread:
+			e.State = StateUnread
 		case !ok:
 			continue
 		case gone:
@@ -148,7 +155,7 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 	if err != nil || each == nil || r.Vanished {
 		return r, err
 	}
-	if err = w.records(path, each); errors.Is(err, fs.ErrNotExist) {
+	if err = w.records(nil, path, each); errors.Is(err, fs.ErrNotExist) {
 		return &Report{Vanished: true}, nil // in between, before the first record
 	}
 	return r, err
@@ -156,12 +163,12 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 
 func (i *Inspector) examine(e Entry) (r *Report, w *wreck, path string, err error) {
 	path = filepath.Join(i.dir, e.Name, fileName)
-	w, err = survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+	w, err = surveyWithin(nil, path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63), e.State == StateUnread)
 	if err == nil && w.missing {
 		if path = i.follow(e); path == "" {
 			return &Report{Vanished: true}, w, path, nil
 		}
-		w, err = survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+		w, err = survey(nil, path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
 	}
 	if err != nil {
 		return nil, nil, path, err
@@ -177,7 +184,7 @@ func (i *Inspector) examine(e Entry) (r *Report, w *wreck, path string, err erro
 			r.Lost = append(r.Lost, SeqRange{w.pieces[n-1].last + 1, p.first - 1})
 		}
 	}
-	if e.State == StateSealed {
+	if e.State == StateSealed || e.State == StateUnread {
 		r.Lost = nil
 		for _, g := range w.lost(e.FirstSeq, e.LastSeq) {
 			r.Lost = append(r.Lost, SeqRange{g[0], g[1]})
@@ -206,7 +213,7 @@ func (i *Inspector) follow(e Entry) string {
 // forgiveTail takes what follows the last good frame of a segment that is not
 // sealed for what it is: nothing, if it is zeros or a commit under way.
 func (i *Inspector) forgiveTail(path string, w *wreck, r *Report) error {
-	if len(w.damaged) != 1 || w.damaged[0].to != w.size {
+	if len(w.damaged) != 1 || w.misplaced || w.unread != nil || w.damaged[0].to != w.size {
 		return nil
 	}
 	blank := true
