@@ -38,8 +38,9 @@ type Entry struct {
 // Inspector looks at a log without changing anything, also while a daemon is
 // writing to it.
 type Inspector struct {
-	dir  string
-	live bool
+	dir   string
+	live  bool
+	logID uint64 // 0 if it can't be read
 }
 
 // Inspect looks at the log in dataDir.
@@ -51,6 +52,11 @@ func Inspect(dataDir string) (*Inspector, error) {
 		return nil, fmt.Errorf("no log in %s: wal is no directory", dataDir)
 	}
 	i := &Inspector{dir: dir}
+	if b, err := readFile(nil, filepath.Join(dir, identityName)); err == nil {
+		if id, err := decodeIdentity(b); err == nil {
+			i.logID = id.logID
+		}
+	}
 	lock, err := os.Open(filepath.Join(dataDir, "LOCK"))
 	if err != nil {
 		return i, ignoreMissing(err)
@@ -163,12 +169,13 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 
 func (i *Inspector) examine(e Entry) (r *Report, w *wreck, path string, err error) {
 	path = filepath.Join(i.dir, e.Name, fileName)
-	w, err = surveyWithin(nil, path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63), e.State == StateUnread)
+	want := search{logID: i.logID, first: max(e.FirstSeq, 1), last: cmp.Or(e.LastSeq, 1<<63), others: e.State == StateUnread}
+	w, err = want.survey(path)
 	if err == nil && w.missing {
 		if path = i.follow(e); path == "" {
 			return &Report{Vanished: true}, w, path, nil
 		}
-		w, err = survey(nil, path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+		w, err = want.survey(path)
 	}
 	if err != nil {
 		return nil, nil, path, err

@@ -256,7 +256,7 @@ func (l *Log) readNames() (segments []named, nextSeq uint64, err error) {
 // its run is over.
 func (l *Log) nameNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
-	w, err := survey(l.opts.readAt, filepath.Join(dir, fileName), 1, math.MaxUint64)
+	w, err := l.search(1, math.MaxUint64).survey(filepath.Join(dir, fileName))
 	if errors.Is(err, ErrVersion) {
 		l.found(FoundLaterVersion, slog.LevelError, "set aside a prepared segment of a later version", "segment", nextName)
 		return 0, l.quarantineDir(nextName)
@@ -293,7 +293,7 @@ func ignoreDamage(err error) error {
 func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	path := filepath.Join(dir, fileName)
-	w, err := survey(l.opts.readAt, path, s.first, limit)
+	w, err := l.search(s.first, limit).survey(path)
 	if err != nil {
 		return 0, err
 	}

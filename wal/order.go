@@ -95,7 +95,7 @@ type candidate struct {
 
 // settle decides between frames with the same seqs.
 func (s *surveyor) settle(extents []extent) (settled []extent, err error) {
-	ends, starts := map[int64]uint64{s.begin: s.first - 1}, map[int64]uint64{}
+	ends, starts := map[int64]uint64{s.begin: s.want.first - 1}, map[int64]uint64{}
 	for _, e := range extents {
 		ends[e.to], starts[e.start] = e.last, e.first
 	}

@@ -38,7 +38,9 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	if s.removed {
 		return false, nil
 	}
-	w, err := surveyWithin(l.opts.readAt, s.path(), s.first, s.last, s.reread)
+	want := l.search(s.first, s.last)
+	want.others = s.reread
+	w, err := want.survey(s.path())
 	if err != nil {
 		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
@@ -59,10 +61,14 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 		}
 		return true, nil
 	}
-	if !unread { // otherwise all of the file is kept
-		if err := l.keepDamaged(s, w); err != nil {
+	if unread {
+		if err := l.giveUp(s, w, gaps); err != nil {
 			return false, fmt.Errorf("salvage %s: %w", s, err)
 		}
+		return true, nil
+	}
+	if err := l.keepDamaged(s, w); err != nil {
+		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
 	gaps, skipped := unused(s, w, gaps)
 	for _, g := range skipped {
@@ -83,16 +89,16 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 			return false, err
 		}
 	}
-	pieces, err := l.replace(s, w, func() error {
-		if unread {
-			return l.quarantineUnread(s, w)
-		}
-		return l.discard(s)
-	})
+	pieces, err := l.replace(s, w, func() error { return l.discard(s) })
 	if err != nil {
 		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
 	s.removed = true
+	if s.reread && lost == 0 {
+		l.opts.Logger.Info("read what the disk did not give before the restart: nothing of it is lost", "segment", s.String(), "pieces", len(pieces))
+		l.exchange(s, pieces, nil, 0)
+		return true, nil
+	}
 	l.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
 		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.reason)
 	l.exchange(s, pieces, nil, lost)

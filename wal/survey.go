@@ -82,12 +82,22 @@ func (w *wreck) lost(first, last uint64) (gaps [][2]uint64) {
 // give counts as damaged, page by page. Other errors come from the disk, or are
 // ErrVersion.
 func survey(read readAt, path string, first, last uint64) (*wreck, error) {
-	return surveyWithin(read, path, first, last, false)
+	return search{read: read, first: first, last: last}.survey(path)
 }
 
-// surveyWithin is survey for a file that may hold other good frames of the same
-// log and run, whose records are elsewhere too: with others they are no damage.
-func surveyWithin(read readAt, path string, first, last uint64, others bool) (*wreck, error) {
+// search is what a survey looks for.
+type search struct {
+	read        readAt
+	logID       uint64 // of the log whose frames are taken first; 0 if it is not known
+	first, last uint64
+	others      bool // frames with other seqs are no damage: their records are elsewhere too
+}
+
+func (l *Log) search(first, last uint64) search {
+	return search{read: l.opts.readAt, logID: l.logID, first: first, last: last}
+}
+
+func (want search) survey(path string) (*wreck, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &wreck{reason: errors.New("its file is missing"), missing: true}, nil
@@ -104,10 +114,10 @@ func surveyWithin(read readAt, path string, first, last uint64, others bool) (*w
 		return nil, err
 	}
 	s := &surveyor{
-		wreck: &wreck{size: info.Size()}, first: first, final: last, others: others,
-		in: &pages{file: file, read: read.orDefault(), size: info.Size()},
+		wreck: &wreck{size: info.Size()}, want: want,
+		in: &pages{file: file, read: want.read.orDefault(), size: info.Size()},
 	}
-	if r, err := openFrames(read, path); err == nil {
+	if r, err := openFrames(want.read, path); err == nil {
 		s.header, s.begin, s.pos = r.header, r.offset, r.offset
 		r.close()
 	} else if errors.Is(err, ErrVersion) {
@@ -132,13 +142,12 @@ func surveyWithin(read readAt, path string, first, last uint64, others bool) (*w
 // surveyor is the state of a survey.
 type surveyor struct {
 	*wreck
-	in           *pages
-	first, final uint64 // seqs that are looked for
-	others       bool   // frames with other seqs are no damage
-	pos          int64  // everything before is accounted for
-	found        []extent
-	copies       []extent // of frames that are elsewhere in the file too
-	buf          []byte
+	want   search
+	in     *pages
+	pos    int64 // everything before is accounted for
+	found  []extent
+	copies []extent // of frames that are elsewhere in the file too
+	buf    []byte
 }
 
 // scan collects the frames that check out, in the order of the file.
@@ -228,8 +237,8 @@ func (s *surveyor) frameAt(offset int64) (f extent, err error) {
 		return f, nil //nolint:nilerr // no frame of ours
 	}
 	last := h.firstSeq + uint64(h.count) - 1
-	within := h.firstSeq >= s.first && last <= s.final
-	if !within && (!s.others || h.firstSeq <= s.final && last >= s.first) {
+	within := h.firstSeq >= s.want.first && last <= s.want.last
+	if !within && (!s.want.others || h.firstSeq <= s.want.last && last >= s.want.first) {
 		return f, nil
 	}
 	end := offset + frameHeaderSize + int64(h.payloadLen)
@@ -306,22 +315,24 @@ func (s *surveyor) conclude() error {
 	return nil
 }
 
-// identify settles which log and run the segment belongs to: its header's, if a
-// frame agrees with that, else those that most records agree on. A sector that was
-// written to the wrong place may hold another segment's header.
+// identify settles which log and run the segment belongs to: those of most of its
+// records, preferably of this log, or its header's where it can't be told. A sector
+// that was written to the wrong place may hold another segment's header.
 func (s *surveyor) identify() {
 	records := map[owner]uint64{}
 	for _, e := range s.found {
 		records[e.owner] += e.last - e.first + 1
 	}
-	best := owner{s.header.LogID, s.header.Run}
-	if records[best] > 0 || len(records) == 0 {
-		return
-	}
+	header := owner{s.header.LogID, s.header.Run}
+	best := header
 	for _, e := range s.found {
-		if records[e.owner] > records[best] {
+		ours, bestOurs := e.owner.logID == s.want.logID, best.logID == s.want.logID && records[best] > 0
+		if ours == bestOurs && records[e.owner] > records[best] || ours && !bestOurs {
 			best = e.owner
 		}
+	}
+	if best == header {
+		return
 	}
 	if s.begin > 0 {
 		s.reason = errors.New("segment header is another segment's")

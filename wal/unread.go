@@ -24,10 +24,14 @@ import (
 //	                    many records there are is not known, so that seqs are
 //	                    skipped for as many as there can be
 //
+//	FIRST-LAST.lost     the next start could not read it either: what is missing is
+//	                    noted as lost, and the file is on its way to the quarantine
+//
 // A file in which several ranges are missing has several such names, by hard link.
 const (
 	unreadSuffix = ".unread"
 	tailSuffix   = ".tail"
+	lostSuffix   = ".lost"
 )
 
 // readAttempts is how often a segment is read, with time in between, before what
@@ -50,6 +54,11 @@ func parseUnread(name string) (first, last uint64, tail, ok bool) {
 }
 
 func isUnreadName(name string) bool {
+	name, lost := strings.CutSuffix(name, lostSuffix)
+	if lost {
+		_, last, gone, ok := parseName(name)
+		return ok && !gone && last > 0
+	}
 	_, _, _, ok := parseUnread(name)
 	return ok
 }
@@ -164,6 +173,84 @@ func sameFile(a, b string) bool {
 	return errLeft == nil && errRight == nil && os.SameFile(left, right)
 }
 
+// giveUp makes a loss of what the disk did not give after a restart either. From
+// the rename on it is one, whatever the disk gives later.
+func (l *Log) giveUp(s *Segment, w *wreck, gaps [][2]uint64) error {
+	l.mu.Lock()
+	open := l.active.open
+	l.mu.Unlock()
+	if !open {
+		return errors.New("the name of the segment is needed until the log can be written again")
+	}
+	dir := filepath.Join(l.dir, s.String()+lostSuffix)
+	pieces, err := l.replace(s, w, func() error {
+		if s.dir == dir {
+			return nil // done before
+		}
+		return renameDurably(s.dir, dir)
+	})
+	if err != nil {
+		return err
+	}
+	s.dir = dir
+	lost, err := l.noteGaps(w.header, gaps)
+	if err != nil {
+		return err
+	}
+	if err := l.quarantineUnread(s, w); err != nil {
+		return err
+	}
+	s.removed = true
+	l.found(FoundDamage, slog.LevelError, "the disk did not give a part of a segment after a restart either: it is lost, and the file is in the quarantine",
+		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.reason)
+	l.exchange(s, pieces, nil, lost)
+	return nil
+}
+
+// noteGaps notes ranges of seqs as damaged, and counts their records.
+func (l *Log) noteGaps(h SegmentHeader, gaps [][2]uint64) (lost uint64, err error) {
+	for _, g := range gaps {
+		lost += g[1] - g[0] + 1
+		if err := l.noteLoss(LossNote{
+			Node: h.Node, LogID: h.LogID, Run: h.Run, FirstSeq: g[0], LastSeq: g[1], Reason: LossDamaged, At: time.Now(),
+		}); err != nil {
+			return 0, err
+		}
+	}
+	return lost, nil
+}
+
+// finishGivingUp does what a crash left of giveUp. Pieces that were saved are
+// among the segments.
+func (l *Log) finishGivingUp(u named, segments []named) error {
+	h := SegmentHeader{LogID: l.logID, Node: l.opts.Node}
+	if r, err := openFrames(l.opts.readAt, filepath.Join(l.dir, u.name, fileName)); err == nil {
+		h = r.header
+		r.close()
+	}
+	if err := makeDirDurably(filepath.Join(l.dir, lostName)); err != nil {
+		return err
+	}
+	lost, err := l.noteGaps(h, (&wreck{pieces: savedOf(u, segments)}).lost(u.first, u.last))
+	if err != nil {
+		return err
+	}
+	l.ledger.Recovered += lost
+	l.ledger.Quarantined += lost
+	l.found(FoundDamage, slog.LevelError, "noted as lost what the disk did not give: the last run was interrupted at that", "segment", u.name, "lost_records", lost)
+	return l.quarantineDir(u.name)
+}
+
+// savedOf lists the records of u that other segments hold.
+func savedOf(u named, segments []named) (saved []piece) {
+	for _, s := range segments {
+		if s.last > 0 && s.last >= u.first && s.first <= u.last {
+			saved = append(saved, piece{first: max(s.first, u.first), last: min(s.last, u.last)})
+		}
+	}
+	return saved
+}
+
 // quarantineUnread moves the file of a segment that the disk did not give after a
 // restart either to the quarantine.
 func (l *Log) quarantineUnread(s *Segment, w *wreck) error {
@@ -267,6 +354,14 @@ func (l *Log) readUnread(segments []named) (unread []named, err error) {
 		return nil, err
 	}
 	for _, e := range entries {
+		if name, lost := strings.CutSuffix(e.Name(), lostSuffix); lost {
+			if first, last, gone, ok := parseName(name); ok && !gone && last > 0 {
+				if err := l.finishGivingUp(named{e.Name(), first, last}, segments); err != nil {
+					return nil, err
+				}
+			}
+			continue
+		}
 		first, last, tail, ok := parseUnread(e.Name())
 		if !ok || !e.IsDir() {
 			continue
@@ -285,17 +380,13 @@ func (l *Log) readUnread(segments []named) (unread []named, err error) {
 // was interrupted, has saved since.
 func (l *Log) leftOf(u named, segments []named, tail bool) (left []named, err error) {
 	dir := filepath.Join(l.dir, u.name)
-	var saved []piece
 	for _, s := range segments {
-		if s.last == 0 || s.last < u.first || s.first > u.last {
-			continue
-		}
 		if u.within(s) && sameFile(filepath.Join(dir, fileName), filepath.Join(l.dir, s.name, fileName)) {
 			// The segment itself is still there, to be salvaged again.
 			return nil, discard(dir)
 		}
-		saved = append(saved, piece{first: max(s.first, u.first), last: min(s.last, u.last)})
 	}
+	saved := savedOf(u, segments)
 	if len(saved) == 0 {
 		return []named{u}, nil
 	}
