@@ -82,6 +82,18 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 				t.Errorf("noted as lost before a restart has read it again: %v", notes)
 			}
 
+			if strings.HasSuffix(r.name, "segment") || r.lost {
+				store := storeOf(t, config)
+				for key, err := range store.List(t.Context(), "dt=") {
+					if err != nil {
+						t.Fatal(err)
+					}
+					if m, err := store.Stat(t.Context(), key); err != nil || m.ConfirmedBelow > 1 {
+						t.Errorf("%s claims that all seqs below %d are stored or noted: %v", key, m.ConfirmedBelow, err)
+					}
+				}
+			}
+
 			if r.second != "" {
 				d, end = straced(t, dir, config, port, admin, r.second)
 				until(t, "the loss is noted", func() bool { return strings.Contains(d.log(), "after a restart either") })

@@ -90,6 +90,17 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
+// hasOtherNames reports whether a file is found elsewhere too, so that it must not
+// be cut.
+func hasOtherNames(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
+}
+
 // sizeOnDisk is the share of a file's size that each of its names counts for.
 func sizeOnDisk(info fs.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {

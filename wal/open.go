@@ -313,7 +313,7 @@ func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.reason)
 		return 0, l.quarantineDir(s.name)
 	}
-	if w.size > w.end && hidden == 0 {
+	if w.size > w.end && hidden == 0 && !hasOtherNames(path) {
 		if err := l.cutTail(s.name, path, stretch{w.end, w.size}); err != nil {
 			return 0, err
 		}
