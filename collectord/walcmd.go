@@ -299,7 +299,7 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 	}
 	after := log.Ledger()
 	if unread := log.Unread(); len(unread) > 0 {
-		logger.Warn("the disk does not give all of the log: check it, then run this again or start the daemon, which reads the rest again", "ranges", len(unread))
+		return notRightf("the disk does not give %s of the log: check it, then run this again, or start the daemon, which reads them again", plural(len(unread), "range"))
 	}
 	logger.Info("the log is in order", "records", after.Pending, "salvaged_segments", salvaged,
 		"lost_records", after.Quarantined-before.Quarantined, "missing_records", before.Quarantined)
