@@ -91,7 +91,7 @@ type shipResult struct {
 	LeftSegments    int      `json:"left_segments"`
 	LeftRecords     uint64   `json:"left_records"`
 	LeftNotes       int      `json:"left_loss_notes"`
-	LeftUnread      int      `json:"left_unread"` // ranges that the disk did not give
+	LeftUnread      int      `json:"left_unread"`    // ranges that the disk did not give
 	Left            []string `json:"left,omitempty"` // names of segments, at most 10
 	QuarantineBytes int64    `json:"quarantine_bytes"`
 	Stopped         string   `json:"stopped,omitempty"` // why it did not go on
