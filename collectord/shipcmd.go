@@ -90,6 +90,7 @@ type shipResult struct {
 	LeftSegments    int      `json:"left_segments"`
 	LeftRecords     uint64   `json:"left_records"`
 	LeftNotes       int      `json:"left_loss_notes"`
+	LeftUnread      int      `json:"left_unread"`    // ranges that the disk did not give
 	Left            []string `json:"left,omitempty"` // names of segments, at most 10
 	QuarantineBytes int64    `json:"quarantine_bytes"`
 	Stopped         string   `json:"stopped,omitempty"` // why it did not go on
@@ -114,6 +115,9 @@ func (r *shipResult) left() string {
 	}
 	if r.LeftNotes > 0 {
 		parts = append(parts, plural(r.LeftNotes, "loss note"))
+	}
+	if r.LeftUnread > 0 {
+		parts = append(parts, plural(r.LeftUnread, "range")+" that the disk does not give (check it, and run this again)")
 	}
 	text := strings.Join(parts, " and ") + " left"
 	if r.Stopped != "" {
@@ -168,7 +172,8 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	}
 	result.Records, result.Objects = log.Ledger().Shipped, ship.Stats().Objects
 	result.LeftSegments, result.LeftNotes = len(segments), log.Stats().LossNotes
-	result.Done = result.LeftSegments == 0 && result.LeftNotes == 0
+	result.LeftUnread = len(log.Unread())
+	result.Done = result.LeftSegments == 0 && result.LeftNotes == 0 && result.LeftUnread == 0
 	result.QuarantineBytes = bytesBelow(filepath.Join(cfg.DataDir, "wal", "quarantine"))
 	return result, nil
 }

@@ -289,7 +289,7 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 		case damage == nil:
 			continue
 		}
-		changed, err := log.Salvage(s)
+		changed, err := salvage(log, s)
 		if err != nil {
 			return err
 		}
@@ -298,9 +298,28 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 		}
 	}
 	after := log.Ledger()
+	if unread := log.Unread(); len(unread) > 0 {
+		return notRightf("the disk does not give %s of the log: check it, then run this again, or start the daemon, which reads them again", plural(len(unread), "range"))
+	}
 	logger.Info("the log is in order", "records", after.Pending, "salvaged_segments", salvaged,
 		"lost_records", after.Quarantined-before.Quarantined, "missing_records", before.Quarantined)
 	return nil
+}
+
+// salvageWait is how long repair waits before it reads again what the disk did
+// not give.
+const salvageWait = time.Second
+
+// salvage reads a segment as often as the log wants before it gives up what the
+// disk does not give.
+func salvage(log *wal.Log, s *wal.Segment) (changed bool, err error) {
+	for {
+		changed, err = log.Salvage(s)
+		if unread := (*wal.UnreadableError)(nil); !errors.As(err, &unread) {
+			return changed, err
+		}
+		<-time.After(salvageWait)
+	}
 }
 
 // becomeOwner makes the process that of the user who owns dir, so that what it

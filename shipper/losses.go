@@ -105,6 +105,9 @@ func (s *Shipper) confirmedBelow() (uint64, error) {
 	for _, seg := range segments {
 		lowest = min(lowest, seg.FirstSeq())
 	}
+	for _, r := range s.log.Unread() { // the next start reads these again
+		lowest = min(lowest, max(1, r.First))
+	}
 	if s.log.Stats().LossNotes > 0 {
 		notes, err := s.log.Losses()
 		if err != nil {

@@ -3,6 +3,7 @@ package wal
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -57,7 +58,7 @@ func (l *Log) makeRoom() (err error) {
 			break
 		}
 		segments++
-		records += s.Count()
+		records += int(s.counted())
 		l.pulse.beat(watching)
 		l.lookAtDisk()
 	}
@@ -75,7 +76,7 @@ func (l *Log) holdOldest() *Segment {
 	if l.opts.WhenFull != DropOldest || !l.crowdedLocked() {
 		return nil
 	}
-	for _, s := range l.sealed {
+	for _, s := range slices.Concat(l.unread, l.sealed) { // what can't be read goes first
 		if !s.held {
 			s.held = true
 			return s

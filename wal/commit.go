@@ -13,9 +13,19 @@ type commit struct {
 	count    uint32
 	bySource [sources]uint64
 	firstAt  int64 // ReceivedAt of the first record
+	udp      *udpShare
 	done     chan struct{}
 	given    bool  // up: it took too long; guarded by the log's mutex
 	err      error // valid once done is closed
+}
+
+// udpShare is what the UDP records of a commit get when another commit begins
+// behind it: the records of that one come later in the log, and their ids and
+// times are drawn before these join.
+type udpShare struct {
+	ids  idSource // draws below every id of the commits behind
+	at   int64    // their ReceivedAt
+	upTo uint64   // in bytes ever staged; what came later joins a later commit
 }
 
 // hour is the UTC hour all records of the commit were received in.
@@ -40,10 +50,19 @@ func (c *commit) takes(size int, at int64) bool {
 func (l *Log) commitForLocked(at int64, size int) *commit {
 	if n := len(l.pending); n > 0 && l.pending[n-1].takes(size, at) {
 		return l.pending[n-1]
+	} else if n > 0 {
+		l.closeLocked(l.pending[n-1], at)
 	}
 	c := l.newCommitLocked()
 	l.pending = append(l.pending, c)
 	return c
+}
+
+// closeLocked keeps ids for the UDP records that c still has room for, before
+// anything is drawn for the commit behind it.
+func (l *Log) closeLocked(c *commit, at int64) {
+	room := max(0, maxFrame-(len(c.buf)-entryRoom)) / recordOverhead
+	c.udp = &udpShare{ids: l.ids.reserve(at/1000, room), at: at, upTo: l.staged.added}
 }
 
 func (l *Log) newCommitLocked() *commit {

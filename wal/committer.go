@@ -12,7 +12,8 @@ import (
 )
 
 // take returns the next commit to write, or nil. UDP records fill the room that
-// HTTP leaves.
+// HTTP leaves. Their ids and times are drawn here, or with the share that was
+// kept for them when the next commit began.
 func (l *Log) take() (c *commit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -28,22 +29,26 @@ func (l *Log) take() (c *commit) {
 	if l.staged.size() == 0 {
 		return c
 	}
-	now := l.opts.clock().UnixMicro()
-	if c == nil {
+	share := &udpShare{at: l.opts.clock().UnixMicro(), upTo: l.staged.added}
+	ids := &l.ids
+	switch {
+	case c == nil:
 		c = l.newCommitLocked()
+	case c.udp != nil:
+		share, ids = c.udp, &c.udp.ids
 	}
 	for {
 		head := l.staged.head()
-		if head == nil || !c.takes(len(head), now) {
+		if head == nil || l.staged.taken() >= share.upTo || !c.takes(len(head), share.at) {
 			return c
 		}
 		start := len(c.buf)
 		c.buf = append(c.buf, head...)
 		rec := c.buf[start:]
-		id := l.ids.next(now / 1000)
+		id := ids.next(share.at / 1000)
 		copy(rec, id[:])
-		binary.LittleEndian.PutUint64(rec[16:], uint64(now))
-		c.add(Source(rec[24]), 1, now)
+		binary.LittleEndian.PutUint64(rec[16:], uint64(share.at))
+		c.add(Source(rec[24]), 1, share.at)
 		l.staged.drop(len(head))
 	}
 }

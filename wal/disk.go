@@ -90,6 +90,25 @@ func freeBytes(dir string) (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
+// hasOtherNames reports whether a file is found elsewhere too, so that it must not
+// be cut.
+func hasOtherNames(path string) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink > 1
+}
+
+// sizeOnDisk is the share of a file's size that each of its names counts for.
+func sizeOnDisk(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
+		return info.Size() / int64(st.Nlink)
+	}
+	return info.Size()
+}
+
 // sizeOfFiles adds up the regular files below dir. What vanishes meanwhile, and
 // a dir that does not exist, counts nothing.
 func sizeOfFiles(dir string) (total int64) {
@@ -98,7 +117,7 @@ func sizeOfFiles(dir string) (total int64) {
 			return nil //nolint:nilerr // vanished, or unreadable: not ours to count
 		}
 		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-			total += info.Size()
+			total += sizeOnDisk(info)
 		}
 		return nil
 	})

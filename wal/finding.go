@@ -19,10 +19,11 @@ const (
 	FoundDamage         Finding = "damage"          // in a segment; what checks out is kept, the rest is in the quarantine
 	FoundNoRecords      Finding = "no_records"      // a segment in which nothing checks out; in the quarantine
 	FoundNoFile         Finding = "no_file"         // a sealed segment without its file
+	FoundUnreadable     Finding = "unreadable"      // the disk does not give it; the next start reads it again
 	FoundLaterVersion   Finding = "later_version"   // left alone
 	FoundIdentity       Finding = "identity"        // LOG is missing or damaged; rebuilt
 	FoundCopy           Finding = "copy"            // of another machine's log; goes on under a new log id
-	FoundUnreadableNote Finding = "unreadable_note" // of a loss; in the quarantine
+	FoundUnreadableNote Finding = "unreadable_note" // of a loss; in the quarantine, or left alone where the disk does not give it
 	FoundStray          Finding = "stray"           // not part of a log; left alone
 )
 

@@ -47,8 +47,26 @@ func (s *idSource) reseed() {
 	s.fresh = true
 }
 
+// reserve returns a source of n ids for records received at millis. They are
+// above all ids that were drawn before, and below all that s draws from now on.
+func (s *idSource) reserve(millis int64, n int) idSource {
+	s.advance(millis)
+	share := *s
+	s.skip(uint64(n))
+	return share
+}
+
 // next returns the id for a record received at millis since 1970.
 func (s *idSource) next(millis int64) (id ID) {
+	s.advance(millis)
+	s.skip(1)
+	binary.BigEndian.PutUint64(id[:], uint64(s.millis)<<16|0x7000|uint64(s.hi))
+	binary.BigEndian.PutUint64(id[8:], 2<<62|s.lo)
+	return id
+}
+
+// advance sets the timestamp of the next id, which never falls.
+func (s *idSource) advance(millis int64) {
 	switch {
 	case millis > s.millis:
 		s.millis = millis
@@ -56,11 +74,12 @@ func (s *idSource) next(millis int64) (id ID) {
 		s.millis++
 	}
 	s.fresh = false
-	s.lo++
-	if s.lo == 1<<62 {
-		s.lo, s.hi = 0, s.hi+1
+}
+
+// skip passes over n values of the counter.
+func (s *idSource) skip(n uint64) {
+	s.lo += n
+	if s.lo >= 1<<62 {
+		s.lo, s.hi = s.lo-1<<62, s.hi+1
 	}
-	binary.BigEndian.PutUint64(id[:], uint64(s.millis)<<16|0x7000|uint64(s.hi))
-	binary.BigEndian.PutUint64(id[8:], 2<<62|s.lo)
-	return id
 }

@@ -60,8 +60,8 @@ func cutLast(s, sep string) (before, after string, found bool) {
 func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	path := filepath.Join(l.dir, identityName)
 	machine := machineHash(l.opts.MachineID)
-	b, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	b, err := readFile(l.opts.readAt, path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !isUnreadable(err) {
 		return err
 	}
 	id, decodeErr := identity{}, error(nil)
@@ -88,12 +88,17 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 		if l.logID, found = known(); !found {
 			l.logID = randomUint64()
 		}
-		if err == nil || found {
+		if found || !errors.Is(err, fs.ErrNotExist) {
 			l.found(FoundIdentity, slog.LevelWarn, "rebuilt the log's identity", "path", path, "log_id", fmt.Sprintf("%016x", l.logID),
 				"from_segment", found, "reason", errors.Join(err, decodeErr))
 		}
 	}
-	return writeFileDurably(path, identity{l.logID, machine}.encode())
+	err = writeFileDurably(path, identity{l.logID, machine}.encode())
+	if isTrouble(err) { // the next start finds it in a segment again
+		l.opts.Logger.Error("can't write the log's identity: the next start will", "path", path, "error", err)
+		return nil
+	}
+	return err
 }
 
 // noMachine stands for a host without a machine id.

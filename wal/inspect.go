@@ -21,7 +21,8 @@ const (
 	StateNext   State = "next"
 	StateActive State = "active" // or left so by a crash
 	StateSealed State = "sealed"
-	StateGone   State = "gone" // being deleted
+	StateUnread State = "unread" // what the disk did not give of a segment; the next start reads it again
+	StateGone   State = "gone"   // being deleted
 )
 
 // Entry is one directory of a log that is looked at from outside.
@@ -37,8 +38,9 @@ type Entry struct {
 // Inspector looks at a log without changing anything, also while a daemon is
 // writing to it.
 type Inspector struct {
-	dir  string
-	live bool
+	dir   string
+	live  bool
+	logID uint64 // 0 if it can't be read
 }
 
 // Inspect looks at the log in dataDir.
@@ -50,6 +52,11 @@ func Inspect(dataDir string) (*Inspector, error) {
 		return nil, fmt.Errorf("no log in %s: wal is no directory", dataDir)
 	}
 	i := &Inspector{dir: dir}
+	if b, err := readFile(nil, filepath.Join(dir, identityName)); err == nil {
+		if id, err := decodeIdentity(b); err == nil {
+			i.logID = id.logID
+		}
+	}
 	lock, err := os.Open(filepath.Join(dataDir, "LOCK"))
 	if err != nil {
 		return i, ignoreMissing(err)
@@ -78,10 +85,16 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 	}
 	for _, n := range names {
 		first, last, gone, ok := parseName(n.Name())
+		unread := false
+		if !ok {
+			first, last, _, unread = parseUnread(n.Name())
+		}
 		e := Entry{Name: n.Name(), FirstSeq: first, LastSeq: last}
 		switch {
 		case n.Name() == nextName:
 			e.State = StateNext
+		case unread:
+			e.State = StateUnread
 		case !ok:
 			continue
 		case gone:
@@ -148,7 +161,7 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 	if err != nil || each == nil || r.Vanished {
 		return r, err
 	}
-	if err = w.records(path, each); errors.Is(err, fs.ErrNotExist) {
+	if err = w.records(nil, path, each); errors.Is(err, fs.ErrNotExist) {
 		return &Report{Vanished: true}, nil // in between, before the first record
 	}
 	return r, err
@@ -156,12 +169,13 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 
 func (i *Inspector) examine(e Entry) (r *Report, w *wreck, path string, err error) {
 	path = filepath.Join(i.dir, e.Name, fileName)
-	w, err = survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+	want := search{logID: i.logID, first: max(e.FirstSeq, 1), last: cmp.Or(e.LastSeq, 1<<63), others: e.State == StateUnread}
+	w, err = want.survey(path)
 	if err == nil && w.missing {
 		if path = i.follow(e); path == "" {
 			return &Report{Vanished: true}, w, path, nil
 		}
-		w, err = survey(path, max(e.FirstSeq, 1), cmp.Or(e.LastSeq, 1<<63))
+		w, err = want.survey(path)
 	}
 	if err != nil {
 		return nil, nil, path, err
@@ -177,7 +191,7 @@ func (i *Inspector) examine(e Entry) (r *Report, w *wreck, path string, err erro
 			r.Lost = append(r.Lost, SeqRange{w.pieces[n-1].last + 1, p.first - 1})
 		}
 	}
-	if e.State == StateSealed {
+	if e.State == StateSealed || e.State == StateUnread {
 		r.Lost = nil
 		for _, g := range w.lost(e.FirstSeq, e.LastSeq) {
 			r.Lost = append(r.Lost, SeqRange{g[0], g[1]})
@@ -206,7 +220,7 @@ func (i *Inspector) follow(e Entry) string {
 // forgiveTail takes what follows the last good frame of a segment that is not
 // sealed for what it is: nothing, if it is zeros or a commit under way.
 func (i *Inspector) forgiveTail(path string, w *wreck, r *Report) error {
-	if len(w.damaged) != 1 || w.damaged[0].to != w.size {
+	if len(w.damaged) != 1 || w.misplaced || w.unread != nil || w.damaged[0].to != w.size {
 		return nil
 	}
 	blank := true

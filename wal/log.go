@@ -82,6 +82,7 @@ type Options struct {
 	clock    func() time.Time                // the wall clock
 	datasync func(fd int) error              // fdatasync(2)
 	free     func(dir string) (int64, error) // what the disk of dir can take
+	readAt   readAt                          // of what start, shipping and salvage read
 }
 
 func (o Options) withDefaults() Options {
@@ -150,7 +151,9 @@ type Log struct {
 
 	lossMu   sync.Mutex // guards the loss notes, and what follows
 	lastLoss LossNote
-	foreign  []string // segments and notes of a later version, left alone
+	// unreadNotes are those that the disk does not give, by file name.
+	unreadNotes map[string]SeqRange
+	foreign     []string // segments and notes of a later version, left alone
 
 	mu       sync.Mutex // guards everything below
 	ledger   Ledger
@@ -174,9 +177,10 @@ type Log struct {
 		count uint64
 		since time.Time // of the first record
 	}
-	unsealed    []*active  // with records, and handed to the roller, oldest first
-	sealed      []*Segment // oldest first
-	sealedBytes int64
+	unsealed    []*active     // with records, and handed to the roller, oldest first
+	sealed      []*Segment    // oldest first
+	unread      []*Segment    // of sealed segments, what the disk did not give; left to the next start
+	sealedBytes int64         // of both, and of those that are not sealed yet
 	sealedMore  chan struct{} // closed when sealed grows
 	outlook     outlook
 	emptied     []string // directories of removed segments, kept for their names
@@ -430,8 +434,9 @@ func (l *Log) forget(s *Segment, as *uint64) {
 			break
 		}
 	}
+	l.unread = slices.DeleteFunc(l.unread, func(u *Segment) bool { return u == s })
 	l.sealedBytes -= s.bytes
-	l.ledger.Pending -= uint64(s.Count())
-	*as += uint64(s.Count())
+	l.ledger.Pending -= s.counted()
+	*as += s.counted()
 	l.checkBoundsLocked()
 }

@@ -20,6 +20,9 @@ const lostName = "lost"
 const (
 	LossDamaged = "damaged" // the bytes no longer check out; they are in the quarantine
 	LossEvicted = "evicted" // deleted to make room (wal.when_full: drop_oldest)
+	// LossSkipped is no loss: the disk did not give the end of a segment, seqs were
+	// kept free for what might be there, and these had no record.
+	LossSkipped = "skipped"
 )
 
 // LossNote says that the records FirstSeq to LastSeq will never be shipped, so
@@ -149,8 +152,8 @@ func stockReserve(path string) {
 	}
 }
 
-// Losses reads the loss notes that wait for upload. A note that can't be read
-// is moved to the quarantine.
+// Losses reads the loss notes that wait for upload. A note that does not check out
+// is moved to the quarantine; one that the disk does not give is left where it is.
 func (l *Log) Losses() (notes []LossNote, err error) {
 	l.lossMu.Lock()
 	defer l.lossMu.Unlock()
@@ -164,10 +167,15 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 		if strings.HasSuffix(e.Name(), ".tmp") || e.Name() == reserveName {
 			continue // of an interrupted write, or none
 		}
-		b, err := os.ReadFile(path)
+		b, err := readFile(l.opts.readAt, path)
+		if isUnreadable(err) {
+			l.leaveNote(path, err)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
+		delete(l.unreadNotes, e.Name())
 		n, err := decodeLossNote(b)
 		switch {
 		case errors.Is(err, ErrVersion) && slices.Contains(l.foreign, e.Name()): // told already
@@ -187,6 +195,26 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 	l.stats.LossNotes = len(notes)
 	l.mu.Unlock()
 	return notes, nil
+}
+
+// leaveNote leaves alone a note that the disk does not give. Its name tells which
+// seqs it stands for.
+func (l *Log) leaveNote(path string, err error) {
+	name := filepath.Base(path)
+	if _, known := l.unreadNotes[name]; known {
+		return
+	}
+	var r SeqRange
+	if at := strings.LastIndex(name, "-"); at > 0 {
+		if first, last, _, ok := parseName(name[:at]); ok {
+			r = SeqRange{first, last}
+		}
+	}
+	if l.unreadNotes == nil {
+		l.unreadNotes = map[string]SeqRange{}
+	}
+	l.unreadNotes[name] = r
+	l.found(FoundUnreadableNote, slog.LevelError, "left a loss note that the disk does not give: it is read again at the next start (check the disk)", "path", path, "error", err)
 }
 
 // LossStored deletes a note that the storage has confirmed.

@@ -174,18 +174,25 @@ func (m *model) check() {
 	}
 }
 
-// FuzzDamagedSegment gives a log a sealed segment with any content. Whatever it
-// is, the log starts, salvages it, balances, and takes more.
+// FuzzDamagedSegment gives a log a segment with any content, of which one sector
+// was written over another. Whatever it is, the log starts, salvages it, balances, and takes more.
 func FuzzDamagedSegment(f *testing.F) {
 	b, err := os.ReadFile(filepath.Join("testdata", "segment-v1"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(b, false)
-	f.Add(b, true)
-	f.Add(b[:len(b)-9], false)
-	f.Add(append(bytes.Clone(b[:60]), b[50:]...), true)
-	f.Fuzz(func(t *testing.T, content []byte, active bool) {
+	f.Add(b, false, 0, 0, 0)
+	f.Add(b, true, 0, 0, 0)
+	f.Add(b[:len(b)-9], false, 0, 0, 0)
+	f.Add(append(bytes.Clone(b[:60]), b[50:]...), true, 0, 0, 0)
+	f.Add(append(bytes.Clone(b), b...), false, 1, 2, 64)
+	f.Add(append(bytes.Clone(b), b...), true, 3, 0, 32)
+	f.Fuzz(func(t *testing.T, content []byte, active bool, from, to, sector int) {
+		// One sector is written over another.
+		if sector > 0 && sector < len(content) && from >= 0 && to >= 0 && from < len(content)/sector && to < len(content)/sector {
+			content = bytes.Clone(content)
+			copy(content[to*sector:(to+1)*sector], content[from*sector:])
+		}
 		dir := t.TempDir()
 		name := sealedName(41, 43)
 		if active {

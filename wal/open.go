@@ -57,7 +57,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}
 	for _, f := range []Finding{
 		FoundOpenSegment, FoundTornTail, FoundUnnamedNext, FoundRemoval, FoundSalvage, FoundDamage, FoundNoRecords,
-		FoundNoFile, FoundLaterVersion, FoundIdentity, FoundCopy, FoundUnreadableNote, FoundStray,
+		FoundNoFile, FoundUnreadable, FoundLaterVersion, FoundIdentity, FoundCopy, FoundUnreadableNote, FoundStray,
 	} {
 		l.stats.Findings[f] = 0
 	}
@@ -108,7 +108,7 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	}
 	err = l.loadIdentity(func() (uint64, bool) {
 		for _, s := range slices.Backward(segments) {
-			if r, err := openFrames(filepath.Join(l.dir, s.name, fileName)); err == nil {
+			if r, err := openFrames(l.opts.readAt, filepath.Join(l.dir, s.name, fileName)); err == nil {
 				r.close()
 				return r.header.LogID, true
 			}
@@ -118,8 +118,12 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
+	unread, err := l.readUnread(segments)
+	if err != nil {
+		return 0, err
+	}
 	var foreign []string
-	for i, s := range segments {
+	for _, s := range segments {
 		if s.last == 0 {
 			above, err := l.aboveForeign(s)
 			if err != nil {
@@ -131,13 +135,9 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 				continue
 			}
 		}
-		limit := uint64(math.MaxUint64)
-		if i+1 < len(segments) {
-			limit = segments[i+1].first - 1
-		}
 		last := s.last
 		if last == 0 {
-			if last, err = l.sealLeftover(s, limit); err != nil {
+			if last, err = l.sealLeftover(s, limitOf(s, segments, unread)); err != nil {
 				return 0, fmt.Errorf("segment %s: %w", s.name, err)
 			}
 		}
@@ -149,13 +149,24 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 			return 0, fmt.Errorf("segment %s: %w", s.name, err)
 		}
 	}
+	for _, u := range unread {
+		nextSeq = max(nextSeq, u.last+1)
+		l.addUnread(u)
+	}
+	for _, s := range l.unread {
+		nextSeq = max(nextSeq, s.last+1)
+	}
+	slices.SortStableFunc(l.sealed, func(a, b *Segment) int { return cmp.Compare(a.first, b.first) })
 	l.foreign = foreign
 	lost := filepath.Join(l.dir, lostName)
 	if err := makeDirDurably(lost); err != nil {
 		return 0, err
 	}
 	stockReserve(filepath.Join(lost, reserveName))
-	if _, err := l.Losses(); err != nil { // counts them
+	if _, err := l.Losses(); isUnreadable(err) { // counts them
+		l.opts.Logger.Error("can't list the loss notes: they are listed again (check the disk)", "path", lost, "error", err)
+		l.countLosses(1) // at least, so that somebody looks again
+	} else if err != nil {
 		return 0, err
 	}
 	return nextSeq, nil
@@ -165,7 +176,7 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 // later version can hold, or 0 if it is not one.
 func (l *Log) aboveForeign(s named) (uint64, error) {
 	path := filepath.Join(l.dir, s.name, fileName)
-	r, err := openFrames(path)
+	r, err := openFrames(l.opts.readAt, path)
 	if err == nil {
 		r.close()
 		return 0, nil
@@ -227,6 +238,7 @@ func (l *Log) readNames() (segments []named, nextSeq uint64, err error) {
 				return nil, 0, err
 			}
 		case name == identityName, name == identityName+".tmp", name == quarantineName, name == lostName:
+		case isUnreadName(name): // looked at later
 		default:
 			l.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(l.dir, name))
 		}
@@ -244,13 +256,18 @@ func (l *Log) readNames() (segments []named, nextSeq uint64, err error) {
 // its run is over.
 func (l *Log) nameNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
-	w, err := survey(filepath.Join(dir, fileName), 1, math.MaxUint64)
+	w, err := l.search(1, math.MaxUint64).survey(filepath.Join(dir, fileName))
 	if errors.Is(err, ErrVersion) {
 		l.found(FoundLaterVersion, slog.LevelError, "set aside a prepared segment of a later version", "segment", nextName)
 		return 0, l.quarantineDir(nextName)
 	}
 	if err != nil {
 		return 0, err
+	}
+	if len(w.pieces) == 0 && w.unread != nil {
+		l.found(FoundUnreadable, slog.LevelError, "set aside a prepared segment that the disk does not give (check the disk)",
+			"segment", nextName, "error", w.unread)
+		return 0, l.quarantineDir(nextName)
 	}
 	if len(w.pieces) == 0 {
 		return 0, os.RemoveAll(dir)
@@ -276,21 +293,28 @@ func ignoreDamage(err error) error {
 func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	path := filepath.Join(dir, fileName)
-	w, err := survey(path, s.first, limit)
+	w, err := l.search(s.first, limit).survey(path)
 	if err != nil {
 		return 0, err
 	}
-	end := w.begin
-	for _, p := range w.pieces {
-		last = p.last
-		end = p.frames[len(p.frames)-1].to
+	last = w.last()
+	hidden, err := w.unreadTail(l.opts.readAt, path)
+	switch {
+	case err != nil:
+		return 0, err
+	case hidden > 0 && limit == math.MaxUint64:
+		if moved, err := l.keepTail(s, last, hidden, w); err != nil || moved {
+			return 0, err
+		}
+	case hidden > 0:
+		last = limit // all of them were acknowledged before the next segment began
 	}
 	if last == 0 && (w.missing || w.begin == 0) {
 		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.reason)
 		return 0, l.quarantineDir(s.name)
 	}
-	if w.size > end {
-		if err := l.cutTail(s.name, path, stretch{end, w.size}); err != nil {
+	if w.size > w.end && hidden == 0 && !hasOtherNames(path) {
+		if err := l.cutTail(s.name, path, stretch{w.end, w.size}); err != nil {
 			return 0, err
 		}
 	}
@@ -309,8 +333,8 @@ func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 // the quarantine.
 func (l *Log) cutTail(name, path string, tail stretch) error {
 	kept, err := l.quarantineTail(name, path, tail)
-	if isFull(err) { // the sealed name will say where the records end
-		l.found(FoundTornTail, slog.LevelWarn, "left in place what follows the last whole frame: there is no room to keep it elsewhere",
+	if isTrouble(err) { // the sealed name will say where the records end
+		l.found(FoundTornTail, slog.LevelWarn, "left in place what follows the last whole frame: it can't be kept elsewhere",
 			"segment", name, "offset", tail.from, "error", err)
 		return nil
 	}
@@ -341,7 +365,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 	name := sealedName(first, last)
 	count := last - first + 1
 	l.ledger.Recovered += count
-	info, err := os.Stat(filepath.Join(l.dir, name, fileName))
+	size, sealedAt, err := statSegment(filepath.Join(l.dir, name, fileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		l.found(FoundNoFile, slog.LevelError, "set aside a sealed segment without its file", "segment", name, "records", count)
 		l.ledger.Quarantined += count
@@ -356,10 +380,10 @@ func (l *Log) addRecovered(first, last uint64) error {
 		return err
 	}
 	l.ledger.Pending += count
-	l.sealedBytes += info.Size()
+	l.sealedBytes += size
 	l.addSealedLocked(&Segment{
 		log: l, dir: filepath.Join(l.dir, name), first: first, last: last,
-		bytes: info.Size(), sealedAt: info.ModTime(),
+		bytes: size, sealedAt: sealedAt,
 	})
 	return nil
 }

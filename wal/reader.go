@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"os"
 )
 
@@ -27,6 +28,7 @@ func (e *DamageError) Unwrap() error { return e.Reason }
 // frame beyond maxFrame, which it reads twice.
 type frameReader struct {
 	file   *os.File
+	read   readAt
 	in     *bufio.Reader
 	size   int64 // of the file when it was opened
 	offset int64 // just past the last good entry
@@ -39,8 +41,11 @@ type frameReader struct {
 
 // openFrames opens the log file at path and reads its segment header. The
 // caller closes it.
-func openFrames(path string) (*frameReader, error) {
+func openFrames(read readAt, path string) (*frameReader, error) {
 	file, err := os.Open(path)
+	if isUnreadable(err) {
+		return nil, &DamageError{Path: path, Reason: err}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +54,8 @@ func openFrames(path string) (*frameReader, error) {
 		file.Close()
 		return nil, err
 	}
-	r := &frameReader{file: file, in: bufio.NewReaderSize(file, 64<<10), size: info.Size()}
+	r := &frameReader{file: file, read: read.orDefault(), size: info.Size()}
+	r.seek(0)
 	if err := r.readHeader(); err != nil {
 		file.Close()
 		return nil, err
@@ -58,6 +64,24 @@ func openFrames(path string) (*frameReader, error) {
 }
 
 func (r *frameReader) close() { r.file.Close() }
+
+// seek goes on reading at an offset.
+func (r *frameReader) seek(off int64) {
+	from := io.NewSectionReader(fileAt{r.file, r.read}, off, math.MaxInt64-off)
+	if r.in == nil {
+		r.in = bufio.NewReaderSize(from, 64<<10)
+		return
+	}
+	r.in.Reset(from)
+}
+
+// fileAt is a file as an io.ReaderAt.
+type fileAt struct {
+	file *os.File
+	read readAt
+}
+
+func (f fileAt) ReadAt(p []byte, off int64) (int, error) { return f.read(f.file, p, off) }
 
 func (r *frameReader) damaged(reason error) error {
 	return &DamageError{Path: r.file.Name(), Offset: r.offset, Reason: reason}
@@ -91,14 +115,14 @@ func (r *frameReader) readHeader() error {
 		if errors.Is(err, io.EOF) {
 			err = errors.New("file is empty")
 		}
-		return r.damaged(err)
+		return r.frameError(err)
 	}
 	if length > segmentHeaderSize+255+4 {
 		return r.damaged(errors.New("segment header has the wrong length"))
 	}
 	entry := make([]byte, length)
 	if _, err := io.ReadFull(r.in, entry); err != nil {
-		return r.damaged(err)
+		return r.frameError(err)
 	}
 	if r.header, err = decodeSegmentHeader(entry); err != nil {
 		return r.damaged(err)
@@ -179,10 +203,7 @@ func (r *frameReader) verify(h frameHeader, start int64) error {
 	if sum != h.payloadCRC {
 		return r.damaged(errBadCRC)
 	}
-	if _, err := r.file.Seek(start, io.SeekStart); err != nil {
-		return err
-	}
-	r.in.Reset(r.file)
+	r.seek(start)
 	r.unread, r.sum, r.want = int(h.payloadLen), 0, sum
 	return nil
 }
@@ -209,10 +230,11 @@ func (r *frameReader) more(rest []byte) ([]byte, error) {
 	return rest, nil
 }
 
-// frameError tells a file that ends too soon from a disk that fails.
+// frameError makes damage of a file that ends too soon, or that the disk does not
+// give. Other errors are not of the file.
 func (r *frameReader) frameError(err error) error {
 	var fromDisk *os.PathError
-	if errors.As(err, &fromDisk) {
+	if errors.As(err, &fromDisk) && !isUnreadable(err) {
 		return err
 	}
 	return r.damaged(err)

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -19,251 +18,15 @@ import (
 // made. It never holds the only copy of anything.
 const salvageName = "salvage"
 
-// stretch is a row of bytes in a segment's file.
-type stretch struct{ from, to int64 }
-
-// piece is an unbroken range of records that still check out.
-type piece struct {
-	first, last uint64
-	frames      []stretch // each without the length before it
-}
-
-// wreck is what a scan finds in a damaged segment.
-type wreck struct {
-	header  SegmentHeader
-	size    int64 // of the file
-	begin   int64 // where its header ends; 0 if that can't be read
-	pieces  []piece
-	damaged []stretch // bytes that are part of no good entry
-	reason  error     // what is wrong with the first of them
-	missing bool      // there is no file
-}
-
-// whole reports whether every record of the segment is there.
-func (w *wreck) whole(first, last uint64) bool {
-	return len(w.pieces) == 1 && w.pieces[0].first == first && w.pieces[0].last == last
-}
-
-// lost lists the ranges of seqs that no piece holds.
-func (w *wreck) lost(first, last uint64) (gaps [][2]uint64) {
-	for _, p := range w.pieces {
-		if p.first > first {
-			gaps = append(gaps, [2]uint64{first, p.first - 1})
-		}
-		first = p.last + 1
-	}
-	if first <= last {
-		gaps = append(gaps, [2]uint64{first, last})
-	}
-	return gaps
-}
-
-// survey scans the file of a segment that claims to hold the records first to
-// last. After damage it finds the next frame by its magic number. Errors come
-// from the disk, or are ErrVersion.
-func survey(path string, first, last uint64) (*wreck, error) {
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &wreck{reason: errors.New("its file is missing"), missing: true}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	w := &wreck{size: info.Size()}
-	s := &surveyor{wreck: w, file: file, next: first, last: last}
-	if r, err := openFrames(path); err == nil {
-		w.header, w.begin, s.pos, s.known = r.header, r.offset, r.offset, true
-		r.close()
-	} else if errors.Is(err, ErrVersion) {
-		return nil, err
-	} else if err := ignoreDamage(err); err != nil {
-		return nil, err
-	} else {
-		w.reason = errors.New("segment header does not check out")
-	}
-	if err := s.scan(); err != nil {
-		return nil, err
-	}
-	return w, nil
-}
-
-// records calls each for every record of the pieces.
-func (w *wreck) records(path string, each func(*Record) error) error {
-	in, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	var rec Record
-	var payload []byte
-	for _, p := range w.pieces {
-		rec.Seq = p.first - 1
-		for _, f := range p.frames {
-			payload = slices.Grow(payload[:0], int(f.to-f.from))[:f.to-f.from]
-			if _, err := in.ReadAt(payload, f.from); err != nil {
-				return err
-			}
-			for rest := payload[frameHeaderSize:]; len(rest) > 0; {
-				if rest, err = decodeRecord(rest, &rec); err != nil {
-					return err
-				}
-				rec.Seq++
-				if err := each(&rec); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// surveyor is the state of a survey.
-type surveyor struct {
-	*wreck
-	file  *os.File
-	pos   int64  // everything before is accounted for
-	known bool   // header tells log id and run
-	next  uint64 // seq that belongs next
-	last  uint64
-	buf   []byte
-}
-
-func (s *surveyor) scan() error {
-	for s.pos < s.size {
-		var prefix [binary.MaxVarintLen64]byte
-		n, err := s.file.ReadAt(prefix[:], s.pos)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		length, took := binary.Uvarint(prefix[:n])
-		if took > 0 {
-			end, err := s.frameAt(s.pos + int64(took))
-			if err != nil {
-				return err
-			}
-			if end > 0 && uint64(end) == uint64(s.pos)+uint64(took)+length {
-				s.pos = end
-				continue
-			}
-			if end > 0 { // a good frame behind a wrong length
-				s.damage(stretch{s.pos, s.pos + int64(took)}, errors.New("entry length does not fit its frame"))
-				s.pos = end
-				continue
-			}
-		}
-		if err := s.resync(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// resync finds the next good frame behind pos.
-func (s *surveyor) resync() error {
-	start := s.pos
-	window := make([]byte, 64<<10)
-	for at := start + 1; at < s.size; {
-		n, err := s.file.ReadAt(window, at)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		i := bytes.Index(window[:n], []byte(frameMagic))
-		if i < 0 {
-			if n < len(window) {
-				break
-			}
-			at += int64(n - len(frameMagic) + 1)
-			continue
-		}
-		end, err := s.frameAt(at + int64(i))
-		if err != nil {
-			return err
-		}
-		if end > 0 {
-			s.damage(stretch{start, at + int64(i)}, errors.New("bytes do not check out"))
-			s.pos = end
-			return nil
-		}
-		at += int64(i) + 1
-	}
-	s.pos = s.size
-	s.damage(stretch{start, s.size}, errors.New("bytes do not check out"))
-	return nil
-}
-
-func (s *surveyor) damage(d stretch, reason error) {
-	if s.reason == nil {
-		s.reason = reason
-	}
-	s.damaged = append(s.damaged, d)
-}
-
-// frameAt takes in the frame at offset and returns where it ends, or 0 if there
-// is none that belongs here.
-func (s *surveyor) frameAt(offset int64) (end int64, err error) {
-	var head [frameHeaderSize]byte
-	if _, err := s.file.ReadAt(head[:], offset); err != nil {
-		if errors.Is(err, io.EOF) {
-			return 0, nil
-		}
-		return 0, err
-	}
-	h, err := decodeFrameHeader(head[:])
-	if err != nil || h.count == 0 || h.payloadLen > maxEntry ||
-		h.firstSeq < s.next || h.firstSeq > s.last || uint64(h.count) > s.last-h.firstSeq+1 {
-		return 0, nil //nolint:nilerr // no frame of ours
-	}
-	if s.known && (h.logID != s.header.LogID || h.run != s.header.Run) {
-		return 0, nil
-	}
-	end = offset + frameHeaderSize + int64(h.payloadLen)
-	if end > s.size {
-		return 0, nil
-	}
-	if cap(s.buf) < int(h.payloadLen) {
-		s.buf = make([]byte, h.payloadLen)
-	}
-	payload := s.buf[:h.payloadLen]
-	if _, err := s.file.ReadAt(payload, offset+frameHeaderSize); err != nil {
-		return 0, err
-	}
-	if crc32.Checksum(payload, castagnoli) != h.payloadCRC || !wellFormed(payload, h.count) {
-		return 0, nil
-	}
-	if !s.known { // the frames agree among themselves at least
-		s.header.LogID, s.header.Run, s.known = h.logID, h.run, true
-	}
-	if n := len(s.pieces); n == 0 || s.pieces[n-1].last+1 != h.firstSeq {
-		s.pieces = append(s.pieces, piece{first: h.firstSeq})
-	}
-	p := &s.pieces[len(s.pieces)-1]
-	p.last = h.firstSeq + uint64(h.count) - 1
-	p.frames = append(p.frames, stretch{offset, end})
-	s.next = p.last + 1
-	return end, nil
-}
-
-func wellFormed(payload []byte, count uint32) bool {
-	var rec Record
-	for range count {
-		var err error
-		if payload, err = decodeRecord(payload, &rec); err != nil {
-			return false
-		}
-	}
-	return len(payload) == 0
-}
-
 // Salvage puts one segment for each unbroken range of records that still check
 // out in the place of a damaged one. The bytes that do not are kept in the
 // quarantine, and a loss note stands for every range of records that is gone.
 // A segment of a later format version is left as it is, with ErrVersion; one
 // without damage too, and changed is false: it may be memory that failed.
+//
+// What the disk does not give is an UnreadableError, and changed is false, until
+// the segment was read a few times. Then it is set aside for the next start, and
+// has no loss note; if that can't read it either, it is damage.
 //
 // The damaged segment goes last. If that is interrupted, the next start deletes
 // the pieces again.
@@ -275,17 +38,46 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	if s.removed {
 		return false, nil
 	}
-	w, err := survey(s.path(), s.first, s.last)
+	want := l.search(s.first, s.last)
+	want.others = s.reread
+	w, err := want.survey(s.path())
 	if err != nil {
 		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
 	gaps := w.lost(s.first, s.last)
-	if len(gaps) == 0 && w.reason == nil {
+	if len(gaps) == 0 && w.reason == nil && !s.reread {
 		return false, nil
 	}
+	unread := w.unread != nil && len(gaps) > 0 // what is not there may be in what was not read
+	if unread {
+		if s.attempts++; s.attempts < readAttempts {
+			return false, fmt.Errorf("salvage %s: %w", s, w.unread)
+		}
+	}
 	w.adopt(l)
+	if unread && !s.reread {
+		if err := l.setUnreadAside(s, w, gaps); err != nil {
+			return false, fmt.Errorf("salvage %s: %w", s, err)
+		}
+		return true, nil
+	}
+	if unread {
+		if err := l.giveUp(s, w, gaps); err != nil {
+			return false, fmt.Errorf("salvage %s: %w", s, err)
+		}
+		return true, nil
+	}
 	if err := l.keepDamaged(s, w); err != nil {
 		return false, fmt.Errorf("salvage %s: %w", s, err)
+	}
+	gaps, skipped := unused(s, w, gaps)
+	for _, g := range skipped {
+		if err := l.noteLoss(LossNote{
+			Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run,
+			FirstSeq: g[0], LastSeq: g[1], Reason: LossSkipped, At: time.Now(),
+		}); err != nil {
+			return false, err
+		}
 	}
 	var lost uint64
 	for _, g := range gaps {
@@ -297,14 +89,19 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 			return false, err
 		}
 	}
-	pieces, err := l.replace(s, w)
+	pieces, err := l.replace(s, w, func() error { return l.discard(s) })
 	if err != nil {
 		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
 	s.removed = true
+	if s.reread && lost == 0 {
+		l.opts.Logger.Info("read what the disk did not give before the restart: nothing of it is lost", "segment", s.String(), "pieces", len(pieces))
+		l.exchange(s, pieces, nil, 0)
+		return true, nil
+	}
 	l.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
 		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.reason)
-	l.exchange(s, pieces, lost)
+	l.exchange(s, pieces, nil, lost)
 	return true, nil
 }
 
@@ -326,11 +123,12 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 	if len(w.damaged) == 0 {
 		return nil
 	}
-	in, err := os.Open(s.path())
+	file, err := os.Open(s.path())
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer file.Close()
+	in := &pages{file: file, read: l.opts.readAt.orDefault(), size: w.size}
 	for _, d := range w.damaged {
 		name := fmt.Sprintf("%s-at-%d", s, d.from)
 		if err := l.quarantineBytes(name, s.String(), in, d, w.reason); err != nil {
@@ -340,8 +138,9 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 	return nil
 }
 
-// replace makes the pieces durable and deletes the original.
-func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
+// replace makes the pieces durable and has done remove the original.
+func (l *Log) replace(s *Segment, w *wreck, done func() error) (pieces []*Segment, err error) {
+	inPlace := w.whole(s.first, s.last) && !s.reread
 	work := filepath.Join(l.dir, salvageName)
 	if err := os.RemoveAll(work); err != nil {
 		return nil, err
@@ -351,12 +150,12 @@ func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 	}
 	for _, p := range w.pieces {
 		name := sealedName(p.first, p.last)
-		size, err := w.write(s.path(), filepath.Join(work, name), p)
+		size, err := w.write(l.opts.readAt, s.path(), filepath.Join(work, name), p)
 		if err != nil {
 			return nil, err
 		}
 		dir := filepath.Join(l.dir, name)
-		if w.whole(s.first, s.last) { // same name: exchange the file instead
+		if inPlace { // same name: exchange the file instead
 			if err := os.Rename(filepath.Join(work, name, fileName), filepath.Join(dir, fileName)); err != nil {
 				return nil, err
 			}
@@ -374,8 +173,8 @@ func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 		}
 		pieces = append(pieces, &Segment{log: l, dir: dir, first: p.first, last: p.last, bytes: size, sealedAt: s.sealedAt})
 	}
-	if !w.whole(s.first, s.last) {
-		if err := l.discard(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if !inPlace {
+		if err := done(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
@@ -383,12 +182,13 @@ func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 }
 
 // write makes a segment directory that holds one piece.
-func (w *wreck) write(from, dir string, p piece) (size int64, err error) {
-	in, err := os.Open(from)
+func (w *wreck) write(read readAt, from, dir string, p piece) (size int64, err error) {
+	file, err := os.Open(from)
 	if err != nil {
 		return 0, err
 	}
-	defer in.Close()
+	defer file.Close()
+	in := &pages{file: file, read: read.orDefault(), size: w.size}
 	if err := os.Mkdir(dir, 0o750); err != nil {
 		return 0, err
 	}
@@ -412,8 +212,22 @@ func (w *wreck) write(from, dir string, p piece) (size int64, err error) {
 	if err := put(bytes.NewReader(header), int64(len(header))); err != nil {
 		return 0, err
 	}
-	for _, f := range p.frames {
-		if err := put(io.NewSectionReader(in, f.from, f.to-f.from), f.to-f.from); err != nil {
+	for _, e := range p.extents {
+		if err := e.eachFrame(in, func(f extent) error {
+			payload := crc32.New(castagnoli)
+			head := make([]byte, frameHeaderSize)
+			if _, err := in.ReadAt(head, f.from); err != nil {
+				return err
+			}
+			rest := io.NewSectionReader(in, f.from+frameHeaderSize, f.to-f.from-frameHeaderSize)
+			if err := put(io.MultiReader(bytes.NewReader(head), io.TeeReader(rest, payload)), f.to-f.from); err != nil {
+				return err
+			}
+			if h, err := decodeFrameHeader(head); err != nil || h.payloadCRC != payload.Sum32() {
+				return &DamageError{Path: from, Offset: f.from, Reason: errors.New("a frame that checked out does not any more")}
+			}
+			return nil
+		}); err != nil {
 			return 0, err
 		}
 	}
@@ -423,8 +237,9 @@ func (w *wreck) write(from, dir string, p piece) (size int64, err error) {
 	return size, syncDir(dir)
 }
 
-// exchange puts the pieces of a segment in its place on the books.
-func (l *Log) exchange(s *Segment, pieces []*Segment, lost uint64) {
+// exchange puts the pieces of a segment, and what the disk did not give of it, in
+// its place on the books.
+func (l *Log) exchange(s *Segment, pieces, unread []*Segment, lost uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var sealed []*Segment
@@ -439,6 +254,19 @@ func (l *Log) exchange(s *Segment, pieces []*Segment, lost uint64) {
 	l.sealedBytes -= s.bytes
 	for _, p := range pieces {
 		l.sealedBytes += p.bytes
+		if s.uncertain { // it was not known that they exist
+			l.ledger.Recovered += p.counted()
+			l.ledger.Pending += p.counted()
+		}
+	}
+	for _, u := range unread {
+		u.since = s.since
+		l.sealedBytes += u.bytes
+		l.unread = append(l.unread, u)
+	}
+	if s.uncertain {
+		l.ledger.Recovered += lost
+		l.ledger.Pending += lost
 	}
 	l.ledger.Pending -= lost
 	l.ledger.Quarantined += lost

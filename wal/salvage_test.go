@@ -120,7 +120,7 @@ func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 		damage{"empty", nil, []int{0, 1, 2}},
 		damage{"garbage behind the end", append(bytes.Clone(whole), "garbage"...), nil},
 		damage{"a frame twice", slices.Concat(whole[:ends[2]], whole[ends[1]:]), nil},
-		damage{"two frames exchanged", slices.Concat(whole[:ends[1]], whole[ends[2]:ends[3]], whole[ends[1]:ends[2]], whole[ends[3]:]), []int{1}},
+		damage{"two frames exchanged", slices.Concat(whole[:ends[1]], whole[ends[2]:ends[3]], whole[ends[1]:ends[2]], whole[ends[3]:]), nil},
 	)
 	for _, d := range table {
 		t.Run(d.name, func(t *testing.T) {

@@ -31,7 +31,9 @@ func sealedName(first, last uint64) string { return fmt.Sprintf("%020d-%020d", f
 
 // parseName reads a segment's name. last is 0 for one that is not sealed.
 func parseName(name string) (first, last uint64, gone, ok bool) {
-	name, gone = strings.CutSuffix(name, goneSuffix)
+	if name, gone = strings.CutSuffix(name, goneSuffix); gone {
+		name = strings.TrimSuffix(strings.TrimSuffix(name, unreadSuffix), tailSuffix)
+	}
 	a, b, sealed := strings.Cut(name, "-")
 	first, okFirst := parseSeq(a)
 	if !sealed {
@@ -58,12 +60,16 @@ type Segment struct {
 	bytes       int64
 	sealedAt    time.Time
 
+	reread    bool // the disk did not give it to an earlier run
+	uncertain bool // it may hold fewer records than its name says, and none is in the ledger
+
 	held  bool      // by Hold or for eviction; guarded by the log's mutex
 	since time.Time // when the first record was received, by the monotonic clock, once known; guarded by the log's mutex
 
-	mu      sync.Mutex // guards what follows, and the removal itself
-	removed bool
-	firstAt int64 // ReceivedAt of the first record, 0 until it is known
+	mu       sync.Mutex // guards what follows, and the removal itself
+	removed  bool
+	attempts int   // of Salvage that the disk did not let read all of it
+	firstAt  int64 // ReceivedAt of the first record, 0 until it is known
 }
 
 // FirstSeq is the sequence number of the segment's first record.
@@ -86,9 +92,17 @@ func (s *Segment) String() string { return sealedName(s.first, s.last) }
 
 func (s *Segment) path() string { return filepath.Join(s.dir, fileName) }
 
+func (s *Segment) open() (*frameReader, error) {
+	var read readAt
+	if s.log != nil {
+		read = s.log.opts.readAt
+	}
+	return openFrames(read, s.path())
+}
+
 // Header reads who wrote the segment.
 func (s *Segment) Header() (SegmentHeader, error) {
-	r, err := openFrames(s.path())
+	r, err := s.open()
 	if err != nil {
 		return SegmentHeader{}, err
 	}
@@ -101,7 +115,11 @@ func (s *Segment) Header() (SegmentHeader, error) {
 // step. A *DamageError, or an error of the disk, ends the iteration.
 func (s *Segment) Records() iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
-		r, err := openFrames(s.path())
+		if s.reread { // other records may be in front of it
+			yield(nil, &DamageError{Path: s.path(), Reason: errors.New("the disk did not give these records before the last start")})
+			return
+		}
+		r, err := s.open()
 		if err != nil {
 			yield(nil, err)
 			return

@@ -10,6 +10,7 @@ type staging struct {
 	blocks [][]byte // oldest first; none is empty
 	from   int      // start of the first record in the first block that was not taken
 	bytes  int      // that were not taken
+	added  uint64   // bytes that were ever added
 	spare  [][]byte // empty blocks for reuse
 }
 
@@ -35,6 +36,7 @@ func (s *staging) add(r *Record, limit int64) bool {
 	}
 	s.blocks[last] = appendRecord(s.blocks[last], r)
 	s.bytes += size
+	s.added += uint64(size)
 	return true
 }
 
@@ -56,6 +58,9 @@ func (s *staging) head() []byte {
 	b := s.blocks[0][s.from:]
 	return b[:nextSize(b)]
 }
+
+// taken is how many of all bytes that were added have been dropped.
+func (s *staging) taken() uint64 { return s.added - uint64(s.bytes) }
 
 // drop forgets the first record, which has n bytes.
 func (s *staging) drop(n int) {

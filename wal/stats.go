@@ -56,6 +56,16 @@ func (l *Log) Stats() Stats {
 
 // oldestLocked is when the oldest record that is not shipped was received.
 func (l *Log) oldestLocked() time.Time {
+	oldest := l.oldestReadableLocked()
+	for _, s := range l.unread {
+		if since := s.since; !s.uncertain && !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
+			oldest = since
+		}
+	}
+	return oldest
+}
+
+func (l *Log) oldestReadableLocked() time.Time {
 	switch {
 	case len(l.sealed) > 0 && !l.sealed[0].since.IsZero():
 		return l.sealed[0].since

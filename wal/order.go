@@ -1,0 +1,170 @@
+package wal
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+)
+
+// A disk can write a sector to the wrong place, or give back what a place held
+// before. So where a frame is found tells nothing of where it belongs; its seqs
+// do. Of frames with the same seqs:
+//
+//   - equal ones are copies: one is kept;
+//   - of others, the one that fits its place better is kept: between the frames
+//     whose seqs are next to its own, or next to one of them;
+//   - if none fits better, all of them are damage. To ship the wrong one would be
+//     worse than to leave both to people.
+
+func bySeq(a, b extent) int {
+	return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last), cmp.Compare(a.from, b.from))
+}
+
+func (e extent) overlaps(o extent) bool { return e.first <= o.last && o.first <= e.last }
+
+// order sorts extents by seq, and leaves each seq in one of them at most.
+func (s *surveyor) order(extents []extent) (ordered []extent, err error) {
+	slices.SortFunc(extents, bySeq)
+	disjoint := true
+	if err := eachCluster(extents, func(cluster []extent) error {
+		if len(cluster) == 1 {
+			ordered = append(ordered, cluster...)
+			return nil
+		}
+		disjoint = false
+		parts, err := s.split(cluster)
+		ordered = append(ordered, parts...)
+		return err
+	}); err != nil || disjoint {
+		return ordered, err
+	}
+	slices.SortFunc(ordered, bySeq)
+	return s.settle(ordered)
+}
+
+// eachCluster goes through extents, which are sorted by seq, by what overlaps.
+func eachCluster(extents []extent, each func([]extent) error) error {
+	for i := 0; i < len(extents); {
+		n, last := i+1, extents[i].last
+		for ; n < len(extents) && extents[n].first <= last; n++ {
+			last = max(last, extents[n].last)
+		}
+		if err := each(extents[i:n]); err != nil {
+			return err
+		}
+		i = n
+	}
+	return nil
+}
+
+// split takes extents apart where they overlap: what overlaps is left as frames,
+// each an extent of its own.
+func (s *surveyor) split(cluster []extent) (parts []extent, err error) {
+	for i, e := range cluster {
+		joins := false // the last part may be gone on with
+		err := e.eachFrame(s.in, func(f extent) error {
+			for n, other := range cluster {
+				if n != i && other.overlaps(f) {
+					joins = false
+					parts = append(parts, f)
+					return nil
+				}
+			}
+			if joins {
+				last := &parts[len(parts)-1]
+				last.to, last.last = f.to, f.last
+				return nil
+			}
+			joins = true
+			parts = append(parts, f)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return parts, nil
+}
+
+// candidate is a frame, and how many of its neighbours in the file are those of
+// its seqs.
+type candidate struct {
+	extent
+	fits int
+}
+
+// settle decides between frames with the same seqs.
+func (s *surveyor) settle(extents []extent) (settled []extent, err error) {
+	ends, starts := map[int64]uint64{s.begin: s.want.first - 1}, map[int64]uint64{}
+	for _, e := range extents {
+		ends[e.to], starts[e.start] = e.last, e.first
+	}
+	err = eachCluster(extents, func(cluster []extent) error {
+		if len(cluster) == 1 {
+			settled = append(settled, cluster...)
+			return nil
+		}
+		var distinct []candidate
+		for _, e := range cluster {
+			c := candidate{extent: e}
+			if last, ok := ends[e.start]; ok && e.start < e.from && last == e.first-1 {
+				c.fits++
+			}
+			if first, ok := starts[e.to]; ok && first == e.last+1 {
+				c.fits++
+			}
+			if distinct, err = s.withoutCopies(distinct, c); err != nil {
+				return err
+			}
+		}
+		for _, c := range distinct {
+			if !slices.ContainsFunc(distinct, func(o candidate) bool {
+				return o.extent != c.extent && o.overlaps(c.extent) && o.fits >= c.fits
+			}) {
+				settled = append(settled, c.extent)
+			}
+		}
+		return nil
+	})
+	return settled, err
+}
+
+// withoutCopies adds c to frames unless one of them is equal. The one that fits
+// better stays.
+func (s *surveyor) withoutCopies(frames []candidate, c candidate) ([]candidate, error) {
+	for i, f := range frames {
+		if f.first != c.first || f.last != c.last || f.to-f.from != c.to-c.from {
+			continue
+		}
+		same, err := s.equal(f.extent, c.extent)
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			if c.fits > f.fits {
+				frames[i], c = c, f
+			}
+			s.copies = append(s.copies, c.extent)
+			return frames, nil
+		}
+	}
+	return append(frames, c), nil
+}
+
+// equal compares two frames of the same size, byte by byte.
+func (s *surveyor) equal(a, b extent) (bool, error) {
+	var left, right [4096]byte
+	for at := int64(0); at < a.to-a.from; at += int64(len(left)) {
+		n := min(int64(len(left)), a.to-a.from-at)
+		if _, err := s.in.ReadAt(left[:n], a.from+at); err != nil {
+			return false, err
+		}
+		if _, err := s.in.ReadAt(right[:n], b.from+at); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(left[:n], right[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
