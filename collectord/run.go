@@ -170,30 +170,45 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	defer close(over)
 	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: state.statusLines(), logger: logger}).run(over)
 
+	// What may take long does not keep the stop waiting, and is left unread then.
+	stopping := make(chan struct{})
 	go func() {
 		for {
 			select {
 			case <-caught.seal:
-				sealNow(log, reload.config().Shutdown.Seal, logger)
-			case <-caught.hangup: // takes as long as the files that it reads
+				if !state.stopping.Load() {
+					sealNow(log, reload.config().Shutdown.Seal, logger)
+				}
+			case <-caught.hangup:
+				if state.stopping.Load() {
+					return
+				}
 				tell(manager.reloading())
 				reload.reload()
-				tell(manager.ready())
-			case <-over:
+				if !state.stopping.Load() {
+					tell(manager.ready())
+				}
+			case <-stopping:
 				return
 			}
 		}
 	}()
 
+	var asked os.Signal
 	var cause error
 	select {
-	case s := <-caught.stop:
-		logger.Info("stopping", "signal", s.String())
+	case asked = <-caught.stop:
 	case <-ctx.Done():
 	case cause = <-failed:
-		logger.Error("stopping", "error", cause)
 	}
 	state.stopping.Store(true)
+	close(stopping)
+	switch {
+	case asked != nil:
+		logger.Info("stopping", "signal", asked.String())
+	case cause != nil:
+		logger.Error("stopping", "error", cause)
+	}
 	tell(manager.stopping())
 	err = shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, office, stopShipping, shipped})
 	logger.Info("stopped", account(log.Ledger(), began)...)
