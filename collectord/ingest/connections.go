@@ -153,19 +153,26 @@ func (s *connections) count() int {
 	return len(s.open)
 }
 
+// sweep logs last, without the mutex: a log that is slow delays no deadline.
 func (s *connections) sweep() {
-	s.reportRoom(time.Now())
+	if report := s.sweepAll(time.Now()); report != nil {
+		report()
+	}
+}
+
+func (s *connections) sweepAll(now time.Time) (report func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := time.Now()
 	past := s.deadline(now)
 	for c := range s.open {
 		c.expire(past, now)
 	}
 	s.shrinkLocked()
+	report = s.reportRoomLocked(now)
 	if len(s.open) > 0 || s.room.reached {
 		s.timer.Reset(sweepEvery)
 	}
+	return report
 }
 
 // connection leaves its deadline to the sweep: one that has passed ends what waits

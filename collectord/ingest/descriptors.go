@@ -109,9 +109,9 @@ type roomCounters struct {
 	away  atomic.Uint64
 	waits atomic.Uint64 // of listeners, for a descriptor
 
-	// What follows belongs to the sweep; reached also to whoever holds mu.
+	// Guarded by the mutex of connections.
 	reported roomCounts
-	reached  bool      // since it was reported, and not over yet
+	reached  bool      // it was reported, and is not over yet
 	last     time.Time // when the counters were seen to grow
 }
 
@@ -143,32 +143,27 @@ func (h *HTTP) TurnedAway() uint64 { return h.open.room.away.Load() }
 // over.
 const calmAfter = 2 * time.Second
 
-// reportRoom logs what has happened since the sweep before. To log each connection
-// would slow down the listener.
-func (s *connections) reportRoom(now time.Time) {
-	r := &s.room
-	counts := r.now()
-	limits := s.door.limits.Load()
-	logger := s.door.opts.Logger
-	if counts != r.reported {
+// reportRoomLocked returns how to log what has happened since the sweep before, or
+// nil. To log each connection would slow down the listener.
+func (s *connections) reportRoomLocked(now time.Time) func() {
+	r, counts, before := &s.room, s.room.now(), s.room.reported
+	limits, logger := s.door.limits.Load(), s.door.opts.Logger
+	switch {
+	case counts != before:
+		r.reported, r.reached, r.last = counts, true, now
 		text := "connections make room or are turned away: http.max_connections is reached (raise it, or look for clients that hold connections and send nothing)"
 		if limits.connections() < limits.MaxConnections {
 			text = "connections make room or are turned away: no more file descriptors are left for them (raise LimitNOFILE=, or look for clients that hold connections and send nothing)"
 		}
-		logger.Warn(text, "trouble", "connections", "made_room", counts.made-r.reported.made,
-			"turned_away", counts.away-r.reported.away, "listeners_waited", counts.waits-r.reported.waits)
-		r.reported, r.last = counts, now
-		s.setReached(true)
-		return
+		return func() {
+			logger.Warn(text, "trouble", "connections", "made_room", counts.made-before.made,
+				"turned_away", counts.away-before.away, "listeners_waited", counts.waits-before.waits)
+		}
+	case r.reached && now.Sub(r.last) >= calmAfter:
+		r.reached = false
+		return func() {
+			logger.Info("no connection makes room or is turned away any more", "trouble", "connections")
+		}
 	}
-	if r.reached && now.Sub(r.last) >= calmAfter {
-		s.setReached(false)
-		logger.Info("no connection makes room or is turned away any more", "trouble", "connections")
-	}
-}
-
-func (s *connections) setReached(reached bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.room.reached = reached
+	return nil
 }
