@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -32,12 +33,22 @@ type slowness struct {
 	secure  *tls.Config        // over TLS, if not nil
 }
 
+// everySlowness has all ways tried to be slow; by default a few are, since each
+// takes seconds.
+var everySlowness = flag.Bool("every-slowness", false, "try all ways to be a slow client")
+
 func slownesses() []slowness {
 	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-	return []slowness{
-		{name: "saying nothing"},
+	some := []slowness{
 		{name: "dribbling a header", first: head, dribble: "X-Slow: y\r\n"},
 		{name: "dribbling a body", first: head + "Content-Length: 1000000\r\n\r\n{\"a\":\"", dribble: "x"},
+		{name: "taking no answers", flood: strings.Repeat(head+"Content-Length: 7\r\n\r\nno JSON", 50)},
+	}
+	if !*everySlowness {
+		return some
+	}
+	return append(some, []slowness{
+		{name: "saying nothing"},
 		{name: "dribbling chunks", first: head + "Transfer-Encoding: chunked\r\n\r\n", dribble: "1\r\n \r\n"},
 		{name: "declaring a megabyte", first: head + "Content-Length: 1048576\r\n\r\n"},
 		{name: "declaring a megabyte after 12 KiB", first: head + "Content-Length: 1048576\r\n\r\n" + strings.Repeat(" ", 12<<10)},
@@ -48,9 +59,8 @@ func slownesses() []slowness {
 			}
 			return head + "Content-Length: 2000000\r\n\r\n" + strings.Repeat(" ", size)
 		}},
-		{name: "taking no answers", flood: strings.Repeat(head+"Content-Length: 7\r\n\r\nno JSON", 50)},
 		{name: "idle", first: head + "Content-Length: 7\r\n\r\n{\"a\":1}"},
-	}
+	}...)
 }
 
 // TestAThousandSlowClientsStopNobodyAndCostLittle lets a thousand clients of each
