@@ -8,7 +8,7 @@ import "collectord/config"
 // the CPU. A process counts for it with heap and stacks, free memory included, but
 // not with its program (19 MiB) and the memory of large bodies.
 const (
-	memoryOfDaemon = 64 << 20 // with baseConnections, of which each request was served
+	memoryOfDaemon = 64 << 20 // with baseConnections that were all served, also over TLS
 	memoryOfShip   = 40 << 20 // of collectord ship, which has no connections
 
 	baseConnections = 1024
@@ -23,11 +23,12 @@ const (
 // memoryLimit is the soft limit for what is configured, with so many connections.
 func memoryLimit(cfg *config.Config, connections int) int64 {
 	limit := int64(memoryOfDaemon)
-	limit += int64(max(0, connections-baseConnections)) * memoryOfConnection
-	limit += int64(connections) * max(0, cfg.HTTP.MaxHeader-baseHeader)
+	more := int64(max(0, connections-baseConnections))
+	limit += more * memoryOfConnection
 	if cfg.HTTP.TLS.Cert != "" {
-		limit += int64(connections) * memoryOfTLS
+		limit += more * memoryOfTLS
 	}
+	limit += int64(connections) * max(0, cfg.HTTP.MaxHeader-baseHeader)
 	limit += int64(max(0, cfg.HTTP.IdempotencyKeys-baseKeys)) * memoryOfKey
 	return limit
 }

@@ -32,6 +32,10 @@
 //     whatever it holds; every datagram sent to a socket of ours is read, or in
 //     the kernel's count of those it had no room for.
 //
+//   - Where there are too few places, whoever was never authenticated makes room
+//     first, whatever it is doing, and no request whose usages were handed to the
+//     log loses its connection.
+//
 //   - Every usage that was received is either handed to the log or reported to
 //     it as rejected, once.
 //
@@ -54,8 +58,8 @@
 //
 // Beside that the log has its queue (9 MiB) and buffers of three frames (4 MiB),
 // the shipper its uploads (10 MiB), and the program is there (19 MiB), with what
-// its runtime needs, and what the garbage collector has not found yet: little,
-// since what is large lies outside of its heap.
+// its runtime needs, and what the garbage collector has not found yet. Package main
+// sets the soft limit for that: 64 MiB for heap and stacks together.
 package ingest
 
 import (

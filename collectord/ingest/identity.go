@@ -68,8 +68,7 @@ func (h *HTTP) identify(ctx *fasthttp.RequestCtx, asked *header) (client string,
 		}
 		know(ctx)
 	}
-	switch {
-	case name != "":
+	if name != "" {
 		return name, nil
 	}
 	return client, nil
