@@ -66,7 +66,7 @@ func (c *slowConn) Read(p []byte) (int, error) {
 // TestASlowUplinkIsNoStall sends what the kernel takes within moments, and the
 // peer reads, without a pause, in several times the stall timeout.
 func TestASlowUplinkIsNoStall(t *testing.T) {
-	const stall, rate, size = 700 * time.Millisecond, 500_000, 1_200_000
+	const stall, rate, size = 600 * time.Millisecond, 600_000, 1_000_000
 	for _, scheme := range []string{"http", "https"} {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
@@ -116,10 +116,8 @@ func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
 		limit int64
 		reads int
 	}{
-		"at once":                             {0, 0},
 		"in the middle":                       {0, 100_000},
 		"at once, while sending slowly":       {200_000, 0},
-		"in the middle, while sending slowly": {200_000, 100_000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -177,18 +175,14 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer body.Close()
-	total := int64(0)
-	for range 2 {
-		n, err := io.CopyN(io.Discard, body, 1<<20)
-		total += n
-		if err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(2 * stall)
+	before, err := io.CopyN(io.Discard, body, 1<<20)
+	if err != nil {
+		t.Fatal(err)
 	}
-	n, err := io.Copy(io.Discard, body)
-	if total += n; err != nil || total != o.Size {
-		t.Errorf("%d of %d bytes, %v", total, o.Size, err)
+	<-time.After(2 * stall)
+	after, err := io.Copy(io.Discard, body)
+	if err != nil || before+after != o.Size {
+		t.Errorf("%d of %d bytes, %v", before+after, o.Size, err)
 	}
 	// One that stops in the middle is given up.
 	release := make(chan struct{})
