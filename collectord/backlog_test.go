@@ -176,7 +176,7 @@ func countStored(t *testing.T, config string) (records, objects, first int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, m)
+		all = append(all, m.Metadata)
 	}
 	slices.SortFunc(all, func(a, b shipper.Metadata) int { return cmp.Compare(a.FirstSeq, b.FirstSeq) })
 	for i, m := range all {

@@ -311,7 +311,7 @@ func TestANotificationFiresOnceForEachObjectWhichIsWholeThen(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := []byte("again")
-		err = hook.store.Put(t.Context(), &shipper.Object{Key: key, Body: bytes.NewReader(text), Size: int64(len(text)), CRC32C: 0x9b1c5f5c, Metadata: m})
+		err = hook.store.Put(t.Context(), &shipper.Object{Key: key, Body: bytes.NewReader(text), Size: int64(len(text)), CRC32C: 0x9b1c5f5c, Metadata: m.Metadata})
 		if errors.Is(err, shipper.ErrExists) {
 			again++
 		}

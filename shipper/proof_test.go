@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -83,64 +84,67 @@ func liars() map[string]struct {
 // takes the place of the true storage: nothing is removed, the line says what to
 // do, and all of it is shipped, once, as soon as the storage is true.
 func TestNoLieIsTakenForStored(t *testing.T) {
+	var all sync.WaitGroup // at once, which t.Parallel is not: they wait more than they work
+	defer all.Wait()
 	for name, liar := range liars() {
 		for _, known := range []bool{false, true} {
 			when := map[bool]string{false: "from the start", true: "later"}[known]
-			t.Run(name+"/"+when, func(t *testing.T) {
-				t.Parallel()
-				f, store := newFake(t)
-				// What is known of this storage is also known of it later.
-				f.Behave(s3test.Behaviour{NoCRC32C: liar.NoCRC32C})
-				if known {
-					if err := store.findOut(t.Context()); err != nil {
-						t.Fatal(err)
+			all.Go(func() {
+				t.Run(name+"/"+when, func(t *testing.T) {
+					f, store := newFake(t)
+					// What is known of this storage is also known of it later.
+					f.Behave(s3test.Behaviour{NoCRC32C: liar.NoCRC32C})
+					if known {
+						if err := store.findOut(t.Context()); err != nil {
+							t.Fatal(err)
+						}
 					}
-				}
-				f.Behave(liar.Behaviour)
-				l := openLog(t, t.TempDir())
-				fill(t, l, 40, 20)
-				said := &saidLines{}
-				s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{
-					RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond, RetryMaxPermanent: 2 * time.Millisecond,
-				}})
-				failures := func() (n uint64) {
-					for _, c := range s.Stats().Failures {
-						n += c
+					f.Behave(liar.Behaviour)
+					l := openLog(t, t.TempDir())
+					fill(t, l, 40, 20)
+					said := &saidLines{}
+					s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{
+						RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond, RetryMaxPermanent: 2 * time.Millisecond,
+					}})
+					failures := func() (n uint64) {
+						for _, c := range s.Stats().Failures {
+							n += c
+						}
+						return n
 					}
-					return n
-				}
-				until(t, "several attempts failed, or it is called shipped", func() bool { return failures() >= 4 || l.Ledger().Pending == 0 })
-				st := s.Stats()
-				for kind, n := range st.Failures {
-					if n > 0 && !slices.Contains(liar.kinds, kind) {
-						t.Errorf("%d failures of kind %s", n, kind)
+					until(t, "several attempts failed, or it is called shipped", func() bool { return failures() >= 4 || l.Ledger().Pending == 0 })
+					st := s.Stats()
+					for kind, n := range st.Failures {
+						if n > 0 && !slices.Contains(liar.kinds, kind) {
+							t.Errorf("%d failures of kind %s", n, kind)
+						}
 					}
-				}
-				if st.Failures[liar.kinds[0]] == 0 || !strings.Contains(said.text(), liar.hint) {
-					t.Errorf("failures %v, and the hint is missing: %s", st.Failures, said.text())
-				}
-				if g := l.Ledger(); g.Shipped != 0 || g.Pending != 40 || st.Objects != 0 || st.Conflicts != 0 {
-					t.Errorf("called shipped: %+v, %+v", g, st)
-				}
-				if !known && store.conditions.Load() != unknownConditions && liar.kinds[0] == notAStore && liar.Lie != s3test.Bare {
-					t.Error("something was learned from it")
-				}
+					if st.Failures[liar.kinds[0]] == 0 || !strings.Contains(said.text(), liar.hint) {
+						t.Errorf("failures %v, and the hint is missing: %s", st.Failures, said.text())
+					}
+					if g := l.Ledger(); g.Shipped != 0 || g.Pending != 40 || st.Objects != 0 || st.Conflicts != 0 {
+						t.Errorf("called shipped: %+v, %+v", g, st)
+					}
+					if !known && store.conditions.Load() != unknownConditions && liar.kinds[0] == notAStore && liar.Lie != s3test.Bare {
+						t.Error("something was learned from it")
+					}
 
-				f.Behave(s3test.Behaviour{NoCRC32C: liar.NoCRC32C})
-				drainHurriedly(t, s)
-				checkOnce(t, store, 40)
-				objects := 0
-				for key := range f.Objects() {
-					if strings.HasPrefix(key, "data/dt=") {
-						objects++
+					f.Behave(s3test.Behaviour{NoCRC32C: liar.NoCRC32C})
+					drainHurriedly(t, s)
+					checkOnce(t, store, 40)
+					objects := 0
+					for key := range f.Objects() {
+						if strings.HasPrefix(key, "data/dt=") {
+							objects++
+						}
 					}
-				}
-				if g := l.Ledger(); g.Shipped != 40 || objects != 2 || s.Stats().Conflicts != 0 {
-					t.Errorf("%+v, %d objects", g, objects)
-				}
-				if store.conditions.Load() != withConditions {
-					t.Errorf("conditions %d", store.conditions.Load())
-				}
+					if g := l.Ledger(); g.Shipped != 40 || objects != 2 || s.Stats().Conflicts != 0 {
+						t.Errorf("%+v, %d objects", g, objects)
+					}
+					if store.conditions.Load() != withConditions {
+						t.Errorf("conditions %d", store.conditions.Load())
+					}
+				})
 			})
 		}
 	}
@@ -148,18 +152,21 @@ func TestNoLieIsTakenForStored(t *testing.T) {
 
 // TestNothingIsLearnedFromALie asks a liar first what it can do.
 func TestNothingIsLearnedFromALie(t *testing.T) {
+	var all sync.WaitGroup
+	defer all.Wait()
 	for name, liar := range liars() {
 		if liar.kinds[0] != notAStore && liar.Lie != s3test.KeepsNothing && liar.Lie != s3test.ErrorBody {
 			continue // it is a storage, if a bad one
 		}
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f, s := newFake(t)
-			f.Behave(liar.Behaviour)
-			err := s.findOut(t.Context())
-			if err == nil || s.conditions.Load() != unknownConditions || s.checksum.Load() != checksumCRC32C {
-				t.Errorf("conditions %d, checksum %d, %v", s.conditions.Load(), s.checksum.Load(), err)
-			}
+		all.Go(func() {
+			t.Run(name, func(t *testing.T) {
+				f, s := newFake(t)
+				f.Behave(liar.Behaviour)
+				err := s.findOut(t.Context())
+				if err == nil || s.conditions.Load() != unknownConditions || s.checksum.Load() != checksumCRC32C {
+					t.Errorf("conditions %d, checksum %d, %v", s.conditions.Load(), s.checksum.Load(), err)
+				}
+			})
 		})
 	}
 }
