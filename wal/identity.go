@@ -93,7 +93,7 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 				"from_segment", found, "reason", errors.Join(err, decodeErr))
 		}
 	}
-	return writeFileDurably(path, identity{l.logID, machine}.encode())
+	return l.disk.writeFileDurably(path, identity{l.logID, machine}.encode())
 }
 
 // noMachine stands for a host without a machine id.

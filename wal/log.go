@@ -82,6 +82,7 @@ type Options struct {
 	clock    func() time.Time                // the wall clock
 	datasync func(fd int) error              // fdatasync(2)
 	free     func(dir string) (int64, error) // what the disk of dir can take
+	disk     disk
 }
 
 func (o Options) withDefaults() Options {
@@ -126,6 +127,7 @@ func (o Options) withDefaults() Options {
 // append waits for that. Two more wake appenders and watch the bounds.
 type Log struct {
 	opts    Options // what SetLimits sets is guarded by mu
+	disk    disk
 	dataDir string
 	dir     string // dataDir/wal
 	lock    *os.File
@@ -353,7 +355,7 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	l.staged.free()
 	l.mu.Unlock()
-	err := os.RemoveAll(filepath.Join(l.dir, nextName))
+	err := l.disk.removeAll(filepath.Join(l.dir, nextName))
 	return errors.Join(err, l.lock.Close())
 }
 
@@ -380,7 +382,7 @@ func (l *Log) discard(s *Segment) error {
 	if last {
 		return l.empty(s.dir)
 	}
-	return discard(s.dir)
+	return l.disk.discard(s.dir)
 }
 
 // empty deletes what is in a segment directory and keeps its name until there is
@@ -391,10 +393,10 @@ func (l *Log) empty(dir string) error {
 		l.emptied = append(l.emptied, name)
 	}
 	l.mu.Unlock()
-	if err := putAside(dir); err != nil {
+	if err := l.disk.putAside(dir); err != nil {
 		return err
 	}
-	return os.RemoveAll(filepath.Join(dir+goneSuffix, fileName))
+	return l.disk.removeAll(filepath.Join(dir+goneSuffix, fileName))
 }
 
 // discardEmptied deletes the names that empty kept.
@@ -408,10 +410,10 @@ func (l *Log) discardEmptied() {
 	if len(names) == 0 {
 		return
 	}
-	err := syncDir(l.dir) // the name of the active segment
+	err := l.disk.syncDir(l.dir) // the name of the active segment
 	for _, name := range names {
 		if err == nil {
-			err = os.RemoveAll(name)
+			err = l.disk.removeAll(name)
 		}
 	}
 	if err != nil {

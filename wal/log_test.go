@@ -421,14 +421,14 @@ func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // the second time it is done already
-				if err := putAside(dir); err != nil {
+				if err := (disk{}).putAside(dir); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if _, err := os.Stat(filepath.Join(dir+goneSuffix, "mark")); err != nil {
 				t.Error(err)
 			}
-			if err := putAside(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
+			if err := (disk{}).putAside(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("of no segment: %v", err)
 			}
 		})

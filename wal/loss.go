@@ -77,12 +77,12 @@ func (l *Log) noteLoss(n LossNote) error {
 			n.FirstSeq = old.FirstSeq
 		}
 	}
-	if err := writeNote(dir, n); err != nil {
+	if err := l.disk.writeNote(dir, n); err != nil {
 		return fmt.Errorf("loss note: %w", err)
 	}
 	l.lastLoss = n
 	if extends {
-		return retireNote(dir, old)
+		return l.disk.retireNote(dir, old)
 	}
 	l.countLosses(1)
 	return nil
@@ -97,55 +97,55 @@ const (
 )
 
 // writeNote makes the file of a note, if need be of the reserve.
-func writeNote(dir string, n LossNote) error {
+func (d disk) writeNote(dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
-	full := writeFileDurably(path, n.encode())
+	full := d.writeFileDurably(path, n.encode())
 	if full == nil {
-		stockReserve(reserve)
+		d.stockReserve(reserve)
 		return nil
 	}
 	if !isFull(full) {
 		return full
 	}
-	file, err := os.OpenFile(reserve, os.O_RDWR, 0)
+	file, err := d.open(reserve, os.O_RDWR)
 	if err != nil {
 		return errors.Join(full, err)
 	}
 	content := n.encode()
 	_, err = file.WriteAt(content, 0)
-	err = errors.Join(err, file.Truncate(int64(len(content))), file.Sync(), file.Close())
+	err = d.finish(file, errors.Join(err, file.Truncate(int64(len(content)))))
 	if err != nil {
 		return errors.Join(full, err)
 	}
-	return renameDurably(reserve, path)
+	return d.renameDurably(reserve, path)
 }
 
 // retireNote deletes a note that another stands for. Its room is the reserve's,
 // should that have been spent: nobody else gets it on a full disk.
-func retireNote(dir string, n LossNote) error {
+func (d disk) retireNote(dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
 	if _, err := os.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Rename(path, reserve); err != nil {
+		if err := d.rename(path, reserve); err != nil {
 			return err
 		}
-		stockReserve(reserve)
+		d.stockReserve(reserve)
 		return nil
 	}
-	return os.Remove(path)
+	return d.unlink(path)
 }
 
 // stockReserve takes room for the reserve, if there is some.
-func stockReserve(path string) {
+func (d disk) stockReserve(path string) {
 	if info, err := os.Stat(path); err == nil && info.Size() == reserveSize {
 		return
 	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	file, err := d.open(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return
 	}
 	_, err = file.WriteAt(make([]byte, reserveSize), 0)
 	if err = errors.Join(err, file.Close()); err != nil {
-		_ = os.Remove(path)
+		_ = d.unlink(path)
 	}
 }
 
@@ -155,7 +155,7 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 	l.lossMu.Lock()
 	defer l.lossMu.Unlock()
 	dir := filepath.Join(l.dir, lostName)
-	entries, err := os.ReadDir(dir)
+	entries, err := l.disk.readDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +193,7 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 func (l *Log) LossStored(n LossNote) error {
 	l.lossMu.Lock()
 	defer l.lossMu.Unlock()
-	err := os.Remove(filepath.Join(l.dir, lostName, n.file()))
+	err := l.disk.unlink(filepath.Join(l.dir, lostName, n.file()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -22,7 +22,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	if len(o.Node) > math.MaxUint8 {
 		return nil, fmt.Errorf("node name of %d bytes, at most %d fit a segment header", len(o.Node), math.MaxUint8)
 	}
-	if err := makeDirDurably(dataDir); err != nil {
+	if err := o.disk.makeDirDurably(dataDir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	lock, err := lockDir(dataDir)
@@ -36,6 +36,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}()
 	l = &Log{
 		opts:       o,
+		disk:       o.disk,
 		dataDir:    dataDir,
 		dir:        filepath.Join(dataDir, "wal"),
 		lock:       lock,
@@ -63,7 +64,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}
 	l.histogram.commit, l.histogram.sync = NewLatencyHistogram(), NewLatencyHistogram()
 	l.histogram.records, l.histogram.bytes = NewHistogram(1, 2, 9), NewHistogram(256, 2, 8)
-	if err := makeDirDurably(l.dir); err != nil {
+	if err := l.disk.makeDirDurably(l.dir); err != nil {
 		return nil, fmt.Errorf("log directory: %w", err)
 	}
 	nextSeq, err := l.recoverDir()
@@ -151,10 +152,10 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	}
 	l.foreign = foreign
 	lost := filepath.Join(l.dir, lostName)
-	if err := makeDirDurably(lost); err != nil {
+	if err := l.disk.makeDirDurably(lost); err != nil {
 		return 0, err
 	}
-	stockReserve(filepath.Join(lost, reserveName))
+	l.disk.stockReserve(filepath.Join(lost, reserveName))
 	if _, err := l.Losses(); err != nil { // counts them
 		return 0, err
 	}
@@ -188,7 +189,7 @@ func (l *Log) withoutPieces(segments []named) (kept []named, err error) {
 		if n := len(kept); n > 0 && s.within(kept[n-1]) {
 			l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again",
 				"piece", s.name, "of", kept[n-1].name)
-			if err := discard(filepath.Join(l.dir, s.name)); err != nil {
+			if err := l.disk.discard(filepath.Join(l.dir, s.name)); err != nil {
 				return nil, err
 			}
 			continue
@@ -201,7 +202,7 @@ func (l *Log) withoutPieces(segments []named) (kept []named, err error) {
 // readNames lists the segments by first seq, and clears away the leftovers of
 // interrupted removals. nextSeq is above those.
 func (l *Log) readNames() (segments []named, nextSeq uint64, err error) {
-	entries, err := os.ReadDir(l.dir)
+	entries, err := l.disk.readDir(l.dir)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -223,7 +224,7 @@ func (l *Log) readNames() (segments []named, nextSeq uint64, err error) {
 			}
 		case name == salvageName:
 			l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again", "path", name)
-			if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
+			if err := l.disk.removeAll(filepath.Join(l.dir, name)); err != nil {
 				return nil, 0, err
 			}
 		case name == identityName, name == identityName+".tmp", name == quarantineName, name == lostName:
@@ -253,11 +254,11 @@ func (l *Log) nameNext() (first uint64, err error) {
 		return 0, err
 	}
 	if len(w.pieces) == 0 {
-		return 0, os.RemoveAll(dir)
+		return 0, l.disk.removeAll(dir)
 	}
 	first = w.pieces[0].first
 	l.found(FoundUnnamedNext, slog.LevelWarn, "found records in the segment that was to follow: named it", "first_seq", first)
-	return first, renameDurably(dir, filepath.Join(l.dir, activeName(first)))
+	return first, l.disk.renameDurably(dir, filepath.Join(l.dir, activeName(first)))
 }
 
 // ignoreDamage keeps only errors that come from the disk.
@@ -298,11 +299,11 @@ func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 		return 0, nil
 	}
 	// What the crash left in memory only must be durable before it ships.
-	if err := syncFile(path); err != nil {
+	if err := l.disk.syncFile(path); err != nil {
 		return 0, err
 	}
 	l.found(FoundOpenSegment, slog.LevelInfo, "sealed what the last run left open", "segment", s.name, "records", last-s.first+1)
-	return last, renameDurably(dir, filepath.Join(l.dir, sealedName(s.first, last)))
+	return last, l.disk.renameDurably(dir, filepath.Join(l.dir, sealedName(s.first, last)))
 }
 
 // cutTail cuts off the end of a file. Bytes that are not just zeros are kept in
@@ -322,18 +323,18 @@ func (l *Log) cutTail(name, path string, tail stretch) error {
 		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: what was acknowledged ends before it",
 			"segment", name, "offset", tail.from, "bytes", kept)
 	}
-	if err := os.Truncate(path, tail.from); err != nil {
+	if err := l.disk.truncate(path, tail.from); err != nil {
 		return err
 	}
-	return syncFile(path)
+	return l.disk.syncFile(path)
 }
 
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+func (d disk) syncFile(path string) error {
+	f, err := d.open(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return d.finish(f, nil)
 }
 
 // addRecovered lists a sealed segment. One whose file is gone is set aside.
@@ -368,14 +369,14 @@ func (l *Log) addRecovered(first, last uint64) error {
 // gives way to it.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync)
+	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync, l.disk)
 	if err != nil {
 		return err
 	}
 	a.first = l.acked + 1
 	a.dir = filepath.Join(l.dir, activeName(a.first))
 	// From here to the rename, the name .gone tells the next seq.
-	if err := discardInFavour(a.dir, dir); err != nil {
+	if err := l.disk.discardInFavour(a.dir, dir); err != nil {
 		a.abandon()
 		return err
 	}
@@ -401,8 +402,8 @@ func (l *Log) beginLater(cause error) error {
 	// Another segment is to take the place of an empty one, and the names of
 	// removed ones tell the next seq until then.
 	empty := filepath.Join(l.dir, activeName(l.acked+1))
-	if err := putAside(empty); err != nil {
-		if err := os.RemoveAll(empty); err != nil {
+	if err := l.disk.putAside(empty); err != nil {
+		if err := l.disk.removeAll(empty); err != nil {
 			return err
 		}
 	}
@@ -412,17 +413,17 @@ func (l *Log) beginLater(cause error) error {
 }
 
 // discardInFavour puts the directory at from in the place of an empty segment.
-func discardInFavour(place, from string) error {
-	if err := putAside(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
+func (d disk) discardInFavour(place, from string) error {
+	if err := d.putAside(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return renameDurably(from, place)
+	return d.renameDurably(from, place)
 }
 
 // clearGone deletes what interrupted removals left, now that another name tells
 // the next seq, and empty segments of earlier runs.
 func (l *Log) clearGone() error {
-	entries, err := os.ReadDir(l.dir)
+	entries, err := l.disk.readDir(l.dir)
 	if err != nil {
 		return err
 	}
@@ -435,9 +436,9 @@ func (l *Log) clearGone() error {
 		if gone && last > 0 {
 			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", e.Name())
 		}
-		if err := os.RemoveAll(filepath.Join(l.dir, e.Name())); err != nil {
+		if err := l.disk.removeAll(filepath.Join(l.dir, e.Name())); err != nil {
 			return err
 		}
 	}
-	return syncDir(l.dir)
+	return l.disk.syncDir(l.dir)
 }

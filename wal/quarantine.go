@@ -31,42 +31,42 @@ func (l *Log) quarantineTail(name, path string, tail stretch) (kept int64, err e
 // report beside it.
 func (l *Log) quarantineBytes(base, segment string, in io.ReaderAt, d stretch, reason error) error {
 	dir := filepath.Join(l.dir, quarantineName)
-	if err := makeDirDurably(dir); err != nil {
+	if err := l.disk.makeDirDurably(dir); err != nil {
 		return err
 	}
 	base = filepath.Join(dir, base)
-	out, err := os.OpenFile(base+".bin", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	out, err := l.disk.open(base+".bin", os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
 		return err
 	}
 	kept, err := io.Copy(out, io.NewSectionReader(in, d.from, d.to-d.from))
-	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+	if err = l.disk.finish(out, err); err != nil {
 		return err
 	}
 	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", segment, d.from, kept, reason)
-	return writeFileDurably(base+".txt", []byte(report))
+	return l.disk.writeFileDurably(base+".txt", []byte(report))
 }
 
 // quarantineFile moves a file to the quarantine.
 func (l *Log) quarantineFile(path string) error {
 	dir := filepath.Join(l.dir, quarantineName)
-	if err := makeDirDurably(dir); err != nil {
+	if err := l.disk.makeDirDurably(dir); err != nil {
 		return err
 	}
-	return errors.Join(os.Rename(path, filepath.Join(dir, filepath.Base(path))), syncDir(dir))
+	return errors.Join(l.disk.rename(path, filepath.Join(dir, filepath.Base(path))), l.disk.syncDir(dir))
 }
 
 // quarantineDir moves a whole segment directory to the quarantine.
 func (l *Log) quarantineDir(name string) error {
 	dir := filepath.Join(l.dir, quarantineName)
-	if err := makeDirDurably(dir); err != nil {
+	if err := l.disk.makeDirDurably(dir); err != nil {
 		return err
 	}
 	to := filepath.Join(dir, fmt.Sprintf("%s-%016x", name, l.run))
-	if err := renameDurably(filepath.Join(l.dir, name), to); err != nil {
+	if err := l.disk.renameDurably(filepath.Join(l.dir, name), to); err != nil {
 		return err
 	}
-	return syncDir(l.dir)
+	return l.disk.syncDir(l.dir)
 }
 
 // withoutZeros returns how much is left of r without the zeros at its end.

@@ -3,7 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -127,13 +126,13 @@ func (r *roller) prepare() error {
 	default:
 	}
 	dir := filepath.Join(l.dir, nextName)
-	if err := os.RemoveAll(dir); err != nil {
+	if err := l.disk.removeAll(dir); err != nil {
 		return err
 	}
-	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync)
+	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync, l.disk)
 	if err != nil {
 		// What there is of it may be the room that shipping waits for.
-		return errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, l.disk.removeAll(dir))
 	}
 	select {
 	case <-l.nextErr: //nolint:errcheck // no longer true
@@ -187,15 +186,15 @@ func (l *Log) seal(a *active) error {
 	}
 	// The successor took its name by a rename that is made durable only here:
 	// no segment is sealed before the one that carries on is there to stay.
-	if err := syncDir(l.dir); err != nil {
+	if err := l.disk.syncDir(l.dir); err != nil {
 		return err
 	}
 	dir := filepath.Join(l.dir, sealedName(a.first, a.last()))
-	if err := os.Rename(a.dir, dir); err != nil {
+	if err := l.disk.rename(a.dir, dir); err != nil {
 		return err
 	}
 	a.dir = dir
-	if err := syncDir(l.dir); err != nil {
+	if err := l.disk.syncDir(l.dir); err != nil {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}
 	if err := a.release(); err != nil {

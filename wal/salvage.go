@@ -343,32 +343,32 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 // replace makes the pieces durable and deletes the original.
 func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 	work := filepath.Join(l.dir, salvageName)
-	if err := os.RemoveAll(work); err != nil {
+	if err := l.disk.removeAll(work); err != nil {
 		return nil, err
 	}
-	if err := makeDirDurably(work); err != nil {
+	if err := l.disk.makeDirDurably(work); err != nil {
 		return nil, err
 	}
 	for _, p := range w.pieces {
 		name := sealedName(p.first, p.last)
-		size, err := w.write(s.path(), filepath.Join(work, name), p)
+		size, err := w.write(l.disk, s.path(), filepath.Join(work, name), p)
 		if err != nil {
 			return nil, err
 		}
 		dir := filepath.Join(l.dir, name)
 		if w.whole(s.first, s.last) { // same name: exchange the file instead
-			if err := os.Rename(filepath.Join(work, name, fileName), filepath.Join(dir, fileName)); err != nil {
+			if err := l.disk.rename(filepath.Join(work, name, fileName), filepath.Join(dir, fileName)); err != nil {
 				return nil, err
 			}
-			if err := syncDir(dir); err != nil {
+			if err := l.disk.syncDir(dir); err != nil {
 				return nil, err
 			}
 		} else {
 			// One of an attempt that failed is in the way.
-			if err := os.RemoveAll(dir); err != nil {
+			if err := l.disk.removeAll(dir); err != nil {
 				return nil, err
 			}
-			if err := renameDurably(filepath.Join(work, name), dir); err != nil {
+			if err := l.disk.renameDurably(filepath.Join(work, name), dir); err != nil {
 				return nil, err
 			}
 		}
@@ -379,24 +379,29 @@ func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 			return nil, err
 		}
 	}
-	return pieces, os.RemoveAll(work)
+	return pieces, l.disk.removeAll(work)
 }
 
 // write makes a segment directory that holds one piece.
-func (w *wreck) write(from, dir string, p piece) (size int64, err error) {
+func (w *wreck) write(disk disk, from, dir string, p piece) (size int64, err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return 0, err
 	}
 	defer in.Close()
-	if err := os.Mkdir(dir, 0o750); err != nil {
+	if err := disk.mkdir(dir); err != nil {
 		return 0, err
 	}
-	out, err := os.OpenFile(filepath.Join(dir, fileName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	out, err := disk.open(filepath.Join(dir, fileName), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return 0, err
 	}
-	defer out.Close()
+	closed := false
+	defer func() {
+		if !closed {
+			out.Close()
+		}
+	}()
 	put := func(entry io.Reader, length int64) error {
 		if _, err := out.Write(binary.AppendUvarint(nil, uint64(length))); err != nil {
 			return err
@@ -417,10 +422,11 @@ func (w *wreck) write(from, dir string, p piece) (size int64, err error) {
 			return 0, err
 		}
 	}
-	if err := out.Sync(); err != nil {
+	closed = true
+	if err := disk.finish(out, nil); err != nil {
 		return 0, err
 	}
-	return size, syncDir(dir)
+	return size, disk.syncDir(dir)
 }
 
 // exchange puts the pieces of a segment in its place on the books.

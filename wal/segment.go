@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -220,7 +219,7 @@ func (s *Segment) evict() error {
 	if err := s.log.discard(s); err != nil {
 		return fmt.Errorf("evict segment: %w", err)
 	}
-	stockReserve(filepath.Join(s.log.dir, lostName, reserveName)) // before others take the room
+	s.log.disk.stockReserve(filepath.Join(s.log.dir, lostName, reserveName)) // before others take the room
 	s.removed = true
 	s.log.forget(s, &s.log.ledger.Evicted)
 	return nil
@@ -228,32 +227,32 @@ func (s *Segment) evict() error {
 
 // discard deletes a segment directory so that a crash on the way leaves either
 // the whole segment or a name that the next start clears away.
-func discard(dir string) error {
-	if err := putAside(dir); err != nil {
+func (d disk) discard(dir string) error {
+	if err := d.putAside(dir); err != nil {
 		return err
 	}
-	return os.RemoveAll(dir + goneSuffix)
+	return d.removeAll(dir + goneSuffix)
 }
 
 // putAside gives a segment directory the name of one to be deleted, in place of
 // an earlier one of that name. It may be repeated after an error.
-func putAside(dir string) error {
+func (d disk) putAside(dir string) error {
 	parent, gone := filepath.Dir(dir), dir+goneSuffix
 	// Unlike os.Rename, this takes the place of an empty directory.
-	err := syscall.Rename(dir, gone)
+	err := d.replace(dir, gone)
 	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it
-		if err := errors.Join(syncDir(parent), os.RemoveAll(gone)); err != nil {
+		if err := errors.Join(d.syncDir(parent), d.removeAll(gone)); err != nil {
 			return err
 		}
-		err = syscall.Rename(dir, gone)
+		err = d.replace(dir, gone)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(gone); err == nil {
-			return syncDir(parent) // done before
+			return d.syncDir(parent) // done before
 		}
 	}
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: dir, New: gone, Err: err}
 	}
-	return syncDir(parent)
+	return d.syncDir(parent)
 }
