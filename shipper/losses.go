@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"collectord/wal"
@@ -70,25 +69,4 @@ func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 		return nil // from before a crash: range and run are in the name
 	}
 	return err
-}
-
-// confirmedBelow is the lowest seq that is neither in the storage nor noted there
-// as lost. What is evicted or quarantined is noted before it is gone, so that the
-// order here matters.
-func (s *Shipper) confirmedBelow() (uint64, error) {
-	lowest := uint64(math.MaxUint64)
-	segments, _ := s.log.Sealed()
-	for _, seg := range segments {
-		lowest = min(lowest, seg.FirstSeq())
-	}
-	if s.log.Stats().LossNotes > 0 {
-		notes, err := s.log.Losses()
-		if err != nil {
-			return 0, err
-		}
-		for _, n := range notes {
-			lowest = min(lowest, n.FirstSeq)
-		}
-	}
-	return lowest, nil
 }

@@ -51,7 +51,7 @@ func (d disk) open(path string, flag int) (*os.File, error) {
 	if err := d.ask("open", path); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(path, flag, 0o640)
+	return os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o640)
 }
 
 // finish syncs and closes a file, whatever err says of what was written to it.
@@ -98,25 +98,6 @@ func (d disk) truncate(path string, size int64) error {
 	return os.Truncate(path, size)
 }
 
-// removeAll is os.RemoveAll.
-func (d disk) removeAll(path string) error {
-	if info, err := os.Lstat(path); err != nil {
-		return ignoreMissing(err)
-	} else if !info.IsDir() {
-		return d.unlink(path)
-	}
-	entries, err := d.readDir(path)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := d.removeAll(filepath.Join(path, e.Name())); err != nil {
-			return err
-		}
-	}
-	return d.unlink(path)
-}
-
 // renameDurably renames within one directory and makes the new name durable.
 func (d disk) renameDurably(from, to string) error {
 	if err := d.rename(from, to); err != nil {
@@ -150,6 +131,29 @@ func (d disk) makeDirDurably(dir string) error {
 	return d.syncDir(filepath.Dir(dir))
 }
 
+// errNotRegular is of what has the name of a file and is something else.
+var errNotRegular = errors.New("it is not a regular file, or behind a symbolic link: put the file in its place")
+
+// openRegular opens a file to read it. A link, or anything that is not a regular
+// file, is an error, and so is a segment's directory that is a link.
+func openRegular(path string) (*os.File, error) {
+	if info, err := os.Lstat(filepath.Dir(path)); err == nil && !info.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: filepath.Dir(path), Err: errNotRegular}
+	}
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errNotRegular}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		file.Close()
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.Join(err, errNotRegular)}
+	}
+	return file, nil
+}
+
 // isFull reports whether err says that a disk, or a quota, has no room.
 func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
@@ -160,7 +164,7 @@ func isTrouble(err error) bool { return isFull(err) || errors.Is(err, syscall.EI
 // closed or the process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {
 	path := filepath.Join(dir, "LOCK")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o640)
 	if err != nil {
 		return nil, err
 	}

@@ -77,14 +77,16 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 		return nil, err
 	}
 	for _, n := range names {
-		first, last, gone, ok := parseName(n.Name())
+		first, last, ending, ok := parseName(n.Name())
 		e := Entry{Name: n.Name(), FirstSeq: first, LastSeq: last}
 		switch {
 		case n.Name() == nextName:
 			e.State = StateNext
 		case !ok:
 			continue
-		case gone:
+		case ending == movingSuffix:
+			e.State = StateSealed
+		case ending != "":
 			e.State = StateGone
 		case last > 0:
 			e.State = StateSealed
@@ -211,7 +213,7 @@ func (i *Inspector) forgiveTail(path string, w *wreck, r *Report) error {
 	}
 	blank := true
 	if !i.live {
-		file, err := os.Open(path)
+		file, err := openRegular(path)
 		if err != nil {
 			return err
 		}

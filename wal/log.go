@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
@@ -150,9 +151,11 @@ type Log struct {
 
 	salvageMu sync.Mutex // guards the directory in which pieces are made
 
-	lossMu   sync.Mutex // guards the loss notes, and what follows
-	lastLoss LossNote
-	foreign  []string // segments and notes of a later version, left alone
+	lossMu    sync.Mutex // guards the loss notes, and what follows
+	lastLoss  LossNote
+	leftovers []string // segments without records, found at start
+	gone      []string // names of removed segments, found at start
+	foreign   []string // segments and notes of a later version, left alone
 
 	mu       sync.Mutex // guards everything below
 	ledger   Ledger
@@ -176,13 +179,16 @@ type Log struct {
 		count uint64
 		since time.Time // of the first record
 	}
-	unsealed    []*active  // with records, and handed to the roller, oldest first
-	sealed      []*Segment // oldest first
-	sealedBytes int64
-	sealedMore  chan struct{} // closed when sealed grows
-	outlook     outlook
-	emptied     []string // directories of removed segments, kept for their names
-	stats       Stats
+	unsealed     []*active     // with records, and handed to the roller, oldest first
+	sealed       []*Segment    // oldest first
+	sealedBytes  int64         // of those, of unsealed and of leaving
+	leaving      []*departure  // whose files are not deleted yet
+	leavingDelay time.Duration // before the next attempt at those that failed; 0 if none did
+	leavingDue   time.Time
+	sealedMore   chan struct{} // closed when sealed grows
+	outlook      outlook
+	emptied      []string // directories of removed segments, kept for their names
+	stats        Stats
 }
 
 // Identity of the log: drawn once for the directory, and once for this start.
@@ -355,7 +361,7 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	l.staged.free()
 	l.mu.Unlock()
-	err := l.disk.removeAll(filepath.Join(l.dir, nextName))
+	err := l.removeDir(filepath.Join(l.dir, nextName))
 	return errors.Join(err, l.lock.Close())
 }
 
@@ -373,18 +379,6 @@ func (l *Log) refuseLocked() {
 	}
 }
 
-// discard deletes a sealed segment. Its name stays, as that of an empty
-// directory, where it is the only one that tells the next seq.
-func (l *Log) discard(s *Segment) error {
-	l.mu.Lock()
-	last := !l.active.open && len(l.sealed) > 0 && l.sealed[len(l.sealed)-1] == s
-	l.mu.Unlock()
-	if last {
-		return l.empty(s.dir)
-	}
-	return l.disk.discard(s.dir)
-}
-
 // empty deletes what is in a segment directory and keeps its name until there is
 // an active segment again.
 func (l *Log) empty(dir string) error {
@@ -393,10 +387,13 @@ func (l *Log) empty(dir string) error {
 		l.emptied = append(l.emptied, name)
 	}
 	l.mu.Unlock()
-	if err := l.disk.putAside(dir); err != nil {
+	if err := l.putAside(dir); err != nil {
 		return err
 	}
-	return l.disk.removeAll(filepath.Join(dir+goneSuffix, fileName))
+	if err := l.disk.unlinkIn(dir+goneSuffix, fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // discardEmptied deletes the names that empty kept.
@@ -413,27 +410,10 @@ func (l *Log) discardEmptied() {
 	err := l.disk.syncDir(l.dir) // the name of the active segment
 	for _, name := range names {
 		if err == nil {
-			err = l.disk.removeAll(name)
+			err = l.removeDir(name)
 		}
 	}
 	if err != nil {
 		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
 	}
-}
-
-// forget takes a removed segment off the books and enters its records as what
-// the pointer says.
-func (l *Log) forget(s *Segment, as *uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := range l.sealed {
-		if l.sealed[i] == s {
-			l.sealed = append(l.sealed[:i:i], l.sealed[i+1:]...)
-			break
-		}
-	}
-	l.sealedBytes -= s.bytes
-	l.ledger.Pending -= uint64(s.Count())
-	*as += uint64(s.Count())
-	l.checkBoundsLocked()
 }

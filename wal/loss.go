@@ -20,6 +20,7 @@ const lostName = "lost"
 const (
 	LossDamaged = "damaged" // the bytes no longer check out; they are in the quarantine
 	LossEvicted = "evicted" // deleted to make room (wal.when_full: drop_oldest)
+	LossMissing = "missing" // acknowledged, and not in the segment's file, as after a disk that lied about a flush
 )
 
 // LossNote says that the records FirstSeq to LastSeq will never be shipped, so
@@ -30,6 +31,11 @@ type LossNote struct {
 	FirstSeq, LastSeq uint64
 	Reason            string
 	At                time.Time // when it was found, or done
+}
+
+// lossOf makes a note of this log.
+func (l *Log) lossOf(r SeqRange, reason string) LossNote {
+	return LossNote{Node: l.opts.Node, LogID: l.logID, FirstSeq: r.First, LastSeq: r.Last, Reason: reason, At: time.Now()}
 }
 
 func (n LossNote) file() string {
@@ -164,6 +170,13 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 		if strings.HasSuffix(e.Name(), ".tmp") || e.Name() == reserveName {
 			continue // of an interrupted write, or none
 		}
+		if !e.Type().IsRegular() {
+			if !slices.Contains(l.foreign, e.Name()) {
+				l.foreign = append(l.foreign, e.Name())
+				l.stray(filepath.Join(lostName, e.Name()))
+			}
+			continue
+		}
 		b, err := os.ReadFile(path)
 		if err != nil {
 			return nil, err
@@ -176,8 +189,16 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 			l.found(FoundLaterVersion, slog.LevelError, "left alone a loss note of a later version", "path", path)
 		case err != nil:
 			l.found(FoundUnreadableNote, slog.LevelError, "set aside a loss note that can't be read", "path", path, "error", err)
-			if err := l.quarantineFile(path); err != nil {
+			if err := l.quarantinePath(path); err != nil {
 				return nil, err
+			}
+		case e.Name() != n.file():
+			kept, err := l.renameNote(path, n)
+			if err != nil {
+				return nil, err
+			}
+			if kept {
+				notes = append(notes, n)
 			}
 		default:
 			notes = append(notes, n)
@@ -187,6 +208,17 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 	l.stats.LossNotes = len(notes)
 	l.mu.Unlock()
 	return notes, nil
+}
+
+// renameNote gives a note the name by which LossStored finds it. Where a file has
+// that name already, this one goes to the quarantine.
+func (l *Log) renameNote(path string, n LossNote) (kept bool, err error) {
+	to := filepath.Join(l.dir, lostName, n.file())
+	if _, err := os.Lstat(to); err == nil {
+		return false, l.quarantinePath(path)
+	}
+	l.found(FoundMisnamed, slog.LevelWarn, "the name of a loss note does not fit its content: renamed it", "path", path, "to", n.file())
+	return true, l.disk.renameDurably(path, to)
 }
 
 // LossStored deletes a note that the storage has confirmed.

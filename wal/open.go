@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -58,7 +58,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}
 	for _, f := range []Finding{
 		FoundOpenSegment, FoundTornTail, FoundUnnamedNext, FoundRemoval, FoundSalvage, FoundDamage, FoundNoRecords,
-		FoundNoFile, FoundLaterVersion, FoundIdentity, FoundCopy, FoundUnreadableNote, FoundStray,
+		FoundNoFile, FoundMisnamed, FoundMissing, FoundLaterVersion, FoundIdentity, FoundCopy, FoundUnreadableNote, FoundStray,
 	} {
 		l.stats.Findings[f] = 0
 	}
@@ -89,24 +89,20 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	return l, nil
 }
 
-// named is a segment directory as its name tells it.
-type named struct {
-	name        string
-	first, last uint64 // last is 0 if it is not sealed
-}
-
-// within reports whether s holds nothing but records that o holds too.
-func (s named) within(o named) bool {
-	return o.last > 0 && s.last > 0 && s.first >= o.first && s.last <= o.last
-}
-
 // recoverDir brings the directory into the state of a clean shutdown and returns
 // the first sequence number that was never used.
 func (l *Log) recoverDir() (nextSeq uint64, err error) {
-	segments, nextSeq, err := l.readNames()
+	lost := filepath.Join(l.dir, lostName)
+	if err := l.disk.makeDirDurably(lost); err != nil {
+		return 0, err
+	}
+	l.disk.stockReserve(filepath.Join(lost, reserveName))
+	found, err := l.readNames()
 	if err != nil {
 		return 0, err
 	}
+	nextSeq = found.nextSeq
+	segments := found.segments
 	err = l.loadIdentity(func() (uint64, bool) {
 		for _, s := range slices.Backward(segments) {
 			if r, err := openFrames(filepath.Join(l.dir, s.name, fileName)); err == nil {
@@ -121,7 +117,7 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	}
 	var foreign []string
 	for i, s := range segments {
-		if s.last == 0 {
+		if !s.sealed {
 			above, err := l.aboveForeign(s)
 			if err != nil {
 				return 0, err
@@ -132,30 +128,33 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 				continue
 			}
 		}
-		limit := uint64(math.MaxUint64)
+		next := &named{first: maxSeq}
 		if i+1 < len(segments) {
-			limit = segments[i+1].first - 1
+			next = segments[i+1]
 		}
 		last := s.last
-		if last == 0 {
-			if last, err = l.sealLeftover(s, limit); err != nil {
+		if !s.sealed {
+			if last, err = l.sealLeftover(s, next); err != nil {
 				return 0, fmt.Errorf("segment %s: %w", s.name, err)
 			}
 		}
 		nextSeq = max(nextSeq, s.first, last+1)
 		if last == 0 {
-			continue // it holds nothing
+			l.leftovers = append(l.leftovers, s.name) // it holds nothing
+			continue
 		}
 		if err := l.addRecovered(s.first, last); err != nil {
 			return 0, fmt.Errorf("segment %s: %w", s.name, err)
 		}
 	}
 	l.foreign = foreign
-	lost := filepath.Join(l.dir, lostName)
-	if err := l.disk.makeDirDurably(lost); err != nil {
-		return 0, err
+	for _, s := range found.leaving {
+		last, err := l.departAgain(s, segments)
+		if err != nil {
+			return 0, fmt.Errorf("segment %s: %w", s.name, err)
+		}
+		nextSeq = max(nextSeq, last+1)
 	}
-	l.disk.stockReserve(filepath.Join(lost, reserveName))
 	if _, err := l.Losses(); err != nil { // counts them
 		return 0, err
 	}
@@ -164,7 +163,7 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 
 // aboveForeign returns a seq above all those that an unsealed segment of a
 // later version can hold, or 0 if it is not one.
-func (l *Log) aboveForeign(s named) (uint64, error) {
+func (l *Log) aboveForeign(s *named) (uint64, error) {
 	path := filepath.Join(l.dir, s.name, fileName)
 	r, err := openFrames(path)
 	if err == nil {
@@ -182,66 +181,7 @@ func (l *Log) aboveForeign(s named) (uint64, error) {
 	return s.first + uint64(info.Size()), nil // a record takes more than a byte
 }
 
-// withoutPieces drops the pieces that an interrupted salvage left beside the
-// segment that they were made of.
-func (l *Log) withoutPieces(segments []named) (kept []named, err error) {
-	for _, s := range segments {
-		if n := len(kept); n > 0 && s.within(kept[n-1]) {
-			l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again",
-				"piece", s.name, "of", kept[n-1].name)
-			if err := l.disk.discard(filepath.Join(l.dir, s.name)); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		kept = append(kept, s)
-	}
-	return kept, nil
-}
-
-// readNames lists the segments by first seq, and clears away the leftovers of
-// interrupted removals. nextSeq is above those.
-func (l *Log) readNames() (segments []named, nextSeq uint64, err error) {
-	entries, err := l.disk.readDir(l.dir)
-	if err != nil {
-		return nil, 0, err
-	}
-	nextSeq = 1
-	for _, e := range entries {
-		name := e.Name()
-		switch first, last, gone, ok := parseName(name); {
-		case ok && gone:
-			nextSeq = max(nextSeq, first, last+1)
-		case ok && e.IsDir():
-			segments = append(segments, named{name, first, last})
-		case name == nextName:
-			first, err := l.nameNext()
-			if err != nil {
-				return nil, 0, err
-			}
-			if first > 0 {
-				segments = append(segments, named{activeName(first), first, 0})
-			}
-		case name == salvageName:
-			l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again", "path", name)
-			if err := l.disk.removeAll(filepath.Join(l.dir, name)); err != nil {
-				return nil, 0, err
-			}
-		case name == identityName, name == identityName+".tmp", name == quarantineName, name == lostName:
-		default:
-			l.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(l.dir, name))
-		}
-	}
-	slices.SortFunc(segments, func(a, b named) int {
-		// The larger of two that begin alike comes first.
-		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.last, a.last))
-	})
-	segments, err = l.withoutPieces(segments)
-	return segments, nextSeq, err
-}
-
-// nameNext gives next the name of its first seq if it holds frames, which it
-// does only if a power loss undid the rename of a roll. Otherwise it is deleted:
+// nameNext returns the first seq of next if it holds frames, which it does only if a power loss undid the rename of a roll. Otherwise it is deleted:
 // its run is over.
 func (l *Log) nameNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
@@ -254,11 +194,11 @@ func (l *Log) nameNext() (first uint64, err error) {
 		return 0, err
 	}
 	if len(w.pieces) == 0 {
-		return 0, l.disk.removeAll(dir)
+		return 0, l.dropNext(dir, w)
 	}
 	first = w.pieces[0].first
 	l.found(FoundUnnamedNext, slog.LevelWarn, "found records in the segment that was to follow: named it", "first_seq", first)
-	return first, l.disk.renameDurably(dir, filepath.Join(l.dir, activeName(first)))
+	return first, nil
 }
 
 // ignoreDamage keeps only errors that come from the disk.
@@ -274,10 +214,16 @@ func ignoreDamage(err error) error {
 // Frames above limit were never acknowledged: their seqs belong to the segment
 // that follows. What is damaged before the last good frame is left to Salvage.
 // It returns 0 if the segment holds no record.
-func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
+//
+// All records below the next segment of the same run were acknowledged. If they
+// are not there, the name counts them all the same, and Salvage notes the loss.
+func (l *Log) sealLeftover(s, next *named) (last uint64, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	path := filepath.Join(dir, fileName)
-	w, err := survey(path, s.first, limit)
+	w, err := survey(path, s.first, next.first-1)
+	if errors.Is(err, errNotRegular) { // kept as it is
+		w, err = &wreck{reason: err, missing: true}, nil
+	}
 	if err != nil {
 		return 0, err
 	}
@@ -286,7 +232,17 @@ func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 		last = p.last
 		end = p.frames[len(p.frames)-1].to
 	}
+	proven := next.run != 0 && (w.header.Run == 0 || w.header.Run == next.run) && next.first > s.first
+	if missing := next.first - 1 - max(last, s.first-1); proven && missing > 0 {
+		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: records were acknowledged that are not there",
+			"segment", s.name, "records", missing, "from_seq", next.first-missing)
+	}
 	if last == 0 && (w.missing || w.begin == 0) {
+		if proven {
+			if err := l.enterMissing(SeqRange{s.first, next.first - 1}, LossMissing); err != nil {
+				return 0, err
+			}
+		}
 		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.reason)
 		return 0, l.quarantineDir(s.name)
 	}
@@ -294,6 +250,9 @@ func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 		if err := l.cutTail(s.name, path, stretch{end, w.size}); err != nil {
 			return 0, err
 		}
+	}
+	if proven {
+		last = next.first - 1
 	}
 	if last == 0 {
 		return 0, nil
@@ -341,14 +300,13 @@ func (d disk) syncFile(path string) error {
 func (l *Log) addRecovered(first, last uint64) error {
 	name := sealedName(first, last)
 	count := last - first + 1
-	l.ledger.Recovered += count
 	info, err := os.Stat(filepath.Join(l.dir, name, fileName))
+	if link, linkErr := os.Lstat(filepath.Join(l.dir, name)); linkErr == nil && !link.IsDir() {
+		info, err = link, nil // can't be read, but may be put in order by somebody
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		l.found(FoundNoFile, slog.LevelError, "set aside a sealed segment without its file", "segment", name, "records", count)
-		l.ledger.Quarantined += count
-		if err := l.noteLoss(LossNote{
-			Node: l.opts.Node, LogID: l.logID, FirstSeq: first, LastSeq: last, Reason: LossDamaged, At: time.Now(),
-		}); err != nil {
+		if err := l.enterMissing(SeqRange{first, last}, LossDamaged); err != nil {
 			return err
 		}
 		return l.quarantineDir(name)
@@ -356,6 +314,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 	if err != nil {
 		return err
 	}
+	l.ledger.Recovered += count
 	l.ledger.Pending += count
 	l.sealedBytes += info.Size()
 	l.addSealedLocked(&Segment{
@@ -376,7 +335,7 @@ func (l *Log) begin() error {
 	a.first = l.acked + 1
 	a.dir = filepath.Join(l.dir, activeName(a.first))
 	// From here to the rename, the name .gone tells the next seq.
-	if err := l.disk.discardInFavour(a.dir, dir); err != nil {
+	if err := l.discardInFavour(a.dir, dir); err != nil {
 		a.abandon()
 		return err
 	}
@@ -386,7 +345,8 @@ func (l *Log) begin() error {
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
 	if err := l.clearGone(); err != nil {
-		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
+		l.opts.Logger.Warn("can't sync the log directory after deleting what removals left: after a loss of power the next start will delete it again",
+			"trouble", "names", "error", err)
 	}
 	return nil
 }
@@ -401,10 +361,12 @@ func (l *Log) beginLater(cause error) error {
 	l.committer.lastSync = time.Now()
 	// Another segment is to take the place of an empty one, and the names of
 	// removed ones tell the next seq until then.
-	empty := filepath.Join(l.dir, activeName(l.acked+1))
-	if err := l.disk.putAside(empty); err != nil {
-		if err := l.disk.removeAll(empty); err != nil {
-			return err
+	if name := activeName(l.acked + 1); slices.Contains(l.leftovers, name) {
+		empty := filepath.Join(l.dir, name)
+		if err := l.putAside(empty); err != nil {
+			if err := l.removeDir(empty); err != nil {
+				return err
+			}
 		}
 	}
 	gone, err := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix))
@@ -413,32 +375,46 @@ func (l *Log) beginLater(cause error) error {
 }
 
 // discardInFavour puts the directory at from in the place of an empty segment.
-func (d disk) discardInFavour(place, from string) error {
-	if err := d.putAside(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return d.renameDurably(from, place)
-}
-
-// clearGone deletes what interrupted removals left, now that another name tells
-// the next seq, and empty segments of earlier runs.
-func (l *Log) clearGone() error {
-	entries, err := l.disk.readDir(l.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		first, last, gone, ok := parseName(e.Name())
-		stale := ok && !gone && last == 0 && first != l.acked+1 && !slices.Contains(l.foreign, e.Name())
-		if !ok || !gone && !stale {
-			continue
+// Anything else there goes to the quarantine.
+func (l *Log) discardInFavour(place, from string) error {
+	if name := filepath.Base(place); slices.Contains(l.leftovers, name) {
+		if err := l.putAside(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-		if gone && last > 0 {
-			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", e.Name())
-		}
-		if err := l.disk.removeAll(filepath.Join(l.dir, e.Name())); err != nil {
+	} else if _, err := os.Lstat(place); err == nil {
+		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of the active segment", "path", place)
+		if err := l.quarantinePath(place); err != nil {
 			return err
 		}
 	}
+	l.leftovers = append(l.leftovers, filepath.Base(place)) // should it be there and not durable
+	return l.disk.renameDurably(from, place)
+}
+
+// clearGone deletes what interrupted removals left, now that another name tells
+// the next seq, and empty segments of earlier runs. What can't be deleted is tried
+// again from time to time.
+func (l *Log) clearGone() error {
+	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == activeName(l.acked+1) })
+	var emptied []string
+	for _, dir := range l.emptied {
+		emptied = append(emptied, filepath.Base(dir))
+	}
+	for _, name := range slices.Concat(l.gone, emptied, stale, []string{activeName(l.acked+1) + goneSuffix}) {
+		dir := filepath.Join(l.dir, name)
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
+			continue
+		}
+		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.gone, name) {
+			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", name)
+		}
+		d := &departure{dir: dir, place: strings.TrimSuffix(dir, goneSuffix), synced: true}
+		if info, err := os.Lstat(filepath.Join(dir, fileName)); err == nil {
+			d.bytes = info.Size()
+		}
+		l.sealedBytes += d.bytes
+		_ = l.depart(d) // logged
+	}
+	l.gone, l.emptied, l.leftovers = nil, nil, nil
 	return l.disk.syncDir(l.dir)
 }

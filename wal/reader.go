@@ -40,7 +40,7 @@ type frameReader struct {
 // openFrames opens the log file at path and reads its segment header. The
 // caller closes it.
 func openFrames(path string) (*frameReader, error) {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -126,13 +127,13 @@ func (r *roller) prepare() error {
 	default:
 	}
 	dir := filepath.Join(l.dir, nextName)
-	if err := l.disk.removeAll(dir); err != nil {
+	if err := l.removeDir(dir); err != nil {
 		return err
 	}
 	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync, l.disk)
 	if err != nil {
 		// What there is of it may be the room that shipping waits for.
-		return errors.Join(err, l.disk.removeAll(dir))
+		return errors.Join(err, l.removeDir(dir))
 	}
 	select {
 	case <-l.nextErr: //nolint:errcheck // no longer true
@@ -212,4 +213,8 @@ func (l *Log) seal(a *active) error {
 	return nil
 }
 
-func (l *Log) addSealedLocked(s *Segment) { l.sealed = append(l.sealed, s) }
+// addSealedLocked lists a segment in its place.
+func (l *Log) addSealedLocked(s *Segment) {
+	at, _ := slices.BinarySearchFunc(l.sealed, s.first, func(other *Segment, first uint64) int { return cmp.Compare(other.first, first) })
+	l.sealed = slices.Insert(l.sealed, at, s)
+}

@@ -62,7 +62,7 @@ func (w *wreck) lost(first, last uint64) (gaps [][2]uint64) {
 // last. After damage it finds the next frame by its magic number. Errors come
 // from the disk, or are ErrVersion.
 func survey(path string, first, last uint64) (*wreck, error) {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &wreck{reason: errors.New("its file is missing"), missing: true}, nil
 	}
@@ -94,7 +94,7 @@ func survey(path string, first, last uint64) (*wreck, error) {
 
 // records calls each for every record of the pieces.
 func (w *wreck) records(path string, each func(*Record) error) error {
-	in, err := os.Open(path)
+	in, err := openRegular(path)
 	if err != nil {
 		return err
 	}
@@ -265,8 +265,9 @@ func wellFormed(payload []byte, count uint32) bool {
 // A segment of a later format version is left as it is, with ErrVersion; one
 // without damage too, and changed is false: it may be memory that failed.
 //
-// The damaged segment goes last. If that is interrupted, the next start deletes
-// the pieces again.
+// The pieces are durable beside the damaged segment before its name says that it
+// was replaced. If that is interrupted earlier, the next start deletes the pieces
+// again; later, it writes the notes.
 func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -287,25 +288,60 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	if err := l.keepDamaged(s, w); err != nil {
 		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
-	var lost uint64
-	for _, g := range gaps {
-		lost += g[1] - g[0] + 1
-		if err := l.noteLoss(LossNote{
-			Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run,
-			FirstSeq: g[0], LastSeq: g[1], Reason: LossDamaged, At: time.Now(),
-		}); err != nil {
-			return false, err
-		}
-	}
-	pieces, err := l.replace(s, w)
+	pieces, err := l.makePieces(s, w)
 	if err != nil {
 		return false, fmt.Errorf("salvage %s: %w", s, err)
 	}
+	if w.whole(s.first, s.last) {
+		s.removed = true
+		l.foundDamage(s, w, pieces, 0)
+		l.exchange(s, pieces[0])
+		return true, nil
+	}
+	decided, err := l.disk.decide(s.dir, s.dir+damagedSuffix)
+	if !decided {
+		return false, fmt.Errorf("salvage %s: %w", s, err)
+	}
 	s.removed = true
+	d := s.departure(damagedSuffix)
+	d.synced, d.pieces, d.open = err == nil, pieces, s.first
+	for _, g := range gaps {
+		d.lost += g[1] - g[0] + 1
+		d.notes = append(d.notes, LossNote{
+			Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run,
+			FirstSeq: g[0], LastSeq: g[1], Reason: w.lossReason(g[0]), At: time.Now(),
+		})
+	}
+	l.foundDamage(s, w, pieces, d.lost)
+	l.mu.Lock()
+	l.unlistLocked(s)
+	for _, p := range pieces {
+		l.sealedBytes += p.bytes
+	}
+	l.mu.Unlock()
+	_ = l.depart(d) // logged
+	return true, nil
+}
+
+func (l *Log) foundDamage(s *Segment, w *wreck, pieces []*Segment, lost uint64) {
 	l.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
 		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.reason)
-	l.exchange(s, pieces, lost)
-	return true, nil
+}
+
+// lossReason says what became of the records from seq first on. Nothing is left
+// of them where the file ends with the records before.
+func (w *wreck) lossReason(first uint64) string {
+	end := w.begin
+	for _, p := range w.pieces {
+		if p.first > first {
+			return LossDamaged
+		}
+		end = p.frames[len(p.frames)-1].to
+	}
+	if !w.missing && w.begin > 0 && end == w.size {
+		return LossMissing
+	}
+	return LossDamaged
 }
 
 // adopt fills in what a damaged header no longer tells.
@@ -326,7 +362,7 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 	if len(w.damaged) == 0 {
 		return nil
 	}
-	in, err := os.Open(s.path())
+	in, err := openRegular(s.path())
 	if err != nil {
 		return err
 	}
@@ -340,10 +376,11 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 	return nil
 }
 
-// replace makes the pieces durable and deletes the original.
-func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
+// makePieces makes the pieces durable under their names, beside the original or,
+// if it holds all records, in the place of its file.
+func (l *Log) makePieces(s *Segment, w *wreck) (pieces []*Segment, err error) {
 	work := filepath.Join(l.dir, salvageName)
-	if err := l.disk.removeAll(work); err != nil {
+	if err := l.clearSalvage(); err != nil {
 		return nil, err
 	}
 	if err := l.disk.makeDirDurably(work); err != nil {
@@ -364,8 +401,7 @@ func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 				return nil, err
 			}
 		} else {
-			// One of an attempt that failed is in the way.
-			if err := l.disk.removeAll(dir); err != nil {
+			if err := l.clearPiece(name, s.path(), w); err != nil {
 				return nil, err
 			}
 			if err := l.disk.renameDurably(filepath.Join(work, name), dir); err != nil {
@@ -374,17 +410,12 @@ func (l *Log) replace(s *Segment, w *wreck) (pieces []*Segment, err error) {
 		}
 		pieces = append(pieces, &Segment{log: l, dir: dir, first: p.first, last: p.last, bytes: size, sealedAt: s.sealedAt})
 	}
-	if !w.whole(s.first, s.last) {
-		if err := l.discard(s); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	return pieces, l.disk.removeAll(work)
+	return pieces, l.clearSalvage()
 }
 
 // write makes a segment directory that holds one piece.
 func (w *wreck) write(disk disk, from, dir string, p piece) (size int64, err error) {
-	in, err := os.Open(from)
+	in, err := openRegular(from)
 	if err != nil {
 		return 0, err
 	}
@@ -429,25 +460,14 @@ func (w *wreck) write(disk disk, from, dir string, p piece) (size int64, err err
 	return size, disk.syncDir(dir)
 }
 
-// exchange puts the pieces of a segment in its place on the books.
-func (l *Log) exchange(s *Segment, pieces []*Segment, lost uint64) {
+// exchange puts the one piece of a segment that lost no record in its place on the
+// books.
+func (l *Log) exchange(s, piece *Segment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var sealed []*Segment
-	for _, other := range l.sealed {
-		if other == s {
-			sealed = append(sealed, pieces...)
-			continue
-		}
-		sealed = append(sealed, other)
-	}
-	l.sealed = sealed
-	l.sealedBytes -= s.bytes
-	for _, p := range pieces {
-		l.sealedBytes += p.bytes
-	}
-	l.ledger.Pending -= lost
-	l.ledger.Quarantined += lost
+	l.unlistLocked(s)
+	l.addSealedLocked(piece)
+	l.sealedBytes += piece.bytes - s.bytes
 	l.checkBoundsLocked()
 	close(l.sealedMore)
 	l.sealedMore = make(chan struct{})
