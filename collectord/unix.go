@@ -46,11 +46,21 @@ func listenUnix(path string, access socketAccess) (ln net.Listener, err error) {
 	return ln, nil
 }
 
+// grant changes the socket at path, and nothing that a link of that name leads to.
 func (access socketAccess) grant(path string) (err error) {
-	if access.group >= 0 {
-		err = os.Chown(path, -1, access.group)
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	return errors.Join(err, os.Chmod(path, access.mode))
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return errors.Join(err, fmt.Errorf("%s was replaced: it is not a socket", path))
+	}
+	if access.group >= 0 {
+		err = os.NewSyscallError("fchownat", unix.Fchownat(fd, "", -1, access.group, unix.AT_EMPTY_PATH))
+	}
+	return errors.Join(err, os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), access.mode))
 }
 
 func lockDirectory(dir string) (unlock func(), err error) {

@@ -33,16 +33,15 @@ func newFileStore(root string) (*fileStore, error) {
 	if err := makeDirs(s.temp()); err != nil {
 		return nil, fmt.Errorf("archive folder: %w", err)
 	}
-	// Half-written files of an earlier run.
-	old, err := os.ReadDir(s.temp())
-	for _, e := range old {
-		err = errors.Join(err, os.Remove(filepath.Join(s.temp(), e.Name())))
-	}
-	if err != nil {
+	// Half-written files of an earlier run; others may use the folder, too.
+	if _, err := removeFiles(s.temp(), tempName, inUse); err != nil {
 		return nil, fmt.Errorf("archive folder: %w", err)
 	}
 	return s, nil
 }
+
+// tempName matches the names of files in the making.
+const tempName = "put-[0-9]*"
 
 func (s *fileStore) temp() string { return filepath.Join(s.root, ownDir, "tmp") }
 
@@ -161,6 +160,7 @@ func copyDurably(ctx context.Context, in io.Reader, dir string) (path string, si
 	if err != nil {
 		return "", 0, err
 	}
+	_ = unix.Flock(int(out.Fd()), unix.LOCK_SH|unix.LOCK_NB) // so that no other start takes it for left over
 	size, err = io.Copy(out, in)
 	err = errors.Join(err, out.Chmod(0o640), out.Sync(), out.Close(), ctx.Err())
 	if err != nil {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"collectord/wal"
@@ -94,28 +93,4 @@ func (s *Shipper) noted(ctx context.Context, o *Object) error {
 		}
 	}
 	return nil
-}
-
-// confirmedBelow is the lowest seq that is neither in the storage nor noted there
-// as lost. What is evicted or quarantined is noted before it is gone, so that the
-// order here matters.
-func (s *Shipper) confirmedBelow() (uint64, error) {
-	lowest := uint64(math.MaxUint64)
-	segments, _ := s.log.Sealed()
-	for _, seg := range segments {
-		lowest = min(lowest, seg.FirstSeq())
-	}
-	for _, r := range s.log.Unread() { // the next start reads these again
-		lowest = min(lowest, max(1, r.First))
-	}
-	if s.log.Stats().LossNotes > 0 {
-		notes, err := s.log.Losses()
-		if err != nil {
-			return 0, err
-		}
-		for _, n := range notes {
-			lowest = min(lowest, n.FirstSeq)
-		}
-	}
-	return lowest, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -31,19 +32,27 @@ type spool struct {
 
 const reserveName = "reserve"
 
-// openSpool empties the directory and takes room for the reserve.
+// spooled matches the names of objects in the spool.
+const (
+	fiveDigits = "[0-9][0-9][0-9][0-9][0-9]"
+	seqDigits  = fiveDigits + fiveDigits + fiveDigits + fiveDigits
+	spooled    = seqDigits + "-" + seqDigits + objectSuffix
+)
+
+// openSpool deletes the objects that an ended process left, and takes room for the
+// reserve. The directory may be a link; what else is in it is left alone.
 func openSpool(dir string, size int64, logger *slog.Logger) (*spool, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
-	old, err := os.ReadDir(dir)
-	for _, e := range old {
-		if e.Name() != reserveName {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
-		}
-	}
+	strangers, err := removeFiles(dir, spooled, nil)
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
+	}
+	for _, name := range strangers {
+		if name != reserveName {
+			logger.Warn("left alone what is not an object on its way: the spool is for collectord alone", "path", filepath.Join(dir, name))
+		}
 	}
 	s := &spool{dir: dir, size: size, lent: make(chan struct{}, 1), logger: logger}
 	if err := s.stock(); err != nil {
@@ -52,12 +61,45 @@ func openSpool(dir string, size int64, logger *slog.Logger) (*spool, error) {
 	return s, nil
 }
 
+// create makes a file of the spool, in place of one that was left. What has the
+// name and is not a regular file is an error.
+func (s *spool) create(name string) (root *os.Root, file *os.File, err error) {
+	if root, err = os.OpenRoot(s.dir); err != nil {
+		return nil, nil, err
+	}
+	file, err = root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o640)
+	if info, statErr := root.Lstat(name); errors.Is(err, fs.ErrExist) && statErr == nil && info.Mode().IsRegular() {
+		if err = root.Remove(name); err == nil {
+			file, err = root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o640)
+		}
+	}
+	if err != nil {
+		_ = root.Close()
+		return nil, nil, err
+	}
+	return root, file, nil
+}
+
+// openReserve opens the reserve, and makes it if flag says so. A link of its name
+// is not followed.
+func (s *spool) openReserve(flag int) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(s.dir, reserveName), flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		file.Close()
+		return nil, errors.Join(err, fmt.Errorf("%s is not a regular file", file.Name()))
+	}
+	return file, nil
+}
+
 // stock takes the reserve's room, unless it is there.
 func (s *spool) stock() error {
 	if s.size == 0 || s.ready.Load() {
 		return nil
 	}
-	file, err := os.OpenFile(filepath.Join(s.dir, reserveName), os.O_CREATE|os.O_RDWR, 0o640)
+	file, err := s.openReserve(os.O_CREATE | os.O_RDWR)
 	if err != nil {
 		return err
 	}
@@ -82,12 +124,15 @@ func (s *spool) stock() error {
 // object compresses a segment. The caller calls done when it needs the object
 // no more.
 func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment, confirmedBelow uint64) (o *Object, done func(), err error) {
-	path := filepath.Join(s.dir, seg.String()+".ndjson.zst")
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o640)
+	name := seg.String() + objectSuffix
+	root, file, err := s.create(name)
 	if err == nil {
 		done = func() {
 			file.Close()
-			os.Remove(path)
+			if err := root.Remove(name); err != nil {
+				s.logger.Debug("a file of the spool could not be removed: the next start will", "error", err)
+			}
+			_ = root.Close()
 		}
 		if o, err = c.compress(seg, confirmedBelow, file); err == nil {
 			return o, done, nil
@@ -102,7 +147,7 @@ func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment, con
 	case <-ctx.Done():
 		return nil, nil, err
 	}
-	file, err = os.OpenFile(filepath.Join(s.dir, reserveName), os.O_RDWR, 0)
+	file, err = s.openReserve(os.O_RDWR)
 	if err == nil {
 		if o, err = c.compress(seg, confirmedBelow, file); err == nil {
 			return o, func() { file.Close(); <-s.lent }, nil

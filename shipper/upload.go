@@ -27,7 +27,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 			return err
 		}
 	}
-	confirmed, err := s.confirmedBelow()
+	confirmed, err := s.log.Unconfirmed()
 	if err != nil {
 		return err
 	}

@@ -42,8 +42,8 @@ type active struct {
 // The first fill bytes of its file are written with zeros ahead of use: a sync
 // after writing there needs no change to the file's size or extents, and takes
 // about half the time.
-func createActive(dir string, header SegmentHeader, fill int64, datasync func(fd int) error) (a *active, err error) {
-	if err := os.Mkdir(dir, 0o750); err != nil {
+func createActive(dir string, header SegmentHeader, fill int64, datasync func(fd int) error, disk disk) (a *active, err error) {
+	if err := disk.mkdir(dir); err != nil {
 		return nil, err
 	}
 	a = &active{dir: dir, datasync: datasync}
@@ -70,7 +70,7 @@ func createActive(dir string, header SegmentHeader, fill int64, datasync func(fd
 		err = a.file.Sync()
 	}
 	if err == nil {
-		err = errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
+		err = errors.Join(disk.syncDir(dir), disk.syncDir(filepath.Dir(dir)))
 	}
 	if err != nil {
 		a.abandon()

@@ -22,6 +22,8 @@ func (l *Log) watchBounds() {
 	defer ticker.Stop()
 	defer l.pulse.stop(watching)
 	failing := false
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
 	for {
 		l.pulse.beat(watching)
 		select {
@@ -31,7 +33,9 @@ func (l *Log) watchBounds() {
 			l.lookAtDisk()
 			l.giveUpHangingCommit()
 		case <-l.crowded:
+		case <-retry.C:
 		}
+		retry.Reset(l.retryDepartures())
 		if err := l.makeRoom(); err != nil {
 			failing = true
 			l.opts.Logger.Error("can't make room", "trouble", "make_room", "error", err)
@@ -73,7 +77,7 @@ func (l *Log) makeRoom() (err error) {
 func (l *Log) holdOldest() *Segment {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.opts.WhenFull != DropOldest || !l.crowdedLocked() {
+	if l.opts.WhenFull != DropOldest || !l.crowdedLocked() || l.evictionFailsLocked() {
 		return nil
 	}
 	for _, s := range slices.Concat(l.unread, l.sealed) { // what can't be read goes first
@@ -119,6 +123,14 @@ func (l *Log) giveUpHangingCommit() {
 	l.opts.Logger.Error("a commit hangs: usages are refused until the disk answers", "trouble", "commit", "records", c.count, "error", l.broken)
 	for _, c := range waiting {
 		l.abort(c)
+	}
+}
+
+// wakeWatcher has the watcher of the bounds look now.
+func (l *Log) wakeWatcher() {
+	select {
+	case l.crowded <- struct{}{}:
+	default:
 	}
 }
 
@@ -177,10 +189,7 @@ func (l *Log) checkBoundsLocked() {
 	}
 	l.refuseLocked()
 	if l.opts.WhenFull == DropOldest && l.crowdedLocked() {
-		select {
-		case l.crowded <- struct{}{}:
-		default:
-		}
+		l.wakeWatcher()
 	}
 	switch {
 	case was == nil && l.full != nil:

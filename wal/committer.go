@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -392,7 +391,7 @@ func (l *Log) activate(p prepared) bool {
 	a.first = l.acked + 1
 	l.mu.Unlock()
 	dir := filepath.Join(l.dir, activeName(a.first))
-	if err := os.Rename(a.dir, dir); err != nil {
+	if err := l.disk.rename(a.dir, dir); err != nil {
 		a.abandon()
 		l.fail(err)
 		return false

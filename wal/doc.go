@@ -15,7 +15,8 @@
 //   - Sequence numbers rise by one without a hole within a log; a frame holds a
 //     contiguous range of them, a segment a contiguous run of frames.
 //   - A segment's name is its state: NEXT becomes FIRST becomes FIRST-LAST
-//     becomes FIRST-LAST.gone, each by one rename. A sealed segment and its name
+//     becomes FIRST-LAST.gone, each by one rename, and by way of .evicted or
+//     .damaged where records are lost. A sealed segment and its name
 //     are durable before Sealed hands it out.
 //   - An existing log file is never opened for writing: a start seals what a
 //     crash left and begins a new segment above it.

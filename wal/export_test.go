@@ -13,3 +13,10 @@ func (o Options) WithDatasync(datasync func(fd int) error) Options {
 	o.datasync = datasync
 	return o
 }
+
+// WithDisk has before asked ahead of each call that changes the log directory.
+// An error is that call's.
+func (o Options) WithDisk(before func(op, path string) error) Options {
+	o.disk.before = before
+	return o
+}

@@ -20,6 +20,8 @@ const (
 	FoundNoRecords      Finding = "no_records"      // a segment in which nothing checks out; in the quarantine
 	FoundNoFile         Finding = "no_file"         // a sealed segment without its file
 	FoundUnreadable     Finding = "unreadable"      // the disk does not give it; the next start reads it again
+	FoundMisnamed       Finding = "misnamed"        // a name that does not fit the records; renamed, or in the quarantine
+	FoundMissing        Finding = "missing"         // acknowledged records at the end of an unsealed segment; noted as lost
 	FoundLaterVersion   Finding = "later_version"   // left alone
 	FoundIdentity       Finding = "identity"        // LOG is missing or damaged; rebuilt
 	FoundCopy           Finding = "copy"            // of another machine's log; goes on under a new log id

@@ -30,7 +30,7 @@ var goldenHeader = SegmentHeader{LogID: 0x0123456789abcdef, Run: 0xfedcba9876543
 
 func TestGoldenSegment(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "segment")
-	a, err := createActive(dir, goldenHeader, 0, syscall.Fdatasync)
+	a, err := createActive(dir, goldenHeader, 0, syscall.Fdatasync, disk{})
 	if err != nil {
 		t.Fatal(err)
 	}

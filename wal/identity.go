@@ -93,7 +93,7 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 				"from_segment", found, "reason", errors.Join(err, decodeErr))
 		}
 	}
-	err = writeFileDurably(path, identity{l.logID, machine}.encode())
+	err = l.disk.writeFileDurably(path, identity{l.logID, machine}.encode())
 	if isTrouble(err) { // the next start finds it in a segment again
 		l.opts.Logger.Error("can't write the log's identity: the next start will", "path", path, "error", err)
 		return nil

@@ -84,20 +84,18 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 		return nil, err
 	}
 	for _, n := range names {
-		first, last, gone, ok := parseName(n.Name())
-		unread := false
-		if !ok {
-			first, last, _, unread = parseUnread(n.Name())
-		}
+		first, last, ending, ok := parseName(n.Name())
 		e := Entry{Name: n.Name(), FirstSeq: first, LastSeq: last}
 		switch {
 		case n.Name() == nextName:
 			e.State = StateNext
-		case unread:
-			e.State = StateUnread
 		case !ok:
 			continue
-		case gone:
+		case ending == unreadSuffix, ending == tailSuffix:
+			e.State = StateUnread
+		case ending == movingSuffix:
+			e.State = StateSealed
+		case ending != "":
 			e.State = StateGone
 		case last > 0:
 			e.State = StateSealed
@@ -225,7 +223,7 @@ func (i *Inspector) forgiveTail(path string, w *wreck, r *Report) error {
 	}
 	blank := true
 	if !i.live {
-		file, err := os.Open(path)
+		file, err := openRegular(path)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
 	"os"
@@ -83,6 +84,7 @@ type Options struct {
 	datasync func(fd int) error              // fdatasync(2)
 	free     func(dir string) (int64, error) // what the disk of dir can take
 	readAt   readAt                          // of what start, shipping and salvage read
+	disk     disk
 }
 
 func (o Options) withDefaults() Options {
@@ -127,6 +129,7 @@ func (o Options) withDefaults() Options {
 // append waits for that. Two more wake appenders and watch the bounds.
 type Log struct {
 	opts    Options // what SetLimits sets is guarded by mu
+	disk    disk
 	dataDir string
 	dir     string // dataDir/wal
 	lock    *os.File
@@ -149,11 +152,12 @@ type Log struct {
 
 	salvageMu sync.Mutex // guards the directory in which pieces are made
 
-	lossMu   sync.Mutex // guards the loss notes, and what follows
-	lastLoss LossNote
-	// unreadNotes are those that the disk does not give, by file name.
-	unreadNotes map[string]SeqRange
-	foreign     []string // segments and notes of a later version, left alone
+	lossMu      sync.Mutex // guards the loss notes, and what follows
+	lastLoss    LossNote
+	unreadNotes map[string]SeqRange // that the disk does not give, by file name
+	leftovers   []string            // segments without records, found at start
+	gone        []string            // names of removed segments, found at start
+	foreign     []string            // segments and notes of a later version, left alone
 
 	mu       sync.Mutex // guards everything below
 	ledger   Ledger
@@ -177,14 +181,17 @@ type Log struct {
 		count uint64
 		since time.Time // of the first record
 	}
-	unsealed    []*active     // with records, and handed to the roller, oldest first
-	sealed      []*Segment    // oldest first
-	unread      []*Segment    // of sealed segments, what the disk did not give; left to the next start
-	sealedBytes int64         // of both, and of those that are not sealed yet
-	sealedMore  chan struct{} // closed when sealed grows
-	outlook     outlook
-	emptied     []string // directories of removed segments, kept for their names
-	stats       Stats
+	unsealed     []*active     // with records, and handed to the roller, oldest first
+	sealed       []*Segment    // oldest first
+	unread       []*Segment    // of sealed segments, what the disk did not give; left to the next start
+	sealedBytes  int64         // of all three, and of leaving
+	leaving      []*departure  // whose files are not deleted yet
+	leavingDelay time.Duration // before the next attempt at those that failed; 0 if none did
+	leavingDue   time.Time
+	sealedMore   chan struct{} // closed when sealed grows
+	outlook      outlook
+	emptied      []string // directories of removed segments, kept for their names
+	stats        Stats
 }
 
 // Identity of the log: drawn once for the directory, and once for this start.
@@ -357,7 +364,7 @@ func (l *Log) Close() error {
 	l.mu.Lock()
 	l.staged.free()
 	l.mu.Unlock()
-	err := os.RemoveAll(filepath.Join(l.dir, nextName))
+	err := l.removeDir(filepath.Join(l.dir, nextName))
 	return errors.Join(err, l.lock.Close())
 }
 
@@ -375,18 +382,6 @@ func (l *Log) refuseLocked() {
 	}
 }
 
-// discard deletes a sealed segment. Its name stays, as that of an empty
-// directory, where it is the only one that tells the next seq.
-func (l *Log) discard(s *Segment) error {
-	l.mu.Lock()
-	last := !l.active.open && len(l.sealed) > 0 && l.sealed[len(l.sealed)-1] == s
-	l.mu.Unlock()
-	if last {
-		return l.empty(s.dir)
-	}
-	return discard(s.dir)
-}
-
 // empty deletes what is in a segment directory and keeps its name until there is
 // an active segment again.
 func (l *Log) empty(dir string) error {
@@ -395,10 +390,13 @@ func (l *Log) empty(dir string) error {
 		l.emptied = append(l.emptied, name)
 	}
 	l.mu.Unlock()
-	if err := putAside(dir); err != nil {
+	if err := l.putAside(dir); err != nil {
 		return err
 	}
-	return os.RemoveAll(filepath.Join(dir+goneSuffix, fileName))
+	if err := l.disk.unlinkIn(dir+goneSuffix, fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // discardEmptied deletes the names that empty kept.
@@ -412,31 +410,13 @@ func (l *Log) discardEmptied() {
 	if len(names) == 0 {
 		return
 	}
-	err := syncDir(l.dir) // the name of the active segment
+	err := l.disk.syncDir(l.dir) // the name of the active segment
 	for _, name := range names {
 		if err == nil {
-			err = os.RemoveAll(name)
+			err = l.removeDir(name)
 		}
 	}
 	if err != nil {
 		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
 	}
-}
-
-// forget takes a removed segment off the books and enters its records as what
-// the pointer says.
-func (l *Log) forget(s *Segment, as *uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for i := range l.sealed {
-		if l.sealed[i] == s {
-			l.sealed = append(l.sealed[:i:i], l.sealed[i+1:]...)
-			break
-		}
-	}
-	l.unread = slices.DeleteFunc(l.unread, func(u *Segment) bool { return u == s })
-	l.sealedBytes -= s.bytes
-	l.ledger.Pending -= s.counted()
-	*as += s.counted()
-	l.checkBoundsLocked()
 }

@@ -406,7 +406,8 @@ func TestClockMayJump(t *testing.T) {
 func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
 	for name, left := range map[string][]string{"emptied": nil, "half removed": {fileName}} {
 		t.Run(name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), activeName(4))
+			l := open(t, t.TempDir(), Options{})
+			dir := filepath.Join(l.dir, activeName(4))
 			for _, d := range []string{dir, dir + goneSuffix} {
 				if err := os.Mkdir(d, 0o750); err != nil {
 					t.Fatal(err)
@@ -421,14 +422,14 @@ func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // the second time it is done already
-				if err := putAside(dir); err != nil {
+				if err := l.putAside(dir); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if _, err := os.Stat(filepath.Join(dir+goneSuffix, "mark")); err != nil {
 				t.Error(err)
 			}
-			if err := putAside(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
+			if err := l.putAside(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("of no segment: %v", err)
 			}
 		})

@@ -23,6 +23,7 @@ const (
 	// LossSkipped is no loss: the disk did not give the end of a segment, seqs were
 	// kept free for what might be there, and these had no record.
 	LossSkipped = "skipped"
+	LossMissing = "missing" // acknowledged, and not in the segment's file, as after a disk that lied about a flush
 )
 
 // LossNote says that the records FirstSeq to LastSeq will never be shipped, so
@@ -33,6 +34,11 @@ type LossNote struct {
 	FirstSeq, LastSeq uint64
 	Reason            string
 	At                time.Time // when it was found, or done
+}
+
+// lossOf makes a note of this log.
+func (l *Log) lossOf(r SeqRange, reason string) LossNote {
+	return LossNote{Node: l.opts.Node, LogID: l.logID, FirstSeq: r.First, LastSeq: r.Last, Reason: reason, At: time.Now()}
 }
 
 func (n LossNote) file() string {
@@ -80,12 +86,12 @@ func (l *Log) noteLoss(n LossNote) error {
 			n.FirstSeq = old.FirstSeq
 		}
 	}
-	if err := writeNote(dir, n); err != nil {
+	if err := l.disk.writeNote(dir, n); err != nil {
 		return fmt.Errorf("loss note: %w", err)
 	}
 	l.lastLoss = n
 	if extends {
-		return retireNote(dir, old)
+		return l.disk.retireNote(dir, old)
 	}
 	l.countLosses(1)
 	return nil
@@ -100,55 +106,55 @@ const (
 )
 
 // writeNote makes the file of a note, if need be of the reserve.
-func writeNote(dir string, n LossNote) error {
+func (d disk) writeNote(dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
-	full := writeFileDurably(path, n.encode())
+	full := d.writeFileDurably(path, n.encode())
 	if full == nil {
-		stockReserve(reserve)
+		d.stockReserve(reserve)
 		return nil
 	}
 	if !isFull(full) {
 		return full
 	}
-	file, err := os.OpenFile(reserve, os.O_RDWR, 0)
+	file, err := d.open(reserve, os.O_RDWR)
 	if err != nil {
 		return errors.Join(full, err)
 	}
 	content := n.encode()
 	_, err = file.WriteAt(content, 0)
-	err = errors.Join(err, file.Truncate(int64(len(content))), file.Sync(), file.Close())
+	err = d.finish(file, errors.Join(err, file.Truncate(int64(len(content)))))
 	if err != nil {
 		return errors.Join(full, err)
 	}
-	return renameDurably(reserve, path)
+	return d.renameDurably(reserve, path)
 }
 
 // retireNote deletes a note that another stands for. Its room is the reserve's,
 // should that have been spent: nobody else gets it on a full disk.
-func retireNote(dir string, n LossNote) error {
+func (d disk) retireNote(dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
 	if _, err := os.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
-		if err := os.Rename(path, reserve); err != nil {
+		if err := d.rename(path, reserve); err != nil {
 			return err
 		}
-		stockReserve(reserve)
+		d.stockReserve(reserve)
 		return nil
 	}
-	return os.Remove(path)
+	return d.unlink(path)
 }
 
 // stockReserve takes room for the reserve, if there is some.
-func stockReserve(path string) {
+func (d disk) stockReserve(path string) {
 	if info, err := os.Stat(path); err == nil && info.Size() == reserveSize {
 		return
 	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o640)
+	file, err := d.open(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return
 	}
 	_, err = file.WriteAt(make([]byte, reserveSize), 0)
 	if err = errors.Join(err, file.Close()); err != nil {
-		_ = os.Remove(path)
+		_ = d.unlink(path)
 	}
 }
 
@@ -158,7 +164,7 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 	l.lossMu.Lock()
 	defer l.lossMu.Unlock()
 	dir := filepath.Join(l.dir, lostName)
-	entries, err := os.ReadDir(dir)
+	entries, err := l.disk.readDir(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +172,13 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 		path := filepath.Join(dir, e.Name())
 		if strings.HasSuffix(e.Name(), ".tmp") || e.Name() == reserveName {
 			continue // of an interrupted write, or none
+		}
+		if !e.Type().IsRegular() {
+			if !slices.Contains(l.foreign, e.Name()) {
+				l.foreign = append(l.foreign, e.Name())
+				l.stray(filepath.Join(lostName, e.Name()))
+			}
+			continue
 		}
 		b, err := readFile(l.opts.readAt, path)
 		if isUnreadable(err) {
@@ -184,8 +197,16 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 			l.found(FoundLaterVersion, slog.LevelError, "left alone a loss note of a later version", "path", path)
 		case err != nil:
 			l.found(FoundUnreadableNote, slog.LevelError, "set aside a loss note that can't be read", "path", path, "error", err)
-			if err := l.quarantineFile(path); err != nil {
+			if err := l.quarantinePath(path); err != nil {
 				return nil, err
+			}
+		case e.Name() != n.file():
+			kept, err := l.renameNote(path, n)
+			if err != nil {
+				return nil, err
+			}
+			if kept {
+				notes = append(notes, n)
 			}
 		default:
 			notes = append(notes, n)
@@ -217,11 +238,22 @@ func (l *Log) leaveNote(path string, err error) {
 	l.found(FoundUnreadableNote, slog.LevelError, "left a loss note that the disk does not give: it is read again at the next start (check the disk)", "path", path, "error", err)
 }
 
+// renameNote gives a note the name by which LossStored finds it. Where a file has
+// that name already, this one goes to the quarantine.
+func (l *Log) renameNote(path string, n LossNote) (kept bool, err error) {
+	to := filepath.Join(l.dir, lostName, n.file())
+	if _, err := os.Lstat(to); err == nil {
+		return false, l.quarantinePath(path)
+	}
+	l.found(FoundMisnamed, slog.LevelWarn, "the name of a loss note does not fit its content: renamed it", "path", path, "to", n.file())
+	return true, l.disk.renameDurably(path, to)
+}
+
 // LossStored deletes a note that the storage has confirmed.
 func (l *Log) LossStored(n LossNote) error {
 	l.lossMu.Lock()
 	defer l.lossMu.Unlock()
-	err := os.Remove(filepath.Join(l.dir, lostName, n.file()))
+	err := l.disk.unlink(filepath.Join(l.dir, lostName, n.file()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -1,7 +1,6 @@
 package wal
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -22,7 +22,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	if len(o.Node) > math.MaxUint8 {
 		return nil, fmt.Errorf("node name of %d bytes, at most %d fit a segment header", len(o.Node), math.MaxUint8)
 	}
-	if err := makeDirDurably(dataDir); err != nil {
+	if err := o.disk.makeDirDurably(dataDir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	lock, err := lockDir(dataDir)
@@ -36,6 +36,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}()
 	l = &Log{
 		opts:       o,
+		disk:       o.disk,
 		dataDir:    dataDir,
 		dir:        filepath.Join(dataDir, "wal"),
 		lock:       lock,
@@ -57,13 +58,13 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}
 	for _, f := range []Finding{
 		FoundOpenSegment, FoundTornTail, FoundUnnamedNext, FoundRemoval, FoundSalvage, FoundDamage, FoundNoRecords,
-		FoundNoFile, FoundUnreadable, FoundLaterVersion, FoundIdentity, FoundCopy, FoundUnreadableNote, FoundStray,
+		FoundNoFile, FoundUnreadable, FoundMisnamed, FoundMissing, FoundLaterVersion, FoundIdentity, FoundCopy, FoundUnreadableNote, FoundStray,
 	} {
 		l.stats.Findings[f] = 0
 	}
 	l.histogram.commit, l.histogram.sync = NewLatencyHistogram(), NewLatencyHistogram()
 	l.histogram.records, l.histogram.bytes = NewHistogram(1, 2, 9), NewHistogram(256, 2, 8)
-	if err := makeDirDurably(l.dir); err != nil {
+	if err := l.disk.makeDirDurably(l.dir); err != nil {
 		return nil, fmt.Errorf("log directory: %w", err)
 	}
 	nextSeq, err := l.recoverDir()
@@ -88,22 +89,21 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	return l, nil
 }
 
-// named is a segment directory as its name tells it.
-type named struct {
-	name        string
-	first, last uint64 // last is 0 if it is not sealed
-}
-
-// within reports whether s holds nothing but records that o holds too.
-func (s named) within(o named) bool {
-	return o.last > 0 && s.last > 0 && s.first >= o.first && s.last <= o.last
-}
-
 // recoverDir brings the directory into the state of a clean shutdown and returns
 // the first sequence number that was never used.
 func (l *Log) recoverDir() (nextSeq uint64, err error) {
-	segments, nextSeq, err := l.readNames()
+	lost := filepath.Join(l.dir, lostName)
+	if err := l.disk.makeDirDurably(lost); err != nil {
+		return 0, err
+	}
+	l.disk.stockReserve(filepath.Join(lost, reserveName))
+	found, err := l.readNames()
 	if err != nil {
+		return 0, err
+	}
+	nextSeq = found.nextSeq
+	segments := found.segments
+	if err := l.readUnread(&found); err != nil {
 		return 0, err
 	}
 	err = l.loadIdentity(func() (uint64, bool) {
@@ -118,13 +118,9 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	unread, err := l.readUnread(segments)
-	if err != nil {
-		return 0, err
-	}
 	var foreign []string
 	for _, s := range segments {
-		if s.last == 0 {
+		if !s.sealed {
 			above, err := l.aboveForeign(s)
 			if err != nil {
 				return 0, err
@@ -136,33 +132,35 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 			}
 		}
 		last := s.last
-		if last == 0 {
-			if last, err = l.sealLeftover(s, limitOf(s, segments, unread)); err != nil {
+		if !s.sealed {
+			if last, err = l.sealLeftover(s, found.behind(s)); err != nil {
 				return 0, fmt.Errorf("segment %s: %w", s.name, err)
 			}
 		}
 		nextSeq = max(nextSeq, s.first, last+1)
 		if last == 0 {
-			continue // it holds nothing
+			l.leftovers = append(l.leftovers, s.name) // it holds nothing
+			continue
 		}
 		if err := l.addRecovered(s.first, last); err != nil {
 			return 0, fmt.Errorf("segment %s: %w", s.name, err)
 		}
 	}
-	for _, u := range unread {
+	l.foreign = foreign
+	for _, s := range found.leaving {
+		last, err := l.departAgain(s, &found)
+		if err != nil {
+			return 0, fmt.Errorf("segment %s: %w", s.name, err)
+		}
+		nextSeq = max(nextSeq, last+1)
+	}
+	for _, u := range found.unread {
 		nextSeq = max(nextSeq, u.last+1)
 		l.addUnread(u)
 	}
 	for _, s := range l.unread {
 		nextSeq = max(nextSeq, s.last+1)
 	}
-	slices.SortStableFunc(l.sealed, func(a, b *Segment) int { return cmp.Compare(a.first, b.first) })
-	l.foreign = foreign
-	lost := filepath.Join(l.dir, lostName)
-	if err := makeDirDurably(lost); err != nil {
-		return 0, err
-	}
-	stockReserve(filepath.Join(lost, reserveName))
 	if _, err := l.Losses(); isUnreadable(err) { // counts them
 		l.opts.Logger.Error("can't list the loss notes: they are listed again (check the disk)", "path", lost, "error", err)
 		l.countLosses(1) // at least, so that somebody looks again
@@ -172,9 +170,20 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	return nextSeq, nil
 }
 
+// behind is the segment, or what is left of one, that follows s.
+func (found *names) behind(s *named) *named {
+	next := &named{first: maxSeq}
+	for _, o := range slices.Concat(found.segments, found.unread, found.leaving) {
+		if o.first > s.first && o.first < next.first {
+			next = o
+		}
+	}
+	return next
+}
+
 // aboveForeign returns a seq above all those that an unsealed segment of a
 // later version can hold, or 0 if it is not one.
-func (l *Log) aboveForeign(s named) (uint64, error) {
+func (l *Log) aboveForeign(s *named) (uint64, error) {
 	path := filepath.Join(l.dir, s.name, fileName)
 	r, err := openFrames(l.opts.readAt, path)
 	if err == nil {
@@ -192,71 +201,11 @@ func (l *Log) aboveForeign(s named) (uint64, error) {
 	return s.first + uint64(info.Size()), nil // a record takes more than a byte
 }
 
-// withoutPieces drops the pieces that an interrupted salvage left beside the
-// segment that they were made of.
-func (l *Log) withoutPieces(segments []named) (kept []named, err error) {
-	for _, s := range segments {
-		if n := len(kept); n > 0 && s.within(kept[n-1]) {
-			l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again",
-				"piece", s.name, "of", kept[n-1].name)
-			if err := discard(filepath.Join(l.dir, s.name)); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		kept = append(kept, s)
-	}
-	return kept, nil
-}
-
-// readNames lists the segments by first seq, and clears away the leftovers of
-// interrupted removals. nextSeq is above those.
-func (l *Log) readNames() (segments []named, nextSeq uint64, err error) {
-	entries, err := os.ReadDir(l.dir)
-	if err != nil {
-		return nil, 0, err
-	}
-	nextSeq = 1
-	for _, e := range entries {
-		name := e.Name()
-		switch first, last, gone, ok := parseName(name); {
-		case ok && gone:
-			nextSeq = max(nextSeq, first, last+1)
-		case ok && e.IsDir():
-			segments = append(segments, named{name, first, last})
-		case name == nextName:
-			first, err := l.nameNext()
-			if err != nil {
-				return nil, 0, err
-			}
-			if first > 0 {
-				segments = append(segments, named{activeName(first), first, 0})
-			}
-		case name == salvageName:
-			l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again", "path", name)
-			if err := os.RemoveAll(filepath.Join(l.dir, name)); err != nil {
-				return nil, 0, err
-			}
-		case name == identityName, name == identityName+".tmp", name == quarantineName, name == lostName:
-		case isUnreadName(name): // looked at later
-		default:
-			l.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(l.dir, name))
-		}
-	}
-	slices.SortFunc(segments, func(a, b named) int {
-		// The larger of two that begin alike comes first.
-		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.last, a.last))
-	})
-	segments, err = l.withoutPieces(segments)
-	return segments, nextSeq, err
-}
-
-// nameNext gives next the name of its first seq if it holds frames, which it
-// does only if a power loss undid the rename of a roll. Otherwise it is deleted:
+// nameNext returns the first seq of next if it holds frames, which it does only if a power loss undid the rename of a roll. Otherwise it is deleted:
 // its run is over.
 func (l *Log) nameNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
-	w, err := l.search(1, math.MaxUint64).survey(filepath.Join(dir, fileName))
+	w, err := l.search(1, maxSeq-1).survey(filepath.Join(dir, fileName))
 	if errors.Is(err, ErrVersion) {
 		l.found(FoundLaterVersion, slog.LevelError, "set aside a prepared segment of a later version", "segment", nextName)
 		return 0, l.quarantineDir(nextName)
@@ -270,11 +219,11 @@ func (l *Log) nameNext() (first uint64, err error) {
 		return 0, l.quarantineDir(nextName)
 	}
 	if len(w.pieces) == 0 {
-		return 0, os.RemoveAll(dir)
+		return 0, l.dropNext(dir, w)
 	}
 	first = w.pieces[0].first
 	l.found(FoundUnnamedNext, slog.LevelWarn, "found records in the segment that was to follow: named it", "first_seq", first)
-	return first, renameDurably(dir, filepath.Join(l.dir, activeName(first)))
+	return first, nil
 }
 
 // ignoreDamage keeps only errors that come from the disk.
@@ -290,26 +239,43 @@ func ignoreDamage(err error) error {
 // Frames above limit were never acknowledged: their seqs belong to the segment
 // that follows. What is damaged before the last good frame is left to Salvage.
 // It returns 0 if the segment holds no record.
-func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
+//
+// All records below the next segment of the same run were acknowledged. If they
+// are not there, the name counts them all the same, and Salvage notes the loss.
+func (l *Log) sealLeftover(s, next *named) (last uint64, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	path := filepath.Join(dir, fileName)
-	w, err := l.search(s.first, limit).survey(path)
+	w, err := l.search(s.first, next.first-1).survey(path)
+	if errors.Is(err, errNotRegular) { // kept as it is
+		w, err = &wreck{reason: err, missing: true}, nil
+	}
 	if err != nil {
 		return 0, err
 	}
 	last = w.last()
 	hidden, err := w.unreadTail(l.opts.readAt, path)
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, err
-	case hidden > 0 && limit == math.MaxUint64:
+	}
+	if hidden > 0 && next.first == maxSeq {
 		if moved, err := l.keepTail(s, last, hidden, w); err != nil || moved {
 			return 0, err
 		}
-	case hidden > 0:
-		last = limit // all of them were acknowledged before the next segment began
+	}
+	proven := next.run != 0 && (w.header.Run == 0 || w.header.Run == next.run) && next.first > s.first
+	if missing := next.first - 1 - max(last, s.first-1); proven && hidden == 0 && missing > 0 {
+		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: records were acknowledged that are not there",
+			"segment", s.name, "records", missing, "from_seq", next.first-missing)
+	}
+	if hidden > 0 && next.first < maxSeq { // all records below were acknowledged, and may be there
+		last, proven = next.first-1, false
 	}
 	if last == 0 && (w.missing || w.begin == 0) {
+		if proven {
+			if err := l.enterMissing(SeqRange{s.first, next.first - 1}, LossMissing); err != nil {
+				return 0, err
+			}
+		}
 		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.reason)
 		return 0, l.quarantineDir(s.name)
 	}
@@ -318,15 +284,19 @@ func (l *Log) sealLeftover(s named, limit uint64) (last uint64, err error) {
 			return 0, err
 		}
 	}
+	if proven {
+		last = next.first - 1
+	}
 	if last == 0 {
 		return 0, nil
 	}
-	// What the crash left in memory only must be durable before it ships.
-	if err := syncFile(path); err != nil {
+	// What the crash left in memory only must be durable before it ships. A file that
+	// the disk does not give has nothing there.
+	if err := l.disk.syncFile(path); err != nil && (w.unread == nil || !isUnreadable(err)) {
 		return 0, err
 	}
 	l.found(FoundOpenSegment, slog.LevelInfo, "sealed what the last run left open", "segment", s.name, "records", last-s.first+1)
-	return last, renameDurably(dir, filepath.Join(l.dir, sealedName(s.first, last)))
+	return last, l.disk.renameDurably(dir, filepath.Join(l.dir, sealedName(s.first, last)))
 }
 
 // cutTail cuts off the end of a file. Bytes that are not just zeros are kept in
@@ -346,32 +316,31 @@ func (l *Log) cutTail(name, path string, tail stretch) error {
 		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: what was acknowledged ends before it",
 			"segment", name, "offset", tail.from, "bytes", kept)
 	}
-	if err := os.Truncate(path, tail.from); err != nil {
+	if err := l.disk.truncate(path, tail.from); err != nil {
 		return err
 	}
-	return syncFile(path)
+	return l.disk.syncFile(path)
 }
 
-func syncFile(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+func (d disk) syncFile(path string) error {
+	f, err := d.open(path, os.O_RDWR)
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	return d.finish(f, nil)
 }
 
 // addRecovered lists a sealed segment. One whose file is gone is set aside.
 func (l *Log) addRecovered(first, last uint64) error {
 	name := sealedName(first, last)
 	count := last - first + 1
-	l.ledger.Recovered += count
 	size, sealedAt, err := statSegment(filepath.Join(l.dir, name, fileName))
+	if link, linkErr := os.Lstat(filepath.Join(l.dir, name)); linkErr == nil && !link.IsDir() {
+		size, sealedAt, err = link.Size(), link.ModTime(), nil // can't be read, but may be put in order by somebody
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		l.found(FoundNoFile, slog.LevelError, "set aside a sealed segment without its file", "segment", name, "records", count)
-		l.ledger.Quarantined += count
-		if err := l.noteLoss(LossNote{
-			Node: l.opts.Node, LogID: l.logID, FirstSeq: first, LastSeq: last, Reason: LossDamaged, At: time.Now(),
-		}); err != nil {
+		if err := l.enterMissing(SeqRange{first, last}, LossDamaged); err != nil {
 			return err
 		}
 		return l.quarantineDir(name)
@@ -379,6 +348,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 	if err != nil {
 		return err
 	}
+	l.ledger.Recovered += count
 	l.ledger.Pending += count
 	l.sealedBytes += size
 	l.addSealedLocked(&Segment{
@@ -392,14 +362,14 @@ func (l *Log) addRecovered(first, last uint64) error {
 // gives way to it.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync)
+	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync, l.disk)
 	if err != nil {
 		return err
 	}
 	a.first = l.acked + 1
 	a.dir = filepath.Join(l.dir, activeName(a.first))
 	// From here to the rename, the name .gone tells the next seq.
-	if err := discardInFavour(a.dir, dir); err != nil {
+	if err := l.discardInFavour(a.dir, dir); err != nil {
 		a.abandon()
 		return err
 	}
@@ -409,7 +379,8 @@ func (l *Log) begin() error {
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
 	if err := l.clearGone(); err != nil {
-		l.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
+		l.opts.Logger.Warn("can't sync the log directory after deleting what removals left: after a loss of power the next start will delete it again",
+			"trouble", "names", "error", err)
 	}
 	return nil
 }
@@ -424,10 +395,12 @@ func (l *Log) beginLater(cause error) error {
 	l.committer.lastSync = time.Now()
 	// Another segment is to take the place of an empty one, and the names of
 	// removed ones tell the next seq until then.
-	empty := filepath.Join(l.dir, activeName(l.acked+1))
-	if err := putAside(empty); err != nil {
-		if err := os.RemoveAll(empty); err != nil {
-			return err
+	if name := activeName(l.acked + 1); slices.Contains(l.leftovers, name) {
+		empty := filepath.Join(l.dir, name)
+		if err := l.putAside(empty); err != nil {
+			if err := l.removeDir(empty); err != nil {
+				return err
+			}
 		}
 	}
 	gone, err := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix))
@@ -436,32 +409,45 @@ func (l *Log) beginLater(cause error) error {
 }
 
 // discardInFavour puts the directory at from in the place of an empty segment.
-func discardInFavour(place, from string) error {
-	if err := putAside(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return renameDurably(from, place)
-}
-
-// clearGone deletes what interrupted removals left, now that another name tells
-// the next seq, and empty segments of earlier runs.
-func (l *Log) clearGone() error {
-	entries, err := os.ReadDir(l.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		first, last, gone, ok := parseName(e.Name())
-		stale := ok && !gone && last == 0 && first != l.acked+1 && !slices.Contains(l.foreign, e.Name())
-		if !ok || !gone && !stale {
-			continue
+// Anything else there goes to the quarantine.
+func (l *Log) discardInFavour(place, from string) error {
+	if name := filepath.Base(place); slices.Contains(l.leftovers, name) {
+		if err := l.putAside(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-		if gone && last > 0 {
-			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", e.Name())
-		}
-		if err := os.RemoveAll(filepath.Join(l.dir, e.Name())); err != nil {
+	} else if _, err := os.Lstat(place); err == nil {
+		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of the active segment", "path", place)
+		if err := l.quarantinePath(place); err != nil {
 			return err
 		}
 	}
-	return syncDir(l.dir)
+	l.leftovers = append(l.leftovers, filepath.Base(place)) // should it be there and not durable
+	return l.disk.renameDurably(from, place)
+}
+
+// clearGone deletes what interrupted removals left, now that another name tells
+// the next seq, and empty segments of earlier runs. What can't be deleted is tried
+// again from time to time.
+func (l *Log) clearGone() error {
+	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == activeName(l.acked+1) })
+	var emptied []string
+	for _, dir := range l.emptied {
+		emptied = append(emptied, filepath.Base(dir))
+	}
+	for _, name := range slices.Concat(l.gone, emptied, stale, []string{activeName(l.acked+1) + goneSuffix}) {
+		dir := filepath.Join(l.dir, name)
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
+			continue
+		}
+		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.gone, name) {
+			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", name)
+		}
+		d := &departure{dir: dir, place: strings.TrimSuffix(dir, goneSuffix), synced: true}
+		if info, err := os.Lstat(filepath.Join(dir, fileName)); err == nil {
+			d.bytes = sizeOnDisk(info)
+		}
+		_ = l.depart(d, func() { l.sealedBytes += d.bytes }) // logged
+	}
+	l.gone, l.emptied, l.leftovers = nil, nil, nil
+	return l.disk.syncDir(l.dir)
 }

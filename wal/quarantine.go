@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -13,7 +14,7 @@ import (
 // returns how many bytes that is: none after a power loss, or where nothing was
 // written yet.
 func (l *Log) quarantineTail(name, path string, tail stretch) (kept int64, err error) {
-	in, err := os.Open(path)
+	in, err := openRegular(path)
 	if err != nil {
 		return 0, err
 	}
@@ -31,42 +32,83 @@ func (l *Log) quarantineTail(name, path string, tail stretch) (kept int64, err e
 // report beside it.
 func (l *Log) quarantineBytes(base, segment string, in io.ReaderAt, d stretch, reason error) error {
 	dir := filepath.Join(l.dir, quarantineName)
-	if err := makeDirDurably(dir); err != nil {
+	if err := l.disk.makeDirDurably(dir); err != nil {
 		return err
 	}
-	base = filepath.Join(dir, base)
-	out, err := os.OpenFile(base+".bin", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o640)
+	base, err := l.keepBytes(filepath.Join(dir, base), io.NewSectionReader(in, d.from, d.to-d.from))
 	if err != nil {
 		return err
 	}
-	kept, err := io.Copy(out, io.NewSectionReader(in, d.from, d.to-d.from))
-	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
-		return err
-	}
-	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", segment, d.from, kept, reason)
-	return writeFileDurably(base+".txt", []byte(report))
+	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", segment, d.from, d.to-d.from, reason)
+	return l.disk.writeFileDurably(base+".txt", []byte(report))
 }
 
-// quarantineFile moves a file to the quarantine.
-func (l *Log) quarantineFile(path string) error {
-	dir := filepath.Join(l.dir, quarantineName)
-	if err := makeDirDurably(dir); err != nil {
-		return err
+// keepBytes writes a file that ends in .bin, and returns its name without that.
+// A file that is there already is not replaced: one that holds the same will do.
+func (l *Log) keepBytes(base string, in *io.SectionReader) (string, error) {
+	for n, path := 1, base; ; n++ {
+		out, err := l.disk.open(path+".bin", os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		if errors.Is(err, fs.ErrExist) {
+			if sameContent(path+".bin", in) {
+				return path, nil
+			}
+			path = fmt.Sprintf("%s-%d", base, n+1)
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		_, err = io.Copy(out, io.NewSectionReader(in, 0, in.Size()))
+		return path, l.disk.finish(out, err)
 	}
-	return errors.Join(os.Rename(path, filepath.Join(dir, filepath.Base(path))), syncDir(dir))
 }
 
-// quarantineDir moves a whole segment directory to the quarantine.
-func (l *Log) quarantineDir(name string) error {
+// sameContent reports whether a file holds what in does.
+func sameContent(path string, in *io.SectionReader) bool {
+	file, err := openRegular(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || info.Size() != in.Size() {
+		return false
+	}
+	a, b := make([]byte, 64<<10), make([]byte, 64<<10)
+	for at := int64(0); at < in.Size(); {
+		n, err := in.ReadAt(a[:min(int64(len(a)), in.Size()-at)], at)
+		if n == 0 && err != nil {
+			return false
+		}
+		if _, err := file.ReadAt(b[:n], at); err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(a[:n], b[:n]) {
+			return false
+		}
+		at += int64(n)
+	}
+	return true
+}
+
+// quarantineDir moves what has a name in the log directory to the quarantine.
+func (l *Log) quarantineDir(name string) error { return l.quarantinePath(filepath.Join(l.dir, name)) }
+
+// quarantinePath moves a file or directory as it is, a link as a link, to the
+// quarantine, where it replaces nothing.
+func (l *Log) quarantinePath(path string) error {
 	dir := filepath.Join(l.dir, quarantineName)
-	if err := makeDirDurably(dir); err != nil {
+	if err := l.disk.makeDirDurably(dir); err != nil {
 		return err
 	}
-	to := filepath.Join(dir, fmt.Sprintf("%s-%016x", name, l.run))
-	if err := renameDurably(filepath.Join(l.dir, name), to); err != nil {
+	base := filepath.Join(dir, fmt.Sprintf("%s-%016x", filepath.Base(path), l.run))
+	to := base
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(to); err != nil {
+			break
+		}
+		to = fmt.Sprintf("%s-%d", base, n)
+	}
+	if err := l.disk.renameDurably(path, to); err != nil {
 		return err
 	}
-	return syncDir(l.dir)
+	return l.disk.syncDir(filepath.Dir(path))
 }
 
 // withoutZeros returns how much is left of r without the zeros at its end.

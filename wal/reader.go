@@ -42,7 +42,7 @@ type frameReader struct {
 // openFrames opens the log file at path and reads its segment header. The
 // caller closes it.
 func openFrames(read readAt, path string) (*frameReader, error) {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if isUnreadable(err) {
 		return nil, &DamageError{Path: path, Reason: err}
 	}

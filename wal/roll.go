@@ -1,9 +1,9 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -127,13 +127,13 @@ func (r *roller) prepare() error {
 	default:
 	}
 	dir := filepath.Join(l.dir, nextName)
-	if err := os.RemoveAll(dir); err != nil {
+	if err := l.removeDir(dir); err != nil {
 		return err
 	}
-	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync)
+	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync, l.disk)
 	if err != nil {
 		// What there is of it may be the room that shipping waits for.
-		return errors.Join(err, os.RemoveAll(dir))
+		return errors.Join(err, l.removeDir(dir))
 	}
 	select {
 	case <-l.nextErr: //nolint:errcheck // no longer true
@@ -187,15 +187,15 @@ func (l *Log) seal(a *active) error {
 	}
 	// The successor took its name by a rename that is made durable only here:
 	// no segment is sealed before the one that carries on is there to stay.
-	if err := syncDir(l.dir); err != nil {
+	if err := l.disk.syncDir(l.dir); err != nil {
 		return err
 	}
 	dir := filepath.Join(l.dir, sealedName(a.first, a.last()))
-	if err := os.Rename(a.dir, dir); err != nil {
+	if err := l.disk.rename(a.dir, dir); err != nil {
 		return err
 	}
 	a.dir = dir
-	if err := syncDir(l.dir); err != nil {
+	if err := l.disk.syncDir(l.dir); err != nil {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}
 	if err := a.release(); err != nil {
@@ -213,4 +213,8 @@ func (l *Log) seal(a *active) error {
 	return nil
 }
 
-func (l *Log) addSealedLocked(s *Segment) { l.sealed = append(l.sealed, s) }
+// addSealedLocked lists a segment in its place.
+func (l *Log) addSealedLocked(s *Segment) {
+	at, _ := slices.BinarySearchFunc(l.sealed, s.first, func(other *Segment, first uint64) int { return cmp.Compare(other.first, first) })
+	l.sealed = slices.Insert(l.sealed, at, s)
+}

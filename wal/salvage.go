@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,8 +27,9 @@ const salvageName = "salvage"
 // the segment was read a few times. Then it is set aside for the next start, and
 // has no loss note; if that can't read it either, it is damage.
 //
-// The damaged segment goes last. If that is interrupted, the next start deletes
-// the pieces again.
+// The pieces are durable beside the damaged segment before its name says that it
+// was replaced. If that is interrupted earlier, the next start deletes the pieces
+// again; later, it writes the notes.
 func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,11 +38,18 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	if s.removed {
 		return false, nil
 	}
+	if changed, err = l.salvage(s); err != nil {
+		err = fmt.Errorf("salvage %s: %w", s, err)
+	}
+	return changed, err
+}
+
+func (l *Log) salvage(s *Segment) (changed bool, err error) {
 	want := l.search(s.first, s.last)
 	want.others = s.reread
 	w, err := want.survey(s.path())
 	if err != nil {
-		return false, fmt.Errorf("salvage %s: %w", s, err)
+		return false, err
 	}
 	gaps := w.lost(s.first, s.last)
 	if len(gaps) == 0 && w.reason == nil && !s.reread {
@@ -51,58 +58,85 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	unread := w.unread != nil && len(gaps) > 0 // what is not there may be in what was not read
 	if unread {
 		if s.attempts++; s.attempts < readAttempts {
-			return false, fmt.Errorf("salvage %s: %w", s, w.unread)
+			return false, w.unread
 		}
 	}
 	w.adopt(l)
 	if unread && !s.reread {
-		if err := l.setUnreadAside(s, w, gaps); err != nil {
-			return false, fmt.Errorf("salvage %s: %w", s, err)
-		}
-		return true, nil
+		return l.setUnreadAside(s, w, gaps)
 	}
-	if unread {
-		if err := l.giveUp(s, w, gaps); err != nil {
-			return false, fmt.Errorf("salvage %s: %w", s, err)
-		}
-		return true, nil
-	}
-	if err := l.keepDamaged(s, w); err != nil {
-		return false, fmt.Errorf("salvage %s: %w", s, err)
-	}
-	gaps, skipped := unused(s, w, gaps)
-	for _, g := range skipped {
-		if err := l.noteLoss(LossNote{
-			Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run,
-			FirstSeq: g[0], LastSeq: g[1], Reason: LossSkipped, At: time.Now(),
-		}); err != nil {
+	if !unread {
+		if err := l.keepDamaged(s, w); err != nil {
 			return false, err
 		}
 	}
-	var lost uint64
-	for _, g := range gaps {
-		lost += g[1] - g[0] + 1
-		if err := l.noteLoss(LossNote{
-			Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run,
-			FirstSeq: g[0], LastSeq: g[1], Reason: LossDamaged, At: time.Now(),
-		}); err != nil {
-			return false, err
-		}
-	}
-	pieces, err := l.replace(s, w, func() error { return l.discard(s) })
+	pieces, err := l.makePieces(s, w)
 	if err != nil {
-		return false, fmt.Errorf("salvage %s: %w", s, err)
+		return false, err
+	}
+	if w.whole(s.first, s.last) && !s.reread {
+		s.removed = true
+		l.foundDamage(s, w, pieces, 0)
+		l.exchange(s, pieces, nil)
+		return true, nil
+	}
+	d := s.departure(damagedSuffix)
+	if unread {
+		d.dir, d.report = d.place+lostSuffix, w.unreadReport(s)
+	}
+	decided, err := l.disk.decide(s.dir, d.dir)
+	if !decided {
+		return false, err
 	}
 	s.removed = true
-	if s.reread && lost == 0 {
-		l.opts.Logger.Info("read what the disk did not give before the restart: nothing of it is lost", "segment", s.String(), "pieces", len(pieces))
-		l.exchange(s, pieces, nil, 0)
-		return true, nil
+	d.synced, d.pieces, d.open = err == nil, pieces, s.first
+	gaps, skipped := unused(s, w, gaps)
+	note := LossNote{Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run, At: time.Now()}
+	for _, g := range gaps {
+		d.lost += g[1] - g[0] + 1
+		note.FirstSeq, note.LastSeq, note.Reason = g[0], g[1], w.lossReason(g[0])
+		d.notes = append(d.notes, note)
 	}
+	for _, g := range skipped {
+		note.FirstSeq, note.LastSeq, note.Reason = g[0], g[1], LossSkipped
+		d.notes = append(d.notes, note)
+	}
+	switch {
+	case unread:
+		l.found(FoundDamage, slog.LevelError, "the disk did not give a part of a segment after a restart either: it is lost, and the file is in the quarantine",
+			"segment", s.String(), "lost_records", d.lost, "pieces", len(pieces), "reason", w.reason)
+	case s.reread && d.lost == 0:
+		l.opts.Logger.Info("read what the disk did not give before the restart: nothing of it is lost", "segment", s.String(), "pieces", len(pieces))
+	default:
+		l.foundDamage(s, w, pieces, d.lost)
+	}
+	_ = l.depart(d, func() { // logged
+		l.unlistLocked(s)
+		found := d.lost
+		for _, p := range pieces {
+			l.sealedBytes += p.bytes
+			found += p.counted()
+		}
+		if s.uncertain { // it was not known that they exist
+			l.ledger.Recovered += found
+			l.ledger.Pending += found
+		}
+	})
+	return true, nil
+}
+
+func (l *Log) foundDamage(s *Segment, w *wreck, pieces []*Segment, lost uint64) {
 	l.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
 		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.reason)
-	l.exchange(s, pieces, nil, lost)
-	return true, nil
+}
+
+// lossReason says what became of the records from seq first on. Nothing is left
+// of them where the file ends with the records before.
+func (w *wreck) lossReason(first uint64) string {
+	if first > w.last() && !w.missing && w.unread == nil && w.begin > 0 && len(w.damaged) == 0 && w.end == w.size {
+		return LossMissing
+	}
+	return LossDamaged
 }
 
 // adopt fills in what a damaged header no longer tells.
@@ -123,7 +157,7 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 	if len(w.damaged) == 0 {
 		return nil
 	}
-	file, err := os.Open(s.path())
+	file, err := openRegular(s.path())
 	if err != nil {
 		return err
 	}
@@ -138,65 +172,65 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 	return nil
 }
 
-// replace makes the pieces durable and has done remove the original.
-func (l *Log) replace(s *Segment, w *wreck, done func() error) (pieces []*Segment, err error) {
+// makePieces makes the pieces durable under their names, beside the original or,
+// if it holds all records, in the place of its file.
+func (l *Log) makePieces(s *Segment, w *wreck) (pieces []*Segment, err error) {
 	inPlace := w.whole(s.first, s.last) && !s.reread
 	work := filepath.Join(l.dir, salvageName)
-	if err := os.RemoveAll(work); err != nil {
+	if err := l.clearSalvage(); err != nil {
 		return nil, err
 	}
-	if err := makeDirDurably(work); err != nil {
+	if err := l.disk.makeDirDurably(work); err != nil {
 		return nil, err
 	}
 	for _, p := range w.pieces {
 		name := sealedName(p.first, p.last)
-		size, err := w.write(l.opts.readAt, s.path(), filepath.Join(work, name), p)
+		size, err := w.write(l.disk, l.opts.readAt, s.path(), filepath.Join(work, name), p)
 		if err != nil {
 			return nil, err
 		}
 		dir := filepath.Join(l.dir, name)
 		if inPlace { // same name: exchange the file instead
-			if err := os.Rename(filepath.Join(work, name, fileName), filepath.Join(dir, fileName)); err != nil {
+			if err := l.disk.rename(filepath.Join(work, name, fileName), filepath.Join(dir, fileName)); err != nil {
 				return nil, err
 			}
-			if err := syncDir(dir); err != nil {
+			if err := l.disk.syncDir(dir); err != nil {
 				return nil, err
 			}
 		} else {
-			// One of an attempt that failed is in the way.
-			if err := os.RemoveAll(dir); err != nil {
+			if err := l.clearPiece(name, s.path(), w); err != nil {
 				return nil, err
 			}
-			if err := renameDurably(filepath.Join(work, name), dir); err != nil {
+			if err := l.disk.renameDurably(filepath.Join(work, name), dir); err != nil {
 				return nil, err
 			}
 		}
 		pieces = append(pieces, &Segment{log: l, dir: dir, first: p.first, last: p.last, bytes: size, sealedAt: s.sealedAt})
 	}
-	if !inPlace {
-		if err := done(); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	return pieces, os.RemoveAll(work)
+	return pieces, l.clearSalvage()
 }
 
 // write makes a segment directory that holds one piece.
-func (w *wreck) write(read readAt, from, dir string, p piece) (size int64, err error) {
-	file, err := os.Open(from)
+func (w *wreck) write(disk disk, read readAt, from, dir string, p piece) (size int64, err error) {
+	file, err := openRegular(from)
 	if err != nil {
 		return 0, err
 	}
 	defer file.Close()
 	in := &pages{file: file, read: read.orDefault(), size: w.size}
-	if err := os.Mkdir(dir, 0o750); err != nil {
+	if err := disk.mkdir(dir); err != nil {
 		return 0, err
 	}
-	out, err := os.OpenFile(filepath.Join(dir, fileName), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	out, err := disk.open(filepath.Join(dir, fileName), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return 0, err
 	}
-	defer out.Close()
+	closed := false
+	defer func() {
+		if !closed {
+			out.Close()
+		}
+	}()
 	put := func(entry io.Reader, length int64) error {
 		if _, err := out.Write(binary.AppendUvarint(nil, uint64(length))); err != nil {
 			return err
@@ -231,46 +265,29 @@ func (w *wreck) write(read readAt, from, dir string, p piece) (size int64, err e
 			return 0, err
 		}
 	}
-	if err := out.Sync(); err != nil {
+	closed = true
+	if err := disk.finish(out, nil); err != nil {
 		return 0, err
 	}
-	return size, syncDir(dir)
+	return size, disk.syncDir(dir)
 }
 
-// exchange puts the pieces of a segment, and what the disk did not give of it, in
-// its place on the books.
-func (l *Log) exchange(s *Segment, pieces, unread []*Segment, lost uint64) {
+// exchange puts the pieces of a segment that lost no record, and what the disk did
+// not give of it, in its place on the books.
+func (l *Log) exchange(s *Segment, pieces, unread []*Segment) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var sealed []*Segment
-	for _, other := range l.sealed {
-		if other == s {
-			sealed = append(sealed, pieces...)
-			continue
-		}
-		sealed = append(sealed, other)
-	}
-	l.sealed = sealed
+	l.unlistLocked(s)
 	l.sealedBytes -= s.bytes
 	for _, p := range pieces {
+		l.addSealedLocked(p)
 		l.sealedBytes += p.bytes
-		if s.uncertain { // it was not known that they exist
-			l.ledger.Recovered += p.counted()
-			l.ledger.Pending += p.counted()
-		}
 	}
 	for _, u := range unread {
 		u.since = s.since
-		l.sealedBytes += u.bytes
 		l.unread = append(l.unread, u)
+		l.sealedBytes += u.bytes
 	}
-	if s.uncertain {
-		l.ledger.Recovered += lost
-		l.ledger.Pending += lost
-	}
-	l.ledger.Pending -= lost
-	l.ledger.Quarantined += lost
 	l.checkBoundsLocked()
-	close(l.sealedMore)
-	l.sealedMore = make(chan struct{})
+	l.announceLocked()
 }

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -23,24 +22,48 @@ const fileName = "00000000000000000001"
 const (
 	nextName       = "next"
 	quarantineName = "quarantine"
-	goneSuffix     = ".gone"
 )
+
+// maxSeq is above every seq there is.
+const maxSeq = 1 << 63
 
 func activeName(first uint64) string       { return fmt.Sprintf("%020d", first) }
 func sealedName(first, last uint64) string { return fmt.Sprintf("%020d-%020d", first, last) }
 
-// parseName reads a segment's name. last is 0 for one that is not sealed.
-func parseName(name string) (first, last uint64, gone, ok bool) {
-	if name, gone = strings.CutSuffix(name, goneSuffix); gone {
-		name = strings.TrimSuffix(strings.TrimSuffix(name, unreadSuffix), tailSuffix)
+// parseName reads a segment's name. last is 0 for one that is not sealed. ending
+// is what follows the range: what the disk did not give has one, and so has a
+// segment that is being removed or renamed.
+func parseName(name string) (first, last uint64, ending string, ok bool) {
+	name, rest, dotted := strings.Cut(name, ".")
+	if dotted {
+		ending = "." + rest
+	}
+	state, unread := cutUnread(ending)
+	switch state {
+	case "", goneSuffix, evictedSuffix, damagedSuffix:
+		ok = true
+	case lostSuffix, movingSuffix:
+		ok = !unread
 	}
 	a, b, sealed := strings.Cut(name, "-")
 	first, okFirst := parseSeq(a)
+	ok = ok && okFirst && first > 0
 	if !sealed {
-		return first, 0, gone, okFirst && first > 0
+		return first, 0, ending, ok && !unread
 	}
 	last, okLast := parseSeq(b)
-	return first, last, gone, okFirst && okLast && first > 0 && last >= first
+	return first, last, ending, ok && okLast && last >= first
+}
+
+// cutUnread cuts off the beginning of an ending that says that the disk did not
+// give all of the file.
+func cutUnread(ending string) (rest string, unread bool) {
+	for _, e := range []string{unreadSuffix, tailSuffix} {
+		if rest, unread = strings.CutPrefix(ending, e); unread {
+			return rest, true
+		}
+	}
+	return ending, false
 }
 
 func parseSeq(s string) (uint64, bool) {
@@ -48,7 +71,7 @@ func parseSeq(s string) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil
+	return n, err == nil && n < maxSeq
 }
 
 // Segment is a sealed part of the log: a durable, contiguous run of records
@@ -182,21 +205,31 @@ func (s *Segment) FirstReceivedAt() int64 {
 	return s.firstAt
 }
 
-// Remove deletes the segment and counts its records as shipped. It is to be
-// called once the storage has confirmed the object, and may be repeated, also
-// after an error.
+// Remove deletes the segment, which the storage has confirmed, and counts its
+// records as shipped. It is not listed any more then. What can't be deleted now
+// is deleted later, by the log itself: that is logged, and no error. Remove may
+// be repeated.
 func (s *Segment) Remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.removed {
 		return nil
 	}
-	if err := s.log.discard(s); err != nil {
-		return fmt.Errorf("remove shipped segment: %w", err)
-	}
 	s.removed = true
-	s.log.forget(s, &s.log.ledger.Shipped)
+	l := s.log
+	_ = l.depart(s.departure(""), func() { // logged
+		l.unlistLocked(s)
+		l.ledger.Pending -= s.counted()
+		l.ledger.Shipped += s.counted()
+	})
 	return nil
+}
+
+// departure begins that of a segment which is named with an ending now.
+func (s *Segment) departure(ending string) *departure {
+	return &departure{
+		dir: s.dir + ending, place: filepath.Join(filepath.Dir(s.dir), s.String()), synced: true, last: s.last, bytes: s.bytes,
+	}
 }
 
 // Hold keeps the segment from being evicted until Release. It returns false if
@@ -218,60 +251,50 @@ func (s *Segment) Release() {
 	s.held = false
 }
 
-// evict deletes the segment to make room. The caller holds it.
+// evict deletes the segment to make room. The caller holds it. After an error it
+// is as it was.
 func (s *Segment) evict() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.removed {
 		return nil
 	}
-	note := LossNote{
-		Node: s.log.opts.Node, LogID: s.log.logID,
-		FirstSeq: s.first, LastSeq: s.last, Reason: LossEvicted, At: time.Now(),
-	}
+	l := s.log
+	note := l.lossOf(SeqRange{s.first, s.last}, LossEvicted)
 	if h, err := s.Header(); err == nil {
 		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
 	}
-	if err := s.log.noteLoss(note); err != nil {
+	decided, err := l.disk.decide(s.dir, s.dir+evictedSuffix)
+	if !decided {
 		return err
 	}
-	if err := s.log.discard(s); err != nil {
-		return fmt.Errorf("evict segment: %w", err)
-	}
-	stockReserve(filepath.Join(s.log.dir, lostName, reserveName)) // before others take the room
 	s.removed = true
-	s.log.forget(s, &s.log.ledger.Evicted)
+	d := s.departure(evictedSuffix)
+	d.synced, d.evicting = err == nil, true
+	d.notes, d.lost, d.open = []LossNote{note}, s.counted(), s.first
+	_ = l.depart(d, func() { l.unlistLocked(s) }) // logged
 	return nil
 }
 
-// discard deletes a segment directory so that a crash on the way leaves either
-// the whole segment or a name that the next start clears away.
-func discard(dir string) error {
-	if err := putAside(dir); err != nil {
-		return err
-	}
-	return os.RemoveAll(dir + goneSuffix)
-}
-
-// putAside gives a segment directory the name of one to be deleted, in place of
-// an earlier one of that name. It may be repeated after an error.
-func putAside(dir string) error {
+// putAside gives the directory of a segment without records the name of one to be
+// deleted, in place of an earlier one of that name. It may be repeated after an
+// error.
+func (l *Log) putAside(dir string) error {
 	parent, gone := filepath.Dir(dir), dir+goneSuffix
-	// Unlike os.Rename, this takes the place of an empty directory.
-	err := syscall.Rename(dir, gone)
+	err := l.disk.replace(dir, gone)
 	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it
-		if err := errors.Join(syncDir(parent), os.RemoveAll(gone)); err != nil {
+		if err := errors.Join(l.disk.syncDir(parent), l.removeDir(gone)); err != nil {
 			return err
 		}
-		err = syscall.Rename(dir, gone)
+		err = l.disk.replace(dir, gone)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(gone); err == nil {
-			return syncDir(parent) // done before
+		if _, err := os.Lstat(gone); err == nil {
+			return l.disk.syncDir(parent) // done before
 		}
 	}
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: dir, New: gone, Err: err}
 	}
-	return syncDir(parent)
+	return l.disk.syncDir(parent)
 }

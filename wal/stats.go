@@ -16,6 +16,10 @@ type Stats struct {
 	TornBytes     uint64            // cut off unsealed segments at start
 	Findings      map[Finding]uint64
 
+	// RemovalErrors are failures to delete a segment that is no longer needed. Each
+	// is tried again.
+	RemovalErrors uint64
+
 	LossNotes       int // waiting for upload
 	SealedSegments  int
 	Bytes           int64 // sealed and active segments

@@ -8,7 +8,6 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 )
 
@@ -98,7 +97,7 @@ func (l *Log) search(first, last uint64) search {
 }
 
 func (want search) survey(path string) (*wreck, error) {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &wreck{reason: errors.New("its file is missing"), missing: true}, nil
 	}
@@ -389,7 +388,7 @@ func (e extent) eachFrame(in io.ReaderAt, each func(extent) error) error {
 
 // records calls each for every record of the pieces.
 func (w *wreck) records(read readAt, path string, each func(*Record) error) error {
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,14 +23,12 @@ import (
 //	                    many records there are is not known, so that seqs are
 //	                    skipped for as many as there can be
 //
-//	FIRST-LAST.lost     the next start could not read it either: what is missing is
-//	                    noted as lost, and the file is on its way to the quarantine
-//
 // A file in which several ranges are missing has several such names, by hard link.
+// What becomes of such a name then is a departure: .damaged if all of the file could
+// be read, .lost if the next start could not read it either.
 const (
 	unreadSuffix = ".unread"
 	tailSuffix   = ".tail"
-	lostSuffix   = ".lost"
 )
 
 // readAttempts is how often a segment is read, with time in between, before what
@@ -40,28 +37,6 @@ const readAttempts = 3
 
 func unreadName(first, last uint64) string { return sealedName(first, last) + unreadSuffix }
 func tailName(first, last uint64) string   { return sealedName(first, last) + tailSuffix }
-
-// parseUnread reads a name of what the disk did not give.
-func parseUnread(name string) (first, last uint64, tail, ok bool) {
-	name, tail = strings.CutSuffix(name, tailSuffix)
-	if !tail {
-		if name, ok = strings.CutSuffix(name, unreadSuffix); !ok {
-			return 0, 0, false, false
-		}
-	}
-	first, last, gone, ok := parseName(name)
-	return first, last, tail, ok && !gone && last > 0
-}
-
-func isUnreadName(name string) bool {
-	name, lost := strings.CutSuffix(name, lostSuffix)
-	if lost {
-		_, last, gone, ok := parseName(name)
-		return ok && !gone && last > 0
-	}
-	_, _, _, ok := parseUnread(name)
-	return ok
-}
 
 // Unread lists the seqs that are neither shipped nor noted as lost, and not part
 // of what Sealed returns: the disk did not give their records, or their loss note.
@@ -89,19 +64,27 @@ func (s *Segment) counted() uint64 {
 
 // setUnreadAside ships what can be read of a segment, and leaves the rest to the
 // next start. The caller holds the mutexes of Salvage.
-func (l *Log) setUnreadAside(s *Segment, w *wreck, gaps [][2]uint64) error {
-	gaps, err := l.linkUnread(s.path(), w, gaps)
-	if err != nil {
-		return err
+func (l *Log) setUnreadAside(s *Segment, w *wreck, gaps [][2]uint64) (changed bool, err error) {
+	if err := l.clearLinks(s); err != nil {
+		return false, err
+	}
+	if gaps, err = l.linkUnread(s.path(), w, gaps); err != nil {
+		return false, err
 	}
 	names := make([]string, len(gaps))
 	for i, g := range gaps {
 		names[i] = filepath.Join(l.dir, unreadName(g[0], g[1]))
 	}
-	pieces, err := l.replace(s, w, func() error { return renameDurably(s.dir, names[0]) })
+	pieces, err := l.makePieces(s, w)
 	if err != nil {
-		return err
+		return false, err
 	}
+	// If the name is not durable, the next start finds the segment with its links
+	// and pieces, and begins again.
+	if decided, err := l.disk.decide(s.dir, names[0]); !decided {
+		return false, err
+	}
+	s.removed = true
 	var unread []*Segment
 	var records uint64
 	for i, g := range gaps {
@@ -110,11 +93,43 @@ func (l *Log) setUnreadAside(s *Segment, w *wreck, gaps [][2]uint64) error {
 		})
 		records += g[1] - g[0] + 1
 	}
-	s.removed = true
 	l.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a sealed segment: the rest is shipped, and that part is read again at the next start (check the disk and its cable)",
 		"segment", s.String(), "unread_records", records, "pages", w.unread.Pages, "error", w.unread.Err)
-	l.exchange(s, pieces, unread, 0)
+	l.exchange(s, pieces, unread)
+	return true, nil
+}
+
+// clearLinks deletes the names that an attempt which failed gave to the file of a
+// segment: its gaps may have been others.
+func (l *Log) clearLinks(s *Segment) error {
+	entries, err := l.disk.readDir(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, _, ending, ok := parseName(e.Name()); ok && ending == unreadSuffix && sameFile(s.path(), l.fileOf(e.Name())) {
+			if err := l.deleteExamined(e.Name()); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// dropLinks deletes the names that an interrupted salvage gave to the file of a
+// segment which is there still, to be salvaged again.
+func (l *Log) dropLinks(found *names) (err error) {
+	found.unread = slices.DeleteFunc(found.unread, func(u *named) bool {
+		if _, _, ending, _ := parseName(u.name); err != nil || ending != unreadSuffix {
+			return false
+		}
+		same := slices.ContainsFunc(found.segments, func(s *named) bool { return s.sealed && sameFile(l.fileOf(u.name), l.fileOf(s.name)) })
+		if same {
+			err = l.deleteExamined(u.name)
+		}
+		return same
+	})
+	return err
 }
 
 // linkUnread gives the file of a segment the names of all gaps but the first,
@@ -130,7 +145,7 @@ func (l *Log) linkUnread(path string, w *wreck, gaps [][2]uint64) ([][2]uint64, 
 			return nil, err
 		}
 		for _, g := range gaps[1 : i+1] { // these hold nothing but the link
-			if err := discard(filepath.Join(l.dir, unreadName(g[0], g[1]))); err != nil {
+			if err := l.deleteExamined(unreadName(g[0], g[1])); err != nil {
 				return nil, err
 			}
 		}
@@ -147,24 +162,27 @@ func (l *Log) link(path, dir string) error {
 	if sameFile(path, filepath.Join(dir, fileName)) {
 		return nil
 	}
+	if err := l.clearSalvage(); err != nil {
+		return err
+	}
 	work := filepath.Join(l.dir, salvageName)
-	if err := os.RemoveAll(work); err != nil {
-		return err
-	}
 	temp := filepath.Join(work, filepath.Base(dir))
-	if err := os.MkdirAll(temp, 0o750); err != nil {
+	if err := l.disk.makeDirDurably(work); err != nil {
 		return err
 	}
-	if err := os.Link(path, filepath.Join(temp, fileName)); err != nil {
-		return errors.Join(err, os.RemoveAll(work))
-	}
-	if err := syncDir(temp); err != nil {
+	if err := l.disk.mkdir(temp); err != nil {
 		return err
 	}
-	if err := renameDurably(temp, dir); err != nil {
+	if err := l.disk.link(path, filepath.Join(temp, fileName)); err != nil {
+		return errors.Join(err, l.clearSalvage())
+	}
+	if err := l.disk.syncDir(temp); err != nil {
 		return err
 	}
-	return os.RemoveAll(work)
+	if err := l.disk.renameDurably(temp, dir); err != nil {
+		return err
+	}
+	return l.clearSalvage()
 }
 
 func sameFile(a, b string) bool {
@@ -173,97 +191,44 @@ func sameFile(a, b string) bool {
 	return errLeft == nil && errRight == nil && os.SameFile(left, right)
 }
 
-// giveUp makes a loss of what the disk did not give after a restart either. From
-// the rename on it is one, whatever the disk gives later.
-func (l *Log) giveUp(s *Segment, w *wreck, gaps [][2]uint64) error {
-	l.mu.Lock()
-	open := l.active.open
-	l.mu.Unlock()
-	if !open {
-		return errors.New("the name of the segment is needed until the log can be written again")
-	}
-	dir := filepath.Join(l.dir, s.String()+lostSuffix)
-	pieces, err := l.replace(s, w, func() error {
-		if s.dir == dir {
-			return nil // done before
-		}
-		return renameDurably(s.dir, dir)
-	})
-	if err != nil {
-		return err
-	}
-	s.dir = dir
-	lost, err := l.noteGaps(w.header, gaps)
-	if err != nil {
-		return err
-	}
-	if err := l.quarantineUnread(s, w); err != nil {
-		return err
-	}
-	s.removed = true
-	l.found(FoundDamage, slog.LevelError, "the disk did not give a part of a segment after a restart either: it is lost, and the file is in the quarantine",
-		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.reason)
-	l.exchange(s, pieces, nil, lost)
-	return nil
-}
-
-// noteGaps notes ranges of seqs as damaged, and counts their records.
-func (l *Log) noteGaps(h SegmentHeader, gaps [][2]uint64) (lost uint64, err error) {
-	for _, g := range gaps {
-		lost += g[1] - g[0] + 1
-		if err := l.noteLoss(LossNote{
-			Node: h.Node, LogID: h.LogID, Run: h.Run, FirstSeq: g[0], LastSeq: g[1], Reason: LossDamaged, At: time.Now(),
-		}); err != nil {
-			return 0, err
-		}
-	}
-	return lost, nil
-}
-
-// finishGivingUp does what a crash left of giveUp. Pieces that were saved are
-// among the segments.
-func (l *Log) finishGivingUp(u named, segments []named) error {
-	h := SegmentHeader{LogID: l.logID, Node: l.opts.Node}
-	if r, err := openFrames(l.opts.readAt, filepath.Join(l.dir, u.name, fileName)); err == nil {
-		h = r.header
-		r.close()
-	}
-	if err := makeDirDurably(filepath.Join(l.dir, lostName)); err != nil {
-		return err
-	}
-	lost, err := l.noteGaps(h, (&wreck{pieces: savedOf(u, segments)}).lost(u.first, u.last))
-	if err != nil {
-		return err
-	}
-	l.ledger.Recovered += lost
-	l.ledger.Quarantined += lost
-	l.found(FoundDamage, slog.LevelError, "noted as lost what the disk did not give: the last run was interrupted at that", "segment", u.name, "lost_records", lost)
-	return l.quarantineDir(u.name)
-}
-
 // savedOf lists the records of u that other segments hold.
-func savedOf(u named, segments []named) (saved []piece) {
+func savedOf(u *named, segments []*named) (saved []piece) {
 	for _, s := range segments {
-		if s.last > 0 && s.last >= u.first && s.first <= u.last {
+		if s.sealed && s.last >= u.first && s.first <= u.last {
 			saved = append(saved, piece{first: max(s.first, u.first), last: min(s.last, u.last)})
 		}
 	}
 	return saved
 }
 
-// quarantineUnread moves the file of a segment that the disk did not give after a
-// restart either to the quarantine.
-func (l *Log) quarantineUnread(s *Segment, w *wreck) error {
+// unreadReport is for people who look at the file in the quarantine.
+func (w *wreck) unreadReport(s *Segment) string {
 	var report strings.Builder
 	fmt.Fprintf(&report, "segment: %s\nbytes: %d\nreason: %v\n", s, w.size, w.unread)
 	for _, p := range w.pages {
 		fmt.Fprintf(&report, "not read: bytes %d to %d\n", p.from, p.to-1)
 	}
-	name := filepath.Base(s.dir)
-	if err := l.quarantineDir(name); err != nil {
+	return report.String()
+}
+
+// quarantineUnread moves a file that the disk did not give after a restart either
+// to the quarantine. A directory with its last name tells that its seqs were used.
+func (l *Log) quarantineUnread(d *departure) error {
+	gone := d.place + goneSuffix
+	if err := l.disk.mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return writeFileDurably(filepath.Join(l.dir, quarantineName, fmt.Sprintf("%s-%016x.txt", name, l.run)), []byte(report.String()))
+	if err := l.disk.syncDir(l.dir); err != nil {
+		return err
+	}
+	if _, err := os.Lstat(d.dir); !errors.Is(err, fs.ErrNotExist) { // otherwise done before
+		if err := l.quarantinePath(d.dir); err != nil {
+			return err
+		}
+	}
+	name := fmt.Sprintf("%s-%016x.txt", filepath.Base(d.dir), l.run)
+	d.dir = gone
+	return l.disk.writeFileDurably(filepath.Join(l.dir, quarantineName, name), []byte(d.report))
 }
 
 // unused takes the seqs that were skipped for the tail of a segment, and had no
@@ -283,7 +248,7 @@ func (w *wreck) unreadTail(read readAt, path string) (records uint64, err error)
 	if w.unread == nil {
 		return 0, nil
 	}
-	file, err := os.Open(path)
+	file, err := openRegular(path)
 	if isUnreadable(err) {
 		return 1, nil // there is no telling how many
 	}
@@ -316,7 +281,7 @@ func (w *wreck) unreadTail(read readAt, path string) (records uint64, err error)
 // keepTail seals a segment whose end the disk does not give at its last good
 // frame, and gives that end a name of its own. last is 0 if there is no good frame;
 // then, and without hard links, the end takes all of the segment with it.
-func (l *Log) keepTail(s named, last, records uint64, w *wreck) (moved bool, err error) {
+func (l *Log) keepTail(s *named, last, records uint64, w *wreck) (moved bool, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	first := max(last+1, s.first)
 	tail := filepath.Join(l.dir, tailName(first, first+records-1))
@@ -333,11 +298,11 @@ func (l *Log) keepTail(s named, last, records uint64, w *wreck) (moved bool, err
 		}
 	}
 	if last == 0 {
-		if err := renameDurably(dir, tail); err != nil {
+		if err := l.disk.renameDurably(dir, tail); err != nil {
 			return false, err
 		}
 	}
-	_, end, _, _ := parseUnread(filepath.Base(tail))
+	_, end, _, _ := parseName(filepath.Base(tail))
 	u := &Segment{log: l, dir: tail, first: first, last: end, bytes: w.size, sealedAt: time.Now(), uncertain: true}
 	if last > 0 {
 		u.bytes /= 2 // the other half is the sealed segment's
@@ -347,77 +312,76 @@ func (l *Log) keepTail(s named, last, records uint64, w *wreck) (moved bool, err
 	return last == 0, nil
 }
 
-// readUnread lists what the disk did not give to an earlier run, by first seq.
-func (l *Log) readUnread(segments []named) (unread []named, err error) {
-	entries, err := os.ReadDir(l.dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		if name, lost := strings.CutSuffix(e.Name(), lostSuffix); lost {
-			if first, last, gone, ok := parseName(name); ok && !gone && last > 0 {
-				if err := l.finishGivingUp(named{e.Name(), first, last}, segments); err != nil {
-					return nil, err
-				}
-			}
-			continue
-		}
-		first, last, tail, ok := parseUnread(e.Name())
-		if !ok || !e.IsDir() {
-			continue
-		}
-		left, err := l.leftOf(named{e.Name(), first, last}, segments, tail)
+// readUnread finds out what is left of what the disk did not give to an earlier
+// run, by first seq.
+func (l *Log) readUnread(found *names) error {
+	var left []*named
+	for _, u := range found.unread {
+		some, err := l.leftOf(u, found.segments)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		unread = append(unread, left...)
+		left = append(left, some...)
 	}
-	slices.SortFunc(unread, func(a, b named) int { return cmp.Compare(a.first, b.first) })
-	return unread, nil
+	slices.SortStableFunc(left, func(a, b *named) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.name, b.name)) })
+	found.unread = slices.CompactFunc(left, func(a, b *named) bool { return a.name == b.name })
+	for _, s := range slices.Concat(found.unread, found.leaving) {
+		if l.look(s); !s.part() {
+			s.first = s.begins
+		}
+	}
+	return nil
+}
+
+// part reports that the disk did not give a part of the file: it holds records of
+// others, too, and only the name tells which are meant.
+func (s *named) part() bool {
+	_, _, ending, _ := parseName(s.name)
+	_, unread := cutUnread(ending)
+	return unread || ending == lostSuffix
 }
 
 // leftOf takes from what the disk did not give the records that a salvage, which
 // was interrupted, has saved since.
-func (l *Log) leftOf(u named, segments []named, tail bool) (left []named, err error) {
-	dir := filepath.Join(l.dir, u.name)
-	for _, s := range segments {
-		if u.within(s) && sameFile(filepath.Join(dir, fileName), filepath.Join(l.dir, s.name, fileName)) {
-			// The segment itself is still there, to be salvaged again.
-			return nil, discard(dir)
-		}
-	}
+func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 	saved := savedOf(u, segments)
 	if len(saved) == 0 {
-		return []named{u}, nil
+		return []*named{u}, nil
 	}
 	l.found(FoundSalvage, slog.LevelWarn, "went on with an interrupted salvage", "segment", u.name)
 	gaps := (&wreck{pieces: saved}).lost(u.first, u.last)
 	if len(gaps) == 0 {
 		return nil, l.quarantineDir(u.name)
 	}
+	dir := filepath.Join(l.dir, u.name)
 	name := unreadName
-	if tail {
+	if strings.HasSuffix(u.name, tailSuffix) {
 		name = tailName
 	}
 	for _, g := range slices.Backward(gaps) {
-		to := filepath.Join(l.dir, name(g[0], g[1]))
-		if g == gaps[0] {
-			err = renameDurably(dir, to)
-		} else {
+		part := &named{name: name(g[0], g[1]), first: g[0], last: g[1], sealed: true, sound: true}
+		to := filepath.Join(l.dir, part.name)
+		switch {
+		case g != gaps[0]:
 			err = l.link(filepath.Join(dir, fileName), to)
+		case to == dir:
+		case sameFile(filepath.Join(dir, fileName), filepath.Join(to, fileName)):
+			err = l.deleteExamined(u.name)
+		default:
+			err = l.disk.renameDurably(dir, to)
 		}
 		if err != nil {
 			return nil, err
 		}
-		left = append(left, named{filepath.Base(to), g[0], g[1]})
+		left = append(left, part)
 	}
 	return left, nil
 }
 
 // addUnread lists what the disk did not give to an earlier run as a segment: the
 // first to read it salvages it.
-func (l *Log) addUnread(u named) {
-	_, _, tail, _ := parseUnread(u.name)
+func (l *Log) addUnread(u *named) {
+	tail := strings.HasSuffix(u.name, tailSuffix)
 	s := &Segment{
 		log: l, dir: filepath.Join(l.dir, u.name), first: u.first, last: u.last, sealedAt: time.Now(), reread: true, uncertain: tail,
 	}
@@ -429,18 +393,6 @@ func (l *Log) addUnread(u named) {
 	l.sealedBytes += s.bytes
 	l.addSealedLocked(s)
 	l.found(FoundUnreadable, slog.LevelWarn, "reading again what the disk did not give before the restart", "segment", u.name)
-}
-
-// limitOf is the highest seq that an unsealed segment can hold acknowledged records
-// of, given the segments behind it.
-func limitOf(s named, others ...[]named) uint64 {
-	limit := uint64(math.MaxUint64)
-	for _, o := range slices.Concat(others...) {
-		if o.first > s.first {
-			limit = min(limit, o.first-1)
-		}
-	}
-	return limit
 }
 
 // statSegment is os.Stat of a sealed segment's file. What the disk does not give

@@ -341,7 +341,7 @@ func TestUnreadableFileEndsNoStart(t *testing.T) {
 				t.Fatal(err)
 			}
 			note := LossNote{Node: "edge-1", LogID: before.logID, FirstSeq: 1, LastSeq: 2, Reason: LossEvicted}
-			if err := writeNote(filepath.Join(log, lostName), note); err != nil {
+			if err := (disk{}).writeNote(filepath.Join(log, lostName), note); err != nil {
 				t.Fatal(err)
 			}
 			disk := &badDisk{}

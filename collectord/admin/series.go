@@ -115,6 +115,8 @@ func logSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Log.TornBytes) }),
 		totals("wal_findings_total", "What was not as a clean shutdown leaves it, by kind.", "kind",
 			func(s *Snapshot) map[wal.Finding]uint64 { return s.Log.Findings }),
+		total("wal_removal_errors_total", "Failures to delete a segment that is no longer needed; each is tried again.",
+			func(s *Snapshot) float64 { return float64(s.Log.RemovalErrors) }),
 		gauge("wal_bytes", "Size of the log's segments.",
 			func(s *Snapshot) float64 { return float64(s.Log.Bytes) }),
 		gauge("wal_spool_bytes", "Size of the spool, of which a segment's worth is a reserve that is always there.",

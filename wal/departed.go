@@ -1,0 +1,138 @@
+package wal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// departAgain goes on with a departure that was interrupted between its decision
+// and its note. Records that it holds and no segment does are lost. It returns
+// the last seq.
+//
+// Of its name only the ending is believed where the file tells more, unless that
+// holds records of others, too.
+func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
+	_, _, ending, _ := parseName(s.name)
+	part := s.part()
+	reason, evicting := LossDamaged, strings.HasSuffix(ending, evictedSuffix)
+	if evicting {
+		reason = LossEvicted
+	}
+	note := l.lossOf(SeqRange{}, reason)
+	end := s.first
+	w := l.read(s)
+	if w != nil {
+		w.adopt(l)
+		note.Node, note.LogID, note.Run = w.header.Node, w.header.LogID, w.header.Run
+		end = max(w.last(), s.first)
+		if !part && w.exact() && (evicting || end > s.last) {
+			s.last = end
+		}
+	}
+	holders := slices.Concat(found.segments, found.unread)
+	slices.SortFunc(holders, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
+	clipped := !part && (w != nil && w.unread == nil || errors.Is(s.failed, fs.ErrNotExist)) // the file tells where it ends
+	for _, other := range holders {
+		if clipped && other.first > max(end, s.first) { // whose records are not part of it
+			s.last = min(s.last, max(other.first-1, s.first))
+			break
+		}
+	}
+	place, _, _ := strings.Cut(s.name, ".")
+	d := &departure{
+		dir: filepath.Join(l.dir, s.name), place: filepath.Join(l.dir, place), last: s.last, evicting: evicting, open: s.first,
+	}
+	if ending == lostSuffix {
+		d.report = fmt.Sprintf("segment: %s\nreason: the disk did not give a part of it after a restart either\n", place)
+	}
+	skips := strings.HasPrefix(ending, tailSuffix) && !evicting && w != nil && w.unread == nil
+	from := s.first
+	lose := func(to uint64) {
+		if from > to {
+			return
+		}
+		n := note
+		n.FirstSeq, n.LastSeq = from, to
+		switch {
+		case evicting:
+		case skips && to == s.last:
+			n.Reason = LossSkipped
+		case w != nil && !part:
+			n.Reason = w.lossReason(from)
+		}
+		d.notes = append(d.notes, n)
+		// How many records the end of a segment had is not known: none was counted.
+		if n.Reason != LossSkipped && !(evicting && strings.HasPrefix(ending, tailSuffix)) {
+			d.lost += to - from + 1
+		}
+	}
+	for _, other := range holders {
+		if other.sealed && other.last >= from && other.first <= s.last {
+			lose(other.first - 1)
+			from = max(from, other.last+1)
+		}
+	}
+	lose(s.last)
+	d.pieces = l.takeListed(s.first, s.last)
+	l.found(FoundRemoval, slog.LevelWarn, "went on with an interrupted removal: its records are noted as lost",
+		"segment", s.name, "lost_records", d.lost)
+	_ = l.depart(d, func() { // logged
+		l.ledger.Recovered += d.lost
+		l.ledger.Pending += d.lost
+	})
+	return s.last, nil
+}
+
+// takeListed takes the segments within a range off the list, until they can be
+// listed again.
+func (l *Log) takeListed(first, last uint64) (taken []*Segment) {
+	l.sealed = slices.DeleteFunc(l.sealed, func(s *Segment) bool {
+		within := s.first >= first && s.last <= last
+		if within {
+			taken = append(taken, s)
+		}
+		return within
+	})
+	return taken
+}
+
+// enterMissing notes and counts records that are in no file.
+func (l *Log) enterMissing(r SeqRange, reason string) error {
+	if err := l.noteLoss(l.lossOf(r, reason)); err != nil {
+		return err
+	}
+	count := r.Last - r.First + 1
+	l.ledger.Recovered += count
+	l.ledger.Quarantined += count
+	return nil
+}
+
+// dropNext deletes a prepared segment without frames. One that was written to
+// beyond its header goes to the quarantine.
+func (l *Log) dropNext(dir string, w *wreck) error {
+	if !w.missing && w.size > 0 {
+		in, err := openRegular(filepath.Join(dir, fileName))
+		if err != nil {
+			return l.quarantineDir(filepath.Base(dir))
+		}
+		defer in.Close()
+		written, err := withoutZeros(in)
+		if err != nil {
+			return err
+		}
+		if written > cmp.Or(w.begin, maxHeader) {
+			l.found(FoundDamage, slog.LevelError, "moved a prepared segment to the quarantine: something is in it, and no whole frame", "segment", nextName)
+			return l.quarantineDir(filepath.Base(dir))
+		}
+	}
+	return l.removeDir(dir)
+}
+
+// maxHeader is the most that the header of a segment takes in its file.
+const maxHeader = 2 + segmentHeaderSize + 255 + 4

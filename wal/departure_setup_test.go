@@ -1,0 +1,170 @@
+package wal_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"collectord/shipper"
+	"collectord/wal"
+)
+
+// bucket is a folder that knows what is in it, and watches what is claimed.
+type bucket struct {
+	shipper.Store
+	trial *trial
+
+	mu     sync.Mutex // guards what follows
+	stored map[uint64]bool
+	noted  map[uint64]string // reasons
+}
+
+func (b *bucket) Put(ctx context.Context, o *shipper.Object) error {
+	if b.trial.isDead() {
+		return errors.New("the process is dead")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for seq := uint64(1); seq < min(o.ConfirmedBelow, math.MaxInt32); seq++ {
+		if _, noted := b.noted[seq]; !noted && !b.stored[seq] {
+			b.trial.t.Errorf("%s claims everything below %d, and %d is not there", o.Key, o.ConfirmedBelow, seq)
+			break
+		}
+	}
+	err := b.Store.Put(ctx, o)
+	if err != nil && !errors.Is(err, shipper.ErrExists) {
+		return err
+	}
+	if strings.HasPrefix(o.Key, "dt=") {
+		for seq := o.FirstSeq; seq <= o.LastSeq; seq++ {
+			b.stored[seq] = true
+		}
+		return err
+	}
+	var note struct {
+		First  uint64 `json:"first_seq"`
+		Last   uint64 `json:"last_seq"`
+		Reason string
+	}
+	body := make([]byte, o.Size)
+	if _, err := o.Body.ReadAt(body, 0); err != nil {
+		b.trial.t.Error(err)
+	}
+	if err := json.Unmarshal(body, &note); err != nil {
+		b.trial.t.Error(err)
+	}
+	for seq := note.First; seq <= note.Last; seq++ {
+		b.noted[seq] = note.Reason
+	}
+	return err
+}
+
+// killed makes a directory as kill -9 would leave it at the moment.
+func killed(t *testing.T, dir string, n int, then func(l *wal.Log, data string)) {
+	t.Helper()
+	data := filepath.Join(scratchDir(t), "data")
+	l, err := wal.Open(data, wal.Options{Node: "edge-1", SegmentSize: 4 << 10, SealAfter: time.Hour, MachineID: "/nonexistent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	appendPairs(t, l, n)
+	if then != nil {
+		then(l, data)
+	}
+	copyLog(t, data, dir)
+}
+
+func copyLog(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(filepath.Join(to, "wal"), os.DirFS(filepath.Join(from, "wal"))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func name(first, last uint64) string { return fmt.Sprintf("%020d-%020d", first, last) }
+
+// unsealed is sealed up to record 6, and 7 is in the active segment.
+func unsealed(t *testing.T, dir string) {
+	t.Helper()
+	killed(t, dir, 7, nil)
+}
+
+// shortened is a log that lost the end of a segment that was not sealed yet, 3
+// and 4, while the next one is there already: the segments 1 to 4 and 5 to 6.
+func shortened(t *testing.T, dir string) {
+	t.Helper()
+	data := filepath.Join(scratchDir(t), "data")
+	l, err := wal.Open(data, wal.Options{Node: "edge-1", SegmentSize: 64 << 10, SealAfter: time.Hour, MachineID: "/nonexistent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	file := filepath.Join("wal", fmt.Sprintf("%020d", 1), fmt.Sprintf("%020d", 1))
+	var whole []byte
+	for i := range 7 {
+		if err := l.Append(context.Background(), wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, i)}); err != nil {
+			t.Fatal(err)
+		}
+		if i == 1 {
+			if whole, err = os.ReadFile(filepath.Join(data, file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 3 {
+			if err := l.Seal(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	copyLog(t, data, dir)
+	from := filepath.Join(dir, "wal", name(1, 4))
+	if err := os.Rename(from, filepath.Join(dir, filepath.Dir(file))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, file), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// evicting is a log that was killed when it had decided to evict 1 and 2.
+func evicting(t *testing.T, dir string) {
+	t.Helper()
+	killed(t, dir, 6, nil)
+	if err := os.Rename(filepath.Join(dir, "wal", name(1, 2)), filepath.Join(dir, "wal", name(1, 2)+".evicted")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// salvaging is a log that was killed when it had replaced the damaged segment of
+// 3 and 4 by one that holds 3.
+func salvaging(t *testing.T, dir string) {
+	t.Helper()
+	killed(t, dir, 6, func(l *wal.Log, data string) {
+		file := filepath.Join(data, "wal", name(3, 4), fmt.Sprintf("%020d", 1))
+		spoil(t, file, `"n":3,`)
+		original := filepath.Join(dir, "wal", name(3, 4)+".damaged")
+		if err := os.CopyFS(original, os.DirFS(filepath.Dir(file))); err != nil {
+			t.Fatal(err)
+		}
+		segments, _ := l.Sealed()
+		if changed, err := l.Salvage(segments[1]); err != nil || !changed {
+			t.Fatal(changed, err)
+		}
+		notes, err := l.Losses()
+		if err != nil || len(notes) != 1 {
+			t.Fatal(notes, err)
+		}
+		if err := l.LossStored(notes[0]); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

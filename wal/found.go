@@ -1,0 +1,167 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// names is what a start finds in the log directory.
+type names struct {
+	segments []*named // in order of their records, none in two of them
+	unread   []*named // what the disk did not give to an earlier run
+	leaving  []*named // decided to be lost, see departure
+	nextSeq  uint64   // above those of removed segments
+}
+
+// readNames lists what is there, and finds out which records the segments hold.
+func (l *Log) readNames() (found names, err error) {
+	entries, err := l.disk.readDir(l.dir)
+	if err != nil {
+		return found, err
+	}
+	found.nextSeq = 1
+	var gone []uint64
+	salvage := false
+	for _, e := range entries {
+		name := e.Name()
+		first, last, ending, ok := parseName(name)
+		s := &named{name: name, first: first, last: last, sealed: last > 0, sound: ok, link: e.Type() == fs.ModeSymlink}
+		switch {
+		case ok && s.sealed && s.link && ending == "":
+			l.found(FoundStray, slog.LevelError, "a segment is a symbolic link, which is not followed: put the directory in its place", "segment", name)
+			found.segments = append(found.segments, s)
+		case ok && strings.HasSuffix(ending, goneSuffix):
+			found.nextSeq = max(found.nextSeq, first, last+1)
+			gone = append(gone, first)
+			l.gone = append(l.gone, name)
+		case !e.IsDir() && (name == nextName || name == salvageName):
+			l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a directory", "path", filepath.Join(l.dir, name))
+			if err := l.quarantineDir(name); err != nil {
+				return found, err
+			}
+		case !e.IsDir() && name != identityName && name != identityName+".tmp" && name != quarantineName && name != lostName:
+			l.stray(name)
+		case ok && (ending == unreadSuffix || ending == tailSuffix):
+			found.unread = append(found.unread, s)
+		case ok && ending != "" && ending != movingSuffix:
+			found.leaving = append(found.leaving, s)
+			gone = append(gone, first)
+		case ok:
+			found.segments = append(found.segments, s)
+		case len(name) == len(sealedName(1, 1)), len(name) == len(activeName(1)): // with a wrong digit?
+			s.first, s.last, s.sealed = 0, 0, len(name) == len(sealedName(1, 1))
+			found.segments = append(found.segments, s)
+		case name == nextName:
+			first, err := l.nameNext()
+			if err != nil {
+				return found, err
+			}
+			if first > 0 {
+				found.segments = append(found.segments, &named{name: name, first: first, sound: true})
+			}
+		case name == salvageName:
+			salvage = true
+		case name == identityName, name == identityName+".tmp", name == quarantineName, name == lostName:
+		default:
+			l.stray(name)
+		}
+	}
+	if err = l.dropLinks(&found); err == nil {
+		err = l.settle(&found, gone)
+	}
+	if err == nil && salvage {
+		err = l.undoSalvage(&found)
+	}
+	return found, err
+}
+
+// undoSalvage deletes the directory of an interrupted salvage, unless something
+// in it is nowhere else.
+func (l *Log) undoSalvage(found *names) error {
+	work := filepath.Join(l.dir, salvageName)
+	entries, err := l.disk.readDir(work)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(work, e.Name(), fileName)
+		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *named) bool { return sameFile(path, l.fileOf(s.name)) }) {
+			continue // another name of a file that has one
+		}
+		w, err := l.search(1, maxSeq-1).survey(path)
+		if err == nil && w.unread != nil {
+			err = w.unread
+		}
+		if err != nil {
+			return l.keepSalvage(err)
+		}
+		for _, p := range w.pieces {
+			segments := found.segments
+			i := slices.IndexFunc(segments, func(s *named) bool { return s.sealed && s.first <= p.first && s.last >= p.last })
+			if i < 0 || l.read(segments[i]) == nil {
+				return l.keepSalvage(errors.New("no segment has its records"))
+			}
+			one := &wreck{pieces: []piece{p}}
+			if in, err := l.holds(l.fileOf(segments[i].name), segments[i].wreck, path, one); err != nil || !in {
+				return l.keepSalvage(errors.Join(err, errors.New("a segment has other records")))
+			}
+		}
+	}
+	l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again", "path", salvageName)
+	return l.clearSalvage()
+}
+
+func (l *Log) keepSalvage(reason error) error {
+	l.found(FoundSalvage, slog.LevelError, "moved to the quarantine what an interrupted salvage left", "path", salvageName, "reason", reason)
+	return l.quarantineDir(salvageName)
+}
+
+// clearSalvage deletes the directory in which pieces are made. Of a piece each
+// record is in the original, too.
+func (l *Log) clearSalvage() error {
+	work := filepath.Join(l.dir, salvageName)
+	if info, err := os.Lstat(work); err != nil {
+		return ignoreMissing(err)
+	} else if !info.IsDir() {
+		return l.quarantineDir(salvageName)
+	}
+	entries, err := l.disk.readDir(work)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, last, ending, ok := parseName(e.Name()); !ok || last == 0 || ending != "" && ending != unreadSuffix && ending != tailSuffix || !e.IsDir() {
+			break // not ours
+		}
+		if err := l.removeDir(filepath.Join(work, e.Name())); err != nil {
+			return err
+		}
+	}
+	return l.removeDir(work)
+}
+
+// clearPiece makes way for a piece: one of an attempt that failed may be there.
+// Should it hold anything that the original does not, it goes to the quarantine.
+func (l *Log) clearPiece(name, original string, of *wreck) error {
+	path := filepath.Join(l.dir, name, fileName)
+	w, err := l.search(1, maxSeq-1).survey(path)
+	if err != nil || w.missing || w.unread != nil {
+		if _, err := os.Lstat(filepath.Join(l.dir, name)); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return l.quarantineDir(name)
+	}
+	in, err := l.holds(original, of, path, w)
+	if err != nil {
+		return err
+	}
+	if !in {
+		return l.quarantineDir(name)
+	}
+	return l.removeDir(filepath.Join(l.dir, name))
+}

@@ -1,0 +1,391 @@
+package wal
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// movingSuffix ends the name of a segment that is given the name its records
+// tell, so that two can exchange theirs.
+const movingSuffix = ".moving"
+
+// named is a segment directory as its name tells it. The name is not believed
+// where its first frame or its neighbours contradict: a wrong digit would hide
+// records, or make them look like those of another segment.
+type named struct {
+	name        string
+	first, last uint64 // last is 0 if it is not sealed
+	begins      uint64 // seq of the first frame if that can be read, else first
+	sealed      bool
+	sound       bool   // the name tells a range
+	fits        bool   // it does, and the first frame is where it says
+	link        bool   // a symbolic link, which is not followed
+	unreadable  bool   // the disk does not give the first frame
+	run         uint64 // of the header, if that can be read
+	wreck       *wreck // what its file holds, once it was read
+	failed      error  // why its file could not be read
+}
+
+func (l *Log) fileOf(name string) string { return filepath.Join(l.dir, name, fileName) }
+
+// lookAt is more than a segment's header and that of its first frame take.
+const lookAt = 512
+
+// look reads the beginning of a segment.
+func (l *Log) look(s *named) {
+	s.begins = s.first
+	if s.link {
+		return
+	}
+	var err error
+	defer func() { s.unreadable = isUnreadable(err) }()
+	file, err := openRegular(l.fileOf(s.name))
+	if err != nil {
+		return
+	}
+	defer file.Close()
+	from := io.NewSectionReader(fileAt{file, l.opts.readAt.orDefault()}, 0, lookAt)
+	r := &frameReader{file: file, in: bufio.NewReaderSize(from, lookAt)}
+	if err = r.readHeader(); err != nil {
+		return
+	}
+	s.run = r.header.Run
+	var head [frameHeaderSize]byte
+	if _, _, err = r.entryLength(); err != nil {
+		return
+	}
+	if _, err = io.ReadFull(r.in, head[:]); err != nil {
+		return
+	}
+	if h, err := decodeFrameHeader(head[:]); err == nil && h.logID == r.header.LogID && h.run == r.header.Run && h.firstSeq > 0 && h.firstSeq < maxSeq {
+		s.begins = h.firstSeq
+		s.fits = s.sound && s.sealed && s.begins == s.first
+	}
+}
+
+// read surveys the whole file, once.
+func (l *Log) read(s *named) *wreck {
+	if s.wreck == nil && s.failed == nil {
+		if s.link {
+			s.failed = errNotRegular
+		} else if s.wreck, s.failed = l.search(1, maxSeq-1).survey(l.fileOf(s.name)); s.failed == nil && s.wreck.missing {
+			s.wreck, s.failed = nil, os.ErrNotExist
+		}
+	}
+	return s.wreck
+}
+
+// count is how many records check out.
+func (w *wreck) count() (n uint64) {
+	for _, p := range w.pieces {
+		n += p.last - p.first + 1
+	}
+	return n
+}
+
+// exact reports whether the file ends with its last record, as that of every
+// segment does that was sealed without trouble.
+func (w *wreck) exact() bool {
+	if len(w.pieces) == 0 {
+		return false
+	}
+	p := w.pieces[len(w.pieces)-1]
+	return p.extents[len(p.extents)-1].to == w.size
+}
+
+// eachFrame goes through the frames that check out, and their headers, which end
+// with the checksums of frame and header.
+func (w *wreck) eachFrame(read readAt, path string, each func(extent, [frameHeaderSize]byte)) error {
+	file, err := openRegular(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	in := &pages{file: file, read: read.orDefault(), size: w.size}
+	for _, p := range w.pieces {
+		for _, e := range p.extents {
+			if err := e.eachFrame(in, func(f extent) error {
+				var head [frameHeaderSize]byte
+				if _, err := in.ReadAt(head[:], f.from); err != nil {
+					return err
+				}
+				each(f, head)
+				return nil
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// holds reports whether a file has every frame that checks out in another.
+func (l *Log) holds(path string, w *wreck, other string, of *wreck) (bool, error) {
+	if len(of.pieces) == 0 {
+		return true, nil
+	}
+	have := map[uint64][frameHeaderSize]byte{}
+	if err := w.eachFrame(l.opts.readAt, path, func(f extent, head [frameHeaderSize]byte) { have[f.first] = head }); err != nil {
+		return false, err
+	}
+	in := true
+	err := of.eachFrame(l.opts.readAt, other, func(f extent, head [frameHeaderSize]byte) { in = in && have[f.first] == head })
+	return in, err
+}
+
+// settle finds out which records each segment really holds, gives it the name
+// that says so, and returns the segments in order. No two have a record in
+// common: one that holds nothing but records of another is deleted, and one whose
+// name is taken by others goes to the quarantine. gone are the first seqs of
+// names that are being removed. What the disk did not give keeps its name.
+//
+// A segment is read only if its name does not fit its first frame, or is not
+// continued by the next name.
+func (l *Log) settle(found *names, gone []uint64) error {
+	all, kept := found.segments, []*named(nil)
+	for _, s := range all {
+		l.look(s)
+		if s.begins == 0 { // neither the name nor the first frame tells
+			if w := l.read(s); w != nil && len(w.pieces) > 0 {
+				s.begins = w.pieces[0].first
+			}
+		}
+	}
+	all = slices.DeleteFunc(all, func(s *named) bool {
+		if s.begins == 0 {
+			l.stray(s.name)
+		}
+		return s.begins == 0
+	})
+	slices.SortStableFunc(all, func(a, b *named) int {
+		fits := func(s *named) int {
+			if s.fits {
+				return 0
+			}
+			return 1
+		}
+		// The larger of two that begin alike comes first.
+		return cmp.Or(cmp.Compare(a.begins, b.begins), cmp.Compare(fits(a), fits(b)), cmp.Compare(b.last, a.last), cmp.Compare(a.name, b.name))
+	})
+	for len(all) > 0 {
+		s := all[0]
+		var err error
+		if all, err = l.settleFirst(found, all, gone); err != nil {
+			return err
+		}
+		if len(all) > 0 && all[0] == s {
+			kept = append(kept, s)
+			all = all[1:]
+		}
+	}
+	found.segments = kept
+	return l.rename(kept)
+}
+
+// settleFirst settles the first of some segments in order. It is the first of
+// those returned, unless it made way for another.
+func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, error) {
+	s := all[0]
+	for {
+		next := uint64(maxSeq)
+		if len(all) > 1 {
+			next = all[1].begins
+		}
+		limit := next // also of what the disk did not give, unless it is in this file
+		for _, u := range found.unread {
+			if u.first > s.begins {
+				limit = min(limit, u.first)
+			}
+		}
+		s.first = s.begins
+		tells := s.sound && s.last >= s.begins
+		switch {
+		case !s.sealed && next > s.begins: // frames from next on were not acknowledged
+			return all, nil
+		case s.fits && (limit == s.last+1 || limit > s.last && slices.Contains(gone, s.last+1)):
+			return all, nil
+		case s.unreadable && s.sealed && tells && limit == s.last+1: // its neighbours confirm the name
+			return all, nil
+		}
+		w := l.read(s)
+		end, exact := uint64(0), false
+		if w != nil {
+			end, exact = w.last(), w.exact()
+		}
+		if next == s.begins || exact && next <= end {
+			rest, err := l.part(found, all)
+			if err != nil || len(rest) == 0 || rest[0] != s {
+				return rest, err
+			}
+			all = rest
+			continue
+		}
+		switch {
+		case (w == nil || w.unread != nil) && !tells:
+			l.stray(s.name)
+			return all[1:], nil
+		case w == nil:
+		case exact && end > s.last, !tells:
+			s.last = end
+		case end > s.last && s.last < limit-1: // unacknowledged, or hidden by a wrong name: nobody can tell
+			if err := l.keepBeyond(s, w); err != nil {
+				return nil, err
+			}
+		}
+		s.last = min(s.last, next-1, max(end, limit-1))
+		return all, nil
+	}
+}
+
+// part ends that the first two of some segments claim the same records.
+func (l *Log) part(found *names, all []*named) ([]*named, error) {
+	a, b := all[0], all[1]
+	wa, wb := l.read(a), l.read(b)
+	leaveB := func() ([]*named, error) {
+		// What can't be read now may be readable after the next start.
+		l.found(FoundMisnamed, slog.LevelError, "left alone a segment that claims the records of another: one of them can't be read",
+			"segment", b.name, "other", a.name, "error", errors.Join(a.failed, b.failed))
+		return slices.Delete(all, 1, 2), nil
+	}
+	if wa == nil || wb == nil {
+		return leaveB()
+	}
+	pathA, pathB := l.fileOf(a.name), l.fileOf(b.name)
+	for _, side := range []struct {
+		has, lacks   *named
+		path, within string
+	}{{a, b, pathB, pathA}, {b, a, pathA, pathB}} {
+		if w := side.lacks.wreck; len(w.pieces) == 0 || w.unread != nil {
+			continue // what is damaged, or can't be read, was not found elsewhere
+		}
+		in, err := l.holds(side.within, side.has.wreck, side.path, side.lacks.wreck)
+		if err != nil {
+			return nil, err
+		}
+		if in {
+			l.found(FoundSalvage, slog.LevelWarn, "deleted a segment that holds nothing but records of another, as an interrupted salvage leaves it",
+				"segment", side.lacks.name, "of", side.has.name, "records", side.lacks.wreck.count())
+			return dropNamed(all, side.lacks), l.deleteExamined(side.lacks.name)
+		}
+	}
+	for _, s := range []*named{a, b} {
+		if s.wreck.unread != nil && s.sound && s.sealed {
+			return dropNamed(all, s), l.yieldUnread(found, s)
+		}
+	}
+	if wa.unread != nil || wb.unread != nil {
+		return leaveB()
+	}
+	aside := b
+	if wb.count() > wa.count() {
+		aside = a
+	}
+	l.found(FoundMisnamed, slog.LevelError, "moved a segment to the quarantine: another claims some of its records, and holds more",
+		"segment", aside.name, "records", aside.wreck.count())
+	return dropNamed(all, aside), l.quarantineDir(aside.name)
+}
+
+// yieldUnread makes way for a segment that has records which the disk does not
+// give of s: it was saved by a salvage that was interrupted. The rest of s is read
+// again.
+func (l *Log) yieldUnread(found *names, s *named) error {
+	l.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a segment whose salvage was interrupted: what is missing is read again",
+		"segment", s.name, "error", s.wreck.unread)
+	first, last, _, _ := parseName(s.name)
+	u := &named{name: unreadName(first, last), first: first, last: last, sealed: true, sound: true, run: s.run}
+	found.unread = append(found.unread, u)
+	return l.disk.renameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name))
+}
+
+func dropNamed(all []*named, one *named) []*named {
+	return slices.DeleteFunc(slices.Clone(all), func(s *named) bool { return s == one })
+}
+
+// deleteExamined deletes a segment whose records were found elsewhere.
+func (l *Log) deleteExamined(name string) error {
+	dir := filepath.Join(l.dir, name)
+	if err := l.putAside(dir); err != nil {
+		return err
+	}
+	return l.removeDir(dir + goneSuffix)
+}
+
+// keepBeyond copies frames above the last seq that a segment's name tells to the
+// quarantine. Nothing ships them: their seqs may have been given out again.
+func (l *Log) keepBeyond(s *named, w *wreck) error {
+	from := w.size
+	if err := w.eachFrame(l.opts.readAt, l.fileOf(s.name), func(f extent, _ [frameHeaderSize]byte) {
+		if f.first > s.last {
+			from = min(from, f.from)
+		}
+	}); err != nil {
+		return err
+	}
+	if from == w.size {
+		return nil
+	}
+	file, err := openRegular(l.fileOf(s.name))
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	l.found(FoundMisnamed, slog.LevelWarn, "copied records to the quarantine that are in a segment's file and not in its name: they were not acknowledged, or the name is wrong",
+		"segment", s.name, "offset", from)
+	in := &pages{file: file, read: l.opts.readAt.orDefault(), size: w.size}
+	return l.quarantineBytes(fmt.Sprintf("%s-beyond-%d", s.name, from), s.name, in, stretch{from, w.size}, errors.New("records above the last seq of the segment's name"))
+}
+
+// rename gives each segment the name that its records tell.
+func (l *Log) rename(kept []*named) error {
+	var wrong []*named
+	for _, s := range kept {
+		if s.name != s.right() && !s.link {
+			wrong = append(wrong, s)
+		}
+	}
+	for _, s := range wrong {
+		if s.name != nextName {
+			l.found(FoundMisnamed, slog.LevelError, "the name of a segment does not fit its records: renamed it", "segment", s.name, "to", s.right())
+		}
+		moving := s.right() + movingSuffix
+		if s.name == moving {
+			continue
+		}
+		if err := l.disk.renameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, moving)); err != nil {
+			return err
+		}
+		s.name = moving
+	}
+	for _, s := range wrong {
+		to := filepath.Join(l.dir, s.right())
+		if _, err := os.Lstat(to); err == nil { // nothing that is part of the log
+			if err := l.quarantinePath(to); err != nil {
+				return err
+			}
+		}
+		if err := l.disk.renameDurably(filepath.Join(l.dir, s.name), to); err != nil {
+			return err
+		}
+		s.name = s.right()
+	}
+	return nil
+}
+
+// right is the name that a segment should have.
+func (s *named) right() string {
+	if !s.sealed {
+		return activeName(s.first)
+	}
+	return sealedName(s.first, s.last)
+}
+
+func (l *Log) stray(name string) {
+	l.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(l.dir, name))
+}

@@ -1,0 +1,358 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// nameRecords is how many records namedDir has.
+const nameRecords = 17
+
+// namedDir is a log as kill -9 leaves it: five sealed segments of three records
+// each, and two records in the active one.
+func namedDir(t *testing.T) (dir string, names []string) {
+	t.Helper()
+	l := open(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
+	for i := range nameRecords {
+		mustAppend(t, l, Record{Usage: usage(i)})
+		if i%3 == 2 {
+			mustSeal(t, l)
+			names = append(names, sealedName(uint64(i-1), uint64(i+1)))
+		}
+	}
+	dir = memoryDir(t)
+	copyDir(t, l.dir, filepath.Join(dir, "wal"))
+	return dir, append(names, activeName(16))
+}
+
+// memoryDir is a directory in which a sync takes no time, where there is one.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "collectord-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// whole opens and ships a log, and asserts that each of its records is in a
+// sealed segment, once, or in the quarantine, where it is noted as lost, or
+// outside of the log, where it was left alone.
+func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) {
+	t.Helper()
+	l = open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+	if err := l.Seal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int]int{}
+	segments, _ := l.Sealed()
+	for _, s := range segments {
+		if _, err := s.Header(); errors.Is(err, errNotRegular) {
+			continue // waits for somebody to put it in order
+		}
+		for _, err := range s.Records() {
+			if err != nil {
+				if _, err := l.Salvage(s); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	}
+	segments, _ = l.Sealed()
+	for _, s := range segments {
+		if _, err := s.Header(); errors.Is(err, errNotRegular) {
+			continue
+		}
+		for r, err := range s.Records() {
+			if err != nil {
+				t.Errorf("segment %s: %v", s, err)
+				break
+			}
+			if !bytes.Equal(r.Usage, usage(int(r.Seq-1))) {
+				t.Errorf("seq %d holds %s", r.Seq, r.Usage)
+			}
+			seen[int(r.Seq-1)]++
+		}
+	}
+	notes, err := l.Losses()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, n := range notes {
+		for seq := n.FirstSeq; seq <= min(n.LastSeq, nameRecords); seq++ {
+			if seen[int(seq-1)] > 0 {
+				t.Errorf("record %d is noted as lost and shipped", seq)
+			}
+		}
+	}
+	for i := range nameRecords {
+		switch {
+		case seen[i] > 1:
+			t.Errorf("record %d is shipped %d times", i+1, seen[i])
+		case seen[i] == 0 && !somewhere(t, usage(i), append(elsewhere, filepath.Join(l.dir, quarantineName))):
+			t.Errorf("record %d vanished", i+1)
+		}
+	}
+	checkLedger(t, l)
+	return len(seen), l
+}
+
+// somewhere reports whether a file below one of the directories holds b.
+func somewhere(t *testing.T, b []byte, dirs []string) (found bool) {
+	t.Helper()
+	for _, dir := range dirs {
+		_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err == nil && e.Type().IsRegular() {
+				content, readErr := os.ReadFile(path)
+				if readErr != nil {
+					t.Error(readErr)
+				}
+				found = found || bytes.Contains(content, b)
+			}
+			return nil
+		})
+	}
+	return found
+}
+
+// TestAWrongDigitInANameLosesNothing changes each digit of each name in turn.
+func TestAWrongDigitInANameLosesNothing(t *testing.T) {
+	dir, names := namedDir(t)
+	for _, name := range names {
+		for i := range name {
+			if name[i] == '-' {
+				continue
+			}
+			for _, by := range []byte{1, 9} {
+				wrong := name[:i] + string('0'+(name[i]-'0'+by)%10) + name[i+1:]
+				t.Run(fmt.Sprintf("%s for %s", wrong, name), func(t *testing.T) {
+					t.Parallel()
+					copied := memoryDir(t)
+					copyDir(t, dir, copied)
+					if err := os.Rename(filepath.Join(copied, "wal", name), filepath.Join(copied, "wal", wrong)); err != nil {
+						t.Fatal(err)
+					}
+					n, l := whole(t, copied)
+					if notes, _ := l.Losses(); n != nameRecords || len(notes) > 0 {
+						t.Errorf("%d of %d records are shipped, notes %+v", n, nameRecords, notes)
+					}
+					mustClose(t, l)
+					if n, _ = whole(t, copied); n != nameRecords {
+						t.Errorf("after another start %d of %d records are shipped", n, nameRecords)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestNothingInTheLogDirectoryIsDeletedForItsName puts all sorts of things there.
+func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
+	must := func(t *testing.T, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, names := namedDir(t)
+	foreign := []byte("somebody else's")
+	put := func(t *testing.T, path string) {
+		t.Helper()
+		must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		must(t, os.WriteFile(path, foreign, 0o600))
+	}
+	for _, row := range []struct {
+		name  string
+		all   bool // every record can still be shipped
+		spoil func(t *testing.T, log, aside string)
+	}{
+		{"names swapped", true, func(t *testing.T, log, _ string) {
+			a, b := filepath.Join(log, names[1]), filepath.Join(log, names[3])
+			must(t, os.Rename(a, a+"x"))
+			must(t, os.Rename(b, a))
+			must(t, os.Rename(a+"x", b))
+		}},
+		{"a copy under the name of another range", true, func(t *testing.T, log, _ string) {
+			copyDir(t, filepath.Join(log, names[1]), filepath.Join(log, sealedName(41, 43)))
+		}},
+		{"a copy under the name of a larger range", true, func(t *testing.T, log, _ string) {
+			copyDir(t, filepath.Join(log, names[1]), filepath.Join(log, sealedName(1, 43)))
+		}},
+		{"a copy of the active segment", true, func(t *testing.T, log, _ string) {
+			copyDir(t, filepath.Join(log, names[5]), filepath.Join(log, activeName(2)))
+		}},
+		{"a copy of the active segment under a sealed name", true, func(t *testing.T, log, _ string) {
+			copyDir(t, filepath.Join(log, names[5]), filepath.Join(log, sealedName(16, 17)))
+		}},
+		{"a segment under the name of the directory for pieces", false, func(t *testing.T, log, _ string) {
+			must(t, os.MkdirAll(filepath.Join(log, salvageName), 0o700))
+			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, salvageName, names[1])))
+		}},
+		{"a segment under the name of the next one", true, func(t *testing.T, log, _ string) {
+			must(t, os.RemoveAll(filepath.Join(log, nextName)))
+			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, nextName)))
+		}},
+		{"a next that holds bytes that do not check out", true, func(t *testing.T, log, _ string) {
+			path := filepath.Join(log, nextName, fileName)
+			b, err := os.ReadFile(path)
+			must(t, err)
+			must(t, os.WriteFile(path, append(b[:200], foreign...), 0o600))
+		}},
+		{"files beside those of segments", true, func(t *testing.T, log, _ string) {
+			for _, name := range append(names, nextName) {
+				put(t, filepath.Join(log, name, "core"))
+			}
+		}},
+		{"files beside those of removed segments", true, func(t *testing.T, log, _ string) {
+			put(t, filepath.Join(log, sealedName(31, 32)+goneSuffix, "core"))
+			put(t, filepath.Join(log, activeName(30), "core"))
+			put(t, filepath.Join(log, salvageName, "core"))
+		}},
+		{"files with the names of directories", true, func(t *testing.T, log, _ string) {
+			for _, name := range []string{activeName(18), activeName(19), sealedName(30, 31), sealedName(32, 33) + goneSuffix, salvageName} {
+				put(t, filepath.Join(log, name))
+			}
+		}},
+		{"links with the names of directories", true, func(t *testing.T, log, aside string) {
+			put(t, filepath.Join(aside, fileName))
+			must(t, os.RemoveAll(filepath.Join(log, nextName)))
+			for _, name := range []string{activeName(18), activeName(19), sealedName(32, 33) + goneSuffix, salvageName, nextName} {
+				must(t, os.Symlink(aside, filepath.Join(log, name)))
+			}
+		}},
+		{"links with the names of files", true, func(t *testing.T, log, aside string) {
+			target := filepath.Join(aside, "target")
+			put(t, target)
+			must(t, os.Remove(filepath.Join(log, lostName, reserveName)))
+			for _, name := range []string{identityName + ".tmp", lostName + "/" + reserveName, "../LOCKED"} {
+				must(t, os.Symlink(target, filepath.Join(log, name)))
+			}
+		}},
+		{"a segment behind a link", false, func(t *testing.T, log, aside string) {
+			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(aside, "moved")))
+			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[1])))
+		}},
+		{"a file of a segment behind a link", false, func(t *testing.T, log, aside string) {
+			must(t, os.Rename(filepath.Join(log, names[1], fileName), filepath.Join(aside, "moved")))
+			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[1], fileName)))
+		}},
+		{"the active segment's file behind a link", false, func(t *testing.T, log, aside string) {
+			must(t, os.Rename(filepath.Join(log, names[5], fileName), filepath.Join(aside, "moved")))
+			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[5], fileName)))
+		}},
+		{"the log behind a link", true, func(t *testing.T, log, aside string) {
+			must(t, os.Rename(log, filepath.Join(aside, "moved")))
+			must(t, os.Symlink(filepath.Join(aside, "moved"), log))
+		}},
+		{"the data directory behind a link", true, func(t *testing.T, log, aside string) {
+			data := filepath.Dir(log)
+			must(t, os.Rename(data, filepath.Join(aside, "moved")))
+			must(t, os.Symlink(filepath.Join(aside, "moved"), data))
+		}},
+		{"strangers in the directory of the notes", true, func(t *testing.T, log, _ string) {
+			put(t, filepath.Join(log, lostName, "directory", "file"))
+			must(t, os.Symlink("nowhere", filepath.Join(log, lostName, "link")))
+		}},
+		{"a note under the name of another", true, func(t *testing.T, log, _ string) {
+			n := LossNote{Node: "edge-1", LogID: 1, FirstSeq: 101, LastSeq: 102, Reason: LossEvicted}
+			must(t, os.WriteFile(filepath.Join(log, lostName, sealedName(101, 109)), n.encode(), 0o600))
+		}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			data, aside := filepath.Join(memoryDir(t), "data"), memoryDir(t)
+			copyDir(t, dir, data)
+			row.spoil(t, filepath.Join(data, "wal"), aside)
+			strangers := count(t, foreign, data, aside)
+			for range 2 {
+				n, l := whole(t, data, aside)
+				if row.all && n != nameRecords {
+					t.Errorf("%d of %d records are shipped", n, nameRecords)
+				}
+				if row.all {
+					segments, _ := l.Sealed()
+					if err := segments[0].Remove(); err != nil { // and put in its place again
+						t.Error(err)
+					}
+					copyDir(t, filepath.Join(dir, "wal", names[0]), filepath.Join(l.dir, names[0]))
+				}
+				mustClose(t, l)
+				if now := count(t, foreign, data, aside); now != strangers {
+					t.Errorf("%d of %d files that are not ours are left", now, strangers)
+				}
+			}
+			l := open(t, data, Options{Node: "edge-1", SegmentSize: 4 << 10})
+			notes, err := l.Losses()
+			if err != nil {
+				t.Error(err)
+			}
+			for _, n := range notes {
+				if err := l.LossStored(n); err != nil {
+					t.Error(err)
+				}
+			}
+			if notes, _ = l.Losses(); len(notes) > 0 {
+				t.Errorf("notes are stored and still there: %+v", notes)
+			}
+		})
+	}
+}
+
+// count is how many files below the directories hold b.
+func count(t *testing.T, b []byte, dirs ...string) (n int) {
+	t.Helper()
+	for _, dir := range dirs {
+		real, err := filepath.EvalSymlinks(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, below := range []string{real, filepath.Join(real, "wal")} {
+			if resolved, err := filepath.EvalSymlinks(below); err == nil && resolved == below && below != real {
+				continue // counted
+			}
+			_ = filepath.WalkDir(below, func(path string, e fs.DirEntry, err error) error {
+				if err == nil && e.Type().IsRegular() {
+					if content, err := os.ReadFile(path); err == nil && bytes.Contains(content, b) {
+						n++
+					}
+				}
+				return nil
+			})
+		}
+	}
+	return n
+}
+
+// The daemon's own files in the data directory are no links either.
+func TestALockThatIsALinkIsRefused(t *testing.T) {
+	dir, target := t.TempDir(), filepath.Join(t.TempDir(), "target")
+	if err := os.WriteFile(target, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, filepath.Join(dir, "LOCK")); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Open(dir, Options{SegmentSize: 4 << 10}); err == nil {
+		l.Close()
+		t.Error("it starts")
+	} else if !strings.Contains(err.Error(), "LOCK") {
+		t.Error(err)
+	}
+	if b, _ := os.ReadFile(target); string(b) != "x" {
+		t.Errorf("the target holds %q", b)
+	}
+}
