@@ -43,7 +43,8 @@ func execute(args []string, exit func(status int)) int {
 		fmt.Fprint(os.Stderr, text)
 		return status
 	}
-	last := newLogQueue(descriptor(standardError), nil)
+	// No line reports what could not be written: this text is all there is.
+	last := newLogQueue(descriptor(standardError), func(string, uint64) []byte { return nil })
 	_, _ = last.Write([]byte(text)) // never fails
 	last.flush(logPatience)
 	return status

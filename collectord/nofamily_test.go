@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -51,6 +52,19 @@ func TestDefaultConfigurationStartsWithOneFamily(t *testing.T) {
 			}
 			if !strings.Contains(d.log(), "http.appended=10 ") || !strings.Contains(d.log(), "udp.appended=10 ") {
 				t.Error("not all usages were appended")
+			}
+
+			// A wildcard is a socket of each family all the same: it ends in order, too.
+			both := append(run, "--http-listen", "off", "--udp-listen", ":3000")
+			wild := inside(both...)
+			wild.Env = append(os.Environ(), "COLLECTORD_UDP_ALLOW=0.0.0.0/0,::/0")
+			d = startAs(t, wild, 3000, 3001)
+			if out, err := inside("send", "udp://"+to, "--count", "10").CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+			d.stop()
+			if !strings.Contains(d.log(), "udp.appended=10 ") || strings.Contains(d.log(), "may be unread") {
+				t.Errorf("a wildcard of both families:\n%s", d.log())
 			}
 
 			// What is written out is needed.

@@ -331,6 +331,32 @@ func TestMistakesThatNobodyReadsEndTheProcess(t *testing.T) {
 	}
 }
 
+// The exit status has to be right also where the text can't be written at all:
+// the service manager decides by it whether to try again.
+func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
+	t.Parallel()
+	config, _ := wrongConfiguration(t)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	r, gone := smallPipe(t)
+	r.Close()
+	for name, stderr := range map[string]*os.File{"a full disk": full, "a pipe without a reader": gone} {
+		d := &daemon{t: t, cmd: command(t, "run", "--config", config), exited: make(chan error, 1)}
+		d.cmd.Stderr = stderr
+		if err := d.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = d.cmd.Process.Kill() })
+		go func() { d.exited <- d.cmd.Wait() }()
+		if status := d.ends(8*time.Second, "its start"); status != exitBadConfig {
+			t.Errorf("%s: exit status %d", name, status)
+		}
+	}
+}
+
 // slowStart is a daemon that does not get beyond opening its storage: the file
 // with certificates is a pipe that nobody writes to.
 func slowStart(t *testing.T, stderr io.Writer) (d *daemon, ready func() bool) {
@@ -369,13 +395,13 @@ func TestASecondSignalEndsASlowStart(t *testing.T) {
 			t.Parallel()
 			d, starting := slowStart(t, stderr)
 			until(t, "the daemon starts", starting)
-			for range 2 {
-				if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			// Two of a kind are one while the daemon is too busy to take the first.
+			for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+				if err := d.cmd.Process.Signal(signal); err != nil {
 					t.Fatal(err)
 				}
-				<-time.After(20 * time.Millisecond) // two of a kind that wait are one
 			}
-			if status := d.ends(2*time.Second, "a second SIGTERM"); status != exitError {
+			if status := d.ends(2*time.Second, "a second signal"); status != exitError {
 				t.Errorf("exit status %d", status)
 			}
 		})
@@ -417,13 +443,12 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 		}
 		return err == nil
 	})
-	for range 2 {
-		if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		if err := d.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
-		<-time.After(20 * time.Millisecond)
 	}
-	d.ends(2*time.Second, "a second SIGTERM")
+	d.ends(2*time.Second, "a second signal")
 }
 
 func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {

@@ -51,7 +51,8 @@ func (l *HTTPLimits) arrival(n int) time.Duration {
 }
 
 // SetLimits puts new limits into effect: for connections from the next request
-// on, and for their number at once, though none is cut off.
+// on, and for their number at once. Those that are open already stay, as far as
+// there are descriptors for them.
 func (h *HTTP) SetLimits(l HTTPLimits) {
 	l = l.withDefaults()
 	h.limits.Store(&l)

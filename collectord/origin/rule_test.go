@@ -240,9 +240,16 @@ func hostOf(t *testing.T, authority string) string {
 // FuzzRule holds what is allowed against another parser, and allows what is plain.
 func FuzzRule(f *testing.F) {
 	for _, row := range [][3]string{
-		{"localhost:3000", "http://localhost", "same-site"}, {"evil.test", "http://evil.test:3000", ""}, {"[::1]", "https://[0::1]:8", ""},
-		{"foo.localhost.", "null", "cross-site"}, {"127.0.0.1", "http://127.0.0.1:", "x"}, {"a@b", "http://a@b", ""}, {"a%41", "http://a%41", ""},
-		{"[::ffff:127.0.0.1%1]", "http://", ""}, {"1.2.3.4.", "http://1.2.3.4", ""}, {"", "", ""},
+		{"localhost:3000", "http://localhost", "same-site"},
+		{"evil.test", "http://evil.test:3000", ""},
+		{"[::1]", "https://[0::1]:8", ""},
+		{"foo.localhost.", "null", "cross-site"},
+		{"127.0.0.1", "http://127.0.0.1:", "x"},
+		{"a@b", "http://a@b", ""},
+		{"a%41", "http://a%41", ""},
+		{"[::ffff:127.0.0.1%1]", "http://", ""},
+		{"1.2.3.4.", "http://1.2.3.4", ""},
+		{"", "", ""},
 	} {
 		f.Add([]byte(row[0]), []byte(row[1]), []byte(row[2]), byte(1), byte(1), true)
 		f.Add([]byte(row[0]), []byte(row[1]), []byte(row[2]), byte(0), byte(0), false)
@@ -304,8 +311,12 @@ func FuzzRule(f *testing.F) {
 func TestTheRuleAllocatesNothing(t *testing.T) {
 	rule := NewRule([]string{"null"}, []string{"usages.test"})
 	for _, r := range []request{
-		{"localhost:3000", nil}, {"127.0.0.1:3000", nil}, {"[::1]:3000", nil}, {"usages.test", nil},
-		{"usages.test", []string{from + "http://usages.test:8080"}}, {"localhost", []string{from + "null"}},
+		{"localhost:3000", nil},
+		{"127.0.0.1:3000", nil},
+		{"[::1]:3000", nil},
+		{"usages.test", nil},
+		{"usages.test", []string{from + "http://usages.test:8080"}},
+		{"localhost", []string{from + "null"}},
 	} {
 		h := r.parsed()
 		if n := testing.AllocsPerRun(100, func() {
