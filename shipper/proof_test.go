@@ -71,12 +71,21 @@ func liars() map[string]struct {
 		"half of it, and no header":     {s3test.Behaviour{Lie: s3test.TruncatesBare}, []string{unproven, "damaged_copy"}, "does not keep objects whole"},
 		"half of it, and it says so":    {s3test.Behaviour{Lie: s3test.TruncatesHonestly}, []string{"BadDigest", "damaged_copy"}, changedOnTheWay},
 		"half of it, by its ETag alone": {s3test.Behaviour{Lie: s3test.TruncatesHonestly, NoCRC32C: true}, []string{unproven, "damaged_copy"}, "does not keep objects whole"},
-		"a page for every look at it": {s3test.Behaviour{Lie: s3test.Bare, Fault: method(http.MethodHead, func(w http.ResponseWriter) bool { return s3test.LoginPage(w, http.StatusOK) })},
-			[]string{notAStore}, foreign},
-		"404 for every look at it": {s3test.Behaviour{Lie: s3test.Bare, Fault: method(http.MethodHead, func(w http.ResponseWriter) bool { return s3test.Error(w, http.StatusNotFound, "NoSuchKey") })},
-			[]string{unproven, "contradiction"}, "keeps nothing"},
-		"403 for every look at it": {s3test.Behaviour{Lie: s3test.Bare, Fault: method(http.MethodHead, func(w http.ResponseWriter) bool { return s3test.Error(w, http.StatusForbidden, "AccessDenied") })},
-			[]string{unproven, "AccessDenied"}, "s3:GetObject"},
+		"a page for every look at it": {
+			s3test.Behaviour{Lie: s3test.Bare, Fault: method(http.MethodHead, func(w http.ResponseWriter) bool { return s3test.LoginPage(w, http.StatusOK) })},
+			[]string{notAStore},
+			foreign,
+		},
+		"404 for every look at it": {
+			s3test.Behaviour{Lie: s3test.Bare, Fault: method(http.MethodHead, func(w http.ResponseWriter) bool { return s3test.Error(w, http.StatusNotFound, "NoSuchKey") })},
+			[]string{unproven, "contradiction"},
+			"keeps nothing",
+		},
+		"403 for every look at it": {
+			s3test.Behaviour{Lie: s3test.Bare, Fault: method(http.MethodHead, func(w http.ResponseWriter) bool { return s3test.Error(w, http.StatusForbidden, "AccessDenied") })},
+			[]string{unproven, "AccessDenied"},
+			"s3:GetObject",
+		},
 	}
 }
 

@@ -122,8 +122,10 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 		nudge:   make(chan struct{}, 1),
 		uploads: wal.NewLatencyHistogram(),
 		limits:  o.Limits.withDefaults(),
-		stats: Stats{Failures: map[string]uint64{"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0,
-			"not_a_store": 0, "unproven": 0, "damaged_copy": 0}},
+		stats: Stats{Failures: map[string]uint64{
+			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0,
+			"not_a_store": 0, "unproven": 0, "damaged_copy": 0,
+		}},
 		idle: make(chan struct{}),
 	}
 	s.bandwidth.set(o.Limits.Bandwidth)

@@ -116,8 +116,8 @@ func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
 		limit int64
 		reads int
 	}{
-		"in the middle":                       {0, 100_000},
-		"at once, while sending slowly":       {200_000, 0},
+		"in the middle":                 {0, 100_000},
+		"at once, while sending slowly": {200_000, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
