@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -117,12 +118,12 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 // beyond its header goes to the quarantine.
 func (l *Log) dropNext(dir string, w *wreck) error {
 	if !w.missing && w.size > 0 {
-		in, err := openRegular(filepath.Join(dir, fileName))
+		in, err := l.disk.openRegular(filepath.Join(dir, fileName))
 		if err != nil {
 			return l.quarantineDir(filepath.Base(dir))
 		}
 		defer in.Close()
-		written, err := withoutZeros(in)
+		written, err := withoutZeros(io.NewSectionReader(in, 0, w.size))
 		if err != nil {
 			return err
 		}

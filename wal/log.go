@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -81,7 +80,7 @@ type Options struct {
 
 	// What only tests set.
 	clock    func() time.Time                // the wall clock
-	datasync func(fd int) error              // fdatasync(2)
+	datasync func(fd int) error              // in place of fdatasync(2)
 	free     func(dir string) (int64, error) // what the disk of dir can take
 	readAt   readAt                          // of what start, shipping and salvage read
 	disk     disk
@@ -104,11 +103,11 @@ func (o Options) withDefaults() Options {
 	if o.clock == nil {
 		o.clock = time.Now
 	}
-	if o.datasync == nil {
-		o.datasync = syscall.Fdatasync
-	}
 	if o.free == nil {
-		o.free = freeBytes
+		o.free = o.disk.fs().Free
+	}
+	if o.readAt != nil {
+		o.disk.read = o.readAt
 	}
 	if o.Node == "" {
 		o.Node = "localhost"
@@ -132,7 +131,7 @@ type Log struct {
 	disk    disk
 	dataDir string
 	dir     string // dataDir/wal
-	lock    *os.File
+	lock    io.Closer
 	logID   uint64
 	run     uint64
 

@@ -182,12 +182,12 @@ func TestFramesThatContradictEachOther(t *testing.T) {
 			if err := os.WriteFile(path, slices.Concat(header, bytes.Join(r.rows, nil)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			w, err := survey(nil, path, 1, 3)
+			w, err := survey(disk{}, path, 1, 3)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got []string
-			if err := w.records(nil, path, func(r *Record) error {
+			if err := w.records(disk{}, path, func(r *Record) error {
 				got = append(got, string(r.Usage))
 				return nil
 			}); err != nil {

@@ -63,7 +63,7 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 // was written ahead may follow.
 func frameEnds(t *testing.T, path string) (ends []int64) {
 	t.Helper()
-	r, err := openFrames(nil, path)
+	r, err := openFrames(disk{}, path)
 	if err != nil {
 		t.Fatal(err)
 	}
