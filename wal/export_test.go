@@ -1,6 +1,9 @@
 package wal
 
-import "time"
+import (
+	"os"
+	"time"
+)
 
 // WithClock and WithDatasync are for tests that need other packages, too.
 func (o Options) WithClock(clock func() time.Time) Options {
@@ -11,6 +14,12 @@ func (o Options) WithClock(clock func() time.Time) Options {
 // WithDatasync replaces fdatasync(2).
 func (o Options) WithDatasync(datasync func(fd int) error) Options {
 	o.datasync = datasync
+	return o
+}
+
+// WithReads has read do what reads files of the log.
+func (o Options) WithReads(read func(file *os.File, p []byte, off int64) (int, error)) Options {
+	o.readAt = read
 	return o
 }
 
