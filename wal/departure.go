@@ -219,7 +219,7 @@ func (l *Log) deleteGone(d *departure) error {
 	if !keep {
 		return l.removeDir(d.dir)
 	}
-	if err := l.disk.unlinkIn(d.dir, fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := l.emptyGone(d.dir); err != nil {
 		return err
 	}
 	d.emptied = true

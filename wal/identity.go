@@ -95,6 +95,7 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	}
 	err = l.disk.writeFileDurably(path, identity{l.logID, machine}.encode())
 	if isTrouble(err) { // the next start finds it in a segment again
+		l.unnamed = true
 		l.opts.Logger.Error("can't write the log's identity: the next start will", "path", path, "error", err)
 		return nil
 	}

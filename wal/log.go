@@ -133,6 +133,7 @@ type Log struct {
 	dir     string // dataDir/wal
 	lock    io.Closer
 	logID   uint64
+	unnamed bool // LOG could not be written: only headers tell the log id
 	run     uint64
 
 	wake    chan struct{} // tells the committer to look again; holds one
@@ -392,7 +393,17 @@ func (l *Log) empty(dir string) error {
 	if err := l.putAside(dir); err != nil {
 		return err
 	}
-	if err := l.disk.unlinkIn(dir+goneSuffix, fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return l.emptyGone(dir + goneSuffix)
+}
+
+// emptyGone deletes what is in a directory that is kept for its name. Where nothing
+// else may tell the log id, the header stays.
+func (l *Log) emptyGone(dir string) error {
+	path := filepath.Join(dir, fileName)
+	if info, err := l.disk.fs().Stat(path); err == nil && l.unnamed && info.Mode().IsRegular() && !l.disk.hasOtherNames(path) {
+		return l.disk.truncate(path, min(info.Size(), maxHeader))
+	}
+	if err := l.disk.unlinkIn(dir, fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

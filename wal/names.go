@@ -218,7 +218,16 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		if w != nil {
 			end, exact = w.last(), w.exact()
 		}
-		if next == s.begins || exact && next <= end {
+		overlaps := next == s.begins || exact && next <= end
+		if !overlaps && w != nil && tells && next <= s.last { // a piece of it, or beyond what its name should tell
+			if overlaps = w.unread != nil; !overlaps {
+				var err error
+				if overlaps, err = l.isPiece(all[1], s); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if overlaps {
 			rest, err := l.part(found, all)
 			if err != nil || len(rest) == 0 || rest[0] != s {
 				return rest, err
@@ -243,6 +252,15 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 	}
 }
 
+// isPiece reports whether p holds nothing but records that s holds.
+func (l *Log) isPiece(p, s *named) (bool, error) {
+	w := l.read(p)
+	if w == nil || w.unread != nil || len(w.pieces) == 0 {
+		return false, nil
+	}
+	return l.holds(l.fileOf(s.name), s.wreck, l.fileOf(p.name), w)
+}
+
 // part ends that the first two of some segments claim the same records.
 func (l *Log) part(found *names, all []*named) ([]*named, error) {
 	a, b := all[0], all[1]
@@ -256,15 +274,9 @@ func (l *Log) part(found *names, all []*named) ([]*named, error) {
 	if wa == nil || wb == nil {
 		return leaveB()
 	}
-	pathA, pathB := l.fileOf(a.name), l.fileOf(b.name)
-	for _, side := range []struct {
-		has, lacks   *named
-		path, within string
-	}{{a, b, pathB, pathA}, {b, a, pathA, pathB}} {
-		if w := side.lacks.wreck; len(w.pieces) == 0 || w.unread != nil {
-			continue // what is damaged, or can't be read, was not found elsewhere
-		}
-		in, err := l.holds(side.within, side.has.wreck, side.path, side.lacks.wreck)
+	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
+		// What is damaged, or can't be read, was not found elsewhere.
+		in, err := l.isPiece(side.lacks, side.has)
 		if err != nil {
 			return nil, err
 		}

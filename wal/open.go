@@ -106,8 +106,12 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 		return 0, err
 	}
 	err = l.loadIdentity(func() (uint64, bool) {
-		for _, s := range slices.Backward(segments) {
-			if r, err := openFrames(l.disk, filepath.Join(l.dir, s.name, fileName)); err == nil {
+		known := slices.Clone(l.gone)
+		for _, s := range slices.Concat(found.leaving, found.unread, segments) {
+			known = append(known, s.name)
+		}
+		for _, name := range slices.Backward(known) {
+			if r, err := openFrames(l.disk, l.fileOf(name)); err == nil {
 				r.close()
 				return r.header.LogID, true
 			}
