@@ -16,8 +16,8 @@ import (
 // and its note. Records that it holds and no segment does are lost. It returns
 // the last seq.
 //
-// Of its name only the ending is believed where the file tells more, unless that
-// holds records of others, too.
+// Of its name only the ending is believed where the file tells more, and another
+// name goes on there: otherwise what it tells was never acknowledged.
 func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 	_, _, ending, _ := parseName(s.name)
 	part := s.part()
@@ -32,7 +32,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 		w.adopt(l)
 		note.Node, note.LogID, note.Run = w.header.Node, w.header.LogID, w.header.Run
 		end = max(w.last(), s.first)
-		if !part && w.exact() && (evicting || end > s.last) {
+		if !part && w.exact() && (evicting && end < s.last || end > s.last && l.goesOn(end+1, found)) {
 			s.last = end
 		}
 	}
@@ -88,6 +88,16 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 		l.ledger.Pending += d.lost
 	})
 	return s.last, nil
+}
+
+// goesOn reports whether a segment begins at seq, or did before it was removed.
+func (l *Log) goesOn(seq uint64, found *names) bool {
+	begins := func(s *named) bool { return s.first == seq }
+	return slices.ContainsFunc(found.segments, begins) || slices.ContainsFunc(found.unread, begins) ||
+		slices.ContainsFunc(l.gone, func(name string) bool {
+			first, _, _, ok := parseName(name)
+			return ok && first == seq
+		})
 }
 
 // takeListed takes the segments within a range off the list, until they can be

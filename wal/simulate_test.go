@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -217,11 +218,32 @@ func (s *life) ship() {
 	_ = segment.Remove() // what fails is tried again, as if it were to be uploaded
 }
 
+// listing names what is below a directory, and the sizes of files.
+func listing(d *simdisk.Disk, dir string) (text string) {
+	entries, _ := d.List(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		info, err := e.Info()
+		if err != nil || e.IsDir() {
+			text += path + "\n" + listing(d, path)
+			continue
+		}
+		text += fmt.Sprintf("%s, %d bytes\n", path, info.Size())
+	}
+	return text
+}
+
 // check starts a log on what a crash left and holds it against what happened.
 func (s *life) check(m moment) {
 	fail := func(format string, args ...any) {
 		s.t.Errorf("seed %d, crash after call %d (%s %s): %s", s.seed, m.call.N, m.call.Op, m.call.Path, fmt.Sprintf(format, args...))
 	}
+	found := listing(m.disk, simulatedDir)
+	defer func() {
+		if s.t.Failed() {
+			s.t.Logf("the start found:\n%s", found)
+		}
+	}()
 	l, err := Open(simulatedDir, s.options(m.disk))
 	if err != nil {
 		fail("the log does not start: %v", err)
@@ -387,6 +409,9 @@ func (s *life) readLog(l *Log, c *content) {
 			}
 			segment.Release()
 		}
+	}
+	if s.kind.evicts {
+		time.Sleep(10 * time.Second) // a salvage may take room
 	}
 	segments, _ := l.Sealed()
 	segments = slices.DeleteFunc(segments, func(s *Segment) bool { return !s.Hold() }) // none is evicted meanwhile
