@@ -69,7 +69,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 		}
 		d.notes = append(d.notes, n)
 		// How many records the end of a segment had is not known: none was counted.
-		if n.Reason != LossSkipped && !(evicting && strings.HasPrefix(ending, tailSuffix)) {
+		if n.Reason != LossSkipped && (!evicting || !strings.HasPrefix(ending, tailSuffix)) {
 			d.lost += to - from + 1
 		}
 	}

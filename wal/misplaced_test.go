@@ -86,7 +86,7 @@ func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 				if !sealed { // what is missing behind the last one looks like a torn tail
 					lost = slices.DeleteFunc(lost, func(seq uint64) bool { return seq > want[len(want)-1] })
 				}
-				copied := t.TempDir()
+				copied := memoryDir(t)
 				path := filepath.Join(copied, "wal", name)
 				for _, err := range []error{
 					os.MkdirAll(path, 0o750),

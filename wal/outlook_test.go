@@ -56,8 +56,9 @@ func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
 		"drop_oldest": {MaxBytes: 16 << 20, WhenFull: DropOldest},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				dir := t.TempDir()
+				dir := memoryDir(t)
 				var other atomic.Int64 // what others use of 16 MiB
 				o.SegmentSize, o.SealAfter = 64<<10, 20*time.Second
 				o.datasync = func(int) error { return nil }
