@@ -162,5 +162,5 @@ func (l *Log) clearPiece(name, original string, of *wreck) error {
 	if !in {
 		return l.quarantineDir(name)
 	}
-	return l.removeDir(filepath.Join(l.dir, name))
+	return l.deleteExamined(name)
 }

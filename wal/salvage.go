@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -220,12 +221,10 @@ func (l *Log) dropPieces(dirs *[]string) error {
 		return nil
 	}
 	for _, dir := range *dirs {
-		if err := l.removeDir(dir); err != nil {
+		// By way of .gone: a piece without its file would look like a loss.
+		if err := l.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	}
-	if err := l.disk.syncDir(l.dir); err != nil {
-		return err
 	}
 	*dirs = nil
 	return nil

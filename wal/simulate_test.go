@@ -90,6 +90,7 @@ type life struct {
 	kind    kind
 	sparse  int // one in so many calls is followed by a crash
 	faulty  bool
+	rotten  bool
 	logged  lines // what the log said, for a failure
 }
 
@@ -301,9 +302,10 @@ func (s *life) uploadNotes() {
 // rot changes a sealed segment's file.
 func (s *life) rot() {
 	segments, _ := s.log.Sealed()
-	if len(segments) == 0 {
+	if len(segments) == 0 || s.rotten {
 		return
 	}
+	s.rotten = true // twice in one segment can take what a salvage has not copied yet
 	const sector = 512
 	_ = s.disk.Edit(segments[s.intn(len(segments))].path(), func(b []byte) []byte { // or it is gone
 		at, from := s.intn(len(b)), s.intn(len(b))
@@ -391,24 +393,23 @@ func (s *life) pending(l *Log) (n uint64) {
 	return n
 }
 
-// readLog reads all sealed segments, after salvage where that is needed.
+// readLog reads all sealed segments, after salvage where that is needed: also the
+// last frame before a crash can be whole, and the length in front of it not.
 func (s *life) readLog(l *Log, c *content) {
-	if s.kind.rots {
-		segments, _ := l.Sealed()
-		for _, segment := range segments {
-			if !segment.Hold() {
+	all, _ := l.Sealed()
+	for _, segment := range all {
+		if !segment.Hold() {
+			continue
+		}
+		for _, err := range segment.Records() {
+			if err == nil {
 				continue
 			}
-			for _, err := range segment.Records() {
-				if err == nil {
-					continue
-				}
-				if _, err := l.Salvage(segment); err != nil {
-					c.fail("salvage of %s: %v", segment, err)
-				}
+			if _, err := l.Salvage(segment); err != nil {
+				c.fail("salvage of %s: %v", segment, err)
 			}
-			segment.Release()
 		}
+		segment.Release()
 	}
 	if s.kind.evicts {
 		time.Sleep(10 * time.Second) // a salvage may take room
