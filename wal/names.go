@@ -218,7 +218,10 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		if w != nil {
 			end, exact = w.last(), w.exact()
 		}
-		overlaps := next == s.begins || exact && next <= end
+		// Records above a name outweigh none that another name tells: a commit that
+		// failed leaves them, and their seqs are given out again.
+		above := tells && s.last < next && len(all) > 1 && all[1].fits
+		overlaps := next == s.begins || exact && next <= end && !above
 		if !overlaps && w != nil && tells && next <= s.last { // a piece of it, or beyond what its name should tell
 			if overlaps = w.unread != nil; !overlaps {
 				var err error
