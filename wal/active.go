@@ -3,13 +3,11 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"math"
-	"os"
+	"io/fs"
 	"path/filepath"
-	"syscall"
 	"time"
 
-	tidwall "github.com/tidwall/wal"
+	"collectord/wal/vfs"
 )
 
 // active is the segment that is written to, or the one prepared to follow it.
@@ -20,8 +18,8 @@ import (
 // the same file.
 type active struct {
 	dir   string
-	log   *tidwall.Log
-	file  *os.File
+	log   entryWriter
+	file  vfs.File
 	index uint64 // of the last entry written
 	bytes int64
 
@@ -31,7 +29,7 @@ type active struct {
 	count    uint64             // records that are acknowledged
 	firstAt  int64              // ReceivedAt of the first record
 	since    time.Time          // when the first record was committed, by the monotonic clock
-	datasync func(fd int) error // fdatasync(2)
+	datasync func(fd int) error // in place of fdatasync(2), in tests
 	failed   bool               // a write or sync failed: it is only to be abandoned
 	unsaved  bool               // written and acknowledged but not yet synced (SyncInterval)
 }
@@ -47,18 +45,10 @@ func createActive(dir string, header SegmentHeader, fill int64, datasync func(fd
 		return nil, err
 	}
 	a = &active{dir: dir, datasync: datasync}
-	a.log, err = tidwall.Open(dir, &tidwall.Options{
-		NoSync: true,
-		// Its own segments would be files that no name of ours tells of.
-		SegmentSize: math.MaxInt,
-		DirPerms:    0o750,
-		FilePerms:   0o640,
-	})
-	if err != nil {
+	if a.log, a.lent, err = disk.writer(dir); err != nil {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
-	a.lent = buffersOf(a.log)
-	a.file, err = os.OpenFile(filepath.Join(dir, fileName), os.O_RDWR, 0)
+	a.file, err = disk.fs().OpenWritable(filepath.Join(dir, fileName))
 	if err != nil {
 		a.abandon()
 		return nil, err
@@ -119,17 +109,14 @@ func (a *active) writeFrame(buf []byte) error {
 // sync makes everything written durable. After an error the segment must be
 // abandoned: a second attempt can succeed without having written anything.
 func (a *active) sync() error {
-	for {
-		err := a.datasync(int(a.file.Fd()))
-		if errors.Is(err, syscall.EINTR) {
-			continue
-		}
-		a.unsaved = false // also after an error: nobody is to try again
-		if err != nil {
-			return &os.PathError{Op: "fdatasync", Path: a.file.Name(), Err: err}
+	a.unsaved = false // also after an error: nobody is to try again
+	if f, ok := a.file.(interface{ Fd() uintptr }); ok && a.datasync != nil {
+		if err := a.datasync(int(f.Fd())); err != nil {
+			return &fs.PathError{Op: "fdatasync", Path: a.file.Name(), Err: err}
 		}
 		return nil
 	}
+	return a.file.Datasync()
 }
 
 func (a *active) last() uint64 { return a.first + a.count - 1 }

@@ -135,8 +135,8 @@ func (l *Log) wakeWatcher() {
 }
 
 func (l *Log) lookAtDisk() {
-	spool := sizeOfFiles(filepath.Join(l.dataDir, spoolName))
-	quarantine := sizeOfFiles(filepath.Join(l.dir, quarantineName))
+	spool := l.disk.sizeOf(filepath.Join(l.dataDir, spoolName))
+	quarantine := l.disk.sizeOf(filepath.Join(l.dir, quarantineName))
 	free, err := l.opts.free(l.dir)
 	l.dateOldest()
 	l.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -15,8 +16,8 @@ import (
 // and its note. Records that it holds and no segment does are lost. It returns
 // the last seq.
 //
-// Of its name only the ending is believed where the file tells more, unless that
-// holds records of others, too.
+// Of its name only the ending is believed where the file tells more, and another
+// name goes on there: otherwise what it tells was never acknowledged.
 func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 	_, _, ending, _ := parseName(s.name)
 	part := s.part()
@@ -31,7 +32,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 		w.adopt(l)
 		note.Node, note.LogID, note.Run = w.header.Node, w.header.LogID, w.header.Run
 		end = max(w.last(), s.first)
-		if !part && w.exact() && (evicting || end > s.last) {
+		if !part && w.exact() && (evicting && end < s.last || end > s.last && l.goesOn(end+1, found)) {
 			s.last = end
 		}
 	}
@@ -68,7 +69,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 		}
 		d.notes = append(d.notes, n)
 		// How many records the end of a segment had is not known: none was counted.
-		if n.Reason != LossSkipped && !(evicting && strings.HasPrefix(ending, tailSuffix)) {
+		if n.Reason != LossSkipped && (!evicting || !strings.HasPrefix(ending, tailSuffix)) {
 			d.lost += to - from + 1
 		}
 	}
@@ -87,6 +88,16 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 		l.ledger.Pending += d.lost
 	})
 	return s.last, nil
+}
+
+// goesOn reports whether a segment begins at seq, or did before it was removed.
+func (l *Log) goesOn(seq uint64, found *names) bool {
+	begins := func(s *named) bool { return s.first == seq }
+	return slices.ContainsFunc(found.segments, begins) || slices.ContainsFunc(found.unread, begins) ||
+		slices.ContainsFunc(l.gone, func(name string) bool {
+			first, _, _, ok := parseName(name)
+			return ok && first == seq
+		})
 }
 
 // takeListed takes the segments within a range off the list, until they can be
@@ -117,12 +128,12 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 // beyond its header goes to the quarantine.
 func (l *Log) dropNext(dir string, w *wreck) error {
 	if !w.missing && w.size > 0 {
-		in, err := openRegular(filepath.Join(dir, fileName))
+		in, err := l.disk.openRegular(filepath.Join(dir, fileName))
 		if err != nil {
 			return l.quarantineDir(filepath.Base(dir))
 		}
 		defer in.Close()
-		written, err := withoutZeros(in)
+		written, err := withoutZeros(io.NewSectionReader(in, 0, w.size))
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,6 +36,7 @@ type departure struct {
 	lost    uint64     // records, counted once the notes are durable
 	pieces  []*Segment // to be listed once the name is .gone: until then the next start counts them
 	emptied bool       // only the name is left, and is needed
+	stale   []string   // directories of pieces that did not take its place: to be deleted before it
 
 	evicting bool   // to make room
 	report   string // of what the disk does not give; the file goes to the quarantine with it
@@ -115,6 +115,9 @@ func (l *Log) advance(d *departure) (err error) {
 		}
 		d.synced = true
 	}
+	if err := l.dropPieces(&d.stale); err != nil {
+		return err
+	}
 	evicted := strings.HasSuffix(d.dir, evictedSuffix)
 	for len(d.notes) > 0 {
 		if err := l.noteLoss(d.notes[0]); err != nil {
@@ -177,7 +180,7 @@ func (l *Log) retire(d *departure) error {
 		return l.quarantineUnread(d)
 	}
 	gone := d.place + goneSuffix
-	if _, err := os.Lstat(gone); err == nil { // of an earlier removal
+	if _, err := l.disk.fs().Stat(gone); err == nil { // of an earlier removal
 		if err := l.removeDir(gone); err != nil {
 			return err
 		}
@@ -216,7 +219,7 @@ func (l *Log) deleteGone(d *departure) error {
 	if !keep {
 		return l.removeDir(d.dir)
 	}
-	if err := l.disk.unlinkIn(d.dir, fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := l.emptyGone(d.dir); err != nil {
 		return err
 	}
 	d.emptied = true
@@ -291,25 +294,14 @@ func (d disk) unlinkIn(dir, name string) error {
 	if err := d.ask("unlink", filepath.Join(dir, name)); err != nil {
 		return err
 	}
-	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &fs.PathError{Op: "open", Path: dir, Err: err}
-	}
-	defer func() { _ = unix.Close(fd) }()
-	if err := unix.Unlinkat(fd, name, 0); err != nil {
-		return &fs.PathError{Op: "unlink", Path: filepath.Join(dir, name), Err: err}
-	}
-	return nil
+	return d.fs().RemoveIn(dir, name)
 }
 
 func (d disk) rmdir(dir string) error {
 	if err := d.ask("rmdir", dir); err != nil {
 		return err
 	}
-	if err := unix.Rmdir(dir); err != nil {
-		return &fs.PathError{Op: "rmdir", Path: dir, Err: err}
-	}
-	return nil
+	return d.fs().RemoveDir(dir)
 }
 
 // Unconfirmed is the lowest seq of the sealed segments, and of what the disk does

@@ -10,11 +10,13 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"collectord/shipper"
 	"collectord/wal"
+	"collectord/wal/vfs"
 )
 
 // bucket is a folder that knows what is in it, and watches what is claimed.
@@ -131,6 +133,126 @@ func shortened(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, file), whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rot makes pages of the scenario's rotten segment unreadable, by whatever name.
+func (tr *trial) rot(dir string) {
+	tr.t.Helper()
+	if tr.scenario.rotten == "" {
+		return
+	}
+	info, err := os.Stat(filepath.Join(dir, "wal", tr.scenario.rotten, fmt.Sprintf("%020d", 1)))
+	if err != nil {
+		tr.t.Fatal(err)
+	}
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.inode = info.Sys().(*syscall.Stat_t).Ino
+}
+
+func (tr *trial) read(file vfs.File, p []byte, off int64) (int, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return 0, err
+	}
+	tr.mu.Lock()
+	bad := tr.inode == info.Sys().(*syscall.Stat_t).Ino
+	tr.mu.Unlock()
+	if !bad {
+		return file.ReadAt(p, off)
+	}
+	if len(tr.scenario.pages) == 0 {
+		return readBut(1)(file, p, off)
+	}
+	return readBut(tr.scenario.pages...)(file, p, off)
+}
+
+// readBut reads files but for some of their pages, which come in order.
+func readBut(pages ...int64) func(file vfs.File, p []byte, off int64) (int, error) {
+	const size = 4096
+	return func(file vfs.File, p []byte, off int64) (int, error) {
+		info, err := file.Stat()
+		if err != nil {
+			return 0, err
+		}
+		end := min(off+int64(len(p)), info.Size())
+		for _, page := range pages {
+			if from := page * size; off < from+size && from < end {
+				n, _ := file.ReadAt(p[:max(0, from-off)], off)
+				return n, &os.PathError{Op: "read", Path: file.Name(), Err: syscall.EIO}
+			}
+		}
+		return file.ReadAt(p, off)
+	}
+}
+
+// unread is how many records wait for the next start to read them again.
+func (tr *trial) unread() (n uint64) {
+	for _, r := range tr.log.Unread() {
+		n += r.Last - r.First + 1
+	}
+	return n
+}
+
+// single is a log of one sealed segment.
+func single(t *testing.T, dir string) {
+	t.Helper()
+	data := filepath.Join(scratchDir(t), "data")
+	l, err := wal.Open(data, wal.Options{Node: "edge-1", SegmentSize: 64 << 10, SealAfter: time.Hour, MachineID: "/nonexistent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for i := range 6 {
+		appendOne(t, l, i)
+	}
+	if err := l.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	copyLog(t, data, dir)
+}
+
+// ragged is a log of one segment in which the second and the last record are
+// damaged.
+func ragged(t *testing.T, dir string) {
+	t.Helper()
+	single(t, dir)
+	for _, at := range []string{`"n":1,`, `"n":5,`} {
+		spoil(t, filepath.Join(dir, "wal", name(1, 6), fmt.Sprintf("%020d", 1)), at)
+	}
+}
+
+// unread is a log of which the disk did not give record 4 before it was killed.
+func unread(t *testing.T, dir string) {
+	t.Helper()
+	killed(t, dir, 6, nil)
+	data := filepath.Join(scratchDir(t), "data")
+	copyLog(t, dir, data)
+	l, err := wal.Open(data, wal.Options{Node: "edge-1", SegmentSize: 4 << 10, MachineID: "/nonexistent"}.WithReads(readBut(1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	segments, _ := l.Sealed()
+	for range 3 {
+		_, err = l.Salvage(segments[1])
+	}
+	if err != nil || len(l.Unread()) != 1 {
+		t.Fatal(err, l.Unread())
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "wal")); err != nil {
+		t.Fatal(err)
+	}
+	copyLog(t, data, dir)
+}
+
+// givenUp is a log that was killed when it had decided that record 4 is lost.
+func givenUp(t *testing.T, dir string) {
+	t.Helper()
+	unread(t, dir)
+	if err := os.Rename(filepath.Join(dir, "wal", name(4, 4)+".unread"), filepath.Join(dir, "wal", name(4, 4)+".lost")); err != nil {
 		t.Fatal(err)
 	}
 }

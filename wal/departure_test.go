@@ -35,13 +35,27 @@ func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 		{name: "start after the end of a segment was lost", records: 7, prepare: shortened, run: func(tr *trial) { tr.ship() }, reason: wal.LossMissing, lost: []uint64{3, 4}},
 		{name: "start after an interrupted eviction", records: 6, prepare: evicting, run: func(tr *trial) { tr.ship() }, reason: wal.LossEvicted, lost: []uint64{1, 2}},
 		{name: "start after an interrupted salvage", records: 6, prepare: salvaging, run: func(tr *trial) { tr.ship() }, reason: wal.LossDamaged, lost: []uint64{4}},
+		{name: "salvage of a segment that lost its end", records: 6, prepare: ragged, late: true, run: func(tr *trial) { tr.ship() }, reason: wal.LossDamaged, lost: []uint64{2, 6}},
+		{name: "a page can't be read", records: 6, rotten: name(3, 4), run: func(tr *trial) { tr.ship() }, reason: wal.LossDamaged, lost: []uint64{4}},
+		{name: "two pages can't be read, with a record between them", records: 6, prepare: single, late: true, rotten: name(1, 6), pages: []int64{0, 2}, run: func(tr *trial) { tr.ship() }, reason: wal.LossDamaged, lost: []uint64{1, 2, 4, 5, 6}},
+		{name: "a page can't be read after a restart either", records: 6, prepare: unread, late: true, rotten: name(4, 4) + ".unread", run: func(tr *trial) { tr.ship() }, reason: wal.LossDamaged, lost: []uint64{4}},
+		{name: "a page can be read again after a restart", records: 6, prepare: unread, late: true, run: func(tr *trial) { tr.ship() }},
+		{name: "start after a loss was decided and not noted", records: 6, prepare: givenUp, run: func(tr *trial) { tr.ship() }, reason: wal.LossDamaged, lost: []uint64{4}},
 	} {
 		t.Run(s.name, func(t *testing.T) {
-			calls := s.try(t, fault{}) // without one, to count the calls
+			if prepare := s.prepare; prepare != nil {
+				prepared := scratchDir(t)
+				prepare(t, prepared)
+				s.prepare = func(t *testing.T, dir string) { copyLog(t, prepared, dir) }
+			}
+			first, calls := s.try(t, fault{}) // without one, to count the calls
 			if calls < 4 {
 				t.Fatalf("%d calls", calls)
 			}
-			for at := 1; at <= calls; at++ {
+			if !s.late {
+				first = 1
+			}
+			for at := first; at <= calls; at++ {
 				for _, how := range []string{"once", "crash", "for ever"}[:2+at%2] {
 					f := fault{how: how, at: at, err: []error{syscall.EIO, syscall.ENOSPC, syscall.EACCES}[at%3]}
 					t.Run(fmt.Sprintf("%s at %d", how, at), func(t *testing.T) {
@@ -59,7 +73,10 @@ type scenario struct {
 	name    string
 	records int                            // appended before, two in a segment
 	prepare func(t *testing.T, dir string) // makes the directory instead
+	late    bool                           // the calls of the start are like those of others
 	run     func(tr *trial)                // until all is done
+	rotten  string                         // segment of which the disk does not give all
+	pages   []int64                        // that it does not give; if empty, the second
 	reason  string                         // of the losses
 	lost    []uint64                       // seqs that can't but be lost
 	mayLose []uint64                       // seqs that may be
@@ -82,6 +99,7 @@ type trial struct {
 	scenario scenario
 
 	mu    sync.Mutex // guards what follows
+	inode uint64     // of the file of which a page can't be read, or 0
 	armed bool
 	calls int
 	kind  string // of the calls that fail for ever
@@ -145,7 +163,7 @@ func scratchDir(t *testing.T) string {
 	return dir
 }
 
-func (s scenario) try(t *testing.T, f fault) (calls int) {
+func (s scenario) try(t *testing.T, f fault) (first, calls int) {
 	t.Helper()
 	tr := &trial{t: t, dir: scratchDir(t), fault: f, scenario: s}
 	archive, err := shipper.OpenStore(shipper.Destination{URL: "file://" + filepath.Join(scratchDir(t), "archive")})
@@ -156,6 +174,7 @@ func (s scenario) try(t *testing.T, f fault) (calls int) {
 	data := filepath.Join(tr.dir, "data")
 	if s.prepare != nil {
 		s.prepare(t, data)
+		tr.rot(data)
 		tr.arm()
 	}
 	var lines bytes.Buffer
@@ -166,33 +185,45 @@ func (s scenario) try(t *testing.T, f fault) (calls int) {
 		}
 	}()
 	started := tr.open(data, logger, tr.before)
+	tr.mu.Lock()
+	first = tr.calls + 1
+	tr.mu.Unlock()
 	if started {
 		if s.prepare == nil {
 			appendPairs(t, tr.log, s.records)
+			tr.rot(data)
 			tr.arm()
 		}
 		s.run(tr)
 		if f.how == "once" || f.how == "" {
-			tr.check(true)
+			tr.check(tr.unread() == 0)
 			tr.checkCounters(s.prepare == nil)
 		}
 		_ = tr.log.Close() // whose last calls may fail, too
+		if f.how == "" && !strings.HasSuffix(s.rotten, ".unread") && (tr.unread() > 0) != (s.rotten != "") {
+			t.Fatalf("%d records are unread", tr.unread())
+		}
 	} else if f.how == "" {
 		t.Fatal("it does not start")
 	}
 	tr.mu.Lock()
 	calls, tr.fault, tr.dead, tr.armed = tr.calls, fault{}, false, false
 	tr.mu.Unlock()
-	if !tr.open(data, logger, nil) {
-		t.Fatal("it does not start again")
+	for starts := 0; starts == 0 || starts == 1 && tr.unread() > 0; starts++ { // which the next start reads again
+		if starts > 0 {
+			_ = tr.log.Close()
+		}
+		if !tr.open(data, logger, nil) {
+			t.Fatal("it does not start again")
+		}
+		tr.ship()
 	}
-	tr.ship()
 	tr.check(true)
 	tr.checkLedger()
 	if err := tr.log.Close(); err != nil {
 		t.Error(err)
 	}
-	return calls
+	return first, calls
 }
 
 func (tr *trial) open(dir string, logger *slog.Logger, before func(op, path string) error) bool {
@@ -200,7 +231,7 @@ func (tr *trial) open(dir string, logger *slog.Logger, before func(op, path stri
 	tr.log, err = wal.Open(dir, wal.Options{
 		Node: "edge-1", SegmentSize: 4 << 10, SealAfter: time.Hour, MachineID: "/nonexistent",
 		ProbeMin: time.Millisecond, ProbeMax: time.Millisecond, Logger: logger,
-	}.WithDisk(before))
+	}.WithDisk(before).WithReads(tr.read))
 	if err != nil && tr.fault.how == "" {
 		tr.t.Error(err)
 	}
@@ -211,15 +242,20 @@ func (tr *trial) open(dir string, logger *slog.Logger, before func(op, path stri
 func appendPairs(t *testing.T, l *wal.Log, n int) {
 	t.Helper()
 	for i := range n {
-		usage := fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, i, bytes.Repeat([]byte("x"), 2000))
-		if err := l.Append(context.Background(), wal.Record{Usage: usage}); err != nil {
-			t.Fatal(err)
-		}
+		appendOne(t, l, i)
 		if i%2 == 1 {
 			if err := l.Seal(context.Background()); err != nil {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+func appendOne(t *testing.T, l *wal.Log, i int) {
+	t.Helper()
+	usage := fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, i, bytes.Repeat([]byte("x"), 2000))
+	if err := l.Append(context.Background(), wal.Record{Usage: usage}); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -241,7 +277,7 @@ func (tr *trial) ship() {
 		_ = tr.log.Seal(ctx)
 	}
 	tr.until("everything is shipped", func() bool {
-		return tr.log.Ledger().Pending == 0 && tr.log.Stats().LossNotes == 0 && s.Stats().InFlight == 0 && tr.leftovers() == 0
+		return tr.log.Ledger().Pending == tr.unread() && tr.log.Stats().LossNotes == 0 && s.Stats().InFlight == 0 && tr.leftovers() == 0
 	})
 }
 
@@ -252,7 +288,7 @@ func (tr *trial) leftovers() int {
 		tr.t.Fatal(err)
 	}
 	return len(slices.DeleteFunc(names, func(e fs.DirEntry) bool {
-		return !strings.Contains(e.Name(), ".") && e.Name() != "salvage"
+		return !strings.Contains(e.Name(), ".") && e.Name() != "salvage" || tr.unread() > 0 && strings.HasSuffix(e.Name(), ".unread")
 	}))
 }
 
@@ -364,7 +400,7 @@ func (tr *trial) checkCounters(appended bool) {
 	for _, reason := range tr.store.noted {
 		count[reason]++
 	}
-	if g.Shipped != uint64(len(tr.store.stored)) || g.Evicted != count[wal.LossEvicted] || g.Quarantined != count[wal.LossDamaged]+count[wal.LossMissing] || g.Pending != 0 {
+	if g.Shipped != uint64(len(tr.store.stored)) || g.Evicted != count[wal.LossEvicted] || g.Quarantined != count[wal.LossDamaged]+count[wal.LossMissing] || g.Pending != tr.unread() {
 		tr.t.Errorf("%d records in the bucket, notes %v, counted %+v", len(tr.store.stored), count, g)
 	}
 	if !appended && g.Recovered != uint64(tr.scenario.records) {

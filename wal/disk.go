@@ -3,17 +3,41 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"collectord/wal/vfs"
 )
 
-// disk makes the calls that change the log directory. before is asked ahead of
-// each, by tests that let one fail or look at what was done so far; it may be nil.
+// disk is the file system below the log directory, with the steps that take more
+// than one call. Its zero value is the operating system's.
 type disk struct {
+	files vfs.FS // nil: the operating system's
+	// before is asked ahead of each call that changes something, by tests that let
+	// one fail or look at what was done so far; it may be nil.
 	before func(op, path string) error
+	read   readAt // nil: that of the file
+	// newWriter makes the file of a segment in an empty directory; nil: the
+	// underlying log's, which needs the operating system's files.
+	newWriter func(dir string) (entryWriter, error)
+}
+
+func (d disk) fs() vfs.FS {
+	if d.files == nil {
+		return vfs.OS{}
+	}
+	return d.files
+}
+
+func (d disk) reader() readAt {
+	if d.read == nil {
+		return vfs.File.ReadAt
+	}
+	return d.read
 }
 
 func (d disk) ask(op, path string) error {
@@ -31,31 +55,34 @@ func (d disk) syncDir(dir string) error {
 	if err := d.ask("fsync", dir); err != nil {
 		return err
 	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return f.Sync()
+	return d.fs().SyncDir(dir)
 }
 
 func (d disk) readDir(dir string) ([]fs.DirEntry, error) {
 	if err := d.ask("readdir", dir); err != nil {
 		return nil, err
 	}
-	return os.ReadDir(dir)
+	return d.fs().List(dir)
 }
 
-// open opens a file to write to it.
-func (d disk) open(path string, flag int) (*os.File, error) {
+// open opens a file that is there to write to it.
+func (d disk) open(path string) (vfs.File, error) {
 	if err := d.ask("open", path); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(path, flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o640)
+	return d.fs().OpenWritable(path)
+}
+
+// create makes a file to write to it. One that is there is an error.
+func (d disk) create(path string) (vfs.File, error) {
+	if err := d.ask("open", path); err != nil {
+		return nil, err
+	}
+	return d.fs().Create(path)
 }
 
 // finish syncs and closes a file, whatever err says of what was written to it.
-func (d disk) finish(f *os.File, err error) error {
+func (d disk) finish(f vfs.File, err error) error {
 	if err == nil {
 		err = d.ask("write", f.Name())
 	}
@@ -66,7 +93,10 @@ func (d disk) rename(from, to string) error {
 	if err := d.ask("rename", from); err != nil {
 		return err
 	}
-	return os.Rename(from, to)
+	if info, err := d.fs().Stat(to); err == nil && info.IsDir() {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: syscall.EEXIST}
+	}
+	return d.move(from, to)
 }
 
 // replace is rename, but takes the place of an empty directory.
@@ -74,35 +104,53 @@ func (d disk) replace(from, to string) error {
 	if err := d.ask("rename", from); err != nil {
 		return err
 	}
-	return syscall.Rename(from, to)
+	return d.move(from, to)
+}
+
+// move is rename(2). One that took effect though it returned an error is none: the
+// next attempt would not find what it is to rename.
+func (d disk) move(from, to string) error {
+	err := d.fs().Rename(from, to)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, errFrom := d.fs().Stat(from)
+	if _, errTo := d.fs().Stat(to); errors.Is(errFrom, fs.ErrNotExist) && errTo == nil {
+		return nil
+	}
+	return err
 }
 
 func (d disk) link(from, to string) error {
 	if err := d.ask("link", to); err != nil {
 		return err
 	}
-	return os.Link(from, to)
+	return d.fs().Link(from, to)
 }
 
 func (d disk) unlink(path string) error {
 	if err := d.ask("unlink", path); err != nil {
 		return err
 	}
-	return os.Remove(path)
+	return d.fs().Remove(path)
 }
 
 func (d disk) mkdir(path string) error {
 	if err := d.ask("mkdir", path); err != nil {
 		return err
 	}
-	return os.Mkdir(path, 0o750)
+	return d.fs().Mkdir(path)
 }
 
 func (d disk) truncate(path string, size int64) error {
 	if err := d.ask("truncate", path); err != nil {
 		return err
 	}
-	return os.Truncate(path, size)
+	f, err := d.fs().OpenWritable(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
 }
 
 // renameDurably renames within one directory and makes the new name durable.
@@ -116,11 +164,17 @@ func (d disk) renameDurably(from, to string) error {
 // writeFileDurably replaces path as a whole, or not at all.
 func (d disk) writeFileDurably(path string, content []byte) error {
 	temp := path + ".tmp"
-	f, err := d.open(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	f, err := d.create(temp)
+	if errors.Is(err, fs.ErrExist) { // of an interrupted write
+		if err := d.unlink(temp); err != nil {
+			return err
+		}
+		f, err = d.create(temp)
+	}
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
+	_, err = f.WriteAt(content, 0)
 	if err = d.finish(f, err); err != nil {
 		return err
 	}
@@ -132,10 +186,24 @@ func (d disk) makeDirDurably(dir string) error {
 	if err := d.ask("mkdir", dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := d.makeDir(dir); err != nil {
 		return err
 	}
 	return d.syncDir(filepath.Dir(dir))
+}
+
+func (d disk) makeDir(dir string) error {
+	err := d.fs().Mkdir(dir)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+		if err := d.makeDir(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = d.fs().Mkdir(dir)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // or it is no directory, as the next call will find
+	}
+	return err
 }
 
 // errNotRegular is of what has the name of a file and is something else.
@@ -143,26 +211,15 @@ var errNotRegular = errors.New("it is not a regular file, or behind a symbolic l
 
 // openRegular opens a file to read it. A link, or anything that is not a regular
 // file, is an error, and so is a segment's directory that is a link.
-func openRegular(path string) (*os.File, error) {
-	if info, err := os.Lstat(filepath.Dir(path)); err == nil && !info.IsDir() {
+func (d disk) openRegular(path string) (vfs.File, error) {
+	if info, err := d.fs().Stat(filepath.Dir(path)); err == nil && !info.IsDir() {
 		return nil, &fs.PathError{Op: "open", Path: filepath.Dir(path), Err: errNotRegular}
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
+	file, err := d.fs().Open(path)
+	if errors.Is(err, vfs.ErrNotRegular) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: errNotRegular}
 	}
-	if err != nil {
-		return nil, err
-	}
-	info, err := file.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: errNotRegular}
-	}
-	if err != nil {
-		file.Close()
-		return nil, err
-	}
-	return file, nil
+	return file, err
 }
 
 // isFull reports whether err says that a disk, or a quota, has no room.
@@ -171,69 +228,50 @@ func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is
 // isTrouble reports whether err may pass by itself, or once somebody frees room.
 func isTrouble(err error) bool { return isFull(err) || errors.Is(err, syscall.EIO) }
 
-// lockDir takes the lock of a data directory. It is held until the file is
-// closed or the process ends, however it ends.
-func lockDir(dir string) (*os.File, error) {
-	path := filepath.Join(dir, "LOCK")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o640)
-	if err != nil {
-		return nil, err
+// lock takes the lock of a data directory. It is held until it is closed or the
+// process ends, however it ends.
+func (d disk) lock(dir string) (io.Closer, error) {
+	held, err := d.fs().Lock(filepath.Join(dir, "LOCK"))
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		holder, _ := d.readFile(filepath.Join(dir, "LOCK")) // a courtesy
+		return nil, fmt.Errorf("%s is in use by another collectord (process %s): stop it, or give this one a data_dir of its own",
+			dir, strings.TrimSpace(string(holder)))
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		holder, _ := os.ReadFile(path)
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("%s is in use by another collectord (process %s): stop it, or give this one a data_dir of its own",
-				dir, strings.TrimSpace(string(holder)))
-		}
-		return nil, fmt.Errorf("lock %s: %w", path, err)
-	}
-	// Who holds it is a courtesy to people; failing to say so is no failure.
-	if err := f.Truncate(0); err == nil {
-		fmt.Fprintf(f, "%d\n", os.Getpid())
-	}
-	return f, nil
-}
-
-// freeBytes is what the file system of dir can still take from this process.
-func freeBytes(dir string) (int64, error) {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
-	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return held, err
 }
 
 // hasOtherNames reports whether a file is found elsewhere too, so that it must not
 // be cut.
-func hasOtherNames(path string) bool {
-	info, err := os.Stat(path)
-	if err != nil {
-		return false
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Nlink > 1
+func (d disk) hasOtherNames(path string) bool {
+	info, err := d.fs().Stat(path)
+	return err == nil && vfs.Names(info) > 1
+}
+
+func (d disk) sameFile(a, b string) bool {
+	left, errLeft := d.fs().Stat(a)
+	right, errRight := d.fs().Stat(b)
+	return errLeft == nil && errRight == nil && vfs.SameFile(left, right)
 }
 
 // sizeOnDisk is the share of a file's size that each of its names counts for.
-func sizeOnDisk(info fs.FileInfo) int64 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Nlink > 1 {
-		return info.Size() / int64(st.Nlink)
-	}
-	return info.Size()
-}
+func sizeOnDisk(info fs.FileInfo) int64 { return info.Size() / max(1, vfs.Names(info)) }
 
-// sizeOfFiles adds up the regular files below dir. What vanishes meanwhile, and
-// a dir that does not exist, counts nothing.
-func sizeOfFiles(dir string) (total int64) {
-	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return nil //nolint:nilerr // vanished, or unreadable: not ours to count
+// sizeOf adds up the regular files below dir. What vanishes meanwhile, and a dir
+// that does not exist, counts nothing.
+func (d disk) sizeOf(dir string) (total int64) {
+	entries, err := d.fs().List(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		switch {
+		case e.IsDir():
+			total += d.sizeOf(filepath.Join(dir, e.Name()))
+		case e.Type().IsRegular():
+			if info, err := e.Info(); err == nil {
+				total += sizeOnDisk(info)
+			}
 		}
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
-			total += sizeOnDisk(info)
-		}
-		return nil
-	})
+	}
 	return total
 }

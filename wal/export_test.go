@@ -1,6 +1,10 @@
 package wal
 
-import "time"
+import (
+	"time"
+
+	"collectord/wal/vfs"
+)
 
 // WithClock and WithDatasync are for tests that need other packages, too.
 func (o Options) WithClock(clock func() time.Time) Options {
@@ -11,6 +15,12 @@ func (o Options) WithClock(clock func() time.Time) Options {
 // WithDatasync replaces fdatasync(2).
 func (o Options) WithDatasync(datasync func(fd int) error) Options {
 	o.datasync = datasync
+	return o
+}
+
+// WithReads has read do what reads files of the log.
+func (o Options) WithReads(read func(file vfs.File, p []byte, off int64) (int, error)) Options {
+	o.readAt = read
 	return o
 }
 

@@ -209,7 +209,7 @@ func FuzzFrames(f *testing.F) {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r, err := openFrames(nil, path)
+		r, err := openFrames(disk{}, path)
 		var damage *DamageError
 		if err != nil {
 			if !errors.As(err, &damage) {
@@ -237,7 +237,7 @@ func FuzzFrames(f *testing.F) {
 		if whole == 0 || next < whole {
 			return
 		}
-		w, err := survey(nil, path, next-whole, next-1)
+		w, err := survey(disk{}, path, next-whole, next-1)
 		if err != nil {
 			t.Fatal(err)
 		}

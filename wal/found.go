@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -90,7 +89,7 @@ func (l *Log) undoSalvage(found *names) error {
 	}
 	for _, e := range entries {
 		path := filepath.Join(work, e.Name(), fileName)
-		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *named) bool { return sameFile(path, l.fileOf(s.name)) }) {
+		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *named) bool { return l.disk.sameFile(path, l.fileOf(s.name)) }) {
 			continue // another name of a file that has one
 		}
 		w, err := l.search(1, maxSeq-1).survey(path)
@@ -125,7 +124,7 @@ func (l *Log) keepSalvage(reason error) error {
 // record is in the original, too.
 func (l *Log) clearSalvage() error {
 	work := filepath.Join(l.dir, salvageName)
-	if info, err := os.Lstat(work); err != nil {
+	if info, err := l.disk.fs().Stat(work); err != nil {
 		return ignoreMissing(err)
 	} else if !info.IsDir() {
 		return l.quarantineDir(salvageName)
@@ -151,7 +150,7 @@ func (l *Log) clearPiece(name, original string, of *wreck) error {
 	path := filepath.Join(l.dir, name, fileName)
 	w, err := l.search(1, maxSeq-1).survey(path)
 	if err != nil || w.missing || w.unread != nil {
-		if _, err := os.Lstat(filepath.Join(l.dir, name)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := l.disk.fs().Stat(filepath.Join(l.dir, name)); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return l.quarantineDir(name)
@@ -163,5 +162,5 @@ func (l *Log) clearPiece(name, original string, of *wreck) error {
 	if !in {
 		return l.quarantineDir(name)
 	}
-	return l.removeDir(filepath.Join(l.dir, name))
+	return l.deleteExamined(name)
 }

@@ -60,7 +60,7 @@ func cutLast(s, sep string) (before, after string, found bool) {
 func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	path := filepath.Join(l.dir, identityName)
 	machine := machineHash(l.opts.MachineID)
-	b, err := readFile(l.opts.readAt, path)
+	b, err := l.disk.readFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !isUnreadable(err) {
 		return err
 	}
@@ -95,6 +95,7 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	}
 	err = l.disk.writeFileDurably(path, identity{l.logID, machine}.encode())
 	if isTrouble(err) { // the next start finds it in a segment again
+		l.unnamed = true
 		l.opts.Logger.Error("can't write the log's identity: the next start will", "path", path, "error", err)
 		return nil
 	}

@@ -52,7 +52,7 @@ func Inspect(dataDir string) (*Inspector, error) {
 		return nil, fmt.Errorf("no log in %s: wal is no directory", dataDir)
 	}
 	i := &Inspector{dir: dir}
-	if b, err := readFile(nil, filepath.Join(dir, identityName)); err == nil {
+	if b, err := (disk{}).readFile(filepath.Join(dir, identityName)); err == nil {
 		if id, err := decodeIdentity(b); err == nil {
 			i.logID = id.logID
 		}
@@ -159,7 +159,7 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 	if err != nil || each == nil || r.Vanished {
 		return r, err
 	}
-	if err = w.records(nil, path, each); errors.Is(err, fs.ErrNotExist) {
+	if err = w.records(disk{}, path, each); errors.Is(err, fs.ErrNotExist) {
 		return &Report{Vanished: true}, nil // in between, before the first record
 	}
 	return r, err
@@ -223,7 +223,7 @@ func (i *Inspector) forgiveTail(path string, w *wreck, r *Report) error {
 	}
 	blank := true
 	if !i.live {
-		file, err := openRegular(path)
+		file, err := disk{}.openRegular(path)
 		if err != nil {
 			return err
 		}

@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -81,7 +80,7 @@ type Options struct {
 
 	// What only tests set.
 	clock    func() time.Time                // the wall clock
-	datasync func(fd int) error              // fdatasync(2)
+	datasync func(fd int) error              // in place of fdatasync(2)
 	free     func(dir string) (int64, error) // what the disk of dir can take
 	readAt   readAt                          // of what start, shipping and salvage read
 	disk     disk
@@ -104,11 +103,11 @@ func (o Options) withDefaults() Options {
 	if o.clock == nil {
 		o.clock = time.Now
 	}
-	if o.datasync == nil {
-		o.datasync = syscall.Fdatasync
-	}
 	if o.free == nil {
-		o.free = freeBytes
+		o.free = o.disk.fs().Free
+	}
+	if o.readAt != nil {
+		o.disk.read = o.readAt
 	}
 	if o.Node == "" {
 		o.Node = "localhost"
@@ -132,8 +131,9 @@ type Log struct {
 	disk    disk
 	dataDir string
 	dir     string // dataDir/wal
-	lock    *os.File
+	lock    io.Closer
 	logID   uint64
+	unnamed bool // LOG could not be written: only headers tell the log id
 	run     uint64
 
 	wake    chan struct{} // tells the committer to look again; holds one
@@ -393,7 +393,17 @@ func (l *Log) empty(dir string) error {
 	if err := l.putAside(dir); err != nil {
 		return err
 	}
-	if err := l.disk.unlinkIn(dir+goneSuffix, fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return l.emptyGone(dir + goneSuffix)
+}
+
+// emptyGone deletes what is in a directory that is kept for its name. Where nothing
+// else may tell the log id, the header stays.
+func (l *Log) emptyGone(dir string) error {
+	path := filepath.Join(dir, fileName)
+	if info, err := l.disk.fs().Stat(path); err == nil && l.unnamed && info.Mode().IsRegular() && !l.disk.hasOtherNames(path) {
+		return l.disk.truncate(path, min(info.Size(), maxHeader))
+	}
+	if err := l.disk.unlinkIn(dir, fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -80,7 +79,7 @@ func (l *Log) noteLoss(n LossNote) error {
 	old := l.lastLoss
 	extends := old.LastSeq+1 == n.FirstSeq && old.LogID == n.LogID && old.Run == n.Run && old.Reason == n.Reason
 	if extends {
-		if _, err := os.Stat(filepath.Join(dir, old.file())); err != nil {
+		if _, err := l.disk.fs().Stat(filepath.Join(dir, old.file())); err != nil {
 			extends = false // uploaded meanwhile
 		} else {
 			n.FirstSeq = old.FirstSeq
@@ -116,7 +115,7 @@ func (d disk) writeNote(dir string, n LossNote) error {
 	if !isFull(full) {
 		return full
 	}
-	file, err := d.open(reserve, os.O_RDWR)
+	file, err := d.open(reserve)
 	if err != nil {
 		return errors.Join(full, err)
 	}
@@ -133,7 +132,7 @@ func (d disk) writeNote(dir string, n LossNote) error {
 // should that have been spent: nobody else gets it on a full disk.
 func (d disk) retireNote(dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
-	if _, err := os.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
+	if _, err := d.fs().Stat(reserve); errors.Is(err, fs.ErrNotExist) {
 		if err := d.rename(path, reserve); err != nil {
 			return err
 		}
@@ -145,10 +144,13 @@ func (d disk) retireNote(dir string, n LossNote) error {
 
 // stockReserve takes room for the reserve, if there is some.
 func (d disk) stockReserve(path string) {
-	if info, err := os.Stat(path); err == nil && info.Size() == reserveSize {
+	if info, err := d.fs().Stat(path); err == nil && info.Size() == reserveSize {
 		return
 	}
-	file, err := d.open(path, os.O_RDWR|os.O_CREATE)
+	file, err := d.create(path)
+	if errors.Is(err, fs.ErrExist) {
+		file, err = d.open(path)
+	}
 	if err != nil {
 		return
 	}
@@ -180,7 +182,7 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 			}
 			continue
 		}
-		b, err := readFile(l.opts.readAt, path)
+		b, err := l.disk.readFile(path)
 		if isUnreadable(err) {
 			l.leaveNote(path, err)
 			continue
@@ -242,7 +244,7 @@ func (l *Log) leaveNote(path string, err error) {
 // that name already, this one goes to the quarantine.
 func (l *Log) renameNote(path string, n LossNote) (kept bool, err error) {
 	to := filepath.Join(l.dir, lostName, n.file())
-	if _, err := os.Lstat(to); err == nil {
+	if _, err := l.disk.fs().Stat(to); err == nil {
 		return false, l.quarantinePath(path)
 	}
 	l.found(FoundMisnamed, slog.LevelWarn, "the name of a loss note does not fit its content: renamed it", "path", path, "to", n.file())

@@ -86,7 +86,7 @@ func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 				if !sealed { // what is missing behind the last one looks like a torn tail
 					lost = slices.DeleteFunc(lost, func(seq uint64) bool { return seq > want[len(want)-1] })
 				}
-				copied := t.TempDir()
+				copied := memoryDir(t)
 				path := filepath.Join(copied, "wal", name)
 				for _, err := range []error{
 					os.MkdirAll(path, 0o750),
@@ -182,12 +182,12 @@ func TestFramesThatContradictEachOther(t *testing.T) {
 			if err := os.WriteFile(path, slices.Concat(header, bytes.Join(r.rows, nil)), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			w, err := survey(nil, path, 1, 3)
+			w, err := survey(disk{}, path, 1, 3)
 			if err != nil {
 				t.Fatal(err)
 			}
 			var got []string
-			if err := w.records(nil, path, func(r *Record) error {
+			if err := w.records(disk{}, path, func(r *Record) error {
 				got = append(got, string(r.Usage))
 				return nil
 			}); err != nil {

@@ -37,7 +37,7 @@ func TestAgainstAModel(t *testing.T) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("repeat with -run TestAgainstAModel -seed %d -steps %d", seed, *modelSteps)
-	m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), dir: t.TempDir(), removed: map[uint64]bool{}}
+	m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), dir: memoryDir(t), removed: map[uint64]bool{}}
 	m.open()
 	for step := range *modelSteps {
 		switch n := m.rand.IntN(100); {
@@ -120,7 +120,7 @@ func (m *model) remove() {
 func (m *model) crash() {
 	copied := ""
 	until(m.t, "a copy between two renames", func() bool {
-		copied = m.t.TempDir()
+		copied = memoryDir(m.t)
 		return os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(m.log.dir)) == nil
 	})
 	m.log.mu.Lock()

@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 )
@@ -27,7 +27,7 @@ type named struct {
 	sound       bool   // the name tells a range
 	fits        bool   // it does, and the first frame is where it says
 	link        bool   // a symbolic link, which is not followed
-	unreadable  bool   // the disk does not give the first frame
+	silent      bool   // its first frame tells nothing: it is damaged, or the disk does not give it
 	run         uint64 // of the header, if that can be read
 	wreck       *wreck // what its file holds, once it was read
 	failed      error  // why its file could not be read
@@ -44,28 +44,27 @@ func (l *Log) look(s *named) {
 	if s.link {
 		return
 	}
-	var err error
-	defer func() { s.unreadable = isUnreadable(err) }()
-	file, err := openRegular(l.fileOf(s.name))
+	s.silent = true
+	file, err := l.disk.openRegular(l.fileOf(s.name))
 	if err != nil {
 		return
 	}
 	defer file.Close()
-	from := io.NewSectionReader(fileAt{file, l.opts.readAt.orDefault()}, 0, lookAt)
+	from := io.NewSectionReader(fileAt{file, l.disk.reader()}, 0, lookAt)
 	r := &frameReader{file: file, in: bufio.NewReaderSize(from, lookAt)}
-	if err = r.readHeader(); err != nil {
+	if err := r.readHeader(); err != nil {
 		return
 	}
 	s.run = r.header.Run
 	var head [frameHeaderSize]byte
-	if _, _, err = r.entryLength(); err != nil {
+	if _, _, err := r.entryLength(); err != nil {
 		return
 	}
-	if _, err = io.ReadFull(r.in, head[:]); err != nil {
+	if _, err := io.ReadFull(r.in, head[:]); err != nil {
 		return
 	}
 	if h, err := decodeFrameHeader(head[:]); err == nil && h.logID == r.header.LogID && h.run == r.header.Run && h.firstSeq > 0 && h.firstSeq < maxSeq {
-		s.begins = h.firstSeq
+		s.begins, s.silent = h.firstSeq, false
 		s.fits = s.sound && s.sealed && s.begins == s.first
 	}
 }
@@ -76,7 +75,7 @@ func (l *Log) read(s *named) *wreck {
 		if s.link {
 			s.failed = errNotRegular
 		} else if s.wreck, s.failed = l.search(1, maxSeq-1).survey(l.fileOf(s.name)); s.failed == nil && s.wreck.missing {
-			s.wreck, s.failed = nil, os.ErrNotExist
+			s.wreck, s.failed = nil, fs.ErrNotExist
 		}
 	}
 	return s.wreck
@@ -102,13 +101,13 @@ func (w *wreck) exact() bool {
 
 // eachFrame goes through the frames that check out, and their headers, which end
 // with the checksums of frame and header.
-func (w *wreck) eachFrame(read readAt, path string, each func(extent, [frameHeaderSize]byte)) error {
-	file, err := openRegular(path)
+func (w *wreck) eachFrame(disk disk, path string, each func(extent, [frameHeaderSize]byte)) error {
+	file, err := disk.openRegular(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	in := &pages{file: file, read: read.orDefault(), size: w.size}
+	in := &pages{file: file, read: disk.reader(), size: w.size}
 	for _, p := range w.pieces {
 		for _, e := range p.extents {
 			if err := e.eachFrame(in, func(f extent) error {
@@ -132,11 +131,11 @@ func (l *Log) holds(path string, w *wreck, other string, of *wreck) (bool, error
 		return true, nil
 	}
 	have := map[uint64][frameHeaderSize]byte{}
-	if err := w.eachFrame(l.opts.readAt, path, func(f extent, head [frameHeaderSize]byte) { have[f.first] = head }); err != nil {
+	if err := w.eachFrame(l.disk, path, func(f extent, head [frameHeaderSize]byte) { have[f.first] = head }); err != nil {
 		return false, err
 	}
 	in := true
-	err := of.eachFrame(l.opts.readAt, other, func(f extent, head [frameHeaderSize]byte) { in = in && have[f.first] == head })
+	err := of.eachFrame(l.disk, other, func(f extent, head [frameHeaderSize]byte) { in = in && have[f.first] == head })
 	return in, err
 }
 
@@ -211,7 +210,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 			return all, nil
 		case s.fits && (limit == s.last+1 || limit > s.last && slices.Contains(gone, s.last+1)):
 			return all, nil
-		case s.unreadable && s.sealed && tells && limit == s.last+1: // its neighbours confirm the name
+		case s.silent && s.sealed && tells && limit == s.last+1: // its neighbours confirm the name
 			return all, nil
 		}
 		w := l.read(s)
@@ -219,7 +218,19 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		if w != nil {
 			end, exact = w.last(), w.exact()
 		}
-		if next == s.begins || exact && next <= end {
+		// Records above a name outweigh none that another name tells: a commit that
+		// failed leaves them, and their seqs are given out again.
+		above := tells && s.last < next && len(all) > 1 && all[1].fits
+		overlaps := next == s.begins || exact && next <= end && !above
+		if !overlaps && w != nil && tells && next <= s.last { // a piece of it, or beyond what its name should tell
+			if overlaps = w.unread != nil; !overlaps {
+				var err error
+				if overlaps, err = l.isPiece(all[1], s); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if overlaps {
 			rest, err := l.part(found, all)
 			if err != nil || len(rest) == 0 || rest[0] != s {
 				return rest, err
@@ -232,8 +243,8 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 			l.stray(s.name)
 			return all[1:], nil
 		case w == nil:
-		case exact && end > s.last, !tells:
-			s.last = end
+		case !tells, exact && end > s.last && (limit == end+1 || slices.Contains(gone, end+1)):
+			s.last = end // the next name goes on there
 		case end > s.last && s.last < limit-1: // unacknowledged, or hidden by a wrong name: nobody can tell
 			if err := l.keepBeyond(s, w); err != nil {
 				return nil, err
@@ -242,6 +253,15 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		s.last = min(s.last, next-1, max(end, limit-1))
 		return all, nil
 	}
+}
+
+// isPiece reports whether p holds nothing but records that s holds.
+func (l *Log) isPiece(p, s *named) (bool, error) {
+	w := l.read(p)
+	if w == nil || w.unread != nil || len(w.pieces) == 0 {
+		return false, nil //nolint:nilerr // what can't be read is in no other segment for all we know
+	}
+	return l.holds(l.fileOf(s.name), s.wreck, l.fileOf(p.name), w)
 }
 
 // part ends that the first two of some segments claim the same records.
@@ -257,15 +277,9 @@ func (l *Log) part(found *names, all []*named) ([]*named, error) {
 	if wa == nil || wb == nil {
 		return leaveB()
 	}
-	pathA, pathB := l.fileOf(a.name), l.fileOf(b.name)
-	for _, side := range []struct {
-		has, lacks   *named
-		path, within string
-	}{{a, b, pathB, pathA}, {b, a, pathA, pathB}} {
-		if w := side.lacks.wreck; len(w.pieces) == 0 || w.unread != nil {
-			continue // what is damaged, or can't be read, was not found elsewhere
-		}
-		in, err := l.holds(side.within, side.has.wreck, side.path, side.lacks.wreck)
+	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
+		// What is damaged, or can't be read, was not found elsewhere.
+		in, err := l.isPiece(side.lacks, side.has)
 		if err != nil {
 			return nil, err
 		}
@@ -321,7 +335,7 @@ func (l *Log) deleteExamined(name string) error {
 // quarantine. Nothing ships them: their seqs may have been given out again.
 func (l *Log) keepBeyond(s *named, w *wreck) error {
 	from := w.size
-	if err := w.eachFrame(l.opts.readAt, l.fileOf(s.name), func(f extent, _ [frameHeaderSize]byte) {
+	if err := w.eachFrame(l.disk, l.fileOf(s.name), func(f extent, _ [frameHeaderSize]byte) {
 		if f.first > s.last {
 			from = min(from, f.from)
 		}
@@ -331,14 +345,14 @@ func (l *Log) keepBeyond(s *named, w *wreck) error {
 	if from == w.size {
 		return nil
 	}
-	file, err := openRegular(l.fileOf(s.name))
+	file, err := l.disk.openRegular(l.fileOf(s.name))
 	if err != nil {
 		return err
 	}
 	defer file.Close()
 	l.found(FoundMisnamed, slog.LevelWarn, "copied records to the quarantine that are in a segment's file and not in its name: they were not acknowledged, or the name is wrong",
 		"segment", s.name, "offset", from)
-	in := &pages{file: file, read: l.opts.readAt.orDefault(), size: w.size}
+	in := &pages{file: file, read: l.disk.reader(), size: w.size}
 	return l.quarantineBytes(fmt.Sprintf("%s-beyond-%d", s.name, from), s.name, in, stretch{from, w.size}, errors.New("records above the last seq of the segment's name"))
 }
 
@@ -365,7 +379,7 @@ func (l *Log) rename(kept []*named) error {
 	}
 	for _, s := range wrong {
 		to := filepath.Join(l.dir, s.right())
-		if _, err := os.Lstat(to); err == nil { // nothing that is part of the log
+		if _, err := l.disk.fs().Stat(to); err == nil { // nothing that is part of the log
 			if err := l.quarantinePath(to); err != nil {
 				return err
 			}

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,7 +24,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	if err := o.disk.makeDirDurably(dataDir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	lock, err := lockDir(dataDir)
+	lock, err := o.disk.lock(dataDir)
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -107,8 +106,12 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 		return 0, err
 	}
 	err = l.loadIdentity(func() (uint64, bool) {
-		for _, s := range slices.Backward(segments) {
-			if r, err := openFrames(l.opts.readAt, filepath.Join(l.dir, s.name, fileName)); err == nil {
+		known := slices.Clone(l.gone)
+		for _, s := range slices.Concat(found.leaving, found.unread, segments) {
+			known = append(known, s.name)
+		}
+		for _, name := range slices.Backward(known) {
+			if r, err := openFrames(l.disk, l.fileOf(name)); err == nil {
 				r.close()
 				return r.header.LogID, true
 			}
@@ -185,7 +188,7 @@ func (found *names) behind(s *named) *named {
 // later version can hold, or 0 if it is not one.
 func (l *Log) aboveForeign(s *named) (uint64, error) {
 	path := filepath.Join(l.dir, s.name, fileName)
-	r, err := openFrames(l.opts.readAt, path)
+	r, err := openFrames(l.disk, path)
 	if err == nil {
 		r.close()
 		return 0, nil
@@ -193,7 +196,7 @@ func (l *Log) aboveForeign(s *named) (uint64, error) {
 	if !errors.Is(err, ErrVersion) {
 		return 0, nil // met again when it is sealed
 	}
-	info, err := os.Stat(path)
+	info, err := l.disk.fs().Stat(path)
 	if err != nil {
 		return 0, err
 	}
@@ -253,7 +256,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, err error) {
 		return 0, err
 	}
 	last = w.last()
-	hidden, err := w.unreadTail(l.opts.readAt, path)
+	hidden, err := w.unreadTail(l.disk, path)
 	if err != nil {
 		return 0, err
 	}
@@ -279,7 +282,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, err error) {
 		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.reason)
 		return 0, l.quarantineDir(s.name)
 	}
-	if w.size > w.end && hidden == 0 && !hasOtherNames(path) {
+	if w.size > w.end && hidden == 0 && !l.disk.hasOtherNames(path) {
 		if err := l.cutTail(s.name, path, stretch{w.end, w.size}); err != nil {
 			return 0, err
 		}
@@ -323,7 +326,7 @@ func (l *Log) cutTail(name, path string, tail stretch) error {
 }
 
 func (d disk) syncFile(path string) error {
-	f, err := d.open(path, os.O_RDWR)
+	f, err := d.open(path)
 	if err != nil {
 		return err
 	}
@@ -334,8 +337,8 @@ func (d disk) syncFile(path string) error {
 func (l *Log) addRecovered(first, last uint64) error {
 	name := sealedName(first, last)
 	count := last - first + 1
-	size, sealedAt, err := statSegment(filepath.Join(l.dir, name, fileName))
-	if link, linkErr := os.Lstat(filepath.Join(l.dir, name)); linkErr == nil && !link.IsDir() {
+	size, sealedAt, err := l.statSegment(filepath.Join(l.dir, name, fileName))
+	if link, linkErr := l.disk.fs().Stat(filepath.Join(l.dir, name)); linkErr == nil && !link.IsDir() {
 		size, sealedAt, err = link.Size(), link.ModTime(), nil // can't be read, but may be put in order by somebody
 	}
 	if errors.Is(err, fs.ErrNotExist) {
@@ -403,8 +406,12 @@ func (l *Log) beginLater(cause error) error {
 			}
 		}
 	}
-	gone, err := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix))
-	l.emptied = gone
+	entries, err := l.disk.readDir(l.dir)
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), goneSuffix) {
+			l.emptied = append(l.emptied, filepath.Join(l.dir, e.Name()))
+		}
+	}
 	return err
 }
 
@@ -415,7 +422,7 @@ func (l *Log) discardInFavour(place, from string) error {
 		if err := l.putAside(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	} else if _, err := os.Lstat(place); err == nil {
+	} else if _, err := l.disk.fs().Stat(place); err == nil {
 		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of the active segment", "path", place)
 		if err := l.quarantinePath(place); err != nil {
 			return err
@@ -436,14 +443,14 @@ func (l *Log) clearGone() error {
 	}
 	for _, name := range slices.Concat(l.gone, emptied, stale, []string{activeName(l.acked+1) + goneSuffix}) {
 		dir := filepath.Join(l.dir, name)
-		if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
+		if info, err := l.disk.fs().Stat(dir); err != nil || !info.IsDir() {
 			continue
 		}
 		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.gone, name) {
 			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", name)
 		}
 		d := &departure{dir: dir, place: strings.TrimSuffix(dir, goneSuffix), synced: true}
-		if info, err := os.Lstat(filepath.Join(dir, fileName)); err == nil {
+		if info, err := l.disk.fs().Stat(filepath.Join(dir, fileName)); err == nil {
 			d.bytes = sizeOnDisk(info)
 		}
 		_ = l.depart(d, func() { l.sealedBytes += d.bytes }) // logged

@@ -9,7 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // crashed returns a data directory as kill -9 would leave it after n appends of
@@ -63,7 +66,7 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 // was written ahead may follow.
 func frameEnds(t *testing.T, path string) (ends []int64) {
 	t.Helper()
-	r, err := openFrames(nil, path)
+	r, err := openFrames(disk{}, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +107,8 @@ func TestTornTailIsCutAtEveryByte(t *testing.T) {
 				continue // these take longer and differ little from byte to byte
 			}
 			t.Run(fmt.Sprintf("%s at %d", name, at), func(t *testing.T) {
-				copied := t.TempDir()
+				t.Parallel()
+				copied := memoryDir(t)
 				if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 					t.Fatal(err)
 				}
@@ -280,5 +284,37 @@ func TestIdentity(t *testing.T) {
 	setMachine("4567")
 	if clone := logID(); clone == first {
 		t.Error("a cloned image kept its log id")
+	}
+}
+
+// The log id is in LOG and in each segment. Where LOG can't be written, the last
+// segment keeps it, also once its records are shipped.
+func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
+	dir := t.TempDir()
+	var broken atomic.Bool
+	o := Options{ProbeMin: time.Hour, ProbeMax: time.Hour}
+	o.disk.before = func(op, path string) error {
+		name := filepath.Base(path)
+		if op == "rename" && (name == identityName+".tmp" || name == nextName && broken.Load()) {
+			return syscall.ENOSPC
+		}
+		return nil
+	}
+	l := open(t, dir, o)
+	mustAppend(t, l, Record{Usage: usage(0)})
+	broken.Store(true)
+	_ = l.Seal(t.Context()) // there is no segment to go on with
+	until(t, "the segment is sealed", func() bool { return l.Stats().SealedSegments == 1 })
+	segments, _ := l.Sealed()
+	if err := segments[0].Remove(); err != nil {
+		t.Fatal(err)
+	}
+	copied := t.TempDir()
+	if err := os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(l.dir)); err != nil {
+		t.Fatal(err)
+	}
+	after := open(t, copied, Options{})
+	if after.logID != l.logID || after.acked != 1 {
+		t.Errorf("log %x goes on as %x, above seq %d", l.logID, after.logID, after.acked)
 	}
 }

@@ -56,16 +56,17 @@ func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
 		"drop_oldest": {MaxBytes: 16 << 20, WhenFull: DropOldest},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				dir := t.TempDir()
-				var disk atomic.Int64 // what others use of 16 MiB
+				dir := memoryDir(t)
+				var other atomic.Int64 // what others use of 16 MiB
 				o.SegmentSize, o.SealAfter = 64<<10, 20*time.Second
 				o.datasync = func(int) error { return nil }
 				o.free = func(dir string) (int64, error) {
 					if o.MinFree == 0 {
 						return 1 << 40, nil
 					}
-					return 17<<20 - sizeOfFiles(dir) - disk.Load(), nil
+					return 17<<20 - (disk{}).sizeOf(dir) - other.Load(), nil
 				}
 				s := &simulation{t: t, log: open(t, dir, o), load: load}
 				until := func() float64 { return s.log.Stats().SecondsUntilFull }

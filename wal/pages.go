@@ -4,20 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"syscall"
+
+	"collectord/wal/vfs"
 )
 
-// readAt is os.File.ReadAt, or what a test puts in its place.
-type readAt func(file *os.File, p []byte, off int64) (int, error)
-
-func (read readAt) orDefault() readAt {
-	if read == nil {
-		return (*os.File).ReadAt
-	}
-	return read
-}
+// readAt is vfs.File.ReadAt, or what a test puts in its place.
+type readAt func(file vfs.File, p []byte, off int64) (int, error)
 
 // isUnreadable reports whether err says that the disk can't give what is stored,
 // or gives something that does not fit the file system's own checksum.
@@ -56,7 +50,7 @@ const maxUnreadPages = 1024
 // pages reads a file of which the disk may not give every page. Such a page reads
 // as zeros, in which no frame checks out.
 type pages struct {
-	file   *os.File
+	file   vfs.File
 	read   readAt
 	size   int64
 	unread map[int64]bool // by index; each was tried twice
@@ -141,16 +135,16 @@ func (p *pages) stretches() (all []stretch) {
 	return all
 }
 
-// readFile is os.ReadFile by way of read. No file of ours that it is meant for is
+// readFile reads a whole file. No file of ours that it is meant for is
 // longer than a few hundred bytes.
-func readFile(read readAt, path string) ([]byte, error) {
-	file, err := os.Open(path)
+func (d disk) readFile(path string) ([]byte, error) {
+	file, err := d.fs().Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
 	b := make([]byte, 64<<10)
-	n, err := read.orDefault()(file, b, 0)
+	n, err := d.reader()(file, b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -14,7 +13,7 @@ import (
 // returns how many bytes that is: none after a power loss, or where nothing was
 // written yet.
 func (l *Log) quarantineTail(name, path string, tail stretch) (kept int64, err error) {
-	in, err := openRegular(path)
+	in, err := l.disk.openRegular(path)
 	if err != nil {
 		return 0, err
 	}
@@ -47,9 +46,9 @@ func (l *Log) quarantineBytes(base, segment string, in io.ReaderAt, d stretch, r
 // A file that is there already is not replaced: one that holds the same will do.
 func (l *Log) keepBytes(base string, in *io.SectionReader) (string, error) {
 	for n, path := 1, base; ; n++ {
-		out, err := l.disk.open(path+".bin", os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+		out, err := l.disk.create(path + ".bin")
 		if errors.Is(err, fs.ErrExist) {
-			if sameContent(path+".bin", in) {
+			if l.disk.sameContent(path+".bin", in) {
 				return path, nil
 			}
 			path = fmt.Sprintf("%s-%d", base, n+1)
@@ -58,14 +57,14 @@ func (l *Log) keepBytes(base string, in *io.SectionReader) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		_, err = io.Copy(out, io.NewSectionReader(in, 0, in.Size()))
+		_, err = io.Copy(io.NewOffsetWriter(out, 0), io.NewSectionReader(in, 0, in.Size()))
 		return path, l.disk.finish(out, err)
 	}
 }
 
 // sameContent reports whether a file holds what in does.
-func sameContent(path string, in *io.SectionReader) bool {
-	file, err := openRegular(path)
+func (d disk) sameContent(path string, in *io.SectionReader) bool {
+	file, err := d.openRegular(path)
 	if err != nil {
 		return false
 	}
@@ -100,7 +99,7 @@ func (l *Log) quarantinePath(path string) error {
 	base := filepath.Join(dir, fmt.Sprintf("%s-%016x", filepath.Base(path), l.run))
 	to := base
 	for n := 2; ; n++ {
-		if _, err := os.Lstat(to); err != nil {
+		if _, err := l.disk.fs().Stat(to); err != nil {
 			break
 		}
 		to = fmt.Sprintf("%s-%d", base, n)

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"math"
-	"os"
+
+	"collectord/wal/vfs"
 )
 
 // DamageError says where bytes of the log do not check out, and why.
@@ -27,7 +29,7 @@ func (e *DamageError) Unwrap() error { return e.Reason }
 // checksum is verified, and holds a frame in memory, or one record and some of a
 // frame beyond maxFrame, which it reads twice.
 type frameReader struct {
-	file   *os.File
+	file   vfs.File
 	read   readAt
 	in     *bufio.Reader
 	size   int64 // of the file when it was opened
@@ -41,8 +43,8 @@ type frameReader struct {
 
 // openFrames opens the log file at path and reads its segment header. The
 // caller closes it.
-func openFrames(read readAt, path string) (*frameReader, error) {
-	file, err := openRegular(path)
+func openFrames(disk disk, path string) (*frameReader, error) {
+	file, err := disk.openRegular(path)
 	if isUnreadable(err) {
 		return nil, &DamageError{Path: path, Reason: err}
 	}
@@ -54,7 +56,7 @@ func openFrames(read readAt, path string) (*frameReader, error) {
 		file.Close()
 		return nil, err
 	}
-	r := &frameReader{file: file, read: read.orDefault(), size: info.Size()}
+	r := &frameReader{file: file, read: disk.reader(), size: info.Size()}
 	r.seek(0)
 	if err := r.readHeader(); err != nil {
 		file.Close()
@@ -77,7 +79,7 @@ func (r *frameReader) seek(off int64) {
 
 // fileAt is a file as an io.ReaderAt.
 type fileAt struct {
-	file *os.File
+	file vfs.File
 	read readAt
 }
 
@@ -233,7 +235,7 @@ func (r *frameReader) more(rest []byte) ([]byte, error) {
 // frameError makes damage of a file that ends too soon, or that the disk does not
 // give. Other errors are not of the file.
 func (r *frameReader) frameError(err error) error {
-	var fromDisk *os.PathError
+	var fromDisk *fs.PathError
 	if errors.As(err, &fromDisk) && !isUnreadable(err) {
 		return err
 	}

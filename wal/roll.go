@@ -191,10 +191,12 @@ func (l *Log) seal(a *active) error {
 		return err
 	}
 	dir := filepath.Join(l.dir, sealedName(a.first, a.last()))
-	if err := l.disk.rename(a.dir, dir); err != nil {
-		return err
+	if a.dir != dir { // otherwise only its name was not durable yet
+		if err := l.disk.rename(a.dir, dir); err != nil {
+			return err
+		}
+		a.dir = dir
 	}
-	a.dir = dir
 	if err := l.disk.syncDir(l.dir); err != nil {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}

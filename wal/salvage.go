@@ -7,8 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"time"
 )
@@ -88,7 +88,7 @@ func (l *Log) salvage(s *Segment) (changed bool, err error) {
 	if !decided {
 		return false, err
 	}
-	s.removed = true
+	s.removed, s.made = true, nil
 	d.synced, d.pieces, d.open = err == nil, pieces, s.first
 	gaps, skipped := unused(s, w, gaps)
 	note := LossNote{Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run, At: time.Now()}
@@ -157,12 +157,12 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 	if len(w.damaged) == 0 {
 		return nil
 	}
-	file, err := openRegular(s.path())
+	file, err := l.disk.openRegular(s.path())
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	in := &pages{file: file, read: l.opts.readAt.orDefault(), size: w.size}
+	in := &pages{file: file, read: l.disk.reader(), size: w.size}
 	for _, d := range w.damaged {
 		name := fmt.Sprintf("%s-at-%d", s, d.from)
 		if err := l.quarantineBytes(name, s.String(), in, d, w.reason); err != nil {
@@ -175,6 +175,9 @@ func (l *Log) keepDamaged(s *Segment, w *wreck) error {
 // makePieces makes the pieces durable under their names, beside the original or,
 // if it holds all records, in the place of its file.
 func (l *Log) makePieces(s *Segment, w *wreck) (pieces []*Segment, err error) {
+	if err := l.dropPieces(&s.made); err != nil {
+		return nil, err
+	}
 	inPlace := w.whole(s.first, s.last) && !s.reread
 	work := filepath.Join(l.dir, salvageName)
 	if err := l.clearSalvage(); err != nil {
@@ -185,7 +188,7 @@ func (l *Log) makePieces(s *Segment, w *wreck) (pieces []*Segment, err error) {
 	}
 	for _, p := range w.pieces {
 		name := sealedName(p.first, p.last)
-		size, err := w.write(l.disk, l.opts.readAt, s.path(), filepath.Join(work, name), p)
+		size, err := w.write(l.disk, s.path(), filepath.Join(work, name), p)
 		if err != nil {
 			return nil, err
 		}
@@ -201,6 +204,7 @@ func (l *Log) makePieces(s *Segment, w *wreck) (pieces []*Segment, err error) {
 			if err := l.clearPiece(name, s.path(), w); err != nil {
 				return nil, err
 			}
+			s.made = append(s.made, dir)
 			if err := l.disk.renameDurably(filepath.Join(work, name), dir); err != nil {
 				return nil, err
 			}
@@ -210,18 +214,34 @@ func (l *Log) makePieces(s *Segment, w *wreck) (pieces []*Segment, err error) {
 	return pieces, l.clearSalvage()
 }
 
+// dropPieces deletes pieces of a segment that is still there itself, durably: it is
+// to be shipped, evicted or salvaged anew as a whole.
+func (l *Log) dropPieces(dirs *[]string) error {
+	if len(*dirs) == 0 {
+		return nil
+	}
+	for _, dir := range *dirs {
+		// By way of .gone: a piece without its file would look like a loss.
+		if err := l.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	*dirs = nil
+	return nil
+}
+
 // write makes a segment directory that holds one piece.
-func (w *wreck) write(disk disk, read readAt, from, dir string, p piece) (size int64, err error) {
-	file, err := openRegular(from)
+func (w *wreck) write(disk disk, from, dir string, p piece) (size int64, err error) {
+	file, err := disk.openRegular(from)
 	if err != nil {
 		return 0, err
 	}
 	defer file.Close()
-	in := &pages{file: file, read: read.orDefault(), size: w.size}
+	in := &pages{file: file, read: disk.reader(), size: w.size}
 	if err := disk.mkdir(dir); err != nil {
 		return 0, err
 	}
-	out, err := disk.open(filepath.Join(dir, fileName), os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	out, err := disk.create(filepath.Join(dir, fileName))
 	if err != nil {
 		return 0, err
 	}
@@ -231,11 +251,12 @@ func (w *wreck) write(disk disk, read readAt, from, dir string, p piece) (size i
 			out.Close()
 		}
 	}()
+	end := io.NewOffsetWriter(out, 0)
 	put := func(entry io.Reader, length int64) error {
-		if _, err := out.Write(binary.AppendUvarint(nil, uint64(length))); err != nil {
+		if _, err := end.Write(binary.AppendUvarint(nil, uint64(length))); err != nil {
 			return err
 		}
-		n, err := io.Copy(out, entry)
+		n, err := io.Copy(end, entry)
 		if err == nil && n != length {
 			err = io.ErrUnexpectedEOF
 		}

@@ -125,7 +125,7 @@ func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 	for _, d := range table {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			copied := t.TempDir()
+			copied := memoryDir(t)
 			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 				t.Fatal(err)
 			}

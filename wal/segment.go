@@ -6,7 +6,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -91,8 +90,9 @@ type Segment struct {
 
 	mu       sync.Mutex // guards what follows, and the removal itself
 	removed  bool
-	attempts int   // of Salvage that the disk did not let read all of it
-	firstAt  int64 // ReceivedAt of the first record, 0 until it is known
+	made     []string // directories of pieces, of a salvage that was not finished
+	attempts int      // of Salvage that the disk did not let read all of it
+	firstAt  int64    // ReceivedAt of the first record, 0 until it is known
 }
 
 // FirstSeq is the sequence number of the segment's first record.
@@ -116,11 +116,11 @@ func (s *Segment) String() string { return sealedName(s.first, s.last) }
 func (s *Segment) path() string { return filepath.Join(s.dir, fileName) }
 
 func (s *Segment) open() (*frameReader, error) {
-	var read readAt
+	var disk disk
 	if s.log != nil {
-		read = s.log.opts.readAt
+		disk = s.log.disk
 	}
-	return openFrames(read, s.path())
+	return openFrames(disk, s.path())
 }
 
 // Header reads who wrote the segment.
@@ -217,7 +217,9 @@ func (s *Segment) Remove() error {
 	}
 	s.removed = true
 	l := s.log
-	_ = l.depart(s.departure(""), func() { // logged
+	d := s.departure("")
+	d.stale, s.made = s.made, nil
+	_ = l.depart(d, func() { // logged
 		l.unlistLocked(s)
 		l.ledger.Pending -= s.counted()
 		l.ledger.Shipped += s.counted()
@@ -264,6 +266,10 @@ func (s *Segment) evict() error {
 	if h, err := s.Header(); err == nil {
 		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
 	}
+	// The next start would take them for segments, and the note would not be true.
+	if err := l.dropPieces(&s.made); err != nil {
+		return err
+	}
 	decided, err := l.disk.decide(s.dir, s.dir+evictedSuffix)
 	if !decided {
 		return err
@@ -289,12 +295,12 @@ func (l *Log) putAside(dir string) error {
 		err = l.disk.replace(dir, gone)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Lstat(gone); err == nil {
+		if _, err := l.disk.fs().Stat(gone); err == nil {
 			return l.disk.syncDir(parent) // done before
 		}
 	}
 	if err != nil {
-		return &os.LinkError{Op: "rename", Old: dir, New: gone, Err: err}
+		return err
 	}
 	return l.disk.syncDir(parent)
 }

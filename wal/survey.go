@@ -80,24 +80,24 @@ func (w *wreck) lost(first, last uint64) (gaps [][2]uint64) {
 // last for every frame that checks out, wherever it is. What the disk does not
 // give counts as damaged, page by page. Other errors come from the disk, or are
 // ErrVersion.
-func survey(read readAt, path string, first, last uint64) (*wreck, error) {
-	return search{read: read, first: first, last: last}.survey(path)
+func survey(disk disk, path string, first, last uint64) (*wreck, error) {
+	return search{disk: disk, first: first, last: last}.survey(path)
 }
 
 // search is what a survey looks for.
 type search struct {
-	read        readAt
+	disk        disk
 	logID       uint64 // of the log whose frames are taken first; 0 if it is not known
 	first, last uint64
 	others      bool // frames with other seqs are no damage: their records are elsewhere too
 }
 
 func (l *Log) search(first, last uint64) search {
-	return search{read: l.opts.readAt, logID: l.logID, first: first, last: last}
+	return search{disk: l.disk, logID: l.logID, first: first, last: last}
 }
 
 func (want search) survey(path string) (*wreck, error) {
-	file, err := openRegular(path)
+	file, err := want.disk.openRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &wreck{reason: errors.New("its file is missing"), missing: true}, nil
 	}
@@ -114,9 +114,9 @@ func (want search) survey(path string) (*wreck, error) {
 	}
 	s := &surveyor{
 		wreck: &wreck{size: info.Size()}, want: want,
-		in: &pages{file: file, read: want.read.orDefault(), size: info.Size()},
+		in: &pages{file: file, read: want.disk.reader(), size: info.Size()},
 	}
-	if r, err := openFrames(want.read, path); err == nil {
+	if r, err := openFrames(want.disk, path); err == nil {
 		s.header, s.begin, s.pos = r.header, r.offset, r.offset
 		r.close()
 	} else if errors.Is(err, ErrVersion) {
@@ -387,13 +387,13 @@ func (e extent) eachFrame(in io.ReaderAt, each func(extent) error) error {
 }
 
 // records calls each for every record of the pieces.
-func (w *wreck) records(read readAt, path string, each func(*Record) error) error {
-	file, err := openRegular(path)
+func (w *wreck) records(disk disk, path string, each func(*Record) error) error {
+	file, err := disk.openRegular(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	in := &pages{file: file, read: read.orDefault(), size: w.size}
+	in := &pages{file: file, read: disk.reader(), size: w.size}
 	var rec Record
 	var payload []byte
 	frame := func(f extent) error {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -84,7 +83,7 @@ func (l *Log) setUnreadAside(s *Segment, w *wreck, gaps [][2]uint64) (changed bo
 	if decided, err := l.disk.decide(s.dir, names[0]); !decided {
 		return false, err
 	}
-	s.removed = true
+	s.removed, s.made = true, nil
 	var unread []*Segment
 	var records uint64
 	for i, g := range gaps {
@@ -107,7 +106,7 @@ func (l *Log) clearLinks(s *Segment) error {
 		return err
 	}
 	for _, e := range entries {
-		if _, _, ending, ok := parseName(e.Name()); ok && ending == unreadSuffix && sameFile(s.path(), l.fileOf(e.Name())) {
+		if _, _, ending, ok := parseName(e.Name()); ok && ending == unreadSuffix && l.disk.sameFile(s.path(), l.fileOf(e.Name())) {
 			if err := l.deleteExamined(e.Name()); err != nil {
 				return err
 			}
@@ -123,7 +122,7 @@ func (l *Log) dropLinks(found *names) (err error) {
 		if _, _, ending, _ := parseName(u.name); err != nil || ending != unreadSuffix {
 			return false
 		}
-		same := slices.ContainsFunc(found.segments, func(s *named) bool { return s.sealed && sameFile(l.fileOf(u.name), l.fileOf(s.name)) })
+		same := slices.ContainsFunc(found.segments, func(s *named) bool { return s.sealed && l.disk.sameFile(l.fileOf(u.name), l.fileOf(s.name)) })
 		if same {
 			err = l.deleteExamined(u.name)
 		}
@@ -159,7 +158,7 @@ func (l *Log) linkUnread(path string, w *wreck, gaps [][2]uint64) ([][2]uint64, 
 // link makes a directory that holds nothing but a link to the file at path. It may
 // be repeated.
 func (l *Log) link(path, dir string) error {
-	if sameFile(path, filepath.Join(dir, fileName)) {
+	if l.disk.sameFile(path, filepath.Join(dir, fileName)) {
 		return nil
 	}
 	if err := l.clearSalvage(); err != nil {
@@ -183,12 +182,6 @@ func (l *Log) link(path, dir string) error {
 		return err
 	}
 	return l.clearSalvage()
-}
-
-func sameFile(a, b string) bool {
-	left, errLeft := os.Stat(a)
-	right, errRight := os.Stat(b)
-	return errLeft == nil && errRight == nil && os.SameFile(left, right)
 }
 
 // savedOf lists the records of u that other segments hold.
@@ -221,7 +214,7 @@ func (l *Log) quarantineUnread(d *departure) error {
 	if err := l.disk.syncDir(l.dir); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(d.dir); !errors.Is(err, fs.ErrNotExist) { // otherwise done before
+	if _, err := l.disk.fs().Stat(d.dir); !errors.Is(err, fs.ErrNotExist) { // otherwise done before
 		if err := l.quarantinePath(d.dir); err != nil {
 			return err
 		}
@@ -244,11 +237,11 @@ func unused(s *Segment, w *wreck, gaps [][2]uint64) (lost, skipped [][2]uint64) 
 // unreadTail looks at what follows the last good frame of a segment that is not
 // sealed. If the disk does not give all of it, there may be frames of acknowledged
 // records, at most of as many as it returns.
-func (w *wreck) unreadTail(read readAt, path string) (records uint64, err error) {
+func (w *wreck) unreadTail(disk disk, path string) (records uint64, err error) {
 	if w.unread == nil {
 		return 0, nil
 	}
-	file, err := openRegular(path)
+	file, err := disk.openRegular(path)
 	if isUnreadable(err) {
 		return 1, nil // there is no telling how many
 	}
@@ -256,7 +249,7 @@ func (w *wreck) unreadTail(read readAt, path string) (records uint64, err error)
 		return 0, err
 	}
 	defer file.Close()
-	in := &pages{file: file, read: read.orDefault(), size: w.size}
+	in := &pages{file: file, read: disk.reader(), size: w.size}
 	buf := make([]byte, pageSize)
 	at, found := w.end, false
 	for at < w.size {
@@ -365,7 +358,7 @@ func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 		case g != gaps[0]:
 			err = l.link(filepath.Join(dir, fileName), to)
 		case to == dir:
-		case sameFile(filepath.Join(dir, fileName), filepath.Join(to, fileName)):
+		case l.disk.sameFile(filepath.Join(dir, fileName), filepath.Join(to, fileName)):
 			err = l.deleteExamined(u.name)
 		default:
 			err = l.disk.renameDurably(dir, to)
@@ -385,7 +378,7 @@ func (l *Log) addUnread(u *named) {
 	s := &Segment{
 		log: l, dir: filepath.Join(l.dir, u.name), first: u.first, last: u.last, sealedAt: time.Now(), reread: true, uncertain: tail,
 	}
-	if info, err := os.Stat(s.path()); err == nil {
+	if info, err := l.disk.fs().Stat(s.path()); err == nil {
 		s.bytes, s.sealedAt = sizeOnDisk(info), info.ModTime()
 	}
 	l.ledger.Recovered += s.counted()
@@ -397,8 +390,8 @@ func (l *Log) addUnread(u *named) {
 
 // statSegment is os.Stat of a sealed segment's file. What the disk does not give
 // counts as empty, and is met again when it is read.
-func statSegment(path string) (size int64, at time.Time, err error) {
-	info, err := os.Stat(path)
+func (l *Log) statSegment(path string) (size int64, at time.Time, err error) {
+	info, err := l.disk.fs().Stat(path)
 	if isUnreadable(err) && !errors.Is(err, fs.ErrNotExist) {
 		return 0, time.Now(), nil
 	}

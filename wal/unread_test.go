@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"collectord/wal/vfs"
 )
 
 // badDisk fails to read some pages of some files, whatever their names are.
@@ -19,7 +21,7 @@ type badDisk struct {
 	reads int                       // that failed
 }
 
-func (d *badDisk) read(file *os.File, p []byte, off int64) (int, error) {
+func (d *badDisk) read(file vfs.File, p []byte, off int64) (int, error) {
 	info, err := file.Stat()
 	if err != nil {
 		return 0, err

@@ -1,0 +1,206 @@
+package simdisk
+
+import (
+	"crypto/sha256"
+	"maps"
+	"slices"
+)
+
+// sectorSize is what a disk writes as a whole or not at all.
+const sectorSize = 512
+
+// Crash returns the disk as it may come back after a power loss at this moment.
+// Files that are open belong to the lost one. It may be called in Changed, and
+// otherwise only while nobody uses the disk.
+func (d *Disk) Crash() *Disk {
+	var chosen []int
+	switch n := len(d.pending); d.random(4) {
+	case 0: // nothing was written back
+	case 1: // everything
+		for i := range n {
+			chosen = append(chosen, i)
+		}
+	case 2: // in the order of a journal
+		for i := range d.random(n + 1) {
+			chosen = append(chosen, i)
+		}
+	default: // as it came
+		for i := range n {
+			if d.random(2) == 0 {
+				chosen = append(chosen, i)
+			}
+		}
+	}
+	return d.copy(closure(d.pending, chosen))
+}
+
+// Keep returns the disk as it is when only the process dies: what it wrote is
+// there, and can still be lost.
+func (d *Disk) Keep() *Disk {
+	after := &Disk{capacity: d.capacity, used: d.used, random: d.random, inodes: d.inodes}
+	copies := map[*node]*node{}
+	after.root = d.root.clone(copies)
+	for _, c := range d.pending {
+		var same change
+		for _, e := range c {
+			same = append(same, entry{e.dir.clone(copies), e.name, e.to.clone(copies)})
+		}
+		after.pending = append(after.pending, same)
+	}
+	return after
+}
+
+// clone copies a node, and what it names, with what is not durable.
+func (n *node) clone(copies map[*node]*node) *node {
+	if n == nil {
+		return nil
+	}
+	if same := copies[n]; same != nil {
+		return same
+	}
+	same := &node{
+		data: slices.Clone(n.data), stable: slices.Clone(n.stable), writes: slices.Clone(n.writes), modified: n.modified, links: n.links, ino: n.ino,
+	}
+	copies[n] = same
+	if n.names != nil {
+		same.names, same.durable = map[string]*node{}, map[string]*node{}
+		for name, child := range n.names {
+			same.names[name] = child.clone(copies)
+		}
+		for name, child := range n.durable {
+			same.durable[name] = child.clone(copies)
+		}
+	}
+	return same
+}
+
+// copy is the disk with the names that are durable, and the chosen ones of those
+// that are not.
+func (d *Disk) copy(chosen []bool) *Disk {
+	kept := map[*node]map[string]*node{}
+	namesOf := func(dir *node) map[string]*node {
+		if kept[dir] == nil {
+			kept[dir] = maps.Clone(dir.durable)
+		}
+		return kept[dir]
+	}
+	for i, c := range d.pending {
+		if !chosen[i] {
+			continue
+		}
+		for _, e := range c {
+			if e.to == nil {
+				delete(namesOf(e.dir), e.name)
+			} else {
+				namesOf(e.dir)[e.name] = e.to
+			}
+		}
+	}
+	after := &Disk{capacity: d.capacity, random: d.random, inodes: d.inodes}
+	copies := map[*node]*node{} // a directory may be named twice for a moment
+	var copyOf func(n *node) *node
+	copyOf = func(n *node) *node {
+		if same := copies[n]; same != nil {
+			same.links++
+			return same
+		}
+		same := &node{modified: n.modified, links: 1, ino: n.ino}
+		copies[n] = same
+		if n.names == nil {
+			same.data = d.torn(n)
+			same.stable = slices.Clone(same.data)
+			after.used += int64(len(same.data))
+			return same
+		}
+		same.names = map[string]*node{}
+		for _, name := range slices.Sorted(maps.Keys(namesOf(n))) {
+			same.names[name] = copyOf(namesOf(n)[name])
+		}
+		same.durable = maps.Clone(same.names)
+		return same
+	}
+	after.root = copyOf(d.root)
+	return after
+}
+
+// torn returns what may be left of a file: of each write that is not durable any
+// sectors, and any of the sizes that the file had since it was durable.
+func (d *Disk) torn(n *node) []byte {
+	data := slices.Clone(n.stable)
+	if len(n.writes) == 0 {
+		return data
+	}
+	size := int64(len(data))
+	writes := n.writes
+	all := false
+	switch d.random(4) {
+	case 0:
+		return data
+	case 1:
+		all = true
+	case 2:
+		writes = writes[:d.random(len(writes)+1)]
+		all = true
+	}
+	for i := range writes {
+		w := &writes[i]
+		if all || d.random(2) == 0 {
+			size = w.size
+		}
+		end := w.at + int64(len(w.data))
+		for from := w.at; from < end; {
+			to := min(end, (from/sectorSize+1)*sectorSize)
+			if all || d.random(2) == 0 {
+				if more := to - int64(len(data)); more > 0 {
+					data = append(data, make([]byte, more)...)
+				}
+				copy(data[from:to], w.data[from-w.at:])
+			}
+			from = to
+		}
+		if len(w.data) == 0 && size == w.size && size < int64(len(data)) { // a truncation
+			data = data[:size]
+		}
+	}
+	if more := size - int64(len(data)); more > 0 {
+		data = append(data, make([]byte, more)...)
+	}
+	return data[:size]
+}
+
+// Hash identifies what is on the disk: names and bytes, durable or not.
+func (d *Disk) Hash() [sha256.Size]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h := sha256.New()
+	var walk func(path string, n *node)
+	walk = func(path string, n *node) {
+		h.Write([]byte(path))
+		h.Write([]byte{0})
+		if n.names == nil {
+			sum := sha256.Sum256(n.data)
+			h.Write(sum[:])
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(n.names)) {
+			walk(path+"/"+name, n.names[name])
+		}
+	}
+	walk("", d.root)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// Edit changes the bytes of a file, as rot does: durably, and unseen.
+func (d *Disk) Edit(path string, edit func(data []byte) []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n, err := d.find(path)
+	if err != nil {
+		return err
+	}
+	before := len(n.data)
+	n.data = edit(n.data)
+	n.stable, n.writes = slices.Clone(n.data), nil
+	d.used += int64(len(n.data) - before)
+	return nil
+}

@@ -1,0 +1,527 @@
+package simdisk
+
+import (
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"collectord/wal/vfs"
+)
+
+// Op names a call of vfs.FS or vfs.File.
+type Op string
+
+// The calls.
+const (
+	Open      Op = "open"
+	Create    Op = "create"
+	Mkdir     Op = "mkdir"
+	Rename    Op = "rename"
+	Remove    Op = "remove"
+	RemoveDir Op = "rmdir"
+	Link      Op = "link"
+	List      Op = "list"
+	Stat      Op = "stat"
+	SyncDir   Op = "syncdir"
+	Free      Op = "free"
+	Lock      Op = "lock"
+	Read      Op = "read"
+	Write     Op = "write"
+	Truncate  Op = "truncate"
+	Sync      Op = "sync"
+	Datasync  Op = "datasync"
+)
+
+// Call is one call, as Disk.Intercept sees it.
+type Call struct {
+	N    int // 1 for the first call of the disk
+	Op   Op
+	Path string
+	Off  int64 // of Read and Write
+	Len  int   // of Read and Write
+}
+
+// Fault is what becomes of a call. The zero value lets it be.
+type Fault struct {
+	Err error // returned by the call, or nil
+	// Done has the call take effect all the same. A failed sync that is not done
+	// loses any part of what it was to make durable, and no later sync finds it.
+	Done bool
+	// Short is how many bytes of a failed Write are written.
+	Short int
+}
+
+// Disk is a simulated disk. Its methods may be called concurrently.
+type Disk struct {
+	// Intercept is called before each call, without a lock: it may fail the call,
+	// or block to have it hang. It is set before the disk is used.
+	Intercept func(Call) Fault
+	// Changed is called after each call that changed the disk or what of it is
+	// durable, with the disk locked. It may use Crash and nothing else.
+	Changed func(Call)
+
+	mu       sync.Mutex // guards everything below, and all nodes
+	calls    int
+	root     *node
+	pending  []change // of names, oldest first, that are not durable
+	capacity int64
+	used     int64
+	locked   map[string]bool
+	inodes   uint64 // the last number given to a file
+	random   func(n int) int
+}
+
+// node is a directory or a file. What names it is another node.
+type node struct {
+	names   map[string]*node // of a directory; nil for a file
+	durable map[string]*node // those that a crash keeps
+
+	data     []byte
+	stable   []byte  // what a crash keeps of data
+	writes   []write // between stable and data, oldest first
+	modified time.Time
+	links    int    // how many names it has
+	ino      uint64 // its number
+}
+
+// write is a change of a file that is not durable.
+type write struct {
+	at   int64
+	data []byte
+	size int64 // of the file, afterwards
+}
+
+// change is a change of names that takes effect as a whole.
+type change []entry
+
+// entry is what a name in a directory becomes: nil is none.
+type entry struct {
+	dir  *node
+	name string
+	to   *node
+}
+
+// New returns an empty disk that takes capacity bytes. random returns a number in
+// [0, n): all that is left to chance hangs on it.
+func New(capacity int64, random func(n int) int) *Disk {
+	return &Disk{root: newDir(), capacity: capacity, random: random}
+}
+
+func (d *Disk) newFile() *node {
+	d.inodes++
+	return &node{ino: d.inodes, modified: time.Now()}
+}
+
+func newDir() *node {
+	return &node{names: map[string]*node{}, durable: map[string]*node{}, modified: time.Now()}
+}
+
+// begin counts a call and asks what becomes of it. It returns with the disk
+// locked unless the call ends here.
+func (d *Disk) begin(c Call) (f Fault, ok bool) {
+	d.mu.Lock()
+	d.calls++
+	c.N = d.calls
+	d.mu.Unlock()
+	if d.Intercept != nil {
+		f = d.Intercept(c)
+	}
+	d.mu.Lock()
+	return f, f.Err == nil || f.Done
+}
+
+func (d *Disk) changed(c Call) {
+	if d.Changed != nil {
+		c.N = d.calls
+		d.Changed(c)
+	}
+}
+
+func pathError(c Call, err error) error {
+	return &fs.PathError{Op: string(c.Op), Path: c.Path, Err: err}
+}
+
+// find returns what a path names.
+func (d *Disk) find(path string) (*node, error) {
+	n := d.root
+	for _, part := range strings.Split(strings.Trim(filepath.Clean(path), "/"), "/") {
+		if part == "" || part == "." {
+			continue
+		}
+		if n.names == nil {
+			return nil, syscall.ENOTDIR
+		}
+		if n = n.names[part]; n == nil {
+			return nil, syscall.ENOENT
+		}
+	}
+	return n, nil
+}
+
+// parent returns the directory of a path.
+func (d *Disk) parent(path string) (*node, string, error) {
+	dir, err := d.find(filepath.Dir(path))
+	if err == nil && dir.names == nil {
+		err = syscall.ENOTDIR
+	}
+	return dir, filepath.Base(path), err
+}
+
+// set changes names, not durably.
+func (d *Disk) set(c change) {
+	for _, e := range c {
+		if old := e.dir.names[e.name]; old != nil {
+			if old.links--; old.links == 0 {
+				d.used -= int64(len(old.data))
+			}
+		}
+		if e.to == nil {
+			delete(e.dir.names, e.name)
+		} else {
+			e.dir.names[e.name] = e.to
+			e.to.links++
+		}
+		e.dir.modified = time.Now()
+	}
+	d.pending = append(d.pending, c)
+}
+
+// run does a call that has no result but an error.
+func (d *Disk) run(c Call, do func() error) error {
+	f, ok := d.begin(c)
+	defer d.mu.Unlock()
+	if ok {
+		if err := do(); err != nil {
+			return pathError(c, err)
+		}
+		d.changed(c)
+	}
+	if f.Err != nil {
+		return pathError(c, f.Err)
+	}
+	return nil
+}
+
+// Open implements vfs.FS.
+func (d *Disk) Open(path string) (vfs.File, error) { return d.open(path, false) }
+
+// OpenWritable implements vfs.FS.
+func (d *Disk) OpenWritable(path string) (vfs.File, error) { return d.open(path, true) }
+
+func (d *Disk) open(path string, writable bool) (vfs.File, error) {
+	c := Call{Op: Open, Path: path}
+	f, _ := d.begin(c)
+	defer d.mu.Unlock()
+	if f.Err != nil {
+		return nil, pathError(c, f.Err)
+	}
+	n, err := d.find(path)
+	if err == nil && n.names != nil {
+		err = syscall.EISDIR
+	}
+	if err != nil {
+		return nil, pathError(c, err)
+	}
+	return &file{disk: d, node: n, path: path, writable: writable}, nil
+}
+
+// Create implements vfs.FS.
+func (d *Disk) Create(path string) (vfs.File, error) {
+	c := Call{Op: Create, Path: path}
+	var n *node
+	err := d.run(c, func() error {
+		n = d.newFile()
+		return d.add(path, n)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &file{disk: d, node: n, path: path, writable: true}, nil
+}
+
+// Mkdir implements vfs.FS.
+func (d *Disk) Mkdir(path string) error {
+	return d.run(Call{Op: Mkdir, Path: path}, func() error { return d.add(path, newDir()) })
+}
+
+func (d *Disk) add(path string, n *node) error {
+	dir, name, err := d.parent(path)
+	if err == nil && dir.names[name] != nil {
+		err = syscall.EEXIST
+	}
+	if err == nil {
+		d.set(change{{dir, name, n}})
+	}
+	return err
+}
+
+// Rename implements vfs.FS.
+func (d *Disk) Rename(from, to string) error {
+	c := Call{Op: Rename, Path: from}
+	err := d.run(c, func() error {
+		fromDir, fromName, err := d.parent(from)
+		if err != nil {
+			return err
+		}
+		toDir, toName, err := d.parent(to)
+		if err != nil {
+			return err
+		}
+		n, replaced := fromDir.names[fromName], toDir.names[toName]
+		switch {
+		case n == nil:
+			return syscall.ENOENT
+		case n == replaced:
+			return nil
+		case replaced != nil && n.names == nil && replaced.names != nil:
+			return syscall.EISDIR
+		case replaced != nil && n.names != nil && replaced.names == nil:
+			return syscall.ENOTDIR
+		case replaced != nil && len(replaced.names) > 0:
+			return syscall.ENOTEMPTY
+		}
+		d.set(change{{toDir, toName, n}, {fromDir, fromName, nil}})
+		return nil
+	})
+	if failed, ok := err.(*fs.PathError); ok { //nolint:errorlint // run returns nothing else
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: failed.Err}
+	}
+	return err
+}
+
+// Remove implements vfs.FS.
+func (d *Disk) Remove(path string) error {
+	return d.run(Call{Op: Remove, Path: path}, func() error {
+		dir, name, err := d.parent(path)
+		if err != nil {
+			return err
+		}
+		n := dir.names[name]
+		switch {
+		case n == nil:
+			return syscall.ENOENT
+		case n.names != nil:
+			return syscall.EISDIR
+		}
+		d.set(change{{dir, name, nil}})
+		return nil
+	})
+}
+
+// RemoveIn implements vfs.FS.
+func (d *Disk) RemoveIn(dir, name string) error { return d.Remove(filepath.Join(dir, name)) }
+
+// RemoveDir implements vfs.FS.
+func (d *Disk) RemoveDir(path string) error {
+	return d.run(Call{Op: RemoveDir, Path: path}, func() error {
+		dir, name, err := d.parent(path)
+		if err != nil {
+			return err
+		}
+		n := dir.names[name]
+		switch {
+		case n == nil:
+			return syscall.ENOENT
+		case n.names == nil:
+			return syscall.ENOTDIR
+		case len(n.names) > 0:
+			return syscall.ENOTEMPTY
+		}
+		d.set(change{{dir, name, nil}})
+		return nil
+	})
+}
+
+// Link implements vfs.FS.
+func (d *Disk) Link(from, to string) error {
+	return d.run(Call{Op: Link, Path: from}, func() error {
+		n, err := d.find(from)
+		if err != nil {
+			return err
+		}
+		if n.names != nil {
+			return syscall.EPERM
+		}
+		return d.add(to, n)
+	})
+}
+
+// List implements vfs.FS.
+func (d *Disk) List(dir string) (all []fs.DirEntry, err error) {
+	c := Call{Op: List, Path: dir}
+	f, _ := d.begin(c)
+	defer d.mu.Unlock()
+	if f.Err != nil {
+		return nil, pathError(c, f.Err)
+	}
+	n, err := d.find(dir)
+	if err == nil && n.names == nil {
+		err = syscall.ENOTDIR
+	}
+	if err != nil {
+		return nil, pathError(c, err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.names)) {
+		all = append(all, fs.FileInfoToDirEntry(n.names[name].info(name)))
+	}
+	return all, nil
+}
+
+// Stat implements vfs.FS.
+func (d *Disk) Stat(path string) (fs.FileInfo, error) {
+	c := Call{Op: Stat, Path: path}
+	f, _ := d.begin(c)
+	defer d.mu.Unlock()
+	if f.Err != nil {
+		return nil, pathError(c, f.Err)
+	}
+	n, err := d.find(path)
+	if err != nil {
+		return nil, pathError(c, err)
+	}
+	return n.info(filepath.Base(path)), nil
+}
+
+// SyncDir implements vfs.FS.
+func (d *Disk) SyncDir(path string) error {
+	c := Call{Op: SyncDir, Path: path}
+	f, ok := d.begin(c)
+	defer d.mu.Unlock()
+	dir, err := d.find(path)
+	if err != nil && f.Err == nil {
+		return pathError(c, err)
+	}
+	if ok && err == nil {
+		var touched []int
+		for i, c := range d.pending {
+			if slices.ContainsFunc(c, func(e entry) bool { return e.dir == dir }) {
+				touched = append(touched, i)
+			}
+		}
+		d.settle(touched)
+		d.changed(c)
+	}
+	if f.Err != nil {
+		return pathError(c, f.Err)
+	}
+	return nil
+}
+
+// settle makes changes of names durable, by their places in pending, and those
+// before them that they build on.
+func (d *Disk) settle(chosen []int) {
+	settled := closure(d.pending, chosen)
+	var left []change
+	for i, c := range d.pending {
+		if !settled[i] {
+			left = append(left, c)
+			continue
+		}
+		c.apply()
+	}
+	d.pending = left
+}
+
+func (c change) apply() {
+	for _, e := range c {
+		if e.to == nil {
+			delete(e.dir.durable, e.name)
+		} else {
+			e.dir.durable[e.name] = e.to
+		}
+	}
+}
+
+// closure returns which changes are needed for the chosen ones: earlier ones of
+// the same names.
+func closure(pending []change, chosen []int) []bool {
+	type place struct {
+		dir  *node
+		name string
+	}
+	needed := make([]bool, len(pending))
+	names := map[place]bool{}
+	for i := len(pending) - 1; i >= 0; i-- {
+		in := slices.Contains(chosen, i) ||
+			slices.ContainsFunc(pending[i], func(e entry) bool { return names[place{e.dir, e.name}] })
+		if !in {
+			continue
+		}
+		needed[i] = true
+		for _, e := range pending[i] {
+			names[place{e.dir, e.name}] = true
+		}
+	}
+	return needed
+}
+
+// Lock implements vfs.FS. A crash ends every lock.
+func (d *Disk) Lock(path string) (io.Closer, error) {
+	c := Call{Op: Lock, Path: path}
+	f, _ := d.begin(c)
+	defer d.mu.Unlock()
+	switch {
+	case f.Err != nil:
+		return nil, pathError(c, f.Err)
+	case d.locked[path]:
+		return nil, pathError(c, syscall.EWOULDBLOCK)
+	case d.locked == nil:
+		d.locked = map[string]bool{}
+	}
+	d.locked[path] = true
+	return lock{d, path}, nil
+}
+
+type lock struct {
+	disk *Disk
+	path string
+}
+
+func (l lock) Close() error {
+	l.disk.mu.Lock()
+	defer l.disk.mu.Unlock()
+	delete(l.disk.locked, l.path)
+	return nil
+}
+
+// Free implements vfs.FS.
+func (d *Disk) Free(path string) (int64, error) {
+	c := Call{Op: Free, Path: path}
+	f, _ := d.begin(c)
+	defer d.mu.Unlock()
+	if f.Err != nil {
+		return 0, pathError(c, f.Err)
+	}
+	return max(0, d.capacity-d.used), nil
+}
+
+// info describes a node.
+func (n *node) info(name string) fs.FileInfo {
+	i := info{name: name, modified: n.modified, mode: 0o640, size: int64(len(n.data)), stat: syscall.Stat_t{Ino: n.ino, Nlink: uint64(n.links)}}
+	if n.names != nil {
+		i.mode = fs.ModeDir | 0o750
+	}
+	return i
+}
+
+type info struct {
+	name     string
+	size     int64
+	mode     fs.FileMode
+	modified time.Time
+	stat     syscall.Stat_t
+}
+
+func (i info) Name() string       { return i.name }
+func (i info) Size() int64        { return i.size }
+func (i info) Mode() fs.FileMode  { return i.mode }
+func (i info) ModTime() time.Time { return i.modified }
+func (i info) IsDir() bool        { return i.mode.IsDir() }
+func (i info) Sys() any           { return &i.stat }

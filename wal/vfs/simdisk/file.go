@@ -1,0 +1,156 @@
+package simdisk
+
+import (
+	"io"
+	"io/fs"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// file is an open file.
+type file struct {
+	disk     *Disk
+	node     *node
+	path     string
+	writable bool
+	closed   bool // guarded by the disk's mutex
+}
+
+func (f *file) Name() string { return f.path }
+
+func (f *file) Stat() (fs.FileInfo, error) {
+	c := Call{Op: Stat, Path: f.path}
+	fault, _ := f.disk.begin(c)
+	defer f.disk.mu.Unlock()
+	if fault.Err != nil {
+		return nil, pathError(c, fault.Err)
+	}
+	return f.node.info(filepath.Base(f.path)), nil
+}
+
+func (f *file) Close() error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	if f.closed {
+		return &fs.PathError{Op: "close", Path: f.path, Err: fs.ErrClosed}
+	}
+	f.closed = true
+	return nil
+}
+
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	c := Call{Op: Read, Path: f.path, Off: off, Len: len(p)}
+	fault, _ := f.disk.begin(c)
+	defer f.disk.mu.Unlock()
+	switch {
+	case fault.Err != nil:
+		return 0, pathError(c, fault.Err)
+	case f.closed:
+		return 0, pathError(c, fs.ErrClosed)
+	case off >= int64(len(f.node.data)):
+		return 0, io.EOF
+	}
+	n := copy(p, f.node.data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	c := Call{Op: Write, Path: f.path, Off: off, Len: len(p)}
+	fault, ok := f.disk.begin(c)
+	defer f.disk.mu.Unlock()
+	if err := f.mayWrite(); err != nil {
+		return 0, pathError(c, err)
+	}
+	err := fault.Err
+	if !ok {
+		p = p[:min(fault.Short, len(p))]
+	}
+	size := int64(len(f.node.data))
+	if grown := off + int64(len(p)) - size; grown > 0 {
+		if room := f.disk.capacity - f.disk.used; grown > room {
+			p = p[:max(0, int64(len(p))-(grown-max(0, room)))]
+			err = syscall.ENOSPC
+		}
+	}
+	if len(p) > 0 {
+		f.change(write{at: off, data: append([]byte(nil), p...), size: max(size, off+int64(len(p)))})
+		f.disk.changed(c)
+	}
+	if err != nil {
+		return len(p), pathError(c, err)
+	}
+	return len(p), nil
+}
+
+func (f *file) mayWrite() error {
+	switch {
+	case f.closed:
+		return fs.ErrClosed
+	case !f.writable:
+		return syscall.EBADF
+	}
+	return nil
+}
+
+// change changes the file, not durably.
+func (f *file) change(w write) {
+	n := f.node
+	f.disk.used += w.size - int64(len(n.data))
+	n.data = w.apply(n.data)
+	n.writes = append(n.writes, w)
+	n.modified = time.Now()
+}
+
+// apply returns data with the change.
+func (w *write) apply(data []byte) []byte {
+	if more := w.size - int64(len(data)); more > 0 {
+		data = append(data, make([]byte, more)...)
+	}
+	data = data[:w.size:w.size]
+	copy(data[min(w.at, w.size):], w.data)
+	return data
+}
+
+func (f *file) Truncate(size int64) error {
+	return f.disk.run(Call{Op: Truncate, Path: f.path}, func() error {
+		if err := f.mayWrite(); err != nil {
+			return err
+		}
+		if size-int64(len(f.node.data)) > f.disk.capacity-f.disk.used {
+			return syscall.ENOSPC
+		}
+		f.change(write{at: size, size: size})
+		return nil
+	})
+}
+
+func (f *file) Sync() error { return f.sync(Sync) }
+
+func (f *file) Datasync() error { return f.sync(Datasync) }
+
+func (f *file) sync(op Op) error {
+	c := Call{Op: op, Path: f.path}
+	fault, ok := f.disk.begin(c)
+	defer f.disk.mu.Unlock()
+	if f.closed {
+		return pathError(c, fs.ErrClosed)
+	}
+	n := f.node
+	if ok {
+		for i := range n.writes { // and no more: what a failed sync lost stays lost
+			n.stable = n.writes[i].apply(n.stable)
+		}
+	} else {
+		n.stable = f.disk.torn(n)
+	}
+	n.writes = nil // after a failed sync too: the pages are marked clean
+	f.disk.changed(c)
+	if fault.Err != nil {
+		return pathError(c, fault.Err)
+	}
+	return nil
+}
