@@ -35,14 +35,16 @@ SEGMENTS     := 10000
 BACKLOG      := 5120
 POWER_LOSSES := 50
 STEPS        := 10000
+STATES       := 200000
 FUZZ         := 60s
 
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
-	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|Unreadable' \
+	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|SlowUplink|Unreadable' \
 	  -every-slowness -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
 	go test -timeout 60m -count 1 -v ./shipper -run DoesEverythingWrong -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
+	go test -timeout 60m -count 1 ./wal -run 'NoCrashLoses|NoFailedCallLoses' -simulate-states $(STATES) -v | grep -v 'seed='
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
 	for f in FuzzUsage FuzzBody FuzzDatagram FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done

@@ -48,7 +48,7 @@ func isOrigin(s string) bool {
 	host := authority
 	if i := strings.LastIndexByte(authority, ':'); i >= 0 && !strings.HasSuffix(authority, "]") {
 		var port uint16
-		if host, port, ok = cutPort(authority); !ok || port == 0 || authority[i+1] == '0' ||
+		if _, port, ok = cutPort(authority); !ok || port == 0 || authority[i+1] == '0' ||
 			scheme == "http" && port == 80 || scheme == "https" && port == 443 {
 			return false
 		}
