@@ -43,6 +43,21 @@ func liars() map[string]struct {
 			return true
 		}
 	}
+	reflect := func(all bool) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut {
+				return false
+			}
+			io.Copy(io.Discard, r.Body)
+			for name, v := range r.Header {
+				if all || strings.HasPrefix(name, "X-Amz-") {
+					w.Header()[name] = v
+				}
+			}
+			w.Header().Del("Content-Length")
+			return true
+		}
+	}
 	const foreign = "no S3 storage answers at shipper.s3.endpoint"
 	type liar = struct {
 		s3test.Behaviour
@@ -64,6 +79,8 @@ func liars() map[string]struct {
 		"a page in XHTML":               {s3test.Behaviour{Fault: all(text("application/xhtml+xml", `<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><body>Log in.</body></html>`))}, []string{notAStore}, foreign},
 		"another API":                   {s3test.Behaviour{Fault: all(text("application/json", `{"ok":true}`))}, []string{notAStore}, foreign},
 		"200 and nothing at all":        {s3test.Behaviour{Fault: all(func(http.ResponseWriter) bool { return true })}, []string{notAStore}, foreign},
+		"the headers of each put":       {s3test.Behaviour{Fault: reflect(true)}, []string{notAStore}, foreign},
+		"the headers of S3 of each put": {s3test.Behaviour{Fault: reflect(false)}, []string{notAStore}, foreign},
 		"an error of S3 in the body":    {s3test.Behaviour{Lie: s3test.ErrorBody}, []string{"InternalError"}, "with an error in the body"},
 		"a storage that keeps nothing":  {s3test.Behaviour{Lie: s3test.KeepsNothing}, []string{unproven}, "keeps nothing"},
 		"a wrong checksum":              {s3test.Behaviour{Lie: s3test.WrongChecksum}, []string{"BadDigest", "damaged_copy"}, changedOnTheWay},
