@@ -63,11 +63,11 @@ func (s *s3Store) prove(ctx context.Context, o *Object, answer minio.UploadInfo,
 		return fmt.Errorf("look at what was put: %w", err) // wrapped, so that nothing is learned from it
 	}
 	switch {
-	case there.Size != o.Size:
+	case there.Size >= 0 && there.Size != o.Size:
 		return unprovenf("the storage does not keep objects whole", "the storage answered a put with success and has %d of %d bytes", there.Size, o.Size)
 	case there.CRC32C != "" && there.CRC32C != o.checksum():
 		return &proofError{kind: "BadDigest", hint: changedOnTheWay, err: fmt.Errorf("the storage's object has the CRC-32C %.20q, not %s", there.CRC32C, o.checksum())}
-	case there.CRC32C != "", o.SHA256 != "" && there.SHA256 == o.SHA256:
+	case there.CRC32C != "", there.Size == o.Size && o.SHA256 != "" && there.SHA256 == o.SHA256:
 		return nil
 	}
 	return s.readBack(ctx, o)

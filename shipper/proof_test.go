@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -16,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"collectord/shipper/s3test"
 )
@@ -351,6 +354,66 @@ func TestProofOffBelievesAStorageThatGaveTheProbeBack(t *testing.T) {
 	}})
 	if err := s.Put(t.Context(), unreal(t, "d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != unproven || !strings.Contains(err.Error(), "s3:GetObject") {
 		t.Errorf("a probe that may not be read: %v", err)
+	}
+}
+
+// withoutLength sends the header of an answer to HEAD without Content-Length.
+type withoutLength struct{ http.ResponseWriter }
+
+func (w withoutLength) WriteHeader(status int) {
+	w.Header().Del("Content-Length")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// TestAProxyThatHidesTheSizeIsNoLie: then the object is read.
+func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
+	for name, behaviour := range map[string]s3test.Behaviour{
+		"metadata":    {Lie: s3test.AnyETag, NoCRC32C: true},
+		"no metadata": {Lie: s3test.AnyETag, NoCRC32C: true, NoMetadata: true},
+	} {
+		for _, exists := range []bool{false, true} {
+			f, direct := newFake(t)
+			f.Behave(behaviour)
+			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodHead {
+					w = withoutLength{w}
+				}
+				f.ServeHTTP(w, r)
+			}))
+			t.Cleanup(proxy.Close)
+			store := testS3(t, proxy.URL, s3test.Bucket, "data/")
+			l := openLog(t, t.TempDir())
+			fill(t, l, 40, 20)
+			if exists { // from before a crash
+				segments, _ := l.Sealed()
+				c, err := newCompressor(zstd.SpeedDefault)
+				if err != nil {
+					t.Fatal(err)
+				}
+				spool, err := openSpool(t.TempDir(), 0, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				o, done, err := spool.object(t.Context(), c, segments[0], 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := direct.Put(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
+				done()
+			}
+			s := startWith(t, l, store, Options{Limits: Limits{
+				RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond, RetryMaxPermanent: 2 * time.Millisecond,
+			}})
+			until(t, "all is shipped, or attempts failed", func() bool { return l.Ledger().Pending == 0 || s.Stats().Failures[unproven] > 10 })
+			for kind, n := range s.Stats().Failures {
+				if n > 0 {
+					t.Errorf("%s, exists %v: %d failures of kind %s", name, exists, n, kind)
+				}
+			}
+			checkOnce(t, direct, 40)
+		}
 	}
 }
 

@@ -257,7 +257,7 @@ func (s *s3Store) Stat(ctx context.Context, key string) (Stored, error) {
 		return Stored{}, s.fail("stat", key, t, err)
 	}
 	tail := min(m.Size, maxMetadata+footerSize+8)
-	if m.SHA256 != "" || tail == 0 {
+	if m.SHA256 != "" || tail <= 0 {
 		return m, nil
 	}
 	var opts minio.GetObjectOptions

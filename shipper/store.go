@@ -32,7 +32,7 @@ type Store interface {
 // Stored is what a storage says of an object.
 type Stored struct {
 	Metadata
-	Size   int64
+	Size   int64  // negative: not known
 	CRC32C string // of its bytes, as base64; empty: not known
 }
 
