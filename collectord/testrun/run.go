@@ -16,12 +16,17 @@ import (
 // mark is the variable by which the processes are found.
 const mark = "STARTED_BY_TEST_PROGRAM"
 
-// watcher waits for the end of its input, which comes when the test program is
-// gone, and kills whatever has $1 in its environment.
-const watcher = `read -r _
-for p in $(grep -lzxF -e "$1" /proc/[0-9]*/environ); do
-	p=${p#/proc/}
-	kill -KILL "${p%/environ}"
+// watcher waits for the end of the test program and kills whatever has $1 in its
+// environment. A line says that the tests have ended; the end of the input without
+// one, that the program was killed: then what it had just started may have no
+// environment yet, and is looked for again.
+const watcher = `if read -r _; then pauses=0; else pauses="0 0.2 1"; fi
+for pause in $pauses; do
+	sleep "$pause"
+	for p in $(grep -lzxF -e "$1" /proc/[0-9]*/environ); do
+		p=${p#/proc/}
+		kill -KILL "${p%/environ}"
+	done
 done 2>/dev/null`
 
 // Run is for TestMain: it runs the tests and returns their exit status.
@@ -56,7 +61,8 @@ func Run(tests func() int) (status int) {
 }
 
 // finish ends what is left.
-func finish(watch *exec.Cmd, gone io.Closer) {
+func finish(watch *exec.Cmd, gone io.WriteCloser) {
+	_, _ = io.WriteString(gone, "ended\n")
 	_ = gone.Close()
 	_ = watch.Wait() // its status is that of the last kill
 }
