@@ -61,6 +61,10 @@ func liars() map[string]struct {
 			return true
 		}
 	}
+	noChecksumOfHead := func(_ http.ResponseWriter, r *http.Request) bool {
+		r.Header.Del("X-Amz-Checksum-Mode")
+		return false
+	}
 	const foreign = "no S3 storage answers at shipper.s3.endpoint"
 	type liar = struct {
 		s3test.Behaviour
@@ -87,6 +91,8 @@ func liars() map[string]struct {
 		"an error of S3 in the body":    {s3test.Behaviour{Lie: s3test.ErrorBody}, []string{"InternalError"}, "with an error in the body"},
 		"a storage that keeps nothing":  {s3test.Behaviour{Lie: s3test.KeepsNothing}, []string{unproven}, "keeps nothing"},
 		"a wrong checksum":              {s3test.Behaviour{Lie: s3test.WrongChecksum}, []string{"BadDigest", "damaged_copy"}, changedOnTheWay},
+		"a wrong checksum, once":        {s3test.Behaviour{Lie: s3test.WrongChecksum, Fault: noChecksumOfHead}, []string{"BadDigest", "damaged_copy"}, changedOnTheWay},
+		"a byte changed, no metadata":   {s3test.Behaviour{Lie: s3test.GarblesBare, NoMetadata: true, Fault: noChecksumOfHead}, []string{unproven, "damaged_copy"}, "it is not what was put"},
 		"half of it, and no header":     {s3test.Behaviour{Lie: s3test.TruncatesBare}, []string{unproven, "damaged_copy"}, "does not keep objects whole"},
 		"half of it, and it says so":    {s3test.Behaviour{Lie: s3test.TruncatesHonestly}, []string{"BadDigest", "damaged_copy"}, changedOnTheWay},
 		"half of it, by its ETag alone": {s3test.Behaviour{Lie: s3test.TruncatesHonestly, NoCRC32C: true}, []string{unproven, "damaged_copy"}, "does not keep objects whole"},

@@ -34,6 +34,8 @@ type Stored struct {
 	Metadata
 	Size   int64  // negative: not known
 	CRC32C string // of its bytes, as base64; empty: not known
+	// Doubtful means that the bytes may not be what the metadata says they are.
+	Doubtful bool
 }
 
 // Errors of a Store that callers branch on.
