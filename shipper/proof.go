@@ -91,7 +91,11 @@ func (s *s3Store) readBack(ctx context.Context, o *Object) error {
 	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+o.Key, minio.GetObjectOptions{})
 	if err != nil {
 		if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
-			return &proofError{kind: unproven, hint: mayRead, permanent: true, err: fmt.Errorf("read back %s: %w", o.Key, err)}
+			hint := mayRead
+			if s.trustful {
+				hint = "shipper.s3.proof: off still reads " + o.Key + " back once: grant s3:GetObject on it; README, Permissions"
+			}
+			return &proofError{kind: unproven, hint: hint, permanent: true, err: fmt.Errorf("read back %s: %w", o.Key, err)}
 		}
 		return unprovenf("", "read back %s: %w", o.Key, err)
 	}

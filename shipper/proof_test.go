@@ -358,7 +358,7 @@ func TestProofOffBelievesAStorageThatGaveTheProbeBack(t *testing.T) {
 	f.Behave(s3test.Behaviour{Lie: s3test.Bare, Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method != http.MethodPut && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 	}})
-	if err := s.Put(t.Context(), unreal(t, "d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != unproven || !strings.Contains(err.Error(), "s3:GetObject") {
+	if err := s.Put(t.Context(), unreal(t, "d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != unproven || !strings.Contains(err.Error(), "grant s3:GetObject on it") {
 		t.Errorf("a probe that may not be read: %v", err)
 	}
 }
