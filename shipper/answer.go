@@ -47,6 +47,9 @@ func judge(req *http.Request, resp *http.Response) error {
 		object  = success && req.Method == http.MethodGet && len(query) == 0
 		list    = success && req.Method == http.MethodGet && query.Has("list-type")
 	)
+	if reflects(req, resp) {
+		return foreign
+	}
 	if req.Method == http.MethodHead {
 		// Some storages give an answer without a body this type.
 		if html && resp.ContentLength != 0 && !named {
@@ -74,6 +77,17 @@ func judge(req *http.Request, resp *http.Response) error {
 		return nil
 	}
 	return foreign
+}
+
+// reflects reports whether the answer holds the request's own headers, and so also
+// the checksum that was sent, whatever became of the object. No storage returns
+// these.
+func reflects(req *http.Request, resp *http.Response) bool {
+	returned := func(name string) bool {
+		sent := req.Header.Get(name)
+		return sent != "" && resp.Header.Get(name) == sent
+	}
+	return returned("Authorization") || returned("X-Amz-Date") && returned("X-Amz-Content-Sha256")
 }
 
 // passing reports whether the status asks to come again, whoever says so.

@@ -63,11 +63,11 @@ func (s *s3Store) prove(ctx context.Context, o *Object, answer minio.UploadInfo,
 		return fmt.Errorf("look at what was put: %w", err) // wrapped, so that nothing is learned from it
 	}
 	switch {
-	case there.Size != o.Size:
+	case there.Size >= 0 && there.Size != o.Size:
 		return unprovenf("the storage does not keep objects whole", "the storage answered a put with success and has %d of %d bytes", there.Size, o.Size)
 	case there.CRC32C != "" && there.CRC32C != o.checksum():
 		return &proofError{kind: "BadDigest", hint: changedOnTheWay, err: fmt.Errorf("the storage's object has the CRC-32C %.20q, not %s", there.CRC32C, o.checksum())}
-	case there.CRC32C != "", o.SHA256 != "" && there.SHA256 == o.SHA256:
+	case there.CRC32C != "", there.Size == o.Size && o.SHA256 != "" && there.SHA256 == o.SHA256:
 		return nil
 	}
 	return s.readBack(ctx, o)
@@ -91,7 +91,11 @@ func (s *s3Store) readBack(ctx context.Context, o *Object) error {
 	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+o.Key, minio.GetObjectOptions{})
 	if err != nil {
 		if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
-			return &proofError{kind: unproven, hint: mayRead, permanent: true, err: fmt.Errorf("read back %s: %w", o.Key, err)}
+			hint := mayRead
+			if s.trustful {
+				hint = "shipper.s3.proof: off still reads " + o.Key + " back once: grant s3:GetObject on it; README, Permissions"
+			}
+			return &proofError{kind: unproven, hint: hint, permanent: true, err: fmt.Errorf("read back %s: %w", o.Key, err)}
 		}
 		return unprovenf("", "read back %s: %w", o.Key, err)
 	}

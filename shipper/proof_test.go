@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -17,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/klauspost/compress/zstd"
 
 	"collectord/shipper/s3test"
 )
@@ -44,6 +47,25 @@ func liars() map[string]struct {
 			return true
 		}
 	}
+	reflect := func(all bool) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut {
+				return false
+			}
+			io.Copy(io.Discard, r.Body)
+			for name, v := range r.Header {
+				if all || strings.HasPrefix(name, "X-Amz-") {
+					w.Header()[name] = v
+				}
+			}
+			w.Header().Del("Content-Length")
+			return true
+		}
+	}
+	noChecksumOfHead := func(_ http.ResponseWriter, r *http.Request) bool {
+		r.Header.Del("X-Amz-Checksum-Mode")
+		return false
+	}
 	const foreign = "no S3 storage answers at shipper.s3.endpoint"
 	type liar = struct {
 		s3test.Behaviour
@@ -65,9 +87,13 @@ func liars() map[string]struct {
 		"a page in XHTML":               {s3test.Behaviour{Fault: all(text("application/xhtml+xml", `<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><body>Log in.</body></html>`))}, []string{notAStore}, foreign},
 		"another API":                   {s3test.Behaviour{Fault: all(text("application/json", `{"ok":true}`))}, []string{notAStore}, foreign},
 		"200 and nothing at all":        {s3test.Behaviour{Fault: all(func(http.ResponseWriter) bool { return true })}, []string{notAStore}, foreign},
+		"the headers of each put":       {s3test.Behaviour{Fault: reflect(true)}, []string{notAStore}, foreign},
+		"the headers of S3 of each put": {s3test.Behaviour{Fault: reflect(false)}, []string{notAStore}, foreign},
 		"an error of S3 in the body":    {s3test.Behaviour{Lie: s3test.ErrorBody}, []string{"InternalError"}, "with an error in the body"},
 		"a storage that keeps nothing":  {s3test.Behaviour{Lie: s3test.KeepsNothing}, []string{unproven}, "keeps nothing"},
 		"a wrong checksum":              {s3test.Behaviour{Lie: s3test.WrongChecksum}, []string{"BadDigest", "damaged_copy"}, changedOnTheWay},
+		"a wrong checksum, once":        {s3test.Behaviour{Lie: s3test.WrongChecksum, Fault: noChecksumOfHead}, []string{"BadDigest", "damaged_copy"}, changedOnTheWay},
+		"a byte changed, no metadata":   {s3test.Behaviour{Lie: s3test.GarblesBare, NoMetadata: true, Fault: noChecksumOfHead}, []string{unproven, "damaged_copy"}, "it is not what was put"},
 		"half of it, and no header":     {s3test.Behaviour{Lie: s3test.TruncatesBare}, []string{unproven, "damaged_copy"}, "does not keep objects whole"},
 		"half of it, and it says so":    {s3test.Behaviour{Lie: s3test.TruncatesHonestly}, []string{"BadDigest", "damaged_copy"}, changedOnTheWay},
 		"half of it, by its ETag alone": {s3test.Behaviour{Lie: s3test.TruncatesHonestly, NoCRC32C: true}, []string{unproven, "damaged_copy"}, "does not keep objects whole"},
@@ -348,8 +374,68 @@ func TestProofOffBelievesAStorageThatGaveTheProbeBack(t *testing.T) {
 	f.Behave(s3test.Behaviour{Lie: s3test.Bare, Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		return r.Method != http.MethodPut && s3test.Error(w, http.StatusForbidden, "AccessDenied")
 	}})
-	if err := s.Put(t.Context(), unreal(t, "d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != unproven || !strings.Contains(err.Error(), "s3:GetObject") {
+	if err := s.Put(t.Context(), unreal(t, "d", "x")); !errors.As(err, &storeErr) || storeErr.Kind != unproven || !strings.Contains(err.Error(), "grant s3:GetObject on it") {
 		t.Errorf("a probe that may not be read: %v", err)
+	}
+}
+
+// withoutLength sends the header of an answer to HEAD without Content-Length.
+type withoutLength struct{ http.ResponseWriter }
+
+func (w withoutLength) WriteHeader(status int) {
+	w.Header().Del("Content-Length")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// TestAProxyThatHidesTheSizeIsNoLie: then the object is read.
+func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
+	for name, behaviour := range map[string]s3test.Behaviour{
+		"metadata":    {Lie: s3test.AnyETag, NoCRC32C: true},
+		"no metadata": {Lie: s3test.AnyETag, NoCRC32C: true, NoMetadata: true},
+	} {
+		for _, exists := range []bool{false, true} {
+			f, direct := newFake(t)
+			f.Behave(behaviour)
+			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodHead {
+					w = withoutLength{w}
+				}
+				f.ServeHTTP(w, r)
+			}))
+			t.Cleanup(proxy.Close)
+			store := testS3(t, proxy.URL, s3test.Bucket, "data/")
+			l := openLog(t, t.TempDir())
+			fill(t, l, 40, 20)
+			if exists { // from before a crash
+				segments, _ := l.Sealed()
+				c, err := newCompressor(zstd.SpeedDefault)
+				if err != nil {
+					t.Fatal(err)
+				}
+				spool, err := openSpool(t.TempDir(), 0, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				o, done, err := spool.object(t.Context(), c, segments[0], 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := direct.Put(t.Context(), o); err != nil {
+					t.Fatal(err)
+				}
+				done()
+			}
+			s := startWith(t, l, store, Options{Limits: Limits{
+				RetryMin: time.Millisecond, RetryMax: 2 * time.Millisecond, RetryMaxPermanent: 2 * time.Millisecond,
+			}})
+			until(t, "all is shipped, or attempts failed", func() bool { return l.Ledger().Pending == 0 || s.Stats().Failures[unproven] > 10 })
+			for kind, n := range s.Stats().Failures {
+				if n > 0 {
+					t.Errorf("%s, exists %v: %d failures of kind %s", name, exists, n, kind)
+				}
+			}
+			checkOnce(t, direct, 40)
+		}
 	}
 }
 

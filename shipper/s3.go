@@ -58,6 +58,7 @@ type s3Store struct {
 	checksum   atomic.Int32 // in use
 	conditions atomic.Int32
 	believe    atomic.Bool // an answer of 200 without a proof
+	doubted    atomic.Bool // a proof has failed: metadata and size do not show what is stored
 }
 
 func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
@@ -256,8 +257,10 @@ func (s *s3Store) Stat(ctx context.Context, key string) (Stored, error) {
 	if err != nil {
 		return Stored{}, s.fail("stat", key, t, err)
 	}
+	// Metadata at the end of an object says nothing of the bytes before it.
+	m.Doubtful = m.SHA256 == "" || s.doubted.Load()
 	tail := min(m.Size, maxMetadata+footerSize+8)
-	if m.SHA256 != "" || tail == 0 {
+	if m.SHA256 != "" || tail <= 0 {
 		return m, nil
 	}
 	var opts minio.GetObjectOptions

@@ -103,6 +103,9 @@ func (s *s3Store) fail(op, key string, t *terms, err error) error {
 	switch {
 	case errors.As(err, &proof):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = proof.kind, proof.hint, proof.permanent, false
+		if !proof.permanent { // that is, the storage may be asked
+			s.doubted.Store(true)
+		}
 	case s.foreign(answer, resp, err):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = notAStore, notAStoreHint, true, false
 	case answer != nil: // an error of S3

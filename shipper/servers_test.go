@@ -17,6 +17,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper/s3test"
 )
 
@@ -111,7 +112,7 @@ func TestMain(m *testing.M) {
 			os.Setenv("TMPDIR", memory)
 		}
 	}
-	status := m.Run()
+	status := testrun.Run(m.Run)
 	for _, s := range []*realServer{&minioServer, &versityServer} {
 		if s.cmd != nil && s.cmd.Process != nil {
 			s.cmd.Process.Kill()

@@ -32,8 +32,10 @@ type Store interface {
 // Stored is what a storage says of an object.
 type Stored struct {
 	Metadata
-	Size   int64
+	Size   int64  // negative: not known
 	CRC32C string // of its bytes, as base64; empty: not known
+	// Doubtful means that the bytes may not be what the metadata says they are.
+	Doubtful bool
 }
 
 // Errors of a Store that callers branch on.

@@ -132,7 +132,8 @@ const (
 )
 
 // compare looks whether the storage has the same lines under the object's key.
-// Metadata and size are believed, unless a checksum disagrees.
+// Metadata and size are believed, unless a checksum disagrees or they are doubtful:
+// what a proof refused must not be accepted here by the next attempt.
 func (s *Shipper) compare(ctx context.Context, o *Object) (comparison, error) {
 	there, err := s.store.Stat(ctx, o.Key)
 	if err != nil {
@@ -142,7 +143,7 @@ func (s *Shipper) compare(ctx context.Context, o *Object) (comparison, error) {
 	switch {
 	case there.SHA256 != "" && !same:
 		return otherContent, nil
-	case same && there.Size == o.Size && (there.CRC32C == "" || there.CRC32C == o.checksum()):
+	case same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
 		return sameContent, nil
 	}
 	// Another version compresses otherwise, and the metadata in the object changes

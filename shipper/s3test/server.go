@@ -61,6 +61,7 @@ const (
 	AnyETag               // an ETag that is not the MD5, and no checksum; it is stored
 	KeepsNothing          // the same; nothing is kept
 	WrongChecksum         // the checksum of other bytes, which are what is kept
+	GarblesBare           // one byte of what is kept is another, and nothing said
 	TruncatesBare         // half of it is kept, and nothing said
 	TruncatesHonestly     // half of it is kept; ETag and checksum are those of the half
 )
@@ -284,7 +285,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		LoginPage(w, http.StatusOK)
 	case ErrorBody:
 		Error(w, http.StatusOK, "InternalError")
-	case Bare, TruncatesBare:
+	case Bare, TruncatesBare, GarblesBare:
 	case AnyETag, KeepsNothing:
 		w.Header().Set("ETag", etag([]byte("something else")))
 	default:
@@ -298,9 +299,9 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 // keeps is what a liar keeps of an object.
 func (l Lie) keeps(body []byte) []byte {
 	switch l {
-	case WrongChecksum:
+	case WrongChecksum, GarblesBare:
 		garbled := slices.Clone(body)
-		garbled[len(garbled)/2]++
+		garbled[len(garbled)/10]++ // before the metadata
 		return garbled
 	case TruncatesBare, TruncatesHonestly:
 		return body[:len(body)/2]
