@@ -452,9 +452,7 @@ func TestUnfinishedHandshakesStopNobody(t *testing.T) {
 		status, _ := v.answer()
 		return status == 201
 	})
-	if n := h.Connections(); n > 40 {
-		t.Errorf("%d connections", n)
-	}
+	waitFor(t, func() bool { return h.Connections() <= 40 }) // one that makes room counts until it is closed
 }
 
 // Clients that post all the time see nothing of certificates, tokens and
