@@ -434,16 +434,17 @@ func TestUnfinishedHandshakesStopNobody(t *testing.T) {
 		visit(t, addr).send(hello)
 	}
 	waitFor(t, func() bool { return h.Connections() == 40 })
-	// Beyond: told over TLS, not in plaintext.
+	// One more has room made for it, or is told over TLS, not in plaintext, while none
+	// has had its least time.
 	v, err := visitTLS(t, addr, ca.config(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	v.send(post(`{}`))
-	if status, body := v.answer(); status != 503 || !strings.Contains(body, CodeOverloaded) {
+	if status, body := v.answer(); status != 201 && (status != 503 || !strings.Contains(body, CodeOverloaded)) {
 		t.Errorf("%d %s", status, body)
 	}
-	waitFor(t, func() bool { // after a second they are idle
+	waitFor(t, func() bool {
 		v, err := visitTLS(t, addr, ca.config(nil))
 		if err != nil {
 			return false
