@@ -103,9 +103,14 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 		servedWithin = 5 * time.Second
 	)
 	hello := "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
-	for _, name := range []string{"tokens", "anonymous", "TLS"} {
+	ways := []string{"tokens"}
+	if *everySlowness {
+		ways = append(ways, "anonymous", "TLS")
+	}
+	for _, name := range ways {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it waits most of the time
+			began := time.Now()
 			dir := t.TempDir()
 			config, port, admin := configure(t, dir, "")
 			token, more, scheme := "", "", "http"
@@ -199,8 +204,9 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 				t.Errorf("%v connections made room, of at most %v", made, m["collectord_http_connections_max"])
 			}
 			d.untilLogged("http.max_connections is reached")
-			if n := strings.Count(d.log(), "trouble=connections"); n != 1 {
-				t.Errorf("%d lines about connections", n)
+			// One line, and a sum every 30 s.
+			if n, most := strings.Count(d.log(), "trouble=connections"), 1+int(time.Since(began)/(30*time.Second)); n > most {
+				t.Errorf("%d lines about connections, at most %d are fine", n, most)
 			}
 			s.leave()
 			d.untilLogged("no connection makes room or is turned away any more")
