@@ -436,7 +436,7 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 	t.Helper()
 	dir := t.TempDir()
 	trace := filepath.Join(dir, "trace")
-	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 100ms, min_free: 0}\nshutdown: {drain: 1ms}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, seal_after: 100ms, min_free: 0, probe_max: 1s}\nshutdown: {drain: 1ms}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
 	name, _, _ := strings.Cut(inject, ":")
 	path, err := binary()
 	if err != nil {

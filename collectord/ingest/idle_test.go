@@ -96,9 +96,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 	if status, body := held[0].answer(); status != http.StatusCreated {
 		t.Errorf("the busy one: %d %s", status, body)
 	}
-	if h.Connections() > 3 {
-		t.Errorf("%d connections", h.Connections())
-	}
+	waitFor(t, func() bool { return h.Connections() <= 3 }) // those that made room count until they are closed
 }
 
 // What has arrived on a connection means that it is idle no more, even if the
