@@ -24,11 +24,11 @@ import (
 )
 
 // mostMemory is what the daemon may take with every limit reached at once; with
-// TLS, whose library keeps a record of 16 KiB and keys for each connection, more. What is seen here is to stay below it by a distance, since no
+// TLS, whose library keeps a record of 16 KiB and 8 KiB more for each connection, more. What is seen here is to stay below it by a distance, since no
 // two runs are the same.
 const (
 	mostMemory = 128 << 20
-	moreOfTLS  = 1024 * 16 << 10
+	moreOfTLS  = 1024 * 24 << 10
 	distance   = 8 << 20
 )
 
