@@ -111,16 +111,16 @@ func TestPurgeKnowsWhatMustNotBeLost(t *testing.T) {
 		file, content string
 		kept          bool
 	}{
-		"a sealed segment":                   {"wal/" + sealed + "/00000000000000000001", header + frame, true},
-		"a segment that a crash left":        {"wal/" + active + "/00000000000000000001", header + frame + "\x00\x00", true},
-		"quarantined bytes":                  {"wal/quarantine/" + sealed + ".gone", "?", true},
-		"a loss note":                        {"wal/lost/" + sealed + "-0123456789abcdef", "collectord-loss 1", true},
-		"what a later version may leave":     {"wal/SOMETHING", "?", true},
-		"an empty segment":                   {"wal/" + active + "/00000000000000000001", header, false},
-		"a segment written ahead":            {"wal/next/00000000000000000001", header + "\x00\x00", false},
-		"a segment that was shipped":         {"wal/" + sealed + ".gone/00000000000000000001", header + frame, false},
-		"room for loss notes":                {"wal/lost/reserve", "\x00", false},
-		"pieces of a salvage that is redone": {"wal/salvage/1/00000000000000000001", header + frame, false},
+		"a sealed segment":                {"wal/" + sealed + "/00000000000000000001", header + frame, true},
+		"a segment that a crash left":     {"wal/" + active + "/00000000000000000001", header + frame + "\x00\x00", true},
+		"quarantined bytes":               {"wal/quarantine/" + sealed + ".gone", "?", true},
+		"a loss note":                     {"wal/lost/" + sealed + "-0123456789abcdef", "collectord-loss 1", true},
+		"what a later version may leave":  {"wal/SOMETHING", "?", true},
+		"an empty segment":                {"wal/" + active + "/00000000000000000001", header, false},
+		"a segment written ahead":         {"wal/next/00000000000000000001", header + "\x00\x00", false},
+		"a segment that was shipped":      {"wal/" + sealed + ".gone/00000000000000000001", header + frame, false},
+		"room for loss notes":             {"wal/lost/reserve", "\x00", false},
+		"pieces of an unfinished salvage": {"wal/salvage/1/00000000000000000001", header + frame, true}, // nobody has looked whether another segment holds them
 	} {
 		m.write("/var/lib/collectord/wal/LOG", "collectord-log 1")
 		m.write("/var/lib/collectord/"+c.file, c.content)
