@@ -1,7 +1,6 @@
 package simdisk
 
 import (
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -353,40 +352,48 @@ func (d *Disk) Link(from, to string) error {
 	})
 }
 
-// List implements vfs.FS.
-func (d *Disk) List(dir string) (all []fs.DirEntry, err error) {
-	c := Call{Op: List, Path: dir}
+// look does a call that changes nothing.
+func (d *Disk) look(c Call, do func() error) error {
 	f, _ := d.begin(c)
 	defer d.mu.Unlock()
-	if f.Err != nil {
-		return nil, pathError(c, f.Err)
-	}
-	n, err := d.find(dir)
-	if err == nil && n.names == nil {
-		err = syscall.ENOTDIR
+	err := f.Err
+	if err == nil {
+		err = do()
 	}
 	if err != nil {
-		return nil, pathError(c, err)
+		return pathError(c, err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(n.names)) {
-		all = append(all, fs.FileInfoToDirEntry(n.names[name].info(name)))
-	}
-	return all, nil
+	return nil
+}
+
+// List implements vfs.FS.
+func (d *Disk) List(dir string) (all []fs.DirEntry, err error) {
+	err = d.look(Call{Op: List, Path: dir}, func() error {
+		n, err := d.find(dir)
+		if err == nil && n.names == nil {
+			err = syscall.ENOTDIR
+		}
+		if err != nil {
+			return err
+		}
+		for _, name := range slices.Sorted(maps.Keys(n.names)) {
+			all = append(all, fs.FileInfoToDirEntry(n.names[name].info(name)))
+		}
+		return nil
+	})
+	return all, err
 }
 
 // Stat implements vfs.FS.
-func (d *Disk) Stat(path string) (fs.FileInfo, error) {
-	c := Call{Op: Stat, Path: path}
-	f, _ := d.begin(c)
-	defer d.mu.Unlock()
-	if f.Err != nil {
-		return nil, pathError(c, f.Err)
-	}
-	n, err := d.find(path)
-	if err != nil {
-		return nil, pathError(c, err)
-	}
-	return n.info(filepath.Base(path)), nil
+func (d *Disk) Stat(path string) (i fs.FileInfo, err error) {
+	err = d.look(Call{Op: Stat, Path: path}, func() error {
+		n, err := d.find(path)
+		if err == nil {
+			i = n.info(filepath.Base(path))
+		}
+		return err
+	})
+	return i, err
 }
 
 // SyncDir implements vfs.FS.
@@ -462,42 +469,11 @@ func closure(pending []change, chosen []int) []bool {
 	return needed
 }
 
-// Lock implements vfs.FS. A crash ends every lock.
-func (d *Disk) Lock(path string) (io.Closer, error) {
-	c := Call{Op: Lock, Path: path}
-	f, _ := d.begin(c)
-	defer d.mu.Unlock()
-	switch {
-	case f.Err != nil:
-		return nil, pathError(c, f.Err)
-	case d.locked[path]:
-		return nil, pathError(c, syscall.EWOULDBLOCK)
-	case d.locked == nil:
-		d.locked = map[string]bool{}
-	}
-	d.locked[path] = true
-	return lock{d, path}, nil
-}
-
-type lock struct {
-	disk *Disk
-	path string
-}
-
-func (l lock) Close() error {
-	l.disk.mu.Lock()
-	defer l.disk.mu.Unlock()
-	delete(l.disk.locked, l.path)
-	return nil
-}
-
 // Free implements vfs.FS.
-func (d *Disk) Free(path string) (int64, error) {
-	c := Call{Op: Free, Path: path}
-	f, _ := d.begin(c)
-	defer d.mu.Unlock()
-	if f.Err != nil {
-		return 0, pathError(c, f.Err)
-	}
-	return max(0, d.capacity-d.used), nil
+func (d *Disk) Free(path string) (free int64, err error) {
+	err = d.look(Call{Op: Free, Path: path}, func() error {
+		free = max(0, d.capacity-d.used)
+		return nil
+	})
+	return free, err
 }
