@@ -45,7 +45,10 @@ func (a *audit) deep(ctx context.Context, logs []*logbook) error {
 			}
 			defer e.close()
 			for x := range work {
-				x.err = patiently(ctx, func() error { return a.read(ctx, e, x) })
+				x.err = patiently(ctx, func() (err error) {
+					x.contents, err = e.object(ctx, a.store, x.key)
+					return err
+				})
 				close(x.done)
 			}
 		})
@@ -104,25 +107,6 @@ func (a *audit) deep(ctx context.Context, logs []*logbook) error {
 	return err
 }
 
-func (a *audit) read(ctx context.Context, e *examiner, x *examination) error {
-	body, err := a.store.Open(ctx, x.key)
-	if err != nil {
-		return err
-	}
-	defer body.Close()
-	if x.contents, err = e.examine(body); err != nil {
-		return err
-	}
-	if !x.contents.hasMetadata && x.contents.problem == "" {
-		m, err := a.store.Stat(ctx, x.key)
-		if err != nil {
-			return err
-		}
-		x.contents.metadata, x.contents.hasMetadata = m.Metadata, m.SHA256 != ""
-	}
-	return nil
-}
-
 // judgeObject says what is wrong with an object, and whether its ids can be
 // compared with those that follow.
 func (a *audit) judgeObject(x, before *examination) (ok bool) {
@@ -130,25 +114,14 @@ func (a *audit) judgeObject(x, before *examination) (ok bool) {
 	a.report.RawBytes += c.bytes
 	f := x.log.about(Damaged, x.run, x.span.first, x.span.last())
 	f.Keys = []string{x.key}
-	want := nameOfSpan(x)
-	is, known := nameOf(c.metadata)
+	kind, wrong := c.wrong(nameOfSpan(x))
 	switch {
 	case errors.Is(x.err, ErrNotFound):
 		f.Kind, f.Reason = Vanished, "deleted while it was audited"
 	case x.err != nil:
 		f.Kind, f.Reason = Unreadable, x.err.Error()
-	case c.truncated:
-		f.Kind, f.Reason = Truncated, c.problem
-	case c.problem != "":
-		f.Reason = c.problem
-	case !c.hasMetadata:
-		f.Reason = "it has no metadata: cut off behind the lines, or written by something else"
-	case !known || is.logID != want.logID || is.run != want.run || is.first != want.first || is.last != want.last || is.node != want.node:
-		f.Reason = fmt.Sprintf("it is another object under this name: log %s, run %s, seq %d to %d", c.metadata.LogID, c.metadata.Run, c.metadata.FirstSeq, c.metadata.LastSeq)
-	case c.records != want.last-want.first+1:
-		f.Reason = fmt.Sprintf("it holds %d records, and its name says %d", c.records, want.last-want.first+1)
-	case c.sha256 != c.metadata.SHA256 || c.records != c.metadata.Records || c.bytes != c.metadata.RawBytes:
-		f.Reason = "its lines are not those of its metadata: " + describe(*c)
+	case wrong != "":
+		f.Kind, f.Reason = kind, wrong
 	case before != nil && x.span.first > before.span.last() && c.first != (lineID{}) && before.contents.last != (lineID{}) &&
 		string(before.contents.last[:]) >= string(c.first[:]):
 		f.Reason = "its first id is not above the last one of the object before"
@@ -160,6 +133,27 @@ func (a *audit) judgeObject(x, before *examination) (ok bool) {
 	}
 	a.found(f)
 	return false
+}
+
+// wrong says why contents are not what the name promises, and of which kind that
+// is; empty if they are.
+func (c *contents) wrong(want name) (kind Kind, reason string) {
+	is, known := nameOf(c.metadata)
+	switch {
+	case c.truncated:
+		return Truncated, c.problem
+	case c.problem != "":
+		return Damaged, c.problem
+	case !c.hasMetadata:
+		return Damaged, "it has no metadata: cut off behind the lines, or written by something else"
+	case !known || is.logID != want.logID || is.run != want.run || is.first != want.first || is.last != want.last || is.node != want.node:
+		return Damaged, fmt.Sprintf("it is another object under this name: log %s, run %s, seq %d to %d", c.metadata.LogID, c.metadata.Run, c.metadata.FirstSeq, c.metadata.LastSeq)
+	case c.records != want.last-want.first+1:
+		return Damaged, fmt.Sprintf("it holds %d records, and its name says %d", c.records, want.last-want.first+1)
+	case c.sha256 != c.metadata.SHA256 || c.records != c.metadata.Records || c.bytes != c.metadata.RawBytes:
+		return Damaged, "its lines are not those of its metadata: " + describe(*c)
+	}
+	return "", ""
 }
 
 func describe(c contents) string {

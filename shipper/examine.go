@@ -2,6 +2,7 @@ package shipper
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -52,6 +53,24 @@ func newExaminer() (*examiner, error) {
 }
 
 func (e *examiner) close() { e.zstd.Close() }
+
+// object reads an object of a storage.
+func (e *examiner) object(ctx context.Context, store Store, key string) (c contents, err error) {
+	body, err := store.Open(ctx, key)
+	if err != nil {
+		return c, err
+	}
+	defer body.Close()
+	if c, err = e.examine(body); err != nil || c.hasMetadata || c.problem != "" {
+		return c, err
+	}
+	m, err := store.Stat(ctx, key)
+	if err != nil {
+		return c, err
+	}
+	c.metadata, c.hasMetadata = m.Metadata, m.SHA256 != ""
+	return c, nil
+}
 
 // examine reads an object to its end. It returns an error only when the storage
 // failed; what is wrong with the object is among its contents.

@@ -31,6 +31,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 	if w != nil {
 		w.adopt(l)
 		note.Node, note.LogID, note.Run = w.header.Node, w.header.LogID, w.header.Run
+		note.Hours = w.hours(l.disk, l.fileOf(s.name))
 		end = max(w.last(), s.first)
 		if !part && w.exact() && (evicting && end < s.last || end > s.last && l.goesOn(end+1, found)) {
 			s.last = end

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -33,7 +34,15 @@ type LossNote struct {
 	FirstSeq, LastSeq uint64
 	Reason            string
 	At                time.Time // when it was found, or done
+	// Hours are those, since 1970, in which the segments begin that held the records;
+	// at most maxHours, empty if they are not known. The storage may have such a
+	// segment although it was never confirmed here: the answer was lost, or a crash
+	// came first. So it is to be asked before the note is uploaded.
+	Hours []int64
 }
+
+// maxHours bounds the hours of a note, so that it fits the reserve.
+const maxHours = 100
 
 // lossOf makes a note of this log.
 func (l *Log) lossOf(r SeqRange, reason string) LossNote {
@@ -46,8 +55,12 @@ func (n LossNote) file() string {
 
 // encode makes one line of text, like the LOG file's.
 func (n LossNote) encode() []byte {
-	body := fmt.Sprintf("collectord-loss %d %016x %016x %d %d %s %d %q",
-		formatVersion, n.LogID, n.Run, n.FirstSeq, n.LastSeq, n.Reason, n.At.UnixMicro(), n.Node)
+	hours := "-"
+	if len(n.Hours) > 0 {
+		hours = strings.Trim(strings.ReplaceAll(fmt.Sprint(n.Hours), " ", ","), "[]")
+	}
+	body := fmt.Sprintf("collectord-loss %d %016x %016x %d %d %s %d %s %q",
+		formatVersion, n.LogID, n.Run, n.FirstSeq, n.LastSeq, n.Reason, n.At.UnixMicro(), hours, n.Node)
 	return fmt.Appendf(nil, "%s %08x\n", body, crc32.Checksum([]byte(body), castagnoli))
 }
 
@@ -59,9 +72,20 @@ func decodeLossNote(b []byte) (n LossNote, err error) {
 	}
 	var version int
 	var micros int64
-	if _, err := fmt.Sscanf(body, "collectord-loss %d %x %x %d %d %s %d %q",
-		&version, &n.LogID, &n.Run, &n.FirstSeq, &n.LastSeq, &n.Reason, &micros, &n.Node); err != nil {
+	var hours string
+	if _, err := fmt.Sscanf(body, "collectord-loss %d %x %x %d %d %s %d %s %q",
+		&version, &n.LogID, &n.Run, &n.FirstSeq, &n.LastSeq, &n.Reason, &micros, &hours, &n.Node); err != nil {
 		return n, err
+	}
+	for text := range strings.SplitSeq(strings.Trim(hours, "-"), ",") {
+		if text == "" {
+			continue
+		}
+		hour, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return n, err
+		}
+		n.Hours = append(n.Hours, hour)
 	}
 	if version != formatVersion {
 		return n, fmt.Errorf("%w %d, this program reads %d", ErrVersion, version, formatVersion)
@@ -77,12 +101,14 @@ func (l *Log) noteLoss(n LossNote) error {
 	defer l.lossMu.Unlock()
 	dir := filepath.Join(l.dir, lostName)
 	old := l.lastLoss
-	extends := old.LastSeq+1 == n.FirstSeq && old.LogID == n.LogID && old.Run == n.Run && old.Reason == n.Reason
+	hours := slices.Compact(slices.Sorted(slices.Values(slices.Concat(old.Hours, n.Hours))))
+	extends := old.LastSeq+1 == n.FirstSeq && old.LogID == n.LogID && old.Run == n.Run && old.Reason == n.Reason &&
+		(len(old.Hours) > 0) == (len(n.Hours) > 0) && len(hours) <= maxHours
 	if extends {
 		if _, err := l.disk.fs().Stat(filepath.Join(dir, old.file())); err != nil {
 			extends = false // uploaded meanwhile
 		} else {
-			n.FirstSeq = old.FirstSeq
+			n.FirstSeq, n.Hours = old.FirstSeq, hours
 		}
 	}
 	if err := l.disk.writeNote(dir, n); err != nil {

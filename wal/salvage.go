@@ -70,6 +70,10 @@ func (l *Log) salvage(s *Segment) (changed bool, err error) {
 			return false, err
 		}
 	}
+	hours := w.hours(l.disk, s.path())
+	if len(hours) == 0 { // no segment is open for much longer than an hour
+		hours = []int64{hourOf(s.sealedAt.UnixMicro())}
+	}
 	pieces, err := l.makePieces(s, w)
 	if err != nil {
 		return false, err
@@ -91,7 +95,7 @@ func (l *Log) salvage(s *Segment) (changed bool, err error) {
 	s.removed, s.made = true, nil
 	d.synced, d.pieces, d.open = err == nil, pieces, s.first
 	gaps, skipped := unused(s, w, gaps)
-	note := LossNote{Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run, At: time.Now()}
+	note := LossNote{Node: w.header.Node, LogID: w.header.LogID, Run: w.header.Run, At: time.Now(), Hours: hours}
 	for _, g := range gaps {
 		d.lost += g[1] - g[0] + 1
 		note.FirstSeq, note.LastSeq, note.Reason = g[0], g[1], w.lossReason(g[0])

@@ -194,6 +194,10 @@ func (s *Segment) Records() iter.Seq2[*Record, error] {
 func (s *Segment) FirstReceivedAt() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.firstReceivedAt()
+}
+
+func (s *Segment) firstReceivedAt() int64 {
 	if s.firstAt == 0 && !s.removed {
 		for rec, err := range s.Records() {
 			if err == nil {
@@ -265,6 +269,9 @@ func (s *Segment) evict() error {
 	note := l.lossOf(SeqRange{s.first, s.last}, LossEvicted)
 	if h, err := s.Header(); err == nil {
 		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
+	}
+	if at := s.firstReceivedAt(); at != 0 {
+		note.Hours = []int64{hourOf(at)}
 	}
 	// The next start would take them for segments, and the note would not be true.
 	if err := l.dropPieces(&s.made); err != nil {

@@ -33,6 +33,7 @@ const simulatedDir = "/data"
 type stored struct {
 	seq    uint64
 	number int
+	hour   int64 // in whose folder it is
 }
 
 // history is what happened to a log so far: what it must hold after a crash.
@@ -206,12 +207,16 @@ func (s *life) ship() {
 	}
 	defer segment.Release()
 	var uploaded []stored
+	var hour int64
 	for r, err := range segment.Records() {
 		if err != nil { // as the shipper does with what is damaged, or has no file
 			_, _ = s.log.Salvage(segment)
 			return
 		}
-		uploaded = append(uploaded, stored{r.Seq, numberOf(r.Usage)})
+		if len(uploaded) == 0 {
+			hour = hourOf(r.ReceivedAt)
+		}
+		uploaded = append(uploaded, stored{r.Seq, numberOf(r.Usage), hour})
 	}
 	s.history.mu.Lock()
 	s.history.bucket = append(s.history.bucket, uploaded...)
@@ -332,6 +337,7 @@ type content struct {
 	lost  map[uint64]bool // by a note
 
 	inBucket map[uint64]bool
+	hours    map[uint64]int64 // of what is in the bucket
 }
 
 func (c *content) add(seq uint64, number int) {
@@ -351,10 +357,10 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) {
 	s.history.mu.Lock()
 	bucket, acked, notes := s.history.bucket[:m.bucket], s.history.acked[:m.acked], s.history.notes[:m.notes:m.notes]
 	s.history.mu.Unlock()
-	c := &content{m: m, fail: fail, there: map[int]uint64{}, bySeq: map[uint64]int{}, lost: map[uint64]bool{}, inBucket: map[uint64]bool{}}
+	c := &content{m: m, fail: fail, there: map[int]uint64{}, bySeq: map[uint64]int{}, lost: map[uint64]bool{}, inBucket: map[uint64]bool{}, hours: map[uint64]int64{}}
 	for _, b := range bucket {
 		c.add(b.seq, b.number)
-		c.inBucket[b.seq] = true
+		c.inBucket[b.seq], c.hours[b.seq] = true, b.hour
 	}
 	if !s.kind.loses() {
 		g, pending := l.Ledger(), s.pending(l)
@@ -370,9 +376,10 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) {
 	for _, n := range append(notes, waiting...) {
 		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
 			c.lost[seq] = true
-			// What was uploaded just before the crash may be evicted after it: the
-			// log can't know.
-			unknown := n.Reason == LossEvicted && n.At.After(m.at) && c.inBucket[seq]
+			// What was uploaded just before the crash may be evicted after it. The log
+			// can't know, and says where the storage has it, if it has.
+			unknown := n.Reason == LossEvicted && n.At.After(m.at) && c.inBucket[seq] &&
+				(slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1))
 			if _, ok := c.bySeq[seq]; ok && !unknown {
 				seq = n.LastSeq
 				fail("a note says that seq %d is lost (%s), and it is there; in the bucket: %t; noted %v after the crash", seq, n.Reason, c.inBucket[seq], n.At.Sub(m.at))

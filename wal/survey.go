@@ -422,3 +422,14 @@ func (w *wreck) records(disk disk, path string, each func(*Record) error) error 
 	}
 	return nil
 }
+
+// hours are those in which the segment may begin, of its first record that checks
+// out; none if there is none.
+func (w *wreck) hours(disk disk, path string) (hours []int64) {
+	enough := errors.New("enough")
+	_ = w.records(disk, path, func(r *Record) error { // what can't be read is not known
+		hours = []int64{hourOf(r.ReceivedAt)}
+		return enough
+	})
+	return hours
+}
