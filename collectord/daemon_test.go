@@ -39,6 +39,7 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	testrun.ManyAtOnce()
 	status := testrun.Run(m.Run)
 	if path, err := binary(); err == nil {
 		os.RemoveAll(filepath.Dir(path))

@@ -196,6 +196,7 @@ func TestANewTokenMayPostAndNamesItsClient(t *testing.T) {
 // Clients of all kinds post without a pause while tokens, certificates and
 // authorities are changed and read again, and none of them sees an error.
 func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
+	t.Parallel()
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
 			dir := t.TempDir()

@@ -69,6 +69,7 @@ func exportedMetrics(t *testing.T, d *daemon) (exported map[string]string, text 
 // daemon exports before anything has happened, and after traffic through every
 // stage: nothing is missing, on either side, and no series appears late.
 func TestMetricsAreWhatIsDocumented(t *testing.T) {
+	t.Parallel()
 	config, port, admin := configure(t, t.TempDir(), "wal: {seal_after: 100ms}\n")
 	d := start(t, config, port, admin)
 	until(t, "it tells of itself", func() bool { return len(d.metrics()) > 100 })

@@ -47,6 +47,7 @@ func sent(t *testing.T, args ...string) (s send.Summary, status int) {
 }
 
 func TestSendBringsExactlyWhatItCounts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
@@ -144,6 +145,7 @@ func (p *dropper) run() {
 }
 
 func TestSendRepeatsUntilEachUsageIsAcknowledgedAndNoneIsTwo(t *testing.T) {
+	t.Parallel()
 	const n = 3000
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
@@ -367,6 +369,7 @@ func TestSendExitsByWhatBecameOfTheUsages(t *testing.T) {
 
 // TestReadmeSendsAsItSays runs the commands of the README that send.
 func TestReadmeSendsAsItSays(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)

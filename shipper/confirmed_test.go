@@ -15,6 +15,7 @@ import (
 )
 
 func TestConfirmedBelowIsNeverAheadOfTheStorage(t *testing.T) {
+	t.Parallel()
 	f, store := newFake(t)
 	dir := t.TempDir()
 	l := openLog(t, dir)

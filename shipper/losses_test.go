@@ -36,6 +36,7 @@ func notesIn(t *testing.T, f *s3test.Server) (notes []lossObject) {
 // TestWhatTheStorageHasIsNotNotedAsLost evicts five segments, of which the storage
 // has some by uploads that were never confirmed.
 func TestWhatTheStorageHasIsNotNotedAsLost(t *testing.T) {
+	t.Parallel()
 	refuses := func(method, query string) func(w http.ResponseWriter, r *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
 			return r.Method == method && strings.Contains(r.URL.RawQuery, query) && !strings.Contains(r.URL.Path, "/lost/") &&

@@ -323,6 +323,7 @@ func countRequests(t *testing.T, endpoint string) (through string, count *atomic
 
 // TestProofCostsNoRequest: where the answer is a proof, an object is one request.
 func TestProofCostsNoRequest(t *testing.T) {
+	t.Parallel()
 	for name, endpoint := range map[string]func(*testing.T) *s3Store{
 		"fake":      func(t *testing.T) *s3Store { _, s := newFake(t); return s },
 		"MinIO":     func(t *testing.T) *s3Store { return newBucket(t, startMinIO(t), false) },
@@ -441,6 +442,7 @@ func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
 
 // TestAListingThatIsNoneIsAnError: an empty bucket is what an audit calls fine.
 func TestAListingThatIsNoneIsAnError(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func(w http.ResponseWriter){
 		"a login page":     func(w http.ResponseWriter) { s3test.LoginPage(w, http.StatusOK) },
 		"a page, by XHTML": func(w http.ResponseWriter) { io.WriteString(w, `<html><body></body></html>`) },

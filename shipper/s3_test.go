@@ -23,6 +23,7 @@ import (
 )
 
 func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
+	t.Parallel()
 	for code, want := range map[string]struct {
 		status    int
 		permanent bool
@@ -69,6 +70,7 @@ func TestErrorsOfTheStorageTellWhatToDo(t *testing.T) {
 }
 
 func TestErrorsOfTheNetworkTellWhatToDo(t *testing.T) {
+	t.Parallel()
 	secure := httptest.NewTLSServer(http.NotFoundHandler())
 	t.Cleanup(secure.Close)
 	secure.Config.ErrorLog = log.New(t.Output(), "", 0)

@@ -112,6 +112,7 @@ func TestMain(m *testing.M) {
 			os.Setenv("TMPDIR", memory)
 		}
 	}
+	testrun.ManyAtOnce()
 	status := testrun.Run(m.Run)
 	for _, s := range []*realServer{&minioServer, &versityServer} {
 		if s.cmd != nil && s.cmd.Process != nil {

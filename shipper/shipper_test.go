@@ -276,6 +276,7 @@ func TestKeyTellsWhereAndWhat(t *testing.T) {
 }
 
 func TestALostAnswerMakesNoSecondObject(t *testing.T) {
+	t.Parallel()
 	for name, behaviour := range map[string]s3test.Behaviour{
 		"S3":                                    {},
 		"a storage that forgets metadata":       {NoMetadata: true},

@@ -40,6 +40,7 @@ func unreal(t *testing.T, key, content string) *Object {
 
 // TestStores runs one suite over every kind of storage.
 func TestStores(t *testing.T) {
+	t.Parallel()
 	t.Run("file", func(t *testing.T) {
 		s, err := newFileStore(filepath.Join(t.TempDir(), "deep", "archive"))
 		if err != nil {

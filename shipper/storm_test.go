@@ -21,6 +21,7 @@ var storm = flag.Int("segments", 40, "how many segments go through a storage tha
 // storage of which each request may stand still, be cut off, be answered 500,
 // 503, 403, 409 or, wrongly, 412, or be carried out and not answered.
 func TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce(t *testing.T) {
+	t.Parallel()
 	for name, conditions := range map[string]int{"with conditional puts": s3test.Honour, "without": s3test.Refuse} {
 		t.Run(name, func(t *testing.T) {
 			f, store := newFake(t)

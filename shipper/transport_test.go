@@ -19,6 +19,7 @@ import (
 var _ net.Error = (*stallError)(nil)
 
 func TestAnUploadThatStandsStillIsGivenUp(t *testing.T) {
+	t.Parallel()
 	const stall = 100 * time.Millisecond
 	put := func(s *s3Store, size int) error {
 		ctx := withTerms(context.Background(), &terms{stall: stall})

@@ -51,6 +51,7 @@ func TestAFleetDoesNotComeBackInStep(t *testing.T) {
 }
 
 func TestRetryAfterIsHonouredUpToABound(t *testing.T) {
+	t.Parallel()
 	f, store := newFake(t)
 	asked := ""
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
@@ -80,6 +81,7 @@ func TestRetryAfterIsHonouredUpToABound(t *testing.T) {
 // While the storage is away, requests do not come faster because more uploads
 // are allowed at a time.
 func TestConcurrencyDoesNotMultiplyAttempts(t *testing.T) {
+	t.Parallel()
 	f, store := newFake(t)
 	var under, most atomic.Int64
 	var healthy atomic.Bool
@@ -279,6 +281,7 @@ func keyOf(t *testing.T, l *wal.Log, i int) string {
 }
 
 func TestTheOldestGoesFirstAgainAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	f, store := newFake(t)
 	store.learn(checksumCRC32C, true)
 	l := openLog(t, t.TempDir())

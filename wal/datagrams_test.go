@@ -20,6 +20,7 @@ import (
 // takes two seconds. Some are lost: each is one that the kernel or the log
 // counted, and the rest is in the log, once and in order.
 func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T) {
+	t.Parallel()
 	const stall = 2 * time.Second
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	began := time.Now()

@@ -26,6 +26,7 @@ import (
 // note, never in both or neither, no object claims more to be confirmed than is
 // there, and the counters agree with the bucket.
 func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
+	t.Parallel()
 	for _, s := range []scenario{
 		{name: "ship", records: 6, run: func(tr *trial) { tr.ship() }},
 		{name: "evict", records: 8, run: func(tr *trial) { tr.evict(3); tr.ship() }, reason: wal.LossEvicted, mayLose: []uint64{1, 2, 3, 4, 5, 6, 7, 8}},

@@ -533,6 +533,7 @@ func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
 }
 
 func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
+	t.Parallel()
 	l := open(t, t.TempDir(), Options{})
 	mustAppend(t, l, Record{Usage: usage(1)})
 	l.mu.Lock() // the committer is idle: it only runs when something is queued
@@ -585,6 +586,7 @@ func until(t *testing.T, what string, done func() bool) {
 }
 
 func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
+	t.Parallel()
 	l := open(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond})
 	mustAppend(t, l, Record{Usage: usage(0)})
 	hang := make(chan struct{})
@@ -657,6 +659,7 @@ func TestHTTPGoesBeforeUDPIntoTheNextCommit(t *testing.T) {
 }
 
 func TestDropOldestEvictsWhatIsNotHeldAndNotesIt(t *testing.T) {
+	t.Parallel()
 	l := open(t, t.TempDir(), Options{MaxBytes: 256 << 10, SegmentSize: 16 << 10, WhenFull: DropOldest})
 	rec := Record{Usage: bytes.Repeat([]byte("x"), 9<<10)}
 	mustAppend(t, l, rec)

@@ -32,6 +32,7 @@ type model struct {
 // TestAgainstAModel does at random what a daemon, a shipper and crashes do, and
 // holds what comes back against a slice.
 func TestAgainstAModel(t *testing.T) {
+	t.Parallel()
 	seed := *modelSeed
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())

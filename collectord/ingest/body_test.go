@@ -94,6 +94,7 @@ func TestBodiesInEveryDress(t *testing.T) {
 }
 
 func TestBadCodings(t *testing.T) {
+	t.Parallel()
 	gz, zs := compress(t, "gzip", `{"a":1}`), compress(t, "zstd", `{"a":1}`)
 	// A frame header that asks for a window of 16 MiB: 2^(10+14).
 	window := "\x28\xb5\x2f\xfd\x00\x70" + "\x01\x00\x00"

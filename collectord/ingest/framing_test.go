@@ -79,6 +79,7 @@ func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
 
 // What only looks odd is served, and the next request too.
 func TestWhatAllUnderstandIsServed(t *testing.T) {
+	t.Parallel()
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	for name, request := range map[string]string{
 		"empty line before":   "\r\n" + post("{}"),

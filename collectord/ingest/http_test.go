@@ -275,6 +275,7 @@ func TestSlowHeadersAreCutOff(t *testing.T) {
 // The kernel hands a connection over with its first bytes, and one that says
 // nothing soon after: nobody can be there for ever and unseen.
 func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
+	t.Parallel()
 	h, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{HeaderTimeout: 50 * time.Millisecond}})
 	served := func() {
 		t.Helper()

@@ -51,6 +51,7 @@ func (v *visitor) answer() (status int, body string) {
 }
 
 func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
+	t.Parallel()
 	h, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{MaxConnections: 3}})
 	var held []*visitor
 	for range 3 {

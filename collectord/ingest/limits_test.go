@@ -74,6 +74,7 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 
 // A body that comes as fast as it must takes as long as it needs.
 func TestABodyAtTheRateIsTaken(t *testing.T) {
+	t.Parallel()
 	_, addr := door(t, newMemoryLog(), HTTPOptions{Limits: HTTPLimits{HeaderTimeout: 200 * time.Millisecond, BodyGrace: 200 * time.Millisecond, BodyRate: 10 << 10}})
 	v := visit(t, addr)
 	body := `{"a":"` + strings.Repeat("x", 15<<10) + `"}`

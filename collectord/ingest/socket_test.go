@@ -83,6 +83,7 @@ func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
 }
 
 func TestASocketIsAsAnyConnection(t *testing.T) {
+	t.Parallel()
 	t.Run("accepted", func(t *testing.T) {
 		nettest.TestConn(t, func() (_, _ net.Conn, stop func(), _ error) {
 			s, peer := pair(t)

@@ -242,6 +242,7 @@ func TestClientCertificates(t *testing.T) {
 // A certificate whose authority is not believed any more is refused at the next
 // request, and so is a connection that was opened when none was needed.
 func TestNewAuthoritiesHoldForOpenConnections(t *testing.T) {
+	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
 	ask := func(v *visitor, want int) {
 		t.Helper()
@@ -312,6 +313,7 @@ func TestNoSessionOutlivesAReload(t *testing.T) {
 // What is wrong in plaintext is as wrong inside of TLS: the wrappers lie in the
 // right order.
 func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	log := newMemoryLog()
 	h, addr := door(t, log, HTTPOptions{MaxBody: 1 << 20, Identity: Identity{TLS: ca.door(t, false)}, Limits: HTTPLimits{HeaderTimeout: 200 * time.Millisecond, MaxRecord: 1 << 20}})
@@ -375,6 +377,7 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 }
 
 func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	var text safeText
 	h, addr := door(t, newMemoryLog(), HTTPOptions{

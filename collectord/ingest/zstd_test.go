@@ -79,6 +79,7 @@ func frames(t testing.TB) map[string][2][]byte {
 // TestFramesOfEveryMakeAreDecoded compares with the decoder as it is otherwise
 // used, and sees that no more is reserved in the end than is held.
 func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
+	t.Parallel()
 	h := newServer(t, newMemoryLog(), HTTPOptions{})
 	for name, f := range frames(t) {
 		if n := zstdBound(f[0]); n < len(f[1]) {

@@ -1,6 +1,7 @@
 package testrun
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -28,6 +29,17 @@ for pause in $pauses; do
 		kill -KILL "${p%/environ}"
 	done
 done 2>/dev/null`
+
+// ManyAtOnce is for TestMain of tests that wait more than they work: it lets four
+// run at once, unless the command line says how many.
+func ManyAtOnce() {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given {
+		_ = flag.Set("test.parallel", "4") // there is such a flag in every test
+	}
+}
 
 // Run is for TestMain: it runs the tests and returns their exit status.
 func Run(tests func() int) (status int) {
