@@ -27,7 +27,7 @@ run: build ## start the daemon in the foreground, with its data in ./var
 test: tools ## run all tests; the first time this builds a MinIO and a versitygw to test against
 	go vet ./...
 	go test -timeout 5m ./...
-	go test -timeout 10m -race ./wal ./shipper ./collectord/ingest ./collectord/admin ./collectord/send
+	go test -timeout 10m -race ./wal/... ./shipper ./collectord/ingest ./collectord/admin ./collectord/send
 
 KILLS        := 200
 PUT_KILLS    := 1000
@@ -46,7 +46,7 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	go test -timeout 60m -count 1 ./wal -run 'NoCrashLoses|NoFailedCallLoses' -simulate-states $(STATES) -v | grep -v 'seed='
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
-	go test ./wal -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
+	go test ./wal/segment -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
 	for f in FuzzUsage FuzzBody FuzzDatagram FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord/origin -run xxx -fuzz FuzzRule -fuzztime $(FUZZ)
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)

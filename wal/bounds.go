@@ -135,9 +135,9 @@ func (l *Log) wakeWatcher() {
 }
 
 func (l *Log) lookAtDisk() {
-	spool := l.disk.sizeOf(filepath.Join(l.dataDir, spoolName))
-	quarantine := l.disk.sizeOf(filepath.Join(l.dir, quarantineName))
-	free, err := l.opts.free(l.dir)
+	spool := l.disk.SizeBelow(filepath.Join(l.dataDir, spoolName))
+	quarantine := l.disk.SizeBelow(filepath.Join(l.dir, quarantineName))
+	free, err := l.disk.Free(l.dir)
 	l.dateOldest()
 	l.mu.Lock()
 	defer l.mu.Unlock()

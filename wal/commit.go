@@ -1,17 +1,18 @@
 package wal
 
 import (
-	"encoding/binary"
 	"slices"
 	"time"
+
+	"collectord/wal/segment"
 )
 
 // commit is a frame in the making, and what its appenders wait for.
 type commit struct {
-	buf      []byte // entryRoom and room for the frame header, then records
+	buf      []byte // room for the frame's header, then records from segment.FrameStart on
 	mapped   bool   // buf lies outside the garbage collector's heap
 	count    uint32
-	bySource [sources]uint64
+	bySource [segment.Sources]uint64
 	firstAt  int64 // ReceivedAt of the first record
 	udp      *udpShare
 	done     chan struct{}
@@ -43,7 +44,7 @@ func (c *commit) add(s Source, n int, at int64) {
 
 // takes reports whether records of size bytes, received at the time at, may join.
 func (c *commit) takes(size int, at int64) bool {
-	return c.count == 0 || len(c.buf)-entryRoom+size <= maxFrame && c.hour() == hourOf(at)
+	return c.count == 0 || len(c.buf)-segment.EntryRoom+size <= segment.MaxFrame && c.hour() == hourOf(at)
 }
 
 // commitForLocked returns the commit that takes size more bytes now.
@@ -61,7 +62,7 @@ func (l *Log) commitForLocked(at int64, size int) *commit {
 // closeLocked keeps ids for the UDP records that c still has room for, before
 // anything is drawn for the commit behind it.
 func (l *Log) closeLocked(c *commit, at int64) {
-	room := max(0, maxFrame-(len(c.buf)-entryRoom)) / recordOverhead
+	room := max(0, segment.MaxFrame-(len(c.buf)-segment.EntryRoom)) / segment.RecordOverhead
 	c.udp = &udpShare{ids: l.ids.reserve(at/1000, room), at: at, upTo: l.staged.added}
 }
 
@@ -70,32 +71,25 @@ func (l *Log) newCommitLocked() *commit {
 	if n := len(l.buffers); n > 0 {
 		c.buf, l.buffers = l.buffers[n-1], l.buffers[:n-1]
 	} else {
-		c.buf = make([]byte, frameStart, 64<<10)
+		c.buf = make([]byte, segment.FrameStart, 64<<10)
 	}
 	return c
 }
-
-// entryRoom is what a commit's buffer has before the frame, for the length with
-// which the underlying log begins an entry; frameStart is where the records begin.
-const (
-	entryRoom  = binary.MaxVarintLen32
-	frameStart = entryRoom + frameHeaderSize
-)
 
 // growLocked makes room for records of size bytes. Those that have a frame to
 // themselves lie outside of the heap, so that their memory is given back as soon
 // as they are written: the garbage collector comes too late for megabytes.
 func (l *Log) growLocked(c *commit, size int) {
-	if frameStart+size > keepBuffer && c.count == 0 {
+	if segment.FrameStart+size > keepBuffer && c.count == 0 {
 		l.recycleLocked(c)
-		c.buf, c.mapped = mapMemory(frameStart + size)[:frameStart], true
+		c.buf, c.mapped = mapMemory(segment.FrameStart + size)[:segment.FrameStart], true
 		return
 	}
 	c.buf = slices.Grow(c.buf, size)
 }
 
 // keepBuffer is the size up to which a commit's buffer is kept for the next one.
-const keepBuffer = maxFrame + maxFrame/4
+const keepBuffer = segment.MaxFrame + segment.MaxFrame/4
 
 // recycleLocked keeps the buffer of a finished commit for the next one, or gives
 // it back. Nothing may refer to it any more.
@@ -104,7 +98,7 @@ func (l *Log) recycleLocked(c *commit) {
 	case c.mapped:
 		unmapMemory(c.buf)
 	case cap(c.buf) <= keepBuffer && len(l.buffers) < 3:
-		l.buffers = append(l.buffers, c.buf[:frameStart])
+		l.buffers = append(l.buffers, c.buf[:segment.FrameStart])
 	}
 	c.buf, c.mapped = nil, false
 }

@@ -4,10 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"path/filepath"
 	"runtime"
 	"time"
+
+	"collectord/wal/segment"
 )
 
 // take returns the next commit to write, or nil. UDP records fill the room that
@@ -168,7 +169,7 @@ func (l *Log) housekeep() time.Duration {
 	if a == nil || a.count == 0 {
 		return wait
 	}
-	if a.bytes >= l.opts.SegmentSize {
+	if a.Bytes() >= l.opts.SegmentSize {
 		l.roll(sealSize)
 		return wait
 	}
@@ -193,17 +194,10 @@ func (l *Log) commit(c *commit) {
 		}
 		return
 	}
-	payload := c.buf[frameStart:]
-	frameHeader{
-		logID: l.logID, run: l.run,
-		firstSeq:   a.first + a.count,
-		count:      c.count,
-		payloadLen: uint32(len(payload)),
-		payloadCRC: crc32.Checksum(payload, castagnoli),
-	}.put(c.buf[entryRoom:])
+	segment.PutFrame(c.buf, l.logID, l.run, a.first+a.count, c.count)
 
 	began := time.Now()
-	err := a.writeFrame(c.buf)
+	err := a.Append(c.buf)
 	if err == nil {
 		a.unsaved = true
 		if l.opts.Sync == SyncAlways {
@@ -230,7 +224,7 @@ func (l *Log) commit(c *commit) {
 	}
 	a.count += uint64(c.count)
 	l.histogram.records.Observe(uint64(c.count))
-	l.histogram.bytes.Observe(uint64(len(c.buf) - entryRoom))
+	l.histogram.bytes.Observe(uint64(len(c.buf) - segment.EntryRoom))
 
 	l.mu.Lock()
 	for s, n := range c.bySource {
@@ -239,7 +233,7 @@ func (l *Log) commit(c *commit) {
 	}
 	l.ledger.Pending += uint64(c.count)
 	l.acked = a.last()
-	l.active.bytes, l.active.count, l.active.since = a.bytes, a.count, a.since
+	l.active.bytes, l.active.count, l.active.since = a.Bytes(), a.count, a.since
 	l.recycleLocked(c)
 	l.checkBoundsLocked()
 	l.mu.Unlock()
@@ -326,7 +320,7 @@ func (l *Log) fail(err error) {
 
 // retireLocked keeps the books on a segment until it is listed as sealed.
 func (l *Log) retireLocked(a *active) {
-	l.sealedBytes += a.bytes
+	l.sealedBytes += a.Bytes()
 	l.unsealed = append(l.unsealed, a)
 }
 
@@ -349,7 +343,7 @@ func (l *Log) roll(reason string) {
 	select {
 	case p = <-l.next:
 	default:
-		if reason == sealSize && w.segment.bytes < 2*l.opts.SegmentSize {
+		if reason == sealSize && w.segment.Bytes() < 2*l.opts.SegmentSize {
 			return // carry on until the next one is ready
 		}
 		select {
@@ -372,7 +366,7 @@ func (l *Log) roll(reason string) {
 // adopt takes up work again with a segment prepared after a failure.
 func (l *Log) adopt(p prepared) {
 	if p.attempt != l.committer.attempt {
-		p.segment.abandon() // prepared before the failure; the roller will replace it
+		p.segment.Abandon() // prepared before the failure; the roller will replace it
 		return
 	}
 	if l.activate(p) {
@@ -390,9 +384,9 @@ func (l *Log) activate(p prepared) bool {
 	l.mu.Lock()
 	a.first = l.acked + 1
 	l.mu.Unlock()
-	dir := filepath.Join(l.dir, activeName(a.first))
-	if err := l.disk.rename(a.dir, dir); err != nil {
-		a.abandon()
+	dir := filepath.Join(l.dir, segment.ActiveName(a.first))
+	if err := l.disk.RenameNew(a.dir, dir); err != nil {
+		a.Abandon()
 		l.fail(err)
 		return false
 	}
@@ -407,7 +401,7 @@ func (l *Log) activate(p prepared) bool {
 	l.ids.reseed()
 	l.broken = nil
 	l.active.open = true
-	l.active.bytes, l.active.count = a.bytes, 0
+	l.active.bytes, l.active.count = a.Bytes(), 0
 	l.refuseLocked()
 	return true
 }
@@ -424,7 +418,7 @@ func (l *Log) finish() {
 	l.mu.Unlock()
 	l.retired <- retired{tell: reqs}
 	if w.segment != nil { // empty: its name keeps the next seq
-		_ = w.segment.trim()
-		w.segment.abandon()
+		_ = w.segment.Trim()
+		w.segment.Abandon()
 	}
 }

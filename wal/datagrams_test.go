@@ -7,12 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"collectord/collectord/ingest"
 	"collectord/wal"
+	"collectord/wal/vfs"
 )
 
 // TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord sends numbered
@@ -28,12 +28,12 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 	var stalled atomic.Int64 // 0: not yet, 1: now, 2: over
 	log, err := wal.Open(t.TempDir(), wal.Options{SegmentSize: 4 << 20, QueueBytes: 2 << 20, Logger: logger}.
 		WithClock(func() time.Time { return hour.Add(time.Since(began) - stall/2) }). // the hour turns while the disk stalls
-		WithDatasync(func(fd int) error {
+		WithDatasync(func(f vfs.File) error {
 			if time.Since(began) > stall/5 && stalled.CompareAndSwap(0, 1) {
 				<-time.After(stall)
 				stalled.Store(2)
 			}
-			return syscall.Fdatasync(fd)
+			return f.Datasync()
 		}))
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"collectord/wal/segment"
 )
 
 // departAgain goes on with a departure that was interrupted between its decision
@@ -29,17 +31,17 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 	end := s.first
 	w := l.read(s)
 	if w != nil {
-		w.adopt(l)
-		note.Node, note.LogID, note.Run = w.header.Node, w.header.LogID, w.header.Run
-		note.Hours = w.hours(l.disk, l.fileOf(s.name))
-		end = max(w.last(), s.first)
-		if !part && w.exact() && (evicting && end < s.last || end > s.last && l.goesOn(end+1, found)) {
+		l.adoptHeader(&w.Header)
+		note.Node, note.LogID, note.Run = w.Header.Node, w.Header.LogID, w.Header.Run
+		note.Hours = hours(w)
+		end = max(w.Last(), s.first)
+		if !part && w.EndsExactly() && (evicting && end < s.last || end > s.last && l.goesOn(end+1, found)) {
 			s.last = end
 		}
 	}
 	holders := slices.Concat(found.segments, found.unread)
 	slices.SortFunc(holders, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
-	clipped := !part && (w != nil && w.unread == nil || errors.Is(s.failed, fs.ErrNotExist)) // the file tells where it ends
+	clipped := !part && (w != nil && w.Unread == nil || errors.Is(s.failed, fs.ErrNotExist)) // the file tells where it ends
 	for _, other := range holders {
 		if clipped && other.first > max(end, s.first) { // whose records are not part of it
 			s.last = min(s.last, max(other.first-1, s.first))
@@ -53,7 +55,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 	if ending == lostSuffix {
 		d.report = fmt.Sprintf("segment: %s\nreason: the disk did not give a part of it after a restart either\n", place)
 	}
-	skips := strings.HasPrefix(ending, tailSuffix) && !evicting && w != nil && w.unread == nil
+	skips := strings.HasPrefix(ending, tailSuffix) && !evicting && w != nil && w.Unread == nil
 	from := s.first
 	lose := func(to uint64) {
 		if from > to {
@@ -66,7 +68,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 		case skips && to == s.last:
 			n.Reason = LossSkipped
 		case w != nil && !part:
-			n.Reason = w.lossReason(from)
+			n.Reason = lossReason(w, from)
 		}
 		d.notes = append(d.notes, n)
 		// How many records the end of a segment had is not known: none was counted.
@@ -127,24 +129,21 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 
 // dropNext deletes a prepared segment without frames. One that was written to
 // beyond its header goes to the quarantine.
-func (l *Log) dropNext(dir string, w *wreck) error {
-	if !w.missing && w.size > 0 {
-		in, err := l.disk.openRegular(filepath.Join(dir, fileName))
+func (l *Log) dropNext(dir string, w *segment.Scan) error {
+	if !w.Missing && w.Size > 0 {
+		in, err := l.disk.OpenRegular(filepath.Join(dir, segment.FileName))
 		if err != nil {
 			return l.quarantineDir(filepath.Base(dir))
 		}
 		defer in.Close()
-		written, err := withoutZeros(io.NewSectionReader(in, 0, w.size))
+		written, err := withoutZeros(io.NewSectionReader(in, 0, w.Size))
 		if err != nil {
 			return err
 		}
-		if written > cmp.Or(w.begin, maxHeader) {
+		if written > cmp.Or(w.Begin, segment.MaxHeader) {
 			l.found(FoundDamage, slog.LevelError, "moved a prepared segment to the quarantine: something is in it, and no whole frame", "segment", nextName)
 			return l.quarantineDir(filepath.Base(dir))
 		}
 	}
 	return l.removeDir(dir)
 }
-
-// maxHeader is the most that the header of a segment takes in its file.
-const maxHeader = 2 + segmentHeaderSize + 255 + 4

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // departure is a segment whose fate is decided: it was confirmed by the storage,
@@ -55,16 +58,16 @@ const (
 // decide renames a segment, which decides its fate. If the name can't be made
 // durable, the rename is undone and nothing is decided. decided is true with an
 // error if that failed, too.
-func (d disk) decide(from, to string) (decided bool, err error) {
-	if err := d.rename(from, to); err != nil {
+func decide(d vfs.Disk, from, to string) (decided bool, err error) {
+	if err := d.RenameNew(from, to); err != nil {
 		return false, err
 	}
-	if err = d.syncDir(filepath.Dir(to)); err == nil {
+	if err = d.SyncDir(filepath.Dir(to)); err == nil {
 		return true, nil
 	}
 	// A second sync may succeed without having written anything, so the next
 	// attempt has to begin with a new rename.
-	return d.rename(to, from) != nil, err
+	return d.RenameNew(to, from) != nil, err
 }
 
 // unlistLocked takes a segment off those that are to be shipped. Its bytes count
@@ -110,7 +113,7 @@ func (l *Log) advance(d *departure) (err error) {
 			"trouble", "removal", "segment", filepath.Base(d.dir), "error", err)
 	}()
 	if !d.synced {
-		if err := l.disk.syncDir(l.dir); err != nil {
+		if err := l.disk.SyncDir(l.dir); err != nil {
 			return err
 		}
 		d.synced = true
@@ -140,7 +143,7 @@ func (l *Log) advance(d *departure) (err error) {
 		}
 	}
 	if d.evicting {
-		l.disk.stockReserve(filepath.Join(l.dir, lostName, reserveName)) // before others take the room
+		stockReserve(l.disk, filepath.Join(l.dir, lostName, reserveName)) // before others take the room
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,12 +183,12 @@ func (l *Log) retire(d *departure) error {
 		return l.quarantineUnread(d)
 	}
 	gone := d.place + goneSuffix
-	if _, err := l.disk.fs().Stat(gone); err == nil { // of an earlier removal
+	if _, err := l.disk.Stat(gone); err == nil { // of an earlier removal
 		if err := l.removeDir(gone); err != nil {
 			return err
 		}
 	}
-	decided, err := l.disk.decide(d.dir, gone)
+	decided, err := decide(l.disk, d.dir, gone)
 	if decided {
 		d.dir, d.synced = gone, err == nil
 	}
@@ -274,9 +277,9 @@ func (l *Log) evictionFailsLocked() bool {
 // and itself. What else somebody put there goes to the quarantine with it. It may
 // be repeated; a directory that does not exist is fine.
 func (l *Log) removeDir(dir string) error {
-	err := l.disk.unlinkIn(dir, fileName)
+	err := l.disk.RemoveIn(dir, segment.FileName)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = l.disk.rmdir(dir)
+		err = l.disk.RemoveDir(dir)
 	}
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist):
@@ -287,21 +290,6 @@ func (l *Log) removeDir(dir string) error {
 		return l.quarantinePath(dir)
 	}
 	return err
-}
-
-// unlinkIn deletes a file of a directory, and does not follow links to either.
-func (d disk) unlinkIn(dir, name string) error {
-	if err := d.ask("unlink", filepath.Join(dir, name)); err != nil {
-		return err
-	}
-	return d.fs().RemoveIn(dir, name)
-}
-
-func (d disk) rmdir(dir string) error {
-	if err := d.ask("rmdir", dir); err != nil {
-		return err
-	}
-	return d.fs().RemoveDir(dir)
 }
 
 // Unconfirmed is the lowest seq of the sealed segments, and of what the disk does

@@ -4,29 +4,52 @@ import (
 	"time"
 
 	"collectord/wal/vfs"
+	"collectord/wal/vfs/errorfs"
 )
 
-// WithClock and WithDatasync are for tests that need other packages, too.
+// WithClock replaces the wall clock.
 func (o Options) WithClock(clock func() time.Time) Options {
 	o.clock = clock
 	return o
 }
 
+// between returns what comes between the log and the operating system's files.
+func (o Options) between() errorfs.FS {
+	if e, ok := o.files.(errorfs.FS); ok {
+		return e
+	}
+	return errorfs.FS{FS: vfs.OS{}}
+}
+
 // WithDatasync replaces fdatasync(2).
-func (o Options) WithDatasync(datasync func(fd int) error) Options {
-	o.datasync = datasync
+func (o Options) WithDatasync(datasync func(vfs.File) error) Options {
+	e := o.between()
+	e.Datasync = datasync
+	o.files = e
 	return o
 }
 
 // WithReads has read do what reads files of the log.
 func (o Options) WithReads(read func(file vfs.File, p []byte, off int64) (int, error)) Options {
-	o.readAt = read
+	e := o.between()
+	e.ReadAt = read
+	o.files = e
+	return o
+}
+
+// WithFree replaces statfs(2).
+func (o Options) WithFree(free func(dir string) (int64, error)) Options {
+	e := o.between()
+	e.FreeBytes = free
+	o.files = e
 	return o
 }
 
 // WithDisk has before asked ahead of each call that changes the log directory.
 // An error is that call's.
 func (o Options) WithDisk(before func(op, path string) error) Options {
-	o.disk.before = before
+	e := o.between()
+	e.Before = before
+	o.files = e
 	return o
 }

@@ -8,6 +8,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // A commit that fails can leave a whole frame behind the last acknowledged one. Its
@@ -15,12 +18,12 @@ import (
 func TestAFailedCommitHidesNothingAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	var fail atomic.Bool
-	l := open(t, dir, Options{SegmentSize: 200, ProbeMin: time.Millisecond, datasync: func(fd int) error {
+	l := open(t, dir, Options{SegmentSize: 200, ProbeMin: time.Millisecond}.WithDatasync(func(f vfs.File) error {
 		if fail.Swap(false) {
 			return syscall.EIO
 		}
-		return syscall.Fdatasync(fd)
-	}})
+		return f.Datasync()
+	}))
 	batch := func(n int) (recs []Record) {
 		for i := range n {
 			recs = append(recs, Record{Usage: usage(i)})
@@ -38,7 +41,7 @@ func TestAFailedCommitHidesNothingAcknowledged(t *testing.T) {
 		mustSeal(t, l)
 	}
 	segments, _ := l.Sealed()
-	if got := fmt.Sprint(segments); got != fmt.Sprint([]string{sealedName(1, 1), sealedName(2, 3), sealedName(4, 5)}) {
+	if got := fmt.Sprint(segments); got != fmt.Sprint([]string{segment.SealedName(1, 1), segment.SealedName(2, 3), segment.SealedName(4, 5)}) {
 		t.Fatal(got)
 	}
 	if err := segments[1].Remove(); err != nil {

@@ -2,7 +2,6 @@ package wal
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -10,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"collectord/wal/segment"
 )
 
 // TestStartMeetsAnythingAndSaysSo damages a directory in every way a crash, a
@@ -37,10 +38,10 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 		}
 	}
 	all := []int{0, 1, 2, 3, 4, 5}
-	sealed, active := sealedName(1, 3), activeName(4)
+	sealed, active := segment.SealedName(1, 3), segment.ActiveName(4)
 	rewrite := func(t *testing.T, dir, name string, change func(b []byte, ends []int64) []byte) {
 		t.Helper()
-		path := filepath.Join(dir, name, fileName)
+		path := filepath.Join(dir, name, segment.FileName)
 		ends := frameEnds(t, path)
 		b, err := os.ReadFile(path)
 		must(t, err)
@@ -55,13 +56,13 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 			must(t, os.Mkdir(filepath.Join(dir, "7-9"), 0o700))
 		}, all, nil, FoundStray},
 		{"a file named like a segment", func(t *testing.T, dir string) {
-			must(t, os.WriteFile(filepath.Join(dir, activeName(9)), nil, 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, segment.ActiveName(9)), nil, 0o600))
 		}, all, nil, FoundStray},
 		{"a file beside the segment's", func(t *testing.T, dir string) {
 			must(t, os.WriteFile(filepath.Join(dir, sealed, "core"), []byte("x"), 0o600))
 		}, all, nil, ""},
 		{"an empty directory named like the next segment", func(t *testing.T, dir string) {
-			must(t, os.Mkdir(filepath.Join(dir, activeName(7)), 0o700))
+			must(t, os.Mkdir(filepath.Join(dir, segment.ActiveName(7)), 0o700))
 		}, all, nil, FoundNoRecords},
 		{"an empty directory named like a sealed segment", func(t *testing.T, dir string) {
 			must(t, os.RemoveAll(filepath.Join(dir, sealed)))
@@ -75,10 +76,10 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 		}, []int{0, 1, 2}, nil, ""},
 		{"no next", func(t *testing.T, dir string) { must(t, os.RemoveAll(filepath.Join(dir, nextName))) }, all, nil, ""},
 		{"a half-made next", func(t *testing.T, dir string) {
-			must(t, os.Truncate(filepath.Join(dir, nextName, fileName), 20))
+			must(t, os.Truncate(filepath.Join(dir, nextName, segment.FileName), 20))
 		}, all, nil, ""},
 		{"a next without a file", func(t *testing.T, dir string) {
-			must(t, os.Remove(filepath.Join(dir, nextName, fileName)))
+			must(t, os.Remove(filepath.Join(dir, nextName, segment.FileName)))
 		}, all, nil, ""},
 		{"a next that holds frames", func(t *testing.T, dir string) {
 			must(t, os.RemoveAll(filepath.Join(dir, nextName)))
@@ -88,7 +89,7 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 			must(t, os.Rename(filepath.Join(dir, sealed), filepath.Join(dir, sealed+goneSuffix)))
 		}, []int{3, 4, 5}, nil, FoundRemoval},
 		{"an interrupted salvage", func(t *testing.T, dir string) {
-			must(t, os.CopyFS(filepath.Join(dir, salvageName, sealedName(1, 2)), os.DirFS(filepath.Join(dir, sealed))))
+			must(t, os.CopyFS(filepath.Join(dir, salvageName, segment.SealedName(1, 2)), os.DirFS(filepath.Join(dir, sealed))))
 		}, all, nil, FoundSalvage},
 		{"no LOG", func(t *testing.T, dir string) { must(t, os.Remove(filepath.Join(dir, identityName))) }, all, nil, FoundIdentity},
 		{"an empty LOG", func(t *testing.T, dir string) {
@@ -101,7 +102,7 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 			must(t, os.WriteFile(filepath.Join(dir, identityName), b, 0o600))
 		}, all, nil, FoundIdentity},
 		{"a loss note that can't be read", func(t *testing.T, dir string) {
-			must(t, os.WriteFile(filepath.Join(dir, lostName, sealedName(1, 2)+"-0123456789abcdef"), []byte("x"), 0o600))
+			must(t, os.WriteFile(filepath.Join(dir, lostName, segment.SealedName(1, 2)+"-0123456789abcdef"), []byte("x"), 0o600))
 		}, all, nil, FoundUnreadableNote},
 		{"a bit flipped in the middle of the active segment", func(t *testing.T, dir string) {
 			rewrite(t, dir, active, func(b []byte, ends []int64) []byte { b[ends[2]-1] ^= 1; return b })
@@ -125,14 +126,14 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 			rewrite(t, dir, active, func(b []byte, ends []int64) []byte { return append(b[:ends[3]], b[ends[2]:ends[3]-3]...) })
 		}, all, nil, FoundTornTail},
 		{"an active segment cut within its header", func(t *testing.T, dir string) {
-			must(t, os.Truncate(filepath.Join(dir, active, fileName), 11))
+			must(t, os.Truncate(filepath.Join(dir, active, segment.FileName), 11))
 		}, []int{0, 1, 2}, nil, FoundNoRecords},
 		{"an active segment of zeros", func(t *testing.T, dir string) {
 			rewrite(t, dir, active, func(b []byte, _ []int64) []byte { clear(b); return b })
 		}, []int{0, 1, 2}, nil, FoundNoRecords},
 		// Their records say who they are: none is taken for another.
 		{"the files of two segments swapped", func(t *testing.T, dir string) {
-			a, b := filepath.Join(dir, sealed, fileName), filepath.Join(dir, active, fileName)
+			a, b := filepath.Join(dir, sealed, segment.FileName), filepath.Join(dir, active, segment.FileName)
 			must(t, os.Rename(a, a+".x"))
 			must(t, os.Rename(b, a))
 			must(t, os.Rename(a+".x", b))
@@ -192,57 +193,4 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 			checkLosses(t, l, r.lost)
 		})
 	}
-}
-
-// FuzzFrames gives the frame reader any file. It must end, believe nothing
-// whose checksum does not fit, and agree with the survey on where damage begins.
-func FuzzFrames(f *testing.F) {
-	b, err := os.ReadFile(filepath.Join("testdata", "segment-v1"))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(b)
-	f.Add(b[:len(b)-1])
-	f.Add(append(bytes.Clone(b), b[60:]...))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		path := filepath.Join(t.TempDir(), fileName)
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		r, err := openFrames(disk{}, path)
-		var damage *DamageError
-		if err != nil {
-			if !errors.As(err, &damage) {
-				t.Fatal(err)
-			}
-			return
-		}
-		defer r.close()
-		var whole uint64 // records in frames that follow each other
-		next := uint64(0)
-		for {
-			h, payload, err := r.next()
-			if err != nil {
-				break
-			}
-			if next != 0 && h.firstSeq != next || h.count == 0 || !wellFormed(payload, h.count) {
-				break
-			}
-			if next == 0 {
-				next = h.firstSeq
-			}
-			next += uint64(h.count)
-			whole += uint64(h.count)
-		}
-		if whole == 0 || next < whole {
-			return
-		}
-		w, err := survey(disk{}, path, next-whole, next-1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !w.whole(next-whole, next-1) {
-			t.Errorf("the reader finds seq %d to %d, the survey %v", next-whole, next-1, w.pieces)
-		}
-	})
 }

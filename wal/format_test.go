@@ -3,86 +3,12 @@ package wal
 import (
 	"bytes"
 	"flag"
-	"hash/crc32"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew, for a new format version")
-
-// goldenRecords are what the golden segment holds, in two frames.
-func goldenRecords() [][]Record {
-	id := func(last byte) ID {
-		return ID{0x01, 0x9f, 0x2a, 0x3b, 0x4c, 0x5d, 0x70, 0x01, 0x80, 0, 0, 0, 0, 0, 0, last}
-	}
-	return [][]Record{
-		{
-			{ID: id(1), Seq: 41, ReceivedAt: 1_790_000_000_000_001, Source: HTTP, Usage: []byte(`{"patientId":"100"}`)},
-			{ID: id(2), Seq: 42, ReceivedAt: 1_790_000_000_000_002, Source: UDP, Client: "ward-7", Usage: []byte(`{"n":1.50,"ü":"\u00fc"}`)},
-		},
-		{{ID: id(3), Seq: 43, ReceivedAt: 1_790_000_000_000_003, Source: HTTP, Usage: bytes.Repeat([]byte("x"), 200)}},
-	}
-}
-
-var goldenHeader = SegmentHeader{LogID: 0x0123456789abcdef, Run: 0xfedcba9876543210, Node: "edge-1", CreatedAt: 1_790_000_000_000_000}
-
-func TestGoldenSegment(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "segment")
-	a, err := createActive(dir, goldenHeader, 0, syscall.Fdatasync, disk{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, recs := range goldenRecords() {
-		buf := make([]byte, frameHeaderSize)
-		for i := range recs {
-			buf = appendRecord(buf, &recs[i])
-		}
-		payload := buf[frameHeaderSize:]
-		frameHeader{
-			logID: goldenHeader.LogID, run: goldenHeader.Run, firstSeq: recs[0].Seq, count: uint32(len(recs)),
-			payloadLen: uint32(len(payload)), payloadCRC: crc32.Checksum(payload, castagnoli),
-		}.put(buf)
-		if err := a.write(buf); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := a.release(); err != nil {
-		t.Fatal(err)
-	}
-	golden(t, "segment-v1", filepath.Join(dir, fileName))
-
-	s := &Segment{dir: dir, first: 41, last: 43}
-	b, err := os.ReadFile(filepath.Join("testdata", "segment-v1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, fileName), b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if h, err := s.Header(); err != nil || h != goldenHeader {
-		t.Errorf("header %+v, %v", h, err)
-	}
-	var want []Record
-	for _, recs := range goldenRecords() {
-		want = append(want, recs...)
-	}
-	n := 0
-	for r, err := range s.Records() {
-		if err != nil {
-			t.Fatal(err)
-		}
-		w := want[n]
-		if r.ID != w.ID || r.Seq != w.Seq || r.ReceivedAt != w.ReceivedAt || r.Source != w.Source || r.Client != w.Client || !bytes.Equal(r.Usage, w.Usage) {
-			t.Errorf("record %d: %+v, want %+v", n, *r, w)
-		}
-		n++
-	}
-	if n != len(want) {
-		t.Errorf("%d records, want %d", n, len(want))
-	}
-}
 
 func TestGoldenIdentity(t *testing.T) {
 	id := identity{0x0123456789abcdef, "00112233445566778899aabbccddeeff"}

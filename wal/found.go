@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"collectord/wal/segment"
 )
 
 // names is what a start finds in the log directory.
@@ -19,7 +21,7 @@ type names struct {
 
 // readNames lists what is there, and finds out which records the segments hold.
 func (l *Log) readNames() (found names, err error) {
-	entries, err := l.disk.readDir(l.dir)
+	entries, err := l.disk.List(l.dir)
 	if err != nil {
 		return found, err
 	}
@@ -52,8 +54,8 @@ func (l *Log) readNames() (found names, err error) {
 			gone = append(gone, first)
 		case ok:
 			found.segments = append(found.segments, s)
-		case len(name) == len(sealedName(1, 1)), len(name) == len(activeName(1)): // with a wrong digit?
-			s.first, s.last, s.sealed = 0, 0, len(name) == len(sealedName(1, 1))
+		case len(name) == len(segment.SealedName(1, 1)), len(name) == len(segment.ActiveName(1)): // with a wrong digit?
+			s.first, s.last, s.sealed = 0, 0, len(name) == len(segment.SealedName(1, 1))
 			found.segments = append(found.segments, s)
 		case name == nextName:
 			first, err := l.nameNext()
@@ -83,30 +85,29 @@ func (l *Log) readNames() (found names, err error) {
 // in it is nowhere else.
 func (l *Log) undoSalvage(found *names) error {
 	work := filepath.Join(l.dir, salvageName)
-	entries, err := l.disk.readDir(work)
+	entries, err := l.disk.List(work)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		path := filepath.Join(work, e.Name(), fileName)
-		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *named) bool { return l.disk.sameFile(path, l.fileOf(s.name)) }) {
+		path := filepath.Join(work, e.Name(), segment.FileName)
+		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *named) bool { return l.disk.IsSameFile(path, l.fileOf(s.name)) }) {
 			continue // another name of a file that has one
 		}
-		w, err := l.search(1, maxSeq-1).survey(path)
-		if err == nil && w.unread != nil {
-			err = w.unread
+		w, err := segment.All(l.logID).Scan(l.disk, path)
+		if err == nil && w.Unread != nil {
+			err = w.Unread
 		}
 		if err != nil {
 			return l.keepSalvage(err)
 		}
-		for _, p := range w.pieces {
+		for _, p := range w.Pieces {
 			segments := found.segments
-			i := slices.IndexFunc(segments, func(s *named) bool { return s.sealed && s.first <= p.first && s.last >= p.last })
+			i := slices.IndexFunc(segments, func(s *named) bool { return s.sealed && s.first <= p.First && s.last >= p.Last })
 			if i < 0 || l.read(segments[i]) == nil {
 				return l.keepSalvage(errors.New("no segment has its records"))
 			}
-			one := &wreck{pieces: []piece{p}}
-			if in, err := l.holds(l.fileOf(segments[i].name), segments[i].wreck, path, one); err != nil || !in {
+			if in, err := segments[i].scan.Holds(w.Only(p)); err != nil || !in {
 				return l.keepSalvage(errors.Join(err, errors.New("a segment has other records")))
 			}
 		}
@@ -124,12 +125,12 @@ func (l *Log) keepSalvage(reason error) error {
 // record is in the original, too.
 func (l *Log) clearSalvage() error {
 	work := filepath.Join(l.dir, salvageName)
-	if info, err := l.disk.fs().Stat(work); err != nil {
+	if info, err := l.disk.Stat(work); err != nil {
 		return ignoreMissing(err)
 	} else if !info.IsDir() {
 		return l.quarantineDir(salvageName)
 	}
-	entries, err := l.disk.readDir(work)
+	entries, err := l.disk.List(work)
 	if err != nil {
 		return err
 	}
@@ -146,16 +147,15 @@ func (l *Log) clearSalvage() error {
 
 // clearPiece makes way for a piece: one of an attempt that failed may be there.
 // Should it hold anything that the original does not, it goes to the quarantine.
-func (l *Log) clearPiece(name, original string, of *wreck) error {
-	path := filepath.Join(l.dir, name, fileName)
-	w, err := l.search(1, maxSeq-1).survey(path)
-	if err != nil || w.missing || w.unread != nil {
-		if _, err := l.disk.fs().Stat(filepath.Join(l.dir, name)); errors.Is(err, fs.ErrNotExist) {
+func (l *Log) clearPiece(name string, original *segment.Scan) error {
+	w, err := l.scanAll(name)
+	if err != nil || w.Missing || w.Unread != nil {
+		if _, err := l.disk.Stat(filepath.Join(l.dir, name)); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return l.quarantineDir(name)
 	}
-	in, err := l.holds(original, of, path, w)
+	in, err := original.Holds(w)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package wal
 
-import "time"
+import (
+	"time"
+)
 
 // Reading sealed segments, which is what shipping begins with, gives way to UDP
 // usages: what is sealed is safe where it is, and what waits in memory, or in the

@@ -3,19 +3,20 @@ package wal
 import (
 	"bytes"
 	"sync/atomic"
-	"syscall"
 	"testing"
+
+	"collectord/wal/vfs"
 )
 
 func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 	hang := make(chan struct{})
 	var hanging atomic.Bool
-	l := open(t, t.TempDir(), Options{QueueBytes: 1 << 20, datasync: func(fd int) error {
+	l := open(t, t.TempDir(), Options{QueueBytes: 1 << 20}.WithDatasync(func(f vfs.File) error {
 		if hanging.Load() {
 			<-hang
 		}
-		return syscall.Fdatasync(fd)
-	}})
+		return f.Datasync()
+	}))
 	for i := range 3 { // frames
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}

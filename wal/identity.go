@@ -13,6 +13,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"collectord/wal/vfs"
 )
 
 // identityName is the file that tells which log a directory is.
@@ -35,7 +37,7 @@ func decodeIdentity(b []byte) (id identity, err error) {
 	line, ok := strings.CutSuffix(string(b), "\n")
 	body, sum, okSum := cutLast(line, " ")
 	if !ok || !okSum || fmt.Sprintf("%08x", crc32.Checksum([]byte(body), castagnoli)) != sum {
-		return id, errBadCRC
+		return id, errChecksum
 	}
 	var version int
 	if _, err := fmt.Sscanf(body, "collectord-log %d %x %s", &version, &id.logID, &id.machine); err != nil {
@@ -60,8 +62,8 @@ func cutLast(s, sep string) (before, after string, found bool) {
 func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	path := filepath.Join(l.dir, identityName)
 	machine := machineHash(l.opts.MachineID)
-	b, err := l.disk.readFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !isUnreadable(err) {
+	b, err := l.disk.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !vfs.IsUnreadable(err) {
 		return err
 	}
 	id, decodeErr := identity{}, error(nil)
@@ -93,8 +95,8 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 				"from_segment", found, "reason", errors.Join(err, decodeErr))
 		}
 	}
-	err = l.disk.writeFileDurably(path, identity{l.logID, machine}.encode())
-	if isTrouble(err) { // the next start finds it in a segment again
+	err = l.disk.WriteFileDurably(path, identity{l.logID, machine}.encode())
+	if vfs.IsTrouble(err) { // the next start finds it in a segment again
 		l.unnamed = true
 		l.opts.Logger.Error("can't write the log's identity: the next start will", "path", path, "error", err)
 		return nil

@@ -11,6 +11,9 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // State is what a directory of the log is.
@@ -52,7 +55,7 @@ func Inspect(dataDir string) (*Inspector, error) {
 		return nil, fmt.Errorf("no log in %s: wal is no directory", dataDir)
 	}
 	i := &Inspector{dir: dir}
-	if b, err := (disk{}).readFile(filepath.Join(dir, identityName)); err == nil {
+	if b, err := vfs.OSDisk().ReadFile(filepath.Join(dir, identityName)); err == nil {
 		if id, err := decodeIdentity(b); err == nil {
 			i.logID = id.logID
 		}
@@ -102,7 +105,7 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 		default:
 			e.State = StateActive
 		}
-		if info, err := os.Stat(filepath.Join(i.dir, n.Name(), fileName)); err == nil {
+		if info, err := os.Stat(filepath.Join(i.dir, n.Name(), segment.FileName)); err == nil {
 			e.Bytes, e.Modified = info.Size(), info.ModTime()
 		}
 		all = append(all, e)
@@ -116,18 +119,12 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 	return all, nil
 }
 
-// Damage is a row of bytes that are part of no good entry.
-type Damage struct{ From, To int64 }
-
-// SeqRange is a range of records.
-type SeqRange struct{ First, Last uint64 }
-
 // Report is what is found in a segment.
 type Report struct {
-	Header  SegmentHeader // zero if it can't be read
-	Records uint64        // that check out
-	LastSeq uint64        // of those
-	Damaged []Damage
+	Header  segment.Header // zero if it can't be read
+	Records uint64         // that check out
+	LastSeq uint64         // of those
+	Damaged []segment.ByteRange
 	Lost    []SeqRange
 	Reason  error // why the first bytes are damaged, or nil
 	// Vanished means that the segment was removed meanwhile, as a daemon does
@@ -142,13 +139,13 @@ func (r *Report) OK() bool { return r.Reason == nil && len(r.Lost) == 0 }
 // called for every good record, if it is not nil. Errors come from the disk,
 // from each, or are ErrVersion.
 func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) {
-	r, w, path, err := i.examine(e)
+	r, w, err := i.examine(e)
 	// A frame that was read while it was written looks damaged, with good ones
 	// behind it by then. What is damaged is so at the next look too.
 	for err == nil && i.live && e.State == StateActive && !r.OK() {
 		before := r
-		r, w, path, err = i.examine(e)
-		if err == nil && (slices.ContainsFunc(r.Damaged, func(d Damage) bool { return slices.Contains(before.Damaged, d) }) ||
+		r, w, err = i.examine(e)
+		if err == nil && (slices.ContainsFunc(r.Damaged, func(d segment.ByteRange) bool { return slices.Contains(before.Damaged, d) }) ||
 			slices.ContainsFunc(r.Lost, func(g SeqRange) bool { return slices.Contains(before.Lost, g) })) {
 			break
 		}
@@ -159,45 +156,39 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 	if err != nil || each == nil || r.Vanished {
 		return r, err
 	}
-	if err = w.records(disk{}, path, each); errors.Is(err, fs.ErrNotExist) {
+	if err = w.Records(each); errors.Is(err, fs.ErrNotExist) {
 		return &Report{Vanished: true}, nil // in between, before the first record
 	}
 	return r, err
 }
 
-func (i *Inspector) examine(e Entry) (r *Report, w *wreck, path string, err error) {
-	path = filepath.Join(i.dir, e.Name, fileName)
-	want := search{logID: i.logID, first: max(e.FirstSeq, 1), last: cmp.Or(e.LastSeq, 1<<63), others: e.State == StateUnread}
-	w, err = want.survey(path)
-	if err == nil && w.missing {
+func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
+	path := filepath.Join(i.dir, e.Name, segment.FileName)
+	want := segment.Wanted{LogID: i.logID, First: max(e.FirstSeq, 1), Last: cmp.Or(e.LastSeq, maxSeq-1), Others: e.State == StateUnread}
+	w, err = want.Scan(vfs.OSDisk(), path)
+	if err == nil && w.Missing {
 		if path = i.follow(e); path == "" {
-			return &Report{Vanished: true}, w, path, nil
+			return &Report{Vanished: true}, w, nil
 		}
-		w, err = want.survey(path)
+		w, err = want.Scan(vfs.OSDisk(), path)
 	}
 	if err != nil {
-		return nil, nil, path, err
+		return nil, nil, err
 	}
-	r = &Report{Header: w.header, Reason: w.reason}
-	for _, d := range w.damaged {
-		r.Damaged = append(r.Damaged, Damage{d.from, d.to})
-	}
-	for n, p := range w.pieces {
-		r.Records += p.last - p.first + 1
-		r.LastSeq = p.last
+	r = &Report{Header: w.Header, Damaged: w.Damaged, Reason: w.Reason}
+	for n, p := range w.Pieces {
+		r.Records += p.Last - p.First + 1
+		r.LastSeq = p.Last
 		if n > 0 {
-			r.Lost = append(r.Lost, SeqRange{w.pieces[n-1].last + 1, p.first - 1})
+			r.Lost = append(r.Lost, SeqRange{First: w.Pieces[n-1].Last + 1, Last: p.First - 1})
 		}
 	}
 	if e.State == StateSealed || e.State == StateUnread {
-		r.Lost = nil
-		for _, g := range w.lost(e.FirstSeq, e.LastSeq) {
-			r.Lost = append(r.Lost, SeqRange{g[0], g[1]})
-		}
-	} else if err := i.forgiveTail(path, w, r); err != nil {
-		return nil, nil, path, err
+		r.Lost = w.Gaps(e.FirstSeq, e.LastSeq)
+	} else if err := i.forgiveTail(w, r); err != nil {
+		return nil, nil, err
 	}
-	return r, w, path, nil
+	return r, w, nil
 }
 
 // follow returns the path that a segment's file has by now, or nothing if the
@@ -209,7 +200,7 @@ func (i *Inspector) follow(e Entry) string {
 	}
 	for _, now := range entries {
 		if now.Name == e.Name || now.FirstSeq == e.FirstSeq && now.State == StateSealed {
-			return filepath.Join(i.dir, now.Name, fileName)
+			return filepath.Join(i.dir, now.Name, segment.FileName)
 		}
 	}
 	return ""
@@ -217,18 +208,18 @@ func (i *Inspector) follow(e Entry) string {
 
 // forgiveTail takes what follows the last good frame of a segment that is not
 // sealed for what it is: nothing, if it is zeros or a commit under way.
-func (i *Inspector) forgiveTail(path string, w *wreck, r *Report) error {
-	if len(w.damaged) != 1 || w.misplaced || w.unread != nil || w.damaged[0].to != w.size {
+func (i *Inspector) forgiveTail(w *segment.Scan, r *Report) error {
+	if len(w.Damaged) != 1 || w.Misplaced || w.Unread != nil || w.Damaged[0].To != w.Size {
 		return nil
 	}
 	blank := true
 	if !i.live {
-		file, err := disk{}.openRegular(path)
+		in, end, err := w.Open()
 		if err != nil {
 			return err
 		}
-		defer file.Close()
-		kept, err := withoutZeros(io.NewSectionReader(file, w.damaged[0].from, w.size-w.damaged[0].from))
+		defer end()
+		kept, err := withoutZeros(io.NewSectionReader(in, w.Damaged[0].From, w.Size-w.Damaged[0].From))
 		if err != nil {
 			return err
 		}

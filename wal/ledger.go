@@ -1,6 +1,10 @@
 package wal
 
-import "maps"
+import (
+	"maps"
+
+	"collectord/wal/segment"
+)
 
 // Reasons for which the log itself rejects or drops records. Callers of Reject
 // bring their own.
@@ -20,7 +24,7 @@ const (
 // with the first two lines holding for each source, and Rejected and Dropped
 // standing for the sum of their reasons.
 type Ledger struct {
-	Door [sources]DoorLedger // indexed by Source
+	Door [segment.Sources]DoorLedger // indexed by Source
 
 	Recovered   uint64 // found at start, readable or not
 	Pending     uint64 // in the log, not yet confirmed by the storage

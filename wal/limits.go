@@ -1,6 +1,8 @@
 package wal
 
-import "time"
+import (
+	"time"
+)
 
 // Limits are the options that can be changed while the log is open. The zero
 // value of each field stands for its default, as in Options.

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"collectord/wal/vfs"
 )
 
 func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
@@ -71,13 +73,12 @@ func TestEveryTroubleIsSaidToBeOver(t *testing.T) {
 	fails := atomic.Bool{}
 	l := open(t, t.TempDir(), Options{
 		Logger: slog.New(heard), ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
-		datasync: func(fd int) error {
-			if fails.Load() {
-				return syscall.EIO
-			}
-			return syscall.Fdatasync(fd)
-		},
-	})
+	}.WithDatasync(func(f vfs.File) error {
+		if fails.Load() {
+			return syscall.EIO
+		}
+		return f.Datasync()
+	}))
 	mustAppend(t, l, Record{Usage: usage(1)})
 	fails.Store(true)
 	if err := l.Append(context.Background(), Record{Usage: usage(2)}); !errors.Is(err, ErrCommitFailed) {

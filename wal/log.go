@@ -13,6 +13,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // Errors by which Append tells why records were not stored.
@@ -29,10 +32,6 @@ var (
 	// ErrClosed means that the log is shutting down. Nothing was stored.
 	ErrClosed = errors.New("log is closed")
 )
-
-// ErrVersion means that a later version of this program wrote what was found. It
-// is left as it is.
-var ErrVersion = errors.New("format version")
 
 // Sync says when a record counts as stored.
 type Sync int
@@ -79,11 +78,9 @@ type Options struct {
 	Logger *slog.Logger
 
 	// What only tests set.
-	clock    func() time.Time                // the wall clock
-	datasync func(fd int) error              // in place of fdatasync(2)
-	free     func(dir string) (int64, error) // what the disk of dir can take
-	readAt   readAt                          // of what start, shipping and salvage read
-	disk     disk
+	clock     func() time.Time // the wall clock
+	files     vfs.FS
+	newWriter segment.NewEntryWriter // where the underlying log can't write to files
 }
 
 func (o Options) withDefaults() Options {
@@ -103,11 +100,8 @@ func (o Options) withDefaults() Options {
 	if o.clock == nil {
 		o.clock = time.Now
 	}
-	if o.free == nil {
-		o.free = o.disk.fs().Free
-	}
-	if o.readAt != nil {
-		o.disk.read = o.readAt
+	if o.files == nil {
+		o.files = vfs.OS{}
 	}
 	if o.Node == "" {
 		o.Node = "localhost"
@@ -128,7 +122,7 @@ func (o Options) withDefaults() Options {
 // append waits for that. Two more wake appenders and watch the bounds.
 type Log struct {
 	opts    Options // what SetLimits sets is guarded by mu
-	disk    disk
+	disk    vfs.Disk
 	dataDir string
 	dir     string // dataDir/wal
 	lock    io.Closer
@@ -194,6 +188,9 @@ type Log struct {
 	stats        Stats
 }
 
+// maxPayload is what the records of one call may take together.
+const maxPayload = segment.MaxEntry - segment.FrameStart
+
 // Identity of the log: drawn once for the directory, and once for this start.
 func (l *Log) Identity() (logID, run uint64) { return l.logID, l.run }
 
@@ -220,18 +217,18 @@ func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	}
 	n, size, source := 0, 0, HTTP
 	for r := range recs {
-		if err := r.check(); err != nil {
+		if err := r.Check(); err != nil {
 			return err
 		}
 		n++
-		size += r.size()
+		size += r.Size()
 		source = r.Source
 	}
 	if n == 0 {
 		return nil
 	}
-	if size > maxEntry-frameHeaderSize {
-		return fmt.Errorf("records of %d bytes together, at most %d fit a frame", size, maxEntry-frameHeaderSize)
+	if size > maxPayload {
+		return fmt.Errorf("records of %d bytes together, at most %d fit a frame", size, maxPayload)
 	}
 	c, err := l.queue(recs, n, size, source)
 	if err != nil {
@@ -260,7 +257,7 @@ func (l *Log) queue(recs iter.Seq[*Record], n, size int, source Source) (*commit
 		if r.ID == (ID{}) {
 			r.ID = l.ids.next(now / 1000)
 		}
-		c.buf = appendRecord(c.buf, r)
+		c.buf = segment.AppendRecord(c.buf, r)
 	}
 	c.add(source, n, now)
 	return c, nil
@@ -281,7 +278,7 @@ func (l *Log) Enqueue(recs ...Record) int {
 		return 0
 	}
 	n := 0
-	for n < len(recs) && recs[n].check() == nil && l.staged.add(&recs[n], l.opts.QueueBytes) {
+	for n < len(recs) && recs[n].Check() == nil && l.staged.add(&recs[n], l.opts.QueueBytes) {
 		n++
 	}
 	door.accept(n)
@@ -358,7 +355,7 @@ func (l *Log) Close() error {
 	l.done.Wait()
 	select {
 	case spare := <-l.next:
-		spare.segment.abandon()
+		spare.segment.Abandon()
 	default:
 	}
 	l.mu.Lock()
@@ -399,11 +396,11 @@ func (l *Log) empty(dir string) error {
 // emptyGone deletes what is in a directory that is kept for its name. Where nothing
 // else may tell the log id, the header stays.
 func (l *Log) emptyGone(dir string) error {
-	path := filepath.Join(dir, fileName)
-	if info, err := l.disk.fs().Stat(path); err == nil && l.unnamed && info.Mode().IsRegular() && !l.disk.hasOtherNames(path) {
-		return l.disk.truncate(path, min(info.Size(), maxHeader))
+	path := filepath.Join(dir, segment.FileName)
+	if info, err := l.disk.Stat(path); err == nil && l.unnamed && info.Mode().IsRegular() && !l.disk.HasOtherNames(path) {
+		return l.disk.Truncate(path, min(info.Size(), segment.MaxHeader))
 	}
-	if err := l.disk.unlinkIn(dir, fileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := l.disk.RemoveIn(dir, segment.FileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -420,7 +417,7 @@ func (l *Log) discardEmptied() {
 	if len(names) == 0 {
 		return
 	}
-	err := l.disk.syncDir(l.dir) // the name of the active segment
+	err := l.disk.SyncDir(l.dir) // the name of the active segment
 	for _, name := range names {
 		if err == nil {
 			err = l.removeDir(name)

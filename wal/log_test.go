@@ -17,6 +17,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // usage makes a usage that tells which one it is.
@@ -404,10 +407,10 @@ func TestClockMayJump(t *testing.T) {
 }
 
 func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
-	for name, left := range map[string][]string{"emptied": nil, "half removed": {fileName}} {
+	for name, left := range map[string][]string{"emptied": nil, "half removed": {segment.FileName}} {
 		t.Run(name, func(t *testing.T) {
 			l := open(t, t.TempDir(), Options{})
-			dir := filepath.Join(l.dir, activeName(4))
+			dir := filepath.Join(l.dir, segment.ActiveName(4))
 			for _, d := range []string{dir, dir + goneSuffix} {
 				if err := os.Mkdir(d, 0o750); err != nil {
 					t.Fatal(err)
@@ -440,13 +443,12 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 	var failing atomic.Bool
 	l := open(t, t.TempDir(), Options{
 		ProbeMin: time.Microsecond,
-		datasync: func(fd int) error {
-			if failing.Load() {
-				return syscall.EIO
-			}
-			return syscall.Fdatasync(fd)
-		},
-	})
+	}.WithDatasync(func(f vfs.File) error {
+		if failing.Load() {
+			return syscall.EIO
+		}
+		return f.Datasync()
+	}))
 	for i := range 3 {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
@@ -486,14 +488,15 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 }
 
 func TestShippedWhileTheDiskFailsStillTellsTheNextSeq(t *testing.T) {
-	l := open(t, t.TempDir(), Options{ProbeMin: time.Hour, datasync: func(int) error { return syscall.EIO }})
-	l.mu.Lock()
-	l.committer.segment.datasync = syscall.Fdatasync
-	l.mu.Unlock()
+	var fails atomic.Bool
+	l := open(t, t.TempDir(), Options{ProbeMin: time.Hour}.WithDatasync(func(f vfs.File) error {
+		if fails.Load() {
+			return syscall.EIO
+		}
+		return f.Datasync()
+	}))
 	mustAppend(t, l, Record{Usage: usage(1)}, Record{Usage: usage(2)})
-	l.mu.Lock()
-	l.committer.segment.datasync = l.opts.datasync
-	l.mu.Unlock()
+	fails.Store(true)
 	if err := l.Append(context.Background(), Record{Usage: usage(3)}); !errors.Is(err, ErrCommitFailed) {
 		t.Fatal(err)
 	}
@@ -534,11 +537,15 @@ func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
 
 func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 	t.Parallel()
-	l := open(t, t.TempDir(), Options{})
+	var closes atomic.Bool
+	l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+		if closes.Swap(false) {
+			return errors.Join(f.Close(), f.Datasync())
+		}
+		return f.Datasync()
+	}))
 	mustAppend(t, l, Record{Usage: usage(1)})
-	l.mu.Lock() // the committer is idle: it only runs when something is queued
-	l.committer.segment.file.Close()
-	l.mu.Unlock()
+	closes.Store(true)
 	err := l.Append(context.Background(), Record{Usage: usage(2)})
 	if !errors.Is(err, ErrCommitFailed) {
 		t.Fatalf("append to a closed file: %v", err)
@@ -587,12 +594,17 @@ func until(t *testing.T, what string, done func() bool) {
 
 func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
 	t.Parallel()
-	l := open(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond})
-	mustAppend(t, l, Record{Usage: usage(0)})
 	hang := make(chan struct{})
-	l.mu.Lock() // the committer is idle
-	l.committer.segment.datasync = func(int) error { <-hang; return nil }
-	l.mu.Unlock()
+	var hanging atomic.Bool
+	l := open(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond}.WithDatasync(func(f vfs.File) error {
+		if hanging.Load() {
+			<-hang
+			return nil
+		}
+		return f.Datasync()
+	}))
+	mustAppend(t, l, Record{Usage: usage(0)})
+	hanging.Store(true)
 	lost := make(chan error, 2)
 	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
 	until(t, "the hanging commit", func() bool {
@@ -610,6 +622,7 @@ func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
 		t.Fatalf("append while the disk hangs: %v", err)
 	}
 	checkLedger(t, l)
+	hanging.Store(false)
 	close(hang)
 	until(t, "recovery", func() bool { return l.Full() == nil })
 	mustAppend(t, l, Record{Usage: usage(1)})
@@ -624,18 +637,17 @@ func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
 }
 
 func TestHTTPGoesBeforeUDPIntoTheNextCommit(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
-	mustAppend(t, l, Record{Usage: usage(0)})
 	busy, hang := make(chan struct{}), make(chan struct{})
-	l.mu.Lock() // the committer is idle
-	a := l.committer.segment
-	a.datasync = func(fd int) error {
-		a.datasync = syscall.Fdatasync
-		close(busy)
-		<-hang
-		return syscall.Fdatasync(fd)
-	}
-	l.mu.Unlock()
+	var hangs atomic.Bool
+	l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+		if hangs.Swap(false) {
+			close(busy)
+			<-hang
+		}
+		return f.Datasync()
+	}))
+	mustAppend(t, l, Record{Usage: usage(0)})
+	hangs.Store(true)
 	var done sync.WaitGroup
 	done.Go(func() { mustAppend(t, l, Record{Usage: usage(1)}) })
 	<-busy // what comes now shares the commit after

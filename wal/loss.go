@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // lostName is the directory of the loss notes that wait for upload.
@@ -50,7 +53,7 @@ func (l *Log) lossOf(r SeqRange, reason string) LossNote {
 }
 
 func (n LossNote) file() string {
-	return fmt.Sprintf("%s-%016x", sealedName(n.FirstSeq, n.LastSeq), n.Run)
+	return fmt.Sprintf("%s-%016x", segment.SealedName(n.FirstSeq, n.LastSeq), n.Run)
 }
 
 // encode makes one line of text, like the LOG file's.
@@ -68,7 +71,7 @@ func decodeLossNote(b []byte) (n LossNote, err error) {
 	line, _ := strings.CutSuffix(string(b), "\n")
 	body, sum, ok := cutLast(line, " ")
 	if !ok || fmt.Sprintf("%08x", crc32.Checksum([]byte(body), castagnoli)) != sum {
-		return n, errBadCRC
+		return n, errChecksum
 	}
 	var version int
 	var micros int64
@@ -105,18 +108,18 @@ func (l *Log) noteLoss(n LossNote) error {
 	extends := old.LastSeq+1 == n.FirstSeq && old.LogID == n.LogID && old.Run == n.Run && old.Reason == n.Reason &&
 		(len(old.Hours) > 0) == (len(n.Hours) > 0) && len(hours) <= maxHours
 	if extends {
-		if _, err := l.disk.fs().Stat(filepath.Join(dir, old.file())); err != nil {
+		if _, err := l.disk.Stat(filepath.Join(dir, old.file())); err != nil {
 			extends = false // uploaded meanwhile
 		} else {
 			n.FirstSeq, n.Hours = old.FirstSeq, hours
 		}
 	}
-	if err := l.disk.writeNote(dir, n); err != nil {
+	if err := writeNote(l.disk, dir, n); err != nil {
 		return fmt.Errorf("loss note: %w", err)
 	}
 	l.lastLoss = n
 	if extends {
-		return l.disk.retireNote(dir, old)
+		return retireNote(l.disk, dir, old)
 	}
 	l.countLosses(1)
 	return nil
@@ -131,58 +134,58 @@ const (
 )
 
 // writeNote makes the file of a note, if need be of the reserve.
-func (d disk) writeNote(dir string, n LossNote) error {
+func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
-	full := d.writeFileDurably(path, n.encode())
+	full := d.WriteFileDurably(path, n.encode())
 	if full == nil {
-		d.stockReserve(reserve)
+		stockReserve(d, reserve)
 		return nil
 	}
-	if !isFull(full) {
+	if !vfs.IsFull(full) {
 		return full
 	}
-	file, err := d.open(reserve)
+	file, err := d.OpenWritable(reserve)
 	if err != nil {
 		return errors.Join(full, err)
 	}
 	content := n.encode()
 	_, err = file.WriteAt(content, 0)
-	err = d.finish(file, errors.Join(err, file.Truncate(int64(len(content)))))
+	err = vfs.Finish(file, errors.Join(err, file.Truncate(int64(len(content)))))
 	if err != nil {
 		return errors.Join(full, err)
 	}
-	return d.renameDurably(reserve, path)
+	return d.RenameDurably(reserve, path)
 }
 
 // retireNote deletes a note that another stands for. Its room is the reserve's,
 // should that have been spent: nobody else gets it on a full disk.
-func (d disk) retireNote(dir string, n LossNote) error {
+func retireNote(d vfs.Disk, dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
-	if _, err := d.fs().Stat(reserve); errors.Is(err, fs.ErrNotExist) {
-		if err := d.rename(path, reserve); err != nil {
+	if _, err := d.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
+		if err := d.RenameNew(path, reserve); err != nil {
 			return err
 		}
-		d.stockReserve(reserve)
+		stockReserve(d, reserve)
 		return nil
 	}
-	return d.unlink(path)
+	return d.Remove(path)
 }
 
 // stockReserve takes room for the reserve, if there is some.
-func (d disk) stockReserve(path string) {
-	if info, err := d.fs().Stat(path); err == nil && info.Size() == reserveSize {
+func stockReserve(d vfs.Disk, path string) {
+	if info, err := d.Stat(path); err == nil && info.Size() == reserveSize {
 		return
 	}
-	file, err := d.create(path)
+	file, err := d.Create(path)
 	if errors.Is(err, fs.ErrExist) {
-		file, err = d.open(path)
+		file, err = d.OpenWritable(path)
 	}
 	if err != nil {
 		return
 	}
 	_, err = file.WriteAt(make([]byte, reserveSize), 0)
 	if err = errors.Join(err, file.Close()); err != nil {
-		_ = d.unlink(path)
+		_ = d.Remove(path)
 	}
 }
 
@@ -192,7 +195,7 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 	l.lossMu.Lock()
 	defer l.lossMu.Unlock()
 	dir := filepath.Join(l.dir, lostName)
-	entries, err := l.disk.readDir(dir)
+	entries, err := l.disk.List(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -208,8 +211,8 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 			}
 			continue
 		}
-		b, err := l.disk.readFile(path)
-		if isUnreadable(err) {
+		b, err := l.disk.ReadFile(path)
+		if vfs.IsUnreadable(err) {
 			l.leaveNote(path, err)
 			continue
 		}
@@ -256,7 +259,7 @@ func (l *Log) leaveNote(path string, err error) {
 	var r SeqRange
 	if at := strings.LastIndex(name, "-"); at > 0 {
 		if first, last, _, ok := parseName(name[:at]); ok {
-			r = SeqRange{first, last}
+			r = SeqRange{First: first, Last: last}
 		}
 	}
 	if l.unreadNotes == nil {
@@ -270,18 +273,18 @@ func (l *Log) leaveNote(path string, err error) {
 // that name already, this one goes to the quarantine.
 func (l *Log) renameNote(path string, n LossNote) (kept bool, err error) {
 	to := filepath.Join(l.dir, lostName, n.file())
-	if _, err := l.disk.fs().Stat(to); err == nil {
+	if _, err := l.disk.Stat(to); err == nil {
 		return false, l.quarantinePath(path)
 	}
 	l.found(FoundMisnamed, slog.LevelWarn, "the name of a loss note does not fit its content: renamed it", "path", path, "to", n.file())
-	return true, l.disk.renameDurably(path, to)
+	return true, l.disk.RenameDurably(path, to)
 }
 
 // LossStored deletes a note that the storage has confirmed.
 func (l *Log) LossStored(n LossNote) error {
 	l.lossMu.Lock()
 	defer l.lossMu.Unlock()
-	err := l.disk.unlink(filepath.Join(l.dir, lostName, n.file()))
+	err := l.disk.Remove(filepath.Join(l.dir, lostName, n.file()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

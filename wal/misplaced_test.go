@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"collectord/wal/segment"
 )
 
 const sector = 512
@@ -56,7 +57,7 @@ func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 		if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {
 			t.Fatal(err)
 		}
-		path := filepath.Join(dir, "wal", activeName(1), fileName)
+		path := filepath.Join(dir, "wal", segment.ActiveName(1), segment.FileName)
 		ends = frameEnds(t, path)
 		file, err := os.ReadFile(path)
 		if err != nil {
@@ -67,16 +68,16 @@ func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 	dir, file, ends := fill(0)
 	_, other, _ := fill(1000)
 	for _, sealed := range []bool{true, false} {
-		name := activeName(1)
+		name := segment.ActiveName(1)
 		if sealed {
-			name = sealedName(1, n)
+			name = segment.SealedName(1, n)
 		}
 		for what, content := range misplacements(file, other) {
 			t.Run(fmt.Sprintf("%s, sealed %v", what, sealed), func(t *testing.T) {
 				t.Parallel()
 				var want, lost []uint64
 				for i := range n {
-					frame := file[ends[i]+int64(uvarintLen(uint64(ends[i+1]-ends[i]))) : ends[i+1]]
+					frame := file[ends[i]+int64(len(uvarint(int(ends[i+1]-ends[i])))) : ends[i+1]]
 					if bytes.Contains(content, frame) {
 						want = append(want, uint64(i+1))
 					} else {
@@ -90,7 +91,7 @@ func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 				path := filepath.Join(copied, "wal", name)
 				for _, err := range []error{
 					os.MkdirAll(path, 0o750),
-					os.WriteFile(filepath.Join(path, fileName), content, 0o640),
+					os.WriteFile(filepath.Join(path, segment.FileName), content, 0o640),
 				} {
 					if err != nil {
 						t.Fatal(err)
@@ -144,63 +145,6 @@ func examined(t *testing.T, dir, name string) (seqs []uint64) {
 		}
 	}
 	return seqs
-}
-
-// TestFramesThatContradictEachOther gives two frames that check out the same seqs.
-func TestFramesThatContradictEachOther(t *testing.T) {
-	frameOf := func(run, first uint64, usages ...string) []byte {
-		var payload []byte
-		for _, u := range usages {
-			payload = appendRecord(payload, &Record{Usage: []byte(u)})
-		}
-		b := append(make([]byte, frameHeaderSize), payload...)
-		frameHeader{
-			logID: 1, run: run, firstSeq: first, count: uint32(len(usages)),
-			payloadLen: uint32(len(payload)), payloadCRC: crc32.Checksum(payload, castagnoli),
-		}.put(b)
-		return append(uvarint(len(b)), b...)
-	}
-	frame := func(first uint64, usages ...string) []byte { return frameOf(2, first, usages...) }
-	header := SegmentHeader{LogID: 1, Run: 2, Node: "edge-1"}.append(nil)
-	header = append(uvarint(len(header)), header...)
-	one, two, three := frame(1, "one"), frame(2, "two"), frame(3, "three")
-	for _, r := range []struct {
-		name string
-		rows [][]byte
-		want string
-	}{
-		{"the one in its place wins", [][]byte{one, two, three, frame(2, "TWO")}, "one two three"},
-		{"also behind the other", [][]byte{frame(2, "TWO"), one, two, three}, "one two three"},
-		{"also over several seqs", [][]byte{one, two, three, frame(2, "TWO", "THREE")}, "one two three"},
-		{"one neighbour is better than none", [][]byte{one, two, []byte("damaged"), frame(2, "TWO"), []byte("damaged"), three}, "one two three"},
-		{"where none fits better, none is taken", [][]byte{one, []byte("x"), two, []byte("x"), frame(2, "TWO"), []byte("x"), three}, "one three"},
-		{"copies are one", [][]byte{one, two, []byte("x"), two, []byte("x"), two, three}, "one two three"},
-		{"another run", [][]byte{one, two, frameOf(9, 3, "THREE"), three}, "one two three"},
-	} {
-		t.Run(r.name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), fileName)
-			if err := os.WriteFile(path, slices.Concat(header, bytes.Join(r.rows, nil)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			w, err := survey(disk{}, path, 1, 3)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			if err := w.records(disk{}, path, func(r *Record) error {
-				got = append(got, string(r.Usage))
-				return nil
-			}); err != nil {
-				t.Fatal(err)
-			}
-			if text := fmt.Sprint(got); text != "["+r.want+"]" {
-				t.Errorf("%s, want %s; reason: %v", text, r.want, w.reason)
-			}
-			if w.reason == nil {
-				t.Error("no reason to salvage it")
-			}
-		})
-	}
 }
 
 func uvarint(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }

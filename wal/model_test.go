@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"collectord/wal/segment"
 )
 
 var (
@@ -125,10 +127,10 @@ func (m *model) crash() {
 		return os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(m.log.dir)) == nil
 	})
 	m.log.mu.Lock()
-	name, end := activeName(m.log.acked-m.log.active.count+1), m.log.active.bytes
+	name, end := segment.ActiveName(m.log.acked-m.log.active.count+1), m.log.active.bytes
 	m.log.mu.Unlock()
 	if m.rand.IntN(2) == 0 {
-		path := filepath.Join(copied, "wal", name, fileName)
+		path := filepath.Join(copied, "wal", name, segment.FileName)
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			m.t.Fatal(err)
@@ -178,7 +180,7 @@ func (m *model) check() {
 // FuzzDamagedSegment gives a log a segment with any content, of which one sector
 // was written over another. Whatever it is, the log starts, salvages it, balances, and takes more.
 func FuzzDamagedSegment(f *testing.F) {
-	b, err := os.ReadFile(filepath.Join("testdata", "segment-v1"))
+	b, err := os.ReadFile(filepath.Join("segment", "testdata", "segment-v1"))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -195,15 +197,15 @@ func FuzzDamagedSegment(f *testing.F) {
 			copy(content[to*sector:(to+1)*sector], content[from*sector:])
 		}
 		dir := t.TempDir()
-		name := sealedName(41, 43)
+		name := segment.SealedName(41, 43)
 		if active {
-			name = activeName(41)
+			name = segment.ActiveName(41)
 		}
-		segment := filepath.Join(dir, "wal", name)
-		if err := os.MkdirAll(segment, 0o750); err != nil {
+		at := filepath.Join(dir, "wal", name)
+		if err := os.MkdirAll(at, 0o750); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(segment, fileName), content, 0o640); err != nil {
+		if err := os.WriteFile(filepath.Join(at, segment.FileName), content, 0o640); err != nil {
 			t.Fatal(err)
 		}
 		l, err := Open(dir, Options{SegmentSize: 4 << 10})

@@ -1,15 +1,16 @@
 package wal
 
 import (
-	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // movingSuffix ends the name of a segment that is given the name its records
@@ -24,19 +25,16 @@ type named struct {
 	first, last uint64 // last is 0 if it is not sealed
 	begins      uint64 // seq of the first frame if that can be read, else first
 	sealed      bool
-	sound       bool   // the name tells a range
-	fits        bool   // it does, and the first frame is where it says
-	link        bool   // a symbolic link, which is not followed
-	silent      bool   // its first frame tells nothing: it is damaged, or the disk does not give it
-	run         uint64 // of the header, if that can be read
-	wreck       *wreck // what its file holds, once it was read
-	failed      error  // why its file could not be read
+	sound       bool          // the name tells a range
+	fits        bool          // it does, and the first frame is where it says
+	link        bool          // a symbolic link, which is not followed
+	silent      bool          // its first frame tells nothing: it is damaged, or the disk does not give it
+	run         uint64        // of the header, if that can be read
+	scan        *segment.Scan // what its file holds, once it was read
+	failed      error         // why its file could not be read
 }
 
-func (l *Log) fileOf(name string) string { return filepath.Join(l.dir, name, fileName) }
-
-// lookAt is more than a segment's header and that of its first frame take.
-const lookAt = 512
+func (l *Log) fileOf(name string) string { return filepath.Join(l.dir, name, segment.FileName) }
 
 // look reads the beginning of a segment.
 func (l *Log) look(s *named) {
@@ -44,99 +42,24 @@ func (l *Log) look(s *named) {
 	if s.link {
 		return
 	}
-	s.silent = true
-	file, err := l.disk.openRegular(l.fileOf(s.name))
-	if err != nil {
-		return
-	}
-	defer file.Close()
-	from := io.NewSectionReader(fileAt{file, l.disk.reader()}, 0, lookAt)
-	r := &frameReader{file: file, in: bufio.NewReaderSize(from, lookAt)}
-	if err := r.readHeader(); err != nil {
-		return
-	}
-	s.run = r.header.Run
-	var head [frameHeaderSize]byte
-	if _, _, err := r.entryLength(); err != nil {
-		return
-	}
-	if _, err := io.ReadFull(r.in, head[:]); err != nil {
-		return
-	}
-	if h, err := decodeFrameHeader(head[:]); err == nil && h.logID == r.header.LogID && h.run == r.header.Run && h.firstSeq > 0 && h.firstSeq < maxSeq {
-		s.begins, s.silent = h.firstSeq, false
+	start := segment.Peek(l.disk, l.fileOf(s.name))
+	s.run, s.silent = start.Run, start.FirstSeq == 0
+	if !s.silent {
+		s.begins = start.FirstSeq
 		s.fits = s.sound && s.sealed && s.begins == s.first
 	}
 }
 
-// read surveys the whole file, once.
-func (l *Log) read(s *named) *wreck {
-	if s.wreck == nil && s.failed == nil {
+// read scans the whole file, once.
+func (l *Log) read(s *named) *segment.Scan {
+	if s.scan == nil && s.failed == nil {
 		if s.link {
-			s.failed = errNotRegular
-		} else if s.wreck, s.failed = l.search(1, maxSeq-1).survey(l.fileOf(s.name)); s.failed == nil && s.wreck.missing {
-			s.wreck, s.failed = nil, fs.ErrNotExist
+			s.failed = vfs.ErrNotRegular
+		} else if s.scan, s.failed = l.scanAll(s.name); s.failed == nil && s.scan.Missing {
+			s.scan, s.failed = nil, fs.ErrNotExist
 		}
 	}
-	return s.wreck
-}
-
-// count is how many records check out.
-func (w *wreck) count() (n uint64) {
-	for _, p := range w.pieces {
-		n += p.last - p.first + 1
-	}
-	return n
-}
-
-// exact reports whether the file ends with its last record, as that of every
-// segment does that was sealed without trouble.
-func (w *wreck) exact() bool {
-	if len(w.pieces) == 0 {
-		return false
-	}
-	p := w.pieces[len(w.pieces)-1]
-	return p.extents[len(p.extents)-1].to == w.size
-}
-
-// eachFrame goes through the frames that check out, and their headers, which end
-// with the checksums of frame and header.
-func (w *wreck) eachFrame(disk disk, path string, each func(extent, [frameHeaderSize]byte)) error {
-	file, err := disk.openRegular(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	in := &pages{file: file, read: disk.reader(), size: w.size}
-	for _, p := range w.pieces {
-		for _, e := range p.extents {
-			if err := e.eachFrame(in, func(f extent) error {
-				var head [frameHeaderSize]byte
-				if _, err := in.ReadAt(head[:], f.from); err != nil {
-					return err
-				}
-				each(f, head)
-				return nil
-			}); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// holds reports whether a file has every frame that checks out in another.
-func (l *Log) holds(path string, w *wreck, other string, of *wreck) (bool, error) {
-	if len(of.pieces) == 0 {
-		return true, nil
-	}
-	have := map[uint64][frameHeaderSize]byte{}
-	if err := w.eachFrame(l.disk, path, func(f extent, head [frameHeaderSize]byte) { have[f.first] = head }); err != nil {
-		return false, err
-	}
-	in := true
-	err := of.eachFrame(l.disk, other, func(f extent, head [frameHeaderSize]byte) { in = in && have[f.first] == head })
-	return in, err
+	return s.scan
 }
 
 // settle finds out which records each segment really holds, gives it the name
@@ -152,8 +75,8 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	for _, s := range all {
 		l.look(s)
 		if s.begins == 0 { // neither the name nor the first frame tells
-			if w := l.read(s); w != nil && len(w.pieces) > 0 {
-				s.begins = w.pieces[0].first
+			if w := l.read(s); w != nil && len(w.Pieces) > 0 {
+				s.begins = w.Pieces[0].First
 			}
 		}
 	}
@@ -216,14 +139,14 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		w := l.read(s)
 		end, exact := uint64(0), false
 		if w != nil {
-			end, exact = w.last(), w.exact()
+			end, exact = w.Last(), w.EndsExactly()
 		}
 		// Records above a name outweigh none that another name tells: a commit that
 		// failed leaves them, and their seqs are given out again.
 		above := tells && s.last < next && len(all) > 1 && all[1].fits
 		overlaps := next == s.begins || exact && next <= end && !above
 		if !overlaps && w != nil && tells && next <= s.last { // a piece of it, or beyond what its name should tell
-			if overlaps = w.unread != nil; !overlaps {
+			if overlaps = w.Unread != nil; !overlaps {
 				var err error
 				if overlaps, err = l.isPiece(all[1], s); err != nil {
 					return nil, err
@@ -239,7 +162,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 			continue
 		}
 		switch {
-		case (w == nil || w.unread != nil) && !tells:
+		case (w == nil || w.Unread != nil) && !tells:
 			l.stray(s.name)
 			return all[1:], nil
 		case w == nil:
@@ -258,10 +181,10 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 // isPiece reports whether p holds nothing but records that s holds.
 func (l *Log) isPiece(p, s *named) (bool, error) {
 	w := l.read(p)
-	if w == nil || w.unread != nil || len(w.pieces) == 0 {
+	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
 		return false, nil //nolint:nilerr // what can't be read is in no other segment for all we know
 	}
-	return l.holds(l.fileOf(s.name), s.wreck, l.fileOf(p.name), w)
+	return s.scan.Holds(w)
 }
 
 // part ends that the first two of some segments claim the same records.
@@ -285,24 +208,24 @@ func (l *Log) part(found *names, all []*named) ([]*named, error) {
 		}
 		if in {
 			l.found(FoundSalvage, slog.LevelWarn, "deleted a segment that holds nothing but records of another, as an interrupted salvage leaves it",
-				"segment", side.lacks.name, "of", side.has.name, "records", side.lacks.wreck.count())
+				"segment", side.lacks.name, "of", side.has.name, "records", side.lacks.scan.Count())
 			return dropNamed(all, side.lacks), l.deleteExamined(side.lacks.name)
 		}
 	}
 	for _, s := range []*named{a, b} {
-		if s.wreck.unread != nil && s.sound && s.sealed {
+		if s.scan.Unread != nil && s.sound && s.sealed {
 			return dropNamed(all, s), l.yieldUnread(found, s)
 		}
 	}
-	if wa.unread != nil || wb.unread != nil {
+	if wa.Unread != nil || wb.Unread != nil {
 		return leaveB()
 	}
 	aside := b
-	if wb.count() > wa.count() {
+	if wb.Count() > wa.Count() {
 		aside = a
 	}
 	l.found(FoundMisnamed, slog.LevelError, "moved a segment to the quarantine: another claims some of its records, and holds more",
-		"segment", aside.name, "records", aside.wreck.count())
+		"segment", aside.name, "records", aside.scan.Count())
 	return dropNamed(all, aside), l.quarantineDir(aside.name)
 }
 
@@ -311,11 +234,11 @@ func (l *Log) part(found *names, all []*named) ([]*named, error) {
 // again.
 func (l *Log) yieldUnread(found *names, s *named) error {
 	l.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a segment whose salvage was interrupted: what is missing is read again",
-		"segment", s.name, "error", s.wreck.unread)
+		"segment", s.name, "error", s.scan.Unread)
 	first, last, _, _ := parseName(s.name)
 	u := &named{name: unreadName(first, last), first: first, last: last, sealed: true, sound: true, run: s.run}
 	found.unread = append(found.unread, u)
-	return l.disk.renameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name))
+	return l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name))
 }
 
 func dropNamed(all []*named, one *named) []*named {
@@ -333,27 +256,19 @@ func (l *Log) deleteExamined(name string) error {
 
 // keepBeyond copies frames above the last seq that a segment's name tells to the
 // quarantine. Nothing ships them: their seqs may have been given out again.
-func (l *Log) keepBeyond(s *named, w *wreck) error {
-	from := w.size
-	if err := w.eachFrame(l.disk, l.fileOf(s.name), func(f extent, _ [frameHeaderSize]byte) {
-		if f.first > s.last {
-			from = min(from, f.from)
-		}
-	}); err != nil {
+func (l *Log) keepBeyond(s *named, w *segment.Scan) error {
+	from, err := w.OffsetAbove(s.last)
+	if err != nil || from == w.Size {
 		return err
 	}
-	if from == w.size {
-		return nil
-	}
-	file, err := l.disk.openRegular(l.fileOf(s.name))
+	in, end, err := w.Open()
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer end()
 	l.found(FoundMisnamed, slog.LevelWarn, "copied records to the quarantine that are in a segment's file and not in its name: they were not acknowledged, or the name is wrong",
 		"segment", s.name, "offset", from)
-	in := &pages{file: file, read: l.disk.reader(), size: w.size}
-	return l.quarantineBytes(fmt.Sprintf("%s-beyond-%d", s.name, from), s.name, in, stretch{from, w.size}, errors.New("records above the last seq of the segment's name"))
+	return l.quarantineBytes(fmt.Sprintf("%s-beyond-%d", s.name, from), s.name, in, segment.ByteRange{From: from, To: w.Size}, errors.New("records above the last seq of the segment's name"))
 }
 
 // rename gives each segment the name that its records tell.
@@ -372,19 +287,19 @@ func (l *Log) rename(kept []*named) error {
 		if s.name == moving {
 			continue
 		}
-		if err := l.disk.renameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, moving)); err != nil {
+		if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, moving)); err != nil {
 			return err
 		}
 		s.name = moving
 	}
 	for _, s := range wrong {
 		to := filepath.Join(l.dir, s.right())
-		if _, err := l.disk.fs().Stat(to); err == nil { // nothing that is part of the log
+		if _, err := l.disk.Stat(to); err == nil { // nothing that is part of the log
 			if err := l.quarantinePath(to); err != nil {
 				return err
 			}
 		}
-		if err := l.disk.renameDurably(filepath.Join(l.dir, s.name), to); err != nil {
+		if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), to); err != nil {
 			return err
 		}
 		s.name = s.right()
@@ -395,9 +310,9 @@ func (l *Log) rename(kept []*named) error {
 // right is the name that a segment should have.
 func (s *named) right() string {
 	if !s.sealed {
-		return activeName(s.first)
+		return segment.ActiveName(s.first)
 	}
-	return sealedName(s.first, s.last)
+	return segment.SealedName(s.first, s.last)
 }
 
 func (l *Log) stray(name string) {

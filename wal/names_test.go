@@ -9,6 +9,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // nameRecords is how many records namedDir has.
@@ -23,12 +26,12 @@ func namedDir(t *testing.T) (dir string, names []string) {
 		mustAppend(t, l, Record{Usage: usage(i)})
 		if i%3 == 2 {
 			mustSeal(t, l)
-			names = append(names, sealedName(uint64(i-1), uint64(i+1)))
+			names = append(names, segment.SealedName(uint64(i-1), uint64(i+1)))
 		}
 	}
 	dir = memoryDir(t)
 	copyDir(t, l.dir, filepath.Join(dir, "wal"))
-	return dir, append(names, activeName(16))
+	return dir, append(names, segment.ActiveName(16))
 }
 
 // memoryDir is a directory in which a sync takes no time, where there is one.
@@ -61,7 +64,7 @@ func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) 
 	seen := map[int]int{}
 	segments, _ := l.Sealed()
 	for _, s := range segments {
-		if _, err := s.Header(); errors.Is(err, errNotRegular) {
+		if _, err := s.Header(); errors.Is(err, vfs.ErrNotRegular) {
 			continue // waits for somebody to put it in order
 		}
 		for _, err := range s.Records() {
@@ -74,7 +77,7 @@ func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) 
 	}
 	segments, _ = l.Sealed()
 	for _, s := range segments {
-		if _, err := s.Header(); errors.Is(err, errNotRegular) {
+		if _, err := s.Header(); errors.Is(err, vfs.ErrNotRegular) {
 			continue
 		}
 		for r, err := range s.Records() {
@@ -187,16 +190,16 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			must(t, os.Rename(a+"x", b))
 		}},
 		{"a copy under the name of another range", true, func(t *testing.T, log, _ string) {
-			copyDir(t, filepath.Join(log, names[1]), filepath.Join(log, sealedName(41, 43)))
+			copyDir(t, filepath.Join(log, names[1]), filepath.Join(log, segment.SealedName(41, 43)))
 		}},
 		{"a copy under the name of a larger range", true, func(t *testing.T, log, _ string) {
-			copyDir(t, filepath.Join(log, names[1]), filepath.Join(log, sealedName(1, 43)))
+			copyDir(t, filepath.Join(log, names[1]), filepath.Join(log, segment.SealedName(1, 43)))
 		}},
 		{"a copy of the active segment", true, func(t *testing.T, log, _ string) {
-			copyDir(t, filepath.Join(log, names[5]), filepath.Join(log, activeName(2)))
+			copyDir(t, filepath.Join(log, names[5]), filepath.Join(log, segment.ActiveName(2)))
 		}},
 		{"a copy of the active segment under a sealed name", true, func(t *testing.T, log, _ string) {
-			copyDir(t, filepath.Join(log, names[5]), filepath.Join(log, sealedName(16, 17)))
+			copyDir(t, filepath.Join(log, names[5]), filepath.Join(log, segment.SealedName(16, 17)))
 		}},
 		{"a segment under the name of the directory for pieces", false, func(t *testing.T, log, _ string) {
 			must(t, os.MkdirAll(filepath.Join(log, salvageName), 0o700))
@@ -207,7 +210,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, nextName)))
 		}},
 		{"a next that holds bytes that do not check out", true, func(t *testing.T, log, _ string) {
-			path := filepath.Join(log, nextName, fileName)
+			path := filepath.Join(log, nextName, segment.FileName)
 			b, err := os.ReadFile(path)
 			must(t, err)
 			must(t, os.WriteFile(path, append(b[:200], foreign...), 0o600))
@@ -218,19 +221,19 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			}
 		}},
 		{"files beside those of removed segments", true, func(t *testing.T, log, _ string) {
-			put(t, filepath.Join(log, sealedName(31, 32)+goneSuffix, "core"))
-			put(t, filepath.Join(log, activeName(30), "core"))
+			put(t, filepath.Join(log, segment.SealedName(31, 32)+goneSuffix, "core"))
+			put(t, filepath.Join(log, segment.ActiveName(30), "core"))
 			put(t, filepath.Join(log, salvageName, "core"))
 		}},
 		{"files with the names of directories", true, func(t *testing.T, log, _ string) {
-			for _, name := range []string{activeName(18), activeName(19), sealedName(30, 31), sealedName(32, 33) + goneSuffix, salvageName} {
+			for _, name := range []string{segment.ActiveName(18), segment.ActiveName(19), segment.SealedName(30, 31), segment.SealedName(32, 33) + goneSuffix, salvageName} {
 				put(t, filepath.Join(log, name))
 			}
 		}},
 		{"links with the names of directories", true, func(t *testing.T, log, aside string) {
-			put(t, filepath.Join(aside, fileName))
+			put(t, filepath.Join(aside, segment.FileName))
 			must(t, os.RemoveAll(filepath.Join(log, nextName)))
-			for _, name := range []string{activeName(18), activeName(19), sealedName(32, 33) + goneSuffix, salvageName, nextName} {
+			for _, name := range []string{segment.ActiveName(18), segment.ActiveName(19), segment.SealedName(32, 33) + goneSuffix, salvageName, nextName} {
 				must(t, os.Symlink(aside, filepath.Join(log, name)))
 			}
 		}},
@@ -247,12 +250,12 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[1])))
 		}},
 		{"a file of a segment behind a link", false, func(t *testing.T, log, aside string) {
-			must(t, os.Rename(filepath.Join(log, names[1], fileName), filepath.Join(aside, "moved")))
-			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[1], fileName)))
+			must(t, os.Rename(filepath.Join(log, names[1], segment.FileName), filepath.Join(aside, "moved")))
+			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[1], segment.FileName)))
 		}},
 		{"the active segment's file behind a link", false, func(t *testing.T, log, aside string) {
-			must(t, os.Rename(filepath.Join(log, names[5], fileName), filepath.Join(aside, "moved")))
-			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[5], fileName)))
+			must(t, os.Rename(filepath.Join(log, names[5], segment.FileName), filepath.Join(aside, "moved")))
+			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[5], segment.FileName)))
 		}},
 		{"the log behind a link", true, func(t *testing.T, log, aside string) {
 			must(t, os.Rename(log, filepath.Join(aside, "moved")))
@@ -269,7 +272,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 		}},
 		{"a note under the name of another", true, func(t *testing.T, log, _ string) {
 			n := LossNote{Node: "edge-1", LogID: 1, FirstSeq: 101, LastSeq: 102, Reason: LossEvicted}
-			must(t, os.WriteFile(filepath.Join(log, lostName, sealedName(101, 109)), n.encode(), 0o600))
+			must(t, os.WriteFile(filepath.Join(log, lostName, segment.SealedName(101, 109)), n.encode(), 0o600))
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {

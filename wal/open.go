@@ -10,7 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // Open opens the log in dataDir, making it if need be, and takes the lock of
@@ -21,10 +25,11 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	if len(o.Node) > math.MaxUint8 {
 		return nil, fmt.Errorf("node name of %d bytes, at most %d fit a segment header", len(o.Node), math.MaxUint8)
 	}
-	if err := o.disk.makeDirDurably(dataDir); err != nil {
+	disk := vfs.Disk{FS: o.files}
+	if err := disk.MkdirDurably(dataDir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	lock, err := o.disk.lock(dataDir)
+	lock, err := lockDir(disk, dataDir)
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -35,7 +40,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}()
 	l = &Log{
 		opts:       o,
-		disk:       o.disk,
+		disk:       disk,
 		dataDir:    dataDir,
 		dir:        filepath.Join(dataDir, "wal"),
 		lock:       lock,
@@ -63,7 +68,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}
 	l.histogram.commit, l.histogram.sync = NewLatencyHistogram(), NewLatencyHistogram()
 	l.histogram.records, l.histogram.bytes = NewHistogram(1, 2, 9), NewHistogram(256, 2, 8)
-	if err := l.disk.makeDirDurably(l.dir); err != nil {
+	if err := l.disk.MkdirDurably(l.dir); err != nil {
 		return nil, fmt.Errorf("log directory: %w", err)
 	}
 	nextSeq, err := l.recoverDir()
@@ -72,7 +77,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}
 	l.acked = nextSeq - 1
 	if err := l.begin(); err != nil {
-		if !isTrouble(err) {
+		if !vfs.IsTrouble(err) {
 			return nil, fmt.Errorf("begin a segment: %w", err)
 		}
 		if err := l.beginLater(err); err != nil {
@@ -88,14 +93,26 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	return l, nil
 }
 
+// lockDir takes the lock of a data directory. It is held until it is closed or the
+// process ends, however it ends.
+func lockDir(d vfs.Disk, dir string) (io.Closer, error) {
+	held, err := d.Lock(filepath.Join(dir, "LOCK"))
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		holder, _ := d.ReadFile(filepath.Join(dir, "LOCK")) // a courtesy
+		return nil, fmt.Errorf("%s is in use by another collectord (process %s): stop it, or give this one a data_dir of its own",
+			dir, strings.TrimSpace(string(holder)))
+	}
+	return held, err
+}
+
 // recoverDir brings the directory into the state of a clean shutdown and returns
 // the first sequence number that was never used.
 func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	lost := filepath.Join(l.dir, lostName)
-	if err := l.disk.makeDirDurably(lost); err != nil {
+	if err := l.disk.MkdirDurably(lost); err != nil {
 		return 0, err
 	}
-	l.disk.stockReserve(filepath.Join(lost, reserveName))
+	stockReserve(l.disk, filepath.Join(lost, reserveName))
 	found, err := l.readNames()
 	if err != nil {
 		return 0, err
@@ -111,9 +128,8 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 			known = append(known, s.name)
 		}
 		for _, name := range slices.Backward(known) {
-			if r, err := openFrames(l.disk, l.fileOf(name)); err == nil {
-				r.close()
-				return r.header.LogID, true
+			if h, err := segment.ReadHeader(l.disk, l.fileOf(name)); err == nil {
+				return h.LogID, true
 			}
 		}
 		return 0, false
@@ -164,7 +180,7 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	for _, s := range l.unread {
 		nextSeq = max(nextSeq, s.last+1)
 	}
-	if _, err := l.Losses(); isUnreadable(err) { // counts them
+	if _, err := l.Losses(); vfs.IsUnreadable(err) { // counts them
 		l.opts.Logger.Error("can't list the loss notes: they are listed again (check the disk)", "path", lost, "error", err)
 		l.countLosses(1) // at least, so that somebody looks again
 	} else if err != nil {
@@ -187,16 +203,11 @@ func (found *names) behind(s *named) *named {
 // aboveForeign returns a seq above all those that an unsealed segment of a
 // later version can hold, or 0 if it is not one.
 func (l *Log) aboveForeign(s *named) (uint64, error) {
-	path := filepath.Join(l.dir, s.name, fileName)
-	r, err := openFrames(l.disk, path)
-	if err == nil {
-		r.close()
-		return 0, nil
-	}
-	if !errors.Is(err, ErrVersion) {
+	path := filepath.Join(l.dir, s.name, segment.FileName)
+	if _, err := segment.ReadHeader(l.disk, path); !errors.Is(err, ErrVersion) {
 		return 0, nil // met again when it is sealed
 	}
-	info, err := l.disk.fs().Stat(path)
+	info, err := l.disk.Stat(path)
 	if err != nil {
 		return 0, err
 	}
@@ -208,7 +219,7 @@ func (l *Log) aboveForeign(s *named) (uint64, error) {
 // its run is over.
 func (l *Log) nameNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
-	w, err := l.search(1, maxSeq-1).survey(filepath.Join(dir, fileName))
+	w, err := l.scanAll(nextName)
 	if errors.Is(err, ErrVersion) {
 		l.found(FoundLaterVersion, slog.LevelError, "set aside a prepared segment of a later version", "segment", nextName)
 		return 0, l.quarantineDir(nextName)
@@ -216,26 +227,17 @@ func (l *Log) nameNext() (first uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if len(w.pieces) == 0 && w.unread != nil {
+	if len(w.Pieces) == 0 && w.Unread != nil {
 		l.found(FoundUnreadable, slog.LevelError, "set aside a prepared segment that the disk does not give (check the disk)",
-			"segment", nextName, "error", w.unread)
+			"segment", nextName, "error", w.Unread)
 		return 0, l.quarantineDir(nextName)
 	}
-	if len(w.pieces) == 0 {
+	if len(w.Pieces) == 0 {
 		return 0, l.dropNext(dir, w)
 	}
-	first = w.pieces[0].first
+	first = w.Pieces[0].First
 	l.found(FoundUnnamedNext, slog.LevelWarn, "found records in the segment that was to follow: named it", "first_seq", first)
 	return first, nil
-}
-
-// ignoreDamage keeps only errors that come from the disk.
-func ignoreDamage(err error) error {
-	var damage *DamageError
-	if errors.As(err, &damage) || errors.Is(err, io.EOF) || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }
 
 // sealLeftover seals a segment that a crash left open, at its last good frame.
@@ -247,16 +249,16 @@ func ignoreDamage(err error) error {
 // are not there, the name counts them all the same, and Salvage notes the loss.
 func (l *Log) sealLeftover(s, next *named) (last uint64, err error) {
 	dir := filepath.Join(l.dir, s.name)
-	path := filepath.Join(dir, fileName)
-	w, err := l.search(s.first, next.first-1).survey(path)
-	if errors.Is(err, errNotRegular) { // kept as it is
-		w, err = &wreck{reason: err, missing: true}, nil
+	path := filepath.Join(dir, segment.FileName)
+	w, err := l.scanFor(s.name, s.first, next.first-1)
+	if errors.Is(err, vfs.ErrNotRegular) { // kept as it is
+		w, err = &segment.Scan{Reason: err, Missing: true}, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	last = w.last()
-	hidden, err := w.unreadTail(l.disk, path)
+	last = w.Last()
+	hidden, err := w.HiddenRecords()
 	if err != nil {
 		return 0, err
 	}
@@ -265,7 +267,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, err error) {
 			return 0, err
 		}
 	}
-	proven := next.run != 0 && (w.header.Run == 0 || w.header.Run == next.run) && next.first > s.first
+	proven := next.run != 0 && (w.Header.Run == 0 || w.Header.Run == next.run) && next.first > s.first
 	if missing := next.first - 1 - max(last, s.first-1); proven && hidden == 0 && missing > 0 {
 		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: records were acknowledged that are not there",
 			"segment", s.name, "records", missing, "from_seq", next.first-missing)
@@ -273,17 +275,17 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, err error) {
 	if hidden > 0 && next.first < maxSeq { // all records below were acknowledged, and may be there
 		last, proven = next.first-1, false
 	}
-	if last == 0 && (w.missing || w.begin == 0) {
+	if last == 0 && (w.Missing || w.Begin == 0) {
 		if proven {
-			if err := l.enterMissing(SeqRange{s.first, next.first - 1}, LossMissing); err != nil {
+			if err := l.enterMissing(SeqRange{First: s.first, Last: next.first - 1}, LossMissing); err != nil {
 				return 0, err
 			}
 		}
-		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.reason)
+		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.Reason)
 		return 0, l.quarantineDir(s.name)
 	}
-	if w.size > w.end && hidden == 0 && !l.disk.hasOtherNames(path) {
-		if err := l.cutTail(s.name, path, stretch{w.end, w.size}); err != nil {
+	if w.Size > w.End && hidden == 0 && !l.disk.HasOtherNames(path) {
+		if err := l.cutTail(s.name, path, segment.ByteRange{From: w.End, To: w.Size}); err != nil {
 			return 0, err
 		}
 	}
@@ -295,20 +297,20 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, err error) {
 	}
 	// What the crash left in memory only must be durable before it ships. A file that
 	// the disk does not give has nothing there.
-	if err := l.disk.syncFile(path); err != nil && (w.unread == nil || !isUnreadable(err)) {
+	if err := l.disk.SyncFile(path); err != nil && (w.Unread == nil || !vfs.IsUnreadable(err)) {
 		return 0, err
 	}
 	l.found(FoundOpenSegment, slog.LevelInfo, "sealed what the last run left open", "segment", s.name, "records", last-s.first+1)
-	return last, l.disk.renameDurably(dir, filepath.Join(l.dir, sealedName(s.first, last)))
+	return last, l.disk.RenameDurably(dir, filepath.Join(l.dir, segment.SealedName(s.first, last)))
 }
 
 // cutTail cuts off the end of a file. Bytes that are not just zeros are kept in
 // the quarantine.
-func (l *Log) cutTail(name, path string, tail stretch) error {
+func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	kept, err := l.quarantineTail(name, path, tail)
-	if isTrouble(err) { // the sealed name will say where the records end
+	if vfs.IsTrouble(err) { // the sealed name will say where the records end
 		l.found(FoundTornTail, slog.LevelWarn, "left in place what follows the last whole frame: it can't be kept elsewhere",
-			"segment", name, "offset", tail.from, "error", err)
+			"segment", name, "offset", tail.From, "error", err)
 		return nil
 	}
 	if err != nil {
@@ -317,33 +319,25 @@ func (l *Log) cutTail(name, path string, tail stretch) error {
 	if kept > 0 { // otherwise it was never written to
 		l.stats.TornBytes += uint64(kept)
 		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: what was acknowledged ends before it",
-			"segment", name, "offset", tail.from, "bytes", kept)
+			"segment", name, "offset", tail.From, "bytes", kept)
 	}
-	if err := l.disk.truncate(path, tail.from); err != nil {
+	if err := l.disk.Truncate(path, tail.From); err != nil {
 		return err
 	}
-	return l.disk.syncFile(path)
-}
-
-func (d disk) syncFile(path string) error {
-	f, err := d.open(path)
-	if err != nil {
-		return err
-	}
-	return d.finish(f, nil)
+	return l.disk.SyncFile(path)
 }
 
 // addRecovered lists a sealed segment. One whose file is gone is set aside.
 func (l *Log) addRecovered(first, last uint64) error {
-	name := sealedName(first, last)
+	name := segment.SealedName(first, last)
 	count := last - first + 1
-	size, sealedAt, err := l.statSegment(filepath.Join(l.dir, name, fileName))
-	if link, linkErr := l.disk.fs().Stat(filepath.Join(l.dir, name)); linkErr == nil && !link.IsDir() {
+	size, sealedAt, err := l.statSegment(filepath.Join(l.dir, name, segment.FileName))
+	if link, linkErr := l.disk.Stat(filepath.Join(l.dir, name)); linkErr == nil && !link.IsDir() {
 		size, sealedAt, err = link.Size(), link.ModTime(), nil // can't be read, but may be put in order by somebody
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		l.found(FoundNoFile, slog.LevelError, "set aside a sealed segment without its file", "segment", name, "records", count)
-		if err := l.enterMissing(SeqRange{first, last}, LossDamaged); err != nil {
+		if err := l.enterMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {
 			return err
 		}
 		return l.quarantineDir(name)
@@ -365,19 +359,19 @@ func (l *Log) addRecovered(first, last uint64) error {
 // gives way to it.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync, l.disk)
+	a, err := l.createActive(dir)
 	if err != nil {
 		return err
 	}
 	a.first = l.acked + 1
-	a.dir = filepath.Join(l.dir, activeName(a.first))
+	a.dir = filepath.Join(l.dir, segment.ActiveName(a.first))
 	// From here to the rename, the name .gone tells the next seq.
 	if err := l.discardInFavour(a.dir, dir); err != nil {
-		a.abandon()
+		a.Abandon()
 		return err
 	}
 	l.active.open = true
-	l.active.bytes = a.bytes
+	l.active.bytes = a.Bytes()
 	l.ids.reseed()
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
@@ -398,7 +392,7 @@ func (l *Log) beginLater(cause error) error {
 	l.committer.lastSync = time.Now()
 	// Another segment is to take the place of an empty one, and the names of
 	// removed ones tell the next seq until then.
-	if name := activeName(l.acked + 1); slices.Contains(l.leftovers, name) {
+	if name := segment.ActiveName(l.acked + 1); slices.Contains(l.leftovers, name) {
 		empty := filepath.Join(l.dir, name)
 		if err := l.putAside(empty); err != nil {
 			if err := l.removeDir(empty); err != nil {
@@ -406,7 +400,7 @@ func (l *Log) beginLater(cause error) error {
 			}
 		}
 	}
-	entries, err := l.disk.readDir(l.dir)
+	entries, err := l.disk.List(l.dir)
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), goneSuffix) {
 			l.emptied = append(l.emptied, filepath.Join(l.dir, e.Name()))
@@ -422,39 +416,39 @@ func (l *Log) discardInFavour(place, from string) error {
 		if err := l.putAside(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	} else if _, err := l.disk.fs().Stat(place); err == nil {
+	} else if _, err := l.disk.Stat(place); err == nil {
 		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of the active segment", "path", place)
 		if err := l.quarantinePath(place); err != nil {
 			return err
 		}
 	}
 	l.leftovers = append(l.leftovers, filepath.Base(place)) // should it be there and not durable
-	return l.disk.renameDurably(from, place)
+	return l.disk.RenameDurably(from, place)
 }
 
 // clearGone deletes what interrupted removals left, now that another name tells
 // the next seq, and empty segments of earlier runs. What can't be deleted is tried
 // again from time to time.
 func (l *Log) clearGone() error {
-	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == activeName(l.acked+1) })
+	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == segment.ActiveName(l.acked+1) })
 	var emptied []string
 	for _, dir := range l.emptied {
 		emptied = append(emptied, filepath.Base(dir))
 	}
-	for _, name := range slices.Concat(l.gone, emptied, stale, []string{activeName(l.acked+1) + goneSuffix}) {
+	for _, name := range slices.Concat(l.gone, emptied, stale, []string{segment.ActiveName(l.acked+1) + goneSuffix}) {
 		dir := filepath.Join(l.dir, name)
-		if info, err := l.disk.fs().Stat(dir); err != nil || !info.IsDir() {
+		if info, err := l.disk.Stat(dir); err != nil || !info.IsDir() {
 			continue
 		}
 		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.gone, name) {
 			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", name)
 		}
 		d := &departure{dir: dir, place: strings.TrimSuffix(dir, goneSuffix), synced: true}
-		if info, err := l.disk.fs().Stat(filepath.Join(dir, fileName)); err == nil {
-			d.bytes = sizeOnDisk(info)
+		if info, err := l.disk.Stat(filepath.Join(dir, segment.FileName)); err == nil {
+			d.bytes = vfs.SizeOf(info)
 		}
 		_ = l.depart(d, func() { l.sealedBytes += d.bytes }) // logged
 	}
 	l.gone, l.emptied, l.leftovers = nil, nil, nil
-	return l.disk.syncDir(l.dir)
+	return l.disk.SyncDir(l.dir)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // crashed returns a data directory as kill -9 would leave it after n appends of
@@ -28,7 +30,7 @@ func crashed(t *testing.T, n int) (dir, file string) {
 		t.Fatal(err)
 	}
 	mustClose(t, l)
-	return dir, filepath.Join(dir, "wal", activeName(1), fileName)
+	return dir, filepath.Join(dir, "wal", segment.ActiveName(1), segment.FileName)
 }
 
 // reopened opens dir, checks that it holds the usages 0 to n-1, and that it
@@ -66,22 +68,23 @@ func TestKilledDaemonLosesNothing(t *testing.T) {
 // was written ahead may follow.
 func frameEnds(t *testing.T, path string) (ends []int64) {
 	t.Helper()
-	r, err := openFrames(disk{}, path)
+	header, err := segment.ReadHeader(vfs.OSDisk(), path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.close()
-	ends = append(ends, r.offset)
-	for {
-		if _, _, err := r.next(); err != nil {
-			kept, readErr := withoutZeros(io.NewSectionReader(r.file, r.offset, r.size-r.offset))
-			if !errors.Is(err, io.EOF) && kept > 0 || readErr != nil {
-				t.Fatal(err, readErr)
-			}
-			return ends
-		}
-		ends = append(ends, r.offset)
+	scan, err := segment.All(header.LogID).Scan(vfs.OSDisk(), path)
+	if err != nil {
+		t.Fatal(err)
 	}
+	ends = append(ends, scan.Begin)
+	for seq := scan.Pieces[0].First; seq < scan.Last(); seq++ { // one record a frame
+		at, err := scan.OffsetAbove(seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ends = append(ends, at)
+	}
+	return append(ends, scan.End)
 }
 
 func TestTornTailIsCutAtEveryByte(t *testing.T) {
@@ -113,7 +116,7 @@ func TestTornTailIsCutAtEveryByte(t *testing.T) {
 					t.Fatal(err)
 				}
 				torn := append(bytes.Clone(whole[:at]), tail(whole[at:])...)
-				if err := os.WriteFile(filepath.Join(copied, "wal", activeName(1), fileName), torn, 0o640); err != nil {
+				if err := os.WriteFile(filepath.Join(copied, "wal", segment.ActiveName(1), segment.FileName), torn, 0o640); err != nil {
 					t.Fatal(err)
 				}
 				reopened(t, copied, survive)
@@ -154,7 +157,7 @@ func TestSegmentWithoutAReadableHeaderIsSetAside(t *testing.T) {
 			t.Errorf("%d records from a file of garbage", n)
 		}
 		checkLedger(t, l)
-		kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, activeName(1)+"-*"))
+		kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, segment.ActiveName(1)+"-*"))
 		if len(kept) != 1 {
 			t.Errorf("quarantine holds %v", kept)
 		}
@@ -168,7 +171,7 @@ func TestFramesInNextAreFound(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(log, nextName)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(filepath.Join(log, activeName(1)), filepath.Join(log, nextName)); err != nil {
+	if err := os.Rename(filepath.Join(log, segment.ActiveName(1)), filepath.Join(log, nextName)); err != nil {
 		t.Fatal(err)
 	}
 	reopened(t, dir, 4)
@@ -177,7 +180,7 @@ func TestFramesInNextAreFound(t *testing.T) {
 func TestLeftoverOfARemovalStillTellsTheNextSeq(t *testing.T) {
 	dir, _ := crashed(t, 4)
 	log := filepath.Join(dir, "wal")
-	if err := os.Rename(filepath.Join(log, activeName(1)), filepath.Join(log, sealedName(1, 4)+goneSuffix)); err != nil {
+	if err := os.Rename(filepath.Join(log, segment.ActiveName(1)), filepath.Join(log, segment.SealedName(1, 4)+goneSuffix)); err != nil {
 		t.Fatal(err)
 	}
 	l := open(t, dir, Options{})
@@ -200,7 +203,7 @@ func TestUnacknowledgedFramesAboveTheNextSegmentAreDiscarded(t *testing.T) {
 	}
 	mustSeal(t, l)
 	mustAppend(t, l, Record{Usage: usage(2)})
-	if err := os.CopyFS(filepath.Join(dir, "wal", activeName(3)), os.DirFS(filepath.Join(l.dir, activeName(3)))); err != nil {
+	if err := os.CopyFS(filepath.Join(dir, "wal", segment.ActiveName(3)), os.DirFS(filepath.Join(l.dir, segment.ActiveName(3)))); err != nil {
 		t.Fatal(err)
 	}
 	reopened(t, dir, 3)
@@ -208,10 +211,10 @@ func TestUnacknowledgedFramesAboveTheNextSegmentAreDiscarded(t *testing.T) {
 
 func TestSealedSegmentWithoutItsFileIsCountedAsQuarantined(t *testing.T) {
 	dir, _ := crashed(t, 1)
-	if err := os.Rename(filepath.Join(dir, "wal", activeName(1)), filepath.Join(dir, "wal", sealedName(1, 5))); err != nil {
+	if err := os.Rename(filepath.Join(dir, "wal", segment.ActiveName(1)), filepath.Join(dir, "wal", segment.SealedName(1, 5))); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(dir, "wal", sealedName(1, 5), fileName)); err != nil {
+	if err := os.Remove(filepath.Join(dir, "wal", segment.SealedName(1, 5), segment.FileName)); err != nil {
 		t.Fatal(err)
 	}
 	l := open(t, dir, Options{})
@@ -292,14 +295,13 @@ func TestIdentity(t *testing.T) {
 func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 	dir := t.TempDir()
 	var broken atomic.Bool
-	o := Options{ProbeMin: time.Hour, ProbeMax: time.Hour}
-	o.disk.before = func(op, path string) error {
+	o := Options{ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDisk(func(op, path string) error {
 		name := filepath.Base(path)
 		if op == "rename" && (name == identityName+".tmp" || name == nextName && broken.Load()) {
 			return syscall.ENOSPC
 		}
 		return nil
-	}
+	})
 	l := open(t, dir, o)
 	mustAppend(t, l, Record{Usage: usage(0)})
 	broken.Store(true)

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // hours of a simulated daemon pass in moments: a load that appends load bytes a
@@ -61,13 +64,12 @@ func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
 				dir := memoryDir(t)
 				var other atomic.Int64 // what others use of 16 MiB
 				o.SegmentSize, o.SealAfter = 64<<10, 20*time.Second
-				o.datasync = func(int) error { return nil }
-				o.free = func(dir string) (int64, error) {
+				o = o.WithDatasync(func(vfs.File) error { return nil }).WithFree(func(dir string) (int64, error) {
 					if o.MinFree == 0 {
 						return 1 << 40, nil
 					}
-					return 17<<20 - (disk{}).sizeOf(dir) - other.Load(), nil
-				}
+					return 17<<20 - vfs.OSDisk().SizeBelow(dir) - other.Load(), nil
+				})
 				s := &simulation{t: t, log: open(t, dir, o), load: load}
 				until := func() float64 { return s.log.Stats().SecondsUntilFull }
 
@@ -117,9 +119,8 @@ func TestSecondsUntilFullCountsWhatOthersPutOnTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := int64(10 << 30)
 		s := &simulation{t: t, load: 100, log: open(t, t.TempDir(), Options{
-			MinFree: 1 << 30, datasync: func(int) error { return nil },
-			free: func(string) (int64, error) { free -= 1 << 20; return free, nil },
-		})}
+			MinFree: 1 << 30,
+		}.WithFree(func(string) (int64, error) { free -= 1 << 20; return free, nil }).WithDatasync(func(vfs.File) error { return nil }))}
 		s.seconds(300)
 		if got, want := s.log.Stats().SecondsUntilFull, float64((free-1<<30)>>20); math.Abs(got-want) > want/100 {
 			t.Errorf("%v s, want %v", got, want)
@@ -132,9 +133,9 @@ func TestOldestUnshippedCountsFromTheOldestWhateverTheClockDoes(t *testing.T) {
 		dir := t.TempDir()
 		var jump atomic.Int64
 		o := Options{
-			SealAfter: time.Hour, datasync: func(int) error { return nil },
-			clock: func() time.Time { return time.Now().Add(time.Duration(jump.Load())) },
-		}
+			SealAfter: time.Hour,
+			clock:     func() time.Time { return time.Now().Add(time.Duration(jump.Load())) },
+		}.WithDatasync(func(vfs.File) error { return nil })
 		l := open(t, dir, o)
 		pass := func(d time.Duration) {
 			time.Sleep(d) // of synctest's clock
@@ -188,9 +189,9 @@ func TestOldestUnshippedCountsFromTheOldestWhateverTheClockDoes(t *testing.T) {
 // A segment that can't be sealed is still there, and so is its age.
 func TestOldestUnshippedKnowsASegmentThatIsNotSealedYet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, t.TempDir(), Options{datasync: func(int) error { return nil }})
+		l := open(t, t.TempDir(), Options{}.WithDatasync(func(vfs.File) error { return nil }))
 		mustAppend(t, l, Record{Usage: usage(0)})
-		blocker := filepath.Join(l.dir, sealedName(1, 1))
+		blocker := filepath.Join(l.dir, segment.SealedName(1, 1))
 		if err := os.MkdirAll(filepath.Join(blocker, "in the way"), 0o750); err != nil {
 			t.Fatal(err)
 		}
@@ -224,20 +225,18 @@ func TestAliveTellsOfALoopThatIsStuckAndOfNothingElse(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var full, failing atomic.Bool
 			l := open(t, t.TempDir(), Options{
-				free: func(string) (int64, error) {
-					if full.Load() {
-						return 0, nil
-					}
-					return 1 << 40, nil
-				},
 				MinFree: 1,
-				datasync: func(int) error {
-					if failing.Load() {
-						return os.ErrInvalid
-					}
-					return nil
-				},
-			})
+			}.WithFree(func(string) (int64, error) {
+				if full.Load() {
+					return 0, nil
+				}
+				return 1 << 40, nil
+			}).WithDatasync(func(vfs.File) error {
+				if failing.Load() {
+					return os.ErrInvalid
+				}
+				return nil
+			}))
 			fine(t, "idle", l)
 			mustAppend(t, l, Record{Usage: usage(0)})
 			fine(t, "after an append", l)
@@ -259,12 +258,12 @@ func TestAliveTellsOfALoopThatIsStuckAndOfNothingElse(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			hang := make(chan struct{})
 			var hanging atomic.Bool
-			l := open(t, t.TempDir(), Options{CommitTimeout: 90 * time.Second, datasync: func(int) error {
+			l := open(t, t.TempDir(), Options{CommitTimeout: 90 * time.Second}.WithDatasync(func(vfs.File) error {
 				if hanging.Load() {
 					<-hang
 				}
 				return nil
-			}})
+			}))
 			hanging.Store(true)
 			go func() { _ = l.Append(context.Background(), Record{Usage: usage(0)}) }()
 			pass(170 * time.Second)

@@ -7,48 +7,51 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // quarantineTail keeps the end of a file, without the zeros behind it, and
 // returns how many bytes that is: none after a power loss, or where nothing was
 // written yet.
-func (l *Log) quarantineTail(name, path string, tail stretch) (kept int64, err error) {
-	in, err := l.disk.openRegular(path)
+func (l *Log) quarantineTail(name, path string, tail segment.ByteRange) (kept int64, err error) {
+	in, err := l.disk.OpenRegular(path)
 	if err != nil {
 		return 0, err
 	}
 	defer in.Close()
-	kept, err = withoutZeros(io.NewSectionReader(in, tail.from, tail.to-tail.from))
+	kept, err = withoutZeros(io.NewSectionReader(in, tail.From, tail.To-tail.From))
 	if kept == 0 || err != nil {
 		return 0, err
 	}
-	base := fmt.Sprintf("%s-%016x-at-%d", name, l.run, tail.from)
-	tail.to = tail.from + kept
+	base := fmt.Sprintf("%s-%016x-at-%d", name, l.run, tail.From)
+	tail.To = tail.From + kept
 	return kept, l.quarantineBytes(base, name, in, tail, errors.New("no whole frame of this segment"))
 }
 
 // quarantineBytes copies a row of bytes of a segment to the quarantine, with a
 // report beside it.
-func (l *Log) quarantineBytes(base, segment string, in io.ReaderAt, d stretch, reason error) error {
+func (l *Log) quarantineBytes(base, segment string, in io.ReaderAt, d segment.ByteRange, reason error) error {
 	dir := filepath.Join(l.dir, quarantineName)
-	if err := l.disk.makeDirDurably(dir); err != nil {
+	if err := l.disk.MkdirDurably(dir); err != nil {
 		return err
 	}
-	base, err := l.keepBytes(filepath.Join(dir, base), io.NewSectionReader(in, d.from, d.to-d.from))
+	base, err := l.keepBytes(filepath.Join(dir, base), io.NewSectionReader(in, d.From, d.To-d.From))
 	if err != nil {
 		return err
 	}
-	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", segment, d.from, d.to-d.from, reason)
-	return l.disk.writeFileDurably(base+".txt", []byte(report))
+	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", segment, d.From, d.To-d.From, reason)
+	return l.disk.WriteFileDurably(base+".txt", []byte(report))
 }
 
 // keepBytes writes a file that ends in .bin, and returns its name without that.
 // A file that is there already is not replaced: one that holds the same will do.
 func (l *Log) keepBytes(base string, in *io.SectionReader) (string, error) {
 	for n, path := 1, base; ; n++ {
-		out, err := l.disk.create(path + ".bin")
+		out, err := l.disk.Create(path + ".bin")
 		if errors.Is(err, fs.ErrExist) {
-			if l.disk.sameContent(path+".bin", in) {
+			if sameContent(l.disk, path+".bin", in) {
 				return path, nil
 			}
 			path = fmt.Sprintf("%s-%d", base, n+1)
@@ -58,13 +61,13 @@ func (l *Log) keepBytes(base string, in *io.SectionReader) (string, error) {
 			return "", err
 		}
 		_, err = io.Copy(io.NewOffsetWriter(out, 0), io.NewSectionReader(in, 0, in.Size()))
-		return path, l.disk.finish(out, err)
+		return path, vfs.Finish(out, err)
 	}
 }
 
 // sameContent reports whether a file holds what in does.
-func (d disk) sameContent(path string, in *io.SectionReader) bool {
-	file, err := d.openRegular(path)
+func sameContent(d vfs.Disk, path string, in *io.SectionReader) bool {
+	file, err := d.OpenRegular(path)
 	if err != nil {
 		return false
 	}
@@ -93,21 +96,21 @@ func (l *Log) quarantineDir(name string) error { return l.quarantinePath(filepat
 // quarantine, where it replaces nothing.
 func (l *Log) quarantinePath(path string) error {
 	dir := filepath.Join(l.dir, quarantineName)
-	if err := l.disk.makeDirDurably(dir); err != nil {
+	if err := l.disk.MkdirDurably(dir); err != nil {
 		return err
 	}
 	base := filepath.Join(dir, fmt.Sprintf("%s-%016x", filepath.Base(path), l.run))
 	to := base
 	for n := 2; ; n++ {
-		if _, err := l.disk.fs().Stat(to); err != nil {
+		if _, err := l.disk.Stat(to); err != nil {
 			break
 		}
 		to = fmt.Sprintf("%s-%d", base, n)
 	}
-	if err := l.disk.renameDurably(path, to); err != nil {
+	if err := l.disk.RenameDurably(path, to); err != nil {
 		return err
 	}
-	return l.disk.syncDir(filepath.Dir(path))
+	return l.disk.SyncDir(filepath.Dir(path))
 }
 
 // withoutZeros returns how much is left of r without the zeros at its end.

@@ -7,17 +7,22 @@ import (
 	"os"
 	"runtime"
 	"testing"
+
+	"collectord/wal/segment"
 )
 
 // TestALargeFrameIsReadInPieces holds what is read of a segment to less than its
 // frame, and still yields nothing of one that does not check out.
+// chunk is what is read of a large frame at a time.
+const chunk = 256 << 10
+
 func TestALargeFrameIsReadInPieces(t *testing.T) {
 	log := open(t, t.TempDir(), Options{})
 	var sent []Record
 	for i := range 40_000 {
 		sent = append(sent, Record{Usage: bytes.Repeat([]byte{byte(i)}, i%500)})
 	}
-	for _, size := range []int{pieceSize - recordOverhead, pieceSize, 3 * pieceSize, 0, 1 << 20} {
+	for _, size := range []int{chunk - segment.RecordOverhead, chunk, 3 * chunk, 0, 1 << 20} {
 		sent = append(sent, Record{Usage: bytes.Repeat([]byte{'x'}, size)}, Record{Usage: []byte("{}")})
 	}
 	if err := log.Append(context.Background(), sent...); err != nil {

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"collectord/wal/segment"
 )
 
 // prepared is a segment that is ready to become the active one.
@@ -123,14 +125,14 @@ func (r *roller) prepare() error {
 	l := r.log
 	select {
 	case stale := <-l.next:
-		stale.segment.abandon()
+		stale.segment.Abandon()
 	default:
 	}
 	dir := filepath.Join(l.dir, nextName)
 	if err := l.removeDir(dir); err != nil {
 		return err
 	}
-	a, err := createActive(dir, l.header(), l.opts.SegmentSize, l.opts.datasync, l.disk)
+	a, err := l.createActive(dir)
 	if err != nil {
 		// What there is of it may be the room that shipping waits for.
 		return errors.Join(err, l.removeDir(dir))
@@ -142,10 +144,6 @@ func (r *roller) prepare() error {
 	r.wanted = false
 	l.next <- prepared{a, r.attempt} // has room: only this goroutine sends
 	return nil
-}
-
-func (l *Log) header() SegmentHeader {
-	return SegmentHeader{LogID: l.logID, Run: l.run, Node: l.opts.Node, CreatedAt: l.opts.clock().UnixMicro()}
 }
 
 // seal gives retired segments their final names, oldest first.
@@ -169,7 +167,7 @@ func (r *roller) seal() {
 // it to whoever watches Sealed.
 func (l *Log) seal(a *active) error {
 	if a.count == 0 { // failed before its first commit: its name must not stay in the way
-		a.abandon()
+		a.Abandon()
 		return l.empty(a.dir)
 	}
 	if a.unsaved {
@@ -181,23 +179,23 @@ func (l *Log) seal(a *active) error {
 		}
 	}
 	if !a.failed {
-		if err := a.trim(); err != nil {
+		if err := a.Trim(); err != nil {
 			l.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "trouble", "trim", "segment", a.dir, "error", err)
 		}
 	}
 	// The successor took its name by a rename that is made durable only here:
 	// no segment is sealed before the one that carries on is there to stay.
-	if err := l.disk.syncDir(l.dir); err != nil {
+	if err := l.disk.SyncDir(l.dir); err != nil {
 		return err
 	}
-	dir := filepath.Join(l.dir, sealedName(a.first, a.last()))
+	dir := filepath.Join(l.dir, segment.SealedName(a.first, a.last()))
 	if a.dir != dir { // otherwise only its name was not durable yet
-		if err := l.disk.rename(a.dir, dir); err != nil {
+		if err := l.disk.RenameNew(a.dir, dir); err != nil {
 			return err
 		}
 		a.dir = dir
 	}
-	if err := l.disk.syncDir(l.dir); err != nil {
+	if err := l.disk.SyncDir(l.dir); err != nil {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}
 	if err := a.release(); err != nil {
@@ -207,7 +205,7 @@ func (l *Log) seal(a *active) error {
 	defer l.mu.Unlock()
 	l.unsealed = slices.DeleteFunc(l.unsealed, func(other *active) bool { return other == a })
 	l.addSealedLocked(&Segment{
-		log: l, dir: dir, first: a.first, last: a.last(), bytes: a.bytes,
+		log: l, dir: dir, first: a.first, last: a.last(), bytes: a.Bytes(),
 		sealedAt: time.Now(), since: a.since, firstAt: a.firstAt,
 	})
 	close(l.sealedMore)

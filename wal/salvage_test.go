@@ -13,6 +13,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"collectord/wal/segment"
 )
 
 // sealedDir returns a data directory with one sealed segment of n records, each
@@ -25,7 +27,7 @@ func sealedDir(t *testing.T, n int) (dir, file string) {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	mustClose(t, l)
-	return dir, filepath.Join(dir, "wal", sealedName(1, uint64(n)), fileName)
+	return dir, filepath.Join(dir, "wal", segment.SealedName(1, uint64(n)), segment.FileName)
 }
 
 // salvageAll does what the shipper does: salvages what can't be read whole.
@@ -82,7 +84,7 @@ func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 	// a frame is not needed to find it.
 	hit := func(from, to int64) (lost []int) {
 		for i := range n {
-			start := ends[i] + int64(uvarintLen(uint64(ends[i+1]-ends[i])))
+			start := ends[i] + int64(len(uvarint(int(ends[i+1]-ends[i]))))
 			if from < ends[i+1] && to > start {
 				lost = append(lost, i)
 			}
@@ -129,7 +131,7 @@ func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 			if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(copied, "wal", sealedName(1, n), fileName), d.file, 0o640); err != nil {
+			if err := os.WriteFile(filepath.Join(copied, "wal", segment.SealedName(1, n), segment.FileName), d.file, 0o640); err != nil {
 				t.Fatal(err)
 			}
 			want := slices.DeleteFunc([]int{0, 1, 2}, func(i int) bool { return slices.Contains(d.lost, i) })
@@ -249,7 +251,7 @@ func TestSalvagesMayRunSideBySideAndBeTriedAgain(t *testing.T) {
 		if err := os.WriteFile(s.path(), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		left := filepath.Join(l.dir, sealedName(s.first, s.first+1))
+		left := filepath.Join(l.dir, segment.SealedName(s.first, s.first+1))
 		if err := os.CopyFS(left, os.DirFS(s.dir)); err != nil {
 			t.Fatal(err)
 		}

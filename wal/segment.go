@@ -2,19 +2,15 @@ package wal
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-)
 
-// fileName is what the underlying log calls its only file in a segment.
-const fileName = "00000000000000000001"
+	"collectord/wal/segment"
+)
 
 // Names of directories below the log directory. The name of a segment is its
 // state; each change is one rename.
@@ -23,35 +19,20 @@ const (
 	quarantineName = "quarantine"
 )
 
-// maxSeq is above every seq there is.
-const maxSeq = 1 << 63
-
-func activeName(first uint64) string       { return fmt.Sprintf("%020d", first) }
-func sealedName(first, last uint64) string { return fmt.Sprintf("%020d-%020d", first, last) }
-
-// parseName reads a segment's name. last is 0 for one that is not sealed. ending
-// is what follows the range: what the disk did not give has one, and so has a
+// parseName reads a segment's name. last is 0 for one that is not sealed. ending is
+// what follows the range: what the disk did not give has one, and so has a
 // segment that is being removed or renamed.
 func parseName(name string) (first, last uint64, ending string, ok bool) {
-	name, rest, dotted := strings.Cut(name, ".")
-	if dotted {
-		ending = "." + rest
-	}
+	first, last, ending, ok = segment.ParseName(name)
 	state, unread := cutUnread(ending)
 	switch state {
 	case "", goneSuffix, evictedSuffix, damagedSuffix:
-		ok = true
 	case lostSuffix, movingSuffix:
-		ok = !unread
+		ok = ok && !unread
+	default:
+		ok = false
 	}
-	a, b, sealed := strings.Cut(name, "-")
-	first, okFirst := parseSeq(a)
-	ok = ok && okFirst && first > 0
-	if !sealed {
-		return first, 0, ending, ok && !unread
-	}
-	last, okLast := parseSeq(b)
-	return first, last, ending, ok && okLast && last >= first
+	return first, last, ending, ok && (last > 0 || !unread)
 }
 
 // cutUnread cuts off the beginning of an ending that says that the disk did not
@@ -63,14 +44,6 @@ func cutUnread(ending string) (rest string, unread bool) {
 		}
 	}
 	return ending, false
-}
-
-func parseSeq(s string) (uint64, bool) {
-	if len(s) != 20 {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil && n < maxSeq
 }
 
 // Segment is a sealed part of the log: a durable, contiguous run of records
@@ -111,82 +84,23 @@ func (s *Segment) Bytes() int64 { return s.bytes }
 // was last written to.
 func (s *Segment) SealedAt() time.Time { return s.sealedAt }
 
-func (s *Segment) String() string { return sealedName(s.first, s.last) }
+func (s *Segment) String() string { return segment.SealedName(s.first, s.last) }
 
-func (s *Segment) path() string { return filepath.Join(s.dir, fileName) }
-
-func (s *Segment) open() (*frameReader, error) {
-	var disk disk
-	if s.log != nil {
-		disk = s.log.disk
-	}
-	return openFrames(disk, s.path())
-}
+func (s *Segment) path() string { return filepath.Join(s.dir, segment.FileName) }
 
 // Header reads who wrote the segment.
-func (s *Segment) Header() (SegmentHeader, error) {
-	r, err := s.open()
-	if err != nil {
-		return SegmentHeader{}, err
-	}
-	defer r.close()
-	return r.header, nil
-}
+func (s *Segment) Header() (segment.Header, error) { return segment.ReadHeader(s.log.disk, s.path()) }
 
 // Records reads the segment from its first record to its last and verifies
 // every checksum. The record and what it refers to are valid until the next
 // step. A *DamageError, or an error of the disk, ends the iteration.
 func (s *Segment) Records() iter.Seq2[*Record, error] {
-	return func(yield func(*Record, error) bool) {
-		if s.reread { // other records may be in front of it
+	if s.reread { // other records may be in front of it
+		return func(yield func(*Record, error) bool) {
 			yield(nil, &DamageError{Path: s.path(), Reason: errors.New("the disk did not give these records before the last start")})
-			return
-		}
-		r, err := s.open()
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		defer r.close()
-		rec := Record{}
-		for seq := s.first; seq <= s.last; {
-			if s.log != nil && seq > s.first {
-				s.log.giveWay()
-			}
-			h, payload, err := r.next()
-			switch {
-			case errors.Is(err, io.EOF):
-				err = r.damaged(fmt.Errorf("segment ends before seq %d, its name says %d", seq, s.last))
-			case err == nil && h.firstSeq != seq:
-				err = r.damaged(fmt.Errorf("frame starts at seq %d where %d belongs", h.firstSeq, seq))
-			case err == nil && (h.count == 0 || uint64(h.count) > s.last-seq+1):
-				err = r.damaged(fmt.Errorf("frame of %d records does not end by seq %d", h.count, s.last))
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			for range h.count {
-				if payload, err = r.more(payload); err != nil {
-					yield(nil, err)
-					return
-				}
-				if payload, err = decodeRecord(payload, &rec); err != nil {
-					yield(nil, r.damaged(err))
-					return
-				}
-				rec.Seq = seq
-				if !yield(&rec, nil) {
-					return
-				}
-				seq++
-			}
-			if extra := len(payload) + r.unread; extra > 0 {
-				yield(nil, r.damaged(fmt.Errorf("%d bytes after the last record of a frame", extra)))
-				return
-			}
 		}
 	}
+	return segment.Records(s.log.disk, s.path(), s.first, s.last, s.log.giveWay)
 }
 
 // FirstReceivedAt is when the first record was received, in microseconds since
@@ -266,7 +180,7 @@ func (s *Segment) evict() error {
 		return nil
 	}
 	l := s.log
-	note := l.lossOf(SeqRange{s.first, s.last}, LossEvicted)
+	note := l.lossOf(SeqRange{First: s.first, Last: s.last}, LossEvicted)
 	if h, err := s.Header(); err == nil {
 		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
 	}
@@ -277,7 +191,7 @@ func (s *Segment) evict() error {
 	if err := l.dropPieces(&s.made); err != nil {
 		return err
 	}
-	decided, err := l.disk.decide(s.dir, s.dir+evictedSuffix)
+	decided, err := decide(l.disk, s.dir, s.dir+evictedSuffix)
 	if !decided {
 		return err
 	}
@@ -294,20 +208,20 @@ func (s *Segment) evict() error {
 // error.
 func (l *Log) putAside(dir string) error {
 	parent, gone := filepath.Dir(dir), dir+goneSuffix
-	err := l.disk.replace(dir, gone)
+	err := l.disk.Rename(dir, gone)
 	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it
-		if err := errors.Join(l.disk.syncDir(parent), l.removeDir(gone)); err != nil {
+		if err := errors.Join(l.disk.SyncDir(parent), l.removeDir(gone)); err != nil {
 			return err
 		}
-		err = l.disk.replace(dir, gone)
+		err = l.disk.Rename(dir, gone)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := l.disk.fs().Stat(gone); err == nil {
-			return l.disk.syncDir(parent) // done before
+		if _, err := l.disk.Stat(gone); err == nil {
+			return l.disk.SyncDir(parent) // done before
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return l.disk.syncDir(parent)
+	return l.disk.SyncDir(parent)
 }

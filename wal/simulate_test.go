@@ -19,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"collectord/wal/segment"
 	"collectord/wal/vfs/simdisk"
 )
 
@@ -130,8 +131,8 @@ func (s *life) options(d *simdisk.Disk) Options {
 		o.MaxBytes, o.WhenFull = 8<<10, DropOldest
 	}
 	o.Logger = slog.New(slog.NewTextHandler(&s.logged, nil))
-	o.disk.files = d
-	o.disk.newWriter = func(dir string) (entryWriter, error) { return newSimulatedWriter(d, dir) }
+	o.files = d
+	o.newWriter = func(dir string) (segment.EntryWriter, error) { return newSimulatedWriter(d, dir) }
 	return o
 }
 

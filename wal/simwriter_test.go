@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"path/filepath"
 
+	"collectord/wal/segment"
 	"collectord/wal/vfs"
 	"collectord/wal/vfs/simdisk"
 )
@@ -15,8 +16,8 @@ type simulatedWriter struct {
 	end  int64
 }
 
-func newSimulatedWriter(d *simdisk.Disk, dir string) (entryWriter, error) {
-	f, err := d.Create(filepath.Join(dir, fileName))
+func newSimulatedWriter(d *simdisk.Disk, dir string) (segment.EntryWriter, error) {
+	f, err := d.Create(filepath.Join(dir, segment.FileName))
 	if err != nil {
 		return nil, err
 	}

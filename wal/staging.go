@@ -1,5 +1,9 @@
 package wal
 
+import (
+	"collectord/wal/segment"
+)
+
 // staging holds encoded records in the order in which they came, until a commit
 // takes them. Their id and time are left blank until then, so that ids, times
 // and sequence numbers agree in order.
@@ -25,7 +29,7 @@ func (s *staging) size() int { return s.bytes }
 
 // add encodes r unless the records would be more than limit bytes.
 func (s *staging) add(r *Record, limit int64) bool {
-	size := r.size()
+	size := r.Size()
 	if int64(s.bytes+size) > limit {
 		return false
 	}
@@ -34,7 +38,7 @@ func (s *staging) add(r *Record, limit int64) bool {
 		s.blocks = append(s.blocks, s.block(size))
 		last++
 	}
-	s.blocks[last] = appendRecord(s.blocks[last], r)
+	s.blocks[last] = segment.AppendRecord(s.blocks[last], r)
 	s.bytes += size
 	s.added += uint64(size)
 	return true
@@ -56,7 +60,7 @@ func (s *staging) head() []byte {
 		return nil
 	}
 	b := s.blocks[0][s.from:]
-	return b[:nextSize(b)]
+	return b[:segment.NextSize(b)]
 }
 
 // taken is how many of all bytes that were added have been dropped.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"collectord/wal/segment"
 )
 
 func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
@@ -28,8 +30,8 @@ func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
 		for ; out < in-round*100; out++ { // leaves some
 			want := record(out)
 			head := s.head()
-			if !bytes.Equal(head, appendRecord(nil, &want)) {
-				t.Fatalf("record %d is %d bytes, not %d", out, len(head), want.size())
+			if !bytes.Equal(head, segment.AppendRecord(nil, &want)) {
+				t.Fatalf("record %d is %d bytes, not %d", out, len(head), want.Size())
 			}
 			s.drop(len(head))
 		}
@@ -48,7 +50,7 @@ func TestStagingAllocatesNothingWhileItKeepsUp(t *testing.T) {
 	var s staging
 	r := Record{Usage: bytes.Repeat([]byte("x"), 100), Source: UDP}
 	if n := testing.AllocsPerRun(100, func() {
-		for range 3 * stagingBlock / r.size() {
+		for range 3 * stagingBlock / r.Size() {
 			s.add(&r, 8<<20)
 		}
 		for s.head() != nil {

@@ -4,13 +4,15 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // A disk that does not give a page today may give it tomorrow, behind another
@@ -34,8 +36,8 @@ const (
 // the disk did not give is set aside or, after a restart, given up.
 const readAttempts = 3
 
-func unreadName(first, last uint64) string { return sealedName(first, last) + unreadSuffix }
-func tailName(first, last uint64) string   { return sealedName(first, last) + tailSuffix }
+func unreadName(first, last uint64) string { return segment.SealedName(first, last) + unreadSuffix }
+func tailName(first, last uint64) string   { return segment.SealedName(first, last) + tailSuffix }
 
 // Unread lists the seqs that are neither shipped nor noted as lost, and not part
 // of what Sealed returns: the disk did not give their records, or their loss note.
@@ -48,7 +50,7 @@ func (l *Log) Unread() (ranges []SeqRange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.unread {
-		ranges = append(ranges, SeqRange{s.first, s.last})
+		ranges = append(ranges, SeqRange{First: s.first, Last: s.last})
 	}
 	return ranges
 }
@@ -63,7 +65,7 @@ func (s *Segment) counted() uint64 {
 
 // setUnreadAside ships what can be read of a segment, and leaves the rest to the
 // next start. The caller holds the mutexes of Salvage.
-func (l *Log) setUnreadAside(s *Segment, w *wreck, gaps [][2]uint64) (changed bool, err error) {
+func (l *Log) setUnreadAside(s *Segment, w *segment.Scan, gaps []SeqRange) (changed bool, err error) {
 	if err := l.clearLinks(s); err != nil {
 		return false, err
 	}
@@ -72,7 +74,7 @@ func (l *Log) setUnreadAside(s *Segment, w *wreck, gaps [][2]uint64) (changed bo
 	}
 	names := make([]string, len(gaps))
 	for i, g := range gaps {
-		names[i] = filepath.Join(l.dir, unreadName(g[0], g[1]))
+		names[i] = filepath.Join(l.dir, unreadName(g.First, g.Last))
 	}
 	pieces, err := l.makePieces(s, w)
 	if err != nil {
@@ -80,7 +82,7 @@ func (l *Log) setUnreadAside(s *Segment, w *wreck, gaps [][2]uint64) (changed bo
 	}
 	// If the name is not durable, the next start finds the segment with its links
 	// and pieces, and begins again.
-	if decided, err := l.disk.decide(s.dir, names[0]); !decided {
+	if decided, err := decide(l.disk, s.dir, names[0]); !decided {
 		return false, err
 	}
 	s.removed, s.made = true, nil
@@ -88,12 +90,12 @@ func (l *Log) setUnreadAside(s *Segment, w *wreck, gaps [][2]uint64) (changed bo
 	var records uint64
 	for i, g := range gaps {
 		unread = append(unread, &Segment{
-			log: l, dir: names[i], first: g[0], last: g[1], bytes: s.bytes / int64(len(gaps)), sealedAt: s.sealedAt,
+			log: l, dir: names[i], first: g.First, last: g.Last, bytes: s.bytes / int64(len(gaps)), sealedAt: s.sealedAt,
 		})
-		records += g[1] - g[0] + 1
+		records += g.Last - g.First + 1
 	}
 	l.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a sealed segment: the rest is shipped, and that part is read again at the next start (check the disk and its cable)",
-		"segment", s.String(), "unread_records", records, "pages", w.unread.Pages, "error", w.unread.Err)
+		"segment", s.String(), "unread_records", records, "pages", w.Unread.Pages, "error", w.Unread.Err)
 	l.exchange(s, pieces, unread)
 	return true, nil
 }
@@ -101,12 +103,12 @@ func (l *Log) setUnreadAside(s *Segment, w *wreck, gaps [][2]uint64) (changed bo
 // clearLinks deletes the names that an attempt which failed gave to the file of a
 // segment: its gaps may have been others.
 func (l *Log) clearLinks(s *Segment) error {
-	entries, err := l.disk.readDir(l.dir)
+	entries, err := l.disk.List(l.dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if _, _, ending, ok := parseName(e.Name()); ok && ending == unreadSuffix && l.disk.sameFile(s.path(), l.fileOf(e.Name())) {
+		if _, _, ending, ok := parseName(e.Name()); ok && ending == unreadSuffix && l.disk.IsSameFile(s.path(), l.fileOf(e.Name())) {
 			if err := l.deleteExamined(e.Name()); err != nil {
 				return err
 			}
@@ -122,7 +124,7 @@ func (l *Log) dropLinks(found *names) (err error) {
 		if _, _, ending, _ := parseName(u.name); err != nil || ending != unreadSuffix {
 			return false
 		}
-		same := slices.ContainsFunc(found.segments, func(s *named) bool { return s.sealed && l.disk.sameFile(l.fileOf(u.name), l.fileOf(s.name)) })
+		same := slices.ContainsFunc(found.segments, func(s *named) bool { return s.sealed && l.disk.IsSameFile(l.fileOf(u.name), l.fileOf(s.name)) })
 		if same {
 			err = l.deleteExamined(u.name)
 		}
@@ -134,23 +136,23 @@ func (l *Log) dropLinks(found *names) (err error) {
 // linkUnread gives the file of a segment the names of all gaps but the first,
 // whose name its directory will get. Where the file system has no hard links, one
 // gap stands for all, with what is between them.
-func (l *Log) linkUnread(path string, w *wreck, gaps [][2]uint64) ([][2]uint64, error) {
+func (l *Log) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]SeqRange, error) {
 	for i, g := range gaps[1:] {
-		err := l.link(path, filepath.Join(l.dir, unreadName(g[0], g[1])))
+		err := l.link(path, filepath.Join(l.dir, unreadName(g.First, g.Last)))
 		if err == nil {
 			continue
 		}
-		if isTrouble(err) {
+		if vfs.IsTrouble(err) {
 			return nil, err
 		}
 		for _, g := range gaps[1 : i+1] { // these hold nothing but the link
-			if err := l.deleteExamined(unreadName(g[0], g[1])); err != nil {
+			if err := l.deleteExamined(unreadName(g.First, g.Last)); err != nil {
 				return nil, err
 			}
 		}
-		all := [2]uint64{gaps[0][0], gaps[len(gaps)-1][1]}
-		w.pieces = slices.DeleteFunc(w.pieces, func(p piece) bool { return p.first > all[0] && p.last < all[1] })
-		return [][2]uint64{all}, nil
+		all := SeqRange{First: gaps[0].First, Last: gaps[len(gaps)-1].Last}
+		w.Pieces = slices.DeleteFunc(w.Pieces, func(p segment.Piece) bool { return p.First > all.First && p.Last < all.Last })
+		return []SeqRange{all}, nil
 	}
 	return gaps, nil
 }
@@ -158,7 +160,7 @@ func (l *Log) linkUnread(path string, w *wreck, gaps [][2]uint64) ([][2]uint64, 
 // link makes a directory that holds nothing but a link to the file at path. It may
 // be repeated.
 func (l *Log) link(path, dir string) error {
-	if l.disk.sameFile(path, filepath.Join(dir, fileName)) {
+	if l.disk.IsSameFile(path, filepath.Join(dir, segment.FileName)) {
 		return nil
 	}
 	if err := l.clearSalvage(); err != nil {
@@ -166,40 +168,40 @@ func (l *Log) link(path, dir string) error {
 	}
 	work := filepath.Join(l.dir, salvageName)
 	temp := filepath.Join(work, filepath.Base(dir))
-	if err := l.disk.makeDirDurably(work); err != nil {
+	if err := l.disk.MkdirDurably(work); err != nil {
 		return err
 	}
-	if err := l.disk.mkdir(temp); err != nil {
+	if err := l.disk.Mkdir(temp); err != nil {
 		return err
 	}
-	if err := l.disk.link(path, filepath.Join(temp, fileName)); err != nil {
+	if err := l.disk.Link(path, filepath.Join(temp, segment.FileName)); err != nil {
 		return errors.Join(err, l.clearSalvage())
 	}
-	if err := l.disk.syncDir(temp); err != nil {
+	if err := l.disk.SyncDir(temp); err != nil {
 		return err
 	}
-	if err := l.disk.renameDurably(temp, dir); err != nil {
+	if err := l.disk.RenameDurably(temp, dir); err != nil {
 		return err
 	}
 	return l.clearSalvage()
 }
 
 // savedOf lists the records of u that other segments hold.
-func savedOf(u *named, segments []*named) (saved []piece) {
+func savedOf(u *named, segments []*named) (saved []segment.Piece) {
 	for _, s := range segments {
 		if s.sealed && s.last >= u.first && s.first <= u.last {
-			saved = append(saved, piece{first: max(s.first, u.first), last: min(s.last, u.last)})
+			saved = append(saved, segment.Piece{SeqRange: SeqRange{First: max(s.first, u.first), Last: min(s.last, u.last)}})
 		}
 	}
 	return saved
 }
 
 // unreadReport is for people who look at the file in the quarantine.
-func (w *wreck) unreadReport(s *Segment) string {
+func unreadReport(w *segment.Scan, s *Segment) string {
 	var report strings.Builder
-	fmt.Fprintf(&report, "segment: %s\nbytes: %d\nreason: %v\n", s, w.size, w.unread)
-	for _, p := range w.pages {
-		fmt.Fprintf(&report, "not read: bytes %d to %d\n", p.from, p.to-1)
+	fmt.Fprintf(&report, "segment: %s\nbytes: %d\nreason: %v\n", s, w.Size, w.Unread)
+	for _, p := range w.Pages {
+		fmt.Fprintf(&report, "not read: bytes %d to %d\n", p.From, p.To-1)
 	}
 	return report.String()
 }
@@ -208,95 +210,58 @@ func (w *wreck) unreadReport(s *Segment) string {
 // to the quarantine. A directory with its last name tells that its seqs were used.
 func (l *Log) quarantineUnread(d *departure) error {
 	gone := d.place + goneSuffix
-	if err := l.disk.mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := l.disk.Mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := l.disk.syncDir(l.dir); err != nil {
+	if err := l.disk.SyncDir(l.dir); err != nil {
 		return err
 	}
-	if _, err := l.disk.fs().Stat(d.dir); !errors.Is(err, fs.ErrNotExist) { // otherwise done before
+	if _, err := l.disk.Stat(d.dir); !errors.Is(err, fs.ErrNotExist) { // otherwise done before
 		if err := l.quarantinePath(d.dir); err != nil {
 			return err
 		}
 	}
 	name := fmt.Sprintf("%s-%016x.txt", filepath.Base(d.dir), l.run)
 	d.dir = gone
-	return l.disk.writeFileDurably(filepath.Join(l.dir, quarantineName, name), []byte(d.report))
+	return l.disk.WriteFileDurably(filepath.Join(l.dir, quarantineName, name), []byte(d.report))
 }
 
 // unused takes the seqs that were skipped for the tail of a segment, and had no
 // record, from the end of gaps: the file has been read to its end by now.
-func unused(s *Segment, w *wreck, gaps [][2]uint64) (lost, skipped [][2]uint64) {
+func unused(s *Segment, w *segment.Scan, gaps []SeqRange) (lost, skipped []SeqRange) {
 	n := len(gaps)
-	if !s.uncertain || w.unread != nil || w.missing || n == 0 || gaps[n-1][1] != s.last {
+	if !s.uncertain || w.Unread != nil || w.Missing || n == 0 || gaps[n-1].Last != s.last {
 		return gaps, nil
 	}
 	return gaps[:n-1], gaps[n-1:]
 }
 
-// unreadTail looks at what follows the last good frame of a segment that is not
-// sealed. If the disk does not give all of it, there may be frames of acknowledged
-// records, at most of as many as it returns.
-func (w *wreck) unreadTail(disk disk, path string) (records uint64, err error) {
-	if w.unread == nil {
-		return 0, nil
-	}
-	file, err := disk.openRegular(path)
-	if isUnreadable(err) {
-		return 1, nil // there is no telling how many
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer file.Close()
-	in := &pages{file: file, read: disk.reader(), size: w.size}
-	buf := make([]byte, pageSize)
-	at, found := w.end, false
-	for at < w.size {
-		page := buf[:min(pageEnd(at), w.size)-at]
-		if _, err := in.ReadAt(page, at); err != nil && !errors.Is(err, io.EOF) {
-			return 0, err
-		}
-		unread := in.isUnread(at)
-		// No usage holds a page of zeros: nothing was written from here on.
-		if !unread && len(strings.TrimRight(string(page), "\x00")) == 0 {
-			break
-		}
-		found = found || unread
-		at += int64(len(page))
-	}
-	if !found {
-		return 0, nil
-	}
-	return max(1, uint64(at-w.end)/recordOverhead), nil
-}
-
 // keepTail seals a segment whose end the disk does not give at its last good
 // frame, and gives that end a name of its own. last is 0 if there is no good frame;
 // then, and without hard links, the end takes all of the segment with it.
-func (l *Log) keepTail(s *named, last, records uint64, w *wreck) (moved bool, err error) {
+func (l *Log) keepTail(s *named, last, records uint64, w *segment.Scan) (moved bool, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	first := max(last+1, s.first)
 	tail := filepath.Join(l.dir, tailName(first, first+records-1))
 	l.found(FoundUnreadable, slog.LevelError, "the disk does not give the end of a segment: it is kept, and read again at the next start (check the disk and its cable)",
-		"segment", s.name, "offset", w.end, "records_at_most", records, "error", w.unread.Err)
+		"segment", s.name, "offset", w.End, "records_at_most", records, "error", w.Unread.Err)
 	if last > 0 {
-		err := l.link(filepath.Join(dir, fileName), tail)
-		if isTrouble(err) {
+		err := l.link(filepath.Join(dir, segment.FileName), tail)
+		if vfs.IsTrouble(err) {
 			return false, err
 		}
 		if err != nil { // a file system without hard links: all of it waits for the next start
 			first, last = s.first, 0
-			tail = filepath.Join(l.dir, tailName(first, max(w.last(), first-1)+records))
+			tail = filepath.Join(l.dir, tailName(first, max(w.Last(), first-1)+records))
 		}
 	}
 	if last == 0 {
-		if err := l.disk.renameDurably(dir, tail); err != nil {
+		if err := l.disk.RenameDurably(dir, tail); err != nil {
 			return false, err
 		}
 	}
 	_, end, _, _ := parseName(filepath.Base(tail))
-	u := &Segment{log: l, dir: tail, first: first, last: end, bytes: w.size, sealedAt: time.Now(), uncertain: true}
+	u := &Segment{log: l, dir: tail, first: first, last: end, bytes: w.Size, sealedAt: time.Now(), uncertain: true}
 	if last > 0 {
 		u.bytes /= 2 // the other half is the sealed segment's
 	}
@@ -342,7 +307,7 @@ func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 		return []*named{u}, nil
 	}
 	l.found(FoundSalvage, slog.LevelWarn, "went on with an interrupted salvage", "segment", u.name)
-	gaps := (&wreck{pieces: saved}).lost(u.first, u.last)
+	gaps := segment.Gaps(u.first, u.last, saved)
 	if len(gaps) == 0 {
 		return nil, l.quarantineDir(u.name)
 	}
@@ -352,16 +317,16 @@ func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 		name = tailName
 	}
 	for _, g := range slices.Backward(gaps) {
-		part := &named{name: name(g[0], g[1]), first: g[0], last: g[1], sealed: true, sound: true}
+		part := &named{name: name(g.First, g.Last), first: g.First, last: g.Last, sealed: true, sound: true}
 		to := filepath.Join(l.dir, part.name)
 		switch {
 		case g != gaps[0]:
-			err = l.link(filepath.Join(dir, fileName), to)
+			err = l.link(filepath.Join(dir, segment.FileName), to)
 		case to == dir:
-		case l.disk.sameFile(filepath.Join(dir, fileName), filepath.Join(to, fileName)):
+		case l.disk.IsSameFile(filepath.Join(dir, segment.FileName), filepath.Join(to, segment.FileName)):
 			err = l.deleteExamined(u.name)
 		default:
-			err = l.disk.renameDurably(dir, to)
+			err = l.disk.RenameDurably(dir, to)
 		}
 		if err != nil {
 			return nil, err
@@ -378,8 +343,8 @@ func (l *Log) addUnread(u *named) {
 	s := &Segment{
 		log: l, dir: filepath.Join(l.dir, u.name), first: u.first, last: u.last, sealedAt: time.Now(), reread: true, uncertain: tail,
 	}
-	if info, err := l.disk.fs().Stat(s.path()); err == nil {
-		s.bytes, s.sealedAt = sizeOnDisk(info), info.ModTime()
+	if info, err := l.disk.Stat(s.path()); err == nil {
+		s.bytes, s.sealedAt = vfs.SizeOf(info), info.ModTime()
 	}
 	l.ledger.Recovered += s.counted()
 	l.ledger.Pending += s.counted()
@@ -391,12 +356,12 @@ func (l *Log) addUnread(u *named) {
 // statSegment is os.Stat of a sealed segment's file. What the disk does not give
 // counts as empty, and is met again when it is read.
 func (l *Log) statSegment(path string) (size int64, at time.Time, err error) {
-	info, err := l.disk.fs().Stat(path)
-	if isUnreadable(err) && !errors.Is(err, fs.ErrNotExist) {
+	info, err := l.disk.Stat(path)
+	if vfs.IsUnreadable(err) && !errors.Is(err, fs.ErrNotExist) {
 		return 0, time.Now(), nil
 	}
 	if err != nil {
 		return 0, at, err
 	}
-	return sizeOnDisk(info), info.ModTime(), nil
+	return vfs.SizeOf(info), info.ModTime(), nil
 }

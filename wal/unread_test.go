@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"collectord/wal/segment"
 	"collectord/wal/vfs"
 )
 
@@ -21,6 +22,9 @@ type badDisk struct {
 	reads int                       // that failed
 }
 
+// pageSize is the unit in which a disk fails to give what it holds.
+const pageSize = 4096
+
 func (d *badDisk) read(file vfs.File, p []byte, off int64) (int, error) {
 	info, err := file.Stat()
 	if err != nil {
@@ -29,7 +33,7 @@ func (d *badDisk) read(file vfs.File, p []byte, off int64) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	bad, hit := d.pages[info.Sys().(*syscall.Stat_t).Ino]
-	for at := off; hit && at < off+int64(len(p)) && at < info.Size(); at = pageEnd(at) {
+	for at := off; hit && at < off+int64(len(p)) && at < info.Size(); at = at - at%pageSize + pageSize {
 		if bad != nil && !bad[at/pageSize] {
 			continue
 		}
@@ -145,7 +149,7 @@ func seqsTo(n int) (all []uint64) {
 // frames end. The length in front of a frame is not needed to find it.
 func hitBy(ends []int64, pages ...int64) (hit []uint64) {
 	for i := range ends[:len(ends)-1] {
-		from := ends[i] + int64(uvarintLen(uint64(ends[i+1]-ends[i])))
+		from := ends[i] + int64(len(uvarint(int(ends[i+1]-ends[i]))))
 		for p := from / pageSize; p <= (ends[i+1]-1)/pageSize; p++ {
 			if slices.Contains(pages, p) {
 				hit = append(hit, uint64(i+1))
@@ -187,7 +191,7 @@ func TestUnreadablePagesOfASealedSegmentWaitForOneRestart(t *testing.T) {
 				if bad == nil {
 					hit = seqsTo(n)
 				}
-				o := Options{Node: "edge-1", SegmentSize: 4 << 10, readAt: disk.read}
+				o := Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read)
 
 				l := open(t, dir, o)
 				before := l.Stats().Bytes
@@ -216,7 +220,7 @@ func TestUnreadablePagesOfASealedSegmentWaitForOneRestart(t *testing.T) {
 					lost = nil
 				case "one page comes back":
 					disk.mend()
-					left, _ := filepath.Glob(filepath.Join(dir, "wal", "*"+unreadSuffix, fileName))
+					left, _ := filepath.Glob(filepath.Join(dir, "wal", "*"+unreadSuffix, segment.FileName))
 					disk.spoil(t, left[0], bad[1:]...)
 					lost = hitBy(ends, bad[1:]...)
 				}
@@ -236,7 +240,7 @@ func TestUnreadablePagesOfASealedSegmentWaitForOneRestart(t *testing.T) {
 				if g := checkLedger(t, l); g.Pending != 0 || g.Quarantined != uint64(len(lost)) {
 					t.Errorf("ledger %+v", g)
 				}
-				kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, "*", fileName))
+				kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, "*", segment.FileName))
 				if (len(lost) > 0) != (len(kept) > 0) {
 					t.Errorf("the quarantine holds %v", kept)
 				}
@@ -260,7 +264,7 @@ func TestUnreadablePageOfTheActiveSegmentEndsNoStart(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(running.dir)); err != nil {
 		t.Fatal(err)
 	}
-	ends := frameEnds(t, filepath.Join(dir, "wal", activeName(1), fileName))
+	ends := frameEnds(t, filepath.Join(dir, "wal", segment.ActiveName(1), segment.FileName))
 	for page := range int64(8) {
 		for _, back := range []bool{true, false} {
 			t.Run(fmt.Sprintf("page %d, comes back %v", page, back), func(t *testing.T) {
@@ -270,9 +274,9 @@ func TestUnreadablePageOfTheActiveSegmentEndsNoStart(t *testing.T) {
 					t.Fatal(err)
 				}
 				disk := &badDisk{}
-				disk.spoil(t, filepath.Join(copied, "wal", activeName(1), fileName), page)
+				disk.spoil(t, filepath.Join(copied, "wal", segment.ActiveName(1), segment.FileName), page)
 				hit := hitBy(ends, page)
-				o := Options{Node: "edge-1", SegmentSize: 4 << 10, readAt: disk.read}
+				o := Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read)
 
 				l := open(t, copied, o)
 				if got := shipAll(t, l); !slices.Equal(got, without(seqsTo(n), hit)) {
@@ -323,11 +327,11 @@ func TestUnreadableFileEndsNoStart(t *testing.T) {
 		want       int // sealed records
 		kind       Finding
 	}{
-		{"next", filepath.Join(nextName, fileName), 6, FoundUnreadable},
+		{"next", filepath.Join(nextName, segment.FileName), 6, FoundUnreadable},
 		{"LOG", identityName, 6, FoundIdentity},
 		{"a loss note", filepath.Join(lostName, LossNote{FirstSeq: 1, LastSeq: 2}.file()), 6, FoundUnreadableNote},
-		{"the active segment", filepath.Join(activeName(4), fileName), 3, FoundUnreadable},
-		{"a sealed segment", filepath.Join(sealedName(1, 3), fileName), 6, FoundOpenSegment},
+		{"the active segment", filepath.Join(segment.ActiveName(4), segment.FileName), 3, FoundUnreadable},
+		{"a sealed segment", filepath.Join(segment.SealedName(1, 3), segment.FileName), 6, FoundOpenSegment},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			before := open(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
@@ -343,12 +347,12 @@ func TestUnreadableFileEndsNoStart(t *testing.T) {
 				t.Fatal(err)
 			}
 			note := LossNote{Node: "edge-1", LogID: before.logID, FirstSeq: 1, LastSeq: 2, Reason: LossEvicted}
-			if err := (disk{}).writeNote(filepath.Join(log, lostName), note); err != nil {
+			if err := writeNote(vfs.OSDisk(), filepath.Join(log, lostName), note); err != nil {
 				t.Fatal(err)
 			}
 			disk := &badDisk{}
 			disk.spoil(t, filepath.Join(log, r.file))
-			o := Options{Node: "edge-1", SegmentSize: 4 << 10, readAt: disk.read}
+			o := Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read)
 			l := open(t, dir, o)
 			if l.logID != before.logID {
 				t.Errorf("log id %x, was %x", l.logID, before.logID)
@@ -383,7 +387,7 @@ func TestReadErrorThatPassesIsForgotten(t *testing.T) {
 	dir, file := sealedDir(t, 100)
 	disk := &badDisk{}
 	disk.spoil(t, file, 1)
-	l := open(t, dir, Options{Node: "edge-1", readAt: disk.read})
+	l := open(t, dir, Options{Node: "edge-1"}.WithReads(disk.read))
 	segments, _ := l.Sealed()
 	for range readAttempts - 1 {
 		var unread *UnreadableError
@@ -408,7 +412,7 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 	ends := frameEnds(t, file)
 	bad := []int64{1, 3}
 	hit := hitBy(ends, bad...)
-	name := sealedName(1, n)
+	name := segment.SealedName(1, n)
 	o := Options{Node: "edge-1", SegmentSize: 4 << 10}
 
 	// pieces returns what a salvage makes of it, unread names included.
@@ -417,8 +421,8 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 	if err := os.CopyFS(aside, os.DirFS(prepared)); err != nil {
 		t.Fatal(err)
 	}
-	disk.spoil(t, filepath.Join(aside, "wal", name, fileName), bad...)
-	l := open(t, aside, Options{Node: "edge-1", SegmentSize: 4 << 10, readAt: disk.read})
+	disk.spoil(t, filepath.Join(aside, "wal", name, segment.FileName), bad...)
+	l := open(t, aside, Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read))
 	segments, _ := l.Sealed()
 	for range readAttempts {
 		_, _ = l.Salvage(segments[0])
@@ -452,7 +456,7 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 			row{"all but the last rename", pieces, name, []string{secondGap}, back, nil, seqsTo(n)},
 			row{"read after a restart, pieces are in place", pieces, all, nil, back, nil, seqsTo(n)},
 			row{"read after a restart, one piece is in place", pieces[1:2], all, nil, back, nil, seqsTo(n)},
-			row{"given up, not noted", pieces, sealedName(1, n) + lostSuffix, nil, back, hit, seqsTo(n)},
+			row{"given up, not noted", pieces, segment.SealedName(1, n) + lostSuffix, nil, back, hit, seqsTo(n)},
 		)
 	}
 	for _, r := range table {
@@ -468,9 +472,9 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			original := filepath.Join(log, name, fileName)
+			original := filepath.Join(log, name, segment.FileName)
 			for _, link := range r.links {
-				if err := errors.Join(os.Mkdir(filepath.Join(log, link), 0o750), os.Link(original, filepath.Join(log, link, fileName))); err != nil {
+				if err := errors.Join(os.Mkdir(filepath.Join(log, link), 0o750), os.Link(original, filepath.Join(log, link, segment.FileName))); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -484,8 +488,7 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 				}
 			}
 
-			o := o
-			o.readAt = disk.read
+			o := o.WithReads(disk.read)
 			l := open(t, dir, o)
 			if g := checkLedger(t, l); g.Recovered != uint64(len(r.holds)) {
 				t.Errorf("%d records recovered, want %d", g.Recovered, len(r.holds))
@@ -519,7 +522,7 @@ func TestUnreadablePartIsEvictedFirst(t *testing.T) {
 	disk := &badDisk{}
 	disk.spoil(t, file, 1)
 	hit := hitBy(frameEnds(t, file), 1)
-	l := open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10, readAt: disk.read})
+	l := open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read))
 	segments, _ := l.Sealed()
 	for range readAttempts {
 		_, _ = l.Salvage(segments[0])
@@ -544,19 +547,19 @@ func TestInterruptedSealingOfASegmentWithAnUnreadableEndGoesOn(t *testing.T) {
 		if err := os.CopyFS(log, os.DirFS(running.dir)); err != nil {
 			t.Fatal(err)
 		}
-		file := filepath.Join(log, activeName(1), fileName)
+		file := filepath.Join(log, segment.ActiveName(1), segment.FileName)
 		ends := frameEnds(t, file)
 		page := (ends[n] - 1) / pageSize
 		hit := hitBy(ends, page)
 		disk := &badDisk{}
 		disk.spoil(t, file, page)
-		o := Options{Node: "edge-1", SegmentSize: 4 << 10, readAt: disk.read}
+		o := Options{Node: "edge-1", SegmentSize: 4 << 10}.WithReads(disk.read)
 		mustClose(t, open(t, dir, o))
-		sealed := sealedName(1, hit[0]-1)
+		sealed := segment.SealedName(1, hit[0]-1)
 		if tails, _ := filepath.Glob(filepath.Join(log, "*"+tailSuffix)); len(tails) != 1 {
 			t.Fatalf("tails %v", tails)
 		}
-		if err := os.Rename(filepath.Join(log, sealed), filepath.Join(log, activeName(1))); err != nil { // which came last
+		if err := os.Rename(filepath.Join(log, sealed), filepath.Join(log, segment.ActiveName(1))); err != nil { // which came last
 			t.Fatal(err)
 		}
 		if back {

@@ -15,9 +15,6 @@ import (
 // OS is the operating system's file system.
 type OS struct{}
 
-// ErrNotRegular is returned for what is there and is not a regular file.
-var ErrNotRegular = errors.New("not a regular file")
-
 // Open implements FS.
 func (OS) Open(path string) (File, error) { return open(path, os.O_RDONLY) }
 

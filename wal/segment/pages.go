@@ -1,30 +1,12 @@
-package wal
+package segment
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"syscall"
 
 	"collectord/wal/vfs"
 )
-
-// readAt is vfs.File.ReadAt, or what a test puts in its place.
-type readAt func(file vfs.File, p []byte, off int64) (int, error)
-
-// isUnreadable reports whether err says that the disk can't give what is stored,
-// or gives something that does not fit the file system's own checksum.
-func isUnreadable(err error) bool {
-	for _, errno := range []syscall.Errno{
-		syscall.EIO, syscall.ENODATA, syscall.EBADMSG, syscall.EUCLEAN, syscall.EILSEQ, syscall.EREMOTEIO,
-	} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
-}
 
 // UnreadableError says that the disk did not give a part of a segment. Reading
 // it again later may help.
@@ -40,6 +22,9 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
+// ByteRange is a row of bytes in a segment's file.
+type ByteRange struct{ From, To int64 }
+
 // pageSize is the unit in which an unreadable part of a file is looked for.
 const pageSize = 4096
 
@@ -47,17 +32,18 @@ const pageSize = 4096
 // for unreadable without a try: a failing disk can take seconds for each.
 const maxUnreadPages = 1024
 
-// pages reads a file of which the disk may not give every page. Such a page reads
-// as zeros, in which no frame checks out.
-type pages struct {
+// Pages reads a file of which the disk may not give every page. Such a page reads
+// as zeros, in which no frame checks out. That is the only policy for read errors:
+// whatever else fails ends the reading.
+type Pages struct {
 	file   vfs.File
-	read   readAt
 	size   int64
 	unread map[int64]bool // by index; each was tried twice
 	err    error          // of the first unread page
 }
 
-func (p *pages) ReadAt(b []byte, off int64) (n int, err error) {
+// ReadAt implements io.ReaderAt.
+func (p *Pages) ReadAt(b []byte, off int64) (n int, err error) {
 	for n < len(b) {
 		at := off + int64(n)
 		if at >= p.size {
@@ -70,26 +56,26 @@ func (p *pages) ReadAt(b []byte, off int64) (n int, err error) {
 			n += len(rest)
 			continue
 		}
-		for end := pageEnd(at); end < at+int64(len(rest)); end += pageSize {
+		for end := pageEnd(at); end < at+int64(len(rest)) && len(p.unread) > 0; end += pageSize {
 			if p.isUnread(end) {
 				rest = rest[:end-at]
 				break
 			}
 		}
-		k, err := p.read(p.file, rest, at)
+		k, err := p.file.ReadAt(rest, at)
 		n += k
 		if err == nil {
 			continue
 		}
-		if !isUnreadable(err) {
+		if !vfs.IsUnreadable(err) {
 			return n, err
 		}
 		// The page that failed is tried once more, alone.
 		at, rest = at+int64(k), rest[k:]
 		rest = rest[:min(int64(len(rest)), pageEnd(at)-at)]
-		k, err = p.read(p.file, rest, at)
+		k, err = p.file.ReadAt(rest, at)
 		n += k
-		if isUnreadable(err) {
+		if vfs.IsUnreadable(err) {
 			p.fail(at, err)
 		} else if err != nil {
 			return n, err
@@ -100,12 +86,12 @@ func (p *pages) ReadAt(b []byte, off int64) (n int, err error) {
 
 func pageEnd(at int64) int64 { return at - at%pageSize + pageSize }
 
-func (p *pages) isUnread(at int64) bool {
+func (p *Pages) isUnread(at int64) bool {
 	return len(p.unread) > 0 && p.unread[at/pageSize]
 }
 
 // fail notes that the page at offset at can't be read.
-func (p *pages) fail(at int64, err error) {
+func (p *Pages) fail(at int64, err error) {
 	if p.err == nil {
 		p.err, p.unread = err, map[int64]bool{}
 	}
@@ -117,8 +103,8 @@ func (p *pages) fail(at int64, err error) {
 	}
 }
 
-// stretches lists the unread pages by offset.
-func (p *pages) stretches() (all []stretch) {
+// ranges lists the unread pages by offset.
+func (p *Pages) ranges() (all []ByteRange) {
 	indexes := make([]int64, 0, len(p.unread))
 	for i := range p.unread {
 		indexes = append(indexes, i)
@@ -126,27 +112,11 @@ func (p *pages) stretches() (all []stretch) {
 	slices.Sort(indexes)
 	for _, i := range indexes {
 		from, to := i*pageSize, min((i+1)*pageSize, p.size)
-		if n := len(all); n > 0 && all[n-1].to == from {
-			all[n-1].to = to
+		if n := len(all); n > 0 && all[n-1].To == from {
+			all[n-1].To = to
 		} else if from < to {
-			all = append(all, stretch{from, to})
+			all = append(all, ByteRange{from, to})
 		}
 	}
 	return all
-}
-
-// readFile reads a whole file. No file of ours that it is meant for is
-// longer than a few hundred bytes.
-func (d disk) readFile(path string) ([]byte, error) {
-	file, err := d.fs().Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	b := make([]byte, 64<<10)
-	n, err := d.reader()(file, b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return b[:n], nil
 }

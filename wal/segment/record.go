@@ -1,4 +1,4 @@
-package wal
+package segment
 
 import (
 	"encoding/binary"
@@ -15,7 +15,7 @@ const (
 	HTTP Source = iota
 	UDP
 
-	sources = 2 // how many there are
+	Sources = 2 // how many there are
 )
 
 func (s Source) String() string {
@@ -47,33 +47,35 @@ const (
 	MaxClient = math.MaxUint8
 	MaxUsage  = 16 << 20
 
-	// maxFrame is the size up to which records share a frame. One call of
+	// MaxFrame is the size up to which records share a frame. One call of
 	// Append is always whole in one frame, so a frame can be larger.
-	maxFrame = 1 << 20
-	// maxEntry bounds what a reader will believe of a length it finds.
-	maxEntry = 256 << 20
+	MaxFrame = 1 << 20
+	// MaxEntry bounds what a reader will believe of a length it finds.
+	MaxEntry = 256 << 20
 )
 
-// recordOverhead is what a record takes in a frame beside client and usage.
-const recordOverhead = 16 + 8 + 1 + 1 + 4
+// RecordOverhead is what a record takes in a frame beside client and usage.
+const RecordOverhead = 16 + 8 + 1 + 1 + 4
 
-func (r *Record) size() int { return recordOverhead + len(r.Client) + len(r.Usage) }
+// Size is how many bytes the record takes in a frame.
+func (r *Record) Size() int { return RecordOverhead + len(r.Client) + len(r.Usage) }
 
-func (r *Record) check() error {
+// Check returns an error for what does not fit a record.
+func (r *Record) Check() error {
 	if len(r.Client) > MaxClient {
 		return fmt.Errorf("client name of %d bytes, at most %d fit a record", len(r.Client), MaxClient)
 	}
 	if len(r.Usage) > MaxUsage {
 		return fmt.Errorf("usage of %d bytes, at most %d fit a record", len(r.Usage), MaxUsage)
 	}
-	if r.Source >= sources {
+	if r.Source >= Sources {
 		return fmt.Errorf("unknown source %d", r.Source)
 	}
 	return nil
 }
 
-// appendRecord encodes r as FORMAT.md describes.
-func appendRecord(dst []byte, r *Record) []byte {
+// AppendRecord encodes r as FORMAT.md describes.
+func AppendRecord(dst []byte, r *Record) []byte {
 	dst = append(dst, r.ID[:]...)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.ReceivedAt))
 	dst = append(dst, byte(r.Source), byte(len(r.Client)))
@@ -82,13 +84,13 @@ func appendRecord(dst []byte, r *Record) []byte {
 	return append(dst, r.Usage...)
 }
 
-// nextSize is how many bytes of b the record at its front takes, as far as can be
+// NextSize is how many bytes of b the record at its front takes, as far as can be
 // told: with less than its overhead, that.
-func nextSize(b []byte) int {
-	if len(b) < recordOverhead {
-		return recordOverhead
+func NextSize(b []byte) int {
+	if len(b) < RecordOverhead {
+		return RecordOverhead
 	}
-	return recordOverhead + int(b[25]) + int(binary.LittleEndian.Uint32(b[26:]))
+	return RecordOverhead + int(b[25]) + int(binary.LittleEndian.Uint32(b[26:]))
 }
 
 var errShortRecord = errors.New("record runs past the end of its frame")
@@ -96,18 +98,18 @@ var errShortRecord = errors.New("record runs past the end of its frame")
 // decodeRecord reads one record from the front of b into r and returns the rest.
 // r.Usage is a part of b; r.Client is only allocated anew when it changed.
 func decodeRecord(b []byte, r *Record) (rest []byte, err error) {
-	if len(b) < recordOverhead {
+	if len(b) < RecordOverhead {
 		return nil, errShortRecord
 	}
 	clientLen := int(b[25])
 	usageLen := int(binary.LittleEndian.Uint32(b[26:]))
-	if usageLen > len(b)-recordOverhead-clientLen {
+	if usageLen > len(b)-RecordOverhead-clientLen {
 		return nil, errShortRecord
 	}
 	copy(r.ID[:], b)
 	r.ReceivedAt = int64(binary.LittleEndian.Uint64(b[16:]))
 	r.Source = Source(b[24])
-	b = b[recordOverhead:]
+	b = b[RecordOverhead:]
 	if string(b[:clientLen]) != r.Client {
 		r.Client = string(b[:clientLen])
 	}

@@ -1,4 +1,4 @@
-package wal
+package segment
 
 import (
 	"bytes"
@@ -23,7 +23,7 @@ func bySeq(a, b extent) int {
 func (e extent) overlaps(o extent) bool { return e.first <= o.last && o.first <= e.last }
 
 // order sorts extents by seq, and leaves each seq in one of them at most.
-func (s *surveyor) order(extents []extent) (ordered []extent, err error) {
+func (c *collector) order(extents []extent) (ordered []extent, err error) {
 	slices.SortFunc(extents, bySeq)
 	disjoint := true
 	if err := eachCluster(extents, func(cluster []extent) error {
@@ -32,14 +32,14 @@ func (s *surveyor) order(extents []extent) (ordered []extent, err error) {
 			return nil
 		}
 		disjoint = false
-		parts, err := s.split(cluster)
+		parts, err := c.split(cluster)
 		ordered = append(ordered, parts...)
 		return err
 	}); err != nil || disjoint {
 		return ordered, err
 	}
 	slices.SortFunc(ordered, bySeq)
-	return s.settle(ordered)
+	return c.settle(ordered)
 }
 
 // eachCluster goes through extents, which are sorted by seq, by what overlaps.
@@ -59,24 +59,25 @@ func eachCluster(extents []extent, each func([]extent) error) error {
 
 // split takes extents apart where they overlap: what overlaps is left as frames,
 // each an extent of its own.
-func (s *surveyor) split(cluster []extent) (parts []extent, err error) {
+func (c *collector) split(cluster []extent) (parts []extent, err error) {
 	for i, e := range cluster {
 		joins := false // the last part may be gone on with
-		err := e.eachFrame(s.in, func(f extent) error {
+		err := c.eachFrame(e, func(f frame) error {
+			one := f.extent()
 			for n, other := range cluster {
-				if n != i && other.overlaps(f) {
+				if n != i && other.overlaps(one) {
 					joins = false
-					parts = append(parts, f)
+					parts = append(parts, one)
 					return nil
 				}
 			}
 			if joins {
 				last := &parts[len(parts)-1]
-				last.to, last.last = f.to, f.last
+				last.to, last.last = one.to, one.last
 				return nil
 			}
 			joins = true
-			parts = append(parts, f)
+			parts = append(parts, one)
 			return nil
 		})
 		if err != nil {
@@ -94,8 +95,8 @@ type candidate struct {
 }
 
 // settle decides between frames with the same seqs.
-func (s *surveyor) settle(extents []extent) (settled []extent, err error) {
-	ends, starts := map[int64]uint64{s.begin: s.want.first - 1}, map[int64]uint64{}
+func (c *collector) settle(extents []extent) (settled []extent, err error) {
+	ends, starts := map[int64]uint64{c.Begin: c.want.First - 1}, map[int64]uint64{}
 	for _, e := range extents {
 		ends[e.to], starts[e.start] = e.last, e.first
 	}
@@ -106,14 +107,14 @@ func (s *surveyor) settle(extents []extent) (settled []extent, err error) {
 		}
 		var distinct []candidate
 		for _, e := range cluster {
-			c := candidate{extent: e}
+			one := candidate{extent: e}
 			if last, ok := ends[e.start]; ok && e.start < e.from && last == e.first-1 {
-				c.fits++
+				one.fits++
 			}
 			if first, ok := starts[e.to]; ok && first == e.last+1 {
-				c.fits++
+				one.fits++
 			}
-			if distinct, err = s.withoutCopies(distinct, c); err != nil {
+			if distinct, err = c.withoutCopies(distinct, one); err != nil {
 				return err
 			}
 		}
@@ -129,37 +130,37 @@ func (s *surveyor) settle(extents []extent) (settled []extent, err error) {
 	return settled, err
 }
 
-// withoutCopies adds c to frames unless one of them is equal. The one that fits
+// withoutCopies adds one to frames unless one of them is equal. The one that fits
 // better stays.
-func (s *surveyor) withoutCopies(frames []candidate, c candidate) ([]candidate, error) {
+func (c *collector) withoutCopies(frames []candidate, one candidate) ([]candidate, error) {
 	for i, f := range frames {
-		if f.first != c.first || f.last != c.last || f.to-f.from != c.to-c.from {
+		if f.first != one.first || f.last != one.last || f.to-f.from != one.to-one.from {
 			continue
 		}
-		same, err := s.equal(f.extent, c.extent)
+		same, err := c.equal(f.extent, one.extent)
 		if err != nil {
 			return nil, err
 		}
 		if same {
-			if c.fits > f.fits {
-				frames[i], c = c, f
+			if one.fits > f.fits {
+				frames[i], one = one, f
 			}
-			s.copies = append(s.copies, c.extent)
+			c.copies = append(c.copies, one.extent)
 			return frames, nil
 		}
 	}
-	return append(frames, c), nil
+	return append(frames, one), nil
 }
 
 // equal compares two frames of the same size, byte by byte.
-func (s *surveyor) equal(a, b extent) (bool, error) {
+func (c *collector) equal(a, b extent) (bool, error) {
 	var left, right [4096]byte
 	for at := int64(0); at < a.to-a.from; at += int64(len(left)) {
 		n := min(int64(len(left)), a.to-a.from-at)
-		if _, err := s.in.ReadAt(left[:n], a.from+at); err != nil {
+		if _, err := c.in.ReadAt(left[:n], a.from+at); err != nil {
 			return false, err
 		}
-		if _, err := s.in.ReadAt(right[:n], b.from+at); err != nil {
+		if _, err := c.in.ReadAt(right[:n], b.from+at); err != nil {
 			return false, err
 		}
 		if !bytes.Equal(left[:n], right[:n]) {

@@ -1,11 +1,28 @@
-package wal
+package segment
 
 import (
+	"math"
 	"reflect"
 	"unsafe"
 
 	tidwall "github.com/tidwall/wal"
 )
+
+// openLog makes the file of a segment with the underlying log. lent are its
+// buffers, or nil.
+func openLog(dir string) (log *tidwall.Log, lent *buffers, err error) {
+	log, err = tidwall.Open(dir, &tidwall.Options{
+		NoSync: true,
+		// Its own segments would be files that no name of ours tells of.
+		SegmentSize: math.MaxInt,
+		DirPerms:    0o750,
+		FilePerms:   0o640,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return log, buffersOf(log), nil
+}
 
 // buffers are the two copies that the underlying log makes of an entry: one in a
 // batch, and one behind all that it has written, as it stands in the file, so
@@ -44,12 +61,12 @@ func bytesIn(v reflect.Value, field string) *[]byte {
 	return (*[]byte)(unsafe.Pointer(f.UnsafeAddr())) // the pointer keeps alive what it points into
 }
 
-// lend has the copies of the entry behind buf's entryRoom made in place: it is
+// lend has the copies of the entry behind buf's EntryRoom made in place: it is
 // appended to itself, and its length to what is before it.
 func (b *buffers) lend(buf []byte) {
-	entry := buf[entryRoom:len(buf):len(buf)]
+	entry := buf[EntryRoom:len(buf):len(buf)]
 	*b.batch = entry[:0]
-	start := entryRoom - uvarintLen(uint64(len(entry)))
+	start := EntryRoom - uvarintLen(uint64(len(entry)))
 	*b.file = buf[start:start:len(buf)]
 }
 

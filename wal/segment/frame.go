@@ -1,4 +1,4 @@
-package wal
+package segment
 
 import (
 	"encoding/binary"
@@ -28,29 +28,35 @@ import (
 //
 // The magic holds 0xFF, which no UTF-8 text contains, so no usage can forge it.
 const (
-	formatVersion     = 1
-	segmentHeaderSize = 32 // without node and checksum
-	frameHeaderSize   = 48
+	// MaxHeader is the most that a header of this version takes in the file.
+	MaxHeader = 2 + headerSize + 255 + 4
+
+	headerMagic = "\xffcdS"
+	frameMagic  = "\xffcdF"
+
+	formatVersion   = 1
+	headerSize      = 32       // without node and checksum
+	maxLaterHeader  = 64 << 10 // of any version
+	frameHeaderSize = 48
 )
 
-const (
-	segmentMagic = "\xffcdS"
-	frameMagic   = "\xffcdF"
-)
+// ErrVersion means that a later version of this program wrote what was found. It
+// is left as it is.
+var ErrVersion = errors.New("format version")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant table
 
-// SegmentHeader is what the first entry of a segment says of it.
-type SegmentHeader struct {
+// Header is what the first entry of a segment says of it.
+type Header struct {
 	LogID     uint64 // of the log that wrote it
 	Run       uint64 // drawn at every start of the daemon
 	Node      string // the host's name for itself
 	CreatedAt int64  // when the segment was prepared, microseconds since 1970
 }
 
-func (h SegmentHeader) append(dst []byte) []byte {
+func (h Header) append(dst []byte) []byte {
 	start := len(dst)
-	dst = append(dst, segmentMagic...)
+	dst = append(dst, headerMagic...)
 	dst = append(dst, formatVersion, byte(len(h.Node)), 0, 0)
 	dst = binary.LittleEndian.AppendUint64(dst, h.LogID)
 	dst = binary.LittleEndian.AppendUint64(dst, h.Run)
@@ -64,26 +70,28 @@ var (
 	errBadCRC   = errors.New("checksum does not match")
 )
 
-func decodeSegmentHeader(b []byte) (h SegmentHeader, err error) {
-	if len(b) < segmentHeaderSize+4 {
+// decodeHeader reads a header. The checksum comes first, which every version has at
+// the end: a version is believed only if its bytes are.
+func decodeHeader(b []byte) (h Header, err error) {
+	if len(b) < headerSize+4 {
 		return h, errors.New("segment header is cut short")
 	}
 	body, sum := b[:len(b)-4], binary.LittleEndian.Uint32(b[len(b)-4:])
 	switch {
-	case string(b[:4]) != segmentMagic:
+	case string(b[:4]) != headerMagic:
 		return h, errBadMagic
 	case crc32.Checksum(body, castagnoli) != sum:
 		return h, errBadCRC
 	case b[4] != formatVersion:
 		return h, fmt.Errorf("%w %d, this program reads %d", ErrVersion, b[4], formatVersion)
-	case len(b) != segmentHeaderSize+int(b[5])+4:
+	case len(b) != headerSize+int(b[5])+4:
 		return h, errors.New("segment header has the wrong length")
 	}
-	return SegmentHeader{
+	return Header{
 		LogID:     binary.LittleEndian.Uint64(b[8:]),
 		Run:       binary.LittleEndian.Uint64(b[16:]),
 		CreatedAt: int64(binary.LittleEndian.Uint64(b[24:])),
-		Node:      string(body[segmentHeaderSize:]),
+		Node:      string(body[headerSize:]),
 	}, nil
 }
 
@@ -128,4 +136,29 @@ func decodeFrameHeader(b []byte) (h frameHeader, err error) {
 		payloadLen: binary.LittleEndian.Uint32(b[36:]),
 		payloadCRC: binary.LittleEndian.Uint32(b[40:]),
 	}, nil
+}
+
+// EntryRoom is what a buffer has in front of a frame, for the length with which an
+// entry begins; FrameStart is where the records begin.
+const (
+	EntryRoom  = binary.MaxVarintLen32
+	FrameStart = EntryRoom + frameHeaderSize
+)
+
+// PutFrame writes the header of a frame whose records are in buf from FrameStart on.
+func PutFrame(buf []byte, logID, run, firstSeq uint64, count uint32) {
+	payload := buf[FrameStart:]
+	frameHeader{
+		logID: logID, run: run, firstSeq: firstSeq, count: count,
+		payloadLen: uint32(len(payload)), payloadCRC: crc32.Checksum(payload, castagnoli),
+	}.put(buf[EntryRoom:])
+}
+
+func (h frameHeader) last() uint64 { return h.firstSeq + uint64(h.count) - 1 }
+
+func uvarintLen(n uint64) (size int) {
+	for size = 1; n >= 0x80; size++ {
+		n >>= 7
+	}
+	return size
 }

@@ -1,0 +1,48 @@
+package wal
+
+import (
+	"time"
+
+	"collectord/wal/segment"
+)
+
+// scanAll scans the file of a directory for every record of this log.
+func (l *Log) scanAll(name string) (*segment.Scan, error) {
+	return segment.All(l.logID).Scan(l.disk, l.fileOf(name))
+}
+
+// scanFor scans it for some.
+func (l *Log) scanFor(name string, first, last uint64) (*segment.Scan, error) {
+	return segment.Wanted{LogID: l.logID, First: first, Last: last}.Scan(l.disk, l.fileOf(name))
+}
+
+// lossReason says what became of the records from seq first on. Nothing is left
+// of them where the file ends with the records before.
+func lossReason(s *segment.Scan, first uint64) string {
+	if first > s.Last() && !s.Missing && s.Unread == nil && s.Begin > 0 && len(s.Damaged) == 0 && s.End == s.Size {
+		return LossMissing
+	}
+	return LossDamaged
+}
+
+// adoptHeader fills in what a damaged header no longer tells.
+func (l *Log) adoptHeader(h *segment.Header) {
+	if h.LogID == 0 {
+		h.LogID = l.logID
+	}
+	if h.Node == "" {
+		h.Node = l.opts.Node
+	}
+	if h.CreatedAt == 0 {
+		h.CreatedAt = time.Now().UnixMicro()
+	}
+}
+
+// hours are those in which the segment may begin, of its first record that checks
+// out; none if there is none.
+func hours(s *segment.Scan) []int64 {
+	if at := s.FirstReceivedAt(); at != 0 {
+		return []int64{hourOf(at)}
+	}
+	return nil
+}

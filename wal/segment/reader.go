@@ -1,0 +1,134 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"collectord/wal/vfs"
+)
+
+// DamageError says where bytes of a segment do not check out, and why.
+type DamageError struct {
+	Path   string
+	Offset int64 // of the first byte that is not part of a good entry
+	Reason error
+}
+
+func (e *DamageError) Error() string {
+	return fmt.Sprintf("%s: damaged at byte %d: %v", e.Path, e.Offset, e.Reason)
+}
+
+func (e *DamageError) Unwrap() error { return e.Reason }
+
+// openStrict opens a file and reads its header. Anything wrong with it is a
+// *DamageError.
+func openStrict(disk vfs.Disk, path string) (*scanner, error) {
+	s, err := open(disk, path)
+	var unreadable *UnreadableError
+	if errors.As(err, &unreadable) {
+		return nil, &DamageError{Path: path, Reason: unreadable.Err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	reason, err := s.readHeader()
+	if err == nil && reason != nil {
+		err = &DamageError{Path: path, Reason: reason}
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// ReadHeader reads the header of the segment at path. The error is a *DamageError
+// if it does not check out; that of a later version wraps ErrVersion.
+func ReadHeader(disk vfs.Disk, path string) (Header, error) {
+	s, err := openStrict(disk, path)
+	if err != nil {
+		return Header{}, err
+	}
+	defer s.close()
+	return s.header, nil
+}
+
+// Records reads the sealed segment at path, which holds the records first to last,
+// and verifies every checksum. The record and what it refers to are valid until
+// the next step. A *DamageError, or an error of the disk, ends the iteration.
+// pause is called before each frame but the first.
+func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		s, err := openStrict(disk, path)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer s.close()
+		for seq := first; seq <= last; {
+			if seq > first {
+				pause()
+			}
+			at := s.pos
+			f, reason, err := s.next()
+			switch {
+			case errors.Is(err, io.EOF):
+				reason, err = fmt.Errorf("segment ends before seq %d, its name says %d", seq, last), nil
+			case err != nil || reason != nil:
+			case f.firstSeq != seq:
+				reason = fmt.Errorf("frame starts at seq %d where %d belongs", f.firstSeq, seq)
+			case f.last() > last:
+				reason = fmt.Errorf("frame of %d records does not end by seq %d", f.count, last)
+			default:
+				reason, err = s.records(f, func(rec *Record) error {
+					if !yield(rec, nil) {
+						return errStop
+					}
+					return nil
+				})
+			}
+			switch {
+			case errors.Is(err, errStop):
+				return
+			case err != nil:
+				yield(nil, err)
+				return
+			case reason != nil:
+				yield(nil, &DamageError{Path: path, Offset: at, Reason: s.because(reason)})
+				return
+			}
+			seq = f.last() + 1
+		}
+	}
+}
+
+// Start is what the beginning of a segment says of it.
+type Start struct {
+	Run      uint64 // of the header; 0 if it can't be read
+	FirstSeq uint64 // of the first frame's header; 0 if it can't be read
+}
+
+// Peek reads the header and that of the first frame, whose records it does not
+// verify.
+func Peek(disk vfs.Disk, path string) (start Start) {
+	s, err := openStrict(disk, path)
+	if err != nil {
+		return start
+	}
+	defer s.close()
+	start.Run = s.header.Run
+	_, took, err := s.length(s.pos)
+	if err != nil || took == 0 {
+		return start
+	}
+	head, err := s.bytes(s.pos+int64(took), frameHeaderSize)
+	if err != nil || len(head) < frameHeaderSize {
+		return start
+	}
+	if h, reason := decodeFrameHeader(head); reason == nil && h.logID == s.header.LogID && h.run == s.header.Run && h.firstSeq < MaxSeq {
+		start.FirstSeq = h.firstSeq
+	}
+	return start
+}

@@ -1,0 +1,254 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/bits"
+
+	"collectord/wal/vfs"
+)
+
+// scanner reads the entries of a segment's file. It believes no length before its
+// checksum is verified, and holds one frame in memory, or one record of a frame
+// beyond MaxFrame, which it reads twice.
+//
+// It is the only code that decodes a file: a Reader stops where it finds something
+// wrong, a Scan goes on at the next frame that checks out.
+type scanner struct {
+	path   string
+	file   vfs.File
+	in     *Pages
+	header Header
+	begin  int64 // where the header ends; 0 if it can't be read
+	pos    int64 // of the next entry
+
+	buf []byte // bytes of the file from at on
+	at  int64
+}
+
+// frame is one that checks out.
+type frame struct {
+	frameHeader
+	start    int64 // of the length in front of it, or from if that is wrong
+	from, to int64
+}
+
+// What the window on the file holds at least, and what is read of a large frame at
+// a time.
+const (
+	windowSize = 64 << 10
+	chunkSize  = 256 << 10
+)
+
+// open opens the file at path. An error of the disk's about the file is an
+// UnreadableError.
+func open(disk vfs.Disk, path string) (*scanner, error) {
+	file, err := disk.OpenRegular(path)
+	if vfs.IsUnreadable(err) {
+		return nil, &UnreadableError{Path: path, Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return &scanner{path: path, file: file, in: &Pages{file: file, size: info.Size()}}, nil
+}
+
+func (s *scanner) close() { s.file.Close() } // nothing was written
+
+// bytes returns n bytes at off, or fewer where the file ends. They are valid until
+// the next call.
+func (s *scanner) bytes(off int64, n int) ([]byte, error) {
+	if off < s.at || off+int64(n) > s.at+int64(len(s.buf)) {
+		kept := 0
+		if off >= s.at && off < s.at+int64(len(s.buf)) {
+			kept = copy(s.buf, s.buf[off-s.at:])
+		}
+		if cap(s.buf) < n {
+			size := max(n, windowSize)
+			if n < MaxFrame { // frames come in all sizes
+				size = max(size, 1<<bits.Len(uint(n)))
+			}
+			grown := make([]byte, size)
+			copy(grown, s.buf[:kept])
+			s.buf = grown
+		}
+		s.buf, s.at = s.buf[:cap(s.buf)], off
+		got, err := s.in.ReadAt(s.buf[kept:], off+int64(kept))
+		s.buf = s.buf[:kept+got]
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+	}
+	b := s.buf[off-s.at:]
+	return b[:min(n, len(b))], nil
+}
+
+// length reads the length in front of an entry, and how many bytes it takes; 0 for
+// none that can be one.
+func (s *scanner) length(off int64) (length int64, took int, err error) {
+	prefix, err := s.bytes(off, EntryRoom)
+	if err != nil {
+		return 0, 0, err
+	}
+	n, took := binary.Uvarint(prefix)
+	if took <= 0 || n > MaxEntry {
+		return 0, 0, nil
+	}
+	return int64(n), took, nil
+}
+
+// readHeader reads the first entry. reason is what is wrong with it.
+func (s *scanner) readHeader() (reason, err error) {
+	if s.in.size == 0 {
+		return errors.New("file is empty"), nil
+	}
+	length, took, err := s.length(0)
+	if err != nil {
+		return nil, err
+	}
+	if took == 0 || length > maxLaterHeader {
+		return s.because(errors.New("segment header has the wrong length")), nil
+	}
+	entry, err := s.bytes(int64(took), int(length))
+	if err != nil {
+		return nil, err
+	}
+	if len(entry) < int(length) {
+		return s.because(io.ErrUnexpectedEOF), nil
+	}
+	header, reason := decodeHeader(entry)
+	if reason != nil {
+		return s.because(reason), nil
+	}
+	s.header, s.begin = header, int64(took)+length
+	s.pos = s.begin
+	return nil, nil
+}
+
+// because prefers that the disk did not give a page to what was read instead.
+func (s *scanner) because(reason error) error {
+	if s.in.err != nil && !errors.Is(reason, ErrVersion) {
+		return s.in.err
+	}
+	return reason
+}
+
+// frameAt reads the frame at off. reason says why there is none that checks out.
+// wanted is asked before its records are read; nil wants all.
+func (s *scanner) frameAt(off int64, wanted func(frameHeader) bool) (f frame, reason, err error) {
+	head, err := s.bytes(off, frameHeaderSize)
+	if err != nil {
+		return f, nil, err
+	}
+	if len(head) < frameHeaderSize {
+		return f, io.ErrUnexpectedEOF, nil
+	}
+	h, reason := decodeFrameHeader(head)
+	switch {
+	case reason != nil:
+		return f, reason, nil
+	case h.count == 0 || h.payloadLen > MaxEntry || h.firstSeq == 0 || h.last() < h.firstSeq || h.last() >= MaxSeq:
+		return f, errors.New("frame header makes no sense"), nil
+	case wanted != nil && !wanted(h):
+		return f, errors.New("frame is not of this segment"), nil
+	}
+	f = frame{frameHeader: h, start: off, from: off, to: off + frameHeaderSize + int64(h.payloadLen)}
+	if f.to > s.in.size {
+		return f, io.ErrUnexpectedEOF, nil
+	}
+	chunk := int64(h.payloadLen)
+	if chunk > MaxFrame {
+		chunk = chunkSize
+	}
+	sum := uint32(0)
+	for at := off + frameHeaderSize; at < f.to; at += chunk {
+		b, err := s.bytes(at, int(min(chunk, f.to-at)))
+		if err != nil {
+			return f, nil, err
+		}
+		sum = crc32.Update(sum, castagnoli, b)
+	}
+	if sum != h.payloadCRC {
+		return f, errBadCRC, nil
+	}
+	reason, err = s.records(f, nil)
+	return f, reason, err
+}
+
+// next reads the entry at pos, which has to be a frame of the header's log and run,
+// and goes on behind it. io.EOF means that the file ends here, as it should.
+func (s *scanner) next() (f frame, reason, err error) {
+	if s.pos >= s.in.size {
+		return f, nil, io.EOF
+	}
+	length, took, err := s.length(s.pos)
+	if err != nil {
+		return f, nil, err
+	}
+	if took == 0 {
+		return f, s.because(errors.New("entry length is out of range")), nil
+	}
+	f, reason, err = s.frameAt(s.pos+int64(took), nil)
+	switch {
+	case err != nil:
+		return f, nil, err
+	case reason != nil:
+		return f, s.because(reason), nil
+	case f.to-f.from != length:
+		return f, errors.New("frame and entry disagree about the length"), nil
+	case f.logID != s.header.LogID || f.run != s.header.Run:
+		return f, errors.New("frame belongs to another log or run"), nil
+	}
+	f.start, s.pos = s.pos, f.to
+	return f, nil, nil
+}
+
+// errStop ends records early.
+var errStop = errors.New("stop")
+
+// records calls each for every record of a frame, unless it is nil. reason says why
+// the frame does not check out, also where it did a moment ago. An error of each
+// ends it, and is returned.
+func (s *scanner) records(f frame, each func(*Record) error) (reason, err error) {
+	rec := Record{Seq: f.firstSeq}
+	at := f.from + frameHeaderSize
+	sum, again := uint32(0), each != nil && f.payloadLen > MaxFrame
+	for n := range f.count {
+		b, err := s.bytes(at, int(min(RecordOverhead, f.to-at)))
+		if err != nil {
+			return nil, err
+		}
+		if size := NextSize(b); int64(size) > f.to-at {
+			return errShortRecord, nil
+		} else if b, err = s.bytes(at, size); err != nil {
+			return nil, err
+		}
+		if _, reason := decodeRecord(b, &rec); reason != nil {
+			return reason, nil
+		}
+		at += int64(len(b))
+		if again {
+			sum = crc32.Update(sum, castagnoli, b)
+			if n == f.count-1 && sum != f.payloadCRC {
+				return errBadCRC, nil
+			}
+		}
+		if each != nil {
+			if err := each(&rec); err != nil {
+				return nil, err
+			}
+		}
+		rec.Seq++
+	}
+	if at != f.to {
+		return fmt.Errorf("%d bytes after the last record of a frame", f.to-at), nil
+	}
+	return nil, nil
+}

@@ -1,0 +1,128 @@
+package segment
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"collectord/wal/vfs"
+)
+
+// EntryWriter appends entries to the file of a segment: to the length of each, as
+// FORMAT.md has it, and its bytes. After an error it is dropped.
+type EntryWriter interface {
+	Write(index uint64, entry []byte) error // index counts from 1
+	Close() error
+}
+
+// NewEntryWriter makes the file of a segment in an empty directory.
+type NewEntryWriter func(dir string) (EntryWriter, error)
+
+// Writer writes one segment. Only one goroutine at a time uses it.
+//
+// The underlying log creates the file and appends to it; it is never asked to
+// open, read or repair one. Durability is ours, through a second descriptor of
+// the same file.
+type Writer struct {
+	log   EntryWriter
+	lent  *buffers // those of the log, or nil
+	file  vfs.File
+	index uint64 // of the last entry written
+	bytes int64
+}
+
+// Create makes a segment that holds nothing but its header, durable under the name
+// dir. newLog is nil but where the disk is simulated.
+//
+// The first fill bytes of its file are written with zeros ahead of use: a sync
+// after writing there needs no change to the file's size or extents, and takes
+// about half the time.
+func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntryWriter) (w *Writer, err error) {
+	if err := disk.Mkdir(dir); err != nil {
+		return nil, err
+	}
+	w = &Writer{}
+	if newLog != nil {
+		w.log, err = newLog(dir)
+	} else {
+		w.log, w.lent, err = openLog(dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create segment: %w", err)
+	}
+	w.file, err = disk.OpenWritable(filepath.Join(dir, FileName))
+	if err != nil {
+		w.Abandon()
+		return nil, err
+	}
+	if err = w.write(header.append(nil)); err == nil {
+		err = w.zeroTo(fill)
+	}
+	if err == nil {
+		err = w.file.Sync()
+	}
+	if err == nil {
+		err = errors.Join(disk.SyncDir(dir), disk.SyncDir(filepath.Dir(dir)))
+	}
+	if err != nil {
+		w.Abandon()
+		return nil, fmt.Errorf("write segment header: %w", err)
+	}
+	return w, nil
+}
+
+// zeroTo writes zeros from the end of what is written up to size. It is only
+// called before records are.
+func (w *Writer) zeroTo(size int64) error {
+	zeros := make([]byte, max(0, min(256<<10, size-w.bytes)))
+	for at := w.bytes; at < size; {
+		n, err := w.file.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at)
+		if err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+	return nil
+}
+
+// Bytes is how much of the file is written, without the zeros behind it.
+func (w *Writer) Bytes() int64 { return w.bytes }
+
+// write appends one entry.
+func (w *Writer) write(entry []byte) error {
+	if err := w.log.Write(w.index+1, entry); err != nil {
+		return err
+	}
+	w.index++
+	w.bytes += int64(uvarintLen(uint64(len(entry))) + len(entry))
+	return nil
+}
+
+// Append writes the frame that PutFrame has made in buf, without a copy of it.
+// After an error the segment must be abandoned.
+func (w *Writer) Append(buf []byte) error {
+	if w.lent != nil {
+		w.lent.lend(buf)
+		defer w.lent.reclaim()
+	}
+	return w.write(buf[EntryRoom:])
+}
+
+// Sync makes everything written durable. After an error the segment must be
+// abandoned: a second attempt can succeed without having written anything.
+func (w *Writer) Sync() error { return w.file.Datasync() }
+
+// Trim cuts off the zeros that no record took the place of.
+func (w *Writer) Trim() error { return w.file.Truncate(w.bytes) }
+
+// Close closes a segment that is sealed.
+func (w *Writer) Close() error { return errors.Join(w.log.Close(), w.file.Close()) }
+
+// Abandon releases what it can of a segment after a failed write or sync. The
+// underlying log is dropped, not closed: closing would sync it once more.
+func (w *Writer) Abandon() {
+	w.log, w.lent = nil, nil
+	if w.file != nil {
+		w.file.Close()
+	}
+}

@@ -1,0 +1,174 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// Disk is a file system with the steps that take more than one call.
+type Disk struct{ FS }
+
+// OSDisk is the operating system's.
+func OSDisk() Disk { return Disk{OS{}} }
+
+// OpenRegular is Open, but also for a file whose directory is a symbolic link it
+// returns ErrNotRegular.
+func (d Disk) OpenRegular(path string) (File, error) {
+	if info, err := d.Stat(filepath.Dir(path)); err == nil && !info.IsDir() {
+		return nil, &fs.PathError{Op: "open", Path: filepath.Dir(path), Err: ErrNotRegular}
+	}
+	return d.Open(path)
+}
+
+// maxSmallFile is more than any file has that ReadFile is meant for.
+const maxSmallFile = 64 << 10
+
+// ReadFile reads a file of at most 64 KiB; what is beyond is left out.
+func (d Disk) ReadFile(path string) ([]byte, error) {
+	file, err := d.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b := make([]byte, maxSmallFile)
+	n, err := file.ReadAt(b, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return b[:n], nil
+}
+
+// Finish syncs and closes a file, whatever err says of what was written to it.
+func Finish(f File, err error) error { return errors.Join(err, f.Sync(), f.Close()) }
+
+// SyncFile makes the content of a file durable.
+func (d Disk) SyncFile(path string) error {
+	f, err := d.OpenWritable(path)
+	if err != nil {
+		return err
+	}
+	return Finish(f, nil)
+}
+
+// Truncate sets the size of a file.
+func (d Disk) Truncate(path string, size int64) error {
+	f, err := d.OpenWritable(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(size), f.Close())
+}
+
+// RenameNew renames, but not to the name of a directory, not even an empty one.
+func (d Disk) RenameNew(from, to string) error {
+	if info, err := d.Stat(to); err == nil && info.IsDir() {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: syscall.EEXIST}
+	}
+	return d.Rename(from, to)
+}
+
+// Rename is rename(2). One that took effect though it returned an error is none: the
+// next attempt would not find what it is to rename.
+func (d Disk) Rename(from, to string) error {
+	err := d.FS.Rename(from, to)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	_, errFrom := d.Stat(from)
+	if _, errTo := d.Stat(to); errors.Is(errFrom, fs.ErrNotExist) && errTo == nil {
+		return nil
+	}
+	return err
+}
+
+// RenameDurably is RenameNew within one directory, and makes the new name durable.
+func (d Disk) RenameDurably(from, to string) error {
+	if err := d.RenameNew(from, to); err != nil {
+		return err
+	}
+	return d.SyncDir(filepath.Dir(to))
+}
+
+// WriteFileDurably replaces a file as a whole, or not at all.
+func (d Disk) WriteFileDurably(path string, content []byte) error {
+	temp := path + ".tmp"
+	f, err := d.Create(temp)
+	if errors.Is(err, fs.ErrExist) { // of an interrupted write
+		if err := d.Remove(temp); err != nil {
+			return err
+		}
+		f, err = d.Create(temp)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(content, 0)
+	if err = Finish(f, err); err != nil {
+		return err
+	}
+	return d.RenameDurably(temp, path)
+}
+
+// MkdirDurably makes a directory, and its parents where they are missing. One that
+// is there is no error.
+func (d Disk) MkdirDurably(dir string) error {
+	if err := d.mkdirAll(dir); err != nil {
+		return err
+	}
+	return d.SyncDir(filepath.Dir(dir))
+}
+
+func (d Disk) mkdirAll(dir string) error {
+	err := d.Mkdir(dir)
+	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
+		if err := d.mkdirAll(filepath.Dir(dir)); err != nil {
+			return err
+		}
+		err = d.Mkdir(dir)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return nil // or it is no directory, as the next call will find
+	}
+	return err
+}
+
+// HasOtherNames reports whether a file is found elsewhere too, so that it must not
+// be cut.
+func (d Disk) HasOtherNames(path string) bool {
+	info, err := d.Stat(path)
+	return err == nil && Names(info) > 1
+}
+
+// IsSameFile reports whether two paths are names of one file.
+func (d Disk) IsSameFile(a, b string) bool {
+	left, errLeft := d.Stat(a)
+	right, errRight := d.Stat(b)
+	return errLeft == nil && errRight == nil && SameFile(left, right)
+}
+
+// SizeOf is the share of a file's size that each of its names counts for.
+func SizeOf(info fs.FileInfo) int64 { return info.Size() / max(1, Names(info)) }
+
+// SizeBelow adds up the regular files below dir. What vanishes meanwhile, and a dir
+// that does not exist, counts nothing.
+func (d Disk) SizeBelow(dir string) (total int64) {
+	entries, err := d.List(dir)
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		switch {
+		case e.IsDir():
+			total += d.SizeBelow(filepath.Join(dir, e.Name()))
+		case e.Type().IsRegular():
+			if info, err := e.Info(); err == nil {
+				total += SizeOf(info)
+			}
+		}
+	}
+	return total
+}

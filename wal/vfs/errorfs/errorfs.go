@@ -1,0 +1,171 @@
+// Package errorfs lets tests come between the log and a file system: to have a call
+// fail, wait, or be counted.
+package errorfs
+
+import (
+	"io/fs"
+
+	"collectord/wal/vfs"
+)
+
+// FS passes every call on to the file system in it, after asking the function that
+// belongs to it. A nil function is not asked.
+type FS struct {
+	vfs.FS
+	// Before is asked ahead of each call that changes or lists something, with the
+	// name of the system call. An error is that call's.
+	Before func(op, path string) error
+	// ReadAt and Datasync take the place of a file's.
+	ReadAt   func(f vfs.File, p []byte, off int64) (int, error)
+	Datasync func(f vfs.File) error
+	// FreeBytes takes the place of Free.
+	FreeBytes func(dir string) (int64, error)
+}
+
+func (e FS) ask(op, path string) error {
+	if e.Before == nil {
+		return nil
+	}
+	if err := e.Before(op, path); err != nil {
+		return &fs.PathError{Op: op, Path: path, Err: err}
+	}
+	return nil
+}
+
+func (e FS) file(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return file{f, e}, nil
+}
+
+// Open implements vfs.FS.
+func (e FS) Open(path string) (vfs.File, error) { return e.file(e.FS.Open(path)) }
+
+// OpenWritable implements vfs.FS.
+func (e FS) OpenWritable(path string) (vfs.File, error) {
+	if err := e.ask("open", path); err != nil {
+		return nil, err
+	}
+	return e.file(e.FS.OpenWritable(path))
+}
+
+// Create implements vfs.FS.
+func (e FS) Create(path string) (vfs.File, error) {
+	if err := e.ask("open", path); err != nil {
+		return nil, err
+	}
+	return e.file(e.FS.Create(path))
+}
+
+// Mkdir implements vfs.FS.
+func (e FS) Mkdir(path string) error {
+	if err := e.ask("mkdir", path); err != nil {
+		return err
+	}
+	return e.FS.Mkdir(path)
+}
+
+// Rename implements vfs.FS.
+func (e FS) Rename(from, to string) error {
+	if err := e.ask("rename", from); err != nil {
+		return err
+	}
+	return e.FS.Rename(from, to)
+}
+
+// Link implements vfs.FS.
+func (e FS) Link(from, to string) error {
+	if err := e.ask("link", to); err != nil {
+		return err
+	}
+	return e.FS.Link(from, to)
+}
+
+// Remove implements vfs.FS.
+func (e FS) Remove(path string) error {
+	if err := e.ask("unlink", path); err != nil {
+		return err
+	}
+	return e.FS.Remove(path)
+}
+
+// RemoveIn implements vfs.FS.
+func (e FS) RemoveIn(dir, name string) error {
+	if err := e.ask("unlink", dir+"/"+name); err != nil {
+		return err
+	}
+	return e.FS.RemoveIn(dir, name)
+}
+
+// RemoveDir implements vfs.FS.
+func (e FS) RemoveDir(path string) error {
+	if err := e.ask("rmdir", path); err != nil {
+		return err
+	}
+	return e.FS.RemoveDir(path)
+}
+
+// List implements vfs.FS.
+func (e FS) List(dir string) ([]fs.DirEntry, error) {
+	if err := e.ask("readdir", dir); err != nil {
+		return nil, err
+	}
+	return e.FS.List(dir)
+}
+
+// SyncDir implements vfs.FS.
+func (e FS) SyncDir(dir string) error {
+	if err := e.ask("fsync", dir); err != nil {
+		return err
+	}
+	return e.FS.SyncDir(dir)
+}
+
+// Free implements vfs.FS.
+func (e FS) Free(dir string) (int64, error) {
+	if e.FreeBytes != nil {
+		return e.FreeBytes(dir)
+	}
+	return e.FS.Free(dir)
+}
+
+type file struct {
+	vfs.File
+	fs FS
+}
+
+func (f file) ReadAt(p []byte, off int64) (int, error) {
+	if f.fs.ReadAt != nil {
+		return f.fs.ReadAt(f.File, p, off)
+	}
+	return f.File.ReadAt(p, off)
+}
+
+func (f file) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.fs.ask("write", f.Name()); err != nil {
+		return 0, err
+	}
+	return f.File.WriteAt(p, off)
+}
+
+func (f file) Truncate(size int64) error {
+	if err := f.fs.ask("truncate", f.Name()); err != nil {
+		return err
+	}
+	return f.File.Truncate(size)
+}
+
+func (f file) Sync() error {
+	if err := f.fs.ask("fsync", f.Name()); err != nil {
+		return err
+	}
+	return f.File.Sync()
+}
+
+func (f file) Datasync() error {
+	if f.fs.Datasync != nil {
+		return f.fs.Datasync(f.File)
+	}
+	return f.File.Datasync()
+}
