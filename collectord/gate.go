@@ -52,7 +52,7 @@ func (g *gate) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error 
 
 func (g *gate) Enqueue(recs ...wal.Record) int { return g.wait().Enqueue(recs...) }
 
-func (g *gate) Hurry() { g.wait().Hurry() }
+func (g *gate) YieldToIngest() { g.wait().YieldToIngest() }
 
 func (g *gate) Repeat(s wal.Source, n int) { g.wait().Repeat(s, n) }
 

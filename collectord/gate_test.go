@@ -66,7 +66,7 @@ func TestWhileStartingUsagesWaitAndHealthSaysSo(t *testing.T) {
 	if got := health(); got != "200 ok\n" {
 		t.Errorf("after: %s", got)
 	}
-	g := log.Ledger().Door[wal.HTTP]
+	g := log.Ledger().BySource[wal.HTTP]
 	if g.Appended != 1 || g.Rejected[ingest.CodeInvalidJSON] != 1 || g.Received != 2 {
 		t.Errorf("ledger %+v", g)
 	}

@@ -107,7 +107,7 @@ func counted(all map[string]uint64) map[string]uint64 {
 // account tells where every usage of this run is.
 func account(g wal.Ledger, began time.Time) []any {
 	attrs := []any{"ran", time.Since(began).Round(time.Millisecond).String()}
-	for source, d := range g.Door {
+	for source, d := range g.BySource {
 		attrs = append(attrs, slog.Group(wal.Source(source).String(),
 			"received", d.Received, "accepted", d.Accepted, "rejected", counted(d.Rejected),
 			"appended", d.Appended, "repeated", d.Repeated, "dropped", counted(d.Dropped), "waiting", d.Waiting))

@@ -96,7 +96,7 @@ func statusLine(before, now admin.Snapshot, elapsed time.Duration, reasons []str
 		parts = append(parts, strings.ReplaceAll(strings.Join(reasons, ", "), "\n", " "))
 	}
 	rate := func(s wal.Source) float64 {
-		return float64(now.Ledger.Door[s].Appended-before.Ledger.Door[s].Appended) / elapsed.Seconds()
+		return float64(now.Ledger.BySource[s].Appended-before.Ledger.BySource[s].Appended) / elapsed.Seconds()
 	}
 	parts = append(parts, fmt.Sprintf("%.0f usages/s by HTTP, %.0f by UDP", rate(wal.HTTP), rate(wal.UDP)))
 	l := &now.Log

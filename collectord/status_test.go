@@ -17,11 +17,11 @@ import (
 
 func TestStatusTellsRatesAndBacklog(t *testing.T) {
 	now := admin.Snapshot{}
-	now.Ledger.Door[wal.HTTP].Appended, now.Ledger.Door[wal.UDP].Appended = 30, 500
+	now.Ledger.BySource[wal.HTTP].Appended, now.Ledger.BySource[wal.UDP].Appended = 30, 500
 	now.Ledger.Pending = 17
 	now.Log = wal.Stats{Bytes: 30, SpoolBytes: 10, QuarantineBytes: 10, MaxBytes: 200, OldestUnshipped: 90*time.Second + time.Millisecond}
 	before := admin.Snapshot{}
-	before.Ledger.Door[wal.HTTP].Appended = 10
+	before.Ledger.BySource[wal.HTTP].Appended = 10
 	for _, c := range []struct {
 		line, want string
 	}{

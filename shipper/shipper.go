@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"collectord/collectord/histogram"
 	"collectord/wal"
 )
 
@@ -74,7 +75,7 @@ type Shipper struct {
 
 	done    chan result // from the workers
 	nudge   chan struct{}
-	uploads *wal.Histogram
+	uploads *histogram.Histogram
 	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
 
 	mu     sync.Mutex // guards what follows
@@ -88,11 +89,11 @@ type Stats struct {
 	Objects         uint64 // confirmed by the storage
 	RawBytes        uint64
 	CompressedBytes uint64
-	UploadSeconds   wal.Distribution  // of uploads that were confirmed
-	Failures        map[string]uint64 // by StoreError.Kind, or "local"; the usual ones are always there
-	Conflicts       uint64            // keys that held other content
-	Salvaged        uint64            // damaged segments, replaced by what still checked out
-	Foreign         int               // segments of a later version, left alone
+	UploadSeconds   histogram.Distribution // of uploads that were confirmed
+	Failures        map[string]uint64      // by StoreError.Kind, or "local"; the usual ones are always there
+	Conflicts       uint64                 // keys that held other content
+	Salvaged        uint64                 // damaged segments, replaced by what still checked out
+	Foreign         int                    // segments of a later version, left alone
 	InFlight        int
 }
 
@@ -120,7 +121,7 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 		log: log, store: store, opts: o, level: level, spool: spool,
 		done:    make(chan result),
 		nudge:   make(chan struct{}, 1),
-		uploads: wal.NewLatencyHistogram(),
+		uploads: histogram.NewLatency(),
 		limits:  o.Limits.withDefaults(),
 		stats: Stats{Failures: map[string]uint64{
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0,

@@ -21,9 +21,9 @@ type active struct {
 
 // createActive makes a segment that holds nothing but its header, durable under
 // the name dir.
-func (l *Log) createActive(dir string) (*active, error) {
-	header := segment.Header{LogID: l.logID, Run: l.run, Node: l.opts.Node, CreatedAt: l.opts.clock().UnixMicro()}
-	w, err := segment.Create(l.disk, dir, header, l.opts.SegmentSize, l.opts.newWriter)
+func (b *base) createActive(dir string) (*active, error) {
+	header := segment.Header{LogID: b.logID, Run: b.runID, Node: b.opts.Node, CreatedAt: b.opts.clock().UnixMicro()}
+	w, err := segment.Create(b.disk, dir, header, b.opts.SegmentSize, b.opts.newWriter)
 	if err != nil {
 		return nil, err
 	}

@@ -15,149 +15,125 @@ const spoolName = "spool"
 // bytes are counted exactly.
 const boundsInterval = time.Second
 
-// watchBounds looks at the disk until the log is closed.
-func (l *Log) watchBounds() {
-	defer l.done.Done()
+// run looks at the disk until the log is closed.
+func (s *shelf) run() {
 	ticker := time.NewTicker(boundsInterval)
 	defer ticker.Stop()
-	defer l.pulse.stop(watching)
+	defer s.heartbeat.stop(watching)
 	failing := false
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
 	for {
-		l.pulse.beat(watching)
+		s.heartbeat.beat(watching)
 		select {
-		case <-l.closing:
+		case <-s.closing:
 			return
 		case <-ticker.C:
-			l.lookAtDisk()
-			l.giveUpHangingCommit()
-		case <-l.crowded:
+			s.lookAtDisk()
+		case <-s.nearFull:
 		case <-retry.C:
 		}
-		retry.Reset(l.retryDepartures())
-		if err := l.makeRoom(); err != nil {
+		retry.Reset(s.retryDepartures())
+		if err := s.makeRoom(); err != nil {
 			failing = true
-			l.opts.Logger.Error("can't make room", "trouble", "make_room", "error", err)
+			s.opts.Logger.Error("can't make room", "trouble", "make_room", "error", err)
 		} else if failing {
 			failing = false
-			l.opts.Logger.Info("room can be made again", "trouble", "make_room")
+			s.opts.Logger.Info("room can be made again", "trouble", "make_room")
 		}
 	}
 }
 
 // makeRoom evicts the oldest segments, if that is wanted, until the log is out
 // of reach of its bounds or no segment is left that may go.
-func (l *Log) makeRoom() (err error) {
+func (s *shelf) makeRoom() (err error) {
 	var segments, records int
 	for {
-		s := l.holdOldest()
-		if s == nil {
+		one := s.holdOldest()
+		if one == nil {
 			break
 		}
-		err = s.evict()
-		s.Release()
+		err = one.evict()
+		one.Release()
 		if err != nil {
-			err = fmt.Errorf("evict %s: %w", s, err)
+			err = fmt.Errorf("evict %s: %w", one, err)
 			break
 		}
 		segments++
-		records += int(s.counted())
-		l.pulse.beat(watching)
-		l.lookAtDisk()
+		records += int(one.counted())
+		s.heartbeat.beat(watching)
+		s.lookAtDisk()
 	}
 	if segments > 0 {
-		l.opts.Logger.Error("evicted the oldest segments to make room (wal.when_full: drop_oldest)",
+		s.opts.Logger.Error("evicted the oldest segments to make room (wal.when_full: drop_oldest)",
 			"trouble", "evicted", "segments", segments, "records", records)
 	}
 	return err
 }
 
 // holdOldest returns the segment to evict next, held, or nil.
-func (l *Log) holdOldest() *Segment {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.opts.WhenFull != DropOldest || !l.crowdedLocked() || l.evictionFailsLocked() {
+func (s *shelf) holdOldest() *Segment {
+	s.lock()
+	defer s.unlock()
+	if s.limits.Load().WhenFull != DropOldest || !s.isNearFullLocked() || s.evictionFailsLocked() {
 		return nil
 	}
-	for _, s := range slices.Concat(l.unread, l.sealed) { // what can't be read goes first
-		if !s.held {
-			s.held = true
-			return s
+	for _, one := range slices.Concat(s.unread, s.sealed) { // what can't be read goes first
+		if !one.held {
+			one.held = true
+			return one
 		}
 	}
 	return nil
 }
 
-// crowdedLocked reports whether room has to be made, ahead of the bounds, so
+// isNearFullLocked reports whether room has to be made, ahead of the bounds, so
 // that no append need be refused for it.
-func (l *Log) crowdedLocked() bool {
-	ahead := l.roomAhead()
-	return l.usedLocked() > l.opts.MaxBytes-ahead || l.stats.FreeBytes < l.opts.MinFree+ahead
+func (s *shelf) isNearFullLocked() bool {
+	ahead := s.roomAhead()
+	return s.usedLocked() > s.limits.Load().MaxBytes-ahead || s.stats.FreeBytes < s.limits.Load().MinFree+ahead
 }
 
 // roomAhead is how far from the bounds the oldest are dropped.
-func (l *Log) roomAhead() int64 { return min(2*l.opts.SegmentSize, l.opts.MaxBytes/4) }
+func (s *shelf) roomAhead() int64 { return min(2*s.opts.SegmentSize, s.limits.Load().MaxBytes/4) }
 
 // usedLocked is what counts towards MaxBytes.
-func (l *Log) usedLocked() int64 {
-	return l.sealedBytes + l.active.bytes + l.stats.SpoolBytes + l.stats.QuarantineBytes
+func (s *shelf) usedLocked() int64 {
+	return s.sealedBytes + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
 }
 
-// giveUpHangingCommit tells the appenders of a write or sync that does not come
-// back that it failed, and refuses others. Should it come back after all, its
-// segment ends before it, whatever it returns.
-func (l *Log) giveUpHangingCommit() {
-	l.mu.Lock()
-	c, took := l.writing.commit, time.Since(l.writing.since)
-	if c == nil || c.given || took < l.opts.CommitTimeout {
-		l.mu.Unlock()
-		return
-	}
-	c.given = true
-	l.broken = fmt.Errorf("the disk has not answered for %v", took.Round(time.Second))
-	l.refuseLocked()
-	waiting := append([]*commit{c}, l.pending...)
-	l.pending = nil
-	l.mu.Unlock()
-	l.opts.Logger.Error("a commit hangs: usages are refused until the disk answers", "trouble", "commit", "records", c.count, "error", l.broken)
-	for _, c := range waiting {
-		l.abort(c)
-	}
-}
-
-// wakeWatcher has the watcher of the bounds look now.
-func (l *Log) wakeWatcher() {
+// wakeUp has the watcher of the bounds look now.
+func (s *shelf) wakeUp() {
 	select {
-	case l.crowded <- struct{}{}:
+	case s.nearFull <- struct{}{}:
 	default:
 	}
 }
 
-func (l *Log) lookAtDisk() {
-	spool := l.disk.SizeBelow(filepath.Join(l.dataDir, spoolName))
-	quarantine := l.disk.SizeBelow(filepath.Join(l.dir, quarantineName))
-	free, err := l.disk.Free(l.dir)
-	l.dateOldest()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.stats.SpoolBytes, l.stats.QuarantineBytes = spool, quarantine
+func (s *shelf) lookAtDisk() {
+	spool := s.disk.SizeBelow(filepath.Join(s.dataDir, spoolName))
+	quarantine := s.disk.SizeBelow(filepath.Join(s.dir, quarantineName))
+	free, err := s.disk.Free(s.dir)
+	s.dateOldest()
+	s.lock()
+	defer s.unlock()
+	s.stats.SpoolBytes, s.stats.QuarantineBytes = spool, quarantine
 	if err == nil { // a disk that can't be asked will fail a commit soon enough
-		l.stats.FreeBytes = free
+		s.stats.FreeBytes = free
 	}
-	l.outlook.look(time.Now(), l.usedLocked(), l.stats.FreeBytes)
-	l.checkBoundsLocked()
+	s.forecast.look(time.Now(), s.usedLocked(), s.stats.FreeBytes)
+	s.checkBoundsLocked()
 }
 
 // dateOldest finds out how old the oldest sealed segment is, if it is one of
 // those found at start. From then on its age is told by the monotonic clock.
-func (l *Log) dateOldest() {
-	l.mu.Lock()
+func (s *shelf) dateOldest() {
+	s.lock()
 	var oldest *Segment
-	if len(l.sealed) > 0 && l.sealed[0].since.IsZero() {
-		oldest = l.sealed[0]
+	if len(s.sealed) > 0 && s.sealed[0].since.IsZero() {
+		oldest = s.sealed[0]
 	}
-	l.mu.Unlock()
+	s.unlock()
 	if oldest == nil {
 		return
 	}
@@ -165,36 +141,40 @@ func (l *Log) dateOldest() {
 	if at := oldest.FirstReceivedAt(); at != 0 {
 		from = time.UnixMicro(at)
 	}
-	since := time.Now().Add(-max(0, l.opts.clock().Sub(from)))
-	l.mu.Lock()
+	since := time.Now().Add(-max(0, s.opts.clock().Sub(from)))
+	s.lock()
 	oldest.since = since
-	l.mu.Unlock()
+	s.unlock()
 }
 
 // checkBoundsLocked decides whether the log is full.
-func (l *Log) checkBoundsLocked() {
-	was := l.full
-	used, limit, floor := l.usedLocked(), l.opts.MaxBytes, l.opts.MinFree
+func (s *shelf) checkBoundsLocked() {
+	was := s.full
+	limits := s.limits.Load()
+	used, limit, floor := s.usedLocked(), limits.MaxBytes, limits.MinFree
 	if was != nil { // some distance, so that it does not come and go
-		limit -= min(l.opts.SegmentSize, l.opts.MaxBytes/16)
+		limit -= min(s.opts.SegmentSize, limits.MaxBytes/16)
 		floor += floor / 16
 	}
 	switch {
 	case used >= limit:
-		l.full = fmt.Errorf("it holds %d bytes, wal.max_bytes is %d", used, l.opts.MaxBytes)
-	case l.stats.FreeBytes < floor:
-		l.full = fmt.Errorf("the disk has %d bytes free, wal.min_free is %d", l.stats.FreeBytes, l.opts.MinFree)
+		s.full = fmt.Errorf("it holds %d bytes, wal.max_bytes is %d", used, limits.MaxBytes)
+	case s.stats.FreeBytes < floor:
+		s.full = fmt.Errorf("the disk has %d bytes free, wal.min_free is %d", s.stats.FreeBytes, limits.MinFree)
 	default:
-		l.full = nil
+		s.full = nil
 	}
-	l.refuseLocked()
-	if l.opts.WhenFull == DropOldest && l.crowdedLocked() {
-		l.wakeWatcher()
+	s.queue.setFull(s.full)
+	if limits.WhenFull == DropOldest && s.isNearFullLocked() {
+		s.wakeUp()
 	}
 	switch {
-	case was == nil && l.full != nil:
-		l.opts.Logger.Error("log is full: usages are refused until segments were shipped", "trouble", "full", "reason", l.full)
-	case was != nil && l.full == nil:
-		l.opts.Logger.Info("log has room again", "trouble", "full")
+	case was == nil && s.full != nil:
+		reason := s.full
+		s.notices = append(s.notices, func() {
+			s.opts.Logger.Error("log is full: usages are refused until segments were shipped", "trouble", "full", "reason", reason)
+		})
+	case was != nil && s.full == nil:
+		s.notices = append(s.notices, func() { s.opts.Logger.Info("log has room again", "trouble", "full") })
 	}
 }

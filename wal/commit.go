@@ -1,23 +1,30 @@
 package wal
 
 import (
-	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"collectord/wal/segment"
 )
 
-// commit is a frame in the making, and what its appenders wait for.
+// commit is a frame in the making, and what its appenders wait for. The queue's
+// mutex guards it until the committer takes it.
 type commit struct {
+	number   uint64 // rises from commit to commit
+	firstSeq uint64
 	buf      []byte // room for the frame's header, then records from segment.FrameStart on
-	mapped   bool   // buf lies outside the garbage collector's heap
 	count    uint32
 	bySource [segment.Sources]uint64
 	firstAt  int64 // ReceivedAt of the first record
 	udp      *udpShare
-	done     chan struct{}
-	given    bool  // up: it took too long; guarded by the log's mutex
-	err      error // valid once done is closed
+
+	copying sync.WaitGroup // of records into buf
+	spoiled atomic.Bool    // what was copied is no frame
+
+	waiters []*Waiter
+	done    chan struct{} // closed once the commit is durable, or failed
+	err     error         // valid once done is closed
 }
 
 // udpShare is what the UDP records of a commit get when another commit begins
@@ -47,58 +54,30 @@ func (c *commit) takes(size int, at int64) bool {
 	return c.count == 0 || len(c.buf)-segment.EntryRoom+size <= segment.MaxFrame && c.hour() == hourOf(at)
 }
 
-// commitForLocked returns the commit that takes size more bytes now.
-func (l *Log) commitForLocked(at int64, size int) *commit {
-	if n := len(l.pending); n > 0 && l.pending[n-1].takes(size, at) {
-		return l.pending[n-1]
-	} else if n > 0 {
-		l.closeLocked(l.pending[n-1], at)
-	}
-	c := l.newCommitLocked()
-	l.pending = append(l.pending, c)
-	return c
+// reserve returns room for n bytes behind those that were reserved before.
+func (c *commit) reserve(n int) (room []byte) {
+	at := len(c.buf)
+	c.buf = c.buf[:at+n]
+	return c.buf[at : at : at+n]
 }
 
-// closeLocked keeps ids for the UDP records that c still has room for, before
-// anything is drawn for the commit behind it.
-func (l *Log) closeLocked(c *commit, at int64) {
-	room := max(0, segment.MaxFrame-(len(c.buf)-segment.EntryRoom)) / segment.RecordOverhead
-	c.udp = &udpShare{ids: l.ids.reserve(at/1000, room), at: at, upTo: l.staged.added}
-}
-
-func (l *Log) newCommitLocked() *commit {
-	c := &commit{done: make(chan struct{})}
-	if n := len(l.buffers); n > 0 {
-		c.buf, l.buffers = l.buffers[n-1], l.buffers[:n-1]
-	} else {
-		c.buf = make([]byte, segment.FrameStart, 64<<10)
-	}
-	return c
-}
-
-// growLocked makes room for records of size bytes. Those that have a frame to
-// themselves lie outside of the heap, so that their memory is given back as soon
-// as they are written: the garbage collector comes too late for megabytes.
-func (l *Log) growLocked(c *commit, size int) {
-	if segment.FrameStart+size > keepBuffer && c.count == 0 {
-		l.recycleLocked(c)
-		c.buf, c.mapped = mapMemory(segment.FrameStart + size)[:segment.FrameStart], true
+// notify has a waiter told of the end of the commit.
+func (c *commit) notify(w *Waiter) {
+	if w == nil || len(c.waiters) > 0 && c.waiters[len(c.waiters)-1] == w {
 		return
 	}
-	c.buf = slices.Grow(c.buf, size)
+	for _, other := range c.waiters {
+		if other == w {
+			return
+		}
+	}
+	c.waiters = append(c.waiters, w)
 }
 
-// keepBuffer is the size up to which a commit's buffer is kept for the next one.
-const keepBuffer = segment.MaxFrame + segment.MaxFrame/4
-
-// recycleLocked keeps the buffer of a finished commit for the next one, or gives
-// it back. Nothing may refer to it any more.
-func (l *Log) recycleLocked(c *commit) {
-	switch {
-	case c.mapped:
-		unmapMemory(c.buf)
-	case cap(c.buf) <= keepBuffer && len(l.buffers) < 3:
-		l.buffers = append(l.buffers, c.buf[:segment.FrameStart])
+// finish tells all that wait.
+func (c *commit) finish() {
+	close(c.done)
+	for _, w := range c.waiters {
+		w.finished(Outcome{c.number, c.err})
 	}
-	c.buf, c.mapped = nil, false
 }

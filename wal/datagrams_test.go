@@ -74,7 +74,7 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 	}
 	read, _ := door.Datagrams()
 	kernel := door.KernelDrops()
-	g := log.Ledger().Door[wal.UDP]
+	g := log.Ledger().BySource[wal.UDP]
 	overloaded := g.Rejected[wal.ReasonOverloaded]
 	if sent != read+kernel || read != g.Received || g.Received != g.Accepted+overloaded || g.Accepted != g.Appended || g.Waiting != 0 {
 		t.Errorf("%d sent, %d read, %d dropped by the kernel; %+v", sent, read, kernel, g)

@@ -86,10 +86,8 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 	d.pieces = l.takeListed(s.first, s.last)
 	l.found(FoundRemoval, slog.LevelWarn, "went on with an interrupted removal: its records are noted as lost",
 		"segment", s.name, "lost_records", d.lost)
-	_ = l.depart(d, func() { // logged
-		l.ledger.Recovered += d.lost
-		l.ledger.Pending += d.lost
-	})
+	l.queue.recovered(d.lost, pending)
+	_ = l.shelf.depart(d, func() {}) // logged
 	return s.last, nil
 }
 
@@ -106,7 +104,7 @@ func (l *Log) goesOn(seq uint64, found *names) bool {
 // takeListed takes the segments within a range off the list, until they can be
 // listed again.
 func (l *Log) takeListed(first, last uint64) (taken []*Segment) {
-	l.sealed = slices.DeleteFunc(l.sealed, func(s *Segment) bool {
+	l.shelf.sealed = slices.DeleteFunc(l.shelf.sealed, func(s *Segment) bool {
 		within := s.first >= first && s.last <= last
 		if within {
 			taken = append(taken, s)
@@ -118,12 +116,10 @@ func (l *Log) takeListed(first, last uint64) (taken []*Segment) {
 
 // enterMissing notes and counts records that are in no file.
 func (l *Log) enterMissing(r SeqRange, reason string) error {
-	if err := l.noteLoss(l.lossOf(r, reason)); err != nil {
+	if err := l.losses.note(l.lossOf(r, reason)); err != nil {
 		return err
 	}
-	count := r.Last - r.First + 1
-	l.ledger.Recovered += count
-	l.ledger.Quarantined += count
+	l.queue.recovered(r.Last-r.First+1, quarantined)
 	return nil
 }
 

@@ -29,17 +29,17 @@ import (
 // note that was written is always true. Files are deleted only once .gone is
 // durable, so a segment that lost its file is never one of ours.
 type departure struct {
-	mu      sync.Mutex // guards what follows, and is held during each step
-	dir     string     // its present path
-	place   string     // its path without an ending
-	synced  bool       // the present name is durable
-	last    uint64
-	bytes   int64
-	notes   []LossNote // to be made durable
-	lost    uint64     // records, counted once the notes are durable
-	pieces  []*Segment // to be listed once the name is .gone: until then the next start counts them
-	emptied bool       // only the name is left, and is needed
-	stale   []string   // directories of pieces that did not take its place: to be deleted before it
+	mu          sync.Mutex // guards what follows, and is held during each step
+	dir         string     // its present path
+	place       string     // its path without an ending
+	synced      bool       // the present name is durable
+	last        uint64
+	bytes       int64
+	notes       []LossNote // to be made durable
+	lost        uint64     // records, counted once the notes are durable
+	pieces      []*Segment // to be listed once the name is .gone: until then the next start counts them
+	isTombstone bool       // only the name is left, and is needed
+	stale       []string   // directories of pieces that did not take its place: to be deleted before it
 
 	evicting bool   // to make room
 	report   string // of what the disk does not give; the file goes to the quarantine with it
@@ -70,173 +70,159 @@ func decide(d vfs.Disk, from, to string) (decided bool, err error) {
 	return d.RenameNew(to, from) != nil, err
 }
 
-// unlistLocked takes a segment off those that are to be shipped. Its bytes count
-// until they are deleted.
-func (l *Log) unlistLocked(s *Segment) {
-	l.sealed = slices.DeleteFunc(l.sealed, func(other *Segment) bool { return other == s })
-	l.unread = slices.DeleteFunc(l.unread, func(other *Segment) bool { return other == s })
-}
-
 // depart does what is left to do for a departure. After an error it is tried
-// again from time to time. booksLocked changes the books at the moment at which
-// the departure is entered in them, so that no seq is missing there in between.
-func (l *Log) depart(d *departure, booksLocked func()) error {
-	l.mu.Lock()
-	booksLocked()
-	l.leaving = append(l.leaving, d)
-	l.mu.Unlock()
-	err := l.advance(d)
+// again from time to time. listsLocked changes the lists at the moment at which the
+// departure is entered in them, so that no seq is missing there in between.
+func (s *shelf) depart(d *departure, listsLocked func()) error {
+	s.lock()
+	listsLocked()
+	s.leaving = append(s.leaving, d)
+	s.unlock()
+	err := s.advance(d)
 	if err != nil {
-		l.mu.Lock()
-		if l.leavingDelay == 0 {
-			l.leavingDelay = l.opts.ProbeMin
-			l.leavingDue = time.Now().Add(l.leavingDelay)
+		s.lock()
+		if s.leavingDelay == 0 {
+			s.leavingDelay = s.limits.Load().ProbeMin
+			s.leavingDue = time.Now().Add(s.leavingDelay)
 		}
-		l.mu.Unlock()
-		l.wakeWatcher()
+		s.unlock()
+		s.wakeUp()
 	}
 	return err
 }
 
 // advance takes the steps of a departure that are left.
-func (l *Log) advance(d *departure) (err error) {
+func (s *shelf) advance(d *departure) (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer func() {
 		if err == nil {
 			return
 		}
-		l.mu.Lock()
-		l.stats.RemovalErrors++
-		l.mu.Unlock()
-		l.opts.Logger.Error("can't delete a segment that is no longer needed: it takes up room until it is deleted, which is tried again",
+		s.lock()
+		s.stats.RemovalErrors++
+		s.unlock()
+		s.opts.Logger.Error("can't delete a segment that is no longer needed: it takes up room until it is deleted, which is tried again",
 			"trouble", "removal", "segment", filepath.Base(d.dir), "error", err)
 	}()
 	if !d.synced {
-		if err := l.disk.SyncDir(l.dir); err != nil {
+		if err := s.disk.SyncDir(s.dir); err != nil {
 			return err
 		}
 		d.synced = true
 	}
-	if err := l.dropPieces(&d.stale); err != nil {
+	if err := s.dropPieces(&d.stale); err != nil {
 		return err
 	}
 	evicted := strings.HasSuffix(d.dir, evictedSuffix)
 	for len(d.notes) > 0 {
-		if err := l.noteLoss(d.notes[0]); err != nil {
+		if err := s.losses.note(d.notes[0]); err != nil {
 			return err
 		}
 		d.notes = d.notes[1:]
 	}
 	if d.lost > 0 {
-		l.enterLost(d, evicted)
+		s.enterLost(d, evicted)
 	}
 	if d.dir != d.place+goneSuffix {
-		if err := l.retire(d); err != nil {
+		if err := s.retire(d); err != nil {
 			return err
 		}
 	}
-	l.list(d)
-	if !d.emptied {
-		if err := l.deleteGone(d); err != nil {
+	s.listPieces(d)
+	if !d.isTombstone {
+		if err := s.deleteGone(d); err != nil {
 			return err
 		}
 	}
 	if d.evicting {
-		stockReserve(l.disk, filepath.Join(l.dir, lostName, reserveName)) // before others take the room
+		stockReserve(s.disk, filepath.Join(s.dir, lostName, reserveName)) // before others take the room
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.leaving = slices.DeleteFunc(l.leaving, func(other *departure) bool { return other == d })
-	l.sealedBytes -= d.bytes
+	s.lock()
+	defer s.unlock()
+	s.leaving = slices.DeleteFunc(s.leaving, func(other *departure) bool { return other == d })
+	s.sealedBytes -= d.bytes
 	d.bytes = 0
-	l.checkBoundsLocked()
+	s.checkBoundsLocked()
 	return nil
 }
 
 // enterLost counts the lost records, whose notes are durable now.
-func (l *Log) enterLost(d *departure, evicted bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ledger.Pending -= d.lost
-	if evicted {
-		l.ledger.Evicted += d.lost
+func (s *shelf) enterLost(d *departure, wasEvicted bool) {
+	s.lock()
+	defer s.unlock()
+	if wasEvicted {
+		s.queue.move(d.lost, pending, evicted)
 	} else {
-		l.ledger.Quarantined += d.lost
+		s.queue.move(d.lost, pending, quarantined)
 	}
 	d.lost = 0
 	if len(d.pieces) == 0 {
 		d.open = 0
 	}
-	l.announceLocked() // there is a note to ship
-}
-
-// announceLocked has whoever watches Sealed look again.
-func (l *Log) announceLocked() {
-	close(l.sealedMore)
-	l.sealedMore = make(chan struct{})
+	s.announceLocked() // there is a note to ship
 }
 
 // retire gives a departing segment its last name.
-func (l *Log) retire(d *departure) error {
+func (s *shelf) retire(d *departure) error {
 	if d.report != "" {
-		return l.quarantineUnread(d)
+		return s.quarantineUnread(d)
 	}
 	gone := d.place + goneSuffix
-	if _, err := l.disk.Stat(gone); err == nil { // of an earlier removal
-		if err := l.removeDir(gone); err != nil {
+	if _, err := s.disk.Stat(gone); err == nil { // of an earlier removal
+		if err := s.removeDir(gone); err != nil {
 			return err
 		}
 	}
-	decided, err := decide(l.disk, d.dir, gone)
+	decided, err := decide(s.disk, d.dir, gone)
 	if decided {
 		d.dir, d.synced = gone, err == nil
 	}
 	return err
 }
 
-// list hands out the pieces that took the segment's place.
-func (l *Log) list(d *departure) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// listPieces hands out the pieces that took the segment's place.
+func (s *shelf) listPieces(d *departure) {
+	s.lock()
+	defer s.unlock()
 	d.open = 0
 	if len(d.pieces) == 0 {
 		return
 	}
 	for _, p := range d.pieces {
-		l.addSealedLocked(p)
+		s.addLocked(p)
 	}
 	d.pieces = nil
-	l.announceLocked()
+	s.announceLocked()
 }
 
 // deleteGone deletes a segment, but not its name where that is the only one that
 // tells the next seq.
-func (l *Log) deleteGone(d *departure) error {
-	l.mu.Lock()
-	keep := !l.active.open && d.last >= l.acked
-	if keep && !slices.Contains(l.emptied, d.dir) {
-		l.emptied = append(l.emptied, d.dir)
+func (s *shelf) deleteGone(d *departure) error {
+	s.lock()
+	keep := !s.active.open && d.last+1 >= s.active.next
+	if keep && !slices.Contains(s.tombstones, d.dir) {
+		s.tombstones = append(s.tombstones, d.dir)
 	}
-	l.mu.Unlock()
+	s.unlock()
 	if !keep {
-		return l.removeDir(d.dir)
+		return s.removeDir(d.dir)
 	}
-	if err := l.emptyGone(d.dir); err != nil {
+	if err := s.emptyTombstone(d.dir); err != nil {
 		return err
 	}
-	d.emptied = true
+	d.isTombstone = true
 	return nil
 }
 
 // retryDepartures goes on with those that failed, once it is time. It returns how
 // long to wait before the next attempt.
-func (l *Log) retryDepartures() (wait time.Duration) {
-	l.mu.Lock()
-	wait = time.Until(l.leavingDue)
-	waiting := slices.Clone(l.leaving)
-	delay := l.leavingDelay
-	l.mu.Unlock()
+func (s *shelf) retryDepartures() (wait time.Duration) {
+	s.lock()
+	wait = time.Until(s.leavingDue)
+	waiting := slices.Clone(s.leaving)
+	delay := s.leavingDelay
+	s.unlock()
 	if delay == 0 {
 		return time.Hour
 	}
@@ -250,44 +236,44 @@ func (l *Log) retryDepartures() (wait time.Duration) {
 			continue
 		}
 		d.mu.Unlock()
-		if l.advance(d) != nil {
+		if s.advance(d) != nil {
 			failed = true
 		}
-		l.pulse.beat(watching)
+		s.heartbeat.beat(watching)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	s.lock()
+	defer s.unlock()
 	if !failed {
-		l.leavingDelay = 0
-		l.opts.Logger.Info("segments that are no longer needed can be deleted again", "trouble", "removal")
+		s.leavingDelay = 0
+		s.opts.Logger.Info("segments that are no longer needed can be deleted again", "trouble", "removal")
 		return time.Hour
 	}
-	l.leavingDelay = min(2*delay, l.opts.ProbeMax)
-	l.leavingDue = time.Now().Add(l.leavingDelay)
-	return l.leavingDelay
+	s.leavingDelay = min(2*delay, s.limits.Load().ProbeMax)
+	s.leavingDue = time.Now().Add(s.leavingDelay)
+	return s.leavingDelay
 }
 
 // evictionFailsLocked reports whether an evicted segment can't be deleted. To
 // evict another would make no room.
-func (l *Log) evictionFailsLocked() bool {
-	return slices.ContainsFunc(l.leaving, func(d *departure) bool { return d.evicting })
+func (s *shelf) evictionFailsLocked() bool {
+	return slices.ContainsFunc(s.leaving, func(d *departure) bool { return d.evicting })
 }
 
 // removeDir deletes a directory of a segment that is no longer needed: its file,
 // and itself. What else somebody put there goes to the quarantine with it. It may
 // be repeated; a directory that does not exist is fine.
-func (l *Log) removeDir(dir string) error {
-	err := l.disk.RemoveIn(dir, segment.FileName)
+func (b *base) removeDir(dir string) error {
+	err := b.disk.RemoveIn(dir, segment.FileName)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = l.disk.RemoveDir(dir)
+		err = b.disk.RemoveDir(dir)
 	}
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
-		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a segment that is no longer needed",
+		b.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a segment that is no longer needed",
 			"path", dir)
-		return l.quarantinePath(dir)
+		return b.quarantinePath(dir)
 	}
 	return err
 }
@@ -296,34 +282,25 @@ func (l *Log) removeDir(dir string) error {
 // not give, that is neither in the storage nor noted there as lost. What is lost is
 // noted before it is off the books, so that the order here matters.
 func (l *Log) Unconfirmed() (lowest uint64, err error) {
+	lowest = l.shelf.unconfirmed()
+	noted, err := l.losses.unconfirmed()
+	return min(lowest, noted), err
+}
+
+func (s *shelf) unconfirmed() (lowest uint64) {
 	lowest = maxSeq
-	l.mu.Lock()
-	for _, s := range l.sealed {
-		lowest = min(lowest, s.first)
+	s.lock()
+	defer s.unlock()
+	for _, one := range s.sealed {
+		lowest = min(lowest, one.first)
 	}
-	for _, s := range l.unread { // the next start reads these again
-		lowest = min(lowest, s.first)
+	for _, one := range s.unread { // the next start reads these again
+		lowest = min(lowest, one.first)
 	}
-	for _, d := range l.leaving {
+	for _, d := range s.leaving {
 		if d.open > 0 {
 			lowest = min(lowest, d.open)
 		}
 	}
-	notes := l.stats.LossNotes
-	l.mu.Unlock()
-	if notes > 0 {
-		waiting, err := l.Losses()
-		if err != nil {
-			return 0, err
-		}
-		for _, n := range waiting {
-			lowest = min(lowest, n.FirstSeq)
-		}
-	}
-	l.lossMu.Lock()
-	defer l.lossMu.Unlock()
-	for _, r := range l.unreadNotes {
-		lowest = min(lowest, max(1, r.First))
-	}
-	return lowest, nil
+	return lowest
 }

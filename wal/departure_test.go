@@ -384,7 +384,7 @@ func (tr *trial) checkLedger() wal.Ledger {
 	tr.t.Helper()
 	g := tr.log.Ledger()
 	var appended uint64
-	for _, d := range g.Door {
+	for _, d := range g.BySource {
 		appended += d.Appended
 	}
 	if appended+g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {

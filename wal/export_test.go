@@ -53,3 +53,10 @@ func (o Options) WithDisk(before func(op, path string) error) Options {
 	o.files = e
 	return o
 }
+
+// isBusy reports whether the committer waits for the disk with a commit.
+func (h *hand) isBusy() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.commit != nil
+}

@@ -1,10 +1,5 @@
 package wal
 
-import (
-	"context"
-	"log/slog"
-)
-
 // Finding names what is not as a clean shutdown leaves it. Each is logged in one
 // line and counted in Stats.Findings.
 type Finding string
@@ -28,11 +23,3 @@ const (
 	FoundUnreadableNote Finding = "unreadable_note" // of a loss; in the quarantine, or left alone where the disk does not give it
 	FoundStray          Finding = "stray"           // not part of a log; left alone
 )
-
-// found tells of a finding and counts it. The caller does not hold the mutex.
-func (l *Log) found(f Finding, level slog.Level, message string, args ...any) {
-	l.mu.Lock()
-	l.stats.Findings[f]++
-	l.mu.Unlock()
-	l.opts.Logger.Log(context.Background(), level, message, append([]any{"finding", string(f)}, args...)...)
-}

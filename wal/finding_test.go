@@ -178,7 +178,7 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 				t.Errorf("findings %v", counted)
 			}
 
-			first := l.acked + 1
+			first := l.queue.nextSeq
 			mustAppend(t, l, Record{Usage: usage(int(first - 1))})
 			mustClose(t, l)
 			l = open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})

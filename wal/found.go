@@ -123,7 +123,7 @@ func (l *Log) keepSalvage(reason error) error {
 
 // clearSalvage deletes the directory in which pieces are made. Of a piece each
 // record is in the original, too.
-func (l *Log) clearSalvage() error {
+func (l *base) clearSalvage() error {
 	work := filepath.Join(l.dir, salvageName)
 	if info, err := l.disk.Stat(work); err != nil {
 		return ignoreMissing(err)
@@ -147,7 +147,7 @@ func (l *Log) clearSalvage() error {
 
 // clearPiece makes way for a piece: one of an attempt that failed may be there.
 // Should it hold anything that the original does not, it goes to the quarantine.
-func (l *Log) clearPiece(name string, original *segment.Scan) error {
+func (l *base) clearPiece(name string, original *segment.Scan) error {
 	w, err := l.scanAll(name)
 	if err != nil || w.Missing || w.Unread != nil {
 		if _, err := l.disk.Stat(filepath.Join(l.dir, name)); errors.Is(err, fs.ErrNotExist) {

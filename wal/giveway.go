@@ -7,7 +7,7 @@ import (
 // Reading sealed segments, which is what shipping begins with, gives way to UDP
 // usages: what is sealed is safe where it is, and what waits in memory, or in the
 // kernel behind it, is not. While more than one part in giveWayQueue of the queue
-// is taken, and for giveWayMost after each Hurry, a reader pauses after each frame,
+// is taken, and for giveWayMost after each YieldToIngest, a reader pauses after each frame,
 // for giveWayMost at most, so that it gets on at ten megabytes a second or more;
 // once half of MaxBytes is taken it is shipping that makes room, and nothing gives
 // way any more.
@@ -18,25 +18,36 @@ const (
 )
 
 // giveWay waits while UDP usages should go first.
-func (l *Log) giveWay() {
-	for end := time.Now().Add(giveWayMost); l.pressed() && time.Now().Before(end); {
+func (s *shelf) giveWay() {
+	for end := time.Now().Add(giveWayMost); s.isUrgent() && time.Now().Before(end); {
 		select {
 		case <-time.After(giveWayLook):
-		case <-l.closing:
+		case <-s.closing:
 			return
 		}
 	}
 }
 
-func (l *Log) pressed() bool {
-	hurried := l.hurried.Load()
-	waits := hurried != 0 && time.Since(l.pulse.epoch)-time.Duration(hurried) < giveWayMost
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	waits = waits || int64(l.staged.size()) > l.opts.QueueBytes/giveWayQueue
-	return waits && l.sealedBytes < l.opts.MaxBytes/2
+// isUrgent reports whether UDP usages wait where there is little room.
+func (s *shelf) isUrgent() bool {
+	urgent := s.queue.isUrgent()
+	s.lock()
+	defer s.unlock()
+	return urgent && s.sealedBytes < s.limits.Load().MaxBytes/2
 }
 
-// Hurry says that usages wait to be enqueued where there is little room for them,
-// such as in the kernel: whoever reads sealed segments gives way for a moment.
-func (l *Log) Hurry() { l.hurried.Store(int64(time.Since(l.pulse.epoch)) + 1) }
+func (q *queue) isUrgent() bool {
+	asked := q.yieldAsked.Load()
+	if asked != 0 && time.Since(q.heartbeat.epoch)-time.Duration(asked) < giveWayMost {
+		return true
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return int64(q.staged.size()) > q.limits.Load().QueueBytes/giveWayQueue
+}
+
+// YieldToIngest says that usages wait to be enqueued where there is little room for
+// them, such as in the kernel: whoever reads sealed segments gives way for a moment.
+func (l *Log) YieldToIngest() {
+	l.queue.yieldAsked.Store(int64(time.Since(l.heartbeat.epoch)) + 1)
+}

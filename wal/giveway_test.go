@@ -21,25 +21,23 @@ func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	mustSeal(t, l)
-	if l.pressed() {
+	if l.shelf.isUrgent() {
 		t.Error("an empty queue makes readers give way")
 	}
-	l.Hurry()
-	if !l.pressed() {
+	l.YieldToIngest()
+	if !l.shelf.isUrgent() {
 		t.Error("whoever reads does not give way to who is in a hurry")
 	}
-	until(t, "the end of the hurry", func() bool { return !l.pressed() })
+	until(t, "the end of the hurry", func() bool { return !l.shelf.isUrgent() })
 	hanging.Store(true)
 	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // is being committed
 	until(t, "a commit", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.writing.commit != nil
+		return l.committer.hand.isBusy()
 	})
 	for range 1000 {
 		l.Enqueue(Record{Usage: bytes.Repeat([]byte("x"), 100), Source: UDP})
 	}
-	if !l.pressed() {
+	if !l.shelf.isUrgent() {
 		t.Error("a queue that fills makes nobody give way")
 	}
 	sealed, _ := l.Sealed()
@@ -55,9 +53,9 @@ func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 	}
 	limits := Limits{MaxBytes: sealed[0].Bytes()}
 	l.SetLimits(limits)
-	if l.pressed() {
+	if l.shelf.isUrgent() {
 		t.Error("shipping gives way though it alone can make room")
 	}
 	close(hang)
-	until(t, "an empty queue", func() bool { return !l.pressed() })
+	until(t, "an empty queue", func() bool { return !l.shelf.isUrgent() })
 }

@@ -13,6 +13,7 @@ const (
 	ReasonOverloaded   = "overloaded"
 	ReasonShuttingDown = "shutting_down"
 	ReasonCommitFailed = "commit_failed"
+	ReasonUnstorable   = "unstorable" // it does not fit a record: see MaxUsage and MaxClient
 )
 
 // Ledger accounts for every record. It balances at every moment:
@@ -24,7 +25,7 @@ const (
 // with the first two lines holding for each source, and Rejected and Dropped
 // standing for the sum of their reasons.
 type Ledger struct {
-	Door [segment.Sources]DoorLedger // indexed by Source
+	BySource [segment.Sources]SourceLedger // indexed by Source
 
 	Recovered   uint64 // found at start, readable or not
 	Pending     uint64 // in the log, not yet confirmed by the storage
@@ -33,8 +34,8 @@ type Ledger struct {
 	Evicted     uint64
 }
 
-// DoorLedger is the part of the ledger that is kept for each source.
-type DoorLedger struct {
+// SourceLedger is the part of the ledger that is kept for each source.
+type SourceLedger struct {
 	Received uint64
 	Accepted uint64
 	Rejected map[string]uint64 // by reason
@@ -45,53 +46,83 @@ type DoorLedger struct {
 }
 
 func newLedger() (g Ledger) {
-	for i := range g.Door {
-		g.Door[i].Rejected = map[string]uint64{ReasonLogFull: 0, ReasonShuttingDown: 0}
-		g.Door[i].Dropped = map[string]uint64{ReasonCommitFailed: 0}
+	for i := range g.BySource {
+		g.BySource[i].Rejected = map[string]uint64{ReasonLogFull: 0, ReasonShuttingDown: 0, ReasonUnstorable: 0}
+		g.BySource[i].Dropped = map[string]uint64{ReasonCommitFailed: 0}
 	}
-	g.Door[UDP].Rejected[ReasonOverloaded] = 0
+	g.BySource[UDP].Rejected[ReasonOverloaded] = 0
 	return g
 }
 
 func (g *Ledger) clone() Ledger {
 	c := *g
-	for i := range c.Door {
-		c.Door[i].Rejected = maps.Clone(g.Door[i].Rejected)
-		c.Door[i].Dropped = maps.Clone(g.Door[i].Dropped)
+	for i := range c.BySource {
+		c.BySource[i].Rejected = maps.Clone(g.BySource[i].Rejected)
+		c.BySource[i].Dropped = maps.Clone(g.BySource[i].Dropped)
 	}
 	return c
 }
 
-func (d *DoorLedger) accept(n int) {
+func (d *SourceLedger) accept(n int) {
 	d.Received += uint64(n)
 	d.Accepted += uint64(n)
 	d.Waiting += uint64(n)
 }
 
-func (d *DoorLedger) reject(reason string, n int) {
+func (d *SourceLedger) reject(reason string, n int) {
 	d.Received += uint64(n)
 	d.Rejected[reason] += uint64(n)
 }
 
-// Repeat counts n records that came in by s and were stored before, so that
-// nothing is left to do.
+// place is where the ledger has a record that is in the log, or was.
+type place int
+
+const (
+	pending place = iota
+	shipped
+	quarantined
+	evicted
+)
+
+func (g *Ledger) at(p place) *uint64 {
+	return [...]*uint64{&g.Pending, &g.Shipped, &g.Quarantined, &g.Evicted}[p]
+}
+
+// move takes n records from one place of the ledger to another.
+func (q *queue) move(n uint64, from, to place) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	*q.ledger.at(from) -= n
+	*q.ledger.at(to) += n
+}
+
+// recovered enters n records that are found now.
+func (q *queue) recovered(n uint64, at place) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ledger.Recovered += n
+	*q.ledger.at(at) += n
+}
+
+// Repeat counts n records that came from s and were stored before, so that nothing
+// is left to do.
 func (l *Log) Repeat(s Source, n int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	door := &l.ledger.Door[s]
-	door.Received += uint64(n)
-	door.Accepted += uint64(n)
-	door.Repeated += uint64(n)
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	books := &l.queue.ledger.BySource[s]
+	books.Received += uint64(n)
+	books.Accepted += uint64(n)
+	books.Repeated += uint64(n)
 }
 
 // Ledger returns a copy of the ledger, taken at one moment.
 func (l *Log) Ledger() Ledger {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.ledger.clone()
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	return l.queue.ledger.clone()
 }
 
-// Reject counts n records that came in by s and were refused for reason before
+// Reject counts n records that came from s and were refused for reason before
 // the log saw them. What can't be split into records counts as one. With n = 0
 // the reason is in the ledger from then on, so that it is known of before it
 // first occurs.
@@ -99,7 +130,7 @@ func (l *Log) Reject(s Source, reason string, n int) {
 	if n < 0 {
 		return
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.ledger.Door[s].reject(reason, n)
+	l.queue.mu.Lock()
+	defer l.queue.mu.Unlock()
+	l.queue.ledger.BySource[s].reject(reason, n)
 }

@@ -16,26 +16,22 @@ type Limits struct {
 	ProbeMin, ProbeMax time.Duration
 }
 
+func (o Options) limits() *Limits {
+	return &Limits{
+		SealAfter: o.SealAfter, MaxBytes: o.MaxBytes, MinFree: o.MinFree, WhenFull: o.WhenFull,
+		QueueBytes: o.QueueBytes, CommitTimeout: o.CommitTimeout, ProbeMin: o.ProbeMin, ProbeMax: o.ProbeMax,
+	}
+}
+
 // SetLimits puts new limits into effect. What is over one of them is not cut
 // off: a log beyond MaxBytes is full until segments were shipped or evicted.
 func (l *Log) SetLimits(limits Limits) {
-	o := Options{
+	l.limits.Store(Options{
 		SealAfter: limits.SealAfter, MaxBytes: limits.MaxBytes, MinFree: limits.MinFree, WhenFull: limits.WhenFull,
 		QueueBytes: limits.QueueBytes, CommitTimeout: limits.CommitTimeout, ProbeMin: limits.ProbeMin, ProbeMax: limits.ProbeMax,
-	}.withDefaults()
-	l.mu.Lock()
-	l.opts.SealAfter, l.opts.MaxBytes, l.opts.MinFree, l.opts.WhenFull = o.SealAfter, o.MaxBytes, o.MinFree, o.WhenFull
-	l.opts.QueueBytes, l.opts.CommitTimeout = o.QueueBytes, o.CommitTimeout
-	l.opts.ProbeMin, l.opts.ProbeMax = o.ProbeMin, o.ProbeMax
-	l.checkBoundsLocked()
-	l.mu.Unlock()
-	l.signal() // a segment may be due by now
-}
-
-// probeDelay is how long to wait before the disk is tried again, given the last
-// such delay, or 0.
-func (l *Log) probeDelay(last time.Duration) time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return min(max(2*last, l.opts.ProbeMin), l.opts.ProbeMax)
+	}.withDefaults().limits())
+	l.shelf.lock()
+	l.shelf.checkBoundsLocked()
+	l.shelf.unlock()
+	l.queue.signal() // a segment may be due by now
 }

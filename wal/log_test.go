@@ -118,7 +118,7 @@ func checkLedger(t *testing.T, l *Log) Ledger {
 		return n
 	}
 	var appended uint64
-	for s, d := range g.Door {
+	for s, d := range g.BySource {
 		if d.Received != d.Accepted+sum(d.Rejected) {
 			t.Errorf("%s: received does not balance: %+v", Source(s), d)
 		}
@@ -174,7 +174,7 @@ func TestAppendedRecordsComeBackAsTheyWere(t *testing.T) {
 		t.Errorf("header %+v, %v", h, err)
 	}
 	g := checkLedger(t, l)
-	if g.Pending != 6 || g.Door[UDP].Appended != 2 || g.Door[HTTP].Appended != 4 {
+	if g.Pending != 6 || g.BySource[UDP].Appended != 2 || g.BySource[HTTP].Appended != 4 {
 		t.Errorf("ledger %+v", g)
 	}
 }
@@ -320,7 +320,7 @@ func TestFullLogRefusesAndTakesUpAgainByItself(t *testing.T) {
 		t.Errorf("a full log took %d records", n)
 	}
 	g := checkLedger(t, l)
-	if g.Door[HTTP].Rejected[ReasonLogFull] != 1 || g.Door[UDP].Rejected[ReasonLogFull] != 1 {
+	if g.BySource[HTTP].Rejected[ReasonLogFull] != 1 || g.BySource[UDP].Rejected[ReasonLogFull] != 1 {
 		t.Errorf("ledger %+v", g)
 	}
 	mustSeal(t, l)
@@ -339,8 +339,8 @@ func TestQueueOfUDPIsBoundedAndCounted(t *testing.T) {
 		t.Errorf("a queue of 1000 bytes took %d records of 100", n)
 	}
 	mustSeal(t, l)
-	if g := checkLedger(t, l); g.Door[UDP].Appended != 10 || g.Door[UDP].Rejected[ReasonOverloaded] != 10 {
-		t.Errorf("ledger %+v", g.Door[UDP])
+	if g := checkLedger(t, l); g.BySource[UDP].Appended != 10 || g.BySource[UDP].Rejected[ReasonOverloaded] != 10 {
+		t.Errorf("ledger %+v", g.BySource[UDP])
 	}
 }
 
@@ -356,7 +356,7 @@ func TestClosedLogRefuses(t *testing.T) {
 		t.Errorf("enqueue after close took %d", n)
 	}
 	g := checkLedger(t, l)
-	if g.Pending != 2 || g.Door[UDP].Waiting != 0 || g.Door[HTTP].Rejected[ReasonShuttingDown] != 1 {
+	if g.Pending != 2 || g.BySource[UDP].Waiting != 0 || g.BySource[HTTP].Rejected[ReasonShuttingDown] != 1 {
 		t.Errorf("ledger %+v", g)
 	}
 }
@@ -571,8 +571,8 @@ func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 		t.Errorf("records %v", got)
 	}
 	g := checkLedger(t, l)
-	if g.Door[HTTP].Dropped[ReasonCommitFailed] != 1 || g.Door[HTTP].Rejected[ReasonLogFull] != 1 {
-		t.Errorf("ledger %+v", g.Door[HTTP])
+	if g.BySource[HTTP].Dropped[ReasonCommitFailed] != 1 || g.BySource[HTTP].Rejected[ReasonLogFull] != 1 {
+		t.Errorf("ledger %+v", g.BySource[HTTP])
 	}
 	names, _ := filepath.Glob(filepath.Join(l.dir, "*"))
 	if len(names) > 6 { // LOG, lost, next, two sealed, active
@@ -608,9 +608,7 @@ func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
 	lost := make(chan error, 2)
 	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
 	until(t, "the hanging commit", func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		return l.writing.commit != nil
+		return l.committer.hand.isBusy()
 	})
 	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
 	for range 2 {
@@ -631,7 +629,7 @@ func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
 	if len(got) != 2 || !bytes.Equal(got[0].Usage, usage(0)) || !bytes.Equal(got[1].Usage, usage(1)) {
 		t.Errorf("records %v", got)
 	}
-	if g := checkLedger(t, l); g.Door[HTTP].Appended != 2 || g.Door[HTTP].Waiting != 0 {
+	if g := checkLedger(t, l); g.BySource[HTTP].Appended != 2 || g.BySource[HTTP].Waiting != 0 {
 		t.Errorf("ledger %+v", g)
 	}
 }
@@ -655,7 +653,7 @@ func TestHTTPGoesBeforeUDPIntoTheNextCommit(t *testing.T) {
 		l.Enqueue(Record{Usage: usage(4 + i), Source: UDP})
 	}
 	done.Go(func() { mustAppend(t, l, Record{Usage: usage(2)}, Record{Usage: usage(3)}) })
-	until(t, "the append is queued", func() bool { return l.Ledger().Door[HTTP].Waiting == 3 })
+	until(t, "the append is queued", func() bool { return l.Ledger().BySource[HTTP].Waiting == 3 })
 	close(hang)
 	done.Wait()
 	mustSeal(t, l)
@@ -688,9 +686,9 @@ func TestDropOldestEvictsWhatIsNotHeldAndNotesIt(t *testing.T) {
 		}
 		mustSeal(t, l)
 		until(t, "room", func() bool {
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			return !l.crowdedLocked()
+			l.shelf.lock()
+			defer l.shelf.unlock()
+			return !l.shelf.isNearFullLocked()
 		})
 	}
 	g := checkLedger(t, l)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"collectord/wal/segment"
@@ -48,8 +50,8 @@ type LossNote struct {
 const maxHours = 100
 
 // lossOf makes a note of this log.
-func (l *Log) lossOf(r SeqRange, reason string) LossNote {
-	return LossNote{Node: l.opts.Node, LogID: l.logID, FirstSeq: r.First, LastSeq: r.Last, Reason: reason, At: time.Now()}
+func (b *base) lossOf(r SeqRange, reason string) LossNote {
+	return LossNote{Node: b.opts.Node, LogID: b.logID, FirstSeq: r.First, LastSeq: r.Last, Reason: reason, At: time.Now()}
 }
 
 func (n LossNote) file() string {
@@ -97,13 +99,24 @@ func decodeLossNote(b []byte) (n LossNote, err error) {
 	return n, nil
 }
 
-// noteLoss makes a note durable. One that goes on where the last one ended
+// losses keeps the loss notes.
+type losses struct {
+	*base
+	waiting atomic.Int64 // notes
+
+	mu      sync.Mutex // guards the notes' directory, and what follows
+	last    LossNote
+	unread  map[string]SeqRange // that the disk does not give, by file name
+	foreign []string            // of a later version, or no notes; left alone
+}
+
+// note makes a note durable. One that goes on where the last one ended
 // takes its place, so that a long outage leaves one note, not thousands.
-func (l *Log) noteLoss(n LossNote) error {
-	l.lossMu.Lock()
-	defer l.lossMu.Unlock()
+func (l *losses) note(n LossNote) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	dir := filepath.Join(l.dir, lostName)
-	old := l.lastLoss
+	old := l.last
 	hours := slices.Compact(slices.Sorted(slices.Values(slices.Concat(old.Hours, n.Hours))))
 	extends := old.LastSeq+1 == n.FirstSeq && old.LogID == n.LogID && old.Run == n.Run && old.Reason == n.Reason &&
 		(len(old.Hours) > 0) == (len(n.Hours) > 0) && len(hours) <= maxHours
@@ -117,11 +130,11 @@ func (l *Log) noteLoss(n LossNote) error {
 	if err := writeNote(l.disk, dir, n); err != nil {
 		return fmt.Errorf("loss note: %w", err)
 	}
-	l.lastLoss = n
+	l.last = n
 	if extends {
 		return retireNote(l.disk, dir, old)
 	}
-	l.countLosses(1)
+	l.waiting.Add(1)
 	return nil
 }
 
@@ -189,11 +202,11 @@ func stockReserve(d vfs.Disk, path string) {
 	}
 }
 
-// Losses reads the loss notes that wait for upload. A note that does not check out
+// list reads the loss notes that wait for upload. A note that does not check out
 // is moved to the quarantine; one that the disk does not give is left where it is.
-func (l *Log) Losses() (notes []LossNote, err error) {
-	l.lossMu.Lock()
-	defer l.lossMu.Unlock()
+func (l *losses) list() (notes []LossNote, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	dir := filepath.Join(l.dir, lostName)
 	entries, err := l.disk.List(dir)
 	if err != nil {
@@ -219,7 +232,7 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 		if err != nil {
 			return nil, err
 		}
-		delete(l.unreadNotes, e.Name())
+		delete(l.unread, e.Name())
 		n, err := decodeLossNote(b)
 		switch {
 		case errors.Is(err, ErrVersion) && slices.Contains(l.foreign, e.Name()): // told already
@@ -243,17 +256,15 @@ func (l *Log) Losses() (notes []LossNote, err error) {
 			notes = append(notes, n)
 		}
 	}
-	l.mu.Lock()
-	l.stats.LossNotes = len(notes)
-	l.mu.Unlock()
+	l.waiting.Store(int64(len(notes)))
 	return notes, nil
 }
 
 // leaveNote leaves alone a note that the disk does not give. Its name tells which
 // seqs it stands for.
-func (l *Log) leaveNote(path string, err error) {
+func (l *losses) leaveNote(path string, err error) {
 	name := filepath.Base(path)
-	if _, known := l.unreadNotes[name]; known {
+	if _, known := l.unread[name]; known {
 		return
 	}
 	var r SeqRange
@@ -262,16 +273,16 @@ func (l *Log) leaveNote(path string, err error) {
 			r = SeqRange{First: first, Last: last}
 		}
 	}
-	if l.unreadNotes == nil {
-		l.unreadNotes = map[string]SeqRange{}
+	if l.unread == nil {
+		l.unread = map[string]SeqRange{}
 	}
-	l.unreadNotes[name] = r
+	l.unread[name] = r
 	l.found(FoundUnreadableNote, slog.LevelError, "left a loss note that the disk does not give: it is read again at the next start (check the disk)", "path", path, "error", err)
 }
 
 // renameNote gives a note the name by which LossStored finds it. Where a file has
 // that name already, this one goes to the quarantine.
-func (l *Log) renameNote(path string, n LossNote) (kept bool, err error) {
+func (l *losses) renameNote(path string, n LossNote) (kept bool, err error) {
 	to := filepath.Join(l.dir, lostName, n.file())
 	if _, err := l.disk.Stat(to); err == nil {
 		return false, l.quarantinePath(path)
@@ -280,22 +291,53 @@ func (l *Log) renameNote(path string, n LossNote) (kept bool, err error) {
 	return true, l.disk.RenameDurably(path, to)
 }
 
-// LossStored deletes a note that the storage has confirmed.
-func (l *Log) LossStored(n LossNote) error {
-	l.lossMu.Lock()
-	defer l.lossMu.Unlock()
+// stored deletes a note that the storage has confirmed.
+func (l *losses) stored(n LossNote) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	err := l.disk.Remove(filepath.Join(l.dir, lostName, n.file()))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		l.countLosses(-1)
+		l.waiting.Add(-1)
 	}
 	return err
 }
 
-func (l *Log) countLosses(n int) {
+// unreadRanges lists what the notes stand for that the disk does not give.
+func (l *losses) unreadRanges() (ranges []SeqRange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.stats.LossNotes += n
+	for _, r := range l.unread {
+		ranges = append(ranges, r)
+	}
+	return ranges
 }
+
+// unconfirmed is the lowest seq of a note that the storage has not confirmed.
+func (l *losses) unconfirmed() (lowest uint64, err error) {
+	lowest = maxSeq
+	if l.waiting.Load() > 0 {
+		notes, err := l.list()
+		if err != nil {
+			return 0, err
+		}
+		for _, n := range notes {
+			lowest = min(lowest, n.FirstSeq)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.unread {
+		lowest = min(lowest, max(1, r.First))
+	}
+	return lowest, nil
+}
+
+// Losses reads the loss notes that wait for upload. A note that does not check out
+// is moved to the quarantine; one that the disk does not give is left where it is.
+func (l *Log) Losses() ([]LossNote, error) { return l.losses.list() }
+
+// LossStored deletes a note that the storage has confirmed.
+func (l *Log) LossStored(n LossNote) error { return l.losses.stored(n) }

@@ -98,7 +98,7 @@ func (m *model) enqueue() {
 	if n := m.log.Enqueue(recs...); n != len(recs) {
 		m.t.Errorf("enqueued %d of %d", n, len(recs))
 	}
-	until(m.t, "commit of the queue", func() bool { return m.log.Ledger().Door[UDP].Waiting == 0 })
+	until(m.t, "commit of the queue", func() bool { return m.log.Ledger().BySource[UDP].Waiting == 0 })
 	for _, r := range recs {
 		m.usages = append(m.usages, r.Usage)
 	}
@@ -126,9 +126,10 @@ func (m *model) crash() {
 		copied = memoryDir(m.t)
 		return os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(m.log.dir)) == nil
 	})
-	m.log.mu.Lock()
-	name, end := segment.ActiveName(m.log.acked-m.log.active.count+1), m.log.active.bytes
-	m.log.mu.Unlock()
+	m.log.shelf.lock()
+	active := m.log.shelf.active
+	m.log.shelf.unlock()
+	name, end := segment.ActiveName(active.next-active.count), active.bytes
 	if m.rand.IntN(2) == 0 {
 		path := filepath.Join(copied, "wal", name, segment.FileName)
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)

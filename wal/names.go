@@ -34,7 +34,7 @@ type named struct {
 	failed      error         // why its file could not be read
 }
 
-func (l *Log) fileOf(name string) string { return filepath.Join(l.dir, name, segment.FileName) }
+func (l *base) fileOf(name string) string { return filepath.Join(l.dir, name, segment.FileName) }
 
 // look reads the beginning of a segment.
 func (l *Log) look(s *named) {
@@ -246,7 +246,7 @@ func dropNamed(all []*named, one *named) []*named {
 }
 
 // deleteExamined deletes a segment whose records were found elsewhere.
-func (l *Log) deleteExamined(name string) error {
+func (l *base) deleteExamined(name string) error {
 	dir := filepath.Join(l.dir, name)
 	if err := l.putAside(dir); err != nil {
 		return err
@@ -315,6 +315,6 @@ func (s *named) right() string {
 	return segment.SealedName(s.first, s.last)
 }
 
-func (l *Log) stray(name string) {
+func (l *base) stray(name string) {
 	l.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(l.dir, name))
 }

@@ -38,36 +38,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 			lock.Close()
 		}
 	}()
-	l = &Log{
-		opts:       o,
-		disk:       disk,
-		dataDir:    dataDir,
-		dir:        filepath.Join(dataDir, "wal"),
-		lock:       lock,
-		run:        randomUint64(),
-		wake:       make(chan struct{}, 1),
-		next:       make(chan prepared, 1),
-		nextErr:    make(chan error, 1),
-		retired:    make(chan retired, 4),
-		durable:    make(chan *commit, 8),
-		closing:    make(chan struct{}),
-		crowded:    make(chan struct{}, 1),
-		ledger:     newLedger(),
-		sealedMore: make(chan struct{}),
-		pulse:      newPulse(),
-		stats:      Stats{Seals: map[string]uint64{}, Findings: map[Finding]uint64{}, FreeBytes: math.MaxInt64},
-	}
-	for _, reason := range []string{sealSize, sealAge, sealHour, sealRequest, sealShutdown, sealFailure} {
-		l.stats.Seals[reason] = 0
-	}
-	for _, f := range []Finding{
-		FoundOpenSegment, FoundTornTail, FoundUnnamedNext, FoundRemoval, FoundSalvage, FoundDamage, FoundNoRecords,
-		FoundNoFile, FoundUnreadable, FoundMisnamed, FoundMissing, FoundLaterVersion, FoundIdentity, FoundCopy, FoundUnreadableNote, FoundStray,
-	} {
-		l.stats.Findings[f] = 0
-	}
-	l.histogram.commit, l.histogram.sync = NewLatencyHistogram(), NewLatencyHistogram()
-	l.histogram.records, l.histogram.bytes = NewHistogram(1, 2, 9), NewHistogram(256, 2, 8)
+	l = newLog(o, disk, dataDir, lock)
 	if err := l.disk.MkdirDurably(l.dir); err != nil {
 		return nil, fmt.Errorf("log directory: %w", err)
 	}
@@ -75,7 +46,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("recover log: %w", err)
 	}
-	l.acked = nextSeq - 1
+	l.queue.nextSeq, l.shelf.active.next = nextSeq, nextSeq
 	if err := l.begin(); err != nil {
 		if !vfs.IsTrouble(err) {
 			return nil, fmt.Errorf("begin a segment: %w", err)
@@ -84,13 +55,38 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 			return nil, fmt.Errorf("begin without a segment: %w", err)
 		}
 	}
-	l.lookAtDisk()
-	l.done.Add(4)
-	go l.runCommitter()
-	go l.runRoller()
-	go l.wakeAppenders()
-	go l.watchBounds()
+	l.shelf.lookAtDisk()
+	l.done.Go(l.committer.run)
+	l.done.Go(l.committer.wakeAppenders)
+	l.done.Go(l.committer.watch)
+	l.done.Go(l.roller.run)
+	l.done.Go(l.shelf.run)
 	return l, nil
+}
+
+// newLog puts the parts of a log together.
+func newLog(o Options, disk vfs.Disk, dataDir string, lock io.Closer) *Log {
+	b := &base{
+		opts: o, disk: disk, dataDir: dataDir, dir: filepath.Join(dataDir, "wal"),
+		runID: randomUint64(), closing: make(chan struct{}), heartbeat: newHeartbeat(), findings: map[Finding]uint64{},
+	}
+	b.limits.Store(o.limits())
+	for _, f := range []Finding{
+		FoundOpenSegment, FoundTornTail, FoundUnnamedNext, FoundRemoval, FoundSalvage, FoundDamage, FoundNoRecords,
+		FoundNoFile, FoundUnreadable, FoundMisnamed, FoundMissing, FoundLaterVersion, FoundIdentity, FoundCopy, FoundUnreadableNote, FoundStray,
+	} {
+		b.findings[f] = 0
+	}
+	q, rolls := newQueue(b), newRolls()
+	s := newShelf(b, q)
+	return &Log{
+		base: b, lock: lock, queue: q, shelf: s, losses: s.losses,
+		committer: &committer{
+			base: b, queue: q, shelf: s, rolls: rolls, metrics: newMetrics(),
+			durable: make(chan *commit, 8), stopped: make(chan struct{}),
+		},
+		roller: &roller{base: b, shelf: s, rolls: rolls},
+	}
 }
 
 // lockDir takes the lock of a data directory. It is held until it is closed or the
@@ -137,7 +133,6 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	var foreign []string
 	for _, s := range segments {
 		if !s.sealed {
 			above, err := l.aboveForeign(s)
@@ -146,7 +141,6 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 			}
 			if above > 0 {
 				nextSeq = max(nextSeq, above)
-				foreign = append(foreign, s.name)
 				continue
 			}
 		}
@@ -165,7 +159,6 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 			return 0, fmt.Errorf("segment %s: %w", s.name, err)
 		}
 	}
-	l.foreign = foreign
 	for _, s := range found.leaving {
 		last, err := l.departAgain(s, &found)
 		if err != nil {
@@ -177,12 +170,12 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 		nextSeq = max(nextSeq, u.last+1)
 		l.addUnread(u)
 	}
-	for _, s := range l.unread {
+	for _, s := range l.shelf.unread {
 		nextSeq = max(nextSeq, s.last+1)
 	}
-	if _, err := l.Losses(); vfs.IsUnreadable(err) { // counts them
+	if _, err := l.losses.list(); vfs.IsUnreadable(err) { // counts them
 		l.opts.Logger.Error("can't list the loss notes: they are listed again (check the disk)", "path", lost, "error", err)
-		l.countLosses(1) // at least, so that somebody looks again
+		l.losses.waiting.Add(1) // at least, so that somebody looks again
 	} else if err != nil {
 		return 0, err
 	}
@@ -317,7 +310,7 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 		return fmt.Errorf("quarantine torn tail: %w", err)
 	}
 	if kept > 0 { // otherwise it was never written to
-		l.stats.TornBytes += uint64(kept)
+		l.tornBytes += uint64(kept)
 		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: what was acknowledged ends before it",
 			"segment", name, "offset", tail.From, "bytes", kept)
 	}
@@ -345,11 +338,10 @@ func (l *Log) addRecovered(first, last uint64) error {
 	if err != nil {
 		return err
 	}
-	l.ledger.Recovered += count
-	l.ledger.Pending += count
-	l.sealedBytes += size
-	l.addSealedLocked(&Segment{
-		log: l, dir: filepath.Join(l.dir, name), first: first, last: last,
+	l.queue.recovered(count, pending)
+	l.shelf.sealedBytes += size
+	l.shelf.addLocked(&Segment{
+		shelf: l.shelf, dir: filepath.Join(l.dir, name), first: first, last: last,
 		bytes: size, sealedAt: sealedAt,
 	})
 	return nil
@@ -363,16 +355,14 @@ func (l *Log) begin() error {
 	if err != nil {
 		return err
 	}
-	a.first = l.acked + 1
+	a.first = l.queue.newSegment()
 	a.dir = filepath.Join(l.dir, segment.ActiveName(a.first))
 	// From here to the rename, the name .gone tells the next seq.
 	if err := l.discardInFavour(a.dir, dir); err != nil {
 		a.Abandon()
 		return err
 	}
-	l.active.open = true
-	l.active.bytes = a.Bytes()
-	l.ids.reseed()
+	l.shelf.activated(a, nil)
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
 	if err := l.clearGone(); err != nil {
@@ -387,12 +377,11 @@ func (l *Log) begin() error {
 // what makes room.
 func (l *Log) beginLater(cause error) error {
 	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", cause)
-	l.broken = cause
-	l.refuseLocked() // nobody else is there yet
+	l.queue.setBroken(cause)
 	l.committer.lastSync = time.Now()
 	// Another segment is to take the place of an empty one, and the names of
 	// removed ones tell the next seq until then.
-	if name := segment.ActiveName(l.acked + 1); slices.Contains(l.leftovers, name) {
+	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
 		empty := filepath.Join(l.dir, name)
 		if err := l.putAside(empty); err != nil {
 			if err := l.removeDir(empty); err != nil {
@@ -403,7 +392,7 @@ func (l *Log) beginLater(cause error) error {
 	entries, err := l.disk.List(l.dir)
 	for _, e := range entries {
 		if strings.HasSuffix(e.Name(), goneSuffix) {
-			l.emptied = append(l.emptied, filepath.Join(l.dir, e.Name()))
+			l.shelf.tombstones = append(l.shelf.tombstones, filepath.Join(l.dir, e.Name()))
 		}
 	}
 	return err
@@ -430,12 +419,12 @@ func (l *Log) discardInFavour(place, from string) error {
 // the next seq, and empty segments of earlier runs. What can't be deleted is tried
 // again from time to time.
 func (l *Log) clearGone() error {
-	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == segment.ActiveName(l.acked+1) })
-	var emptied []string
-	for _, dir := range l.emptied {
-		emptied = append(emptied, filepath.Base(dir))
+	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == segment.ActiveName(l.queue.nextSeq) })
+	var tombstones []string
+	for _, dir := range l.shelf.tombstones {
+		tombstones = append(tombstones, filepath.Base(dir))
 	}
-	for _, name := range slices.Concat(l.gone, emptied, stale, []string{segment.ActiveName(l.acked+1) + goneSuffix}) {
+	for _, name := range slices.Concat(l.gone, tombstones, stale, []string{segment.ActiveName(l.queue.nextSeq) + goneSuffix}) {
 		dir := filepath.Join(l.dir, name)
 		if info, err := l.disk.Stat(dir); err != nil || !info.IsDir() {
 			continue
@@ -447,8 +436,8 @@ func (l *Log) clearGone() error {
 		if info, err := l.disk.Stat(filepath.Join(dir, segment.FileName)); err == nil {
 			d.bytes = vfs.SizeOf(info)
 		}
-		_ = l.depart(d, func() { l.sealedBytes += d.bytes }) // logged
+		_ = l.shelf.depart(d, func() { l.shelf.sealedBytes += d.bytes }) // logged
 	}
-	l.gone, l.emptied, l.leftovers = nil, nil, nil
+	l.gone, l.shelf.tombstones, l.leftovers = nil, nil, nil
 	return l.disk.SyncDir(l.dir)
 }

@@ -316,7 +316,7 @@ func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := open(t, copied, Options{})
-	if after.logID != l.logID || after.acked != 1 {
-		t.Errorf("log %x goes on as %x, above seq %d", l.logID, after.logID, after.acked)
+	if after.logID != l.logID || (after.queue.nextSeq-1) != 1 {
+		t.Errorf("log %x goes on as %x, above seq %d", l.logID, after.logID, (after.queue.nextSeq - 1))
 	}
 }

@@ -28,7 +28,9 @@ const salvageName = "salvage"
 // The pieces are durable beside the damaged segment before its name says that it
 // was replaced. If that is interrupted earlier, the next start deletes the pieces
 // again; later, it writes the notes.
-func (l *Log) Salvage(s *Segment) (changed bool, err error) {
+func (l *Log) Salvage(s *Segment) (changed bool, err error) { return l.shelf.salvage(s) }
+
+func (l *shelf) salvage(s *Segment) (changed bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.salvageMu.Lock()
@@ -36,13 +38,13 @@ func (l *Log) Salvage(s *Segment) (changed bool, err error) {
 	if s.removed {
 		return false, nil
 	}
-	if changed, err = l.salvage(s); err != nil {
+	if changed, err = l.salvageLocked(s); err != nil {
 		err = fmt.Errorf("salvage %s: %w", s, err)
 	}
 	return changed, err
 }
 
-func (l *Log) salvage(s *Segment) (changed bool, err error) {
+func (l *shelf) salvageLocked(s *Segment) (changed bool, err error) {
 	want := segment.Wanted{LogID: l.logID, First: s.first, Last: s.last, Others: s.reread}
 	w, err := want.Scan(l.disk, s.path())
 	if err != nil {
@@ -119,20 +121,19 @@ func (l *Log) salvage(s *Segment) (changed bool, err error) {
 			found += p.counted()
 		}
 		if s.uncertain { // it was not known that they exist
-			l.ledger.Recovered += found
-			l.ledger.Pending += found
+			l.queue.recovered(found, pending)
 		}
 	})
 	return true, nil
 }
 
-func (l *Log) foundDamage(s *Segment, w *segment.Scan, pieces []*Segment, lost uint64) {
+func (l *shelf) foundDamage(s *Segment, w *segment.Scan, pieces []*Segment, lost uint64) {
 	l.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
 		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.Reason)
 }
 
 // keepDamaged copies the bytes that do not check out to the quarantine.
-func (l *Log) keepDamaged(s *Segment, w *segment.Scan) error {
+func (l *shelf) keepDamaged(s *Segment, w *segment.Scan) error {
 	if len(w.Damaged) == 0 {
 		return nil
 	}
@@ -152,7 +153,7 @@ func (l *Log) keepDamaged(s *Segment, w *segment.Scan) error {
 
 // makePieces makes the pieces durable under their names, beside the original or,
 // if it holds all records, in the place of its file.
-func (l *Log) makePieces(s *Segment, w *segment.Scan) (pieces []*Segment, err error) {
+func (l *shelf) makePieces(s *Segment, w *segment.Scan) (pieces []*Segment, err error) {
 	if err := l.dropPieces(&s.made); err != nil {
 		return nil, err
 	}
@@ -187,14 +188,14 @@ func (l *Log) makePieces(s *Segment, w *segment.Scan) (pieces []*Segment, err er
 				return nil, err
 			}
 		}
-		pieces = append(pieces, &Segment{log: l, dir: dir, first: p.First, last: p.Last, bytes: size, sealedAt: s.sealedAt})
+		pieces = append(pieces, &Segment{shelf: l, dir: dir, first: p.First, last: p.Last, bytes: size, sealedAt: s.sealedAt})
 	}
 	return pieces, l.clearSalvage()
 }
 
 // dropPieces deletes pieces of a segment that is still there itself, durably: it is
 // to be shipped, evicted or salvaged anew as a whole.
-func (l *Log) dropPieces(dirs *[]string) error {
+func (l *shelf) dropPieces(dirs *[]string) error {
 	if len(*dirs) == 0 {
 		return nil
 	}
@@ -206,24 +207,4 @@ func (l *Log) dropPieces(dirs *[]string) error {
 	}
 	*dirs = nil
 	return nil
-}
-
-// exchange puts the pieces of a segment that lost no record, and what the disk did
-// not give of it, in its place on the books.
-func (l *Log) exchange(s *Segment, pieces, unread []*Segment) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.unlistLocked(s)
-	l.sealedBytes -= s.bytes
-	for _, p := range pieces {
-		l.addSealedLocked(p)
-		l.sealedBytes += p.bytes
-	}
-	for _, u := range unread {
-		u.since = s.since
-		l.unread = append(l.unread, u)
-		l.sealedBytes += u.bytes
-	}
-	l.checkBoundsLocked()
-	l.announceLocked()
 }

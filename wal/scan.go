@@ -7,13 +7,13 @@ import (
 )
 
 // scanAll scans the file of a directory for every record of this log.
-func (l *Log) scanAll(name string) (*segment.Scan, error) {
-	return segment.All(l.logID).Scan(l.disk, l.fileOf(name))
+func (b *base) scanAll(name string) (*segment.Scan, error) {
+	return segment.All(b.logID).Scan(b.disk, b.fileOf(name))
 }
 
 // scanFor scans it for some.
-func (l *Log) scanFor(name string, first, last uint64) (*segment.Scan, error) {
-	return segment.Wanted{LogID: l.logID, First: first, Last: last}.Scan(l.disk, l.fileOf(name))
+func (b *base) scanFor(name string, first, last uint64) (*segment.Scan, error) {
+	return segment.Wanted{LogID: b.logID, First: first, Last: last}.Scan(b.disk, b.fileOf(name))
 }
 
 // lossReason says what became of the records from seq first on. Nothing is left
@@ -26,12 +26,12 @@ func lossReason(s *segment.Scan, first uint64) string {
 }
 
 // adoptHeader fills in what a damaged header no longer tells.
-func (l *Log) adoptHeader(h *segment.Header) {
+func (b *base) adoptHeader(h *segment.Header) {
 	if h.LogID == 0 {
-		h.LogID = l.logID
+		h.LogID = b.logID
 	}
 	if h.Node == "" {
-		h.Node = l.opts.Node
+		h.Node = b.opts.Node
 	}
 	if h.CreatedAt == 0 {
 		h.CreatedAt = time.Now().UnixMicro()

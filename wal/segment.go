@@ -49,7 +49,7 @@ func cutUnread(ending string) (rest string, unread bool) {
 // Segment is a sealed part of the log: a durable, contiguous run of records
 // that nothing will ever be added to. Its methods may be called concurrently.
 type Segment struct {
-	log         *Log
+	shelf       *shelf
 	dir         string
 	first, last uint64
 	bytes       int64
@@ -58,8 +58,9 @@ type Segment struct {
 	reread    bool // the disk did not give it to an earlier run
 	uncertain bool // it may hold fewer records than its name says, and none is in the ledger
 
-	held  bool      // by Hold or for eviction; guarded by the log's mutex
-	since time.Time // when the first record was received, by the monotonic clock, once known; guarded by the log's mutex
+	unlisted bool      // shipped, evicted, or replaced by others; guarded by the shelf's mutex
+	held     bool      // by Hold or for eviction; guarded by the shelf's mutex
+	since    time.Time // when the first record was received, by the monotonic clock, once known; guarded by the shelf's mutex
 
 	mu       sync.Mutex // guards what follows, and the removal itself
 	removed  bool
@@ -89,7 +90,7 @@ func (s *Segment) String() string { return segment.SealedName(s.first, s.last) }
 func (s *Segment) path() string { return filepath.Join(s.dir, segment.FileName) }
 
 // Header reads who wrote the segment.
-func (s *Segment) Header() (segment.Header, error) { return segment.ReadHeader(s.log.disk, s.path()) }
+func (s *Segment) Header() (segment.Header, error) { return segment.ReadHeader(s.shelf.disk, s.path()) }
 
 // Records reads the segment from its first record to its last and verifies
 // every checksum. The record and what it refers to are valid until the next
@@ -100,7 +101,7 @@ func (s *Segment) Records() iter.Seq2[*Record, error] {
 			yield(nil, &DamageError{Path: s.path(), Reason: errors.New("the disk did not give these records before the last start")})
 		}
 	}
-	return segment.Records(s.log.disk, s.path(), s.first, s.last, s.log.giveWay)
+	return segment.Records(s.shelf.disk, s.path(), s.first, s.last, s.shelf.giveWay)
 }
 
 // FirstReceivedAt is when the first record was received, in microseconds since
@@ -134,14 +135,10 @@ func (s *Segment) Remove() error {
 		return nil
 	}
 	s.removed = true
-	l := s.log
 	d := s.departure("")
 	d.stale, s.made = s.made, nil
-	_ = l.depart(d, func() { // logged
-		l.unlistLocked(s)
-		l.ledger.Pending -= s.counted()
-		l.ledger.Shipped += s.counted()
-	})
+	s.shelf.queue.move(s.counted(), pending, shipped)
+	_ = s.shelf.depart(d, func() { s.shelf.unlistLocked(s) }) // logged
 	return nil
 }
 
@@ -155,9 +152,9 @@ func (s *Segment) departure(ending string) *departure {
 // Hold keeps the segment from being evicted until Release. It returns false if
 // that is too late, or another holds it.
 func (s *Segment) Hold() bool {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
-	if s.held {
+	s.shelf.lock()
+	defer s.shelf.unlock()
+	if s.held || s.unlisted {
 		return false
 	}
 	s.held = true
@@ -166,8 +163,8 @@ func (s *Segment) Hold() bool {
 
 // Release ends a Hold.
 func (s *Segment) Release() {
-	s.log.mu.Lock()
-	defer s.log.mu.Unlock()
+	s.shelf.lock()
+	defer s.shelf.unlock()
 	s.held = false
 }
 
@@ -179,7 +176,7 @@ func (s *Segment) evict() error {
 	if s.removed {
 		return nil
 	}
-	l := s.log
+	l := s.shelf
 	note := l.lossOf(SeqRange{First: s.first, Last: s.last}, LossEvicted)
 	if h, err := s.Header(); err == nil {
 		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
@@ -206,22 +203,22 @@ func (s *Segment) evict() error {
 // putAside gives the directory of a segment without records the name of one to be
 // deleted, in place of an earlier one of that name. It may be repeated after an
 // error.
-func (l *Log) putAside(dir string) error {
+func (b *base) putAside(dir string) error {
 	parent, gone := filepath.Dir(dir), dir+goneSuffix
-	err := l.disk.Rename(dir, gone)
+	err := b.disk.Rename(dir, gone)
 	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it
-		if err := errors.Join(l.disk.SyncDir(parent), l.removeDir(gone)); err != nil {
+		if err := errors.Join(b.disk.SyncDir(parent), b.removeDir(gone)); err != nil {
 			return err
 		}
-		err = l.disk.Rename(dir, gone)
+		err = b.disk.Rename(dir, gone)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := l.disk.Stat(gone); err == nil {
-			return l.disk.SyncDir(parent) // done before
+		if _, err := b.disk.Stat(gone); err == nil {
+			return b.disk.SyncDir(parent) // done before
 		}
 	}
 	if err != nil {
 		return err
 	}
-	return l.disk.SyncDir(parent)
+	return b.disk.SyncDir(parent)
 }

@@ -2,15 +2,18 @@ package wal
 
 import (
 	"maps"
+	"math"
 	"time"
+
+	"collectord/collectord/histogram"
 )
 
 // Stats are counters and gauges beside the ledger.
 type Stats struct {
-	CommitSeconds Distribution // of commits: write and, with SyncAlways, sync
-	SyncSeconds   Distribution // of syncs of frames
-	CommitRecords Distribution // how full the frames are
-	CommitBytes   Distribution
+	CommitSeconds histogram.Distribution // of commits: write and, with SyncAlways, sync
+	SyncSeconds   histogram.Distribution // of syncs of frames
+	CommitRecords histogram.Distribution // how full the frames are
+	CommitBytes   histogram.Distribution
 	CommitErrors  uint64
 	Seals         map[string]uint64 // by reason; every reason is there
 	TornBytes     uint64            // cut off unsealed segments at start
@@ -37,48 +40,80 @@ type Stats struct {
 	SecondsUntilFull float64
 }
 
+func newStats() Stats {
+	stats := Stats{Seals: map[string]uint64{}, FreeBytes: math.MaxInt64}
+	for _, reason := range []string{sealSize, sealAge, sealHour, sealRequest, sealShutdown, sealFailure} {
+		stats.Seals[reason] = 0
+	}
+	return stats
+}
+
+// metrics are the distributions of what the committer does.
+type metrics struct{ commit, sync, records, bytes *histogram.Histogram }
+
+func newMetrics() *metrics {
+	return &metrics{
+		commit: histogram.NewLatency(), sync: histogram.NewLatency(),
+		records: histogram.New(1, 2, 9), bytes: histogram.New(256, 2, 8),
+	}
+}
+
 // Stats returns a copy of the log's counters and gauges. It does not wait for
 // the disk.
 func (l *Log) Stats() Stats {
-	l.mu.Lock()
-	s := l.stats
-	s.Seals = maps.Clone(l.stats.Seals)
-	s.Findings = maps.Clone(l.stats.Findings)
-	s.SealedSegments = len(l.sealed)
-	s.Bytes = l.sealedBytes + l.active.bytes
-	s.MaxBytes = l.opts.MaxBytes
-	s.QueueBytes = int64(l.staged.size())
-	if since := l.oldestLocked(); !since.IsZero() {
-		s.OldestUnshipped = max(0, time.Since(since))
-	}
-	s.SecondsUntilFull = l.untilFullLocked()
-	l.mu.Unlock()
-	s.CommitSeconds, s.SyncSeconds = l.histogram.commit.Seconds(), l.histogram.sync.Seconds()
-	s.CommitRecords, s.CommitBytes = l.histogram.records.Distribution(), l.histogram.bytes.Distribution()
+	s := l.shelf.statsNow()
+	s.Findings = l.findingCounts()
+	s.TornBytes = l.tornBytes
+	s.LossNotes = int(l.losses.waiting.Load())
+	s.QueueBytes = l.queue.stagedBytes()
+	m := l.committer.metrics
+	s.CommitSeconds, s.SyncSeconds = m.commit.Seconds(), m.sync.Seconds()
+	s.CommitRecords, s.CommitBytes = m.records.Distribution(), m.bytes.Distribution()
 	return s
 }
 
+func (q *queue) stagedBytes() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return int64(q.staged.size())
+}
+
+func (s *shelf) statsNow() Stats {
+	s.lock()
+	defer s.unlock()
+	stats := s.stats
+	stats.Seals = maps.Clone(s.stats.Seals)
+	stats.SealedSegments = len(s.sealed)
+	stats.Bytes = s.sealedBytes + s.active.bytes
+	stats.MaxBytes = s.limits.Load().MaxBytes
+	if since := s.oldestLocked(); !since.IsZero() {
+		stats.OldestUnshipped = max(0, time.Since(since))
+	}
+	stats.SecondsUntilFull = s.untilFullLocked()
+	return stats
+}
+
 // oldestLocked is when the oldest record that is not shipped was received.
-func (l *Log) oldestLocked() time.Time {
-	oldest := l.oldestReadableLocked()
-	for _, s := range l.unread {
-		if since := s.since; !s.uncertain && !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
+func (s *shelf) oldestLocked() time.Time {
+	oldest := s.oldestReadableLocked()
+	for _, u := range s.unread {
+		if since := u.since; !u.uncertain && !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
 			oldest = since
 		}
 	}
 	return oldest
 }
 
-func (l *Log) oldestReadableLocked() time.Time {
+func (s *shelf) oldestReadableLocked() time.Time {
 	switch {
-	case len(l.sealed) > 0 && !l.sealed[0].since.IsZero():
-		return l.sealed[0].since
-	case len(l.sealed) > 0: // until the next look at the disk
-		return l.sealed[0].sealedAt
-	case len(l.unsealed) > 0:
-		return l.unsealed[0].since
-	case l.active.count > 0:
-		return l.active.since
+	case len(s.sealed) > 0 && !s.sealed[0].since.IsZero():
+		return s.sealed[0].since
+	case len(s.sealed) > 0: // until the next look at the disk
+		return s.sealed[0].sealedAt
+	case len(s.unsealed) > 0:
+		return s.unsealed[0].since
+	case s.active.count > 0:
+		return s.active.since
 	}
 	return time.Time{}
 }

@@ -42,14 +42,10 @@ func tailName(first, last uint64) string   { return segment.SealedName(first, la
 // Unread lists the seqs that are neither shipped nor noted as lost, and not part
 // of what Sealed returns: the disk did not give their records, or their loss note.
 func (l *Log) Unread() (ranges []SeqRange) {
-	l.lossMu.Lock()
-	for _, r := range l.unreadNotes {
-		ranges = append(ranges, r)
-	}
-	l.lossMu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, s := range l.unread {
+	ranges = l.losses.unreadRanges()
+	l.shelf.lock()
+	defer l.shelf.unlock()
+	for _, s := range l.shelf.unread {
 		ranges = append(ranges, SeqRange{First: s.first, Last: s.last})
 	}
 	return ranges
@@ -65,7 +61,7 @@ func (s *Segment) counted() uint64 {
 
 // setUnreadAside ships what can be read of a segment, and leaves the rest to the
 // next start. The caller holds the mutexes of Salvage.
-func (l *Log) setUnreadAside(s *Segment, w *segment.Scan, gaps []SeqRange) (changed bool, err error) {
+func (l *shelf) setUnreadAside(s *Segment, w *segment.Scan, gaps []SeqRange) (changed bool, err error) {
 	if err := l.clearLinks(s); err != nil {
 		return false, err
 	}
@@ -90,7 +86,7 @@ func (l *Log) setUnreadAside(s *Segment, w *segment.Scan, gaps []SeqRange) (chan
 	var records uint64
 	for i, g := range gaps {
 		unread = append(unread, &Segment{
-			log: l, dir: names[i], first: g.First, last: g.Last, bytes: s.bytes / int64(len(gaps)), sealedAt: s.sealedAt,
+			shelf: l, dir: names[i], first: g.First, last: g.Last, bytes: s.bytes / int64(len(gaps)), sealedAt: s.sealedAt,
 		})
 		records += g.Last - g.First + 1
 	}
@@ -102,7 +98,7 @@ func (l *Log) setUnreadAside(s *Segment, w *segment.Scan, gaps []SeqRange) (chan
 
 // clearLinks deletes the names that an attempt which failed gave to the file of a
 // segment: its gaps may have been others.
-func (l *Log) clearLinks(s *Segment) error {
+func (l *shelf) clearLinks(s *Segment) error {
 	entries, err := l.disk.List(l.dir)
 	if err != nil {
 		return err
@@ -136,7 +132,7 @@ func (l *Log) dropLinks(found *names) (err error) {
 // linkUnread gives the file of a segment the names of all gaps but the first,
 // whose name its directory will get. Where the file system has no hard links, one
 // gap stands for all, with what is between them.
-func (l *Log) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]SeqRange, error) {
+func (l *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]SeqRange, error) {
 	for i, g := range gaps[1:] {
 		err := l.link(path, filepath.Join(l.dir, unreadName(g.First, g.Last)))
 		if err == nil {
@@ -159,7 +155,7 @@ func (l *Log) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]SeqRa
 
 // link makes a directory that holds nothing but a link to the file at path. It may
 // be repeated.
-func (l *Log) link(path, dir string) error {
+func (l *base) link(path, dir string) error {
 	if l.disk.IsSameFile(path, filepath.Join(dir, segment.FileName)) {
 		return nil
 	}
@@ -208,7 +204,7 @@ func unreadReport(w *segment.Scan, s *Segment) string {
 
 // quarantineUnread moves a file that the disk did not give after a restart either
 // to the quarantine. A directory with its last name tells that its seqs were used.
-func (l *Log) quarantineUnread(d *departure) error {
+func (l *shelf) quarantineUnread(d *departure) error {
 	gone := d.place + goneSuffix
 	if err := l.disk.Mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
@@ -221,7 +217,7 @@ func (l *Log) quarantineUnread(d *departure) error {
 			return err
 		}
 	}
-	name := fmt.Sprintf("%s-%016x.txt", filepath.Base(d.dir), l.run)
+	name := fmt.Sprintf("%s-%016x.txt", filepath.Base(d.dir), l.runID)
 	d.dir = gone
 	return l.disk.WriteFileDurably(filepath.Join(l.dir, quarantineName, name), []byte(d.report))
 }
@@ -261,12 +257,12 @@ func (l *Log) keepTail(s *named, last, records uint64, w *segment.Scan) (moved b
 		}
 	}
 	_, end, _, _ := parseName(filepath.Base(tail))
-	u := &Segment{log: l, dir: tail, first: first, last: end, bytes: w.Size, sealedAt: time.Now(), uncertain: true}
+	u := &Segment{shelf: l.shelf, dir: tail, first: first, last: end, bytes: w.Size, sealedAt: time.Now(), uncertain: true}
 	if last > 0 {
 		u.bytes /= 2 // the other half is the sealed segment's
 	}
-	l.unread = append(l.unread, u)
-	l.sealedBytes += u.bytes
+	l.shelf.unread = append(l.shelf.unread, u)
+	l.shelf.sealedBytes += u.bytes
 	return last == 0, nil
 }
 
@@ -341,15 +337,14 @@ func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 func (l *Log) addUnread(u *named) {
 	tail := strings.HasSuffix(u.name, tailSuffix)
 	s := &Segment{
-		log: l, dir: filepath.Join(l.dir, u.name), first: u.first, last: u.last, sealedAt: time.Now(), reread: true, uncertain: tail,
+		shelf: l.shelf, dir: filepath.Join(l.dir, u.name), first: u.first, last: u.last, sealedAt: time.Now(), reread: true, uncertain: tail,
 	}
 	if info, err := l.disk.Stat(s.path()); err == nil {
 		s.bytes, s.sealedAt = vfs.SizeOf(info), info.ModTime()
 	}
-	l.ledger.Recovered += s.counted()
-	l.ledger.Pending += s.counted()
-	l.sealedBytes += s.bytes
-	l.addSealedLocked(s)
+	l.queue.recovered(s.counted(), pending)
+	l.shelf.sealedBytes += s.bytes
+	l.shelf.addLocked(s)
 	l.found(FoundUnreadable, slog.LevelWarn, "reading again what the disk did not give before the restart", "segment", u.name)
 }
 

@@ -289,7 +289,7 @@ func TestUnreadablePageOfTheActiveSegmentEndsNoStart(t *testing.T) {
 				if len(without(hit, unread)) > 0 || len(hit) == 0 && len(unread) > 0 {
 					t.Errorf("unread %v, but %v was hit", unread, hit)
 				}
-				next := l.acked + 1
+				next := l.queue.nextSeq
 				if next <= n || slices.Contains(unread, next) {
 					t.Errorf("goes on with seq %d, which may be in use", next)
 				}

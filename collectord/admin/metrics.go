@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"collectord/collectord/histogram"
 	"collectord/wal"
 )
 
@@ -18,7 +19,7 @@ type series struct {
 	labels []string // names
 	desc   *prometheus.Desc
 	read   func(s *Snapshot, emit func(v float64, labels ...string))
-	spread func(s *Snapshot, emit func(d wal.Distribution, labels ...string)) // of a histogram, instead of read
+	spread func(s *Snapshot, emit func(d histogram.Distribution, labels ...string)) // of a histogram, instead of read
 }
 
 func newSeries(kind, name, help string, labels ...string) series {
@@ -38,9 +39,9 @@ func total(name, help string, read func(*Snapshot) float64) series {
 	return s
 }
 
-func histogram(name, help string, read func(*Snapshot) wal.Distribution) series {
+func histogramOf(name, help string, read func(*Snapshot) histogram.Distribution) series {
 	s := newSeries("histogram", name, help)
-	s.spread = func(sn *Snapshot, emit func(wal.Distribution, ...string)) { emit(read(sn)) }
+	s.spread = func(sn *Snapshot, emit func(histogram.Distribution, ...string)) { emit(read(sn)) }
 	return s
 }
 
@@ -56,10 +57,10 @@ func totals[K ~string](name, help, label string, read func(*Snapshot) map[K]uint
 }
 
 // door reads one figure of the ledger for each source.
-func door(name, help string, read func(wal.DoorLedger) uint64) series {
+func door(name, help string, read func(wal.SourceLedger) uint64) series {
 	s := newSeries("counter", name, help, "source")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
-		for source, d := range sn.Ledger.Door {
+		for source, d := range sn.Ledger.BySource {
 			emit(float64(read(d)), wal.Source(source).String())
 		}
 	}
@@ -67,10 +68,10 @@ func door(name, help string, read func(wal.DoorLedger) uint64) series {
 }
 
 // doorReasons reads figures of the ledger for each source and reason.
-func doorReasons(name, help string, read func(wal.DoorLedger) map[string]uint64) series {
+func doorReasons(name, help string, read func(wal.SourceLedger) map[string]uint64) series {
 	s := newSeries("counter", name, help, "source", "reason")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
-		for source, d := range sn.Ledger.Door {
+		for source, d := range sn.Ledger.BySource {
 			for reason, n := range read(d) {
 				emit(float64(n), wal.Source(source).String(), reason)
 			}
@@ -89,7 +90,7 @@ func (s *series) metric(v float64, labels ...string) prometheus.Metric {
 }
 
 // histogramMetric makes what is exported of one distribution.
-func (s *series) histogramMetric(d wal.Distribution, labels ...string) prometheus.Metric {
+func (s *series) histogramMetric(d histogram.Distribution, labels ...string) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(d.Bounds))
 	below := uint64(0)
 	for i, bound := range d.Bounds {
@@ -119,7 +120,7 @@ func (c *collector) Collect(metrics chan<- prometheus.Metric) {
 	for i := range c.series {
 		s := &c.series[i]
 		if s.spread != nil {
-			s.spread(&snapshot, func(d wal.Distribution, labels ...string) { metrics <- s.histogramMetric(d, labels...) })
+			s.spread(&snapshot, func(d histogram.Distribution, labels ...string) { metrics <- s.histogramMetric(d, labels...) })
 			continue
 		}
 		s.read(&snapshot, func(v float64, labels ...string) { metrics <- s.metric(v, labels...) })

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"collectord/collectord/histogram"
 	"collectord/wal"
 )
 
@@ -19,17 +20,17 @@ func allSeries() []series {
 func ledgerSeries() []series {
 	return []series{
 		door("usages_received_total", "Usages that came in: accepted or rejected.",
-			func(d wal.DoorLedger) uint64 { return d.Received }),
+			func(d wal.SourceLedger) uint64 { return d.Received }),
 		door("usages_accepted_total", "Usages taken on: appended, repeated, dropped or waiting.",
-			func(d wal.DoorLedger) uint64 { return d.Accepted }),
+			func(d wal.SourceLedger) uint64 { return d.Accepted }),
 		doorReasons("usages_rejected_total", "Usages refused, by reason. What can't be split into usages counts as one.",
-			func(d wal.DoorLedger) map[string]uint64 { return d.Rejected }),
+			func(d wal.SourceLedger) map[string]uint64 { return d.Rejected }),
 		door("usages_appended_total", "Usages written to the log.",
-			func(d wal.DoorLedger) uint64 { return d.Appended }),
+			func(d wal.SourceLedger) uint64 { return d.Appended }),
 		door("usages_repeated_total", "Usages that came with an Idempotency-Key already answered.",
-			func(d wal.DoorLedger) uint64 { return d.Repeated }),
+			func(d wal.SourceLedger) uint64 { return d.Repeated }),
 		doorReasons("usages_dropped_total", "Usages taken on and then lost, by reason.",
-			func(d wal.DoorLedger) map[string]uint64 { return d.Dropped }),
+			func(d wal.SourceLedger) map[string]uint64 { return d.Dropped }),
 		waiting(),
 		total("usages_recovered_total", "Usages found in the log at start, readable or not.",
 			func(s *Snapshot) float64 { return float64(s.Ledger.Recovered) }),
@@ -51,14 +52,14 @@ func ledgerSeries() []series {
 // waiting is for each source, so that the second line of the ledger can be
 // checked for each.
 func waiting() series {
-	s := door("usages_waiting", "Usages queued or being committed.", func(d wal.DoorLedger) uint64 { return d.Waiting })
+	s := door("usages_waiting", "Usages queued or being committed.", func(d wal.SourceLedger) uint64 { return d.Waiting })
 	s.kind = "gauge"
 	return s
 }
 
 func httpSeries() []series {
 	latency := newSeries("histogram", "http_request_seconds", "Time from a request's header to its answer, by class of the status.", "class")
-	latency.spread = func(s *Snapshot, emit func(wal.Distribution, ...string)) {
+	latency.spread = func(s *Snapshot, emit func(histogram.Distribution, ...string)) {
 		for class, d := range byStatus(s.HTTP.Seconds, func(class int) string { return strconv.Itoa(class) + "xx" }) {
 			emit(d, class)
 		}
@@ -92,21 +93,21 @@ func udpSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.UDP.KernelDrops) }),
 		gauge("udp_receive_buffer_bytes", "What the kernel keeps for us, of all sockets together, as it gave it.",
 			func(s *Snapshot) float64 { return float64(s.UDP.ReceiveBuffer) }),
-		histogram("udp_batch_datagrams", "Datagrams read by one system call.",
-			func(s *Snapshot) wal.Distribution { return s.UDP.Batches }),
+		histogramOf("udp_batch_datagrams", "Datagrams read by one system call.",
+			func(s *Snapshot) histogram.Distribution { return s.UDP.Batches }),
 	}
 }
 
 func logSeries() []series {
 	return []series{
-		histogram("wal_commit_seconds", "Time to write a frame and, with wal.sync: always, to sync it.",
-			func(s *Snapshot) wal.Distribution { return s.Log.CommitSeconds }),
-		histogram("wal_fsync_seconds", "Time of the syncs of frames.",
-			func(s *Snapshot) wal.Distribution { return s.Log.SyncSeconds }),
-		histogram("wal_commit_records", "Records in a frame.",
-			func(s *Snapshot) wal.Distribution { return s.Log.CommitRecords }),
-		histogram("wal_commit_bytes", "Bytes of a frame.",
-			func(s *Snapshot) wal.Distribution { return s.Log.CommitBytes }),
+		histogramOf("wal_commit_seconds", "Time to write a frame and, with wal.sync: always, to sync it.",
+			func(s *Snapshot) histogram.Distribution { return s.Log.CommitSeconds }),
+		histogramOf("wal_fsync_seconds", "Time of the syncs of frames.",
+			func(s *Snapshot) histogram.Distribution { return s.Log.SyncSeconds }),
+		histogramOf("wal_commit_records", "Records in a frame.",
+			func(s *Snapshot) histogram.Distribution { return s.Log.CommitRecords }),
+		histogramOf("wal_commit_bytes", "Bytes of a frame.",
+			func(s *Snapshot) histogram.Distribution { return s.Log.CommitBytes }),
 		total("wal_commit_errors_total", "Failures of the disk under the log.",
 			func(s *Snapshot) float64 { return float64(s.Log.CommitErrors) }),
 		totals("wal_seals_total", "Segments sealed, by reason.", "reason",
@@ -144,8 +145,8 @@ func shipperSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Shipper.RawBytes) }),
 		total("shipper_compressed_bytes_total", "Bytes of those objects as stored.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.CompressedBytes) }),
-		histogram("shipper_upload_seconds", "Time of uploads until the storage confirmed them.",
-			func(s *Snapshot) wal.Distribution { return s.Shipper.UploadSeconds }),
+		histogramOf("shipper_upload_seconds", "Time of uploads until the storage confirmed them.",
+			func(s *Snapshot) histogram.Distribution { return s.Shipper.UploadSeconds }),
 		totals("shipper_failures_total", "Failed attempts to ship a segment, by kind.", "kind",
 			func(s *Snapshot) map[string]uint64 { return s.Shipper.Failures }),
 		total("shipper_conflicts_total", "Objects whose key held other content already.",

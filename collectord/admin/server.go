@@ -172,7 +172,7 @@ td,th{padding:.15em 1em .15em 0;text-align:right}th:first-child,td:first-child{t
 
 type statusDoor struct {
 	Name string
-	wal.DoorLedger
+	wal.SourceLedger
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
@@ -186,7 +186,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	}{Version: s.opts.Version, Reasons: s.opts.Ready()}
 	page.S, page.Told = s.opts.Snapshot()
 	page.Oldest = page.S.Log.OldestUnshipped.Round(time.Second)
-	for source, d := range page.S.Ledger.Door {
+	for source, d := range page.S.Ledger.BySource {
 		page.Doors = append(page.Doors, statusDoor{wal.Source(source).String(), d})
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

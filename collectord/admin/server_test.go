@@ -20,7 +20,7 @@ func healthy() Options {
 	return Options{
 		Version: "1.2.3",
 		Snapshot: func() (s Snapshot, ok bool) {
-			s.Ledger.Door[wal.HTTP] = wal.DoorLedger{
+			s.Ledger.BySource[wal.HTTP] = wal.SourceLedger{
 				Received: 7, Accepted: 5, Appended: 4, Waiting: 1,
 				Rejected: map[string]uint64{"invalid_json": 2},
 			}

@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"collectord/collectord/histogram"
 	"collectord/wal"
 )
 
@@ -32,8 +33,8 @@ type ReloadSnapshot struct {
 
 // HTTPSnapshot is what the HTTP door counts beside the ledger.
 type HTTPSnapshot struct {
-	Requests    map[int]uint64           // by status
-	Seconds     map[int]wal.Distribution // by class of status: 2, 4, 5
+	Requests    map[int]uint64                 // by status
+	Seconds     map[int]histogram.Distribution // by class of status: 2, 4, 5
 	Connections int
 
 	MaxConnections int               // as configured, or fewer where descriptors are scarce
@@ -50,7 +51,7 @@ type UDPSnapshot struct {
 	Bytes         uint64
 	KernelDrops   uint64 // datagrams the kernel had no room for
 	ReceiveBuffer int    // bytes of all receive buffers
-	Batches       wal.Distribution
+	Batches       histogram.Distribution
 }
 
 // ShipperSnapshot is what the shipper counts beside the ledger.
@@ -58,7 +59,7 @@ type ShipperSnapshot struct {
 	Objects         uint64 // confirmed by the storage
 	RawBytes        uint64 // their lines
 	CompressedBytes uint64
-	UploadSeconds   wal.Distribution
+	UploadSeconds   histogram.Distribution
 	Failures        map[string]uint64 // by kind
 	Conflicts       uint64
 	Salvaged        uint64

@@ -78,7 +78,7 @@ var ErrStarting = errors.New("starting")
 type Log interface {
 	AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error
 	Enqueue(recs ...wal.Record) int
-	Hurry()
+	YieldToIngest()
 	Reject(s wal.Source, reason string, n int)
 	Repeat(s wal.Source, n int)
 	Full() error

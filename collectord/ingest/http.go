@@ -15,6 +15,7 @@ import (
 
 	"github.com/valyala/fasthttp"
 
+	"collectord/collectord/histogram"
 	"collectord/wal"
 )
 
@@ -79,7 +80,7 @@ type HTTP struct {
 	rates      rates
 	handshakes handshakes
 	statuses   [600]atomic.Uint64
-	took       [6]*wal.Histogram // by class of status
+	took       [6]*histogram.Histogram // by class of status
 
 	small       budget // bytes of bodies below smallBody
 	inFlight    budget // bytes of bodies beyond
@@ -115,7 +116,7 @@ func NewHTTP(log Log, o HTTPOptions) *HTTP {
 	h.SetLimits(o.Limits)
 	h.SetIdentity(o.Identity)
 	for class := range h.took {
-		h.took[class] = wal.NewLatencyHistogram()
+		h.took[class] = histogram.NewLatency()
 	}
 	for _, reason := range httpReasons() {
 		log.Reject(wal.HTTP, reason, 0)
@@ -206,8 +207,8 @@ func (h *HTTP) Requests() map[int]uint64 {
 
 // Seconds returns how long requests took from their header to their answer, by
 // class of the answer's status: 2, 4 or 5.
-func (h *HTTP) Seconds() map[int]wal.Distribution {
-	return map[int]wal.Distribution{2: h.took[2].Seconds(), 4: h.took[4].Seconds(), 5: h.took[5].Seconds()}
+func (h *HTTP) Seconds() map[int]histogram.Distribution {
+	return map[int]histogram.Distribution{2: h.took[2].Seconds(), 4: h.took[4].Seconds(), 5: h.took[5].Seconds()}
 }
 
 // Connections returns how many connections are open.

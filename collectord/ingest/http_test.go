@@ -73,7 +73,7 @@ func (l *memoryLog) Repeat(_ wal.Source, n int) {
 	l.repeated += n
 }
 
-func (*memoryLog) Hurry() {}
+func (*memoryLog) YieldToIngest() {}
 
 func (l *memoryLog) Enqueue(recs ...wal.Record) int {
 	l.mu.Lock()

@@ -188,7 +188,7 @@ func TestLedgerBalancesWithRepeats(t *testing.T) {
 	for range 3 {
 		exchange(t, addr, keyed("k", `[{"a":1},{"a":2},3]`))
 	}
-	g := log.Ledger().Door[wal.HTTP]
+	g := log.Ledger().BySource[wal.HTTP]
 	if g.Received != 9 || g.Accepted != 6 || g.Appended != 2 || g.Repeated != 4 || g.Rejected[CodeNotAnObject] != 3 || g.Waiting != 0 {
 		t.Errorf("%+v", g)
 	}

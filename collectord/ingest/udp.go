@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"collectord/collectord/histogram"
 	"collectord/wal"
 )
 
@@ -85,14 +86,14 @@ type UDP struct {
 	watch     udpWatch
 	datagrams atomic.Uint64
 	bytes     atomic.Uint64
-	batches   *wal.Histogram
+	batches   *histogram.Histogram
 }
 
 // NewUDP makes a door on sockets made by ListenUDP, by this process or by one
 // before it, and sets their receive buffers. The sockets are its own from now on,
 // also if it fails; their conns are of no further use.
 func NewUDP(log Log, conns []*net.UDPConn, o UDPOptions) (_ *UDP, err error) {
-	u := &UDP{log: log, opts: o.withDefaults(), draining: make(chan struct{}), batches: wal.NewHistogram(1, 1, 6)}
+	u := &UDP{log: log, opts: o.withDefaults(), draining: make(chan struct{}), batches: histogram.New(1, 1, 6)}
 	for _, reason := range append(usageCodes(), CodeTooLarge, ReasonNotAllowed, ReasonTruncated) {
 		log.Reject(wal.UDP, reason, 0)
 	}
@@ -187,7 +188,7 @@ func (u *UDP) Drain(ctx context.Context) error {
 func (u *UDP) Datagrams() (n, size uint64) { return u.datagrams.Load(), u.bytes.Load() }
 
 // Batches returns how many datagrams were read at a time.
-func (u *UDP) Batches() wal.Distribution { return u.batches.Distribution() }
+func (u *UDP) Batches() histogram.Distribution { return u.batches.Distribution() }
 
 // ReceiveBuffer returns how many bytes the kernel keeps, of all sockets together.
 func (u *UDP) ReceiveBuffer() int { return u.buffer }

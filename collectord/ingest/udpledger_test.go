@@ -21,7 +21,7 @@ type countingLog struct{ enqueued, rejected, hurries atomic.Int64 }
 func (*countingLog) AppendSeq(context.Context, iter.Seq[*wal.Record]) error { return nil }
 func (*countingLog) Repeat(wal.Source, int)                                 {}
 func (*countingLog) Full() error                                            { return nil }
-func (l *countingLog) Hurry()                                               { l.hurries.Add(1) }
+func (l *countingLog) YieldToIngest()                                       { l.hurries.Add(1) }
 func (l *countingLog) Reject(_ wal.Source, _ string, n int)                 { l.rejected.Add(int64(n)) }
 
 func (l *countingLog) Enqueue(recs ...wal.Record) int {

@@ -76,7 +76,7 @@ func (r *udpReader) run() {
 		if full++; n < batchSize {
 			full = 0
 		} else if full%crowdedLook == 0 && r.socket.crowded() {
-			r.door.log.Hurry()
+			r.door.log.YieldToIngest()
 		}
 		if n > 1 && n < batchSize && r.buffer >= gatherBuffer {
 			pause(gatherTime)

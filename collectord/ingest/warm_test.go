@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"collectord/collectord/histogram"
 	"collectord/collectord/origin"
 	"collectord/wal"
 )
@@ -36,7 +37,7 @@ func newServer(t testing.TB, log Log, o HTTPOptions) *HTTP {
 		h.statuses[i].Store(0)
 	}
 	for class := range h.took {
-		h.took[class] = wal.NewLatencyHistogram()
+		h.took[class] = histogram.NewLatency()
 	}
 	h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
 	h.log = log

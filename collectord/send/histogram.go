@@ -8,7 +8,7 @@ import (
 )
 
 // A histogram counts times to within 1 %: its buckets are 64 to each doubling, as
-// those of HdrHistogram are, where those of wal.Histogram, made for export, are
+// those of HdrHistogram are, where those of histogram.Histogram, made for export, are
 // one. Its methods may be called concurrently.
 type histogram struct {
 	counts [buckets]atomic.Int64

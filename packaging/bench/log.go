@@ -136,7 +136,7 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, e
 	took := time.Since(began).Seconds()
 	<-shipped
 	st, g := log.Stats(), log.Ledger()
-	n := float64(g.Door[wal.HTTP].Appended)
+	n := float64(g.BySource[wal.HTTP].Appended)
 	if err, ok := failed.Load().(error); ok {
 		return a, err
 	}

@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"collectord/wal"
+	"collectord/collectord/histogram"
 )
 
 // benchMetrics measures what insight costs: requests while somebody scrapes
@@ -63,7 +63,7 @@ func benchMetrics(rounds, seconds int, binary, dir string) error {
 		fmt.Printf("scraped %-18s %10.0f %16.0f %8.2f %12.1f\n", name, median(alone), median(scraped), median(ratios), median(rates))
 	}
 
-	h := wal.NewLatencyHistogram()
+	h := histogram.NewLatency()
 	observe := perCall(func(i int) { h.Observe(uint64(i) * 1000) })
 	clock := perCall(func(int) { _ = time.Now() })
 	fmt.Printf("a value into a histogram: %.1f ns; a look at the clock: %.1f ns\n", observe, clock)

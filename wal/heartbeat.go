@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// pulse knows when each of the log's loops last turned. A loop that has nothing
-// to do turns all the same, every pulseInterval.
-type pulse struct {
+// heartbeat knows when each of the log's loops last turned. A loop that has nothing
+// to do turns all the same, every heartbeatInterval.
+type heartbeat struct {
 	epoch time.Time           // of what follows: monotonic, whatever the clock does
 	last  [loops]atomic.Int64 // nanoseconds since the epoch, or 0 for a loop that does not run
 }
 
-const pulseInterval = 10 * time.Second
+const heartbeatInterval = 10 * time.Second
 
 // The loops that must turn.
 const (
@@ -28,23 +28,21 @@ const (
 // largest segment ahead of its use on a slow disk.
 const turnMin = 2 * time.Minute
 
-func newPulse() *pulse { return &pulse{epoch: time.Now()} }
+func newHeartbeat() *heartbeat { return &heartbeat{epoch: time.Now()} }
 
-func (p *pulse) beat(loop int) { p.last[loop].Store(int64(time.Since(p.epoch)) + 1) }
+func (h *heartbeat) beat(loop int) { h.last[loop].Store(int64(time.Since(h.epoch)) + 1) }
 
-func (p *pulse) stop(loop int) { p.last[loop].Store(0) }
+func (h *heartbeat) stop(loop int) { h.last[loop].Store(0) }
 
 // Alive returns nil while the loops of the log turn, as they do while the disk
 // or the log is full, and while the disk fails. A disk that does not answer at
 // all is given twice CommitTimeout, and at least two minutes.
 func (l *Log) Alive() error {
-	l.mu.Lock()
-	limit := max(2*l.opts.CommitTimeout, turnMin)
-	l.mu.Unlock()
+	limit := max(2*l.limits.Load().CommitTimeout, turnMin)
 	var errs []error
 	for loop, name := range [loops]string{"committer", "roller", "watcher of the bounds"} {
-		last := l.pulse.last[loop].Load()
-		if late := time.Since(l.pulse.epoch) - time.Duration(last); last != 0 && late > limit {
+		last := l.heartbeat.last[loop].Load()
+		if late := time.Since(l.heartbeat.epoch) - time.Duration(last); last != 0 && late > limit {
 			errs = append(errs, fmt.Errorf("the log's %s has been stuck for %v", name, late.Round(time.Second)))
 		}
 	}

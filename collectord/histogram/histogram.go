@@ -1,4 +1,4 @@
-package wal
+package histogram
 
 import (
 	"math/bits"
@@ -20,15 +20,15 @@ type Histogram struct {
 	sum     atomic.Uint64
 }
 
-// NewHistogram makes one whose first bucket reaches up to first, and each
+// New makes one whose first bucket reaches up to first, and each
 // following one 2^doubled times as far. There are at most 20 buckets.
-func NewHistogram(first uint64, doubled, buckets int) *Histogram {
+func New(first uint64, doubled, buckets int) *Histogram {
 	return &Histogram{first: max(first, 1), doubled: max(doubled, 1), buckets: min(buckets, maxBuckets)}
 }
 
-// NewLatencyHistogram makes one for ObserveTime, from 100 µs to 52 s.
-func NewLatencyHistogram() *Histogram {
-	return NewHistogram(uint64(100*time.Microsecond), 1, maxBuckets)
+// NewLatency makes one for ObserveTime, from 100 µs to 52 s.
+func NewLatency() *Histogram {
+	return New(uint64(100*time.Microsecond), 1, maxBuckets)
 }
 
 // Observe counts one value.

@@ -1,4 +1,4 @@
-package wal
+package histogram
 
 import (
 	"slices"
@@ -10,7 +10,7 @@ func TestHistogramCountsEachValueInTheFirstBucketThatReachesIt(t *testing.T) {
 	for _, doubled := range []int{1, 2} {
 		for _, first := range []uint64{1, 3, 256} {
 			for v := range uint64(5000) {
-				h := NewHistogram(first, doubled, 5)
+				h := New(first, doubled, 5)
 				h.Observe(v)
 				d := h.Distribution()
 				want := slices.IndexFunc(d.Bounds, func(b float64) bool { return float64(v) <= b })
@@ -26,7 +26,7 @@ func TestHistogramCountsEachValueInTheFirstBucketThatReachesIt(t *testing.T) {
 }
 
 func TestLatenciesAreShownInSeconds(t *testing.T) {
-	h := NewLatencyHistogram()
+	h := NewLatency()
 	h.ObserveTime(100 * time.Microsecond)
 	h.ObserveTime(time.Hour)
 	h.ObserveTime(-time.Second) // no clock is that bad, but nothing may be counted as centuries

@@ -1,11 +1,9 @@
 package wal
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"collectord/wal/segment"
@@ -23,13 +21,31 @@ type retired struct {
 	failed  bool    // after a failed write or sync
 	adopted bool    // the prepared segment was taken after a failure: make another
 	attempt uint64
-	tell    []chan error // of Seal: told once everything before is sealed
+	seals   []chan error // of requests: told once everything before is sealed
 }
 
-// roller is the state of the goroutine that seals segments and prepares the
-// next one.
+// rolls is what committer and roller exchange.
+type rolls struct {
+	next    chan prepared // from the roller; holds one
+	failed  chan error    // from the roller, when preparing failed; holds one
+	retired chan retired  // to the roller
+}
+
+func newRolls() *rolls {
+	return &rolls{next: make(chan prepared, 1), failed: make(chan error, 1), retired: make(chan retired, 4)}
+}
+
+// roller is the goroutine that seals segments and prepares the next one, so that no
+// append waits for that. The committer hands it segments to which nothing is added
+// any more. It owes it one prepared segment after each, or the reason why there is
+// none; and it seals them oldest first, each with its name durable before the shelf
+// lists it. What fails is tried again with growing delays. A request to seal is
+// answered once all before it are sealed.
 type roller struct {
-	log      *Log
+	*base
+	shelf *shelf
+	rolls *rolls
+
 	unsealed []*active // whose sealing failed, oldest first
 	wanted   bool      // a prepared segment
 	attempt  uint64
@@ -38,22 +54,21 @@ type roller struct {
 	failing  struct{ prepare, seal bool }
 }
 
-// runRoller works until the committer is done.
-func (l *Log) runRoller() {
-	defer l.done.Done()
-	r := &roller{log: l, wanted: true, waiting: true}
+// run works until the committer is done.
+func (r *roller) run() {
+	r.wanted, r.waiting = true, true
 	retry := time.NewTimer(0) // prepares the first spare at once
 	defer retry.Stop()
-	idle := time.NewTicker(pulseInterval)
+	idle := time.NewTicker(heartbeatInterval)
 	defer idle.Stop()
-	defer l.pulse.stop(rolling)
+	defer r.heartbeat.stop(rolling)
 	for {
-		l.pulse.beat(rolling)
+		r.heartbeat.beat(rolling)
 		ok := true
 		select {
 		case <-idle.C:
 			continue
-		case job, open := <-l.retired:
+		case job, open := <-r.rolls.retired:
 			if !open {
 				return
 			}
@@ -68,7 +83,7 @@ func (l *Log) runRoller() {
 		if ok && r.work() {
 			continue
 		}
-		r.delay = l.probeDelay(r.delay)
+		r.delay = r.probeDelay(r.delay)
 		r.waiting = true
 		retry.Reset(r.delay)
 	}
@@ -81,7 +96,7 @@ func (r *roller) take(job retired) {
 		r.attempt = job.attempt
 	}
 	if job.adopted {
-		r.log.discardEmptied()
+		r.shelf.discardTombstones()
 	}
 	if job.segment != nil {
 		r.unsealed = append(r.unsealed, job.segment)
@@ -90,7 +105,7 @@ func (r *roller) take(job retired) {
 		}
 		r.seal()
 	}
-	for _, done := range job.tell {
+	for _, done := range job.seals {
 		if len(r.unsealed) > 0 {
 			done <- errors.New("the segment could not be sealed yet")
 			continue
@@ -105,16 +120,16 @@ func (r *roller) work() bool {
 	if r.wanted {
 		if err := r.prepare(); err != nil {
 			r.failing.prepare = true
-			r.log.opts.Logger.Error("can't prepare the next segment", "trouble", "prepare", "error", err)
+			r.opts.Logger.Error("can't prepare the next segment", "trouble", "prepare", "error", err)
 			select {
-			case r.log.nextErr <- err:
+			case r.rolls.failed <- err:
 			default:
 			}
 			return false
 		}
 		if r.failing.prepare {
 			r.failing.prepare = false
-			r.log.opts.Logger.Info("the next segment is prepared", "trouble", "prepare")
+			r.opts.Logger.Info("the next segment is prepared", "trouble", "prepare")
 		}
 	}
 	return len(r.unsealed) == 0
@@ -122,27 +137,26 @@ func (r *roller) work() bool {
 
 // prepare makes the next segment and offers it to the committer.
 func (r *roller) prepare() error {
-	l := r.log
 	select {
-	case stale := <-l.next:
+	case stale := <-r.rolls.next:
 		stale.segment.Abandon()
 	default:
 	}
-	dir := filepath.Join(l.dir, nextName)
-	if err := l.removeDir(dir); err != nil {
+	dir := filepath.Join(r.dir, nextName)
+	if err := r.removeDir(dir); err != nil {
 		return err
 	}
-	a, err := l.createActive(dir)
+	a, err := r.createActive(dir)
 	if err != nil {
 		// What there is of it may be the room that shipping waits for.
-		return errors.Join(err, l.removeDir(dir))
+		return errors.Join(err, r.removeDir(dir))
 	}
 	select {
-	case <-l.nextErr: //nolint:errcheck // no longer true
+	case <-r.rolls.failed: //nolint:errcheck // no longer true
 	default:
 	}
 	r.wanted = false
-	l.next <- prepared{a, r.attempt} // has room: only this goroutine sends
+	r.rolls.next <- prepared{a, r.attempt} // has room: only this goroutine sends
 	return nil
 }
 
@@ -150,71 +164,57 @@ func (r *roller) prepare() error {
 func (r *roller) seal() {
 	for len(r.unsealed) > 0 {
 		a := r.unsealed[0]
-		if err := r.log.seal(a); err != nil {
+		if err := r.sealOne(a); err != nil {
 			r.failing.seal = true
-			r.log.opts.Logger.Error("can't seal a segment: it is kept and tried again", "trouble", "seal", "segment", a.dir, "error", err)
+			r.opts.Logger.Error("can't seal a segment: it is kept and tried again", "trouble", "seal", "segment", a.dir, "error", err)
 			return
 		}
 		r.unsealed = r.unsealed[1:]
 	}
 	if r.failing.seal {
 		r.failing.seal = false
-		r.log.opts.Logger.Info("segments are sealed again", "trouble", "seal")
+		r.opts.Logger.Info("segments are sealed again", "trouble", "seal")
 	}
 }
 
-// seal makes a segment durable, with everything its name will claim, and hands
-// it to whoever watches Sealed.
-func (l *Log) seal(a *active) error {
+// sealOne makes a segment durable, with everything its name will claim, and has
+// the shelf list it.
+func (r *roller) sealOne(a *active) error {
 	if a.count == 0 { // failed before its first commit: its name must not stay in the way
 		a.Abandon()
-		return l.empty(a.dir)
+		return r.shelf.bury(a.dir)
 	}
 	if a.unsaved {
 		if err := a.sync(); err != nil {
 			// Acknowledged by SyncInterval, and perhaps lost; what is not there
 			// is found out when the segment is read.
-			l.opts.Logger.Error("can't sync a segment before sealing it", "trouble", "late_sync", "segment", a.dir, "error", err)
+			r.opts.Logger.Error("can't sync a segment before sealing it", "trouble", "late_sync", "segment", a.dir, "error", err)
 			a.failed = true
 		}
 	}
 	if !a.failed {
 		if err := a.Trim(); err != nil {
-			l.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "trouble", "trim", "segment", a.dir, "error", err)
+			r.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "trouble", "trim", "segment", a.dir, "error", err)
 		}
 	}
 	// The successor took its name by a rename that is made durable only here:
 	// no segment is sealed before the one that carries on is there to stay.
-	if err := l.disk.SyncDir(l.dir); err != nil {
+	if err := r.disk.SyncDir(r.dir); err != nil {
 		return err
 	}
-	dir := filepath.Join(l.dir, segment.SealedName(a.first, a.last()))
+	dir := filepath.Join(r.dir, segment.SealedName(a.first, a.last()))
 	if a.dir != dir { // otherwise only its name was not durable yet
-		if err := l.disk.RenameNew(a.dir, dir); err != nil {
+		if err := r.disk.RenameNew(a.dir, dir); err != nil {
 			return err
 		}
 		a.dir = dir
 	}
-	if err := l.disk.SyncDir(l.dir); err != nil {
+	if err := r.disk.SyncDir(r.dir); err != nil {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}
 	if err := a.release(); err != nil {
-		l.opts.Logger.Warn("closing a sealed segment failed: its records are synced all the same", "trouble", "close", "segment", dir, "error", err)
+		r.opts.Logger.Warn("closing a sealed segment failed: its records are synced all the same", "trouble", "close", "segment", dir, "error", err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.unsealed = slices.DeleteFunc(l.unsealed, func(other *active) bool { return other == a })
-	l.addSealedLocked(&Segment{
-		log: l, dir: dir, first: a.first, last: a.last(), bytes: a.Bytes(),
-		sealedAt: time.Now(), since: a.since, firstAt: a.firstAt,
-	})
-	close(l.sealedMore)
-	l.sealedMore = make(chan struct{})
+	r.shelf.add(a)
 	return nil
-}
-
-// addSealedLocked lists a segment in its place.
-func (l *Log) addSealedLocked(s *Segment) {
-	at, _ := slices.BinarySearchFunc(l.sealed, s.first, func(other *Segment, first uint64) int { return cmp.Compare(other.first, first) })
-	l.sealed = slices.Insert(l.sealed, at, s)
 }

@@ -6,18 +6,18 @@ import (
 )
 
 const (
-	// outlookSmoothing is the time constant of each of the two filters a rate goes
+	// forecastSmoothing is the time constant of each of the two filters a rate goes
 	// through. Sealing, shipping and deleting make what is used go up and down
 	// within a minute or so: one filter alone would take that for growth (by a
 	// tenth of the rate usages come in with), two leave a hundredth of it. A new
 	// rate shows by half after four minutes.
-	outlookSmoothing = 150 * time.Second
-	// outlookMin is how long is watched before anything is said.
-	outlookMin = 30 * time.Second
+	forecastSmoothing = 150 * time.Second
+	// forecastMin is how long is watched before anything is said.
+	forecastMin = 30 * time.Second
 )
 
-// outlook tells from the past when a bound will be reached.
-type outlook struct {
+// forecast tells from the past when a bound will be reached.
+type forecast struct {
 	began, at  time.Time
 	used, free int64
 	usedRate   smoothed // bytes a second by which the log grows
@@ -25,7 +25,7 @@ type outlook struct {
 }
 
 // look takes in what is used and free now.
-func (o *outlook) look(now time.Time, used, free int64) {
+func (o *forecast) look(now time.Time, used, free int64) {
 	passed := now.Sub(o.at)
 	switch {
 	case o.began.IsZero():
@@ -40,11 +40,11 @@ func (o *outlook) look(now time.Time, used, free int64) {
 }
 
 // seconds until room bytes more are used, or the disk has left bytes less.
-func (o *outlook) seconds(room, left int64) float64 {
+func (o *forecast) seconds(room, left int64) float64 {
 	if room <= 0 || left <= 0 {
 		return 0
 	}
-	if o.at.Sub(o.began) < outlookMin {
+	if o.at.Sub(o.began) < forecastMin {
 		return math.Inf(1)
 	}
 	until := func(bytes int64, rate float64) float64 {
@@ -71,7 +71,7 @@ func (s *smoothed) value() float64 { return s.second.value() }
 type filter struct{ sum, weight float64 }
 
 func (f *filter) add(v float64, passed time.Duration) {
-	share := 1 - math.Exp(-passed.Seconds()/outlookSmoothing.Seconds())
+	share := 1 - math.Exp(-passed.Seconds()/forecastSmoothing.Seconds())
 	f.sum += share * (v - f.sum)
 	f.weight += share * (1 - f.weight)
 }
@@ -85,13 +85,14 @@ func (f *filter) value() float64 {
 
 // untilFullLocked is the time in seconds after which the log will be full, or,
 // if it drops the oldest, will do so.
-func (l *Log) untilFullLocked() float64 {
-	if l.full != nil {
+func (s *shelf) untilFullLocked() float64 {
+	if s.full != nil {
 		return 0
 	}
+	limits := s.limits.Load()
 	ahead := int64(0)
-	if l.opts.WhenFull == DropOldest { // a segment more, since evicting one makes that much room
-		ahead = l.roomAhead() + l.opts.SegmentSize
+	if limits.WhenFull == DropOldest { // a segment more, since evicting one makes that much room
+		ahead = s.roomAhead() + s.opts.SegmentSize
 	}
-	return l.outlook.seconds(l.opts.MaxBytes-l.usedLocked()-ahead, l.stats.FreeBytes-l.opts.MinFree-ahead)
+	return s.forecast.seconds(limits.MaxBytes-s.usedLocked()-ahead, s.stats.FreeBytes-limits.MinFree-ahead)
 }
