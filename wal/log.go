@@ -3,7 +3,6 @@ package wal
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -168,13 +167,14 @@ func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 // submit looks at records and hands them to the next commit. Without records there
 // is none.
 func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
-	b, err := look(recs)
-	if err == nil && b.count == 0 {
+	b := &batch{}
+	b.look(recs)
+	if b.count == 0 {
 		return nil, nil
 	}
-	if err != nil {
+	if b.err != nil {
 		l.Reject(min(b.source, segment.Sources-1), ReasonUnstorable, b.count)
-		return nil, err
+		return nil, b.err
 	}
 	c, err := l.queue.append(recs, b, waiter)
 	if err != nil {
@@ -182,26 +182,6 @@ func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
 	}
 	l.queue.signal()
 	return c, nil
-}
-
-// look goes through records for the first time. The error is of the first that does
-// not fit.
-func look(recs iter.Seq[*Record]) (b batch, err error) {
-	for r := range recs {
-		if err == nil {
-			err = r.Check()
-		}
-		b.count++
-		b.bytes += r.Size()
-		b.source = r.Source
-		if r.ID == (ID{}) {
-			b.unset++
-		}
-	}
-	if err == nil && b.bytes > maxPayload {
-		err = fmt.Errorf("records of %d bytes together, at most %d fit a frame", b.bytes, maxPayload)
-	}
-	return b, err
 }
 
 // Enqueue hands records over without waiting for the disk, and returns how many

@@ -52,12 +52,55 @@ func newQueue(b *base) *queue {
 	return &queue{base: b, wake: make(chan struct{}, 1), ledger: newLedger()}
 }
 
-// batch is what a first look at some records finds.
+// batch is the records of one call on their way into a commit. It is one piece of
+// memory, whatever the loops over them capture.
 type batch struct {
+	// What a first look at them finds.
 	count  int
 	unset  int // of them without an ID
 	bytes  int // in a frame
 	source Source
+	err    error // of the first that does not fit
+
+	// What they get.
+	room []byte
+	ids  idSource
+	at   int64 // received, in microseconds since 1970
+}
+
+// look goes through the records for the first time.
+func (b *batch) look(recs iter.Seq[*Record]) {
+	for r := range recs {
+		if b.err == nil {
+			b.err = r.Check()
+		}
+		b.count++
+		b.bytes += r.Size()
+		b.source = r.Source
+		if r.ID == (ID{}) {
+			b.unset++
+		}
+	}
+	if b.err == nil && b.bytes > maxPayload {
+		b.err = fmt.Errorf("records of %d bytes together, at most %d fit a frame", b.bytes, maxPayload)
+	}
+}
+
+// copy goes through them again, and reports whether they are the same.
+func (b *batch) copy(recs iter.Seq[*Record]) bool {
+	for r := range recs {
+		if r.Size() > cap(b.room)-len(b.room) {
+			return false
+		}
+		r.ReceivedAt = b.at
+		if r.ID == (ID{}) {
+			r.ID = b.ids.next(b.at / 1000)
+			b.unset--
+		}
+		b.room = segment.AppendRecord(b.room, r)
+		b.count--
+	}
+	return len(b.room) == cap(b.room) && b.count == 0 && b.unset == 0
 }
 
 // errUnsteady is of records that were others at the second look. The frame they are
@@ -69,7 +112,7 @@ var errUnsteady = errors.New("records changed while they were appended")
 //
 // Under the mutex it draws ids and times and reserves the room; what the caller
 // yields is copied outside of it.
-func (q *queue) append(recs iter.Seq[*Record], b batch, waiter *Waiter) (*commit, error) {
+func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commit, error) {
 	q.mu.Lock()
 	books := &q.ledger.BySource[b.source]
 	if q.refusal != nil {
@@ -78,30 +121,17 @@ func (q *queue) append(recs iter.Seq[*Record], b batch, waiter *Waiter) (*commit
 		return nil, q.refusal
 	}
 	books.accept(b.count)
-	now := q.opts.clock().UnixMicro()
-	c := q.commitForLocked(now, b.bytes)
-	room := c.reserve(b.bytes)
-	ids := q.ids.reserve(now/1000, b.unset)
-	c.add(b.source, b.count, now)
+	b.at = q.opts.clock().UnixMicro()
+	c := q.commitForLocked(b.at, b.bytes)
+	b.room = c.reserve(b.bytes)
+	b.ids = q.ids.reserve(b.at/1000, b.unset)
+	c.add(b.source, b.count, b.at)
 	c.notify(waiter)
 	c.copying.Add(1)
 	q.mu.Unlock()
 
 	defer c.copying.Done()
-	for r := range recs {
-		if r.Size() > cap(room)-len(room) {
-			c.spoiled.Store(true)
-			break
-		}
-		r.ReceivedAt = now
-		if r.ID == (ID{}) {
-			r.ID = ids.next(now / 1000)
-			b.unset--
-		}
-		room = segment.AppendRecord(room, r)
-		b.count--
-	}
-	if len(room) < cap(room) || b.count != 0 || b.unset != 0 {
+	if !b.copy(recs) {
 		c.spoiled.Store(true)
 	}
 	return c, nil
