@@ -72,7 +72,7 @@ func createActive(dir string, header SegmentHeader, fill int64, datasync func(fd
 // zeroTo writes zeros from the end of what is written up to size. It is only
 // called before records are.
 func (a *active) zeroTo(size int64) error {
-	zeros := make([]byte, 256<<10)
+	zeros := make([]byte, min(256<<10, max(0, size-a.bytes)))
 	for at := a.bytes; at < size; {
 		n, err := a.file.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at)
 		if err != nil {

@@ -71,7 +71,7 @@ func (r *frameReader) close() { r.file.Close() }
 func (r *frameReader) seek(off int64) {
 	from := io.NewSectionReader(fileAt{r.file, r.read}, off, math.MaxInt64-off)
 	if r.in == nil {
-		r.in = bufio.NewReaderSize(from, 64<<10)
+		r.in = bufio.NewReaderSize(from, int(min(64<<10, r.size)))
 		return
 	}
 	r.in.Reset(from)
