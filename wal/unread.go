@@ -241,10 +241,15 @@ func (w *wreck) unreadTail(disk disk, path string) (records uint64, err error) {
 	if w.unread == nil {
 		return 0, nil
 	}
-	file, err := disk.openRegular(path)
-	if isUnreadable(err) {
-		return 1, nil // there is no telling how many
+	if w.size == 0 { // it could not be opened: all of it may be records
+		info, err := disk.fs().Stat(path)
+		if err != nil {
+			return 0, err
+		}
+		w.size = info.Size()
+		return max(1, uint64(w.size)/recordOverhead), nil
 	}
+	file, err := disk.openRegular(path)
 	if err != nil {
 		return 0, err
 	}
