@@ -1,0 +1,328 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"collectord/wal/vfs/simdisk"
+)
+
+// fail reports a failure with all it takes to repeat it.
+func (s *life) fail(format string, args ...any) {
+	s.t.Errorf("seed %d (%s): %s", s.seed, s.kind, fmt.Sprintf(format, args...))
+}
+
+// checkClaim holds against the bucket that all below a seq is stored or noted there.
+func (s *life) checkClaim(below uint64) {
+	there := map[uint64]bool{}
+	now := s.history.now()
+	for _, b := range now.bucket {
+		there[b.seq] = true
+	}
+	for _, n := range now.notes {
+		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
+			there[seq] = true
+		}
+	}
+	for seq := uint64(1); seq < below; seq++ {
+		if !there[seq] {
+			s.fail("the log claims that all below seq %d is stored, and %d is not", below, seq)
+			return
+		}
+	}
+	s.tally.add("claims", 1)
+}
+
+// checkLedger adds up the ledger of a run that began with a past.
+func (s *life) checkLedger(began past) {
+	g, now := s.log.Ledger(), s.history.now()
+	var received, appended uint64
+	for source, d := range g.Door {
+		rejected, dropped := sum(d.Rejected), sum(d.Dropped)
+		if d.Received != d.Accepted+rejected || d.Accepted != d.Appended+d.Repeated+dropped+d.Waiting {
+			s.fail("the ledger of source %d does not add up: %+v", source, d)
+		}
+		received += d.Received
+		appended += d.Appended
+	}
+	if appended+g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
+		s.fail("the ledger does not add up: %+v", g)
+	}
+	if offered := uint64(now.offered - began.offered); received != offered {
+		s.fail("the ledger has %d records received of %d", received, offered)
+	}
+	if acked := uint64(len(now.acked) - len(began.acked)); g.Door[HTTP].Appended != acked {
+		s.fail("the ledger has %d records appended by HTTP, acknowledged are %d", g.Door[HTTP].Appended, acked)
+	}
+	if g.Shipped != s.shipped {
+		s.fail("the ledger has %d records shipped of %d", g.Shipped, s.shipped)
+	}
+}
+
+func sum(m map[string]uint64) (n uint64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+// after checks every crash that the life noted, and its end.
+func (s *life) after() {
+	end := moment{disk: s.leave().Keep(), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
+	time.Sleep(time.Second) // what the checks do comes after all crashes
+	lived := s.logged.text.String()
+	for _, m := range append(s.moments, end) {
+		s.logged.text.Reset()
+		if s.check(m); s.t.Failed() {
+			s.t.Logf("the life wrote:\n%s\nthe start wrote:\n%s", lived, s.logged.text.String())
+			return
+		}
+	}
+}
+
+// listing names what is below a directory, and the sizes of files.
+func listing(d *simdisk.Disk, dir string) (text string) {
+	entries, _ := d.List(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		info, err := e.Info()
+		if err != nil || e.IsDir() {
+			text += path + "\n" + listing(d, path)
+			continue
+		}
+		text += fmt.Sprintf("%s, %d bytes\n", path, info.Size())
+	}
+	return text
+}
+
+// check starts a log on what a crash left and holds it against what happened.
+func (s *life) check(m moment) {
+	fail := func(format string, args ...any) {
+		s.fail("crash after call %d (%s %s), kill %t, start interrupted %d times: %s", m.call.N, m.call.Op, m.call.Path, m.kill, m.deep, fmt.Sprintf(format, args...))
+	}
+	var found *simdisk.Disk // for the report
+	if s.tally.keep {
+		found = m.disk.Keep()
+	}
+	defer func() {
+		if s.t.Failed() && found != nil {
+			s.t.Logf("the start found:\n%s", listing(found, simulatedDir))
+		}
+	}()
+	var again *moment
+	if m.deep < 2 && s.draw(4) == 0 {
+		m.disk.Changed = s.crashOnce(m, &again)
+	}
+	l, err := Open(simulatedDir, s.options(m.disk))
+	m.disk.Changed = nil
+	if err != nil {
+		fail("the log does not start: %v", err)
+		return
+	}
+	if m.disk.Resize(simulatedRoom); s.kind.evicts || s.kind.fills {
+		time.Sleep(10 * time.Second) // until what is too much is evicted, or the log has seen that there is room
+	}
+	s.checkLog(l, m, fail)
+	for try := 0; ; try++ { // the oldest may have to make room first
+		err := l.Append(context.Background(), Record{Usage: []byte(`{"n":0}`)})
+		if err == nil {
+			break
+		}
+		if !s.kind.evicts && !s.kind.fills || try == 60 {
+			fail("append after the start: %v", err)
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	pending := l.Ledger().Pending
+	if err := l.Close(); err != nil {
+		fail("close: %v", err)
+	}
+	l, err = Open(simulatedDir, s.options(m.disk))
+	if err != nil {
+		fail("the log does not start again: %v", err)
+		return
+	}
+	if g := l.Ledger(); !s.kind.loses() && !s.trouble.lied() && g.Pending != pending {
+		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
+	}
+	for finding, n := range l.Stats().Findings {
+		// What follows the last acknowledged record of a failed segment stays in its
+		// file until it is shipped, and is found by each start.
+		leftover := (s.trouble != nil || s.kind.fills) && finding == FoundMisnamed
+		if n > 0 && !s.kind.rots && !leftover {
+			fail("the second start found %d times %s", n, finding)
+		}
+	}
+	if err := l.Close(); err != nil {
+		fail("close again: %v", err)
+	}
+	if again != nil && !s.t.Failed() {
+		s.logged.text.Reset()
+		s.check(*again)
+	}
+}
+
+// crashOnce has one of the next changes of a disk leave a moment of its own.
+func (s *life) crashOnce(m moment, again **moment) func(simdisk.Call) {
+	left := 1 + s.draw(30)
+	return func(c simdisk.Call) {
+		if left--; left != 0 {
+			return
+		}
+		if crashed := m.disk.Crash(); s.tally.isNew(crashed) {
+			*again = &moment{disk: crashed, call: c, past: m.past, at: m.at, deep: m.deep + 1}
+		}
+	}
+}
+
+// content is what is where: usages by seq.
+type content struct {
+	m     moment
+	fail  func(string, ...any)
+	there map[int]uint64 // seq by number
+	bySeq map[uint64]int
+	lost  map[uint64]bool // by a note
+
+	inBucket map[uint64]bool
+	hours    map[uint64]int64 // of what is in the bucket
+}
+
+func (c *content) add(seq uint64, number int) {
+	if other, ok := c.bySeq[seq]; ok && other != number {
+		c.fail("seq %d is usage %d and usage %d", seq, other, number)
+	}
+	if other, ok := c.there[number]; ok && other != seq {
+		c.fail("usage %d is seq %d and seq %d", number, other, seq)
+	}
+	if number < 1 || number > c.m.past.offered {
+		c.fail("seq %d holds a usage that was never written", seq)
+	}
+	c.there[number], c.bySeq[seq] = seq, number
+}
+
+func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) {
+	c := &content{m: m, fail: fail, there: map[int]uint64{}, bySeq: map[uint64]int{}, lost: map[uint64]bool{}, inBucket: map[uint64]bool{}, hours: map[uint64]int64{}}
+	for _, b := range m.past.bucket {
+		c.add(b.seq, b.number)
+		c.inBucket[b.seq], c.hours[b.seq] = true, b.hour
+	}
+	g := l.Ledger()
+	if g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
+		fail("the ledger does not add up: %+v", g)
+	}
+	if pending := s.pending(l); !s.kind.loses() && !s.trouble.lied() && (g.Pending != pending || g.Shipped+g.Quarantined+g.Evicted > 0) {
+		fail("ledger %+v, of %d records", g, pending)
+	}
+	s.readLog(l, c)
+	waiting, err := l.Losses()
+	if err != nil {
+		fail("loss notes: %v", err)
+	}
+	real := 0
+	for _, n := range append(m.past.notes, waiting...) {
+		if n.Reason != LossSkipped {
+			real++
+		}
+		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
+			c.lost[seq] = true
+			// What was uploaded may be evicted or rot, if the answer was lost or a crash
+			// came first. The log can't know, and says where the storage has it, if it
+			// has. If nothing tells when a damaged segment began, its last change does.
+			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || n.Reason == LossDamaged && s.kind.jumps
+			unknown := c.inBucket[seq] && named
+			if _, ok := c.bySeq[seq]; ok && !unknown {
+				fail("a note says that seq %d is lost (%s), and it is there; in the bucket: %t; noted %v after the crash", seq, n.Reason, c.inBucket[seq], n.At.Sub(m.at))
+				break
+			}
+		}
+	}
+	if real > 0 && !s.kind.loses() && !s.trouble.lied() {
+		fail("loss notes, though nothing was lost: %v", waiting)
+	}
+	s.checkComplete(c)
+}
+
+func (s *life) pending(l *Log) (n uint64) {
+	segments, _ := l.Sealed()
+	for _, segment := range segments {
+		n += segment.counted()
+	}
+	return n
+}
+
+// readLog reads all sealed segments, after salvage where that is needed: also the
+// last frame before a crash can be whole, and the length in front of it not.
+func (s *life) readLog(l *Log, c *content) {
+	all, _ := l.Sealed()
+	for _, segment := range all {
+		if !segment.Hold() {
+			continue
+		}
+		for _, err := range segment.Records() {
+			if err == nil {
+				continue
+			}
+			if _, err := l.Salvage(segment); err != nil {
+				c.fail("salvage of %s: %v", segment, err)
+			}
+		}
+		segment.Release()
+	}
+	if s.kind.evicts {
+		time.Sleep(10 * time.Second) // a salvage may take room
+	}
+	segments, _ := l.Sealed()
+	segments = slices.DeleteFunc(segments, func(s *Segment) bool { return !s.Hold() }) // none is evicted meanwhile
+	var lastRun uint64
+	var lastID ID
+	for _, segment := range segments {
+		h, err := segment.Header()
+		if err != nil {
+			c.fail("header of %s: %v", segment, err)
+			continue
+		}
+		if h.Run != lastRun {
+			lastRun, lastID = h.Run, ID{}
+		}
+		for r, err := range segment.Records() {
+			if err != nil {
+				c.fail("records of %s: %v", segment, err)
+				break
+			}
+			if bytes.Compare(r.ID[:], lastID[:]) <= 0 {
+				c.fail("id of seq %d does not rise", r.Seq)
+			}
+			lastID = r.ID
+			c.add(r.Seq, numberOf(r.Usage))
+		}
+	}
+}
+
+// checkComplete looks for what is gone without a note.
+func (s *life) checkComplete(c *content) {
+	gone := 0
+	for _, a := range c.m.past.acked {
+		if _, ok := c.there[a.number]; ok || s.kind.interval && !c.m.kill && c.m.at.Sub(a.at) < time.Second {
+			continue
+		}
+		if gone++; gone > len(c.lost) || !s.kind.loses() {
+			c.fail("usage %d was acknowledged and is gone", a.number)
+		}
+	}
+	seqs := slices.Sorted(maps.Keys(c.bySeq))
+	if len(seqs) == 0 {
+		return
+	}
+	for seq := uint64(1); seq <= seqs[len(seqs)-1]; seq++ {
+		if _, ok := c.bySeq[seq]; !ok && !c.lost[seq] {
+			c.fail("seq %d is gone without a note", seq)
+			return
+		}
+	}
+}

@@ -1,0 +1,455 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/wal/vfs/simdisk"
+)
+
+const (
+	simulatedDir  = "/data"
+	simulatedRoom = 1 << 24 // bytes of the simulated disk
+)
+
+// kind is what a life goes through beside crashes.
+type kind struct {
+	evicts   bool // the log is small, and drops the oldest
+	rots     bool // bytes of sealed segments change
+	fills    bool // the disk runs full, and gets room again
+	jumps    bool // the wall clock jumps
+	interval bool // appends return before they are synced
+}
+
+// loses reports whether records may be lost, with a note.
+func (k kind) loses() bool { return k.evicts || k.rots || k.interval }
+
+func (k kind) String() string {
+	var all []string
+	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval} {
+		if is {
+			all = append(all, name)
+		}
+	}
+	if len(all) == 0 {
+		return "plain"
+	}
+	slices.Sort(all)
+	return strings.Join(all, "+")
+}
+
+// life is one of a log on a simulated disk. It has several runs: the first one
+// begins on an empty disk, the others on what a crash, a kill or a close left.
+type life struct {
+	t     *testing.T
+	seed  uint64
+	kind  kind
+	rand  *rand.Rand // what happens; only the goroutine of the test draws
+	tally *tally
+
+	disk    *simdisk.Disk
+	history *history
+	log     *Log
+	shipped uint64       // records removed in this run
+	jumped  atomic.Int64 // nanoseconds by which the wall clock is off
+
+	mu     sync.Mutex // guards what follows, of which disk calls draw
+	chance *rand.Rand // what the disk does
+	calls  map[string]int
+
+	moments []moment
+	sparse  int // one in so many calls is followed by a crash
+	trouble *trouble
+	refused bool // a start was refused
+	rotten  bool
+	logged  lines
+}
+
+// lines keeps what is written to it, for several writers.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// newLife makes a disk for the life of a log.
+func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *life {
+	s := &life{
+		t: t, seed: seed, kind: k, rand: rand.New(rand.NewPCG(seed, 1)), tally: c,
+		chance: rand.New(rand.NewPCG(seed, 2)), calls: map[string]int{},
+		history: &history{}, sparse: 1, trouble: trouble,
+	}
+	if trouble != nil {
+		s.sparse = 15
+	}
+	disk := simdisk.New(simulatedRoom, s.draw)
+	if err := disk.Mkdir(simulatedDir); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.SyncDir("/"); err != nil {
+		t.Fatal(err)
+	}
+	s.use(disk)
+	return s
+}
+
+// draw is for the disk, which is used by several goroutines.
+func (s *life) draw(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chance.IntN(n)
+}
+
+// use goes on with a disk.
+func (s *life) use(d *simdisk.Disk) {
+	s.disk = d
+	d.Pause, d.Changed = s.pause, s.note
+	if s.trouble != nil {
+		d.Intercept = s.trouble.intercept
+	}
+}
+
+// leave ends the use of a disk. What is still done to it does not count.
+func (s *life) leave() *simdisk.Disk {
+	s.disk.Pause, s.disk.Changed, s.disk.Intercept = nil, nil, nil
+	return s.disk
+}
+
+// pause has calls of the committer and the roller take a time that hangs on the
+// seed alone, so that they come in one order. Whatever else uses the disk may hold
+// a mutex, for which a bubble does not let time pass.
+func (s *life) pause(c simdisk.Call) {
+	if !ofUnsealed(c) {
+		return
+	}
+	key := string(c.Op) + c.Path
+	s.mu.Lock()
+	s.calls[key]++
+	n := s.calls[key]
+	s.mu.Unlock()
+	h := fnv.New64a()
+	fmt.Fprint(h, s.seed, key, n)
+	time.Sleep(time.Duration(1 + h.Sum64()%2e6))
+}
+
+// ofUnsealed reports whether a call is of a segment that is not sealed.
+func ofUnsealed(c simdisk.Call) bool {
+	in, last := filepath.Split(c.Path)
+	switch c.Op {
+	case simdisk.Write, simdisk.Datasync, simdisk.Sync, simdisk.Truncate:
+		last = filepath.Base(in)
+	case simdisk.Mkdir, simdisk.Rename:
+	default:
+		return false
+	}
+	first, end, ending, ok := parseName(last)
+	return last == nextName || ok && first > 0 && end == 0 && ending == ""
+}
+
+func (s *life) options(d *simdisk.Disk) Options {
+	o := Options{Node: "node", SegmentSize: 2 << 10, MaxBytes: 1 << 20, MachineID: "/none"}
+	if s.kind.evicts {
+		o.MaxBytes, o.WhenFull = 8<<10, DropOldest
+	}
+	if s.kind.interval {
+		o.Sync = SyncInterval
+	}
+	o.clock = func() time.Time { return time.Now().Add(time.Duration(s.jumped.Load())) }
+	o.Logger = slog.New(slog.NewTextHandler(&s.logged, nil))
+	o.disk.files = d
+	o.disk.newWriter = func(dir string) (entryWriter, error) { return newSimulatedWriter(d, dir) }
+	return o
+}
+
+// note keeps the disk as a crash after this call could leave it: after a loss of
+// power, or now and then after a kill, which loses nothing yet.
+func (s *life) note(c simdisk.Call) {
+	if s.sparse > 1 && (s.trouble.failed() == 0 || s.draw(s.sparse) > 0) {
+		return
+	}
+	kill := s.draw(8) == 0
+	var left *simdisk.Disk
+	if kill {
+		left = s.disk.Keep()
+	} else {
+		left = s.disk.Crash()
+	}
+	if s.tally.isNew(left) {
+		s.moments = append(s.moments, moment{disk: left, call: c, past: s.history.now(), at: time.Now(), kill: kill})
+	}
+}
+
+// run starts the log and does what a daemon and a shipper do. It reports false if
+// the start was refused, as only a failed call may cause.
+func (s *life) run(steps int) bool {
+	var err error
+	if s.log, err = Open(simulatedDir, s.options(s.disk)); err != nil {
+		if s.trouble.failed() == 0 {
+			s.t.Errorf("seed %d: the log does not start: %v", s.seed, err)
+		}
+		return false
+	}
+	s.shipped = 0
+	before := s.history.now()
+	for range steps {
+		s.step()
+		s.checkLedger(before)
+	}
+	return true
+}
+
+func (s *life) step() {
+	switch n := s.rand.IntN(100); {
+	case n < 55:
+		s.append()
+	case n < 67:
+		_ = s.log.Seal(context.Background()) // what fails is tried again by the log
+	case n < 79 && !s.kind.evicts || n < 72:
+		s.ship()
+	case n < 84:
+		s.uploadNotes()
+	case n < 88 && s.kind.rots:
+		s.rot()
+	case n < 91 && s.kind.fills:
+		s.disk.Resize(s.disk.Used() + int64(s.rand.IntN(6<<10)))
+	case n < 93:
+		s.disk.Resize(simulatedRoom)
+	case n < 95 && s.kind.jumps:
+		s.jumped.Store(int64(time.Duration(s.rand.IntN(72*60)-36*60) * time.Minute))
+	case n < 98:
+		time.Sleep(time.Duration(s.rand.Int64N(int64(90 * time.Second))))
+	default:
+		synctest.Wait()
+	}
+}
+
+// append appends by several goroutines at once, and enqueues datagrams.
+func (s *life) append() {
+	var all sync.WaitGroup
+	for range 1 + s.rand.IntN(3) {
+		recs := s.history.offer(1 + s.rand.IntN(3))
+		later := time.Duration(s.rand.IntN(1e6)) // in one order
+		if s.rand.IntN(4) == 0 {
+			recs = withSource(recs, UDP)
+		}
+		all.Go(func() {
+			time.Sleep(later)
+			if recs[0].Source == UDP {
+				s.log.Enqueue(recs...)
+			} else if s.log.Append(context.Background(), recs...) == nil {
+				s.history.acknowledge(recs)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func withSource(recs []Record, source Source) []Record {
+	for i := range recs {
+		recs[i].Source = source
+	}
+	return recs
+}
+
+// ship uploads a sealed segment and removes it.
+func (s *life) ship() {
+	segments, _ := s.log.Sealed()
+	if len(segments) == 0 {
+		return
+	}
+	segment := segments[s.rand.IntN(len(segments))]
+	if !segment.Hold() {
+		return
+	}
+	defer segment.Release()
+	confirmed, err := s.log.Unconfirmed()
+	if err == nil {
+		s.checkClaim(min(confirmed, segment.first))
+	}
+	var uploaded []stored
+	var hour int64
+	for r, err := range segment.Records() {
+		if err != nil { // as the shipper does with what is damaged, or has no file
+			_, _ = s.log.Salvage(segment)
+			return
+		}
+		if len(uploaded) == 0 {
+			hour = hourOf(r.ReceivedAt)
+		}
+		uploaded = append(uploaded, stored{r.Seq, numberOf(r.Usage), hour})
+	}
+	s.history.upload(uploaded)
+	if s.rand.IntN(4) == 0 {
+		return // the answer is lost
+	}
+	_ = segment.Remove() // what fails is tried again by the log
+	s.shipped += uint64(len(uploaded))
+}
+
+// uploadNotes does what the shipper does with loss notes.
+func (s *life) uploadNotes() {
+	notes, err := s.log.Losses()
+	if err != nil {
+		return
+	}
+	for _, n := range notes {
+		s.history.uploadNote(n)
+		_ = s.log.LossStored(n) // what fails is uploaded again
+	}
+}
+
+// rot changes a sealed segment's file.
+func (s *life) rot() {
+	segments, _ := s.log.Sealed()
+	if len(segments) == 0 || s.rotten {
+		return
+	}
+	s.rotten = true // twice in one segment can take what a salvage has not copied yet
+	const sector = 512
+	var other []byte // a sector that was meant for another place
+	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte {
+		at := s.rand.IntN(len(b)) / sector * sector
+		other = bytes.Clone(b[at:min(len(b), at+sector)])
+		return b
+	})
+	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte { // or it is gone
+		at, from := s.rand.IntN(len(b)), s.rand.IntN(len(b))/sector*sector
+		in := b[at/sector*sector : min(len(b), (at/sector+1)*sector)]
+		switch s.rand.IntN(5) {
+		case 0:
+			b[at] ^= 1 << s.rand.IntN(8)
+		case 1:
+			clear(in)
+		case 2:
+			copy(in, b[from:min(len(b), from+sector)])
+		case 3:
+			copy(in, other)
+		case 4:
+			b = b[:at]
+		}
+		return b
+	})
+}
+
+// recover gives the disk room and waits until the log is writable by itself.
+func (s *life) recover() {
+	s.disk.Resize(simulatedRoom)
+	for range 20 {
+		recs := s.history.offer(1)
+		if s.log.Append(context.Background(), recs...) == nil {
+			s.history.acknowledge(recs)
+			return
+		}
+		time.Sleep(30 * time.Second)
+	}
+	s.t.Errorf("seed %d: the log is not writable ten minutes after the last failed call: %v", s.seed, s.log.Full())
+}
+
+// kill ends the run: the process is gone, and what it wrote stays as it is.
+func (s *life) kill() { s.end((*simdisk.Disk).Keep) }
+
+// loseHost ends the run by a loss of power.
+func (s *life) loseHost() { s.end((*simdisk.Disk).Crash) }
+
+func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
+	synctest.Wait() // nobody uses the disk
+	left := how(s.disk)
+	s.leave()
+	_ = s.log.Close() // on a disk that nobody looks at
+	s.use(left)
+}
+
+// goBack goes on from a crash of this run, as if it had ended there.
+func (s *life) goBack() {
+	synctest.Wait()
+	s.leave()
+	_ = s.log.Close()
+	if len(s.moments) == 0 {
+		return // and goes on from the end
+	}
+	m := s.moments[len(s.moments)-1-s.rand.IntN(min(len(s.moments), 150))]
+	if s.kind.interval { // the last of them may be gone
+		m.past.acked = slices.DeleteFunc(slices.Clone(m.past.acked), func(a ack) bool { return m.at.Sub(a.at) < time.Second })
+	}
+	s.history = &history{past: m.past}
+	s.use(m.disk.Keep())
+}
+
+// close ends the run in an orderly way.
+func (s *life) close() {
+	if err := s.log.Close(); err != nil && s.trouble.failed() == 0 {
+		s.t.Errorf("seed %d: close: %v", s.seed, err)
+	}
+}
+
+// trouble is what goes wrong with calls of a disk. A nil one is none.
+type trouble struct {
+	mu      sync.Mutex
+	calls   []simdisk.Op // so far, of all runs
+	hit     string       // the last one that failed
+	at      int          // the first call that fails, counting from 1
+	many    int          // how many fail from there on
+	fault   simdisk.Fault
+	hang    time.Duration // how long a call hangs before it returns
+	only    bool          // just calls of segments that are not sealed
+	tally   *tally
+	matched int
+	lost    bool // a sync failed
+}
+
+func (d *trouble) intercept(c simdisk.Call) simdisk.Fault {
+	d.mu.Lock()
+	d.calls = append(d.calls, c.Op)
+	hit := len(d.calls) >= d.at && d.matched < d.many && (!d.only || ofUnsealed(c))
+	if hit {
+		d.matched++
+		errno, _ := d.fault.Err.(syscall.Errno)
+		d.lost = d.lost || c.Op == simdisk.Sync || c.Op == simdisk.Datasync
+		d.hit = d.tally.fail(c.Op, errno, d.hang)
+	}
+	d.mu.Unlock()
+	if !hit {
+		return simdisk.Fault{}
+	}
+	time.Sleep(d.hang)
+	return d.fault
+}
+
+// lied reports whether a sync failed, so that what a later start reads, and syncs,
+// may be in memory only: a record that was not acknowledged can vanish, with a note.
+func (d *trouble) lied() bool {
+	if d == nil {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lost
+}
+
+// failed is how many calls failed so far.
+func (d *trouble) failed() int {
+	if d == nil {
+		return 0
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.matched
+}
