@@ -157,6 +157,11 @@ func (l *Log) settle(found *names, gone []uint64) error {
 			}
 		}
 	}
+	for _, s := range all {
+		if s.sound && s.sealed && !s.fits && !s.silent && isCopied(s, all) {
+			s.begins, s.silent = s.first, true
+		}
+	}
 	all = slices.DeleteFunc(all, func(s *named) bool {
 		if s.begins == 0 {
 			l.stray(s.name)
@@ -186,6 +191,13 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	}
 	found.segments = kept
 	return l.rename(kept)
+}
+
+// isCopied reports whether the first frame of a segment is that of another one, which
+// a disk wrote to the wrong place: the name that goes on behind it confirms its own.
+func isCopied(s *named, all []*named) bool {
+	return slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.begins == s.begins }) &&
+		slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.first == s.last+1 })
 }
 
 // settleFirst settles the first of some segments in order. It is the first of
