@@ -22,6 +22,7 @@ type active struct {
 	file  vfs.File
 	index uint64 // of the last entry written
 	bytes int64
+	acked int64 // of bytes, up to the last acknowledged record
 
 	lent *buffers // those of the log, or nil
 
@@ -83,8 +84,14 @@ func (a *active) zeroTo(size int64) error {
 	return nil
 }
 
-// trim cuts off the zeros that no record took the place of.
-func (a *active) trim() error { return a.file.Truncate(a.bytes) }
+// trim cuts off the zeros that no record took the place of. After a failure it also
+// cuts off, durably, what was not acknowledged: those seqs are given out again.
+func (a *active) trim() error {
+	if !a.failed {
+		return a.file.Truncate(a.bytes)
+	}
+	return errors.Join(a.file.Truncate(a.acked), a.file.Sync())
+}
 
 // write appends one entry. After an error the segment must be abandoned.
 func (a *active) write(entry []byte) error {

@@ -229,6 +229,7 @@ func (l *Log) commit(c *commit) {
 		}
 	}
 	a.count += uint64(c.count)
+	a.acked = a.bytes
 	l.histogram.records.Observe(uint64(c.count))
 	l.histogram.bytes.Observe(uint64(len(c.buf) - entryRoom))
 
