@@ -235,3 +235,37 @@ func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 		t.Errorf("noted as lost %v, want 1 and 2", noted)
 	}
 }
+
+// TestASectorOfAShippedSegmentCostsOnlyWhatItCovers: the first frame is that of a
+// segment that is not there any more, and the rest is right.
+func TestASectorOfAShippedSegmentCostsOnlyWhatItCovers(t *testing.T) {
+	const n = 35
+	dir := t.TempDir()
+	l := open(t, dir, Options{})
+	for i := range 2 * n {
+		if mustAppend(t, l, Record{Usage: usage(i)}); i%n == n-1 {
+			mustSeal(t, l)
+		}
+	}
+	sealed, _ := l.Sealed()
+	file, err := os.ReadFile(sealed[0].path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.ReadFile(sealed[1].path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(file, other[:sector])
+	for _, err := range []error{os.WriteFile(sealed[0].path(), file, 0o640), sealed[1].Remove(), l.Close()} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l = open(t, dir, Options{})
+	got := shipAll(t, l)
+	noted, _ := notedSeqs(t, l)
+	if all := slices.Sorted(slices.Values(slices.Concat(got, noted))); len(all) != n || len(got) < n-10 || len(noted) == 0 {
+		t.Errorf("shipped %v, noted as lost %v", got, noted)
+	}
+}

@@ -158,7 +158,7 @@ func (l *Log) settle(found *names, gone []uint64) error {
 		}
 	}
 	for _, s := range all {
-		if s.sound && s.sealed && !s.fits && !s.silent && isCopied(s, all) {
+		if s.sound && s.sealed && !s.silent && (s.begins < s.first || s.begins > s.last) && (isCopied(s, all) || l.holdsNamed(s)) {
 			s.begins, s.silent = s.first, true
 		}
 	}
@@ -198,6 +198,15 @@ func (l *Log) settle(found *names, gone []uint64) error {
 func isCopied(s *named, all []*named) bool {
 	return slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.begins == s.begins }) &&
 		slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.first == s.last+1 })
+}
+
+// holdsNamed reports whether a segment holds records that its name tells, and that do
+// not go on from its first frame: that one is misplaced.
+func (l *Log) holdsNamed(s *named) bool {
+	w := l.read(s)
+	return w != nil && slices.ContainsFunc(w.pieces, func(p piece) bool {
+		return slices.ContainsFunc(p.extents, func(e extent) bool { return e.first != s.begins && e.first <= s.last && e.last >= s.first })
+	})
 }
 
 // settleFirst settles the first of some segments in order. It is the first of
