@@ -31,12 +31,13 @@ type tally struct {
 	mu     sync.Mutex
 	Seen   map[[16]byte]bool // crash states, by hash
 	Counts map[string]int
+	began  time.Time
 	want   int  // distinct crash states
 	keep   bool // what starts find, for a report
 }
 
 func newTally() *tally {
-	return &tally{Seen: map[[16]byte]bool{}, Counts: map[string]int{}, keep: *simulateStates < 100}
+	return &tally{Seen: map[[16]byte]bool{}, Counts: map[string]int{}, began: time.Now(), keep: *simulateStates < 100}
 }
 
 func (c *tally) add(what string, n int) {

@@ -23,6 +23,7 @@ var (
 	simulateStates    = flag.Int("simulate-states", 4000, "distinct crash states of the simulation")
 	simulateEvery     = flag.Int("simulate-every", 40, "one in so many failed calls is simulated; 1 for all")
 	simulateRecorded  = flag.Int("simulate-recorded", 1, "recorded lives of each kind of which calls fail")
+	simulateFor       = flag.Duration("simulate-for", time.Hour, "after how long no other life begins")
 	simulateProcesses = flag.Int("simulate-processes", 1, "processes of the simulation; each has its own seeds")
 )
 
@@ -31,7 +32,7 @@ var (
 func TestNoCrashLosesWhatWasAcknowledged(t *testing.T) {
 	simulate(t, func(t *testing.T, c *tally, first, step int) {
 		seed := *simulateSeed + uint64(first)
-		for ; len(c.Seen) < c.want && !t.Failed(); seed += uint64(step) {
+		for ; len(c.Seen) < c.want && !t.Failed() && time.Since(c.began) < *simulateFor; seed += uint64(step) {
 			t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 				cryptotest.SetGlobalRandom(t, seed)
 				synctest.Test(t, func(t *testing.T) { anyLife(t, seed, c) })
@@ -90,7 +91,6 @@ func simulate(t *testing.T, part func(t *testing.T, c *tally, first, step int)) 
 	// One goroutine at a time, so that a seed repeats a life as well as can be.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	began := time.Now()
 	c := newTally()
 	switch {
 	case *simulateWorker >= 0:
@@ -104,6 +104,6 @@ func simulate(t *testing.T, part func(t *testing.T, c *tally, first, step int)) 
 		part(t, c, 0, 1)
 	}
 	if *simulateWorker < 0 {
-		t.Logf("%s\nin %v", c, time.Since(began).Round(time.Millisecond))
+		t.Logf("%s\nin %v", c, time.Since(c.began).Round(time.Millisecond))
 	}
 }
