@@ -115,11 +115,11 @@ func (s *life) check(m moment) {
 		}
 	}()
 	var again *moment
-	if m.deep < 2 && s.draw(4) == 0 {
-		m.disk.Changed = s.crashOnce(m, &again)
+	now := s.surely(m) // of the check, which goes on
+	if m.deep < 2 && s.draw(3) == 0 {
+		m.disk.Changed = s.crashOnce(m, &now, &again)
 	}
 	l, err := Open(simulatedDir, s.options(m.disk))
-	m.disk.Changed = nil
 	if err != nil {
 		fail("the log does not start: %v", err)
 		return
@@ -127,10 +127,12 @@ func (s *life) check(m moment) {
 	if m.disk.Resize(simulatedRoom); s.kind.evicts || s.kind.fills {
 		time.Sleep(10 * time.Second) // until what is too much is evicted, or the log has seen that there is room
 	}
-	s.checkLog(l, m, fail)
+	highest := s.checkLog(l, m, fail)
+	now.offered++
 	for try := 0; ; try++ { // the oldest may have to make room first
-		err := l.Append(context.Background(), Record{Usage: []byte(`{"n":0}`)})
+		err := l.Append(context.Background(), Record{Usage: fmt.Appendf(nil, `{"n":%d}`, now.offered)})
 		if err == nil {
+			now.acked = append(now.acked, ack{now.offered, time.Now()})
 			break
 		}
 		if !s.kind.evicts && !s.kind.fills || try == 60 {
@@ -143,7 +145,30 @@ func (s *life) check(m moment) {
 	if err := l.Close(); err != nil {
 		fail("close: %v", err)
 	}
-	l, err = Open(simulatedDir, s.options(m.disk))
+	m.disk.Changed = nil
+	s.checkAgain(m.disk, now.offered, highest, pending, fail)
+	if again != nil && !s.t.Failed() {
+		s.logged.text.Reset()
+		s.check(*again)
+	}
+}
+
+// crashOnce has one of the next changes of a disk leave a moment of its own.
+func (s *life) crashOnce(m moment, now *past, again **moment) func(simdisk.Call) {
+	left := 1 + s.draw(50)
+	return func(c simdisk.Call) {
+		if left--; left != 0 {
+			return
+		}
+		if crashed := m.disk.Crash(); s.tally.isNew(crashed) {
+			*again = &moment{disk: crashed, call: c, past: *now, at: time.Now(), deep: m.deep + 1}
+		}
+	}
+}
+
+// checkAgain starts a log on what another left that was closed.
+func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fail func(string, ...any)) {
+	l, err := Open(simulatedDir, s.options(d))
 	if err != nil {
 		fail("the log does not start again: %v", err)
 		return
@@ -152,32 +177,26 @@ func (s *life) check(m moment) {
 		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
 	}
 	for finding, n := range l.Stats().Findings {
-		// What follows the last acknowledged record of a failed segment stays in its
-		// file until it is shipped, and is found by each start.
-		leftover := (s.trouble != nil || s.kind.fills) && finding == FoundMisnamed
-		if n > 0 && !s.kind.rots && !leftover {
+		if n > 0 && !s.kind.rots && (s.trouble == nil || finding != FoundMisnamed) {
 			fail("the second start found %d times %s", n, finding)
+		}
+	}
+	all, _ := l.Sealed()
+	if len(all) == 0 || all[len(all)-1].last <= highest {
+		fail("the usage after the start has no seq above %d", highest)
+	} else {
+		n := 0
+		for r, err := range all[len(all)-1].Records() {
+			if err == nil && r.Seq == all[len(all)-1].last {
+				n = numberOf(r.Usage)
+			}
+		}
+		if n != last {
+			fail("the last usage is %d, want %d", n, last)
 		}
 	}
 	if err := l.Close(); err != nil {
 		fail("close again: %v", err)
-	}
-	if again != nil && !s.t.Failed() {
-		s.logged.text.Reset()
-		s.check(*again)
-	}
-}
-
-// crashOnce has one of the next changes of a disk leave a moment of its own.
-func (s *life) crashOnce(m moment, again **moment) func(simdisk.Call) {
-	left := 1 + s.draw(30)
-	return func(c simdisk.Call) {
-		if left--; left != 0 {
-			return
-		}
-		if crashed := m.disk.Crash(); s.tally.isNew(crashed) {
-			*again = &moment{disk: crashed, call: c, past: m.past, at: m.at, deep: m.deep + 1}
-		}
 	}
 }
 
@@ -187,7 +206,7 @@ type content struct {
 	fail  func(string, ...any)
 	there map[int]uint64 // seq by number
 	bySeq map[uint64]int
-	lost  map[uint64]bool // by a note
+	lost  map[uint64]string // why, by a note
 
 	inBucket map[uint64]bool
 	hours    map[uint64]int64 // of what is in the bucket
@@ -206,8 +225,9 @@ func (c *content) add(seq uint64, number int) {
 	c.there[number], c.bySeq[seq] = seq, number
 }
 
-func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) {
-	c := &content{m: m, fail: fail, there: map[int]uint64{}, bySeq: map[uint64]int{}, lost: map[uint64]bool{}, inBucket: map[uint64]bool{}, hours: map[uint64]int64{}}
+// checkLog returns the highest seq that was ever used.
+func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest uint64) {
+	c := &content{m: m, fail: fail, there: map[int]uint64{}, bySeq: map[uint64]int{}, lost: map[uint64]string{}, inBucket: map[uint64]bool{}, hours: map[uint64]int64{}}
 	for _, b := range m.past.bucket {
 		c.add(b.seq, b.number)
 		c.inBucket[b.seq], c.hours[b.seq] = true, b.hour
@@ -224,13 +244,13 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) {
 	if err != nil {
 		fail("loss notes: %v", err)
 	}
-	real := 0
 	for _, n := range append(m.past.notes, waiting...) {
-		if n.Reason != LossSkipped {
-			real++
+		highest = max(highest, n.LastSeq)
+		if !s.mayLose(n.Reason) {
+			fail("a loss note, though nothing was lost: %+v", n)
 		}
 		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
-			c.lost[seq] = true
+			c.lost[seq] = n.Reason
 			// What was uploaded may be evicted or rot, if the answer was lost or a crash
 			// came first. The log can't know, and says where the storage has it, if it
 			// has. If nothing tells when a damaged segment began, its last change does.
@@ -242,10 +262,23 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) {
 			}
 		}
 	}
-	if real > 0 && !s.kind.loses() && !s.trouble.lied() {
-		fail("loss notes, though nothing was lost: %v", waiting)
-	}
 	s.checkComplete(c)
+	for seq := range c.bySeq {
+		highest = max(highest, seq)
+	}
+	return highest
+}
+
+// mayLose reports whether records may be lost for a reason.
+func (s *life) mayLose(reason string) bool {
+	switch reason {
+	case LossSkipped: // no loss
+		return true
+	case LossEvicted:
+		return s.kind.evicts
+	default:
+		return s.kind.rots || s.kind.interval || s.trouble.lied()
+	}
 }
 
 func (s *life) pending(l *Log) (n uint64) {
@@ -306,12 +339,18 @@ func (s *life) readLog(l *Log, c *content) {
 
 // checkComplete looks for what is gone without a note.
 func (s *life) checkComplete(c *content) {
-	gone := 0
-	for _, a := range c.m.past.acked {
-		if _, ok := c.there[a.number]; ok || s.kind.interval && !c.m.kill && c.m.at.Sub(a.at) < time.Second {
-			continue
+	evicted := 0
+	for seq, reason := range c.lost {
+		if _, there := c.bySeq[seq]; !there && reason == LossEvicted {
+			evicted++
 		}
-		if gone++; gone > len(c.lost) || !s.kind.loses() {
+	}
+	for _, a := range c.m.past.acked {
+		switch _, ok := c.there[a.number]; {
+		case ok, s.harmed[a.number], s.kind.interval && !c.m.kill && c.m.at.Sub(a.at) < time.Second:
+		case evicted > 0:
+			evicted--
+		default:
 			c.fail("usage %d was acknowledged and is gone", a.number)
 		}
 	}
@@ -320,7 +359,7 @@ func (s *life) checkComplete(c *content) {
 		return
 	}
 	for seq := uint64(1); seq <= seqs[len(seqs)-1]; seq++ {
-		if _, ok := c.bySeq[seq]; !ok && !c.lost[seq] {
+		if _, ok := c.bySeq[seq]; !ok && c.lost[seq] == "" {
 			c.fail("seq %d is gone without a note", seq)
 			return
 		}

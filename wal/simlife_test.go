@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -73,8 +74,8 @@ type life struct {
 	moments []moment
 	sparse  int // one in so many calls is followed by a crash
 	trouble *trouble
-	refused bool // a start was refused
-	rotten  bool
+	refused bool         // a start was refused
+	harmed  map[int]bool // usages of which rot took the frame; nil before
 	logged  lines
 }
 
@@ -100,14 +101,7 @@ func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *lif
 	if trouble != nil {
 		s.sparse = 15
 	}
-	disk := simdisk.New(simulatedRoom, s.draw)
-	if err := disk.Mkdir(simulatedDir); err != nil {
-		t.Fatal(err)
-	}
-	if err := disk.SyncDir("/"); err != nil {
-		t.Fatal(err)
-	}
-	s.use(disk)
+	s.use(simdisk.New(simulatedRoom, s.draw))
 	return s
 }
 
@@ -319,10 +313,10 @@ func (s *life) uploadNotes() {
 // rot changes a sealed segment's file.
 func (s *life) rot() {
 	segments, _ := s.log.Sealed()
-	if len(segments) == 0 || s.rotten {
+	if len(segments) == 0 || s.harmed != nil {
 		return
 	}
-	s.rotten = true // twice in one segment can take what a salvage has not copied yet
+	s.harmed = map[int]bool{} // once: twice in one segment can take what a salvage has not copied yet
 	const sector = 512
 	var other []byte // a sector that was meant for another place
 	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte {
@@ -331,6 +325,7 @@ func (s *life) rot() {
 		return b
 	})
 	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte { // or it is gone
+		was := bytes.Clone(b)
 		at, from := s.rand.IntN(len(b)), s.rand.IntN(len(b))/sector*sector
 		in := b[at/sector*sector : min(len(b), (at/sector+1)*sector)]
 		switch s.rand.IntN(5) {
@@ -347,8 +342,32 @@ func (s *life) rot() {
 		case 4:
 			b = b[:at]
 		}
+		s.harm(was, b)
 		return b
 	})
+}
+
+// harm keeps which usages are in frames that are not in a file any more.
+func (s *life) harm(was, is []byte) {
+	length, took := binary.Uvarint(was)
+	for at := took + int(length); at < len(was); {
+		if length, took = binary.Uvarint(was[at:]); took <= 0 || length < frameHeaderSize || at+took+int(length) > len(was) {
+			return // what a failed commit left
+		}
+		frame := was[at+took : at+took+int(length)]
+		at += took + int(length)
+		if bytes.Contains(is, frame) {
+			continue
+		}
+		for rest := frame[frameHeaderSize:]; len(rest) > 0; {
+			var r Record
+			var err error
+			if rest, err = decodeRecord(rest, &r); err != nil {
+				return
+			}
+			s.harmed[numberOf(r.Usage)] = true
+		}
+	}
 }
 
 // recover gives the disk room and waits until the log is writable by itself.
@@ -388,11 +407,18 @@ func (s *life) goBack() {
 		return // and goes on from the end
 	}
 	m := s.moments[len(s.moments)-1-s.rand.IntN(min(len(s.moments), 150))]
-	if s.kind.interval { // the last of them may be gone
-		m.past.acked = slices.DeleteFunc(slices.Clone(m.past.acked), func(a ack) bool { return m.at.Sub(a.at) < time.Second })
-	}
-	s.history = &history{past: m.past}
+	s.history = &history{past: s.surely(m)}
 	s.use(m.disk.Keep())
+}
+
+// surely is the past of a moment without what was acknowledged too shortly before to
+// survive it.
+func (s *life) surely(m moment) past {
+	p := m.past
+	if s.kind.interval {
+		p.acked = slices.DeleteFunc(slices.Clone(p.acked), func(a ack) bool { return m.at.Sub(a.at) < time.Second })
+	}
+	return p
 }
 
 // close ends the run in an orderly way.
