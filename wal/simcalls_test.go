@@ -98,12 +98,10 @@ func liveWith(t *testing.T, seed uint64, k kind, c *tally, d *trouble) {
 			case 2:
 				s.loseHost()
 			}
-			for !s.run(10) {
+			for !s.run(10) && !t.Failed() {
 				c.add(fmt.Sprintf("starts refused for %s", d.hit), 1)
 			}
 		}
-		s.recover()
-		s.close()
-		s.after()
+		s.finish()
 	})
 }

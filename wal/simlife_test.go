@@ -195,9 +195,10 @@ func (s *life) note(c simdisk.Call) {
 // the start was refused, as only a failed call may cause.
 func (s *life) run(steps int) bool {
 	var err error
+	was := s.trouble.failed()
 	if s.log, err = Open(simulatedDir, s.options(s.disk)); err != nil {
-		if s.trouble.failed() == 0 {
-			s.t.Errorf("seed %d: the log does not start: %v", s.seed, err)
+		if s.trouble.failed() == was {
+			s.fail("the log does not start: %v", err)
 		}
 		return false
 	}
@@ -381,7 +382,7 @@ func (s *life) recover() {
 		}
 		time.Sleep(30 * time.Second)
 	}
-	s.t.Errorf("seed %d: the log is not writable ten minutes after the last failed call: %v", s.seed, s.log.Full())
+	s.fail("the log is not writable ten minutes after the last failed call: %v", s.log.Full())
 }
 
 // kill ends the run: the process is gone, and what it wrote stays as it is.
@@ -395,6 +396,7 @@ func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
 	left := how(s.disk)
 	s.leave()
 	_ = s.log.Close() // on a disk that nobody looks at
+	s.log = nil
 	s.use(left)
 }
 
@@ -403,6 +405,7 @@ func (s *life) goBack() {
 	synctest.Wait()
 	s.leave()
 	_ = s.log.Close()
+	s.log = nil
 	if len(s.moments) == 0 {
 		return // and goes on from the end
 	}
@@ -421,10 +424,21 @@ func (s *life) surely(m moment) past {
 	return p
 }
 
+// finish ends the life, and checks all that it left.
+func (s *life) finish() {
+	if s.log == nil || s.t.Failed() {
+		s.t.Logf("the life wrote:\n%s", s.logged.text.String())
+		return
+	}
+	s.recover()
+	s.close()
+	s.after()
+}
+
 // close ends the run in an orderly way.
 func (s *life) close() {
 	if err := s.log.Close(); err != nil && s.trouble.failed() == 0 {
-		s.t.Errorf("seed %d: close: %v", s.seed, err)
+		s.fail("close: %v", err)
 	}
 }
 

@@ -65,7 +65,7 @@ func anyLife(t *testing.T, seed uint64, c *tally) {
 	s := newLife(t, seed, k, c, d)
 	c.add("lives", 1)
 	for left := 1 + r.IntN(3); ; left-- {
-		if !s.run(15 + r.IntN(25)) {
+		if !s.run(15+r.IntN(25)) && !t.Failed() {
 			c.add("starts refused", 1) // as only a failed call may cause
 			continue
 		}
@@ -81,9 +81,7 @@ func anyLife(t *testing.T, seed uint64, c *tally) {
 			s.goBack()
 		}
 	}
-	s.recover()
-	s.close()
-	s.after()
+	s.finish()
 }
 
 // simulate does a part of the simulation in each of several processes, and adds up.
