@@ -33,6 +33,7 @@ type kind struct {
 	fills    bool // the disk runs full, and gets room again
 	jumps    bool // the wall clock jumps
 	interval bool // appends return before they are synced
+	blind    bool // for a run the disk does not give some pages
 }
 
 // loses reports whether records may be lost, with a note.
@@ -40,7 +41,7 @@ func (k kind) loses() bool { return k.evicts || k.rots || k.interval }
 
 func (k kind) String() string {
 	var all []string
-	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval} {
+	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval, "blind": k.blind} {
 		if is {
 			all = append(all, name)
 		}
@@ -166,6 +167,9 @@ func (s *life) options(d *simdisk.Disk) Options {
 	if s.kind.interval {
 		o.Sync = SyncInterval
 	}
+	if s.kind.blind {
+		o.SegmentSize = 10 << 10 // of several pages
+	}
 	o.clock = func() time.Time { return time.Now().Add(time.Duration(s.jumped.Load())) }
 	o.Logger = slog.New(slog.NewTextHandler(&s.logged, nil))
 	o.disk.files = d
@@ -196,6 +200,7 @@ func (s *life) note(c simdisk.Call) {
 func (s *life) run(steps int) bool {
 	var err error
 	was := s.trouble.failed()
+	s.trouble.begin()
 	if s.log, err = Open(simulatedDir, s.options(s.disk)); err != nil {
 		if s.trouble.failed() == was {
 			s.fail("the log does not start: %v", err)
@@ -452,6 +457,8 @@ type trouble struct {
 	fault   simdisk.Fault
 	hang    time.Duration // how long a call hangs before it returns
 	only    bool          // just calls of segments that are not sealed
+	blindIn int           // the run in which the disk does not give some pages; 0 is none
+	runs    int
 	tally   *tally
 	matched int
 	lost    bool // a sync failed
@@ -461,6 +468,9 @@ func (d *trouble) intercept(c simdisk.Call) simdisk.Fault {
 	d.mu.Lock()
 	d.calls = append(d.calls, c.Op)
 	hit := len(d.calls) >= d.at && d.matched < d.many && (!d.only || ofUnsealed(c))
+	if d.blindIn > 0 {
+		hit = d.runs == d.blindIn && c.Op == simdisk.Read && d.isBlind(c)
+	}
 	if hit {
 		d.matched++
 		errno, _ := d.fault.Err.(syscall.Errno)
@@ -473,6 +483,24 @@ func (d *trouble) intercept(c simdisk.Call) simdisk.Fault {
 	}
 	time.Sleep(d.hang)
 	return d.fault
+}
+
+// begin tells of a start of the log.
+func (d *trouble) begin() {
+	if d == nil {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.runs++
+}
+
+// isBlind reports whether a read is of a page that the disk does not give: the same
+// ones of a file, whatever its name.
+func (d *trouble) isBlind(c simdisk.Call) bool {
+	first, _, _, ok := parseName(filepath.Base(filepath.Dir(c.Path)))
+	page := int64(first%3) * pageSize // some segments are shorter
+	return ok && c.Off < page+pageSize && c.Off+int64(c.Len) > page
 }
 
 // lied reports whether a sync failed, so that what a later start reads, and syncs,

@@ -62,9 +62,15 @@ func anyLife(t *testing.T, seed uint64, c *tally) {
 			d.fault.Err = errnos[r.IntN(len(errnos))]
 		}
 	}
+	runs := 1 + r.IntN(3)
+	if !k.interval && one(8) {
+		runs = 3
+		k.blind, d = true, &trouble{tally: c, blindIn: 2, fault: simdisk.Fault{Err: syscall.EIO}}
+	}
 	s := newLife(t, seed, k, c, d)
 	c.add("lives", 1)
-	for left := 1 + r.IntN(3); ; left-- {
+	c.add("lives: "+k.String(), 1)
+	for left := runs; ; left-- {
 		if !s.run(15+r.IntN(25)) && !t.Failed() {
 			c.add("starts refused", 1) // as only a failed call may cause
 			continue
