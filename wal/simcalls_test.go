@@ -7,7 +7,6 @@ import (
 	"testing"
 	"testing/cryptotest"
 	"testing/synctest"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -63,7 +62,7 @@ func TestNoFailedCallLosesWhatWasAcknowledged(t *testing.T) {
 						if !can || after && !done {
 							continue
 						}
-						if i++; i/step%*simulateEvery != 0 || i%step != first || time.Since(c.began) > *simulateFor {
+						if i++; i/step%*simulateEvery != 0 || i%step != first || spent() > *simulateFor {
 							continue
 						}
 						f := simdisk.Fault{Err: errno, Done: after, Short: n % 64}

@@ -100,6 +100,18 @@ func listing(d *simdisk.Disk, dir string) (text string) {
 	return text
 }
 
+// sizeBelow adds up the files below a directory.
+func sizeBelow(d *simdisk.Disk, dir string) (total int64) {
+	entries, _ := d.List(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && !e.IsDir() {
+			total += info.Size()
+		}
+		total += sizeBelow(d, filepath.Join(dir, e.Name()))
+	}
+	return total
+}
+
 // check starts a log on what a crash left and holds it against what happened.
 func (s *life) check(m moment) {
 	fail := func(format string, args ...any) {
@@ -264,6 +276,9 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest ui
 				break
 			}
 		}
+	}
+	if slices.Contains(slices.Collect(maps.Values(c.lost)), LossDamaged) && s.kind.rots && !s.truncated && sizeBelow(m.disk, filepath.Join(simulatedDir, "wal", quarantineName)) == 0 {
+		fail("records are noted as damaged, and nothing is in the quarantine")
 	}
 	s.checkComplete(c)
 	for seq := range c.bySeq {

@@ -72,12 +72,13 @@ type life struct {
 	chance *rand.Rand // what the disk does
 	calls  map[string]int
 
-	moments []moment
-	sparse  int // one in so many calls is followed by a crash
-	trouble *trouble
-	refused bool         // a start was refused
-	harmed  map[int]bool // usages of which rot took the frame; nil before
-	logged  lines
+	moments   []moment
+	sparse    int // one in so many calls is followed by a crash
+	trouble   *trouble
+	refused   bool         // a start was refused
+	truncated bool         // by rot
+	harmed    map[int]bool // usages of which rot took the frame; nil before
+	logged    lines
 }
 
 // lines keeps what is written to it, for several writers.
@@ -184,15 +185,25 @@ func (s *life) note(c simdisk.Call) {
 		return
 	}
 	kill := s.draw(8) == 0
-	var left *simdisk.Disk
-	if kill {
-		left = s.disk.Keep()
-	} else {
-		left = s.disk.Crash()
+	for range crashesAfter(c) {
+		left := s.disk.Crash
+		if kill {
+			left = s.disk.Keep
+		}
+		if d := left(); s.tally.isNew(d) {
+			s.moments = append(s.moments, moment{disk: d, call: c, past: s.history.now(), at: time.Now(), kill: kill})
+		}
 	}
-	if s.tally.isNew(left) {
-		s.moments = append(s.moments, moment{disk: left, call: c, past: s.history.now(), at: time.Now(), kill: kill})
+}
+
+// crashesAfter is how many crashes are simulated after a call. There are more calls
+// that change bytes, and more depends on names.
+func crashesAfter(c simdisk.Call) int {
+	switch c.Op {
+	case simdisk.Create, simdisk.Mkdir, simdisk.Rename, simdisk.Link, simdisk.Remove, simdisk.RemoveDir:
+		return 3
 	}
+	return 1
 }
 
 // run starts the log and does what a daemon and a shipper do. It reports false if
@@ -220,6 +231,8 @@ func (s *life) step() {
 	switch n := s.rand.IntN(100); {
 	case n < 55:
 		s.append()
+	case n < 57 && !s.kind.evicts:
+		s.drain()
 	case n < 67:
 		_ = s.log.Seal(context.Background()) // what fails is tried again by the log
 	case n < 79 && !s.kind.evicts || n < 72:
@@ -304,6 +317,16 @@ func (s *life) ship() {
 	s.shipped += uint64(len(uploaded))
 }
 
+// drain uploads all there is, so that only names tell the next seq.
+func (s *life) drain() {
+	if s.log.Seal(context.Background()) != nil {
+		return
+	}
+	for range 10 {
+		s.ship()
+	}
+}
+
 // uploadNotes does what the shipper does with loss notes.
 func (s *life) uploadNotes() {
 	notes, err := s.log.Losses()
@@ -346,7 +369,7 @@ func (s *life) rot() {
 				copy(in, other)
 			}
 		case 4:
-			b = b[:at]
+			b, s.truncated = b[:at], true
 		}
 		s.harm(was, b)
 		return b

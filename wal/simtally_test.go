@@ -46,6 +46,13 @@ func (c *tally) add(what string, n int) {
 	c.Counts[what] += n
 }
 
+// spent is the CPU time of this process.
+func spent() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // fails for no process of its own
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // isNew reports whether a disk is in a state that was not seen before.
 func (c *tally) isNew(d *simdisk.Disk) bool {
 	h := d.Hash()

@@ -33,7 +33,7 @@ var survivors string
 func main() {
 	kinds := flag.String("kinds", "sync,order,loss,check", "what to take out, with commas")
 	only := flag.String("only", "", "regular expression: only mutants whose description it matches")
-	limit := flag.Duration("limit", time.Minute, "how long the simulation may take for each")
+	limit := flag.Duration("limit", time.Minute, "CPU time that the simulation may take for each")
 	processes := flag.Int("processes", runtime.NumCPU(), "how many to try at once")
 	list := flag.Bool("list", false, "only list the mutants")
 	flag.Parse()
@@ -140,27 +140,29 @@ var (
 
 // simulate runs the simulation with a mutant until it fails or time is up.
 func simulate(binary string, m mutant, limit time.Duration) (o outcome) {
-	began := time.Now()
 	reached := "not reached"
 	mark := filepath.Join(filepath.Dir(binary), fmt.Sprintf("reached-%d", m.n))
+	left := limit
 	for _, args := range rounds {
-		left := limit - time.Since(began)
 		if left <= 0 {
 			break
 		}
-		args := append([]string{"-test.v", fmt.Sprintf("-test.timeout=%s", limit+time.Minute)}, args...)
+		args := append([]string{"-test.v", fmt.Sprintf("-test.timeout=%s", 10*limit)}, args...)
 		run := exec.Command(binary, append(args, "-simulate-for="+left.String())...)
 		run.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", m.n), "MUTANT_REACHED="+mark)
 		run.Dir = filepath.Dir(binary)
 		out, err := run.CombinedOutput()
+		spent := run.ProcessState.UserTime() + run.ProcessState.SystemTime()
+		left -= spent
+		o.took += spent
 		if _, gone := os.Stat(mark); gone == nil {
 			reached = "reached"
 		}
 		if err != nil {
-			return outcome{true, failure(string(out)), time.Since(began)}
+			return outcome{true, failure(string(out)), o.took}
 		}
 	}
-	return outcome{by: reached, took: time.Since(began)}
+	return outcome{by: reached, took: o.took}
 }
 
 // failure says which seed found a mutant, and what was wrong.
