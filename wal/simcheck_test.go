@@ -1,23 +1,22 @@
 package wal
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"maps"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"collectord/wal/vfs/simdisk"
 )
 
 // fail reports a failure with all it takes to repeat it.
+
 func (s *life) fail(format string, args ...any) {
 	s.t.Errorf("seed %d (%s): %s", s.seed, s.kind, fmt.Sprintf(format, args...))
 }
 
 // checkClaim holds against the bucket that all below a seq is stored or noted there.
+
 func (s *life) checkClaim(below uint64) {
 	there := map[uint64]bool{}
 	now := s.history.now()
@@ -39,6 +38,7 @@ func (s *life) checkClaim(below uint64) {
 }
 
 // checkLedger adds up the ledger of a run that began with a past.
+
 func (s *life) checkLedger(began past) {
 	g, now := s.log.Ledger(), s.history.now()
 	var received, appended uint64
@@ -72,6 +72,7 @@ func sum(m map[string]uint64) (n uint64) {
 }
 
 // after checks every crash that the life noted, and its end.
+
 func (s *life) after() {
 	end := moment{disk: s.leave().Keep(), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
 	time.Sleep(time.Second) // what the checks do comes after all crashes
@@ -86,6 +87,7 @@ func (s *life) after() {
 }
 
 // listing names what is below a directory, and the sizes of files.
+
 func listing(d *simdisk.Disk, dir string) (text string) {
 	entries, _ := d.List(dir)
 	for _, e := range entries {
@@ -101,18 +103,9 @@ func listing(d *simdisk.Disk, dir string) (text string) {
 }
 
 // sizeBelow adds up the files below a directory.
-func sizeBelow(d *simdisk.Disk, dir string) (total int64) {
-	entries, _ := d.List(dir)
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil && !e.IsDir() {
-			total += info.Size()
-		}
-		total += sizeBelow(d, filepath.Join(dir, e.Name()))
-	}
-	return total
-}
 
 // check starts a log on what a crash left and holds it against what happened.
+
 func (s *life) check(m moment) {
 	fail := func(format string, args ...any) {
 		s.fail("crash after call %d (%s %s), kill %t, start interrupted %d times: %s", m.call.N, m.call.Op, m.call.Path, m.kill, m.deep, fmt.Sprintf(format, args...))
@@ -166,6 +159,7 @@ func (s *life) check(m moment) {
 }
 
 // crashOnce has one of the next changes of a disk leave a moment of its own.
+
 func (s *life) crashOnce(m moment, now *past, again **moment) func(simdisk.Call) {
 	left := 1 + s.draw(50)
 	return func(c simdisk.Call) {
@@ -179,6 +173,7 @@ func (s *life) crashOnce(m moment, now *past, again **moment) func(simdisk.Call)
 }
 
 // checkAgain starts a log on what another left that was closed.
+
 func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fail func(string, ...any)) {
 	l, err := Open(simulatedDir, s.options(d))
 	if err != nil {
@@ -216,170 +211,13 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fa
 }
 
 // content is what is where: usages by seq.
-type content struct {
-	m     moment
-	fail  func(string, ...any)
-	there map[int]uint64 // seq by number
-	bySeq map[uint64]int
-	lost  map[uint64]string // why, by a note
-
-	inBucket map[uint64]bool
-	hours    map[uint64]int64 // of what is in the bucket
-}
-
-func (c *content) add(seq uint64, number int) {
-	if other, ok := c.bySeq[seq]; ok && other != number {
-		c.fail("seq %d is usage %d and usage %d", seq, other, number)
-	}
-	if other, ok := c.there[number]; ok && other != seq {
-		c.fail("usage %d is seq %d and seq %d", number, other, seq)
-	}
-	if number < 1 || number > c.m.past.offered {
-		c.fail("seq %d holds a usage that was never written", seq)
-	}
-	c.there[number], c.bySeq[seq] = seq, number
-}
 
 // checkLog returns the highest seq that was ever used.
-func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest uint64) {
-	c := &content{m: m, fail: fail, there: map[int]uint64{}, bySeq: map[uint64]int{}, lost: map[uint64]string{}, inBucket: map[uint64]bool{}, hours: map[uint64]int64{}}
-	for _, b := range m.past.bucket {
-		c.add(b.seq, b.number)
-		c.inBucket[b.seq], c.hours[b.seq] = true, b.hour
-	}
-	g := l.Ledger()
-	if g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
-		fail("the ledger does not add up: %+v", g)
-	}
-	if pending := s.pending(l); !s.kind.loses() && !s.trouble.lied() && (g.Pending != pending || g.Shipped+g.Quarantined+g.Evicted > 0) {
-		fail("ledger %+v, of %d records", g, pending)
-	}
-	s.readLog(l, c)
-	waiting, err := l.Losses()
-	if err != nil {
-		fail("loss notes: %v", err)
-	}
-	for _, n := range append(m.past.notes, waiting...) {
-		highest = max(highest, n.LastSeq)
-		if !s.mayLose(n.Reason) {
-			fail("a loss note, though nothing was lost: %+v", n)
-		}
-		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
-			c.lost[seq] = n.Reason
-			// What was uploaded may be evicted or rot, if the answer was lost or a crash
-			// came first. The log can't know, and says where the storage has it, if it
-			// has. If nothing tells when a damaged segment began, its last change does.
-			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || n.Reason == LossDamaged && s.kind.jumps
-			unknown := c.inBucket[seq] && named
-			if _, ok := c.bySeq[seq]; ok && !unknown {
-				fail("a note says that seq %d is lost (%s), and it is there; in the bucket: %t; noted %v after the crash", seq, n.Reason, c.inBucket[seq], n.At.Sub(m.at))
-				break
-			}
-		}
-	}
-	if slices.Contains(slices.Collect(maps.Values(c.lost)), LossDamaged) && s.kind.rots && !s.truncated && sizeBelow(m.disk, filepath.Join(simulatedDir, "wal", quarantineName)) == 0 {
-		fail("records are noted as damaged, and nothing is in the quarantine")
-	}
-	s.checkComplete(c)
-	for seq := range c.bySeq {
-		highest = max(highest, seq)
-	}
-	return highest
-}
 
 // mayLose reports whether records may be lost for a reason.
-func (s *life) mayLose(reason string) bool {
-	switch reason {
-	case LossSkipped: // no loss
-		return true
-	case LossEvicted:
-		return s.kind.evicts
-	default:
-		return s.kind.rots || s.kind.interval || s.trouble.lied()
-	}
-}
-
-func (s *life) pending(l *Log) (n uint64) {
-	segments, _ := l.Sealed()
-	for _, segment := range segments {
-		n += segment.counted()
-	}
-	return n
-}
 
 // readLog reads all sealed segments, after salvage where that is needed: also the
+
 // last frame before a crash can be whole, and the length in front of it not.
-func (s *life) readLog(l *Log, c *content) {
-	all, _ := l.Sealed()
-	for _, segment := range all {
-		if !segment.Hold() {
-			continue
-		}
-		for _, err := range segment.Records() {
-			if err == nil {
-				continue
-			}
-			if _, err := l.Salvage(segment); err != nil {
-				c.fail("salvage of %s: %v", segment, err)
-			}
-		}
-		segment.Release()
-	}
-	if s.kind.evicts {
-		time.Sleep(10 * time.Second) // a salvage may take room
-	}
-	segments, _ := l.Sealed()
-	segments = slices.DeleteFunc(segments, func(s *Segment) bool { return !s.Hold() }) // none is evicted meanwhile
-	var lastRun uint64
-	var lastID ID
-	for _, segment := range segments {
-		h, err := segment.Header()
-		if err != nil {
-			c.fail("header of %s: %v", segment, err)
-			continue
-		}
-		if h.Run != lastRun {
-			lastRun, lastID = h.Run, ID{}
-		}
-		for r, err := range segment.Records() {
-			if err != nil {
-				c.fail("records of %s: %v", segment, err)
-				break
-			}
-			if bytes.Compare(r.ID[:], lastID[:]) <= 0 {
-				c.fail("id of seq %d does not rise", r.Seq)
-			}
-			lastID = r.ID
-			c.add(r.Seq, numberOf(r.Usage))
-		}
-	}
-}
 
 // checkComplete looks for what is gone without a note.
-func (s *life) checkComplete(c *content) {
-	evicted := 0
-	for seq, reason := range c.lost {
-		if _, there := c.bySeq[seq]; !there && reason == LossEvicted {
-			evicted++
-		}
-	}
-	for _, a := range c.m.past.acked {
-		switch _, ok := c.there[a.number]; {
-		case ok, s.harmed[a.number], s.kind.interval && !c.m.kill && c.m.at.Sub(a.at) < time.Second:
-		case evicted > 0:
-			evicted--
-		default:
-			c.fail("usage %d was acknowledged and is gone", a.number)
-		}
-	}
-	seqs := slices.Sorted(maps.Keys(c.bySeq))
-	if len(seqs) == 0 {
-		return
-	}
-	for seq := uint64(1); seq <= seqs[len(seqs)-1]; seq++ {
-		if _, ok := c.bySeq[seq]; !ok && c.lost[seq] == "" {
-			c.fail("seq %d is gone without a note", seq)
-			return
-		}
-	}
-}

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -83,9 +84,10 @@ func (h *history) uploadNote(n LossNote) {
 	h.past.notes = append(h.past.notes, n)
 }
 
-// numberOf is the n of a usage.
+// numberOf is the n of a usage, or 0.
 func numberOf(usage []byte) (n int) {
-	for _, c := range usage[len(`{"n":`):] {
+	digits, _ := bytes.CutPrefix(usage, []byte(`{"n":`))
+	for _, c := range digits {
 		if c < '0' || c > '9' {
 			break
 		}

@@ -3,7 +3,6 @@ package wal
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +25,7 @@ const (
 )
 
 // kind is what a life goes through beside crashes.
+
 type kind struct {
 	evicts   bool // the log is small, and drops the oldest
 	rots     bool // bytes of sealed segments change
@@ -37,6 +36,7 @@ type kind struct {
 }
 
 // loses reports whether records may be lost, with a note.
+
 func (k kind) loses() bool { return k.evicts || k.rots || k.interval }
 
 func (k kind) String() string {
@@ -54,7 +54,9 @@ func (k kind) String() string {
 }
 
 // life is one of a log on a simulated disk. It has several runs: the first one
+
 // begins on an empty disk, the others on what a crash, a kill or a close left.
+
 type life struct {
 	t     *testing.T
 	seed  uint64
@@ -75,13 +77,13 @@ type life struct {
 	moments   []moment
 	sparse    int // one in so many calls is followed by a crash
 	trouble   *trouble
-	refused   bool         // a start was refused
 	truncated bool         // by rot
 	harmed    map[int]bool // usages of which rot took the frame; nil before
 	logged    lines
 }
 
 // lines keeps what is written to it, for several writers.
+
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -94,6 +96,7 @@ func (l *lines) Write(p []byte) (int, error) {
 }
 
 // newLife makes a disk for the life of a log.
+
 func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *life {
 	s := &life{
 		t: t, seed: seed, kind: k, rand: rand.New(rand.NewPCG(seed, 1)), tally: c,
@@ -108,6 +111,7 @@ func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *lif
 }
 
 // draw is for the disk, which is used by several goroutines.
+
 func (s *life) draw(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,6 +119,7 @@ func (s *life) draw(n int) int {
 }
 
 // use goes on with a disk.
+
 func (s *life) use(d *simdisk.Disk) {
 	s.disk = d
 	d.Pause, d.Changed = s.pause, s.note
@@ -124,14 +129,18 @@ func (s *life) use(d *simdisk.Disk) {
 }
 
 // leave ends the use of a disk. What is still done to it does not count.
+
 func (s *life) leave() *simdisk.Disk {
 	s.disk.Pause, s.disk.Changed, s.disk.Intercept = nil, nil, nil
 	return s.disk
 }
 
 // pause has calls of the committer and the roller take a time that hangs on the
+
 // seed alone, so that they come in one order. Whatever else uses the disk may hold
+
 // a mutex, for which a bubble does not let time pass.
+
 func (s *life) pause(c simdisk.Call) {
 	if !ofUnsealed(c) {
 		return
@@ -147,6 +156,7 @@ func (s *life) pause(c simdisk.Call) {
 }
 
 // ofUnsealed reports whether a call is of a segment that is not sealed.
+
 func ofUnsealed(c simdisk.Call) bool {
 	in, last := filepath.Split(c.Path)
 	switch c.Op {
@@ -179,7 +189,9 @@ func (s *life) options(d *simdisk.Disk) Options {
 }
 
 // note keeps the disk as a crash after this call could leave it: after a loss of
+
 // power, or now and then after a kill, which loses nothing yet.
+
 func (s *life) note(c simdisk.Call) {
 	if s.sparse > 1 && (s.trouble.failed() == 0 || s.draw(s.sparse) > 0) {
 		return
@@ -197,7 +209,9 @@ func (s *life) note(c simdisk.Call) {
 }
 
 // crashesAfter is how many crashes are simulated after a call. There are more calls
+
 // that change bytes, and more depends on names.
+
 func crashesAfter(c simdisk.Call) int {
 	switch c.Op {
 	case simdisk.Create, simdisk.Mkdir, simdisk.Rename, simdisk.Link, simdisk.Remove, simdisk.RemoveDir:
@@ -207,7 +221,9 @@ func crashesAfter(c simdisk.Call) int {
 }
 
 // run starts the log and does what a daemon and a shipper do. It reports false if
+
 // the start was refused, as only a failed call may cause.
+
 func (s *life) run(steps int) bool {
 	var err error
 	was := s.trouble.failed()
@@ -227,179 +243,20 @@ func (s *life) run(steps int) bool {
 	return true
 }
 
-func (s *life) step() {
-	switch n := s.rand.IntN(100); {
-	case n < 55:
-		s.append()
-	case n < 57 && !s.kind.evicts:
-		s.drain()
-	case n < 67:
-		_ = s.log.Seal(context.Background()) // what fails is tried again by the log
-	case n < 79 && !s.kind.evicts || n < 72:
-		s.ship()
-	case n < 84:
-		s.uploadNotes()
-	case n < 88 && s.kind.rots:
-		s.rot()
-	case n < 91 && s.kind.fills:
-		s.disk.Resize(s.disk.Used() + int64(s.rand.IntN(6<<10)))
-	case n < 93:
-		s.disk.Resize(simulatedRoom)
-	case n < 95 && s.kind.jumps:
-		s.jumped.Store(int64(time.Duration(s.rand.IntN(72*60)-36*60) * time.Minute))
-	case n < 98:
-		time.Sleep(time.Duration(s.rand.Int64N(int64(90 * time.Second))))
-	default:
-		synctest.Wait()
-	}
-}
-
 // append appends by several goroutines at once, and enqueues datagrams.
-func (s *life) append() {
-	var all sync.WaitGroup
-	for range 1 + s.rand.IntN(3) {
-		recs := s.history.offer(1 + s.rand.IntN(3))
-		later := time.Duration(s.rand.IntN(1e6)) // in one order
-		if s.rand.IntN(4) == 0 {
-			recs = withSource(recs, UDP)
-		}
-		all.Go(func() {
-			time.Sleep(later)
-			if recs[0].Source == UDP {
-				s.log.Enqueue(recs...)
-			} else if s.log.Append(context.Background(), recs...) == nil {
-				s.history.acknowledge(recs)
-			}
-		})
-	}
-	all.Wait()
-}
-
-func withSource(recs []Record, source Source) []Record {
-	for i := range recs {
-		recs[i].Source = source
-	}
-	return recs
-}
 
 // ship uploads a sealed segment and removes it.
-func (s *life) ship() {
-	segments, _ := s.log.Sealed()
-	if len(segments) == 0 {
-		return
-	}
-	segment := segments[s.rand.IntN(len(segments))]
-	if !segment.Hold() {
-		return
-	}
-	defer segment.Release()
-	confirmed, err := s.log.Unconfirmed()
-	if err == nil {
-		s.checkClaim(min(confirmed, segment.first))
-	}
-	var uploaded []stored
-	var hour int64
-	for r, err := range segment.Records() {
-		if err != nil { // as the shipper does with what is damaged, or has no file
-			_, _ = s.log.Salvage(segment)
-			return
-		}
-		if len(uploaded) == 0 {
-			hour = hourOf(r.ReceivedAt)
-		}
-		uploaded = append(uploaded, stored{r.Seq, numberOf(r.Usage), hour})
-	}
-	s.history.upload(uploaded)
-	if s.rand.IntN(4) == 0 {
-		return // the answer is lost
-	}
-	_ = segment.Remove() // what fails is tried again by the log
-	s.shipped += uint64(len(uploaded))
-}
 
 // drain uploads all there is, so that only names tell the next seq.
-func (s *life) drain() {
-	if s.log.Seal(context.Background()) != nil {
-		return
-	}
-	for range 10 {
-		s.ship()
-	}
-}
 
 // uploadNotes does what the shipper does with loss notes.
-func (s *life) uploadNotes() {
-	notes, err := s.log.Losses()
-	if err != nil {
-		return
-	}
-	for _, n := range notes {
-		s.history.uploadNote(n)
-		_ = s.log.LossStored(n) // what fails is uploaded again
-	}
-}
 
 // rot changes a sealed segment's file.
-func (s *life) rot() {
-	segments, _ := s.log.Sealed()
-	if len(segments) == 0 || s.harmed != nil {
-		return
-	}
-	s.harmed = map[int]bool{} // once: twice in one segment can take what a salvage has not copied yet
-	const sector = 512
-	var other []byte // a sector that was meant for another place
-	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte {
-		at := s.rand.IntN(len(b)) / sector * sector
-		other = bytes.Clone(b[at:min(len(b), at+sector)])
-		return b
-	})
-	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte { // or it is gone
-		was := bytes.Clone(b)
-		at, from := s.rand.IntN(len(b)), s.rand.IntN(len(b))/sector*sector
-		in := b[at/sector*sector : min(len(b), (at/sector+1)*sector)]
-		switch s.rand.IntN(5) {
-		case 0:
-			b[at] ^= 1 << s.rand.IntN(8)
-		case 1:
-			clear(in)
-		case 2:
-			copy(in, b[from:min(len(b), from+sector)])
-		case 3: // of a file that has more than that; otherwise it is the other one
-			if len(b) > 2*sector {
-				copy(in, other)
-			}
-		case 4:
-			b, s.truncated = b[:at], true
-		}
-		s.harm(was, b)
-		return b
-	})
-}
 
 // harm keeps which usages are in frames that are not in a file any more.
-func (s *life) harm(was, is []byte) {
-	length, took := binary.Uvarint(was)
-	for at := took + int(length); at < len(was); {
-		if length, took = binary.Uvarint(was[at:]); took <= 0 || length < frameHeaderSize || at+took+int(length) > len(was) {
-			return // what a failed commit left
-		}
-		frame := was[at+took : at+took+int(length)]
-		at += took + int(length)
-		if bytes.Contains(is, frame) {
-			continue
-		}
-		for rest := frame[frameHeaderSize:]; len(rest) > 0; {
-			var r Record
-			var err error
-			if rest, err = decodeRecord(rest, &r); err != nil {
-				return
-			}
-			s.harmed[numberOf(r.Usage)] = true
-		}
-	}
-}
 
 // recover gives the disk room and waits until the log is writable by itself.
+
 func (s *life) recover() {
 	s.disk.Resize(simulatedRoom)
 	for range 20 {
@@ -414,9 +271,11 @@ func (s *life) recover() {
 }
 
 // kill ends the run: the process is gone, and what it wrote stays as it is.
+
 func (s *life) kill() { s.end((*simdisk.Disk).Keep) }
 
 // loseHost ends the run by a loss of power.
+
 func (s *life) loseHost() { s.end((*simdisk.Disk).Crash) }
 
 func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
@@ -429,6 +288,7 @@ func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
 }
 
 // goBack goes on from a crash of this run, as if it had ended there.
+
 func (s *life) goBack() {
 	synctest.Wait()
 	s.leave()
@@ -443,7 +303,9 @@ func (s *life) goBack() {
 }
 
 // surely is the past of a moment without what was acknowledged too shortly before to
+
 // survive it.
+
 func (s *life) surely(m moment) past {
 	p := m.past
 	if s.kind.interval {
@@ -453,6 +315,7 @@ func (s *life) surely(m moment) past {
 }
 
 // finish ends the life, and checks all that it left.
+
 func (s *life) finish() {
 	if s.log == nil || s.t.Failed() {
 		s.t.Logf("the life wrote:\n%s", s.logged.text.String())
@@ -464,6 +327,7 @@ func (s *life) finish() {
 }
 
 // close ends the run in an orderly way.
+
 func (s *life) close() {
 	if err := s.log.Close(); err != nil && s.trouble.failed() == 0 {
 		s.fail("close: %v", err)
@@ -471,78 +335,15 @@ func (s *life) close() {
 }
 
 // trouble is what goes wrong with calls of a disk. A nil one is none.
-type trouble struct {
-	mu      sync.Mutex
-	calls   []simdisk.Op // so far, of all runs
-	hit     string       // the last one that failed
-	at      int          // the first call that fails, counting from 1
-	many    int          // how many fail from there on
-	fault   simdisk.Fault
-	hang    time.Duration // how long a call hangs before it returns
-	only    bool          // just calls of segments that are not sealed
-	blindIn int           // the run in which the disk does not give some pages; 0 is none
-	runs    int
-	tally   *tally
-	matched int
-	lost    bool // a sync failed
-}
-
-func (d *trouble) intercept(c simdisk.Call) simdisk.Fault {
-	d.mu.Lock()
-	d.calls = append(d.calls, c.Op)
-	hit := len(d.calls) >= d.at && d.matched < d.many && (!d.only || ofUnsealed(c))
-	if d.blindIn > 0 {
-		hit = d.runs == d.blindIn && c.Op == simdisk.Read && d.isBlind(c)
-	}
-	if hit {
-		d.matched++
-		errno, _ := d.fault.Err.(syscall.Errno)
-		d.lost = d.lost || c.Op == simdisk.Sync || c.Op == simdisk.Datasync
-		d.hit = d.tally.fail(c.Op, errno, d.hang)
-	}
-	d.mu.Unlock()
-	if !hit {
-		return simdisk.Fault{}
-	}
-	time.Sleep(d.hang)
-	return d.fault
-}
 
 // begin tells of a start of the log.
-func (d *trouble) begin() {
-	if d == nil {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.runs++
-}
 
 // isBlind reports whether a read is of a page that the disk does not give: the same
+
 // ones of a file, whatever its name.
-func (d *trouble) isBlind(c simdisk.Call) bool {
-	first, _, _, ok := parseName(filepath.Base(filepath.Dir(c.Path)))
-	page := int64(first%3) * pageSize // some segments are shorter
-	return ok && c.Off < page+pageSize && c.Off+int64(c.Len) > page
-}
 
 // lied reports whether a sync failed, so that what a later start reads, and syncs,
+
 // may be in memory only: a record that was not acknowledged can vanish, with a note.
-func (d *trouble) lied() bool {
-	if d == nil {
-		return false
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.lost
-}
 
 // failed is how many calls failed so far.
-func (d *trouble) failed() int {
-	if d == nil {
-		return 0
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.matched
-}

@@ -130,12 +130,12 @@ func (c *tally) start(t *testing.T) {
 					args = append(args, fmt.Sprintf("-%s=%s", f.Name, f.Value))
 				}
 			})
-			out, err := exec.CommandContext(t.Context(), os.Args[0], args...).CombinedOutput() //nolint:gosec // itself
+			out, err := exec.CommandContext(t.Context(), os.Args[0], args...).CombinedOutput()
 			if err != nil {
 				t.Errorf("process %d of %d: %v\n%s", i, len(parts), err, out)
 				return
 			}
-			b, err := os.ReadFile(report) //nolint:gosec // of this test
+			b, err := os.ReadFile(report)
 			if err == nil {
 				err = gob.NewDecoder(bytes.NewReader(b)).Decode(&parts[i])
 			}

@@ -24,7 +24,7 @@ var (
 		"Rename", "Link", "Remove", "RemoveIn", "RemoveDir",
 	})
 	// checked is what a condition names that is a check of what was read.
-	checked = regexp.MustCompile(`(?i)crc|checksum|magic|errBad|logID|\brun\b|\.Run\b|firstSeq|payloadLen|\.count\b|version|castagnoli|wellFormed|len\(payload\)|length|maxEntry|maxSeq|withi?n\b|owner`)
+	checked = regexp.MustCompile(`(?i)crc|checksum|magic|errBad|logID|\brun\b|\.Run\b|firstSeq|payloadLen|version|castagnoli|wellFormed|len\(payload\)|length|maxEntry|maxSeq|withi?n\b|owner`)
 )
 
 func name(call *ast.CallExpr) string {
