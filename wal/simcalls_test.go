@@ -26,7 +26,7 @@ func canReturn(op simdisk.Op, errno syscall.Errno) (can, done bool) {
 	names := in(simdisk.Create, simdisk.Mkdir, simdisk.Rename, simdisk.Link, simdisk.Remove, simdisk.RemoveDir)
 	syncs := in(simdisk.Sync, simdisk.Datasync, simdisk.SyncDir)
 	changes := names || syncs || in(simdisk.Truncate)
-	switch errno { 
+	switch errno {
 	case syscall.EIO, syscall.ESTALE:
 		return true, changes
 	case syscall.EACCES:
