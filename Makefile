@@ -8,7 +8,7 @@ export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture readers soak lint tools bench profile package package-test image clean
+.PHONY: help build run test torture mutate readers soak lint tools bench profile package package-test image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,9 +24,13 @@ run: build ## start the daemon in the foreground, with its data in ./var
 	  '  bin/collectord cat --config packaging/run.yaml' ''
 	@exec bin/collectord run --config packaging/run.yaml
 
+# Every failed call, and so many distinct crash states, of a log on a simulated disk.
+SIMULATE := go test -timeout 60m -count 1 ./wal -run 'NoCrashLoses|NoFailedCallLoses' -v -simulate-every 1 -simulate-processes $(shell nproc)
+
 test: tools ## run all tests; the first time this builds a MinIO and a versitygw to test against
 	go vet ./...
 	go test -timeout 5m ./...
+	$(SIMULATE) -simulate-states 100000
 	go test -timeout 10m -race ./wal/... ./shipper ./collectord/ingest ./collectord/admin ./collectord/send
 
 KILLS        := 200
@@ -35,7 +39,8 @@ SEGMENTS     := 10000
 BACKLOG      := 5120
 POWER_LOSSES := 50
 STEPS        := 10000
-STATES       := 200000
+STATES       := 1000000
+RECORDED     := 10
 FUZZ         := 60s
 
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
@@ -44,12 +49,15 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	  -every-slowness -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
 	go test -timeout 60m -count 1 -v ./shipper -run DoesEverythingWrong -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
-	go test -timeout 60m -count 1 ./wal -run 'NoCrashLoses|NoFailedCallLoses' -simulate-states $(STATES) -v | grep -v 'seed='
+	$(SIMULATE) -simulate-states $(STATES) -simulate-seed 1000000 -simulate-recorded $(RECORDED)
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal/segment -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
 	for f in FuzzUsage FuzzBody FuzzDatagram FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord/origin -run xxx -fuzz FuzzRule -fuzztime $(FUZZ)
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
+
+mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)
+	go run ./packaging/mutate
 
 readers: export ALLOW_MISSING := $(ALLOW_MISSING)
 readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd and a webhook (installs them; python3)

@@ -16,6 +16,7 @@ type active struct {
 	firstAt int64     // ReceivedAt of the first record
 	since   time.Time // when the first record was committed, by the monotonic clock
 	failed  bool      // a write or sync failed: it is only to be abandoned
+	acked   int64     // bytes of the file, up to the last acknowledged record
 	unsaved bool      // written and acknowledged but not yet synced (SyncInterval)
 }
 
@@ -35,6 +36,15 @@ func (b *base) createActive(dir string) (*active, error) {
 func (a *active) sync() error {
 	a.unsaved = false // also after an error: nobody is to try again
 	return a.Sync()
+}
+
+// trim cuts off the zeros that no record took the place of. After a failure it also
+// cuts off, durably, what was not acknowledged: those seqs are given out again.
+func (a *active) trim() error {
+	if !a.failed {
+		return a.Trim()
+	}
+	return a.CutTo(a.acked)
 }
 
 func (a *active) last() uint64 { return a.first + a.count - 1 }

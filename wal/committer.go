@@ -187,6 +187,7 @@ func (k *committer) commit(c *commit) {
 		}
 	}
 	a.count += uint64(c.count)
+	a.acked = a.Bytes()
 	k.metrics.records.Observe(uint64(c.count))
 	k.metrics.bytes.Observe(uint64(len(c.buf) - segment.EntryRoom))
 	k.queue.stored(c)

@@ -39,6 +39,9 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 			s.last = end
 		}
 	}
+	if info, err := l.disk.Stat(l.fileOf(s.name)); err == nil && len(note.Hours) == 0 { // as Salvage does
+		note.Hours = []int64{hourOf(info.ModTime().UnixMicro())}
+	}
 	holders := slices.Concat(found.segments, found.unread)
 	slices.SortFunc(holders, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
 	clipped := !part && (w != nil && w.Unread == nil || errors.Is(s.failed, fs.ErrNotExist)) // the file tells where it ends

@@ -148,3 +148,68 @@ func examined(t *testing.T, dir, name string) (seqs []uint64) {
 }
 
 func uvarint(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
+
+// TestASectorOfTheNextSegmentHidesNoLoss: the first frame of a segment is that of the
+// next one, and its name is right all the same.
+func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{})
+	mustAppend(t, l, Record{Usage: usage(0)})
+	mustAppend(t, l, Record{Usage: usage(1)})
+	mustSeal(t, l)
+	mustAppend(t, l, Record{Usage: usage(2)})
+	mustSeal(t, l)
+	sealed, _ := l.Sealed()
+	first, next := sealed[0].path(), sealed[1].path()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(first, file[:min(len(file), sector)], 0o640); err != nil { // the rest is part of this sector, too
+		t.Fatal(err)
+	}
+	l = open(t, dir, Options{})
+	if got := shipAll(t, l); !slices.Equal(got, []uint64{3}) {
+		t.Errorf("shipped %v", got)
+	}
+	if noted, _ := notedSeqs(t, l); !slices.Equal(noted, []uint64{1, 2}) {
+		t.Errorf("noted as lost %v, want 1 and 2", noted)
+	}
+}
+
+// TestASectorOfAShippedSegmentCostsOnlyWhatItCovers: the first frame is that of a
+// segment that is not there any more, and the rest is right.
+func TestASectorOfAShippedSegmentCostsOnlyWhatItCovers(t *testing.T) {
+	const n = 35
+	dir := t.TempDir()
+	l := open(t, dir, Options{})
+	for i := range 2 * n {
+		if mustAppend(t, l, Record{Usage: usage(i)}); i%n == n-1 {
+			mustSeal(t, l)
+		}
+	}
+	sealed, _ := l.Sealed()
+	file, err := os.ReadFile(sealed[0].path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.ReadFile(sealed[1].path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(file, other[:sector])
+	for _, err := range []error{os.WriteFile(sealed[0].path(), file, 0o640), sealed[1].Remove(), l.Close()} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	l = open(t, dir, Options{})
+	got := shipAll(t, l)
+	noted, _ := notedSeqs(t, l)
+	if all := slices.Sorted(slices.Values(slices.Concat(got, noted))); len(all) != n || len(got) < n-10 || len(noted) == 0 {
+		t.Errorf("shipped %v, noted as lost %v", got, noted)
+	}
+}

@@ -80,6 +80,11 @@ func (l *Log) settle(found *names, gone []uint64) error {
 			}
 		}
 	}
+	for _, s := range all {
+		if s.sound && s.sealed && !s.silent && (s.begins < s.first || s.begins > s.last) && (isCopied(s, all) || l.holdsNamed(s)) {
+			s.begins, s.silent = s.first, true
+		}
+	}
 	all = slices.DeleteFunc(all, func(s *named) bool {
 		if s.begins == 0 {
 			l.stray(s.name)
@@ -109,6 +114,20 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	}
 	found.segments = kept
 	return l.rename(kept)
+}
+
+// isCopied reports whether the first frame of a segment is that of another one, which
+// a disk wrote to the wrong place: the name that goes on behind it confirms its own.
+func isCopied(s *named, all []*named) bool {
+	return slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.begins == s.begins }) &&
+		slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.first == s.last+1 })
+}
+
+// holdsNamed reports whether a segment holds records that its name tells, and that do
+// not go on from its first frame: that one is misplaced.
+func (l *Log) holdsNamed(s *named) bool {
+	w := l.read(s)
+	return w != nil && w.HasOthers(s.begins, SeqRange{First: s.first, Last: s.last})
 }
 
 // settleFirst settles the first of some segments in order. It is the first of

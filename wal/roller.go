@@ -192,10 +192,8 @@ func (r *roller) sealOne(a *active) error {
 			a.failed = true
 		}
 	}
-	if !a.failed {
-		if err := a.Trim(); err != nil {
-			r.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "trouble", "trim", "segment", a.dir, "error", err)
-		}
+	if err := a.trim(); err != nil {
+		r.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "trouble", "trim", "segment", a.dir, "error", err)
 	}
 	// The successor took its name by a rename that is made durable only here:
 	// no segment is sealed before the one that carries on is there to stay.

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"iter"
@@ -181,9 +182,7 @@ func (s *Segment) evict() error {
 	if h, err := s.Header(); err == nil {
 		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
 	}
-	if at := s.firstReceivedAt(); at != 0 {
-		note.Hours = []int64{hourOf(at)}
-	}
+	note.Hours = []int64{hourOf(cmp.Or(s.firstReceivedAt(), s.sealedAt.UnixMicro()))}
 	// The next start would take them for segments, and the note would not be true.
 	if err := l.dropPieces(&s.made); err != nil {
 		return err

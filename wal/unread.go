@@ -280,7 +280,7 @@ func (l *Log) readUnread(found *names) error {
 	slices.SortStableFunc(left, func(a, b *named) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.name, b.name)) })
 	found.unread = slices.CompactFunc(left, func(a, b *named) bool { return a.name == b.name })
 	for _, s := range slices.Concat(found.unread, found.leaving) {
-		if l.look(s); !s.part() {
+		if l.look(s); !s.part() && s.begins <= s.last { // otherwise it is another segment's, written to the wrong place
 			s.first = s.begins
 		}
 	}

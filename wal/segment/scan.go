@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 
 	"collectord/wal/vfs"
 )
@@ -116,6 +117,16 @@ func (s *Scan) explain() {
 	case s.Size == 0:
 		s.Reason = errors.New("its file is empty")
 	}
+}
+
+// HasOthers reports whether records within a range are in the file that do not go on
+// from the frame that begins at seq first.
+func (s *Scan) HasOthers(first uint64, within SeqRange) bool {
+	return slices.ContainsFunc(s.Pieces, func(p Piece) bool {
+		return slices.ContainsFunc(p.extents, func(e extent) bool {
+			return e.first != first && e.first <= within.Last && e.last >= within.First
+		})
+	})
 }
 
 // IsWhole reports whether every record from first to last is there, and no other.
@@ -297,11 +308,15 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 	if s.Unread == nil {
 		return 0, nil
 	}
-	in, err := s.reopen()
-	var unreadable *UnreadableError
-	if errors.As(err, &unreadable) {
-		return 1, nil // there is no telling how many
+	if s.Size == 0 { // it could not be opened: all of it may be records
+		info, err := s.disk.Stat(s.path)
+		if err != nil {
+			return 0, err
+		}
+		s.Size = info.Size()
+		return max(1, uint64(s.Size)/RecordOverhead), nil
 	}
+	in, err := s.reopen()
 	if err != nil {
 		return 0, err
 	}

@@ -71,7 +71,7 @@ func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 			kept = copy(s.buf, s.buf[off-s.at:])
 		}
 		if cap(s.buf) < n {
-			size := max(n, windowSize)
+			size := max(n, int(min(windowSize, s.in.size)))
 			if n < MaxFrame { // frames come in all sizes
 				size = max(size, 1<<bits.Len(uint(n)))
 			}

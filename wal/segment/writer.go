@@ -115,6 +115,9 @@ func (w *Writer) Sync() error { return w.file.Datasync() }
 // Trim cuts off the zeros that no record took the place of.
 func (w *Writer) Trim() error { return w.file.Truncate(w.bytes) }
 
+// CutTo cuts off, durably, what is behind size bytes. Nothing is written after it.
+func (w *Writer) CutTo(size int64) error { return errors.Join(w.file.Truncate(size), w.file.Sync()) }
+
 // Close closes a segment that is sealed.
 func (w *Writer) Close() error { return errors.Join(w.log.Close(), w.file.Close()) }
 

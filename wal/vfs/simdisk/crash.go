@@ -168,7 +168,8 @@ func (d *Disk) torn(n *node) []byte {
 	return data[:size]
 }
 
-// Hash identifies what is on the disk: names and bytes, durable or not.
+// Hash identifies what is on the disk: names, bytes, and how many changes of them
+// are not durable.
 func (d *Disk) Hash() [sha256.Size]byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -180,6 +181,7 @@ func (d *Disk) Hash() [sha256.Size]byte {
 		if n.names == nil {
 			sum := sha256.Sum256(n.data)
 			h.Write(sum[:])
+			h.Write([]byte{byte(len(n.writes))})
 			return
 		}
 		for _, name := range slices.Sorted(maps.Keys(n.names)) {
@@ -187,6 +189,7 @@ func (d *Disk) Hash() [sha256.Size]byte {
 		}
 	}
 	walk("", d.root)
+	h.Write([]byte{byte(len(d.pending))})
 	return [sha256.Size]byte(h.Sum(nil))
 }
 

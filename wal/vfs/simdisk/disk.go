@@ -20,6 +20,7 @@ type Op string
 // The calls.
 const (
 	Open      Op = "open"
+	Reopen    Op = "open for writing"
 	Create    Op = "create"
 	Mkdir     Op = "mkdir"
 	Rename    Op = "rename"
@@ -59,6 +60,9 @@ type Fault struct {
 
 // Disk is a simulated disk. Its methods may be called concurrently.
 type Disk struct {
+	// Pause is called before each call, without a lock and before the call is
+	// numbered: calls that pause for different times have one order.
+	Pause func(Call)
 	// Intercept is called before each call, without a lock: it may fail the call,
 	// or block to have it hang. It is set before the disk is used.
 	Intercept func(Call) Fault
@@ -125,6 +129,9 @@ func newDir() *node {
 // begin counts a call and asks what becomes of it. It returns with the disk
 // locked unless the call ends here.
 func (d *Disk) begin(c Call) (f Fault, ok bool) {
+	if d.Pause != nil {
+		d.Pause(c)
+	}
 	d.mu.Lock()
 	d.calls++
 	c.N = d.calls
@@ -147,30 +154,30 @@ func pathError(c Call, err error) error {
 	return &fs.PathError{Op: string(c.Op), Path: c.Path, Err: err}
 }
 
-// find returns what a path names.
+// find returns what a path names. It must be clean.
 func (d *Disk) find(path string) (*node, error) {
 	n := d.root
-	for _, part := range strings.Split(strings.Trim(filepath.Clean(path), "/"), "/") {
-		if part == "" || part == "." {
-			continue
-		}
+	for path = strings.Trim(path, "/"); path != "" && path != "."; {
+		part, rest, _ := strings.Cut(path, "/")
 		if n.names == nil {
 			return nil, syscall.ENOTDIR
 		}
 		if n = n.names[part]; n == nil {
 			return nil, syscall.ENOENT
 		}
+		path = rest
 	}
 	return n, nil
 }
 
 // parent returns the directory of a path.
 func (d *Disk) parent(path string) (*node, string, error) {
-	dir, err := d.find(filepath.Dir(path))
+	in, name := filepath.Split(path)
+	dir, err := d.find(in)
 	if err == nil && dir.names == nil {
 		err = syscall.ENOTDIR
 	}
-	return dir, filepath.Base(path), err
+	return dir, name, err
 }
 
 // set changes names, not durably.
@@ -216,6 +223,9 @@ func (d *Disk) OpenWritable(path string) (vfs.File, error) { return d.open(path,
 
 func (d *Disk) open(path string, writable bool) (vfs.File, error) {
 	c := Call{Op: Open, Path: path}
+	if writable {
+		c.Op = Reopen
+	}
 	f, _ := d.begin(c)
 	defer d.mu.Unlock()
 	if f.Err != nil {
@@ -467,6 +477,20 @@ func closure(pending []change, chosen []int) []bool {
 		}
 	}
 	return needed
+}
+
+// Resize has the disk take capacity bytes from now on, also if there are more.
+func (d *Disk) Resize(capacity int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.capacity = capacity
+}
+
+// Used returns how many bytes are on the disk.
+func (d *Disk) Used() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.used
 }
 
 // Free implements vfs.FS.

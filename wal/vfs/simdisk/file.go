@@ -120,7 +120,7 @@ func (f *file) Truncate(size int64) error {
 		if err := f.mayWrite(); err != nil {
 			return err
 		}
-		if size-int64(len(f.node.data)) > f.disk.capacity-f.disk.used {
+		if grown := size - int64(len(f.node.data)); grown > 0 && grown > f.disk.capacity-f.disk.used {
 			return syscall.ENOSPC
 		}
 		f.change(write{at: size, size: size})

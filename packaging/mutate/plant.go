@@ -1,0 +1,222 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// mutant is something that is taken out.
+type mutant struct {
+	n    int // from 1
+	kind string
+	in   string // the function
+	what string // its source text
+	nth  int    // of equal ones in this function, from 1
+}
+
+// String names the mutant wherever its function is.
+func (m mutant) String() string {
+	s := fmt.Sprintf("%s %s: %s", m.kind, m.in, m.what)
+	if m.nth > 1 {
+		s += fmt.Sprintf(" #%d", m.nth)
+	}
+	return s
+}
+
+// plant writes a copy of each file below a directory in which each mutant can be
+// turned on, and an overlay for the compiler that has them in place of the originals.
+func plant(root, dir string) (all []mutant, overlay string, err error) {
+	replace := map[string]string{}
+	packages := map[string]string{} // names by directory
+	seen := map[string]int{}
+	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && e.Name() == "vfs":
+			return fs.SkipDir
+		case e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		p := &planter{seen: seen, next: len(all) + 1}
+		text, err := p.file(path)
+		if err != nil {
+			return err
+		}
+		all = append(all, p.mutants...)
+		packages[filepath.Dir(path)] = p.pkg
+		return p.replace(replace, dir, path, text)
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	for d, name := range packages {
+		p := &planter{}
+		if err := p.replace(replace, dir, filepath.Join(d, "mutant.go"), fmt.Sprintf(helpers, name)); err != nil {
+			return nil, "", err
+		}
+	}
+	b, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return nil, "", err
+	}
+	overlay = filepath.Join(dir, "overlay.json")
+	return all, overlay, os.WriteFile(overlay, b, 0o600)
+}
+
+// helpers is what planted code uses.
+const helpers = `package %s
+
+import (
+	"os"
+	"strconv"
+)
+
+var mutantOn, _ = strconv.Atoi(os.Getenv("MUTANT"))
+
+// isMutant reports whether a mutant is on.
+func isMutant(n int) bool {
+	if n != mutantOn {
+		return false
+	}
+	if at := os.Getenv("MUTANT_REACHED"); at != "" && !mutantReached {
+		mutantReached = true
+		_ = os.WriteFile(at, nil, 0o600)
+	}
+	return true
+}
+
+var mutantReached bool
+
+// unlessMutant does something unless a mutant is on.
+func unlessMutant(n int, do func() error) error {
+	if isMutant(n) {
+		return nil
+	}
+	return do()
+}
+
+// eitherMutant does something else if a mutant is on.
+func eitherMutant(n int, other, do func() error) error {
+	if isMutant(n) {
+		return other()
+	}
+	return do()
+}
+`
+
+func (p *planter) replace(replace map[string]string, dir, path, text string) error {
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(dir, strings.ReplaceAll(path, string(filepath.Separator), "-"))
+	replace[full] = to
+	return os.WriteFile(to, []byte(text), 0o600)
+}
+
+// planter works on one file.
+type planter struct {
+	pkg     string
+	src     string
+	base    token.Pos
+	seen    map[string]int
+	next    int
+	mutants []mutant
+	edits   []edit
+	in      string
+}
+
+// edit puts text around a part of the source, or two parts in the place of both.
+type edit struct {
+	from, to      int
+	before, after string
+	swap          *[4]int // two parts, to be exchanged
+	n             int
+}
+
+func (p *planter) file(path string) (text string, err error) {
+	b, err := os.ReadFile(path) //nolint:gosec // of this module
+	if err != nil {
+		return "", err
+	}
+	p.src = string(b)
+	set := token.NewFileSet()
+	f, err := parser.ParseFile(set, path, b, parser.SkipObjectResolution)
+	if err != nil {
+		return "", err
+	}
+	p.pkg, p.base = f.Name.Name, f.FileStart
+	for _, d := range f.Decls {
+		if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
+			p.in = fn.Name.Name
+			ast.Inspect(fn.Body, p.visit)
+		}
+	}
+	return p.render(0, len(p.src), nil), nil
+}
+
+func (p *planter) at(pos token.Pos) int { return int(pos - p.base) }
+
+func (p *planter) text(n ast.Node) string { return p.src[p.at(n.Pos()):p.at(n.End())] }
+
+var space = regexp.MustCompile(`\s+`)
+
+// add plants a mutant.
+func (p *planter) add(kind, what string, e edit) {
+	m := mutant{n: p.next, kind: kind, in: p.in, what: space.ReplaceAllString(what, " ")}
+	p.next++
+	key := fmt.Sprint(m.kind, m.in, m.what)
+	p.seen[key]++
+	m.nth = p.seen[key]
+	p.mutants = append(p.mutants, m)
+	e.n = m.n
+	e.before, e.after = strings.ReplaceAll(e.before, "$N", fmt.Sprint(m.n)), strings.ReplaceAll(e.after, "$N", fmt.Sprint(m.n))
+	p.edits = append(p.edits, e)
+}
+
+// render returns a part of the source with the edits in it. within is the one
+// whose parts are being rendered.
+func (p *planter) render(from, to int, within *edit) string {
+	var inner []edit
+	for _, e := range p.edits {
+		if e.from >= from && e.to <= to && (within == nil || e.n > within.n) {
+			inner = append(inner, e)
+		}
+	}
+	// The outermost first; of equal ones, the first that was planted.
+	slices.SortFunc(inner, func(a, b edit) int {
+		if a.from != b.from {
+			return a.from - b.from
+		}
+		if a.to != b.to {
+			return b.to - a.to
+		}
+		return a.n - b.n
+	})
+	out, at := "", from
+	for _, e := range inner {
+		if e.from < at {
+			continue // in one that was rendered
+		}
+		out += p.src[at:e.from]
+		if e.swap != nil {
+			s := e.swap
+			a, b := p.render(s[0], s[1], &e), p.render(s[2], s[3], &e)
+			out += fmt.Sprintf("if isMutant(%d) {\n%s\n%s\n} else {\n%s\n%s\n}", e.n, b, a, a, b)
+		} else {
+			out += e.before + p.render(e.from, e.to, &e) + e.after
+		}
+		at = e.to
+	}
+	return out + p.src[at:to]
+}

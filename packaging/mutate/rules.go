@@ -1,0 +1,146 @@
+package main
+
+import (
+	"fmt"
+	"go/ast"
+	"go/token"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Calls that return an error and nothing else, and what it means to leave them out.
+var (
+	syncs  = []string{"Sync", "Datasync", "SyncDir", "syncDir", "syncFile", "sync", "datasync"}
+	losses = []string{
+		"noteLoss", "enterMissing", "writeNote", "retireNote", "keepDamaged", "keepBeyond", "quarantineBytes", "quarantineDir", "quarantinePath",
+		"putAside", "dropPieces", "clearPiece", "clearSalvage", "clearGone", "deleteExamined", "removeDir", "emptyGone", "trim", "truncate",
+	}
+	// shorter is what a call does without the sync in it.
+	shorter = map[string]string{"renameDurably": "rename", "makeDirDurably": "makeDir"}
+	// steps are calls that may have to come in one order.
+	steps = slices.Concat(syncs, losses, []string{
+		"rename", "replace", "move", "link", "unlink", "unlinkIn", "rmdir", "renameDurably", "makeDirDurably", "writeFileDurably", "finish", "decide", "retire",
+		"Rename", "Link", "Remove", "RemoveIn", "RemoveDir",
+	})
+	// checked is what a condition names that is a check of what was read.
+	checked = regexp.MustCompile(`(?i)crc|checksum|magic|errBad|logID|\brun\b|\.Run\b|firstSeq|payloadLen|version|castagnoli|wellFormed|len\(payload\)|length|maxEntry|maxSeq|withi?n\b|owner`)
+)
+
+func name(call *ast.CallExpr) string {
+	switch f := call.Fun.(type) {
+	case *ast.SelectorExpr:
+		return f.Sel.Name
+	case *ast.Ident:
+		return f.Name
+	}
+	return ""
+}
+
+// visit plants what there is to be taken out of a node.
+func (p *planter) visit(n ast.Node) bool {
+	switch n := n.(type) {
+	case *ast.BlockStmt:
+		p.swaps(n.List)
+	case *ast.CaseClause:
+		p.swaps(n.Body)
+	case *ast.IfStmt:
+		p.condition(n.Cond, leaves(n.Body.List))
+	case *ast.SwitchStmt:
+		if n.Tag == nil {
+			for _, c := range n.Body.List {
+				for _, cond := range c.(*ast.CaseClause).List {
+					p.condition(cond, true)
+				}
+			}
+		}
+	case *ast.CallExpr:
+		p.call(n)
+	case *ast.DeferStmt, *ast.GoStmt:
+		return false // a call of theirs can't be an expression
+	case *ast.ExprStmt:
+		if call, ok := n.X.(*ast.CallExpr); ok && (slices.Contains(syncs, name(call)) || slices.Contains(losses, name(call))) {
+			return false // its error is not looked at
+		}
+	}
+	return true
+}
+
+func (p *planter) call(c *ast.CallExpr) {
+	whole := edit{from: p.at(c.Pos()), to: p.at(c.End()), before: "unlessMutant($N, func() error { return ", after: " })"}
+	is := name(c)
+	switch {
+	case slices.Contains(syncs, is):
+		p.add("sync", p.text(c), whole)
+	case is == "finish" && len(c.Args) == 2:
+		f, err := p.text(c.Args[0]), p.text(c.Args[1])
+		whole.before = fmt.Sprintf("eitherMutant($N, func() error { if err := %s.Close(); err != nil { return err }; return %s }, func() error { return ", f, err)
+		p.add("sync", p.text(c), whole)
+	case shorter[is] != "":
+		f := c.Fun.(*ast.SelectorExpr)
+		args := p.src[p.at(c.Lparen):p.at(c.End())]
+		whole.before = fmt.Sprintf("eitherMutant($N, func() error { return %s.%s%s }, func() error { return ", p.text(f.X), shorter[is], args)
+		p.add("sync", p.text(c), whole)
+	case slices.Contains(losses, is):
+		p.add("loss", p.text(c), whole)
+	}
+}
+
+// condition plants a condition that is never true.
+func (p *planter) condition(cond ast.Expr, leaves bool) {
+	e := edit{from: p.at(cond.Pos()), to: p.at(cond.End()), before: "(", after: ") && !isMutant($N)"}
+	switch text := p.text(cond); {
+	case checked.MatchString(text):
+		p.add("check", text, e)
+	case leaves:
+		p.add("guard", text, e)
+	}
+}
+
+// leaves reports whether statements end with leaving what they are in.
+func leaves(list []ast.Stmt) bool {
+	if len(list) == 0 {
+		return false
+	}
+	switch last := list[len(list)-1].(type) {
+	case *ast.ReturnStmt:
+		return true
+	case *ast.BranchStmt:
+		return last.Tok != token.FALLTHROUGH
+	}
+	return false
+}
+
+// swaps plants two steps that follow each other in the wrong order.
+func (p *planter) swaps(list []ast.Stmt) {
+	for i := range len(list) - 1 {
+		a, b := list[i], list[i+1]
+		one, other := step(a), step(b)
+		if one == "" || other == "" {
+			continue
+		}
+		s := [4]int{p.at(a.Pos()), p.at(a.End()), p.at(b.Pos()), p.at(b.End())}
+		if slices.ContainsFunc(p.edits, func(e edit) bool { return e.swap != nil && e.from < s[3] && s[0] < e.to }) {
+			continue // one of three is in another pair
+		}
+		p.add("order", fmt.Sprintf("%s before %s", one, other), edit{from: s[0], to: s[3], swap: &s})
+	}
+}
+
+// step names the call of a statement that is a step of its own: if err := call(); err != nil {...}
+// or if err = call(); err != nil {...}.
+func step(s ast.Stmt) string {
+	n, ok := s.(*ast.IfStmt)
+	if !ok || n.Init == nil || n.Else != nil {
+		return ""
+	}
+	assign, ok := n.Init.(*ast.AssignStmt)
+	if !ok || len(assign.Rhs) != 1 || len(assign.Lhs) != 1 {
+		return ""
+	}
+	call, ok := assign.Rhs[0].(*ast.CallExpr)
+	if !ok || !slices.Contains(steps, name(call)) {
+		return ""
+	}
+	return strings.TrimSpace(name(call))
+}

@@ -1,0 +1,106 @@
+package wal
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+
+	"golang.org/x/sys/unix"
+
+	"collectord/wal/vfs/simdisk"
+)
+
+// errnos are those with which calls are made to fail.
+var errnos = []syscall.Errno{
+	syscall.EIO, syscall.ESTALE, syscall.EACCES, syscall.EMFILE, syscall.ENFILE, syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT, syscall.EXDEV,
+}
+
+// canReturn reports whether a call can fail with an error, and whether it can have
+// taken effect all the same, as on a network's file system or in a journal that fails.
+func canReturn(op simdisk.Op, errno syscall.Errno) (can, done bool) {
+	in := func(ops ...simdisk.Op) bool { return slices.Contains(ops, op) }
+	onDescriptor := in(simdisk.Read, simdisk.Write, simdisk.Truncate, simdisk.Sync, simdisk.Datasync)
+	names := in(simdisk.Create, simdisk.Mkdir, simdisk.Rename, simdisk.Link, simdisk.Remove, simdisk.RemoveDir)
+	syncs := in(simdisk.Sync, simdisk.Datasync, simdisk.SyncDir)
+	changes := names || syncs || in(simdisk.Truncate)
+	switch errno {
+	case syscall.EIO, syscall.ESTALE:
+		return true, changes
+	case syscall.EACCES:
+		return !onDescriptor, false
+	case syscall.EMFILE, syscall.ENFILE:
+		return in(simdisk.Open, simdisk.Reopen, simdisk.Create, simdisk.List, simdisk.SyncDir, simdisk.Lock), false
+	case syscall.EROFS:
+		return names || in(simdisk.Reopen, simdisk.Truncate, simdisk.Write, simdisk.Lock), false
+	case syscall.ENOSPC, syscall.EDQUOT:
+		return names && !in(simdisk.Remove, simdisk.RemoveDir) || syncs || in(simdisk.Write, simdisk.Truncate, simdisk.Lock), syncs
+	default:
+		return in(simdisk.Rename, simdisk.Link), false
+	}
+}
+
+// callKinds are the kinds of lives of which every call is made to fail.
+var callKinds = []kind{{}, {evicts: true}, {rots: true}, {evicts: true, rots: true}}
+
+// TestNoFailedCallLosesWhatWasAcknowledged records a life of each kind, with a kill
+// and a loss of power in it, and lives it again for each of its calls and each error
+// that this call can return: before and after it took effect.
+func TestNoFailedCallLosesWhatWasAcknowledged(t *testing.T) {
+	simulate(t, func(t *testing.T, c *tally, first, step int) {
+		i := 0
+		for life := range *simulateRecorded * len(callKinds) {
+			seed, k := *simulateSeed+uint64(life), callKinds[life%len(callKinds)]
+			calls := recorded(t, seed, k)
+			c.add("calls", len(calls)/step)
+			for n, op := range calls {
+				for _, errno := range errnos {
+					can, done := canReturn(op, errno)
+					for _, after := range []bool{false, true} {
+						if !can || after && !done {
+							continue
+						}
+						if i++; i/step%*simulateEvery != 0 || i%step != first || spent() > *simulateFor {
+							continue
+						}
+						f := simdisk.Fault{Err: errno, Done: after, Short: n % 64}
+						name := fmt.Sprintf("%s/%d-%s-%s-after=%t", k, n+1, op, unix.ErrnoName(errno), after)
+						if t.Run(name, func(t *testing.T) { liveWith(t, seed, k, c, &trouble{tally: c, at: n + 1, many: 1, fault: f}) }); t.Failed() {
+							return
+						}
+					}
+				}
+			}
+		}
+	})
+}
+
+// recorded lists the calls of a life in which none fails.
+func recorded(t *testing.T, seed uint64, k kind) []simdisk.Op {
+	d := &trouble{tally: newTally()}
+	t.Run("recorded", func(t *testing.T) { liveWith(t, seed, k, newTally(), d) })
+	return d.calls
+}
+
+// liveWith lives a short life with trouble.
+func liveWith(t *testing.T, seed uint64, k kind, c *tally, d *trouble) {
+	cryptotest.SetGlobalRandom(t, seed)
+	synctest.Test(t, func(t *testing.T) {
+		s := newLife(t, seed, k, c, d)
+		c.add("lives", 1)
+		for run := range 3 {
+			switch run {
+			case 1:
+				s.kill()
+			case 2:
+				s.loseHost()
+			}
+			for !s.run(10) && !t.Failed() {
+				c.add(fmt.Sprintf("starts refused for %s", d.hit), 1)
+			}
+		}
+		s.finish()
+	})
+}

@@ -1,0 +1,223 @@
+package wal
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"collectord/wal/vfs/simdisk"
+)
+
+// fail reports a failure with all it takes to repeat it.
+
+func (s *life) fail(format string, args ...any) {
+	s.t.Errorf("seed %d (%s): %s", s.seed, s.kind, fmt.Sprintf(format, args...))
+}
+
+// checkClaim holds against the bucket that all below a seq is stored or noted there.
+
+func (s *life) checkClaim(below uint64) {
+	there := map[uint64]bool{}
+	now := s.history.now()
+	for _, b := range now.bucket {
+		there[b.seq] = true
+	}
+	for _, n := range now.notes {
+		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
+			there[seq] = true
+		}
+	}
+	for seq := uint64(1); seq < below; seq++ {
+		if !there[seq] {
+			s.fail("the log claims that all below seq %d is stored, and %d is not", below, seq)
+			return
+		}
+	}
+	s.tally.add("claims", 1)
+}
+
+// checkLedger adds up the ledger of a run that began with a past.
+
+func (s *life) checkLedger(began past) {
+	g, now := s.log.Ledger(), s.history.now()
+	var received, appended uint64
+	for source, d := range g.BySource {
+		rejected, dropped := sum(d.Rejected), sum(d.Dropped)
+		if d.Received != d.Accepted+rejected || d.Accepted != d.Appended+d.Repeated+dropped+d.Waiting {
+			s.fail("the ledger of source %d does not add up: %+v", source, d)
+		}
+		received += d.Received
+		appended += d.Appended
+	}
+	if appended+g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
+		s.fail("the ledger does not add up: %+v", g)
+	}
+	if offered := uint64(now.offered - began.offered); received != offered {
+		s.fail("the ledger has %d records received of %d", received, offered)
+	}
+	if acked := uint64(len(now.acked) - len(began.acked)); g.BySource[HTTP].Appended != acked {
+		s.fail("the ledger has %d records appended by HTTP, acknowledged are %d", g.BySource[HTTP].Appended, acked)
+	}
+	if g.Shipped != s.shipped {
+		s.fail("the ledger has %d records shipped of %d", g.Shipped, s.shipped)
+	}
+}
+
+func sum(m map[string]uint64) (n uint64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+// after checks every crash that the life noted, and its end.
+
+func (s *life) after() {
+	end := moment{disk: s.leave().Keep(), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
+	time.Sleep(time.Second) // what the checks do comes after all crashes
+	lived := s.logged.text.String()
+	for _, m := range append(s.moments, end) {
+		s.logged.text.Reset()
+		if s.check(m); s.t.Failed() {
+			s.t.Logf("the life wrote:\n%s\nthe start wrote:\n%s", lived, s.logged.text.String())
+			return
+		}
+	}
+}
+
+// listing names what is below a directory, and the sizes of files.
+
+func listing(d *simdisk.Disk, dir string) (text string) {
+	entries, _ := d.List(dir)
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		info, err := e.Info()
+		if err != nil || e.IsDir() {
+			text += path + "\n" + listing(d, path)
+			continue
+		}
+		text += fmt.Sprintf("%s, %d bytes\n", path, info.Size())
+	}
+	return text
+}
+
+// sizeBelow adds up the files below a directory.
+
+// check starts a log on what a crash left and holds it against what happened.
+
+func (s *life) check(m moment) {
+	fail := func(format string, args ...any) {
+		s.fail("crash after call %d (%s %s), kill %t, start interrupted %d times: %s", m.call.N, m.call.Op, m.call.Path, m.kill, m.deep, fmt.Sprintf(format, args...))
+	}
+	var found *simdisk.Disk // for the report
+	if s.tally.keep {
+		found = m.disk.Keep()
+	}
+	defer func() {
+		if s.t.Failed() && found != nil {
+			s.t.Logf("the start found:\n%s", listing(found, simulatedDir))
+		}
+	}()
+	var again *moment
+	now := s.surely(m) // of the check, which goes on
+	if m.deep < 2 && s.draw(3) == 0 {
+		m.disk.Changed = s.crashOnce(m, &now, &again)
+	}
+	l, err := Open(simulatedDir, s.options(m.disk))
+	if err != nil {
+		fail("the log does not start: %v", err)
+		return
+	}
+	if m.disk.Resize(simulatedRoom); s.kind.evicts || s.kind.fills {
+		time.Sleep(10 * time.Second) // until what is too much is evicted, or the log has seen that there is room
+	}
+	highest := s.checkLog(l, m, fail)
+	now.offered++
+	for try := 0; ; try++ { // the oldest may have to make room first
+		err := l.Append(context.Background(), Record{Usage: fmt.Appendf(nil, `{"n":%d}`, now.offered)})
+		if err == nil {
+			now.acked = append(now.acked, ack{now.offered, time.Now()})
+			break
+		}
+		if !s.kind.evicts && !s.kind.fills || try == 60 {
+			fail("append after the start: %v", err)
+			break
+		}
+		time.Sleep(time.Second)
+	}
+	pending := l.Ledger().Pending
+	if err := l.Close(); err != nil {
+		fail("close: %v", err)
+	}
+	m.disk.Changed = nil
+	s.checkAgain(m.disk, now.offered, highest, pending, fail)
+	if again != nil && !s.t.Failed() {
+		s.logged.text.Reset()
+		s.check(*again)
+	}
+}
+
+// crashOnce has one of the next changes of a disk leave a moment of its own.
+
+func (s *life) crashOnce(m moment, now *past, again **moment) func(simdisk.Call) {
+	left := 1 + s.draw(50)
+	return func(c simdisk.Call) {
+		if left--; left != 0 {
+			return
+		}
+		if crashed := m.disk.Crash(); s.tally.isNew(crashed) {
+			*again = &moment{disk: crashed, call: c, past: *now, at: time.Now(), deep: m.deep + 1}
+		}
+	}
+}
+
+// checkAgain starts a log on what another left that was closed.
+
+func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fail func(string, ...any)) {
+	l, err := Open(simulatedDir, s.options(d))
+	if err != nil {
+		fail("the log does not start again: %v", err)
+		return
+	}
+	if g := l.Ledger(); !s.kind.loses() && !s.trouble.lied() && g.Pending != pending {
+		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
+	}
+	for finding, n := range l.Stats().Findings {
+		if n > 0 && !s.kind.rots && (s.trouble == nil || finding != FoundMisnamed) {
+			fail("the second start found %d times %s", n, finding)
+		}
+	}
+	all, _ := l.Sealed()
+	if s.kind.evicts { // and it may have been the usage after the start
+		all = nil
+	}
+	if !s.kind.evicts && (len(all) == 0 || all[len(all)-1].last <= highest) {
+		fail("the usage after the start has no seq above %d", highest)
+	} else if len(all) > 0 {
+		n := 0
+		for r, err := range all[len(all)-1].Records() {
+			if err == nil && r.Seq == all[len(all)-1].last {
+				n = numberOf(r.Usage)
+			}
+		}
+		if n != last {
+			fail("the last usage is %d, want %d", n, last)
+		}
+	}
+	if err := l.Close(); err != nil {
+		fail("close again: %v", err)
+	}
+}
+
+// content is what is where: usages by seq.
+
+// checkLog returns the highest seq that was ever used.
+
+// mayLose reports whether records may be lost for a reason.
+
+// readLog reads all sealed segments, after salvage where that is needed: also the
+
+// last frame before a crash can be whole, and the length in front of it not.
+
+// checkComplete looks for what is gone without a note.

@@ -1,0 +1,185 @@
+package wal
+
+import (
+	"bytes"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"collectord/wal/vfs/simdisk"
+)
+
+func sizeBelow(d *simdisk.Disk, dir string) (total int64) {
+	entries, _ := d.List(dir)
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && !e.IsDir() {
+			total += info.Size()
+		}
+		total += sizeBelow(d, filepath.Join(dir, e.Name()))
+	}
+	return total
+}
+
+type content struct {
+	m     moment
+	fail  func(string, ...any)
+	there map[int]uint64 // seq by number
+	bySeq map[uint64]int
+	lost  map[uint64]string // why, by a note
+
+	inBucket map[uint64]bool
+	hours    map[uint64]int64 // of what is in the bucket
+}
+
+func (c *content) add(seq uint64, number int) {
+	if other, ok := c.bySeq[seq]; ok && other != number {
+		c.fail("seq %d is usage %d and usage %d", seq, other, number)
+	}
+	if other, ok := c.there[number]; ok && other != seq {
+		c.fail("usage %d is seq %d and seq %d", number, other, seq)
+	}
+	if number < 1 || number > c.m.past.offered {
+		c.fail("seq %d holds a usage that was never written", seq)
+	}
+	c.there[number], c.bySeq[seq] = seq, number
+}
+
+func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest uint64) {
+	c := &content{m: m, fail: fail, there: map[int]uint64{}, bySeq: map[uint64]int{}, lost: map[uint64]string{}, inBucket: map[uint64]bool{}, hours: map[uint64]int64{}}
+	for _, b := range m.past.bucket {
+		c.add(b.seq, b.number)
+		c.inBucket[b.seq], c.hours[b.seq] = true, b.hour
+	}
+	g := l.Ledger()
+	if g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
+		fail("the ledger does not add up: %+v", g)
+	}
+	if pending := s.pending(l); !s.kind.loses() && !s.trouble.lied() && (g.Pending != pending || g.Shipped+g.Quarantined+g.Evicted > 0) {
+		fail("ledger %+v, of %d records", g, pending)
+	}
+	s.readLog(l, c)
+	waiting, err := l.Losses()
+	if err != nil {
+		fail("loss notes: %v", err)
+	}
+	for _, n := range append(m.past.notes, waiting...) {
+		highest = max(highest, n.LastSeq)
+		if !s.mayLose(n.Reason) {
+			fail("a loss note, though nothing was lost: %+v", n)
+		}
+		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
+			c.lost[seq] = n.Reason
+			// What was uploaded may be evicted or rot, if the answer was lost or a crash
+			// came first. The log can't know, and says where the storage has it, if it
+			// has. If nothing tells when a damaged segment began, its last change does.
+			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || n.Reason == LossDamaged && s.kind.jumps
+			unknown := c.inBucket[seq] && named
+			if _, ok := c.bySeq[seq]; ok && !unknown {
+				fail("a note says that seq %d is lost (%s), and it is there; in the bucket: %t; noted %v after the crash", seq, n.Reason, c.inBucket[seq], n.At.Sub(m.at))
+				break
+			}
+		}
+	}
+	if slices.Contains(slices.Collect(maps.Values(c.lost)), LossDamaged) && s.kind.rots && !s.truncated && sizeBelow(m.disk, filepath.Join(simulatedDir, "wal", quarantineName)) == 0 {
+		fail("records are noted as damaged, and nothing is in the quarantine")
+	}
+	s.checkComplete(c)
+	for seq := range c.bySeq {
+		highest = max(highest, seq)
+	}
+	return highest
+}
+
+func (s *life) mayLose(reason string) bool {
+	switch reason {
+	case LossSkipped: // no loss
+		return true
+	case LossEvicted:
+		return s.kind.evicts
+	default:
+		return s.kind.rots || s.kind.interval || s.trouble.lied()
+	}
+}
+
+func (s *life) pending(l *Log) (n uint64) {
+	segments, _ := l.Sealed()
+	for _, segment := range segments {
+		n += segment.counted()
+	}
+	return n
+}
+
+func (s *life) readLog(l *Log, c *content) {
+	all, _ := l.Sealed()
+	for _, segment := range all {
+		if !segment.Hold() {
+			continue
+		}
+		for _, err := range segment.Records() {
+			if err == nil {
+				continue
+			}
+			if _, err := l.Salvage(segment); err != nil {
+				c.fail("salvage of %s: %v", segment, err)
+			}
+		}
+		segment.Release()
+	}
+	if s.kind.evicts {
+		time.Sleep(10 * time.Second) // a salvage may take room
+	}
+	segments, _ := l.Sealed()
+	segments = slices.DeleteFunc(segments, func(s *Segment) bool { return !s.Hold() }) // none is evicted meanwhile
+	var lastRun uint64
+	var lastID ID
+	for _, segment := range segments {
+		h, err := segment.Header()
+		if err != nil {
+			c.fail("header of %s: %v", segment, err)
+			continue
+		}
+		if h.Run != lastRun {
+			lastRun, lastID = h.Run, ID{}
+		}
+		for r, err := range segment.Records() {
+			if err != nil {
+				c.fail("records of %s: %v", segment, err)
+				break
+			}
+			if bytes.Compare(r.ID[:], lastID[:]) <= 0 {
+				c.fail("id of seq %d does not rise", r.Seq)
+			}
+			lastID = r.ID
+			c.add(r.Seq, numberOf(r.Usage))
+		}
+	}
+}
+
+func (s *life) checkComplete(c *content) {
+	evicted := 0
+	for seq, reason := range c.lost {
+		if _, there := c.bySeq[seq]; !there && reason == LossEvicted {
+			evicted++
+		}
+	}
+	for _, a := range c.m.past.acked {
+		switch _, ok := c.there[a.number]; {
+		case ok, s.harmed[a.number], s.kind.interval && !c.m.kill && c.m.at.Sub(a.at) < time.Second:
+		case evicted > 0:
+			evicted--
+		default:
+			c.fail("usage %d was acknowledged and is gone", a.number)
+		}
+	}
+	seqs := slices.Sorted(maps.Keys(c.bySeq))
+	if len(seqs) == 0 {
+		return
+	}
+	for seq := uint64(1); seq <= seqs[len(seqs)-1]; seq++ {
+		if _, ok := c.bySeq[seq]; !ok && c.lost[seq] == "" {
+			c.fail("seq %d is gone without a note", seq)
+			return
+		}
+	}
+}

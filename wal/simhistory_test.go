@@ -1,0 +1,97 @@
+package wal
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"collectord/wal/vfs/simdisk"
+)
+
+// stored is a record as it is in the simulated bucket.
+type stored struct {
+	seq    uint64
+	number int
+	hour   int64 // in whose folder it is
+}
+
+// ack is a usage that was acknowledged.
+type ack struct {
+	number int
+	at     time.Time
+}
+
+// past is what happened to a log until a moment: what it must hold after a crash.
+type past struct {
+	offered int        // usages 1 to offered were handed to the log
+	acked   []ack      // those that were acknowledged
+	bucket  []stored   // those that were uploaded
+	notes   []LossNote // those that were uploaded
+}
+
+// history is a past that goes on.
+type history struct {
+	mu   sync.Mutex // guards past, which only grows
+	past past
+}
+
+// moment is a crash: a disk, and what had happened by then.
+type moment struct {
+	disk *simdisk.Disk
+	call simdisk.Call
+	past past
+	at   time.Time
+	kill bool // of the process only
+	deep int  // how many starts were interrupted before
+}
+
+func (h *history) now() past {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return past{h.past.offered, slices.Clip(h.past.acked), slices.Clip(h.past.bucket), slices.Clip(h.past.notes)}
+}
+
+func (h *history) offer(n int) (recs []Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for range n {
+		h.past.offered++
+		recs = append(recs, Record{Usage: fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, h.past.offered, strings.Repeat("x", h.past.offered%300))})
+	}
+	return recs
+}
+
+func (h *history) acknowledge(recs []Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range recs {
+		h.past.acked = append(h.past.acked, ack{numberOf(recs[i].Usage), time.Now()})
+	}
+}
+
+func (h *history) upload(all []stored) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.past.bucket = append(h.past.bucket, all...)
+}
+
+func (h *history) uploadNote(n LossNote) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.past.notes = append(h.past.notes, n)
+}
+
+// numberOf is the n of a usage, or 0.
+func numberOf(usage []byte) (n int) {
+	digits, _ := bytes.CutPrefix(usage, []byte(`{"n":`))
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = 10*n + int(c-'0')
+	}
+	return n
+}

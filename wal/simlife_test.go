@@ -1,0 +1,350 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs/simdisk"
+)
+
+const (
+	simulatedDir  = "/data"
+	simulatedRoom = 1 << 24 // bytes of the simulated disk
+)
+
+// kind is what a life goes through beside crashes.
+
+type kind struct {
+	evicts   bool // the log is small, and drops the oldest
+	rots     bool // bytes of sealed segments change
+	fills    bool // the disk runs full, and gets room again
+	jumps    bool // the wall clock jumps
+	interval bool // appends return before they are synced
+	blind    bool // for a run the disk does not give some pages
+}
+
+// loses reports whether records may be lost, with a note.
+
+func (k kind) loses() bool { return k.evicts || k.rots || k.interval }
+
+func (k kind) String() string {
+	var all []string
+	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval, "blind": k.blind} {
+		if is {
+			all = append(all, name)
+		}
+	}
+	if len(all) == 0 {
+		return "plain"
+	}
+	slices.Sort(all)
+	return strings.Join(all, "+")
+}
+
+// life is one of a log on a simulated disk. It has several runs: the first one
+
+// begins on an empty disk, the others on what a crash, a kill or a close left.
+
+type life struct {
+	t     *testing.T
+	seed  uint64
+	kind  kind
+	rand  *rand.Rand // what happens; only the goroutine of the test draws
+	tally *tally
+
+	disk    *simdisk.Disk
+	history *history
+	log     *Log
+	shipped uint64       // records removed in this run
+	jumped  atomic.Int64 // nanoseconds by which the wall clock is off
+
+	mu     sync.Mutex // guards what follows, of which disk calls draw
+	chance *rand.Rand // what the disk does
+	calls  map[string]int
+
+	moments   []moment
+	sparse    int // one in so many calls is followed by a crash
+	trouble   *trouble
+	truncated bool         // by rot
+	harmed    map[int]bool // usages of which rot took the frame; nil before
+	logged    lines
+}
+
+// lines keeps what is written to it, for several writers.
+
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+// newLife makes a disk for the life of a log.
+
+func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *life {
+	s := &life{
+		t: t, seed: seed, kind: k, rand: rand.New(rand.NewPCG(seed, 1)), tally: c,
+		chance: rand.New(rand.NewPCG(seed, 2)), calls: map[string]int{},
+		history: &history{}, sparse: 1, trouble: trouble,
+	}
+	if trouble != nil {
+		s.sparse = 15
+	}
+	s.use(simdisk.New(simulatedRoom, s.draw))
+	return s
+}
+
+// draw is for the disk, which is used by several goroutines.
+
+func (s *life) draw(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chance.IntN(n)
+}
+
+// use goes on with a disk.
+
+func (s *life) use(d *simdisk.Disk) {
+	s.disk = d
+	d.Pause, d.Changed = s.pause, s.note
+	if s.trouble != nil {
+		d.Intercept = s.trouble.intercept
+	}
+}
+
+// leave ends the use of a disk. What is still done to it does not count.
+
+func (s *life) leave() *simdisk.Disk {
+	s.disk.Pause, s.disk.Changed, s.disk.Intercept = nil, nil, nil
+	return s.disk
+}
+
+// pause has calls of the committer and the roller take a time that hangs on the
+
+// seed alone, so that they come in one order. Whatever else uses the disk may hold
+
+// a mutex, for which a bubble does not let time pass.
+
+func (s *life) pause(c simdisk.Call) {
+	if !ofUnsealed(c) {
+		return
+	}
+	key := string(c.Op) + c.Path
+	s.mu.Lock()
+	s.calls[key]++
+	n := s.calls[key]
+	s.mu.Unlock()
+	h := fnv.New64a()
+	fmt.Fprint(h, s.seed, key, n)
+	time.Sleep(time.Duration(1 + h.Sum64()%2e6))
+}
+
+// ofUnsealed reports whether a call is of a segment that is not sealed.
+
+func ofUnsealed(c simdisk.Call) bool {
+	in, last := filepath.Split(c.Path)
+	switch c.Op {
+	case simdisk.Write, simdisk.Datasync, simdisk.Sync, simdisk.Truncate:
+		last = filepath.Base(in)
+	case simdisk.Mkdir, simdisk.Rename:
+	default:
+		return false
+	}
+	first, end, ending, ok := parseName(last)
+	return last == nextName || ok && first > 0 && end == 0 && ending == ""
+}
+
+func (s *life) options(d *simdisk.Disk) Options {
+	o := Options{Node: "node", SegmentSize: 2 << 10, MaxBytes: 1 << 20, MachineID: "/none"}
+	if s.kind.evicts {
+		o.MaxBytes, o.WhenFull = 8<<10, DropOldest
+	}
+	if s.kind.interval {
+		o.Sync = SyncInterval
+	}
+	if s.kind.blind {
+		o.SegmentSize = 10 << 10 // of several pages
+	}
+	o.clock = func() time.Time { return time.Now().Add(time.Duration(s.jumped.Load())) }
+	o.Logger = slog.New(slog.NewTextHandler(&s.logged, nil))
+	o.files = d
+	o.newWriter = func(dir string) (segment.EntryWriter, error) { return newSimulatedWriter(d, dir) }
+	return o
+}
+
+// note keeps the disk as a crash after this call could leave it: after a loss of
+
+// power, or now and then after a kill, which loses nothing yet.
+
+func (s *life) note(c simdisk.Call) {
+	if s.sparse > 1 && (s.trouble.failed() == 0 || s.draw(s.sparse) > 0) {
+		return
+	}
+	kill := s.draw(8) == 0
+	for range crashesAfter(c) {
+		left := s.disk.Crash
+		if kill {
+			left = s.disk.Keep
+		}
+		if d := left(); s.tally.isNew(d) {
+			s.moments = append(s.moments, moment{disk: d, call: c, past: s.history.now(), at: time.Now(), kill: kill})
+		}
+	}
+}
+
+// crashesAfter is how many crashes are simulated after a call. There are more calls
+
+// that change bytes, and more depends on names.
+
+func crashesAfter(c simdisk.Call) int {
+	switch c.Op {
+	case simdisk.Create, simdisk.Mkdir, simdisk.Rename, simdisk.Link, simdisk.Remove, simdisk.RemoveDir:
+		return 3
+	}
+	return 1
+}
+
+// run starts the log and does what a daemon and a shipper do. It reports false if
+
+// the start was refused, as only a failed call may cause.
+
+func (s *life) run(steps int) bool {
+	var err error
+	was := s.trouble.failed()
+	s.trouble.begin()
+	if s.log, err = Open(simulatedDir, s.options(s.disk)); err != nil {
+		if s.trouble.failed() == was {
+			s.fail("the log does not start: %v", err)
+		}
+		return false
+	}
+	s.shipped = 0
+	before := s.history.now()
+	for range steps {
+		s.step()
+		s.checkLedger(before)
+	}
+	return true
+}
+
+// append appends by several goroutines at once, and enqueues datagrams.
+
+// ship uploads a sealed segment and removes it.
+
+// drain uploads all there is, so that only names tell the next seq.
+
+// uploadNotes does what the shipper does with loss notes.
+
+// rot changes a sealed segment's file.
+
+// harm keeps which usages are in frames that are not in a file any more.
+
+// recover gives the disk room and waits until the log is writable by itself.
+
+func (s *life) recover() {
+	s.disk.Resize(simulatedRoom)
+	for range 20 {
+		recs := s.history.offer(1)
+		if s.log.Append(context.Background(), recs...) == nil {
+			s.history.acknowledge(recs)
+			return
+		}
+		time.Sleep(30 * time.Second)
+	}
+	s.fail("the log is not writable ten minutes after the last failed call: %v", s.log.Full())
+}
+
+// kill ends the run: the process is gone, and what it wrote stays as it is.
+
+func (s *life) kill() { s.end((*simdisk.Disk).Keep) }
+
+// loseHost ends the run by a loss of power.
+
+func (s *life) loseHost() { s.end((*simdisk.Disk).Crash) }
+
+func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
+	synctest.Wait() // nobody uses the disk
+	left := how(s.disk)
+	s.leave()
+	_ = s.log.Close() // on a disk that nobody looks at
+	s.log = nil
+	s.use(left)
+}
+
+// goBack goes on from a crash of this run, as if it had ended there.
+
+func (s *life) goBack() {
+	synctest.Wait()
+	s.leave()
+	_ = s.log.Close()
+	s.log = nil
+	if len(s.moments) == 0 {
+		return // and goes on from the end
+	}
+	m := s.moments[len(s.moments)-1-s.rand.IntN(min(len(s.moments), 150))]
+	s.history = &history{past: s.surely(m)}
+	s.use(m.disk.Keep())
+}
+
+// surely is the past of a moment without what was acknowledged too shortly before to
+
+// survive it.
+
+func (s *life) surely(m moment) past {
+	p := m.past
+	if s.kind.interval {
+		p.acked = slices.DeleteFunc(slices.Clone(p.acked), func(a ack) bool { return m.at.Sub(a.at) < time.Second })
+	}
+	return p
+}
+
+// finish ends the life, and checks all that it left.
+
+func (s *life) finish() {
+	if s.log == nil || s.t.Failed() {
+		s.t.Logf("the life wrote:\n%s", s.logged.text.String())
+		return
+	}
+	s.recover()
+	s.close()
+	s.after()
+}
+
+// close ends the run in an orderly way.
+
+func (s *life) close() {
+	if err := s.log.Close(); err != nil && s.trouble.failed() == 0 {
+		s.fail("close: %v", err)
+	}
+}
+
+// trouble is what goes wrong with calls of a disk. A nil one is none.
+
+// begin tells of a start of the log.
+
+// isBlind reports whether a read is of a page that the disk does not give: the same
+
+// ones of a file, whatever its name.
+
+// lied reports whether a sync failed, so that what a later start reads, and syncs,
+
+// may be in memory only: a record that was not acknowledged can vanish, with a note.
+
+// failed is how many calls failed so far.

@@ -1,0 +1,180 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"collectord/wal/segment"
+)
+
+func (s *life) step() {
+	switch n := s.rand.IntN(100); {
+	case n < 55:
+		s.append()
+	case n < 57 && !s.kind.evicts:
+		s.drain()
+	case n < 67:
+		_ = s.log.Seal(context.Background()) // what fails is tried again by the log
+	case n < 79 && !s.kind.evicts || n < 72:
+		s.ship()
+	case n < 84:
+		s.uploadNotes()
+	case n < 88 && s.kind.rots:
+		s.rot()
+	case n < 91 && s.kind.fills:
+		s.disk.Resize(s.disk.Used() + int64(s.rand.IntN(6<<10)))
+	case n < 93:
+		s.disk.Resize(simulatedRoom)
+	case n < 95 && s.kind.jumps:
+		s.jumped.Store(int64(time.Duration(s.rand.IntN(72*60)-36*60) * time.Minute))
+	case n < 98:
+		time.Sleep(time.Duration(s.rand.Int64N(int64(90 * time.Second))))
+	default:
+		synctest.Wait()
+	}
+}
+
+func (s *life) append() {
+	var all sync.WaitGroup
+	for range 1 + s.rand.IntN(3) {
+		recs := s.history.offer(1 + s.rand.IntN(3))
+		later := time.Duration(s.rand.IntN(1e6)) // in one order
+		if s.rand.IntN(4) == 0 {
+			recs = withSource(recs, UDP)
+		}
+		all.Go(func() {
+			time.Sleep(later)
+			if recs[0].Source == UDP {
+				s.log.Enqueue(recs...)
+			} else if s.log.Append(context.Background(), recs...) == nil {
+				s.history.acknowledge(recs)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func withSource(recs []Record, source Source) []Record {
+	for i := range recs {
+		recs[i].Source = source
+	}
+	return recs
+}
+
+func (s *life) ship() {
+	segments, _ := s.log.Sealed()
+	if len(segments) == 0 {
+		return
+	}
+	segment := segments[s.rand.IntN(len(segments))]
+	if !segment.Hold() {
+		return
+	}
+	defer segment.Release()
+	confirmed, err := s.log.Unconfirmed()
+	if err == nil {
+		s.checkClaim(min(confirmed, segment.first))
+	}
+	var uploaded []stored
+	var hour int64
+	for r, err := range segment.Records() {
+		if err != nil { // as the shipper does with what is damaged, or has no file
+			_, _ = s.log.Salvage(segment)
+			return
+		}
+		if len(uploaded) == 0 {
+			hour = hourOf(r.ReceivedAt)
+		}
+		uploaded = append(uploaded, stored{r.Seq, numberOf(r.Usage), hour})
+	}
+	s.history.upload(uploaded)
+	if s.rand.IntN(4) == 0 {
+		return // the answer is lost
+	}
+	_ = segment.Remove() // what fails is tried again by the log
+	s.shipped += uint64(len(uploaded))
+}
+
+func (s *life) drain() {
+	if s.log.Seal(context.Background()) != nil {
+		return
+	}
+	for range 10 {
+		s.ship()
+	}
+}
+
+func (s *life) uploadNotes() {
+	notes, err := s.log.Losses()
+	if err != nil {
+		return
+	}
+	for _, n := range notes {
+		s.history.uploadNote(n)
+		_ = s.log.LossStored(n) // what fails is uploaded again
+	}
+}
+
+func (s *life) rot() {
+	segments, _ := s.log.Sealed()
+	if len(segments) == 0 || s.harmed != nil {
+		return
+	}
+	s.harmed = map[int]bool{} // once: twice in one segment can take what a salvage has not copied yet
+	const sector = 512
+	var other []byte // a sector that was meant for another place
+	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte {
+		at := s.rand.IntN(len(b)) / sector * sector
+		other = bytes.Clone(b[at:min(len(b), at+sector)])
+		return b
+	})
+	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte { // or it is gone
+		was := bytes.Clone(b)
+		at, from := s.rand.IntN(len(b)), s.rand.IntN(len(b))/sector*sector
+		in := b[at/sector*sector : min(len(b), (at/sector+1)*sector)]
+		switch s.rand.IntN(5) {
+		case 0:
+			b[at] ^= 1 << s.rand.IntN(8)
+		case 1:
+			clear(in)
+		case 2:
+			copy(in, b[from:min(len(b), from+sector)])
+		case 3: // of a file that has more than that; otherwise it is the other one
+			if len(b) > 2*sector {
+				copy(in, other)
+			}
+		case 4:
+			b, s.truncated = b[:at], true
+		}
+		s.harm(was, b)
+		return b
+	})
+}
+
+const frameHeaderSize = segment.FrameStart - segment.EntryRoom
+
+func (s *life) harm(was, is []byte) {
+	length, took := binary.Uvarint(was)
+	for at := took + int(length); at < len(was); {
+		if length, took = binary.Uvarint(was[at:]); took <= 0 || length < frameHeaderSize || at+took+int(length) > len(was) {
+			return // what a failed commit left
+		}
+		frame := was[at+took : at+took+int(length)]
+		at += took + int(length)
+		if bytes.Contains(is, frame) {
+			continue
+		}
+		for rest := frame[frameHeaderSize:]; len(rest) > 0; {
+			size := segment.NextSize(rest)
+			if size > len(rest) {
+				return
+			}
+			s.harmed[numberOf(rest[segment.RecordOverhead+int(rest[25]):size])] = true
+			rest = rest[size:]
+		}
+	}
+}

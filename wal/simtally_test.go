@@ -1,0 +1,154 @@
+package wal
+
+import (
+	"bytes"
+	"encoding/gob"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"collectord/wal/vfs/simdisk"
+)
+
+var (
+	simulateWorker = flag.Int("simulate-worker", -1, "part of the simulation that this process does; set by the test itself")
+	simulateReport = flag.String("simulate-report", "", "file for what a part of the simulation counted; set by the test itself")
+)
+
+// tally counts what was simulated.
+type tally struct {
+	mu     sync.Mutex
+	Seen   map[[16]byte]bool // crash states, by hash
+	Counts map[string]int
+	began  time.Time
+	want   int  // distinct crash states
+	keep   bool // what starts find, for a report
+}
+
+func newTally() *tally {
+	return &tally{Seen: map[[16]byte]bool{}, Counts: map[string]int{}, began: time.Now(), keep: *simulateStates < 100}
+}
+
+func (c *tally) add(what string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Counts[what] += n
+}
+
+// spent is the CPU time of this process.
+func spent() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // fails for no process of its own
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// isNew reports whether a disk is in a state that was not seen before.
+func (c *tally) isNew(d *simdisk.Disk) bool {
+	h := d.Hash()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	key := [16]byte(h[:16])
+	if c.Seen[key] {
+		return false
+	}
+	c.Seen[key] = true
+	return true
+}
+
+// fail counts a call that failed or hung.
+func (c *tally) fail(op simdisk.Op, errno syscall.Errno, hang time.Duration) (call string) {
+	call = fmt.Sprintf("%s %s", op, unix.ErrnoName(errno))
+	if hang > 0 {
+		call = strings.TrimSpace(call) + " hang"
+	}
+	c.add("failed "+call, 1)
+	return call
+}
+
+func (c *tally) String() string {
+	text := fmt.Sprintf("%d distinct crash states", len(c.Seen))
+	calls := map[string][]string{} // by op
+	failed := 0
+	for _, what := range slices.Sorted(maps.Keys(c.Counts)) {
+		n := c.Counts[what]
+		rest, of := strings.CutPrefix(what, "failed ")
+		if !of {
+			text += fmt.Sprintf(", %d %s", n, what)
+			continue
+		}
+		at := strings.IndexFunc(rest, func(r rune) bool { return r >= 'A' && r <= 'Z' })
+		if at < 0 {
+			at = strings.LastIndex(rest, " ") + 1
+		}
+		op := strings.TrimSpace(rest[:at])
+		calls[op] = append(calls[op], fmt.Sprintf("%s %d", rest[at:], n))
+		failed += n
+	}
+	if failed > 0 {
+		text += fmt.Sprintf(", %d failed calls:", failed)
+	}
+	for _, op := range slices.Sorted(maps.Keys(calls)) {
+		text += fmt.Sprintf("\n  %-16s %s", op, strings.Join(calls[op], ", "))
+	}
+	return text
+}
+
+// write leaves what a part counted to the process that began it.
+func (c *tally) write(t *testing.T) {
+	var b bytes.Buffer
+	if err := gob.NewEncoder(&b).Encode(c); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(*simulateReport, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start runs this test in several processes at once. What makes a life repeatable,
+// a bubble's clock and the source of random numbers, is of a whole process.
+func (c *tally) start(t *testing.T) {
+	dir := t.TempDir()
+	parts := make([]tally, *simulateProcesses)
+	var all sync.WaitGroup
+	for i := range parts {
+		all.Go(func() {
+			report := filepath.Join(dir, fmt.Sprint(i))
+			args := []string{"-test.run=^" + t.Name() + "$", "-test.count=1", fmt.Sprintf("-simulate-worker=%d", i), "-simulate-report=" + report}
+			flag.Visit(func(f *flag.Flag) {
+				if strings.HasPrefix(f.Name, "simulate-") || f.Name == "test.timeout" {
+					args = append(args, fmt.Sprintf("-%s=%s", f.Name, f.Value))
+				}
+			})
+			out, err := exec.CommandContext(t.Context(), os.Args[0], args...).CombinedOutput()
+			if err != nil {
+				t.Errorf("process %d of %d: %v\n%s", i, len(parts), err, out)
+				return
+			}
+			b, err := os.ReadFile(report)
+			if err == nil {
+				err = gob.NewDecoder(bytes.NewReader(b)).Decode(&parts[i])
+			}
+			if err != nil {
+				t.Errorf("process %d of %d: %v", i, len(parts), err)
+			}
+		})
+	}
+	all.Wait()
+	for i := range parts {
+		maps.Copy(c.Seen, parts[i].Seen)
+		for what, n := range parts[i].Counts {
+			c.Counts[what] += n
+		}
+	}
+}
