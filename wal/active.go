@@ -27,7 +27,18 @@ func (l *Log) createActive(dir string) (*active, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.reportCopies(w)
 	return &active{Writer: w, dir: dir}, nil
+}
+
+// reportCopies logs, once, that a segment can't be as large as it is to be.
+func (l *Log) reportCopies(w *segment.Writer) {
+	if w.Copies() && w.Limit(l.opts.SegmentSize) < l.opts.SegmentSize {
+		l.copiesReported.Do(func() {
+			l.opts.Logger.Warn("segments are sealed at a smaller size than configured: the log library of this build keeps a copy of them in memory (install a released build)",
+				"bytes", w.Limit(l.opts.SegmentSize), "configured", l.opts.SegmentSize)
+		})
+	}
 }
 
 // sync makes everything written durable. After an error the segment must be

@@ -169,7 +169,7 @@ func (l *Log) housekeep() time.Duration {
 	if a == nil || a.count == 0 {
 		return wait
 	}
-	if a.Bytes() >= l.opts.SegmentSize {
+	if a.Bytes() >= a.Limit(l.opts.SegmentSize) {
 		l.roll(sealSize)
 		return wait
 	}
@@ -343,7 +343,7 @@ func (l *Log) roll(reason string) {
 	select {
 	case p = <-l.next:
 	default:
-		if reason == sealSize && w.segment.Bytes() < 2*l.opts.SegmentSize {
+		if reason == sealSize && w.segment.Bytes() < 2*w.segment.Limit(l.opts.SegmentSize) {
 			return // carry on until the next one is ready
 		}
 		select {

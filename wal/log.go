@@ -146,6 +146,8 @@ type Log struct {
 
 	salvageMu sync.Mutex // guards the directory in which pieces are made
 
+	copiesReported sync.Once
+
 	lossMu      sync.Mutex // guards the loss notes, and what follows
 	lastLoss    LossNote
 	unreadNotes map[string]SeqRange // that the disk does not give, by file name

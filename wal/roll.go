@@ -170,6 +170,7 @@ func (l *Log) seal(a *active) error {
 		a.Abandon()
 		return l.empty(a.dir)
 	}
+	l.reportCopies(a.Writer) // also what turned out later than at its first entry
 	if a.unsaved {
 		if err := a.sync(); err != nil {
 			// Acknowledged by SyncInterval, and perhaps lost; what is not there

@@ -16,19 +16,23 @@ type simulatedWriter struct {
 	end  int64
 }
 
-func newSimulatedWriter(d *simdisk.Disk, dir string) (segment.EntryWriter, error) {
+func newSimulatedWriter(d *simdisk.Disk, dir string, first []byte) (segment.EntryWriter, error) {
 	f, err := d.Create(filepath.Join(dir, segment.FileName))
 	if err != nil {
 		return nil, err
 	}
-	return &simulatedWriter{file: f}, nil
+	w := &simulatedWriter{file: f}
+	return w, w.Write(first)
 }
 
-func (w *simulatedWriter) Write(_ uint64, entry []byte) error {
+func (w *simulatedWriter) Write(buf []byte) error {
+	entry := buf[segment.EntryRoom:]
 	b := append(binary.AppendUvarint(nil, uint64(len(entry))), entry...)
 	n, err := w.file.WriteAt(b, w.end)
 	w.end += int64(n)
 	return err
 }
+
+func (w *simulatedWriter) Copies() bool { return false }
 
 func (w *simulatedWriter) Close() error { return w.file.Close() }

@@ -50,21 +50,3 @@ func FuzzFrames(f *testing.F) {
 		}
 	})
 }
-
-// TestTheUnderlyingLogIsLentItsCopies fails where a new version of the underlying
-// log keeps its copies elsewhere.
-func TestTheUnderlyingLogIsLentItsCopies(t *testing.T) {
-	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, 0, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Abandon()
-	buf := AppendRecord(make([]byte, FrameStart), &Record{Usage: []byte("{}")})
-	PutFrame(buf, 1, 2, 1, 1)
-	if err := w.Append(buf); err != nil {
-		t.Fatal(err)
-	}
-	if w.lent == nil || cap(*w.lent.batch)+cap(*w.lent.file) > 0 {
-		t.Errorf("the copies are at %v", w.lent)
-	}
-}
