@@ -9,8 +9,8 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// simulatedWriter writes the bytes that the underlying log would, which needs the
-// operating system's files.
+// simulatedWriter does what the log library does, which needs the operating system's
+// files: it writes the same bytes, also after an error, and syncs before it closes.
 type simulatedWriter struct {
 	file vfs.File
 	end  int64
@@ -35,4 +35,9 @@ func (w *simulatedWriter) Write(buf []byte) error {
 
 func (w *simulatedWriter) Copies() bool { return false }
 
-func (w *simulatedWriter) Close() error { return w.file.Close() }
+func (w *simulatedWriter) Close() error {
+	if err := w.file.Sync(); err != nil {
+		return err
+	}
+	return w.file.Close()
+}

@@ -216,3 +216,29 @@ func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
 		t.Error("it is used")
 	}
 }
+
+// TestNothingFollowsAFailedWrite: a frame behind the rest of another would be found
+// by a scan, and its seqs are given out again.
+func TestNothingFollowsAFailedWrite(t *testing.T) {
+	var s sound
+	w := create(t, func(dir string, first []byte) (EntryWriter, error) {
+		s = openSound(dir)
+		return newLogWriter(func(string) (library, error) { return &s, nil }, dir, first)
+	})
+	good := s.file
+	s.file = nil // every call of it fails
+	if err := w.Append(frameOf(1, 100)); err == nil {
+		t.Fatal("no error")
+	}
+	if lent := w.log.(*logWriter).lent; lent == nil || *lent.batch != nil || *lent.file != nil {
+		t.Error("the library keeps what it was lent")
+	}
+	s.file = good
+	before := w.Bytes()
+	if err := w.Append(frameOf(1, 100)); err == nil || w.Bytes() != before {
+		t.Errorf("%v, %d bytes where there were %d", err, w.Bytes(), before)
+	}
+	if info, err := good.Stat(); err != nil || info.Size() != before {
+		t.Errorf("the file has %v, %v", info, err)
+	}
+}
