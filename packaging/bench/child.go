@@ -30,6 +30,7 @@ type jobOptions struct {
 	Seconds int
 	Copying bool // the log library is lent nothing
 	Batch   int  // usages a frame
+	Fill    int64
 }
 
 // jobResult is what came of it.
@@ -144,7 +145,7 @@ func writeJob(o jobOptions) (r jobResult, err error) {
 	return r, nil
 }
 
-// leaveJob leaves a log as a crash would, with one segment that is nearly full.
+// leaveJob leaves a log as a crash would, with one segment that is filled that far.
 func leaveJob(o jobOptions) (r jobResult, err error) {
 	log, err := wal.Open(o.Dir, wal.Options{SegmentSize: o.Size, Sync: wal.SyncInterval, SealAfter: time.Hour, MaxBytes: 8 << 30})
 	if err != nil {
@@ -159,7 +160,7 @@ func leaveJob(o jobOptions) (r jobResult, err error) {
 			return r, err
 		}
 		written += int64(segment.FrameStart + len(recs)*(segment.RecordOverhead+len(usage)))
-		if written > o.Size-1<<20 {
+		if written > o.Fill {
 			return r, nil // and the log is not closed
 		}
 	}

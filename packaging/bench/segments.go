@@ -87,9 +87,10 @@ func benchStart(rounds int, dir string) error {
 	const size = 256 << 20
 	fmt.Println("\na start over a segment of 256 MiB that was not sealed, beside reading its file, from disk")
 	fmt.Println("usages a frame     usages   reading    start   start - reading        RSS")
-	for _, batch := range []int{1, 350} {
-		data := filepath.Join(dir, fmt.Sprint("start-", batch))
-		if _, err := inChild(jobOptions{Job: "leave", Dir: data, Size: size, Batch: batch}); err != nil {
+	for _, o := range []jobOptions{{Batch: 1, Fill: size - 1<<20}, {Batch: 350, Fill: size - 1<<20}, {Batch: 1, Fill: 1 << 20}} {
+		data := filepath.Join(dir, "start")
+		o.Job, o.Dir, o.Size = "leave", data, size
+		if _, err := inChild(o); err != nil {
 			return err
 		}
 		var reading, starting, more, rss []float64
@@ -113,7 +114,7 @@ func benchStart(rounds int, dir string) error {
 			usages = r.Rate
 			reading, starting, more, rss = append(reading, read), append(starting, r.Seconds), append(more, r.Seconds-read), append(rss, r.RSS)
 		}
-		fmt.Printf("%14d %10.0f %7.2f s %6.2f s %15.2f s %6.0f MiB\n", batch, usages, median(reading), median(starting), median(more), median(rss))
+		fmt.Printf("%14d %10.0f %7.2f s %6.2f s %15.2f s %6.0f MiB\n", o.Batch, usages, median(reading), median(starting), median(more), median(rss))
 		if err := os.RemoveAll(data); err != nil {
 			return err
 		}

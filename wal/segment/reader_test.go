@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"collectord/wal/vfs"
@@ -49,4 +50,25 @@ func FuzzFrames(f *testing.F) {
 			t.Errorf("a strict reader finds seq %d to %d, a scan %v", first, strict, scan.Pieces)
 		}
 	})
+}
+
+// TestAScanAllocatesNothingForAFrame: a large segment can hold a million of them.
+func TestAScanAllocatesNothingForAFrame(t *testing.T) {
+	w := create(t, nil)
+	const frames = 20_000
+	for seq := range uint64(frames) {
+		if err := w.Append(frameOf(seq+1, 20)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	scan, err := All(1).Scan(vfs.OSDisk(), w.file.Name())
+	if err != nil || scan.Count() != frames {
+		t.Fatalf("%d records, %v", scan.Count(), err)
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 8*frames+4*windowSize {
+		t.Errorf("%d frames allocated %d bytes", frames, n)
+	}
 }
