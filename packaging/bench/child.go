@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
+	"syscall"
 	"time"
 
 	"collectord/wal"
@@ -28,15 +29,16 @@ type jobOptions struct {
 	Dir     string
 	Size    int64 // of a segment
 	Seconds int
-	Copying bool // the log library is lent nothing
-	Batch   int  // usages a frame
-	Fill    int64
+	Copying bool  // the log library is lent nothing
+	Batch   int   // usages a frame
+	Fill    int64 // bytes of records to leave
 }
 
 // jobResult is what came of it.
 type jobResult struct {
 	Rate        float64 // usages or commits a second
 	Seconds     float64
+	CPU         float64 // seconds, of all cores
 	Allocations float64 // for each commit
 	RSS         float64 // MiB at the most
 }
@@ -174,6 +176,11 @@ func startJob(o jobOptions) (r jobResult, err error) {
 		return r, err
 	}
 	r.Seconds = time.Since(began).Seconds()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		return r, err
+	}
+	r.CPU = time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
 	if r.RSS, err = maxRSS("self"); err != nil {
 		return r, err
 	}

@@ -5,10 +5,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"collectord/wal/segment"
 )
 
 // benchSegments measures what the size of segments costs, what lending the log
@@ -86,67 +87,38 @@ func benchLending(rounds, seconds int, dir string) error {
 func benchStart(rounds int, dir string) error {
 	const size = 256 << 20
 	fmt.Println("\na start over a segment of 256 MiB that was not sealed, beside reading its file, from disk")
-	fmt.Println("usages a frame     usages   reading    start   start - reading        RSS")
+	fmt.Println("usages a frame     usages   reading    start   start - reading   CPU of the start        RSS")
 	for _, o := range []jobOptions{{Batch: 1, Fill: size - 1<<20}, {Batch: 350, Fill: size - 1<<20}, {Batch: 1, Fill: 1 << 20}} {
-		data := filepath.Join(dir, "start")
-		o.Job, o.Dir, o.Size = "leave", data, size
-		if _, err := inChild(o); err != nil {
-			return err
-		}
-		var reading, starting, more, rss []float64
+		var reading, starting, more, cpu, rss []float64
 		usages := 0.0
 		for range rounds {
-			file, err := unsealed(filepath.Join(data, "wal"))
-			if err != nil {
+			o.Job, o.Dir, o.Size = "leave", filepath.Join(dir, "start"), size
+			if _, err := inChild(o); err != nil {
 				return err
 			}
+			file := filepath.Join(o.Dir, "wal", segment.ActiveName(1), segment.FileName)
 			read, err := readFromDisk(file)
+			if err == nil {
+				err = evictFile(file)
+			}
 			if err != nil {
 				return err
 			}
-			if err := evictFile(file); err != nil {
-				return err
-			}
-			r, err := inChild(jobOptions{Job: "start", Dir: data})
+			r, err := inChild(jobOptions{Job: "start", Dir: o.Dir})
 			if err != nil {
 				return err
 			}
 			usages = r.Rate
-			reading, starting, more, rss = append(reading, read), append(starting, r.Seconds), append(more, r.Seconds-read), append(rss, r.RSS)
+			reading, starting, more = append(reading, read), append(starting, r.Seconds), append(more, r.Seconds-read)
+			cpu, rss = append(cpu, r.CPU), append(rss, r.RSS)
+			if err := os.RemoveAll(o.Dir); err != nil {
+				return err
+			}
 		}
-		fmt.Printf("%14d %10.0f %7.2f s %6.2f s %15.2f s %6.0f MiB\n", o.Batch, usages, median(reading), median(starting), median(more), median(rss))
-		if err := os.RemoveAll(data); err != nil {
-			return err
-		}
+		fmt.Printf("%14d %10.0f %7.2f s %6.2f s %15.2f s %16.2f s %6.0f MiB\n", o.Batch, usages,
+			median(reading), median(starting), median(more), median(cpu), median(rss))
 	}
 	return nil
-}
-
-// unsealed undoes what a start did to the only segment with records in a log, and
-// returns its file.
-func unsealed(log string) (file string, err error) {
-	entries, err := os.ReadDir(log)
-	if err != nil {
-		return "", err
-	}
-	for _, e := range entries { // the first one has the records
-		first, _, sealed := strings.Cut(e.Name(), "-")
-		path := filepath.Join(log, first)
-		switch {
-		case !strings.HasPrefix(first, "0"):
-		case file != "" || strings.HasSuffix(first, ".gone"):
-			err = os.RemoveAll(filepath.Join(log, e.Name()))
-		case sealed:
-			err = os.Rename(filepath.Join(log, e.Name()), path)
-			fallthrough
-		default:
-			file = filepath.Join(path, strings.Repeat("0", 19)+"1")
-		}
-		if err != nil {
-			return "", err
-		}
-	}
-	return file, os.RemoveAll(filepath.Join(log, "next"))
 }
 
 // readFromDisk reads a file from disk and returns how many seconds that took.

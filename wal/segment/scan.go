@@ -28,6 +28,7 @@ type Scan struct {
 	Size      int64 // of the file
 	Begin     int64 // where its header ends; 0 if that can't be read
 	End       int64 // of the last good frame in the file, or Begin
+	Written   int64 // where the zeros begin that the file ends with, at or above End
 	Pieces    []Piece
 	Damaged   []ByteRange      // bytes that are part of no good entry
 	Unread    *UnreadableError // the disk did not give all of the file; or nil
@@ -87,7 +88,7 @@ func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	if errors.Is(reason, ErrVersion) {
 		return nil, &DamageError{Path: path, Reason: reason}
 	}
-	c.Header, c.Begin = s.header, s.begin
+	c.Header, c.Begin, c.Written = s.header, s.begin, s.begin
 	if err := c.collectAll(); err != nil {
 		return nil, err
 	}
@@ -96,6 +97,7 @@ func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	}
 	if s.in.err != nil {
 		c.Pages = s.in.ranges()
+		c.Written = max(c.Written, c.Pages[len(c.Pages)-1].To) // nobody knows
 		c.Unread = &UnreadableError{Path: path, Pages: len(s.in.unread), Err: s.in.err}
 	}
 	c.explain()
@@ -140,6 +142,11 @@ func (c *collector) collectAll() error {
 
 // resync goes on at the next good frame behind pos.
 func (c *collector) resync() error {
+	first, err := c.bytes(c.pos, 1)
+	if err != nil {
+		return err
+	}
+	c.wrote(c.pos, first)
 	for at := c.pos + 1; at < c.Size; {
 		window, err := c.bytes(at, windowSize)
 		if err != nil {
@@ -147,12 +154,14 @@ func (c *collector) resync() error {
 		}
 		i := bytes.Index(window, []byte(frameMagic))
 		if i < 0 {
+			c.wrote(at, window)
 			if len(window) < windowSize {
 				break
 			}
 			at += int64(len(window) - len(frameMagic) + 1)
 			continue
 		}
+		c.wrote(at, window[:i+1])
 		f, reason, err := c.frameAt(at+int64(i), c.wanted)
 		if err != nil {
 			return err
@@ -167,6 +176,13 @@ func (c *collector) resync() error {
 	return nil
 }
 
+// wrote notes where bytes that were read at off end, without zeros.
+func (c *collector) wrote(off int64, b []byte) {
+	if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
+		c.Written = off + int64(n)
+	}
+}
+
 func (c *collector) within(h frameHeader) bool {
 	return h.firstSeq >= c.want.First && h.last() <= c.want.Last
 }
@@ -177,7 +193,7 @@ func (c *collector) wanted(h frameHeader) bool {
 
 // collect takes in a frame behind those that were found.
 func (c *collector) collect(f frame) {
-	c.pos = f.to
+	c.pos, c.Written = f.to, f.to
 	e := f.extent()
 	e.passed = !c.within(f.frameHeader)
 	if n := len(c.found); n > 0 {
