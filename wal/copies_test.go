@@ -13,7 +13,7 @@ import (
 
 // A new version of the log library may keep its copies elsewhere. Records are safe
 // then, but segments are small, batches several times slower, and the largest
-// requests take three times the memory: see package segment, lend.go.
+// requests take three times the memory: see package segment, share.go.
 func TestTheUnderlyingLogCopiesNothing(t *testing.T) {
 	log := open(t, t.TempDir(), Options{})
 	large := Record{Usage: bytes.Repeat([]byte{'x'}, MaxUsage)}

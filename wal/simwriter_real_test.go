@@ -24,7 +24,7 @@ import (
 var limited = flag.String("limited", "", "what is limited in a process that a test starts: size or space")
 
 // realWriters are those of the product.
-var realWriters = map[string]segment.NewEntryWriter{"lent": segment.NewLogWriter, "copying": segment.NewCopyingWriter}
+var realWriters = map[string]segment.NewEntryWriter{"sharing": segment.NewLogWriter, "copying": segment.NewCopyingWriter}
 
 // pair is a writer on a real disk, and the one that stands in for it on a simulated
 // disk. Whatever is done to both has to end alike.

@@ -29,7 +29,7 @@ type jobOptions struct {
 	Dir     string
 	Size    int64 // of a segment
 	Seconds int
-	Copying bool  // the log library is lent nothing
+	Copying bool  // the log library keeps copies
 	Batch   int   // usages a frame
 	Fill    int64 // bytes of records to leave
 }

@@ -9,8 +9,8 @@
 //	batches: arrays and NDJSON of 1,000 usages, plain and compressed, beside the
 //	      log alone and the decoders alone
 //	log:  durable appends, and the same bytes written and synced by a bare loop
-//	segments: the log by the size of its segments, the log library with and without
-//	      the memory it is lent, and a start over 256 MiB that were not sealed
+//	segments: the log by the size of its segments, the writer of a segment with and without
+//	      copies, and a start over 256 MiB that were not sealed
 //	ship: shipping to a folder, and the compressor alone on the same lines
 //	audit: a deep audit and cat, and decoding the same objects alone
 //	million: single posts, until they are shipped to MinIO and audited

@@ -12,8 +12,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// benchSegments measures what the size of segments costs, what lending the log
-// library its entries saves, and a start over a large segment that a crash left.
+// benchSegments measures what the size of segments costs, what sharing memory
+// with the log library saves, and a start over a large segment that a crash left.
 func benchSegments(rounds, seconds int, dir string) error {
 	dir, err := os.MkdirTemp(dir, "segments-")
 	if err != nil {
@@ -23,7 +23,7 @@ func benchSegments(rounds, seconds int, dir string) error {
 	if err := benchSizes(rounds, seconds, dir); err != nil {
 		return err
 	}
-	if err := benchLending(rounds, seconds, dir); err != nil {
+	if err := benchSharing(rounds, seconds, dir); err != nil {
 		return err
 	}
 	return benchStart(rounds, dir)
@@ -51,12 +51,12 @@ func benchSizes(rounds, seconds int, dir string) error {
 	return nil
 }
 
-func benchLending(rounds, seconds int, dir string) error {
+func benchSharing(rounds, seconds int, dir string) error {
 	const batch = 350
-	fmt.Printf("\nthe writer of a segment alone, frames of %d usages, each synced; the log library is lent them, or copies them\n", batch)
+	fmt.Printf("\nthe writer of a segment alone, frames of %d usages, each synced; the log library shares their memory, or copies them\n", batch)
 	fmt.Println("segment size      commits/s    copying    ratio   allocations a commit    copying        RSS    copying")
 	for _, size := range segmentSizes {
-		var lent, copying [3][]float64
+		var sharing, copying [3][]float64
 		var ratios []float64
 		for range rounds {
 			var both [2]jobResult
@@ -65,7 +65,7 @@ func benchLending(rounds, seconds int, dir string) error {
 				if err != nil {
 					return err
 				}
-				into := &lent
+				into := &sharing
 				if i > 0 {
 					into = &copying
 				}
@@ -77,7 +77,7 @@ func benchLending(rounds, seconds int, dir string) error {
 			ratios = append(ratios, both[0].Rate/both[1].Rate)
 		}
 		fmt.Printf("%8d MiB %14.0f %10.0f %8.2f %22.3f %10.3f %6.0f MiB %6.0f MiB\n", size>>20,
-			median(lent[0]), median(copying[0]), median(ratios), median(lent[1]), median(copying[1]), median(lent[2]), median(copying[2]))
+			median(sharing[0]), median(copying[0]), median(ratios), median(sharing[1]), median(copying[1]), median(sharing[2]), median(copying[2]))
 	}
 	return nil
 }

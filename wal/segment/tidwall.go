@@ -15,18 +15,18 @@ import (
 // MaxCopied is the largest segment whose writer keeps a copy of all that is in it.
 const MaxCopied = 8 << 20
 
-// NewLogWriter makes the file of a segment with the underlying log, which is lent
-// the entries it writes. Where that does not work out it keeps copies.
+// NewLogWriter makes the file of a segment with the log library, which shares the
+// memory of the entries it writes. If it can't, it keeps copies.
 func NewLogWriter(dir string, first []byte) (EntryWriter, error) {
 	return newLogWriter(openLog, dir, first)
 }
 
-// NewCopyingWriter is NewLogWriter without lending.
+// NewCopyingWriter is NewLogWriter that keeps copies.
 func NewCopyingWriter(dir string, first []byte) (EntryWriter, error) {
 	return beginLog(openLog, dir, first, false)
 }
 
-// library is what is used of the underlying log.
+// library is what is used of the log library.
 type library interface {
 	Write(index uint64, data []byte) error // index counts from 1
 	Close() error
@@ -42,19 +42,18 @@ func openLog(dir string) (library, error) {
 	})
 }
 
-// logWriter has the underlying log append to the only file it has.
+// logWriter has the log library append to the only file of a log.
 type logWriter struct {
-	log   library
-	lent  *buffers // nil where it keeps copies
-	index uint64   // of the last entry written
+	log    library
+	shared *buffers // nil where it keeps copies
+	index  uint64   // of the last entry written
 }
 
-// errNotLent says that the underlying log does not use its buffers as expected.
-var errNotLent = errors.New("the log library does not use its buffers as expected")
+var errNotShared = errors.New("the log library does not use its buffers as expected")
 
 func newLogWriter(open func(dir string) (library, error), dir string, first []byte) (EntryWriter, error) {
 	w, err := beginLog(open, dir, bytes.Clone(first), true)
-	if !errors.Is(err, errNotLent) {
+	if !errors.Is(err, errNotShared) {
 		return w, err
 	}
 	if err := os.Remove(filepath.Join(dir, FileName)); err != nil {
@@ -63,20 +62,19 @@ func newLogWriter(open func(dir string) (library, error), dir string, first []by
 	return beginLog(open, dir, first, false)
 }
 
-// beginLog writes the first entry of a file. It believes nothing of a library that
-// was lent that entry, nor that the file has the expected format, before it has
-// looked.
-func beginLog(open func(dir string) (library, error), dir string, first []byte, lend bool) (EntryWriter, error) {
+// beginLog writes the first entry of a file, and reads it back: another version of
+// the library may use the shared memory, or lay out the file, in its own way.
+func beginLog(open func(dir string) (library, error), dir string, first []byte, share bool) (EntryWriter, error) {
 	want := append(binary.AppendUvarint(nil, uint64(len(first)-EntryRoom)), first[EntryRoom:]...)
 	log, err := open(dir)
 	if err != nil {
 		return nil, err
 	}
 	w := &logWriter{log: log}
-	if lend {
-		w.lent = buffersOf(log)
+	if share {
+		w.shared = buffersOf(log)
 	}
-	lent := w.lent != nil
+	shared := w.shared != nil
 	if err := w.Write(first); err != nil {
 		return nil, err
 	}
@@ -84,8 +82,8 @@ func beginLog(open func(dir string) (library, error), dir string, first []byte, 
 	switch {
 	case err != nil:
 		return nil, err
-	case lent && (w.lent == nil || !bytes.Equal(written, want)):
-		return nil, errNotLent
+	case shared && (w.shared == nil || !bytes.Equal(written, want)):
+		return nil, errNotShared
 	case !bytes.Equal(written, want):
 		return nil, fmt.Errorf("the log library writes another format: %d bytes where %d belong", len(written), len(want))
 	}
@@ -94,21 +92,21 @@ func beginLog(open func(dir string) (library, error), dir string, first []byte, 
 
 // Write implements EntryWriter.
 func (w *logWriter) Write(buf []byte) error {
-	if w.lent != nil {
-		w.lent.lend(buf)
+	if w.shared != nil {
+		w.shared.share(buf)
 	}
 	err := w.log.Write(w.index+1, buf[EntryRoom:])
 	if err == nil {
 		w.index++
 	}
-	if w.lent != nil && !w.lent.reclaim(buf) {
-		w.lent = nil
+	if w.shared != nil && !w.shared.unshare(buf) {
+		w.shared = nil
 	}
 	return err
 }
 
 // Copies implements EntryWriter.
-func (w *logWriter) Copies() bool { return w.lent == nil }
+func (w *logWriter) Copies() bool { return w.shared == nil }
 
 // Close implements EntryWriter.
 func (w *logWriter) Close() error { return w.log.Close() }

@@ -30,18 +30,18 @@ func create(t *testing.T, newLog NewEntryWriter) *Writer {
 
 // A new version of the log library may keep its copies elsewhere. Records are safe
 // then, but segments are small and batches slow: look for the buffers there.
-func TestTheLogLibraryIsLentItsCopies(t *testing.T) {
+func TestTheLogLibraryCopiesNothing(t *testing.T) {
 	w := create(t, NewLogWriter)
 	for seq, usage := range []int{1, 60, 61, 200, 16 << 10, 1 << 20, 2} {
 		if err := w.Append(frameOf(uint64(seq+1), usage)); err != nil {
 			t.Fatal(err)
 		}
-		lent := w.log.(*logWriter).lent
-		if lent == nil {
+		shared := w.log.(*logWriter).shared
+		if shared == nil {
 			t.Fatalf("the library copies frames of %d bytes", usage)
 		}
-		if cap(*lent.batch)+cap(*lent.file) > 0 || lent.places.Cap() > 1 {
-			t.Errorf("the library keeps %d and %d bytes and %d places", cap(*lent.batch), cap(*lent.file), lent.places.Cap())
+		if cap(*shared.batch)+cap(*shared.file) > 0 || shared.places.Cap() > 1 {
+			t.Errorf("the library keeps %d and %d bytes and %d places", cap(*shared.batch), cap(*shared.file), shared.places.Cap())
 		}
 	}
 }
@@ -169,9 +169,9 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 			s := openSound(dir)
 			return &later{library: &s, segments: []*soundFile{{}}}
 		}, true},
-		"new memory each time":   {func(dir string) library { return &fresh{openSound(dir)} }, true},
-		"the lent memory ruined": {func(dir string) library { return &sloppy{openSound(dir)} }, true},
-		"new memory later on":    {func(dir string) library { return &moody{openSound(dir)} }, true},
+		"new memory each time":     {func(dir string) library { return &fresh{openSound(dir)} }, true},
+		"the shared memory ruined": {func(dir string) library { return &sloppy{openSound(dir)} }, true},
+		"new memory later on":      {func(dir string) library { return &moody{openSound(dir)} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := create(t, func(dir string, first []byte) (EntryWriter, error) {
@@ -230,8 +230,8 @@ func TestNothingFollowsAFailedWrite(t *testing.T) {
 	if err := w.Append(frameOf(1, 100)); err == nil {
 		t.Fatal("no error")
 	}
-	if lent := w.log.(*logWriter).lent; lent == nil || *lent.batch != nil || *lent.file != nil {
-		t.Error("the library keeps what it was lent")
+	if shared := w.log.(*logWriter).shared; shared == nil || *shared.batch != nil || *shared.file != nil {
+		t.Error("the library keeps shared memory")
 	}
 	s.file = good
 	before := w.Bytes()

@@ -5,19 +5,20 @@ import (
 	"unsafe"
 )
 
-// buffers are what the underlying log keeps of the entries it writes: a copy in a
-// batch, a copy behind all that it has written, as it stands in the file, and where
-// each entry is in that. They are there for reading back, which nothing of ours does.
+// buffers are what the log library keeps of the entries it writes, to read them
+// back: a copy in a batch, a copy behind all that is in the file, and the place of
+// each entry in that. Nothing of ours reads them.
 //
-// They would cost more than all else in a commit, and memory for every byte and
-// every entry of a segment; make bench measures both. To append, the log needs only
-// the entry in hand. So it is lent that entry's own memory, in which it finds its
-// copies made.
+// They take more time than the rest of a commit, and memory for each byte and each
+// entry of a segment; make bench measures both. To append, the library needs no
+// more than the entry in hand. So it is given that entry's own memory as its
+// buffers, in which it finds the copies made.
 //
-// There is no way to this but its unexported fields. It is taken only where each of
-// them has the expected type, the first entry of each file arrives as it should,
-// and the log was seen, after every entry, to have used nothing but what it was
-// lent. Else it keeps its copies, and segments are small.
+// Only unexported fields lead there: no call of the library empties the buffers of
+// the file that it appends to. They are used only if each has the expected type, if
+// the first entry of a file arrives as it should, and as long as the library is
+// found, after every entry, to have used nothing but the shared memory. Otherwise
+// it keeps its copies, and segments are small.
 type buffers struct {
 	batch, file *[]byte
 	places      reflect.Value // the slice of places in file
@@ -60,25 +61,25 @@ func bytesOf(v reflect.Value, name string) *[]byte {
 	return (*[]byte)(unsafe.Pointer(f.UnsafeAddr())) // the pointer keeps alive what it points into
 }
 
-// lend has the copies of the entry behind buf's EntryRoom made in place: it is
+// share has the library make its copies of the entry in buf in place: the entry is
 // appended to itself, and its length to what is before it.
-func (b *buffers) lend(buf []byte) {
-	entry, whole := lentParts(buf)
+func (b *buffers) share(buf []byte) {
+	entry, whole := sharedParts(buf)
 	*b.batch, *b.file = entry[:0], whole[:0]
 	b.places.SetLen(0)
 }
 
-// reclaim leaves nothing with the underlying log, and reports whether it holds all
-// that was lent and nothing else.
-func (b *buffers) reclaim(buf []byte) (asExpected bool) {
-	entry, whole := lentParts(buf)
+// unshare leaves the library nothing of buf, and reports whether it has used that
+// memory and no other.
+func (b *buffers) unshare(buf []byte) (asExpected bool) {
+	entry, whole := sharedParts(buf)
 	asExpected = isSame(*b.batch, entry) && isSame(*b.file, whole) && len(*b.file) == len(whole) && b.places.Len() == 1
 	*b.batch, *b.file = nil, nil
 	return asExpected
 }
 
-// lentParts are the entry in buf, and the same with its length in front.
-func lentParts(buf []byte) (entry, whole []byte) {
+// sharedParts are the entry in buf, and the same with its length in front.
+func sharedParts(buf []byte) (entry, whole []byte) {
 	start := EntryRoom - uvarintLen(uint64(len(buf)-EntryRoom))
 	return buf[EntryRoom:len(buf):len(buf)], buf[start:len(buf):len(buf)]
 }
