@@ -38,7 +38,7 @@ type jobOptions struct {
 type jobResult struct {
 	Rate        float64 // usages or commits a second
 	Seconds     float64
-	CPU         float64 // seconds, of all cores
+	CPU         float64 // seconds, of all cores; for each commit where Rate is of commits
 	Allocations float64 // for each commit
 	RSS         float64 // MiB at the most
 }
@@ -115,7 +115,7 @@ func writeJob(o jobOptions) (r jobResult, err error) {
 		newWriter = segment.NewCopyingWriter
 	}
 	disk := vfs.OSDisk()
-	commits, allocations := 0, uint64(0)
+	commits, allocations, cpu := 0, uint64(0), 0.0
 	for began := time.Now(); time.Since(began) < time.Duration(o.Seconds)*time.Second; {
 		dir := filepath.Join(o.Dir, "segment")
 		w, err := segment.Create(disk, dir, segment.Header{LogID: 1, Run: 2}, o.Size, newWriter)
@@ -128,7 +128,7 @@ func writeJob(o jobOptions) (r jobResult, err error) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		filling := time.Now()
+		filling, used := time.Now(), cpuSeconds()
 		for w.Bytes() < o.Size && time.Since(began) < time.Duration(o.Seconds)*time.Second {
 			segment.PutFrame(buf, 1, 2, uint64(commits+1), uint32(o.Batch))
 			if err := errors.Join(w.Append(buf), w.Sync()); err != nil {
@@ -137,14 +137,23 @@ func writeJob(o jobOptions) (r jobResult, err error) {
 			commits++
 		}
 		r.Seconds += time.Since(filling).Seconds()
+		cpu += cpuSeconds() - used
 		runtime.ReadMemStats(&after)
 		allocations += after.Mallocs - before.Mallocs
 		if err := errors.Join(w.Close(), os.RemoveAll(dir)); err != nil {
 			return r, err
 		}
 	}
-	r.Rate, r.Allocations = float64(commits)/r.Seconds, float64(allocations)/float64(commits)
+	n := float64(commits)
+	r.Rate, r.Allocations, r.CPU = n/r.Seconds, float64(allocations)/n, cpu/n
 	return r, nil
+}
+
+// cpuSeconds is what this process has used of all cores.
+func cpuSeconds() float64 {
+	var used syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used) // can't fail
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
 }
 
 // leaveJob leaves a log as a crash would, with one segment that is filled that far.
@@ -175,12 +184,7 @@ func startJob(o jobOptions) (r jobResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	r.Seconds = time.Since(began).Seconds()
-	var used syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-		return r, err
-	}
-	r.CPU = time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
+	r.Seconds, r.CPU = time.Since(began).Seconds(), cpuSeconds()
 	if r.RSS, err = maxRSS("self"); err != nil {
 		return r, err
 	}

@@ -54,30 +54,33 @@ func benchSizes(rounds, seconds int, dir string) error {
 func benchSharing(rounds, seconds int, dir string) error {
 	const batch = 350
 	fmt.Printf("\nthe writer of a segment alone, frames of %d usages, each synced; the log library shares their memory, or copies them\n", batch)
-	fmt.Println("segment size      commits/s    copying    ratio   allocations a commit    copying        RSS    copying")
+	fmt.Println("segment size              commits/s    ratio   CPU a commit    ratio   allocations a commit        RSS")
 	for _, size := range segmentSizes {
-		var sharing, copying [3][]float64
-		var ratios []float64
+		results := map[bool]map[string][]float64{false: {}, true: {}}
+		var faster, cheaper []float64
 		for range rounds {
-			var both [2]jobResult
-			for i := range both {
-				r, err := inChild(jobOptions{Job: "write", Dir: dir, Size: size, Seconds: seconds, Copying: i > 0, Batch: batch})
+			both := map[bool]jobResult{}
+			for _, copying := range []bool{false, true} {
+				r, err := inChild(jobOptions{Job: "write", Dir: dir, Size: size, Seconds: seconds, Copying: copying, Batch: batch})
 				if err != nil {
 					return err
 				}
-				into := &sharing
-				if i > 0 {
-					into = &copying
+				for name, v := range map[string]float64{"rate": r.Rate, "cpu": r.CPU * 1e6, "allocations": r.Allocations, "rss": r.RSS} {
+					results[copying][name] = append(results[copying][name], v)
 				}
-				for j, v := range []float64{r.Rate, r.Allocations, r.RSS} {
-					into[j] = append(into[j], v)
-				}
-				both[i] = r
+				both[copying] = r
 			}
-			ratios = append(ratios, both[0].Rate/both[1].Rate)
+			faster, cheaper = append(faster, both[false].Rate/both[true].Rate), append(cheaper, both[false].CPU/both[true].CPU)
 		}
-		fmt.Printf("%8d MiB %14.0f %10.0f %8.2f %22.3f %10.3f %6.0f MiB %6.0f MiB\n", size>>20,
-			median(sharing[0]), median(copying[0]), median(ratios), median(sharing[1]), median(copying[1]), median(sharing[2]), median(copying[2]))
+		for _, copying := range []bool{false, true} {
+			name, ratios := "sharing", [2]float64{median(faster), median(cheaper)}
+			if copying {
+				name, ratios = "copying", [2]float64{1, 1}
+			}
+			r := results[copying]
+			fmt.Printf("%8d MiB %s %14.0f %8.2f %11.0f us %8.2f %22.3f %6.0f MiB\n", size>>20, name,
+				median(r["rate"]), ratios[0], median(r["cpu"]), ratios[1], median(r["allocations"]), median(r["rss"]))
+		}
 	}
 	return nil
 }
