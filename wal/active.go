@@ -28,7 +28,18 @@ func (b *base) createActive(dir string) (*active, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.reportCopies(w)
 	return &active{Writer: w, dir: dir}, nil
+}
+
+// reportCopies logs, once, that a segment can't be as large as it is to be.
+func (b *base) reportCopies(w *segment.Writer) {
+	if w.Copies() && w.Limit(b.opts.SegmentSize) < b.opts.SegmentSize {
+		b.copiesReported.Do(func() {
+			b.opts.Logger.Warn("segments are sealed at a smaller size than configured: the log library of this build keeps a copy of them in memory (install a released build)",
+				"bytes", w.Limit(b.opts.SegmentSize), "configured", b.opts.SegmentSize)
+		})
+	}
 }
 
 // sync makes everything written durable. After an error the segment must be

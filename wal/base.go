@@ -23,8 +23,9 @@ type base struct {
 	runID   uint64
 	closing chan struct{} // closed by Close
 
-	heartbeat *heartbeat
-	limits    atomic.Pointer[Limits]
+	heartbeat      *heartbeat
+	copiesReported sync.Once
+	limits         atomic.Pointer[Limits]
 
 	findingsMu sync.Mutex
 	findings   map[Finding]uint64

@@ -121,7 +121,7 @@ func (k *committer) housekeep() time.Duration {
 	if a == nil || a.count == 0 {
 		return wait
 	}
-	if a.Bytes() >= k.opts.SegmentSize {
+	if a.Bytes() >= a.Limit(k.opts.SegmentSize) {
 		k.rollWatched(sealSize)
 		return wait
 	}
@@ -264,7 +264,7 @@ func (k *committer) roll(reason string) {
 	select {
 	case p = <-k.rolls.next:
 	default:
-		if reason == sealSize && k.segment.Bytes() < 2*k.opts.SegmentSize {
+		if reason == sealSize && k.segment.Bytes() < 2*k.segment.Limit(k.opts.SegmentSize) {
 			return // carry on until the next one is ready
 		}
 		select {

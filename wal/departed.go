@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -129,20 +128,9 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 // dropNext deletes a prepared segment without frames. One that was written to
 // beyond its header goes to the quarantine.
 func (l *Log) dropNext(dir string, w *segment.Scan) error {
-	if !w.Missing && w.Size > 0 {
-		in, err := l.disk.OpenRegular(filepath.Join(dir, segment.FileName))
-		if err != nil {
-			return l.quarantineDir(filepath.Base(dir))
-		}
-		defer in.Close()
-		written, err := withoutZeros(io.NewSectionReader(in, 0, w.Size))
-		if err != nil {
-			return err
-		}
-		if written > cmp.Or(w.Begin, segment.MaxHeader) {
-			l.found(FoundDamage, slog.LevelError, "moved a prepared segment to the quarantine: something is in it, and no whole frame", "segment", nextName)
-			return l.quarantineDir(filepath.Base(dir))
-		}
+	if w.Written > cmp.Or(w.Begin, segment.MaxHeader) {
+		l.found(FoundDamage, slog.LevelError, "moved a prepared segment to the quarantine: something is in it, and no whole frame", "segment", nextName)
+		return l.quarantineDir(filepath.Base(dir))
 	}
 	return l.removeDir(dir)
 }

@@ -278,7 +278,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, err error) {
 		return 0, l.quarantineDir(s.name)
 	}
 	if w.Size > w.End && hidden == 0 && !l.disk.HasOtherNames(path) {
-		if err := l.cutTail(s.name, path, segment.ByteRange{From: w.End, To: w.Size}); err != nil {
+		if err := l.cutTail(s.name, path, segment.ByteRange{From: w.End, To: w.Written}); err != nil {
 			return 0, err
 		}
 	}

@@ -320,3 +320,28 @@ func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 		t.Errorf("log %x goes on as %x, above seq %d", l.logID, after.logID, (after.queue.nextSeq - 1))
 	}
 }
+
+// TestAStartReadsASegmentOnce: most of one that was not sealed may be zeros, and of a
+// large one reading is what a start takes.
+func TestAStartReadsASegmentOnce(t *testing.T) {
+	const size = 4 << 20
+	l := open(t, t.TempDir(), Options{SegmentSize: size})
+	mustAppend(t, l, Record{Usage: usage(0)})
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, l)
+	read := map[string]int{} // by directory; a start has one goroutine
+	o := Options{}.WithReads(func(f vfs.File, p []byte, off int64) (int, error) {
+		n, err := f.ReadAt(p, off)
+		read[filepath.Base(filepath.Dir(f.Name()))] += n
+		return n, err
+	})
+	mustClose(t, open(t, dir, o))
+	for _, name := range []string{segment.ActiveName(1), nextName} {
+		if n := read[name]; n < size || n > size+size/8 {
+			t.Errorf("%d bytes were read of %s, which has %d", n, name, size)
+		}
+	}
+}

@@ -184,6 +184,7 @@ func (r *roller) sealOne(a *active) error {
 		a.Abandon()
 		return r.shelf.bury(a.dir)
 	}
+	r.reportCopies(a.Writer) // also what turned out later than at its first entry
 	if a.unsaved {
 		if err := a.sync(); err != nil {
 			// Acknowledged by SyncInterval, and perhaps lost; what is not there

@@ -185,7 +185,7 @@ func (s *life) options(d *simdisk.Disk) Options {
 	o.clock = func() time.Time { return time.Now().Add(time.Duration(s.jumped.Load())) }
 	o.Logger = slog.New(slog.NewTextHandler(&s.logged, nil))
 	o.files = d
-	o.newWriter = func(dir string) (segment.EntryWriter, error) { return newSimulatedWriter(d, dir) }
+	o.newWriter = func(dir string, first []byte) (segment.EntryWriter, error) { return newSimulatedWriter(d, dir, first) }
 	return o
 }
 

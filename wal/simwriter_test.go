@@ -9,26 +9,35 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// simulatedWriter writes the bytes that the underlying log would, which needs the
-// operating system's files.
+// simulatedWriter does what the log library does, which needs the operating system's
+// files: it writes the same bytes, also after an error, and syncs before it closes.
 type simulatedWriter struct {
 	file vfs.File
 	end  int64
 }
 
-func newSimulatedWriter(d *simdisk.Disk, dir string) (segment.EntryWriter, error) {
+func newSimulatedWriter(d *simdisk.Disk, dir string, first []byte) (segment.EntryWriter, error) {
 	f, err := d.Create(filepath.Join(dir, segment.FileName))
 	if err != nil {
 		return nil, err
 	}
-	return &simulatedWriter{file: f}, nil
+	w := &simulatedWriter{file: f}
+	return w, w.Write(first)
 }
 
-func (w *simulatedWriter) Write(_ uint64, entry []byte) error {
+func (w *simulatedWriter) Write(buf []byte) error {
+	entry := buf[segment.EntryRoom:]
 	b := append(binary.AppendUvarint(nil, uint64(len(entry))), entry...)
 	n, err := w.file.WriteAt(b, w.end)
 	w.end += int64(n)
 	return err
 }
 
-func (w *simulatedWriter) Close() error { return w.file.Close() }
+func (w *simulatedWriter) Copies() bool { return false }
+
+func (w *simulatedWriter) Close() error {
+	if err := w.file.Sync(); err != nil {
+		return err
+	}
+	return w.file.Close()
+}

@@ -48,7 +48,7 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 			row.size = float64(len(rows[0].bodies[0])) // made-up usages have one size
 		}
 		for range rounds {
-			log, err := appendBatches(dir, seconds)
+			log, err := appendBatches(dir, seconds, wal.Options{MaxBytes: 64 << 30})
 			if err != nil {
 				return err
 			}
@@ -117,13 +117,13 @@ func (row *batchRow) print(name string) {
 
 // appendBatches hands the log the same batches without HTTP, JSON or shipping,
 // and returns usages a second.
-func appendBatches(dir string, seconds int) (float64, error) {
+func appendBatches(dir string, seconds int, o wal.Options) (float64, error) {
 	dir, err := os.MkdirTemp(dir, "log-")
 	if err != nil {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	log, err := wal.Open(dir, wal.Options{MaxBytes: 64 << 30})
+	log, err := wal.Open(dir, o)
 	if err != nil {
 		return 0, err
 	}

@@ -9,6 +9,8 @@
 //	batches: arrays and NDJSON of 1,000 usages, plain and compressed, beside the
 //	      log alone and the decoders alone
 //	log:  durable appends, and the same bytes written and synced by a bare loop
+//	segments: the log by the size of its segments, the writer of a segment with and without
+//	      copies, and a start over 256 MiB that were not sealed
 //	ship: shipping to a folder, and the compressor alone on the same lines
 //	audit: a deep audit and cat, and decoding the same objects alone
 //	million: single posts, until they are shipped to MinIO and audited
@@ -45,13 +47,21 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
-	only := flag.String("only", "", "measure only this: doors, udp, batches, log, ship, audit, million, backlog or metrics")
+	only := flag.String("only", "", "measure only this: doors, udp, batches, log, segments, ship, audit, million, backlog or metrics")
 	profile := flag.String("profile", "", "record a profile for the compiler to this file instead")
+	child := flag.String(childFlag, "", "do a part of a measurement, given as JSON, in a process of its own")
 	receive := flag.Bool(bareFlag, false, "be the receiver that the udp section compares with")
 	flag.Parse()
 	if *receive {
 		if err := receiveBare(); err != nil {
 			fmt.Fprintln(os.Stderr, "bare receiver:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	if *child != "" {
+		if err := runChild(*child); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
 			os.Exit(1)
 		}
 		return
@@ -90,6 +100,9 @@ func bench(rounds, seconds int, binary, dir, only, profile string) error {
 	}
 	if err == nil && (only == "" || only == "log") {
 		err = benchLogs(rounds, seconds, dir)
+	}
+	if err == nil && (only == "" || only == "segments") {
+		err = benchSegments(rounds, seconds, dir)
 	}
 	if err == nil && (only == "" || only == "ship") {
 		err = benchShip(rounds, dir)
@@ -187,18 +200,7 @@ func (d *daemon) stop() {
 	d.cmd.Wait()
 }
 
-func (d *daemon) rss() (mib float64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(b)
-	if m == nil {
-		return 0, fmt.Errorf("no VmHWM")
-	}
-	kb, err := strconv.ParseFloat(string(m[1]), 64)
-	return kb / 1024, err
-}
+func (d *daemon) rss() (mib float64, err error) { return maxRSS(strconv.Itoa(d.cmd.Process.Pid)) }
 
 type target struct{ name, url string }
 

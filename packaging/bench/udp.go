@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"collectord/wal"
 )
 
 // perDatagram is how many usages fit a datagram that fits an Ethernet frame.
@@ -46,7 +48,7 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 	fmt.Println(" rate asked   usages sent/s   in the log/s      lost   the log alone    ratio   kernel drops   refused by us")
 	for _, rate := range []int{250_000, 500_000, 1_000_000, 2_000_000, 0} {
 		for range rounds {
-			alone, err := appendBatches(dir, seconds)
+			alone, err := appendBatches(dir, seconds, wal.Options{MaxBytes: 64 << 30})
 			if err != nil {
 				return err
 			}

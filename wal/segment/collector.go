@@ -44,6 +44,11 @@ func (c *collector) collectAll() error {
 
 // resync goes on at the next good frame behind pos.
 func (c *collector) resync() error {
+	first, err := c.bytes(c.pos, 1)
+	if err != nil {
+		return err
+	}
+	c.wrote(c.pos, first)
 	for at := c.pos + 1; at < c.Size; {
 		window, err := c.bytes(at, windowSize)
 		if err != nil {
@@ -51,12 +56,14 @@ func (c *collector) resync() error {
 		}
 		i := bytes.Index(window, []byte(frameMagic))
 		if i < 0 {
+			c.wrote(at, window)
 			if len(window) < windowSize {
 				break
 			}
 			at += int64(len(window) - len(frameMagic) + 1)
 			continue
 		}
+		c.wrote(at, window[:i+1])
 		f, reason, err := c.frameAt(at+int64(i), c.wanted)
 		if err != nil {
 			return err
@@ -71,6 +78,13 @@ func (c *collector) resync() error {
 	return nil
 }
 
+// wrote notes where bytes that were read at off end, without zeros.
+func (c *collector) wrote(off int64, b []byte) {
+	if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
+		c.Written = off + int64(n)
+	}
+}
+
 func (c *collector) within(h frameHeader) bool {
 	return h.firstSeq >= c.want.First && h.last() <= c.want.Last
 }
@@ -81,7 +95,7 @@ func (c *collector) wanted(h frameHeader) bool {
 
 // collect takes in a frame behind those that were found.
 func (c *collector) collect(f frame) {
-	c.pos = f.to
+	c.pos, c.Written = f.to, f.to
 	e := f.extent()
 	e.passed = !c.within(f.frameHeader)
 	if n := len(c.found); n > 0 {

@@ -28,6 +28,7 @@ type Scan struct {
 	Size      int64 // of the file
 	Begin     int64 // where its header ends; 0 if that can't be read
 	End       int64 // of the last good frame in the file, or Begin
+	Written   int64 // where the zeros begin that the file ends with, at or above End
 	Pieces    []Piece
 	Damaged   []ByteRange      // bytes that are part of no good entry
 	Unread    *UnreadableError // the disk did not give all of the file; or nil
@@ -87,7 +88,7 @@ func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	if errors.Is(reason, ErrVersion) {
 		return nil, &DamageError{Path: path, Reason: reason}
 	}
-	c.Header, c.Begin = s.header, s.begin
+	c.Header, c.Begin, c.Written = s.header, s.begin, s.begin
 	if err := c.collectAll(); err != nil {
 		return nil, err
 	}
@@ -96,6 +97,7 @@ func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	}
 	if s.in.err != nil {
 		c.Pages = s.in.ranges()
+		c.Written = max(c.Written, c.Pages[len(c.Pages)-1].To) // nobody knows
 		c.Unread = &UnreadableError{Path: path, Pages: len(s.in.unread), Err: s.in.err}
 	}
 	c.explain()

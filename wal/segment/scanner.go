@@ -27,6 +27,8 @@ type scanner struct {
 
 	buf []byte // bytes of the file from at on
 	at  int64
+
+	rec Record // what records hands out, one after the other
 }
 
 // frame is one that checks out.
@@ -217,7 +219,8 @@ var errStop = errors.New("stop")
 // the frame does not check out, also where it did a moment ago. An error of each
 // ends it, and is returned.
 func (s *scanner) records(f frame, each func(*Record) error) (reason, err error) {
-	rec := Record{Seq: f.firstSeq}
+	rec := &s.rec
+	*rec = Record{Seq: f.firstSeq}
 	at := f.from + frameHeaderSize
 	sum, again := uint32(0), each != nil && f.payloadLen > MaxFrame
 	for n := range f.count {
@@ -230,7 +233,7 @@ func (s *scanner) records(f frame, each func(*Record) error) (reason, err error)
 		} else if b, err = s.bytes(at, size); err != nil {
 			return nil, err
 		}
-		if _, reason := decodeRecord(b, &rec); reason != nil {
+		if _, reason := decodeRecord(b, rec); reason != nil {
 			return reason, nil
 		}
 		at += int64(len(b))
@@ -241,7 +244,7 @@ func (s *scanner) records(f frame, each func(*Record) error) (reason, err error)
 			}
 		}
 		if each != nil {
-			if err := each(&rec); err != nil {
+			if err := each(rec); err != nil {
 				return nil, err
 			}
 		}

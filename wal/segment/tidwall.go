@@ -1,74 +1,112 @@
 package segment
 
 import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"math"
-	"reflect"
-	"unsafe"
+	"os"
+	"path/filepath"
 
 	tidwall "github.com/tidwall/wal"
 )
 
-// openLog makes the file of a segment with the underlying log. lent are its
-// buffers, or nil.
-func openLog(dir string) (log *tidwall.Log, lent *buffers, err error) {
-	log, err = tidwall.Open(dir, &tidwall.Options{
+// MaxCopied is the largest segment whose writer keeps a copy of all that is in it.
+const MaxCopied = 8 << 20
+
+// NewLogWriter makes the file of a segment with the log library, which shares the
+// memory of the entries it writes. If it can't, it keeps copies.
+func NewLogWriter(dir string, first []byte) (EntryWriter, error) {
+	return newLogWriter(openLog, dir, first)
+}
+
+// NewCopyingWriter is NewLogWriter that keeps copies.
+func NewCopyingWriter(dir string, first []byte) (EntryWriter, error) {
+	return beginLog(openLog, dir, first, false)
+}
+
+// library is what is used of the log library.
+type library interface {
+	Write(index uint64, data []byte) error // index counts from 1
+	Close() error
+}
+
+func openLog(dir string) (library, error) {
+	return tidwall.Open(dir, &tidwall.Options{
 		NoSync: true,
 		// Its own segments would be files that no name of ours tells of.
 		SegmentSize: math.MaxInt,
 		DirPerms:    0o750,
 		FilePerms:   0o640,
 	})
+}
+
+// logWriter has the log library append to the only file of a log.
+type logWriter struct {
+	log    library
+	shared *buffers // nil where it keeps copies
+	index  uint64   // of the last entry written
+}
+
+var errNotShared = errors.New("the log library does not use its buffers as expected")
+
+func newLogWriter(open func(dir string) (library, error), dir string, first []byte) (EntryWriter, error) {
+	w, err := beginLog(open, dir, bytes.Clone(first), true)
+	if !errors.Is(err, errNotShared) {
+		return w, err
+	}
+	if err := os.Remove(filepath.Join(dir, FileName)); err != nil {
+		return nil, err
+	}
+	return beginLog(open, dir, first, false)
+}
+
+// beginLog writes the first entry of a file, and reads it back: another version of
+// the library may use the shared memory, or lay out the file, in its own way.
+func beginLog(open func(dir string) (library, error), dir string, first []byte, share bool) (EntryWriter, error) {
+	want := append(binary.AppendUvarint(nil, uint64(len(first)-EntryRoom)), first[EntryRoom:]...)
+	log, err := open(dir)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return log, buffersOf(log), nil
+	w := &logWriter{log: log}
+	if share {
+		w.shared = buffersOf(log)
+	}
+	shared := w.shared != nil
+	if err := w.Write(first); err != nil {
+		return nil, err
+	}
+	written, err := os.ReadFile(filepath.Join(dir, FileName))
+	switch {
+	case err != nil:
+		return nil, err
+	case shared && (w.shared == nil || !bytes.Equal(written, want)):
+		return nil, errNotShared
+	case !bytes.Equal(written, want):
+		return nil, fmt.Errorf("the log library writes another format: %d bytes where %d belong", len(written), len(want))
+	}
+	return w, nil
 }
 
-// buffers are the two copies that the underlying log makes of an entry: one in a
-// batch, and one behind all that it has written, as it stands in the file, so
-// that it could be read back.
-//
-// Nothing of ours reads them. To let the second grow to the size of a segment
-// costs more than all else in a commit, and most of that while appenders wait
-// (measured: 1.2 million records a second with it, 3.6 million without); and a
-// frame of 20 MiB would be in memory three times. Of a file that it appends to,
-// the underlying log needs only what it is about to write. So it is lent the
-// frame itself, in which it finds its copies made.
-type buffers struct{ batch, file *[]byte }
-
-// buffersOf finds them, or returns nil if they are not where they are looked for.
-func buffersOf(log *tidwall.Log) *buffers {
-	l := reflect.ValueOf(log).Elem()
-	segments := l.FieldByName("segments")
-	if segments.Kind() != reflect.Slice || segments.Len() != 1 || segments.Index(0).Kind() != reflect.Pointer {
-		return nil
+// Write implements EntryWriter.
+func (w *logWriter) Write(buf []byte) error {
+	if w.shared != nil {
+		w.shared.share(buf)
 	}
-	file, batch := bytesIn(segments.Index(0).Elem(), "ebuf"), bytesIn(l.FieldByName("wbatch"), "datas")
-	if file == nil || batch == nil {
-		return nil
+	err := w.log.Write(w.index+1, buf[EntryRoom:])
+	if err == nil {
+		w.index++
 	}
-	return &buffers{batch, file}
+	if w.shared != nil && !w.shared.unshare(buf) {
+		w.shared = nil
+	}
+	return err
 }
 
-func bytesIn(v reflect.Value, field string) *[]byte {
-	if v.Kind() != reflect.Struct {
-		return nil
-	}
-	f := v.FieldByName(field)
-	if !f.IsValid() || f.Type() != reflect.TypeFor[[]byte]() {
-		return nil
-	}
-	return (*[]byte)(unsafe.Pointer(f.UnsafeAddr())) // the pointer keeps alive what it points into
-}
+// Copies implements EntryWriter.
+func (w *logWriter) Copies() bool { return w.shared == nil }
 
-// lend has the copies of the entry behind buf's EntryRoom made in place: it is
-// appended to itself, and its length to what is before it.
-func (b *buffers) lend(buf []byte) {
-	entry := buf[EntryRoom:len(buf):len(buf)]
-	*b.batch = entry[:0]
-	start := EntryRoom - uvarintLen(uint64(len(entry)))
-	*b.file = buf[start:start:len(buf)]
-}
-
-// reclaim leaves nothing with the underlying log.
-func (b *buffers) reclaim() { *b.batch, *b.file = nil, nil }
+// Close implements EntryWriter.
+func (w *logWriter) Close() error { return w.log.Close() }

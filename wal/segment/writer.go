@@ -11,12 +11,17 @@ import (
 // EntryWriter appends entries to the file of a segment: to the length of each, as
 // FORMAT.md has it, and its bytes. After an error it is dropped.
 type EntryWriter interface {
-	Write(index uint64, entry []byte) error // index counts from 1
+	// Write appends the entry that begins in buf at EntryRoom. It may use what is
+	// before that, and keeps nothing of buf.
+	Write(buf []byte) error
+	// Copies reports whether it keeps a copy of all that it has written.
+	Copies() bool
 	Close() error
 }
 
-// NewEntryWriter makes the file of a segment in an empty directory.
-type NewEntryWriter func(dir string) (EntryWriter, error)
+// NewEntryWriter makes the file of a segment in an empty directory and writes the
+// first entry, as Write would.
+type NewEntryWriter func(dir string, first []byte) (EntryWriter, error)
 
 // Writer writes one segment. Only one goroutine at a time uses it.
 //
@@ -25,29 +30,27 @@ type NewEntryWriter func(dir string) (EntryWriter, error)
 // the same file.
 type Writer struct {
 	log   EntryWriter
-	lent  *buffers // those of the log, or nil
 	file  vfs.File
-	index uint64 // of the last entry written
 	bytes int64
+	err   error // of the write that failed: nothing may follow it in the file
 }
 
 // Create makes a segment that holds nothing but its header, durable under the name
-// dir. newLog is nil but where the disk is simulated.
+// dir. newLog is nil, which stands for NewLogWriter, but where the disk is simulated.
 //
 // The first fill bytes of its file are written with zeros ahead of use: a sync
 // after writing there needs no change to the file's size or extents, and takes
 // about half the time.
 func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntryWriter) (w *Writer, err error) {
+	if newLog == nil {
+		newLog = NewLogWriter
+	}
 	if err := disk.Mkdir(dir); err != nil {
 		return nil, err
 	}
-	w = &Writer{}
-	if newLog != nil {
-		w.log, err = newLog(dir)
-	} else {
-		w.log, w.lent, err = openLog(dir)
-	}
-	if err != nil {
+	first := header.append(make([]byte, EntryRoom))
+	w = &Writer{bytes: entrySize(first)}
+	if w.log, err = newLog(dir, first); err != nil {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
 	w.file, err = disk.OpenWritable(filepath.Join(dir, FileName))
@@ -55,10 +58,7 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 		w.Abandon()
 		return nil, err
 	}
-	if err = w.write(header.append(nil)); err == nil {
-		err = w.zeroTo(fill)
-	}
-	if err == nil {
+	if err = w.zeroTo(w.Limit(fill)); err == nil {
 		err = w.file.Sync()
 	}
 	if err == nil {
@@ -88,24 +88,33 @@ func (w *Writer) zeroTo(size int64) error {
 // Bytes is how much of the file is written, without the zeros behind it.
 func (w *Writer) Bytes() int64 { return w.bytes }
 
-// write appends one entry.
-func (w *Writer) write(entry []byte) error {
-	if err := w.log.Write(w.index+1, entry); err != nil {
-		return err
+// entrySize is what the entry in buf takes in the file.
+func entrySize(buf []byte) int64 {
+	n := len(buf) - EntryRoom
+	return int64(uvarintLen(uint64(n)) + n)
+}
+
+// Copies reports whether memory holds a copy of all that is written.
+func (w *Writer) Copies() bool { return w.log != nil && w.log.Copies() }
+
+// Limit is how large the segment may become that is to have size bytes.
+func (w *Writer) Limit(size int64) int64 {
+	if w.Copies() {
+		return min(size, MaxCopied)
 	}
-	w.index++
-	w.bytes += int64(uvarintLen(uint64(len(entry))) + len(entry))
-	return nil
+	return size
 }
 
 // Append writes the frame that PutFrame has made in buf, without a copy of it.
-// After an error the segment must be abandoned.
+// After an error the segment must be abandoned, and Append returns that error.
 func (w *Writer) Append(buf []byte) error {
-	if w.lent != nil {
-		w.lent.lend(buf)
-		defer w.lent.reclaim()
+	if w.err == nil {
+		w.err = w.log.Write(buf)
 	}
-	return w.write(buf[EntryRoom:])
+	if w.err == nil {
+		w.bytes += entrySize(buf)
+	}
+	return w.err
 }
 
 // Sync makes everything written durable. After an error the segment must be
@@ -124,7 +133,7 @@ func (w *Writer) Close() error { return errors.Join(w.log.Close(), w.file.Close(
 // Abandon releases what it can of a segment after a failed write or sync. The
 // underlying log is dropped, not closed: closing would sync it once more.
 func (w *Writer) Abandon() {
-	w.log, w.lent = nil, nil
+	w.log = nil
 	if w.file != nil {
 		w.file.Close()
 	}

@@ -1,0 +1,319 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+	"collectord/wal/vfs/simdisk"
+)
+
+var limited = flag.String("limited", "", "what is limited in a process that a test starts: size or space")
+
+// realWriters are those of the product.
+var realWriters = map[string]segment.NewEntryWriter{"sharing": segment.NewLogWriter, "copying": segment.NewCopyingWriter}
+
+// pair is a writer on a real disk, and the one that stands in for it on a simulated
+// disk. Whatever is done to both has to end alike.
+type pair struct {
+	t           *testing.T
+	path        string // of the real one's file
+	real, stand segment.EntryWriter
+	disk        *simdisk.Disk
+	fault       func(simdisk.Call) simdisk.Fault // what becomes of the stand-in's calls
+}
+
+const standPath = "/" + segment.FileName
+
+// newPair makes both, in dir and on a disk that takes capacity bytes.
+func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity int64, fault func(simdisk.Call) simdisk.Fault) *pair {
+	t.Helper()
+	p := &pair{t: t, path: filepath.Join(dir, segment.FileName), fault: fault, disk: simdisk.New(capacity, func(int) int { return 0 })}
+	p.disk.Intercept = func(c simdisk.Call) simdisk.Fault {
+		if p.fault == nil {
+			return simdisk.Fault{}
+		}
+		return p.fault(c)
+	}
+	var realErr, standErr error
+	first := randomEntry(60)
+	p.real, realErr = newReal(dir, bytes.Clone(first))
+	p.stand, standErr = newSimulatedWriter(p.disk, "/", first)
+	p.compare("create", realErr, standErr)
+	return p
+}
+
+func randomEntry(n int) []byte {
+	buf := make([]byte, segment.EntryRoom+n)
+	rand.NewChaCha8([32]byte{byte(n)}).Read(buf)
+	return buf
+}
+
+func (p *pair) write(n int) {
+	p.t.Helper()
+	buf := randomEntry(n)
+	p.compare(fmt.Sprintf("write of %d bytes", n), p.real.Write(bytes.Clone(buf)), p.stand.Write(buf))
+}
+
+func (p *pair) close() {
+	p.t.Helper()
+	p.compare("close", p.real.Close(), p.stand.Close())
+}
+
+// compare fails the test unless both returned the same and wrote the same.
+func (p *pair) compare(what string, realErr, standErr error) {
+	p.t.Helper()
+	if (realErr == nil) != (standErr == nil) || errnoOf(realErr) != errnoOf(standErr) {
+		p.t.Errorf("%s: the library returns %v, the stand-in %v", what, realErr, standErr)
+	}
+	want, err := os.ReadFile(p.path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	file, err := vfs.Disk{FS: p.disk}.Open(standPath)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	info, err := file.Stat()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	got := make([]byte, info.Size())
+	if _, err := file.ReadAt(got, 0); err != nil && len(got) > 0 {
+		p.t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		p.t.Fatalf("%s: the library's file has %d bytes, the stand-in's %d, and they differ", what, len(want), len(got))
+	}
+}
+
+// errnoOf is 0 for what does not come from the disk.
+func errnoOf(err error) (errno syscall.Errno) {
+	_ = errors.As(err, &errno)
+	return errno
+}
+
+func eachReal(t *testing.T, run func(t *testing.T, newReal segment.NewEntryWriter)) {
+	for name, newReal := range realWriters {
+		t.Run(name, func(t *testing.T) { run(t, newReal) })
+	}
+}
+
+func TestTheStandInWritesWhatTheLogLibraryWrites(t *testing.T) {
+	eachReal(t, func(t *testing.T, newReal segment.NewEntryWriter) {
+		p := newPair(t, t.TempDir(), newReal, 64<<20, nil)
+		for _, n := range []int{0, 1, 127, 128, 2, 4095, 4096, 16383, 16384, 1 << 20, 1<<21 - 1, 1 << 21, 3, 20 << 20} {
+			p.write(n)
+		}
+		p.close()
+		p.write(1)
+		p.close()
+	})
+}
+
+// TestTheStandInFailsAsTheLogLibraryDoes takes the descriptor away from under the
+// library, and fails the stand-in's calls in the same way.
+func TestTheStandInFailsAsTheLogLibraryDoes(t *testing.T) {
+	for name, bad := range map[string]struct {
+		path  string // of what the descriptor becomes
+		flag  int
+		write syscall.Errno
+	}{
+		"EIO":    {"/proc/self/mem", unix.O_RDWR, syscall.EIO},
+		"ENOSPC": {"/dev/full", unix.O_RDWR, syscall.ENOSPC},
+		"EBADF":  {"/dev/null", unix.O_RDONLY, syscall.EBADF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			eachReal(t, func(t *testing.T, newReal segment.NewEntryWriter) {
+				p := newPair(t, t.TempDir(), newReal, 1<<20, nil)
+				p.write(200)
+				restore := replaceDescriptor(t, p.path, bad.path, bad.flag)
+				p.fault = func(c simdisk.Call) simdisk.Fault {
+					switch c.Op {
+					case simdisk.Write:
+						return simdisk.Fault{Err: bad.write}
+					case simdisk.Sync:
+						return simdisk.Fault{Err: syscall.EINVAL}
+					}
+					return simdisk.Fault{}
+				}
+				p.write(300)
+				p.write(100)
+				p.close()
+				restore()
+				p.fault = nil
+				p.write(300) // what comes next is behind what was written before
+				p.close()
+				p.close()
+				p.write(1)
+			})
+		})
+	}
+}
+
+// replaceDescriptor has the only descriptor of the file at path mean another file
+// until restore.
+func replaceDescriptor(t *testing.T, path, by string, flag int) (restore func()) {
+	t.Helper()
+	links, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := -1
+	for _, link := range links {
+		if to, err := os.Readlink(link); err == nil && to == path {
+			if _, err := fmt.Sscan(filepath.Base(link), &fd); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	kept, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatalf("the descriptor of %s: %v", path, err)
+	}
+	in, err := unix.Open(by, flag|unix.O_CLOEXEC, 0)
+	if err == nil {
+		err = unix.Dup3(in, fd, unix.O_CLOEXEC)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := errors.Join(unix.Close(in), unix.Dup3(kept, fd, unix.O_CLOEXEC), unix.Close(kept)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestTheStandInIsCutShortAsTheLogLibraryIs runs in processes of their own: a limit
+// on files is one on every file of a process, and a full disk needs a mount.
+func TestTheStandInIsCutShortAsTheLogLibraryIs(t *testing.T) {
+	switch *limited {
+	case "size":
+		eachReal(t, cutShortBySize)
+		return
+	case "space":
+		eachReal(t, cutShortBySpace)
+		return
+	}
+	child := func(limit string, attr *syscall.SysProcAttr) (string, error) {
+		cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", "-limited="+limit)
+		cmd.Env, cmd.SysProcAttr = append(os.Environ(), "TMPDIR="+t.TempDir()), attr
+		out, err := cmd.CombinedOutput()
+		if err == nil && strings.Count(string(out), "    --- PASS") != len(realWriters) {
+			err = errors.New("not every comparison was made")
+		}
+		return string(out), err
+	}
+	if out, err := child("size", nil); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	attr := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Geteuid() != 0 {
+		attr.Cloneflags |= syscall.CLONE_NEWUSER
+		attr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
+	}
+	out, err := child("space", attr)
+	if missing := new(exec.ExitError); err != nil && (!errors.As(err, &missing) || missing.ExitCode() == noMount) {
+		goWithout(t, fmt.Sprintf("mount namespace for a full tmpfs: %v %s", err, out))
+	}
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// noMount is the exit code of a process that may not mount.
+const noMount = 77
+
+// goWithout fails the test for what is missing, unless that is allowed.
+func goWithout(t *testing.T, missing string) {
+	t.Helper()
+	if os.Getenv("ALLOW_MISSING") != "1" {
+		t.Fatalf("this proof needs a %s: set ALLOW_MISSING=1 to go without it", missing)
+	}
+	t.Skipf("no %s, and ALLOW_MISSING=1 is set", missing)
+}
+
+// cutShortBySize limits the size of a file to every number of bytes that two entries
+// may be cut at, and then lifts the limit.
+func cutShortBySize(t *testing.T, newReal segment.NewEntryWriter) {
+	signal.Ignore(syscall.SIGXFSZ)
+	dir := t.TempDir()
+	const first = 61 // bytes
+	for limit := int64(first); limit < first+1+10+2+130; limit++ {
+		dir := filepath.Join(dir, fmt.Sprint(limit))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p := newPair(t, dir, newReal, 1<<20, nil)
+		setFileSize(t, limit)
+		p.fault = func(c simdisk.Call) simdisk.Fault {
+			if c.Op != simdisk.Write || c.Off+int64(c.Len) <= limit {
+				return simdisk.Fault{}
+			}
+			return simdisk.Fault{Err: syscall.EFBIG, Short: int(max(0, limit-c.Off))}
+		}
+		p.write(10)
+		p.write(130)
+		p.write(50)
+		p.fault = nil
+		setFileSize(t, 1<<40)
+		p.write(30)
+		p.close()
+		p.close()
+	}
+}
+
+func setFileSize(t *testing.T, size int64) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	limit.Cur = min(uint64(size), limit.Max)
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cutShortBySpace fills a tmpfs, makes room and goes on.
+func cutShortBySpace(t *testing.T, newReal segment.NewEntryWriter) {
+	const capacity = 64 << 10
+	dir := t.TempDir()
+	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", capacity))); err != nil {
+		fmt.Println(err)
+		os.Exit(noMount)
+	}
+	defer unix.Unmount(dir, unix.MNT_DETACH)
+	p := newPair(t, dir, newReal, capacity, nil)
+	const other = "other" // file, that takes half of the room
+	full, err := p.disk.Create("/" + other)
+	if err == nil {
+		_, err = full.WriteAt(make([]byte, capacity/2), 0)
+	}
+	if err := errors.Join(err, os.WriteFile(filepath.Join(dir, other), make([]byte, capacity/2), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	p.write(30_000)
+	p.write(30_000) // does not fit
+	p.write(1)
+	if err := errors.Join(p.disk.Remove("/"+other), os.Remove(filepath.Join(dir, other))); err != nil {
+		t.Fatal(err)
+	}
+	p.write(30_000)
+	p.close()
+	p.close()
+}
