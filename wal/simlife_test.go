@@ -104,7 +104,7 @@ func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *lif
 		history: &history{}, sparse: 1, trouble: trouble,
 	}
 	if trouble != nil {
-		s.sparse = 15
+		s.sparse = 30
 	}
 	s.use(simdisk.New(simulatedRoom, s.draw))
 	return s
