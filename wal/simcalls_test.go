@@ -54,7 +54,7 @@ func TestNoFailedCallLosesWhatWasAcknowledged(t *testing.T) {
 		for life := range *simulateRecorded * len(callKinds) {
 			seed, k := *simulateSeed+uint64(life), callKinds[life%len(callKinds)]
 			calls := recorded(t, seed, k)
-			c.add("calls", len(calls)/step)
+			c.add("calls recorded", len(calls)/step)
 			for n, op := range calls {
 				for _, errno := range errnos {
 					can, done := canReturn(op, errno)
@@ -98,7 +98,7 @@ func liveWith(t *testing.T, seed uint64, k kind, c *tally, d *trouble) {
 				s.loseHost()
 			}
 			for !s.run(10) && !t.Failed() {
-				c.add(fmt.Sprintf("starts refused for %s", d.hit), 1)
+				c.add("starts refused: "+d.hit, 1)
 			}
 		}
 		s.finish()

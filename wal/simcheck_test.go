@@ -74,7 +74,7 @@ func sum(m map[string]uint64) (n uint64) {
 // after checks every crash that the life noted, and its end.
 
 func (s *life) after() {
-	end := moment{disk: s.leave().Keep(), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
+	end := moment{disk: s.disk.End((*simdisk.Disk).Keep), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
 	time.Sleep(time.Second) // what the checks do comes after all crashes
 	lived := s.logged.text.String()
 	for _, m := range append(s.moments, end) {
@@ -120,9 +120,9 @@ func (s *life) check(m moment) {
 		}
 	}()
 	var again *moment
-	now := s.surely(m) // of the check, which goes on
+	h := &history{past: s.surely(m)} // of the check, which goes on
 	if m.deep < 2 && s.draw(3) == 0 {
-		m.disk.Changed = s.crashOnce(m, &now, &again)
+		m.disk.Changed = s.crashOnce(m, h, &again)
 	}
 	l, err := Open(simulatedDir, s.options(m.disk))
 	if err != nil {
@@ -133,11 +133,11 @@ func (s *life) check(m moment) {
 		time.Sleep(10 * time.Second) // until what is too much is evicted, or the log has seen that there is room
 	}
 	highest := s.checkLog(l, m, fail)
-	now.offered++
+	recs := h.offer(1)
 	for try := 0; ; try++ { // the oldest may have to make room first
-		err := l.Append(context.Background(), Record{Usage: fmt.Appendf(nil, `{"n":%d}`, now.offered)})
+		err := l.Append(context.Background(), recs...)
 		if err == nil {
-			now.acked = append(now.acked, ack{now.offered, time.Now()})
+			h.acknowledge(recs)
 			break
 		}
 		if !s.kind.evicts && !s.kind.fills || try == 60 {
@@ -151,7 +151,7 @@ func (s *life) check(m moment) {
 		fail("close: %v", err)
 	}
 	m.disk.Changed = nil
-	s.checkAgain(m.disk, now.offered, highest, pending, fail)
+	s.checkAgain(m.disk, numberOf(recs[0].Usage), highest, pending, fail)
 	if again != nil && !s.t.Failed() {
 		s.logged.text.Reset()
 		s.check(*again)
@@ -160,14 +160,14 @@ func (s *life) check(m moment) {
 
 // crashOnce has one of the next changes of a disk leave a moment of its own.
 
-func (s *life) crashOnce(m moment, now *past, again **moment) func(simdisk.Call) {
+func (s *life) crashOnce(m moment, h *history, again **moment) func(simdisk.Call) {
 	left := 1 + s.draw(50)
 	return func(c simdisk.Call) {
 		if left--; left != 0 {
 			return
 		}
 		if crashed := m.disk.Crash(); s.tally.isNew(crashed) {
-			*again = &moment{disk: crashed, call: c, past: *now, at: time.Now(), deep: m.deep + 1}
+			*again = &moment{disk: crashed, call: c, past: h.now(), at: time.Now(), deep: m.deep + 1}
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 func sizeBelow(d *simdisk.Disk, dir string) (total int64) {
 	entries, _ := d.List(dir)
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && !e.IsDir() {
+		if info, err := e.Info(); err == nil && !e.IsDir() && filepath.Ext(e.Name()) != ".txt" {
 			total += info.Size()
 		}
 		total += sizeBelow(d, filepath.Join(dir, e.Name()))

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"collectord/wal/segment"
@@ -105,7 +104,7 @@ func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *lif
 		history: &history{}, sparse: 1, trouble: trouble,
 	}
 	if trouble != nil {
-		s.sparse = 15
+		s.sparse = 30
 	}
 	s.use(simdisk.New(simulatedRoom, s.draw))
 	return s
@@ -127,13 +126,6 @@ func (s *life) use(d *simdisk.Disk) {
 	if s.trouble != nil {
 		d.Intercept = s.trouble.intercept
 	}
-}
-
-// leave ends the use of a disk. What is still done to it does not count.
-
-func (s *life) leave() *simdisk.Disk {
-	s.disk.Pause, s.disk.Changed, s.disk.Intercept = nil, nil, nil
-	return s.disk
 }
 
 // pause has calls of the committer and the roller take a time that hangs on the
@@ -175,6 +167,9 @@ func (s *life) options(d *simdisk.Disk) Options {
 	o := Options{Node: "node", SegmentSize: 2 << 10, MaxBytes: 1 << 20, MachineID: "/none"}
 	if s.kind.evicts {
 		o.MaxBytes, o.WhenFull = 8<<10, DropOldest
+		if s.kind.blind {
+			o.MaxBytes = 40 << 10
+		}
 	}
 	if s.kind.interval {
 		o.Sync = SyncInterval
@@ -280,9 +275,7 @@ func (s *life) kill() { s.end((*simdisk.Disk).Keep) }
 func (s *life) loseHost() { s.end((*simdisk.Disk).Crash) }
 
 func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
-	synctest.Wait() // nobody uses the disk
-	left := how(s.disk)
-	s.leave()
+	left := s.disk.End(how)
 	_ = s.log.Close() // on a disk that nobody looks at
 	s.log = nil
 	s.use(left)
@@ -291,12 +284,12 @@ func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
 // goBack goes on from a crash of this run, as if it had ended there.
 
 func (s *life) goBack() {
-	synctest.Wait()
-	s.leave()
+	left := s.disk.End((*simdisk.Disk).Crash)
 	_ = s.log.Close()
 	s.log = nil
 	if len(s.moments) == 0 {
-		return // and goes on from the end
+		s.use(left)
+		return
 	}
 	m := s.moments[len(s.moments)-1-s.rand.IntN(min(len(s.moments), 150))]
 	s.history = &history{past: s.surely(m)}

@@ -15,7 +15,7 @@ func (s *life) step() {
 	switch n := s.rand.IntN(100); {
 	case n < 55:
 		s.append()
-	case n < 57 && !s.kind.evicts:
+	case n < 60 && !s.kind.evicts:
 		s.drain()
 	case n < 67:
 		_ = s.log.Seal(context.Background()) // what fails is tried again by the log

@@ -72,34 +72,36 @@ func (c *tally) fail(op simdisk.Op, errno syscall.Errno, hang time.Duration) (ca
 	if hang > 0 {
 		call = strings.TrimSpace(call) + " hang"
 	}
-	c.add("failed "+call, 1)
+	c.add("failed calls: "+call, 1)
 	return call
 }
 
 func (c *tally) String() string {
 	text := fmt.Sprintf("%d distinct crash states", len(c.Seen))
-	calls := map[string][]string{} // by op
-	failed := 0
+	tables := map[string]map[string][]string{"failed calls": {}, "starts refused": {}, "kinds of lives": {}} // by op
+	sums := map[string]int{}
 	for _, what := range slices.Sorted(maps.Keys(c.Counts)) {
 		n := c.Counts[what]
-		rest, of := strings.CutPrefix(what, "failed ")
-		if !of {
+		table, call, ok := strings.Cut(what, ": ")
+		if !ok {
 			text += fmt.Sprintf(", %d %s", n, what)
 			continue
 		}
-		at := strings.IndexFunc(rest, func(r rune) bool { return r >= 'A' && r <= 'Z' })
-		if at < 0 {
-			at = strings.LastIndex(rest, " ") + 1
+		sums[table] += n
+		op, errno := call, ""
+		if at := strings.LastIndex(strings.TrimSuffix(call, " hang"), " "); at > 0 {
+			op, errno = call[:at], call[at+1:]+" "
 		}
-		op := strings.TrimSpace(rest[:at])
-		calls[op] = append(calls[op], fmt.Sprintf("%s %d", rest[at:], n))
-		failed += n
+		tables[table][op] = append(tables[table][op], fmt.Sprintf("%s%d", errno, n))
 	}
-	if failed > 0 {
-		text += fmt.Sprintf(", %d failed calls:", failed)
-	}
-	for _, op := range slices.Sorted(maps.Keys(calls)) {
-		text += fmt.Sprintf("\n  %-16s %s", op, strings.Join(calls[op], ", "))
+	for _, table := range slices.Sorted(maps.Keys(tables)) {
+		if sums[table] == 0 {
+			continue
+		}
+		text += fmt.Sprintf("\n%d %s:", sums[table], table)
+		for _, op := range slices.Sorted(maps.Keys(tables[table])) {
+			text += fmt.Sprintf("\n  %-16s %s", op, strings.Join(tables[table][op], ", "))
+		}
 	}
 	return text
 }

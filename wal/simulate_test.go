@@ -69,10 +69,10 @@ func anyLife(t *testing.T, seed uint64, c *tally) {
 	}
 	s := newLife(t, seed, k, c, d)
 	c.add("lives", 1)
-	c.add("lives: "+k.String(), 1)
+	c.add("kinds of lives: "+k.String(), 1)
 	for left := runs; ; left-- {
 		if !s.run(15+r.IntN(25)) && !t.Failed() {
-			c.add("starts refused", 1) // as only a failed call may cause
+			c.add("starts refused: "+d.hit, 1) // as only a failed call may cause
 			continue
 		}
 		if left <= 1 || t.Failed() {

@@ -135,7 +135,7 @@ var rounds = [][]string{
 var (
 	seedOf   = regexp.MustCompile(`seed (\d+) \(`)
 	lifeOf   = regexp.MustCompile(`=== RUN +\S+/(\S+)`)
-	reasonOf = regexp.MustCompile(`(?m)^ *sim\w+_test\.go:\d+: (.*)$|^(panic: .*)$|^(fatal error: .*)$`)
+	reasonOf = regexp.MustCompile(`(?m)^ *sim\w+_test\.go:\d+: (.*)$|^(panic: .*)$|^(fatal error: .*)$|^(SIG\w+: .*)$`)
 )
 
 // simulate runs the simulation with a mutant until it fails or time is up.
@@ -147,8 +147,10 @@ func simulate(binary string, m mutant, limit time.Duration) (o outcome) {
 		if left <= 0 {
 			break
 		}
-		args := append([]string{"-test.v", fmt.Sprintf("-test.timeout=%s", 10*limit)}, args...)
-		run := exec.Command(binary, append(args, "-simulate-for="+left.String())...)
+		// What never ends is killed after a time of the CPU, too.
+		loop := fmt.Sprintf(`ulimit -t %d && exec "$0" "$@"`, int((limit + 10*time.Second).Seconds()))
+		args := append([]string{"-c", loop, binary, "-test.v", "-test.timeout=1h", "-simulate-for=" + left.String()}, args...)
+		run := exec.Command("sh", args...) //nolint:gosec // built above
 		run.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", m.n), "MUTANT_REACHED="+mark)
 		run.Dir = filepath.Dir(binary)
 		out, err := run.CombinedOutput()
@@ -176,9 +178,10 @@ func failure(out string) string {
 	}
 	what := "no reason"
 	if m := reasonOf.FindStringSubmatch(out); m != nil {
-		what = m[1] + m[2] + m[3]
-		what = what[strings.LastIndex(what, "times: ")+1:]
-		what = strings.TrimPrefix(what, "imes: ")
+		what = m[1] + m[2] + m[3] + m[4]
+		if at := strings.LastIndex(what, "times: "); at >= 0 {
+			what = what[at+len("times: "):]
+		}
 	}
 	return fmt.Sprintf("%s%s: %.90s", seed, life, what)
 }

@@ -50,6 +50,15 @@ func (d *Disk) Keep() *Disk {
 	return after
 }
 
+// End ends the use of a disk, which may go on: nothing pauses, fails or is told of
+// any more. It returns what left, Crash or Keep, makes of this moment.
+func (d *Disk) End(left func(*Disk) *Disk) *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.Pause, d.Intercept, d.Changed = nil, nil, nil
+	return left(d)
+}
+
 // clone copies a node, and what it names, with what is not durable.
 func (n *node) clone(copies map[*node]*node) *node {
 	if n == nil {

@@ -129,17 +129,19 @@ func newDir() *node {
 // begin counts a call and asks what becomes of it. It returns with the disk
 // locked unless the call ends here.
 func (d *Disk) begin(c Call) (f Fault, ok bool) {
-	if d.Pause != nil {
-		d.Pause(c)
-	}
 	d.mu.Lock()
+	if pause := d.Pause; pause != nil {
+		d.mu.Unlock()
+		pause(c)
+		d.mu.Lock()
+	}
 	d.calls++
 	c.N = d.calls
-	d.mu.Unlock()
-	if d.Intercept != nil {
-		f = d.Intercept(c)
+	if intercept := d.Intercept; intercept != nil {
+		d.mu.Unlock()
+		f = intercept(c)
+		d.mu.Lock()
 	}
-	d.mu.Lock()
 	return f, f.Err == nil || f.Done
 }
 
