@@ -42,8 +42,10 @@ func plant(root, dir string) (all []mutant, overlay string, err error) {
 		switch {
 		case err != nil:
 			return err
-		case e.IsDir() && e.Name() == "vfs":
-			return fs.SkipDir
+		case e.IsDir() && filepath.Base(root) != e.Name() && filepath.Base(filepath.Dir(path)) == "vfs":
+			return fs.SkipDir // what simulates a disk
+		case filepath.Base(filepath.Dir(path)) == "vfs" && e.Name() != "disk.go":
+			return nil
 		case e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 			return nil
 		}

@@ -11,17 +11,17 @@ import (
 
 // Calls that return an error and nothing else, and what it means to leave them out.
 var (
-	syncs  = []string{"Sync", "Datasync", "SyncDir", "syncDir", "syncFile", "sync", "datasync"}
+	syncs  = []string{"Sync", "Datasync", "SyncDir", "SyncFile", "sync"}
 	losses = []string{
-		"noteLoss", "enterMissing", "writeNote", "retireNote", "keepDamaged", "keepBeyond", "quarantineBytes", "quarantineDir", "quarantinePath",
-		"putAside", "dropPieces", "clearPiece", "clearSalvage", "clearGone", "deleteExamined", "removeDir", "emptyGone", "trim", "truncate",
+		"note", "enterMissing", "writeNote", "retireNote", "keepDamaged", "keepBeyond", "quarantineBytes", "quarantineDir", "quarantinePath",
+		"putAside", "dropPieces", "clearPiece", "clearSalvage", "clearGone", "deleteExamined", "removeDir", "emptyTombstone", "bury",
+		"trim", "Trim", "CutTo", "Truncate",
 	}
 	// shorter is what a call does without the sync in it.
-	shorter = map[string]string{"renameDurably": "rename", "makeDirDurably": "makeDir"}
+	shorter = map[string]string{"RenameDurably": "RenameNew"}
 	// steps are calls that may have to come in one order.
 	steps = slices.Concat(syncs, losses, []string{
-		"rename", "replace", "move", "link", "unlink", "unlinkIn", "rmdir", "renameDurably", "makeDirDurably", "writeFileDurably", "finish", "decide", "retire",
-		"Rename", "Link", "Remove", "RemoveIn", "RemoveDir",
+		"decide", "retire", "link", "Rename", "RenameNew", "RenameDurably", "MkdirDurably", "WriteFileDurably", "Finish", "Link", "Remove", "RemoveIn", "RemoveDir",
 	})
 	// checked is what a condition names that is a check of what was read.
 	checked = regexp.MustCompile(`(?i)crc|checksum|magic|errBad|logID|\brun\b|\.Run\b|firstSeq|payloadLen|version|castagnoli|wellFormed|len\(payload\)|length|maxEntry|maxSeq|withi?n\b|owner`)
@@ -72,7 +72,7 @@ func (p *planter) call(c *ast.CallExpr) {
 	switch {
 	case slices.Contains(syncs, is):
 		p.add("sync", p.text(c), whole)
-	case is == "finish" && len(c.Args) == 2:
+	case is == "Finish" && len(c.Args) == 2:
 		f, err := p.text(c.Args[0]), p.text(c.Args[1])
 		whole.before = fmt.Sprintf("eitherMutant($N, func() error { if err := %s.Close(); err != nil { return err }; return %s }, func() error { return ", f, err)
 		p.add("sync", p.text(c), whole)
