@@ -97,7 +97,7 @@ func (l *Log) crowdedLocked() bool {
 }
 
 // roomAhead is how far from the bounds the oldest are dropped.
-func (l *Log) roomAhead() int64 { return min(2*l.opts.SegmentSize, l.opts.MaxBytes/4) }
+func (l *Log) roomAhead() int64 { return min(2*l.opts.sealing().size, l.opts.MaxBytes/4) }
 
 // usedLocked is what counts towards MaxBytes.
 func (l *Log) usedLocked() int64 {
@@ -176,7 +176,7 @@ func (l *Log) checkBoundsLocked() {
 	was := l.full
 	used, limit, floor := l.usedLocked(), l.opts.MaxBytes, l.opts.MinFree
 	if was != nil { // some distance, so that it does not come and go
-		limit -= min(l.opts.SegmentSize, l.opts.MaxBytes/16)
+		limit -= min(l.opts.sealing().size, l.opts.MaxBytes/16)
 		floor += floor / 16
 	}
 	switch {

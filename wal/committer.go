@@ -150,7 +150,7 @@ func (l *Log) housekeep() time.Duration {
 		}
 	}
 	l.mu.Lock()
-	sealAfter := l.opts.SealAfter
+	limits := l.opts.sealing()
 	reqs := l.sealReqs
 	if len(l.pending) > 0 || l.staged.size() > 0 {
 		reqs = nil // what was appended before Seal is committed first
@@ -169,11 +169,11 @@ func (l *Log) housekeep() time.Duration {
 	if a == nil || a.count == 0 {
 		return wait
 	}
-	if a.Bytes() >= l.opts.SegmentSize {
+	if a.Bytes() >= limits.size {
 		l.roll(sealSize)
 		return wait
 	}
-	left := sealAfter - time.Since(a.since)
+	left := limits.age(a.Bytes()) - time.Since(a.since)
 	if left <= 0 {
 		l.roll(sealAge)
 		return wait
@@ -198,6 +198,9 @@ func (l *Log) commit(c *commit) {
 
 	began := time.Now()
 	err := a.Append(c.buf)
+	if err == nil {
+		err = l.fillOn(a)
+	}
 	if err == nil {
 		a.unsaved = true
 		if l.opts.Sync == SyncAlways {
@@ -343,7 +346,7 @@ func (l *Log) roll(reason string) {
 	select {
 	case p = <-l.next:
 	default:
-		if reason == sealSize && w.segment.Bytes() < 2*l.opts.SegmentSize {
+		if reason == sealSize && w.segment.Bytes() < 2*l.segmentSize() {
 			return // carry on until the next one is ready
 		}
 		select {

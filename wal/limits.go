@@ -8,6 +8,7 @@ import (
 // value of each field stands for its default, as in Options.
 type Limits struct {
 	SealAfter          time.Duration
+	SealSmallAfter     time.Duration
 	MaxBytes           int64
 	MinFree            int64
 	WhenFull           WhenFull
@@ -20,15 +21,21 @@ type Limits struct {
 // off: a log beyond MaxBytes is full until segments were shipped or evicted.
 func (l *Log) SetLimits(limits Limits) {
 	o := Options{
-		SealAfter: limits.SealAfter, MaxBytes: limits.MaxBytes, MinFree: limits.MinFree, WhenFull: limits.WhenFull,
+		SealAfter: limits.SealAfter, SealSmallAfter: limits.SealSmallAfter, MaxBytes: limits.MaxBytes, MinFree: limits.MinFree, WhenFull: limits.WhenFull,
 		QueueBytes: limits.QueueBytes, CommitTimeout: limits.CommitTimeout, ProbeMin: limits.ProbeMin, ProbeMax: limits.ProbeMax,
 	}.withDefaults()
 	l.mu.Lock()
-	l.opts.SealAfter, l.opts.MaxBytes, l.opts.MinFree, l.opts.WhenFull = o.SealAfter, o.MaxBytes, o.MinFree, o.WhenFull
+	size := l.opts.sealing().size
+	l.opts.SealAfter, l.opts.SealSmallAfter = o.SealAfter, o.SealSmallAfter
+	l.opts.MaxBytes, l.opts.MinFree, l.opts.WhenFull = o.MaxBytes, o.MinFree, o.WhenFull
 	l.opts.QueueBytes, l.opts.CommitTimeout = o.QueueBytes, o.CommitTimeout
 	l.opts.ProbeMin, l.opts.ProbeMax = o.ProbeMin, o.ProbeMax
+	changed := l.opts.sealing().size != size
 	l.checkBoundsLocked()
 	l.mu.Unlock()
+	if changed {
+		l.logSegmentSize()
+	}
 	l.signal() // a segment may be due by now
 }
 

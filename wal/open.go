@@ -84,6 +84,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 			return nil, fmt.Errorf("begin without a segment: %w", err)
 		}
 	}
+	l.logSegmentSize()
 	l.lookAtDisk()
 	l.done.Add(4)
 	go l.runCommitter()
@@ -359,7 +360,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 // gives way to it.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := l.createActive(dir)
+	a, err := l.createActive(dir, min(smallestFill, l.segmentSize())) // a start waits for no more
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (l *Log) untilFullLocked() float64 {
 	}
 	ahead := int64(0)
 	if l.opts.WhenFull == DropOldest { // a segment more, since evicting one makes that much room
-		ahead = l.roomAhead() + l.opts.SegmentSize
+		ahead = l.roomAhead() + l.opts.sealing().size
 	}
 	return l.outlook.seconds(l.opts.MaxBytes-l.usedLocked()-ahead, l.stats.FreeBytes-l.opts.MinFree-ahead)
 }

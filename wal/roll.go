@@ -31,7 +31,8 @@ type retired struct {
 type roller struct {
 	log      *Log
 	unsealed []*active // whose sealing failed, oldest first
-	wanted   bool      // a prepared segment
+	recent   recentSizes
+	wanted   bool // a prepared segment
 	attempt  uint64
 	delay    time.Duration // before the last retry; 0 once a whole segment was written
 	waiting  bool          // a retry is due
@@ -41,7 +42,7 @@ type roller struct {
 // runRoller works until the committer is done.
 func (l *Log) runRoller() {
 	defer l.done.Done()
-	r := &roller{log: l, wanted: true, waiting: true}
+	r := &roller{log: l, wanted: true, waiting: true, recent: l.recentSizes()}
 	retry := time.NewTimer(0) // prepares the first spare at once
 	defer retry.Stop()
 	idle := time.NewTicker(pulseInterval)
@@ -85,6 +86,7 @@ func (r *roller) take(job retired) {
 	}
 	if job.segment != nil {
 		r.unsealed = append(r.unsealed, job.segment)
+		r.recent.add(job.segment.Bytes())
 		if !job.failed {
 			r.delay = 0 // a whole segment was written since the last failure
 		}
@@ -129,13 +131,9 @@ func (r *roller) prepare() error {
 	default:
 	}
 	dir := filepath.Join(l.dir, nextName)
-	if err := l.removeDir(dir); err != nil {
-		return err
-	}
-	a, err := l.createActive(dir)
+	a, err := l.createNext(dir, r.recent)
 	if err != nil {
-		// What there is of it may be the room that shipping waits for.
-		return errors.Join(err, l.removeDir(dir))
+		return err
 	}
 	select {
 	case <-l.nextErr: //nolint:errcheck // no longer true

@@ -28,7 +28,8 @@ type Writer struct {
 	lent  *buffers // those of the log, or nil
 	file  vfs.File
 	index uint64 // of the last entry written
-	bytes int64
+	bytes int64  // written by the underlying log
+	ahead int64  // how far zeros were written
 }
 
 // Create makes a segment that holds nothing but its header, durable under the name
@@ -56,7 +57,7 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 		return nil, err
 	}
 	if err = w.write(header.append(nil)); err == nil {
-		err = w.zeroTo(fill)
+		err = w.fillAhead(fill)
 	}
 	if err == nil {
 		err = w.file.Sync()
@@ -71,19 +72,46 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 	return w, nil
 }
 
-// zeroTo writes zeros from the end of what is written up to size. It is only
-// called before records are.
-func (w *Writer) zeroTo(size int64) error {
-	zeros := make([]byte, max(0, min(256<<10, size-w.bytes)))
-	for at := w.bytes; at < size; {
-		n, err := w.file.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at)
-		if err != nil {
+// What is written of zeros at once, and how much of them is synced at once: others
+// on the same disk wait behind it.
+const (
+	zeroChunk = 256 << 10
+	syncChunk = 1 << 20
+)
+
+var zeros [zeroChunk]byte //nolint:gochecknoglobals // never written to, so it takes no memory
+
+// fillAhead is Fill for a file that nobody waits for: it syncs as it goes.
+func (w *Writer) fillAhead(size int64) error {
+	for w.Filled() < size {
+		if err := w.Fill(min(w.Filled()+syncChunk, size)); err != nil {
 			return err
 		}
-		at += int64(n)
+		if w.ahead == size {
+			return nil // Create syncs
+		}
+		if err := w.file.Datasync(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
+
+// Fill writes zeros from the end of what is written up to size. The next Sync makes
+// them durable.
+func (w *Writer) Fill(size int64) error {
+	for at := w.Filled(); at < size; at = w.ahead {
+		n, err := w.file.WriteAt(zeros[:min(zeroChunk, size-at)], at)
+		w.ahead = at + int64(n)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Filled is how far the file is written, with zeros or records.
+func (w *Writer) Filled() int64 { return max(w.bytes, w.ahead) }
 
 // Bytes is how much of the file is written, without the zeros behind it.
 func (w *Writer) Bytes() int64 { return w.bytes }
