@@ -16,6 +16,7 @@ type active struct {
 	firstAt int64     // ReceivedAt of the first record
 	since   time.Time // when the first record was committed, by the monotonic clock
 	failed  bool      // a write or sync failed: it is only to be abandoned
+	fillTo  int64     // what the filler was asked for
 	unsaved bool      // written and acknowledged but not yet synced (SyncInterval)
 }
 

@@ -67,6 +67,7 @@ func (l *Log) runCommitter() {
 	defer l.done.Done()
 	defer close(l.retired)
 	defer close(l.durable)
+	defer close(l.fills)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	closing := l.closing
@@ -199,9 +200,6 @@ func (l *Log) commit(c *commit) {
 	began := time.Now()
 	err := a.Append(c.buf)
 	if err == nil {
-		err = l.fillOn(a)
-	}
-	if err == nil {
 		a.unsaved = true
 		if l.opts.Sync == SyncAlways {
 			written := time.Now()
@@ -242,9 +240,10 @@ func (l *Log) commit(c *commit) {
 	l.mu.Unlock()
 	if c.count < wakeMany {
 		close(c.done)
-		return
+	} else {
+		l.durable <- c
 	}
-	l.durable <- c
+	l.fillOn(a)
 }
 
 // wakeMany is the number of records from which on waking their appenders is left

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/bits"
 
+	"collectord/wal/segment"
 	"collectord/wal/vfs"
 )
 
@@ -12,9 +13,10 @@ import (
 // follows what recent segments held, and a segment that outgrows them gets more.
 const (
 	smallestFill = 16 << 10
-	// largestFillStep is how much a segment that outgrows its zeros gets at a time:
-	// the commit that does so syncs them, too.
-	largestFillStep = 1 << 20
+	// largestFillStep is how much a segment that outgrows its zeros gets at a time, and
+	// largestLead how much is left when it does.
+	largestFillStep = 8 << 20
+	largestLead     = 1 << 20
 )
 
 // recentSizes are the bytes of the last segments, the latest first. Several, since
@@ -52,11 +54,12 @@ func (l *Log) createNext(dir string, recent recentSizes) (a *active, err error) 
 		if a, err = l.createActive(dir, fill); err == nil {
 			return a, nil
 		}
-		if !vfs.IsFull(err) || fill <= smallestFill {
+		least := leastFill(l.segmentSize())
+		if !vfs.IsFull(err) || fill <= least {
 			// What there is of it may be the room that shipping waits for.
 			return nil, errors.Join(err, l.removeDir(dir))
 		}
-		fill = smallestFill
+		fill = least
 	}
 }
 
@@ -66,19 +69,45 @@ func (l *Log) fillFor(recent recentSizes) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	room := (l.stats.FreeBytes - l.opts.MinFree) / 4
-	return min(max(min(recent.fill(), room), smallestFill), l.opts.sealing().size)
+	size := l.opts.sealing().size
+	return min(max(min(recent.fill(), room), leastFill(size)), size)
 }
 
-// fillOn writes more zeros ahead in a segment that has outgrown those it had: as many
-// bytes again as it holds, up to a bound. Zeros that find no room are done without.
-func (l *Log) fillOn(a *active) error {
-	if a.Bytes() < a.Filled() {
-		return nil
+// leastFill is what a segment has ahead at least, where segments have so many bytes.
+func leastFill(segmentSize int64) int64 { return min(smallestFill, segmentSize/4) }
+
+// fillJob is what the committer hands to the filler.
+type fillJob struct {
+	filler *segment.Filler
+	size   int64
+}
+
+// fillOn has more zeros written where a segment is about to outgrow those it has: as
+// many bytes again as it holds, up to a bound.
+func (l *Log) fillOn(a *active) {
+	filled := max(a.Filled(), a.fillTo)
+	lead := min(filled/8, largestLead)
+	if a.Bytes()+lead < filled || len(l.fills) == cap(l.fills) {
+		return
 	}
-	step := min(max(a.Bytes(), smallestFill), largestFillStep)
-	err := a.Fill(min(a.Bytes()+step, l.segmentSize()))
-	if vfs.IsFull(err) {
-		return nil
+	size := min(filled+min(filled, largestFillStep), l.segmentSize())
+	if size <= filled {
+		return
 	}
-	return err
+	filler, err := a.Filler(l.disk, a.dir)
+	if err != nil {
+		return // for want of descriptors: a later commit asks again
+	}
+	a.fillTo = size
+	l.fills <- fillJob{filler, size} // has room: only the committer sends
+}
+
+// runFiller writes zeros ahead until the committer is done.
+func (l *Log) runFiller() {
+	defer l.done.Done()
+	for job := range l.fills {
+		if err := job.filler.Fill(job.size); err != nil {
+			l.opts.Logger.Debug("can't write zeros ahead: commits take longer", "error", err)
+		}
+	}
 }

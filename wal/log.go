@@ -128,7 +128,8 @@ func (o Options) withDefaults() Options {
 //
 // Two goroutines do the work: the committer writes frames to the active
 // segment, the roller seals segments and prepares the next one, so that no
-// append waits for that. Two more wake appenders and watch the bounds.
+// append waits for that. Three more wake appenders, watch the bounds and write
+// zeros ahead.
 type Log struct {
 	opts    Options // what SetLimits sets is guarded by mu
 	disk    vfs.Disk
@@ -144,6 +145,7 @@ type Log struct {
 	nextErr chan error    // from the roller, when preparing failed; holds one
 	retired chan retired  // to the roller
 	durable chan *commit  // whose appenders are to be told
+	fills   chan fillJob  // to the filler; holds one
 	closing chan struct{} // closed by Close
 	crowded chan struct{} // tells the watcher of the bounds to look now; holds one
 	done    sync.WaitGroup

@@ -50,6 +50,7 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 		nextErr:    make(chan error, 1),
 		retired:    make(chan retired, 4),
 		durable:    make(chan *commit, 8),
+		fills:      make(chan fillJob, 1),
 		closing:    make(chan struct{}),
 		crowded:    make(chan struct{}, 1),
 		ledger:     newLedger(),
@@ -86,7 +87,8 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 	}
 	l.logSegmentSize()
 	l.lookAtDisk()
-	l.done.Add(4)
+	l.done.Add(5)
+	go l.runFiller()
 	go l.runCommitter()
 	go l.runRoller()
 	go l.wakeAppenders()
@@ -360,7 +362,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 // gives way to it.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := l.createActive(dir, min(smallestFill, l.segmentSize())) // a start waits for no more
+	a, err := l.createActive(dir, leastFill(l.segmentSize())) // a start waits for no more
 	if err != nil {
 		return err
 	}

@@ -29,20 +29,19 @@ type Writer struct {
 	file  vfs.File
 	index uint64 // of the last entry written
 	bytes int64  // written by the underlying log
-	ahead int64  // how far zeros were written
+	zeros zeros  // behind them
 }
 
 // Create makes a segment that holds nothing but its header, durable under the name
 // dir. newLog is nil but where the disk is simulated.
 //
-// The first fill bytes of its file are written with zeros ahead of use: a sync
-// after writing there needs no change to the file's size or extents, and takes
-// about half the time.
+// The first fill bytes of its file are written with zeros ahead of use.
 func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntryWriter) (w *Writer, err error) {
 	if err := disk.Mkdir(dir); err != nil {
 		return nil, err
 	}
 	w = &Writer{}
+	w.zeros.init()
 	if newLog != nil {
 		w.log, err = newLog(dir)
 	} else {
@@ -57,7 +56,7 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 		return nil, err
 	}
 	if err = w.write(header.append(nil)); err == nil {
-		err = w.fillAhead(fill)
+		err = w.zeros.write(w.file, fill)
 	}
 	if err == nil {
 		err = w.file.Sync()
@@ -72,57 +71,21 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 	return w, nil
 }
 
-// What is written of zeros at once, and how much of them is synced at once: others
-// on the same disk wait behind it.
-const (
-	zeroChunk = 256 << 10
-	syncChunk = 1 << 20
-)
-
-var zeros [zeroChunk]byte //nolint:gochecknoglobals // never written to, so it takes no memory
-
-// fillAhead is Fill for a file that nobody waits for: it syncs as it goes.
-func (w *Writer) fillAhead(size int64) error {
-	for w.Filled() < size {
-		if err := w.Fill(min(w.Filled()+syncChunk, size)); err != nil {
-			return err
-		}
-		if w.ahead == size {
-			return nil // Create syncs
-		}
-		if err := w.file.Datasync(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Fill writes zeros from the end of what is written up to size. The next Sync makes
-// them durable.
-func (w *Writer) Fill(size int64) error {
-	for at := w.Filled(); at < size; at = w.ahead {
-		n, err := w.file.WriteAt(zeros[:min(zeroChunk, size-at)], at)
-		w.ahead = at + int64(n)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// Filled is how far the file is written, with zeros or records.
-func (w *Writer) Filled() int64 { return max(w.bytes, w.ahead) }
+// Filled is how far the file is written, with records or zeros.
+func (w *Writer) Filled() int64 { return w.zeros.filledTo() }
 
 // Bytes is how much of the file is written, without the zeros behind it.
 func (w *Writer) Bytes() int64 { return w.bytes }
 
 // write appends one entry.
 func (w *Writer) write(entry []byte) error {
+	end := w.bytes + int64(uvarintLen(uint64(len(entry)))+len(entry))
+	w.zeros.claim(end)
 	if err := w.log.Write(w.index+1, entry); err != nil {
 		return err
 	}
 	w.index++
-	w.bytes += int64(uvarintLen(uint64(len(entry))) + len(entry))
+	w.bytes = end
 	return nil
 }
 
@@ -138,10 +101,13 @@ func (w *Writer) Append(buf []byte) error {
 
 // Sync makes everything written durable. After an error the segment must be
 // abandoned: a second attempt can succeed without having written anything.
-func (w *Writer) Sync() error { return w.file.Datasync() }
+func (w *Writer) Sync() error { return errors.Join(w.file.Datasync(), w.zeros.failure()) }
 
 // Trim cuts off the zeros that no record took the place of.
-func (w *Writer) Trim() error { return w.file.Truncate(w.bytes) }
+func (w *Writer) Trim() error {
+	w.zeros.end()
+	return w.file.Truncate(w.bytes)
+}
 
 // Close closes a segment that is sealed.
 func (w *Writer) Close() error { return errors.Join(w.log.Close(), w.file.Close()) }
@@ -150,6 +116,9 @@ func (w *Writer) Close() error { return errors.Join(w.log.Close(), w.file.Close(
 // underlying log is dropped, not closed: closing would sync it once more.
 func (w *Writer) Abandon() {
 	w.log, w.lent = nil, nil
+	w.zeros.mu.Lock()
+	w.zeros.ended = true // without a wait: the disk may hang
+	w.zeros.mu.Unlock()
 	if w.file != nil {
 		w.file.Close()
 	}
