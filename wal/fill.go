@@ -44,6 +44,20 @@ func (l *Log) recentSizes() (r recentSizes) {
 	return r
 }
 
+// LargestSegment is the size in bytes of the largest segment, sealed or not.
+func (l *Log) LargestSegment() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	largest := l.active.bytes
+	for _, a := range l.unsealed {
+		largest = max(largest, a.Bytes())
+	}
+	for _, s := range l.sealed {
+		largest = max(largest, s.bytes)
+	}
+	return largest
+}
+
 // createNext makes the next segment in dir, in place of one that was left there.
 func (l *Log) createNext(dir string, recent recentSizes) (a *active, err error) {
 	fill := l.fillFor(recent)
