@@ -17,7 +17,7 @@ func TestTheReserveFollowsTheLargestSegment(t *testing.T) {
 	for _, step := range []struct{ need, want int64 }{
 		{100, smallestReserve}, {64 << 10, 128 << 10}, {5 << 20, 8 << 20},
 		{2 << 20, 8 << 20}, // not worth a change
-		{1 << 20, 2 << 20}, {0, smallestReserve},
+		{600 << 10, 1 << 20}, {0, smallestReserve},
 	} {
 		need = step.need
 		if err := s.stock(); err != nil {
