@@ -112,7 +112,7 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown compression level %q", o.Level)
 	}
-	var need func() int64
+	var need func() (largest, sealedAt int64)
 	if o.Reserve {
 		need = log.LargestSegment
 	}

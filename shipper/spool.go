@@ -25,8 +25,10 @@ import (
 // objects are made in there, one after the other, so that shipping goes on, which
 // is what makes room again.
 type spool struct {
-	dir    string
-	need   func() int64  // bytes of the largest segment; nil: no reserve
+	dir string
+	// need returns the bytes of the largest segment, and what one seldom exceeds; nil:
+	// no reserve.
+	need   func() (largest, sealedAt int64)
 	lent   chan struct{} // holds one while the reserve is in use, or changed
 	size   atomic.Int64  // of the reserve; 0 if it has no room
 	logger *slog.Logger
@@ -46,7 +48,7 @@ const (
 
 // openSpool deletes the objects that an ended process left, and takes room for the
 // reserve. The directory may be a link; what else is in it is left alone.
-func openSpool(dir string, need func() int64, logger *slog.Logger) (*spool, error) {
+func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.Logger) (*spool, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
@@ -105,7 +107,8 @@ func (s *spool) stock() error {
 	if s.need == nil {
 		return nil
 	}
-	want, have := max(smallestReserve, int64(1)<<bits.Len64(uint64(s.need()))), s.size.Load()
+	largest, sealedAt := s.need()
+	want, have := max(smallestReserve, min(int64(1)<<bits.Len64(uint64(largest)), sealedAt)), s.size.Load()
 	if want <= have && have <= 4*want {
 		return nil
 	}

@@ -10,13 +10,13 @@ import (
 
 func TestTheReserveFollowsTheLargestSegment(t *testing.T) {
 	dir, need := t.TempDir(), int64(100)
-	s, err := openSpool(dir, func() int64 { return need }, slog.New(slog.DiscardHandler))
+	s, err := openSpool(dir, func() (int64, int64) { return need, 6 << 20 }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct{ need, want int64 }{
-		{100, smallestReserve}, {64 << 10, 128 << 10}, {5 << 20, 8 << 20},
-		{2 << 20, 8 << 20}, // not worth a change
+		{100, smallestReserve}, {64 << 10, 128 << 10}, {5 << 20, 6 << 20}, {9 << 20, 6 << 20},
+		{2 << 20, 6 << 20}, // not worth a change
 		{600 << 10, 1 << 20}, {0, smallestReserve},
 	} {
 		need = step.need

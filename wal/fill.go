@@ -44,18 +44,19 @@ func (l *Log) recentSizes() (r recentSizes) {
 	return r
 }
 
-// LargestSegment is the size in bytes of the largest segment, sealed or not.
-func (l *Log) LargestSegment() int64 {
+// LargestSegment is the size in bytes of the largest segment, sealed or not, and the
+// one at which they are sealed, which the last commit of one may exceed.
+func (l *Log) LargestSegment() (largest, sealedAt int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	largest := l.active.bytes
+	largest = l.active.bytes
 	for _, a := range l.unsealed {
 		largest = max(largest, a.Bytes())
 	}
 	for _, s := range l.sealed {
 		largest = max(largest, s.bytes)
 	}
-	return largest
+	return largest, l.opts.sealing().size
 }
 
 // createNext makes the next segment in dir, in place of one that was left there.
