@@ -123,7 +123,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	}
 	ship, err := shipper.New(log, store, shipper.Options{
 		SpoolDir: filepath.Join(cfg.DataDir, "spool"),
-		Reserve:  cfg.WAL.SegmentSize,
+		Reserve:  true,
 		Limits:   shipperLimits(cfg),
 		Level:    cfg.Shipper.Level,
 		Compress: lend,

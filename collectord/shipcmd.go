@@ -146,7 +146,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	limits.RetryMaxPermanent = min(limits.RetryMaxPermanent, shipRetryMax)
 	ship, err := shipper.New(log, store, shipper.Options{
 		SpoolDir: filepath.Join(cfg.DataDir, "spool"),
-		Reserve:  cfg.WAL.SegmentSize,
+		Reserve:  true,
 		Limits:   limits,
 		Level:    cfg.Shipper.Level,
 		Logger:   logger,

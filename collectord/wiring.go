@@ -17,11 +17,11 @@ func walOptions(cfg *config.Config, logger *slog.Logger) wal.Options {
 	}
 	l := walLimits(cfg)
 	return wal.Options{
-		Node:          cfg.Node,
-		Sync:          sync,
-		SyncInterval:  cfg.WAL.SyncInterval,
-		SegmentSize:   cfg.WAL.SegmentSize,
-		SealAfter:     l.SealAfter,
+		Node:         cfg.Node,
+		Sync:         sync,
+		SyncInterval: cfg.WAL.SyncInterval,
+		SegmentSize:  cfg.WAL.SegmentSize,
+		SealAfter:    l.SealAfter, SealSmallAfter: l.SealSmallAfter,
 		MaxBytes:      l.MaxBytes,
 		MinFree:       l.MinFree,
 		WhenFull:      l.WhenFull,
@@ -39,7 +39,7 @@ func walLimits(cfg *config.Config) wal.Limits {
 		whenFull = wal.DropOldest
 	}
 	return wal.Limits{
-		SealAfter:     cfg.WAL.SealAfter,
+		SealAfter: cfg.WAL.SealAfter, SealSmallAfter: cfg.WAL.SealSmallAfter,
 		MaxBytes:      cfg.WAL.MaxBytes,
 		MinFree:       cfg.WAL.MinFree,
 		WhenFull:      whenFull,

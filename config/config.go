@@ -71,7 +71,8 @@ type Admin struct{ Listen []Address }
 // WAL is the section of the log.
 type WAL struct {
 	Sync                           string // "always" or "interval"
-	SyncInterval, SealAfter        time.Duration
+	SyncInterval                   time.Duration
+	SealAfter, SealSmallAfter      time.Duration
 	WhenFull                       string // "reject" or "drop_oldest"
 	CommitTimeout                  time.Duration
 	ProbeMin, ProbeMax             time.Duration
@@ -183,6 +184,12 @@ func build(raw map[string]string, mistake func(key, reason string)) *Config {
 	return c
 }
 
+// The ages at which segments are sealed, unless one is set.
+const (
+	defaultSealAfter      = time.Minute
+	defaultSealSmallAfter = 5 * time.Minute
+)
+
 var (
 	errNotUTF8  = errors.New("is not UTF-8")
 	notForNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
@@ -212,11 +219,11 @@ func (c *Config) finish(mistake func(key, reason string)) {
 	if strings.HasPrefix(c.Shipper.Destination, "s3://") && c.Shipper.S3.Endpoint == "" && c.Shipper.S3.Region == "" {
 		mistake("shipper.s3.endpoint", "is empty, which means AWS: set shipper.s3.region then, or name the endpoint of another storage")
 	}
-	if c.WAL.MaxBytes < 4*c.WAL.SegmentSize {
-		mistake("wal.max_bytes", fmt.Sprintf("is less than four segments (wal.segment_size is %s)", sizeText(c.WAL.SegmentSize)))
-	}
-	if c.HTTP.MaxRecord > c.WAL.SegmentSize {
-		mistake("http.max_record", fmt.Sprintf("is more than a segment (wal.segment_size is %s)", sizeText(c.WAL.SegmentSize)))
+	if c.WAL.SealSmallAfter == 0 {
+		c.WAL.SealSmallAfter = c.WAL.SealAfter
+		if c.WAL.SealAfter == defaultSealAfter {
+			c.WAL.SealSmallAfter = defaultSealSmallAfter
+		}
 	}
 	ordered := func(lesser, greater string, a, b time.Duration) {
 		if a > b {

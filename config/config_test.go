@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/pflag"
 )
@@ -103,13 +104,11 @@ func TestWhatIsNotMeantIsAMistake(t *testing.T) {
 		"shipper: {destination: s3://bucket}":                             "shipper.s3.endpoint",
 		"shipper: {destination: s3://bucket, s3: {region: eu-central-1}}": "",
 		"shipper: {destination: 's3://B'}":                                "shipper.destination",
-		"wal: {max_bytes: 8MiB}":                                          "wal.max_bytes",
 		"node: 'a/b'":                                                     "node",
 		"a: 1\n---\nb: 2":                                                 "configuration",
 		"node: a\nnode: b":                                                "node",
 		"http: {max_record: 99999999999999999999GiB}":                     "http.max_record",
 		"http: {body_rate: 1KiB}":                                         "http.body_rate",
-		"http: {max_record: 16MiB}":                                       "http.max_record",
 		"wal: {probe_min: 1m}":                                            "wal.probe_min",
 		"shipper: {retry_min: 2m}":                                        "shipper.retry_min",
 		"http.listen: off":                                                "http.listen",
@@ -143,13 +142,14 @@ func TestMistakesOfVariablesNameVariables(t *testing.T) {
 	t.Setenv("COLLECTORD_HTTP_LISTEN", "0.0.0.0:3000")
 	t.Setenv("COLLECTORD_UDP_LISTEN", "0.0.0.0:3000")
 	t.Setenv("COLLECTORD_HTTP_MAX_RECORD", "16MiB")
-	_, err := load(t, "wal: {max_bytes: 8MiB}")
+	t.Setenv("COLLECTORD_HTTP_MAX_DECODED", "8MiB")
+	_, err := load(t, "wal: {probe_min: 1m}")
 	for _, want := range []string{
 		"http.listen (COLLECTORD_HTTP_LISTEN): 0.0.0.0:3000 can be reached",
 		"COLLECTORD_HTTP_TOKENS_FILE or COLLECTORD_HTTP_TLS_CLIENT_CA,", "set COLLECTORD_HTTP_ANONYMOUS=true if",
 		"udp.listen (COLLECTORD_UDP_LISTEN): ", "in COLLECTORD_UDP_ALLOW (0.0.0.0/0 for all), or set COLLECTORD_UDP_LISTEN=off",
-		"http.max_record (COLLECTORD_HTTP_MAX_RECORD): is more than a segment (COLLECTORD_WAL_SEGMENT_SIZE is 8MiB)",
-		"line 1): is less than four segments (wal.segment_size is 8MiB)",
+		"http.max_record (COLLECTORD_HTTP_MAX_RECORD): is more than COLLECTORD_HTTP_MAX_DECODED",
+		"line 1): is more than wal.probe_max (30s)",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("not told: %s:\n%v", want, err)
@@ -272,5 +272,35 @@ func TestANameIsACredentialWhereSystemdHasPutSome(t *testing.T) {
 	}
 	if again := mustLoad(t, string(c.Print())); !reflect.DeepEqual(c, again) {
 		t.Errorf("printed:\n%s", c.Print())
+	}
+}
+
+// Whoever sets the one age that there was gets what he asks for.
+func TestSealAfterAloneSetsTheAgeOfSmallSegmentsToo(t *testing.T) {
+	for settings, want := range map[string][2]time.Duration{
+		"":                             {time.Minute, 5 * time.Minute},
+		"wal: {seal_after: 3s}":        {3 * time.Second, 3 * time.Second},
+		"wal: {seal_after: 1h}":        {time.Hour, time.Hour},
+		"wal: {seal_small_after: 10m}": {time.Minute, 10 * time.Minute},
+		"wal: {seal_after: 3s, seal_small_after: 1m}":    {3 * time.Second, time.Minute},
+		"wal: {seal_after: 10m, seal_small_after: 1m}":   {10 * time.Minute, time.Minute},
+		"wal: {seal_after: 60s, seal_small_after: '5m'}": {time.Minute, 5 * time.Minute},
+	} {
+		c := mustLoad(t, settings)
+		if got := [2]time.Duration{c.WAL.SealAfter, c.WAL.SealSmallAfter}; got != want {
+			t.Errorf("%q: sealed after %v, want %v", settings, got, want)
+		}
+	}
+	running := mustLoad(t, "")
+	got, changes, err := running.Reloaded(mustLoad(t, "wal: {seal_after: 3s}"))
+	if err != nil || got.WAL.SealSmallAfter != 3*time.Second || len(changes) != 1 {
+		t.Errorf("reloaded: %+v, %v, %v", got.WAL, changes, err)
+	}
+}
+
+// Whatever size is asked for, segments fit the log: wal lowers it.
+func TestNoSegmentSizeIsTooLargeForTheLog(t *testing.T) {
+	for _, settings := range []string{"wal: {max_bytes: 4MiB}", "wal: {max_bytes: 5MiB, segment_size: 256MiB}", "wal: {segment_size: 1MiB}"} {
+		mustLoad(t, settings)
 	}
 }

@@ -202,12 +202,16 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, duration(time.Millisecond, time.Minute, func(c *Config) *time.Duration { return &c.WAL.SyncInterval }),
 	},
 	{
-		"wal.segment_size", "8MiB", "Size at which a segment is sealed and shipped. Twice this is written ahead on the\ndisk, on top of wal.max_bytes; memory does not depend on it.",
+		"wal.segment_size", "64MiB", "Size at which a segment is sealed and shipped. Larger than a 32nd of wal.max_bytes it is\nlowered to that, or to 4MiB if that is more. Up to twice this is written ahead on the\ndisk, on top of wal.max_bytes, as much as recent segments held; memory does not depend\non it.",
 		"", restart, size(1<<20, 256<<20, func(c *Config) *int64 { return &c.WAL.SegmentSize }),
 	},
 	{
-		"wal.seal_after", "60s", "Age at which a segment is sealed and shipped even if it is small.",
+		"wal.seal_after", "60s", "Age at which a segment is sealed and shipped once it holds 8 MiB.",
 		"seal-after", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealAfter }),
+	},
+	{
+		"wal.seal_small_after", "", "Age at which it is sealed and shipped whatever it holds: what a quiet host may have that\nnobody else has. Empty: 5m, or wal.seal_after where that is not 60s.",
+		"seal-small-after", live, durationOr(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealSmallAfter }),
 	},
 	{
 		"wal.max_bytes", "4GiB", "Bound on log, spool and quarantine together. What happens there, wal.when_full says.",

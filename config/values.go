@@ -160,6 +160,21 @@ func duration(least, most time.Duration, to func(*Config) *time.Duration) value 
 	}}
 }
 
+// durationOr is a duration, or empty, which is 0.
+func durationOr(least, most time.Duration, to func(*Config) *time.Duration) value {
+	v := duration(least, most, to)
+	v.kind += ", or empty"
+	set := v.set
+	v.set = func(c *Config, s string) error {
+		if s == "" {
+			*to(c) = 0
+			return nil
+		}
+		return set(c, s)
+	}
+	return v
+}
+
 // durationText is d without the parts that are nought: 1h, not 1h0m0s.
 func durationText(d time.Duration) string {
 	s := d.String()

@@ -413,7 +413,7 @@ func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				spool, err := openSpool(t.TempDir(), 0, slog.New(slog.DiscardHandler))
+				spool, err := openSpool(t.TempDir(), nil, slog.New(slog.DiscardHandler))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -67,7 +67,7 @@ func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
 				t.Fatal(err)
 			}
 			var said saidLines
-			s, err := New(l, store, Options{SpoolDir: dir, Reserve: 4096, Logger: said.logger()})
+			s, err := New(l, store, Options{SpoolDir: dir, Reserve: true, Logger: said.logger()})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -18,7 +18,7 @@ import (
 // Options of a Shipper. The zero value of each field stands for its default.
 type Options struct {
 	SpoolDir string // required; emptied by New
-	Reserve  int64  // bytes of the spool's reserve; the size of a segment is enough; default none
+	Reserve  bool   // the spool keeps room on the disk for an object of the largest segment
 	Level    string // "fastest", "default", "better" or "best"
 	Limits   Limits
 	// Compress is called before a segment is compressed, which takes a core for as
@@ -113,7 +113,11 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown compression level %q", o.Level)
 	}
-	spool, err := openSpool(o.SpoolDir, o.Reserve, o.Logger)
+	var need func() (largest, sealedAt int64)
+	if o.Reserve {
+		need = log.LargestSegment
+	}
+	spool, err := openSpool(o.SpoolDir, need, o.Logger)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -19,18 +20,24 @@ import (
 // spool is scratch space for objects on their way. Nothing in it is the only
 // copy of anything.
 //
-// It keeps a reserve: one file whose room on the disk is taken ahead. When
-// others fill the disk to the last byte, objects are made in there, one after
-// the other, so that shipping goes on, which is what makes room again.
+// It keeps a reserve: one file whose room on the disk is taken ahead, as much as
+// the largest segment of the log has. When others fill the disk to the last byte,
+// objects are made in there, one after the other, so that shipping goes on, which
+// is what makes room again.
 type spool struct {
-	dir    string
-	size   int64         // of the reserve
-	lent   chan struct{} // holds one while the reserve is in use
-	ready  atomic.Bool   // the reserve has its room
+	dir string
+	// need returns the bytes of the largest segment, and what one seldom exceeds; nil:
+	// no reserve.
+	need   func() (largest, sealedAt int64)
+	lent   chan struct{} // holds one while the reserve is in use, or changed
+	size   atomic.Int64  // of the reserve; 0 if it has no room
 	logger *slog.Logger
 }
 
-const reserveName = "reserve"
+const (
+	reserveName     = "reserve"
+	smallestReserve = 64 << 10
+)
 
 // spooled matches the names of objects in the spool.
 const (
@@ -41,7 +48,7 @@ const (
 
 // openSpool deletes the objects that an ended process left, and takes room for the
 // reserve. The directory may be a link; what else is in it is left alone.
-func openSpool(dir string, size int64, logger *slog.Logger) (*spool, error) {
+func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.Logger) (*spool, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
@@ -54,9 +61,9 @@ func openSpool(dir string, size int64, logger *slog.Logger) (*spool, error) {
 			logger.Warn("left alone what is not an object on its way: the spool is for collectord alone", "path", filepath.Join(dir, name))
 		}
 	}
-	s := &spool{dir: dir, size: size, lent: make(chan struct{}, 1), logger: logger}
+	s := &spool{dir: dir, need: need, lent: make(chan struct{}, 1), logger: logger}
 	if err := s.stock(); err != nil {
-		logger.Warn("no room for a reserve: should the disk fill up, shipping may have to wait", "bytes", size, "error", err)
+		logger.Warn("no room for a reserve: should the disk fill up, shipping may have to wait", "error", err)
 	}
 	return s, nil
 }
@@ -94,31 +101,49 @@ func (s *spool) openReserve(flag int) (*os.File, error) {
 	return file, nil
 }
 
-// stock takes the reserve's room, unless it is there.
+// stock takes the reserve's room, if it is too little for the largest segment, or
+// returns what is far too much. It writes nothing.
 func (s *spool) stock() error {
-	if s.size == 0 || s.ready.Load() {
+	if s.need == nil {
 		return nil
+	}
+	largest, sealedAt := s.need()
+	want, have := max(smallestReserve, min(int64(1)<<bits.Len64(uint64(largest)), sealedAt)), s.size.Load()
+	if want <= have && have <= 4*want {
+		return nil
+	}
+	select {
+	case s.lent <- struct{}{}:
+		defer func() { <-s.lent }()
+	default:
+		return nil // it is in use: the next segment asks again
 	}
 	file, err := s.openReserve(os.O_CREATE | os.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if err := file.Truncate(s.size); err != nil { // left by a daemon with larger segments
-		return err
+	if want < have || have == 0 { // it may be left by a daemon with larger segments
+		if err := file.Truncate(want); err != nil {
+			return err
+		}
 	}
 	for {
-		err = unix.Fallocate(int(file.Fd()), 0, 0, s.size)
+		err = unix.Fallocate(int(file.Fd()), 0, 0, want)
 		if !errors.Is(err, syscall.EINTR) {
 			break
 		}
 	}
-	if err != nil {
-		// Half a reserve would only be in the way.
-		return errors.Join(&os.PathError{Op: "fallocate", Path: file.Name(), Err: err}, os.Remove(file.Name()))
+	if err == nil {
+		s.size.Store(want)
+		return nil
 	}
-	s.ready.Store(true)
-	return nil
+	err = &os.PathError{Op: "fallocate", Path: file.Name(), Err: err}
+	if have > 0 { // what there was is still there
+		return errors.Join(err, file.Truncate(have))
+	}
+	// Half a reserve would only be in the way.
+	return errors.Join(err, os.Remove(file.Name()))
 }
 
 // object compresses a segment. The caller calls done when it needs the object
@@ -139,7 +164,7 @@ func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment, con
 		}
 		done()
 	}
-	if !isFull(err) || !s.ready.Load() {
+	if !isFull(err) || s.size.Load() == 0 {
 		return nil, nil, err
 	}
 	select {

@@ -27,6 +27,9 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 			return err
 		}
 	}
+	if err := s.spool.stock(); err != nil { // before others take the room
+		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
+	}
 	confirmed, err := s.log.Unconfirmed()
 	if err != nil {
 		return err
@@ -57,9 +60,6 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	s.uploads.ObserveTime(time.Since(began))
 	if err := seg.Remove(); err != nil {
 		return err
-	}
-	if err := s.spool.stock(); err != nil {
-		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

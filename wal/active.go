@@ -15,16 +15,17 @@ type active struct {
 	count   uint64    // records that are acknowledged
 	firstAt int64     // ReceivedAt of the first record
 	since   time.Time // when the first record was committed, by the monotonic clock
+	fillTo  int64     // what the filler was asked for
 	failed  bool      // a write or sync failed: it is only to be abandoned
 	acked   int64     // bytes of the file, up to the last acknowledged record
 	unsaved bool      // written and acknowledged but not yet synced (SyncInterval)
 }
 
 // createActive makes a segment that holds nothing but its header, durable under
-// the name dir.
-func (b *base) createActive(dir string) (*active, error) {
+// the name dir, and fill bytes of zeros ahead of use.
+func (b *base) createActive(dir string, fill int64) (*active, error) {
 	header := segment.Header{LogID: b.logID, Run: b.runID, Node: b.opts.Node, CreatedAt: b.opts.clock().UnixMicro()}
-	w, err := segment.Create(b.disk, dir, header, b.opts.SegmentSize, b.opts.newWriter)
+	w, err := segment.Create(b.disk, dir, header, fill, b.opts.newWriter)
 	if err != nil {
 		return nil, err
 	}
@@ -34,10 +35,10 @@ func (b *base) createActive(dir string) (*active, error) {
 
 // reportCopies logs, once, that a segment can't be as large as it is to be.
 func (b *base) reportCopies(w *segment.Writer) {
-	if w.Copies() && w.Limit(b.opts.SegmentSize) < b.opts.SegmentSize {
+	if w.Copies() && w.Limit(b.sealing().size) < b.sealing().size {
 		b.copiesReported.Do(func() {
 			b.opts.Logger.Warn("segments are sealed at a smaller size than configured: the log library of this build keeps a copy of them in memory (install a released build)",
-				"bytes", w.Limit(b.opts.SegmentSize), "configured", b.opts.SegmentSize)
+				"bytes", w.Limit(b.sealing().size), "configured", b.opts.SegmentSize)
 		})
 	}
 }

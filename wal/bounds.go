@@ -95,7 +95,7 @@ func (s *shelf) isNearFullLocked() bool {
 }
 
 // roomAhead is how far from the bounds the oldest are dropped.
-func (s *shelf) roomAhead() int64 { return min(2*s.opts.SegmentSize, s.limits.Load().MaxBytes/4) }
+func (s *shelf) roomAhead() int64 { return min(2*s.sealing().size, s.limits.Load().MaxBytes/4) }
 
 // usedLocked is what counts towards MaxBytes.
 func (s *shelf) usedLocked() int64 {
@@ -153,7 +153,7 @@ func (s *shelf) checkBoundsLocked() {
 	limits := s.limits.Load()
 	used, limit, floor := s.usedLocked(), limits.MaxBytes, limits.MinFree
 	if was != nil { // some distance, so that it does not come and go
-		limit -= min(s.opts.SegmentSize, limits.MaxBytes/16)
+		limit -= min(s.sealing().size, limits.MaxBytes/16)
 		floor += floor / 16
 	}
 	switch {

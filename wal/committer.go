@@ -26,6 +26,7 @@ type committer struct {
 	rolls   *rolls
 	hand    hand
 	durable chan *commit  // to the waker
+	fills   chan fillJob  // to the filler; holds one
 	stopped chan struct{} // closed once it has ended
 	metrics *metrics
 
@@ -40,6 +41,7 @@ type committer struct {
 func (k *committer) run() {
 	defer close(k.rolls.retired)
 	defer close(k.durable)
+	defer close(k.fills)
 	defer close(k.stopped)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -121,11 +123,12 @@ func (k *committer) housekeep() time.Duration {
 	if a == nil || a.count == 0 {
 		return wait
 	}
-	if a.Bytes() >= a.Limit(k.opts.SegmentSize) {
+	limits := k.sealing()
+	if a.Bytes() >= a.Limit(limits.size) {
 		k.rollWatched(sealSize)
 		return wait
 	}
-	left := k.limits.Load().SealAfter - time.Since(a.since)
+	left := limits.age(a.Bytes()) - time.Since(a.since)
 	if left <= 0 {
 		k.rollWatched(sealAge)
 		return wait
@@ -195,9 +198,10 @@ func (k *committer) commit(c *commit) {
 	k.shelf.committed(a)
 	if c.count < wakeMany {
 		c.finish()
-		return
+	} else {
+		k.durable <- c
 	}
-	k.durable <- c
+	k.fillOn(a)
 }
 
 // write writes a commit's frame, and syncs it unless that is done later.
@@ -264,7 +268,7 @@ func (k *committer) roll(reason string) {
 	select {
 	case p = <-k.rolls.next:
 	default:
-		if reason == sealSize && k.segment.Bytes() < 2*k.segment.Limit(k.opts.SegmentSize) {
+		if reason == sealSize && k.segment.Bytes() < 2*k.segment.Limit(k.sealing().size) {
 			return // carry on until the next one is ready
 		}
 		select {

@@ -92,7 +92,7 @@ func (s *shelf) untilFullLocked() float64 {
 	limits := s.limits.Load()
 	ahead := int64(0)
 	if limits.WhenFull == DropOldest { // a segment more, since evicting one makes that much room
-		ahead = s.roomAhead() + s.opts.SegmentSize
+		ahead = s.roomAhead() + s.sealing().size
 	}
 	return s.forecast.seconds(limits.MaxBytes-s.usedLocked()-ahead, s.stats.FreeBytes-limits.MinFree-ahead)
 }

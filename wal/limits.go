@@ -8,6 +8,7 @@ import (
 // value of each field stands for its default, as in Options.
 type Limits struct {
 	SealAfter          time.Duration
+	SealSmallAfter     time.Duration
 	MaxBytes           int64
 	MinFree            int64
 	WhenFull           WhenFull
@@ -18,7 +19,7 @@ type Limits struct {
 
 func (o Options) limits() *Limits {
 	return &Limits{
-		SealAfter: o.SealAfter, MaxBytes: o.MaxBytes, MinFree: o.MinFree, WhenFull: o.WhenFull,
+		SealAfter: o.SealAfter, SealSmallAfter: o.SealSmallAfter, MaxBytes: o.MaxBytes, MinFree: o.MinFree, WhenFull: o.WhenFull,
 		QueueBytes: o.QueueBytes, CommitTimeout: o.CommitTimeout, ProbeMin: o.ProbeMin, ProbeMax: o.ProbeMax,
 	}
 }
@@ -26,12 +27,16 @@ func (o Options) limits() *Limits {
 // SetLimits puts new limits into effect. What is over one of them is not cut
 // off: a log beyond MaxBytes is full until segments were shipped or evicted.
 func (l *Log) SetLimits(limits Limits) {
+	size := l.sealing().size
 	l.limits.Store(Options{
-		SealAfter: limits.SealAfter, MaxBytes: limits.MaxBytes, MinFree: limits.MinFree, WhenFull: limits.WhenFull,
+		SealAfter: limits.SealAfter, SealSmallAfter: limits.SealSmallAfter, MaxBytes: limits.MaxBytes, MinFree: limits.MinFree, WhenFull: limits.WhenFull,
 		QueueBytes: limits.QueueBytes, CommitTimeout: limits.CommitTimeout, ProbeMin: limits.ProbeMin, ProbeMax: limits.ProbeMax,
 	}.withDefaults().limits())
 	l.shelf.lock()
 	l.shelf.checkBoundsLocked()
 	l.shelf.unlock()
+	if l.sealing().size != size {
+		l.logSegmentSize()
+	}
 	l.queue.signal() // a segment may be due by now
 }

@@ -55,12 +55,17 @@ type Options struct {
 	Node         string        // the host's name for itself, at most 255 bytes; default "localhost"
 	Sync         Sync          // default SyncAlways
 	SyncInterval time.Duration // for SyncInterval; default 100 ms
-	SegmentSize  int64         // bytes after which a segment is sealed; default 8 MiB
-	SealAfter    time.Duration // age of its first record at which a segment is sealed; default 1 min
-	MaxBytes     int64         // for log, spool and quarantine together; default 4 GiB
-	MinFree      int64         // bytes to leave free on the disk; default 0
-	WhenFull     WhenFull      // default Reject
-	QueueBytes   int64         // what Enqueue may hold in memory; default 8 MiB
+	// SegmentSize is after how many bytes a segment is sealed; default 64 MiB. In
+	// effect it is at most a 32nd of MaxBytes, or 4 MiB if that is more, and at most
+	// a quarter of MaxBytes.
+	SegmentSize int64
+	// SealSmallAfter is the age of its first record at which a segment is sealed, and
+	// SealAfter if it holds 8 MiB; default 5 min and 1 min. SealAfter alone sets both.
+	SealAfter, SealSmallAfter time.Duration
+	MaxBytes                  int64    // for log, spool and quarantine together; default 4 GiB
+	MinFree                   int64    // bytes to leave free on the disk; default 0
+	WhenFull                  WhenFull // default Reject
+	QueueBytes                int64    // what Enqueue may hold in memory; default 8 MiB
 	// CommitTimeout is how long a write and sync may take before their appenders
 	// are told that it failed; default 30 s.
 	CommitTimeout time.Duration
@@ -85,11 +90,15 @@ func (o Options) withDefaults() Options {
 			*v = d
 		}
 	}
-	set(&o.SegmentSize, 8<<20)
+	set(&o.SegmentSize, 64<<20)
 	set(&o.MaxBytes, 4<<30)
 	set(&o.QueueBytes, 8<<20)
 	set((*int64)(&o.SyncInterval), int64(100*time.Millisecond))
+	if o.SealAfter != 0 {
+		set((*int64)(&o.SealSmallAfter), int64(o.SealAfter))
+	}
 	set((*int64)(&o.SealAfter), int64(time.Minute))
+	set((*int64)(&o.SealSmallAfter), int64(5*time.Minute))
 	set((*int64)(&o.CommitTimeout), int64(30*time.Second))
 	set((*int64)(&o.ProbeMin), int64(time.Second))
 	set((*int64)(&o.ProbeMax), int64(30*time.Second))

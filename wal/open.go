@@ -55,10 +55,12 @@ func Open(dataDir string, o Options) (l *Log, err error) {
 			return nil, fmt.Errorf("begin without a segment: %w", err)
 		}
 	}
+	l.logSegmentSize()
 	l.shelf.lookAtDisk()
 	l.done.Go(l.committer.run)
 	l.done.Go(l.committer.wakeAppenders)
 	l.done.Go(l.committer.watch)
+	l.done.Go(l.committer.writeZeros)
 	l.done.Go(l.roller.run)
 	l.done.Go(l.shelf.run)
 	return l, nil
@@ -83,7 +85,7 @@ func newLog(o Options, disk vfs.Disk, dataDir string, lock io.Closer) *Log {
 		base: b, lock: lock, queue: q, shelf: s, losses: s.losses,
 		committer: &committer{
 			base: b, queue: q, shelf: s, rolls: rolls, metrics: newMetrics(),
-			durable: make(chan *commit, 8), stopped: make(chan struct{}),
+			durable: make(chan *commit, 8), fills: make(chan fillJob, 1), stopped: make(chan struct{}),
 		},
 		roller: &roller{base: b, shelf: s, rolls: rolls},
 	}
@@ -351,7 +353,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 // gives way to it.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := l.createActive(dir)
+	a, err := l.createActive(dir, leastFill(l.sealing().size)) // a start waits for no more
 	if err != nil {
 		return err
 	}

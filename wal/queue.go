@@ -33,7 +33,7 @@ type queue struct {
 	staged   staging   // UDP records waiting to join a commit
 	buffers  [][]byte  // of finished commits, for reuse
 	nextSeq  uint64    // of the next record that is committed
-	seals    []sealing
+	seals    []sealRequested
 
 	refusal error // why appends are refused now, or nil
 	broken  error // the failure that made the log unavailable, or nil
@@ -41,8 +41,8 @@ type queue struct {
 	closed  bool
 }
 
-// sealing waits until what was in the queue when it was made is committed.
-type sealing struct {
+// sealRequested waits until what was in the queue when it was made is committed.
+type sealRequested struct {
 	commit uint64 // number of the newest commit then
 	staged uint64 // bytes ever staged by then
 	done   chan error
@@ -409,7 +409,7 @@ func (q *queue) requestSeal(done chan error) error {
 	if q.closed {
 		return ErrClosed
 	}
-	q.seals = append(q.seals, sealing{q.last, q.staged.added, done})
+	q.seals = append(q.seals, sealRequested{q.last, q.staged.added, done})
 	q.signal()
 	return nil
 }
@@ -419,7 +419,7 @@ func (q *queue) requestSeal(done chan error) error {
 func (q *queue) dueSeals(all bool) (due []chan error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.seals = slices.DeleteFunc(q.seals, func(r sealing) bool {
+	q.seals = slices.DeleteFunc(q.seals, func(r sealRequested) bool {
 		is := all || r.staged <= q.staged.taken() && r.commit <= q.finished
 		if is {
 			due = append(due, r.done)

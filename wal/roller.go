@@ -47,7 +47,8 @@ type roller struct {
 	rolls *rolls
 
 	unsealed []*active // whose sealing failed, oldest first
-	wanted   bool      // a prepared segment
+	recent   recentSizes
+	wanted   bool // a prepared segment
 	attempt  uint64
 	delay    time.Duration // before the last retry; 0 once a whole segment was written
 	waiting  bool          // a retry is due
@@ -56,7 +57,7 @@ type roller struct {
 
 // run works until the committer is done.
 func (r *roller) run() {
-	r.wanted, r.waiting = true, true
+	r.wanted, r.waiting, r.recent = true, true, r.shelf.recentSizes()
 	retry := time.NewTimer(0) // prepares the first spare at once
 	defer retry.Stop()
 	idle := time.NewTicker(heartbeatInterval)
@@ -100,6 +101,7 @@ func (r *roller) take(job retired) {
 	}
 	if job.segment != nil {
 		r.unsealed = append(r.unsealed, job.segment)
+		r.recent.add(job.segment.Bytes())
 		if !job.failed {
 			r.delay = 0 // a whole segment was written since the last failure
 		}
@@ -143,13 +145,9 @@ func (r *roller) prepare() error {
 	default:
 	}
 	dir := filepath.Join(r.dir, nextName)
-	if err := r.removeDir(dir); err != nil {
-		return err
-	}
-	a, err := r.createActive(dir)
+	a, err := r.createNext(dir)
 	if err != nil {
-		// What there is of it may be the room that shipping waits for.
-		return errors.Join(err, r.removeDir(dir))
+		return err
 	}
 	select {
 	case <-r.rolls.failed: //nolint:errcheck // no longer true

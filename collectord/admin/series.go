@@ -120,7 +120,7 @@ func logSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Log.RemovalErrors) }),
 		gauge("wal_bytes", "Size of the log's segments.",
 			func(s *Snapshot) float64 { return float64(s.Log.Bytes) }),
-		gauge("wal_spool_bytes", "Size of the spool, of which a segment's worth is a reserve that is always there.",
+		gauge("wal_spool_bytes", "Size of the spool, of which as much as the largest segment is a reserve that is always there.",
 			func(s *Snapshot) float64 { return float64(s.Log.SpoolBytes) }),
 		gauge("wal_quarantine_bytes", "Size of the quarantine: bytes that no longer check out, kept for people.",
 			func(s *Snapshot) float64 { return float64(s.Log.QuarantineBytes) }),

@@ -55,7 +55,7 @@ func benchRolls(rounds, seconds int, dir string) error {
 		if err != nil {
 			return err
 		}
-		still, err := appendFor(dir, 64, seconds, wal.Options{SegmentSize: 256 << 20})
+		still, err := appendFor(dir, 64, seconds, wal.Options{SegmentSize: 256 << 20, MaxBytes: 16 << 30})
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
-	only := flag.String("only", "", "measure only this: doors, udp, batches, log, segments, ship, audit, million, backlog or metrics")
+	only := flag.String("only", "", "measure only this: doors, udp, batches, log, segments, ship, audit, million, backlog, sizes or metrics")
 	profile := flag.String("profile", "", "record a profile for the compiler to this file instead")
 	child := flag.String(childFlag, "", "do a part of a measurement, given as JSON, in a process of its own")
 	receive := flag.Bool(bareFlag, false, "be the receiver that the udp section compares with")
@@ -115,6 +115,9 @@ func bench(rounds, seconds int, binary, dir, only, profile string) error {
 	}
 	if err == nil && (only == "" || only == "backlog") {
 		err = benchBacklog(binary, dir)
+	}
+	if err == nil && (only == "" || only == "sizes") {
+		err = benchDaemonSizes(seconds, binary, dir)
 	}
 	if err == nil && (only == "" || only == "metrics") {
 		err = benchMetrics(rounds, seconds, binary, dir)

@@ -31,16 +31,15 @@ type NewEntryWriter func(dir string, first []byte) (EntryWriter, error)
 type Writer struct {
 	log   EntryWriter
 	file  vfs.File
-	bytes int64
+	bytes int64 // written by the underlying log
+	zeros zeros // behind them
 	err   error // of the write that failed: nothing may follow it in the file
 }
 
 // Create makes a segment that holds nothing but its header, durable under the name
 // dir. newLog is nil, which stands for NewLogWriter, but where the disk is simulated.
 //
-// The first fill bytes of its file are written with zeros ahead of use: a sync
-// after writing there needs no change to the file's size or extents, and takes
-// about half the time.
+// The first fill bytes of its file are written with zeros ahead of use.
 func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntryWriter) (w *Writer, err error) {
 	if newLog == nil {
 		newLog = NewLogWriter
@@ -50,6 +49,7 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 	}
 	first := header.append(make([]byte, EntryRoom))
 	w = &Writer{bytes: entrySize(first)}
+	w.zeros.init(w.bytes)
 	if w.log, err = newLog(dir, first); err != nil {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
@@ -58,7 +58,7 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 		w.Abandon()
 		return nil, err
 	}
-	if err = w.zeroTo(w.Limit(fill)); err == nil {
+	if err = w.zeros.write(w.file, w.Limit(fill)); err == nil {
 		err = w.file.Sync()
 	}
 	if err == nil {
@@ -71,19 +71,8 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 	return w, nil
 }
 
-// zeroTo writes zeros from the end of what is written up to size. It is only
-// called before records are.
-func (w *Writer) zeroTo(size int64) error {
-	zeros := make([]byte, max(0, min(256<<10, size-w.bytes)))
-	for at := w.bytes; at < size; {
-		n, err := w.file.WriteAt(zeros[:min(int64(len(zeros)), size-at)], at)
-		if err != nil {
-			return err
-		}
-		at += int64(n)
-	}
-	return nil
-}
+// Filled is how far the file is written, with records or zeros.
+func (w *Writer) Filled() int64 { return w.zeros.filledTo() }
 
 // Bytes is how much of the file is written, without the zeros behind it.
 func (w *Writer) Bytes() int64 { return w.bytes }
@@ -109,6 +98,7 @@ func (w *Writer) Limit(size int64) int64 {
 // After an error the segment must be abandoned, and Append returns that error.
 func (w *Writer) Append(buf []byte) error {
 	if w.err == nil {
+		w.zeros.claim(w.bytes + entrySize(buf))
 		w.err = w.log.Write(buf)
 	}
 	if w.err == nil {
@@ -119,13 +109,19 @@ func (w *Writer) Append(buf []byte) error {
 
 // Sync makes everything written durable. After an error the segment must be
 // abandoned: a second attempt can succeed without having written anything.
-func (w *Writer) Sync() error { return w.file.Datasync() }
+func (w *Writer) Sync() error { return errors.Join(w.file.Datasync(), w.zeros.failure()) }
 
 // Trim cuts off the zeros that no record took the place of.
-func (w *Writer) Trim() error { return w.file.Truncate(w.bytes) }
+func (w *Writer) Trim() error {
+	w.zeros.end()
+	return w.file.Truncate(w.bytes)
+}
 
 // CutTo cuts off, durably, what is behind size bytes. Nothing is written after it.
-func (w *Writer) CutTo(size int64) error { return errors.Join(w.file.Truncate(size), w.file.Sync()) }
+func (w *Writer) CutTo(size int64) error {
+	w.zeros.end()
+	return errors.Join(w.file.Truncate(size), w.file.Sync())
+}
 
 // Close closes a segment that is sealed.
 func (w *Writer) Close() error { return errors.Join(w.log.Close(), w.file.Close()) }
@@ -134,6 +130,7 @@ func (w *Writer) Close() error { return errors.Join(w.log.Close(), w.file.Close(
 // underlying log is dropped, not closed: closing would sync it once more.
 func (w *Writer) Abandon() {
 	w.log = nil
+	w.zeros.stop()
 	if w.file != nil {
 		w.file.Close()
 	}

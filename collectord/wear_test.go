@@ -1,0 +1,97 @@
+//go:build torture
+
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// maxSegmentWear is what a segment of one usage may have the daemon write, from the
+// zeros of its file to the object in the folder.
+const maxSegmentWear = 200 << 10
+
+// TestASegmentOfOneUsageWearsTheDiskLittle reads what the kernel counts for the daemon,
+// whose log, spool and archive are on a disk of their own.
+func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
+	for name, options := range map[string][]string{"ext4": nil, "ext4 without a journal": {"-O", "^has_journal"}} {
+		t.Run(name, func(t *testing.T) {
+			needs(t, "mkfs.ext4", "mount", "umount")
+			image := filepath.Join(t.TempDir(), "image")
+			must(t, "truncate", "-s", "1G", image)
+			must(t, "mkfs.ext4", append(options, "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", image)...)
+			disk, dir := onDisk(t, "-o", "loop", image)
+			config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper: {destination: 'file://"+disk.path+"/archive'}\n")
+			d := start(t, config, port, admin)
+			shipped := 0.0
+			segments := func(n int) {
+				for range n {
+					resp, err := http.Post(d.url(), "application/json", strings.NewReader(`{"patientId":"100"}`))
+					if err != nil {
+						t.Fatal(err)
+					}
+					resp.Body.Close()
+					if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+						t.Fatal(err)
+					}
+					shipped++
+					until(t, "the segment is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == shipped })
+				}
+			}
+			segments(3) // the first makes directories, too
+			const n = 20
+			before, device := d.written(), disk.written(t)
+			segments(n)
+			wear := (d.written() - before) / n
+			must(t, "sync")
+			t.Logf("a segment of one usage: %d KiB written by the daemon, %d KiB by the device, all of the file system's included", wear>>10, (disk.written(t)-device)/n>>10)
+			if wear == 0 || wear > maxSegmentWear {
+				t.Errorf("a segment of one usage has %d bytes written, want at most %d", wear, maxSegmentWear)
+			}
+			d.stop()
+			disk.down()
+		})
+	}
+}
+
+// written is how many bytes the daemon had written to a disk.
+func (d *daemon) written() (n int64) {
+	d.t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", d.cmd.Process.Pid))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "\nwrite_bytes: ")
+	if _, err := fmt.Sscan(after, &n); err != nil {
+		d.t.Fatal(err)
+	}
+	return n
+}
+
+// written is how many bytes the device below a file system has written.
+func (d *disk) written(t *testing.T) int64 {
+	t.Helper()
+	var st syscall.Stat_t
+	if err := syscall.Stat(d.path, &st); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(fmt.Sprintf("/sys/dev/block/%d:%d/stat", st.Dev>>8&0xfff, st.Dev&0xff))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields [7]int64
+	for i := range fields {
+		var rest string
+		if _, err := fmt.Sscan(string(text), &fields[i]); err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ = strings.Cut(strings.TrimLeft(string(text), " "), " ")
+		text = []byte(rest)
+	}
+	return fields[6] * 512
+}

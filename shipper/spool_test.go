@@ -1,0 +1,41 @@
+package shipper
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+func TestTheReserveFollowsTheLargestSegment(t *testing.T) {
+	dir, need := t.TempDir(), int64(100)
+	s, err := openSpool(dir, func() (int64, int64) { return need, 6 << 20 }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct{ need, want int64 }{
+		{100, smallestReserve}, {64 << 10, 128 << 10}, {5 << 20, 6 << 20}, {9 << 20, 6 << 20},
+		{2 << 20, 6 << 20}, // not worth a change
+		{600 << 10, 1 << 20}, {0, smallestReserve},
+	} {
+		need = step.need
+		if err := s.stock(); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(filepath.Join(dir, reserveName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		room := info.Sys().(*syscall.Stat_t).Blocks * 512
+		if info.Size() != step.want || room < step.want || room > step.want+64<<10 {
+			t.Errorf("a segment of %d bytes: a reserve of %d bytes with room of %d, want %d", need, info.Size(), room, step.want)
+		}
+	}
+
+	s.lent <- struct{}{} // an object is in it
+	need = 1 << 20
+	if err := s.stock(); err != nil || s.size.Load() != smallestReserve {
+		t.Errorf("changed while it is in use, to %d: %v", s.size.Load(), err)
+	}
+}
