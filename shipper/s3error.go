@@ -37,8 +37,6 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 		return true, false, hint
 	case "InvalidStorageClass":
 		return true, false, "the storage does not know this shipper.s3.storage_class"
-	case "EntityTooLarge":
-		return true, true, "the storage takes no object of this size: lower wal.segment_size"
 	case "AccountProblem", "NotSignedUp", "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
 		return true, false, "the storage has no room or no contract for this bucket any more"
 	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest":
@@ -106,6 +104,9 @@ func (s *s3Store) fail(op, key string, t *terms, err error) error {
 		if !proof.permanent { // that is, the storage may be asked
 			s.doubted.Store(true)
 		}
+	case op == "put" && (resp.Code == "EntityTooLarge" || resp.StatusCode == http.StatusRequestEntityTooLarge || answer != nil && answer.status == http.StatusRequestEntityTooLarge):
+		// Also a proxy's page.
+		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = tooLarge, true, true, raiseLimit+", or lower wal.segment_size"
 	case s.foreign(answer, resp, err):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = notAStore, notAStoreHint, true, false
 	case answer != nil: // an error of S3
