@@ -162,6 +162,20 @@ func TestADamagedSegmentIsLeftToSalvage(t *testing.T) {
 	}
 }
 
+func TestASegmentThatIsSplitWhileItIsLookedAtIsNotDamaged(t *testing.T) {
+	l, s := framed(t, Options{}, 10, 10, 10)
+	i, e, err := Find(l.dataDir, s.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Split(); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := i.Examine(e, nil); err != nil || !r.Vanished {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 // A piece that is shipped while the name of the segment could still come back would
 // be shipped twice: after a crash with the segment.
 func TestPiecesAreListedOnceTheSegmentIsGoneForGood(t *testing.T) {
