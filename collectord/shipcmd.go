@@ -183,7 +183,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, patience time.Duration, bar *progress) (why string) {
 	type mark struct {
 		objects, salvaged uint64
-		notes             int
+		segments, notes   int
 	}
 	var last mark
 	var total int64
@@ -209,7 +209,7 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, pat
 		for _, n := range st.Failures {
 			failures += n
 		}
-		if now := (mark{st.Objects, st.Salvaged, notes}); now != last {
+		if now := (mark{st.Objects, st.Salvaged, len(segments), notes}); now != last {
 			last, failed, since = now, failures, time.Now()
 		}
 		if patience > 0 && failures > failed && time.Since(since) > patience {

@@ -26,7 +26,7 @@ func walCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wal",
 		Short: "Look at the log in data_dir, or repair it",
-		Long: `Look at the log in data_dir. ls, verify and cat change nothing and may be used while the daemon is running.
+		Long: `Look at the log in data_dir. ls, verify, cat and export change nothing and may be used while the daemon is running.
 The daemon repairs by itself what it meets; repair does the same at once, while no daemon is running.`,
 	}
 	config.AddFlags(c.PersistentFlags())
@@ -48,6 +48,7 @@ The daemon repairs by itself what it meets; repair does the same at once, while 
 	sub("ls", "List the segments", walLs)
 	sub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", walVerify)
 	sub("cat", "Print the records that check out, one JSON object a line", walCat)
+	c.AddCommand(walExportCommand())
 	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", walRepair)
 	return c
 }

@@ -139,6 +139,9 @@ func (q *queue) finished(ctx context.Context, r result) {
 	case errors.Is(r.err, errSalvaged):
 		q.forget(r.segment)
 		s.stats.Salvaged++
+	case errors.Is(r.err, errSplit):
+		q.forget(r.segment)
+		q.count(tooLarge)
 	case errors.Is(r.err, wal.ErrVersion):
 		q.setAside[r.segment] = true
 		s.stats.Foreign++

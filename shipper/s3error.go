@@ -37,8 +37,6 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 		return true, false, hint
 	case "InvalidStorageClass":
 		return true, false, "the storage does not know this shipper.s3.storage_class"
-	case "EntityTooLarge":
-		return true, true, "the storage takes no object of this size: lower wal.segment_size"
 	case "AccountProblem", "NotSignedUp", "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
 		return true, false, "the storage has no room or no contract for this bucket any more"
 	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest":
@@ -106,6 +104,8 @@ func (s *s3Store) fail(op, key string, t *terms, err error) error {
 		if !proof.permanent { // that is, the storage may be asked
 			s.doubted.Store(true)
 		}
+	case op == "put" && isTooLarge(answer, resp):
+		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = tooLarge, true, true, raiseLimit+", or lower wal.segment_size"
 	case s.foreign(answer, resp, err):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = notAStore, notAStoreHint, true, false
 	case answer != nil: // an error of S3
@@ -141,6 +141,13 @@ const (
 
 // errUnlisted is a listing of keys that were not asked for.
 var errUnlisted = errors.New("the listing names keys that were not asked for")
+
+// isTooLarge reports whether the object was refused for its size, by the storage or by
+// a proxy's page.
+func isTooLarge(answer *answerError, resp minio.ErrorResponse) bool {
+	return resp.Code == "EntityTooLarge" || resp.StatusCode == http.StatusRequestEntityTooLarge ||
+		answer != nil && answer.status == http.StatusRequestEntityTooLarge
+}
 
 // foreign reports whether the answer is not S3's.
 func (s *s3Store) foreign(answer *answerError, resp minio.ErrorResponse, err error) bool {

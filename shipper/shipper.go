@@ -129,7 +129,7 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 		limits:  o.Limits.withDefaults(),
 		stats: Stats{Failures: map[string]uint64{
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0,
-			"not_a_store": 0, "unproven": 0, "damaged_copy": 0,
+			"not_a_store": 0, "unproven": 0, "damaged_copy": 0, tooLarge: 0,
 		}},
 		idle: make(chan struct{}),
 	}

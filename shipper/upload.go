@@ -16,8 +16,11 @@ import (
 	"collectord/wal"
 )
 
-// errSalvaged says that other segments took the place of the one to ship.
-var errSalvaged = errors.New("salvaged")
+// Other segments took the place of the one to ship.
+var (
+	errSalvaged = errors.New("salvaged")
+	errSplit    = errors.New("split")
+)
 
 // ship brings one segment to the storage and removes it here.
 func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) error {
@@ -30,34 +33,14 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	if err := s.spool.stock(); err != nil { // before others take the room
 		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
 	}
-	confirmed, err := s.log.Unconfirmed()
-	if err != nil {
-		return err
-	}
-	compressed := s.opts.Compress()
-	o, done, err := s.spool.object(ctx, *c, seg, confirmed)
-	compressed()
-	var damage *wal.DamageError
-	if errors.As(err, &damage) && !errors.Is(err, wal.ErrVersion) || errors.Is(err, fs.ErrNotExist) {
-		changed, salvageErr := s.log.Salvage(seg)
-		if changed {
-			return errSalvaged
-		}
-		err = errors.Join(err, salvageErr)
-	}
-	if err != nil {
-		return fmt.Errorf("compress: %w", err)
-	}
-	defer done()
-	began := time.Now()
-	err = s.store.Put(ctx, o)
-	if errors.Is(err, ErrExists) {
-		err = s.settle(ctx, o)
+	o, err := s.upload(ctx, seg, *c)
+	var refused *StoreError
+	if errors.As(err, &refused) && refused.Kind == tooLarge {
+		err = s.shipInPieces(ctx, seg, o, refused)
 	}
 	if err != nil {
 		return err
 	}
-	s.uploads.ObserveTime(time.Since(began))
 	if err := seg.Remove(); err != nil {
 		return err
 	}
@@ -70,31 +53,67 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	return nil
 }
 
+// upload compresses a segment and has the storage take the object. Its body is gone
+// when upload returns.
+func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (*Object, error) {
+	confirmed, err := s.log.Unconfirmed()
+	if err != nil {
+		return nil, err
+	}
+	compressed := s.opts.Compress()
+	o, done, err := s.spool.object(ctx, c, seg, confirmed)
+	compressed()
+	if err != nil {
+		return nil, fmt.Errorf("compress: %w", s.salvageIfDamaged(seg, err))
+	}
+	defer done()
+	began := time.Now()
+	err = s.store.Put(ctx, o)
+	if errors.Is(err, ErrExists) {
+		err = s.settle(ctx, o)
+	}
+	if err == nil {
+		s.uploads.ObserveTime(time.Since(began))
+	}
+	return o, err
+}
+
+// salvageIfDamaged salvages a segment if err says that it is damaged. It returns
+// errSalvaged where that changed something, otherwise err.
+func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
+	var damage *wal.DamageError
+	if errors.Is(err, wal.ErrVersion) || !errors.As(err, &damage) && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	changed, salvageErr := s.log.Salvage(seg)
+	if changed {
+		return errSalvaged
+	}
+	return errors.Join(err, salvageErr)
+}
+
 // settle decides what to do about a key that is taken: an object with the same
 // lines is ours, from before a crash or a lost answer; other content stays, and
 // ours goes beside it.
 func (s *Shipper) settle(ctx context.Context, o *Object) error {
 	found, err := s.compare(ctx, o)
 	if err != nil || found == sameContent {
-		return err
+		return s.contradiction(o, err)
 	}
 	if found == damagedCopy {
 		return s.replace(ctx, o)
 	}
-	taken := o.Key
-	o.Key = strings.TrimSuffix(taken, objectSuffix) + "~" + o.SHA256[:8] + objectSuffix
-	err = s.store.Put(ctx, o)
+	beside := o.beside()
+	err = s.store.Put(ctx, beside)
 	if errors.Is(err, ErrExists) {
-		found, err = s.compare(ctx, o)
+		found, err = s.compare(ctx, beside)
 		switch {
 		case err != nil:
+			err = s.contradiction(beside, err)
 		case found == damagedCopy:
-			err = s.replace(ctx, o)
+			err = s.replace(ctx, beside)
 		case found == otherContent:
-			err = &StoreError{
-				Op: "put", Key: o.Key, Kind: "conflict", Permanent: true, OwnTrouble: true, Err: ErrExists,
-				Hint: "both this name and the plain one hold other content: look at them, and move one away",
-			}
+			err = conflict(beside)
 		}
 	}
 	if err != nil {
@@ -104,8 +123,23 @@ func (s *Shipper) settle(ctx context.Context, o *Object) error {
 	s.stats.Conflicts++
 	s.mu.Unlock()
 	s.opts.Logger.Error("the storage holds other content under this segment's name: stored beside it",
-		"trouble", "conflict", "taken", taken, "stored", o.Key)
+		"trouble", "conflict", "taken", o.Key, "stored", beside.Key)
 	return nil
+}
+
+// beside is the object under the name that it gets where its own holds other content.
+func (o *Object) beside() *Object {
+	other := *o
+	other.Key = strings.TrimSuffix(o.Key, objectSuffix) + "~" + o.SHA256[:8] + objectSuffix
+	return &other
+}
+
+// conflict is of an object that has no name left.
+func conflict(beside *Object) error {
+	return &StoreError{
+		Op: "put", Key: beside.Key, Kind: "conflict", Permanent: true, OwnTrouble: true, Err: ErrExists,
+		Hint: "both this name and the plain one hold other content: look at them, and move one away",
+	}
 }
 
 // replace puts the object in the place of a damaged copy of it. That can't do
@@ -133,11 +167,12 @@ const (
 
 // compare looks whether the storage has the same lines under the object's key.
 // Metadata and size are believed, unless a checksum disagrees or they are doubtful:
-// what a proof refused must not be accepted here by the next attempt.
+// what a proof refused must not be accepted here by the next attempt. ErrNotFound means
+// that there is nothing.
 func (s *Shipper) compare(ctx context.Context, o *Object) (comparison, error) {
 	there, err := s.store.Stat(ctx, o.Key)
 	if err != nil {
-		return 0, s.contradiction(o, err)
+		return 0, err
 	}
 	same := there.sameContent(o.Metadata)
 	switch {
@@ -150,7 +185,7 @@ func (s *Shipper) compare(ctx context.Context, o *Object) (comparison, error) {
 	// from attempt to attempt: only the lines tell.
 	body, err := s.store.Open(ctx, o.Key)
 	if err != nil {
-		return 0, s.contradiction(o, err)
+		return 0, err
 	}
 	defer body.Close()
 	in := &faultKeeper{in: body}
@@ -171,7 +206,8 @@ func (s *Shipper) compare(ctx context.Context, o *Object) (comparison, error) {
 }
 
 // contradiction is of a storage that says that a name is taken and that it is
-// not: somebody deleted the object meanwhile, or it is a caching proxy.
+// not: somebody deleted the object meanwhile, or it is a caching proxy. Another error
+// stays as it is.
 func (s *Shipper) contradiction(o *Object, err error) error {
 	if !errors.Is(err, ErrNotFound) {
 		return err

@@ -26,6 +26,7 @@ type bucket struct {
 
 	mu     sync.Mutex // guards what follows
 	stored map[uint64]bool
+	keys   map[uint64]string // by seq
 	noted  map[uint64]string // reasons
 }
 
@@ -48,6 +49,10 @@ func (b *bucket) Put(ctx context.Context, o *shipper.Object) error {
 	if strings.HasPrefix(o.Key, "dt=") {
 		for seq := o.FirstSeq; seq <= o.LastSeq; seq++ {
 			b.stored[seq] = true
+			if other, ok := b.keys[seq]; ok && other != o.Key {
+				b.trial.t.Errorf("record %d is in %s and in %s", seq, other, o.Key)
+			}
+			b.keys[seq] = o.Key
 		}
 		return err
 	}

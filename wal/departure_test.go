@@ -31,6 +31,7 @@ func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 		{name: "ship", records: 6, run: func(tr *trial) { tr.ship() }},
 		{name: "evict", records: 8, run: func(tr *trial) { tr.evict(3); tr.ship() }, reason: wal.LossEvicted, mayLose: []uint64{1, 2, 3, 4, 5, 6, 7, 8}},
 		{name: "salvage", records: 6, run: func(tr *trial) { tr.damage(2); tr.ship() }, reason: wal.LossDamaged, lost: []uint64{3}},
+		{name: "split", records: 6, prepare: single, late: true, run: func(tr *trial) { tr.split(); tr.ship() }},
 		{name: "salvage of a segment that lost all", records: 6, run: func(tr *trial) { tr.empty(2); tr.ship() }, reason: wal.LossDamaged, lost: []uint64{3, 4}},
 		{name: "start", records: 7, prepare: unsealed, run: func(tr *trial) { tr.ship() }},
 		{name: "start after the end of a segment was lost", records: 7, prepare: shortened, run: func(tr *trial) { tr.ship() }, reason: wal.LossMissing, lost: []uint64{3, 4}},
@@ -171,7 +172,7 @@ func (s scenario) try(t *testing.T, f fault) (first, calls int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr.store = &bucket{Store: archive, trial: tr, stored: map[uint64]bool{}, noted: map[uint64]string{}}
+	tr.store = &bucket{Store: archive, trial: tr, stored: map[uint64]bool{}, keys: map[uint64]string{}, noted: map[uint64]string{}}
 	data := filepath.Join(tr.dir, "data")
 	if s.prepare != nil {
 		s.prepare(t, data)
@@ -344,6 +345,20 @@ func spoil(t *testing.T, path, at string) {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// split splits the only segment.
+func (tr *trial) split() {
+	tr.t.Helper()
+	segments, _ := tr.log.Sealed()
+	tr.until("the segment is split", func() bool {
+		err := segments[0].Split()
+		if err != nil && tr.fault.how == "" {
+			tr.t.Error(err)
+		}
+		pieces, _ := tr.log.Sealed()
+		return err == nil || len(pieces) > 1
+	})
 }
 
 // empty takes all frames of a segment.

@@ -36,11 +36,15 @@ type Entry struct {
 	LastSeq  uint64 // of a sealed segment; otherwise 0
 	Bytes    int64
 	Modified time.Time
+
+	file   string // of Find; otherwise it is in the directory of that name
+	others bool   // its file holds records of other segments, too
 }
 
 // Inspector looks at a log without changing anything, also while a daemon is
 // writing to it.
 type Inspector struct {
+	disk  vfs.Disk
 	dir   string
 	live  bool
 	logID uint64 // 0 if it can't be read
@@ -54,8 +58,8 @@ func Inspect(dataDir string) (*Inspector, error) {
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("no log in %s: wal is no directory", dataDir)
 	}
-	i := &Inspector{dir: dir}
-	if b, err := vfs.OSDisk().ReadFile(filepath.Join(dir, identityName)); err == nil {
+	i := &Inspector{disk: vfs.OSDisk(), dir: dir}
+	if b, err := i.disk.ReadFile(filepath.Join(dir, identityName)); err == nil {
 		if id, err := decodeIdentity(b); err == nil {
 			i.logID = id.logID
 		}
@@ -87,23 +91,9 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 		return nil, err
 	}
 	for _, n := range names {
-		first, last, ending, ok := parseName(n.Name())
-		e := Entry{Name: n.Name(), FirstSeq: first, LastSeq: last}
-		switch {
-		case n.Name() == nextName:
-			e.State = StateNext
-		case !ok:
+		e, ok := entryOf(n.Name())
+		if !ok {
 			continue
-		case ending == unreadSuffix, ending == tailSuffix:
-			e.State = StateUnread
-		case ending == movingSuffix:
-			e.State = StateSealed
-		case ending != "":
-			e.State = StateGone
-		case last > 0:
-			e.State = StateSealed
-		default:
-			e.State = StateActive
 		}
 		if info, err := os.Stat(filepath.Join(i.dir, n.Name(), segment.FileName)); err == nil {
 			e.Bytes, e.Modified = info.Size(), info.ModTime()
@@ -117,6 +107,31 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 		return cmp.Or(cmp.Compare(a.FirstSeq, b.FirstSeq), cmp.Compare(a.LastSeq, b.LastSeq))
 	})
 	return all, nil
+}
+
+// entryOf is what the name of a directory tells.
+func entryOf(name string) (e Entry, ok bool) {
+	first, last, ending, ok := parseName(name)
+	if name == nextName {
+		return Entry{Name: name, State: StateNext}, true
+	}
+	if !ok {
+		return e, false
+	}
+	e = Entry{Name: name, FirstSeq: first, LastSeq: last}
+	_, e.others = cutUnread(ending)
+	e.others = e.others || ending == lostSuffix
+	switch {
+	case ending == unreadSuffix, ending == tailSuffix:
+		e.State = StateUnread
+	case ending == movingSuffix, ending == "" && last > 0:
+		e.State = StateSealed
+	case ending != "":
+		e.State = StateGone
+	default:
+		e.State = StateActive
+	}
+	return e, true
 }
 
 // Report is what is found in a segment.
@@ -153,7 +168,7 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 	if errors.Is(err, ErrVersion) {
 		return nil, fmt.Errorf("segment %s: %w", e.Name, err)
 	}
-	if err != nil || each == nil || r.Vanished {
+	if err != nil || each == nil || r.Vanished || w.Missing {
 		return r, err
 	}
 	if err = w.Records(each); errors.Is(err, fs.ErrNotExist) {
@@ -163,30 +178,31 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 }
 
 func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
-	path := filepath.Join(i.dir, e.Name, segment.FileName)
-	want := segment.Wanted{LogID: i.logID, First: max(e.FirstSeq, 1), Last: cmp.Or(e.LastSeq, maxSeq-1), Others: e.State == StateUnread}
-	w, err = want.Scan(vfs.OSDisk(), path)
-	if err == nil && w.Missing {
+	path := cmp.Or(e.file, filepath.Join(i.dir, e.Name, segment.FileName))
+	want := segment.Wanted{LogID: i.logID, First: max(e.FirstSeq, 1), Last: cmp.Or(e.LastSeq, maxSeq-1), Others: e.others}
+	w, err = want.Scan(i.disk, path)
+	if err == nil && w.Missing && e.file == "" {
 		if path = i.follow(e); path == "" {
 			return &Report{Vanished: true}, w, nil
 		}
-		w, err = want.Scan(vfs.OSDisk(), path)
+		w, err = want.Scan(i.disk, path)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	r = &Report{Header: w.Header, Damaged: w.Damaged, Reason: w.Reason}
-	for n, p := range w.Pieces {
-		r.Records += p.Last - p.First + 1
-		r.LastSeq = p.Last
-		if n > 0 {
-			r.Lost = append(r.Lost, SeqRange{First: w.Pieces[n-1].Last + 1, Last: p.First - 1})
-		}
+	r.Records, r.LastSeq = w.Count(), w.Last()
+	first := e.FirstSeq
+	if first == 0 && len(w.Pieces) > 0 {
+		first = w.Pieces[0].First
 	}
-	if e.State == StateSealed || e.State == StateUnread {
-		r.Lost = w.Gaps(e.FirstSeq, e.LastSeq)
-	} else if err := i.forgiveTail(w, r); err != nil {
-		return nil, nil, err
+	if last := cmp.Or(e.LastSeq, w.Last()); last > 0 {
+		r.Lost = w.Gaps(first, last)
+	}
+	if e.LastSeq == 0 {
+		if err := i.forgiveTail(w, r); err != nil {
+			return nil, nil, err
+		}
 	}
 	return r, w, nil
 }
@@ -199,7 +215,8 @@ func (i *Inspector) follow(e Entry) string {
 		return ""
 	}
 	for _, now := range entries {
-		if now.Name == e.Name || now.FirstSeq == e.FirstSeq && now.State == StateSealed {
+		sealed := now.FirstSeq == e.FirstSeq && now.State == StateSealed && (e.LastSeq == 0 || e.LastSeq == now.LastSeq) // otherwise it is a piece
+		if now.Name == e.Name || sealed {
 			return filepath.Join(i.dir, now.Name, segment.FileName)
 		}
 	}
@@ -209,6 +226,9 @@ func (i *Inspector) follow(e Entry) string {
 // forgiveTail takes what follows the last good frame of a segment that is not
 // sealed for what it is: nothing, if it is zeros or a commit under way.
 func (i *Inspector) forgiveTail(w *segment.Scan, r *Report) error {
+	if w.Begin == 0 && !i.live { // its header was durable before it had a name
+		return nil
+	}
 	if len(w.Damaged) != 1 || w.Misplaced || w.Unread != nil || w.Damaged[0].To != w.Size {
 		return nil
 	}

@@ -249,15 +249,24 @@ func (s *Scan) frames(each func(in *scanner, f frame) error) error {
 }
 
 // Records calls each for every record that checks out, and returns its first error.
-// The record is valid until the next.
+// The record is valid until the next. Where a frame does not check out any more, it
+// goes on with the next one, and returns a *DamageError in the end.
 func (s *Scan) Records(each func(*Record) error) error {
-	return s.frames(func(in *scanner, f frame) error {
-		reason, err := in.records(f, each)
-		if err == nil && reason != nil {
-			err = &DamageError{Path: s.path, Offset: f.from, Reason: reason}
+	var damage error
+	err := s.frames(func(in *scanner, f frame) error {
+		_, reason, err := in.frameAt(f.from, nil) // the disk may not give the same twice
+		if err == nil && reason == nil {
+			reason, err = in.records(f, each)
+		}
+		if err == nil && reason != nil && damage == nil {
+			damage = &DamageError{Path: s.path, Offset: f.from, Reason: reason}
 		}
 		return err
 	})
+	if err == nil {
+		err = damage
+	}
+	return err
 }
 
 // FirstReceivedAt is when the first record that checks out was received, in

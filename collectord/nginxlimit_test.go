@@ -1,0 +1,96 @@
+//go:build torture
+
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestNginxThatRefusesLargeObjectsGetsThemInPieces ships through nginx as it is
+// installed, which takes bodies of 1 MiB at most and ends the connection after its page.
+func TestNginxThatRefusesLargeObjectsGetsThemInPieces(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	dir := t.TempDir()
+	f, settings := fakeS3(t, dir)
+	through := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+	nginx := filepath.Join(dir, "nginx.conf")
+	text := fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log %[1]s/error.log warn;
+events {}
+http {
+    access_log off;
+    client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
+    server {
+        listen %[2]s;
+        location / { proxy_pass %[3]s; proxy_set_header Host $http_host; }
+    }
+}
+`, dir, through, f.URL)
+	for _, d := range []string{dir, filepath.Dir(dir)} { // its workers are another user
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(nginx, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	proxy := exec.Command("nginx", "-c", nginx)
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = proxy.Process.Signal(os.Interrupt)
+		_ = proxy.Wait()
+	})
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+strings.Replace(settings, f.URL, "http://"+through, 1)+"\n")
+	d := start(t, config, port, admin)
+	random := rand.NewChaCha8([32]byte{})
+	const requests, each = 20, 10
+	for range requests {
+		var usages []string
+		for range each {
+			x := make([]byte, 24<<10)
+			_, _ = random.Read(x)
+			usages = append(usages, fmt.Sprintf(`{"x":%q}`, base64.StdEncoding.EncodeToString(x)))
+		}
+		resp, err := http.Post(d.url(), "application/json", strings.NewReader("["+strings.Join(usages, ",")+"]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusCreated {
+			t.Fatal(resp.Status)
+		}
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == requests*each })
+	m := d.metrics()
+	d.balances(m)
+	if n := m[`collectord_shipper_failures_total{kind="too_large"}`]; n < 3 || n > 16 {
+		t.Errorf("refused %v times; %s", n, d.log())
+	}
+	if !strings.Contains(d.log(), "client_max_body_size") {
+		t.Errorf("no hint: %s", d.log())
+	}
+	d.stop()
+	if out, err := command(t, "audit", "--deep", "--from-start", "--config", config).CombinedOutput(); err != nil {
+		t.Errorf("audit: %v: %s", err, out)
+	}
+	for key, o := range f.Objects() {
+		if len(o.Body) > 1<<20 {
+			t.Errorf("%s has %d bytes", key, len(o.Body))
+		}
+	}
+}

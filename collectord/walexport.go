@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"collectord/shipper"
+	"collectord/wal"
+)
+
+func walExportCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "export SEGMENT",
+		Short: "Print the records of one segment, whatever is wrong with it",
+		Long: `Print the records of one segment that check out, one JSON object a line, as they are in the bucket. It changes
+nothing, and may be used while the daemon is running.
+
+SEGMENT is a name that collectord wal ls prints, the name of something in the quarantine, or a path to a directory or
+file, which may be a copy. A name that tells a range of records restricts what is printed to that range; to see all
+that a file holds, copy it to another name.
+
+What could not be printed is told on standard error, by sequence numbers and by bytes of the file. The exit status is
+2 then.`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: segmentNames,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, _, err := settings(cmd)
+			if err != nil {
+				return err
+			}
+			return walExport(cmd, cfg.DataDir, args[0])
+		},
+	}
+}
+
+// segmentNames completes the name of a segment, or of a file.
+func segmentNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	if cfg, _, err := settings(cmd); err == nil {
+		if log, err := wal.Inspect(cfg.DataDir); err == nil {
+			entries, _ := log.Entries() // none can be completed
+			for _, e := range entries {
+				names = append(names, e.Name)
+			}
+		}
+	}
+	return names, cobra.ShellCompDirectiveDefault
+}
+
+func walExport(cmd *cobra.Command, dataDir, name string) error {
+	log, entry, err := wal.Find(dataDir, name)
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
+	missing := func(format string, args ...any) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "not exported: "+format+"\n", args...)
+	}
+	var line []byte
+	var unprintable, exported int
+	report, err := log.Export(entry, func(r *wal.Record) error {
+		var unfit error
+		if line, unfit = shipper.AppendLine(line[:0], r); unfit != nil {
+			unprintable++
+			missing("seq %d: %v", r.Seq, unfit)
+			return nil
+		}
+		exported++
+		_, err := out.Write(line)
+		return err
+	})
+	switch err = errors.Join(err, out.Flush()); {
+	case errors.Is(err, wal.ErrVersion):
+		return notRightf("%v: install the version that wrote it", err)
+	case err != nil:
+		return err
+	case report.Vanished:
+		return notRightf("segment %s is gone by now: it was shipped, evicted or split; see collectord wal ls", entry.Name)
+	case report.OK() && unprintable == 0:
+		return nil
+	}
+	for _, g := range report.Lost {
+		missing("seq %d to %d", g.First, g.Last)
+	}
+	for _, d := range report.Damaged {
+		missing("bytes %d to %d", d.From, d.To-1)
+	}
+	if report.Reason == nil {
+		report.Reason = errors.New("records are missing")
+	}
+	return notRightf("segment %s is not whole: exported %s: %v", entry.Name, plural(exported, "record"), report.Reason)
+}

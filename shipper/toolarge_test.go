@@ -1,0 +1,343 @@
+package shipper
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"collectord/shipper/s3test"
+	"collectord/wal"
+)
+
+// fillLarge appends n records that do not compress, each of about size bytes.
+func fillLarge(t *testing.T, l *wal.Log, n, size int) {
+	t.Helper()
+	random := rand.NewChaCha8([32]byte{})
+	for i := range n {
+		x := make([]byte, size*3/4)
+		_, _ = random.Read(x)
+		rec := wal.Record{Usage: fmt.Appendf(nil, `{"n":%d,"x":%q}`, i, base64.StdEncoding.EncodeToString(x))}
+		if i%3 == 0 {
+			rec.Client = "clinic"
+		}
+		if err := l.Append(context.Background(), rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refusal answers a put that is too large.
+type refusal func(w http.ResponseWriter)
+
+// refusals are how storages and proxies say so.
+func refusals() map[string]refusal {
+	text := func(status int, kind, body string) refusal {
+		return func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", kind)
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}
+	}
+	return map[string]refusal{
+		"S3": func(w http.ResponseWriter) { s3test.Error(w, http.StatusBadRequest, "EntityTooLarge") },
+		"nginx": text(http.StatusRequestEntityTooLarge, "text/html", "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n"+
+			"<center><h1>413 Request Entity Too Large</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"),
+		"no body":    text(http.StatusRequestEntityTooLarge, "", ""),
+		"plain text": text(http.StatusRequestEntityTooLarge, "text/plain", "Payload Too Large"),
+		"XML":        func(w http.ResponseWriter) { s3test.Error(w, http.StatusRequestEntityTooLarge, "RequestTooLarge") },
+	}
+}
+
+// above refuses puts of more than limit bytes.
+func (r refusal) above(limit *atomic.Int64) func(w http.ResponseWriter, req *http.Request) bool {
+	return func(w http.ResponseWriter, req *http.Request) bool {
+		if req.Method != http.MethodPut || req.ContentLength <= limit.Load() {
+			return false
+		}
+		_, _ = io.Copy(io.Discard, req.Body)
+		r(w)
+		return true
+	}
+}
+
+func limitOf(n int64) *atomic.Int64 {
+	var limit atomic.Int64
+	limit.Store(n)
+	return &limit
+}
+
+func TestARefusalForTheSizeIsKnownWhoeverSaysSo(t *testing.T) {
+	for name, refuse := range refusals() {
+		f, store := newFake(t)
+		store.learn(checksumCRC32C, true)
+		f.Behave(s3test.Behaviour{Fault: refuse.above(limitOf(10))})
+		err := store.Put(context.Background(), unreal(t, "a", "x"))
+		var e *StoreError
+		if !errors.As(err, &e) || e.Kind != tooLarge || !e.Permanent || !e.OwnTrouble || !strings.Contains(e.Hint, "client_max_body_size") {
+			t.Errorf("%s: %#v", name, err)
+		}
+		if store.conditions.Load() != withConditions {
+			t.Errorf("%s: what was learned of the storage is forgotten", name)
+		}
+	}
+}
+
+func TestASegmentThatIsTooLargeIsShippedInPieces(t *testing.T) {
+	t.Parallel()
+	for name, refuse := range refusals() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, store := newFake(t)
+			const limit = 100 << 10
+			f.Behave(s3test.Behaviour{Fault: refuse.above(limitOf(limit))})
+			l := openLog(t, t.TempDir())
+			fillLarge(t, l, 20, 20<<10)
+			var said saidLines
+			s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
+			until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
+			drain(t, s, 0)
+			checkOnce(t, store, 20)
+			for key, o := range f.Objects() {
+				if len(o.Body) > limit {
+					t.Errorf("%s has %d bytes", key, len(o.Body))
+				}
+			}
+			checkAudit(t, store)
+			if st := s.Stats(); st.Failures[tooLarge] != 7 || st.Objects != 8 || len(f.Puts()) != 9 { // 20 = 10 + 10 = 4 * 5 = 4 * (2 + 3)
+				t.Errorf("%+v, %d puts", st, len(f.Puts()))
+			}
+			if n := strings.Count(said.text(), "trouble=too_large"); n != 7 || strings.Count(said.text(), "\n") != n || !strings.Contains(said.text(), "client_max_body_size") {
+				t.Errorf("it said:\n%s", said.text())
+			}
+			if l.Stats().LossNotes > 0 {
+				t.Error("a loss is noted")
+			}
+		})
+	}
+}
+
+func checkAudit(t *testing.T, store Store) {
+	t.Helper()
+	report, err := Audit(context.Background(), store, AuditOptions{Deep: true, FromStart: true})
+	if err != nil || report.Wrong() {
+		t.Errorf("audit: %+v, %v", report, err)
+	}
+}
+
+// A frame is a request, which is whole in one object or not at all.
+func TestAFrameThatIsTooLargeWaitsAndDoesNotSlowTheOthers(t *testing.T) {
+	t.Parallel()
+	f, store := newFake(t)
+	limit := limitOf(90 << 10)
+	f.Behave(s3test.Behaviour{Fault: refusals()["nginx"].above(limit)})
+	l := openLog(t, t.TempDir())
+	fillLarge(t, l, 1, 200<<10)
+	var said saidLines
+	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	until(t, "it is refused often", func() bool { return s.Stats().Failures[tooLarge] > 3 })
+	for i := 1; i < 4; i++ {
+		if err := l.Append(context.Background(), wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, i)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Seal(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 1 })
+	if text := said.text(); !strings.Contains(text, "trouble=segment") || !strings.Contains(text, "it is one commit") || strings.Contains(text, "trouble=too_large") {
+		t.Errorf("it said:\n%s", text)
+	}
+	limit.Store(1 << 20)
+	drainHurriedly(t, s)
+	if got := stored(t, store); len(got) != 4 {
+		t.Errorf("%d records", len(got))
+	}
+	checkAudit(t, store)
+}
+
+// What refuses everything is no limit: a backlog in a thousand pieces would not help.
+func TestSmallObjectsAreNotSplit(t *testing.T) {
+	t.Parallel()
+	f, store := newFake(t)
+	store.learn(checksumCRC32C, true)
+	limit := limitOf(0)
+	f.Behave(s3test.Behaviour{Fault: refusals()["no body"].above(limit)})
+	l := openLog(t, t.TempDir())
+	fillLarge(t, l, 100, 2<<10)
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	until(t, "it is refused often", func() bool { return s.Stats().Failures[tooLarge] > 50 })
+	if segments, _ := l.Sealed(); len(segments) != 4 {
+		t.Errorf("%d pieces of 200 KiB", len(segments))
+	}
+	limit.Store(1 << 20)
+	drainHurriedly(t, s)
+	checkOnce(t, store, 100)
+}
+
+// The storage has the whole object, of which nobody here knows, when its limit is
+// lowered.
+func TestASegmentThatIsStoredIsNotSplit(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		restart, beside, noMetadata bool
+	}{
+		"the answer was lost": {}, "by an earlier process": {restart: true}, "beside other content": {beside: true},
+		"without its metadata": {noMetadata: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f, store := newFake(t)
+			dir := t.TempDir()
+			l := openLog(t, dir)
+			fillLarge(t, l, 8, 20<<10)
+			if key := keyOf(t, l, 0); c.beside {
+				f.Put("data/"+key, []byte("something else"))
+			}
+			limit, refuse := limitOf(1<<20), refusals()["nginx"]
+			f.Behave(s3test.Behaviour{
+				NoMetadata: c.noMetadata, Fault: refuse.above(limit),
+				Stored: func(key string) bool {
+					if strings.Contains(key, "dt=") {
+						limit.Store(100 << 10)
+					}
+					return strings.Contains(key, "dt=")
+				},
+			})
+			o := Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}}
+			if c.restart {
+				ctx, cancel := context.WithCancel(context.Background())
+				o := o
+				o.SpoolDir = t.TempDir()
+				s, err := New(l, store, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				go s.Run(ctx)
+				until(t, "the object is stored", func() bool { return len(f.Objects()) > 1 })
+				cancel()
+				until(t, "the shipper has ended", func() bool { return s.turned.Load() == nil })
+				if err := l.Close(); err != nil {
+					t.Fatal(err)
+				}
+				l = openLog(t, dir)
+			}
+			s := startWith(t, l, store, o)
+			drainHurriedly(t, s)
+			if c.beside {
+				f.Put("data/"+keyOfStored(t, f, "something else"), nil)
+			}
+			checkOnce(t, store, 8)
+			if !c.beside { // otherwise the audit reports that
+				checkAudit(t, store)
+			}
+		})
+	}
+}
+
+func keyOfStored(t *testing.T, f *s3test.Server, body string) string {
+	t.Helper()
+	for key, o := range f.Objects() {
+		if string(o.Body) == body {
+			return strings.TrimPrefix(key, "data/")
+		}
+	}
+	t.Fatal("no such object")
+	return ""
+}
+
+// A key that may only put can't tell whether the object is there.
+func TestASegmentIsNotSplitWhileTheStorageMayNotBeAsked(t *testing.T) {
+	t.Parallel()
+	f, store := newFake(t)
+	refuse := refusals()["S3"].above(limitOf(100 << 10))
+	var mayRead atomic.Bool
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut && !mayRead.Load() {
+			return s3test.Error(w, http.StatusForbidden, "AccessDenied")
+		}
+		return refuse(w, r)
+	}})
+	l := openLog(t, t.TempDir())
+	fillLarge(t, l, 8, 20<<10)
+	var said saidLines
+	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	until(t, "it is refused often", func() bool { return s.Stats().Failures[tooLarge] > 3 })
+	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(said.text(), "grant s3:GetObject and s3:ListBucket") {
+		t.Errorf("%d segments; it said:\n%s", len(segments), said.text())
+	}
+	mayRead.Store(true)
+	drainHurriedly(t, s)
+	checkOnce(t, store, 8)
+	checkAudit(t, store)
+}
+
+func TestADamagedCopyThatIsTooLargeToReplaceKeepsTheSegment(t *testing.T) {
+	t.Parallel()
+	f, store := newFake(t)
+	store.learn(checksumCRC32C, true)
+	l := openLog(t, t.TempDir())
+	fillLarge(t, l, 8, 20<<10)
+	segments, _ := l.Sealed()
+	o := twin(t, segments[0])
+	if err := store.Put(context.Background(), o); err != nil {
+		t.Fatal(err)
+	}
+	body := f.Objects()["data/"+o.Key].Body
+	body = append([]byte(nil), body...)
+	body[len(body)/2] ^= 1
+	f.Put("data/"+o.Key, body)
+	f.Behave(s3test.Behaviour{Fault: refusals()["nginx"].above(limitOf(100 << 10))})
+	var said saidLines
+	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	until(t, "it is refused often", func() bool { return s.Stats().Failures[tooLarge] > 3 })
+	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(said.text(), "delete that copy") {
+		t.Errorf("%d segments; it said:\n%s", len(segments), said.text())
+	}
+	f.Put("data/"+o.Key, nil)
+	drainHurriedly(t, s)
+	checkOnce(t, store, 8)
+}
+
+// Bytes behind the last record are no matter to a reader, but a piece is only made of
+// what checks out as a whole.
+func TestADamagedSegmentThatIsTooLargeIsSalvagedFirst(t *testing.T) {
+	t.Parallel()
+	f, store := newFake(t)
+	f.Behave(s3test.Behaviour{Fault: refusals()["nginx"].above(limitOf(100 << 10))})
+	dir := t.TempDir()
+	l := openLog(t, dir)
+	fillLarge(t, l, 8, 20<<10)
+	segments, _ := l.Sealed()
+	path := filepath.Join(dir, "wal", segments[0].String(), fmt.Sprintf("%020d", 1))
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteString("something"); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
+	until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
+	drain(t, s, 0)
+	checkOnce(t, store, 8)
+	checkAudit(t, store)
+	if st := s.Stats(); st.Salvaged != 1 {
+		t.Errorf("%+v", st)
+	}
+}

@@ -1,0 +1,93 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+
+	"collectord/wal/segment"
+)
+
+// Errors of Split that callers branch on. A *DamageError is another.
+var (
+	// ErrOneFrame means that the segment is one frame, the smallest piece there is.
+	ErrOneFrame = errors.New("it is a single frame, which can't be split")
+	// ErrRemoved means that the segment was removed, evicted, salvaged or split.
+	ErrRemoved = errors.New("the segment is not part of the log any more")
+)
+
+// Split puts two sealed segments in the place of this one, cut at the frame nearest
+// to the middle of its bytes, for a storage that takes no larger ones. No record is
+// lost, so there is no loss note. A damaged segment is left as it is, with a
+// *DamageError: Salvage is for that. Whoever holds the segment may split it; the
+// pieces are not held.
+//
+// Once the pieces are durable beside the segment, it is replaced: it gets its last
+// name, .gone, as after Remove, which is tried again until it succeeds. If the process
+// ends earlier, the next start deletes the pieces; later, the segment. The pieces are
+// listed once .gone is durable: otherwise one could be shipped, and after a crash the
+// segment with the same records.
+func (s *Segment) Split() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shelf.salvageMu.Lock()
+	defer s.shelf.salvageMu.Unlock()
+	err := ErrRemoved
+	if !s.removed {
+		err = s.shelf.split(s)
+	}
+	if err != nil {
+		return fmt.Errorf("split %s: %w", s, err)
+	}
+	return nil
+}
+
+func (l *shelf) split(s *Segment) error {
+	w, err := s.scanUndamaged()
+	if err != nil {
+		return err
+	}
+	halves, ok, err := w.Halves()
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return ErrOneFrame
+	}
+	w.Pieces = halves
+	pieces, err := l.makePieces(s, w)
+	if err != nil {
+		return err
+	}
+	s.removed, s.made = true, nil
+	d := s.departure("")
+	d.pieces, d.open = pieces, s.first
+	_ = l.depart(d, func() { // logged
+		l.unlistLocked(s)
+		for _, p := range pieces {
+			l.sealedBytes += p.bytes
+		}
+		pieces[0].since = s.since
+	})
+	return nil
+}
+
+// scanUndamaged scans the segment, and returns a *DamageError if a byte of it does
+// not check out.
+func (s *Segment) scanUndamaged() (*segment.Scan, error) {
+	want := segment.Wanted{LogID: s.shelf.logID, First: s.first, Last: s.last, Others: s.reread}
+	w, err := want.Scan(s.shelf.disk, s.path())
+	if err != nil {
+		return nil, err
+	}
+	if w.Reason == nil && w.IsWhole(s.first, s.last) && !s.reread {
+		return w, nil
+	}
+	damage := &DamageError{Path: s.path(), Offset: w.End, Reason: w.Reason}
+	if len(w.Damaged) > 0 {
+		damage.Offset = w.Damaged[0].From
+	}
+	if damage.Reason == nil {
+		damage.Reason = errors.New("not all records of the segment's name are there")
+	}
+	return nil, damage
+}

@@ -1,0 +1,246 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/cryptotest"
+	"testing/synctest"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs/simdisk"
+)
+
+// splitting is a log on a simulated disk whose segments are split and shipped.
+type splitting struct {
+	seed    uint64
+	records int
+	sparse  int // one in so many calls that rename nothing is followed by a crash
+
+	t    *testing.T
+	rand *rand.Rand
+	disk *simdisk.Disk
+
+	mu      sync.Mutex // guards what follows
+	shipped []SeqRange // objects in the bucket
+	left    []leftover // by crashes
+	calls   int
+	quiet   bool // no crash is of interest yet
+}
+
+// leftover is a disk after a crash, and what was in the bucket by then.
+type leftover struct {
+	call    simdisk.Call
+	disk    *simdisk.Disk
+	shipped []SeqRange
+}
+
+func (s *splitting) intn(n int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rand.IntN(n)
+}
+
+func (s *splitting) open(d *simdisk.Disk) (*Log, error) {
+	return Open("/data", Options{
+		Node: "node", SegmentSize: 8 << 10, MachineID: "/none", files: d,
+		newWriter: func(dir string, first []byte) (segment.EntryWriter, error) { return newSimulatedWriter(d, dir, first) },
+	})
+}
+
+// crash keeps the disk as a crash after this call may leave it.
+func (s *splitting) crash(c simdisk.Call) {
+	s.mu.Lock()
+	quiet := s.quiet
+	s.mu.Unlock()
+	if quiet || c.Op != simdisk.Rename && s.intn(s.sparse) > 0 {
+		return
+	}
+	d := s.disk.Crash()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.left = append(s.left, leftover{c, d, slices.Clone(s.shipped)})
+}
+
+// run splits segments and ships pieces until nothing is left.
+func (s *splitting) run(l *Log) {
+	for range 200 {
+		segments, _ := l.Sealed()
+		if len(segments) == 0 {
+			if l.Ledger().Pending == 0 {
+				return
+			}
+			time.Sleep(time.Minute) // pieces are to be listed
+			continue
+		}
+		one := segments[s.intn(len(segments))]
+		if !one.Hold() {
+			s.t.Errorf("seed %d: %s is held", s.seed, one)
+			return
+		}
+		if whole := one.Count() < 6 && s.intn(3) == 0; whole || errors.Is(one.Split(), ErrOneFrame) {
+			s.mu.Lock()
+			s.shipped = append(s.shipped, SeqRange{First: one.first, Last: one.last})
+			s.mu.Unlock()
+			_ = one.Remove() // never fails
+		}
+		one.Release()
+	}
+	s.t.Errorf("seed %d: still not shipped: %v", s.seed, ranges(l))
+}
+
+// check starts a log on what a crash left: each record is in the bucket or in the
+// log, once, but for an object whose segment was not removed yet.
+func (s *splitting) check(c leftover) {
+	fail := func(format string, args ...any) {
+		s.t.Errorf("seed %d, crash after call %d (%s %s): %s", s.seed, c.call.N, c.call.Op, c.call.Path, fmt.Sprintf(format, args...))
+	}
+	l, err := s.open(c.disk)
+	if err != nil {
+		fail("the log does not start: %v", err)
+		return
+	}
+	found := slices.Clone(c.shipped)
+	segments, _ := l.Sealed()
+	for _, one := range segments {
+		next := one.first
+		for r, err := range one.Records() {
+			if err != nil || !strings.HasPrefix(string(r.Usage), fmt.Sprintf(`{"n":%d,`, r.Seq)) {
+				fail("%s: %v", one, err)
+				break
+			}
+			next++
+		}
+		if next != one.last+1 {
+			fail("%s ends before %d", one, next)
+		}
+		if r := (SeqRange{First: one.first, Last: one.last}); !slices.Contains(found, r) {
+			found = append(found, r)
+		}
+	}
+	slices.SortFunc(found, func(a, b SeqRange) int { return int(a.First) - int(b.First) })
+	next := uint64(1)
+	for _, r := range found {
+		if r.First != next {
+			fail("in the bucket are %v, and in the log %v", c.shipped, ranges(l))
+			break
+		}
+		next = r.Last + 1
+	}
+	if next <= uint64(s.records) {
+		fail("%d is nowhere; in the bucket are %v, and in the log %v", next, c.shipped, ranges(l))
+	}
+	if notes, err := l.Losses(); err != nil || len(notes) > 0 {
+		fail("loss notes %v, %v", notes, err)
+	}
+	if err := l.Close(); err != nil {
+		fail("close: %v", err)
+	}
+	again, err := s.open(c.disk)
+	if err != nil {
+		fail("the log does not start again: %v", err)
+		return
+	}
+	if f := findings(again); len(f) > 0 {
+		fail("the second start finds %v", f)
+	}
+	if err := again.Close(); err != nil {
+		fail("close again: %v", err)
+	}
+}
+
+// split runs the life of a log with n records, of which some calls may fail. It
+// returns how many calls there were, and how many crashes it was started after.
+func split(t *testing.T, s *splitting, fault func(simdisk.Call) simdisk.Fault) (calls, states int) {
+	cryptotest.SetGlobalRandom(t, s.seed)
+	synctest.Test(t, func(t *testing.T) {
+		s.t, s.rand = t, rand.New(rand.NewPCG(s.seed, 3))
+		s.disk = simdisk.New(1<<24, s.intn)
+		if err := errors.Join(s.disk.Mkdir("/data"), s.disk.SyncDir("/")); err != nil {
+			t.Fatal(err)
+		}
+		l, err := s.open(s.disk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seq := 1; seq <= s.records; seq++ {
+			usage := fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, seq, strings.Repeat("x", s.intn(900)))
+			if err := l.Append(context.Background(), Record{Usage: usage}); err != nil {
+				t.Fatal(err)
+			}
+			if seq%6 == 0 || seq == s.records {
+				mustSeal(t, l)
+			}
+		}
+		synctest.Wait() // the next segment is prepared
+		s.disk.Changed = s.crash
+		s.disk.Intercept = func(c simdisk.Call) simdisk.Fault {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.calls++
+			if fault == nil {
+				return simdisk.Fault{}
+			}
+			c.N = s.calls
+			return fault(c)
+		}
+		s.run(l)
+		s.disk.Changed, s.disk.Intercept = nil, nil
+		if g := checkLedger(t, l); g.Shipped != uint64(s.records) || g.Pending > 0 {
+			t.Errorf("seed %d: ledger %+v", s.seed, g)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, c := range s.left {
+			if s.check(c); t.Failed() {
+				return
+			}
+		}
+	})
+	return s.calls, len(s.left)
+}
+
+// TestACrashLeavesASegmentOrAllOfItsPieces crashes while segments are split and
+// shipped.
+func TestACrashLeavesASegmentOrAllOfItsPieces(t *testing.T) {
+	total := 0
+	for seed := uint64(1); seed <= 4 && !t.Failed(); seed++ {
+		_, states := split(t, &splitting{seed: seed, records: 12, sparse: 4}, nil)
+		total += states
+	}
+	t.Logf("%d states", total)
+}
+
+// TestNoFailedCallOfASplitLosesOrDoublesARecord has each call of a split fail, before or
+// after it took effect, and crashes after that.
+func TestNoFailedCallOfASplitLosesOrDoublesARecord(t *testing.T) {
+	errnos := []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EROFS, syscall.EACCES, syscall.EMFILE}
+	calls, _ := split(t, &splitting{seed: 1, records: 2, sparse: 1000}, nil)
+	total := 0
+	for at := 1; at <= calls && !t.Failed(); at++ {
+		for _, done := range []bool{false, true} {
+			s := &splitting{seed: 1, records: 2, sparse: 10, quiet: true}
+			op := simdisk.Op("")
+			_, states := split(t, s, func(c simdisk.Call) simdisk.Fault {
+				if c.N != at || c.Op == simdisk.Read { // a page that can't be read is damage
+					return simdisk.Fault{}
+				}
+				op, s.quiet = c.Op, false
+				return simdisk.Fault{Err: errnos[at%len(errnos)], Done: done}
+			})
+			if total += states; t.Failed() {
+				t.Logf("failed was call %d (%s), done: %t", at, op, done)
+				return
+			}
+		}
+	}
+	t.Logf("%d calls, %d states", calls, total)
+}
