@@ -50,7 +50,7 @@ func TestRepairAndShipGoOnPastWhatCantBeRead(t *testing.T) {
 	dir := t.TempDir()
 	config, _, _ := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
 	strangeData(t, dir)
-	if out := strings.Join(wantStatus(t, 0, config, "ls"), "\n"); strings.Count(out, "sealed ") != 3 {
+	if out := strings.Join(wantStatus(t, 0, config, "ls"), "\n"); strings.Count(out, "\nsealed ") != 3 {
 		t.Errorf("ls: %s", out)
 	}
 	if out := strings.Join(wantStatus(t, 2, config, "verify"), "\n"); strings.Count(out, "\nok ") != 2 || !strings.Contains(out, "not a regular file") {
@@ -103,4 +103,71 @@ func TestTheDaemonSaysWhatItPutAsideUntilItIsMoved(t *testing.T) {
 		t.Errorf("readyz?verbose: %s", body)
 	}
 	d.stop()
+}
+
+func TestTheDaemonStartsOnADiskThatFailsAndAnswers503(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, probe_min: 10ms, probe_max: 50ms}\nshutdown: {grace: 0s}\n")
+	elsewhere := filepath.Join(dir, "elsewhere")
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "data"), 0o700), os.Symlink(elsewhere, filepath.Join(dir, "data", "wal"))); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, config, port, admin)
+	post := func() int {
+		answer, err := http.Post(d.url(), "application/json", strings.NewReader(`{"patientId":"1"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode
+	}
+	if status := post(); status != http.StatusServiceUnavailable {
+		t.Errorf("it answers %d while the disk of the log is not there", status)
+	}
+	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "wal") {
+		t.Errorf("readyz: %d %s, %v", answer.StatusCode, body, err)
+	}
+	if err := os.Mkdir(elsewhere, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the log has started by itself", func() bool { return post() == http.StatusCreated })
+	d.stop()
+}
+
+func TestShipLeavesWhatAnotherUserOwnsAndShipsTheRest(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to have files of others")
+	}
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "collectord-test-") // which others may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	config, _, _ := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
+	strangeData(t, dir)
+	err = filepath.WalkDir(filepath.Join(dir, "data"), func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, 65534, 65534))
+	})
+	segment := filepath.Join(dir, "data", "wal", "00000000000000000001-00000000000000000002")
+	if err = errors.Join(err, os.Chmod(dir, 0o755), os.Lchown(segment, 0, 0), os.Chmod(segment, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	out, stderr, status := runCollectord(t, "ship", "--config", config)
+	if status != 2 || !strings.Contains(out, "shipped 3 records") || !strings.Contains(stderr, "1 range that can't be read") {
+		t.Errorf("ship exits with %d: %s%s", status, out, stderr)
+	}
+	if err := os.Lchown(segment, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if out, stderr, status := runCollectord(t, "ship", "--config", config); status != 0 || !strings.Contains(out, "shipped 2 records") {
+		t.Errorf("ship exits with %d after the owner was set right: %s%s", status, out, stderr)
+	}
 }

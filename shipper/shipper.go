@@ -113,10 +113,7 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown compression level %q", o.Level)
 	}
-	spool, err := openSpool(o.SpoolDir, o.Reserve, o.Logger)
-	if err != nil {
-		return nil, err
-	}
+	spool := openSpool(o.SpoolDir, o.Reserve, o.Logger)
 	s := &Shipper{
 		log: log, store: store, opts: o, level: level, spool: spool,
 		done:    make(chan result),
