@@ -69,7 +69,7 @@ func newStartTrial(t *testing.T) (s startTrial) {
 	return s
 }
 
-var startStep = flag.Int("start-step", 6, "of errors that are treated like another, every so many calls of a start fail")
+var startStep = flag.Int("start-step", 9, "one in so many calls of a start fails with each error, and three with those that stand for others")
 
 // TestADiskThatFailsDuringTheStart has each call of a start fail with each error,
 // once and from then on until somebody mends the disk.
@@ -83,7 +83,7 @@ func TestADiskThatFailsDuringTheStart(t *testing.T) {
 				t.Parallel()
 				step := *startStep
 				if errno == syscall.EIO || errno == syscall.ENOSPC || errno == syscall.EACCES || errno == syscall.EXDEV {
-					step = 1
+					step = max(1, step/3)
 				}
 				for at := 1 + int(errno)%step; at <= s.usual && !t.Failed(); at += step {
 					synctest.Test(t, func(t *testing.T) { s.try(t, at, errno, lasts) })
