@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,22 @@ func (h *health) reasons() (why []string) {
 		why = append(why, err.Error())
 	}
 	return why
+}
+
+// putAside lists what the log put aside, for people to see to.
+func (h *health) putAside() (all []string) {
+	p := h.parts.Load()
+	if p == nil {
+		return nil
+	}
+	for _, a := range p.log.PutAside() {
+		line := fmt.Sprintf("%q", a.Path) // a stranger may have named it
+		if a.Why != "" {
+			line += fmt.Sprintf(": %q", a.Why)
+		}
+		all = append(all, line)
+	}
+	return all
 }
 
 // stuck says which loops do not turn. A start takes as long as it takes.

@@ -95,7 +95,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	state := &health{reload: reload, lines: v.queue.snapshot}
 	files := countDescriptors(len(ears.http))
 	office := admin.New(admin.Options{
-		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck,
+		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck, PutAside: state.putAside,
 		MaxConnections: files.admins(maxOpen()),
 	})
 	for _, ln := range ears.admin {

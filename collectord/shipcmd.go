@@ -93,6 +93,7 @@ type shipResult struct {
 	LeftUnread      int      `json:"left_unread"`    // ranges that the disk did not give
 	Left            []string `json:"left,omitempty"` // names of segments, at most 10
 	QuarantineBytes int64    `json:"quarantine_bytes"`
+	PutAside        int      `json:"put_aside"`         // things in the quarantine, or left in their places
 	Stopped         string   `json:"stopped,omitempty"` // why it did not go on
 }
 
@@ -102,8 +103,8 @@ func (r *shipResult) text() string {
 	if r.Folder {
 		b.WriteString("that is a folder: if it lies on this host, it goes with the host\n")
 	}
-	if r.QuarantineBytes > 0 {
-		fmt.Fprintf(&b, "%d bytes that did not check out stay in wal/quarantine, for people to look at\n", r.QuarantineBytes)
+	if r.PutAside > 0 {
+		fmt.Fprintf(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
 	}
 	return b.String()
 }
@@ -117,7 +118,7 @@ func (r *shipResult) left() string {
 		parts = append(parts, plural(r.LeftNotes, "loss note"))
 	}
 	if r.LeftUnread > 0 {
-		parts = append(parts, plural(r.LeftUnread, "range")+" that the disk does not give (check it, and run this again)")
+		parts = append(parts, plural(r.LeftUnread, "range")+" that can't be read (see to the disk, and to their owner and mode, and run this again)")
 	}
 	text := strings.Join(parts, " and ") + " left"
 	if r.Stopped != "" {
@@ -136,6 +137,9 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
+	if err := awaitStart(ctx, log, patience); err != nil {
+		return nil, err
+	}
 	store, err := openStore(cfg, logger)
 	if err != nil {
 		return nil, err
@@ -174,8 +178,26 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	result.LeftSegments, result.LeftNotes = len(segments), log.Stats().LossNotes
 	result.LeftUnread = len(log.Unread())
 	result.Done = result.LeftSegments == 0 && result.LeftNotes == 0 && result.LeftUnread == 0
+	result.PutAside = len(log.PutAside())
 	result.QuarantineBytes = bytesBelow(filepath.Join(cfg.DataDir, "wal", "quarantine"))
 	return result, nil
+}
+
+// awaitStart waits for a disk that fails now to let the log start.
+func awaitStart(ctx context.Context, log *wal.Log, patience time.Duration) error {
+	turn := time.NewTicker(50 * time.Millisecond)
+	defer turn.Stop()
+	for began := time.Now(); !log.Started(); {
+		if patience > 0 && time.Since(began) > patience {
+			return fmt.Errorf("the log can't be started: %w", log.Full())
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("interrupted: the log can't be started: %w", log.Full())
+		case <-turn.C:
+		}
+	}
+	return nil
 }
 
 // watchShipping returns when nothing is left that can be shipped, or says why it

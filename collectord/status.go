@@ -105,5 +105,8 @@ func statusLine(before, now admin.Snapshot, elapsed time.Duration, reasons []str
 	} else {
 		parts = append(parts, fmt.Sprintf("%d usages to ship, the oldest %v old", pending, l.OldestUnshipped.Round(time.Second)))
 	}
+	if l.PutAside > 0 {
+		parts = append(parts, plural(l.PutAside, "thing")+" put aside")
+	}
 	return strings.Join(append(parts, fmt.Sprintf("log %d %% full", 100*(l.Bytes+l.SpoolBytes+l.QuarantineBytes)/max(1, l.MaxBytes))), "; ")
 }

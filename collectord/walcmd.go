@@ -262,7 +262,10 @@ func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(repair(cmd, log, logger), log.Close())
+	if err = awaitStart(cmd.Context(), log, repairPatience); err == nil {
+		err = repair(cmd, log, logger)
+	}
+	return errors.Join(err, log.Close())
 }
 
 func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
@@ -273,7 +276,7 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 	}
 	defer bar.clear()
 	before := log.Ledger()
-	salvaged := 0
+	salvaged, failed := 0, error(nil)
 	for _, s := range segments {
 		bar.advance(s.Bytes())
 		var damage error
@@ -286,26 +289,31 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 			logger.Warn("left alone a segment of a later version", "segment", s.String())
 			continue
 		case damage != nil && !errors.As(damage, &bad) && !errors.Is(damage, fs.ErrNotExist):
-			return damage
+			failed = errors.Join(failed, fmt.Errorf("segment %s: %w", s, damage))
+			continue
 		case damage == nil:
 			continue
 		}
 		changed, err := salvage(log, s)
-		if err != nil {
-			return err
-		}
+		failed = errors.Join(failed, err)
 		if changed {
 			salvaged++
 		}
 	}
+	if failed != nil {
+		return failed
+	}
 	after := log.Ledger()
 	if unread := log.Unread(); len(unread) > 0 {
-		return notRightf("the disk does not give %s of the log: check it, then run this again, or start the daemon, which reads them again", plural(len(unread), "range"))
+		return notRightf("%s of the log can't be read: see to the disk, and to their owner and mode, then run this again, or start the daemon, which reads them again", plural(len(unread), "range"))
 	}
 	logger.Info("the log is in order", "records", after.Pending, "salvaged_segments", salvaged,
 		"lost_records", after.Quarantined-before.Quarantined, "missing_records", before.Quarantined)
 	return nil
 }
+
+// repairPatience is how long repair waits for a disk that fails.
+const repairPatience = 10 * time.Second
 
 // salvageWait is how long repair waits before it reads again what the disk did
 // not give.

@@ -40,19 +40,20 @@ func lossKey(n wal.LossNote) string {
 
 // shipLosses brings the log's loss notes to the storage and removes them here.
 func (s *Shipper) shipLosses(ctx context.Context) error {
-	notes, err := s.log.Losses()
-	if err != nil {
-		return err
-	}
-	for _, n := range notes {
-		if err := s.shipLoss(ctx, n); err != nil {
+	for {
+		notes, err := s.log.Losses() // some of them
+		if err != nil || len(notes) == 0 {
 			return err
 		}
-		if err := s.log.LossStored(n); err != nil {
-			return err
+		for _, n := range notes {
+			if err := s.shipLoss(ctx, n); err != nil {
+				return err
+			}
+			if err := s.log.LossStored(n); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
 }
 
 // shipLoss uploads what a note says, except of records that the storage has.

@@ -413,10 +413,7 @@ func TestAProxyThatHidesTheSizeIsNoLie(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				spool, err := openSpool(t.TempDir(), nil, slog.New(slog.DiscardHandler))
-				if err != nil {
-					t.Fatal(err)
-				}
+				spool := openSpool(t.TempDir(), nil, slog.New(slog.DiscardHandler))
 				o, done, err := spool.object(t.Context(), c, segments[0], 0)
 				if err != nil {
 					t.Fatal(err)

@@ -117,10 +117,7 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	if o.Reserve {
 		need = log.LargestSegment
 	}
-	spool, err := openSpool(o.SpoolDir, need, o.Logger)
-	if err != nil {
-		return nil, err
-	}
+	spool := openSpool(o.SpoolDir, need, o.Logger)
 	s := &Shipper{
 		log: log, store: store, opts: o, level: level, spool: spool,
 		done:    make(chan result),

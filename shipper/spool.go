@@ -47,14 +47,16 @@ const (
 )
 
 // openSpool deletes the objects that an ended process left, and takes room for the
-// reserve. The directory may be a link; what else is in it is left alone.
-func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.Logger) (*spool, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
+// reserve. The directory may be a link; what else is in it is left alone. Where it
+// can't be used, each upload tries again.
+func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.Logger) *spool {
+	err := os.MkdirAll(dir, 0o750)
+	var strangers []string
+	if err == nil {
+		strangers, err = removeFiles(dir, spooled, nil)
 	}
-	strangers, err := removeFiles(dir, spooled, nil)
 	if err != nil {
-		return nil, fmt.Errorf("spool: %w", err)
+		logger.Error("the spool can't be used: nothing is shipped until it can (see to its owner, its mode, or the disk)", "path", dir, "error", err)
 	}
 	for _, name := range strangers {
 		if name != reserveName {
@@ -65,12 +67,15 @@ func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.L
 	if err := s.stock(); err != nil {
 		logger.Warn("no room for a reserve: should the disk fill up, shipping may have to wait", "error", err)
 	}
-	return s, nil
+	return s
 }
 
 // create makes a file of the spool, in place of one that was left. What has the
 // name and is not a regular file is an error.
 func (s *spool) create(name string) (root *os.Root, file *os.File, err error) {
+	if err := os.MkdirAll(s.dir, 0o750); err != nil {
+		return nil, nil, err
+	}
 	if root, err = os.OpenRoot(s.dir); err != nil {
 		return nil, nil, err
 	}

@@ -23,6 +23,9 @@ type base struct {
 	runID   uint64
 	closing chan struct{} // closed by Close
 
+	tolerance tolerance // of the start
+	aside     aside
+
 	heartbeat      *heartbeat
 	copiesReported sync.Once
 	limits         atomic.Pointer[Limits]

@@ -114,10 +114,11 @@ func (s *shelf) lookAtDisk() {
 	spool := s.disk.SizeBelow(filepath.Join(s.dataDir, spoolName))
 	quarantine := s.disk.SizeBelow(filepath.Join(s.dir, quarantineName))
 	free, err := s.disk.Free(s.dir)
+	aside := len(s.quarantined()) + s.aside.look(s.disk, s.dataDir)
 	s.dateOldest()
 	s.lock()
 	defer s.unlock()
-	s.stats.SpoolBytes, s.stats.QuarantineBytes = spool, quarantine
+	s.stats.SpoolBytes, s.stats.QuarantineBytes, s.stats.PutAside = spool, quarantine, aside
 	if err == nil { // a disk that can't be asked will fail a commit soon enough
 		s.stats.FreeBytes = free
 	}

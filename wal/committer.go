@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -305,7 +306,13 @@ func (k *committer) activate(p prepared) bool {
 	a := p.segment
 	a.first = k.queue.newSegment()
 	dir := filepath.Join(k.dir, segment.ActiveName(a.first))
-	if err := k.disk.RenameNew(a.dir, dir); err != nil {
+	err := k.disk.RenameNew(a.dir, dir)
+	if errors.Is(err, fs.ErrExist) { // left by a start on a failing disk; nothing in it was acknowledged
+		if err = k.shelf.clearActive(dir); err == nil {
+			err = k.disk.RenameNew(a.dir, dir)
+		}
+	}
+	if err != nil {
 		a.Abandon()
 		k.fail(err)
 		return false

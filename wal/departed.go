@@ -19,7 +19,7 @@ import (
 //
 // Of its name only the ending is believed where the file tells more, and another
 // name goes on there: otherwise what it tells was never acknowledged.
-func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
+func (l *Log) departAgain(s *named, found *names) (last uint64) {
 	_, _, ending, _ := parseName(s.name)
 	part := s.part()
 	reason, evicting := LossDamaged, strings.HasSuffix(ending, evictedSuffix)
@@ -90,7 +90,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64, err error) {
 		"segment", s.name, "lost_records", d.lost)
 	l.queue.recovered(d.lost, pending)
 	_ = l.shelf.depart(d, func() {}) // logged
-	return s.last, nil
+	return s.last
 }
 
 // goesOn reports whether a segment begins at seq, or did before it was removed.
@@ -106,6 +106,8 @@ func (l *Log) goesOn(seq uint64, found *names) bool {
 // takeListed takes the segments within a range off the list, until they can be
 // listed again.
 func (l *Log) takeListed(first, last uint64) (taken []*Segment) {
+	l.shelf.lock()
+	defer l.shelf.unlock()
 	l.shelf.sealed = slices.DeleteFunc(l.shelf.sealed, func(s *Segment) bool {
 		within := s.first >= first && s.last <= last
 		if within {
@@ -130,7 +132,7 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 func (l *Log) dropNext(dir string, w *segment.Scan) error {
 	if w.Written > cmp.Or(w.Begin, segment.MaxHeader) {
 		l.found(FoundDamage, slog.LevelError, "moved a prepared segment to the quarantine: something is in it, and no whole frame", "segment", nextName)
-		return l.quarantineDir(filepath.Base(dir))
+		return l.putAside(dir, errors.New("bytes of no whole frame"))
 	}
 	return l.removeDir(dir)
 }

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -270,10 +271,11 @@ func (b *base) removeDir(dir string) error {
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist):
 		return nil
-	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR):
+	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR),
+		errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 		b.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a segment that is no longer needed",
 			"path", dir)
-		return b.quarantinePath(dir)
+		return b.putAside(dir, err)
 	}
 	return err
 }
@@ -282,6 +284,9 @@ func (b *base) removeDir(dir string) error {
 // not give, that is neither in the storage nor noted there as lost. What is lost is
 // noted before it is off the books, so that the order here matters.
 func (l *Log) Unconfirmed() (lowest uint64, err error) {
+	if !l.Started() {
+		return 0, fmt.Errorf("what is in the log is not known yet: %w", l.Full())
+	}
 	lowest = l.shelf.unconfirmed()
 	noted, err := l.losses.unconfirmed()
 	return min(lowest, noted), err

@@ -40,6 +40,8 @@
 //     anybody acts on them.
 //   - Nothing but the shelf, and a start, deletes a segment; and only once .gone is
 //     durable. A loss is decided by a rename, then noted, then booked.
+//   - Open fails only where the data directory can't be made or locked. What can't be
+//     read is put aside, and a disk that fails is waited for: see start.go.
 //   - Every record is in exactly one place of the ledger, at every moment at
 //     which Ledger can be called.
 //

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // names is what a start finds in the log directory.
@@ -19,6 +20,9 @@ type names struct {
 	nextSeq  uint64   // above those of removed segments
 }
 
+// above raises the seq to go on with above one that was used.
+func (found *names) above(seq uint64) { found.nextSeq = max(found.nextSeq, seq+1) }
+
 // readNames lists what is there, and finds out which records the segments hold.
 func (l *Log) readNames() (found names, err error) {
 	entries, err := l.disk.List(l.dir)
@@ -28,21 +32,25 @@ func (l *Log) readNames() (found names, err error) {
 	found.nextSeq = 1
 	var gone []uint64
 	salvage := false
+	var linked []*named
 	for _, e := range entries {
 		name := e.Name()
 		first, last, ending, ok := parseName(name)
 		s := &named{name: name, first: first, last: last, sealed: last > 0, sound: ok, link: e.Type() == fs.ModeSymlink}
 		switch {
-		case ok && s.sealed && s.link && ending == "":
-			l.found(FoundStray, slog.LevelError, "a segment is a symbolic link, which is not followed: put the directory in its place", "segment", name)
-			found.segments = append(found.segments, s)
+		case strings.Contains(name, asideMark):
+			if err := l.putAside(filepath.Join(l.dir, name), errInTheWay); err != nil {
+				return found, err
+			}
+		case ok && s.link && (ending == "" || ending == unreadSuffix || ending == tailSuffix || ending == movingSuffix):
+			linked = append(linked, s)
 		case ok && strings.HasSuffix(ending, goneSuffix):
-			found.nextSeq = max(found.nextSeq, first, last+1)
+			found.above(max(first-1, last))
 			gone = append(gone, first)
 			l.gone = append(l.gone, name)
-		case !e.IsDir() && (name == nextName || name == salvageName):
-			l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a directory", "path", filepath.Join(l.dir, name))
-			if err := l.quarantineDir(name); err != nil {
+		case !e.IsDir() && (name == nextName || name == salvageName), !e.Type().IsRegular() && (name == identityName || name == identityName+".tmp"):
+			l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a file or directory", "path", filepath.Join(l.dir, name))
+			if err := l.putAside(filepath.Join(l.dir, name), errInTheWay); err != nil {
 				return found, err
 			}
 		case !e.IsDir() && name != identityName && name != identityName+".tmp" && name != quarantineName && name != lostName:
@@ -59,6 +67,9 @@ func (l *Log) readNames() (found names, err error) {
 			found.segments = append(found.segments, s)
 		case name == nextName:
 			first, err := l.nameNext()
+			if err != nil && l.tolerates(err) {
+				err = l.putAside(filepath.Join(l.dir, name), err)
+			}
 			if err != nil {
 				return found, err
 			}
@@ -72,11 +83,18 @@ func (l *Log) readNames() (found names, err error) {
 			l.stray(name)
 		}
 	}
-	if err = l.dropLinks(&found); err == nil {
+	for _, s := range linked {
+		if err := l.leaveSegment(s, &found, vfs.ErrNotRegular); err != nil {
+			return found, err
+		}
+	}
+	if err = l.dropLinks(&found); err == nil || l.tolerates(err) {
 		err = l.settle(&found, gone)
 	}
 	if err == nil && salvage {
-		err = l.undoSalvage(&found)
+		if err = l.undoSalvage(&found); err != nil && l.tolerates(err) {
+			err = l.keepSalvage(err)
+		}
 	}
 	return found, err
 }
@@ -118,7 +136,7 @@ func (l *Log) undoSalvage(found *names) error {
 
 func (l *Log) keepSalvage(reason error) error {
 	l.found(FoundSalvage, slog.LevelError, "moved to the quarantine what an interrupted salvage left", "path", salvageName, "reason", reason)
-	return l.quarantineDir(salvageName)
+	return l.putAside(filepath.Join(l.dir, salvageName), reason)
 }
 
 // clearSalvage deletes the directory in which pieces are made. Of a piece each

@@ -60,48 +60,66 @@ func cutLast(s, sep string) (before, after string, found bool) {
 // loadIdentity reads the LOG file of the log in dir and mends or makes it where
 // that is needed. known is the log id of a segment in dir, if there is one.
 func (l *Log) loadIdentity(known func() (uint64, bool)) error {
-	path := filepath.Join(l.dir, identityName)
-	machine := machineHash(l.opts.MachineID)
-	b, err := l.disk.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && !vfs.IsUnreadable(err) {
+	logID, ok, err := l.readIdentity(known)
+	if err != nil {
 		return err
 	}
-	id, decodeErr := identity{}, error(nil)
-	if err == nil {
-		id, decodeErr = decodeIdentity(b)
+	l.logID = logID
+	if ok {
+		return nil
+	}
+	path := filepath.Join(l.dir, identityName)
+	if err := l.disk.WriteFileDurably(path, identity{logID, machineHash(l.opts.MachineID)}.encode()); err != nil {
+		l.unnamed = true // the next start finds it in a segment again
+		l.opts.Logger.Error("can't write the log's identity: the next start will", "path", path, "error", err)
+	}
+	return nil
+}
+
+// readIdentity returns the log id, and whether LOG may stay as it is.
+func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, err error) {
+	path := filepath.Join(l.dir, identityName)
+	machine := machineHash(l.opts.MachineID)
+	b, errRead := l.disk.ReadFile(path)
+	missing := errors.Is(errRead, fs.ErrNotExist)
+	barred := errRead != nil && !missing && !vfs.IsUnreadable(errRead)
+	if barred && (passes(errRead) || !l.tolerates(errRead)) { // another log id is no way out
+		return 0, false, errRead
+	}
+	id, err := decodeIdentity(b)
+	if errRead != nil {
+		err = errRead
 	}
 	switch {
-	case err == nil && decodeErr == nil && (id.machine == machine || machine == noMachine):
-		l.logID = id.logID
-		return nil
-	case err == nil && decodeErr == nil && id.machine == noMachine:
-		l.logID = id.logID // the machine has an id by now: note it
-	case err == nil && decodeErr == nil:
-		l.logID = randomUint64()
+	case err == nil && (id.machine == machine || machine == noMachine):
+		return id.logID, true, nil
+	case err == nil && id.machine == noMachine: // the machine has an id by now: note it
+		return id.logID, false, nil
+	case err == nil:
+		logID = randomUint64()
 		l.found(FoundCopy, slog.LevelWarn, "this log was copied from another machine: it goes on under a new log id",
-			"old", fmt.Sprintf("%016x", id.logID), "new", fmt.Sprintf("%016x", l.logID))
-	case errors.Is(decodeErr, ErrVersion):
-		l.logID = randomUint64()
+			"old", fmt.Sprintf("%016x", id.logID), "new", fmt.Sprintf("%016x", logID))
+		return logID, false, nil
+	case errors.Is(err, ErrVersion):
+		logID = randomUint64()
 		l.found(FoundLaterVersion, slog.LevelError, "the log's identity is of a later version: it is left alone, and this run has a log id of its own",
-			"path", path, "error", decodeErr, "log_id", fmt.Sprintf("%016x", l.logID))
-		return nil
-	default:
-		var found bool
-		if l.logID, found = known(); !found {
-			l.logID = randomUint64()
-		}
-		if found || !errors.Is(err, fs.ErrNotExist) {
-			l.found(FoundIdentity, slog.LevelWarn, "rebuilt the log's identity", "path", path, "log_id", fmt.Sprintf("%016x", l.logID),
-				"from_segment", found, "reason", errors.Join(err, decodeErr))
-		}
+			"path", path, "error", err, "log_id", fmt.Sprintf("%016x", logID))
+		return logID, true, nil
 	}
-	err = l.disk.WriteFileDurably(path, identity{l.logID, machine}.encode())
-	if vfs.IsTrouble(err) { // the next start finds it in a segment again
-		l.unnamed = true
-		l.opts.Logger.Error("can't write the log's identity: the next start will", "path", path, "error", err)
-		return nil
+	logID, found := known()
+	if !found {
+		logID = randomUint64()
 	}
-	return err
+	if found || !missing {
+		l.found(FoundIdentity, slog.LevelWarn, "rebuilt the log's identity", "path", path, "log_id", fmt.Sprintf("%016x", logID),
+			"from_segment", found, "reason", err)
+	}
+	if !missing {
+		err = l.putAside(path, err)
+	} else {
+		err = nil
+	}
+	return logID, false, err
 }
 
 // noMachine stands for a host without a machine id.

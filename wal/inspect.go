@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -64,13 +63,18 @@ func Inspect(dataDir string) (*Inspector, error) {
 			i.logID = id.logID
 		}
 	}
-	lock, err := os.Open(filepath.Join(dataDir, "LOCK"))
+	lock, err := vfs.OS{}.Open(filepath.Join(dataDir, "LOCK"))
+	if errors.Is(err, vfs.ErrNotRegular) {
+		return i, nil // nobody holds it
+	}
 	if err != nil {
 		return i, ignoreMissing(err)
 	}
 	defer lock.Close()
-	err = syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // let go by closing
-	i.live = errors.Is(err, syscall.EWOULDBLOCK)
+	if f, ok := lock.(interface{ Fd() uintptr }); ok {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // released by closing
+		i.live = errors.Is(err, syscall.EWOULDBLOCK)
+	}
 	return i, nil
 }
 
@@ -168,7 +172,7 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 	if errors.Is(err, ErrVersion) {
 		return nil, fmt.Errorf("segment %s: %w", e.Name, err)
 	}
-	if err != nil || each == nil || r.Vanished || w.Missing {
+	if err != nil || each == nil || r.Vanished || len(w.Pieces) == 0 {
 		return r, err
 	}
 	if err = w.Records(each); errors.Is(err, fs.ErrNotExist) {
@@ -187,8 +191,12 @@ func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
 		}
 		w, err = want.Scan(i.disk, path)
 	}
-	if err != nil {
+	if errors.Is(err, ErrVersion) {
 		return nil, nil, err
+	}
+	if err != nil {
+		r = &Report{Reason: err, Lost: []SeqRange{{First: e.FirstSeq, Last: max(e.FirstSeq, e.LastSeq)}}}
+		return r, &segment.Scan{}, nil //nolint:nilerr // no reason not to look at the others
 	}
 	r = &Report{Header: w.Header, Damaged: w.Damaged, Reason: w.Reason}
 	r.Records, r.LastSeq = w.Count(), w.Last()
@@ -239,7 +247,7 @@ func (i *Inspector) forgiveTail(w *segment.Scan, r *Report) error {
 			return err
 		}
 		defer end()
-		kept, err := withoutZeros(io.NewSectionReader(in, w.Damaged[0].From, w.Size-w.Damaged[0].From))
+		kept, err := withoutZeros(in, segment.ByteRange{From: w.Damaged[0].From, To: w.Size})
 		if err != nil {
 			return err
 		}

@@ -104,6 +104,13 @@ func (q *queue) recovered(n uint64, at place) {
 	*q.ledger.at(at) += n
 }
 
+// forget is what a killed process does with all that a start has found.
+func (q *queue) forget() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ledger = Ledger{BySource: q.ledger.BySource}
+}
+
 // Repeat counts n records that came from s and were stored before, so that nothing
 // is left to do.
 func (l *Log) Repeat(s Source, n int) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"collectord/wal/segment"
@@ -135,14 +136,23 @@ type Log struct {
 	// What the start finds.
 	leftovers []string // segments without records
 	gone      []string // names of removed segments
-	tornBytes uint64
+	tornBytes atomic.Uint64
+
+	failedStarts int
+	started      atomic.Bool // what is in the directory is known; until then only the start touches it
 }
 
 // maxPayload is what the records of one call may take together.
 const maxPayload = segment.MaxEntry - segment.FrameStart
 
 // Identity of the log: drawn once for the directory, and once for this start.
-func (l *Log) Identity() (logID, run uint64) { return l.logID, l.runID }
+// The log id is 0 until the log has started.
+func (l *Log) Identity() (logID, run uint64) {
+	if !l.Started() {
+		return 0, l.runID
+	}
+	return l.logID, l.runID
+}
 
 // Append stores records and returns nil once they are durable, all of them or
 // none. It sets their ID and ReceivedAt. One call is one frame. The context is
@@ -212,7 +222,13 @@ func (l *Log) Full() error {
 
 // Sealed returns the sealed segments, oldest first, and a channel that is
 // closed once there are more.
-func (l *Log) Sealed() ([]*Segment, <-chan struct{}) { return l.shelf.list() }
+func (l *Log) Sealed() ([]*Segment, <-chan struct{}) {
+	segments, more := l.shelf.list()
+	if !l.Started() {
+		return nil, more
+	}
+	return segments, more
+}
 
 // Seal seals what was appended before the call. It returns once that is durable
 // and listed by Sealed.
@@ -243,6 +259,15 @@ func (l *Log) Close() error {
 	default:
 	}
 	l.queue.free()
-	err := l.removeDir(filepath.Join(l.dir, nextName))
-	return errors.Join(err, l.lock.Close())
+	for _, done := range l.queue.dueSeals(true) { // of a log that did not start
+		done <- ErrClosed
+	}
+	var err error
+	if l.Started() {
+		err = l.removeDir(filepath.Join(l.dir, nextName))
+	}
+	if l.lock != nil {
+		err = errors.Join(err, l.lock.Close())
+	}
+	return err
 }

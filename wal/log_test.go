@@ -425,14 +425,14 @@ func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // the second time it is done already
-				if err := l.putAside(dir); err != nil {
+				if err := l.nameGone(dir); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if _, err := os.Stat(filepath.Join(dir+goneSuffix, "mark")); err != nil {
 				t.Error(err)
 			}
-			if err := l.putAside(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
+			if err := l.nameGone(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("of no segment: %v", err)
 			}
 		})

@@ -110,6 +110,14 @@ type losses struct {
 	foreign []string            // of a later version, or no notes; left alone
 }
 
+// forget is what a killed process does with all that a start has found.
+func (l *losses) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last, l.unread, l.foreign = LossNote{}, nil, nil
+	l.waiting.Store(0)
+}
+
 // note makes a note durable. One that goes on where the last one ended
 // takes its place, so that a long outage leaves one note, not thousands.
 func (l *losses) note(n LossNote) error {
@@ -202,62 +210,94 @@ func stockReserve(d vfs.Disk, path string) {
 	}
 }
 
-// list reads the loss notes that wait for upload. A note that does not check out
-// is moved to the quarantine; one that the disk does not give is left where it is.
+// lossesAtOnce bounds what list returns.
+const lossesAtOnce = 256
+
+// list reads the loss notes that wait for upload, the first of them by seq: more
+// are returned once these are stored. A note that does not check out is moved to
+// the quarantine; one that the disk does not give is left where it is.
 func (l *losses) list() (notes []LossNote, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	all, err := l.eachNote(func(n LossNote) bool {
+		notes = append(notes, n)
+		return len(notes) < lossesAtOnce
+	})
+	if err == nil && all {
+		l.waiting.Store(int64(len(notes)))
+	}
+	return notes, err
+}
+
+// count finds out how many notes there are, and puts their names in order.
+func (l *losses) count() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := int64(0)
+	_, err := l.eachNote(func(LossNote) bool { n++; return true })
+	if err == nil {
+		l.waiting.Store(n)
+	}
+	return err
+}
+
+// eachNote reads one note after the other, by name, until each returns false. all
+// reports that it did not.
+func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 	dir := filepath.Join(l.dir, lostName)
 	entries, err := l.disk.List(dir)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
-		if strings.HasSuffix(e.Name(), ".tmp") || e.Name() == reserveName {
+		scratch := strings.HasSuffix(e.Name(), ".tmp") || e.Name() == reserveName
+		if scratch && !e.Type().IsRegular() {
+			if err := l.putAside(path, errInTheWay); err != nil {
+				return false, err
+			}
+		}
+		if scratch || slices.Contains(l.foreign, e.Name()) {
 			continue // of an interrupted write, or none
 		}
-		if !e.Type().IsRegular() {
-			if !slices.Contains(l.foreign, e.Name()) {
-				l.foreign = append(l.foreign, e.Name())
-				l.stray(filepath.Join(lostName, e.Name()))
-			}
-			continue
-		}
-		b, err := l.disk.ReadFile(path)
-		if vfs.IsUnreadable(err) {
-			l.leaveNote(path, err)
-			continue
-		}
+		n, kept, err := l.readNote(path, e)
 		if err != nil {
-			return nil, err
+			return false, err
 		}
-		delete(l.unread, e.Name())
-		n, err := decodeLossNote(b)
-		switch {
-		case errors.Is(err, ErrVersion) && slices.Contains(l.foreign, e.Name()): // told already
-		case errors.Is(err, ErrVersion):
-			l.foreign = append(l.foreign, e.Name())
-			l.found(FoundLaterVersion, slog.LevelError, "left alone a loss note of a later version", "path", path)
-		case err != nil:
-			l.found(FoundUnreadableNote, slog.LevelError, "set aside a loss note that can't be read", "path", path, "error", err)
-			if err := l.quarantinePath(path); err != nil {
-				return nil, err
-			}
-		case e.Name() != n.file():
-			kept, err := l.renameNote(path, n)
-			if err != nil {
-				return nil, err
-			}
-			if kept {
-				notes = append(notes, n)
-			}
-		default:
-			notes = append(notes, n)
+		if kept && !each(n) {
+			return false, nil
 		}
 	}
-	l.waiting.Store(int64(len(notes)))
-	return notes, nil
+	return true, nil
+}
+
+// readNote reads a note. What is none is passed over, or moved to the quarantine.
+func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, err error) {
+	if !e.Type().IsRegular() {
+		l.foreign = append(l.foreign, e.Name())
+		l.stray(filepath.Join(lostName, e.Name()))
+		return n, false, nil
+	}
+	b, err := l.disk.ReadFile(path)
+	if err != nil {
+		l.leaveNote(path, err)
+		return n, false, nil
+	}
+	delete(l.unread, e.Name())
+	n, err = decodeLossNote(b)
+	switch {
+	case errors.Is(err, ErrVersion):
+		l.foreign = append(l.foreign, e.Name())
+		l.found(FoundLaterVersion, slog.LevelError, "left alone a loss note of a later version", "path", path)
+		return n, false, nil
+	case err != nil:
+		l.found(FoundUnreadableNote, slog.LevelError, "set aside a loss note that can't be read", "path", path, "error", err)
+		return n, false, l.putAside(path, err)
+	case e.Name() != n.file():
+		kept, err = l.renameNote(path, n)
+		return n, kept, err
+	}
+	return n, true, nil
 }
 
 // leaveNote leaves alone a note that the disk does not give. Its name tells which
@@ -285,7 +325,7 @@ func (l *losses) leaveNote(path string, err error) {
 func (l *losses) renameNote(path string, n LossNote) (kept bool, err error) {
 	to := filepath.Join(l.dir, lostName, n.file())
 	if _, err := l.disk.Stat(to); err == nil {
-		return false, l.quarantinePath(path)
+		return false, l.putAside(path, errors.New("another note has its name"))
 	}
 	l.found(FoundMisnamed, slog.LevelWarn, "the name of a loss note does not fit its content: renamed it", "path", path, "to", n.file())
 	return true, l.disk.RenameDurably(path, to)
@@ -335,9 +375,15 @@ func (l *losses) unconfirmed() (lowest uint64, err error) {
 	return lowest, nil
 }
 
-// Losses reads the loss notes that wait for upload. A note that does not check out
-// is moved to the quarantine; one that the disk does not give is left where it is.
-func (l *Log) Losses() ([]LossNote, error) { return l.losses.list() }
+// Losses reads the loss notes that wait for upload, the first of them by seq: more
+// are returned once these are stored. A note that does not check out is moved to
+// the quarantine; one that the disk does not give is left where it is.
+func (l *Log) Losses() ([]LossNote, error) {
+	if !l.Started() {
+		return nil, nil
+	}
+	return l.losses.list()
+}
 
 // LossStored deletes a note that the storage has confirmed.
 func (l *Log) LossStored(n LossNote) error { return l.losses.stored(n) }

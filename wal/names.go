@@ -42,12 +42,29 @@ func (l *Log) look(s *named) {
 	if s.link {
 		return
 	}
-	start := segment.Peek(l.disk, l.fileOf(s.name))
+	start, err := segment.Peek(l.disk, l.fileOf(s.name))
+	if err != nil {
+		s.failed = l.whyClosed(s, err)
+	}
 	s.run, s.silent = start.Run, start.FirstSeq == 0
 	if !s.silent {
 		s.begins = start.FirstSeq
 		s.fits = s.sound && s.sealed && s.begins == s.first
 	}
+}
+
+// whyClosed returns why the file of a segment can't be opened, if somebody has to
+// see to that: a link, or a file of another user. The place of a file where no
+// bytes can be is that of a file that is missing.
+func (l *Log) whyClosed(s *named, err error) error {
+	info, errStat := l.disk.Stat(l.fileOf(s.name))
+	switch {
+	case errors.Is(err, vfs.ErrNotRegular) && errStat == nil && !vfs.IsLink(info), errors.Is(err, fs.ErrNotExist):
+		return fs.ErrNotExist
+	case vfs.IsUnreadable(err):
+		return nil
+	}
+	return err
 }
 
 // read scans the whole file, once.
@@ -72,6 +89,7 @@ func (l *Log) read(s *named) *segment.Scan {
 // continued by the next name.
 func (l *Log) settle(found *names, gone []uint64) error {
 	all, kept := found.segments, []*named(nil)
+	var err error
 	for _, s := range all {
 		l.look(s)
 		if s.begins == 0 { // neither the name nor the first frame tells
@@ -80,17 +98,25 @@ func (l *Log) settle(found *names, gone []uint64) error {
 			}
 		}
 	}
+	all = l.dropMoved(all, slices.Concat(found.unread, found.leaving))
 	for _, s := range all {
 		if s.sound && s.sealed && !s.silent && (s.begins < s.first || s.begins > s.last) && (isCopied(s, all) || l.holdsNamed(s)) {
 			s.begins, s.silent = s.first, true
 		}
 	}
-	all = slices.DeleteFunc(all, func(s *named) bool {
-		if s.begins == 0 {
+	for _, s := range slices.Clone(all) {
+		switch {
+		case s.begins == 0:
 			l.stray(s.name)
+		case s.failed != nil && !errors.Is(s.failed, fs.ErrNotExist):
+			if err := l.leaveSegment(s, found, s.failed); err != nil {
+				return err
+			}
+		default:
+			continue
 		}
-		return s.begins == 0
-	})
+		all = dropNamed(all, s)
+	}
 	slices.SortStableFunc(all, func(a, b *named) int {
 		fits := func(s *named) int {
 			if s.fits {
@@ -102,18 +128,40 @@ func (l *Log) settle(found *names, gone []uint64) error {
 		return cmp.Or(cmp.Compare(a.begins, b.begins), cmp.Compare(fits(a), fits(b)), cmp.Compare(b.last, a.last), cmp.Compare(a.name, b.name))
 	})
 	for len(all) > 0 {
-		s := all[0]
-		var err error
+		s, before := all[0], all
 		if all, err = l.settleFirst(found, all, gone); err != nil {
-			return err
+			if err := l.leaveSegment(s, found, err); err != nil {
+				return err
+			}
+			all = dropNamed(before, s)
+			continue
 		}
 		if len(all) > 0 && all[0] == s {
 			kept = append(kept, s)
 			all = all[1:]
 		}
 	}
-	found.segments = kept
-	return l.rename(kept)
+	found.segments, err = l.rename(found, kept)
+	return err
+}
+
+// dropMoved deletes the empty directory of a segment whose file was moved to another
+// of its names, or was about to be: see vfs.Disk.Rename.
+func (l *Log) dropMoved(all, others []*named) (left []*named) {
+	for _, name := range l.gone {
+		first, last, _, _ := parseName(name)
+		others = append(others, &named{name: name, first: first, last: last})
+	}
+	empty := func(s *named) bool { return errors.Is(s.failed, fs.ErrNotExist) }
+	for _, s := range all {
+		moved := empty(s) && slices.ContainsFunc(slices.Concat(all, others), func(o *named) bool {
+			return o != s && o.first == s.first && (o.last == s.last || o.last == 0 || s.last == 0) && !empty(o)
+		})
+		if !moved || l.disk.RemoveDir(filepath.Join(l.dir, s.name)) != nil { // also if there is something in it
+			left = append(left, s)
+		}
+	}
+	return left
 }
 
 // isCopied reports whether the first frame of a segment is that of another one, which
@@ -267,7 +315,7 @@ func dropNamed(all []*named, one *named) []*named {
 // deleteExamined deletes a segment whose records were found elsewhere.
 func (l *base) deleteExamined(name string) error {
 	dir := filepath.Join(l.dir, name)
-	if err := l.putAside(dir); err != nil {
+	if err := l.nameGone(dir); err != nil {
 		return err
 	}
 	return l.removeDir(dir + goneSuffix)
@@ -290,40 +338,48 @@ func (l *Log) keepBeyond(s *named, w *segment.Scan) error {
 	return l.quarantineBytes(fmt.Sprintf("%s-beyond-%d", s.name, from), s.name, in, segment.ByteRange{From: from, To: w.Size}, errors.New("records above the last seq of the segment's name"))
 }
 
-// rename gives each segment the name that its records tell.
-func (l *Log) rename(kept []*named) error {
+// rename gives each segment the name that its records tell, and returns those
+// that have it.
+func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 	var wrong []*named
 	for _, s := range kept {
-		if s.name != s.right() && !s.link {
-			wrong = append(wrong, s)
+		if s.name == s.right() {
+			right = append(right, s)
+			continue
 		}
-	}
-	for _, s := range wrong {
 		if s.name != nextName {
 			l.found(FoundMisnamed, slog.LevelError, "the name of a segment does not fit its records: renamed it", "segment", s.name, "to", s.right())
 		}
 		moving := s.right() + movingSuffix
-		if s.name == moving {
-			continue
+		if s.name != moving {
+			if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, moving)); err != nil {
+				if err := l.leaveSegment(s, found, err); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			s.name = moving
 		}
-		if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, moving)); err != nil {
-			return err
-		}
-		s.name = moving
+		wrong = append(wrong, s)
 	}
 	for _, s := range wrong {
 		to := filepath.Join(l.dir, s.right())
 		if _, err := l.disk.Stat(to); err == nil { // nothing that is part of the log
-			if err := l.quarantinePath(to); err != nil {
-				return err
+			if err := l.putAside(to, errInTheWay); err != nil {
+				return nil, err
 			}
 		}
 		if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), to); err != nil {
-			return err
+			if err := l.leaveSegment(s, found, err); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		s.name = s.right()
+		right = append(right, s)
 	}
-	return nil
+	slices.SortStableFunc(right, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
+	return right, nil
 }
 
 // right is the name that a segment should have.
@@ -335,5 +391,6 @@ func (s *named) right() string {
 }
 
 func (l *base) stray(name string) {
+	l.leave(filepath.Join(l.dir, name), errors.New("not part of a log"))
 	l.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(l.dir, name))
 }

@@ -333,8 +333,13 @@ func TestAStartReadsASegmentOnce(t *testing.T) {
 	}
 	mustClose(t, l)
 	names := []string{segment.ActiveName(1), nextName}
-	for _, name := range names { // as zeros are written ahead
-		if err := os.Truncate(filepath.Join(dir, "wal", name, segment.FileName), size); err != nil {
+	for _, name := range names { // zeros are written ahead, and are no hole
+		path := filepath.Join(dir, "wal", name, segment.FileName)
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, append(content, make([]byte, size-len(content))...), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

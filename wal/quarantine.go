@@ -21,7 +21,7 @@ func (b *base) quarantineTail(name, path string, tail segment.ByteRange) (kept i
 		return 0, err
 	}
 	defer in.Close()
-	kept, err = withoutZeros(io.NewSectionReader(in, tail.From, tail.To-tail.From))
+	kept, err = withoutZeros(in, tail)
 	if kept == 0 || err != nil {
 		return 0, err
 	}
@@ -31,27 +31,41 @@ func (b *base) quarantineTail(name, path string, tail segment.ByteRange) (kept i
 }
 
 // quarantineBytes copies a row of bytes of a segment to the quarantine, with a
-// report beside it.
-func (b *base) quarantineBytes(base, segment string, in io.ReaderAt, d segment.ByteRange, reason error) error {
+// report beside it. Zeros are left out, as holes.
+func (b *base) quarantineBytes(base, of string, in io.ReaderAt, d segment.ByteRange, reason error) error {
 	dir := filepath.Join(b.dir, quarantineName)
 	if err := b.disk.MkdirDurably(dir); err != nil {
 		return err
 	}
-	base, err := b.keepBytes(filepath.Join(dir, base), io.NewSectionReader(in, d.From, d.To-d.From))
+	base, err := b.keepBytes(filepath.Join(dir, base), in, d)
 	if err != nil {
 		return err
 	}
-	report := fmt.Sprintf("segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", segment, d.From, d.To-d.From, reason)
-	return b.disk.WriteFileDurably(base+".txt", []byte(report))
+	report := fmt.Appendf(nil, "segment: %s\noffset: %d\nbytes: %d\nreason: %v\n", of, d.From, d.To-d.From, reason)
+	ranges := 0
+	err = eachData(in, d, func(at int64, b []byte) error {
+		if ranges++; ranges > maxRanges || int64(len(b)) == d.To-d.From {
+			return nil
+		}
+		report = fmt.Appendf(report, "not zero: bytes %d to %d\n", at, at+int64(len(b))-1)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return b.disk.WriteFileDurably(base+".txt", report)
 }
+
+// maxRanges bounds the report on bytes.
+const maxRanges = 100
 
 // keepBytes writes a file that ends in .bin, and returns its name without that.
 // A file that is there already is not replaced: one that holds the same will do.
-func (b *base) keepBytes(base string, in *io.SectionReader) (string, error) {
+func (b *base) keepBytes(base string, in io.ReaderAt, d segment.ByteRange) (string, error) {
 	for n, path := 1, base; ; n++ {
 		out, err := b.disk.Create(path + ".bin")
 		if errors.Is(err, fs.ErrExist) {
-			if sameContent(b.disk, path+".bin", in) {
+			if sameContent(b.disk, path+".bin", in, d) {
 				return path, nil
 			}
 			path = fmt.Sprintf("%s-%d", base, n+1)
@@ -60,33 +74,62 @@ func (b *base) keepBytes(base string, in *io.SectionReader) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		_, err = io.Copy(io.NewOffsetWriter(out, 0), io.NewSectionReader(in, 0, in.Size()))
+		err = eachData(in, d, func(at int64, b []byte) error {
+			_, err := out.WriteAt(b, at-d.From)
+			return err
+		})
+		if err == nil {
+			err = out.Truncate(d.To - d.From)
+		}
 		return path, vfs.Finish(out, err)
 	}
 }
 
-// sameContent reports whether a file holds what in does.
-func sameContent(d vfs.Disk, path string, in *io.SectionReader) bool {
-	file, err := d.OpenRegular(path)
+// sameContent reports whether a file holds a row of bytes, and nothing else.
+func sameContent(disk vfs.Disk, path string, in io.ReaderAt, d segment.ByteRange) bool {
+	file, err := disk.OpenRegular(path)
 	if err != nil {
 		return false
 	}
 	defer file.Close()
-	if info, err := file.Stat(); err != nil || info.Size() != in.Size() {
+	if info, err := file.Stat(); err != nil || info.Size() != d.To-d.From {
 		return false
 	}
-	left, right := make([]byte, 64<<10), make([]byte, 64<<10)
-	for at := int64(0); at < in.Size(); {
-		n, err := in.ReadAt(left[:min(int64(len(left)), in.Size()-at)], at)
-		if n == 0 && err != nil {
-			return false
+	differ := errors.New("they differ")
+	buf := make([]byte, chunkSize)
+	compare := func(a io.ReaderAt, from segment.ByteRange, b io.ReaderAt, to int64) error {
+		return eachData(a, from, func(at int64, content []byte) error {
+			other := buf[:len(content)]
+			if _, err := b.ReadAt(other, at-from.From+to); err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(content, other) {
+				return differ
+			}
+			return nil
+		})
+	}
+	return compare(in, d, file, 0) == nil && compare(file, segment.ByteRange{To: d.To - d.From}, in, d.From) == nil
+}
+
+const chunkSize = 64 << 10
+
+// eachData reads a row of bytes in chunks, and leaves out those that are zeros.
+func eachData(in io.ReaderAt, d segment.ByteRange, each func(at int64, b []byte) error) error {
+	buf := make([]byte, chunkSize)
+	for at := vfs.NextData(in, d.From); at < d.To; at = vfs.NextData(in, at) {
+		n, err := in.ReadAt(buf[:min(chunkSize, d.To-at)], at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
 		}
-		if _, err := file.ReadAt(right[:n], at); err != nil && !errors.Is(err, io.EOF) || !bytes.Equal(left[:n], right[:n]) {
-			return false
+		if n == 0 {
+			return nil // the file ends here
+		}
+		if len(bytes.TrimRight(buf[:n], "\x00")) > 0 {
+			if err := each(at, buf[:n]); err != nil {
+				return err
+			}
 		}
 		at += int64(n)
 	}
-	return true
+	return nil
 }
 
 // quarantineDir moves what has a name in the log directory to the quarantine.
@@ -113,20 +156,12 @@ func (b *base) quarantinePath(path string) error {
 	return b.disk.SyncDir(filepath.Dir(path))
 }
 
-// withoutZeros returns how much is left of r without the zeros at its end.
-func withoutZeros(r io.Reader) (size int64, err error) {
-	buf := make([]byte, 64<<10)
-	for at := int64(0); ; {
-		n, err := r.Read(buf)
-		if kept := len(bytes.TrimRight(buf[:n], "\x00")); kept > 0 {
-			size = at + int64(kept)
-		}
-		at += int64(n)
-		if errors.Is(err, io.EOF) {
-			return size, nil
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
+// withoutZeros returns how much is left of a row of bytes without the zeros at its
+// end.
+func withoutZeros(in io.ReaderAt, d segment.ByteRange) (size int64, err error) {
+	err = eachData(in, d, func(at int64, b []byte) error {
+		size = at - d.From + int64(len(bytes.TrimRight(b, "\x00")))
+		return nil
+	})
+	return size, err
 }

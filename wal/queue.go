@@ -392,6 +392,13 @@ func (q *queue) waiting() (n uint64) {
 	return n
 }
 
+// goOn sets the seq of the next record.
+func (q *queue) goOn(seq uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.nextSeq = seq
+}
+
 // newSegment returns the first seq of a segment that begins now. Its ids are drawn
 // anew.
 func (q *queue) newSegment() (firstSeq uint64) {

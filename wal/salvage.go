@@ -173,6 +173,7 @@ func (l *shelf) makePieces(s *Segment, w *segment.Scan) (pieces []*Segment, err 
 		}
 		dir := filepath.Join(l.dir, name)
 		if inPlace { // same name: exchange the file instead
+			dir = s.dir
 			if err := l.disk.RenameNew(filepath.Join(work, name, segment.FileName), filepath.Join(dir, segment.FileName)); err != nil {
 				return nil, err
 			}

@@ -88,6 +88,15 @@ func (s *Segment) SealedAt() time.Time { return s.sealedAt }
 
 func (s *Segment) String() string { return segment.SealedName(s.first, s.last) }
 
+// named is the path that the segment should have: a disk that fails may not have let
+// the start rename it.
+func (s *Segment) named() string {
+	if filepath.Base(s.dir) == segment.ActiveName(s.first) {
+		return filepath.Join(filepath.Dir(s.dir), s.String())
+	}
+	return s.dir
+}
+
 func (s *Segment) path() string { return filepath.Join(s.dir, segment.FileName) }
 
 // Header reads who wrote the segment.
@@ -145,8 +154,12 @@ func (s *Segment) Remove() error {
 
 // departure begins that of a segment which is named with an ending now.
 func (s *Segment) departure(ending string) *departure {
+	dir := s.dir
+	if ending != "" {
+		dir = s.named() + ending
+	}
 	return &departure{
-		dir: s.dir + ending, place: filepath.Join(filepath.Dir(s.dir), s.String()), synced: true, last: s.last, bytes: s.bytes,
+		dir: dir, place: filepath.Join(filepath.Dir(s.dir), s.String()), synced: true, last: s.last, bytes: s.bytes,
 	}
 }
 
@@ -187,7 +200,7 @@ func (s *Segment) evict() error {
 	if err := l.dropPieces(&s.made); err != nil {
 		return err
 	}
-	decided, err := decide(l.disk, s.dir, s.dir+evictedSuffix)
+	decided, err := decide(l.disk, s.dir, s.named()+evictedSuffix)
 	if !decided {
 		return err
 	}
@@ -199,10 +212,10 @@ func (s *Segment) evict() error {
 	return nil
 }
 
-// putAside gives the directory of a segment without records the name of one to be
+// nameGone gives the directory of a segment without records the name of one to be
 // deleted, in place of an earlier one of that name. It may be repeated after an
 // error.
-func (b *base) putAside(dir string) error {
+func (b *base) nameGone(dir string) error {
 	parent, gone := filepath.Dir(dir), dir+goneSuffix
 	err := b.disk.Rename(dir, gone)
 	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it

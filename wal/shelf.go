@@ -149,6 +149,37 @@ func (s *shelf) addLocked(one *Segment) {
 	s.sealed = slices.Insert(s.sealed, at, one)
 }
 
+// enter lists a segment that the start found.
+func (s *shelf) enter(one *Segment) {
+	s.lock()
+	defer s.unlock()
+	s.sealedBytes += one.bytes
+	s.addLocked(one)
+}
+
+// enterUnread keeps the books on what the start found and can't be read.
+func (s *shelf) enterUnread(one *Segment) {
+	s.lock()
+	defer s.unlock()
+	s.sealedBytes += one.bytes
+	s.unread = append(s.unread, one)
+}
+
+// forget is what a killed process does with all that a start has found.
+func (s *shelf) forget() {
+	s.lock()
+	defer s.unlock()
+	s.sealed, s.unread, s.leaving, s.tombstones = nil, nil, nil, nil
+	s.sealedBytes, s.leavingDelay = 0, 0
+}
+
+// announce has whoever watches the list look again.
+func (s *shelf) announce() {
+	s.lock()
+	defer s.unlock()
+	s.announceLocked()
+}
+
 // announceLocked has whoever watches the list look again.
 func (s *shelf) announceLocked() {
 	close(s.more)
@@ -199,10 +230,25 @@ func (s *shelf) bury(dir string) error {
 		s.tombstones = append(s.tombstones, name)
 	}
 	s.unlock()
-	if err := s.putAside(dir); err != nil {
+	if err := s.nameGone(dir); err != nil {
 		return err
 	}
 	return s.emptyTombstone(dir + goneSuffix)
+}
+
+// clearActive puts aside what is in the place of the active segment. Another name
+// tells the next seq meanwhile.
+func (s *shelf) clearActive(dir string) error {
+	gone := dir + goneSuffix
+	if err := s.disk.MkdirDurably(gone); err != nil {
+		return err
+	}
+	s.lock()
+	if !slices.Contains(s.tombstones, gone) {
+		s.tombstones = append(s.tombstones, gone)
+	}
+	s.unlock()
+	return s.putAside(dir, errInTheWay)
 }
 
 // emptyTombstone deletes what is in a directory that is kept for its name. Where

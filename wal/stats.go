@@ -23,6 +23,7 @@ type Stats struct {
 	// is tried again.
 	RemovalErrors uint64
 
+	PutAside        int // what is in the quarantine or was left in its place, for people to see to; as of the last look
 	LossNotes       int // waiting for upload
 	SealedSegments  int
 	Bytes           int64 // sealed and active segments
@@ -63,7 +64,7 @@ func newMetrics() *metrics {
 func (l *Log) Stats() Stats {
 	s := l.shelf.statsNow()
 	s.Findings = l.findingCounts()
-	s.TornBytes = l.tornBytes
+	s.TornBytes = l.tornBytes.Load()
 	s.LossNotes = int(l.losses.waiting.Load())
 	s.QueueBytes = l.queue.stagedBytes()
 	m := l.committer.metrics

@@ -261,8 +261,7 @@ func (l *Log) keepTail(s *named, last, records uint64, w *segment.Scan) (moved b
 	if last > 0 {
 		u.bytes /= 2 // the other half is the sealed segment's
 	}
-	l.shelf.unread = append(l.shelf.unread, u)
-	l.shelf.sealedBytes += u.bytes
+	l.shelf.enterUnread(u)
 	return last == 0, nil
 }
 
@@ -273,7 +272,10 @@ func (l *Log) readUnread(found *names) error {
 	for _, u := range found.unread {
 		some, err := l.leftOf(u, found.segments)
 		if err != nil {
-			return err
+			if err := l.leaveSegment(u, found, err); err != nil {
+				return err
+			}
+			continue
 		}
 		left = append(left, some...)
 	}
@@ -334,7 +336,7 @@ func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 
 // addUnread lists what the disk did not give to an earlier run as a segment: the
 // first to read it salvages it.
-func (l *Log) addUnread(u *named) {
+func (l *Log) addUnread(u *named, found *names) error {
 	tail := strings.HasSuffix(u.name, tailSuffix)
 	s := &Segment{
 		shelf: l.shelf, dir: filepath.Join(l.dir, u.name), first: u.first, last: u.last, sealedAt: time.Now(), reread: true, uncertain: tail,
@@ -342,10 +344,13 @@ func (l *Log) addUnread(u *named) {
 	if info, err := l.disk.Stat(s.path()); err == nil {
 		s.bytes, s.sealedAt = vfs.SizeOf(info), info.ModTime()
 	}
+	if u.failed != nil && !errors.Is(u.failed, fs.ErrNotExist) {
+		return l.leaveSegment(u, found, u.failed)
+	}
 	l.queue.recovered(s.counted(), pending)
-	l.shelf.sealedBytes += s.bytes
-	l.shelf.addLocked(s)
+	l.shelf.enter(s)
 	l.found(FoundUnreadable, slog.LevelWarn, "reading again what the disk did not give before the restart", "segment", u.name)
+	return nil
 }
 
 // statSegment is os.Stat of a sealed segment's file. What the disk does not give
@@ -354,6 +359,9 @@ func (l *Log) statSegment(path string) (size int64, at time.Time, err error) {
 	info, err := l.disk.Stat(path)
 	if vfs.IsUnreadable(err) && !errors.Is(err, fs.ErrNotExist) {
 		return 0, time.Now(), nil
+	}
+	if err == nil && !info.Mode().IsRegular() { // no bytes are in there
+		err = fs.ErrNotExist
 	}
 	if err != nil {
 		return 0, at, err

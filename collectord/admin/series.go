@@ -116,6 +116,8 @@ func logSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Log.TornBytes) }),
 		totals("wal_findings_total", "What was not as a clean shutdown leaves it, by kind.", "kind",
 			func(s *Snapshot) map[wal.Finding]uint64 { return s.Log.Findings }),
+		gauge("wal_put_aside", "Files and directories in the quarantine, or left in their places because they can't be read: /readyz?verbose lists them.",
+			func(s *Snapshot) float64 { return float64(s.Log.PutAside) }),
 		total("wal_removal_errors_total", "Failures to delete a segment that is no longer needed; each is tried again.",
 			func(s *Snapshot) float64 { return float64(s.Log.RemovalErrors) }),
 		gauge("wal_bytes", "Size of the log's segments.",

@@ -17,13 +17,14 @@ import (
 	"collectord/wal"
 )
 
-// Options of the admin server. All functions are required and must be safe to
-// call at any time.
+// Options of the admin server. All functions but PutAside are required and must be
+// safe to call at any time.
 type Options struct {
 	Version  string
 	Snapshot func() (Snapshot, bool) // false while there is nothing to tell yet
 	Ready    func() []string         // why the daemon should get no traffic; none if it should
 	Live     func() error            // why it should be restarted, or nil
+	PutAside func() []string         // what people have to see to, for /readyz?verbose; may be nil
 
 	MaxConnections int // open at a time; default DefaultMaxConnections
 }
@@ -147,12 +148,18 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	more := ""
+	if r.URL.Query().Has("verbose") && s.opts.PutAside != nil {
+		for _, what := range s.opts.PutAside() {
+			more += "\nput aside: " + what
+		}
+	}
 	if reasons := s.opts.Ready(); len(reasons) > 0 {
-		http.Error(w, strings.Join(reasons, "\n"), http.StatusServiceUnavailable)
+		http.Error(w, strings.Join(reasons, "\n")+more, http.StatusServiceUnavailable)
 		return
 	}
-	fmt.Fprintln(w, "ok")
+	fmt.Fprintln(w, "ok"+more)
 }
 
 //nolint:gochecknoglobals // parsed once, never changed
@@ -166,7 +173,8 @@ td,th{padding:.15em 1em .15em 0;text-align:right}th:first-child,td:first-child{t
 {{range .Doors}}<tr><td>{{.Name}}<td>{{.Received}}<td>{{.Accepted}}<td>{{.Appended}}<td>{{.Waiting}}</tr>{{end}}</table>
 <p>{{.S.Ledger.Pending}} in the log and not yet shipped, the oldest for {{.Oldest}}; {{.S.Ledger.Shipped}} shipped in
 {{.S.Shipper.Objects}} objects, {{.S.Ledger.Recovered}} found at start.</p>
-<p>Log: {{.S.Log.Bytes}} of {{.S.Log.MaxBytes}} bytes, {{.S.Log.SealedSegments}} sealed segments.</p>{{end}}
+<p>Log: {{.S.Log.Bytes}} of {{.S.Log.MaxBytes}} bytes, {{.S.Log.SealedSegments}} sealed segments.
+{{if .S.Log.PutAside}}<a href="/readyz?verbose">{{.S.Log.PutAside}} things put aside</a>, for people to see to.{{end}}</p>{{end}}
 <p><a href="/metrics">metrics</a> <a href="/readyz">readyz</a> <a href="/livez">livez</a> <a href="/debug/pprof/">profiles</a></p>
 `))
 

@@ -100,7 +100,12 @@ func TestHealthChecksTellWhatIsWrong(t *testing.T) {
 	sick := healthy()
 	sick.Ready = func() []string { return []string{"the log is full", "draining"} }
 	sick.Live = func() error { return errors.New("the committer hangs") }
+	sick.PutAside = func() []string { return []string{`"wal/quarantine/next-1"`} }
 	url = serve(t, sick)
+	want := "the log is full\ndraining\nput aside: \"wal/quarantine/next-1\"\n"
+	if status, body := get(t, url+"/readyz?verbose"); status != http.StatusServiceUnavailable || body != want {
+		t.Errorf("readyz?verbose: %d %q", status, body)
+	}
 	if status, body := get(t, url+"/readyz"); status != http.StatusServiceUnavailable || body != "the log is full\ndraining\n" {
 		t.Errorf("readyz: %d %q", status, body)
 	}

@@ -49,7 +49,10 @@ func (c *collector) resync() error {
 		return err
 	}
 	c.wrote(c.pos, first)
-	for at := c.pos + 1; at < c.Size; {
+	for at := c.pos + 1; ; {
+		if at = c.in.NextData(at); at >= c.Size {
+			break
+		}
 		window, err := c.bytes(at, windowSize)
 		if err != nil {
 			return err

@@ -9,8 +9,13 @@ import (
 // FileName is what the underlying log calls the only file in a segment's directory.
 const FileName = "00000000000000000001"
 
-// MaxSeq is above every seq there is.
-const MaxSeq = 1 << 63
+// MaxSeq is above every seq there is. Names beyond maxNamed are no segment's: a
+// million records a second would not get there in a hundred thousand years, and
+// there is room to count on from any other name.
+const (
+	MaxSeq   = 1 << 63
+	maxNamed = 1 << 62
+)
 
 // SeqRange is a range of records.
 type SeqRange struct{ First, Last uint64 }
@@ -43,5 +48,5 @@ func parseSeq(s string) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil && n < MaxSeq
+	return n, err == nil && n < maxNamed
 }

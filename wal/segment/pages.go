@@ -84,6 +84,9 @@ func (p *Pages) ReadAt(b []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
+// NextData is for vfs.NextData.
+func (p *Pages) NextData(off int64) int64 { return vfs.NextData(p.file, off) }
+
 func pageEnd(at int64) int64 { return at - at%pageSize + pageSize }
 
 func (p *Pages) isUnread(at int64) bool {

@@ -111,24 +111,28 @@ type Start struct {
 }
 
 // Peek reads the header and that of the first frame, whose records it does not
-// verify.
-func Peek(disk vfs.Disk, path string) (start Start) {
+// verify. The error says why the file can't be opened.
+func Peek(disk vfs.Disk, path string) (start Start, err error) {
 	s, err := openStrict(disk, path)
+	var damage *DamageError
+	if errors.As(err, &damage) {
+		return start, nil
+	}
 	if err != nil {
-		return start
+		return start, err
 	}
 	defer s.close()
 	start.Run = s.header.Run
 	_, took, err := s.length(s.pos)
 	if err != nil || took == 0 {
-		return start
+		return start, nil
 	}
 	head, err := s.bytes(s.pos+int64(took), frameHeaderSize)
 	if err != nil || len(head) < frameHeaderSize {
-		return start
+		return start, nil
 	}
 	if h, reason := decodeFrameHeader(head); reason == nil && h.logID == s.header.LogID && h.run == s.header.Run && h.firstSeq < MaxSeq {
 		start.FirstSeq = h.firstSeq
 	}
-	return start
+	return start, nil
 }

@@ -27,7 +27,11 @@ func FuzzFrames(f *testing.F) {
 			t.Fatal(err)
 		}
 		disk := vfs.OSDisk()
-		first := max(1, Peek(disk, path).FirstSeq)
+		start, err := Peek(disk, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := max(1, start.FirstSeq)
 		var strict uint64
 		for rec, err := range Records(disk, path, first, MaxSeq-1, func() {}) {
 			if err == nil {

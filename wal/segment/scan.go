@@ -319,13 +319,11 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 	if s.Unread == nil {
 		return 0, nil
 	}
-	if s.Size == 0 { // it could not be opened: all of it may be records
-		info, err := s.disk.Stat(s.path)
-		if err != nil {
-			return 0, err
+	if s.Unread.Pages == 0 { // it could not be opened: all of it may be records
+		if info, err := s.disk.Stat(s.path); err == nil {
+			s.Size = info.Size()
 		}
-		s.Size = info.Size()
-		return max(1, uint64(s.Size)/RecordOverhead), nil
+		return MostRecords(s.disk, s.path), nil
 	}
 	in, err := s.reopen()
 	if err != nil {
@@ -350,4 +348,16 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 		return 0, nil
 	}
 	return max(1, uint64(at-s.End)/RecordOverhead), nil
+}
+
+// maxUnsealed is more records than a segment has before it is sealed.
+const maxUnsealed = 1 << 25
+
+// MostRecords is at most how many records are in a file that can't be opened.
+func MostRecords(disk vfs.Disk, path string) uint64 {
+	info, err := disk.Stat(path)
+	if err != nil {
+		return maxUnsealed
+	}
+	return max(1, min(maxUnsealed, uint64(info.Size())/RecordOverhead))
 }

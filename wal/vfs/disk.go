@@ -25,9 +25,9 @@ func (d Disk) OpenRegular(path string) (File, error) {
 }
 
 // maxSmallFile is more than any file has that ReadFile is meant for.
-const maxSmallFile = 64 << 10
+const maxSmallFile = 4 << 10
 
-// ReadFile reads a file of at most 64 KiB; what is beyond is left out.
+// ReadFile reads a file of at most 4 KiB; what is beyond is left out.
 func (d Disk) ReadFile(path string) ([]byte, error) {
 	file, err := d.Open(path)
 	if err != nil {
@@ -78,11 +78,44 @@ func (d Disk) Rename(from, to string) error {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	_, errFrom := d.Stat(from)
+	info, errFrom := d.Stat(from)
 	if _, errTo := d.Stat(to); errors.Is(errFrom, fs.ErrNotExist) && errTo == nil {
 		return nil
 	}
+	if errors.Is(err, syscall.EXDEV) && errFrom == nil && info.IsDir() {
+		return d.moveFiles(from, to, err)
+	}
 	return err
+}
+
+// moveFiles moves the files of a directory to a new one, and deletes the old: an
+// overlay does not rename a directory of a lower layer. Interrupted, it leaves both,
+// one of them empty. refused is returned for what it can't do.
+func (d Disk) moveFiles(from, to string, refused error) error {
+	entries, err := d.List(from)
+	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].IsDir() { // with more, neither would be empty
+		return refused
+	}
+	if err := d.Mkdir(to); err != nil && !errors.Is(err, fs.ErrExist) {
+		return errors.Join(refused, err)
+	}
+	err = d.SyncDir(filepath.Dir(to))
+	for _, e := range entries {
+		if err != nil {
+			break
+		}
+		there, here := filepath.Join(to, e.Name()), filepath.Join(from, e.Name())
+		if err = d.FS.Rename(here, there); err == nil {
+			if err = d.SyncDir(to); err != nil {
+				err = errors.Join(err, d.FS.Rename(there, here))
+			}
+		}
+	}
+	if err != nil {
+		return errors.Join(refused, err, d.RemoveDir(to))
+	}
+	_ = d.RemoveDir(from) // it is empty, and the next start deletes it
+	return nil
 }
 
 // RenameDurably is RenameNew within one directory, and makes the new name durable.
@@ -150,8 +183,21 @@ func (d Disk) IsSameFile(a, b string) bool {
 	return errLeft == nil && errRight == nil && SameFile(left, right)
 }
 
-// SizeOf is the share of a file's size that each of its names counts for.
-func SizeOf(info fs.FileInfo) int64 { return info.Size() / max(1, Names(info)) }
+// SizeOf is the share of what a file takes that each of its names counts for: its
+// size, or less if that is mostly holes.
+func SizeOf(info fs.FileInfo) int64 { return allocated(info) / max(1, Names(info)) }
+
+// allocated is the size of a file, or less if it has holes.
+func allocated(info fs.FileInfo) int64 {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || st.Blksize == 0 {
+		return info.Size()
+	}
+	return min(info.Size(), st.Blocks*512)
+}
+
+// IsLink reports whether a result of Stat is of a symbolic link.
+func IsLink(info fs.FileInfo) bool { return info.Mode()&fs.ModeSymlink != 0 }
 
 // SizeBelow adds up the regular files below dir. What vanishes meanwhile, and a dir
 // that does not exist, counts nothing.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -125,7 +126,12 @@ func (OS) SyncDir(dir string) error {
 
 // Lock implements FS, by flock(2). The file then holds the id of this process.
 func (OS) Lock(path string) (io.Closer, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+	f, err := openLock(path)
+	if errors.Is(err, ErrNotRegular) {
+		if err = makeWay(path); err == nil {
+			f, err = openLock(path)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -137,6 +143,43 @@ func (OS) Lock(path string) (io.Closer, error) {
 		_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
 	return f, nil
+}
+
+func openLock(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+	if errors.Is(err, syscall.EROFS) { // the log can be read and shipped all the same
+		f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	}
+	var info fs.FileInfo
+	if err == nil {
+		if info, err = f.Stat(); err == nil && info.Mode().IsRegular() {
+			return f, nil
+		}
+		err = errors.Join(err, f.Close())
+	} else {
+		info, _ = os.Lstat(path)
+	}
+	if info != nil && !info.Mode().IsRegular() {
+		err = errors.Join(&fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}, err)
+	}
+	return nil, err
+}
+
+// makeWay renames what is in the place of a lock. The directory is locked meanwhile:
+// another process may have made the lock since it was looked at.
+func makeWay(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		return &fs.PathError{Op: "flock", Path: dir.Name(), Err: err}
+	}
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return os.Rename(path, fmt.Sprintf("%s.aside-%016x", path, time.Now().UnixNano()))
+	}
+	return nil
 }
 
 // Free implements FS.

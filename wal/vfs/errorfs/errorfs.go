@@ -135,6 +135,9 @@ type file struct {
 	fs FS
 }
 
+// NextData is for vfs.NextData.
+func (f file) NextData(off int64) int64 { return vfs.NextData(f.File, off) }
+
 func (f file) ReadAt(p []byte, off int64) (int, error) {
 	if f.fs.ReadAt != nil {
 		return f.fs.ReadAt(f.File, p, off)

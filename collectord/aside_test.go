@@ -1,0 +1,173 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"collectord/wal"
+)
+
+// strangeData makes a data directory with the usages 0 to 6, in which there is not
+// what should be in several places. 2 and 3 can't be read.
+func strangeData(t *testing.T, dir string) {
+	t.Helper()
+	made := filepath.Join(t.TempDir(), "data")
+	log, err := wal.Open(made, wal.Options{Node: "edge-1", SegmentSize: 4 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	for i := range 7 {
+		if err = log.Append(t.Context(), wal.Record{Usage: fmt.Appendf(nil, `{"patientId":"%d"}`, i)}); err == nil && i%2 == 1 {
+			err = log.Seal(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := func(name string) string { return filepath.Join(dir, "data", "wal", name) }
+	err = os.CopyFS(filepath.Join(dir, "data"), os.DirFS(made))
+	for _, name := range []string{"LOG", "next", "lost", "00000000000000000003-00000000000000000004/00000000000000000001"} {
+		err = errors.Join(err, os.RemoveAll(in(name)))
+	}
+	err = errors.Join(err, os.Mkdir(in("LOG"), 0o700), os.WriteFile(in("next"), []byte("x"), 0o600), unix.Mkfifo(in("lost"), 0o600),
+		unix.Mkfifo(in("00000000000000000003-00000000000000000004/00000000000000000001"), 0o600), os.WriteFile(filepath.Join(dir, "data", "spool"), []byte("x"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestRepairAndShipGoOnPastWhatCantBeRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, _, _ := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
+	strangeData(t, dir)
+	if out := strings.Join(wantStatus(t, 0, config, "ls"), "\n"); strings.Count(out, "\nsealed ") != 3 {
+		t.Errorf("ls: %s", out)
+	}
+	if out := strings.Join(wantStatus(t, 2, config, "verify"), "\n"); strings.Count(out, "\nok ") != 2 || !strings.Contains(out, "not a regular file") {
+		t.Errorf("verify: %s", out)
+	}
+	if out := strings.Join(wantStatus(t, 2, config, "cat"), "\n"); strings.Count(out, "patientId") != 5 {
+		t.Errorf("cat: %s", out)
+	}
+	wantStatus(t, 0, config, "repair")
+	if out, stderr, status := runCollectord(t, "ship", "--config", config); status != 0 || !strings.Contains(out, "shipped 5 records") || !strings.Contains(out, "put aside") {
+		t.Errorf("ship exits with %d: %s%s", status, out, stderr)
+	}
+}
+
+func TestTheDaemonSaysWhatItPutAsideUntilItIsMoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 0s}\n")
+	strangeData(t, dir)
+	verbose := func() string {
+		answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz?verbose", admin))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Errorf("readyz: %d, %v", answer.StatusCode, err)
+		}
+		return string(body)
+	}
+	for range 2 { // also after a restart
+		d := start(t, config, port, admin)
+		if m := d.metrics(); m["collectord_wal_put_aside"] < 3 {
+			t.Errorf("%v things are put aside", m["collectord_wal_put_aside"])
+		}
+		if body := verbose(); !strings.Contains(body, "next") || !strings.Contains(body, "LOG") {
+			t.Errorf("readyz?verbose: %s", body)
+		}
+		d.stop()
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "data", "wal", "quarantine")); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, config, port, admin)
+	if m := d.metrics(); m["collectord_wal_put_aside"] != 0 {
+		t.Errorf("%v things are put aside after the quarantine was emptied", m["collectord_wal_put_aside"])
+	}
+	if body := verbose(); strings.Contains(body, "quarantine") {
+		t.Errorf("readyz?verbose: %s", body)
+	}
+	d.stop()
+}
+
+func TestTheDaemonStartsOnADiskThatFailsAndAnswers503(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, probe_min: 10ms, probe_max: 50ms}\nshutdown: {grace: 0s}\n")
+	elsewhere := filepath.Join(dir, "elsewhere")
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "data"), 0o700), os.Symlink(elsewhere, filepath.Join(dir, "data", "wal"))); err != nil {
+		t.Fatal(err)
+	}
+	d := start(t, config, port, admin)
+	post := func() int {
+		answer, err := http.Post(d.url(), "application/json", strings.NewReader(`{"patientId":"1"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode
+	}
+	if status := post(); status != http.StatusServiceUnavailable {
+		t.Errorf("it answers %d while the disk of the log is not there", status)
+	}
+	answer, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	answer.Body.Close()
+	if err != nil || answer.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "wal") {
+		t.Errorf("readyz: %d %s, %v", answer.StatusCode, body, err)
+	}
+	if err := os.Mkdir(elsewhere, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the log has started by itself", func() bool { return post() == http.StatusCreated })
+	d.stop()
+}
+
+func TestShipLeavesWhatAnotherUserOwnsAndShipsTheRest(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to have files of others")
+	}
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "collectord-test-") // which others may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	config, _, _ := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
+	strangeData(t, dir)
+	err = filepath.WalkDir(filepath.Join(dir, "data"), func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, 65534, 65534))
+	})
+	segment := filepath.Join(dir, "data", "wal", "00000000000000000001-00000000000000000002")
+	if err = errors.Join(err, os.Chmod(dir, 0o755), os.Lchown(segment, 0, 0), os.Chmod(segment, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	out, stderr, status := runCollectord(t, "ship", "--config", config)
+	if status != 2 || !strings.Contains(out, "shipped 3 records") || !strings.Contains(stderr, "1 range that can't be read") {
+		t.Errorf("ship exits with %d: %s%s", status, out, stderr)
+	}
+	if err := os.Lchown(segment, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if out, stderr, status := runCollectord(t, "ship", "--config", config); status != 0 || !strings.Contains(out, "shipped 2 records") {
+		t.Errorf("ship exits with %d after the owner was set right: %s%s", status, out, stderr)
+	}
+}

@@ -1,0 +1,130 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+
+	"collectord/wal/vfs"
+)
+
+// Aside is what was put aside: it is in the quarantine, or was left in its place.
+type Aside struct {
+	Path string // relative to the data directory
+	Why  string // empty for the quarantine, where a report tells
+}
+
+// aside knows what was left in its place, and is passed over until the next start.
+type aside struct {
+	mu   sync.Mutex // guards left
+	left []Aside
+}
+
+func (a *aside) add(one Aside) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left = append(a.left, one)
+}
+
+func (a *aside) list() []Aside {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.left)
+}
+
+func (a *aside) drop(path string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left = slices.DeleteFunc(a.left, func(one Aside) bool { return one.Path == path })
+}
+
+// look forgets what somebody saw to, and counts the rest.
+func (a *aside) look(disk vfs.Disk, dataDir string) int {
+	for _, one := range a.list() {
+		if _, err := disk.Stat(filepath.Join(dataDir, one.Path)); errors.Is(err, fs.ErrNotExist) {
+			a.drop(one.Path)
+		}
+	}
+	return len(a.list())
+}
+
+// forget is what a killed process does with all that a start has found.
+func (a *aside) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.left = nil
+}
+
+// maxAside bounds what PutAside lists.
+const maxAside = 100
+
+// PutAside lists what was put aside, at most a hundred of it. It reads the disk.
+func (l *Log) PutAside() (all []Aside) {
+	for _, name := range l.quarantined() {
+		all = append(all, Aside{Path: filepath.Join("wal", quarantineName, name)})
+	}
+	all = append(l.aside.list(), all...)
+	return all[:min(len(all), maxAside)]
+}
+
+// quarantined names what is in the quarantine, without the reports beside it.
+func (b *base) quarantined() (names []string) {
+	entries, err := b.disk.List(filepath.Join(b.dir, quarantineName))
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".txt") {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
+var errInTheWay = errors.New("it was in the place of a part of the log")
+
+// putAside moves to the quarantine what can't be read, or is in the way. Where
+// that fails it gets another name; where that fails, too, it is left.
+func (b *base) putAside(path string, why error) error {
+	err := b.quarantinePath(path)
+	if err != nil && !b.tolerates(err) {
+		return err
+	}
+	if _, errStat := b.disk.Stat(path); err == nil || errors.Is(errStat, fs.ErrNotExist) { // else moved, though not durably
+		b.aside.drop(b.relative(path))
+		return nil
+	}
+	if b.disk.RenameDurably(path, b.besides(path)) == nil {
+		path = b.besides(path)
+	}
+	b.leave(path, errors.Join(why, err))
+	return nil
+}
+
+// asideMark is in the name of what was in the way and could not be moved to the
+// quarantine. Each start tries again.
+const asideMark = ".aside-"
+
+func (b *base) besides(path string) string {
+	return fmt.Sprintf("%s%s%016x", path, asideMark, b.runID)
+}
+
+// leave notes that something stays where it is, and is passed over.
+func (b *base) leave(path string, why error) { b.aside.add(Aside{b.relative(path), why.Error()}) }
+
+// relative is a path as people are shown it.
+func (b *base) relative(path string) string {
+	if rel, err := filepath.Rel(b.dataDir, path); err == nil {
+		return rel
+	}
+	return path
+}
+
+// tolerates reports whether the start goes on without the entry that err is about.
+func (b *base) tolerates(err error) bool {
+	return b.tolerance == pastEvery || b.tolerance == pastEntry && !passes(err)
+}

@@ -1,0 +1,108 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// begin makes the active segment of this run. An empty one of an earlier run
+// gives way to it.
+func (l *Log) begin() error {
+	dir := filepath.Join(l.dir, nextName)
+	a, err := l.createActive(dir, leastFill(l.sealing().size)) // a start waits for no more
+	if err != nil {
+		return err
+	}
+	a.first = l.queue.newSegment()
+	a.dir = filepath.Join(l.dir, segment.ActiveName(a.first))
+	// From here to the rename, the name .gone tells the next seq.
+	if err := l.discardInFavour(a.dir, dir); err != nil {
+		a.Abandon()
+		return err
+	}
+	l.shelf.activated(a, nil)
+	l.queue.setBroken(nil)
+	l.committer.segment = a
+	l.committer.lastSync = time.Now()
+	if err := l.clearGone(); err != nil {
+		l.opts.Logger.Warn("can't sync the log directory after deleting what removals left: after a loss of power the next start will delete it again",
+			"trouble", "names", "error", err)
+	}
+	return nil
+}
+
+// beginLater makes do without an active segment where the disk can't take one:
+// appends are refused until it can, but what is there is shipped, which may be
+// what makes room.
+func (l *Log) beginLater(cause error) {
+	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", cause)
+	l.queue.setBroken(cause)
+	l.committer.lastSync = time.Now()
+	// Another segment is to take the place of an empty one, and the names of
+	// removed ones tell the next seq until then.
+	emptied := slices.Clone(l.gone)
+	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
+		if err := l.nameGone(filepath.Join(l.dir, name)); err == nil {
+			emptied = append(emptied, name+goneSuffix)
+		}
+	}
+	l.shelf.lock()
+	defer l.shelf.unlock()
+	for _, name := range emptied {
+		if path := filepath.Join(l.dir, name); !slices.Contains(l.shelf.tombstones, path) {
+			l.shelf.tombstones = append(l.shelf.tombstones, path)
+		}
+	}
+}
+
+// discardInFavour puts the directory at from in the place of an empty segment.
+// Anything else there goes to the quarantine.
+func (l *Log) discardInFavour(place, from string) error {
+	if name := filepath.Base(place); slices.Contains(l.leftovers, name) {
+		if err := l.nameGone(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	} else if _, err := l.disk.Stat(place); err == nil {
+		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of the active segment", "path", place)
+		if err := l.putAside(place, errInTheWay); err != nil {
+			return err
+		}
+	}
+	l.leftovers = append(l.leftovers, filepath.Base(place)) // should it be there and not durable
+	return l.disk.RenameDurably(from, place)
+}
+
+// clearGone deletes what interrupted removals left, now that another name tells
+// the next seq, and empty segments of earlier runs. What can't be deleted is tried
+// again from time to time.
+func (l *Log) clearGone() error {
+	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == segment.ActiveName(l.queue.nextSeq) })
+	var tombstones []string
+	for _, dir := range l.shelf.tombstones {
+		tombstones = append(tombstones, filepath.Base(dir))
+	}
+	for _, name := range slices.Concat(l.gone, tombstones, stale, []string{segment.ActiveName(l.queue.nextSeq) + goneSuffix}) {
+		dir := filepath.Join(l.dir, name)
+		if info, err := l.disk.Stat(dir); err != nil || !info.IsDir() {
+			continue
+		}
+		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.gone, name) {
+			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", name)
+		}
+		d := &departure{dir: dir, place: strings.TrimSuffix(dir, goneSuffix), synced: true}
+		if info, err := l.disk.Stat(filepath.Join(dir, segment.FileName)); err == nil {
+			d.bytes = vfs.SizeOf(info)
+		}
+		_ = l.shelf.depart(d, func() { l.shelf.sealedBytes += d.bytes }) // logged
+	}
+	l.gone, l.shelf.tombstones, l.leftovers = nil, nil, nil
+	return l.disk.SyncDir(l.dir)
+}

@@ -1,0 +1,125 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// behind is the segment, or what is left of one, that follows s.
+func (found *names) behind(s *named) *named {
+	next := &named{first: maxSeq}
+	for _, o := range slices.Concat(found.segments, found.unread, found.leaving) {
+		if o.first > s.first && o.first < next.first {
+			next = o
+		}
+	}
+	return next
+}
+
+// sealLeftover seals a segment that a crash left open, at its last good frame.
+// Frames above limit were never acknowledged: their seqs belong to the segment
+// that follows. What is damaged before the last good frame is left to Salvage.
+// It returns 0 if the segment holds no record, and the path that it has by now: it
+// can be shipped from there, too, if it can't be renamed.
+//
+// All records below the next segment of the same run were acknowledged. If they
+// are not there, the name counts them all the same, and Salvage notes the loss.
+func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) {
+	dir = filepath.Join(l.dir, s.name)
+	path := filepath.Join(dir, segment.FileName)
+	w, err := l.scanFor(s.name, s.first, next.first-1)
+	if err == nil && w.Unread != nil && w.Unread.Pages == 0 { // it could not be opened
+		w, err = l.scanFor(s.name, s.first, next.first-1)
+	}
+	if errors.Is(err, vfs.ErrNotRegular) { // kept as it is
+		w, err = &segment.Scan{Reason: err, Missing: true}, nil
+	}
+	if err != nil {
+		return 0, dir, err
+	}
+	last = w.Last()
+	hidden, err := w.HiddenRecords()
+	if err != nil {
+		return 0, dir, err
+	}
+	if hidden > 0 && next.first == maxSeq {
+		if moved, err := l.keepTail(s, last, hidden, w); err != nil || moved {
+			return 0, dir, err
+		}
+	}
+	proven := next.run != 0 && (w.Header.Run == 0 || w.Header.Run == next.run) && next.first > s.first
+	if missing := next.first - 1 - max(last, s.first-1); proven && hidden == 0 && missing > 0 {
+		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: records were acknowledged that are not there",
+			"segment", s.name, "records", missing, "from_seq", next.first-missing)
+	}
+	if hidden > 0 && next.first < maxSeq { // all records below were acknowledged, and may be there
+		last, proven = next.first-1, false
+	}
+	if last == 0 && (w.Missing || w.Begin == 0) {
+		if proven {
+			if err := l.enterMissing(SeqRange{First: s.first, Last: next.first - 1}, LossMissing); err != nil {
+				return 0, dir, err
+			}
+		}
+		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.Reason)
+		return 0, dir, l.putAside(dir, errors.New("no readable header or record"))
+	}
+	if w.Size > w.End && hidden == 0 && !l.disk.HasOtherNames(path) {
+		if err := l.cutTail(s.name, path, segment.ByteRange{From: w.End, To: w.Written}); err != nil {
+			return 0, dir, err
+		}
+	}
+	if proven {
+		last = next.first - 1
+	}
+	if last == 0 {
+		return 0, dir, nil
+	}
+	// What the crash left in memory only must be durable before it ships. A file that
+	// the disk does not give has nothing there.
+	if err := l.disk.SyncFile(path); err != nil && (w.Unread == nil || !vfs.IsUnreadable(err)) && !l.tolerates(err) {
+		return 0, dir, err
+	}
+	l.found(FoundOpenSegment, slog.LevelInfo, "sealed what the last run left open", "segment", s.name, "records", last-s.first+1)
+	sealed := filepath.Join(l.dir, segment.SealedName(s.first, last))
+	if err := l.disk.RenameDurably(dir, sealed); err == nil {
+		dir = sealed
+	} else if !l.tolerates(err) {
+		return 0, dir, err
+	} else if _, errStat := l.disk.Stat(sealed); errStat == nil {
+		dir = sealed // which the next start may not find
+	}
+	return last, dir, nil
+}
+
+// cutTail cuts off the end of a file. Bytes that are not just zeros are kept in
+// the quarantine.
+func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
+	kept, err := l.quarantineTail(name, path, tail)
+	if vfs.IsTrouble(err) || err != nil && l.tolerates(err) { // the sealed name will say where the records end
+		l.found(FoundTornTail, slog.LevelWarn, "left in place what follows the last whole frame: it can't be kept elsewhere",
+			"segment", name, "offset", tail.From, "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("quarantine torn tail: %w", err)
+	}
+	if kept > 0 { // otherwise it was never written to
+		l.tornBytes.Add(uint64(kept))
+		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: what was acknowledged ends before it",
+			"segment", name, "offset", tail.From, "bytes", kept)
+	}
+	if err = l.disk.Truncate(path, tail.From); err == nil {
+		err = l.disk.SyncFile(path)
+	}
+	if err != nil && l.tolerates(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,224 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// recoverDir brings the directory into the state of a clean shutdown and returns
+// the first sequence number that was never used.
+func (l *Log) recoverDir() (nextSeq uint64, err error) {
+	if err := l.clearWay(); err != nil {
+		return 0, err
+	}
+	found, err := l.readNames()
+	if err != nil {
+		return 0, err
+	}
+	if err := l.readUnread(&found); err != nil {
+		return 0, err
+	}
+	err = l.loadIdentity(func() (uint64, bool) {
+		known := slices.Clone(l.gone)
+		for _, s := range slices.Concat(found.leaving, found.unread, found.segments) {
+			known = append(known, s.name)
+		}
+		for _, name := range slices.Backward(known) {
+			if h, err := segment.ReadHeader(l.disk, l.fileOf(name)); err == nil {
+				return h.LogID, true
+			}
+		}
+		return 0, false
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range found.segments {
+		if err := l.recoverSegment(s, &found); err != nil {
+			if err := l.leaveSegment(s, &found, err); err != nil {
+				return 0, fmt.Errorf("segment %s: %w", s.name, err)
+			}
+		}
+	}
+	for _, s := range found.leaving {
+		found.above(l.departAgain(s, &found))
+	}
+	for _, u := range found.unread {
+		found.above(u.last)
+		if err := l.addUnread(u, &found); err != nil {
+			return 0, fmt.Errorf("segment %s: %w", u.name, err)
+		}
+	}
+	for _, s := range l.shelf.unread {
+		found.above(s.last)
+	}
+	if err := l.losses.count(); err != nil {
+		l.opts.Logger.Error("can't list the loss notes: they are listed again (check the disk)", "path", filepath.Join(l.dir, lostName), "error", err)
+		l.losses.waiting.Add(1) // at least, so that somebody looks again
+	}
+	return found.nextSeq, nil
+}
+
+// clearWay makes the directories of the log, and moves to the quarantine what an
+// earlier start could only give another name.
+func (l *Log) clearWay() error {
+	lost := filepath.Join(l.dir, lostName)
+	err := errors.Join(l.clearPlace(filepath.Join(l.dir, quarantineName)), l.clearPlace(lost), l.disk.MkdirDurably(lost))
+	if err != nil && !l.tolerates(err) {
+		return err
+	}
+	reserve := filepath.Join(lost, reserveName)
+	if info, err := l.disk.Stat(reserve); err == nil && !info.Mode().IsRegular() {
+		if err := l.putAside(reserve, errInTheWay); err != nil {
+			return err
+		}
+	}
+	stockReserve(l.disk, reserve)
+	spool := filepath.Join(l.dataDir, spoolName)
+	if info, err := l.disk.Stat(spool); err == nil && !info.IsDir() && !vfs.IsLink(info) {
+		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what was in the place of the spool", "path", spool)
+		if err := l.putAside(spool, errInTheWay); err != nil {
+			return err
+		}
+	}
+	entries, err := l.disk.List(l.dataDir)
+	if err != nil && !l.tolerates(err) {
+		return err
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), asideMark) {
+			if err := l.putAside(filepath.Join(l.dataDir, e.Name()), errInTheWay); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// recoverSegment seals a segment if need be, and lists it.
+func (l *Log) recoverSegment(s *named, found *names) error {
+	last, dir := s.last, filepath.Join(l.dir, s.name)
+	if !s.sealed {
+		above, err := l.aboveForeign(s)
+		if err != nil {
+			return err
+		}
+		if above > 0 {
+			found.above(above - 1)
+			return nil
+		}
+		if last, dir, err = l.sealLeftover(s, found.behind(s)); err != nil {
+			return err
+		}
+	}
+	found.above(max(s.first-1, last))
+	if last == 0 {
+		l.leftovers = append(l.leftovers, s.name) // it holds nothing
+		return nil
+	}
+	return l.addRecovered(dir, s.first, last)
+}
+
+// leaveSegment leaves a segment that can't be read or renamed, if the start
+// tolerates that. Its records are neither shipped nor lost: the next start tries
+// again. One that is not sealed gets a name that tells how many records it may hold.
+func (l *Log) leaveSegment(s *named, found *names, why error) error {
+	if !l.tolerates(why) {
+		return why
+	}
+	l.found(FoundUnreadable, slog.LevelError, "left a segment that can't be read or renamed: the next start tries again (see to its owner, its mode, or the disk)",
+		"segment", s.name, "error", why)
+	dir := filepath.Join(l.dir, s.name)
+	u := &Segment{
+		shelf: l.shelf, dir: dir, first: s.first, last: s.last, sealedAt: time.Now(),
+		uncertain: !s.sealed || strings.HasSuffix(s.name, tailSuffix),
+		held:      true, // to evict it would make no room
+	}
+	if !s.sealed {
+		u.last = min(s.first+segment.MostRecords(l.disk, l.fileOf(s.name)), found.behind(s).first) - 1
+		if tail := filepath.Join(l.dir, tailName(u.first, u.last)); !s.link && l.disk.RenameDurably(dir, tail) == nil {
+			u.dir = tail
+		}
+	}
+	if u.last == 0 { // neither its name nor its content tells
+		u.last = u.first
+	}
+	found.above(u.last)
+	l.leave(u.dir, why)
+	l.queue.recovered(u.counted(), pending)
+	l.shelf.enterUnread(u)
+	return nil
+}
+
+// aboveForeign returns a seq above all those that an unsealed segment of a
+// later version can hold, or 0 if it is not one.
+func (l *Log) aboveForeign(s *named) (uint64, error) {
+	path := filepath.Join(l.dir, s.name, segment.FileName)
+	if _, err := segment.ReadHeader(l.disk, path); !errors.Is(err, ErrVersion) {
+		return 0, nil // met again when it is sealed
+	}
+	info, err := l.disk.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	l.found(FoundLaterVersion, slog.LevelError, "left alone a segment of a later version: install that version to ship it", "segment", s.name)
+	return s.first + uint64(info.Size()), nil // a record takes more than a byte
+}
+
+// nameNext returns the first seq of next if it holds frames, which it does only if a power loss undid the rename of a roll. Otherwise it is deleted:
+// its run is over.
+func (l *Log) nameNext() (first uint64, err error) {
+	dir := filepath.Join(l.dir, nextName)
+	w, err := l.scanAll(nextName)
+	if errors.Is(err, ErrVersion) {
+		l.found(FoundLaterVersion, slog.LevelError, "set aside a prepared segment of a later version", "segment", nextName)
+		return 0, l.putAside(dir, err)
+	}
+	if err != nil {
+		if !l.tolerates(err) {
+			return 0, err
+		}
+		l.found(FoundStray, slog.LevelError, "set aside a prepared segment that can't be read", "segment", nextName, "error", err)
+		return 0, l.putAside(dir, err)
+	}
+	if len(w.Pieces) == 0 && w.Unread != nil {
+		l.found(FoundUnreadable, slog.LevelError, "set aside a prepared segment that the disk does not give (check the disk)",
+			"segment", nextName, "error", w.Unread)
+		return 0, l.putAside(dir, w.Unread)
+	}
+	if len(w.Pieces) == 0 {
+		return 0, l.dropNext(dir, w)
+	}
+	first = w.Pieces[0].First
+	l.found(FoundUnnamedNext, slog.LevelWarn, "found records in the segment that was to follow: named it", "first_seq", first)
+	return first, nil
+}
+
+// addRecovered lists a sealed segment. One without a file is put aside.
+func (l *Log) addRecovered(dir string, first, last uint64) error {
+	count := last - first + 1
+	path := filepath.Join(dir, segment.FileName)
+	size, sealedAt, err := l.statSegment(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.found(FoundNoFile, slog.LevelError, "set aside a sealed segment without its file", "segment", filepath.Base(dir), "records", count)
+		if err := l.enterMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {
+			return err
+		}
+		return l.putAside(dir, errors.New("it has no file"))
+	}
+	if err != nil {
+		return err
+	}
+	l.queue.recovered(count, pending)
+	l.shelf.enter(&Segment{shelf: l.shelf, dir: dir, first: first, last: last, bytes: size, sealedAt: sealedAt})
+	return nil
+}
