@@ -141,14 +141,14 @@ func (l *Log) keepSalvage(reason error) error {
 
 // clearSalvage deletes the directory in which pieces are made. Of a piece each
 // record is in the original, too.
-func (l *base) clearSalvage() error {
-	work := filepath.Join(l.dir, salvageName)
-	if info, err := l.disk.Stat(work); err != nil {
+func (b *base) clearSalvage() error {
+	work := filepath.Join(b.dir, salvageName)
+	if info, err := b.disk.Stat(work); err != nil {
 		return ignoreMissing(err)
 	} else if !info.IsDir() {
-		return l.quarantineDir(salvageName)
+		return b.quarantineDir(salvageName)
 	}
-	entries, err := l.disk.List(work)
+	entries, err := b.disk.List(work)
 	if err != nil {
 		return err
 	}
@@ -156,29 +156,29 @@ func (l *base) clearSalvage() error {
 		if _, last, ending, ok := parseName(e.Name()); !ok || last == 0 || ending != "" && ending != unreadSuffix && ending != tailSuffix || !e.IsDir() {
 			break // not ours
 		}
-		if err := l.removeDir(filepath.Join(work, e.Name())); err != nil {
+		if err := b.removeDir(filepath.Join(work, e.Name())); err != nil {
 			return err
 		}
 	}
-	return l.removeDir(work)
+	return b.removeDir(work)
 }
 
 // clearPiece makes way for a piece: one of an attempt that failed may be there.
 // Should it hold anything that the original does not, it goes to the quarantine.
-func (l *base) clearPiece(name string, original *segment.Scan) error {
-	w, err := l.scanAll(name)
+func (b *base) clearPiece(name string, original *segment.Scan) error {
+	w, err := b.scanAll(name)
 	if err != nil || w.Missing || w.Unread != nil {
-		if _, err := l.disk.Stat(filepath.Join(l.dir, name)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := b.disk.Stat(filepath.Join(b.dir, name)); errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		return l.quarantineDir(name)
+		return b.quarantineDir(name)
 	}
 	in, err := original.Holds(w)
 	if err != nil {
 		return err
 	}
 	if !in {
-		return l.quarantineDir(name)
+		return b.quarantineDir(name)
 	}
-	return l.deleteExamined(name)
+	return b.deleteExamined(name)
 }

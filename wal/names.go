@@ -34,7 +34,7 @@ type named struct {
 	failed      error         // why its file could not be read
 }
 
-func (l *base) fileOf(name string) string { return filepath.Join(l.dir, name, segment.FileName) }
+func (b *base) fileOf(name string) string { return filepath.Join(b.dir, name, segment.FileName) }
 
 // look reads the beginning of a segment.
 func (l *Log) look(s *named) {
@@ -313,12 +313,12 @@ func dropNamed(all []*named, one *named) []*named {
 }
 
 // deleteExamined deletes a segment whose records were found elsewhere.
-func (l *base) deleteExamined(name string) error {
-	dir := filepath.Join(l.dir, name)
-	if err := l.nameGone(dir); err != nil {
+func (b *base) deleteExamined(name string) error {
+	dir := filepath.Join(b.dir, name)
+	if err := b.nameGone(dir); err != nil {
 		return err
 	}
-	return l.removeDir(dir + goneSuffix)
+	return b.removeDir(dir + goneSuffix)
 }
 
 // keepBeyond copies frames above the last seq that a segment's name tells to the
@@ -390,7 +390,7 @@ func (s *named) right() string {
 	return segment.SealedName(s.first, s.last)
 }
 
-func (l *base) stray(name string) {
-	l.leave(filepath.Join(l.dir, name), errors.New("not part of a log"))
-	l.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(l.dir, name))
+func (b *base) stray(name string) {
+	b.leave(filepath.Join(b.dir, name), errors.New("not part of a log"))
+	b.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(b.dir, name))
 }

@@ -375,13 +375,6 @@ func (q *queue) close() bool {
 	return true
 }
 
-// isEmpty reports whether nothing waits for a commit.
-func (q *queue) isEmpty() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return len(q.pending) == 0 && q.staged.size() == 0
-}
-
 // waiting is how many records wait for a commit.
 func (q *queue) waiting() (n uint64) {
 	q.mu.Lock()

@@ -30,70 +30,70 @@ const salvageName = "salvage"
 // again; later, it writes the notes.
 func (l *Log) Salvage(s *Segment) (changed bool, err error) { return l.shelf.salvage(s) }
 
-func (l *shelf) salvage(s *Segment) (changed bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l.salvageMu.Lock()
-	defer l.salvageMu.Unlock()
-	if s.removed {
+func (s *shelf) salvage(seg *Segment) (changed bool, err error) {
+	seg.mu.Lock()
+	defer seg.mu.Unlock()
+	s.salvageMu.Lock()
+	defer s.salvageMu.Unlock()
+	if seg.removed {
 		return false, nil
 	}
-	if changed, err = l.salvageLocked(s); err != nil {
-		err = fmt.Errorf("salvage %s: %w", s, err)
+	if changed, err = s.salvageLocked(seg); err != nil {
+		err = fmt.Errorf("salvage %s: %w", seg, err)
 	}
 	return changed, err
 }
 
-func (l *shelf) salvageLocked(s *Segment) (changed bool, err error) {
-	want := segment.Wanted{LogID: l.logID, First: s.first, Last: s.last, Others: s.reread}
-	w, err := want.Scan(l.disk, s.path())
+func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
+	want := segment.Wanted{LogID: s.logID, First: seg.first, Last: seg.last, Others: seg.reread}
+	w, err := want.Scan(s.disk, seg.path())
 	if err != nil {
 		return false, err
 	}
-	gaps := w.Gaps(s.first, s.last)
-	if len(gaps) == 0 && w.Reason == nil && !s.reread {
+	gaps := w.Gaps(seg.first, seg.last)
+	if len(gaps) == 0 && w.Reason == nil && !seg.reread {
 		return false, nil
 	}
 	unread := w.Unread != nil && len(gaps) > 0 // what is not there may be in what was not read
 	if unread {
-		if s.attempts++; s.attempts < readAttempts {
+		if seg.attempts++; seg.attempts < readAttempts {
 			return false, w.Unread
 		}
 	}
-	l.adoptHeader(&w.Header)
-	if unread && !s.reread {
-		return l.setUnreadAside(s, w, gaps)
+	s.adoptHeader(&w.Header)
+	if unread && !seg.reread {
+		return s.setUnreadAside(seg, w, gaps)
 	}
 	if !unread {
-		if err := l.keepDamaged(s, w); err != nil {
+		if err := s.keepDamaged(seg, w); err != nil {
 			return false, err
 		}
 	}
 	hours := hours(w)
 	if len(hours) == 0 { // no segment is open for much longer than an hour
-		hours = []int64{hourOf(s.sealedAt.UnixMicro())}
+		hours = []int64{hourOf(seg.sealedAt.UnixMicro())}
 	}
-	pieces, err := l.makePieces(s, w)
+	pieces, err := s.makePieces(seg, w)
 	if err != nil {
 		return false, err
 	}
-	if w.IsWhole(s.first, s.last) && !s.reread {
-		s.removed = true
-		l.foundDamage(s, w, pieces, 0)
-		l.exchange(s, pieces, nil)
+	if w.IsWhole(seg.first, seg.last) && !seg.reread {
+		seg.removed = true
+		s.foundDamage(seg, w, pieces, 0)
+		s.exchange(seg, pieces, nil)
 		return true, nil
 	}
-	d := s.departure(damagedSuffix)
+	d := seg.departure(damagedSuffix)
 	if unread {
-		d.dir, d.report = d.place+lostSuffix, unreadReport(w, s)
+		d.dir, d.report = d.place+lostSuffix, unreadReport(w, seg)
 	}
-	decided, err := decide(l.disk, s.dir, d.dir)
+	decided, err := decide(s.disk, seg.dir, d.dir)
 	if !decided {
 		return false, err
 	}
-	s.removed, s.made = true, nil
-	d.synced, d.pieces, d.open = err == nil, pieces, s.first
-	gaps, skipped := unused(s, w, gaps)
+	seg.removed, seg.made = true, nil
+	d.synced, d.pieces, d.open = err == nil, pieces, seg.first
+	gaps, skipped := unused(seg, w, gaps)
 	note := LossNote{Node: w.Header.Node, LogID: w.Header.LogID, Run: w.Header.Run, At: time.Now(), Hours: hours}
 	for _, g := range gaps {
 		d.lost += g.Last - g.First + 1
@@ -106,34 +106,34 @@ func (l *shelf) salvageLocked(s *Segment) (changed bool, err error) {
 	}
 	switch {
 	case unread:
-		l.found(FoundDamage, slog.LevelError, "the disk did not give a part of a segment after a restart either: it is lost, and the file is in the quarantine",
-			"segment", s.String(), "lost_records", d.lost, "pieces", len(pieces), "reason", w.Reason)
-	case s.reread && d.lost == 0:
-		l.opts.Logger.Info("read what the disk did not give before the restart: nothing of it is lost", "segment", s.String(), "pieces", len(pieces))
+		s.found(FoundDamage, slog.LevelError, "the disk did not give a part of a segment after a restart either: it is lost, and the file is in the quarantine",
+			"segment", seg.String(), "lost_records", d.lost, "pieces", len(pieces), "reason", w.Reason)
+	case seg.reread && d.lost == 0:
+		s.opts.Logger.Info("read what the disk did not give before the restart: nothing of it is lost", "segment", seg.String(), "pieces", len(pieces))
 	default:
-		l.foundDamage(s, w, pieces, d.lost)
+		s.foundDamage(seg, w, pieces, d.lost)
 	}
-	_ = l.depart(d, func() { // logged
-		l.unlistLocked(s)
+	_ = s.depart(d, func() { // logged
+		s.unlistLocked(seg)
 		found := d.lost
 		for _, p := range pieces {
-			l.sealedBytes += p.bytes
+			s.sealedBytes += p.bytes
 			found += p.counted()
 		}
-		if s.uncertain { // it was not known that they exist
-			l.queue.recovered(found, pending)
+		if seg.uncertain { // it was not known that they exist
+			s.queue.recovered(found, pending)
 		}
 	})
 	return true, nil
 }
 
-func (l *shelf) foundDamage(s *Segment, w *segment.Scan, pieces []*Segment, lost uint64) {
-	l.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
-		"segment", s.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.Reason)
+func (s *shelf) foundDamage(seg *Segment, w *segment.Scan, pieces []*Segment, lost uint64) {
+	s.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
+		"segment", seg.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.Reason)
 }
 
 // keepDamaged copies the bytes that do not check out to the quarantine.
-func (l *shelf) keepDamaged(s *Segment, w *segment.Scan) error {
+func (s *shelf) keepDamaged(seg *Segment, w *segment.Scan) error {
 	if len(w.Damaged) == 0 {
 		return nil
 	}
@@ -143,8 +143,8 @@ func (l *shelf) keepDamaged(s *Segment, w *segment.Scan) error {
 	}
 	defer end()
 	for _, d := range w.Damaged {
-		name := fmt.Sprintf("%s-at-%d", s, d.From)
-		if err := l.quarantineBytes(name, s.String(), in, d, w.Reason); err != nil {
+		name := fmt.Sprintf("%s-at-%d", seg, d.From)
+		if err := s.quarantineBytes(name, seg.String(), in, d, w.Reason); err != nil {
 			return err
 		}
 	}
@@ -153,16 +153,16 @@ func (l *shelf) keepDamaged(s *Segment, w *segment.Scan) error {
 
 // makePieces makes the pieces durable under their names, beside the original or,
 // if it holds all records, in the place of its file.
-func (l *shelf) makePieces(s *Segment, w *segment.Scan) (pieces []*Segment, err error) {
-	if err := l.dropPieces(&s.made); err != nil {
+func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, err error) {
+	if err := s.dropPieces(&seg.made); err != nil {
 		return nil, err
 	}
-	inPlace := w.IsWhole(s.first, s.last) && !s.reread
-	work := filepath.Join(l.dir, salvageName)
-	if err := l.clearSalvage(); err != nil {
+	inPlace := w.IsWhole(seg.first, seg.last) && !seg.reread
+	work := filepath.Join(s.dir, salvageName)
+	if err := s.clearSalvage(); err != nil {
 		return nil, err
 	}
-	if err := l.disk.MkdirDurably(work); err != nil {
+	if err := s.disk.MkdirDurably(work); err != nil {
 		return nil, err
 	}
 	for _, p := range w.Pieces {
@@ -171,38 +171,38 @@ func (l *shelf) makePieces(s *Segment, w *segment.Scan) (pieces []*Segment, err 
 		if err != nil {
 			return nil, err
 		}
-		dir := filepath.Join(l.dir, name)
+		dir := filepath.Join(s.dir, name)
 		if inPlace { // same name: exchange the file instead
-			dir = s.dir
-			if err := l.disk.RenameNew(filepath.Join(work, name, segment.FileName), filepath.Join(dir, segment.FileName)); err != nil {
+			dir = seg.dir
+			if err := s.disk.RenameNew(filepath.Join(work, name, segment.FileName), filepath.Join(dir, segment.FileName)); err != nil {
 				return nil, err
 			}
-			if err := l.disk.SyncDir(dir); err != nil {
+			if err := s.disk.SyncDir(dir); err != nil {
 				return nil, err
 			}
 		} else {
-			if err := l.clearPiece(name, w); err != nil {
+			if err := s.clearPiece(name, w); err != nil {
 				return nil, err
 			}
-			s.made = append(s.made, dir)
-			if err := l.disk.RenameDurably(filepath.Join(work, name), dir); err != nil {
+			seg.made = append(seg.made, dir)
+			if err := s.disk.RenameDurably(filepath.Join(work, name), dir); err != nil {
 				return nil, err
 			}
 		}
-		pieces = append(pieces, &Segment{shelf: l, dir: dir, first: p.First, last: p.Last, bytes: size, sealedAt: s.sealedAt})
+		pieces = append(pieces, &Segment{shelf: s, dir: dir, first: p.First, last: p.Last, bytes: size, sealedAt: seg.sealedAt})
 	}
-	return pieces, l.clearSalvage()
+	return pieces, s.clearSalvage()
 }
 
 // dropPieces deletes pieces of a segment that is still there itself, durably: it is
 // to be shipped, evicted or salvaged anew as a whole.
-func (l *shelf) dropPieces(dirs *[]string) error {
+func (s *shelf) dropPieces(dirs *[]string) error {
 	if len(*dirs) == 0 {
 		return nil
 	}
 	for _, dir := range *dirs {
 		// By way of .gone: a piece without its file would look like a loss.
-		if err := l.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

@@ -41,8 +41,8 @@ func (s *Segment) Split() error {
 	return nil
 }
 
-func (l *shelf) split(s *Segment) error {
-	w, err := s.scanUndamaged()
+func (s *shelf) split(seg *Segment) error {
+	w, err := seg.scanUndamaged()
 	if err != nil {
 		return err
 	}
@@ -54,19 +54,19 @@ func (l *shelf) split(s *Segment) error {
 		return ErrOneFrame
 	}
 	w.Pieces = halves
-	pieces, err := l.makePieces(s, w)
+	pieces, err := s.makePieces(seg, w)
 	if err != nil {
 		return err
 	}
-	s.removed, s.made = true, nil
-	d := s.departure("")
-	d.pieces, d.open = pieces, s.first
-	_ = l.depart(d, func() { // logged
-		l.unlistLocked(s)
+	seg.removed, seg.made = true, nil
+	d := seg.departure("")
+	d.pieces, d.open = pieces, seg.first
+	_ = s.depart(d, func() { // logged
+		s.unlistLocked(seg)
 		for _, p := range pieces {
-			l.sealedBytes += p.bytes
+			s.sealedBytes += p.bytes
 		}
-		pieces[0].since = s.since
+		pieces[0].since = seg.since
 	})
 	return nil
 }

@@ -61,51 +61,51 @@ func (s *Segment) counted() uint64 {
 
 // setUnreadAside ships what can be read of a segment, and leaves the rest to the
 // next start. The caller holds the mutexes of Salvage.
-func (l *shelf) setUnreadAside(s *Segment, w *segment.Scan, gaps []SeqRange) (changed bool, err error) {
-	if err := l.clearLinks(s); err != nil {
+func (s *shelf) setUnreadAside(seg *Segment, w *segment.Scan, gaps []SeqRange) (changed bool, err error) {
+	if err := s.clearLinks(seg); err != nil {
 		return false, err
 	}
-	if gaps, err = l.linkUnread(s.path(), w, gaps); err != nil {
+	if gaps, err = s.linkUnread(seg.path(), w, gaps); err != nil {
 		return false, err
 	}
 	names := make([]string, len(gaps))
 	for i, g := range gaps {
-		names[i] = filepath.Join(l.dir, unreadName(g.First, g.Last))
+		names[i] = filepath.Join(s.dir, unreadName(g.First, g.Last))
 	}
-	pieces, err := l.makePieces(s, w)
+	pieces, err := s.makePieces(seg, w)
 	if err != nil {
 		return false, err
 	}
 	// If the name is not durable, the next start finds the segment with its links
 	// and pieces, and begins again.
-	if decided, err := decide(l.disk, s.dir, names[0]); !decided {
+	if decided, err := decide(s.disk, seg.dir, names[0]); !decided {
 		return false, err
 	}
-	s.removed, s.made = true, nil
+	seg.removed, seg.made = true, nil
 	var unread []*Segment
 	var records uint64
 	for i, g := range gaps {
 		unread = append(unread, &Segment{
-			shelf: l, dir: names[i], first: g.First, last: g.Last, bytes: s.bytes / int64(len(gaps)), sealedAt: s.sealedAt,
+			shelf: s, dir: names[i], first: g.First, last: g.Last, bytes: seg.bytes / int64(len(gaps)), sealedAt: seg.sealedAt,
 		})
 		records += g.Last - g.First + 1
 	}
-	l.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a sealed segment: the rest is shipped, and that part is read again at the next start (check the disk and its cable)",
-		"segment", s.String(), "unread_records", records, "pages", w.Unread.Pages, "error", w.Unread.Err)
-	l.exchange(s, pieces, unread)
+	s.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a sealed segment: the rest is shipped, and that part is read again at the next start (check the disk and its cable)",
+		"segment", seg.String(), "unread_records", records, "pages", w.Unread.Pages, "error", w.Unread.Err)
+	s.exchange(seg, pieces, unread)
 	return true, nil
 }
 
 // clearLinks deletes the names that an attempt which failed gave to the file of a
 // segment: its gaps may have been others.
-func (l *shelf) clearLinks(s *Segment) error {
-	entries, err := l.disk.List(l.dir)
+func (s *shelf) clearLinks(seg *Segment) error {
+	entries, err := s.disk.List(s.dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if _, _, ending, ok := parseName(e.Name()); ok && ending == unreadSuffix && l.disk.IsSameFile(s.path(), l.fileOf(e.Name())) {
-			if err := l.deleteExamined(e.Name()); err != nil {
+		if _, _, ending, ok := parseName(e.Name()); ok && ending == unreadSuffix && s.disk.IsSameFile(seg.path(), s.fileOf(e.Name())) {
+			if err := s.deleteExamined(e.Name()); err != nil {
 				return err
 			}
 		}
@@ -132,9 +132,9 @@ func (l *Log) dropLinks(found *names) (err error) {
 // linkUnread gives the file of a segment the names of all gaps but the first,
 // whose name its directory will get. Where the file system has no hard links, one
 // gap stands for all, with what is between them.
-func (l *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]SeqRange, error) {
+func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]SeqRange, error) {
 	for i, g := range gaps[1:] {
-		err := l.link(path, filepath.Join(l.dir, unreadName(g.First, g.Last)))
+		err := s.link(path, filepath.Join(s.dir, unreadName(g.First, g.Last)))
 		if err == nil {
 			continue
 		}
@@ -142,7 +142,7 @@ func (l *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]Seq
 			return nil, err
 		}
 		for _, g := range gaps[1 : i+1] { // these hold nothing but the link
-			if err := l.deleteExamined(unreadName(g.First, g.Last)); err != nil {
+			if err := s.deleteExamined(unreadName(g.First, g.Last)); err != nil {
 				return nil, err
 			}
 		}
@@ -155,31 +155,31 @@ func (l *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]Seq
 
 // link makes a directory that holds nothing but a link to the file at path. It may
 // be repeated.
-func (l *base) link(path, dir string) error {
-	if l.disk.IsSameFile(path, filepath.Join(dir, segment.FileName)) {
+func (b *base) link(path, dir string) error {
+	if b.disk.IsSameFile(path, filepath.Join(dir, segment.FileName)) {
 		return nil
 	}
-	if err := l.clearSalvage(); err != nil {
+	if err := b.clearSalvage(); err != nil {
 		return err
 	}
-	work := filepath.Join(l.dir, salvageName)
+	work := filepath.Join(b.dir, salvageName)
 	temp := filepath.Join(work, filepath.Base(dir))
-	if err := l.disk.MkdirDurably(work); err != nil {
+	if err := b.disk.MkdirDurably(work); err != nil {
 		return err
 	}
-	if err := l.disk.Mkdir(temp); err != nil {
+	if err := b.disk.Mkdir(temp); err != nil {
 		return err
 	}
-	if err := l.disk.Link(path, filepath.Join(temp, segment.FileName)); err != nil {
-		return errors.Join(err, l.clearSalvage())
+	if err := b.disk.Link(path, filepath.Join(temp, segment.FileName)); err != nil {
+		return errors.Join(err, b.clearSalvage())
 	}
-	if err := l.disk.SyncDir(temp); err != nil {
+	if err := b.disk.SyncDir(temp); err != nil {
 		return err
 	}
-	if err := l.disk.RenameDurably(temp, dir); err != nil {
+	if err := b.disk.RenameDurably(temp, dir); err != nil {
 		return err
 	}
-	return l.clearSalvage()
+	return b.clearSalvage()
 }
 
 // savedOf lists the records of u that other segments hold.
@@ -204,22 +204,22 @@ func unreadReport(w *segment.Scan, s *Segment) string {
 
 // quarantineUnread moves a file that the disk did not give after a restart either
 // to the quarantine. A directory with its last name tells that its seqs were used.
-func (l *shelf) quarantineUnread(d *departure) error {
+func (s *shelf) quarantineUnread(d *departure) error {
 	gone := d.place + goneSuffix
-	if err := l.disk.Mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := s.disk.Mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if err := l.disk.SyncDir(l.dir); err != nil {
+	if err := s.disk.SyncDir(s.dir); err != nil {
 		return err
 	}
-	if _, err := l.disk.Stat(d.dir); !errors.Is(err, fs.ErrNotExist) { // otherwise done before
-		if err := l.quarantinePath(d.dir); err != nil {
+	if _, err := s.disk.Stat(d.dir); !errors.Is(err, fs.ErrNotExist) { // otherwise done before
+		if err := s.quarantinePath(d.dir); err != nil {
 			return err
 		}
 	}
-	name := fmt.Sprintf("%s-%016x.txt", filepath.Base(d.dir), l.runID)
+	name := fmt.Sprintf("%s-%016x.txt", filepath.Base(d.dir), s.runID)
 	d.dir = gone
-	return l.disk.WriteFileDurably(filepath.Join(l.dir, quarantineName, name), []byte(d.report))
+	return s.disk.WriteFileDurably(filepath.Join(s.dir, quarantineName, name), []byte(d.report))
 }
 
 // unused takes the seqs that were skipped for the tail of a segment, and had no
