@@ -21,10 +21,10 @@ type active struct {
 }
 
 // createActive makes a segment that holds nothing but its header, durable under
-// the name dir, and fill bytes of zeros ahead of use.
-func (l *Log) createActive(dir string, fill int64) (*active, error) {
+// the name dir, and what is taken ahead of use.
+func (l *Log) createActive(dir string, ahead segment.Ahead) (*active, error) {
 	header := segment.Header{LogID: l.logID, Run: l.run, Node: l.opts.Node, CreatedAt: l.opts.clock().UnixMicro()}
-	w, err := segment.Create(l.disk, dir, header, fill, l.opts.newWriter)
+	w, err := segment.Create(l.disk, dir, header, ahead, l.opts.newWriter)
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,9 @@ const (
 	// largestLead how much is left when it does.
 	largestFillStep = 8 << 20
 	largestLead     = 1 << 20
+	// room is taken without a write: on a full disk a failed commit costs a second, so
+	// segments are not to fail after a few records each.
+	room = 8 << 20
 )
 
 // recentSizes are the bytes of the last segments, the latest first. Several, since
@@ -61,35 +64,39 @@ func (l *Log) LargestSegment() (largest, sealedAt int64) {
 
 // createNext makes the next segment in dir, in place of one that was left there.
 func (l *Log) createNext(dir string, recent recentSizes) (a *active, err error) {
-	fill := l.fillFor(recent)
+	ahead := l.aheadFor(recent)
 	for {
 		if err := l.removeDir(dir); err != nil {
 			return nil, err
 		}
-		if a, err = l.createActive(dir, fill); err == nil {
+		if a, err = l.createActive(dir, ahead); err == nil {
 			return a, nil
 		}
-		least := leastFill(l.segmentSize())
-		if !vfs.IsFull(err) || fill <= least {
+		least := leastAhead(l.segmentSize())
+		if !vfs.IsFull(err) || ahead.Zeros <= least.Zeros {
 			// What there is of it may be the room that shipping waits for.
 			return nil, errors.Join(err, l.removeDir(dir))
 		}
-		fill = least
+		ahead = least
 	}
 }
 
-// fillFor is how many bytes are written ahead in the next segment. Its zeros take at
-// most a quarter of the room that is left.
-func (l *Log) fillFor(recent recentSizes) int64 {
+// aheadFor is what the next segment has ahead of use. Its zeros take at most a quarter
+// of the room that is left.
+func (l *Log) aheadFor(recent recentSizes) segment.Ahead {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	room := (l.stats.FreeBytes - l.opts.MinFree) / 4
+	free := (l.stats.FreeBytes - l.opts.MinFree) / 4
 	size := l.opts.sealing().size
-	return min(max(min(recent.fill(), room), leastFill(size)), size)
+	ahead := leastAhead(size)
+	ahead.Zeros = min(max(min(recent.fill(), free), ahead.Zeros), size)
+	return ahead
 }
 
-// leastFill is what a segment has ahead at least, where segments have so many bytes.
-func leastFill(segmentSize int64) int64 { return min(smallestFill, segmentSize/4) }
+// leastAhead is what a segment has at least, where segments have so many bytes.
+func leastAhead(segmentSize int64) segment.Ahead {
+	return segment.Ahead{Zeros: min(smallestFill, segmentSize/4), Room: min(segmentSize, room)}
+}
 
 // fillJob is what the committer hands to the filler.
 type fillJob struct {

@@ -362,7 +362,7 @@ func (l *Log) addRecovered(first, last uint64) error {
 // gives way to it.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := l.createActive(dir, leastFill(l.segmentSize())) // a start waits for no more
+	a, err := l.createActive(dir, leastAhead(l.segmentSize())) // a start waits for no more
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func FuzzFrames(f *testing.F) {
 // TestTheUnderlyingLogIsLentItsCopies fails where a new version of the underlying
 // log keeps its copies elsewhere.
 func TestTheUnderlyingLogIsLentItsCopies(t *testing.T) {
-	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, 0, nil)
+	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Ahead{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

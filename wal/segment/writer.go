@@ -35,8 +35,8 @@ type Writer struct {
 // Create makes a segment that holds nothing but its header, durable under the name
 // dir. newLog is nil but where the disk is simulated.
 //
-// The first fill bytes of its file are written with zeros ahead of use.
-func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntryWriter) (w *Writer, err error) {
+// What is ahead of use of its file is there before its first record.
+func Create(disk vfs.Disk, dir string, header Header, ahead Ahead, newLog NewEntryWriter) (w *Writer, err error) {
 	if err := disk.Mkdir(dir); err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 		return nil, err
 	}
 	if err = w.write(header.append(nil)); err == nil {
-		err = w.zeros.write(w.file, fill)
+		err = ahead.take(w)
 	}
 	if err == nil {
 		err = w.file.Sync()

@@ -32,6 +32,23 @@ const (
 
 var noBytes [zeroChunk]byte //nolint:gochecknoglobals // never written to, so it takes no memory
 
+// Ahead is how many bytes of a segment's file are taken ahead of use.
+type Ahead struct {
+	Zeros int64 // written
+	// Room is taken without a write, where the file system can, so that a disk that
+	// others fill up has room for them.
+	Room int64
+}
+
+func (a Ahead) take(w *Writer) error {
+	if r, ok := w.file.(vfs.Reserver); ok && a.Room > 0 {
+		if err := r.Reserve(a.Room); err != nil {
+			return err
+		}
+	}
+	return w.zeros.write(w.file, a.Zeros)
+}
+
 func (z *zeros) init() {
 	z.idle.L = &z.mu
 	z.from = -1

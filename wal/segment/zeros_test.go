@@ -16,7 +16,7 @@ import (
 // Run with -race.
 func TestZerosNeverTakeThePlaceOfRecords(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-	w, err := Create(disk, dir, goldenHeader, 4<<10, nil)
+	w, err := Create(disk, dir, goldenHeader, Ahead{Zeros: 4 << 10}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func (failingSync) Sync() error { return &fs.PathError{Op: "fsync", Path: "file"
 // An older kernel gives an error of the disk to the first who asks.
 func TestAnErrorOfTheFillersSyncIsOneOfTheNextSync(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-	w, err := Create(disk, dir, goldenHeader, 0, nil)
+	w, err := Create(disk, dir, goldenHeader, Ahead{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-				w, err := Create(disk, dir, goldenHeader, 4<<10, nil)
+				w, err := Create(disk, dir, goldenHeader, Ahead{Zeros: 4 << 10}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
