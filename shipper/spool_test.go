@@ -15,9 +15,13 @@ func TestTheReserveFollowsTheLargestSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, step := range []struct{ need, want int64 }{
-		{100, smallestReserve}, {64 << 10, 128 << 10}, {5 << 20, 6 << 20}, {9 << 20, 6 << 20},
+		{100, smallestReserve},
+		{64 << 10, 128 << 10},
+		{5 << 20, 6 << 20},
+		{9 << 20, 6 << 20},
 		{2 << 20, 6 << 20}, // not worth a change
-		{600 << 10, 1 << 20}, {0, smallestReserve},
+		{600 << 10, 1 << 20},
+		{0, smallestReserve},
 	} {
 		need = step.need
 		if err := s.stock(); err != nil {
