@@ -100,8 +100,8 @@ func leastAhead(segmentSize int64) segment.Ahead {
 
 // fillJob is what the committer hands to the filler.
 type fillJob struct {
-	filler *segment.Filler
-	size   int64
+	segment *active
+	size    int64
 }
 
 // fillOn has more zeros written where a segment is about to outgrow those it has: as
@@ -116,19 +116,15 @@ func (l *Log) fillOn(a *active) {
 	if size <= filled {
 		return
 	}
-	filler, err := a.Filler(l.disk, a.dir)
-	if err != nil {
-		return // for want of descriptors: a later commit asks again
-	}
 	a.fillTo = size
-	l.fills <- fillJob{filler, size} // has room: only the committer sends
+	l.fills <- fillJob{a, size} // has room: only the committer sends
 }
 
 // runFiller writes zeros ahead until the committer is done.
 func (l *Log) runFiller() {
 	defer l.done.Done()
 	for job := range l.fills {
-		if err := job.filler.Fill(job.size); err != nil {
+		if err := job.segment.Fill(job.size); err != nil {
 			l.opts.Logger.Debug("can't write zeros ahead: commits take longer", "error", err)
 		}
 	}

@@ -50,7 +50,10 @@ func Create(disk vfs.Disk, dir string, header Header, ahead Ahead, newLog NewEnt
 	if err != nil {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
-	w.file, err = disk.OpenWritable(filepath.Join(dir, FileName))
+	path := filepath.Join(dir, FileName)
+	if w.file, err = disk.OpenWritable(path); err == nil {
+		w.zeros.file, err = disk.OpenWritable(path)
+	}
 	if err != nil {
 		w.Abandon()
 		return nil, err
@@ -105,21 +108,24 @@ func (w *Writer) Sync() error { return errors.Join(w.file.Datasync(), w.zeros.fa
 
 // Trim cuts off the zeros that no record took the place of.
 func (w *Writer) Trim() error {
-	w.zeros.end()
+	w.zeros.finish()
 	return w.file.Truncate(w.bytes)
 }
 
 // Close closes a segment that is sealed.
-func (w *Writer) Close() error { return errors.Join(w.log.Close(), w.file.Close()) }
+func (w *Writer) Close() error {
+	w.zeros.end()
+	return errors.Join(w.log.Close(), w.file.Close(), w.zeros.file.Close())
+}
 
 // Abandon releases what it can of a segment after a failed write or sync. The
 // underlying log is dropped, not closed: closing would sync it once more.
 func (w *Writer) Abandon() {
 	w.log, w.lent = nil, nil
-	w.zeros.mu.Lock()
-	w.zeros.ended = true // without a wait: the disk may hang
-	w.zeros.mu.Unlock()
-	if w.file != nil {
-		w.file.Close()
+	w.zeros.end() // without a wait: the disk may hang
+	for _, f := range []vfs.File{w.file, w.zeros.file} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }
