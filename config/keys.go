@@ -202,7 +202,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, duration(time.Millisecond, time.Minute, func(c *Config) *time.Duration { return &c.WAL.SyncInterval }),
 	},
 	{
-		"wal.segment_size", "64MiB", "Size at which a segment is sealed and shipped. Larger than a 32nd of wal.max_bytes it is\nlowered to that, or to 4MiB if that is more. Up to twice this is written ahead on the\ndisk, on top of wal.max_bytes, as much as recent segments held; memory does not depend\non it.",
+		"wal.segment_size", "64MiB", "Size at which a segment is sealed and shipped. Larger than a 32nd of wal.max_bytes it is\nlowered to that, or to 4MiB if that is more. Up to twice this is taken ahead on the\ndisk, on top of wal.max_bytes, and as much of it written as recent segments held; memory\ndoes not depend on it.",
 		"", restart, size(1<<20, 256<<20, func(c *Config) *int64 { return &c.WAL.SegmentSize }),
 	},
 	{

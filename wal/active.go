@@ -22,10 +22,10 @@ type active struct {
 }
 
 // createActive makes a segment that holds nothing but its header, durable under
-// the name dir, and fill bytes of zeros ahead of use.
-func (b *base) createActive(dir string, fill int64) (*active, error) {
+// the name dir, and what is taken ahead of use.
+func (b *base) createActive(dir string, ahead segment.Ahead) (*active, error) {
 	header := segment.Header{LogID: b.logID, Run: b.runID, Node: b.opts.Node, CreatedAt: b.opts.clock().UnixMicro()}
-	w, err := segment.Create(b.disk, dir, header, fill, b.opts.newWriter)
+	w, err := segment.Create(b.disk, dir, header, ahead, b.opts.newWriter)
 	if err != nil {
 		return nil, err
 	}

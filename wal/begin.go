@@ -17,7 +17,7 @@ import (
 // gives way to it.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := l.createActive(dir, leastFill(l.sealing().size)) // a start waits for no more
+	a, err := l.createActive(dir, leastAhead(l.sealing().size)) // a start waits for no more
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ const (
 	// largestLead how much is left when it does.
 	largestFillStep = 8 << 20
 	largestLead     = 1 << 20
+	// room is taken without a write: on a full disk a failed commit costs a second, so
+	// segments are not to fail after a few records each.
+	room = 8 << 20
 )
 
 // recentSizes are the bytes of the last segments, the latest first. Several, since
@@ -62,40 +65,44 @@ func (l *Log) LargestSegment() (largest, sealedAt int64) {
 
 // createNext makes the next segment in dir, in place of one that was left there.
 func (r *roller) createNext(dir string) (a *active, err error) {
-	fill := r.shelf.fillFor(r.recent)
+	ahead := r.shelf.aheadFor(r.recent)
 	for {
 		if err := r.removeDir(dir); err != nil {
 			return nil, err
 		}
-		if a, err = r.createActive(dir, fill); err == nil {
+		if a, err = r.createActive(dir, ahead); err == nil {
 			return a, nil
 		}
-		least := leastFill(r.sealing().size)
-		if !vfs.IsFull(err) || fill <= least {
+		least := leastAhead(r.sealing().size)
+		if !vfs.IsFull(err) || ahead.Zeros <= least.Zeros {
 			// What there is of it may be the room that shipping waits for.
 			return nil, errors.Join(err, r.removeDir(dir))
 		}
-		fill = least
+		ahead = least
 	}
 }
 
-// fillFor is how many bytes are written ahead in the next segment. Its zeros take at
-// most a quarter of the room that is left.
-func (s *shelf) fillFor(recent recentSizes) int64 {
+// aheadFor is what the next segment has ahead of use. Its zeros take at most a quarter
+// of the room that is left.
+func (s *shelf) aheadFor(recent recentSizes) segment.Ahead {
 	s.lock()
 	defer s.unlock()
-	room := (s.stats.FreeBytes - s.limits.Load().MinFree) / 4
+	free := (s.stats.FreeBytes - s.limits.Load().MinFree) / 4
 	size := s.sealing().size
-	return min(max(min(recent.fill(), room), leastFill(size)), size)
+	ahead := leastAhead(size)
+	ahead.Zeros = min(max(min(recent.fill(), free), ahead.Zeros), size)
+	return ahead
 }
 
-// leastFill is what a segment has ahead at least, where segments have so many bytes.
-func leastFill(segmentSize int64) int64 { return min(smallestFill, segmentSize/4) }
+// leastAhead is what a segment has at least, where segments have so many bytes.
+func leastAhead(segmentSize int64) segment.Ahead {
+	return segment.Ahead{Zeros: min(smallestFill, segmentSize/4), Room: min(segmentSize, room)}
+}
 
 // fillJob is what the committer hands to the filler.
 type fillJob struct {
-	filler *segment.Filler
-	size   int64
+	segment *active
+	size    int64
 }
 
 // fillOn has more zeros written where a segment is about to outgrow those it has: as
@@ -110,18 +117,14 @@ func (k *committer) fillOn(a *active) {
 	if size <= filled {
 		return
 	}
-	filler, err := a.Filler(k.disk, a.dir)
-	if err != nil {
-		return // for want of descriptors: a later commit asks again
-	}
 	a.fillTo = size
-	k.fills <- fillJob{filler, size} // has room: only the committer sends
+	k.fills <- fillJob{a, size} // has room: only the committer sends
 }
 
 // writeZeros writes zeros ahead until the committer is done.
 func (k *committer) writeZeros() {
 	for job := range k.fills {
-		if err := job.filler.Fill(job.size); err != nil {
+		if err := job.segment.Fill(job.size); err != nil {
 			k.opts.Logger.Debug("can't write zeros ahead: commits take longer", "error", err)
 		}
 	}

@@ -20,7 +20,7 @@ func frameOf(seq uint64, usage int) []byte {
 
 func create(t *testing.T, newLog NewEntryWriter) *Writer {
 	t.Helper()
-	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, 0, newLog)
+	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Ahead{}, newLog)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,8 +39,8 @@ type Writer struct {
 // Create makes a segment that holds nothing but its header, durable under the name
 // dir. newLog is nil, which stands for NewLogWriter, but where the disk is simulated.
 //
-// The first fill bytes of its file are written with zeros ahead of use.
-func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntryWriter) (w *Writer, err error) {
+// What is ahead of use of its file is there before its first record.
+func Create(disk vfs.Disk, dir string, header Header, ahead Ahead, newLog NewEntryWriter) (w *Writer, err error) {
 	if newLog == nil {
 		newLog = NewLogWriter
 	}
@@ -53,12 +53,15 @@ func Create(disk vfs.Disk, dir string, header Header, fill int64, newLog NewEntr
 	if w.log, err = newLog(dir, first); err != nil {
 		return nil, fmt.Errorf("create segment: %w", err)
 	}
-	w.file, err = disk.OpenWritable(filepath.Join(dir, FileName))
+	path := filepath.Join(dir, FileName)
+	if w.file, err = disk.OpenWritable(path); err == nil {
+		w.zeros.file, err = disk.OpenWritable(path)
+	}
 	if err != nil {
 		w.Abandon()
 		return nil, err
 	}
-	if err = w.zeros.write(w.file, w.Limit(fill)); err == nil {
+	if err = ahead.take(w); err == nil {
 		err = w.file.Sync()
 	}
 	if err == nil {
@@ -108,30 +111,36 @@ func (w *Writer) Append(buf []byte) error {
 }
 
 // Sync makes everything written durable. After an error the segment must be
-// abandoned: a second attempt can succeed without having written anything.
+// abandoned: a second attempt can succeed without having written anything. So can
+// this one, where a sync of the zeros failed just before.
 func (w *Writer) Sync() error { return errors.Join(w.file.Datasync(), w.zeros.failure()) }
 
 // Trim cuts off the zeros that no record took the place of.
 func (w *Writer) Trim() error {
-	w.zeros.end()
+	w.zeros.finish()
 	return w.file.Truncate(w.bytes)
 }
 
 // CutTo cuts off, durably, what is behind size bytes. Nothing is written after it.
 func (w *Writer) CutTo(size int64) error {
-	w.zeros.end()
+	w.zeros.finish()
 	return errors.Join(w.file.Truncate(size), w.file.Sync())
 }
 
 // Close closes a segment that is sealed.
-func (w *Writer) Close() error { return errors.Join(w.log.Close(), w.file.Close()) }
+func (w *Writer) Close() error {
+	w.zeros.end()
+	return errors.Join(w.log.Close(), w.file.Close(), w.zeros.file.Close())
+}
 
 // Abandon releases what it can of a segment after a failed write or sync. The
 // underlying log is dropped, not closed: closing would sync it once more.
 func (w *Writer) Abandon() {
 	w.log = nil
-	w.zeros.stop()
-	if w.file != nil {
-		w.file.Close()
+	w.zeros.end() // without a wait: the disk may hang
+	for _, f := range []vfs.File{w.file, w.zeros.file} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }

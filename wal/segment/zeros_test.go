@@ -16,7 +16,7 @@ import (
 // Run with -race.
 func TestZerosNeverTakeThePlaceOfRecords(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-	w, err := Create(disk, dir, goldenHeader, 4<<10, nil)
+	w, err := Create(disk, dir, goldenHeader, Ahead{Zeros: 4 << 10}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,13 +25,9 @@ func TestZerosNeverTakeThePlaceOfRecords(t *testing.T) {
 	for seq := range uint64(frames) {
 		if seq%20 == 0 {
 			filling.Wait()
-			f, err := w.Filler(disk, dir)
-			if err != nil {
-				t.Fatal(err)
-			}
 			size := w.Bytes() + 64<<10
 			filling.Go(func() {
-				if err := f.Fill(size); err != nil {
+				if err := w.Fill(size); err != nil {
 					t.Error(err)
 				}
 			})
@@ -72,17 +68,13 @@ func (failingSync) Sync() error { return &fs.PathError{Op: "fsync", Path: "file"
 // An older kernel gives an error of the disk to the first who asks.
 func TestAnErrorOfTheFillersSyncIsOneOfTheNextSync(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-	w, err := Create(disk, dir, goldenHeader, 0, nil)
+	w, err := Create(disk, dir, goldenHeader, Ahead{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer w.Abandon()
-	f, err := w.Filler(disk, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.file = failingSync{f.file}
-	if err := f.Fill(8 << 10); !errors.Is(err, syscall.EIO) {
+	w.zeros.file = failingSync{w.zeros.file}
+	if err := w.Fill(8 << 10); !errors.Is(err, syscall.EIO) {
 		t.Errorf("the filler returns %v", err)
 	}
 	if err := w.Sync(); !errors.Is(err, syscall.EIO) {
@@ -110,7 +102,7 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-				w, err := Create(disk, dir, goldenHeader, 4<<10, nil)
+				w, err := Create(disk, dir, goldenHeader, Ahead{Zeros: 4 << 10}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -120,14 +112,10 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				f, err := w.Filler(disk, dir)
-				if err != nil {
-					t.Fatal(err)
-				}
 				gate := make(chan struct{})
-				f.file = gatedFile{f.file, gate}
+				w.zeros.file = gatedFile{w.zeros.file, gate}
 				filled, done := make(chan error, 1), make(chan error, 1)
-				go func() { filled <- f.Fill(16 << 10) }()
+				go func() { filled <- w.Fill(16 << 10) }()
 				synctest.Wait()
 				if step == nil {
 					if err := w.Append(make([]byte, 1000)); err != nil { // does not wait

@@ -46,6 +46,13 @@ type FS interface {
 	Free(dir string) (int64, error)
 }
 
+// Reserver is a File that can take room on the disk ahead of use.
+type Reserver interface {
+	// Reserve takes the room of the first size bytes without a write, nor a change to
+	// the file's size. Where the file system can't, it does nothing.
+	Reserve(size int64) error
+}
+
 // File is an open file.
 type File interface {
 	io.ReaderAt

@@ -205,3 +205,17 @@ func (f file) Datasync() error {
 		return nil
 	}
 }
+
+// Reserve implements Reserver.
+func (f file) Reserve(size int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
+			return nil
+		}
+		return pathError("fallocate", f.Name(), err)
+	}
+}
