@@ -120,6 +120,11 @@ func (k *committer) housekeep() time.Duration {
 		}
 		k.rolls.retired <- retired{seals: due}
 	}
+	if k.segment == nil { // nobody knows when the rest will be committed
+		for _, done := range k.queue.dueSeals(true) {
+			done <- fmt.Errorf("%w: %w", ErrUnavailable, k.queue.whyBroken())
+		}
+	}
 	a := k.segment
 	if a == nil || a.count == 0 {
 		return wait

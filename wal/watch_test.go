@@ -129,6 +129,29 @@ func TestSealDoesNotWaitForAnEmptyQueue(t *testing.T) {
 	})
 }
 
+// A log that can't be written, with records that wait for better times, says so.
+func TestSealDoesNotWaitForADiskThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fails atomic.Bool
+		var l *Log
+		l = open(t, memoryDir(t), Options{SealAfter: time.Hour, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDatasync(func(f vfs.File) error {
+			if fails.Swap(false) {
+				l.Enqueue(Record{Usage: usage(1), Source: UDP})
+				return errors.New("failed")
+			}
+			return f.Datasync()
+		}))
+		mustAppend(t, l, Record{Usage: usage(0)})
+		fails.Store(true)
+		_ = l.Append(context.Background(), Record{Usage: usage(2)})
+		began := time.Now()
+		if err := l.Seal(context.Background()); !errors.Is(err, ErrUnavailable) || time.Since(began) > time.Minute {
+			t.Errorf("Seal took %v, and returned %v", time.Since(began), err)
+		}
+		mustClose(t, l)
+	})
+}
+
 func TestAnEvictedOrRemovedSegmentCanNotBeHeld(t *testing.T) {
 	l := open(t, t.TempDir(), Options{})
 	for i := range 2 {

@@ -87,13 +87,6 @@ func (z *zeros) finish() {
 	}
 }
 
-// stop is end without the wait: the disk may hang.
-func (z *zeros) stop() {
-	z.mu.Lock()
-	defer z.mu.Unlock()
-	z.ended = true
-}
-
 // filledTo is how far the file is written.
 func (z *zeros) filledTo() int64 {
 	z.mu.Lock()
