@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"collectord/wal/segment"
@@ -119,6 +120,10 @@ func (r *roller) take(job retired) {
 // work does what is outstanding and reports whether that is all done.
 func (r *roller) work() bool {
 	r.seal()
+	// One without records has the name that the next segment gets.
+	if slices.ContainsFunc(r.unsealed, func(a *active) bool { return a.count == 0 }) {
+		return false
+	}
 	if r.wanted {
 		if err := r.prepare(); err != nil {
 			r.failing.prepare = true
