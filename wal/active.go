@@ -61,8 +61,8 @@ func (a *active) trim() error {
 
 func (a *active) last() uint64 { return a.first + a.count - 1 }
 
-// release closes a segment that is sealed.
-func (a *active) release() error {
+// close closes a segment that is sealed.
+func (a *active) close() error {
 	if a.failed {
 		a.Abandon()
 		return nil

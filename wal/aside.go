@@ -52,8 +52,8 @@ func (a *aside) look(disk vfs.Disk, dataDir string) int {
 	return len(a.list())
 }
 
-// forget is what a killed process does with all that a start has found.
-func (a *aside) forget() {
+// reset is what a killed process does with all that a start has found.
+func (a *aside) reset() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.left = nil

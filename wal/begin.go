@@ -24,7 +24,7 @@ func (l *Log) begin() error {
 	a.first = l.queue.newSegment()
 	a.dir = filepath.Join(l.dir, segment.ActiveName(a.first))
 	// From here to the rename, the name .gone tells the next seq.
-	if err := l.discardInFavour(a.dir, dir); err != nil {
+	if err := l.takePlaceOf(a.dir, dir); err != nil {
 		a.Abandon()
 		return err
 	}
@@ -63,9 +63,9 @@ func (l *Log) beginLater(cause error) {
 	}
 }
 
-// discardInFavour puts the directory at from in the place of an empty segment.
+// takePlaceOf puts the directory at from in the place of an empty segment.
 // Anything else there goes to the quarantine.
-func (l *Log) discardInFavour(place, from string) error {
+func (l *Log) takePlaceOf(place, from string) error {
 	if name := filepath.Base(place); slices.Contains(l.leftovers, name) {
 		if err := l.nameGone(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err

@@ -127,9 +127,9 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 	return nil
 }
 
-// dropNext deletes a prepared segment without frames. One that was written to
+// deleteNext deletes a prepared segment without frames. One that was written to
 // beyond its header goes to the quarantine.
-func (l *Log) dropNext(dir string, w *segment.Scan) error {
+func (l *Log) deleteNext(dir string, w *segment.Scan) error {
 	if w.Written > cmp.Or(w.Begin, segment.MaxHeader) {
 		l.found(FoundDamage, slog.LevelError, "moved a prepared segment to the quarantine: something is in it, and no whole frame", "segment", nextName)
 		return l.putAside(dir, errors.New("bytes of no whole frame"))

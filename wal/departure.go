@@ -112,7 +112,7 @@ func (s *shelf) advance(d *departure) (err error) {
 		}
 		d.synced = true
 	}
-	if err := s.dropPieces(&d.stale); err != nil {
+	if err := s.deletePieces(&d.stale); err != nil {
 		return err
 	}
 	evicted := strings.HasSuffix(d.dir, evictedSuffix)

@@ -88,7 +88,7 @@ func (l *Log) readNames() (found names, err error) {
 			return found, err
 		}
 	}
-	if err = l.dropLinks(&found); err == nil || l.tolerates(err) {
+	if err = l.deleteLinks(&found); err == nil || l.tolerates(err) {
 		err = l.settle(&found, gone)
 	}
 	if err == nil && salvage {

@@ -104,8 +104,8 @@ func (q *queue) recovered(n uint64, at place) {
 	*q.ledger.at(at) += n
 }
 
-// forget is what a killed process does with all that a start has found.
-func (q *queue) forget() {
+// reset is what a killed process does with all that a start has found.
+func (q *queue) reset() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.ledger = Ledger{BySource: q.ledger.BySource}

@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"log/slog"
@@ -233,6 +234,9 @@ func (l *Log) Sealed() ([]*Segment, <-chan struct{}) {
 // Seal seals what was appended before the call. It returns once that is durable
 // and listed by Sealed.
 func (l *Log) Seal(ctx context.Context) error {
+	if !l.Started() {
+		return fmt.Errorf("%w: it has not started yet", ErrUnavailable)
+	}
 	done := make(chan error, 1)
 	if err := l.queue.requestSeal(done); err != nil {
 		return err

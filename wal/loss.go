@@ -110,8 +110,8 @@ type losses struct {
 	foreign []string            // of a later version, or no notes; left alone
 }
 
-// forget is what a killed process does with all that a start has found.
-func (l *losses) forget() {
+// reset is what a killed process does with all that a start has found.
+func (l *losses) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last, l.unread, l.foreign = LossNote{}, nil, nil

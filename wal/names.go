@@ -115,7 +115,7 @@ func (l *Log) settle(found *names, gone []uint64) error {
 		default:
 			continue
 		}
-		all = dropNamed(all, s)
+		all = withoutNamed(all, s)
 	}
 	slices.SortStableFunc(all, func(a, b *named) int {
 		fits := func(s *named) int {
@@ -133,7 +133,7 @@ func (l *Log) settle(found *names, gone []uint64) error {
 			if err := l.leaveSegment(s, found, err); err != nil {
 				return err
 			}
-			all = dropNamed(before, s)
+			all = withoutNamed(before, s)
 			continue
 		}
 		if len(all) > 0 && all[0] == s {
@@ -276,12 +276,12 @@ func (l *Log) part(found *names, all []*named) ([]*named, error) {
 		if in {
 			l.found(FoundSalvage, slog.LevelWarn, "deleted a segment that holds nothing but records of another, as an interrupted salvage leaves it",
 				"segment", side.lacks.name, "of", side.has.name, "records", side.lacks.scan.Count())
-			return dropNamed(all, side.lacks), l.deleteExamined(side.lacks.name)
+			return withoutNamed(all, side.lacks), l.deleteExamined(side.lacks.name)
 		}
 	}
 	for _, s := range []*named{a, b} {
 		if s.scan.Unread != nil && s.sound && s.sealed {
-			return dropNamed(all, s), l.yieldUnread(found, s)
+			return withoutNamed(all, s), l.yieldUnread(found, s)
 		}
 	}
 	if wa.Unread != nil || wb.Unread != nil {
@@ -293,7 +293,7 @@ func (l *Log) part(found *names, all []*named) ([]*named, error) {
 	}
 	l.found(FoundMisnamed, slog.LevelError, "moved a segment to the quarantine: another claims some of its records, and holds more",
 		"segment", aside.name, "records", aside.scan.Count())
-	return dropNamed(all, aside), l.quarantineDir(aside.name)
+	return withoutNamed(all, aside), l.quarantineDir(aside.name)
 }
 
 // yieldUnread makes way for a segment that has records which the disk does not
@@ -308,7 +308,7 @@ func (l *Log) yieldUnread(found *names, s *named) error {
 	return l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name))
 }
 
-func dropNamed(all []*named, one *named) []*named {
+func withoutNamed(all []*named, one *named) []*named {
 	return slices.DeleteFunc(slices.Clone(all), func(s *named) bool { return s == one })
 }
 

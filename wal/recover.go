@@ -196,7 +196,7 @@ func (l *Log) nameNext() (first uint64, err error) {
 		return 0, l.putAside(dir, w.Unread)
 	}
 	if len(w.Pieces) == 0 {
-		return 0, l.dropNext(dir, w)
+		return 0, l.deleteNext(dir, w)
 	}
 	first = w.Pieces[0].First
 	l.found(FoundUnnamedNext, slog.LevelWarn, "found records in the segment that was to follow: named it", "first_seq", first)

@@ -98,7 +98,7 @@ func (r *roller) take(job retired) {
 		r.attempt = job.attempt
 	}
 	if job.adopted {
-		r.shelf.discardTombstones()
+		r.shelf.deleteTombstones()
 	}
 	if job.segment != nil {
 		r.unsealed = append(r.unsealed, job.segment)
@@ -214,7 +214,7 @@ func (r *roller) sealOne(a *active) error {
 	if err := r.disk.SyncDir(r.dir); err != nil {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}
-	if err := a.release(); err != nil {
+	if err := a.close(); err != nil {
 		r.opts.Logger.Warn("closing a sealed segment failed: its records are synced all the same", "trouble", "close", "segment", dir, "error", err)
 	}
 	r.shelf.add(a)

@@ -154,7 +154,7 @@ func (s *shelf) keepDamaged(seg *Segment, w *segment.Scan) error {
 // makePieces makes the pieces durable under their names, beside the original or,
 // if it holds all records, in the place of its file.
 func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, err error) {
-	if err := s.dropPieces(&seg.made); err != nil {
+	if err := s.deletePieces(&seg.made); err != nil {
 		return nil, err
 	}
 	inPlace := w.IsWhole(seg.first, seg.last) && !seg.reread
@@ -194,9 +194,9 @@ func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, er
 	return pieces, s.clearSalvage()
 }
 
-// dropPieces deletes pieces of a segment that is still there itself, durably: it is
+// deletePieces deletes pieces of a segment that is still there itself, durably: it is
 // to be shipped, evicted or salvaged anew as a whole.
-func (s *shelf) dropPieces(dirs *[]string) error {
+func (s *shelf) deletePieces(dirs *[]string) error {
 	if len(*dirs) == 0 {
 		return nil
 	}

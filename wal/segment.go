@@ -197,7 +197,7 @@ func (s *Segment) evict() error {
 	}
 	note.Hours = []int64{hourOf(cmp.Or(s.firstReceivedAt(), s.sealedAt.UnixMicro()))}
 	// The next start would take them for segments, and the note would not be true.
-	if err := l.dropPieces(&s.made); err != nil {
+	if err := l.deletePieces(&s.made); err != nil {
 		return err
 	}
 	decided, err := decide(l.disk, s.dir, s.named()+evictedSuffix)

@@ -165,8 +165,8 @@ func (s *shelf) enterUnread(one *Segment) {
 	s.unread = append(s.unread, one)
 }
 
-// forget is what a killed process does with all that a start has found.
-func (s *shelf) forget() {
+// reset is what a killed process does with all that a start has found.
+func (s *shelf) reset() {
 	s.lock()
 	defer s.unlock()
 	s.sealed, s.unread, s.leaving, s.tombstones = nil, nil, nil, nil
@@ -264,9 +264,9 @@ func (b *base) emptyTombstone(dir string) error {
 	return nil
 }
 
-// discardTombstones deletes the names that bury kept, once an active segment tells
+// deleteTombstones deletes the names that bury kept, once an active segment tells
 // the next seq.
-func (s *shelf) discardTombstones() {
+func (s *shelf) deleteTombstones() {
 	s.lock()
 	var names []string
 	if s.active.open {

@@ -121,10 +121,10 @@ func (l *Log) startOnce() error {
 		l.lock = lock
 	}
 	l.leftovers, l.gone, l.unnamed = nil, nil, false
-	l.queue.forget()
-	l.shelf.forget()
-	l.losses.forget()
-	l.aside.forget()
+	l.queue.reset()
+	l.shelf.reset()
+	l.losses.reset()
+	l.aside.reset()
 	if err := errors.Join(l.clearPlace(l.dir), l.disk.MkdirDurably(l.dir)); err != nil {
 		return fmt.Errorf("log directory: %w", err)
 	}

@@ -113,9 +113,9 @@ func (s *shelf) clearLinks(seg *Segment) error {
 	return nil
 }
 
-// dropLinks deletes the names that an interrupted salvage gave to the file of a
+// deleteLinks deletes the names that an interrupted salvage gave to the file of a
 // segment which is there still, to be salvaged again.
-func (l *Log) dropLinks(found *names) (err error) {
+func (l *Log) deleteLinks(found *names) (err error) {
 	found.unread = slices.DeleteFunc(found.unread, func(u *named) bool {
 		if _, _, ending, _ := parseName(u.name); err != nil || ending != unreadSuffix {
 			return false

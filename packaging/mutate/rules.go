@@ -14,7 +14,7 @@ var (
 	syncs  = []string{"Sync", "Datasync", "SyncDir", "SyncFile", "sync"}
 	losses = []string{
 		"note", "enterMissing", "writeNote", "retireNote", "keepDamaged", "keepBeyond", "quarantineBytes", "quarantineDir", "quarantinePath",
-		"putAside", "dropPieces", "clearPiece", "clearSalvage", "clearGone", "deleteExamined", "removeDir", "emptyTombstone", "bury",
+		"putAside", "deletePieces", "clearPiece", "clearSalvage", "clearGone", "deleteExamined", "removeDir", "emptyTombstone", "bury",
 		"trim", "Trim", "CutTo", "Truncate",
 	}
 	// shorter is what a call does without the sync in it.
