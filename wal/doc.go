@@ -11,9 +11,10 @@
 //	 shelf       Sealed -> Segment.Remove, evict, Salvage -> deleted
 //
 // Each box is one struct in a file of that name, with a paragraph on what it
-// receives and what it owes. Committer, roller and shelf are a goroutine each; two
-// more wake appenders and watch that none waits longer than CommitTimeout. What
-// waits for a disk holds no mutex that an appender needs.
+// receives and what it owes. Committer, roller and shelf are a goroutine each; three
+// more wake appenders, write zeros ahead of the active segment, and watch that no
+// appender waits longer than CommitTimeout. What waits for a disk holds no mutex that
+// an appender needs.
 //
 // The package owns the data directory's lock, the log directory below it, the
 // numbering and naming of records, segments and runs, and the ledger that accounts
