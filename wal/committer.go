@@ -11,10 +11,9 @@ import (
 	"collectord/wal/segment"
 )
 
-// committer is the goroutine that writes. It takes one commit at a time from the
-// queue, writes it to the active segment as one frame, syncs, books it as stored,
-// and only then passes it to the waker, which tells the appenders. It is the only
-// one that writes to a segment's file.
+// committer is the goroutine that writes records. It takes one commit at a time from
+// the queue, writes it to the active segment as one frame, syncs, books it as stored,
+// and only then wakes its appenders, or has the waker do it if they are many.
 //
 // When a segment is full, old, or of another hour, it gives the next one, which the
 // roller has prepared, its name, and hands the old one to the roller. After a
@@ -118,7 +117,9 @@ func (k *committer) housekeep() time.Duration {
 		if a := k.segment; a != nil && a.count > 0 {
 			k.rollWatched(sealRequest)
 		}
+		k.hand.begin(nil) // the roller may be behind
 		k.rolls.retired <- retired{seals: due}
+		k.resume()
 	}
 	if k.segment == nil { // nobody knows when the rest will be committed
 		for _, done := range k.queue.dueSeals(true) {
@@ -149,10 +150,12 @@ func (k *committer) syncInterval(a *active) error {
 	err := a.sync()
 	k.lastSync = time.Now()
 	k.metrics.sync.ObserveTime(k.lastSync.Sub(began))
-	if k.hand.end() && err == nil {
-		k.queue.setBroken(nil) // it came back after all, and nothing was lost
+	if err != nil {
+		k.hand.end()
+		return err
 	}
-	return err
+	k.resume()
+	return nil
 }
 
 // commit writes one frame and tells its appenders.
@@ -168,7 +171,7 @@ func (k *committer) commit(c *commit) {
 	}
 	a := k.segment
 	if a == nil || k.hand.isAbandoned() {
-		if !k.hand.end() {
+		if !k.resume() {
 			k.queue.abort(k.queue.whyBroken(), c)
 		}
 		k.queue.recycle(c)
@@ -261,9 +264,17 @@ func (k *committer) fail(err error) {
 func (k *committer) rollWatched(reason string) {
 	k.hand.begin(nil)
 	k.roll(reason)
-	if k.hand.end() && k.segment != nil {
+	k.resume()
+}
+
+// resume ends a wait for the disk. What was abandoned, and came back after all, no
+// longer makes the log unavailable, unless something failed meanwhile.
+func (k *committer) resume() (abandoned bool) {
+	abandoned = k.hand.end()
+	if abandoned && k.segment != nil {
 		k.queue.setBroken(nil)
 	}
+	return abandoned
 }
 
 // roll makes the prepared segment the active one and hands the old one to the

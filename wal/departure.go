@@ -246,7 +246,9 @@ func (s *shelf) retryDepartures() (wait time.Duration) {
 	defer s.unlock()
 	if !failed {
 		s.leavingDelay = 0
-		s.opts.Logger.Info("segments that are no longer needed can be deleted again", "trouble", "removal")
+		s.notices = append(s.notices, func() {
+			s.opts.Logger.Info("segments that are no longer needed can be deleted again", "trouble", "removal")
+		})
 		return time.Hour
 	}
 	s.leavingDelay = min(2*delay, s.limits.Load().ProbeMax)

@@ -146,27 +146,21 @@ func (d Disk) WriteFileDurably(path string, content []byte) error {
 	return d.RenameDurably(temp, path)
 }
 
-// MkdirDurably makes a directory, and its parents where they are missing. One that
-// is there is no error.
+// MkdirDurably makes a directory, and its parents where they are missing, each with
+// a durable name. One that is there is no error.
 func (d Disk) MkdirDurably(dir string) error {
-	if err := d.mkdirAll(dir); err != nil {
-		return err
-	}
-	return d.SyncDir(filepath.Dir(dir))
-}
-
-func (d Disk) mkdirAll(dir string) error {
+	parent := filepath.Dir(dir)
 	err := d.Mkdir(dir)
-	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := d.mkdirAll(filepath.Dir(dir)); err != nil {
+	if errors.Is(err, fs.ErrNotExist) && parent != dir {
+		if err := d.MkdirDurably(parent); err != nil {
 			return err
 		}
 		err = d.Mkdir(dir)
 	}
-	if errors.Is(err, fs.ErrExist) {
-		return nil // or it is no directory, as the next call will find
+	if err != nil && !errors.Is(err, fs.ErrExist) { // or it is no directory, as the next call will find
+		return err
 	}
-	return err
+	return d.SyncDir(parent)
 }
 
 // HasOtherNames reports whether a file is found elsewhere too, so that it must not
