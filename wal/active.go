@@ -7,7 +7,7 @@ import (
 )
 
 // active is the segment that is written to, or the one prepared to follow it.
-// Only one goroutine at a time uses it.
+// Only one goroutine at a time uses it, but for Fill.
 type active struct {
 	*segment.Writer
 	dir     string
@@ -16,7 +16,7 @@ type active struct {
 	firstAt int64     // ReceivedAt of the first record
 	since   time.Time // when the first record was committed, by the monotonic clock
 	fillTo  int64     // what the filler was asked for
-	failed  bool      // a write or sync failed: it is only to be abandoned
+	failed  bool      // a write or sync failed, or what came next: it is cut to what was acknowledged
 	acked   int64     // bytes of the file, up to the last acknowledged record
 	unsaved bool      // written and acknowledged but not yet synced (SyncInterval)
 }

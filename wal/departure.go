@@ -45,7 +45,7 @@ type departure struct {
 	evicting bool   // to make room
 	report   string // of what the disk does not give; the file goes to the quarantine with it
 
-	open uint64 // lowest seq that is not confirmed, noted or listed, or 0; guarded by the log's mutex
+	open uint64 // lowest seq that is not confirmed, noted or listed, or 0; guarded by the shelf's mutex
 }
 
 // endings of a departing segment's name.

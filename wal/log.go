@@ -24,8 +24,8 @@ var (
 	// ErrUnavailable means that an earlier commit failed and the disk has not
 	// been seen to work since. Nothing was stored; it ends by itself.
 	ErrUnavailable = errors.New("log is not writable")
-	// ErrCommitFailed means that the disk failed during this commit. The records
-	// may be stored or not.
+	// ErrCommitFailed means that the disk failed during this commit, or records of it
+	// changed while they were copied. The records may be stored or not.
 	ErrCommitFailed = errors.New("commit failed")
 	// ErrClosed means that the log is shutting down. Nothing was stored.
 	ErrClosed = errors.New("log is closed")

@@ -34,7 +34,7 @@ type Stats struct {
 	FreeBytes       int64 // on the disk, as of the last look
 	// OldestUnshipped is the age of the oldest record that the storage has not
 	// confirmed; 0 if there is none. A clock that jumps does not change it. For a
-	// moment after a removal it may be up to SealAfter too low.
+	// moment after a removal it may be up to SealSmallAfter too low.
 	OldestUnshipped time.Duration
 	// SecondsUntilFull is when a bound will be reached if the log and its disk
 	// go on to fill as they did in the last minutes; +Inf if they do not.

@@ -50,8 +50,8 @@ func (h *hand) abandon(limit time.Duration, q *queue) (c *commit, err error) {
 	return h.commit, err
 }
 
-// watch is the goroutine that sees that no appender waits longer than CommitTimeout
-// for a disk that does not answer, whatever the committer waits for: a write, a
+// watch is the goroutine that sees that no wait for a disk that does not answer is
+// longer than CommitTimeout, whatever the committer waits for: a write, a
 // sync, a rename, or the roller. It touches no disk itself.
 //
 // What was abandoned may come back after all. A commit's segment ends before it

@@ -12,7 +12,7 @@
 //
 // Invariants:
 //
-//   - Only the Writer that created a file writes to it. A copy is a new file.
+//   - Only the Writer that created a file adds to it. A copy is a new file.
 //   - No length, seq or record is believed before its checksum is verified.
 //   - What the disk does not give reads as zeros, page by page, and is reported
 //     as unreadable; every other error of the disk ends the reading.

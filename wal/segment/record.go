@@ -7,10 +7,10 @@ import (
 	"math"
 )
 
-// Source says by which door a record came in.
+// Source says how a record came in.
 type Source uint8
 
-// The doors. Their values are part of the file format.
+// The sources. Their values are part of the file format.
 const (
 	HTTP Source = iota
 	UDP

@@ -23,11 +23,11 @@ type EntryWriter interface {
 // first entry, as Write would.
 type NewEntryWriter func(dir string, first []byte) (EntryWriter, error)
 
-// Writer writes one segment. Only one goroutine at a time uses it.
+// Writer writes one segment. Only one goroutine at a time uses it, but for Fill.
 //
 // The underlying log creates the file and appends to it; it is never asked to
 // open, read or repair one. Durability is ours, through a second descriptor of
-// the same file.
+// the same file. Zeros are written through a third.
 type Writer struct {
 	log   EntryWriter
 	file  vfs.File
