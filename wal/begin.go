@@ -29,7 +29,6 @@ func (l *Log) begin() error {
 		return err
 	}
 	l.shelf.activated(a, nil)
-	l.queue.setBroken(nil)
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
 	if err := l.clearGone(); err != nil {

@@ -187,9 +187,9 @@ func (k *committer) commit(c *commit) {
 	}
 	if err != nil {
 		err = fmt.Errorf("commit %d records: %w", c.count, err)
-		k.fail(err)
-		k.queue.abort(err, c)
+		k.queue.abort(err, c) // first: the roller may be behind
 		k.queue.recycle(c)
+		k.fail(err)
 		return
 	}
 	if a.count == 0 {
@@ -254,8 +254,7 @@ func (k *committer) fail(err error) {
 	k.segment = nil
 	k.attempt++
 	k.shelf.failed(a)
-	k.queue.setBroken(err)
-	k.queue.abortPending(err)
+	k.queue.abortPending(err, k.queue.fail(err))
 	k.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", err)
 	k.rolls.retired <- retired{segment: a, failed: true, attempt: k.attempt}
 }
@@ -273,6 +272,7 @@ func (k *committer) resume() (abandoned bool) {
 	abandoned = k.hand.end()
 	if abandoned && k.segment != nil {
 		k.queue.setBroken(nil)
+		k.opts.Logger.Info("the disk answers again", "trouble", "commit")
 	}
 	return abandoned
 }

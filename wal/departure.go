@@ -244,7 +244,7 @@ func (s *shelf) retryDepartures() (wait time.Duration) {
 	}
 	s.lock()
 	defer s.unlock()
-	if !failed {
+	if !failed && len(s.leaving) == 0 { // others may have failed meanwhile
 		s.leavingDelay = 0
 		s.notices = append(s.notices, func() {
 			s.opts.Logger.Info("segments that are no longer needed can be deleted again", "trouble", "removal")

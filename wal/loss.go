@@ -140,7 +140,11 @@ func (l *losses) note(n LossNote) error {
 	}
 	l.last = n
 	if extends {
-		return retireNote(l.disk, dir, old)
+		if err := retireNote(l.disk, dir, old); err != nil { // it says nothing that is not so
+			l.opts.Logger.Warn("can't delete a loss note that another stands for: both are uploaded", "trouble", "loss_note", "error", err)
+			l.waiting.Add(1)
+		}
+		return nil
 	}
 	l.waiting.Add(1)
 	return nil
@@ -165,6 +169,7 @@ func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	if !vfs.IsFull(full) {
 		return full
 	}
+	_ = d.Remove(path + ".tmp") // what there is of it
 	file, err := d.OpenWritable(reserve)
 	if err != nil {
 		return errors.Join(full, err)

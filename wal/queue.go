@@ -75,10 +75,14 @@ func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commi
 	c.copying.Add(1)
 	q.mu.Unlock()
 
-	defer c.copying.Done()
-	if !b.copy(recs) {
-		c.spoiled.Store(true)
-	}
+	same := false
+	defer func() {
+		if !same { // also where the caller panics: others are in this frame
+			c.spoiled.Store(true)
+		}
+		c.copying.Done()
+	}()
+	same = b.copy(recs)
 	return c, nil
 }
 
@@ -172,7 +176,7 @@ const (
 func (q *queue) recycle(c *commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if cap(c.buf) == frameBuffer && len(q.buffers) < keptBuffers {
+	if cap(c.buf) < 2*frameBuffer && len(q.buffers) < keptBuffers { // not of a large frame
 		q.buffers = append(q.buffers, c.buf[:segment.FrameStart])
 	} else {
 		unmapMemory(c.buf)
@@ -237,7 +241,7 @@ func (q *queue) stored(c *commit) {
 	}
 	q.ledger.Pending += uint64(c.count)
 	q.nextSeq = c.firstSeq + uint64(c.count)
-	q.finished = c.number
+	q.finished = max(q.finished, c.number)
 }
 
 // abort tells the appenders of commits that they failed, and why.
@@ -259,12 +263,19 @@ func (q *queue) abort(why error, commits ...*commit) {
 	}
 }
 
-// abortPending aborts all commits that the committer has not taken.
-func (q *queue) abortPending(err error) {
+// fail refuses appends, and returns the commits that the committer has not taken:
+// they are to be aborted.
+func (q *queue) fail(err error) (pending []*commit) {
 	q.mu.Lock()
-	pending := q.pending
-	q.pending = nil
-	q.mu.Unlock()
+	defer q.mu.Unlock()
+	q.broken = err
+	q.refuseLocked()
+	pending, q.pending = q.pending, nil
+	return pending
+}
+
+// abortPending aborts what fail returned.
+func (q *queue) abortPending(err error, pending []*commit) {
 	q.abort(err, pending...)
 	for _, c := range pending {
 		c.copying.Wait()

@@ -105,7 +105,7 @@ func (s *shelf) failed(a *active) {
 		s.stats.Seals[sealFailure]++
 		s.retireLocked(a)
 	}
-	s.active.open = false
+	s.active.open, s.active.bytes, s.active.count = false, 0, 0
 }
 
 // retireLocked keeps the books on a segment until it is listed as sealed.

@@ -10,13 +10,11 @@ import (
 )
 
 // fail reports a failure with all it takes to repeat it.
-
 func (s *life) fail(format string, args ...any) {
 	s.t.Errorf("seed %d (%s): %s", s.seed, s.kind, fmt.Sprintf(format, args...))
 }
 
 // checkClaim holds against the bucket that all below a seq is stored or noted there.
-
 func (s *life) checkClaim(below uint64) {
 	there := map[uint64]bool{}
 	now := s.history.now()
@@ -38,7 +36,6 @@ func (s *life) checkClaim(below uint64) {
 }
 
 // checkLedger adds up the ledger of a run that began with a past.
-
 func (s *life) checkLedger(began past) {
 	g, now := s.log.Ledger(), s.history.now()
 	var received, appended uint64
@@ -72,7 +69,6 @@ func sum(m map[string]uint64) (n uint64) {
 }
 
 // after checks every crash that the life noted, and its end.
-
 func (s *life) after() {
 	end := moment{disk: s.disk.End((*simdisk.Disk).Keep), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
 	time.Sleep(time.Second) // what the checks do comes after all crashes
@@ -87,7 +83,6 @@ func (s *life) after() {
 }
 
 // listing names what is below a directory, and the sizes of files.
-
 func listing(d *simdisk.Disk, dir string) (text string) {
 	entries, _ := d.List(dir)
 	for _, e := range entries {
@@ -102,10 +97,7 @@ func listing(d *simdisk.Disk, dir string) (text string) {
 	return text
 }
 
-// sizeBelow adds up the files below a directory.
-
 // check starts a log on what a crash left and holds it against what happened.
-
 func (s *life) check(m moment) {
 	fail := func(format string, args ...any) {
 		s.fail("crash after call %d (%s %s), kill %t, start interrupted %d times: %s", m.call.N, m.call.Op, m.call.Path, m.kill, m.deep, fmt.Sprintf(format, args...))
@@ -159,7 +151,6 @@ func (s *life) check(m moment) {
 }
 
 // crashOnce has one of the next changes of a disk leave a moment of its own.
-
 func (s *life) crashOnce(m moment, h *history, again **moment) func(simdisk.Call) {
 	left := 1 + s.draw(50)
 	return func(c simdisk.Call) {
@@ -173,7 +164,6 @@ func (s *life) crashOnce(m moment, h *history, again **moment) func(simdisk.Call
 }
 
 // checkAgain starts a log on what another left that was closed.
-
 func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fail func(string, ...any)) {
 	l, err := Open(simulatedDir, s.options(d))
 	if err != nil {
@@ -209,15 +199,5 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fa
 		fail("close again: %v", err)
 	}
 }
-
-// content is what is where: usages by seq.
-
-// checkLog returns the highest seq that was ever used.
-
-// mayLose reports whether records may be lost for a reason.
-
-// readLog reads all sealed segments, after salvage where that is needed: also the
-
-// last frame before a crash can be whole, and the length in front of it not.
 
 // checkComplete looks for what is gone without a note.

@@ -25,7 +25,6 @@ const (
 )
 
 // kind is what a life goes through beside crashes.
-
 type kind struct {
 	evicts   bool // the log is small, and drops the oldest
 	rots     bool // bytes of sealed segments change
@@ -36,7 +35,6 @@ type kind struct {
 }
 
 // loses reports whether records may be lost, with a note.
-
 func (k kind) loses() bool { return k.evicts || k.rots || k.interval }
 
 func (k kind) String() string {
@@ -53,10 +51,7 @@ func (k kind) String() string {
 	return strings.Join(all, "+")
 }
 
-// life is one of a log on a simulated disk. It has several runs: the first one
-
 // begins on an empty disk, the others on what a crash, a kill or a close left.
-
 type life struct {
 	t     *testing.T
 	seed  uint64
@@ -83,7 +78,6 @@ type life struct {
 }
 
 // lines keeps what is written to it, for several writers.
-
 type lines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -96,7 +90,6 @@ func (l *lines) Write(p []byte) (int, error) {
 }
 
 // newLife makes a disk for the life of a log.
-
 func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *life {
 	s := &life{
 		t: t, seed: seed, kind: k, rand: rand.New(rand.NewPCG(seed, 1)), tally: c,
@@ -111,7 +104,6 @@ func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *lif
 }
 
 // draw is for the disk, which is used by several goroutines.
-
 func (s *life) draw(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +111,6 @@ func (s *life) draw(n int) int {
 }
 
 // use goes on with a disk.
-
 func (s *life) use(d *simdisk.Disk) {
 	s.disk = d
 	d.Pause, d.Changed = s.pause, s.note
@@ -128,12 +119,7 @@ func (s *life) use(d *simdisk.Disk) {
 	}
 }
 
-// pause has calls of the committer and the roller take a time that hangs on the
-
-// seed alone, so that they come in one order. Whatever else uses the disk may hold
-
 // a mutex, for which a bubble does not let time pass.
-
 func (s *life) pause(c simdisk.Call) {
 	if !ofUnsealed(c) {
 		return
@@ -149,7 +135,6 @@ func (s *life) pause(c simdisk.Call) {
 }
 
 // ofUnsealed reports whether a call is of a segment that is not sealed.
-
 func ofUnsealed(c simdisk.Call) bool {
 	in, last := filepath.Split(c.Path)
 	switch c.Op {
@@ -184,10 +169,7 @@ func (s *life) options(d *simdisk.Disk) Options {
 	return o
 }
 
-// note keeps the disk as a crash after this call could leave it: after a loss of
-
 // power, or now and then after a kill, which loses nothing yet.
-
 func (s *life) note(c simdisk.Call) {
 	if s.sparse > 1 && (s.trouble.failed() == 0 || s.draw(s.sparse) > 0) {
 		return
@@ -204,10 +186,7 @@ func (s *life) note(c simdisk.Call) {
 	}
 }
 
-// crashesAfter is how many crashes are simulated after a call. There are more calls
-
 // that change bytes, and more depends on names.
-
 func crashesAfter(c simdisk.Call) int {
 	switch c.Op {
 	case simdisk.Create, simdisk.Mkdir, simdisk.Rename, simdisk.Link, simdisk.Remove, simdisk.RemoveDir:
@@ -216,10 +195,7 @@ func crashesAfter(c simdisk.Call) int {
 	return 1
 }
 
-// run starts the log and does what a daemon and a shipper do. It reports false if
-
 // the start was refused, as only a failed call may cause.
-
 func (s *life) run(steps int) bool {
 	var err error
 	was := s.trouble.failed()
@@ -239,23 +215,10 @@ func (s *life) run(steps int) bool {
 	return true
 }
 
-// append appends by several goroutines at once, and enqueues datagrams.
-
-// ship uploads a sealed segment and removes it.
-
-// drain uploads all there is, so that only names tell the next seq.
-
-// uploadNotes does what the shipper does with loss notes.
-
-// rot changes a sealed segment's file.
-
-// harm keeps which usages are in frames that are not in a file any more.
-
 // recover gives the disk room and waits until the log is writable by itself.
-
 func (s *life) recover() {
 	s.disk.Resize(simulatedRoom)
-	for range 20 {
+	for range 90 { // at most 60 calls fail, and a start may meet one at a time
 		recs := s.history.offer(1)
 		if s.log.Append(context.Background(), recs...) == nil {
 			s.history.acknowledge(recs)
@@ -263,15 +226,13 @@ func (s *life) recover() {
 		}
 		time.Sleep(30 * time.Second)
 	}
-	s.fail("the log is not writable ten minutes after the last failed call: %v", s.log.Full())
+	s.fail("the log is not writable 45 minutes after there was room again: %v", s.log.Full())
 }
 
 // kill ends the run: the process is gone, and what it wrote stays as it is.
-
 func (s *life) kill() { s.end((*simdisk.Disk).Keep) }
 
 // loseHost ends the run by a loss of power.
-
 func (s *life) loseHost() { s.end((*simdisk.Disk).Crash) }
 
 func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
@@ -282,7 +243,6 @@ func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
 }
 
 // goBack goes on from a crash of this run, as if it had ended there.
-
 func (s *life) goBack() {
 	left := s.disk.End((*simdisk.Disk).Crash)
 	_ = s.log.Close()
@@ -296,10 +256,7 @@ func (s *life) goBack() {
 	s.use(m.disk.Keep())
 }
 
-// surely is the past of a moment without what was acknowledged too shortly before to
-
 // survive it.
-
 func (s *life) surely(m moment) past {
 	p := m.past
 	if s.kind.interval {
@@ -309,7 +266,6 @@ func (s *life) surely(m moment) past {
 }
 
 // finish ends the life, and checks all that it left.
-
 func (s *life) finish() {
 	if s.log == nil || s.t.Failed() {
 		s.t.Logf("the life wrote:\n%s", s.logged.text.String())
@@ -321,23 +277,10 @@ func (s *life) finish() {
 }
 
 // close ends the run in an orderly way.
-
 func (s *life) close() {
 	if err := s.log.Close(); err != nil && s.trouble.failed() == 0 {
 		s.fail("close: %v", err)
 	}
 }
-
-// trouble is what goes wrong with calls of a disk. A nil one is none.
-
-// begin tells of a start of the log.
-
-// isBlind reports whether a read is of a page that the disk does not give: the same
-
-// ones of a file, whatever its name.
-
-// lied reports whether a sync failed, so that what a later start reads, and syncs,
-
-// may be in memory only: a record that was not acknowledged can vanish, with a note.
 
 // failed is how many calls failed so far.

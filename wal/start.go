@@ -85,6 +85,9 @@ func (l *Log) keepStarting() {
 
 // work sets off the goroutines.
 func (l *Log) work() {
+	if l.committer.segment != nil {
+		l.queue.setBroken(nil) // not before somebody commits, and watches
+	}
 	l.done.Go(l.committer.run)
 	l.done.Go(l.committer.wakeAppenders)
 	l.done.Go(l.committer.watch)

@@ -37,17 +37,16 @@ func (h *hand) isAbandoned() bool {
 
 // abandon ends the wait for what is in hand for longer than limit, and refuses
 // appends before the committer can go on. err is nil if there is none.
-func (h *hand) abandon(limit time.Duration, q *queue) (c *commit, err error) {
+func (h *hand) abandon(limit time.Duration, q *queue) (c *commit, pending []*commit, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	took := time.Since(h.since)
 	if h.since.IsZero() || h.abandoned || took < limit {
-		return nil, nil
+		return nil, nil, nil
 	}
 	h.abandoned = true
 	err = fmt.Errorf("the disk has not answered for %v", took.Round(time.Second))
-	q.setBroken(err)
-	return h.commit, err
+	return h.commit, q.fail(err), err
 }
 
 // watch is the goroutine that sees that no wait for a disk that does not answer is
@@ -65,11 +64,11 @@ func (k *committer) watch() {
 			return
 		case <-tick.C:
 		}
-		c, err := k.hand.abandon(k.limits.Load().CommitTimeout, k.queue)
+		c, pending, err := k.hand.abandon(k.limits.Load().CommitTimeout, k.queue)
 		if err == nil {
 			continue
 		}
-		k.queue.abortPending(err)
+		k.queue.abortPending(err, pending)
 		records := uint32(0)
 		if c != nil {
 			records = c.count
