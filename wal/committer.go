@@ -158,7 +158,7 @@ func (k *committer) syncInterval(a *active) error {
 	return nil
 }
 
-// commit writes one frame and tells its appenders.
+// commit writes one frame and answers its appenders.
 func (k *committer) commit(c *commit) {
 	if c.spoiled.Load() {
 		k.queue.abort(errUnsteady, c)
@@ -180,7 +180,7 @@ func (k *committer) commit(c *commit) {
 	began := time.Now()
 	err := k.write(a, c)
 	k.metrics.commit.ObserveTime(time.Since(began))
-	if k.hand.end() { // its appenders were told that it failed
+	if k.hand.end() { // its appenders got an error already
 		k.queue.recycle(c)
 		k.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errTooLate, err)))
 		return
@@ -230,13 +230,13 @@ func (k *committer) write(a *active, c *commit) error {
 }
 
 // errTooLate says that nobody waits for a commit any more.
-var errTooLate = errors.New("its appenders were told that it failed")
+var errTooLate = errors.New("its appenders got an error already")
 
 // wakeMany is the number of records from which on waking their appenders is left
 // to another goroutine: it takes about as long as a sync for a thousand of them.
 const wakeMany = 16
 
-// wakeAppenders tells appenders that their records are durable.
+// wakeAppenders wakes the appenders of commits with many records.
 func (k *committer) wakeAppenders() {
 	for c := range k.durable {
 		c.finish()

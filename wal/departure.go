@@ -201,12 +201,18 @@ func (s *shelf) listPieces(d *departure) {
 // tells the next seq.
 func (s *shelf) deleteGone(d *departure) error {
 	s.lock()
-	keep := !s.active.open && d.last+1 >= s.active.next
+	newest := d.last+1 >= s.active.next // but for the active segment, nothing else tells the next seq
+	keep := !s.active.open && newest
 	if keep && !slices.Contains(s.tombstones, d.dir) {
 		s.tombstones = append(s.tombstones, d.dir)
 	}
 	s.unlock()
 	if !keep {
+		if newest { // the active segment's name may not be durable yet
+			if err := s.disk.SyncDir(s.dir); err != nil {
+				return err
+			}
+		}
 		return s.removeDir(d.dir)
 	}
 	if err := s.emptyTombstone(d.dir); err != nil {

@@ -20,7 +20,7 @@ import (
 // not. It waits for no disk, and calls nobody while its mutex is held.
 type queue struct {
 	*base
-	wake chan struct{} // tells the committer to look again; holds one
+	wake chan struct{} // wakes the committer; holds one
 
 	yieldAsked atomic.Int64 // when YieldToIngest was called, since the heartbeat's epoch
 
@@ -244,7 +244,7 @@ func (q *queue) stored(c *commit) {
 	q.finished = max(q.finished, c.number)
 }
 
-// abort tells the appenders of commits that they failed, and why.
+// abort returns an error to the appenders of commits.
 func (q *queue) abort(why error, commits ...*commit) {
 	q.mu.Lock()
 	for _, c := range commits {

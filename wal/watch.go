@@ -21,7 +21,7 @@ func (h *hand) begin(c *commit) {
 }
 
 // end reports whether the wait was abandoned: the appenders of its commit, and of
-// those behind it, were told that they failed.
+// those behind it, got an error.
 func (h *hand) end() (abandoned bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
