@@ -455,6 +455,12 @@ func failOnce(t *testing.T, inject string, n int) (started, hit bool) {
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
+	defer func() {
+		if t.Failed() {
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+			t.Logf("%s: it logged\n%s", inject, log.String())
+		}
+	}()
 	d := &daemon{t: t, port: port, admin: admin}
 	until(t, "the daemon runs, or says why not", func() bool {
 		select {

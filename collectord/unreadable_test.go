@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,13 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 			d.kill()
 
 			d, end := straced(t, dir, config, port, admin, r.file)
+			until(t, "it takes usages: a start that fails is done again", func() bool {
+				resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
+				if err == nil {
+					resp.Body.Close()
+				}
+				return err == nil && resp.StatusCode == http.StatusOK
+			})
 			d.post(acks, n, n+10, 2, false)
 			until(t, "the log says what can't be read: "+r.line, func() bool { return strings.Contains(d.log(), r.line) })
 			end()

@@ -162,6 +162,12 @@ const (
 func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
 	full := d.WriteFileDurably(path, n.encode())
+	if errors.Is(full, fs.ErrNotExist) { // a start could not make the directory
+		full = d.MkdirDurably(dir)
+		if full == nil {
+			full = d.WriteFileDurably(path, n.encode())
+		}
+	}
 	if full == nil {
 		stockReserve(d, reserve)
 		return nil
@@ -251,6 +257,9 @@ func (l *losses) count() error {
 func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 	dir := filepath.Join(l.dir, lostName)
 	entries, err := l.disk.List(dir)
+	if errors.Is(err, fs.ErrNotExist) { // it could not be made, so there is none
+		return true, nil
+	}
 	if err != nil {
 		return false, err
 	}

@@ -80,8 +80,9 @@ func beginLog(open func(dir string) (library, error), dir string, first []byte, 
 	}
 	written, err := os.ReadFile(filepath.Join(dir, FileName))
 	switch {
-	case err != nil:
-		return nil, err
+	case err != nil && shared:
+		return nil, errNotShared
+	case err != nil: // a disk that can't read it back is no reason not to write
 	case shared && (w.shared == nil || !bytes.Equal(written, want)):
 		return nil, errNotShared
 	case !bytes.Equal(written, want):
