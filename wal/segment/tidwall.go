@@ -78,11 +78,11 @@ func beginLog(open func(dir string) (library, error), dir string, first []byte, 
 	if err := w.Write(first); err != nil {
 		return nil, err
 	}
-	written, err := os.ReadFile(filepath.Join(dir, FileName))
+	written, unread := os.ReadFile(filepath.Join(dir, FileName))
 	switch {
-	case err != nil && shared:
+	case unread != nil && shared:
 		return nil, errNotShared
-	case err != nil: // a disk that can't read it back is no reason not to write
+	case unread != nil: // a disk that can't read it back is no reason not to write
 	case shared && (w.shared == nil || !bytes.Equal(written, want)):
 		return nil, errNotShared
 	case !bytes.Equal(written, want):
