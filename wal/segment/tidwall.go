@@ -88,7 +88,7 @@ func beginLog(open func(dir string) (library, error), dir string, first []byte, 
 	case !bytes.Equal(written, want):
 		return nil, fmt.Errorf("the log library writes another format: %d bytes where %d belong", len(written), len(want))
 	}
-	return w, nil
+	return w, nil //nolint:nilerr // see above
 }
 
 // Write implements EntryWriter.
