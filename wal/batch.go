@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"sync"
 
 	"collectord/wal/segment"
 )
@@ -22,6 +23,14 @@ type batch struct {
 	room []byte
 	ids  idSource
 	at   int64 // received, in microseconds since 1970
+}
+
+// batches are used again: what a caller's loop refers to lies on the heap.
+var batches = sync.Pool{New: func() any { return new(batch) }}
+
+func (b *batch) release() {
+	*b = batch{}
+	batches.Put(b)
 }
 
 // look goes through the records for the first time.

@@ -187,7 +187,8 @@ func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 // submit looks at records and hands them to the next commit. Without records there
 // is none.
 func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
-	b := &batch{}
+	b := batches.Get().(*batch)
+	defer b.release()
 	b.look(recs)
 	if b.count == 0 {
 		return nil, nil
