@@ -7,8 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 )
 
 // tree lists the files, directories and links below dir.
@@ -62,10 +60,7 @@ func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
 			}
 			l := openLog(t, t.TempDir())
 			fill(t, l, 20, 10)
-			store, err := newFileStore(t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
+			store := newFolder(t)
 			var said saidLines
 			s, err := New(l, store, Options{SpoolDir: dir, Reserve: true, Logger: said.logger()})
 			if err != nil {
@@ -95,39 +90,5 @@ func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
 			drainHurriedly(t, s)
 			checkOnce(t, store, 20)
 		})
-	}
-}
-
-// A folder may be shared, and files in the making there may be others'.
-func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
-	root := t.TempDir()
-	s, err := newFileStore(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"put-123", "put-456", "notes.txt", "put-7/file"} {
-		put(t, filepath.Join(s.temp(), name))
-	}
-	target := filepath.Join(t.TempDir(), "target")
-	put(t, target)
-	if err := os.Symlink(target, filepath.Join(s.temp(), "put-8")); err != nil {
-		t.Fatal(err)
-	}
-	busy, err := os.Open(filepath.Join(s.temp(), "put-456"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer busy.Close()
-	if err := unix.Flock(int(busy.Fd()), unix.LOCK_SH); err != nil { // as who writes it does
-		t.Fatal(err)
-	}
-	if s, err = newFileStore(root); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := strings.Join(tree(t, s.temp()), " "), " /notes.txt /put-456 /put-7 /put-7/file /put-8"; got != want {
-		t.Errorf("there is%s, want%s", got, want)
-	}
-	if _, err := os.Stat(target); err != nil {
-		t.Error(err)
 	}
 }
