@@ -103,16 +103,7 @@ func twin(t *testing.T, seg *wal.Segment) *bucket.Object {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "twin"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { file.Close() })
-	o, err := c.compress(seg, 0, file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o
+	return compressWith(t, c, seg)
 }
 
 func drain(t *testing.T, s *Shipper, want int) {
@@ -207,9 +198,7 @@ func checkOnce(t *testing.T, s bucket.Store, n int) {
 
 func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 	stores := map[string]func(t *testing.T) bucket.Store{
-		"file": func(t *testing.T) bucket.Store {
-			return newFolder(t)
-		},
+		"file":      newFolder,
 		"MinIO":     func(t *testing.T) bucket.Store { return newBucket(t, s3test.MinIO(t)) },
 		"versitygw": func(t *testing.T) bucket.Store { return newBucket(t, s3test.Versity(t)) },
 	}
@@ -484,15 +473,7 @@ func TestIDsAreCheapOnceCompressed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "o"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	o, err := c.compress(segments[0], 0, file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := compressWith(t, c, segments[0])
 	perRecord := float64(o.Size) / float64(len(recs))
 	t.Logf("%.2f bytes a record", perRecord)
 	if perRecord > 6 { // id, time and the constant parts

@@ -240,7 +240,7 @@ func TestDeepAuditFindsWhatIsNotWhatItSays(t *testing.T) {
 	}{
 		1:  {func([]byte, *bucket.Metadata) []byte { return nil }, Truncated, "empty"},
 		11: {func(o []byte, _ *bucket.Metadata) []byte { return o[:len(o)-1] }, Truncated, "ends within its frame"},
-		21: {func(_ []byte, m *bucket.Metadata) []byte { return stranger }, Damaged, "not those of its metadata"},
+		21: {func([]byte, *bucket.Metadata) []byte { return stranger }, Damaged, "not those of its metadata"},
 		31: {func(o []byte, _ *bucket.Metadata) []byte { o[len(o)-1] ^= 4; return o }, Damaged, "does not check out"},
 		41: {func([]byte, *bucket.Metadata) []byte { return []byte("of somebody else") }, Damaged, "does not check out"},
 		51: {func(_ []byte, m *bucket.Metadata) []byte { *m = strange; return stranger }, Damaged, "another object"},

@@ -27,9 +27,11 @@ func (l *listed) Put(context.Context, *bucket.Object) error { return bucket.ErrE
 func (l *listed) Stat(context.Context, string) (bucket.Stored, error) {
 	return bucket.Stored{}, bucket.ErrNotFound
 }
+
 func (l *listed) Open(context.Context, string) (io.ReadCloser, bucket.Stored, error) {
 	return nil, bucket.Stored{}, bucket.ErrNotFound
 }
+
 func (l *listed) String() string { return "listed" }
 
 func heap() uint64 {

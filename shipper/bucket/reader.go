@@ -34,10 +34,10 @@ type source struct {
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.in.Read(p)
 	s.read += int64(n)
-	if err == io.EOF && s.read < s.size { //nolint:errorlint // a reader's end is never wrapped
+	if err == io.EOF && s.read < s.size {
 		err = &Error{Op: "open", Kind: "network", Err: fmt.Errorf("%d of %d bytes came: %w", s.read, s.size, io.ErrUnexpectedEOF)}
 	}
-	if err != nil && err != io.EOF { //nolint:errorlint // see above
+	if err != nil && err != io.EOF {
 		s.err = err
 	}
 	return n, err
@@ -79,10 +79,10 @@ func (r *Reader) Next() (Line, error) {
 		rest, err = r.in.ReadBytes('\n')
 		line = append(long, rest...)
 	}
-	if err == io.EOF && len(line) == 0 { //nolint:errorlint // a reader's end is never wrapped
+	if err == io.EOF && len(line) == 0 {
 		return nil, err
 	}
-	if err == io.EOF { //nolint:errorlint // see above
+	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {

@@ -20,8 +20,11 @@ import (
 	"collectord/collectord/testrun"
 )
 
-// User and Secret are what the real storages take.
-const User, Secret = "collectord-test", "collectord-test-secret"
+// The keys that the real storages take.
+const (
+	User   = "collectord-test"
+	Secret = "collectord-test-secret"
+)
 
 // real is a real storage. One of each kind serves all tests of a package.
 type real struct {
