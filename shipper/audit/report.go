@@ -10,8 +10,8 @@ type Kind string
 
 // Kinds of findings. The second group is not wrong.
 const (
-	Missing     Kind = "missing"     // a hole below what was once confirmed to be complete
-	Overdue     Kind = "overdue"     // a hole that should have been filled by now
+	Missing     Kind = "missing"     // a gap below what was once confirmed to be complete
+	Overdue     Kind = "overdue"     // a gap that should have been filled by now
 	Doubled     Kind = "doubled"     // the same records in two objects
 	Forked      Kind = "forked"      // other records under the same seqs: a restored snapshot, or a clone
 	Conflicting Kind = "conflicting" // two contents for one name
@@ -19,7 +19,7 @@ const (
 	Damaged     Kind = "damaged"     // an object that is not what it says (deep)
 	Unreadable  Kind = "unreadable"  // the storage does not give it (deep)
 
-	NotYet   Kind = "not_yet"  // a hole that may still be on its way
+	NotYet   Kind = "not_yet"  // a gap that may still be on its way
 	Lost     Kind = "lost"     // known: there is a note
 	Foreign  Kind = "foreign"  // no object of collectord
 	Vanished Kind = "vanished" // deleted while the audit read (deep)
@@ -44,7 +44,7 @@ type Finding struct {
 	LastSeq  uint64     `json:"last_seq,omitempty"`
 	Keys     []string   `json:"keys,omitempty"`   // at most maxKeys
 	Reason   string     `json:"reason,omitempty"` // for people
-	Since    *time.Time `json:"since,omitempty"`  // a hole: when a later record was received at the latest; lost: when it was noted
+	Since    *time.Time `json:"since,omitempty"`  // a gap: when a later record was received at the latest; lost: when it was noted
 }
 
 // Records is how many seqs the finding is about.
