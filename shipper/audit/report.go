@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Kind says what an audit found.
+// Kind is what an audit found.
 type Kind string
 
 // Kinds of findings. The second group is not wrong.
@@ -25,7 +25,7 @@ const (
 	Vanished Kind = "vanished" // deleted while the audit read (deep)
 )
 
-// Wrong tells what must be looked into from what is as it is.
+// Wrong reports whether somebody must look into it.
 func (k Kind) Wrong() bool {
 	switch k {
 	case NotYet, Lost, Foreign, Vanished:
@@ -85,14 +85,14 @@ type Report struct {
 	Objects  int
 	Notes    int // of losses
 
-	// Unconfirmed counts the logs with gaps of which no metadata tells what their
+	// Unconfirmed counts the logs with gaps without metadata on what their
 	// hosts had confirmed: such gaps are NotYet or Overdue, never Missing.
 	Unconfirmed int
 
 	// Of a deep audit.
 	Read       int   // objects
 	RawBytes   int64 // of lines
-	NoMetadata int   // objects read whose SHA-256 nothing tells
+	NoMetadata int   // objects read whose SHA-256 is not known
 }
 
 // Wrong reports whether there is anything to look into.
@@ -111,7 +111,7 @@ const (
 	maxKeys     = 4
 )
 
-// Kinds are all kinds, in the order in which they are told.
+// Kinds are all kinds, in the order in which they are reported.
 func Kinds() []Kind {
 	return []Kind{Missing, Overdue, Doubled, Forked, Conflicting, Truncated, Damaged, Unreadable, NotYet, Lost, Vanished, Foreign}
 }
