@@ -2,7 +2,6 @@ package wal
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -39,13 +38,6 @@ type queue struct {
 	broken  error // the failure that made the log unavailable, or nil
 	full    error // the bound that is reached, or nil
 	closed  bool
-}
-
-// sealRequested waits until what was in the queue when it was made is committed.
-type sealRequested struct {
-	commit uint64 // number of the newest commit then
-	staged uint64 // bytes ever staged by then
-	done   chan error
 }
 
 func newQueue(b *base) *queue {
@@ -112,13 +104,6 @@ func (q *queue) enqueue(recs []Record) (n int) {
 	return n
 }
 
-func refusalReason(refusal error) string {
-	if errors.Is(refusal, ErrClosed) {
-		return ReasonShuttingDown
-	}
-	return ReasonLogFull
-}
-
 // signal wakes the committer, or leaves a note that it will find.
 func (q *queue) signal() {
 	select {
@@ -145,43 +130,6 @@ func (q *queue) commitForLocked(at int64, size int) *commit {
 func (q *queue) completeLocked(c *commit, at int64) {
 	room := max(0, segment.MaxFrame-(len(c.buf)-segment.EntryRoom)) / segment.RecordOverhead
 	c.udp = &udpShare{ids: q.ids.reserve(at/1000, room), at: at, upTo: q.staged.added}
-}
-
-// newCommitLocked begins a commit whose buffer has room for size bytes, and for a
-// frame. It never moves. It lies outside of the garbage collector's heap: what is
-// not used of it takes no memory, and one for a large frame is given back at once.
-func (q *queue) newCommitLocked(size int) *commit {
-	q.last++
-	c := &commit{number: q.last, done: make(chan struct{})}
-	switch n := len(q.buffers); {
-	case size > segment.MaxFrame:
-		c.buf = mapMemory(segment.FrameStart + size)[:segment.FrameStart]
-	case n > 0:
-		c.buf, q.buffers = q.buffers[n-1], q.buffers[:n-1]
-	default:
-		c.buf = mapMemory(frameBuffer)[:segment.FrameStart]
-	}
-	return c
-}
-
-// frameBuffer is the size of a commit's buffer; keptBuffers is how many are kept for
-// the next ones.
-const (
-	frameBuffer = segment.FrameStart + segment.MaxFrame
-	keptBuffers = 3
-)
-
-// recycle keeps the buffer of a finished commit for the next one, or gives it back.
-// Nothing may refer to it any more.
-func (q *queue) recycle(c *commit) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if cap(c.buf) < 2*frameBuffer && len(q.buffers) < keptBuffers { // not of a large frame
-		q.buffers = append(q.buffers, c.buf[:segment.FrameStart])
-	} else {
-		unmapMemory(c.buf)
-	}
-	c.buf = nil
 }
 
 // nextCommit returns the next commit to write, or nil. UDP records fill the room
@@ -263,74 +211,6 @@ func (q *queue) abort(why error, commits ...*commit) {
 	}
 }
 
-// fail refuses appends, and returns the commits that the committer has not taken:
-// they are to be aborted.
-func (q *queue) fail(err error) (pending []*commit) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.broken = err
-	q.refuseLocked()
-	pending, q.pending = q.pending, nil
-	return pending
-}
-
-// abortPending aborts what fail returned.
-func (q *queue) abortPending(err error, pending []*commit) {
-	q.abort(err, pending...)
-	for _, c := range pending {
-		c.copying.Wait()
-		q.recycle(c)
-	}
-}
-
-// refuseLocked works out why appends are refused, if they are.
-func (q *queue) refuseLocked() {
-	switch {
-	case q.closed:
-		q.refusal = ErrClosed
-	case q.broken != nil:
-		q.refusal = fmt.Errorf("%w: %w", ErrUnavailable, q.broken)
-	case q.full != nil:
-		q.refusal = fmt.Errorf("%w: %w", ErrFull, q.full)
-	default:
-		q.refusal = nil
-	}
-}
-
-// setBroken says why the log is unavailable, or with nil that it no longer is.
-func (q *queue) setBroken(err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.broken = err
-	q.refuseLocked()
-}
-
-func (q *queue) whyBroken() error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.broken
-}
-
-// setFull says which bound is reached, or with nil that none is.
-func (q *queue) setFull(err error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.full = err
-	q.refuseLocked()
-}
-
-// close refuses everything from now on. It returns false if that was so before.
-func (q *queue) close() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return false
-	}
-	q.closed = true
-	q.refuseLocked()
-	return true
-}
-
 // waiting is how many records wait for a commit.
 func (q *queue) waiting() (n uint64) {
 	q.mu.Lock()
@@ -355,43 +235,4 @@ func (q *queue) newSegment() (firstSeq uint64) {
 	defer q.mu.Unlock()
 	q.ids.reseed()
 	return q.nextSeq
-}
-
-// requestSeal asks for what is in the queue, and in the active segment, to be
-// sealed. done is told once that was tried.
-func (q *queue) requestSeal(done chan error) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed {
-		return ErrClosed
-	}
-	q.seals = append(q.seals, sealRequested{q.last, q.staged.added, done})
-	q.signal()
-	return nil
-}
-
-// dueSeals takes the requests for what is committed by now; all of them if all is
-// true.
-func (q *queue) dueSeals(all bool) (due []chan error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.seals = slices.DeleteFunc(q.seals, func(r sealRequested) bool {
-		is := all || r.staged <= q.staged.taken() && r.commit <= q.finished
-		if is {
-			due = append(due, r.done)
-		}
-		return is
-	})
-	return due
-}
-
-// free gives back all memory outside of the heap.
-func (q *queue) free() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.staged.free()
-	for _, b := range q.buffers {
-		unmapMemory(b)
-	}
-	q.buffers = nil
 }

@@ -1,19 +1,12 @@
 package wal
 
 import (
-	"errors"
-	"fmt"
-	"io/fs"
-	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"collectord/wal/segment"
 	"collectord/wal/vfs"
 )
 
@@ -195,125 +188,4 @@ func (s *shelf) listPieces(d *departure) {
 	}
 	d.pieces = nil
 	s.announceLocked()
-}
-
-// deleteGone deletes a segment, but not its name where that is the only one that
-// tells the next seq.
-func (s *shelf) deleteGone(d *departure) error {
-	s.lock()
-	newest := d.last+1 >= s.active.next // but for the active segment, nothing else tells the next seq
-	keep := !s.active.open && newest
-	if keep && !slices.Contains(s.tombstones, d.dir) {
-		s.tombstones = append(s.tombstones, d.dir)
-	}
-	s.unlock()
-	if !keep {
-		if newest { // the active segment's name may not be durable yet
-			if err := s.disk.SyncDir(s.dir); err != nil {
-				return err
-			}
-		}
-		return s.removeDir(d.dir)
-	}
-	if err := s.emptyTombstone(d.dir); err != nil {
-		return err
-	}
-	d.isTombstone = true
-	return nil
-}
-
-// retryDepartures goes on with those that failed, once it is time. It returns how
-// long to wait before the next attempt.
-func (s *shelf) retryDepartures() (wait time.Duration) {
-	s.lock()
-	wait = time.Until(s.leavingDue)
-	waiting := slices.Clone(s.leaving)
-	delay := s.leavingDelay
-	s.unlock()
-	if delay == 0 {
-		return time.Hour
-	}
-	if wait > 0 {
-		return wait
-	}
-	failed := false
-	for _, d := range waiting {
-		if !d.mu.TryLock() { // under way
-			failed = true
-			continue
-		}
-		d.mu.Unlock()
-		if s.advance(d) != nil {
-			failed = true
-		}
-		s.heartbeat.beat(watching)
-	}
-	s.lock()
-	defer s.unlock()
-	if !failed && len(s.leaving) == 0 { // others may have failed meanwhile
-		s.leavingDelay = 0
-		s.notices = append(s.notices, func() {
-			s.opts.Logger.Info("segments that are no longer needed can be deleted again", "trouble", "removal")
-		})
-		return time.Hour
-	}
-	s.leavingDelay = min(2*delay, s.limits.Load().ProbeMax)
-	s.leavingDue = time.Now().Add(s.leavingDelay)
-	return s.leavingDelay
-}
-
-// evictionFailsLocked reports whether an evicted segment can't be deleted. To
-// evict another would make no room.
-func (s *shelf) evictionFailsLocked() bool {
-	return slices.ContainsFunc(s.leaving, func(d *departure) bool { return d.evicting })
-}
-
-// removeDir deletes a directory of a segment that is no longer needed: its file,
-// and itself. What else somebody put there goes to the quarantine with it. It may
-// be repeated; a directory that does not exist is fine.
-func (b *base) removeDir(dir string) error {
-	err := b.disk.RemoveIn(dir, segment.FileName)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		err = b.disk.RemoveDir(dir)
-	}
-	switch {
-	case err == nil, errors.Is(err, fs.ErrNotExist):
-		return nil
-	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR),
-		errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		b.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a segment that is no longer needed",
-			"path", dir)
-		return b.putAside(dir, err)
-	}
-	return err
-}
-
-// Unconfirmed is the lowest seq of the sealed segments, and of what the disk does
-// not give, that is neither in the storage nor noted there as lost. What is lost is
-// noted before it is off the books, so that the order here matters.
-func (l *Log) Unconfirmed() (lowest uint64, err error) {
-	if !l.Started() {
-		return 0, fmt.Errorf("what is in the log is not known yet: %w", l.Full())
-	}
-	lowest = l.shelf.unconfirmed()
-	noted, err := l.losses.unconfirmed()
-	return min(lowest, noted), err
-}
-
-func (s *shelf) unconfirmed() (lowest uint64) {
-	lowest = maxSeq
-	s.lock()
-	defer s.unlock()
-	for _, one := range s.sealed {
-		lowest = min(lowest, one.first)
-	}
-	for _, one := range s.unread { // the next start reads these again
-		lowest = min(lowest, one.first)
-	}
-	for _, d := range s.leaving {
-		if d.open > 0 {
-			lowest = min(lowest, d.open)
-		}
-	}
-	return lowest
 }

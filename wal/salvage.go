@@ -1,11 +1,8 @@
 package wal
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"collectord/wal/segment"
@@ -148,64 +145,5 @@ func (s *shelf) keepDamaged(seg *Segment, w *segment.Scan) error {
 			return err
 		}
 	}
-	return nil
-}
-
-// makePieces makes the pieces durable under their names, beside the original or,
-// if it holds all records, in the place of its file.
-func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, err error) {
-	if err := s.deletePieces(&seg.made); err != nil {
-		return nil, err
-	}
-	inPlace := w.IsWhole(seg.first, seg.last) && !seg.reread
-	work := filepath.Join(s.dir, salvageName)
-	if err := s.clearSalvage(); err != nil {
-		return nil, err
-	}
-	if err := s.disk.MkdirDurably(work); err != nil {
-		return nil, err
-	}
-	for _, p := range w.Pieces {
-		name := segment.SealedName(p.First, p.Last)
-		size, err := w.Copy(p, filepath.Join(work, name))
-		if err != nil {
-			return nil, err
-		}
-		dir := filepath.Join(s.dir, name)
-		if inPlace { // same name: exchange the file instead
-			dir = seg.dir
-			if err := s.disk.RenameNew(filepath.Join(work, name, segment.FileName), filepath.Join(dir, segment.FileName)); err != nil {
-				return nil, err
-			}
-			if err := s.disk.SyncDir(dir); err != nil {
-				return nil, err
-			}
-		} else {
-			if err := s.clearPiece(name, w); err != nil {
-				return nil, err
-			}
-			seg.made = append(seg.made, dir)
-			if err := s.disk.RenameDurably(filepath.Join(work, name), dir); err != nil {
-				return nil, err
-			}
-		}
-		pieces = append(pieces, &Segment{shelf: s, dir: dir, first: p.First, last: p.Last, bytes: size, sealedAt: seg.sealedAt})
-	}
-	return pieces, s.clearSalvage()
-}
-
-// deletePieces deletes pieces of a segment that is still there itself, durably: it is
-// to be shipped, evicted or salvaged anew as a whole.
-func (s *shelf) deletePieces(dirs *[]string) error {
-	if len(*dirs) == 0 {
-		return nil
-	}
-	for _, dir := range *dirs {
-		// By way of .gone: a piece without its file would look like a loss.
-		if err := s.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	*dirs = nil
 	return nil
 }

@@ -2,14 +2,9 @@ package wal
 
 import (
 	"cmp"
-	"errors"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
-
-	"collectord/wal/segment"
 )
 
 // shelf knows the segments: the sealed ones, which it hands out to be shipped, and
@@ -220,69 +215,4 @@ func (s *shelf) exchange(one *Segment, pieces, unread []*Segment) {
 	}
 	s.checkBoundsLocked()
 	s.announceLocked()
-}
-
-// bury deletes what is in a segment directory and keeps its name, which tells the
-// next seq, until there is an active segment again.
-func (s *shelf) bury(dir string) error {
-	s.lock()
-	if name := dir + goneSuffix; !slices.Contains(s.tombstones, name) {
-		s.tombstones = append(s.tombstones, name)
-	}
-	s.unlock()
-	if err := s.nameGone(dir); err != nil {
-		return err
-	}
-	return s.emptyTombstone(dir + goneSuffix)
-}
-
-// clearActive puts aside what is in the place of the active segment. Another name
-// tells the next seq meanwhile.
-func (s *shelf) clearActive(dir string) error {
-	gone := dir + goneSuffix
-	if err := s.disk.MkdirDurably(gone); err != nil {
-		return err
-	}
-	s.lock()
-	if !slices.Contains(s.tombstones, gone) {
-		s.tombstones = append(s.tombstones, gone)
-	}
-	s.unlock()
-	return s.putAside(dir, errInTheWay)
-}
-
-// emptyTombstone deletes what is in a directory that is kept for its name. Where
-// nothing else may tell the log id, the header stays.
-func (b *base) emptyTombstone(dir string) error {
-	path := filepath.Join(dir, segment.FileName)
-	if info, err := b.disk.Stat(path); err == nil && b.unnamed && info.Mode().IsRegular() && !b.disk.HasOtherNames(path) {
-		return b.disk.Truncate(path, min(info.Size(), segment.MaxHeader))
-	}
-	if err := b.disk.RemoveIn(dir, segment.FileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// deleteTombstones deletes the names that bury kept, once an active segment tells
-// the next seq.
-func (s *shelf) deleteTombstones() {
-	s.lock()
-	var names []string
-	if s.active.open {
-		names, s.tombstones = s.tombstones, nil
-	}
-	s.unlock()
-	if len(names) == 0 {
-		return
-	}
-	err := s.disk.SyncDir(s.dir) // the name of the active segment
-	for _, name := range names {
-		if err == nil {
-			err = s.removeDir(name)
-		}
-	}
-	if err != nil {
-		s.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
-	}
 }

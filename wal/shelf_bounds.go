@@ -3,7 +3,6 @@ package wal
 import (
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 )
 
@@ -42,49 +41,6 @@ func (s *shelf) run() {
 			s.opts.Logger.Info("room can be made again", "trouble", "make_room")
 		}
 	}
-}
-
-// makeRoom evicts the oldest segments, if that is wanted, until the log is out
-// of reach of its bounds or no segment is left that may go.
-func (s *shelf) makeRoom() (err error) {
-	var segments, records int
-	for {
-		one := s.holdOldest()
-		if one == nil {
-			break
-		}
-		err = one.evict()
-		one.Release()
-		if err != nil {
-			err = fmt.Errorf("evict %s: %w", one, err)
-			break
-		}
-		segments++
-		records += int(one.counted())
-		s.heartbeat.beat(watching)
-		s.lookAtDisk()
-	}
-	if segments > 0 {
-		s.opts.Logger.Error("evicted the oldest segments to make room (wal.when_full: drop_oldest)",
-			"trouble", "evicted", "segments", segments, "records", records)
-	}
-	return err
-}
-
-// holdOldest returns the segment to evict next, held, or nil.
-func (s *shelf) holdOldest() *Segment {
-	s.lock()
-	defer s.unlock()
-	if s.limits.Load().WhenFull != DropOldest || !s.isNearFullLocked() || s.evictionFailsLocked() {
-		return nil
-	}
-	for _, one := range slices.Concat(s.unread, s.sealed) { // what can't be read goes first
-		if !one.held {
-			one.held = true
-			return one
-		}
-	}
-	return nil
 }
 
 // isNearFullLocked reports whether room has to be made, ahead of the bounds, so

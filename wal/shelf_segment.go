@@ -1,51 +1,14 @@
 package wal
 
 import (
-	"cmp"
 	"errors"
-	"io/fs"
 	"iter"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"collectord/wal/segment"
 )
-
-// Names of directories below the log directory. The name of a segment is its
-// state; each change is one rename.
-const (
-	nextName       = "next"
-	quarantineName = "quarantine"
-)
-
-// parseName reads a segment's name. last is 0 for one that is not sealed. ending is
-// what follows the range: what the disk did not give has one, and so has a
-// segment that is being removed or renamed.
-func parseName(name string) (first, last uint64, ending string, ok bool) {
-	first, last, ending, ok = segment.ParseName(name)
-	state, unread := cutUnread(ending)
-	switch state {
-	case "", goneSuffix, evictedSuffix, damagedSuffix:
-	case lostSuffix, movingSuffix:
-		ok = ok && !unread
-	default:
-		ok = false
-	}
-	return first, last, ending, ok && (last > 0 || !unread)
-}
-
-// cutUnread cuts off the beginning of an ending that says that the disk did not
-// give all of the file.
-func cutUnread(ending string) (rest string, unread bool) {
-	for _, e := range []string{unreadSuffix, tailSuffix} {
-		if rest, unread = strings.CutPrefix(ending, e); unread {
-			return rest, true
-		}
-	}
-	return ending, false
-}
 
 // Segment is a sealed part of the log: a durable, contiguous run of records
 // that nothing will ever be added to. Its methods may be called concurrently.
@@ -180,57 +143,4 @@ func (s *Segment) Release() {
 	s.shelf.lock()
 	defer s.shelf.unlock()
 	s.held = false
-}
-
-// evict deletes the segment to make room. The caller holds it. After an error it
-// is as it was.
-func (s *Segment) evict() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.removed {
-		return nil
-	}
-	l := s.shelf
-	note := l.lossOf(SeqRange{First: s.first, Last: s.last}, LossEvicted)
-	if h, err := s.Header(); err == nil {
-		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
-	}
-	note.Hours = []int64{hourOf(cmp.Or(s.firstReceivedAt(), s.sealedAt.UnixMicro()))}
-	// The next start would take them for segments, and the note would not be true.
-	if err := l.deletePieces(&s.made); err != nil {
-		return err
-	}
-	decided, err := decide(l.disk, s.dir, s.named()+evictedSuffix)
-	if !decided {
-		return err
-	}
-	s.removed = true
-	d := s.departure(evictedSuffix)
-	d.synced, d.evicting = err == nil, true
-	d.notes, d.lost, d.open = []LossNote{note}, s.counted(), s.first
-	_ = l.depart(d, func() { l.unlistLocked(s) }) // logged
-	return nil
-}
-
-// nameGone gives the directory of a segment without records the name of one to be
-// deleted, in place of an earlier one of that name. It may be repeated after an
-// error.
-func (b *base) nameGone(dir string) error {
-	parent, gone := filepath.Dir(dir), dir+goneSuffix
-	err := b.disk.Rename(dir, gone)
-	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it
-		if err := errors.Join(b.disk.SyncDir(parent), b.removeDir(gone)); err != nil {
-			return err
-		}
-		err = b.disk.Rename(dir, gone)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := b.disk.Stat(gone); err == nil {
-			return b.disk.SyncDir(parent) // done before
-		}
-	}
-	if err != nil {
-		return err
-	}
-	return b.disk.SyncDir(parent)
 }

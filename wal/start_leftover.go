@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"collectord/wal/segment"
 	"collectord/wal/vfs"
@@ -122,4 +123,37 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 		return nil
 	}
 	return err
+}
+
+// keepTail seals a segment whose end the disk does not give at its last good
+// frame, and gives that end a name of its own. last is 0 if there is no good frame;
+// then, and without hard links, the end takes all of the segment with it.
+func (l *Log) keepTail(s *named, last, records uint64, w *segment.Scan) (moved bool, err error) {
+	dir := filepath.Join(l.dir, s.name)
+	first := max(last+1, s.first)
+	tail := filepath.Join(l.dir, tailName(first, first+records-1))
+	l.found(FoundUnreadable, slog.LevelError, "the disk does not give the end of a segment: it is kept, and read again at the next start (check the disk and its cable)",
+		"segment", s.name, "offset", w.End, "records_at_most", records, "error", w.Unread.Err)
+	if last > 0 {
+		err := l.link(filepath.Join(dir, segment.FileName), tail)
+		if vfs.IsTrouble(err) {
+			return false, err
+		}
+		if err != nil { // a file system without hard links: all of it waits for the next start
+			first, last = s.first, 0
+			tail = filepath.Join(l.dir, tailName(first, max(w.Last(), first-1)+records))
+		}
+	}
+	if last == 0 {
+		if err := l.disk.RenameDurably(dir, tail); err != nil {
+			return false, err
+		}
+	}
+	_, end, _, _ := parseName(filepath.Base(tail))
+	u := &Segment{shelf: l.shelf, dir: tail, first: first, last: end, bytes: w.Size, sealedAt: time.Now(), uncertain: true}
+	if last > 0 {
+		u.bytes /= 2 // the other half is the sealed segment's
+	}
+	l.shelf.enterUnread(u)
+	return last == 0, nil
 }

@@ -1,11 +1,9 @@
 package wal
 
 import (
-	"errors"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"collectord/wal/segment"
@@ -97,88 +95,4 @@ func (l *Log) readNames() (found names, err error) {
 		}
 	}
 	return found, err
-}
-
-// undoSalvage deletes the directory of an interrupted salvage, unless something
-// in it is nowhere else.
-func (l *Log) undoSalvage(found *names) error {
-	work := filepath.Join(l.dir, salvageName)
-	entries, err := l.disk.List(work)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		path := filepath.Join(work, e.Name(), segment.FileName)
-		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *named) bool { return l.disk.IsSameFile(path, l.fileOf(s.name)) }) {
-			continue // another name of a file that has one
-		}
-		w, err := segment.All(l.logID).Scan(l.disk, path)
-		if err == nil && w.Unread != nil {
-			err = w.Unread
-		}
-		if err != nil {
-			return l.keepSalvage(err)
-		}
-		for _, p := range w.Pieces {
-			segments := found.segments
-			i := slices.IndexFunc(segments, func(s *named) bool { return s.sealed && s.first <= p.First && s.last >= p.Last })
-			if i < 0 || l.read(segments[i]) == nil {
-				return l.keepSalvage(errors.New("no segment has its records"))
-			}
-			if in, err := segments[i].scan.Holds(w.Only(p)); err != nil || !in {
-				return l.keepSalvage(errors.Join(err, errors.New("a segment has other records")))
-			}
-		}
-	}
-	l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again", "path", salvageName)
-	return l.clearSalvage()
-}
-
-func (l *Log) keepSalvage(reason error) error {
-	l.found(FoundSalvage, slog.LevelError, "moved to the quarantine what an interrupted salvage left", "path", salvageName, "reason", reason)
-	return l.putAside(filepath.Join(l.dir, salvageName), reason)
-}
-
-// clearSalvage deletes the directory in which pieces are made. Of a piece each
-// record is in the original, too.
-func (b *base) clearSalvage() error {
-	work := filepath.Join(b.dir, salvageName)
-	if info, err := b.disk.Stat(work); err != nil {
-		return ignoreMissing(err)
-	} else if !info.IsDir() {
-		return b.quarantineDir(salvageName)
-	}
-	entries, err := b.disk.List(work)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if _, last, ending, ok := parseName(e.Name()); !ok || last == 0 || ending != "" && ending != unreadSuffix && ending != tailSuffix || !e.IsDir() {
-			break // not ours
-		}
-		if err := b.removeDir(filepath.Join(work, e.Name())); err != nil {
-			return err
-		}
-	}
-	return b.removeDir(work)
-}
-
-// clearPiece makes way for a piece: one of an attempt that failed may be there.
-// Should it hold anything that the original does not, it goes to the quarantine.
-func (b *base) clearPiece(name string, original *segment.Scan) error {
-	w, err := b.scanAll(name)
-	if err != nil || w.Missing || w.Unread != nil {
-		if _, err := b.disk.Stat(filepath.Join(b.dir, name)); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return b.quarantineDir(name)
-	}
-	in, err := original.Holds(w)
-	if err != nil {
-		return err
-	}
-	if !in {
-		return b.quarantineDir(name)
-	}
-	return b.deleteExamined(name)
 }

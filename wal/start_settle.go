@@ -10,74 +10,11 @@ import (
 	"slices"
 
 	"collectord/wal/segment"
-	"collectord/wal/vfs"
 )
 
 // movingSuffix ends the name of a segment that is given the name its records
 // tell, so that two can exchange theirs.
 const movingSuffix = ".moving"
-
-// named is a segment directory as its name tells it. The name is not believed
-// where its first frame or its neighbours contradict: a wrong digit would hide
-// records, or make them look like those of another segment.
-type named struct {
-	name        string
-	first, last uint64 // last is 0 if it is not sealed
-	begins      uint64 // seq of the first frame if that can be read, else first
-	sealed      bool
-	sound       bool          // the name tells a range
-	fits        bool          // it does, and the first frame is where it says
-	link        bool          // a symbolic link, which is not followed
-	silent      bool          // its first frame tells nothing: it is damaged, or the disk does not give it
-	run         uint64        // of the header, if that can be read
-	scan        *segment.Scan // what its file holds, once it was read
-	failed      error         // why its file could not be read
-}
-
-func (b *base) fileOf(name string) string { return filepath.Join(b.dir, name, segment.FileName) }
-
-// look reads the beginning of a segment.
-func (l *Log) look(s *named) {
-	s.begins = s.first
-	if s.link {
-		return
-	}
-	start, err := segment.Peek(l.disk, l.fileOf(s.name))
-	if err != nil {
-		s.failed = l.whyClosed(s, err)
-	}
-	s.run, s.silent = start.Run, start.FirstSeq == 0
-	if !s.silent {
-		s.begins = start.FirstSeq
-		s.fits = s.sound && s.sealed && s.begins == s.first
-	}
-}
-
-// whyClosed returns why the file of a segment can't be opened, if somebody has to
-// see to that: a link, or a file of another user. The place of a file where no
-// bytes can be is that of a file that is missing.
-func (l *Log) whyClosed(s *named, err error) error {
-	info, errStat := l.disk.Stat(l.fileOf(s.name))
-	switch {
-	case errors.Is(err, vfs.ErrNotRegular) && errStat == nil && !vfs.IsLink(info), errors.Is(err, fs.ErrNotExist):
-		return fs.ErrNotExist
-	case vfs.IsUnreadable(err):
-		return nil
-	}
-	return err
-}
-
-// read scans the whole file, once.
-func (l *Log) read(s *named) *segment.Scan {
-	if s.scan == nil && s.failed == nil {
-		if s.link {
-			s.failed = vfs.ErrNotRegular
-		} else if s.scan, s.failed = l.scanAll(s.name); s.failed == nil && s.scan.Missing {
-			s.scan, s.failed = nil, fs.ErrNotExist
-		}
-	}
-	return s.scan
-}
 
 // settle finds out which records each segment really holds, gives it the name
 // that says so, and returns the segments in order. No two have a record in
@@ -245,82 +182,6 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 	}
 }
 
-// isPiece reports whether p holds nothing but records that s holds.
-func (l *Log) isPiece(p, s *named) (bool, error) {
-	w := l.read(p)
-	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
-		return false, nil //nolint:nilerr // what can't be read is in no other segment for all we know
-	}
-	return s.scan.Holds(w)
-}
-
-// part ends that the first two of some segments claim the same records.
-func (l *Log) part(found *names, all []*named) ([]*named, error) {
-	a, b := all[0], all[1]
-	wa, wb := l.read(a), l.read(b)
-	leaveB := func() ([]*named, error) {
-		// What can't be read now may be readable after the next start.
-		l.found(FoundMisnamed, slog.LevelError, "left alone a segment that claims the records of another: one of them can't be read",
-			"segment", b.name, "other", a.name, "error", errors.Join(a.failed, b.failed))
-		return slices.Delete(all, 1, 2), nil
-	}
-	if wa == nil || wb == nil {
-		return leaveB()
-	}
-	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
-		// What is damaged, or can't be read, was not found elsewhere.
-		in, err := l.isPiece(side.lacks, side.has)
-		if err != nil {
-			return nil, err
-		}
-		if in {
-			l.found(FoundSalvage, slog.LevelWarn, "deleted a segment that holds nothing but records of another, as an interrupted salvage leaves it",
-				"segment", side.lacks.name, "of", side.has.name, "records", side.lacks.scan.Count())
-			return withoutNamed(all, side.lacks), l.deleteExamined(side.lacks.name)
-		}
-	}
-	for _, s := range []*named{a, b} {
-		if s.scan.Unread != nil && s.sound && s.sealed {
-			return withoutNamed(all, s), l.yieldUnread(found, s)
-		}
-	}
-	if wa.Unread != nil || wb.Unread != nil {
-		return leaveB()
-	}
-	aside := b
-	if wb.Count() > wa.Count() {
-		aside = a
-	}
-	l.found(FoundMisnamed, slog.LevelError, "moved a segment to the quarantine: another claims some of its records, and holds more",
-		"segment", aside.name, "records", aside.scan.Count())
-	return withoutNamed(all, aside), l.quarantineDir(aside.name)
-}
-
-// yieldUnread makes way for a segment that has records which the disk does not
-// give of s: it was saved by a salvage that was interrupted. The rest of s is read
-// again.
-func (l *Log) yieldUnread(found *names, s *named) error {
-	l.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a segment whose salvage was interrupted: what is missing is read again",
-		"segment", s.name, "error", s.scan.Unread)
-	first, last, _, _ := parseName(s.name)
-	u := &named{name: unreadName(first, last), first: first, last: last, sealed: true, sound: true, run: s.run}
-	found.unread = append(found.unread, u)
-	return l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name))
-}
-
-func withoutNamed(all []*named, one *named) []*named {
-	return slices.DeleteFunc(slices.Clone(all), func(s *named) bool { return s == one })
-}
-
-// deleteExamined deletes a segment whose records were found elsewhere.
-func (b *base) deleteExamined(name string) error {
-	dir := filepath.Join(b.dir, name)
-	if err := b.nameGone(dir); err != nil {
-		return err
-	}
-	return b.removeDir(dir + goneSuffix)
-}
-
 // keepBeyond copies frames above the last seq that a segment's name tells to the
 // quarantine. Nothing ships them: their seqs may have been given out again.
 func (l *Log) keepBeyond(s *named, w *segment.Scan) error {
@@ -380,14 +241,6 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 	}
 	slices.SortStableFunc(right, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
 	return right, nil
-}
-
-// right is the name that a segment should have.
-func (s *named) right() string {
-	if !s.sealed {
-		return segment.ActiveName(s.first)
-	}
-	return segment.SealedName(s.first, s.last)
 }
 
 func (b *base) stray(name string) {

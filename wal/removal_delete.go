@@ -1,0 +1,81 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"collectord/wal/segment"
+)
+
+// deleteGone deletes a segment, but not its name where that is the only one that
+// tells the next seq.
+func (s *shelf) deleteGone(d *departure) error {
+	s.lock()
+	newest := d.last+1 >= s.active.next // but for the active segment, nothing else tells the next seq
+	keep := !s.active.open && newest
+	if keep && !slices.Contains(s.tombstones, d.dir) {
+		s.tombstones = append(s.tombstones, d.dir)
+	}
+	s.unlock()
+	if !keep {
+		if newest { // the active segment's name may not be durable yet
+			if err := s.disk.SyncDir(s.dir); err != nil {
+				return err
+			}
+		}
+		return s.removeDir(d.dir)
+	}
+	if err := s.emptyTombstone(d.dir); err != nil {
+		return err
+	}
+	d.isTombstone = true
+	return nil
+}
+
+// removeDir deletes a directory of a segment that is no longer needed: its file,
+// and itself. What else somebody put there goes to the quarantine with it. It may
+// be repeated; a directory that does not exist is fine.
+func (b *base) removeDir(dir string) error {
+	err := b.disk.RemoveIn(dir, segment.FileName)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = b.disk.RemoveDir(dir)
+	}
+	switch {
+	case err == nil, errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR),
+		errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		b.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a segment that is no longer needed",
+			"path", dir)
+		return b.putAside(dir, err)
+	}
+	return err
+}
+
+// nameGone gives the directory of a segment without records the name of one to be
+// deleted, in place of an earlier one of that name. It may be repeated after an
+// error.
+func (b *base) nameGone(dir string) error {
+	parent, gone := filepath.Dir(dir), dir+goneSuffix
+	err := b.disk.Rename(dir, gone)
+	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it
+		if err := errors.Join(b.disk.SyncDir(parent), b.removeDir(gone)); err != nil {
+			return err
+		}
+		err = b.disk.Rename(dir, gone)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := b.disk.Stat(gone); err == nil {
+			return b.disk.SyncDir(parent) // done before
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return b.disk.SyncDir(parent)
+}

@@ -1,0 +1,86 @@
+package wal
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// makeRoom evicts the oldest segments, if that is wanted, until the log is out
+// of reach of its bounds or no segment is left that may go.
+func (s *shelf) makeRoom() (err error) {
+	var segments, records int
+	for {
+		one := s.holdOldest()
+		if one == nil {
+			break
+		}
+		err = one.evict()
+		one.Release()
+		if err != nil {
+			err = fmt.Errorf("evict %s: %w", one, err)
+			break
+		}
+		segments++
+		records += int(one.counted())
+		s.heartbeat.beat(watching)
+		s.lookAtDisk()
+	}
+	if segments > 0 {
+		s.opts.Logger.Error("evicted the oldest segments to make room (wal.when_full: drop_oldest)",
+			"trouble", "evicted", "segments", segments, "records", records)
+	}
+	return err
+}
+
+// holdOldest returns the segment to evict next, held, or nil.
+func (s *shelf) holdOldest() *Segment {
+	s.lock()
+	defer s.unlock()
+	if s.limits.Load().WhenFull != DropOldest || !s.isNearFullLocked() || s.evictionFailsLocked() {
+		return nil
+	}
+	for _, one := range slices.Concat(s.unread, s.sealed) { // what can't be read goes first
+		if !one.held {
+			one.held = true
+			return one
+		}
+	}
+	return nil
+}
+
+// evict deletes the segment to make room. The caller holds it. After an error it
+// is as it was.
+func (s *Segment) evict() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.removed {
+		return nil
+	}
+	l := s.shelf
+	note := l.lossOf(SeqRange{First: s.first, Last: s.last}, LossEvicted)
+	if h, err := s.Header(); err == nil {
+		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
+	}
+	note.Hours = []int64{hourOf(cmp.Or(s.firstReceivedAt(), s.sealedAt.UnixMicro()))}
+	// The next start would take them for segments, and the note would not be true.
+	if err := l.deletePieces(&s.made); err != nil {
+		return err
+	}
+	decided, err := decide(l.disk, s.dir, s.named()+evictedSuffix)
+	if !decided {
+		return err
+	}
+	s.removed = true
+	d := s.departure(evictedSuffix)
+	d.synced, d.evicting = err == nil, true
+	d.notes, d.lost, d.open = []LossNote{note}, s.counted(), s.first
+	_ = l.depart(d, func() { l.unlistLocked(s) }) // logged
+	return nil
+}
+
+// evictionFailsLocked reports whether an evicted segment can't be deleted. To
+// evict another would make no room.
+func (s *shelf) evictionFailsLocked() bool {
+	return slices.ContainsFunc(s.leaving, func(d *departure) bool { return d.evicting })
+}

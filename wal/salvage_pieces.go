@@ -1,0 +1,112 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"collectord/wal/segment"
+)
+
+// makePieces makes the pieces durable under their names, beside the original or,
+// if it holds all records, in the place of its file.
+func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, err error) {
+	if err := s.deletePieces(&seg.made); err != nil {
+		return nil, err
+	}
+	inPlace := w.IsWhole(seg.first, seg.last) && !seg.reread
+	work := filepath.Join(s.dir, salvageName)
+	if err := s.clearSalvage(); err != nil {
+		return nil, err
+	}
+	if err := s.disk.MkdirDurably(work); err != nil {
+		return nil, err
+	}
+	for _, p := range w.Pieces {
+		name := segment.SealedName(p.First, p.Last)
+		size, err := w.Copy(p, filepath.Join(work, name))
+		if err != nil {
+			return nil, err
+		}
+		dir := filepath.Join(s.dir, name)
+		if inPlace { // same name: exchange the file instead
+			dir = seg.dir
+			if err := s.disk.RenameNew(filepath.Join(work, name, segment.FileName), filepath.Join(dir, segment.FileName)); err != nil {
+				return nil, err
+			}
+			if err := s.disk.SyncDir(dir); err != nil {
+				return nil, err
+			}
+		} else {
+			if err := s.clearPiece(name, w); err != nil {
+				return nil, err
+			}
+			seg.made = append(seg.made, dir)
+			if err := s.disk.RenameDurably(filepath.Join(work, name), dir); err != nil {
+				return nil, err
+			}
+		}
+		pieces = append(pieces, &Segment{shelf: s, dir: dir, first: p.First, last: p.Last, bytes: size, sealedAt: seg.sealedAt})
+	}
+	return pieces, s.clearSalvage()
+}
+
+// deletePieces deletes pieces of a segment that is still there itself, durably: it is
+// to be shipped, evicted or salvaged anew as a whole.
+func (s *shelf) deletePieces(dirs *[]string) error {
+	if len(*dirs) == 0 {
+		return nil
+	}
+	for _, dir := range *dirs {
+		// By way of .gone: a piece without its file would look like a loss.
+		if err := s.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	*dirs = nil
+	return nil
+}
+
+// clearSalvage deletes the directory in which pieces are made. Of a piece each
+// record is in the original, too.
+func (b *base) clearSalvage() error {
+	work := filepath.Join(b.dir, salvageName)
+	if info, err := b.disk.Stat(work); err != nil {
+		return ignoreMissing(err)
+	} else if !info.IsDir() {
+		return b.quarantineDir(salvageName)
+	}
+	entries, err := b.disk.List(work)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, last, ending, ok := parseName(e.Name()); !ok || last == 0 || ending != "" && ending != unreadSuffix && ending != tailSuffix || !e.IsDir() {
+			break // not ours
+		}
+		if err := b.removeDir(filepath.Join(work, e.Name())); err != nil {
+			return err
+		}
+	}
+	return b.removeDir(work)
+}
+
+// clearPiece makes way for a piece: one of an attempt that failed may be there.
+// Should it hold anything that the original does not, it goes to the quarantine.
+func (b *base) clearPiece(name string, original *segment.Scan) error {
+	w, err := b.scanAll(name)
+	if err != nil || w.Missing || w.Unread != nil {
+		if _, err := b.disk.Stat(filepath.Join(b.dir, name)); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return b.quarantineDir(name)
+	}
+	in, err := original.Holds(w)
+	if err != nil {
+		return err
+	}
+	if !in {
+		return b.quarantineDir(name)
+	}
+	return b.deleteExamined(name)
+}

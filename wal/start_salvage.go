@@ -1,0 +1,50 @@
+package wal
+
+import (
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"slices"
+
+	"collectord/wal/segment"
+)
+
+// undoSalvage deletes the directory of an interrupted salvage, unless something
+// in it is nowhere else.
+func (l *Log) undoSalvage(found *names) error {
+	work := filepath.Join(l.dir, salvageName)
+	entries, err := l.disk.List(work)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(work, e.Name(), segment.FileName)
+		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *named) bool { return l.disk.IsSameFile(path, l.fileOf(s.name)) }) {
+			continue // another name of a file that has one
+		}
+		w, err := segment.All(l.logID).Scan(l.disk, path)
+		if err == nil && w.Unread != nil {
+			err = w.Unread
+		}
+		if err != nil {
+			return l.keepSalvage(err)
+		}
+		for _, p := range w.Pieces {
+			segments := found.segments
+			i := slices.IndexFunc(segments, func(s *named) bool { return s.sealed && s.first <= p.First && s.last >= p.Last })
+			if i < 0 || l.read(segments[i]) == nil {
+				return l.keepSalvage(errors.New("no segment has its records"))
+			}
+			if in, err := segments[i].scan.Holds(w.Only(p)); err != nil || !in {
+				return l.keepSalvage(errors.Join(err, errors.New("a segment has other records")))
+			}
+		}
+	}
+	l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again", "path", salvageName)
+	return l.clearSalvage()
+}
+
+func (l *Log) keepSalvage(reason error) error {
+	l.found(FoundSalvage, slog.LevelError, "moved to the quarantine what an interrupted salvage left", "path", salvageName, "reason", reason)
+	return l.putAside(filepath.Join(l.dir, salvageName), reason)
+}
