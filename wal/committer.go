@@ -19,14 +19,14 @@ import (
 // prepared another. While it waits for the disk it is watched (see watch).
 type committer struct {
 	*base
-	queue   *queue
-	shelf   *shelf
-	rolls   *rolls
-	hand    hand
-	durable chan *commit  // to the waker
-	fills   chan fillJob  // to the filler; holds one
-	stopped chan struct{} // closed once it has ended
-	metrics *metrics
+	queue    *queue
+	shelf    *shelf
+	rolls    *rolls
+	diskWait diskWait
+	durable  chan *commit  // to the waker
+	fills    chan fillJob  // to the filler; holds one
+	stopped  chan struct{} // closed once it has ended
+	metrics  *metrics
 
 	segment  *active // nil while the log is unavailable
 	attempt  uint64  // counts failures; a prepared segment of an earlier one is stale
@@ -115,7 +115,7 @@ func (k *committer) housekeep() time.Duration {
 		if a := k.segment; a != nil && a.count > 0 {
 			k.rollWatched(sealRequest)
 		}
-		k.hand.begin(nil) // the roller may be behind
+		k.diskWait.begin(nil) // the roller may be behind
 		k.rolls.retired <- retired{seals: due}
 		k.resume()
 	}
@@ -143,13 +143,13 @@ func (k *committer) housekeep() time.Duration {
 
 // syncInterval makes durable what was acknowledged since the last sync.
 func (k *committer) syncInterval(a *active) error {
-	k.hand.begin(nil)
+	k.diskWait.begin(nil)
 	began := time.Now()
 	err := a.sync()
 	k.lastSync = time.Now()
 	k.metrics.sync.ObserveTime(k.lastSync.Sub(began))
 	if err != nil {
-		k.hand.end()
+		k.diskWait.end()
 		return err
 	}
 	k.resume()
@@ -158,17 +158,17 @@ func (k *committer) syncInterval(a *active) error {
 
 // commit writes one frame and answers its appenders.
 func (k *committer) commit(c *commit) {
-	if c.spoiled.Load() {
-		k.queue.abort(errUnsteady, c)
+	if c.invalid.Load() {
+		k.queue.abort(errChanged, c)
 		k.queue.recycle(c)
 		return
 	}
-	k.hand.begin(c)
+	k.diskWait.begin(c)
 	if a := k.segment; a != nil && a.count > 0 && c.hour() != k.hour {
 		k.roll(sealHour)
 	}
 	a := k.segment
-	if a == nil || k.hand.isAbandoned() {
+	if a == nil || k.diskWait.isAbandoned() {
 		if !k.resume() {
 			k.queue.abort(k.queue.whyBroken(), c)
 		}
@@ -178,7 +178,7 @@ func (k *committer) commit(c *commit) {
 	began := time.Now()
 	err := k.write(a, c)
 	k.metrics.commit.ObserveTime(time.Since(began))
-	if k.hand.end() { // its appenders got an error already
+	if k.diskWait.end() { // its appenders got an error already
 		k.queue.recycle(c)
 		k.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errTooLate, err)))
 		return

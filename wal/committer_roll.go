@@ -26,7 +26,7 @@ func (k *committer) fail(err error) {
 
 // rollWatched is roll while nothing else is in hand.
 func (k *committer) rollWatched(reason string) {
-	k.hand.begin(nil)
+	k.diskWait.begin(nil)
 	k.roll(reason)
 	k.resume()
 }
@@ -34,7 +34,7 @@ func (k *committer) rollWatched(reason string) {
 // resume ends a wait for the disk. What was abandoned, and came back after all, no
 // longer makes the log unavailable, unless something failed meanwhile.
 func (k *committer) resume() (abandoned bool) {
-	abandoned = k.hand.end()
+	abandoned = k.diskWait.end()
 	if abandoned && k.segment != nil {
 		k.queue.setBroken(nil)
 		k.opts.Logger.Info("the disk answers again", "trouble", "commit")
@@ -64,7 +64,7 @@ func (k *committer) roll(reason string) {
 	if !k.activate(p) {
 		return
 	}
-	k.shelf.sealedFor(reason)
+	k.shelf.countSeal(reason)
 	k.rolls.retired <- retired{segment: old, attempt: k.attempt}
 }
 

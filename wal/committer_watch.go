@@ -7,46 +7,46 @@ import (
 )
 
 // hand is what the committer waits for the disk with.
-type hand struct {
+type diskWait struct {
 	mu        sync.Mutex // guards what follows
 	since     time.Time  // zero while it does not wait
 	commit    *commit    // whose appenders wait, or nil
 	abandoned bool
 }
 
-func (h *hand) begin(c *commit) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.since, h.commit, h.abandoned = time.Now(), c, false
+func (w *diskWait) begin(c *commit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since, w.commit, w.abandoned = time.Now(), c, false
 }
 
 // end reports whether the wait was abandoned: the appenders of its commit, and of
 // those behind it, got an error.
-func (h *hand) end() (abandoned bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.since, h.commit = time.Time{}, nil
-	return h.abandoned
+func (w *diskWait) end() (abandoned bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since, w.commit = time.Time{}, nil
+	return w.abandoned
 }
 
-func (h *hand) isAbandoned() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.abandoned
+func (w *diskWait) isAbandoned() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.abandoned
 }
 
 // abandon ends the wait for what is in hand for longer than limit, and refuses
 // appends before the committer can go on. err is nil if there is none.
-func (h *hand) abandon(limit time.Duration, q *queue) (c *commit, pending []*commit, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	took := time.Since(h.since)
-	if h.since.IsZero() || h.abandoned || took < limit {
+func (w *diskWait) abandon(limit time.Duration, q *queue) (c *commit, pending []*commit, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	took := time.Since(w.since)
+	if w.since.IsZero() || w.abandoned || took < limit {
 		return nil, nil, nil
 	}
-	h.abandoned = true
+	w.abandoned = true
 	err = fmt.Errorf("the disk has not answered for %v", took.Round(time.Second))
-	return h.commit, q.fail(err), err
+	return w.commit, q.fail(err), err
 }
 
 // watch is the goroutine that sees that no wait for a disk that does not answer is
@@ -64,7 +64,7 @@ func (k *committer) watch() {
 			return
 		case <-tick.C:
 		}
-		c, pending, err := k.hand.abandon(k.limits.Load().CommitTimeout, k.queue)
+		c, pending, err := k.diskWait.abandon(k.limits.Load().CommitTimeout, k.queue)
 		if err == nil {
 			continue
 		}

@@ -55,8 +55,8 @@ func (o Options) WithDisk(before func(op, path string) error) Options {
 }
 
 // isBusy reports whether the committer waits for the disk with a commit.
-func (h *hand) isBusy() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.commit != nil
+func (w *diskWait) isBusy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.commit != nil
 }

@@ -81,7 +81,7 @@ func (i *Inspector) entryAt(path, name string, isDir bool) Entry {
 		e = Entry{}
 	}
 	e.Name = name
-	if ok && file == filepath.Join(dir, segment.FileName) && filepath.Base(dir) == name && i.holds(dir) {
+	if ok && file == filepath.Join(dir, segment.FileName) && filepath.Base(dir) == name && i.contains(dir) {
 		return e // which may get another name while it is looked at
 	}
 	i.live = false // nobody writes to it
@@ -90,7 +90,7 @@ func (i *Inspector) entryAt(path, name string, isDir bool) Entry {
 }
 
 // holds reports whether a directory is one of the log's.
-func (i *Inspector) holds(dir string) bool {
+func (i *Inspector) contains(dir string) bool {
 	parent, err := os.Stat(filepath.Dir(dir))
 	if err != nil {
 		return false

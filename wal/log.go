@@ -94,8 +94,8 @@ func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 // is none.
 func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
 	b := batches.Get().(*batch)
-	defer b.release()
-	b.look(recs)
+	defer b.recycle()
+	b.measure(recs)
 	if b.count == 0 {
 		return nil, nil
 	}
@@ -175,7 +175,7 @@ func (l *Log) Close() error {
 	}
 	var err error
 	if l.Started() {
-		err = l.removeDir(filepath.Join(l.dir, nextName))
+		err = l.deleteDir(filepath.Join(l.dir, nextName))
 	}
 	if l.lock != nil {
 		err = errors.Join(err, l.lock.Close())

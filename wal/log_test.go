@@ -425,14 +425,14 @@ func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 2 { // the second time it is done already
-				if err := l.nameGone(dir); err != nil {
+				if err := l.markDirGone(dir); err != nil {
 					t.Fatal(err)
 				}
 			}
 			if _, err := os.Stat(filepath.Join(dir+goneSuffix, "mark")); err != nil {
 				t.Error(err)
 			}
-			if err := l.nameGone(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
+			if err := l.markDirGone(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("of no segment: %v", err)
 			}
 		})
@@ -608,7 +608,7 @@ func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
 	lost := make(chan error, 2)
 	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
 	until(t, "the hanging commit", func() bool {
-		return l.committer.hand.isBusy()
+		return l.committer.diskWait.isBusy()
 	})
 	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
 	for range 2 {

@@ -47,9 +47,9 @@ func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	return d.RenameDurably(reserve, path)
 }
 
-// retireNote deletes a note that another stands for. Its room is the reserve's,
+// deleteReplacedNote deletes a note that another stands for. Its room is the reserve's,
 // should that have been spent: nobody else gets it on a full disk.
-func retireNote(d vfs.Disk, dir string, n LossNote) error {
+func deleteReplacedNote(d vfs.Disk, dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
 	if _, err := d.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
 		if err := d.RenameNew(path, reserve); err != nil {

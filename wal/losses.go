@@ -56,7 +56,7 @@ func (l *losses) note(n LossNote) error {
 	}
 	l.last = n
 	if extends {
-		if err := retireNote(l.disk, dir, old); err != nil { // it says nothing that is not so
+		if err := deleteReplacedNote(l.disk, dir, old); err != nil { // it says nothing that is not so
 			l.opts.Logger.Warn("can't delete a loss note that another stands for: both are uploaded", "trouble", "loss_note", "error", err)
 			l.waiting.Add(1)
 		}
@@ -134,7 +134,7 @@ func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, err error) {
 	if !e.Type().IsRegular() {
 		l.foreign = append(l.foreign, e.Name())
-		l.stray(filepath.Join(lostName, e.Name()))
+		l.leaveStray(filepath.Join(lostName, e.Name()))
 		return n, false, nil
 	}
 	b, err := l.disk.ReadFile(path)

@@ -37,7 +37,7 @@ func (b *base) quarantineBytes(base, of string, in io.ReaderAt, d segment.ByteRa
 	if err := b.disk.MkdirDurably(dir); err != nil {
 		return err
 	}
-	base, err := b.keepBytes(filepath.Join(dir, base), in, d)
+	base, err := b.writeQuarantined(filepath.Join(dir, base), in, d)
 	if err != nil {
 		return err
 	}
@@ -59,9 +59,9 @@ func (b *base) quarantineBytes(base, of string, in io.ReaderAt, d segment.ByteRa
 // maxRanges bounds the report on bytes.
 const maxRanges = 100
 
-// keepBytes writes a file that ends in .bin, and returns its name without that.
+// writeQuarantined writes a file that ends in .bin, and returns its name without that.
 // A file that is there already is not replaced: one that holds the same will do.
-func (b *base) keepBytes(base string, in io.ReaderAt, d segment.ByteRange) (string, error) {
+func (b *base) writeQuarantined(base string, in io.ReaderAt, d segment.ByteRange) (string, error) {
 	for n, path := 1, base; ; n++ {
 		out, err := b.disk.Create(path + ".bin")
 		if errors.Is(err, fs.ErrExist) {

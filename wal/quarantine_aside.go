@@ -36,17 +36,17 @@ func (a *aside) list() []Aside {
 	return slices.Clone(a.left)
 }
 
-func (a *aside) drop(path string) {
+func (a *aside) unlist(path string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.left = slices.DeleteFunc(a.left, func(one Aside) bool { return one.Path == path })
 }
 
 // look forgets what somebody saw to, and counts the rest.
-func (a *aside) look(disk vfs.Disk, dataDir string) int {
+func (a *aside) refresh(disk vfs.Disk, dataDir string) int {
 	for _, one := range a.list() {
 		if _, err := disk.Stat(filepath.Join(dataDir, one.Path)); errors.Is(err, fs.ErrNotExist) {
-			a.drop(one.Path)
+			a.unlist(one.Path)
 		}
 	}
 	return len(a.list())
@@ -95,11 +95,11 @@ func (b *base) putAside(path string, why error) error {
 		return err
 	}
 	if _, errStat := b.disk.Stat(path); err == nil || errors.Is(errStat, fs.ErrNotExist) { // else moved, though not durably
-		b.aside.drop(b.relative(path))
+		b.aside.unlist(b.relative(path))
 		return nil
 	}
-	if b.disk.RenameDurably(path, b.besides(path)) == nil {
-		path = b.besides(path)
+	if b.disk.RenameDurably(path, b.asidePath(path)) == nil {
+		path = b.asidePath(path)
 	}
 	b.leave(path, errors.Join(why, err))
 	return nil
@@ -109,7 +109,7 @@ func (b *base) putAside(path string, why error) error {
 // quarantine. Each start tries again.
 const asideMark = ".aside-"
 
-func (b *base) besides(path string) string {
+func (b *base) asidePath(path string) string {
 	return fmt.Sprintf("%s%s%016x", path, asideMark, b.runID)
 }
 
@@ -126,5 +126,5 @@ func (b *base) relative(path string) string {
 
 // tolerates reports whether the start goes on without the entry that err is about.
 func (b *base) tolerates(err error) bool {
-	return b.tolerance == pastEvery || b.tolerance == pastEntry && !passes(err)
+	return b.tolerance == skipAny || b.tolerance == skipPermanent && !isTransient(err)
 }

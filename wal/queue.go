@@ -70,7 +70,7 @@ func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commi
 	same := false
 	defer func() {
 		if !same { // also where the caller panics: others are in this frame
-			c.spoiled.Store(true)
+			c.invalid.Store(true)
 		}
 		c.copying.Done()
 	}()
@@ -174,7 +174,7 @@ func (q *queue) fillLocked(c *commit) *commit {
 		copy(rec, id[:])
 		binary.LittleEndian.PutUint64(rec[16:], uint64(share.at))
 		c.add(Source(rec[24]), 1, share.at)
-		q.staged.drop(len(head))
+		q.staged.consume(len(head))
 	}
 }
 
@@ -222,7 +222,7 @@ func (q *queue) waiting() (n uint64) {
 }
 
 // goOn sets the seq of the next record.
-func (q *queue) goOn(seq uint64) {
+func (q *queue) setNextSeq(seq uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.nextSeq = seq

@@ -28,13 +28,13 @@ type batch struct {
 // batches are used again: what a caller's loop refers to lies on the heap.
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
-func (b *batch) release() {
+func (b *batch) recycle() {
 	*b = batch{}
 	batches.Put(b)
 }
 
 // look goes through the records for the first time.
-func (b *batch) look(recs iter.Seq[*Record]) {
+func (b *batch) measure(recs iter.Seq[*Record]) {
 	for r := range recs {
 		if b.err == nil {
 			b.err = r.Check()
@@ -68,6 +68,6 @@ func (b *batch) copy(recs iter.Seq[*Record]) bool {
 	return len(b.room) == cap(b.room) && b.count == 0 && b.unset == 0
 }
 
-// errUnsteady is of records that were others at the second look. The frame they are
+// errChanged is of records that were others at the second look. The frame they are
 // in can't be written any more.
-var errUnsteady = errors.New("records changed while they were appended")
+var errChanged = errors.New("records changed while they were appended")

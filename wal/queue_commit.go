@@ -20,7 +20,7 @@ type commit struct {
 	udp      *udpShare
 
 	copying sync.WaitGroup // of records into buf
-	spoiled atomic.Bool    // what was copied is no frame
+	invalid atomic.Bool    // what was copied is no frame
 
 	waiters []*Waiter
 	done    chan struct{} // closed once the commit is durable, or failed

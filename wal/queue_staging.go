@@ -67,7 +67,7 @@ func (s *staging) head() []byte {
 func (s *staging) taken() uint64 { return s.added - uint64(s.bytes) }
 
 // drop forgets the first record, which has n bytes.
-func (s *staging) drop(n int) {
+func (s *staging) consume(n int) {
 	s.from += n
 	s.bytes -= n
 	first := s.blocks[0]

@@ -33,11 +33,11 @@ func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
 			if !bytes.Equal(head, segment.AppendRecord(nil, &want)) {
 				t.Fatalf("record %d is %d bytes, not %d", out, len(head), want.Size())
 			}
-			s.drop(len(head))
+			s.consume(len(head))
 		}
 	}
 	for s.head() != nil {
-		s.drop(len(s.head()))
+		s.consume(len(s.head()))
 		out++
 	}
 	defer s.free()
@@ -54,7 +54,7 @@ func TestStagingAllocatesNothingWhileItKeepsUp(t *testing.T) {
 			s.add(&r, 8<<20)
 		}
 		for s.head() != nil {
-			s.drop(len(s.head()))
+			s.consume(len(s.head()))
 		}
 	}); n > 0 {
 		t.Errorf("%v allocations", n)

@@ -90,7 +90,7 @@ func TestRecordsThatChangeWhileTheyAreAppendedAreNotStored(t *testing.T) {
 			}
 			yield(&r)
 		})
-		if !errors.Is(err, errUnsteady) || !errors.Is(err, ErrCommitFailed) {
+		if !errors.Is(err, errChanged) || !errors.Is(err, ErrCommitFailed) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// departure is a segment whose fate is decided: it was confirmed by the storage,
+// removal is a segment whose fate is decided: it was confirmed by the storage,
 // evicted, or replaced by what was salvaged of it. Nobody reads it any more. What
 // is left to do is done again after a failure, by this process or the next.
 //
@@ -22,7 +22,7 @@ import (
 // The rename to .evicted, .damaged or .lost decides that records are lost, so a
 // note that was written is always true. Files are deleted only once .gone is
 // durable, so a segment that lost its file is never one of ours.
-type departure struct {
+type removal struct {
 	mu          sync.Mutex // guards what follows, and is held during each step
 	dir         string     // its present path
 	place       string     // its path without an ending
@@ -52,7 +52,7 @@ const (
 // decide renames a segment, which decides its fate. If the name can't be made
 // durable, the rename is undone and nothing is decided. decided is true with an
 // error if that failed, too.
-func decide(d vfs.Disk, from, to string) (decided bool, err error) {
+func renameOrUndo(d vfs.Disk, from, to string) (decided bool, err error) {
 	if err := d.RenameNew(from, to); err != nil {
 		return false, err
 	}
@@ -64,20 +64,20 @@ func decide(d vfs.Disk, from, to string) (decided bool, err error) {
 	return d.RenameNew(to, from) != nil, err
 }
 
-// depart does what is left to do for a departure. After an error it is tried
+// depart does what is left to do for a removal. After an error it is tried
 // again from time to time. listsLocked changes the lists at the moment at which the
-// departure is entered in them, so that no seq is missing there in between.
-func (s *shelf) depart(d *departure, listsLocked func()) error {
+// removal is entered in them, so that no seq is missing there in between.
+func (s *shelf) beginRemoval(d *removal, listsLocked func()) error {
 	s.lock()
 	listsLocked()
-	s.leaving = append(s.leaving, d)
+	s.removals = append(s.removals, d)
 	s.unlock()
 	err := s.advance(d)
 	if err != nil {
 		s.lock()
-		if s.leavingDelay == 0 {
-			s.leavingDelay = s.limits.Load().ProbeMin
-			s.leavingDue = time.Now().Add(s.leavingDelay)
+		if s.removalDelay == 0 {
+			s.removalDelay = s.limits.Load().ProbeMin
+			s.removalDue = time.Now().Add(s.removalDelay)
 		}
 		s.unlock()
 		s.wakeUp()
@@ -85,8 +85,8 @@ func (s *shelf) depart(d *departure, listsLocked func()) error {
 	return err
 }
 
-// advance takes the steps of a departure that are left.
-func (s *shelf) advance(d *departure) (err error) {
+// advance takes the steps of a removal that are left.
+func (s *shelf) advance(d *removal) (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	defer func() {
@@ -119,7 +119,7 @@ func (s *shelf) advance(d *departure) (err error) {
 		s.enterLost(d, evicted)
 	}
 	if d.dir != d.place+goneSuffix {
-		if err := s.retire(d); err != nil {
+		if err := s.markGone(d); err != nil {
 			return err
 		}
 	}
@@ -134,7 +134,7 @@ func (s *shelf) advance(d *departure) (err error) {
 	}
 	s.lock()
 	defer s.unlock()
-	s.leaving = slices.DeleteFunc(s.leaving, func(other *departure) bool { return other == d })
+	s.removals = slices.DeleteFunc(s.removals, func(other *removal) bool { return other == d })
 	s.sealedBytes -= d.bytes
 	d.bytes = 0
 	s.checkBoundsLocked()
@@ -142,7 +142,7 @@ func (s *shelf) advance(d *departure) (err error) {
 }
 
 // enterLost counts the lost records, whose notes are durable now.
-func (s *shelf) enterLost(d *departure, wasEvicted bool) {
+func (s *shelf) enterLost(d *removal, wasEvicted bool) {
 	s.lock()
 	defer s.unlock()
 	if wasEvicted {
@@ -158,17 +158,17 @@ func (s *shelf) enterLost(d *departure, wasEvicted bool) {
 }
 
 // retire gives a departing segment its last name.
-func (s *shelf) retire(d *departure) error {
+func (s *shelf) markGone(d *removal) error {
 	if d.report != "" {
 		return s.quarantineUnread(d)
 	}
 	gone := d.place + goneSuffix
 	if _, err := s.disk.Stat(gone); err == nil { // of an earlier removal
-		if err := s.removeDir(gone); err != nil {
+		if err := s.deleteDir(gone); err != nil {
 			return err
 		}
 	}
-	decided, err := decide(s.disk, d.dir, gone)
+	decided, err := renameOrUndo(s.disk, d.dir, gone)
 	if decided {
 		d.dir, d.synced = gone, err == nil
 	}
@@ -176,7 +176,7 @@ func (s *shelf) retire(d *departure) error {
 }
 
 // listPieces hands out the pieces that took the segment's place.
-func (s *shelf) listPieces(d *departure) {
+func (s *shelf) listPieces(d *removal) {
 	s.lock()
 	defer s.unlock()
 	d.open = 0

@@ -14,7 +14,7 @@ import (
 
 // deleteGone deletes a segment, but not its name where that is the only one that
 // tells the next seq.
-func (s *shelf) deleteGone(d *departure) error {
+func (s *shelf) deleteGone(d *removal) error {
 	s.lock()
 	newest := d.last+1 >= s.active.next // but for the active segment, nothing else tells the next seq
 	keep := !s.active.open && newest
@@ -28,7 +28,7 @@ func (s *shelf) deleteGone(d *departure) error {
 				return err
 			}
 		}
-		return s.removeDir(d.dir)
+		return s.deleteDir(d.dir)
 	}
 	if err := s.emptyTombstone(d.dir); err != nil {
 		return err
@@ -37,10 +37,10 @@ func (s *shelf) deleteGone(d *departure) error {
 	return nil
 }
 
-// removeDir deletes a directory of a segment that is no longer needed: its file,
+// deleteDir deletes a directory of a segment that is no longer needed: its file,
 // and itself. What else somebody put there goes to the quarantine with it. It may
 // be repeated; a directory that does not exist is fine.
-func (b *base) removeDir(dir string) error {
+func (b *base) deleteDir(dir string) error {
 	err := b.disk.RemoveIn(dir, segment.FileName)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = b.disk.RemoveDir(dir)
@@ -57,14 +57,14 @@ func (b *base) removeDir(dir string) error {
 	return err
 }
 
-// nameGone gives the directory of a segment without records the name of one to be
+// markDirGone gives the directory of a segment without records the name of one to be
 // deleted, in place of an earlier one of that name. It may be repeated after an
 // error.
-func (b *base) nameGone(dir string) error {
+func (b *base) markDirGone(dir string) error {
 	parent, gone := filepath.Dir(dir), dir+goneSuffix
 	err := b.disk.Rename(dir, gone)
 	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it
-		if err := errors.Join(b.disk.SyncDir(parent), b.removeDir(gone)); err != nil {
+		if err := errors.Join(b.disk.SyncDir(parent), b.deleteDir(gone)); err != nil {
 			return err
 		}
 		err = b.disk.Rename(dir, gone)

@@ -24,7 +24,7 @@ func (s *shelf) makeRoom() (err error) {
 		segments++
 		records += int(one.counted())
 		s.heartbeat.beat(watching)
-		s.lookAtDisk()
+		s.checkDisk()
 	}
 	if segments > 0 {
 		s.opts.Logger.Error("evicted the oldest segments to make room (wal.when_full: drop_oldest)",
@@ -67,20 +67,20 @@ func (s *Segment) evict() error {
 	if err := l.deletePieces(&s.made); err != nil {
 		return err
 	}
-	decided, err := decide(l.disk, s.dir, s.named()+evictedSuffix)
+	decided, err := renameOrUndo(l.disk, s.dir, s.sealedPath()+evictedSuffix)
 	if !decided {
 		return err
 	}
 	s.removed = true
-	d := s.departure(evictedSuffix)
+	d := s.removal(evictedSuffix)
 	d.synced, d.evicting = err == nil, true
 	d.notes, d.lost, d.open = []LossNote{note}, s.counted(), s.first
-	_ = l.depart(d, func() { l.unlistLocked(s) }) // logged
+	_ = l.beginRemoval(d, func() { l.unlistLocked(s) }) // logged
 	return nil
 }
 
 // evictionFailsLocked reports whether an evicted segment can't be deleted. To
 // evict another would make no room.
 func (s *shelf) evictionFailsLocked() bool {
-	return slices.ContainsFunc(s.leaving, func(d *departure) bool { return d.evicting })
+	return slices.ContainsFunc(s.removals, func(d *removal) bool { return d.evicting })
 }

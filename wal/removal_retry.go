@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// retryDepartures goes on with those that failed, once it is time. It returns how
+// retryRemovals goes on with those that failed, once it is time. It returns how
 // long to wait before the next attempt.
-func (s *shelf) retryDepartures() (wait time.Duration) {
+func (s *shelf) retryRemovals() (wait time.Duration) {
 	s.lock()
-	wait = time.Until(s.leavingDue)
-	waiting := slices.Clone(s.leaving)
-	delay := s.leavingDelay
+	wait = time.Until(s.removalDue)
+	waiting := slices.Clone(s.removals)
+	delay := s.removalDelay
 	s.unlock()
 	if delay == 0 {
 		return time.Hour
@@ -33,14 +33,14 @@ func (s *shelf) retryDepartures() (wait time.Duration) {
 	}
 	s.lock()
 	defer s.unlock()
-	if !failed && len(s.leaving) == 0 { // others may have failed meanwhile
-		s.leavingDelay = 0
+	if !failed && len(s.removals) == 0 { // others may have failed meanwhile
+		s.removalDelay = 0
 		s.notices = append(s.notices, func() {
 			s.opts.Logger.Info("segments that are no longer needed can be deleted again", "trouble", "removal")
 		})
 		return time.Hour
 	}
-	s.leavingDelay = min(2*delay, s.limits.Load().ProbeMax)
-	s.leavingDue = time.Now().Add(s.leavingDelay)
-	return s.leavingDelay
+	s.removalDelay = min(2*delay, s.limits.Load().ProbeMax)
+	s.removalDue = time.Now().Add(s.removalDelay)
+	return s.removalDelay
 }

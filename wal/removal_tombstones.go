@@ -11,13 +11,13 @@ import (
 
 // bury deletes what is in a segment directory and keeps its name, which tells the
 // next seq, until there is an active segment again.
-func (s *shelf) bury(dir string) error {
+func (s *shelf) makeTombstone(dir string) error {
 	s.lock()
 	if name := dir + goneSuffix; !slices.Contains(s.tombstones, name) {
 		s.tombstones = append(s.tombstones, name)
 	}
 	s.unlock()
-	if err := s.nameGone(dir); err != nil {
+	if err := s.markDirGone(dir); err != nil {
 		return err
 	}
 	return s.emptyTombstone(dir + goneSuffix)
@@ -66,7 +66,7 @@ func (s *shelf) deleteTombstones() {
 	err := s.disk.SyncDir(s.dir) // the name of the active segment
 	for _, name := range names {
 		if err == nil {
-			err = s.removeDir(name)
+			err = s.deleteDir(name)
 		}
 	}
 	if err != nil {

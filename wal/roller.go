@@ -185,7 +185,7 @@ func (r *roller) seal() {
 func (r *roller) sealOne(a *active) error {
 	if a.count == 0 { // failed before its first commit: its name must not stay in the way
 		a.Abandon()
-		return r.shelf.bury(a.dir)
+		return r.shelf.makeTombstone(a.dir)
 	}
 	r.reportCopies(a.Writer) // also what turned out later than at its first entry
 	if a.unsaved {

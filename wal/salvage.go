@@ -59,10 +59,10 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	}
 	s.adoptHeader(&w.Header)
 	if unread && !seg.reread {
-		return s.setUnreadAside(seg, w, gaps)
+		return s.splitOffUnread(seg, w, gaps)
 	}
 	if !unread {
-		if err := s.keepDamaged(seg, w); err != nil {
+		if err := s.quarantineDamaged(seg, w); err != nil {
 			return false, err
 		}
 	}
@@ -77,14 +77,14 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	if w.IsWhole(seg.first, seg.last) && !seg.reread {
 		seg.removed = true
 		s.foundDamage(seg, w, pieces, 0)
-		s.exchange(seg, pieces, nil)
+		s.replace(seg, pieces, nil)
 		return true, nil
 	}
-	d := seg.departure(damagedSuffix)
+	d := seg.removal(damagedSuffix)
 	if unread {
 		d.dir, d.report = d.place+lostSuffix, unreadReport(w, seg)
 	}
-	decided, err := decide(s.disk, seg.dir, d.dir)
+	decided, err := renameOrUndo(s.disk, seg.dir, d.dir)
 	if !decided {
 		return false, err
 	}
@@ -110,7 +110,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	default:
 		s.foundDamage(seg, w, pieces, d.lost)
 	}
-	_ = s.depart(d, func() { // logged
+	_ = s.beginRemoval(d, func() { // logged
 		s.unlistLocked(seg)
 		found := d.lost
 		for _, p := range pieces {
@@ -129,8 +129,8 @@ func (s *shelf) foundDamage(seg *Segment, w *segment.Scan, pieces []*Segment, lo
 		"segment", seg.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.Reason)
 }
 
-// keepDamaged copies the bytes that do not check out to the quarantine.
-func (s *shelf) keepDamaged(seg *Segment, w *segment.Scan) error {
+// quarantineDamaged copies the bytes that do not check out to the quarantine.
+func (s *shelf) quarantineDamaged(seg *Segment, w *segment.Scan) error {
 	if len(w.Damaged) == 0 {
 		return nil
 	}

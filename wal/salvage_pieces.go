@@ -16,7 +16,7 @@ func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, er
 	}
 	inPlace := w.IsWhole(seg.first, seg.last) && !seg.reread
 	work := filepath.Join(s.dir, salvageName)
-	if err := s.clearSalvage(); err != nil {
+	if err := s.deleteSalvageDir(); err != nil {
 		return nil, err
 	}
 	if err := s.disk.MkdirDurably(work); err != nil {
@@ -48,7 +48,7 @@ func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, er
 		}
 		pieces = append(pieces, &Segment{shelf: s, dir: dir, first: p.First, last: p.Last, bytes: size, sealedAt: seg.sealedAt})
 	}
-	return pieces, s.clearSalvage()
+	return pieces, s.deleteSalvageDir()
 }
 
 // deletePieces deletes pieces of a segment that is still there itself, durably: it is
@@ -67,9 +67,9 @@ func (s *shelf) deletePieces(dirs *[]string) error {
 	return nil
 }
 
-// clearSalvage deletes the directory in which pieces are made. Of a piece each
+// deleteSalvageDir deletes the directory in which pieces are made. Of a piece each
 // record is in the original, too.
-func (b *base) clearSalvage() error {
+func (b *base) deleteSalvageDir() error {
 	work := filepath.Join(b.dir, salvageName)
 	if info, err := b.disk.Stat(work); err != nil {
 		return ignoreMissing(err)
@@ -84,11 +84,11 @@ func (b *base) clearSalvage() error {
 		if _, last, ending, ok := parseName(e.Name()); !ok || last == 0 || ending != "" && ending != unreadSuffix && ending != tailSuffix || !e.IsDir() {
 			break // not ours
 		}
-		if err := b.removeDir(filepath.Join(work, e.Name())); err != nil {
+		if err := b.deleteDir(filepath.Join(work, e.Name())); err != nil {
 			return err
 		}
 	}
-	return b.removeDir(work)
+	return b.deleteDir(work)
 }
 
 // clearPiece makes way for a piece: one of an attempt that failed may be there.
@@ -101,7 +101,7 @@ func (b *base) clearPiece(name string, original *segment.Scan) error {
 		}
 		return b.quarantineDir(name)
 	}
-	in, err := original.Holds(w)
+	in, err := original.Contains(w)
 	if err != nil {
 		return err
 	}

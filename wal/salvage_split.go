@@ -59,9 +59,9 @@ func (s *shelf) split(seg *Segment) error {
 		return err
 	}
 	seg.removed, seg.made = true, nil
-	d := seg.departure("")
+	d := seg.removal("")
 	d.pieces, d.open = pieces, seg.first
-	_ = s.depart(d, func() { // logged
+	_ = s.beginRemoval(d, func() { // logged
 		s.unlistLocked(seg)
 		for _, p := range pieces {
 			s.sealedBytes += p.bytes

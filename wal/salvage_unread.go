@@ -23,7 +23,7 @@ import (
 //	                    skipped for as many as there can be
 //
 // A file in which several ranges are missing has several such names, by hard link.
-// What becomes of such a name then is a departure: .damaged if all of the file could
+// What becomes of such a name then is a removal: .damaged if all of the file could
 // be read, .lost if the next start could not read it either.
 const (
 	unreadSuffix = ".unread"
@@ -57,10 +57,10 @@ func (s *Segment) counted() uint64 {
 	return s.last - s.first + 1
 }
 
-// setUnreadAside ships what can be read of a segment, and leaves the rest to the
+// splitOffUnread ships what can be read of a segment, and leaves the rest to the
 // next start. The caller holds the mutexes of Salvage.
-func (s *shelf) setUnreadAside(seg *Segment, w *segment.Scan, gaps []SeqRange) (changed bool, err error) {
-	if err := s.clearLinks(seg); err != nil {
+func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (changed bool, err error) {
+	if err := s.deleteUnreadLinks(seg); err != nil {
 		return false, err
 	}
 	if gaps, err = s.linkUnread(seg.path(), w, gaps); err != nil {
@@ -76,7 +76,7 @@ func (s *shelf) setUnreadAside(seg *Segment, w *segment.Scan, gaps []SeqRange) (
 	}
 	// If the name is not durable, the next start finds the segment with its links
 	// and pieces, and begins again.
-	if decided, err := decide(s.disk, seg.dir, names[0]); !decided {
+	if decided, err := renameOrUndo(s.disk, seg.dir, names[0]); !decided {
 		return false, err
 	}
 	seg.removed, seg.made = true, nil
@@ -90,13 +90,13 @@ func (s *shelf) setUnreadAside(seg *Segment, w *segment.Scan, gaps []SeqRange) (
 	}
 	s.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a sealed segment: the rest is shipped, and that part is read again at the next start (check the disk and its cable)",
 		"segment", seg.String(), "unread_records", records, "pages", w.Unread.Pages, "error", w.Unread.Err)
-	s.exchange(seg, pieces, unread)
+	s.replace(seg, pieces, unread)
 	return true, nil
 }
 
-// clearLinks deletes the names that an attempt which failed gave to the file of a
+// deleteUnreadLinks deletes the names that an attempt which failed gave to the file of a
 // segment: its gaps may have been others.
-func (s *shelf) clearLinks(seg *Segment) error {
+func (s *shelf) deleteUnreadLinks(seg *Segment) error {
 	entries, err := s.disk.List(s.dir)
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]Seq
 		if err == nil {
 			continue
 		}
-		if vfs.IsTrouble(err) {
+		if vfs.IsFullOrIO(err) {
 			return nil, err
 		}
 		for _, g := range gaps[1 : i+1] { // these hold nothing but the link
@@ -141,7 +141,7 @@ func (b *base) link(path, dir string) error {
 	if b.disk.IsSameFile(path, filepath.Join(dir, segment.FileName)) {
 		return nil
 	}
-	if err := b.clearSalvage(); err != nil {
+	if err := b.deleteSalvageDir(); err != nil {
 		return err
 	}
 	work := filepath.Join(b.dir, salvageName)
@@ -153,7 +153,7 @@ func (b *base) link(path, dir string) error {
 		return err
 	}
 	if err := b.disk.Link(path, filepath.Join(temp, segment.FileName)); err != nil {
-		return errors.Join(err, b.clearSalvage())
+		return errors.Join(err, b.deleteSalvageDir())
 	}
 	if err := b.disk.SyncDir(temp); err != nil {
 		return err
@@ -161,7 +161,7 @@ func (b *base) link(path, dir string) error {
 	if err := b.disk.RenameDurably(temp, dir); err != nil {
 		return err
 	}
-	return b.clearSalvage()
+	return b.deleteSalvageDir()
 }
 
 // unreadReport is for people who look at the file in the quarantine.
@@ -176,7 +176,7 @@ func unreadReport(w *segment.Scan, s *Segment) string {
 
 // quarantineUnread moves a file that the disk did not give after a restart either
 // to the quarantine. A directory with its last name tells that its seqs were used.
-func (s *shelf) quarantineUnread(d *departure) error {
+func (s *shelf) quarantineUnread(d *removal) error {
 	gone := d.place + goneSuffix
 	if err := s.disk.Mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err

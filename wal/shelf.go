@@ -37,9 +37,9 @@ type shelf struct {
 	unread      []*Segment // of sealed segments, what the disk did not give; left to the next start
 	sealedBytes int64      // of all three, and of leaving
 
-	leaving      []*departure  // whose files are not deleted yet
-	leavingDelay time.Duration // before the next attempt at those that failed; 0 if none did
-	leavingDue   time.Time
+	removals     []*removal    // whose files are not deleted yet
+	removalDelay time.Duration // before the next attempt at those that failed; 0 if none did
+	removalDue   time.Time
 	tombstones   []string // directories of removed segments, kept for their names
 
 	more     chan struct{} // closed when sealed grows
@@ -120,7 +120,7 @@ const (
 )
 
 // sealedFor counts why a segment is sealed.
-func (s *shelf) sealedFor(reason string) {
+func (s *shelf) countSeal(reason string) {
 	s.lock()
 	defer s.unlock()
 	s.stats.Seals[reason]++
@@ -164,8 +164,8 @@ func (s *shelf) enterUnread(one *Segment) {
 func (s *shelf) reset() {
 	s.lock()
 	defer s.unlock()
-	s.sealed, s.unread, s.leaving, s.tombstones = nil, nil, nil, nil
-	s.sealedBytes, s.leavingDelay = 0, 0
+	s.sealed, s.unread, s.removals, s.tombstones = nil, nil, nil, nil
+	s.sealedBytes, s.removalDelay = 0, 0
 }
 
 // announce has whoever watches the list look again.
@@ -199,7 +199,7 @@ func (s *shelf) list() ([]*Segment, <-chan struct{}) {
 
 // exchange puts the pieces of a segment that lost no record, and what the disk did
 // not give of it, in its place on the books.
-func (s *shelf) exchange(one *Segment, pieces, unread []*Segment) {
+func (s *shelf) replace(one *Segment, pieces, unread []*Segment) {
 	s.lock()
 	defer s.unlock()
 	s.unlistLocked(one)

@@ -28,11 +28,11 @@ func (s *shelf) run() {
 		case <-s.closing:
 			return
 		case <-ticker.C:
-			s.lookAtDisk()
+			s.checkDisk()
 		case <-s.nearFull:
 		case <-retry.C:
 		}
-		retry.Reset(s.retryDepartures())
+		retry.Reset(s.retryRemovals())
 		if err := s.makeRoom(); err != nil {
 			failing = true
 			s.opts.Logger.Error("can't make room", "trouble", "make_room", "error", err)
@@ -66,11 +66,11 @@ func (s *shelf) wakeUp() {
 	}
 }
 
-func (s *shelf) lookAtDisk() {
+func (s *shelf) checkDisk() {
 	spool := s.disk.SizeBelow(filepath.Join(s.dataDir, spoolName))
 	quarantine := s.disk.SizeBelow(filepath.Join(s.dir, quarantineName))
 	free, err := s.disk.Free(s.dir)
-	aside := len(s.quarantined()) + s.aside.look(s.disk, s.dataDir)
+	aside := len(s.quarantined()) + s.aside.refresh(s.disk, s.dataDir)
 	s.dateOldest()
 	s.lock()
 	defer s.unlock()
@@ -78,7 +78,7 @@ func (s *shelf) lookAtDisk() {
 	if err == nil { // a disk that can't be asked will fail a commit soon enough
 		s.stats.FreeBytes = free
 	}
-	s.forecast.look(time.Now(), s.usedLocked(), s.stats.FreeBytes)
+	s.forecast.observe(time.Now(), s.usedLocked(), s.stats.FreeBytes)
 	s.checkBoundsLocked()
 }
 

@@ -25,7 +25,7 @@ type forecast struct {
 }
 
 // look takes in what is used and free now.
-func (o *forecast) look(now time.Time, used, free int64) {
+func (o *forecast) observe(now time.Time, used, free int64) {
 	passed := now.Sub(o.at)
 	switch {
 	case o.began.IsZero():

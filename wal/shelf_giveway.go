@@ -7,21 +7,21 @@ import (
 // Reading sealed segments, which is what shipping begins with, gives way to UDP
 // usages: what is sealed is safe where it is, and what waits in memory, or in the
 // kernel behind it, is not. While more than one part in giveWayQueue of the queue
-// is taken, and for giveWayMost after each YieldToIngest, a reader pauses after each frame,
-// for giveWayMost at most, so that it gets on at ten megabytes a second or more;
+// is taken, and for giveWayMax after each YieldToIngest, a reader pauses after each frame,
+// for giveWayMax at most, so that it gets on at ten megabytes a second or more;
 // once half of MaxBytes is taken it is shipping that makes room, and nothing gives
 // way any more.
 const (
 	giveWayQueue = 128
-	giveWayMost  = 20 * time.Millisecond
-	giveWayLook  = time.Millisecond
+	giveWayMax   = 20 * time.Millisecond
+	giveWayPoll  = time.Millisecond
 )
 
 // giveWay waits while UDP usages should go first.
 func (s *shelf) giveWay() {
-	for end := time.Now().Add(giveWayMost); s.isUrgent() && time.Now().Before(end); {
+	for end := time.Now().Add(giveWayMax); s.isUrgent() && time.Now().Before(end); {
 		select {
-		case <-time.After(giveWayLook):
+		case <-time.After(giveWayPoll):
 		case <-s.closing:
 			return
 		}
@@ -38,7 +38,7 @@ func (s *shelf) isUrgent() bool {
 
 func (q *queue) isUrgent() bool {
 	asked := q.yieldAsked.Load()
-	if asked != 0 && time.Since(q.heartbeat.epoch)-time.Duration(asked) < giveWayMost {
+	if asked != 0 && time.Since(q.heartbeat.epoch)-time.Duration(asked) < giveWayMax {
 		return true
 	}
 	q.mu.Lock()

@@ -32,7 +32,7 @@ func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 	hanging.Store(true)
 	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // is being committed
 	until(t, "a commit", func() bool {
-		return l.committer.hand.isBusy()
+		return l.committer.diskWait.isBusy()
 	})
 	for range 1000 {
 		l.Enqueue(Record{Usage: bytes.Repeat([]byte("x"), 100), Source: UDP})

@@ -53,7 +53,7 @@ func (s *Segment) String() string { return segment.SealedName(s.first, s.last) }
 
 // named is the path that the segment should have: a disk that fails may not have let
 // the start rename it.
-func (s *Segment) named() string {
+func (s *Segment) sealedPath() string {
 	if filepath.Base(s.dir) == segment.ActiveName(s.first) {
 		return filepath.Join(filepath.Dir(s.dir), s.String())
 	}
@@ -108,20 +108,20 @@ func (s *Segment) Remove() error {
 		return nil
 	}
 	s.removed = true
-	d := s.departure("")
+	d := s.removal("")
 	d.stale, s.made = s.made, nil
 	s.shelf.queue.move(s.counted(), pending, shipped)
-	_ = s.shelf.depart(d, func() { s.shelf.unlistLocked(s) }) // logged
+	_ = s.shelf.beginRemoval(d, func() { s.shelf.unlistLocked(s) }) // logged
 	return nil
 }
 
-// departure begins that of a segment which is named with an ending now.
-func (s *Segment) departure(ending string) *departure {
+// removal begins that of a segment which is named with an ending now.
+func (s *Segment) removal(ending string) *removal {
 	dir := s.dir
 	if ending != "" {
-		dir = s.named() + ending
+		dir = s.sealedPath() + ending
 	}
-	return &departure{
+	return &removal{
 		dir: dir, place: filepath.Join(filepath.Dir(s.dir), s.String()), synced: true, last: s.last, bytes: s.bytes,
 	}
 }

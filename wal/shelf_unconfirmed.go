@@ -26,7 +26,7 @@ func (s *shelf) unconfirmed() (lowest uint64) {
 	for _, one := range s.unread { // the next start reads these again
 		lowest = min(lowest, one.first)
 	}
-	for _, d := range s.leaving {
+	for _, d := range s.removals {
 		if d.open > 0 {
 			lowest = min(lowest, d.open)
 		}

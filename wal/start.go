@@ -23,17 +23,17 @@ import (
 type tolerance int
 
 const (
-	strict    tolerance = iota // all of them
-	pastEntry                  // those that may pass by themselves
-	pastEvery                  // none: the entry is left where it is
+	failOnAny     tolerance = iota // all of them
+	skipPermanent                  // those that may pass by themselves
+	skipAny                        // none: the entry is left where it is
 )
 
-// patientStarts is how many starts wait for an error to pass.
-const patientStarts = 2
+// startsBeforeSkipping is how many starts wait for an error to pass.
+const startsBeforeSkipping = 2
 
 // passes reports whether err may be over by itself, or once somebody sees to the
 // disk.
-func passes(err error) bool {
+func isTransient(err error) bool {
 	for _, errno := range []syscall.Errno{
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ESTALE,
 		syscall.EINTR, syscall.EAGAIN, syscall.EBUSY, syscall.ETIMEDOUT, syscall.ENODEV, syscall.ENOTCONN, syscall.EUCLEAN,
@@ -52,7 +52,7 @@ func (l *Log) start() error {
 	switch {
 	case err == nil:
 		l.work()
-	case l.lock == nil && !passes(err):
+	case l.lock == nil && !isTransient(err):
 		return fmt.Errorf("data directory: %w", err)
 	default:
 		l.opts.Logger.Error("the log can't be started: usages are refused until the disk works again", "trouble", "start", "error", err)
@@ -100,13 +100,13 @@ func (l *Log) work() {
 // time before the start goes on without what it is about.
 func (l *Log) tryStart() error {
 	err := l.startOnce()
-	if err != nil && !passes(err) && l.lock != nil && l.tolerance == strict {
-		l.tolerance = pastEntry
+	if err != nil && !isTransient(err) && l.lock != nil && l.tolerance == failOnAny {
+		l.tolerance = skipPermanent
 		err = l.startOnce()
 	}
 	if err != nil {
-		if l.failedStarts++; l.failedStarts >= patientStarts {
-			l.tolerance = pastEvery
+		if l.failedStarts++; l.failedStarts >= startsBeforeSkipping {
+			l.tolerance = skipAny
 		}
 	}
 	return err
@@ -135,14 +135,14 @@ func (l *Log) startOnce() error {
 	if err != nil {
 		return fmt.Errorf("recover log: %w", err)
 	}
-	l.queue.goOn(nextSeq)
+	l.queue.setNextSeq(nextSeq)
 	l.shelf.active.next = nextSeq
 	if err := l.begin(); err != nil {
 		l.beginLater(fmt.Errorf("begin a segment: %w", err))
 	}
 	l.logSegmentSize()
-	l.shelf.lookAtDisk()
-	l.tolerance = pastEvery // what is put aside from now on need not wait for another start
+	l.shelf.checkDisk()
+	l.tolerance = skipAny // what is put aside from now on need not wait for another start
 	l.started.Store(true)
 	l.shelf.announce()
 	return nil
@@ -160,5 +160,5 @@ func (l *Log) clearPlace(dir string) error {
 		return nil //nolint:nilerr // what fails will fail again
 	}
 	l.found(FoundStray, slog.LevelWarn, "moved away what is not part of a log: it was in the place of a directory", "path", dir)
-	return l.disk.RenameDurably(dir, l.besides(dir))
+	return l.disk.RenameDurably(dir, l.asidePath(dir))
 }

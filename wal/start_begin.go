@@ -17,7 +17,7 @@ import (
 // gives way to it.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := l.createActive(dir, leastAhead(l.sealing().size)) // a start waits for no more
+	a, err := l.createActive(dir, minAhead(l.sealing().size)) // a start waits for no more
 	if err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (l *Log) begin() error {
 	l.shelf.activated(a, nil)
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
-	if err := l.clearGone(); err != nil {
+	if err := l.deleteLeftovers(); err != nil {
 		l.opts.Logger.Warn("can't sync the log directory after deleting what removals left: after a loss of power the next start will delete it again",
 			"trouble", "names", "error", err)
 	}
@@ -49,7 +49,7 @@ func (l *Log) beginLater(cause error) {
 	// removed ones tell the next seq until then.
 	emptied := slices.Clone(l.gone)
 	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
-		if err := l.nameGone(filepath.Join(l.dir, name)); err == nil {
+		if err := l.markDirGone(filepath.Join(l.dir, name)); err == nil {
 			emptied = append(emptied, name+goneSuffix)
 		}
 	}
@@ -66,7 +66,7 @@ func (l *Log) beginLater(cause error) {
 // Anything else there goes to the quarantine.
 func (l *Log) takePlaceOf(place, from string) error {
 	if name := filepath.Base(place); slices.Contains(l.leftovers, name) {
-		if err := l.nameGone(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := l.markDirGone(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	} else if _, err := l.disk.Stat(place); err == nil {
@@ -79,10 +79,10 @@ func (l *Log) takePlaceOf(place, from string) error {
 	return l.disk.RenameDurably(from, place)
 }
 
-// clearGone deletes what interrupted removals left, now that another name tells
+// deleteLeftovers deletes what interrupted removals left, now that another name tells
 // the next seq, and empty segments of earlier runs. What can't be deleted is tried
 // again from time to time.
-func (l *Log) clearGone() error {
+func (l *Log) deleteLeftovers() error {
 	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == segment.ActiveName(l.queue.nextSeq) })
 	var tombstones []string
 	for _, dir := range l.shelf.tombstones {
@@ -96,11 +96,11 @@ func (l *Log) clearGone() error {
 		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.gone, name) {
 			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", name)
 		}
-		d := &departure{dir: dir, place: strings.TrimSuffix(dir, goneSuffix), synced: true}
+		d := &removal{dir: dir, place: strings.TrimSuffix(dir, goneSuffix), synced: true}
 		if info, err := l.disk.Stat(filepath.Join(dir, segment.FileName)); err == nil {
 			d.bytes = vfs.SizeOf(info)
 		}
-		_ = l.shelf.depart(d, func() { l.shelf.sealedBytes += d.bytes }) // logged
+		_ = l.shelf.beginRemoval(d, func() { l.shelf.sealedBytes += d.bytes }) // logged
 	}
 	l.gone, l.shelf.tombstones, l.leftovers = nil, nil, nil
 	return l.disk.SyncDir(l.dir)

@@ -83,7 +83,7 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 	b, errRead := l.disk.ReadFile(path)
 	missing := errors.Is(errRead, fs.ErrNotExist)
 	barred := errRead != nil && !missing && !vfs.IsUnreadable(errRead)
-	if barred && (passes(errRead) || !l.tolerates(errRead)) { // another log id is no way out
+	if barred && (isTransient(errRead) || !l.tolerates(errRead)) { // another log id is no way out
 		return 0, false, errRead
 	}
 	id, err := decodeIdentity(b)

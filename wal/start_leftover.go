@@ -15,7 +15,7 @@ import (
 // behind is the segment, or what is left of one, that follows s.
 func (found *names) behind(s *named) *named {
 	next := &named{first: maxSeq}
-	for _, o := range slices.Concat(found.segments, found.unread, found.leaving) {
+	for _, o := range slices.Concat(found.segments, found.unread, found.removals) {
 		if o.first > s.first && o.first < next.first {
 			next = o
 		}
@@ -50,7 +50,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 		return 0, dir, err
 	}
 	if hidden > 0 && next.first == maxSeq {
-		if moved, err := l.keepTail(s, last, hidden, w); err != nil || moved {
+		if moved, err := l.splitOffTail(s, last, hidden, w); err != nil || moved {
 			return 0, dir, err
 		}
 	}
@@ -103,7 +103,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 // the quarantine.
 func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	kept, err := l.quarantineTail(name, path, tail)
-	if vfs.IsTrouble(err) || err != nil && l.tolerates(err) { // the sealed name will say where the records end
+	if vfs.IsFullOrIO(err) || err != nil && l.tolerates(err) { // the sealed name will say where the records end
 		l.found(FoundTornTail, slog.LevelWarn, "left in place what follows the last whole frame: it can't be kept elsewhere",
 			"segment", name, "offset", tail.From, "error", err)
 		return nil
@@ -125,10 +125,10 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	return err
 }
 
-// keepTail seals a segment whose end the disk does not give at its last good
+// splitOffTail seals a segment whose end the disk does not give at its last good
 // frame, and gives that end a name of its own. last is 0 if there is no good frame;
 // then, and without hard links, the end takes all of the segment with it.
-func (l *Log) keepTail(s *named, last, records uint64, w *segment.Scan) (moved bool, err error) {
+func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (moved bool, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	first := max(last+1, s.first)
 	tail := filepath.Join(l.dir, tailName(first, first+records-1))
@@ -136,7 +136,7 @@ func (l *Log) keepTail(s *named, last, records uint64, w *segment.Scan) (moved b
 		"segment", s.name, "offset", w.End, "records_at_most", records, "error", w.Unread.Err)
 	if last > 0 {
 		err := l.link(filepath.Join(dir, segment.FileName), tail)
-		if vfs.IsTrouble(err) {
+		if vfs.IsFullOrIO(err) {
 			return false, err
 		}
 		if err != nil { // a file system without hard links: all of it waits for the next start

@@ -14,42 +14,42 @@ import (
 // where its first frame or its neighbours contradict: a wrong digit would hide
 // records, or make them look like those of another segment.
 type named struct {
-	name        string
-	first, last uint64 // last is 0 if it is not sealed
-	begins      uint64 // seq of the first frame if that can be read, else first
-	sealed      bool
-	sound       bool          // the name tells a range
-	fits        bool          // it does, and the first frame is where it says
-	link        bool          // a symbolic link, which is not followed
-	silent      bool          // its first frame tells nothing: it is damaged, or the disk does not give it
-	run         uint64        // of the header, if that can be read
-	scan        *segment.Scan // what its file holds, once it was read
-	failed      error         // why its file could not be read
+	name         string
+	first, last  uint64 // last is 0 if it is not sealed
+	begins       uint64 // seq of the first frame if that can be read, else first
+	sealed       bool
+	sound        bool          // the name tells a range
+	fits         bool          // it does, and the first frame is where it says
+	link         bool          // a symbolic link, which is not followed
+	noFirstFrame bool          // its first frame tells nothing: it is damaged, or the disk does not give it
+	run          uint64        // of the header, if that can be read
+	scan         *segment.Scan // what its file holds, once it was read
+	failed       error         // why its file could not be read
 }
 
 func (b *base) fileOf(name string) string { return filepath.Join(b.dir, name, segment.FileName) }
 
 // look reads the beginning of a segment.
-func (l *Log) look(s *named) {
+func (l *Log) peek(s *named) {
 	s.begins = s.first
 	if s.link {
 		return
 	}
 	start, err := segment.Peek(l.disk, l.fileOf(s.name))
 	if err != nil {
-		s.failed = l.whyClosed(s, err)
+		s.failed = l.openFailure(s, err)
 	}
-	s.run, s.silent = start.Run, start.FirstSeq == 0
-	if !s.silent {
+	s.run, s.noFirstFrame = start.Run, start.FirstSeq == 0
+	if !s.noFirstFrame {
 		s.begins = start.FirstSeq
 		s.fits = s.sound && s.sealed && s.begins == s.first
 	}
 }
 
-// whyClosed returns why the file of a segment can't be opened, if somebody has to
+// openFailure returns why the file of a segment can't be opened, if somebody has to
 // see to that: a link, or a file of another user. The place of a file where no
 // bytes can be is that of a file that is missing.
-func (l *Log) whyClosed(s *named, err error) error {
+func (l *Log) openFailure(s *named, err error) error {
 	info, errStat := l.disk.Stat(l.fileOf(s.name))
 	switch {
 	case errors.Is(err, vfs.ErrNotRegular) && errStat == nil && !vfs.IsLink(info), errors.Is(err, fs.ErrNotExist):

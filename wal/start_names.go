@@ -14,7 +14,7 @@ import (
 type names struct {
 	segments []*named // in order of their records, none in two of them
 	unread   []*named // what the disk did not give to an earlier run
-	leaving  []*named // decided to be lost, see departure
+	removals []*named // decided to be lost, see removal
 	nextSeq  uint64   // above those of removed segments
 }
 
@@ -52,11 +52,11 @@ func (l *Log) readNames() (found names, err error) {
 				return found, err
 			}
 		case !e.IsDir() && name != identityName && name != identityName+".tmp" && name != quarantineName && name != lostName:
-			l.stray(name)
+			l.leaveStray(name)
 		case ok && (ending == unreadSuffix || ending == tailSuffix):
 			found.unread = append(found.unread, s)
 		case ok && ending != "" && ending != movingSuffix:
-			found.leaving = append(found.leaving, s)
+			found.removals = append(found.removals, s)
 			gone = append(gone, first)
 		case ok:
 			found.segments = append(found.segments, s)
@@ -78,7 +78,7 @@ func (l *Log) readNames() (found names, err error) {
 			salvage = true
 		case name == identityName, name == identityName+".tmp", name == quarantineName, name == lostName:
 		default:
-			l.stray(name)
+			l.leaveStray(name)
 		}
 	}
 	for _, s := range linked {
@@ -86,12 +86,12 @@ func (l *Log) readNames() (found names, err error) {
 			return found, err
 		}
 	}
-	if err = l.deleteLinks(&found); err == nil || l.tolerates(err) {
+	if err = l.deleteStaleLinks(&found); err == nil || l.tolerates(err) {
 		err = l.settle(&found, gone)
 	}
 	if err == nil && salvage {
 		if err = l.undoSalvage(&found); err != nil && l.tolerates(err) {
-			err = l.keepSalvage(err)
+			err = l.quarantineSalvage(err)
 		}
 	}
 	return found, err

@@ -13,11 +13,11 @@ func (l *Log) isPiece(p, s *named) (bool, error) {
 	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
 		return false, nil //nolint:nilerr // what can't be read is in no other segment for all we know
 	}
-	return s.scan.Holds(w)
+	return s.scan.Contains(w)
 }
 
 // part ends that the first two of some segments claim the same records.
-func (l *Log) part(found *names, all []*named) ([]*named, error) {
+func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	a, b := all[0], all[1]
 	wa, wb := l.read(a), l.read(b)
 	leaveB := func() ([]*named, error) {
@@ -43,7 +43,7 @@ func (l *Log) part(found *names, all []*named) ([]*named, error) {
 	}
 	for _, s := range []*named{a, b} {
 		if s.scan.Unread != nil && s.sound && s.sealed {
-			return withoutNamed(all, s), l.yieldUnread(found, s)
+			return withoutNamed(all, s), l.renameUnread(found, s)
 		}
 	}
 	if wa.Unread != nil || wb.Unread != nil {
@@ -58,10 +58,10 @@ func (l *Log) part(found *names, all []*named) ([]*named, error) {
 	return withoutNamed(all, aside), l.quarantineDir(aside.name)
 }
 
-// yieldUnread makes way for a segment that has records which the disk does not
+// renameUnread makes way for a segment that has records which the disk does not
 // give of s: it was saved by a salvage that was interrupted. The rest of s is read
 // again.
-func (l *Log) yieldUnread(found *names, s *named) error {
+func (l *Log) renameUnread(found *names, s *named) error {
 	l.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a segment whose salvage was interrupted: what is missing is read again",
 		"segment", s.name, "error", s.scan.Unread)
 	first, last, _, _ := parseName(s.name)
@@ -73,8 +73,8 @@ func (l *Log) yieldUnread(found *names, s *named) error {
 // deleteExamined deletes a segment whose records were found elsewhere.
 func (b *base) deleteExamined(name string) error {
 	dir := filepath.Join(b.dir, name)
-	if err := b.nameGone(dir); err != nil {
+	if err := b.markDirGone(dir); err != nil {
 		return err
 	}
-	return b.removeDir(dir + goneSuffix)
+	return b.deleteDir(dir + goneSuffix)
 }

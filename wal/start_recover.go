@@ -17,7 +17,7 @@ import (
 // recoverDir brings the directory into the state of a clean shutdown and returns
 // the first sequence number that was never used.
 func (l *Log) recoverDir() (nextSeq uint64, err error) {
-	if err := l.clearWay(); err != nil {
+	if err := l.clearPlaces(); err != nil {
 		return 0, err
 	}
 	found, err := l.readNames()
@@ -29,7 +29,7 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	}
 	err = l.loadIdentity(func() (uint64, bool) {
 		known := slices.Clone(l.gone)
-		for _, s := range slices.Concat(found.leaving, found.unread, found.segments) {
+		for _, s := range slices.Concat(found.removals, found.unread, found.segments) {
 			known = append(known, s.name)
 		}
 		for _, name := range slices.Backward(known) {
@@ -49,8 +49,8 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 			}
 		}
 	}
-	for _, s := range found.leaving {
-		found.above(l.departAgain(s, &found))
+	for _, s := range found.removals {
+		found.above(l.resumeRemoval(s, &found))
 	}
 	for _, u := range found.unread {
 		found.above(u.last)
@@ -68,9 +68,9 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	return found.nextSeq, nil
 }
 
-// clearWay makes the directories of the log, and moves to the quarantine what an
+// clearPlaces makes the directories of the log, and moves to the quarantine what an
 // earlier start could only give another name.
-func (l *Log) clearWay() error {
+func (l *Log) clearPlaces() error {
 	lost := filepath.Join(l.dir, lostName)
 	err := errors.Join(l.clearPlace(filepath.Join(l.dir, quarantineName)), l.clearPlace(lost), l.disk.MkdirDurably(lost))
 	if err != nil && !l.tolerates(err) {
@@ -144,7 +144,7 @@ func (l *Log) leaveSegment(s *named, found *names, why error) error {
 		held:      true, // to evict it would make no room
 	}
 	if !s.sealed {
-		u.last = min(s.first+segment.MostRecords(l.disk, l.fileOf(s.name)), found.behind(s).first) - 1
+		u.last = min(s.first+segment.MaxRecords(l.disk, l.fileOf(s.name)), found.behind(s).first) - 1
 		if tail := filepath.Join(l.dir, tailName(u.first, u.last)); !s.link && l.disk.RenameDurably(dir, tail) == nil {
 			u.dir = tail
 		}

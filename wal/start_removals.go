@@ -13,15 +13,15 @@ import (
 	"collectord/wal/segment"
 )
 
-// departAgain goes on with a departure that was interrupted between its decision
+// resumeRemoval goes on with a removal that was interrupted between its decision
 // and its note. Records that it holds and no segment does are lost. It returns
 // the last seq.
 //
 // Of its name only the ending is believed where the file tells more, and another
 // name goes on there: otherwise what it tells was never acknowledged.
-func (l *Log) departAgain(s *named, found *names) (last uint64) {
+func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 	_, _, ending, _ := parseName(s.name)
-	part := s.part()
+	part := s.isPartial()
 	reason, evicting := LossDamaged, strings.HasSuffix(ending, evictedSuffix)
 	if evicting {
 		reason = LossEvicted
@@ -34,7 +34,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64) {
 		note.Node, note.LogID, note.Run = w.Header.Node, w.Header.LogID, w.Header.Run
 		note.Hours = hours(w)
 		end = max(w.Last(), s.first)
-		if !part && w.EndsExactly() && (evicting && end < s.last || end > s.last && l.goesOn(end+1, found)) {
+		if !part && w.EndsExactly() && (evicting && end < s.last || end > s.last && l.continuesAt(end+1, found)) {
 			s.last = end
 		}
 	}
@@ -51,7 +51,7 @@ func (l *Log) departAgain(s *named, found *names) (last uint64) {
 		}
 	}
 	place, _, _ := strings.Cut(s.name, ".")
-	d := &departure{
+	d := &removal{
 		dir: filepath.Join(l.dir, s.name), place: filepath.Join(l.dir, place), last: s.last, evicting: evicting, open: s.first,
 	}
 	if ending == lostSuffix {
@@ -85,16 +85,16 @@ func (l *Log) departAgain(s *named, found *names) (last uint64) {
 		}
 	}
 	lose(s.last)
-	d.pieces = l.takeListed(s.first, s.last)
+	d.pieces = l.unlistWithin(s.first, s.last)
 	l.found(FoundRemoval, slog.LevelWarn, "went on with an interrupted removal: its records are noted as lost",
 		"segment", s.name, "lost_records", d.lost)
 	l.queue.recovered(d.lost, pending)
-	_ = l.shelf.depart(d, func() {}) // logged
+	_ = l.shelf.beginRemoval(d, func() {}) // logged
 	return s.last
 }
 
 // goesOn reports whether a segment begins at seq, or did before it was removed.
-func (l *Log) goesOn(seq uint64, found *names) bool {
+func (l *Log) continuesAt(seq uint64, found *names) bool {
 	begins := func(s *named) bool { return s.first == seq }
 	return slices.ContainsFunc(found.segments, begins) || slices.ContainsFunc(found.unread, begins) ||
 		slices.ContainsFunc(l.gone, func(name string) bool {
@@ -103,9 +103,9 @@ func (l *Log) goesOn(seq uint64, found *names) bool {
 		})
 }
 
-// takeListed takes the segments within a range off the list, until they can be
+// unlistWithin takes the segments within a range off the list, until they can be
 // listed again.
-func (l *Log) takeListed(first, last uint64) (taken []*Segment) {
+func (l *Log) unlistWithin(first, last uint64) (taken []*Segment) {
 	l.shelf.lock()
 	defer l.shelf.unlock()
 	l.shelf.sealed = slices.DeleteFunc(l.shelf.sealed, func(s *Segment) bool {
@@ -134,5 +134,5 @@ func (l *Log) deleteNext(dir string, w *segment.Scan) error {
 		l.found(FoundDamage, slog.LevelError, "moved a prepared segment to the quarantine: something is in it, and no whole frame", "segment", nextName)
 		return l.putAside(dir, errors.New("bytes of no whole frame"))
 	}
-	return l.removeDir(dir)
+	return l.deleteDir(dir)
 }

@@ -27,24 +27,24 @@ func (l *Log) undoSalvage(found *names) error {
 			err = w.Unread
 		}
 		if err != nil {
-			return l.keepSalvage(err)
+			return l.quarantineSalvage(err)
 		}
 		for _, p := range w.Pieces {
 			segments := found.segments
 			i := slices.IndexFunc(segments, func(s *named) bool { return s.sealed && s.first <= p.First && s.last >= p.Last })
 			if i < 0 || l.read(segments[i]) == nil {
-				return l.keepSalvage(errors.New("no segment has its records"))
+				return l.quarantineSalvage(errors.New("no segment has its records"))
 			}
-			if in, err := segments[i].scan.Holds(w.Only(p)); err != nil || !in {
-				return l.keepSalvage(errors.Join(err, errors.New("a segment has other records")))
+			if in, err := segments[i].scan.Contains(w.Only(p)); err != nil || !in {
+				return l.quarantineSalvage(errors.Join(err, errors.New("a segment has other records")))
 			}
 		}
 	}
 	l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again", "path", salvageName)
-	return l.clearSalvage()
+	return l.deleteSalvageDir()
 }
 
-func (l *Log) keepSalvage(reason error) error {
+func (l *Log) quarantineSalvage(reason error) error {
 	l.found(FoundSalvage, slog.LevelError, "moved to the quarantine what an interrupted salvage left", "path", salvageName, "reason", reason)
 	return l.putAside(filepath.Join(l.dir, salvageName), reason)
 }

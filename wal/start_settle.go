@@ -28,23 +28,23 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	all, kept := found.segments, []*named(nil)
 	var err error
 	for _, s := range all {
-		l.look(s)
+		l.peek(s)
 		if s.begins == 0 { // neither the name nor the first frame tells
 			if w := l.read(s); w != nil && len(w.Pieces) > 0 {
 				s.begins = w.Pieces[0].First
 			}
 		}
 	}
-	all = l.dropMoved(all, slices.Concat(found.unread, found.leaving))
+	all = l.deleteMoved(all, slices.Concat(found.unread, found.removals))
 	for _, s := range all {
-		if s.sound && s.sealed && !s.silent && (s.begins < s.first || s.begins > s.last) && (isCopied(s, all) || l.holdsNamed(s)) {
-			s.begins, s.silent = s.first, true
+		if s.sound && s.sealed && !s.noFirstFrame && (s.begins < s.first || s.begins > s.last) && (isCopied(s, all) || l.containsNamed(s)) {
+			s.begins, s.noFirstFrame = s.first, true
 		}
 	}
 	for _, s := range slices.Clone(all) {
 		switch {
 		case s.begins == 0:
-			l.stray(s.name)
+			l.leaveStray(s.name)
 		case s.failed != nil && !errors.Is(s.failed, fs.ErrNotExist):
 			if err := l.leaveSegment(s, found, s.failed); err != nil {
 				return err
@@ -82,9 +82,9 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	return err
 }
 
-// dropMoved deletes the empty directory of a segment whose file was moved to another
+// deleteMoved deletes the empty directory of a segment whose file was moved to another
 // of its names, or was about to be: see vfs.Disk.Rename.
-func (l *Log) dropMoved(all, others []*named) (left []*named) {
+func (l *Log) deleteMoved(all, others []*named) (left []*named) {
 	for _, name := range l.gone {
 		first, last, _, _ := parseName(name)
 		others = append(others, &named{name: name, first: first, last: last})
@@ -108,9 +108,9 @@ func isCopied(s *named, all []*named) bool {
 		slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.first == s.last+1 })
 }
 
-// holdsNamed reports whether a segment holds records that its name tells, and that do
+// containsNamed reports whether a segment holds records that its name tells, and that do
 // not go on from its first frame: that one is misplaced.
-func (l *Log) holdsNamed(s *named) bool {
+func (l *Log) containsNamed(s *named) bool {
 	w := l.read(s)
 	return w != nil && w.HasOthers(s.begins, SeqRange{First: s.first, Last: s.last})
 }
@@ -137,7 +137,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 			return all, nil
 		case s.fits && (limit == s.last+1 || limit > s.last && slices.Contains(gone, s.last+1)):
 			return all, nil
-		case s.silent && s.sealed && tells && limit == s.last+1: // its neighbours confirm the name
+		case s.noFirstFrame && s.sealed && tells && limit == s.last+1: // its neighbours confirm the name
 			return all, nil
 		}
 		w := l.read(s)
@@ -158,7 +158,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 			}
 		}
 		if overlaps {
-			rest, err := l.part(found, all)
+			rest, err := l.resolveOverlap(found, all)
 			if err != nil || len(rest) == 0 || rest[0] != s {
 				return rest, err
 			}
@@ -167,13 +167,13 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		}
 		switch {
 		case (w == nil || w.Unread != nil) && !tells:
-			l.stray(s.name)
+			l.leaveStray(s.name)
 			return all[1:], nil
 		case w == nil:
 		case !tells, exact && end > s.last && (limit == end+1 || slices.Contains(gone, end+1)):
 			s.last = end // the next name goes on there
 		case end > s.last && s.last < limit-1: // unacknowledged, or hidden by a wrong name: nobody can tell
-			if err := l.keepBeyond(s, w); err != nil {
+			if err := l.quarantineBeyond(s, w); err != nil {
 				return nil, err
 			}
 		}
@@ -182,9 +182,9 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 	}
 }
 
-// keepBeyond copies frames above the last seq that a segment's name tells to the
+// quarantineBeyond copies frames above the last seq that a segment's name tells to the
 // quarantine. Nothing ships them: their seqs may have been given out again.
-func (l *Log) keepBeyond(s *named, w *segment.Scan) error {
+func (l *Log) quarantineBeyond(s *named, w *segment.Scan) error {
 	from, err := w.OffsetAbove(s.last)
 	if err != nil || from == w.Size {
 		return err
@@ -243,7 +243,7 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 	return right, nil
 }
 
-func (b *base) stray(name string) {
+func (b *base) leaveStray(name string) {
 	b.leave(filepath.Join(b.dir, name), errors.New("not part of a log"))
 	b.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(b.dir, name))
 }

@@ -14,9 +14,9 @@ import (
 	"collectord/wal/vfs"
 )
 
-// deleteLinks deletes the names that an interrupted salvage gave to the file of a
+// deleteStaleLinks deletes the names that an interrupted salvage gave to the file of a
 // segment which is there still, to be salvaged again.
-func (l *Log) deleteLinks(found *names) (err error) {
+func (l *Log) deleteStaleLinks(found *names) (err error) {
 	found.unread = slices.DeleteFunc(found.unread, func(u *named) bool {
 		if _, _, ending, _ := parseName(u.name); err != nil || ending != unreadSuffix {
 			return false
@@ -46,8 +46,8 @@ func (l *Log) readUnread(found *names) error {
 	}
 	slices.SortStableFunc(left, func(a, b *named) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.name, b.name)) })
 	found.unread = slices.CompactFunc(left, func(a, b *named) bool { return a.name == b.name })
-	for _, s := range slices.Concat(found.unread, found.leaving) {
-		if l.look(s); !s.part() && s.begins <= s.last { // otherwise it is another segment's, written to the wrong place
+	for _, s := range slices.Concat(found.unread, found.removals) {
+		if l.peek(s); !s.isPartial() && s.begins <= s.last { // otherwise it is another segment's, written to the wrong place
 			s.first = s.begins
 		}
 	}
@@ -56,7 +56,7 @@ func (l *Log) readUnread(found *names) error {
 
 // part reports that the disk did not give a part of the file: it holds records of
 // others, too, and only the name tells which are meant.
-func (s *named) part() bool {
+func (s *named) isPartial() bool {
 	_, _, ending, _ := parseName(s.name)
 	_, unread := cutUnread(ending)
 	return unread || ending == lostSuffix

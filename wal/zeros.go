@@ -67,16 +67,16 @@ func (l *Log) LargestSegment() (largest, sealedAt int64) {
 func (r *roller) createNext(dir string) (a *active, err error) {
 	ahead := r.shelf.aheadFor(r.recent)
 	for {
-		if err := r.removeDir(dir); err != nil {
+		if err := r.deleteDir(dir); err != nil {
 			return nil, err
 		}
 		if a, err = r.createActive(dir, ahead); err == nil {
 			return a, nil
 		}
-		least := leastAhead(r.sealing().size)
+		least := minAhead(r.sealing().size)
 		if !vfs.IsFull(err) || ahead.Zeros <= least.Zeros {
 			// What there is of it may be the room that shipping waits for.
-			return nil, errors.Join(err, r.removeDir(dir))
+			return nil, errors.Join(err, r.deleteDir(dir))
 		}
 		ahead = least
 	}
@@ -89,13 +89,13 @@ func (s *shelf) aheadFor(recent recentSizes) segment.Ahead {
 	defer s.unlock()
 	free := (s.stats.FreeBytes - s.limits.Load().MinFree) / 4
 	size := s.sealing().size
-	ahead := leastAhead(size)
+	ahead := minAhead(size)
 	ahead.Zeros = min(max(min(recent.fill(), free), ahead.Zeros), size)
 	return ahead
 }
 
-// leastAhead is what a segment has at least, where segments have so many bytes.
-func leastAhead(segmentSize int64) segment.Ahead {
+// minAhead is what a segment has at least, where segments have so many bytes.
+func minAhead(segmentSize int64) segment.Ahead {
 	return segment.Ahead{Zeros: min(smallestFill, segmentSize/4), Room: min(segmentSize, room)}
 }
 

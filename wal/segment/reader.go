@@ -96,7 +96,7 @@ func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.
 				yield(nil, err)
 				return
 			case reason != nil:
-				yield(nil, &DamageError{Path: path, Offset: at, Reason: s.because(reason)})
+				yield(nil, &DamageError{Path: path, Offset: at, Reason: s.orUnreadable(reason)})
 				return
 			}
 			seq = f.last() + 1

@@ -53,7 +53,7 @@ type extent struct {
 	from, to    int64
 	first, last uint64
 	owner       owner
-	passed      bool // holds other seqs than those that are wanted
+	unwanted    bool // holds other seqs than those that are wanted
 }
 
 // owner is the log and run that a frame says it belongs to.

@@ -100,10 +100,10 @@ func (c *collector) wanted(h frameHeader) bool {
 func (c *collector) collect(f frame) {
 	c.pos, c.Written = f.to, f.to
 	e := f.extent()
-	e.passed = !c.within(f.frameHeader)
+	e.unwanted = !c.within(f.frameHeader)
 	if n := len(c.found); n > 0 {
 		before := &c.found[n-1]
-		if e.start < e.from && before.to == e.start && before.last+1 == e.first && before.owner == e.owner && before.passed == e.passed {
+		if e.start < e.from && before.to == e.start && before.last+1 == e.first && before.owner == e.owner && before.unwanted == e.unwanted {
 			before.to, before.last = e.to, e.last
 			return
 		}
@@ -123,7 +123,7 @@ func (c *collector) conclude() error {
 	for _, e := range c.found {
 		switch {
 		case e.owner != owner{c.Header.LogID, c.Header.Run}: // of another log, or of an earlier life of the disk
-		case e.passed:
+		case e.unwanted:
 			passed = append(passed, e)
 		default:
 			ours = append(ours, e)

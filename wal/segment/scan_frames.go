@@ -118,7 +118,7 @@ func (s *Scan) OffsetAbove(last uint64) (offset int64, err error) {
 }
 
 // Holds reports whether the file has every frame that checks out in another.
-func (s *Scan) Holds(other *Scan) (bool, error) {
+func (s *Scan) Contains(other *Scan) (bool, error) {
 	if len(other.Pieces) == 0 {
 		return true, nil
 	}

@@ -16,7 +16,7 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 		if info, err := s.disk.Stat(s.path); err == nil {
 			s.Size = info.Size()
 		}
-		return MostRecords(s.disk, s.path), nil
+		return MaxRecords(s.disk, s.path), nil
 	}
 	in, err := s.reopen()
 	if err != nil {
@@ -46,8 +46,8 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 // maxUnsealed is more records than a segment has before it is sealed.
 const maxUnsealed = 1 << 25
 
-// MostRecords is at most how many records are in a file that can't be opened.
-func MostRecords(disk vfs.Disk, path string) uint64 {
+// MaxRecords is at most how many records are in a file that can't be opened.
+func MaxRecords(disk vfs.Disk, path string) uint64 {
 	info, err := disk.Stat(path)
 	if err != nil {
 		return maxUnsealed

@@ -116,18 +116,18 @@ func (s *scanner) readHeader() (reason, err error) {
 		return nil, err
 	}
 	if took == 0 || length > maxLaterHeader {
-		return s.because(errors.New("segment header has the wrong length")), nil
+		return s.orUnreadable(errors.New("segment header has the wrong length")), nil
 	}
 	entry, err := s.bytes(int64(took), int(length))
 	if err != nil {
 		return nil, err
 	}
 	if len(entry) < int(length) {
-		return s.because(io.ErrUnexpectedEOF), nil
+		return s.orUnreadable(io.ErrUnexpectedEOF), nil
 	}
 	header, reason := decodeHeader(entry)
 	if reason != nil {
-		return s.because(reason), nil
+		return s.orUnreadable(reason), nil
 	}
 	s.header, s.begin = header, int64(took)+length
 	s.pos = s.begin
@@ -135,7 +135,7 @@ func (s *scanner) readHeader() (reason, err error) {
 }
 
 // because prefers that the disk did not give a page to what was read instead.
-func (s *scanner) because(reason error) error {
+func (s *scanner) orUnreadable(reason error) error {
 	if s.in.err != nil && !errors.Is(reason, ErrVersion) {
 		return s.in.err
 	}
@@ -195,14 +195,14 @@ func (s *scanner) next() (f frame, reason, err error) {
 		return f, nil, err
 	}
 	if took == 0 {
-		return f, s.because(errors.New("entry length is out of range")), nil
+		return f, s.orUnreadable(errors.New("entry length is out of range")), nil
 	}
 	f, reason, err = s.frameAt(s.pos+int64(took), nil)
 	switch {
 	case err != nil:
 		return f, nil, err
 	case reason != nil:
-		return f, s.because(reason), nil
+		return f, s.orUnreadable(reason), nil
 	case f.to-f.from != length:
 		return f, errors.New("frame and entry disagree about the length"), nil
 	case f.logID != s.header.LogID || f.run != s.header.Run:

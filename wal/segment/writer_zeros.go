@@ -36,7 +36,7 @@ const (
 	syncChunk = 1 << 20
 )
 
-var noBytes [zeroChunk]byte //nolint:gochecknoglobals // never written to, so it takes no memory
+var zeroBytes [zeroChunk]byte //nolint:gochecknoglobals // never written to, so it takes no memory
 
 // Ahead is how many bytes of a segment's file are taken ahead of use.
 type Ahead struct {
@@ -152,7 +152,7 @@ func (z *zeros) writeChunk(size int64) (n int64, err error) {
 	z.from = at
 	z.mu.Unlock()
 
-	wrote, err := z.file.WriteAt(noBytes[:min(zeroChunk, size-at)], at)
+	wrote, err := z.file.WriteAt(zeroBytes[:min(zeroChunk, size-at)], at)
 
 	z.mu.Lock()
 	defer z.mu.Unlock()

@@ -11,8 +11,8 @@ var ErrNotRegular = errors.New("it is not a regular file, or behind a symbolic l
 // IsFull reports whether err says that a disk, or a quota, has no room.
 func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-// IsTrouble reports whether err may pass by itself, or once somebody frees room.
-func IsTrouble(err error) bool { return IsFull(err) || errors.Is(err, syscall.EIO) }
+// IsFullOrIO reports whether err may pass by itself, or once somebody frees room.
+func IsFullOrIO(err error) bool { return IsFull(err) || errors.Is(err, syscall.EIO) }
 
 // IsUnreadable reports whether err says that the disk can't give what is stored,
 // or gives something that does not fit the file system's own checksum.

@@ -128,7 +128,7 @@ func (OS) SyncDir(dir string) error {
 func (OS) Lock(path string) (io.Closer, error) {
 	f, err := openLock(path)
 	if errors.Is(err, ErrNotRegular) {
-		if err = makeWay(path); err == nil {
+		if err = moveAside(path); err == nil {
 			f, err = openLock(path)
 		}
 	}
@@ -165,9 +165,9 @@ func openLock(path string) (*os.File, error) {
 	return nil, err
 }
 
-// makeWay renames what is in the place of a lock. The directory is locked meanwhile:
+// moveAside renames what is in the place of a lock. The directory is locked meanwhile:
 // another process may have made the lock since it was looked at.
-func makeWay(path string) error {
+func moveAside(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
