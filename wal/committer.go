@@ -10,32 +10,33 @@ import (
 )
 
 // committer is the goroutine that writes records. It takes one commit at a time from
-// the queue, writes it to the active segment as one frame, syncs, books it as stored,
-// and only then wakes its appenders, or has the waker do it if they are many.
+// the queue, writes it to the active segment as one frame, syncs, accounts for it, and
+// only then wakes its appenders.
 //
-// When a segment is full, old, or of another hour, it gives the next one, which the
-// roller has prepared, its name, and hands the old one to the roller. After a
-// failure it has no segment: it aborts what waits, and goes on once the roller has
-// prepared another. While it waits for the disk it is watched (see watch).
+// When the active segment is full, old, or of another hour, the committer renames the
+// segment that the roller has prepared, which makes it the active one, and gives the
+// old one to the roller. After a failure it has no segment: it aborts what waits, and
+// continues once the roller has prepared another. The watch goroutine bounds its waits
+// for the disk.
 type committer struct {
 	*base
 	queue    *queue
 	shelf    *shelf
 	rolls    *rolls
 	diskWait diskWait
-	durable  chan *commit  // to the waker
-	fills    chan fillJob  // to the filler; holds one
-	stopped  chan struct{} // closed once it has ended
+	durable  chan *commit  // commits whose appenders wakeAppenders wakes
+	fills    chan fillJob  // to writeZeros; buffers one
+	stopped  chan struct{} // closed once run has returned
 	metrics  *metrics
 
-	segment  *active // nil while the log is unavailable
-	attempt  uint64  // counts failures; a prepared segment of an earlier one is stale
-	hour     int64   // of the active segment's records
+	segment  *active // the active segment; nil while the log is unavailable
+	attempt  uint64  // number of failures so far; a segment prepared before the last one is not used
+	hour     int64   // UTC hour of the active segment's records, counted from 1970
 	lastSync time.Time
 }
 
-// run writes commits and rolls segments until the log is closed and nothing is left
-// to write.
+// run writes commits and rolls segments until the log is closed and nothing is left to
+// write.
 func (k *committer) run() {
 	defer close(k.rolls.retired)
 	defer close(k.durable)
@@ -48,8 +49,7 @@ func (k *committer) run() {
 	for {
 		k.heartbeat.beat(committing)
 		wait := min(k.housekeep(), heartbeatInterval)
-		// While the log is unavailable, UDP records wait for better times.
-		if k.segment != nil || closing == nil {
+		if k.segment != nil || closing == nil { // while the log is unavailable, staged UDP records wait
 			k.gather()
 			if c := k.queue.nextCommit(); c != nil {
 				k.commit(c)
@@ -62,7 +62,7 @@ func (k *committer) run() {
 		}
 		timer.Reset(wait)
 		var next chan prepared
-		if k.segment == nil {
+		if k.segment == nil { // what waits will not be committed soon
 			next = k.rolls.next
 		}
 		select {
@@ -71,22 +71,22 @@ func (k *committer) run() {
 		case p := <-next:
 			k.adopt(p)
 		case <-closing:
-			closing = nil // once more round for what is queued
+			closing = nil // one more round for what is queued
 		}
 	}
 }
 
-// Bounds on what a commit waits for: how often it lets others run first, and
-// with how many records it leaves at once. Beyond, a larger commit saves little,
-// and the disk would be idle meanwhile (measured).
+// Bounds on how long a commit waits for company: gather yields gatherRounds times at
+// most, and not once gatherEnough records wait. Beyond that a larger commit saves
+// little, and the disk would idle (measured).
 const (
 	gatherRounds = 4
 	gatherEnough = 64
 )
 
-// gather lets appenders that are ready to run join the next commit, as long as
-// more of them come: a sync costs the same for one record as for many. It waits
-// for nobody, so a lone appender is not held up.
+// gather lets appenders that are ready to run join the next commit, as long as more of
+// them arrive: a sync costs the same for one record as for many. It only yields the
+// processor, so a lone appender is not delayed.
 func (k *committer) gather() {
 	for n, round := k.queue.waiting(), 0; n > 0 && n < gatherEnough && round < gatherRounds; round++ {
 		runtime.Gosched()
@@ -98,7 +98,8 @@ func (k *committer) gather() {
 	}
 }
 
-// housekeep seals and syncs what is due and returns when to look again.
+// housekeep syncs and rolls the active segment if that is due, passes on requests to
+// seal, and returns when to look again.
 func (k *committer) housekeep() time.Duration {
 	wait := time.Hour
 	if a := k.segment; a != nil && a.unsaved {
@@ -156,7 +157,7 @@ func (k *committer) syncInterval(a *active) error {
 	return nil
 }
 
-// commit writes one frame and answers its appenders.
+// commit writes one frame and ends its commit.
 func (k *committer) commit(c *commit) {
 	if c.invalid.Load() {
 		k.queue.abort(errChanged, c)
@@ -185,7 +186,7 @@ func (k *committer) commit(c *commit) {
 	}
 	if err != nil {
 		err = fmt.Errorf("commit %d records: %w", c.count, err)
-		k.queue.abort(err, c) // first: the roller may be behind
+		k.queue.abort(err, c) // before fail, which may wait for the roller
 		k.queue.recycle(c)
 		k.fail(err)
 		return
@@ -211,7 +212,7 @@ func (k *committer) commit(c *commit) {
 	k.fillOn(a)
 }
 
-// write writes a commit's frame, and syncs it unless that is done later.
+// write writes a commit's frame and, with SyncAlways, syncs it.
 func (k *committer) write(a *active, c *commit) error {
 	segment.PutFrame(c.buf, k.logID, k.runID, c.firstSeq, c.count)
 	if err := a.Append(c.buf); err != nil {
@@ -227,14 +228,14 @@ func (k *committer) write(a *active, c *commit) error {
 	return err
 }
 
-// errTooLate says that nobody waits for a commit any more.
+// errTooLate means that the watch has aborted the commit.
 var errTooLate = errors.New("its appenders got an error already")
 
-// wakeMany is the number of records from which on waking their appenders is left
-// to another goroutine: it takes about as long as a sync for a thousand of them.
+// wakeMany is the number of records from which on another goroutine wakes the
+// appenders: waking a thousand takes about as long as a sync.
 const wakeMany = 16
 
-// wakeAppenders wakes the appenders of commits with many records.
+// wakeAppenders is the goroutine that wakes the appenders of commits with many records.
 func (k *committer) wakeAppenders() {
 	for c := range k.durable {
 		c.finish()

@@ -8,9 +8,10 @@ import (
 	"collectord/wal/segment"
 )
 
-// fail ends the active segment at its last acknowledged record and refuses
-// appends until a new one was prepared. A sync is never tried again: the kernel
-// may have dropped the pages and would report success.
+// fail ends the active segment at its last acknowledged record and refuses appends
+// until another segment is prepared. No sync is tried again: after a failed one the
+// kernel may have dropped the pages, and the next would return success without having
+// written them.
 func (k *committer) fail(err error) {
 	a := k.segment
 	if a != nil {
@@ -24,15 +25,17 @@ func (k *committer) fail(err error) {
 	k.rolls.retired <- retired{segment: a, failed: true, attempt: k.attempt}
 }
 
-// rollWatched is roll while nothing else is in hand.
+// roll makes the prepared segment the active one and gives the old one to the roller.
+// It waits for the disk only where segments fill faster than they can be prepared, or
+// must not grow any more.
 func (k *committer) rollWatched(reason string) {
 	k.diskWait.begin(nil)
 	k.roll(reason)
 	k.resume()
 }
 
-// resume ends a wait for the disk. What was abandoned, and came back after all, no
-// longer makes the log unavailable, unless something failed meanwhile.
+// resume ends a wait for the disk. If it was abandoned and the disk answered after all,
+// the log is available again, unless something failed meanwhile.
 func (k *committer) resume() (abandoned bool) {
 	abandoned = k.diskWait.end()
 	if abandoned && k.segment != nil {
@@ -42,9 +45,9 @@ func (k *committer) resume() (abandoned bool) {
 	return abandoned
 }
 
-// roll makes the prepared segment the active one and hands the old one to the
-// roller. Nothing waits for the disk here, unless segments are filled faster
-// than they can be prepared.
+// roll makes the prepared segment the active one and gives the old one to the roller.
+// If none is prepared it waits for the roller; for size alone only once the segment has
+// twice the size, and until then does nothing.
 func (k *committer) roll(reason string) {
 	var p prepared
 	select {
@@ -68,10 +71,10 @@ func (k *committer) roll(reason string) {
 	k.rolls.retired <- retired{segment: old, attempt: k.attempt}
 }
 
-// adopt takes up work again with a segment prepared after a failure.
+// adopt makes a segment that was prepared after a failure the active one.
 func (k *committer) adopt(p prepared) {
 	if p.attempt != k.attempt {
-		p.segment.Abandon() // prepared before the failure; the roller will replace it
+		p.segment.Abandon() // prepared before the failure; the roller prepares another
 		return
 	}
 	if k.activate(p) {
@@ -80,15 +83,15 @@ func (k *committer) adopt(p prepared) {
 	}
 }
 
-// activate names the prepared segment for its first seq. Its files are durable
-// already, under one name or the other, so this need not be synced before
-// records are acknowledged; the roller does it.
+// activate renames the prepared segment to its first seq. The rename need not be synced
+// before records are acknowledged: a start also finds them in next. The roller syncs it
+// before it seals the old segment.
 func (k *committer) activate(p prepared) bool {
 	a := p.segment
 	a.first = k.queue.newSegment()
 	dir := filepath.Join(k.dir, segment.ActiveName(a.first))
 	err := k.disk.RenameNew(a.dir, dir)
-	if errors.Is(err, fs.ErrExist) { // left by a start on a failing disk; nothing in it was acknowledged
+	if errors.Is(err, fs.ErrExist) { // a failed start left it; nothing in it was acknowledged
 		if err = k.shelf.clearActive(dir); err == nil {
 			err = k.disk.RenameNew(a.dir, dir)
 		}
@@ -105,13 +108,14 @@ func (k *committer) activate(p prepared) bool {
 	return true
 }
 
-// finish hands the last segment over when the log is closed.
+// finish gives the last segment to the roller when the log is closed. An empty one
+// stays, since its name tells the next start the next seq.
 func (k *committer) finish() {
 	if k.segment != nil && k.segment.count > 0 {
 		k.rollWatched(sealShutdown)
 	}
 	k.rolls.retired <- retired{seals: k.queue.dueSeals(true)}
-	if k.segment != nil { // empty: its name keeps the next seq
+	if k.segment != nil {
 		_ = k.segment.Trim()
 		k.segment.Abandon()
 	}

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// hand is what the committer waits for the disk with.
+// diskWait is the committer's present wait for the disk.
 type diskWait struct {
 	mu        sync.Mutex // guards what follows
-	since     time.Time  // zero while it does not wait
-	commit    *commit    // whose appenders wait, or nil
+	since     time.Time  // when it began; zero while there is none
+	commit    *commit    // the commit that is being written, or nil
 	abandoned bool
 }
 
@@ -20,8 +20,8 @@ func (w *diskWait) begin(c *commit) {
 	w.since, w.commit, w.abandoned = time.Now(), c, false
 }
 
-// end reports whether the wait was abandoned: the appenders of its commit, and of
-// those behind it, got an error.
+// end ends the wait, and reports whether it was abandoned: then the appenders of its
+// commit, and of those behind it, got an error.
 func (w *diskWait) end() (abandoned bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -35,8 +35,8 @@ func (w *diskWait) isAbandoned() bool {
 	return w.abandoned
 }
 
-// abandon ends the wait for what is in hand for longer than limit, and refuses
-// appends before the committer can go on. err is nil if there is none.
+// abandon ends a wait that has taken longer than limit, and refuses appends before the
+// committer can go on. It returns what is to be aborted with err, or a nil err.
 func (w *diskWait) abandon(limit time.Duration, q *queue) (c *commit, pending []*commit, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -49,12 +49,12 @@ func (w *diskWait) abandon(limit time.Duration, q *queue) (c *commit, pending []
 	return w.commit, q.fail(err), err
 }
 
-// watch is the goroutine that sees that no wait for a disk that does not answer is
-// longer than CommitTimeout, whatever the committer waits for: a write, a
-// sync, a rename, or the roller. It touches no disk itself.
+// watch is the goroutine that bounds every wait for the disk to CommitTimeout, whatever
+// the committer waits for: a write, a sync, a rename, or the roller. It does not use
+// the disk itself.
 //
-// What was abandoned may come back after all. A commit's segment ends before it
-// then, whatever the disk returned.
+// A call that was abandoned may return later. The active segment then ends before its
+// commit, whatever the call has returned.
 func (k *committer) watch() {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -78,5 +78,5 @@ func (k *committer) watch() {
 	}
 }
 
-// watchInterval is by how much CommitTimeout may be overrun.
+// watchInterval is by how much CommitTimeout may be exceeded.
 const watchInterval = time.Second

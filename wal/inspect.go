@@ -14,16 +14,15 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Inspector looks at a log without changing anything, also while a daemon is
-// writing to it.
+// Inspector reads a log without changing anything, also while a daemon writes to it.
 type Inspector struct {
 	disk  vfs.Disk
 	dir   string
-	live  bool
+	live  bool   // a daemon held the log when the inspector was made
 	logID uint64 // 0 if it can't be read
 }
 
-// Inspect looks at the log in dataDir.
+// Inspect makes an inspector of the log in dataDir.
 func Inspect(dataDir string) (*Inspector, error) {
 	dir := filepath.Join(dataDir, "wal")
 	if info, err := os.Stat(dir); err != nil {
@@ -46,7 +45,7 @@ func Inspect(dataDir string) (*Inspector, error) {
 	}
 	defer lock.Close()
 	if f, ok := lock.(interface{ Fd() uintptr }); ok {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // released by closing
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // closing releases it
 		i.live = errors.Is(err, syscall.EWOULDBLOCK)
 	}
 	return i, nil
@@ -62,29 +61,29 @@ func ignoreMissing(err error) error {
 // Live reports whether a daemon held the log when the inspector was made.
 func (i *Inspector) Live() bool { return i.live }
 
-// Report is what is found in a segment.
+// Report is what was found in a segment.
 type Report struct {
 	Header  segment.Header // zero if it can't be read
-	Records uint64         // that check out
+	Records uint64         // number of records that check out
 	LastSeq uint64         // of those
 	Damaged []segment.ByteRange
 	Lost    []SeqRange
-	Reason  error // why the first bytes are damaged, or nil
-	// Vanished means that the segment was removed meanwhile, as a daemon does
-	// once it is shipped.
+	Reason  error // why the first damaged bytes are damaged, or nil
+	// Vanished means that the segment was removed meanwhile, as a daemon does once it
+	// is shipped.
 	Vanished bool
 }
 
 // OK reports whether nothing is wrong with the segment.
 func (r *Report) OK() bool { return r.Reason == nil && len(r.Lost) == 0 }
 
-// Examine reads a segment from end to end and checks every checksum. each is
-// called for every good record, if it is not nil. Errors come from the disk,
-// from each, or are ErrVersion.
+// Examine reads a segment from end to end and verifies every checksum. each, unless
+// nil, is called for every record that checks out. Errors come from the disk or from
+// each, or wrap ErrVersion; damage is in the report.
 func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) {
 	r, w, err := i.examine(e)
-	// A frame that was read while it was written looks damaged, with good ones
-	// behind it by then. What is damaged is so at the next look too.
+	// A frame that is read while it is written looks damaged, with good frames behind
+	// it by then. Real damage is there at the next look, too.
 	for err == nil && i.live && e.State == StateActive && !r.OK() {
 		before := r
 		r, w, err = i.examine(e)
@@ -139,8 +138,8 @@ func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
 	return r, w, nil
 }
 
-// follow returns the path that a segment's file has by now, or nothing if the
-// segment is gone, as it is once it was shipped.
+// follow returns the present path of a segment's file, or nothing if the segment is
+// gone.
 func (i *Inspector) follow(e Entry) string {
 	entries, err := i.Entries()
 	if err != nil {
@@ -155,10 +154,10 @@ func (i *Inspector) follow(e Entry) string {
 	return ""
 }
 
-// forgiveTail takes what follows the last good frame of a segment that is not
-// sealed for what it is: nothing, if it is zeros or a commit under way.
+// forgiveTail clears the report of damage behind the last good frame of an unsealed
+// segment if that is zeros or, on a live log, a commit under way.
 func (i *Inspector) forgiveTail(w *segment.Scan, r *Report) error {
-	if w.Begin == 0 && !i.live { // its header was durable before it had a name
+	if w.Begin == 0 && !i.live { // the header was durable before the segment had its name
 		return nil
 	}
 	if len(w.Damaged) != 1 || w.Misplaced || w.Unread != nil || w.Damaged[0].To != w.Size {

@@ -10,32 +10,32 @@ import (
 	"collectord/wal/segment"
 )
 
-// State is what a directory of the log is.
+// State is the state of a segment directory, which its name tells.
 type State string
 
 // The states of a directory, in the order of a segment's life.
 const (
 	StateNext   State = "next"
-	StateActive State = "active" // or left so by a crash
+	StateActive State = "active" // or left open by a crash
 	StateSealed State = "sealed"
-	StateUnread State = "unread" // what the disk did not give of a segment; the next start reads it again
-	StateGone   State = "gone"   // being deleted
+	StateUnread State = "unread" // a part of a segment that the disk did not give; the next start reads it again
+	StateGone   State = "gone"   // being removed
 )
 
-// Entry is one directory of a log that is looked at from outside.
+// Entry is one segment directory of a log.
 type Entry struct {
 	Name     string
 	State    State
 	FirstSeq uint64 // 0 for next
-	LastSeq  uint64 // of a sealed segment; otherwise 0
+	LastSeq  uint64 // of a name with two seqs; otherwise 0
 	Bytes    int64
 	Modified time.Time
 
-	file   string // of Find; otherwise it is in the directory of that name
+	file   string // set by Find; otherwise empty, for the file in the directory of that name
 	others bool   // its file holds records of other segments, too
 }
 
-// Entries lists the segments, oldest first.
+// Entries lists the segments by seq, next last.
 func (i *Inspector) Entries() (all []Entry, err error) {
 	names, err := os.ReadDir(i.dir)
 	if err != nil {
@@ -60,7 +60,8 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 	return all, nil
 }
 
-// entryOf is what the name of a directory tells.
+// entryOf returns what the name of a directory tells. ok is false for what is no
+// segment.
 func entryOf(name string) (e Entry, ok bool) {
 	first, last, ending, ok := parseName(name)
 	if name == nextName {

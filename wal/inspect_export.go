@@ -8,10 +8,10 @@ import (
 	"collectord/wal/segment"
 )
 
-// Export is Examine with each called for every record, once, also where the disk gives
-// other bytes than it did a moment ago: it reads the segment again then, a few times, and
-// records may come late.
-// What was not exported is in the report, whatever the reason.
+// Export is Examine with each called exactly once for every record that checks out,
+// even if the disk gives other bytes than a moment ago: then it reads the segment
+// again, a few times, and records may come out of order. The report lists what was not
+// exported.
 func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err error) {
 	var done []segment.Piece
 	for again := range readAttempts {
@@ -39,7 +39,7 @@ func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err er
 	return r, nil
 }
 
-// isDamage reports whether err says that bytes do not check out, or are not given.
+// isDamage reports whether err says that bytes are damaged or can't be read.
 func isDamage(err error) bool {
 	var damage *DamageError
 	var unread *UnreadableError

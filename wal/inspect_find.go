@@ -12,10 +12,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Find finds one segment by what an operator has of it: the name of a directory of the
-// log in dataDir, as Entries has it, or of something in its quarantine, or a path to a
+// Find finds a segment by what an operator has: the name of a directory of the log in
+// dataDir, as in Entry.Name, or of something in its quarantine, or a path to a
 // directory or file, also of another log or of none. Symbolic links are followed. All
-// records of a file belong to the segment, unless its name says which do.
+// records of a file belong to the segment unless its name says which do.
 func Find(dataDir, name string) (*Inspector, Entry, error) {
 	dir := filepath.Join(dataDir, "wal")
 	isName := filepath.Base(name) == name && name != "." && name != ".."
@@ -55,7 +55,7 @@ func find(dataDir, place string) (*Inspector, Entry, error) {
 	return i, i.entryAt(path, filepath.Base(place), info.IsDir()), nil
 }
 
-// dataDirOf is where the log is that something at path may be part of.
+// dataDirOf is the data directory of the log that path is part of, if it is.
 func dataDirOf(path string) string {
 	dir := filepath.Dir(path)
 	for filepath.Base(dir) != "wal" && dir != filepath.Dir(dir) {
@@ -64,10 +64,10 @@ func dataDirOf(path string) string {
 	return filepath.Dir(dir)
 }
 
-// nameInQuarantine ends the name of a directory that was moved to the quarantine.
+// nameInQuarantine is what moving a directory to the quarantine appends to its name.
 var nameInQuarantine = regexp.MustCompile(`-[0-9a-f]{16}(-[0-9]+)?$`)
 
-// entryAt is the segment at path: a directory, or a file, of the name.
+// entryAt makes an entry of the directory or file at path.
 func (i *Inspector) entryAt(path, name string, isDir bool) Entry {
 	dir, file := path, filepath.Join(path, segment.FileName)
 	if !isDir {
@@ -89,7 +89,7 @@ func (i *Inspector) entryAt(path, name string, isDir bool) Entry {
 	return e
 }
 
-// holds reports whether a directory is one of the log's.
+// contains reports whether dir is in the inspected log directory.
 func (i *Inspector) contains(dir string) bool {
 	parent, err := os.Stat(filepath.Dir(dir))
 	if err != nil {

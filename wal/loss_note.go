@@ -12,42 +12,43 @@ import (
 
 // Reasons of a LossNote.
 const (
-	LossDamaged = "damaged" // the bytes no longer check out; they are in the quarantine
+	LossDamaged = "damaged" // the bytes are damaged; they are in the quarantine
 	LossEvicted = "evicted" // deleted to make room (wal.when_full: drop_oldest)
-	// LossSkipped is no loss: the disk did not give the end of a segment, seqs were
-	// kept free for what might be there, and these had no record.
+	// LossSkipped means that no record is lost: the disk did not give the end of a
+	// segment, seqs were skipped for what might stand there, and these had no record.
 	LossSkipped = "skipped"
-	LossMissing = "missing" // acknowledged, and not in the segment's file, as after a disk that lied about a flush
+	LossMissing = "missing" // acknowledged, but not in the segment's file, as after a disk that lied about a flush
 )
 
-// LossNote says that the records FirstSeq to LastSeq will never be shipped, so
-// that a hole in the numbering of the bucket explains itself.
+// LossNote means that the records FirstSeq to LastSeq will never be shipped. It
+// explains a hole in the numbering of the bucket's objects.
 type LossNote struct {
 	Node              string
-	LogID, Run        uint64 // of the segment; Run is 0 where it could not be read
+	LogID, Run        uint64 // of the segment; Run is 0 if its header could not be read
 	FirstSeq, LastSeq uint64
 	Reason            string
-	At                time.Time // when it was found, or done
-	// Hours are those, since 1970, in which the segments begin that held the records;
-	// at most maxHours, empty if they are not known. The storage may have such a
-	// segment although it was never confirmed here: the answer was lost, or a crash
-	// came first. So it is to be asked before the note is uploaded.
+	At                time.Time // when the loss was found or decided
+	// Hours are the hours, since 1970 UTC, of the first records of the segments that
+	// held the records, at most maxHours; empty if unknown. The storage may have such a
+	// segment without having confirmed it, since the answer was lost or a crash came
+	// first. So it is asked for these hours before the note is uploaded.
 	Hours []int64
 }
 
-// maxHours bounds the hours of a note, so that it fits the reserve.
+// maxHours is the most hours of a note, so that it fits the reserve.
 const maxHours = 100
 
-// lossOf makes a note of this log.
+// lossOf makes a note of this log without a run.
 func (b *base) lossOf(r SeqRange, reason string) LossNote {
 	return LossNote{Node: b.opts.Node, LogID: b.logID, FirstSeq: r.First, LastSeq: r.Last, Reason: reason, At: time.Now()}
 }
 
+// file is the note's file name.
 func (n LossNote) file() string {
 	return fmt.Sprintf("%s-%016x", segment.SealedName(n.FirstSeq, n.LastSeq), n.Run)
 }
 
-// encode makes one line of text, like the LOG file's.
+// encode returns the note as one line of text, which FORMAT.md describes.
 func (n LossNote) encode() []byte {
 	hours := "-"
 	if len(n.Hours) > 0 {

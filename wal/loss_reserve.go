@@ -8,19 +8,18 @@ import (
 	"collectord/wal/vfs"
 )
 
-// reserveName is a file in the directory of the loss notes whose room on the
-// disk is taken ahead: even on a full disk one more note can be made, and so
-// room by evicting what it stands for.
+// The reserve is a file in lost/ whose space is taken ahead. On a full disk it becomes
+// the next note, so that what the note stands for can be evicted, which frees space.
 const (
 	reserveName = "reserve"
-	reserveSize = 4096 // more than a note
+	reserveSize = 4096 // bytes; more than a note takes
 )
 
-// writeNote makes the file of a note, if need be of the reserve.
+// writeNote writes the file of a note durably, on a full disk by way of the reserve.
 func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
 	full := d.WriteFileDurably(path, n.encode())
-	if errors.Is(full, fs.ErrNotExist) { // a start could not make the directory
+	if errors.Is(full, fs.ErrNotExist) { // the start could not make the directory
 		full = d.MkdirDurably(dir)
 		if full == nil {
 			full = d.WriteFileDurably(path, n.encode())
@@ -33,7 +32,7 @@ func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	if !vfs.IsFull(full) {
 		return full
 	}
-	_ = d.Remove(path + ".tmp") // what there is of it
+	_ = d.Remove(path + ".tmp") // left by WriteFileDurably
 	file, err := d.OpenWritable(reserve)
 	if err != nil {
 		return errors.Join(full, err)
@@ -47,8 +46,8 @@ func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	return d.RenameDurably(reserve, path)
 }
 
-// deleteReplacedNote deletes a note that another stands for. Its room is the reserve's,
-// should that have been spent: nobody else gets it on a full disk.
+// deleteReplacedNote deletes a note that another one includes. If the reserve is spent,
+// the file becomes the reserve: on a full disk nobody else can take its space then.
 func deleteReplacedNote(d vfs.Disk, dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
 	if _, err := d.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
@@ -61,7 +60,7 @@ func deleteReplacedNote(d vfs.Disk, dir string, n LossNote) error {
 	return d.Remove(path)
 }
 
-// stockReserve takes room for the reserve, if there is some.
+// stockReserve makes the reserve, if the disk has the space.
 func stockReserve(d vfs.Disk, path string) {
 	if info, err := d.Stat(path); err == nil && info.Size() == reserveSize {
 		return

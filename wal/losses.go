@@ -15,18 +15,19 @@ import (
 // lostName is the directory of the loss notes that wait for upload.
 const lostName = "lost"
 
-// losses keeps the loss notes.
+// losses keeps the loss notes. Its mutex guards the directory lost/, and is held while
+// that is read or written.
 type losses struct {
 	*base
-	waiting atomic.Int64 // notes
+	waiting atomic.Int64 // number of notes to upload; at least 1 after the directory could not be read
 
-	mu      sync.Mutex // guards the notes' directory, and what follows
-	last    LossNote
-	unread  map[string]SeqRange // that the disk does not give, by file name
-	foreign []string            // of a later version, or no notes; left alone
+	mu      sync.Mutex          // guards the notes' directory, and what follows
+	last    LossNote            // the one that was written last, which the next may extend
+	unread  map[string]SeqRange // notes that the disk does not give, by file name, with the seqs of their names
+	foreign []string            // names of later versions' notes, and of what is no note; left alone
 }
 
-// reset is what a killed process does with all that a start has found.
+// reset undoes what a failed start has found.
 func (l *losses) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -34,8 +35,8 @@ func (l *losses) reset() {
 	l.waiting.Store(0)
 }
 
-// note makes a note durable. One that goes on where the last one ended
-// takes its place, so that a long outage leaves one note, not thousands.
+// note makes a loss note durable. A note that continues the last one replaces it, so
+// that a long outage leaves one note and not thousands.
 func (l *losses) note(n LossNote) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -46,7 +47,7 @@ func (l *losses) note(n LossNote) error {
 		(len(old.Hours) > 0) == (len(n.Hours) > 0) && len(hours) <= maxHours
 	if extends {
 		if _, err := l.disk.Stat(filepath.Join(dir, old.file())); err != nil {
-			extends = false // uploaded meanwhile
+			extends = false // it was uploaded
 		} else {
 			n.FirstSeq, n.Hours = old.FirstSeq, hours
 		}
@@ -66,12 +67,10 @@ func (l *losses) note(n LossNote) error {
 	return nil
 }
 
-// lossesAtOnce bounds what list returns.
+// lossesAtOnce is the most notes that list returns.
 const lossesAtOnce = 256
 
-// list reads the loss notes that wait for upload, the first of them by seq: more
-// are returned once these are stored. A note that does not check out is moved to
-// the quarantine; one that the disk does not give is left where it is.
+// list reads the first loss notes, by seq, as Losses documents.
 func (l *losses) list() (notes []LossNote, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,7 +84,7 @@ func (l *losses) list() (notes []LossNote, err error) {
 	return notes, err
 }
 
-// count finds out how many notes there are, and puts their names in order.
+// count counts the notes at a start, and corrects their names.
 func (l *losses) count() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -97,8 +96,8 @@ func (l *losses) count() error {
 	return err
 }
 
-// eachNote reads one note after the other, by name, until each returns false. all
-// reports that it did not.
+// eachNote calls each for every note, by name, until it returns false. all reports
+// whether it never did.
 func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 	dir := filepath.Join(l.dir, lostName)
 	entries, err := l.disk.List(dir)
@@ -116,8 +115,8 @@ func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 				return false, err
 			}
 		}
-		if scratch || slices.Contains(l.foreign, e.Name()) {
-			continue // of an interrupted write, or none
+		if scratch || slices.Contains(l.foreign, e.Name()) { // the reserve, an interrupted write, or left alone before
+			continue
 		}
 		n, kept, err := l.readNote(path, e)
 		if err != nil {
@@ -130,7 +129,8 @@ func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 	return true, nil
 }
 
-// readNote reads a note. What is none is passed over, or moved to the quarantine.
+// readNote reads a note. kept is false for what is no valid note: it is left alone or
+// put aside.
 func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, err error) {
 	if !e.Type().IsRegular() {
 		l.foreign = append(l.foreign, e.Name())
@@ -159,8 +159,8 @@ func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, er
 	return n, true, nil
 }
 
-// leaveNote leaves alone a note that the disk does not give. Its name tells which
-// seqs it stands for.
+// leaveNote leaves a note that the disk does not give. Its name tells which seqs it
+// stands for.
 func (l *losses) leaveNote(path string, err error) {
 	name := filepath.Base(path)
 	if _, known := l.unread[name]; known {
@@ -179,8 +179,8 @@ func (l *losses) leaveNote(path string, err error) {
 	l.found(FoundUnreadableNote, slog.LevelError, "left a loss note that the disk does not give: it is read again at the next start (check the disk)", "path", path, "error", err)
 }
 
-// renameNote gives a note the name by which LossStored finds it. Where a file has
-// that name already, this one goes to the quarantine.
+// renameNote gives a note the name by which LossStored finds it. If another note has
+// that name, this one is put aside.
 func (l *losses) renameNote(path string, n LossNote) (kept bool, err error) {
 	to := filepath.Join(l.dir, lostName, n.file())
 	if _, err := l.disk.Stat(to); err == nil {
@@ -204,7 +204,7 @@ func (l *losses) stored(n LossNote) error {
 	return err
 }
 
-// unreadRanges lists what the notes stand for that the disk does not give.
+// unreadRanges lists the seqs of the notes that the disk does not give.
 func (l *losses) unreadRanges() (ranges []SeqRange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -214,7 +214,8 @@ func (l *losses) unreadRanges() (ranges []SeqRange) {
 	return ranges
 }
 
-// unconfirmed is the lowest seq of a note that the storage has not confirmed.
+// unconfirmed returns the lowest seq of a note that the storage has not confirmed, or
+// 2^63.
 func (l *losses) unconfirmed() (lowest uint64, err error) {
 	lowest = maxSeq
 	if l.waiting.Load() > 0 {
@@ -234,9 +235,9 @@ func (l *losses) unconfirmed() (lowest uint64, err error) {
 	return lowest, nil
 }
 
-// Losses reads the loss notes that wait for upload, the first of them by seq: more
-// are returned once these are stored. A note that does not check out is moved to
-// the quarantine; one that the disk does not give is left where it is.
+// Losses returns the loss notes that wait for upload, the first 256 by seq; more are
+// returned once these are stored. It reads the disk. A damaged note is put aside; one
+// that the disk does not give is left for the next start, and Unread lists its seqs.
 func (l *Log) Losses() ([]LossNote, error) {
 	if !l.Started() {
 		return nil, nil
@@ -244,5 +245,5 @@ func (l *Log) Losses() ([]LossNote, error) {
 	return l.losses.list()
 }
 
-// LossStored deletes a note that the storage has confirmed.
+// LossStored deletes a note that the storage has confirmed. It may be repeated.
 func (l *Log) LossStored(n LossNote) error { return l.losses.stored(n) }

@@ -6,16 +6,16 @@ import (
 	"collectord/wal/segment"
 )
 
-// Names of directories below the log directory. The name of a segment is its
-// state; each change is one rename.
+// Names of directories below the log directory. A segment's name is its state; each
+// change of state is one rename.
 const (
 	nextName       = "next"
 	quarantineName = "quarantine"
 )
 
-// parseName reads a segment's name. last is 0 for one that is not sealed. ending is
-// what follows the range: what the disk did not give has one, and so has a
-// segment that is being removed or renamed.
+// parseName reads a segment's name, and returns ok false for any other name. last is 0
+// for an unsealed segment. ending is what follows the seqs: .unread, .tail, .moving,
+// the ending of a removal, or a combination of these.
 func parseName(name string) (first, last uint64, ending string, ok bool) {
 	first, last, ending, ok = segment.ParseName(name)
 	state, unread := cutUnread(ending)
@@ -29,8 +29,8 @@ func parseName(name string) (first, last uint64, ending string, ok bool) {
 	return first, last, ending, ok && (last > 0 || !unread)
 }
 
-// cutUnread cuts off the beginning of an ending that says that the disk did not
-// give all of the file.
+// cutUnread cuts .unread or .tail off the beginning of an ending: the disk did not give
+// all of the file.
 func cutUnread(ending string) (rest string, unread bool) {
 	for _, e := range []string{unreadSuffix, tailSuffix} {
 		if rest, unread = strings.CutPrefix(ending, e); unread {

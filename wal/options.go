@@ -8,59 +8,61 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Sync says when a record counts as stored.
+// Sync is the moment at which a record counts as stored.
 type Sync int
 
 const (
-	// SyncAlways acknowledges after fsync.
+	// SyncAlways acknowledges after fdatasync(2).
 	SyncAlways Sync = iota
-	// SyncInterval acknowledges after the write and syncs every SyncInterval:
-	// a power loss can take that much with it, a killed process nothing.
+	// SyncInterval acknowledges after write(2) and syncs every Options.SyncInterval. A
+	// killed process loses nothing; a power loss can take the last interval.
 	SyncInterval
 )
 
-// WhenFull says what happens when a bound is reached.
+// WhenFull is what the log does when it reaches a bound.
 type WhenFull int
 
 const (
-	// Reject refuses what comes in until segments were shipped.
+	// Reject refuses records until segments were shipped.
 	Reject WhenFull = iota
-	// DropOldest evicts the oldest segment that is not being uploaded.
+	// DropOldest evicts the oldest segment that is not held, which leaves a loss note.
 	DropOldest
 )
 
-// Options of a log. The zero value of each field stands for its default.
+// Options configure a log. The zero value of each field stands for its default.
 type Options struct {
-	Node         string        // the host's name for itself, at most 255 bytes; default "localhost"
+	Node         string        // the host's name for itself, UTF-8, at most 255 bytes; default "localhost"
 	Sync         Sync          // default SyncAlways
-	SyncInterval time.Duration // for SyncInterval; default 100 ms
-	// SegmentSize is after how many bytes a segment is sealed; default 64 MiB. In
-	// effect it is at most a 32nd of MaxBytes, or 4 MiB if that is more, and at most
-	// a quarter of MaxBytes.
+	SyncInterval time.Duration // used with Sync SyncInterval; default 100 ms
+	// SegmentSize is the size in bytes at which a segment is sealed; default 64 MiB.
+	// The size in effect is at most a quarter of MaxBytes, and at most a 32nd of it or
+	// 4 MiB, whichever is more.
 	SegmentSize int64
-	// SealSmallAfter is the age of its first record at which a segment is sealed, and
-	// SealAfter if it holds 8 MiB; default 5 min and 1 min. SealAfter alone sets both.
+	// A segment is sealed when its first record has been committed for SealAfter
+	// (default 1 min) if it holds at least 8 MiB, otherwise for SealSmallAfter (default
+	// 5 min). SealAfter alone sets both.
 	SealAfter, SealSmallAfter time.Duration
-	MaxBytes                  int64    // for log, spool and quarantine together; default 4 GiB
+	MaxBytes                  int64    // bound on log, spool and quarantine together, in bytes; default 4 GiB
 	MinFree                   int64    // bytes to leave free on the disk; default 0
 	WhenFull                  WhenFull // default Reject
-	QueueBytes                int64    // what Enqueue may hold in memory; default 8 MiB
-	// CommitTimeout is how long a write and sync may take before their appenders
-	// are told that it failed; default 30 s.
+	QueueBytes                int64    // most bytes of enqueued records in memory; default 8 MiB
+	// CommitTimeout bounds the committer's wait for the disk (write, sync, rename, or
+	// the roller). Appenders get an error at most a second after it has passed; default
+	// 30 s.
 	CommitTimeout time.Duration
-	// ProbeMin is the delay before a failed disk is tried again, which doubles up
-	// to ProbeMax; default 1 s and 30 s.
+	// ProbeMin is the delay before a failed disk is tried again. It doubles up to
+	// ProbeMax; default 1 s and 30 s.
 	ProbeMin, ProbeMax time.Duration
-	MachineID          string // file with the machine's identity; default /etc/machine-id
-	// Logger is told of everything that goes wrong and right again; default: none.
-	// What can repeat carries the attribute "trouble" with a name of its own, and
-	// so does the Info line that says it is over, so that a handler can sum up.
+	MachineID          string // path of the file with the machine's identity; default /etc/machine-id
+	// Logger receives a line for each failure and each recovery; default: none. What
+	// can repeat carries the attribute "trouble" with a name of its own, and so does
+	// the Info line that says it is over, so that a handler can sum up repetitions.
 	Logger *slog.Logger
 
-	// What only tests set.
+	// Only tests set these.
 	clock     func() time.Time // the wall clock
 	files     vfs.FS
-	newWriter segment.NewEntryWriter // where the underlying log can't write to files
+	newWriter segment.NewEntryWriter // replaces the log library, which needs files on a real disk
 }
 
 func (o Options) withDefaults() Options {

@@ -12,13 +12,14 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Aside is what was put aside: it is in the quarantine, or was left in its place.
+// Aside is an entry that was put aside: moved to the quarantine, or, where that failed,
+// left in its place.
 type Aside struct {
 	Path string // relative to the data directory
-	Why  string // empty for the quarantine, where a report tells
+	Why  string // empty for the quarantine, where a report may tell
 }
 
-// aside knows what was left in its place, and is passed over until the next start.
+// aside lists what was left in its place and is passed over until the next start.
 type aside struct {
 	mu   sync.Mutex // guards left
 	left []Aside
@@ -42,7 +43,7 @@ func (a *aside) unlist(path string) {
 	a.left = slices.DeleteFunc(a.left, func(one Aside) bool { return one.Path == path })
 }
 
-// look forgets what somebody saw to, and counts the rest.
+// refresh unlists what is not there any more, and returns the number of the rest.
 func (a *aside) refresh(disk vfs.Disk, dataDir string) int {
 	for _, one := range a.list() {
 		if _, err := disk.Stat(filepath.Join(dataDir, one.Path)); errors.Is(err, fs.ErrNotExist) {
@@ -52,17 +53,17 @@ func (a *aside) refresh(disk vfs.Disk, dataDir string) int {
 	return len(a.list())
 }
 
-// reset is what a killed process does with all that a start has found.
+// reset undoes what a failed start has listed.
 func (a *aside) reset() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.left = nil
 }
 
-// maxAside bounds what PutAside lists.
+// maxAside is the most entries that PutAside lists.
 const maxAside = 100
 
-// PutAside lists what was put aside, at most a hundred of it. It reads the disk.
+// PutAside lists what was put aside, at most a hundred entries. It reads the disk.
 func (l *Log) PutAside() (all []Aside) {
 	for _, name := range l.quarantined() {
 		all = append(all, Aside{Path: filepath.Join("wal", quarantineName, name)})
@@ -71,7 +72,7 @@ func (l *Log) PutAside() (all []Aside) {
 	return all[:min(len(all), maxAside)]
 }
 
-// quarantined names what is in the quarantine, without the reports beside it.
+// quarantined lists the names in the quarantine, without the reports.
 func (b *base) quarantined() (names []string) {
 	entries, err := b.disk.List(filepath.Join(b.dir, quarantineName))
 	if err != nil {
@@ -87,14 +88,15 @@ func (b *base) quarantined() (names []string) {
 
 var errInTheWay = errors.New("it was in the place of a part of the log")
 
-// putAside moves to the quarantine what can't be read, or is in the way. Where
-// that fails it gets another name; where that fails, too, it is left.
+// putAside moves to the quarantine what can't be read or is in the way. If that fails,
+// and the start tolerates it, the entry gets another name; if that fails too, it is
+// left.
 func (b *base) putAside(path string, why error) error {
 	err := b.quarantinePath(path)
 	if err != nil && !b.tolerates(err) {
 		return err
 	}
-	if _, errStat := b.disk.Stat(path); err == nil || errors.Is(errStat, fs.ErrNotExist) { // else moved, though not durably
+	if _, errStat := b.disk.Stat(path); err == nil || errors.Is(errStat, fs.ErrNotExist) { // moved, though perhaps not durably
 		b.aside.unlist(b.relative(path))
 		return nil
 	}
@@ -109,14 +111,15 @@ func (b *base) putAside(path string, why error) error {
 // quarantine. Each start tries again.
 const asideMark = ".aside-"
 
+// asidePath is the name that an entry gets if it can't be moved to the quarantine.
 func (b *base) asidePath(path string) string {
 	return fmt.Sprintf("%s%s%016x", path, asideMark, b.runID)
 }
 
-// leave notes that something stays where it is, and is passed over.
+// leave lists an entry that stays in its place.
 func (b *base) leave(path string, why error) { b.aside.add(Aside{b.relative(path), why.Error()}) }
 
-// relative is a path as people are shown it.
+// relative is a path as the status shows it.
 func (b *base) relative(path string) string {
 	if rel, err := filepath.Rel(b.dataDir, path); err == nil {
 		return rel
@@ -124,7 +127,7 @@ func (b *base) relative(path string) string {
 	return path
 }
 
-// tolerates reports whether the start goes on without the entry that err is about.
+// tolerates reports whether the start continues without the entry that err is about.
 func (b *base) tolerates(err error) bool {
 	return b.tolerance == skipAny || b.tolerance == skipPermanent && !isTransient(err)
 }

@@ -9,23 +9,23 @@ import (
 	"collectord/wal/segment"
 )
 
-// batch is the records of one call on their way into a commit. It is one piece of
-// memory, whatever the loops over them capture.
+// batch is the records of one call on their way into a commit. It is one allocation,
+// whatever the iterators over the records capture.
 type batch struct {
-	// What a first look at them finds.
+	// Set by measure.
 	count  int
-	unset  int // of them without an ID
+	unset  int // records without an ID
 	bytes  int // in a frame
 	source Source
-	err    error // of the first that does not fit
+	err    error // of the first record that does not fit
 
-	// What they get.
+	// Set by queue.append.
 	room []byte
 	ids  idSource
-	at   int64 // received, in microseconds since 1970
+	at   int64 // ReceivedAt, in microseconds since 1970
 }
 
-// batches are used again: what a caller's loop refers to lies on the heap.
+// batches are reused, since what a caller's iterator refers to escapes to the heap.
 var batches = sync.Pool{New: func() any { return new(batch) }}
 
 func (b *batch) recycle() {
@@ -33,7 +33,7 @@ func (b *batch) recycle() {
 	batches.Put(b)
 }
 
-// look goes through the records for the first time.
+// measure ranges over the records for the first time and adds up what they need.
 func (b *batch) measure(recs iter.Seq[*Record]) {
 	for r := range recs {
 		if b.err == nil {
@@ -51,7 +51,8 @@ func (b *batch) measure(recs iter.Seq[*Record]) {
 	}
 }
 
-// copy goes through them again, and reports whether they are the same.
+// copy ranges over them again and encodes them. It returns false if they are not those
+// that were measured.
 func (b *batch) copy(recs iter.Seq[*Record]) bool {
 	for r := range recs {
 		if r.Size() > cap(b.room)-len(b.room) {
@@ -68,6 +69,6 @@ func (b *batch) copy(recs iter.Seq[*Record]) bool {
 	return len(b.room) == cap(b.room) && b.count == 0 && b.unset == 0
 }
 
-// errChanged is of records that were others at the second look. The frame they are
-// in can't be written any more.
+// errChanged means that the second pass over records yielded other ones than the first.
+// Their frame can't be written any more.
 var errChanged = errors.New("records changed while they were appended")

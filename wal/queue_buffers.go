@@ -4,9 +4,10 @@ import (
 	"collectord/wal/segment"
 )
 
-// newCommitLocked begins a commit whose buffer has room for size bytes, and for a
-// frame. It never moves. It lies outside of the garbage collector's heap: what is
-// not used of it takes no memory, and one for a large frame is given back at once.
+// newCommitLocked begins a commit. Its buffer never moves, since appenders copy into it
+// concurrently: it has room for a whole frame, or for size bytes if that is more. It
+// lies outside of the garbage collector's heap, where pages that are not touched take
+// no memory and a large buffer is returned to the system at once.
 func (q *queue) newCommitLocked(size int) *commit {
 	q.last++
 	c := &commit{number: q.last, done: make(chan struct{})}
@@ -21,19 +22,19 @@ func (q *queue) newCommitLocked(size int) *commit {
 	return c
 }
 
-// frameBuffer is the size of a commit's buffer; keptBuffers is how many are kept for
-// the next ones.
+// frameBuffer is the size in bytes of a commit's buffer, keptBuffers how many are kept
+// for reuse.
 const (
 	frameBuffer = segment.FrameStart + segment.MaxFrame
 	keptBuffers = 3
 )
 
-// recycle keeps the buffer of a finished commit for the next one, or gives it back.
-// Nothing may refer to it any more.
+// recycle keeps the buffer of a finished commit for reuse, or unmaps it. Nothing may
+// refer to it any more.
 func (q *queue) recycle(c *commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if cap(c.buf) < 2*frameBuffer && len(q.buffers) < keptBuffers { // not of a large frame
+	if cap(c.buf) < 2*frameBuffer && len(q.buffers) < keptBuffers { // the buffer of a large frame is not kept
 		q.buffers = append(q.buffers, c.buf[:segment.FrameStart])
 	} else {
 		unmapMemory(c.buf)
@@ -41,7 +42,7 @@ func (q *queue) recycle(c *commit) {
 	c.buf = nil
 }
 
-// free gives back all memory outside of the heap.
+// free unmaps all memory outside of the heap.
 func (q *queue) free() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

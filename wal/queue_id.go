@@ -5,21 +5,21 @@ import (
 	"encoding/binary"
 )
 
-// idSource draws UUIDv7s that rise strictly, even when the clock goes back.
+// idSource draws UUIDv7s (RFC 9562) that rise strictly, even when the clock goes back.
 //
-// The 74 bits below the timestamp are a random start, drawn for every segment,
-// plus one for each id: as unique across hosts as fresh bits would be, and
-// nearly free once compressed, since only the last digits of neighbours differ
-// (RFC 9562, section 6.2, method 2).
+// The 74 bits below the timestamp are a counter: a random start, drawn for every
+// segment, plus one for each id (RFC 9562, section 6.2, method 2). They are as unique
+// across hosts as fresh random bits, and cost little once compressed, since only the
+// last digits of neighbours differ.
 type idSource struct {
-	millis int64  // of the last id
+	millis int64  // timestamp of the last id
 	hi     uint16 // upper 12 bits of the 74 (rand_a)
 	lo     uint64 // lower 62 bits of the 74 (rand_b)
 	fresh  bool   // the next id must have a later timestamp than the last
 }
 
-// reseed draws a new start. The top bit stays clear, so that counting up from
-// it never overflows.
+// reseed draws a new random start. Its top bit stays clear, so that the counter can't
+// overflow.
 func (s *idSource) reseed() {
 	var b [10]byte
 	rand.Read(b[:]) // never fails (crypto/rand, since Go 1.24)
@@ -28,8 +28,8 @@ func (s *idSource) reseed() {
 	s.fresh = true
 }
 
-// reserve returns a source of n ids for records received at millis. They are
-// above all ids that were drawn before, and below all that s draws from now on.
+// reserve returns a source of n ids for records received at millis. They are above all
+// ids drawn before, and below all that s draws from now on.
 func (s *idSource) reserve(millis int64, n int) idSource {
 	s.advance(millis)
 	share := *s
@@ -51,13 +51,13 @@ func (s *idSource) advance(millis int64) {
 	switch {
 	case millis > s.millis:
 		s.millis = millis
-	case s.fresh: // the new start may be below the old one
+	case s.fresh: // the new start may be below the last counter
 		s.millis++
 	}
 	s.fresh = false
 }
 
-// skip passes over n values of the counter.
+// skip advances the counter by n.
 func (s *idSource) skip(n uint64) {
 	s.lo += n
 	if s.lo >= 1<<62 {

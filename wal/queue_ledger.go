@@ -6,35 +6,35 @@ import (
 	"collectord/wal/segment"
 )
 
-// Reasons for which the log itself rejects or drops records. Callers of Reject
-// bring their own.
+// Reasons for which the log itself rejects or drops records. Callers of Reject have
+// reasons of their own.
 const (
 	ReasonLogFull      = "log_full"
 	ReasonOverloaded   = "overloaded"
 	ReasonShuttingDown = "shutting_down"
 	ReasonCommitFailed = "commit_failed"
-	ReasonUnstorable   = "unstorable" // it does not fit a record: see MaxUsage and MaxClient
+	ReasonUnstorable   = "unstorable" // exceeds a limit of Record.Check, MaxUsage or MaxClient
 )
 
-// Ledger accounts for every record. It balances at every moment:
+// Ledger counts every record. It balances at every moment:
 //
 //	Received = Accepted + Rejected
 //	Accepted = Appended + Repeated + Dropped + Waiting
 //	Appended + Recovered = Pending + Shipped + Quarantined + Evicted
 //
-// with the first two lines holding for each source, and Rejected and Dropped
-// standing for the sum of their reasons.
+// The first two lines hold for each source, where Rejected and Dropped are the sums
+// over their reasons.
 type Ledger struct {
 	BySource [segment.Sources]SourceLedger // indexed by Source
 
 	Recovered   uint64 // found at start, readable or not
-	Pending     uint64 // in the log, not yet confirmed by the storage
+	Pending     uint64 // in the log, neither confirmed by the storage nor lost
 	Shipped     uint64
 	Quarantined uint64
 	Evicted     uint64
 }
 
-// SourceLedger is the part of the ledger that is kept for each source.
+// SourceLedger is the part of the ledger that is kept by source.
 type SourceLedger struct {
 	Received uint64
 	Accepted uint64
@@ -74,7 +74,7 @@ func (d *SourceLedger) reject(reason string, n int) {
 	d.Rejected[reason] += uint64(n)
 }
 
-// place is where the ledger has a record that is in the log, or was.
+// place is where the ledger counts a record that is or was in the log.
 type place int
 
 const (
@@ -88,7 +88,7 @@ func (g *Ledger) at(p place) *uint64 {
 	return [...]*uint64{&g.Pending, &g.Shipped, &g.Quarantined, &g.Evicted}[p]
 }
 
-// move takes n records from one place of the ledger to another.
+// move moves n records from one place of the ledger to another.
 func (q *queue) move(n uint64, from, to place) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -96,7 +96,7 @@ func (q *queue) move(n uint64, from, to place) {
 	*q.ledger.at(to) += n
 }
 
-// recovered enters n records that are found now.
+// recovered counts n records that were found, at a place.
 func (q *queue) recovered(n uint64, at place) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,15 +104,15 @@ func (q *queue) recovered(n uint64, at place) {
 	*q.ledger.at(at) += n
 }
 
-// reset is what a killed process does with all that a start has found.
+// reset undoes what a failed start has counted.
 func (q *queue) reset() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.ledger = Ledger{BySource: q.ledger.BySource}
 }
 
-// Repeat counts n records that came from s and were stored before, so that nothing
-// is left to do.
+// Repeat counts n records of source s that were stored before (a repeated
+// Idempotency-Key), so that nothing was appended.
 func (l *Log) Repeat(s Source, n int) {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
@@ -129,10 +129,9 @@ func (l *Log) Ledger() Ledger {
 	return l.queue.ledger.clone()
 }
 
-// Reject counts n records that came from s and were refused for reason before
-// the log saw them. What can't be split into records counts as one. With n = 0
-// the reason is in the ledger from then on, so that it is known of before it
-// first occurs.
+// Reject counts n records of source s that were refused for reason before they reached
+// the log. What can't be split into records counts as one. With n = 0 the reason is
+// listed with its count unchanged; a negative n is ignored.
 func (l *Log) Reject(s Source, reason string, n int) {
 	if n < 0 {
 		return

@@ -12,8 +12,8 @@ func refusalReason(refusal error) string {
 	return ReasonLogFull
 }
 
-// fail refuses appends, and returns the commits that the committer has not taken:
-// they are to be aborted.
+// fail refuses appends from now on and returns the commits that the committer has not
+// taken. The caller passes them to abortPending.
 func (q *queue) fail(err error) (pending []*commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -23,7 +23,7 @@ func (q *queue) fail(err error) (pending []*commit) {
 	return pending
 }
 
-// abortPending aborts what fail returned.
+// abortPending aborts the commits that fail returned.
 func (q *queue) abortPending(err error, pending []*commit) {
 	q.abort(err, pending...)
 	for _, c := range pending {
@@ -32,7 +32,7 @@ func (q *queue) abortPending(err error, pending []*commit) {
 	}
 }
 
-// refuseLocked works out why appends are refused, if they are.
+// refuseLocked sets why appends are refused now: closed before broken before full.
 func (q *queue) refuseLocked() {
 	switch {
 	case q.closed:
@@ -46,7 +46,7 @@ func (q *queue) refuseLocked() {
 	}
 }
 
-// setBroken says why the log is unavailable, or with nil that it no longer is.
+// setBroken sets why the log is unavailable, or with nil that it is available again.
 func (q *queue) setBroken(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -60,7 +60,7 @@ func (q *queue) whyBroken() error {
 	return q.broken
 }
 
-// setFull says which bound is reached, or with nil that none is.
+// setFull sets which bound is reached, or with nil that none is.
 func (q *queue) setFull(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -68,7 +68,8 @@ func (q *queue) setFull(err error) {
 	q.refuseLocked()
 }
 
-// close refuses everything from now on. It returns false if that was so before.
+// close refuses everything from now on. It returns false if the queue was closed
+// before.
 func (q *queue) close() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -4,15 +4,16 @@ import (
 	"slices"
 )
 
-// sealRequested waits until what was in the queue when it was made is committed.
+// sealRequested is a request to seal, answered once everything that was in the queue
+// when it was made is committed or aborted, and sealed.
 type sealRequested struct {
-	commit uint64 // number of the newest commit then
-	staged uint64 // bytes ever staged by then
+	commit uint64 // number of the newest commit at that time
+	staged uint64 // bytes ever staged at that time
 	done   chan error
 }
 
-// requestSeal asks for what is in the queue, and in the active segment, to be
-// sealed. done is told once that was tried.
+// requestSeal asks for the queue and the active segment to be sealed. done gets the
+// result.
 func (q *queue) requestSeal(done chan error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -24,8 +25,8 @@ func (q *queue) requestSeal(done chan error) error {
 	return nil
 }
 
-// dueSeals takes the requests for what is committed by now; all of them if all is
-// true.
+// dueSeals takes the requests whose records are committed or aborted by now; with all,
+// every request.
 func (q *queue) dueSeals(all bool) (due []chan error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -4,22 +4,21 @@ import (
 	"collectord/wal/segment"
 )
 
-// staging holds encoded records in the order in which they came, until a commit
-// takes them. Their id and time are left blank until then, so that ids, times
-// and sequence numbers agree in order.
+// staging holds encoded UDP records in the order of their arrival until a commit takes
+// them. Id and time are filled in only then, so that ids, times and seqs rise together.
 //
-// It grows and shrinks by blocks outside of the garbage collector's heap, so that
-// records are never moved, and what a burst took is given back at once.
+// It consists of blocks outside of the garbage collector's heap: records never move,
+// and memory that a burst took is returned to the system at once.
 type staging struct {
 	blocks [][]byte // oldest first; none is empty
-	from   int      // start of the first record in the first block that was not taken
-	bytes  int      // that were not taken
-	added  uint64   // bytes that were ever added
+	from   int      // start of the first staged record in blocks[0]
+	bytes  int      // staged now
+	added  uint64   // bytes ever staged
 	spare  [][]byte // empty blocks for reuse
 }
 
-// Size of a block, and how many are kept when they are empty. A record that is
-// larger has a block to itself.
+// stagingBlock is the size of a block in bytes; a larger record has a block to itself.
+// stagingSpare is how many empty blocks are kept.
 const (
 	stagingBlock = 256 << 10
 	stagingSpare = 4
@@ -27,7 +26,7 @@ const (
 
 func (s *staging) size() int { return s.bytes }
 
-// add encodes r unless the records would be more than limit bytes.
+// add encodes r, or returns false if more than limit bytes would be staged.
 func (s *staging) add(r *Record, limit int64) bool {
 	size := r.Size()
 	if int64(s.bytes+size) > limit {
@@ -44,7 +43,7 @@ func (s *staging) add(r *Record, limit int64) bool {
 	return true
 }
 
-// block returns an empty one with room for size bytes.
+// block returns an empty block with room for size bytes.
 func (s *staging) block(size int) (b []byte) {
 	n := len(s.spare)
 	if n == 0 || size > stagingBlock {
@@ -54,7 +53,7 @@ func (s *staging) block(size int) (b []byte) {
 	return b
 }
 
-// head returns the first record, or nil. It is valid until it is dropped.
+// head returns the first record, or nil. It is valid until it is consumed.
 func (s *staging) head() []byte {
 	if s.bytes == 0 {
 		return nil
@@ -63,10 +62,10 @@ func (s *staging) head() []byte {
 	return b[:segment.NextSize(b)]
 }
 
-// taken is how many of all bytes that were added have been dropped.
+// taken is the number of bytes ever consumed.
 func (s *staging) taken() uint64 { return s.added - uint64(s.bytes) }
 
-// drop forgets the first record, which has n bytes.
+// consume removes the first record, which has n bytes.
 func (s *staging) consume(n int) {
 	s.from += n
 	s.bytes -= n
@@ -81,12 +80,12 @@ func (s *staging) consume(n int) {
 		unmapMemory(first)
 	}
 	last := len(s.blocks) - 1
-	copy(s.blocks, s.blocks[1:]) // so that the front of the slice is used again
+	copy(s.blocks, s.blocks[1:]) // in place, so that append reuses the array
 	s.blocks[last] = nil
 	s.blocks = s.blocks[:last]
 }
 
-// free gives back all blocks. The staging is empty then.
+// free unmaps all blocks and leaves the staging empty.
 func (s *staging) free() {
 	for _, b := range append(s.blocks, s.spare...) {
 		unmapMemory(b)

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// Waiter appends records without blocking, and learns of their fate by the commit:
-// an event loop with thousands of clients is woken once for all of them. Its
-// methods may be called concurrently.
+// Waiter appends records without blocking and reports outcomes by the commit, so that
+// an event loop with thousands of clients is woken once for all of them. Its methods
+// may be called concurrently.
 type Waiter struct {
 	log  *Log
 	wake func()
@@ -18,18 +18,17 @@ type Waiter struct {
 
 // Outcome is the end of a commit.
 type Outcome struct {
-	Commit uint64 // as Append returned it
-	Err    error  // nil: all its records are durable
+	Commit uint64 // the number that Append returned
+	Err    error  // nil if all its records are stored; else it wraps ErrCommitFailed
 }
 
-// NewWaiter returns one that calls wake when there are outcomes after there were
-// none. wake must not block; it is called from a goroutine of the log.
+// NewWaiter returns a Waiter. It calls wake, from a goroutine of the log, when there
+// are outcomes after there were none. wake must not block.
 func (l *Log) NewWaiter(wake func()) *Waiter { return &Waiter{log: l, wake: wake} }
 
-// Append copies records into the next commit, all of them or none, and returns that
-// commit's number, which rises. Its outcome follows, with the same errors as
-// Log.Append; what is refused now has none. As for Log.AppendSeq, the records are
-// gone through twice.
+// Append copies all of the records or none into the next commit and returns the number
+// of that commit, which rises. The outcome follows by Outcomes. After an error there is
+// none; without records the number is 0. Like Log.AppendSeq it ranges over recs twice.
 func (w *Waiter) Append(recs iter.Seq[*Record]) (commit uint64, err error) {
 	c, err := w.log.submit(recs, w)
 	if c == nil {
@@ -38,7 +37,8 @@ func (w *Waiter) Append(recs iter.Seq[*Record]) (commit uint64, err error) {
 	return c.number, err
 }
 
-// Outcomes returns those since the last call, in the order in which they came.
+// Outcomes returns the outcomes since the last call, in the order of their commits'
+// ends.
 func (w *Waiter) Outcomes() []Outcome {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -10,48 +10,50 @@ import (
 	"collectord/wal/vfs"
 )
 
-// removal is a segment whose fate is decided: it was confirmed by the storage,
-// evicted, or replaced by what was salvaged of it. Nobody reads it any more. What
-// is left to do is done again after a failure, by this process or the next.
+// removal is a segment that leaves the log, since it was confirmed by the storage,
+// evicted, or replaced by what was salvaged of it or by its halves. Nobody reads it any
+// more. Each step that is left is repeated after a failure, by this process or the
+// next.
 //
 //	confirmed  FIRST-LAST                      -> FIRST-LAST.gone -> deleted
 //	evicted    FIRST-LAST.evicted -> loss note -> FIRST-LAST.gone -> deleted
 //	salvaged   FIRST-LAST.damaged -> loss note -> FIRST-LAST.gone -> deleted
 //	given up   FIRST-LAST.lost    -> loss note -> into the quarantine
+//	split      FIRST-LAST                      -> FIRST-LAST.gone -> deleted
 //
-// The rename to .evicted, .damaged or .lost decides that records are lost, so a
-// note that was written is always true. Files are deleted only once .gone is
-// durable, so a segment that lost its file is never one of ours.
+// The rename to .evicted, .damaged or .lost decides that records are lost, so a note is
+// only written for a decision that stands. The file is deleted only once .gone is
+// durable, so a sealed name without its file is never an interrupted removal.
 type removal struct {
-	mu          sync.Mutex // guards what follows, and is held during each step
+	mu          sync.Mutex // guards what follows; held during each step
 	dir         string     // its present path
-	place       string     // its path without an ending
+	place       string     // its path as a sealed segment, without an ending
 	synced      bool       // the present name is durable
 	last        uint64
 	bytes       int64
-	notes       []LossNote // to be made durable
-	lost        uint64     // records, counted once the notes are durable
-	pieces      []*Segment // to be listed once the name is .gone: until then the next start counts them
-	isTombstone bool       // only the name is left, and is needed
-	stale       []string   // directories of pieces that did not take its place: to be deleted before it
+	notes       []LossNote // not durable yet
+	lost        uint64     // records to move off Pending once the notes are durable
+	pieces      []*Segment // listed once .gone is durable: until then a start would count their records twice
+	isTombstone bool       // its file is deleted, its name is kept
+	stale       []string   // directories of pieces that did not replace it; deleted first
 
-	evicting bool   // to make room
-	report   string // of what the disk does not give; the file goes to the quarantine with it
+	evicting bool   // it was evicted
+	report   string // for the quarantine: what the disk did not give; empty unless given up
 
 	open uint64 // lowest seq that is not confirmed, noted or listed, or 0; guarded by the shelf's mutex
 }
 
-// endings of a departing segment's name.
+// Endings of the name of a segment that is being removed.
 const (
 	goneSuffix    = ".gone"    // to be deleted
 	evictedSuffix = ".evicted" // to be noted as lost, then deleted
-	damagedSuffix = ".damaged" // what its pieces do not hold is to be noted as lost; then deleted
+	damagedSuffix = ".damaged" // what no other segment holds of it is to be noted as lost, then it is deleted
 	lostSuffix    = ".lost"    // the same, but it goes to the quarantine
 )
 
-// decide renames a segment, which decides its fate. If the name can't be made
-// durable, the rename is undone and nothing is decided. decided is true with an
-// error if that failed, too.
+// renameOrUndo renames a segment, which decides what becomes of it. If the new name
+// can't be made durable, it renames back, and nothing is decided. It returns true with
+// an error if that failed, too.
 func renameOrUndo(d vfs.Disk, from, to string) (decided bool, err error) {
 	if err := d.RenameNew(from, to); err != nil {
 		return false, err
@@ -59,14 +61,14 @@ func renameOrUndo(d vfs.Disk, from, to string) (decided bool, err error) {
 	if err = d.SyncDir(filepath.Dir(to)); err == nil {
 		return true, nil
 	}
-	// A second sync may succeed without having written anything, so the next
-	// attempt has to begin with a new rename.
+	// A second sync may return success without having written anything, so the next
+	// attempt begins with a new rename.
 	return d.RenameNew(to, from) != nil, err
 }
 
-// depart does what is left to do for a removal. After an error it is tried
-// again from time to time. listsLocked changes the lists at the moment at which the
-// removal is entered in them, so that no seq is missing there in between.
+// beginRemoval begins a removal and takes its steps. After an error they are retried in
+// the background. listsLocked takes the segment off its list at the moment at which the
+// removal is added to its own, so that no seq is missing from both in between.
 func (s *shelf) beginRemoval(d *removal, listsLocked func()) error {
 	s.lock()
 	listsLocked()
@@ -141,7 +143,7 @@ func (s *shelf) advance(d *removal) (err error) {
 	return nil
 }
 
-// enterLost counts the lost records, whose notes are durable now.
+// enterLost moves lost records off Pending, now that their notes are durable.
 func (s *shelf) enterLost(d *removal, wasEvicted bool) {
 	s.lock()
 	defer s.unlock()
@@ -154,16 +156,17 @@ func (s *shelf) enterLost(d *removal, wasEvicted bool) {
 	if len(d.pieces) == 0 {
 		d.open = 0
 	}
-	s.announceLocked() // there is a note to ship
+	s.announceLocked() // there is a note to upload
 }
 
-// retire gives a departing segment its last name.
+// markGone renames the segment to .gone, or moves one that was given up to the
+// quarantine.
 func (s *shelf) markGone(d *removal) error {
 	if d.report != "" {
 		return s.quarantineUnread(d)
 	}
 	gone := d.place + goneSuffix
-	if _, err := s.disk.Stat(gone); err == nil { // of an earlier removal
+	if _, err := s.disk.Stat(gone); err == nil { // left by an earlier removal
 		if err := s.deleteDir(gone); err != nil {
 			return err
 		}
@@ -175,7 +178,7 @@ func (s *shelf) markGone(d *removal) error {
 	return err
 }
 
-// listPieces hands out the pieces that took the segment's place.
+// listPieces lists the pieces that replace the segment.
 func (s *shelf) listPieces(d *removal) {
 	s.lock()
 	defer s.unlock()

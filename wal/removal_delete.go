@@ -12,11 +12,11 @@ import (
 	"collectord/wal/segment"
 )
 
-// deleteGone deletes a segment, but not its name where that is the only one that
-// tells the next seq.
+// deleteGone deletes the segment's directory. If no other name tells the next seq, it
+// deletes only the file and keeps the directory as a tombstone.
 func (s *shelf) deleteGone(d *removal) error {
 	s.lock()
-	newest := d.last+1 >= s.active.next // but for the active segment, nothing else tells the next seq
+	newest := d.last+1 >= s.active.next // then only the active segment's name tells a higher seq, if there is one
 	keep := !s.active.open && newest
 	if keep && !slices.Contains(s.tombstones, d.dir) {
 		s.tombstones = append(s.tombstones, d.dir)
@@ -37,9 +37,9 @@ func (s *shelf) deleteGone(d *removal) error {
 	return nil
 }
 
-// deleteDir deletes a directory of a segment that is no longer needed: its file,
-// and itself. What else somebody put there goes to the quarantine with it. It may
-// be repeated; a directory that does not exist is fine.
+// deleteDir deletes a segment's file and its directory. What else was in the directory
+// is put aside with it. It may be repeated; a directory that does not exist is no
+// error.
 func (b *base) deleteDir(dir string) error {
 	err := b.disk.RemoveIn(dir, segment.FileName)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -57,13 +57,12 @@ func (b *base) deleteDir(dir string) error {
 	return err
 }
 
-// markDirGone gives the directory of a segment without records the name of one to be
-// deleted, in place of an earlier one of that name. It may be repeated after an
-// error.
+// markDirGone renames a directory to .gone, durably, replacing an earlier one of that
+// name. Its records are none, or stand elsewhere. It may be repeated after an error.
 func (b *base) markDirGone(dir string) error {
 	parent, gone := filepath.Dir(dir), dir+goneSuffix
 	err := b.disk.Rename(dir, gone)
-	if errors.Is(err, fs.ErrExist) { // what an interrupted removal left in it
+	if errors.Is(err, fs.ErrExist) { // an interrupted removal left a file in it
 		if err := errors.Join(b.disk.SyncDir(parent), b.deleteDir(gone)); err != nil {
 			return err
 		}
@@ -71,7 +70,7 @@ func (b *base) markDirGone(dir string) error {
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := b.disk.Stat(gone); err == nil {
-			return b.disk.SyncDir(parent) // done before
+			return b.disk.SyncDir(parent) // renamed by an earlier attempt
 		}
 	}
 	if err != nil {

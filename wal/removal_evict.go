@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// makeRoom evicts the oldest segments, if that is wanted, until the log is out
-// of reach of its bounds or no segment is left that may go.
+// makeRoom evicts the oldest segments, with DropOldest, until the log is no longer near
+// a bound or none is left that may be evicted.
 func (s *shelf) makeRoom() (err error) {
 	var segments, records int
 	for {
@@ -49,8 +49,8 @@ func (s *shelf) holdOldest() *Segment {
 	return nil
 }
 
-// evict deletes the segment to make room. The caller holds it. After an error it
-// is as it was.
+// evict removes the segment to make room and leaves a loss note. The caller holds it.
+// If it returns an error nothing was decided.
 func (s *Segment) evict() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,7 +63,7 @@ func (s *Segment) evict() error {
 		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
 	}
 	note.Hours = []int64{hourOf(cmp.Or(s.firstReceivedAt(), s.sealedAt.UnixMicro()))}
-	// The next start would take them for segments, and the note would not be true.
+	// A start would take pieces for segments, and the note would not be true.
 	if err := l.deletePieces(&s.made); err != nil {
 		return err
 	}
@@ -79,8 +79,8 @@ func (s *Segment) evict() error {
 	return nil
 }
 
-// evictionFailsLocked reports whether an evicted segment can't be deleted. To
-// evict another would make no room.
+// evictionFailsLocked reports whether an evicted segment is not deleted yet. To evict
+// another would make no room either.
 func (s *shelf) evictionFailsLocked() bool {
 	return slices.ContainsFunc(s.removals, func(d *removal) bool { return d.evicting })
 }

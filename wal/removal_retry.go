@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// retryRemovals goes on with those that failed, once it is time. It returns how
-// long to wait before the next attempt.
+// retryRemovals continues the removals that failed if a retry is due. It returns how
+// long to wait for the next.
 func (s *shelf) retryRemovals() (wait time.Duration) {
 	s.lock()
 	wait = time.Until(s.removalDue)
@@ -21,7 +21,7 @@ func (s *shelf) retryRemovals() (wait time.Duration) {
 	}
 	failed := false
 	for _, d := range waiting {
-		if !d.mu.TryLock() { // under way
+		if !d.mu.TryLock() { // another goroutine is at it
 			failed = true
 			continue
 		}

@@ -9,8 +9,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// bury deletes what is in a segment directory and keeps its name, which tells the
-// next seq, until there is an active segment again.
+// makeTombstone deletes the file of a segment directory and keeps the name, as .gone,
+// until there is an active segment whose name tells the next seq.
 func (s *shelf) makeTombstone(dir string) error {
 	s.lock()
 	if name := dir + goneSuffix; !slices.Contains(s.tombstones, name) {
@@ -23,8 +23,8 @@ func (s *shelf) makeTombstone(dir string) error {
 	return s.emptyTombstone(dir + goneSuffix)
 }
 
-// clearActive puts aside what is in the place of the active segment. Another name
-// tells the next seq meanwhile.
+// clearActive puts aside what has the name of the active segment. An empty .gone
+// directory tells the next seq meanwhile.
 func (s *shelf) clearActive(dir string) error {
 	gone := dir + goneSuffix
 	if err := s.disk.MkdirDurably(gone); err != nil {
@@ -38,8 +38,8 @@ func (s *shelf) clearActive(dir string) error {
 	return s.putAside(dir, errInTheWay)
 }
 
-// emptyTombstone deletes what is in a directory that is kept for its name. Where
-// nothing else may tell the log id, the header stays.
+// emptyTombstone deletes the file in a directory that is kept for its name. If LOG
+// could not be written, the header stays, which tells the log id.
 func (b *base) emptyTombstone(dir string) error {
 	path := filepath.Join(dir, segment.FileName)
 	if info, err := b.disk.Stat(path); err == nil && b.unnamed && info.Mode().IsRegular() && !b.disk.HasOtherNames(path) {
@@ -51,8 +51,8 @@ func (b *base) emptyTombstone(dir string) error {
 	return nil
 }
 
-// deleteTombstones deletes the names that bury kept, once an active segment tells
-// the next seq.
+// deleteTombstones deletes the directories that were kept for their names, once the
+// name of an active segment is durable.
 func (s *shelf) deleteTombstones() {
 	s.lock()
 	var names []string

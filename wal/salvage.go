@@ -8,23 +8,25 @@ import (
 	"collectord/wal/segment"
 )
 
-// salvageName is the directory in which the pieces of a damaged segment are
-// made. It never holds the only copy of anything.
+// salvageName is the directory in which pieces are written. It never holds the only
+// copy of anything.
 const salvageName = "salvage"
 
-// Salvage puts one segment for each unbroken range of records that still check
-// out in the place of a damaged one. The bytes that do not are kept in the
-// quarantine, and a loss note stands for every range of records that is gone.
-// A segment of a later format version is left as it is, with ErrVersion; one
-// without damage too, and changed is false: it may be memory that failed.
+// Salvage replaces a damaged segment by one segment for each unbroken range of records
+// that still check out. Damaged bytes are copied to the quarantine, and each range of
+// lost records gets a loss note. It returns false for a segment without damage, which
+// may have been read into failing memory, and false with ErrVersion for one of a later
+// format version.
 //
-// What the disk does not give is an UnreadableError, and changed is false, until
-// the segment was read a few times. Then it is set aside for the next start, and
-// has no loss note; if that can't read it either, it is damage.
+// If the disk does not give a part of the file, Salvage returns false and an
+// *UnreadableError; at the third attempt it ships the rest and leaves that part to the
+// next start, without a loss note. A part that the disk does not give after a restart
+// either is lost.
 //
-// The pieces are durable beside the damaged segment before its name says that it
-// was replaced. If that is interrupted earlier, the next start deletes the pieces
-// again; later, it writes the notes.
+// The pieces are durable beside the segment before its new name says that it was
+// replaced. After a crash before that rename, the next start deletes the pieces, and
+// the segment is salvaged again; after a crash behind it, the next start writes the
+// notes and deletes the segment.
 func (l *Log) Salvage(s *Segment) (changed bool, err error) { return l.shelf.salvage(s) }
 
 func (s *shelf) salvage(seg *Segment) (changed bool, err error) {
@@ -51,7 +53,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	if len(gaps) == 0 && w.Reason == nil && !seg.reread {
 		return false, nil
 	}
-	unread := w.Unread != nil && len(gaps) > 0 // what is not there may be in what was not read
+	unread := w.Unread != nil && len(gaps) > 0 // what is missing may stand where the disk could not read
 	if unread {
 		if seg.attempts++; seg.attempts < readAttempts {
 			return false, w.Unread
@@ -117,7 +119,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 			s.sealedBytes += p.bytes
 			found += p.counted()
 		}
-		if seg.uncertain { // it was not known that they exist
+		if seg.uncertain { // the ledger did not count them before
 			s.queue.recovered(found, pending)
 		}
 	})
@@ -129,7 +131,7 @@ func (s *shelf) foundDamage(seg *Segment, w *segment.Scan, pieces []*Segment, lo
 		"segment", seg.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.Reason)
 }
 
-// quarantineDamaged copies the bytes that do not check out to the quarantine.
+// quarantineDamaged copies the damaged bytes to the quarantine.
 func (s *shelf) quarantineDamaged(seg *Segment, w *segment.Scan) error {
 	if len(w.Damaged) == 0 {
 		return nil

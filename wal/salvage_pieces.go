@@ -8,8 +8,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// makePieces makes the pieces durable under their names, beside the original or,
-// if it holds all records, in the place of its file.
+// makePieces writes the pieces durably, under their sealed names beside the original.
+// If the only piece has all records, it replaces the original's file instead.
 func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, err error) {
 	if err := s.deletePieces(&seg.made); err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, er
 			return nil, err
 		}
 		dir := filepath.Join(s.dir, name)
-		if inPlace { // same name: exchange the file instead
+		if inPlace { // the piece has the original's name, so only the file is replaced
 			dir = seg.dir
 			if err := s.disk.RenameNew(filepath.Join(work, name, segment.FileName), filepath.Join(dir, segment.FileName)); err != nil {
 				return nil, err
@@ -51,14 +51,14 @@ func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, er
 	return pieces, s.deleteSalvageDir()
 }
 
-// deletePieces deletes pieces of a segment that is still there itself, durably: it is
-// to be shipped, evicted or salvaged anew as a whole.
+// deletePieces durably deletes pieces of a segment that was not replaced: it is to be
+// shipped, evicted, salvaged or split as a whole.
 func (s *shelf) deletePieces(dirs *[]string) error {
 	if len(*dirs) == 0 {
 		return nil
 	}
 	for _, dir := range *dirs {
-		// By way of .gone: a piece without its file would look like a loss.
+		// By way of .gone: a sealed name without its file would look like a loss.
 		if err := s.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -67,8 +67,8 @@ func (s *shelf) deletePieces(dirs *[]string) error {
 	return nil
 }
 
-// deleteSalvageDir deletes the directory in which pieces are made. Of a piece each
-// record is in the original, too.
+// deleteSalvageDir deletes the directory in which pieces are written. Each record in it
+// stands in the original, too.
 func (b *base) deleteSalvageDir() error {
 	work := filepath.Join(b.dir, salvageName)
 	if info, err := b.disk.Stat(work); err != nil {
@@ -82,7 +82,7 @@ func (b *base) deleteSalvageDir() error {
 	}
 	for _, e := range entries {
 		if _, last, ending, ok := parseName(e.Name()); !ok || last == 0 || ending != "" && ending != unreadSuffix && ending != tailSuffix || !e.IsDir() {
-			break // not ours
+			break // somebody else's: deleteDir puts it aside with the directory
 		}
 		if err := b.deleteDir(filepath.Join(work, e.Name())); err != nil {
 			return err
@@ -91,8 +91,8 @@ func (b *base) deleteSalvageDir() error {
 	return b.deleteDir(work)
 }
 
-// clearPiece makes way for a piece: one of an attempt that failed may be there.
-// Should it hold anything that the original does not, it goes to the quarantine.
+// clearPiece deletes a piece of that name which a failed attempt has left. If it holds
+// anything that the original does not, it goes to the quarantine.
 func (b *base) clearPiece(name string, original *segment.Scan) error {
 	w, err := b.scanAll(name)
 	if err != nil || w.Missing || w.Unread != nil {

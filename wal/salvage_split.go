@@ -7,23 +7,22 @@ import (
 	"collectord/wal/segment"
 )
 
-// Errors of Split that callers branch on. A *DamageError is another.
+// Errors of Split that callers match. It can also return a *DamageError.
 var (
-	// ErrOneFrame means that the segment is one frame, the smallest piece there is.
+	// ErrOneFrame means that the segment is a single frame, the smallest piece there
+	// is.
 	ErrOneFrame = errors.New("it is a single frame, which can't be split")
-	// ErrRemoved means that the segment was removed, evicted, salvaged or split.
+	// ErrRemoved means that the segment was removed, evicted, salvaged or split before.
 	ErrRemoved = errors.New("the segment is not part of the log any more")
 )
 
-// Split puts two sealed segments in the place of this one, cut at the frame nearest
-// to the middle of its bytes, for a storage that takes no larger ones. No record is
-// lost, so there is no loss note. A damaged segment is left as it is, with a
-// *DamageError: Salvage is for that. Whoever holds the segment may split it; the
-// pieces are not held.
+// Split replaces the segment by two, cut at the frame that begins nearest to the middle
+// of its bytes, for a storage that refuses larger objects. No record is lost, so there
+// is no loss note. A damaged segment stays as it is, with a *DamageError: Salvage is
+// for that. The holder of a segment may split it; the new segments are not held.
 //
-// Once the pieces are durable beside the segment, it is replaced: it gets its last
-// name, .gone, as after Remove, which is tried again until it succeeds. If the process
-// ends earlier, the next start deletes the pieces; later, the segment. The pieces are
+// Both are durable before the segment is renamed to .gone. After a crash before that
+// rename, the next start deletes the pieces; after it, the segment. The pieces are
 // listed once .gone is durable: otherwise one could be shipped, and after a crash the
 // segment with the same records.
 func (s *Segment) Split() error {
@@ -71,8 +70,8 @@ func (s *shelf) split(seg *Segment) error {
 	return nil
 }
 
-// scanUndamaged scans the segment, and returns a *DamageError if a byte of it does
-// not check out.
+// scanUndamaged scans the segment. It returns a *DamageError if any byte of it is
+// damaged.
 func (s *Segment) scanUndamaged() (*segment.Scan, error) {
 	want := segment.Wanted{LogID: s.shelf.logID, First: s.first, Last: s.last, Others: s.reread}
 	w, err := want.Scan(s.shelf.disk, s.path())

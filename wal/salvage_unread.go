@@ -13,32 +13,31 @@ import (
 	"collectord/wal/vfs"
 )
 
-// A disk that does not give a page today may give it tomorrow, behind another
-// cable. So what it did not give stays where it is, under a name of its own, until
-// the next start has read it again:
+// The disk may not give a page today and give it tomorrow, behind another cable. So a
+// part of a segment that it did not give stays where it is, under a name of its own,
+// until the next start has read it again:
 //
-//	FIRST-LAST.unread   these records may be in the file, which also holds others
-//	FIRST-LAST.tail     the same for the end of a segment that was not sealed: how
-//	                    many records there are is not known, so that seqs are
-//	                    skipped for as many as there can be
+//	FIRST-LAST.unread   these records may stand in the file, which holds others, too
+//	FIRST-LAST.tail     the same for the end of an unsealed segment: it holds at most these
+//	                    records, and the seqs that it does not use are skipped
 //
-// A file in which several ranges are missing has several such names, by hard link.
-// What becomes of such a name then is a removal: .damaged if all of the file could
-// be read, .lost if the next start could not read it either.
+// A file that lacks several ranges has several such names, by hard links. When a later
+// run has read such a segment, it is removed: as .damaged if all of the file could be
+// read, else as .lost.
 const (
 	unreadSuffix = ".unread"
 	tailSuffix   = ".tail"
 )
 
-// readAttempts is how often a segment is read, with time in between, before what
-// the disk did not give is set aside or, after a restart, given up.
+// readAttempts is how often a segment is read, with time in between, before the part
+// that the disk does not give is left to the next start or, after a restart, given up.
 const readAttempts = 3
 
 func unreadName(first, last uint64) string { return segment.SealedName(first, last) + unreadSuffix }
 func tailName(first, last uint64) string   { return segment.SealedName(first, last) + tailSuffix }
 
-// Unread lists the seqs that are neither shipped nor noted as lost, and not part
-// of what Sealed returns: the disk did not give their records, or their loss note.
+// Unread lists the seqs that are neither shipped nor noted as lost nor in a segment
+// that Sealed returns: the disk did not give their records, or their loss note.
 func (l *Log) Unread() (ranges []SeqRange) {
 	ranges = l.losses.unreadRanges()
 	l.shelf.lock()
@@ -49,7 +48,7 @@ func (l *Log) Unread() (ranges []SeqRange) {
 	return ranges
 }
 
-// counted is how many records of the segment the ledger holds.
+// counted is how many records of the segment the ledger counts.
 func (s *Segment) counted() uint64 {
 	if s.uncertain {
 		return 0
@@ -57,8 +56,8 @@ func (s *Segment) counted() uint64 {
 	return s.last - s.first + 1
 }
 
-// splitOffUnread ships what can be read of a segment, and leaves the rest to the
-// next start. The caller holds the mutexes of Salvage.
+// splitOffUnread makes segments of what can be read, and names what can't .unread, for
+// the next start. The caller holds the mutexes of Salvage.
 func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (changed bool, err error) {
 	if err := s.deleteUnreadLinks(seg); err != nil {
 		return false, err
@@ -74,8 +73,8 @@ func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (
 	if err != nil {
 		return false, err
 	}
-	// If the name is not durable, the next start finds the segment with its links
-	// and pieces, and begins again.
+	// If the new name is not durable, the next start finds the segment with its links
+	// and pieces, deletes those, and the segment is salvaged again.
 	if decided, err := renameOrUndo(s.disk, seg.dir, names[0]); !decided {
 		return false, err
 	}
@@ -94,8 +93,8 @@ func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (
 	return true, nil
 }
 
-// deleteUnreadLinks deletes the names that an attempt which failed gave to the file of a
-// segment: its gaps may have been others.
+// deleteUnreadLinks deletes the .unread names that a failed attempt gave to the file of
+// a segment: its gaps may differ by now.
 func (s *shelf) deleteUnreadLinks(seg *Segment) error {
 	entries, err := s.disk.List(s.dir)
 	if err != nil {
@@ -111,9 +110,9 @@ func (s *shelf) deleteUnreadLinks(seg *Segment) error {
 	return nil
 }
 
-// linkUnread gives the file of a segment the names of all gaps but the first,
-// whose name its directory will get. Where the file system has no hard links, one
-// gap stands for all, with what is between them.
+// linkUnread gives the file of a segment a name for each gap but the first; the segment
+// itself is renamed to that. On a file system without hard links one gap stands for
+// all, with the records between them.
 func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]SeqRange, error) {
 	for i, g := range gaps[1:] {
 		err := s.link(path, filepath.Join(s.dir, unreadName(g.First, g.Last)))
@@ -123,7 +122,7 @@ func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]Seq
 		if vfs.IsFullOrIO(err) {
 			return nil, err
 		}
-		for _, g := range gaps[1 : i+1] { // these hold nothing but the link
+		for _, g := range gaps[1 : i+1] { // their directories hold nothing but the link
 			if err := s.deleteExamined(unreadName(g.First, g.Last)); err != nil {
 				return nil, err
 			}
@@ -135,7 +134,7 @@ func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]Seq
 	return gaps, nil
 }
 
-// link makes a directory that holds nothing but a link to the file at path. It may
+// link makes a directory that holds nothing but a hard link to the file at path. It may
 // be repeated.
 func (b *base) link(path, dir string) error {
 	if b.disk.IsSameFile(path, filepath.Join(dir, segment.FileName)) {
@@ -164,7 +163,7 @@ func (b *base) link(path, dir string) error {
 	return b.deleteSalvageDir()
 }
 
-// unreadReport is for people who look at the file in the quarantine.
+// unreadReport is the report beside the file in the quarantine.
 func unreadReport(w *segment.Scan, s *Segment) string {
 	var report strings.Builder
 	fmt.Fprintf(&report, "segment: %s\nbytes: %d\nreason: %v\n", s, w.Size, w.Unread)
@@ -174,8 +173,8 @@ func unreadReport(w *segment.Scan, s *Segment) string {
 	return report.String()
 }
 
-// quarantineUnread moves a file that the disk did not give after a restart either
-// to the quarantine. A directory with its last name tells that its seqs were used.
+// quarantineUnread moves a file that the disk did not give after a restart either to
+// the quarantine. An empty .gone directory tells that its seqs were used.
 func (s *shelf) quarantineUnread(d *removal) error {
 	gone := d.place + goneSuffix
 	if err := s.disk.Mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -194,8 +193,8 @@ func (s *shelf) quarantineUnread(d *removal) error {
 	return s.disk.WriteFileDurably(filepath.Join(s.dir, quarantineName, name), []byte(d.report))
 }
 
-// unused takes the seqs that were skipped for the tail of a segment, and had no
-// record, from the end of gaps: the file has been read to its end by now.
+// unused separates the gap at the end of a .tail from the others, if the file has been
+// read to its end: seqs were skipped for records that did not exist.
 func unused(s *Segment, w *segment.Scan, gaps []SeqRange) (lost, skipped []SeqRange) {
 	n := len(gaps)
 	if !s.uncertain || w.Unread != nil || w.Missing || n == 0 || gaps[n-1].Last != s.last {

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// spoolName is where the shipper keeps compressed objects; they count towards
-// MaxBytes.
+// spoolName is the directory, below the data directory, where the shipper keeps
+// compressed objects. They count towards MaxBytes.
 const spoolName = "spool"
 
-// boundsInterval is how often the disk is looked at. In between, the log's own
-// bytes are counted exactly.
+// boundsInterval is how often spool, quarantine and free space are measured. The log's
+// own bytes are counted as they change.
 const boundsInterval = time.Second
 
-// run looks at the disk until the log is closed.
+// run watches the bounds until the log is closed.
 func (s *shelf) run() {
 	ticker := time.NewTicker(boundsInterval)
 	defer ticker.Stop()
@@ -43,22 +43,22 @@ func (s *shelf) run() {
 	}
 }
 
-// isNearFullLocked reports whether room has to be made, ahead of the bounds, so
-// that no append need be refused for it.
+// isNearFullLocked reports whether the log comes close to a bound: oldest segments are
+// evicted before appends would be refused.
 func (s *shelf) isNearFullLocked() bool {
 	ahead := s.roomAhead()
 	return s.usedLocked() > s.limits.Load().MaxBytes-ahead || s.stats.FreeBytes < s.limits.Load().MinFree+ahead
 }
 
-// roomAhead is how far from the bounds the oldest are dropped.
+// roomAhead is the distance from a bound, in bytes, at which eviction begins.
 func (s *shelf) roomAhead() int64 { return min(2*s.sealing().size, s.limits.Load().MaxBytes/4) }
 
-// usedLocked is what counts towards MaxBytes.
+// usedLocked is the number of bytes that counts towards MaxBytes.
 func (s *shelf) usedLocked() int64 {
 	return s.sealedBytes + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
 }
 
-// wakeUp has the watcher of the bounds look now.
+// wakeUp has run look at the bounds now.
 func (s *shelf) wakeUp() {
 	select {
 	case s.nearFull <- struct{}{}:
@@ -66,6 +66,7 @@ func (s *shelf) wakeUp() {
 	}
 }
 
+// checkDisk measures spool, quarantine and free space, and checks the bounds.
 func (s *shelf) checkDisk() {
 	spool := s.disk.SizeBelow(filepath.Join(s.dataDir, spoolName))
 	quarantine := s.disk.SizeBelow(filepath.Join(s.dir, quarantineName))
@@ -75,15 +76,15 @@ func (s *shelf) checkDisk() {
 	s.lock()
 	defer s.unlock()
 	s.stats.SpoolBytes, s.stats.QuarantineBytes, s.stats.PutAside = spool, quarantine, aside
-	if err == nil { // a disk that can't be asked will fail a commit soon enough
+	if err == nil { // a disk that does not answer will fail a commit
 		s.stats.FreeBytes = free
 	}
 	s.forecast.observe(time.Now(), s.usedLocked(), s.stats.FreeBytes)
 	s.checkBoundsLocked()
 }
 
-// dateOldest finds out how old the oldest sealed segment is, if it is one of
-// those found at start. From then on its age is told by the monotonic clock.
+// dateOldest sets the age of the oldest sealed segment if a start found it, from the
+// wall clock. From then on the monotonic clock tells its age.
 func (s *shelf) dateOldest() {
 	s.lock()
 	var oldest *Segment
@@ -94,7 +95,7 @@ func (s *shelf) dateOldest() {
 	if oldest == nil {
 		return
 	}
-	from := oldest.sealedAt // the best there is for one that can't be read
+	from := oldest.sealedAt // unless the first record can be read
 	if at := oldest.FirstReceivedAt(); at != 0 {
 		from = time.UnixMicro(at)
 	}
@@ -109,7 +110,7 @@ func (s *shelf) checkBoundsLocked() {
 	was := s.full
 	limits := s.limits.Load()
 	used, limit, floor := s.usedLocked(), limits.MaxBytes, limits.MinFree
-	if was != nil { // some distance, so that it does not come and go
+	if was != nil { // with hysteresis, so that it does not alternate
 		limit -= min(s.sealing().size, limits.MaxBytes/16)
 		floor += floor / 16
 	}

@@ -6,17 +6,16 @@ import (
 )
 
 const (
-	// forecastSmoothing is the time constant of each of the two filters a rate goes
-	// through. Sealing, shipping and deleting make what is used go up and down
-	// within a minute or so: one filter alone would take that for growth (by a
-	// tenth of the rate usages come in with), two leave a hundredth of it. A new
-	// rate shows by half after four minutes.
+	// forecastSmoothing is the time constant of each of two filters in a row that
+	// smooth a rate. Sealing, shipping and deleting make the used bytes rise and fall
+	// within a minute or so. One filter would take a tenth of the incoming rate for
+	// growth, two take a hundredth. Half of a new rate shows after four minutes.
 	forecastSmoothing = 150 * time.Second
-	// forecastMin is how long is watched before anything is said.
+	// forecastMin is how long the log is watched before there is a forecast.
 	forecastMin = 30 * time.Second
 )
 
-// forecast tells from the past when a bound will be reached.
+// forecast predicts from the last minutes when a bound will be reached.
 type forecast struct {
 	began, at  time.Time
 	used, free int64
@@ -24,7 +23,7 @@ type forecast struct {
 	freeRate   smoothed // bytes a second by which the disk's free room grows
 }
 
-// look takes in what is used and free now.
+// observe takes the bytes that are used and free now.
 func (o *forecast) observe(now time.Time, used, free int64) {
 	passed := now.Sub(o.at)
 	switch {
@@ -39,7 +38,8 @@ func (o *forecast) observe(now time.Time, used, free int64) {
 	o.at, o.used, o.free = now, used, free
 }
 
-// seconds until room bytes more are used, or the disk has left bytes less.
+// seconds returns how long until room more bytes are used or the disk has left fewer
+// bytes; +Inf if that is not in sight.
 func (o *forecast) seconds(room, left int64) float64 {
 	if room <= 0 || left <= 0 {
 		return 0
@@ -66,8 +66,8 @@ func (s *smoothed) add(v float64, passed time.Duration) {
 
 func (s *smoothed) value() float64 { return s.second.value() }
 
-// filter is an exponentially weighted mean. It knows how much of its weight it
-// has seen, so that it does not begin at zero.
+// filter is an exponentially weighted mean. It divides by the weight seen so far, so
+// that it does not begin at zero.
 type filter struct{ sum, weight float64 }
 
 func (f *filter) add(v float64, passed time.Duration) {
@@ -83,8 +83,8 @@ func (f *filter) value() float64 {
 	return f.sum / f.weight
 }
 
-// untilFullLocked is the time in seconds after which the log will be full, or,
-// if it drops the oldest, will do so.
+// untilFullLocked is the time in seconds until the log will be full, or will begin to
+// evict if it drops the oldest.
 func (s *shelf) untilFullLocked() float64 {
 	if s.full != nil {
 		return 0

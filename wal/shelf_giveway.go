@@ -4,13 +4,12 @@ import (
 	"time"
 )
 
-// Reading sealed segments, which is what shipping begins with, gives way to UDP
-// usages: what is sealed is safe where it is, and what waits in memory, or in the
-// kernel behind it, is not. While more than one part in giveWayQueue of the queue
-// is taken, and for giveWayMax after each YieldToIngest, a reader pauses after each frame,
-// for giveWayMax at most, so that it gets on at ten megabytes a second or more;
-// once half of MaxBytes is taken it is shipping that makes room, and nothing gives
-// way any more.
+// Reading sealed segments gives way to UDP usages: a sealed segment is safe, while
+// usages in memory, or in the kernel's buffers behind it, are not. While more than one
+// part in giveWayQueue of the queue is taken, and for giveWayMax after each
+// YieldToIngest, a reader pauses after each frame, for giveWayMax at most, so that it
+// still reads ten megabytes a second or more. Once half of MaxBytes is taken, only
+// shipping makes room, and nothing gives way any more.
 const (
 	giveWayQueue = 128
 	giveWayMax   = 20 * time.Millisecond
@@ -28,7 +27,7 @@ func (s *shelf) giveWay() {
 	}
 }
 
-// isUrgent reports whether UDP usages wait where there is little room.
+// isUrgent reports whether UDP usages are short of room and the log is not.
 func (s *shelf) isUrgent() bool {
 	urgent := s.queue.isUrgent()
 	s.lock()
@@ -46,8 +45,8 @@ func (q *queue) isUrgent() bool {
 	return int64(q.staged.size()) > q.limits.Load().QueueBytes/giveWayQueue
 }
 
-// YieldToIngest says that usages wait to be enqueued where there is little room for
-// them, such as in the kernel: whoever reads sealed segments gives way for a moment.
+// YieldToIngest reports that usages wait where there is little room for them, such as
+// in the kernel's buffers: readers of sealed segments give way for a moment.
 func (l *Log) YieldToIngest() {
 	l.queue.yieldAsked.Store(int64(time.Since(l.heartbeat.epoch)) + 1)
 }

@@ -4,9 +4,13 @@ import (
 	"fmt"
 )
 
-// Unconfirmed is the lowest seq of the sealed segments, and of what the disk does
-// not give, that is neither in the storage nor noted there as lost. What is lost is
-// noted before it is off the books, so that the order here matters.
+// Unconfirmed returns a seq below which every sealed record is in the storage or noted
+// there as lost: the lowest seq of the sealed segments, the unreadable ones, the
+// removals under way, and the loss notes that wait for upload. It is 2^63 if there is
+// none. It fails until the log has started, or if the loss notes can't be read.
+//
+// A record that is lost is noted before it leaves the lists, so the lists are read
+// first.
 func (l *Log) Unconfirmed() (lowest uint64, err error) {
 	if !l.Started() {
 		return 0, fmt.Errorf("what is in the log is not known yet: %w", l.Full())
@@ -16,6 +20,7 @@ func (l *Log) Unconfirmed() (lowest uint64, err error) {
 	return min(lowest, noted), err
 }
 
+// unconfirmed is the part of Unconfirmed that the lists tell.
 func (s *shelf) unconfirmed() (lowest uint64) {
 	lowest = maxSeq
 	s.lock()

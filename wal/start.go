@@ -11,28 +11,28 @@ import (
 )
 
 // A start brings the log directory into the state of a clean shutdown. Each of its
-// steps can be interrupted and is done again by the next start. So a start that
-// fails is done again from its beginning by the same process, with growing delays,
-// while appends are refused: a disk that fails during the start is one that fails
-// later.
+// steps can be interrupted and is repeated by the next start. So a start that fails is
+// repeated from its beginning by the same process, with growing delays, while appends
+// are refused.
 //
-// What can't be read or renamed must not keep the rest from being shipped. So the
+// What can't be read or renamed must not keep the rest from being shipped, so the
 // tolerance of a start grows with its failures.
 
-// tolerance says which errors about one entry of the log directory end a start.
+// tolerance is which errors about one entry of the log directory end a start.
 type tolerance int
 
 const (
-	failOnAny     tolerance = iota // all of them
-	skipPermanent                  // those that may pass by themselves
-	skipAny                        // none: the entry is left where it is
+	failOnAny     tolerance = iota // every error
+	skipPermanent                  // transient errors; an entry with another one is put aside or left
+	skipAny                        // none: every entry with an error is put aside or left
 )
 
-// startsBeforeSkipping is how many starts wait for an error to pass.
+// startsBeforeSkipping is how many starts fail with a transient error before the entry
+// that it is about is skipped.
 const startsBeforeSkipping = 2
 
-// passes reports whether err may be over by itself, or once somebody sees to the
-// disk.
+// isTransient reports whether err may be over by itself, or once somebody repairs the
+// disk or frees space.
 func isTransient(err error) bool {
 	for _, errno := range []syscall.Errno{
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ESTALE,
@@ -45,8 +45,8 @@ func isTransient(err error) bool {
 	return false
 }
 
-// start makes the log usable, now or later. An error is about the data directory
-// itself.
+// start makes the log usable, now or later. It returns only errors about the data
+// directory itself.
 func (l *Log) start() error {
 	err := l.tryStart()
 	switch {
@@ -62,7 +62,7 @@ func (l *Log) start() error {
 	return nil
 }
 
-// keepStarting starts the log as soon as that is possible.
+// keepStarting starts the log as soon as the disk lets it.
 func (l *Log) keepStarting() {
 	var delay time.Duration
 	for {
@@ -83,10 +83,10 @@ func (l *Log) keepStarting() {
 	}
 }
 
-// work sets off the goroutines.
+// work starts the log's goroutines.
 func (l *Log) work() {
 	if l.committer.segment != nil {
-		l.queue.setBroken(nil) // not before somebody commits, and watches
+		l.queue.setBroken(nil) // only now, when a committer and its watch are there
 	}
 	l.done.Go(l.committer.run)
 	l.done.Go(l.committer.wakeAppenders)
@@ -96,8 +96,8 @@ func (l *Log) work() {
 	l.done.Go(l.shelf.run)
 }
 
-// tryStart is a start from its beginning. An error that won't pass is met a second
-// time before the start goes on without what it is about.
+// tryStart is one start from its beginning. A permanent error is met a second time
+// before the start skips the entry that it is about.
 func (l *Log) tryStart() error {
 	err := l.startOnce()
 	if err != nil && !isTransient(err) && l.lock != nil && l.tolerance == failOnAny {
@@ -106,7 +106,7 @@ func (l *Log) tryStart() error {
 	}
 	if err != nil {
 		if l.failedStarts++; l.failedStarts >= startsBeforeSkipping {
-			l.tolerance = skipAny
+			l.tolerance = skipAny // from now on nothing waits for another start
 		}
 	}
 	return err
@@ -148,12 +148,11 @@ func (l *Log) startOnce() error {
 	return nil
 }
 
-// Started reports whether the log knows what is in its directory, as it does once
-// the disk has let it start.
+// Started reports whether the log has read its directory.
 func (l *Log) Started() bool { return l.started.Load() }
 
-// clearPlace moves away what is in the place of a directory and is none. A link is
-// followed: somebody wants what is in the directory to be elsewhere.
+// clearPlace renames what has the name of a directory and is none. A symbolic link is
+// followed: somebody wants the directory to be elsewhere.
 func (l *Log) clearPlace(dir string) error {
 	info, err := l.disk.Stat(dir)
 	if err != nil || info.IsDir() || vfs.IsLink(info) {

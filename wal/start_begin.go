@@ -13,17 +13,17 @@ import (
 	"collectord/wal/vfs"
 )
 
-// begin makes the active segment of this run. An empty one of an earlier run
-// gives way to it.
+// begin makes the active segment of this run. It replaces an empty one of an earlier
+// run.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := l.createActive(dir, minAhead(l.sealing().size)) // a start waits for no more
+	a, err := l.createActive(dir, minAhead(l.sealing().size)) // with the least zeros: a start does not wait for more
 	if err != nil {
 		return err
 	}
 	a.first = l.queue.newSegment()
 	a.dir = filepath.Join(l.dir, segment.ActiveName(a.first))
-	// From here to the rename, the name .gone tells the next seq.
+	// Until that rename the name .gone tells the next seq.
 	if err := l.takePlaceOf(a.dir, dir); err != nil {
 		a.Abandon()
 		return err
@@ -38,15 +38,15 @@ func (l *Log) begin() error {
 	return nil
 }
 
-// beginLater makes do without an active segment where the disk can't take one:
-// appends are refused until it can, but what is there is shipped, which may be
-// what makes room.
+// beginLater starts the log without an active segment, where the disk can't take one.
+// Appends are refused until it can, but what is there is shipped, which may free the
+// space.
 func (l *Log) beginLater(cause error) {
 	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", cause)
 	l.queue.setBroken(cause)
 	l.committer.lastSync = time.Now()
-	// Another segment is to take the place of an empty one, and the names of
-	// removed ones tell the next seq until then.
+	// Empty segments and removed ones keep their names, which tell the next seq until
+	// there is an active segment.
 	emptied := slices.Clone(l.gone)
 	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
 		if err := l.markDirGone(filepath.Join(l.dir, name)); err == nil {
@@ -62,8 +62,8 @@ func (l *Log) beginLater(cause error) {
 	}
 }
 
-// takePlaceOf puts the directory at from in the place of an empty segment.
-// Anything else there goes to the quarantine.
+// takePlaceOf renames the directory from to place, where there may be an empty segment.
+// Anything else there is put aside.
 func (l *Log) takePlaceOf(place, from string) error {
 	if name := filepath.Base(place); slices.Contains(l.leftovers, name) {
 		if err := l.markDirGone(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -75,13 +75,13 @@ func (l *Log) takePlaceOf(place, from string) error {
 			return err
 		}
 	}
-	l.leftovers = append(l.leftovers, filepath.Base(place)) // should it be there and not durable
+	l.leftovers = append(l.leftovers, filepath.Base(place)) // it may be there without being durable
 	return l.disk.RenameDurably(from, place)
 }
 
-// deleteLeftovers deletes what interrupted removals left, now that another name tells
-// the next seq, and empty segments of earlier runs. What can't be deleted is tried
-// again from time to time.
+// deleteLeftovers deletes what interrupted removals left and empty segments of earlier
+// runs, now that the active segment's name tells the next seq. Deletions that fail are
+// retried in the background.
 func (l *Log) deleteLeftovers() error {
 	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == segment.ActiveName(l.queue.nextSeq) })
 	var tombstones []string

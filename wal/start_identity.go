@@ -17,12 +17,12 @@ import (
 	"collectord/wal/vfs"
 )
 
-// identityName is the file that tells which log a directory is.
+// identityName is the file that says which log a directory is.
 const identityName = "LOG"
 
-// identity is the content of the LOG file: one line of text,
-// "collectord-log 1 LOGID MACHINE CRC\n" in hex. MACHINE is a hash of the
-// machine id, so that a copied disk image can be told from the original.
+// identity is the content of LOG, one line of text: "collectord-log 1 LOGID MACHINE
+// CRC\n". MACHINE is a hash of the machine id, so that a copied disk image can be told
+// from the original.
 type identity struct {
 	logID   uint64
 	machine string
@@ -57,8 +57,8 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// loadIdentity reads the LOG file of the log in dir and mends or makes it where
-// that is needed. known is the log id of a segment in dir, if there is one.
+// loadIdentity reads LOG, and writes it if it is missing, damaged or a copy. known
+// returns the log id of a segment's header, if one can be read.
 func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	logID, ok, err := l.readIdentity(known)
 	if err != nil {
@@ -70,7 +70,7 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	}
 	path := filepath.Join(l.dir, identityName)
 	if err := l.disk.WriteFileDurably(path, identity{logID, machineHash(l.opts.MachineID)}.encode()); err != nil {
-		l.unnamed = true // the next start finds it in a segment again
+		l.unnamed = true // the next start takes it from a segment's header again
 		l.opts.Logger.Error("can't write the log's identity: the next start will", "path", path, "error", err)
 	}
 	return nil
@@ -83,7 +83,7 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 	b, errRead := l.disk.ReadFile(path)
 	missing := errors.Is(errRead, fs.ErrNotExist)
 	barred := errRead != nil && !missing && !vfs.IsUnreadable(errRead)
-	if barred && (isTransient(errRead) || !l.tolerates(errRead)) { // another log id is no way out
+	if barred && (isTransient(errRead) || !l.tolerates(errRead)) { // a new log id would be wrong: the old one is there
 		return 0, false, errRead
 	}
 	id, err := decodeIdentity(b)
@@ -93,7 +93,7 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 	switch {
 	case err == nil && (id.machine == machine || machine == noMachine):
 		return id.logID, true, nil
-	case err == nil && id.machine == noMachine: // the machine has an id by now: note it
+	case err == nil && id.machine == noMachine: // the machine has an id by now
 		return id.logID, false, nil
 	case err == nil:
 		logID = randomUint64()
@@ -125,8 +125,8 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 // noMachine stands for a host without a machine id.
 const noMachine = "-"
 
-// machineHash hides the machine id, which its manual asks to keep confidential
-// (machine-id(5)).
+// machineHash returns a hash of the machine id, which must be kept confidential
+// (machine-id(5)), or noMachine.
 func machineHash(path string) string {
 	b, err := os.ReadFile(path)
 	id := strings.TrimSpace(string(b))

@@ -12,7 +12,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// behind is the segment, or what is left of one, that follows s.
+// behind is the segment, or removal or unread part of one, that follows s; its first
+// seq is 2^63 if there is none.
 func (found *names) behind(s *named) *named {
 	next := &named{first: maxSeq}
 	for _, o := range slices.Concat(found.segments, found.unread, found.removals) {
@@ -23,22 +24,22 @@ func (found *names) behind(s *named) *named {
 	return next
 }
 
-// sealLeftover seals a segment that a crash left open, at its last good frame.
-// Frames above limit were never acknowledged: their seqs belong to the segment
-// that follows. What is damaged before the last good frame is left to Salvage.
-// It returns 0 if the segment holds no record, and the path that it has by now: it
-// can be shipped from there, too, if it can't be renamed.
+// sealLeftover seals a segment that a crash left open, at its last good frame below the
+// segment next. Frames above were never acknowledged, since their seqs belong to next.
+// Damage before the last good frame is left to Salvage. It returns the last seq, 0 if
+// there is no record, and the present path, from which the segment can be shipped even
+// if it could not be renamed.
 //
-// All records below the next segment of the same run were acknowledged. If they
-// are not there, the name counts them all the same, and Salvage notes the loss.
+// All records below the next segment of the same run were acknowledged. If some are not
+// there, the sealed name counts them all the same, and Salvage notes the loss.
 func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) {
 	dir = filepath.Join(l.dir, s.name)
 	path := filepath.Join(dir, segment.FileName)
 	w, err := l.scanFor(s.name, s.first, next.first-1)
-	if err == nil && w.Unread != nil && w.Unread.Pages == 0 { // it could not be opened
+	if err == nil && w.Unread != nil && w.Unread.Pages == 0 { // it could not be opened: once more
 		w, err = l.scanFor(s.name, s.first, next.first-1)
 	}
-	if errors.Is(err, vfs.ErrNotRegular) { // kept as it is
+	if errors.Is(err, vfs.ErrNotRegular) { // its directory is put aside as it is
 		w, err = &segment.Scan{Reason: err, Missing: true}, nil
 	}
 	if err != nil {
@@ -82,15 +83,15 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 	if last == 0 {
 		return 0, dir, nil
 	}
-	// What the crash left in memory only must be durable before it ships. A file that
-	// the disk does not give has nothing there.
+	// What a killed process left in memory only must be durable before it ships. A file
+	// that the disk does not give has nothing there.
 	if err := l.disk.SyncFile(path); err != nil && (w.Unread == nil || !vfs.IsUnreadable(err)) && !l.tolerates(err) {
 		return 0, dir, err
 	}
 	l.found(FoundOpenSegment, slog.LevelInfo, "sealed what the last run left open", "segment", s.name, "records", last-s.first+1)
 	sealed := filepath.Join(l.dir, segment.SealedName(s.first, last))
 	if err := l.disk.RenameDurably(dir, sealed); err == nil {
-		dir = sealed
+		dir = sealed // renamed, though the next start may not find it
 	} else if !l.tolerates(err) {
 		return 0, dir, err
 	} else if _, errStat := l.disk.Stat(sealed); errStat == nil {
@@ -99,11 +100,11 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 	return last, dir, nil
 }
 
-// cutTail cuts off the end of a file. Bytes that are not just zeros are kept in
-// the quarantine.
+// cutTail cuts off the end of a file. If it is not all zeros, it is copied to the
+// quarantine first.
 func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	kept, err := l.quarantineTail(name, path, tail)
-	if vfs.IsFullOrIO(err) || err != nil && l.tolerates(err) { // the sealed name will say where the records end
+	if vfs.IsFullOrIO(err) || err != nil && l.tolerates(err) { // it stays: the sealed name says where the records end
 		l.found(FoundTornTail, slog.LevelWarn, "left in place what follows the last whole frame: it can't be kept elsewhere",
 			"segment", name, "offset", tail.From, "error", err)
 		return nil
@@ -111,7 +112,7 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	if err != nil {
 		return fmt.Errorf("quarantine torn tail: %w", err)
 	}
-	if kept > 0 { // otherwise it was never written to
+	if kept > 0 { // otherwise nothing was written there
 		l.tornBytes.Add(uint64(kept))
 		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: what was acknowledged ends before it",
 			"segment", name, "offset", tail.From, "bytes", kept)
@@ -125,9 +126,9 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	return err
 }
 
-// splitOffTail seals a segment whose end the disk does not give at its last good
-// frame, and gives that end a name of its own. last is 0 if there is no good frame;
-// then, and without hard links, the end takes all of the segment with it.
+// splitOffTail gives the end of an open segment, which the disk does not give, a name
+// of its own: .tail. It returns true if the whole segment got that name: without a good
+// frame (last is 0), or without hard links.
 func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (moved bool, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	first := max(last+1, s.first)
@@ -139,7 +140,7 @@ func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (mov
 		if vfs.IsFullOrIO(err) {
 			return false, err
 		}
-		if err != nil { // a file system without hard links: all of it waits for the next start
+		if err != nil { // without hard links all of it waits for the next start
 			first, last = s.first, 0
 			tail = filepath.Join(l.dir, tailName(first, max(w.Last(), first-1)+records))
 		}

@@ -10,26 +10,27 @@ import (
 	"collectord/wal/vfs"
 )
 
-// named is a segment directory as its name tells it. The name is not believed
-// where its first frame or its neighbours contradict: a wrong digit would hide
-// records, or make them look like those of another segment.
+// named is a segment directory by its name. The name is not believed where the
+// segment's first frame or its neighbours contradict it: a wrong digit would hide
+// records, or claim those of another segment.
 type named struct {
 	name         string
 	first, last  uint64 // last is 0 if it is not sealed
-	begins       uint64 // seq of the first frame if that can be read, else first
+	begins       uint64 // seq of the first frame, or first if that can't be read
 	sealed       bool
-	sound        bool          // the name tells a range
-	fits         bool          // it does, and the first frame is where it says
+	sound        bool          // the name is well formed
+	fits         bool          // it is that of a sealed segment, and the first frame has the seq first
 	link         bool          // a symbolic link, which is not followed
-	noFirstFrame bool          // its first frame tells nothing: it is damaged, or the disk does not give it
-	run          uint64        // of the header, if that can be read
-	scan         *segment.Scan // what its file holds, once it was read
-	failed       error         // why its file could not be read
+	noFirstFrame bool          // the first frame is damaged, or the disk does not give it
+	run          uint64        // of the header; 0 if that can't be read
+	scan         *segment.Scan // of its file, once it was read
+	failed       error         // why its file can't be read
 }
 
+// fileOf is the path of the file of the segment directory with that name.
 func (b *base) fileOf(name string) string { return filepath.Join(b.dir, name, segment.FileName) }
 
-// look reads the beginning of a segment.
+// peek reads the header and the first frame's header.
 func (l *Log) peek(s *named) {
 	s.begins = s.first
 	if s.link {
@@ -46,9 +47,9 @@ func (l *Log) peek(s *named) {
 	}
 }
 
-// openFailure returns why the file of a segment can't be opened, if somebody has to
-// see to that: a link, or a file of another user. The place of a file where no
-// bytes can be is that of a file that is missing.
+// openFailure returns why a segment's file can't be opened if people have to act: it is
+// a link, or belongs to another user. It returns fs.ErrNotExist for a directory, FIFO,
+// socket or device in its place, which can't hold records, and nil if the disk failed.
 func (l *Log) openFailure(s *named, err error) error {
 	info, errStat := l.disk.Stat(l.fileOf(s.name))
 	switch {
@@ -72,7 +73,7 @@ func (l *Log) read(s *named) *segment.Scan {
 	return s.scan
 }
 
-// right is the name that a segment should have.
+// right is the name that fits the segment's records.
 func (s *named) right() string {
 	if !s.sealed {
 		return segment.ActiveName(s.first)

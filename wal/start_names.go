@@ -10,18 +10,19 @@ import (
 	"collectord/wal/vfs"
 )
 
-// names is what a start finds in the log directory.
+// names is what a start has found in the log directory.
 type names struct {
-	segments []*named // in order of their records, none in two of them
-	unread   []*named // what the disk did not give to an earlier run
-	removals []*named // decided to be lost, see removal
-	nextSeq  uint64   // above those of removed segments
+	segments []*named // in the order of their records; no record is in two of them
+	unread   []*named // .unread and .tail of an earlier run
+	removals []*named // removals that were interrupted before .gone
+	nextSeq  uint64   // above every seq that a name tells
 }
 
-// above raises the seq to go on with above one that was used.
+// above makes nextSeq higher than seq.
 func (found *names) above(seq uint64) { found.nextSeq = max(found.nextSeq, seq+1) }
 
-// readNames lists what is there, and finds out which records the segments hold.
+// readNames lists the directory, puts aside what is in the way, and finds out which
+// records the segments hold.
 func (l *Log) readNames() (found names, err error) {
 	entries, err := l.disk.List(l.dir)
 	if err != nil {

@@ -16,12 +16,13 @@ func (l *Log) isPiece(p, s *named) (bool, error) {
 	return s.scan.Contains(w)
 }
 
-// part ends that the first two of some segments claim the same records.
+// resolveOverlap resolves that the first two segments of all claim the same records,
+// and returns those that are left.
 func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	a, b := all[0], all[1]
 	wa, wb := l.read(a), l.read(b)
 	leaveB := func() ([]*named, error) {
-		// What can't be read now may be readable after the next start.
+		// The next start may be able to read it.
 		l.found(FoundMisnamed, slog.LevelError, "left alone a segment that claims the records of another: one of them can't be read",
 			"segment", b.name, "other", a.name, "error", errors.Join(a.failed, b.failed))
 		return slices.Delete(all, 1, 2), nil
@@ -30,7 +31,7 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 		return leaveB()
 	}
 	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
-		// What is damaged, or can't be read, was not found elsewhere.
+		// A segment that is damaged or can't be read is in no other, for all we know.
 		in, err := l.isPiece(side.lacks, side.has)
 		if err != nil {
 			return nil, err
@@ -58,9 +59,8 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	return withoutNamed(all, aside), l.quarantineDir(aside.name)
 }
 
-// renameUnread makes way for a segment that has records which the disk does not
-// give of s: it was saved by a salvage that was interrupted. The rest of s is read
-// again.
+// renameUnread renames to .unread a segment of which the disk does not give all, for
+// another that was saved from it by an interrupted salvage. The rest is read again.
 func (l *Log) renameUnread(found *names, s *named) error {
 	l.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a segment whose salvage was interrupted: what is missing is read again",
 		"segment", s.name, "error", s.scan.Unread)

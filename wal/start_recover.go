@@ -14,8 +14,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// recoverDir brings the directory into the state of a clean shutdown and returns
-// the first sequence number that was never used.
+// recoverDir brings the directory into the state of a clean shutdown and returns the
+// first seq that no name uses. FORMAT.md numbers its steps.
 func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	if err := l.clearPlaces(); err != nil {
 		return 0, err
@@ -63,13 +63,13 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	}
 	if err := l.losses.count(); err != nil {
 		l.opts.Logger.Error("can't list the loss notes: they are listed again (check the disk)", "path", filepath.Join(l.dir, lostName), "error", err)
-		l.losses.waiting.Add(1) // at least, so that somebody looks again
+		l.losses.waiting.Add(1) // at least one, so that the shipper lists them again
 	}
 	return found.nextSeq, nil
 }
 
-// clearPlaces makes the directories of the log, and moves to the quarantine what an
-// earlier start could only give another name.
+// clearPlaces makes the log's directories, and puts aside what has the name of one of
+// them and is something else, or what an earlier start could only rename.
 func (l *Log) clearPlaces() error {
 	lost := filepath.Join(l.dir, lostName)
 	err := errors.Join(l.clearPlace(filepath.Join(l.dir, quarantineName)), l.clearPlace(lost), l.disk.MkdirDurably(lost))
@@ -104,7 +104,7 @@ func (l *Log) clearPlaces() error {
 	return nil
 }
 
-// recoverSegment seals a segment if need be, and lists it.
+// recoverSegment lists a segment, which it seals first if a crash left it open.
 func (l *Log) recoverSegment(s *named, found *names) error {
 	last, dir := s.last, filepath.Join(l.dir, s.name)
 	if !s.sealed {
@@ -122,15 +122,15 @@ func (l *Log) recoverSegment(s *named, found *names) error {
 	}
 	found.above(max(s.first-1, last))
 	if last == 0 {
-		l.leftovers = append(l.leftovers, s.name) // it holds nothing
+		l.leftovers = append(l.leftovers, s.name) // it has no record
 		return nil
 	}
 	return l.addRecovered(dir, s.first, last)
 }
 
-// leaveSegment leaves a segment that can't be read or renamed, if the start
-// tolerates that. Its records are neither shipped nor lost: the next start tries
-// again. One that is not sealed gets a name that tells how many records it may hold.
+// leaveSegment leaves a segment that can't be read or renamed to the next start, if
+// this one tolerates that. Its records are neither shipped nor lost. An unsealed one is
+// renamed to .tail, with as many seqs as it may hold.
 func (l *Log) leaveSegment(s *named, found *names, why error) error {
 	if !l.tolerates(why) {
 		return why
@@ -141,7 +141,7 @@ func (l *Log) leaveSegment(s *named, found *names, why error) error {
 	u := &Segment{
 		shelf: l.shelf, dir: dir, first: s.first, last: s.last, sealedAt: time.Now(),
 		uncertain: !s.sealed || strings.HasSuffix(s.name, tailSuffix),
-		held:      true, // to evict it would make no room
+		held:      true, // evicting it would make no room
 	}
 	if !s.sealed {
 		u.last = min(s.first+segment.MaxRecords(l.disk, l.fileOf(s.name)), found.behind(s).first) - 1
@@ -159,23 +159,24 @@ func (l *Log) leaveSegment(s *named, found *names, why error) error {
 	return nil
 }
 
-// aboveForeign returns a seq above all those that an unsealed segment of a
-// later version can hold, or 0 if it is not one.
+// aboveForeign returns a seq above all that an unsealed segment of a later version can
+// hold, or 0 for any other segment.
 func (l *Log) aboveForeign(s *named) (uint64, error) {
 	path := filepath.Join(l.dir, s.name, segment.FileName)
 	if _, err := segment.ReadHeader(l.disk, path); !errors.Is(err, ErrVersion) {
-		return 0, nil // met again when it is sealed
+		return 0, nil // other errors are met again when it is sealed
 	}
 	info, err := l.disk.Stat(path)
 	if err != nil {
 		return 0, err
 	}
 	l.found(FoundLaterVersion, slog.LevelError, "left alone a segment of a later version: install that version to ship it", "segment", s.name)
-	return s.first + uint64(info.Size()), nil // a record takes more than a byte
+	return s.first + uint64(info.Size()), nil // a record takes more than a byte in any version
 }
 
-// nameNext returns the first seq of next if it holds frames, which it does only if a power loss undid the rename of a roll. Otherwise it is deleted:
-// its run is over.
+// nameNext returns the first seq of next/ if it holds frames, which it does only if a
+// power loss undid the rename that made it active. Otherwise it deletes the directory,
+// or puts it aside, and returns 0.
 func (l *Log) nameNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
 	w, err := l.scanAll(nextName)
@@ -203,7 +204,8 @@ func (l *Log) nameNext() (first uint64, err error) {
 	return first, nil
 }
 
-// addRecovered lists a sealed segment. One without a file is put aside.
+// addRecovered lists a sealed segment. One without a file is noted as lost and put
+// aside.
 func (l *Log) addRecovered(dir string, first, last uint64) error {
 	count := last - first + 1
 	path := filepath.Join(dir, segment.FileName)

@@ -13,12 +13,12 @@ import (
 	"collectord/wal/segment"
 )
 
-// resumeRemoval goes on with a removal that was interrupted between its decision
-// and its note. Records that it holds and no segment does are lost. It returns
-// the last seq.
+// resumeRemoval continues a removal that was interrupted between its decision and its
+// note. Records of it that no segment holds are lost. It returns the last seq.
 //
-// Of its name only the ending is believed where the file tells more, and another
-// name goes on there: otherwise what it tells was never acknowledged.
+// If the file ends with a whole frame, that can correct the name: above the name's last
+// seq only where another name continues, since the records were never acknowledged
+// otherwise; below it only for an evicted segment.
 func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 	_, _, ending, _ := parseName(s.name)
 	part := s.isPartial()
@@ -93,7 +93,7 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 	return s.last
 }
 
-// goesOn reports whether a segment begins at seq, or did before it was removed.
+// continuesAt reports whether a segment begins at seq, or did before it was removed.
 func (l *Log) continuesAt(seq uint64, found *names) bool {
 	begins := func(s *named) bool { return s.first == seq }
 	return slices.ContainsFunc(found.segments, begins) || slices.ContainsFunc(found.unread, begins) ||
@@ -103,8 +103,8 @@ func (l *Log) continuesAt(seq uint64, found *names) bool {
 		})
 }
 
-// unlistWithin takes the segments within a range off the list, until they can be
-// listed again.
+// unlistWithin takes the segments within a range off the list, until the removal lists
+// them again.
 func (l *Log) unlistWithin(first, last uint64) (taken []*Segment) {
 	l.shelf.lock()
 	defer l.shelf.unlock()
@@ -118,7 +118,7 @@ func (l *Log) unlistWithin(first, last uint64) (taken []*Segment) {
 	return taken
 }
 
-// enterMissing notes and counts records that are in no file.
+// enterMissing notes records that are in no file, and counts them as quarantined.
 func (l *Log) enterMissing(r SeqRange, reason string) error {
 	if err := l.losses.note(l.lossOf(r, reason)); err != nil {
 		return err
@@ -127,8 +127,8 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 	return nil
 }
 
-// deleteNext deletes a prepared segment without frames. One that was written to
-// beyond its header goes to the quarantine.
+// deleteNext deletes a prepared segment without whole frames, or puts it aside if
+// something was written behind its header.
 func (l *Log) deleteNext(dir string, w *segment.Scan) error {
 	if w.Written > cmp.Or(w.Begin, segment.MaxHeader) {
 		l.found(FoundDamage, slog.LevelError, "moved a prepared segment to the quarantine: something is in it, and no whole frame", "segment", nextName)

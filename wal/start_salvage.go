@@ -9,8 +9,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// undoSalvage deletes the directory of an interrupted salvage, unless something
-// in it is nowhere else.
+// undoSalvage deletes the directory of an interrupted salvage or split, or quarantines
+// it if a record in it stands nowhere else.
 func (l *Log) undoSalvage(found *names) error {
 	work := filepath.Join(l.dir, salvageName)
 	entries, err := l.disk.List(work)

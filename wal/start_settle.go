@@ -12,24 +12,24 @@ import (
 	"collectord/wal/segment"
 )
 
-// movingSuffix ends the name of a segment that is given the name its records
-// tell, so that two can exchange theirs.
+// movingSuffix ends the name of a segment on its way to its right name, so that two can
+// exchange theirs.
 const movingSuffix = ".moving"
 
-// settle finds out which records each segment really holds, gives it the name
-// that says so, and returns the segments in order. No two have a record in
-// common: one that holds nothing but records of another is deleted, and one whose
-// name is taken by others goes to the quarantine. gone are the first seqs of
-// names that are being removed. What the disk did not give keeps its name.
+// settle finds out which records each segment holds, gives it the name that says so,
+// and lists the segments in order. No two have a record in common: one that holds only
+// records of another is deleted, and one that contradicts another is put into the
+// quarantine. gone are the first seqs of segments that are being removed. What the disk
+// did not give keeps its name.
 //
-// A segment is read only if its name does not fit its first frame, or is not
-// continued by the next name.
+// A segment is read as a whole only if its name does not fit its first frame, or the
+// next name does not continue it.
 func (l *Log) settle(found *names, gone []uint64) error {
 	all, kept := found.segments, []*named(nil)
 	var err error
 	for _, s := range all {
 		l.peek(s)
-		if s.begins == 0 { // neither the name nor the first frame tells
+		if s.begins == 0 { // neither its name nor its first frame tells
 			if w := l.read(s); w != nil && len(w.Pieces) > 0 {
 				s.begins = w.Pieces[0].First
 			}
@@ -61,7 +61,7 @@ func (l *Log) settle(found *names, gone []uint64) error {
 			}
 			return 1
 		}
-		// The larger of two that begin alike comes first.
+		// Of two that begin alike the larger comes first.
 		return cmp.Or(cmp.Compare(a.begins, b.begins), cmp.Compare(fits(a), fits(b)), cmp.Compare(b.last, a.last), cmp.Compare(a.name, b.name))
 	})
 	for len(all) > 0 {
@@ -82,8 +82,8 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	return err
 }
 
-// deleteMoved deletes the empty directory of a segment whose file was moved to another
-// of its names, or was about to be: see vfs.Disk.Rename.
+// deleteMoved deletes the empty directory that is left where a rename had to move the
+// file (vfs.Disk.Rename).
 func (l *Log) deleteMoved(all, others []*named) (left []*named) {
 	for _, name := range l.gone {
 		first, last, _, _ := parseName(name)
@@ -94,29 +94,29 @@ func (l *Log) deleteMoved(all, others []*named) (left []*named) {
 		moved := empty(s) && slices.ContainsFunc(slices.Concat(all, others), func(o *named) bool {
 			return o != s && o.first == s.first && (o.last == s.last || o.last == 0 || s.last == 0) && !empty(o)
 		})
-		if !moved || l.disk.RemoveDir(filepath.Join(l.dir, s.name)) != nil { // also if there is something in it
+		if !moved || l.disk.RemoveDir(filepath.Join(l.dir, s.name)) != nil { // RemoveDir fails if something is in it
 			left = append(left, s)
 		}
 	}
 	return left
 }
 
-// isCopied reports whether the first frame of a segment is that of another one, which
-// a disk wrote to the wrong place: the name that goes on behind it confirms its own.
+// isCopied reports whether the first frame of s is a copy of another segment's, which a
+// disk wrote to the wrong place: the name that continues s confirms its own.
 func isCopied(s *named, all []*named) bool {
 	return slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.begins == s.begins }) &&
 		slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.first == s.last+1 })
 }
 
-// containsNamed reports whether a segment holds records that its name tells, and that do
-// not go on from its first frame: that one is misplaced.
+// containsNamed reports whether a segment holds records of the seqs in its name that do
+// not continue its first frame, which is misplaced then.
 func (l *Log) containsNamed(s *named) bool {
 	w := l.read(s)
 	return w != nil && w.HasOthers(s.begins, SeqRange{First: s.first, Last: s.last})
 }
 
-// settleFirst settles the first of some segments in order. It is the first of
-// those returned, unless it made way for another.
+// settleFirst settles the first of the segments in all, which are in order. It returns
+// all, with that segment first unless it gave way to another.
 func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, error) {
 	s := all[0]
 	for {
@@ -124,7 +124,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		if len(all) > 1 {
 			next = all[1].begins
 		}
-		limit := next // also of what the disk did not give, unless it is in this file
+		limit := next // also the first seq of an .unread or .tail, unless it is in this file
 		for _, u := range found.unread {
 			if u.first > s.begins {
 				limit = min(limit, u.first)
@@ -145,8 +145,8 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		if w != nil {
 			end, exact = w.Last(), w.EndsExactly()
 		}
-		// Records above a name outweigh none that another name tells: a commit that
-		// failed leaves them, and their seqs are given out again.
+		// The records above a name count for less than those that another name tells: a
+		// failed commit leaves some, and their seqs are given out again.
 		above := tells && s.last < next && len(all) > 1 && all[1].fits
 		overlaps := next == s.begins || exact && next <= end && !above
 		if !overlaps && w != nil && tells && next <= s.last { // a piece of it, or beyond what its name should tell
@@ -171,7 +171,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 			return all[1:], nil
 		case w == nil:
 		case !tells, exact && end > s.last && (limit == end+1 || slices.Contains(gone, end+1)):
-			s.last = end // the next name goes on there
+			s.last = end // the next name continues there
 		case end > s.last && s.last < limit-1: // unacknowledged, or hidden by a wrong name: nobody can tell
 			if err := l.quarantineBeyond(s, w); err != nil {
 				return nil, err
@@ -182,8 +182,8 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 	}
 }
 
-// quarantineBeyond copies frames above the last seq that a segment's name tells to the
-// quarantine. Nothing ships them: their seqs may have been given out again.
+// quarantineBeyond copies the frames above the last seq of a segment's name to the
+// quarantine. They are not shipped, since their seqs may have been given out again.
 func (l *Log) quarantineBeyond(s *named, w *segment.Scan) error {
 	from, err := w.OffsetAbove(s.last)
 	if err != nil || from == w.Size {
@@ -199,8 +199,7 @@ func (l *Log) quarantineBeyond(s *named, w *segment.Scan) error {
 	return l.quarantineBytes(fmt.Sprintf("%s-beyond-%d", s.name, from), s.name, in, segment.ByteRange{From: from, To: w.Size}, errors.New("records above the last seq of the segment's name"))
 }
 
-// rename gives each segment the name that its records tell, and returns those
-// that have it.
+// rename gives each segment its right name, and returns those that have it.
 func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 	var wrong []*named
 	for _, s := range kept {
@@ -243,6 +242,7 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 	return right, nil
 }
 
+// leaveStray leaves an entry that is not part of a log in its place.
 func (b *base) leaveStray(name string) {
 	b.leave(filepath.Join(b.dir, name), errors.New("not part of a log"))
 	b.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(b.dir, name))

@@ -14,8 +14,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// deleteStaleLinks deletes the names that an interrupted salvage gave to the file of a
-// segment which is there still, to be salvaged again.
+// deleteStaleLinks deletes the .unread names that an interrupted salvage gave to the
+// file of a sealed segment. That is salvaged again.
 func (l *Log) deleteStaleLinks(found *names) (err error) {
 	found.unread = slices.DeleteFunc(found.unread, func(u *named) bool {
 		if _, _, ending, _ := parseName(u.name); err != nil || ending != unreadSuffix {
@@ -30,8 +30,8 @@ func (l *Log) deleteStaleLinks(found *names) (err error) {
 	return err
 }
 
-// readUnread finds out what is left of what the disk did not give to an earlier
-// run, by first seq.
+// readUnread finds out which records of each .unread and .tail are still missing, and
+// sorts them by first seq.
 func (l *Log) readUnread(found *names) error {
 	var left []*named
 	for _, u := range found.unread {
@@ -47,23 +47,23 @@ func (l *Log) readUnread(found *names) error {
 	slices.SortStableFunc(left, func(a, b *named) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.name, b.name)) })
 	found.unread = slices.CompactFunc(left, func(a, b *named) bool { return a.name == b.name })
 	for _, s := range slices.Concat(found.unread, found.removals) {
-		if l.peek(s); !s.isPartial() && s.begins <= s.last { // otherwise it is another segment's, written to the wrong place
+		if l.peek(s); !s.isPartial() && s.begins <= s.last { // otherwise the first frame is another segment's, written to the wrong place
 			s.first = s.begins
 		}
 	}
 	return nil
 }
 
-// part reports that the disk did not give a part of the file: it holds records of
-// others, too, and only the name tells which are meant.
+// isPartial reports whether the disk did not give a part of the file. It holds records
+// of others, too, and only the name tells which are meant.
 func (s *named) isPartial() bool {
 	_, _, ending, _ := parseName(s.name)
 	_, unread := cutUnread(ending)
 	return unread || ending == lostSuffix
 }
 
-// leftOf takes from what the disk did not give the records that a salvage, which
-// was interrupted, has saved since.
+// leftOf takes from u the records that an interrupted salvage has saved in other
+// segments, and renames u to what is left, with a link for each further gap.
 func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 	saved := savedOf(u, segments)
 	if len(saved) == 0 {
@@ -109,8 +109,8 @@ func savedOf(u *named, segments []*named) (saved []segment.Piece) {
 	return saved
 }
 
-// addUnread lists what the disk did not give to an earlier run as a segment: the
-// first to read it salvages it.
+// addUnread lists an .unread or .tail of an earlier run as a segment. The shipper can't
+// read it and salvages it.
 func (l *Log) addUnread(u *named, found *names) error {
 	tail := strings.HasSuffix(u.name, tailSuffix)
 	s := &Segment{
@@ -128,14 +128,15 @@ func (l *Log) addUnread(u *named, found *names) error {
 	return nil
 }
 
-// statSegment is os.Stat of a sealed segment's file. What the disk does not give
-// counts as empty, and is met again when it is read.
+// statSegment returns the size and the time of a sealed segment's file, or an error
+// that wraps fs.ErrNotExist. A file that the disk does not give counts as empty;
+// reading it fails later.
 func (l *Log) statSegment(path string) (size int64, at time.Time, err error) {
 	info, err := l.disk.Stat(path)
 	if vfs.IsUnreadable(err) && !errors.Is(err, fs.ErrNotExist) {
 		return 0, time.Now(), nil
 	}
-	if err == nil && !info.Mode().IsRegular() { // no bytes are in there
+	if err == nil && !info.Mode().IsRegular() { // it can't hold records
 		err = fs.ErrNotExist
 	}
 	if err != nil {

@@ -8,22 +8,22 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Zeros are written ahead of records, so that a sync need change neither the size
-// nor the extents of the file. They wear a disk as records do: how many there are
-// follows what recent segments held, and a segment that outgrows them gets more.
+// Zeros are written ahead of records, so that the sync of a commit changes neither size
+// nor extents of the file. They wear flash as records do, so their number follows what
+// recent segments held, and a segment that outgrows them gets more.
 const (
-	smallestFill = 16 << 10
-	// largestFillStep is how much a segment that outgrows its zeros gets at a time, and
-	// largestLead how much is left when it does.
+	smallestFill = 16 << 10 // least number of zeros, in bytes
+	// largestFillStep is how much a segment that outgrows its zeros gets at a time at
+	// most; largestLead is how much may be left when that begins.
 	largestFillStep = 8 << 20
 	largestLead     = 1 << 20
-	// room is taken without a write: on a full disk a failed commit costs a second, so
-	// segments are not to fail after a few records each.
+	// room is reserved by fallocate(2), without a write: where others fill the disk, a
+	// segment should not fail after a few records.
 	room = 8 << 20
 )
 
-// recentSizes are the bytes of the last segments, the latest first. Several, since
-// the hour and SIGUSR1 make small ones of a busy host.
+// recentSizes are the sizes in bytes of the last segments, the latest first. There are
+// several since a change of hour or a request makes small segments of a busy host.
 type recentSizes [3]int64
 
 func (r *recentSizes) add(bytes int64) {
@@ -31,13 +31,13 @@ func (r *recentSizes) add(bytes int64) {
 	r[0] = bytes
 }
 
-// fill is how many bytes the next segment is expected to hold: the power of two
-// above the largest of the recent ones.
+// fill is the size that the next segment is expected to have: the power of two above
+// the largest recent one.
 func (r *recentSizes) fill() int64 {
 	return 1 << bits.Len64(uint64(max(r[0], r[1], r[2])))
 }
 
-// recentSizes returns those of the segments found at start.
+// recentSizes returns the sizes of the last segments that a start has found.
 func (s *shelf) recentSizes() (r recentSizes) {
 	s.lock()
 	defer s.unlock()
@@ -47,8 +47,8 @@ func (s *shelf) recentSizes() (r recentSizes) {
 	return r
 }
 
-// LargestSegment is the size in bytes of the largest segment, sealed or not, and the
-// one at which they are sealed, which the last commit of one may exceed.
+// LargestSegment returns the size in bytes of the largest segment, sealed or not, and
+// the size at which segments are sealed. The last commit of a segment may exceed that.
 func (l *Log) LargestSegment() (largest, sealedAt int64) {
 	s := l.shelf
 	s.lock()
@@ -63,7 +63,8 @@ func (l *Log) LargestSegment() (largest, sealedAt int64) {
 	return largest, l.sealing().size
 }
 
-// createNext makes the next segment in dir, in place of one that was left there.
+// createNext creates the next segment in dir, replacing what is there. On a full disk
+// it makes do with the least zeros.
 func (r *roller) createNext(dir string) (a *active, err error) {
 	ahead := r.shelf.aheadFor(r.recent)
 	for {
@@ -75,15 +76,15 @@ func (r *roller) createNext(dir string) (a *active, err error) {
 		}
 		least := minAhead(r.sealing().size)
 		if !vfs.IsFull(err) || ahead.Zeros <= least.Zeros {
-			// What there is of it may be the room that shipping waits for.
+			// What was written may be the space that shipping needs.
 			return nil, errors.Join(err, r.deleteDir(dir))
 		}
 		ahead = least
 	}
 }
 
-// aheadFor is what the next segment has ahead of use. Its zeros take at most a quarter
-// of the room that is left.
+// aheadFor returns the zeros and reserved space of the next segment. Zeros take at most
+// a quarter of the space that is left, unless the minimum is more.
 func (s *shelf) aheadFor(recent recentSizes) segment.Ahead {
 	s.lock()
 	defer s.unlock()
@@ -94,19 +95,20 @@ func (s *shelf) aheadFor(recent recentSizes) segment.Ahead {
 	return ahead
 }
 
-// minAhead is what a segment has at least, where segments have so many bytes.
+// minAhead returns the least zeros and reserved space of a segment, for segments of
+// segmentSize bytes.
 func minAhead(segmentSize int64) segment.Ahead {
 	return segment.Ahead{Zeros: min(smallestFill, segmentSize/4), Room: min(segmentSize, room)}
 }
 
-// fillJob is what the committer hands to the filler.
+// fillJob asks writeZeros for zeros up to size.
 type fillJob struct {
 	segment *active
 	size    int64
 }
 
-// fillOn has more zeros written where a segment is about to outgrow those it has: as
-// many bytes again as it holds, up to a bound.
+// fillOn asks for more zeros where a segment is about to outgrow those it has: as many
+// bytes again as it holds, at most largestFillStep.
 func (k *committer) fillOn(a *active) {
 	filled := max(a.Filled(), a.fillTo)
 	lead := min(filled/8, largestLead)
@@ -118,10 +120,11 @@ func (k *committer) fillOn(a *active) {
 		return
 	}
 	a.fillTo = size
-	k.fills <- fillJob{a, size} // has room: only the committer sends
+	k.fills <- fillJob{a, size} // can't block: only the committer sends, and the buffer was empty
 }
 
-// writeZeros writes zeros ahead until the committer is done.
+// writeZeros is the goroutine that writes more zeros to active segments, until the
+// committer ends.
 func (k *committer) writeZeros() {
 	for job := range k.fills {
 		if err := job.segment.Fill(job.size); err != nil {

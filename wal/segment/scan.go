@@ -8,31 +8,31 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Wanted is what a scan looks for.
+// Wanted is what a scan looks for: frames whose records are all from First to Last.
 type Wanted struct {
-	LogID       uint64 // of the log whose frames are taken first; 0 if it is not known
+	LogID       uint64 // of the log whose frames are preferred; 0 if unknown
 	First, Last uint64
-	// Others says that frames with other seqs are no damage: their records are
-	// elsewhere too.
+	// Others means that frames entirely below First or above Last are no damage: their
+	// records stand elsewhere, too.
 	Others bool
 }
 
 // All wants every record of a log.
 func All(logID uint64) Wanted { return Wanted{LogID: logID, First: 1, Last: MaxSeq - 1} }
 
-// Scan is what there is in a segment's file, damaged or not.
+// Scan is what a segment's file holds, damaged or not.
 type Scan struct {
-	Header    Header
-	Size      int64 // of the file
-	Begin     int64 // where its header ends; 0 if that can't be read
-	End       int64 // of the last good frame in the file, or Begin
-	Written   int64 // where the zeros begin that the file ends with, at or above End
-	Pieces    []Piece
+	Header    Header           // zero, but for LogID and Run, if it does not check out
+	Size      int64            // of the file
+	Begin     int64            // end of its header; 0 if that does not check out
+	End       int64            // end of the last good frame, or Begin
+	Written   int64            // start of the zeros at the end of the file, or End if that is higher
+	Pieces    []Piece          // by seq
 	Damaged   []ByteRange      // bytes that are part of no good entry
-	Unread    *UnreadableError // the disk did not give all of the file; or nil
-	Pages     []ByteRange      // that it did not give
-	Misplaced bool             // good frames are not in the order of their seqs, or there twice
-	Reason    error            // what is wrong with the first of them
+	Unread    *UnreadableError // set if the disk did not give all of the file
+	Pages     []ByteRange      // what it did not give
+	Misplaced bool             // good frames are not in the order of their seqs, or are there twice
+	Reason    error            // why the first damaged bytes are damaged, or nil
 	Missing   bool             // there is no file
 
 	disk vfs.Disk
@@ -45,23 +45,23 @@ type Piece struct {
 	extents []extent // by seq
 }
 
-// extent is a row of frames that check out, with rising seqs, each behind the
-// right length. It stands for any number of frames, so that what a scan keeps
-// grows with the damage, not with the segment.
+// extent is a sequence of good frames with rising seqs, each behind a correct length.
+// One extent stands for any number of frames, so that the memory of a scan grows with
+// the damage and not with the segment.
 type extent struct {
-	start       int64 // of the length before the first frame, or from if that is wrong
+	start       int64 // offset of the first frame's length, or from if that is wrong
 	from, to    int64
 	first, last uint64
 	owner       owner
-	unwanted    bool // holds other seqs than those that are wanted
+	unwanted    bool // its records are outside of those that are wanted
 }
 
-// owner is the log and run that a frame says it belongs to.
+// owner is the log id and run in a frame's header.
 type owner struct{ logID, run uint64 }
 
-// Scan reads the file at path for every frame that checks out, wherever it is.
-// What the disk does not give counts as damaged, page by page. Other errors come
-// from the disk, or are ErrVersion.
+// Scan finds every frame in the file at path that checks out, wherever it is. Pages
+// that the disk does not give count as damaged. The error is one of the disk, or wraps
+// ErrVersion.
 func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	result := &Scan{disk: disk, path: path}
 	s, err := open(disk, path)
@@ -95,14 +95,14 @@ func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	}
 	if s.in.err != nil {
 		c.Pages = s.in.ranges()
-		c.Written = max(c.Written, c.Pages[len(c.Pages)-1].To) // nobody knows
+		c.Written = max(c.Written, c.Pages[len(c.Pages)-1].To) // these pages may hold anything
 		c.Unread = &UnreadableError{Path: path, Pages: len(s.in.unread), Err: s.in.err}
 	}
 	c.explain()
 	return c.Scan, nil
 }
 
-// explain says what is wrong, if something is.
+// explain sets Reason if something is wrong.
 func (s *Scan) explain() {
 	switch {
 	case s.Unread != nil:
@@ -119,8 +119,8 @@ func (s *Scan) explain() {
 	}
 }
 
-// HasOthers reports whether records within a range are in the file that do not go on
-// from the frame that begins at seq first.
+// HasOthers reports whether the file has records within a range in another extent than
+// the one that begins at seq first.
 func (s *Scan) HasOthers(first uint64, within SeqRange) bool {
 	return slices.ContainsFunc(s.Pieces, func(p Piece) bool {
 		return slices.ContainsFunc(p.extents, func(e extent) bool {
@@ -129,7 +129,7 @@ func (s *Scan) HasOthers(first uint64, within SeqRange) bool {
 	})
 }
 
-// IsWhole reports whether every record from first to last is there, and no other.
+// IsWhole reports whether the records that check out are exactly first to last.
 func (s *Scan) IsWhole(first, last uint64) bool {
 	return len(s.Pieces) == 1 && s.Pieces[0].SeqRange == SeqRange{first, last}
 }
@@ -142,7 +142,7 @@ func (s *Scan) Last() uint64 {
 	return s.Pieces[len(s.Pieces)-1].Last
 }
 
-// Count is how many records check out.
+// Count is the number of records that check out.
 func (s *Scan) Count() (n uint64) {
 	for _, p := range s.Pieces {
 		n += p.Last - p.First + 1
@@ -150,8 +150,8 @@ func (s *Scan) Count() (n uint64) {
 	return n
 }
 
-// EndsExactly reports whether the file ends with its last record, as that of every
-// segment does that was sealed without trouble.
+// EndsExactly reports whether the file ends with its last record, as it does if the
+// segment was sealed without an error.
 func (s *Scan) EndsExactly() bool {
 	if len(s.Pieces) == 0 {
 		return false
@@ -160,10 +160,11 @@ func (s *Scan) EndsExactly() bool {
 	return p.extents[len(p.extents)-1].to == s.Size
 }
 
-// Gaps lists the ranges of seqs from first to last that no piece holds.
+// Gaps lists the ranges of seqs from first to last that are in no piece.
 func (s *Scan) Gaps(first, last uint64) []SeqRange { return Gaps(first, last, s.Pieces) }
 
-// Gaps lists the ranges of seqs from first to last that no piece holds.
+// Gaps lists the ranges of seqs from first to last that are in no piece. Pieces must be
+// sorted and within first to last.
 func Gaps(first, last uint64, pieces []Piece) (gaps []SeqRange) {
 	for _, p := range pieces {
 		if p.First > first {

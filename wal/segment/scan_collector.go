@@ -6,13 +6,13 @@ import (
 	"slices"
 )
 
-// collector is a scan in the making.
+// collector is a scan under way.
 type collector struct {
 	*Scan
 	*scanner
 	want   Wanted
 	found  []extent
-	copies []extent // of frames that are elsewhere in the file too
+	copies []extent // of frames that stand elsewhere in the file, too
 }
 
 // collectAll collects the frames that check out, in the order of the file.
@@ -42,7 +42,7 @@ func (c *collector) collectAll() error {
 	return nil
 }
 
-// resync goes on at the next good frame behind pos.
+// resync continues at the next good frame behind pos.
 func (c *collector) resync() error {
 	first, err := c.bytes(c.pos, 1)
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *collector) resync() error {
 	return nil
 }
 
-// wrote notes where bytes that were read at off end, without zeros.
+// wrote records where the bytes read at off end, without zeros.
 func (c *collector) wrote(off int64, b []byte) {
 	if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
 		c.Written = off + int64(n)
@@ -96,7 +96,7 @@ func (c *collector) wanted(h frameHeader) bool {
 	return c.within(h) || c.want.Others && (h.firstSeq > c.want.Last || h.last() < c.want.First)
 }
 
-// collect takes in a frame behind those that were found.
+// collect adds a frame to those that were found.
 func (c *collector) collect(f frame) {
 	c.pos, c.Written = f.to, f.to
 	e := f.extent()
@@ -115,8 +115,7 @@ func (f frame) extent() extent {
 	return extent{start: f.start, from: f.from, to: f.to, first: f.firstSeq, last: f.last(), owner: owner{f.logID, f.run}}
 }
 
-// conclude works out from the frames that were found which records there are, and
-// which bytes are damaged.
+// conclude works out which records the frames hold, and which bytes are damaged.
 func (c *collector) conclude() error {
 	c.identify()
 	var ours, passed []extent
@@ -161,9 +160,9 @@ func (c *collector) conclude() error {
 	return nil
 }
 
-// identify settles which log and run the segment belongs to: those of most of its
-// records, preferably of this log, or its header's where it can't be told. A sector
-// that was written to the wrong place may hold another segment's header.
+// identify determines the segment's log and run: of the owners of frames those of the
+// wanted log come first, then the one with most records; the header's if none has more.
+// A sector that was written to the wrong place may hold another segment's header.
 func (c *collector) identify() {
 	records := map[owner]uint64{}
 	for _, e := range c.found {

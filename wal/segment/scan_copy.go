@@ -10,8 +10,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Copy makes a segment directory that holds one piece, durable but for its name,
-// and returns its size.
+// Copy writes one piece, with the scan's header, as the segment directory dir and
+// returns the size of its file. Everything but the name dir is durable then.
 func (s *Scan) Copy(p Piece, dir string) (size int64, err error) {
 	in, err := s.reopen()
 	if err != nil {
@@ -41,13 +41,13 @@ func (s *Scan) Copy(p Piece, dir string) (size int64, err error) {
 	return out.size, s.disk.SyncDir(dir)
 }
 
-// entryCopier writes entries behind each other.
+// entryCopier writes one entry after the other.
 type entryCopier struct {
 	out  io.Writer
 	size int64
 }
 
-// put writes an entry that begins with head and goes on with n bytes of rest.
+// put writes an entry that consists of head and n bytes of rest.
 func (c *entryCopier) put(head []byte, rest io.Reader, n int64) error {
 	length := int64(len(head)) + n
 	if _, err := c.out.Write(append(binary.AppendUvarint(nil, uint64(length)), head...)); err != nil {
@@ -64,7 +64,7 @@ func (c *entryCopier) put(head []byte, rest io.Reader, n int64) error {
 	return err
 }
 
-// frame copies a frame, and checks it once more.
+// frame copies a frame, and verifies its payload once more.
 func (c *entryCopier) frame(in *scanner, f frame) error {
 	head := make([]byte, frameHeaderSize)
 	f.put(head)

@@ -4,7 +4,7 @@ import (
 	"io"
 )
 
-// reopen opens the file again to read what was found in it.
+// reopen opens the file again, with the size that it had.
 func (s *Scan) reopen() (*scanner, error) {
 	in, err := open(s.disk, s.path)
 	if err != nil {
@@ -14,7 +14,8 @@ func (s *Scan) reopen() (*scanner, error) {
 	return in, nil
 }
 
-// Open opens the file to read bytes of it; what the disk does not give are zeros.
+// Open opens the file to read its bytes. Pages that the disk does not give read as
+// zeros. The caller calls end.
 func (s *Scan) Open() (in io.ReaderAt, end func(), err error) {
 	r, err := s.reopen()
 	if err != nil {
@@ -23,7 +24,8 @@ func (s *Scan) Open() (in io.ReaderAt, end func(), err error) {
 	return r.in, r.close, nil
 }
 
-// eachFrame goes through the frames of an extent.
+// eachFrame calls each for the frames of an extent. It verifies only their headers
+// again.
 func (s *scanner) eachFrame(e extent, each func(frame) error) error {
 	for start, from := e.start, e.from; from < e.to; {
 		head, err := s.bytes(from, frameHeaderSize)
@@ -56,7 +58,7 @@ func (s *scanner) eachFrame(e extent, each func(frame) error) error {
 	return nil
 }
 
-// frames goes through all frames that check out.
+// frames calls each for all frames that check out, by seq.
 func (s *Scan) frames(each func(in *scanner, f frame) error) error {
 	in, err := s.reopen()
 	if err != nil {
@@ -73,9 +75,9 @@ func (s *Scan) frames(each func(in *scanner, f frame) error) error {
 	return nil
 }
 
-// Records calls each for every record that checks out, and returns its first error.
-// The record is valid until the next. Where a frame does not check out any more, it
-// goes on with the next one, and returns a *DamageError in the end.
+// Records calls each for every record that checks out, by seq, and returns its first
+// error. The record is valid until the next. If a frame does not check out any more,
+// Records continues with the next one and returns a *DamageError in the end.
 func (s *Scan) Records(each func(*Record) error) error {
 	var damage error
 	err := s.frames(func(in *scanner, f frame) error {
@@ -104,8 +106,8 @@ func (s *Scan) FirstReceivedAt() (at int64) {
 	return at
 }
 
-// OffsetAbove is where the first entry begins that holds a seq above last, or the
-// size of the file.
+// OffsetAbove is the lowest offset of an entry with a first seq above last, or the size
+// of the file.
 func (s *Scan) OffsetAbove(last uint64) (offset int64, err error) {
 	offset = s.Size
 	err = s.frames(func(_ *scanner, f frame) error {
@@ -117,7 +119,8 @@ func (s *Scan) OffsetAbove(last uint64) (offset int64, err error) {
 	return offset, err
 }
 
-// Holds reports whether the file has every frame that checks out in another.
+// Contains reports whether every frame that checks out in other is in s: the same
+// headers, hence the same checksums.
 func (s *Scan) Contains(other *Scan) (bool, error) {
 	if len(other.Pieces) == 0 {
 		return true, nil
@@ -131,7 +134,7 @@ func (s *Scan) Contains(other *Scan) (bool, error) {
 	return in, err
 }
 
-// Only is the same scan, of one of its pieces.
+// Only returns a copy of the scan with one of its pieces.
 func (s *Scan) Only(p Piece) *Scan {
 	one := *s
 	one.Pieces = []Piece{p}

@@ -1,8 +1,7 @@
 package segment
 
-// Halves cuts the records of a segment without damage in two, at the frame that
-// begins nearest to the middle of its bytes. ok is false for a single frame, which
-// can't be cut.
+// Halves divides the records of an undamaged segment in two, at the frame that begins
+// nearest to the middle of its bytes. ok is false for a single frame.
 func (s *Scan) Halves() (halves []Piece, ok bool, err error) {
 	middle := (s.Begin + s.End) / 2
 	off := func(at int64) int64 { return max(at-middle, middle-at) }
@@ -16,7 +15,7 @@ func (s *Scan) Halves() (halves []Piece, ok bool, err error) {
 	if err != nil || cut.start == 0 {
 		return nil, false, err
 	}
-	left := s.Pieces[0].extents[0] // without damage there is one
+	left := s.Pieces[0].extents[0] // an undamaged segment has one extent
 	right := left
 	left.to, left.last = cut.start, cut.firstSeq-1
 	right.start, right.from, right.first = cut.start, cut.from, cut.firstSeq

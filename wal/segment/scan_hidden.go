@@ -6,8 +6,9 @@ import (
 	"collectord/wal/vfs"
 )
 
-// HiddenRecords is at most how many records may be behind the last good frame, in
-// what the disk did not give; 0 if all was read up to the first page of zeros.
+// HiddenRecords is the most records that may stand behind the last good frame in pages
+// that the disk did not give. It is 0 if it gave everything up to the first page of
+// zeros.
 func (s *Scan) HiddenRecords() (records uint64, err error) {
 	if s.Unread == nil {
 		return 0, nil
@@ -30,7 +31,7 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 			return 0, err
 		}
 		unread := in.in.isUnread(at)
-		// No usage holds a page of zeros: nothing was written from here on.
+		// No usage contains a page of zeros, so nothing was written from here on.
 		if !unread && len(bytes.TrimRight(page, "\x00")) == 0 {
 			break
 		}
@@ -43,10 +44,10 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 	return max(1, uint64(at-s.End)/RecordOverhead), nil
 }
 
-// maxUnsealed is more records than a segment has before it is sealed.
+// maxUnsealed is more records than an unsealed segment has.
 const maxUnsealed = 1 << 25
 
-// MaxRecords is at most how many records are in a file that can't be opened.
+// MaxRecords is the most records that a file may hold which can't be opened.
 func MaxRecords(disk vfs.Disk, path string) uint64 {
 	info, err := disk.Stat(path)
 	if err != nil {

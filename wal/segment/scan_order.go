@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// A disk can write a sector to the wrong place, or give back what a place held
-// before. So where a frame is found tells nothing of where it belongs; its seqs
-// do. Of frames with the same seqs:
+// A disk can write a sector to the wrong place, or return what a place held before. So
+// the place of a frame does not tell where it belongs, but its seqs do. Of frames with
+// the same seqs:
 //
 //   - equal ones are copies: one is kept;
-//   - of others, the one that fits its place better is kept: between the frames
-//     whose seqs are next to its own, or next to one of them;
-//   - if none fits better, all of them are damage. To ship the wrong one would be
-//     worse than to leave both to people.
+//   - of different ones, the one is kept that has more neighbours in the file whose
+//     seqs continue its own;
+//   - if none has more, all of them are damage. To ship the wrong one would be worse
+//     than to leave both to people.
 
 func bySeq(a, b extent) int {
 	return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last), cmp.Compare(a.from, b.from))
@@ -42,7 +42,8 @@ func (c *collector) order(extents []extent) (ordered []extent, err error) {
 	return c.settle(ordered)
 }
 
-// eachCluster goes through extents, which are sorted by seq, by what overlaps.
+// eachCluster calls each for every group of overlapping extents. They must be sorted by
+// seq.
 func eachCluster(extents []extent, each func([]extent) error) error {
 	for i := 0; i < len(extents); {
 		n, last := i+1, extents[i].last
@@ -57,11 +58,11 @@ func eachCluster(extents []extent, each func([]extent) error) error {
 	return nil
 }
 
-// split takes extents apart where they overlap: what overlaps is left as frames,
-// each an extent of its own.
+// split divides overlapping extents: each frame that overlaps another extent becomes an
+// extent of its own.
 func (c *collector) split(cluster []extent) (parts []extent, err error) {
 	for i, e := range cluster {
-		joins := false // the last part may be gone on with
+		joins := false // whether the next frame continues the last part
 		err := c.eachFrame(e, func(f frame) error {
 			one := f.extent()
 			for n, other := range cluster {
@@ -87,8 +88,8 @@ func (c *collector) split(cluster []extent) (parts []extent, err error) {
 	return parts, nil
 }
 
-// candidate is a frame, and how many of its neighbours in the file are those of
-// its seqs.
+// candidate is a frame, and how many of its two neighbours in the file have the seqs
+// next to its own.
 type candidate struct {
 	extent
 	fits int
@@ -130,8 +131,8 @@ func (c *collector) settle(extents []extent) (settled []extent, err error) {
 	return settled, err
 }
 
-// withoutCopies adds one to frames unless one of them is equal. The one that fits
-// better stays.
+// withoutCopies adds one to frames unless an equal frame is among them. Of the two the
+// one that fits better stays.
 func (c *collector) withoutCopies(frames []candidate, one candidate) ([]candidate, error) {
 	for i, f := range frames {
 		if f.first != one.first || f.last != one.last || f.to-f.from != one.to-one.from {

@@ -5,27 +5,27 @@ import (
 	"unsafe"
 )
 
-// buffers are what the log library keeps of the entries it writes, to read them
-// back: a copy in a batch, a copy behind all that is in the file, and the place of
-// each entry in that. Nothing of ours reads them.
+// buffers are the log library's buffers, which it keeps to read entries back: a copy of
+// the entry in a batch, a copy of all entries of the file, and the place of each entry
+// in that. We never read through the library.
 //
-// They take more time than the rest of a commit, and memory for each byte and each
-// entry of a segment; make bench measures both. To append, the library needs no
-// more than the entry in hand. So it is given that entry's own memory as its
-// buffers, in which it finds the copies made.
+// The copies would take more time than the rest of a commit, and memory for every byte
+// and entry of a segment (make bench measures both). To append, the library needs only
+// the present entry. So its buffers are set to that entry's own memory, where its
+// appends write each byte onto itself.
 //
-// Only unexported fields lead there: no call of the library empties the buffers of
-// the file that it appends to. They are used only if each has the expected type, if
-// the first entry of a file arrives as it should, and as long as the library is
-// found, after every entry, to have used nothing but the shared memory. Otherwise
-// it keeps its copies, and segments are small.
+// The fields are unexported, and no call of the library empties the buffers of the file
+// that it appends to, hence the reflection. The buffers are shared only if each has the
+// expected type, the first entry arrives in the file as it should, and after every
+// entry the library has used nothing but the shared memory. Otherwise it keeps its
+// copies, and segments are small.
 type buffers struct {
 	batch, file *[]byte
-	places      reflect.Value // the slice of places in file
+	places      reflect.Value // the slice of the entries' places in file
 }
 
-// buffersOf finds the buffers of a log, or returns nil if they are not where they
-// are looked for.
+// buffersOf finds the buffers of a log. It returns nil if they are not where they are
+// expected.
 func buffersOf(log library) *buffers {
 	pointer := reflect.ValueOf(log)
 	if pointer.Kind() != reflect.Pointer {
@@ -61,16 +61,16 @@ func bytesOf(v reflect.Value, name string) *[]byte {
 	return (*[]byte)(unsafe.Pointer(f.UnsafeAddr())) // the pointer keeps alive what it points into
 }
 
-// share has the library make its copies of the entry in buf in place: the entry is
-// appended to itself, and its length to what is before it.
+// share sets the library's buffers so that its copies of the entry in buf are made in
+// place: the entry onto itself, its length into the bytes before it.
 func (b *buffers) share(buf []byte) {
 	entry, whole := sharedParts(buf)
 	*b.batch, *b.file = entry[:0], whole[:0]
 	b.places.SetLen(0)
 }
 
-// unshare leaves the library nothing of buf, and reports whether it has used that
-// memory and no other.
+// unshare takes the memory of buf from the library again. It returns false if the
+// library has used other memory.
 func (b *buffers) unshare(buf []byte) (asExpected bool) {
 	entry, whole := sharedParts(buf)
 	asExpected = isSame(*b.batch, entry) && isSame(*b.file, whole) && len(*b.file) == len(whole) && b.places.Len() == 1
@@ -78,11 +78,11 @@ func (b *buffers) unshare(buf []byte) (asExpected bool) {
 	return asExpected
 }
 
-// sharedParts are the entry in buf, and the same with its length in front.
+// sharedParts returns the entry in buf, and the same with its length in front.
 func sharedParts(buf []byte) (entry, whole []byte) {
 	start := EntryRoom - uvarintLen(uint64(len(buf)-EntryRoom))
 	return buf[EntryRoom:len(buf):len(buf)], buf[start:len(buf):len(buf)]
 }
 
-// isSame reports whether a and b have the same memory, which is all of b.
+// isSame reports whether a has exactly the memory of b.
 func isSame(a, b []byte) bool { return cap(a) == len(b) && unsafe.SliceData(a) == unsafe.SliceData(b) }

@@ -12,21 +12,22 @@ import (
 	tidwall "github.com/tidwall/wal"
 )
 
-// MaxCopied is the largest segment whose writer keeps a copy of all that is in it.
+// MaxCopied is the largest size in bytes of a segment whose writer keeps a copy of
+// everything in it.
 const MaxCopied = 8 << 20
 
-// NewLogWriter makes the file of a segment with the log library, which shares the
-// memory of the entries it writes. If it can't, it keeps copies.
+// NewLogWriter creates the file of a segment with the log library. The library's
+// buffers share the memory of each entry; if they can't, it keeps copies.
 func NewLogWriter(dir string, first []byte) (EntryWriter, error) {
 	return newLogWriter(openLog, dir, first)
 }
 
-// NewCopyingWriter is NewLogWriter that keeps copies.
+// NewCopyingWriter is NewLogWriter with copies.
 func NewCopyingWriter(dir string, first []byte) (EntryWriter, error) {
 	return beginLog(openLog, dir, first, false)
 }
 
-// library is what is used of the log library.
+// library is the part of the log library that is used.
 type library interface {
 	Write(index uint64, data []byte) error // index counts from 1
 	Close() error
@@ -35,17 +36,17 @@ type library interface {
 func openLog(dir string) (library, error) {
 	return tidwall.Open(dir, &tidwall.Options{
 		NoSync: true,
-		// Its own segments would be files that no name of ours tells of.
+		// The library's own segments would be further files in the directory.
 		SegmentSize: math.MaxInt,
 		DirPerms:    0o750,
 		FilePerms:   0o640,
 	})
 }
 
-// logWriter has the log library append to the only file of a log.
+// logWriter appends with the log library.
 type logWriter struct {
 	log    library
-	shared *buffers // nil where it keeps copies
+	shared *buffers // nil if the library keeps copies
 	index  uint64   // of the last entry written
 }
 
@@ -62,8 +63,8 @@ func newLogWriter(open func(dir string) (library, error), dir string, first []by
 	return beginLog(open, dir, first, false)
 }
 
-// beginLog writes the first entry of a file, and reads it back: another version of
-// the library may use the shared memory, or lay out the file, in its own way.
+// beginLog writes the first entry of a file and reads it back: another version of the
+// library may use its buffers, or write the file, in another way.
 func beginLog(open func(dir string) (library, error), dir string, first []byte, share bool) (EntryWriter, error) {
 	want := append(binary.AppendUvarint(nil, uint64(len(first)-EntryRoom)), first[EntryRoom:]...)
 	log, err := open(dir)
@@ -82,7 +83,7 @@ func beginLog(open func(dir string) (library, error), dir string, first []byte, 
 	switch {
 	case unread != nil && shared:
 		return nil, errNotShared
-	case unread != nil: // a disk that can't read it back is no reason not to write
+	case unread != nil: // a disk that can't read may still write
 	case shared && (w.shared == nil || !bytes.Equal(written, want)):
 		return nil, errNotShared
 	case !bytes.Equal(written, want):

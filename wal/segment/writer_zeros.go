@@ -8,29 +8,29 @@ import (
 	"collectord/wal/vfs"
 )
 
-// zeros are those ahead of what is written to a segment's file: a sync after writing
-// there needs no change to the file's size or extents, and takes about half the time.
+// zeros writes zeros behind the entries of a segment's file: a sync after writing over
+// them changes neither the file's size nor its extents, and takes about half the time.
 //
-// Two goroutines use it. The one that writes entries claims their bytes first. Another
-// one writes zeros where nothing is claimed, and no claim is granted where it is
-// writing.
+// Two goroutines use it. The one that writes entries claims their bytes first; the
+// other writes zeros where nothing is claimed. A claim waits for zeros that are being
+// written in its place.
 type zeros struct {
-	// A descriptor of its own: an error of the disk is reported once to each, and is
-	// not to be missing from what Sync returns.
+	// A descriptor of its own: the kernel reports a write error once to each
+	// descriptor, and Writer.Sync must not miss it.
 	file vfs.File
 
 	mu      sync.Mutex // guards what follows
-	idle    sync.Cond  // nothing is being written
-	claimed int64      // below it are entries
-	filled  int64      // below it are zeros, or entries
-	from    int64      // of what is being written, or -1
-	ended   bool       // no more is to be written
+	idle    sync.Cond  // signalled when a write or a sync has ended
+	claimed int64      // entries are below it
+	filled  int64      // zeros or entries are below it
+	from    int64      // offset of the zeros that are being written, or -1
+	ended   bool       // no more zeros are to be written
 	syncing bool
-	err     error // of a sync, or of a write but for want of room
+	err     error // of a sync, or of a write other than for want of space
 }
 
-// What is written of zeros at once, and what is synced at once: a sync of entries
-// waits for it.
+// zeroChunk is how many bytes of zeros are written at a time, syncChunk how many are
+// synced at a time: a sync of entries waits for that.
 const (
 	zeroChunk = 256 << 10
 	syncChunk = 1 << 20
@@ -40,9 +40,9 @@ var zeroBytes [zeroChunk]byte //nolint:gochecknoglobals // never written to, so 
 
 // Ahead is how many bytes of a segment's file are taken ahead of use.
 type Ahead struct {
-	Zeros int64 // written
-	// Room is taken without a write, where the file system can, so that a disk that
-	// others fill up has room for them.
+	Zeros int64 // written as zeros
+	// Room is reserved without a write, where the file system can, in case others fill
+	// the disk.
 	Room int64
 }
 
@@ -60,7 +60,8 @@ func (z *zeros) init(claimed int64) {
 	z.from, z.claimed = -1, claimed
 }
 
-// claim keeps zeros from the bytes up to end.
+// claim keeps zeros from the bytes below end. It waits for those that are being written
+// there.
 func (z *zeros) claim(end int64) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -70,14 +71,15 @@ func (z *zeros) claim(end int64) {
 	z.claimed = end
 }
 
-// end keeps more zeros from being written.
+// end keeps more zeros from being written. It does not wait.
 func (z *zeros) end() {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.ended = true
 }
 
-// finish returns once no zeros are being written, and none will be.
+// finish keeps more zeros from being written, and waits for those that are being
+// written.
 func (z *zeros) finish() {
 	z.end()
 	z.mu.Lock()
@@ -94,9 +96,9 @@ func (z *zeros) filledTo() int64 {
 	return max(z.filled, z.claimed)
 }
 
-// failure returns the error that ended the writing of zeros, unless it was a write
-// without room. It waits for a sync that is under way: one that fails may lose entries,
-// too, and a sync of theirs may not return it.
+// failure returns the error of an earlier sync or write of zeros, other than for want
+// of space. It waits for a sync that is under way: if that fails it may lose entries,
+// too, and a sync of the entries may not report it.
 func (z *zeros) failure() error {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -106,7 +108,7 @@ func (z *zeros) failure() error {
 	return z.err
 }
 
-// sync makes the zeros durable. The file's entries are synced with them.
+// sync makes the zeros durable, and with them the entries of the file.
 func (z *zeros) sync() error {
 	z.mu.Lock()
 	z.syncing = true
@@ -124,8 +126,7 @@ func (z *zeros) sync() error {
 	return err
 }
 
-// write writes zeros from where they end up to size. The last of them are not
-// synced yet.
+// write writes zeros up to size. The last of them are not synced.
 func (z *zeros) write(size int64) error {
 	for unsynced := int64(0); ; {
 		n, err := z.writeChunk(size)
@@ -141,7 +142,7 @@ func (z *zeros) write(size int64) error {
 	}
 }
 
-// writeChunk writes some zeros, or none if there are enough.
+// writeChunk writes some zeros and returns how many, 0 if there are enough.
 func (z *zeros) writeChunk(size int64) (n int64, err error) {
 	z.mu.Lock()
 	at := max(z.filled, z.claimed)
@@ -162,8 +163,8 @@ func (z *zeros) writeChunk(size int64) (n int64, err error) {
 }
 
 // Fill writes zeros up to size, unless the segment is finished meanwhile. Another
-// goroutine than the one that writes may call it. An error is also one of the segment's
-// next Sync, unless it is of a write without room.
+// goroutine than the writing one may call it. The next Sync returns its error, too,
+// unless that is a want of space.
 func (w *Writer) Fill(size int64) error {
 	z := &w.zeros
 	err := z.write(size)

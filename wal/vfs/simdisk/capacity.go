@@ -1,13 +1,13 @@
 package simdisk
 
-// Resize has the disk take capacity bytes from now on, also if there are more.
+// Resize sets the capacity in bytes, which may be below what is used.
 func (d *Disk) Resize(capacity int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.capacity = capacity
 }
 
-// Used returns how many bytes are on the disk.
+// Used returns the number of bytes in files.
 func (d *Disk) Used() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -14,80 +14,80 @@ import (
 // Op names a call of vfs.FS or vfs.File.
 type Op string
 
-// Call is one call, as Disk.Intercept sees it.
+// Call is a call of vfs.FS or vfs.File.
 type Call struct {
-	N    int // 1 for the first call of the disk
+	N    int // number of the call, from 1
 	Op   Op
 	Path string
 	Off  int64 // of Read and Write
 	Len  int   // of Read and Write
 }
 
-// Fault is what becomes of a call. The zero value lets it be.
+// Fault is what becomes of a call. The zero value lets it succeed.
 type Fault struct {
 	Err error // returned by the call, or nil
-	// Done has the call take effect all the same. A failed sync that is not done
-	// loses any part of what it was to make durable, and no later sync finds it.
+	// Done lets the call take effect although it returns Err. Without it a failed sync
+	// loses any part of what it was to make durable, and no later sync finds that.
 	Done bool
-	// Short is how many bytes of a failed Write are written.
+	// Short is how many bytes of a failed Write are written nevertheless.
 	Short int
 }
 
 // Disk is a simulated disk. Its methods may be called concurrently.
 type Disk struct {
-	// Pause is called before each call, without a lock and before the call is
-	// numbered: calls that pause for different times have one order.
+	// Pause is called before each call, unlocked and before the call is numbered: calls
+	// that pause for different times have one order.
 	Pause func(Call)
-	// Intercept is called before each call, without a lock: it may fail the call,
-	// or block to have it hang. It is set before the disk is used.
+	// Intercept is called before each call, unlocked. It may fail the call, or block.
+	// It must be set before the disk is used.
 	Intercept func(Call) Fault
-	// Changed is called after each call that changed the disk or what of it is
-	// durable, with the disk locked. It may use Crash and nothing else.
+	// Changed is called, with the disk locked, after each call that changed its content
+	// or made it durable. It may use Crash and nothing else.
 	Changed func(Call)
 
 	mu       sync.Mutex // guards everything below, and all nodes
 	calls    int
 	root     *node
-	pending  []change // of names, oldest first, that are not durable
+	pending  []change // of names, not durable yet, oldest first
 	capacity int64
 	used     int64
 	locked   map[string]bool
-	inodes   uint64 // the last number given to a file
+	inodes   uint64 // number of the newest file
 	random   func(n int) int
 }
 
-// node is a directory or a file. What names it is another node.
+// node is a directory or a file. Its names stand in directories.
 type node struct {
 	names   map[string]*node // of a directory; nil for a file
-	durable map[string]*node // those that a crash keeps
+	durable map[string]*node // the names that a crash leaves
 
 	data     []byte
-	stable   []byte  // what a crash keeps of data
-	writes   []write // between stable and data, oldest first
+	stable   []byte  // what a crash leaves of data
+	writes   []write // from stable to data, oldest first
 	modified time.Time
-	links    int    // how many names it has
-	ino      uint64 // its number
+	links    int    // number of names
+	ino      uint64 // inode number
 }
 
-// write is a change of a file that is not durable.
+// write is a change of a file that is not durable yet. A truncation has no data.
 type write struct {
 	at   int64
 	data []byte
 	size int64 // of the file, afterwards
 }
 
-// change is a change of names that takes effect as a whole.
+// change is a set of changes of names that takes effect as a whole.
 type change []entry
 
-// entry is what a name in a directory becomes: nil is none.
+// entry is the node that a name of a directory gets; nil deletes the name.
 type entry struct {
 	dir  *node
 	name string
 	to   *node
 }
 
-// New returns an empty disk that takes capacity bytes. random returns a number in
-// [0, n): all that is left to chance hangs on it.
+// New returns an empty disk of capacity bytes. random returns a number in [0, n) and
+// decides everything that is left to chance.
 func New(capacity int64, random func(n int) int) *Disk {
 	return &Disk{root: newDir(), capacity: capacity, random: random}
 }
@@ -101,8 +101,8 @@ func newDir() *node {
 	return &node{names: map[string]*node{}, durable: map[string]*node{}, modified: time.Now()}
 }
 
-// begin counts a call and asks what becomes of it. It returns with the disk
-// locked unless the call ends here.
+// begin numbers a call and asks what becomes of it. It returns with the disk locked; ok
+// is false if the call must not take effect.
 func (d *Disk) begin(c Call) (f Fault, ok bool) {
 	d.mu.Lock()
 	if pause := d.Pause; pause != nil {
@@ -131,7 +131,7 @@ func pathError(c Call, err error) error {
 	return &fs.PathError{Op: string(c.Op), Path: c.Path, Err: err}
 }
 
-// find returns what a path names. It must be clean.
+// find returns the node at a path, which must be clean.
 func (d *Disk) find(path string) (*node, error) {
 	n := d.root
 	for path = strings.Trim(path, "/"); path != "" && path != "."; {
@@ -147,7 +147,7 @@ func (d *Disk) find(path string) (*node, error) {
 	return n, nil
 }
 
-// parent returns the directory of a path.
+// parent returns the directory of a path, and the last element.
 func (d *Disk) parent(path string) (*node, string, error) {
 	in, name := filepath.Split(path)
 	dir, err := d.find(in)
@@ -157,7 +157,7 @@ func (d *Disk) parent(path string) (*node, string, error) {
 	return dir, name, err
 }
 
-// run does a call that has no result but an error.
+// run does a call that returns only an error.
 func (d *Disk) run(c Call, do func() error) error {
 	f, ok := d.begin(c)
 	defer d.mu.Unlock()

@@ -182,8 +182,8 @@ func (d *Disk) SyncDir(path string) error {
 	return nil
 }
 
-// settle makes changes of names durable, by their places in pending, and those
-// before them that they build on.
+// settle makes the changes at the given places in pending durable, and earlier ones
+// that they depend on.
 func (d *Disk) settle(chosen []int) {
 	settled := closure(d.pending, chosen)
 	var left []change
@@ -207,8 +207,8 @@ func (c change) apply() {
 	}
 }
 
-// closure returns which changes are needed for the chosen ones: earlier ones of
-// the same names.
+// closure returns which changes the chosen ones include: themselves, and earlier ones
+// of the same names.
 func closure(pending []change, chosen []int) []bool {
 	type place struct {
 		dir  *node
@@ -230,7 +230,7 @@ func closure(pending []change, chosen []int) []bool {
 	return needed
 }
 
-// set changes names, not durably.
+// set changes names in memory: a crash can lose it.
 func (d *Disk) set(c change) {
 	for _, e := range c {
 		if old := e.dir.names[e.name]; old != nil {
