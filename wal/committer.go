@@ -62,7 +62,7 @@ func (k *committer) run() {
 		}
 		timer.Reset(wait)
 		var next chan prepared
-		if k.segment == nil { // what waits will not be committed soon
+		if k.segment == nil {
 			next = k.rolls.next
 		}
 		select {
@@ -120,7 +120,7 @@ func (k *committer) housekeep() time.Duration {
 		k.rolls.retired <- retired{seals: due}
 		k.resume()
 	}
-	if k.segment == nil { // nobody knows when the rest will be committed
+	if k.segment == nil { // what still waits will not be committed soon
 		for _, done := range k.queue.dueSeals(true) {
 			done <- fmt.Errorf("%w: %w", ErrUnavailable, k.queue.whyBroken())
 		}

@@ -57,7 +57,7 @@ func (l *losses) note(n LossNote) error {
 	}
 	l.last = n
 	if extends {
-		if err := deleteReplacedNote(l.disk, dir, old); err != nil { // it says nothing that is not so
+		if err := deleteReplacedNote(l.disk, dir, old); err != nil { // both notes are true
 			l.opts.Logger.Warn("can't delete a loss note that another stands for: both are uploaded", "trouble", "loss_note", "error", err)
 			l.waiting.Add(1)
 		}
@@ -101,7 +101,7 @@ func (l *losses) count() error {
 func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 	dir := filepath.Join(l.dir, lostName)
 	entries, err := l.disk.List(dir)
-	if errors.Is(err, fs.ErrNotExist) { // it could not be made, so there is none
+	if errors.Is(err, fs.ErrNotExist) { // it could not be made, so there are no notes
 		return true, nil
 	}
 	if err != nil {

@@ -106,7 +106,7 @@ func (l *Log) tryStart() error {
 	}
 	if err != nil {
 		if l.failedStarts++; l.failedStarts >= startsBeforeSkipping {
-			l.tolerance = skipAny // from now on nothing waits for another start
+			l.tolerance = skipAny
 		}
 	}
 	return err
@@ -151,8 +151,8 @@ func (l *Log) startOnce() error {
 // Started reports whether the log has read its directory.
 func (l *Log) Started() bool { return l.started.Load() }
 
-// clearPlace renames what has the name of a directory and is none. A symbolic link is
-// followed: somebody wants the directory to be elsewhere.
+// clearPlace renames a file in the place of a directory. A symbolic link is followed:
+// somebody wants the directory to be elsewhere.
 func (l *Log) clearPlace(dir string) error {
 	info, err := l.disk.Stat(dir)
 	if err != nil || info.IsDir() || vfs.IsLink(info) {

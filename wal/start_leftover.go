@@ -91,11 +91,11 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 	l.found(FoundOpenSegment, slog.LevelInfo, "sealed what the last run left open", "segment", s.name, "records", last-s.first+1)
 	sealed := filepath.Join(l.dir, segment.SealedName(s.first, last))
 	if err := l.disk.RenameDurably(dir, sealed); err == nil {
-		dir = sealed // renamed, though the next start may not find it
+		dir = sealed
 	} else if !l.tolerates(err) {
 		return 0, dir, err
 	} else if _, errStat := l.disk.Stat(sealed); errStat == nil {
-		dir = sealed // which the next start may not find
+		dir = sealed // renamed, though the next start may not find it
 	}
 	return last, dir, nil
 }

@@ -11,12 +11,12 @@ import (
 func (l *Log) isPiece(p, s *named) (bool, error) {
 	w := l.read(p)
 	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
-		return false, nil //nolint:nilerr // what can't be read is in no other segment for all we know
+		return false, nil //nolint:nilerr // what can't be read need not be in another segment
 	}
 	return s.scan.Contains(w)
 }
 
-// resolveOverlap resolves that the first two segments of all claim the same records,
+// resolveOverlap ends that the first two segments of all claim the same records,
 // and returns those that are left.
 func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	a, b := all[0], all[1]

@@ -164,7 +164,7 @@ func (l *Log) leaveSegment(s *named, found *names, why error) error {
 func (l *Log) aboveForeign(s *named) (uint64, error) {
 	path := filepath.Join(l.dir, s.name, segment.FileName)
 	if _, err := segment.ReadHeader(l.disk, path); !errors.Is(err, ErrVersion) {
-		return 0, nil // other errors are met again when it is sealed
+		return 0, nil // sealing the segment returns other errors
 	}
 	info, err := l.disk.Stat(path)
 	if err != nil {

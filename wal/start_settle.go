@@ -149,7 +149,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		// failed commit leaves some, and their seqs are given out again.
 		above := tells && s.last < next && len(all) > 1 && all[1].fits
 		overlaps := next == s.begins || exact && next <= end && !above
-		if !overlaps && w != nil && tells && next <= s.last { // a piece of it, or beyond what its name should tell
+		if !overlaps && w != nil && tells && next <= s.last { // the name of s tells too much, or all[1] is a piece of s
 			if overlaps = w.Unread != nil; !overlaps {
 				var err error
 				if overlaps, err = l.isPiece(all[1], s); err != nil {
@@ -172,7 +172,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		case w == nil:
 		case !tells, exact && end > s.last && (limit == end+1 || slices.Contains(gone, end+1)):
 			s.last = end // the next name continues there
-		case end > s.last && s.last < limit-1: // unacknowledged, or hidden by a wrong name: nobody can tell
+		case end > s.last && s.last < limit-1: // not acknowledged, or the name is wrong: nothing decides
 			if err := l.quarantineBeyond(s, w); err != nil {
 				return nil, err
 			}

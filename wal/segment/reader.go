@@ -110,8 +110,9 @@ type Start struct {
 	FirstSeq uint64 // of the first frame's header; 0 if that can't be read or has another log id or run
 }
 
-// Peek reads the segment header and the first frame's header. It does not verify that
-// frame's records. The error is why the file can't be opened; damage is none.
+// Peek reads the segment header and the first frame's header, without that frame's
+// records. It returns an error if the file can't be opened, and zero values for what is
+// damaged.
 func Peek(disk vfs.Disk, path string) (start Start, err error) {
 	s, err := openStrict(disk, path)
 	var damage *DamageError

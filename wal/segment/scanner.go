@@ -11,7 +11,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// scanner reads the entries of a segment's file. It uses no length before its checksum
+// scanner reads the entries of a segment's file. It trusts no length before its checksum
 // is verified, and keeps one frame in memory; of a frame larger than MaxFrame one
 // record, and it reads such a frame twice.
 //

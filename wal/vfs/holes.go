@@ -25,7 +25,7 @@ func (f file) NextData(off int64) int64 {
 	switch {
 	case errors.Is(err, syscall.ENXIO):
 		return math.MaxInt64
-	case err != nil: // the file system does not tell
+	case err != nil: // the file system can't
 		return off
 	}
 	return max(off, at)
