@@ -229,7 +229,7 @@ func (k *committer) write(a *active, c *commit) error {
 }
 
 // errTooLate means that the watch has aborted the commit.
-var errTooLate = errors.New("its appenders got an error already")
+var errTooLate = errors.New("the commit was abandoned")
 
 // wakeMany is the number of records from which on another goroutine wakes the
 // appenders: waking a thousand takes about as long as a sync.

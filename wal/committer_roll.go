@@ -21,7 +21,7 @@ func (k *committer) fail(err error) {
 	k.attempt++
 	k.shelf.failed(a)
 	k.queue.abortPending(err, k.queue.fail(err))
-	k.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", err)
+	k.opts.Logger.Error("the log can't be written: usages are rejected until the disk works again", "trouble", "commit", "error", err)
 	k.rolls.retired <- retired{segment: a, failed: true, attempt: k.attempt}
 }
 

@@ -74,7 +74,7 @@ func (k *committer) watch() {
 			records = c.count
 			k.queue.abort(err, c)
 		}
-		k.opts.Logger.Error("a commit hangs: usages are refused until the disk answers", "trouble", "commit", "records", records, "error", err)
+		k.opts.Logger.Error("a commit hangs: usages are rejected until the disk answers", "trouble", "commit", "records", records, "error", err)
 	}
 }
 

@@ -58,7 +58,7 @@ func (l *losses) note(n LossNote) error {
 	l.last = n
 	if extends {
 		if err := deleteReplacedNote(l.disk, dir, old); err != nil { // both notes are true
-			l.opts.Logger.Warn("can't delete a loss note that another stands for: both are uploaded", "trouble", "loss_note", "error", err)
+			l.opts.Logger.Warn("can't delete a loss note that another one includes: both are uploaded", "trouble", "loss_note", "error", err)
 			l.waiting.Add(1)
 		}
 		return nil
@@ -147,10 +147,10 @@ func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, er
 	switch {
 	case errors.Is(err, ErrVersion):
 		l.foreign = append(l.foreign, e.Name())
-		l.found(FoundLaterVersion, slog.LevelError, "left alone a loss note of a later version", "path", path)
+		l.found(FoundLaterVersion, slog.LevelError, "left a loss note in its place: a later version wrote it", "path", path)
 		return n, false, nil
 	case err != nil:
-		l.found(FoundUnreadableNote, slog.LevelError, "set aside a loss note that can't be read", "path", path, "error", err)
+		l.found(FoundUnreadableNote, slog.LevelError, "put aside a loss note: it is damaged", "path", path, "error", err)
 		return n, false, l.putAside(path, err)
 	case e.Name() != n.file():
 		kept, err = l.renameNote(path, n)
@@ -176,7 +176,7 @@ func (l *losses) leaveNote(path string, err error) {
 		l.unread = map[string]SeqRange{}
 	}
 	l.unread[name] = r
-	l.found(FoundUnreadableNote, slog.LevelError, "left a loss note that the disk does not give: it is read again at the next start (check the disk)", "path", path, "error", err)
+	l.found(FoundUnreadableNote, slog.LevelError, "left a loss note in its place: the disk can't read it (check the disk; the next start tries again)", "path", path, "error", err)
 }
 
 // renameNote gives a note the name by which LossStored finds it. If another note has
@@ -186,7 +186,7 @@ func (l *losses) renameNote(path string, n LossNote) (kept bool, err error) {
 	if _, err := l.disk.Stat(to); err == nil {
 		return false, l.putAside(path, errors.New("another note has its name"))
 	}
-	l.found(FoundMisnamed, slog.LevelWarn, "the name of a loss note does not fit its content: renamed it", "path", path, "to", n.file())
+	l.found(FoundMisnamed, slog.LevelWarn, "renamed a loss note: its name did not match its content", "path", path, "to", n.file())
 	return true, l.disk.RenameDurably(path, to)
 }
 

@@ -98,7 +98,7 @@ func (s *shelf) advance(d *removal) (err error) {
 		s.lock()
 		s.stats.RemovalErrors++
 		s.unlock()
-		s.opts.Logger.Error("can't delete a segment that is no longer needed: it takes up room until it is deleted, which is tried again",
+		s.opts.Logger.Error("can't delete a segment that was removed: it takes up space until a retry succeeds",
 			"trouble", "removal", "segment", filepath.Base(d.dir), "error", err)
 	}()
 	if !d.synced {

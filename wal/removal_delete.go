@@ -50,7 +50,7 @@ func (b *base) deleteDir(dir string) error {
 		return nil
 	case errors.Is(err, unix.ENOTEMPTY), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR),
 		errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-		b.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a segment that is no longer needed",
+		b.found(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the directory of a removed segment",
 			"path", dir)
 		return b.putAside(dir, err)
 	}

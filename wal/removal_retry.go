@@ -36,7 +36,7 @@ func (s *shelf) retryRemovals() (wait time.Duration) {
 	if !failed && len(s.removals) == 0 { // others may have failed meanwhile
 		s.removalDelay = 0
 		s.notices = append(s.notices, func() {
-			s.opts.Logger.Info("segments that are no longer needed can be deleted again", "trouble", "removal")
+			s.opts.Logger.Info("removed segments can be deleted again", "trouble", "removal")
 		})
 		return time.Hour
 	}

@@ -70,6 +70,6 @@ func (s *shelf) deleteTombstones() {
 		}
 	}
 	if err != nil {
-		s.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
+		s.opts.Logger.Warn("can't delete the directories of removed segments: the next start tries again", "trouble", "names", "error", err)
 	}
 }

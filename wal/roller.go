@@ -127,7 +127,7 @@ func (r *roller) work() bool {
 	if r.wanted {
 		if err := r.prepare(); err != nil {
 			r.failing.prepare = true
-			r.opts.Logger.Error("can't prepare the next segment", "trouble", "prepare", "error", err)
+			r.opts.Logger.Error("can't prepare the next segment: this is tried again", "trouble", "prepare", "error", err)
 			select {
 			case r.rolls.failed <- err:
 			default:
@@ -169,7 +169,7 @@ func (r *roller) seal() {
 		a := r.unsealed[0]
 		if err := r.sealOne(a); err != nil {
 			r.failing.seal = true
-			r.opts.Logger.Error("can't seal a segment: it is kept and tried again", "trouble", "seal", "segment", a.dir, "error", err)
+			r.opts.Logger.Error("can't seal a segment: this is tried again", "trouble", "seal", "segment", a.dir, "error", err)
 			return
 		}
 		r.unsealed = r.unsealed[1:]
@@ -192,12 +192,12 @@ func (r *roller) sealOne(a *active) error {
 		if err := a.sync(); err != nil {
 			// Its records were acknowledged before this sync and may be lost. What is
 			// missing is found when the segment is read.
-			r.opts.Logger.Error("can't sync a segment before sealing it", "trouble", "late_sync", "segment", a.dir, "error", err)
+			r.opts.Logger.Error("can't sync a segment before sealing it: its last records may be lost", "trouble", "late_sync", "segment", a.dir, "error", err)
 			a.failed = true
 		}
 	}
 	if err := a.trim(); err != nil {
-		r.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "trouble", "trim", "segment", a.dir, "error", err)
+		r.opts.Logger.Warn("can't cut the unused end off a segment: it takes more space than it needs", "trouble", "trim", "segment", a.dir, "error", err)
 	}
 	// The committer renamed the successor without a sync. No segment is sealed before
 	// the name of its successor is durable.
@@ -215,7 +215,7 @@ func (r *roller) sealOne(a *active) error {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}
 	if err := a.close(); err != nil {
-		r.opts.Logger.Warn("closing a sealed segment failed: its records are synced all the same", "trouble", "close", "segment", dir, "error", err)
+		r.opts.Logger.Warn("can't close a sealed segment: its records are synced nevertheless", "trouble", "close", "segment", dir, "error", err)
 	}
 	r.shelf.add(a)
 	return nil

@@ -105,10 +105,10 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	}
 	switch {
 	case unread:
-		s.found(FoundDamage, slog.LevelError, "the disk did not give a part of a segment after a restart either: it is lost, and the file is in the quarantine",
+		s.found(FoundDamage, slog.LevelError, "a part of a segment is lost: the disk can't read it after a restart either (its file is in the quarantine)",
 			"segment", seg.String(), "lost_records", d.lost, "pieces", len(pieces), "reason", w.Reason)
 	case seg.reread && d.lost == 0:
-		s.opts.Logger.Info("read what the disk did not give before the restart: nothing of it is lost", "segment", seg.String(), "pieces", len(pieces))
+		s.opts.Logger.Info("read what the disk could not read before the restart: nothing is lost", "segment", seg.String(), "pieces", len(pieces))
 	default:
 		s.foundDamage(seg, w, pieces, d.lost)
 	}
@@ -127,7 +127,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 }
 
 func (s *shelf) foundDamage(seg *Segment, w *segment.Scan, pieces []*Segment, lost uint64) {
-	s.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
+	s.found(FoundDamage, slog.LevelError, "a sealed segment is damaged: intact records are kept, the rest is in the quarantine",
 		"segment", seg.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.Reason)
 }
 

@@ -86,7 +86,7 @@ func (s *Segment) scanUndamaged() (*segment.Scan, error) {
 		damage.Offset = w.Damaged[0].From
 	}
 	if damage.Reason == nil {
-		damage.Reason = errors.New("not all records of the segment's name are there")
+		damage.Reason = errors.New("records of the segment's name are missing")
 	}
 	return nil, damage
 }

@@ -87,7 +87,7 @@ func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (
 		})
 		records += g.Last - g.First + 1
 	}
-	s.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a sealed segment: the rest is shipped, and that part is read again at the next start (check the disk and its cable)",
+	s.found(FoundUnreadable, slog.LevelError, "the disk can't read a part of a sealed segment: the rest is shipped, and the next start tries again (check the disk and its cable)",
 		"segment", seg.String(), "unread_records", records, "pages", w.Unread.Pages, "error", w.Unread.Err)
 	s.replace(seg, pieces, unread)
 	return true, nil

@@ -116,7 +116,7 @@ func (s *shelf) checkBoundsLocked() {
 	}
 	switch {
 	case used >= limit:
-		s.full = fmt.Errorf("it holds %d bytes, wal.max_bytes is %d", used, limits.MaxBytes)
+		s.full = fmt.Errorf("%d bytes are used, wal.max_bytes is %d", used, limits.MaxBytes)
 	case s.stats.FreeBytes < floor:
 		s.full = fmt.Errorf("the disk has %d bytes free, wal.min_free is %d", s.stats.FreeBytes, limits.MinFree)
 	default:
@@ -130,9 +130,9 @@ func (s *shelf) checkBoundsLocked() {
 	case was == nil && s.full != nil:
 		reason := s.full
 		s.notices = append(s.notices, func() {
-			s.opts.Logger.Error("log is full: usages are refused until segments were shipped", "trouble", "full", "reason", reason)
+			s.opts.Logger.Error("the log is full: usages are rejected until segments were shipped", "trouble", "full", "reason", reason)
 		})
 	case was != nil && s.full == nil:
-		s.notices = append(s.notices, func() { s.opts.Logger.Info("log has room again", "trouble", "full") })
+		s.notices = append(s.notices, func() { s.opts.Logger.Info("the log has room again", "trouble", "full") })
 	}
 }

@@ -72,7 +72,7 @@ func (s *Segment) Header() (segment.Header, error) { return segment.ReadHeader(s
 func (s *Segment) Records() iter.Seq2[*Record, error] {
 	if s.reread { // Salvage reads these, since other records may be in front of them
 		return func(yield func(*Record, error) bool) {
-			yield(nil, &DamageError{Path: s.path(), Reason: errors.New("the disk did not give these records before the last start")})
+			yield(nil, &DamageError{Path: s.path(), Reason: errors.New("the disk could not read these records before the last start")})
 		}
 	}
 	return segment.Records(s.shelf.disk, s.path(), s.first, s.last, s.shelf.giveWay)

@@ -13,7 +13,7 @@ import (
 // first.
 func (l *Log) Unconfirmed() (lowest uint64, err error) {
 	if !l.Started() {
-		return 0, fmt.Errorf("what is in the log is not known yet: %w", l.Full())
+		return 0, fmt.Errorf("the log has not started yet: %w", l.Full())
 	}
 	lowest = l.shelf.unconfirmed()
 	noted, err := l.losses.unconfirmed()

@@ -55,7 +55,7 @@ func (l *Log) start() error {
 	case l.lock == nil && !isTransient(err):
 		return fmt.Errorf("data directory: %w", err)
 	default:
-		l.opts.Logger.Error("the log can't be started: usages are refused until the disk works again", "trouble", "start", "error", err)
+		l.opts.Logger.Error("the log can't be started: usages are rejected until the disk works again", "trouble", "start", "error", err)
 		l.queue.setBroken(err)
 		l.done.Go(l.keepStarting)
 	}
@@ -73,7 +73,7 @@ func (l *Log) keepStarting() {
 		case <-time.After(delay):
 		}
 		if err := l.tryStart(); err != nil {
-			l.opts.Logger.Error("the log can't be started: usages are refused until the disk works again", "trouble", "start", "error", err)
+			l.opts.Logger.Error("the log can't be started: usages are rejected until the disk works again", "trouble", "start", "error", err)
 			l.queue.setBroken(err)
 			continue
 		}
@@ -158,6 +158,6 @@ func (l *Log) clearPlace(dir string) error {
 	if err != nil || info.IsDir() || vfs.IsLink(info) {
 		return nil //nolint:nilerr // what fails will fail again
 	}
-	l.found(FoundStray, slog.LevelWarn, "moved away what is not part of a log: it was in the place of a directory", "path", dir)
+	l.found(FoundStray, slog.LevelWarn, "renamed what is not part of a log: it was in the place of a directory", "path", dir)
 	return l.disk.RenameDurably(dir, l.asidePath(dir))
 }

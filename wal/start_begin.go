@@ -32,7 +32,7 @@ func (l *Log) begin() error {
 	l.committer.segment = a
 	l.committer.lastSync = time.Now()
 	if err := l.deleteLeftovers(); err != nil {
-		l.opts.Logger.Warn("can't sync the log directory after deleting what removals left: after a loss of power the next start will delete it again",
+		l.opts.Logger.Warn("can't sync the log directory after deleting removed segments: after a power loss the next start deletes them again",
 			"trouble", "names", "error", err)
 	}
 	return nil
@@ -42,7 +42,7 @@ func (l *Log) begin() error {
 // Appends are refused until it can, but what is there is shipped, which may free the
 // space.
 func (l *Log) beginLater(cause error) {
-	l.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", cause)
+	l.opts.Logger.Error("the log can't be written: usages are rejected until the disk works again", "trouble", "commit", "error", cause)
 	l.queue.setBroken(cause)
 	l.committer.lastSync = time.Now()
 	// Empty segments and removed ones keep their names, which tell the next seq until
@@ -70,7 +70,7 @@ func (l *Log) takePlaceOf(place, from string) error {
 			return err
 		}
 	} else if _, err := l.disk.Stat(place); err == nil {
-		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of the active segment", "path", place)
+		l.found(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the place of the active segment", "path", place)
 		if err := l.putAside(place, errInTheWay); err != nil {
 			return err
 		}

@@ -71,7 +71,7 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	path := filepath.Join(l.dir, identityName)
 	if err := l.disk.WriteFileDurably(path, identity{logID, machineHash(l.opts.MachineID)}.encode()); err != nil {
 		l.unnamed = true // the next start takes it from a segment's header again
-		l.opts.Logger.Error("can't write the log's identity: the next start will", "path", path, "error", err)
+		l.opts.Logger.Error("can't write the log's identity: the next start tries again", "path", path, "error", err)
 	}
 	return nil
 }
@@ -97,12 +97,12 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 		return id.logID, false, nil
 	case err == nil:
 		logID = randomUint64()
-		l.found(FoundCopy, slog.LevelWarn, "this log was copied from another machine: it goes on under a new log id",
+		l.found(FoundCopy, slog.LevelWarn, "the log was copied from another machine: it continues under a new log id",
 			"old", fmt.Sprintf("%016x", id.logID), "new", fmt.Sprintf("%016x", logID))
 		return logID, false, nil
 	case errors.Is(err, ErrVersion):
 		logID = randomUint64()
-		l.found(FoundLaterVersion, slog.LevelError, "the log's identity is of a later version: it is left alone, and this run has a log id of its own",
+		l.found(FoundLaterVersion, slog.LevelError, "left the log's identity in its place: a later version wrote it (this run has another log id)",
 			"path", path, "error", err, "log_id", fmt.Sprintf("%016x", logID))
 		return logID, true, nil
 	}

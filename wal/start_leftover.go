@@ -57,7 +57,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 	}
 	proven := next.run != 0 && (w.Header.Run == 0 || w.Header.Run == next.run) && next.first > s.first
 	if missing := next.first - 1 - max(last, s.first-1); proven && hidden == 0 && missing > 0 {
-		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: records were acknowledged that are not there",
+		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: acknowledged records are not there",
 			"segment", s.name, "records", missing, "from_seq", next.first-missing)
 	}
 	if hidden > 0 && next.first < maxSeq { // all records below were acknowledged, and may be there
@@ -69,7 +69,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 				return 0, dir, err
 			}
 		}
-		l.found(FoundNoRecords, slog.LevelError, "set aside a segment without a readable header or record", "segment", s.name, "reason", w.Reason)
+		l.found(FoundNoRecords, slog.LevelError, "put aside a segment: neither its header nor a record can be read", "segment", s.name, "reason", w.Reason)
 		return 0, dir, l.putAside(dir, errors.New("no readable header or record"))
 	}
 	if w.Size > w.End && hidden == 0 && !l.disk.HasOtherNames(path) {
@@ -88,7 +88,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 	if err := l.disk.SyncFile(path); err != nil && (w.Unread == nil || !vfs.IsUnreadable(err)) && !l.tolerates(err) {
 		return 0, dir, err
 	}
-	l.found(FoundOpenSegment, slog.LevelInfo, "sealed what the last run left open", "segment", s.name, "records", last-s.first+1)
+	l.found(FoundOpenSegment, slog.LevelInfo, "sealed a segment that the last run left open", "segment", s.name, "records", last-s.first+1)
 	sealed := filepath.Join(l.dir, segment.SealedName(s.first, last))
 	if err := l.disk.RenameDurably(dir, sealed); err == nil {
 		dir = sealed
@@ -105,7 +105,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	kept, err := l.quarantineTail(name, path, tail)
 	if vfs.IsFullOrIO(err) || err != nil && l.tolerates(err) { // it stays: the sealed name says where the records end
-		l.found(FoundTornTail, slog.LevelWarn, "left in place what follows the last whole frame: it can't be kept elsewhere",
+		l.found(FoundTornTail, slog.LevelWarn, "left what follows the last whole frame in its place: it can't be copied to the quarantine",
 			"segment", name, "offset", tail.From, "error", err)
 		return nil
 	}
@@ -114,7 +114,7 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	}
 	if kept > 0 { // otherwise nothing was written there
 		l.tornBytes.Add(uint64(kept))
-		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: what was acknowledged ends before it",
+		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: it was not acknowledged",
 			"segment", name, "offset", tail.From, "bytes", kept)
 	}
 	if err = l.disk.Truncate(path, tail.From); err == nil {
@@ -133,7 +133,7 @@ func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (mov
 	dir := filepath.Join(l.dir, s.name)
 	first := max(last+1, s.first)
 	tail := filepath.Join(l.dir, tailName(first, first+records-1))
-	l.found(FoundUnreadable, slog.LevelError, "the disk does not give the end of a segment: it is kept, and read again at the next start (check the disk and its cable)",
+	l.found(FoundUnreadable, slog.LevelError, "the disk can't read the end of a segment: it is kept, and the next start tries again (check the disk and its cable)",
 		"segment", s.name, "offset", w.End, "records_at_most", records, "error", w.Unread.Err)
 	if last > 0 {
 		err := l.link(filepath.Join(dir, segment.FileName), tail)

@@ -48,7 +48,7 @@ func (l *Log) readNames() (found names, err error) {
 			gone = append(gone, first)
 			l.gone = append(l.gone, name)
 		case !e.IsDir() && (name == nextName || name == salvageName), !e.Type().IsRegular() && (name == identityName || name == identityName+".tmp"):
-			l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it was in the place of a file or directory", "path", filepath.Join(l.dir, name))
+			l.found(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the place of a file or directory", "path", filepath.Join(l.dir, name))
 			if err := l.putAside(filepath.Join(l.dir, name), errInTheWay); err != nil {
 				return found, err
 			}

@@ -23,7 +23,7 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	wa, wb := l.read(a), l.read(b)
 	leaveB := func() ([]*named, error) {
 		// The next start may be able to read it.
-		l.found(FoundMisnamed, slog.LevelError, "left alone a segment that claims the records of another: one of them can't be read",
+		l.found(FoundMisnamed, slog.LevelError, "left a segment in its place that claims the records of another: one of them can't be read",
 			"segment", b.name, "other", a.name, "error", errors.Join(a.failed, b.failed))
 		return slices.Delete(all, 1, 2), nil
 	}
@@ -37,7 +37,7 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 			return nil, err
 		}
 		if in {
-			l.found(FoundSalvage, slog.LevelWarn, "deleted a segment that holds nothing but records of another, as an interrupted salvage leaves it",
+			l.found(FoundSalvage, slog.LevelWarn, "deleted a segment: another has all of its records (as after an interrupted salvage)",
 				"segment", side.lacks.name, "of", side.has.name, "records", side.lacks.scan.Count())
 			return withoutNamed(all, side.lacks), l.deleteExamined(side.lacks.name)
 		}
@@ -54,7 +54,7 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	if wb.Count() > wa.Count() {
 		aside = a
 	}
-	l.found(FoundMisnamed, slog.LevelError, "moved a segment to the quarantine: another claims some of its records, and holds more",
+	l.found(FoundMisnamed, slog.LevelError, "put aside a segment: another claims some of its records and has more",
 		"segment", aside.name, "records", aside.scan.Count())
 	return withoutNamed(all, aside), l.quarantineDir(aside.name)
 }
@@ -62,7 +62,7 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 // renameUnread renames to .unread a segment of which the disk does not give all, for
 // another that was saved from it by an interrupted salvage. The rest is read again.
 func (l *Log) renameUnread(found *names, s *named) error {
-	l.found(FoundUnreadable, slog.LevelError, "the disk does not give a part of a segment whose salvage was interrupted: what is missing is read again",
+	l.found(FoundUnreadable, slog.LevelError, "the disk can't read a part of a segment whose salvage was interrupted: that part is read again",
 		"segment", s.name, "error", s.scan.Unread)
 	first, last, _, _ := parseName(s.name)
 	u := &named{name: unreadName(first, last), first: first, last: last, sealed: true, sound: true, run: s.run}

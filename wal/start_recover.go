@@ -62,7 +62,7 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 		found.above(s.last)
 	}
 	if err := l.losses.count(); err != nil {
-		l.opts.Logger.Error("can't list the loss notes: they are listed again (check the disk)", "path", filepath.Join(l.dir, lostName), "error", err)
+		l.opts.Logger.Error("can't list the loss notes: this is tried again (check the disk)", "path", filepath.Join(l.dir, lostName), "error", err)
 		l.losses.waiting.Add(1) // at least one, so that the shipper lists them again
 	}
 	return found.nextSeq, nil
@@ -85,7 +85,7 @@ func (l *Log) clearPlaces() error {
 	stockReserve(l.disk, reserve)
 	spool := filepath.Join(l.dataDir, spoolName)
 	if info, err := l.disk.Stat(spool); err == nil && !info.IsDir() && !vfs.IsLink(info) {
-		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what was in the place of the spool", "path", spool)
+		l.found(FoundStray, slog.LevelWarn, "put aside what is not the spool: it was in its place", "path", spool)
 		if err := l.putAside(spool, errInTheWay); err != nil {
 			return err
 		}
@@ -135,7 +135,7 @@ func (l *Log) leaveSegment(s *named, found *names, why error) error {
 	if !l.tolerates(why) {
 		return why
 	}
-	l.found(FoundUnreadable, slog.LevelError, "left a segment that can't be read or renamed: the next start tries again (see to its owner, its mode, or the disk)",
+	l.found(FoundUnreadable, slog.LevelError, "left a segment in its place: it can't be read or renamed, and the next start tries again (check its owner, its mode, and the disk)",
 		"segment", s.name, "error", why)
 	dir := filepath.Join(l.dir, s.name)
 	u := &Segment{
@@ -170,7 +170,7 @@ func (l *Log) aboveForeign(s *named) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	l.found(FoundLaterVersion, slog.LevelError, "left alone a segment of a later version: install that version to ship it", "segment", s.name)
+	l.found(FoundLaterVersion, slog.LevelError, "left a segment in its place: a later version wrote it (install that version to ship it)", "segment", s.name)
 	return s.first + uint64(info.Size()), nil // a record takes more than a byte in any version
 }
 
@@ -181,18 +181,18 @@ func (l *Log) nameNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
 	w, err := l.scanAll(nextName)
 	if errors.Is(err, ErrVersion) {
-		l.found(FoundLaterVersion, slog.LevelError, "set aside a prepared segment of a later version", "segment", nextName)
+		l.found(FoundLaterVersion, slog.LevelError, "put aside a prepared segment: a later version wrote it", "segment", nextName)
 		return 0, l.putAside(dir, err)
 	}
 	if err != nil {
 		if !l.tolerates(err) {
 			return 0, err
 		}
-		l.found(FoundStray, slog.LevelError, "set aside a prepared segment that can't be read", "segment", nextName, "error", err)
+		l.found(FoundStray, slog.LevelError, "put aside a prepared segment: it can't be read", "segment", nextName, "error", err)
 		return 0, l.putAside(dir, err)
 	}
 	if len(w.Pieces) == 0 && w.Unread != nil {
-		l.found(FoundUnreadable, slog.LevelError, "set aside a prepared segment that the disk does not give (check the disk)",
+		l.found(FoundUnreadable, slog.LevelError, "put aside a prepared segment: the disk can't read it (check the disk)",
 			"segment", nextName, "error", w.Unread)
 		return 0, l.putAside(dir, w.Unread)
 	}
@@ -200,7 +200,7 @@ func (l *Log) nameNext() (first uint64, err error) {
 		return 0, l.deleteNext(dir, w)
 	}
 	first = w.Pieces[0].First
-	l.found(FoundUnnamedNext, slog.LevelWarn, "found records in the segment that was to follow: named it", "first_seq", first)
+	l.found(FoundUnnamedNext, slog.LevelWarn, "named the prepared segment: it has records, so a power loss undid its rename", "first_seq", first)
 	return first, nil
 }
 
@@ -211,11 +211,11 @@ func (l *Log) addRecovered(dir string, first, last uint64) error {
 	path := filepath.Join(dir, segment.FileName)
 	size, sealedAt, err := l.statSegment(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		l.found(FoundNoFile, slog.LevelError, "set aside a sealed segment without its file", "segment", filepath.Base(dir), "records", count)
+		l.found(FoundNoFile, slog.LevelError, "put aside a sealed segment: its file is missing", "segment", filepath.Base(dir), "records", count)
 		if err := l.enterMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {
 			return err
 		}
-		return l.putAside(dir, errors.New("it has no file"))
+		return l.putAside(dir, errors.New("its file is missing"))
 	}
 	if err != nil {
 		return err

@@ -86,7 +86,7 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 	}
 	lose(s.last)
 	d.pieces = l.unlistWithin(s.first, s.last)
-	l.found(FoundRemoval, slog.LevelWarn, "went on with an interrupted removal: its records are noted as lost",
+	l.found(FoundRemoval, slog.LevelWarn, "continued an interrupted removal: its records are noted as lost",
 		"segment", s.name, "lost_records", d.lost)
 	l.queue.recovered(d.lost, pending)
 	_ = l.shelf.beginRemoval(d, func() {}) // logged
@@ -131,7 +131,7 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 // something was written behind its header.
 func (l *Log) deleteNext(dir string, w *segment.Scan) error {
 	if w.Written > cmp.Or(w.Begin, segment.MaxHeader) {
-		l.found(FoundDamage, slog.LevelError, "moved a prepared segment to the quarantine: something is in it, and no whole frame", "segment", nextName)
+		l.found(FoundDamage, slog.LevelError, "put aside a prepared segment: it has other bytes than a header, and no whole frame", "segment", nextName)
 		return l.putAside(dir, errors.New("bytes of no whole frame"))
 	}
 	return l.deleteDir(dir)

@@ -40,11 +40,11 @@ func (l *Log) undoSalvage(found *names) error {
 			}
 		}
 	}
-	l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: it will be done again", "path", salvageName)
+	l.found(FoundSalvage, slog.LevelWarn, "deleted what an interrupted salvage left: the salvage is repeated", "path", salvageName)
 	return l.deleteSalvageDir()
 }
 
 func (l *Log) quarantineSalvage(reason error) error {
-	l.found(FoundSalvage, slog.LevelError, "moved to the quarantine what an interrupted salvage left", "path", salvageName, "reason", reason)
+	l.found(FoundSalvage, slog.LevelError, "put aside what an interrupted salvage left: a record in it may be nowhere else", "path", salvageName, "reason", reason)
 	return l.putAside(filepath.Join(l.dir, salvageName), reason)
 }

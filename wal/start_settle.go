@@ -194,7 +194,7 @@ func (l *Log) quarantineBeyond(s *named, w *segment.Scan) error {
 		return err
 	}
 	defer end()
-	l.found(FoundMisnamed, slog.LevelWarn, "copied records to the quarantine that are in a segment's file and not in its name: they were not acknowledged, or the name is wrong",
+	l.found(FoundMisnamed, slog.LevelWarn, "copied records above a segment's name to the quarantine: they were not acknowledged, or the name is wrong",
 		"segment", s.name, "offset", from)
 	return l.quarantineBytes(fmt.Sprintf("%s-beyond-%d", s.name, from), s.name, in, segment.ByteRange{From: from, To: w.Size}, errors.New("records above the last seq of the segment's name"))
 }
@@ -208,7 +208,7 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 			continue
 		}
 		if s.name != nextName {
-			l.found(FoundMisnamed, slog.LevelError, "the name of a segment does not fit its records: renamed it", "segment", s.name, "to", s.right())
+			l.found(FoundMisnamed, slog.LevelError, "renamed a segment: its name did not match its records", "segment", s.name, "to", s.right())
 		}
 		moving := s.right() + movingSuffix
 		if s.name != moving {
@@ -245,5 +245,5 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 // leaveStray leaves an entry that is not part of a log in its place.
 func (b *base) leaveStray(name string) {
 	b.leave(filepath.Join(b.dir, name), errors.New("not part of a log"))
-	b.found(FoundStray, slog.LevelWarn, "left alone what is not part of a log", "path", filepath.Join(b.dir, name))
+	b.found(FoundStray, slog.LevelWarn, "left in its place what is not part of a log", "path", filepath.Join(b.dir, name))
 }

@@ -69,7 +69,7 @@ func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 	if len(saved) == 0 {
 		return []*named{u}, nil
 	}
-	l.found(FoundSalvage, slog.LevelWarn, "went on with an interrupted salvage", "segment", u.name)
+	l.found(FoundSalvage, slog.LevelWarn, "continued an interrupted salvage", "segment", u.name)
 	gaps := segment.Gaps(u.first, u.last, saved)
 	if len(gaps) == 0 {
 		return nil, l.quarantineDir(u.name)
@@ -124,7 +124,7 @@ func (l *Log) addUnread(u *named, found *names) error {
 	}
 	l.queue.recovered(s.counted(), pending)
 	l.shelf.enter(s)
-	l.found(FoundUnreadable, slog.LevelWarn, "reading again what the disk did not give before the restart", "segment", u.name)
+	l.found(FoundUnreadable, slog.LevelWarn, "reading again what the disk could not read before the restart", "segment", u.name)
 	return nil
 }
 

@@ -68,7 +68,7 @@ func (h Header) append(dst []byte) []byte {
 }
 
 var (
-	errBadMagic = errors.New("no magic number where one belongs")
+	errBadMagic = errors.New("magic number is missing")
 	errBadCRC   = errors.New("checksum does not match")
 )
 

@@ -78,9 +78,9 @@ func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.
 				reason, err = fmt.Errorf("segment ends before seq %d, its name says %d", seq, last), nil
 			case err != nil || reason != nil:
 			case f.firstSeq != seq:
-				reason = fmt.Errorf("frame starts at seq %d where %d belongs", f.firstSeq, seq)
+				reason = fmt.Errorf("frame starts at seq %d instead of %d", f.firstSeq, seq)
 			case f.last() > last:
-				reason = fmt.Errorf("frame of %d records does not end by seq %d", f.count, last)
+				reason = fmt.Errorf("frame of %d records ends above seq %d", f.count, last)
 			default:
 				reason, err = s.records(f, func(rec *Record) error {
 					if !yield(rec, nil) {

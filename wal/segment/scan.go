@@ -68,7 +68,7 @@ func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	var unreadable *UnreadableError
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		result.Reason, result.Missing = errors.New("its file is missing"), true
+		result.Reason, result.Missing = errors.New("file is missing"), true
 		return result, nil
 	case errors.As(err, &unreadable):
 		result.Reason, result.Unread = unreadable.Err, unreadable
@@ -109,13 +109,13 @@ func (s *Scan) explain() {
 		s.Reason = s.Unread
 	case s.Reason != nil:
 	case s.Begin == 0 && s.Size > 0:
-		s.Reason = errors.New("segment header does not check out")
+		s.Reason = errors.New("segment header is damaged")
 	case len(s.Damaged) > 0:
-		s.Reason = errors.New("bytes do not check out")
+		s.Reason = errors.New("bytes are damaged")
 	case s.Misplaced:
 		s.Reason = errors.New("frames are not where they belong")
 	case s.Size == 0:
-		s.Reason = errors.New("its file is empty")
+		s.Reason = errors.New("file is empty")
 	}
 }
 

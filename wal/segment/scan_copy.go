@@ -74,7 +74,7 @@ func (c *entryCopier) frame(in *scanner, f frame) error {
 		return err
 	}
 	if f.payloadCRC != payload.Sum32() {
-		return &DamageError{Path: in.path, Offset: f.from, Reason: errors.New("a frame that checked out does not any more")}
+		return &DamageError{Path: in.path, Offset: f.from, Reason: errors.New("a frame reads differently than a moment ago")}
 	}
 	return nil
 }

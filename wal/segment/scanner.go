@@ -158,7 +158,7 @@ func (s *scanner) frameAt(off int64, wanted func(frameHeader) bool) (f frame, re
 	case reason != nil:
 		return f, reason, nil
 	case h.count == 0 || h.payloadLen > MaxEntry || h.firstSeq == 0 || h.last() < h.firstSeq || h.last() >= MaxSeq:
-		return f, errors.New("frame header makes no sense"), nil
+		return f, errors.New("frame header has impossible values"), nil
 	case wanted != nil && !wanted(h):
 		return f, errors.New("frame is not of this segment"), nil
 	}

@@ -87,7 +87,7 @@ func beginLog(open func(dir string) (library, error), dir string, first []byte, 
 	case shared && (w.shared == nil || !bytes.Equal(written, want)):
 		return nil, errNotShared
 	case !bytes.Equal(written, want):
-		return nil, fmt.Errorf("the log library writes another format: %d bytes where %d belong", len(written), len(want))
+		return nil, fmt.Errorf("the log library writes another format: %d bytes instead of %d", len(written), len(want))
 	}
 	return w, nil //nolint:nilerr // see above
 }

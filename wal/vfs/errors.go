@@ -6,7 +6,7 @@ import (
 )
 
 // ErrNotRegular is the error for what has the name of a file and is not a regular file.
-var ErrNotRegular = errors.New("it is not a regular file, or behind a symbolic link: put the file in its place")
+var ErrNotRegular = errors.New("not a regular file, or behind a symbolic link (put the file in its place)")
 
 // IsFull reports whether err says that a disk or a quota has no space left.
 func IsFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
