@@ -59,7 +59,7 @@
 //     they were written.
 //   - Times are drawn and ids reserved under the queue's mutex, seqs when the committer
 //     takes a commit. Ids that the log draws rise with the seqs; times do while the clock
-//     does. Seqs have no hole but those that were skipped because the disk did not give the
+//     does. Seqs have no hole but those that were skipped because the disk could not read the
 //     end of a segment. The seqs of a failed commit are used again.
 //   - Only the committer writes records, and only to the active segment. Zeros behind them
 //     are written by the roller before and by one goroutine while it is active. The roller

@@ -14,12 +14,12 @@ const (
 	FoundDamage         Finding = "damage"          // in a segment; what checks out is kept, the rest is in the quarantine
 	FoundNoRecords      Finding = "no_records"      // a segment in which nothing checks out; put aside
 	FoundNoFile         Finding = "no_file"         // a sealed segment without its file; noted as lost, put aside
-	FoundUnreadable     Finding = "unreadable"      // the disk does not give it; the next start reads it again
+	FoundUnreadable     Finding = "unreadable"      // the disk can't read it; the next start reads it again
 	FoundMisnamed       Finding = "misnamed"        // a name that does not fit the records; renamed, or put aside
 	FoundMissing        Finding = "missing"         // acknowledged records that are not at the end of an unsealed segment; noted as lost
 	FoundLaterVersion   Finding = "later_version"   // of a later format version; left alone, next/ is put aside
 	FoundIdentity       Finding = "identity"        // LOG is missing or damaged; written anew
 	FoundCopy           Finding = "copy"            // a copy of another machine's log; continues under a new log id
-	FoundUnreadableNote Finding = "unreadable_note" // a damaged loss note, put aside; or one that the disk does not give, left alone
+	FoundUnreadableNote Finding = "unreadable_note" // a damaged loss note, put aside; or one that the disk can't read, left alone
 	FoundStray          Finding = "stray"           // not part of a log; left alone, or put aside if it is in the way
 )

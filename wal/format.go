@@ -21,7 +21,7 @@ type (
 	SeqRange = segment.SeqRange
 	// DamageError is where bytes of a segment are damaged, and why.
 	DamageError = segment.DamageError
-	// UnreadableError means that the disk did not give a part of a segment.
+	// UnreadableError means that the disk could not read a part of a segment.
 	UnreadableError = segment.UnreadableError
 )
 

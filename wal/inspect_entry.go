@@ -18,7 +18,7 @@ const (
 	StateNext   State = "next"
 	StateActive State = "active" // or left open by a crash
 	StateSealed State = "sealed"
-	StateUnread State = "unread" // a part of a segment that the disk did not give; the next start reads it again
+	StateUnread State = "unread" // a part of a segment that the disk could not read; the next start reads it again
 	StateGone   State = "gone"   // being removed
 )
 

@@ -9,7 +9,7 @@ import (
 )
 
 // Export is Examine with each called exactly once for every record that checks out,
-// even if the disk gives other bytes than a moment ago: then it reads the segment
+// even if the disk returns other bytes than a moment ago: then it reads the segment
 // again, a few times, and records may come out of order. The report lists what was not
 // exported.
 func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err error) {

@@ -14,7 +14,7 @@ import (
 const (
 	LossDamaged = "damaged" // the bytes are damaged; they are in the quarantine
 	LossEvicted = "evicted" // deleted to make room (wal.when_full: drop_oldest)
-	// LossSkipped means that no record is lost: the disk did not give the end of a
+	// LossSkipped means that no record is lost: the disk could not read the end of a
 	// segment, seqs were skipped for what might stand there, and these had no record.
 	LossSkipped = "skipped"
 	LossMissing = "missing" // acknowledged, but not in the segment's file, as after a disk that lied about a flush

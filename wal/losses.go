@@ -23,7 +23,7 @@ type losses struct {
 
 	mu      sync.Mutex          // guards the notes' directory, and what follows
 	last    LossNote            // the one that was written last, which the next may extend
-	unread  map[string]SeqRange // notes that the disk does not give, by file name, with the seqs of their names
+	unread  map[string]SeqRange // notes that the disk can't read, by file name, with the seqs of their names
 	foreign []string            // names of later versions' notes, and of what is no note; left alone
 }
 
@@ -159,7 +159,7 @@ func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, er
 	return n, true, nil
 }
 
-// leaveNote leaves a note that the disk does not give. Its name tells which seqs it
+// leaveNote leaves a note that the disk can't read. Its name tells which seqs it
 // stands for.
 func (l *losses) leaveNote(path string, err error) {
 	name := filepath.Base(path)
@@ -204,7 +204,7 @@ func (l *losses) stored(n LossNote) error {
 	return err
 }
 
-// unreadRanges lists the seqs of the notes that the disk does not give.
+// unreadRanges lists the seqs of the notes that the disk can't read.
 func (l *losses) unreadRanges() (ranges []SeqRange) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -237,7 +237,7 @@ func (l *losses) unconfirmed() (lowest uint64, err error) {
 
 // Losses returns the loss notes that wait for upload, the first 256 by seq; more are
 // returned once these are stored. It reads the disk. A damaged note is put aside; one
-// that the disk does not give is left for the next start, and Unread lists its seqs.
+// that the disk can't read is left for the next start, and Unread lists its seqs.
 func (l *Log) Losses() ([]LossNote, error) {
 	if !l.Started() {
 		return nil, nil

@@ -29,7 +29,7 @@ func parseName(name string) (first, last uint64, ending string, ok bool) {
 	return first, last, ending, ok && (last > 0 || !unread)
 }
 
-// cutUnread cuts .unread or .tail off the beginning of an ending: the disk did not give
+// cutUnread cuts .unread or .tail off the beginning of an ending: the disk could not read
 // all of the file.
 func cutUnread(ending string) (rest string, unread bool) {
 	for _, e := range []string{unreadSuffix, tailSuffix} {

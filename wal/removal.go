@@ -38,7 +38,7 @@ type removal struct {
 	stale       []string   // directories of pieces that did not replace it; deleted first
 
 	evicting bool   // it was evicted
-	report   string // for the quarantine: what the disk did not give; empty unless given up
+	report   string // for the quarantine: what the disk could not read; empty unless given up
 
 	open uint64 // lowest seq that is not confirmed, noted or listed, or 0; guarded by the shelf's mutex
 }

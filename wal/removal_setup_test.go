@@ -229,7 +229,7 @@ func ragged(t *testing.T, dir string) {
 	}
 }
 
-// unread is a log of which the disk did not give record 4 before it was killed.
+// unread is a log of which the disk could not read record 4 before it was killed.
 func unread(t *testing.T, dir string) {
 	t.Helper()
 	killed(t, dir, 6, nil)

@@ -77,7 +77,7 @@ type scenario struct {
 	prepare func(t *testing.T, dir string) // makes the directory instead
 	late    bool                           // the calls of the start are like those of others
 	run     func(tr *trial)                // until all is done
-	rotten  string                         // segment of which the disk does not give all
+	rotten  string                         // segment of which the disk can't read all
 	pages   []int64                        // that it does not give; if empty, the second
 	reason  string                         // of the losses
 	lost    []uint64                       // seqs that can't but be lost

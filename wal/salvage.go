@@ -18,9 +18,9 @@ const salvageName = "salvage"
 // may have been read into failing memory, and false with ErrVersion for one of a later
 // format version.
 //
-// If the disk does not give a part of the file, Salvage returns false and an
+// If the disk can't read a part of the file, Salvage returns false and an
 // *UnreadableError; at the third attempt it ships the rest and leaves that part to the
-// next start, without a loss note. A part that the disk does not give after a restart
+// next start, without a loss note. A part that the disk can't read after a restart
 // either is lost.
 //
 // The pieces are durable beside the segment before its new name says that it was

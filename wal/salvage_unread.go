@@ -13,8 +13,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// The disk may not give a page today and give it tomorrow, behind another cable. So a
-// part of a segment that it did not give stays where it is, under a name of its own,
+// The disk may be unable to read a page today and read it tomorrow, behind another cable. So a
+// part of a segment that it could not read stays where it is, under a name of its own,
 // until the next start has read it again:
 //
 //	FIRST-LAST.unread   these records may stand in the file, which holds others, too
@@ -30,14 +30,14 @@ const (
 )
 
 // readAttempts is how often a segment is read, with time in between, before the part
-// that the disk does not give is left to the next start or, after a restart, given up.
+// that the disk can't read is left to the next start or, after a restart, given up.
 const readAttempts = 3
 
 func unreadName(first, last uint64) string { return segment.SealedName(first, last) + unreadSuffix }
 func tailName(first, last uint64) string   { return segment.SealedName(first, last) + tailSuffix }
 
 // Unread lists the seqs that are neither shipped nor noted as lost nor in a segment
-// that Sealed returns: the disk did not give their records, or their loss note.
+// that Sealed returns: the disk could not read their records, or their loss note.
 func (l *Log) Unread() (ranges []SeqRange) {
 	ranges = l.losses.unreadRanges()
 	l.shelf.lock()
@@ -173,7 +173,7 @@ func unreadReport(w *segment.Scan, s *Segment) string {
 	return report.String()
 }
 
-// quarantineUnread moves a file that the disk did not give after a restart either to
+// quarantineUnread moves a file that the disk could not read after a restart either to
 // the quarantine. An empty .gone directory tells that its seqs were used.
 func (s *shelf) quarantineUnread(d *removal) error {
 	gone := d.place + goneSuffix

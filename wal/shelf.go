@@ -34,7 +34,7 @@ type shelf struct {
 	}
 	unsealed    []*active  // segments with records that the roller has not sealed yet, oldest first
 	sealed      []*Segment // oldest first
-	unread      []*Segment // parts of sealed segments that the disk did not give; the next start reads them
+	unread      []*Segment // parts of sealed segments that the disk could not read; the next start reads them
 	sealedBytes int64      // of unsealed, sealed, unread, and what is being removed
 
 	removals     []*removal    // whose files are not deleted yet
@@ -197,7 +197,7 @@ func (s *shelf) list() ([]*Segment, <-chan struct{}) {
 	return slices.Clone(s.sealed), s.more
 }
 
-// replace lists pieces, and parts that the disk did not give, in place of a segment of
+// replace lists pieces, and parts that the disk could not read, in place of a segment of
 // which no record is lost.
 func (s *shelf) replace(one *Segment, pieces, unread []*Segment) {
 	s.lock()

@@ -148,7 +148,7 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 	}
 }
 
-// check reads all records. What a disk did not give for good may wait for the next
+// check reads all records. What a disk could not read for good may wait for the next
 // start.
 func (s startTrial) check(t *testing.T, l *Log, some bool, when string) {
 	t.Helper()

@@ -84,7 +84,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 		return 0, dir, nil
 	}
 	// What a killed process left in memory only must be durable before it ships. A file
-	// that the disk does not give has nothing there.
+	// that the disk can't read has nothing there.
 	if err := l.disk.SyncFile(path); err != nil && (w.Unread == nil || !vfs.IsUnreadable(err)) && !l.tolerates(err) {
 		return 0, dir, err
 	}
@@ -126,7 +126,7 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	return err
 }
 
-// splitOffTail gives the end of an open segment, which the disk does not give, a name
+// splitOffTail gives the end of an open segment, which the disk can't read, a name
 // of its own: .tail. It returns true if the whole segment got that name: without a good
 // frame (last is 0), or without hard links.
 func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (moved bool, err error) {

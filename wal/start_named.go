@@ -21,7 +21,7 @@ type named struct {
 	sound        bool          // the name is well formed
 	fits         bool          // it is that of a sealed segment, and the first frame has the seq first
 	link         bool          // a symbolic link, which is not followed
-	noFirstFrame bool          // the first frame is damaged, or the disk does not give it
+	noFirstFrame bool          // the first frame is damaged, or the disk can't read it
 	run          uint64        // of the header; 0 if that can't be read
 	scan         *segment.Scan // of its file, once it was read
 	failed       error         // why its file can't be read

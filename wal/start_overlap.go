@@ -59,7 +59,7 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	return withoutNamed(all, aside), l.quarantineDir(aside.name)
 }
 
-// renameUnread renames to .unread a segment of which the disk does not give all, for
+// renameUnread renames to .unread a segment of which the disk can't read all, for
 // another that was saved from it by an interrupted salvage. The rest is read again.
 func (l *Log) renameUnread(found *names, s *named) error {
 	l.found(FoundUnreadable, slog.LevelError, "the disk can't read a part of a segment whose salvage was interrupted: that part is read again",

@@ -55,7 +55,7 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 		dir: filepath.Join(l.dir, s.name), place: filepath.Join(l.dir, place), last: s.last, evicting: evicting, open: s.first,
 	}
 	if ending == lostSuffix {
-		d.report = fmt.Sprintf("segment: %s\nreason: the disk did not give a part of it after a restart either\n", place)
+		d.report = fmt.Sprintf("segment: %s\nreason: the disk could not read a part of it after a restart either\n", place)
 	}
 	skips := strings.HasPrefix(ending, tailSuffix) && !evicting && w != nil && w.Unread == nil
 	from := s.first

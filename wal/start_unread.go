@@ -54,7 +54,7 @@ func (l *Log) readUnread(found *names) error {
 	return nil
 }
 
-// isPartial reports whether the disk did not give a part of the file. It holds records
+// isPartial reports whether the disk could not read a part of the file. It holds records
 // of others, too, and only the name tells which are meant.
 func (s *named) isPartial() bool {
 	_, _, ending, _ := parseName(s.name)
@@ -129,7 +129,7 @@ func (l *Log) addUnread(u *named, found *names) error {
 }
 
 // statSegment returns the size and the time of a sealed segment's file, or an error
-// that wraps fs.ErrNotExist. A file that the disk does not give counts as empty;
+// that wraps fs.ErrNotExist. A file that the disk can't read counts as empty;
 // reading it fails later.
 func (l *Log) statSegment(path string) (size int64, at time.Time, err error) {
 	info, err := l.disk.Stat(path)

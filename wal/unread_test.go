@@ -515,7 +515,7 @@ func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 	}
 }
 
-// What the disk does not give is the first to be evicted, with a true note.
+// What the disk can't read is the first to be evicted, with a true note.
 func TestUnreadablePartIsEvictedFirst(t *testing.T) {
 	const n = 180
 	dir, file := sealedDir(t, n)

@@ -15,6 +15,6 @@
 //   - Only the Writer that created a file adds to it. A copy is a new file.
 //   - No length, seq or record is trusted before its checksum is verified; only Peek uses
 //     a frame's header without its records.
-//   - A page that the disk does not give reads as zeros and is reported as unreadable.
+//   - A page that the disk can't read reads as zeros and is reported as unreadable.
 //     Any other error of the disk ends the reading.
 package segment

@@ -8,7 +8,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// UnreadableError means that the disk did not give a part of a segment. Another attempt
+// UnreadableError means that the disk could not read a part of a segment. Another attempt
 // may succeed.
 type UnreadableError struct {
 	Path  string
@@ -32,7 +32,7 @@ const pageSize = 4096
 // counts as unreadable without an attempt: a failing disk can take seconds for each.
 const maxUnreadPages = 1024
 
-// Pages reads a file of which the disk may not give every page. Such a page, tried
+// Pages reads a file of which the disk may be unable to read every page. Such a page, tried
 // twice, reads as zeros, in which no frame checks out. This is the only policy for read
 // errors: any other error ends the reading.
 type Pages struct {

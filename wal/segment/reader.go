@@ -23,7 +23,7 @@ func (e *DamageError) Error() string {
 func (e *DamageError) Unwrap() error { return e.Reason }
 
 // openStrict opens a file and reads its header. If either fails it returns an error, a
-// *DamageError if the disk does not give the file or the header is damaged.
+// *DamageError if the disk can't read the file or the header is damaged.
 func openStrict(disk vfs.Disk, path string) (*scanner, error) {
 	s, err := open(disk, path)
 	var unreadable *UnreadableError

@@ -48,8 +48,8 @@ const (
 	MaxClient = math.MaxUint8
 	MaxUsage  = 16 << 20
 
-	// MaxFrame is the size of the records up to which several appends share a frame.
-	// One append is always whole in one frame, which can be larger.
+	// MaxFrame is the size of a frame, header included, up to which several appends
+	// share it. One append is always whole in one frame, which can be larger.
 	MaxFrame = 1 << 20
 	// MaxEntry bounds every length that a reader accepts.
 	MaxEntry = 256 << 20

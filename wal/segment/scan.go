@@ -29,8 +29,8 @@ type Scan struct {
 	Written   int64            // start of the zeros at the end of the file, or End if that is higher
 	Pieces    []Piece          // by seq
 	Damaged   []ByteRange      // bytes that are part of no good entry
-	Unread    *UnreadableError // set if the disk did not give all of the file
-	Pages     []ByteRange      // what it did not give
+	Unread    *UnreadableError // set if the disk could not read all of the file
+	Pages     []ByteRange      // what it could not read
 	Misplaced bool             // good frames are not in the order of their seqs, or are there twice
 	Reason    error            // why the first damaged bytes are damaged, or nil
 	Missing   bool             // there is no file
@@ -60,7 +60,7 @@ type extent struct {
 type owner struct{ logID, run uint64 }
 
 // Scan finds every frame in the file at path that checks out, wherever it is. Pages
-// that the disk does not give count as damaged. The error is one of the disk, or wraps
+// that the disk can't read count as damaged. The error is one of the disk, or wraps
 // ErrVersion.
 func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	result := &Scan{disk: disk, path: path}

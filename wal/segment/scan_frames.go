@@ -14,7 +14,7 @@ func (s *Scan) reopen() (*scanner, error) {
 	return in, nil
 }
 
-// Open opens the file to read its bytes. Pages that the disk does not give read as
+// Open opens the file to read its bytes. Pages that the disk can't read read as
 // zeros. The caller calls end.
 func (s *Scan) Open() (in io.ReaderAt, end func(), err error) {
 	r, err := s.reopen()

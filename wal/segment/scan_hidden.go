@@ -7,7 +7,7 @@ import (
 )
 
 // HiddenRecords is the most records that may stand behind the last good frame in pages
-// that the disk did not give. It is 0 if it gave everything up to the first page of
+// that the disk could not read. It is 0 if it gave everything up to the first page of
 // zeros.
 func (s *Scan) HiddenRecords() (records uint64, err error) {
 	if s.Unread == nil {

@@ -45,7 +45,7 @@ const (
 	chunkSize  = 256 << 10
 )
 
-// open opens the file at path. If the disk does not give it, the error is an
+// open opens the file at path. If the disk can't read it, the error is an
 // *UnreadableError.
 func open(disk vfs.Disk, path string) (*scanner, error) {
 	file, err := disk.OpenRegular(path)
@@ -134,7 +134,7 @@ func (s *scanner) readHeader() (reason, err error) {
 	return nil, nil
 }
 
-// orUnreadable returns the disk's error, if it did not give a page, instead of reason,
+// orUnreadable returns the disk's error, if it could not read a page, instead of reason,
 // which is a consequence of it.
 func (s *scanner) orUnreadable(reason error) error {
 	if s.in.err != nil && !errors.Is(reason, ErrVersion) {
