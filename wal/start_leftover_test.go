@@ -7,84 +7,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
 	"collectord/wal/segment"
 	"collectord/wal/vfs"
 )
 
-// crashed returns a data directory as kill -9 would leave it after n appends of
-// one record each: an active segment that was never sealed.
-func crashed(t *testing.T, n int) (dir, file string) {
-	t.Helper()
-	l := open(t, t.TempDir(), Options{SegmentSize: 4 << 10})
-	for i := range n {
-		mustAppend(t, l, Record{Usage: usage(i)})
-	}
-	dir = t.TempDir()
-	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {
-		t.Fatal(err)
-	}
-	mustClose(t, l)
-	return dir, filepath.Join(dir, "wal", segment.ActiveName(1), segment.FileName)
-}
-
-// reopened opens dir, checks that it holds the usages 0 to n-1, and that it
-// takes more and gives everything back after another start.
-func reopened(t *testing.T, dir string, n int) {
-	t.Helper()
-	l := open(t, dir, Options{SegmentSize: 4 << 10})
-	got := readAll(t, l)
-	if len(got) != n {
-		t.Fatalf("%d records, want %d", len(got), n)
-	}
-	for i, r := range got {
-		if !bytes.Equal(r.Usage, usage(i)) || r.Seq != uint64(i+1) {
-			t.Fatalf("record %d is %d: %s", i, r.Seq, r.Usage)
-		}
-	}
-	if g := checkLedger(t, l); g.Recovered != uint64(n) {
-		t.Fatalf("recovered %d, want %d", g.Recovered, n)
-	}
-	mustAppend(t, l, Record{Usage: usage(n)})
-	mustClose(t, l)
-	l = open(t, dir, Options{SegmentSize: 4 << 10})
-	if got := readAll(t, l); len(got) != n+1 || !bytes.Equal(got[n].Usage, usage(n)) {
-		t.Fatalf("%d records after one more, want %d", len(got), n+1)
-	}
-	mustClose(t, l)
-}
-
 func TestKilledDaemonLosesNothing(t *testing.T) {
 	dir, _ := crashed(t, 20)
 	reopened(t, dir, 20)
-}
-
-// frameEnds lists the offsets just past the header and past each frame. What
-// was written ahead may follow.
-func frameEnds(t *testing.T, path string) (ends []int64) {
-	t.Helper()
-	header, err := segment.ReadHeader(vfs.OSDisk(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	scan, err := segment.All(header.LogID).Scan(vfs.OSDisk(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ends = append(ends, scan.Begin)
-	for seq := scan.Pieces[0].First; seq < scan.Last(); seq++ { // one record a frame
-		at, err := scan.OffsetAbove(seq)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ends = append(ends, at)
-	}
-	return append(ends, scan.End)
 }
 
 func TestTornTailIsCutAtEveryByte(t *testing.T) {
@@ -249,75 +180,6 @@ func TestRottenSealedSegmentTellsWhere(t *testing.T) {
 	}
 	if n != 1 {
 		t.Errorf("%d records before the damage, want 1", n)
-	}
-}
-
-func TestIdentity(t *testing.T) {
-	machine := filepath.Join(t.TempDir(), "machine-id")
-	setMachine := func(id string) {
-		if err := os.WriteFile(machine, []byte(id+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dir := t.TempDir()
-	logID := func() uint64 {
-		l := open(t, dir, Options{MachineID: machine})
-		mustAppend(t, l, Record{Usage: usage(1)})
-		id, _ := l.Identity()
-		mustClose(t, l)
-		return id
-	}
-	setMachine("0123")
-	first := logID()
-	if again := logID(); again != first {
-		t.Errorf("log id changed from %x to %x", first, again)
-	}
-	path := filepath.Join(dir, "wal", identityName)
-	if b, _ := os.ReadFile(path); strings.Contains(string(b), "0123") {
-		t.Errorf("the machine id is not to be written down: %s", b)
-	}
-	for _, content := range []string{"", "garbage"} {
-		if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
-			t.Fatal(err)
-		}
-		if again := logID(); again != first {
-			t.Errorf("log id %x was not rebuilt from a segment, got %x", first, again)
-		}
-	}
-	setMachine("4567")
-	if clone := logID(); clone == first {
-		t.Error("a cloned image kept its log id")
-	}
-}
-
-// The log id is in LOG and in each segment. Where LOG can't be written, the last
-// segment keeps it, also once its records are shipped.
-func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
-	dir := t.TempDir()
-	var broken atomic.Bool
-	o := Options{ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDisk(func(op, path string) error {
-		name := filepath.Base(path)
-		if op == "rename" && (name == identityName+".tmp" || name == nextName && broken.Load()) {
-			return syscall.ENOSPC
-		}
-		return nil
-	})
-	l := open(t, dir, o)
-	mustAppend(t, l, Record{Usage: usage(0)})
-	broken.Store(true)
-	_ = l.Seal(t.Context()) // there is no segment to go on with
-	until(t, "the segment is sealed", func() bool { return l.Stats().SealedSegments == 1 })
-	segments, _ := l.Sealed()
-	if err := segments[0].Remove(); err != nil {
-		t.Fatal(err)
-	}
-	copied := t.TempDir()
-	if err := os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(l.dir)); err != nil {
-		t.Fatal(err)
-	}
-	after := open(t, copied, Options{})
-	if after.logID != l.logID || (after.queue.nextSeq-1) != 1 {
-		t.Errorf("log %x goes on as %x, above seq %d", l.logID, after.logID, (after.queue.nextSeq - 1))
 	}
 }
 
