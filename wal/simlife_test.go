@@ -31,7 +31,7 @@ type kind struct {
 	fills    bool // the disk runs full, and gets room again
 	jumps    bool // the wall clock jumps
 	interval bool // appends return before they are synced
-	blind    bool // for a run the disk can't read some pages
+	blind    bool // for a run the disk does not give some pages
 }
 
 // loses reports whether records may be lost, with a note.

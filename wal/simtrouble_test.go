@@ -19,7 +19,7 @@ type trouble struct {
 	fault   simdisk.Fault
 	hang    time.Duration // how long a call hangs before it returns
 	only    bool          // just calls of segments that are not sealed
-	blindIn int           // the run in which the disk can't read some pages; 0 is none
+	blindIn int           // the run in which the disk does not give some pages; 0 is none
 	runs    int
 	tally   *tally
 	matched int
