@@ -116,7 +116,7 @@ func (k *committer) housekeep() time.Duration {
 		if a := k.segment; a != nil && a.count > 0 {
 			k.rollWatched(sealRequest)
 		}
-		k.diskWait.begin(nil) // the roller may be behind
+		k.diskWait.begin(nil) // the roller may be slow to receive
 		k.rolls.retired <- retired{seals: due}
 		k.resume()
 	}

@@ -25,9 +25,7 @@ func (k *committer) fail(err error) {
 	k.rolls.retired <- retired{segment: a, failed: true, attempt: k.attempt}
 }
 
-// roll makes the prepared segment the active one and gives the old one to the roller.
-// It waits for the disk only where segments fill faster than they can be prepared, or
-// must not grow any more.
+// rollWatched is roll for when no wait for the disk has begun.
 func (k *committer) rollWatched(reason string) {
 	k.diskWait.begin(nil)
 	k.roll(reason)

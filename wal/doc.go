@@ -50,6 +50,8 @@
 //     are quarantined: copied there.
 //   - clear: the place for a name is made free, by one of these.
 //   - retire: the committer stops writing to a segment and passes it to the roller.
+//   - give up: what the disk can't read after a restart either counts as lost, and its file
+//     is moved to the quarantine.
 //   - abandon: nobody waits any more for a call of the disk that hangs or has failed.
 //   - drop: a usage is lost that was accepted (the ledger); reject: it was not accepted.
 //

@@ -163,7 +163,7 @@ func (l *Log) Seal(ctx context.Context) error {
 	}
 }
 
-// Close commits what was accepted, seals the active segment and releases the directory.
+// Close commits what was accepted, seals the active segment and unlocks the directory.
 // From now on appends are refused with ErrClosed, which a second Close returns too.
 func (l *Log) Close() error {
 	if !l.queue.close() {

@@ -26,7 +26,7 @@ type batch struct {
 }
 
 // batches are reused, since what a caller's iterator refers to escapes to the heap.
-var batches = sync.Pool{New: func() any { return new(batch) }}
+var batches = sync.Pool{New: func() any { return new(batch) }} //nolint:gochecknoglobals // a pool
 
 func (b *batch) recycle() {
 	*b = batch{}

@@ -12,13 +12,13 @@ import (
 
 // prepared is a segment that is ready to become the active one.
 type prepared struct {
-	segment *active // nothing is written to it any more; may be nil
-	attempt uint64  // the committer's number of failures when the roller was asked for it
+	segment *active
+	attempt uint64 // the committer's number of failures when the roller was asked for it
 }
 
 // retired is a message from the committer to the roller.
 type retired struct {
-	segment *active // nothing is added to it any more; may be nil
+	segment *active // nothing is written to it any more; may be nil
 	failed  bool    // after a failed write or sync
 	adopted bool    // the committer took a segment after a failure: prepare another
 	attempt uint64

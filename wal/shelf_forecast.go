@@ -83,8 +83,8 @@ func (f *filter) value() float64 {
 	return f.sum / f.weight
 }
 
-// untilFullLocked is the time in seconds until the log will be full, or will begin to
-// evict if it drops the oldest.
+// untilFullLocked is the time in seconds until the log will be full, or, with DropOldest,
+// will begin to evict.
 func (s *shelf) untilFullLocked() float64 {
 	if s.full != nil {
 		return 0

@@ -13,7 +13,7 @@ import (
 )
 
 // movingSuffix ends the name of a segment on its way to its right name, so that two can
-// exchange theirs.
+// swap theirs.
 const movingSuffix = ".moving"
 
 // settle finds out which records each segment holds, gives it the name that says so,

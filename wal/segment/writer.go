@@ -135,8 +135,8 @@ func (w *Writer) Close() error {
 }
 
 // Abandon closes the files without waiting for the disk, after a failure or where the
-// segment is not needed. The log library's writer is dropped, since closing it would
-// sync once more.
+// segment is not needed. The log library's writer is not closed, since that would sync
+// once more.
 func (w *Writer) Abandon() {
 	w.log = nil
 	w.zeros.end() // without a wait: the disk may hang
