@@ -84,19 +84,10 @@ func (d *Disk) Rename(from, to string) error {
 
 // Remove implements vfs.FS.
 func (d *Disk) Remove(path string) error {
-	return d.run(Call{Op: Remove, Path: path}, func() error {
-		dir, name, err := d.parent(path)
-		if err != nil {
-			return err
-		}
-		n := dir.names[name]
-		switch {
-		case n == nil:
-			return syscall.ENOENT
-		case n.names != nil:
+	return d.delete(Call{Op: Remove, Path: path}, func(n *node) error {
+		if n.names != nil {
 			return syscall.EISDIR
 		}
-		d.set(change{{dir, name, nil}})
 		return nil
 	})
 }
@@ -106,19 +97,30 @@ func (d *Disk) RemoveIn(dir, name string) error { return d.Remove(filepath.Join(
 
 // RemoveDir implements vfs.FS.
 func (d *Disk) RemoveDir(path string) error {
-	return d.run(Call{Op: RemoveDir, Path: path}, func() error {
-		dir, name, err := d.parent(path)
-		if err != nil {
-			return err
-		}
-		n := dir.names[name]
+	return d.delete(Call{Op: RemoveDir, Path: path}, func(n *node) error {
 		switch {
-		case n == nil:
-			return syscall.ENOENT
 		case n.names == nil:
 			return syscall.ENOTDIR
 		case len(n.names) > 0:
 			return syscall.ENOTEMPTY
+		}
+		return nil
+	})
+}
+
+// delete deletes a name unless refused returns an error for its node.
+func (d *Disk) delete(c Call, refused func(*node) error) error {
+	return d.run(c, func() error {
+		dir, name, err := d.parent(c.Path)
+		if err != nil {
+			return err
+		}
+		n := dir.names[name]
+		if n == nil {
+			return syscall.ENOENT
+		}
+		if err := refused(n); err != nil {
+			return err
 		}
 		d.set(change{{dir, name, nil}})
 		return nil
