@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -18,8 +17,8 @@ func (s *shelf) deleteGone(d *removal) error {
 	s.lock()
 	newest := d.last+1 >= s.active.next // then only the active segment's name tells a higher seq, if there is one
 	keep := !s.active.open && newest
-	if keep && !slices.Contains(s.tombstones, d.dir) {
-		s.tombstones = append(s.tombstones, d.dir)
+	if keep {
+		s.addTombstoneLocked(d.dir)
 	}
 	s.unlock()
 	if !keep {

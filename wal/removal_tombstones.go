@@ -9,13 +9,18 @@ import (
 	"collectord/wal/segment"
 )
 
+// addTombstoneLocked lists a directory that is kept for its name.
+func (s *shelf) addTombstoneLocked(dir string) {
+	if !slices.Contains(s.tombstones, dir) {
+		s.tombstones = append(s.tombstones, dir)
+	}
+}
+
 // makeTombstone deletes the file of a segment directory and keeps the name, as .gone,
 // until there is an active segment whose name tells the next seq.
 func (s *shelf) makeTombstone(dir string) error {
 	s.lock()
-	if name := dir + goneSuffix; !slices.Contains(s.tombstones, name) {
-		s.tombstones = append(s.tombstones, name)
-	}
+	s.addTombstoneLocked(dir + goneSuffix)
 	s.unlock()
 	if err := s.markDirGone(dir); err != nil {
 		return err
@@ -31,9 +36,7 @@ func (s *shelf) clearActive(dir string) error {
 		return err
 	}
 	s.lock()
-	if !slices.Contains(s.tombstones, gone) {
-		s.tombstones = append(s.tombstones, gone)
-	}
+	s.addTombstoneLocked(gone)
 	s.unlock()
 	return s.putAside(dir, errInTheWay)
 }

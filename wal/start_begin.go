@@ -56,9 +56,7 @@ func (l *Log) beginLater(cause error) {
 	l.shelf.lock()
 	defer l.shelf.unlock()
 	for _, name := range emptied {
-		if path := filepath.Join(l.dir, name); !slices.Contains(l.shelf.tombstones, path) {
-			l.shelf.tombstones = append(l.shelf.tombstones, path)
-		}
+		l.shelf.addTombstoneLocked(filepath.Join(l.dir, name))
 	}
 }
 
