@@ -129,7 +129,8 @@ func TestSealDoesNotWaitForAnEmptyQueue(t *testing.T) {
 	})
 }
 
-// A log that can't be written, with records that wait for better times, says so.
+// A log that can't be written answers requests to seal with an error, also while
+// records wait.
 func TestSealDoesNotWaitForADiskThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
@@ -177,7 +178,7 @@ func TestAnEvictedOrRemovedSegmentCanNotBeHeld(t *testing.T) {
 	}
 }
 
-// reentrant uses the log whenever something is logged.
+// reentrant is a log handler that uses the log.
 type reentrant struct {
 	slog.Handler
 	log atomic.Pointer[Log]
@@ -192,7 +193,7 @@ func (r *reentrant) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-// use takes every mutex that is taken from outside.
+// use calls methods that take every mutex that callers can take.
 func use(l *Log) {
 	l.Stats()
 	l.Ledger()
@@ -202,7 +203,7 @@ func use(l *Log) {
 	l.Enqueue(Record{Usage: usage(1), Source: UDP})
 }
 
-// TestNeitherALoggerNorACallerIsCalledWithAMutexHeld hangs where one is.
+// TestNeitherALoggerNorACallerIsCalledWithAMutexHeld hangs if one is.
 func TestNeitherALoggerNorACallerIsCalledWithAMutexHeld(t *testing.T) {
 	logger := &reentrant{}
 	var fails atomic.Bool

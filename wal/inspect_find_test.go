@@ -17,7 +17,7 @@ import (
 	"collectord/wal/vfs/errorfs"
 )
 
-// exported returns the seqs that Export gives of what name means.
+// exported returns the seqs that Export yields for a name.
 func exported(t *testing.T, dir, name string) (seqs []uint64, r *Report) {
 	t.Helper()
 	i, e, err := Find(dir, name)
@@ -37,7 +37,7 @@ func exported(t *testing.T, dir, name string) (seqs []uint64, r *Report) {
 	return seqs, r
 }
 
-// fingerprint tells whether anything below dir was changed.
+// fingerprint changes if anything below dir does.
 func fingerprint(t *testing.T, dir string) string {
 	t.Helper()
 	h := sha256.New()
@@ -63,8 +63,9 @@ func fingerprint(t *testing.T, dir string) string {
 	return string(h.Sum(nil))
 }
 
-// TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed has a segment of the records
-// 1 to 6 under every name that a directory of the log can have, damaged in every way.
+// TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed gives a segment of the
+// records 1 to 6 every name that a directory of the log can have, and damages it in
+// every way.
 func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 	source, file := sealedDir(t, 6)
 	whole, err := os.ReadFile(file)
@@ -222,8 +223,8 @@ func TestASegmentIsFoundBehindALink(t *testing.T) {
 	}
 }
 
-// A disk that gives other bytes when it is asked again must not end the export, nor have
-// these printed.
+// A disk that returns other bytes the next time must not end the export, nor may those
+// bytes be printed.
 func TestExportGoesOnWhereTheDiskChangesItsMind(t *testing.T) {
 	for name, c := range map[string]struct {
 		from, to int // reads of the second record that are changed

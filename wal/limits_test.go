@@ -67,7 +67,7 @@ func TestLimitsMayChangeUnderLoad(t *testing.T) {
 	checkLedger(t, l)
 }
 
-// Who listens to the log's troubles is told of the end of each that began.
+// Every trouble that is logged is also logged as over.
 func TestEveryTroubleIsSaidToBeOver(t *testing.T) {
 	heard := &troubleRecorder{level: map[string]slog.Level{}}
 	fails := atomic.Bool{}

@@ -144,7 +144,7 @@ func TestADeletionThatFailsBesideARetryIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A start that is done again hangs where it deletes what removals left.
+// A start that is repeated hangs where it deletes what removals left.
 func TestARetriedStartTakesNoAppendsBeforeSomebodyCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := memoryDir(t)

@@ -12,7 +12,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestAWaiterIsToldByTheCommit appends from one goroutine, as an event loop would.
+// TestAWaiterIsToldByTheCommit appends from one goroutine, as an event loop does.
 func TestAWaiterIsToldByTheCommit(t *testing.T) {
 	var fails atomic.Bool
 	l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
@@ -73,7 +73,7 @@ func TestAWaiterIsToldByTheCommit(t *testing.T) {
 	}
 }
 
-// Records that are others at the second look fail, with those of their frame.
+// Records that differ on the second pass fail, and so do the others of their frame.
 func TestRecordsThatChangeWhileTheyAreAppendedAreNotStored(t *testing.T) {
 	l := open(t, t.TempDir(), Options{})
 	looks := 0

@@ -19,7 +19,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// bucket is a folder that knows what is in it, and watches what is claimed.
+// bucket is a folder that records what is in it and checks what objects claim to be
+// confirmed.
 type bucket struct {
 	shipper.Store
 	trial *trial
@@ -105,8 +106,8 @@ func unsealed(t *testing.T, dir string) {
 	killed(t, dir, 7, nil)
 }
 
-// shortened is a log that lost the end of a segment that was not sealed yet, 3
-// and 4, while the next one is there already: the segments 1 to 4 and 5 to 6.
+// shortened is a log that lost the end of an unsealed segment, 3 and 4, while the next
+// one exists already: the segments 1 to 4 and 5 to 6.
 func shortened(t *testing.T, dir string) {
 	t.Helper()
 	data := filepath.Join(scratchDir(t), "data")
@@ -174,7 +175,7 @@ func (tr *trial) read(file vfs.File, p []byte, off int64) (int, error) {
 	return readBut(tr.scenario.pages...)(file, p, off)
 }
 
-// readBut reads files but for some of their pages, which come in order.
+// readBut reads files except for some of their pages, which must be sorted.
 func readBut(pages ...int64) func(file vfs.File, p []byte, off int64) (int, error) {
 	const size = 4096
 	return func(file vfs.File, p []byte, off int64) (int, error) {
@@ -193,7 +194,7 @@ func readBut(pages ...int64) func(file vfs.File, p []byte, off int64) (int, erro
 	}
 }
 
-// unread is how many records wait for the next start to read them again.
+// unread is the number of records that the next start will read again.
 func (tr *trial) unread() (n uint64) {
 	for _, r := range tr.log.Unread() {
 		n += r.Last - r.First + 1

@@ -66,7 +66,7 @@ func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 	}
 }
 
-// scenario is something that a log goes through.
+// scenario is a sequence of events in the life of a log.
 type scenario struct {
 	name    string
 	records int                            // appended before, two in a segment
@@ -80,7 +80,7 @@ type scenario struct {
 	mayLose []uint64                       // seqs that may be
 }
 
-// fault is a call that fails: the at-th, counted from when the scenario runs.
+// fault makes a call fail: the at-th, counted from the beginning of the scenario.
 type fault struct {
 	how string // empty for none
 	at  int

@@ -18,7 +18,7 @@ import (
 	"collectord/wal"
 )
 
-// before is asked ahead of each call.
+// before is called ahead of each call.
 func (tr *trial) before(op, path string) error {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -54,8 +54,8 @@ func (tr *trial) isDead() bool {
 	return tr.dead
 }
 
-// stuck reports that there is no more to wait for: the process is dead, or met a
-// call that fails for ever several times.
+// stuck reports whether nothing more will happen: the process is dead, or a call that
+// fails for ever was made several times.
 func (tr *trial) stuck() bool {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -82,8 +82,8 @@ func (tr *trial) open(dir string, logger *slog.Logger, before func(op, path stri
 	return true
 }
 
-// ship runs a shipper until everything is shipped and cleared away, or nothing
-// more is to be expected.
+// ship runs a shipper until everything is shipped and deleted, or nothing more will
+// happen.
 func (tr *trial) ship() {
 	tr.t.Helper()
 	s, err := shipper.New(tr.log, tr.store, shipper.Options{
@@ -104,7 +104,7 @@ func (tr *trial) ship() {
 	})
 }
 
-// leftovers counts what a removal leaves until it is done.
+// leftovers counts the directories of unfinished removals.
 func (tr *trial) leftovers() int {
 	names, err := os.ReadDir(filepath.Join(tr.dir, "data", "wal"))
 	if err != nil {
@@ -124,7 +124,7 @@ func (tr *trial) until(what string, is func() bool) {
 	}
 }
 
-// evict lowers the bounds until n segments have to go.
+// evict lowers the bounds until n segments must be evicted.
 func (tr *trial) evict(n int) {
 	tr.t.Helper()
 	segments, _ := tr.log.Sealed()
@@ -139,7 +139,7 @@ func (tr *trial) evict(n int) {
 	tr.log.SetLimits(wal.Limits{SealAfter: time.Hour, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond})
 }
 
-// file is that of the n-th segment, from 1.
+// file is the path of the n-th segment's file, from 1.
 func (tr *trial) file(n int) string {
 	tr.t.Helper()
 	files, err := filepath.Glob(filepath.Join(tr.dir, "data", "wal", fmt.Sprintf("%020d-*", 2*n-1), "*"))
@@ -149,7 +149,7 @@ func (tr *trial) file(n int) string {
 	return files[0]
 }
 
-// damage spoils the first record of a segment.
+// damage damages the first record of a segment.
 func (tr *trial) damage(n int) { spoil(tr.t, tr.file(n), fmt.Sprintf(`"n":%d,`, 2*n-2)) }
 
 // split splits the only segment.
@@ -166,15 +166,15 @@ func (tr *trial) split() {
 	})
 }
 
-// empty takes all frames of a segment.
+// empty cuts all frames off a segment.
 func (tr *trial) empty(n int) {
 	if err := os.Truncate(tr.file(n), 10); err != nil {
 		tr.t.Fatal(err)
 	}
 }
 
-// check reads the bucket: with what is known to be lost it is all that was ever
-// appended.
+// check reads the bucket: together with what is noted as lost it has everything that
+// was appended.
 func (tr *trial) check(whole bool) {
 	tr.t.Helper()
 	s := tr.scenario
@@ -214,7 +214,7 @@ func (tr *trial) checkLedger() wal.Ledger {
 	return g
 }
 
-// checkCounters holds the counters of the only process so far against the bucket.
+// checkCounters compares the counters of the only process so far with the bucket.
 func (tr *trial) checkCounters(appended bool) {
 	tr.t.Helper()
 	g := tr.checkLedger()

@@ -14,7 +14,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// forgetful are files that keep no bytes, so that hours of a busy host cost little.
+// forgetful are files that keep no bytes, so that hours of a busy host take little
+// memory.
 type forgetful struct{ vfs.OS }
 
 func (f forgetful) OpenWritable(path string) (vfs.File, error) {
@@ -39,7 +40,7 @@ func (forgetfulWriter) Copies() bool       { return false }
 func (forgetfulWriter) Close() error       { return nil }
 
 // TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness counts what is sealed in an
-// hour under steady loads, and how old the oldest record is at most by then.
+// hour under steady loads, and the greatest age of an unsealed record.
 func TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness(t *testing.T) {
 	for name, load := range map[string]struct {
 		bytes  int // of a usage

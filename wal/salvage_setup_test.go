@@ -24,7 +24,7 @@ func sealedDir(t *testing.T, n int) (dir, file string) {
 	return dir, filepath.Join(dir, "wal", segment.SealedName(1, uint64(n)), segment.FileName)
 }
 
-// salvageAll does what the shipper does: salvages what can't be read whole.
+// salvageAll salvages every segment that can't be read as a whole, as the shipper does.
 func salvageAll(t *testing.T, l *Log) {
 	t.Helper()
 	segments, _ := l.Sealed()

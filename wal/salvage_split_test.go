@@ -176,8 +176,8 @@ func TestASegmentThatIsSplitWhileItIsLookedAtIsNotDamaged(t *testing.T) {
 	}
 }
 
-// A piece that is shipped while the name of the segment could still come back would
-// be shipped twice: after a crash with the segment.
+// A piece that is shipped while the segment's name could still come back would be
+// shipped twice, the second time with the segment.
 func TestPiecesAreListedOnceTheSegmentIsGoneForGood(t *testing.T) {
 	var failing, renamed atomic.Bool
 	o := Options{}.WithDisk(func(op, path string) error {

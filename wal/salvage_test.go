@@ -151,8 +151,8 @@ func TestInterruptedSalvageIsDoneAgain(t *testing.T) {
 	}
 }
 
-// Uploads run side by side, and so do the salvages of what they find damaged. One
-// that fails on the way, as on a full disk, is tried again.
+// Uploads run concurrently, and so do the salvages of damaged segments. A salvage that
+// fails, as on a full disk, is tried again.
 func TestSalvagesMayRunSideBySideAndBeTriedAgain(t *testing.T) {
 	const segments, each = 8, 5
 	dir := t.TempDir()
@@ -216,8 +216,8 @@ func TestWhatIsLostWithItsFileIsNoted(t *testing.T) {
 	checkLosses(t, l, nil)
 }
 
-// A daemon that was set back to an earlier version must neither stumble over
-// nor touch what the later one wrote, and number its records above.
+// A daemon that was set back to an earlier version must neither fail on nor touch what
+// the later one wrote, and number its records above.
 func TestLaterVersionIsLeftAloneAndPassed(t *testing.T) {
 	later := func(path string) []byte {
 		t.Helper()

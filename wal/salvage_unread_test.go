@@ -113,8 +113,8 @@ func TestReadErrorThatPassesIsForgotten(t *testing.T) {
 	}
 }
 
-// TestInterruptedSalvageOfAnUnreadableSegmentGoesOn makes what a crash leaves after
-// each step of setting a segment aside, and of giving up what can't be read.
+// TestInterruptedSalvageOfAnUnreadableSegmentGoesOn makes the state that a crash leaves
+// after each step of splitting off, and of giving up, what can't be read.
 func TestInterruptedSalvageOfAnUnreadableSegmentGoesOn(t *testing.T) {
 	const n = 180
 	prepared, file := sealedDir(t, n)

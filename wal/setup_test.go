@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// usage makes a usage that tells which one it is.
+// usage makes the i-th usage.
 func usage(i int) []byte { return fmt.Appendf(nil, `{"patientId":"%d"}`, i) }
 
 func open(t *testing.T, dir string, o Options) *Log {
@@ -121,7 +121,7 @@ func checkLedger(t *testing.T, l *Log) Ledger {
 	return g
 }
 
-// until waits for something that another goroutine brings about.
+// until waits until another goroutine has brought something about.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(20 * time.Second)

@@ -14,8 +14,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// hours of a simulated daemon pass in moments: a load that appends load bytes a
-// second, and a storage that takes what is sealed while it is there.
+// hours is a simulated daemon whose hours pass in moments: load bytes are appended a
+// second, and a storage takes what is sealed while it can be reached.
 type simulation struct {
 	t    *testing.T
 	log  *Log
@@ -48,9 +48,9 @@ func (s *simulation) seconds(n int) {
 	}
 }
 
-// TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog simulates a storage that
-// goes away under constant load, and asserts that what is foretold comes true
-// within a factor of two.
+// TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog simulates a storage that becomes
+// unreachable under constant load, and asserts that the forecast is right within a
+// factor of two.
 func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
 	const load = 8 << 10
 	for name, o := range map[string]Options{
@@ -114,7 +114,7 @@ func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
 	}
 }
 
-// A file archive beside the log, or anybody else, fills the disk too.
+// A file archive beside the log, or another program, fills the disk, too.
 func TestSecondsUntilFullCountsWhatOthersPutOnTheDisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := int64(10 << 30)

@@ -13,7 +13,7 @@ import (
 
 // A new version of the log library may keep its copies elsewhere. Records are safe
 // then, but segments are small, batches several times slower, and the largest
-// requests take three times the memory: see package segment, share.go.
+// requests take three times the memory: see package segment, writer_share.go.
 func TestTheUnderlyingLogCopiesNothing(t *testing.T) {
 	log := open(t, t.TempDir(), Options{})
 	large := Record{Usage: bytes.Repeat([]byte{'x'}, MaxUsage)}
@@ -53,8 +53,8 @@ func TestALogThatCopiesKeepsItsSegmentsSmallAndReportsItOnce(t *testing.T) {
 			found := 0
 			segments, _ := log.Sealed()
 			for _, s := range segments {
-				// One is not full before it has that size, and goes on for as long again
-				// while the next one is prepared.
+				// A segment is not full before it has that size, and grows for as long
+				// again while the next one is prepared.
 				if s.Bytes() > 2*segment.MaxCopied+segment.MaxFrame {
 					t.Errorf("%s has %d bytes", s, s.Bytes())
 				}

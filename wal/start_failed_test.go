@@ -13,8 +13,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// A commit that fails can leave a whole frame behind the last acknowledged one. Its
-// seqs are given out again: a start must not take it for the records that have them.
+// A failed commit can leave a whole frame behind the last acknowledged one. Its seqs
+// are used again: a start must not take it for the records that have them.
 func TestAFailedCommitHidesNothingAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	var fail atomic.Bool

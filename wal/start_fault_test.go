@@ -23,8 +23,8 @@ var startErrnos = []syscall.Errno{
 	syscall.ELOOP, syscall.EXDEV, syscall.ESTALE, syscall.ENOTDIR, syscall.EISDIR,
 }
 
-// startTrial is a log that a crash left, with something for each step of a start
-// to do.
+// startTrial is a log that a crash left, in which each step of a start has something to
+// do.
 type startTrial struct {
 	disk  *simdisk.Disk
 	usual int // calls of a start on it that nothing fails
@@ -37,7 +37,7 @@ func (s startTrial) options(d *simdisk.Disk, t *testing.T) Options {
 	return o
 }
 
-// startTrialUsages is how many usages it holds: 0 to 9.
+// startTrialUsages is the number of its usages, 0 to 9.
 const startTrialUsages = 10
 
 func newStartTrial(t *testing.T) (s startTrial) {
@@ -71,8 +71,8 @@ func newStartTrial(t *testing.T) (s startTrial) {
 
 var startStep = flag.Int("start-step", 9, "one in so many calls of a start fails with each error, and three with those that stand for others")
 
-// TestADiskThatFailsDuringTheStart has each call of a start fail with each error,
-// once and from then on until somebody mends the disk.
+// TestADiskThatFailsDuringTheStart makes each call of a start fail with each error,
+// once and for as long as the disk is not repaired.
 func TestADiskThatFailsDuringTheStart(t *testing.T) {
 	t.Parallel()
 	var s startTrial

@@ -48,8 +48,8 @@ func TestIdentity(t *testing.T) {
 	}
 }
 
-// The log id is in LOG and in each segment. Where LOG can't be written, the last
-// segment keeps it, also once its records are shipped.
+// The log id is in LOG and in each segment. If LOG can't be written, the last segment
+// keeps it, also once its records are shipped.
 func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 	dir := t.TempDir()
 	var broken atomic.Bool

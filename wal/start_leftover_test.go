@@ -183,8 +183,8 @@ func TestRottenSealedSegmentTellsWhere(t *testing.T) {
 	}
 }
 
-// TestAStartReadsASegmentOnce: most of one that was not sealed may be zeros, and of a
-// large one reading is what a start takes.
+// TestAStartReadsASegmentOnce matters since reading a large segment is most of the time
+// of a start, though most of an unsealed one may be zeros.
 func TestAStartReadsASegmentOnce(t *testing.T) {
 	const size = 4 << 20
 	l := open(t, t.TempDir(), Options{SegmentSize: size})

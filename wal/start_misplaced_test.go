@@ -43,8 +43,8 @@ func misplacements(file, other []byte) (all map[string][]byte) {
 	return all
 }
 
-// TestMisplacedSectorsCostOnlyWhatIsNowhere has every record shipped once whose
-// frame is somewhere in the file, and a note for every other one.
+// TestMisplacedSectorsCostOnlyWhatIsNowhere asserts that every record whose frame is
+// somewhere in the file is shipped once, and every other one noted.
 func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 	const n = 35
 	fill := func(from int) (dir string, file []byte, ends []int64) {

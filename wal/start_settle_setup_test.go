@@ -32,7 +32,7 @@ func namedDir(t *testing.T) (dir string, names []string) {
 	return dir, append(names, segment.ActiveName(16))
 }
 
-// memoryDir is a directory in which a sync takes no time, where there is one.
+// memoryDir is a directory in which a sync takes no time, if there is one.
 func memoryDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "collectord-test-")
@@ -50,9 +50,9 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// whole opens and ships a log, and asserts that each of its records is in a
-// sealed segment, once, or in the quarantine, where it is noted as lost, or
-// outside of the log, where it was left alone.
+// whole opens and ships a log, and asserts that each of its records is in a sealed
+// segment, once, or in the quarantine and noted as lost, or outside of the log, where
+// it was left.
 func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) {
 	t.Helper()
 	l = open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})

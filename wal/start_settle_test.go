@@ -193,7 +193,8 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 	}
 }
 
-// The daemon's own files in the data directory are no links either.
+// The daemon does not follow links in the place of its files in the data directory
+// either.
 func TestALockThatIsALinkMakesWay(t *testing.T) {
 	dir, target := t.TempDir(), filepath.Join(t.TempDir(), "target")
 	if err := os.WriteFile(target, []byte("x"), 0o600); err != nil {

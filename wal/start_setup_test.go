@@ -26,8 +26,8 @@ func crashed(t *testing.T, n int) (dir, file string) {
 	return dir, filepath.Join(dir, "wal", segment.ActiveName(1), segment.FileName)
 }
 
-// reopened opens dir, checks that it holds the usages 0 to n-1, and that it
-// takes more and gives everything back after another start.
+// reopened opens dir, checks that it holds the usages 0 to n-1, and that it accepts
+// more and returns everything after another start.
 func reopened(t *testing.T, dir string, n int) {
 	t.Helper()
 	l := open(t, dir, Options{SegmentSize: 4 << 10})
@@ -52,8 +52,8 @@ func reopened(t *testing.T, dir string, n int) {
 	mustClose(t, l)
 }
 
-// frameEnds lists the offsets just past the header and past each frame. What
-// was written ahead may follow.
+// frameEnds lists the offsets behind the header and behind each frame. Zeros may
+// follow.
 func frameEnds(t *testing.T, path string) (ends []int64) {
 	t.Helper()
 	header, err := segment.ReadHeader(vfs.OSDisk(), path)

@@ -39,8 +39,8 @@ func strangeStarts() (all []trialStart) {
 			case p.path == "wal" && s.name == "a link to what was there":
 				c.lost = nil
 			case p.path == "wal" && (unreadable || strings.Contains(s.name, "link")):
-				// Somebody meant it to be elsewhere, or it belongs to somebody: nothing is to
-				// be put in its place.
+				// Somebody wants it elsewhere, or owns it: nothing may be put in its
+				// place.
 				c.mend = func(data string) error {
 					path := filepath.Join(data, p.path)
 					return errors.Join(os.Rename(path, path+".old"), os.Mkdir(path, 0o700))
@@ -112,8 +112,8 @@ func otherStarts() []trialStart {
 	return all
 }
 
-// moved moves the file of a segment to a new directory, as a file system does that
-// renames none.
+// moved moves the file of a segment to a new directory, as on a file system that
+// renames no directory.
 func moved(from, to string) error {
 	return errors.Join(os.Mkdir(to, 0o700), os.Rename(filepath.Join(from, "00000000000000000001"), filepath.Join(to, "00000000000000000001")))
 }

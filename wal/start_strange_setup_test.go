@@ -25,15 +25,14 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// giveAway makes everything below dir that of another user.
+// giveAway makes another user the owner of everything below dir.
 func giveAway(dir string) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, os.Lchown(path, nobody, nobody))
 	})
 }
 
-// filesBelow returns the paths of all files that hold something, by what tells
-// them from others.
+// filesBelow returns the paths of all files with content, by what identifies them.
 func filesBelow(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -64,8 +63,8 @@ func filesBelow(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// asNobody runs the test that calls it in a process of another user than root. The
-// variable tells it so.
+// asNobody runs the test that calls it in a process of another user than root, which
+// the variable marks.
 func asNobody(t *testing.T, base, variable string) {
 	t.Helper()
 	self, err := os.Executable()

@@ -18,10 +18,10 @@ import (
 	"collectord/wal"
 )
 
-// strangerText is in files that no log wrote.
+// strangerText is the content of files that no log wrote.
 const strangerText = "not part of a log\n"
 
-// shape is what can be in the place of a file or directory of the log.
+// shape is a thing that can be in the place of a file or directory of the log.
 type shape struct {
 	name string
 	root bool // only root can make it
@@ -133,7 +133,7 @@ var places = []struct {
 }
 
 // TestItStartsWhateverIsThere prepares data directories, as root where it can, and
-// has a process of another user start a log in each.
+// starts a log in each in a process of another user.
 func TestItStartsWhateverIsThere(t *testing.T) {
 	starts := strangeStarts()
 	if base := os.Getenv("COLLECTORD_TEST_STARTS"); base != "" {

@@ -20,7 +20,7 @@ type badDisk struct {
 	reads int                       // that failed
 }
 
-// pageSize is the unit in which a disk fails to give what it holds.
+// pageSize is the unit in which a disk fails to read.
 const pageSize = 4096
 
 func (d *badDisk) read(file vfs.File, p []byte, off int64) (int, error) {
@@ -42,7 +42,7 @@ func (d *badDisk) read(file vfs.File, p []byte, off int64) (int, error) {
 	return file.ReadAt(p, off)
 }
 
-// spoil makes pages of a file unreadable; all of them where none is named.
+// spoil makes the given pages of a file unreadable; without any, all of them.
 func (d *badDisk) spoil(t *testing.T, path string, pages ...int64) {
 	t.Helper()
 	info, err := os.Stat(path)
@@ -70,8 +70,8 @@ func (d *badDisk) mend() {
 	d.pages = nil
 }
 
-// shipAll does what a shipper does: it reads each segment, has those salvaged that
-// can't be read, and removes those that can. It returns the seqs that it shipped.
+// shipAll reads each segment as a shipper does, salvages those that can't be read, and
+// removes those that can. It returns the seqs that it shipped.
 func shipAll(t *testing.T, l *Log) (shipped []uint64) {
 	t.Helper()
 	for {

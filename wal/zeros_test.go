@@ -45,7 +45,7 @@ func TestZerosAheadFollowWhatRecentSegmentsHeld(t *testing.T) {
 }
 
 // TestASegmentThatOutgrowsItsZerosGetsMore watches the file: within its zeros a commit
-// changes nothing of its size, and the records never get to their end.
+// does not change its size, and the records never reach their end.
 func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
 	const size = 256 << 10
 	l := open(t, t.TempDir(), Options{SegmentSize: size})

@@ -13,7 +13,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestFramesThatContradictEachOther gives two frames that check out the same seqs.
+// TestFramesThatContradictEachOther makes two frames that check out and have the same
+// seqs.
 func TestFramesThatContradictEachOther(t *testing.T) {
 	frameOf := func(run, first uint64, usages ...string) []byte {
 		var payload []byte

@@ -203,8 +203,8 @@ func entryOf(buf []byte) []byte {
 	return append(binary.AppendUvarint(nil, uint64(len(buf)-EntryRoom)), buf[EntryRoom:]...)
 }
 
-// TestALogLibraryOfAnotherFormatIsRefused is what stands between a library that
-// writes something else and records that nobody can read.
+// TestALogLibraryOfAnotherFormatIsRefused guards against a library that writes another
+// format, which nobody could read.
 func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	_, err := newLogWriter(func(dir string) (library, error) {
