@@ -25,7 +25,7 @@ const salvageName = "salvage"
 //
 // The pieces are durable beside the segment before its new name says that it was
 // replaced. After a crash before that rename, the next start deletes the pieces, and
-// the segment is salvaged again; after a crash behind it, the next start writes the
+// the segment is salvaged again; after a later one, the next start writes the
 // notes and deletes the segment.
 func (l *Log) Salvage(s *Segment) (changed bool, err error) { return l.shelf.salvage(s) }
 
