@@ -38,7 +38,7 @@ func Inspect(dataDir string) (*Inspector, error) {
 	}
 	lock, err := vfs.OS{}.Open(filepath.Join(dataDir, "LOCK"))
 	if errors.Is(err, vfs.ErrNotRegular) {
-		return i, nil // nobody holds it
+		return i, nil // no daemon holds it
 	}
 	if err != nil {
 		return i, ignoreMissing(err)
@@ -99,7 +99,7 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 		return r, err
 	}
 	if err = w.Records(each); errors.Is(err, fs.ErrNotExist) {
-		return &Report{Vanished: true}, nil // in between, before the first record
+		return &Report{Vanished: true}, nil // removed before its first record was read
 	}
 	return r, err
 }
@@ -146,7 +146,7 @@ func (i *Inspector) follow(e Entry) string {
 		return ""
 	}
 	for _, now := range entries {
-		sealed := now.FirstSeq == e.FirstSeq && now.State == StateSealed && (e.LastSeq == 0 || e.LastSeq == now.LastSeq) // otherwise it is a piece
+		sealed := now.FirstSeq == e.FirstSeq && now.State == StateSealed && (e.LastSeq == 0 || e.LastSeq == now.LastSeq) // with another last seq it is a piece
 		if now.Name == e.Name || sealed {
 			return filepath.Join(i.dir, now.Name, segment.FileName)
 		}

@@ -50,7 +50,7 @@ func find(dataDir, place string) (*Inspector, Entry, error) {
 	}
 	i, err := Inspect(dataDir)
 	if err != nil {
-		i = &Inspector{disk: vfs.OSDisk()} // of no log
+		i = &Inspector{disk: vfs.OSDisk()} // the file is part of no log
 	}
 	return i, i.entryAt(path, filepath.Base(place), info.IsDir()), nil
 }
@@ -82,9 +82,9 @@ func (i *Inspector) entryAt(path, name string, isDir bool) Entry {
 	}
 	e.Name = name
 	if ok && file == filepath.Join(dir, segment.FileName) && filepath.Base(dir) == name && i.contains(dir) {
-		return e // which may get another name while it is looked at
+		return e // by its name, since it may be renamed meanwhile
 	}
-	i.live = false // nobody writes to it
+	i.live = false // no daemon writes to it
 	e.State, e.file = "", file
 	return e
 }

@@ -132,7 +132,7 @@ func (s *shelf) advance(d *removal) (err error) {
 		}
 	}
 	if d.evicting {
-		stockReserve(s.disk, filepath.Join(s.dir, lostName, reserveName)) // before others take the room
+		stockReserve(s.disk, filepath.Join(s.dir, lostName, reserveName)) // before others take the space
 	}
 	s.lock()
 	defer s.unlock()

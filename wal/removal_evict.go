@@ -75,7 +75,7 @@ func (s *Segment) evict() error {
 	d := s.removal(evictedSuffix)
 	d.synced, d.evicting = err == nil, true
 	d.notes, d.lost, d.open = []LossNote{note}, s.counted(), s.first
-	_ = l.beginRemoval(d, func() { l.unlistLocked(s) }) // logged
+	_ = l.beginRemoval(d, func() { l.unlistLocked(s) }) // errors are logged
 	return nil
 }
 

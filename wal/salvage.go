@@ -112,7 +112,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	default:
 		s.foundDamage(seg, w, pieces, d.lost)
 	}
-	_ = s.beginRemoval(d, func() { // logged
+	_ = s.beginRemoval(d, func() { // errors are logged
 		s.unlistLocked(seg)
 		found := d.lost
 		for _, p := range pieces {

@@ -60,7 +60,7 @@ func (s *shelf) split(seg *Segment) error {
 	seg.removed, seg.made = true, nil
 	d := seg.removal("")
 	d.pieces, d.open = pieces, seg.first
-	_ = s.beginRemoval(d, func() { // logged
+	_ = s.beginRemoval(d, func() { // errors are logged
 		s.unlistLocked(seg)
 		for _, p := range pieces {
 			s.sealedBytes += p.bytes

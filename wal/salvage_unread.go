@@ -183,7 +183,7 @@ func (s *shelf) quarantineUnread(d *removal) error {
 	if err := s.disk.SyncDir(s.dir); err != nil {
 		return err
 	}
-	if _, err := s.disk.Stat(d.dir); !errors.Is(err, fs.ErrNotExist) { // otherwise done before
+	if _, err := s.disk.Stat(d.dir); !errors.Is(err, fs.ErrNotExist) { // otherwise an earlier attempt moved it
 		if err := s.quarantinePath(d.dir); err != nil {
 			return err
 		}

@@ -111,7 +111,7 @@ func (s *Segment) Remove() error {
 	d := s.removal("")
 	d.stale, s.made = s.made, nil
 	s.shelf.queue.move(s.counted(), pending, shipped)
-	_ = s.shelf.beginRemoval(d, func() { s.shelf.unlistLocked(s) }) // logged
+	_ = s.shelf.beginRemoval(d, func() { s.shelf.unlistLocked(s) }) // errors are logged
 	return nil
 }
 

@@ -98,7 +98,7 @@ func (l *Log) deleteLeftovers() error {
 		if info, err := l.disk.Stat(filepath.Join(dir, segment.FileName)); err == nil {
 			d.bytes = vfs.SizeOf(info)
 		}
-		_ = l.shelf.beginRemoval(d, func() { l.shelf.sealedBytes += d.bytes }) // logged
+		_ = l.shelf.beginRemoval(d, func() { l.shelf.sealedBytes += d.bytes }) // errors are logged
 	}
 	l.gone, l.shelf.tombstones, l.leftovers = nil, nil, nil
 	return l.disk.SyncDir(l.dir)

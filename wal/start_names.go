@@ -61,7 +61,7 @@ func (l *Log) readNames() (found names, err error) {
 			gone = append(gone, first)
 		case ok:
 			found.segments = append(found.segments, s)
-		case len(name) == len(segment.SealedName(1, 1)), len(name) == len(segment.ActiveName(1)): // with a wrong digit?
+		case len(name) == len(segment.SealedName(1, 1)), len(name) == len(segment.ActiveName(1)): // perhaps with a wrong digit
 			s.first, s.last, s.sealed = 0, 0, len(name) == len(segment.SealedName(1, 1))
 			found.segments = append(found.segments, s)
 		case name == nextName:

@@ -43,9 +43,9 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 	}
 	holders := slices.Concat(found.segments, found.unread)
 	slices.SortFunc(holders, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
-	clipped := !part && (w != nil && w.Unread == nil || errors.Is(s.failed, fs.ErrNotExist)) // the file tells where it ends
+	clipped := !part && (w != nil && w.Unread == nil || errors.Is(s.failed, fs.ErrNotExist)) // then the file tells where the segment ends
 	for _, other := range holders {
-		if clipped && other.first > max(end, s.first) { // whose records are not part of it
+		if clipped && other.first > max(end, s.first) { // the records of other are not part of it
 			s.last = min(s.last, max(other.first-1, s.first))
 			break
 		}
@@ -73,7 +73,7 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 			n.Reason = lossReason(w, from)
 		}
 		d.notes = append(d.notes, n)
-		// How many records the end of a segment had is not known: none was counted.
+		// The records of a .tail were not counted, since their number is not known.
 		if n.Reason != LossSkipped && (!evicting || !strings.HasPrefix(ending, tailSuffix)) {
 			d.lost += to - from + 1
 		}
@@ -89,7 +89,7 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 	l.found(FoundRemoval, slog.LevelWarn, "continued an interrupted removal: its records are noted as lost",
 		"segment", s.name, "lost_records", d.lost)
 	l.queue.recovered(d.lost, pending)
-	_ = l.shelf.beginRemoval(d, func() {}) // logged
+	_ = l.shelf.beginRemoval(d, func() {}) // errors are logged
 	return s.last
 }
 

@@ -20,7 +20,7 @@ func (l *Log) undoSalvage(found *names) error {
 	for _, e := range entries {
 		path := filepath.Join(work, e.Name(), segment.FileName)
 		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *named) bool { return l.disk.IsSameFile(path, l.fileOf(s.name)) }) {
-			continue // another name of a file that has one
+			continue // another name of a file that a segment has
 		}
 		w, err := segment.All(l.logID).Scan(l.disk, path)
 		if err == nil && w.Unread != nil {

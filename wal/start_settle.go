@@ -224,7 +224,7 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 	}
 	for _, s := range wrong {
 		to := filepath.Join(l.dir, s.right())
-		if _, err := l.disk.Stat(to); err == nil { // nothing that is part of the log
+		if _, err := l.disk.Stat(to); err == nil { // not a segment that this start lists
 			if err := l.putAside(to, errInTheWay); err != nil {
 				return nil, err
 			}

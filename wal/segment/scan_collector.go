@@ -121,7 +121,7 @@ func (c *collector) conclude() error {
 	var ours, passed []extent
 	for _, e := range c.found {
 		switch {
-		case e.owner != owner{c.Header.LogID, c.Header.Run}: // of another log, or of an earlier life of the disk
+		case e.owner != owner{c.Header.LogID, c.Header.Run}: // of another log, or of an earlier use of the disk's blocks
 		case e.unwanted:
 			passed = append(passed, e)
 		default:

@@ -37,7 +37,7 @@ func (s *scanner) eachFrame(e extent, each func(frame) error) error {
 		}
 		h, reason := decodeFrameHeader(head)
 		if reason != nil {
-			return &DamageError{Path: s.path, Offset: from, Reason: reason} // it was good a moment ago
+			return &DamageError{Path: s.path, Offset: from, Reason: reason} // it checked out a moment ago
 		}
 		f := frame{frameHeader: h, start: start, from: from, to: from + frameHeaderSize + int64(h.payloadLen)}
 		if f.to > e.to {
@@ -81,7 +81,7 @@ func (s *Scan) frames(each func(in *scanner, f frame) error) error {
 func (s *Scan) Records(each func(*Record) error) error {
 	var damage error
 	err := s.frames(func(in *scanner, f frame) error {
-		_, reason, err := in.frameAt(f.from, nil) // the disk may not give the same twice
+		_, reason, err := in.frameAt(f.from, nil) // the disk may return other bytes now
 		if err == nil && reason == nil {
 			reason, err = in.records(f, each)
 		}
@@ -99,7 +99,7 @@ func (s *Scan) Records(each func(*Record) error) error {
 // FirstReceivedAt is when the first record that checks out was received, in
 // microseconds since 1970; 0 if there is none.
 func (s *Scan) FirstReceivedAt() (at int64) {
-	_ = s.Records(func(r *Record) error { // what can't be read is not known
+	_ = s.Records(func(r *Record) error { // an error leaves it unknown
 		at = r.ReceivedAt
 		return errStop
 	})
@@ -125,7 +125,7 @@ func (s *Scan) Contains(other *Scan) (bool, error) {
 	if len(other.Pieces) == 0 {
 		return true, nil
 	}
-	have := map[uint64]frameHeader{} // with the checksum of the payload
+	have := map[uint64]frameHeader{} // each with the payload's checksum
 	if err := s.frames(func(_ *scanner, f frame) error { have[f.firstSeq] = f.frameHeader; return nil }); err != nil {
 		return false, err
 	}

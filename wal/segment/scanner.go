@@ -74,7 +74,7 @@ func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 		}
 		if cap(s.buf) < n {
 			size := max(n, int(min(windowSize, s.in.size)))
-			if n < MaxFrame { // frames come in all sizes
+			if n < MaxFrame { // rounded up, since frames differ in size
 				size = max(size, 1<<bits.Len(uint(n)))
 			}
 			grown := make([]byte, size)

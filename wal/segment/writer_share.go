@@ -41,7 +41,7 @@ func buffersOf(log library) *buffers {
 	if batch == nil || file == nil || places.Kind() != reflect.Slice {
 		return nil
 	}
-	places = reflect.NewAt(places.Type(), unsafe.Pointer(places.UnsafeAddr())).Elem() // one that can be set
+	places = reflect.NewAt(places.Type(), unsafe.Pointer(places.UnsafeAddr())).Elem() // the same slice as a value that can be set
 	return &buffers{batch, file, places}
 }
 

@@ -96,7 +96,7 @@ func (d Disk) Rename(from, to string) error {
 // fails, too.
 func (d Disk) moveFiles(from, to string, refused error) error {
 	entries, err := d.List(from)
-	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].IsDir() { // with more, neither would be empty
+	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].IsDir() { // an interruption between two files would leave neither name empty
 		return refused
 	}
 	if err := d.Mkdir(to); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -134,7 +134,7 @@ func (d Disk) RenameDurably(from, to string) error {
 func (d Disk) WriteFileDurably(path string, content []byte) error {
 	temp := path + ".tmp"
 	f, err := d.Create(temp)
-	if errors.Is(err, fs.ErrExist) { // of an interrupted write
+	if errors.Is(err, fs.ErrExist) { // left by an interrupted write
 		if err := d.Remove(temp); err != nil {
 			return err
 		}
@@ -150,8 +150,8 @@ func (d Disk) WriteFileDurably(path string, content []byte) error {
 	return d.RenameDurably(temp, path)
 }
 
-// MkdirDurably makes a directory, and its parents where they are missing, each with
-// a durable name. One that is there is no error.
+// MkdirDurably makes a directory and the missing ones above it, each with a durable
+// name. A directory that exists is no error.
 func (d Disk) MkdirDurably(dir string) error {
 	parent := filepath.Dir(dir)
 	err := d.Mkdir(dir)
@@ -161,13 +161,13 @@ func (d Disk) MkdirDurably(dir string) error {
 		}
 		err = d.Mkdir(dir)
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) { // or it is no directory, as the next call will find
+	if err != nil && !errors.Is(err, fs.ErrExist) { // if it exists as something else, the next call fails
 		return err
 	}
 	return d.SyncDir(parent)
 }
 
-// HasOtherNames reports whether a file is found elsewhere too, so that it must not
+// HasOtherNames reports whether a file has other names (hard links): then it must not
 // be cut.
 func (d Disk) HasOtherNames(path string) bool {
 	info, err := d.Stat(path)
