@@ -65,7 +65,7 @@ func TestRepairAndShipGoOnPastWhatCantBeRead(t *testing.T) {
 	}
 }
 
-func TestTheDaemonSaysWhatItPutAsideUntilItIsMoved(t *testing.T) {
+func TestTheDaemonSaysWhatItPutAsideUntilItIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 0s}\n")
@@ -92,15 +92,23 @@ func TestTheDaemonSaysWhatItPutAsideUntilItIsMoved(t *testing.T) {
 		}
 		d.stop()
 	}
-	if err := os.RemoveAll(filepath.Join(dir, "data", "wal", "quarantine")); err != nil {
-		t.Fatal(err)
-	}
 	d := start(t, config, port, admin)
-	if m := d.metrics(); m["collectord_wal_put_aside"] != 0 {
-		t.Errorf("%v things are put aside after the quarantine was emptied", m["collectord_wal_put_aside"])
+	if out := strings.Join(wantStatus(t, 0, config, "ls"), "\n"); !strings.Contains(out, "wal acknowledge") || !strings.Contains(out, "wal/quarantine/next-") {
+		t.Errorf("ls: %s", out)
 	}
-	if body := verbose(); strings.Contains(body, "quarantine") {
-		t.Errorf("readyz?verbose: %s", body)
+	if out := strings.Join(wantStatus(t, 0, config, "acknowledge"), "\n"); strings.Count(out, "acknowledged ") < 3 {
+		t.Errorf("acknowledge: %s", out)
+	}
+	until(t, "nothing is put aside any more, without a restart", func() bool { return d.metrics()["collectord_wal_put_aside"] == 0 })
+	for range 2 { // also after a restart
+		if body := verbose(); strings.Contains(body, "quarantine") {
+			t.Errorf("readyz?verbose: %s", body)
+		}
+		d.stop()
+		d = start(t, config, port, admin)
+	}
+	if out := strings.Join(wantStatus(t, 0, config, "acknowledge"), "\n"); !strings.Contains(out, "nothing is put aside") {
+		t.Errorf("acknowledge: %s", out)
 	}
 	d.stop()
 }

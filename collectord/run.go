@@ -210,7 +210,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 		logger.Error("stopping", "error", cause)
 	}
 	tell(manager.stopping())
-	err = shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, office, stopShipping, shipped})
+	err = shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, office, stopShipping, shipped, reload.config().WAL.CommitTimeout})
 	logger.Info("stopped", account(log.Ledger(), began)...)
 	return errors.Join(cause, err)
 }
@@ -269,6 +269,7 @@ type steps struct {
 	office       *admin.Server
 	stopShipping context.CancelFunc
 	shipped      <-chan struct{}
+	diskTimeout  time.Duration
 }
 
 // shutDown takes leave without losing what was acknowledged, or refusing what
@@ -302,7 +303,11 @@ func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) error {
 		return nil
 	}))
 	s.stopShipping()
-	<-s.shipped
+	select {
+	case <-s.shipped:
+	case <-time.After(s.diskTimeout):
+		logger.Error("an upload can't be stopped: a disk does not answer", "waited", s.diskTimeout)
+	}
 	if remaining > 0 {
 		logger.Warn("some segments are not shipped: the next start ships them", "segments", remaining)
 	}

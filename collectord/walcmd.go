@@ -26,7 +26,7 @@ func walCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wal",
 		Short: "Look at the log in data_dir, or repair it",
-		Long: `Look at the log in data_dir. ls, verify, cat and export change nothing and may be used while the daemon is running.
+		Long: `Look at the log in data_dir. ls, verify, cat and export change nothing and, like acknowledge, may be used while the daemon is running.
 The daemon repairs by itself what it meets; repair does the same at once, while no daemon is running.`,
 	}
 	config.AddFlags(c.PersistentFlags())
@@ -48,7 +48,7 @@ The daemon repairs by itself what it meets; repair does the same at once, while 
 	sub("ls", "List the segments", walLs)
 	sub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", walVerify)
 	sub("cat", "Print the records that check out, one JSON object a line", walCat)
-	c.AddCommand(walExportCommand())
+	c.AddCommand(walExportCommand(), walAcknowledgeCommand())
 	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", walRepair)
 	return c
 }
@@ -120,7 +120,17 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		bytes += l.Bytes
 	}
 	fmt.Fprintf(table, "\ttotal, sealed records\t%d\t%d\t\n", records, bytes)
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	aside, err := log.PutAside()
+	if len(aside) > 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), "\nput aside, until it is acknowledged (collectord wal acknowledge):\n")
+	}
+	for _, one := range aside {
+		fmt.Fprintf(cmd.OutOrStdout(), "  %q\n", one.Path) // a stranger may have named it
+	}
+	return err
 }
 
 func walVerify(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {

@@ -18,7 +18,7 @@ import (
 
 // Options of a Shipper. The zero value of each field stands for its default.
 type Options struct {
-	SpoolDir string // required; emptied by New
+	SpoolDir string // required; emptied by Run
 	Reserve  bool   // the spool keeps room on the disk for an object of the largest segment
 	Level    string // "fastest", "default", "better" or "best"
 	Limits   Limits
@@ -71,12 +71,13 @@ type Shipper struct {
 	store     bucket.Store
 	opts      Options
 	level     zstd.EncoderLevel
-	spool     *spool
+	spool     *spool // opened by Run
 	bandwidth bucket.Bandwidth
 
 	done    chan result // from the workers
 	wake    chan struct{}
 	uploads *histogram.Histogram
+	sizes   sizeLimit
 	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
 
 	mu     sync.Mutex // guards what follows
@@ -98,7 +99,7 @@ type Stats struct {
 	InFlight        int
 }
 
-// New makes a shipper and empties its spool directory. Run starts it.
+// New makes a shipper, without a look at a disk or the storage. Run starts it.
 func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -114,13 +115,8 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown compression level %q", o.Level)
 	}
-	var need func() (largest, sealedAt int64)
-	if o.Reserve {
-		need = log.LargestSegment
-	}
-	spool := openSpool(o.SpoolDir, need, o.Logger)
 	s := &Shipper{
-		log: log, store: store, opts: o, level: level, spool: spool,
+		log: log, store: store, opts: o, level: level,
 		done:    make(chan result),
 		wake:    make(chan struct{}, 1),
 		uploads: histogram.NewLatency(),
@@ -159,9 +155,14 @@ func (s *Shipper) currentLimits() Limits {
 	return s.limits
 }
 
-// Run ships what is sealed, oldest first, until ctx ends. It returns once the
-// uploads under way have stopped.
+// Run empties the spool and ships what is sealed, oldest first, until ctx ends. It
+// returns once the uploads under way have stopped.
 func (s *Shipper) Run(ctx context.Context) {
+	var need func() (largest, sealedAt int64)
+	if s.opts.Reserve {
+		need = s.log.LargestSegment
+	}
+	s.spool = openSpool(s.opts.SpoolDir, need, s.opts.Logger)
 	q := newQueue(s)
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()

@@ -66,6 +66,9 @@ func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			stopped, stop := context.WithCancel(context.Background())
+			stop()
+			s.Run(stopped)
 			if !strings.Contains(said.text(), "notes.txt") {
 				t.Errorf("nothing is logged of what is left alone: %s", said.text())
 			}

@@ -9,14 +9,14 @@ import (
 	"collectord/wal"
 )
 
-// smallestSplit is the size of an object from which on a segment is split. Where even
-// less is refused, something else is wrong, and pieces would only be many.
-const smallestSplit = 64 << 10
+// usuallyTaken is a size that any storage takes. If less is refused, it may be that
+// everything is, and pieces would only be many: that is found out first.
+const usuallyTaken = 64 << 10
 
 // Hints for an object that is too large and can't be shipped in pieces.
 const (
 	oneFrameHint  = "it is one commit, as of a large request, which is never split: " + bucket.RaiseLimit + "; a lower http.max_decoded keeps out requests like it"
-	smallHint     = "objects of this size should fit anywhere: see what answers at shipper.s3.endpoint, and " + bucket.RaiseLimit
+	smallHint     = "even the smallest objects are refused: see what answers at shipper.s3.endpoint, and " + bucket.RaiseLimit
 	mayAskHint    = "it can be shipped in pieces once the storage may be asked whether it has it already: grant s3:GetObject and s3:ListBucket, or " + bucket.RaiseLimit
 	brokenTooLong = "the storage holds a damaged copy of it and takes no other: " + bucket.RaiseLimit + ", or delete that copy"
 )
@@ -50,8 +50,10 @@ func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.
 	default:
 		return conflict(o)
 	}
-	if o.Size < smallestSplit {
-		return because(refused, smallHint, nil)
+	if o.Size < usuallyTaken {
+		if err := s.takesSmall(ctx); err != nil {
+			return because(refused, smallHint, err)
+		}
 	}
 	err = seg.Split()
 	switch {
@@ -60,7 +62,7 @@ func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.
 	case err != nil:
 		return because(refused, refused.Hint, s.salvageIfDamaged(seg, err))
 	}
-	s.opts.Logger.Warn("the storage refuses a segment as too large: it is shipped in two pieces ("+bucket.RaiseLimit+", or lower wal.segment_size)",
+	s.opts.Logger.Warn("split a segment into two: the storage refuses objects of its size ("+bucket.RaiseLimit+", or lower wal.segment_size)",
 		"trouble", bucket.TooLarge, "segment", seg.String(), "bytes", o.Size, "error", refused)
 	return errSplit
 }

@@ -22,21 +22,25 @@ import (
 // fillLarge appends n records that do not compress, each of about size bytes.
 func fillLarge(t *testing.T, l *wal.Log, n, size int) {
 	t.Helper()
-	random := rand.NewChaCha8([32]byte{})
 	for i := range n {
-		x := make([]byte, size*3/4)
-		_, _ = random.Read(x)
-		rec := wal.Record{Usage: fmt.Appendf(nil, `{"n":%d,"x":%q}`, i, base64.StdEncoding.EncodeToString(x))}
-		if i%3 == 0 {
-			rec.Client = "clinic"
-		}
-		if err := l.Append(context.Background(), rec); err != nil {
+		if err := l.Append(context.Background(), largeRecord(i, size)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := l.Seal(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// largeRecord does not compress, and has about size bytes.
+func largeRecord(i, size int) wal.Record {
+	x := make([]byte, size*3/4)
+	_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(x)
+	rec := wal.Record{Usage: fmt.Appendf(nil, `{"n":%d,"x":%q}`, i, base64.StdEncoding.EncodeToString(x))}
+	if i%3 == 0 {
+		rec.Client = "clinic"
+	}
+	return rec
 }
 
 func TestASegmentThatIsTooLargeIsShippedInPieces(t *testing.T) {
@@ -112,8 +116,24 @@ func TestAFrameThatIsTooLargeWaitsAndDoesNotSlowTheOthers(t *testing.T) {
 	checkAudit(t, store)
 }
 
+func TestASegmentIsSplitDownToOneFrame(t *testing.T) {
+	t.Parallel()
+	f, store := newFake(t)
+	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["no body"].Above(s3test.Limit(3 << 10))})
+	l := openLog(t, t.TempDir())
+	fillLarge(t, l, 20, 2<<10)
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
+	until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
+	drain(t, s, 0)
+	if n := s.Stats().Objects; n != 20 {
+		t.Errorf("%d objects", n)
+	}
+	checkOnce(t, store, 20)
+	checkAudit(t, store)
+}
+
 // What refuses everything is no limit: a backlog in a thousand pieces would not help.
-func TestSmallObjectsAreNotSplit(t *testing.T) {
+func TestNothingSmallIsSplitWhileEverythingIsRefused(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
 	probed(t, store)

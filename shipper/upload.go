@@ -63,11 +63,7 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (
 	}
 	defer done()
 	began := time.Now()
-	err = s.store.Put(ctx, o)
-	if errors.Is(err, bucket.ErrExists) {
-		err = s.resolveExisting(ctx, o)
-	}
-	if err == nil {
+	if err = s.put(ctx, seg, o); err == nil {
 		s.uploads.ObserveTime(time.Since(began))
 	}
 	return o, err

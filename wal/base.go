@@ -16,6 +16,7 @@ import (
 type base struct {
 	opts    Options // as the log was opened
 	disk    vfs.Disk
+	calls   *vfs.Calls // of disk
 	dataDir string
 	dir     string // dataDir/wal
 	logID   uint64

@@ -74,8 +74,16 @@ func (k *committer) watch() {
 			records = c.count
 			k.queue.abort(err, c)
 		}
-		k.opts.Logger.Error("a commit hangs: usages are rejected until the disk answers", "trouble", "commit", "records", records, "error", err)
+		k.opts.Logger.Error("a commit hangs: usages are rejected until the disk answers", "trouble", "commit", "records", records, "call", k.call(), "error", err)
 	}
+}
+
+// call names the call that the disk does not answer.
+func (k *committer) call() string {
+	if hung := k.hanging(); hung != nil {
+		return hung.call.String()
+	}
+	return "none of this log"
 }
 
 // watchInterval is by how much CommitTimeout may be exceeded.

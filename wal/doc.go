@@ -76,8 +76,9 @@
 //     sealed; every other name is durable before the next step.
 //   - A loss is noted durably before the ledger counts it.
 //   - Open fails only for its options, or if the data directory can't be made or locked.
-//     What can't be read is put aside or left, and a disk that fails is waited for
-//     (start.go).
+//     What can't be read is put aside or left, and a disk that fails, or does not answer,
+//     is waited for (start.go). Open and Close wait for no call of the disk longer than
+//     CommitTimeout (start_hang.go).
 //   - Every record that is known to exist is in exactly one place of the ledger, at every
 //     moment at which Ledger can be called.
 //

@@ -36,9 +36,13 @@ func Inspect(dataDir string) (*Inspector, error) {
 			i.logID = id.logID
 		}
 	}
-	lock, err := vfs.OS{}.Open(filepath.Join(dataDir, "LOCK"))
+	lock, err := vfs.OS{}.Open(filepath.Join(dataDir, lockName))
 	if errors.Is(err, vfs.ErrNotRegular) {
 		return i, nil // no daemon holds it
+	}
+	if errors.Is(err, fs.ErrPermission) { // as of another user's daemon
+		i.live = vfs.IsLocked(filepath.Join(dataDir, lockName))
+		return i, nil
 	}
 	if err != nil {
 		return i, ignoreMissing(err)

@@ -20,7 +20,7 @@ func Find(dataDir, name string) (*Inspector, Entry, error) {
 	dir := filepath.Join(dataDir, "wal")
 	isName := filepath.Base(name) == name && name != "." && name != ".."
 	if isName {
-		for _, parent := range []string{dir, filepath.Join(dir, quarantineName)} {
+		for _, parent := range []string{dir, filepath.Join(dir, quarantineName), filepath.Join(dir, quarantineName, acknowledgedName)} {
 			place := filepath.Join(parent, name)
 			if _, err := os.Lstat(place); err == nil {
 				return find(dataDir, place)

@@ -48,6 +48,7 @@ type Log struct {
 	gone      []string // directories that end in .gone
 	tornBytes atomic.Uint64
 
+	starting     starting
 	failedStarts int
 	started      atomic.Bool // the start has read the directory; until then only the start touches it
 }
@@ -165,11 +166,26 @@ func (l *Log) Seal(ctx context.Context) error {
 
 // Close commits what was accepted, seals the active segment and unlocks the directory.
 // From now on appends are refused with ErrClosed, which a second Close returns too.
+//
+// If the disk does not answer for CommitTimeout, Close returns an error. The log is then
+// as a crash leaves it, and the directory is unlocked once the disk answers or the
+// process ends.
 func (l *Log) Close() error {
 	if !l.queue.close() {
 		return ErrClosed
 	}
 	close(l.closing)
+	closed := make(chan error, 1)
+	go func() { closed <- l.finish() }()
+	err := l.await(closed)
+	if hung := (*hangError)(nil); errors.As(err, &hung) {
+		return fmt.Errorf("the log is left as it is: %w", err)
+	}
+	return err
+}
+
+// finish ends all goroutines, and releases the directory.
+func (l *Log) finish() error {
 	l.done.Wait()
 	select {
 	case spare := <-l.roller.rolls.next:

@@ -18,9 +18,9 @@ import (
 // for the number of segments and not for their bytes.
 //
 // An error means that Options.Node is too long, that the data directory can't be made,
-// or that another process holds its lock. After any other failure of the disk Open
-// returns a log that starts as soon as the disk lets it: until then Started returns
-// false, appends are refused with ErrUnavailable, and nothing is listed.
+// or that another process holds its lock. If the disk fails otherwise, or does not answer
+// for CommitTimeout, Open returns a log that starts as soon as the disk lets it: until then
+// Started returns false, appends are refused with ErrUnavailable, and nothing is listed.
 func Open(dataDir string, o Options) (*Log, error) {
 	o = o.withDefaults()
 	if len(o.Node) > math.MaxUint8 {
@@ -35,8 +35,10 @@ func Open(dataDir string, o Options) (*Log, error) {
 
 // newLog makes a log and its parts, without touching the disk.
 func newLog(o Options, dataDir string) *Log {
+	calls := vfs.NewCalls(o.files)
+	o.newWriter = watchedWriters(calls, o.newWriter)
 	b := &base{
-		opts: o, disk: vfs.Disk{FS: o.files}, dataDir: dataDir, dir: filepath.Join(dataDir, "wal"),
+		opts: o, disk: vfs.Disk{FS: calls}, calls: calls, dataDir: dataDir, dir: filepath.Join(dataDir, "wal"),
 		runID: randomUint64(), closing: make(chan struct{}), heartbeat: newHeartbeat(), findings: map[Finding]uint64{},
 	}
 	b.limits.Store(o.limits())
@@ -58,12 +60,15 @@ func newLog(o Options, dataDir string) *Log {
 	}
 }
 
+// lockName is the file in the data directory that is locked.
+const lockName = "LOCK"
+
 // lockDir takes the lock of a data directory. The kernel releases it when the process
 // ends, however it ends.
 func lockDir(d vfs.Disk, dir string) (io.Closer, error) {
-	held, err := d.Lock(filepath.Join(dir, "LOCK"))
+	held, err := d.Lock(filepath.Join(dir, lockName))
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		holder, _ := d.ReadFile(filepath.Join(dir, "LOCK")) // for the message only
+		holder, _ := d.ReadFile(filepath.Join(dir, lockName)) // for the message only
 		return nil, fmt.Errorf("%s is in use by another collectord (process %s): stop it, or give this one a data_dir of its own",
 			dir, strings.TrimSpace(string(holder)))
 	}

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"collectord/wal/vfs"
 )
 
 // Aside is an entry that was put aside: moved to the quarantine, or, where that failed,
@@ -21,8 +19,9 @@ type Aside struct {
 
 // aside lists what was left in its place and is passed over until the next start.
 type aside struct {
-	mu   sync.Mutex // guards left
-	left []Aside
+	mu    sync.Mutex // guards what follows
+	left  []Aside
+	there []Aside // as of the last look: what is left, and what is in the quarantine
 }
 
 func (a *aside) add(one Aside) {
@@ -31,26 +30,17 @@ func (a *aside) add(one Aside) {
 	a.left = append(a.left, one)
 }
 
+// list is what the last look has there.
 func (a *aside) list() []Aside {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.Clone(a.left)
+	return slices.Clone(a.there)
 }
 
 func (a *aside) unlist(path string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.left = slices.DeleteFunc(a.left, func(one Aside) bool { return one.Path == path })
-}
-
-// refresh unlists what is not there any more, and returns the number of the rest.
-func (a *aside) refresh(disk vfs.Disk, dataDir string) int {
-	for _, one := range a.list() {
-		if _, err := disk.Stat(filepath.Join(dataDir, one.Path)); errors.Is(err, fs.ErrNotExist) {
-			a.unlist(one.Path)
-		}
-	}
-	return len(a.list())
 }
 
 // reset undoes what a failed start has listed.
@@ -60,33 +50,60 @@ func (a *aside) reset() {
 	a.left = nil
 }
 
+// refreshAside counts what is put aside and not acknowledged. It unlists what is not
+// there any more.
+func (b *base) refreshAside() (n int) {
+	b.aside.mu.Lock()
+	left := slices.Clone(b.aside.left)
+	b.aside.mu.Unlock()
+	var there []Aside
+	for _, one := range left {
+		info, err := b.disk.Stat(filepath.Join(b.dataDir, one.Path))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			b.aside.unlist(one.Path)
+		case err != nil || !b.isAcknowledged(one.Path, info):
+			there = append(there, one)
+		}
+	}
+	for _, name := range b.quarantined() {
+		there = append(there, Aside{Path: filepath.Join("wal", quarantineName, name)})
+	}
+	b.aside.mu.Lock()
+	defer b.aside.mu.Unlock()
+	b.aside.there = there
+	return len(there)
+}
+
 // maxAside is the most entries that PutAside lists.
 const maxAside = 100
 
-// PutAside lists what was put aside, at most a hundred entries. It reads the disk.
-func (l *Log) PutAside() (all []Aside) {
-	for _, name := range l.quarantined() {
-		all = append(all, Aside{Path: filepath.Join("wal", quarantineName, name)})
-	}
-	all = append(l.aside.list(), all...)
+// PutAside lists what is put aside and not acknowledged, at most a hundred entries, as
+// of the last look, which is a second old. It does not wait for the disk.
+func (l *Log) PutAside() []Aside {
+	all := l.aside.list()
 	return all[:min(len(all), maxAside)]
 }
 
-// quarantined lists the names in the quarantine, without the reports.
+// quarantined lists the names in the quarantine, without the reports and what was
+// acknowledged.
 func (b *base) quarantined() (names []string) {
 	entries, err := b.disk.List(filepath.Join(b.dir, quarantineName))
 	if err != nil {
 		return nil
 	}
 	for _, e := range entries {
-		if !strings.HasSuffix(e.Name(), ".txt") {
+		if !strings.HasSuffix(e.Name(), reportSuffix) && (e.Name() != acknowledgedName || !e.IsDir()) {
 			names = append(names, e.Name())
 		}
 	}
 	return names
 }
 
-var errInTheWay = errors.New("it was in the place of a part of the log")
+var (
+	errInTheWay = errors.New("it was in the place of a part of the log")
+	errNotPart  = errors.New("not part of a log")
+)
 
 // putAside moves to the quarantine what can't be read or is in the way. If that fails,
 // and the start tolerates it, the entry gets another name; if that fails too, it is

@@ -71,7 +71,7 @@ func (s *shelf) checkDisk() {
 	spool := s.disk.SizeBelow(filepath.Join(s.dataDir, spoolName))
 	quarantine := s.disk.SizeBelow(filepath.Join(s.dir, quarantineName))
 	free, err := s.disk.Free(s.dir)
-	aside := len(s.quarantined()) + s.aside.refresh(s.disk, s.dataDir)
+	aside := s.refreshAside()
 	s.dateOldest()
 	s.lock()
 	defer s.unlock()

@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -237,7 +238,7 @@ func (s *life) loseHost() { s.end((*simdisk.Disk).Crash) }
 
 func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
 	left := s.disk.End(how)
-	_ = s.log.Close() // on a disk that nobody looks at
+	_ = s.stop() // on a disk that nobody looks at
 	s.log = nil
 	s.use(left)
 }
@@ -245,7 +246,7 @@ func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
 // goBack goes on from a crash of this run, as if it had ended there.
 func (s *life) goBack() {
 	left := s.disk.End((*simdisk.Disk).Crash)
-	_ = s.log.Close()
+	_ = s.stop()
 	s.log = nil
 	if len(s.moments) == 0 {
 		s.use(left)
@@ -276,9 +277,18 @@ func (s *life) finish() {
 	s.after()
 }
 
+// stop closes the log, and has what hangs come to its end.
+func (s *life) stop() error {
+	err := s.log.Close()
+	if hung := (*hangError)(nil); errors.As(err, &hung) {
+		time.Sleep(time.Hour)
+	}
+	return err
+}
+
 // close ends the run in an orderly way.
 func (s *life) close() {
-	if err := s.log.Close(); err != nil && s.trouble.failed() == 0 {
+	if err := s.stop(); err != nil && s.trouble.failed() == 0 {
 		s.fail("close: %v", err)
 	}
 }

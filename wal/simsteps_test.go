@@ -143,10 +143,8 @@ func (s *life) rot() {
 			clear(in)
 		case 2:
 			copy(in, b[from:min(len(b), from+sector)])
-		case 3: // of a file that has more than that; otherwise it is the other one
-			if len(b) > 2*sector {
-				copy(in, other)
-			}
+		case 3:
+			copy(in, other)
 		case 4:
 			b, s.truncated = b[:at], true
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"syscall"
 	"time"
 
@@ -45,46 +46,105 @@ func isTransient(err error) bool {
 	return false
 }
 
-// start makes the log usable, now or later. It returns only errors about the data
-// directory itself.
-func (l *Log) start() error {
-	err := l.tryStart()
-	switch {
-	case err == nil:
-		l.work()
-	case l.lock == nil && !isTransient(err):
-		return fmt.Errorf("data directory: %w", err)
-	default:
-		l.opts.Logger.Error("the log can't be started: usages are rejected until the disk works again", "trouble", "start", "error", err)
-		l.queue.setBroken(err)
-		l.done.Go(l.keepStarting)
+// starting is what Open, the goroutine that starts the log, and the one that watches
+// it share.
+type starting struct {
+	mu      sync.Mutex // guards what follows
+	answer  chan error // what Open returns; holds one, and is nil once that is decided
+	trouble bool       // usages are rejected
+	over    bool       // the log has started
+}
+
+// decide has Open return err, unless it has returned already.
+func (s *starting) decide(err error) (decided bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.answer == nil {
+		return false
 	}
-	return nil
+	s.answer <- err
+	s.answer = nil
+	return true
+}
+
+// start makes the log usable, now or later. An error is about the data directory
+// itself.
+func (l *Log) start() error {
+	answer, ended := make(chan error, 1), make(chan struct{})
+	l.starting.answer = answer
+	l.done.Go(func() { defer close(ended); l.keepStarting() })
+	l.done.Go(func() { l.watchStart(ended) })
+	return <-answer
 }
 
 // keepStarting starts the log as soon as the disk lets it.
 func (l *Log) keepStarting() {
 	var delay time.Duration
 	for {
+		err := l.tryStart()
+		switch {
+		case err == nil:
+			l.work()
+			l.starting.decide(nil)
+			return
+		case l.lock == nil && !isTransient(err) && l.starting.decide(fmt.Errorf("data directory: %w", err)):
+			return
+		}
+		l.refuseStart(err)
 		delay = l.probeDelay(delay)
 		select {
 		case <-l.closing:
 			return
 		case <-time.After(delay):
 		}
-		if err := l.tryStart(); err != nil {
-			l.opts.Logger.Error("the log can't be started: usages are rejected until the disk works again", "trouble", "start", "error", err)
-			l.queue.setBroken(err)
-			continue
+	}
+}
+
+// refuseStart has appends refused until the log has started, and Open return.
+func (l *Log) refuseStart(why error) {
+	s := &l.starting
+	s.mu.Lock()
+	over := s.over
+	if !over {
+		s.trouble = true
+		l.queue.setBroken(why)
+	}
+	s.mu.Unlock()
+	if !over {
+		l.opts.Logger.Error("the log can't be started: usages are rejected until the disk works again", "trouble", "start", "error", why)
+		s.decide(nil)
+	}
+}
+
+// watchStart is the goroutine that sees that Open does not wait for a disk that does
+// not answer. The start goes on once it does.
+func (l *Log) watchStart(ended <-chan struct{}) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	var reported vfs.Call
+	for {
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
 		}
-		l.opts.Logger.Info("the log is started", "trouble", "start", "log_id", fmt.Sprintf("%016x", l.logID))
-		l.work()
-		return
+		if hung := l.hanging(); hung != nil && hung.call != reported {
+			reported = hung.call
+			l.refuseStart(hung)
+		}
 	}
 }
 
 // work starts the log's goroutines.
 func (l *Log) work() {
+	s := &l.starting
+	s.mu.Lock()
+	s.over = true // from now on the committer is watched
+	trouble := s.trouble
+	s.mu.Unlock()
+	if trouble {
+		l.opts.Logger.Info("the log is started", "trouble", "start", "log_id", fmt.Sprintf("%016x", l.logID))
+	}
 	if l.committer.segment != nil {
 		l.queue.setBroken(nil) // only now, when a committer and its watch are there
 	}

@@ -88,7 +88,15 @@ func (l *Log) deleteLeftovers() error {
 	}
 	for _, name := range slices.Concat(l.gone, tombstones, stale, []string{segment.ActiveName(l.queue.nextSeq) + goneSuffix}) {
 		dir := filepath.Join(l.dir, name)
-		if info, err := l.disk.Stat(dir); err != nil || !info.IsDir() {
+		info, err := l.disk.Stat(dir)
+		if err != nil {
+			continue
+		}
+		if !info.IsDir() {
+			l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it has the name of a removed segment", "path", dir)
+			if err := l.putAside(dir, errInTheWay); err != nil {
+				return err
+			}
 			continue
 		}
 		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.gone, name) {

@@ -57,14 +57,14 @@ func newStartTrial(t *testing.T) (s startTrial) {
 	}
 	s.disk = d.Keep() // as a kill leaves it: 9 is in a segment that is not sealed
 	mustClose(t, l)
-	last := 0
+	var last atomic.Int64
 	d = s.disk.Keep()
-	d.Intercept = func(c simdisk.Call) simdisk.Fault { last = max(last, c.N); return simdisk.Fault{} }
+	d.Intercept = func(c simdisk.Call) simdisk.Fault { last.Store(int64(c.N)); return simdisk.Fault{} }
 	l, err = Open(simulatedDir, s.options(d, t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.usual = last
+	s.usual = int(last.Load())
 	mustClose(t, l)
 	return s
 }

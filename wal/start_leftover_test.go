@@ -189,6 +189,10 @@ func TestAStartReadsASegmentOnce(t *testing.T) {
 	const size = 4 << 20
 	l := open(t, t.TempDir(), Options{SegmentSize: size})
 	mustAppend(t, l, Record{Usage: usage(0)})
+	until(t, "the next segment is prepared", func() bool {
+		info, err := os.Stat(filepath.Join(l.dir, nextName, segment.FileName))
+		return err == nil && info.Size() > 0
+	})
 	dir := t.TempDir()
 	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {
 		t.Fatal(err)

@@ -19,8 +19,10 @@ type named struct {
 	begins       uint64 // seq of the first frame, or first if that can't be read
 	sealed       bool
 	sound        bool          // the name is well formed
+	replaced     bool          // by what belongs to a segment that is not there
 	fits         bool          // it is that of a sealed segment, and the first frame has the seq first
 	link         bool          // a symbolic link, which is not followed
+	plain        bool          // a file, which contains no segment file
 	noFirstFrame bool          // the first frame is damaged, or the disk can't read it
 	run          uint64        // of the header; 0 if that can't be read
 	scan         *segment.Scan // of its file, once it was read
@@ -34,6 +36,10 @@ func (b *base) fileOf(name string) string { return filepath.Join(b.dir, name, se
 func (l *Log) peek(s *named) {
 	s.begins = s.first
 	if s.link {
+		return
+	}
+	if s.plain {
+		s.noFirstFrame, s.failed = true, fs.ErrNotExist
 		return
 	}
 	start, err := segment.Peek(l.disk, l.fileOf(s.name))
@@ -66,6 +72,8 @@ func (l *Log) read(s *named) *segment.Scan {
 	if s.scan == nil && s.failed == nil {
 		if s.link {
 			s.failed = vfs.ErrNotRegular
+		} else if s.plain {
+			s.failed = fs.ErrNotExist
 		} else if s.scan, s.failed = l.scanAll(s.name); s.failed == nil && s.scan.Missing {
 			s.scan, s.failed = nil, fs.ErrNotExist
 		}

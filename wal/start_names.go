@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"collectord/wal/segment"
@@ -36,6 +37,7 @@ func (l *Log) readNames() (found names, err error) {
 		name := e.Name()
 		first, last, ending, ok := parseName(name)
 		s := &named{name: name, first: first, last: last, sealed: last > 0, sound: ok, link: e.Type() == fs.ModeSymlink}
+		s.plain = !e.IsDir() && !s.link
 		switch {
 		case strings.Contains(name, asideMark):
 			if err := l.putAside(filepath.Join(l.dir, name), errInTheWay); err != nil {
@@ -52,7 +54,7 @@ func (l *Log) readNames() (found names, err error) {
 			if err := l.putAside(filepath.Join(l.dir, name), errInTheWay); err != nil {
 				return found, err
 			}
-		case !e.IsDir() && name != identityName && name != identityName+".tmp" && name != quarantineName && name != lostName:
+		case !e.IsDir() && (!ok || s.link) && name != identityName && name != identityName+".tmp" && name != quarantineName && name != lostName:
 			l.leaveStray(name)
 		case ok && (ending == unreadSuffix || ending == tailSuffix):
 			found.unread = append(found.unread, s)
@@ -82,6 +84,9 @@ func (l *Log) readNames() (found names, err error) {
 			l.leaveStray(name)
 		}
 	}
+	if err := l.dropStrangers(&found); err != nil {
+		return found, err
+	}
 	for _, s := range linked {
 		if err := l.leaveSegment(s, &found, vfs.ErrNotRegular); err != nil {
 			return found, err
@@ -96,4 +101,21 @@ func (l *Log) readNames() (found names, err error) {
 		}
 	}
 	return found, err
+}
+
+// dropStrangers puts aside files that have the name of a segment and can't have taken
+// the place of one that was sealed: nothing is sealed before all in front of it is.
+func (l *Log) dropStrangers(found *names) error {
+	for _, s := range found.segments {
+		sealed := s.sealed && !slices.ContainsFunc(found.segments, func(o *named) bool { return !o.plain && o.sound && !o.sealed && o.first < s.first })
+		if !s.plain || sealed {
+			continue
+		}
+		l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it has the name of a segment", "path", filepath.Join(l.dir, s.name))
+		if err := l.putAside(filepath.Join(l.dir, s.name), errInTheWay); err != nil {
+			return err
+		}
+		found.segments = withoutNamed(found.segments, s)
+	}
+	return nil
 }

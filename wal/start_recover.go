@@ -204,6 +204,15 @@ func (l *Log) nameNext() (first uint64, err error) {
 	return first, nil
 }
 
+// loseSegment notes a segment whose file is missing as lost, and puts it aside.
+func (l *Log) loseSegment(dir string, first, last uint64) error {
+	l.found(FoundNoFile, slog.LevelError, "put aside a sealed segment: its file is missing", "segment", filepath.Base(dir), "records", last-first+1)
+	if err := l.enterMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {
+		return err
+	}
+	return l.putAside(dir, errors.New("its file is missing"))
+}
+
 // addRecovered lists a sealed segment. One without a file is noted as lost and put
 // aside.
 func (l *Log) addRecovered(dir string, first, last uint64) error {
@@ -211,11 +220,7 @@ func (l *Log) addRecovered(dir string, first, last uint64) error {
 	path := filepath.Join(dir, segment.FileName)
 	size, sealedAt, err := l.statSegment(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		l.found(FoundNoFile, slog.LevelError, "put aside a sealed segment: its file is missing", "segment", filepath.Base(dir), "records", count)
-		if err := l.enterMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {
-			return err
-		}
-		return l.putAside(dir, errors.New("its file is missing"))
+		return l.loseSegment(dir, first, last)
 	}
 	if err != nil {
 		return err

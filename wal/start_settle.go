@@ -37,8 +37,11 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	}
 	all = l.deleteMoved(all, slices.Concat(found.unread, found.removals))
 	for _, s := range all {
-		if s.sound && s.sealed && !s.noFirstFrame && (s.begins < s.first || s.begins > s.last) && (isCopied(s, all) || l.containsNamed(s)) {
-			s.begins, s.noFirstFrame = s.first, true
+		if s.sound && s.sealed && !s.noFirstFrame && (s.begins < s.first || s.begins > s.last) {
+			s.replaced = l.isReplaced(s, slices.Concat(all, found.unread, found.removals))
+			if s.replaced || isCopied(s, all) || l.containsNamed(s) {
+				s.begins, s.noFirstFrame = s.first, true
+			}
 		}
 	}
 	for _, s := range slices.Clone(all) {
@@ -133,6 +136,8 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		s.first = s.begins
 		tells := s.sound && s.last >= s.begins
 		switch {
+		case s.replaced:
+			return all, nil
 		case !s.sealed && next > s.begins: // frames from next on were not acknowledged
 			return all, nil
 		case s.fits && (limit == s.last+1 || limit > s.last && slices.Contains(gone, s.last+1)):
@@ -244,6 +249,6 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 
 // leaveStray leaves an entry that is not part of a log in its place.
 func (b *base) leaveStray(name string) {
-	b.leave(filepath.Join(b.dir, name), errors.New("not part of a log"))
+	b.leave(filepath.Join(b.dir, name), errNotPart)
 	b.found(FoundStray, slog.LevelWarn, "left in its place what is not part of a log", "path", filepath.Join(b.dir, name))
 }

@@ -14,8 +14,7 @@ type trialStart struct {
 	place   string // whose files are to be kept
 	lost    []int
 	make    func(data string) error
-	noNotes bool   // nothing is to be noted as lost
-	refused string // what the error of Open says, where it may have one
+	noNotes bool // nothing is to be noted as lost
 	mend    func(data string) error
 }
 
@@ -34,8 +33,6 @@ func strangeStarts() (all []trialStart) {
 			}
 			unreadable := s.name == "nothing that may be read" || s.name == "another user's"
 			switch {
-			case p.path == "LOCK" && unreadable:
-				c.refused = "LOCK: permission denied" // another process may hold it
 			case p.path == "wal" && s.name == "a link to what was there":
 				c.lost = nil
 			case p.path == "wal" && (unreadable || strings.Contains(s.name, "link")):

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"collectord/wal/segment"
@@ -74,6 +75,14 @@ func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 	if len(gaps) == 0 {
 		return nil, l.quarantineDir(u.name)
 	}
+	if u.plain {
+		for _, g := range gaps {
+			if err := l.enterMissing(g, LossDamaged); err != nil {
+				return nil, err
+			}
+		}
+		return nil, l.quarantineDir(u.name)
+	}
 	dir := filepath.Join(l.dir, u.name)
 	name := unreadName
 	if strings.HasSuffix(u.name, tailSuffix) {
@@ -112,6 +121,9 @@ func savedOf(u *named, segments []*named) (saved []segment.Piece) {
 // addUnread lists an .unread or .tail of an earlier run as a segment. The shipper can't
 // read it and salvages it.
 func (l *Log) addUnread(u *named, found *names) error {
+	if u.plain {
+		return l.loseSegment(filepath.Join(l.dir, u.name), u.first, u.last)
+	}
 	tail := strings.HasSuffix(u.name, tailSuffix)
 	s := &Segment{
 		shelf: l.shelf, dir: filepath.Join(l.dir, u.name), first: u.first, last: u.last, sealedAt: time.Now(), reread: true, uncertain: tail,
@@ -136,7 +148,7 @@ func (l *Log) statSegment(path string) (size int64, at time.Time, err error) {
 	if vfs.IsUnreadable(err) && !errors.Is(err, fs.ErrNotExist) {
 		return 0, time.Now(), nil
 	}
-	if err == nil && !info.Mode().IsRegular() { // it can't hold records
+	if err == nil && !info.Mode().IsRegular() || errors.Is(err, syscall.ENOTDIR) { // it can't hold records
 		err = fs.ErrNotExist
 	}
 	if err != nil {

@@ -13,28 +13,59 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // folder keeps objects in a folder.
 type folder struct {
-	root string
+	root   string
+	opened chan struct{} // closed once prepare has returned
+	failed error         // by prepare, valid then
 
 	mu      sync.Mutex      // guards what follows
 	durable map[string]bool // directories known to be so
 }
 
+// openWithin is how long a disk may take to open a folder before Put waits for it.
+const openWithin = 5 * time.Second
+
+// newFolder opens a folder. If its disk does not answer, that continues in the background
+// and Put waits for it; after an error Put tries again.
 func newFolder(root string) (*folder, error) {
-	s := &folder{root: filepath.Clean(root), durable: map[string]bool{}}
+	s := &folder{root: filepath.Clean(root), opened: make(chan struct{}), durable: map[string]bool{}}
+	go func() { defer close(s.opened); s.failed = s.prepare() }()
+	select {
+	case <-s.opened:
+		return s, s.failed
+	case <-time.After(openWithin):
+		return s, nil
+	}
+}
+
+func (s *folder) prepare() error {
 	if err := makeDirs(s.temp()); err != nil {
-		return nil, fmt.Errorf("archive folder: %w", err)
+		return fmt.Errorf("archive folder: %w", err)
 	}
 	// Half-written files of an earlier run; others may use the folder, too.
 	if _, err := RemoveFiles(s.temp(), tempName, inUse); err != nil {
-		return nil, fmt.Errorf("archive folder: %w", err)
+		return fmt.Errorf("archive folder: %w", err)
 	}
-	return s, nil
+	return nil
+}
+
+// await returns once the folder is open.
+func (s *folder) await(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.opened:
+	}
+	if s.failed != nil { // it may be better by now
+		return makeDirs(s.temp())
+	}
+	return nil
 }
 
 // tempName matches the names of files in the making.
@@ -63,6 +94,8 @@ func (s *folder) fail(op, key string, err error) error {
 		e.Permanent, e.Hint = true, "the daemon's user must be able to write to "+s.root
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		e.Hint = "make room on the disk of " + s.root
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENOENT):
+		e.Permanent, e.Hint = true, s.root+" must be a directory, or a link to one: see what is there"
 	}
 	return e
 }
@@ -72,6 +105,9 @@ func (s *folder) fail(op, key string, err error) error {
 // too: its own attempt before a crash may have got no further than the rename.
 func (s *folder) Put(ctx context.Context, o *Object) error {
 	path, err := s.path(o.Key)
+	if err == nil {
+		err = s.await(ctx)
+	}
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}

@@ -15,6 +15,12 @@ const (
 	withoutConditions // refused, or taken no notice of
 )
 
+// ProbeObject is the object by which a storage's capabilities are found out. Its key is
+// always the same, and so are its bytes.
+func ProbeObject() *Object {
+	return NewObject(probeKey, []byte(`{"about":"collectord puts this to see whether a put replaces"}`+"\n"))
+}
+
 // probe asks the storage, once, whether a put can be made to not replace, and
 // which checksum it takes, by putting a small object that may be there already.
 // A storage that does not know If-None-Match may refuse it, or, worse, take no
@@ -28,7 +34,7 @@ func (s *s3Store) probe(ctx context.Context) error {
 	if s.conditions.Load() != unknownConditions {
 		return nil
 	}
-	object := NewObject(probeKey, []byte(`{"about":"collectord puts this to see whether a put replaces"}`+"\n"))
+	object := ProbeObject()
 	strongest := s.checksum.Load()
 	weakest := strongest
 	if s.mayDowngrade {

@@ -96,7 +96,11 @@ func Open(d Destination) (Store, error) {
 		if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
 			return nil, fmt.Errorf("destination %s: a folder is written file:///path", d.URL)
 		}
-		return newFolder(u.Path)
+		s, err := newFolder(u.Path)
+		if err != nil && d.S3.Logger != nil { // as a bucket that is away is no reason not to start
+			d.S3.Logger.Error("the folder can't be used: nothing is shipped until it can (see to its owner, its mode, or the disk)", "path", u.Path, "error", err)
+		}
+		return s, nil
 	case "s3":
 		prefix := strings.Trim(u.Path, "/")
 		if prefix != "" {

@@ -152,7 +152,7 @@ func (b *watchedResponse) Close() error {
 func s3Transport(caFile string) (http.RoundTripper, error) {
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		DialContext:         withEarlyAnswers((&net.Dialer{Timeout: 10 * time.Second}).DialContext),
 		TLSHandshakeTimeout: 10 * time.Second,
 		IdleConnTimeout:     time.Minute,
 		MaxIdleConnsPerHost: 16,

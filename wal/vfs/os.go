@@ -2,13 +2,10 @@ package vfs
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -122,65 +119,6 @@ func (OS) SyncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// Lock implements FS, by flock(2). It writes the process id into the file. What is in
-// the place of the file and is not regular is renamed.
-func (OS) Lock(path string) (io.Closer, error) {
-	f, err := openLock(path)
-	if errors.Is(err, ErrNotRegular) {
-		if err = moveAside(path); err == nil {
-			f, err = openLock(path)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(&fs.PathError{Op: "flock", Path: path, Err: err}, f.Close())
-	}
-	// The id is for people, and an error of writing it is ignored.
-	if err := f.Truncate(0); err == nil {
-		_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
-	}
-	return f, nil
-}
-
-func openLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
-	if errors.Is(err, syscall.EROFS) { // a log on a read-only file system can still be read and shipped
-		f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	}
-	var info fs.FileInfo
-	if err == nil {
-		if info, err = f.Stat(); err == nil && info.Mode().IsRegular() {
-			return f, nil
-		}
-		err = errors.Join(err, f.Close())
-	} else {
-		info, _ = os.Lstat(path)
-	}
-	if info != nil && !info.Mode().IsRegular() {
-		err = errors.Join(&fs.PathError{Op: "open", Path: path, Err: ErrNotRegular}, err)
-	}
-	return nil, err
-}
-
-// moveAside renames what is in the place of a lock. It locks the directory meanwhile,
-// since another process may have created the lock by now.
-func moveAside(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
-		return &fs.PathError{Op: "flock", Path: dir.Name(), Err: err}
-	}
-	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
-		return os.Rename(path, fmt.Sprintf("%s.aside-%016x", path, time.Now().UnixNano()))
-	}
-	return nil
 }
 
 // Free implements FS.

@@ -40,6 +40,11 @@ func (r Refusal) Above(limit *atomic.Int64) func(w http.ResponseWriter, req *htt
 	}
 }
 
+// Counted counts the refusals.
+func (r Refusal) Counted(n *atomic.Int64) Refusal {
+	return func(w http.ResponseWriter) { n.Add(1); r(w) }
+}
+
 // Limit is one that can be changed.
 func Limit(n int64) *atomic.Int64 {
 	var limit atomic.Int64

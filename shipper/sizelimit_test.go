@@ -1,0 +1,103 @@
+package shipper
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+)
+
+func TestARefusedSizeIsRememberedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l sizeLimit
+		refusal := &bucket.Error{Kind: bucket.TooLarge}
+		check := func(when string, size int64, want bool) {
+			t.Helper()
+			if got := l.refuses(size) != nil; got != want {
+				t.Errorf("%s: an object of %d bytes is known to be refused: %t", when, size, got)
+			}
+		}
+		check("at first", 1<<40, false)
+		l.note(100, &bucket.Error{Kind: "network"})
+		check("after another error", 100, false)
+		l.note(100, refusal)
+		check("after a refusal", 99, false)
+		check("after a refusal", 100, true)
+		l.note(50, refusal)
+		l.note(49, nil)
+		check("after a smaller one was refused", 50, true)
+		time.Sleep(refusalLasts - time.Minute)
+		l.note(200, refusal) // as one that can't be split is, again and again
+		check("soon", 50, true)
+		time.Sleep(time.Minute)
+		check("later", 1000, false)
+		l.note(1000, refusal)
+		check("after it was tried again", 1000, true)
+		check("after it was tried again", 999, false)
+		l.note(1000, nil)
+		check("after the size has passed", 1000, false)
+	})
+}
+
+func TestOnlyOneOfManyLargeSegmentsIsSentInVain(t *testing.T) {
+	t.Parallel()
+	f, store := newFake(t)
+	var refused atomic.Int64
+	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Counted(&refused).Above(s3test.Limit(60 << 10))})
+	l := openLog(t, t.TempDir())
+	for n := range 6 { // each larger than the one before it
+		for i := range 2 {
+			if err := l.Append(context.Background(), largeRecord(2*n+i, (40+n)<<10)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Seal(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1, RetryMin: time.Hour, RetryMax: time.Hour, RetryMaxPermanent: time.Hour}})
+	until(t, "all is shipped", func() bool { return l.Ledger().Pending == 0 })
+	drain(t, s, 0)
+	if n := refused.Load(); n != 1 {
+		t.Errorf("%d objects were refused", n)
+	}
+	if n := s.Stats().Objects; n != 12 {
+		t.Errorf("%d objects", n)
+	}
+	checkOnce(t, store, 12)
+	checkAudit(t, store)
+}
+
+// One request that can't be split is tried as it is, and what follows is whole again
+// once the limit was raised.
+func TestARaisedLimitIsNoticed(t *testing.T) {
+	t.Parallel()
+	f, store := newFake(t)
+	limit := s3test.Limit(90 << 10)
+	var refused atomic.Int64
+	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Counted(&refused).Above(limit)})
+	l := openLog(t, t.TempDir())
+	fillLarge(t, l, 1, 200<<10)
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	until(t, "it is tried again and again", func() bool { return refused.Load() > 3 })
+	limit.Store(1 << 30)
+	drainHurriedly(t, s)
+	objects := s.Stats().Objects
+	for i := 1; i < 9; i++ {
+		if err := l.Append(context.Background(), largeRecord(i, 40<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	drainHurriedly(t, s)
+	if st := s.Stats(); st.Objects != objects+1 {
+		t.Errorf("%d objects more", st.Objects-objects)
+	}
+	checkOnce(t, store, 9)
+}

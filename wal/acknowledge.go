@@ -1,0 +1,161 @@
+package wal
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// acknowledgedName is the directory in the quarantine of what somebody has seen: it is
+// kept, and not counted as put aside any more. What was left in its place has a mark of
+// its own there, a file.
+const acknowledgedName = "acknowledged"
+
+// markOf is the name of the mark of something that was left in its place. Something
+// else in that place has another one.
+func markOf(path string, info fs.FileInfo) string {
+	ino := uint64(0)
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		ino = st.Ino
+	}
+	return fmt.Sprintf("left-%.16x", sha256.Sum256(fmt.Appendf(nil, "%d %s", ino, path)))
+}
+
+// PutAside lists what is put aside, as an Inspector can know it: what is in the
+// quarantine, and what is not part of a log.
+func (i *Inspector) PutAside() (all []Aside, err error) {
+	b := base{disk: i.disk, dir: i.dir, dataDir: filepath.Dir(i.dir)}
+	entries, err := b.disk.List(i.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		_, ok := entryOf(e.Name())
+		switch e.Name() {
+		case identityName, identityName + ".tmp", quarantineName, lostName, salvageName:
+			ok = true
+		}
+		if !ok {
+			b.leave(filepath.Join(i.dir, e.Name()), errNotPart)
+		}
+	}
+	b.refreshAside()
+	return b.aside.list(), nil
+}
+
+// Acknowledge notes that somebody has seen what was put aside: all that PutAside of an
+// Inspector lists, or what has the given names, which are paths as Log.PutAside has
+// them, or names of something in the quarantine or in the log directory. It deletes
+// nothing, and needs no lock: what is in the quarantine is moved to a directory there.
+// It returns the paths of what it has acknowledged.
+func Acknowledge(dataDir string, names ...string) (done []string, err error) {
+	i, err := Inspect(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	b := &base{disk: i.disk, dir: i.dir, dataDir: dataDir}
+	if len(names) == 0 {
+		all, err := i.PutAside()
+		if err != nil {
+			return nil, err
+		}
+		for _, one := range all {
+			names = append(names, one.Path)
+		}
+	}
+	var errs []error
+	for _, name := range names {
+		path, err := b.findAside(name)
+		if err == nil {
+			err = b.acknowledge(path)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, b.relative(path))
+	}
+	return done, errors.Join(errs...)
+}
+
+// findAside returns the path of what has a name.
+func (b *base) findAside(name string) (path string, err error) {
+	if !filepath.IsLocal(name) {
+		return "", fmt.Errorf("%q is not a path in %s", name, b.dataDir)
+	}
+	for _, parent := range []string{filepath.Join(b.dir, quarantineName), b.dir, b.dataDir} {
+		path = filepath.Join(parent, name)
+		if _, err = b.disk.Stat(path); err == nil {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("nothing of the name %q is put aside: %w", name, err)
+}
+
+// acknowledge moves something within the quarantine, with its report, or marks it.
+func (b *base) acknowledge(path string) error {
+	quarantine := filepath.Join(b.dir, quarantineName)
+	seen := filepath.Join(quarantine, acknowledgedName)
+	switch path {
+	case b.dir, quarantine, seen:
+		return fmt.Errorf("%s is part of the log", path)
+	}
+	if err := b.disk.MkdirDurably(seen); err != nil {
+		return err
+	}
+	if filepath.Dir(path) != quarantine {
+		info, err := b.disk.Stat(path)
+		if err != nil {
+			return err
+		}
+		return b.disk.WriteFileDurably(filepath.Join(seen, markOf(b.relative(path), info)), fmt.Appendf(nil, "%q\n", b.relative(path)))
+	}
+	to := filepath.Join(seen, filepath.Base(path))
+	for n := 2; ; n++ {
+		if _, err := b.disk.Stat(to); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return err
+		}
+		to = filepath.Join(seen, fmt.Sprintf("%s-%d", filepath.Base(path), n))
+	}
+	// The report goes first: what is counted is the thing itself.
+	report := strings.TrimSuffix(path, ".bin") + reportSuffix
+	if _, err := b.disk.Stat(report); err == nil && report != path {
+		if err := b.disk.Rename(report, strings.TrimSuffix(to, ".bin")+reportSuffix); err != nil {
+			return err
+		}
+	}
+	if err := b.disk.RenameDurably(path, to); err != nil {
+		return err
+	}
+	return b.disk.SyncDir(quarantine)
+}
+
+// reportSuffix ends the name of a report on something in the quarantine.
+const reportSuffix = ".txt"
+
+// isAcknowledged reports whether something that was left in its place has a mark.
+func (b *base) isAcknowledged(path string, info fs.FileInfo) bool {
+	_, err := b.disk.Stat(filepath.Join(b.dir, quarantineName, acknowledgedName, markOf(path, info)))
+	return err == nil
+}
+
+// CountAcknowledged returns how many things in the quarantine were acknowledged.
+func (i *Inspector) CountAcknowledged() (n int) {
+	entries, err := os.ReadDir(filepath.Join(i.dir, quarantineName, acknowledgedName))
+	if err != nil {
+		return 0
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), reportSuffix) && !strings.HasPrefix(e.Name(), "left-") {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,75 @@
+package wal_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"collectord/wal"
+)
+
+// TestWhatIsAcknowledgedIsKeptAndNoLongerCounted acknowledges beside a running log.
+func TestWhatIsAcknowledgedIsKeptAndNoLongerCounted(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	unsealed(t, data)
+	in := func(name string) string { return filepath.Join(data, "wal", name) }
+	err := errors.Join(os.RemoveAll(in("next")), os.WriteFile(in("next"), []byte("next"), 0o600), os.RemoveAll(in("LOG")), os.Mkdir(in("LOG"), 0o700),
+		os.WriteFile(in("notes.txt"), []byte("notes"), 0o600), os.WriteFile(in("00000000000000000003-00000000000000000004/00000000000000000001"), []byte("torn"), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := wal.Options{SegmentSize: 4 << 10, MachineID: "/nonexistent"}
+	l, err := wal.Open(data, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shipAll(t, l) // with a salvage, whose bytes go to the quarantine
+	aside := func(want int) {
+		t.Helper()
+		deadline := time.Now().Add(10 * time.Second)
+		for l.Stats().PutAside != want || len(l.PutAside()) != want {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d things are put aside, want %d: %v", l.Stats().PutAside, want, l.PutAside())
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+	}
+	acknowledge := func(want int, names ...string) {
+		t.Helper()
+		if done, err := wal.Acknowledge(data, names...); err != nil || len(done) != want {
+			t.Errorf("acknowledged %q, %v", done, err)
+		}
+	}
+	aside(4)
+	kept := filesBelow(t, data)
+	i := slices.IndexFunc(l.PutAside(), func(a wal.Aside) bool { return filepath.Base(a.Path) != "notes.txt" })
+	acknowledge(1, l.PutAside()[i].Path)
+	aside(3)
+	acknowledge(1, "notes.txt")
+	aside(2)
+	acknowledge(2)
+	aside(0)
+	acknowledge(0)
+	for what, path := range kept {
+		if filesBelow(t, data)[what] == "" {
+			t.Errorf("%s is gone", path)
+		}
+	}
+	for _, name := range []string{"../x", "x", "..", ".", "quarantine", "wal/quarantine/acknowledged"} {
+		if done, err := wal.Acknowledge(data, name); err == nil {
+			t.Errorf("acknowledged %q", done)
+		}
+	}
+	if err := errors.Join(os.Rename(in("notes.txt"), in("kept")), os.WriteFile(in("notes.txt"), []byte("other"), 0o600), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = wal.Open(data, o); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	aside(2) // another file, and one of another name
+}

@@ -1,0 +1,78 @@
+package wal_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"collectord/wal"
+)
+
+// TestALockOfAnotherUser has a process of another user meet a lock that it can't open,
+// while it is held, and then.
+func TestALockOfAnotherUser(t *testing.T) {
+	if data := os.Getenv("COLLECTORD_TEST_LOCK"); data != "" {
+		held := os.Getenv("COLLECTORD_TEST_HELD") != ""
+		if i, err := wal.Inspect(data); err != nil || i.Live() != held {
+			t.Errorf("looked at from outside: %v, live %t", err, i.Live())
+		}
+		l, err := wal.Open(data, wal.Options{MachineID: "/nonexistent"})
+		if held {
+			if err == nil || !strings.Contains(err.Error(), "in use by another collectord") {
+				t.Errorf("start while the lock is held: %v", err)
+			}
+			return
+		}
+		if err != nil {
+			t.Fatalf("start: %v", err)
+		}
+		appendSoon(t, l, `{"n":7}`)
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	base := scratchDir(t)
+	data := filepath.Join(base, "data")
+	l, err := wal.Open(data, wal.Options{MachineID: "/nonexistent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock := filepath.Join(data, "LOCK")
+	if err := os.Chmod(lock, 0); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := errors.Join(giveAway(base), os.Chown(lock, 0, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("COLLECTORD_TEST_HELD", "yes")
+	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+	if aside, _ := filepath.Glob(lock + ".aside-*"); len(aside) > 0 || !exists(lock) {
+		t.Errorf("a lock that is held was moved to %q", aside)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("COLLECTORD_TEST_HELD", "")
+	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+}
+
+func TestADataDirectoryThatCanNotBeWrittenToSaysWhatToDo(t *testing.T) {
+	if data := os.Getenv("COLLECTORD_TEST_LOCK"); data != "" {
+		if _, err := wal.Open(data, wal.Options{}); err == nil || !strings.Contains(err.Error(), "the user who runs this must be able to write to "+data) {
+			t.Errorf("start: %v", err)
+		}
+		return
+	}
+	t.Parallel()
+	base := scratchDir(t)
+	data := filepath.Join(base, "data")
+	if err := os.Mkdir(data, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+}
