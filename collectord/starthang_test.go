@@ -47,8 +47,10 @@ func TestTheDaemonServesWhileTheDiskOfItsStartHangs(t *testing.T) {
 				t.Fatal(err)
 			}
 			hanging := filepath.Join(dir, "data", c.path)
-			args := []string{"-f", "-qq", "-o", filepath.Join(dir, "trace"), "-P", hanging, "-e", "trace=openat",
-				"-e", fmt.Sprintf("inject=openat:delay_enter=%d:when=1", hang.Microseconds())}
+			args := []string{
+				"-f", "-qq", "-o", filepath.Join(dir, "trace"), "-P", hanging, "-e", "trace=openat",
+				"-e", fmt.Sprintf("inject=openat:delay_enter=%d:when=1", hang.Microseconds()),
+			}
 			began := time.Now()
 			d = startAs(t, exec.Command("strace", append(args, path, "run", "--config", config)...), port, admin)
 			if took := time.Since(began); took > hang {

@@ -84,7 +84,7 @@ func (l *Log) readNames() (found names, err error) {
 			l.leaveStray(name)
 		}
 	}
-	if err := l.dropStrangers(&found); err != nil {
+	if err := l.putStrangersAside(&found); err != nil {
 		return found, err
 	}
 	for _, s := range linked {
@@ -103,9 +103,9 @@ func (l *Log) readNames() (found names, err error) {
 	return found, err
 }
 
-// dropStrangers puts aside files that have the name of a segment and can't have taken
+// putStrangersAside puts aside files that have the name of a segment and can't have taken
 // the place of one that was sealed: nothing is sealed before all in front of it is.
-func (l *Log) dropStrangers(found *names) error {
+func (l *Log) putStrangersAside(found *names) error {
 	for _, s := range found.segments {
 		sealed := s.sealed && !slices.ContainsFunc(found.segments, func(o *named) bool { return !o.plain && o.sound && !o.sealed && o.first < s.first })
 		if !s.plain || sealed {
