@@ -175,6 +175,9 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditiona
 		ServerSideEncryption: s.sse,
 		StorageClass:         s.storageClass,
 	}
+	if o.DefaultClass {
+		opts.StorageClass = ""
+	}
 	client := s.client
 	switch checksum {
 	case checksumCRC32C:
