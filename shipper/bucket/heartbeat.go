@@ -66,7 +66,7 @@ func NewHeartbeat(k Key, h Heartbeat) (*Object, error) {
 		return nil, err
 	}
 	o := NewObject(k.HeartbeatKey(), append(text, '\n'))
-	o.Replace, o.DefaultClass = true, true
+	o.Latest = true
 	return o, nil
 }
 

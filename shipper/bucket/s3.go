@@ -132,7 +132,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	}
 	conditional := s.conditions.Load() == withConditions
 	switch {
-	case o.Replace:
+	case o.Latest, o.Replace:
 		conditional = false
 	case !conditional:
 		if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
@@ -175,7 +175,7 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditiona
 		ServerSideEncryption: s.sse,
 		StorageClass:         s.storageClass,
 	}
-	if o.DefaultClass {
+	if o.Latest { // other classes bill each for a month, or more
 		opts.StorageClass = ""
 	}
 	client := s.client
