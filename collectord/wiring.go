@@ -72,6 +72,7 @@ func shipperLimits(cfg *config.Config) shipper.Limits {
 		Concurrency:       cfg.Shipper.Concurrency,
 		Bandwidth:         cfg.Shipper.Bandwidth,
 		StallTimeout:      cfg.Shipper.StallTimeout,
+		Heartbeat:         cfg.Shipper.Heartbeat,
 		RetryMin:          cfg.Shipper.RetryMin,
 		RetryMax:          cfg.Shipper.RetryMax,
 		RetryMaxPermanent: cfg.Shipper.RetryMaxPermanent,

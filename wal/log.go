@@ -155,6 +155,9 @@ func (l *Log) Identity() (logID, run uint64) {
 	return l.logID, l.runID
 }
 
+// Node is the host's name for itself.
+func (l *Log) Node() string { return l.opts.Node }
+
 // Append stores records and returns nil once they are durable, all of them or
 // none. It sets their ID and ReceivedAt. One call is one frame. The context is
 // looked at before the records are queued, not after.
