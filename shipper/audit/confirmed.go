@@ -10,7 +10,7 @@ import (
 
 // unconfirmed is what a report says of a gap in a log of which nothing tells what was
 // confirmed.
-const unconfirmed = "no metadata tells what the host had confirmed: whether these were deleted or never came is not known"
+const unconfirmed = "neither metadata nor a heartbeat tells what the host had confirmed: whether these were deleted or never came is not known"
 
 // confirmed is below which seq all is in the bucket, or noted as lost, as far as was
 // asked.
@@ -23,7 +23,8 @@ type confirmed struct {
 // overtake each other by no more than are under way at once.
 const newest = 16
 
-// confirmedBelow is the newest confirmed-below of the log; 0 if nothing tells it.
+// confirmedBelow is the newest confirmed-below of the log, of a heartbeat or metadata; 0
+// if nothing tells it.
 // Where runs are forked each has its own.
 func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjects) (uint64, error) {
 	runs, c := l.runs, &l.confirmed
@@ -33,15 +34,20 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 	if c.asked {
 		return c.below, nil
 	}
-	below, err := a.askConfirmed(ctx, l, runs)
+	var told uint64
+	if h := l.heartbeatOf(run); h != nil {
+		told = h.ConfirmedBelow
+	}
+	below, err := a.askConfirmed(ctx, l, runs, told)
 	if err == nil {
 		*c = confirmed{asked: true, below: below}
 	}
 	return below, err
 }
 
-// askConfirmed looks at the metadata of the newest objects. It is the only source.
-func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects) (below uint64, err error) {
+// askConfirmed looks at the metadata of the newest objects, as far as they can tell more
+// than below.
+func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects, below uint64) (uint64, error) {
 	asked := 0
 	for _, r := range slices.Backward(runs) {
 		for _, o := range slices.Backward(r.objects) {

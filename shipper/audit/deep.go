@@ -78,7 +78,10 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 	})
 	var before *reading // the last of the run that was in order
 	unreadable := 0
-	total := a.inventory.objects - a.inventory.foreign
+	total := 0
+	for _, l := range a.report.Logs {
+		total += l.Objects
+	}
 	for x := range started {
 		select {
 		case <-x.done:

@@ -30,6 +30,7 @@ type logObjects struct {
 	byRun     map[runOfNode]*runObjects
 	notes     []lossNote
 	confirmed confirmed
+	heartbeat *bucket.Heartbeat // the latest; nil: none
 }
 
 type runOfNode struct {

@@ -18,20 +18,29 @@ func (l *logObjects) about(k Kind, run *runObjects, first, last uint64) Finding 
 	return f
 }
 
-// node is the latest name of the log'o host.
+// isOf reports whether the log's host was called so, ever.
+func (l *logObjects) isOf(node string) bool {
+	return l.heartbeat != nil && l.heartbeat.Node == node ||
+		slices.ContainsFunc(l.runs, func(r *runObjects) bool { return r.node == node }) ||
+		slices.ContainsFunc(l.notes, func(n lossNote) bool { return n.Node == node })
+}
+
+// node is the latest name of the log's host.
 func (l *logObjects) node() string {
 	switch {
 	case len(l.runs) > 0:
 		return l.runs[len(l.runs)-1].node
 	case len(l.notes) > 0:
 		return l.notes[len(l.notes)-1].Node
+	case l.heartbeat != nil:
+		return l.heartbeat.Node
 	}
 	return ""
 }
 
 // log audits one log.
 func (a *audit) log(ctx context.Context, l *logObjects) error {
-	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs)}
+	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs), Heartbeat: l.heartbeat}
 	var gaps []gap
 	var end uint64 // the last seq of the runs so far
 	var furthest *runObjects
@@ -74,6 +83,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 			end = n.LastSeq
 		}
 	}
+	gaps = append(gaps, a.tail(l, end)...)
 	for _, g := range gaps {
 		if err := a.gap(ctx, l, g); err != nil {
 			return err
@@ -89,7 +99,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 func hourStart(o objectRef) time.Time { return time.Unix(int64(o.hour)*3600, 0).UTC() }
 func hourEnd(o objectRef) time.Time   { return hourStart(o).Add(time.Hour) }
 
-// end is the last seq of the run'o objects.
+// end is the last seq of the run's objects.
 func (run *runObjects) end() (last uint64) {
 	for _, o := range run.objects {
 		last = max(last, o.last())
