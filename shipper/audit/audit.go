@@ -38,7 +38,7 @@ func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(int, int) {}
 	}
-	told, err := readHeartbeats(ctx, store)
+	heartbeats, err := readHeartbeats(ctx, store)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 	}
 	a := &audit{Options: o, store: store, inventory: v, report: newReport()}
 	a.report.Objects, a.report.Notes = v.objects, v.notes
-	a.hear(told)
+	a.enterHeartbeats(heartbeats)
 	logs := make([]*logObjects, 0, len(v.logs))
 	for _, l := range v.logs {
 		logs = append(logs, l)
@@ -80,8 +80,6 @@ func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 	return a.report, nil
 }
 
-func newReport() *Report { return &Report{Tallies: map[Kind]Tally{}, Accepted: map[Kind]Tally{}} }
-
 // audit is one that is under way.
 type audit struct {
 	Options
@@ -104,9 +102,8 @@ func (a *audit) foreign() {
 			a.add(Finding{Kind: Foreign, Keys: []string{o.key}, Reason: o.problem})
 		}
 	}
-	t := a.report.Tallies[Foreign]
-	if t.Findings += a.inventory.foreign; t.Findings > 0 {
-		a.report.Tallies[Foreign] = t
+	if n := a.inventory.foreign; n > 0 {
+		a.report.Tallies[Foreign] = a.report.Tallies[Foreign].plus(Tally{Findings: n})
 	}
 }
 

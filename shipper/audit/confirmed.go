@@ -34,11 +34,11 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 	if c.asked {
 		return c.below, nil
 	}
-	var told uint64
+	var below uint64
 	if h := l.heartbeatOf(run); h != nil {
-		told = h.ConfirmedBelow
+		below = h.ConfirmedBelow
 	}
-	below, err := a.askConfirmed(ctx, l, runs, told)
+	below, err := a.askConfirmed(ctx, l, runs, below)
 	if err == nil {
 		*c = confirmed{asked: true, below: below}
 	}

@@ -15,7 +15,7 @@ type gap struct {
 	run         *runObjects       // nil: between runs, or outside of all
 	leading     bool              // before the first object
 	since       time.Time         // a later record was received by then
-	told        *bucket.Heartbeat // it is beyond all objects, and this tells of it
+	heartbeat   *bucket.Heartbeat // of a gap beyond all objects: what shows that there is one
 }
 
 // gap reports what of a gap is known to be lost, and what the rest is.
@@ -94,8 +94,8 @@ func (a *audit) unexplained(ctx context.Context, l *logObjects, g gap) error {
 	}
 	f := l.about(kind, g.run, g.first, g.last)
 	f.Since = &g.since
-	if g.told != nil {
-		f.Node, f.Heartbeat = g.told.Node, &g.told.At
+	if g.heartbeat != nil {
+		f.Node, f.Heartbeat = g.heartbeat.Node, &g.heartbeat.At
 	}
 	if confirmed == 0 {
 		f.Reason = unconfirmed

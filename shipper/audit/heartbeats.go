@@ -12,18 +12,18 @@ import (
 // maxHeartbeats bounds how many heartbeats are read of one destination.
 const maxHeartbeats = 100_000
 
-// heard is a heartbeat of the bucket, or why it can't be read.
-type heard struct {
+// storedHeartbeat is a heartbeat of the bucket, or why it can't be read.
+type storedHeartbeat struct {
 	bucket.Heartbeat
 	key     bucket.Key
 	problem string
 	gone    bool
 }
 
-// readHeartbeats reads what the hosts told last. It comes before the listing, so that
+// readHeartbeats reads all heartbeats. It comes before the listing, so that
 // what they have confirmed by then is in it.
-func readHeartbeats(ctx context.Context, store bucket.Store) ([]heard, error) {
-	var all []heard
+func readHeartbeats(ctx context.Context, store bucket.Store) ([]storedHeartbeat, error) {
+	var all []storedHeartbeat
 	err := bucket.Retry(ctx, func() error {
 		all = all[:0]
 		for key, err := range store.List(ctx, bucket.HeartbeatPrefix) {
@@ -35,7 +35,7 @@ func readHeartbeats(ctx context.Context, store bucket.Store) ([]heard, error) {
 				return fmt.Errorf("more than %d heartbeats under %s: delete those of hosts that are gone", maxHeartbeats, bucket.HeartbeatPrefix)
 			}
 			if ok {
-				all = append(all, heard{key: k})
+				all = append(all, storedHeartbeat{key: k})
 			}
 		}
 		return nil
@@ -55,9 +55,8 @@ func readHeartbeats(ctx context.Context, store bucket.Store) ([]heard, error) {
 	return all, err
 }
 
-// hear enters the heartbeats. Of a log whose host was renamed the latest counts.
-func (a *audit) hear(all []heard) {
-	a.report.Heard = map[string]Heard{}
+// enterHeartbeats adds the heartbeats to their logs. Of a log whose host was renamed the latest counts.
+func (a *audit) enterHeartbeats(all []storedHeartbeat) {
 	for i := range all {
 		h := &all[i]
 		switch {
@@ -71,8 +70,8 @@ func (a *audit) hear(all []heard) {
 		if l := a.inventory.log(h.key.LogID); l.heartbeat == nil || h.At.After(l.heartbeat.At) {
 			l.heartbeat = &h.Heartbeat
 		}
-		if last, known := a.report.Heard[h.Node]; !known || h.At.After(last.At) {
-			a.report.Heard[h.Node] = Heard{h.At, h.Retired}
+		if last, known := a.report.LastHeard[h.Node]; !known || h.At.After(last.At) {
+			a.report.LastHeard[h.Node] = LastHeard{h.At, h.Retired}
 		}
 	}
 }
@@ -86,8 +85,8 @@ func (l *logObjects) heartbeatOf(run *runObjects) *bucket.Heartbeat {
 	return nil
 }
 
-// tail is what was acknowledged, as the heartbeat tells, and is beyond all that is here.
-// It reports a log that vanished whole.
+// tail returns the records that were acknowledged, by the heartbeat, and are beyond all
+// that is there. It reports a log that vanished whole.
 func (a *audit) tail(l *logObjects, end uint64) (gaps []gap) {
 	h := l.heartbeat
 	if h == nil || h.LastSeq <= end {
@@ -103,13 +102,13 @@ func (a *audit) tail(l *logObjects, end uint64) (gaps []gap) {
 		a.add(f)
 	}
 	if end < h.LastSeq {
-		gaps = append(gaps, gap{first: end + 1, last: h.LastSeq, since: h.OldestAt(), told: h})
+		gaps = append(gaps, gap{first: end + 1, last: h.LastSeq, since: h.OldestAt(), heartbeat: h})
 	}
 	return gaps
 }
 
-// Heard is when a node was last heard of by a heartbeat.
-type Heard struct {
+// LastHeard is when the latest heartbeat of a node was written.
+type LastHeard struct {
 	At      time.Time
 	Retired bool
 }
@@ -124,7 +123,7 @@ func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
 		}
 	}
 	for _, node := range nodes {
-		h, heard := r.Heard[node]
+		h, heard := r.LastHeard[node]
 		age := now.Sub(h.At)
 		f := Finding{Kind: Silent, Node: node}
 		switch {

@@ -94,6 +94,11 @@ type Tally struct {
 	Records  uint64 `json:"records"`
 }
 
+func (t Tally) plus(o Tally) Tally {
+	// Hostile names can stand for more records than can be counted.
+	return Tally{t.Findings + o.Findings, t.Records + min(o.Records, math.MaxUint64-t.Records)}
+}
+
 // Report is what an audit found.
 type Report struct {
 	Findings []Finding // at most maxFindings; those of a kind together, what is wrong first, what is accepted last
@@ -104,7 +109,7 @@ type Report struct {
 	Notes    int // of losses
 
 	Heartbeats int
-	Heard      map[string]Heard // by node
+	LastHeard  map[string]LastHeard // by node
 
 	// Unconfirmed counts the logs with gaps of which neither metadata nor a heartbeat
 	// tells what their hosts had confirmed: such gaps are NotYet or Overdue, never Missing.
@@ -148,16 +153,17 @@ func (f *Finding) rank() int {
 	return at
 }
 
+func newReport() *Report {
+	return &Report{Tallies: map[Kind]Tally{}, Accepted: map[Kind]Tally{}, LastHeard: map[string]LastHeard{}}
+}
+
 // add enters a finding.
 func (r *Report) add(f Finding) {
 	tallies := r.Tallies
 	if f.Accepted != nil {
 		tallies = r.Accepted
 	}
-	t := tallies[f.Kind]
-	t.Findings++
-	t.Records += min(f.Records(), math.MaxUint64-t.Records) // hostile names can make many
-	tallies[f.Kind] = t
+	tallies[f.Kind] = tallies[f.Kind].plus(Tally{1, f.Records()})
 	if len(r.Findings) < maxFindings {
 		r.Findings = append(r.Findings, f)
 	}
