@@ -98,8 +98,12 @@ func (a *audit) add(f Finding) {
 // foreign reports what is among the objects and none of ours.
 func (a *audit) foreign() {
 	for _, o := range a.inventory.others {
+		kind := Foreign
+		if o.wrong {
+			kind = Damaged
+		}
 		if o.problem != "" {
-			a.add(Finding{Kind: Foreign, Keys: []string{o.key}, Reason: o.problem})
+			a.add(Finding{Kind: kind, Keys: []string{o.key}, Reason: o.problem})
 		}
 	}
 	if n := a.inventory.foreign; n > 0 {

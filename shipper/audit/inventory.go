@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -67,6 +68,7 @@ func (o objectRef) last() uint64 { return o.first + uint64(o.count) - 1 }
 type otherName struct {
 	key     string
 	problem string // empty: its metadata tells what it is
+	wrong   bool   // nobody writes such a name
 }
 
 // maxOthers bounds those whose metadata is looked at and whose names are reported.
@@ -94,15 +96,19 @@ func takeInventory(ctx context.Context, store bucket.Store, progress func(int)) 
 		if progress != nil {
 			progress(v.objects)
 		}
-		if k, ok := bucket.ParseKey(key); ok && countable(k) {
+		k, ok := bucket.ParseKey(key)
+		switch {
+		case ok && !countable(k) && len(v.others) < maxOthers:
+			v.others = append(v.others, otherName{key, "its name says that it has more records than an object can have: look at it, and move it away", true})
+		case ok && countable(k):
 			kind := int32(plain)
 			if k.Beside {
 				kind = beside
 			}
 			v.add(k, kind)
-		} else if len(names) < maxOthers {
+		case len(names) < maxOthers:
 			names = append(names, key)
-		} else {
+		default:
 			v.foreign++
 		}
 	}
@@ -113,7 +119,31 @@ func takeInventory(ctx context.Context, store bucket.Store, progress func(int)) 
 		return nil, err
 	}
 	v.sort()
-	return v, nil
+	return v, v.listedTwice(names)
+}
+
+// listedTwice returns an error if the listing has a name twice: by that all that was
+// found of its object would be doubled.
+func (v *inventory) listedTwice(names []string) error {
+	twice := func(key string) error {
+		return fmt.Errorf("the listing has %.200q twice: this storage, or a proxy in front of it, does not list as S3 does (try again; update it, or copy the bucket to a folder and audit that)", key)
+	}
+	slices.Sort(names)
+	for i := 1; i < len(names); i++ {
+		if names[i] == names[i-1] {
+			return twice(names[i])
+		}
+	}
+	for _, l := range v.logs {
+		for _, r := range l.runs {
+			for i := 1; i < len(r.objects); i++ {
+				if o := r.objects[i]; o.kind < 0 && o == r.objects[i-1] {
+					return twice(v.key(l, r, o))
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // countable reports whether an objectRef can count the records of an object.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -87,7 +86,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	options := minio.Options{
 		Creds:        keys,
 		Secure:       secure,
-		Transport:    transport,
+		Transport:    pager{transport},
 		Region:       o.Region,
 		BucketLookup: lookup,
 		MaxRetries:   1, // the shipper retries, and knows when to stop hoping
@@ -259,27 +258,4 @@ func (b *s3Body) Read(p []byte) (int, error) {
 		err = b.fail(err)
 	}
 	return n, err
-}
-
-func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		t := callOptionsOf(ctx)
-		ctx, cancel := context.WithCancel(WithCallOptions(ctx, t))
-		defer cancel()
-		opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
-		for o := range s.client.ListObjectsIter(ctx, s.bucket, opts) {
-			if o.Err != nil {
-				yield("", s.fail("list", prefix, t, o.Err))
-				return
-			}
-			key, ok := strings.CutPrefix(o.Key, s.prefix)
-			if !ok || !strings.HasPrefix(key, prefix) {
-				yield("", s.fail("list", prefix, t, errUnlisted))
-				return
-			}
-			if !yield(key, nil) {
-				return
-			}
-		}
-	}
 }
