@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -63,7 +64,7 @@ Without heartbeats it can't see beyond the newest object of a log, or a log that
   # log id          records    who    why, to the end of the line
   0a1b2c3d4e5f6789  2001-4000  alice  the disk of edge-7 was replaced, ticket 4711
 
-Memory: 24 to 48 bytes for an object, and with --deep 3 MiB for each that is read at once.`,
+Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at once.`,
 	}
 	f := c.Flags()
 	f.BoolVar(&o.Deep, "deep", false, "read every object: count, order of ids, SHA-256, and whether its end is there")
@@ -96,6 +97,10 @@ Memory: 24 to 48 bytes for an object, and with --deep 3 MiB for each that is rea
 		}
 		if err != nil {
 			return err
+		}
+		if !o.Deep { // what that reads objects with is much, and is used again
+			debug.SetMemoryLimit(memoryOfAudit)
+			debug.SetGCPercent(garbageOfAudit)
 		}
 		bar := newProgress(cmd.ErrOrStderr())
 		bar.what = "objects listed"

@@ -26,7 +26,7 @@ type Options struct {
 // Run reports what the bucket proves about gaps and duplicates: from the
 // listing, some metadata and the loss notes, or, if deep, from every object.
 //
-// It takes 24 to 48 bytes of memory for an object, and, if deep, about 3 MiB for
+// It takes 24 bytes of memory for an object, and, if deep, about 3 MiB for
 // each that is read at once.
 func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 	if o.Grace == 0 {
@@ -119,7 +119,7 @@ func (a *audit) only(logs []*logObjects) (its []*logObjects) {
 			its = append(its, l)
 			a.report.Notes += len(l.notes)
 			for _, r := range l.runs {
-				a.report.Objects += len(r.objects)
+				a.report.Objects += r.objects.Len()
 			}
 		}
 	}

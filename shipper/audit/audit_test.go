@@ -323,7 +323,7 @@ func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
 	}
 	took := float64(heap()-before) / objects
 	t.Logf("%.1f bytes an object", took)
-	if v.objects != objects || len(v.logs) != 10 || took > 48 {
+	if v.objects != objects || len(v.logs) != 10 || took > 26 {
 		t.Errorf("%d objects of %d logs take %.1f bytes each", v.objects, len(v.logs), took)
 	}
 	r, err := Run(context.Background(), store, Options{FromStart: true})

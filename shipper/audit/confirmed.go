@@ -50,7 +50,8 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects, below uint64) (uint64, error) {
 	asked := 0
 	for _, r := range slices.Backward(runs) {
-		for _, o := range slices.Backward(r.objects) {
+		for i := r.objects.Len() - 1; i >= 0; i-- {
+			o := *r.objects.at(i)
 			// An object can't confirm more than what lies below it.
 			if asked == newest || o.first <= below {
 				break

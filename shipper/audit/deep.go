@@ -60,7 +60,7 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 		defer close(work)
 		for _, l := range logs {
 			for _, r := range l.runs {
-				for _, o := range r.objects {
+				for o := range r.objects.all() {
 					x := &reading{log: l, run: r, object: o, key: a.inventory.key(l, r, o), done: make(chan struct{})}
 					select {
 					case started <- x:

@@ -13,9 +13,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// inventory is what a bucket's listing tells. It takes 24 bytes for an object,
-// and up to twice that while it grows, so that millions fit in the memory of a
-// small host.
+// inventory is what a bucket's listing tells. It takes 24 bytes for an object, so that
+// millions fit in the memory of a small host.
 type inventory struct {
 	logs    map[uint64]*logObjects
 	others  []otherName // objects with lines whose names are not ours
@@ -43,7 +42,7 @@ type runOfNode struct {
 type runObjects struct {
 	node      string
 	run       uint64
-	objects   []objectRef
+	objects   objectRefs
 	forked    bool // another run has some of its seqs
 	confirmed confirmed
 }
@@ -136,10 +135,12 @@ func (v *inventory) listedTwice(names []string) error {
 	}
 	for _, l := range v.logs {
 		for _, r := range l.runs {
-			for i := 1; i < len(r.objects); i++ {
-				if o := r.objects[i]; o.kind < 0 && o == r.objects[i-1] {
+			before := objectRef{}
+			for o := range r.objects.all() {
+				if o.kind < 0 && o == before {
 					return twice(v.key(l, r, o))
 				}
+				before = o
 			}
 		}
 	}
@@ -152,13 +153,10 @@ func countable(k bucket.Key) bool { return k.LastSeq-k.FirstSeq < math.MaxUint32
 func (v *inventory) sort() {
 	for _, l := range v.logs {
 		for _, r := range l.runs {
-			slices.SortFunc(r.objects, func(a, b objectRef) int {
-				return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.count, b.count), cmp.Compare(min(a.kind, 0), min(b.kind, 0)),
-					cmp.Compare(a.hour, b.hour), cmp.Compare(a.sha8, b.sha8), cmp.Compare(a.kind, b.kind))
-			})
+			r.objects.sort()
 		}
 		slices.SortFunc(l.runs, func(a, b *runObjects) int {
-			return cmp.Or(cmp.Compare(a.objects[0].first, b.objects[0].first), cmp.Compare(a.run, b.run))
+			return cmp.Or(cmp.Compare(a.objects.first().first, b.objects.first().first), cmp.Compare(a.run, b.run))
 		})
 		slices.SortFunc(l.notes, func(a, b lossNote) int {
 			return cmp.Or(cmp.Compare(a.FirstSeq, b.FirstSeq), cmp.Compare(a.LastSeq, b.LastSeq))
@@ -183,7 +181,7 @@ func (v *inventory) add(k bucket.Key, kind int32) {
 		l.runs = append(l.runs, r)
 		l.byRun[runOfNode{r.run, r.node}] = r
 	}
-	r.objects = append(r.objects, objectRef{first: k.FirstSeq, count: uint32(k.LastSeq - k.FirstSeq + 1), hour: int32(k.Hour), sha8: k.SHA8, kind: kind})
+	r.objects.add(objectRef{first: k.FirstSeq, count: uint32(k.LastSeq - k.FirstSeq + 1), hour: int32(k.Hour), sha8: k.SHA8, kind: kind})
 }
 
 // identify asks for the metadata of objects whose names tell nothing: a copy

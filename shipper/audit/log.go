@@ -45,17 +45,18 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 	var end uint64 // the last seq of the runs so far
 	var furthest *runObjects
 	for _, run := range l.runs {
-		first := run.objects[0].first
+		object := run.objects.first()
+		first := object.first
 		switch {
 		case furthest == nil:
 			if first > 1 {
-				gaps = append(gaps, gap{first: 1, last: first - 1, leading: true, since: hourEnd(run.objects[0])})
+				gaps = append(gaps, gap{first: 1, last: first - 1, leading: true, since: hourEnd(object)})
 			}
-			r.From = hourStart(run.objects[0])
+			r.From = hourStart(object)
 		case first <= end:
 			a.forked(l, furthest, run, first, min(end, run.end()))
 		case first > end+1:
-			gaps = append(gaps, gap{first: end + 1, last: first - 1, since: hourEnd(run.objects[0])})
+			gaps = append(gaps, gap{first: end + 1, last: first - 1, since: hourEnd(object)})
 		}
 		gaps = append(gaps, a.checkRun(l, run)...)
 		if furthest == nil || run.end() > end {
@@ -64,15 +65,15 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 		if !slices.Contains(r.Nodes, run.node) {
 			r.Nodes = append(r.Nodes, run.node)
 		}
-		r.Objects += len(run.objects)
-		for _, o := range run.objects {
+		r.Objects += run.objects.Len()
+		for o := range run.objects.all() {
 			if o.kind < 0 && hourStart(o).After(r.To) {
 				r.To = hourStart(o)
 			}
 		}
 	}
 	if len(l.runs) > 0 {
-		r.FirstSeq, r.LastSeq = l.runs[0].objects[0].first, end
+		r.FirstSeq, r.LastSeq = l.runs[0].objects.first().first, end
 		r.Records = covered(l)
 	} else {
 		r.Nodes = []string{l.node()}
@@ -101,7 +102,7 @@ func hourEnd(o objectRef) time.Time   { return hourStart(o).Add(time.Hour) }
 
 // end is the last seq of the run's objects.
 func (run *runObjects) end() (last uint64) {
-	for _, o := range run.objects {
+	for o := range run.objects.all() {
 		last = max(last, o.last())
 	}
 	return last
@@ -112,7 +113,7 @@ func covered(l *logObjects) (n uint64) {
 	type part struct{ first, last uint64 }
 	var parts []part
 	for _, run := range l.runs {
-		for _, o := range run.objects { // sorted
+		for o := range run.objects.all() { // sorted
 			if k := len(parts) - 1; k >= 0 && o.first >= parts[k].first && o.first <= parts[k].last+1 {
 				parts[k].last = max(parts[k].last, o.last())
 				continue
@@ -137,7 +138,7 @@ func (a *audit) forked(l *logObjects, one, other *runObjects, first, last uint64
 	f.Runs = []string{bucket.HexID(one.run), bucket.HexID(other.run)}
 	for _, run := range []*runObjects{one, other} {
 		n := 0
-		for _, o := range run.objects {
+		for o := range run.objects.all() {
 			if o.last() >= first && o.first <= last && n < maxKeys/2 {
 				f.Keys = append(f.Keys, a.inventory.key(l, run, o))
 				n++
@@ -149,9 +150,10 @@ func (a *audit) forked(l *logObjects, one, other *runObjects, first, last uint64
 
 // checkRun looks at the objects of one run and returns the gaps between them.
 func (a *audit) checkRun(l *logObjects, run *runObjects) (gaps []gap) {
-	holder := run.objects[0] // of the last seq so far
-	for i, o := range run.objects[1:] {
-		before := run.objects[i]
+	before := run.objects.first()
+	holder := before // of the last seq so far
+	for i := 1; i < run.objects.Len(); i++ {
+		o := *run.objects.at(i)
 		end := holder.last()
 		switch {
 		case o.first == before.first && o.count == before.count && (o.kind == beside || before.kind == beside) && o.kind < 0 && before.kind < 0:
@@ -168,6 +170,7 @@ func (a *audit) checkRun(l *logObjects, run *runObjects) (gaps []gap) {
 		if o.last() > end {
 			holder = o
 		}
+		before = o
 	}
 	return gaps
 }

@@ -85,7 +85,7 @@ func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[string, err
 		l := &listing{prefix: prefix}
 		ctx, cancel := context.WithCancel(context.WithValue(WithCallOptions(ctx, t), listingKey{}, l))
 		defer cancel()
-		opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
+		opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, FetchOwner: new(bool)} // whose it is, nobody asks
 		for o := range s.client.ListObjectsIter(ctx, s.bucket, opts) {
 			key, err := l.key(s.prefix, o)
 			if err != nil {

@@ -94,7 +94,7 @@ func (s *s3Store) prefixesOf(ctx context.Context, base string) (names []string, 
 	t := callOptionsOf(ctx)
 	ctx, cancel := context.WithCancel(WithCallOptions(ctx, t))
 	defer cancel()
-	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: base}) {
+	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: base, FetchOwner: new(bool)}) {
 		if o.Err != nil {
 			return nil, s.fail("list", base, t, o.Err)
 		}
