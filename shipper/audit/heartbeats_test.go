@@ -10,7 +10,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 // object puts an object that is no real one.
 func (b tamper) object(node string, log, run, first, last uint64, hour time.Time) {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-var beating = Key{Node: "ward-3.edge-1", LogID: 0xabc, Run: 0xdef} //nolint:gochecknoglobals // a constant
+var beating = Key{Node: "ward-3.edge-1", LogID: 0xabc, Run: 0xdef}
 
 func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.StorageClass = "STANDARD_IA" })
