@@ -59,7 +59,7 @@ func (h *heart) run(ctx context.Context) {
 	}
 }
 
-// beat writes a heartbeat, unless the storage knows all that is new.
+// beat writes a heartbeat, unless nothing has changed since the last one.
 func (h *heart) beat(ctx context.Context, retired bool) {
 	s := h.shipper
 	now, key, err := s.heartbeat(retired)
@@ -100,7 +100,7 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 // shipped, and the host is taken out of service. Run must have returned.
 func (s *Shipper) WriteHeartbeat(ctx context.Context, retired bool) { s.heart.beat(ctx, retired) }
 
-// heartbeat is what there is to be told now, and the name of the log.
+// heartbeat is the state of the log and of shipping, now, and the name of the log.
 func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err error) {
 	last, below, err := s.log.Progress()
 	if err != nil {

@@ -36,8 +36,8 @@ type Options struct {
 type Limits struct {
 	Concurrency int   // uploads at a time; default 2
 	Bandwidth   int64 // bytes a second that all uploads together may send; default: no bound
-	// Heartbeat is how often the storage is told how this host is, if that has changed;
-	// it is told once an hour in any case. 0: never.
+	// Heartbeat is how often a heartbeat is written to the storage, if something has
+	// changed; else one is written once an hour. 0: never.
 	Heartbeat time.Duration
 	// StallTimeout is how long the storage may neither acknowledge nor answer
 	// anything before an upload is given up; default 1 min. How long it takes in

@@ -76,8 +76,8 @@ func (a *audit) enterHeartbeats(all []storedHeartbeat) {
 	}
 }
 
-// heartbeatOf is the log's heartbeat, as far as it is about the records of a run: where
-// runs are forked it is about its own.
+// heartbeatOf is the log's heartbeat, or nil if it is not about the records of a run:
+// where runs are forked it is about its own.
 func (l *logObjects) heartbeatOf(run *runObjects) *bucket.Heartbeat {
 	if h := l.heartbeat; h != nil && (run == nil || !run.forked || h.Run == bucket.HexID(run.run)) {
 		return h
@@ -113,8 +113,8 @@ type LastHeard struct {
 	Retired bool
 }
 
-// Expect reports the nodes of which nothing is there: neither objects nor a heartbeat,
-// or one that is too old.
+// Expect adds findings on nodes of which there are neither objects nor a heartbeat, or
+// whose heartbeat is older than maxAge.
 func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
 	objects := map[string]bool{}
 	for _, l := range r.Logs {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Heartbeat is what a host tells the bucket of one log of its, from time to time. The
-// latest replaces the one before.
+// Heartbeat is the state of a host and one log of its, which it writes from time to
+// time. The latest replaces the one before.
 type Heartbeat struct {
 	Format  int    `json:"format"`
 	Node    string `json:"node"`
@@ -22,8 +22,7 @@ type Heartbeat struct {
 	// there as lost; at least 1.
 	ConfirmedBelow uint64 `json:"confirmed_below"`
 	Pending        uint64 `json:"pending"` // records that the storage has not confirmed
-	// Trouble is what does not work, in a few words that others can rely on; empty if
-	// all does.
+	// Trouble names what fails, in a few words that others can rely on; empty: nothing.
 	Trouble string `json:"trouble"`
 	Retired bool   `json:"retired"` // all was shipped, to take the host out of service
 
@@ -37,7 +36,7 @@ type Heartbeat struct {
 // Bounds of what is read of a heartbeat.
 const (
 	maxHeartbeat = 16 << 10
-	maxWords     = 500 // bytes of a text in it
+	maxWords     = 500 // bytes of a text in one
 )
 
 // Same reports whether nothing has changed but what always does.
@@ -104,7 +103,7 @@ func (h *Heartbeat) parse(k Key, text []byte) error {
 	case h.Format != Format:
 		return errors.New("a heartbeat of another format: a later version reads it")
 	case h.Node != k.Node, h.LogID != HexID(k.LogID):
-		return errors.New("not the heartbeat that its name says")
+		return errors.New("not the heartbeat of its name")
 	case h.LastSeq > maxSeq, h.ConfirmedBelow < 1, h.ConfirmedBelow > h.LastSeq+1, h.At.IsZero(),
 		len(h.Run) != len(HexID(0)), len(h.Version) > maxWords, len(h.Trouble) > maxWords:
 		return errors.New("a heartbeat that no host writes")

@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"collectord/shipper/bucket/s3test"
 )
 
 var beating = Key{Node: "ward-3.edge-1", LogID: 0xabc, Run: 0xdef}
@@ -118,6 +121,37 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	}
 	if _, err := ReadHeartbeat(context.Background(), store, beating); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestARefusedHeartbeatChangesNothingForObjects: what was found out about the storage, and
+// whether its answers are believed.
+func TestARefusedHeartbeatChangesNothingForObjects(t *testing.T) {
+	for name, behaviour := range map[string]s3test.Behaviour{
+		"not implemented": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.Contains(r.URL.Path, "/nodes/") && s3test.Error(w, http.StatusNotImplemented, "NotImplemented")
+		}},
+		"a page": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.Contains(r.URL.Path, "/nodes/") && s3test.LoginPage(w, http.StatusOK)
+		}},
+		"not replaced": {Lie: s3test.KeepsNothing},
+	} {
+		f, s := newFake(t)
+		if err := s.Put(context.Background(), unreal("a", "x")); err != nil {
+			t.Fatal(err)
+		}
+		o, err := NewHeartbeat(beating, Heartbeat{ConfirmedBelow: 1, At: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Behave(behaviour)
+		var failure *Error
+		if err := s.Put(context.Background(), o); !errors.As(err, &failure) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s.conditions.Load() != withConditions || s.doubted.Load() {
+			t.Errorf("%s: conditions %d, doubted %v", name, s.conditions.Load(), s.doubted.Load())
+		}
 	}
 }
 

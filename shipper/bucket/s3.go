@@ -151,7 +151,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 		return ErrExists
 	}
 	err = s.fail("put", o.Key, t, err)
-	if storeErr := (*Error)(nil); refuses(resp) || errors.As(err, &storeErr) && storeErr.Kind == NotAStore {
+	if storeErr := (*Error)(nil); !o.Latest && (refuses(resp) || errors.As(err, &storeErr) && storeErr.Kind == NotAStore) {
 		// Another server than the one that was asked.
 		s.conditions.Store(unknownConditions)
 		s.trusted.Store(false)

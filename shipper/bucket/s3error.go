@@ -103,7 +103,9 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = "listing", listingHint, true, false
 	case errors.As(err, &proof):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = proof.kind, proof.hint, proof.permanent, false
-		if !proof.permanent { // that is, the storage may be asked
+		// The storage may be asked, and not about what was just replaced, which some show
+		// as it was.
+		if !proof.permanent && !strings.HasPrefix(key, HeartbeatPrefix) {
 			s.doubted.Store(true)
 		}
 	case op == "put" && isTooLarge(answer, resp):
