@@ -56,7 +56,7 @@ type Finding struct {
 	Since    *time.Time `json:"since,omitempty"`  // a gap: when a later record was received at the latest; lost: when it was noted
 	// Heartbeat is when the heartbeat was written that tells it. Of a gap that is beyond
 	// all objects, Since is then when the oldest record was received that waited.
-	Heartbeat   *time.Time  `json:"heartbeat,omitempty"`
+	Heartbeat   *time.Time  `json:"heartbeat_at,omitempty"`
 	Accepted    *Acceptance `json:"accepted,omitempty"`    // it is known, and not wrong any more
 	Destination string      `json:"destination,omitempty"` // where several were audited
 }

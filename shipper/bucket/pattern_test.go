@@ -3,6 +3,7 @@ package bucket
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -52,5 +53,26 @@ func TestAPatternStandsForTheDestinationsThatAreThere(t *testing.T) {
 		if all, err := Expand(context.Background(), Destination{URL: bad}); err == nil || errors.Is(err, ErrNoMatch) {
 			t.Errorf("%s: %v, %v", bad, all, err)
 		}
+	}
+}
+
+// TestAPatternIsListedByPrefix asks real storages, which return prefixes as such.
+func TestAPatternIsListedByPrefix(t *testing.T) {
+	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
+		t.Run(name, func(t *testing.T) {
+			s := newBucket(t, start(t), false)
+			for i := range 3 {
+				for j := range 3 {
+					if err := s.Put(context.Background(), unreal(fmt.Sprintf("ward-%d/%d", i, j), "x")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			base := "s3://" + s.bucket + "/" + s.prefix
+			all, err := Expand(context.Background(), Destination{base + "ward-*/", S3Options{Endpoint: s.client.EndpointURL().String(), Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom}})
+			if err != nil || len(all) != 3 || all[2].URL != base+"ward-2" {
+				t.Errorf("%+v, %v", all, err)
+			}
+		})
 	}
 }
