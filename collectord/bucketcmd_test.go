@@ -149,7 +149,7 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 func TestAuditOfAFolderSaysWhatItCannotKnow(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	config, d := sealFour(t, dir, "")
+	config, d := sealFour(t, dir, "shipper: {heartbeat: 0s}\n")
 	// Looking at what a daemon writes does not disturb it.
 	unfinished := filepath.Join(dir, "data", "archive", "_collectord", "tmp", "put-1")
 	if err := os.WriteFile(unfinished, nil, 0o600); err != nil {

@@ -27,9 +27,12 @@ func catCommand() *cobra.Command {
 		usages, deduping bool
 	)
 	c := &cobra.Command{
-		Use:   "cat",
+		Use:   "cat [destination...]",
 		Short: "Print the records in the bucket, one JSON object a line",
-		Long: `Print the records in the bucket, one JSON object a line, by hour, node and sequence number.
+		Long: `Print the records in the bucket, one JSON object a line, by hour, node and sequence number, of one destination after
+the other.
+
+` + destinationsHelp + `
 
 Times are those at which records were received: RFC 3339 (2026-11-23T08:00:00Z), a date (its midnight UTC), or how
 long ago (90s, 15m, 2h, 7d). Only what can hold such records is listed and read. An id of version 7 tells its time by
@@ -37,7 +40,6 @@ itself; one that was derived from an Idempotency-Key does not, and is searched e
 
 --dedupe prints an id once. It remembers the last 1 to 2 million different ids, in about 130 MiB; repeats that are
 further apart are printed, and a warning is. Of damaged objects what can be read is printed; the exit status is 2 then.`,
-		Args: cobra.NoArgs,
 	}
 	f := c.Flags()
 	f.StringVar(&from, "from", "", "records received at this time or later")
@@ -47,7 +49,7 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 	f.BoolVar(&deduping, "dedupe", false, "print an id once")
 	config.AddFlags(f)
 	f.Lookup("node").Usage = "records of this node only"
-	c.RunE = func(cmd *cobra.Command, _ []string) error {
+	c.RunE = func(cmd *cobra.Command, named []string) error {
 		cfg, _, err := settings(cmd)
 		if err != nil {
 			return err
@@ -73,7 +75,7 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 			}
 			s.IDs = append(s.IDs, id)
 		}
-		store, err := openStoreToRead(cfg)
+		stores, err := storesToRead(cmd.Context(), cfg, named)
 		if err != nil {
 			return err
 		}
@@ -88,7 +90,7 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 		if deduping {
 			recent = audit.NewRecentIDs(rememberedIDs)
 		}
-		err = s.Records(cmd.Context(), store, func(objects int) { bar.set(int64(objects), 0) }, func(line bucket.Line) error {
+		err = s.RecordsOfAll(cmd.Context(), stores, func(objects int) { bar.set(int64(objects), 0) }, func(line bucket.Line) error {
 			if id, ok := line.ID(); deduping && ok && !recent.Add(id) {
 				return nil
 			}

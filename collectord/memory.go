@@ -10,6 +10,8 @@ import "collectord/config"
 const (
 	memoryOfDaemon = 64 << 20 // with baseConnections that were all served, also over TLS
 	memoryOfShip   = 40 << 20 // of collectord ship, which has no connections
+	memoryOfAudit  = 40 << 20 // of collectord audit: what is in use has no pointers, and costs a collection little
+	garbageOfAudit = 20       // percent of what is in use
 
 	baseConnections = 1024
 	baseHeader      = 8 << 10

@@ -126,6 +126,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 		Reserve:  true,
 		Limits:   shipperLimits(cfg),
 		Level:    cfg.Shipper.Level,
+		Version:  version,
 		Compress: lend,
 		Logger:   logger,
 	})

@@ -25,6 +25,9 @@ import (
 // shipRetryMax bounds the delay between attempts while somebody looks on.
 const shipRetryMax = 10 * time.Second
 
+// lastHeartbeat bounds how long ship tries to write one.
+const lastHeartbeat = 10 * time.Second
+
 func shipCommand() *cobra.Command {
 	var asJSON bool
 	var patience time.Duration
@@ -35,7 +38,9 @@ func shipCommand() *cobra.Command {
 all of it: before the host is taken out of service. While a daemon runs it refuses, and says which.
 
 It exits with 2, and says what is left, when nothing could be shipped for --patience, or when it is interrupted. What
-is left stays in the log, and can be shipped by another try or by the daemon.`,
+is left stays in the log, and can be shipped by another try or by the daemon.
+
+When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next.`,
 		Args: cobra.NoArgs,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
@@ -145,6 +150,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		return nil, err
 	}
 	limits := shipperLimits(cfg)
+	limits.Heartbeat = 0 // one at the end
 	limits.RetryMin = min(limits.RetryMin, shipRetryMax)
 	limits.RetryMax = min(limits.RetryMax, shipRetryMax)
 	limits.RetryMaxPermanent = min(limits.RetryMaxPermanent, shipRetryMax)
@@ -153,6 +159,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		Reserve:  true,
 		Limits:   limits,
 		Level:    cfg.Shipper.Level,
+		Version:  version,
 		Logger:   logger,
 	})
 	if err != nil {
@@ -178,6 +185,11 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	result.LeftSegments, result.LeftNotes = len(segments), log.Stats().LossNotes
 	result.LeftUnread = len(log.Unread())
 	result.Done = result.LeftSegments == 0 && result.LeftNotes == 0 && result.LeftUnread == 0
+	if cfg.Shipper.Heartbeat > 0 {
+		last, stop := context.WithTimeout(context.WithoutCancel(ctx), lastHeartbeat)
+		defer stop()
+		ship.WriteHeartbeat(last, result.Done)
+	}
 	result.PutAside = len(log.PutAside())
 	result.QuarantineBytes = bytesBelow(filepath.Join(cfg.DataDir, "wal", "quarantine"))
 	return result, nil

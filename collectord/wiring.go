@@ -72,6 +72,7 @@ func shipperLimits(cfg *config.Config) shipper.Limits {
 		Concurrency:       cfg.Shipper.Concurrency,
 		Bandwidth:         cfg.Shipper.Bandwidth,
 		StallTimeout:      cfg.Shipper.StallTimeout,
+		Heartbeat:         cfg.Shipper.Heartbeat,
 		RetryMin:          cfg.Shipper.RetryMin,
 		RetryMax:          cfg.Shipper.RetryMax,
 		RetryMaxPermanent: cfg.Shipper.RetryMaxPermanent,
@@ -113,7 +114,11 @@ func openStore(cfg *config.Config, logger *slog.Logger) (bucket.Store, error) {
 
 // openStoreToRead is for commands that look at what is there.
 func openStoreToRead(cfg *config.Config) (bucket.Store, error) {
-	return bucket.OpenToRead(destination(cfg, slog.New(slog.DiscardHandler)))
+	return bucket.OpenToRead(destinationToRead(cfg))
+}
+
+func destinationToRead(cfg *config.Config) bucket.Destination {
+	return destination(cfg, slog.New(slog.DiscardHandler))
 }
 
 func destination(cfg *config.Config, logger *slog.Logger) bucket.Destination {

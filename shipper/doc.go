@@ -2,6 +2,7 @@
 //
 //	wal.Segment -> lines -> zstd -> spool file -> bucket.Store.Put -> confirmed -> Segment.Remove
 //	wal.LossNote -> what the storage does not have -> bucket.NewLossNote -> Put -> Log.LossStored
+//	wal.Log.Progress, what fails -> bucket.NewHeartbeat -> Put
 //
 // It owns the order of uploads and what follows a failure (queue), the compression, the
 // spool directory, and what is done about a key that is taken. It does not own the log:
@@ -12,10 +13,11 @@
 // Invariants:
 //
 //   - A key is a pure function of the segment, and a put replaces nothing but a
-//     damaged copy of itself: the same segment gives the same object after any
-//     crash, never a second one.
+//     damaged copy of itself, or an earlier heartbeat: the same segment gives the
+//     same object after any crash, never a second one.
 //   - A segment is removed only after the storage has proven that it holds its
 //     object, or an equal one.
 //   - Memory does not grow with the backlog or the size of a segment.
 //   - No failure of the storage drops or deletes anything; it is tried for ever.
+//   - What becomes of a heartbeat changes nothing else: no upload waits for one.
 package shipper

@@ -24,6 +24,7 @@ type queue struct {
 	// attempt at a time, so that concurrency does not multiply them.
 	storage backoff
 	failed  time.Time    // when an attempt failed last
+	kind    string       // of that failure
 	first   *wal.Segment // that failed, if the storage fails
 }
 
@@ -125,6 +126,7 @@ func (q *queue) finished(ctx context.Context, r result) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	defer func() { s.failing = q.trouble() }()
 	s.stats.InFlight--
 	close(s.idle)
 	s.idle = make(chan struct{})
@@ -193,6 +195,7 @@ func (q *queue) failedLocked(r result, name string) {
 		asked = min(storeErr.RetryAfter, s.limits.RetryMaxPermanent)
 	}
 	q.count(kind)
+	q.kind = kind
 	if own || q.suspects[r.segment] >= suspicious {
 		b := q.own[r.segment]
 		if b == nil {

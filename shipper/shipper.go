@@ -21,6 +21,7 @@ type Options struct {
 	SpoolDir string // required; emptied by Run
 	Reserve  bool   // the spool keeps room on the disk for an object of the largest segment
 	Level    string // "fastest", "default", "better" or "best"
+	Version  string // of the program, for heartbeats
 	Limits   Limits
 	// Compress is called before a segment is compressed, which takes a core for as
 	// long as it lasts, and what it returns after it; default: nothing.
@@ -35,6 +36,9 @@ type Options struct {
 type Limits struct {
 	Concurrency int   // uploads at a time; default 2
 	Bandwidth   int64 // bytes a second that all uploads together may send; default: no bound
+	// Heartbeat is how often a heartbeat is written to the storage, if something has
+	// changed; else one is written once an hour. 0: never.
+	Heartbeat time.Duration
 	// StallTimeout is how long the storage may neither acknowledge nor answer
 	// anything before an upload is given up; default 1 min. How long it takes in
 	// all does not matter.
@@ -73,6 +77,7 @@ type Shipper struct {
 	level     zstd.EncoderLevel
 	spool     *spool // opened by Run
 	bandwidth bucket.Bandwidth
+	heart     heart
 
 	done    chan result // from the workers
 	wake    chan struct{}
@@ -80,10 +85,11 @@ type Shipper struct {
 	sizes   sizeLimit
 	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
 
-	mu     sync.Mutex // guards what follows
-	limits Limits
-	stats  Stats
-	idle   chan struct{} // closed and replaced after every attempt
+	mu      sync.Mutex // guards what follows
+	limits  Limits
+	stats   Stats
+	failing string        // what keeps segments from being shipped, for heartbeats
+	idle    chan struct{} // closed and replaced after every attempt
 }
 
 // Stats are counters and gauges beside the ledger.
@@ -97,6 +103,8 @@ type Stats struct {
 	Salvaged        uint64                 // damaged segments, replaced by what still checked out
 	Foreign         int                    // segments of a later version, left alone
 	InFlight        int
+
+	Heartbeats, HeartbeatFailures uint64 // written, and not
 }
 
 // New makes a shipper, without a look at a disk or the storage. Run starts it.
@@ -128,6 +136,7 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 		idle: make(chan struct{}),
 	}
 	s.bandwidth.Set(o.Limits.Bandwidth)
+	s.heart = heart{shipper: s, changed: make(chan struct{}, 1)}
 	return s, nil
 }
 
@@ -139,6 +148,10 @@ func (s *Shipper) SetLimits(l Limits) {
 	s.mu.Unlock()
 	s.bandwidth.Set(l.Bandwidth)
 	s.retryNow()
+	select {
+	case s.heart.changed <- struct{}{}:
+	default:
+	}
 }
 
 // retryNow ends the wait for the next attempt.
@@ -163,6 +176,9 @@ func (s *Shipper) Run(ctx context.Context) {
 		need = s.log.LargestSegment
 	}
 	s.spool = openSpool(s.opts.SpoolDir, need, s.opts.Logger)
+	var beating sync.WaitGroup
+	defer beating.Wait()
+	beating.Go(func() { s.heart.run(ctx) })
 	q := newQueue(s)
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()

@@ -65,6 +65,9 @@ func (l *Log) Identity() (logID, run uint64) {
 	return l.logID, l.runID
 }
 
+// Node is the host's name for itself.
+func (l *Log) Node() string { return l.opts.Node }
+
 // Append stores all of the records or none, as one frame, and sets their ID (unless
 // set) and ReceivedAt. It returns nil once they are durable (with SyncInterval:
 // written), and otherwise an error that wraps ErrFull, ErrUnavailable, ErrCommitFailed

@@ -159,6 +159,10 @@ func shipperSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Shipper.Foreign) }),
 		gauge("shipper_in_flight", "Uploads under way.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.InFlight) }),
+		total("shipper_heartbeats_total", "Heartbeats written to the storage.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.Heartbeats) }),
+		total("shipper_heartbeat_failures_total", "Heartbeats that could not be written; shipping goes on without them.",
+			func(s *Snapshot) float64 { return float64(s.Shipper.HeartbeatFailures) }),
 	}
 }
 

@@ -65,4 +65,6 @@ type ShipperSnapshot struct {
 	Salvaged        uint64
 	Foreign         int // segments of a later version
 	InFlight        int
+
+	Heartbeats, HeartbeatFailures uint64 // written, and not
 }

@@ -16,6 +16,8 @@ type Options struct {
 	Deep      bool          // read every object
 	Workers   int           // objects that are read at once; default two for each CPU, at least 4
 	Now       time.Time     // default: now
+	Node      string        // logs of this node only; default: all
+	Accepted  *Accepted     // incidents that are known; default: none
 	// Progress is called from one goroutine with how many objects are listed (of 0,
 	// which is not known) and then read.
 	Progress func(done, of int)
@@ -24,7 +26,7 @@ type Options struct {
 // Run reports what the bucket proves about gaps and duplicates: from the
 // listing, some metadata and the loss notes, or, if deep, from every object.
 //
-// It takes 24 to 48 bytes of memory for an object, and, if deep, about 3 MiB for
+// It takes 24 bytes of memory for an object, and, if deep, about 3 MiB for
 // each that is read at once.
 func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 	if o.Grace == 0 {
@@ -36,15 +38,21 @@ func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 	if o.Progress == nil {
 		o.Progress = func(int, int) {}
 	}
+	heartbeats, err := readHeartbeats(ctx, store)
+	if err != nil {
+		return nil, err
+	}
 	var v *inventory
-	err := bucket.Retry(ctx, func() (err error) {
+	err = bucket.Retry(ctx, func() (err error) {
 		v, err = takeInventory(ctx, store, func(n int) { o.Progress(n, 0) })
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	a := &audit{Options: o, store: store, inventory: v, report: &Report{Tallies: map[Kind]Tally{}, Objects: v.objects, Notes: v.notes}}
+	a := &audit{Options: o, store: store, inventory: v, report: newReport()}
+	a.report.Objects, a.report.Notes = v.objects, v.notes
+	a.enterHeartbeats(heartbeats)
 	logs := make([]*logObjects, 0, len(v.logs))
 	for _, l := range v.logs {
 		logs = append(logs, l)
@@ -52,27 +60,23 @@ func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 	slices.SortFunc(logs, func(a, b *logObjects) int {
 		return cmp.Or(cmp.Compare(a.node(), b.node()), cmp.Compare(a.id, b.id))
 	})
+	if o.Node == "" {
+		a.foreign()
+	} else {
+		logs = a.only(logs)
+	}
 	for _, l := range logs {
 		if err := a.log(ctx, l); err != nil {
 			return nil, err
 		}
 	}
-	for _, o := range v.others {
-		if o.problem != "" {
-			a.add(Finding{Kind: Foreign, Keys: []string{o.key}, Reason: o.problem})
-		}
-	}
-	if v.foreign > 0 {
-		t := a.report.Tallies[Foreign]
-		t.Findings += v.foreign
-		a.report.Tallies[Foreign] = t
-	}
+	a.nothing()
 	if o.Deep {
 		if err := a.deep(ctx, logs); err != nil {
 			return nil, err
 		}
 	}
-	slices.SortStableFunc(a.report.Findings, func(a, b Finding) int { return cmp.Compare(rank(a.Kind), rank(b.Kind)) })
+	a.report.sort()
 	return a.report, nil
 }
 
@@ -84,13 +88,55 @@ type audit struct {
 	report    *Report
 }
 
-// add reports a finding.
+// add reports a finding, in parts if some of it is accepted.
 func (a *audit) add(f Finding) {
-	t := a.report.Tallies[f.Kind]
-	t.Findings++
-	t.Records += f.Records()
-	a.report.Tallies[f.Kind] = t
-	if len(a.report.Findings) < maxFindings {
-		a.report.Findings = append(a.report.Findings, f)
+	for _, part := range a.Accepted.split(f) {
+		a.report.add(part)
 	}
+}
+
+// foreign reports what is among the objects and none of ours.
+func (a *audit) foreign() {
+	for _, o := range a.inventory.others {
+		kind := Foreign
+		if o.wrong {
+			kind = Damaged
+		}
+		if o.problem != "" {
+			a.add(Finding{Kind: kind, Keys: []string{o.key}, Reason: o.problem})
+		}
+	}
+	if n := a.inventory.foreign; n > 0 {
+		a.report.Tallies[Foreign] = a.report.Tallies[Foreign].plus(Tally{Findings: n})
+	}
+}
+
+// only returns the logs of the node that is asked for.
+func (a *audit) only(logs []*logObjects) (its []*logObjects) {
+	a.report.Objects, a.report.Notes = 0, 0
+	for _, l := range logs {
+		if l.isOf(a.Node) {
+			its = append(its, l)
+			a.report.Notes += len(l.notes)
+			for _, r := range l.runs {
+				a.report.Objects += r.objects.Len()
+			}
+		}
+	}
+	return its
+}
+
+// nothing reports that there are no records to say anything about. An audit that found
+// nothing proves nothing: the prefix may be a wrong one, or all may be gone.
+func (a *audit) nothing() {
+	for _, l := range a.report.Logs {
+		if l.Objects > 0 {
+			return
+		}
+	}
+	f := Finding{Kind: Nothing, Node: a.Node, Reason: "no objects of collectord under " + a.store.String()}
+	if a.Node != "" {
+		f.Reason = "no objects of this node under " + a.store.String()
+	}
+	a.add(f)
 }

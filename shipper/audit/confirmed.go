@@ -8,8 +8,9 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// unconfirmed is the reason of a gap in a log without metadata.
-const unconfirmed = "no metadata tells what the host had confirmed: whether these were deleted or never came is not known"
+// unconfirmed is what a report says of a gap in a log of which nothing tells what was
+// confirmed.
+const unconfirmed = "neither metadata nor a heartbeat tells what the host had confirmed: whether these were deleted or never came is not known"
 
 // confirmed is below which seq all is in the bucket, or noted as lost, as far as was
 // asked.
@@ -22,7 +23,8 @@ type confirmed struct {
 // overtake each other by no more than are under way at once.
 const newest = 16
 
-// confirmedBelow is the newest confirmed-below of the log; 0 if no metadata has it.
+// confirmedBelow is the newest confirmed-below of the log, of a heartbeat or metadata; 0
+// if neither has it.
 // Where runs are forked each has its own.
 func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjects) (uint64, error) {
 	runs, c := l.runs, &l.confirmed
@@ -32,19 +34,24 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 	if c.asked {
 		return c.below, nil
 	}
-	below, err := a.askConfirmed(ctx, l, runs)
+	var below uint64
+	if h := l.heartbeatOf(run); h != nil {
+		below = h.ConfirmedBelow
+	}
+	below, err := a.askConfirmed(ctx, l, runs, below)
 	if err == nil {
 		*c = confirmed{asked: true, below: below}
 	}
 	return below, err
 }
 
-// askConfirmed looks at the metadata of the newest objects. A heartbeat would be
-// another source.
-func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects) (below uint64, err error) {
+// askConfirmed looks at the metadata of the newest objects, as far as they can tell more
+// than below.
+func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects, below uint64) (uint64, error) {
 	asked := 0
 	for _, r := range slices.Backward(runs) {
-		for _, o := range slices.Backward(r.objects) {
+		for i := r.objects.Len() - 1; i >= 0; i-- {
+			o := *r.objects.at(i)
 			// An object can't confirm more than what lies below it.
 			if asked == newest || o.first <= below {
 				break

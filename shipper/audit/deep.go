@@ -60,7 +60,7 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 		defer close(work)
 		for _, l := range logs {
 			for _, r := range l.runs {
-				for _, o := range r.objects {
+				for o := range r.objects.all() {
 					x := &reading{log: l, run: r, object: o, key: a.inventory.key(l, r, o), done: make(chan struct{})}
 					select {
 					case started <- x:
@@ -78,7 +78,10 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 	})
 	var before *reading // the last of the run that was in order
 	unreadable := 0
-	total := a.inventory.objects - a.inventory.foreign
+	total := 0
+	for _, l := range a.report.Logs {
+		total += l.Objects
+	}
 	for x := range started {
 		select {
 		case <-x.done:

@@ -1,7 +1,8 @@
 // Package audit reads a bucket back: Run proves what is there, and a Selection picks
 // records.
 //
-//	listing -> keys -> inventory (logs, runs, objects) -> gaps -> loss notes, confirmed_below -> findings
+//	heartbeats, then listing -> keys -> inventory (logs, runs, objects) -> gaps
+//	gaps -> loss notes, confirmed_below -> findings -> what is accepted
 //	                   deep: each object -> bucket.Verifier -> findings
 //	Selection -> the hours it needs -> keys -> bucket.Reader -> lines
 //

@@ -12,22 +12,28 @@ import (
 // gap is a range of seqs that no object covers.
 type gap struct {
 	first, last uint64
-	run         *runObjects // nil: between runs, or outside of all
-	leading     bool        // before the first object
-	since       time.Time   // a later record was received by then
+	run         *runObjects       // nil: between runs, or outside of all
+	leading     bool              // before the first object
+	since       time.Time         // a later record was received by then
+	heartbeat   *bucket.Heartbeat // of a gap beyond all objects: what shows that there is one
 }
 
 // gap reports what of a gap is known to be lost, and what the rest is.
 func (a *audit) gap(ctx context.Context, l *logObjects, g gap) error {
-	next := g.first
+	next, end := g.first, g.last
 	rest := func(last uint64) error {
-		if next > last || g.leading && !a.FromStart {
+		if next > last {
 			return nil
 		}
-		return a.unexplained(ctx, l, gap{first: next, last: last, run: g.run, since: g.since})
+		if g.leading && !a.FromStart {
+			a.add(l.about(Earlier, nil, next, last))
+			return nil
+		}
+		g.first, g.last = next, last
+		return a.unexplained(ctx, l, g)
 	}
 	for _, n := range l.notes[firstNote(l.notes, g.first):] {
-		if n.FirstSeq > g.last {
+		if n.FirstSeq > end {
 			break
 		}
 		if n.LastSeq < next || g.run != nil && g.run.forked && n.Run != g.run.run && n.Run != 0 {
@@ -39,7 +45,7 @@ func (a *audit) gap(ctx context.Context, l *logObjects, g gap) error {
 			}
 			next = n.FirstSeq
 		}
-		f := l.about(Lost, nil, next, min(n.LastSeq, g.last))
+		f := l.about(Lost, nil, next, min(n.LastSeq, end))
 		f.Node, f.Reason, f.Keys = n.Node, n.reason, []string{n.LossKey()}
 		if n.Run != 0 {
 			f.Runs = []string{bucket.HexID(n.Run)}
@@ -48,12 +54,12 @@ func (a *audit) gap(ctx context.Context, l *logObjects, g gap) error {
 			f.Since = &n.at
 		}
 		a.add(f)
-		if n.LastSeq >= g.last {
+		if n.LastSeq >= end {
 			return nil
 		}
 		next = n.LastSeq + 1
 	}
-	return rest(g.last)
+	return rest(end)
 }
 
 // firstNote skips notes that end before seq. Notes may overlap, if barely ever,
@@ -88,6 +94,9 @@ func (a *audit) unexplained(ctx context.Context, l *logObjects, g gap) error {
 	}
 	f := l.about(kind, g.run, g.first, g.last)
 	f.Since = &g.since
+	if g.heartbeat != nil {
+		f.Node, f.Heartbeat = g.heartbeat.Node, &g.heartbeat.At
+	}
 	if confirmed == 0 {
 		f.Reason = unconfirmed
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -12,9 +13,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// inventory is what a bucket's listing holds. It takes 24 bytes for an object,
-// and up to twice that while it grows, so that millions fit in the memory of a
-// small host.
+// inventory is what a bucket's listing holds. It takes 24 bytes for an object, so that
+// millions fit in the memory of a small host.
 type inventory struct {
 	logs    map[uint64]*logObjects
 	others  []otherName // objects with lines whose names are not ours
@@ -30,6 +30,7 @@ type logObjects struct {
 	byRun     map[runOfNode]*runObjects
 	notes     []lossNote
 	confirmed confirmed
+	heartbeat *bucket.Heartbeat // the latest; nil: none
 }
 
 type runOfNode struct {
@@ -41,7 +42,7 @@ type runOfNode struct {
 type runObjects struct {
 	node      string
 	run       uint64
-	objects   []objectRef
+	objects   objectRefs
 	forked    bool // another run has some of its seqs
 	confirmed confirmed
 }
@@ -66,6 +67,7 @@ func (o objectRef) last() uint64 { return o.first + uint64(o.count) - 1 }
 type otherName struct {
 	key     string
 	problem string // empty: its metadata names its records
+	wrong   bool   // nobody writes such a name
 }
 
 // maxOthers bounds those whose metadata is looked at and whose names are reported.
@@ -93,15 +95,19 @@ func takeInventory(ctx context.Context, store bucket.Store, progress func(int)) 
 		if progress != nil {
 			progress(v.objects)
 		}
-		if k, ok := bucket.ParseKey(key); ok && countable(k) {
+		k, ok := bucket.ParseKey(key)
+		switch {
+		case ok && !countable(k) && len(v.others) < maxOthers:
+			v.others = append(v.others, otherName{key, "its name says that it has more records than an object can have: look at it, and move it away", true})
+		case ok && countable(k):
 			kind := int32(plain)
 			if k.Beside {
 				kind = beside
 			}
 			v.add(k, kind)
-		} else if len(names) < maxOthers {
+		case len(names) < maxOthers:
 			names = append(names, key)
-		} else {
+		default:
 			v.foreign++
 		}
 	}
@@ -112,7 +118,33 @@ func takeInventory(ctx context.Context, store bucket.Store, progress func(int)) 
 		return nil, err
 	}
 	v.sort()
-	return v, nil
+	return v, v.listedTwice(names)
+}
+
+// listedTwice returns an error if the listing has a name twice: by that all that was
+// found of its object would be doubled.
+func (v *inventory) listedTwice(names []string) error {
+	twice := func(key string) error {
+		return fmt.Errorf("the listing has %.200q twice: this storage, or a proxy in front of it, does not list as S3 does (try again; update it, or copy the bucket to a folder and audit that)", key)
+	}
+	slices.Sort(names)
+	for i := 1; i < len(names); i++ {
+		if names[i] == names[i-1] {
+			return twice(names[i])
+		}
+	}
+	for _, l := range v.logs {
+		for _, r := range l.runs {
+			before := objectRef{}
+			for o := range r.objects.all() {
+				if o.kind < 0 && o == before {
+					return twice(v.key(l, r, o))
+				}
+				before = o
+			}
+		}
+	}
+	return nil
 }
 
 // countable reports whether an objectRef can count the records of an object.
@@ -121,13 +153,10 @@ func countable(k bucket.Key) bool { return k.LastSeq-k.FirstSeq < math.MaxUint32
 func (v *inventory) sort() {
 	for _, l := range v.logs {
 		for _, r := range l.runs {
-			slices.SortFunc(r.objects, func(a, b objectRef) int {
-				return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.count, b.count), cmp.Compare(min(a.kind, 0), min(b.kind, 0)),
-					cmp.Compare(a.hour, b.hour), cmp.Compare(a.sha8, b.sha8), cmp.Compare(a.kind, b.kind))
-			})
+			r.objects.sort()
 		}
 		slices.SortFunc(l.runs, func(a, b *runObjects) int {
-			return cmp.Or(cmp.Compare(a.objects[0].first, b.objects[0].first), cmp.Compare(a.run, b.run))
+			return cmp.Or(cmp.Compare(a.objects.first().first, b.objects.first().first), cmp.Compare(a.run, b.run))
 		})
 		slices.SortFunc(l.notes, func(a, b lossNote) int {
 			return cmp.Or(cmp.Compare(a.FirstSeq, b.FirstSeq), cmp.Compare(a.LastSeq, b.LastSeq))
@@ -152,7 +181,7 @@ func (v *inventory) add(k bucket.Key, kind int32) {
 		l.runs = append(l.runs, r)
 		l.byRun[runOfNode{r.run, r.node}] = r
 	}
-	r.objects = append(r.objects, objectRef{first: k.FirstSeq, count: uint32(k.LastSeq - k.FirstSeq + 1), hour: int32(k.Hour), sha8: k.SHA8, kind: kind})
+	r.objects.add(objectRef{first: k.FirstSeq, count: uint32(k.LastSeq - k.FirstSeq + 1), hour: int32(k.Hour), sha8: k.SHA8, kind: kind})
 }
 
 // identify asks for the metadata of objects whose names are not ours: a copy

@@ -18,35 +18,45 @@ func (l *logObjects) about(k Kind, run *runObjects, first, last uint64) Finding 
 	return f
 }
 
-// node is the latest name of the log'o host.
+// isOf reports whether the log's host was called so, ever.
+func (l *logObjects) isOf(node string) bool {
+	return l.heartbeat != nil && l.heartbeat.Node == node ||
+		slices.ContainsFunc(l.runs, func(r *runObjects) bool { return r.node == node }) ||
+		slices.ContainsFunc(l.notes, func(n lossNote) bool { return n.Node == node })
+}
+
+// node is the latest name of the log's host.
 func (l *logObjects) node() string {
 	switch {
 	case len(l.runs) > 0:
 		return l.runs[len(l.runs)-1].node
 	case len(l.notes) > 0:
 		return l.notes[len(l.notes)-1].Node
+	case l.heartbeat != nil:
+		return l.heartbeat.Node
 	}
 	return ""
 }
 
 // log audits one log.
 func (a *audit) log(ctx context.Context, l *logObjects) error {
-	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs)}
+	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs), Heartbeat: l.heartbeat}
 	var gaps []gap
 	var end uint64 // the last seq of the runs so far
 	var furthest *runObjects
 	for _, run := range l.runs {
-		first := run.objects[0].first
+		object := run.objects.first()
+		first := object.first
 		switch {
 		case furthest == nil:
 			if first > 1 {
-				gaps = append(gaps, gap{first: 1, last: first - 1, leading: true, since: hourEnd(run.objects[0])})
+				gaps = append(gaps, gap{first: 1, last: first - 1, leading: true, since: hourEnd(object)})
 			}
-			r.From = hourStart(run.objects[0])
+			r.From = hourStart(object)
 		case first <= end:
 			a.forked(l, furthest, run, first, min(end, run.end()))
 		case first > end+1:
-			gaps = append(gaps, gap{first: end + 1, last: first - 1, since: hourEnd(run.objects[0])})
+			gaps = append(gaps, gap{first: end + 1, last: first - 1, since: hourEnd(object)})
 		}
 		gaps = append(gaps, a.checkRun(l, run)...)
 		if furthest == nil || run.end() > end {
@@ -55,15 +65,15 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 		if !slices.Contains(r.Nodes, run.node) {
 			r.Nodes = append(r.Nodes, run.node)
 		}
-		r.Objects += len(run.objects)
-		for _, o := range run.objects {
+		r.Objects += run.objects.Len()
+		for o := range run.objects.all() {
 			if o.kind < 0 && hourStart(o).After(r.To) {
 				r.To = hourStart(o)
 			}
 		}
 	}
 	if len(l.runs) > 0 {
-		r.FirstSeq, r.LastSeq = l.runs[0].objects[0].first, end
+		r.FirstSeq, r.LastSeq = l.runs[0].objects.first().first, end
 		r.Records = covered(l)
 	} else {
 		r.Nodes = []string{l.node()}
@@ -74,6 +84,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 			end = n.LastSeq
 		}
 	}
+	gaps = append(gaps, a.tail(l, end)...)
 	for _, g := range gaps {
 		if err := a.gap(ctx, l, g); err != nil {
 			return err
@@ -89,9 +100,9 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 func hourStart(o objectRef) time.Time { return time.Unix(int64(o.hour)*3600, 0).UTC() }
 func hourEnd(o objectRef) time.Time   { return hourStart(o).Add(time.Hour) }
 
-// end is the last seq of the run'o objects.
+// end is the last seq of the run's objects.
 func (run *runObjects) end() (last uint64) {
-	for _, o := range run.objects {
+	for o := range run.objects.all() {
 		last = max(last, o.last())
 	}
 	return last
@@ -102,7 +113,7 @@ func covered(l *logObjects) (n uint64) {
 	type part struct{ first, last uint64 }
 	var parts []part
 	for _, run := range l.runs {
-		for _, o := range run.objects { // sorted
+		for o := range run.objects.all() { // sorted
 			if k := len(parts) - 1; k >= 0 && o.first >= parts[k].first && o.first <= parts[k].last+1 {
 				parts[k].last = max(parts[k].last, o.last())
 				continue
@@ -127,7 +138,7 @@ func (a *audit) forked(l *logObjects, one, other *runObjects, first, last uint64
 	f.Runs = []string{bucket.HexID(one.run), bucket.HexID(other.run)}
 	for _, run := range []*runObjects{one, other} {
 		n := 0
-		for _, o := range run.objects {
+		for o := range run.objects.all() {
 			if o.last() >= first && o.first <= last && n < maxKeys/2 {
 				f.Keys = append(f.Keys, a.inventory.key(l, run, o))
 				n++
@@ -139,9 +150,10 @@ func (a *audit) forked(l *logObjects, one, other *runObjects, first, last uint64
 
 // checkRun looks at the objects of one run and returns the gaps between them.
 func (a *audit) checkRun(l *logObjects, run *runObjects) (gaps []gap) {
-	holder := run.objects[0] // of the last seq so far
-	for i, o := range run.objects[1:] {
-		before := run.objects[i]
+	before := run.objects.first()
+	holder := before // of the last seq so far
+	for i := 1; i < run.objects.Len(); i++ {
+		o := *run.objects.at(i)
 		end := holder.last()
 		switch {
 		case o.first == before.first && o.count == before.count && (o.kind == beside || before.kind == beside) && o.kind < 0 && before.kind < 0:
@@ -158,6 +170,7 @@ func (a *audit) checkRun(l *logObjects, run *runObjects) (gaps []gap) {
 		if o.last() > end {
 			holder = o
 		}
+		before = o
 	}
 	return gaps
 }

@@ -1,8 +1,12 @@
 package audit
 
 import (
+	"cmp"
+	"math"
 	"slices"
 	"time"
+
+	"collectord/shipper/bucket"
 )
 
 // Kind is what an audit found.
@@ -11,6 +15,7 @@ type Kind string
 // Kinds of findings. The second group is not wrong.
 const (
 	Missing     Kind = "missing"     // a gap below what was once confirmed to be complete
+	Gone        Kind = "gone"        // a whole log: a heartbeat tells of it, and nothing else
 	Overdue     Kind = "overdue"     // a gap that should have been filled by now
 	Doubled     Kind = "doubled"     // the same records in two objects
 	Forked      Kind = "forked"      // other records under the same seqs: a restored snapshot, or a clone
@@ -18,8 +23,12 @@ const (
 	Truncated   Kind = "truncated"   // an object whose end is cut off (deep)
 	Damaged     Kind = "damaged"     // an object that is not what it says (deep)
 	Unreadable  Kind = "unreadable"  // the storage does not give it (deep)
+	Absent      Kind = "absent"      // an expected node of which nothing is there
+	Silent      Kind = "silent"      // an expected node whose heartbeat is too old
+	Nothing     Kind = "nothing"     // no records were found at all
 
 	NotYet   Kind = "not_yet"  // a gap that may still be on its way
+	Earlier  Kind = "earlier"  // before all there is of a log: expired, or lost
 	Lost     Kind = "lost"     // known: there is a note
 	Foreign  Kind = "foreign"  // no object of collectord
 	Vanished Kind = "vanished" // deleted while the audit read (deep)
@@ -28,7 +37,7 @@ const (
 // Wrong reports whether somebody must look into it.
 func (k Kind) Wrong() bool {
 	switch k {
-	case NotYet, Lost, Foreign, Vanished:
+	case NotYet, Earlier, Lost, Foreign, Vanished:
 		return false
 	}
 	return true
@@ -45,6 +54,11 @@ type Finding struct {
 	Keys     []string   `json:"keys,omitempty"`   // at most maxKeys
 	Reason   string     `json:"reason,omitempty"` // for people
 	Since    *time.Time `json:"since,omitempty"`  // a gap: when a later record was received at the latest; lost: when it was noted
+	// Heartbeat is when the heartbeat was written that tells it. Of a gap that is beyond
+	// all objects, Since is then when the oldest record was received that waited.
+	Heartbeat   *time.Time  `json:"heartbeat_at,omitempty"`
+	Accepted    *Acceptance `json:"accepted,omitempty"`    // it is known, and not wrong any more
+	Destination string      `json:"destination,omitempty"` // where several were audited
 }
 
 // Records is how many seqs the finding is about.
@@ -69,6 +83,9 @@ type LogReport struct {
 	ConfirmedBelow uint64    `json:"confirmed_below,omitempty"`
 	From           time.Time `json:"from"` // the hours of the first and the last object
 	To             time.Time `json:"to"`
+
+	Heartbeat   *bucket.Heartbeat `json:"heartbeat,omitempty"`   // the latest
+	Destination string            `json:"destination,omitempty"` // where several were audited
 }
 
 // Tally counts the findings of a kind and the records they are about.
@@ -77,16 +94,25 @@ type Tally struct {
 	Records  uint64 `json:"records"`
 }
 
+func (t Tally) plus(o Tally) Tally {
+	// Hostile names can stand for more records than can be counted.
+	return Tally{t.Findings + o.Findings, t.Records + min(o.Records, math.MaxUint64-t.Records)}
+}
+
 // Report is what an audit found.
 type Report struct {
-	Findings []Finding // at most maxFindings; those of a kind together, what is wrong first
+	Findings []Finding // at most maxFindings; those of a kind together, what is wrong first, what is accepted last
 	Tallies  map[Kind]Tally
+	Accepted map[Kind]Tally // of what was wrong and is known; not in Tallies
 	Logs     []LogReport
 	Objects  int
 	Notes    int // of losses
 
-	// Unconfirmed counts the logs with gaps without metadata on what their
-	// hosts had confirmed: such gaps are NotYet or Overdue, never Missing.
+	Heartbeats int
+	LastHeard  map[string]LastHeard // by node
+
+	// Unconfirmed counts the logs with gaps where neither metadata nor a heartbeat has what
+	// their hosts had confirmed: such gaps are NotYet or Overdue, never Missing.
 	Unconfirmed int
 
 	// Of a deep audit.
@@ -113,7 +139,36 @@ const (
 
 // Kinds are all kinds, in the order in which they are reported.
 func Kinds() []Kind {
-	return []Kind{Missing, Overdue, Doubled, Forked, Conflicting, Truncated, Damaged, Unreadable, NotYet, Lost, Vanished, Foreign}
+	return []Kind{
+		Nothing, Absent, Silent, Missing, Gone, Overdue, Doubled, Forked, Conflicting, Truncated, Damaged, Unreadable,
+		NotYet, Earlier, Lost, Vanished, Foreign,
+	}
 }
 
-func rank(k Kind) int { return slices.Index(Kinds(), k) }
+func (f *Finding) rank() int {
+	at := slices.Index(Kinds(), f.Kind)
+	if f.Accepted != nil {
+		at += len(Kinds())
+	}
+	return at
+}
+
+func newReport() *Report {
+	return &Report{Tallies: map[Kind]Tally{}, Accepted: map[Kind]Tally{}, LastHeard: map[string]LastHeard{}}
+}
+
+// add enters a finding.
+func (r *Report) add(f Finding) {
+	tallies := r.Tallies
+	if f.Accepted != nil {
+		tallies = r.Accepted
+	}
+	tallies[f.Kind] = tallies[f.Kind].plus(Tally{1, f.Records()})
+	if len(r.Findings) < maxFindings {
+		r.Findings = append(r.Findings, f)
+	}
+}
+
+func (r *Report) sort() {
+	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return cmp.Compare(a.rank(), b.rank()) })
+}

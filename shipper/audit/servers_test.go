@@ -119,4 +119,27 @@ func shipAll(t *testing.T, l *wal.Log, store bucket.Store) {
 	}
 }
 
+// retired fills a log, ships all of it, writes the last heartbeat and closes the log.
+func retired(t *testing.T, dir string, store bucket.Store, n, per int) {
+	t.Helper()
+	l := openLog(t, dir, wal.Options{})
+	fill(t, l, n, per)
+	s, err := shipper.New(l, store, shipper.Options{SpoolDir: filepath.Join(t.TempDir(), "spool")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	if left := s.Drain(ctx); left > 0 {
+		t.Fatalf("%d segments remain", left)
+	}
+	cancel()
+	<-done
+	s.WriteHeartbeat(context.Background(), true)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestMain(m *testing.M) { os.Exit(s3test.Main(m)) }

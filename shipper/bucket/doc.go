@@ -4,7 +4,7 @@
 //	key    -> Store.Open -> Reader (lines), Verifier (whole objects), Compare
 //
 // It owns what others rely on: the keys and partitions (key.go, the only place where
-// one is made or read), the columns of a line, the metadata, the loss notes, what a
+// one is made or read), the columns of a line, the metadata, the loss notes, the heartbeats, what a
 // storage can do, the credentials, and what each failure means. It does not own the
 // log, the spool, or what is to be done after a failure, and knows none of them: it
 // imports neither wal nor shipper.

@@ -122,7 +122,7 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 		return ErrExists
 	}
 	rename := renameWithoutReplacing
-	if o.Replace {
+	if o.Replace || o.Latest {
 		rename = os.Rename
 	} else if _, err := os.Lstat(path); err == nil {
 		return taken()

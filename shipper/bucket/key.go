@@ -12,6 +12,7 @@ import (
 //	dt=2026-11-23/hour=08/<node>-<log id>-<first seq>-<last seq>-<run>.ndjson.zst           an object
 //	dt=2026-11-23/hour=08/<node>-<log id>-<first seq>-<last seq>-<run>~<sha8>.ndjson.zst    one beside it
 //	_collectord/lost/<node>-<log id>-<first seq>-<last seq>-<run>.json                      a loss note
+//	_collectord/nodes/<node>-<log id>.json                                                  a heartbeat
 //	_collectord/conditional-put.json                                                        the probe
 //	_collectord/tmp/                                                                        files in the making, of a folder
 const (
@@ -20,12 +21,16 @@ const (
 	Suffix     = ".ndjson.zst"
 	// LossPrefix begins the key of every loss note.
 	LossPrefix = ownDir + "/lost/"
+	// HeartbeatPrefix begins the key of every heartbeat.
+	HeartbeatPrefix = ownDir + "/nodes/"
 
 	ownDir          = "_collectord" // outside every reader's glob
-	lossSuffix      = ".json"
+	jsonSuffix      = ".json"
 	probeKey        = ownDir + "/conditional-put.json"
 	dayLayout       = "dt=2006-01-02/"
 	partitionLayout = dayLayout + "hour=15/"
+
+	maxSeq = 1<<63 - 1 // of a record
 )
 
 // Key is the name of an object, as fields.
@@ -68,7 +73,12 @@ func (k Key) String() string {
 }
 
 // LossKey is the key of a note that the records are lost.
-func (k Key) LossKey() string { return LossPrefix + k.stem() + lossSuffix }
+func (k Key) LossKey() string { return LossPrefix + k.stem() + jsonSuffix }
+
+// HeartbeatKey is the key of the heartbeat of the node's log.
+func (k Key) HeartbeatKey() string {
+	return HeartbeatPrefix + k.Node + "-" + HexID(k.LogID) + jsonSuffix
+}
 
 // LogPrefix begins the keys of all objects of the node's log in the hour.
 func (k Key) LogPrefix() string { return Partition(k.Hour) + k.logStem() }
@@ -117,13 +127,27 @@ func ParseLossKey(key string) (k Key, ok bool) {
 	if !ok {
 		return k, false
 	}
-	if stem, ok = strings.CutSuffix(stem, lossSuffix); !ok {
+	if stem, ok = strings.CutSuffix(stem, jsonSuffix); !ok {
 		return k, false
 	}
 	if k, ok = parseStem(stem); !ok {
 		return k, false
 	}
 	return k, k.LossKey() == key
+}
+
+// ParseHeartbeatKey reads node and log id from the key of a heartbeat. It accepts what
+// HeartbeatKey makes and nothing else.
+func ParseHeartbeatKey(key string) (k Key, ok bool) {
+	stem, inPlace := strings.CutPrefix(key, HeartbeatPrefix)
+	stem, ok = strings.CutSuffix(stem, jsonSuffix)
+	at := len(stem) - len("-0123456789abcdef")
+	if !inPlace || !ok || at < 1 || strings.Contains(stem, "/") {
+		return k, false
+	}
+	logID, err := strconv.ParseUint(stem[at+1:], 16, 64)
+	k = Key{Node: stem[:at], LogID: logID}
+	return k, err == nil && k.HeartbeatKey() == key
 }
 
 // parseStem reads node-logID-first-last-run from its end: a node may hold dashes.
@@ -142,5 +166,5 @@ func parseStem(stem string) (k Key, ok bool) {
 	}
 	ok = true
 	k.LogID, k.FirstSeq, k.LastSeq, k.Run = part(0, 16, 16), part(17, 20, 10), part(38, 20, 10), part(59, 16, 16)
-	return k, ok && k.FirstSeq >= 1 && k.FirstSeq <= k.LastSeq
+	return k, ok && k.FirstSeq >= 1 && k.FirstSeq <= k.LastSeq && k.LastSeq <= maxSeq
 }

@@ -9,7 +9,7 @@ import (
 func someKeys() []Key {
 	return []Key{
 		{Node: "edge-1", LogID: 1, Run: 2, FirstSeq: 1, LastSeq: 1},
-		{Node: "a", LogID: math.MaxUint64, Run: math.MaxUint64, FirstSeq: 3, LastSeq: math.MaxUint64, Hour: 494_000},
+		{Node: "a", LogID: math.MaxUint64, Run: math.MaxUint64, FirstSeq: 3, LastSeq: math.MaxInt64, Hour: 494_000},
 		{Node: "-0-1-2.x_y", LogID: 0xabc, FirstSeq: 10, LastSeq: 20, Hour: 494_000, Beside: true, SHA8: 0xdeadbeef},
 	}
 }
@@ -43,6 +43,7 @@ func TestKeysAreReadAsTheyAreWritten(t *testing.T) {
 		"dt=2026-05-10/hour=24/" + good[22:], "dt=2026-05-10/" + good[22:], good[:22] + "x/" + good[22:], good[:len(good)-11] + "~0.ndjson.zst",
 		good[:len(good)-11] + "~DEADBEEF.ndjson.zst", good[:len(good)-11] + "-copy.ndjson.zst",
 		Key{Node: "edge-1", LogID: 1, Run: 2, FirstSeq: 4, LastSeq: 3}.String(), Key{Node: "edge-1", LogID: 1, Run: 2, LastSeq: 3}.String(),
+		Key{Node: "edge-1", LogID: 1, Run: 2, FirstSeq: 1, LastSeq: math.MaxInt64 + 1}.String(), // counts would overflow
 		Key{LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 4}.String(),
 	} {
 		if k, ok := ParseKey(bad); ok {
@@ -56,6 +57,7 @@ func FuzzKey(f *testing.F) {
 	for _, k := range someKeys() {
 		f.Add(k.String())
 		f.Add(k.LossKey())
+		f.Add(k.HeartbeatKey())
 	}
 	f.Add("dt=2026-05-10/hour=08/" + strings.Repeat("-", 75) + ".ndjson.zst")
 	f.Add("_collectord/lost/.json")
@@ -65,6 +67,9 @@ func FuzzKey(f *testing.F) {
 		}
 		if k, ok := ParseLossKey(text); ok && k.LossKey() != text {
 			t.Errorf("%q is written %q", text, k.LossKey())
+		}
+		if k, ok := ParseHeartbeatKey(text); ok && k.HeartbeatKey() != text {
+			t.Errorf("%q is written %q", text, k.HeartbeatKey())
 		}
 		if hour, ok := PartitionOf(text); ok && !strings.HasPrefix(text, Partition(hour)) {
 			t.Errorf("%q lies in %q", text, Partition(hour))

@@ -33,7 +33,7 @@ func (m Metadata) SameContent(o Metadata) bool {
 
 // Key is the name as far as metadata holds it: all but the hour.
 func (m Metadata) Key() (k Key, ok bool) {
-	if m.SHA256 == "" || m.FirstSeq < 1 || m.LastSeq < m.FirstSeq {
+	if m.SHA256 == "" || m.FirstSeq < 1 || m.LastSeq < m.FirstSeq || m.LastSeq > maxSeq {
 		return k, false
 	}
 	logID, err := strconv.ParseUint(m.LogID, 16, 64)

@@ -27,6 +27,9 @@ type Object struct {
 	MD5    [md5.Size]byte
 	// Replace lets Put replace what is under the key.
 	Replace bool
+	// Latest is of what only the newest counts of: Put replaces what is under the key,
+	// whatever it is, in the bucket's default storage class.
+	Latest bool
 	Metadata
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -87,7 +86,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	options := minio.Options{
 		Creds:        keys,
 		Secure:       secure,
-		Transport:    transport,
+		Transport:    pager{transport},
 		Region:       o.Region,
 		BucketLookup: lookup,
 		MaxRetries:   1, // the shipper retries, and knows when to stop hoping
@@ -132,7 +131,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	}
 	conditional := s.conditions.Load() == withConditions
 	switch {
-	case o.Replace:
+	case o.Latest, o.Replace:
 		conditional = false
 	case !conditional:
 		if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
@@ -152,7 +151,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 		return ErrExists
 	}
 	err = s.fail("put", o.Key, t, err)
-	if storeErr := (*Error)(nil); refuses(resp) || errors.As(err, &storeErr) && storeErr.Kind == NotAStore {
+	if storeErr := (*Error)(nil); !o.Latest && (refuses(resp) || errors.As(err, &storeErr) && storeErr.Kind == NotAStore) {
 		// Another server than the one that was asked.
 		s.conditions.Store(unknownConditions)
 		s.trusted.Store(false)
@@ -174,6 +173,9 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditiona
 		UserMetadata:         o.toHeaders(),
 		ServerSideEncryption: s.sse,
 		StorageClass:         s.storageClass,
+	}
+	if o.Latest { // other classes bill each for a month, or more
+		opts.StorageClass = ""
 	}
 	client := s.client
 	switch checksum {
@@ -256,27 +258,4 @@ func (b *s3Body) Read(p []byte) (int, error) {
 		err = b.fail(err)
 	}
 	return n, err
-}
-
-func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		t := callOptionsOf(ctx)
-		ctx, cancel := context.WithCancel(WithCallOptions(ctx, t))
-		defer cancel()
-		opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true}
-		for o := range s.client.ListObjectsIter(ctx, s.bucket, opts) {
-			if o.Err != nil {
-				yield("", s.fail("list", prefix, t, o.Err))
-				return
-			}
-			key, ok := strings.CutPrefix(o.Key, s.prefix)
-			if !ok || !strings.HasPrefix(key, prefix) {
-				yield("", s.fail("list", prefix, t, errUnlisted))
-				return
-			}
-			if !yield(key, nil) {
-				return
-			}
-		}
-	}
 }

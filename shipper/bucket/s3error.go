@@ -99,9 +99,13 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		record  tls.RecordHeaderError
 	)
 	switch {
+	case errors.Is(err, errRepeats), errors.Is(err, errPrefixes), errors.Is(err, errUnlisted):
+		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = "listing", listingHint, true, false
 	case errors.As(err, &proof):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = proof.kind, proof.hint, proof.permanent, false
-		if !proof.permanent { // that is, the storage may be asked
+		// The storage may be asked, and not about what was just replaced, which some show
+		// as it was.
+		if !proof.permanent && !strings.HasPrefix(key, HeartbeatPrefix) {
 			s.doubted.Store(true)
 		}
 	case op == "put" && isTooLarge(answer, resp):
@@ -135,9 +139,6 @@ const changedOnTheWay = "bytes changed on their way: a broken disk, memory or ne
 
 const notAStoreHint = "no S3 storage answers at shipper.s3.endpoint: a login or block page of this network, a proxy, or another server"
 
-// errUnlisted is a listing of keys that were not asked for.
-var errUnlisted = errors.New("the listing names keys that were not asked for")
-
 // isTooLarge reports whether the object was refused for its size, by the storage or by
 // a proxy's page.
 func isTooLarge(answer *responseError, resp minio.ErrorResponse) bool {
@@ -151,7 +152,7 @@ func (s *s3Store) foreign(answer *responseError, resp minio.ErrorResponse, err e
 	switch {
 	case answer != nil:
 		return answer.code == ""
-	case errors.Is(err, errUnlisted), errors.As(err, &noXML):
+	case errors.As(err, &noXML):
 		return true
 	case resp.StatusCode == 0 && resp.Code == minio.InternalError: // the library's word for an object without a date
 		return true

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"collectord/shipper/audit"
+)
+
+// wrongs sums up what is wrong.
+func wrongs(r *audit.Report) string { return sumUp(r.Tallies) }
+
+func sumUp(tallies map[audit.Kind]audit.Tally) string {
+	var parts []string
+	for _, k := range audit.Kinds() {
+		if t := tallies[k]; k.Wrong() && t.Findings > 0 {
+			parts = append(parts, tell(k, t))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func tell(k audit.Kind, t audit.Tally) string {
+	text := plural(t.Findings, string(k)+" range")
+	switch k {
+	case audit.Truncated, audit.Damaged, audit.Unreadable, audit.Foreign, audit.Vanished:
+		text = plural(t.Findings, string(k)+" object")
+	case audit.Conflicting:
+		text = plural(t.Findings, "conflicting name")
+	case audit.Gone:
+		text = plural(t.Findings, "log") + " gone"
+	case audit.Absent, audit.Silent:
+		text = plural(t.Findings, string(k)+" node")
+	case audit.Nothing:
+		text = "nothing found"
+		if t.Findings > 1 {
+			text += " in " + plural(t.Findings, "destination")
+		}
+	case audit.NotYet:
+		text = plural(t.Findings, "range") + " not yet there"
+	}
+	if t.Records > 0 {
+		text += fmt.Sprintf(" (%s)", records(t.Records))
+	}
+	return text
+}
+
+// auditText says first what is wrong.
+func auditText(out io.Writer, destination string, r *audit.Report, unused []audit.Acceptance, deep bool) error {
+	verdict := "RIGHT: nothing is missing, overdue, doubled, forked or conflicting"
+	if deep {
+		verdict += ", and every object is what it says"
+	}
+	if known := sumUp(r.Accepted); known != "" {
+		verdict += "; accepted: " + known
+	}
+	if r.Wrong() {
+		verdict = "NOT RIGHT: " + wrongs(r)
+	}
+	fmt.Fprintln(out, verdict)
+	for _, f := range r.Findings {
+		tellFinding(out, &f)
+	}
+	if n := notListed(r); n > 0 {
+		fmt.Fprintf(out, "\n… and %s more\n", plural(n, "finding"))
+	}
+	if r.Unconfirmed > 0 {
+		fmt.Fprintf(out, "\nNOT KNOWN  what the hosts of %s had confirmed: there is neither metadata, as in a folder, nor a heartbeat\n", plural(r.Unconfirmed, "log"))
+		fmt.Fprintln(out, "  so no gap of theirs is called missing, whether its records were deleted or never came")
+	}
+	if r.NoMetadata > 0 {
+		fmt.Fprintf(out, "\nNOT KNOWN  the SHA-256 of the lines of %s: there is no metadata, as in a folder\n", plural(r.NoMetadata, "object"))
+		fmt.Fprintln(out, "  these were checked by the checksum of their frame, their count and their ids")
+	}
+	for _, a := range unused {
+		fmt.Fprintf(out, "\nACCEPTS NOTHING  line %d of the accepted incidents: seq %d to %d of log %s (%s: %s)\n", a.Line, a.FirstSeq, a.LastSeq, a.LogID, a.Who, a.Why)
+		fmt.Fprintln(out, "  nothing is wrong there: correct the line, or remove it")
+	}
+	fmt.Fprintf(out, "\n%s: %s, %s, %s\n", destination, plural(r.Objects, "object"), plural(r.Notes, "loss note"), plural(r.Heartbeats, "heartbeat"))
+	if len(r.Logs) == 0 {
+		return nil
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "NODE\tLOG\tRUNS\tOBJECTS\tRECORDS\tFIRST SEQ\tLAST SEQ\tFROM\tTO\tHEARTBEAT")
+	for _, l := range r.Logs {
+		from, to := "-", "-"
+		if l.Objects > 0 {
+			from, to = l.From.Format("2006-01-02T15Z"), l.To.Format("2006-01-02T15Z")
+		}
+		heartbeat := "-"
+		if l.Heartbeat != nil {
+			heartbeat = minute(&l.Heartbeat.At)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n",
+			strings.Join(l.Nodes, " "), l.LogID, l.Runs, l.Objects, l.Records, l.FirstSeq, l.LastSeq, from, to, heartbeat)
+	}
+	return table.Flush()
+}
+
+func tellFinding(out io.Writer, f *audit.Finding) {
+	fmt.Fprintf(out, "\n%s", strings.ToUpper(strings.ReplaceAll(string(f.Kind), "_", " ")))
+	if f.Accepted != nil {
+		fmt.Fprint(out, ", ACCEPTED")
+	}
+	if f.FirstSeq == 0 && f.Node != "" {
+		fmt.Fprintf(out, "  %s", f.Node)
+	}
+	if f.FirstSeq > 0 {
+		fmt.Fprintf(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, records(f.Records()), f.Node, f.LogID)
+		if len(f.Runs) > 0 {
+			fmt.Fprintf(out, ", run %s", strings.Join(f.Runs, " and "))
+		}
+	}
+	fmt.Fprintln(out)
+	if why := reason(f); why != "" {
+		fmt.Fprintf(out, "  %s\n", why)
+	}
+	if a := f.Accepted; a != nil {
+		fmt.Fprintf(out, "  accepted by %s: %s\n", a.Who, a.Why)
+	}
+	if f.Destination != "" {
+		fmt.Fprintf(out, "  in %s\n", f.Destination)
+	}
+	for _, k := range f.Keys {
+		fmt.Fprintf(out, "  %s\n", k)
+	}
+}
+
+// minute is a time, for people; empty if it is not known.
+func minute(t *time.Time) string {
+	if t == nil || t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02T15:04Z")
+}
+
+// records is how many there are, for people: 2,000 records.
+func records(n uint64) string {
+	if n == 1 {
+		return "1 record"
+	}
+	digits := strconv.FormatUint(n, 10)
+	for at := len(digits) - 3; at > 0; at -= 3 {
+		digits = digits[:at] + "," + digits[at:]
+	}
+	return digits + " records"
+}
+
+func reason(f *audit.Finding) string {
+	at, heartbeat := minute(f.Since), minute(f.Heartbeat)
+	switch f.Kind {
+	case audit.Missing:
+		return "it was confirmed that these were in the bucket, or noted as lost; they are not"
+	case audit.Gone:
+		return "they were in the bucket, says the heartbeat of " + heartbeat + ", and nothing of this log is: deleted, or expired"
+	case audit.Earlier:
+		why := strings.Replace(records(f.Records()), " record", " earlier record", 1) + " are not here: expired, or lost"
+		if f.Records() == 1 {
+			why = "1 earlier record is not here: expired, or lost"
+		}
+		if heartbeat != "" {
+			why += "; the host was retired at " + heartbeat
+		}
+		return why
+	case audit.Silent:
+		return "its latest heartbeat is of " + heartbeat + ": " + f.Reason
+	case audit.Overdue, audit.NotYet:
+		if heartbeat != "" {
+			return "acknowledged, says the heartbeat of " + heartbeat + "; the oldest record that waited then was received at " + at
+		}
+		why := "received before " + at + ", like what comes after it and is there"
+		if f.Reason != "" {
+			why += "; " + f.Reason
+		}
+		return why
+	case audit.Doubled:
+		return "each of these holds them"
+	case audit.Forked:
+		return "these runs went on from the same state of one log"
+	case audit.Conflicting:
+		return "the same name with other content: one is to go, after a look at both"
+	case audit.Lost:
+		switch f.Reason {
+		case "evicted":
+			return "evicted to make room (wal.when_full: drop_oldest), noted at " + at
+		case "damaged":
+			return "quarantined: the bytes did not check out any more, noted at " + at
+		}
+	}
+	return f.Reason
+}

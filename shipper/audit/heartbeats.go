@@ -1,0 +1,149 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"collectord/shipper/bucket"
+)
+
+// maxHeartbeats bounds how many heartbeats are read of one destination.
+const maxHeartbeats = 100_000
+
+// storedHeartbeat is a heartbeat of the bucket, or why it can't be read.
+type storedHeartbeat struct {
+	bucket.Heartbeat
+	key     bucket.Key
+	problem string
+	gone    bool
+}
+
+// readHeartbeats reads all heartbeats. It comes before the listing, so that
+// what they have confirmed by then is in it.
+func readHeartbeats(ctx context.Context, store bucket.Store) ([]storedHeartbeat, error) {
+	var all []storedHeartbeat
+	err := bucket.Retry(ctx, func() error {
+		all = all[:0]
+		for key, err := range store.List(ctx, bucket.HeartbeatPrefix) {
+			if err != nil {
+				return err
+			}
+			k, ok := bucket.ParseHeartbeatKey(key)
+			if ok && len(all) == maxHeartbeats {
+				return fmt.Errorf("more than %d heartbeats under %s: delete those of hosts that are gone", maxHeartbeats, bucket.HeartbeatPrefix)
+			}
+			if ok {
+				all = append(all, storedHeartbeat{key: k})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = bucket.Parallel(ctx, len(all), func(i int) (err error) {
+		h := &all[i]
+		h.Heartbeat, err = bucket.ReadHeartbeat(ctx, store, h.key)
+		if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
+			h.problem, err = damage.Err.Error(), nil
+		}
+		h.gone = errors.Is(err, bucket.ErrNotFound)
+		return err
+	})
+	return all, err
+}
+
+// enterHeartbeats adds the heartbeats to their logs. Of a log whose host was renamed the latest counts.
+func (a *audit) enterHeartbeats(all []storedHeartbeat) {
+	for i := range all {
+		h := &all[i]
+		switch {
+		case h.gone:
+			continue
+		case h.problem != "":
+			a.add(Finding{Kind: Foreign, Keys: []string{h.key.HeartbeatKey()}, Reason: h.problem})
+			continue
+		}
+		a.report.Heartbeats++
+		if l := a.inventory.log(h.key.LogID); l.heartbeat == nil || h.At.After(l.heartbeat.At) {
+			l.heartbeat = &h.Heartbeat
+		}
+		if last, known := a.report.LastHeard[h.Node]; !known || h.At.After(last.At) {
+			a.report.LastHeard[h.Node] = LastHeard{h.At, h.Retired}
+		}
+	}
+}
+
+// heartbeatOf is the log's heartbeat, or nil if it is not about the records of a run:
+// where runs are forked it is about its own.
+func (l *logObjects) heartbeatOf(run *runObjects) *bucket.Heartbeat {
+	if h := l.heartbeat; h != nil && (run == nil || !run.forked || h.Run == bucket.HexID(run.run)) {
+		return h
+	}
+	return nil
+}
+
+// tail returns the records that were acknowledged, by the heartbeat, and are beyond all
+// that is there. It reports a log that vanished whole.
+func (a *audit) tail(l *logObjects, end uint64) (gaps []gap) {
+	h := l.heartbeat
+	if h == nil || h.LastSeq <= end {
+		return nil
+	}
+	if end == 0 && h.ConfirmedBelow > 1 {
+		end = h.ConfirmedBelow - 1
+		f := l.about(Gone, nil, 1, end)
+		if h.Retired { // and what it shipped has expired since
+			f.Kind = Earlier
+		}
+		f.Heartbeat = &h.At
+		a.add(f)
+	}
+	if end < h.LastSeq {
+		gaps = append(gaps, gap{first: end + 1, last: h.LastSeq, since: h.OldestAt(), heartbeat: h})
+	}
+	return gaps
+}
+
+// LastHeard is when the latest heartbeat of a node was written.
+type LastHeard struct {
+	At      time.Time
+	Retired bool
+}
+
+// Expect adds findings on nodes of which there are neither objects nor a heartbeat, or
+// whose heartbeat is older than maxAge.
+func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
+	objects := map[string]bool{}
+	for _, l := range r.Logs {
+		for _, n := range l.Nodes {
+			objects[n] = objects[n] || l.Objects > 0
+		}
+	}
+	for _, node := range nodes {
+		h, heard := r.LastHeard[node]
+		age := now.Sub(h.At)
+		f := Finding{Kind: Silent, Node: node}
+		switch {
+		case !heard && objects[node]:
+			continue
+		case !heard:
+			f.Kind, f.Reason = Absent, "no objects of this node, and no heartbeat"
+		case age > maxAge && h.Retired:
+			f.Reason = "it was retired: all was shipped, to take the host out of service"
+		case age > maxAge:
+			f.Reason = "the host is away, or in trouble, or its clock is behind"
+		case age < -maxAge:
+			f.Reason = "its clock is ahead, so that nothing says when it was last heard of"
+		default:
+			continue
+		}
+		if heard {
+			f.Heartbeat = &h.At
+		}
+		r.add(f)
+	}
+	r.sort()
+}

@@ -1,0 +1,104 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"collectord/shipper/bucket"
+)
+
+// RunAll audits several destinations, one after the other, and reports on all of them
+// together. Findings and logs name their destination if there are several.
+func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, error) {
+	if len(stores) == 1 {
+		return Run(ctx, stores[0], o)
+	}
+	all := newReport()
+	for _, store := range stores {
+		r, err := Run(ctx, store, o)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", store, err)
+		}
+		all.merge(r, store.String())
+	}
+	all.sort()
+	return all, nil
+}
+
+// merge adds what was found in one of several destinations.
+func (r *Report) merge(one *Report, destination string) {
+	for i := range one.Findings {
+		one.Findings[i].Destination = destination
+	}
+	for i := range one.Logs {
+		one.Logs[i].Destination = destination
+	}
+	// Findings beyond the bound are in the tallies alone.
+	r.Findings = append(r.Findings, one.Findings[:min(len(one.Findings), maxFindings-len(r.Findings))]...)
+	addTallies(r.Tallies, one.Tallies)
+	addTallies(r.Accepted, one.Accepted)
+	r.Logs = append(r.Logs, one.Logs...)
+	for node, h := range one.LastHeard {
+		if was, known := r.LastHeard[node]; !known || h.At.After(was.At) {
+			r.LastHeard[node] = h
+		}
+	}
+	r.Objects += one.Objects
+	r.Notes += one.Notes
+	r.Heartbeats += one.Heartbeats
+	r.Unconfirmed += one.Unconfirmed
+	r.Read += one.Read
+	r.RawBytes += one.RawBytes
+	r.NoMetadata += one.NoMetadata
+}
+
+func addTallies(to, from map[Kind]Tally) {
+	for k, t := range from {
+		to[k] = to[k].plus(t)
+	}
+}
+
+// RecordsOfAll is Records of several destinations, one after the other. What is damaged
+// in one does not end the reading of others, and each id must be in one of them.
+func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, progress func(objects int), each func(bucket.Line) error) error {
+	if len(stores) == 1 {
+		return s.Records(ctx, stores[0], progress, each)
+	}
+	var damaged error
+	done, found := 0, map[bucket.ID]bool{}
+	for _, store := range stores {
+		// Others can be there more than once.
+		s.IDs = slices.DeleteFunc(slices.Clone(s.IDs), func(id bucket.ID) bool { return found[id] && id[6]>>4 == 7 })
+		if len(found) > 0 && len(s.IDs) == 0 {
+			break
+		}
+		last := 0
+		err := s.Records(ctx, store, func(n int) { last = n; progress(done + n) }, func(line bucket.Line) error {
+			if id, ok := line.ID(); ok && len(s.IDs) > 0 {
+				found[id] = true
+			}
+			return each(line)
+		})
+		done += last
+		damage := (*DamagedError)(nil)
+		switch {
+		case errors.As(err, &damage):
+			damaged = errors.Join(damaged, fmt.Errorf("%s: %w", store, damage))
+		case err != nil && !errors.Is(err, ErrNoSuchID):
+			return fmt.Errorf("%s: %w", store, err)
+		}
+	}
+	var open []string
+	for _, id := range s.IDs {
+		if !found[id] {
+			open = append(open, id.String())
+		}
+	}
+	if len(open) == 0 {
+		return damaged
+	}
+	return errors.Join(fmt.Errorf("%w: %s (searched in %d destinations: %s)", ErrNoSuchID, strings.Join(open, ", "), len(stores), s.searched()), damaged)
+}

@@ -1,0 +1,107 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// ErrNoMatch means that a pattern matches no destination.
+var ErrNoMatch = errors.New("no destination matches")
+
+// Expand returns the destinations, in order, that a URL stands for: itself, or, where
+// its path has a "*", which is any characters but "/", those that are there. The
+// partitions and the own folder of a destination are none.
+func Expand(ctx context.Context, d Destination) ([]Destination, error) {
+	u, err := url.Parse(d.URL)
+	if err != nil || !strings.Contains(u.Host+u.Path, "*") {
+		return []Destination{d}, nil // what is wrong with it, Open says
+	}
+	if strings.Contains(u.Host, "*") || u.Scheme != "s3" && u.Scheme != "file" {
+		return nil, fmt.Errorf("destination %s: a * can be in the path of s3://bucket/… or file:///…, and nowhere else", d.URL)
+	}
+	list := foldersOf
+	if u.Scheme == "s3" {
+		store, err := newS3Store(u.Host, "", d.S3)
+		if err != nil {
+			return nil, err
+		}
+		list = store.prefixesOf
+	}
+	found := []string{""}
+	listing := false
+	for part := range strings.SplitSeq(strings.Trim(u.Path, "/"), "/") {
+		if listing = listing || strings.Contains(part, "*"); !listing {
+			found[0] += part + "/"
+			continue
+		}
+		// No other character is special.
+		pattern := strings.NewReplacer(`\`, `\\`, "?", `\?`, "[", `\[`).Replace(part)
+		var next []string
+		for _, base := range found {
+			var names []string
+			err := Retry(ctx, func() (err error) { names, err = list(ctx, base); return err })
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names {
+				match, _ := path.Match(pattern, name)
+				if match && name != ownDir && !strings.HasPrefix(name, DataPrefix) {
+					next = append(next, base+name+"/")
+				}
+			}
+		}
+		found = next
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("%w %s", ErrNoMatch, d.URL)
+	}
+	slices.Sort(found)
+	all := make([]Destination, 0, len(found))
+	for _, p := range slices.Compact(found) {
+		one := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/" + strings.TrimSuffix(p, "/")}
+		all = append(all, Destination{one.String(), d.S3})
+	}
+	return all, nil
+}
+
+// foldersOf returns the names of the folders in a folder, whose path from the root has
+// no slash in front.
+func foldersOf(_ context.Context, base string) (names []string, err error) {
+	entries, err := os.ReadDir("/" + base)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		info, statErr := os.Stat(filepath.Join("/"+base, e.Name())) // it may be a link
+		if statErr == nil && info.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	return names, err
+}
+
+// prefixesOf returns the next parts, up to a slash, of the keys that begin with base.
+func (s *s3Store) prefixesOf(ctx context.Context, base string) (names []string, err error) {
+	t := callOptionsOf(ctx)
+	ctx, cancel := context.WithCancel(WithCallOptions(ctx, t))
+	defer cancel()
+	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: base, FetchOwner: new(bool)}) {
+		if o.Err != nil {
+			return nil, s.fail("list", base, t, o.Err)
+		}
+		rest, ok := strings.CutPrefix(o.Key, base)
+		if name, _, isPrefix := strings.Cut(rest, "/"); ok && isPrefix && name != "" && (len(names) == 0 || names[len(names)-1] != name) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}

@@ -1,0 +1,78 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"collectord/shipper/bucket/s3test"
+)
+
+func TestAPatternStandsForTheDestinationsThatAreThere(t *testing.T) {
+	root := t.TempDir()
+	f, s := newFake(t)
+	for _, key := range []string{
+		"wards/edge-1/dt=2026-11-23/hour=08/a.ndjson.zst", "wards/edge-2/_collectord/nodes/n.json", "wards/edge-3/prod/x", "wards/edge-3/test/x",
+		"wards/notes.txt", "wards/dt=2026-11-23/hour=08/a.ndjson.zst", "wards/_collectord/nodes/n.json", "wards/[a]/x", "clinic/edge-9/prod/x", "wards/ünï/x",
+	} {
+		f.Put(key, []byte("x"))
+		path := filepath.Join(root, filepath.FromSlash(key))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, []byte("x"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for pattern, want := range map[string][]string{
+		"wards/edge-1":       {"wards/edge-1"},
+		"nobody":             {"nobody"}, // without a pattern, whether it is there is not asked
+		"wards/*/":           {"wards/%5Ba%5D", "wards/edge-1", "wards/edge-2", "wards/edge-3", "wards/%C3%BCn%C3%AF"},
+		"wards/edge-*":       {"wards/edge-1", "wards/edge-2", "wards/edge-3"},
+		"*/*/prod/":          {"clinic/edge-9/prod", "wards/edge-3/prod"},
+		"*/edge-[1-9]/prod/": nil, // only * is special
+		"wards/x*":           nil,
+	} {
+		for _, base := range []string{"s3://" + s3test.Bucket + "/", "file://" + root + "/"} {
+			all, err := Expand(context.Background(), Destination{base + pattern, S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom}})
+			if errors.Is(err, ErrNoMatch) != (want == nil) || err != nil && want != nil {
+				t.Errorf("%s: %v", base+pattern, err)
+			}
+			var got []string
+			for _, d := range all {
+				got = append(got, strings.TrimPrefix(d.URL, base))
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %q, want %q", base+pattern, got, want)
+			}
+		}
+	}
+	for _, bad := range []string{"s3://*/prod", "http://host/*"} {
+		if all, err := Expand(context.Background(), Destination{URL: bad}); err == nil || errors.Is(err, ErrNoMatch) {
+			t.Errorf("%s: %v, %v", bad, all, err)
+		}
+	}
+}
+
+// TestAPatternIsListedByPrefix asks real storages, which return prefixes as such.
+func TestAPatternIsListedByPrefix(t *testing.T) {
+	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
+		t.Run(name, func(t *testing.T) {
+			s := newBucket(t, start(t), false)
+			for i := range 3 {
+				for j := range 3 {
+					if err := s.Put(context.Background(), unreal(fmt.Sprintf("ward-%d/%d", i, j), "x")); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			base := "s3://" + s.bucket + "/" + s.prefix
+			all, err := Expand(context.Background(), Destination{base + "ward-*/", S3Options{Endpoint: s.client.EndpointURL().String(), Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom}})
+			if err != nil || len(all) != 3 || all[2].URL != base+"ward-2" {
+				t.Errorf("%+v, %v", all, err)
+			}
+		})
+	}
+}

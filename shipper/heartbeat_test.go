@@ -1,0 +1,210 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket"
+	"collectord/wal"
+)
+
+// beaten is a folder that counts heartbeats, and refuses them if it is told to.
+type beaten struct {
+	bucket.Store
+	logID uint64
+
+	mu     sync.Mutex // guards what follows
+	puts   []time.Time
+	refuse error // of heartbeats
+	away   error // of all else
+}
+
+func (b *beaten) Put(ctx context.Context, o *bucket.Object) error {
+	b.mu.Lock()
+	refuse := b.away
+	if strings.HasPrefix(o.Key, bucket.HeartbeatPrefix) {
+		b.puts = append(b.puts, time.Now())
+		refuse = b.refuse
+	}
+	b.mu.Unlock()
+	if refuse != nil {
+		return refuse
+	}
+	return b.Store.Put(ctx, o)
+}
+
+func (b *beaten) behave(refuse, away error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refuse, b.away = refuse, away
+}
+
+// took returns how many were written since it was called before.
+func (b *beaten) took() (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n = len(b.puts)
+	b.puts = nil
+	return n
+}
+
+// beating runs a shipper in a bubble of synctest.
+func beating(t *testing.T, every time.Duration) (b *beaten, l *wal.Log, s *Shipper, said *saidLines, stop func()) {
+	t.Helper()
+	store, err := bucket.Open(bucket.Destination{URL: "file://" + filepath.Join(t.TempDir(), "archive")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err = wal.Open(t.TempDir(), wal.Options{Node: "edge-1"}); err != nil {
+		t.Fatal(err)
+	}
+	b, said = &beaten{Store: store}, &saidLines{}
+	b.logID, _ = l.Identity()
+	s, err = New(l, b, Options{SpoolDir: t.TempDir(), Version: "1.2.3", Limits: Limits{Heartbeat: every}, Logger: said.logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	stop = sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(func() { stop(); _ = l.Close() })
+	return b, l, s, said, stop
+}
+
+func (b *beaten) read(t *testing.T) bucket.Heartbeat {
+	t.Helper()
+	h, err := bucket.ReadHeartbeat(context.Background(), b.Store, bucket.Key{Node: "edge-1", LogID: b.logID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestHeartbeatsAreWrittenWhenSomethingChangesElseHourly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, l, s, _, stop := beating(t, 5*time.Minute)
+		time.Sleep(20 * time.Second)
+		if h := b.read(t); b.took() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || h.Trouble != "" || h.Retired || time.Since(h.At) > 20*time.Second {
+			t.Errorf("after the start: %+v", h)
+		}
+		time.Sleep(59 * time.Minute) // time and the disk's room change
+		if n := b.took(); n != 0 {
+			t.Errorf("%d heartbeats in an hour in which nothing changed", n)
+		}
+		time.Sleep(6 * time.Minute)
+		if n := b.took(); n != 1 {
+			t.Errorf("%d heartbeats after an hour, want 1", n)
+		}
+
+		// A usage, and then that it is shipped.
+		if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Minute)
+		if h := b.read(t); b.took() != 1 || h.LastSeq != 1 {
+			t.Errorf("after a usage: %+v", h)
+		}
+		time.Sleep(10 * time.Minute)
+		if h := b.read(t); b.took() > 1 || h.LastSeq != 1 || h.ConfirmedBelow != 2 || h.Pending != 0 || h.OldestUnshipped != 0 {
+			t.Errorf("after it was shipped: %+v", h)
+		}
+
+		// Often is what the configuration says, while each time something is new.
+		s.SetLimits(Limits{Heartbeat: time.Minute})
+		time.Sleep(10 * time.Minute)
+		b.took()
+		for range 10 {
+			if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		if n := b.took(); n < 9 || n > 10 {
+			t.Errorf("%d heartbeats in ten minutes of changes", n)
+		}
+		s.SetLimits(Limits{})
+		time.Sleep(3 * time.Hour)
+		if n := b.took(); n > 0 {
+			t.Errorf("%d heartbeats while they are turned off", n)
+		}
+		s.SetLimits(Limits{Heartbeat: 5 * time.Minute})
+		time.Sleep(6 * time.Minute)
+		if n := b.took(); n != 1 {
+			t.Errorf("%d heartbeats after they are turned on", n)
+		}
+		stop()
+		s.WriteHeartbeat(context.Background(), true)
+		if h := b.read(t); !h.Retired || h.LastSeq != 11 || h.ConfirmedBelow != 12 || s.Stats().Heartbeats < 13 {
+			t.Errorf("at the end: %+v", h)
+		}
+	})
+}
+
+func TestAHeartbeatTellsWhatFailsAndHowOldIsWhatWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, l, _, _, _ := beating(t, 5*time.Minute)
+		b.behave(nil, &bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: io.EOF})
+		for range 3 {
+			if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Hour)
+		if h := b.read(t); h.LastSeq != 3 || h.ConfirmedBelow != 1 || h.Pending != 3 || h.Trouble != "shipping: AccessDenied" {
+			t.Errorf("%+v", h)
+		}
+		time.Sleep(2 * time.Hour)
+		h := b.read(t)
+		if age := time.Duration(h.OldestUnshipped) * time.Second; age < time.Hour || h.OldestAt().Before(time.Now().Add(-4*time.Hour)) {
+			t.Errorf("the oldest is %v old", age)
+		}
+		b.behave(nil, nil)
+		time.Sleep(11 * time.Minute)
+		if h := b.read(t); h.Trouble != "" || h.ConfirmedBelow != 4 {
+			t.Errorf("%+v", h)
+		}
+	})
+}
+
+// TestARefusedHeartbeatIsOneWarningAndTouchesNothingElse: uploads go on as if there
+// were no heartbeats.
+func TestARefusedHeartbeatIsOneWarningAndTouchesNothingElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, l, s, said, _ := beating(t, time.Minute)
+		b.behave(&bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: errors.New("refused")}, nil)
+		for range 20 {
+			if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.Seal(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if n := l.Ledger().Pending; n != 0 {
+				t.Fatalf("%d records wait, though only heartbeats are refused", n)
+			}
+			time.Sleep(time.Minute)
+		}
+		st := s.Stats()
+		if n := strings.Count(said.text(), "level=WARN"); n != 1 || !strings.Contains(said.text(), "no heartbeat was written") || strings.Contains(said.text(), "level=ERROR") {
+			t.Errorf("%d warnings: %s", n, said.text())
+		}
+		if st.HeartbeatFailures < 18 || st.Heartbeats != 0 || st.Objects != 20 || slices.ContainsFunc([]string{"AccessDenied", "local", "other"}, func(k string) bool { return st.Failures[k] > 0 }) {
+			t.Errorf("%+v", st)
+		}
+		b.behave(nil, nil)
+		time.Sleep(2 * time.Minute)
+		if h := b.read(t); h.Trouble != "" || strings.Count(said.text(), "heartbeats are written again") != 1 {
+			t.Errorf("%+v: %s", h, said.text())
+		}
+	})
+}
