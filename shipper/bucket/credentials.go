@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -89,13 +88,13 @@ func (p *keyProvider) RetrieveWithCredContext(cc *credentials.CredContext) (v cr
 	if p.file != "" {
 		// Looked at first: what is written meanwhile is read the next time.
 		if p.read, err = os.Stat(p.file); err == nil {
-			v, err = (&credentials.FileAWSCredentials{Filename: p.file}).RetrieveWithCredContext(cc)
+			v, err = readKeysFile(p.file, cc)
 		}
 	} else {
 		v, err = p.Provider.RetrieveWithCredContext(cc)
 	}
-	if err == nil && (v.AccessKeyID == "" || v.SecretAccessKey == "") {
-		err = errors.New("there is no key and secret")
+	if err == nil {
+		err = checkKeys(v)
 	}
 	if err == nil {
 		p.last = v
