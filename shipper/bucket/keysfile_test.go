@@ -1,4 +1,4 @@
-package shipper
+package bucket
 
 import (
 	"encoding/json"
