@@ -161,6 +161,7 @@ func s3Transport(caFile string) (http.RoundTripper, error) {
 		// Large enough that a piece of an object is one system call.
 		WriteBufferSize: 64 << 10,
 	}
+	t.DialContext = withEarlyAnswers(t.DialContext)
 	if caFile == "" {
 		return &transport{t}, nil
 	}

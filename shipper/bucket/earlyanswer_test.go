@@ -1,0 +1,118 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// refusingConn answers 413 some time after it has failed a write.
+type refusingConn struct {
+	net.Conn
+	answer io.Reader
+	failed chan struct{}
+	late   time.Duration
+}
+
+func (c *refusingConn) Write(p []byte) (int, error) {
+	if bytes.HasPrefix(p, []byte("PUT ")) {
+		return len(p), nil
+	}
+	close(c.failed)
+	return 0, syscall.EPIPE
+}
+
+func (c *refusingConn) Read(p []byte) (int, error) {
+	<-c.failed
+	time.Sleep(c.late)
+	return c.answer.Read(p)
+}
+
+func (c *refusingConn) Close() error { return nil }
+
+func TestAnAnswerIsReadAlthoughTheBodyCanNotBeSent(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer string
+		late   time.Duration
+		status int
+	}{
+		"at once":      {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 0, 413},
+		"with a body":  {"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\nToo Large", 0, 413},
+		"half a body":  {"HTTP/1.1 413 Too Large\r\nContent-Length: 9\r\nConnection: close\r\n\r\nToo", 0, 413},
+		"late":         {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", answerWait - time.Millisecond, 413},
+		"too late":     {"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", time.Hour, 0},
+		"never":        {"", 0, 0},
+		"not complete": {"HTTP/1.1 413 Too", 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dial := func(context.Context, string, string) (net.Conn, error) {
+					return &refusingConn{answer: bytes.NewReader([]byte(c.answer)), failed: make(chan struct{}), late: c.late}, nil
+				}
+				rt := &transport{&http.Transport{DialContext: withEarlyAnswers(dial)}}
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://x/", bytes.NewReader(make([]byte, 1<<20)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := rt.RoundTrip(req)
+				status := 0
+				var answer *responseError
+				switch {
+				case err == nil:
+					status = resp.StatusCode
+					resp.Body.Close()
+				case errors.As(err, &answer): // not S3's
+					status = answer.status
+				}
+				if status != c.status {
+					t.Errorf("status %d, %v", status, err)
+				}
+				time.Sleep(2 * time.Hour) // for what is still asleep
+			})
+		})
+	}
+}
+
+// A proxy that closes the connection behind its 413, with the rest of the body unread.
+func TestAProxyThatRefusesAndClosesIsUnderstood(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close() // with bytes unread: a reset
+				_, _ = c.Read(make([]byte, 4096))
+				_, _ = io.WriteString(c, "HTTP/1.1 413 Request Entity Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+			}()
+		}
+	}()
+	s := testS3(t, "http://"+ln.Addr().String(), "bucket", "")
+	s.setCapabilities(checksumCRC32C, true)
+	kinds := map[string]int{}
+	for range 50 {
+		err := s.Put(context.Background(), unreal("a", string(make([]byte, 1<<20))))
+		var e *Error
+		if !errors.As(err, &e) {
+			t.Fatal(err)
+		}
+		kinds[e.Kind]++
+	}
+	if kinds[TooLarge] != 50 {
+		t.Errorf("kinds of 50 errors: %v", kinds)
+	}
+}
