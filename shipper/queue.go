@@ -10,9 +10,10 @@ import (
 )
 
 // queue is what Run knows of the segments. Only its goroutine uses it. A nil
-// segment stands for the loss notes.
+// segment stands for the probe of the storage, and then for the loss notes.
 type queue struct {
 	shipper  *Shipper
+	probed   bool // the storage was, also where there is nothing to ship
 	busy     map[*wal.Segment]bool
 	setAside map[*wal.Segment]bool // of a later version
 	tried    map[*wal.Segment]int  // attempts that failed since the storage last took something
@@ -79,7 +80,7 @@ func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segmen
 				next, found = seg, true
 			}
 		}
-		if s.log.Stats().LossNotes > 0 {
+		if !q.probed || s.log.Stats().LossNotes > 0 {
 			consider(nil)
 		}
 		for _, seg := range segments {
@@ -107,7 +108,9 @@ func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	s.mu.Unlock()
 	go func() {
 		if seg == nil {
-			r.err = s.shipLosses(ctx)
+			if r.err = s.store.Probe(ctx); r.err == nil {
+				r.err = s.shipLosses(ctx)
+			}
 		} else {
 			r.err = s.ship(ctx, seg, &r.compressor)
 			seg.Release()
@@ -130,11 +133,15 @@ func (q *queue) finished(ctx context.Context, r result) {
 	s.idle = make(chan struct{})
 
 	name := "loss notes"
-	if r.segment != nil {
+	switch {
+	case r.segment != nil:
 		name = r.segment.String()
+	case !q.probed:
+		name = "none yet: the storage is asked what it can do"
 	}
 	switch {
 	case r.err == nil:
+		q.probed = q.probed || r.segment == nil
 		q.recovered(r.segment)
 	case ctx.Err() != nil: // stopped
 	case errors.Is(r.err, errSalvaged):

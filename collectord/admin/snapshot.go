@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"collectord/collectord/histogram"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -65,4 +66,5 @@ type ShipperSnapshot struct {
 	Salvaged        uint64
 	Foreign         int // segments of a later version
 	InFlight        int
+	Storage         bucket.Capabilities
 }

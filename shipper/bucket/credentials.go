@@ -15,6 +15,9 @@ import (
 // file is named: LoadCredential=s3-credentials:/etc/…
 const systemdCredential = "s3-credentials"
 
+// fromEnvironment names the place of keys in the environment.
+const fromEnvironment = "the AWS_* variables"
+
 // credentialError means that there is nothing to sign requests with.
 type credentialError struct {
 	from string
@@ -46,7 +49,7 @@ func s3Credentials(file string) (c *credentials.Credentials, from string) {
 	case file != "":
 		p.from, p.file = file, file
 	case inEnvironment:
-		p.from, p.Provider = "the AWS_* variables", &credentials.EnvAWS{}
+		p.from, p.Provider = fromEnvironment, &credentials.EnvAWS{}
 	default:
 		p.from, p.Provider = "the role of the instance", instanceRole()
 	}

@@ -13,6 +13,7 @@ import (
 //	dt=2026-11-23/hour=08/<node>-<log id>-<first seq>-<last seq>-<run>~<sha8>.ndjson.zst    one beside it
 //	_collectord/lost/<node>-<log id>-<first seq>-<last seq>-<run>.json                      a loss note
 //	_collectord/conditional-put.json                                                        the probe
+//	_collectord/wrong-<checksum>.json                                                       left where a storage does not verify it
 //	_collectord/tmp/                                                                        files in the making, of a folder
 const (
 	// DataPrefix begins, and Suffix ends, the key of every object that holds lines.
@@ -24,6 +25,7 @@ const (
 	ownDir          = "_collectord" // outside every reader's glob
 	lossSuffix      = ".json"
 	probeKey        = ownDir + "/conditional-put.json"
+	wrongKey        = ownDir + "/wrong-%s.json"
 	dayLayout       = "dt=2006-01-02/"
 	partitionLayout = dayLayout + "hour=15/"
 )

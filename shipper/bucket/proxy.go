@@ -1,0 +1,65 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+)
+
+// proxyOf is http.ProxyFromEnvironment, whose error may hold a password.
+func proxyOf(req *http.Request) (*url.URL, error) {
+	proxy, err := http.ProxyFromEnvironment(req)
+	if err != nil {
+		return nil, &proxyError{errors.New(proxyVariable(req.URL) + " is not the URL of a proxy")}
+	}
+	return proxy, nil
+}
+
+func proxyVariable(target *url.URL) string {
+	if target.Scheme == "https" {
+		return "HTTPS_PROXY"
+	}
+	return "HTTP_PROXY"
+}
+
+// proxyError is a failure of the proxy before the storage.
+type proxyError struct{ err error }
+
+func (e *proxyError) Error() string { return e.err.Error() }
+func (e *proxyError) Unwrap() error { return e.err }
+
+// checkProxy looks at the answer to CONNECT.
+func checkProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	return &proxyError{errors.New("the proxy does not connect to the storage: " + resp.Status)}
+}
+
+// isProxys reports whether an error is about the way to the proxy, or the proxy's own.
+func isProxys(err error) bool {
+	var (
+		own *proxyError
+		op  *net.OpError
+	)
+	return errors.As(err, &own) || errors.As(err, &op) && op.Op == "proxyconnect"
+}
+
+// proxyName names the proxy of requests to the storage and where it is set; empty: there is none.
+func (s *s3Store) proxyName() string {
+	base, ok := s.transport.base.(*http.Transport)
+	if !ok || base.Proxy == nil {
+		return ""
+	}
+	endpoint := s.client.EndpointURL()
+	proxy, err := base.Proxy(&http.Request{URL: endpoint})
+	switch {
+	case err != nil:
+		return "in " + proxyVariable(endpoint)
+	case proxy == nil:
+		return ""
+	}
+	return proxy.Host + " (" + proxyVariable(endpoint) + ")"
+}
