@@ -97,6 +97,7 @@ type S3 struct {
 
 	SSE, StorageClass string
 	Proof             string // auto or off
+	SSEUnconfirmed    string // reject or accept
 }
 
 // Shutdown is how long the daemon takes its leave.
