@@ -7,13 +7,14 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // maxText is how much of a page is worth a place in the log.
 const maxText = 200
 
 var (
-	invisible = regexp.MustCompile(`(?is)<(script|style|svg|head)\b.*?</(script|style|svg|head)\s*>|<!--.*?-->`)
+	invisible = regexp.MustCompile(`(?is)<script\b.*?</script\s*>|<style\b.*?</style\s*>|<svg\b.*?</svg\s*>|<title\b.*?</title\s*>|<!--.*?-->`)
 	title     = regexp.MustCompile(`(?is)<title\b[^>]*>(.*?)</title`)
 	tag       = regexp.MustCompile(`(?s)<[^>]*>`)
 )
@@ -25,7 +26,13 @@ func plainText(page []byte) string {
 		text = string(t[1]) + ". " + text
 	}
 	text = html.UnescapeString(tag.ReplaceAllString(text, " "))
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "")), " ")
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, ""))
+	text = strings.Join(strings.Fields(text), " ")
 	if runes := []rune(text); len(runes) > maxText {
 		text = string(runes[:maxText]) + " …"
 	}

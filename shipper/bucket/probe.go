@@ -132,32 +132,40 @@ func (s *s3Store) findConditions(ctx context.Context, c checksum) (conditional b
 	return false, err
 }
 
-// verifies reports whether the storage refuses an object whose checksum is wrong. It is
-// put as a usage's would be: with a condition, under a key that is free.
+// verifies reports whether the storage refuses an object whose checksum is wrong.
 func (s *s3Store) verifies(ctx context.Context, c checksum, conditional bool) (bool, error) {
+	for range 2 { // an answer that does not say what is wrong may be about something else
+		err := s.putWrong(ctx, c, conditional)
+		resp := minio.ToErrorResponse(err)
+		switch {
+		case err == nil:
+			return false, nil
+		case mismatches(resp):
+			return true, nil
+		case resp.StatusCode == 0:
+			return false, err
+		}
+		_, rightErr := s.put(ctx, probeObject(), putOptions{checksum: c})
+		if rightErr != nil || refuses(resp) { // it is about the checksum if a right one is accepted
+			return rightErr == nil, rightErr
+		}
+	}
+	return false, nil
+}
+
+// putWrong puts an object with a wrong checksum, as a usage's would be put: with a
+// condition, under a key that is free.
+func (s *s3Store) putWrong(ctx context.Context, c checksum, conditional bool) error {
 	how := putOptions{checksum: c, wrong: true, conditional: conditional}
-	taken := !conditional
-	var err error
 	if conditional {
-		_, err = s.put(ctx, wrongObject(c), how)
-		taken = minio.ToErrorResponse(err).StatusCode == http.StatusPreconditionFailed // since it was accepted once
+		_, err := s.put(ctx, wrongObject(c), how)
+		if minio.ToErrorResponse(err).StatusCode != http.StatusPreconditionFailed {
+			return err
+		}
+		how.conditional = false // the storage has accepted it once: it is not free
 	}
-	if taken {
-		how.conditional = false
-		_, err = s.put(ctx, probeObject(), how)
-	}
-	resp := minio.ToErrorResponse(err)
-	switch {
-	case err == nil:
-		return false, nil
-	case mismatches(resp):
-		return true, nil
-	case resp.StatusCode == 0:
-		return false, err
-	}
-	// The answer does not say what is wrong. It is the checksum if a right one is accepted.
-	_, rightErr := s.put(ctx, probeObject(), putOptions{checksum: c})
-	return refuses(resp), rightErr
+	_, err := s.put(ctx, probeObject(), how)
+	return err
 }
 
 // findEffects looks whether the storage does what it is asked to do with each object.

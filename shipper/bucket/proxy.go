@@ -6,23 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 )
-
-// proxyOf is http.ProxyFromEnvironment, whose error may hold a password.
-func proxyOf(req *http.Request) (*url.URL, error) {
-	proxy, err := http.ProxyFromEnvironment(req)
-	if err != nil {
-		return nil, &proxyError{errors.New(proxyVariable(req.URL) + " is not the URL of a proxy")}
-	}
-	return proxy, nil
-}
-
-func proxyVariable(target *url.URL) string {
-	if target.Scheme == "https" {
-		return "HTTPS_PROXY"
-	}
-	return "HTTP_PROXY"
-}
 
 // proxyError is a failure of the proxy before the storage.
 type proxyError struct{ err error }
@@ -55,11 +40,8 @@ func (s *s3Store) proxyName() string {
 	}
 	endpoint := s.client.EndpointURL()
 	proxy, err := base.Proxy(&http.Request{URL: endpoint})
-	switch {
-	case err != nil:
-		return "in " + proxyVariable(endpoint)
-	case proxy == nil:
+	if err != nil || proxy == nil {
 		return ""
 	}
-	return proxy.Host + " (" + proxyVariable(endpoint) + ")"
+	return proxy.Host + " (" + strings.ToUpper(endpoint.Scheme) + "_PROXY)" // its user and password are nobody's business
 }

@@ -33,7 +33,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	if answer == nil && op != "put" && !t.noRegion.Load() && (resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && resp.Code != minio.NoSuchBucket) {
 		return ErrNotFound
 	}
-	if clean, ok := err.(minio.ErrorResponse); ok && strings.Contains(clean.Message, "<") { //nolint:errorlint // it is rebuilt
+	if clean, ok := err.(minio.ErrorResponse); ok && rootOf([]byte(clean.Message)) == "html" { //nolint:errorlint // it is rebuilt
 		clean.Message = plainText([]byte(clean.Message))
 		err = clean
 	}
@@ -86,7 +86,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case resp.StatusCode == 0 && errors.As(err, &netErr):
 		e.Kind = "network"
 	}
-	if t.noRegion.Load() && !temporary(resp.StatusCode) && resp.Code != minio.NoSuchBucket && !knownKeys(resp.Code) && e.Kind != NotAStore {
+	if t.noRegion.Load() && (!temporary(resp.StatusCode) || resp.StatusCode == http.StatusInternalServerError) && resp.Code != minio.NoSuchBucket && !knownKeys(resp.Code) && e.Kind != NotAStore {
 		e.Hint = noRegionHint
 	}
 	if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusGatewayTimeout {

@@ -162,7 +162,7 @@ func (b *watchedResponse) Close() error {
 
 func s3Transport(caFile string) (*transport, error) {
 	t := &http.Transport{
-		Proxy:               proxyOf,
+		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
 		TLSHandshakeTimeout: 10 * time.Second,
 		IdleConnTimeout:     time.Minute,
