@@ -147,9 +147,9 @@ func (s *s3Store) foreignHint(answer *responseError, t *CallOptions) string {
 	switch {
 	case answer == nil:
 	case strings.HasPrefix(answer.server, "SeaweedFS"):
-		hint += " (" + filerHint + ")"
+		hint = join(hint, filerHint)
 	case strings.HasPrefix(answer.server, "MinIO Console"):
-		hint += " (" + consoleHint + ")"
+		hint = join(hint, consoleHint)
 	}
 	if t.noRegion.Load() {
 		hint = join(hint, noRegionHint)

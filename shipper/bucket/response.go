@@ -88,7 +88,7 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		return notS3()
 	case success && root == "Error" && resp.Header.Get("ETag") == "":
 		return readError(resp.StatusCode, body)
-	case list && root != "ListBucketResult", strings.HasPrefix(foreign.contentType, "application/json"):
+	case list && root != "ListBucketResult", !object && strings.HasPrefix(foreign.contentType, "application/json"):
 		return notS3()
 	case object, named, root != "", len(start) == 0:
 		return nil

@@ -60,7 +60,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case op == "put" && isTooLarge(answer, resp):
 		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = TooLarge, true, true, RaiseLimit+", or lower wal.segment_size"
 	case strings.Contains(resp.Message, wrongPort):
-		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, notAStoreHint+" ("+consoleHint+")", true, false
+		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, join(notAStoreHint, consoleHint), true, false
 	case s.foreign(answer, resp, err):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, s.foreignHint(answer, t), true, false
 	case errors.As(err, &setting):

@@ -151,6 +151,9 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 			w.Header()[name] = v
 		}
 	}
+	if kind := o.Header.Get("Content-Type"); kind != "" {
+		w.Header().Set("Content-Type", kind)
+	}
 	class := o.Header.Get(classHeader)
 	if b.Class == Archive && class != "" && r.Method == http.MethodGet {
 		Error(w, http.StatusForbidden, "InvalidObjectState")
