@@ -35,6 +35,7 @@ const suspicious = 3
 // result is how an attempt ended.
 type result struct {
 	segment    *wal.Segment
+	probe      bool // and nothing else
 	began      time.Time
 	compressor *compressor
 	err        error
@@ -97,13 +98,15 @@ func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segmen
 // attempt ships a segment, or the loss notes, in the background.
 func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	q.busy[seg] = true
-	r := result{segment: seg, began: time.Now()}
+	r := result{segment: seg, began: time.Now(), probe: seg == nil && q.shipper.log.Stats().LossNotes == 0}
 	if n := len(q.free); n > 0 {
 		r.compressor, q.free = q.free[n-1], q.free[:n-1]
 	}
 	s := q.shipper
 	s.mu.Lock()
-	s.stats.InFlight++
+	if !r.probe { // nobody need wait for it
+		s.stats.InFlight++
+	}
 	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{Bandwidth: &s.bandwidth, StallTimeout: s.limits.StallTimeout})
 	s.mu.Unlock()
 	go func() {
@@ -128,7 +131,9 @@ func (q *queue) finished(ctx context.Context, r result) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stats.InFlight--
+	if !r.probe {
+		s.stats.InFlight--
+	}
 	close(s.idle)
 	s.idle = make(chan struct{})
 

@@ -14,7 +14,7 @@ import (
 
 // keysFileSyntax is that of the AWS command line: a value ends with its line, quotes and
 // backslashes are part of it, and only a # or ; behind white space begins a comment.
-var keysFileSyntax = ini.LoadOptions{
+var keysFileSyntax = ini.LoadOptions{ //nolint:gochecknoglobals // a constant
 	InsensitiveKeys:         true,
 	IgnoreContinuation:      true,
 	PreserveSurroundedQuote: true,

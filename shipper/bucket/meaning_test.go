@@ -2,15 +2,8 @@ package bucket
 
 import (
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -24,7 +17,6 @@ type recorded struct {
 	body            string
 	sse, class      string // in effect when it was given, and what it was given for
 	region          bool   // to the question for the region
-	endpoint        string // scheme
 	wantKind, hint  string
 	transient, mine bool
 }
@@ -155,24 +147,6 @@ func TestTheHintNamesTheCause(t *testing.T) {
 	}
 }
 
-// TestAProxyThatChangesHostIsNamed before real storages, which sign it.
-func TestAProxyThatChangesHostIsNamed(t *testing.T) {
-	t.Parallel()
-	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
-		to, err := url.Parse(start(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}) // and so Host
-		t.Cleanup(proxy.Close)
-		s := testS3(t, proxy.URL, s3test.MakeBucket(t, to.String(), false), "")
-		var e *Error
-		if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != "SignatureDoesNotMatch" || !strings.Contains(e.Hint, "a proxy before the storage changes Host") {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
 // TestTheHintsOfRealStorages: what the table says of them.
 func TestTheHintsOfRealStorages(t *testing.T) {
 	t.Parallel()
@@ -202,127 +176,17 @@ func TestTheHintsOfRealStorages(t *testing.T) {
 	}
 }
 
-func TestATokenIsNamedByItsVariable(t *testing.T) {
-	t.Setenv("CREDENTIALS_DIRECTORY", "")
-	t.Setenv("AWS_ACCESS_KEY_ID", s3test.User)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", s3test.Secret)
-	t.Setenv("AWS_SESSION_TOKEN", "stale")
-	endpoint := s3test.MinIO(t)
-	s := testS3(t, endpoint, s3test.MakeBucket(t, endpoint, false), "", func(o *S3Options) { o.CredentialsFile = "" })
-	if err := s.Put(t.Context(), unreal("a", "x")); err == nil || !strings.Contains(err.Error(), "replace or remove AWS_SESSION_TOKEN") {
-		t.Error(err)
-	}
-}
-
-// TestKeysWithALineBreakAreCredentials, wherever they are from, and are never repeated.
-func TestKeysWithALineBreakAreCredentials(t *testing.T) {
-	t.Setenv("CREDENTIALS_DIRECTORY", "")
-	f, _ := newFake(t)
-	for _, c := range [][3]string{{"KEY\nX", "SECRET", "TOKEN"}, {"KEY", "SECRET\r", "TOKEN"}, {"KEY", "SECRET", "TOKEN\n"}, {"KEY", "\tSECRET", ""}} {
-		t.Setenv("AWS_ACCESS_KEY_ID", c[0])
-		t.Setenv("AWS_SECRET_ACCESS_KEY", c[1])
-		t.Setenv("AWS_SESSION_TOKEN", c[2])
-		for _, region := range []string{"", "us-east-1"} {
-			s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile, o.Region = "", region })
-			var e *Error
-			err := s.Put(t.Context(), unreal("a", "x"))
-			if !errors.As(err, &e) || e.Kind != "credentials" || !e.Permanent || !strings.Contains(err.Error(), "contains a line break") {
-				t.Errorf("%q: %v", c, err)
-			}
-			for _, secret := range []string{"KEY", "SECRET", "TOKEN"} {
-				if strings.Contains(strings.ReplaceAll(fmt.Sprint(err), "AWS_", ""), secret) {
-					t.Errorf("%q: %s is repeated: %v", c, secret, err)
-				}
-			}
-		}
-	}
-}
-
-func TestAPageIsShownAsText(t *testing.T) {
-	t.Parallel()
-	const nginx = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx/1.22.1</center>\r\n</body>\r\n</html>\r\n"
-	const squid = `<!DOCTYPE html PUBLIC "-//W3C//DTD HTML 4.01//EN"><html><head><style type="text/css"> body { color: red } </style><title>ERROR: Access Denied</title>` +
-		"<script>alert(1)</script></head><body><h1>ERROR</h1><p>Access &lt;Denied&gt;\x1b[31m by policy</p></body></html>"
-	for name, c := range map[string]struct {
-		status int
-		page   string
-		want   []string
-	}{
-		"502 of nginx": {502, nginx, []string{"502 Bad Gateway. 502 Bad Gateway nginx/1.22.1"}},
-		"503 of squid": {503, squid, []string{"ERROR: Access Denied. ERROR Access <Denied>"}},
-		"403 of squid": {403, squid, []string{"ERROR: Access Denied. ERROR Access <Denied>", "the answer is not S3's", "status 403"}},
-		"200 of a hotel": {
-			200, "<html><title>Welcome</title><body>" + strings.Repeat("Log in. ", 1000) + "</body></html>",
-			[]string{"Welcome. Log in. Log in.", "…"},
-		},
-	} {
-		f, s := newFake(t)
+// TestATroubleThatPassesIsNotBlamedOnASetting although a put without it succeeds.
+func TestATroubleThatPassesIsNotBlamedOnASetting(t *testing.T) {
+	for _, status := range []int{400, 403, 500, 501, 503} {
+		f, s := newFake(t, func(o *S3Options) { o.SSE, o.StorageClass = "s3", "STANDARD_IA" })
+		passed := false
 		f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
-			w.Header().Set("Content-Type", "text/html")
-			w.WriteHeader(c.status)
-			io.WriteString(w, c.page)
-			return true
+			passed = passed || r.Header.Get("X-Amz-Server-Side-Encryption") == "" // somebody has mended it
+			return !passed && s3test.Error(w, status, "Trouble")
 		}})
-		err := fmt.Sprint(s.Put(t.Context(), unreal("a", "x")))
-		for _, want := range c.want {
-			if !strings.Contains(err, want) {
-				t.Errorf("%s: %s", name, err)
-			}
-		}
-		for _, html := range []string{"<html", "<h1", "alert", "color", "</", "&lt;", "\x1b"} {
-			if strings.Contains(err, html) || len(err) > 1000 {
-				t.Errorf("%s: HTML, or too much: %s", name, err)
-			}
-		}
-	}
-}
-
-// TestTheProxyIsNamed runs itself with the variables of a proxy, which are read once.
-func TestTheProxyIsNamed(t *testing.T) {
-	const variable = "COLLECTORD_TEST_PROXIED"
-	if endpoint := os.Getenv(variable); endpoint != "" {
-		fmt.Println(testS3(t, endpoint, s3test.Bucket, "").Put(t.Context(), unreal("a", "x")))
-		return
-	}
-	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/html")
-		w.WriteHeader(map[bool]int{true: http.StatusProxyAuthRequired, false: http.StatusBadGateway}[r.Method == http.MethodConnect])
-		io.WriteString(w, "<html><body>not from here</body></html>")
-	}))
-	t.Cleanup(refusing.Close)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	nobody := ln.Addr().String()
-	ln.Close()
-	there := strings.TrimPrefix(refusing.URL, "http://")
-	for name, c := range map[string]struct {
-		set, endpoint string
-		want          []string
-	}{
-		"http, refused":   {"HTTP_PROXY=http://user:hunter2@" + nobody, "http://s3.example:9000", []string{"reached by the proxy " + nobody + " (HTTP_PROXY)", "NO_PROXY"}},
-		"https, refused":  {"HTTPS_PROXY=http://user:hunter2@" + nobody, "https://s3.example", []string{"reached by the proxy " + nobody + " (HTTPS_PROXY)", "NO_PROXY"}},
-		"https, 407":      {"https_proxy=http://user:hunter2@" + there, "https://s3.example", []string{"reached by the proxy " + there + " (HTTPS_PROXY)", "407 Proxy Authentication Required"}},
-		"http, its page":  {"http_proxy=http://user:hunter2@" + there, "http://s3.example:9000", []string{"reached by the proxy " + there + " (HTTP_PROXY)", "not from here"}},
-		"no such name":    {"HTTP_PROXY=http://proxy.invalid:1", "http://s3.example:9000", []string{"reached by the proxy proxy.invalid:1 (HTTP_PROXY)"}},
-		"one for no name": {"HTTP_PROXY=http://user:hunter2@" + there + "\nNO_PROXY=127.0.0.1", "http://127.0.0.1:1", []string{"nothing listens at 127.0.0.1:1"}},
-	} {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTheProxyIsNamed$", "-test.v")
-		for _, v := range os.Environ() {
-			if name, _, _ := strings.Cut(v, "="); !strings.Contains(strings.ToUpper(name), "_PROXY") {
-				cmd.Env = append(cmd.Env, v)
-			}
-		}
-		cmd.Env = append(append(cmd.Env, variable+"="+c.endpoint), strings.Split(c.set, "\n")...)
-		out, err := cmd.CombinedOutput()
-		for _, want := range c.want {
-			if err != nil || !strings.Contains(string(out), want) {
-				t.Errorf("%s: %v\n%s", name, err, out)
-			}
-		}
-		if strings.Contains(string(out), "hunter2") {
-			t.Errorf("%s: the password is repeated: %s", name, out)
+		if err := s.Probe(t.Context()); err == nil || strings.Contains(err.Error(), "shipper.s3.sse") {
+			t.Errorf("%d: %v", status, err)
 		}
 	}
 }

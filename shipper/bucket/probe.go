@@ -245,10 +245,15 @@ func (s *s3Store) blameSetting(ctx context.Context, err error) error {
 		{settingSSE, s.sse != nil, putOptions{checksum: checksumSHA256, unencrypted: true}},
 		{settingClass, s.storageClass != "", putOptions{checksum: checksumSHA256, unclassed: true}},
 	} {
-		if c.asked {
-			if _, withoutErr := s.put(ctx, probeObject(), c.without); withoutErr == nil {
-				return &settingError{c.setting, err}
-			}
+		if !c.asked {
+			continue
+		}
+		if _, withoutErr := s.put(ctx, probeObject(), c.without); withoutErr != nil {
+			continue
+		}
+		// It is the setting if it fails again with it, and not the moment.
+		if _, again := s.put(ctx, probeObject(), putOptions{checksum: checksumSHA256}); minio.ToErrorResponse(again).Code == resp.Code {
+			return &settingError{c.setting, err}
 		}
 	}
 	return err
