@@ -51,7 +51,8 @@ func TestNothingIsSentUnlessEncryptionIsConfirmed(t *testing.T) {
 
 // TestAStorageThatNoLongerEncryptsIsFoundOut at the first answer that does not confirm it.
 func TestAStorageThatNoLongerEncryptsIsFoundOut(t *testing.T) {
-	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" })
+	var text bytes.Buffer
+	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" }, logged(&text))
 	if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
 		t.Fatal(err)
 	}
@@ -64,6 +65,10 @@ func TestAStorageThatNoLongerEncryptsIsFoundOut(t *testing.T) {
 	}
 	if _, c := f.Objects()["data/c"]; c {
 		t.Error("more than one usage was sent after that")
+	}
+	f.Behave(s3test.Behaviour{})
+	if err := s.Put(t.Context(), unreal("c", "x")); err != nil || strings.Count(text.String(), "found out") != 1 {
+		t.Errorf("%v, %s", err, text.String())
 	}
 }
 

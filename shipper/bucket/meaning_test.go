@@ -101,6 +101,7 @@ func TestTheHintNamesTheCause(t *testing.T) {
 		"SeaweedFS: the filer's port":  {status: 201, server: weed, kind: "application/json", body: `{"name":"conditional-put.json","size":67}`, wantKind: NotAStore, hint: "this is the filer, master or volume server of SeaweedFS"},
 		"SeaweedFS: the volume's port": {status: 400, server: "SeaweedFS Volume 8000GB 4.48", kind: "application/json", body: `{"error":"strconv.ParseUint: parsing \"usages\": invalid syntax"}`, wantKind: NotAStore, hint: "volume server of SeaweedFS"},
 		"SeaweedFS: the master's port": {status: 404, kind: "text/plain; charset=utf-8", body: "404 page not found\n", wantKind: NotAStore, hint: "console or filer port"},
+		"a WebDAV server":              {status: 201, wantKind: NotAStore, hint: "another server"},
 		"AWS: no account": {
 			status: 403, kind: xml, body: s3Says("NotSignedUp", "Your account is not signed up for the Amazon S3 service. You must sign up before you can use Amazon S3."),
 			wantKind: "NotSignedUp", hint: "not signed up",
@@ -173,6 +174,18 @@ func TestTheHintsOfRealStorages(t *testing.T) {
 		if err := s.Put(t.Context(), unreal("a", "x")); !errors.As(err, &e) || e.Kind != c.kind || !e.Permanent || !strings.Contains(e.Hint, c.hint) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestARegionThatIsNotFoundIsNotAnObjectThatIsNot: what is there would be sent again.
+func TestARegionThatIsNotFoundIsNotAnObjectThatIsNot(t *testing.T) {
+	f, s := newFake(t, func(o *S3Options) { o.Region = "" })
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return r.URL.Query().Has("location") && s3test.Error(w, http.StatusNotFound, "NoSuchKey")
+	}})
+	var e *Error
+	if _, err := s.Stat(t.Context(), "a"); !errors.As(err, &e) || !strings.Contains(e.Hint, "set shipper.s3.region") {
+		t.Error(err)
 	}
 }
 

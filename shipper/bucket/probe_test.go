@@ -111,7 +111,9 @@ func TestAnUpgradedStorageIsFoundToVerify(t *testing.T) {
 	if err := s.Probe(t.Context()); err != nil || s.Capabilities().Checksum != "md5" {
 		t.Fatalf("%+v, %v", s.Capabilities(), err)
 	}
-	f.Behave(s3test.Behaviour{})
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool { // before it looks at the checksum
+		return strings.HasSuffix(r.URL.Path, "/wrong-crc32c.json") && s3test.Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
+	}})
 	s = testS3(t, f.URL, s3test.Bucket, "data/")
 	if err := s.Probe(t.Context()); err != nil || s.Capabilities().Checksum != "crc32c" {
 		t.Errorf("%+v, %v", s.Capabilities(), err)

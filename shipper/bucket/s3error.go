@@ -33,10 +33,6 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	if answer == nil && op != "put" && !t.noRegion.Load() && (resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && resp.Code != minio.NoSuchBucket) {
 		return ErrNotFound
 	}
-	if clean, ok := err.(minio.ErrorResponse); ok && rootOf([]byte(clean.Message)) == "html" { //nolint:errorlint // it is rebuilt
-		clean.Message = plainText([]byte(clean.Message))
-		err = clean
-	}
 	e := &Error{Op: op, Key: key, Kind: stable(resp), Err: err, RetryAfter: time.Duration(t.retryAfter.Load())}
 	e.Permanent, e.OwnTrouble, e.Hint = s.meaning(op, resp)
 	switch resp.StatusCode {
