@@ -85,10 +85,10 @@ func TestAStorageClassThatIsNotWhatWasAskedForIsAWarning(t *testing.T) {
 		"none":          {"", s3test.Behaviour{Class: s3test.Disregard}, ""},
 		"echoed":        {"STANDARD_IA", s3test.Behaviour{}, ""},
 		"the default":   {"STANDARD", s3test.Behaviour{}, ""},
-		"not echoed":    {"STANDARD_IA", s3test.Behaviour{Class: s3test.Disregard}, "the storage accepts it and says that the object has"},
+		"not echoed":    {"STANDARD_IA", s3test.Behaviour{Class: s3test.Disregard}, "the storage accepts shipper.s3.storage_class and says that the object has"},
 		"an archive":    {"GLACIER", s3test.Behaviour{Class: s3test.Archive}, "can't be read back before they are restored"},
 		"can't be seen": {"STANDARD_IA", s3test.Behaviour{Fault: forbidden}, "grant s3:GetObject"},
-		"no conditions": {"REDUCED_REDUNDANCY", s3test.Behaviour{Class: s3test.Disregard, Conditions: s3test.Refuse}, "the storage accepts it"},
+		"no conditions": {"REDUCED_REDUNDANCY", s3test.Behaviour{Class: s3test.Disregard, Conditions: s3test.Refuse}, "the storage accepts shipper.s3.storage_class"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text bytes.Buffer

@@ -21,7 +21,7 @@ type recorded struct {
 	transient, mine bool
 }
 
-func s3Says(code, message string) string {
+func errorXML(code, message string) string {
 	return `<?xml version="1.0" encoding="UTF-8"?>` + "\n<Error><Code>" + code + "</Code><Message>" + message + "</Message><BucketName>bucket</BucketName></Error>"
 }
 
@@ -38,60 +38,60 @@ func TestTheHintNamesTheCause(t *testing.T) {
 	)
 	for name, c := range map[string]recorded{
 		"a wrong secret, or a proxy that changes Host": {
-			status: 403, kind: xml, body: s3Says("SignatureDoesNotMatch", signature), wantKind: "SignatureDoesNotMatch", hint: "a proxy before the storage changes Host",
+			status: 403, kind: xml, body: errorXML("SignatureDoesNotMatch", signature), wantKind: "SignatureDoesNotMatch", hint: "a proxy before the storage changes Host",
 		},
 		"Ceph: no message": {status: 403, kind: xml, body: "<Error><Code>SignatureDoesNotMatch</Code><RequestId>tx0</RequestId></Error>", wantKind: "SignatureDoesNotMatch", hint: "changes Host"},
 		"versitygw: unknown key": {
-			status: 404, server: "VERSITYGW", kind: xml, body: s3Says("XAdminUserNotFound", "No user exists with the provided access key ID."),
+			status: 404, server: "VERSITYGW", kind: xml, body: errorXML("XAdminUserNotFound", "No user exists with the provided access key ID."),
 			wantKind: "XAdminUserNotFound", hint: "the access key or its secret is wrong",
 		},
 		"MinIO: no KMS": {
 			status: 501, server: "MinIO", kind: xml, sse: "s3", wantKind: "NotImplemented", hint: cantEncrypt + "it has no KMS (MinIO: MINIO_KMS_SECRET_KEY",
-			body: s3Says("NotImplemented", "Server side encryption specified but KMS is not configured (KMS not configured for a server side encrypted objects)"),
+			body: errorXML("NotImplemented", "Server side encryption specified but KMS is not configured (KMS not configured for a server side encrypted objects)"),
 		},
 		"MinIO: unknown key of KMS": {
 			status: 404, server: "MinIO", kind: xml, sse: "kms:nokey", wantKind: "http_404", hint: cantEncrypt + "its KMS does not know this key",
-			body: s3Says("kms:KeyNotFound", "key with given key ID does not exist"),
+			body: errorXML("kms:KeyNotFound", "key with given key ID does not exist"),
 		},
 		"Ceph: encryption over http": {
 			status: 400, kind: xml, sse: "s3", body: "<Error><Code>InvalidRequest</Code><RequestId>tx0</RequestId></Error>",
 			wantKind: "InvalidRequest", hint: cantEncrypt + "Ceph does so over https only (rgw_crypt_require_ssl)",
 		},
 		"Ceph: no key for KMS": {
-			status: 400, kind: xml, sse: "kms", body: s3Says("InvalidArgument", "Server Side Encryption with KMS managed key requires HTTP header x-amz-server-side-encryption-aws-kms-key-id"),
+			status: 400, kind: xml, sse: "kms", body: errorXML("InvalidArgument", "Server Side Encryption with KMS managed key requires HTTP header x-amz-server-side-encryption-aws-kms-key-id"),
 			wantKind: "InvalidArgument", hint: "needs a key for kms (kms:KEY)",
 		},
 		"SeaweedFS: no key for encryption": {
-			status: 500, server: weed, kind: xml, sse: "s3", body: s3Says("InternalError", "We encountered an internal error, please try again."),
+			status: 500, server: weed, kind: xml, sse: "s3", body: errorXML("InternalError", "We encountered an internal error, please try again."),
 			wantKind: "InternalError", hint: cantEncrypt + "its encryption is not configured (SeaweedFS: WEED_S3_SSE_KEK)",
 		},
 		"JuiceFS: no encryption": {
-			status: 501, server: "MinIO", kind: xml, sse: "kms", body: s3Says("NotImplemented", unknownSSE),
+			status: 501, server: "MinIO", kind: xml, sse: "kms", body: errorXML("NotImplemented", unknownSSE),
 			wantKind: "NotImplemented", hint: cantEncrypt + "it has no encryption (leave the key empty",
 		},
-		"AWS: KMS is disabled": {status: 400, kind: xml, sse: "kms:a", body: s3Says("KMS.DisabledException", "arn:aws:kms:eu-central-1:1:key/a is disabled."), wantKind: "http_400", hint: cantEncrypt + "its KMS"},
+		"AWS: KMS is disabled": {status: 400, kind: xml, sse: "kms:a", body: errorXML("KMS.DisabledException", "arn:aws:kms:eu-central-1:1:key/a is disabled."), wantKind: "http_400", hint: cantEncrypt + "its KMS"},
 		"AWS: unknown key of KMS": {
-			status: 400, kind: xml, sse: "kms:a", body: s3Says("KMS.NotFoundException", "Invalid keyId a"), wantKind: "http_400", hint: "its KMS does not know this key",
+			status: 400, kind: xml, sse: "kms:a", body: errorXML("KMS.NotFoundException", "Invalid keyId a"), wantKind: "http_400", hint: "its KMS does not know this key",
 		},
 		"AWS: a key of KMS that may not be used": {
-			status: 403, kind: xml, sse: "kms:a", body: s3Says("AccessDenied", "User: arn:aws:iam::1:user/x is not authorized to perform: kms:GenerateDataKey on resource: a"),
+			status: 403, kind: xml, sse: "kms:a", body: errorXML("AccessDenied", "User: arn:aws:iam::1:user/x is not authorized to perform: kms:GenerateDataKey on resource: a"),
 			wantKind: "AccessDenied", hint: "kms:GenerateDataKey and kms:Decrypt",
 		},
-		"MinIO: unknown class":   {status: 400, server: "MinIO", kind: xml, class: "NOSUCH", body: s3Says("InvalidStorageClass", "Invalid storage class."), wantKind: "InvalidStorageClass", hint: "shipper.s3.storage_class"},
+		"MinIO: unknown class":   {status: 400, server: "MinIO", kind: xml, class: "NOSUCH", body: errorXML("InvalidStorageClass", "Invalid storage class."), wantKind: "InvalidStorageClass", hint: "shipper.s3.storage_class"},
 		"Ceph: unknown class":    {status: 400, kind: xml, class: "NOSUCH", body: "<Error><Code>InvalidArgument</Code></Error>", wantKind: "InvalidArgument", hint: "the storage does not know this shipper.s3.storage_class"},
-		"JuiceFS: unknown class": {status: 400, server: "MinIO", kind: xml, class: "STANDARD_IA", body: s3Says("InvalidStorageClass", "Invalid storage class."), wantKind: "InvalidStorageClass", hint: "shipper.s3.storage_class"},
+		"JuiceFS: unknown class": {status: 400, server: "MinIO", kind: xml, class: "STANDARD_IA", body: errorXML("InvalidStorageClass", "Invalid storage class."), wantKind: "InvalidStorageClass", hint: "shipper.s3.storage_class"},
 		"an archived object": {
-			status: 403, kind: xml, body: s3Says("InvalidObjectState", "The operation is not valid for the object's storage class"),
+			status: 403, kind: xml, body: errorXML("InvalidObjectState", "The operation is not valid for the object's storage class"),
 			wantKind: "InvalidObjectState", hint: "can't be read before it is restored", mine: true,
 		},
 		"S3Mock: a region that can't be asked for": {
 			status: 500, kind: "application/json", region: true, transient: true,
 			body: `{"timestamp":"2026-11-23T08:00:00.000+00:00","status":500,"error":"Internal Server Error","path":"/bucket/"}`, wantKind: "http_500", hint: "set shipper.s3.region",
 		},
-		"a region that is not allowed": {status: 400, kind: xml, region: true, body: s3Says("InvalidRequest", "Unsupported"), wantKind: "InvalidRequest", hint: "set shipper.s3.region"},
+		"a region that is not allowed": {status: 400, kind: xml, region: true, body: errorXML("InvalidRequest", "Unsupported"), wantKind: "InvalidRequest", hint: "set shipper.s3.region"},
 		"a region nobody knows":        {status: 404, kind: "application/json", region: true, body: `{"error":"Not Found"}`, wantKind: NotAStore, hint: "set shipper.s3.region"},
 		"MinIO: the console's port": {
-			status: 400, kind: "text/xml; charset=utf-8", body: s3Says("InvalidArgument", "S3 API Requests must be made to API port."),
+			status: 400, kind: "text/xml; charset=utf-8", body: errorXML("InvalidArgument", "S3 API Requests must be made to API port."),
 			wantKind: NotAStore, hint: "this is the console of MinIO: its S3 API has another port",
 		},
 		"MinIO: the console's page": {
@@ -103,15 +103,15 @@ func TestTheHintNamesTheCause(t *testing.T) {
 		"SeaweedFS: the master's port": {status: 404, kind: "text/plain; charset=utf-8", body: "404 page not found\n", wantKind: NotAStore, hint: "console or filer port"},
 		"a WebDAV server":              {status: 201, wantKind: NotAStore, hint: "another server"},
 		"AWS: no account": {
-			status: 403, kind: xml, body: s3Says("NotSignedUp", "Your account is not signed up for the Amazon S3 service. You must sign up before you can use Amazon S3."),
+			status: 403, kind: xml, body: errorXML("NotSignedUp", "Your account is not signed up for the Amazon S3 service. You must sign up before you can use Amazon S3."),
 			wantKind: "NotSignedUp", hint: "not signed up",
 		},
 		"MinIO: a stale token": {
-			status: 403, server: "MinIO", kind: xml, body: s3Says("InvalidTokenId", "The security token included in the request is invalid"),
+			status: 403, server: "MinIO", kind: xml, body: errorXML("InvalidTokenId", "The security token included in the request is invalid"),
 			wantKind: "InvalidTokenId", hint: "the session token is wrong or stale: replace or remove aws_session_token",
 		},
 		"versitygw: a stale token": {
-			status: 400, server: "VERSITYGW", kind: xml, body: s3Says("InvalidToken", "The provided token is malformed or otherwise invalid."),
+			status: 400, server: "VERSITYGW", kind: xml, body: errorXML("InvalidToken", "The provided token is malformed or otherwise invalid."),
 			wantKind: "InvalidToken", hint: "aws_session_token, which is from ",
 		},
 	} {

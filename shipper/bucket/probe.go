@@ -32,7 +32,7 @@ func (s *s3Store) probe(ctx context.Context) (*capabilities, error) {
 		s.log.Info("found out what the storage can do", "destination", s.String(), "conditional_put", can.conditional,
 			"checksum", can.checksum.String(), "encryption", can.encryptionName())
 		if can.classTrouble != "" {
-			s.log.Warn("the storage class is not what shipper.s3.storage_class asks for: "+can.classTrouble, "destination", s.String(), "storage_class", s.storageClass)
+			s.log.Warn(can.classTrouble, "destination", s.String(), "storage_class", s.storageClass)
 		}
 	}
 	return can, err
@@ -211,18 +211,18 @@ func (s *s3Store) encrypted(answer putAnswer) (by string, err error) {
 func (s *s3Store) classTrouble(ctx context.Context, key string) (string, error) {
 	info, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{})
 	if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
-		return "it can't be looked at (grant s3:GetObject on this bucket and prefix)", nil
+		return "can't see what became of shipper.s3.storage_class: the key may not look at objects (grant s3:GetObject on this bucket and prefix)", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("look at the storage class: %w", err)
 	}
 	// S3 does not return the class that is the default.
 	if class := info.Metadata.Get("X-Amz-Storage-Class"); class != s.storageClass && (class != "" || s.storageClass != "STANDARD") {
-		return fmt.Sprintf("the storage accepts it and says that the object has %.40q (leave the key empty, or use a class that the storage knows)", class), nil
+		return fmt.Sprintf("the storage accepts shipper.s3.storage_class and says that the object has %.40q (leave the key empty, or use a class that the storage knows)", class), nil
 	}
 	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+key, minio.GetObjectOptions{})
 	if minio.ToErrorResponse(err).Code == codeArchived {
-		return "objects can't be read back before they are restored, by readers, by collectord cat, or by an audit --deep (use a class that can be read)", nil
+		return "objects of shipper.s3.storage_class can't be read back before they are restored, by readers, by collectord cat, or by an audit --deep (use a class that can be read)", nil
 	}
 	if err != nil {
 		return "", fmt.Errorf("read back %s: %w", key, err)

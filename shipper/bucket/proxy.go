@@ -23,8 +23,8 @@ func checkProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Respo
 	return &proxyError{errors.New("the proxy does not connect to the storage: " + resp.Status)}
 }
 
-// isProxys reports whether an error is about the way to the proxy, or the proxy's own.
-func isProxys(err error) bool {
+// isProxyError reports whether an error is about the way to the proxy, or the proxy's own.
+func isProxyError(err error) bool {
 	var (
 		own *proxyError
 		op  *net.OpError

@@ -62,7 +62,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case errors.As(err, &setting):
 		e.Permanent, e.OwnTrouble, e.Hint = true, false, s.settingHint(setting, resp)
 	case answer != nil: // an error of S3
-	case isProxys(err):
+	case isProxyError(err):
 		e.Kind, e.Permanent, e.Hint = "proxy", false, "the storage is reached by the proxy "+s.proxyName()+": see to it, correct the variable, or name the storage in NO_PROXY"
 	case errors.As(err, &credErr):
 		e.Kind, e.Permanent = "credentials", !credErr.had
