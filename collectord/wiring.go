@@ -132,6 +132,7 @@ func destination(cfg *config.Config, logger *slog.Logger) bucket.Destination {
 			CAFile:          cfg.Shipper.S3.CAFile,
 			Checksum:        cfg.Shipper.S3.Checksum,
 			SSE:             cfg.Shipper.S3.SSE,
+			SSEUnconfirmed:  cfg.Shipper.S3.SSEUnconfirmed,
 			StorageClass:    cfg.Shipper.S3.StorageClass,
 			Proof:           cfg.Shipper.S3.Proof,
 			Logger:          logger,

@@ -98,6 +98,7 @@ type S3 struct {
 
 	SSE, StorageClass string
 	Proof             string // auto or off
+	SSEUnconfirmed    string // reject or accept
 }
 
 // Shutdown is how long the daemon takes its leave.

@@ -295,8 +295,8 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, file(func(c *Config) *string { return &c.Shipper.S3.CAFile }),
 	},
 	{
-		"shipper.s3.checksum", "auto", "What the storage verifies on arrival: auto (crc32c, or what it can do), crc32c, md5 or off.",
-		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Checksum }, "auto", "crc32c", "md5", "off"),
+		"shipper.s3.checksum", "auto", "What the storage verifies on arrival: auto (the first that it does\nverify of crc32c, md5 and sha256), or one of crc32c, md5 and sha256 to ship nothing\nwithout it, or off.",
+		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Checksum }, "auto", "crc32c", "md5", "sha256", "off"),
 	},
 	{
 		"shipper.s3.proof", "auto", "When an object counts as stored: auto (the answer holds its checksum or MD5, or a look at\nthe object confirms it) or off (an answer of 200 is enough, once the storage has given\nback a small object after the start; it loses data where something else answers 200).",
@@ -305,6 +305,10 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	{
 		"shipper.s3.sse", "", "Encryption at rest by the storage: s3, kms, or kms:KEY with the id of a key.\nEmpty: as the bucket is set up.",
 		"", restart, sse(func(c *Config) *string { return &c.Shipper.S3.SSE }),
+	},
+	{
+		"shipper.s3.sse_unconfirmed", "reject", "What to do where the storage does not confirm that it encrypts as shipper.s3.sse says:\nreject (nothing is sent) or accept (for a gateway that encrypts and does not say so).",
+		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.SSEUnconfirmed }, "reject", "accept"),
 	},
 	{
 		"shipper.s3.storage_class", "", "Storage class of the objects, such as STANDARD_IA. Empty: the bucket's default.",

@@ -394,14 +394,3 @@ func cutPort(s string) (host string, port uint16, ok bool) {
 	}
 	return host, uint16(n), err == nil
 }
-
-func destination(to func(*Config) *string) value {
-	form := regexp.MustCompile(`^(file:///.*|s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9!_.*'()/=-]*)?)$`)
-	return value{kind: "a URL", set: func(c *Config, s string) error {
-		if s != "" && !form.MatchString(s) {
-			return errors.New("is neither file:///path nor s3://bucket/prefix")
-		}
-		*to(c) = s
-		return nil
-	}}
-}

@@ -10,9 +10,10 @@ import (
 )
 
 // queue is what Run knows of the segments. Only its goroutine uses it. A nil
-// segment stands for the loss notes.
+// segment stands for the probe of the storage, and then for the loss notes.
 type queue struct {
 	shipper  *Shipper
+	probed   bool // the storage was, also where there is nothing to ship
 	busy     map[*wal.Segment]bool
 	setAside map[*wal.Segment]bool // of a later version
 	tried    map[*wal.Segment]int  // attempts that failed since the storage last took something
@@ -35,6 +36,7 @@ const suspicious = 3
 // result is how an attempt ended.
 type result struct {
 	segment    *wal.Segment
+	probe      bool // and nothing else
 	began      time.Time
 	compressor *compressor
 	err        error
@@ -80,7 +82,7 @@ func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segmen
 				next, found = seg, true
 			}
 		}
-		if s.log.Stats().LossNotes > 0 {
+		if !q.probed || s.log.Stats().LossNotes > 0 {
 			consider(nil)
 		}
 		for _, seg := range segments {
@@ -97,18 +99,22 @@ func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segmen
 // attempt ships a segment, or the loss notes, in the background.
 func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	q.busy[seg] = true
-	r := result{segment: seg, began: time.Now()}
+	r := result{segment: seg, began: time.Now(), probe: seg == nil && q.shipper.log.Stats().LossNotes == 0}
 	if n := len(q.free); n > 0 {
 		r.compressor, q.free = q.free[n-1], q.free[:n-1]
 	}
 	s := q.shipper
 	s.mu.Lock()
-	s.stats.InFlight++
+	if !r.probe { // nobody need wait for it
+		s.stats.InFlight++
+	}
 	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{Bandwidth: &s.bandwidth, StallTimeout: s.limits.StallTimeout})
 	s.mu.Unlock()
 	go func() {
 		if seg == nil {
-			r.err = s.shipLosses(ctx)
+			if r.err = s.store.Probe(ctx); r.err == nil {
+				r.err = s.shipLosses(ctx)
+			}
 		} else {
 			r.err = s.ship(ctx, seg, &r.compressor)
 			seg.Release()
@@ -127,16 +133,22 @@ func (q *queue) finished(ctx context.Context, r result) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() { s.failing = q.trouble() }()
-	s.stats.InFlight--
+	if !r.probe {
+		s.stats.InFlight--
+	}
 	close(s.idle)
 	s.idle = make(chan struct{})
 
 	name := "loss notes"
-	if r.segment != nil {
+	switch {
+	case r.segment != nil:
 		name = r.segment.String()
+	case !q.probed:
+		name = "none yet: the storage is asked what it can do"
 	}
 	switch {
 	case r.err == nil:
+		q.probed = q.probed || r.segment == nil
 		q.recovered(r.segment)
 	case ctx.Err() != nil: // stopped
 	case errors.Is(r.err, errSalvaged):

@@ -105,6 +105,7 @@ type Stats struct {
 	InFlight        int
 
 	Heartbeats, HeartbeatFailures uint64 // written, and not
+	Storage         bucket.Capabilities // as found by the probe
 }
 
 // New makes a shipper, without a look at a disk or the storage. Run starts it.
@@ -130,8 +131,9 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 		uploads: histogram.NewLatency(),
 		limits:  o.Limits.withDefaults(),
 		stats: Stats{Failures: map[string]uint64{
-			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0,
+			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "proxy": 0, "other": 0, "conflict": 0,
 			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, damagedCopy: 0,
+			bucket.NotEncrypted: 0, bucket.Unverified: 0,
 		}},
 		idle: make(chan struct{}),
 	}
@@ -251,10 +253,12 @@ func (s *Shipper) Alive() error {
 
 // Stats returns a copy of the shipper's counters and gauges.
 func (s *Shipper) Stats() Stats {
+	storage := s.store.Capabilities()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.stats
 	c.UploadSeconds = s.uploads.Seconds()
 	c.Failures = maps.Clone(s.stats.Failures)
+	c.Storage = storage
 	return c
 }

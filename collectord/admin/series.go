@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -163,7 +164,18 @@ func shipperSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Shipper.Heartbeats) }),
 		total("shipper_heartbeat_failures_total", "Heartbeats that could not be written; shipping goes on without them.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.HeartbeatFailures) }),
+		storageInfo(),
 	}
+}
+
+func storageInfo() series {
+	s := newSeries("gauge", "shipper_storage_info", "Always 1; the labels tell what the storage was found to do: whether it keeps a put from replacing, which checksum it verifies and which encryption it confirms (unknown until it has answered).",
+		"conditional_put", "checksum", "encryption")
+	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
+		can := sn.Shipper.Storage
+		emit(1, cmp.Or(can.ConditionalPut, "unknown"), cmp.Or(can.Checksum, "unknown"), cmp.Or(can.Encryption, "unknown"))
+	}
+	return s
 }
 
 func configSeries() []series {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"collectord/collectord/histogram"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -67,4 +68,5 @@ type ShipperSnapshot struct {
 	InFlight        int
 
 	Heartbeats, HeartbeatFailures uint64 // written, and not
+	Storage         bucket.Capabilities
 }

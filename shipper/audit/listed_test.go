@@ -32,7 +32,9 @@ func (l *listed) Open(context.Context, string) (io.ReadCloser, bucket.Stored, er
 	return nil, bucket.Stored{}, bucket.ErrNotFound
 }
 
-func (l *listed) String() string { return "listed" }
+func (l *listed) Probe(context.Context) error       { return nil }
+func (l *listed) Capabilities() bucket.Capabilities { return bucket.Capabilities{} }
+func (l *listed) String() string                    { return "listed" }
 
 func heap() uint64 {
 	runtime.GC()

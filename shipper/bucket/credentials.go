@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -15,6 +14,9 @@ import (
 // systemdCredential is the name of the systemd credential that is used when no
 // file is named: LoadCredential=s3-credentials:/etc/…
 const systemdCredential = "s3-credentials"
+
+// fromEnvironment names the place of keys in the environment.
+const fromEnvironment = "the AWS_* variables"
 
 // credentialError means that there is nothing to sign requests with.
 type credentialError struct {
@@ -47,7 +49,7 @@ func s3Credentials(file string) (c *credentials.Credentials, from string) {
 	case file != "":
 		p.from, p.file = file, file
 	case inEnvironment:
-		p.from, p.Provider = "the AWS_* variables", &credentials.EnvAWS{}
+		p.from, p.Provider = fromEnvironment, &credentials.EnvAWS{}
 	default:
 		p.from, p.Provider = "the role of the instance", instanceRole()
 	}
@@ -89,13 +91,13 @@ func (p *keyProvider) RetrieveWithCredContext(cc *credentials.CredContext) (v cr
 	if p.file != "" {
 		// Looked at first: what is written meanwhile is read the next time.
 		if p.read, err = os.Stat(p.file); err == nil {
-			v, err = (&credentials.FileAWSCredentials{Filename: p.file}).RetrieveWithCredContext(cc)
+			v, err = readKeysFile(p.file, cc)
 		}
 	} else {
 		v, err = p.Provider.RetrieveWithCredContext(cc)
 	}
-	if err == nil && (v.AccessKeyID == "" || v.SecretAccessKey == "") {
-		err = errors.New("there is no key and secret")
+	if err == nil {
+		err = checkKeys(v)
 	}
 	if err == nil {
 		p.last = v

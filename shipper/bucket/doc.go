@@ -15,6 +15,8 @@
 //     nothing behind it: many readers stop at anything else. Metadata is beside it.
 //   - A put replaces nothing, unless the object says so, and returns nil only once the
 //     storage has proven that it holds the object. A status of success proves nothing.
+//   - No usage is sent before the storage has confirmed the encryption that is asked for,
+//     and a checksum is used only if the storage was seen to refuse a wrong one.
 //   - What is not known is empty: a folder has no metadata, only names.
 //   - An error of reading is a *Damage of the object, or the storage's, never in doubt.
 package bucket

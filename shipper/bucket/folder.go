@@ -75,6 +75,12 @@ func (s *folder) temp() string { return filepath.Join(s.root, ownDir, "tmp") }
 
 func (s *folder) String() string { return "file://" + s.root }
 
+// Probe has nothing to find out.
+func (s *folder) Probe(context.Context) error { return nil }
+
+// Capabilities are what Put does.
+func (s *folder) Capabilities() Capabilities { return Capabilities{"yes", "crc32c", "none"} }
+
 // path keeps keys inside the root.
 func (s *folder) path(key string) (string, error) {
 	if !filepath.IsLocal(filepath.FromSlash(key)) {

@@ -149,8 +149,8 @@ func TestARefusedHeartbeatChangesNothingForObjects(t *testing.T) {
 		if err := s.Put(context.Background(), o); !errors.As(err, &failure) {
 			t.Errorf("%s: %v", name, err)
 		}
-		if s.conditions.Load() != withConditions || s.doubted.Load() {
-			t.Errorf("%s: conditions %d, doubted %v", name, s.conditions.Load(), s.doubted.Load())
+		if s.known.Load() == nil || s.doubted.Load() {
+			t.Errorf("%s: the capabilities are known: %v, doubted %v", name, s.known.Load() != nil, s.doubted.Load())
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 //	_collectord/lost/<node>-<log id>-<first seq>-<last seq>-<run>.json                      a loss note
 //	_collectord/nodes/<node>-<log id>.json                                                  a heartbeat
 //	_collectord/conditional-put.json                                                        the probe
+//	_collectord/wrong-<checksum>.json                                                       left where a storage does not verify it
 //	_collectord/tmp/                                                                        files in the making, of a folder
 const (
 	// DataPrefix begins, and Suffix ends, the key of every object that holds lines.
@@ -27,6 +28,7 @@ const (
 	ownDir          = "_collectord" // outside every reader's glob
 	jsonSuffix      = ".json"
 	probeKey        = ownDir + "/conditional-put.json"
+	wrongKey        = ownDir + "/wrong-%s.json"
 	dayLayout       = "dt=2006-01-02/"
 	partitionLayout = dayLayout + "hour=15/"
 

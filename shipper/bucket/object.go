@@ -3,8 +3,10 @@ package bucket
 import (
 	"bytes"
 	"crypto/md5" //nolint:gosec // what the ETag of S3 is
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"hash/crc32"
 	"io"
 )
@@ -25,6 +27,7 @@ type Object struct {
 	Size   int64 // bytes of Body that belong to the object
 	CRC32C uint32
 	MD5    [md5.Size]byte
+	wrong  bool // payloadSHA256, too
 	// Replace lets Put replace what is under the key.
 	Replace bool
 	// Latest is of what only the newest counts of: Put replaces what is under the key,
@@ -43,6 +46,25 @@ func (o *Object) Beside() *Object {
 	other := *o
 	other.Key = besideKey(o.Key, o.SHA256)
 	return &other
+}
+
+// withWrongChecksums is the same object, sent with checksums of other bytes.
+func (o *Object) withWrongChecksums() *Object {
+	other := *o
+	other.CRC32C = ^o.CRC32C
+	other.MD5[0] ^= 1
+	other.wrong = true
+	return &other
+}
+
+// payloadSHA256 is the SHA-256 of the object as it is sent, as hex.
+func (o *Object) payloadSHA256() (string, error) {
+	sum := sha256.New()
+	_, err := io.Copy(sum, o.reader())
+	if o.wrong {
+		sum.Write([]byte{0})
+	}
+	return hex.EncodeToString(sum.Sum(nil)), err
 }
 
 // reader reads the object from its beginning.

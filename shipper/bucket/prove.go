@@ -32,15 +32,15 @@ const mayRead = "the storage gives no proof of what it stored, and may not be as
 // prove returns nil once the storage has shown that it holds the object's bytes:
 // its answer echoes their checksum, its ETag is their MD5 (which it is not with
 // KMS), or it is asked. A status of 200 alone shows nothing.
-func (s *s3Store) prove(ctx context.Context, o *Object, answer minio.UploadInfo, sent int32) error {
+func (s *s3Store) prove(ctx context.Context, o *Object, answer putAnswer, can *capabilities) error {
 	switch {
 	case answer.ChecksumCRC32C == o.checksum():
 		return nil
-	case sent == checksumCRC32C && answer.ChecksumCRC32C != "":
+	case can.checksum == checksumCRC32C && answer.ChecksumCRC32C != "":
 		return &proofError{kind: "BadDigest", hint: changedOnTheWay, err: fmt.Errorf("the storage says that the object has the CRC-32C %.20q, not %s", answer.ChecksumCRC32C, o.checksum())}
 	case strings.EqualFold(answer.ETag, hex.EncodeToString(o.MD5[:])):
 		return nil
-	case s.trusted.Load():
+	case can.trusted:
 		return nil
 	}
 	there, err := s.head(ctx, o.Key)

@@ -30,9 +30,8 @@ func TestNothingIsLearnedFromALie(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				f, s := newFake(t)
 				f.Behave(liar.Behaviour)
-				err := s.probe(t.Context())
-				if err == nil || s.conditions.Load() != unknownConditions || s.checksum.Load() != checksumCRC32C {
-					t.Errorf("conditions %d, checksum %d, %v", s.conditions.Load(), s.checksum.Load(), err)
+				if err := s.Probe(t.Context()); err == nil || s.known.Load() != nil || s.Capabilities() != (Capabilities{}) {
+					t.Errorf("%+v, %v", s.Capabilities(), err)
 				}
 			})
 		})
@@ -121,7 +120,7 @@ func TestProofCostsNoRequest(t *testing.T) {
 				direct := endpoint(t)
 				through, count := countRequests(t, direct.client.EndpointURL().String())
 				s := testS3(t, through, direct.bucket, direct.prefix, func(o *S3Options) { o.Checksum = checksum })
-				if err := s.probe(t.Context()); err != nil {
+				if err := s.Probe(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				before := count.Load()

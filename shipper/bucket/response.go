@@ -16,6 +16,8 @@ import (
 type responseError struct {
 	status        int
 	contentType   string
+	server        string
+	text          string // of a page
 	code, message string // of S3; no code: the answer is not S3's
 }
 
@@ -23,7 +25,14 @@ func (e *responseError) Error() string {
 	if e.code != "" {
 		return fmt.Sprintf("the storage answered %d with an error in the body, %.40q: %.200q", e.status, e.code, e.message)
 	}
-	return fmt.Sprintf("the answer is not S3's: status %d, content type %.80q", e.status, e.contentType)
+	text := fmt.Sprintf("the answer is not S3's: status %d, content type %.80q", e.status, e.contentType)
+	if e.server != "" {
+		text += fmt.Sprintf(", server %.80q", e.server)
+	}
+	if e.text != "" {
+		text += fmt.Sprintf(": %q", e.text)
+	}
+	return text
 }
 
 // Bounds of what is read of an answer before it is believed, and of an error.
@@ -35,24 +44,18 @@ const (
 // checkResponse returns a responseError unless the answer can be S3's. The library looks at
 // the status alone: it takes a login page for a stored object or an empty listing.
 func checkResponse(req *http.Request, resp *http.Response) error {
-	if temporary(resp.StatusCode) {
-		return nil // a load balancer may say so for the storage, as a page
-	}
 	var (
-		foreign = &responseError{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
+		foreign = &responseError{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), server: resp.Header.Get("Server")}
 		named   = resp.Header.Get("X-Amz-Request-Id") != "" || resp.Header.Get("X-Amz-Id-2") != ""
-		html    = strings.HasPrefix(foreign.contentType, "text/html") || strings.HasPrefix(foreign.contentType, "application/xhtml")
+		html    = isHTML(resp)
 		success = resp.StatusCode/100 == 2
 		query   = req.URL.Query()
 		object  = success && req.Method == http.MethodGet && len(query) == 0
 		list    = success && req.Method == http.MethodGet && query.Has("list-type")
 	)
-	if echoesRequest(req, resp) {
-		return foreign
-	}
 	if req.Method == http.MethodHead {
 		// Some storages give an answer without a body this type.
-		if html && resp.ContentLength != 0 && !named {
+		if !temporary(resp.StatusCode) && (echoesRequest(req, resp) || html && resp.ContentLength != 0 && !named) {
 			return foreign
 		}
 		return nil
@@ -64,19 +67,33 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		io.Closer
 	}{body, resp.Body}
 	root := rootOf(start)
+	notS3 := func() error {
+		if html || root == "html" {
+			page, _ := io.ReadAll(io.LimitReader(body, maxErrorBody))
+			foreign.text = plainText(page)
+		}
+		return foreign
+	}
 	switch {
+	case temporary(resp.StatusCode): // a load balancer may say so for the storage, as a page
+		stripHTML(resp, start)
+		return nil
+	case echoesRequest(req, resp):
+		return foreign
+	case success && req.Method == http.MethodPut && resp.StatusCode != http.StatusOK: // as a WebDAV server, or a filer
+		return notS3()
 	case object && named: // its content can be anything
 		return nil
 	case root == "html", html && len(start) > 0 && !slices.Contains([]string{"Error", "ListBucketResult", "LocationConstraint"}, root):
-		return foreign
+		return notS3()
 	case success && root == "Error" && resp.Header.Get("ETag") == "":
 		return readError(resp.StatusCode, body)
-	case list && root != "ListBucketResult":
-		return foreign
+	case list && root != "ListBucketResult", !object && strings.HasPrefix(foreign.contentType, "application/json"):
+		return notS3()
 	case object, named, root != "", len(start) == 0:
 		return nil
 	}
-	return foreign
+	return notS3()
 }
 
 // echoesRequest reports whether the answer holds the request's own headers, and so also

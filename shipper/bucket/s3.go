@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/minio/minio-go/v7"
@@ -24,38 +24,32 @@ type S3Options struct {
 	PathStyle       string // "auto", "on" or "off"
 	CredentialsFile string // AWS shared credentials format; empty: see s3Credentials
 	CAFile          string // PEM, in addition to the system's
-	Checksum        string // "auto", "crc32c", "md5" or "off"
+	Checksum        string // "auto", "crc32c", "md5", "sha256" or "off"
 	SSE             string // "", "s3", "kms" or "kms:KEY": who encrypts at rest
+	SSEUnconfirmed  string // "reject", or "accept": a storage that does not confirm SSE is used
 	StorageClass    string // empty: the bucket's default
 	Proof           string // "auto", or "off": an answer of 200 is believed
 	Logger          *slog.Logger
 }
 
-// Checksums the storage is asked to verify, strongest first.
-const (
-	checksumCRC32C = iota
-	checksumMD5
-	checksumOff
-)
-
 // s3Store keeps objects in a bucket.
 type s3Store struct {
-	client         *minio.Client
-	checksummed    *minio.Client // the same, allowed to send checksum headers of ours
-	keys           *credentials.Credentials
-	keysFrom       string
-	bucket, prefix string
-	storageClass   string
-	sse            encrypt.ServerSide
-	log            *slog.Logger
-	mayDowngrade   bool // the checksum, when the storage refuses it
-	trustAnswers   bool // once the storage has given back what it was given
+	client            *minio.Client
+	transport         *transport
+	keys              *credentials.Credentials
+	keysFrom          string
+	bucket, prefix    string
+	storageClass      string
+	sse               encrypt.ServerSide
+	acceptUnconfirmed bool // encryption
+	log               *slog.Logger
+	candidates        []checksum // to try
+	trustAnswers      bool       // once the storage has given back what it was given
 
-	probing    sync.Mutex   // held while the storage is probed
-	checksum   atomic.Int32 // in use
-	conditions atomic.Int32
-	trusted    atomic.Bool // an answer of 200 is enough
-	doubted    atomic.Bool // a proof has failed: metadata and size do not show what is stored
+	probing chan struct{} // holds one while the storage is probed
+	known   atomic.Pointer[capabilities]
+	found   atomic.Pointer[capabilities] // the last that were known
+	doubted atomic.Bool                  // a proof has failed: metadata and size do not show what is stored
 }
 
 func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
@@ -95,26 +89,11 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("s3 client: %w", err)
 	}
-	// Without this the library takes no checksum; with it, it would add trailers
-	// where we send none, which some storages refuse.
-	options.TrailingHeaders = true
-	checksummed, err := minio.New(host, &options)
-	if err != nil {
-		return nil, fmt.Errorf("s3 client: %w", err)
-	}
-	s := &s3Store{
-		client: client, checksummed: checksummed, keys: keys, keysFrom: from, bucket: bucket, prefix: prefix,
-		storageClass: o.StorageClass, sse: sse, log: o.Logger, trustAnswers: o.Proof == "off",
-	}
-	switch o.Checksum {
-	case "md5":
-		s.checksum.Store(checksumMD5)
-	case "off":
-		s.checksum.Store(checksumOff)
-	case "auto", "":
-		s.mayDowngrade = true
-	}
-	return s, nil
+	return &s3Store{
+		client: client, transport: transport, keys: keys, keysFrom: from, bucket: bucket, prefix: prefix,
+		storageClass: o.StorageClass, sse: sse, acceptUnconfirmed: o.SSEUnconfirmed == "accept", log: o.Logger,
+		candidates: candidates(o.Checksum), trustAnswers: o.Proof == "off", probing: make(chan struct{}, 1),
+	}, nil
 }
 
 func (s *s3Store) String() string {
@@ -126,10 +105,11 @@ func (s *s3Store) String() string {
 func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	t := callOptionsOf(ctx)
 	ctx = WithCallOptions(ctx, t)
-	if err := s.probe(ctx); err != nil {
+	can, err := s.probe(ctx)
+	if err != nil {
 		return s.fail("put", o.Key, t, err)
 	}
-	conditional := s.conditions.Load() == withConditions
+	conditional := can.conditional
 	switch {
 	case o.Latest, o.Replace:
 		conditional = false
@@ -138,10 +118,15 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 			return errOr(err, ErrExists)
 		}
 	}
-	checksum := s.checksum.Load()
-	answer, err := s.put(ctx, o, checksum, conditional)
+	answer, err := s.put(ctx, o, putOptions{checksum: can.checksum, conditional: conditional})
 	if err == nil {
-		if err = s.prove(ctx, o, answer, checksum); err != nil {
+		if err = s.prove(ctx, o, answer, can); err == nil {
+			_, err = s.encrypted(answer)
+		}
+		if err != nil {
+			if !o.Latest {
+				s.forget(can)
+			}
 			err = s.fail("put", o.Key, t, err)
 		}
 		return err
@@ -152,9 +137,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	}
 	err = s.fail("put", o.Key, t, err)
 	if storeErr := (*Error)(nil); !o.Latest && (refuses(resp) || errors.As(err, &storeErr) && storeErr.Kind == NotAStore) {
-		// Another server than the one that was asked.
-		s.conditions.Store(unknownConditions)
-		s.trusted.Store(false)
+		s.forget(can) // another server than the one that was asked
 	}
 	return err
 }
@@ -166,29 +149,57 @@ func errOr(err, otherwise error) error {
 	return otherwise
 }
 
-func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditional bool) (minio.UploadInfo, error) {
+// putOptions are how an object is put.
+type putOptions struct {
+	checksum    checksum
+	wrong       bool // the checksum is, to see whether the storage verifies it
+	conditional bool // nothing is replaced
+	// Without what the settings ask for, to see whether a failure is due to them.
+	unencrypted, unclassed bool
+}
+
+// putAnswer is what the storage says of an object it was given.
+type putAnswer struct {
+	minio.UploadInfo
+	encryption string
+}
+
+func (s *s3Store) put(ctx context.Context, o *Object, how putOptions) (a putAnswer, err error) {
 	opts := minio.PutObjectOptions{
 		ContentType:          contentType(o.Key),
-		DisableMultipart:     true,
 		UserMetadata:         o.toHeaders(),
 		ServerSideEncryption: s.sse,
 		StorageClass:         s.storageClass,
+		DisableContentSha256: how.checksum == checksumSHA256,
 	}
-	if o.Latest { // other classes bill each for a month, or more
+	if how.unencrypted {
+		opts.ServerSideEncryption = nil
+	}
+	if how.unclassed || o.Latest { // other classes bill each for a month, or more
 		opts.StorageClass = ""
 	}
-	client := s.client
-	switch checksum {
-	case checksumCRC32C:
-		client = s.checksummed
-		opts.UserMetadata["x-amz-checksum-crc32c"] = o.checksum()
-	case checksumMD5:
-		opts.SendContentMd5 = true
-	}
-	if conditional {
+	if how.conditional {
 		opts.SetMatchETagExcept("*")
 	}
-	return client.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, opts)
+	md5Base64, sha256Hex := "", ""
+	if how.wrong {
+		o = o.withWrongChecksums()
+	}
+	switch how.checksum {
+	case checksumCRC32C:
+		opts.UserMetadata["x-amz-checksum-crc32c"] = o.checksum()
+	case checksumMD5:
+		md5Base64 = base64.StdEncoding.EncodeToString(o.MD5[:])
+	case checksumSHA256:
+		if sha256Hex, err = o.payloadSHA256(); err != nil {
+			return a, err
+		}
+	}
+	var header http.Header
+	ctx = context.WithValue(ctx, answerKey{}, &header)
+	a.UploadInfo, err = minio.Core{Client: s.client}.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, md5Base64, sha256Hex, opts)
+	a.encryption = header.Get("X-Amz-Server-Side-Encryption")
+	return a, err
 }
 
 // serverSide reads who encrypts at rest.

@@ -15,59 +15,7 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// meanings of what a storage answers, by code. The codes are those of S3; others
-// use them too.
-func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own bool, hint string) {
-	switch resp.Code {
-	case minio.NoSuchBucket:
-		return true, false, "create the bucket " + s.bucket + ", or correct shipper.destination"
-	case "InvalidBucketName":
-		return true, false, "correct shipper.destination"
-	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "InvalidClientTokenId", "AuthFailure":
-		return true, false, "the access key or its secret is wrong; they are from " + s.keysFrom
-	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
-		return false, false, "the keys from " + s.keysFrom + " have expired: they are read again"
-	case "RequestTimeTooSkewed", "RequestExpired":
-		return true, false, "the clocks of this host and the storage differ too much: set this one by NTP"
-	case "AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidRegion", "IllegalLocationConstraintException", "TemporaryRedirect":
-		hint = "the bucket is in another region: correct shipper.s3.region or shipper.s3.endpoint"
-		if resp.Region != "" {
-			hint += "; the storage names " + resp.Region
-		}
-		return true, false, hint
-	case "InvalidStorageClass":
-		return true, false, "the storage does not know this shipper.s3.storage_class"
-	case "AccountProblem", "NotSignedUp", "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
-		return true, false, "the storage has no room or no contract for this bucket any more"
-	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest":
-		return false, false, changedOnTheWay
-	case "IncompleteBody", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted":
-		return false, false, ""
-	}
-	switch {
-	case strings.HasPrefix(resp.Code, "KMS"), strings.HasPrefix(resp.Code, "InvalidEncryption"):
-		return true, false, "the storage can't encrypt as shipper.s3.sse says"
-	case resp.StatusCode == http.StatusForbidden && op == "put":
-		return true, false, "the key needs s3:PutObject on this bucket and prefix; README, Permissions"
-	case resp.StatusCode == http.StatusForbidden && op == "list":
-		return true, false, "the key needs s3:ListBucket on this bucket; README, Permissions"
-	case resp.StatusCode == http.StatusForbidden && s.conditions.Load() == withoutConditions:
-		return true, false, "this storage does not support conditional puts and is asked before each upload: the key needs s3:GetObject, and s3:ListBucket; README, Permissions"
-	case resp.StatusCode == http.StatusForbidden:
-		// Of one object that is there already; the others go on.
-		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at what is there; README, Permissions"
-	case resp.StatusCode == http.StatusUnauthorized:
-		return true, false, "the storage wants other credentials than those from " + s.keysFrom
-	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusConflict,
-		resp.StatusCode == http.StatusTooEarly, resp.StatusCode == http.StatusTooManyRequests:
-		return false, false, ""
-	case resp.StatusCode >= 300 && resp.StatusCode < 500:
-		return true, false, "the storage will not have the request: is shipper.s3.endpoint an S3 API?"
-	}
-	return false, false, ""
-}
-
-// fail turns an error into one that the caller and people can act on.
+// fail says what an error means for the shipper and for people.
 func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	var (
 		resp   minio.ErrorResponse
@@ -82,7 +30,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		}
 	case errors.As(err, &resp):
 	}
-	if answer == nil && op != "put" && (resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && resp.Code != minio.NoSuchBucket) {
+	if answer == nil && op != "put" && !t.noRegion.Load() && (resp.Code == minio.NoSuchKey || resp.StatusCode == http.StatusNotFound && resp.Code != minio.NoSuchBucket) {
 		return ErrNotFound
 	}
 	e := &Error{Op: op, Key: key, Kind: stable(resp), Err: err, RetryAfter: time.Duration(t.retryAfter.Load())}
@@ -97,6 +45,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		credErr *credentialError
 		dnsErr  *net.DNSError
 		record  tls.RecordHeaderError
+		setting *settingError
 	)
 	switch {
 	case errors.Is(err, errRepeats), errors.Is(err, errPrefixes), errors.Is(err, errUnlisted):
@@ -110,9 +59,15 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		}
 	case op == "put" && isTooLarge(answer, resp):
 		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = TooLarge, true, true, RaiseLimit+", or lower wal.segment_size"
+	case strings.Contains(resp.Message, wrongPort):
+		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, join(notAStoreHint, consoleHint), true, false
 	case s.foreign(answer, resp, err):
-		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, notAStoreHint, true, false
+		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, s.foreignHint(answer, t), true, false
+	case errors.As(err, &setting):
+		e.Permanent, e.OwnTrouble, e.Hint = true, false, s.settingHint(setting, resp)
 	case answer != nil: // an error of S3
+	case isProxyError(err):
+		e.Kind, e.Permanent, e.Hint = "proxy", false, "the storage is reached by the proxy "+s.proxyName()+": see to it, correct the variable, or name the storage in NO_PROXY"
 	case errors.As(err, &credErr):
 		e.Kind, e.Permanent = "credentials", !credErr.had
 		e.Hint = "see shipper.s3.credentials_file; README, Destinations"
@@ -131,13 +86,18 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case resp.StatusCode == 0 && errors.As(err, &netErr):
 		e.Kind = "network"
 	}
+	if t.noRegion.Load() && (!temporary(resp.StatusCode) || resp.StatusCode == http.StatusInternalServerError) && resp.Code != minio.NoSuchBucket && !knownKeys(resp.Code) && e.Kind != NotAStore {
+		e.Hint = noRegionHint
+	}
+	if resp.StatusCode == http.StatusBadGateway || resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusGatewayTimeout {
+		e.Hint = join(e.Hint, s.byProxy())
+	}
 	return e
 }
 
 // changedOnTheWay is the hint for a checksum that does not agree.
 const changedOnTheWay = "bytes changed on their way: a broken disk, memory or network"
 
-const notAStoreHint = "no S3 storage answers at shipper.s3.endpoint: a login or block page of this network, a proxy, or another server"
 
 // isTooLarge reports whether the object was refused for its size, by the storage or by
 // a proxy's page.

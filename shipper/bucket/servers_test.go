@@ -25,6 +25,11 @@ func testS3(t *testing.T, endpoint, bucket, prefix string, change ...func(*S3Opt
 	return s
 }
 
+// setCapabilities is for tests that are not about the probe.
+func (s *s3Store) setCapabilities(c checksum, conditional bool) {
+	s.known.Store(&capabilities{checksum: c, conditional: conditional})
+}
+
 // newFake runs a fake S3 until the test ends.
 func newFake(t *testing.T, change ...func(*S3Options)) (*s3test.Server, *s3Store) {
 	t.Helper()

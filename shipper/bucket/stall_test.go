@@ -91,7 +91,7 @@ func TestASlowUplinkIsNoStall(t *testing.T) {
 			}
 			t.Cleanup(slow.Close)
 			s := testS3(t, slow.URL, s3test.Bucket, "", func(o *S3Options) { o.CAFile = ca })
-			if err := s.probe(t.Context()); err != nil {
+			if err := s.Probe(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			requests.Store(0)

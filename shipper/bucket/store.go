@@ -27,6 +27,11 @@ type Store interface {
 	List(ctx context.Context, prefix string) iter.Seq2[string, error]
 	// Open reads an object, and returns what Stat does beside it. The caller closes it.
 	Open(ctx context.Context, key string) (io.ReadCloser, Stored, error)
+	// Probe finds out what the storage can do, unless that is known. The first Put
+	// does so, too.
+	Probe(ctx context.Context) error
+	// Capabilities returns what Probe found last.
+	Capabilities() Capabilities
 	// String names the destination, for people.
 	String() string
 }
@@ -74,6 +79,9 @@ const (
 	TooLarge  = "too_large"   // the storage, or a proxy in front of it, refuses an object for its size
 	NotAStore = "not_a_store" // the answer is not S3's
 	Unproven  = "unproven"    // a put was answered with success, and nothing shows that the object is there
+
+	NotEncrypted = "not_encrypted" // the storage does not confirm the encryption that was asked for
+	Unverified   = "unverified"    // the storage does not verify the checksum that it must
 )
 
 // RaiseLimit is the hint for an object that is too large.

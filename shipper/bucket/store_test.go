@@ -45,19 +45,19 @@ func TestStores(t *testing.T) {
 	})
 	for name, c := range map[string]struct {
 		behaviour  s3test.Behaviour
-		checksum   int32
-		conditions int32
+		checksum   checksum
+		conditions bool
 		racy       bool // without conditions, a race can't be won
 	}{
-		"fake":                                    {s3test.Behaviour{}, checksumCRC32C, withConditions, false},
-		"fake that refuses conditions":            {s3test.Behaviour{Conditions: s3test.Refuse}, checksumCRC32C, withoutConditions, true},
-		"fake that calls conditions invalid":      {s3test.Behaviour{Conditions: s3test.Misjudge}, checksumCRC32C, withoutConditions, true},
-		"fake that takes no notice of conditions": {s3test.Behaviour{Conditions: s3test.Ignore}, checksumCRC32C, withoutConditions, true},
-		"fake that knows no CRC-32C":              {s3test.Behaviour{NoCRC32C: true}, checksumMD5, withConditions, false},
-		"fake that knows no checksum":             {s3test.Behaviour{NoCRC32C: true, NoMD5: true}, checksumOff, withConditions, false},
-		"fake that forgets metadata":              {s3test.Behaviour{NoMetadata: true}, checksumCRC32C, withConditions, false},
+		"fake":                                    {s3test.Behaviour{}, checksumCRC32C, true, false},
+		"fake that refuses conditions":            {s3test.Behaviour{Conditions: s3test.Refuse}, checksumCRC32C, false, true},
+		"fake that calls conditions invalid":      {s3test.Behaviour{Conditions: s3test.Misjudge}, checksumCRC32C, false, true},
+		"fake that takes no notice of conditions": {s3test.Behaviour{Conditions: s3test.Ignore}, checksumCRC32C, false, true},
+		"fake that knows no CRC-32C":              {s3test.Behaviour{NoCRC32C: true}, checksumMD5, true, false},
+		"fake that knows no checksum":             {s3test.Behaviour{NoCRC32C: true, NoMD5: true}, checksumSHA256, true, false},
+		"fake that forgets metadata":              {s3test.Behaviour{NoMetadata: true}, checksumCRC32C, true, false},
 		"fake that can do nothing": {
-			s3test.Behaviour{NoCRC32C: true, NoMD5: true, NoMetadata: true, Conditions: s3test.Misjudge}, checksumOff, withoutConditions, true,
+			s3test.Behaviour{NoCRC32C: true, NoMD5: true, NoMetadata: true, Conditions: s3test.Misjudge}, checksumSHA256, false, true,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -68,13 +68,13 @@ func TestStores(t *testing.T) {
 			if !c.racy {
 				testRace(t, s)
 			}
-			if s.checksum.Load() != c.checksum || s.conditions.Load() != c.conditions {
-				t.Errorf("found out checksum %d and conditions %d, want %d and %d", s.checksum.Load(), s.conditions.Load(), c.checksum, c.conditions)
+			if can := s.known.Load(); can.checksum != c.checksum || can.conditional != c.conditions {
+				t.Errorf("found out %+v, want checksum %s and conditions %v", can, c.checksum, c.conditions)
 			}
 		})
 	}
 	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
-		for checksum, number := range map[string]int32{"auto": checksumCRC32C, "crc32c": checksumCRC32C, "md5": checksumMD5, "off": checksumOff} {
+		for checksum, number := range map[string]checksum{"auto": checksumCRC32C, "crc32c": checksumCRC32C, "md5": checksumMD5, "sha256": checksumSHA256, "off": checksumOff} {
 			t.Run(name+" with checksum "+checksum, func(t *testing.T) {
 				s := newBucket(t, start(t), false, func(o *S3Options) { o.Checksum = checksum })
 				testStoreBasics(t, s, true)
@@ -82,14 +82,13 @@ func TestStores(t *testing.T) {
 					testMuch(t, s, true)
 				}
 				testRace(t, s)
-				if s.checksum.Load() != number || s.conditions.Load() != withConditions {
-					t.Errorf("found out checksum %d and conditions %d", s.checksum.Load(), s.conditions.Load())
+				if can := s.known.Load(); can.checksum != number || !can.conditional {
+					t.Errorf("found out %+v", can)
 				}
-				if number != checksumCRC32C {
+				if number == checksumOff {
 					return
 				}
-				o := unreal("bad", "bytes that change on the way")
-				o.CRC32C++
+				o := unreal("bad", "bytes that change on the way").withWrongChecksums()
 				var storeErr *Error
 				if err := s.Put(context.Background(), o); !errors.As(err, &storeErr) || storeErr.Permanent {
 					t.Errorf("a put with the wrong checksum: %v", err)

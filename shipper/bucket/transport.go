@@ -22,9 +22,14 @@ type CallOptions struct {
 	Bandwidth    *Bandwidth    // of what is sent; nil: no bound
 	StallTimeout time.Duration // without a sign of the peer; 0: DefaultStall
 	retryAfter   atomic.Int64  // of the last answer
+	noRegion     atomic.Bool   // the storage was asked for the bucket's region and did not return it
 }
 
 type callOptionsKey struct{}
+
+// answerKey is for a *http.Header of the caller, which is set to that of the answer to a
+// put: the library returns only a part of it.
+type answerKey struct{}
 
 // WithCallOptions returns a context for calls with these options.
 func WithCallOptions(ctx context.Context, o *CallOptions) context.Context {
@@ -45,6 +50,7 @@ type transport struct{ base http.RoundTripper }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	o := callOptionsOf(req.Context())
+	o.noRegion.Store(false)
 	w := newWatch(req.Context(), o.StallTimeout)
 	out := req.WithContext(w.ctx)
 	var sent *sentBody
@@ -59,11 +65,16 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	w.turn(func() { w.answered = true })
+	if header, ok := req.Context().Value(answerKey{}).(*http.Header); ok && req.Method == http.MethodPut {
+		*header = resp.Header
+	}
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		o.retryAfter.Store(int64(parseRetryAfter(resp.Header.Get("Retry-After"))))
 	}
 	resp.Body = &watchedResponse{w, resp.Body}
-	if err := checkResponse(req, resp); err != nil {
+	err = checkResponse(req, resp)
+	o.noRegion.Store(req.URL.Query().Has("location") && (err != nil || resp.StatusCode != http.StatusOK))
+	if err != nil {
 		_ = resp.Body.Close()
 		if sent != nil {
 			<-sent.over // see finish
@@ -149,7 +160,7 @@ func (b *watchedResponse) Close() error {
 	return b.ReadCloser.Close()
 }
 
-func s3Transport(caFile string) (http.RoundTripper, error) {
+func s3Transport(caFile string) (*transport, error) {
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         withEarlyAnswers((&net.Dialer{Timeout: 10 * time.Second}).DialContext),
@@ -161,6 +172,8 @@ func s3Transport(caFile string) (http.RoundTripper, error) {
 		// Large enough that a piece of an object is one system call.
 		WriteBufferSize: 64 << 10,
 	}
+	t.DialContext = withEarlyAnswers(t.DialContext)
+	t.OnProxyConnectResponse = checkProxy
 	if caFile == "" {
 		return &transport{t}, nil
 	}

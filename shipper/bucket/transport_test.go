@@ -26,7 +26,7 @@ func TestAnUploadThatStandsStillIsGivenUp(t *testing.T) {
 		return s.Put(ctx, unreal("a", string(bytes.Repeat([]byte("x"), size))))
 	}
 	f, s := newFake(t)
-	if err := s.probe(context.Background()); err != nil {
+	if err := s.Probe(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	release := make(chan struct{})
@@ -176,7 +176,7 @@ func TestUploadsKeepToTheBandwidth(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, fake := newFake(t)
-	if err := fake.probe(context.Background()); err != nil {
+	if err := fake.Probe(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	for name, s := range map[string]Store{"file": file, "S3": fake} {

@@ -16,6 +16,15 @@ const (
 	Ignore   // and replace
 )
 
+// How a storage may deal with x-amz-server-side-encryption and x-amz-storage-class.
+const (
+	Obey         = iota // and say so
+	Disregard           // take the header, and do nothing
+	KeepHeader          // the same, and return the header with HEAD alone
+	Archive             // of a class: obey, and refuse to read what has it
+	ObeySilently        // do it, and say nothing
+)
+
 // Behaviour is what a server does other than S3 does.
 type Behaviour struct {
 	// Fault is asked before each request. It answers, or panics with
@@ -29,6 +38,11 @@ type Behaviour struct {
 	NoCRC32C   bool // refuse x-amz-checksum-crc32c
 	NoMD5      bool // refuse Content-MD5
 	NoMetadata bool // forget user metadata
+
+	// Take the checksum and don't verify it.
+	BlindCRC32C, BlindMD5, BlindSHA256 bool
+	NoChunks                           bool // refuse a body in signed chunks, as Swift 2.30 does
+	Encryption, Class                  int  // Obey, Disregard, …
 
 	Lie Lie // of puts; Fault can lie about the rest
 }

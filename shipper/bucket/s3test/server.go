@@ -5,8 +5,10 @@ package s3test
 
 import (
 	"crypto/md5" //nolint:gosec // Content-MD5 (RFC 1864)
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/xml"
 	"fmt"
 	"hash/crc32"
@@ -124,13 +126,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isObject && key != "" && r.Method == http.MethodPut:
 		s.put(w, r, b, key)
 	case isObject && key != "":
-		s.get(w, r, key)
+		s.get(w, r, b, key)
 	default:
 		s.list(w, r)
 	}
 }
 
-func (s *Server) get(w http.ResponseWriter, r *http.Request, key string) {
+// Headers of what S3 does beside storing, as the request has them and the answer.
+const (
+	sseHeader   = "X-Amz-Server-Side-Encryption"
+	classHeader = "X-Amz-Storage-Class"
+)
+
+func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key string) {
 	s.mu.Lock()
 	o, ok := s.objects[key]
 	s.mu.Unlock()
@@ -143,8 +151,22 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, key string) {
 			w.Header()[name] = v
 		}
 	}
+	if kind := o.Header.Get("Content-Type"); kind != "" {
+		w.Header().Set("Content-Type", kind)
+	}
+	class := o.Header.Get(classHeader)
+	if b.Class == Archive && class != "" && r.Method == http.MethodGet {
+		Error(w, http.StatusForbidden, "InvalidObjectState")
+		return
+	}
+	if class != "" && class != "STANDARD" && b.Class != Disregard {
+		w.Header().Set(classHeader, class)
+	}
+	if sse := o.Header.Get(sseHeader); sse != "" && (b.Encryption == Obey || b.Encryption == KeepHeader) {
+		w.Header().Set(sseHeader, sse)
+	}
 	w.Header().Set("ETag", etag(o.Body))
-	if o.Header.Get("X-Amz-Checksum-Crc32c") != "" && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
+	if o.Header.Get("X-Amz-Checksum-Crc32c") != "" && !b.BlindCRC32C && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
 		w.Header().Set("X-Amz-Checksum-Crc32c", crc32c(o.Body))
 	}
 	w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
@@ -185,10 +207,12 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		Error(w, http.StatusBadRequest, "IncompleteBody")
 		return
 	}
-	if strings.HasPrefix(r.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
+	header := r.Header
+	payload := header.Get("X-Amz-Content-Sha256")
+	chunked := strings.HasPrefix(payload, "STREAMING-")
+	if chunked {
 		body = unchunk(body)
 	}
-	header := r.Header
 	conditional := header.Get("If-None-Match") == "*"
 	crc, digest := header.Get("X-Amz-Checksum-Crc32c"), header.Get("Content-Md5")
 	md := md5.Sum(body) //nolint:gosec // see above
@@ -201,9 +225,13 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		status, code = http.StatusNotImplemented, "NotImplemented"
 	case conditional && b.Conditions == Misjudge, crc != "" && b.NoCRC32C, digest != "" && b.NoMD5:
 		status, code = http.StatusBadRequest, "InvalidArgument"
-	case crc != "" && crc != crc32c(body),
-		digest != "" && digest != base64.StdEncoding.EncodeToString(md[:]):
+	case chunked && b.NoChunks:
+		status, code = http.StatusNotImplemented, "NotImplemented"
+	case crc != "" && crc != crc32c(body) && !b.BlindCRC32C,
+		digest != "" && !b.BlindMD5 && digest != base64.StdEncoding.EncodeToString(md[:]):
 		status, code = http.StatusBadRequest, "BadDigest"
+	case len(payload) == hex.EncodedLen(sha256.Size) && payload != fmt.Sprintf("%x", sha256.Sum256(body)) && !b.BlindSHA256:
+		status, code = http.StatusBadRequest, "XAmzContentSHA256Mismatch"
 	case conditional && taken && b.Conditions == Honour:
 		status, code = http.StatusPreconditionFailed, "PreconditionFailed"
 	case b.Lie == Page, b.Lie == ErrorBody, b.Lie == KeepsNothing:
@@ -224,6 +252,9 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 	if b.Stored != nil && b.Stored(key) {
 		panic(http.ErrAbortHandler) //nolint:forbidigo // the answer is lost
 	}
+	if sse := header.Get(sseHeader); sse != "" && b.Encryption == Obey {
+		w.Header().Set(sseHeader, sse)
+	}
 	switch b.Lie {
 	case Page:
 		LoginPage(w, http.StatusOK)
@@ -234,7 +265,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		w.Header().Set("ETag", etag([]byte("something else")))
 	default:
 		w.Header().Set("ETag", etag(body))
-		if crc != "" {
+		if crc != "" && !b.BlindCRC32C {
 			w.Header().Set("X-Amz-Checksum-Crc32c", crc32c(body))
 		}
 	}

@@ -1,0 +1,62 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// prefixMarks are the characters that a prefix may have beside letters and digits.
+const prefixMarks = "!'()*-./=_"
+
+var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*[a-z0-9]$`)
+
+// destination is file:///path or s3://bucket/prefix.
+func destination(to func(*Config) *string) value {
+	return value{kind: "a URL", set: func(c *Config, s string) error {
+		if err := checkDestination(s); err != nil {
+			return err
+		}
+		*to(c) = s
+		return nil
+	}}
+}
+
+// checkDestination says what is wrong with a destination. A user and password in it are not repeated.
+func checkDestination(s string) error {
+	if s == "" || strings.HasPrefix(s, "file:///") {
+		return nil
+	}
+	rest, ok := strings.CutPrefix(s, "s3://")
+	if !ok {
+		return errors.New("is neither file:///path nor s3://bucket/prefix")
+	}
+	name, prefix, _ := strings.Cut(rest, "/")
+	switch {
+	case strings.Contains(name, "@"):
+		return errors.New("has a user or a key before the bucket: keys belong into shipper.s3.credentials_file")
+	case len(name) < 3:
+		return fmt.Errorf("names the bucket %q, which is too short: a name has at least 3 characters", name)
+	case len(name) > 63:
+		return fmt.Errorf("names the bucket %q, which is too long: a name has at most 63 characters", name)
+	case !bucketName.MatchString(name):
+		return fmt.Errorf("names the bucket %q: a name has lower-case letters, digits, dots and hyphens, and begins and ends with a letter or digit", name)
+	case prefix == "":
+		return nil
+	}
+	for component := range strings.SplitSeq(strings.TrimSuffix(prefix, "/"), "/") {
+		switch component {
+		case "":
+			return errors.New("has a prefix with an empty component: write one slash between two components, and one behind the bucket")
+		case ".", "..":
+			return fmt.Errorf("has a prefix with the component %q, which clients and proxies resolve: leave it out", component)
+		}
+	}
+	if i := strings.IndexFunc(prefix, func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(prefixMarks, r)
+	}); i >= 0 {
+		return fmt.Errorf("has a prefix with %q: letters of ASCII, digits and %s are allowed", []rune(prefix[i:])[0], prefixMarks)
+	}
+	return nil
+}

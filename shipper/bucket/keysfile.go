@@ -1,0 +1,69 @@
+package bucket
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"strings"
+
+	"github.com/minio/minio-go/v7/pkg/credentials"
+	"gopkg.in/ini.v1"
+)
+
+// keysFileSyntax is that of the AWS command line: a value ends with its line, quotes and
+// backslashes are part of it, and only a # or ; behind white space begins a comment.
+var keysFileSyntax = ini.LoadOptions{ //nolint:gochecknoglobals // a constant
+	InsensitiveKeys:         true,
+	IgnoreContinuation:      true,
+	PreserveSurroundedQuote: true,
+	IgnoreInlineComment:     true,
+}
+
+var inlineComment = regexp.MustCompile(`\s[#;].*`)
+
+// readKeysFile reads the profile AWS_PROFILE, or else default, of a file in the format of
+// ~/.aws/credentials.
+//
+// The library reads the profiles that name a program or a login instead of keys. It is not
+// given the others, since it takes quotes and # for syntax and puts lines in its errors.
+func readKeysFile(path string, cc *credentials.CredContext) (v credentials.Value, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return v, err
+	}
+	file, err := ini.LoadSources(keysFileSyntax, text)
+	if err != nil { // its text may be a secret
+		return v, errors.New("it is not a credentials file: write [default], then lines of the form aws_access_key_id = …")
+	}
+	profile := cmp.Or(os.Getenv("AWS_PROFILE"), "default")
+	section, err := file.GetSection(profile)
+	if err != nil {
+		return v, fmt.Errorf("it has no profile %q", profile)
+	}
+	value := func(name string) string { return inlineComment.ReplaceAllString(section.Key(name).Value(), "") }
+	v = credentials.Value{
+		AccessKeyID: value("aws_access_key_id"), SecretAccessKey: value("aws_secret_access_key"),
+		SessionToken: value("aws_session_token"), SignerType: credentials.SignatureV4,
+	}
+	if v.AccessKeyID == "" && v.SecretAccessKey == "" {
+		return (&credentials.FileAWSCredentials{Filename: path, Profile: profile}).RetrieveWithCredContext(cc)
+	}
+	return v, nil
+}
+
+// checkKeys refuses keys that no request can be signed with.
+func checkKeys(v credentials.Value) error {
+	if v.AccessKeyID == "" || v.SecretAccessKey == "" {
+		return errors.New("a key and its secret are needed, and one or both are missing")
+	}
+	for _, part := range []struct{ name, value string }{
+		{"access key", v.AccessKeyID}, {"secret", v.SecretAccessKey}, {"session token", v.SessionToken},
+	} {
+		if strings.ContainsFunc(part.value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+			return fmt.Errorf("the %s contains a line break or another control character: remove it", part.name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+package bucket
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// What storages say.
+const (
+	codeArchived = "InvalidObjectState"
+	wrongPort    = "must be made to API port" // the console of MinIO
+)
+
+// Hints.
+const (
+	notAStoreHint = "no S3 storage answers at shipper.s3.endpoint: a login or block page of this network, a proxy, the console or filer port of a storage, or another server"
+	consoleHint   = "this is the console of MinIO: its S3 API has another port"
+	filerHint     = "this is the filer, master or volume server of SeaweedFS: its S3 API has another port"
+	noRegionHint  = "the storage was asked for the region of the bucket, and did not return it: set shipper.s3.region (us-east-1 where the storage has none)"
+)
+
+// Settings that a storage may not know.
+const (
+	settingSSE   = "shipper.s3.sse"
+	settingClass = "shipper.s3.storage_class"
+)
+
+// meaning of what a storage answers, by code. The codes are those of S3; others
+// use them too.
+func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own bool, hint string) {
+	switch resp.Code {
+	case minio.NoSuchBucket:
+		return true, false, "create the bucket " + s.bucket + ", or correct shipper.destination"
+	case "InvalidBucketName":
+		return true, false, "correct shipper.destination"
+	case "InvalidAccessKeyId", "InvalidClientTokenId", "AuthFailure", "XAdminUserNotFound":
+		return true, false, "the access key or its secret is wrong; they are from " + s.keysFrom
+	case "SignatureDoesNotMatch":
+		return true, false, "the access key or its secret is wrong (they are from " + s.keysFrom + "), or a proxy before the storage changes Host, which is signed (nginx: proxy_set_header Host $http_host)"
+	case "InvalidToken", "InvalidTokenId":
+		return true, false, "the session token is wrong or stale: replace or remove " + s.tokenFrom()
+	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired":
+		return false, false, "the keys from " + s.keysFrom + " have expired: they are read again"
+	case "RequestTimeTooSkewed", "RequestExpired":
+		return true, false, "the clocks of this host and the storage differ too much: set this one by NTP"
+	case "AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidRegion", "IllegalLocationConstraintException", "TemporaryRedirect":
+		hint = "the bucket is in another region: correct shipper.s3.region or shipper.s3.endpoint"
+		if resp.Region != "" {
+			hint += "; the storage names " + resp.Region
+		}
+		return true, false, hint
+	case "InvalidStorageClass":
+		return true, false, "the storage does not know this shipper.s3.storage_class"
+	case "NotSignedUp", "AccountProblem", "InvalidPayer", "AllAccessDisabled":
+		return true, false, "the account of this key is not signed up for the storage, or is suspended: see to it with the provider"
+	case codeArchived:
+		return true, true, "the object is in a storage class that can't be read before it is restored: restore it, and use another shipper.s3.storage_class"
+	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
+		return true, false, "the storage has no room for this bucket any more: make room, or raise its quota"
+	case "BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "InvalidDigest":
+		return false, false, changedOnTheWay
+	case "IncompleteBody", "RequestTimeout", "ConditionalRequestConflict", "OperationAborted":
+		return false, false, ""
+	}
+	switch {
+	case aboutEncryption(resp):
+		return true, false, s.settingHint(&settingError{setting: settingSSE}, resp)
+	case resp.StatusCode == http.StatusForbidden && op == "put":
+		return true, false, "the key needs s3:PutObject on this bucket and prefix; README, Permissions"
+	case resp.StatusCode == http.StatusForbidden && op == "list":
+		return true, false, "the key needs s3:ListBucket on this bucket; README, Permissions"
+	case resp.StatusCode == http.StatusForbidden && s.asksFirst():
+		return true, false, "this storage knows no conditional put and is asked before each upload: the key needs s3:GetObject, and s3:ListBucket; README, Permissions"
+	case resp.StatusCode == http.StatusForbidden:
+		// Of one object that is there already; the others go on.
+		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at what is there; README, Permissions"
+	case resp.StatusCode == http.StatusUnauthorized:
+		return true, false, "the storage wants other credentials than those from " + s.keysFrom
+	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusConflict,
+		resp.StatusCode == http.StatusTooEarly, resp.StatusCode == http.StatusTooManyRequests:
+		return false, false, ""
+	case resp.StatusCode >= 300 && resp.StatusCode < 500:
+		return true, false, "the storage will not have the request: is shipper.s3.endpoint an S3 API?"
+	}
+	return false, false, ""
+}
+
+// asksFirst reports whether the storage is asked before each put.
+func (s *s3Store) asksFirst() bool {
+	can := s.known.Load()
+	return can != nil && !can.conditional
+}
+
+// tokenFrom names what the session token is read from.
+func (s *s3Store) tokenFrom() string {
+	if s.keysFrom == fromEnvironment {
+		return "AWS_SESSION_TOKEN"
+	}
+	return "aws_session_token, which is from " + s.keysFrom
+}
+
+// knownKeys reports whether the code is about the keys, whatever was asked with them.
+func knownKeys(code string) bool {
+	switch code {
+	case "InvalidAccessKeyId", "InvalidClientTokenId", "AuthFailure", "XAdminUserNotFound", "SignatureDoesNotMatch",
+		"InvalidToken", "InvalidTokenId", "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestExpired":
+		return true
+	}
+	return false
+}
+
+func aboutEncryption(r minio.ErrorResponse) bool {
+	code := strings.ToLower(r.Code)
+	return strings.HasPrefix(code, "kms") || strings.HasPrefix(code, "invalidencryption") || strings.HasPrefix(code, "serversideencryption") ||
+		strings.Contains(r.Message, "KMS is not configured")
+}
+
+// settingHint says why a storage does not do what a setting asks for.
+func (s *s3Store) settingHint(e *settingError, r minio.ErrorResponse) string {
+	const can = "the storage can't encrypt as shipper.s3.sse says: "
+	switch {
+	case e.setting == settingClass:
+		return "the storage does not know this shipper.s3.storage_class"
+	case strings.Contains(r.Message, "KMS is not configured"):
+		return can + "it has no KMS (MinIO: MINIO_KMS_SECRET_KEY or MINIO_KMS_KES_*)"
+	case strings.Contains(r.Code, "KeyNotFound"), strings.Contains(r.Code, "NotFoundException"):
+		return can + "its KMS does not know this key"
+	case strings.HasPrefix(strings.ToLower(r.Code), "kms"):
+		return can + "its KMS is not configured, or the key is disabled or may not be used"
+	case r.StatusCode == http.StatusForbidden:
+		return can + "the access key may not use the key of KMS: kms:GenerateDataKey and kms:Decrypt"
+	case r.StatusCode == http.StatusNotImplemented:
+		return can + "it has no encryption (leave the key empty, and encrypt below the storage)"
+	case r.StatusCode >= http.StatusInternalServerError:
+		return can + "its encryption is not configured (SeaweedFS: WEED_S3_SSE_KEK)"
+	case s.client.EndpointURL().Scheme == "http":
+		return can + "Ceph does so over https only (rgw_crypt_require_ssl), and needs a key for kms (kms:KEY)"
+	}
+	return can + "Ceph needs rgw_crypt_sse_s3_backend for s3, and for kms a key that its KMS has (kms:KEY)"
+}
+
+// foreignHint says who may have answered in the storage's place.
+func (s *s3Store) foreignHint(answer *responseError, t *CallOptions) string {
+	hint := notAStoreHint
+	switch {
+	case answer == nil:
+	case strings.HasPrefix(answer.server, "SeaweedFS"):
+		hint = join(hint, filerHint)
+	case strings.HasPrefix(answer.server, "MinIO Console"):
+		hint = join(hint, consoleHint)
+	}
+	if t.noRegion.Load() {
+		hint = join(hint, noRegionHint)
+	}
+	return join(hint, s.byProxy())
+}
+
+// byProxy names the proxy that may have answered in the storage's place; empty: there is none.
+func (s *s3Store) byProxy() string {
+	if name := s.proxyName(); name != "" {
+		return "the storage is reached by the proxy " + name
+	}
+	return ""
+}
+
+func join(hint, more string) string {
+	if hint == "" || more == "" {
+		return hint + more
+	}
+	return hint + "; " + more
+}

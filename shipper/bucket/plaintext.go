@@ -1,0 +1,55 @@
+package bucket
+
+import (
+	"bytes"
+	"html"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// maxText is how much of a page is worth a place in the log.
+const maxText = 200
+
+var (
+	invisible = regexp.MustCompile(`(?is)<script\b.*?</script\s*>|<style\b.*?</style\s*>|<svg\b.*?</svg\s*>|<title\b.*?</title\s*>|<!--.*?-->`)
+	title     = regexp.MustCompile(`(?is)<title\b[^>]*>(.*?)</title`)
+	tag       = regexp.MustCompile(`(?s)<[^>]*>`)
+)
+
+// plainText is what a page says: its title and its text, without HTML, on one line.
+func plainText(page []byte) string {
+	text := invisible.ReplaceAllString(string(page), " ")
+	if t := title.FindSubmatch(page); t != nil {
+		text = string(t[1]) + ". " + text
+	}
+	text = html.UnescapeString(tag.ReplaceAllString(text, " "))
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, ""))
+	text = strings.Join(strings.Fields(text), " ")
+	if runes := []rune(text); len(runes) > maxText {
+		text = string(runes[:maxText]) + " …"
+	}
+	return text
+}
+
+// stripHTML puts the text of a page in its place, for the error that the library makes of it.
+func stripHTML(resp *http.Response, start []byte) {
+	if root := rootOf(start); root != "html" && (root != "" || len(start) == 0 || !isHTML(resp)) {
+		return
+	}
+	page, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // what has come will do
+	_ = resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader([]byte(plainText(page))))
+}
+
+func isHTML(resp *http.Response) bool {
+	kind := resp.Header.Get("Content-Type")
+	return strings.HasPrefix(kind, "text/html") || strings.HasPrefix(kind, "application/xhtml")
+}
