@@ -42,9 +42,17 @@ func mismatches(r minio.ErrorResponse) bool {
 type capabilities struct {
 	conditional  bool // If-None-Match: * keeps a put from replacing
 	checksum     checksum
+	unverified   bool   // no other is accepted, and this one is not verified
 	encryption   string // that its answers confirm; empty: none
 	classTrouble string
 	trusted      bool // an answer of 200 is enough
+}
+
+func (c *capabilities) checksumName() string {
+	if c.unverified {
+		return checksumOff.String()
+	}
+	return c.checksum.String()
 }
 
 func (c *capabilities) encryptionName() string {
@@ -72,5 +80,5 @@ func (s *s3Store) Capabilities() Capabilities {
 	if can.conditional {
 		conditional = "yes"
 	}
-	return Capabilities{conditional, can.checksum.String(), can.encryptionName()}
+	return Capabilities{conditional, can.checksumName(), can.encryptionName()}
 }

@@ -30,7 +30,7 @@ func (s *s3Store) probe(ctx context.Context) (*capabilities, error) {
 	can, changed, err := s.probeOnce(ctx)
 	if changed {
 		s.log.Info("found out what the storage can do", "destination", s.String(), "conditional_put", can.conditional,
-			"checksum", can.checksum.String(), "encryption", can.encryptionName())
+			"checksum", can.checksumName(), "encryption", can.encryptionName())
 		if can.classTrouble != "" {
 			s.log.Warn(can.classTrouble, "destination", s.String(), "storage_class", s.storageClass)
 		}
@@ -75,7 +75,10 @@ func wrongObject(c checksum) *Object {
 // findCapabilities looks for the strongest checksum that the storage verifies. Only
 // answers that are proven count, not those of a web page.
 func (s *s3Store) findCapabilities(ctx context.Context) (*capabilities, error) {
-	var refused error
+	var (
+		refused  error
+		accepted *capabilities // although not verified
+	)
 	for _, c := range s.candidates {
 		conditional, err := s.findConditions(ctx, c)
 		verified := c == checksumOff
@@ -88,15 +91,13 @@ func (s *s3Store) findCapabilities(ctx context.Context) (*capabilities, error) {
 		case err != nil:
 			return nil, err
 		case verified:
-			can := &capabilities{conditional: conditional, checksum: c}
-			if s.trustAnswers {
-				if err := s.readBack(ctx, ProbeObject()); err != nil {
-					return nil, err
-				}
-				can.trusted = true
-			}
-			return can, s.findEffects(ctx, can)
+			return s.findEffects(ctx, capabilities{conditional: conditional, checksum: c})
+		case len(s.candidates) > 1:
+			accepted = &capabilities{conditional: conditional, checksum: c, unverified: true}
 		}
+	}
+	if accepted != nil { // a body without a checksum was refused
+		return s.findEffects(ctx, *accepted)
 	}
 	if refused == nil { // it is not to be replaced by a weaker one
 		return nil, &proofError{
@@ -169,25 +170,28 @@ func (s *s3Store) putWrong(ctx context.Context, c checksum, conditional bool) er
 }
 
 // findEffects looks whether the storage does what it is asked to do with each object.
-func (s *s3Store) findEffects(ctx context.Context, can *capabilities) error {
-	if s.sse == nil && s.storageClass == "" {
-		return nil
-	}
+func (s *s3Store) findEffects(ctx context.Context, can capabilities) (*capabilities, error) {
 	o := ProbeObject()
+	if s.trustAnswers {
+		if err := s.readBack(ctx, o); err != nil {
+			return nil, err
+		}
+		can.trusted = true
+	}
+	if s.sse == nil && s.storageClass == "" {
+		return &can, nil
+	}
 	answer, err := s.put(ctx, o, putOptions{checksum: can.checksum})
 	if err == nil {
-		err = s.prove(ctx, o, answer, can)
+		err = s.prove(ctx, o, answer, &can)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		can.encryption, err = s.encrypted(answer)
 	}
-	if can.encryption, err = s.encrypted(answer); err != nil {
-		return err
-	}
-	if s.storageClass != "" {
+	if err == nil && s.storageClass != "" {
 		can.classTrouble, err = s.classTrouble(ctx, o.Key)
 	}
-	return err
+	return &can, err
 }
 
 // encrypted returns the encryption that the answer to a put confirms. What HEAD says
