@@ -24,7 +24,7 @@ type confirmed struct {
 const newest = 16
 
 // confirmedBelow is the newest confirmed-below of the log, of a heartbeat or metadata; 0
-// if nothing tells it.
+// if neither has it.
 // Where runs are forked each has its own.
 func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjects) (uint64, error) {
 	runs, c := l.runs, &l.confirmed
@@ -45,7 +45,7 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 	return below, err
 }
 
-// askConfirmed looks at the metadata of the newest objects, as far as they can tell more
+// askConfirmed looks at the metadata of the newest objects, unless they can't confirm more
 // than below.
 func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects, below uint64) (uint64, error) {
 	asked := 0
