@@ -45,7 +45,7 @@ wrong (exit status 2):
   forked       other records under the same numbers: a snapshot of data_dir was restored, or run twice
   conflicting  two contents for one name
   truncated    an object whose end is cut off (--deep)
-  damaged      an object that is not what its name and metadata say (--deep)
+  damaged      an object that is not what its name and metadata say (--deep), or can't be
   unreadable   an object that the storage does not give (--deep)
 told apart:
   not yet      a gap, or records that a host acknowledged, that may still be on their way

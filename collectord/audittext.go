@@ -18,13 +18,13 @@ func sumUp(tallies map[audit.Kind]audit.Tally) string {
 	var parts []string
 	for _, k := range audit.Kinds() {
 		if t := tallies[k]; k.Wrong() && t.Findings > 0 {
-			parts = append(parts, tell(k, t))
+			parts = append(parts, inWords(k, t))
 		}
 	}
 	return strings.Join(parts, ", ")
 }
 
-func tell(k audit.Kind, t audit.Tally) string {
+func inWords(k audit.Kind, t audit.Tally) string {
 	text := plural(t.Findings, string(k)+" range")
 	switch k {
 	case audit.Truncated, audit.Damaged, audit.Unreadable, audit.Foreign, audit.Vanished:
@@ -63,7 +63,7 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 	}
 	fmt.Fprintln(out, verdict)
 	for _, f := range r.Findings {
-		tellFinding(out, &f)
+		writeFinding(out, &f)
 	}
 	if n := notListed(r); n > 0 {
 		fmt.Fprintf(out, "\n… and %s more\n", plural(n, "finding"))
@@ -101,7 +101,7 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 	return table.Flush()
 }
 
-func tellFinding(out io.Writer, f *audit.Finding) {
+func writeFinding(out io.Writer, f *audit.Finding) {
 	fmt.Fprintf(out, "\n%s", strings.ToUpper(strings.ReplaceAll(string(f.Kind), "_", " ")))
 	if f.Accepted != nil {
 		fmt.Fprint(out, ", ACCEPTED")

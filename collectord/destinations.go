@@ -8,7 +8,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// destinationsHelp is what commands say of their arguments.
+// destinationsHelp explains the arguments of commands.
 const destinationsHelp = `Destinations are s3://bucket/prefix or file:///path; a * in the path stands for any characters but /, as in
 s3://usages/*/ where each host has a prefix of its own. Without any it is shipper.destination.`
 

@@ -271,7 +271,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(10*time.Millisecond, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMaxPermanent }),
 	},
 	{
-		"shipper.heartbeat", "5m", "How often a small object under _collectord/nodes/ is replaced that tells how this host is,\nif that has changed; once an hour in any case. collectord audit needs it to name what\nnever came. 0: never.",
+		"shipper.heartbeat", "5m", "How often this host's heartbeat, a small object under _collectord/nodes/, is replaced if\nsomething has changed; else it is once an hour. collectord audit needs it to name what\nnever came. 0: never.",
 		"", live, duration(0, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.Heartbeat }),
 	},
 	{

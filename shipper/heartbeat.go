@@ -40,6 +40,7 @@ func (h *heart) run(ctx context.Context) {
 		due := make(<-chan time.Time) // never
 		var timer *time.Timer
 		if every > 0 {
+			wait = min(wait, every)
 			timer = time.NewTimer(wait)
 			due = timer.C
 		}

@@ -126,8 +126,8 @@ func (a *audit) only(logs []*logObjects) (its []*logObjects) {
 	return its
 }
 
-// nothing reports that there are no records to say anything about. An audit that found
-// nothing proves nothing: the prefix may be a wrong one, or all may be gone.
+// nothing adds a finding if there are no objects. An audit of nothing proves nothing: the
+// prefix may be a wrong one, or all may be gone.
 func (a *audit) nothing() {
 	for _, l := range a.report.Logs {
 		if l.Objects > 0 {

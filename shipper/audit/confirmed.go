@@ -45,7 +45,7 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 	return below, err
 }
 
-// askConfirmed looks at the metadata of the newest objects, as far as they can tell more
+// askConfirmed looks at the metadata of the newest objects, unless they can't confirm more
 // than below.
 func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects, below uint64) (uint64, error) {
 	asked := 0

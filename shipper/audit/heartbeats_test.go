@@ -3,6 +3,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -187,4 +188,37 @@ func TestHeartbeatsOfRealHosts(t *testing.T) {
 		b.remove(b.key(21))
 		b.want(Options{}, true, "nothing", "earlier 1-40") // expired, since the host was retired
 	})
+}
+
+// busy is a store into which a host ships while it is listed.
+type busy struct {
+	bucket.Store
+	meanwhile func()
+}
+
+func (b *busy) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for key, err := range b.Store.List(ctx, prefix) {
+			if !yield(key, err) {
+				return
+			}
+		}
+		if prefix == bucket.DataPrefix {
+			b.meanwhile()
+		}
+	}
+}
+
+func TestWhatIsShippedDuringAnAuditIsNotMissing(t *testing.T) {
+	t.Parallel()
+	b := newFolder(t)
+	b.object("n", 7, 1, 1, 10, noon)
+	b.beat("n", 7, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: noon})
+	r, err := Run(context.Background(), &busy{b.store, func() {
+		b.object("n", 7, 1, 11, 20, noon)
+		b.beat("n", 7, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 21, At: noon})
+	}}, Options{Now: noon})
+	if err != nil || len(r.Findings) > 0 {
+		t.Errorf("%+v, %v", r.Findings, err)
+	}
 }

@@ -15,7 +15,7 @@ type Kind string
 // Kinds of findings. The second group is not wrong.
 const (
 	Missing     Kind = "missing"     // a gap below what was once confirmed to be complete
-	Gone        Kind = "gone"        // a whole log: a heartbeat tells of it, and nothing else
+	Gone        Kind = "gone"        // a whole log: there is its heartbeat, and nothing else
 	Overdue     Kind = "overdue"     // a gap that should have been filled by now
 	Doubled     Kind = "doubled"     // the same records in two objects
 	Forked      Kind = "forked"      // other records under the same seqs: a restored snapshot, or a clone
@@ -54,8 +54,8 @@ type Finding struct {
 	Keys     []string   `json:"keys,omitempty"`   // at most maxKeys
 	Reason   string     `json:"reason,omitempty"` // for people
 	Since    *time.Time `json:"since,omitempty"`  // a gap: when a later record was received at the latest; lost: when it was noted
-	// Heartbeat is when the heartbeat was written that tells it. Of a gap that is beyond
-	// all objects, Since is then when the oldest record was received that waited.
+	// Heartbeat is the time of the heartbeat that shows it. Of a gap beyond all objects,
+	// Since is when the oldest record was received that waited then.
 	Heartbeat   *time.Time  `json:"heartbeat_at,omitempty"`
 	Accepted    *Acceptance `json:"accepted,omitempty"`    // it is known, and not wrong any more
 	Destination string      `json:"destination,omitempty"` // where several were audited

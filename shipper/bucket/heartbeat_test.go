@@ -24,7 +24,7 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	seconds := int64(3600)
-	for _, store := range []Store{s, folder} {
+	for _, store := range []Store{s, folder, newBucket(t, s3test.MinIO(t), false), newBucket(t, s3test.Versity(t), false)} {
 		for i := range uint64(3) {
 			h := Heartbeat{
 				Version: "1.2.3", LastSeq: 100 + i, ConfirmedBelow: 90, Pending: 11, OldestUnshipped: 60,
@@ -40,7 +40,7 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 			got, err := ReadHeartbeat(context.Background(), store, beating)
 			if err != nil || got.LastSeq != h.LastSeq || *got.SecondsUntilFull != seconds || got.Node != beating.Node || got.Run != "0000000000000def" ||
 				got.OldestAt() != got.At.Add(-time.Minute) || got.Trouble != h.Trouble || got.At.Nanosecond() != 0 {
-				t.Errorf("%+v, %v", got, err)
+				t.Errorf("%s: %+v, %v", store, got, err)
 			}
 		}
 	}

@@ -23,7 +23,7 @@ var ErrNoMatch = errors.New("no destination matches")
 func Expand(ctx context.Context, d Destination) ([]Destination, error) {
 	u, err := url.Parse(d.URL)
 	if err != nil || !strings.Contains(u.Host+u.Path, "*") {
-		return []Destination{d}, nil // what is wrong with it, Open says
+		return []Destination{d}, nil // Open returns what is wrong with it
 	}
 	if strings.Contains(u.Host, "*") || u.Scheme != "s3" && u.Scheme != "file" {
 		return nil, fmt.Errorf("destination %s: a * can be in the path of s3://bucket/… or file:///…, and nowhere else", d.URL)
