@@ -1,0 +1,61 @@
+//go:build torture
+
+package bucket
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"collectord/shipper/bucket/s3test"
+	"collectord/shipper/bucket/storages"
+)
+
+// TestStoragesConform runs the suite of TestStores over the storages that people
+// run. What one can't do, as docs/storages.md says, is not asked of it. Run it with
+// make stores.
+func TestStoragesConform(t *testing.T) {
+	document, err := os.ReadFile("../../docs/storages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range storages.All() {
+		t.Run(k.Name, func(t *testing.T) {
+			t.Parallel()
+			switch missing := k.Missing(); {
+			case missing != "" && os.Getenv("ALLOW_MISSING") == "1":
+				t.Skipf("no %s here, and ALLOW_MISSING=1 is set", missing)
+			case missing != "":
+				t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to go without it", missing)
+			}
+			row, err := storages.ReadRow(string(document), k.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			server, err := k.New(t.TempDir(), filepath.Join(t.TempDir(), "storage.log"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer server.Kill()
+			if err := server.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if err := server.Client().MakeBucket("usages"); err != nil {
+				t.Fatal(err)
+			}
+			s := testS3(t, server.Endpoint(), "usages", "some/prefix/", func(o *S3Options) {
+				o.Region, o.CredentialsFile = k.Region, s3test.KeysFile(t, server.Key, server.Secret, "")
+			})
+			testStoreBasics(t, s, row.Metadata == storages.Yes)
+			testMuch(t, s, row.Metadata == storages.Yes)
+			conditions := s.conditions.Load()
+			if (row.IfNoneMatch == storages.Yes) != (conditions == withConditions) {
+				t.Errorf("If-None-Match: documented as %s, found out as %d", row.IfNoneMatch, conditions)
+			}
+			if conditions == withConditions {
+				testRace(t, s)
+			}
+			t.Logf("checksum %d, conditions %d", s.checksum.Load(), conditions)
+		})
+	}
+}
