@@ -8,13 +8,17 @@ import (
 
 // All are the storages of docs/storages.md, in its order.
 func All() []Storage {
-	return []Storage{minio(false), minio(true), versitygw(), seaweedfs(), garage(false), garage(true), ceph(), juicefs(), rclone(), moto()}
+	return []Storage{
+		minio("MinIO", false), minio("MinIO with O_SYNC", true), versitygw(), seaweedfs(),
+		garage("Garage", "lmdb", false), garage("Garage with fsync", "lmdb", true), garage("Garage with fsync, on SQLite", "sqlite", true),
+		ceph(), juicefs(), rclone(), moto(),
+	}
 }
 
 // minio opens its files with O_SYNC, if it is told to.
-func minio(synced bool) Storage {
-	k := Storage{
-		Name: "MinIO", Obtain: "make tools builds it", Region: "us-east-1",
+func minio(name string, synced bool) Storage {
+	return Storage{
+		Name: name, Obtain: "make tools builds it", Region: "us-east-1",
 		programs: []string{"minio"}, ready: "/minio/health/ready",
 		run: func(s *Server) []process {
 			return []process{{"minio", []string{"server", "--quiet", "--address", s.addr(0), s.path("data")}, []string{
@@ -23,10 +27,6 @@ func minio(synced bool) Storage {
 			}}}
 		},
 	}
-	if synced {
-		k.Name = "MinIO with O_SYNC"
-	}
-	return k
 }
 
 func versitygw() Storage {

@@ -44,6 +44,7 @@ osd memory target = 939524096
 [client.rgw]
 rgw frontends = beast endpoint=%[7]s
 rgw data = %[3]s/rgw
+rgw crypt require ssl = false
 `, fsid, s.addr(1), s.Dir, 30100, 30400, s.Log, s.addr(0))
 			if err := errorOr(mkdirs(s, "mon", "osd", "rgw"), os.WriteFile(s.path("ceph.conf"), []byte(text), 0o600)); err != nil {
 				return err
@@ -61,7 +62,7 @@ rgw data = %[3]s/rgw
 				return err
 			}
 			defer s.Kill()
-			if _, err = s.command("ceph", append(conf, "--connect-timeout", "30", "osd", "new", osd)...); err != nil {
+			if err = s.retry("ceph", append(conf, "--connect-timeout", "30", "osd", "new", osd)...); err != nil {
 				return err
 			}
 			if _, err = s.command("ceph-osd", append(conf, "-i", "0", "--mkfs", "--osd-uuid", osd)...); err != nil {
@@ -70,8 +71,7 @@ rgw data = %[3]s/rgw
 			if err := s.begin(process{"ceph-osd", append(conf, "-i", "0", "-f"), nil}); err != nil {
 				return err
 			}
-			_, err = s.command("radosgw-admin", append(conf, "-n", "client.rgw", "user", "create", "--uid=collectord", "--display-name=collectord", "--access-key="+s.Key, "--secret="+s.Secret)...)
-			return err
+			return s.retry("radosgw-admin", append(conf, "-n", "client.rgw", "user", "create", "--uid=collectord", "--display-name=collectord", "--access-key="+s.Key, "--secret="+s.Secret)...)
 		},
 		run: func(s *Server) []process {
 			conf := []string{"-c", s.path("ceph.conf")}[:2:2]

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// garage has everything synced, if it is told to.
-func garage(synced bool) Storage {
-	k := Storage{
-		Name: "Garage", Obtain: "make stores STORES=all builds it (cargo)", Region: "garage",
+// garage keeps metadata in a database of its own, and syncs if it is told to.
+func garage(name, engine string, synced bool) Storage {
+	return Storage{
+		Name: name, Obtain: "make stores builds it with cargo", Region: "garage",
 		programs: []string{"garage"},
 		prepare: func(s *Server) error {
 			s.Key, s.Secret = "GK"+strings.Repeat("0123456789ab", 2), strings.Repeat("0123456789abcdef", 4)
 			return errorOr(mkdirs(s, "meta", "data"), os.WriteFile(s.path("garage.toml"), fmt.Appendf(nil, `metadata_dir = %q
 data_dir = %q
-db_engine = "sqlite"
+db_engine = %q
 replication_factor = 1
 metadata_fsync = %t
 data_fsync = %t
@@ -25,7 +25,7 @@ rpc_secret = %q
 [s3_api]
 s3_region = "garage"
 api_bind_addr = %q
-`, s.path("meta"), s.path("data"), synced, synced, s.addr(1), s.addr(1), s.Secret, s.addr(0)), 0o600))
+`, s.path("meta"), s.path("data"), engine, synced, synced, s.addr(1), s.addr(1), s.Secret, s.addr(0)), 0o600))
 		},
 		run: func(s *Server) []process {
 			return []process{{"garage", []string{"-c", s.path("garage.toml"), "server"}, nil}}
@@ -47,8 +47,4 @@ api_bind_addr = %q
 			return nil
 		},
 	}
-	if synced {
-		k.Name = "Garage with fsync"
-	}
-	return k
 }

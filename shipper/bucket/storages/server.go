@@ -189,3 +189,14 @@ func (s *Server) command(program string, args ...string) (stdout string, err err
 	}
 	return string(out), err
 }
+
+// retry is command for one that fails until a process that was just started can do
+// what it asks for.
+func (s *Server) retry(program string, args ...string) (err error) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(200 * time.Millisecond) {
+		if _, err = s.command(program, args...); err == nil {
+			return nil
+		}
+	}
+	return err
+}
