@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -71,15 +72,41 @@ func startStorage(t *testing.T, k storages.Storage, dir string) *storages.Server
 	return s
 }
 
-// shipTo are a daemon's settings for a storage.
+// shipTo are a daemon's settings for a storage: those of docs/storages.md.
 func shipTo(t *testing.T, dir string, s *storages.Server) string {
 	t.Helper()
+	change := map[string]string{"http://storage.example:9000": s.Endpoint(), "us-east-1": documentedRegion(t, s.Name)}
 	credentials := filepath.Join(dir, "credentials")
-	text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", s.Key, s.Secret)
-	if err := os.WriteFile(credentials, []byte(text), 0o600); err != nil {
+	keys := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", s.Key, s.Secret)
+	if err := os.WriteFile(credentials, []byte(keys), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("  destination: s3://usages/edge-1\n  s3: {endpoint: '%s', credentials_file: %s, region: %s, path_style: on}\n", s.Endpoint(), credentials, s.Region)
+	change["/etc/collectord/credentials"] = "'" + credentials + "'"
+	_, text, ok := strings.Cut(fromStorages(t, "yaml", "destination: s3://usages/edge-1"), "shipper:\n")
+	for from, to := range change {
+		ok = ok && strings.Count(text, from) == 1
+		text = strings.Replace(text, from, to, 1)
+	}
+	if !ok {
+		t.Fatalf("%s has other settings than this test knows: %s", docsStorages, text)
+	}
+	return text
+}
+
+// documentedRegion is the region of a storage in the second table of
+// docs/storages.md, whose rows are for all ways to set one up.
+func documentedRegion(t *testing.T, name string) string {
+	t.Helper()
+	document, err := os.ReadFile(docsStorages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, _, _ = strings.Cut(name, " with ")
+	m := regexp.MustCompile(`(?m)^\| ` + name + " \\| `([a-z0-9-]+)` \\|").FindSubmatch(document)
+	if m == nil {
+		t.Fatalf("no region of %s in %s", name, docsStorages)
+	}
+	return string(m[1])
 }
 
 func askStorage(t *testing.T, k storages.Storage) storages.Row {
