@@ -120,7 +120,9 @@ func TestAStolenHostReadsNoOtherHostsUsages(t *testing.T) {
 					header.Set("X-Amz-Copy-Source", try.copied)
 				}
 				a, err := h.client.Do(try.method, try.path, query, header, nil)
-				if err != nil || a.Status/100 == 2 && !(try.path == "/" && !strings.Contains(string(a.Body), "<Name>")) {
+				// A list of buckets may be answered, and names none.
+				allowed := a.Status/100 == 2 && (try.path != "/" || strings.Contains(string(a.Body), "<Name>"))
+				if err != nil || allowed {
 					t.Errorf("%+v: status %d, %s, %v", try, a.Status, a.Body, err)
 				}
 			}

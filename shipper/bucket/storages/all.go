@@ -58,7 +58,7 @@ func seaweedfs() Storage {
 		run: func(s *Server) []process {
 			args := []string{
 				"server", "-s3", "-dir", s.path("data"), "-ip", "127.0.0.1", "-s3.config", s.path("s3.json"),
-				"-master.volumeSizeLimitMB", "64", "-volume.max", "20",
+				"-master.volumeSizeLimitMB", "64", "-volume.max", "20", "-s3.port.iceberg", "0", "-s3.port.lance", "0",
 			}
 			// It would give the others its default ports, or these and 10,000.
 			for n, port := range []string{"s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"} {
