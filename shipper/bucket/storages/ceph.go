@@ -68,7 +68,7 @@ rgw crypt require ssl = false
 			if _, err = s.command("ceph-osd", append(conf, "-i", "0", "--mkfs", "--osd-uuid", osd)...); err != nil {
 				return err
 			}
-			if err := s.begin(process{"ceph-osd", append(conf, "-i", "0", "-f"), nil}); err != nil {
+			if err := s.begin(cephOSD(s)); err != nil {
 				return err
 			}
 			return s.retry("radosgw-admin", append(conf, "-n", "client.rgw", "user", "create", "--uid=collectord", "--display-name=collectord", "--access-key="+s.Key, "--secret="+s.Secret)...)
@@ -77,9 +77,15 @@ rgw crypt require ssl = false
 			conf := []string{"-c", s.path("ceph.conf")}[:2:2]
 			return []process{
 				{"ceph-mon", append(conf, "-i", "a", "-f"), nil},
-				{"ceph-osd", append(conf, "-i", "0", "-f"), nil},
+				cephOSD(s),
 				{"radosgw", append(conf, "-n", "client.rgw", "-f"), nil},
 			}
 		},
 	}
+}
+
+// cephOSD is an OSD that is started again: it ends with "wrong fsid" where the monitor
+// was started too shortly before.
+func cephOSD(s *Server) process {
+	return process{"sh", []string{"-c", `until "$@"; do sleep 1; done`, "sh", "ceph-osd", "-c", s.path("ceph.conf"), "-i", "0", "-f"}, nil}
 }

@@ -1,6 +1,7 @@
 package storages
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -142,6 +144,7 @@ func (s *Server) begin(p process) error {
 	cmd := exec.Command(path, p.args...)
 	cmd.Env = append(os.Environ(), p.env...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // for Kill
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -167,7 +170,7 @@ func (s *Server) waitUntilReady() error {
 // Kill ends all its processes as kill -9 does.
 func (s *Server) Kill() {
 	for _, cmd := range s.running {
-		_ = cmd.Process.Kill()
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 	for _, cmd := range s.running {
 		_ = cmd.Wait()
@@ -181,7 +184,9 @@ func (s *Server) command(program string, args ...string) (stdout string, err err
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.Command(path, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Env = append(append(os.Environ(), "HOME="+filepath.Dir(s.Log)), s.env...) // which it may write to
 	out, err := cmd.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
