@@ -69,12 +69,13 @@ readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd an
 STORAGES      := .
 STORAGE_KILLS := 6
 STORAGE_CUTS  := 2s,35s
+STORAGE_KEEP  := 5m
 
 stores: export ALLOW_MISSING := $(ALLOW_MISSING)
 stores: tools ## ask, kill and cut the power of the storages that people run (installs them; python3, cargo, root; minutes), and print the table of docs/storages.md
 	@STORAGES='$(STORAGES)' packaging/tools/build $(TOOLS) storages
 	TEST_TOOLS=$(TOOLS) go test -timeout 10m -tags torture -count 1 -v ./shipper/bucket -run 'StoragesConform/($(STORAGES))' | grep -v 'level='
-	TEST_TOOLS=$(TOOLS) go test -timeout 40m -tags torture -count 1 -v ./collectord -run 'Storages/each/($(STORAGES))|StolenHost|PolicyOfAHost|NginxThat' -storagekills $(STORAGE_KILLS) -storagecuts $(STORAGE_CUTS) | grep -v 'level='
+	TEST_TOOLS=$(TOOLS) go test -timeout 40m -tags torture -count 1 -v ./collectord -run 'Storages/each/($(STORAGES))|StolenHost|PolicyOfAHost|NginxThat' -storagekills $(STORAGE_KILLS) -storagecuts $(STORAGE_CUTS) -storagekeep $(STORAGE_KEEP) | grep -v 'level='
 
 LEDGER_FOR := 60s
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -158,10 +159,17 @@ func killStorage(t *testing.T, k storages.Storage) string {
 		t.Errorf("audit: %s", out)
 	}
 	t.Logf("%s: %d kills, %d acknowledged", k.Name, *storageKills, acks.count())
-	if k.Volatile {
-		return "**everything**"
+	if !k.Volatile {
+		return "nothing"
 	}
-	return "nothing"
+	s.Kill()
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := s.Client().Do(http.MethodHead, "/usages", nil, nil, nil); err != nil || a.Status != http.StatusNotFound {
+		t.Errorf("after a kill the bucket is still there: %d, %v", a.Status, err)
+	}
+	return "**everything**"
 }
 
 // untilShipped waits longer than until does: a storage that was just started may
