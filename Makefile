@@ -8,7 +8,7 @@ export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture mutate readers soak lint tools bench profile package package-test image clean
+.PHONY: help build run test torture mutate readers stores soak lint tools bench profile package package-test image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,17 @@ readers: export ALLOW_MISSING := $(ALLOW_MISSING)
 readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd and a webhook (installs them; python3)
 	@packaging/tools/build $(TOOLS) readers
 	TEST_TOOLS=$(TOOLS) go test -timeout 10m -tags torture -count 1 -v ./collectord -run 'Readers|Notification' | grep -v 'level='
+
+STORAGES      := .
+STORAGE_KILLS := 6
+STORAGE_CUTS  := 2s,35s
+STORAGE_KEEP  := 5m
+
+stores: export ALLOW_MISSING := $(ALLOW_MISSING)
+stores: tools ## ask, kill and cut the power of the storages that people run (installs them; python3, cargo, root; minutes), and print the table of docs/storages.md
+	@STORAGES='$(STORAGES)' packaging/tools/build $(TOOLS) storages
+	TEST_TOOLS=$(TOOLS) go test -timeout 10m -tags torture -count 1 -v ./shipper/bucket -run 'StoragesConform/($(STORAGES))' | grep -v 'level='
+	TEST_TOOLS=$(TOOLS) go test -timeout 40m -tags torture -count 1 -v ./collectord -run 'Storages/each/($(STORAGES))|StolenHost|PolicyOfAHost|NginxThatIs' -storagekills $(STORAGE_KILLS) -storagecuts $(STORAGE_CUTS) -storagekeep $(STORAGE_KEEP) | grep -v 'level='
 
 LEDGER_FOR := 60s
 

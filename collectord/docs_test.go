@@ -9,18 +9,26 @@ import (
 )
 
 // TestReadmeNamesProofsThatExist reads the link definitions under the table of
-// guarantees: each names a file, and tests in it or in another.
+// guarantees, and those of other documents: each names a file, and tests in it or in
+// another.
 func TestReadmeNamesProofsThatExist(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+	namesProofsThatExist(t, "../README.md", 10)
+	namesProofsThatExist(t, "../docs/storages.md", 5)
+}
+
+func namesProofsThatExist(t *testing.T, document string, atLeast int) {
+	t.Helper()
+	readme, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
+	dir := filepath.Dir(document)
 	definition := regexp.MustCompile(`(?m)^\[(\w+)\]: (\S+_test\.go) "(.*)"$`)
 	proof := regexp.MustCompile(`Test\w+`)
 	elsewhere := regexp.MustCompile(`in (\S+_test\.go)`)
 	definitions := definition.FindAllStringSubmatch(string(readme), -1)
-	if len(definitions) < 10 {
-		t.Fatalf("%d link definitions", len(definitions))
+	if len(definitions) < atLeast {
+		t.Fatalf("%s has %d link definitions", document, len(definitions))
 	}
 	for _, d := range definitions {
 		label, path, title := d[1], d[2], d[3]
@@ -35,7 +43,7 @@ func TestReadmeNamesProofsThatExist(t *testing.T) {
 			if m := elsewhere.FindStringSubmatch(part); m != nil {
 				file = m[1]
 			}
-			source, err := os.ReadFile(filepath.Join("..", file))
+			source, err := os.ReadFile(filepath.Join(dir, file))
 			if err != nil {
 				t.Error(err)
 				continue
@@ -52,7 +60,7 @@ func TestReadmeNamesProofsThatExist(t *testing.T) {
 		if strings.Contains(m[1], "://") {
 			continue
 		}
-		if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+		if _, err := os.Stat(filepath.Join(dir, m[1])); err != nil {
 			t.Error(err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,14 +17,13 @@ import (
 	"testing"
 )
 
-// TestNginxThatRefusesLargeObjectsGetsThemInPieces ships through nginx as it is
-// installed, which takes bodies of 1 MiB at most and ends the connection after its page.
-func TestNginxThatRefusesLargeObjectsGetsThemInPieces(t *testing.T) {
-	goWithout(t, notInstalled("nginx"))
+// nginxBefore runs nginx with what its only location says, and returns its URL and
+// its log.
+func nginxBefore(t *testing.T, location string) (endpoint, log string) {
+	t.Helper()
 	dir := t.TempDir()
-	f, settings := fakeS3(t, dir)
-	through := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
-	nginx := filepath.Join(dir, "nginx.conf")
+	address := fmt.Sprintf("127.0.0.1:%d", freePorts(t, 1)[0])
+	config := filepath.Join(dir, "nginx.conf")
 	text := fmt.Sprintf(`daemon off; pid %[1]s/pid; error_log %[1]s/error.log warn;
 events {}
 http {
@@ -31,19 +31,19 @@ http {
     client_body_temp_path %[1]s/b; proxy_temp_path %[1]s/p; fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
     server {
         listen %[2]s;
-        location / { proxy_pass %[3]s; proxy_set_header Host $http_host; }
+        location / { %[3]s }
     }
 }
-`, dir, through, f.URL)
+`, dir, address, location)
 	for _, d := range []string{dir, filepath.Dir(dir)} { // its workers are another user
 		if err := os.Chmod(d, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(nginx, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	proxy := exec.Command("nginx", "-c", nginx)
+	proxy := exec.Command("nginx", "-c", config)
 	if err := proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -51,10 +51,20 @@ http {
 		_ = proxy.Process.Signal(os.Interrupt)
 		_ = proxy.Wait()
 	})
-	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+strings.Replace(settings, f.URL, "http://"+through, 1)+"\n")
-	d := start(t, config, port, admin)
+	until(t, "nginx listens", func() bool {
+		c, err := net.Dial("tcp", address)
+		if err == nil {
+			c.Close()
+		}
+		return err == nil
+	})
+	return "http://" + address, filepath.Join(dir, "error.log")
+}
+
+// postLarge posts usages of 32 KiB that can't be compressed, and has them shipped.
+func (d *daemon) postLarge(requests, each int) {
+	d.t.Helper()
 	random := rand.NewChaCha8([32]byte{})
-	const requests, each = 20, 10
 	for range requests {
 		var usages []string
 		for range each {
@@ -62,19 +72,38 @@ http {
 			_, _ = random.Read(x)
 			usages = append(usages, fmt.Sprintf(`{"x":%q}`, base64.StdEncoding.EncodeToString(x)))
 		}
-		resp, err := http.Post(d.url(), "application/json", strings.NewReader("["+strings.Join(usages, ",")+"]"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusCreated {
-			t.Fatal(resp.Status)
-		}
+		d.postAll(usages)
 	}
 	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
+}
+
+// postAll posts usages in one request, all of which must be stored.
+func (d *daemon) postAll(usages []string) {
+	d.t.Helper()
+	resp, err := http.Post(d.url(), "application/json", strings.NewReader("["+strings.Join(usages, ",")+"]"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated {
+		d.t.Fatal(resp.Status)
+	}
+}
+
+// TestNginxThatRefusesLargeObjectsGetsThemInPieces ships through nginx as it is
+// installed, which takes bodies of 1 MiB at most and ends the connection after its page.
+func TestNginxThatRefusesLargeObjectsGetsThemInPieces(t *testing.T) {
+	goWithout(t, notInstalled("nginx"))
+	dir := t.TempDir()
+	f, settings := fakeS3(t, dir)
+	through, _ := nginxBefore(t, "proxy_pass "+f.URL+"; proxy_set_header Host $http_host;")
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+strings.Replace(settings, f.URL, through, 1)+"\n")
+	d := start(t, config, port, admin)
+	const requests, each = 20, 10
+	d.postLarge(requests, each)
 	until(t, "all is shipped", func() bool { return d.metrics()["collectord_usages_shipped_total"] == requests*each })
 	m := d.metrics()
 	d.balances(m)

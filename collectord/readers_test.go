@@ -24,29 +24,16 @@ import (
 	"time"
 
 	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/storages"
 )
 
 // What others read the bucket with, as the README shows it. Run it with
 // make readers.
 
-// toolsDir is where make readers puts programs.
-func toolsDir(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("TEST_TOOLS")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(cache, "collectord-tools", "bin")
-	}
-	return dir
-}
-
 // reader runs packaging/tools/readers/read.py.
 func reader(t *testing.T, stdin string, args ...string) string {
 	t.Helper()
-	python := filepath.Join(toolsDir(t), "readers", "bin", "python")
+	python := filepath.Join(storages.Tools(), "readers", "bin", "python")
 	if _, err := os.Stat(python); err != nil {
 		goWithout(t, args[0]+" (make readers installs it)")
 	}
@@ -270,7 +257,7 @@ func (h *webhook) count() int {
 }
 
 func TestANotificationFiresOnceForEachObjectWhichIsWholeThen(t *testing.T) {
-	if _, err := os.Stat(filepath.Join(toolsDir(t), "mc")); err != nil {
+	if _, err := os.Stat(filepath.Join(storages.Tools(), "mc")); err != nil {
 		goWithout(t, "mc (make readers builds it)")
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -294,7 +281,7 @@ func TestANotificationFiresOnceForEachObjectWhichIsWholeThen(t *testing.T) {
 	endpoint := regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)
 	script := fromReadme(t, "sh", "mc event add", "http://minio.example:9000", endpoint, "KEY SECRET", testUser+" "+testSecret)
 	cmd := exec.Command("bash", "-ec", script)
-	cmd.Env = append(os.Environ(), "PATH="+toolsDir(t)+":"+os.Getenv("PATH"), "HOME="+dir)
+	cmd.Env = append(os.Environ(), "PATH="+storages.Tools()+":"+os.Getenv("PATH"), "HOME="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v: %s", script, err, out)
 	}

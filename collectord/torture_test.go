@@ -98,17 +98,24 @@ func (d *disk) down() {
 	until(d.t, "the disk is no longer busy", func() bool { return exec.Command("umount", d.path).Run() == nil })
 }
 
-// onDisk mounts a disk and returns a daemon's directory whose data is on it and
-// whose archive is not.
-func onDisk(t *testing.T, mount ...string) (d *disk, dir string) {
+// newDisk mounts a disk in a directory of its own.
+func newDisk(t *testing.T, mount ...string) *disk {
 	t.Helper()
-	dir = t.TempDir()
-	d = &disk{t: t, mount: mount, path: filepath.Join(dir, "disk")}
+	d := &disk{t: t, mount: mount, path: filepath.Join(t.TempDir(), "disk")}
 	if err := os.Mkdir(d.path, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	d.up()
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", d.path).Run() })
+	return d
+}
+
+// onDisk mounts a disk and returns a daemon's directory whose data is on it and
+// whose archive is not.
+func onDisk(t *testing.T, mount ...string) (d *disk, dir string) {
+	t.Helper()
+	d = newDisk(t, mount...)
+	dir = filepath.Dir(d.path)
 	if err := os.Mkdir(filepath.Join(d.path, "data"), 0o755); err != nil {
 		t.Fatal(err)
 	}

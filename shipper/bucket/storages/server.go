@@ -1,0 +1,207 @@
+package storages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Storage is a program, or several, that speak S3.
+type Storage struct {
+	Name     string
+	Obtain   string // how it gets onto a machine
+	Region   string
+	Volatile bool // it has everything in memory: a kill takes it all
+
+	programs []string
+	prepare  func(*Server) error // once, before the first start
+	run      func(*Server) []process
+	ready    string              // a path that answers 200 once it is ready; empty: / answers anything
+	setup    func(*Server) error // once, after the first start
+}
+
+// process is a program that runs as long as the storage does.
+type process struct {
+	program   string
+	args, env []string
+}
+
+// Missing names a program that this storage needs and that is neither in Tools nor
+// installed, and how to get it; empty: there is none.
+func (k Storage) Missing() string {
+	for _, p := range k.programs {
+		if _, err := find(p); err != nil {
+			return fmt.Sprintf("%s (%s)", p, k.Obtain)
+		}
+	}
+	return ""
+}
+
+// Tools is the directory into which packaging/tools/build puts programs.
+func Tools() string {
+	if dir := os.Getenv("TEST_TOOLS"); dir != "" {
+		return dir
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	return filepath.Join(cache, "collectord-tools", "bin")
+}
+
+// find looks in Tools, then on the path.
+func find(program string) (path string, err error) {
+	tools := Tools()
+	for _, dir := range []string{tools, filepath.Join(tools, "storages", "bin"), filepath.Join(tools, "cargo", "bin")} {
+		path = filepath.Join(dir, program)
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path, nil
+		}
+	}
+	return exec.LookPath(program)
+}
+
+// Server is a storage with a directory, ports and keys of its own. It is not safe
+// for concurrent use, except for Kill.
+type Server struct {
+	Storage
+	Dir         string // on which disk it is makes no difference to the server
+	Log         string // a file, outside Dir
+	Key, Secret string
+
+	env     []string // of commands
+	ports   []int
+	running []*exec.Cmd
+	isSetUp bool
+}
+
+// New prepares a server whose data are in dir, which must be empty. It does not
+// run yet.
+func (k Storage) New(dir, log string) (*Server, error) {
+	s := &Server{Storage: k, Dir: dir, Log: log, Key: "collectord-test", Secret: "collectord-test-secret"}
+	if k.prepare == nil {
+		return s, nil
+	}
+	return s, k.prepare(s)
+}
+
+// port is the n-th port of this server, the same after each start. It is below
+// those that the kernel gives to clients, so that it stays free in between.
+func (s *Server) port(n int) int {
+	for len(s.ports) <= n {
+		p := 10000 + rand.IntN(20000)
+		if ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p)); err == nil {
+			ln.Close()
+			s.ports = append(s.ports, p)
+		}
+	}
+	return s.ports[n]
+}
+
+func (s *Server) addr(n int) string { return fmt.Sprintf("127.0.0.1:%d", s.port(n)) }
+
+// path is a file or directory of the server.
+func (s *Server) path(name string) string { return filepath.Join(s.Dir, name) }
+
+// Endpoint is where it speaks S3.
+func (s *Server) Endpoint() string { return "http://" + s.addr(0) }
+
+// Start runs it and returns once it is ready.
+func (s *Server) Start() error {
+	for _, p := range s.run(s) {
+		if err := s.begin(p); err != nil {
+			return err
+		}
+	}
+	if err := s.waitUntilReady(); err != nil {
+		return err
+	}
+	if s.isSetUp || s.setup == nil {
+		return nil
+	}
+	s.isSetUp = true
+	return s.setup(s)
+}
+
+func (s *Server) begin(p process) error {
+	path, err := find(p.program)
+	if err != nil {
+		return err
+	}
+	log, err := os.OpenFile(s.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(path, p.args...)
+	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // for Kill
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.running = append(s.running, cmd)
+	return nil
+}
+
+func (s *Server) waitUntilReady() error {
+	client := http.Client{Timeout: 2 * time.Second}
+	for deadline := time.Now().Add(90 * time.Second); time.Now().Before(deadline); <-time.After(50 * time.Millisecond) {
+		resp, err := client.Get(s.Endpoint() + s.ready)
+		if err != nil {
+			continue
+		}
+		resp.Body.Close()
+		if s.ready == "" || resp.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s does not become ready: see %s", s.Name, s.Log)
+}
+
+// Kill ends all its processes as kill -9 does.
+func (s *Server) Kill() {
+	for _, cmd := range s.running {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+	for _, cmd := range s.running {
+		_ = cmd.Wait()
+	}
+	s.running = nil
+}
+
+// command runs one of its programs to the end.
+func (s *Server) command(program string, args ...string) (stdout string, err error) {
+	path, err := find(program)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(append(os.Environ(), "HOME="+filepath.Dir(s.Log)), s.env...) // which it may write to
+	out, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("%s %v: %w: %s", program, args, err, exit.Stderr)
+	}
+	return string(out), err
+}
+
+// retry is command for one that fails until a process that was just started can do
+// what it asks for.
+func (s *Server) retry(program string, args ...string) (err error) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(200 * time.Millisecond) {
+		if _, err = s.command(program, args...); err == nil {
+			return nil
+		}
+	}
+	return err
+}

@@ -1,0 +1,74 @@
+//go:build torture
+
+package bucket
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"collectord/shipper/bucket/s3test"
+	"collectord/shipper/bucket/storages"
+)
+
+// TestStoragesConform runs the suite of TestStores over the storages that people
+// run. What one can't do, as docs/storages.md says, is not asked of it. Run it with
+// make stores.
+func TestStoragesConform(t *testing.T) {
+	document, err := os.ReadFile("../../docs/storages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range storages.All() {
+		t.Run(k.Name, func(t *testing.T) {
+			t.Parallel()
+			switch missing := k.Missing(); {
+			case missing != "" && os.Getenv("ALLOW_MISSING") == "1":
+				t.Skipf("no %s here, and ALLOW_MISSING=1 is set", missing)
+			case missing != "":
+				t.Fatalf("this proof needs %s: set ALLOW_MISSING=1 to go without it", missing)
+			}
+			row, err := storages.ReadRow(string(document), k.Name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			server, err := k.New(t.TempDir(), filepath.Join(t.TempDir(), "storage.log"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				server.Kill()
+				if text, _ := os.ReadFile(server.Log); t.Failed() {
+					t.Logf("%s", text[max(0, len(text)-4000):])
+				}
+			}()
+			if err := server.Start(); err != nil {
+				t.Fatal(err)
+			}
+			if err := server.Client().MakeBucket("usages"); err != nil {
+				t.Fatal(err)
+			}
+			s := testS3(t, server.Endpoint(), "usages", "some/prefix/", func(o *S3Options) {
+				o.Region, o.CredentialsFile = k.Region, s3test.KeysFile(t, server.Key, server.Secret, "")
+			})
+			testStoreBasics(t, s, row.Metadata == storages.Yes)
+			testMuch(t, s, row.Metadata == storages.Yes)
+			can := s.known.Load()
+			if can == nil {
+				t.Fatal("nothing was found out")
+			}
+			if documented := row.IfNoneMatch == storages.Yes || row.IfNoneMatch == storages.Racy; documented != can.conditional {
+				t.Errorf("If-None-Match: documented as %s, found out as %v", row.IfNoneMatch, can.conditional)
+			}
+			for _, c := range []struct{ name, documented string }{{"crc32c", row.CRC32C}, {"md5", row.MD5}, {"sha256", row.SHA256}} {
+				if c.name == can.checksumName() && c.documented != storages.Yes {
+					t.Errorf("%s is verified, and documented as %q", c.name, c.documented)
+				}
+			}
+			if row.IfNoneMatch == storages.Yes {
+				testRace(t, s)
+			}
+			t.Logf("checksum %s, conditional puts %v", can.checksumName(), can.conditional)
+		})
+	}
+}
