@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -88,16 +89,27 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 		if deduping {
 			recent = audit.NewRecentIDs(rememberedIDs)
 		}
-		err = s.Records(cmd.Context(), store, func(objects int) { bar.set(int64(objects), 0) }, func(line bucket.Line) error {
-			if id, ok := line.ID(); deduping && ok && !recent.Add(id) {
-				return nil
-			}
-			if !usages {
-				_, err := out.Write(line)
+		err = s.Records(cmd.Context(), store, func(objects int) { bar.set(int64(objects), 0) }, func(lines []byte) (err error) {
+			if !usages && !deduping {
+				_, err = out.Write(lines)
 				return err
 			}
-			_, err := out.Write(line.Usage())
-			return errors.Join(err, out.WriteByte('\n'))
+			for line := range bytes.Lines(lines) {
+				line := bucket.Line(line)
+				if id, ok := line.ID(); deduping && ok && !recent.Add(id) {
+					continue
+				}
+				if usages {
+					_, _ = out.Write(line.Usage()) // an error comes again
+					err = out.WriteByte('\n')
+				} else {
+					_, err = out.Write(line)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		if deduping && recent.Forgot() {
 			bar.clear()
