@@ -140,7 +140,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	if err := awaitStart(ctx, log, patience); err != nil {
 		return nil, err
 	}
-	store, err := openStore(cfg, logger)
+	store, err := openStore(cfg, log, logger)
 	if err != nil {
 		return nil, err
 	}

@@ -81,8 +81,9 @@ const RaiseLimit = "raise the limit of the storage, or of the proxy in front of 
 
 // Destination says where objects go and how to get there.
 type Destination struct {
-	URL string // file:///path or s3://bucket/prefix
-	S3  S3Options
+	URL   string // file:///path or s3://bucket/prefix
+	Owner string // log id, as HexID, of the collector that puts; empty for others
+	S3    S3Options
 }
 
 // Open connects to a destination. It does not talk to the network yet.
@@ -96,7 +97,7 @@ func Open(d Destination) (Store, error) {
 		if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
 			return nil, fmt.Errorf("destination %s: a folder is written file:///path", d.URL)
 		}
-		return newFolder(u.Path)
+		return newFolder(u.Path, d.Owner)
 	case "s3":
 		prefix := strings.Trim(u.Path, "/")
 		if prefix != "" {
@@ -119,5 +120,5 @@ func OpenToRead(d Destination) (Store, error) {
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("archive folder: %s is no directory", u.Path)
 	}
-	return &folder{root: filepath.Clean(u.Path), durable: map[string]bool{}}, nil
+	return readFolder(u.Path), nil
 }
