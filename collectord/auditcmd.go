@@ -169,52 +169,52 @@ func auditText(out io.Writer, destination string, r *audit.Report, deep bool) er
 	if r.Wrong() {
 		verdict = "NOT RIGHT: " + wrongs(r)
 	}
-	fmt.Fprintln(out, verdict)
+	writef(out, "%s\n", verdict)
 	for _, f := range r.Findings {
 		tellFinding(out, &f)
 	}
 	if n := notListed(r); n > 0 {
-		fmt.Fprintf(out, "\n… and %s more\n", plural(n, "finding"))
+		writef(out, "\n… and %s more\n", plural(n, "finding"))
 	}
 	if r.Unconfirmed > 0 {
-		fmt.Fprintf(out, "\nNOT KNOWN  what the hosts of %s had confirmed: there is no metadata, as in a folder\n", plural(r.Unconfirmed, "log"))
-		fmt.Fprintln(out, "  so no gap of theirs is called missing, whether its records were deleted or never came")
+		writef(out, "\nNOT KNOWN  what the hosts of %s had confirmed: there is no metadata, as in a folder\n", plural(r.Unconfirmed, "log"))
+		writef(out, "  so no gap of theirs is called missing, whether its records were deleted or never came\n")
 	}
 	if r.NoMetadata > 0 {
-		fmt.Fprintf(out, "\nNOT KNOWN  the SHA-256 of the lines of %s: there is no metadata, as in a folder\n", plural(r.NoMetadata, "object"))
-		fmt.Fprintln(out, "  these were checked by the checksum of their frame, their count and their ids")
+		writef(out, "\nNOT KNOWN  the SHA-256 of the lines of %s: there is no metadata, as in a folder\n", plural(r.NoMetadata, "object"))
+		writef(out, "  these were checked by the checksum of their frame, their count and their ids\n")
 	}
-	fmt.Fprintf(out, "\n%s: %s, %s\n", destination, plural(r.Objects, "object"), plural(r.Notes, "loss note"))
+	writef(out, "\n%s: %s, %s\n", destination, plural(r.Objects, "object"), plural(r.Notes, "loss note"))
 	if len(r.Logs) == 0 {
 		return nil
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NODE\tLOG\tRUNS\tOBJECTS\tRECORDS\tFIRST SEQ\tLAST SEQ\tFROM\tTO")
+	writef(table, "NODE\tLOG\tRUNS\tOBJECTS\tRECORDS\tFIRST SEQ\tLAST SEQ\tFROM\tTO\n")
 	for _, l := range r.Logs {
 		from, to := "-", "-"
 		if l.Objects > 0 {
 			from, to = l.From.Format("2006-01-02T15Z"), l.To.Format("2006-01-02T15Z")
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n",
+		writef(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n",
 			strings.Join(l.Nodes, " "), l.LogID, l.Runs, l.Objects, l.Records, l.FirstSeq, l.LastSeq, from, to)
 	}
 	return table.Flush()
 }
 
 func tellFinding(out io.Writer, f *audit.Finding) {
-	fmt.Fprintf(out, "\n%s", strings.ToUpper(strings.ReplaceAll(string(f.Kind), "_", " ")))
+	writef(out, "\n%s", strings.ToUpper(strings.ReplaceAll(string(f.Kind), "_", " ")))
 	if f.FirstSeq > 0 {
-		fmt.Fprintf(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, plural(int(f.Records()), "record"), f.Node, f.LogID)
+		writef(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, plural(int(f.Records()), "record"), f.Node, f.LogID)
 		if len(f.Runs) > 0 {
-			fmt.Fprintf(out, ", run %s", strings.Join(f.Runs, " and "))
+			writef(out, ", run %s", strings.Join(f.Runs, " and "))
 		}
 	}
-	fmt.Fprintln(out)
+	writef(out, "\n")
 	if why := reason(f); why != "" {
-		fmt.Fprintf(out, "  %s\n", why)
+		writef(out, "  %s\n", why)
 	}
 	for _, k := range f.Keys {
-		fmt.Fprintf(out, "  %s\n", k)
+		writef(out, "  %s\n", k)
 	}
 }
 

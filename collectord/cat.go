@@ -79,7 +79,7 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 			return err
 		}
 		// A reader that goes away ends the process by SIGPIPE, as with other filters.
-		out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
+		out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
 		bar := newProgress(cmd.ErrOrStderr())
 		if bar.what = "objects"; newProgress(os.Stdout).out != nil {
 			bar = &progress{} // the records are on that terminal
@@ -113,7 +113,7 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 		})
 		if deduping && recent.Forgot() {
 			bar.clear()
-			fmt.Fprintf(cmd.ErrOrStderr(), "collectord: more than %d different ids: repeats that are further apart were printed\n", rememberedIDs)
+			writef(cmd.ErrOrStderr(), "collectord: more than %d different ids: repeats that are further apart were printed\n", rememberedIDs)
 		}
 		err = errors.Join(err, out.Flush())
 		var damaged *audit.DamagedError

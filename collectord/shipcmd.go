@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -69,7 +70,7 @@ is left stays in the log, and can be shipped by another try or by the daemon.`,
 		if asJSON {
 			err = json.NewEncoder(cmd.OutOrStdout()).Encode(result)
 		} else {
-			_, err = fmt.Fprint(cmd.OutOrStdout(), result.text())
+			_, err = io.WriteString(cmd.OutOrStdout(), result.text())
 		}
 		if err == nil && !result.Done {
 			return notRightf("not everything is shipped: %s", result.left())
@@ -99,12 +100,12 @@ type shipResult struct {
 
 func (r *shipResult) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "shipped %s in %s to %s\n", plural(int(r.Records), "record"), plural(int(r.Objects), "object"), r.Destination)
+	writef(&b, "shipped %s in %s to %s\n", plural(int(r.Records), "record"), plural(int(r.Objects), "object"), r.Destination)
 	if r.Folder {
 		b.WriteString("that is a folder: if it lies on this host, it goes with the host\n")
 	}
 	if r.PutAside > 0 {
-		fmt.Fprintf(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
+		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
 	}
 	return b.String()
 }

@@ -87,7 +87,7 @@ func (f *fetched) fetch(store bucket.Store) {
 	}
 	defer body.Close()
 	for {
-		p := piece{buf: pieceBuffers.Get().(*[pieceSize]byte)} //nolint:errcheck // it holds nothing else
+		p := piece{buf: pieceBuffers.Get().(*[pieceSize]byte)}
 		for p.n < pieceSize && p.err == nil {
 			var n int
 			n, p.err = body.Read(p.buf[p.n:])
