@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,10 @@ import (
 // rememberedIDs is how many different ids cat --dedupe remembers at least, and
 // half of how many at most: about 130 MiB.
 const rememberedIDs = 1_000_000
+
+// memoryOfCat is what the garbage collector keeps cat within, where it remembers no ids:
+// what is fetched ahead, a window of 8 MiB, and a line of 16 MiB.
+const memoryOfCat = 36 << 20
 
 func catCommand() *cobra.Command {
 	var (
@@ -88,6 +93,8 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 		var recent *audit.RecentIDs
 		if deduping {
 			recent = audit.NewRecentIDs(rememberedIDs)
+		} else {
+			debug.SetMemoryLimit(memoryOfCat)
 		}
 		err = s.Records(cmd.Context(), store, func(objects int) { bar.set(int64(objects), 0) }, func(lines []byte) (err error) {
 			if !usages && !deduping {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -116,24 +117,28 @@ func benchCatMinIO(rounds int, binary, dir string) error {
 // runCat runs cat, throws away what it prints, and checks how much that is.
 func runCat(binary, config string) (r readerRun, err error) {
 	cmd := exec.Command(binary, "cat", "--config", config)
-	var lines countLines
+	lines := printed{cmd: cmd}
 	cmd.Stdout, cmd.Stderr = &lines, os.Stderr
 	began := time.Now()
-	if err = cmd.Run(); err == nil && int(lines) != smallObjects*recordsOfSmall {
-		err = fmt.Errorf("cat printed %d lines", lines)
+	if err = cmd.Run(); err == nil && lines.n != smallObjects*recordsOfSmall {
+		err = fmt.Errorf("cat printed %d lines", lines.n)
 	}
-	r.wall = time.Since(began)
-	if err == nil {
-		r.rss = rssOf(cmd)
-	}
+	r.wall, r.rss = time.Since(began), lines.rss
 	return r, err
 }
 
-type countLines int
+// printed counts lines, and what memory a process has had by then: what wait(2) gives
+// includes that of its parent.
+type printed struct {
+	cmd *exec.Cmd
+	n   int
+	rss float64
+}
 
-func (n *countLines) Write(p []byte) (int, error) {
-	*n += countLines(bytes.Count(p, []byte("\n")))
-	return len(p), nil
+func (p *printed) Write(text []byte) (n int, err error) {
+	p.n += bytes.Count(text, []byte("\n"))
+	p.rss, err = maxRSS(strconv.Itoa(p.cmd.Process.Pid))
+	return len(text), err
 }
 
 const recordsOfSmall = 4

@@ -327,6 +327,9 @@ func (r *objectReader) read(ctx context.Context, o *fetched) error {
 		} else {
 			r.in.Reset(body, stored.Size)
 		}
+		if k, ok := bucket.ParseKey(o.key); ok && err == nil {
+			r.in.Expect(k.LastSeq - k.FirstSeq + 1)
+		}
 		for at := int64(0); err == nil; {
 			var lines []byte
 			if lines, err = r.in.Lines(); err != nil {

@@ -59,7 +59,8 @@ type Reader struct {
 	whole   int    // of them lines that were returned; the rest begins a line
 	lines   []byte // of those that Next has not returned yet
 	records uint64
-	ended   error // of the decoder
+	most    uint64 // records that there can be; 0: not known
+	ended   error  // of the decoder
 }
 
 // NewReader reads an object from in, of as many bytes as size says, unless that is
@@ -77,11 +78,14 @@ func NewReader(in io.Reader, size int64) (*Reader, error) {
 // Reset lets the reader read another object.
 func (r *Reader) Reset(in io.Reader, size int64) {
 	*r = Reader{source: source{in: in, size: size}, zstd: r.zstd, buf: r.buf}
-	if len(r.buf) != blockSize { // of a long line
+	if r.buf == nil {
 		r.buf = make([]byte, blockSize)
 	}
 	r.ended = r.zstd.Reset(&r.source)
 }
+
+// Expect bounds how many lines there can be, such as by the name of the object.
+func (r *Reader) Expect(records uint64) { r.most = records }
 
 // Lines returns the next lines, whole and as many as are decoded at once, valid until
 // the call after; io.EOF follows the last ones. Other errors are a *Damage, or the
@@ -92,21 +96,22 @@ func (r *Reader) Lines() ([]byte, error) {
 	for r.ended == nil {
 		if r.held == len(r.buf) {
 			if r.held == MaxLine {
-				return nil, r.failed(fmt.Errorf("a line is longer than %d bytes", MaxLine))
+				return nil, r.failed(tooLong())
 			}
-			r.buf = append(make([]byte, 0, min(2*r.held, MaxLine)), r.buf...)
-			r.buf = r.buf[:cap(r.buf)]
+			size := 4 * r.held
+			if size > 1<<20 { // once, and for all objects: what is not used takes no memory
+				size = MaxLine
+			}
+			r.buf = append(make([]byte, 0, size), r.buf...)[:size]
 		}
 		var n int
-		n, r.ended = r.zstd.Read(r.buf[r.held:])
+		n, r.ended = r.zstd.Read(r.buf[r.held:min(r.held+blockSize, len(r.buf))])
 		end := bytes.LastIndexByte(r.buf[r.held:r.held+n], '\n') + 1
 		if end > 0 {
 			r.whole = r.held + end
 		}
 		if r.held += n; r.whole > 0 {
-			lines := r.buf[:r.whole]
-			r.records += uint64(bytes.Count(lines, []byte{'\n'}))
-			return lines, nil
+			return r.counted(r.buf[:r.whole])
 		}
 	}
 	if r.ended == io.EOF && r.held == 0 && r.source.read > 0 { //nolint:errorlint // a reader's end is never wrapped
@@ -117,6 +122,30 @@ func (r *Reader) Lines() ([]byte, error) {
 	}
 	return nil, r.failed(r.ended)
 }
+
+// counted counts lines, and cuts off those that can't be the object's.
+func (r *Reader) counted(lines []byte) ([]byte, error) {
+	n := uint64(bytes.Count(lines, []byte{'\n'}))
+	if r.most > 0 && r.records+n > r.most {
+		r.ended = tooManyLines(r.most)
+		n = r.most - r.records
+		rest := lines
+		for range n {
+			rest = rest[bytes.IndexByte(rest, '\n')+1:]
+		}
+		lines = lines[:len(lines)-len(rest)]
+	}
+	if r.records += n; n == 0 {
+		return nil, r.failed(r.ended)
+	}
+	return lines, nil
+}
+
+func tooManyLines(most uint64) error {
+	return fmt.Errorf("it holds more than the %d records of its name", most)
+}
+
+func tooLong() error { return fmt.Errorf("a line is longer than %d bytes", MaxLine) }
 
 // Next returns the next line, with its line break, as Lines does.
 func (r *Reader) Next() (line Line, err error) {
