@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"collectord/shipper/bucket"
 )
@@ -59,4 +62,19 @@ func (m *minIO) stop() {
 	_ = m.server.Process.Kill()
 	_ = m.server.Wait()
 	_ = os.RemoveAll(m.dir)
+}
+
+// cpu is the CPU time that it has taken, in seconds.
+func (m *minIO) cpu() float64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.server.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseFloat(fields[11], 64)
+	system, _ := strconv.ParseFloat(fields[12], 64)
+	return (user + system) / 100 // USER_HZ
 }
