@@ -4,6 +4,7 @@ VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo deve
 TOOLS   := $(or $(TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
 export TEST_MINIO := $(or $(TEST_MINIO),$(TOOLS)/minio)
 export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
+export TEST_BAREFS := $(or $(TEST_BAREFS),$(TOOLS)/barefs)
 
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
@@ -48,6 +49,7 @@ torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
 	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|SlowUplink|Unreadable|WearsTheDisk|StartHangs' \
 	  -every-slowness -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
+	go test -timeout 10m -tags torture -count 1 -v ./shipper/bucket -run 'CanNeitherLink|CanOnlyBeClaimed'
 	go test -timeout 60m -count 1 -v ./shipper -run DoesEverythingWrong -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	$(SIMULATE) -simulate-states $(STATES) -simulate-seed 1000000 -simulate-recorded $(RECORDED)

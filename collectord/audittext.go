@@ -61,31 +61,31 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 	if r.Wrong() {
 		verdict = "NOT RIGHT: " + wrongs(r)
 	}
-	fmt.Fprintln(out, verdict)
+	writef(out, "%s\n", verdict)
 	for _, f := range r.Findings {
 		writeFinding(out, &f)
 	}
 	if n := notListed(r); n > 0 {
-		fmt.Fprintf(out, "\n… and %s more\n", plural(n, "finding"))
+		writef(out, "\n… and %s more\n", plural(n, "finding"))
 	}
 	if r.Unconfirmed > 0 {
-		fmt.Fprintf(out, "\nNOT KNOWN  what the hosts of %s had confirmed: there is neither metadata, as in a folder, nor a heartbeat\n", plural(r.Unconfirmed, "log"))
-		fmt.Fprintln(out, "  so no gap of theirs is called missing, whether its records were deleted or never came")
+		writef(out, "\nNOT KNOWN  what the hosts of %s had confirmed: there is neither metadata, as in a folder, nor a heartbeat\n", plural(r.Unconfirmed, "log"))
+		writef(out, "  so no gap of theirs is called missing, whether its records were deleted or never came\n")
 	}
 	if r.NoMetadata > 0 {
-		fmt.Fprintf(out, "\nNOT KNOWN  the SHA-256 of the lines of %s: there is no metadata, as in a folder\n", plural(r.NoMetadata, "object"))
-		fmt.Fprintln(out, "  these were checked by the checksum of their frame, their count and their ids")
+		writef(out, "\nNOT KNOWN  the SHA-256 of the lines of %s: there is no metadata, as in a folder\n", plural(r.NoMetadata, "object"))
+		writef(out, "  these were checked by the checksum of their frame, their count and their ids\n")
 	}
 	for _, a := range unused {
-		fmt.Fprintf(out, "\nACCEPTS NOTHING  line %d of the accepted incidents: seq %d to %d of log %s (%s: %s)\n", a.Line, a.FirstSeq, a.LastSeq, a.LogID, a.Who, a.Why)
-		fmt.Fprintln(out, "  nothing is wrong there: correct the line, or remove it")
+		writef(out, "\nACCEPTS NOTHING  line %d of the accepted incidents: seq %d to %d of log %s (%s: %s)\n", a.Line, a.FirstSeq, a.LastSeq, a.LogID, a.Who, a.Why)
+		writef(out, "  nothing is wrong there: correct the line, or remove it\n")
 	}
-	fmt.Fprintf(out, "\n%s: %s, %s, %s\n", destination, plural(r.Objects, "object"), plural(r.Notes, "loss note"), plural(r.Heartbeats, "heartbeat"))
+	writef(out, "\n%s: %s, %s, %s\n", destination, plural(r.Objects, "object"), plural(r.Notes, "loss note"), plural(r.Heartbeats, "heartbeat"))
 	if len(r.Logs) == 0 {
 		return nil
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "NODE\tLOG\tRUNS\tOBJECTS\tRECORDS\tFIRST SEQ\tLAST SEQ\tFROM\tTO\tHEARTBEAT")
+	writef(table, "NODE\tLOG\tRUNS\tOBJECTS\tRECORDS\tFIRST SEQ\tLAST SEQ\tFROM\tTO\tHEARTBEAT\n")
 	for _, l := range r.Logs {
 		from, to := "-", "-"
 		if l.Objects > 0 {
@@ -95,38 +95,38 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 		if l.Heartbeat != nil {
 			heartbeat = minute(&l.Heartbeat.At)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n",
+		writef(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n",
 			strings.Join(l.Nodes, " "), l.LogID, l.Runs, l.Objects, l.Records, l.FirstSeq, l.LastSeq, from, to, heartbeat)
 	}
 	return table.Flush()
 }
 
 func writeFinding(out io.Writer, f *audit.Finding) {
-	fmt.Fprintf(out, "\n%s", strings.ToUpper(strings.ReplaceAll(string(f.Kind), "_", " ")))
+	writef(out, "\n%s", strings.ToUpper(strings.ReplaceAll(string(f.Kind), "_", " ")))
 	if f.Accepted != nil {
-		fmt.Fprint(out, ", ACCEPTED")
+		writef(out, ", ACCEPTED")
 	}
 	if f.FirstSeq == 0 && f.Node != "" {
-		fmt.Fprintf(out, "  %s", f.Node)
+		writef(out, "  %s", f.Node)
 	}
 	if f.FirstSeq > 0 {
-		fmt.Fprintf(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, records(f.Records()), f.Node, f.LogID)
+		writef(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, records(f.Records()), f.Node, f.LogID)
 		if len(f.Runs) > 0 {
-			fmt.Fprintf(out, ", run %s", strings.Join(f.Runs, " and "))
+			writef(out, ", run %s", strings.Join(f.Runs, " and "))
 		}
 	}
-	fmt.Fprintln(out)
+	writef(out, "\n")
 	if why := reason(f); why != "" {
-		fmt.Fprintf(out, "  %s\n", why)
+		writef(out, "  %s\n", why)
 	}
 	if a := f.Accepted; a != nil {
-		fmt.Fprintf(out, "  accepted by %s: %s\n", a.Who, a.Why)
+		writef(out, "  accepted by %s: %s\n", a.Who, a.Why)
 	}
 	if f.Destination != "" {
-		fmt.Fprintf(out, "  in %s\n", f.Destination)
+		writef(out, "  in %s\n", f.Destination)
 	}
 	for _, k := range f.Keys {
-		fmt.Fprintf(out, "  %s\n", k)
+		writef(out, "  %s\n", k)
 	}
 }
 

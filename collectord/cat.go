@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -19,6 +21,10 @@ import (
 // rememberedIDs is how many different ids cat --dedupe remembers at least, and
 // half of how many at most: about 130 MiB.
 const rememberedIDs = 1_000_000
+
+// memoryOfCat is what the garbage collector keeps cat within, where it remembers no ids:
+// what is fetched ahead, a window of 8 MiB, and a line of 16 MiB.
+const memoryOfCat = 36 << 20
 
 func catCommand() *cobra.Command {
 	var (
@@ -39,7 +45,12 @@ long ago (90s, 15m, 2h, 7d). Only what can hold such records is listed and read.
 itself; one that was derived from an Idempotency-Key does not, and is searched everywhere unless times are given.
 
 --dedupe prints an id once. It remembers the last 1 to 2 million different ids, in about 130 MiB; repeats that are
-further apart are printed, and a warning is. Of damaged objects what can be read is printed; the exit status is 2 then.`,
+further apart are printed, and a warning is. Of damaged objects what can be read is printed; the exit status is 2 then.
+Damaged are, too, a line of more than 16 MiB and more lines than the object's name has records. Of a folder, only
+regular files are read.
+
+At a terminal, characters that would control it are printed as \u001b is; into a pipe or file, bytes are as they are.
+Objects are fetched ahead; it takes at most 64 MiB without --dedupe.`,
 	}
 	f := c.Flags()
 	f.StringVar(&from, "from", "", "records received at this time or later")
@@ -80,7 +91,7 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 			return err
 		}
 		// A reader that goes away ends the process by SIGPIPE, as with other filters.
-		out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
+		out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
 		bar := newProgress(cmd.ErrOrStderr())
 		if bar.what = "objects"; newProgress(os.Stdout).out != nil {
 			bar = &progress{} // the records are on that terminal
@@ -89,21 +100,34 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 		var recent *audit.RecentIDs
 		if deduping {
 			recent = audit.NewRecentIDs(rememberedIDs)
+		} else {
+			debug.SetMemoryLimit(memoryOfCat)
 		}
-		err = s.RecordsOfAll(cmd.Context(), stores, func(objects int) { bar.set(int64(objects), 0) }, func(line bucket.Line) error {
-			if id, ok := line.ID(); deduping && ok && !recent.Add(id) {
-				return nil
-			}
-			if !usages {
-				_, err := out.Write(line)
+		err = s.RecordsOfAll(cmd.Context(), stores, func(objects int) { bar.set(int64(objects), 0) }, func(lines []byte) (err error) {
+			if !usages && !deduping {
+				_, err = out.Write(lines)
 				return err
 			}
-			_, err := out.Write(line.Usage())
-			return errors.Join(err, out.WriteByte('\n'))
+			for line := range bytes.Lines(lines) {
+				line := bucket.Line(line)
+				if id, ok := line.ID(); deduping && ok && !recent.Add(id) {
+					continue
+				}
+				if usages {
+					_, _ = out.Write(line.Usage()) // an error comes again
+					err = out.WriteByte('\n')
+				} else {
+					_, err = out.Write(line)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 		if deduping && recent.Forgot() {
 			bar.clear()
-			fmt.Fprintf(cmd.ErrOrStderr(), "collectord: more than %d different ids: repeats that are further apart were printed\n", rememberedIDs)
+			writef(cmd.ErrOrStderr(), "collectord: more than %d different ids: repeats that are further apart were printed\n", rememberedIDs)
 		}
 		err = errors.Join(err, out.Flush())
 		var damaged *audit.DamagedError

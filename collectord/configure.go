@@ -1,7 +1,7 @@
 package main
 
 import (
-	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -24,12 +24,12 @@ func configCommand() *cobra.Command {
 					warnings = append(warnings, more...)
 				}
 				for _, w := range warnings {
-					fmt.Fprintln(cmd.ErrOrStderr(), "warning:", w)
+					writef(cmd.ErrOrStderr(), "warning: %s\n", w)
 				}
 				if err != nil {
 					return err
 				}
-				_, err = fmt.Fprintln(cmd.OutOrStdout(), "the configuration is valid")
+				_, err = io.WriteString(cmd.OutOrStdout(), "the configuration is valid\n")
 				return err
 			},
 		},

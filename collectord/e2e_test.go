@@ -96,7 +96,7 @@ func storeOf(t *testing.T, config string) bucket.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := openStore(cfg, slog.New(slog.DiscardHandler))
+	store, err := bucket.Open(destination(cfg, slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func newVoice(cfg config.Log, out descriptor) (*voice, error) {
 		if text {
 			return slog.NewTextHandler(to, o)
 		}
-		return slog.NewJSONHandler(to, o)
+		return slog.NewJSONHandler(&visibleWriter{out: to}, o) // which leaves DEL, C1 and bidi controls
 	}
 	queue := newLogQueue(out, func(message string, lines uint64) []byte {
 		var line bytes.Buffer

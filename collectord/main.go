@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime/debug"
 
@@ -34,18 +35,21 @@ func main() {
 func execute(args []string, exit func(status int)) int {
 	root := rootCommand(exit)
 	root.SetArgs(args)
+	stderr := &visibleWriter{out: os.Stderr}
+	root.SetOut(&visibleWriter{out: os.Stdout})
+	root.SetErr(stderr)
 	cmd, err := root.ExecuteC()
 	if err == nil {
 		return 0
 	}
 	text, status := failure(cmd, err)
 	if cmd.CommandPath() != runPath {
-		fmt.Fprint(os.Stderr, text)
+		_, _ = io.WriteString(stderr, text)
 		return status
 	}
 	// No line reports what could not be written: this text is all there is.
 	last := newLogQueue(descriptor(standardError), func(string, uint64) []byte { return nil })
-	_, _ = last.Write([]byte(text)) // never fails
+	_, _ = last.Write(visible([]byte(text))) // never fails
 	last.flush(logPatience)
 	return status
 }
@@ -67,7 +71,10 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 		}
 		return text, exitError
 	}
-	text = fmt.Sprintf("collectord: %v\n", err)
+	text = errorText(err)
+	if !cmd.HasParent() { // of the arguments; it may suggest others, on lines of their own
+		text = fmt.Sprintf("collectord: %v\n", err)
+	}
 	var bad notRight
 	if errors.As(err, &bad) {
 		return text, exitNotRight
@@ -111,7 +118,7 @@ func versionCommand() *cobra.Command {
 			if info, ok := debug.ReadBuildInfo(); ok {
 				goVersion = info.GoVersion
 			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "collectord %s (%s)\n", version, goVersion)
+			_, err := io.WriteString(cmd.OutOrStdout(), fmt.Sprintf("collectord %s (%s)\n", version, goVersion))
 			return err
 		},
 	}

@@ -22,6 +22,9 @@ type progress struct {
 }
 
 func newProgress(out io.Writer) *progress {
+	if w, ok := out.(*visibleWriter); ok {
+		out = w.out // what is drawn controls the terminal
+	}
 	file, ok := out.(*os.File)
 	if !ok {
 		return &progress{}

@@ -5,7 +5,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/csv"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -241,11 +243,14 @@ func (h *webhook) read(key string) error {
 		return err
 	}
 	defer lines.Close()
+	sum := sha256.New()
 	for err == nil {
-		_, err = lines.Next()
+		var some []byte
+		some, err = lines.Lines()
+		sum.Write(some)
 	}
-	if sums := lines.Sums(); !errors.Is(err, io.EOF) || there.Records != sums.Records || there.SHA256 != sums.SHA256 {
-		return fmt.Errorf("it is not whole: %w, %+v, %+v", err, there, sums)
+	if !errors.Is(err, io.EOF) || there.SHA256 != hex.EncodeToString(sum.Sum(nil)) {
+		return fmt.Errorf("it is not whole: %w, %+v", err, there)
 	}
 	return nil
 }

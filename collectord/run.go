@@ -113,7 +113,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	if err != nil {
 		return err
 	}
-	store, err := openStore(cfg, logger)
+	store, err := openStore(cfg, log, logger)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}

@@ -151,7 +151,7 @@ func complete(cmd *cobra.Command, args []string, o *send.Options, flags sendFlag
 		o.Token = "" // of the environment: datagrams have none
 	}
 	if o.Token != "" && inClear(o.Target) {
-		fmt.Fprintln(cmd.ErrOrStderr(), "warning: the token goes over the network in clear: use https")
+		writef(cmd.ErrOrStderr(), "warning: the token goes over the network in clear: use https\n")
 	}
 	o.TLS, err = clientTLS(flags)
 	return err
@@ -263,7 +263,7 @@ func printSummary(w io.Writer, s send.Summary, asJSON bool) error {
 	}
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-9s "+format+"\n", append([]any{name}, args...)...)
+		writef(&b, "%-9s "+format+"\n", append([]any{name}, args...)...)
 	}
 	line("target", "%s, %.3f s", s.Target, s.Seconds)
 	if s.ID != "" {

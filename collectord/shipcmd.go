@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -74,7 +75,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		if asJSON {
 			err = json.NewEncoder(cmd.OutOrStdout()).Encode(result)
 		} else {
-			_, err = fmt.Fprint(cmd.OutOrStdout(), result.text())
+			_, err = io.WriteString(cmd.OutOrStdout(), result.text())
 		}
 		if err == nil && !result.Done {
 			return notRightf("not everything is shipped: %s", result.left())
@@ -104,12 +105,12 @@ type shipResult struct {
 
 func (r *shipResult) text() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "shipped %s in %s to %s\n", plural(int(r.Records), "record"), plural(int(r.Objects), "object"), r.Destination)
+	writef(&b, "shipped %s in %s to %s\n", plural(int(r.Records), "record"), plural(int(r.Objects), "object"), r.Destination)
 	if r.Folder {
 		b.WriteString("that is a folder: if it lies on this host, it goes with the host\n")
 	}
 	if r.PutAside > 0 {
-		fmt.Fprintf(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
+		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
 	}
 	return b.String()
 }
@@ -145,7 +146,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	if err := awaitStart(ctx, log, patience); err != nil {
 		return nil, err
 	}
-	store, err := openStore(cfg, logger)
+	store, err := openStore(cfg, log, logger)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -34,8 +35,8 @@ anywhere: whoever is to post needs it now. NAME says in the bucket who sent a us
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"name": name, "token": token, "line": line})
 			}
 			// What a program may want is alone on its lines, and alone on standard output.
-			fmt.Fprintf(cmd.ErrOrStderr(), "The token, which can't be shown again, and the line for http.tokens_file:\n")
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n%s\n", token, line)
+			writef(cmd.ErrOrStderr(), "The token, which can't be shown again, and the line for http.tokens_file:\n")
+			_, err := io.WriteString(cmd.OutOrStdout(), token+"\n"+line+"\n")
 			return err
 		},
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -33,10 +32,10 @@ It may be used while the daemon is running.`,
 			}
 			done, err := wal.Acknowledge(cfg.DataDir, args...)
 			for _, path := range done {
-				fmt.Fprintf(cmd.OutOrStdout(), "acknowledged %q\n", path) // a stranger may have named it
+				writef(cmd.OutOrStdout(), "acknowledged %s\n", path)
 			}
 			if err == nil && len(done) == 0 {
-				fmt.Fprintln(cmd.OutOrStdout(), "nothing is put aside")
+				writef(cmd.OutOrStdout(), "nothing is put aside\n")
 			}
 			return err
 		},

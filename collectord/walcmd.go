@@ -103,7 +103,7 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		return nil
 	}
 	table := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "STATE\tSEGMENT\tRECORDS\tBYTES\tMODIFIED")
+	writef(table, "STATE\tSEGMENT\tRECORDS\tBYTES\tMODIFIED\n")
 	var records uint64
 	var bytes int64
 	for _, e := range entries {
@@ -115,20 +115,20 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		if l.Modified != nil {
 			modified = l.Modified.UTC().Format(time.RFC3339)
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%d\t%s\n", l.State, l.Segment, count, l.Bytes, modified)
+		writef(table, "%s\t%s\t%s\t%d\t%s\n", l.State, l.Segment, count, l.Bytes, modified)
 		records += l.Records
 		bytes += l.Bytes
 	}
-	fmt.Fprintf(table, "\ttotal, sealed records\t%d\t%d\t\n", records, bytes)
+	writef(table, "\ttotal, sealed records\t%d\t%d\t\n", records, bytes)
 	if err := table.Flush(); err != nil {
 		return err
 	}
 	aside, err := log.PutAside()
 	if len(aside) > 0 {
-		fmt.Fprintf(cmd.OutOrStdout(), "\nput aside, until it is acknowledged (collectord wal acknowledge):\n")
+		writef(cmd.OutOrStdout(), "\nput aside, until it is acknowledged (collectord wal acknowledge):\n")
 	}
 	for _, one := range aside {
-		fmt.Fprintf(cmd.OutOrStdout(), "  %q\n", one.Path) // a stranger may have named it
+		writef(cmd.OutOrStdout(), "  %s\n", one.Path)
 	}
 	return err
 }
@@ -177,22 +177,23 @@ func verified(e wal.Entry, r *wal.Report) segmentLine {
 
 // verdict is what people are told of a segment.
 func verdict(e wal.Entry, r *wal.Report) string {
-	if r.OK() {
-		return fmt.Sprintf("ok       %s  %d records\n", e.Name, r.Records)
-	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "DAMAGED  %s  %d records check out: %v\n", e.Name, r.Records, r.Reason)
+	if r.OK() {
+		writef(&b, "ok       %s  %d records\n", e.Name, r.Records)
+		return b.String()
+	}
+	writef(&b, "DAMAGED  %s  %d records check out: %v\n", e.Name, r.Records, r.Reason)
 	for _, d := range r.Damaged {
-		fmt.Fprintf(&b, "         bytes %d to %d\n", d.From, d.To-1)
+		writef(&b, "         bytes %d to %d\n", d.From, d.To-1)
 	}
 	for _, g := range r.Lost {
-		fmt.Fprintf(&b, "         lost: seq %d to %d\n", g.First, g.Last)
+		writef(&b, "         lost: seq %d to %d\n", g.First, g.Last)
 	}
 	return b.String()
 }
 
 func walCat(cmd *cobra.Command, cfg *config.Config, _ bool) error {
-	out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
+	out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
 	bad := 0
 	var line []byte
 	err := examineAll(cmd, cfg.DataDir, func(r *wal.Record) (err error) {
@@ -237,7 +238,7 @@ func examineAll(cmd *cobra.Command, dataDir string, each func(*wal.Record) error
 		}
 		r, err := log.Examine(e, each)
 		if errors.Is(err, wal.ErrVersion) {
-			fmt.Fprintln(cmd.ErrOrStderr(), "passed over:", err)
+			writef(cmd.ErrOrStderr(), "passed over: %v\n", err)
 			continue
 		}
 		if err != nil {

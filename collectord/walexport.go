@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"errors"
-	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -54,9 +53,9 @@ func walExport(cmd *cobra.Command, dataDir, name string) error {
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)
+	out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
 	missing := func(format string, args ...any) {
-		fmt.Fprintf(cmd.ErrOrStderr(), "not exported: "+format+"\n", args...)
+		writef(cmd.ErrOrStderr(), "not exported: "+format+"\n", args...)
 	}
 	var line []byte
 	var unprintable, exported int

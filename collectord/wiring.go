@@ -108,8 +108,12 @@ func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 	}
 }
 
-func openStore(cfg *config.Config, logger *slog.Logger) (bucket.Store, error) {
-	return bucket.Open(destination(cfg, logger))
+// openStore is for the collector whose log that is.
+func openStore(cfg *config.Config, log *wal.Log, logger *slog.Logger) (bucket.Store, error) {
+	d := destination(cfg, logger)
+	logID, _ := log.Identity()
+	d.Owner = bucket.HexID(logID)
+	return bucket.Open(d)
 }
 
 // openStoreToRead is for commands that look at what is there.

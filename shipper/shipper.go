@@ -104,8 +104,8 @@ type Stats struct {
 	Foreign         int                    // segments of a later version, left alone
 	InFlight        int
 
-	Heartbeats, HeartbeatFailures uint64 // written, and not
-	Storage         bucket.Capabilities // as found by the probe
+	Heartbeats, HeartbeatFailures uint64              // written, and not
+	Storage                       bucket.Capabilities // as found by the probe
 }
 
 // New makes a shipper, without a look at a disk or the storage. Run starts it.

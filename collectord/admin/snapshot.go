@@ -68,5 +68,5 @@ type ShipperSnapshot struct {
 	InFlight        int
 
 	Heartbeats, HeartbeatFailures uint64 // written, and not
-	Storage         bucket.Capabilities
+	Storage                       bucket.Capabilities
 }

@@ -91,11 +91,17 @@ func runReader(binary, archive string, args ...string) (r readerRun, err error) 
 	r.wall, r.out = time.Since(began), out.Bytes()
 	if err == nil {
 		r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			r.rss = float64(u.Maxrss) / 1024
-		}
+		r.rss = rssOf(cmd)
 	}
 	return r, err
+}
+
+// rssOf is the most memory that a process that has ended had, in MiB.
+func rssOf(cmd *exec.Cmd) float64 {
+	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+		return float64(u.Maxrss) / 1024
+	}
+	return 0
 }
 
 // readAlone decodes and hashes every object, and returns the CPU time taken.

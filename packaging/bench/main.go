@@ -14,6 +14,7 @@
 //	ship: shipping to a folder, and the compressor alone on the same lines
 //	audit: a deep audit and cat, and decoding the same objects alone
 //	listing: an audit of a million listed objects
+//	cat:  cat of a folder beside zstdcat, and of many small objects in MinIO
 //	million: single posts, until they are shipped to MinIO and audited
 //	backlog: how long the daemon takes to start over 10 GiB that wait for upload
 //	metrics: HTTP while somebody scrapes, and what counting takes
@@ -48,7 +49,7 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
-	only := flag.String("only", "", "measure only this: doors, udp, batches, log, segments, ship, audit, listing, million, backlog, sizes or metrics")
+	only := flag.String("only", "", "measure only this: doors, udp, batches, log, segments, ship, audit, listing, cat, million, backlog, sizes or metrics")
 	profile := flag.String("profile", "", "record a profile for the compiler to this file instead")
 	child := flag.String(childFlag, "", "do a part of a measurement, given as JSON, in a process of its own")
 	receive := flag.Bool(bareFlag, false, "be the receiver that the udp section compares with")
@@ -113,6 +114,9 @@ func bench(rounds, seconds int, binary, dir, only, profile string) error {
 	}
 	if err == nil && (only == "" || only == "listing") {
 		err = benchListing(rounds, binary, dir)
+	}
+	if err == nil && (only == "" || only == "cat") {
+		err = benchCat(rounds, binary, dir)
 	}
 	if err == nil && (only == "" || only == "million") {
 		err = benchMillion(binary, dir)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -19,41 +18,16 @@ const million = 1_000_000
 // the load generator and MinIO on the same cores.
 func benchMillion(binary, dir string) error {
 	dir = filepath.Join(dir, "million")
-	minio := filepath.Join(os.Getenv("HOME"), ".cache", "collectord-tools", "bin", "minio")
-	if path := os.Getenv("TEST_MINIO"); path != "" {
-		minio = path
-	}
-	if _, err := os.Stat(minio); err != nil {
-		fmt.Println("\na million single posts, shipped to MinIO and audited: not measured:", err)
-		return nil
-	}
-	// In MinIO's own layout a folder that is there at start is a bucket.
-	if err := os.MkdirAll(filepath.Join(dir, "minio", "usages"), 0o750); err != nil {
-		return err
-	}
-	port, err := freePort()
+	server, err := startMinIO(dir)
 	if err != nil {
 		return err
 	}
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	server := exec.Command(minio, "server", "--quiet", "--address", addr, filepath.Join(dir, "minio"))
-	server.Env = append(os.Environ(), "MINIO_ROOT_USER=bench", "MINIO_ROOT_PASSWORD=bench-secret", "MINIO_BROWSER=off", "MINIO_UPDATE=off")
-	if err := server.Start(); err != nil {
-		return err
+	if server == nil {
+		fmt.Println("\na million single posts, shipped to MinIO and audited: not measured: there is no minio (make tools builds it)")
+		return nil
 	}
-	defer func() {
-		_ = server.Process.Kill()
-		_ = server.Wait()
-		_ = os.RemoveAll(dir)
-	}()
-	if err := waitFor("http://" + addr + "/minio/health/ready"); err != nil {
-		return err
-	}
-	credentials := filepath.Join(dir, "credentials")
-	if err := os.WriteFile(credentials, []byte("[default]\naws_access_key_id = bench\naws_secret_access_key = bench-secret\n"), 0o600); err != nil {
-		return err
-	}
-	d, err := startDaemon(binary, dir, fmt.Sprintf("shutdown: {grace: 5m}\nshipper: {destination: 's3://usages', s3: {endpoint: 'http://%s', region: us-east-1, credentials_file: '%s'}}\n", addr, credentials))
+	defer server.stop()
+	d, err := startDaemon(binary, dir, "shutdown: {grace: 5m}\n"+server.settings)
 	if err != nil {
 		return err
 	}

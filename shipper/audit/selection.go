@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,8 @@ type Selection struct {
 // ErrNoSuchID means that records of a selection's IDs were not found.
 var ErrNoSuchID = errors.New("no such record")
 
-// DamagedError means that objects are damaged. What could be read of them was
-// passed on.
+// DamagedError means that objects are damaged, or that the storage does not give
+// them. What could be read of them was passed on.
 type DamagedError struct {
 	Objects int
 	First   error // names one of them
@@ -36,7 +37,7 @@ func (e *DamagedError) Error() string {
 	if e.Objects == 1 {
 		return e.First.Error()
 	}
-	return fmt.Sprintf("%d objects are damaged, such as %v", e.Objects, e.First)
+	return fmt.Sprintf("%d objects are damaged or can't be read, such as %v", e.Objects, e.First)
 }
 
 func (e *DamagedError) Unwrap() error { return e.First }
@@ -147,12 +148,15 @@ func (s Selection) mayBeIn(key string, from, to int64, fromKnown bool) bool {
 	return (!fromKnown || k.Hour >= from) && (k.Hour <= to || k.Hour == noPartition) && (s.Node == "" || s.Node == k.Node)
 }
 
-// Records calls each with each line of the selection, with its line break, valid
-// until each returns. The lines of an object come in their order, objects by
-// hour, node and seq. It ends early once every id is found that can't be there
-// twice, and with ErrNoSuchID if some were not. Damaged objects are passed over,
+// Records calls each with the lines of the selection, whole and as many as there are
+// at once, valid until each returns. The lines of an object come in their order,
+// objects by hour, node and seq. It ends early once every id is found that can't be
+// there twice, and with ErrNoSuchID if some were not. Damaged objects are passed over,
 // and reported by a DamagedError at the end.
-func (s Selection) Records(ctx context.Context, store bucket.Store, progress func(objects int), each func(bucket.Line) error) error {
+//
+// Objects are fetched ahead, unless any may be the last. It takes 4 MiB for these,
+// and for decoding what a bucket.Reader takes.
+func (s Selection) Records(ctx context.Context, store bucket.Store, progress func(objects int), each func(lines []byte) error) error {
 	w := wanted{selection: s, each: each}
 	w.from, w.to = formatTime(s.From), formatTime(s.To)
 	for _, id := range s.IDs {
@@ -164,38 +168,62 @@ func (s Selection) Records(ctx context.Context, store bucket.Store, progress fun
 		w.repeatable = w.repeatable || id[6]>>4 != 7
 	}
 	objects := 0
-	var damaged error
-	for key, err := range s.keys(ctx, store, time.Now()) {
+	var damaged *DamagedError
+	r := objectReader{store: store, each: w.lines}
+	defer r.close()
+	err := s.objects(ctx, store, w.open > 0 && !w.repeatable, func(o *fetched) error {
+		err := o.err
 		if err == nil {
-			err = eachLine(ctx, store, key, w.line)
+			err = r.read(ctx, o)
 		}
 		var damage *DamagedError
-		switch {
-		case errors.Is(err, errEnough):
-			return damaged
-		case errors.As(err, &damage):
-			if first, ok := damaged.(*DamagedError); ok { //nolint:errorlint // it is ours
-				first.Objects++
-			} else {
-				damaged = damage
+		if errors.As(err, &damage) {
+			if damaged == nil {
+				damaged = &DamagedError{First: damage.First}
 			}
-		case err != nil:
-			return err
+			damaged.Objects++
+			err = nil
 		}
 		objects++
 		progress(objects)
+		return err
+	})
+	switch {
+	case errors.Is(err, errEnough):
+		err = nil
+	case err == nil && w.open > 0:
+		var open []string
+		for id, found := range w.ids {
+			if !found {
+				open = append(open, id)
+			}
+		}
+		slices.Sort(open)
+		err = fmt.Errorf("%w: %s (searched: %s)", ErrNoSuchID, strings.Join(open, ", "), s.searched())
 	}
-	if w.open == 0 {
-		return damaged
+	if damaged == nil { // not a nil *DamagedError in an error
+		return err
 	}
-	var open []string
-	for id, found := range w.ids {
-		if !found {
-			open = append(open, id)
+	return errors.Join(err, damaged)
+}
+
+// objects calls each with each object that may hold some of the selection.
+func (s Selection) objects(ctx context.Context, store bucket.Store, oneByOne bool, each func(*fetched) error) error {
+	keys := func(ctx context.Context) iter.Seq2[string, error] { return s.keys(ctx, store, time.Now()) }
+	if oneByOne {
+		for key, err := range keys(ctx) {
+			if err := each(&fetched{key: key, err: err}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for o := range fetchAhead(ctx, store, keys) {
+		if err := each(o); err != nil {
+			return err
 		}
 	}
-	slices.Sort(open)
-	return errors.Join(fmt.Errorf("%w: %s (searched: %s)", ErrNoSuchID, strings.Join(open, ", "), s.searched()), damaged)
+	return ctx.Err()
 }
 
 func (s Selection) searched() string {
@@ -226,17 +254,32 @@ type wanted struct {
 	ids        map[string]bool // whether they were found
 	open       int             // not found yet
 	repeatable bool            // some may be there more than once
-	each       func(bucket.Line) error
+	each       func(lines []byte) error
+}
+
+// lines picks from whole lines.
+func (w *wanted) lines(lines []byte) error {
+	if w.from == "" && w.to == "" && w.ids == nil {
+		return w.each(lines)
+	}
+	for line := range bytes.Lines(lines) {
+		if err := w.line(line); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *wanted) line(line bucket.Line) error {
-	id, at := line.IDText(), line.ReceivedAt()
-	if w.from != "" && string(at) < w.from || w.to != "" && string(at) >= w.to {
-		return nil
+	if w.from != "" || w.to != "" {
+		if at := line.ReceivedAt(); w.from != "" && string(at) < w.from || w.to != "" && string(at) >= w.to {
+			return nil
+		}
 	}
 	if w.ids == nil {
 		return w.each(line)
 	}
+	id := line.IDText()
 	found, ok := w.ids[string(id)]
 	if !ok {
 		return nil
@@ -253,37 +296,59 @@ func (w *wanted) line(line bucket.Line) error {
 	return nil
 }
 
-// eachLine reads an object. When the storage breaks off, it goes on where that
-// happened.
-func eachLine(ctx context.Context, store bucket.Store, key string, each func(bucket.Line) error) error {
-	done := 0
+// objectReader reads one object after the other.
+type objectReader struct {
+	store bucket.Store
+	each  func(lines []byte) error
+	in    *bucket.Reader // nil until there is something to read
+}
+
+func (r *objectReader) close() {
+	if r.in != nil {
+		r.in.Close()
+	}
+}
+
+// read reads an object. When the storage breaks off, it goes on where that happened.
+func (r *objectReader) read(ctx context.Context, o *fetched) error {
+	open := o.open // what was fetched ahead, once
+	var done int64 // bytes of lines
 	err := bucket.Retry(ctx, func() error {
-		body, stored, err := store.Open(ctx, key)
-		if err != nil {
-			return err
+		if open == nil || o.opened == nil {
+			open = func() (io.ReadCloser, bucket.Stored, error) { return r.store.Open(ctx, o.key) }
+		}
+		body, stored, err := open()
+		if open = nil; err != nil {
+			return damagedObject(o.key, err)
 		}
 		defer body.Close()
-		lines, err := bucket.NewReader(body, stored.Size)
-		if err != nil {
-			return damagedObject(key, err)
+		if r.in == nil {
+			r.in, err = bucket.NewReader(body, stored.Size)
+		} else {
+			r.in.Reset(body, stored.Size)
 		}
-		defer lines.Close()
-		for n := 1; ; n++ {
-			line, err := lines.Next()
-			if err == io.EOF { //nolint:errorlint // a reader's end is never wrapped
-				return nil
+		if k, ok := bucket.ParseKey(o.key); ok && err == nil {
+			r.in.Expect(k.LastSeq - k.FirstSeq + 1)
+		}
+		for at := int64(0); err == nil; {
+			var lines []byte
+			if lines, err = r.in.Lines(); err != nil {
+				break
 			}
-			if err != nil {
-				return damagedObject(key, err)
-			}
-			if n <= done {
+			from := min(max(done-at, 0), int64(len(lines)))
+			at += int64(len(lines))
+			if from == int64(len(lines)) { // all of it came before
 				continue
 			}
-			if err := each(line); err != nil {
+			if err := r.each(lines[from:]); err != nil {
 				return err
 			}
-			done = n
+			done = at
 		}
+		if err == io.EOF { //nolint:errorlint // a reader's end is never wrapped
+			return nil
+		}
+		return damagedObject(o.key, err)
 	})
 	if errors.Is(err, bucket.ErrNotFound) { // deleted since it was listed, by a life-cycle rule
 		return nil
@@ -291,10 +356,16 @@ func eachLine(ctx context.Context, store bucket.Store, key string, each func(buc
 	return err
 }
 
-// damagedObject is the error of reading an object, with its key if that is damaged.
+// damagedObject is the error of reading an object, with its key if it is a failure of
+// this object alone.
 func damagedObject(key string, err error) error {
-	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
+	var damage *bucket.Damage
+	var failed *bucket.Error
+	switch {
+	case errors.As(err, &damage):
 		return &DamagedError{1, fmt.Errorf("%s: %w", key, err)}
+	case errors.As(err, &failed) && failed.Permanent && failed.OwnTrouble:
+		return &DamagedError{1, err}
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 // watched notes what is listed and opened, and breaks off bodies.
 type watched struct {
 	bucket.Store
+	mu             sync.Mutex // guards opened and broken
 	listed, opened []string
 	failAfter      int // keys of each first listing; 0: never
 	breakAfter     int // bytes of each object's first body; 0: never
@@ -52,8 +54,10 @@ func (w *watched) List(ctx context.Context, prefix string) iter.Seq2[string, err
 }
 
 func (w *watched) Open(ctx context.Context, key string) (io.ReadCloser, bucket.Stored, error) {
-	w.opened = append(w.opened, key)
 	body, stored, err := w.Store.Open(ctx, key)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.opened = append(w.opened, key)
 	if err != nil || w.breakAfter == 0 || w.broken[key] {
 		return body, stored, err
 	}
@@ -120,9 +124,11 @@ func archiveOf(t *testing.T, hours ...time.Time) (*watched, []string) {
 
 func selected(t *testing.T, s Selection, store bucket.Store) (usages []string, lines []string) {
 	t.Helper()
-	err := s.Records(context.Background(), store, func(int) {}, func(line bucket.Line) error {
-		lines = append(lines, string(line))
-		usages = append(usages, string(line.Usage()))
+	err := s.Records(context.Background(), store, func(int) {}, func(some []byte) error {
+		for line := range bytes.Lines(some) {
+			lines = append(lines, string(line))
+			usages = append(usages, string(bucket.Line(line).Usage()))
+		}
 		return nil
 	})
 	if err != nil {
@@ -138,7 +144,7 @@ func TestSelectionReadsOnlyTheHoursItNeeds(t *testing.T) {
 	if _, lines := selected(t, Selection{}, store); !slices.Equal(lines, all) {
 		t.Errorf("all: %q", lines)
 	}
-	*store = watched{root: store.root, Store: store.Store}
+	store = &watched{root: store.root, Store: store.Store}
 	got, _ := selected(t, Selection{From: day.Add(30 * time.Minute), To: day.Add(2*time.Hour + time.Microsecond), Node: "edge-2"}, store)
 	want := []string{`{"at":"edge-2 23T00:30","usage":{}}`, `{"at":"edge-2 23T01:00","usage":{}}`, `{"at":"edge-2 23T01:30","usage":{}}`, `{"at":"edge-2 23T02:00","usage":{}}`}
 	if !slices.Equal(got, want) {
@@ -147,12 +153,12 @@ func TestSelectionReadsOnlyTheHoursItNeeds(t *testing.T) {
 	if len(store.opened) != 3 || !slices.Equal(store.listed, []string{"dt=2026-11-23/hour=00/", "dt=2026-11-23/hour=01/", "dt=2026-11-23/hour=02/"}) {
 		t.Errorf("listed %v, opened %v", store.listed, store.opened)
 	}
-	*store = watched{root: store.root, Store: store.Store}
+	store = &watched{root: store.root, Store: store.Store}
 	if got, _ := selected(t, Selection{From: day.Add(-time.Hour), To: day.Add(50 * time.Hour)}, store); len(got) != 16 ||
 		!slices.Equal(store.listed, []string{"dt=2026-11-22/", "dt=2026-11-23/", "dt=2026-11-24/", "dt=2026-11-25/"}) {
 		t.Errorf("%d of some days, listed %v", len(got), store.listed)
 	}
-	*store = watched{root: store.root, Store: store.Store}
+	store = &watched{root: store.root, Store: store.Store}
 	if got, _ := selected(t, Selection{To: day}, store); len(got) != 4 || len(store.opened) != 2 {
 		t.Errorf("%d before a day, opened %v", len(got), store.opened)
 	}
@@ -169,14 +175,14 @@ func TestAnIDIsFoundByTheTimeInIt(t *testing.T) {
 		!slices.Equal(store.listed, []string{"dt=2026-11-23/hour=04/", "dt=2026-11-23/hour=05/"}) {
 		t.Errorf("found %q, listed %v", lines, store.listed)
 	}
-	none := func(bucket.Line) error { return nil }
+	none := func([]byte) error { return nil }
 	id[15]++
 	err := Selection{IDs: []bucket.ID{id}}.Records(context.Background(), store, func(int) {}, none)
 	if !errors.Is(err, ErrNoSuchID) || !strings.Contains(err.Error(), id.String()) || !strings.Contains(err.Error(), "dt=2026-11-23/hour=06") {
 		t.Errorf("an id that is not there: %v", err)
 	}
 	id[6] = 0x80 // of version 8: no time is in it
-	*store = watched{root: store.root, Store: store.Store}
+	store = &watched{root: store.root, Store: store.Store}
 	err = Selection{IDs: []bucket.ID{id}}.Records(context.Background(), store, func(int) {}, none)
 	if !errors.Is(err, ErrNoSuchID) || len(store.opened) != 8 {
 		t.Errorf("an id without a time: %v, opened %v", err, store.opened)
@@ -192,7 +198,7 @@ func TestReadingGoesOnWhereTheStorageBrokeOff(t *testing.T) {
 		t.Errorf("%q, opened %v", lines, store.opened)
 	}
 	for n := 1; n < 5; n++ {
-		*store = watched{root: store.root, Store: store.Store, failAfter: n, broken: map[string]bool{}}
+		store = &watched{root: store.root, Store: store.Store, failAfter: n, broken: map[string]bool{}}
 		if _, lines := selected(t, Selection{}, store); !slices.Equal(lines, all) {
 			t.Errorf("listed anew after %d keys: %q", n, lines)
 		}
@@ -239,8 +245,10 @@ func TestADamagedObjectKeepsNoOtherFromBeingRead(t *testing.T) {
 		}
 	}
 	var lines []string
-	err := Selection{}.Records(context.Background(), store, func(int) {}, func(line bucket.Line) error {
-		lines = append(lines, string(line))
+	err := Selection{}.Records(context.Background(), store, func(int) {}, func(some []byte) error {
+		for line := range bytes.Lines(some) {
+			lines = append(lines, string(line))
+		}
 		return nil
 	})
 	var damaged *DamagedError

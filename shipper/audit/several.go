@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -63,7 +64,7 @@ func addTallies(to, from map[Kind]Tally) {
 
 // RecordsOfAll is Records of several destinations, one after the other. What is damaged
 // in one does not end the reading of others, and each id must be in one of them.
-func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, progress func(objects int), each func(bucket.Line) error) error {
+func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, progress func(objects int), each func(lines []byte) error) error {
 	if len(stores) == 1 {
 		return s.Records(ctx, stores[0], progress, each)
 	}
@@ -76,11 +77,15 @@ func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, prog
 			break
 		}
 		last := 0
-		err := s.Records(ctx, store, func(n int) { last = n; progress(done + n) }, func(line bucket.Line) error {
-			if id, ok := line.ID(); ok && len(s.IDs) > 0 {
-				found[id] = true
+		err := s.Records(ctx, store, func(n int) { last = n; progress(done + n) }, func(lines []byte) error {
+			if len(s.IDs) > 0 {
+				for line := range bytes.Lines(lines) {
+					if id, ok := bucket.Line(line).ID(); ok {
+						found[id] = true
+					}
+				}
 			}
-			return each(line)
+			return each(lines)
 		})
 		done += last
 		damage := (*DamagedError)(nil)

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -44,12 +45,14 @@ func TestRecordsComeFromSeveralDestinations(t *testing.T) {
 	}
 	read := func(s Selection) (ids []bucket.ID, err error) {
 		t.Helper()
-		err = s.RecordsOfAll(context.Background(), stores, func(int) {}, func(line bucket.Line) error {
-			id, ok := line.ID()
-			if !ok {
-				t.Errorf("%s", line)
+		err = s.RecordsOfAll(context.Background(), stores, func(int) {}, func(lines []byte) error {
+			for line := range bytes.Lines(lines) {
+				id, ok := bucket.Line(line).ID()
+				if !ok {
+					t.Errorf("%s", line)
+				}
+				ids = append(ids, id)
 			}
-			ids = append(ids, id)
 			return nil
 		})
 		return ids, err

@@ -7,10 +7,8 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -20,7 +18,10 @@ import (
 
 // folder keeps objects in a folder.
 type folder struct {
-	root   string
+	root  string
+	owner string // log id of who puts; empty: nobody, or not known
+	calls nameCalls
+
 	opened chan struct{} // closed once prepare has returned
 	failed error         // by prepare, valid then
 
@@ -31,10 +32,12 @@ type folder struct {
 // openWithin is how long a disk may take to open a folder before Put waits for it.
 const openWithin = 5 * time.Second
 
-// newFolder opens a folder. If its disk does not answer, that continues in the background
-// and Put waits for it; after an error Put tries again.
-func newFolder(root string) (*folder, error) {
-	s := &folder{root: filepath.Clean(root), opened: make(chan struct{}), durable: map[string]bool{}}
+// newFolder opens a folder for the collector whose log id is owner, and makes it if need
+// be. If its disk does not answer, that continues in the background and Put waits for it;
+// after an error Put tries again.
+func newFolder(root, owner string) (*folder, error) {
+	s := readFolder(root)
+	s.owner = owner
 	go func() { defer close(s.opened); s.failed = s.prepare() }()
 	select {
 	case <-s.opened:
@@ -44,12 +47,18 @@ func newFolder(root string) (*folder, error) {
 	}
 }
 
+// prepare makes the folder, and sees whether it can be put to.
 func (s *folder) prepare() error {
 	if err := makeDirs(s.temp()); err != nil {
 		return fmt.Errorf("archive folder: %w", err)
 	}
-	// Half-written files of an earlier run; others may use the folder, too.
-	if _, err := RemoveFiles(s.temp(), tempName, inUse); err != nil {
+	if s.owner != "" {
+		// Half-written files of an earlier run. Those of others are theirs.
+		if _, err := RemoveFiles(s.temp(), s.tempPattern()+"[0-9]*", inUse); err != nil {
+			return fmt.Errorf("archive folder: %w", err)
+		}
+	}
+	if err := s.checkNames(); err != nil {
 		return fmt.Errorf("archive folder: %w", err)
 	}
 	return nil
@@ -63,13 +72,18 @@ func (s *folder) await(ctx context.Context) error {
 	case <-s.opened:
 	}
 	if s.failed != nil { // it may be better by now
-		return makeDirs(s.temp())
+		return s.prepare()
 	}
 	return nil
 }
 
-// tempName matches the names of files in the making.
-const tempName = "put-[0-9]*"
+// readFolder opens a folder that nothing is put to.
+func readFolder(root string) *folder {
+	return &folder{root: filepath.Clean(root), calls: systemCalls, opened: make(chan struct{}), durable: map[string]bool{}}
+}
+
+// tempPattern begins the names of this collector's files in the making.
+func (s *folder) tempPattern() string { return "put-" + s.owner + "-" }
 
 func (s *folder) temp() string { return filepath.Join(s.root, ownDir, "tmp") }
 
@@ -106,8 +120,8 @@ func (s *folder) fail(op, key string, err error) error {
 	return e
 }
 
-// Put copies the object to a temporary file, syncs it, and gives it its name by
-// a rename that does not replace. What it finds under the name it makes durable,
+// Put copies the object to a temporary file, syncs it, and gives it its name without
+// replacing another. What it finds under the name it makes durable,
 // too: its own attempt before a crash may have got no further than the rename.
 func (s *folder) Put(ctx context.Context, o *Object) error {
 	path, err := s.path(o.Key)
@@ -127,15 +141,16 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 		}
 		return ErrExists
 	}
-	rename := renameWithoutReplacing
-	if o.Replace || o.Latest {
-		rename = os.Rename
-	} else if _, err := os.Lstat(path); err == nil {
-		return taken()
+	name := s.calls.rename
+	if !o.Replace && !o.Latest {
+		name = func(from, to string) error { return s.nameNew(from, to, o.Key) }
+		if there, err := os.Lstat(path); err == nil && !isClaim(there) {
+			return taken()
+		}
 	}
 	sum := crc32.New(castagnoli)
 	in := io.TeeReader(&pacedReader{ctx, o.reader(), callOptionsOf(ctx).Bandwidth}, sum)
-	temp, size, err := copyDurably(ctx, in, s.temp())
+	temp, size, err := copyDurably(ctx, in, s.temp(), s.tempPattern())
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
@@ -143,7 +158,9 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 	if size != o.Size || sum.Sum32() != o.CRC32C { // of the spool, whose disk may be another
 		return &Error{Op: "put", Key: o.Key, Kind: "BadDigest", Hint: changedOnTheWay, Err: fmt.Errorf("%d bytes were read back from the spool, of %d, or they have changed", size, o.Size)}
 	}
-	switch err := rename(temp, path); {
+	switch err := name(temp, path); {
+	case errors.Is(err, errClaimed):
+		return &Error{Op: "put", Key: o.Key, Kind: "claimed", OwnTrouble: true, Hint: "if it stays so: delete the empty file of this name", Err: err}
 	case errors.Is(err, fs.ErrExist):
 		return taken()
 	case err != nil:
@@ -194,30 +211,22 @@ func (s *folder) makeDurable(dir string) error {
 const maxDurable = 64
 
 // copyDurably writes what it reads to a new file in dir and syncs it.
-func copyDurably(ctx context.Context, in io.Reader, dir string) (path string, size int64, err error) {
-	out, err := os.CreateTemp(dir, "put-*")
+func copyDurably(ctx context.Context, in io.Reader, dir, pattern string) (path string, size int64, err error) {
+	out, err := os.CreateTemp(dir, pattern+"*")
 	if err != nil {
 		return "", 0, err
 	}
-	_ = unix.Flock(int(out.Fd()), unix.LOCK_SH|unix.LOCK_NB) // so that no other start takes it for left over
+	_ = unix.Flock(int(out.Fd()), unix.LOCK_SH|unix.LOCK_NB) // a copy of this collector does not take it for left over
 	size, err = io.Copy(out, in)
-	err = errors.Join(err, out.Chmod(0o640), out.Sync(), out.Close(), ctx.Err())
+	chmod := out.Chmod(0o640)
+	if unsupported(chmod) {
+		chmod = nil
+	}
+	err = errors.Join(err, chmod, out.Sync(), out.Close(), ctx.Err())
 	if err != nil {
 		return "", 0, errors.Join(err, os.Remove(out.Name()))
 	}
 	return out.Name(), size, nil
-}
-
-func renameWithoutReplacing(from, to string) error {
-	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTSUP) {
-		// Not every file system has it (NFS): a link does not replace either.
-		return os.Link(from, to)
-	}
-	if err != nil {
-		return &os.LinkError{Op: "renameat2", Old: from, New: to, Err: err}
-	}
-	return nil
 }
 
 // makeDirs makes a directory and its parents, each durable in its own parent.
@@ -240,78 +249,4 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// Stat returns the size, and what the name holds: a folder keeps no metadata.
-func (s *folder) Stat(_ context.Context, key string) (Stored, error) {
-	f, there, err := s.open("stat", key)
-	if err == nil {
-		f.Close()
-	}
-	return there, err
-}
-
-func (s *folder) open(op, key string) (*os.File, Stored, error) {
-	path, err := s.path(key)
-	if err != nil {
-		return nil, Stored{}, s.fail(op, key, err)
-	}
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, Stored{}, ErrNotFound
-	}
-	if err != nil {
-		return nil, Stored{}, s.fail(op, key, err)
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, Stored{}, s.fail(op, key, err)
-	}
-	return f, Stored{Metadata: fromName(key), Size: info.Size(), Doubtful: true}, nil
-}
-
-func (s *folder) Open(_ context.Context, key string) (io.ReadCloser, Stored, error) {
-	f, there, err := s.open("open", key)
-	if err != nil {
-		return nil, there, err // not a nil *os.File in an interface
-	}
-	return f, there, nil
-}
-
-func (s *folder) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
-		// The walk starts in the last whole folder of the prefix.
-		top, err := s.path(prefix[:strings.LastIndexByte(prefix, '/')+1] + ".")
-		if err != nil {
-			yield("", s.fail("list", prefix, err))
-			return
-		}
-		err = filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
-			if path == top && errors.Is(err, fs.ErrNotExist) {
-				return filepath.SkipAll
-			}
-			if err != nil {
-				return err
-			}
-			rel, err := filepath.Rel(s.root, path)
-			if err != nil {
-				return err
-			}
-			key := filepath.ToSlash(rel)
-			if e.IsDir() {
-				if path == s.temp() {
-					return filepath.SkipDir
-				}
-				return ctx.Err()
-			}
-			if strings.HasPrefix(key, prefix) && !yield(key, nil) {
-				return filepath.SkipAll
-			}
-			return nil
-		})
-		if err != nil {
-			yield("", s.fail("list", prefix, err))
-		}
-	}
 }

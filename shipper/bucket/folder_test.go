@@ -16,7 +16,7 @@ import (
 // segment is removed.
 func TestAFileThatIsThereAlreadyIsMadeDurable(t *testing.T) {
 	dir := t.TempDir()
-	s, err := newFolder(dir)
+	s, err := newFolder(dir, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,7 +24,7 @@ func TestAFileThatIsThereAlreadyIsMadeDurable(t *testing.T) {
 	if err := s.Put(context.Background(), o); err != nil {
 		t.Fatal(err)
 	}
-	again, err := newFolder(dir)
+	again, err := newFolder(dir, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestAFileThatIsThereAlreadyIsMadeDurable(t *testing.T) {
 }
 
 func TestFileStoreKeepsKeysInside(t *testing.T) {
-	s, err := newFolder(t.TempDir())
+	s, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,22 +80,26 @@ func put(t *testing.T, path string) {
 	}
 }
 
+// testOwner is the log id of who puts in these tests.
+const testOwner = "00000000000000aa"
+
 // A folder may be shared, and files in the making there may be others'.
 func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	root := t.TempDir()
-	s, err := newFolder(root)
+	s, err := newFolder(root, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"put-123", "put-456", "notes.txt", "put-7/file"} {
+	const own = "put-" + testOwner + "-"
+	for _, name := range []string{own + "123", own + "456", "put-00000000000000bb-1", "put-1", "notes.txt", own + "7/file"} {
 		put(t, filepath.Join(s.temp(), name))
 	}
 	target := filepath.Join(t.TempDir(), "target")
 	put(t, target)
-	if err := os.Symlink(target, filepath.Join(s.temp(), "put-8")); err != nil {
+	if err := os.Symlink(target, filepath.Join(s.temp(), own+"8")); err != nil {
 		t.Fatal(err)
 	}
-	busy, err := os.Open(filepath.Join(s.temp(), "put-456"))
+	busy, err := os.Open(filepath.Join(s.temp(), own+"456"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,11 +107,17 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	if err := unix.Flock(int(busy.Fd()), unix.LOCK_SH); err != nil { // as who writes it does
 		t.Fatal(err)
 	}
-	if s, err = newFolder(root); err != nil {
-		t.Fatal(err)
-	}
-	if got, want := strings.Join(tree(t, s.temp()), " "), " /notes.txt /put-456 /put-7 /put-7/file /put-8"; got != want {
-		t.Errorf("there is%s, want%s", got, want)
+	for _, owner := range []string{"", "00000000000000cc", testOwner} {
+		if s, err = newFolder(root, owner); err != nil {
+			t.Fatal(err)
+		}
+		want := " /notes.txt /" + own + "123 /" + own + "456 /" + own + "7 /" + own + "7/file /" + own + "8 /put-00000000000000bb-1 /put-1"
+		if owner == testOwner {
+			want = strings.Replace(want, " /"+own+"123", "", 1)
+		}
+		if got := strings.Join(tree(t, s.temp()), " "); got != want {
+			t.Errorf("opened by %q there is%s, want%s", owner, got, want)
+		}
 	}
 	if _, err := os.Stat(target); err != nil {
 		t.Error(err)

@@ -19,7 +19,7 @@ var beating = Key{Node: "ward-3.edge-1", LogID: 0xabc, Run: 0xdef}
 
 func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.StorageClass = "STANDARD_IA" })
-	folder, err := newFolder(t.TempDir())
+	folder, err := newFolder(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestOnlyWhatConcernsPeopleIsAChange(t *testing.T) {
 // TestHostileHeartbeatsAreRefused: whoever can write to the bucket can put anything there.
 func TestHostileHeartbeatsAreRefused(t *testing.T) {
 	root := t.TempDir()
-	store, err := newFolder(root)
+	store, err := newFolder(root, "")
 	if err != nil {
 		t.Fatal(err)
 	}

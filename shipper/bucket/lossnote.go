@@ -26,8 +26,11 @@ type LossNote struct {
 	Checked bool `json:"checked"`
 }
 
-// maxLossNote bounds what is read of a note.
-const maxLossNote = 64 << 10
+// Bounds of what is read of a note, and of its reason, which a reader keeps.
+const (
+	maxLossNote = 64 << 10
+	maxReason   = 256
+)
 
 // NewLossNote makes the object of a note on the records that k names.
 func NewLossNote(k Key, reason string, at time.Time, checked bool) (*Object, error) {
@@ -62,7 +65,7 @@ func ReadLossNote(ctx context.Context, store Store, k Key) (n LossNote, err erro
 	if in.err != nil {
 		return n, in.err
 	}
-	if err == nil && (n.LogID != HexID(k.LogID) || n.Run != HexID(k.Run) || n.FirstSeq != k.FirstSeq || n.LastSeq != k.LastSeq || n.Reason == "") {
+	if err == nil && (n.LogID != HexID(k.LogID) || n.Run != HexID(k.Run) || n.FirstSeq != k.FirstSeq || n.LastSeq != k.LastSeq || n.Reason == "" || len(n.Reason) > maxReason) {
 		err = errors.New("not the note that its name says")
 	}
 	if err != nil {

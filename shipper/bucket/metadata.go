@@ -3,6 +3,7 @@ package bucket
 import (
 	"errors"
 	"strconv"
+	"strings"
 )
 
 // Format is the version of the layout of objects and loss notes.
@@ -81,10 +82,24 @@ func fromHeaders(h map[string]string) (m Metadata) {
 	m.LastSeq, errs[2] = strconv.ParseUint(h["Collectord-Last-Seq"], 10, 64)
 	m.Records, errs[3] = strconv.ParseUint(h["Collectord-Records"], 10, 64)
 	m.RawBytes, errs[4] = strconv.ParseInt(h["Collectord-Raw-Bytes"], 10, 64)
-	if errors.Join(errs[:]...) != nil {
+	if errors.Join(errs[:]...) != nil || !wellFormed(h) {
 		return Metadata{}
 	}
 	m.ConfirmedBelow, _ = strconv.ParseUint(h["Collectord-Confirmed-Below"], 10, 64)
 	m.Node, m.LogID, m.Run, m.SHA256 = h["Collectord-Node"], h["Collectord-Log-Id"], h["Collectord-Run"], h["Collectord-Sha256"]
 	return m
+}
+
+// maxNode bounds the name of a node, which readers keep. Those of collectord have at
+// most 63 characters.
+const maxNode = 255
+
+// wellFormed reports whether the texts among the headers are what they can be.
+func wellFormed(h map[string]string) bool {
+	for name, most := range map[string]int{"Collectord-Log-Id": 16, "Collectord-Run": 16, "Collectord-Sha256": 64} {
+		if text := h[name]; text == "" || len(text) > most || strings.Trim(text, "0123456789abcdef") != "" {
+			return false
+		}
+	}
+	return len(h["Collectord-Node"]) <= maxNode
 }

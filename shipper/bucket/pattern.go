@@ -68,7 +68,7 @@ func Expand(ctx context.Context, d Destination) ([]Destination, error) {
 	all := make([]Destination, 0, len(found))
 	for _, p := range slices.Compact(found) {
 		one := url.URL{Scheme: u.Scheme, Host: u.Host, Path: "/" + strings.TrimSuffix(p, "/")}
-		all = append(all, Destination{one.String(), d.S3})
+		all = append(all, Destination{URL: one.String(), S3: d.S3})
 	}
 	return all, nil
 }

@@ -36,7 +36,7 @@ func TestAPatternStandsForTheDestinationsThatAreThere(t *testing.T) {
 		"wards/x*":           nil,
 	} {
 		for _, base := range []string{"s3://" + s3test.Bucket + "/", "file://" + root + "/"} {
-			all, err := Expand(context.Background(), Destination{base + pattern, S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom}})
+			all, err := Expand(context.Background(), Destination{URL: base + pattern, S3: S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom}})
 			if errors.Is(err, ErrNoMatch) != (want == nil) || err != nil && want != nil {
 				t.Errorf("%s: %v", base+pattern, err)
 			}
@@ -69,7 +69,7 @@ func TestAPatternIsListedByPrefix(t *testing.T) {
 				}
 			}
 			base := "s3://" + s.bucket + "/" + s.prefix
-			all, err := Expand(context.Background(), Destination{base + "ward-*/", S3Options{Endpoint: s.client.EndpointURL().String(), Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom}})
+			all, err := Expand(context.Background(), Destination{URL: base + "ward-*/", S3: S3Options{Endpoint: s.client.EndpointURL().String(), Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom}})
 			if err != nil || len(all) != 3 || all[2].URL != base+"ward-2" {
 				t.Errorf("%+v, %v", all, err)
 			}

@@ -66,7 +66,7 @@ func TestThePageOfARegionIsNotRemembered(t *testing.T) {
 // TestAFolderIsGivenWholeObjects: what the spool has lost on the way is not stored.
 func TestAFolderIsGivenWholeObjects(t *testing.T) {
 	dir := t.TempDir()
-	s, err := newFolder(dir)
+	s, err := newFolder(dir, testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,12 +1,8 @@
 package bucket
 
 import (
-	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
-	"errors"
+	"bytes"
 	"fmt"
-	"hash"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -44,53 +40,122 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func newDecoder(in io.Reader) (*zstd.Decoder, error) {
-	return zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	return zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 }
 
-// Reader reads the lines of an object.
+// MaxLine bounds a line: the largest usage that http.max_record allows, 16 MiB, and
+// what is around it. An object with a longer line is damaged.
+const MaxLine = 16<<20 + 64<<10
+
+// blockSize is how much a Reader decodes at once, unless a line is longer.
+const blockSize = 256 << 10
+
+// Reader reads the lines of objects, one object after the other.
 type Reader struct {
 	source  source
 	zstd    *zstd.Decoder
-	in      *bufio.Reader
-	hash    hash.Hash
+	buf     []byte
+	held    int    // bytes in buf
+	whole   int    // of them lines that were returned; the rest begins a line
+	lines   []byte // of those that Next has not returned yet
 	records uint64
-	bytes   int64
+	most    uint64 // records that there can be; 0: not known
+	ended   error  // of the decoder
 }
 
 // NewReader reads an object from in, of as many bytes as size says, unless that is
 // negative. The caller closes the reader, and in.
 func NewReader(in io.Reader, size int64) (*Reader, error) {
-	r := &Reader{source: source{in: in, size: size}, hash: sha256.New()}
-	var err error
-	if r.zstd, err = newDecoder(&r.source); err != nil {
-		return nil, r.failed(err)
+	dec, err := newDecoder(nil)
+	if err != nil {
+		return nil, err
 	}
-	r.in = bufio.NewReaderSize(r.zstd, 64<<10)
+	r := &Reader{zstd: dec}
+	r.Reset(in, size)
 	return r, nil
 }
 
-// Next returns the next line, with its line break, valid until the call after;
-// io.EOF follows the last one. Other errors are a *Damage, or the storage's.
-func (r *Reader) Next() (Line, error) {
-	line, err := r.in.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		long := append([]byte(nil), line...)
-		var rest []byte
-		rest, err = r.in.ReadBytes('\n')
-		line = append(long, rest...)
+// Reset lets the reader read another object.
+func (r *Reader) Reset(in io.Reader, size int64) {
+	*r = Reader{source: source{in: in, size: size}, zstd: r.zstd, buf: r.buf}
+	if r.buf == nil {
+		r.buf = make([]byte, blockSize)
 	}
-	if err == io.EOF && len(line) == 0 {
-		return nil, err
+	r.ended = r.zstd.Reset(&r.source)
+}
+
+// Expect bounds how many lines there can be, such as by the name of the object.
+func (r *Reader) Expect(records uint64) { r.most = records }
+
+// Lines returns the next lines, whole and as many as are decoded at once, valid until
+// the call after; io.EOF follows the last ones. Other errors are a *Damage, or the
+// storage's.
+func (r *Reader) Lines() ([]byte, error) {
+	r.held = copy(r.buf, r.buf[r.whole:r.held])
+	r.whole = 0
+	for r.ended == nil {
+		if r.held == len(r.buf) {
+			if r.held == MaxLine {
+				return nil, r.failed(tooLong())
+			}
+			size := 4 * r.held
+			if size > 1<<20 { // once, and for all objects: what is not used takes no memory
+				size = MaxLine
+			}
+			r.buf = append(make([]byte, 0, size), r.buf...)[:size]
+		}
+		var n int
+		n, r.ended = r.zstd.Read(r.buf[r.held:min(r.held+blockSize, len(r.buf))])
+		end := bytes.LastIndexByte(r.buf[r.held:r.held+n], '\n') + 1
+		if end > 0 {
+			r.whole = r.held + end
+		}
+		if r.held += n; r.whole > 0 {
+			return r.counted(r.buf[:r.whole])
+		}
 	}
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
+	if r.ended == io.EOF && r.held == 0 && r.source.read > 0 { //nolint:errorlint // a reader's end is never wrapped
+		return nil, io.EOF
 	}
-	if err != nil {
-		return nil, r.failed(err)
+	if r.ended == io.EOF { //nolint:errorlint // see above
+		r.ended = io.ErrUnexpectedEOF
 	}
-	r.hash.Write(line)
-	r.records++
-	r.bytes += int64(len(line))
+	return nil, r.failed(r.ended)
+}
+
+// counted counts lines, and cuts off those that can't be the object's.
+func (r *Reader) counted(lines []byte) ([]byte, error) {
+	n := uint64(bytes.Count(lines, []byte{'\n'}))
+	if r.most > 0 && r.records+n > r.most {
+		r.ended = tooManyLines(r.most)
+		n = r.most - r.records
+		rest := lines
+		for range n {
+			rest = rest[bytes.IndexByte(rest, '\n')+1:]
+		}
+		lines = lines[:len(lines)-len(rest)]
+	}
+	if r.records += n; n == 0 {
+		return nil, r.failed(r.ended)
+	}
+	return lines, nil
+}
+
+func tooManyLines(most uint64) error {
+	return fmt.Errorf("it holds more than the %d records of its name", most)
+}
+
+func tooLong() error { return fmt.Errorf("a line is longer than %d bytes", MaxLine) }
+
+// Next returns the next line, with its line break, as Lines does.
+func (r *Reader) Next() (line Line, err error) {
+	if len(r.lines) == 0 {
+		if r.lines, err = r.Lines(); err != nil {
+			return nil, err
+		}
+	}
+	end := bytes.IndexByte(r.lines, '\n') + 1
+	line, r.lines = r.lines[:end], r.lines[end:]
 	return line, nil
 }
 
@@ -99,11 +164,6 @@ func (r *Reader) failed(err error) error {
 		return r.source.err
 	}
 	return &Damage{r.records, err}
-}
-
-// Sums returns count, size and checksum of the lines read so far.
-func (r *Reader) Sums() Metadata {
-	return Metadata{Records: r.records, RawBytes: r.bytes, SHA256: hex.EncodeToString(r.hash.Sum(nil))}
 }
 
 // Close releases the reader's buffers.

@@ -39,6 +39,7 @@ func (e *responseError) Error() string {
 const (
 	peeked       = 1 << 10
 	maxErrorBody = 64 << 10
+	maxListBody  = 16 << 20 // of a page: 1,000 keys of 1 KiB, with escapes
 )
 
 // checkResponse returns a responseError unless the answer can be S3's. The library looks at
@@ -62,10 +63,14 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 	}
 	body := bufio.NewReaderSize(resp.Body, peeked)
 	start, _ := body.Peek(peeked) // an error comes again when the body is read
+	rest := io.Reader(body)
+	if list {
+		rest = io.LimitReader(body, maxListBody)
+	}
 	resp.Body = struct {
 		io.Reader
 		io.Closer
-	}{body, resp.Body}
+	}{rest, resp.Body}
 	root := rootOf(start)
 	notS3 := func() error {
 		if html || root == "html" {

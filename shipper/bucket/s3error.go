@@ -75,6 +75,8 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage's certificate is not trusted, is for another name, or has expired: see shipper.s3.ca_file"
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):
 		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage does not speak TLS: write http:// in shipper.s3.endpoint"
+	case strings.Contains(err.Error(), "server response headers exceeded"):
+		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = "header", true, true, "the storage answers with a header that is too large: look at the object's metadata"
 	case strings.Contains(err.Error(), "remote error: tls"):
 		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage ends the TLS handshake"
 	case errors.As(err, &dnsErr):
@@ -97,7 +99,6 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 
 // changedOnTheWay is the hint for a checksum that does not agree.
 const changedOnTheWay = "bytes changed on their way: a broken disk, memory or network"
-
 
 // isTooLarge reports whether the object was refused for its size, by the storage or by
 // a proxy's page.

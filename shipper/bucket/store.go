@@ -89,8 +89,9 @@ const RaiseLimit = "raise the limit of the storage, or of the proxy in front of 
 
 // Destination says where objects go and how to get there.
 type Destination struct {
-	URL string // file:///path or s3://bucket/prefix
-	S3  S3Options
+	URL   string // file:///path or s3://bucket/prefix
+	Owner string // log id, as HexID, of the collector that puts; empty for others
+	S3    S3Options
 }
 
 // Open connects to a destination. It does not talk to the network yet.
@@ -104,7 +105,7 @@ func Open(d Destination) (Store, error) {
 		if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
 			return nil, fmt.Errorf("destination %s: a folder is written file:///path", d.URL)
 		}
-		s, err := newFolder(u.Path)
+		s, err := newFolder(u.Path, d.Owner)
 		if err != nil && d.S3.Logger != nil { // as a bucket that is away is no reason not to start
 			d.S3.Logger.Error("the folder can't be used: nothing is shipped until it can (see to its owner, its mode, or the disk)", "path", u.Path, "error", err)
 		}
@@ -131,5 +132,5 @@ func OpenToRead(d Destination) (Store, error) {
 	} else if !info.IsDir() {
 		return nil, fmt.Errorf("archive folder: %s is no directory", u.Path)
 	}
-	return &folder{root: filepath.Clean(u.Path), durable: map[string]bool{}}, nil
+	return readFolder(u.Path), nil
 }

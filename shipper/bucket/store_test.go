@@ -35,10 +35,16 @@ func described(o *Object, keepsMetadata bool) Metadata {
 func TestStores(t *testing.T) {
 	t.Parallel()
 	t.Run("file", func(t *testing.T) {
-		s, err := newFolder(filepath.Join(t.TempDir(), "deep", "archive"))
+		s, err := newFolder(filepath.Join(t.TempDir(), "deep", "archive"), testOwner)
 		if err != nil {
 			t.Fatal(err)
 		}
+		testStoreBasics(t, s, false)
+		testMuch(t, s, false)
+		testRace(t, s)
+	})
+	t.Run("file, where names can only be claimed", func(t *testing.T) {
+		s := bare(t, t.TempDir(), testOwner)
 		testStoreBasics(t, s, false)
 		testMuch(t, s, false)
 		testRace(t, s)

@@ -160,15 +160,19 @@ func (b *watchedResponse) Close() error {
 	return b.ReadCloser.Close()
 }
 
+// maxHeader bounds the header of an answer. S3 allows 2 KiB of metadata.
+const maxHeader = 64 << 10
+
 func s3Transport(caFile string) (*transport, error) {
 	t := &http.Transport{
-		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         withEarlyAnswers((&net.Dialer{Timeout: 10 * time.Second}).DialContext),
-		TLSHandshakeTimeout: 10 * time.Second,
-		IdleConnTimeout:     time.Minute,
-		MaxIdleConnsPerHost: 16,
-		DisableCompression:  true, // objects come as they are
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            withEarlyAnswers((&net.Dialer{Timeout: 10 * time.Second}).DialContext),
+		TLSHandshakeTimeout:    10 * time.Second,
+		IdleConnTimeout:        time.Minute,
+		MaxIdleConnsPerHost:    16,
+		DisableCompression:     true, // objects come as they are
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		MaxResponseHeaderBytes: maxHeader,
 		// Large enough that a piece of an object is one system call.
 		WriteBufferSize: 64 << 10,
 	}

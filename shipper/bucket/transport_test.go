@@ -171,7 +171,7 @@ func TestBandwidthIsSharedAndCapped(t *testing.T) {
 }
 
 func TestUploadsKeepToTheBandwidth(t *testing.T) {
-	file, err := newFolder(t.TempDir())
+	file, err := newFolder(t.TempDir(), testOwner)
 	if err != nil {
 		t.Fatal(err)
 	}

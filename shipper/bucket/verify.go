@@ -53,22 +53,34 @@ func (v *Verifier) Read(ctx context.Context, store Store, key string) (c Content
 		return c, err
 	}
 	defer body.Close()
-	c, err = v.read(body, stored.Size)
+	var most uint64
+	if k, ok := ParseKey(key); ok {
+		most = k.LastSeq - k.FirstSeq + 1
+	}
+	c, err = v.read(body, stored.Size, most)
 	c.Metadata = stored.Metadata
 	return c, err
 }
 
-func (v *Verifier) read(body io.Reader, size int64) (c Contents, err error) {
+// read reads no further than there can be lines: what is small may decode to anything.
+func (v *Verifier) read(body io.Reader, size int64, most uint64) (c Contents, err error) {
 	in := &source{in: body, size: size}
 	v.hash.Reset()
 	var lines lineScanner
 	err = v.zstd.Reset(in)
-	for err == nil {
+	var bound error
+	for err == nil && bound == nil {
 		var n int
 		n, err = v.zstd.Read(v.buf)
 		v.hash.Write(v.buf[:n])
 		c.RawBytes += int64(n)
 		lines.scan(v.buf[:n])
+		switch {
+		case most > 0 && lines.records > most:
+			bound = tooManyLines(most)
+		case lines.length > MaxLine:
+			bound = tooLong()
+		}
 	}
 	if in.err != nil {
 		return c, in.err
@@ -76,6 +88,10 @@ func (v *Verifier) read(body io.Reader, size int64) (c Contents, err error) {
 	c.records, c.firstID, c.lastID, c.problem = lines.records, lines.first, lines.last, lines.problem
 	c.sha256 = hex.EncodeToString(v.hash.Sum(nil))
 	switch {
+	case bound != nil:
+		if c.problem == "" {
+			c.problem = bound.Error()
+		}
 	case errors.Is(err, io.EOF) && in.read == 0:
 		c.Truncated, c.problem = true, "it is empty"
 	case errors.Is(err, io.ErrUnexpectedEOF):
@@ -127,6 +143,7 @@ type lineScanner struct {
 	head        [64]byte // of a line that came in parts
 	held        int
 	inLine      bool
+	length      int // of that line so far
 }
 
 func (l *lineScanner) scan(p []byte) {
@@ -143,11 +160,12 @@ func (l *lineScanner) scan(p []byte) {
 		}
 		l.held += copy(l.head[l.held:], part)
 		l.inLine = true
+		l.length += len(part)
 		if end < 0 {
 			return
 		}
 		l.line(l.head[:l.held])
-		l.held, l.inLine = 0, false
+		l.held, l.inLine, l.length = 0, false, 0
 		p = p[end+1:]
 	}
 }

@@ -64,8 +64,8 @@ func Main(m *testing.M) (status int) {
 	return status
 }
 
-// tool is where make tools puts a program.
-func tool(t testing.TB, variable, name string) string {
+// Tool is where make tools puts a program.
+func Tool(t testing.TB, variable, name string) string {
 	t.Helper()
 	path := os.Getenv(variable)
 	if path == "" {
@@ -126,7 +126,7 @@ func (s *real) run(binary, health string, env, args []string) error {
 // MinIO starts MinIO and returns its endpoint.
 func MinIO(t testing.TB) (endpoint string) {
 	t.Helper()
-	return minioServer.start(t, tool(t, "TEST_MINIO", "minio"), "/minio/health/ready", []string{
+	return minioServer.start(t, Tool(t, "TEST_MINIO", "minio"), "/minio/health/ready", []string{
 		"MINIO_ROOT_USER=" + User, "MINIO_ROOT_PASSWORD=" + Secret, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
 		"MINIO_KMS_SECRET_KEY=a-key:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
 	}, "server", "--quiet", "--address", "ADDR", "DIR")
@@ -135,7 +135,7 @@ func MinIO(t testing.TB) (endpoint string) {
 // Versity starts versitygw and returns its endpoint.
 func Versity(t testing.TB) (endpoint string) {
 	t.Helper()
-	return versityServer.start(t, tool(t, "TEST_VERSITYGW", "versitygw"), "/health", []string{
+	return versityServer.start(t, Tool(t, "TEST_VERSITYGW", "versitygw"), "/health", []string{
 		"ROOT_ACCESS_KEY=" + User, "ROOT_SECRET_KEY=" + Secret,
 	}, "--port", "ADDR", "--health", "/health", "posix", "DIR")
 }

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+
+	"collectord/shipper/bucket"
+)
+
+// TestCatTakesLittleMemoryWhateverIsInTheBucket has objects whose decoders and lines are
+// as large as is allowed, or larger, among small ones.
+func TestCatTakesLittleMemoryWhateverIsInTheBucket(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, _, _ := configure(t, dir, "shipper: {destination: 'file://"+dir+"/archive'}\n")
+	object := func(lines []byte, window int) []byte {
+		enc, err := zstd.NewWriter(nil, zstd.WithWindowSize(window), zstd.WithSingleSegment(false), zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer enc.Close()
+		return enc.EncodeAll(lines, nil)
+	}
+	line := func(size int) []byte {
+		text, err := new(bucket.LineEncoder).Append(nil, &bucket.Record{ID: bucket.ID{6: 0x70}, Via: "http", Usage: fmt.Appendf(nil, `{"a":"%s"}`, strings.Repeat("x", size))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	kinds := [][]byte{
+		object(line(1), 1<<20),
+		object(line(16<<20-8), 8<<20), // the largest usage
+		object(bytes.Repeat(line(1000), 20_000), 8<<20),
+		object(bytes.Repeat([]byte("x"), 100<<20), 8<<20), // an endless line
+		object(line(1), 1<<20),
+	}
+	for i := range 25 {
+		k := bucket.Key{Node: "n", LogID: 1, Run: 2, FirstSeq: uint64(i*100_000 + 1), LastSeq: uint64(i*100_000 + 20_000), Hour: 490_000}
+		path := filepath.Join(dir, "archive", k.String())
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, kinds[i%len(kinds)], 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := command(t, "cat", "--config", config)
+	lines := printed{pid: func() int { return cmd.Process.Pid }}
+	var stderr bytes.Buffer
+
+	cmd.Stdout, cmd.Stderr = &lines, &stderr
+	_ = cmd.Run() // its status follows
+	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != 5*(1+1+20_000+1) || !strings.Contains(stderr.String(), "5 objects are damaged") || !strings.Contains(stderr.String(), "a line is longer than") {
+		t.Errorf("cat exits with %d after %d lines: %s", status, lines.lines, stderr.String())
+	}
+	if lines.mib == 0 || lines.mib > 64 {
+		t.Errorf("cat took %d MiB", lines.mib)
+	}
+	t.Logf("cat took %d MiB", lines.mib)
+}
+
+// printed counts what a process prints, and the most memory that it has had by then:
+// what wait(2) gives includes that of its parent.
+type printed struct {
+	pid        func() int
+	lines, mib int
+	writes     int
+}
+
+func (p *printed) Write(text []byte) (int, error) {
+	p.lines += bytes.Count(text, []byte("\n"))
+	if p.writes++; p.writes%16 == 0 || len(text) < 16<<10 {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
+		if err != nil {
+			return 0, err
+		}
+		_, after, _ := strings.Cut(string(status), "VmHWM:")
+		kib := 0
+		_, _ = fmt.Sscan(after, &kib) // else it stays 0
+		p.mib = max(p.mib, kib/1024)
+	}
+	return len(text), nil
+}

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/spf13/cobra"
+
+	"collectord/shipper/bucket"
+	"collectord/wal"
+)
+
+// hostileUsage is valid JSON, and controls a terminal all the same.
+const hostileUsage = "{\"a\":\"\x7f\u009b31m\u202e\u2066\"}"
+
+// makeHostileArchive makes a folder of which every name and value was written by a
+// stranger: objects, loss notes, and what only looks like either.
+func makeHostileArchive(t *testing.T, root string) {
+	t.Helper()
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer enc.Close()
+	put := func(key string, content []byte) {
+		t.Helper()
+		path := filepath.Join(root, key)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, content, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	line, err := new(bucket.LineEncoder).Append(nil, &bucket.Record{ID: bucket.ID{6: 0x70, 15: 1}, Via: "http", Client: "c\u009b\u202e", Usage: []byte(hostileUsage)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := bucket.Key{Node: stranger, LogID: 1, Run: 2, FirstSeq: 1, LastSeq: 1, Hour: 490_000}
+	put(k.String(), enc.EncodeAll(line, nil))
+	k.FirstSeq, k.LastSeq = 5, 6
+	put(k.String(), []byte(stranger)) // damaged, after a gap
+	k.Run = 3
+	put(k.String(), enc.EncodeAll([]byte("\x1b[31m\u202e\x9b{}\n"), nil)) // forked
+	put(bucket.Partition(490_000)+stranger+bucket.Suffix, []byte("x"))
+	for i, reason := range []string{stranger, "evicted"} {
+		k.FirstSeq, k.LastSeq, k.Run = uint64(3+i), uint64(3+i), 2
+		note, err := bucket.NewLossNote(k, reason, time.Unix(1_795_000_000, 0), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(io.NewSectionReader(note.Body, 0, note.Size))
+		put(k.LossKey(), text)
+	}
+}
+
+// makeHostileLog makes a log with hostile usages and damage, and strange names all over.
+func makeHostileLog(t *testing.T, dir string) (segment string) {
+	t.Helper()
+	log, err := wal.Open(dir, wal.Options{Node: "edge-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := errors.Join(log.Append(t.Context(), wal.Record{Client: "c\u009b", Usage: []byte(hostileUsage)}), log.Seal(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	segments, _ := log.Sealed()
+	segment = segments[0].String()
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damaged := filepath.Join(dir, "wal", segments[1].String(), fmt.Sprintf("%020d", 1))
+	text, err := os.ReadFile(damaged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[bytes.Index(text, []byte(hostileUsage))] ^= 1
+	if err := os.WriteFile(damaged, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	name := strings.ReplaceAll(stranger, "/", "")
+	for _, in := range []string{"wal", "wal/quarantine", "wal/lost", "spool"} {
+		if err := os.MkdirAll(filepath.Join(dir, in, name), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, in, name+".json"), stranger)
+	}
+	return segment
+}
+
+// TestNothingThatStrangersWroteControlsTheTerminal runs every command that there is on
+// a hostile bucket, log, configuration and server.
+func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	archive := filepath.Join(dir, "archive")
+	makeHostileArchive(t, archive)
+	config, _, _ := configure(t, dir, "wal: {min_free: 0}\nshipper: {retry_min: 10ms, destination: 'file://"+archive+"'}\n")
+	segment := makeHostileLog(t, filepath.Join(dir, "data"))
+	strange := filepath.Join(dir, "strange.yaml")
+	write(t, strange, "\"no\\e[31m\\u009b\\u202e key\": 1\nnode: \"x\\e[31m\\nRIGHT: forged\"\nlog: {level: \"\\x7f\\e\\u009b\"}\n")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/problem+json")
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, "{\"code\":\"\\u001b[31m\u009b\u202e\\nRIGHT: forged\"}")
+	}))
+	defer server.Close()
+
+	plain, name := []string{"--config", config}, strings.TrimRight(stranger, "\x00")
+	invocations := map[string][][]string{
+		"collectord audit":          {plain, {"--config", config, "--deep"}, {"--config", config, "--deep", "--json"}, {"--config", strange}, {name}},
+		"collectord cat":            {plain, {"--config", config, "--usages", "--dedupe"}, {"--from", name}, {"--id", name}},
+		"collectord config check":   {plain, {"--config", strange}, {"--config", filepath.Join(dir, name)}},
+		"collectord config print":   {plain, {"--config", strange}},
+		"collectord config example": {{}},
+		"collectord config man":     {{}},
+		"collectord man":            {{}},
+		"collectord run":            {{"--config", strange}, {name}},
+		"collectord send":           {{server.URL, "--count", "3"}, {name}, {server.URL, "--count", "1", "--json"}},
+		"collectord ship":           {{"--config", config, "--patience", "300ms"}, {"--config", strange}},
+		"collectord token new":      {{"a"}, {name}},
+		"collectord version":        {{}},
+		"collectord wal cat":        {plain},
+		"collectord wal export":     {{"--config", config, segment}, {"--config", config, name}, {"--config", config, filepath.Join(dir, "data", "wal", "quarantine", name)}},
+		"collectord wal ls":         {plain, {"--config", config, "--json"}},
+		"collectord wal repair":     {plain, {"--config", config, "--json"}},
+		"collectord wal verify":     {plain, {"--config", config, "--json"}},
+	}
+	printsRecords := []string{"collectord cat", "collectord wal cat", "collectord wal export"}
+	var commands func(c *cobra.Command) []string
+	commands = func(c *cobra.Command) (paths []string) {
+		if c.Runnable() && c.Name() != "help" && c.Parent() != nil && c.Parent().Name() != "completion" {
+			paths = append(paths, c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			paths = append(paths, commands(sub)...)
+		}
+		return paths
+	}
+	if all := commands(rootCommand(nil)); !slices.Equal(slices.Sorted(slices.Values(all)), slices.Sorted(maps.Keys(invocations))) {
+		t.Fatalf("the commands are %q: each is to be run here", all)
+	}
+
+	ran := func(what, out string) {
+		t.Helper()
+		if err := uncontrolled(out); err != nil {
+			t.Errorf("%s: %v in %q", what, err, out)
+		}
+	}
+	// What changes the log comes last.
+	order := slices.SortedFunc(maps.Keys(invocations), func(a, b string) int {
+		last := func(path string) int {
+			return slices.Index([]string{"collectord wal repair", "collectord ship"}, path)
+		}
+		return last(a) - last(b)
+	})
+	for _, path := range order {
+		for _, args := range invocations[path] {
+			args = append(strings.Fields(strings.TrimPrefix(path, "collectord ")), args...)
+			what := fmt.Sprintf("%q", args)
+			out, stderr, _ := runCollectord(t, args...)
+			ran(what+" (standard error)", stderr)
+			if !slices.Contains(printsRecords, path) {
+				ran(what, out)
+				continue
+			}
+			if strings.Contains(out, `"a":`) && !strings.Contains(out, hostileUsage) {
+				t.Errorf("%s changes a usage on its way to a pipe: %q", what, out)
+			}
+			if on := onATerminal(t, args...); strings.Count(on, `"a":`) != strings.Count(out, `"a":`) {
+				t.Errorf("%s prints at a terminal %q", what, on)
+			} else {
+				ran(what+" (terminal)", on)
+			}
+		}
+	}
+	// The commands did meet what is hostile.
+	out, _, status := runCollectord(t, "audit", "--config", config, "--deep")
+	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: ") || !strings.Contains(out, `\u202e`) || !strings.Contains(out, "FORKED") || !strings.Contains(out, "LOST") || !strings.Contains(out, "FOREIGN") {
+		t.Errorf("audit exits with %d: %s", status, out)
+	}
+}
+
+// onATerminal runs a command whose standard output is a terminal.
+func onATerminal(t *testing.T, args ...string) string {
+	t.Helper()
+	outside, inside := terminal(t)
+	cmd := command(t, args...)
+	cmd.Stdout = inside
+	printed := make(chan string, 1)
+	go func() {
+		all, _ := io.ReadAll(outside) // until nobody has the inside open
+		printed <- string(all)
+	}()
+	_ = cmd.Run() // its status was seen
+	inside.Close()
+	return strings.ReplaceAll(<-printed, "\r\n", "\n")
+}

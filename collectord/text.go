@@ -1,0 +1,137 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// What strangers wrote (names of objects and files, reasons, usages, answers of servers)
+// reaches a terminal in two steps. writef quotes each value, so that none can add a line
+// or look like another. Standard output and standard error are a visibleWriter each,
+// so that nothing, also of a place that was forgotten, controls the terminal.
+
+// writef is fmt.Fprintf for text that people read. It quotes every argument that holds
+// anything but printable text. Who has to know whether it was written flushes a writer.
+func writef(w io.Writer, format string, args ...any) {
+	safe := make([]any, len(args))
+	for i, a := range args {
+		switch reflect.ValueOf(a).Kind() {
+		case reflect.Bool, reflect.Int, reflect.Int32, reflect.Int64, reflect.Uint32, reflect.Uint64, reflect.Float64:
+			if _, ok := a.(fmt.Stringer); !ok {
+				safe[i] = a
+				continue
+			}
+		}
+		safe[i] = quoted(fmt.Sprint(a))
+	}
+	fmt.Fprintf(w, format, safe...)
+}
+
+// quoted is the text as it is, or, if something in it is not printable, as a quoted
+// string of Go.
+func quoted(text string) string {
+	if utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
+		return text
+	}
+	return strconv.Quote(text)
+}
+
+// errorText is what people read of an error that a command returned: a line for each
+// of those that were joined.
+func errorText(err error) string {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		if parts := joined.Unwrap(); err.Error() == errors.Join(parts...).Error() {
+			var text strings.Builder
+			for _, part := range parts {
+				text.WriteString(errorText(part))
+			}
+			return text.String()
+		}
+	}
+	return "collectord: " + quoted(err.Error()) + "\n"
+}
+
+// visibleWriter passes text on in which every character is visible. What would control
+// a terminal, or change the direction of its text, becomes an escape sequence of JSON,
+// so that JSON stays the same value. It holds back a character that is not complete.
+type visibleWriter struct {
+	out  io.Writer
+	held []byte
+}
+
+func (w *visibleWriter) Write(p []byte) (int, error) {
+	text := p
+	if len(w.held) > 0 {
+		text = append(w.held, p...)
+	}
+	whole := len(text) - partialRune(text)
+	rest := slices.Clone(text[whole:])
+	if _, err := w.out.Write(visible(text[:whole])); err != nil {
+		return 0, err
+	}
+	w.held = rest
+	return len(p), nil
+}
+
+// partialRune is how many bytes at the end of the text begin a character.
+func partialRune(text []byte) int {
+	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
+		if tail := text[len(text)-n:]; utf8.RuneStart(tail[0]) {
+			if !utf8.FullRune(tail) {
+				return n
+			}
+			return 0
+		}
+	}
+	return 0
+}
+
+// visible is the text with escape sequences for what is not visible.
+func visible(text []byte) []byte {
+	if !slices.ContainsFunc(text, func(b byte) bool { return b >= 0x7f || b < ' ' && b != '\n' }) {
+		return text
+	}
+	out := make([]byte, 0, len(text)+64)
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			out = fmt.Appendf(out, `\x%02x`, text[0])
+		case r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'):
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			out = append(out, text[:size]...)
+		}
+		text = text[size:]
+	}
+	return out
+}
+
+// recordsTo is where a command prints records: byte for byte, unless to a terminal.
+func recordsTo(cmd *cobra.Command) io.Writer {
+	out := cmd.OutOrStdout()
+	if w, ok := out.(*visibleWriter); ok && !onTerminal(w.out) {
+		return w.out
+	}
+	return out
+}
+
+func onTerminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
+	return err == nil
+}

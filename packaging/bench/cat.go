@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"collectord/shipper/bucket"
+)
+
+// smallObjects is how many objects of few records cat reads from MinIO.
+const smallObjects = 10_000
+
+// benchCat measures cat beside zstdcat on the objects of a folder, and, on many small
+// objects in MinIO, beside one GET after the other.
+func benchCat(rounds int, binary, dir string) error {
+	dir = filepath.Join(dir, "cat")
+	defer os.RemoveAll(dir)
+	if err := benchCatFolder(rounds, binary, dir); err != nil {
+		return err
+	}
+	return benchCatMinIO(rounds, binary, dir)
+}
+
+func benchCatFolder(rounds int, binary, dir string) error {
+	zstdcat, err := exec.LookPath("zstdcat")
+	if err != nil {
+		fmt.Println("\ncat of a folder: not measured:", err)
+		return nil
+	}
+	fmt.Println("\ncat of a folder beside zstdcat, interleaved, MB of lines a second")
+	fmt.Println("usages       records   lines     cat  zstdcat   ratio   by CPU   peak RSS")
+	for _, kind := range []struct {
+		name string
+		make func(i int) []byte
+	}{
+		{"all alike", func(int) []byte { return []byte(usage) }},
+		{"real ones", realUsage},
+	} {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		s, err := shipOnce(dir, kind.make)
+		if err != nil {
+			return err
+		}
+		archive := filepath.Join(dir, "archive")
+		objects, err := filepath.Glob(filepath.Join(archive, "dt=*", "*", "*.ndjson.zst"))
+		if err != nil {
+			return err
+		}
+		var ours, theirs, ratios, byCPU []float64
+		var peak float64
+		for range rounds {
+			c, err := runReader(binary, archive, "cat")
+			if err != nil {
+				return err
+			}
+			other := exec.Command(zstdcat, objects...)
+			began := time.Now()
+			if err := other.Run(); err != nil {
+				return fmt.Errorf("zstdcat: %w", err)
+			}
+			wall := time.Since(began)
+			cpu := other.ProcessState.UserTime() + other.ProcessState.SystemTime()
+			mb := float64(s.raw) / 1e6
+			ours, theirs = append(ours, mb/c.wall.Seconds()), append(theirs, mb/wall.Seconds())
+			ratios, byCPU, peak = append(ratios, wall.Seconds()/c.wall.Seconds()), append(byCPU, cpu.Seconds()/c.cpu.Seconds()), max(peak, c.rss)
+		}
+		fmt.Printf("%-9s %10d %4d MB %7.0f %8.0f %7.2f %8.2f %6.0f MiB\n", kind.name, s.records, s.raw/1e6,
+			median(ours), median(theirs), median(ratios), median(byCPU), peak)
+	}
+	return os.RemoveAll(dir)
+}
+
+func benchCatMinIO(rounds int, binary, dir string) error {
+	server, err := startMinIO(dir)
+	if err != nil || server == nil {
+		return err
+	}
+	defer server.stop()
+	config := filepath.Join(dir, "collectord.yaml")
+	if err := os.WriteFile(config, []byte(server.settings), 0o600); err != nil {
+		return err
+	}
+	keys, err := putSmallObjects(server)
+	if err != nil {
+		return err
+	}
+	var walls, gets, ratios, servers []float64
+	var peak float64
+	for range rounds {
+		one, err := getEach(server, keys)
+		if err != nil {
+			return err
+		}
+		before := server.cpu()
+		c, err := runCat(binary, config)
+		if err != nil {
+			return err
+		}
+		servers = append(servers, server.cpu()-before)
+		walls, gets = append(walls, c.wall.Seconds()), append(gets, one.Seconds())
+		ratios, peak = append(ratios, one.Seconds()/c.wall.Seconds()), max(peak, c.rss)
+	}
+	fmt.Printf("\ncat of %d small objects in MinIO: %.2f s, one GET after the other, and nothing else: %.2f s, ratio %.2f; MinIO took %.2f s of CPU for the former; peak RSS %.0f MiB\n",
+		len(keys), median(walls), median(gets), median(ratios), median(servers), peak)
+	return nil
+}
+
+// runCat runs cat, throws away what it prints, and checks how much that is.
+func runCat(binary, config string) (r readerRun, err error) {
+	cmd := exec.Command(binary, "cat", "--config", config)
+	lines := printed{cmd: cmd}
+	cmd.Stdout, cmd.Stderr = &lines, os.Stderr
+	began := time.Now()
+	if err = cmd.Run(); err == nil && lines.n != smallObjects*recordsOfSmall {
+		err = fmt.Errorf("cat printed %d lines", lines.n)
+	}
+	r.wall, r.rss = time.Since(began), lines.rss
+	return r, err
+}
+
+// printed counts lines, and what memory a process has had by then: what wait(2) gives
+// includes that of its parent.
+type printed struct {
+	cmd *exec.Cmd
+	n   int
+	rss float64
+}
+
+func (p *printed) Write(text []byte) (int, error) {
+	p.n += bytes.Count(text, []byte("\n"))
+	if rss, err := maxRSS(strconv.Itoa(p.cmd.Process.Pid)); err == nil { // else it has ended
+		p.rss = rss
+	}
+	return len(text), nil
+}
+
+const recordsOfSmall = 4
+
+// putSmallObjects stores objects of a few records, as quiet hosts make them.
+func putSmallObjects(m *minIO) (keys []string, err error) {
+	store, err := bucket.Open(bucket.Destination{URL: "s3://usages", S3: m.options})
+	if err != nil {
+		return nil, err
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithEncoderCRC(true))
+	if err != nil {
+		return nil, err
+	}
+	objects := make([]*bucket.Object, smallObjects)
+	hour := bucket.HourOf(time.Now()) - 1
+	for i := range objects {
+		var text []byte
+		var lines bucket.LineEncoder
+		first := uint64(i*recordsOfSmall + 1)
+		for n := range recordsOfSmall {
+			id := bucket.ID{6: 0x70, 8: 0x80, 12: byte(i >> 16), 13: byte(i >> 8), 14: byte(i), 15: byte(n)}
+			if text, err = lines.Append(text, &bucket.Record{ID: id, ReceivedAt: hour * 3_600_000_000, Via: "http", Usage: realUsage(i)}); err != nil {
+				return nil, err
+			}
+		}
+		key := bucket.Key{Node: "bench", LogID: 1, Run: 2, FirstSeq: first, LastSeq: first + recordsOfSmall - 1, Hour: hour}.String()
+		objects[i] = bucket.NewObject(key, enc.EncodeAll(text, nil))
+		keys = append(keys, key)
+	}
+	return keys, bucket.Parallel(context.Background(), len(objects), func(i int) error { return store.Put(context.Background(), objects[i]) })
+}
+
+// getEach reads every object, one after the other, and does nothing else.
+func getEach(m *minIO, keys []string) (time.Duration, error) {
+	store, err := bucket.Open(bucket.Destination{URL: "s3://usages", S3: m.options})
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	for _, key := range keys {
+		body, _, err := store.Open(context.Background(), key)
+		if err != nil {
+			return 0, err
+		}
+		_, err = io.Copy(io.Discard, body)
+		body.Close()
+		if err != nil {
+			return 0, err
+		}
+	}
+	return time.Since(began), nil
+}

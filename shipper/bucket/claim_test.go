@@ -1,0 +1,258 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// bareCalls are those of a file system that can neither link nor rename without replacing.
+func bareCalls() nameCalls {
+	return nameCalls{
+		renameNew: func(from, to string) error {
+			return &os.LinkError{Op: "renameat2", Old: from, New: to, Err: unix.EINVAL}
+		},
+		link:   func(from, to string) error { return &os.LinkError{Op: "link", Old: from, New: to, Err: unix.EPERM} },
+		rename: os.Rename,
+	}
+}
+
+// bare opens a folder on such a file system.
+func bare(t *testing.T, root, owner string) *folder {
+	t.Helper()
+	s := readFolder(root)
+	s.owner, s.calls = owner, bareCalls()
+	if err := s.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// ownKey is a key of the collector testOwner.
+func ownKey() string { return Key{Node: "n", LogID: 0xaa, Run: 2, FirstSeq: 3, LastSeq: 4}.String() }
+
+func content(t *testing.T, s Store, key string) string {
+	t.Helper()
+	body, _, err := s.Open(context.Background(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	b, err := io.ReadAll(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func listed(t *testing.T, s Store, prefix string) (keys []string) {
+	t.Helper()
+	for key, err := range s.List(context.Background(), prefix) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// leaveClaim claims the name of an object and crashes.
+func leaveClaim(t *testing.T, root string, o *Object) {
+	t.Helper()
+	s := bare(t, root, testOwner)
+	crash := errors.New("crashed")
+	s.calls.rename = func(string, string) error { return crash }
+	if err := s.Put(context.Background(), o); !errors.Is(err, crash) {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(root, o.Key)); err != nil || info.Size() != 0 {
+		t.Fatalf("no claim was left: %v, %v", info, err)
+	}
+}
+
+func TestAClaimFromBeforeACrashIsNoObjectAndIsCompletedByItsOwner(t *testing.T) {
+	ctx := context.Background()
+	for name, reopen := range map[string]func(t *testing.T, root, owner string) *folder{
+		"bare": bare,
+		"another file system": func(t *testing.T, root, owner string) *folder {
+			s, err := newFolder(root, owner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return s
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			o := unreal(ownKey(), "mine")
+			leaveClaim(t, root, o)
+			s := reopen(t, root, testOwner)
+			if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
+				t.Errorf("stat of a claim: %v", err)
+			}
+			if _, _, err := s.Open(ctx, o.Key); !errors.Is(err, ErrNotFound) {
+				t.Errorf("open of a claim: %v", err)
+			}
+			if keys := listed(t, s, DataPrefix); len(keys) > 0 {
+				t.Errorf("listed %v", keys)
+			}
+			claimed := func(who string, s *folder) {
+				t.Helper()
+				var storeErr *Error
+				if err := s.Put(ctx, unreal(o.Key, "theirs")); !errors.As(err, &storeErr) || storeErr.Kind != "claimed" || storeErr.Permanent || !storeErr.OwnTrouble {
+					t.Errorf("%s: %v", who, err)
+				}
+				if info, err := os.Stat(filepath.Join(root, o.Key)); err != nil || info.Size() != 0 {
+					t.Errorf("%s took the claim over: %v, %v", who, info, err)
+				}
+			}
+			claimed("another collector", reopen(t, root, "00000000000000bb"))
+			claimed("one without a log", reopen(t, root, ""))
+			held, err := os.Open(filepath.Join(root, o.Key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Flock(int(held.Fd()), unix.LOCK_EX); err != nil {
+				t.Fatal(err)
+			}
+			claimed("a copy of a collector that is about to complete it", s)
+			held.Close()
+			if err := s.Put(ctx, o); err != nil {
+				t.Fatal(err)
+			}
+			if got := content(t, s, o.Key); got != "mine" || len(listed(t, s, DataPrefix)) != 1 {
+				t.Errorf("completed with %q", got)
+			}
+			if err := s.Put(ctx, unreal(o.Key, "other")); !errors.Is(err, ErrExists) {
+				t.Errorf("a put over it: %v", err)
+			}
+		})
+	}
+}
+
+// TestCopiesOfACollectorNeverReplaceEachOthersObjects races them, with a claim from
+// before a crash and without.
+func TestCopiesOfACollectorNeverReplaceEachOthersObjects(t *testing.T) {
+	const copies, rounds = 8, 20
+	for round := range rounds {
+		root := t.TempDir()
+		if round%2 == 0 {
+			leaveClaim(t, root, unreal(ownKey(), "left"))
+		}
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		var won []string
+		stores := make([]*folder, copies)
+		for i := range stores {
+			stores[i] = bare(t, root, testOwner)
+		}
+		for i, s := range stores {
+			wg.Go(func() {
+				text := fmt.Sprint("of copy ", i)
+				for {
+					err := s.Put(context.Background(), unreal(ownKey(), text))
+					var storeErr *Error
+					if errors.As(err, &storeErr) && storeErr.Kind == "claimed" {
+						continue
+					}
+					if err == nil {
+						mu.Lock()
+						won = append(won, text)
+						mu.Unlock()
+					} else if !errors.Is(err, ErrExists) {
+						t.Error(err)
+					}
+					return
+				}
+			})
+		}
+		wg.Wait()
+		if len(won) != 1 || content(t, stores[0], ownKey()) != won[0] {
+			t.Fatalf("won: %v, there is %q", won, content(t, stores[0], ownKey()))
+		}
+	}
+}
+
+func TestAFolderWhereNoNameCanBeGivenIsRefusedAtStart(t *testing.T) {
+	s := readFolder(t.TempDir())
+	s.owner, s.calls = testOwner, bareCalls()
+	s.calls.rename = func(from, to string) error {
+		if _, err := os.Stat(to); err == nil {
+			return &os.LinkError{Op: "rename", Old: from, New: to, Err: unix.EEXIST}
+		}
+		return os.Rename(from, to)
+	}
+	if err := s.prepare(); err == nil || !strings.Contains(err.Error(), "can give no file a name without replacing another") {
+		t.Errorf("it is accepted: %v", err)
+	}
+}
+
+// TestOnlyRegularFilesAreObjects puts what is no file under the names of objects.
+func TestOnlyRegularFilesAreObjects(t *testing.T) {
+	root := t.TempDir()
+	s, err := newFolder(root, testOwner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := unreal(ownKey(), "x")
+	if err := s.Put(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(filepath.Join(root, o.Key))
+	at := func(name string) string { return filepath.Join(dir, name+Suffix) }
+	if err := errors.Join(
+		unix.Mkfifo(at("pipe"), 0o600), os.Symlink("/dev/zero", at("zero")), os.Symlink(filepath.Join(root, o.Key), at("link")),
+		os.Mkdir(at("directory"), 0o700), os.Symlink(dir, filepath.Join(root, "dt=2026-11-23")),
+	); err != nil {
+		t.Fatal(err)
+	}
+	socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(socket)
+	if err := unix.Bind(socket, &unix.SockaddrUnix{Name: at("socket")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, prefix := range []string{DataPrefix, Partition(0)} {
+		if keys := listed(t, s, prefix); len(keys) != 1 || keys[0] != o.Key {
+			t.Errorf("listed %v", keys)
+		}
+	}
+	if keys := listed(t, s, "dt=2026-11-23/"); len(keys) > 0 {
+		t.Errorf("listed %v", keys)
+	}
+	for _, name := range []string{"pipe", "zero", "link", "directory", "socket"} {
+		key := Partition(0) + name + Suffix
+		var storeErr *Error
+		if _, err := s.Stat(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" || !storeErr.OwnTrouble {
+			t.Errorf("stat of a %s: %v", name, err)
+		}
+		if _, _, err := s.Open(t.Context(), key); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {
+			t.Errorf("open of a %s: %v", name, err)
+		}
+		other := unreal(key, "x")
+		if err := s.Put(t.Context(), other); !errors.Is(err, ErrExists) {
+			t.Errorf("a put over a %s: %v", name, err)
+		}
+		if _, err := Compare(t.Context(), s, other); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {
+			t.Errorf("compared with a %s: %v", name, err)
+		}
+	}
+	// The root may be a link.
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(root, link); err != nil {
+		t.Fatal(err)
+	}
+	if keys := listed(t, readFolder(link), DataPrefix); len(keys) != 1 || content(t, readFolder(link), o.Key) != "x" {
+		t.Errorf("through a link: listed %v", keys)
+	}
+}

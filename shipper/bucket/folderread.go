@@ -1,0 +1,115 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Stat returns the size, and what the name holds: a folder keeps no metadata.
+func (s *folder) Stat(_ context.Context, key string) (Stored, error) {
+	f, there, err := s.open("stat", key)
+	if err == nil {
+		f.Close()
+	}
+	return there, err
+}
+
+// open opens a regular file. A link, a pipe or a device can lead anywhere, and never
+// end; an empty file is a name that was claimed, and no object.
+func (s *folder) open(op, key string) (*os.File, Stored, error) {
+	path, err := s.path(key)
+	if err != nil {
+		return nil, Stored{}, s.fail(op, key, err)
+	}
+	var f *os.File
+	info, err := os.Lstat(path) // opening a device can do something
+	if err == nil && info.Mode().IsRegular() {
+		if f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0); err == nil {
+			info, err = f.Stat()
+		}
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), err == nil && isClaim(info):
+		err = ErrNotFound
+	case err != nil:
+		err = s.fail(op, key, err)
+	case f == nil, !info.Mode().IsRegular():
+		err = &Error{
+			Op: op, Key: key, Kind: "not_a_file", Permanent: true, OwnTrouble: true,
+			Err: fmt.Errorf("it is no regular file: %s", info.Mode()), Hint: "a link, a pipe or a device has the name of an object: move it away",
+		}
+	default:
+		return f, Stored{Metadata: fromName(key), Size: info.Size(), Doubtful: true}, nil
+	}
+	if f != nil {
+		f.Close()
+	}
+	return nil, Stored{}, err
+}
+
+func (s *folder) Open(_ context.Context, key string) (io.ReadCloser, Stored, error) {
+	f, there, err := s.open("open", key)
+	if err != nil {
+		return nil, there, err // not a nil *os.File in an interface
+	}
+	return f, there, nil
+}
+
+// List returns the names of regular files, and goes into no link: only the root may be
+// one. Empty files are passed over, too.
+func (s *folder) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		top := s.root + "/."
+		err := filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) && path != top {
+				return nil // removed meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			if path == top {
+				return nil
+			}
+			rel, err := filepath.Rel(s.root, path)
+			if err != nil {
+				return err
+			}
+			key := filepath.ToSlash(rel)
+			if e.IsDir() {
+				if path == s.temp() || !strings.HasPrefix(key+"/", prefix) && !strings.HasPrefix(prefix, key+"/") {
+					return filepath.SkipDir
+				}
+				return ctx.Err()
+			}
+			if !e.Type().IsRegular() || !strings.HasPrefix(key, prefix) {
+				return nil
+			}
+			if info, err := e.Info(); err != nil || isClaim(info) {
+				return ignoreMissing(err)
+			}
+			if !yield(key, nil) {
+				return filepath.SkipAll
+			}
+			return nil
+		})
+		if err != nil {
+			yield("", s.fail("list", prefix, err))
+		}
+	}
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
