@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"maps"
 	"slices"
@@ -294,78 +293,4 @@ func (w *wanted) line(line bucket.Line) error {
 		}
 	}
 	return nil
-}
-
-// objectReader reads one object after the other.
-type objectReader struct {
-	store bucket.Store
-	each  func(lines []byte) error
-	in    *bucket.Reader // nil until there is something to read
-}
-
-func (r *objectReader) close() {
-	if r.in != nil {
-		r.in.Close()
-	}
-}
-
-// read reads an object. When the storage breaks off, it goes on where that happened.
-func (r *objectReader) read(ctx context.Context, o *fetched) error {
-	open := o.open // what was fetched ahead, once
-	var done int64 // bytes of lines
-	err := bucket.Retry(ctx, func() error {
-		if open == nil || o.opened == nil {
-			open = func() (io.ReadCloser, bucket.Stored, error) { return r.store.Open(ctx, o.key) }
-		}
-		body, stored, err := open()
-		if open = nil; err != nil {
-			return damagedObject(o.key, err)
-		}
-		defer body.Close()
-		if r.in == nil {
-			r.in, err = bucket.NewReader(body, stored.Size)
-		} else {
-			r.in.Reset(body, stored.Size)
-		}
-		if k, ok := bucket.ParseKey(o.key); ok && err == nil {
-			r.in.Expect(k.LastSeq - k.FirstSeq + 1)
-		}
-		for at := int64(0); err == nil; {
-			var lines []byte
-			if lines, err = r.in.Lines(); err != nil {
-				break
-			}
-			from := min(max(done-at, 0), int64(len(lines)))
-			at += int64(len(lines))
-			if from == int64(len(lines)) { // all of it came before
-				continue
-			}
-			if err := r.each(lines[from:]); err != nil {
-				return err
-			}
-			done = at
-		}
-		if err == io.EOF { //nolint:errorlint // a reader's end is never wrapped
-			return nil
-		}
-		return damagedObject(o.key, err)
-	})
-	if errors.Is(err, bucket.ErrNotFound) { // deleted since it was listed, by a life-cycle rule
-		return nil
-	}
-	return err
-}
-
-// damagedObject is the error of reading an object, with its key if it is a failure of
-// this object alone.
-func damagedObject(key string, err error) error {
-	var damage *bucket.Damage
-	var failed *bucket.Error
-	switch {
-	case errors.As(err, &damage):
-		return &DamagedError{1, fmt.Errorf("%s: %w", key, err)}
-	case errors.As(err, &failed) && failed.Permanent && failed.OwnTrouble:
-		return &DamagedError{1, err}
-	}
-	return err
 }
