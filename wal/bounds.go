@@ -44,9 +44,10 @@ func (s *shelf) run() {
 	}
 }
 
-// makeRoom evicts the oldest segments, if that is wanted, until the log is out
-// of reach of its bounds or no segment is left that may go.
+// makeRoom releases kept segments and then evicts the oldest, if that is wanted, until
+// the log is out of reach of its bounds or no segment is left that may go.
 func (s *shelf) makeRoom() (err error) {
+	s.releaseKept()
 	var segments, records int
 	for {
 		one := s.holdOldest()
@@ -91,15 +92,15 @@ func (s *shelf) holdOldest() *Segment {
 // that no append need be refused for it.
 func (s *shelf) isNearFullLocked() bool {
 	ahead := s.roomAhead()
-	return s.usedLocked() > s.limits.Load().MaxBytes-ahead || s.stats.FreeBytes < s.limits.Load().MinFree+ahead
+	return s.usedLocked() > s.limits.Load().MaxBytes-ahead || s.freeLocked() < s.limits.Load().MinFree+ahead
 }
 
 // roomAhead is how far from the bounds the oldest are dropped.
 func (s *shelf) roomAhead() int64 { return min(2*s.sealing().size, s.limits.Load().MaxBytes/4) }
 
-// usedLocked is what counts towards MaxBytes.
+// usedLocked is what counts towards MaxBytes: all but what can be released at once.
 func (s *shelf) usedLocked() int64 {
-	return s.sealedBytes + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
+	return s.sealedBytes - s.keptLocked() + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
 }
 
 // wakeUp has the watcher of the bounds look now.
@@ -122,7 +123,7 @@ func (s *shelf) lookAtDisk() {
 	if err == nil { // a disk that can't be asked will fail a commit soon enough
 		s.stats.FreeBytes = free
 	}
-	s.forecast.look(time.Now(), s.usedLocked(), s.stats.FreeBytes)
+	s.forecast.look(time.Now(), s.usedLocked(), s.freeLocked())
 	s.checkBoundsLocked()
 }
 
@@ -160,13 +161,13 @@ func (s *shelf) checkBoundsLocked() {
 	switch {
 	case used >= limit:
 		s.full = fmt.Errorf("it holds %d bytes, wal.max_bytes is %d", used, limits.MaxBytes)
-	case s.stats.FreeBytes < floor:
+	case s.freeLocked() < floor:
 		s.full = fmt.Errorf("the disk has %d bytes free, wal.min_free is %d", s.stats.FreeBytes, limits.MinFree)
 	default:
 		s.full = nil
 	}
 	s.queue.setFull(s.full)
-	if limits.WhenFull == DropOldest && s.isNearFullLocked() {
+	if limits.WhenFull == DropOldest && s.isNearFullLocked() || s.keptAreInTheWayLocked() {
 		s.wakeUp()
 	}
 	switch {

@@ -43,6 +43,8 @@ type departure struct {
 	stale       []string   // directories of pieces that did not take its place: to be deleted before it
 
 	evicting bool   // to make room
+	early    bool   // a kept one, to make room
+	kept     int64  // its bytes that count as kept; guarded by the shelf's mutex
 	report   string // of what the disk does not give; the file goes to the quarantine with it
 
 	open uint64 // lowest seq that is not confirmed, noted or listed, or 0; guarded by the shelf's mutex
@@ -102,6 +104,7 @@ func (s *shelf) advance(d *departure) (err error) {
 		}
 		s.lock()
 		s.stats.RemovalErrors++
+		s.keptStuckLocked(d)
 		s.unlock()
 		s.opts.Logger.Error("can't delete a segment that is no longer needed: it takes up room until it is deleted, which is tried again",
 			"trouble", "removal", "segment", filepath.Base(d.dir), "error", err)
@@ -144,6 +147,7 @@ func (s *shelf) advance(d *departure) (err error) {
 	s.leaving = slices.DeleteFunc(s.leaving, func(other *departure) bool { return other == d })
 	s.sealedBytes -= d.bytes
 	d.bytes = 0
+	s.keptDeletedLocked(d)
 	s.checkBoundsLocked()
 	return nil
 }
@@ -288,9 +292,9 @@ func (b *base) removeDir(dir string) error {
 	return err
 }
 
-// Unconfirmed is the lowest seq of the sealed segments, and of what the disk does
-// not give, that is neither in the storage nor noted there as lost. What is lost is
-// noted before it is off the books, so that the order here matters.
+// Unconfirmed is the lowest seq of the sealed and kept segments, and of what the disk
+// does not give, that is not noted in the storage as lost. What is lost is noted before
+// it is off the books, so that the order here matters.
 func (l *Log) Unconfirmed() (lowest uint64, err error) {
 	if !l.Started() {
 		return 0, fmt.Errorf("what is in the log is not known yet: %w", l.Full())
@@ -304,10 +308,7 @@ func (s *shelf) unconfirmed() (lowest uint64) {
 	lowest = maxSeq
 	s.lock()
 	defer s.unlock()
-	for _, one := range s.sealed {
-		lowest = min(lowest, one.first)
-	}
-	for _, one := range s.unread { // the next start reads these again
+	for _, one := range slices.Concat(s.sealed, s.kept, s.unread) { // the next start reads what is unread again
 		lowest = min(lowest, one.first)
 	}
 	for _, d := range s.leaving {

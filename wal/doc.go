@@ -44,6 +44,8 @@
 //   - Open fails only for its options, or where the data directory can't be made or
 //     locked. What can't be read is put aside, and a disk that fails is waited for: see
 //     start.go.
+//   - A kept segment is confirmed, and is a cache: no append is refused and no segment
+//     evicted while one could be released, and its release is no loss.
 //   - Every record that is known to exist is in exactly one place of the ledger, at
 //     every moment at which Ledger can be called.
 //

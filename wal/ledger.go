@@ -27,7 +27,7 @@ const (
 type Ledger struct {
 	BySource [segment.Sources]SourceLedger // indexed by Source
 
-	Recovered   uint64 // found at start, readable or not
+	Recovered   uint64 // found at start, readable or not; or shipped, and lost by the storage (see Relist)
 	Pending     uint64 // in the log, not yet confirmed by the storage
 	Shipped     uint64
 	Quarantined uint64

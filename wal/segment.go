@@ -56,6 +56,7 @@ type Segment struct {
 	bytes       int64
 	sealedAt    time.Time
 
+	found     bool // at start
 	reread    bool // the disk did not give it to an earlier run
 	uncertain bool // it may hold fewer records than its name says, and none is in the ledger
 
@@ -65,6 +66,7 @@ type Segment struct {
 
 	mu       sync.Mutex // guards what follows, and the removal itself
 	removed  bool
+	kept     bool     // see Keep
 	made     []string // directories of pieces, of a salvage that was not finished
 	attempts int      // of Salvage that the disk did not let read all of it
 	firstAt  int64    // ReceivedAt of the first record, 0 until it is known
@@ -81,6 +83,9 @@ func (s *Segment) Count() int { return int(s.last - s.first + 1) }
 
 // Bytes is the size of the segment on disk.
 func (s *Segment) Bytes() int64 { return s.bytes }
+
+// FoundAtStart reports whether an earlier run sealed the segment: the storage may have it.
+func (s *Segment) FoundAtStart() bool { return s.found }
 
 // SealedAt is when the segment was sealed or, for one found at start, when it
 // was last written to.
@@ -135,21 +140,33 @@ func (s *Segment) firstReceivedAt() int64 {
 }
 
 // Remove deletes the segment, which the storage has confirmed, and counts its
-// records as shipped. It is not listed any more then. What can't be deleted now
-// is deleted later, by the log itself: that is logged, and no error. Remove may
-// be repeated.
+// records as shipped, unless it is kept and they are already. It is not listed any more
+// then. What can't be deleted now is deleted later, by the log itself: that is logged,
+// and no error. Remove may be repeated.
 func (s *Segment) Remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.removeLocked(false)
+	return nil
+}
+
+// removeLocked is Remove, or that of a kept segment ahead of its time.
+func (s *Segment) removeLocked(early bool) {
 	if s.removed {
-		return nil
+		return
 	}
 	s.removed = true
 	d := s.departure("")
-	d.stale, s.made = s.made, nil
-	s.shelf.queue.move(s.counted(), pending, shipped)
-	_ = s.shelf.depart(d, func() { s.shelf.unlistLocked(s) }) // logged
-	return nil
+	d.stale, s.made, d.early = s.made, nil, early
+	if !s.kept {
+		s.shelf.queue.move(s.counted(), pending, shipped)
+	}
+	_ = s.shelf.depart(d, func() { // logged
+		s.shelf.unlistLocked(s)
+		if s.kept {
+			s.shelf.keptLeavesLocked(d)
+		}
+	})
 }
 
 // departure begins that of a segment which is named with an ending now.
@@ -187,7 +204,7 @@ func (s *Segment) Release() {
 func (s *Segment) evict() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.removed {
+	if s.removed || s.kept {
 		return nil
 	}
 	l := s.shelf

@@ -13,8 +13,8 @@ import (
 )
 
 // shelf knows the segments: the sealed ones, which it hands out to be shipped, and
-// how much room all of them take. Its goroutine looks at the disk, evicts the oldest
-// when room has to be made, and finishes what could not be deleted at once; nothing
+// how much room all of them take. Its goroutine looks at the disk, releases what is
+// kept and evicts the oldest when room has to be made, and finishes what could not be deleted at once; nothing
 // but the shelf deletes a sealed segment.
 //
 // The roller gives it segments that are sealed, the committer reports how the active
@@ -40,7 +40,10 @@ type shelf struct {
 	unsealed    []*active  // with records, and handed to the roller, oldest first
 	sealed      []*Segment // oldest first
 	unread      []*Segment // of sealed segments, what the disk did not give; left to the next start
-	sealedBytes int64      // of all three, and of leaving
+	kept        []*Segment // shipped, in the order of that
+	keptBytes   int64      // of those, and of kept ones that are being deleted
+	keptEarly   bool       // kept ones were released to make room
+	sealedBytes int64      // of all four, and of leaving
 
 	leaving      []*departure  // whose files are not deleted yet
 	leavingDelay time.Duration // before the next attempt at those that failed; 0 if none did
@@ -153,6 +156,7 @@ func (s *shelf) addLocked(one *Segment) {
 func (s *shelf) enter(one *Segment) {
 	s.lock()
 	defer s.unlock()
+	one.found = true
 	s.sealedBytes += one.bytes
 	s.addLocked(one)
 }
@@ -169,7 +173,7 @@ func (s *shelf) enterUnread(one *Segment) {
 func (s *shelf) reset() {
 	s.lock()
 	defer s.unlock()
-	s.sealed, s.unread, s.leaving, s.tombstones = nil, nil, nil, nil
+	s.sealed, s.unread, s.leaving, s.tombstones = nil, nil, nil, nil // nothing is kept yet
 	s.sealedBytes, s.leavingDelay = 0, 0
 }
 
@@ -192,6 +196,7 @@ func (s *shelf) unlistLocked(one *Segment) {
 	one.unlisted = true
 	s.sealed = slices.DeleteFunc(s.sealed, func(other *Segment) bool { return other == one })
 	s.unread = slices.DeleteFunc(s.unread, func(other *Segment) bool { return other == one })
+	s.kept = slices.DeleteFunc(s.kept, func(other *Segment) bool { return other == one })
 }
 
 // list returns the sealed segments, oldest first, and a channel that is closed once

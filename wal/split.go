@@ -11,7 +11,7 @@ import (
 var (
 	// ErrOneFrame means that the segment is one frame, the smallest piece there is.
 	ErrOneFrame = errors.New("it is a single frame, which can't be split")
-	// ErrRemoved means that the segment was removed, evicted, salvaged or split.
+	// ErrRemoved means that the segment was removed, kept, evicted, salvaged or split.
 	ErrRemoved = errors.New("the segment is not part of the log any more")
 )
 
@@ -32,7 +32,7 @@ func (s *Segment) Split() error {
 	s.shelf.salvageMu.Lock()
 	defer s.shelf.salvageMu.Unlock()
 	err := ErrRemoved
-	if !s.removed {
+	if !s.removed && !s.kept {
 		err = s.shelf.split(s)
 	}
 	if err != nil {

@@ -26,9 +26,12 @@ type Stats struct {
 	PutAside        int // what is in the quarantine or was left in its place, for people to see to; as of the last look
 	LossNotes       int // waiting for upload
 	SealedSegments  int
-	Bytes           int64 // sealed and active segments
-	SpoolBytes      int64 // as of the last look
-	QuarantineBytes int64 // as of the last look
+	KeptSegments    int    // shipped, and kept for a while: see Segment.Keep
+	KeptBytes       int64  // of those
+	KeptReleased    uint64 // kept segments that were removed early, for their room
+	Bytes           int64  // sealed, kept and active segments
+	SpoolBytes      int64  // as of the last look
+	QuarantineBytes int64  // as of the last look
 	MaxBytes        int64
 	QueueBytes      int64 // records of Enqueue waiting for a commit
 	FreeBytes       int64 // on the disk, as of the last look
@@ -84,7 +87,10 @@ func (s *shelf) statsNow() Stats {
 	defer s.unlock()
 	stats := s.stats
 	stats.Seals = maps.Clone(s.stats.Seals)
-	stats.SealedSegments = len(s.sealed)
+	stats.SealedSegments, stats.KeptSegments = len(s.sealed), len(s.kept)
+	for _, one := range s.kept {
+		stats.KeptBytes += one.bytes
+	}
 	stats.Bytes = s.sealedBytes + s.active.bytes
 	stats.MaxBytes = s.limits.Load().MaxBytes
 	if since := s.oldestLocked(); !since.IsZero() {
