@@ -249,7 +249,7 @@ func TestKeptSegmentsMakeWayForPendingOnes(t *testing.T) {
 func TestAKeptSegmentThatCantBeDeletedTakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
-		l := open(t, memoryDir(t), Options{SegmentSize: 2 << 10, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDisk(func(op, path string) error {
+		l := open(t, memoryDir(t), Options{SegmentSize: 2 << 10, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDisk(func(_, path string) error {
 			if fails.Load() && strings.HasSuffix(path, goneSuffix) {
 				return syscall.EIO
 			}
