@@ -12,11 +12,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"collectord/config"
-	"collectord/shipper"
+	"collectord/shipper/audit"
 )
 
 func auditCommand() *cobra.Command {
-	var o shipper.AuditOptions
+	var o audit.Options
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "audit",
@@ -65,7 +65,7 @@ and with --deep 3 MiB for each that is read at once.`,
 		bar.what = "objects listed"
 		o.Progress = func(done, of int) { bar.set(int64(done), int64(of)) }
 		began := time.Now()
-		r, err := shipper.Audit(cmd.Context(), store, o)
+		r, err := audit.Run(cmd.Context(), store, o)
 		bar.clear()
 		if err != nil {
 			return err
@@ -89,19 +89,19 @@ and with --deep 3 MiB for each that is read at once.`,
 
 // auditSum is the last line of audit --json.
 type auditSum struct {
-	Right       bool                           `json:"right"`
-	Destination string                         `json:"destination"`
-	Objects     int                            `json:"objects"`
-	LossNotes   int                            `json:"loss_notes"`
-	Logs        int                            `json:"logs"`
-	Found       map[shipper.Kind]shipper.Tally `json:"found"`
-	NotListed   int                            `json:"findings_not_listed"` // beyond the bound
-	Read        int                            `json:"objects_read"`
-	RawBytes    int64                          `json:"raw_bytes_read"`
-	Seconds     float64                        `json:"seconds"`
+	Right       bool                       `json:"right"`
+	Destination string                     `json:"destination"`
+	Objects     int                        `json:"objects"`
+	LossNotes   int                        `json:"loss_notes"`
+	Logs        int                        `json:"logs"`
+	Found       map[audit.Kind]audit.Tally `json:"found"`
+	NotListed   int                        `json:"findings_not_listed"` // beyond the bound
+	Read        int                        `json:"objects_read"`
+	RawBytes    int64                      `json:"raw_bytes_read"`
+	Seconds     float64                    `json:"seconds"`
 }
 
-func auditJSON(out io.Writer, destination string, r *shipper.Report, took time.Duration) error {
+func auditJSON(out io.Writer, destination string, r *audit.Report, took time.Duration) error {
 	lines := json.NewEncoder(out)
 	for _, f := range r.Findings {
 		if err := lines.Encode(f); err != nil {
@@ -119,7 +119,7 @@ func auditJSON(out io.Writer, destination string, r *shipper.Report, took time.D
 	})
 }
 
-func notListed(r *shipper.Report) (n int) {
+func notListed(r *audit.Report) (n int) {
 	for _, t := range r.Tallies {
 		n += t.Findings
 	}
@@ -127,9 +127,9 @@ func notListed(r *shipper.Report) (n int) {
 }
 
 // wrongs sums up what is wrong.
-func wrongs(r *shipper.Report) string {
+func wrongs(r *audit.Report) string {
 	var parts []string
-	for _, k := range shipper.Kinds() {
+	for _, k := range audit.Kinds() {
 		if t := r.Tallies[k]; k.Wrong() && t.Findings > 0 {
 			parts = append(parts, tell(k, t))
 		}
@@ -137,14 +137,14 @@ func wrongs(r *shipper.Report) string {
 	return strings.Join(parts, ", ")
 }
 
-func tell(k shipper.Kind, t shipper.Tally) string {
+func tell(k audit.Kind, t audit.Tally) string {
 	text := plural(t.Findings, string(k)+" range")
 	switch k {
-	case shipper.Truncated, shipper.Damaged, shipper.Unreadable, shipper.Foreign, shipper.Vanished:
+	case audit.Truncated, audit.Damaged, audit.Unreadable, audit.Foreign, audit.Vanished:
 		text = plural(t.Findings, string(k)+" object")
-	case shipper.Conflicting:
+	case audit.Conflicting:
 		text = plural(t.Findings, "conflicting name")
-	case shipper.NotYet:
+	case audit.NotYet:
 		text = plural(t.Findings, "range") + " not yet there"
 	}
 	if t.Records > 0 {
@@ -154,7 +154,7 @@ func tell(k shipper.Kind, t shipper.Tally) string {
 }
 
 // auditText says first what is wrong.
-func auditText(out io.Writer, destination string, r *shipper.Report, deep bool) error {
+func auditText(out io.Writer, destination string, r *audit.Report, deep bool) error {
 	verdict := "RIGHT: nothing is missing, overdue, doubled, forked or conflicting"
 	if deep {
 		verdict += ", and every object is what it says"
@@ -186,7 +186,7 @@ func auditText(out io.Writer, destination string, r *shipper.Report, deep bool) 
 	return table.Flush()
 }
 
-func tellFinding(out io.Writer, f *shipper.Finding) {
+func tellFinding(out io.Writer, f *audit.Finding) {
 	fmt.Fprintf(out, "\n%s", strings.ToUpper(strings.ReplaceAll(string(f.Kind), "_", " ")))
 	if f.FirstSeq > 0 {
 		fmt.Fprintf(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, plural(int(f.Records()), "record"), f.Node, f.LogID)
@@ -203,23 +203,23 @@ func tellFinding(out io.Writer, f *shipper.Finding) {
 	}
 }
 
-func reason(f *shipper.Finding) string {
+func reason(f *audit.Finding) string {
 	at := ""
 	if f.Since != nil && !f.Since.IsZero() {
 		at = f.Since.UTC().Format("2006-01-02T15:04Z")
 	}
 	switch f.Kind {
-	case shipper.Missing:
+	case audit.Missing:
 		return "it was confirmed that these were in the bucket, or noted as lost; they are not"
-	case shipper.Overdue, shipper.NotYet:
+	case audit.Overdue, audit.NotYet:
 		return "received before " + at + ", like what comes after it and is there"
-	case shipper.Doubled:
+	case audit.Doubled:
 		return "each of these holds them"
-	case shipper.Forked:
+	case audit.Forked:
 		return "these runs went on from the same state of one log"
-	case shipper.Conflicting:
+	case audit.Conflicting:
 		return "the same name with other content: one is to go, after a look at both"
-	case shipper.Lost:
+	case audit.Lost:
 		switch f.Reason {
 		case "evicted":
 			return "evicted to make room (wal.when_full: drop_oldest), noted at " + at

@@ -21,7 +21,7 @@ import (
 	"testing"
 	"time"
 
-	"collectord/shipper"
+	"collectord/shipper/bucket"
 )
 
 var backlogMiB = flag.Int("backlog", 5<<10, "MiB that pile up while the storage is away")
@@ -167,7 +167,7 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 func countStored(t *testing.T, config string) (records, objects, first int) {
 	t.Helper()
 	store := storeOf(t, config)
-	var all []shipper.Metadata
+	var all []bucket.Metadata
 	for key, err := range store.List(t.Context(), "dt=") {
 		if err != nil {
 			t.Fatal(err)
@@ -178,7 +178,7 @@ func countStored(t *testing.T, config string) (records, objects, first int) {
 		}
 		all = append(all, m.Metadata)
 	}
-	slices.SortFunc(all, func(a, b shipper.Metadata) int { return cmp.Compare(a.FirstSeq, b.FirstSeq) })
+	slices.SortFunc(all, func(a, b bucket.Metadata) int { return cmp.Compare(a.FirstSeq, b.FirstSeq) })
 	for i, m := range all {
 		if i > 0 && m.FirstSeq != all[i-1].LastSeq+1 {
 			t.Errorf("after seq %d comes %d", all[i-1].LastSeq, m.FirstSeq)

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"collectord/shipper"
+	"collectord/shipper/audit"
 )
 
 // runCollectord runs a command to its end.
@@ -143,11 +143,11 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 	}
 	out, _, status = runCollectord(t, "audit", "--config", config, "--json")
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	var finding shipper.Finding
+	var finding audit.Finding
 	var sum auditSum
 	err := errors.Join(json.Unmarshal([]byte(lines[0]), &finding), json.Unmarshal([]byte(lines[len(lines)-1]), &sum))
-	if err != nil || status != 2 || len(lines) != 3 || finding.Kind != shipper.Missing || finding.FirstSeq != 11 || finding.LastSeq != 20 ||
-		sum.Right || sum.Found[shipper.Missing].Records != 10 || sum.Objects != 3 {
+	if err != nil || status != 2 || len(lines) != 3 || finding.Kind != audit.Missing || finding.FirstSeq != 11 || finding.LastSeq != 20 ||
+		sum.Right || sum.Found[audit.Missing].Records != 10 || sum.Objects != 3 {
 		t.Errorf("audit --json exits with %d: %s, %v", status, out, err)
 	}
 }

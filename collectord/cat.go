@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"collectord/config"
-	"collectord/shipper"
+	"collectord/shipper/audit"
+	"collectord/shipper/bucket"
 )
 
 // rememberedIDs is how many different ids cat --dedupe remembers at least, and
@@ -51,7 +52,7 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 		if err != nil {
 			return err
 		}
-		var s shipper.Selection
+		var s audit.Selection
 		if f.Changed("node") {
 			s.Node = cfg.Node
 		}
@@ -66,7 +67,7 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 			return errors.New("--from must be before --to")
 		}
 		for _, text := range ids {
-			id, err := shipper.ParseID(text)
+			id, err := bucket.ParseID(text)
 			if err != nil {
 				return fmt.Errorf("--id: %w", err)
 			}
@@ -83,27 +84,27 @@ further apart are printed, and a warning is. Of damaged objects what can be read
 			bar = &progress{} // the records are on that terminal
 		}
 		defer bar.clear()
-		var seen *shipper.Seen
+		var recent *audit.RecentIDs
 		if deduping {
-			seen = shipper.NewSeen(rememberedIDs)
+			recent = audit.NewRecentIDs(rememberedIDs)
 		}
-		err = s.Records(cmd.Context(), store, func(objects int) { bar.set(int64(objects), 0) }, func(line []byte) error {
-			if id, ok := shipper.Line(line).ID(); deduping && ok && !seen.Add(id) {
+		err = s.Records(cmd.Context(), store, func(objects int) { bar.set(int64(objects), 0) }, func(line bucket.Line) error {
+			if id, ok := line.ID(); deduping && ok && !recent.Add(id) {
 				return nil
 			}
 			if !usages {
 				_, err := out.Write(line)
 				return err
 			}
-			_, err := out.Write(shipper.Line(line).Usage())
+			_, err := out.Write(line.Usage())
 			return errors.Join(err, out.WriteByte('\n'))
 		})
-		if deduping && seen.Forgot() {
+		if deduping && recent.Forgot() {
 			bar.clear()
 			fmt.Fprintf(cmd.ErrOrStderr(), "collectord: more than %d different ids: repeats that are further apart were printed\n", rememberedIDs)
 		}
 		err = errors.Join(err, out.Flush())
-		var damaged *shipper.DamagedError
+		var damaged *audit.DamagedError
 		if errors.As(err, &damaged) {
 			err = notRightf("%v; collectord audit --deep tells more", err)
 		}

@@ -19,7 +19,7 @@ import (
 	"testing"
 
 	"collectord/collectord/ingest"
-	"collectord/shipper"
+	"collectord/shipper/bucket"
 )
 
 const testUser, testSecret = "collectord-test", "collectord-test-secret"
@@ -88,7 +88,7 @@ type storedRecord struct {
 }
 
 // storeOf opens the storage of a configuration, as any client would.
-func storeOf(t *testing.T, config string) shipper.Store {
+func storeOf(t *testing.T, config string) bucket.Store {
 	t.Helper()
 	c := catCommand()
 	c.Flags().String("config", config, "")
@@ -112,11 +112,11 @@ func download(t *testing.T, config string) (records []storedRecord, objects int)
 			t.Fatal(err)
 		}
 		objects++
-		body, err := store.Open(ctx, key)
+		body, stored, err := store.Open(ctx, key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines, err := shipper.NewObjectReader(body)
+		lines, err := bucket.NewReader(body, stored.Size)
 		if err != nil {
 			t.Fatal(err)
 		}

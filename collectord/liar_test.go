@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"collectord/shipper/s3test"
+	"collectord/shipper/bucket/s3test"
 )
 
 // TestALoginPageIsNotTakenForTheStorage runs the daemon, and then collectord ship,

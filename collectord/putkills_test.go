@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"collectord/shipper/s3test"
+	"collectord/shipper/bucket/s3test"
 )
 
 var putKills = flag.Int("putkills", 6, "how often the daemon is killed around an upload; 1,000 in make torture")

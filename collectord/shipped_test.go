@@ -21,6 +21,7 @@ import (
 
 	"collectord/collectord/ingest"
 	"collectord/shipper"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -39,7 +40,7 @@ func FuzzShipped(f *testing.F) {
 		f.Fatal(err)
 	}
 	archive := filepath.Join(dir, "archive")
-	store, err := shipper.OpenStore(shipper.Destination{URL: "file://" + archive})
+	store, err := bucket.Open(bucket.Destination{URL: "file://" + archive})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -194,16 +195,16 @@ func encode(t *testing.T, coding string, text []byte) []byte {
 }
 
 // takeLines reads all objects and deletes them.
-func takeLines(t *testing.T, store shipper.Store, archive string) (lines [][]byte) {
+func takeLines(t *testing.T, store bucket.Store, archive string) (lines [][]byte) {
 	for key, err := range store.List(context.Background(), "dt=") {
 		if err != nil {
 			t.Fatal(err)
 		}
-		body, err := store.Open(context.Background(), key)
+		body, stored, err := store.Open(context.Background(), key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := shipper.NewObjectReader(body)
+		r, err := bucket.NewReader(body, stored.Size)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"collectord/collectord/ingest"
 	"collectord/config"
 	"collectord/shipper"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -106,19 +107,19 @@ func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 	}
 }
 
-func openStore(cfg *config.Config, logger *slog.Logger) (shipper.Store, error) {
-	return shipper.OpenStore(destination(cfg, logger))
+func openStore(cfg *config.Config, logger *slog.Logger) (bucket.Store, error) {
+	return bucket.Open(destination(cfg, logger))
 }
 
 // openStoreToRead is for commands that look at what is there.
-func openStoreToRead(cfg *config.Config) (shipper.Store, error) {
-	return shipper.OpenStoreToRead(destination(cfg, slog.New(slog.DiscardHandler)))
+func openStoreToRead(cfg *config.Config) (bucket.Store, error) {
+	return bucket.OpenToRead(destination(cfg, slog.New(slog.DiscardHandler)))
 }
 
-func destination(cfg *config.Config, logger *slog.Logger) shipper.Destination {
-	return shipper.Destination{
+func destination(cfg *config.Config, logger *slog.Logger) bucket.Destination {
+	return bucket.Destination{
 		URL: cfg.Shipper.Destination,
-		S3: shipper.S3Options{
+		S3: bucket.S3Options{
 			Endpoint:        cfg.Shipper.S3.Endpoint,
 			Region:          cfg.Shipper.S3.Region,
 			PathStyle:       cfg.Shipper.S3.PathStyle,

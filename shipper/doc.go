@@ -1,12 +1,13 @@
 // Package shipper turns sealed segments into objects in a bucket or folder.
 //
-//	wal.Segment -> lines -> zstd -> spool file -> Store.Put -> confirmed -> Segment.Remove
+//	wal.Segment -> lines -> zstd -> spool file -> bucket.Store.Put -> confirmed -> Segment.Remove
+//	wal.LossNote -> what the storage does not have -> bucket.NewLossNote -> Put -> Log.LossStored
 //
-// and reads the bucket back: Selection picks records, Audit proves what is there.
-//
-// It owns the object format, the keys, the spool directory and the storage
-// clients. It does not own the log: it reads sealed segments and removes those
-// that the storage has confirmed, nothing else.
+// It owns the order of uploads and what follows a failure (queue), the compression, the
+// spool directory, and what is done about a key that is taken. It does not own the log:
+// it reads sealed segments and removes those that the storage has confirmed, nothing
+// else. Keys, formats and storages are those of package bucket; package audit reads a
+// bucket back.
 //
 // Invariants:
 //
@@ -14,9 +15,7 @@
 //     damaged copy of itself: the same segment gives the same object after any
 //     crash, never a second one.
 //   - A segment is removed only after the storage has proven that it holds its
-//     object, or an equal one. A status of success proves nothing.
+//     object, or an equal one.
 //   - Memory does not grow with the backlog or the size of a segment.
-//   - Reading changes nothing, and takes no more memory than it says, however much
-//     there is to read.
 //   - No failure of the storage drops or deletes anything; it is tried for ever.
 package shipper

@@ -12,24 +12,25 @@ import (
 	"testing"
 	"time"
 
-	"collectord/shipper/s3test"
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
 	"collectord/wal"
 )
 
 // notesIn reads the loss notes of a storage, by seq.
-func notesIn(t *testing.T, f *s3test.Server) (notes []lossObject) {
+func notesIn(t *testing.T, f *s3test.Server) (notes []bucket.LossNote) {
 	t.Helper()
 	for key, o := range f.Objects() {
 		if !strings.Contains(key, "/lost/") {
 			continue
 		}
-		var n lossObject
+		var n bucket.LossNote
 		if err := json.Unmarshal(o.Body, &n); err != nil {
 			t.Fatalf("%s: %v", key, err)
 		}
 		notes = append(notes, n)
 	}
-	slices.SortFunc(notes, func(a, b lossObject) int { return int(a.FirstSeq) - int(b.FirstSeq) })
+	slices.SortFunc(notes, func(a, b bucket.LossNote) int { return int(a.FirstSeq) - int(b.FirstSeq) })
 	return notes
 }
 
@@ -74,11 +75,11 @@ func TestWhatTheStorageHasIsNotNotedAsLost(t *testing.T) {
 			for _, i := range c.uploaded {
 				o := twin(t, segments[i])
 				if c.damage != nil {
-					b, err := io.ReadAll(o.reader())
+					b, err := io.ReadAll(io.NewSectionReader(o.Body, 0, o.Size))
 					if err != nil {
 						t.Fatal(err)
 					}
-					o = bytesObject(o.Key, c.damage(b))
+					o = bucket.NewObject(o.Key, c.damage(b))
 				}
 				if err := store.Put(context.Background(), o); err != nil {
 					t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -45,17 +46,17 @@ func newQueue(s *Shipper) *queue {
 	}
 }
 
-// hurry ends all waiting.
-func (q *queue) hurry() {
+// retryNow ends all waiting.
+func (q *queue) retryNow() {
 	q.storage.until = time.Time{}
 	for _, b := range q.own {
 		b.until = time.Time{}
 	}
 }
 
-// start begins as many uploads as there is room for, and tells when there may be
+// start begins as many uploads as there is room for, and returns when there may be
 // more to do if nothing else happens. While the storage fails the segments take
-// turns, so that one that it will not have does not keep the others waiting.
+// turns, so that one that it refuses does not keep the others waiting.
 func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segment) (due time.Time) {
 	s := q.shipper
 	limit := s.currentLimits().Concurrency
@@ -102,7 +103,7 @@ func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	s := q.shipper
 	s.mu.Lock()
 	s.stats.InFlight++
-	ctx = withTerms(ctx, &terms{bandwidth: &s.bandwidth, stall: s.limits.StallTimeout})
+	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{Bandwidth: &s.bandwidth, StallTimeout: s.limits.StallTimeout})
 	s.mu.Unlock()
 	go func() {
 		if seg == nil {
@@ -135,13 +136,13 @@ func (q *queue) finished(ctx context.Context, r result) {
 	switch {
 	case r.err == nil:
 		q.recovered(r.segment)
-	case ctx.Err() != nil: // told to stop
+	case ctx.Err() != nil: // stopped
 	case errors.Is(r.err, errSalvaged):
 		q.forget(r.segment)
 		s.stats.Salvaged++
 	case errors.Is(r.err, errSplit):
 		q.forget(r.segment)
-		q.count(tooLarge)
+		q.count(bucket.TooLarge)
 	case errors.Is(r.err, wal.ErrVersion):
 		q.setAside[r.segment] = true
 		s.stats.Foreign++
@@ -183,7 +184,7 @@ func (q *queue) failedLocked(r result, name string) {
 	q.tried[r.segment]++
 	kind, least, most, asked := "local", s.limits.RetryMin, s.limits.RetryMax, time.Duration(0)
 	own := !isFull(r.err)
-	var storeErr *StoreError
+	var storeErr *bucket.Error
 	if errors.As(r.err, &storeErr) {
 		kind, own = storeErr.Kind, storeErr.OwnTrouble
 		if storeErr.Permanent {

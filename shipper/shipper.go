@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"collectord/collectord/histogram"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -50,7 +51,7 @@ func (l Limits) withDefaults() Limits {
 		l.Concurrency = 2
 	}
 	if l.StallTimeout == 0 {
-		l.StallTimeout = defaultStall
+		l.StallTimeout = bucket.DefaultStall
 	}
 	if l.RetryMin == 0 {
 		l.RetryMin = time.Second
@@ -67,14 +68,14 @@ func (l Limits) withDefaults() Limits {
 // Shipper ships sealed segments. Its methods may be called concurrently.
 type Shipper struct {
 	log       *wal.Log
-	store     Store
+	store     bucket.Store
 	opts      Options
 	level     zstd.EncoderLevel
 	spool     *spool
-	bandwidth bandwidth
+	bandwidth bucket.Bandwidth
 
 	done    chan result // from the workers
-	nudge   chan struct{}
+	wake    chan struct{}
 	uploads *histogram.Histogram
 	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
 
@@ -90,7 +91,7 @@ type Stats struct {
 	RawBytes        uint64
 	CompressedBytes uint64
 	UploadSeconds   histogram.Distribution // of uploads that were confirmed
-	Failures        map[string]uint64      // by StoreError.Kind, or "local"; the usual ones are always there
+	Failures        map[string]uint64      // by bucket.Error.Kind, or "local"; the usual ones are always there
 	Conflicts       uint64                 // keys that held other content
 	Salvaged        uint64                 // damaged segments, replaced by what still checked out
 	Foreign         int                    // segments of a later version, left alone
@@ -98,7 +99,7 @@ type Stats struct {
 }
 
 // New makes a shipper and empties its spool directory. Run starts it.
-func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
+func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -121,16 +122,16 @@ func New(log *wal.Log, store Store, o Options) (*Shipper, error) {
 	s := &Shipper{
 		log: log, store: store, opts: o, level: level, spool: spool,
 		done:    make(chan result),
-		nudge:   make(chan struct{}, 1),
+		wake:    make(chan struct{}, 1),
 		uploads: histogram.NewLatency(),
 		limits:  o.Limits.withDefaults(),
 		stats: Stats{Failures: map[string]uint64{
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0,
-			"not_a_store": 0, "unproven": 0, "damaged_copy": 0, tooLarge: 0,
+			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, damagedCopy: 0,
 		}},
 		idle: make(chan struct{}),
 	}
-	s.bandwidth.set(o.Limits.Bandwidth)
+	s.bandwidth.Set(o.Limits.Bandwidth)
 	return s, nil
 }
 
@@ -140,14 +141,14 @@ func (s *Shipper) SetLimits(l Limits) {
 	s.mu.Lock()
 	s.limits = l.withDefaults()
 	s.mu.Unlock()
-	s.bandwidth.set(l.Bandwidth)
-	s.hurry()
+	s.bandwidth.Set(l.Bandwidth)
+	s.retryNow()
 }
 
-// hurry ends the wait for the next attempt.
-func (s *Shipper) hurry() {
+// retryNow ends the wait for the next attempt.
+func (s *Shipper) retryNow() {
 	select {
-	case s.nudge <- struct{}{}:
+	case s.wake <- struct{}{}:
 	default:
 	}
 }
@@ -186,8 +187,8 @@ func (s *Shipper) Run(ctx context.Context) {
 		case <-idle.C:
 		case <-more:
 		case <-retry.C:
-		case <-s.nudge:
-			q.hurry()
+		case <-s.wake:
+			q.retryNow()
 		case r := <-s.done:
 			q.finished(ctx, r)
 		}
@@ -195,16 +196,16 @@ func (s *Shipper) Run(ctx context.Context) {
 }
 
 // Drain returns when no sealed segment is left to ship, or when ctx ends, and
-// says how many remain. Run must be running.
+// returns how many remain. Run must be running.
 func (s *Shipper) Drain(ctx context.Context) (remaining int) {
-	s.hurry()
+	s.retryNow()
 	for {
 		s.mu.Lock()
 		idle, foreign, inFlight := s.idle, s.stats.Foreign, s.stats.InFlight
 		s.mu.Unlock()
 		segments, _ := s.log.Sealed()
 		remaining = len(segments)
-		if remaining <= foreign && inFlight == 0 { // the last is off the books before it is cleared away
+		if remaining <= foreign && inFlight == 0 { // the last is counted before it is removed
 			return remaining
 		}
 		select {

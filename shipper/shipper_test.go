@@ -18,7 +18,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"collectord/shipper/s3test"
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
 	"collectord/wal"
 )
 
@@ -56,12 +57,12 @@ func fill(t *testing.T, l *wal.Log, n, per int) {
 }
 
 // start runs a shipper until the test ends.
-func start(t *testing.T, l *wal.Log, store Store) *Shipper {
+func start(t *testing.T, l *wal.Log, store bucket.Store) *Shipper {
 	t.Helper()
 	return startWith(t, l, store, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 }
 
-func startWith(t *testing.T, l *wal.Log, store Store, o Options) *Shipper {
+func startWith(t *testing.T, l *wal.Log, store bucket.Store, o Options) *Shipper {
 	t.Helper()
 	o.SpoolDir = filepath.Join(t.TempDir(), "spool")
 	s, err := New(l, store, o)
@@ -96,22 +97,13 @@ func (s *saidLines) text() string {
 }
 
 // twin compresses a segment as another process would have.
-func twin(t *testing.T, seg *wal.Segment) *Object {
+func twin(t *testing.T, seg *wal.Segment) *bucket.Object {
 	t.Helper()
 	c, err := newCompressor(zstd.SpeedDefault)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "twin"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { file.Close() })
-	o, err := c.compress(seg, 0, file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o
+	return compressWith(t, c, seg)
 }
 
 func drain(t *testing.T, s *Shipper, want int) {
@@ -143,18 +135,18 @@ type line struct {
 
 // stored reads every record in the store and checks each object against its
 // metadata.
-func stored(t *testing.T, s Store) (lines []line) {
+func stored(t *testing.T, s bucket.Store) (lines []line) {
 	t.Helper()
 	ctx := context.Background()
 	for key, err := range s.List(ctx, "dt=") {
 		if err != nil {
 			t.Fatal(err)
 		}
-		body, err := s.Open(ctx, key)
+		body, m, err := s.Open(ctx, key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := NewObjectReader(body)
+		r, err := bucket.NewReader(body, m.Size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -172,9 +164,9 @@ func stored(t *testing.T, s Store) (lines []line) {
 			}
 			lines = append(lines, l)
 		}
-		m, err := s.Stat(ctx, key)
-		if err != nil || !m.sameContent(r.Seen()) || m.RawBytes != r.Seen().RawBytes || m.Node != "edge-1" {
-			t.Errorf("%s: metadata %+v, content %+v, %v", key, m, r.Seen(), err)
+		sums := r.Sums()
+		if m.Records != sums.Records || m.Node != "edge-1" || m.SHA256 != "" && (m.SHA256 != sums.SHA256 || m.RawBytes != sums.RawBytes) {
+			t.Errorf("%s: metadata %+v, content %+v", key, m, sums)
 		}
 		r.Close()
 		body.Close()
@@ -183,7 +175,7 @@ func stored(t *testing.T, s Store) (lines []line) {
 }
 
 // checkOnce asserts that each of n records is stored exactly once.
-func checkOnce(t *testing.T, s Store, n int) {
+func checkOnce(t *testing.T, s bucket.Store, n int) {
 	t.Helper()
 	count := make([]int, n)
 	ids := map[string]bool{}
@@ -205,16 +197,10 @@ func checkOnce(t *testing.T, s Store, n int) {
 }
 
 func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
-	stores := map[string]func(t *testing.T) Store{
-		"file": func(t *testing.T) Store {
-			s, err := newFileStore(t.TempDir())
-			if err != nil {
-				t.Fatal(err)
-			}
-			return s
-		},
-		"MinIO":     func(t *testing.T) Store { return newBucket(t, startMinIO(t), false) },
-		"versitygw": func(t *testing.T) Store { return newBucket(t, startVersity(t), false) },
+	stores := map[string]func(t *testing.T) bucket.Store{
+		"file":      newFolder,
+		"MinIO":     func(t *testing.T) bucket.Store { return newBucket(t, s3test.MinIO(t)) },
+		"versitygw": func(t *testing.T) bucket.Store { return newBucket(t, s3test.Versity(t)) },
 	}
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
@@ -240,10 +226,7 @@ func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 }
 
 func TestEachCompressionIsToldWhenItBeginsAndEnds(t *testing.T) {
-	store, err := newFileStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := newFolder(t)
 	l := openLog(t, t.TempDir())
 	fill(t, l, 50, 10)
 	var begun, ended atomic.Int64
@@ -260,10 +243,7 @@ func TestEachCompressionIsToldWhenItBeginsAndEnds(t *testing.T) {
 func TestKeyTellsWhereAndWhat(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	fill(t, l, 2, 2)
-	store, err := newFileStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := newFolder(t)
 	drain(t, start(t, l, store), 0)
 	logID, run := l.Identity()
 	want := fmt.Sprintf("edge-1-%016x-00000000000000000001-00000000000000000002-%016x.ndjson.zst", logID, run)
@@ -351,34 +331,66 @@ func TestTroubleIsRetriedAndNothingIsDropped(t *testing.T) {
 	}
 }
 
-func TestOtherContentUnderTheNameIsKeptAndOursGoesBeside(t *testing.T) {
-	dir := t.TempDir()
-	l := openLog(t, dir)
-	fill(t, l, 6, 3)
-	store, err := newFileStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
+func TestWhatHasTheNameIsKeptAndOursGoesBeside(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		content     []byte
+		conflicts   uint64
+		damagedCopy uint64
+	}{
+		"other lines":           {compressed(t, "{}\n"), 1, 0},
+		"nothing that was ours": {[]byte("somebody else's"), 0, 1},
+		"half of other lines":   {compressed(t, strings.Repeat("{}\n", 1000))[:20], 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := openLog(t, t.TempDir())
+			fill(t, l, 6, 3)
+			store := newFolder(t)
+			segments, _ := l.Sealed()
+			taken := twin(t, segments[0])
+			if err := store.Put(context.Background(), bucket.NewObject(taken.Key, c.content)); err != nil {
+				t.Fatal(err)
+			}
+			s := start(t, l, store)
+			drain(t, s, 0)
+			objects := map[string]bool{}
+			for key := range store.List(context.Background(), "dt=") {
+				objects[key] = true
+			}
+			if st := s.Stats(); len(objects) != 3 || !objects[taken.Beside().Key] || st.Conflicts != c.conflicts || st.Failures[damagedCopy] != c.damagedCopy || st.Objects != 2 {
+				t.Errorf("objects %v, stats %+v", objects, st)
+			}
+		})
 	}
+}
+
+// A name with a hash says what its lines are: a damaged object under it is replaced.
+func TestADamagedObjectBesideAnotherIsReplaced(t *testing.T) {
+	l := openLog(t, t.TempDir())
+	fill(t, l, 3, 3)
+	store := newFolder(t)
 	segments, _ := l.Sealed()
-	h, err := segments[0].Header()
-	if err != nil {
-		t.Fatal(err)
-	}
-	k := key(h, segments[0], segments[0].FirstReceivedAt())
-	if err := store.Put(context.Background(), unreal(t, k, "somebody else's")); err != nil {
-		t.Fatal(err)
+	taken := twin(t, segments[0])
+	for key, content := range map[string][]byte{taken.Key: compressed(t, "{}\n"), taken.Beside().Key: []byte("damaged")} {
+		if err := store.Put(context.Background(), bucket.NewObject(key, content)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s := start(t, l, store)
 	drain(t, s, 0)
-	var beside int
-	for key := range store.List(context.Background(), "") {
-		if strings.HasPrefix(key, strings.TrimSuffix(k, ".ndjson.zst")+"~") {
-			beside++
-		}
+	if found, err := bucket.Compare(t.Context(), store, taken.Beside()); err != nil || found != bucket.SameLines || s.Stats().Failures[damagedCopy] != 1 {
+		t.Errorf("%v, %v, %+v", found, err, s.Stats())
 	}
-	if beside != 1 || s.Stats().Conflicts != 1 || s.Stats().Objects != 2 {
-		t.Errorf("%d objects beside, stats %+v", beside, s.Stats())
+}
+
+func compressed(t *testing.T, lines string) []byte {
+	t.Helper()
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer enc.Close()
+	return enc.EncodeAll([]byte(lines), nil)
 }
 
 func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
@@ -401,10 +413,7 @@ func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
 	if err := os.Remove(missing[0]); err != nil {
 		t.Fatal(err)
 	}
-	store, err := newFileStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := newFolder(t)
 	s := start(t, l, store)
 	for l.Stats().LossNotes > 0 || l.Ledger().Pending > 0 {
 		drain(t, s, 0)
@@ -421,11 +430,11 @@ func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		body, err := store.Open(context.Background(), key)
+		body, _, err := store.Open(context.Background(), key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var n lossObject
+		var n bucket.LossNote
 		err = json.NewDecoder(body).Decode(&n)
 		body.Close()
 		if err != nil || n.Node != "edge-1" || n.Reason != wal.LossDamaged || n.Records != n.LastSeq-n.FirstSeq+1 {
@@ -464,15 +473,7 @@ func TestIDsAreCheapOnceCompressed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.Create(filepath.Join(t.TempDir(), "o"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	o, err := c.compress(segments[0], 0, file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := compressWith(t, c, segments[0])
 	perRecord := float64(o.Size) / float64(len(recs))
 	t.Logf("%.2f bytes a record", perRecord)
 	if perRecord > 6 { // id, time and the constant parts
@@ -481,10 +482,7 @@ func TestIDsAreCheapOnceCompressed(t *testing.T) {
 }
 
 func TestRunEndsWheneverItIsToldTo(t *testing.T) {
-	store, err := newFileStore(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := newFolder(t)
 	s, err := New(openLog(t, t.TempDir()), store, Options{SpoolDir: filepath.Join(t.TempDir(), "spool")})
 	if err != nil {
 		t.Fatal(err)

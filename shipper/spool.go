@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -43,7 +44,7 @@ const (
 const (
 	fiveDigits = "[0-9][0-9][0-9][0-9][0-9]"
 	seqDigits  = fiveDigits + fiveDigits + fiveDigits + fiveDigits
-	spooled    = seqDigits + "-" + seqDigits + objectSuffix
+	spooled    = seqDigits + "-" + seqDigits + bucket.Suffix
 )
 
 // openSpool deletes the objects that an ended process left, and takes room for the
@@ -51,14 +52,14 @@ const (
 // can't be used, each upload tries again.
 func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.Logger) *spool {
 	err := os.MkdirAll(dir, 0o750)
-	var strangers []string
+	var others []string
 	if err == nil {
-		strangers, err = removeFiles(dir, spooled, nil)
+		others, err = bucket.RemoveFiles(dir, spooled, nil)
 	}
 	if err != nil {
 		logger.Error("the spool can't be used: nothing is shipped until it can (see to its owner, its mode, or the disk)", "path", dir, "error", err)
 	}
-	for _, name := range strangers {
+	for _, name := range others {
 		if name != reserveName {
 			logger.Warn("left alone what is not an object on its way: the spool is for collectord alone", "path", filepath.Join(dir, name))
 		}
@@ -153,8 +154,8 @@ func (s *spool) stock() error {
 
 // object compresses a segment. The caller calls done when it needs the object
 // no more.
-func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment, confirmedBelow uint64) (o *Object, done func(), err error) {
-	name := seg.String() + objectSuffix
+func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment, confirmedBelow uint64) (o *bucket.Object, done func(), err error) {
+	name := seg.String() + bucket.Suffix
 	root, file, err := s.create(name)
 	if err == nil {
 		done = func() {

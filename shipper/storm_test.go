@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"collectord/shipper/s3test"
+	"collectord/shipper/bucket/s3test"
 	"collectord/wal"
 )
 

@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
-
-// tooLarge is the kind of a refusal of an object for its size, by the storage or by a
-// proxy in front of it.
-const tooLarge = "too_large"
 
 // smallestSplit is the size of an object from which on a segment is split. Where even
 // less is refused, something else is wrong, and pieces would only be many.
@@ -18,11 +15,10 @@ const smallestSplit = 64 << 10
 
 // Hints for an object that is too large and can't be shipped in pieces.
 const (
-	raiseLimit    = "raise the limit of the storage, or of the proxy in front of it (nginx: client_max_body_size)"
-	oneFrameHint  = "it is one commit, as of a large request, which is never split: " + raiseLimit + "; a lower http.max_decoded keeps out requests like it"
-	smallHint     = "objects of this size should fit anywhere: see what answers at shipper.s3.endpoint, and " + raiseLimit
-	mayAskHint    = "it can be shipped in pieces once the storage may be asked whether it has it already: grant s3:GetObject and s3:ListBucket, or " + raiseLimit
-	brokenTooLong = "the storage holds a damaged copy of it and takes no other: " + raiseLimit + ", or delete that copy"
+	oneFrameHint  = "it is one commit, as of a large request, which is never split: " + bucket.RaiseLimit + "; a lower http.max_decoded keeps out requests like it"
+	smallHint     = "objects of this size should fit anywhere: see what answers at shipper.s3.endpoint, and " + bucket.RaiseLimit
+	mayAskHint    = "it can be shipped in pieces once the storage may be asked whether it has it already: grant s3:GetObject and s3:ListBucket, or " + bucket.RaiseLimit
+	brokenTooLong = "the storage holds a damaged copy of it and takes no other: " + bucket.RaiseLimit + ", or delete that copy"
 )
 
 // shipInPieces splits a segment whose object the storage refuses as too large. It
@@ -36,45 +32,45 @@ const (
 // any more: see wal.Segment.Split. An earlier attempt that is still under way between
 // a proxy, which had taken all of it, and the storage could be stored later: then both
 // have the same ids, and the audit reports them as doubled.
-func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *Object, refused *StoreError) error {
-	found, err := s.compare(ctx, o)
-	if err == nil && found == otherContent {
-		o = o.beside()
-		found, err = s.compare(ctx, o)
+func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.Object, refused *bucket.Error) error {
+	found, err := bucket.Compare(ctx, s.store, o)
+	if err == nil && found != bucket.SameLines && found != bucket.DamagedCopy {
+		o = o.Beside()
+		found, err = bucket.Compare(ctx, s.store, o)
 	}
-	var unasked *StoreError
+	var unasked *bucket.Error
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, bucket.ErrNotFound):
 	case errors.As(err, &unasked) && unasked.Permanent:
-		return refused.because(mayAskHint, unasked)
-	case err != nil || found == sameContent:
+		return because(refused, mayAskHint, unasked)
+	case err != nil || found == bucket.SameLines:
 		return err
-	case found == damagedCopy:
-		return refused.because(brokenTooLong, nil)
+	case found == bucket.DamagedCopy:
+		return because(refused, brokenTooLong, nil)
 	default:
 		return conflict(o)
 	}
 	if o.Size < smallestSplit {
-		return refused.because(smallHint, nil)
+		return because(refused, smallHint, nil)
 	}
 	err = seg.Split()
 	switch {
 	case errors.Is(err, wal.ErrOneFrame):
-		return refused.because(oneFrameHint, nil)
+		return because(refused, oneFrameHint, nil)
 	case err != nil:
-		return refused.because(refused.Hint, s.salvageIfDamaged(seg, err))
+		return because(refused, refused.Hint, s.salvageIfDamaged(seg, err))
 	}
-	s.opts.Logger.Warn("the storage refuses a segment as too large: it is shipped in two pieces ("+raiseLimit+", or lower wal.segment_size)",
-		"trouble", tooLarge, "segment", seg.String(), "bytes", o.Size, "error", refused)
+	s.opts.Logger.Warn("the storage refuses a segment as too large: it is shipped in two pieces ("+bucket.RaiseLimit+", or lower wal.segment_size)",
+		"trouble", bucket.TooLarge, "segment", seg.String(), "bytes", o.Size, "error", refused)
 	return errSplit
 }
 
 // because is the refusal with a hint, and with what kept the segment from being split.
-func (e *StoreError) because(hint string, cause error) error {
-	same := *e
+func because(refused *bucket.Error, hint string, cause error) error {
+	same := *refused
 	same.Hint = hint
 	if cause != nil {
-		same.Err = fmt.Errorf("%w; %w", e.Err, cause)
+		same.Err = fmt.Errorf("%w; %w", refused.Err, cause)
 	}
 	return &same
 }

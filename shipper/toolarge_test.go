@@ -3,9 +3,7 @@ package shipper
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -15,7 +13,9 @@ import (
 	"testing"
 	"time"
 
-	"collectord/shipper/s3test"
+	"collectord/shipper/audit"
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
 	"collectord/wal"
 )
 
@@ -39,70 +39,14 @@ func fillLarge(t *testing.T, l *wal.Log, n, size int) {
 	}
 }
 
-// refusal answers a put that is too large.
-type refusal func(w http.ResponseWriter)
-
-// refusals are how storages and proxies say so.
-func refusals() map[string]refusal {
-	text := func(status int, kind, body string) refusal {
-		return func(w http.ResponseWriter) {
-			w.Header().Set("Content-Type", kind)
-			w.WriteHeader(status)
-			_, _ = io.WriteString(w, body)
-		}
-	}
-	return map[string]refusal{
-		"S3": func(w http.ResponseWriter) { s3test.Error(w, http.StatusBadRequest, "EntityTooLarge") },
-		"nginx": text(http.StatusRequestEntityTooLarge, "text/html", "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n"+
-			"<center><h1>413 Request Entity Too Large</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"),
-		"no body":    text(http.StatusRequestEntityTooLarge, "", ""),
-		"plain text": text(http.StatusRequestEntityTooLarge, "text/plain", "Payload Too Large"),
-		"XML":        func(w http.ResponseWriter) { s3test.Error(w, http.StatusRequestEntityTooLarge, "RequestTooLarge") },
-	}
-}
-
-// above refuses puts of more than limit bytes.
-func (r refusal) above(limit *atomic.Int64) func(w http.ResponseWriter, req *http.Request) bool {
-	return func(w http.ResponseWriter, req *http.Request) bool {
-		if req.Method != http.MethodPut || req.ContentLength <= limit.Load() {
-			return false
-		}
-		_, _ = io.Copy(io.Discard, req.Body)
-		r(w)
-		return true
-	}
-}
-
-func limitOf(n int64) *atomic.Int64 {
-	var limit atomic.Int64
-	limit.Store(n)
-	return &limit
-}
-
-func TestARefusalForTheSizeIsKnownWhoeverSaysSo(t *testing.T) {
-	for name, refuse := range refusals() {
-		f, store := newFake(t)
-		store.learn(checksumCRC32C, true)
-		f.Behave(s3test.Behaviour{Fault: refuse.above(limitOf(10))})
-		err := store.Put(context.Background(), unreal(t, "a", "x"))
-		var e *StoreError
-		if !errors.As(err, &e) || e.Kind != tooLarge || !e.Permanent || !e.OwnTrouble || !strings.Contains(e.Hint, "client_max_body_size") {
-			t.Errorf("%s: %#v", name, err)
-		}
-		if store.conditions.Load() != withConditions {
-			t.Errorf("%s: what was learned of the storage is forgotten", name)
-		}
-	}
-}
-
 func TestASegmentThatIsTooLargeIsShippedInPieces(t *testing.T) {
 	t.Parallel()
-	for name, refuse := range refusals() {
+	for name, refuse := range s3test.Refusals() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f, store := newFake(t)
 			const limit = 100 << 10
-			f.Behave(s3test.Behaviour{Fault: refuse.above(limitOf(limit))})
+			f.Behave(s3test.Behaviour{Fault: refuse.Above(s3test.Limit(limit))})
 			l := openLog(t, t.TempDir())
 			fillLarge(t, l, 20, 20<<10)
 			var said saidLines
@@ -116,7 +60,7 @@ func TestASegmentThatIsTooLargeIsShippedInPieces(t *testing.T) {
 				}
 			}
 			checkAudit(t, store)
-			if st := s.Stats(); st.Failures[tooLarge] != 7 || st.Objects != 8 || len(f.Puts()) != 9 { // 20 = 10 + 10 = 4 * 5 = 4 * (2 + 3)
+			if st := s.Stats(); st.Failures[bucket.TooLarge] != 7 || st.Objects != 8 || len(f.Puts()) != 9 { // 20 = 10 + 10 = 4 * 5 = 4 * (2 + 3)
 				t.Errorf("%+v, %d puts", st, len(f.Puts()))
 			}
 			if n := strings.Count(said.text(), "trouble=too_large"); n != 7 || strings.Count(said.text(), "\n") != n || !strings.Contains(said.text(), "client_max_body_size") {
@@ -129,9 +73,9 @@ func TestASegmentThatIsTooLargeIsShippedInPieces(t *testing.T) {
 	}
 }
 
-func checkAudit(t *testing.T, store Store) {
+func checkAudit(t *testing.T, store bucket.Store) {
 	t.Helper()
-	report, err := Audit(context.Background(), store, AuditOptions{Deep: true, FromStart: true})
+	report, err := audit.Run(context.Background(), store, audit.Options{Deep: true, FromStart: true})
 	if err != nil || report.Wrong() {
 		t.Errorf("audit: %+v, %v", report, err)
 	}
@@ -141,13 +85,13 @@ func checkAudit(t *testing.T, store Store) {
 func TestAFrameThatIsTooLargeWaitsAndDoesNotSlowTheOthers(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	limit := limitOf(90 << 10)
-	f.Behave(s3test.Behaviour{Fault: refusals()["nginx"].above(limit)})
+	limit := s3test.Limit(90 << 10)
+	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(limit)})
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 1, 200<<10)
 	var said saidLines
 	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "it is refused often", func() bool { return s.Stats().Failures[tooLarge] > 3 })
+	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
 	for i := 1; i < 4; i++ {
 		if err := l.Append(context.Background(), wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, i)}); err != nil {
 			t.Fatal(err)
@@ -172,13 +116,13 @@ func TestAFrameThatIsTooLargeWaitsAndDoesNotSlowTheOthers(t *testing.T) {
 func TestSmallObjectsAreNotSplit(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	store.learn(checksumCRC32C, true)
-	limit := limitOf(0)
-	f.Behave(s3test.Behaviour{Fault: refusals()["no body"].above(limit)})
+	probed(t, store)
+	limit := s3test.Limit(0)
+	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["no body"].Above(limit)})
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 100, 2<<10)
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "it is refused often", func() bool { return s.Stats().Failures[tooLarge] > 50 })
+	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 50 })
 	if segments, _ := l.Sealed(); len(segments) != 4 {
 		t.Errorf("%d pieces of 200 KiB", len(segments))
 	}
@@ -203,12 +147,12 @@ func TestASegmentThatIsStoredIsNotSplit(t *testing.T) {
 			dir := t.TempDir()
 			l := openLog(t, dir)
 			fillLarge(t, l, 8, 20<<10)
-			if key := keyOf(t, l, 0); c.beside {
+			if key := keyOfSealed(t, l, 0); c.beside {
 				f.Put("data/"+key, []byte("something else"))
 			}
-			limit, refuse := limitOf(1<<20), refusals()["nginx"]
+			limit, refuse := s3test.Limit(1<<20), s3test.Refusals()["nginx"]
 			f.Behave(s3test.Behaviour{
-				NoMetadata: c.noMetadata, Fault: refuse.above(limit),
+				NoMetadata: c.noMetadata, Fault: refuse.Above(limit),
 				Stored: func(key string) bool {
 					if strings.Contains(key, "dt=") {
 						limit.Store(100 << 10)
@@ -262,7 +206,7 @@ func keyOfStored(t *testing.T, f *s3test.Server, body string) string {
 func TestASegmentIsNotSplitWhileTheStorageMayNotBeAsked(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	refuse := refusals()["S3"].above(limitOf(100 << 10))
+	refuse := s3test.Refusals()["S3"].Above(s3test.Limit(100 << 10))
 	var mayRead atomic.Bool
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method != http.MethodPut && !mayRead.Load() {
@@ -274,7 +218,7 @@ func TestASegmentIsNotSplitWhileTheStorageMayNotBeAsked(t *testing.T) {
 	fillLarge(t, l, 8, 20<<10)
 	var said saidLines
 	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "it is refused often", func() bool { return s.Stats().Failures[tooLarge] > 3 })
+	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
 	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(said.text(), "grant s3:GetObject and s3:ListBucket") {
 		t.Errorf("%d segments; it said:\n%s", len(segments), said.text())
 	}
@@ -287,7 +231,7 @@ func TestASegmentIsNotSplitWhileTheStorageMayNotBeAsked(t *testing.T) {
 func TestADamagedCopyThatIsTooLargeToReplaceKeepsTheSegment(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	store.learn(checksumCRC32C, true)
+	probed(t, store)
 	l := openLog(t, t.TempDir())
 	fillLarge(t, l, 8, 20<<10)
 	segments, _ := l.Sealed()
@@ -299,10 +243,10 @@ func TestADamagedCopyThatIsTooLargeToReplaceKeepsTheSegment(t *testing.T) {
 	body = append([]byte(nil), body...)
 	body[len(body)/2] ^= 1
 	f.Put("data/"+o.Key, body)
-	f.Behave(s3test.Behaviour{Fault: refusals()["nginx"].above(limitOf(100 << 10))})
+	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(s3test.Limit(100 << 10))})
 	var said saidLines
 	s := startWith(t, l, store, Options{Logger: said.logger(), Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "it is refused often", func() bool { return s.Stats().Failures[tooLarge] > 3 })
+	until(t, "it is refused often", func() bool { return s.Stats().Failures[bucket.TooLarge] > 3 })
 	if segments, _ := l.Sealed(); len(segments) != 1 || !strings.Contains(said.text(), "delete that copy") {
 		t.Errorf("%d segments; it said:\n%s", len(segments), said.text())
 	}
@@ -316,7 +260,7 @@ func TestADamagedCopyThatIsTooLargeToReplaceKeepsTheSegment(t *testing.T) {
 func TestADamagedSegmentThatIsTooLargeIsSalvagedFirst(t *testing.T) {
 	t.Parallel()
 	f, store := newFake(t)
-	f.Behave(s3test.Behaviour{Fault: refusals()["nginx"].above(limitOf(100 << 10))})
+	f.Behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(s3test.Limit(100 << 10))})
 	dir := t.TempDir()
 	l := openLog(t, dir)
 	fillLarge(t, l, 8, 20<<10)

@@ -2,17 +2,12 @@ package shipper
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"strings"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -34,8 +29,8 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
 	}
 	o, err := s.upload(ctx, seg, *c)
-	var refused *StoreError
-	if errors.As(err, &refused) && refused.Kind == tooLarge {
+	var refused *bucket.Error
+	if errors.As(err, &refused) && refused.Kind == bucket.TooLarge {
 		err = s.shipInPieces(ctx, seg, o, refused)
 	}
 	if err != nil {
@@ -55,7 +50,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 
 // upload compresses a segment and has the storage take the object. Its body is gone
 // when upload returns.
-func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (*Object, error) {
+func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (*bucket.Object, error) {
 	confirmed, err := s.log.Unconfirmed()
 	if err != nil {
 		return nil, err
@@ -69,8 +64,8 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (
 	defer done()
 	began := time.Now()
 	err = s.store.Put(ctx, o)
-	if errors.Is(err, ErrExists) {
-		err = s.settle(ctx, o)
+	if errors.Is(err, bucket.ErrExists) {
+		err = s.resolveExisting(ctx, o)
 	}
 	if err == nil {
 		s.uploads.ObserveTime(time.Since(began))
@@ -92,32 +87,39 @@ func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
 	return errors.Join(err, salvageErr)
 }
 
-// settle decides what to do about a key that is taken: an object with the same
-// lines is ours, from before a crash or a lost answer; other content stays, and
-// ours goes beside it.
-func (s *Shipper) settle(ctx context.Context, o *Object) error {
-	found, err := s.compare(ctx, o)
-	if err != nil || found == sameContent {
-		return s.contradiction(o, err)
+// resolveExisting decides what to do about a key that is taken: an object with the
+// same lines is ours, from before a crash or a lost answer; a damaged copy of it is
+// replaced; anything else stays, and ours goes beside it.
+func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object) error {
+	found, err := bucket.Compare(ctx, s.store, o)
+	if err != nil || found == bucket.SameLines {
+		return contradiction(o.Key, err)
 	}
-	if found == damagedCopy {
+	if found == bucket.DamagedCopy {
 		return s.replace(ctx, o)
 	}
-	beside := o.beside()
+	beside := o.Beside()
 	err = s.store.Put(ctx, beside)
-	if errors.Is(err, ErrExists) {
-		found, err = s.compare(ctx, beside)
+	if errors.Is(err, bucket.ErrExists) {
+		var other bucket.Comparison
+		other, err = bucket.Compare(ctx, s.store, beside)
 		switch {
 		case err != nil:
-			err = s.contradiction(beside, err)
-		case found == damagedCopy:
+			err = contradiction(beside.Key, err)
+		case other == bucket.DamagedCopy:
 			err = s.replace(ctx, beside)
-		case found == otherContent:
+		case other != bucket.SameLines:
 			err = conflict(beside)
 		}
 	}
 	if err != nil {
 		return err
+	}
+	if found == bucket.Undecodable {
+		s.count(damagedCopy)
+		s.opts.Logger.Error("the storage holds a damaged object under this segment's name, and nothing that says what it was: stored beside it (look at it, and delete it)",
+			"trouble", "damaged copy", "taken", o.Key, "stored", beside.Key)
+		return nil
 	}
 	s.mu.Lock()
 	s.stats.Conflicts++
@@ -127,27 +129,28 @@ func (s *Shipper) settle(ctx context.Context, o *Object) error {
 	return nil
 }
 
-// beside is the object under the name that it gets where its own holds other content.
-func (o *Object) beside() *Object {
-	other := *o
-	other.Key = strings.TrimSuffix(o.Key, objectSuffix) + "~" + o.SHA256[:8] + objectSuffix
-	return &other
-}
-
 // conflict is of an object that has no name left.
-func conflict(beside *Object) error {
-	return &StoreError{
-		Op: "put", Key: beside.Key, Kind: "conflict", Permanent: true, OwnTrouble: true, Err: ErrExists,
+func conflict(beside *bucket.Object) error {
+	return &bucket.Error{
+		Op: "put", Key: beside.Key, Kind: "conflict", Permanent: true, OwnTrouble: true, Err: bucket.ErrExists,
 		Hint: "both this name and the plain one hold other content: look at them, and move one away",
 	}
 }
 
-// replace puts the object in the place of a damaged copy of it. That can't do
-// harm: what is replaced says itself that it should be this.
-func (s *Shipper) replace(ctx context.Context, o *Object) error {
+// count counts a failure of a kind that is always there.
+func (s *Shipper) count(kind string) {
 	s.mu.Lock()
-	s.stats.Failures["damaged_copy"]++
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	s.stats.Failures[kind]++
+}
+
+// damagedCopy is the kind of failure of a storage that holds a damaged copy.
+const damagedCopy = "damaged_copy"
+
+// replace puts the object in the place of a damaged copy of it. That can't do
+// harm: the metadata of what is replaced says that it should be this.
+func (s *Shipper) replace(ctx context.Context, o *bucket.Object) error {
+	s.count(damagedCopy)
 	o.Replace = true
 	if err := s.store.Put(ctx, o); err != nil {
 		return err
@@ -156,96 +159,12 @@ func (s *Shipper) replace(ctx context.Context, o *Object) error {
 	return nil
 }
 
-// What there can be under the key of an object.
-type comparison int
-
-const (
-	otherContent comparison = iota
-	sameContent
-	damagedCopy // it says that it has the same lines, and does not
-)
-
-// compare looks whether the storage has the same lines under the object's key.
-// Metadata and size are believed, unless a checksum disagrees or they are doubtful:
-// what a proof refused must not be accepted here by the next attempt. ErrNotFound means
-// that there is nothing.
-func (s *Shipper) compare(ctx context.Context, o *Object) (comparison, error) {
-	there, err := s.store.Stat(ctx, o.Key)
-	if err != nil {
-		return 0, err
-	}
-	same := there.sameContent(o.Metadata)
-	switch {
-	case there.SHA256 != "" && !same:
-		return otherContent, nil
-	case same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
-		return sameContent, nil
-	}
-	// Another version compresses otherwise, and the metadata in the object changes
-	// from attempt to attempt: only the lines tell.
-	body, err := s.store.Open(ctx, o.Key)
-	if err != nil {
-		return 0, err
-	}
-	defer body.Close()
-	in := &faultKeeper{in: body}
-	equal, err := sameLines(in, o.Metadata)
-	switch {
-	case in.err != nil: // what broke off is not other content
-		return 0, in.err
-	case err != nil:
-		return 0, err
-	case equal:
-		return sameContent, nil
-	case in.ended && in.read < there.Size:
-		return 0, &StoreError{Op: "open", Key: o.Key, Kind: "network", Err: fmt.Errorf("%d of %d bytes came: %w", in.read, there.Size, io.ErrUnexpectedEOF)}
-	case same:
-		return damagedCopy, nil
-	}
-	return otherContent, nil
-}
-
 // contradiction is of a storage that says that a name is taken and that it is
 // not: somebody deleted the object meanwhile, or it is a caching proxy. Another error
 // stays as it is.
-func (s *Shipper) contradiction(o *Object, err error) error {
-	if !errors.Is(err, ErrNotFound) {
+func contradiction(key string, err error) error {
+	if !errors.Is(err, bucket.ErrNotFound) {
 		return err
 	}
-	return &StoreError{Op: "put", Key: o.Key, Kind: "contradiction", OwnTrouble: true, Err: errors.New("the storage says that it has the object, and then that it has not")}
-}
-
-// faultKeeper tells a reader that failed from one that holds nonsense.
-type faultKeeper struct {
-	in    io.Reader
-	err   error
-	read  int64
-	ended bool
-}
-
-func (k *faultKeeper) Read(p []byte) (int, error) {
-	n, err := k.in.Read(p)
-	k.read += int64(n)
-	if err == io.EOF {
-		k.ended = true
-	} else if err != nil {
-		k.err = err
-	}
-	return n, err
-}
-
-// sameLines reads an object, whatever it is, and reports whether its lines are
-// those that want describes.
-func sameLines(in io.Reader, want Metadata) (bool, error) {
-	dec, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
-	if err != nil {
-		return false, err
-	}
-	defer dec.Close()
-	sum := sha256.New()
-	n, err := io.Copy(sum, io.LimitReader(dec, want.RawBytes+1))
-	if err != nil {
-		return false, nil // no zstd, or damaged: something else altogether
-	}
-	return n == want.RawBytes && hex.EncodeToString(sum.Sum(nil)) == want.SHA256, nil
+	return &bucket.Error{Op: "put", Key: key, Kind: "contradiction", OwnTrouble: true, Err: errors.New("the storage says that it has the object, and then that it has not")}
 }

@@ -14,14 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"collectord/shipper"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 	"collectord/wal/vfs"
 )
 
-// bucket is a folder that knows what is in it, and watches what is claimed.
-type bucket struct {
-	shipper.Store
+// watchedBucket is a folder that knows what is in it, and watches what is claimed.
+type watchedBucket struct {
+	bucket.Store
 	trial *trial
 
 	mu     sync.Mutex // guards what follows
@@ -30,7 +30,7 @@ type bucket struct {
 	noted  map[uint64]string // reasons
 }
 
-func (b *bucket) Put(ctx context.Context, o *shipper.Object) error {
+func (b *watchedBucket) Put(ctx context.Context, o *bucket.Object) error {
 	if b.trial.isDead() {
 		return errors.New("the process is dead")
 	}
@@ -43,7 +43,7 @@ func (b *bucket) Put(ctx context.Context, o *shipper.Object) error {
 		}
 	}
 	err := b.Store.Put(ctx, o)
-	if err != nil && !errors.Is(err, shipper.ErrExists) {
+	if err != nil && !errors.Is(err, bucket.ErrExists) {
 		return err
 	}
 	if strings.HasPrefix(o.Key, "dt=") {

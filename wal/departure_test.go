@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"collectord/shipper"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -96,7 +97,7 @@ type trial struct {
 	t        *testing.T
 	dir      string
 	log      *wal.Log
-	store    *bucket
+	store    *watchedBucket
 	fault    fault
 	lasting  bool // the fault of the first start lasts until the second
 	scenario scenario
@@ -169,11 +170,11 @@ func scratchDir(t *testing.T) string {
 func (s scenario) try(t *testing.T, f fault) (first, calls int) {
 	t.Helper()
 	tr := &trial{t: t, dir: scratchDir(t), fault: f, lasting: f.how == "for ever", scenario: s}
-	archive, err := shipper.OpenStore(shipper.Destination{URL: "file://" + filepath.Join(scratchDir(t), "archive")})
+	archive, err := bucket.Open(bucket.Destination{URL: "file://" + filepath.Join(scratchDir(t), "archive")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr.store = &bucket{Store: archive, trial: tr, stored: map[uint64]bool{}, keys: map[uint64]string{}, noted: map[uint64]string{}}
+	tr.store = &watchedBucket{Store: archive, trial: tr, stored: map[uint64]bool{}, keys: map[uint64]string{}, noted: map[uint64]string{}}
 	data := filepath.Join(tr.dir, "data")
 	if s.prepare != nil {
 		s.prepare(t, data)

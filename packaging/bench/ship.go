@@ -17,6 +17,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"collectord/shipper"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -107,7 +108,7 @@ func shipOnce(dir string, usageOf func(int) []byte) (s shipped, err error) {
 	if err := log.Seal(ctx); err != nil {
 		return s, err
 	}
-	store, err := shipper.OpenStore(shipper.Destination{URL: "file://" + filepath.Join(dir, "archive")})
+	store, err := bucket.Open(bucket.Destination{URL: "file://" + filepath.Join(dir, "archive")})
 	if err != nil {
 		return s, err
 	}

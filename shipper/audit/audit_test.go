@@ -1,0 +1,382 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+	"collectord/wal"
+)
+
+func snapshotOf(t *testing.T, dir string) (copied string) {
+	t.Helper()
+	copied = filepath.Join(t.TempDir(), "data")
+	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}
+
+func TestAuditOfACompleteBucketFindsNothing(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, b tamper) {
+		dir := t.TempDir()
+		for range 3 {
+			shipped(t, dir, b.store, wal.Options{}, 40, 10)
+		}
+		shipped(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
+		r := b.want(Options{FromStart: true, Deep: true}, false)
+		if len(r.Logs) != 2 || r.Objects != 15 || r.Read != 15 || r.Logs[0].Records+r.Logs[1].Records != 150 {
+			t.Errorf("report %+v", r)
+		}
+		for _, l := range r.Logs {
+			if l.Nodes[0] != "edge-1" || l.FirstSeq != 1 || l.LastSeq != l.Records || l.Runs != int(l.Records)/30-l.Objects/12 || time.Since(l.To) > 2*time.Hour {
+				t.Errorf("log %+v", l)
+			}
+		}
+	})
+}
+
+// TestAuditNamesWhatBecameOfEachRecord, also where nothing tells what was confirmed, and
+// a copy under another name tells nothing of itself.
+func TestAuditNamesWhatBecameOfEachRecord(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, b tamper) {
+		dir := t.TempDir()
+		shipped(t, dir, b.store, wal.Options{}, 100, 10)
+		snapshot := snapshotOf(t, dir)
+		shipped(t, dir, b.store, wal.Options{}, 20, 10)      // 101 to 120
+		shipped(t, snapshot, b.store, wal.Options{}, 10, 10) // 101 to 110 again, and others
+		b.want(Options{FromStart: true, Deep: true}, true, "forked 101-110")
+
+		b.remove(b.key(21))
+		const copied, notes = "dt=2026-11-23/hour=08/a copy.ndjson.zst", "dt=2026-11-23/hour=08/notes.ndjson.zst"
+		n, _ := bucket.ParseKey(b.key(41))
+		n.Hour -= 30
+		b.copied(b.key(41), n.String())
+		b.copied(b.key(41), copied)
+		half, m := b.get(b.key(61))
+		b.replace(b.key(61), half[:len(half)/2], m)
+		taken, _ := bucket.ParseKey(b.key(81))
+		taken.Beside, taken.SHA8 = true, 0xdeadbeef
+		b.copied(b.key(81), taken.String())
+		b.put(notes, []byte("of somebody else"), bucket.Metadata{})
+		b.put("dt=2026-11-23/hour=08/notes.txt", []byte("of somebody else"), bucket.Metadata{})
+
+		var r *Report
+		foreign := []string{notes}
+		if b.metadata {
+			b.want(Options{}, true, "missing 21-30", "doubled 41-50", "doubled 41-50", "forked 101-110", "conflicting 81-90", "foreign")
+			r = b.want(Options{Deep: true}, true, "missing 21-30", "doubled 41-50", "doubled 41-50", "forked 101-110",
+				"conflicting 81-90", "truncated 61-70", "foreign")
+		} else {
+			foreign = append(foreign, copied)
+			b.want(Options{}, true, "doubled 41-50", "forked 101-110", "conflicting 81-90", "not_yet 21-30", "foreign", "foreign")
+			r = b.want(Options{Deep: true}, true, "doubled 41-50", "forked 101-110", "conflicting 81-90", "truncated 61-70", "not_yet 21-30", "foreign", "foreign")
+			if r.Unconfirmed != 1 || r.NoMetadata != r.Read-1 {
+				t.Errorf("of %d logs it is not known what was confirmed, and %d of %d objects have no metadata", r.Unconfirmed, r.NoMetadata, r.Read)
+			}
+		}
+		keys := map[Kind][]string{}
+		for _, f := range r.Findings {
+			keys[f.Kind] = append(keys[f.Kind], f.Keys...)
+			if f.Kind != Foreign && (f.Node != "edge-1" || len(f.LogID) != 16 || len(f.Runs) == 0) {
+				t.Errorf("finding %+v", f)
+			}
+			if f.Kind == NotYet && f.Reason != unconfirmed {
+				t.Errorf("a gap of a log without metadata: %+v", f)
+			}
+		}
+		doubled := []string{n.String()}
+		if b.metadata {
+			doubled = append(doubled, copied)
+		}
+		for kind, want := range map[Kind][]string{
+			Truncated: {b.key(61)}, Foreign: foreign, Doubled: doubled, Conflicting: {taken.String()}, Forked: {b.key(101)},
+		} {
+			for _, k := range want {
+				if !slices.Contains(keys[kind], k) {
+					t.Errorf("%s does not name %s but %v", kind, k, keys[kind])
+				}
+			}
+		}
+	})
+}
+
+func TestAuditTellsKnownLossesApart(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, b tamper) {
+		dir := t.TempDir()
+		shipped(t, dir, b.store, wal.Options{}, 10, 10)
+		l := openLog(t, dir, wal.Options{})
+		fill(t, l, 30, 10) // 11 to 40
+		files, _ := filepath.Glob(filepath.Join(dir, "wal", "00000000000000000021-*", "*"))
+		content, err := os.ReadFile(files[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := bytes.Index(content, []byte(`{"n":14}`)) // seq 25: fill counts anew
+		content[at] ^= 1
+		if err := os.WriteFile(files[0], content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		shipAll(t, l, b.store)
+
+		l, err = wal.Open(dir, wal.Options{Node: "edge-1", MaxBytes: 256 << 10, SegmentSize: 16 << 10, WhenFull: wal.DropOldest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := wal.Record{Usage: fmt.Appendf(nil, `{"n":"%s"}`, strings.Repeat("x", 9<<10))}
+		for range 100 { // from 41, in segments of 1
+			for {
+				err := l.Append(context.Background(), rec)
+				if err == nil {
+					break
+				}
+				if !errors.Is(err, wal.ErrFull) {
+					t.Fatal(err)
+				}
+			}
+			if err := l.Seal(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		evicted := l.Ledger().Evicted
+		if evicted == 0 {
+			t.Fatal("nothing was evicted")
+		}
+		shipAll(t, l, b.store)
+		r, err := Run(context.Background(), b.store, Options{FromStart: true, Deep: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var damaged, gone uint64
+		for _, f := range r.Findings {
+			switch {
+			case f.Kind != Lost:
+				t.Errorf("found %+v", f)
+			case f.Reason == wal.LossDamaged && f.FirstSeq <= 25 && f.LastSeq >= 25:
+				damaged += f.Records()
+			case f.Reason == wal.LossEvicted && f.FirstSeq >= 41:
+				gone += f.Records()
+			default:
+				t.Errorf("found %+v", f)
+			}
+		}
+		if r.Wrong() || damaged != 1 || gone < evicted || gone+damaged+r.Logs[0].Records != 140 {
+			t.Errorf("%d damaged, %d evicted, want %d; %+v", damaged, gone, evicted, r.Logs)
+		}
+		// A note that is taken away leaves a gap that nothing explains.
+		for _, k := range b.keys(bucket.LossPrefix) {
+			b.remove(k)
+		}
+		kind := NotYet
+		if b.metadata {
+			kind = Missing
+		}
+		if lines, r := b.findings(Options{}); r.Wrong() != b.metadata || !slices.Contains(lines, string(kind)+" 25-25") {
+			t.Errorf("without notes: %s", lines)
+		}
+	})
+}
+
+func TestAuditTellsWhatIsMissingFromWhatIsOnItsWay(t *testing.T) {
+	_, b := newFake(t)
+	f := newFolder(t)
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	object := func(run, first, last, confirmed uint64, hour time.Time) {
+		k := bucket.Key{Node: "n", LogID: 7, Run: run, FirstSeq: first, LastSeq: last, Hour: bucket.HourOf(hour)}
+		m := bucket.Metadata{
+			Format: 1, Node: k.Node, LogID: bucket.HexID(k.LogID), Run: bucket.HexID(run),
+			FirstSeq: first, LastSeq: last, Records: last - first + 1, SHA256: "ab", ConfirmedBelow: confirmed,
+		}
+		b.put(k.String(), []byte("x"), m)
+		f.put(k.String(), []byte("x"), m)
+	}
+	object(1, 11, 20, 11, now.Add(-50*time.Hour)) // before it: expired, or never sent
+	object(1, 31, 40, 21, now.Add(-49*time.Hour)) // 21 to 30 was still under way
+	object(2, 51, 60, 21, now.Add(-3*time.Hour))
+	b.want(Options{Now: now}, true, "overdue 21-30", "not_yet 41-50")
+	b.want(Options{Now: now, Grace: 72 * time.Hour}, false, "not_yet 21-30", "not_yet 41-50")
+	b.want(Options{Now: now, Grace: time.Hour}, true, "overdue 21-30", "overdue 41-50")
+	r := b.want(Options{Now: now, Grace: 72 * time.Hour, FromStart: true}, true, "missing 1-10", "not_yet 21-30", "not_yet 41-50")
+	if r.Unconfirmed != 0 || r.Logs[0].ConfirmedBelow != 21 {
+		t.Errorf("confirmed: %+v", r)
+	}
+	object(2, 71, 80, 46, now.Add(-2*time.Hour)) // a confirmation in the middle of a gap splits it
+	b.want(Options{Now: now}, true, "missing 21-30", "missing 41-45", "not_yet 46-50", "not_yet 61-70")
+
+	// In a folder nothing tells what was confirmed, and so nothing is called missing.
+	r = f.want(Options{Now: now, FromStart: true}, true, "overdue 1-10", "overdue 21-30", "not_yet 41-50", "not_yet 61-70")
+	if r.Unconfirmed != 1 || r.Logs[0].ConfirmedBelow != 0 {
+		t.Errorf("confirmed: %+v", r)
+	}
+	f.want(Options{Now: now, Grace: 72 * time.Hour}, false, "not_yet 21-30", "not_yet 41-50", "not_yet 61-70")
+}
+
+func TestDeepAuditFindsWhatIsNotWhatItSays(t *testing.T) {
+	_, b := newFake(t)
+	shipped(t, t.TempDir(), b.store, wal.Options{}, 100, 10)
+	_, other := newFake(t)
+	shipped(t, t.TempDir(), other.store, wal.Options{}, 10, 10)
+	stranger, strange := other.get(other.key(1))
+	for seq, change := range map[uint64]struct {
+		how    func(object []byte, m *bucket.Metadata) []byte
+		kind   Kind
+		reason string
+	}{
+		1:  {func([]byte, *bucket.Metadata) []byte { return nil }, Truncated, "empty"},
+		11: {func(o []byte, _ *bucket.Metadata) []byte { return o[:len(o)-1] }, Truncated, "ends within its frame"},
+		21: {func([]byte, *bucket.Metadata) []byte { return stranger }, Damaged, "not those of its metadata"},
+		31: {func(o []byte, _ *bucket.Metadata) []byte { o[len(o)-1] ^= 4; return o }, Damaged, "does not check out"},
+		41: {func([]byte, *bucket.Metadata) []byte { return []byte("of somebody else") }, Damaged, "does not check out"},
+		51: {func(_ []byte, m *bucket.Metadata) []byte { *m = strange; return stranger }, Damaged, "another object"},
+		61: {func(o []byte, _ *bucket.Metadata) []byte { return append(bytes.Clone(o), o...) }, Damaged, "the id of line 11"},
+		71: {func(o []byte, m *bucket.Metadata) []byte { m.Records = 11; return o }, Damaged, "not those of its metadata: 10 records"},
+		81: {func(o []byte, m *bucket.Metadata) []byte { m.SHA256 = strings.Repeat("0", 64); return o }, Damaged, "SHA-256"},
+		91: {func(o []byte, m *bucket.Metadata) []byte { *m = bucket.Metadata{}; return withoutLastLine(t, o) }, Damaged, "it holds 9 records, and its name says 10"},
+	} {
+		key := b.key(seq)
+		good, m := b.get(key)
+		changed := m
+		b.replace(key, change.how(bytes.Clone(good), &changed), changed)
+		for _, workers := range []int{0, 1} {
+			_, r := b.findings(Options{Deep: true, Workers: workers})
+			if len(r.Findings) != 1 || r.Findings[0].Kind != change.kind || !strings.Contains(r.Findings[0].Reason, change.reason) ||
+				r.Findings[0].FirstSeq != seq || r.Findings[0].Keys[0] != key {
+				t.Errorf("seq %d: found %+v, want %s: %s", seq, r.Findings, change.kind, change.reason)
+			}
+		}
+		b.replace(key, good, m)
+	}
+	if r := b.want(Options{Deep: true}, false); r.NoMetadata != 0 {
+		t.Errorf("%d objects have no metadata", r.NoMetadata)
+	}
+	good, _ := b.get(b.key(1))
+	b.replace(b.key(1), good, bucket.Metadata{})
+	if r := b.want(Options{Deep: true}, false); r.NoMetadata != 1 {
+		t.Errorf("%d of 1 objects have no metadata", r.NoMetadata)
+	}
+}
+
+func withoutLastLine(t *testing.T, object []byte) []byte {
+	t.Helper()
+	dec, err := zstd.NewReader(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	lines, err := dec.DecodeAll(object, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer enc.Close()
+	return enc.EncodeAll(lines[:bytes.LastIndexByte(lines[:len(lines)-1], '\n')+1], nil)
+}
+
+func TestDeepAuditFindsIDsThatFallFromObjectToObject(t *testing.T) {
+	b := newFolder(t)
+	shipped(t, t.TempDir(), b.store, wal.Options{}, 30, 10)
+	// An object that is whole, under the name of one that comes before it.
+	last, _ := b.get(b.key(21))
+	b.replace(b.key(1), last, bucket.Metadata{})
+	_, r := b.findings(Options{Deep: true})
+	if len(r.Findings) != 1 || r.Findings[0].FirstSeq != 11 || !strings.Contains(r.Findings[0].Reason, "not above the last one of the object before") ||
+		!slices.Equal(r.Findings[0].Keys, []string{b.key(11), b.key(1)}) {
+		t.Errorf("found %+v", r.Findings)
+	}
+}
+
+// TestAnInventoryOfMillionsOfObjectsIsSmall lists a bucket that exists in its
+// listing alone.
+func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
+	const objects = 100_000
+	store := &listed{keys: func(yield func(string) bool) {
+		for i := range uint64(objects) {
+			k := bucket.Key{Node: "edge-1", LogID: 1 + i%10, Run: i / 10_000, FirstSeq: 1 + i/10*1000, LastSeq: i/10*1000 + 1000, Hour: int64(490_000 + i/400)}
+			if !yield(k.String()) {
+				return
+			}
+		}
+	}}
+	before := heap()
+	v, err := takeInventory(context.Background(), store, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := float64(heap()-before) / objects
+	t.Logf("%.1f bytes an object", took)
+	if v.objects != objects || len(v.logs) != 10 || took > 48 {
+		t.Errorf("%d objects of %d logs take %.1f bytes each", v.objects, len(v.logs), took)
+	}
+	r, err := Run(context.Background(), store, Options{FromStart: true})
+	if err != nil || r.Wrong() || len(r.Findings) > 0 || r.Logs[9].Records != objects/10*1000 {
+		t.Errorf("report %+v, %v", r, err)
+	}
+}
+
+func TestAuditTriesAgainAndNamesWhatItCannotRead(t *testing.T) {
+	t.Parallel()
+	f, b := newFake(t)
+	shipped(t, t.TempDir(), b.store, wal.Options{}, 60, 10)
+	forbidden := b.key(31)
+	var requests atomic.Int64
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		if requests.Add(1)%5 == 0 {
+			return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
+		}
+		return strings.HasSuffix(r.URL.Path, forbidden) && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+	}})
+	for _, workers := range []int{1, 4} {
+		r, err := Run(context.Background(), b.store, Options{Deep: true, Workers: workers})
+		if err != nil || len(r.Findings) != 1 || r.Findings[0].Kind != Unreadable || r.Findings[0].Keys[0] != forbidden || !strings.Contains(r.Findings[0].Reason, "s3:GetObject") {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "dt=") && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+	}})
+	if r, err := Run(context.Background(), b.store, Options{Deep: true}); err != nil || r.Tallies[Unreadable].Findings != 6 || !r.Wrong() {
+		t.Errorf("%+v, %v", r, err)
+	}
+	// It ends when it is stopped, whatever is under way.
+	ctx, cancel := context.WithCancel(context.Background())
+	f.Behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.Contains(r.URL.Path, "dt=") {
+			cancel()
+		}
+		return false
+	}})
+	if _, err := Run(ctx, b.store, Options{Deep: true}); !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped, it returns %v", err)
+	}
+}
+
+// TestAListingThatIsNoneIsAnError: an empty bucket is what an audit calls fine.
+func TestAListingThatIsNoneIsAnError(t *testing.T) {
+	t.Parallel()
+	f, b := newFake(t)
+	f.Behave(s3test.Behaviour{Fault: s3test.EveryPage})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if r, err := Run(ctx, b.store, Options{}); err == nil {
+		t.Errorf("of a login page an audit made %+v", r)
+	}
+}

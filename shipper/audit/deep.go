@@ -1,0 +1,143 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"collectord/shipper/bucket"
+)
+
+// reading is the reading of one object. Readings begin, and are judged, in the order
+// of the seqs; several are under way at once.
+type reading struct {
+	log    *logObjects
+	run    *runObjects
+	object objectRef
+	key    string
+
+	done     chan struct{} // closed when what follows is there
+	contents bucket.Contents
+	err      error
+}
+
+// maxUnreadable is after how many objects in a row that the storage does not
+// give the audit gives up.
+const maxUnreadable = 20
+
+// deep reads every object.
+func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
+	workers := a.Workers
+	if workers == 0 {
+		workers = max(4, 2*runtime.GOMAXPROCS(0))
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	started := make(chan *reading, 2*workers) // in order, for judging
+	work := make(chan *reading)
+	var wg sync.WaitGroup
+	for range workers {
+		wg.Go(func() {
+			v, err := bucket.NewVerifier()
+			if err != nil {
+				cancel(err)
+				return
+			}
+			defer v.Close()
+			for x := range work {
+				x.err = bucket.Retry(ctx, func() (err error) {
+					x.contents, err = v.Read(ctx, a.store, x.key)
+					return err
+				})
+				close(x.done)
+			}
+		})
+	}
+	wg.Go(func() {
+		defer close(started)
+		defer close(work)
+		for _, l := range logs {
+			for _, r := range l.runs {
+				for _, o := range r.objects {
+					x := &reading{log: l, run: r, object: o, key: a.inventory.key(l, r, o), done: make(chan struct{})}
+					select {
+					case started <- x:
+					case <-ctx.Done():
+						return
+					}
+					select {
+					case work <- x:
+					case <-ctx.Done():
+						return
+					}
+				}
+			}
+		}
+	})
+	var before *reading // the last of the run that was in order
+	unreadable := 0
+	total := a.inventory.objects - a.inventory.foreign
+	for x := range started {
+		select {
+		case <-x.done:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		a.report.Read++
+		a.Progress(a.report.Read, total)
+		if before != nil && before.run != x.run {
+			before = nil
+		}
+		if a.judge(x, before) && (before == nil || x.object.first > before.object.last()) {
+			before = x
+		}
+		if unreadable++; x.err == nil || errors.Is(x.err, bucket.ErrNotFound) {
+			unreadable = 0
+		}
+		if unreadable == maxUnreadable {
+			cancel(fmt.Errorf("%d objects in a row can't be read: %w", unreadable, x.err))
+			break
+		}
+	}
+	err := context.Cause(ctx)
+	cancel(nil)
+	wg.Wait()
+	return err
+}
+
+// judge reports what is wrong with an object, and returns whether its ids can be
+// compared with those that follow.
+func (a *audit) judge(x, before *reading) (ok bool) {
+	c := &x.contents
+	a.report.RawBytes += c.RawBytes
+	f := x.log.about(Damaged, x.run, x.object.first, x.object.last())
+	f.Keys = []string{x.key}
+	if x.err == nil {
+		f.Reason = c.Problem(nameOf(x.log, x.run, x.object))
+	}
+	switch {
+	case errors.Is(x.err, bucket.ErrNotFound):
+		f.Kind, f.Reason = Vanished, "deleted while it was audited"
+	case x.err != nil:
+		f.Kind, f.Reason = Unreadable, x.err.Error()
+	case c.Truncated:
+		f.Kind = Truncated
+	case f.Reason != "":
+	case before != nil && x.object.first > before.object.last() && c.NotAfter(&before.contents):
+		f.Reason = "its first id is not above the last one of the object before"
+		f.Keys = append(f.Keys, before.key)
+		a.add(f)
+		return true // what comes next is compared with this one
+	default:
+		if !c.HasMetadata() {
+			a.report.NoMetadata++
+		}
+		return true
+	}
+	a.add(f)
+	return false
+}

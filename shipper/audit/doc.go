@@ -1,0 +1,19 @@
+// Package audit reads a bucket back: Run proves what is there, and a Selection picks
+// records.
+//
+//	listing -> keys -> inventory (logs, runs, objects) -> gaps -> loss notes, confirmed_below -> findings
+//	                   deep: each object -> bucket.Verifier -> findings
+//	Selection -> the hours it needs -> keys -> bucket.Reader -> lines
+//
+// It owns the rules by which a gap is missing, overdue, not yet there or lost, and the
+// order in which records are read. It does not own keys, metadata or how an object is
+// read and checked (package bucket), and knows no log and no shipper: all it says
+// follows from the bucket alone.
+//
+// Invariants:
+//
+//   - Nothing in the bucket is changed.
+//   - Memory is what Run says, however much there is to read.
+//   - What can't be known is said, never guessed: where objects have no metadata, as in
+//     a folder, no gap is called missing.
+package audit

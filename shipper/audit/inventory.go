@@ -1,0 +1,245 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/shipper/bucket"
+)
+
+// inventory is what a bucket's listing tells. It takes 24 bytes for an object,
+// and up to twice that while it grows, so that millions fit in the memory of a
+// small host.
+type inventory struct {
+	logs    map[uint64]*logObjects
+	others  []otherName // objects with lines whose names are not ours
+	foreign int         // those beyond maxOthers
+	objects int
+	notes   int
+}
+
+// logObjects is what there is of one log.
+type logObjects struct {
+	id        uint64
+	runs      []*runObjects
+	byRun     map[runOfNode]*runObjects
+	notes     []lossNote
+	confirmed confirmed
+}
+
+type runOfNode struct {
+	run  uint64
+	node string
+}
+
+// runObjects is what there is of one run.
+type runObjects struct {
+	node      string
+	run       uint64
+	objects   []objectRef
+	forked    bool // another run has some of its seqs
+	confirmed confirmed
+}
+
+// objectRef is one object: as much of its name as its run does not tell.
+type objectRef struct {
+	first uint64
+	count uint32
+	hour  int32
+	sha8  uint32
+	kind  int32 // plain, beside, or the index among the other names
+}
+
+const (
+	plain  = -2 // sorts first
+	beside = -1
+)
+
+func (o objectRef) last() uint64 { return o.first + uint64(o.count) - 1 }
+
+// otherName is an object under a name of its own.
+type otherName struct {
+	key     string
+	problem string // empty: its metadata tells what it is
+}
+
+// maxOthers bounds those whose metadata is looked at and whose names are reported.
+const maxOthers = 10_000
+
+// lossNote is a loss note of the bucket.
+type lossNote struct {
+	bucket.Key
+	reason string
+	at     time.Time // zero: not known
+}
+
+// takeInventory lists the bucket.
+func takeInventory(ctx context.Context, store bucket.Store, progress func(int)) (*inventory, error) {
+	v := &inventory{logs: map[uint64]*logObjects{}}
+	var names []string
+	for key, err := range store.List(ctx, bucket.DataPrefix) {
+		if err != nil {
+			return nil, err
+		}
+		if !strings.HasSuffix(key, bucket.Suffix) {
+			continue // readers of the data pass it over, too
+		}
+		v.objects++
+		if progress != nil {
+			progress(v.objects)
+		}
+		if k, ok := bucket.ParseKey(key); ok && countable(k) {
+			kind := int32(plain)
+			if k.Beside {
+				kind = beside
+			}
+			v.add(k, kind)
+		} else if len(names) < maxOthers {
+			names = append(names, key)
+		} else {
+			v.foreign++
+		}
+	}
+	if err := v.identify(ctx, store, names); err != nil {
+		return nil, err
+	}
+	if err := v.readNotes(ctx, store); err != nil {
+		return nil, err
+	}
+	v.sort()
+	return v, nil
+}
+
+// countable reports whether an objectRef can count the records of an object.
+func countable(k bucket.Key) bool { return k.LastSeq-k.FirstSeq < math.MaxUint32 }
+
+func (v *inventory) sort() {
+	for _, l := range v.logs {
+		for _, r := range l.runs {
+			slices.SortFunc(r.objects, func(a, b objectRef) int {
+				return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.count, b.count), cmp.Compare(min(a.kind, 0), min(b.kind, 0)),
+					cmp.Compare(a.hour, b.hour), cmp.Compare(a.sha8, b.sha8), cmp.Compare(a.kind, b.kind))
+			})
+		}
+		slices.SortFunc(l.runs, func(a, b *runObjects) int {
+			return cmp.Or(cmp.Compare(a.objects[0].first, b.objects[0].first), cmp.Compare(a.run, b.run))
+		})
+		slices.SortFunc(l.notes, func(a, b lossNote) int {
+			return cmp.Or(cmp.Compare(a.FirstSeq, b.FirstSeq), cmp.Compare(a.LastSeq, b.LastSeq))
+		})
+	}
+}
+
+func (v *inventory) log(id uint64) *logObjects {
+	l := v.logs[id]
+	if l == nil {
+		l = &logObjects{id: id, byRun: map[runOfNode]*runObjects{}}
+		v.logs[id] = l
+	}
+	return l
+}
+
+func (v *inventory) add(k bucket.Key, kind int32) {
+	l := v.log(k.LogID)
+	r := l.byRun[runOfNode{k.Run, k.Node}]
+	if r == nil {
+		r = &runObjects{node: strings.Clone(k.Node), run: k.Run} // the name is part of a key
+		l.runs = append(l.runs, r)
+		l.byRun[runOfNode{r.run, r.node}] = r
+	}
+	r.objects = append(r.objects, objectRef{first: k.FirstSeq, count: uint32(k.LastSeq - k.FirstSeq + 1), hour: int32(k.Hour), sha8: k.SHA8, kind: kind})
+}
+
+// identify asks for the metadata of objects whose names tell nothing: a copy
+// under another name holds records all the same.
+func (v *inventory) identify(ctx context.Context, store bucket.Store, keys []string) error {
+	found := make([]bucket.Metadata, len(keys))
+	gone := make([]bool, len(keys))
+	err := bucket.Parallel(ctx, len(keys), func(i int) error {
+		there, err := store.Stat(ctx, keys[i])
+		found[i] = there.Metadata
+		gone[i] = errors.Is(err, bucket.ErrNotFound)
+		return err
+	})
+	for i, key := range keys {
+		if gone[i] || err != nil {
+			continue
+		}
+		other := otherName{key: key, problem: "no metadata of collectord"}
+		if k, ok := found[i].Key(); ok && countable(k) {
+			k.Hour = hourOf(key)
+			other.problem = ""
+			v.add(k, int32(len(v.others)))
+		}
+		v.others = append(v.others, other)
+	}
+	return err
+}
+
+// hourOf is the hour of the partition that a key lies in, or noPartition.
+func hourOf(key string) int64 {
+	if hour, ok := bucket.PartitionOf(key); ok {
+		return hour
+	}
+	return noPartition
+}
+
+// noPartition is the hour, beyond all, of what lies in no partition.
+const noPartition = math.MaxInt32
+
+// readNotes reads what is known to be lost.
+func (v *inventory) readNotes(ctx context.Context, store bucket.Store) error {
+	var notes []lossNote
+	for key, err := range store.List(ctx, bucket.LossPrefix) {
+		if err != nil {
+			return err
+		}
+		if k, ok := bucket.ParseLossKey(key); ok {
+			notes = append(notes, lossNote{Key: k})
+		}
+	}
+	err := bucket.Parallel(ctx, len(notes), func(i int) error { return notes[i].read(ctx, store) })
+	for _, n := range notes {
+		if l := v.log(n.LogID); n.reason != "" { // else deleted meanwhile
+			l.notes = append(l.notes, n)
+			v.notes++
+		}
+	}
+	return err
+}
+
+// read reads why the records are lost. The name alone says that they are.
+func (n *lossNote) read(ctx context.Context, store bucket.Store) error {
+	note, err := bucket.ReadLossNote(ctx, store, n.Key)
+	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
+		n.reason = "unreadable note"
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	n.reason = note.Reason
+	n.at, _ = time.Parse(time.RFC3339Nano, note.At) // zero: not known
+	return nil
+}
+
+// key is the name of an object of the log.
+func (v *inventory) key(l *logObjects, r *runObjects, o objectRef) string {
+	if o.kind >= 0 {
+		return v.others[o.kind].key
+	}
+	return nameOf(l, r, o).String()
+}
+
+// nameOf is what the name of an object should tell.
+func nameOf(l *logObjects, r *runObjects, o objectRef) bucket.Key {
+	return bucket.Key{
+		Node: r.node, LogID: l.id, Run: r.run, FirstSeq: o.first, LastSeq: o.last(),
+		Hour: int64(o.hour), Beside: o.kind == beside, SHA8: o.sha8,
+	}
+}

@@ -1,0 +1,163 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"collectord/shipper/bucket"
+)
+
+// about begins a finding about some records of a log.
+func (l *logObjects) about(k Kind, run *runObjects, first, last uint64) Finding {
+	f := Finding{Kind: k, Node: l.node(), LogID: bucket.HexID(l.id), FirstSeq: first, LastSeq: last}
+	if run != nil {
+		f.Node, f.Runs = run.node, []string{bucket.HexID(run.run)}
+	}
+	return f
+}
+
+// node is the latest name of the log'o host.
+func (l *logObjects) node() string {
+	switch {
+	case len(l.runs) > 0:
+		return l.runs[len(l.runs)-1].node
+	case len(l.notes) > 0:
+		return l.notes[len(l.notes)-1].Node
+	}
+	return ""
+}
+
+// log audits one log.
+func (a *audit) log(ctx context.Context, l *logObjects) error {
+	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs)}
+	var gaps []gap
+	var end uint64 // the last seq of the runs so far
+	var furthest *runObjects
+	for _, run := range l.runs {
+		first := run.objects[0].first
+		switch {
+		case furthest == nil:
+			if first > 1 {
+				gaps = append(gaps, gap{first: 1, last: first - 1, leading: true, since: hourEnd(run.objects[0])})
+			}
+			r.From = hourStart(run.objects[0])
+		case first <= end:
+			a.forked(l, furthest, run, first, min(end, run.end()))
+		case first > end+1:
+			gaps = append(gaps, gap{first: end + 1, last: first - 1, since: hourEnd(run.objects[0])})
+		}
+		gaps = append(gaps, a.checkRun(l, run)...)
+		if furthest == nil || run.end() > end {
+			furthest, end = run, run.end()
+		}
+		if !slices.Contains(r.Nodes, run.node) {
+			r.Nodes = append(r.Nodes, run.node)
+		}
+		r.Objects += len(run.objects)
+		for _, o := range run.objects {
+			if o.kind < 0 && hourStart(o).After(r.To) {
+				r.To = hourStart(o)
+			}
+		}
+	}
+	if len(l.runs) > 0 {
+		r.FirstSeq, r.LastSeq = l.runs[0].objects[0].first, end
+		r.Records = covered(l)
+	} else {
+		r.Nodes = []string{l.node()}
+	}
+	for _, n := range l.notes { // the end of what is known, if it is a note
+		if n.LastSeq > end {
+			gaps = append(gaps, gap{first: end + 1, last: n.LastSeq, since: n.at, leading: len(l.runs) == 0 && end == 0})
+			end = n.LastSeq
+		}
+	}
+	for _, g := range gaps {
+		if err := a.gap(ctx, l, g); err != nil {
+			return err
+		}
+	}
+	if r.ConfirmedBelow = l.confirmed.below; l.confirmed.asked && r.ConfirmedBelow == 0 {
+		a.report.Unconfirmed++
+	}
+	a.report.Logs = append(a.report.Logs, r)
+	return nil
+}
+
+func hourStart(o objectRef) time.Time { return time.Unix(int64(o.hour)*3600, 0).UTC() }
+func hourEnd(o objectRef) time.Time   { return hourStart(o).Add(time.Hour) }
+
+// end is the last seq of the run'o objects.
+func (run *runObjects) end() (last uint64) {
+	for _, o := range run.objects {
+		last = max(last, o.last())
+	}
+	return last
+}
+
+// covered counts the seqs of which there is a record.
+func covered(l *logObjects) (n uint64) {
+	type part struct{ first, last uint64 }
+	var parts []part
+	for _, run := range l.runs {
+		for _, o := range run.objects { // sorted
+			if k := len(parts) - 1; k >= 0 && o.first >= parts[k].first && o.first <= parts[k].last+1 {
+				parts[k].last = max(parts[k].last, o.last())
+				continue
+			}
+			parts = append(parts, part{o.first, o.last()})
+		}
+	}
+	slices.SortFunc(parts, func(a, b part) int { return cmp.Compare(a.first, b.first) })
+	var end uint64
+	for _, p := range parts {
+		if p.last > end {
+			n += p.last - max(p.first-1, end)
+			end = p.last
+		}
+	}
+	return n
+}
+
+func (a *audit) forked(l *logObjects, one, other *runObjects, first, last uint64) {
+	one.forked, other.forked = true, true
+	f := l.about(Forked, other, first, last)
+	f.Runs = []string{bucket.HexID(one.run), bucket.HexID(other.run)}
+	for _, run := range []*runObjects{one, other} {
+		n := 0
+		for _, o := range run.objects {
+			if o.last() >= first && o.first <= last && n < maxKeys/2 {
+				f.Keys = append(f.Keys, a.inventory.key(l, run, o))
+				n++
+			}
+		}
+	}
+	a.add(f)
+}
+
+// checkRun looks at the objects of one run and returns the gaps between them.
+func (a *audit) checkRun(l *logObjects, run *runObjects) (gaps []gap) {
+	holder := run.objects[0] // of the last seq so far
+	for i, o := range run.objects[1:] {
+		before := run.objects[i]
+		end := holder.last()
+		switch {
+		case o.first == before.first && o.count == before.count && (o.kind == beside || before.kind == beside) && o.kind < 0 && before.kind < 0:
+			f := l.about(Conflicting, run, o.first, o.last())
+			f.Keys = []string{a.inventory.key(l, run, before), a.inventory.key(l, run, o)}
+			a.add(f)
+		case o.first <= end:
+			f := l.about(Doubled, run, o.first, min(o.last(), end))
+			f.Keys = []string{a.inventory.key(l, run, holder), a.inventory.key(l, run, o)}
+			a.add(f)
+		case o.first > end+1:
+			gaps = append(gaps, gap{first: end + 1, last: o.first - 1, run: run, since: hourEnd(o)})
+		}
+		if o.last() > end {
+			holder = o
+		}
+	}
+	return gaps
+}

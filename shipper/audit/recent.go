@@ -1,0 +1,75 @@
+package audit
+
+import (
+	"encoding/binary"
+
+	"collectord/shipper/bucket"
+)
+
+// RecentIDs remembers ids, exactly, in bounded memory: at least the last Capacity
+// different ones, and at most twice as many, at 32 bytes each of Capacity for
+// either half.
+type RecentIDs struct {
+	capacity    int
+	now, before idSet
+	forgot      bool
+}
+
+// NewRecentIDs remembers at least the last capacity different ids.
+func NewRecentIDs(capacity int) *RecentIDs { return &RecentIDs{capacity: capacity} }
+
+// Add notes an id and reports whether it is new.
+func (s *RecentIDs) Add(id bucket.ID) bool {
+	if s.before.has(id) || !s.now.add(id) {
+		return false
+	}
+	if s.now.n == s.capacity {
+		s.forgot = s.forgot || s.before.n > 0
+		s.before, s.now = s.now, idSet{slots: s.before.slots}
+		clear(s.now.slots)
+	}
+	return true
+}
+
+// Forgot reports whether ids were forgotten.
+func (s *RecentIDs) Forgot() bool { return s.forgot }
+
+// idSet is an open-addressing hash set. The nil UUID is no member: it stands for
+// an empty slot.
+type idSet struct {
+	slots []bucket.ID // a power of two, at most half of them in use
+	n     int
+}
+
+func (s *idSet) slot(id bucket.ID) int {
+	// What differs between neighbours are the last bits of a UUIDv7, and bits in
+	// the middle between hosts: multiplications spread them upwards, and the upper
+	// half is folded down.
+	h := (binary.BigEndian.Uint64(id[8:]) ^ binary.BigEndian.Uint64(id[:8])*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
+	at := int((h ^ h>>32) & uint64(len(s.slots)-1))
+	for s.slots[at] != (bucket.ID{}) && s.slots[at] != id {
+		at = (at + 1) & (len(s.slots) - 1)
+	}
+	return at
+}
+
+func (s *idSet) has(id bucket.ID) bool { return s.n > 0 && s.slots[s.slot(id)] == id }
+
+func (s *idSet) add(id bucket.ID) bool {
+	if 2*s.n >= len(s.slots) {
+		old := s.slots
+		s.slots = make([]bucket.ID, max(1024, 2*len(old)))
+		for _, id := range old {
+			if id != (bucket.ID{}) {
+				s.slots[s.slot(id)] = id
+			}
+		}
+	}
+	at := s.slot(id)
+	if s.slots[at] == id {
+		return false
+	}
+	s.slots[at] = id
+	s.n++
+	return true
+}

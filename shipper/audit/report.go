@@ -1,0 +1,119 @@
+package audit
+
+import (
+	"slices"
+	"time"
+)
+
+// Kind says what an audit found.
+type Kind string
+
+// Kinds of findings. The second group is not wrong.
+const (
+	Missing     Kind = "missing"     // a hole below what was once confirmed to be complete
+	Overdue     Kind = "overdue"     // a hole that should have been filled by now
+	Doubled     Kind = "doubled"     // the same records in two objects
+	Forked      Kind = "forked"      // other records under the same seqs: a restored snapshot, or a clone
+	Conflicting Kind = "conflicting" // two contents for one name
+	Truncated   Kind = "truncated"   // an object whose end is cut off (deep)
+	Damaged     Kind = "damaged"     // an object that is not what it says (deep)
+	Unreadable  Kind = "unreadable"  // the storage does not give it (deep)
+
+	NotYet   Kind = "not_yet"  // a hole that may still be on its way
+	Lost     Kind = "lost"     // known: there is a note
+	Foreign  Kind = "foreign"  // no object of collectord
+	Vanished Kind = "vanished" // deleted while the audit read (deep)
+)
+
+// Wrong tells what must be looked into from what is as it is.
+func (k Kind) Wrong() bool {
+	switch k {
+	case NotYet, Lost, Foreign, Vanished:
+		return false
+	}
+	return true
+}
+
+// Finding is one thing that an audit found.
+type Finding struct {
+	Kind     Kind       `json:"finding"`
+	Node     string     `json:"node,omitempty"`
+	LogID    string     `json:"log_id,omitempty"`
+	Runs     []string   `json:"runs,omitempty"`
+	FirstSeq uint64     `json:"first_seq,omitempty"`
+	LastSeq  uint64     `json:"last_seq,omitempty"`
+	Keys     []string   `json:"keys,omitempty"`   // at most maxKeys
+	Reason   string     `json:"reason,omitempty"` // for people
+	Since    *time.Time `json:"since,omitempty"`  // a hole: when a later record was received at the latest; lost: when it was noted
+}
+
+// Records is how many seqs the finding is about.
+func (f *Finding) Records() uint64 {
+	if f.FirstSeq == 0 {
+		return 0
+	}
+	return f.LastSeq - f.FirstSeq + 1
+}
+
+// LogReport is what the bucket holds of one log.
+type LogReport struct {
+	Nodes    []string `json:"nodes"`
+	LogID    string   `json:"log_id"`
+	Runs     int      `json:"runs"`
+	Objects  int      `json:"objects"`
+	Records  uint64   `json:"records"` // each counted once
+	FirstSeq uint64   `json:"first_seq,omitempty"`
+	LastSeq  uint64   `json:"last_seq,omitempty"`
+	// ConfirmedBelow is the seq below which the host had confirmed all; 0: not known,
+	// or not asked, since there was no gap.
+	ConfirmedBelow uint64    `json:"confirmed_below,omitempty"`
+	From           time.Time `json:"from"` // the hours of the first and the last object
+	To             time.Time `json:"to"`
+}
+
+// Tally counts the findings of a kind and the records they are about.
+type Tally struct {
+	Findings int    `json:"findings"`
+	Records  uint64 `json:"records"`
+}
+
+// Report is what an audit found.
+type Report struct {
+	Findings []Finding // at most maxFindings; those of a kind together, what is wrong first
+	Tallies  map[Kind]Tally
+	Logs     []LogReport
+	Objects  int
+	Notes    int // of losses
+
+	// Unconfirmed counts the logs with gaps of which no metadata tells what their
+	// hosts had confirmed: such gaps are NotYet or Overdue, never Missing.
+	Unconfirmed int
+
+	// Of a deep audit.
+	Read       int   // objects
+	RawBytes   int64 // of lines
+	NoMetadata int   // objects read whose SHA-256 nothing tells
+}
+
+// Wrong reports whether there is anything to look into.
+func (r *Report) Wrong() bool {
+	for k, t := range r.Tallies {
+		if k.Wrong() && t.Findings > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Bounds of what a report keeps. What is beyond them is counted.
+const (
+	maxFindings = 50_000
+	maxKeys     = 4
+)
+
+// Kinds are all kinds, in the order in which they are told.
+func Kinds() []Kind {
+	return []Kind{Missing, Overdue, Doubled, Forked, Conflicting, Truncated, Damaged, Unreadable, NotYet, Lost, Vanished, Foreign}
+}
+
+func rank(k Kind) int { return slices.Index(Kinds(), k) }

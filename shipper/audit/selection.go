@@ -1,0 +1,300 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/shipper/bucket"
+)
+
+// Selection says which records of a bucket are meant. The zero value of each
+// field means all.
+type Selection struct {
+	Node     string
+	From, To time.Time // received at From or later, and before To
+	IDs      []bucket.ID
+}
+
+// ErrNoSuchID says that records of a selection's IDs were not found.
+var ErrNoSuchID = errors.New("no such record")
+
+// DamagedError says that objects are not whole. What could be read of them was
+// given.
+type DamagedError struct {
+	Objects int
+	First   error // names one of them
+}
+
+func (e *DamagedError) Error() string {
+	if e.Objects == 1 {
+		return e.First.Error()
+	}
+	return fmt.Sprintf("%d objects are damaged, such as %v", e.Objects, e.First)
+}
+
+func (e *DamagedError) Unwrap() error { return e.First }
+
+// hours are the first and the last hour since 1970 in which there can be
+// records, and whether that is known of either end.
+func (s Selection) hours(now time.Time) (from, to int64, fromKnown, toKnown bool) {
+	if !s.From.IsZero() {
+		from, fromKnown = bucket.HourOf(s.From), true
+	}
+	// Without an end: until a host whose clock is a day ahead.
+	to = bucket.HourOf(now.Add(24 * time.Hour))
+	if !s.To.IsZero() {
+		to, toKnown = bucket.HourOf(s.To.Add(-1)), true
+	}
+	if len(s.IDs) == 0 || fromKnown || toKnown {
+		return from, to, fromKnown, toKnown
+	}
+	// A version 7 tells when it was drawn: near to when its record was received,
+	// unless the clock was set back.
+	lowest, highest := int64(1<<62), int64(0)
+	for _, id := range s.IDs {
+		if id[6]>>4 != 7 {
+			return from, to, false, false
+		}
+		millis := int64(id[0])<<40 | int64(id[1])<<32 | int64(id[2])<<24 | int64(id[3])<<16 | int64(id[4])<<8 | int64(id[5])
+		lowest, highest = min(lowest, millis), max(highest, millis)
+	}
+	return lowest/3_600_000 - 1, highest/3_600_000 + 1, true, true
+}
+
+// keys lists the objects that may hold some of it, by hour, node and seq. It
+// lists no other hours or days than it must, and keeps the names of one hour only.
+func (s Selection) keys(ctx context.Context, store bucket.Store, now time.Time) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		from, to, known, _ := s.hours(now)
+		var batch []string
+		flush := func() bool {
+			slices.Sort(batch)
+			for _, k := range batch {
+				if !yield(k, nil) {
+					return false
+				}
+			}
+			batch = batch[:0]
+			return true
+		}
+		list := func(prefix string) bool {
+			given := map[string]bool{} // folders, should a listing have to be begun anew
+			stopped := false
+			err := bucket.Retry(ctx, func() error {
+				before := maps.Clone(given)
+				folder := ""
+				batch = batch[:0]
+				for key, err := range store.List(ctx, prefix) {
+					if err != nil {
+						return err
+					}
+					in := key[:strings.LastIndexByte(key, '/')+1]
+					if before[in] || !s.mayBeIn(key, from, to, known) {
+						continue
+					}
+					if in != folder {
+						if stopped = !flush(); stopped {
+							return nil
+						}
+						given[folder], folder = true, in
+					}
+					batch = append(batch, key)
+				}
+				stopped = !flush()
+				return nil
+			})
+			if err != nil {
+				yield("", err)
+			}
+			return err == nil && !stopped
+		}
+		switch {
+		case !known:
+			list(bucket.DataPrefix)
+		case to-from < 2*24:
+			for h := from; h <= to; h++ {
+				if !list(bucket.Partition(h)) {
+					return
+				}
+			}
+		default:
+			for day := from / 24; day <= to/24; day++ {
+				if !list(bucket.DayPrefix(day * 24)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// mayBeIn tells by its key whether an object may hold some of the selection.
+func (s Selection) mayBeIn(key string, from, to int64, fromKnown bool) bool {
+	k, ok := bucket.ParseKey(key)
+	if !ok {
+		// A copy under another name: its folder tells the hour, if anything does.
+		if !strings.HasSuffix(key, bucket.Suffix) || s.Node != "" {
+			return false
+		}
+		k.Hour = hourOf(key)
+	}
+	return (!fromKnown || k.Hour >= from) && (k.Hour <= to || k.Hour == noPartition) && (s.Node == "" || s.Node == k.Node)
+}
+
+// Records gives each line of the selection to each, with its line break, valid
+// until each returns. The lines of an object come in their order, objects by
+// hour, node and seq. It ends early once every id is found that can't be there
+// twice, and with ErrNoSuchID if some were not. Damaged objects are passed over,
+// and told of by a DamagedError at the end.
+func (s Selection) Records(ctx context.Context, store bucket.Store, progress func(objects int), each func(bucket.Line) error) error {
+	w := wanted{selection: s, each: each}
+	w.from, w.to = formatTime(s.From), formatTime(s.To)
+	for _, id := range s.IDs {
+		if w.ids == nil {
+			w.ids = map[string]bool{}
+		}
+		w.ids[id.String()] = false
+		w.open++
+		w.repeatable = w.repeatable || id[6]>>4 != 7
+	}
+	objects := 0
+	var damaged error
+	for key, err := range s.keys(ctx, store, time.Now()) {
+		if err == nil {
+			err = eachLine(ctx, store, key, w.line)
+		}
+		var damage *DamagedError
+		switch {
+		case errors.Is(err, errEnough):
+			return damaged
+		case errors.As(err, &damage):
+			if first, ok := damaged.(*DamagedError); ok { //nolint:errorlint // it is ours
+				first.Objects++
+			} else {
+				damaged = damage
+			}
+		case err != nil:
+			return err
+		}
+		objects++
+		progress(objects)
+	}
+	if w.open == 0 {
+		return damaged
+	}
+	var open []string
+	for id, found := range w.ids {
+		if !found {
+			open = append(open, id)
+		}
+	}
+	slices.Sort(open)
+	return errors.Join(fmt.Errorf("%w: %s (searched: %s)", ErrNoSuchID, strings.Join(open, ", "), s.searched()), damaged)
+}
+
+func (s Selection) searched() string {
+	from, to, known, toKnown := s.hours(time.Now())
+	switch {
+	case !known:
+		return "all there is"
+	case s.From.IsZero() && s.To.IsZero() && toKnown:
+		return fmt.Sprintf("the hours around the id's time, %s to %s; where a clock was set back it can lie elsewhere: give times", bucket.Partition(from), bucket.Partition(to))
+	}
+	return fmt.Sprintf("%s to %s", bucket.Partition(from), bucket.Partition(to))
+}
+
+// formatTime is the time as lines tell it; empty for none.
+func formatTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return bucket.FormatTime(t)
+}
+
+var errEnough = errors.New("all is found")
+
+// wanted picks lines.
+type wanted struct {
+	selection  Selection
+	from, to   string
+	ids        map[string]bool // whether they were found
+	open       int             // not found yet
+	repeatable bool            // some may be there more than once
+	each       func(bucket.Line) error
+}
+
+func (w *wanted) line(line bucket.Line) error {
+	id, at := line.IDText(), line.ReceivedAt()
+	if w.from != "" && string(at) < w.from || w.to != "" && string(at) >= w.to {
+		return nil
+	}
+	if w.ids == nil {
+		return w.each(line)
+	}
+	found, ok := w.ids[string(id)]
+	if !ok {
+		return nil
+	}
+	if err := w.each(line); err != nil {
+		return err
+	}
+	if !found {
+		w.ids[string(id)] = true
+		if w.open--; w.open == 0 && !w.repeatable {
+			return errEnough
+		}
+	}
+	return nil
+}
+
+// eachLine reads an object. When the storage breaks off, it goes on where that
+// happened.
+func eachLine(ctx context.Context, store bucket.Store, key string, each func(bucket.Line) error) error {
+	done := 0
+	err := bucket.Retry(ctx, func() error {
+		body, stored, err := store.Open(ctx, key)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		lines, err := bucket.NewReader(body, stored.Size)
+		if err != nil {
+			return damagedObject(key, err)
+		}
+		defer lines.Close()
+		for n := 1; ; n++ {
+			line, err := lines.Next()
+			if err == io.EOF { //nolint:errorlint // a reader's end is never wrapped
+				return nil
+			}
+			if err != nil {
+				return damagedObject(key, err)
+			}
+			if n <= done {
+				continue
+			}
+			if err := each(line); err != nil {
+				return err
+			}
+			done = n
+		}
+	})
+	if errors.Is(err, bucket.ErrNotFound) { // deleted since it was listed, by a life-cycle rule
+		return nil
+	}
+	return err
+}
+
+// damagedObject is the error of reading an object, with its key if that is damaged.
+func damagedObject(key string, err error) error {
+	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
+		return &DamagedError{1, fmt.Errorf("%s: %w", key, err)}
+	}
+	return err
+}

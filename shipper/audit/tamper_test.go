@@ -1,0 +1,126 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"collectord/shipper/bucket"
+)
+
+// tamper is what others can do to a bucket.
+type tamper struct {
+	t        *testing.T
+	store    bucket.Store
+	delete   func(key string) error
+	metadata bool // the storage keeps it
+}
+
+func (b tamper) keys(prefix string) (keys []string) {
+	b.t.Helper()
+	for key, err := range b.store.List(context.Background(), prefix) {
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// key is that of the object that begins with seq.
+func (b tamper) key(seq uint64) string {
+	b.t.Helper()
+	for _, k := range b.keys("dt=") {
+		if n, ok := bucket.ParseKey(k); ok && n.FirstSeq == seq {
+			return k
+		}
+	}
+	b.t.Fatalf("no object begins with %d", seq)
+	return ""
+}
+
+func (b tamper) get(key string) (content []byte, m bucket.Metadata) {
+	b.t.Helper()
+	body, stored, err := b.store.Open(context.Background(), key)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer body.Close()
+	if content, err = io.ReadAll(body); err != nil {
+		b.t.Fatal(err)
+	}
+	return content, stored.Metadata
+}
+
+func (b tamper) put(key string, content []byte, m bucket.Metadata) {
+	b.t.Helper()
+	o := bucket.NewObject(key, content)
+	if m.SHA256 != "" {
+		o.Metadata = m
+	}
+	if err := b.store.Put(context.Background(), o); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// copied copies an object with its metadata, as tools of a storage do.
+func (b tamper) copied(from, to string) {
+	b.t.Helper()
+	content, m := b.get(from)
+	b.put(to, content, m)
+}
+
+func (b tamper) remove(key string) {
+	b.t.Helper()
+	if err := b.delete(key); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b tamper) replace(key string, content []byte, m bucket.Metadata) {
+	b.t.Helper()
+	b.remove(key)
+	b.put(key, content, m)
+}
+
+// findings audits and returns a line for each finding.
+func (b tamper) findings(o Options) (lines []string, r *Report) {
+	b.t.Helper()
+	r, err := Run(context.Background(), b.store, o)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	for _, f := range r.Findings {
+		line := string(f.Kind)
+		if f.FirstSeq > 0 {
+			line += fmt.Sprintf(" %d-%d", f.FirstSeq, f.LastSeq)
+		}
+		if f.Kind == Lost {
+			line += " " + f.Reason
+		}
+		lines = append(lines, line)
+	}
+	return lines, r
+}
+
+func (b tamper) want(o Options, wrong bool, want ...string) *Report {
+	b.t.Helper()
+	got, r := b.findings(o)
+	if !slices.Equal(got, want) || r.Wrong() != wrong {
+		b.t.Errorf("audit %+v finds, wrong: %v\n  %s\nwant\n  %s", o, r.Wrong(), strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+		for _, f := range r.Findings {
+			b.t.Logf("%+v", f)
+		}
+	}
+	return r
+}
+
+// everyStore runs a test on a folder and on a real server.
+func everyStore(t *testing.T, test func(t *testing.T, b tamper)) {
+	t.Run("folder", func(t *testing.T) { test(t, newFolder(t)) })
+	t.Run("MinIO", func(t *testing.T) { test(t, newBucket(t)) })
+}

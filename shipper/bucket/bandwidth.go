@@ -1,0 +1,85 @@
+package bucket
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+)
+
+// Bandwidth shares a number of bytes a second among all that is sent. Nothing is
+// saved up: after a pause it goes on at the same rate.
+type Bandwidth struct {
+	mu   sync.Mutex // guards what follows
+	rate int64      // bytes a second; 0: no bound
+	free time.Time  // when what was taken so far has been paid for
+}
+
+// Set changes the bound; 0: none.
+func (b *Bandwidth) Set(rate int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rate = rate; rate == 0 {
+		b.free = time.Time{}
+	}
+}
+
+// maxRead is how much may be taken at once: what keeps any one wait short, also
+// after the rate was changed.
+func (b *Bandwidth) maxRead() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rate == 0 {
+		return 1 << 62
+	}
+	return max(256, b.rate/16)
+}
+
+// wait waits until n bytes may be sent.
+func (b *Bandwidth) wait(ctx context.Context, n int) error {
+	b.mu.Lock()
+	var wait time.Duration
+	if b.rate > 0 {
+		now := time.Now()
+		if b.free.Before(now) {
+			b.free = now
+		}
+		b.free = b.free.Add(time.Duration(float64(n) / float64(b.rate) * float64(time.Second)))
+		wait = b.free.Sub(now)
+	}
+	b.mu.Unlock()
+	if wait <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// pacedReader reads no faster than the bandwidth allows.
+type pacedReader struct {
+	ctx       context.Context
+	in        io.Reader
+	bandwidth *Bandwidth // nil: no bound
+}
+
+func (r *pacedReader) Read(p []byte) (int, error) {
+	if r.bandwidth == nil {
+		return r.in.Read(p)
+	}
+	if limit := r.bandwidth.maxRead(); int64(len(p)) > limit {
+		p = p[:limit]
+	}
+	n, err := r.in.Read(p)
+	if n > 0 {
+		if waitErr := r.bandwidth.wait(r.ctx, n); waitErr != nil {
+			return 0, waitErr
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,81 @@
+package bucket
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+)
+
+// Comparison is what there is under the key of an object.
+type Comparison int
+
+// What there can be under the key of an object.
+const (
+	OtherLines  Comparison = iota
+	SameLines              // as the object has
+	DamagedCopy            // it says that it has the same lines, and does not
+	Undecodable            // nobody can read it, and nothing says what it was
+)
+
+// Compare looks whether the storage has the same lines under the object's key.
+// Metadata and size are believed, unless a checksum disagrees or they are doubtful:
+// what a proof refused must not be accepted here by the next attempt. ErrNotFound means
+// that there is nothing.
+func Compare(ctx context.Context, store Store, o *Object) (Comparison, error) {
+	there, err := store.Stat(ctx, o.Key)
+	if err != nil {
+		return 0, err
+	}
+	same := there.SameContent(o.Metadata)
+	switch {
+	case there.SHA256 != "" && !same:
+		return OtherLines, nil
+	case same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
+		return SameLines, nil
+	}
+	// Another version compresses otherwise: only the lines tell.
+	body, stored, err := store.Open(ctx, o.Key)
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	in := &source{in: body, size: max(there.Size, stored.Size)}
+	equal, damage, err := sameLines(in, o.Metadata)
+	switch {
+	case in.err != nil: // what broke off is not other content
+		return 0, in.err
+	case err != nil:
+		return 0, err
+	case equal:
+		return SameLines, nil
+	case same, damage && saysLines(o):
+		return DamagedCopy, nil
+	case damage:
+		return Undecodable, nil
+	}
+	return OtherLines, nil
+}
+
+// saysLines reports whether the name alone says what the lines under it are: that of
+// an object beside another has the beginning of their SHA-256.
+func saysLines(o *Object) bool {
+	k, ok := ParseKey(o.Key)
+	return ok && k.Beside
+}
+
+// sameLines reads an object, whatever it is, and reports whether its lines are
+// those that want describes, and whether it could not be read to there.
+func sameLines(in io.Reader, want Metadata) (equal, damage bool, err error) {
+	dec, err := newDecoder(in)
+	if err != nil {
+		return false, false, err
+	}
+	defer dec.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, io.LimitReader(dec, want.RawBytes+1))
+	if err != nil {
+		return false, true, nil // it is damaged, or no zstd at all
+	}
+	return n == want.RawBytes && hex.EncodeToString(sum.Sum(nil)) == want.SHA256, false, nil
+}

@@ -1,0 +1,146 @@
+package bucket
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Every key of a destination, and every part of one, is made and read in this file:
+//
+//	dt=2026-11-23/hour=08/<node>-<log id>-<first seq>-<last seq>-<run>.ndjson.zst           an object
+//	dt=2026-11-23/hour=08/<node>-<log id>-<first seq>-<last seq>-<run>~<sha8>.ndjson.zst    one beside it
+//	_collectord/lost/<node>-<log id>-<first seq>-<last seq>-<run>.json                      a loss note
+//	_collectord/conditional-put.json                                                        the probe
+//	_collectord/tmp/                                                                        files in the making, of a folder
+const (
+	// DataPrefix begins, and Suffix ends, the key of every object that holds lines.
+	DataPrefix = "dt="
+	Suffix     = ".ndjson.zst"
+	// LossPrefix begins the key of every loss note.
+	LossPrefix = ownDir + "/lost/"
+
+	ownDir          = "_collectord" // outside every reader's glob
+	lossSuffix      = ".json"
+	probeKey        = ownDir + "/conditional-put.json"
+	dayLayout       = "dt=2006-01-02/"
+	partitionLayout = dayLayout + "hour=15/"
+)
+
+// Key is the name of an object: what its key tells of it.
+type Key struct {
+	Node              string
+	LogID, Run        uint64
+	FirstSeq, LastSeq uint64
+	Hour              int64 // of the first record: hours since 1970, UTC
+	// Beside marks an object that is stored beside the one that has the plain name,
+	// because it has other lines. SHA8 is the beginning of their SHA-256.
+	Beside bool
+	SHA8   uint32
+}
+
+// HourOf is the hour since 1970 that a time lies in.
+func HourOf(t time.Time) int64 { return t.Unix() / 3600 }
+
+// Partition begins the keys of an hour's objects, with its last slash.
+func Partition(hour int64) string { return time.Unix(hour*3600, 0).UTC().Format(partitionLayout) }
+
+// DayPrefix begins the keys of the objects of the day that an hour lies in.
+func DayPrefix(hour int64) string { return time.Unix(hour*3600, 0).UTC().Format(dayLayout) }
+
+// PartitionOf returns the hour of the partition that a key lies in, whatever its name is.
+func PartitionOf(key string) (hour int64, ok bool) {
+	if len(key) < len(partitionLayout) {
+		return 0, false
+	}
+	at, err := time.Parse(partitionLayout, key[:len(partitionLayout)])
+	return at.Unix() / 3600, err == nil
+}
+
+// String is the key of the object.
+func (k Key) String() string {
+	sha8 := ""
+	if k.Beside {
+		sha8 = fmt.Sprintf("~%08x", k.SHA8)
+	}
+	return Partition(k.Hour) + k.stem() + sha8 + Suffix
+}
+
+// LossKey is the key of a note that the records are lost.
+func (k Key) LossKey() string { return LossPrefix + k.stem() + lossSuffix }
+
+// LogPrefix begins the keys of all objects of the node's log in the hour.
+func (k Key) LogPrefix() string { return Partition(k.Hour) + k.logStem() }
+
+func (k Key) logStem() string { return k.Node + "-" + HexID(k.LogID) + "-" }
+
+func (k Key) stem() string {
+	return k.logStem() + fmt.Sprintf("%020d-%020d-", k.FirstSeq, k.LastSeq) + HexID(k.Run)
+}
+
+// HexID is a log id or a run as text.
+func HexID(id uint64) string { return fmt.Sprintf("%016x", id) }
+
+// besideKey is the key that an object gets where its own is taken by other lines.
+func besideKey(key, sha256 string) string {
+	return strings.TrimSuffix(key, Suffix) + "~" + sha256[:8] + Suffix
+}
+
+// ParseKey reads the key of an object with lines. It accepts what String makes and
+// nothing else.
+func ParseKey(key string) (k Key, ok bool) {
+	stem, ok := strings.CutSuffix(key, Suffix)
+	hour, inPartition := PartitionOf(stem)
+	if !ok || !inPartition {
+		return k, false
+	}
+	stem, sha8, beside := strings.Cut(stem[len(partitionLayout):], "~")
+	if k, ok = parseStem(stem); !ok {
+		return k, false
+	}
+	if k.Beside = beside; beside {
+		sum, err := strconv.ParseUint(sha8, 16, 32)
+		if err != nil {
+			return k, false
+		}
+		k.SHA8 = uint32(sum)
+	}
+	k.Hour = hour
+	return k, k.String() == key
+}
+
+// ParseLossKey reads the key of a loss note. It accepts what LossKey makes and
+// nothing else.
+func ParseLossKey(key string) (k Key, ok bool) {
+	stem, ok := strings.CutPrefix(key, LossPrefix)
+	if !ok {
+		return k, false
+	}
+	if stem, ok = strings.CutSuffix(stem, lossSuffix); !ok {
+		return k, false
+	}
+	if k, ok = parseStem(stem); !ok {
+		return k, false
+	}
+	return k, k.LossKey() == key
+}
+
+// parseStem reads node-logID-first-last-run from its end: a node may hold dashes.
+func parseStem(stem string) (k Key, ok bool) {
+	const sizes = len("-0123456789abcdef-01234567890123456789-01234567890123456789-0123456789abcdef")
+	at := len(stem) - sizes
+	if at < 1 || strings.Contains(stem[:at], "/") {
+		return k, false
+	}
+	k.Node = stem[:at]
+	part := func(from, size, base int) (v uint64) {
+		from += at
+		v, err := strconv.ParseUint(stem[from+1:from+1+size], base, 64)
+		ok = ok && err == nil && stem[from] == '-'
+		return v
+	}
+	ok = true
+	k.LogID, k.FirstSeq, k.LastSeq, k.Run = part(0, 16, 16), part(17, 20, 10), part(38, 20, 10), part(59, 16, 16)
+	return k, ok && k.FirstSeq >= 1 && k.FirstSeq <= k.LastSeq
+}

@@ -1,0 +1,72 @@
+package bucket
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"time"
+)
+
+// LossNote is what the bucket is told of records that will never come.
+type LossNote struct {
+	Format   int    `json:"format"`
+	Node     string `json:"node"`
+	LogID    string `json:"log_id"`
+	Run      string `json:"run"`
+	FirstSeq uint64 `json:"first_seq"`
+	LastSeq  uint64 `json:"last_seq"`
+	Records  uint64 `json:"records"`
+	Reason   string `json:"reason"`
+	At       string `json:"at"` // RFC 3339
+	// Checked says that the storage was asked first, and has no whole object with
+	// any of these records. An upload may have succeeded without an answer.
+	Checked bool `json:"checked"`
+}
+
+// maxLossNote bounds what is read of a note.
+const maxLossNote = 64 << 10
+
+// NewLossNote makes the object of a note on the records that k names.
+func NewLossNote(k Key, reason string, at time.Time, checked bool) (*Object, error) {
+	n := LossNote{
+		Format: Format, Node: k.Node, LogID: HexID(k.LogID), Run: HexID(k.Run), FirstSeq: k.FirstSeq, LastSeq: k.LastSeq,
+		Records: k.LastSeq - k.FirstSeq + 1, Reason: reason, At: at.UTC().Format(time.RFC3339Nano), Checked: checked,
+	}
+	text, err := json.Marshal(n)
+	if err != nil {
+		return nil, err
+	}
+	text = append(text, '\n')
+	sum := sha256.Sum256(text)
+	o := NewObject(k.LossKey(), text)
+	o.Metadata = Metadata{
+		Format: Format, Node: n.Node, LogID: n.LogID, Run: n.Run,
+		FirstSeq: n.FirstSeq, LastSeq: n.LastSeq, SHA256: hex.EncodeToString(sum[:]), RawBytes: int64(len(text)),
+	}
+	return o, nil
+}
+
+// ReadLossNote reads the note on the records that k names. What is there and is no
+// such note is a *Damage.
+func ReadLossNote(ctx context.Context, store Store, k Key) (n LossNote, err error) {
+	body, stored, err := store.Open(ctx, k.LossKey())
+	if err != nil {
+		return n, err
+	}
+	defer body.Close()
+	in := &source{in: body, size: stored.Size}
+	err = json.NewDecoder(io.LimitReader(in, maxLossNote)).Decode(&n)
+	if in.err != nil {
+		return n, in.err
+	}
+	if err == nil && (n.LogID != HexID(k.LogID) || n.Run != HexID(k.Run) || n.FirstSeq != k.FirstSeq || n.LastSeq != k.LastSeq || n.Reason == "") {
+		err = errors.New("not the note that its name says")
+	}
+	if err != nil {
+		return n, &Damage{Err: err}
+	}
+	return n, nil
+}

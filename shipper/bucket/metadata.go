@@ -1,0 +1,90 @@
+package bucket
+
+import (
+	"errors"
+	"strconv"
+)
+
+// Format is the version of the layout of objects and loss notes.
+const Format = 1
+
+// Metadata describes an object. S3 keeps it as user metadata. Where there is none, in
+// a folder or after a copy by a tool that drops it, the name tells the range and the
+// count; SHA256 and what else only metadata tells stay empty.
+type Metadata struct {
+	Format   int
+	Node     string
+	LogID    string
+	Run      string
+	FirstSeq uint64
+	LastSeq  uint64
+	Records  uint64
+	RawBytes int64  // of the lines
+	SHA256   string // of the lines, hex; empty: not known without reading them
+	// Every record of the log with a lower seq was in the storage, or noted there
+	// as lost, when this was sent; 0: not known.
+	ConfirmedBelow uint64
+}
+
+// SameContent reports whether two objects hold the same lines.
+func (m Metadata) SameContent(o Metadata) bool {
+	return m.SHA256 != "" && m.SHA256 == o.SHA256 && m.Records == o.Records
+}
+
+// Key is the part of the name that metadata tells: all but the hour.
+func (m Metadata) Key() (k Key, ok bool) {
+	if m.SHA256 == "" || m.FirstSeq < 1 || m.LastSeq < m.FirstSeq {
+		return k, false
+	}
+	logID, err := strconv.ParseUint(m.LogID, 16, 64)
+	run, runErr := strconv.ParseUint(m.Run, 16, 64)
+	return Key{Node: m.Node, LogID: logID, Run: run, FirstSeq: m.FirstSeq, LastSeq: m.LastSeq}, errors.Join(err, runErr) == nil
+}
+
+// fromName is what the name of an object tells of it; nothing if it is not one of ours.
+func fromName(key string) Metadata {
+	k, ok := ParseKey(key)
+	if !ok {
+		return Metadata{}
+	}
+	return Metadata{
+		Format: Format, Node: k.Node, LogID: HexID(k.LogID), Run: HexID(k.Run),
+		FirstSeq: k.FirstSeq, LastSeq: k.LastSeq, Records: k.LastSeq - k.FirstSeq + 1,
+	}
+}
+
+// toHeaders is the metadata as user metadata of S3.
+func (m Metadata) toHeaders() map[string]string {
+	if m.Format == 0 {
+		return map[string]string{}
+	}
+	return map[string]string{
+		"Collectord-Format":    strconv.Itoa(m.Format),
+		"Collectord-Node":      m.Node,
+		"Collectord-Log-Id":    m.LogID,
+		"Collectord-Run":       m.Run,
+		"Collectord-First-Seq": strconv.FormatUint(m.FirstSeq, 10),
+		"Collectord-Last-Seq":  strconv.FormatUint(m.LastSeq, 10),
+		"Collectord-Records":   strconv.FormatUint(m.Records, 10),
+		"Collectord-Raw-Bytes": strconv.FormatInt(m.RawBytes, 10),
+		"Collectord-Sha256":    m.SHA256,
+
+		"Collectord-Confirmed-Below": strconv.FormatUint(m.ConfirmedBelow, 10),
+	}
+}
+
+// fromHeaders is the reverse of toHeaders; all is empty unless all is there.
+func fromHeaders(h map[string]string) (m Metadata) {
+	var errs [5]error
+	m.Format, errs[0] = strconv.Atoi(h["Collectord-Format"])
+	m.FirstSeq, errs[1] = strconv.ParseUint(h["Collectord-First-Seq"], 10, 64)
+	m.LastSeq, errs[2] = strconv.ParseUint(h["Collectord-Last-Seq"], 10, 64)
+	m.Records, errs[3] = strconv.ParseUint(h["Collectord-Records"], 10, 64)
+	m.RawBytes, errs[4] = strconv.ParseInt(h["Collectord-Raw-Bytes"], 10, 64)
+	if errors.Join(errs[:]...) != nil {
+		return Metadata{}
+	}
+	m.ConfirmedBelow, _ = strconv.ParseUint(h["Collectord-Confirmed-Below"], 10, 64)
+	m.Node, m.LogID, m.Run, m.SHA256 = h["Collectord-Node"], h["Collectord-Log-Id"], h["Collectord-Run"], h["Collectord-Sha256"]
+	return m
+}

@@ -1,0 +1,99 @@
+package bucket
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// proofError says that a put was answered with success, and what shows that the
+// object is not stored, or not known to be.
+type proofError struct {
+	kind, hint string
+	permanent  bool
+	err        error
+}
+
+func (e *proofError) Error() string { return e.err.Error() }
+func (e *proofError) Unwrap() error { return e.err }
+
+func unprovenf(hint, format string, args ...any) *proofError {
+	return &proofError{kind: Unproven, hint: hint, err: fmt.Errorf(format, args...)}
+}
+
+const mayRead = "the storage gives no proof of what it stored, and may not be asked: grant s3:GetObject on this bucket and prefix, or set shipper.s3.proof: off; README, Permissions"
+
+// prove returns nil once the storage has shown that it holds the object's bytes:
+// its answer echoes their checksum, its ETag is their MD5 (which it is not with
+// KMS), or it is asked. A status of 200 alone shows nothing.
+func (s *s3Store) prove(ctx context.Context, o *Object, answer minio.UploadInfo, sent int32) error {
+	switch {
+	case answer.ChecksumCRC32C == o.checksum():
+		return nil
+	case sent == checksumCRC32C && answer.ChecksumCRC32C != "":
+		return &proofError{kind: "BadDigest", hint: changedOnTheWay, err: fmt.Errorf("the storage says that the object has the CRC-32C %.20q, not %s", answer.ChecksumCRC32C, o.checksum())}
+	case strings.EqualFold(answer.ETag, hex.EncodeToString(o.MD5[:])):
+		return nil
+	case s.trusted.Load():
+		return nil
+	}
+	there, err := s.head(ctx, o.Key)
+	switch resp := minio.ToErrorResponse(err); {
+	case err == nil:
+	case resp.StatusCode == http.StatusForbidden:
+		return &proofError{kind: Unproven, hint: mayRead, permanent: true, err: fmt.Errorf("look at what was put: %w", err)}
+	case resp.StatusCode == http.StatusNotFound:
+		return unprovenf("the storage, or what answers in its place, keeps nothing", "the storage answered a put with success and does not have the object: %w", err)
+	default:
+		return fmt.Errorf("look at what was put: %w", err) // wrapped, so that nothing is learned from it
+	}
+	switch {
+	case there.Size >= 0 && there.Size != o.Size:
+		return unprovenf("the storage does not keep objects whole", "the storage answered a put with success and has %d of %d bytes", there.Size, o.Size)
+	case there.CRC32C != "" && there.CRC32C != o.checksum():
+		return &proofError{kind: "BadDigest", hint: changedOnTheWay, err: fmt.Errorf("the storage's object has the CRC-32C %.20q, not %s", there.CRC32C, o.checksum())}
+	case there.CRC32C != "", there.Size == o.Size && o.SHA256 != "" && there.SHA256 == o.SHA256:
+		return nil
+	}
+	return s.readBack(ctx, o)
+}
+
+// head asks for an object's size, checksum and metadata.
+func (s *s3Store) head(ctx context.Context, key string) (Stored, error) {
+	info, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{Checksum: true})
+	if err != nil {
+		return Stored{}, err
+	}
+	return s.stored(key, info), nil
+}
+
+// readBack compares an object with what the storage has, byte by byte.
+func (s *s3Store) readBack(ctx context.Context, o *Object) error {
+	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+o.Key, minio.GetObjectOptions{})
+	if err != nil {
+		if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
+			hint := mayRead
+			if s.trustAnswers {
+				hint = "shipper.s3.proof: off still reads " + o.Key + " back once: grant s3:GetObject on it; README, Permissions"
+			}
+			return &proofError{kind: Unproven, hint: hint, permanent: true, err: fmt.Errorf("read back %s: %w", o.Key, err)}
+		}
+		return unprovenf("", "read back %s: %w", o.Key, err)
+	}
+	defer body.Close()
+	sum := crc32.New(castagnoli)
+	n, err := io.Copy(sum, io.LimitReader(body, o.Size+1))
+	if err != nil {
+		return fmt.Errorf("read back %s: %w", o.Key, err)
+	}
+	if n != o.Size || sum.Sum32() != o.CRC32C {
+		return unprovenf("another storage, or something else, answers at shipper.s3.endpoint", "read back %s: it is not what was put", o.Key)
+	}
+	return nil
+}

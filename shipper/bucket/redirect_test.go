@@ -1,0 +1,64 @@
+package bucket
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// fragile is a body that can't be closed twice at a time, as the library's.
+type fragile struct {
+	io.Reader
+	closing, overlaps atomic.Int32
+}
+
+func (f *fragile) Close() error {
+	if f.closing.Add(1) > 1 {
+		f.overlaps.Add(1)
+	}
+	for range 100 {
+		runtime.Gosched()
+	}
+	f.closing.Add(-1)
+	return nil
+}
+
+// A storage that knows better where a bucket is may say so before it has read
+// what is sent.
+func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
+	const told = "<Error><Code>PermanentRedirect</Code></Error>"
+	storage := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusMovedPermanently)
+		_, _ = io.WriteString(w, told)
+	}))
+	defer storage.Close()
+	rt, err := s3Transport("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: rt}
+	for n := range 100 {
+		body := &fragile{Reader: strings.NewReader(strings.Repeat("x", n<<12))}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, storage.URL, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.ContentLength = int64(n << 12)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(answer) != told || resp.StatusCode != http.StatusMovedPermanently {
+			t.Fatalf("%s %q: %v", resp.Status, answer, err)
+		}
+		if body.overlaps.Load() > 0 {
+			t.Fatalf("body %d was closed twice at a time", n)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// retryDelays are the waits between the attempts of a call that failed for a reason
+// that may pass.
+var retryDelays = [...]time.Duration{200 * time.Millisecond, time.Second, 3 * time.Second} //nolint:gochecknoglobals // a constant table
+
+// Retry makes a call, and makes it again, a few times, when the storage failed in a
+// way that may pass.
+func Retry(ctx context.Context, call func() error) error {
+	for i := 0; ; i++ {
+		err := call()
+		var trouble *Error
+		if err == nil || ctx.Err() != nil || i == len(retryDelays) || !errors.As(err, &trouble) || trouble.Permanent {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(retryDelays[i]):
+		}
+	}
+}
+
+// parallel is how many small requests are under way at once: what they take is
+// mostly the way there and back.
+const parallel = 16
+
+// Parallel makes n calls, several at a time and each by Retry, and returns their
+// first error. ErrNotFound is none.
+func Parallel(ctx context.Context, n int, call func(i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, parallel) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				if err := Retry(ctx, func() error { return call(i) }); err != nil && !errors.Is(err, ErrNotFound) {
+					cancel(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}

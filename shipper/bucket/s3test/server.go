@@ -1,0 +1,264 @@
+// Package s3test is a small S3 server for tests: the part of the API that
+// collectord uses, in memory, with faults on demand. That it says what real
+// storages say is checked by running the same tests against those.
+package s3test
+
+import (
+	"crypto/md5" //nolint:gosec // Content-MD5 (RFC 1864)
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/xml"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Bucket is the only one there is.
+const Bucket = "bucket"
+
+// Object is what is stored.
+type Object struct {
+	Body   []byte
+	Header http.Header // of the request that put it
+}
+
+// Server is a running server.
+type Server struct {
+	URL string
+
+	server http.Server
+
+	mu        sync.Mutex // guards what follows
+	behaviour Behaviour
+	objects   map[string]Object
+	puts      map[string]int
+	requests  int
+}
+
+// New starts a server on a free port of the loopback interface.
+func New() (*Server, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{URL: "http://" + ln.Addr().String(), objects: map[string]Object{}, puts: map[string]int{}}
+	s.server.Handler = s
+	go func() { _ = s.server.Serve(ln) }()
+	return s, nil
+}
+
+// Close stops the server and ends all connections.
+func (s *Server) Close() { _ = s.server.Close() }
+
+// Behave puts a behaviour into effect.
+func (s *Server) Behave(b Behaviour) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.behaviour = b
+}
+
+// Objects returns what is stored, by key.
+func (s *Server) Objects() map[string]Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.objects)
+}
+
+// Puts tells how often each key was written, also with the same bytes.
+func (s *Server) Puts() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.puts)
+}
+
+// Requests tells how many there were.
+func (s *Server) Requests() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests
+}
+
+// Put stores an object behind the API's back; a nil body deletes it. What there was
+// keeps its metadata.
+func (s *Server) Put(key string, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if body == nil {
+		delete(s.objects, key)
+		return
+	}
+	header := s.objects[key].Header
+	if header == nil {
+		header = http.Header{}
+	}
+	s.objects[key] = Object{Body: body, Header: header}
+}
+
+// Error answers as S3 does when something is wrong. It returns true, for faults.
+func Error(w http.ResponseWriter, status int, code string) bool {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(status)
+	fmt.Fprintf(w, "<Error><Code>%s</Code><Message>because the test says so</Message></Error>", code)
+	return true
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	s.requests++
+	b := s.behaviour
+	s.mu.Unlock()
+	if b.Fault != nil && b.Fault(w, r) {
+		return
+	}
+	key, isObject := strings.CutPrefix(r.URL.Path, "/"+Bucket+"/")
+	switch {
+	case r.URL.Query().Has("location"):
+		fmt.Fprint(w, `<LocationConstraint xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></LocationConstraint>`)
+	case isObject && key != "" && r.Method == http.MethodPut:
+		s.put(w, r, b, key)
+	case isObject && key != "":
+		s.get(w, r, key)
+	default:
+		s.list(w, r)
+	}
+}
+
+func (s *Server) get(w http.ResponseWriter, r *http.Request, key string) {
+	s.mu.Lock()
+	o, ok := s.objects[key]
+	s.mu.Unlock()
+	if !ok {
+		Error(w, http.StatusNotFound, "NoSuchKey")
+		return
+	}
+	for name, v := range o.Header {
+		if strings.HasPrefix(name, "X-Amz-Meta-") {
+			w.Header()[name] = v
+		}
+	}
+	w.Header().Set("ETag", etag(o.Body))
+	if o.Header.Get("X-Amz-Checksum-Crc32c") != "" && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
+		w.Header().Set("X-Amz-Checksum-Crc32c", crc32c(o.Body))
+	}
+	w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(o.Body)))
+}
+
+// pageSize is small, so that lists have several pages.
+const pageSize = 50
+
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	type content struct{ Key, LastModified string }
+	var page struct {
+		XMLName               xml.Name `xml:"ListBucketResult"`
+		IsTruncated           bool
+		NextContinuationToken string
+		Contents              []content
+	}
+	after := r.URL.Query().Get("continuation-token")
+	s.mu.Lock()
+	keys := slices.Sorted(maps.Keys(s.objects))
+	s.mu.Unlock()
+	for _, key := range keys {
+		if key <= after || !strings.HasPrefix(key, r.URL.Query().Get("prefix")) {
+			continue
+		}
+		if len(page.Contents) == pageSize {
+			page.IsTruncated, page.NextContinuationToken = true, page.Contents[pageSize-1].Key
+			break
+		}
+		page.Contents = append(page.Contents, content{key, "2026-11-23T08:00:00Z"})
+	}
+	_ = xml.NewEncoder(w).Encode(page)
+}
+
+func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key string) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		Error(w, http.StatusBadRequest, "IncompleteBody")
+		return
+	}
+	if strings.HasPrefix(r.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
+		body = unchunk(body)
+	}
+	header := r.Header
+	conditional := header.Get("If-None-Match") == "*"
+	crc, digest := header.Get("X-Amz-Checksum-Crc32c"), header.Get("Content-Md5")
+	md := md5.Sum(body) //nolint:gosec // see above
+
+	s.mu.Lock()
+	_, taken := s.objects[key]
+	status, code := 0, ""
+	switch {
+	case conditional && b.Conditions == Refuse:
+		status, code = http.StatusNotImplemented, "NotImplemented"
+	case conditional && b.Conditions == Misjudge, crc != "" && b.NoCRC32C, digest != "" && b.NoMD5:
+		status, code = http.StatusBadRequest, "InvalidArgument"
+	case crc != "" && crc != crc32c(body),
+		digest != "" && digest != base64.StdEncoding.EncodeToString(md[:]):
+		status, code = http.StatusBadRequest, "BadDigest"
+	case conditional && taken && b.Conditions == Honour:
+		status, code = http.StatusPreconditionFailed, "PreconditionFailed"
+	case b.Lie == Page, b.Lie == ErrorBody, b.Lie == KeepsNothing:
+	default:
+		body = b.Lie.keeps(body)
+		o := Object{body, header.Clone()}
+		if b.NoMetadata {
+			o.Header = http.Header{}
+		}
+		s.objects[key] = o
+		s.puts[key]++
+	}
+	s.mu.Unlock()
+	if status != 0 {
+		Error(w, status, code)
+		return
+	}
+	if b.Stored != nil && b.Stored(key) {
+		panic(http.ErrAbortHandler) //nolint:forbidigo // the answer is lost
+	}
+	switch b.Lie {
+	case Page:
+		LoginPage(w, http.StatusOK)
+	case ErrorBody:
+		Error(w, http.StatusOK, "InternalError")
+	case Bare, TruncatesBare, GarblesBare:
+	case AnyETag, KeepsNothing:
+		w.Header().Set("ETag", etag([]byte("something else")))
+	default:
+		w.Header().Set("ETag", etag(body))
+		if crc != "" {
+			w.Header().Set("X-Amz-Checksum-Crc32c", crc32c(body))
+		}
+	}
+}
+
+func etag(body []byte) string {
+	return fmt.Sprintf(`"%x"`, md5.Sum(body)) //nolint:gosec // what it is in S3
+}
+
+func crc32c(body []byte) string {
+	sum := crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli))
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
+}
+
+// unchunk undoes the aws-chunked encoding of a signed stream.
+func unchunk(raw []byte) (body []byte) {
+	rest := string(raw)
+	for {
+		head, after, ok := strings.Cut(rest, "\r\n")
+		var n int
+		if _, err := fmt.Sscanf(head, "%x", &n); err != nil || !ok || n == 0 || n+2 > len(after) {
+			return body
+		}
+		body = append(body, after[:n]...)
+		rest = after[n+2:]
+	}
+}

@@ -1,0 +1,207 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/shipper/bucket/s3test"
+)
+
+// slowListener accepts connections that are read without a pause, and slowly:
+// whatever the kernel of the sender takes at once, the line does not.
+type slowListener struct {
+	net.Listener
+	rate int // bytes a second
+}
+
+// listenSlowly has small receive buffers, so that what is not read is not
+// acknowledged.
+func listenSlowly(t *testing.T, rate int) *slowListener {
+	t.Helper()
+	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		return errors.Join(c.Control(func(fd uintptr) {
+			err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 32<<10)
+		}), err)
+	}}
+	ln, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &slowListener{ln, rate}
+}
+
+func (l *slowListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	b := &Bandwidth{}
+	b.Set(int64(l.rate))
+	return &slowConn{c, b}, nil
+}
+
+type slowConn struct {
+	net.Conn
+	pace *Bandwidth
+}
+
+func (c *slowConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p[:min(len(p), 8<<10)])
+	if err != nil {
+		return n, err // as it is: the server looks for timeouts
+	}
+	return n, c.pace.wait(context.Background(), n)
+}
+
+// TestASlowUplinkIsNoStall sends what the kernel takes within moments, and the
+// peer reads, without a pause, in several times the stall timeout.
+func TestASlowUplinkIsNoStall(t *testing.T) {
+	const stall, rate, size = 600 * time.Millisecond, 600_000, 1_000_000
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			f, err := s3test.New()
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(f.Close)
+			var requests atomic.Int64
+			slow := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				requests.Add(1)
+				f.ServeHTTP(w, r)
+			}))
+			slow.Listener = listenSlowly(t, rate)
+			ca := ""
+			if scheme == "https" {
+				slow.StartTLS()
+				ca = filepath.Join(t.TempDir(), "ca.pem")
+				writePEM(t, ca, slow.Certificate().Raw)
+			} else {
+				slow.Start()
+			}
+			t.Cleanup(slow.Close)
+			s := testS3(t, slow.URL, s3test.Bucket, "", func(o *S3Options) { o.CAFile = ca })
+			if err := s.probe(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			requests.Store(0)
+			began := time.Now()
+			o := unreal("a", string(make([]byte, size)))
+			err = s.Put(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), o)
+			if took := time.Since(began); err != nil || requests.Load() != 1 || took < 2*stall {
+				t.Errorf("after %v and %d requests: %v", took, requests.Load(), err)
+			}
+			if got := f.Objects()["a"].Body; int64(len(got)) != o.Size {
+				t.Errorf("%d of %d bytes are stored", len(got), o.Size)
+			}
+		})
+	}
+}
+
+// TestAPeerThatStopsIsGivenUpInTime stops reading at several points, also while
+// our own limiter spreads the bytes that the kernel would still take.
+func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
+	const stall = 300 * time.Millisecond
+	for name, c := range map[string]struct {
+		limit int64
+		reads int
+	}{
+		"in the middle":                 {0, 100_000},
+		"at once, while sending slowly": {200_000, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ln := listenSlowly(t, 10_000_000)
+			released := make(chan struct{})
+			t.Cleanup(func() { close(released); ln.Close() })
+			go func() {
+				for {
+					conn, err := ln.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer conn.Close()
+						io.CopyN(io.Discard, conn, int64(c.reads))
+						<-released
+					}()
+				}
+			}()
+			b := &Bandwidth{}
+			b.Set(c.limit)
+			tr, err := s3Transport("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx := WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, Bandwidth: b})
+			req, err := http.NewRequestWithContext(ctx, http.MethodPut, "http://"+ln.Addr().String()+"/", bytes.NewReader(make([]byte, 1_000_000)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			_, err = tr.RoundTrip(req)
+			// The receive buffers take a little after the last read.
+			most := 3*stall + 2*time.Second
+			var stalled *stallError
+			if took := time.Since(began); !errors.As(err, &stalled) || took < stall || took > most {
+				t.Errorf("%v after %v", err, took)
+			}
+		})
+	}
+}
+
+// TestAReaderThatPausesIsNoStall reads a download as slowly as a person with a
+// pager does: the storage is not to blame.
+func TestAReaderThatPausesIsNoStall(t *testing.T) {
+	t.Parallel()
+	const stall = 500 * time.Millisecond
+	f, s := newFake(t)
+	o := unreal("a", string(make([]byte, 12<<20))) // more than the kernel keeps
+	if err := s.Put(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	before, err := io.CopyN(io.Discard, body, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(2 * stall)
+	after, err := io.Copy(io.Discard, body)
+	if err != nil || before+after != o.Size {
+		t.Errorf("%d of %d bytes, %v", before+after, o.Size, err)
+	}
+	// One that stops in the middle is given up.
+	release := make(chan struct{})
+	defer close(release)
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Content-Length", "1000")
+		w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
+		w.Write(make([]byte, 500))
+		w.(http.Flusher).Flush()
+		<-release
+		return true
+	}})
+	body, _, err = s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	var storeErr *Error
+	if n, err := io.Copy(io.Discard, body); !errors.As(err, &storeErr) || storeErr.Kind != "timeout" {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}

@@ -1,0 +1,229 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"collectord/shipper/bucket/s3test"
+)
+
+// unreal makes an object that is no real one, which no store minds.
+func unreal(key, content string) *Object {
+	o := NewObject(key, []byte(content))
+	o.Metadata = Metadata{Format: 1, Node: "n", LogID: "1", Run: "2", FirstSeq: 3, LastSeq: 4, Records: 2, RawBytes: 9, SHA256: "ab", ConfirmedBelow: 3}
+	return o
+}
+
+// described is what a storage should know of an object.
+func described(o *Object, keepsMetadata bool) Metadata {
+	if keepsMetadata {
+		return o.Metadata
+	}
+	return fromName(o.Key)
+}
+
+// TestStores runs one suite over every kind of storage.
+func TestStores(t *testing.T) {
+	t.Parallel()
+	t.Run("file", func(t *testing.T) {
+		s, err := newFolder(filepath.Join(t.TempDir(), "deep", "archive"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		testStoreBasics(t, s, false)
+		testMuch(t, s, false)
+		testRace(t, s)
+	})
+	for name, c := range map[string]struct {
+		behaviour  s3test.Behaviour
+		checksum   int32
+		conditions int32
+		racy       bool // without conditions, a race can't be won
+	}{
+		"fake":                                    {s3test.Behaviour{}, checksumCRC32C, withConditions, false},
+		"fake that refuses conditions":            {s3test.Behaviour{Conditions: s3test.Refuse}, checksumCRC32C, withoutConditions, true},
+		"fake that calls conditions invalid":      {s3test.Behaviour{Conditions: s3test.Misjudge}, checksumCRC32C, withoutConditions, true},
+		"fake that takes no notice of conditions": {s3test.Behaviour{Conditions: s3test.Ignore}, checksumCRC32C, withoutConditions, true},
+		"fake that knows no CRC-32C":              {s3test.Behaviour{NoCRC32C: true}, checksumMD5, withConditions, false},
+		"fake that knows no checksum":             {s3test.Behaviour{NoCRC32C: true, NoMD5: true}, checksumOff, withConditions, false},
+		"fake that forgets metadata":              {s3test.Behaviour{NoMetadata: true}, checksumCRC32C, withConditions, false},
+		"fake that can do nothing": {
+			s3test.Behaviour{NoCRC32C: true, NoMD5: true, NoMetadata: true, Conditions: s3test.Misjudge}, checksumOff, withoutConditions, true,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, s := newFake(t)
+			f.Behave(c.behaviour)
+			testStoreBasics(t, s, !c.behaviour.NoMetadata)
+			testMuch(t, s, !c.behaviour.NoMetadata)
+			if !c.racy {
+				testRace(t, s)
+			}
+			if s.checksum.Load() != c.checksum || s.conditions.Load() != c.conditions {
+				t.Errorf("found out checksum %d and conditions %d, want %d and %d", s.checksum.Load(), s.conditions.Load(), c.checksum, c.conditions)
+			}
+		})
+	}
+	for name, start := range map[string]func(testing.TB) string{"MinIO": s3test.MinIO, "versitygw": s3test.Versity} {
+		for checksum, number := range map[string]int32{"auto": checksumCRC32C, "crc32c": checksumCRC32C, "md5": checksumMD5, "off": checksumOff} {
+			t.Run(name+" with checksum "+checksum, func(t *testing.T) {
+				s := newBucket(t, start(t), false, func(o *S3Options) { o.Checksum = checksum })
+				testStoreBasics(t, s, true)
+				if checksum == "auto" {
+					testMuch(t, s, true)
+				}
+				testRace(t, s)
+				if s.checksum.Load() != number || s.conditions.Load() != withConditions {
+					t.Errorf("found out checksum %d and conditions %d", s.checksum.Load(), s.conditions.Load())
+				}
+				if number != checksumCRC32C {
+					return
+				}
+				o := unreal("bad", "bytes that change on the way")
+				o.CRC32C++
+				var storeErr *Error
+				if err := s.Put(context.Background(), o); !errors.As(err, &storeErr) || storeErr.Permanent {
+					t.Errorf("a put with the wrong checksum: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// testMuch is many objects, and a large one.
+func testMuch(t *testing.T, s Store, keepsMetadata bool) {
+	ctx := context.Background()
+	for i := range 3 * 50 { // more than a page of the fake
+		if err := s.Put(ctx, unreal(fmt.Sprintf("_collectord/lost/%03d.json", i), "x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for _, err := range s.List(ctx, "_collectord/lost/") {
+		if n++; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n != 150 {
+		t.Errorf("%d of 150 objects are listed", n)
+	}
+	// Beyond what the library would send in parts by itself.
+	large := make([]byte, 17<<20)
+	rand.NewChaCha8([32]byte{}).Read(large)
+	o := unreal(Key{Node: "node.name_1", LogID: 1, Run: 2, FirstSeq: 3, LastSeq: 7, Beside: true}.String(), string(large))
+	if err := s.Put(ctx, o); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != described(o, keepsMetadata) || m.Size != o.Size {
+		t.Errorf("stat of a large object: %+v, %v", m, err)
+	}
+	body, there, err := s.Open(ctx, o.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(body)
+	body.Close()
+	if err != nil || !bytes.HasPrefix(got, large) || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != described(o, keepsMetadata) {
+		t.Errorf("a large object came back with %d bytes, %v", len(got), err)
+	}
+}
+
+func testRace(t *testing.T, s Store) {
+	t.Run("one of many racing puts wins", func(t *testing.T) {
+		const racers = 16
+		var wg sync.WaitGroup
+		errs := make([]error, racers)
+		objects := make([]*Object, racers)
+		for i := range racers {
+			objects[i] = unreal("race", fmt.Sprint(i))
+		}
+		for i := range racers {
+			wg.Go(func() {
+				for { // a storage may ask a loser to come again
+					errs[i] = s.Put(context.Background(), objects[i])
+					var storeErr *Error
+					if !errors.As(errs[i], &storeErr) || storeErr.Permanent {
+						return
+					}
+				}
+			})
+		}
+		wg.Wait()
+		won := 0
+		for _, err := range errs {
+			if err == nil {
+				won++
+			} else if !errors.Is(err, ErrExists) {
+				t.Error(err)
+			}
+		}
+		if won != 1 {
+			t.Errorf("%d puts of one key were confirmed", won)
+		}
+	})
+}
+
+func testStoreBasics(t *testing.T, s Store, keepsMetadata bool) {
+	ctx := context.Background()
+	o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "content")
+	if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
+		t.Errorf("stat of nothing: %v", err)
+	}
+	if _, _, err := s.Open(ctx, o.Key); !errors.Is(err, ErrNotFound) {
+		t.Errorf("open of nothing: %v", err)
+	}
+	if err := s.Put(ctx, o); err != nil {
+		t.Fatal(err)
+	}
+	other := unreal(o.Key, "other content")
+	if err := s.Put(ctx, other); !errors.Is(err, ErrExists) {
+		t.Errorf("a put over an object: %v", err)
+	}
+	if m, err := s.Stat(ctx, o.Key); err != nil || m.Metadata != described(o, keepsMetadata) || m.Size != o.Size {
+		t.Errorf("stat: %+v, %v", m, err)
+	}
+	body, there, err := s.Open(ctx, o.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(body)
+	if err != nil || !strings.HasPrefix(string(got), "content") || int64(len(got)) != o.Size || there.Size != o.Size || there.Metadata != described(o, keepsMetadata) {
+		t.Errorf("read %q, %v", got, err)
+	}
+	body.Close()
+	if err := s.Put(ctx, unreal("dt=2026-11-23/hour=09/b.ndjson.zst", "b")); err != nil {
+		t.Fatal(err)
+	}
+	for prefix, want := range map[string]int{"dt=": 2, "dt=2026-11-23/hour=09/": 1, "nothing/": 0} {
+		var keys []string
+		for key, err := range s.List(ctx, prefix) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, key)
+		}
+		if len(keys) != want || want == 2 && !slices.Contains(keys, o.Key) {
+			t.Errorf("list %q: %v", prefix, keys)
+		}
+	}
+
+	// What is told to stop stores nothing.
+	stopped, cancel := context.WithCancel(ctx)
+	cancel()
+	o = unreal("stopped", "x")
+	if err := s.Put(stopped, o); err == nil {
+		t.Error("a put that was told to stop succeeded")
+	}
+	if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a put that was told to stop left something: %v", err)
+	}
+}

@@ -1,0 +1,180 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// CallOptions of one call of a Store. They travel in the context, because the library
+// in between has no parameter for them.
+type CallOptions struct {
+	Bandwidth    *Bandwidth    // of what is sent; nil: no bound
+	StallTimeout time.Duration // without a sign of the peer; 0: DefaultStall
+	retryAfter   atomic.Int64  // of the last answer
+}
+
+type callOptionsKey struct{}
+
+// WithCallOptions returns a context for calls with these options.
+func WithCallOptions(ctx context.Context, o *CallOptions) context.Context {
+	return context.WithValue(ctx, callOptionsKey{}, o)
+}
+
+func callOptionsOf(ctx context.Context) *CallOptions {
+	if o, ok := ctx.Value(callOptionsKey{}).(*CallOptions); ok {
+		return o
+	}
+	return &CallOptions{}
+}
+
+// transport sends requests within the bandwidth and gives up those whose
+// storage stands still. How long the whole takes does not matter: a large object
+// over a slow line is fine.
+type transport struct{ base http.RoundTripper }
+
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	o := callOptionsOf(req.Context())
+	w := newWatch(req.Context(), o.StallTimeout)
+	out := req.WithContext(w.ctx)
+	var sent *sentBody
+	if req.Body != nil && req.Body != http.NoBody {
+		sent = &sentBody{watch: w, in: &pacedReader{w.ctx, req.Body, o.Bandwidth}, body: req.Body, over: make(chan struct{})}
+		out.Body = sent
+	}
+	resp, err := t.base.RoundTrip(out)
+	if err != nil {
+		err = w.explain(err)
+		w.end()
+		return nil, err
+	}
+	w.turn(func() { w.answered = true })
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		o.retryAfter.Store(int64(parseRetryAfter(resp.Header.Get("Retry-After"))))
+	}
+	resp.Body = &watchedResponse{w, resp.Body}
+	if err := checkResponse(req, resp); err != nil {
+		_ = resp.Body.Close()
+		if sent != nil {
+			<-sent.over // see finish
+		}
+		return nil, err
+	}
+	if sent != nil && resp.StatusCode/100 == 3 {
+		sent.finish(resp)
+	}
+	return resp, nil
+}
+
+// parseRetryAfter reads a Retry-After header (RFC 9110, section 10.2.3).
+func parseRetryAfter(s string) time.Duration {
+	if seconds, err := strconv.ParseUint(s, 10, 32); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
+
+// sentBody is the body of a request, which is closed once.
+type sentBody struct {
+	watch *watch
+	in    io.Reader
+	body  io.Closer
+	once  sync.Once
+	over  chan struct{} // closed once it is closed
+}
+
+func (b *sentBody) Read(p []byte) (n int, err error) {
+	b.watch.turn(func() { b.watch.sending = true })
+	defer b.watch.turn(func() { b.watch.sending = false })
+	n, err = b.in.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
+		err = b.watch.explain(err)
+	}
+	return n, err
+}
+
+func (b *sentBody) Close() (err error) {
+	b.once.Do(func() {
+		defer close(b.over)
+		err = b.body.Close()
+	})
+	return err
+}
+
+// maxRedirectBody is how much is read of an answer that redirects.
+const maxRedirectBody = 64 << 10
+
+// finish waits until the body is closed, whose answer redirects: net/http closes
+// what the library gave it then, also while the body is still being sent and may be
+// closed for that, and the library's can't be closed twice at a time.
+func (b *sentBody) finish(resp *http.Response) {
+	start, _ := io.ReadAll(io.LimitReader(resp.Body, maxRedirectBody)) // what has come will do
+	_ = resp.Body.Close()                                              // which ends the sending, too
+	resp.Body = io.NopCloser(bytes.NewReader(start))
+	<-b.over
+}
+
+// watchedResponse is the body of an answer. Its reader may take its time: only
+// while it waits for more, the storage keeps it waiting.
+type watchedResponse struct {
+	watch *watch
+	io.ReadCloser
+}
+
+func (b *watchedResponse) Read(p []byte) (n int, err error) {
+	b.watch.turn(func() { b.watch.reading = true })
+	defer b.watch.turn(func() { b.watch.reading = false })
+	n, err = b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
+		err = b.watch.explain(err)
+	}
+	return n, err
+}
+
+func (b *watchedResponse) Close() error {
+	defer b.watch.end()
+	return b.ReadCloser.Close()
+}
+
+func s3Transport(caFile string) (http.RoundTripper, error) {
+	t := &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		TLSHandshakeTimeout: 10 * time.Second,
+		IdleConnTimeout:     time.Minute,
+		MaxIdleConnsPerHost: 16,
+		DisableCompression:  true, // objects come as they are
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		// Large enough that a piece of an object is one system call.
+		WriteBufferSize: 64 << 10,
+	}
+	if caFile == "" {
+		return &transport{t}, nil
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("s3 CA file: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("s3 CA file %s: holds no PEM certificate", caFile)
+	}
+	t.TLSClientConfig.RootCAs = pool
+	return &transport{t}, nil
+}

@@ -1,0 +1,196 @@
+package bucket
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket/s3test"
+)
+
+var _ net.Error = (*stallError)(nil)
+
+func TestAnUploadThatStandsStillIsGivenUp(t *testing.T) {
+	t.Parallel()
+	const stall = 100 * time.Millisecond
+	put := func(s *s3Store, size int) error {
+		ctx := WithCallOptions(context.Background(), &CallOptions{StallTimeout: stall})
+		return s.Put(ctx, unreal("a", string(bytes.Repeat([]byte("x"), size))))
+	}
+	f, s := newFake(t)
+	if err := s.probe(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	release := make(chan struct{})
+	for name, fault := range map[string]func(http.ResponseWriter, *http.Request) bool{
+		"it takes no bytes": func(http.ResponseWriter, *http.Request) bool { <-release; return false },
+		"it takes a few and then": func(_ http.ResponseWriter, r *http.Request) bool {
+			io.CopyN(io.Discard, r.Body, 100_000)
+			<-release
+			return false
+		},
+		"it takes all and says nothing": func(_ http.ResponseWriter, r *http.Request) bool {
+			io.Copy(io.Discard, r.Body)
+			<-release
+			return false
+		},
+	} {
+		f.Behave(s3test.Behaviour{Fault: fault})
+		var storeErr *Error
+		if err := put(s, 16<<20); !errors.As(err, &storeErr) || storeErr.Kind != "timeout" || storeErr.Permanent || !strings.Contains(err.Error(), "nothing moved") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	close(release)
+}
+
+// slowLine is a line over which a request takes long and an answer longer.
+type slowLine struct{ pause time.Duration }
+
+func (l slowLine) RoundTrip(r *http.Request) (*http.Response, error) {
+	piece := make([]byte, 1000)
+	for {
+		time.Sleep(l.pause)
+		if _, err := r.Body.Read(piece); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	time.Sleep(l.pause)
+	if err := context.Cause(r.Context()); err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"X-Amz-Request-Id": {"1"}}, Body: io.NopCloser(&slowReader{r.Context(), l.pause, 100})}, nil
+}
+
+type slowReader struct {
+	ctx    context.Context
+	pause  time.Duration
+	pieces int
+}
+
+func (r *slowReader) Read(_ []byte) (int, error) {
+	if r.pieces--; r.pieces < 0 {
+		return 0, io.EOF
+	}
+	time.Sleep(r.pause)
+	return 1, context.Cause(r.ctx)
+}
+
+func TestASlowLineIsNotGivenUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		pause time.Duration
+		rate  int64
+		stall bool
+	}{
+		"slow":              {50 * time.Second, 0, false},
+		"too slow":          {70 * time.Second, 0, true},
+		"slowed by us":      {0, 1, false}, // a piece takes minutes
+		"as slow as can be": {50 * time.Second, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				options := &CallOptions{}
+				if c.rate > 0 {
+					options.Bandwidth = &Bandwidth{}
+					options.Bandwidth.Set(c.rate)
+				}
+				r, err := http.NewRequestWithContext(WithCallOptions(t.Context(), options), http.MethodPut, "http://x/", bytes.NewReader(make([]byte, 100_000)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp, err := (&transport{slowLine{c.pause}}).RoundTrip(r)
+				var stalled *stallError
+				if c.stall {
+					if !errors.As(err, &stalled) {
+						t.Errorf("%v after %v", err, time.Since(began))
+					}
+					return
+				}
+				if err != nil {
+					t.Fatalf("%v after %v", err, time.Since(began))
+				}
+				n, err := io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if n != 100 || err != nil || time.Since(began) < time.Hour {
+					t.Errorf("%d bytes of the answer, %v, after %v", n, err, time.Since(began))
+				}
+			})
+		})
+	}
+}
+
+func TestBandwidthIsSharedAndCapped(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, size, readers = 100_000, 250_000, 4
+		var b Bandwidth
+		b.Set(rate)
+		read := func() (took time.Duration) {
+			began := time.Now()
+			var all sync.WaitGroup
+			for range readers {
+				all.Go(func() {
+					n, err := io.Copy(io.Discard, &pacedReader{t.Context(), bytes.NewReader(make([]byte, size)), &b})
+					if n != size || err != nil {
+						t.Errorf("%d bytes, %v", n, err)
+					}
+				})
+			}
+			all.Wait()
+			return time.Since(began)
+		}
+		if took := read(); (took - 10*time.Second).Abs() > 10*time.Millisecond {
+			t.Errorf("%d bytes took %v", readers*size, took)
+		}
+		time.Sleep(time.Hour) // saves nothing up
+		b.Set(10 * rate)
+		if took := read(); (took - time.Second).Abs() > 10*time.Millisecond {
+			t.Errorf("%d bytes took %v", readers*size, took)
+		}
+		b.Set(0)
+		if took := read(); took != 0 {
+			t.Errorf("without a bound it took %v", took)
+		}
+		b.Set(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		if _, err := io.Copy(io.Discard, &pacedReader{ctx, bytes.NewReader(make([]byte, size)), &b}); !errors.Is(err, context.Canceled) {
+			t.Errorf("told to stop: %v", err)
+		}
+	})
+}
+
+func TestUploadsKeepToTheBandwidth(t *testing.T) {
+	file, err := newFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, fake := newFake(t)
+	if err := fake.probe(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]Store{"file": file, "S3": fake} {
+		const rate, size = 200_000, 60_000
+		b := &Bandwidth{}
+		b.Set(rate)
+		began := time.Now()
+		ctx := WithCallOptions(context.Background(), &CallOptions{Bandwidth: b})
+		if err := s.Put(ctx, unreal("a", string(make([]byte, size)))); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		// A lower bound is no matter of how fast the machine is.
+		if took := time.Since(began); took < time.Second*size/rate*9/10 {
+			t.Errorf("%s: %d bytes took %v at %d bytes a second", name, size, took, rate)
+		}
+	}
+}

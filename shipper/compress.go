@@ -1,0 +1,124 @@
+package shipper
+
+import (
+	"bufio"
+	"crypto/md5" //nolint:gosec // what the ETag of S3 is
+	"crypto/sha256"
+	"encoding/hex"
+	"hash/crc32"
+	"io"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"collectord/shipper/bucket"
+	"collectord/wal"
+)
+
+// AppendLine appends a record as one line of NDJSON.
+func AppendLine(dst []byte, r *wal.Record) ([]byte, error) {
+	var e bucket.LineEncoder
+	return appendLine(&e, dst, r)
+}
+
+func appendLine(e *bucket.LineEncoder, dst []byte, r *wal.Record) ([]byte, error) {
+	return e.Append(dst, &bucket.Record{ID: bucket.ID(r.ID), ReceivedAt: r.ReceivedAt, Via: r.Source.String(), Client: r.Client, Usage: r.Usage})
+}
+
+// keyOf names the object of a segment: a pure function of what is in it.
+func keyOf(h wal.SegmentHeader, s *wal.Segment, firstReceivedAt int64) bucket.Key {
+	return bucket.Key{
+		Node: h.Node, LogID: h.LogID, Run: h.Run, FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(),
+		Hour: bucket.HourOf(time.UnixMicro(firstReceivedAt)),
+	}
+}
+
+// compressor writes objects, one after the other, with the same buffers.
+type compressor struct {
+	zstd    *zstd.Encoder
+	out     *bufio.Writer
+	encoder bucket.LineEncoder
+	lines   []byte // that were not compressed yet
+}
+
+// maxLines are bytes of lines that are hashed and compressed at once, which costs
+// less than one by one.
+const maxLines = 32 << 10
+
+func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(level),
+		zstd.WithWindowSize(bucket.Window), zstd.WithEncoderCRC(true))
+	if err != nil {
+		return nil, err
+	}
+	return &compressor{zstd: enc, out: bufio.NewWriterSize(nil, 64<<10)}, nil
+}
+
+// compress writes the object of a segment to the beginning of file: one zstd frame
+// with the lines, and nothing behind it.
+func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.File) (*bucket.Object, error) {
+	header, err := s.Header()
+	if err != nil {
+		return nil, err
+	}
+	crc := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	etag := md5.New() //nolint:gosec // see above
+	var size countingWriter
+	c.out.Reset(io.MultiWriter(file, crc, etag, &size))
+	c.zstd.Reset(c.out)
+	c.lines = c.lines[:0]
+
+	o := &bucket.Object{Body: file, Metadata: bucket.Metadata{
+		Format: bucket.Format,
+		Node:   header.Node, LogID: bucket.HexID(header.LogID), Run: bucket.HexID(header.Run),
+		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(), ConfirmedBelow: confirmedBelow,
+	}}
+	lines := sha256.New()
+	flush := func() error {
+		o.RawBytes += int64(len(c.lines))
+		lines.Write(c.lines)
+		_, err := c.zstd.Write(c.lines)
+		c.lines = c.lines[:0]
+		runtime.Gosched() // who waits for a processor goes first
+		return err
+	}
+	for r, err := range s.Records() {
+		if err != nil {
+			return nil, err
+		}
+		if o.Records == 0 {
+			o.Key = keyOf(header, s, r.ReceivedAt).String()
+		}
+		if c.lines, err = appendLine(&c.encoder, c.lines, r); err != nil {
+			return nil, err
+		}
+		o.Records++
+		if len(c.lines) >= maxLines {
+			if err := flush(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := flush(); err != nil {
+		return nil, err
+	}
+	if err := c.zstd.Close(); err != nil {
+		return nil, err
+	}
+	if err := c.out.Flush(); err != nil {
+		return nil, err
+	}
+	o.SHA256 = hex.EncodeToString(lines.Sum(nil))
+	o.Size, o.CRC32C = int64(size), crc.Sum32()
+	etag.Sum(o.MD5[:0])
+	return o, nil
+}
+
+type countingWriter int64
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	*c += countingWriter(len(p))
+	return len(p), nil
+}

@@ -1,0 +1,109 @@
+package shipper
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+)
+
+// policy reads the least policy out of the README, for a bucket.
+func policy(t *testing.T, bucket string) string {
+	t.Helper()
+	b, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(b), "### Permissions")
+	_, rest, found2 := strings.Cut(rest, "```json\n")
+	text, _, found3 := strings.Cut(rest, "```")
+	if !found || !found2 || !found3 {
+		t.Fatal("the README holds no policy under Permissions")
+	}
+	return strings.NewReplacer("usages/prod", bucket+"/some/prefix", "usages", bucket).Replace(text)
+}
+
+// restricted are the keys of a session of MinIO that may do what the policy says.
+func restricted(t *testing.T, endpoint, policy string) credentials.Value {
+	t.Helper()
+	// The user that takes the role must not be the root user.
+	sts, err := credentials.NewSTSAssumeRole(endpoint, credentials.STSAssumeRoleOptions{
+		AccessKey: s3test.User, SecretKey: s3test.Secret, Policy: policy, DurationSeconds: 3600,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := sts.GetWithContext(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func TestThePolicyInTheReadmeIsEnoughToShip(t *testing.T) {
+	endpoint := s3test.MinIO(t)
+	name := s3test.MakeBucket(t, endpoint, false)
+	admin := testS3(t, endpoint, name+"/some/prefix")
+	keys := restricted(t, endpoint, policy(t, name))
+	s := testS3(t, endpoint, name+"/some/prefix", func(o *bucket.S3Options) {
+		o.CredentialsFile = s3test.KeysFile(t, keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken)
+		o.Region = ""
+	})
+	l := openLog(t, t.TempDir())
+	fill(t, l, 30, 10)
+	segments, _ := l.Sealed()
+	// One is there already, from before a crash.
+	twinObject := twin(t, segments[0])
+	if err := admin.Put(context.Background(), twinObject); err != nil {
+		t.Fatal(err)
+	}
+	drain(t, start(t, l, s), 0)
+	checkOnce(t, admin, 30)
+	// And no more than enough.
+	ctx := context.Background()
+	client, err := minio.New(strings.TrimPrefix(endpoint, "http://"), &minio.Options{
+		Creds: credentials.NewStaticV4(keys.AccessKeyID, keys.SecretAccessKey, keys.SessionToken), Region: "us-east-1",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.RemoveObject(ctx, name, "some/prefix/"+twinObject.Key, minio.RemoveObjectOptions{}); err == nil {
+		t.Error("the policy allows to delete")
+	}
+	if _, err := client.PutObject(ctx, name, "elsewhere", strings.NewReader("x"), 1, minio.PutObjectOptions{}); err == nil {
+		t.Error("the policy allows to put beyond the prefix")
+	}
+}
+
+func TestAnObjectThatMayNotBeLookedAtKeepsItsSegmentAndOthersGoOn(t *testing.T) {
+	f, s := newFake(t)
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return r.Method == http.MethodHead && s3test.Error(w, http.StatusForbidden, "")
+	}})
+	l := openLog(t, t.TempDir())
+	fill(t, l, 40, 10)
+	segments, _ := l.Sealed()
+	if err := s.Put(context.Background(), twin(t, segments[0])); err != nil {
+		t.Fatal(err)
+	}
+	said := &saidLines{}
+	ship := startWith(t, l, s, Options{Logger: said.logger()})
+	until(t, "the others are shipped", func() bool { return l.Ledger().Pending == 10 })
+	until(t, "the failure is told", func() bool { return ship.Stats().Failures["AccessDenied"] > 0 })
+	if left, _ := l.Sealed(); left[0] != segments[0] {
+		t.Errorf("%v is left", left[0])
+	}
+	if !strings.Contains(said.text(), "s3:GetObject") || !strings.Contains(said.text(), "trouble=segment") {
+		t.Errorf("no hint: %s", said.text())
+	}
+	f.Behave(s3test.Behaviour{})
+	drainHurriedly(t, ship)
+	checkOnce(t, s, 40)
+}

@@ -1,0 +1,94 @@
+package shipper
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// tree lists the files, directories and links below dir.
+func tree(t *testing.T, dir string) (all []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		all = append(all, strings.TrimPrefix(path, dir))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func put(t *testing.T, path string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A spool may be a link to a directory that somebody uses for other things.
+func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
+	own := strings.Repeat("0", 19) + "1-" + strings.Repeat("0", 19) + "9.ndjson.zst"
+	taken := strings.Repeat("0", 19) + "1-" + strings.Repeat("0", 18) + "10.ndjson.zst" // that of a segment below
+	for name, link := range map[string]bool{"a directory": false, "a link": true} {
+		t.Run(name, func(t *testing.T) {
+			place, elsewhere := filepath.Join(t.TempDir(), "place"), t.TempDir()
+			for _, name := range []string{"notes.txt", "deep/er/file", "deep/" + own, own + "/file", "1-2.ndjson.zst", "x" + own} {
+				put(t, filepath.Join(place, name))
+			}
+			put(t, filepath.Join(elsewhere, "target"))
+			put(t, filepath.Join(elsewhere, "directory", own))
+			for name, target := range map[string]string{"target.ndjson.zst": "target", taken: "target", "directory": "directory", reserveName: "target"} {
+				if err := os.Symlink(filepath.Join(elsewhere, target), filepath.Join(place, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before, beside := tree(t, place), tree(t, elsewhere)
+			put(t, filepath.Join(place, strings.Replace(own, "9.", "8.", 1)))
+			dir := place
+			if link {
+				dir = filepath.Join(t.TempDir(), "spool")
+				if err := os.Symlink(place, dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l := openLog(t, t.TempDir())
+			fill(t, l, 20, 10)
+			store := newFolder(t)
+			var said saidLines
+			s, err := New(l, store, Options{SpoolDir: dir, Reserve: true, Logger: said.logger()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(said.text(), "notes.txt") {
+				t.Errorf("nothing is logged of what is left alone: %s", said.text())
+			}
+			if after := tree(t, place); strings.Join(after, "\n") != strings.Join(before, "\n") {
+				t.Errorf("there was\n%s\nthere is\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
+			}
+			if after := tree(t, elsewhere); strings.Join(after, "\n") != strings.Join(beside, "\n") {
+				t.Errorf("behind links there is %v", after)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan struct{})
+			go func() { defer close(done); s.Run(ctx) }()
+			defer func() { cancel(); <-done }()
+			until(t, "the segment whose file's name is free is shipped", func() bool { return l.Ledger().Shipped == 10 })
+			until(t, "the other one is tried", func() bool { return s.Stats().Failures["local"] > 0 })
+			if b, err := os.ReadFile(filepath.Join(elsewhere, "target")); err != nil || string(b) != "x" {
+				t.Errorf("a link was followed: %q, %v", b, err)
+			}
+			if err := os.Remove(filepath.Join(place, taken)); err != nil {
+				t.Fatal(err)
+			}
+			drainHurriedly(t, s)
+			checkOnce(t, store, 20)
+		})
+	}
+}
