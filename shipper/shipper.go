@@ -34,7 +34,10 @@ type Options struct {
 // Limits are the options that can be changed while the shipper runs.
 type Limits struct {
 	Concurrency int   // uploads at a time; default 2
-	Bandwidth   int64 // bytes a second that all uploads together may send; default: no bound
+	Bandwidth   int64 // bytes a second that all uploads together may send, and looks read; default: no bound
+	// Keep is how long a segment stays here after the storage has confirmed it: then it
+	// is looked whether the storage still has it. 0: it is removed at once.
+	Keep time.Duration
 	// StallTimeout is how long the storage may neither acknowledge nor answer
 	// anything before an upload is given up; default 1 min. How long it takes in
 	// all does not matter.
@@ -73,6 +76,7 @@ type Shipper struct {
 	level     zstd.EncoderLevel
 	spool     *spool
 	bandwidth bucket.Bandwidth
+	keeper    *keeper
 
 	done    chan result // from the workers
 	wake    chan struct{}
@@ -93,6 +97,8 @@ type Stats struct {
 	UploadSeconds   histogram.Distribution // of uploads that were confirmed
 	Failures        map[string]uint64      // by bucket.Error.Kind, or "local"; the usual ones are always there
 	Conflicts       uint64                 // keys that held other content
+	Reshipped       uint64                 // segments that the storage had lost, and has confirmed again
+	Vanished        uint64                 // segments that the storage had confirmed, and are not there and not shipped again
 	Salvaged        uint64                 // damaged segments, replaced by what still checked out
 	Foreign         int                    // segments of a later version, left alone
 	InFlight        int
@@ -132,6 +138,7 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 		idle: make(chan struct{}),
 	}
 	s.bandwidth.Set(o.Limits.Bandwidth)
+	s.keeper = newKeeper(s)
 	return s, nil
 }
 
@@ -143,6 +150,7 @@ func (s *Shipper) SetLimits(l Limits) {
 	s.mu.Unlock()
 	s.bandwidth.Set(l.Bandwidth)
 	s.retryNow()
+	s.keeper.retryNow()
 }
 
 // retryNow ends the wait for the next attempt.
@@ -160,8 +168,11 @@ func (s *Shipper) currentLimits() Limits {
 }
 
 // Run ships what is sealed, oldest first, until ctx ends. It returns once the
-// uploads under way have stopped.
+// uploads and looks under way have stopped. What is kept then stays in the log.
 func (s *Shipper) Run(ctx context.Context) {
+	var looks sync.WaitGroup
+	defer looks.Wait()
+	looks.Go(func() { s.keeper.run(ctx) })
 	q := newQueue(s)
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
@@ -240,4 +251,28 @@ func (s *Shipper) Stats() Stats {
 	c.UploadSeconds = s.uploads.Seconds()
 	c.Failures = maps.Clone(s.stats.Failures)
 	return c
+}
+
+// callOptions returns a context for calls of the storage.
+func (s *Shipper) callOptions(ctx context.Context) context.Context {
+	return bucket.WithCallOptions(ctx, &bucket.CallOptions{
+		Bandwidth: &s.bandwidth, StallTimeout: s.currentLimits().StallTimeout, Failing: s.keeper.noteOutage,
+	})
+}
+
+// maxKinds bounds the names of failures, which the storage chooses.
+const maxKinds = 64
+
+// count counts a failure.
+func (s *Shipper) count(kind string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.countLocked(kind)
+}
+
+func (s *Shipper) countLocked(kind string) {
+	if _, known := s.stats.Failures[kind]; !known && len(s.stats.Failures) >= maxKinds {
+		kind = "other"
+	}
+	s.stats.Failures[kind]++
 }

@@ -378,7 +378,7 @@ func TestADamagedObjectBesideAnotherIsReplaced(t *testing.T) {
 	}
 	s := start(t, l, store)
 	drain(t, s, 0)
-	if found, err := bucket.Compare(t.Context(), store, taken.Beside()); err != nil || found != bucket.SameLines || s.Stats().Failures[damagedCopy] != 1 {
+	if found, _, err := bucket.Compare(t.Context(), store, taken.Beside(), bucket.Look); err != nil || found != bucket.SameLines || s.Stats().Failures[damagedCopy] != 1 {
 		t.Errorf("%v, %v, %+v", found, err, s.Stats())
 	}
 }

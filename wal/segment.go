@@ -67,6 +67,7 @@ type Segment struct {
 	mu       sync.Mutex // guards what follows, and the removal itself
 	removed  bool
 	kept     bool     // see Keep
+	relisted bool     // see Relist
 	made     []string // directories of pieces, of a salvage that was not finished
 	attempts int      // of Salvage that the disk did not let read all of it
 	firstAt  int64    // ReceivedAt of the first record, 0 until it is known

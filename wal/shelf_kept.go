@@ -41,9 +41,16 @@ func (s *Segment) Relist() bool {
 	if s.removed || !s.kept {
 		return false
 	}
-	s.kept = false
+	s.kept, s.relisted = false, true
 	s.shelf.relist(s)
 	return true
+}
+
+// WasRelisted reports whether the storage has lost the segment once before.
+func (s *Segment) WasRelisted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.relisted
 }
 
 // release removes the segment for its room, if it is still kept.

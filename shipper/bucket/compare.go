@@ -18,43 +18,50 @@ const (
 	Undecodable            // nobody can read it, and nothing says what it was
 )
 
-// Compare looks whether the storage has the same lines under the object's key.
-// Metadata and size are believed, unless a checksum disagrees or they are doubtful:
-// what a proof refused must not be accepted here by the next attempt. ErrNotFound means
-// that there is nothing.
-func Compare(ctx context.Context, store Store, o *Object) (Comparison, error) {
+// How Compare looks.
+const (
+	Look = false // metadata and size are believed
+	Read = true  // only the lines are
+)
+
+// Compare looks whether the storage has the same lines under the object's key, and
+// returns the ETag of what it has. Metadata and size are believed, unless read says
+// otherwise, a checksum disagrees or they are doubtful: what a proof refused must not be
+// accepted here by the next attempt. ErrNotFound means that there is nothing. The
+// object needs no body.
+func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comparison, etag string, err error) {
 	there, err := store.Stat(ctx, o.Key)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	same := there.SameContent(o.Metadata)
 	switch {
 	case there.SHA256 != "" && !same:
-		return OtherLines, nil
-	case same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
-		return SameLines, nil
+		return OtherLines, there.ETag, nil
+	case !read && same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
+		return SameLines, there.ETag, nil
 	}
 	// Another version compresses otherwise: only the lines tell.
 	body, stored, err := store.Open(ctx, o.Key)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer body.Close()
-	in := &source{in: body, size: max(there.Size, stored.Size)}
+	in := &source{in: &pacedReader{ctx, body, callOptionsOf(ctx).Bandwidth}, size: max(there.Size, stored.Size)}
 	equal, damage, err := sameLines(in, o.Metadata)
 	switch {
 	case in.err != nil: // what broke off is not other content
-		return 0, in.err
+		return 0, "", in.err
 	case err != nil:
-		return 0, err
+		return 0, "", err
 	case equal:
-		return SameLines, nil
+		return SameLines, stored.ETag, nil
 	case same, damage && saysLines(o):
-		return DamagedCopy, nil
+		return DamagedCopy, stored.ETag, nil
 	case damage:
-		return Undecodable, nil
+		return Undecodable, stored.ETag, nil
 	}
-	return OtherLines, nil
+	return OtherLines, stored.ETag, nil
 }
 
 // saysLines reports whether the name alone says what the lines under it are: that of

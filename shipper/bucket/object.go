@@ -25,8 +25,9 @@ type Object struct {
 	Size   int64 // bytes of Body that belong to the object
 	CRC32C uint32
 	MD5    [md5.Size]byte
-	// Replace lets Put replace what is under the key.
-	Replace bool
+	// Replace lets Put replace what is under the key, if its ETag is still Replaces.
+	Replace  bool
+	Replaces string
 	Metadata
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -29,7 +30,9 @@ type S3Options struct {
 	SSE             string // "", "s3", "kms" or "kms:KEY": who encrypts at rest
 	StorageClass    string // empty: the bucket's default
 	Proof           string // "auto", or "off": an answer of 200 is believed
-	Logger          *slog.Logger
+	// Dial connects to the storage, or to the proxy before it; default: TCP.
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	Logger *slog.Logger
 }
 
 // Checksums the storage is asked to verify, strongest first.
@@ -74,7 +77,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 		}
 		host, secure = u.Host, u.Scheme == "https"
 	}
-	transport, err := s3Transport(o.CAFile)
+	transport, err := s3Transport(o.CAFile, o.Dial)
 	if err != nil {
 		return nil, err
 	}
@@ -132,9 +135,9 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	}
 	conditional := s.conditions.Load() == withConditions
 	switch {
-	case o.Replace:
-		conditional = false
-	case !conditional:
+	case o.Replace && o.Replaces == "":
+		return ErrNotReplaced
+	case !conditional && !o.Replace:
 		if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
 			return errOr(err, ErrExists)
 		}
@@ -148,7 +151,12 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 		return err
 	}
 	resp := minio.ToErrorResponse(err)
-	if resp.StatusCode == http.StatusPreconditionFailed {
+	switch {
+	case o.Replace && resp.Code == minio.NoSuchKey:
+		return ErrNotFound
+	case o.Replace && (resp.StatusCode == http.StatusPreconditionFailed || resp.StatusCode == http.StatusForbidden || refuses(resp)):
+		return fmt.Errorf("%w: %w", ErrNotReplaced, err)
+	case resp.StatusCode == http.StatusPreconditionFailed:
 		return ErrExists
 	}
 	err = s.fail("put", o.Key, t, err)
@@ -183,7 +191,10 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditiona
 	case checksumMD5:
 		opts.SendContentMd5 = true
 	}
-	if conditional {
+	switch {
+	case o.Replace:
+		opts.SetMatchETag(o.Replaces)
+	case conditional:
 		opts.SetMatchETagExcept("*")
 	}
 	return client.PutObject(ctx, s.bucket, s.prefix+o.Key, o.reader(), o.Size, opts)
@@ -232,7 +243,7 @@ func (s *s3Store) Open(ctx context.Context, key string) (io.ReadCloser, Stored, 
 
 // stored is what the headers of an answer tell of an object.
 func (s *s3Store) stored(key string, info minio.ObjectInfo) Stored {
-	there := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C}
+	there := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C, ETag: info.ETag}
 	if strings.Contains(there.CRC32C, "-") { // of parts
 		there.CRC32C = ""
 	}

@@ -19,9 +19,19 @@ import (
 // CallOptions of one call of a Store. They travel in the context, because the library
 // in between has no parameter for them.
 type CallOptions struct {
-	Bandwidth    *Bandwidth    // of what is sent; nil: no bound
+	Bandwidth    *Bandwidth    // of what is sent, and of what Compare reads; nil: no bound
 	StallTimeout time.Duration // without a sign of the peer; 0: DefaultStall
-	retryAfter   atomic.Int64  // of the last answer
+	// Failing is called when the storage can't be reached, breaks off, or answers 5xx:
+	// it may have been restarted, and may have lost what it had confirmed; nil: not.
+	Failing    func()
+	retryAfter atomic.Int64 // of the last answer
+}
+
+// failing reports a failure of the storage, unless the call was ended here.
+func (o *CallOptions) failing(ctx context.Context) {
+	if o.Failing != nil && ctx.Err() == nil {
+		o.Failing()
+	}
 }
 
 type callOptionsKey struct{}
@@ -54,15 +64,19 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := t.base.RoundTrip(out)
 	if err != nil {
+		o.failing(req.Context())
 		err = w.explain(err)
 		w.end()
 		return nil, err
+	}
+	if resp.StatusCode >= 500 {
+		o.failing(req.Context())
 	}
 	w.turn(func() { w.answered = true })
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		o.retryAfter.Store(int64(parseRetryAfter(resp.Header.Get("Retry-After"))))
 	}
-	resp.Body = &watchedResponse{w, resp.Body}
+	resp.Body = &watchedResponse{w, resp.Body, func() { o.failing(req.Context()) }}
 	if err := checkResponse(req, resp); err != nil {
 		_ = resp.Body.Close()
 		if sent != nil {
@@ -132,6 +146,7 @@ func (b *sentBody) finish(resp *http.Response) {
 type watchedResponse struct {
 	watch *watch
 	io.ReadCloser
+	failing func()
 }
 
 func (b *watchedResponse) Read(p []byte) (n int, err error) {
@@ -139,6 +154,7 @@ func (b *watchedResponse) Read(p []byte) (n int, err error) {
 	defer b.watch.turn(func() { b.watch.reading = false })
 	n, err = b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
+		b.failing()
 		err = b.watch.explain(err)
 	}
 	return n, err
@@ -149,10 +165,13 @@ func (b *watchedResponse) Close() error {
 	return b.ReadCloser.Close()
 }
 
-func s3Transport(caFile string) (http.RoundTripper, error) {
+func s3Transport(caFile string, dial func(ctx context.Context, network, address string) (net.Conn, error)) (http.RoundTripper, error) {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	}
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
-		DialContext:         (&net.Dialer{Timeout: 10 * time.Second}).DialContext,
+		DialContext:         dial,
 		TLSHandshakeTimeout: 10 * time.Second,
 		IdleConnTimeout:     time.Minute,
 		MaxIdleConnsPerHost: 16,
