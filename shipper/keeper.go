@@ -35,6 +35,12 @@ type keptObject struct {
 	object    bucket.Object // as it was stored; without its body
 	confirmed time.Time
 	tries     int // looks that failed
+
+	// Of the last look.
+	read   bool   // the lines were read
+	intact bool   // the storage has it
+	lost   string // what it has instead, if it does not
+	err    error  // it did not say what it has
 }
 
 const (
@@ -58,13 +64,8 @@ func (k *keeper) keep(seg *wal.Segment, o *bucket.Object) {
 	one := &keptObject{segment: seg, object: *o, confirmed: time.Now()}
 	one.object.Body = nil
 	seg.Keep()
-	k.mu.Lock()
-	k.waiting = append(k.waiting, one)
-	first := len(k.waiting) == 1
-	k.mu.Unlock()
-	if first {
-		k.signal()
-	}
+	k.wait(one)
+	k.signal()
 }
 
 func (k *keeper) signal() {
@@ -116,18 +117,14 @@ func (k *keeper) run(ctx context.Context) {
 			}
 			var looks sync.WaitGroup
 			for _, one := range due {
-				looks.Go(func() {
-					switch err := k.look(ctx, one); {
-					case err == nil:
-						k.answered()
-					case ctx.Err() == nil:
-						k.putOff(one, err)
-					}
-				})
+				looks.Go(func() { one.err = k.look(ctx, one) })
 			}
 			looks.Wait()
-			if ctx.Err() != nil {
+			if ctx.Err() != nil { // what is kept stays in the log
 				return
+			}
+			for _, one := range due {
+				k.looked(one)
 			}
 		}
 	}

@@ -18,39 +18,58 @@ const (
 	troubleVanished = "vanished"
 )
 
-// look decides what becomes of a kept segment. It returns an error if the storage did
-// not say what it has, and nothing is decided.
+// look asks the storage what it has of a kept object. It returns an error if the storage
+// did not say.
 func (k *keeper) look(ctx context.Context, one *keptObject) error {
+	one.intact, one.lost = false, ""
 	if !one.segment.IsKept() { // its room was needed
 		return nil
 	}
-	read := one.object.Size <= smallObject || k.mayHaveLost(one)
-	found, _, err := bucket.Compare(k.callOptions(ctx), k.store, &one.object, read)
-	if err == nil && found == bucket.SameLines && !read && k.mayHaveLost(one) { // meanwhile
-		found, _, err = bucket.Compare(k.callOptions(ctx), k.store, &one.object, bucket.Read)
-	}
+	one.read = one.object.Size <= smallObject || k.mayHaveLost(one)
+	found, _, err := bucket.Compare(k.callOptions(ctx), k.store, &one.object, one.read)
 	switch {
-	case err == nil && found == bucket.SameLines:
-		k.over()
-		return one.segment.Remove()
-	case isForbidden(err):
-		k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is removed unseen (grant s3:GetObject and s3:ListBucket on this bucket and prefix; README, Permissions)",
-			"key", one.object.Key, "error", err)
-		return one.segment.Remove()
 	case errors.Is(err, bucket.ErrNotFound):
-		k.lost(one, "it is gone")
+		one.lost = "it is gone"
 	case err != nil:
 		return err
+	case found == bucket.SameLines:
+		one.intact = true
+		return nil
+	case found == bucket.OtherLines:
+		one.lost = "other lines are in its place"
 	default:
-		k.lost(one, [...]string{bucket.OtherLines: "other lines are in its place", bucket.DamagedCopy: "it is damaged", bucket.Undecodable: "it is damaged"}[found])
+		one.lost = "it is damaged"
 	}
+	k.noteOutage() // it may have lost others, too
 	return nil
+}
+
+// looked decides what becomes of a kept segment after a look.
+func (k *keeper) looked(one *keptObject) {
+	switch {
+	case isForbidden(one.err):
+		k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is removed unseen (grant s3:GetObject and s3:ListBucket on this bucket and prefix; README, Permissions)",
+			"key", one.object.Key, "error", one.err)
+		_ = one.segment.Remove() // logged
+	case one.err != nil:
+		k.putOff(one)
+		return
+	case one.lost != "":
+		k.lost(one)
+	case one.intact && !one.read && k.mayHaveLost(one): // as another look has shown since
+		k.wait(one)
+	case one.intact:
+		k.over()
+		_ = one.segment.Remove() // logged
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.backoff = backoff{}
 }
 
 // lost has a segment shipped again whose object is not there, or not whole, unless that
 // was tried before or is too late.
-func (k *keeper) lost(one *keptObject, what string) {
-	k.noteOutage() // it may have lost others, too
+func (k *keeper) lost(one *keptObject) {
 	reason := ""
 	switch {
 	case one.segment.WasRelisted():
@@ -61,23 +80,31 @@ func (k *keeper) lost(one *keptObject, what string) {
 		reason = "its segment was removed to make room"
 	default:
 		k.warn(troubleLost, "the storage has lost what it had confirmed: the segment is shipped again",
-			"key", one.object.Key, "found", what)
+			"key", one.object.Key, "found", one.lost)
 		return
 	}
 	k.Shipper.mu.Lock()
 	k.stats.Vanished++
 	k.Shipper.mu.Unlock()
 	k.warn(troubleVanished, "what the storage had confirmed has vanished, and is not shipped again (let nothing delete, move or change objects that are younger than shipper.keep)",
-		"key", one.object.Key, "records", one.object.Records, "found", what, "reason", reason)
-	_ = one.segment.Remove()
+		"key", one.object.Key, "records", one.object.Records, "found", one.lost, "reason", reason)
+	_ = one.segment.Remove() // logged
+}
+
+// wait puts one among those that wait for a look, behind those with no more tries.
+func (k *keeper) wait(one *keptObject) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at, _ := slices.BinarySearchFunc(k.waiting, one.tries+1, func(other *keptObject, tries int) int { return other.tries - tries })
+	k.waiting = slices.Insert(k.waiting, at, one)
 }
 
 // putOff has the storage asked again later.
-func (k *keeper) putOff(one *keptObject, err error) {
+func (k *keeper) putOff(one *keptObject) {
 	limits := k.currentLimits()
 	kind, most, asked := "local", limits.RetryMax, time.Duration(0)
 	var failure *bucket.Error
-	if errors.As(err, &failure) {
+	if errors.As(one.err, &failure) {
 		kind = failure.Kind
 		if failure.Permanent {
 			most = limits.RetryMaxPermanent
@@ -86,13 +113,12 @@ func (k *keeper) putOff(one *keptObject, err error) {
 	}
 	k.count(kind)
 	k.mu.Lock()
-	one.tries++
-	at, _ := slices.BinarySearchFunc(k.waiting, one.tries+1, func(other *keptObject, tries int) int { return other.tries - tries })
-	k.waiting = slices.Insert(k.waiting, at, one)
 	k.backoff.failed(time.Now(), limits.RetryMin, most, asked)
 	k.mu.Unlock()
+	one.tries++
+	k.wait(one)
 	k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is kept, and it is tried again",
-		"key", one.object.Key, "error", err)
+		"key", one.object.Key, "error", one.err)
 }
 
 func (k *keeper) warn(trouble, message string, args ...any) {
@@ -100,13 +126,6 @@ func (k *keeper) warn(trouble, message string, args ...any) {
 	k.trouble[trouble] = true
 	k.mu.Unlock()
 	k.opts.Logger.Log(context.Background(), slog.LevelWarn, message, append([]any{"trouble", trouble, "destination", k.store.String()}, args...)...)
-}
-
-// answered notes that the storage says what it has.
-func (k *keeper) answered() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.backoff = backoff{}
 }
 
 // over notes that the storage has what it confirmed.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // How a storage may deal with If-None-Match: *.
@@ -30,7 +31,16 @@ type Behaviour struct {
 	NoMD5      bool // refuse Content-MD5
 	NoMetadata bool // forget user metadata
 
-	Lie Lie // of puts; Fault can lie about the rest
+	Lie  Lie     // of puts
+	Read ReadLie // of gets
+	List ListLie // of lists
+	// Forget is how long after a put the object is gone; 0: never.
+	Forget   time.Duration
+	NoChecks bool // take any checksum, and repeat it
+	NoSSE    bool // take no notice of encryption that is asked for
+
+	// Each is asked for the behaviour towards one request, in the place of this one.
+	Each func(r *http.Request) Behaviour
 }
 
 // Lie is what a server does to an object, or says of it, that it should not.
@@ -48,6 +58,37 @@ const (
 	GarblesBare           // one byte of what is kept is another, and nothing said
 	TruncatesBare         // half of it is kept, and nothing said
 	TruncatesHonestly     // half of it is kept; ETag and checksum are those of the half
+
+	// Of these the ETag and the checksum are those of what was sent.
+	ConfirmsNothing // nothing is kept
+	ConfirmsHalf    // half of it is kept
+	ConfirmsTwice   // it is kept twice, one behind the other
+	ConfirmsGarbled // one byte of what is kept is another
+	ConfirmsOther   // what is kept is another object
+)
+
+// ReadLie is what a server does to the body of an object that is read.
+type ReadLie int
+
+// The lies of gets.
+const (
+	ReadTruth  ReadLie = iota
+	BreaksOff          // in the middle of the body
+	ReadsHalf          // as if that were all
+	ReadsTwice         // one behind the other
+	ReadsOther         // the body of another object
+)
+
+// ListLie is what a server does to a listing.
+type ListLie int
+
+// The lies of lists.
+const (
+	ListTruth    ListLie = iota
+	ListsPart            // the first page, as if that were all
+	ListsTwice           // each page
+	ListsForever         // the first page, again and again
+	ListsForeign         // keys that were not asked for
 )
 
 // LoginPage answers as the access point of a hotel does. It returns true, for
@@ -71,12 +112,14 @@ func EveryPage(w http.ResponseWriter, r *http.Request) bool {
 // keeps is what a liar keeps of an object.
 func (l Lie) keeps(body []byte) []byte {
 	switch l {
-	case WrongChecksum, GarblesBare:
+	case WrongChecksum, GarblesBare, ConfirmsGarbled:
 		garbled := slices.Clone(body)
 		garbled[len(garbled)/10]++ // before the metadata
 		return garbled
-	case TruncatesBare, TruncatesHonestly:
+	case TruncatesBare, TruncatesHonestly, ConfirmsHalf:
 		return body[:len(body)/2]
+	case ConfirmsTwice:
+		return slices.Concat(body, body)
 	}
 	return body
 }
