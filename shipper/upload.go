@@ -163,9 +163,11 @@ func (s *Shipper) putBeside(ctx context.Context, beside *bucket.Object, read boo
 		return nil
 	case found == bucket.DamagedCopy:
 		s.count(damagedCopy)
-		if err := s.replace(ctx, beside, etag); !errors.Is(err, bucket.ErrNotReplaced) {
-			return err
+		err := s.replace(ctx, beside, etag)
+		if errors.Is(err, bucket.ErrNotReplaced) { // the name alone says what it should be
+			err = s.replace(ctx, beside, bucket.AnyVersion)
 		}
+		return err
 	}
 	return conflict(beside)
 }

@@ -25,11 +25,15 @@ type Object struct {
 	Size   int64 // bytes of Body that belong to the object
 	CRC32C uint32
 	MD5    [md5.Size]byte
-	// Replace lets Put replace what is under the key, if its ETag is still Replaces.
+	// Replace lets Put replace what is under the key, if its ETag is still Replaces, or
+	// that is AnyVersion.
 	Replace  bool
 	Replaces string
 	Metadata
 }
+
+// AnyVersion of an object may be replaced.
+const AnyVersion = "*"
 
 // NewObject makes an object of a few bytes, without metadata.
 func NewObject(key string, content []byte) *Object {

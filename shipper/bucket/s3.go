@@ -192,8 +192,9 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditiona
 		opts.SendContentMd5 = true
 	}
 	switch {
-	case o.Replace:
+	case o.Replace && o.Replaces != AnyVersion:
 		opts.SetMatchETag(o.Replaces)
+	case o.Replace:
 	case conditional:
 		opts.SetMatchETagExcept("*")
 	}
