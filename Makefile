@@ -32,7 +32,7 @@ test: tools ## run all tests; the first time this builds a MinIO and a versitygw
 	go test -timeout 5m ./...
 	go test -timeout 5m -count 1 ./wal -run 'ItStartsWhatever|FailsDuringTheStart' -every-start -start-step 1
 	$(SIMULATE) -simulate-states 100000
-	go test -timeout 10m -race ./wal/... ./shipper ./collectord/ingest ./collectord/admin ./collectord/send
+	go test -timeout 10m -race ./wal/... ./shipper/... ./collectord/ingest ./collectord/admin ./collectord/send
 
 KILLS        := 200
 PUT_KILLS    := 1000
@@ -53,6 +53,7 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	$(SIMULATE) -simulate-states $(STATES) -simulate-seed 1000000 -simulate-recorded $(RECORDED)
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal/segment -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
+	go test ./shipper/bucket -run xxx -fuzz FuzzKey -fuzztime $(FUZZ)
 	for f in FuzzUsage FuzzBody FuzzDatagram FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord/origin -run xxx -fuzz FuzzRule -fuzztime $(FUZZ)
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)

@@ -20,12 +20,12 @@ func auditCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "audit",
-		Short: "Say what the bucket proves about holes and duplicates; exits with 2 if something is wrong",
-		Long: `Say what the bucket proves about holes and duplicates, from its listing, some metadata and the loss notes.
+		Short: "Say what the bucket proves about gaps and duplicates; exits with 2 if something is wrong",
+		Long: `Say what the bucket proves about gaps and duplicates, from its listing, some metadata and the loss notes.
 
 wrong (exit status 2):
-  missing      a hole below what was confirmed to be complete: something deleted it
-  overdue      a hole above that, which should have been filled by now (--grace)
+  missing      a gap below what its host had confirmed to be complete: something deleted it
+  overdue      a gap above that, which should have been filled by now (--grace)
   doubled      the same records in two objects, such as a copy within the bucket
   forked       other records under the same numbers: a snapshot of data_dir was restored, or run twice
   conflicting  two contents for one name
@@ -33,10 +33,14 @@ wrong (exit status 2):
   damaged      an object that is not what its name and metadata say (--deep)
   unreadable   an object that the storage does not give (--deep)
 told apart:
-  not yet      a hole that may still be on its way
+  not yet      a gap that may still be on its way
   lost         what a loss note says is evicted, or quarantined because it was damaged
   foreign      a file among the objects that collectord did not write
   vanished     an object that was deleted while it was audited (--deep)
+
+Where objects have no metadata (folders, and copies by tools that drop it) it is not known what a host had confirmed,
+and the audit says so: a gap is never missing there, but not yet there, and then overdue. Without metadata --deep checks
+the checksum of each object's frame, the count and the order of ids, since nothing tells the SHA-256.
 
 It can't see beyond the newest object of a log, or a log that vanished whole. Memory: 24 to 48 bytes for an object,
 and with --deep 3 MiB for each that is read at once.`,
@@ -96,8 +100,10 @@ type auditSum struct {
 	Logs        int                        `json:"logs"`
 	Found       map[audit.Kind]audit.Tally `json:"found"`
 	NotListed   int                        `json:"findings_not_listed"` // beyond the bound
+	Unconfirmed int                        `json:"logs_unconfirmed"`    // with gaps, and nothing tells what was confirmed
 	Read        int                        `json:"objects_read"`
 	RawBytes    int64                      `json:"raw_bytes_read"`
+	NoMetadata  int                        `json:"objects_without_metadata"` // of those read
 	Seconds     float64                    `json:"seconds"`
 }
 
@@ -115,7 +121,8 @@ func auditJSON(out io.Writer, destination string, r *audit.Report, took time.Dur
 	}
 	return lines.Encode(auditSum{
 		Right: !r.Wrong(), Destination: destination, Objects: r.Objects, LossNotes: r.Notes, Logs: len(r.Logs), Found: r.Tallies,
-		NotListed: notListed(r), Read: r.Read, RawBytes: r.RawBytes, Seconds: took.Seconds(),
+		NotListed: notListed(r), Unconfirmed: r.Unconfirmed, Read: r.Read, RawBytes: r.RawBytes, NoMetadata: r.NoMetadata,
+		Seconds: took.Seconds(),
 	})
 }
 
@@ -169,6 +176,14 @@ func auditText(out io.Writer, destination string, r *audit.Report, deep bool) er
 	if n := notListed(r); n > 0 {
 		fmt.Fprintf(out, "\n… and %s more\n", plural(n, "finding"))
 	}
+	if r.Unconfirmed > 0 {
+		fmt.Fprintf(out, "\nNOT KNOWN  what the hosts of %s had confirmed: there is no metadata, as in a folder\n", plural(r.Unconfirmed, "log"))
+		fmt.Fprintln(out, "  so no gap of theirs is called missing, whether its records were deleted or never came")
+	}
+	if r.NoMetadata > 0 {
+		fmt.Fprintf(out, "\nNOT KNOWN  the SHA-256 of the lines of %s: there is no metadata, as in a folder\n", plural(r.NoMetadata, "object"))
+		fmt.Fprintln(out, "  these were checked by the checksum of their frame, their count and their ids")
+	}
 	fmt.Fprintf(out, "\n%s: %s, %s\n", destination, plural(r.Objects, "object"), plural(r.Notes, "loss note"))
 	if len(r.Logs) == 0 {
 		return nil
@@ -212,7 +227,11 @@ func reason(f *audit.Finding) string {
 	case audit.Missing:
 		return "it was confirmed that these were in the bucket, or noted as lost; they are not"
 	case audit.Overdue, audit.NotYet:
-		return "received before " + at + ", like what comes after it and is there"
+		why := "received before " + at + ", like what comes after it and is there"
+		if f.Reason != "" {
+			why += "; " + f.Reason
+		}
+		return why
 	case audit.Doubled:
 		return "each of these holds them"
 	case audit.Forked:

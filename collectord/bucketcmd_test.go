@@ -105,11 +105,11 @@ func TestShipEmptiesAHostThatWasKilled(t *testing.T) {
 	}
 }
 
-func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n")
-	d := start(t, config, port, admin)
+// sealFour runs a daemon that ships four objects of ten records.
+func sealFour(t *testing.T, dir, shipper string) (config string, d *daemon) {
+	t.Helper()
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\n"+shipper)
+	d = start(t, config, port, admin)
 	acks := &acknowledged{ids: map[int]string{}}
 	for i := range 4 {
 		d.post(acks, i*10, i*10+10, 2, false)
@@ -118,12 +118,46 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 		}
 		until(t, "it is shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
 	}
+	return config, d
+}
+
+func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, settings := fakeS3(t, dir)
+	config, d := sealFour(t, dir, "shipper:\n  "+settings+"\n")
+	must0(t, "audit", "--config", config, "--deep")
+	d.stop()
+	for key := range f.Objects() {
+		if strings.Contains(key, "-00000000000000000011-") {
+			f.Put(key, nil)
+		}
+	}
+	out, stderr, status := runCollectord(t, "audit", "--config", config)
+	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: 1 missing range (10 records)\n") || !strings.Contains(out, "MISSING  seq 11 to 20 (10 records) of edge-1, log ") ||
+		!strings.Contains(stderr, "1 missing range (10 records)") || strings.Contains(out, "NOT KNOWN") {
+		t.Errorf("audit exits with %d: %s%s", status, out, stderr)
+	}
+	finding, sum, status := auditJSONOf(t, config)
+	if status != 2 || finding.Kind != audit.Missing || finding.FirstSeq != 11 || finding.LastSeq != 20 ||
+		sum.Right || sum.Found[audit.Missing].Records != 10 || sum.Objects != 3 || sum.Unconfirmed != 0 {
+		t.Errorf("audit --json exits with %d: %+v, %+v", status, finding, sum)
+	}
+}
+
+// TestAuditOfAFolderSaysWhatItCannotKnow: a folder has no metadata.
+func TestAuditOfAFolderSaysWhatItCannotKnow(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, d := sealFour(t, dir, "")
 	// Looking at what a daemon writes does not disturb it.
 	unfinished := filepath.Join(dir, "data", "archive", "_collectord", "tmp", "put-1")
 	if err := os.WriteFile(unfinished, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	must0(t, "audit", "--config", config, "--deep")
+	if out := must0(t, "audit", "--config", config, "--deep"); !strings.Contains(out, "NOT KNOWN  the SHA-256 of the lines of 4 objects") {
+		t.Errorf("a deep audit says: %s", out)
+	}
 	must0(t, "cat", "--config", config)
 	if _, err := os.Stat(unfinished); err != nil {
 		t.Error(err)
@@ -137,19 +171,26 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	out, stderr, status := runCollectord(t, "audit", "--config", config)
-	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: 1 missing range (10 records)\n") || !strings.Contains(out, "MISSING  seq 11 to 20 (10 records) of edge-1, log ") ||
-		!strings.Contains(stderr, "1 missing range (10 records)") {
+	if status != 0 || !strings.Contains(out, "NOT YET  seq 11 to 20 (10 records) of edge-1, log ") || !strings.Contains(out, "NOT KNOWN  what the hosts of 1 log had confirmed") {
 		t.Errorf("audit exits with %d: %s%s", status, out, stderr)
 	}
-	out, _, status = runCollectord(t, "audit", "--config", config, "--json")
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	var finding audit.Finding
-	var sum auditSum
-	err := errors.Join(json.Unmarshal([]byte(lines[0]), &finding), json.Unmarshal([]byte(lines[len(lines)-1]), &sum))
-	if err != nil || status != 2 || len(lines) != 3 || finding.Kind != audit.Missing || finding.FirstSeq != 11 || finding.LastSeq != 20 ||
-		sum.Right || sum.Found[audit.Missing].Records != 10 || sum.Objects != 3 {
-		t.Errorf("audit --json exits with %d: %s, %v", status, out, err)
+	if finding, sum, status := auditJSONOf(t, config); status != 0 || finding.Kind != audit.NotYet || sum.Unconfirmed != 1 || finding.Reason == "" {
+		t.Errorf("audit --json exits with %d: %+v, %+v", status, finding, sum)
 	}
+}
+
+// auditJSONOf reads the only finding, and the sum, of audit --json about one log.
+func auditJSONOf(t *testing.T, config string) (finding audit.Finding, sum auditSum, status int) {
+	t.Helper()
+	out, _, status := runCollectord(t, "audit", "--config", config, "--json")
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("audit --json: %s", out)
+	}
+	if err := errors.Join(json.Unmarshal([]byte(lines[0]), &finding), json.Unmarshal([]byte(lines[2]), &sum)); err != nil {
+		t.Fatal(err)
+	}
+	return finding, sum, status
 }
 
 func TestAuditOfNothingMakesNothing(t *testing.T) {

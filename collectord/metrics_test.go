@@ -184,7 +184,7 @@ func TestHealthChecksOfADaemonWhoseStorageIsAway(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusServiceUnavailable
 	})
-	expect("the log is full", "503 log is full: it holds", "503 full")
+	expect("the log is full", "503 log is full: ", "503 full")
 	if got := d.metrics()["collectord_seconds_until_full"]; got != 0 {
 		t.Errorf("seconds until full: %v", got)
 	}

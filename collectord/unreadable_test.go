@@ -60,7 +60,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 		second     string // file that is unreadable in the second run
 		lost       bool
 	}{
-		{"next", "next/" + file, "set aside a prepared segment", "", false},
+		{"next", "next/" + file, "put aside a prepared segment", "", false},
 		{"LOG", "LOG", "rebuilt the log's identity", "", false},
 		{"an active segment", active + "/" + file, "does not give the end of a segment", "", false},
 		{"a sealed segment", sealed + "/" + file, "does not give a part of a sealed segment", "", false},

@@ -126,8 +126,10 @@ func TestAnObjectIsExactlyOneFrame(t *testing.T) {
 func TestEveryLineHasEveryColumn(t *testing.T) {
 	l := openLog(t, t.TempDir())
 	for _, r := range []wal.Record{
-		{Usage: []byte(`{}`)}, {Usage: []byte(`{"client":1}`), Source: wal.UDP},
-		{Usage: []byte(`{"id":null}`), Client: "ward-3"}, {Usage: []byte(`{}`), Client: "a \"clinic\" \u2028"},
+		{Usage: []byte(`{}`)},
+		{Usage: []byte(`{"client":1}`), Source: wal.UDP},
+		{Usage: []byte(`{"id":null}`), Client: "ward-3"},
+		{Usage: []byte(`{}`), Client: "a \"clinic\" \u2028"},
 	} {
 		if err := l.Append(t.Context(), r); err != nil {
 			t.Fatal(err)
@@ -151,7 +153,7 @@ func TestEveryLineHasEveryColumn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for line, err := r.Next(); err != io.EOF; line, err = r.Next() {
+		for line, err := r.Next(); !errors.Is(err, io.EOF); line, err = r.Next() {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -40,10 +40,11 @@ func restricted(t *testing.T, endpoint, policy string) credentials.Value {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := sts.GetWithContext(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var v credentials.Value
+	until(t, "MinIO issues keys, which it does a moment after it is ready", func() bool {
+		v, err = sts.GetWithContext(nil)
+		return err == nil
+	})
 	return v
 }
 

@@ -25,9 +25,9 @@ type Options struct {
 	// Compress is called before a segment is compressed, which takes a core for as
 	// long as it lasts, and what it returns after it; default: nothing.
 	Compress func() (done func())
-	// Logger is told of everything that goes wrong and right again; default: none.
+	// Logger gets everything that goes wrong and right again; default: none.
 	// What can repeat carries the attribute "trouble" with a name of its own, and
-	// so does the Info line that says it is over, so that a handler can sum up.
+	// so does the Info line at its end, so that a handler can sum up.
 	Logger *slog.Logger
 }
 

@@ -3,10 +3,7 @@ package shipper
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,179 +19,6 @@ import (
 	"collectord/shipper/bucket/s3test"
 	"collectord/wal"
 )
-
-func openLog(t *testing.T, dir string) *wal.Log {
-	t.Helper()
-	l, err := wal.Open(dir, wal.Options{Node: "edge-1", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil && !errors.Is(err, wal.ErrClosed) {
-			t.Error(err)
-		}
-	})
-	return l
-}
-
-// fill appends n records in segments of per records each.
-func fill(t *testing.T, l *wal.Log, n, per int) {
-	t.Helper()
-	for i := range n {
-		rec := wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, i)}
-		if i%3 == 0 {
-			rec.Client = `a "clinic"`
-		}
-		if err := l.Append(context.Background(), rec); err != nil {
-			t.Fatal(err)
-		}
-		if (i+1)%per == 0 {
-			if err := l.Seal(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
-// start runs a shipper until the test ends.
-func start(t *testing.T, l *wal.Log, store bucket.Store) *Shipper {
-	t.Helper()
-	return startWith(t, l, store, Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
-}
-
-func startWith(t *testing.T, l *wal.Log, store bucket.Store, o Options) *Shipper {
-	t.Helper()
-	o.SpoolDir = filepath.Join(t.TempDir(), "spool")
-	s, err := New(l, store, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); s.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
-	return s
-}
-
-// saidLines is what was logged.
-type saidLines struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (s *saidLines) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *saidLines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(s, nil)) }
-
-func (s *saidLines) text() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
-}
-
-// twin compresses a segment as another process would have.
-func twin(t *testing.T, seg *wal.Segment) *bucket.Object {
-	t.Helper()
-	c, err := newCompressor(zstd.SpeedDefault)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return compressWith(t, c, seg)
-}
-
-func drain(t *testing.T, s *Shipper, want int) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	if n := s.Drain(ctx); n != want {
-		t.Fatalf("%d segments remain, want %d", n, want)
-	}
-}
-
-// until waits for what a shipper brings about.
-func until(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); <-time.After(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not so after 20 s: %s", what)
-		}
-	}
-}
-
-type line struct {
-	ID         string
-	ReceivedAt time.Time `json:"received_at"`
-	Via        string
-	Client     string
-	Usage      struct{ N int }
-}
-
-// stored reads every record in the store and checks each object against its
-// metadata.
-func stored(t *testing.T, s bucket.Store) (lines []line) {
-	t.Helper()
-	ctx := context.Background()
-	for key, err := range s.List(ctx, "dt=") {
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, m, err := s.Open(ctx, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r, err := bucket.NewReader(body, m.Size)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for {
-			text, err := r.Next()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				t.Fatal(key, err)
-			}
-			var l line
-			if err := json.Unmarshal(text, &l); err != nil {
-				t.Fatalf("%s: %v: %s", key, err, text)
-			}
-			lines = append(lines, l)
-		}
-		sums := r.Sums()
-		if m.Records != sums.Records || m.Node != "edge-1" || m.SHA256 != "" && (m.SHA256 != sums.SHA256 || m.RawBytes != sums.RawBytes) {
-			t.Errorf("%s: metadata %+v, content %+v", key, m, sums)
-		}
-		r.Close()
-		body.Close()
-	}
-	return lines
-}
-
-// checkOnce asserts that each of n records is stored exactly once.
-func checkOnce(t *testing.T, s bucket.Store, n int) {
-	t.Helper()
-	count := make([]int, n)
-	ids := map[string]bool{}
-	for _, l := range stored(t, s) {
-		count[l.Usage.N]++
-		ids[l.ID] = true
-		if time.Since(l.ReceivedAt).Abs() > 2*time.Hour || l.Via != "http" || (l.Client != "") != (l.Usage.N%3 == 0) {
-			t.Errorf("record %+v", l)
-		}
-	}
-	for i, c := range count {
-		if c != 1 {
-			t.Errorf("record %d is stored %d times", i, c)
-		}
-	}
-	if len(ids) != n {
-		t.Errorf("%d ids for %d records", len(ids), n)
-	}
-}
 
 func TestSegmentsBecomeObjectsAndAreRemoved(t *testing.T) {
 	stores := map[string]func(t *testing.T) bucket.Store{
@@ -295,19 +119,6 @@ func TestALostAnswerMakesNoSecondObject(t *testing.T) {
 	}
 }
 
-// drainHurriedly drains without waiting out the delays.
-func drainHurriedly(t *testing.T, s *Shipper) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	for ctx.Err() == nil && (s.log.Ledger().Pending > 0 || s.log.Stats().LossNotes > 0) {
-		step, stop := context.WithTimeout(ctx, 20*time.Millisecond)
-		s.Drain(step)
-		stop()
-	}
-	drain(t, s, 0)
-}
-
 func TestTroubleIsRetriedAndNothingIsDropped(t *testing.T) {
 	f, store := newFake(t)
 	var requests atomic.Int64
@@ -329,68 +140,6 @@ func TestTroubleIsRetriedAndNothingIsDropped(t *testing.T) {
 	if st := s.Stats(); st.Failures["SlowDown"] == 0 || st.Failures["AccessDenied"] == 0 {
 		t.Errorf("failures %v", st.Failures)
 	}
-}
-
-func TestWhatHasTheNameIsKeptAndOursGoesBeside(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		content     []byte
-		conflicts   uint64
-		damagedCopy uint64
-	}{
-		"other lines":           {compressed(t, "{}\n"), 1, 0},
-		"nothing that was ours": {[]byte("somebody else's"), 0, 1},
-		"half of other lines":   {compressed(t, strings.Repeat("{}\n", 1000))[:20], 0, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := openLog(t, t.TempDir())
-			fill(t, l, 6, 3)
-			store := newFolder(t)
-			segments, _ := l.Sealed()
-			taken := twin(t, segments[0])
-			if err := store.Put(context.Background(), bucket.NewObject(taken.Key, c.content)); err != nil {
-				t.Fatal(err)
-			}
-			s := start(t, l, store)
-			drain(t, s, 0)
-			objects := map[string]bool{}
-			for key := range store.List(context.Background(), "dt=") {
-				objects[key] = true
-			}
-			if st := s.Stats(); len(objects) != 3 || !objects[taken.Beside().Key] || st.Conflicts != c.conflicts || st.Failures[damagedCopy] != c.damagedCopy || st.Objects != 2 {
-				t.Errorf("objects %v, stats %+v", objects, st)
-			}
-		})
-	}
-}
-
-// A name with a hash says what its lines are: a damaged object under it is replaced.
-func TestADamagedObjectBesideAnotherIsReplaced(t *testing.T) {
-	l := openLog(t, t.TempDir())
-	fill(t, l, 3, 3)
-	store := newFolder(t)
-	segments, _ := l.Sealed()
-	taken := twin(t, segments[0])
-	for key, content := range map[string][]byte{taken.Key: compressed(t, "{}\n"), taken.Beside().Key: []byte("damaged")} {
-		if err := store.Put(context.Background(), bucket.NewObject(key, content)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s := start(t, l, store)
-	drain(t, s, 0)
-	if found, _, err := bucket.Compare(t.Context(), store, taken.Beside(), bucket.Look); err != nil || found != bucket.SameLines || s.Stats().Failures[damagedCopy] != 1 {
-		t.Errorf("%v, %v, %+v", found, err, s.Stats())
-	}
-}
-
-func compressed(t *testing.T, lines string) []byte {
-	t.Helper()
-	enc, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer enc.Close()
-	return enc.EncodeAll([]byte(lines), nil)
 }
 
 func TestADamagedSegmentIsSalvagedAndTheBucketToldWhatIsLost(t *testing.T) {

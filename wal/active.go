@@ -6,23 +6,24 @@ import (
 	"collectord/wal/segment"
 )
 
-// active is the segment that is written to, or the one prepared to follow it.
-// Only one goroutine at a time uses it, but for Fill.
+// active is the active segment, one that is prepared to follow it, or one that waits to
+// be sealed. One goroutine at a time owns it: roller, committer, roller. Only Fill is
+// called by another.
 type active struct {
 	*segment.Writer
 	dir     string
 	first   uint64    // seq of the first record; 0 while it is only prepared
-	count   uint64    // records that are acknowledged
+	count   uint64    // acknowledged records
 	firstAt int64     // ReceivedAt of the first record
 	since   time.Time // when the first record was committed, by the monotonic clock
-	fillTo  int64     // what the filler was asked for
-	failed  bool      // a write or sync failed, or what came next: it is cut to what was acknowledged
-	acked   int64     // bytes of the file, up to the last acknowledged record
-	unsaved bool      // written and acknowledged but not yet synced (SyncInterval)
+	fillTo  int64     // size up to which zeros were asked for
+	failed  bool      // a write or sync failed: it is cut to acked before it is sealed
+	acked   int64     // size of the file up to the last acknowledged record
+	unsaved bool      // holds records that were acknowledged and not synced yet (SyncInterval)
 }
 
-// createActive makes a segment that holds nothing but its header, durable under
-// the name dir, and what is taken ahead of use.
+// createActive creates a segment with only a header, durable under the name dir, with
+// zeros and reserved space ahead.
 func (b *base) createActive(dir string, ahead segment.Ahead) (*active, error) {
 	header := segment.Header{LogID: b.logID, Run: b.runID, Node: b.opts.Node, CreatedAt: b.opts.clock().UnixMicro()}
 	w, err := segment.Create(b.disk, dir, header, ahead, b.opts.newWriter)
@@ -33,7 +34,8 @@ func (b *base) createActive(dir string, ahead segment.Ahead) (*active, error) {
 	return &active{Writer: w, dir: dir}, nil
 }
 
-// reportCopies logs, once, that a segment can't be as large as it is to be.
+// reportCopies logs, once, that segments are smaller than configured since the log
+// library keeps a copy of them in memory.
 func (b *base) reportCopies(w *segment.Writer) {
 	if w.Copies() && w.Limit(b.sealing().size) < b.sealing().size {
 		b.copiesReported.Do(func() {
@@ -43,15 +45,14 @@ func (b *base) reportCopies(w *segment.Writer) {
 	}
 }
 
-// sync makes everything written durable. After an error the segment must be
-// abandoned.
+// sync makes everything written durable. After an error the segment must be abandoned.
 func (a *active) sync() error {
-	a.unsaved = false // also after an error: nobody is to try again
+	a.unsaved = false // after an error, too: no sync is tried again
 	return a.Sync()
 }
 
-// trim cuts off the zeros that no record took the place of. After a failure it also
-// cuts off, durably, what was not acknowledged: those seqs are given out again.
+// trim cuts off the zeros behind the last record. After a failure it also cuts off,
+// durably, what was not acknowledged, since those seqs are given out again.
 func (a *active) trim() error {
 	if !a.failed {
 		return a.Trim()
@@ -61,7 +62,7 @@ func (a *active) trim() error {
 
 func (a *active) last() uint64 { return a.first + a.count - 1 }
 
-// close closes a segment that is sealed.
+// close closes the files of a sealed segment.
 func (a *active) close() error {
 	if a.failed {
 		a.Abandon()

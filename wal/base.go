@@ -11,19 +11,19 @@ import (
 	"collectord/wal/vfs"
 )
 
-// base is what all parts of a log share. But for the limits and the findings it does
-// not change once the log is open.
+// base is what all parts of a log share. After the start only what has a mutex or is
+// atomic changes, and opts, disk and paths never do.
 type base struct {
 	opts    Options // as the log was opened
 	disk    vfs.Disk
 	dataDir string
 	dir     string // dataDir/wal
 	logID   uint64
-	unnamed bool // LOG could not be written: only headers tell the log id
+	unnamed bool // LOG could not be written, so the log id stands only in segment headers
 	runID   uint64
 	closing chan struct{} // closed by Close
 
-	tolerance tolerance // of the start
+	tolerance tolerance // of the start that is under way; skipAny from then on
 	aside     aside
 
 	heartbeat      *heartbeat
@@ -34,7 +34,7 @@ type base struct {
 	findings   map[Finding]uint64
 }
 
-// found logs a finding and counts it.
+// found counts a finding and logs it.
 func (b *base) found(f Finding, level slog.Level, message string, args ...any) {
 	b.findingsMu.Lock()
 	b.findings[f]++
@@ -48,8 +48,8 @@ func (b *base) findingCounts() map[Finding]uint64 {
 	return maps.Clone(b.findings)
 }
 
-// probeDelay is how long to wait before the disk is tried again, given the last
-// such delay, or 0.
+// probeDelay returns how long to wait before the disk is tried again: twice the last
+// delay (0 for the first attempt), within ProbeMin and ProbeMax.
 func (b *base) probeDelay(last time.Duration) time.Duration {
 	l := b.limits.Load()
 	return min(max(2*last, l.ProbeMin), l.ProbeMax)

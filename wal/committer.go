@@ -3,8 +3,6 @@ package wal
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"runtime"
 	"time"
 
@@ -12,32 +10,33 @@ import (
 )
 
 // committer is the goroutine that writes records. It takes one commit at a time from
-// the queue, writes it to the active segment as one frame, syncs, books it as stored,
-// and only then wakes its appenders, or has the waker do it if they are many.
+// the queue, writes it to the active segment as one frame, syncs, accounts for it, and
+// only then wakes its appenders.
 //
-// When a segment is full, old, or of another hour, it gives the next one, which the
-// roller has prepared, its name, and hands the old one to the roller. After a
-// failure it has no segment: it aborts what waits, and goes on once the roller has
-// prepared another. While it waits for the disk it is watched (see watch).
+// When the active segment is full, old, or of another hour, the committer renames the
+// segment that the roller has prepared, which makes it the active one, and gives the
+// old one to the roller. After a failure it has no segment: it aborts what waits, and
+// continues once the roller has prepared another. The watch goroutine bounds its waits
+// for the disk.
 type committer struct {
 	*base
-	queue   *queue
-	shelf   *shelf
-	rolls   *rolls
-	hand    hand
-	durable chan *commit  // to the waker
-	fills   chan fillJob  // to the filler; holds one
-	stopped chan struct{} // closed once it has ended
-	metrics *metrics
+	queue    *queue
+	shelf    *shelf
+	rolls    *rolls
+	diskWait diskWait
+	durable  chan *commit  // commits whose appenders wakeAppenders wakes
+	fills    chan fillJob  // to writeZeros; buffers one
+	stopped  chan struct{} // closed once run has returned
+	metrics  *metrics
 
-	segment  *active // nil while the log is unavailable
-	attempt  uint64  // counts failures; a prepared segment of an earlier one is stale
-	hour     int64   // of the active segment's records
+	segment  *active // the active segment; nil while the log is unavailable
+	attempt  uint64  // number of failures so far; a segment prepared before the last one is not used
+	hour     int64   // UTC hour of the active segment's records, counted from 1970
 	lastSync time.Time
 }
 
-// run writes commits and rolls segments until the log is closed and nothing is left
-// to write.
+// run writes commits and rolls segments until the log is closed and nothing is left to
+// write.
 func (k *committer) run() {
 	defer close(k.rolls.retired)
 	defer close(k.durable)
@@ -50,8 +49,7 @@ func (k *committer) run() {
 	for {
 		k.heartbeat.beat(committing)
 		wait := min(k.housekeep(), heartbeatInterval)
-		// While the log is unavailable, UDP records wait for better times.
-		if k.segment != nil || closing == nil {
+		if k.segment != nil || closing == nil { // while the log is unavailable, staged UDP records wait
 			k.gather()
 			if c := k.queue.nextCommit(); c != nil {
 				k.commit(c)
@@ -73,22 +71,22 @@ func (k *committer) run() {
 		case p := <-next:
 			k.adopt(p)
 		case <-closing:
-			closing = nil // once more round for what is queued
+			closing = nil // one more round for what is queued
 		}
 	}
 }
 
-// Bounds on what a commit waits for: how often it lets others run first, and
-// with how many records it leaves at once. Beyond, a larger commit saves little,
-// and the disk would be idle meanwhile (measured).
+// Bounds on how long a commit waits for company: gather yields gatherRounds times at
+// most, and not once gatherEnough records wait. Beyond that a larger commit saves
+// little, and the disk would idle (measured).
 const (
 	gatherRounds = 4
 	gatherEnough = 64
 )
 
-// gather lets appenders that are ready to run join the next commit, as long as
-// more of them come: a sync costs the same for one record as for many. It waits
-// for nobody, so a lone appender is not held up.
+// gather lets appenders that are ready to run join the next commit, as long as more of
+// them arrive: a sync costs the same for one record as for many. It only yields the
+// processor, so a lone appender is not delayed.
 func (k *committer) gather() {
 	for n, round := k.queue.waiting(), 0; n > 0 && n < gatherEnough && round < gatherRounds; round++ {
 		runtime.Gosched()
@@ -100,7 +98,8 @@ func (k *committer) gather() {
 	}
 }
 
-// housekeep seals and syncs what is due and returns when to look again.
+// housekeep syncs and rolls the active segment if that is due, passes on requests to
+// seal, and returns when to look again.
 func (k *committer) housekeep() time.Duration {
 	wait := time.Hour
 	if a := k.segment; a != nil && a.unsaved {
@@ -117,11 +116,11 @@ func (k *committer) housekeep() time.Duration {
 		if a := k.segment; a != nil && a.count > 0 {
 			k.rollWatched(sealRequest)
 		}
-		k.hand.begin(nil) // the roller may be behind
+		k.diskWait.begin(nil) // the roller may be slow to receive
 		k.rolls.retired <- retired{seals: due}
 		k.resume()
 	}
-	if k.segment == nil { // nobody knows when the rest will be committed
+	if k.segment == nil { // what still waits will not be committed soon
 		for _, done := range k.queue.dueSeals(true) {
 			done <- fmt.Errorf("%w: %w", ErrUnavailable, k.queue.whyBroken())
 		}
@@ -145,32 +144,32 @@ func (k *committer) housekeep() time.Duration {
 
 // syncInterval makes durable what was acknowledged since the last sync.
 func (k *committer) syncInterval(a *active) error {
-	k.hand.begin(nil)
+	k.diskWait.begin(nil)
 	began := time.Now()
 	err := a.sync()
 	k.lastSync = time.Now()
 	k.metrics.sync.ObserveTime(k.lastSync.Sub(began))
 	if err != nil {
-		k.hand.end()
+		k.diskWait.end()
 		return err
 	}
 	k.resume()
 	return nil
 }
 
-// commit writes one frame and answers its appenders.
+// commit writes one frame and ends its commit.
 func (k *committer) commit(c *commit) {
-	if c.spoiled.Load() {
-		k.queue.abort(errUnsteady, c)
+	if c.invalid.Load() {
+		k.queue.abort(errChanged, c)
 		k.queue.recycle(c)
 		return
 	}
-	k.hand.begin(c)
+	k.diskWait.begin(c)
 	if a := k.segment; a != nil && a.count > 0 && c.hour() != k.hour {
 		k.roll(sealHour)
 	}
 	a := k.segment
-	if a == nil || k.hand.isAbandoned() {
+	if a == nil || k.diskWait.isAbandoned() {
 		if !k.resume() {
 			k.queue.abort(k.queue.whyBroken(), c)
 		}
@@ -180,14 +179,14 @@ func (k *committer) commit(c *commit) {
 	began := time.Now()
 	err := k.write(a, c)
 	k.metrics.commit.ObserveTime(time.Since(began))
-	if k.hand.end() { // its appenders got an error already
+	if k.diskWait.end() { // its appenders got an error already
 		k.queue.recycle(c)
 		k.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errTooLate, err)))
 		return
 	}
 	if err != nil {
 		err = fmt.Errorf("commit %d records: %w", c.count, err)
-		k.queue.abort(err, c) // first: the roller may be behind
+		k.queue.abort(err, c) // before fail, which may wait for the roller
 		k.queue.recycle(c)
 		k.fail(err)
 		return
@@ -213,7 +212,7 @@ func (k *committer) commit(c *commit) {
 	k.fillOn(a)
 }
 
-// write writes a commit's frame, and syncs it unless that is done later.
+// write writes a commit's frame and, with SyncAlways, syncs it.
 func (k *committer) write(a *active, c *commit) error {
 	segment.PutFrame(c.buf, k.logID, k.runID, c.firstSeq, c.count)
 	if err := a.Append(c.buf); err != nil {
@@ -229,125 +228,16 @@ func (k *committer) write(a *active, c *commit) error {
 	return err
 }
 
-// errTooLate says that nobody waits for a commit any more.
-var errTooLate = errors.New("its appenders got an error already")
+// errTooLate means that the watch has aborted the commit.
+var errTooLate = errors.New("the commit was abandoned")
 
-// wakeMany is the number of records from which on waking their appenders is left
-// to another goroutine: it takes about as long as a sync for a thousand of them.
+// wakeMany is the number of records from which on another goroutine wakes the
+// appenders: waking a thousand takes about as long as a sync.
 const wakeMany = 16
 
-// wakeAppenders wakes the appenders of commits with many records.
+// wakeAppenders is the goroutine that wakes the appenders of commits with many records.
 func (k *committer) wakeAppenders() {
 	for c := range k.durable {
 		c.finish()
-	}
-}
-
-// fail ends the active segment at its last acknowledged record and refuses
-// appends until a new one was prepared. A sync is never tried again: the kernel
-// may have dropped the pages and would report success.
-func (k *committer) fail(err error) {
-	a := k.segment
-	if a != nil {
-		a.failed = true
-	}
-	k.segment = nil
-	k.attempt++
-	k.shelf.failed(a)
-	k.queue.abortPending(err, k.queue.fail(err))
-	k.opts.Logger.Error("the log can't be written: usages are refused until the disk works again", "trouble", "commit", "error", err)
-	k.rolls.retired <- retired{segment: a, failed: true, attempt: k.attempt}
-}
-
-// rollWatched is roll while nothing else is in hand.
-func (k *committer) rollWatched(reason string) {
-	k.hand.begin(nil)
-	k.roll(reason)
-	k.resume()
-}
-
-// resume ends a wait for the disk. What was abandoned, and came back after all, no
-// longer makes the log unavailable, unless something failed meanwhile.
-func (k *committer) resume() (abandoned bool) {
-	abandoned = k.hand.end()
-	if abandoned && k.segment != nil {
-		k.queue.setBroken(nil)
-		k.opts.Logger.Info("the disk answers again", "trouble", "commit")
-	}
-	return abandoned
-}
-
-// roll makes the prepared segment the active one and hands the old one to the
-// roller. Nothing waits for the disk here, unless segments are filled faster
-// than they can be prepared.
-func (k *committer) roll(reason string) {
-	var p prepared
-	select {
-	case p = <-k.rolls.next:
-	default:
-		if reason == sealSize && k.segment.Bytes() < 2*k.segment.Limit(k.sealing().size) {
-			return // carry on until the next one is ready
-		}
-		select {
-		case p = <-k.rolls.next:
-		case err := <-k.rolls.failed:
-			k.fail(err)
-			return
-		}
-	}
-	old := k.segment
-	if !k.activate(p) {
-		return
-	}
-	k.shelf.sealedFor(reason)
-	k.rolls.retired <- retired{segment: old, attempt: k.attempt}
-}
-
-// adopt takes up work again with a segment prepared after a failure.
-func (k *committer) adopt(p prepared) {
-	if p.attempt != k.attempt {
-		p.segment.Abandon() // prepared before the failure; the roller will replace it
-		return
-	}
-	if k.activate(p) {
-		k.opts.Logger.Info("the log can be written again", "trouble", "commit")
-		k.rolls.retired <- retired{adopted: true, attempt: p.attempt}
-	}
-}
-
-// activate names the prepared segment for its first seq. Its files are durable
-// already, under one name or the other, so this need not be synced before
-// records are acknowledged; the roller does it.
-func (k *committer) activate(p prepared) bool {
-	a := p.segment
-	a.first = k.queue.newSegment()
-	dir := filepath.Join(k.dir, segment.ActiveName(a.first))
-	err := k.disk.RenameNew(a.dir, dir)
-	if errors.Is(err, fs.ErrExist) { // left by a start on a failing disk; nothing in it was acknowledged
-		if err = k.shelf.clearActive(dir); err == nil {
-			err = k.disk.RenameNew(a.dir, dir)
-		}
-	}
-	if err != nil {
-		a.Abandon()
-		k.fail(err)
-		return false
-	}
-	a.dir = dir
-	k.shelf.activated(a, k.segment)
-	k.segment = a
-	k.queue.setBroken(nil)
-	return true
-}
-
-// finish hands the last segment over when the log is closed.
-func (k *committer) finish() {
-	if k.segment != nil && k.segment.count > 0 {
-		k.rollWatched(sealShutdown)
-	}
-	k.rolls.retired <- retired{seals: k.queue.dueSeals(true)}
-	if k.segment != nil { // empty: its name keeps the next seq
-		_ = k.segment.Trim()
-		k.segment.Abandon()
 	}
 }

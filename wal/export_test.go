@@ -13,7 +13,7 @@ func (o Options) WithClock(clock func() time.Time) Options {
 	return o
 }
 
-// between returns what comes between the log and the operating system's files.
+// between returns the file system that stands between the log and the operating system.
 func (o Options) between() errorfs.FS {
 	if e, ok := o.files.(errorfs.FS); ok {
 		return e
@@ -29,7 +29,7 @@ func (o Options) WithDatasync(datasync func(vfs.File) error) Options {
 	return o
 }
 
-// WithReads has read do what reads files of the log.
+// WithReads replaces ReadAt of the log's files.
 func (o Options) WithReads(read func(file vfs.File, p []byte, off int64) (int, error)) Options {
 	e := o.between()
 	e.ReadAt = read
@@ -45,8 +45,8 @@ func (o Options) WithFree(free func(dir string) (int64, error)) Options {
 	return o
 }
 
-// WithDisk has before asked ahead of each call that changes the log directory.
-// An error is that call's.
+// WithDisk calls before ahead of each call that changes the log directory, and returns
+// its error instead of making the call.
 func (o Options) WithDisk(before func(op, path string) error) Options {
 	e := o.between()
 	e.Before = before
@@ -55,8 +55,8 @@ func (o Options) WithDisk(before func(op, path string) error) Options {
 }
 
 // isBusy reports whether the committer waits for the disk with a commit.
-func (h *hand) isBusy() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.commit != nil
+func (w *diskWait) isBusy() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.commit != nil
 }

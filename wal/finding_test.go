@@ -13,16 +13,16 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestStartMeetsAnythingAndSaysSo damages a directory in every way a crash, a
-// disk or a person can. Each time the log starts, gives back what is left, tells
-// each finding in one line, counts it, takes more, and starts again.
-// findings are the kinds that were met.
+// findings are the kinds of findings that were counted.
 func findings(l *Log) map[Finding]uint64 {
 	f := l.Stats().Findings
 	maps.DeleteFunc(f, func(_ Finding, n uint64) bool { return n == 0 })
 	return f
 }
 
+// TestStartMeetsAnythingAndSaysSo damages a directory in every way that a crash, a disk
+// or a person can. Each time the log must start, return what is left, log each finding
+// in one line, count it, accept more, and start again.
 func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 	type row struct {
 		name string
@@ -131,7 +131,7 @@ func TestStartMeetsAnythingAndSaysSo(t *testing.T) {
 		{"an active segment of zeros", func(t *testing.T, dir string) {
 			rewrite(t, dir, active, func(b []byte, _ []int64) []byte { clear(b); return b })
 		}, []int{0, 1, 2}, nil, FoundNoRecords},
-		// Their records say who they are: none is taken for another.
+		// Their records show which they are: they are not confused.
 		{"the files of two segments swapped", func(t *testing.T, dir string) {
 			a, b := filepath.Join(dir, sealed, segment.FileName), filepath.Join(dir, active, segment.FileName)
 			must(t, os.Rename(a, a+".x"))

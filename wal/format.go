@@ -7,22 +7,21 @@ import (
 	"collectord/wal/segment"
 )
 
-// What a segment is made of has its names here, too: callers of the log need no
-// other package.
+// Types of package segment that callers of the log need.
 type (
 	// Record is a usage plus what the collector knows of it.
 	Record = segment.Record
-	// ID is a UUID: version 7 when the log drew it.
+	// ID is a UUID (RFC 9562): version 7 when the log drew it.
 	ID = segment.ID
-	// Source says whether a record came over HTTP or UDP.
+	// Source is how a record came in.
 	Source = segment.Source
-	// SegmentHeader says who wrote a segment.
+	// SegmentHeader is who wrote a segment.
 	SegmentHeader = segment.Header
-	// SeqRange is a range of records.
+	// SeqRange is a range of seqs, both ends included.
 	SeqRange = segment.SeqRange
-	// DamageError says where bytes of a segment do not check out, and why.
+	// DamageError is where bytes of a segment are damaged, and why.
 	DamageError = segment.DamageError
-	// UnreadableError says that the disk did not give a part of a segment.
+	// UnreadableError means that the disk could not read a part of a segment.
 	UnreadableError = segment.UnreadableError
 )
 
@@ -34,13 +33,13 @@ const (
 	MaxUsage  = segment.MaxUsage
 )
 
-// ErrVersion means that a later version of this program wrote what was found. It
-// is left as it is.
+// ErrVersion means that a later version of this program wrote what was read. It is left
+// as it is.
 var ErrVersion = segment.ErrVersion
 
 var errChecksum = errors.New("checksum does not match")
 
-// formatVersion is that of LOG and of loss notes.
+// formatVersion is the version of LOG and of loss notes.
 const formatVersion = 1
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant table

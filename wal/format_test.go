@@ -1,49 +1,35 @@
 package wal
 
 import (
-	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
+	"reflect"
 	"testing"
+	"time"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew, for a new format version")
-
+// TestGoldenIdentity pins the content of LOG in format version 1.
 func TestGoldenIdentity(t *testing.T) {
+	const golden = "collectord-log 1 0123456789abcdef 00112233445566778899aabbccddeeff 74872a23\n"
 	id := identity{0x0123456789abcdef, "00112233445566778899aabbccddeeff"}
-	path := filepath.Join(t.TempDir(), "LOG")
-	if err := os.WriteFile(path, id.encode(), 0o600); err != nil {
-		t.Fatal(err)
+	if got := string(id.encode()); got != golden {
+		t.Errorf("encoded %q, want %q", got, golden)
 	}
-	golden(t, "LOG-v1", path)
-	b, err := os.ReadFile(filepath.Join("testdata", "LOG-v1"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := decodeIdentity(b); err != nil || got != id {
+	if got, err := decodeIdentity([]byte(golden)); err != nil || got != id {
 		t.Errorf("decoded %+v, %v", got, err)
 	}
 }
 
-// golden compares the file at path with the one of that name in testdata.
-func golden(t *testing.T, name, path string) {
-	t.Helper()
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+// TestGoldenLossNote pins the content and the name of a loss note in format version 1.
+func TestGoldenLossNote(t *testing.T) {
+	const golden = "collectord-loss 1 0123456789abcdef fedcba9876543210 17 40 evicted 1790000000000000 497222,497223 \"edge-1\" ab964532\n"
+	const name = "00000000000000000017-00000000000000000040-fedcba9876543210"
+	note := LossNote{
+		Node: "edge-1", LogID: 0x0123456789abcdef, Run: 0xfedcba9876543210, FirstSeq: 17, LastSeq: 40,
+		Reason: LossEvicted, At: time.UnixMicro(1_790_000_000_000_000).UTC(), Hours: []int64{497222, 497223},
 	}
-	name = filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(name, got, 0o600); err != nil {
-			t.Fatal(err)
-		}
+	if got := string(note.encode()); got != golden || note.file() != name {
+		t.Errorf("encoded %q as %s, want %q as %s", got, note.file(), golden, name)
 	}
-	want, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s differs from what was written:\n got %x\nwant %x", name, got, want)
+	if got, err := decodeLossNote([]byte(golden)); err != nil || !reflect.DeepEqual(got, note) {
+		t.Errorf("decoded %+v, %v", got, err)
 	}
 }

@@ -9,47 +9,20 @@ import (
 	"path/filepath"
 	"slices"
 	"syscall"
-	"time"
 
 	"collectord/wal/segment"
 	"collectord/wal/vfs"
 )
 
-// State is what a directory of the log is.
-type State string
-
-// The states of a directory, in the order of a segment's life.
-const (
-	StateNext   State = "next"
-	StateActive State = "active" // or left so by a crash
-	StateSealed State = "sealed"
-	StateUnread State = "unread" // what the disk did not give of a segment; the next start reads it again
-	StateGone   State = "gone"   // being deleted
-)
-
-// Entry is one directory of a log that is looked at from outside.
-type Entry struct {
-	Name     string
-	State    State
-	FirstSeq uint64 // 0 for next
-	LastSeq  uint64 // of a sealed segment; otherwise 0
-	Bytes    int64
-	Modified time.Time
-
-	file   string // of Find; otherwise it is in the directory of that name
-	others bool   // its file holds records of other segments, too
-}
-
-// Inspector looks at a log without changing anything, also while a daemon is
-// writing to it.
+// Inspector reads a log without changing anything, also while a daemon writes to it.
 type Inspector struct {
 	disk  vfs.Disk
 	dir   string
-	live  bool
+	live  bool   // a daemon held the log when the inspector was made
 	logID uint64 // 0 if it can't be read
 }
 
-// Inspect looks at the log in dataDir.
+// Inspect makes an inspector of the log in dataDir.
 func Inspect(dataDir string) (*Inspector, error) {
 	dir := filepath.Join(dataDir, "wal")
 	if info, err := os.Stat(dir); err != nil {
@@ -65,14 +38,14 @@ func Inspect(dataDir string) (*Inspector, error) {
 	}
 	lock, err := vfs.OS{}.Open(filepath.Join(dataDir, "LOCK"))
 	if errors.Is(err, vfs.ErrNotRegular) {
-		return i, nil // nobody holds it
+		return i, nil // no daemon holds it
 	}
 	if err != nil {
 		return i, ignoreMissing(err)
 	}
 	defer lock.Close()
 	if f, ok := lock.(interface{ Fd() uintptr }); ok {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // released by closing
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // closing releases it
 		i.live = errors.Is(err, syscall.EWOULDBLOCK)
 	}
 	return i, nil
@@ -88,79 +61,29 @@ func ignoreMissing(err error) error {
 // Live reports whether a daemon held the log when the inspector was made.
 func (i *Inspector) Live() bool { return i.live }
 
-// Entries lists the segments, oldest first.
-func (i *Inspector) Entries() (all []Entry, err error) {
-	names, err := os.ReadDir(i.dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range names {
-		e, ok := entryOf(n.Name())
-		if !ok {
-			continue
-		}
-		if info, err := os.Stat(filepath.Join(i.dir, n.Name(), segment.FileName)); err == nil {
-			e.Bytes, e.Modified = info.Size(), info.ModTime()
-		}
-		all = append(all, e)
-	}
-	slices.SortFunc(all, func(a, b Entry) int {
-		if (a.State == StateNext) != (b.State == StateNext) {
-			return cmp.Compare(b.FirstSeq, a.FirstSeq) // next comes last
-		}
-		return cmp.Or(cmp.Compare(a.FirstSeq, b.FirstSeq), cmp.Compare(a.LastSeq, b.LastSeq))
-	})
-	return all, nil
-}
-
-// entryOf is what the name of a directory tells.
-func entryOf(name string) (e Entry, ok bool) {
-	first, last, ending, ok := parseName(name)
-	if name == nextName {
-		return Entry{Name: name, State: StateNext}, true
-	}
-	if !ok {
-		return e, false
-	}
-	e = Entry{Name: name, FirstSeq: first, LastSeq: last}
-	_, e.others = cutUnread(ending)
-	e.others = e.others || ending == lostSuffix
-	switch {
-	case ending == unreadSuffix, ending == tailSuffix:
-		e.State = StateUnread
-	case ending == movingSuffix, ending == "" && last > 0:
-		e.State = StateSealed
-	case ending != "":
-		e.State = StateGone
-	default:
-		e.State = StateActive
-	}
-	return e, true
-}
-
-// Report is what is found in a segment.
+// Report is what was found in a segment.
 type Report struct {
 	Header  segment.Header // zero if it can't be read
-	Records uint64         // that check out
+	Records uint64         // number of records that check out
 	LastSeq uint64         // of those
 	Damaged []segment.ByteRange
 	Lost    []SeqRange
-	Reason  error // why the first bytes are damaged, or nil
-	// Vanished means that the segment was removed meanwhile, as a daemon does
-	// once it is shipped.
+	Reason  error // why the first damaged bytes are damaged, or nil
+	// Vanished means that the segment was removed meanwhile, as a daemon does once it
+	// is shipped.
 	Vanished bool
 }
 
 // OK reports whether nothing is wrong with the segment.
 func (r *Report) OK() bool { return r.Reason == nil && len(r.Lost) == 0 }
 
-// Examine reads a segment from end to end and checks every checksum. each is
-// called for every good record, if it is not nil. Errors come from the disk,
-// from each, or are ErrVersion.
+// Examine reads a segment from end to end and verifies every checksum. each, unless
+// nil, is called for every record that checks out. Errors come from the disk or from
+// each, or wrap ErrVersion; damage is in the report.
 func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) {
 	r, w, err := i.examine(e)
-	// A frame that was read while it was written looks damaged, with good ones
-	// behind it by then. What is damaged is so at the next look too.
+	// A frame that is read while it is written looks damaged, with good frames behind
+	// it by then. Real damage is there at the next look, too.
 	for err == nil && i.live && e.State == StateActive && !r.OK() {
 		before := r
 		r, w, err = i.examine(e)
@@ -176,7 +99,7 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 		return r, err
 	}
 	if err = w.Records(each); errors.Is(err, fs.ErrNotExist) {
-		return &Report{Vanished: true}, nil // in between, before the first record
+		return &Report{Vanished: true}, nil // removed before its first record was read
 	}
 	return r, err
 }
@@ -215,15 +138,15 @@ func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
 	return r, w, nil
 }
 
-// follow returns the path that a segment's file has by now, or nothing if the
-// segment is gone, as it is once it was shipped.
+// follow returns the present path of a segment's file, or nothing if the segment is
+// gone.
 func (i *Inspector) follow(e Entry) string {
 	entries, err := i.Entries()
 	if err != nil {
 		return ""
 	}
 	for _, now := range entries {
-		sealed := now.FirstSeq == e.FirstSeq && now.State == StateSealed && (e.LastSeq == 0 || e.LastSeq == now.LastSeq) // otherwise it is a piece
+		sealed := now.FirstSeq == e.FirstSeq && now.State == StateSealed && (e.LastSeq == 0 || e.LastSeq == now.LastSeq) // with another last seq it is a piece
 		if now.Name == e.Name || sealed {
 			return filepath.Join(i.dir, now.Name, segment.FileName)
 		}
@@ -231,10 +154,10 @@ func (i *Inspector) follow(e Entry) string {
 	return ""
 }
 
-// forgiveTail takes what follows the last good frame of a segment that is not
-// sealed for what it is: nothing, if it is zeros or a commit under way.
+// forgiveTail clears the report of damage behind the last good frame of an unsealed
+// segment if that is zeros or, on a live log, a commit under way.
 func (i *Inspector) forgiveTail(w *segment.Scan, r *Report) error {
-	if w.Begin == 0 && !i.live { // its header was durable before it had a name
+	if w.Begin == 0 && !i.live { // the header was durable before the segment had its name
 		return nil
 	}
 	if len(w.Damaged) != 1 || w.Misplaced || w.Unread != nil || w.Damaged[0].To != w.Size {

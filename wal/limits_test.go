@@ -67,9 +67,9 @@ func TestLimitsMayChangeUnderLoad(t *testing.T) {
 	checkLedger(t, l)
 }
 
-// Who listens to the log's troubles is told of the end of each that began.
+// Every trouble that is logged is also logged as over.
 func TestEveryTroubleIsSaidToBeOver(t *testing.T) {
-	heard := &troubleEar{level: map[string]slog.Level{}}
+	heard := &troubleRecorder{level: map[string]slog.Level{}}
 	fails := atomic.Bool{}
 	l := open(t, t.TempDir(), Options{
 		Logger: slog.New(heard), ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
@@ -98,16 +98,16 @@ func TestEveryTroubleIsSaidToBeOver(t *testing.T) {
 	}
 }
 
-// troubleEar notes the level of the last line of each trouble.
-type troubleEar struct {
+// troubleRecorder notes the level of the last line of each trouble.
+type troubleRecorder struct {
 	slog.Handler
 	mu    sync.Mutex
 	level map[string]slog.Level
 }
 
-func (e *troubleEar) Enabled(context.Context, slog.Level) bool { return true }
+func (e *troubleRecorder) Enabled(context.Context, slog.Level) bool { return true }
 
-func (e *troubleEar) Handle(_ context.Context, r slog.Record) error {
+func (e *troubleRecorder) Handle(_ context.Context, r slog.Record) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r.Attrs(func(a slog.Attr) bool {
@@ -119,7 +119,7 @@ func (e *troubleEar) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-func (e *troubleEar) last() map[string]slog.Level {
+func (e *troubleRecorder) last() map[string]slog.Level {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return maps.Clone(e.level)

@@ -6,124 +6,33 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"log/slog"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"collectord/wal/segment"
-	"collectord/wal/vfs"
 )
 
-// Errors by which Append tells why records were not stored.
+// Errors of Append and Enqueue's refusals. Callers match them with errors.Is.
 var (
-	// ErrFull means that a bound of the log, or of its disk, is reached. Nothing
-	// was stored; it ends by itself once segments were shipped.
+	// ErrFull means that the log or its disk has reached a bound (Options.MaxBytes,
+	// Options.MinFree). Nothing was stored. Appends succeed again once segments were
+	// shipped.
 	ErrFull = errors.New("log is full")
-	// ErrUnavailable means that an earlier commit failed and the disk has not
-	// been seen to work since. Nothing was stored; it ends by itself.
+	// ErrUnavailable means that a commit failed, or that the log could not be started,
+	// and the disk has not worked since. Nothing was stored. The log tries the disk
+	// again by itself.
 	ErrUnavailable = errors.New("log is not writable")
-	// ErrCommitFailed means that the disk failed during this commit, or records of it
-	// changed while they were copied. The records may be stored or not.
+	// ErrCommitFailed means that the disk failed or hung during this commit or one
+	// before it, or that the records changed while they were copied. The records may be
+	// stored or not.
 	ErrCommitFailed = errors.New("commit failed")
 	// ErrClosed means that the log is shutting down. Nothing was stored.
 	ErrClosed = errors.New("log is closed")
 )
 
-// Sync says when a record counts as stored.
-type Sync int
-
-const (
-	// SyncAlways acknowledges after fsync.
-	SyncAlways Sync = iota
-	// SyncInterval acknowledges after the write and syncs every SyncInterval:
-	// a power loss can take that much with it, a killed process nothing.
-	SyncInterval
-)
-
-// WhenFull says what happens when a bound is reached.
-type WhenFull int
-
-const (
-	// Reject refuses what comes in until segments were shipped.
-	Reject WhenFull = iota
-	// DropOldest evicts the oldest segment that is not being uploaded.
-	DropOldest
-)
-
-// Options of a log. The zero value of each field stands for its default.
-type Options struct {
-	Node         string        // the host's name for itself, at most 255 bytes; default "localhost"
-	Sync         Sync          // default SyncAlways
-	SyncInterval time.Duration // for SyncInterval; default 100 ms
-	// SegmentSize is after how many bytes a segment is sealed; default 64 MiB. In
-	// effect it is at most a 32nd of MaxBytes, or 4 MiB if that is more, and at most
-	// a quarter of MaxBytes.
-	SegmentSize int64
-	// SealSmallAfter is the age of its first record at which a segment is sealed, and
-	// SealAfter if it holds 8 MiB; default 5 min and 1 min. SealAfter alone sets both.
-	SealAfter, SealSmallAfter time.Duration
-	MaxBytes                  int64    // for log, spool and quarantine together; default 4 GiB
-	MinFree                   int64    // bytes to leave free on the disk; default 0
-	WhenFull                  WhenFull // default Reject
-	QueueBytes                int64    // what Enqueue may hold in memory; default 8 MiB
-	// CommitTimeout is how long a write and sync may take before their appenders
-	// are told that it failed; default 30 s.
-	CommitTimeout time.Duration
-	// ProbeMin is the delay before a failed disk is tried again, which doubles up
-	// to ProbeMax; default 1 s and 30 s.
-	ProbeMin, ProbeMax time.Duration
-	MachineID          string // file with the machine's identity; default /etc/machine-id
-	// Logger is told of everything that goes wrong and right again; default: none.
-	// What can repeat carries the attribute "trouble" with a name of its own, and
-	// so does the Info line that says it is over, so that a handler can sum up.
-	Logger *slog.Logger
-
-	// What only tests set.
-	clock     func() time.Time // the wall clock
-	files     vfs.FS
-	newWriter segment.NewEntryWriter // where the underlying log can't write to files
-}
-
-func (o Options) withDefaults() Options {
-	set := func(v *int64, d int64) {
-		if *v == 0 {
-			*v = d
-		}
-	}
-	set(&o.SegmentSize, 64<<20)
-	set(&o.MaxBytes, 4<<30)
-	set(&o.QueueBytes, 8<<20)
-	set((*int64)(&o.SyncInterval), int64(100*time.Millisecond))
-	if o.SealAfter != 0 {
-		set((*int64)(&o.SealSmallAfter), int64(o.SealAfter))
-	}
-	set((*int64)(&o.SealAfter), int64(time.Minute))
-	set((*int64)(&o.SealSmallAfter), int64(5*time.Minute))
-	set((*int64)(&o.CommitTimeout), int64(30*time.Second))
-	set((*int64)(&o.ProbeMin), int64(time.Second))
-	set((*int64)(&o.ProbeMax), int64(30*time.Second))
-	if o.clock == nil {
-		o.clock = time.Now
-	}
-	if o.files == nil {
-		o.files = vfs.OS{}
-	}
-	if o.Node == "" {
-		o.Node = "localhost"
-	}
-	if o.MachineID == "" {
-		o.MachineID = "/etc/machine-id"
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return o
-}
-
-// Log is an open log directory. Its methods may be called concurrently. doc.go has
-// the picture of what works together in it.
+// Log is an open log directory. Its methods may be called concurrently. See doc.go for
+// its parts.
 type Log struct {
 	*base
 	lock      io.Closer
@@ -132,22 +41,22 @@ type Log struct {
 	roller    *roller
 	shelf     *shelf
 	losses    *losses
-	done      sync.WaitGroup // of the goroutines
+	done      sync.WaitGroup // of all goroutines of the log
 
-	// What the start finds.
-	leftovers []string // segments without records
-	gone      []string // names of removed segments
+	// What a start has found. Only the start uses it, but for tornBytes.
+	leftovers []string // directories of unsealed segments without records
+	gone      []string // directories that end in .gone
 	tornBytes atomic.Uint64
 
 	failedStarts int
-	started      atomic.Bool // what is in the directory is known; until then only the start touches it
+	started      atomic.Bool // the start has read the directory; until then only the start touches it
 }
 
-// maxPayload is what the records of one call may take together.
+// maxPayload is the most bytes that the records of one call may take in a frame.
 const maxPayload = segment.MaxEntry - segment.FrameStart
 
-// Identity of the log: drawn once for the directory, and once for this start.
-// The log id is 0 until the log has started.
+// Identity returns the log id, drawn at random once for the directory, and the run,
+// drawn at random for this Open. The log id is 0 until the log has started.
 func (l *Log) Identity() (logID, run uint64) {
 	if !l.Started() {
 		return 0, l.runID
@@ -155,9 +64,11 @@ func (l *Log) Identity() (logID, run uint64) {
 	return l.logID, l.runID
 }
 
-// Append stores records and returns nil once they are durable, all of them or
-// none. It sets their ID and ReceivedAt. One call is one frame. The context is
-// looked at before the records are queued, not after.
+// Append stores all of the records or none, as one frame, and sets their ID (unless
+// set) and ReceivedAt. It returns nil once they are durable (with SyncInterval:
+// written), and otherwise an error that wraps ErrFull, ErrUnavailable, ErrCommitFailed
+// or ErrClosed, or says which limit of Record.Check a record exceeds. ctx is only
+// checked before the records are queued: from then on they may be stored.
 func (l *Log) Append(ctx context.Context, recs ...Record) error {
 	return l.AppendSeq(ctx, func(yield func(*Record) bool) {
 		for i := range recs {
@@ -168,10 +79,10 @@ func (l *Log) Append(ctx context.Context, recs ...Record) error {
 	})
 }
 
-// AppendSeq is Append for records that need not be in memory all at once. They are
-// gone through twice: to be looked at, and to be copied. A record may be forgotten,
-// or the next one take its place, when the next one is asked for; its ReceivedAt
-// is set just before it is copied. All must have the same source.
+// AppendSeq is Append for records that need not be in memory all at once. It ranges
+// over recs twice, first to measure the records and then to copy them, so both passes
+// must yield the same. The iterator may reuse a record for the next one. Its ID and
+// ReceivedAt are set when it is copied. All records must have the same source.
 func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -184,12 +95,12 @@ func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	return c.err
 }
 
-// submit looks at records and hands them to the next commit. Without records there
-// is none.
+// submit adds records to the next commit and returns that commit; nil if there are no
+// records.
 func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
 	b := batches.Get().(*batch)
-	defer b.release()
-	b.look(recs)
+	defer b.recycle()
+	b.measure(recs)
 	if b.count == 0 {
 		return nil, nil
 	}
@@ -205,9 +116,10 @@ func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
 	return c, nil
 }
 
-// Enqueue hands records over without waiting for the disk, and returns how many
-// there was room for; the rest is counted as rejected. What a crash takes
-// before the next commit is lost. All records must have the same source.
+// Enqueue stages records without waiting for the disk and returns how many it accepted.
+// The rest is counted as rejected: the queue is full (Options.QueueBytes), or the log
+// refuses. A crash loses what was not committed yet. All records must have the same
+// source.
 func (l *Log) Enqueue(recs ...Record) int {
 	if len(recs) == 0 {
 		return 0
@@ -215,15 +127,15 @@ func (l *Log) Enqueue(recs ...Record) int {
 	return l.queue.enqueue(recs)
 }
 
-// Full returns why appends are refused, or nil.
+// Full returns the error with which appends are refused now, or nil.
 func (l *Log) Full() error {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
 	return l.queue.refusal
 }
 
-// Sealed returns the sealed segments, oldest first, and a channel that is
-// closed once there are more.
+// Sealed returns the sealed segments, oldest first, and a channel that is closed when
+// the list has grown. Before the log has started there are none.
 func (l *Log) Sealed() ([]*Segment, <-chan struct{}) {
 	segments, more := l.shelf.list()
 	if !l.Started() {
@@ -232,8 +144,9 @@ func (l *Log) Sealed() ([]*Segment, <-chan struct{}) {
 	return segments, more
 }
 
-// Seal seals what was appended before the call. It returns once that is durable
-// and listed by Sealed.
+// Seal seals the active segment with everything that was appended or enqueued before
+// the call. It returns nil once that is durable and listed by Sealed, and an error if
+// it could not be sealed yet, the log is not available or closed, or ctx is done.
 func (l *Log) Seal(ctx context.Context) error {
 	if !l.Started() {
 		return fmt.Errorf("%w: it has not started yet", ErrUnavailable)
@@ -250,8 +163,8 @@ func (l *Log) Seal(ctx context.Context) error {
 	}
 }
 
-// Close commits what was accepted, seals the active segment and releases the
-// directory. Appends and Enqueues from now on are refused with ErrClosed.
+// Close commits what was accepted, seals the active segment and unlocks the directory.
+// From now on appends are refused with ErrClosed, which a second Close returns too.
 func (l *Log) Close() error {
 	if !l.queue.close() {
 		return ErrClosed
@@ -264,12 +177,12 @@ func (l *Log) Close() error {
 	default:
 	}
 	l.queue.free()
-	for _, done := range l.queue.dueSeals(true) { // of a log that did not start
+	for _, done := range l.queue.dueSeals(true) { // requests that no committer answers, since the log never started
 		done <- ErrClosed
 	}
 	var err error
 	if l.Started() {
-		err = l.removeDir(filepath.Join(l.dir, nextName))
+		err = l.deleteDir(filepath.Join(l.dir, nextName))
 	}
 	if l.lock != nil {
 		err = errors.Join(err, l.lock.Close())

@@ -20,7 +20,7 @@ var (
 	modelSteps = flag.Int("steps", 400, "steps of the model check")
 )
 
-// model is what a log must hold: the usages by seq, and how far it was shipped.
+// model is what a log must hold: the usages by seq, and which were shipped.
 type model struct {
 	t       *testing.T
 	rand    *rand.Rand
@@ -32,7 +32,7 @@ type model struct {
 }
 
 // TestAgainstAModel does at random what a daemon, a shipper and crashes do, and
-// holds what comes back against a slice.
+// compares the log with a slice.
 func TestAgainstAModel(t *testing.T) {
 	t.Parallel()
 	seed := *modelSeed
@@ -88,8 +88,8 @@ func (m *model) append() {
 	}
 }
 
-// enqueue hands over UDP records and waits until they are committed, so that
-// the model knows their place.
+// enqueue enqueues UDP records and waits until they are committed, so that the model
+// has their order.
 func (m *model) enqueue() {
 	recs := make([]Record, 1+m.rand.IntN(6))
 	for i := range recs {
@@ -118,8 +118,8 @@ func (m *model) remove() {
 	}
 }
 
-// crash goes on with a copy of the directory, as kill -9 leaves it, now and then
-// with the tail of a commit that never became whole.
+// crash continues with a copy of the directory as kill -9 leaves it, now and then with
+// a part of another commit.
 func (m *model) crash() {
 	copied := ""
 	until(m.t, "a copy between two renames", func() bool {
@@ -154,7 +154,7 @@ func (m *model) crash() {
 	m.open()
 }
 
-// check holds every sealed record against the model, and wants all of them.
+// check compares every sealed record with the model, and fails if one is missing.
 func (m *model) check() {
 	checkLedger(m.t, m.log)
 	segments, _ := m.log.Sealed()
@@ -178,8 +178,9 @@ func (m *model) check() {
 	}
 }
 
-// FuzzDamagedSegment gives a log a segment with any content, of which one sector
-// was written over another. Whatever it is, the log starts, salvages it, balances, and takes more.
+// FuzzDamagedSegment gives a log a segment with any content, of which one sector was
+// written over another. Whatever it is, the log starts, salvages it, balances, and
+// accepts more.
 func FuzzDamagedSegment(f *testing.F) {
 	b, err := os.ReadFile(filepath.Join("segment", "testdata", "segment-v1"))
 	if err != nil {

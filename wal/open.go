@@ -12,14 +12,15 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Open opens the log in dataDir, making it if need be, and takes the lock of
-// the directory. What a crash left behind is sealed: only segments that were
-// not sealed are read, so that it takes the same time whatever the backlog.
+// Open opens the log in dataDir, making the directory if need be, and takes the lock of
+// the directory. It seals what a crash left open. Only unsealed segments, and those
+// whose names and contents disagree, are read as a whole, so that a start takes time
+// for the number of segments and not for their bytes.
 //
-// An error is about the data directory itself: it can't be made, or another process
-// holds its lock. If the disk fails otherwise, the log starts as soon as that is
-// possible: until then appends are refused with ErrUnavailable, and nothing is
-// listed. Started tells.
+// An error means that Options.Node is too long, that the data directory can't be made,
+// or that another process holds its lock. After any other failure of the disk Open
+// returns a log that starts as soon as the disk lets it: until then Started returns
+// false, appends are refused with ErrUnavailable, and nothing is listed.
 func Open(dataDir string, o Options) (*Log, error) {
 	o = o.withDefaults()
 	if len(o.Node) > math.MaxUint8 {
@@ -32,7 +33,7 @@ func Open(dataDir string, o Options) (*Log, error) {
 	return l, nil
 }
 
-// newLog puts the parts of a log together.
+// newLog makes a log and its parts, without touching the disk.
 func newLog(o Options, dataDir string) *Log {
 	b := &base{
 		opts: o, disk: vfs.Disk{FS: o.files}, dataDir: dataDir, dir: filepath.Join(dataDir, "wal"),
@@ -57,12 +58,12 @@ func newLog(o Options, dataDir string) *Log {
 	}
 }
 
-// lockDir takes the lock of a data directory. It is held until it is closed or the
-// process ends, however it ends.
+// lockDir takes the lock of a data directory. The kernel releases it when the process
+// ends, however it ends.
 func lockDir(d vfs.Disk, dir string) (io.Closer, error) {
 	held, err := d.Lock(filepath.Join(dir, "LOCK"))
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		holder, _ := d.ReadFile(filepath.Join(dir, "LOCK")) // a courtesy
+		holder, _ := d.ReadFile(filepath.Join(dir, "LOCK")) // for the message only
 		return nil, fmt.Errorf("%s is in use by another collectord (process %s): stop it, or give this one a data_dir of its own",
 			dir, strings.TrimSpace(string(holder)))
 	}

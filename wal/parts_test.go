@@ -46,7 +46,7 @@ func TestAPanicOfOneCallerDamagesNobodysFrame(t *testing.T) {
 		synctest.Wait()
 		hanging.Store(false)
 		close(release)
-		if err := <-good; !errors.Is(err, errUnsteady) {
+		if err := <-good; !errors.Is(err, errChanged) {
 			t.Errorf("an append beside one that panics: %v", err)
 		}
 		mustSeal(t, l)
@@ -138,13 +138,13 @@ func TestADeletionThatFailsBesideARetryIsTriedAgain(t *testing.T) {
 		time.Sleep(time.Hour)
 		l.shelf.lock()
 		defer l.shelf.unlock()
-		if n := len(l.shelf.leaving); n > 0 {
+		if n := len(l.shelf.removals); n > 0 {
 			t.Errorf("%d segments are not deleted an hour later", n)
 		}
 	})
 }
 
-// A start that is done again hangs where it deletes what removals left.
+// A start that is repeated hangs where it deletes what removals left.
 func TestARetriedStartTakesNoAppendsBeforeSomebodyCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := memoryDir(t)

@@ -12,9 +12,9 @@ import (
 	"collectord/wal/vfs"
 )
 
-// quarantineTail keeps the end of a file, without the zeros behind it, and
-// returns how many bytes that is: none after a power loss, or where nothing was
-// written yet.
+// quarantineTail copies the end of a file to the quarantine without the zeros behind
+// it, and returns how many bytes that is: 0 if only zeros are there, as after a power
+// loss or where nothing was written.
 func (b *base) quarantineTail(name, path string, tail segment.ByteRange) (kept int64, err error) {
 	in, err := b.disk.OpenRegular(path)
 	if err != nil {
@@ -30,14 +30,14 @@ func (b *base) quarantineTail(name, path string, tail segment.ByteRange) (kept i
 	return kept, b.quarantineBytes(base, name, in, tail, errors.New("no whole frame of this segment"))
 }
 
-// quarantineBytes copies a row of bytes of a segment to the quarantine, with a
-// report beside it. Zeros are left out, as holes.
+// quarantineBytes copies a range of a segment's bytes to the quarantine, with a report
+// beside it. Zeros become holes.
 func (b *base) quarantineBytes(base, of string, in io.ReaderAt, d segment.ByteRange, reason error) error {
 	dir := filepath.Join(b.dir, quarantineName)
 	if err := b.disk.MkdirDurably(dir); err != nil {
 		return err
 	}
-	base, err := b.keepBytes(filepath.Join(dir, base), in, d)
+	base, err := b.writeQuarantined(filepath.Join(dir, base), in, d)
 	if err != nil {
 		return err
 	}
@@ -56,12 +56,12 @@ func (b *base) quarantineBytes(base, of string, in io.ReaderAt, d segment.ByteRa
 	return b.disk.WriteFileDurably(base+".txt", report)
 }
 
-// maxRanges bounds the report on bytes.
+// maxRanges is the most byte ranges that a report lists.
 const maxRanges = 100
 
-// keepBytes writes a file that ends in .bin, and returns its name without that.
-// A file that is there already is not replaced: one that holds the same will do.
-func (b *base) keepBytes(base string, in io.ReaderAt, d segment.ByteRange) (string, error) {
+// writeQuarantined writes base.bin, and returns base. An existing file is not replaced:
+// one with the same content will do, next to another one the new file gets a number.
+func (b *base) writeQuarantined(base string, in io.ReaderAt, d segment.ByteRange) (string, error) {
 	for n, path := 1, base; ; n++ {
 		out, err := b.disk.Create(path + ".bin")
 		if errors.Is(err, fs.ErrExist) {
@@ -85,7 +85,8 @@ func (b *base) keepBytes(base string, in io.ReaderAt, d segment.ByteRange) (stri
 	}
 }
 
-// sameContent reports whether a file holds a row of bytes, and nothing else.
+// sameContent reports whether the file at path holds the bytes d of in, and nothing
+// else.
 func sameContent(disk vfs.Disk, path string, in io.ReaderAt, d segment.ByteRange) bool {
 	file, err := disk.OpenRegular(path)
 	if err != nil {
@@ -111,7 +112,7 @@ func sameContent(disk vfs.Disk, path string, in io.ReaderAt, d segment.ByteRange
 
 const chunkSize = 64 << 10
 
-// eachData reads a row of bytes in chunks, and leaves out those that are zeros.
+// eachData calls each for chunks of a byte range that are not all zeros.
 func eachData(in io.ReaderAt, d segment.ByteRange, each func(at int64, b []byte) error) error {
 	buf := make([]byte, chunkSize)
 	for at := vfs.NextData(in, d.From); at < d.To; at = vfs.NextData(in, at) {
@@ -132,11 +133,11 @@ func eachData(in io.ReaderAt, d segment.ByteRange, each func(at int64, b []byte)
 	return nil
 }
 
-// quarantineDir moves what has a name in the log directory to the quarantine.
+// quarantineDir moves an entry of the log directory to the quarantine.
 func (b *base) quarantineDir(name string) error { return b.quarantinePath(filepath.Join(b.dir, name)) }
 
-// quarantinePath moves a file or directory as it is, a link as a link, to the
-// quarantine, where it replaces nothing.
+// quarantinePath moves a file, directory or link to the quarantine as it is. It
+// replaces nothing there.
 func (b *base) quarantinePath(path string) error {
 	dir := filepath.Join(b.dir, quarantineName)
 	if err := b.disk.MkdirDurably(dir); err != nil {
@@ -156,8 +157,7 @@ func (b *base) quarantinePath(path string) error {
 	return b.disk.SyncDir(filepath.Dir(path))
 }
 
-// withoutZeros returns how much is left of a row of bytes without the zeros at its
-// end.
+// withoutZeros returns the size of a byte range without the zeros at its end.
 func withoutZeros(in io.ReaderAt, d segment.ByteRange) (size int64, err error) {
 	err = eachData(in, d, func(at int64, b []byte) error {
 		size = at - d.From + int64(len(bytes.TrimRight(b, "\x00")))

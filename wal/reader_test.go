@@ -11,9 +11,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestALargeFrameIsReadInPieces holds what is read of a segment to less than its
-// frame, and still yields nothing of one that does not check out.
-// chunk is what is read of a large frame at a time.
+// TestALargeFrameIsReadInPieces measures that reading a large frame takes less memory
+// than the frame, and that nothing of a damaged one is yielded.
 const chunk = 256 << 10
 
 func TestALargeFrameIsReadInPieces(t *testing.T) {

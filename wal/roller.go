@@ -13,22 +13,22 @@ import (
 // prepared is a segment that is ready to become the active one.
 type prepared struct {
 	segment *active
-	attempt uint64 // the committer's, when it was asked for
+	attempt uint64 // the committer's number of failures when the roller was asked for it
 }
 
-// retired is what the committer hands to the roller.
+// retired is a message from the committer to the roller.
 type retired struct {
-	segment *active // nothing is added to it any more; may be nil
+	segment *active // nothing is written to it any more; may be nil
 	failed  bool    // after a failed write or sync
-	adopted bool    // the prepared segment was taken after a failure: make another
+	adopted bool    // the committer took a segment after a failure: prepare another
 	attempt uint64
-	seals   []chan error // of requests: told once everything before is sealed
+	seals   []chan error // requests to seal, answered once all segments before are sealed
 }
 
-// rolls is what committer and roller exchange.
+// rolls are the channels between committer and roller.
 type rolls struct {
-	next    chan prepared // from the roller; holds one
-	failed  chan error    // from the roller, when preparing failed; holds one
+	next    chan prepared // from the roller; buffers one
+	failed  chan error    // from the roller, why it could not prepare a segment; buffers one
 	retired chan retired  // to the roller
 }
 
@@ -37,29 +37,29 @@ func newRolls() *rolls {
 }
 
 // roller is the goroutine that seals segments and prepares the next one, so that no
-// append waits for that. The committer hands it segments to which nothing is added
-// any more. It owes it one prepared segment after each, or the reason why there is
-// none; and it seals them oldest first, each with its name durable before the shelf
-// lists it. What fails is tried again with growing delays. A request to seal is
-// answered once all before it are sealed.
+// append waits for either. The committer retires segments to it, to which nothing is
+// written any more. After each the roller prepares one segment, or sends the reason why
+// it can't. It seals segments oldest first, and the shelf lists each only once its name
+// is durable. What fails is tried again with growing delays. A request to seal is
+// answered once all segments before it are sealed.
 type roller struct {
 	*base
 	shelf *shelf
 	rolls *rolls
 
-	unsealed []*active // whose sealing failed, oldest first
+	unsealed []*active // segments to seal, oldest first
 	recent   recentSizes
-	wanted   bool // a prepared segment
+	wanted   bool // a segment is to be prepared
 	attempt  uint64
-	delay    time.Duration // before the last retry; 0 once a whole segment was written
+	delay    time.Duration // before the retry that is due or was last; 0 once a whole segment was written
 	waiting  bool          // a retry is due
 	failing  struct{ prepare, seal bool }
 }
 
-// run works until the committer is done.
+// run works until the committer has ended.
 func (r *roller) run() {
 	r.wanted, r.waiting, r.recent = true, true, r.shelf.recentSizes()
-	retry := time.NewTimer(0) // prepares the first spare at once
+	retry := time.NewTimer(0) // due at once, to prepare the first segment
 	defer retry.Stop()
 	idle := time.NewTicker(heartbeatInterval)
 	defer idle.Stop()
@@ -75,7 +75,7 @@ func (r *roller) run() {
 				return
 			}
 			r.take(job)
-			ok = !job.failed // after a failure the disk is probed, but not at once
+			ok = !job.failed // after a failure the disk is probed, though not at once
 			if ok && r.waiting {
 				continue
 			}
@@ -91,7 +91,7 @@ func (r *roller) run() {
 	}
 }
 
-// take notes what the committer handed over and seals it.
+// take accepts a message of the committer and seals its segment.
 func (r *roller) take(job retired) {
 	if job.segment != nil || job.failed || job.adopted {
 		r.wanted = true
@@ -117,17 +117,17 @@ func (r *roller) take(job retired) {
 	}
 }
 
-// work does what is outstanding and reports whether that is all done.
+// work does what is due and reports whether all of it is done.
 func (r *roller) work() bool {
 	r.seal()
-	// One without records has the name that the next segment gets.
+	// A segment without records has the name that the next one gets.
 	if slices.ContainsFunc(r.unsealed, func(a *active) bool { return a.count == 0 }) {
 		return false
 	}
 	if r.wanted {
 		if err := r.prepare(); err != nil {
 			r.failing.prepare = true
-			r.opts.Logger.Error("can't prepare the next segment", "trouble", "prepare", "error", err)
+			r.opts.Logger.Error("can't prepare the next segment: this is tried again", "trouble", "prepare", "error", err)
 			select {
 			case r.rolls.failed <- err:
 			default:
@@ -142,7 +142,7 @@ func (r *roller) work() bool {
 	return len(r.unsealed) == 0
 }
 
-// prepare makes the next segment and offers it to the committer.
+// prepare creates the next segment and offers it to the committer.
 func (r *roller) prepare() error {
 	select {
 	case stale := <-r.rolls.next:
@@ -159,17 +159,17 @@ func (r *roller) prepare() error {
 	default:
 	}
 	r.wanted = false
-	r.rolls.next <- prepared{a, r.attempt} // has room: only this goroutine sends
+	r.rolls.next <- prepared{a, r.attempt} // can't block: only this goroutine sends, and the buffer is empty
 	return nil
 }
 
-// seal gives retired segments their final names, oldest first.
+// seal seals the retired segments, oldest first.
 func (r *roller) seal() {
 	for len(r.unsealed) > 0 {
 		a := r.unsealed[0]
 		if err := r.sealOne(a); err != nil {
 			r.failing.seal = true
-			r.opts.Logger.Error("can't seal a segment: it is kept and tried again", "trouble", "seal", "segment", a.dir, "error", err)
+			r.opts.Logger.Error("can't seal a segment: this is tried again", "trouble", "seal", "segment", a.dir, "error", err)
 			return
 		}
 		r.unsealed = r.unsealed[1:]
@@ -180,32 +180,32 @@ func (r *roller) seal() {
 	}
 }
 
-// sealOne makes a segment durable, with everything its name will claim, and has
-// the shelf list it.
+// sealOne makes a segment durable, with all that its sealed name says, and has the
+// shelf list it.
 func (r *roller) sealOne(a *active) error {
-	if a.count == 0 { // failed before its first commit: its name must not stay in the way
+	if a.count == 0 { // failed before its first commit: the next segment gets its name
 		a.Abandon()
-		return r.shelf.bury(a.dir)
+		return r.shelf.makeTombstone(a.dir)
 	}
-	r.reportCopies(a.Writer) // also what turned out later than at its first entry
+	r.reportCopies(a.Writer) // sharing buffers may have ended after the first entry
 	if a.unsaved {
 		if err := a.sync(); err != nil {
-			// Acknowledged by SyncInterval, and perhaps lost; what is not there
-			// is found out when the segment is read.
-			r.opts.Logger.Error("can't sync a segment before sealing it", "trouble", "late_sync", "segment", a.dir, "error", err)
+			// Its records were acknowledged before this sync and may be lost. What is
+			// missing is found when the segment is read.
+			r.opts.Logger.Error("can't sync a segment before sealing it: its last records may be lost", "trouble", "late_sync", "segment", a.dir, "error", err)
 			a.failed = true
 		}
 	}
 	if err := a.trim(); err != nil {
-		r.opts.Logger.Warn("can't cut the unused end off a segment: it takes more room than it needs", "trouble", "trim", "segment", a.dir, "error", err)
+		r.opts.Logger.Warn("can't cut the unused end off a segment: it takes more space than it needs", "trouble", "trim", "segment", a.dir, "error", err)
 	}
-	// The successor took its name by a rename that is made durable only here:
-	// no segment is sealed before the one that carries on is there to stay.
+	// The committer renamed the successor without a sync. No segment is sealed before
+	// the name of its successor is durable.
 	if err := r.disk.SyncDir(r.dir); err != nil {
 		return err
 	}
 	dir := filepath.Join(r.dir, segment.SealedName(a.first, a.last()))
-	if a.dir != dir { // otherwise only its name was not durable yet
+	if a.dir != dir { // otherwise an earlier attempt renamed it
 		if err := r.disk.RenameNew(a.dir, dir); err != nil {
 			return err
 		}
@@ -215,7 +215,7 @@ func (r *roller) sealOne(a *active) error {
 		return fmt.Errorf("sync after sealing: %w", err)
 	}
 	if err := a.close(); err != nil {
-		r.opts.Logger.Warn("closing a sealed segment failed: its records are synced all the same", "trouble", "close", "segment", dir, "error", err)
+		r.opts.Logger.Warn("can't close a sealed segment: its records are synced nevertheless", "trouble", "close", "segment", dir, "error", err)
 	}
 	r.shelf.add(a)
 	return nil

@@ -1,33 +1,32 @@
 package wal
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"collectord/wal/segment"
 )
 
-// salvageName is the directory in which the pieces of a damaged segment are
-// made. It never holds the only copy of anything.
+// salvageName is the directory in which pieces are written. It never holds the only
+// copy of anything.
 const salvageName = "salvage"
 
-// Salvage puts one segment for each unbroken range of records that still check
-// out in the place of a damaged one. The bytes that do not are kept in the
-// quarantine, and a loss note stands for every range of records that is gone.
-// A segment of a later format version is left as it is, with ErrVersion; one
-// without damage too, and changed is false: it may be memory that failed.
+// Salvage replaces a damaged segment by one segment for each unbroken range of records
+// that still check out. Damaged bytes are copied to the quarantine, and each range of
+// lost records gets a loss note. It returns false for a segment without damage, which
+// may have been read into failing memory, and false with ErrVersion for one of a later
+// format version.
 //
-// What the disk does not give is an UnreadableError, and changed is false, until
-// the segment was read a few times. Then it is set aside for the next start, and
-// has no loss note; if that can't read it either, it is damage.
+// If the disk can't read a part of the file, Salvage returns false and an
+// *UnreadableError; at the third attempt it ships the rest and leaves that part to the
+// next start, without a loss note. A part that the disk can't read after a restart
+// either is lost.
 //
-// The pieces are durable beside the damaged segment before its name says that it
-// was replaced. If that is interrupted earlier, the next start deletes the pieces
-// again; later, it writes the notes.
+// The pieces are durable beside the segment before its new name says that it was
+// replaced. After a crash before that rename, the next start deletes the pieces, and
+// the segment is salvaged again; after a later one, the next start writes the
+// notes and deletes the segment.
 func (l *Log) Salvage(s *Segment) (changed bool, err error) { return l.shelf.salvage(s) }
 
 func (s *shelf) salvage(seg *Segment) (changed bool, err error) {
@@ -54,7 +53,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	if len(gaps) == 0 && w.Reason == nil && !seg.reread {
 		return false, nil
 	}
-	unread := w.Unread != nil && len(gaps) > 0 // what is not there may be in what was not read
+	unread := w.Unread != nil && len(gaps) > 0 // what is missing may stand where the disk could not read
 	if unread {
 		if seg.attempts++; seg.attempts < readAttempts {
 			return false, w.Unread
@@ -62,10 +61,10 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	}
 	s.adoptHeader(&w.Header)
 	if unread && !seg.reread {
-		return s.setUnreadAside(seg, w, gaps)
+		return s.splitOffUnread(seg, w, gaps)
 	}
 	if !unread {
-		if err := s.keepDamaged(seg, w); err != nil {
+		if err := s.quarantineDamaged(seg, w); err != nil {
 			return false, err
 		}
 	}
@@ -80,14 +79,14 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	if w.IsWhole(seg.first, seg.last) && !seg.reread {
 		seg.removed = true
 		s.foundDamage(seg, w, pieces, 0)
-		s.exchange(seg, pieces, nil)
+		s.replace(seg, pieces, nil)
 		return true, nil
 	}
-	d := seg.departure(damagedSuffix)
+	d := seg.removal(damagedSuffix)
 	if unread {
 		d.dir, d.report = d.place+lostSuffix, unreadReport(w, seg)
 	}
-	decided, err := decide(s.disk, seg.dir, d.dir)
+	decided, err := renameOrUndo(s.disk, seg.dir, d.dir)
 	if !decided {
 		return false, err
 	}
@@ -106,21 +105,21 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	}
 	switch {
 	case unread:
-		s.found(FoundDamage, slog.LevelError, "the disk did not give a part of a segment after a restart either: it is lost, and the file is in the quarantine",
+		s.found(FoundDamage, slog.LevelError, "a part of a segment is lost: the disk can't read it after a restart either (its file is in the quarantine)",
 			"segment", seg.String(), "lost_records", d.lost, "pieces", len(pieces), "reason", w.Reason)
 	case seg.reread && d.lost == 0:
-		s.opts.Logger.Info("read what the disk did not give before the restart: nothing of it is lost", "segment", seg.String(), "pieces", len(pieces))
+		s.opts.Logger.Info("read what the disk could not read before the restart: nothing is lost", "segment", seg.String(), "pieces", len(pieces))
 	default:
 		s.foundDamage(seg, w, pieces, d.lost)
 	}
-	_ = s.depart(d, func() { // logged
+	_ = s.beginRemoval(d, func() { // errors are logged
 		s.unlistLocked(seg)
 		found := d.lost
 		for _, p := range pieces {
 			s.sealedBytes += p.bytes
 			found += p.counted()
 		}
-		if seg.uncertain { // it was not known that they exist
+		if seg.uncertain { // the ledger did not count them before
 			s.queue.recovered(found, pending)
 		}
 	})
@@ -128,12 +127,12 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 }
 
 func (s *shelf) foundDamage(seg *Segment, w *segment.Scan, pieces []*Segment, lost uint64) {
-	s.found(FoundDamage, slog.LevelError, "a sealed segment was damaged: what still checks out is kept, the rest is in the quarantine",
+	s.found(FoundDamage, slog.LevelError, "a sealed segment is damaged: intact records are kept, the rest is in the quarantine",
 		"segment", seg.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.Reason)
 }
 
-// keepDamaged copies the bytes that do not check out to the quarantine.
-func (s *shelf) keepDamaged(seg *Segment, w *segment.Scan) error {
+// quarantineDamaged copies the damaged bytes to the quarantine.
+func (s *shelf) quarantineDamaged(seg *Segment, w *segment.Scan) error {
 	if len(w.Damaged) == 0 {
 		return nil
 	}
@@ -148,64 +147,5 @@ func (s *shelf) keepDamaged(seg *Segment, w *segment.Scan) error {
 			return err
 		}
 	}
-	return nil
-}
-
-// makePieces makes the pieces durable under their names, beside the original or,
-// if it holds all records, in the place of its file.
-func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, err error) {
-	if err := s.deletePieces(&seg.made); err != nil {
-		return nil, err
-	}
-	inPlace := w.IsWhole(seg.first, seg.last) && !seg.reread
-	work := filepath.Join(s.dir, salvageName)
-	if err := s.clearSalvage(); err != nil {
-		return nil, err
-	}
-	if err := s.disk.MkdirDurably(work); err != nil {
-		return nil, err
-	}
-	for _, p := range w.Pieces {
-		name := segment.SealedName(p.First, p.Last)
-		size, err := w.Copy(p, filepath.Join(work, name))
-		if err != nil {
-			return nil, err
-		}
-		dir := filepath.Join(s.dir, name)
-		if inPlace { // same name: exchange the file instead
-			dir = seg.dir
-			if err := s.disk.RenameNew(filepath.Join(work, name, segment.FileName), filepath.Join(dir, segment.FileName)); err != nil {
-				return nil, err
-			}
-			if err := s.disk.SyncDir(dir); err != nil {
-				return nil, err
-			}
-		} else {
-			if err := s.clearPiece(name, w); err != nil {
-				return nil, err
-			}
-			seg.made = append(seg.made, dir)
-			if err := s.disk.RenameDurably(filepath.Join(work, name), dir); err != nil {
-				return nil, err
-			}
-		}
-		pieces = append(pieces, &Segment{shelf: s, dir: dir, first: p.First, last: p.Last, bytes: size, sealedAt: seg.sealedAt})
-	}
-	return pieces, s.clearSalvage()
-}
-
-// deletePieces deletes pieces of a segment that is still there itself, durably: it is
-// to be shipped, evicted or salvaged anew as a whole.
-func (s *shelf) deletePieces(dirs *[]string) error {
-	if len(*dirs) == 0 {
-		return nil
-	}
-	for _, dir := range *dirs {
-		// By way of .gone: a piece without its file would look like a loss.
-		if err := s.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	*dirs = nil
 	return nil
 }

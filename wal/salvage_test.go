@@ -12,65 +12,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"collectord/wal/segment"
 )
-
-// sealedDir returns a data directory with one sealed segment of n records, each
-// a frame, and the path of its file.
-func sealedDir(t *testing.T, n int) (dir, file string) {
-	t.Helper()
-	dir = t.TempDir()
-	l := open(t, dir, Options{Node: "edge-1"})
-	for i := range n {
-		mustAppend(t, l, Record{Usage: usage(i)})
-	}
-	mustClose(t, l)
-	return dir, filepath.Join(dir, "wal", segment.SealedName(1, uint64(n)), segment.FileName)
-}
-
-// salvageAll does what the shipper does: salvages what can't be read whole.
-func salvageAll(t *testing.T, l *Log) {
-	t.Helper()
-	segments, _ := l.Sealed()
-	for _, s := range segments {
-		var damage *DamageError
-		for _, err := range s.Records() {
-			if err != nil && !errors.As(err, &damage) {
-				t.Fatal(err)
-			}
-		}
-		if damage != nil {
-			if changed, err := l.Salvage(s); err != nil || !changed {
-				t.Fatalf("salvage %s: changed %v, %v", s, changed, err)
-			}
-		}
-	}
-}
-
-// usagesOf lists which usages the sealed segments hold, all of them readable.
-func usagesOf(t *testing.T, l *Log) (got []int) {
-	t.Helper()
-	segments, _ := l.Sealed()
-	for _, s := range segments {
-		n := 0
-		for r, err := range s.Records() {
-			if err != nil {
-				t.Fatalf("segment %s: %v", s, err)
-			}
-			if !bytes.Equal(r.Usage, usage(int(r.Seq-1))) {
-				t.Fatalf("seq %d holds %s", r.Seq, r.Usage)
-			}
-			got = append(got, int(r.Seq-1))
-			n++
-		}
-		if n != s.Count() {
-			t.Fatalf("segment %s has %d records", s, n)
-		}
-	}
-	return got
-}
 
 func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 	const n = 3
@@ -156,27 +100,6 @@ func TestDamagedSegmentGivesEveryFrameThatChecksOut(t *testing.T) {
 	}
 }
 
-// checkLosses asserts that the loss notes stand for exactly these usages.
-func checkLosses(t *testing.T, l *Log, lost []int) {
-	t.Helper()
-	notes, err := l.Losses()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var noted []int
-	for _, n := range notes {
-		if n.Reason != LossDamaged || n.Node != "edge-1" || n.LogID != l.logID || time.Since(n.At) > time.Hour {
-			t.Errorf("note %+v", n)
-		}
-		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
-			noted = append(noted, int(seq-1))
-		}
-	}
-	if !slices.Equal(noted, lost) {
-		t.Fatalf("loss notes stand for %v, want %v", noted, lost)
-	}
-}
-
 // A salvage that is interrupted leaves the original beside some of its pieces.
 func TestInterruptedSalvageIsDoneAgain(t *testing.T) {
 	dir, file := sealedDir(t, 5)
@@ -228,8 +151,8 @@ func TestInterruptedSalvageIsDoneAgain(t *testing.T) {
 	}
 }
 
-// Uploads run side by side, and so do the salvages of what they find damaged. One
-// that fails on the way, as on a full disk, is tried again.
+// Uploads run concurrently, and so do the salvages of damaged segments. A salvage that
+// fails, as on a full disk, is tried again.
 func TestSalvagesMayRunSideBySideAndBeTriedAgain(t *testing.T) {
 	const segments, each = 8, 5
 	dir := t.TempDir()
@@ -293,8 +216,8 @@ func TestWhatIsLostWithItsFileIsNoted(t *testing.T) {
 	checkLosses(t, l, nil)
 }
 
-// A daemon that was set back to an earlier version must neither stumble over
-// nor touch what the later one wrote, and number its records above.
+// A daemon that was set back to an earlier version must neither fail on nor touch what
+// the later one wrote, and number its records above.
 func TestLaterVersionIsLeftAloneAndPassed(t *testing.T) {
 	later := func(path string) []byte {
 		t.Helper()

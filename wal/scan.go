@@ -6,18 +6,18 @@ import (
 	"collectord/wal/segment"
 )
 
-// scanAll scans the file of a directory for every record of this log.
+// scanAll scans the file of a segment directory for every record of this log.
 func (b *base) scanAll(name string) (*segment.Scan, error) {
 	return segment.All(b.logID).Scan(b.disk, b.fileOf(name))
 }
 
-// scanFor scans it for some.
+// scanFor scans it for the records first to last.
 func (b *base) scanFor(name string, first, last uint64) (*segment.Scan, error) {
 	return segment.Wanted{LogID: b.logID, First: first, Last: last}.Scan(b.disk, b.fileOf(name))
 }
 
-// lossReason says what became of the records from seq first on. Nothing is left
-// of them where the file ends with the records before.
+// lossReason is why the records from seq first on are lost: missing if the file ends,
+// undamaged, with the records before.
 func lossReason(s *segment.Scan, first uint64) string {
 	if first > s.Last() && !s.Missing && s.Unread == nil && s.Begin > 0 && len(s.Damaged) == 0 && s.End == s.Size {
 		return LossMissing
@@ -25,7 +25,7 @@ func lossReason(s *segment.Scan, first uint64) string {
 	return LossDamaged
 }
 
-// adoptHeader fills in what a damaged header no longer tells.
+// adoptHeader fills in what a damaged header does not tell.
 func (b *base) adoptHeader(h *segment.Header) {
 	if h.LogID == 0 {
 		h.LogID = b.logID
@@ -38,8 +38,8 @@ func (b *base) adoptHeader(h *segment.Header) {
 	}
 }
 
-// hours are those in which the segment may begin, of its first record that checks
-// out; none if there is none.
+// hours returns the hour of the segment's first record that checks out, or nothing
+// without one.
 func hours(s *segment.Scan) []int64 {
 	if at := s.FirstReceivedAt(); at != 0 {
 		return []int64{hourOf(at)}

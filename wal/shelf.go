@@ -2,62 +2,58 @@ package wal
 
 import (
 	"cmp"
-	"errors"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
-
-	"collectord/wal/segment"
 )
 
-// shelf knows the segments: the sealed ones, which it hands out to be shipped, and
-// how much room all of them take. Its goroutine looks at the disk, releases what is
-// kept and evicts the oldest when room has to be made, and finishes what could not be deleted at once; nothing
-// but the shelf deletes a sealed segment.
+// shelf keeps the list of segments and accounts for the space they take. The roller
+// adds sealed segments, the committer reports how the active one grows, and the shipper
+// removes what the storage has confirmed. The shelf's goroutine watches the disk,
+// removes kept segments and evicts the oldest ones when space runs out, and retries
+// removals that failed.
 //
-// The roller gives it segments that are sealed, the committer reports how the active
-// one grows, and the shipper confirms. It owes the queue to be told when a bound is
-// reached, and a durable note of every loss before the lost records are off the
-// books. While its mutex is held it neither logs nor waits for a disk.
+// Only the shelf, and the start before it, deletes a sealed segment. It reports to the
+// queue when a bound is reached, and writes a durable loss note before lost records
+// leave the pending part of the ledger. While its mutex is held it neither logs nor
+// waits for a disk.
 type shelf struct {
 	*base
 	queue    *queue
 	losses   *losses
-	nearFull chan struct{} // tells the goroutine to look now; holds one
+	nearFull chan struct{} // wakes the goroutine; buffers one
 
-	salvageMu sync.Mutex // guards the directory in which pieces are made
+	salvageMu sync.Mutex // guards the directory salvage/
 
 	mu     sync.Mutex // guards everything below
 	active struct {
 		open  bool
 		bytes int64
 		count uint64
-		next  uint64    // seq of the next record
+		next  uint64    // the seq behind the last acknowledged record
 		since time.Time // of the first record
 	}
-	unsealed    []*active  // with records, and handed to the roller, oldest first
+	unsealed    []*active  // segments with records that the roller has not sealed yet, oldest first
 	sealed      []*Segment // oldest first
-	unread      []*Segment // of sealed segments, what the disk did not give; left to the next start
-	kept        []*Segment // shipped, in the order of that
-	keptBytes   int64      // of those, and of kept ones that are being deleted
-	keptEarly   bool       // kept ones were released to make room
-	sealedBytes int64      // of all four, and of leaving
+	unread      []*Segment // parts of sealed segments that the disk could not read; the next start reads them
+	kept        []*Segment // in the order in which they were confirmed
+	keptBytes   int64      // of kept, and of kept segments that are being deleted
+	keptEarly   bool       // some were removed early, and none in its time since
+	sealedBytes int64      // of unsealed, sealed, unread, kept, and what is being removed
 
-	leaving      []*departure  // whose files are not deleted yet
-	leavingDelay time.Duration // before the next attempt at those that failed; 0 if none did
-	leavingDue   time.Time
-	tombstones   []string // directories of removed segments, kept for their names
+	removals     []*removal    // whose files are not deleted yet
+	removalDelay time.Duration // before the next retry; 0 if no removal has failed
+	removalDue   time.Time
+	tombstones   []string // paths of emptied .gone directories whose names tell the next seq
 
-	more     chan struct{} // closed when sealed grows
+	more     chan struct{} // closed when sealed or the loss notes grow
 	full     error         // the bound that is reached, or nil
 	forecast forecast
 	stats    Stats
 	notices  []notice
 }
 
-// notice is a line that is logged once the mutex is free.
+// notice writes a log line once the mutex is released.
 type notice func()
 
 func newShelf(b *base, q *queue) *shelf {
@@ -69,7 +65,7 @@ func newShelf(b *base, q *queue) *shelf {
 
 func (s *shelf) lock() { s.mu.Lock() }
 
-// unlock also logs what there is to be logged.
+// unlock releases the mutex and writes the log lines that are due.
 func (s *shelf) unlock() {
 	notices := s.notices
 	s.notices = nil
@@ -79,7 +75,7 @@ func (s *shelf) unlock() {
 	}
 }
 
-// committed notes that the active segment has grown.
+// committed records that the active segment has grown.
 func (s *shelf) committed(a *active) {
 	s.lock()
 	defer s.unlock()
@@ -87,7 +83,7 @@ func (s *shelf) committed(a *active) {
 	s.checkBoundsLocked()
 }
 
-// activated notes that a segment took the place of the active one, which may be nil.
+// activated records that a is the active segment, in place of old, which may be nil.
 func (s *shelf) activated(a, old *active) {
 	s.lock()
 	defer s.unlock()
@@ -98,7 +94,7 @@ func (s *shelf) activated(a, old *active) {
 	s.active.bytes, s.active.count = a.Bytes(), 0
 }
 
-// failed notes that a commit failed, and the active segment, which may be nil, with
+// failed records that a commit failed, and the active segment, which may be nil, with
 // it.
 func (s *shelf) failed(a *active) {
 	s.lock()
@@ -111,7 +107,7 @@ func (s *shelf) failed(a *active) {
 	s.active.open, s.active.bytes, s.active.count = false, 0, 0
 }
 
-// retireLocked keeps the books on a segment until it is listed as sealed.
+// retireLocked accounts for a segment that was retired, until it is listed as sealed.
 func (s *shelf) retireLocked(a *active) {
 	s.sealedBytes += a.Bytes()
 	s.unsealed = append(s.unsealed, a)
@@ -127,14 +123,14 @@ const (
 	sealFailure  = "failure"
 )
 
-// sealedFor counts why a segment is sealed.
-func (s *shelf) sealedFor(reason string) {
+// countSeal counts a seal by its reason.
+func (s *shelf) countSeal(reason string) {
 	s.lock()
 	defer s.unlock()
 	s.stats.Seals[reason]++
 }
 
-// add lists a segment that has been sealed.
+// add lists a segment that the roller has sealed.
 func (s *shelf) add(a *active) {
 	s.lock()
 	defer s.unlock()
@@ -146,13 +142,13 @@ func (s *shelf) add(a *active) {
 	s.announceLocked()
 }
 
-// addLocked lists a segment in its place.
+// addLocked inserts a segment by its first seq.
 func (s *shelf) addLocked(one *Segment) {
 	at, _ := slices.BinarySearchFunc(s.sealed, one.first, func(other *Segment, first uint64) int { return cmp.Compare(other.first, first) })
 	s.sealed = slices.Insert(s.sealed, at, one)
 }
 
-// enter lists a segment that the start found.
+// enter lists a sealed segment that the start has found.
 func (s *shelf) enter(one *Segment) {
 	s.lock()
 	defer s.unlock()
@@ -161,7 +157,7 @@ func (s *shelf) enter(one *Segment) {
 	s.addLocked(one)
 }
 
-// enterUnread keeps the books on what the start found and can't be read.
+// enterUnread accounts for a segment that the start has found and that can't be read.
 func (s *shelf) enterUnread(one *Segment) {
 	s.lock()
 	defer s.unlock()
@@ -169,29 +165,29 @@ func (s *shelf) enterUnread(one *Segment) {
 	s.unread = append(s.unread, one)
 }
 
-// reset is what a killed process does with all that a start has found.
+// reset undoes what a failed start has listed.
 func (s *shelf) reset() {
 	s.lock()
 	defer s.unlock()
-	s.sealed, s.unread, s.leaving, s.tombstones = nil, nil, nil, nil // nothing is kept yet
-	s.sealedBytes, s.leavingDelay = 0, 0
+	s.sealed, s.unread, s.removals, s.tombstones = nil, nil, nil, nil
+	s.sealedBytes, s.removalDelay = 0, 0
 }
 
-// announce has whoever watches the list look again.
+// announce wakes those who wait for the list to grow.
 func (s *shelf) announce() {
 	s.lock()
 	defer s.unlock()
 	s.announceLocked()
 }
 
-// announceLocked has whoever watches the list look again.
+// announceLocked wakes those who wait for the list to grow.
 func (s *shelf) announceLocked() {
 	close(s.more)
 	s.more = make(chan struct{})
 }
 
-// unlistLocked takes a segment off those that are to be shipped. Its bytes count
-// until they are deleted.
+// unlistLocked takes a segment off the lists. Its bytes still count until they are
+// deleted.
 func (s *shelf) unlistLocked(one *Segment) {
 	one.unlisted = true
 	s.sealed = slices.DeleteFunc(s.sealed, func(other *Segment) bool { return other == one })
@@ -199,17 +195,17 @@ func (s *shelf) unlistLocked(one *Segment) {
 	s.kept = slices.DeleteFunc(s.kept, func(other *Segment) bool { return other == one })
 }
 
-// list returns the sealed segments, oldest first, and a channel that is closed once
-// there are more.
+// list returns the sealed segments, oldest first, and a channel that is closed once the
+// list has grown.
 func (s *shelf) list() ([]*Segment, <-chan struct{}) {
 	s.lock()
 	defer s.unlock()
 	return slices.Clone(s.sealed), s.more
 }
 
-// exchange puts the pieces of a segment that lost no record, and what the disk did
-// not give of it, in its place on the books.
-func (s *shelf) exchange(one *Segment, pieces, unread []*Segment) {
+// replace lists pieces, and parts that the disk could not read, in place of a segment of
+// which no record is lost.
+func (s *shelf) replace(one *Segment, pieces, unread []*Segment) {
 	s.lock()
 	defer s.unlock()
 	s.unlistLocked(one)
@@ -225,69 +221,4 @@ func (s *shelf) exchange(one *Segment, pieces, unread []*Segment) {
 	}
 	s.checkBoundsLocked()
 	s.announceLocked()
-}
-
-// bury deletes what is in a segment directory and keeps its name, which tells the
-// next seq, until there is an active segment again.
-func (s *shelf) bury(dir string) error {
-	s.lock()
-	if name := dir + goneSuffix; !slices.Contains(s.tombstones, name) {
-		s.tombstones = append(s.tombstones, name)
-	}
-	s.unlock()
-	if err := s.nameGone(dir); err != nil {
-		return err
-	}
-	return s.emptyTombstone(dir + goneSuffix)
-}
-
-// clearActive puts aside what is in the place of the active segment. Another name
-// tells the next seq meanwhile.
-func (s *shelf) clearActive(dir string) error {
-	gone := dir + goneSuffix
-	if err := s.disk.MkdirDurably(gone); err != nil {
-		return err
-	}
-	s.lock()
-	if !slices.Contains(s.tombstones, gone) {
-		s.tombstones = append(s.tombstones, gone)
-	}
-	s.unlock()
-	return s.putAside(dir, errInTheWay)
-}
-
-// emptyTombstone deletes what is in a directory that is kept for its name. Where
-// nothing else may tell the log id, the header stays.
-func (b *base) emptyTombstone(dir string) error {
-	path := filepath.Join(dir, segment.FileName)
-	if info, err := b.disk.Stat(path); err == nil && b.unnamed && info.Mode().IsRegular() && !b.disk.HasOtherNames(path) {
-		return b.disk.Truncate(path, min(info.Size(), segment.MaxHeader))
-	}
-	if err := b.disk.RemoveIn(dir, segment.FileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// deleteTombstones deletes the names that bury kept, once an active segment tells
-// the next seq.
-func (s *shelf) deleteTombstones() {
-	s.lock()
-	var names []string
-	if s.active.open {
-		names, s.tombstones = s.tombstones, nil
-	}
-	s.unlock()
-	if len(names) == 0 {
-		return
-	}
-	err := s.disk.SyncDir(s.dir) // the name of the active segment
-	for _, name := range names {
-		if err == nil {
-			err = s.removeDir(name)
-		}
-	}
-	if err != nil {
-		s.opts.Logger.Warn("can't delete the names of removed segments: the next start will", "trouble", "names", "error", err)
-	}
 }

@@ -7,7 +7,7 @@ import (
 
 // A kept segment was confirmed by the storage and is still here, in case the storage
 // loses it: a loss of power can take what it has confirmed. Kept segments are a cache.
-// They are on a list of their own, they count as shipped, and they are released before
+// They are on a list of their own, they count as shipped, and they are removed before
 // an append is refused or a segment is evicted for want of room. Nothing on the disk
 // says that a segment is kept: to the next start it is sealed and pending.
 
@@ -22,7 +22,7 @@ func (s *Segment) Keep() {
 		s.shelf.keep(s)
 	}
 	s.mu.Unlock()
-	s.shelf.releaseKept()
+	s.shelf.removeKept()
 }
 
 // IsKept reports whether the segment is kept, and was not removed for its room.
@@ -53,8 +53,8 @@ func (s *Segment) WasRelisted() bool {
 	return s.relisted
 }
 
-// release removes the segment for its room, if it is still kept.
-func (s *Segment) release() {
+// removeEarly removes the segment for its room, if it is still kept.
+func (s *Segment) removeEarly() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kept {
@@ -84,20 +84,20 @@ func (s *shelf) relist(one *Segment) {
 	s.announceLocked()
 }
 
-// releaseKept removes the oldest kept segments until those that are left are not in
+// removeKept removes the oldest kept segments until those that are left are not in
 // the way.
-func (s *shelf) releaseKept() {
+func (s *shelf) removeKept() {
 	for one := s.keptInTheWay(); one != nil; one = s.keptInTheWay() {
-		one.release()
+		one.removeEarly()
 	}
 }
 
-// keptInTheWay returns the kept segment to release next, or nil. While one that was
-// released can't be deleted, to release another would make no room.
+// keptInTheWay returns the kept segment to remove next, or nil. While one that was
+// removed can't be deleted, to remove another would make no room.
 func (s *shelf) keptInTheWay() *Segment {
 	s.lock()
 	defer s.unlock()
-	if !s.keptAreInTheWayLocked() || slices.ContainsFunc(s.leaving, func(d *departure) bool { return d.early }) {
+	if !s.keptAreInTheWayLocked() || slices.ContainsFunc(s.removals, func(d *removal) bool { return d.early }) {
 		return nil
 	}
 	if !s.keptEarly {
@@ -136,25 +136,25 @@ func plus(free, n int64) int64 {
 
 // keptDeletedLocked notes that the file of a kept segment is deleted, and its room
 // free, ahead of the next look at the disk.
-func (s *shelf) keptDeletedLocked(d *departure) {
+func (s *shelf) keptDeletedLocked(d *removal) {
 	s.stats.FreeBytes = plus(s.stats.FreeBytes, d.kept)
 	s.keptBytes -= d.kept
 	d.kept = 0
 }
 
 // keptStuckLocked notes that a kept segment can't be deleted now: its room is taken.
-func (s *shelf) keptStuckLocked(d *departure) {
+func (s *shelf) keptStuckLocked(d *removal) {
 	s.keptBytes -= d.kept
 	d.kept = 0
 }
 
-// keptLeavesLocked begins the departure of a kept segment, whose bytes count as kept
+// removeKeptLocked begins the removal of a kept segment, whose bytes count as kept
 // until they are deleted.
-func (s *shelf) keptLeavesLocked(d *departure) {
+func (s *shelf) removeKeptLocked(d *removal) {
 	d.kept = d.bytes
 	switch {
 	case d.early:
-		s.stats.KeptReleased++
+		s.stats.KeptCutShort++
 	case s.keptEarly:
 		s.keptEarly = false
 		s.notices = append(s.notices, func() {

@@ -90,7 +90,7 @@ func TestAKeptSegmentCountsAsShippedAndIsStillThere(t *testing.T) {
 	if below, err := l.Unconfirmed(); below != math.MaxUint64 && below < 2 || err != nil {
 		t.Errorf("all below seq %d is confirmed, %v", below, err)
 	}
-	if stats := l.Stats(); stats.KeptSegments != 0 || stats.KeptReleased != 0 || l.shelf.keptBytes != 0 || l.shelf.sealedBytes != 0 {
+	if stats := l.Stats(); stats.KeptSegments != 0 || stats.KeptCutShort != 0 || l.shelf.keptBytes != 0 || l.shelf.sealedBytes != 0 {
 		t.Errorf("stats %+v", stats)
 	}
 	if _, err := l.disk.Stat(filepath.Join(dir, "wal", segment.SealedName(1, 1))); err == nil {
@@ -202,8 +202,8 @@ func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 				close(done)
 				wg.Wait()
 				stats, g := l.Stats(), checkLedger(t, l)
-				if g.Evicted > 0 || stats.LossNotes > 0 || stats.KeptReleased == 0 || stats.KeptSegments == 0 {
-					t.Errorf("evicted %d, %d loss notes, kept %d, released %d", g.Evicted, stats.LossNotes, stats.KeptSegments, stats.KeptReleased)
+				if g.Evicted > 0 || stats.LossNotes > 0 || stats.KeptCutShort == 0 || stats.KeptSegments == 0 {
+					t.Errorf("evicted %d, %d loss notes, kept %d, released %d", g.Evicted, stats.LossNotes, stats.KeptSegments, stats.KeptCutShort)
 				}
 				if stats.SecondsUntilFull < math.Inf(1) {
 					t.Errorf("full in %v s", stats.SecondsUntilFull)
@@ -236,7 +236,7 @@ func TestKeptSegmentsMakeWayForPendingOnes(t *testing.T) {
 				t.Errorf("%s is kept in a full log", s)
 			}
 		}
-		if stats := l.Stats(); n < 50 || stats.KeptSegments > 0 || stats.LossNotes > 0 || stats.KeptReleased != uint64(len(kept)) {
+		if stats := l.Stats(); n < 50 || stats.KeptSegments > 0 || stats.LossNotes > 0 || stats.KeptCutShort != uint64(len(kept)) {
 			t.Errorf("%d appends, stats %+v", n, stats)
 		}
 		checkLedger(t, l)
@@ -263,7 +263,7 @@ func TestAKeptSegmentThatCantBeDeletedTakesRoom(t *testing.T) {
 		l.SetLimits(Limits{MaxBytes: 4 * kept[0].Bytes(), ProbeMin: time.Hour, ProbeMax: time.Hour})
 		time.Sleep(10 * boundsInterval)
 		stats := l.Stats()
-		if stats.KeptReleased != 1 || stats.KeptSegments != len(kept)-1 {
+		if stats.KeptCutShort != 1 || stats.KeptSegments != len(kept)-1 {
 			t.Errorf("stats %+v", stats)
 		}
 		l.shelf.lock()

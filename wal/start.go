@@ -11,29 +11,29 @@ import (
 )
 
 // A start brings the log directory into the state of a clean shutdown. Each of its
-// steps can be interrupted and is done again by the next start. So a start that
-// fails is done again from its beginning by the same process, with growing delays,
-// while appends are refused: a disk that fails during the start is one that fails
-// later.
+// steps can be interrupted and is repeated by the next start. So a start that fails is
+// repeated from its beginning by the same process, with growing delays, while appends
+// are refused.
 //
-// What can't be read or renamed must not keep the rest from being shipped. So the
+// What can't be read or renamed must not keep the rest from being shipped, so the
 // tolerance of a start grows with its failures.
 
-// tolerance says which errors about one entry of the log directory end a start.
+// tolerance is which errors about one entry of the log directory end a start.
 type tolerance int
 
 const (
-	strict    tolerance = iota // all of them
-	pastEntry                  // those that may pass by themselves
-	pastEvery                  // none: the entry is left where it is
+	failOnAny     tolerance = iota // every error
+	skipPermanent                  // transient errors; an entry with another one is put aside or left
+	skipAny                        // none: every entry with an error is put aside or left
 )
 
-// patientStarts is how many starts wait for an error to pass.
-const patientStarts = 2
+// startsBeforeSkipping is how many starts fail with a transient error before the entry
+// that it is about is skipped.
+const startsBeforeSkipping = 2
 
-// passes reports whether err may be over by itself, or once somebody sees to the
-// disk.
-func passes(err error) bool {
+// isTransient reports whether err may be over by itself, or once somebody repairs the
+// disk or frees space.
+func isTransient(err error) bool {
 	for _, errno := range []syscall.Errno{
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ESTALE,
 		syscall.EINTR, syscall.EAGAIN, syscall.EBUSY, syscall.ETIMEDOUT, syscall.ENODEV, syscall.ENOTCONN, syscall.EUCLEAN,
@@ -45,24 +45,24 @@ func passes(err error) bool {
 	return false
 }
 
-// start makes the log usable, now or later. An error is about the data directory
-// itself.
+// start makes the log usable, now or later. It returns only errors about the data
+// directory itself.
 func (l *Log) start() error {
 	err := l.tryStart()
 	switch {
 	case err == nil:
 		l.work()
-	case l.lock == nil && !passes(err):
+	case l.lock == nil && !isTransient(err):
 		return fmt.Errorf("data directory: %w", err)
 	default:
-		l.opts.Logger.Error("the log can't be started: usages are refused until the disk works again", "trouble", "start", "error", err)
+		l.opts.Logger.Error("the log can't be started: usages are rejected until the disk works again", "trouble", "start", "error", err)
 		l.queue.setBroken(err)
 		l.done.Go(l.keepStarting)
 	}
 	return nil
 }
 
-// keepStarting starts the log as soon as that is possible.
+// keepStarting starts the log as soon as the disk lets it.
 func (l *Log) keepStarting() {
 	var delay time.Duration
 	for {
@@ -73,7 +73,7 @@ func (l *Log) keepStarting() {
 		case <-time.After(delay):
 		}
 		if err := l.tryStart(); err != nil {
-			l.opts.Logger.Error("the log can't be started: usages are refused until the disk works again", "trouble", "start", "error", err)
+			l.opts.Logger.Error("the log can't be started: usages are rejected until the disk works again", "trouble", "start", "error", err)
 			l.queue.setBroken(err)
 			continue
 		}
@@ -83,10 +83,10 @@ func (l *Log) keepStarting() {
 	}
 }
 
-// work sets off the goroutines.
+// work starts the log's goroutines.
 func (l *Log) work() {
 	if l.committer.segment != nil {
-		l.queue.setBroken(nil) // not before somebody commits, and watches
+		l.queue.setBroken(nil) // only now, when a committer and its watch are there
 	}
 	l.done.Go(l.committer.run)
 	l.done.Go(l.committer.wakeAppenders)
@@ -96,17 +96,17 @@ func (l *Log) work() {
 	l.done.Go(l.shelf.run)
 }
 
-// tryStart is a start from its beginning. An error that won't pass is met a second
-// time before the start goes on without what it is about.
+// tryStart is one start from its beginning. A permanent error is met a second time
+// before the start skips the entry that it is about.
 func (l *Log) tryStart() error {
 	err := l.startOnce()
-	if err != nil && !passes(err) && l.lock != nil && l.tolerance == strict {
-		l.tolerance = pastEntry
+	if err != nil && !isTransient(err) && l.lock != nil && l.tolerance == failOnAny {
+		l.tolerance = skipPermanent
 		err = l.startOnce()
 	}
 	if err != nil {
-		if l.failedStarts++; l.failedStarts >= patientStarts {
-			l.tolerance = pastEvery
+		if l.failedStarts++; l.failedStarts >= startsBeforeSkipping {
+			l.tolerance = skipAny
 		}
 	}
 	return err
@@ -135,30 +135,29 @@ func (l *Log) startOnce() error {
 	if err != nil {
 		return fmt.Errorf("recover log: %w", err)
 	}
-	l.queue.goOn(nextSeq)
+	l.queue.setNextSeq(nextSeq)
 	l.shelf.active.next = nextSeq
 	if err := l.begin(); err != nil {
 		l.beginLater(fmt.Errorf("begin a segment: %w", err))
 	}
 	l.logSegmentSize()
-	l.shelf.lookAtDisk()
-	l.tolerance = pastEvery // what is put aside from now on need not wait for another start
+	l.shelf.checkDisk()
+	l.tolerance = skipAny // what is put aside from now on need not wait for another start
 	l.started.Store(true)
 	l.shelf.announce()
 	return nil
 }
 
-// Started reports whether the log knows what is in its directory, as it does once
-// the disk has let it start.
+// Started reports whether the log has read its directory.
 func (l *Log) Started() bool { return l.started.Load() }
 
-// clearPlace moves away what is in the place of a directory and is none. A link is
-// followed: somebody wants what is in the directory to be elsewhere.
+// clearPlace renames a file in the place of a directory. A symbolic link is followed:
+// somebody wants the directory to be elsewhere.
 func (l *Log) clearPlace(dir string) error {
 	info, err := l.disk.Stat(dir)
 	if err != nil || info.IsDir() || vfs.IsLink(info) {
 		return nil //nolint:nilerr // what fails will fail again
 	}
-	l.found(FoundStray, slog.LevelWarn, "moved away what is not part of a log: it was in the place of a directory", "path", dir)
-	return l.disk.RenameDurably(dir, l.besides(dir))
+	l.found(FoundStray, slog.LevelWarn, "renamed what is not part of a log: it was in the place of a directory", "path", dir)
+	return l.disk.RenameDurably(dir, l.asidePath(dir))
 }

@@ -17,15 +17,15 @@ import (
 	"collectord/wal"
 )
 
-// laterHeader is a segment header of a version to come, with n more bytes.
+// laterHeader is a segment header of a later version, with n more bytes.
 func laterHeader(n int) []byte {
 	b := append([]byte("\xffcdS\x02\x00\x00\x00"), bytes.Repeat([]byte("later "), (n+24+5)/6)[:n+24]...)
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
 	return append(binary.AppendUvarint(nil, uint64(len(b))), b...)
 }
 
-// TestALaterVersionIsLeftAloneWhateverItsHeader takes it neither for damage nor
-// for what a crash left.
+// TestALaterVersionIsLeftAloneWhateverItsHeader asserts that it is taken neither for
+// damage nor for what a crash left.
 func TestALaterVersionIsLeftAloneWhateverItsHeader(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 255, 256, 1000, 60_000} {
@@ -128,8 +128,8 @@ func giveAwayIfRoot(dir string) error {
 	return giveAway(dir)
 }
 
-// TestAnOverlayThatRenamesNoDirectory has the log of an image's layer, whose
-// directories the file system does not rename (EXDEV).
+// TestAnOverlayThatRenamesNoDirectory starts a log in a lower layer of an overlay,
+// whose directories the file system does not rename (EXDEV).
 func TestAnOverlayThatRenamesNoDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to mount an overlay")

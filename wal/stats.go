@@ -8,39 +8,39 @@ import (
 	"collectord/collectord/histogram"
 )
 
-// Stats are counters and gauges beside the ledger.
+// Stats are counters and gauges that are not in the ledger.
 type Stats struct {
-	CommitSeconds histogram.Distribution // of commits: write and, with SyncAlways, sync
+	CommitSeconds histogram.Distribution // of commits: the write and, with SyncAlways, the sync
 	SyncSeconds   histogram.Distribution // of syncs of frames
-	CommitRecords histogram.Distribution // how full the frames are
-	CommitBytes   histogram.Distribution
+	CommitRecords histogram.Distribution // records in a frame
+	CommitBytes   histogram.Distribution // bytes of a frame
 	CommitErrors  uint64
-	Seals         map[string]uint64 // by reason; every reason is there
-	TornBytes     uint64            // cut off unsealed segments at start
+	Seals         map[string]uint64 // by reason; every reason is listed
+	TornBytes     uint64            // cut off unsealed segments at start, without zeros
 	Findings      map[Finding]uint64
 
-	// RemovalErrors are failures to delete a segment that is no longer needed. Each
-	// is tried again.
+	// RemovalErrors counts failures to delete a segment that is no longer needed. Each
+	// is retried.
 	RemovalErrors uint64
 
-	PutAside        int // what is in the quarantine or was left in its place, for people to see to; as of the last look
+	PutAside        int // entries in the quarantine or left in their place, when last measured
 	LossNotes       int // waiting for upload
 	SealedSegments  int
-	KeptSegments    int    // shipped, and kept for a while: see Segment.Keep
-	KeptBytes       int64  // of those
-	KeptReleased    uint64 // kept segments that were removed early, for their room
-	Bytes           int64  // sealed, kept and active segments
-	SpoolBytes      int64  // as of the last look
-	QuarantineBytes int64  // as of the last look
+	KeptSegments    int // see Segment.Keep
+	KeptBytes       int64
+	KeptCutShort    uint64 // kept segments that were removed early to make room
+	Bytes           int64  // of sealed, kept and active segments
+	SpoolBytes      int64  // when last measured
+	QuarantineBytes int64  // when last measured
 	MaxBytes        int64
-	QueueBytes      int64 // records of Enqueue waiting for a commit
-	FreeBytes       int64 // on the disk, as of the last look
+	QueueBytes      int64 // of enqueued records that wait for a commit
+	FreeBytes       int64 // on the disk, when last measured; MaxInt64 before
 	// OldestUnshipped is the age of the oldest record that the storage has not
 	// confirmed; 0 if there is none. A clock that jumps does not change it. For a
 	// moment after a removal it may be up to SealSmallAfter too low.
 	OldestUnshipped time.Duration
-	// SecondsUntilFull is when a bound will be reached if the log and its disk
-	// go on to fill as they did in the last minutes; +Inf if they do not.
+	// SecondsUntilFull is the time until a bound will be reached if log and disk fill
+	// as in the last minutes; +Inf if they do not.
 	SecondsUntilFull float64
 }
 
@@ -52,7 +52,7 @@ func newStats() Stats {
 	return stats
 }
 
-// metrics are the distributions of what the committer does.
+// metrics are the committer's distributions.
 type metrics struct{ commit, sync, records, bytes *histogram.Histogram }
 
 func newMetrics() *metrics {
@@ -62,8 +62,7 @@ func newMetrics() *metrics {
 	}
 }
 
-// Stats returns a copy of the log's counters and gauges. It does not wait for
-// the disk.
+// Stats returns a copy of the counters and gauges. It does not wait for the disk.
 func (l *Log) Stats() Stats {
 	s := l.shelf.statsNow()
 	s.Findings = l.findingCounts()
@@ -100,7 +99,8 @@ func (s *shelf) statsNow() Stats {
 	return stats
 }
 
-// oldestLocked is when the oldest record that is not shipped was received.
+// oldestLocked is when the oldest record that is not shipped was received; zero if
+// there is none.
 func (s *shelf) oldestLocked() time.Time {
 	oldest := s.oldestReadableLocked()
 	for _, u := range s.unread {
@@ -115,7 +115,7 @@ func (s *shelf) oldestReadableLocked() time.Time {
 	switch {
 	case len(s.sealed) > 0 && !s.sealed[0].since.IsZero():
 		return s.sealed[0].since
-	case len(s.sealed) > 0: // until the next look at the disk
+	case len(s.sealed) > 0: // until the disk is measured next
 		return s.sealed[0].sealedAt
 	case len(s.unsealed) > 0:
 		return s.unsealed[0].since

@@ -13,15 +13,15 @@ import (
 var (
 	syncs  = []string{"Sync", "Datasync", "SyncDir", "SyncFile", "sync"}
 	losses = []string{
-		"note", "enterMissing", "writeNote", "retireNote", "keepDamaged", "keepBeyond", "quarantineBytes", "quarantineDir", "quarantinePath",
-		"putAside", "deletePieces", "clearPiece", "clearSalvage", "clearGone", "deleteExamined", "removeDir", "emptyTombstone", "bury",
+		"note", "enterMissing", "writeNote", "deleteReplacedNote", "quarantineDamaged", "quarantineBeyond", "quarantineBytes", "quarantineDir", "quarantinePath",
+		"putAside", "deletePieces", "clearPiece", "deleteSalvageDir", "deleteLeftovers", "deleteExamined", "deleteDir", "emptyTombstone", "makeTombstone",
 		"trim", "Trim", "CutTo", "Truncate",
 	}
 	// shorter is what a call does without the sync in it.
 	shorter = map[string]string{"RenameDurably": "RenameNew"}
 	// steps are calls that may have to come in one order.
 	steps = slices.Concat(syncs, losses, []string{
-		"decide", "retire", "link", "Rename", "RenameNew", "RenameDurably", "MkdirDurably", "WriteFileDurably", "Finish", "Link", "Remove", "RemoveIn", "RemoveDir",
+		"renameOrUndo", "markGone", "link", "Rename", "RenameNew", "RenameDurably", "MkdirDurably", "WriteFileDurably", "Finish", "Link", "Remove", "RemoveIn", "RemoveDir",
 	})
 	// checked is what a condition names that is a check of what was read.
 	checked = regexp.MustCompile(`(?i)crc|checksum|magic|errBad|logID|\brun\b|\.Run\b|firstSeq|payloadLen|version|castagnoli|wellFormed|len\(payload\)|length|maxEntry|maxSeq|withi?n\b|owner`)

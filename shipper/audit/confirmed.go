@@ -8,8 +8,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// unconfirmed is what a report says of a gap in a log of which nothing tells what was
-// confirmed.
+// unconfirmed is the reason of a gap in a log without metadata.
 const unconfirmed = "no metadata tells what the host had confirmed: whether these were deleted or never came is not known"
 
 // confirmed is below which seq all is in the bucket, or noted as lost, as far as was
@@ -23,7 +22,7 @@ type confirmed struct {
 // overtake each other by no more than are under way at once.
 const newest = 16
 
-// confirmedBelow is the newest confirmed-below of the log; 0 if nothing tells it.
+// confirmedBelow is the newest confirmed-below of the log; 0 if no metadata has it.
 // Where runs are forked each has its own.
 func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjects) (uint64, error) {
 	runs, c := l.runs, &l.confirmed
@@ -40,7 +39,8 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 	return below, err
 }
 
-// askConfirmed looks at the metadata of the newest objects. It is the only source.
+// askConfirmed looks at the metadata of the newest objects. A heartbeat would be
+// another source.
 func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects) (below uint64, err error) {
 	asked := 0
 	for _, r := range slices.Backward(runs) {

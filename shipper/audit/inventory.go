@@ -12,7 +12,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// inventory is what a bucket's listing tells. It takes 24 bytes for an object,
+// inventory is what a bucket's listing holds. It takes 24 bytes for an object,
 // and up to twice that while it grows, so that millions fit in the memory of a
 // small host.
 type inventory struct {
@@ -46,7 +46,7 @@ type runObjects struct {
 	confirmed confirmed
 }
 
-// objectRef is one object: as much of its name as its run does not tell.
+// objectRef is one object: its name without what all objects of a run share.
 type objectRef struct {
 	first uint64
 	count uint32
@@ -65,7 +65,7 @@ func (o objectRef) last() uint64 { return o.first + uint64(o.count) - 1 }
 // otherName is an object under a name of its own.
 type otherName struct {
 	key     string
-	problem string // empty: its metadata tells what it is
+	problem string // empty: its metadata names its records
 }
 
 // maxOthers bounds those whose metadata is looked at and whose names are reported.
@@ -155,7 +155,7 @@ func (v *inventory) add(k bucket.Key, kind int32) {
 	r.objects = append(r.objects, objectRef{first: k.FirstSeq, count: uint32(k.LastSeq - k.FirstSeq + 1), hour: int32(k.Hour), sha8: k.SHA8, kind: kind})
 }
 
-// identify asks for the metadata of objects whose names tell nothing: a copy
+// identify asks for the metadata of objects whose names are not ours: a copy
 // under another name holds records all the same.
 func (v *inventory) identify(ctx context.Context, store bucket.Store, keys []string) error {
 	found := make([]bucket.Metadata, len(keys))
@@ -213,7 +213,7 @@ func (v *inventory) readNotes(ctx context.Context, store bucket.Store) error {
 	return err
 }
 
-// read reads why the records are lost. The name alone says that they are.
+// read reads why the records are lost. The name alone proves that they are.
 func (n *lossNote) read(ctx context.Context, store bucket.Store) error {
 	note, err := bucket.ReadLossNote(ctx, store, n.Key)
 	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
@@ -236,7 +236,7 @@ func (v *inventory) key(l *logObjects, r *runObjects, o objectRef) string {
 	return nameOf(l, r, o).String()
 }
 
-// nameOf is what the name of an object should tell.
+// nameOf is the name of an object that has one of ours.
 func nameOf(l *logObjects, r *runObjects, o objectRef) bucket.Key {
 	return bucket.Key{
 		Node: r.node, LogID: l.id, Run: r.run, FirstSeq: o.first, LastSeq: o.last(),

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Kind says what an audit found.
+// Kind is what an audit found.
 type Kind string
 
 // Kinds of findings. The second group is not wrong.
 const (
-	Missing     Kind = "missing"     // a hole below what was once confirmed to be complete
-	Overdue     Kind = "overdue"     // a hole that should have been filled by now
+	Missing     Kind = "missing"     // a gap below what was once confirmed to be complete
+	Overdue     Kind = "overdue"     // a gap that should have been filled by now
 	Doubled     Kind = "doubled"     // the same records in two objects
 	Forked      Kind = "forked"      // other records under the same seqs: a restored snapshot, or a clone
 	Conflicting Kind = "conflicting" // two contents for one name
@@ -19,13 +19,13 @@ const (
 	Damaged     Kind = "damaged"     // an object that is not what it says (deep)
 	Unreadable  Kind = "unreadable"  // the storage does not give it (deep)
 
-	NotYet   Kind = "not_yet"  // a hole that may still be on its way
+	NotYet   Kind = "not_yet"  // a gap that may still be on its way
 	Lost     Kind = "lost"     // known: there is a note
 	Foreign  Kind = "foreign"  // no object of collectord
 	Vanished Kind = "vanished" // deleted while the audit read (deep)
 )
 
-// Wrong tells what must be looked into from what is as it is.
+// Wrong reports whether somebody must look into it.
 func (k Kind) Wrong() bool {
 	switch k {
 	case NotYet, Lost, Foreign, Vanished:
@@ -44,7 +44,7 @@ type Finding struct {
 	LastSeq  uint64     `json:"last_seq,omitempty"`
 	Keys     []string   `json:"keys,omitempty"`   // at most maxKeys
 	Reason   string     `json:"reason,omitempty"` // for people
-	Since    *time.Time `json:"since,omitempty"`  // a hole: when a later record was received at the latest; lost: when it was noted
+	Since    *time.Time `json:"since,omitempty"`  // a gap: when a later record was received at the latest; lost: when it was noted
 }
 
 // Records is how many seqs the finding is about.
@@ -85,14 +85,14 @@ type Report struct {
 	Objects  int
 	Notes    int // of losses
 
-	// Unconfirmed counts the logs with gaps of which no metadata tells what their
+	// Unconfirmed counts the logs with gaps without metadata on what their
 	// hosts had confirmed: such gaps are NotYet or Overdue, never Missing.
 	Unconfirmed int
 
 	// Of a deep audit.
 	Read       int   // objects
 	RawBytes   int64 // of lines
-	NoMetadata int   // objects read whose SHA-256 nothing tells
+	NoMetadata int   // objects read whose SHA-256 is not known
 }
 
 // Wrong reports whether there is anything to look into.
@@ -111,7 +111,7 @@ const (
 	maxKeys     = 4
 )
 
-// Kinds are all kinds, in the order in which they are told.
+// Kinds are all kinds, in the order in which they are reported.
 func Kinds() []Kind {
 	return []Kind{Missing, Overdue, Doubled, Forked, Conflicting, Truncated, Damaged, Unreadable, NotYet, Lost, Vanished, Foreign}
 }

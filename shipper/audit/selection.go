@@ -14,7 +14,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Selection says which records of a bucket are meant. The zero value of each
+// Selection selects records of a bucket. The zero value of each
 // field means all.
 type Selection struct {
 	Node     string
@@ -22,11 +22,11 @@ type Selection struct {
 	IDs      []bucket.ID
 }
 
-// ErrNoSuchID says that records of a selection's IDs were not found.
+// ErrNoSuchID means that records of a selection's IDs were not found.
 var ErrNoSuchID = errors.New("no such record")
 
-// DamagedError says that objects are not whole. What could be read of them was
-// given.
+// DamagedError means that objects are damaged. What could be read of them was
+// passed on.
 type DamagedError struct {
 	Objects int
 	First   error // names one of them
@@ -55,7 +55,7 @@ func (s Selection) hours(now time.Time) (from, to int64, fromKnown, toKnown bool
 	if len(s.IDs) == 0 || fromKnown || toKnown {
 		return from, to, fromKnown, toKnown
 	}
-	// A version 7 tells when it was drawn: near to when its record was received,
+	// A version 7 holds the time at which it was drawn: near to when its record was received,
 	// unless the clock was set back.
 	lowest, highest := int64(1<<62), int64(0)
 	for _, id := range s.IDs {
@@ -134,11 +134,11 @@ func (s Selection) keys(ctx context.Context, store bucket.Store, now time.Time) 
 	}
 }
 
-// mayBeIn tells by its key whether an object may hold some of the selection.
+// mayBeIn reports, by its key, whether an object may hold some of the selection.
 func (s Selection) mayBeIn(key string, from, to int64, fromKnown bool) bool {
 	k, ok := bucket.ParseKey(key)
 	if !ok {
-		// A copy under another name: its folder tells the hour, if anything does.
+		// A copy under another name: its folder has the hour, if anything does.
 		if !strings.HasSuffix(key, bucket.Suffix) || s.Node != "" {
 			return false
 		}
@@ -147,11 +147,11 @@ func (s Selection) mayBeIn(key string, from, to int64, fromKnown bool) bool {
 	return (!fromKnown || k.Hour >= from) && (k.Hour <= to || k.Hour == noPartition) && (s.Node == "" || s.Node == k.Node)
 }
 
-// Records gives each line of the selection to each, with its line break, valid
+// Records calls each with each line of the selection, with its line break, valid
 // until each returns. The lines of an object come in their order, objects by
 // hour, node and seq. It ends early once every id is found that can't be there
 // twice, and with ErrNoSuchID if some were not. Damaged objects are passed over,
-// and told of by a DamagedError at the end.
+// and reported by a DamagedError at the end.
 func (s Selection) Records(ctx context.Context, store bucket.Store, progress func(objects int), each func(bucket.Line) error) error {
 	w := wanted{selection: s, each: each}
 	w.from, w.to = formatTime(s.From), formatTime(s.To)
@@ -209,7 +209,7 @@ func (s Selection) searched() string {
 	return fmt.Sprintf("%s to %s", bucket.Partition(from), bucket.Partition(to))
 }
 
-// formatTime is the time as lines tell it; empty for none.
+// formatTime is the time in the format of lines; empty for none.
 func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -14,8 +14,8 @@ type Comparison int
 const (
 	OtherLines  Comparison = iota
 	SameLines              // as the object has
-	DamagedCopy            // it says that it has the same lines, and does not
-	Undecodable            // nobody can read it, and nothing says what it was
+	DamagedCopy            // its metadata or name claims the same lines, and it has others
+	Undecodable            // it can't be read, and nothing claims what it was
 )
 
 // How Compare looks.
@@ -41,7 +41,7 @@ func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comp
 	case !read && same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
 		return SameLines, there.ETag, nil
 	}
-	// Another version compresses otherwise: only the lines tell.
+	// Another version compresses otherwise: only the lines can be compared.
 	body, stored, err := store.Open(ctx, o.Key)
 	if err != nil {
 		return 0, "", err
@@ -56,7 +56,7 @@ func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comp
 		return 0, "", err
 	case equal:
 		return SameLines, stored.ETag, nil
-	case same, damage && saysLines(o):
+	case same, damage && namesLines(o):
 		return DamagedCopy, stored.ETag, nil
 	case damage:
 		return Undecodable, stored.ETag, nil
@@ -64,9 +64,9 @@ func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comp
 	return OtherLines, stored.ETag, nil
 }
 
-// saysLines reports whether the name alone says what the lines under it are: that of
-// an object beside another has the beginning of their SHA-256.
-func saysLines(o *Object) bool {
+// namesLines reports whether the name alone determines the lines: that of an object
+// beside another has the beginning of their SHA-256.
+func namesLines(o *Object) bool {
 	k, ok := ParseKey(o.Key)
 	return ok && k.Beside
 }

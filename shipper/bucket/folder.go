@@ -200,7 +200,7 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Stat tells the size, and what the name tells: a folder keeps no metadata.
+// Stat returns the size, and what the name holds: a folder keeps no metadata.
 func (s *folder) Stat(_ context.Context, key string) (Stored, error) {
 	f, there, err := s.open("stat", key)
 	if err == nil {
@@ -239,7 +239,7 @@ func (s *folder) Open(_ context.Context, key string) (io.ReadCloser, Stored, err
 
 func (s *folder) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		// Whole folders of the prefix are gone down at once.
+		// The walk starts in the last whole folder of the prefix.
 		top, err := s.path(prefix[:strings.LastIndexByte(prefix, '/')+1] + ".")
 		if err != nil {
 			yield("", s.fail("list", prefix, err))

@@ -28,7 +28,7 @@ const (
 	partitionLayout = dayLayout + "hour=15/"
 )
 
-// Key is the name of an object: what its key tells of it.
+// Key is the name of an object, as fields.
 type Key struct {
 	Node              string
 	LogID, Run        uint64

@@ -52,10 +52,10 @@ type Record struct {
 // so that all objects have one schema.
 func Columns() []string { return []string{"id", "received_at", "via", "client", "usage"} }
 
-// timeLayout is how lines tell the time, which sorts as text.
+// timeLayout is the time format of lines, which sorts as text.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// FormatTime is a time as lines tell it.
+// FormatTime is a time in the format of lines.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
 // LineEncoder writes lines. It keeps the text of the last time, since the records of
@@ -129,7 +129,7 @@ func (l Line) IDText() []byte {
 	return []byte(any.ID)
 }
 
-// ReceivedAt is when the record was received, as text; empty if it is not told.
+// ReceivedAt is when the record was received, as text; empty if it is not there.
 func (l Line) ReceivedAt() []byte {
 	if l.ours() {
 		return l[timeStart:timeEnd]

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// LossNote is what the bucket is told of records that will never come.
+// LossNote is a JSON object in the bucket that names records that will never come.
 type LossNote struct {
 	Format   int    `json:"format"`
 	Node     string `json:"node"`

@@ -9,8 +9,8 @@ import (
 const Format = 1
 
 // Metadata describes an object. S3 keeps it as user metadata. Where there is none, in
-// a folder or after a copy by a tool that drops it, the name tells the range and the
-// count; SHA256 and what else only metadata tells stay empty.
+// a folder or after a copy by a tool that drops it, range and count come from the name;
+// the rest stays empty.
 type Metadata struct {
 	Format   int
 	Node     string
@@ -31,7 +31,7 @@ func (m Metadata) SameContent(o Metadata) bool {
 	return m.SHA256 != "" && m.SHA256 == o.SHA256 && m.Records == o.Records
 }
 
-// Key is the part of the name that metadata tells: all but the hour.
+// Key is the name as far as metadata holds it: all but the hour.
 func (m Metadata) Key() (k Key, ok bool) {
 	if m.SHA256 == "" || m.FirstSeq < 1 || m.LastSeq < m.FirstSeq {
 		return k, false
@@ -41,7 +41,7 @@ func (m Metadata) Key() (k Key, ok bool) {
 	return Key{Node: m.Node, LogID: logID, Run: run, FirstSeq: m.FirstSeq, LastSeq: m.LastSeq}, errors.Join(err, runErr) == nil
 }
 
-// fromName is what the name of an object tells of it; nothing if it is not one of ours.
+// fromName is the metadata that the name of an object holds; empty if it is not one of ours.
 func fromName(key string) Metadata {
 	k, ok := ParseKey(key)
 	if !ok {

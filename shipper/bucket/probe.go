@@ -68,20 +68,20 @@ func (s *s3Store) probe(ctx context.Context) error {
 	return err
 }
 
-// setCapabilities notes what the storage can do.
+// setCapabilities stores what the probe found.
 func (s *s3Store) setCapabilities(checksum int32, conditional bool) {
 	name := []string{"crc32c", "md5", "off"}[checksum]
 	s.checksum.Store(checksum)
 	if conditional {
 		s.conditions.Store(withConditions)
-		s.log.Debug("the storage keeps a put from replacing", "destination", s.String(), "checksum", name)
+		s.log.Debug("the storage supports conditional puts", "destination", s.String(), "checksum", name)
 		return
 	}
 	s.conditions.Store(withoutConditions)
-	s.log.Warn("the storage knows no conditional put: it is asked before each one", "destination", s.String(), "checksum", name)
+	s.log.Warn("the storage does not support conditional puts: it is asked before each one", "destination", s.String(), "checksum", name)
 }
 
-// refuses tells a storage that does not know a header from one that is in
+// refuses distinguishes a storage that does not know a header from one that is in
 // trouble, or found the bytes to be wrong.
 func refuses(r minio.ErrorResponse) bool {
 	switch r.Code {

@@ -12,7 +12,7 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// proofError says that a put was answered with success, and what shows that the
+// proofError means that a put was answered with success, and describes what shows that the
 // object is not stored, or not known to be.
 type proofError struct {
 	kind, hint string
@@ -51,7 +51,7 @@ func (s *s3Store) prove(ctx context.Context, o *Object, answer minio.UploadInfo,
 	case resp.StatusCode == http.StatusNotFound:
 		return unprovenf("the storage, or what answers in its place, keeps nothing", "the storage answered a put with success and does not have the object: %w", err)
 	default:
-		return fmt.Errorf("look at what was put: %w", err) // wrapped, so that nothing is learned from it
+		return fmt.Errorf("look at what was put: %w", err) // wrapped, so that it changes no capability
 	}
 	switch {
 	case there.Size >= 0 && there.Size != o.Size:

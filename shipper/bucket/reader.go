@@ -12,7 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Damage says that an object is not what it should be. Every other error of reading
+// Damage means that an object is not what it should be. Every other error of reading
 // one is the storage's.
 type Damage struct {
 	Records uint64 // that could be read before it
@@ -22,8 +22,8 @@ type Damage struct {
 func (d *Damage) Error() string { return fmt.Sprintf("damaged after %d records: %v", d.Records, d.Err) }
 func (d *Damage) Unwrap() error { return d.Err }
 
-// source is the body of an object. It tells a storage that failed from an object
-// that is damaged, for which a decoder has the same errors.
+// source is the body of an object. It distinguishes a storage that failed from an
+// object that is damaged, for which a decoder has the same errors.
 type source struct {
 	in   io.Reader
 	size int64 // of the object; negative: not known

@@ -19,7 +19,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/encrypt"
 )
 
-// S3Options tell how to reach an S3-compatible storage.
+// S3Options describe how to reach an S3-compatible storage.
 type S3Options struct {
 	Endpoint        string // URL, or host[:port] for HTTPS; empty means AWS
 	Region          string // empty: asked of the storage
@@ -242,7 +242,7 @@ func (s *s3Store) Open(ctx context.Context, key string) (io.ReadCloser, Stored, 
 	return &s3Body{body, func(err error) error { return s.fail("open", key, t, err) }}, s.stored(key, info), nil
 }
 
-// stored is what the headers of an answer tell of an object.
+// stored is what the headers of an answer hold of an object.
 func (s *s3Store) stored(key string, info minio.ObjectInfo) Stored {
 	there := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C, ETag: info.ETag}
 	if strings.Contains(there.CRC32C, "-") { // of parts

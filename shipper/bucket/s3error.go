@@ -53,7 +53,7 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 	case resp.StatusCode == http.StatusForbidden && op == "list":
 		return true, false, "the key needs s3:ListBucket on this bucket; README, Permissions"
 	case resp.StatusCode == http.StatusForbidden && s.conditions.Load() == withoutConditions:
-		return true, false, "this storage knows no conditional put and is asked before each upload: the key needs s3:GetObject, and s3:ListBucket; README, Permissions"
+		return true, false, "this storage does not support conditional puts and is asked before each upload: the key needs s3:GetObject, and s3:ListBucket; README, Permissions"
 	case resp.StatusCode == http.StatusForbidden:
 		// Of one object that is there already; the others go on.
 		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at what is there; README, Permissions"
@@ -68,7 +68,7 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 	return false, false, ""
 }
 
-// fail says what an error means for the shipper and for people.
+// fail turns an error into one that the caller and people can act on.
 func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	var (
 		resp   minio.ErrorResponse
@@ -162,8 +162,8 @@ func (s *s3Store) foreign(answer *responseError, resp minio.ErrorResponse, err e
 	return resp.StatusCode/100 == 3 && resp.Region == "" && strings.HasPrefix(resp.Code, strconv.Itoa(resp.StatusCode))
 }
 
-// stable makes a kind for metrics of what the storage says: one of few, whatever
-// it says.
+// stable makes a kind for metrics of an error code: one of few, whatever the storage
+// sends.
 func stable(r minio.ErrorResponse) string {
 	if r.StatusCode == 0 && r.Code == "" {
 		return "other"

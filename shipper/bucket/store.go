@@ -31,7 +31,7 @@ type Store interface {
 	String() string
 }
 
-// Stored is what a storage says of an object.
+// Stored is what a storage knows of an object.
 type Stored struct {
 	Metadata
 	Size   int64  // negative: not known

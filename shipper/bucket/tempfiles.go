@@ -10,7 +10,7 @@ import (
 )
 
 // RemoveFiles removes the regular files of a directory whose names match, unless
-// spare says that one is in use, and returns the names of what else is there. It
+// spare reports that one is in use, and returns the names of what else is there. It
 // goes into no directory and follows no link; dir itself may be one.
 func RemoveFiles(dir, pattern string, spare func(*os.File) bool) (others []string, err error) {
 	root, err := os.OpenRoot(dir)

@@ -46,7 +46,7 @@ func NewVerifier() (*Verifier, error) {
 func (v *Verifier) Close() { v.zstd.Close() }
 
 // Read reads an object to its end. It returns an error only when the storage failed;
-// what is wrong with the object is told by its Contents.
+// what is wrong with the object is in its Contents.
 func (v *Verifier) Read(ctx context.Context, store Store, key string) (c Contents, err error) {
 	body, stored, err := store.Open(ctx, key)
 	if err != nil {
@@ -88,7 +88,7 @@ func (v *Verifier) read(body io.Reader, size int64) (c Contents, err error) {
 	return c, nil
 }
 
-// HasMetadata reports whether the storage told the SHA-256 of the lines. Without it,
+// HasMetadata reports whether the storage knows the SHA-256 of the lines. Without it,
 // lines are checked by the checksum of their frame, their count and their ids.
 func (c *Contents) HasMetadata() bool { return c.Metadata.SHA256 != "" }
 

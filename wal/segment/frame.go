@@ -7,9 +7,9 @@ import (
 	"hash/crc32"
 )
 
-// A log file is a row of entries, each a length (unsigned LEB128) and that many
-// bytes: first a segment header, then frames. All integers are little-endian,
-// all checksums CRC-32C (Castagnoli, RFC 3720 appendix B.4).
+// A segment's file is a sequence of entries, each a length (unsigned LEB128) and that
+// many bytes: first a segment header, then frames. Integers are little-endian,
+// checksums CRC-32C (Castagnoli; RFC 3720, appendix B.4).
 //
 //	segment header                       frame
 //	+---------------------+  0           +---------------------+  0
@@ -26,9 +26,11 @@ import (
 //	                                     | payload: records    | 48
 //	                                     +---------------------+
 //
-// The magic holds 0xFF, which no UTF-8 text contains, so no usage can forge it.
+// The magics begin with 0xFF, which no UTF-8 text contains, so no usage can imitate
+// one.
 const (
-	// MaxHeader is the most that a header of this version takes in the file.
+	// MaxHeader is the most bytes that a header of this version, with its length, takes
+	// in the file.
 	MaxHeader = 2 + headerSize + 255 + 4
 
 	headerMagic = "\xffcdS"
@@ -36,22 +38,22 @@ const (
 
 	formatVersion   = 1
 	headerSize      = 32       // without node and checksum
-	maxLaterHeader  = 64 << 10 // of any version
+	maxLaterHeader  = 64 << 10 // most bytes of a header of any version
 	frameHeaderSize = 48
 )
 
-// ErrVersion means that a later version of this program wrote what was found. It
-// is left as it is.
+// ErrVersion means that a later version of this program wrote what was read. It is left
+// as it is.
 var ErrVersion = errors.New("format version")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant table
 
-// Header is what the first entry of a segment says of it.
+// Header is the first entry of a segment.
 type Header struct {
 	LogID     uint64 // of the log that wrote it
-	Run       uint64 // drawn at every start of the daemon
+	Run       uint64 // drawn at random at every start of the daemon
 	Node      string // the host's name for itself
-	CreatedAt int64  // when the segment was prepared, microseconds since 1970
+	CreatedAt int64  // when the segment was prepared, in microseconds since 1970 UTC
 }
 
 func (h Header) append(dst []byte) []byte {
@@ -66,12 +68,12 @@ func (h Header) append(dst []byte) []byte {
 }
 
 var (
-	errBadMagic = errors.New("no magic number where one belongs")
+	errBadMagic = errors.New("magic number is missing")
 	errBadCRC   = errors.New("checksum does not match")
 )
 
-// decodeHeader reads a header. The checksum comes first, which every version has at
-// the end: a version is believed only if its bytes are.
+// decodeHeader decodes a header. It verifies the checksum, which every version has at
+// the end, before it reads the version.
 func decodeHeader(b []byte) (h Header, err error) {
 	if len(b) < headerSize+4 {
 		return h, errors.New("segment header is cut short")
@@ -104,7 +106,7 @@ type frameHeader struct {
 	payloadCRC uint32
 }
 
-// put writes h to the first frameHeaderSize bytes of b.
+// put encodes h into the first frameHeaderSize bytes of b.
 func (h frameHeader) put(b []byte) {
 	copy(b, frameMagic)
 	binary.LittleEndian.PutUint32(b[4:], formatVersion)
@@ -117,7 +119,7 @@ func (h frameHeader) put(b []byte) {
 	binary.LittleEndian.PutUint32(b[44:], crc32.Checksum(b[:44], castagnoli))
 }
 
-// decodeFrameHeader reads and checks the first frameHeaderSize bytes of b.
+// decodeFrameHeader decodes and verifies the first frameHeaderSize bytes of b.
 func decodeFrameHeader(b []byte) (h frameHeader, err error) {
 	if string(b[:4]) != frameMagic {
 		return h, errBadMagic
@@ -138,14 +140,15 @@ func decodeFrameHeader(b []byte) (h frameHeader, err error) {
 	}, nil
 }
 
-// EntryRoom is what a buffer has in front of a frame, for the length with which an
-// entry begins; FrameStart is where the records begin.
+// EntryRoom is the number of bytes in front of a frame in its buffer, for the entry's
+// length. FrameStart is where the records begin.
 const (
 	EntryRoom  = binary.MaxVarintLen32
 	FrameStart = EntryRoom + frameHeaderSize
 )
 
-// PutFrame writes the header of a frame whose records are in buf from FrameStart on.
+// PutFrame completes the frame in buf, whose records begin at FrameStart: it writes the
+// frame's header at EntryRoom.
 func PutFrame(buf []byte, logID, run, firstSeq uint64, count uint32) {
 	payload := buf[FrameStart:]
 	frameHeader{

@@ -6,28 +6,29 @@ import (
 	"strings"
 )
 
-// FileName is what the underlying log calls the only file in a segment's directory.
+// FileName is the name of the only file in a segment's directory: the log library names
+// its first file so.
 const FileName = "00000000000000000001"
 
-// MaxSeq is above every seq there is. Names beyond maxNamed are no segment's: a
-// million records a second would not get there in a hundred thousand years, and
-// there is room to count on from any other name.
+// MaxSeq is above every seq. Names with a seq of maxNamed or more are no segment's: a
+// million records a second would not get there in a hundred thousand years, and above
+// any other name there are seqs left.
 const (
 	MaxSeq   = 1 << 63
 	maxNamed = 1 << 62
 )
 
-// SeqRange is a range of records.
+// SeqRange is a range of seqs, both ends included.
 type SeqRange struct{ First, Last uint64 }
 
-// ActiveName names a segment that is not sealed.
+// ActiveName is the name of an unsealed segment.
 func ActiveName(first uint64) string { return fmt.Sprintf("%020d", first) }
 
-// SealedName names a sealed segment.
+// SealedName is the name of a sealed segment.
 func SealedName(first, last uint64) string { return fmt.Sprintf("%020d-%020d", first, last) }
 
-// ParseName reads a segment's name. last is 0 for one that is not sealed. ending is
-// what follows the range, from its first dot on.
+// ParseName reads a segment's name. last is 0 for an unsealed one. ending is what
+// follows the seqs, from the first dot on; it is not checked.
 func ParseName(name string) (first, last uint64, ending string, ok bool) {
 	name, rest, dotted := strings.Cut(name, ".")
 	if dotted {

@@ -8,8 +8,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// UnreadableError says that the disk did not give a part of a segment. Reading
-// it again later may help.
+// UnreadableError means that the disk could not read a part of a segment. Another attempt
+// may succeed.
 type UnreadableError struct {
 	Path  string
 	Pages int // of 4 KiB; 0 if the file could not be opened
@@ -22,24 +22,24 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// ByteRange is a row of bytes in a segment's file.
+// ByteRange is the bytes of a file from From up to, but not including, To.
 type ByteRange struct{ From, To int64 }
 
-// pageSize is the unit in which an unreadable part of a file is looked for.
+// pageSize is the unit in bytes in which a file is taken for unreadable.
 const pageSize = 4096
 
-// maxUnreadPages is after how many unreadable pages the rest of a file is taken
-// for unreadable without a try: a failing disk can take seconds for each.
+// maxUnreadPages is the number of unreadable pages after which the rest of a file
+// counts as unreadable without an attempt: a failing disk can take seconds for each.
 const maxUnreadPages = 1024
 
-// Pages reads a file of which the disk may not give every page. Such a page reads
-// as zeros, in which no frame checks out. That is the only policy for read errors:
-// whatever else fails ends the reading.
+// Pages reads a file of which the disk may be unable to read every page. Such a page, tried
+// twice, reads as zeros, in which no frame checks out. This is the only policy for read
+// errors: any other error ends the reading.
 type Pages struct {
 	file   vfs.File
 	size   int64
-	unread map[int64]bool // by index; each was tried twice
-	err    error          // of the first unread page
+	unread map[int64]bool // by page number
+	err    error          // the first page's error
 }
 
 // ReadAt implements io.ReaderAt.
@@ -84,7 +84,7 @@ func (p *Pages) ReadAt(b []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// NextData is for vfs.NextData.
+// NextData implements what vfs.NextData asks for.
 func (p *Pages) NextData(off int64) int64 { return vfs.NextData(p.file, off) }
 
 func pageEnd(at int64) int64 { return at - at%pageSize + pageSize }
@@ -93,7 +93,7 @@ func (p *Pages) isUnread(at int64) bool {
 	return len(p.unread) > 0 && p.unread[at/pageSize]
 }
 
-// fail notes that the page at offset at can't be read.
+// fail marks the page at offset at as unreadable.
 func (p *Pages) fail(at int64, err error) {
 	if p.err == nil {
 		p.err, p.unread = err, map[int64]bool{}
@@ -106,7 +106,7 @@ func (p *Pages) fail(at int64, err error) {
 	}
 }
 
-// ranges lists the unread pages by offset.
+// ranges lists the unreadable pages by offset.
 func (p *Pages) ranges() (all []ByteRange) {
 	indexes := make([]int64, 0, len(p.unread))
 	for i := range p.unread {

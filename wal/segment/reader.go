@@ -9,10 +9,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-// DamageError says where bytes of a segment do not check out, and why.
+// DamageError is where bytes of a segment are damaged, and why.
 type DamageError struct {
 	Path   string
-	Offset int64 // of the first byte that is not part of a good entry
+	Offset int64 // in the file, of the first byte that is part of no good entry
 	Reason error
 }
 
@@ -22,8 +22,8 @@ func (e *DamageError) Error() string {
 
 func (e *DamageError) Unwrap() error { return e.Reason }
 
-// openStrict opens a file and reads its header. Anything wrong with it is a
-// *DamageError.
+// openStrict opens a file and reads its header. If either fails it returns an error, a
+// *DamageError if the disk can't read the file or the header is damaged.
 func openStrict(disk vfs.Disk, path string) (*scanner, error) {
 	s, err := open(disk, path)
 	var unreadable *UnreadableError
@@ -44,8 +44,8 @@ func openStrict(disk vfs.Disk, path string) (*scanner, error) {
 	return s, nil
 }
 
-// ReadHeader reads the header of the segment at path. The error is a *DamageError
-// if it does not check out; that of a later version wraps ErrVersion.
+// ReadHeader reads the header of the segment at path. The error is a *DamageError if it
+// is damaged; it wraps ErrVersion for a later version.
 func ReadHeader(disk vfs.Disk, path string) (Header, error) {
 	s, err := openStrict(disk, path)
 	if err != nil {
@@ -55,10 +55,10 @@ func ReadHeader(disk vfs.Disk, path string) (Header, error) {
 	return s.header, nil
 }
 
-// Records reads the sealed segment at path, which holds the records first to last,
-// and verifies every checksum. The record and what it refers to are valid until
-// the next step. A *DamageError, or an error of the disk, ends the iteration.
-// pause is called before each frame but the first.
+// Records reads the sealed segment at path, which holds the records first to last, and
+// verifies every checksum. A record and what it refers to are valid until the next
+// step. A *DamageError, or an error of the disk, ends the iteration. pause is called
+// before each frame but the first.
 func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		s, err := openStrict(disk, path)
@@ -78,9 +78,9 @@ func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.
 				reason, err = fmt.Errorf("segment ends before seq %d, its name says %d", seq, last), nil
 			case err != nil || reason != nil:
 			case f.firstSeq != seq:
-				reason = fmt.Errorf("frame starts at seq %d where %d belongs", f.firstSeq, seq)
+				reason = fmt.Errorf("frame starts at seq %d instead of %d", f.firstSeq, seq)
 			case f.last() > last:
-				reason = fmt.Errorf("frame of %d records does not end by seq %d", f.count, last)
+				reason = fmt.Errorf("frame of %d records ends above seq %d", f.count, last)
 			default:
 				reason, err = s.records(f, func(rec *Record) error {
 					if !yield(rec, nil) {
@@ -96,7 +96,7 @@ func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.
 				yield(nil, err)
 				return
 			case reason != nil:
-				yield(nil, &DamageError{Path: path, Offset: at, Reason: s.because(reason)})
+				yield(nil, &DamageError{Path: path, Offset: at, Reason: s.orUnreadable(reason)})
 				return
 			}
 			seq = f.last() + 1
@@ -104,14 +104,15 @@ func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.
 	}
 }
 
-// Start is what the beginning of a segment says of it.
+// Start is what the beginning of a segment's file tells.
 type Start struct {
-	Run      uint64 // of the header; 0 if it can't be read
-	FirstSeq uint64 // of the first frame's header; 0 if it can't be read
+	Run      uint64 // of the segment header; 0 if that can't be read
+	FirstSeq uint64 // of the first frame's header; 0 if that can't be read or has another log id or run
 }
 
-// Peek reads the header and that of the first frame, whose records it does not
-// verify. The error says why the file can't be opened.
+// Peek reads the segment header and the first frame's header, without that frame's
+// records. It returns an error if the file can't be opened, and zero values for what is
+// damaged.
 func Peek(disk vfs.Disk, path string) (start Start, err error) {
 	s, err := openStrict(disk, path)
 	var damage *DamageError

@@ -11,8 +11,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// FuzzFrames gives the scanner any file. It must end, believe nothing whose
-// checksum does not fit, and find at least what a strict reader does.
+// FuzzFrames gives the scanner any file. It must end, accept nothing whose checksum
+// does not match, and find at least what a strict reader does.
 func FuzzFrames(f *testing.F) {
 	b, err := os.ReadFile(filepath.Join("testdata", "segment-v1"))
 	if err != nil {
@@ -56,7 +56,8 @@ func FuzzFrames(f *testing.F) {
 	})
 }
 
-// TestAScanAllocatesNothingForAFrame: a large segment can hold a million of them.
+// TestAScanAllocatesNothingForAFrame matters since a large segment can hold a million
+// frames.
 func TestAScanAllocatesNothingForAFrame(t *testing.T) {
 	w := create(t, nil)
 	const frames = 20_000

@@ -7,15 +7,15 @@ import (
 	"math"
 )
 
-// Source says how a record came in.
+// Source is how a record came in.
 type Source uint8
 
-// The sources. Their values are part of the file format.
+// The sources. Their values are part of the format.
 const (
 	HTTP Source = iota
 	UDP
 
-	Sources = 2 // how many there are
+	Sources = 2 // number of sources
 )
 
 func (s Source) String() string {
@@ -30,37 +30,39 @@ func (s Source) String() string {
 
 // Record is a usage plus what the collector knows of it.
 type Record struct {
-	Usage  []byte // one JSON object, at most MaxUsage bytes; the log copies it
-	Client string // name of the token that was used, at most MaxClient bytes, or empty
+	Usage  []byte // one JSON object, at most MaxUsage bytes; Append copies it
+	Client string // name of the token that was used, at most MaxClient bytes; empty without one
 	Source Source
 
-	// ID is kept when it is not zero; otherwise Append draws a UUIDv7.
+	// ID is kept unless it is zero; otherwise Append draws a UUIDv7.
 	ID ID
-	// Seq is set when a record is read back, and ignored by Append.
+	// Seq is set when a record is read. Append ignores it.
 	Seq uint64
-	// ReceivedAt is in microseconds since 1970, UTC. Append sets it.
+	// ReceivedAt is in microseconds since 1970-01-01 UTC. Append sets it.
 	ReceivedAt int64
 }
 
-// Limits of the format. Append refuses what is beyond them.
+// Limits of the format, in bytes. Append returns an error beyond MaxClient and
+// MaxUsage.
 const (
 	MaxClient = math.MaxUint8
 	MaxUsage  = 16 << 20
 
-	// MaxFrame is the size up to which records share a frame. One call of
-	// Append is always whole in one frame, so a frame can be larger.
+	// MaxFrame is the size of a frame, header included, up to which several appends
+	// share it. One append is always whole in one frame, which can be larger.
 	MaxFrame = 1 << 20
-	// MaxEntry bounds what a reader will believe of a length it finds.
+	// MaxEntry bounds every length that a reader accepts.
 	MaxEntry = 256 << 20
 )
 
-// RecordOverhead is what a record takes in a frame beside client and usage.
+// RecordOverhead is what a record takes in a frame besides client and usage: id, time,
+// source, and the two lengths.
 const RecordOverhead = 16 + 8 + 1 + 1 + 4
 
-// Size is how many bytes the record takes in a frame.
+// Size is the number of bytes that the record takes in a frame.
 func (r *Record) Size() int { return RecordOverhead + len(r.Client) + len(r.Usage) }
 
-// Check returns an error for what does not fit a record.
+// Check returns an error if the record exceeds a limit of the format.
 func (r *Record) Check() error {
 	if len(r.Client) > MaxClient {
 		return fmt.Errorf("client name of %d bytes, at most %d fit a record", len(r.Client), MaxClient)
@@ -74,7 +76,7 @@ func (r *Record) Check() error {
 	return nil
 }
 
-// AppendRecord encodes r as FORMAT.md describes.
+// AppendRecord appends the encoded record to dst.
 func AppendRecord(dst []byte, r *Record) []byte {
 	dst = append(dst, r.ID[:]...)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.ReceivedAt))
@@ -84,8 +86,8 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	return append(dst, r.Usage...)
 }
 
-// NextSize is how many bytes of b the record at its front takes, as far as can be
-// told: with less than its overhead, that.
+// NextSize is the size of the record at the front of b. If b is shorter than
+// RecordOverhead it returns that: more bytes are needed.
 func NextSize(b []byte) int {
 	if len(b) < RecordOverhead {
 		return RecordOverhead
@@ -95,8 +97,8 @@ func NextSize(b []byte) int {
 
 var errShortRecord = errors.New("record runs past the end of its frame")
 
-// decodeRecord reads one record from the front of b into r and returns the rest.
-// r.Usage is a part of b; r.Client is only allocated anew when it changed.
+// decodeRecord decodes the record at the front of b into r and returns the rest.
+// r.Usage is a part of b; r.Client is only allocated when it changes.
 func decodeRecord(b []byte, r *Record) (rest []byte, err error) {
 	if len(b) < RecordOverhead {
 		return nil, errShortRecord

@@ -11,42 +11,42 @@ import (
 	"collectord/wal/vfs"
 )
 
-// scanner reads the entries of a segment's file. It believes no length before its
-// checksum is verified, and holds one frame in memory, or one record of a frame
-// beyond MaxFrame, which it reads twice.
+// scanner reads the entries of a segment's file. It trusts no length before its checksum
+// is verified, and keeps one frame in memory; of a frame larger than MaxFrame one
+// record, and it reads such a frame twice.
 //
-// It is the only code that decodes a file: a Reader stops where it finds something
-// wrong, a Scan goes on at the next frame that checks out.
+// No other code decodes the file: Records stops at the first damage, a Scan continues
+// at the next frame that checks out.
 type scanner struct {
 	path   string
 	file   vfs.File
 	in     *Pages
 	header Header
-	begin  int64 // where the header ends; 0 if it can't be read
-	pos    int64 // of the next entry
+	begin  int64 // end of the header; 0 if that can't be read
+	pos    int64 // offset of the next entry
 
-	buf []byte // bytes of the file from at on
+	buf []byte // window on the file, from offset at on
 	at  int64
 
-	rec Record // what records hands out, one after the other
+	rec Record // reused for every record
 }
 
-// frame is one that checks out.
+// frame is a frame that checks out.
 type frame struct {
 	frameHeader
-	start    int64 // of the length in front of it, or from if that is wrong
+	start    int64 // offset of the entry's length, or from if that is wrong
 	from, to int64
 }
 
-// What the window on the file holds at least, and what is read of a large frame at
-// a time.
+// windowSize is the least size in bytes of the window on the file; chunkSize is how
+// much of a large frame is read at a time.
 const (
 	windowSize = 64 << 10
 	chunkSize  = 256 << 10
 )
 
-// open opens the file at path. An error of the disk's about the file is an
-// UnreadableError.
+// open opens the file at path. If the disk can't read it, the error is an
+// *UnreadableError.
 func open(disk vfs.Disk, path string) (*scanner, error) {
 	file, err := disk.OpenRegular(path)
 	if vfs.IsUnreadable(err) {
@@ -64,7 +64,7 @@ func open(disk vfs.Disk, path string) (*scanner, error) {
 
 func (s *scanner) close() { s.file.Close() } // nothing was written
 
-// bytes returns n bytes at off, or fewer where the file ends. They are valid until
+// bytes returns n bytes at off, or fewer at the end of the file. They are valid until
 // the next call.
 func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 	if off < s.at || off+int64(n) > s.at+int64(len(s.buf)) {
@@ -74,7 +74,7 @@ func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 		}
 		if cap(s.buf) < n {
 			size := max(n, int(min(windowSize, s.in.size)))
-			if n < MaxFrame { // frames come in all sizes
+			if n < MaxFrame { // rounded up, since frames differ in size
 				size = max(size, 1<<bits.Len(uint(n)))
 			}
 			grown := make([]byte, size)
@@ -92,8 +92,8 @@ func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 	return b[:min(n, len(b))], nil
 }
 
-// length reads the length in front of an entry, and how many bytes it takes; 0 for
-// none that can be one.
+// length reads the length in front of an entry, and how many bytes it takes; took is 0
+// if there is no valid length.
 func (s *scanner) length(off int64) (length int64, took int, err error) {
 	prefix, err := s.bytes(off, EntryRoom)
 	if err != nil {
@@ -106,7 +106,7 @@ func (s *scanner) length(off int64) (length int64, took int, err error) {
 	return int64(n), took, nil
 }
 
-// readHeader reads the first entry. reason is what is wrong with it.
+// readHeader reads the first entry. reason is why it does not check out.
 func (s *scanner) readHeader() (reason, err error) {
 	if s.in.size == 0 {
 		return errors.New("file is empty"), nil
@@ -116,34 +116,35 @@ func (s *scanner) readHeader() (reason, err error) {
 		return nil, err
 	}
 	if took == 0 || length > maxLaterHeader {
-		return s.because(errors.New("segment header has the wrong length")), nil
+		return s.orUnreadable(errors.New("segment header has the wrong length")), nil
 	}
 	entry, err := s.bytes(int64(took), int(length))
 	if err != nil {
 		return nil, err
 	}
 	if len(entry) < int(length) {
-		return s.because(io.ErrUnexpectedEOF), nil
+		return s.orUnreadable(io.ErrUnexpectedEOF), nil
 	}
 	header, reason := decodeHeader(entry)
 	if reason != nil {
-		return s.because(reason), nil
+		return s.orUnreadable(reason), nil
 	}
 	s.header, s.begin = header, int64(took)+length
 	s.pos = s.begin
 	return nil, nil
 }
 
-// because prefers that the disk did not give a page to what was read instead.
-func (s *scanner) because(reason error) error {
+// orUnreadable returns the disk's error, if it could not read a page, instead of reason,
+// which is a consequence of it.
+func (s *scanner) orUnreadable(reason error) error {
 	if s.in.err != nil && !errors.Is(reason, ErrVersion) {
 		return s.in.err
 	}
 	return reason
 }
 
-// frameAt reads the frame at off. reason says why there is none that checks out.
-// wanted is asked before its records are read; nil wants all.
+// frameAt reads the frame at off. reason is why none checks out there. wanted, unless
+// nil, decides by the frame's header whether to read its records.
 func (s *scanner) frameAt(off int64, wanted func(frameHeader) bool) (f frame, reason, err error) {
 	head, err := s.bytes(off, frameHeaderSize)
 	if err != nil {
@@ -157,7 +158,7 @@ func (s *scanner) frameAt(off int64, wanted func(frameHeader) bool) (f frame, re
 	case reason != nil:
 		return f, reason, nil
 	case h.count == 0 || h.payloadLen > MaxEntry || h.firstSeq == 0 || h.last() < h.firstSeq || h.last() >= MaxSeq:
-		return f, errors.New("frame header makes no sense"), nil
+		return f, errors.New("frame header has impossible values"), nil
 	case wanted != nil && !wanted(h):
 		return f, errors.New("frame is not of this segment"), nil
 	}
@@ -184,8 +185,8 @@ func (s *scanner) frameAt(off int64, wanted func(frameHeader) bool) (f frame, re
 	return f, reason, err
 }
 
-// next reads the entry at pos, which has to be a frame of the header's log and run,
-// and goes on behind it. io.EOF means that the file ends here, as it should.
+// next reads the entry at pos, which must be a frame of the header's log and run, and
+// advances pos. It returns io.EOF at the end of the file.
 func (s *scanner) next() (f frame, reason, err error) {
 	if s.pos >= s.in.size {
 		return f, nil, io.EOF
@@ -195,14 +196,14 @@ func (s *scanner) next() (f frame, reason, err error) {
 		return f, nil, err
 	}
 	if took == 0 {
-		return f, s.because(errors.New("entry length is out of range")), nil
+		return f, s.orUnreadable(errors.New("entry length is out of range")), nil
 	}
 	f, reason, err = s.frameAt(s.pos+int64(took), nil)
 	switch {
 	case err != nil:
 		return f, nil, err
 	case reason != nil:
-		return f, s.because(reason), nil
+		return f, s.orUnreadable(reason), nil
 	case f.to-f.from != length:
 		return f, errors.New("frame and entry disagree about the length"), nil
 	case f.logID != s.header.LogID || f.run != s.header.Run:
@@ -212,12 +213,12 @@ func (s *scanner) next() (f frame, reason, err error) {
 	return f, nil, nil
 }
 
-// errStop ends records early.
+// errStop is returned by a callback to end records early.
 var errStop = errors.New("stop")
 
-// records calls each for every record of a frame, unless it is nil. reason says why
-// the frame does not check out, also where it did a moment ago. An error of each
-// ends it, and is returned.
+// records calls each, unless nil, for every record of a frame. reason is why the frame
+// does not check out, which can differ from a moment ago. An error of each ends it and
+// is returned.
 func (s *scanner) records(f frame, each func(*Record) error) (reason, err error) {
 	rec := &s.rec
 	*rec = Record{Seq: f.firstSeq}

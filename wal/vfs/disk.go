@@ -9,14 +9,14 @@ import (
 	"syscall"
 )
 
-// Disk is a file system with the steps that take more than one call.
+// Disk is a file system with operations that take several calls.
 type Disk struct{ FS }
 
-// OSDisk is the operating system's.
+// OSDisk is the operating system's file system.
 func OSDisk() Disk { return Disk{OS{}} }
 
-// OpenRegular is Open, but also for a file whose directory is a symbolic link it
-// returns ErrNotRegular.
+// OpenRegular is Open that also returns ErrNotRegular if the file's directory is a
+// symbolic link.
 func (d Disk) OpenRegular(path string) (File, error) {
 	if info, err := d.Stat(filepath.Dir(path)); err == nil && !info.IsDir() {
 		return nil, &fs.PathError{Op: "open", Path: filepath.Dir(path), Err: ErrNotRegular}
@@ -24,10 +24,10 @@ func (d Disk) OpenRegular(path string) (File, error) {
 	return d.Open(path)
 }
 
-// maxSmallFile is more than any file has that ReadFile is meant for.
+// maxSmallFile is the most bytes that ReadFile returns.
 const maxSmallFile = 4 << 10
 
-// ReadFile reads a file of at most 4 KiB; what is beyond is left out.
+// ReadFile returns the first 4 KiB of a file, which is all of LOG or of a loss note.
 func (d Disk) ReadFile(path string) ([]byte, error) {
 	file, err := d.Open(path)
 	if err != nil {
@@ -42,7 +42,8 @@ func (d Disk) ReadFile(path string) ([]byte, error) {
 	return b[:n], nil
 }
 
-// Finish syncs and closes a file, whatever err says of what was written to it.
+// Finish syncs and closes a file after writing, and returns their errors with that of
+// writing, err.
 func Finish(f File, err error) error { return errors.Join(err, f.Sync(), f.Close()) }
 
 // SyncFile makes the content of a file durable.
@@ -54,7 +55,7 @@ func (d Disk) SyncFile(path string) error {
 	return Finish(f, nil)
 }
 
-// Truncate sets the size of a file.
+// Truncate sets the size of a file. It does not sync.
 func (d Disk) Truncate(path string, size int64) error {
 	f, err := d.OpenWritable(path)
 	if err != nil {
@@ -63,7 +64,7 @@ func (d Disk) Truncate(path string, size int64) error {
 	return errors.Join(f.Truncate(size), f.Close())
 }
 
-// RenameNew renames, but not to the name of a directory, not even an empty one.
+// RenameNew is Rename that refuses to replace a directory, even an empty one.
 func (d Disk) RenameNew(from, to string) error {
 	if info, err := d.Stat(to); err == nil && info.IsDir() {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: syscall.EEXIST}
@@ -71,8 +72,9 @@ func (d Disk) RenameNew(from, to string) error {
 	return d.Rename(from, to)
 }
 
-// Rename is rename(2). One that took effect though it returned an error is none: the
-// next attempt would not find what it is to rename.
+// Rename is rename(2), with two differences. It returns nil if the rename took effect
+// although rename(2) returned an error: another attempt would not find the old name.
+// And it moves the files of a directory that the file system does not rename.
 func (d Disk) Rename(from, to string) error {
 	err := d.FS.Rename(from, to)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -88,12 +90,13 @@ func (d Disk) Rename(from, to string) error {
 	return err
 }
 
-// moveFiles moves the files of a directory to a new one, and deletes the old: an
-// overlay does not rename a directory of a lower layer. Interrupted, it leaves both,
-// one of them empty. refused is returned for what it can't do.
+// moveFiles moves the file of a directory to a new one, and deletes the old one: an
+// overlay does not rename a directory of a lower layer (EXDEV). An interruption leaves
+// both, one of them empty. refused is the error of rename(2), and is returned if this
+// fails, too.
 func (d Disk) moveFiles(from, to string, refused error) error {
 	entries, err := d.List(from)
-	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].IsDir() { // with more, neither would be empty
+	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].IsDir() { // an interruption between two files would leave neither name empty
 		return refused
 	}
 	if err := d.Mkdir(to); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -114,11 +117,11 @@ func (d Disk) moveFiles(from, to string, refused error) error {
 	if err != nil {
 		return errors.Join(refused, err, d.RemoveDir(to))
 	}
-	_ = d.RemoveDir(from) // it is empty, and the next start deletes it
+	_ = d.RemoveDir(from) // if this fails, the next start deletes the empty directory
 	return nil
 }
 
-// RenameDurably is RenameNew within one directory, and makes the new name durable.
+// RenameDurably is RenameNew within one directory, followed by a sync of that.
 func (d Disk) RenameDurably(from, to string) error {
 	if err := d.RenameNew(from, to); err != nil {
 		return err
@@ -126,11 +129,12 @@ func (d Disk) RenameDurably(from, to string) error {
 	return d.SyncDir(filepath.Dir(to))
 }
 
-// WriteFileDurably replaces a file as a whole, or not at all.
+// WriteFileDurably writes a file by way of a temporary one, so that it is replaced as a
+// whole or not at all.
 func (d Disk) WriteFileDurably(path string, content []byte) error {
 	temp := path + ".tmp"
 	f, err := d.Create(temp)
-	if errors.Is(err, fs.ErrExist) { // of an interrupted write
+	if errors.Is(err, fs.ErrExist) { // left by an interrupted write
 		if err := d.Remove(temp); err != nil {
 			return err
 		}
@@ -146,8 +150,8 @@ func (d Disk) WriteFileDurably(path string, content []byte) error {
 	return d.RenameDurably(temp, path)
 }
 
-// MkdirDurably makes a directory, and its parents where they are missing, each with
-// a durable name. One that is there is no error.
+// MkdirDurably makes a directory and the missing ones above it, each with a durable
+// name. A directory that exists is no error.
 func (d Disk) MkdirDurably(dir string) error {
 	parent := filepath.Dir(dir)
 	err := d.Mkdir(dir)
@@ -157,13 +161,13 @@ func (d Disk) MkdirDurably(dir string) error {
 		}
 		err = d.Mkdir(dir)
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) { // or it is no directory, as the next call will find
+	if err != nil && !errors.Is(err, fs.ErrExist) { // if it exists as something else, the next call fails
 		return err
 	}
 	return d.SyncDir(parent)
 }
 
-// HasOtherNames reports whether a file is found elsewhere too, so that it must not
+// HasOtherNames reports whether a file has other names (hard links): then it must not
 // be cut.
 func (d Disk) HasOtherNames(path string) bool {
 	info, err := d.Stat(path)
@@ -177,11 +181,11 @@ func (d Disk) IsSameFile(a, b string) bool {
 	return errLeft == nil && errRight == nil && SameFile(left, right)
 }
 
-// SizeOf is the share of what a file takes that each of its names counts for: its
-// size, or less if that is mostly holes.
+// SizeOf is the share of a file's size that each of its names counts for. Of a file
+// with holes it counts what is allocated.
 func SizeOf(info fs.FileInfo) int64 { return allocated(info) / max(1, Names(info)) }
 
-// allocated is the size of a file, or less if it has holes.
+// allocated is the size of a file, or the allocated bytes if it has holes.
 func allocated(info fs.FileInfo) int64 {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || st.Blksize == 0 {
@@ -193,8 +197,8 @@ func allocated(info fs.FileInfo) int64 {
 // IsLink reports whether a result of Stat is of a symbolic link.
 func IsLink(info fs.FileInfo) bool { return info.Mode()&fs.ModeSymlink != 0 }
 
-// SizeBelow adds up the regular files below dir. What vanishes meanwhile, and a dir
-// that does not exist, counts nothing.
+// SizeBelow adds up SizeOf the regular files below dir. What can't be read or does not
+// exist counts nothing.
 func (d Disk) SizeBelow(dir string) (total int64) {
 	entries, err := d.List(dir)
 	if err != nil {

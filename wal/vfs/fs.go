@@ -5,51 +5,53 @@ import (
 	"io/fs"
 )
 
-// FS is a file system. Paths are those of package filepath. Errors wrap an errno
-// in an *fs.PathError or *os.LinkError.
+// FS is a file system. Paths are those of package filepath. Errors wrap an errno in an
+// *fs.PathError or *os.LinkError.
 //
-// A name, new, changed or removed, is durable once SyncDir of its directory has
-// returned nil. After an error of SyncDir each change since the last nil may be
-// durable or not.
+// A name that was added, changed or removed is durable once SyncDir of its directory
+// has returned nil. After an error of SyncDir any change since the last nil may be
+// durable or not. Methods are named as in package os: Remove unlinks.
 type FS interface {
-	// Open opens a regular file for reading. Anything else, also a symbolic link to
-	// a file, is ErrNotRegular: a FIFO would block, a link could lead anywhere.
+	// Open opens a regular file for reading. The error for anything else, also for a
+	// symbolic link to a file, wraps ErrNotRegular: a FIFO would block, and a link
+	// could lead anywhere.
 	Open(path string) (File, error)
 	// OpenWritable is Open for reading and writing.
 	OpenWritable(path string) (File, error)
-	// Create makes a file of mode 0640 that was not there before.
+	// Create creates a file of mode 0640 and opens it for reading and writing. The
+	// error wraps fs.ErrExist if the name exists.
 	Create(path string) (File, error)
-	// Mkdir makes a directory of mode 0750.
+	// Mkdir creates a directory of mode 0750.
 	Mkdir(path string) error
-	// Rename is rename(2): it takes the place of a file, or of an empty directory.
+	// Rename is rename(2): it replaces a file, or an empty directory.
 	Rename(from, to string) error
 	// Link is link(2).
 	Link(from, to string) error
-	// Remove deletes a file or a symbolic link.
+	// Remove deletes a file or a symbolic link, but no directory.
 	Remove(path string) error
-	// RemoveIn deletes a file of a directory that is not a symbolic link.
+	// RemoveIn deletes a file of a directory, which must not be a symbolic link.
 	RemoveIn(dir, name string) error
 	// RemoveDir deletes an empty directory.
 	RemoveDir(path string) error
-	// List returns what a directory holds, sorted by name.
+	// List returns the entries of a directory, sorted by name.
 	List(dir string) ([]fs.DirEntry, error)
-	// Stat does not follow a symbolic link. Sys of what it returns is a
-	// *syscall.Stat_t with Dev, Ino and Nlink.
+	// Stat is lstat(2): it does not follow a symbolic link. The result's Sys is a
+	// *syscall.Stat_t with at least Dev, Ino and Nlink.
 	Stat(path string) (fs.FileInfo, error)
-	// SyncDir makes the names in a directory durable.
+	// SyncDir makes the names in a directory durable, by fsync(2).
 	SyncDir(dir string) error
-	// Lock takes the lock of a file, which it makes if need be, until it is closed or
-	// the process ends. The error wraps EWOULDBLOCK where another process holds it.
+	// Lock locks a file, which it creates if need be, until it is closed or the process
+	// ends. The error wraps EWOULDBLOCK if another process holds the lock.
 	Lock(path string) (io.Closer, error)
-	// Free returns how many bytes the file system of dir can still take from this
-	// process.
+	// Free returns how many bytes this process can still write to the file system of
+	// dir.
 	Free(dir string) (int64, error)
 }
 
-// Reserver is a File that can take room on the disk ahead of use.
+// Reserver is a File that can reserve space.
 type Reserver interface {
-	// Reserve takes the room of the first size bytes without a write, nor a change to
-	// the file's size. Where the file system can't, it does nothing.
+	// Reserve reserves the space of the first size bytes without writing or changing
+	// the file's size. Where the file system can't, it does nothing and returns nil.
 	Reserve(size int64) error
 }
 
@@ -61,10 +63,10 @@ type File interface {
 	Name() string
 	Stat() (fs.FileInfo, error)
 	Truncate(size int64) error
-	// Sync is fsync(2). After an error nothing is known of what was written since
-	// the last nil, also if a later Sync returns nil: the kernel may have dropped
-	// the pages and marked them clean.
+	// Sync is fsync(2). After an error nothing is known about what was written since
+	// the last nil, even if a later Sync returns nil: the kernel may have dropped the
+	// pages and marked them clean.
 	Sync() error
-	// Datasync is fdatasync(2): like Sync, but for the times of the file.
+	// Datasync is fdatasync(2): like Sync, but without the file's times.
 	Datasync() error
 }

@@ -22,7 +22,7 @@ func (OS) Open(path string) (File, error) { return open(path, os.O_RDONLY) }
 // OpenWritable implements FS.
 func (OS) OpenWritable(path string) (File, error) { return open(path, os.O_RDWR) }
 
-// open never blocks: O_NONBLOCK keeps it from waiting for the other end of a FIFO.
+// open never blocks: with O_NONBLOCK it does not wait for the other end of a FIFO.
 func open(path string, flag int) (File, error) {
 	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if errors.Is(err, syscall.ELOOP) {
@@ -54,7 +54,7 @@ func (OS) Create(path string) (File, error) {
 // Mkdir implements FS.
 func (OS) Mkdir(path string) error { return os.Mkdir(path, 0o750) }
 
-// Rename implements FS. os.Rename would refuse the place of an empty directory.
+// Rename implements FS. os.Rename would not replace an empty directory.
 func (OS) Rename(from, to string) error {
 	for {
 		err := syscall.Rename(from, to)
@@ -94,14 +94,14 @@ func pathError(op, path string, err error) error {
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
-// SameFile reports whether two results of Stat are of one file.
+// SameFile reports whether two results of Stat are of the same file.
 func SameFile(a, b fs.FileInfo) bool {
 	left, ok := a.Sys().(*syscall.Stat_t)
 	right, both := b.Sys().(*syscall.Stat_t)
 	return ok && both && left.Dev == right.Dev && left.Ino == right.Ino
 }
 
-// Names returns how many names a file has, by a result of Stat.
+// Names returns the number of a file's names (hard links), from a result of Stat.
 func Names(info fs.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int64(st.Nlink)
@@ -124,11 +124,12 @@ func (OS) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Lock implements FS, by flock(2). The file then holds the id of this process.
+// Lock implements FS, by flock(2). It writes the process id into the file. What is in
+// the place of the file and is not regular is renamed.
 func (OS) Lock(path string) (io.Closer, error) {
 	f, err := openLock(path)
 	if errors.Is(err, ErrNotRegular) {
-		if err = makeWay(path); err == nil {
+		if err = moveAside(path); err == nil {
 			f, err = openLock(path)
 		}
 	}
@@ -138,7 +139,7 @@ func (OS) Lock(path string) (io.Closer, error) {
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return nil, errors.Join(&fs.PathError{Op: "flock", Path: path, Err: err}, f.Close())
 	}
-	// The id is a courtesy to people: failing to write it is no failure.
+	// The id is for people, and an error of writing it is ignored.
 	if err := f.Truncate(0); err == nil {
 		_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
@@ -147,7 +148,7 @@ func (OS) Lock(path string) (io.Closer, error) {
 
 func openLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
-	if errors.Is(err, syscall.EROFS) { // the log can be read and shipped all the same
+	if errors.Is(err, syscall.EROFS) { // a log on a read-only file system can still be read and shipped
 		f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	}
 	var info fs.FileInfo
@@ -165,9 +166,9 @@ func openLock(path string) (*os.File, error) {
 	return nil, err
 }
 
-// makeWay renames what is in the place of a lock. The directory is locked meanwhile:
-// another process may have made the lock since it was looked at.
-func makeWay(path string) error {
+// moveAside renames what is in the place of a lock. It locks the directory meanwhile,
+// since another process may have created the lock by now.
+func moveAside(path string) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err

@@ -2,7 +2,7 @@
 
     read.py duckdb      runs the SQL on standard input and prints CSV
     read.py clickhouse  the same
-    read.py zstandard FILE  prints the lines of an object
+    read.py zstandard FILE  prints the lines of an object, which must be one frame and nothing else
 """
 
 import csv
@@ -27,9 +27,11 @@ def clickhouse():
 def zstandard(path):
     import zstandard
 
+    frame = zstandard.ZstdDecompressor().decompressobj()
     with open(path, "rb") as file:
-        for part in zstandard.ZstdDecompressor().read_to_iter(file):
-            sys.stdout.buffer.write(part)
+        sys.stdout.buffer.write(frame.decompress(file.read()))
+    if not frame.eof or frame.unused_data:
+        sys.exit(f"{path}: more, or less, than one frame")
 
 
 if __name__ == "__main__":

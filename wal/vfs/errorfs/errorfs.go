@@ -1,5 +1,5 @@
-// Package errorfs lets tests come between the log and a file system: to have a call
-// fail, wait, or be counted.
+// Package errorfs wraps a file system for tests that make a call fail, block, or be
+// counted.
 package errorfs
 
 import (
@@ -8,17 +8,17 @@ import (
 	"collectord/wal/vfs"
 )
 
-// FS passes every call on to the file system in it, after asking the function that
-// belongs to it. A nil function is not asked.
+// FS calls the functions that are set, and the file system that it wraps.
 type FS struct {
 	vfs.FS
-	// Before is asked ahead of each call that changes or lists something, with the
-	// name of the system call. An error is that call's.
+	// Before is called before each call that opens for writing, changes, syncs or lists
+	// something, with the name of the system call. If it returns an error, the call
+	// does not happen and returns that.
 	Before func(op, path string) error
-	// ReadAt and Datasync take the place of a file's.
+	// ReadAt and Datasync replace those of files.
 	ReadAt   func(f vfs.File, p []byte, off int64) (int, error)
 	Datasync func(f vfs.File) error
-	// FreeBytes takes the place of Free.
+	// FreeBytes replaces Free.
 	FreeBytes func(dir string) (int64, error)
 }
 
@@ -135,7 +135,7 @@ type file struct {
 	fs FS
 }
 
-// NextData is for vfs.NextData.
+// NextData implements what vfs.NextData asks for.
 func (f file) NextData(off int64) int64 { return vfs.NextData(f.File, off) }
 
 func (f file) ReadAt(p []byte, off int64) (int, error) {

@@ -6,12 +6,12 @@ import (
 	"slices"
 )
 
-// sectorSize is what a disk writes as a whole or not at all.
+// sectorSize is the number of bytes that a disk writes as a whole or not at all.
 const sectorSize = 512
 
-// Crash returns the disk as it may come back after a power loss at this moment.
-// Files that are open belong to the lost one. It may be called in Changed, and
-// otherwise only while nobody uses the disk.
+// Crash returns the disk as a power loss at this moment may leave it. Open files stay
+// with the old disk. It may be called in Changed, otherwise only while nobody uses the
+// disk.
 func (d *Disk) Crash() *Disk {
 	var chosen []int
 	switch n := len(d.pending); d.random(4) {
@@ -34,8 +34,8 @@ func (d *Disk) Crash() *Disk {
 	return d.copy(closure(d.pending, chosen))
 }
 
-// Keep returns the disk as it is when only the process dies: what it wrote is
-// there, and can still be lost.
+// Keep returns the disk as the end of the process leaves it: everything written is
+// there, and a later crash can still lose it.
 func (d *Disk) Keep() *Disk {
 	after := &Disk{capacity: d.capacity, used: d.used, random: d.random, inodes: d.inodes}
 	copies := map[*node]*node{}
@@ -50,8 +50,8 @@ func (d *Disk) Keep() *Disk {
 	return after
 }
 
-// End ends the use of a disk, which may go on: nothing pauses, fails or is told of
-// any more. It returns what left, Crash or Keep, makes of this moment.
+// End detaches a disk from the test: Pause, Intercept and Changed are not called any
+// more. It returns what left, which is Crash or Keep, makes of this moment.
 func (d *Disk) End(left func(*Disk) *Disk) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,8 +83,7 @@ func (n *node) clone(copies map[*node]*node) *node {
 	return same
 }
 
-// copy is the disk with the names that are durable, and the chosen ones of those
-// that are not.
+// copy returns the disk with the durable names and the chosen changes of names.
 func (d *Disk) copy(chosen []bool) *Disk {
 	kept := map[*node]map[string]*node{}
 	namesOf := func(dir *node) map[string]*node {
@@ -132,8 +131,8 @@ func (d *Disk) copy(chosen []bool) *Disk {
 	return after
 }
 
-// torn returns what may be left of a file: of each write that is not durable any
-// sectors, and any of the sizes that the file had since it was durable.
+// torn returns what a crash may leave of a file: any sectors of each write that is not
+// durable, and any of the sizes that the file had since the last sync.
 func (d *Disk) torn(n *node) []byte {
 	data := slices.Clone(n.stable)
 	if len(n.writes) == 0 {
@@ -177,8 +176,8 @@ func (d *Disk) torn(n *node) []byte {
 	return data[:size]
 }
 
-// Hash identifies what is on the disk: names, bytes, and how many changes of them
-// are not durable.
+// Hash identifies a state: names and bytes, and the number of changes that are not
+// durable.
 func (d *Disk) Hash() [sha256.Size]byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -202,7 +201,7 @@ func (d *Disk) Hash() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// Edit changes the bytes of a file, as rot does: durably, and unseen.
+// Edit changes the bytes of a file durably, as rot does. It is no call of the disk.
 func (d *Disk) Edit(path string, edit func(data []byte) []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

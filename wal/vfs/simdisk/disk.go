@@ -2,10 +2,7 @@ package simdisk
 
 import (
 	"io/fs"
-	"maps"
-	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,102 +14,80 @@ import (
 // Op names a call of vfs.FS or vfs.File.
 type Op string
 
-// The calls.
-const (
-	Open      Op = "open"
-	Reopen    Op = "open for writing"
-	Create    Op = "create"
-	Mkdir     Op = "mkdir"
-	Rename    Op = "rename"
-	Remove    Op = "remove"
-	RemoveDir Op = "rmdir"
-	Link      Op = "link"
-	List      Op = "list"
-	Stat      Op = "stat"
-	SyncDir   Op = "syncdir"
-	Free      Op = "free"
-	Lock      Op = "lock"
-	Read      Op = "read"
-	Write     Op = "write"
-	Truncate  Op = "truncate"
-	Sync      Op = "sync"
-	Datasync  Op = "datasync"
-)
-
-// Call is one call, as Disk.Intercept sees it.
+// Call is a call of vfs.FS or vfs.File.
 type Call struct {
-	N    int // 1 for the first call of the disk
+	N    int // number of the call, from 1
 	Op   Op
 	Path string
 	Off  int64 // of Read and Write
 	Len  int   // of Read and Write
 }
 
-// Fault is what becomes of a call. The zero value lets it be.
+// Fault is what becomes of a call. The zero value lets it succeed.
 type Fault struct {
 	Err error // returned by the call, or nil
-	// Done has the call take effect all the same. A failed sync that is not done
-	// loses any part of what it was to make durable, and no later sync finds it.
+	// Done lets the call take effect although it returns Err. Without it a failed sync
+	// loses any part of what it was to make durable, and no later sync finds that.
 	Done bool
-	// Short is how many bytes of a failed Write are written.
+	// Short is how many bytes of a failed Write are written nevertheless.
 	Short int
 }
 
 // Disk is a simulated disk. Its methods may be called concurrently.
 type Disk struct {
-	// Pause is called before each call, without a lock and before the call is
-	// numbered: calls that pause for different times have one order.
+	// Pause is called before each call, unlocked and before the call is numbered: calls
+	// that pause for different times have one order.
 	Pause func(Call)
-	// Intercept is called before each call, without a lock: it may fail the call,
-	// or block to have it hang. It is set before the disk is used.
+	// Intercept is called before each call, unlocked. It may fail the call, or block.
+	// It must be set before the disk is used.
 	Intercept func(Call) Fault
-	// Changed is called after each call that changed the disk or what of it is
-	// durable, with the disk locked. It may use Crash and nothing else.
+	// Changed is called, with the disk locked, after each call that changed its content
+	// or made it durable. It may use Crash and nothing else.
 	Changed func(Call)
 
 	mu       sync.Mutex // guards everything below, and all nodes
 	calls    int
 	root     *node
-	pending  []change // of names, oldest first, that are not durable
+	pending  []change // of names, not durable yet, oldest first
 	capacity int64
 	used     int64
 	locked   map[string]bool
-	inodes   uint64 // the last number given to a file
+	inodes   uint64 // number of the newest file
 	random   func(n int) int
 }
 
-// node is a directory or a file. What names it is another node.
+// node is a directory or a file. Its names stand in directories.
 type node struct {
 	names   map[string]*node // of a directory; nil for a file
-	durable map[string]*node // those that a crash keeps
+	durable map[string]*node // the names that a crash leaves
 
 	data     []byte
-	stable   []byte  // what a crash keeps of data
-	writes   []write // between stable and data, oldest first
+	stable   []byte  // what a crash leaves of data
+	writes   []write // from stable to data, oldest first
 	modified time.Time
-	links    int    // how many names it has
-	ino      uint64 // its number
+	links    int    // number of names
+	ino      uint64 // inode number
 }
 
-// write is a change of a file that is not durable.
+// write is a change of a file that is not durable yet. A truncation has no data.
 type write struct {
 	at   int64
 	data []byte
 	size int64 // of the file, afterwards
 }
 
-// change is a change of names that takes effect as a whole.
+// change is a set of changes of names that takes effect as a whole.
 type change []entry
 
-// entry is what a name in a directory becomes: nil is none.
+// entry is the node that a name of a directory gets; nil deletes the name.
 type entry struct {
 	dir  *node
 	name string
 	to   *node
 }
 
-// New returns an empty disk that takes capacity bytes. random returns a number in
-// [0, n): all that is left to chance hangs on it.
+// New returns an empty disk of capacity bytes. random returns a number in [0, n) and
+// decides everything that is left to chance.
 func New(capacity int64, random func(n int) int) *Disk {
 	return &Disk{root: newDir(), capacity: capacity, random: random}
 }
@@ -126,8 +101,8 @@ func newDir() *node {
 	return &node{names: map[string]*node{}, durable: map[string]*node{}, modified: time.Now()}
 }
 
-// begin counts a call and asks what becomes of it. It returns with the disk
-// locked unless the call ends here.
+// begin numbers a call and asks what becomes of it. It returns with the disk locked; ok
+// is false if the call must not take effect.
 func (d *Disk) begin(c Call) (f Fault, ok bool) {
 	d.mu.Lock()
 	if pause := d.Pause; pause != nil {
@@ -156,7 +131,7 @@ func pathError(c Call, err error) error {
 	return &fs.PathError{Op: string(c.Op), Path: c.Path, Err: err}
 }
 
-// find returns what a path names. It must be clean.
+// find returns the node at a path, which must be clean.
 func (d *Disk) find(path string) (*node, error) {
 	n := d.root
 	for path = strings.Trim(path, "/"); path != "" && path != "."; {
@@ -172,7 +147,7 @@ func (d *Disk) find(path string) (*node, error) {
 	return n, nil
 }
 
-// parent returns the directory of a path.
+// parent returns the directory of a path, and the last element.
 func (d *Disk) parent(path string) (*node, string, error) {
 	in, name := filepath.Split(path)
 	dir, err := d.find(in)
@@ -182,26 +157,7 @@ func (d *Disk) parent(path string) (*node, string, error) {
 	return dir, name, err
 }
 
-// set changes names, not durably.
-func (d *Disk) set(c change) {
-	for _, e := range c {
-		if old := e.dir.names[e.name]; old != nil {
-			if old.links--; old.links == 0 {
-				d.used -= int64(len(old.data))
-			}
-		}
-		if e.to == nil {
-			delete(e.dir.names, e.name)
-		} else {
-			e.dir.names[e.name] = e.to
-			e.to.links++
-		}
-		e.dir.modified = time.Now()
-	}
-	d.pending = append(d.pending, c)
-}
-
-// run does a call that has no result but an error.
+// run does a call that returns only an error.
 func (d *Disk) run(c Call, do func() error) error {
 	f, ok := d.begin(c)
 	defer d.mu.Unlock()
@@ -257,113 +213,6 @@ func (d *Disk) Create(path string) (vfs.File, error) {
 	return &file{disk: d, node: n, path: path, writable: true}, nil
 }
 
-// Mkdir implements vfs.FS.
-func (d *Disk) Mkdir(path string) error {
-	return d.run(Call{Op: Mkdir, Path: path}, func() error { return d.add(path, newDir()) })
-}
-
-func (d *Disk) add(path string, n *node) error {
-	dir, name, err := d.parent(path)
-	if err == nil && dir.names[name] != nil {
-		err = syscall.EEXIST
-	}
-	if err == nil {
-		d.set(change{{dir, name, n}})
-	}
-	return err
-}
-
-// Rename implements vfs.FS.
-func (d *Disk) Rename(from, to string) error {
-	c := Call{Op: Rename, Path: from}
-	err := d.run(c, func() error {
-		fromDir, fromName, err := d.parent(from)
-		if err != nil {
-			return err
-		}
-		toDir, toName, err := d.parent(to)
-		if err != nil {
-			return err
-		}
-		n, replaced := fromDir.names[fromName], toDir.names[toName]
-		switch {
-		case n == nil:
-			return syscall.ENOENT
-		case n == replaced:
-			return nil
-		case replaced != nil && n.names == nil && replaced.names != nil:
-			return syscall.EISDIR
-		case replaced != nil && n.names != nil && replaced.names == nil:
-			return syscall.ENOTDIR
-		case replaced != nil && len(replaced.names) > 0:
-			return syscall.ENOTEMPTY
-		}
-		d.set(change{{toDir, toName, n}, {fromDir, fromName, nil}})
-		return nil
-	})
-	if failed, ok := err.(*fs.PathError); ok { //nolint:errorlint // run returns nothing else
-		return &os.LinkError{Op: "rename", Old: from, New: to, Err: failed.Err}
-	}
-	return err
-}
-
-// Remove implements vfs.FS.
-func (d *Disk) Remove(path string) error {
-	return d.run(Call{Op: Remove, Path: path}, func() error {
-		dir, name, err := d.parent(path)
-		if err != nil {
-			return err
-		}
-		n := dir.names[name]
-		switch {
-		case n == nil:
-			return syscall.ENOENT
-		case n.names != nil:
-			return syscall.EISDIR
-		}
-		d.set(change{{dir, name, nil}})
-		return nil
-	})
-}
-
-// RemoveIn implements vfs.FS.
-func (d *Disk) RemoveIn(dir, name string) error { return d.Remove(filepath.Join(dir, name)) }
-
-// RemoveDir implements vfs.FS.
-func (d *Disk) RemoveDir(path string) error {
-	return d.run(Call{Op: RemoveDir, Path: path}, func() error {
-		dir, name, err := d.parent(path)
-		if err != nil {
-			return err
-		}
-		n := dir.names[name]
-		switch {
-		case n == nil:
-			return syscall.ENOENT
-		case n.names == nil:
-			return syscall.ENOTDIR
-		case len(n.names) > 0:
-			return syscall.ENOTEMPTY
-		}
-		d.set(change{{dir, name, nil}})
-		return nil
-	})
-}
-
-// Link implements vfs.FS.
-func (d *Disk) Link(from, to string) error {
-	return d.run(Call{Op: Link, Path: from}, func() error {
-		n, err := d.find(from)
-		if err != nil {
-			return err
-		}
-		if n.names != nil {
-			return syscall.EPERM
-		}
-		return d.add(to, n)
-	})
-}
-
 // look does a call that changes nothing.
 func (d *Disk) look(c Call, do func() error) error {
 	f, _ := d.begin(c)
@@ -378,24 +227,6 @@ func (d *Disk) look(c Call, do func() error) error {
 	return nil
 }
 
-// List implements vfs.FS.
-func (d *Disk) List(dir string) (all []fs.DirEntry, err error) {
-	err = d.look(Call{Op: List, Path: dir}, func() error {
-		n, err := d.find(dir)
-		if err == nil && n.names == nil {
-			err = syscall.ENOTDIR
-		}
-		if err != nil {
-			return err
-		}
-		for _, name := range slices.Sorted(maps.Keys(n.names)) {
-			all = append(all, fs.FileInfoToDirEntry(n.names[name].info(name)))
-		}
-		return nil
-	})
-	return all, err
-}
-
 // Stat implements vfs.FS.
 func (d *Disk) Stat(path string) (i fs.FileInfo, err error) {
 	err = d.look(Call{Op: Stat, Path: path}, func() error {
@@ -406,77 +237,4 @@ func (d *Disk) Stat(path string) (i fs.FileInfo, err error) {
 		return err
 	})
 	return i, err
-}
-
-// SyncDir implements vfs.FS.
-func (d *Disk) SyncDir(path string) error {
-	c := Call{Op: SyncDir, Path: path}
-	f, ok := d.begin(c)
-	defer d.mu.Unlock()
-	dir, err := d.find(path)
-	if err != nil && f.Err == nil {
-		return pathError(c, err)
-	}
-	if ok && err == nil {
-		var touched []int
-		for i, c := range d.pending {
-			if slices.ContainsFunc(c, func(e entry) bool { return e.dir == dir }) {
-				touched = append(touched, i)
-			}
-		}
-		d.settle(touched)
-		d.changed(c)
-	}
-	if f.Err != nil {
-		return pathError(c, f.Err)
-	}
-	return nil
-}
-
-// settle makes changes of names durable, by their places in pending, and those
-// before them that they build on.
-func (d *Disk) settle(chosen []int) {
-	settled := closure(d.pending, chosen)
-	var left []change
-	for i, c := range d.pending {
-		if !settled[i] {
-			left = append(left, c)
-			continue
-		}
-		c.apply()
-	}
-	d.pending = left
-}
-
-func (c change) apply() {
-	for _, e := range c {
-		if e.to == nil {
-			delete(e.dir.durable, e.name)
-		} else {
-			e.dir.durable[e.name] = e.to
-		}
-	}
-}
-
-// closure returns which changes are needed for the chosen ones: earlier ones of
-// the same names.
-func closure(pending []change, chosen []int) []bool {
-	type place struct {
-		dir  *node
-		name string
-	}
-	needed := make([]bool, len(pending))
-	names := map[place]bool{}
-	for i := len(pending) - 1; i >= 0; i-- {
-		in := slices.Contains(chosen, i) ||
-			slices.ContainsFunc(pending[i], func(e entry) bool { return names[place{e.dir, e.name}] })
-		if !in {
-			continue
-		}
-		needed[i] = true
-		for _, e := range pending[i] {
-			names[place{e.dir, e.name}] = true
-		}
-	}
-	return needed
 }

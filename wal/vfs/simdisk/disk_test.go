@@ -36,7 +36,7 @@ func TestItAnswersAsTheOperatingSystem(t *testing.T) {
 	}
 }
 
-// call does one call and describes what came of it.
+// call makes one call and describes its result.
 func call(fs vfs.FS, kind int, one, other string, size int, at int64) string {
 	outcome := func(err error) string {
 		var errno syscall.Errno
@@ -107,7 +107,7 @@ func call(fs vfs.FS, kind int, one, other string, size int, at int64) string {
 	return fmt.Sprint(n, errors.Is(err, io.EOF), string(b[:n]), f.Close())
 }
 
-// TestWhatIsSyncedSurvives, and nothing is there that was not written.
+// TestWhatIsSyncedSurvives also asserts that nothing is there that was not written.
 func TestWhatIsSyncedSurvives(t *testing.T) {
 	lost := map[string]int{}
 	for seed := range uint64(500) {

@@ -96,7 +96,7 @@ func (f *file) mayWrite() error {
 	return nil
 }
 
-// change changes the file, not durably.
+// change changes the file in memory: a crash can lose it.
 func (f *file) change(w write) {
 	n := f.node
 	f.disk.used += w.size - int64(len(n.data))
@@ -105,7 +105,7 @@ func (f *file) change(w write) {
 	n.modified = time.Now()
 }
 
-// apply returns data with the change.
+// apply returns data with the change. It may change data in place.
 func (w *write) apply(data []byte) []byte {
 	if more := w.size - int64(len(data)); more > 0 {
 		data = append(data, make([]byte, more)...)
@@ -141,13 +141,13 @@ func (f *file) sync(op Op) error {
 	}
 	n := f.node
 	if ok {
-		for i := range n.writes { // and no more: what a failed sync lost stays lost
+		for i := range n.writes { // not n.data: what a failed sync lost stays lost
 			n.stable = n.writes[i].apply(n.stable)
 		}
 	} else {
 		n.stable = f.disk.torn(n)
 	}
-	n.writes = nil // after a failed sync too: the pages are marked clean
+	n.writes = nil // after a failed sync, too: the pages are marked clean
 	f.disk.changed(c)
 	if fault.Err != nil {
 		return pathError(c, fault.Err)

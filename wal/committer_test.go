@@ -1,0 +1,200 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/wal/vfs"
+)
+
+func TestConcurrentAppendsShareCommitsAndStayWhole(t *testing.T) {
+	l := open(t, t.TempDir(), Options{SegmentSize: 16 << 10})
+	const appenders, each = 50, 40
+	var wg sync.WaitGroup
+	for a := range appenders {
+		wg.Go(func() {
+			for i := range each {
+				if err := l.Append(context.Background(), Record{Usage: usage(a*each + i)}); err != nil {
+					t.Error(err)
+				}
+				if i%10 == 0 {
+					checkLedger(t, l)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	mustSeal(t, l)
+	seen := map[string]int{}
+	for _, r := range readAll(t, l) {
+		seen[string(r.Usage)]++
+	}
+	for i := range appenders * each {
+		if seen[string(usage(i))] != 1 {
+			t.Fatalf("usage %d is there %d times", i, seen[string(usage(i))])
+		}
+	}
+	if n := l.Stats().CommitRecords.Count(); n >= appenders*each {
+		t.Errorf("%d commits for %d appends: none was shared", n, appenders*each)
+	}
+	if segments, _ := l.Sealed(); len(segments) < 2 {
+		t.Errorf("%d segments, the size bound did not seal any", len(segments))
+	}
+}
+
+func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
+	var failing atomic.Bool
+	l := open(t, t.TempDir(), Options{
+		ProbeMin: time.Microsecond,
+	}.WithDatasync(func(f vfs.File) error {
+		if failing.Load() {
+			return syscall.EIO
+		}
+		return f.Datasync()
+	}))
+	for i := range 3 {
+		mustAppend(t, l, Record{Usage: usage(i)})
+	}
+	failing.Store(true)
+	const storm = 16 // after each the disk is left alone for twice as long
+	for failed := 0; failed < storm; {
+		switch err := l.Append(context.Background(), Record{Usage: usage(9)}); {
+		case errors.Is(err, ErrCommitFailed):
+			failed++
+		case errors.Is(err, ErrUnavailable): // until the next segment is there
+			runtime.Gosched()
+		default:
+			t.Fatalf("append on a disk that fails: %v", err)
+		}
+	}
+	names, err := os.ReadDir(l.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(names) > 6 { // LOG, lost, the sealed one, next, active, and a name that is kept
+		t.Errorf("%d failures left %v", storm, names)
+	}
+	failing.Store(false)
+	until(t, "the log takes records again", func() bool {
+		return l.Append(context.Background(), Record{Usage: usage(3)}) == nil
+	})
+	mustSeal(t, l)
+	got := readAll(t, l)
+	if len(got) != 4 || !bytes.Equal(got[3].Usage, usage(3)) {
+		t.Errorf("records %v", got)
+	}
+	checkLedger(t, l)
+	until(t, "the names that were kept are gone", func() bool {
+		gone, _ := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix))
+		return len(gone) == 0
+	})
+}
+
+func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{Sync: SyncInterval, SyncInterval: time.Millisecond})
+	for i := range 100 {
+		mustAppend(t, l, Record{Usage: usage(i)})
+	}
+	mustClose(t, l)
+	l = open(t, dir, Options{})
+	if n := len(readAll(t, l)); n != 100 {
+		t.Errorf("%d records, want 100", n)
+	}
+}
+
+func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
+	t.Parallel()
+	var closes atomic.Bool
+	l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+		if closes.Swap(false) {
+			return errors.Join(f.Close(), f.Datasync())
+		}
+		return f.Datasync()
+	}))
+	mustAppend(t, l, Record{Usage: usage(1)})
+	closes.Store(true)
+	err := l.Append(context.Background(), Record{Usage: usage(2)})
+	if !errors.Is(err, ErrCommitFailed) {
+		t.Fatalf("append to a closed file: %v", err)
+	}
+	if err := l.Append(context.Background(), Record{Usage: usage(3)}); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("append after a failure: %v", err)
+	}
+	if err := l.Full(); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("full: %v", err)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for l.Full() != nil && time.Now().Before(deadline) {
+		_, more := l.Sealed()
+		select {
+		case <-more:
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	mustAppend(t, l, Record{Usage: usage(4)})
+	mustSeal(t, l)
+	got := readAll(t, l)
+	if len(got) != 2 || !bytes.Equal(got[0].Usage, usage(1)) || !bytes.Equal(got[1].Usage, usage(4)) {
+		t.Errorf("records %v", got)
+	}
+	g := checkLedger(t, l)
+	if g.BySource[HTTP].Dropped[ReasonCommitFailed] != 1 || g.BySource[HTTP].Rejected[ReasonLogFull] != 1 {
+		t.Errorf("ledger %+v", g.BySource[HTTP])
+	}
+	names, _ := filepath.Glob(filepath.Join(l.dir, "*"))
+	if len(names) > 6 { // LOG, lost, next, two sealed, active
+		t.Errorf("a failure left %v", names)
+	}
+}
+
+func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	var hanging atomic.Bool
+	l := open(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond}.WithDatasync(func(f vfs.File) error {
+		if hanging.Load() {
+			<-hang
+			return nil
+		}
+		return f.Datasync()
+	}))
+	mustAppend(t, l, Record{Usage: usage(0)})
+	hanging.Store(true)
+	lost := make(chan error, 2)
+	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
+	until(t, "the hanging commit", func() bool {
+		return l.committer.diskWait.isBusy()
+	})
+	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
+	for range 2 {
+		if err := <-lost; !errors.Is(err, ErrCommitFailed) && !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("append on a disk that hangs: %v", err)
+		}
+	}
+	if err := l.Append(context.Background(), Record{Usage: usage(9)}); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("append while the disk hangs: %v", err)
+	}
+	checkLedger(t, l)
+	hanging.Store(false)
+	close(hang)
+	until(t, "recovery", func() bool { return l.Full() == nil })
+	mustAppend(t, l, Record{Usage: usage(1)})
+	mustSeal(t, l)
+	got := readAll(t, l)
+	if len(got) != 2 || !bytes.Equal(got[0].Usage, usage(0)) || !bytes.Equal(got[1].Usage, usage(1)) {
+		t.Errorf("records %v", got)
+	}
+	if g := checkLedger(t, l); g.BySource[HTTP].Appended != 2 || g.BySource[HTTP].Waiting != 0 {
+		t.Errorf("ledger %+v", g)
+	}
+}

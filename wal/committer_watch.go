@@ -1,0 +1,82 @@
+package wal
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// diskWait is the committer's present wait for the disk.
+type diskWait struct {
+	mu        sync.Mutex // guards what follows
+	since     time.Time  // when it began; zero while there is none
+	commit    *commit    // the commit that is being written, or nil
+	abandoned bool
+}
+
+func (w *diskWait) begin(c *commit) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since, w.commit, w.abandoned = time.Now(), c, false
+}
+
+// end ends the wait, and reports whether it was abandoned: then the appenders of its
+// commit, and of those behind it, got an error.
+func (w *diskWait) end() (abandoned bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since, w.commit = time.Time{}, nil
+	return w.abandoned
+}
+
+func (w *diskWait) isAbandoned() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.abandoned
+}
+
+// abandon ends a wait that has taken longer than limit, and refuses appends before the
+// committer can go on. It returns what is to be aborted with err, or a nil err.
+func (w *diskWait) abandon(limit time.Duration, q *queue) (c *commit, pending []*commit, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	took := time.Since(w.since)
+	if w.since.IsZero() || w.abandoned || took < limit {
+		return nil, nil, nil
+	}
+	w.abandoned = true
+	err = fmt.Errorf("the disk has not answered for %v", took.Round(time.Second))
+	return w.commit, q.fail(err), err
+}
+
+// watch is the goroutine that bounds every wait for the disk to CommitTimeout, whatever
+// the committer waits for: a write, a sync, a rename, or the roller. It does not use
+// the disk itself.
+//
+// A call that was abandoned may return later. The active segment then ends before its
+// commit, whatever the call has returned.
+func (k *committer) watch() {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-k.stopped:
+			return
+		case <-tick.C:
+		}
+		c, pending, err := k.diskWait.abandon(k.limits.Load().CommitTimeout, k.queue)
+		if err == nil {
+			continue
+		}
+		k.queue.abortPending(err, pending)
+		records := uint32(0)
+		if c != nil {
+			records = c.count
+			k.queue.abort(err, c)
+		}
+		k.opts.Logger.Error("a commit hangs: usages are rejected until the disk answers", "trouble", "commit", "records", records, "error", err)
+	}
+}
+
+// watchInterval is by how much CommitTimeout may be exceeded.
+const watchInterval = time.Second

@@ -1,0 +1,237 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/wal/vfs"
+)
+
+// TestNoAppendOutlivesTheCommitTimeout has one call after the other hang.
+func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
+	const limit = 10 * time.Second
+	for name, c := range map[string]struct {
+		op   string // that hangs, as errorfs names it; or datasync, statfs
+		path string // ends so
+		sync Sync
+		roll bool // a segment is due to be sealed
+	}{
+		"the sync of a commit":                           {op: "datasync"},
+		"the sync of interval":                           {op: "datasync", sync: SyncInterval},
+		"a sync, and statfs":                             {op: "datasync statfs"},
+		"a rename":                                       {op: "rename", path: nextName, roll: true},
+		"the roller, that makes a directory":             {op: "mkdir", path: nextName, roll: true},
+		"the roller, that syncs a directory":             {op: "fsync", roll: true},
+		"the roller and statfs and the sync of a commit": {op: "fsync datasync statfs", roll: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var hanging atomic.Bool
+				release := make(chan struct{})
+				hang := func(op, path string) {
+					if hanging.Load() && strings.Contains(c.op, op) && strings.HasSuffix(path, c.path) {
+						<-release
+					}
+				}
+				o := Options{CommitTimeout: limit, Sync: c.sync, SealAfter: time.Hour, SegmentSize: 4 << 10}.
+					WithDatasync(func(f vfs.File) error { hang("datasync", c.path); return f.Datasync() }).
+					WithFree(func(string) (int64, error) { hang("statfs", c.path); return 1 << 40, nil }).
+					WithDisk(func(op, path string) error { hang(op, path); return nil })
+				l := open(t, memoryDir(t), o)
+				mustAppend(t, l, Record{Usage: usage(0)})
+				synctest.Wait()
+				hanging.Store(true)
+				if c.roll { // what hangs is the roller at first, and then the committer behind it
+					go func() { _ = l.Seal(context.Background()) }()
+					synctest.Wait()
+				}
+				from := time.Now()
+				for failed := false; !failed; {
+					began := time.Now()
+					err := l.Append(context.Background(), Record{Usage: []byte(`{"x":"` + strings.Repeat("x", 1000) + `"}`)})
+					if took := time.Since(began); took > limit+2*watchInterval {
+						t.Fatalf("an append took %v", took)
+					}
+					failed = err != nil
+					if failed && !errors.Is(err, ErrCommitFailed) && !errors.Is(err, ErrUnavailable) {
+						t.Fatal(err)
+					}
+					time.Sleep(time.Second)
+					if time.Since(from) > time.Minute {
+						t.Fatal("appends succeed for a minute, and nothing hangs")
+					}
+				}
+				if err := l.Append(context.Background(), Record{Usage: usage(9)}); !errors.Is(err, ErrUnavailable) {
+					t.Errorf("append while the disk hangs: %v", err)
+				}
+				time.Sleep(5 * time.Minute)
+				hanging.Store(false)
+				close(release)
+				for tries := 0; l.Full() != nil && tries < 120; tries++ {
+					time.Sleep(time.Second)
+				}
+				mustAppend(t, l, Record{Usage: usage(1)})
+				checkLedger(t, l)
+				mustClose(t, l)
+			})
+		})
+	}
+}
+
+// TestSealDoesNotWaitForAnEmptyQueue seals beside appenders that never pause.
+func TestSealDoesNotWaitForAnEmptyQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const fsync = 10 * time.Millisecond
+		l := open(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDatasync(func(vfs.File) error { time.Sleep(fsync); return nil }))
+		var all sync.WaitGroup
+		ctx, stop := context.WithCancel(context.Background())
+		for range 8 {
+			all.Go(func() {
+				for ctx.Err() == nil {
+					mustAppend(t, l, Record{Usage: usage(1)})
+				}
+			})
+		}
+		all.Go(func() {
+			for ctx.Err() == nil {
+				l.Enqueue(Record{Usage: usage(1), Source: UDP})
+				time.Sleep(time.Millisecond)
+			}
+		})
+		for range 20 {
+			time.Sleep(7 * fsync / 2)
+			before := l.Ledger()
+			began := time.Now()
+			mustSeal(t, l)
+			if took := time.Since(began); took > 3*fsync {
+				t.Errorf("sealing took %v, with an fsync of %v", took, fsync)
+			}
+			sealed := uint64(0)
+			segments, _ := l.Sealed()
+			for _, s := range segments {
+				sealed = max(sealed, s.LastSeq())
+			}
+			if accepted := before.BySource[HTTP].Accepted + before.BySource[UDP].Accepted; sealed < accepted {
+				t.Errorf("sealed up to seq %d, and %d records had been accepted", sealed, accepted)
+			}
+		}
+		stop()
+		all.Wait()
+		mustClose(t, l)
+	})
+}
+
+// A log that can't be written answers requests to seal with an error, also while
+// records wait.
+func TestSealDoesNotWaitForADiskThatFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var fails atomic.Bool
+		var l *Log
+		l = open(t, memoryDir(t), Options{SealAfter: time.Hour, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDatasync(func(f vfs.File) error {
+			if fails.Swap(false) {
+				l.Enqueue(Record{Usage: usage(1), Source: UDP})
+				return errors.New("failed")
+			}
+			return f.Datasync()
+		}))
+		mustAppend(t, l, Record{Usage: usage(0)})
+		fails.Store(true)
+		_ = l.Append(context.Background(), Record{Usage: usage(2)})
+		began := time.Now()
+		if err := l.Seal(context.Background()); !errors.Is(err, ErrUnavailable) || time.Since(began) > time.Minute {
+			t.Errorf("Seal took %v, and returned %v", time.Since(began), err)
+		}
+		mustClose(t, l)
+	})
+}
+
+func TestAnEvictedOrRemovedSegmentCanNotBeHeld(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	for i := range 2 {
+		mustAppend(t, l, Record{Usage: usage(i)})
+		mustSeal(t, l)
+	}
+	segments, _ := l.Sealed()
+	if !segments[0].Hold() || segments[0].Hold() {
+		t.Error("a segment is held by one, and by one only")
+	}
+	if err := segments[0].evict(); err != nil {
+		t.Fatal(err)
+	}
+	segments[0].Release()
+	if segments[0].Hold() {
+		t.Error("an evicted segment is held")
+	}
+	if err := segments[1].Remove(); err != nil {
+		t.Fatal(err)
+	}
+	if segments[1].Hold() {
+		t.Error("a removed segment is held")
+	}
+}
+
+// reentrant is a log handler that uses the log.
+type reentrant struct {
+	slog.Handler
+	log atomic.Pointer[Log]
+}
+
+func (r *reentrant) Enabled(context.Context, slog.Level) bool { return true }
+func (r *reentrant) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r *reentrant) Handle(context.Context, slog.Record) error {
+	if l := r.log.Load(); l != nil {
+		use(l)
+	}
+	return nil
+}
+
+// use calls methods that take every mutex that callers can take.
+func use(l *Log) {
+	l.Stats()
+	l.Ledger()
+	l.Full()
+	l.Sealed()
+	l.Unread()
+	l.Enqueue(Record{Usage: usage(1), Source: UDP})
+}
+
+// TestNeitherALoggerNorACallerIsCalledWithAMutexHeld hangs if one is.
+func TestNeitherALoggerNorACallerIsCalledWithAMutexHeld(t *testing.T) {
+	logger := &reentrant{}
+	var fails atomic.Bool
+	l := open(t, t.TempDir(), Options{
+		Logger: slog.New(logger), SegmentSize: 16 << 10, MaxBytes: 256 << 10, WhenFull: DropOldest, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
+	}.WithDatasync(func(f vfs.File) error {
+		if fails.Swap(false) {
+			return errors.New("failed")
+		}
+		return f.Datasync()
+	}))
+	logger.log.Store(l)
+	for i := range 300 { // until it is full, and evicts
+		if i%50 == 49 {
+			fails.Store(true)
+		}
+		_ = l.AppendSeq(context.Background(), func(yield func(*Record) bool) {
+			use(l)
+			yield(&Record{Usage: []byte(`{"x":"` + strings.Repeat("x", 4000) + `"}`)})
+			use(l)
+		})
+		if i%20 == 19 {
+			_ = l.Seal(context.Background())
+		}
+	}
+	l.SetLimits(Limits{MaxBytes: 64 << 10})
+	until(t, "the log is full", func() bool { return l.Full() != nil })
+	l.SetLimits(Limits{})
+	until(t, "the log has room", func() bool { return l.Full() == nil })
+	logger.log.Store(nil)
+}

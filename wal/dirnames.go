@@ -1,0 +1,41 @@
+package wal
+
+import (
+	"strings"
+
+	"collectord/wal/segment"
+)
+
+// Names of directories below the log directory. A segment's name is its state; each
+// change of state is one rename.
+const (
+	nextName       = "next"
+	quarantineName = "quarantine"
+)
+
+// parseName reads a segment's name, and returns ok false for any other name. last is 0
+// for an unsealed segment. ending is what follows the seqs: .unread, .tail, .moving,
+// the ending of a removal, or a combination of these.
+func parseName(name string) (first, last uint64, ending string, ok bool) {
+	first, last, ending, ok = segment.ParseName(name)
+	state, unread := cutUnread(ending)
+	switch state {
+	case "", goneSuffix, evictedSuffix, damagedSuffix:
+	case lostSuffix, movingSuffix:
+		ok = ok && !unread
+	default:
+		ok = false
+	}
+	return first, last, ending, ok && (last > 0 || !unread)
+}
+
+// cutUnread cuts .unread or .tail off the beginning of an ending: the disk could not read
+// all of the file.
+func cutUnread(ending string) (rest string, unread bool) {
+	for _, e := range []string{unreadSuffix, tailSuffix} {
+		if rest, unread = strings.CutPrefix(ending, e); unread {
+			return rest, true
+		}
+	}
+	return ending, false
+}

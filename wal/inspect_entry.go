@@ -1,0 +1,87 @@
+package wal
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"collectord/wal/segment"
+)
+
+// State is the state of a segment directory, which its name tells.
+type State string
+
+// The states of a directory, in the order of a segment's life.
+const (
+	StateNext   State = "next"
+	StateActive State = "active" // or left open by a crash
+	StateSealed State = "sealed"
+	StateUnread State = "unread" // a part of a segment that the disk could not read; the next start reads it again
+	StateGone   State = "gone"   // being removed
+)
+
+// Entry is one segment directory of a log.
+type Entry struct {
+	Name     string
+	State    State
+	FirstSeq uint64 // 0 for next
+	LastSeq  uint64 // of a name with two seqs; otherwise 0
+	Bytes    int64
+	Modified time.Time
+
+	file   string // set by Find; otherwise empty, for the file in the directory of that name
+	others bool   // its file holds records of other segments, too
+}
+
+// Entries lists the segments by seq, next last.
+func (i *Inspector) Entries() (all []Entry, err error) {
+	names, err := os.ReadDir(i.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range names {
+		e, ok := entryOf(n.Name())
+		if !ok {
+			continue
+		}
+		if info, err := os.Stat(filepath.Join(i.dir, n.Name(), segment.FileName)); err == nil {
+			e.Bytes, e.Modified = info.Size(), info.ModTime()
+		}
+		all = append(all, e)
+	}
+	slices.SortFunc(all, func(a, b Entry) int {
+		if (a.State == StateNext) != (b.State == StateNext) {
+			return cmp.Compare(b.FirstSeq, a.FirstSeq) // next comes last
+		}
+		return cmp.Or(cmp.Compare(a.FirstSeq, b.FirstSeq), cmp.Compare(a.LastSeq, b.LastSeq))
+	})
+	return all, nil
+}
+
+// entryOf returns what the name of a directory tells. ok is false for what is no
+// segment.
+func entryOf(name string) (e Entry, ok bool) {
+	first, last, ending, ok := parseName(name)
+	if name == nextName {
+		return Entry{Name: name, State: StateNext}, true
+	}
+	if !ok {
+		return e, false
+	}
+	e = Entry{Name: name, FirstSeq: first, LastSeq: last}
+	_, e.others = cutUnread(ending)
+	e.others = e.others || ending == lostSuffix
+	switch {
+	case ending == unreadSuffix, ending == tailSuffix:
+		e.State = StateUnread
+	case ending == movingSuffix, ending == "" && last > 0:
+		e.State = StateSealed
+	case ending != "":
+		e.State = StateGone
+	default:
+		e.State = StateActive
+	}
+	return e, true
+}

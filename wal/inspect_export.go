@@ -1,0 +1,47 @@
+package wal
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+
+	"collectord/wal/segment"
+)
+
+// Export is Examine with each called exactly once for every record that checks out,
+// even if the disk returns other bytes than a moment ago: then it reads the segment
+// again, a few times, and records may come out of order. The report lists what was not
+// exported.
+func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err error) {
+	var done []segment.Piece
+	for again := range readAttempts {
+		r, err = i.Examine(e, func(rec *Record) error {
+			if again > 0 && slices.ContainsFunc(done, func(p segment.Piece) bool { return p.First <= rec.Seq && rec.Seq <= p.Last }) {
+				return nil
+			}
+			if n := len(done) - 1; n >= 0 && done[n].Last+1 == rec.Seq {
+				done[n].Last = rec.Seq
+			} else {
+				done = append(done, segment.Piece{SeqRange: SeqRange{First: rec.Seq, Last: rec.Seq}})
+			}
+			return each(rec)
+		})
+		if r == nil || !isDamage(err) {
+			return r, err
+		}
+	}
+	slices.SortFunc(done, func(a, b segment.Piece) int { return cmp.Compare(a.First, b.First) })
+	first, last := e.FirstSeq, cmp.Or(e.LastSeq, r.LastSeq)
+	if first == 0 && len(done) > 0 {
+		first = done[0].First
+	}
+	r.Lost, r.Reason = segment.Gaps(first, last, done), err
+	return r, nil
+}
+
+// isDamage reports whether err says that bytes are damaged or can't be read.
+func isDamage(err error) bool {
+	var damage *DamageError
+	var unread *UnreadableError
+	return errors.As(err, &damage) || errors.As(err, &unread)
+}

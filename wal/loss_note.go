@@ -1,0 +1,90 @@
+package wal
+
+import (
+	"fmt"
+	"hash/crc32"
+	"strconv"
+	"strings"
+	"time"
+
+	"collectord/wal/segment"
+)
+
+// Reasons of a LossNote.
+const (
+	LossDamaged = "damaged" // the bytes are damaged; they are in the quarantine
+	LossEvicted = "evicted" // deleted to make room (wal.when_full: drop_oldest)
+	// LossSkipped means that no record is lost: the disk could not read the end of a
+	// segment, seqs were skipped for what might stand there, and these had no record.
+	LossSkipped = "skipped"
+	LossMissing = "missing" // acknowledged, but not in the segment's file, as after a disk that lied about a flush
+)
+
+// LossNote means that the records FirstSeq to LastSeq will never be shipped. It
+// explains a hole in the numbering of the bucket's objects.
+type LossNote struct {
+	Node              string
+	LogID, Run        uint64 // of the segment; Run is 0 if its header could not be read
+	FirstSeq, LastSeq uint64
+	Reason            string
+	At                time.Time // when the loss was found or decided
+	// Hours are the hours, since 1970 UTC, of the first records of the segments that
+	// held the records, at most maxHours; empty if unknown. The storage may have such a
+	// segment without having confirmed it, since the answer was lost or a crash came
+	// first. So it is asked for these hours before the note is uploaded.
+	Hours []int64
+}
+
+// maxHours is the most hours of a note, so that it fits the reserve.
+const maxHours = 100
+
+// lossOf makes a note of this log without a run.
+func (b *base) lossOf(r SeqRange, reason string) LossNote {
+	return LossNote{Node: b.opts.Node, LogID: b.logID, FirstSeq: r.First, LastSeq: r.Last, Reason: reason, At: time.Now()}
+}
+
+// file is the note's file name.
+func (n LossNote) file() string {
+	return fmt.Sprintf("%s-%016x", segment.SealedName(n.FirstSeq, n.LastSeq), n.Run)
+}
+
+// encode returns the note as one line of text, which FORMAT.md describes.
+func (n LossNote) encode() []byte {
+	hours := "-"
+	if len(n.Hours) > 0 {
+		hours = strings.Trim(strings.ReplaceAll(fmt.Sprint(n.Hours), " ", ","), "[]")
+	}
+	body := fmt.Sprintf("collectord-loss %d %016x %016x %d %d %s %d %s %q",
+		formatVersion, n.LogID, n.Run, n.FirstSeq, n.LastSeq, n.Reason, n.At.UnixMicro(), hours, n.Node)
+	return fmt.Appendf(nil, "%s %08x\n", body, crc32.Checksum([]byte(body), castagnoli))
+}
+
+func decodeLossNote(b []byte) (n LossNote, err error) {
+	line, _ := strings.CutSuffix(string(b), "\n")
+	body, sum, ok := cutLast(line, " ")
+	if !ok || fmt.Sprintf("%08x", crc32.Checksum([]byte(body), castagnoli)) != sum {
+		return n, errChecksum
+	}
+	var version int
+	var micros int64
+	var hours string
+	if _, err := fmt.Sscanf(body, "collectord-loss %d %x %x %d %d %s %d %s %q",
+		&version, &n.LogID, &n.Run, &n.FirstSeq, &n.LastSeq, &n.Reason, &micros, &hours, &n.Node); err != nil {
+		return n, err
+	}
+	for text := range strings.SplitSeq(strings.Trim(hours, "-"), ",") {
+		if text == "" {
+			continue
+		}
+		hour, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return n, err
+		}
+		n.Hours = append(n.Hours, hour)
+	}
+	if version != formatVersion {
+		return n, fmt.Errorf("%w %d, this program reads %d", ErrVersion, version, formatVersion)
+	}
+	n.At = time.UnixMicro(micros).UTC()
+	return n, nil
+}

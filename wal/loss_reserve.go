@@ -1,0 +1,79 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"collectord/wal/vfs"
+)
+
+// The reserve is a file in lost/ whose space is taken ahead. On a full disk it becomes
+// the next note, so that what the note stands for can be evicted, which frees space.
+const (
+	reserveName = "reserve"
+	reserveSize = 4096 // bytes; more than a note takes
+)
+
+// writeNote writes the file of a note durably, on a full disk by way of the reserve.
+func writeNote(d vfs.Disk, dir string, n LossNote) error {
+	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
+	full := d.WriteFileDurably(path, n.encode())
+	if errors.Is(full, fs.ErrNotExist) { // the start could not make the directory
+		full = d.MkdirDurably(dir)
+		if full == nil {
+			full = d.WriteFileDurably(path, n.encode())
+		}
+	}
+	if full == nil {
+		stockReserve(d, reserve)
+		return nil
+	}
+	if !vfs.IsFull(full) {
+		return full
+	}
+	_ = d.Remove(path + ".tmp") // left by WriteFileDurably
+	file, err := d.OpenWritable(reserve)
+	if err != nil {
+		return errors.Join(full, err)
+	}
+	content := n.encode()
+	_, err = file.WriteAt(content, 0)
+	err = vfs.Finish(file, errors.Join(err, file.Truncate(int64(len(content)))))
+	if err != nil {
+		return errors.Join(full, err)
+	}
+	return d.RenameDurably(reserve, path)
+}
+
+// deleteReplacedNote deletes a note that another one includes. If the reserve is spent,
+// the file becomes the reserve: on a full disk nobody else can take its space then.
+func deleteReplacedNote(d vfs.Disk, dir string, n LossNote) error {
+	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
+	if _, err := d.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
+		if err := d.RenameNew(path, reserve); err != nil {
+			return err
+		}
+		stockReserve(d, reserve)
+		return nil
+	}
+	return d.Remove(path)
+}
+
+// stockReserve makes the reserve, if the disk has the space.
+func stockReserve(d vfs.Disk, path string) {
+	if info, err := d.Stat(path); err == nil && info.Size() == reserveSize {
+		return
+	}
+	file, err := d.Create(path)
+	if errors.Is(err, fs.ErrExist) {
+		file, err = d.OpenWritable(path)
+	}
+	if err != nil {
+		return
+	}
+	_, err = file.WriteAt(make([]byte, reserveSize), 0)
+	if err = errors.Join(err, file.Close()); err != nil {
+		_ = d.Remove(path)
+	}
+}

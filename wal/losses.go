@@ -1,0 +1,249 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// lostName is the directory of the loss notes that wait for upload.
+const lostName = "lost"
+
+// losses keeps the loss notes. Its mutex guards the directory lost/, and is held while
+// that is read or written.
+type losses struct {
+	*base
+	waiting atomic.Int64 // number of notes to upload; at least 1 after the directory could not be read
+
+	mu      sync.Mutex          // guards the notes' directory, and what follows
+	last    LossNote            // the one that was written last, which the next may extend
+	unread  map[string]SeqRange // notes that the disk can't read, by file name, with the seqs of their names
+	foreign []string            // names of later versions' notes, and of what is no note; left alone
+}
+
+// reset undoes what a failed start has found.
+func (l *losses) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.last, l.unread, l.foreign = LossNote{}, nil, nil
+	l.waiting.Store(0)
+}
+
+// note makes a loss note durable. A note that continues the last one replaces it, so
+// that a long outage leaves one note and not thousands.
+func (l *losses) note(n LossNote) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	dir := filepath.Join(l.dir, lostName)
+	old := l.last
+	hours := slices.Compact(slices.Sorted(slices.Values(slices.Concat(old.Hours, n.Hours))))
+	extends := old.LastSeq+1 == n.FirstSeq && old.LogID == n.LogID && old.Run == n.Run && old.Reason == n.Reason &&
+		(len(old.Hours) > 0) == (len(n.Hours) > 0) && len(hours) <= maxHours
+	if extends {
+		if _, err := l.disk.Stat(filepath.Join(dir, old.file())); err != nil {
+			extends = false // it was uploaded
+		} else {
+			n.FirstSeq, n.Hours = old.FirstSeq, hours
+		}
+	}
+	if err := writeNote(l.disk, dir, n); err != nil {
+		return fmt.Errorf("loss note: %w", err)
+	}
+	l.last = n
+	if extends {
+		if err := deleteReplacedNote(l.disk, dir, old); err != nil { // both notes are true
+			l.opts.Logger.Warn("can't delete a loss note that another one includes: both are uploaded", "trouble", "loss_note", "error", err)
+			l.waiting.Add(1)
+		}
+		return nil
+	}
+	l.waiting.Add(1)
+	return nil
+}
+
+// lossesAtOnce is the most notes that list returns.
+const lossesAtOnce = 256
+
+// list reads the first loss notes, by seq, as Losses documents.
+func (l *losses) list() (notes []LossNote, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all, err := l.eachNote(func(n LossNote) bool {
+		notes = append(notes, n)
+		return len(notes) < lossesAtOnce
+	})
+	if err == nil && all {
+		l.waiting.Store(int64(len(notes)))
+	}
+	return notes, err
+}
+
+// count counts the notes at a start, and corrects their names.
+func (l *losses) count() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := int64(0)
+	_, err := l.eachNote(func(LossNote) bool { n++; return true })
+	if err == nil {
+		l.waiting.Store(n)
+	}
+	return err
+}
+
+// eachNote calls each for every note, by name, until it returns false. all reports
+// whether it never did.
+func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
+	dir := filepath.Join(l.dir, lostName)
+	entries, err := l.disk.List(dir)
+	if errors.Is(err, fs.ErrNotExist) { // it could not be made, so there are no notes
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		scratch := strings.HasSuffix(e.Name(), ".tmp") || e.Name() == reserveName
+		if scratch && !e.Type().IsRegular() {
+			if err := l.putAside(path, errInTheWay); err != nil {
+				return false, err
+			}
+		}
+		if scratch || slices.Contains(l.foreign, e.Name()) { // the reserve, an interrupted write, or left alone before
+			continue
+		}
+		n, kept, err := l.readNote(path, e)
+		if err != nil {
+			return false, err
+		}
+		if kept && !each(n) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// readNote reads a note. kept is false for what is no valid note: it is left alone or
+// put aside.
+func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, err error) {
+	if !e.Type().IsRegular() {
+		l.foreign = append(l.foreign, e.Name())
+		l.leaveStray(filepath.Join(lostName, e.Name()))
+		return n, false, nil
+	}
+	b, err := l.disk.ReadFile(path)
+	if err != nil {
+		l.leaveNote(path, err)
+		return n, false, nil
+	}
+	delete(l.unread, e.Name())
+	n, err = decodeLossNote(b)
+	switch {
+	case errors.Is(err, ErrVersion):
+		l.foreign = append(l.foreign, e.Name())
+		l.found(FoundLaterVersion, slog.LevelError, "left a loss note in its place: a later version wrote it", "path", path)
+		return n, false, nil
+	case err != nil:
+		l.found(FoundUnreadableNote, slog.LevelError, "put aside a loss note: it is damaged", "path", path, "error", err)
+		return n, false, l.putAside(path, err)
+	case e.Name() != n.file():
+		kept, err = l.renameNote(path, n)
+		return n, kept, err
+	}
+	return n, true, nil
+}
+
+// leaveNote leaves a note that the disk can't read. Its name tells which seqs it
+// stands for.
+func (l *losses) leaveNote(path string, err error) {
+	name := filepath.Base(path)
+	if _, known := l.unread[name]; known {
+		return
+	}
+	var r SeqRange
+	if at := strings.LastIndex(name, "-"); at > 0 {
+		if first, last, _, ok := parseName(name[:at]); ok {
+			r = SeqRange{First: first, Last: last}
+		}
+	}
+	if l.unread == nil {
+		l.unread = map[string]SeqRange{}
+	}
+	l.unread[name] = r
+	l.found(FoundUnreadableNote, slog.LevelError, "left a loss note in its place: the disk can't read it (check the disk; the next start tries again)", "path", path, "error", err)
+}
+
+// renameNote gives a note the name by which LossStored finds it. If another note has
+// that name, this one is put aside.
+func (l *losses) renameNote(path string, n LossNote) (kept bool, err error) {
+	to := filepath.Join(l.dir, lostName, n.file())
+	if _, err := l.disk.Stat(to); err == nil {
+		return false, l.putAside(path, errors.New("another note has its name"))
+	}
+	l.found(FoundMisnamed, slog.LevelWarn, "renamed a loss note: its name did not match its content", "path", path, "to", n.file())
+	return true, l.disk.RenameDurably(path, to)
+}
+
+// stored deletes a note that the storage has confirmed.
+func (l *losses) stored(n LossNote) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err := l.disk.Remove(filepath.Join(l.dir, lostName, n.file()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		l.waiting.Add(-1)
+	}
+	return err
+}
+
+// unreadRanges lists the seqs of the notes that the disk can't read.
+func (l *losses) unreadRanges() (ranges []SeqRange) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.unread {
+		ranges = append(ranges, r)
+	}
+	return ranges
+}
+
+// unconfirmed returns the lowest seq of a note that the storage has not confirmed, or
+// 2^63.
+func (l *losses) unconfirmed() (lowest uint64, err error) {
+	lowest = maxSeq
+	if l.waiting.Load() > 0 {
+		notes, err := l.list()
+		if err != nil {
+			return 0, err
+		}
+		for _, n := range notes {
+			lowest = min(lowest, n.FirstSeq)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range l.unread {
+		lowest = min(lowest, max(1, r.First))
+	}
+	return lowest, nil
+}
+
+// Losses returns the loss notes that wait for upload, the first 256 by seq; more are
+// returned once these are stored. It reads the disk. A damaged note is put aside; one
+// that the disk can't read is left for the next start, and Unread lists its seqs.
+func (l *Log) Losses() ([]LossNote, error) {
+	if !l.Started() {
+		return nil, nil
+	}
+	return l.losses.list()
+}
+
+// LossStored deletes a note that the storage has confirmed. It may be repeated.
+func (l *Log) LossStored(n LossNote) error { return l.losses.stored(n) }

@@ -1,0 +1,85 @@
+package wal
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"collectord/wal/segment"
+)
+
+// commit is a frame in the making, and what its appenders wait for. The queue's mutex
+// guards it until the committer takes it.
+type commit struct {
+	number   uint64 // rises from commit to commit
+	firstSeq uint64
+	buf      []byte // room for the frame's header, then the records from segment.FrameStart on
+	count    uint32
+	bySource [segment.Sources]uint64
+	firstAt  int64     // ReceivedAt of the record that was added first
+	udp      *udpShare // set once a later commit has begun
+
+	copying sync.WaitGroup // appenders that are copying into buf
+	invalid atomic.Bool    // an appender did not copy what it had announced, so buf can't be written
+
+	waiters []*Waiter
+	done    chan struct{} // closed once the commit is durable, or failed
+	err     error         // why it failed; valid once done is closed
+}
+
+// udpShare is what the UDP records of a commit get once another commit has begun behind
+// it: ids and times below those of the later commit.
+type udpShare struct {
+	ids  idSource // its ids are below those of all later commits
+	at   int64    // their ReceivedAt
+	upTo uint64   // in bytes ever staged; records that came later join a later commit
+}
+
+// hour is the UTC hour in which all records of the commit were received, counted from
+// 1970.
+func (c *commit) hour() int64 { return hourOf(c.firstAt) }
+
+func hourOf(micros int64) int64 { return micros / time.Hour.Microseconds() }
+
+func (c *commit) add(s Source, n int, at int64) {
+	if c.count == 0 {
+		c.firstAt = at
+	}
+	c.count += uint32(n)
+	c.bySource[s] += uint64(n)
+}
+
+// takes reports whether records of size bytes, received at the time at, fit the commit:
+// its size, and its hour.
+func (c *commit) takes(size int, at int64) bool {
+	return c.count == 0 || len(c.buf)-segment.EntryRoom+size <= segment.MaxFrame && c.hour() == hourOf(at)
+}
+
+// reserve returns n bytes behind what was reserved before, as an empty slice to append
+// to.
+func (c *commit) reserve(n int) (room []byte) {
+	at := len(c.buf)
+	c.buf = c.buf[:at+n]
+	return c.buf[at : at : at+n]
+}
+
+// notify adds w to the waiters that are notified when the commit ends. w may be nil.
+func (c *commit) notify(w *Waiter) {
+	if w == nil || len(c.waiters) > 0 && c.waiters[len(c.waiters)-1] == w {
+		return
+	}
+	for _, other := range c.waiters {
+		if other == w {
+			return
+		}
+	}
+	c.waiters = append(c.waiters, w)
+}
+
+// finish wakes everybody who waits for the commit.
+func (c *commit) finish() {
+	close(c.done)
+	for _, w := range c.waiters {
+		w.finished(Outcome{c.number, c.err})
+	}
+}

@@ -1,0 +1,82 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+)
+
+func refusalReason(refusal error) string {
+	if errors.Is(refusal, ErrClosed) {
+		return ReasonShuttingDown
+	}
+	return ReasonLogFull
+}
+
+// fail refuses appends from now on and returns the commits that the committer has not
+// taken. The caller passes them to abortPending.
+func (q *queue) fail(err error) (pending []*commit) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.broken = err
+	q.refuseLocked()
+	pending, q.pending = q.pending, nil
+	return pending
+}
+
+// abortPending aborts the commits that fail returned.
+func (q *queue) abortPending(err error, pending []*commit) {
+	q.abort(err, pending...)
+	for _, c := range pending {
+		c.copying.Wait()
+		q.recycle(c)
+	}
+}
+
+// refuseLocked sets why appends are refused now: closed before broken before full.
+func (q *queue) refuseLocked() {
+	switch {
+	case q.closed:
+		q.refusal = ErrClosed
+	case q.broken != nil:
+		q.refusal = fmt.Errorf("%w: %w", ErrUnavailable, q.broken)
+	case q.full != nil:
+		q.refusal = fmt.Errorf("%w: %w", ErrFull, q.full)
+	default:
+		q.refusal = nil
+	}
+}
+
+// setBroken sets why the log is unavailable, or with nil that it is available again.
+func (q *queue) setBroken(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.broken = err
+	q.refuseLocked()
+}
+
+func (q *queue) whyBroken() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.broken
+}
+
+// setFull sets which bound is reached, or with nil that none is.
+func (q *queue) setFull(err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.full = err
+	q.refuseLocked()
+}
+
+// close refuses everything from now on. It returns false if the queue was closed
+// before.
+func (q *queue) close() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
+	q.closed = true
+	q.refuseLocked()
+	return true
+}

@@ -1,0 +1,62 @@
+package wal
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"collectord/wal/segment"
+)
+
+func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
+	var s staging
+	const limit = 2 << 20
+	in, out := 0, 0
+	record := func(i int) Record {
+		text := fmt.Sprintf(`{"n":%d}`, i)
+		if i%5000 == 999 { // larger than a block
+			text = fmt.Sprintf(`{"n":%d,"x":%q}`, i, strings.Repeat("x", stagingBlock))
+		}
+		return Record{Usage: []byte(text), Source: UDP}
+	}
+	for round := range 8 {
+		for r := record(in); s.add(&r, limit); r = record(in) {
+			in++
+		}
+		if s.size() > limit || s.size() < limit-2*stagingBlock {
+			t.Fatalf("%d bytes when it is full", s.size())
+		}
+		for ; out < in-round*100; out++ { // leaves some
+			want := record(out)
+			head := s.head()
+			if !bytes.Equal(head, segment.AppendRecord(nil, &want)) {
+				t.Fatalf("record %d is %d bytes, not %d", out, len(head), want.Size())
+			}
+			s.consume(len(head))
+		}
+	}
+	for s.head() != nil {
+		s.consume(len(s.head()))
+		out++
+	}
+	defer s.free()
+	if in != out || s.size() != 0 || len(s.blocks) > 0 || len(s.spare) > stagingSpare {
+		t.Errorf("%d in, %d out, %d bytes, %d blocks and %d spare ones left", in, out, s.size(), len(s.blocks), len(s.spare))
+	}
+}
+
+func TestStagingAllocatesNothingWhileItKeepsUp(t *testing.T) {
+	var s staging
+	r := Record{Usage: bytes.Repeat([]byte("x"), 100), Source: UDP}
+	if n := testing.AllocsPerRun(100, func() {
+		for range 3 * stagingBlock / r.Size() {
+			s.add(&r, 8<<20)
+		}
+		for s.head() != nil {
+			s.consume(len(s.head()))
+		}
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

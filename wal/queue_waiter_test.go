@@ -1,0 +1,124 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"collectord/wal/vfs"
+)
+
+// TestAWaiterIsToldByTheCommit appends from one goroutine, as an event loop does.
+func TestAWaiterIsToldByTheCommit(t *testing.T) {
+	var fails atomic.Bool
+	l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+		if fails.Load() {
+			return syscall.EIO
+		}
+		return f.Datasync()
+	}))
+	woken := make(chan struct{}, 1000)
+	w := l.NewWaiter(func() { woken <- struct{}{} })
+	const n = 500
+	waiting := map[uint64][]int{} // by commit
+	last := uint64(0)
+	for i := range n {
+		commit, err := w.Append(slices.Values([]*Record{{Usage: usage(i)}, {Usage: usage(i)}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if commit < last {
+			t.Fatalf("commit %d comes after %d", commit, last)
+		}
+		last = commit
+		waiting[commit] = append(waiting[commit], i)
+	}
+	commits := len(waiting)
+	for wakes := 0; len(waiting) > 0; wakes++ {
+		<-woken
+		for _, o := range w.Outcomes() {
+			if o.Err != nil || waiting[o.Commit] == nil {
+				t.Fatalf("%+v", o)
+			}
+			delete(waiting, o.Commit)
+		}
+		if wakes > commits {
+			t.Fatalf("woken %d times for %d commits", wakes, commits)
+		}
+	}
+	if g := checkLedger(t, l); g.BySource[HTTP].Appended != 2*n {
+		t.Errorf("ledger %+v", g)
+	}
+
+	fails.Store(true)
+	if _, err := w.Append(slices.Values([]*Record{{Usage: usage(n)}})); err != nil {
+		t.Fatal(err)
+	}
+	<-woken
+	if all := w.Outcomes(); len(all) != 1 || !errors.Is(all[0].Err, ErrCommitFailed) {
+		t.Errorf("outcomes %+v", all)
+	}
+	if _, err := w.Append(slices.Values([]*Record{{Usage: usage(n)}})); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("append to a log that is not writable: %v", err)
+	}
+	if _, err := w.Append(slices.Values([]*Record{})); err != nil || len(w.Outcomes()) > 0 {
+		t.Errorf("append of nothing: %v", err)
+	}
+	if len(woken) > 0 {
+		t.Error("woken for nothing")
+	}
+}
+
+// Records that differ on the second pass fail, and so do the others of their frame.
+func TestRecordsThatChangeWhileTheyAreAppendedAreNotStored(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	looks := 0
+	for name, second := range map[string]func(*Record){
+		"shorter":  func(r *Record) { r.Usage = r.Usage[:1] },
+		"longer":   func(r *Record) { r.Usage = append(r.Usage, 'x') },
+		"identity": func(r *Record) { r.ID = ID{1} },
+	} {
+		looks = 0
+		err := l.AppendSeq(context.Background(), func(yield func(*Record) bool) {
+			r := Record{Usage: usage(1)}
+			if looks++; looks == 2 {
+				second(&r)
+			}
+			yield(&r)
+		})
+		if !errors.Is(err, errChanged) || !errors.Is(err, ErrCommitFailed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	mustAppend(t, l, Record{Usage: usage(0)})
+	mustSeal(t, l)
+	if got := fmt.Sprint(usagesOf(t, l)); got != "[0]" {
+		t.Errorf("usages %s", got)
+	}
+	if g := checkLedger(t, l); g.BySource[HTTP].Dropped[ReasonCommitFailed] != 3 {
+		t.Errorf("ledger %+v", g)
+	}
+}
+
+func TestWhatDoesNotFitARecordIsCountedAndTheRestStored(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	long := Record{Client: string(make([]byte, MaxClient+1)), Usage: usage(0)}
+	if err := l.Append(context.Background(), Record{Usage: usage(1)}, long); err == nil {
+		t.Error("stored a client name that is too long")
+	}
+	if n := l.Enqueue(Record{Usage: usage(0), Source: UDP}, Record{Client: long.Client, Source: UDP}, Record{Usage: usage(1), Source: UDP}); n != 2 {
+		t.Errorf("%d of 2 were enqueued", n)
+	}
+	mustSeal(t, l)
+	if got := fmt.Sprint(usagesOf(t, l)); got != "[0 1]" {
+		t.Errorf("usages %s", got)
+	}
+	g := checkLedger(t, l)
+	if g.BySource[HTTP].Rejected[ReasonUnstorable] != 2 || g.BySource[UDP].Rejected[ReasonUnstorable] != 1 {
+		t.Errorf("ledger %+v", g)
+	}
+}

@@ -1,0 +1,198 @@
+package wal
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"collectord/wal/vfs"
+)
+
+// removal is a segment that leaves the log, since it was confirmed by the storage,
+// evicted, or replaced by what was salvaged of it or by its halves. Nobody reads it any
+// more. Each step that is left is repeated after a failure, by this process or the
+// next.
+//
+//	confirmed  FIRST-LAST                      -> FIRST-LAST.gone -> deleted
+//	evicted    FIRST-LAST.evicted -> loss note -> FIRST-LAST.gone -> deleted
+//	salvaged   FIRST-LAST.damaged -> loss note -> FIRST-LAST.gone -> deleted
+//	given up   FIRST-LAST.lost    -> loss note -> into the quarantine
+//	split      FIRST-LAST                      -> FIRST-LAST.gone -> deleted
+//
+// The rename to .evicted, .damaged or .lost decides that records are lost, so a note is
+// only written for a decision that stands. The file is deleted only once .gone is
+// durable, so a sealed name without its file is never an interrupted removal.
+type removal struct {
+	mu          sync.Mutex // guards what follows; held during each step
+	dir         string     // its present path
+	place       string     // its path as a sealed segment, without an ending
+	synced      bool       // the present name is durable
+	last        uint64
+	bytes       int64
+	notes       []LossNote // not durable yet
+	lost        uint64     // records to move off Pending once the notes are durable
+	pieces      []*Segment // listed once .gone is durable: until then a start would count their records twice
+	isTombstone bool       // its file is deleted, its name is kept
+	stale       []string   // directories of pieces that did not replace it; deleted first
+
+	evicting bool   // it was evicted
+	early    bool   // it was kept, and removed early to make room
+	kept     int64  // bytes of it that count as kept; guarded by the shelf's mutex
+	report   string // for the quarantine: what the disk could not read; empty unless given up
+
+	open uint64 // lowest seq that is not confirmed, noted or listed, or 0; guarded by the shelf's mutex
+}
+
+// Endings of the name of a segment that is being removed.
+const (
+	goneSuffix    = ".gone"    // to be deleted
+	evictedSuffix = ".evicted" // to be noted as lost, then deleted
+	damagedSuffix = ".damaged" // what no other segment holds of it is to be noted as lost, then it is deleted
+	lostSuffix    = ".lost"    // the same, but it goes to the quarantine
+)
+
+// renameOrUndo renames a segment, which decides what becomes of it. If the new name
+// can't be made durable, it renames back, and nothing is decided. It returns true with
+// an error if that failed, too.
+func renameOrUndo(d vfs.Disk, from, to string) (decided bool, err error) {
+	if err := d.RenameNew(from, to); err != nil {
+		return false, err
+	}
+	if err = d.SyncDir(filepath.Dir(to)); err == nil {
+		return true, nil
+	}
+	// A second sync may return success without having written anything, so the next
+	// attempt begins with a new rename.
+	return d.RenameNew(to, from) != nil, err
+}
+
+// beginRemoval begins a removal and takes its steps. After an error they are retried in
+// the background. listsLocked takes the segment off its list at the moment at which the
+// removal is added to its own, so that no seq is missing from both in between.
+func (s *shelf) beginRemoval(d *removal, listsLocked func()) error {
+	s.lock()
+	listsLocked()
+	s.removals = append(s.removals, d)
+	s.unlock()
+	err := s.advance(d)
+	if err != nil {
+		s.lock()
+		if s.removalDelay == 0 {
+			s.removalDelay = s.limits.Load().ProbeMin
+			s.removalDue = time.Now().Add(s.removalDelay)
+		}
+		s.unlock()
+		s.wakeUp()
+	}
+	return err
+}
+
+// advance takes the steps of a removal that are left.
+func (s *shelf) advance(d *removal) (err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer func() {
+		if err == nil {
+			return
+		}
+		s.lock()
+		s.stats.RemovalErrors++
+		s.keptStuckLocked(d)
+		s.unlock()
+		s.opts.Logger.Error("can't delete a segment that was removed: it takes up space until a retry succeeds",
+			"trouble", "removal", "segment", filepath.Base(d.dir), "error", err)
+	}()
+	if !d.synced {
+		if err := s.disk.SyncDir(s.dir); err != nil {
+			return err
+		}
+		d.synced = true
+	}
+	if err := s.deletePieces(&d.stale); err != nil {
+		return err
+	}
+	evicted := strings.HasSuffix(d.dir, evictedSuffix)
+	for len(d.notes) > 0 {
+		if err := s.losses.note(d.notes[0]); err != nil {
+			return err
+		}
+		d.notes = d.notes[1:]
+	}
+	if d.lost > 0 {
+		s.enterLost(d, evicted)
+	}
+	if d.dir != d.place+goneSuffix {
+		if err := s.markGone(d); err != nil {
+			return err
+		}
+	}
+	s.listPieces(d)
+	if !d.isTombstone {
+		if err := s.deleteGone(d); err != nil {
+			return err
+		}
+	}
+	if d.evicting {
+		stockReserve(s.disk, filepath.Join(s.dir, lostName, reserveName)) // before others take the space
+	}
+	s.lock()
+	defer s.unlock()
+	s.removals = slices.DeleteFunc(s.removals, func(other *removal) bool { return other == d })
+	s.sealedBytes -= d.bytes
+	d.bytes = 0
+	s.keptDeletedLocked(d)
+	s.checkBoundsLocked()
+	return nil
+}
+
+// enterLost moves lost records off Pending, now that their notes are durable.
+func (s *shelf) enterLost(d *removal, wasEvicted bool) {
+	s.lock()
+	defer s.unlock()
+	if wasEvicted {
+		s.queue.move(d.lost, pending, evicted)
+	} else {
+		s.queue.move(d.lost, pending, quarantined)
+	}
+	d.lost = 0
+	if len(d.pieces) == 0 {
+		d.open = 0
+	}
+	s.announceLocked() // there is a note to upload
+}
+
+// markGone renames the segment to .gone, or moves one that was given up to the
+// quarantine.
+func (s *shelf) markGone(d *removal) error {
+	if d.report != "" {
+		return s.quarantineUnread(d)
+	}
+	gone := d.place + goneSuffix
+	if _, err := s.disk.Stat(gone); err == nil { // left by an earlier removal
+		if err := s.deleteDir(gone); err != nil {
+			return err
+		}
+	}
+	decided, err := renameOrUndo(s.disk, d.dir, gone)
+	if decided {
+		d.dir, d.synced = gone, err == nil
+	}
+	return err
+}
+
+// listPieces lists the pieces that replace the segment.
+func (s *shelf) listPieces(d *removal) {
+	s.lock()
+	defer s.unlock()
+	d.open = 0
+	if len(d.pieces) == 0 {
+		return
+	}
+	for _, p := range d.pieces {
+		s.addLocked(p)
+	}
+	d.pieces = nil
+	s.announceLocked()
+}

@@ -1,0 +1,87 @@
+package wal
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// makeRoom removes kept segments, and then evicts the oldest, with DropOldest, until the
+// log is no longer near a bound or none is left that may be evicted.
+func (s *shelf) makeRoom() (err error) {
+	s.removeKept()
+	var segments, records int
+	for {
+		one := s.holdOldest()
+		if one == nil {
+			break
+		}
+		err = one.evict()
+		one.Release()
+		if err != nil {
+			err = fmt.Errorf("evict %s: %w", one, err)
+			break
+		}
+		segments++
+		records += int(one.counted())
+		s.heartbeat.beat(watching)
+		s.checkDisk()
+	}
+	if segments > 0 {
+		s.opts.Logger.Error("evicted the oldest segments to make room (wal.when_full: drop_oldest)",
+			"trouble", "evicted", "segments", segments, "records", records)
+	}
+	return err
+}
+
+// holdOldest returns the segment to evict next, held, or nil.
+func (s *shelf) holdOldest() *Segment {
+	s.lock()
+	defer s.unlock()
+	if s.limits.Load().WhenFull != DropOldest || !s.isNearFullLocked() || s.evictionFailsLocked() {
+		return nil
+	}
+	for _, one := range slices.Concat(s.unread, s.sealed) { // what can't be read goes first
+		if !one.held {
+			one.held = true
+			return one
+		}
+	}
+	return nil
+}
+
+// evict removes the segment to make room and leaves a loss note. The caller holds it.
+// If it returns an error nothing was decided.
+func (s *Segment) evict() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.removed || s.kept {
+		return nil
+	}
+	l := s.shelf
+	note := l.lossOf(SeqRange{First: s.first, Last: s.last}, LossEvicted)
+	if h, err := s.Header(); err == nil {
+		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
+	}
+	note.Hours = []int64{hourOf(cmp.Or(s.firstReceivedAt(), s.sealedAt.UnixMicro()))}
+	// A start would take pieces for segments, and the note would not be true.
+	if err := l.deletePieces(&s.made); err != nil {
+		return err
+	}
+	decided, err := renameOrUndo(l.disk, s.dir, s.sealedPath()+evictedSuffix)
+	if !decided {
+		return err
+	}
+	s.removed = true
+	d := s.removal(evictedSuffix)
+	d.synced, d.evicting = err == nil, true
+	d.notes, d.lost, d.open = []LossNote{note}, s.counted(), s.first
+	_ = l.beginRemoval(d, func() { l.unlistLocked(s) }) // errors are logged
+	return nil
+}
+
+// evictionFailsLocked reports whether an evicted segment is not deleted yet. To evict
+// another would make no room either.
+func (s *shelf) evictionFailsLocked() bool {
+	return slices.ContainsFunc(s.removals, func(d *removal) bool { return d.evicting })
+}

@@ -1,0 +1,46 @@
+package wal
+
+import (
+	"slices"
+	"time"
+)
+
+// retryRemovals continues the removals that failed if a retry is due. It returns how
+// long to wait for the next.
+func (s *shelf) retryRemovals() (wait time.Duration) {
+	s.lock()
+	wait = time.Until(s.removalDue)
+	waiting := slices.Clone(s.removals)
+	delay := s.removalDelay
+	s.unlock()
+	if delay == 0 {
+		return time.Hour
+	}
+	if wait > 0 {
+		return wait
+	}
+	failed := false
+	for _, d := range waiting {
+		if !d.mu.TryLock() { // another goroutine is at it
+			failed = true
+			continue
+		}
+		d.mu.Unlock()
+		if s.advance(d) != nil {
+			failed = true
+		}
+		s.heartbeat.beat(watching)
+	}
+	s.lock()
+	defer s.unlock()
+	if !failed && len(s.removals) == 0 { // others may have failed meanwhile
+		s.removalDelay = 0
+		s.notices = append(s.notices, func() {
+			s.opts.Logger.Info("removed segments can be deleted again", "trouble", "removal")
+		})
+		return time.Hour
+	}
+	s.removalDelay = min(2*delay, s.limits.Load().ProbeMax)
+	s.removalDue = time.Now().Add(s.removalDelay)
+	return s.removalDelay
+}

@@ -1,0 +1,78 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+
+	"collectord/wal/segment"
+)
+
+// addTombstoneLocked lists a directory that is kept for its name.
+func (s *shelf) addTombstoneLocked(dir string) {
+	if !slices.Contains(s.tombstones, dir) {
+		s.tombstones = append(s.tombstones, dir)
+	}
+}
+
+// makeTombstone deletes the file of a segment directory and keeps the name, as .gone,
+// until there is an active segment whose name tells the next seq.
+func (s *shelf) makeTombstone(dir string) error {
+	s.lock()
+	s.addTombstoneLocked(dir + goneSuffix)
+	s.unlock()
+	if err := s.markDirGone(dir); err != nil {
+		return err
+	}
+	return s.emptyTombstone(dir + goneSuffix)
+}
+
+// clearActive puts aside what has the name of the active segment. An empty .gone
+// directory tells the next seq meanwhile.
+func (s *shelf) clearActive(dir string) error {
+	gone := dir + goneSuffix
+	if err := s.disk.MkdirDurably(gone); err != nil {
+		return err
+	}
+	s.lock()
+	s.addTombstoneLocked(gone)
+	s.unlock()
+	return s.putAside(dir, errInTheWay)
+}
+
+// emptyTombstone deletes the file in a directory that is kept for its name. If LOG
+// could not be written, the header stays, which tells the log id.
+func (b *base) emptyTombstone(dir string) error {
+	path := filepath.Join(dir, segment.FileName)
+	if info, err := b.disk.Stat(path); err == nil && b.unnamed && info.Mode().IsRegular() && !b.disk.HasOtherNames(path) {
+		return b.disk.Truncate(path, min(info.Size(), segment.MaxHeader))
+	}
+	if err := b.disk.RemoveIn(dir, segment.FileName); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// deleteTombstones deletes the directories that were kept for their names, once the
+// name of an active segment is durable.
+func (s *shelf) deleteTombstones() {
+	s.lock()
+	var names []string
+	if s.active.open {
+		names, s.tombstones = s.tombstones, nil
+	}
+	s.unlock()
+	if len(names) == 0 {
+		return
+	}
+	err := s.disk.SyncDir(s.dir) // the name of the active segment
+	for _, name := range names {
+		if err == nil {
+			err = s.deleteDir(name)
+		}
+	}
+	if err != nil {
+		s.opts.Logger.Warn("can't delete the directories of removed segments: the next start tries again", "trouble", "names", "error", err)
+	}
+}

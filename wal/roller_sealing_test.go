@@ -1,0 +1,166 @@
+package wal
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// forgetful are files that keep no bytes, so that hours of a busy host take little
+// memory.
+type forgetful struct{ vfs.OS }
+
+func (f forgetful) OpenWritable(path string) (vfs.File, error) {
+	file, err := f.OS.OpenWritable(path)
+	return forgetfulFile{file}, err
+}
+
+type forgetfulFile struct{ vfs.File }
+
+func (forgetfulFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (forgetfulFile) Sync() error                            { return nil }
+func (forgetfulFile) Datasync() error                        { return nil }
+
+type forgetfulWriter struct{}
+
+func newForgetfulWriter(dir string, _ []byte) (segment.EntryWriter, error) {
+	return forgetfulWriter{}, os.WriteFile(filepath.Join(dir, segment.FileName), nil, 0o600)
+}
+
+func (forgetfulWriter) Write([]byte) error { return nil }
+func (forgetfulWriter) Copies() bool       { return false }
+func (forgetfulWriter) Close() error       { return nil }
+
+// TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness counts what is sealed in an
+// hour under steady loads, and the greatest age of an unsealed record.
+func TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness(t *testing.T) {
+	for name, load := range map[string]struct {
+		bytes  int // of a usage
+		every  time.Duration
+		hour   time.Duration // or a part of it
+		seals  uint64        // in an hour
+		oldest time.Duration
+	}{
+		"1 a minute":        {200, time.Minute, time.Hour, 12, 5 * time.Minute},
+		"1 a second":        {200, time.Second, time.Hour, 12, 5 * time.Minute},
+		"1 MiB a minute":    {1 << 20, time.Minute, time.Hour, 12, 5 * time.Minute},
+		"10 MiB a minute":   {1 << 20, 6 * time.Second, time.Hour, 60, time.Minute},
+		"100 MiB a minute":  {1 << 20, 600 * time.Millisecond, 12 * time.Minute, 90, 40 * time.Second}, // the last is not full yet
+		"3 MiB a minute":    {1 << 20, 20 * time.Second, time.Hour, 22, 170 * time.Second},             // 8 MiB after 2 min 40 s
+		"a burst an hour":   {12 << 20, time.Hour, time.Hour, 1, time.Minute},
+		"a usage every 5 h": {200, 5 * time.Hour, 5 * time.Hour, 0, 5 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				o := Options{SegmentSize: 64 << 20, files: forgetful{}, newWriter: newForgetfulWriter}
+				l := open(t, memoryDir(t), o)
+				removed := make(chan struct{})
+				go func() { // as if it were shipped at once
+					defer close(removed)
+					for {
+						segments, more := l.Sealed()
+						for _, s := range segments {
+							if err := s.Remove(); err != nil {
+								t.Error(err)
+							}
+						}
+						select {
+						case <-more:
+						case <-l.closing:
+							return
+						}
+					}
+				}()
+				oldest := time.Duration(0)
+				usage, end := make([]byte, load.bytes), time.Now().Add(load.hour)
+				for next := time.Now(); next.Before(end); {
+					if err := l.Append(context.Background(), Record{Usage: usage}); err != nil {
+						t.Fatal(err)
+					}
+					for next = next.Add(load.every); time.Now().Before(next); {
+						time.Sleep(min(time.Until(next), time.Second)) // of synctest's clock
+						synctest.Wait()
+						oldest = max(oldest, l.Stats().OldestUnshipped)
+					}
+				}
+				seals := uint64(0)
+				for _, n := range l.Stats().Seals {
+					seals += n
+				}
+				per := seals * uint64(time.Hour) / uint64(load.hour)
+				t.Logf("%d seals an hour, a record is at most %v old when it is sealed", per, oldest)
+				if per+1 < load.seals || per > load.seals+1 {
+					t.Errorf("%d seals an hour, want %d", per, load.seals)
+				}
+				if oldest > load.oldest+time.Second {
+					t.Errorf("a record was %v old and not sealed", oldest)
+				}
+				mustClose(t, l)
+				<-removed
+			})
+		})
+	}
+}
+
+func sealingOf(o Options) sealing {
+	b := &base{opts: o}
+	b.limits.Store(o.limits())
+	return b.sealing()
+}
+
+func TestSegmentSizeIsAtMostA32ndOfMaxBytes(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct{ configured, maxBytes, want int64 }{
+		{64 * mib, 4 << 30, 64 * mib},
+		{256 * mib, 4 << 30, 128 * mib},
+		{64 * mib, 1 << 30, 32 * mib},
+		{64 * mib, 64 * mib, 4 * mib},
+		{64 * mib, 8 * mib, 2 * mib}, // at least four fit
+		{1 * mib, 4 << 30, 1 * mib},
+	} {
+		o := Options{SegmentSize: c.configured, MaxBytes: c.maxBytes}
+		if got := sealingOf(o).size; got != c.want {
+			t.Errorf("%d configured, %d for all: %d, want %d", c.configured, c.maxBytes, got, c.want)
+		}
+	}
+}
+
+func TestALoweredSegmentSizeIsLogged(t *testing.T) {
+	var text lines
+	logger := slog.New(slog.NewTextHandler(&text, nil))
+	l := open(t, t.TempDir(), Options{SegmentSize: 64 << 20, MaxBytes: 4 << 30, Logger: logger})
+	l.SetLimits(Limits{MaxBytes: 1 << 30})
+	l.SetLimits(Limits{MaxBytes: 1 << 30, SealAfter: time.Second})
+	mustClose(t, l)
+	if got := text.text.String(); strings.Count(got, "wal.segment_size is lowered") != 1 || !strings.Contains(got, "lowered_to=33554432") {
+		t.Errorf("logged: %s", got)
+	}
+}
+
+func TestSealSmallAfterIsTheLatestAge(t *testing.T) {
+	for _, c := range []struct {
+		o     Options
+		bytes int64
+		want  time.Duration
+	}{
+		{Options{}, smallSegment - 1, 5 * time.Minute},
+		{Options{}, smallSegment, time.Minute},
+		{Options{SealAfter: time.Second}, 1, time.Second},
+		{Options{SealAfter: time.Hour}, 1, time.Hour},
+		{Options{SealAfter: time.Hour, SealSmallAfter: time.Minute}, smallSegment, time.Minute},
+	} {
+		o := c.o.withDefaults()
+		if got := sealingOf(o).age(c.bytes); got != c.want {
+			t.Errorf("%v and %v, %d bytes: %v, want %v", c.o.SealAfter, c.o.SealSmallAfter, c.bytes, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+
+	"collectord/wal/segment"
+)
+
+// makePieces writes the pieces durably, under their sealed names beside the original.
+// If the only piece has all records, it replaces the original's file instead.
+func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, err error) {
+	if err := s.deletePieces(&seg.made); err != nil {
+		return nil, err
+	}
+	inPlace := w.IsWhole(seg.first, seg.last) && !seg.reread
+	work := filepath.Join(s.dir, salvageName)
+	if err := s.deleteSalvageDir(); err != nil {
+		return nil, err
+	}
+	if err := s.disk.MkdirDurably(work); err != nil {
+		return nil, err
+	}
+	for _, p := range w.Pieces {
+		name := segment.SealedName(p.First, p.Last)
+		size, err := w.Copy(p, filepath.Join(work, name))
+		if err != nil {
+			return nil, err
+		}
+		dir := filepath.Join(s.dir, name)
+		if inPlace { // the piece has the original's name, so only the file is replaced
+			dir = seg.dir
+			if err := s.disk.RenameNew(filepath.Join(work, name, segment.FileName), filepath.Join(dir, segment.FileName)); err != nil {
+				return nil, err
+			}
+			if err := s.disk.SyncDir(dir); err != nil {
+				return nil, err
+			}
+		} else {
+			if err := s.clearPiece(name, w); err != nil {
+				return nil, err
+			}
+			seg.made = append(seg.made, dir)
+			if err := s.disk.RenameDurably(filepath.Join(work, name), dir); err != nil {
+				return nil, err
+			}
+		}
+		pieces = append(pieces, &Segment{shelf: s, dir: dir, first: p.First, last: p.Last, bytes: size, sealedAt: seg.sealedAt})
+	}
+	return pieces, s.deleteSalvageDir()
+}
+
+// deletePieces durably deletes pieces of a segment that was not replaced: it is to be
+// shipped, evicted, salvaged or split as a whole.
+func (s *shelf) deletePieces(dirs *[]string) error {
+	if len(*dirs) == 0 {
+		return nil
+	}
+	for _, dir := range *dirs {
+		// By way of .gone: a sealed name without its file would look like a loss.
+		if err := s.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	*dirs = nil
+	return nil
+}
+
+// deleteSalvageDir deletes the directory in which pieces are written. Each record in it
+// stands in the original, too.
+func (b *base) deleteSalvageDir() error {
+	work := filepath.Join(b.dir, salvageName)
+	if info, err := b.disk.Stat(work); err != nil {
+		return ignoreMissing(err)
+	} else if !info.IsDir() {
+		return b.quarantineDir(salvageName)
+	}
+	entries, err := b.disk.List(work)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, last, ending, ok := parseName(e.Name()); !ok || last == 0 || ending != "" && ending != unreadSuffix && ending != tailSuffix || !e.IsDir() {
+			break // somebody else's: deleteDir puts it aside with the directory
+		}
+		if err := b.deleteDir(filepath.Join(work, e.Name())); err != nil {
+			return err
+		}
+	}
+	return b.deleteDir(work)
+}
+
+// clearPiece deletes a piece of that name which a failed attempt has left. If it holds
+// anything that the original does not, it goes to the quarantine.
+func (b *base) clearPiece(name string, original *segment.Scan) error {
+	w, err := b.scanAll(name)
+	if err != nil || w.Missing || w.Unread != nil {
+		if _, err := b.disk.Stat(filepath.Join(b.dir, name)); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return b.quarantineDir(name)
+	}
+	in, err := original.Contains(w)
+	if err != nil {
+		return err
+	}
+	if !in {
+		return b.quarantineDir(name)
+	}
+	return b.deleteExamined(name)
+}

@@ -1,0 +1,217 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/wal/segment"
+)
+
+// framed returns a log of one sealed segment, with a frame of each size.
+func framed(t *testing.T, o Options, sizes ...int) (l *Log, s *Segment) {
+	t.Helper()
+	o.SegmentSize, o.ProbeMin, o.ProbeMax = 16<<20, time.Millisecond, time.Millisecond
+	l = open(t, memoryDir(t), o)
+	for i, size := range sizes {
+		mustAppend(t, l, Record{Usage: fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, i, strings.Repeat("x", size))})
+	}
+	mustSeal(t, l)
+	segments, _ := l.Sealed()
+	if len(segments) != 1 {
+		t.Fatalf("%d segments", len(segments))
+	}
+	return l, segments[0]
+}
+
+func ranges(l *Log) (all []string) {
+	segments, _ := l.Sealed()
+	for _, s := range segments {
+		all = append(all, fmt.Sprintf("%d-%d", s.FirstSeq(), s.LastSeq()))
+	}
+	return all
+}
+
+func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
+	for name, c := range map[string]struct {
+		sizes []int
+		want  []string // after each split of the largest
+	}{
+		"equal frames":      {[]int{99, 99, 99, 99}, []string{"1-2 3-4", "1-1 2-2 3-4", "1-1 2-2 3-3 4-4"}},
+		"a large one last":  {[]int{10, 10, 10, 5000}, []string{"1-3 4-4"}},
+		"a large one first": {[]int{5000, 10, 10, 10}, []string{"1-1 2-4"}},
+		"a large one":       {[]int{900, 5000, 10}, []string{"1-1 2-3", "1-1 2-2 3-3"}},
+		"of 2 MiB each":     {[]int{2 << 20, 2 << 20}, []string{"1-1 2-2"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, s := framed(t, Options{}, c.sizes...)
+			before := readAll(t, l)
+			for _, want := range c.want {
+				if !s.Hold() {
+					t.Fatal("it is held")
+				}
+				if err := s.Split(); err != nil {
+					t.Fatal(err)
+				}
+				s.Release()
+				if got := strings.Join(ranges(l), " "); got != want {
+					t.Fatalf("split to %s, want %s", got, want)
+				}
+				segments, _ := l.Sealed()
+				var size int64
+				for _, p := range segments {
+					info, err := os.Stat(p.path())
+					if err != nil || info.Size() != p.Bytes() {
+						t.Errorf("%s: %v, %d bytes", p, err, p.Bytes())
+					}
+					size += p.Bytes()
+				}
+				l.shelf.lock()
+				if l.shelf.sealedBytes != size {
+					t.Errorf("%d bytes are counted, of %d", l.shelf.sealedBytes, size)
+				}
+				l.shelf.unlock()
+				s = slices.MaxFunc(segments, func(a, b *Segment) int { return int(a.Bytes() - b.Bytes()) })
+			}
+			if !slices.EqualFunc(before, readAll(t, l), func(a, b Record) bool {
+				return a.ID == b.ID && a.Seq == b.Seq && a.ReceivedAt == b.ReceivedAt && bytes.Equal(a.Usage, b.Usage)
+			}) {
+				t.Error("the pieces hold other records")
+			}
+			if g := checkLedger(t, l); g.Pending != uint64(len(c.sizes)) || g.Shipped+g.Quarantined+g.Evicted > 0 || l.Stats().LossNotes > 0 {
+				t.Errorf("ledger %+v", g)
+			}
+			if len(findings(l)) > 0 {
+				t.Errorf("findings %v", findings(l))
+			}
+			mustClose(t, l)
+			again := open(t, l.dataDir, Options{})
+			if len(findings(again)) > 0 || !slices.Equal(ranges(again), ranges(l)) {
+				t.Errorf("the next start finds %v: %v", findings(again), ranges(again))
+			}
+		})
+	}
+}
+
+func TestASingleFrameIsNotSplit(t *testing.T) {
+	l, s := framed(t, Options{}, 3000)
+	if err := s.Split(); !errors.Is(err, ErrOneFrame) || len(ranges(l)) != 1 {
+		t.Errorf("%v, segments %v", err, ranges(l))
+	}
+	if names, _ := filepath.Glob(filepath.Join(l.dir, salvageName)); len(names) > 0 {
+		t.Errorf("it left %v", names)
+	}
+}
+
+func TestASegmentThatIsGoneIsNotSplit(t *testing.T) {
+	for name, leave := range map[string]func(s *Segment) error{
+		"removed": (*Segment).Remove, "evicted": (*Segment).evict, "split": (*Segment).Split,
+	} {
+		l, s := framed(t, Options{}, 10, 10, 10)
+		if err := leave(s); err != nil {
+			t.Fatal(name, err)
+		}
+		want := ranges(l)
+		if err := s.Split(); !errors.Is(err, ErrRemoved) || !slices.Equal(ranges(l), want) {
+			t.Errorf("%s: %v, segments %v", name, err, ranges(l))
+		}
+	}
+}
+
+func TestADamagedSegmentIsLeftToSalvage(t *testing.T) {
+	for name, damage := range map[string]func(b []byte) []byte{
+		"a bit of a usage":      func(b []byte) []byte { b[bytes.Index(b, []byte(`"n":1,`))] ^= 1; return b },
+		"its header":            func(b []byte) []byte { b[10] ^= 1; return b },
+		"its end is cut off":    func(b []byte) []byte { return b[:len(b)-5] },
+		"it is empty":           func([]byte) []byte { return nil },
+		"bytes behind its end":  func(b []byte) []byte { return append(b, "something"...) },
+		"a frame is elsewhere":  func(b []byte) []byte { return append(b, b[bytes.LastIndex(b, []byte("\xffcdF")):]...) },
+		"a length is not right": func(b []byte) []byte { b[bytes.LastIndex(b, []byte("\xffcdF"))-1] ^= 1; return b },
+	} {
+		l, s := framed(t, Options{}, 10, 10, 10)
+		b, err := os.ReadFile(s.path())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(s.path(), damage(b), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var damaged *DamageError
+		if err := s.Split(); !errors.As(err, &damaged) || !slices.Equal(ranges(l), []string{"1-3"}) {
+			t.Errorf("%s: %v, segments %v", name, err, ranges(l))
+		}
+		if changed, err := l.Salvage(s); err != nil || !changed {
+			t.Errorf("%s: salvage: %v, %v", name, changed, err)
+		}
+	}
+	l, s := framed(t, Options{}, 10, 10, 10)
+	if err := os.Remove(s.path()); err != nil {
+		t.Fatal(err)
+	}
+	var damaged *DamageError
+	if err := s.Split(); !errors.As(err, &damaged) {
+		t.Errorf("without its file: %v, segments %v", err, ranges(l))
+	}
+}
+
+func TestASegmentThatIsSplitWhileItIsLookedAtIsNotDamaged(t *testing.T) {
+	l, s := framed(t, Options{}, 10, 10, 10)
+	i, e, err := Find(l.dataDir, s.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Split(); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := i.Examine(e, nil); err != nil || !r.Vanished {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+// A piece that is shipped while the segment's name could still come back would be
+// shipped twice, the second time with the segment.
+func TestPiecesAreListedOnceTheSegmentIsGoneForGood(t *testing.T) {
+	var failing, renamed atomic.Bool
+	o := Options{}.WithDisk(func(op, path string) error {
+		if op == "fsync" && failing.Load() && filepath.Base(path) == "wal" {
+			return syscall.EIO
+		}
+		// The rename of the segment, not those of the pieces.
+		if op == "rename" && strings.HasSuffix(filepath.Dir(path), "wal") && strings.Contains(path, segment.SealedName(1, 3)) && !renamed.Swap(true) {
+			failing.Store(true)
+		}
+		return nil
+	})
+	l, s := framed(t, o, 10, 10, 10)
+	mustAppend(t, l, Record{Usage: usage(4)})
+	if err := s.Split(); err != nil || !renamed.Load() {
+		t.Fatal(err, renamed.Load())
+	}
+	if got := ranges(l); len(got) > 0 {
+		t.Errorf("listed: %v", got)
+	}
+	if below, err := l.Unconfirmed(); below != 1 || err != nil {
+		t.Errorf("all below %d is claimed to be confirmed, %v", below, err)
+	}
+	if g := checkLedger(t, l); g.Pending != 4 {
+		t.Errorf("ledger %+v", g)
+	}
+	_, more := l.Sealed()
+	failing.Store(false)
+	select {
+	case <-more:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the pieces are not announced")
+	}
+	if got := ranges(l); !slices.Equal(got, []string{"1-1", "2-3"}) {
+		t.Errorf("listed: %v", got)
+	}
+}

@@ -1,0 +1,186 @@
+package segment
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+)
+
+// collector is a scan under way.
+type collector struct {
+	*Scan
+	*scanner
+	want   Wanted
+	found  []extent
+	copies []extent // of frames that stand elsewhere in the file, too
+}
+
+// collectAll collects the frames that check out, in the order of the file.
+func (c *collector) collectAll() error {
+	for c.pos < c.Size {
+		length, took, err := c.length(c.pos)
+		if err != nil {
+			return err
+		}
+		if took > 0 {
+			f, reason, err := c.frameAt(c.pos+int64(took), c.wanted)
+			if err != nil {
+				return err
+			}
+			if reason == nil {
+				if f.to-f.from == length {
+					f.start = c.pos
+				}
+				c.collect(f)
+				continue
+			}
+		}
+		if err := c.resync(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resync continues at the next good frame behind pos.
+func (c *collector) resync() error {
+	first, err := c.bytes(c.pos, 1)
+	if err != nil {
+		return err
+	}
+	c.wrote(c.pos, first)
+	for at := c.pos + 1; ; {
+		if at = c.in.NextData(at); at >= c.Size {
+			break
+		}
+		window, err := c.bytes(at, windowSize)
+		if err != nil {
+			return err
+		}
+		i := bytes.Index(window, []byte(frameMagic))
+		if i < 0 {
+			c.wrote(at, window)
+			if len(window) < windowSize {
+				break
+			}
+			at += int64(len(window) - len(frameMagic) + 1)
+			continue
+		}
+		c.wrote(at, window[:i+1])
+		f, reason, err := c.frameAt(at+int64(i), c.wanted)
+		if err != nil {
+			return err
+		}
+		if reason == nil {
+			c.collect(f)
+			return nil
+		}
+		at += int64(i) + 1
+	}
+	c.pos = c.Size
+	return nil
+}
+
+// wrote records where the bytes read at off end, without zeros.
+func (c *collector) wrote(off int64, b []byte) {
+	if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
+		c.Written = off + int64(n)
+	}
+}
+
+func (c *collector) within(h frameHeader) bool {
+	return h.firstSeq >= c.want.First && h.last() <= c.want.Last
+}
+
+func (c *collector) wanted(h frameHeader) bool {
+	return c.within(h) || c.want.Others && (h.firstSeq > c.want.Last || h.last() < c.want.First)
+}
+
+// collect adds a frame to those that were found.
+func (c *collector) collect(f frame) {
+	c.pos, c.Written = f.to, f.to
+	e := f.extent()
+	e.unwanted = !c.within(f.frameHeader)
+	if n := len(c.found); n > 0 {
+		before := &c.found[n-1]
+		if e.start < e.from && before.to == e.start && before.last+1 == e.first && before.owner == e.owner && before.unwanted == e.unwanted {
+			before.to, before.last = e.to, e.last
+			return
+		}
+	}
+	c.found = append(c.found, e)
+}
+
+func (f frame) extent() extent {
+	return extent{start: f.start, from: f.from, to: f.to, first: f.firstSeq, last: f.last(), owner: owner{f.logID, f.run}}
+}
+
+// conclude works out which records the frames hold, and which bytes are damaged.
+func (c *collector) conclude() error {
+	c.identify()
+	var ours, passed []extent
+	for _, e := range c.found {
+		switch {
+		case e.owner != owner{c.Header.LogID, c.Header.Run}: // of another log, or of an earlier use of the disk's blocks
+		case e.unwanted:
+			passed = append(passed, e)
+		default:
+			ours = append(ours, e)
+		}
+	}
+	c.found = nil
+	byOffset := slices.Clone(ours)
+	ours, err := c.order(ours)
+	if err != nil {
+		return err
+	}
+	c.Misplaced = len(c.copies) > 0 || !slices.IsSortedFunc(byOffset, bySeq)
+	c.End = c.Begin
+	for _, e := range ours {
+		c.End = max(c.End, e.to)
+		if n := len(c.Pieces); n == 0 || c.Pieces[n-1].Last+1 != e.first {
+			c.Pieces = append(c.Pieces, Piece{SeqRange: SeqRange{First: e.first}})
+		}
+		p := &c.Pieces[len(c.Pieces)-1]
+		p.Last = e.last
+		p.extents = append(p.extents, e)
+	}
+	good := slices.Concat(ours, c.copies, passed)
+	slices.SortFunc(good, func(a, b extent) int { return int(a.from - b.from) })
+	at := c.Begin
+	for _, e := range good {
+		if e.start > at {
+			c.Damaged = append(c.Damaged, ByteRange{at, e.start})
+		}
+		at = e.to
+	}
+	if at < c.Size {
+		c.Damaged = append(c.Damaged, ByteRange{at, c.Size})
+	}
+	return nil
+}
+
+// identify determines the segment's log and run: of the owners of frames those of the
+// wanted log come first, then the one with most records; the header's if none has more.
+// A sector that was written to the wrong place may hold another segment's header.
+func (c *collector) identify() {
+	records := map[owner]uint64{}
+	for _, e := range c.found {
+		records[e.owner] += e.last - e.first + 1
+	}
+	header := owner{c.Header.LogID, c.Header.Run}
+	best := header
+	for _, e := range c.found {
+		ours, bestOurs := e.owner.logID == c.want.LogID, best.logID == c.want.LogID && records[best] > 0
+		if ours == bestOurs && records[e.owner] > records[best] || ours && !bestOurs {
+			best = e.owner
+		}
+	}
+	if best == header {
+		return
+	}
+	if c.Begin > 0 {
+		c.Reason = errors.New("segment header is another segment's")
+	}
+	c.Header, c.Begin = Header{LogID: best.logID, Run: best.run}, 0
+}

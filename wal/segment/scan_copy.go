@@ -1,0 +1,80 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"path/filepath"
+
+	"collectord/wal/vfs"
+)
+
+// Copy writes one piece, with the scan's header, as the segment directory dir and
+// returns the size of its file. Everything but the name dir is durable then.
+func (s *Scan) Copy(p Piece, dir string) (size int64, err error) {
+	in, err := s.reopen()
+	if err != nil {
+		return 0, err
+	}
+	defer in.close()
+	if err := s.disk.Mkdir(dir); err != nil {
+		return 0, err
+	}
+	file, err := s.disk.Create(filepath.Join(dir, FileName))
+	if err != nil {
+		return 0, err
+	}
+	out := &entryCopier{out: io.NewOffsetWriter(file, 0)}
+	err = out.put(s.Header.append(nil), nil, 0)
+	for _, e := range p.extents {
+		if err == nil {
+			err = in.eachFrame(e, func(f frame) error { return out.frame(in, f) })
+		}
+	}
+	if err != nil {
+		return 0, errors.Join(err, file.Close())
+	}
+	if err := vfs.Finish(file, nil); err != nil {
+		return 0, err
+	}
+	return out.size, s.disk.SyncDir(dir)
+}
+
+// entryCopier writes one entry after the other.
+type entryCopier struct {
+	out  io.Writer
+	size int64
+}
+
+// put writes an entry that consists of head and n bytes of rest.
+func (c *entryCopier) put(head []byte, rest io.Reader, n int64) error {
+	length := int64(len(head)) + n
+	if _, err := c.out.Write(append(binary.AppendUvarint(nil, uint64(length)), head...)); err != nil {
+		return err
+	}
+	c.size += int64(uvarintLen(uint64(length))) + length
+	if rest == nil {
+		return nil
+	}
+	copied, err := io.Copy(c.out, rest)
+	if err == nil && copied != n {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// frame copies a frame, and verifies its payload once more.
+func (c *entryCopier) frame(in *scanner, f frame) error {
+	head := make([]byte, frameHeaderSize)
+	f.put(head)
+	payload := crc32.New(castagnoli)
+	rest := io.NewSectionReader(in.in, f.from+frameHeaderSize, int64(f.payloadLen))
+	if err := c.put(head, io.TeeReader(rest, payload), int64(f.payloadLen)); err != nil {
+		return err
+	}
+	if f.payloadCRC != payload.Sum32() {
+		return &DamageError{Path: in.path, Offset: f.from, Reason: errors.New("a frame reads differently than a moment ago")}
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package segment
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+)
+
+// A disk can write a sector to the wrong place, or return what a place held before. So
+// the place of a frame does not tell where it belongs, but its seqs do. Of frames with
+// the same seqs:
+//
+//   - equal ones are copies: one is kept;
+//   - of different ones, the one is kept that has more neighbours in the file whose
+//     seqs continue its own;
+//   - if none has more, all of them are damage. To ship the wrong one would be worse
+//     than to leave both to people.
+
+func bySeq(a, b extent) int {
+	return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last), cmp.Compare(a.from, b.from))
+}
+
+func (e extent) overlaps(o extent) bool { return e.first <= o.last && o.first <= e.last }
+
+// order sorts extents by seq, and leaves each seq in one of them at most.
+func (c *collector) order(extents []extent) (ordered []extent, err error) {
+	slices.SortFunc(extents, bySeq)
+	disjoint := true
+	if err := eachCluster(extents, func(cluster []extent) error {
+		if len(cluster) == 1 {
+			ordered = append(ordered, cluster...)
+			return nil
+		}
+		disjoint = false
+		parts, err := c.split(cluster)
+		ordered = append(ordered, parts...)
+		return err
+	}); err != nil || disjoint {
+		return ordered, err
+	}
+	slices.SortFunc(ordered, bySeq)
+	return c.settle(ordered)
+}
+
+// eachCluster calls each for every group of overlapping extents. They must be sorted by
+// seq.
+func eachCluster(extents []extent, each func([]extent) error) error {
+	for i := 0; i < len(extents); {
+		n, last := i+1, extents[i].last
+		for ; n < len(extents) && extents[n].first <= last; n++ {
+			last = max(last, extents[n].last)
+		}
+		if err := each(extents[i:n]); err != nil {
+			return err
+		}
+		i = n
+	}
+	return nil
+}
+
+// split divides overlapping extents: each frame that overlaps another extent becomes an
+// extent of its own.
+func (c *collector) split(cluster []extent) (parts []extent, err error) {
+	for i, e := range cluster {
+		joins := false // whether the next frame continues the last part
+		err := c.eachFrame(e, func(f frame) error {
+			one := f.extent()
+			for n, other := range cluster {
+				if n != i && other.overlaps(one) {
+					joins = false
+					parts = append(parts, one)
+					return nil
+				}
+			}
+			if joins {
+				last := &parts[len(parts)-1]
+				last.to, last.last = one.to, one.last
+				return nil
+			}
+			joins = true
+			parts = append(parts, one)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return parts, nil
+}
+
+// candidate is a frame, and how many of its two neighbours in the file have the seqs
+// next to its own.
+type candidate struct {
+	extent
+	fits int
+}
+
+// settle decides between frames with the same seqs.
+func (c *collector) settle(extents []extent) (settled []extent, err error) {
+	ends, starts := map[int64]uint64{c.Begin: c.want.First - 1}, map[int64]uint64{}
+	for _, e := range extents {
+		ends[e.to], starts[e.start] = e.last, e.first
+	}
+	err = eachCluster(extents, func(cluster []extent) error {
+		if len(cluster) == 1 {
+			settled = append(settled, cluster...)
+			return nil
+		}
+		var distinct []candidate
+		for _, e := range cluster {
+			one := candidate{extent: e}
+			if last, ok := ends[e.start]; ok && e.start < e.from && last == e.first-1 {
+				one.fits++
+			}
+			if first, ok := starts[e.to]; ok && first == e.last+1 {
+				one.fits++
+			}
+			if distinct, err = c.withoutCopies(distinct, one); err != nil {
+				return err
+			}
+		}
+		for _, c := range distinct {
+			if !slices.ContainsFunc(distinct, func(o candidate) bool {
+				return o.extent != c.extent && o.overlaps(c.extent) && o.fits >= c.fits
+			}) {
+				settled = append(settled, c.extent)
+			}
+		}
+		return nil
+	})
+	return settled, err
+}
+
+// withoutCopies adds one to frames unless an equal frame is among them. Of the two the
+// one that fits better stays.
+func (c *collector) withoutCopies(frames []candidate, one candidate) ([]candidate, error) {
+	for i, f := range frames {
+		if f.first != one.first || f.last != one.last || f.to-f.from != one.to-one.from {
+			continue
+		}
+		same, err := c.equal(f.extent, one.extent)
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			if one.fits > f.fits {
+				frames[i], one = one, f
+			}
+			c.copies = append(c.copies, one.extent)
+			return frames, nil
+		}
+	}
+	return append(frames, one), nil
+}
+
+// equal compares two frames of the same size, byte by byte.
+func (c *collector) equal(a, b extent) (bool, error) {
+	var left, right [4096]byte
+	for at := int64(0); at < a.to-a.from; at += int64(len(left)) {
+		n := min(int64(len(left)), a.to-a.from-at)
+		if _, err := c.in.ReadAt(left[:n], a.from+at); err != nil {
+			return false, err
+		}
+		if _, err := c.in.ReadAt(right[:n], b.from+at); err != nil {
+			return false, err
+		}
+		if !bytes.Equal(left[:n], right[:n]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}

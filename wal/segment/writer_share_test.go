@@ -1,0 +1,244 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"collectord/wal/vfs"
+)
+
+// frameOf returns a buffer with a frame of one record.
+func frameOf(seq uint64, usage int) []byte {
+	buf := AppendRecord(make([]byte, FrameStart), &Record{Usage: bytes.Repeat([]byte{'x'}, usage)})
+	PutFrame(buf, 1, 2, seq, 1)
+	return buf
+}
+
+func create(t *testing.T, newLog NewEntryWriter) *Writer {
+	t.Helper()
+	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Ahead{}, newLog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.Close() })
+	return w
+}
+
+// A new version of the log library may keep its copies elsewhere. Records are safe
+// then, but segments are small and batches slow: look for the buffers there.
+func TestTheLogLibraryCopiesNothing(t *testing.T) {
+	w := create(t, NewLogWriter)
+	for seq, usage := range []int{1, 60, 61, 200, 16 << 10, 1 << 20, 2} {
+		if err := w.Append(frameOf(uint64(seq+1), usage)); err != nil {
+			t.Fatal(err)
+		}
+		shared := w.log.(*logWriter).shared
+		if shared == nil {
+			t.Fatalf("the library copies frames of %d bytes", usage)
+		}
+		if cap(*shared.batch)+cap(*shared.file) > 0 || shared.places.Cap() > 1 {
+			t.Errorf("the library keeps %d and %d bytes and %d places", cap(*shared.batch), cap(*shared.file), shared.places.Cap())
+		}
+	}
+}
+
+func TestACommitAllocatesNothing(t *testing.T) {
+	w := create(t, NewLogWriter)
+	buf := frameOf(1, 100)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const commits = 20_000
+	for range commits {
+		if err := w.Append(buf); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	// Other goroutines of the test may allocate, but hardly a byte for each commit.
+	if n := after.TotalAlloc - before.TotalAlloc; n > commits {
+		t.Errorf("%d commits allocated %d bytes", commits, n)
+	}
+}
+
+// Libraries as they might become. The first is as expected.
+//
+//nolint:unused // fields that are only looked for
+type (
+	// sound has everything where it belongs, and uses it as expected.
+	sound struct {
+		segments []*soundFile
+		wbatch   soundBatch
+		file     *os.File
+	}
+	soundFile struct {
+		ebuf []byte
+		epos []struct{ pos, end int }
+	}
+	soundBatch struct{ datas []byte }
+
+	// elsewhere has its files another way.
+	elsewhere struct {
+		library
+		segments []soundFile
+	}
+	// otherType has a field of another type.
+	otherType struct {
+		library
+		segments []*struct {
+			ebuf []string
+			epos []int
+		}
+		wbatch soundBatch
+	}
+	// fewer has a field less.
+	fewer struct {
+		library
+		segments []*struct{ ebuf []byte }
+		wbatch   soundBatch
+	}
+	// later has its buffers only after the first entry.
+	later struct {
+		library
+		segments []*soundFile
+		wbatch   soundBatch
+	}
+	// fresh appends to new memory each time.
+	fresh struct{ sound }
+	// sloppy clears its batch before it appends to it.
+	sloppy struct{ sound }
+	// moody appends to new memory from the third entry on.
+	moody struct{ sound }
+)
+
+func (l *sound) write(data []byte) error {
+	l.wbatch.datas = append(l.wbatch.datas[:0], data...)
+	s := l.segments[0]
+	from := len(s.ebuf)
+	s.ebuf = append(binary.AppendUvarint(s.ebuf, uint64(len(data))), l.wbatch.datas...)
+	s.epos = append(s.epos, struct{ pos, end int }{from, len(s.ebuf)})
+	_, err := l.file.Write(s.ebuf[from:])
+	return err
+}
+
+func (l *sound) Write(_ uint64, data []byte) error { return l.write(data) }
+func (l *sound) Close() error                      { return l.file.Close() }
+
+func (l *fresh) Write(_ uint64, data []byte) error {
+	l.segments[0].ebuf = nil
+	return l.write(data)
+}
+
+func (l *sloppy) Write(_ uint64, data []byte) error {
+	if l.wbatch.datas != nil {
+		clear(l.wbatch.datas[:cap(l.wbatch.datas)])
+	}
+	return l.write(data)
+}
+
+func (l *moody) Write(index uint64, data []byte) error {
+	if index > 2 {
+		l.wbatch.datas = nil
+	}
+	return l.write(data)
+}
+
+// openSound makes the file that the libraries of the test write to.
+func openSound(dir string) sound {
+	f, err := os.Create(filepath.Join(dir, FileName))
+	if err != nil {
+		panic(err)
+	}
+	return sound{segments: []*soundFile{{}}, file: f}
+}
+
+func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) {
+	for name, c := range map[string]struct {
+		open   func(dir string) library
+		copies bool
+	}{
+		"as expected":             {func(dir string) library { s := openSound(dir); return &s }, false},
+		"buffers elsewhere":       {func(dir string) library { s := openSound(dir); return &elsewhere{library: &s} }, true},
+		"buffers of another type": {func(dir string) library { s := openSound(dir); return &otherType{library: &s} }, true},
+		"a buffer less":           {func(dir string) library { s := openSound(dir); return &fewer{library: &s} }, true},
+		"no file yet":             {func(dir string) library { s := openSound(dir); return &later{library: &s} }, true},
+		"buffers unused": {func(dir string) library {
+			s := openSound(dir)
+			return &later{library: &s, segments: []*soundFile{{}}}
+		}, true},
+		"new memory each time":     {func(dir string) library { return &fresh{openSound(dir)} }, true},
+		"the shared memory ruined": {func(dir string) library { return &sloppy{openSound(dir)} }, true},
+		"new memory later on":      {func(dir string) library { return &moody{openSound(dir)} }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := create(t, func(dir string, first []byte) (EntryWriter, error) {
+				return newLogWriter(func(dir string) (library, error) { return c.open(dir), nil }, dir, first)
+			})
+			want := entryOf(Header{LogID: 1, Run: 2}.append(make([]byte, EntryRoom)))
+			for seq, usage := range []int{1, 200, 16 << 10, 3} {
+				buf := frameOf(uint64(seq+1), usage)
+				want = append(want, entryOf(buf)...)
+				if err := w.Append(buf); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if w.Copies() != c.copies {
+				t.Errorf("copies: %t", w.Copies())
+			}
+			if size := w.Limit(64 << 20); c.copies != (size == MaxCopied) {
+				t.Errorf("the segment may have %d bytes", size)
+			}
+			got, err := os.ReadFile(w.file.Name())
+			if err != nil || !bytes.Equal(got, want) || w.Bytes() != int64(len(want)) {
+				t.Errorf("%d bytes in the file, %d counted, where %d were written: %v", len(got), w.Bytes(), len(want), err)
+			}
+		})
+	}
+}
+
+func entryOf(buf []byte) []byte {
+	return append(binary.AppendUvarint(nil, uint64(len(buf)-EntryRoom)), buf[EntryRoom:]...)
+}
+
+// TestALogLibraryOfAnotherFormatIsRefused guards against a library that writes another
+// format, which nobody could read.
+func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	_, err := newLogWriter(func(dir string) (library, error) {
+		s := openSound(dir)
+		_, err := s.file.Write([]byte("later"))
+		return &s, err
+	}, dir, Header{LogID: 1}.append(make([]byte, EntryRoom)))
+	if err == nil {
+		t.Error("it is used")
+	}
+}
+
+// TestNothingFollowsAFailedWrite: a frame behind the rest of another would be found
+// by a scan, and its seqs are given out again.
+func TestNothingFollowsAFailedWrite(t *testing.T) {
+	var s sound
+	w := create(t, func(dir string, first []byte) (EntryWriter, error) {
+		s = openSound(dir)
+		return newLogWriter(func(string) (library, error) { return &s, nil }, dir, first)
+	})
+	good := s.file
+	s.file = nil // every call of it fails
+	if err := w.Append(frameOf(1, 100)); err == nil {
+		t.Fatal("no error")
+	}
+	if shared := w.log.(*logWriter).shared; shared == nil || *shared.batch != nil || *shared.file != nil {
+		t.Error("the library keeps shared memory")
+	}
+	s.file = good
+	before := w.Bytes()
+	if err := w.Append(frameOf(1, 100)); err == nil || w.Bytes() != before {
+		t.Errorf("%v, %d bytes where there were %d", err, w.Bytes(), before)
+	}
+	if info, err := good.Stat(); err != nil || info.Size() != before {
+		t.Errorf("the file has %v, %v", info, err)
+	}
+}

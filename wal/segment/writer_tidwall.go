@@ -1,0 +1,114 @@
+package segment
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+
+	tidwall "github.com/tidwall/wal"
+)
+
+// MaxCopied is the largest size in bytes of a segment whose writer keeps a copy of
+// everything in it.
+const MaxCopied = 8 << 20
+
+// NewLogWriter creates the file of a segment with the log library. The library's
+// buffers share the memory of each entry; if they can't, it keeps copies.
+func NewLogWriter(dir string, first []byte) (EntryWriter, error) {
+	return newLogWriter(openLog, dir, first)
+}
+
+// NewCopyingWriter is NewLogWriter with copies.
+func NewCopyingWriter(dir string, first []byte) (EntryWriter, error) {
+	return beginLog(openLog, dir, first, false)
+}
+
+// library is the part of the log library that is used.
+type library interface {
+	Write(index uint64, data []byte) error // index counts from 1
+	Close() error
+}
+
+func openLog(dir string) (library, error) {
+	return tidwall.Open(dir, &tidwall.Options{
+		NoSync: true,
+		// The library's own segments would be further files in the directory.
+		SegmentSize: math.MaxInt,
+		DirPerms:    0o750,
+		FilePerms:   0o640,
+	})
+}
+
+// logWriter appends with the log library.
+type logWriter struct {
+	log    library
+	shared *buffers // nil if the library keeps copies
+	index  uint64   // of the last entry written
+}
+
+var errNotShared = errors.New("the log library does not use its buffers as expected")
+
+func newLogWriter(open func(dir string) (library, error), dir string, first []byte) (EntryWriter, error) {
+	w, err := beginLog(open, dir, bytes.Clone(first), true)
+	if !errors.Is(err, errNotShared) {
+		return w, err
+	}
+	if err := os.Remove(filepath.Join(dir, FileName)); err != nil {
+		return nil, err
+	}
+	return beginLog(open, dir, first, false)
+}
+
+// beginLog writes the first entry of a file and reads it back: another version of the
+// library may use its buffers, or write the file, in another way.
+func beginLog(open func(dir string) (library, error), dir string, first []byte, share bool) (EntryWriter, error) {
+	want := append(binary.AppendUvarint(nil, uint64(len(first)-EntryRoom)), first[EntryRoom:]...)
+	log, err := open(dir)
+	if err != nil {
+		return nil, err
+	}
+	w := &logWriter{log: log}
+	if share {
+		w.shared = buffersOf(log)
+	}
+	shared := w.shared != nil
+	if err := w.Write(first); err != nil {
+		return nil, err
+	}
+	written, unread := os.ReadFile(filepath.Join(dir, FileName))
+	switch {
+	case unread != nil && shared:
+		return nil, errNotShared
+	case unread != nil: // a disk that can't read may still write
+	case shared && (w.shared == nil || !bytes.Equal(written, want)):
+		return nil, errNotShared
+	case !bytes.Equal(written, want):
+		return nil, fmt.Errorf("the log library writes another format: %d bytes instead of %d", len(written), len(want))
+	}
+	return w, nil //nolint:nilerr // see above
+}
+
+// Write implements EntryWriter.
+func (w *logWriter) Write(buf []byte) error {
+	if w.shared != nil {
+		w.shared.share(buf)
+	}
+	err := w.log.Write(w.index+1, buf[EntryRoom:])
+	if err == nil {
+		w.index++
+	}
+	if w.shared != nil && !w.shared.unshare(buf) {
+		w.shared = nil
+	}
+	return err
+}
+
+// Copies implements EntryWriter.
+func (w *logWriter) Copies() bool { return w.shared == nil }
+
+// Close implements EntryWriter.
+func (w *logWriter) Close() error { return w.log.Close() }

@@ -1,0 +1,138 @@
+package wal
+
+import (
+	"fmt"
+	"path/filepath"
+	"time"
+)
+
+// spoolName is the directory, below the data directory, where the shipper keeps
+// compressed objects. They count towards MaxBytes.
+const spoolName = "spool"
+
+// boundsInterval is how often spool, quarantine and free space are measured. The log's
+// own bytes are counted as they change.
+const boundsInterval = time.Second
+
+// run watches the bounds until the log is closed.
+func (s *shelf) run() {
+	ticker := time.NewTicker(boundsInterval)
+	defer ticker.Stop()
+	defer s.heartbeat.stop(watching)
+	failing := false
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	for {
+		s.heartbeat.beat(watching)
+		select {
+		case <-s.closing:
+			return
+		case <-ticker.C:
+			s.checkDisk()
+		case <-s.nearFull:
+		case <-retry.C:
+		}
+		retry.Reset(s.retryRemovals())
+		if err := s.makeRoom(); err != nil {
+			failing = true
+			s.opts.Logger.Error("can't make room", "trouble", "make_room", "error", err)
+		} else if failing {
+			failing = false
+			s.opts.Logger.Info("room can be made again", "trouble", "make_room")
+		}
+	}
+}
+
+// isNearFullLocked reports whether the log comes close to a bound: oldest segments are
+// evicted before appends would be refused.
+func (s *shelf) isNearFullLocked() bool {
+	ahead := s.roomAhead()
+	return s.usedLocked() > s.limits.Load().MaxBytes-ahead || s.freeLocked() < s.limits.Load().MinFree+ahead
+}
+
+// roomAhead is the distance from a bound, in bytes, at which eviction begins.
+func (s *shelf) roomAhead() int64 { return min(2*s.sealing().size, s.limits.Load().MaxBytes/4) }
+
+// usedLocked is the number of bytes that counts towards MaxBytes.
+func (s *shelf) usedLocked() int64 {
+	return s.sealedBytes - s.keptLocked() + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
+}
+
+// wakeUp has run look at the bounds now.
+func (s *shelf) wakeUp() {
+	select {
+	case s.nearFull <- struct{}{}:
+	default:
+	}
+}
+
+// checkDisk measures spool, quarantine and free space, and checks the bounds.
+func (s *shelf) checkDisk() {
+	spool := s.disk.SizeBelow(filepath.Join(s.dataDir, spoolName))
+	quarantine := s.disk.SizeBelow(filepath.Join(s.dir, quarantineName))
+	free, err := s.disk.Free(s.dir)
+	aside := len(s.quarantined()) + s.aside.refresh(s.disk, s.dataDir)
+	s.dateOldest()
+	s.lock()
+	defer s.unlock()
+	s.stats.SpoolBytes, s.stats.QuarantineBytes, s.stats.PutAside = spool, quarantine, aside
+	if err == nil { // a disk that does not answer will fail a commit
+		s.stats.FreeBytes = free
+	}
+	s.forecast.observe(time.Now(), s.usedLocked(), s.freeLocked())
+	s.checkBoundsLocked()
+}
+
+// dateOldest sets the age of the oldest sealed segment if a start found it, from the
+// wall clock. From then on the monotonic clock tells its age.
+func (s *shelf) dateOldest() {
+	s.lock()
+	var oldest *Segment
+	if len(s.sealed) > 0 && s.sealed[0].since.IsZero() {
+		oldest = s.sealed[0]
+	}
+	s.unlock()
+	if oldest == nil {
+		return
+	}
+	from := oldest.sealedAt // unless the first record can be read
+	if at := oldest.FirstReceivedAt(); at != 0 {
+		from = time.UnixMicro(at)
+	}
+	since := time.Now().Add(-max(0, s.opts.clock().Sub(from)))
+	s.lock()
+	oldest.since = since
+	s.unlock()
+}
+
+// checkBoundsLocked decides whether the log is full.
+func (s *shelf) checkBoundsLocked() {
+	was := s.full
+	limits := s.limits.Load()
+	used, limit, floor := s.usedLocked(), limits.MaxBytes, limits.MinFree
+	if was != nil { // with hysteresis, so that it does not alternate
+		limit -= min(s.sealing().size, limits.MaxBytes/16)
+		floor += floor / 16
+	}
+	switch {
+	case used >= limit:
+		s.full = fmt.Errorf("%d bytes are used, wal.max_bytes is %d", used, limits.MaxBytes)
+	case s.freeLocked() < floor:
+		s.full = fmt.Errorf("the disk has %d bytes free, wal.min_free is %d", s.stats.FreeBytes, limits.MinFree)
+	default:
+		s.full = nil
+	}
+	s.queue.setFull(s.full)
+	if limits.WhenFull == DropOldest && s.isNearFullLocked() || s.keptAreInTheWayLocked() {
+		s.wakeUp()
+	}
+	switch {
+	case was == nil && s.full != nil:
+		reason := s.full
+		s.notices = append(s.notices, func() {
+			s.opts.Logger.Error("the log is full: usages are rejected until segments were shipped", "trouble", "full", "reason", reason)
+		})
+	case was != nil && s.full == nil:
+		s.notices = append(s.notices, func() { s.opts.Logger.Info("the log has room again", "trouble", "full") })
+	}
+}

@@ -1,0 +1,98 @@
+package wal
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// forecastSmoothing is the time constant of each of two filters in a row that
+	// smooth a rate. Sealing, shipping and deleting make the used bytes rise and fall
+	// within a minute or so. One filter would take a tenth of the incoming rate for
+	// growth, two take a hundredth. Half of a new rate shows after four minutes.
+	forecastSmoothing = 150 * time.Second
+	// forecastMin is how long the log is watched before there is a forecast.
+	forecastMin = 30 * time.Second
+)
+
+// forecast predicts from the last minutes when a bound will be reached.
+type forecast struct {
+	began, at  time.Time
+	used, free int64
+	usedRate   smoothed // bytes a second by which the log grows
+	freeRate   smoothed // bytes a second by which the disk's free room grows
+}
+
+// observe takes the bytes that are used and free now.
+func (o *forecast) observe(now time.Time, used, free int64) {
+	passed := now.Sub(o.at)
+	switch {
+	case o.began.IsZero():
+		o.began = now
+	case passed < boundsInterval/2: // too short for a rate
+		return
+	default:
+		o.usedRate.add(float64(used-o.used)/passed.Seconds(), passed)
+		o.freeRate.add(float64(free-o.free)/passed.Seconds(), passed)
+	}
+	o.at, o.used, o.free = now, used, free
+}
+
+// seconds returns how long until room more bytes are used or the disk has left fewer
+// bytes; +Inf if that is not in sight.
+func (o *forecast) seconds(room, left int64) float64 {
+	if room <= 0 || left <= 0 {
+		return 0
+	}
+	if o.at.Sub(o.began) < forecastMin {
+		return math.Inf(1)
+	}
+	until := func(bytes int64, rate float64) float64 {
+		if rate < 1 { // less than a byte a second is noise
+			return math.Inf(1)
+		}
+		return float64(bytes) / rate
+	}
+	return min(until(room, o.usedRate.value()), until(left, -o.freeRate.value()))
+}
+
+// smoothed is a value behind two exponential filters in a row.
+type smoothed struct{ first, second filter }
+
+func (s *smoothed) add(v float64, passed time.Duration) {
+	s.first.add(v, passed)
+	s.second.add(s.first.value(), passed)
+}
+
+func (s *smoothed) value() float64 { return s.second.value() }
+
+// filter is an exponentially weighted mean. It divides by the weight seen so far, so
+// that it does not begin at zero.
+type filter struct{ sum, weight float64 }
+
+func (f *filter) add(v float64, passed time.Duration) {
+	share := 1 - math.Exp(-passed.Seconds()/forecastSmoothing.Seconds())
+	f.sum += share * (v - f.sum)
+	f.weight += share * (1 - f.weight)
+}
+
+func (f *filter) value() float64 {
+	if f.weight == 0 {
+		return 0
+	}
+	return f.sum / f.weight
+}
+
+// untilFullLocked is the time in seconds until the log will be full, or, with DropOldest,
+// will begin to evict.
+func (s *shelf) untilFullLocked() float64 {
+	if s.full != nil {
+		return 0
+	}
+	limits := s.limits.Load()
+	ahead := int64(0)
+	if limits.WhenFull == DropOldest { // a segment more, since evicting one makes that much room
+		ahead = s.roomAhead() + s.sealing().size
+	}
+	return s.forecast.seconds(limits.MaxBytes-s.usedLocked()-ahead, s.freeLocked()-limits.MinFree-ahead)
+}

@@ -1,0 +1,283 @@
+package wal
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// hours is a simulated daemon whose hours pass in moments: load bytes are appended a
+// second, and a storage takes what is sealed while it can be reached.
+type simulation struct {
+	t    *testing.T
+	log  *Log
+	load int
+	away bool // the storage
+}
+
+// second lets one pass.
+func (s *simulation) second() error {
+	err := s.log.Append(context.Background(), Record{Usage: make([]byte, s.load)})
+	time.Sleep(time.Second) // of synctest's clock
+	synctest.Wait()
+	if !s.away {
+		segments, _ := s.log.Sealed()
+		for _, seg := range segments {
+			if err := seg.Remove(); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+	}
+	return err
+}
+
+func (s *simulation) seconds(n int) {
+	s.t.Helper()
+	for range n {
+		if err := s.second(); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog simulates a storage that becomes
+// unreachable under constant load, and asserts that the forecast is right within a
+// factor of two.
+func TestSecondsUntilFullTellsWhenAnOutageWillFillTheLog(t *testing.T) {
+	const load = 8 << 10
+	for name, o := range map[string]Options{
+		"max_bytes":   {MaxBytes: 16 << 20},
+		"min_free":    {MinFree: 1 << 20},
+		"drop_oldest": {MaxBytes: 16 << 20, WhenFull: DropOldest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				dir := memoryDir(t)
+				var other atomic.Int64 // what others use of 16 MiB
+				o.SegmentSize, o.SealAfter = 64<<10, 20*time.Second
+				o = o.WithDatasync(func(vfs.File) error { return nil }).WithFree(func(dir string) (int64, error) {
+					if o.MinFree == 0 {
+						return 1 << 40, nil
+					}
+					return 17<<20 - vfs.OSDisk().SizeBelow(dir) - other.Load(), nil
+				})
+				s := &simulation{t: t, log: open(t, dir, o), load: load}
+				until := func() float64 { return s.log.Stats().SecondsUntilFull }
+
+				s.seconds(20)
+				if got := until(); !math.IsInf(got, 1) {
+					t.Errorf("after 20 s, too short to tell: %v", got)
+				}
+				s.seconds(900)
+				if got := until(); got < 24*3600 {
+					t.Errorf("while the storage takes everything: %v s", got)
+				}
+
+				s.away = true
+				s.seconds(480)
+				foretold := []float64{until()} // second by second
+				for s.second() == nil && s.log.Ledger().Evicted == 0 {
+					foretold = append(foretold, until())
+				}
+				t.Logf("foretold %.0f s, it took %d s", foretold[0], len(foretold))
+				for second, f := range foretold {
+					took := float64(len(foretold) - second)
+					if took > 60 && (f < took/2 || f > 2*took) {
+						t.Fatalf("at second %d it was foretold to take %.0f s, it took %.0f s", second, f, took)
+					}
+				}
+				if got := until(); o.WhenFull == Reject && got != 0 || got > 30 {
+					t.Errorf("full: %v", got)
+				}
+
+				s.away = false
+				for s.second() != nil { // what is left is removed in the first
+					if t.Failed() {
+						return
+					}
+				}
+				s.seconds(900)
+				if got := until(); got < 24*3600 {
+					t.Errorf("after the outage: %v s", got)
+				}
+			})
+		})
+	}
+}
+
+// A file archive beside the log, or another program, fills the disk, too.
+func TestSecondsUntilFullCountsWhatOthersPutOnTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := int64(10 << 30)
+		s := &simulation{t: t, load: 100, log: open(t, t.TempDir(), Options{
+			MinFree: 1 << 30,
+		}.WithFree(func(string) (int64, error) { free -= 1 << 20; return free, nil }).WithDatasync(func(vfs.File) error { return nil }))}
+		s.seconds(300)
+		if got, want := s.log.Stats().SecondsUntilFull, float64((free-1<<30)>>20); math.Abs(got-want) > want/100 {
+			t.Errorf("%v s, want %v", got, want)
+		}
+	})
+}
+
+func TestOldestUnshippedCountsFromTheOldestWhateverTheClockDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		var jump atomic.Int64
+		o := Options{
+			SealAfter: time.Hour,
+			clock:     func() time.Time { return time.Now().Add(time.Duration(jump.Load())) },
+		}.WithDatasync(func(vfs.File) error { return nil })
+		l := open(t, dir, o)
+		pass := func(d time.Duration) {
+			time.Sleep(d) // of synctest's clock
+			synctest.Wait()
+		}
+		age := func(want time.Duration) {
+			t.Helper()
+			if got := l.Stats().OldestUnshipped; got.Round(time.Second) != want {
+				t.Errorf("%v, want %v", got, want)
+			}
+		}
+		age(0)
+		pass(time.Minute)
+		age(0)
+		mustAppend(t, l, Record{Usage: usage(0)}) // active
+		pass(time.Minute)
+		age(time.Minute)
+		jump.Store(int64(-20 * time.Minute))
+		age(time.Minute)
+		jump.Store(int64(20 * time.Minute))
+		pass(time.Minute)
+		age(2 * time.Minute)
+		mustSeal(t, l) // sealed
+		age(2 * time.Minute)
+		mustAppend(t, l, Record{Usage: usage(1)})
+		pass(time.Minute)
+		age(3 * time.Minute)
+		mustClose(t, l)
+
+		pass(time.Minute)
+		jump.Store(0)
+		l = open(t, dir, o) // found at start
+		age(4 * time.Minute)
+		jump.Store(-int64(24 * time.Hour))
+		pass(time.Minute)
+		age(5 * time.Minute)
+		segments, _ := l.Sealed()
+		if err := segments[0].Remove(); err != nil {
+			t.Fatal(err)
+		}
+		pass(2 * time.Second)
+		jump.Store(int64(20 * time.Minute))
+		if err := segments[1].Remove(); err != nil {
+			t.Fatal(err)
+		}
+		age(0)
+		mustClose(t, l)
+	})
+}
+
+// A segment that can't be sealed is still there, and so is its age.
+func TestOldestUnshippedKnowsASegmentThatIsNotSealedYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, t.TempDir(), Options{}.WithDatasync(func(vfs.File) error { return nil }))
+		mustAppend(t, l, Record{Usage: usage(0)})
+		blocker := filepath.Join(l.dir, segment.SealedName(1, 1))
+		if err := os.MkdirAll(filepath.Join(blocker, "in the way"), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Seal(context.Background()); err == nil {
+			t.Fatal("it was sealed")
+		}
+		time.Sleep(30 * time.Second) // of synctest's clock
+		if got := l.Stats().OldestUnshipped; got < 29*time.Second {
+			t.Errorf("%v, want 30 s", got)
+		}
+		if err := os.RemoveAll(blocker); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, l)
+	})
+}
+
+func TestAliveTellsOfALoopThatIsStuckAndOfNothingElse(t *testing.T) {
+	pass := func(d time.Duration) {
+		time.Sleep(d) // of synctest's clock
+		synctest.Wait()
+	}
+	fine := func(t *testing.T, what string, l *Log) {
+		t.Helper()
+		pass(time.Hour)
+		if err := l.Alive(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	t.Run("idle, full and failing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var full, failing atomic.Bool
+			l := open(t, t.TempDir(), Options{
+				MinFree: 1,
+			}.WithFree(func(string) (int64, error) {
+				if full.Load() {
+					return 0, nil
+				}
+				return 1 << 40, nil
+			}).WithDatasync(func(vfs.File) error {
+				if failing.Load() {
+					return os.ErrInvalid
+				}
+				return nil
+			}))
+			fine(t, "idle", l)
+			mustAppend(t, l, Record{Usage: usage(0)})
+			fine(t, "after an append", l)
+			full.Store(true)
+			fine(t, "full", l)
+			full.Store(false)
+			pass(2 * time.Second)
+			failing.Store(true)
+			if l.Append(context.Background(), Record{Usage: usage(1)}) == nil {
+				t.Fatal("stored")
+			}
+			fine(t, "failing", l)
+			failing.Store(false)
+			mustClose(t, l)
+			fine(t, "closed", l)
+		})
+	})
+	t.Run("a sync that does not return", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			hang := make(chan struct{})
+			var hanging atomic.Bool
+			l := open(t, t.TempDir(), Options{CommitTimeout: 90 * time.Second}.WithDatasync(func(vfs.File) error {
+				if hanging.Load() {
+					<-hang
+				}
+				return nil
+			}))
+			hanging.Store(true)
+			go func() { _ = l.Append(context.Background(), Record{Usage: usage(0)}) }()
+			pass(170 * time.Second)
+			if err := l.Alive(); err != nil {
+				t.Errorf("within twice the commit timeout: %v", err)
+			}
+			pass(20 * time.Second)
+			if err := l.Alive(); err == nil {
+				t.Error("a hanging sync goes unnoticed")
+			}
+			hanging.Store(false)
+			close(hang)
+			fine(t, "the disk is back", l)
+			mustClose(t, l)
+		})
+	})
+}

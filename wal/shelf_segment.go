@@ -1,0 +1,165 @@
+package wal
+
+import (
+	"errors"
+	"iter"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"collectord/wal/segment"
+)
+
+// Segment is a sealed segment: a durable, contiguous range of records to which nothing
+// is ever added. Its methods may be called concurrently.
+type Segment struct {
+	shelf       *shelf
+	dir         string
+	first, last uint64
+	bytes       int64
+	sealedAt    time.Time
+
+	found     bool // at start
+	reread    bool // an .unread or .tail of an earlier run, whose file may hold other records, too
+	uncertain bool // it may hold fewer records than its name says; the ledger counts none of them
+
+	unlisted bool      // it was removed; guarded by the shelf's mutex
+	held     bool      // by Hold or by an eviction; guarded by the shelf's mutex
+	since    time.Time // when the first record was committed (found at start: received), monotonic; zero until known; guarded by the shelf's mutex
+
+	mu       sync.Mutex // guards what follows; held while the segment is removed, salvaged or split
+	removed  bool
+	kept     bool     // see Keep
+	relisted bool     // see Relist
+	made     []string // directories of pieces of an unfinished salvage or split
+	attempts int      // salvages in which the disk could not read all of the file
+	firstAt  int64    // ReceivedAt of the first record; 0 until known
+}
+
+// FirstSeq is the seq of the segment's first record.
+func (s *Segment) FirstSeq() uint64 { return s.first }
+
+// LastSeq is the seq of the segment's last record.
+func (s *Segment) LastSeq() uint64 { return s.last }
+
+// Count is the number of records by the segment's name, at least 1.
+func (s *Segment) Count() int { return int(s.last - s.first + 1) }
+
+// Bytes is the size of the segment on disk; for a file with several names, its share.
+func (s *Segment) Bytes() int64 { return s.bytes }
+
+// FoundAtStart reports whether an earlier run sealed the segment: the storage may have it.
+func (s *Segment) FoundAtStart() bool { return s.found }
+
+// SealedAt is when the segment was sealed; for one found at start, when its file was
+// last modified.
+func (s *Segment) SealedAt() time.Time { return s.sealedAt }
+
+func (s *Segment) String() string { return segment.SealedName(s.first, s.last) }
+
+// sealedPath is the path that the segment should have. dir differs if the start could
+// not rename an unsealed segment.
+func (s *Segment) sealedPath() string {
+	if filepath.Base(s.dir) == segment.ActiveName(s.first) {
+		return filepath.Join(filepath.Dir(s.dir), s.String())
+	}
+	return s.dir
+}
+
+func (s *Segment) path() string { return filepath.Join(s.dir, segment.FileName) }
+
+// Header reads the segment's header: which log, run and node wrote it. The error is a
+// *DamageError if the header is damaged.
+func (s *Segment) Header() (segment.Header, error) { return segment.ReadHeader(s.shelf.disk, s.path()) }
+
+// Records reads the segment's records in order and verifies every checksum. A record
+// and what it refers to are valid until the next step. A *DamageError, or an error of
+// the disk, ends the iteration.
+func (s *Segment) Records() iter.Seq2[*Record, error] {
+	if s.reread { // Salvage reads these, since other records may be in front of them
+		return func(yield func(*Record, error) bool) {
+			yield(nil, &DamageError{Path: s.path(), Reason: errors.New("the disk could not read these records before the last start")})
+		}
+	}
+	return segment.Records(s.shelf.disk, s.path(), s.first, s.last, s.shelf.giveWay)
+}
+
+// FirstReceivedAt is when the first record was received, in microseconds since 1970; 0
+// if it can't be read.
+func (s *Segment) FirstReceivedAt() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.firstReceivedAt()
+}
+
+func (s *Segment) firstReceivedAt() int64 {
+	if s.firstAt == 0 && !s.removed {
+		for rec, err := range s.Records() {
+			if err == nil {
+				s.firstAt = rec.ReceivedAt
+			}
+			break
+		}
+	}
+	return s.firstAt
+}
+
+// Remove removes the segment, which the storage has confirmed: it is not listed any
+// more, its records count as shipped (those of a kept one do already), and its file is
+// deleted. What can't be deleted now is logged and deleted later by the log. Remove may
+// be repeated and returns nil.
+func (s *Segment) Remove() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removeLocked(false)
+	return nil
+}
+
+// removeLocked is Remove, or that of a kept segment ahead of its time.
+func (s *Segment) removeLocked(early bool) {
+	if s.removed {
+		return
+	}
+	s.removed = true
+	d := s.removal("")
+	d.stale, s.made, d.early = s.made, nil, early
+	if !s.kept {
+		s.shelf.queue.move(s.counted(), pending, shipped)
+	}
+	_ = s.shelf.beginRemoval(d, func() { // errors are logged
+		s.shelf.unlistLocked(s)
+		if s.kept {
+			s.shelf.removeKeptLocked(d)
+		}
+	})
+}
+
+// removal makes the removal of a segment whose name has the given ending by now.
+func (s *Segment) removal(ending string) *removal {
+	dir := s.dir
+	if ending != "" {
+		dir = s.sealedPath() + ending
+	}
+	return &removal{
+		dir: dir, place: filepath.Join(filepath.Dir(s.dir), s.String()), synced: true, last: s.last, bytes: s.bytes,
+	}
+}
+
+// Hold keeps the segment from being evicted until Release. It returns false if the
+// segment is not listed any more or somebody else holds it.
+func (s *Segment) Hold() bool {
+	s.shelf.lock()
+	defer s.shelf.unlock()
+	if s.held || s.unlisted {
+		return false
+	}
+	s.held = true
+	return true
+}
+
+// Release ends a Hold.
+func (s *Segment) Release() {
+	s.shelf.lock()
+	defer s.shelf.unlock()
+	s.held = false
+}

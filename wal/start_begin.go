@@ -1,0 +1,105 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// begin makes the active segment of this run. It replaces an empty one of an earlier
+// run.
+func (l *Log) begin() error {
+	dir := filepath.Join(l.dir, nextName)
+	a, err := l.createActive(dir, minAhead(l.sealing().size)) // with the least zeros: a start does not wait for more
+	if err != nil {
+		return err
+	}
+	a.first = l.queue.newSegment()
+	a.dir = filepath.Join(l.dir, segment.ActiveName(a.first))
+	// Until that rename the name .gone tells the next seq.
+	if err := l.takePlaceOf(a.dir, dir); err != nil {
+		a.Abandon()
+		return err
+	}
+	l.shelf.activated(a, nil)
+	l.committer.segment = a
+	l.committer.lastSync = time.Now()
+	if err := l.deleteLeftovers(); err != nil {
+		l.opts.Logger.Warn("can't sync the log directory after deleting removed segments: after a power loss the next start deletes them again",
+			"trouble", "names", "error", err)
+	}
+	return nil
+}
+
+// beginLater starts the log without an active segment, where the disk can't take one.
+// Appends are refused until it can, but what is there is shipped, which may free the
+// space.
+func (l *Log) beginLater(cause error) {
+	l.opts.Logger.Error("the log can't be written: usages are rejected until the disk works again", "trouble", "commit", "error", cause)
+	l.queue.setBroken(cause)
+	l.committer.lastSync = time.Now()
+	// Empty segments and removed ones keep their names, which tell the next seq until
+	// there is an active segment.
+	emptied := slices.Clone(l.gone)
+	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
+		if err := l.markDirGone(filepath.Join(l.dir, name)); err == nil {
+			emptied = append(emptied, name+goneSuffix)
+		}
+	}
+	l.shelf.lock()
+	defer l.shelf.unlock()
+	for _, name := range emptied {
+		l.shelf.addTombstoneLocked(filepath.Join(l.dir, name))
+	}
+}
+
+// takePlaceOf renames the directory from to place, where there may be an empty segment.
+// Anything else there is put aside.
+func (l *Log) takePlaceOf(place, from string) error {
+	if name := filepath.Base(place); slices.Contains(l.leftovers, name) {
+		if err := l.markDirGone(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	} else if _, err := l.disk.Stat(place); err == nil {
+		l.found(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it was in the place of the active segment", "path", place)
+		if err := l.putAside(place, errInTheWay); err != nil {
+			return err
+		}
+	}
+	l.leftovers = append(l.leftovers, filepath.Base(place)) // it may be there without being durable
+	return l.disk.RenameDurably(from, place)
+}
+
+// deleteLeftovers deletes what interrupted removals left and empty segments of earlier
+// runs, now that the active segment's name tells the next seq. Deletions that fail are
+// retried in the background.
+func (l *Log) deleteLeftovers() error {
+	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == segment.ActiveName(l.queue.nextSeq) })
+	var tombstones []string
+	for _, dir := range l.shelf.tombstones {
+		tombstones = append(tombstones, filepath.Base(dir))
+	}
+	for _, name := range slices.Concat(l.gone, tombstones, stale, []string{segment.ActiveName(l.queue.nextSeq) + goneSuffix}) {
+		dir := filepath.Join(l.dir, name)
+		if info, err := l.disk.Stat(dir); err != nil || !info.IsDir() {
+			continue
+		}
+		if _, last, _, _ := parseName(name); last > 0 && slices.Contains(l.gone, name) {
+			l.found(FoundRemoval, slog.LevelInfo, "completed an interrupted removal", "segment", name)
+		}
+		d := &removal{dir: dir, place: strings.TrimSuffix(dir, goneSuffix), synced: true}
+		if info, err := l.disk.Stat(filepath.Join(dir, segment.FileName)); err == nil {
+			d.bytes = vfs.SizeOf(info)
+		}
+		_ = l.shelf.beginRemoval(d, func() { l.shelf.sealedBytes += d.bytes }) // errors are logged
+	}
+	l.gone, l.shelf.tombstones, l.leftovers = nil, nil, nil
+	return l.disk.SyncDir(l.dir)
+}

@@ -1,0 +1,175 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs/simdisk"
+)
+
+// startErrnos are what a call of the operating system can fail with.
+var startErrnos = []syscall.Errno{
+	syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EMFILE, syscall.ENFILE,
+	syscall.ELOOP, syscall.EXDEV, syscall.ESTALE, syscall.ENOTDIR, syscall.EISDIR,
+}
+
+// startTrial is a log that a crash left, in which each step of a start has something to
+// do.
+type startTrial struct {
+	disk  *simdisk.Disk
+	usual int // calls of a start on it that nothing fails
+}
+
+func (s startTrial) options(d *simdisk.Disk, t *testing.T) Options {
+	o := Options{Node: "node", SegmentSize: 2 << 10, MachineID: "/none", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	o.files = d
+	o.newWriter = func(dir string, first []byte) (segment.EntryWriter, error) { return newSimulatedWriter(d, dir, first) }
+	return o
+}
+
+// startTrialUsages is the number of its usages, 0 to 9.
+const startTrialUsages = 10
+
+func newStartTrial(t *testing.T) (s startTrial) {
+	d := simdisk.New(1<<24, func(n int) int { return n / 2 })
+	if err := errors.Join(d.Mkdir(simulatedDir), d.SyncDir("/")); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(simulatedDir, s.options(d, t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range startTrialUsages {
+		mustAppend(t, l, Record{Usage: fmt.Appendf(nil, `{"n":%d}`, i)})
+		if i%3 == 2 {
+			mustSeal(t, l)
+		}
+	}
+	s.disk = d.Keep() // as a kill leaves it: 9 is in a segment that is not sealed
+	mustClose(t, l)
+	last := 0
+	d = s.disk.Keep()
+	d.Intercept = func(c simdisk.Call) simdisk.Fault { last = max(last, c.N); return simdisk.Fault{} }
+	l, err = Open(simulatedDir, s.options(d, t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.usual = last
+	mustClose(t, l)
+	return s
+}
+
+var startStep = flag.Int("start-step", 9, "one in so many calls of a start fails with each error, and three with those that stand for others")
+
+// TestADiskThatFailsDuringTheStart makes each call of a start fail with each error,
+// once and for as long as the disk is not repaired.
+func TestADiskThatFailsDuringTheStart(t *testing.T) {
+	t.Parallel()
+	var s startTrial
+	synctest.Test(t, func(t *testing.T) { s = newStartTrial(t) })
+	for _, errno := range startErrnos {
+		for _, lasts := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s,lasts=%t", strings.ReplaceAll(errno.Error(), " ", "_"), lasts), func(t *testing.T) {
+				t.Parallel()
+				step := *startStep
+				if errno == syscall.EIO || errno == syscall.ENOSPC || errno == syscall.EACCES || errno == syscall.EXDEV {
+					step = max(1, step/3)
+				}
+				for at := 1 + int(errno)%step; at <= s.usual && !t.Failed(); at += step {
+					synctest.Test(t, func(t *testing.T) { s.try(t, at, errno, lasts) })
+				}
+			})
+		}
+	}
+}
+
+func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
+	d := s.disk.Keep()
+	var mended atomic.Bool
+	var first atomic.Pointer[simdisk.Call]
+	first.Store(&simdisk.Call{})
+	d.Intercept = func(c simdisk.Call) simdisk.Fault {
+		if c.N == at {
+			first.Store(&c)
+		}
+		if c.N == at || lasts && c.N > at && !mended.Load() {
+			return simdisk.Fault{Err: errno}
+		}
+		return simdisk.Fault{}
+	}
+	defer func() {
+		if failed := first.Load(); t.Failed() {
+			t.Logf("failed was call %d (%s %s) with %v, for good: %t", failed.N, failed.Op, failed.Path, errno, lasts)
+		}
+	}()
+	l, err := Open(simulatedDir, s.options(d, t))
+	if err != nil {
+		failed := first.Load()
+		ofTheDirectory := failed.Path == simulatedDir || failed.Path == "/" || strings.HasSuffix(failed.Path, "/LOCK")
+		if !ofTheDirectory || !strings.Contains(err.Error(), "data directory: ") {
+			t.Errorf("start: %v", err)
+		}
+		return
+	}
+	if err := l.Append(context.Background(), Record{Usage: []byte(`{"n":100}`)}); err != nil && !errors.Is(err, ErrUnavailable) && !errors.Is(err, ErrCommitFailed) {
+		t.Errorf("append while the disk fails: %v", err)
+	}
+	time.Sleep(5 * time.Minute)
+	if err := l.Alive(); err != nil {
+		t.Errorf("while the disk fails: %v", err)
+	}
+	mended.Store(true)
+	time.Sleep(5 * time.Minute)
+	if err := l.Append(context.Background(), Record{Usage: []byte(`{"n":101}`)}); err != nil {
+		t.Errorf("append after the disk was mended: %v", err)
+	}
+	s.check(t, l, lasts, "after the start")
+	if err := l.Close(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	d.Intercept = nil
+	l, err = Open(simulatedDir, s.options(d, t))
+	if err != nil {
+		t.Fatalf("second start: %v", err)
+	}
+	s.check(t, l, false, "after the second start")
+	if err := l.Close(); err != nil {
+		t.Errorf("second stop: %v", err)
+	}
+}
+
+// check reads all records. What a disk could not read for good may wait for the next
+// start.
+func (s startTrial) check(t *testing.T, l *Log, some bool, when string) {
+	t.Helper()
+	found := map[int]int{}
+	segments, _ := l.Sealed()
+	for _, segment := range segments {
+		for r, err := range segment.Records() {
+			if err != nil {
+				t.Errorf("%s: %v", when, err)
+				break
+			}
+			found[numberOf(r.Usage)]++
+		}
+	}
+	for n := range startTrialUsages {
+		if found[n] > 1 || found[n] == 0 && !some {
+			t.Errorf("%s usage %d is there %d times", when, n, found[n])
+		}
+	}
+	if notes, err := l.Losses(); err != nil || len(notes) > 0 {
+		t.Errorf("%s: notes %v, %v", when, notes, err)
+	}
+	checkLedger(t, l)
+}

@@ -1,0 +1,144 @@
+package wal
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"collectord/wal/vfs"
+)
+
+// identityName is the file that says which log a directory is.
+const identityName = "LOG"
+
+// identity is the content of LOG, one line of text: "collectord-log 1 LOGID MACHINE
+// CRC\n". MACHINE is a hash of the machine id, so that a copied disk image can be told
+// from the original.
+type identity struct {
+	logID   uint64
+	machine string
+}
+
+func (id identity) encode() []byte {
+	body := fmt.Sprintf("collectord-log %d %016x %s", formatVersion, id.logID, id.machine)
+	return fmt.Appendf(nil, "%s %08x\n", body, crc32.Checksum([]byte(body), castagnoli))
+}
+
+func decodeIdentity(b []byte) (id identity, err error) {
+	line, ok := strings.CutSuffix(string(b), "\n")
+	body, sum, okSum := cutLast(line, " ")
+	if !ok || !okSum || fmt.Sprintf("%08x", crc32.Checksum([]byte(body), castagnoli)) != sum {
+		return id, errChecksum
+	}
+	var version int
+	if _, err := fmt.Sscanf(body, "collectord-log %d %x %s", &version, &id.logID, &id.machine); err != nil {
+		return id, err
+	}
+	if version != formatVersion {
+		return id, fmt.Errorf("%w %d, this program reads %d", ErrVersion, version, formatVersion)
+	}
+	return id, nil
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// loadIdentity reads LOG, and writes it if it is missing, damaged or a copy. known
+// returns the log id of a segment's header, if one can be read.
+func (l *Log) loadIdentity(known func() (uint64, bool)) error {
+	logID, ok, err := l.readIdentity(known)
+	if err != nil {
+		return err
+	}
+	l.logID = logID
+	if ok {
+		return nil
+	}
+	path := filepath.Join(l.dir, identityName)
+	if err := l.disk.WriteFileDurably(path, identity{logID, machineHash(l.opts.MachineID)}.encode()); err != nil {
+		l.unnamed = true // the next start takes it from a segment's header again
+		l.opts.Logger.Error("can't write the log's identity: the next start tries again", "path", path, "error", err)
+	}
+	return nil
+}
+
+// readIdentity returns the log id, and whether LOG may stay as it is.
+func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, err error) {
+	path := filepath.Join(l.dir, identityName)
+	machine := machineHash(l.opts.MachineID)
+	b, errRead := l.disk.ReadFile(path)
+	missing := errors.Is(errRead, fs.ErrNotExist)
+	barred := errRead != nil && !missing && !vfs.IsUnreadable(errRead)
+	if barred && (isTransient(errRead) || !l.tolerates(errRead)) { // a new log id would be wrong: the old one is there
+		return 0, false, errRead
+	}
+	id, err := decodeIdentity(b)
+	if errRead != nil {
+		err = errRead
+	}
+	switch {
+	case err == nil && (id.machine == machine || machine == noMachine):
+		return id.logID, true, nil
+	case err == nil && id.machine == noMachine: // the machine has an id by now
+		return id.logID, false, nil
+	case err == nil:
+		logID = randomUint64()
+		l.found(FoundCopy, slog.LevelWarn, "the log was copied from another machine: it continues under a new log id",
+			"old", fmt.Sprintf("%016x", id.logID), "new", fmt.Sprintf("%016x", logID))
+		return logID, false, nil
+	case errors.Is(err, ErrVersion):
+		logID = randomUint64()
+		l.found(FoundLaterVersion, slog.LevelError, "left the log's identity in its place: a later version wrote it (this run has another log id)",
+			"path", path, "error", err, "log_id", fmt.Sprintf("%016x", logID))
+		return logID, true, nil
+	}
+	logID, found := known()
+	if !found {
+		logID = randomUint64()
+	}
+	if found || !missing {
+		l.found(FoundIdentity, slog.LevelWarn, "rebuilt the log's identity", "path", path, "log_id", fmt.Sprintf("%016x", logID),
+			"from_segment", found, "reason", err)
+	}
+	if !missing {
+		err = l.putAside(path, err)
+	} else {
+		err = nil
+	}
+	return logID, false, err
+}
+
+// noMachine stands for a host without a machine id.
+const noMachine = "-"
+
+// machineHash returns a hash of the machine id, which must be kept confidential
+// (machine-id(5)), or noMachine.
+func machineHash(path string) string {
+	b, err := os.ReadFile(path)
+	id := strings.TrimSpace(string(b))
+	if err != nil || id == "" || id == "uninitialized" {
+		return noMachine
+	}
+	sum := sha256.Sum256([]byte("collectord log identity\n" + id))
+	return hex.EncodeToString(sum[:16])
+}
+
+func randomUint64() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails (crypto/rand, since Go 1.24)
+	return binary.LittleEndian.Uint64(b[:])
+}

@@ -1,0 +1,160 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// behind is the segment, or removal or unread part of one, that follows s; its first
+// seq is 2^63 if there is none.
+func (found *names) behind(s *named) *named {
+	next := &named{first: maxSeq}
+	for _, o := range slices.Concat(found.segments, found.unread, found.removals) {
+		if o.first > s.first && o.first < next.first {
+			next = o
+		}
+	}
+	return next
+}
+
+// sealLeftover seals a segment that a crash left open, at its last good frame below the
+// segment next. Frames above were never acknowledged, since their seqs belong to next.
+// Damage before the last good frame is left to Salvage. It returns the last seq, 0 if
+// there is no record, and the present path, from which the segment can be shipped even
+// if it could not be renamed.
+//
+// All records below the next segment of the same run were acknowledged. If some are not
+// there, the sealed name counts them all the same, and Salvage notes the loss.
+func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) {
+	dir = filepath.Join(l.dir, s.name)
+	path := filepath.Join(dir, segment.FileName)
+	w, err := l.scanFor(s.name, s.first, next.first-1)
+	if err == nil && w.Unread != nil && w.Unread.Pages == 0 { // it could not be opened: once more
+		w, err = l.scanFor(s.name, s.first, next.first-1)
+	}
+	if errors.Is(err, vfs.ErrNotRegular) { // its directory is put aside as it is
+		w, err = &segment.Scan{Reason: err, Missing: true}, nil
+	}
+	if err != nil {
+		return 0, dir, err
+	}
+	last = w.Last()
+	hidden, err := w.HiddenRecords()
+	if err != nil {
+		return 0, dir, err
+	}
+	if hidden > 0 && next.first == maxSeq {
+		if moved, err := l.splitOffTail(s, last, hidden, w); err != nil || moved {
+			return 0, dir, err
+		}
+	}
+	proven := next.run != 0 && (w.Header.Run == 0 || w.Header.Run == next.run) && next.first > s.first
+	if missing := next.first - 1 - max(last, s.first-1); proven && hidden == 0 && missing > 0 {
+		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: acknowledged records are not there",
+			"segment", s.name, "records", missing, "from_seq", next.first-missing)
+	}
+	if hidden > 0 && next.first < maxSeq { // all records below were acknowledged, and may be there
+		last, proven = next.first-1, false
+	}
+	if last == 0 && (w.Missing || w.Begin == 0) {
+		if proven {
+			if err := l.enterMissing(SeqRange{First: s.first, Last: next.first - 1}, LossMissing); err != nil {
+				return 0, dir, err
+			}
+		}
+		l.found(FoundNoRecords, slog.LevelError, "put aside a segment: neither its header nor a record can be read", "segment", s.name, "reason", w.Reason)
+		return 0, dir, l.putAside(dir, errors.New("no readable header or record"))
+	}
+	if w.Size > w.End && hidden == 0 && !l.disk.HasOtherNames(path) {
+		if err := l.cutTail(s.name, path, segment.ByteRange{From: w.End, To: w.Written}); err != nil {
+			return 0, dir, err
+		}
+	}
+	if proven {
+		last = next.first - 1
+	}
+	if last == 0 {
+		return 0, dir, nil
+	}
+	// What a killed process left in memory only must be durable before it ships. A file
+	// that the disk can't read has nothing there.
+	if err := l.disk.SyncFile(path); err != nil && (w.Unread == nil || !vfs.IsUnreadable(err)) && !l.tolerates(err) {
+		return 0, dir, err
+	}
+	l.found(FoundOpenSegment, slog.LevelInfo, "sealed a segment that the last run left open", "segment", s.name, "records", last-s.first+1)
+	sealed := filepath.Join(l.dir, segment.SealedName(s.first, last))
+	if err := l.disk.RenameDurably(dir, sealed); err == nil {
+		dir = sealed
+	} else if !l.tolerates(err) {
+		return 0, dir, err
+	} else if _, errStat := l.disk.Stat(sealed); errStat == nil {
+		dir = sealed // renamed, though the next start may not find it
+	}
+	return last, dir, nil
+}
+
+// cutTail cuts off the end of a file. If it is not all zeros, it is copied to the
+// quarantine first.
+func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
+	kept, err := l.quarantineTail(name, path, tail)
+	if vfs.IsFullOrIO(err) || err != nil && l.tolerates(err) { // it stays: the sealed name says where the records end
+		l.found(FoundTornTail, slog.LevelWarn, "left what follows the last whole frame in its place: it can't be copied to the quarantine",
+			"segment", name, "offset", tail.From, "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("quarantine torn tail: %w", err)
+	}
+	if kept > 0 { // otherwise nothing was written there
+		l.tornBytes.Add(uint64(kept))
+		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: it was not acknowledged",
+			"segment", name, "offset", tail.From, "bytes", kept)
+	}
+	if err = l.disk.Truncate(path, tail.From); err == nil {
+		err = l.disk.SyncFile(path)
+	}
+	if err != nil && l.tolerates(err) {
+		return nil
+	}
+	return err
+}
+
+// splitOffTail gives the end of an open segment, which the disk can't read, a name
+// of its own: .tail. It returns true if the whole segment got that name: without a good
+// frame (last is 0), or without hard links.
+func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (moved bool, err error) {
+	dir := filepath.Join(l.dir, s.name)
+	first := max(last+1, s.first)
+	tail := filepath.Join(l.dir, tailName(first, first+records-1))
+	l.found(FoundUnreadable, slog.LevelError, "the disk can't read the end of a segment: it is kept, and the next start tries again (check the disk and its cable)",
+		"segment", s.name, "offset", w.End, "records_at_most", records, "error", w.Unread.Err)
+	if last > 0 {
+		err := l.link(filepath.Join(dir, segment.FileName), tail)
+		if vfs.IsFullOrIO(err) {
+			return false, err
+		}
+		if err != nil { // without hard links all of it waits for the next start
+			first, last = s.first, 0
+			tail = filepath.Join(l.dir, tailName(first, max(w.Last(), first-1)+records))
+		}
+	}
+	if last == 0 {
+		if err := l.disk.RenameDurably(dir, tail); err != nil {
+			return false, err
+		}
+	}
+	_, end, _, _ := parseName(filepath.Base(tail))
+	u := &Segment{shelf: l.shelf, dir: tail, first: first, last: end, bytes: w.Size, sealedAt: time.Now(), uncertain: true}
+	if last > 0 {
+		u.bytes /= 2 // the other half is the sealed segment's
+	}
+	l.shelf.enterUnread(u)
+	return last == 0, nil
+}

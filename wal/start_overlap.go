@@ -1,0 +1,80 @@
+package wal
+
+import (
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"slices"
+)
+
+// isPiece reports whether p holds nothing but records that s holds.
+func (l *Log) isPiece(p, s *named) (bool, error) {
+	w := l.read(p)
+	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
+		return false, nil //nolint:nilerr // what can't be read need not be in another segment
+	}
+	return s.scan.Contains(w)
+}
+
+// resolveOverlap ends that the first two segments of all claim the same records,
+// and returns those that are left.
+func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
+	a, b := all[0], all[1]
+	wa, wb := l.read(a), l.read(b)
+	leaveB := func() ([]*named, error) {
+		// The next start may be able to read it.
+		l.found(FoundMisnamed, slog.LevelError, "left a segment in its place that claims the records of another: one of them can't be read",
+			"segment", b.name, "other", a.name, "error", errors.Join(a.failed, b.failed))
+		return slices.Delete(all, 1, 2), nil
+	}
+	if wa == nil || wb == nil {
+		return leaveB()
+	}
+	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
+		// A segment that is damaged or can't be read is in no other, for all we know.
+		in, err := l.isPiece(side.lacks, side.has)
+		if err != nil {
+			return nil, err
+		}
+		if in {
+			l.found(FoundSalvage, slog.LevelWarn, "deleted a segment: another has all of its records (as after an interrupted salvage)",
+				"segment", side.lacks.name, "of", side.has.name, "records", side.lacks.scan.Count())
+			return withoutNamed(all, side.lacks), l.deleteExamined(side.lacks.name)
+		}
+	}
+	for _, s := range []*named{a, b} {
+		if s.scan.Unread != nil && s.sound && s.sealed {
+			return withoutNamed(all, s), l.renameUnread(found, s)
+		}
+	}
+	if wa.Unread != nil || wb.Unread != nil {
+		return leaveB()
+	}
+	aside := b
+	if wb.Count() > wa.Count() {
+		aside = a
+	}
+	l.found(FoundMisnamed, slog.LevelError, "put aside a segment: another claims some of its records and has more",
+		"segment", aside.name, "records", aside.scan.Count())
+	return withoutNamed(all, aside), l.quarantineDir(aside.name)
+}
+
+// renameUnread renames to .unread a segment of which the disk can't read all, for
+// another that was saved from it by an interrupted salvage. The rest is read again.
+func (l *Log) renameUnread(found *names, s *named) error {
+	l.found(FoundUnreadable, slog.LevelError, "the disk can't read a part of a segment whose salvage was interrupted: that part is read again",
+		"segment", s.name, "error", s.scan.Unread)
+	first, last, _, _ := parseName(s.name)
+	u := &named{name: unreadName(first, last), first: first, last: last, sealed: true, sound: true, run: s.run}
+	found.unread = append(found.unread, u)
+	return l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name))
+}
+
+// deleteExamined deletes a segment whose records were found elsewhere.
+func (b *base) deleteExamined(name string) error {
+	dir := filepath.Join(b.dir, name)
+	if err := b.markDirGone(dir); err != nil {
+		return err
+	}
+	return b.deleteDir(dir + goneSuffix)
+}

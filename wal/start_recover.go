@@ -1,0 +1,226 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// recoverDir brings the directory into the state of a clean shutdown and returns the
+// first seq that no name uses. FORMAT.md numbers its steps.
+func (l *Log) recoverDir() (nextSeq uint64, err error) {
+	if err := l.clearPlaces(); err != nil {
+		return 0, err
+	}
+	found, err := l.readNames()
+	if err != nil {
+		return 0, err
+	}
+	if err := l.readUnread(&found); err != nil {
+		return 0, err
+	}
+	err = l.loadIdentity(func() (uint64, bool) {
+		known := slices.Clone(l.gone)
+		for _, s := range slices.Concat(found.removals, found.unread, found.segments) {
+			known = append(known, s.name)
+		}
+		for _, name := range slices.Backward(known) {
+			if h, err := segment.ReadHeader(l.disk, l.fileOf(name)); err == nil {
+				return h.LogID, true
+			}
+		}
+		return 0, false
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range found.segments {
+		if err := l.recoverSegment(s, &found); err != nil {
+			if err := l.leaveSegment(s, &found, err); err != nil {
+				return 0, fmt.Errorf("segment %s: %w", s.name, err)
+			}
+		}
+	}
+	for _, s := range found.removals {
+		found.above(l.resumeRemoval(s, &found))
+	}
+	for _, u := range found.unread {
+		found.above(u.last)
+		if err := l.addUnread(u, &found); err != nil {
+			return 0, fmt.Errorf("segment %s: %w", u.name, err)
+		}
+	}
+	for _, s := range l.shelf.unread {
+		found.above(s.last)
+	}
+	if err := l.losses.count(); err != nil {
+		l.opts.Logger.Error("can't list the loss notes: this is tried again (check the disk)", "path", filepath.Join(l.dir, lostName), "error", err)
+		l.losses.waiting.Add(1) // at least one, so that the shipper lists them again
+	}
+	return found.nextSeq, nil
+}
+
+// clearPlaces makes the log's directories, and puts aside what has the name of one of
+// them and is something else, or what an earlier start could only rename.
+func (l *Log) clearPlaces() error {
+	lost := filepath.Join(l.dir, lostName)
+	err := errors.Join(l.clearPlace(filepath.Join(l.dir, quarantineName)), l.clearPlace(lost), l.disk.MkdirDurably(lost))
+	if err != nil && !l.tolerates(err) {
+		return err
+	}
+	reserve := filepath.Join(lost, reserveName)
+	if info, err := l.disk.Stat(reserve); err == nil && !info.Mode().IsRegular() {
+		if err := l.putAside(reserve, errInTheWay); err != nil {
+			return err
+		}
+	}
+	stockReserve(l.disk, reserve)
+	spool := filepath.Join(l.dataDir, spoolName)
+	if info, err := l.disk.Stat(spool); err == nil && !info.IsDir() && !vfs.IsLink(info) {
+		l.found(FoundStray, slog.LevelWarn, "put aside what is not the spool: it was in its place", "path", spool)
+		if err := l.putAside(spool, errInTheWay); err != nil {
+			return err
+		}
+	}
+	entries, err := l.disk.List(l.dataDir)
+	if err != nil && !l.tolerates(err) {
+		return err
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), asideMark) {
+			if err := l.putAside(filepath.Join(l.dataDir, e.Name()), errInTheWay); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// recoverSegment lists a segment, which it seals first if a crash left it open.
+func (l *Log) recoverSegment(s *named, found *names) error {
+	last, dir := s.last, filepath.Join(l.dir, s.name)
+	if !s.sealed {
+		above, err := l.aboveForeign(s)
+		if err != nil {
+			return err
+		}
+		if above > 0 {
+			found.above(above - 1)
+			return nil
+		}
+		if last, dir, err = l.sealLeftover(s, found.behind(s)); err != nil {
+			return err
+		}
+	}
+	found.above(max(s.first-1, last))
+	if last == 0 {
+		l.leftovers = append(l.leftovers, s.name) // it has no record
+		return nil
+	}
+	return l.addRecovered(dir, s.first, last)
+}
+
+// leaveSegment leaves a segment that can't be read or renamed to the next start, if
+// this one tolerates that. Its records are neither shipped nor lost. An unsealed one is
+// renamed to .tail, with as many seqs as it may hold.
+func (l *Log) leaveSegment(s *named, found *names, why error) error {
+	if !l.tolerates(why) {
+		return why
+	}
+	l.found(FoundUnreadable, slog.LevelError, "left a segment in its place: it can't be read or renamed, and the next start tries again (check its owner, its mode, and the disk)",
+		"segment", s.name, "error", why)
+	dir := filepath.Join(l.dir, s.name)
+	u := &Segment{
+		shelf: l.shelf, dir: dir, first: s.first, last: s.last, sealedAt: time.Now(),
+		uncertain: !s.sealed || strings.HasSuffix(s.name, tailSuffix),
+		held:      true, // evicting it would make no room
+	}
+	if !s.sealed {
+		u.last = min(s.first+segment.MaxRecords(l.disk, l.fileOf(s.name)), found.behind(s).first) - 1
+		if tail := filepath.Join(l.dir, tailName(u.first, u.last)); !s.link && l.disk.RenameDurably(dir, tail) == nil {
+			u.dir = tail
+		}
+	}
+	if u.last == 0 { // neither its name nor its content tells
+		u.last = u.first
+	}
+	found.above(u.last)
+	l.leave(u.dir, why)
+	l.queue.recovered(u.counted(), pending)
+	l.shelf.enterUnread(u)
+	return nil
+}
+
+// aboveForeign returns a seq above all that an unsealed segment of a later version can
+// hold, or 0 for any other segment.
+func (l *Log) aboveForeign(s *named) (uint64, error) {
+	path := filepath.Join(l.dir, s.name, segment.FileName)
+	if _, err := segment.ReadHeader(l.disk, path); !errors.Is(err, ErrVersion) {
+		return 0, nil // sealing the segment returns other errors
+	}
+	info, err := l.disk.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	l.found(FoundLaterVersion, slog.LevelError, "left a segment in its place: a later version wrote it (install that version to ship it)", "segment", s.name)
+	return s.first + uint64(info.Size()), nil // a record takes more than a byte in any version
+}
+
+// nameNext returns the first seq of next/ if it holds frames, which it does only if a
+// power loss undid the rename that made it active. Otherwise it deletes the directory,
+// or puts it aside, and returns 0.
+func (l *Log) nameNext() (first uint64, err error) {
+	dir := filepath.Join(l.dir, nextName)
+	w, err := l.scanAll(nextName)
+	if errors.Is(err, ErrVersion) {
+		l.found(FoundLaterVersion, slog.LevelError, "put aside a prepared segment: a later version wrote it", "segment", nextName)
+		return 0, l.putAside(dir, err)
+	}
+	if err != nil {
+		if !l.tolerates(err) {
+			return 0, err
+		}
+		l.found(FoundStray, slog.LevelError, "put aside a prepared segment: it can't be read", "segment", nextName, "error", err)
+		return 0, l.putAside(dir, err)
+	}
+	if len(w.Pieces) == 0 && w.Unread != nil {
+		l.found(FoundUnreadable, slog.LevelError, "put aside a prepared segment: the disk can't read it (check the disk)",
+			"segment", nextName, "error", w.Unread)
+		return 0, l.putAside(dir, w.Unread)
+	}
+	if len(w.Pieces) == 0 {
+		return 0, l.deleteNext(dir, w)
+	}
+	first = w.Pieces[0].First
+	l.found(FoundUnnamedNext, slog.LevelWarn, "named the prepared segment: it has records, so a power loss undid its rename", "first_seq", first)
+	return first, nil
+}
+
+// addRecovered lists a sealed segment. One without a file is noted as lost and put
+// aside.
+func (l *Log) addRecovered(dir string, first, last uint64) error {
+	count := last - first + 1
+	path := filepath.Join(dir, segment.FileName)
+	size, sealedAt, err := l.statSegment(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.found(FoundNoFile, slog.LevelError, "put aside a sealed segment: its file is missing", "segment", filepath.Base(dir), "records", count)
+		if err := l.enterMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {
+			return err
+		}
+		return l.putAside(dir, errors.New("its file is missing"))
+	}
+	if err != nil {
+		return err
+	}
+	l.queue.recovered(count, pending)
+	l.shelf.enter(&Segment{shelf: l.shelf, dir: dir, first: first, last: last, bytes: size, sealedAt: sealedAt})
+	return nil
+}

@@ -1,0 +1,138 @@
+package wal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"collectord/wal/segment"
+)
+
+// resumeRemoval continues a removal that was interrupted between its decision and its
+// note. Records of it that no segment holds are lost. It returns the last seq.
+//
+// If the file ends with a whole frame, that can correct the name: above the name's last
+// seq only where another name continues, since the records were never acknowledged
+// otherwise; below it only for an evicted segment.
+func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
+	_, _, ending, _ := parseName(s.name)
+	part := s.isPartial()
+	reason, evicting := LossDamaged, strings.HasSuffix(ending, evictedSuffix)
+	if evicting {
+		reason = LossEvicted
+	}
+	note := l.lossOf(SeqRange{}, reason)
+	end := s.first
+	w := l.read(s)
+	if w != nil {
+		l.adoptHeader(&w.Header)
+		note.Node, note.LogID, note.Run = w.Header.Node, w.Header.LogID, w.Header.Run
+		note.Hours = hours(w)
+		end = max(w.Last(), s.first)
+		if !part && w.EndsExactly() && (evicting && end < s.last || end > s.last && l.continuesAt(end+1, found)) {
+			s.last = end
+		}
+	}
+	if info, err := l.disk.Stat(l.fileOf(s.name)); err == nil && len(note.Hours) == 0 { // as Salvage does
+		note.Hours = []int64{hourOf(info.ModTime().UnixMicro())}
+	}
+	holders := slices.Concat(found.segments, found.unread)
+	slices.SortFunc(holders, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
+	clipped := !part && (w != nil && w.Unread == nil || errors.Is(s.failed, fs.ErrNotExist)) // then the file tells where the segment ends
+	for _, other := range holders {
+		if clipped && other.first > max(end, s.first) { // the records of other are not part of it
+			s.last = min(s.last, max(other.first-1, s.first))
+			break
+		}
+	}
+	place, _, _ := strings.Cut(s.name, ".")
+	d := &removal{
+		dir: filepath.Join(l.dir, s.name), place: filepath.Join(l.dir, place), last: s.last, evicting: evicting, open: s.first,
+	}
+	if ending == lostSuffix {
+		d.report = fmt.Sprintf("segment: %s\nreason: the disk could not read a part of it after a restart either\n", place)
+	}
+	skips := strings.HasPrefix(ending, tailSuffix) && !evicting && w != nil && w.Unread == nil
+	from := s.first
+	lose := func(to uint64) {
+		if from > to {
+			return
+		}
+		n := note
+		n.FirstSeq, n.LastSeq = from, to
+		switch {
+		case evicting:
+		case skips && to == s.last:
+			n.Reason = LossSkipped
+		case w != nil && !part:
+			n.Reason = lossReason(w, from)
+		}
+		d.notes = append(d.notes, n)
+		// The records of a .tail were not counted, since their number is not known.
+		if n.Reason != LossSkipped && (!evicting || !strings.HasPrefix(ending, tailSuffix)) {
+			d.lost += to - from + 1
+		}
+	}
+	for _, other := range holders {
+		if other.sealed && other.last >= from && other.first <= s.last {
+			lose(other.first - 1)
+			from = max(from, other.last+1)
+		}
+	}
+	lose(s.last)
+	d.pieces = l.unlistWithin(s.first, s.last)
+	l.found(FoundRemoval, slog.LevelWarn, "continued an interrupted removal: its records are noted as lost",
+		"segment", s.name, "lost_records", d.lost)
+	l.queue.recovered(d.lost, pending)
+	_ = l.shelf.beginRemoval(d, func() {}) // errors are logged
+	return s.last
+}
+
+// continuesAt reports whether a segment begins at seq, or did before it was removed.
+func (l *Log) continuesAt(seq uint64, found *names) bool {
+	begins := func(s *named) bool { return s.first == seq }
+	return slices.ContainsFunc(found.segments, begins) || slices.ContainsFunc(found.unread, begins) ||
+		slices.ContainsFunc(l.gone, func(name string) bool {
+			first, _, _, ok := parseName(name)
+			return ok && first == seq
+		})
+}
+
+// unlistWithin takes the segments within a range off the list, until the removal lists
+// them again.
+func (l *Log) unlistWithin(first, last uint64) (taken []*Segment) {
+	l.shelf.lock()
+	defer l.shelf.unlock()
+	l.shelf.sealed = slices.DeleteFunc(l.shelf.sealed, func(s *Segment) bool {
+		within := s.first >= first && s.last <= last
+		if within {
+			taken = append(taken, s)
+		}
+		return within
+	})
+	return taken
+}
+
+// enterMissing notes records that are in no file, and counts them as quarantined.
+func (l *Log) enterMissing(r SeqRange, reason string) error {
+	if err := l.losses.note(l.lossOf(r, reason)); err != nil {
+		return err
+	}
+	l.queue.recovered(r.Last-r.First+1, quarantined)
+	return nil
+}
+
+// deleteNext deletes a prepared segment without whole frames, or puts it aside if
+// something was written behind its header.
+func (l *Log) deleteNext(dir string, w *segment.Scan) error {
+	if w.Written > cmp.Or(w.Begin, segment.MaxHeader) {
+		l.found(FoundDamage, slog.LevelError, "put aside a prepared segment: it has other bytes than a header, and no whole frame", "segment", nextName)
+		return l.putAside(dir, errors.New("bytes of no whole frame"))
+	}
+	return l.deleteDir(dir)
+}

@@ -1,0 +1,249 @@
+package wal
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+
+	"collectord/wal/segment"
+)
+
+// movingSuffix ends the name of a segment on its way to its right name, so that two can
+// swap theirs.
+const movingSuffix = ".moving"
+
+// settle finds out which records each segment holds, gives it the name that says so,
+// and lists the segments in order. No two have a record in common: one that holds only
+// records of another is deleted, and one that contradicts another is put into the
+// quarantine. gone are the first seqs of segments that are being removed. What the disk
+// did not give keeps its name.
+//
+// A segment is read as a whole only if its name does not fit its first frame, or the
+// next name does not continue it.
+func (l *Log) settle(found *names, gone []uint64) error {
+	all, kept := found.segments, []*named(nil)
+	var err error
+	for _, s := range all {
+		l.peek(s)
+		if s.begins == 0 { // neither its name nor its first frame tells
+			if w := l.read(s); w != nil && len(w.Pieces) > 0 {
+				s.begins = w.Pieces[0].First
+			}
+		}
+	}
+	all = l.deleteMoved(all, slices.Concat(found.unread, found.removals))
+	for _, s := range all {
+		if s.sound && s.sealed && !s.noFirstFrame && (s.begins < s.first || s.begins > s.last) && (isCopied(s, all) || l.containsNamed(s)) {
+			s.begins, s.noFirstFrame = s.first, true
+		}
+	}
+	for _, s := range slices.Clone(all) {
+		switch {
+		case s.begins == 0:
+			l.leaveStray(s.name)
+		case s.failed != nil && !errors.Is(s.failed, fs.ErrNotExist):
+			if err := l.leaveSegment(s, found, s.failed); err != nil {
+				return err
+			}
+		default:
+			continue
+		}
+		all = withoutNamed(all, s)
+	}
+	slices.SortStableFunc(all, func(a, b *named) int {
+		fits := func(s *named) int {
+			if s.fits {
+				return 0
+			}
+			return 1
+		}
+		// Of two that begin alike the larger comes first.
+		return cmp.Or(cmp.Compare(a.begins, b.begins), cmp.Compare(fits(a), fits(b)), cmp.Compare(b.last, a.last), cmp.Compare(a.name, b.name))
+	})
+	for len(all) > 0 {
+		s, before := all[0], all
+		if all, err = l.settleFirst(found, all, gone); err != nil {
+			if err := l.leaveSegment(s, found, err); err != nil {
+				return err
+			}
+			all = withoutNamed(before, s)
+			continue
+		}
+		if len(all) > 0 && all[0] == s {
+			kept = append(kept, s)
+			all = all[1:]
+		}
+	}
+	found.segments, err = l.rename(found, kept)
+	return err
+}
+
+// deleteMoved deletes the empty directory that is left where a rename had to move the
+// file (vfs.Disk.Rename).
+func (l *Log) deleteMoved(all, others []*named) (left []*named) {
+	for _, name := range l.gone {
+		first, last, _, _ := parseName(name)
+		others = append(others, &named{name: name, first: first, last: last})
+	}
+	empty := func(s *named) bool { return errors.Is(s.failed, fs.ErrNotExist) }
+	for _, s := range all {
+		moved := empty(s) && slices.ContainsFunc(slices.Concat(all, others), func(o *named) bool {
+			return o != s && o.first == s.first && (o.last == s.last || o.last == 0 || s.last == 0) && !empty(o)
+		})
+		if !moved || l.disk.RemoveDir(filepath.Join(l.dir, s.name)) != nil { // RemoveDir fails if something is in it
+			left = append(left, s)
+		}
+	}
+	return left
+}
+
+// isCopied reports whether the first frame of s is a copy of another segment's, which a
+// disk wrote to the wrong place: the name that continues s confirms its own.
+func isCopied(s *named, all []*named) bool {
+	return slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.begins == s.begins }) &&
+		slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.first == s.last+1 })
+}
+
+// containsNamed reports whether a segment holds records of the seqs in its name that do
+// not continue its first frame, which is misplaced then.
+func (l *Log) containsNamed(s *named) bool {
+	w := l.read(s)
+	return w != nil && w.HasOthers(s.begins, SeqRange{First: s.first, Last: s.last})
+}
+
+// settleFirst settles the first of the segments in all, which are in order. It returns
+// all, with that segment first unless it gave way to another.
+func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, error) {
+	s := all[0]
+	for {
+		next := uint64(maxSeq)
+		if len(all) > 1 {
+			next = all[1].begins
+		}
+		limit := next // also the first seq of an .unread or .tail, unless it is in this file
+		for _, u := range found.unread {
+			if u.first > s.begins {
+				limit = min(limit, u.first)
+			}
+		}
+		s.first = s.begins
+		tells := s.sound && s.last >= s.begins
+		switch {
+		case !s.sealed && next > s.begins: // frames from next on were not acknowledged
+			return all, nil
+		case s.fits && (limit == s.last+1 || limit > s.last && slices.Contains(gone, s.last+1)):
+			return all, nil
+		case s.noFirstFrame && s.sealed && tells && limit == s.last+1: // its neighbours confirm the name
+			return all, nil
+		}
+		w := l.read(s)
+		end, exact := uint64(0), false
+		if w != nil {
+			end, exact = w.Last(), w.EndsExactly()
+		}
+		// The records above a name count for less than those that another name tells: a
+		// failed commit leaves some, and their seqs are given out again.
+		above := tells && s.last < next && len(all) > 1 && all[1].fits
+		overlaps := next == s.begins || exact && next <= end && !above
+		if !overlaps && w != nil && tells && next <= s.last { // the name of s tells too much, or all[1] is a piece of s
+			if overlaps = w.Unread != nil; !overlaps {
+				var err error
+				if overlaps, err = l.isPiece(all[1], s); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if overlaps {
+			rest, err := l.resolveOverlap(found, all)
+			if err != nil || len(rest) == 0 || rest[0] != s {
+				return rest, err
+			}
+			all = rest
+			continue
+		}
+		switch {
+		case (w == nil || w.Unread != nil) && !tells:
+			l.leaveStray(s.name)
+			return all[1:], nil
+		case w == nil:
+		case !tells, exact && end > s.last && (limit == end+1 || slices.Contains(gone, end+1)):
+			s.last = end // the next name continues there
+		case end > s.last && s.last < limit-1: // not acknowledged, or the name is wrong: nothing decides
+			if err := l.quarantineBeyond(s, w); err != nil {
+				return nil, err
+			}
+		}
+		s.last = min(s.last, next-1, max(end, limit-1))
+		return all, nil
+	}
+}
+
+// quarantineBeyond copies the frames above the last seq of a segment's name to the
+// quarantine. They are not shipped, since their seqs may have been given out again.
+func (l *Log) quarantineBeyond(s *named, w *segment.Scan) error {
+	from, err := w.OffsetAbove(s.last)
+	if err != nil || from == w.Size {
+		return err
+	}
+	in, end, err := w.Open()
+	if err != nil {
+		return err
+	}
+	defer end()
+	l.found(FoundMisnamed, slog.LevelWarn, "copied records above a segment's name to the quarantine: they were not acknowledged, or the name is wrong",
+		"segment", s.name, "offset", from)
+	return l.quarantineBytes(fmt.Sprintf("%s-beyond-%d", s.name, from), s.name, in, segment.ByteRange{From: from, To: w.Size}, errors.New("records above the last seq of the segment's name"))
+}
+
+// rename gives each segment its right name, and returns those that have it.
+func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
+	var wrong []*named
+	for _, s := range kept {
+		if s.name == s.right() {
+			right = append(right, s)
+			continue
+		}
+		if s.name != nextName {
+			l.found(FoundMisnamed, slog.LevelError, "renamed a segment: its name did not match its records", "segment", s.name, "to", s.right())
+		}
+		moving := s.right() + movingSuffix
+		if s.name != moving {
+			if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, moving)); err != nil {
+				if err := l.leaveSegment(s, found, err); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			s.name = moving
+		}
+		wrong = append(wrong, s)
+	}
+	for _, s := range wrong {
+		to := filepath.Join(l.dir, s.right())
+		if _, err := l.disk.Stat(to); err == nil { // not a segment that this start lists
+			if err := l.putAside(to, errInTheWay); err != nil {
+				return nil, err
+			}
+		}
+		if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), to); err != nil {
+			if err := l.leaveSegment(s, found, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		s.name = s.right()
+		right = append(right, s)
+	}
+	slices.SortStableFunc(right, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
+	return right, nil
+}
+
+// leaveStray leaves an entry that is not part of a log in its place.
+func (b *base) leaveStray(name string) {
+	b.leave(filepath.Join(b.dir, name), errors.New("not part of a log"))
+	b.found(FoundStray, slog.LevelWarn, "left in its place what is not part of a log", "path", filepath.Join(b.dir, name))
+}

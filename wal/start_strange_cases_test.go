@@ -1,0 +1,119 @@
+package wal_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// trialStart is a data directory in which something is not what it should be.
+type trialStart struct {
+	name    string
+	root    bool   // needs root to be made
+	place   string // whose files are to be kept
+	lost    []int
+	make    func(data string) error
+	noNotes bool   // nothing is to be noted as lost
+	refused string // what the error of Open says, where it may have one
+	mend    func(data string) error
+}
+
+func strangeStarts() (all []trialStart) {
+	for _, p := range places {
+		for _, s := range shapes() {
+			c := trialStart{name: p.path + " is " + s.name, root: s.root, lost: p.lost}
+			scratch := p.path == "LOCK" || strings.HasSuffix(p.path, ".tmp") || strings.HasSuffix(p.path, "reserve") ||
+				p.path == "wal" && s.name == "a link to what was there" || p.path == "wal/next/00000000000000000001" || p.path == "wal/next" && strings.Contains(s.name, "what was there")
+			if !scratch {
+				c.place = p.path
+			}
+			c.make = func(data string) error {
+				path := filepath.Join(data, p.path)
+				return errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), s.make(path))
+			}
+			unreadable := s.name == "nothing that may be read" || s.name == "another user's"
+			switch {
+			case p.path == "LOCK" && unreadable:
+				c.refused = "LOCK: permission denied" // another process may hold it
+			case p.path == "wal" && s.name == "a link to what was there":
+				c.lost = nil
+			case p.path == "wal" && (unreadable || strings.Contains(s.name, "link")):
+				// Somebody wants it elsewhere, or owns it: nothing may be put in its
+				// place.
+				c.mend = func(data string) error {
+					path := filepath.Join(data, p.path)
+					return errors.Join(os.Rename(path, path+".old"), os.Mkdir(path, 0o700))
+				}
+			}
+			all = append(all, c)
+		}
+	}
+	all = append(all, otherStarts()...)
+	some := all[:0]
+	for i, c := range all {
+		if *everyStart || i%3 == i/len(shapes())%3 {
+			some = append(some, c)
+		}
+	}
+	return some
+}
+
+func otherStarts() []trialStart {
+	segment := "00000000000000000003-00000000000000000004"
+	all := []trialStart{
+		{name: "next copies a sealed segment", make: func(data string) error {
+			next := filepath.Join(data, "wal/next")
+			return errors.Join(os.RemoveAll(next), os.CopyFS(next, os.DirFS(filepath.Join(data, "wal", segment))))
+		}},
+		{name: "next copies the active segment", make: func(data string) error {
+			next := filepath.Join(data, "wal/next")
+			return errors.Join(os.RemoveAll(next), os.CopyFS(next, os.DirFS(filepath.Join(data, "wal/00000000000000000007"))))
+		}},
+		{name: "the file of a sealed segment was being moved to the name of a removed one", lost: []int{2, 3}, noNotes: true, make: func(data string) error {
+			return moved(filepath.Join(data, "wal", segment), filepath.Join(data, "wal", segment+".gone"))
+		}},
+		{name: "the file of a segment was being moved to its sealed name", noNotes: true, make: func(data string) error {
+			return moved(filepath.Join(data, "wal/00000000000000000007"), filepath.Join(data, "wal/00000000000000000007-00000000000000000007"))
+		}},
+		{name: "the file of a segment was to be moved to its sealed name", noNotes: true, make: func(data string) error {
+			return os.Mkdir(filepath.Join(data, "wal/00000000000000000007-00000000000000000007"), 0o700)
+		}},
+		{name: "a sealed segment and the loss notes are gone", lost: []int{2, 3}, make: func(data string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(data, "wal/lost")), os.Remove(filepath.Join(data, "wal", segment, "00000000000000000001")))
+		}},
+		{name: "a sealed segment is gone and a file is in the place of the loss notes", lost: []int{2, 3}, make: func(data string) error {
+			lost := filepath.Join(data, "wal/lost")
+			return errors.Join(os.RemoveAll(lost), os.WriteFile(lost, nil, 0o600), os.Remove(filepath.Join(data, "wal", segment, "00000000000000000001")))
+		}},
+		{name: "everything in wal is another user's", root: true, lost: []int{0, 1, 2, 3, 4, 5, 6}, make: func(data string) error {
+			entries, err := os.ReadDir(filepath.Join(data, "wal"))
+			for _, e := range entries {
+				path := filepath.Join(data, "wal", e.Name())
+				err = errors.Join(err, os.Lchown(path, 0, 0), os.Chmod(path, 0o700))
+			}
+			return err
+		}},
+	}
+	for _, name := range []string{
+		"18446744073709551615", "09223372036854775807", "09223372036854775806", "04611686018427387904", "09223372036854775806-09223372036854775807",
+		"00000000000000000008-09223372036854775807", "00000000000000000008-18446744073709551615",
+	} {
+		for _, ending := range []string{"", ".gone", ".evicted", ".damaged", ".unread", ".tail", ".lost", ".moving"} {
+			if ending != "" && !strings.Contains(name, "-") && ending != ".gone" && ending != ".moving" {
+				continue
+			}
+			all = append(all, trialStart{name: name + ending, make: func(data string) error {
+				dir := filepath.Join(data, "wal", name+ending)
+				return errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "00000000000000000001"), []byte(strangerText), 0o600))
+			}})
+		}
+	}
+	return all
+}
+
+// moved moves the file of a segment to a new directory, as on a file system that
+// renames no directory.
+func moved(from, to string) error {
+	return errors.Join(os.Mkdir(to, 0o700), os.Rename(filepath.Join(from, "00000000000000000001"), filepath.Join(to, "00000000000000000001")))
+}

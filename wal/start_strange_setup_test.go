@@ -1,0 +1,167 @@
+package wal_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/wal"
+)
+
+var everyStart = flag.Bool("every-start", false, "try every shape in every place, not a third of them")
+
+const nobody = 65534
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+// giveAway makes another user the owner of everything below dir.
+func giveAway(dir string) error {
+	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, nobody, nobody))
+	})
+}
+
+// filesBelow returns the paths of all files with content, by what identifies them.
+func filesBelow(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		info, err := e.Info()
+		if err != nil || info.Size() == 0 {
+			return err
+		}
+		file, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		begins := make([]byte, len(strangerText))
+		if _, err := file.ReadAt(begins, 0); err != nil || string(begins) != strangerText {
+			files[fmt.Sprint(info.Sys().(*syscall.Stat_t).Ino)] = path
+		} else {
+			files[strangerText] = path // it may be a copy
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// asNobody runs the test that calls it in a process of another user than root, which
+// the variable marks.
+func asNobody(t *testing.T, base, variable string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(self)
+	copied := filepath.Join(base, "test")                                         // which the other user may run
+	if err = errors.Join(err, os.WriteFile(copied, program, 0o700)); err != nil { //nolint:gosec // it is to be run
+		t.Fatal(err)
+	}
+	cmd := exec.Command(copied, "-test.run", "^"+t.Name()+"$", "-test.timeout", "2m", "-test.parallel", "16")
+	if *everyStart {
+		cmd.Args = append(cmd.Args, "-every-start")
+	}
+	cmd.Env, cmd.Dir = append(os.Environ(), variable), base
+	if os.Geteuid() == 0 {
+		if err := errors.Join(os.Lchown(base, nobody, nobody), os.Lchown(copied, nobody, nobody)); err != nil {
+			t.Fatal(err)
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("PASS")) {
+		t.Errorf("as another user: %v\n%s", err, out)
+	}
+}
+
+// within fails the test if something takes too long.
+func within(t *testing.T, what string, do func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() { defer close(done); do() }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s hangs", what)
+	}
+}
+
+// appendSoon appends a usage once the log is writable.
+func appendSoon(t *testing.T, l *wal.Log, usage string) {
+	t.Helper()
+	within(t, "an append", func() {
+		err := l.Append(t.Context(), wal.Record{Usage: []byte(usage)})
+		for deadline := time.Now().Add(10 * time.Second); errors.Is(err, wal.ErrUnavailable) && time.Now().Before(deadline); {
+			<-time.After(time.Millisecond)
+			err = l.Append(t.Context(), wal.Record{Usage: []byte(usage)})
+		}
+		if err != nil {
+			t.Errorf("append: %v", err)
+		}
+	})
+}
+
+// shipAll removes all segments as if they had been shipped, and returns their
+// usages. What can't be read is salvaged.
+func shipAll(t *testing.T, l *wal.Log) (shipped []int) {
+	t.Helper()
+	within(t, "shipping", func() {
+		_ = l.Seal(t.Context())
+		for range 5 {
+			segments, _ := l.Sealed()
+			for _, s := range segments {
+				var usages []int
+				var err error
+				for r, e := range s.Records() {
+					if err = e; err == nil {
+						n := -1
+						_, _ = fmt.Sscanf(string(r.Usage), `{"n":%d`, &n)
+						usages = append(usages, n)
+					}
+				}
+				if err == nil {
+					shipped = append(shipped, usages...)
+					err = s.Remove()
+				} else if !errors.Is(err, wal.ErrVersion) {
+					_, err = l.Salvage(s)
+				}
+				if unread := (*wal.UnreadableError)(nil); err != nil && !errors.As(err, &unread) && !errors.Is(err, wal.ErrVersion) {
+					t.Errorf("segment %s: %v", s, err)
+				}
+			}
+		}
+	})
+	return shipped
+}
+
+// quarantined lists what is in the quarantine.
+func quarantined(t *testing.T, data string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(data, "wal", "quarantine"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Log(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}

@@ -1,0 +1,104 @@
+package wal
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// sizeOf returns the size of a segment's file, with the zeros ahead of use.
+func sizeOf(t *testing.T, l *Log, name string) int64 {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(l.dir, name, segment.FileName))
+	if err != nil {
+		return -1 // it is being made, or renamed
+	}
+	return info.Size()
+}
+
+func nextIs(t *testing.T, l *Log, want int64) {
+	t.Helper()
+	until(t, "the next segment has its zeros", func() bool { return sizeOf(t, l, nextName) == want })
+}
+
+func TestZerosAheadFollowWhatRecentSegmentsHeld(t *testing.T) {
+	l := open(t, t.TempDir(), Options{SegmentSize: 1 << 20})
+	nextIs(t, l, smallestFill)
+	mustAppend(t, l, Record{Usage: usage(1)})
+	mustSeal(t, l)
+	nextIs(t, l, smallestFill)
+	mustAppend(t, l, Record{Usage: make([]byte, 100<<10)})
+	mustSeal(t, l)
+	for range len(recentSizes{}) { // that hold little
+		nextIs(t, l, 128<<10)
+		mustAppend(t, l, Record{Usage: usage(1)})
+		mustSeal(t, l)
+	}
+	nextIs(t, l, smallestFill)
+	mustAppend(t, l, Record{Usage: make([]byte, 2<<20)})
+	mustSeal(t, l)
+	nextIs(t, l, 1<<20) // no more than a segment
+}
+
+// TestASegmentThatOutgrowsItsZerosGetsMore watches the file: within its zeros a commit
+// does not change its size, and the records never reach their end.
+func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
+	const size = 256 << 10
+	l := open(t, t.TempDir(), Options{SegmentSize: size})
+	changes, last := 0, int64(0)
+	for i := 0; l.Stats().Bytes < size-2<<10; i++ {
+		mustAppend(t, l, Record{Usage: make([]byte, 500)})
+		name := segment.ActiveName(1)
+		if now := sizeOf(t, l, name); now != last {
+			changes, last = changes+1, now
+		}
+		until(t, "zeros are ahead", func() bool { return sizeOf(t, l, name) > l.Stats().Bytes })
+	}
+	if last != size || changes > 10 { // 16 KiB, doubled four times
+		t.Errorf("%d changes of the size, to %d", changes, last)
+	}
+	checkLedger(t, l)
+}
+
+// A disk without room for many zeros has room for a few.
+func TestANextSegmentIsPreparedOnADiskThatIsNearlyFull(t *testing.T) {
+	o := Options{SegmentSize: 1 << 20}.WithFree(func(string) (int64, error) { return 200 << 10, nil })
+	l := open(t, t.TempDir(), o)
+	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
+	mustSeal(t, l)
+	nextIs(t, l, 50<<10) // a quarter of what is free
+
+	full := Options{SegmentSize: 1 << 20, files: smallDisk{limit: 100 << 10}}
+	l = open(t, t.TempDir(), full)
+	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
+	mustSeal(t, l)
+	nextIs(t, l, smallestFill)
+	mustAppend(t, l, Record{Usage: usage(1)})
+}
+
+// smallDisk is a file system whose files can't be made larger than limit by zeros.
+type smallDisk struct {
+	vfs.OS
+	limit int64
+}
+
+type limitedFile struct {
+	vfs.File
+	limit int64
+}
+
+func (l smallDisk) OpenWritable(path string) (vfs.File, error) {
+	f, err := l.OS.OpenWritable(path)
+	return limitedFile{f, l.limit}, err
+}
+
+func (f limitedFile) WriteAt(p []byte, off int64) (int, error) {
+	if off+int64(len(p)) > f.limit {
+		return 0, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
+	}
+	return f.File.WriteAt(p, off)
+}
