@@ -48,7 +48,7 @@ torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
 	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|SlowUplink|Unreadable|WearsTheDisk' \
 	  -every-slowness -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
-	go test -timeout 60m -count 1 -v ./shipper -run DoesEverythingWrong -segments $(SEGMENTS) | grep -v 'level='
+	go test -timeout 60m -count 1 -v ./shipper -run 'DoesEverythingWrong|ALiarLoses' -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	$(SIMULATE) -simulate-states $(STATES) -simulate-seed 1000000 -simulate-recorded $(RECORDED)
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)

@@ -120,7 +120,11 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		bytes += l.Bytes
 	}
 	fmt.Fprintf(table, "\ttotal, sealed records\t%d\t%d\t\n", records, bytes)
-	return table.Flush()
+	if err := table.Flush(); err != nil || records == 0 || cfg.Shipper.Keep == 0 || isFolder(cfg) {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "A sealed segment may be shipped: it stays for %v (shipper.keep) after the storage confirmed it. How many such there are only the running daemon knows: collectord_wal_kept_segments.\n", cfg.Shipper.Keep)
+	return err
 }
 
 func walVerify(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {

@@ -88,6 +88,7 @@ type Shipper struct {
 	RetryMaxPermanent  time.Duration
 	Bandwidth          int64 // bytes a second; 0: no bound
 	StallTimeout       time.Duration
+	Keep               time.Duration // 0: nothing is kept
 	S3                 S3
 }
 

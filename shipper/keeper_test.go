@@ -64,6 +64,9 @@ func (k *keeping) behave(b s3test.Behaviour) {
 // counted returns how many requests there were since it was called last.
 func (k *keeping) counted(method string) int64 { return k.counts[method].Swap(0) }
 
+// looks returns how many looks at objects there were since.
+func (k *keeping) looks() int64 { return k.counted(http.MethodHead) + k.counted(http.MethodGet) }
+
 func (k *keeping) start() {
 	k.t.Helper()
 	var err error
@@ -182,17 +185,17 @@ func TestASegmentIsKeptUntilTheStorageWasLookedAtOnceMore(t *testing.T) {
 		if g := k.log.Ledger(); g.Shipped != 3 || g.Pending != 0 {
 			t.Errorf("ledger %+v", g)
 		}
-		k.counted(http.MethodHead)
+		k.looks()
 		time.Sleep(testKeep - time.Second)
 		synctest.Wait()
 		k.expect(0, 3, 0, 0)
-		if n := k.counted(http.MethodHead); n > 0 {
+		if n := k.looks(); n > 0 {
 			t.Errorf("%d looks before it was time", n)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
 		k.expect(0, 0, 0, 0)
-		if n := k.counted(http.MethodHead); n != 3 {
+		if n := k.looks(); n != 3 {
 			t.Errorf("%d looks at 3 objects", n)
 		}
 		if puts := k.fake.Puts(); len(puts) != 4 { // one shows what the storage can do
@@ -409,7 +412,7 @@ func TestADamagedCopyThatCantBeReplacedIsReported(t *testing.T) {
 				k.expect(0, 1, 1, 0)
 				k.said("stored beside it (look at it, and delete it)", 1)
 				st := k.ship.Stats()
-				if st.Conflicts != 0 || st.Failures[damagedCopy] != 1 {
+				if st.Conflicts != 0 || st.Failures[kindDamaged] != 1 {
 					t.Errorf("stats %+v", st)
 				}
 				time.Sleep(testKeep) // of which the last look is at the one beside
@@ -511,11 +514,11 @@ func TestWithoutKeepASegmentIsRemovedAtOnce(t *testing.T) {
 		k.ship.SetLimits(Limits{})
 		synctest.Wait()
 		k.expect(0, 0, 0, 0)
-		k.counted(http.MethodHead)
+		k.looks()
 		k.shipped(k.small(2)...)
 		k.expect(0, 0, 0, 0)
 		time.Sleep(time.Hour)
-		if n := k.counted(http.MethodHead); n > 0 {
+		if n := k.looks(); n > 0 {
 			t.Errorf("%d looks", n)
 		}
 	})
@@ -525,12 +528,12 @@ func TestWithoutKeepASegmentIsRemovedAtOnce(t *testing.T) {
 func TestNothingIsAskedAboutWhatHadToGo(t *testing.T) {
 	inKeeping(t, func(t *testing.T, k *keeping) {
 		k.shipped(k.small(4)...)
-		k.counted(http.MethodHead)
+		k.looks()
 		k.log.SetLimits(wal.Limits{MaxBytes: 1})
 		time.Sleep(testKeep)
 		synctest.Wait()
 		k.expect(0, 0, 0, 0)
-		if n := k.counted(http.MethodHead); n > 0 {
+		if n := k.looks(); n > 0 {
 			t.Errorf("%d looks", n)
 		}
 		if left := len(k.ship.keeper.waiting); left > 0 {

@@ -133,7 +133,7 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 		limits:  o.Limits.withDefaults(),
 		stats: Stats{Failures: map[string]uint64{
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "other": 0, "conflict": 0,
-			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, damagedCopy: 0,
+			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, kindDamaged: 0,
 		}},
 		idle: make(chan struct{}),
 	}

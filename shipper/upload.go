@@ -124,7 +124,7 @@ func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object, read bo
 	}
 	damaged := found == bucket.DamagedCopy || found == bucket.Undecodable
 	if damaged {
-		s.count(damagedCopy)
+		s.count(kindDamaged)
 	}
 	if found == bucket.DamagedCopy {
 		if err := s.replace(ctx, o, etag); !errors.Is(err, bucket.ErrNotReplaced) {
@@ -137,7 +137,7 @@ func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object, read bo
 	}
 	if damaged {
 		s.opts.Logger.Error("the storage holds a damaged copy of a segment, and does not replace it: stored beside it (look at it, and delete it)",
-			"trouble", "damaged copy", "taken", o.Key, "stored", beside.Key)
+			"trouble", kindDamaged, "taken", o.Key, "stored", beside.Key)
 		return beside, nil
 	}
 	s.mu.Lock()
@@ -162,7 +162,7 @@ func (s *Shipper) putBeside(ctx context.Context, beside *bucket.Object, read boo
 	case found == bucket.SameLines:
 		return nil
 	case found == bucket.DamagedCopy:
-		s.count(damagedCopy)
+		s.count(kindDamaged)
 		err := s.replace(ctx, beside, etag)
 		if errors.Is(err, bucket.ErrNotReplaced) { // the name alone says what it should be
 			err = s.replace(ctx, beside, bucket.AnyVersion)
@@ -180,8 +180,8 @@ func conflict(beside *bucket.Object) error {
 	}
 }
 
-// damagedCopy is the kind of failure of a storage that holds a damaged copy.
-const damagedCopy = "damaged_copy"
+// kindDamaged is the kind of failure of a storage that holds a damaged copy.
+const kindDamaged = "damaged"
 
 // replace puts the object in the place of a damaged copy of it, and of nothing else:
 // the metadata of what is replaced says that it should be this.
@@ -191,7 +191,7 @@ func (s *Shipper) replace(ctx context.Context, o *bucket.Object, etag string) er
 	if err := s.store.Put(ctx, &replacing); err != nil {
 		return contradiction(o.Key, err)
 	}
-	s.opts.Logger.Warn("the storage held a damaged copy of a segment: replaced it", "trouble", "damaged copy", "key", o.Key)
+	s.opts.Logger.Warn("the storage held a damaged copy of a segment: replaced it", "trouble", kindDamaged, "key", o.Key)
 	return nil
 }
 

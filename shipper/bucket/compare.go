@@ -30,24 +30,30 @@ const (
 // accepted here by the next attempt. ErrNotFound means that there is nothing. The
 // object needs no body.
 func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comparison, etag string, err error) {
-	there, err := store.Stat(ctx, o.Key)
-	if err != nil {
-		return 0, "", err
-	}
-	same := there.SameContent(o.Metadata)
-	switch {
-	case there.SHA256 != "" && !same:
-		return OtherLines, there.ETag, nil
-	case !read && same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
-		return SameLines, there.ETag, nil
+	if !read {
+		there, err := store.Stat(ctx, o.Key)
+		if err != nil {
+			return 0, "", err
+		}
+		same := there.SameContent(o.Metadata)
+		switch {
+		case there.SHA256 != "" && !same:
+			return OtherLines, there.ETag, nil
+		case same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
+			return SameLines, there.ETag, nil
+		}
 	}
 	// Another version compresses otherwise: only the lines can be compared.
-	body, stored, err := store.Open(ctx, o.Key)
+	body, there, err := store.Open(ctx, o.Key)
 	if err != nil {
 		return 0, "", err
 	}
 	defer body.Close()
-	in := &source{in: &pacedReader{ctx, body, callOptionsOf(ctx).Bandwidth}, size: max(there.Size, stored.Size)}
+	same := there.SameContent(o.Metadata)
+	if there.SHA256 != "" && !same {
+		return OtherLines, there.ETag, nil
+	}
+	in := &source{in: &pacedReader{ctx, body, callOptionsOf(ctx).Bandwidth}, size: there.Size}
 	equal, damage, err := sameLines(in, o.Metadata)
 	switch {
 	case in.err != nil: // what broke off is not other content
@@ -55,13 +61,13 @@ func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comp
 	case err != nil:
 		return 0, "", err
 	case equal:
-		return SameLines, stored.ETag, nil
+		return SameLines, there.ETag, nil
 	case same, damage && namesLines(o):
-		return DamagedCopy, stored.ETag, nil
+		return DamagedCopy, there.ETag, nil
 	case damage:
-		return Undecodable, stored.ETag, nil
+		return Undecodable, there.ETag, nil
 	}
-	return OtherLines, stored.ETag, nil
+	return OtherLines, there.ETag, nil
 }
 
 // namesLines reports whether the name alone determines the lines: that of an object

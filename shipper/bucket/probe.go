@@ -23,8 +23,12 @@ func (s *s3Store) probe(ctx context.Context) error {
 	if s.conditions.Load() != unknownConditions {
 		return nil
 	}
-	s.probing.Lock()
-	defer s.probing.Unlock()
+	select { // not a mutex: who waits for it can be told to stop
+	case s.probing <- struct{}{}:
+		defer func() { <-s.probing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	if s.conditions.Load() != unknownConditions {
 		return nil
 	}

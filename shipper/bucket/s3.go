@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/minio/minio-go/v7"
@@ -55,8 +54,8 @@ type s3Store struct {
 	mayDowngrade   bool // the checksum, when the storage refuses it
 	trustAnswers   bool // once the storage has given back what it was given
 
-	probing    sync.Mutex   // held while the storage is probed
-	checksum   atomic.Int32 // in use
+	probing    chan struct{} // holds one while the storage is probed
+	checksum   atomic.Int32  // in use
 	conditions atomic.Int32
 	trusted    atomic.Bool // an answer of 200 is enough
 	doubted    atomic.Bool // a proof has failed: metadata and size do not show what is stored
@@ -109,6 +108,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	s := &s3Store{
 		client: client, checksummed: checksummed, keys: keys, keysFrom: from, bucket: bucket, prefix: prefix,
 		storageClass: o.StorageClass, sse: sse, log: o.Logger, trustAnswers: o.Proof == "off",
+		probing: make(chan struct{}, 1),
 	}
 	switch o.Checksum {
 	case "md5":
@@ -194,7 +194,7 @@ func (s *s3Store) put(ctx context.Context, o *Object, checksum int32, conditiona
 	switch {
 	case o.Replace && o.Replaces != AnyVersion:
 		opts.SetMatchETag(o.Replaces)
-	case o.Replace:
+	case o.Replace: // any version
 	case conditional:
 		opts.SetMatchETagExcept("*")
 	}
