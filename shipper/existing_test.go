@@ -13,9 +13,9 @@ import (
 func TestWhatHasTheNameIsKeptAndOursGoesBeside(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		content     []byte
-		conflicts   uint64
-		damaged uint64
+		content   []byte
+		conflicts uint64
+		damaged   uint64
 	}{
 		"other lines":           {compressed(t, "{}\n"), 1, 0},
 		"nothing that was ours": {[]byte("somebody else's"), 0, 1},

@@ -263,7 +263,7 @@ func TestWhatIsGoneTwiceHasVanished(t *testing.T) {
 }
 
 func TestAfterADayNothingIsShippedAgain(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
 		keys := k.shipped(k.small(2)...)
 		k.fake.Put(keys[0], nil)
 		k.ship.keeper.mu.Lock() // a day in which the storage can't be asked
@@ -279,7 +279,7 @@ func TestAfterADayNothingIsShippedAgain(t *testing.T) {
 }
 
 func TestAStorageThatMayNotBeAskedIsBelieved(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
 		keys := k.shipped(k.small(3)...)
 		k.fake.Put(keys[0], nil)
 		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
@@ -297,7 +297,7 @@ func TestAStorageThatMayNotBeAskedIsBelieved(t *testing.T) {
 func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 	refuse := func(status int) func(k *keeping) {
 		return func(k *keeping) {
-			k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 				if status == 0 {
 					panic(http.ErrAbortHandler)
 				}
@@ -357,7 +357,7 @@ func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 // TestDamageThatOnlyReadingShows has a storage lose the content of a large object, and
 // not its size and metadata, with its power.
 func TestDamageThatOnlyReadingShows(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
 		keys := k.shipped(big())
 		was := k.fake.Objects()
 		k.fake.Put(keys[0], make([]byte, len(was[keys[0]].Body)))

@@ -70,7 +70,7 @@ func (k *keeper) looked(one *keptObject) {
 // lost has a segment shipped again whose object is not there, or not whole, unless that
 // was tried before or is too late.
 func (k *keeper) lost(one *keptObject) {
-	reason := ""
+	var reason string
 	switch {
 	case one.segment.WasRelisted():
 		reason = "it was shipped again before"
