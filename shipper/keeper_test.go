@@ -360,7 +360,7 @@ func TestDamageThatOnlyReadingShows(t *testing.T) {
 	inKeeping(t, func(_ *testing.T, k *keeping) {
 		keys := k.shipped(big())
 		was := k.fake.Objects()
-		k.fake.Put(keys[0], make([]byte, len(was[keys[0]].Body)))
+		k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
 		k.ship.keeper.noteOutage()
 		time.Sleep(testKeep)
 		synctest.Wait()
@@ -499,7 +499,7 @@ func TestAfterARestartNothingIsPutTwice(t *testing.T) {
 		}
 		k.there(maps.Clone(was))
 		// What lost its power with us may have kept no more than size and metadata.
-		k.fake.Put(keys[2], make([]byte, len(was[keys[2]].Body)))
+		k.fake.Rot(keys[2], make([]byte, len(was[keys[2]].Body)))
 		time.Sleep(testKeep)
 		synctest.Wait()
 		k.expect(0, 1, 1, 0)

@@ -100,11 +100,22 @@ func (s *Server) Put(key string, body []byte) {
 		delete(s.objects, key)
 		return
 	}
-	header := s.objects[key].Header
+	header := s.objects[key].Header.Clone()
 	if header == nil {
 		header = http.Header{}
 	}
+	if header.Get("X-Amz-Checksum-Crc32c") != "" {
+		header.Set("X-Amz-Checksum-Crc32c", crc32c(body))
+	}
 	s.objects[key] = Object{Body: body, Header: header}
+}
+
+// Rot replaces the bytes of an object and nothing else: a look at it tells what it
+// was, as of a storage that lost its power.
+func (s *Server) Rot(key string, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects[key] = Object{Body: body, Header: s.objects[key].Header}
 }
 
 // Error answers as S3 does when something is wrong. It returns true, for faults.
@@ -154,8 +165,8 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		}
 	}
 	w.Header().Set("ETag", etag(o.Body))
-	if o.Header.Get("X-Amz-Checksum-Crc32c") != "" && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
-		w.Header().Set("X-Amz-Checksum-Crc32c", crc32c(o.Body))
+	if sum := o.Header.Get("X-Amz-Checksum-Crc32c"); sum != "" && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
+		w.Header().Set("X-Amz-Checksum-Crc32c", sum) // as of the put, whatever became of the bytes
 	}
 	w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
 	body := o.Body
@@ -264,6 +275,9 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 			body = kept
 		}
 		o := Object{kept, header.Clone()}
+		if crc != "" && !b.NoChecks {
+			o.Header.Set("X-Amz-Checksum-Crc32c", crc32c(body))
+		}
 		if b.NoMetadata {
 			o.Header = http.Header{}
 		}
