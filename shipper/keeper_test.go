@@ -374,7 +374,7 @@ func TestDamageThatOnlyReadingShows(t *testing.T) {
 }
 
 func TestLooksReadWithinTheBandwidth(t *testing.T) {
-	inKeeping(t, func(t *testing.T, k *keeping) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
 		const rate = 20 << 10
 		keys := k.shipped(big())
 		k.ship.keeper.noteOutage()
