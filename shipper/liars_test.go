@@ -88,7 +88,7 @@ func (l *liar) towards(r *http.Request) s3test.Behaviour {
 	}
 	n := l.draw(60)
 	if r.Method == http.MethodGet && l.conditions != s3test.Refuse { // otherwise a whole object can get a second one beside it, which is reported
-		if name, ok := [...]string{1: "breaks off", 2: "reads half", 3: "reads twice", 4: "reads another"}, n >= 1 && n <= 4; ok {
+		if name, ok := [...]string{1: "breaks off", 2: "reads part", 3: "reads twice", 4: "reads another"}, n >= 1 && n <= 4; ok {
 			l.lie(name[n])
 			b.Read = s3test.ReadLie(n)
 		}

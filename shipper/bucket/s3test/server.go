@@ -153,7 +153,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key string) {
 	s.mu.Lock()
 	o, ok := s.objects[key]
-	other := s.otherThan(key)
 	s.mu.Unlock()
 	if !ok {
 		Error(w, http.StatusNotFound, "NoSuchKey")
@@ -176,12 +175,12 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 			_, _ = w.Write(body[:len(body)/2])
 			panic(http.ErrAbortHandler) //nolint:forbidigo // which ends the connection
-		case ReadsHalf:
-			body = body[:len(body)/2]
+		case ReadsPart:
+			body = body[:len(body)/3] // half of what is kept twice would be the truth
 		case ReadsTwice:
 			body = slices.Concat(body, body)
 		case ReadsOther:
-			body = other
+			body = []byte("another file") // an object could be what another should be
 		}
 	}
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(body)))
