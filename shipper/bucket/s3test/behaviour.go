@@ -74,7 +74,7 @@ type ReadLie int
 const (
 	ReadTruth  ReadLie = iota
 	BreaksOff          // in the middle of the body
-	ReadsHalf          // as if that were all
+	ReadsPart          // as if that were all
 	ReadsTwice         // one behind the other
 	ReadsOther         // the body of another object
 )
