@@ -67,7 +67,7 @@ func startMinIO(t *testing.T, dir string) (settings string) {
 	if err := os.WriteFile(credentials, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("destination: s3://usages/prod\n  s3: {endpoint: 'http://%s', credentials_file: %s, region: us-east-1}", addr, credentials)
+	return fmt.Sprintf("destination: s3://usages/prod\n  keep: 200ms\n  s3: {endpoint: 'http://%s', credentials_file: %s, region: us-east-1}", addr, credentials)
 }
 
 // destinations are a folder and a bucket in a real MinIO.

@@ -35,7 +35,7 @@ func fakeS3(t *testing.T, dir string) (*s3test.Server, string) {
 	if err := os.WriteFile(credentials, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return f, fmt.Sprintf("destination: s3://%s/prod\n  s3: {endpoint: '%s', credentials_file: %s, region: us-east-1, path_style: on}", s3test.Bucket, f.URL, credentials)
+	return f, fmt.Sprintf("destination: s3://%s/prod\n  keep: 200ms\n  s3: {endpoint: '%s', credentials_file: %s, region: us-east-1, path_style: on}", s3test.Bucket, f.URL, credentials)
 }
 
 // Moments at which the daemon is killed.

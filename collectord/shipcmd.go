@@ -31,12 +31,16 @@ const lastHeartbeat = 10 * time.Second
 
 func shipCommand() *cobra.Command {
 	var asJSON bool
+	var noWait bool
 	var patience time.Duration
 	c := &cobra.Command{
 		Use:   "ship",
 		Short: "Upload everything that is on this host, then exit; no daemon may run",
 		Long: `Upload everything that is on this host, sealed or not, and the loss notes, and exit with 0 once the storage has
 all of it: before the host is taken out of service. While a daemon runs it refuses, and says which.
+
+It waits for shipper.keep, looks whether the storage still has what it confirmed, ships again what it has lost, and
+waits again. With --no-wait, and where the destination is a folder, what the storage confirms is removed at once.
 
 It exits with 2, and says what is left, when nothing could be shipped for --patience, or when it is interrupted. What
 is left stays in the log, and can be shipped by another try or by the daemon.
@@ -46,11 +50,15 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
 	c.Flags().DurationVar(&patience, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
+	c.Flags().BoolVar(&noWait, "no-wait", false, "don't look once more whether the storage has kept what it confirmed")
 	config.AddFlags(c.Flags())
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, _, err := settings(cmd)
 		if err != nil {
 			return err
+		}
+		if noWait {
+			cfg.Shipper.Keep = 0
 		}
 		if err := becomeOwner(cfg.DataDir); err != nil {
 			return err
@@ -95,6 +103,8 @@ type shipResult struct {
 
 	LeftSegments    int      `json:"left_segments"`
 	LeftRecords     uint64   `json:"left_records"`
+	LeftKept        int      `json:"left_kept"` // segments that are shipped and were not looked at once more
+	Vanished        uint64   `json:"vanished"`  // objects that the storage confirmed and lost for good
 	LeftNotes       int      `json:"left_loss_notes"`
 	LeftUnread      int      `json:"left_unread"`    // ranges that the disk did not give
 	Left            []string `json:"left,omitempty"` // names of segments, at most 10
@@ -109,6 +119,9 @@ func (r *shipResult) text() string {
 	if r.Folder {
 		b.WriteString("that is a folder: if it lies on this host, it goes with the host\n")
 	}
+	if r.Vanished > 0 {
+		fmt.Fprintf(&b, "vanished: %s that the storage had confirmed; the log above says which (let nothing delete, move or change objects that are younger than shipper.keep)\n", plural(int(r.Vanished), "object"))
+	}
 	if r.PutAside > 0 {
 		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
 	}
@@ -119,6 +132,9 @@ func (r *shipResult) left() string {
 	var parts []string
 	if r.LeftSegments > 0 {
 		parts = append(parts, fmt.Sprintf("%s with %s (%s)", plural(r.LeftSegments, "segment"), plural(int(r.LeftRecords), "record"), strings.Join(r.Left, ", ")))
+	}
+	if r.LeftKept > 0 {
+		parts = append(parts, fmt.Sprintf("%s that the storage has confirmed and was not asked about once more (run this again, or with --no-wait)", plural(r.LeftKept, "segment")))
 	}
 	if r.LeftNotes > 0 {
 		parts = append(parts, plural(r.LeftNotes, "loss note"))
@@ -171,6 +187,9 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan struct{})
 	go func() { defer close(ended); ship.Run(shipping) }()
+	if limits.Keep > 0 {
+		logger.Info("shipping, and looking once more after shipper.keep whether the storage has what it confirmed (--no-wait: not)", "keep", limits.Keep.String())
+	}
 	result.Stopped = watchShipping(ctx, log, ship, patience, bar)
 	stopShipping()
 	<-ended
@@ -183,9 +202,10 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		}
 	}
 	result.Records, result.Objects = log.Ledger().Shipped, ship.Stats().Objects
-	result.LeftSegments, result.LeftNotes = len(segments), log.Stats().LossNotes
+	result.Vanished = ship.Stats().Vanished
+	result.LeftSegments, result.LeftNotes, result.LeftKept = len(segments), log.Stats().LossNotes, log.Stats().KeptSegments
 	result.LeftUnread = len(log.Unread())
-	result.Done = result.LeftSegments == 0 && result.LeftNotes == 0 && result.LeftUnread == 0
+	result.Done = result.LeftSegments == 0 && result.LeftNotes == 0 && result.LeftUnread == 0 && result.LeftKept == 0 && result.Vanished == 0
 	if cfg.Shipper.Heartbeat > 0 {
 		last, stop := context.WithTimeout(context.WithoutCancel(ctx), lastHeartbeat)
 		defer stop()
@@ -217,8 +237,8 @@ func awaitStart(ctx context.Context, log *wal.Log, patience time.Duration) error
 // did not wait any longer.
 func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, patience time.Duration, bar *progress) (why string) {
 	type mark struct {
-		objects, salvaged uint64
-		segments, notes   int
+		objects, salvaged, vanished uint64
+		segments, notes, kept       int
 	}
 	var last mark
 	var total int64
@@ -226,9 +246,10 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, pat
 	turn := time.NewTicker(50 * time.Millisecond)
 	defer turn.Stop()
 	for {
+		stats := log.Stats() // before the list: what the storage has lost goes from the kept ones to the sealed
 		segments, _ := log.Sealed()
-		st, notes := ship.Stats(), log.Stats().LossNotes
-		if len(segments) <= st.Foreign && st.InFlight == 0 && notes == 0 {
+		st, notes := ship.Stats(), stats.LossNotes
+		if len(segments) <= st.Foreign && st.InFlight == 0 && notes == 0 && stats.KeptSegments == 0 {
 			if st.Foreign > 0 {
 				return "of a later version: install that version to ship them"
 			}
@@ -244,8 +265,11 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, pat
 		for _, n := range st.Failures {
 			failures += n
 		}
-		if now := (mark{st.Objects, st.Salvaged, len(segments), notes}); now != last {
+		if now := (mark{st.Objects, st.Salvaged, st.Vanished, len(segments), notes, stats.KeptSegments}); now != last {
 			last, failed, since = now, failures, time.Now()
+		}
+		if failures == failed { // as while it waits for the last look
+			since = time.Now()
 		}
 		if patience > 0 && failures > failed && time.Since(since) > patience {
 			return fmt.Sprintf("nothing could be shipped for %v: the log above says why", patience)

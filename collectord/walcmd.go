@@ -130,6 +130,9 @@ func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	for _, one := range aside {
 		writef(cmd.OutOrStdout(), "  %s\n", one.Path)
 	}
+	if records > 0 && cfg.Shipper.Keep > 0 && !isFolder(cfg) {
+		writef(cmd.OutOrStdout(), "\nA sealed segment may be shipped: it stays for %v (shipper.keep) after the storage confirmed it. How many such there are only the running daemon knows: collectord_wal_kept_segments.\n", cfg.Shipper.Keep)
+	}
 	return err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"strings"
 
 	"collectord/collectord/admin"
 	"collectord/collectord/ingest"
@@ -68,7 +69,12 @@ func httpLimits(cfg *config.Config, files descriptors) ingest.HTTPLimits {
 }
 
 func shipperLimits(cfg *config.Config) shipper.Limits {
+	keep := cfg.Shipper.Keep
+	if isFolder(cfg) { // what is confirmed there was synced
+		keep = 0
+	}
 	return shipper.Limits{
+		Keep:              keep,
 		Concurrency:       cfg.Shipper.Concurrency,
 		Bandwidth:         cfg.Shipper.Bandwidth,
 		StallTimeout:      cfg.Shipper.StallTimeout,
@@ -107,6 +113,9 @@ func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
 		Logger:        logger,
 	}
 }
+
+// isFolder reports whether objects go to a folder.
+func isFolder(cfg *config.Config) bool { return strings.HasPrefix(cfg.Shipper.Destination, "file:") }
 
 // openStore is for the collector whose log that is.
 func openStore(cfg *config.Config, log *wal.Log, logger *slog.Logger) (bucket.Store, error) {

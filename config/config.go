@@ -89,6 +89,7 @@ type Shipper struct {
 	Bandwidth          int64 // bytes a second; 0: no bound
 	StallTimeout       time.Duration
 	Heartbeat          time.Duration // 0: none
+	Keep               time.Duration // 0: nothing is kept
 	S3                 S3
 }
 

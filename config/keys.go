@@ -251,8 +251,12 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(1, 16, func(c *Config) *int { return &c.Shipper.Concurrency }),
 	},
 	{
-		"shipper.bandwidth", "0", "What all uploads together may send, such as 2MiB/s. 0: no bound.",
+		"shipper.bandwidth", "0", "What all uploads together may send, such as 2MiB/s. 0: no bound. What is read back to\nsee whether the storage has kept it has the same bound.",
 		"", live, rateOrNone(1<<10, 1<<40, func(c *Config) *int64 { return &c.Shipper.Bandwidth }),
+	},
+	{
+		"shipper.keep", "5m", "How long a segment stays here after the storage has confirmed it: then it is looked\nwhether the storage still has it, and if not, it is shipped again. Kept segments make\nway for new ones. 0: it is removed at once, as always with a folder, which is synced.",
+		"", live, duration(0, 12*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.Keep }),
 	},
 	{
 		"shipper.stall_timeout", "1m", "How long the storage may neither acknowledge nor answer anything before an upload is\ngiven up and tried again. How long it takes in all does not matter.",

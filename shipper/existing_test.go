@@ -13,9 +13,9 @@ import (
 func TestWhatHasTheNameIsKeptAndOursGoesBeside(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		content     []byte
-		conflicts   uint64
-		damagedCopy uint64
+		content   []byte
+		conflicts uint64
+		damaged   uint64
 	}{
 		"other lines":           {compressed(t, "{}\n"), 1, 0},
 		"nothing that was ours": {[]byte("somebody else's"), 0, 1},
@@ -36,7 +36,7 @@ func TestWhatHasTheNameIsKeptAndOursGoesBeside(t *testing.T) {
 			for key := range store.List(context.Background(), "dt=") {
 				objects[key] = true
 			}
-			if st := s.Stats(); len(objects) != 3 || !objects[taken.Beside().Key] || st.Conflicts != c.conflicts || st.Failures[damagedCopy] != c.damagedCopy || st.Objects != 2 {
+			if st := s.Stats(); len(objects) != 3 || !objects[taken.Beside().Key] || st.Conflicts != c.conflicts || st.Failures[kindDamaged] != c.damaged || st.Objects != 2 {
 				t.Errorf("objects %v, stats %+v", objects, st)
 			}
 		})
@@ -57,7 +57,7 @@ func TestADamagedObjectBesideAnotherIsReplaced(t *testing.T) {
 	}
 	s := start(t, l, store)
 	drain(t, s, 0)
-	if found, err := bucket.Compare(t.Context(), store, taken.Beside()); err != nil || found != bucket.SameLines || s.Stats().Failures[damagedCopy] != 1 {
+	if found, _, err := bucket.Compare(t.Context(), store, taken.Beside(), bucket.Look); err != nil || found != bucket.SameLines || s.Stats().Failures[kindDamaged] != 1 {
 		t.Errorf("%v, %v, %+v", found, err, s.Stats())
 	}
 }

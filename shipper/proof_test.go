@@ -70,7 +70,7 @@ func TestNoLieIsTakenForStored(t *testing.T) {
 						if !strings.HasPrefix(key, "data/dt=") {
 							continue
 						}
-						if objects++; o.Header.Get("If-None-Match") != "*" && s.Stats().Failures[damagedCopy] == 0 {
+						if objects++; o.Header.Get("If-None-Match") != "*" && s.Stats().Failures[kindDamaged] == 0 {
 							t.Errorf("%s was put without a condition", key)
 						}
 						// Nothing tells what a damaged object was, where there is no metadata: the

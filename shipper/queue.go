@@ -108,8 +108,8 @@ func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	if !r.probe { // nobody need wait for it
 		s.stats.InFlight++
 	}
-	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{Bandwidth: &s.bandwidth, StallTimeout: s.limits.StallTimeout})
 	s.mu.Unlock()
+	ctx = s.callOptions(ctx)
 	go func() {
 		if seg == nil {
 			if r.err = s.store.Probe(ctx); r.err == nil {
@@ -156,7 +156,7 @@ func (q *queue) finished(ctx context.Context, r result) {
 		s.stats.Salvaged++
 	case errors.Is(r.err, errSplit):
 		q.forget(r.segment)
-		q.count(bucket.TooLarge)
+		s.countLocked(bucket.TooLarge)
 	case errors.Is(r.err, wal.ErrVersion):
 		q.setAside[r.segment] = true
 		s.stats.Foreign++
@@ -206,7 +206,7 @@ func (q *queue) failedLocked(r result, name string) {
 		}
 		asked = min(storeErr.RetryAfter, s.limits.RetryMaxPermanent)
 	}
-	q.count(kind)
+	s.countLocked(kind)
 	q.kind = kind
 	if own || q.suspects[r.segment] >= suspicious {
 		b := q.own[r.segment]
@@ -229,15 +229,4 @@ func (q *queue) failedLocked(r result, name string) {
 	}
 	s.opts.Logger.Error("can't ship: everything is kept and tried again", "trouble", "shipping",
 		"destination", s.store.String(), "segment", name, "error", r.err)
-}
-
-// maxKinds bounds the names of failures, which the storage chooses.
-const maxKinds = 64
-
-func (q *queue) count(kind string) {
-	failures := q.shipper.stats.Failures
-	if _, known := failures[kind]; !known && len(failures) >= maxKinds {
-		kind = "other"
-	}
-	failures[kind]++
 }

@@ -35,10 +35,13 @@ type Options struct {
 // Limits are the options that can be changed while the shipper runs.
 type Limits struct {
 	Concurrency int   // uploads at a time; default 2
-	Bandwidth   int64 // bytes a second that all uploads together may send; default: no bound
+	Bandwidth   int64 // bytes a second that all uploads together may send, and looks read; default: no bound
 	// Heartbeat is how often a heartbeat is written to the storage, if something has
 	// changed; else one is written once an hour. 0: never.
 	Heartbeat time.Duration
+	// Keep is how long a segment stays here after the storage has confirmed it: then it
+	// is looked whether the storage still has it. 0: it is removed at once.
+	Keep time.Duration
 	// StallTimeout is how long the storage may neither acknowledge nor answer
 	// anything before an upload is given up; default 1 min. How long it takes in
 	// all does not matter.
@@ -78,6 +81,7 @@ type Shipper struct {
 	spool     *spool // opened by Run
 	bandwidth bucket.Bandwidth
 	heart     heart
+	keeper    *keeper
 
 	done    chan result // from the workers
 	wake    chan struct{}
@@ -100,6 +104,8 @@ type Stats struct {
 	UploadSeconds   histogram.Distribution // of uploads that were confirmed
 	Failures        map[string]uint64      // by bucket.Error.Kind, or "local"; the usual ones are always there
 	Conflicts       uint64                 // keys that held other content
+	Reshipped       uint64                 // segments that the storage had lost, and has confirmed again
+	Vanished        uint64                 // segments that the storage had confirmed, and are not there and not shipped again
 	Salvaged        uint64                 // damaged segments, replaced by what still checked out
 	Foreign         int                    // segments of a later version, left alone
 	InFlight        int
@@ -132,13 +138,14 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 		limits:  o.Limits.withDefaults(),
 		stats: Stats{Failures: map[string]uint64{
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "proxy": 0, "other": 0, "conflict": 0,
-			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, damagedCopy: 0,
+			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, kindDamaged: 0,
 			bucket.NotEncrypted: 0, bucket.Unverified: 0,
 		}},
 		idle: make(chan struct{}),
 	}
 	s.bandwidth.Set(o.Limits.Bandwidth)
 	s.heart = heart{shipper: s, changed: make(chan struct{}, 1)}
+	s.keeper = newKeeper(s)
 	return s, nil
 }
 
@@ -154,6 +161,7 @@ func (s *Shipper) SetLimits(l Limits) {
 	case s.heart.changed <- struct{}{}:
 	default:
 	}
+	s.keeper.retryNow()
 }
 
 // retryNow ends the wait for the next attempt.
@@ -171,16 +179,18 @@ func (s *Shipper) currentLimits() Limits {
 }
 
 // Run empties the spool and ships what is sealed, oldest first, until ctx ends. It
-// returns once the uploads under way have stopped.
+// returns once the uploads and looks under way have stopped. What is kept then stays in
+// the log.
 func (s *Shipper) Run(ctx context.Context) {
 	var need func() (largest, sealedAt int64)
 	if s.opts.Reserve {
 		need = s.log.LargestSegment
 	}
 	s.spool = openSpool(s.opts.SpoolDir, need, s.opts.Logger)
-	var beating sync.WaitGroup
-	defer beating.Wait()
-	beating.Go(func() { s.heart.run(ctx) })
+	var others sync.WaitGroup
+	defer others.Wait()
+	others.Go(func() { s.heart.run(ctx) })
+	others.Go(func() { s.keeper.run(ctx) })
 	q := newQueue(s)
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
@@ -261,4 +271,28 @@ func (s *Shipper) Stats() Stats {
 	c.Failures = maps.Clone(s.stats.Failures)
 	c.Storage = storage
 	return c
+}
+
+// callOptions returns a context for calls of the storage.
+func (s *Shipper) callOptions(ctx context.Context) context.Context {
+	return bucket.WithCallOptions(ctx, &bucket.CallOptions{
+		Bandwidth: &s.bandwidth, StallTimeout: s.currentLimits().StallTimeout, Failing: s.keeper.noteOutage,
+	})
+}
+
+// maxKinds bounds the names of failures, which the storage chooses.
+const maxKinds = 64
+
+// count counts a failure.
+func (s *Shipper) count(kind string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.countLocked(kind)
+}
+
+func (s *Shipper) countLocked(kind string) {
+	if _, known := s.stats.Failures[kind]; !known && len(s.stats.Failures) >= maxKinds {
+		kind = "other"
+	}
+	s.stats.Failures[kind]++
 }

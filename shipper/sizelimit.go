@@ -48,27 +48,22 @@ func (l *sizeLimit) refuses(size int64) *bucket.Error {
 	return l.refusal
 }
 
-// put sends an object, unless it is known to be too large and can be split: then the
-// segment is, and errSplit or errSalvaged returned. One that can't be split is sent
+// putFitting sends an object, unless it is known to be too large and can be split: then
+// the segment is, and errSplit or errSalvaged returned. One that can't be split is sent
 // all the same, which is how a raised limit is noticed.
-func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) error {
+func (s *Shipper) putFitting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
 	if refusal := s.sizes.refuses(o.Size); refusal != nil {
 		err := s.shipInPieces(ctx, seg, o, refusal)
 		if err == nil || errors.Is(err, errSplit) || errors.Is(err, errSalvaged) {
-			return err
+			return o, err
 		}
 	}
-	err := s.store.Put(ctx, o)
-	s.sizes.note(o.Size, err)
-	if errors.Is(err, bucket.ErrExists) {
-		err = s.resolveExisting(ctx, o)
-	}
-	return err
+	return s.put(ctx, seg, o)
 }
 
 // takesSmall returns nil if the storage takes the smallest of all objects.
 func (s *Shipper) takesSmall(ctx context.Context) error {
 	probe := bucket.ProbeObject()
-	probe.Replace = true // otherwise it might not be sent
+	probe.Replace, probe.Replaces = true, bucket.AnyVersion // otherwise it might not be sent
 	return s.store.Put(ctx, probe)
 }

@@ -33,10 +33,11 @@ const (
 // a proxy, which had taken all of it, and the storage could be stored later: then both
 // have the same ids, and the audit reports them as doubled.
 func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.Object, refused *bucket.Error) error {
-	found, err := bucket.Compare(ctx, s.store, o)
+	read := seg.WasRelisted()
+	found, _, err := bucket.Compare(ctx, s.store, o, read)
 	if err == nil && found != bucket.SameLines && found != bucket.DamagedCopy {
 		o = o.Beside()
-		found, err = bucket.Compare(ctx, s.store, o)
+		found, _, err = bucket.Compare(ctx, s.store, o, read)
 	}
 	var unasked *bucket.Error
 	switch {

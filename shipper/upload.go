@@ -17,7 +17,7 @@ var (
 	errSplit    = errors.New("split")
 )
 
-// ship brings one segment to the storage and removes it here.
+// ship brings one segment to the storage, and keeps it here for a while or removes it.
 func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) error {
 	if *c == nil {
 		var err error
@@ -36,20 +36,25 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	if err != nil {
 		return err
 	}
-	if err := seg.Remove(); err != nil {
+	if s.currentLimits().Keep > 0 {
+		s.keeper.keep(seg, o)
+	} else if err := seg.Remove(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Objects++
+	if seg.WasRelisted() {
+		s.stats.Reshipped++
+	}
 	s.stats.RawBytes += uint64(o.RawBytes)
 	s.stats.CompressedBytes += uint64(o.Size)
 	s.opts.Logger.Debug("shipped", "key", o.Key, "records", o.Records, "bytes", o.Size)
 	return nil
 }
 
-// upload compresses a segment and has the storage take the object. Its body is gone
-// when upload returns.
+// upload compresses a segment and has the storage take the object, which it returns as
+// it was stored. Its body is gone when upload returns.
 func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (*bucket.Object, error) {
 	confirmed, err := s.log.Unconfirmed()
 	if err != nil {
@@ -63,10 +68,37 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (
 	}
 	defer done()
 	began := time.Now()
-	if err = s.put(ctx, seg, o); err == nil {
-		s.uploads.ObserveTime(time.Since(began))
+	stored, err := s.putFitting(ctx, seg, o)
+	if err != nil {
+		return o, err
 	}
-	return o, err
+	s.uploads.ObserveTime(time.Since(began))
+	return stored, nil
+}
+
+// put has the storage take an object. An earlier process may have shipped the segment,
+// and so may this one if the storage seemed to have lost it: then it is asked first.
+func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
+	read := seg.WasRelisted()
+	if read || seg.FoundAtStart() {
+		stored, err := s.resolveExisting(ctx, o, read)
+		if !errors.Is(err, bucket.ErrNotFound) && !isForbidden(err) {
+			return stored, err
+		}
+	}
+	err = s.store.Put(ctx, o)
+	s.sizes.note(o.Size, err)
+	if !errors.Is(err, bucket.ErrExists) {
+		return o, err
+	}
+	stored, err = s.resolveExisting(ctx, o, read)
+	return stored, contradiction(o.Key, err)
+}
+
+// isForbidden reports whether the storage does not let us look.
+func isForbidden(err error) bool {
+	var refused *bucket.Error
+	return errors.As(err, &refused) && refused.Forbidden
 }
 
 // salvageIfDamaged salvages a segment if err says that it is damaged. It returns
@@ -85,44 +117,61 @@ func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
 
 // resolveExisting decides what to do about a key that is taken: an object with the
 // same lines is ours, from before a crash or a lost answer; a damaged copy of it is
-// replaced; anything else stays, and ours goes beside it.
-func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object) error {
-	found, err := bucket.Compare(ctx, s.store, o)
+// replaced; anything else stays, and ours goes beside it. It returns the object as it is
+// stored then; ErrNotFound means that the key is not taken.
+func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object, read bool) (stored *bucket.Object, err error) {
+	found, etag, err := bucket.Compare(ctx, s.store, o, read)
 	if err != nil || found == bucket.SameLines {
-		return contradiction(o.Key, err)
+		return o, err
+	}
+	damaged := found == bucket.DamagedCopy || found == bucket.Undecodable
+	if damaged {
+		s.count(kindDamaged)
 	}
 	if found == bucket.DamagedCopy {
-		return s.replace(ctx, o)
-	}
-	beside := o.Beside()
-	err = s.store.Put(ctx, beside)
-	if errors.Is(err, bucket.ErrExists) {
-		var other bucket.Comparison
-		other, err = bucket.Compare(ctx, s.store, beside)
-		switch {
-		case err != nil:
-			err = contradiction(beside.Key, err)
-		case other == bucket.DamagedCopy:
-			err = s.replace(ctx, beside)
-		case other != bucket.SameLines:
-			err = conflict(beside)
+		if err := s.replace(ctx, o, etag); !errors.Is(err, bucket.ErrNotReplaced) {
+			return o, err
 		}
 	}
-	if err != nil {
-		return err
+	beside := o.Beside()
+	if err := s.putBeside(ctx, beside, read); err != nil {
+		return o, err
 	}
-	if found == bucket.Undecodable {
-		s.count(damagedCopy)
-		s.opts.Logger.Error("the storage holds a damaged object under this segment's name, and nothing that says what it was: stored beside it (look at it, and delete it)",
-			"trouble", "damaged copy", "taken", o.Key, "stored", beside.Key)
-		return nil
+	if damaged {
+		s.opts.Logger.Error("the storage holds a damaged copy of a segment, and does not replace it: stored beside it (look at it, and delete it)",
+			"trouble", kindDamaged, "taken", o.Key, "stored", beside.Key)
+		return beside, nil
 	}
 	s.mu.Lock()
 	s.stats.Conflicts++
 	s.mu.Unlock()
 	s.opts.Logger.Error("the storage holds other content under this segment's name: stored beside it",
 		"trouble", "conflict", "taken", o.Key, "stored", beside.Key)
-	return nil
+	return beside, nil
+}
+
+// putBeside has the storage take an object under the name that it gets where its own
+// is taken.
+func (s *Shipper) putBeside(ctx context.Context, beside *bucket.Object, read bool) error {
+	err := s.store.Put(ctx, beside)
+	if !errors.Is(err, bucket.ErrExists) {
+		return err
+	}
+	found, etag, err := bucket.Compare(ctx, s.store, beside, read)
+	switch {
+	case err != nil:
+		return contradiction(beside.Key, err)
+	case found == bucket.SameLines:
+		return nil
+	case found == bucket.DamagedCopy:
+		s.count(kindDamaged)
+		err := s.replace(ctx, beside, etag)
+		if errors.Is(err, bucket.ErrNotReplaced) { // the name alone says what it should be
+			err = s.replace(ctx, beside, bucket.AnyVersion)
+		}
+		return err
+	}
+	return conflict(beside)
 }
 
 // conflict is of an object that has no name left.
@@ -133,25 +182,18 @@ func conflict(beside *bucket.Object) error {
 	}
 }
 
-// count counts a failure of a kind that is always there.
-func (s *Shipper) count(kind string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.Failures[kind]++
-}
+// kindDamaged is the kind of failure of a storage that holds a damaged copy.
+const kindDamaged = "damaged"
 
-// damagedCopy is the kind of failure of a storage that holds a damaged copy.
-const damagedCopy = "damaged_copy"
-
-// replace puts the object in the place of a damaged copy of it. That can't do
-// harm: the metadata of what is replaced says that it should be this.
-func (s *Shipper) replace(ctx context.Context, o *bucket.Object) error {
-	s.count(damagedCopy)
-	o.Replace = true
-	if err := s.store.Put(ctx, o); err != nil {
-		return err
+// replace puts the object in the place of a damaged copy of it, and of nothing else:
+// the metadata of what is replaced says that it should be this.
+func (s *Shipper) replace(ctx context.Context, o *bucket.Object, etag string) error {
+	replacing := *o
+	replacing.Replace, replacing.Replaces = true, etag
+	if err := s.store.Put(ctx, &replacing); err != nil {
+		return contradiction(o.Key, err)
 	}
-	s.opts.Logger.Warn("the storage held a damaged copy of a segment: replaced it", "trouble", "damaged copy", "key", o.Key)
+	s.opts.Logger.Warn("the storage held a damaged copy of a segment: replaced it", "trouble", kindDamaged, "key", o.Key)
 	return nil
 }
 

@@ -8,7 +8,7 @@
 //	   | retired segment          ^ prepared segment
 //	 roller      seals, and prepares the next
 //	   | sealed segment
-//	 shelf       Sealed -> Segment.Remove, evict, Salvage, Split -> deleted
+//	 shelf       Sealed -> Segment.Keep, Remove, evict, Salvage, Split -> deleted
 //
 // Each box is one struct in a file of that name, with a paragraph on what it receives
 // and what it must do. Committer, roller and shelf are a goroutine each. Three more wake
@@ -37,6 +37,7 @@
 //
 // # What leaves the log, and in which words
 //
+//   - keep: a segment is off the list and still there: its records are confirmed.
 //   - remove: a segment leaves the log. Segment.Remove: its records are confirmed.
 //   - evict: it is removed to make room, with a loss note.
 //   - replace: it is removed since others hold its records: pieces of a salvage, or
@@ -75,6 +76,8 @@
 //     records are lost. The name FIRST is durable before the segment in front of it is
 //     sealed; every other name is durable before the next step.
 //   - A loss is noted durably before the ledger counts it.
+//   - A kept segment is a cache: no append is refused and no segment evicted for want of
+//     room that removing one would make.
 //   - Open fails only for its options, or if the data directory can't be made or locked.
 //     What can't be read is put aside or left, and a disk that fails, or does not answer,
 //     is waited for (start.go). Open and Close wait for no call of the disk longer than

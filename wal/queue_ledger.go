@@ -27,7 +27,7 @@ const (
 type Ledger struct {
 	BySource [segment.Sources]SourceLedger // indexed by Source
 
-	Recovered   uint64 // found at start, readable or not
+	Recovered   uint64 // found at start, readable or not; or lost by the storage: see Segment.Relist
 	Pending     uint64 // in the log, neither confirmed by the storage nor lost
 	Shipped     uint64
 	Quarantined uint64

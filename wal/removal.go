@@ -38,6 +38,8 @@ type removal struct {
 	stale       []string   // directories of pieces that did not replace it; deleted first
 
 	evicting bool   // it was evicted
+	early    bool   // it was kept, and removed early to make room
+	kept     int64  // bytes of it that count as kept; guarded by the shelf's mutex
 	report   string // for the quarantine: what the disk could not read; empty unless given up
 
 	open uint64 // lowest seq that is not confirmed, noted or listed, or 0; guarded by the shelf's mutex
@@ -97,6 +99,7 @@ func (s *shelf) advance(d *removal) (err error) {
 		}
 		s.lock()
 		s.stats.RemovalErrors++
+		s.keptStuckLocked(d)
 		s.unlock()
 		s.opts.Logger.Error("can't delete a segment that was removed: it takes up space until a retry succeeds",
 			"trouble", "removal", "segment", filepath.Base(d.dir), "error", err)
@@ -139,6 +142,7 @@ func (s *shelf) advance(d *removal) (err error) {
 	s.removals = slices.DeleteFunc(s.removals, func(other *removal) bool { return other == d })
 	s.sealedBytes -= d.bytes
 	d.bytes = 0
+	s.keptDeletedLocked(d)
 	s.checkBoundsLocked()
 	return nil
 }

@@ -6,9 +6,10 @@ import (
 	"slices"
 )
 
-// makeRoom evicts the oldest segments, with DropOldest, until the log is no longer near
-// a bound or none is left that may be evicted.
+// makeRoom removes kept segments, and then evicts the oldest, with DropOldest, until the
+// log is no longer near a bound or none is left that may be evicted.
 func (s *shelf) makeRoom() (err error) {
+	s.removeKept()
 	var segments, records int
 	for {
 		one := s.holdOldest()
@@ -54,7 +55,7 @@ func (s *shelf) holdOldest() *Segment {
 func (s *Segment) evict() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.removed {
+	if s.removed || s.kept {
 		return nil
 	}
 	l := s.shelf

@@ -34,7 +34,7 @@ func (s *shelf) salvage(seg *Segment) (changed bool, err error) {
 	defer seg.mu.Unlock()
 	s.salvageMu.Lock()
 	defer s.salvageMu.Unlock()
-	if seg.removed {
+	if seg.removed || seg.kept {
 		return false, nil
 	}
 	if changed, err = s.salvageLocked(seg); err != nil {

@@ -12,7 +12,7 @@ var (
 	// ErrOneFrame means that the segment is a single frame, the smallest piece there
 	// is.
 	ErrOneFrame = errors.New("it is a single frame, which can't be split")
-	// ErrRemoved means that the segment was removed, evicted, salvaged or split before.
+	// ErrRemoved means that the segment was kept, removed, evicted, salvaged or split before.
 	ErrRemoved = errors.New("the segment is not part of the log any more")
 )
 
@@ -31,7 +31,7 @@ func (s *Segment) Split() error {
 	s.shelf.salvageMu.Lock()
 	defer s.shelf.salvageMu.Unlock()
 	err := ErrRemoved
-	if !s.removed {
+	if !s.removed && !s.kept {
 		err = s.shelf.split(s)
 	}
 	if err != nil {

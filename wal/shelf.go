@@ -10,7 +10,8 @@ import (
 // shelf keeps the list of segments and accounts for the space they take. The roller
 // adds sealed segments, the committer reports how the active one grows, and the shipper
 // removes what the storage has confirmed. The shelf's goroutine watches the disk,
-// evicts the oldest segments when space runs out, and retries removals that failed.
+// removes kept segments and evicts the oldest ones when space runs out, and retries
+// removals that failed.
 //
 // Only the shelf, and the start before it, deletes a sealed segment. It reports to the
 // queue when a bound is reached, and writes a durable loss note before lost records
@@ -35,7 +36,10 @@ type shelf struct {
 	unsealed    []*active  // segments with records that the roller has not sealed yet, oldest first
 	sealed      []*Segment // oldest first
 	unread      []*Segment // parts of sealed segments that the disk could not read; the next start reads them
-	sealedBytes int64      // of unsealed, sealed, unread, and what is being removed
+	kept        []*Segment // in the order in which they were confirmed
+	keptBytes   int64      // of kept, and of kept segments that are being deleted
+	keptEarly   bool       // some were removed early, and none in its time since
+	sealedBytes int64      // of unsealed, sealed, unread, kept, and what is being removed
 
 	removals     []*removal    // whose files are not deleted yet
 	removalDelay time.Duration // before the next retry; 0 if no removal has failed
@@ -148,6 +152,7 @@ func (s *shelf) addLocked(one *Segment) {
 func (s *shelf) enter(one *Segment) {
 	s.lock()
 	defer s.unlock()
+	one.found = true
 	s.sealedBytes += one.bytes
 	s.addLocked(one)
 }
@@ -187,6 +192,7 @@ func (s *shelf) unlistLocked(one *Segment) {
 	one.unlisted = true
 	s.sealed = slices.DeleteFunc(s.sealed, func(other *Segment) bool { return other == one })
 	s.unread = slices.DeleteFunc(s.unread, func(other *Segment) bool { return other == one })
+	s.kept = slices.DeleteFunc(s.kept, func(other *Segment) bool { return other == one })
 }
 
 // list returns the sealed segments, oldest first, and a channel that is closed once the

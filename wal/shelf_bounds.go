@@ -47,7 +47,7 @@ func (s *shelf) run() {
 // evicted before appends would be refused.
 func (s *shelf) isNearFullLocked() bool {
 	ahead := s.roomAhead()
-	return s.usedLocked() > s.limits.Load().MaxBytes-ahead || s.stats.FreeBytes < s.limits.Load().MinFree+ahead
+	return s.usedLocked() > s.limits.Load().MaxBytes-ahead || s.freeLocked() < s.limits.Load().MinFree+ahead
 }
 
 // roomAhead is the distance from a bound, in bytes, at which eviction begins.
@@ -55,7 +55,7 @@ func (s *shelf) roomAhead() int64 { return min(2*s.sealing().size, s.limits.Load
 
 // usedLocked is the number of bytes that counts towards MaxBytes.
 func (s *shelf) usedLocked() int64 {
-	return s.sealedBytes + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
+	return s.sealedBytes - s.keptLocked() + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
 }
 
 // wakeUp has run look at the bounds now.
@@ -79,7 +79,7 @@ func (s *shelf) checkDisk() {
 	if err == nil { // a disk that does not answer will fail a commit
 		s.stats.FreeBytes = free
 	}
-	s.forecast.observe(time.Now(), s.usedLocked(), s.stats.FreeBytes)
+	s.forecast.observe(time.Now(), s.usedLocked(), s.freeLocked())
 	s.checkBoundsLocked()
 }
 
@@ -117,13 +117,13 @@ func (s *shelf) checkBoundsLocked() {
 	switch {
 	case used >= limit:
 		s.full = fmt.Errorf("%d bytes are used, wal.max_bytes is %d", used, limits.MaxBytes)
-	case s.stats.FreeBytes < floor:
+	case s.freeLocked() < floor:
 		s.full = fmt.Errorf("the disk has %d bytes free, wal.min_free is %d", s.stats.FreeBytes, limits.MinFree)
 	default:
 		s.full = nil
 	}
 	s.queue.setFull(s.full)
-	if limits.WhenFull == DropOldest && s.isNearFullLocked() {
+	if limits.WhenFull == DropOldest && s.isNearFullLocked() || s.keptAreInTheWayLocked() {
 		s.wakeUp()
 	}
 	switch {

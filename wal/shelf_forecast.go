@@ -94,5 +94,5 @@ func (s *shelf) untilFullLocked() float64 {
 	if limits.WhenFull == DropOldest { // a segment more, since evicting one makes that much room
 		ahead = s.roomAhead() + s.sealing().size
 	}
-	return s.forecast.seconds(limits.MaxBytes-s.usedLocked()-ahead, s.stats.FreeBytes-limits.MinFree-ahead)
+	return s.forecast.seconds(limits.MaxBytes-s.usedLocked()-ahead, s.freeLocked()-limits.MinFree-ahead)
 }

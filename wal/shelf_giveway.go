@@ -32,7 +32,7 @@ func (s *shelf) isUrgent() bool {
 	urgent := s.queue.isUrgent()
 	s.lock()
 	defer s.unlock()
-	return urgent && s.sealedBytes < s.limits.Load().MaxBytes/2
+	return urgent && s.sealedBytes-s.keptLocked() < s.limits.Load().MaxBytes/2
 }
 
 func (q *queue) isUrgent() bool {

@@ -19,6 +19,7 @@ type Segment struct {
 	bytes       int64
 	sealedAt    time.Time
 
+	found     bool // at start
 	reread    bool // an .unread or .tail of an earlier run, whose file may hold other records, too
 	uncertain bool // it may hold fewer records than its name says; the ledger counts none of them
 
@@ -28,6 +29,8 @@ type Segment struct {
 
 	mu       sync.Mutex // guards what follows; held while the segment is removed, salvaged or split
 	removed  bool
+	kept     bool     // see Keep
+	relisted bool     // see Relist
 	made     []string // directories of pieces of an unfinished salvage or split
 	attempts int      // salvages in which the disk could not read all of the file
 	firstAt  int64    // ReceivedAt of the first record; 0 until known
@@ -44,6 +47,9 @@ func (s *Segment) Count() int { return int(s.last - s.first + 1) }
 
 // Bytes is the size of the segment on disk; for a file with several names, its share.
 func (s *Segment) Bytes() int64 { return s.bytes }
+
+// FoundAtStart reports whether an earlier run sealed the segment: the storage may have it.
+func (s *Segment) FoundAtStart() bool { return s.found }
 
 // SealedAt is when the segment was sealed; for one found at start, when its file was
 // last modified.
@@ -99,20 +105,33 @@ func (s *Segment) firstReceivedAt() int64 {
 }
 
 // Remove removes the segment, which the storage has confirmed: it is not listed any
-// more, its records count as shipped, and its file is deleted. What can't be deleted
-// now is logged and deleted later by the log. Remove may be repeated and returns nil.
+// more, its records count as shipped (those of a kept one do already), and its file is
+// deleted. What can't be deleted now is logged and deleted later by the log. Remove may
+// be repeated and returns nil.
 func (s *Segment) Remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.removeLocked(false)
+	return nil
+}
+
+// removeLocked is Remove, or that of a kept segment ahead of its time.
+func (s *Segment) removeLocked(early bool) {
 	if s.removed {
-		return nil
+		return
 	}
 	s.removed = true
 	d := s.removal("")
-	d.stale, s.made = s.made, nil
-	s.shelf.queue.move(s.counted(), pending, shipped)
-	_ = s.shelf.beginRemoval(d, func() { s.shelf.unlistLocked(s) }) // errors are logged
-	return nil
+	d.stale, s.made, d.early = s.made, nil, early
+	if !s.kept {
+		s.shelf.queue.move(s.counted(), pending, shipped)
+	}
+	_ = s.shelf.beginRemoval(d, func() { // errors are logged
+		s.shelf.unlistLocked(s)
+		if s.kept {
+			s.shelf.removeKeptLocked(d)
+		}
+	})
 }
 
 // removal makes the removal of a segment whose name has the given ending by now.

@@ -2,11 +2,12 @@ package wal
 
 import (
 	"fmt"
+	"slices"
 )
 
-// Unconfirmed returns a seq below which every sealed record is in the storage or noted
-// there as lost: the lowest seq of the sealed segments, the unreadable ones, the
-// removals under way, and the loss notes that wait for upload. It is 2^63 if there is
+// Unconfirmed returns a seq below which every sealed record is in the storage, and is not
+// kept any more, or noted there as lost: the lowest seq of the sealed and kept segments,
+// the unreadable ones, the removals under way, and the loss notes that wait for upload. It is 2^63 if there is
 // none. It fails until the log has started, or if the loss notes can't be read.
 //
 // A record that is lost is noted before it leaves the lists, so the lists are read
@@ -25,10 +26,7 @@ func (s *shelf) unconfirmed() (lowest uint64) {
 	lowest = maxSeq
 	s.lock()
 	defer s.unlock()
-	for _, one := range s.sealed {
-		lowest = min(lowest, one.first)
-	}
-	for _, one := range s.unread { // the next start reads these again
+	for _, one := range slices.Concat(s.sealed, s.kept, s.unread) { // the next start reads the unreadable again
 		lowest = min(lowest, one.first)
 	}
 	for _, d := range s.removals {

@@ -63,7 +63,8 @@ type life struct {
 	disk    *simdisk.Disk
 	history *history
 	log     *Log
-	shipped uint64       // records removed in this run
+	shipped uint64 // records confirmed in this run
+	kept    []keptSegment
 	jumped  atomic.Int64 // nanoseconds by which the wall clock is off
 
 	mu     sync.Mutex // guards what follows, of which disk calls draw
@@ -207,7 +208,7 @@ func (s *life) run(steps int) bool {
 		}
 		return false
 	}
-	s.shipped = 0
+	s.shipped, s.kept = 0, nil
 	before := s.history.now()
 	for range steps {
 		s.step()

@@ -26,9 +26,12 @@ type Stats struct {
 	PutAside        int // entries in the quarantine or left in their place, when last measured
 	LossNotes       int // waiting for upload
 	SealedSegments  int
-	Bytes           int64 // of sealed and active segments
-	SpoolBytes      int64 // when last measured
-	QuarantineBytes int64 // when last measured
+	KeptSegments    int // see Segment.Keep
+	KeptBytes       int64
+	KeptCutShort    uint64 // kept segments that were removed early to make room
+	Bytes           int64  // of sealed, kept and active segments
+	SpoolBytes      int64  // when last measured
+	QuarantineBytes int64  // when last measured
 	MaxBytes        int64
 	QueueBytes      int64 // of enqueued records that wait for a commit
 	FreeBytes       int64 // on the disk, when last measured; MaxInt64 before
@@ -83,7 +86,10 @@ func (s *shelf) statsNow() Stats {
 	defer s.unlock()
 	stats := s.stats
 	stats.Seals = maps.Clone(s.stats.Seals)
-	stats.SealedSegments = len(s.sealed)
+	stats.SealedSegments, stats.KeptSegments = len(s.sealed), len(s.kept)
+	for _, one := range s.kept {
+		stats.KeptBytes += one.bytes
+	}
 	stats.Bytes = s.sealedBytes + s.active.bytes
 	stats.MaxBytes = s.limits.Load().MaxBytes
 	if since := s.oldestLocked(); !since.IsZero() {

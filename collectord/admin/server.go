@@ -173,7 +173,7 @@ td,th{padding:.15em 1em .15em 0;text-align:right}th:first-child,td:first-child{t
 {{range .Doors}}<tr><td>{{.Name}}<td>{{.Received}}<td>{{.Accepted}}<td>{{.Appended}}<td>{{.Waiting}}</tr>{{end}}</table>
 <p>{{.S.Ledger.Pending}} in the log and not yet shipped, the oldest for {{.Oldest}}; {{.S.Ledger.Shipped}} shipped in
 {{.S.Shipper.Objects}} objects, {{.S.Ledger.Recovered}} found at start.</p>
-<p>Log: {{.S.Log.Bytes}} of {{.S.Log.MaxBytes}} bytes, {{.S.Log.SealedSegments}} sealed segments.
+<p>Log: {{.S.Log.Bytes}} of {{.S.Log.MaxBytes}} bytes, {{.S.Log.SealedSegments}} sealed segments; {{.S.Log.KeptSegments}} shipped ones are kept until the storage was looked at once more.
 {{if .S.Log.PutAside}}<a href="/readyz?verbose">{{.S.Log.PutAside}} things put aside</a>, for people to see to.{{end}}</p>{{end}}
 <p><a href="/metrics">metrics</a> <a href="/readyz">readyz</a> <a href="/livez">livez</a> <a href="/debug/pprof/">profiles</a></p>
 `))

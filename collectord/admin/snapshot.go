@@ -63,6 +63,8 @@ type ShipperSnapshot struct {
 	UploadSeconds   histogram.Distribution
 	Failures        map[string]uint64 // by kind
 	Conflicts       uint64
+	Reshipped       uint64 // segments that the storage had lost, and has confirmed again
+	Vanished        uint64 // segments that it has lost for good
 	Salvaged        uint64
 	Foreign         int // segments of a later version
 	InFlight        int

@@ -243,7 +243,7 @@ func TestOnlyRegularFilesAreObjects(t *testing.T) {
 		if err := s.Put(t.Context(), other); !errors.Is(err, ErrExists) {
 			t.Errorf("a put over a %s: %v", name, err)
 		}
-		if _, err := Compare(t.Context(), s, other); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {
+		if _, _, err := Compare(t.Context(), s, other, false); !errors.As(err, &storeErr) || storeErr.Kind != "not_a_file" {
 			t.Errorf("compared with a %s: %v", name, err)
 		}
 	}

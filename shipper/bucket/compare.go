@@ -18,43 +18,56 @@ const (
 	Undecodable            // it can't be read, and nothing claims what it was
 )
 
-// Compare looks whether the storage has the same lines under the object's key.
-// Metadata and size are believed, unless a checksum disagrees or they are doubtful:
-// what a proof refused must not be accepted here by the next attempt. ErrNotFound means
-// that there is nothing.
-func Compare(ctx context.Context, store Store, o *Object) (Comparison, error) {
-	there, err := store.Stat(ctx, o.Key)
-	if err != nil {
-		return 0, err
-	}
-	same := there.SameContent(o.Metadata)
-	switch {
-	case there.SHA256 != "" && !same:
-		return OtherLines, nil
-	case same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
-		return SameLines, nil
+// How Compare looks.
+const (
+	Look = false // metadata and size are believed
+	Read = true  // only the lines are
+)
+
+// Compare looks whether the storage has the same lines under the object's key, and
+// returns the ETag of what it has. Metadata and size are believed, unless read says
+// otherwise, a checksum disagrees or they are doubtful: what a proof refused must not be
+// accepted here by the next attempt. ErrNotFound means that there is nothing. The
+// object needs no body.
+func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comparison, etag string, err error) {
+	if !read {
+		there, err := store.Stat(ctx, o.Key)
+		if err != nil {
+			return 0, "", err
+		}
+		same := there.SameContent(o.Metadata)
+		switch {
+		case there.SHA256 != "" && !same:
+			return OtherLines, there.ETag, nil
+		case same && there.Size == o.Size && (there.CRC32C == "" && !there.Doubtful || there.CRC32C == o.checksum()):
+			return SameLines, there.ETag, nil
+		}
 	}
 	// Another version compresses otherwise: only the lines can be compared.
-	body, stored, err := store.Open(ctx, o.Key)
+	body, there, err := store.Open(ctx, o.Key)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer body.Close()
-	in := &source{in: body, size: max(there.Size, stored.Size)}
+	same := there.SameContent(o.Metadata)
+	if there.SHA256 != "" && !same {
+		return OtherLines, there.ETag, nil
+	}
+	in := &source{in: &pacedReader{ctx, body, callOptionsOf(ctx).Bandwidth}, size: there.Size}
 	equal, damage, err := sameLines(in, o.Metadata)
 	switch {
 	case in.err != nil: // what broke off is not other content
-		return 0, in.err
+		return 0, "", in.err
 	case err != nil:
-		return 0, err
+		return 0, "", err
 	case equal:
-		return SameLines, nil
+		return SameLines, there.ETag, nil
 	case same, damage && namesLines(o):
-		return DamagedCopy, nil
+		return DamagedCopy, there.ETag, nil
 	case damage:
-		return Undecodable, nil
+		return Undecodable, there.ETag, nil
 	}
-	return OtherLines, nil
+	return OtherLines, there.ETag, nil
 }
 
 // namesLines reports whether the name alone determines the lines: that of an object

@@ -37,7 +37,7 @@ const openWithin = 5 * time.Second
 // after an error Put tries again.
 func newFolder(root, owner string) (*folder, error) {
 	s := readFolder(root)
-	s.owner = owner
+	s.owner, s.opened = owner, make(chan struct{})
 	go func() { defer close(s.opened); s.failed = s.prepare() }()
 	select {
 	case <-s.opened:
@@ -66,6 +66,9 @@ func (s *folder) prepare() error {
 
 // await returns once the folder is open.
 func (s *folder) await(ctx context.Context) error {
+	if s.opened == nil { // it was opened to be read
+		return nil
+	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
@@ -79,7 +82,7 @@ func (s *folder) await(ctx context.Context) error {
 
 // readFolder opens a folder that nothing is put to.
 func readFolder(root string) *folder {
-	return &folder{root: filepath.Clean(root), calls: systemCalls, opened: make(chan struct{}), durable: map[string]bool{}}
+	return &folder{root: filepath.Clean(root), calls: systemCalls, durable: map[string]bool{}}
 }
 
 // tempPattern begins the names of this collector's files in the making.

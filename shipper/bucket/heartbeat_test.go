@@ -95,7 +95,7 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 		return bytes.Replace(text, []byte(what), []byte(by), 1)
 	}
 	for name, content := range map[string][]byte{
-		"empty":                        {},
+		"blank":                        []byte("\n"),
 		"endless":                      bytes.Repeat([]byte(" "), 1<<20),
 		"not JSON":                     []byte("\x1b[2J"),
 		"cut off":                      text[:len(text)-3],

@@ -28,13 +28,18 @@ type Object struct {
 	CRC32C uint32
 	MD5    [md5.Size]byte
 	wrong  bool // payloadSHA256, too
-	// Replace lets Put replace what is under the key.
-	Replace bool
+	// Replace lets Put replace what is under the key, if its ETag is still Replaces, or
+	// that is AnyVersion.
+	Replace  bool
+	Replaces string
 	// Latest is of what only the newest counts of: Put replaces what is under the key,
 	// whatever it is, in the bucket's default storage class.
 	Latest bool
 	Metadata
 }
+
+// AnyVersion of an object may be replaced.
+const AnyVersion = "*"
 
 // NewObject makes an object of a few bytes, without metadata.
 func NewObject(key string, content []byte) *Object {

@@ -36,7 +36,7 @@ func TestABodyWhoseAnswerRedirectsIsNotClosedTwiceAtATime(t *testing.T) {
 		_, _ = io.WriteString(w, told)
 	}))
 	defer storage.Close()
-	rt, err := s3Transport("")
+	rt, err := s3Transport("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

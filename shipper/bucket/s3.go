@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -29,7 +30,9 @@ type S3Options struct {
 	SSEUnconfirmed  string // "reject", or "accept": a storage that does not confirm SSE is used
 	StorageClass    string // empty: the bucket's default
 	Proof           string // "auto", or "off": an answer of 200 is believed
-	Logger          *slog.Logger
+	// Dial connects to the storage, or to the proxy before it; default: TCP.
+	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	Logger *slog.Logger
 }
 
 // s3Store keeps objects in a bucket.
@@ -67,7 +70,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 		}
 		host, secure = u.Host, u.Scheme == "https"
 	}
-	transport, err := s3Transport(o.CAFile)
+	transport, err := s3Transport(o.CAFile, o.Dial)
 	if err != nil {
 		return nil, err
 	}
@@ -111,7 +114,11 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	}
 	conditional := can.conditional
 	switch {
-	case o.Latest, o.Replace:
+	case o.Latest:
+		conditional = false
+	case o.Replace && o.Replaces == "":
+		return ErrNotReplaced
+	case o.Replace:
 		conditional = false
 	case !conditional:
 		if _, err := s.Stat(ctx, o.Key); !errors.Is(err, ErrNotFound) {
@@ -132,7 +139,12 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 		return err
 	}
 	resp := minio.ToErrorResponse(err)
-	if resp.StatusCode == http.StatusPreconditionFailed {
+	switch {
+	case o.Replace && resp.Code == minio.NoSuchKey:
+		return ErrNotFound
+	case o.Replace && (resp.StatusCode == http.StatusPreconditionFailed || resp.StatusCode == http.StatusForbidden || refuses(resp)):
+		return fmt.Errorf("%w: %w", ErrNotReplaced, err)
+	case resp.StatusCode == http.StatusPreconditionFailed:
 		return ErrExists
 	}
 	err = s.fail("put", o.Key, t, err)
@@ -178,7 +190,10 @@ func (s *s3Store) put(ctx context.Context, o *Object, how putOptions) (a putAnsw
 	if how.unclassed || o.Latest { // other classes bill each for a month, or more
 		opts.StorageClass = ""
 	}
-	if how.conditional {
+	switch {
+	case o.Replace && o.Replaces != AnyVersion:
+		opts.SetMatchETag(o.Replaces)
+	case how.conditional:
 		opts.SetMatchETagExcept("*")
 	}
 	md5Base64, sha256Hex := "", ""
@@ -245,7 +260,7 @@ func (s *s3Store) Open(ctx context.Context, key string) (io.ReadCloser, Stored, 
 
 // stored is what the headers of an answer hold of an object.
 func (s *s3Store) stored(key string, info minio.ObjectInfo) Stored {
-	there := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C}
+	there := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C, ETag: info.ETag}
 	if strings.Contains(there.CRC32C, "-") { // of parts
 		there.CRC32C = ""
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -35,6 +36,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	}
 	e := &Error{Op: op, Key: key, Kind: stable(resp), Err: err, RetryAfter: time.Duration(t.retryAfter.Load())}
 	e.Permanent, e.OwnTrouble, e.Hint = s.meaning(op, resp)
+	e.Forbidden = resp.StatusCode == http.StatusForbidden && slices.Contains([]string{minio.AccessDenied, "Forbidden", "403 Forbidden", "InvalidObjectState"}, resp.Code)
 	switch resp.StatusCode {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
 		s.keys.Expire() // they may have been changed where they are from

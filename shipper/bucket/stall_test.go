@@ -139,7 +139,7 @@ func TestAPeerThatStopsIsGivenUpInTime(t *testing.T) {
 			}()
 			b := &Bandwidth{}
 			b.Set(c.limit)
-			tr, err := s3Transport("")
+			tr, err := s3Transport("", nil)
 			if err != nil {
 				t.Fatal(err)
 			}

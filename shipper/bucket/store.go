@@ -18,7 +18,7 @@ import (
 type Store interface {
 	// Put stores the object and returns once the storage has proven that it has
 	// it. It replaces nothing, unless the object says so: ErrExists means that the
-	// key is taken.
+	// key is taken, ErrNotReplaced that it should be replaced and was not.
 	Put(ctx context.Context, o *Object) error
 	// Stat returns what is known of an object without reading its lines;
 	// ErrNotFound means that there is none.
@@ -41,6 +41,7 @@ type Stored struct {
 	Metadata
 	Size   int64  // negative: not known
 	CRC32C string // of its bytes, as base64; empty: not known
+	ETag   string // names this version of it; empty: none does
 	// Doubtful means that the bytes may not be what the metadata says they are, or
 	// that there is none.
 	Doubtful bool
@@ -50,6 +51,9 @@ type Stored struct {
 var (
 	ErrExists   = errors.New("there is an object of that name already")
 	ErrNotFound = errors.New("no such object")
+	// ErrNotReplaced means that the storage can't replace just one version of an object,
+	// may not, or has another by now.
+	ErrNotReplaced = errors.New("the storage does not replace the object")
 )
 
 // Error is a failure of the storage, of one operation on one object.
@@ -59,6 +63,7 @@ type Error struct {
 	Kind       string        // short and stable, for metrics: "timeout", "AccessDenied", …
 	Permanent  bool          // will not go away without somebody doing something
 	OwnTrouble bool          // of this object alone: the others can go on
+	Forbidden  bool          // the keys are good, and do not allow it
 	Hint       string        // what to do about it, or empty
 	RetryAfter time.Duration // how long the storage asks to be left alone
 	Err        error

@@ -19,10 +19,20 @@ import (
 // CallOptions of one call of a Store. They travel in the context, because the library
 // in between has no parameter for them.
 type CallOptions struct {
-	Bandwidth    *Bandwidth    // of what is sent; nil: no bound
+	Bandwidth    *Bandwidth    // of what is sent, and of what Compare reads; nil: no bound
 	StallTimeout time.Duration // without a sign of the peer; 0: DefaultStall
-	retryAfter   atomic.Int64  // of the last answer
-	noRegion     atomic.Bool   // the storage was asked for the bucket's region and did not return it
+	// Failing is called when the storage can't be reached, breaks off, or answers 5xx:
+	// it may have been restarted, and may have lost what it had confirmed; nil: not.
+	Failing    func()
+	retryAfter atomic.Int64 // of the last answer
+	noRegion   atomic.Bool  // the storage was asked for the bucket's region and did not return it
+}
+
+// failing reports a failure of the storage, unless the call was ended here.
+func (o *CallOptions) failing(ctx context.Context) {
+	if o.Failing != nil && ctx.Err() == nil {
+		o.Failing()
+	}
 }
 
 type callOptionsKey struct{}
@@ -60,9 +70,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	resp, err := t.base.RoundTrip(out)
 	if err != nil {
+		o.failing(req.Context())
 		err = w.explain(err)
 		w.end()
 		return nil, err
+	}
+	if resp.StatusCode >= 500 {
+		o.failing(req.Context())
 	}
 	w.turn(func() { w.answered = true })
 	if header, ok := req.Context().Value(answerKey{}).(*http.Header); ok && req.Method == http.MethodPut {
@@ -71,7 +85,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		o.retryAfter.Store(int64(parseRetryAfter(resp.Header.Get("Retry-After"))))
 	}
-	resp.Body = &watchedResponse{w, resp.Body}
+	resp.Body = &watchedResponse{w, resp.Body, func() { o.failing(req.Context()) }}
 	err = checkResponse(req, resp)
 	o.noRegion.Store(req.URL.Query().Has("location") && (err != nil || resp.StatusCode != http.StatusOK))
 	if err != nil {
@@ -143,6 +157,7 @@ func (b *sentBody) finish(resp *http.Response) {
 type watchedResponse struct {
 	watch *watch
 	io.ReadCloser
+	failing func()
 }
 
 func (b *watchedResponse) Read(p []byte) (n int, err error) {
@@ -150,6 +165,7 @@ func (b *watchedResponse) Read(p []byte) (n int, err error) {
 	defer b.watch.turn(func() { b.watch.reading = false })
 	n, err = b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
+		b.failing()
 		err = b.watch.explain(err)
 	}
 	return n, err
@@ -163,10 +179,13 @@ func (b *watchedResponse) Close() error {
 // maxHeader bounds the header of an answer. S3 allows 2 KiB of metadata.
 const maxHeader = 64 << 10
 
-func s3Transport(caFile string) (*transport, error) {
+func s3Transport(caFile string, dial dialFunc) (*transport, error) {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	}
 	t := &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            withEarlyAnswers((&net.Dialer{Timeout: 10 * time.Second}).DialContext),
+		DialContext:            withEarlyAnswers(dial),
 		TLSHandshakeTimeout:    10 * time.Second,
 		IdleConnTimeout:        time.Minute,
 		MaxIdleConnsPerHost:    16,

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"time"
 )
 
 // How a storage may deal with If-None-Match: *.
@@ -44,7 +45,14 @@ type Behaviour struct {
 	NoChunks                           bool // refuse a body in signed chunks, as Swift 2.30 does
 	Encryption, Class                  int  // Obey, Disregard, …
 
-	Lie Lie // of puts; Fault can lie about the rest
+	Lie  Lie     // of puts
+	Read ReadLie // of gets
+	List ListLie // of lists
+	// Forget is how long after a put the object is gone; 0: never.
+	Forget time.Duration
+
+	// Each is asked for the behaviour towards one request, in the place of this one.
+	Each func(r *http.Request) Behaviour
 }
 
 // Lie is what a server does to an object, or says of it, that it should not.
@@ -62,6 +70,37 @@ const (
 	GarblesBare           // one byte of what is kept is another, and nothing said
 	TruncatesBare         // half of it is kept, and nothing said
 	TruncatesHonestly     // half of it is kept; ETag and checksum are those of the half
+
+	// Of these the ETag and the checksum are those of what was sent.
+	ConfirmsNothing // nothing is kept
+	ConfirmsHalf    // half of it is kept
+	ConfirmsTwice   // it is kept twice, one behind the other
+	ConfirmsGarbled // one byte of what is kept is another
+	ConfirmsOther   // what is kept is another object
+)
+
+// ReadLie is what a server does to the body of an object that is read.
+type ReadLie int
+
+// The lies of gets.
+const (
+	ReadTruth  ReadLie = iota
+	BreaksOff          // in the middle of the body
+	ReadsPart          // as if that were all
+	ReadsTwice         // one behind the other
+	ReadsOther         // the body of another object
+)
+
+// ListLie is what a server does to a listing.
+type ListLie int
+
+// The lies of lists.
+const (
+	ListTruth    ListLie = iota
+	ListsPart            // the first page, as if that were all
+	ListsTwice           // each page
+	ListsForever         // the first page, again and again
+	ListsForeign         // keys that were not asked for
 )
 
 // LoginPage answers as the access point of a hotel does. It returns true, for
@@ -85,12 +124,14 @@ func EveryPage(w http.ResponseWriter, r *http.Request) bool {
 // keeps is what a liar keeps of an object.
 func (l Lie) keeps(body []byte) []byte {
 	switch l {
-	case WrongChecksum, GarblesBare:
+	case WrongChecksum, GarblesBare, ConfirmsGarbled:
 		garbled := slices.Clone(body)
 		garbled[len(garbled)/10]++ // before the metadata
 		return garbled
-	case TruncatesBare, TruncatesHonestly:
+	case TruncatesBare, TruncatesHonestly, ConfirmsHalf:
 		return body[:len(body)/2]
+	case ConfirmsTwice:
+		return slices.Concat(body, body)
 	}
 	return body
 }

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -50,10 +51,15 @@ func New() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{URL: "http://" + ln.Addr().String(), objects: map[string]Object{}, puts: map[string]int{}}
-	s.server.Handler = s
+	s := newServer("http://" + ln.Addr().String())
 	go func() { _ = s.server.Serve(ln) }()
 	return s, nil
+}
+
+func newServer(url string) *Server {
+	s := &Server{URL: url, objects: map[string]Object{}, puts: map[string]int{}}
+	s.server.Handler = s
+	return s
 }
 
 // Close stops the server and ends all connections.
@@ -96,11 +102,22 @@ func (s *Server) Put(key string, body []byte) {
 		delete(s.objects, key)
 		return
 	}
-	header := s.objects[key].Header
+	header := s.objects[key].Header.Clone()
 	if header == nil {
 		header = http.Header{}
 	}
+	if header.Get("X-Amz-Checksum-Crc32c") != "" {
+		header.Set("X-Amz-Checksum-Crc32c", crc32c(body))
+	}
 	s.objects[key] = Object{Body: body, Header: header}
+}
+
+// Rot replaces the bytes of an object and nothing else: a look at it tells what it
+// was, as of a storage that lost its power.
+func (s *Server) Rot(key string, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects[key] = Object{Body: body, Header: s.objects[key].Header}
 }
 
 // Error answers as S3 does when something is wrong. It returns true, for faults.
@@ -116,6 +133,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests++
 	b := s.behaviour
 	s.mu.Unlock()
+	if b.Each != nil {
+		b = b.Each(r)
+	}
 	if b.Fault != nil && b.Fault(w, r) {
 		return
 	}
@@ -128,7 +148,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case isObject && key != "":
 		s.get(w, r, b, key)
 	default:
-		s.list(w, r)
+		s.list(w, r, b)
 	}
 }
 
@@ -166,17 +186,42 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		w.Header().Set(sseHeader, sse)
 	}
 	w.Header().Set("ETag", etag(o.Body))
-	if o.Header.Get("X-Amz-Checksum-Crc32c") != "" && !b.BlindCRC32C && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
-		w.Header().Set("X-Amz-Checksum-Crc32c", crc32c(o.Body))
+	if sum := o.Header.Get("X-Amz-Checksum-Crc32c"); sum != "" && !b.BlindCRC32C && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
+		w.Header().Set("X-Amz-Checksum-Crc32c", sum) // as of the put, whatever became of the bytes
 	}
 	w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
-	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(o.Body)))
+	body := o.Body
+	if r.Method == http.MethodGet {
+		switch b.Read {
+		case BreaksOff:
+			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+			_, _ = w.Write(body[:len(body)/2])
+			panic(http.ErrAbortHandler) //nolint:forbidigo // which ends the connection
+		case ReadsPart:
+			body = body[:len(body)/3] // half of what is kept twice would be the truth
+		case ReadsTwice:
+			body = slices.Concat(body, body)
+		case ReadsOther:
+			body = []byte("another file") // an object could be what another should be
+		}
+	}
+	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(body)))
+}
+
+// otherThan is the content of another object with lines. The mutex is held.
+func (s *Server) otherThan(key string) []byte {
+	for other, o := range s.objects {
+		if other != key && strings.HasSuffix(other, ".zst") {
+			return o.Body
+		}
+	}
+	return []byte("no object")
 }
 
 // pageSize is small, so that lists have several pages.
 const pageSize = 50
 
-func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+func (s *Server) list(w http.ResponseWriter, r *http.Request, b Behaviour) {
 	type content struct{ Key, LastModified string }
 	var page struct {
 		XMLName               xml.Name `xml:"ListBucketResult"`
@@ -198,6 +243,16 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		}
 		page.Contents = append(page.Contents, content{key, "2026-11-23T08:00:00Z"})
 	}
+	switch b.List {
+	case ListsPart:
+		page.IsTruncated, page.NextContinuationToken = false, ""
+	case ListsTwice:
+		page.Contents = slices.Concat(page.Contents, page.Contents)
+	case ListsForever:
+		page.IsTruncated, page.NextContinuationToken = true, r.URL.Query().Get("prefix")
+	case ListsForeign:
+		page.Contents = append(page.Contents, content{"somewhere/else.ndjson.zst", "2026-11-23T08:00:00Z"})
+	}
 	_ = xml.NewEncoder(w).Encode(page)
 }
 
@@ -213,17 +268,17 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 	if chunked {
 		body = unchunk(body)
 	}
-	conditional := header.Get("If-None-Match") == "*"
+	conditional, replacing := header.Get("If-None-Match") == "*", header.Get("If-Match")
 	crc, digest := header.Get("X-Amz-Checksum-Crc32c"), header.Get("Content-Md5")
 	md := md5.Sum(body) //nolint:gosec // see above
 
 	s.mu.Lock()
-	_, taken := s.objects[key]
+	there, taken := s.objects[key]
 	status, code := 0, ""
 	switch {
-	case conditional && b.Conditions == Refuse:
+	case (conditional || replacing != "") && b.Conditions == Refuse:
 		status, code = http.StatusNotImplemented, "NotImplemented"
-	case conditional && b.Conditions == Misjudge, crc != "" && b.NoCRC32C, digest != "" && b.NoMD5:
+	case (conditional || replacing != "") && b.Conditions == Misjudge, crc != "" && b.NoCRC32C, digest != "" && b.NoMD5:
 		status, code = http.StatusBadRequest, "InvalidArgument"
 	case chunked && b.NoChunks:
 		status, code = http.StatusNotImplemented, "NotImplemented"
@@ -232,17 +287,31 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		status, code = http.StatusBadRequest, "BadDigest"
 	case len(payload) == hex.EncodedLen(sha256.Size) && payload != fmt.Sprintf("%x", sha256.Sum256(body)) && !b.BlindSHA256:
 		status, code = http.StatusBadRequest, "XAmzContentSHA256Mismatch"
-	case conditional && taken && b.Conditions == Honour:
+	case replacing != "" && !taken && b.Conditions == Honour:
+		status, code = http.StatusNotFound, "NoSuchKey"
+	case conditional && taken && b.Conditions == Honour, replacing != "" && replacing != etag(there.Body) && b.Conditions == Honour:
 		status, code = http.StatusPreconditionFailed, "PreconditionFailed"
-	case b.Lie == Page, b.Lie == ErrorBody, b.Lie == KeepsNothing:
+	case b.Lie == Page, b.Lie == ErrorBody, b.Lie == KeepsNothing, b.Lie == ConfirmsNothing:
 	default:
-		body = b.Lie.keeps(body)
-		o := Object{body, header.Clone()}
+		kept := b.Lie.keeps(body)
+		if b.Lie == ConfirmsOther {
+			kept = s.otherThan(key)
+		}
+		if b.Lie < ConfirmsNothing {
+			body = kept
+		}
+		o := Object{kept, header.Clone()}
+		if crc != "" && !b.BlindCRC32C {
+			o.Header.Set("X-Amz-Checksum-Crc32c", crc32c(body))
+		}
 		if b.NoMetadata {
 			o.Header = http.Header{}
 		}
 		s.objects[key] = o
 		s.puts[key]++
+		if b.Forget > 0 {
+			s.forget(key, o, b.Forget)
+		}
 	}
 	s.mu.Unlock()
 	if status != 0 {
@@ -269,6 +338,17 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 			w.Header().Set("X-Amz-Checksum-Crc32c", crc32c(body))
 		}
 	}
+}
+
+// forget deletes an object after a while, unless there is another by then.
+func (s *Server) forget(key string, o Object, after time.Duration) {
+	time.AfterFunc(after, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if now, ok := s.objects[key]; ok && len(now.Body) > 0 && &now.Body[0] == &o.Body[0] {
+			delete(s.objects, key)
+		}
+	})
 }
 
 func etag(body []byte) string {

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"collectord/shipper/bucket/s3test"
+)
+
+// TestShipLooksOnceMore ships what a killed daemon left to a storage that loses objects
+// soon after it has confirmed them.
+func TestShipLooksOnceMore(t *testing.T) {
+	for name, c := range map[string]struct {
+		loses  int64 // so many objects
+		args   []string
+		status int
+		out    string
+		there  int
+	}{
+		"it loses one":            {1, nil, 0, "shipped 40 records in 2 objects", 1},
+		"nobody waits for that":   {1, []string{"--no-wait"}, 0, "shipped 20 records in 1 object", 0},
+		"it loses what it gets":   {9, nil, 2, "vanished: 1 object", 0},
+		"it loses nothing at all": {0, nil, 0, "shipped 20 records in 1 object", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			f, settings := fakeS3(t, dir)
+			var left atomic.Int64
+			left.Store(c.loses)
+			f.Behave(s3test.Behaviour{Stored: func(key string) bool {
+				if strings.Contains(key, "/dt=") && left.Add(-1) >= 0 {
+					time.AfterFunc(20*time.Millisecond, func() { f.Put(key, nil) })
+				}
+				return false
+			}})
+			configFile, port, admin := configure(t, dir, "wal: {min_free: 0, seal_after: 1h}\nshutdown: {grace: 0s, drain: 0s}\nshipper:\n  "+settings+"\n")
+			d := start(t, configFile, port, admin)
+			d.post(&acknowledged{ids: map[int]string{}}, 0, 20, 1, false)
+			d.kill()
+			out, stderr, status := runCollectord(t, append([]string{"ship", "--config", configFile}, c.args...)...)
+			if status != c.status || !strings.Contains(out, c.out) {
+				t.Errorf("ship exits with %d: %s%s", status, out, stderr)
+			}
+			there := 0
+			until(t, "what is lost is gone", func() bool {
+				there = 0
+				for key := range f.Objects() {
+					if strings.Contains(key, "/dt=") {
+						there++
+					}
+				}
+				return there == c.there
+			})
+			if out := must0(t, "wal", "ls", "--config", configFile); strings.Contains(out, "sealed  0") {
+				t.Errorf("segments are left: %s", out)
+			}
+		})
+	}
+}
+
+// TestAFolderIsSyncedAndNothingIsKeptForIt checks what the settings come to.
+func TestAFolderIsSyncedAndNothingIsKeptForIt(t *testing.T) {
+	for destination, want := range map[string]time.Duration{"": 0, "file:///archive": 0, "s3://bucket/prefix": 5 * time.Minute} {
+		settings := ""
+		if destination != "" {
+			settings = fmt.Sprintf("shipper: {destination: '%s', s3: {endpoint: 'http://x:1'}}\n", destination)
+		}
+		cfg, err := loadText(t, settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := shipperLimits(cfg).Keep; got != want {
+			t.Errorf("%q: segments are kept for %v, want %v", destination, got, want)
+		}
+	}
+}

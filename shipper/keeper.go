@@ -1,0 +1,155 @@
+package shipper
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"collectord/shipper/bucket"
+	"collectord/wal"
+)
+
+// keeper looks once more, Limits.Keep after the storage has confirmed an object, whether
+// it is there: what a storage confirms is not always safe from a loss of its power. Until
+// then the log keeps the segment, unless it needs the room, and so nothing here is held
+// for it but a few hundred bytes.
+//
+// A segment whose object is gone or damaged is listed by the log again, and the queue
+// ships it as it does any other. That happens once to a segment, and within a day: what
+// is gone then was deleted, or moved, by somebody.
+type keeper struct {
+	*Shipper
+	wake chan struct{} // has run look now; holds one
+
+	mu      sync.Mutex      // guards what follows
+	waiting []*keptObject   // for a look, first those that were put off less often
+	outage  time.Time       // when the storage failed last
+	backoff backoff         // of all looks, while the storage fails
+	trouble map[string]bool // that was logged, and is not over
+}
+
+// keptObject is an object that the storage has confirmed.
+type keptObject struct {
+	segment   *wal.Segment
+	object    bucket.Object // as it was stored; without its body
+	confirmed time.Time
+	tries     int // looks that failed
+
+	// Of the last look.
+	read   bool   // the lines were read
+	intact bool   // the storage has it
+	lost   string // what it has instead, if it does not
+	err    error  // it did not say what it has
+}
+
+const (
+	// parallelLooks is how many looks are under way at once: what they take is mostly the
+	// way to the storage and back.
+	parallelLooks = 4
+	// smallObject is the size up to which an object is read rather than looked at: it
+	// costs as many requests, and shows a loss of power that nothing else has shown.
+	smallObject = 256 << 10
+	// reshipLimit is how long after its confirmation a segment may be shipped again: the
+	// storage may be told to delete what is older.
+	reshipLimit = 24 * time.Hour
+)
+
+func newKeeper(s *Shipper) *keeper {
+	return &keeper{Shipper: s, wake: make(chan struct{}, 1), trouble: map[string]bool{}}
+}
+
+// keep has the log keep a segment that the storage has confirmed.
+func (k *keeper) keep(seg *wal.Segment, o *bucket.Object) {
+	one := &keptObject{segment: seg, object: *o, confirmed: time.Now()}
+	one.object.Body = nil
+	seg.Keep()
+	k.wait(one)
+	k.signal()
+}
+
+func (k *keeper) signal() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// retryNow ends the wait after a failure, and has new limits heeded.
+func (k *keeper) retryNow() {
+	k.mu.Lock()
+	k.backoff.until = time.Time{}
+	k.mu.Unlock()
+	k.signal()
+}
+
+// noteOutage notes that the storage failed, and may have lost what it has confirmed.
+func (k *keeper) noteOutage() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.outage = time.Now()
+}
+
+// mayHaveLost reports whether the storage failed after it confirmed an object, or the
+// daemon was restarted, as after a loss of power that both had.
+func (k *keeper) mayHaveLost(one *keptObject) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return one.segment.FoundAtStart() || !k.outage.Before(one.confirmed)
+}
+
+// run looks at what is due until ctx ends.
+func (k *keeper) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+		case <-timer.C:
+		}
+		for {
+			due, wait := k.due(time.Now())
+			if len(due) == 0 {
+				timer.Reset(wait)
+				break
+			}
+			var looks sync.WaitGroup
+			for _, one := range due {
+				looks.Go(func() { one.err = k.look(ctx, one) })
+			}
+			looks.Wait()
+			if ctx.Err() != nil { // what is kept stays in the log
+				return
+			}
+			for _, one := range due {
+				k.looked(one)
+			}
+		}
+	}
+}
+
+// due takes those that are to be looked at now, or returns how long to wait. While the
+// storage fails it is one at a time.
+func (k *keeper) due(now time.Time) (due []*keptObject, wait time.Duration) {
+	keep := k.currentLimits().Keep
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	limit, wait := parallelLooks, time.Hour
+	if k.backoff.bound > 0 {
+		if limit = 1; k.backoff.waits(now) {
+			return nil, k.backoff.until.Sub(now)
+		}
+	}
+	k.waiting = slices.DeleteFunc(k.waiting, func(one *keptObject) bool {
+		left := one.confirmed.Add(keep).Sub(now)
+		if left > 0 || len(due) == limit {
+			wait = min(wait, max(left, 0))
+			return false
+		}
+		due = append(due, one)
+		return true
+	})
+	return due, wait
+}

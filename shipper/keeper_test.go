@@ -1,0 +1,543 @@
+package shipper
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+	"collectord/wal"
+)
+
+const testKeep = 5 * time.Minute
+
+// keeping is a log, a shipper that keeps what it has shipped, and a storage, in a bubble.
+type keeping struct {
+	t      *testing.T
+	fake   *s3test.Pipe
+	store  bucket.Store
+	dir    string
+	log    *wal.Log
+	ship   *Shipper
+	logged saidLines
+	stop   func() // ends the shipper and the log
+	sent   int
+	counts map[string]*atomic.Int64 // of requests for objects with lines, by method
+}
+
+func newKeeping(t *testing.T) *keeping {
+	t.Helper()
+	k := &keeping{t: t, fake: s3test.NewPipe(), dir: t.TempDir(), counts: map[string]*atomic.Int64{}}
+	for _, method := range []string{http.MethodPut, http.MethodHead, http.MethodGet} {
+		k.counts[method] = &atomic.Int64{}
+	}
+	k.store = testS3(t, k.fake.URL, s3test.Bucket+"/data", func(o *bucket.S3Options) {
+		o.Dial, o.Logger = k.fake.Dial, slog.New(slog.DiscardHandler)
+	})
+	k.behave(s3test.Behaviour{})
+	k.start()
+	return k
+}
+
+// behave puts a behaviour into effect, and counts requests.
+func (k *keeping) behave(b s3test.Behaviour) {
+	k.fake.Behave(s3test.Behaviour{Each: func(r *http.Request) s3test.Behaviour {
+		if strings.Contains(r.URL.Path, "/dt=") {
+			k.counts[r.Method].Add(1)
+		}
+		return b
+	}})
+}
+
+// counted returns how many requests there were since it was called last.
+func (k *keeping) counted(method string) int64 { return k.counts[method].Swap(0) }
+
+// looks returns how many looks at objects there were since.
+func (k *keeping) looks() int64 { return k.counted(http.MethodHead) + k.counted(http.MethodGet) }
+
+func (k *keeping) start() {
+	k.t.Helper()
+	var err error
+	if k.log, err = wal.Open(k.dir, wal.Options{Node: "edge-1", Logger: k.logged.logger()}); err != nil {
+		k.t.Fatal(err)
+	}
+	k.ship, err = New(k.log, k.store, Options{
+		SpoolDir: filepath.Join(k.dir, "spool"), Logger: k.logged.logger(), Limits: Limits{Keep: testKeep},
+	})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); k.ship.Run(ctx) }()
+	k.stop = func() {
+		cancel()
+		<-ended
+		if err := k.log.Close(); err != nil {
+			k.t.Error(err)
+		}
+	}
+}
+
+// end stops everything, so that the bubble can end.
+func (k *keeping) end() {
+	k.stop()
+	k.fake.Close()
+}
+
+// shipped appends usages and ships each in an object of its own. It returns their keys.
+func (k *keeping) shipped(usages ...[]byte) (keys []string) {
+	k.t.Helper()
+	before := k.fake.Objects()
+	for _, u := range usages {
+		if err := k.log.Append(k.t.Context(), wal.Record{Usage: u}); err != nil {
+			k.t.Fatal(err)
+		}
+		if err := k.log.Seal(k.t.Context()); err != nil {
+			k.t.Fatal(err)
+		}
+	}
+	synctest.Wait()
+	for key := range k.fake.Objects() {
+		if _, ok := before[key]; !ok && strings.Contains(key, "/dt=") {
+			keys = append(keys, key)
+		}
+	}
+	if len(keys) != len(usages) {
+		k.t.Fatalf("%d objects for %d usages; %s", len(keys), len(usages), k.logged.text())
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+func (k *keeping) small(n int) (usages [][]byte) {
+	for range n {
+		k.sent++
+		usages = append(usages, fmt.Appendf(nil, `{"n":%d}`, k.sent))
+	}
+	return usages
+}
+
+// big is a usage whose object is larger than what is read without a reason.
+func big() []byte {
+	noise := make([]byte, 2*smallObject)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	return fmt.Appendf(nil, `{"n":1,"x":"%x"}`, noise)
+}
+
+// expect holds the counters against what they should be.
+func (k *keeping) expect(pending, kept int, reshipped, vanished uint64) {
+	k.t.Helper()
+	stats, s := k.log.Stats(), k.ship.Stats()
+	if stats.SealedSegments != pending || stats.KeptSegments != kept || s.Reshipped != reshipped || s.Vanished != vanished {
+		k.t.Errorf("%d segments are pending, %d kept, %d shipped again, %d vanished; want %d, %d, %d, %d; %s",
+			stats.SealedSegments, stats.KeptSegments, s.Reshipped, s.Vanished, pending, kept, reshipped, vanished, k.logged.text())
+	}
+}
+
+// said checks how often something was logged.
+func (k *keeping) said(what string, times int) {
+	k.t.Helper()
+	if n := strings.Count(k.logged.text(), what); n != times {
+		k.t.Errorf("%q was logged %d times, want %d: %s", what, n, times, k.logged.text())
+	}
+}
+
+// there checks that the storage has the objects as they were.
+func (k *keeping) there(was map[string]s3test.Object) {
+	k.t.Helper()
+	for key, o := range k.fake.Objects() {
+		if is, ok := was[key]; ok && !bytes.Equal(is.Body, o.Body) {
+			k.t.Errorf("%s is not as it was", key)
+		}
+		delete(was, key)
+	}
+	for key := range was {
+		k.t.Errorf("%s is gone", key)
+	}
+}
+
+// inKeeping runs a test in a bubble.
+func inKeeping(t *testing.T, test func(t *testing.T, k *keeping)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		k := newKeeping(t)
+		test(t, k)
+		k.end()
+	})
+}
+
+func TestASegmentIsKeptUntilTheStorageWasLookedAtOnceMore(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		k.shipped(k.small(3)...)
+		if g := k.log.Ledger(); g.Shipped != 3 || g.Pending != 0 {
+			t.Errorf("ledger %+v", g)
+		}
+		k.looks()
+		time.Sleep(testKeep - time.Second)
+		synctest.Wait()
+		k.expect(0, 3, 0, 0)
+		if n := k.looks(); n > 0 {
+			t.Errorf("%d looks before it was time", n)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		if n := k.looks(); n != 3 {
+			t.Errorf("%d looks at 3 objects", n)
+		}
+		if puts := k.fake.Puts(); len(puts) != 4 { // one shows what the storage can do
+			t.Errorf("puts %v", puts)
+		}
+		k.said("WARN", 0)
+	})
+}
+
+func TestWhatTheStorageLostIsShippedAgain(t *testing.T) {
+	for name, lose := range map[string]func(k *keeping, key string){
+		"gone":    func(k *keeping, key string) { k.fake.Put(key, nil) },
+		"emptied": func(k *keeping, key string) { k.fake.Put(key, []byte{}) },
+		"cut":     func(k *keeping, key string) { k.fake.Put(key, k.fake.Objects()[key].Body[:20]) },
+		"zeros":   func(k *keeping, key string) { k.fake.Put(key, make([]byte, len(k.fake.Objects()[key].Body))) },
+		"doubled": func(k *keeping, key string) { b := k.fake.Objects()[key].Body; k.fake.Put(key, slices.Concat(b, b)) },
+		"one other": func(k *keeping, key string) {
+			b := bytes.Clone(k.fake.Objects()[key].Body)
+			b[len(b)-1]++
+			k.fake.Put(key, b)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKeeping(t, func(t *testing.T, k *keeping) {
+				keys := k.shipped(k.small(3)...)
+				was := k.fake.Objects()
+				lose(k, keys[1])
+				time.Sleep(testKeep)
+				synctest.Wait()
+				k.expect(0, 1, 1, 0)
+				k.there(was)
+				if g := k.log.Ledger(); g.Shipped != 4 || g.Recovered != 1 || g.Pending != 0 {
+					t.Errorf("ledger %+v", g)
+				}
+				k.said("the segment is shipped again", 1)
+				time.Sleep(testKeep)
+				synctest.Wait()
+				k.expect(0, 0, 1, 0)
+				k.said("the storage has what it confirmed", 1)
+				if st := k.ship.Stats(); st.Conflicts != 0 || len(k.fake.Puts()) != 4 {
+					t.Errorf("stats %+v, puts %v", st, k.fake.Puts())
+				}
+			})
+		})
+	}
+}
+
+// TestWhatIsGoneTwiceHasVanished has a consumer that takes objects as they come.
+func TestWhatIsGoneTwiceHasVanished(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		keys := k.shipped(k.small(2)...)
+		for range 3 {
+			k.fake.Put(keys[0], nil)
+			time.Sleep(testKeep)
+			synctest.Wait()
+		}
+		k.expect(0, 0, 1, 1)
+		k.said("has vanished", 1)
+		k.said("records=1", 1)
+		k.said(strings.TrimPrefix(keys[0], "data/"), 2)
+		if n := k.fake.Puts()[keys[0]]; n != 2 {
+			t.Errorf("it was put %d times", n)
+		}
+	})
+}
+
+func TestAfterADayNothingIsShippedAgain(t *testing.T) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
+		keys := k.shipped(k.small(2)...)
+		k.fake.Put(keys[0], nil)
+		k.ship.keeper.mu.Lock() // a day in which the storage can't be asked
+		for _, one := range k.ship.keeper.waiting {
+			one.confirmed = one.confirmed.Add(-reshipLimit)
+		}
+		k.ship.keeper.mu.Unlock()
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 0, 0, 1)
+		k.said("it was confirmed more than a day ago", 1)
+	})
+}
+
+func TestAStorageThatMayNotBeAskedIsBelieved(t *testing.T) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
+		keys := k.shipped(k.small(3)...)
+		k.fake.Put(keys[0], nil)
+		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+			return s3test.Error(w, http.StatusForbidden, "AccessDenied")
+		}})
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		k.said("removed unseen", 3) // one line, and a summary: see package main
+		k.said("trouble="+`"last look"`, 3)
+	})
+}
+
+// TestALargeObjectIsReadOnlyAfterAnOutage counts what is read of one.
+func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
+	refuse := func(status int) func(k *keeping) {
+		return func(k *keeping) {
+			k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+				if status == 0 {
+					panic(http.ErrAbortHandler)
+				}
+				return s3test.Error(w, status, "Whatever")
+			}})
+			if err := k.log.Append(k.t.Context(), wal.Record{Usage: []byte(`{}`)}); err != nil {
+				k.t.Fatal(err)
+			}
+			if err := k.log.Seal(k.t.Context()); err != nil {
+				k.t.Fatal(err)
+			}
+			synctest.Wait()
+			k.behave(s3test.Behaviour{})
+		}
+	}
+	for name, c := range map[string]struct {
+		happens func(k *keeping)
+		read    int64
+	}{
+		"nothing":        {func(*keeping) {}, 0},
+		"an error of S3": {refuse(http.StatusNotFound), 0},
+		"500":            {refuse(http.StatusInternalServerError), 1},
+		"503":            {refuse(http.StatusServiceUnavailable), 1},
+		"a reset":        {refuse(0), 1},
+		"another is gone": {func(k *keeping) {
+			time.Sleep(time.Second)
+			k.fake.Put(k.shipped(k.small(1)...)[0], nil)
+			time.Sleep(testKeep / 2)
+			k.ship.SetLimits(Limits{Keep: time.Second}) // at both at once
+		}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKeeping(t, func(t *testing.T, k *keeping) {
+				keys := k.shipped(big())
+				if n := int64(len(k.fake.Objects()[keys[0]].Body)); n <= smallObject {
+					t.Fatalf("it has %d bytes", n)
+				}
+				c.happens(k)
+				var read atomic.Int64
+				b := s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
+					if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, keys[0]) {
+						read.Add(1)
+					}
+					return false
+				}}
+				k.behave(b)
+				time.Sleep(2 * testKeep)
+				synctest.Wait()
+				if read.Load() != c.read || k.log.Stats().KeptSegments > 1 {
+					t.Errorf("it was read %d times, want %d; %s", read.Load(), c.read, k.logged.text())
+				}
+			})
+		})
+	}
+}
+
+// TestDamageThatOnlyReadingShows has a storage lose the content of a large object, and
+// not its size and metadata, with its power.
+func TestDamageThatOnlyReadingShows(t *testing.T) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
+		keys := k.shipped(big())
+		was := k.fake.Objects()
+		k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
+		k.ship.keeper.noteOutage()
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 1, 1, 0)
+		k.there(was)
+		k.said("replaced it", 1)
+		time.Sleep(2 * testKeep)
+		synctest.Wait()
+		k.expect(0, 0, 1, 0)
+	})
+}
+
+func TestLooksReadWithinTheBandwidth(t *testing.T) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
+		const rate = 20 << 10
+		keys := k.shipped(big())
+		k.ship.keeper.noteOutage()
+		k.ship.SetLimits(Limits{Keep: testKeep, Bandwidth: rate})
+		time.Sleep(testKeep + time.Duration(len(k.fake.Objects()[keys[0]].Body))*time.Second/rate - time.Second)
+		synctest.Wait()
+		k.expect(0, 1, 0, 0)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+	})
+}
+
+// TestADamagedCopyThatCantBeReplacedIsReported has storages that can't replace just one
+// version of an object.
+func TestADamagedCopyThatCantBeReplacedIsReported(t *testing.T) {
+	for name, b := range map[string]s3test.Behaviour{
+		"refused": {Conditions: s3test.Refuse},
+		"misread": {Conditions: s3test.Misjudge},
+		"may not": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			return r.Header.Get("If-Match") != "" && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+		}},
+		"no longer": {Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			return r.Header.Get("If-Match") != "" && s3test.Error(w, http.StatusPreconditionFailed, "PreconditionFailed")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKeeping(t, func(t *testing.T, k *keeping) {
+				k.behave(b)
+				keys := k.shipped(k.small(1)...)
+				body := k.fake.Objects()[keys[0]].Body
+				k.fake.Put(keys[0], body[:len(body)/2])
+				time.Sleep(testKeep)
+				synctest.Wait()
+				k.expect(0, 1, 1, 0)
+				k.said("stored beside it (look at it, and delete it)", 1)
+				st := k.ship.Stats()
+				if st.Conflicts != 0 || st.Failures[kindDamaged] != 1 {
+					t.Errorf("stats %+v", st)
+				}
+				time.Sleep(testKeep) // of which the last look is at the one beside
+				synctest.Wait()
+				k.expect(0, 0, 1, 0)
+				objects := k.fake.Objects()
+				beside := slices.DeleteFunc(slices.Collect(maps.Keys(objects)), func(key string) bool { return !strings.Contains(key, "~") })
+				if len(beside) != 1 || !bytes.Equal(objects[beside[0]].Body, body) || len(objects[keys[0]].Body) != len(body)/2 {
+					t.Errorf("%v are beside", beside)
+				}
+			})
+		})
+	}
+}
+
+// TestOnlyTheDamagedVersionIsReplaced checks the condition of the put that replaces.
+func TestOnlyTheDamagedVersionIsReplaced(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		keys := k.shipped(k.small(1)...)
+		k.fake.Put(keys[0], []byte("damaged"))
+		var conditions []string
+		k.behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.Method == http.MethodPut {
+				conditions = append(conditions, r.Header.Get("If-Match")+r.Header.Get("If-None-Match"))
+			}
+			return false
+		}})
+		time.Sleep(testKeep)
+		synctest.Wait()
+		if want := []string{`"f7ce8aa0ce16862be4a2bbf8e8c64d0f"`}; len(conditions) != 1 || len(conditions[0]) != len(want[0]) {
+			t.Errorf("conditions %q", conditions)
+		}
+	})
+}
+
+func TestASegmentIsKeptWhileTheStorageIsAway(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		keys := k.shipped(k.small(20)...)
+		was := k.fake.Objects()
+		k.behave(s3test.Behaviour{Fault: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		k.expect(0, 20, 0, 0)
+		if n := k.ship.Stats().Failures["network"]; n < 20 || n > 200 {
+			t.Errorf("%d failures in an hour", n)
+		}
+		for _, key := range keys[:10] {
+			k.fake.Put(key, nil)
+		}
+		k.behave(s3test.Behaviour{})
+		time.Sleep(2 * testKeep)
+		synctest.Wait()
+		k.expect(0, 0, 10, 0)
+		k.there(was)
+		lastOf := map[string]string{} // trouble -> level
+		for line := range strings.Lines(k.logged.text()) {
+			if _, after, ok := strings.Cut(line, "trouble="); ok {
+				lastOf[strings.Trim(strings.SplitAfter(after, `"`)[min(1, strings.Count(after, `"`))], `"`)] = line
+			}
+		}
+		for trouble, line := range lastOf {
+			if !strings.Contains(line, "level=INFO") {
+				t.Errorf("nothing says that %s is over: %s", trouble, line)
+			}
+		}
+	})
+}
+
+// TestAfterARestartNothingIsPutTwice restarts the daemon with kept segments, one of
+// which the storage has lost.
+func TestAfterARestartNothingIsPutTwice(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		keys := k.shipped(append(k.small(2), big())...)
+		was := k.fake.Objects()
+		k.stop()
+		k.fake.Put(keys[0], nil)
+		k.counted(http.MethodPut)
+		k.counted(http.MethodGet)
+		k.start()
+		synctest.Wait()
+		k.expect(0, 3, 0, 0)
+		if puts := k.counted(http.MethodPut); puts != 1 {
+			t.Errorf("%d objects were put after the restart", puts)
+		}
+		k.there(maps.Clone(was))
+		// What lost its power with us may have kept no more than size and metadata.
+		k.fake.Rot(keys[2], make([]byte, len(was[keys[2]].Body)))
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 1, 1, 0)
+		k.there(was)
+	})
+}
+
+func TestWithoutKeepASegmentIsRemovedAtOnce(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		k.shipped(k.small(2)...)
+		k.expect(0, 2, 0, 0)
+		k.ship.SetLimits(Limits{})
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		k.looks()
+		k.shipped(k.small(2)...)
+		k.expect(0, 0, 0, 0)
+		time.Sleep(time.Hour)
+		if n := k.looks(); n > 0 {
+			t.Errorf("%d looks", n)
+		}
+	})
+}
+
+// TestNothingIsAskedAboutWhatHadToGo has the log need the room.
+func TestNothingIsAskedAboutWhatHadToGo(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		k.shipped(k.small(4)...)
+		k.looks()
+		k.log.SetLimits(wal.Limits{MaxBytes: 1})
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		if n := k.looks(); n > 0 {
+			t.Errorf("%d looks", n)
+		}
+		if left := len(k.ship.keeper.waiting); left > 0 {
+			t.Errorf("%d are remembered", left)
+		}
+	})
+}

@@ -1,0 +1,257 @@
+package shipper
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+	"collectord/wal"
+)
+
+// TestALiarLosesNothingUnseen ships through a storage that lies at random, beside a
+// consumer that takes objects as they come, and restarts the daemon now and then. At ten
+// times Keep after the last usage every record is in the bucket, once, or was reported
+// as vanished, and the log is empty.
+func TestALiarLosesNothingUnseen(t *testing.T) {
+	t.Parallel()
+	for name, conditions := range map[string]int{"with conditional puts": s3test.Honour, "without": s3test.Ignore, "that are refused": s3test.Refuse} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testLiar(t, rand.Uint64(), conditions, *storm) })
+		})
+	}
+}
+
+// liar is a storage that lies to one request in a few. It knows only lies that a look
+// can see through: what is lost after the look is lost.
+type liar struct {
+	fake       *s3test.Pipe
+	conditions int
+
+	mu   sync.Mutex // guards what follows
+	rand *rand.Rand
+	lies map[string]int
+}
+
+func (l *liar) draw(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rand.IntN(n)
+}
+
+func (l *liar) lie(name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lies[name]++
+}
+
+// soon is a time before the next look at what is put now.
+func (l *liar) soon() time.Duration { return time.Second + time.Duration(l.draw(int(testKeep/2))) }
+
+// towards is how the storage behaves towards a request.
+func (l *liar) towards(r *http.Request) s3test.Behaviour {
+	b := s3test.Behaviour{Conditions: l.conditions}
+	fail := func(name string, how func(w http.ResponseWriter) bool) {
+		l.lie(name)
+		b.Fault = func(w http.ResponseWriter, r *http.Request) bool {
+			_, _ = io.Copy(io.Discard, r.Body)
+			return how(w)
+		}
+	}
+	key, object := strings.CutPrefix(r.URL.Path, "/"+s3test.Bucket+"/")
+	switch l.draw(40) { // any request
+	case 0:
+		fail("500", func(w http.ResponseWriter) bool {
+			return s3test.Error(w, http.StatusInternalServerError, "InternalError")
+		})
+		return b
+	case 1:
+		fail("503", func(w http.ResponseWriter) bool { return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown") })
+		return b
+	case 2:
+		fail("reset", func(http.ResponseWriter) bool { panic(http.ErrAbortHandler) })
+		return b
+	}
+	if !object || !strings.Contains(key, "/dt=") { // what is asked about the storage itself is the truth
+		return b
+	}
+	n := l.draw(60)
+	if r.Method == http.MethodGet && l.conditions != s3test.Refuse { // otherwise a whole object can get a second one beside it, which is reported
+		if name, ok := [...]string{1: "breaks off", 2: "reads part", 3: "reads twice", 4: "reads another"}, n >= 1 && n <= 4; ok {
+			l.lie(name[n])
+			b.Read = s3test.ReadLie(n)
+		}
+		return b
+	}
+	if r.Method != http.MethodPut {
+		return b
+	}
+	switch lies := []s3test.Lie{s3test.ConfirmsNothing, s3test.ConfirmsHalf, s3test.ConfirmsTwice, s3test.ConfirmsGarbled, s3test.ConfirmsOther, s3test.KeepsNothing, s3test.WrongChecksum, s3test.TruncatesHonestly, s3test.Page, s3test.ErrorBody}; {
+	case n < len(lies):
+		l.lie(fmt.Sprintf("lie %d", lies[n]))
+		b.Lie = lies[n]
+	case n < 15:
+		l.lie("forgets")
+		b.Forget = l.soon()
+	case n < 20:
+		l.lie("answer lost")
+		b.Stored = func(string) bool { return true }
+	case n < 25: // the consumer
+		l.lie("consumed")
+		taken := l.soon()
+		b.Stored = func(key string) bool {
+			time.AfterFunc(taken, func() { l.fake.Put(key, nil) })
+			return false
+		}
+	}
+	return b
+}
+
+func testLiar(t *testing.T, seed uint64, conditions, segments int) {
+	const per = 2
+	l := &liar{fake: s3test.NewPipe(), conditions: conditions, rand: rand.New(rand.NewPCG(seed, 0)), lies: map[string]int{}}
+	fail := func(format string, args ...any) {
+		t.Helper()
+		t.Errorf("seed %d: %s", seed, fmt.Sprintf(format, args...))
+	}
+	l.fake.Behave(s3test.Behaviour{Each: l.towards})
+	store := testS3(t, l.fake.URL, s3test.Bucket+"/data", func(o *bucket.S3Options) { o.Dial, o.Logger = l.fake.Dial, slog.New(slog.DiscardHandler) })
+	dir := t.TempDir()
+	var logged saidLines
+	var log *wal.Log
+	var ship *Shipper
+	var reshipped, vanished uint64
+	var stop func()
+	start := func() {
+		var err error
+		if log, err = wal.Open(dir, wal.Options{Node: "edge-1", SealAfter: time.Hour, SegmentSize: 1 << 20}); err != nil {
+			t.Fatal(err)
+		}
+		ship, err = New(log, store, Options{SpoolDir: filepath.Join(dir, "spool"), Logger: logged.logger(), Limits: Limits{Keep: testKeep, Concurrency: 4}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { defer close(ended); ship.Run(ctx) }()
+		stop = func() {
+			cancel()
+			<-ended
+			st := ship.Stats()
+			reshipped, vanished = reshipped+st.Reshipped, vanished+st.Vanished
+			if n := log.Stats().KeptCutShort; n > 0 { // and was not looked at
+				fail("%d segments were removed early: the disk of the test has no room", n)
+			}
+			if err := log.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	start()
+	for i := range segments {
+		for j := range per {
+			if err := log.Append(t.Context(), wal.Record{Usage: fmt.Appendf(nil, `{"n":%d}`, per*i+j)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := log.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(l.draw(200)) * time.Millisecond)
+		if l.draw(segments) < 4 {
+			stop()
+			start()
+		}
+	}
+	time.Sleep(10 * testKeep)
+	synctest.Wait()
+	l.fake.Behave(s3test.Behaviour{})
+	if s, g := log.Stats(), log.Ledger(); s.SealedSegments+s.KeptSegments+s.LossNotes > 0 || g.Pending > 0 || len(ship.keeper.waiting) > 0 {
+		fail("the log is not empty: %d sealed, %d kept, %d pending; %v", s.SealedSegments, s.KeptSegments, g.Pending, ship.Stats().Failures)
+	}
+	stop()
+	told := told(t, logged.text())
+	if uint64(len(told)) < vanished*per {
+		fail("%d records were reported of %d segments", len(told), vanished)
+	}
+	there := map[uint64]string{}
+	for key := range l.fake.Objects() {
+		k, ok := bucket.ParseKey(strings.TrimPrefix(key, "data/"))
+		if !ok {
+			continue
+		}
+		if problem := readable(t, store, k); problem != "" { // of no record, and reported
+			if !told[k.FirstSeq] {
+				t.Logf("%s: %s", key, problem)
+			}
+			continue
+		}
+		for seq := k.FirstSeq; seq <= k.LastSeq; seq++ {
+			if other, ok := there[seq]; ok {
+				fail("seq %d is in %s and in %s", seq, other, key)
+			}
+			there[seq] = key
+		}
+	}
+	for seq := uint64(1); seq <= uint64(per*segments); seq++ {
+		if there[seq] == "" && !told[seq] {
+			about := ""
+			for line := range strings.Lines(logged.text()) {
+				if strings.Contains(line, fmt.Sprintf("-%020d-", seq)) {
+					about += line
+				}
+			}
+			fail("seq %d is not in the bucket, and nothing says so; logged is:\n%s", seq, about)
+		}
+	}
+	l.fake.Close()
+	t.Logf("seed %d: %d segments, %d requests, shipped again %d, vanished %d; lies %v; failures of the last run %v",
+		seed, segments, l.fake.Requests(), reshipped, vanished, l.lies, ship.Stats().Failures)
+}
+
+// told are the seqs that the log says have vanished.
+func told(t *testing.T, logged string) map[uint64]bool {
+	t.Helper()
+	all := map[uint64]bool{}
+	for line := range strings.Lines(logged) {
+		if !strings.Contains(line, "trouble=vanished") || !strings.Contains(line, "level=WARN") {
+			continue
+		}
+		k, ok := bucket.ParseKey(vanishedKey.FindStringSubmatch(line)[1])
+		if !ok {
+			t.Errorf("no key: %s", line)
+		}
+		for seq := k.FirstSeq; seq <= k.LastSeq; seq++ {
+			all[seq] = true
+		}
+	}
+	return all
+}
+
+var vanishedKey = regexp.MustCompile(`key="?([^" ]+)`)
+
+// readable returns why an object is not what its name says, or nothing.
+func readable(t *testing.T, store bucket.Store, k bucket.Key) string {
+	t.Helper()
+	v, err := bucket.NewVerifier()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	c, err := v.Read(t.Context(), store, k.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Problem(k)
+}

@@ -1,0 +1,140 @@
+package shipper
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"collectord/shipper/bucket"
+)
+
+// Troubles that a look can find. Each is over once a look finds what it should.
+const (
+	troubleLook     = "last look"
+	troubleLost     = "lost by the storage"
+	troubleVanished = "vanished"
+)
+
+// look asks the storage what it has of a kept object. It returns an error if the storage
+// did not say.
+func (k *keeper) look(ctx context.Context, one *keptObject) error {
+	one.intact, one.lost = false, ""
+	if !one.segment.IsKept() { // its room was needed
+		return nil
+	}
+	one.read = one.object.Size <= smallObject || k.mayHaveLost(one)
+	found, _, err := bucket.Compare(k.callOptions(ctx), k.store, &one.object, one.read)
+	switch {
+	case errors.Is(err, bucket.ErrNotFound):
+		one.lost = "it is gone"
+	case err != nil:
+		return err
+	case found == bucket.SameLines:
+		one.intact = true
+		return nil
+	case found == bucket.OtherLines:
+		one.lost = "other lines are in its place"
+	default:
+		one.lost = "it is damaged"
+	}
+	k.noteOutage() // it may have lost others, too
+	return nil
+}
+
+// looked decides what becomes of a kept segment after a look.
+func (k *keeper) looked(one *keptObject) {
+	switch {
+	case isForbidden(one.err):
+		k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is removed unseen (grant s3:GetObject and s3:ListBucket on this bucket and prefix; README, Permissions)",
+			"key", one.object.Key, "error", one.err)
+		_ = one.segment.Remove() // logged
+	case one.err != nil:
+		k.putOff(one)
+		return
+	case one.lost != "":
+		k.lost(one)
+	case one.intact && !one.read && k.mayHaveLost(one): // as another look has shown since
+		k.wait(one)
+	case one.intact:
+		k.over()
+		_ = one.segment.Remove() // logged
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.backoff = backoff{}
+}
+
+// lost has a segment shipped again whose object is not there, or not whole, unless that
+// was tried before or is too late.
+func (k *keeper) lost(one *keptObject) {
+	var reason string
+	switch {
+	case one.segment.WasRelisted():
+		reason = "it was shipped again before"
+	case time.Since(one.confirmed) > reshipLimit:
+		reason = "it was confirmed more than a day ago"
+	case !one.segment.Relist():
+		reason = "its segment was removed to make room"
+	default:
+		k.warn(troubleLost, "the storage has lost what it had confirmed: the segment is shipped again",
+			"key", one.object.Key, "found", one.lost)
+		return
+	}
+	k.Shipper.mu.Lock()
+	k.stats.Vanished++
+	k.Shipper.mu.Unlock()
+	k.warn(troubleVanished, "what the storage had confirmed has vanished, and is not shipped again (let nothing delete, move or change objects that are younger than shipper.keep)",
+		"key", one.object.Key, "records", one.object.Records, "found", one.lost, "reason", reason)
+	_ = one.segment.Remove() // logged
+}
+
+// wait puts one among those that wait for a look, behind those with no more tries.
+func (k *keeper) wait(one *keptObject) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at, _ := slices.BinarySearchFunc(k.waiting, one.tries+1, func(other *keptObject, tries int) int { return other.tries - tries })
+	k.waiting = slices.Insert(k.waiting, at, one)
+}
+
+// putOff has the storage asked again later.
+func (k *keeper) putOff(one *keptObject) {
+	limits := k.currentLimits()
+	kind, most, asked := "local", limits.RetryMax, time.Duration(0)
+	var failure *bucket.Error
+	if errors.As(one.err, &failure) {
+		kind = failure.Kind
+		if failure.Permanent {
+			most = limits.RetryMaxPermanent
+		}
+		asked = min(failure.RetryAfter, limits.RetryMaxPermanent)
+	}
+	k.count(kind)
+	k.mu.Lock()
+	k.backoff.failed(time.Now(), limits.RetryMin, most, asked)
+	k.mu.Unlock()
+	one.tries++
+	k.wait(one)
+	k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is kept, and it is tried again",
+		"key", one.object.Key, "error", one.err)
+}
+
+func (k *keeper) warn(trouble, message string, args ...any) {
+	k.mu.Lock()
+	k.trouble[trouble] = true
+	k.mu.Unlock()
+	k.opts.Logger.Log(context.Background(), slog.LevelWarn, message, append([]any{"trouble", trouble, "destination", k.store.String()}, args...)...)
+}
+
+// over notes that the storage has what it confirmed.
+func (k *keeper) over() {
+	k.mu.Lock()
+	over := slices.Sorted(maps.Keys(k.trouble))
+	clear(k.trouble)
+	k.mu.Unlock()
+	for _, trouble := range over {
+		k.opts.Logger.Info("the storage has what it confirmed", "trouble", trouble)
+	}
+}

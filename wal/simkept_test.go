@@ -1,0 +1,101 @@
+package wal
+
+import (
+	"errors"
+	"slices"
+	"time"
+)
+
+// keptSegment is one that the storage confirmed in this run, and its records.
+type keptSegment struct {
+	*Segment
+	records []stored
+}
+
+// confirm does what a shipper does once the storage has confirmed a segment.
+func (s *life) confirm(one *Segment, records []stored) {
+	s.shipped += uint64(len(records))
+	if s.rand.IntN(2) == 0 {
+		_ = one.Remove() // what fails is tried again by the log
+		return
+	}
+	one.Keep()
+	s.kept = append(s.kept, keptSegment{one, records})
+	s.tally.add("segments kept", 1)
+	s.checkKept()
+	if s.rand.IntN(2) == 0 {
+		s.lastLook()
+	}
+}
+
+// lastLook looks whether the storage still has what it confirmed: now and then it has
+// lost it.
+func (s *life) lastLook() {
+	at := s.rand.IntN(len(s.kept))
+	k := s.kept[at]
+	s.kept = slices.Delete(s.kept, at, at+1)
+	if s.rand.IntN(3) > 0 {
+		_ = k.Remove()
+		return
+	}
+	if k.Relist() { // from here on it is the only copy
+		s.history.lose(k.records)
+		s.tally.add("segments lost by the storage", 1)
+	}
+}
+
+// lose takes records out of the bucket.
+func (h *history) lose(records []stored) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.past.bucket = slices.DeleteFunc(slices.Clone(h.past.bucket), func(b stored) bool {
+		return slices.ContainsFunc(records, func(r stored) bool { return r.seq == b.seq })
+	})
+}
+
+// checkKept holds what is kept against what that promises: it can be read, nothing says
+// that it is lost, and nothing is refused for it.
+func (s *life) checkKept() {
+	notes, _ := s.log.Losses() // what the disk does not give now is read later
+	notes = append(notes, s.history.now().notes...)
+	there := 0
+	for _, k := range s.kept {
+		for _, n := range notes {
+			if n.FirstSeq <= k.last && k.first <= n.LastSeq {
+				s.fail("a note says that seqs %d to %d are lost (%s), and %s was shipped and kept", n.FirstSeq, n.LastSeq, n.Reason, k.Segment)
+			}
+		}
+		if !k.IsKept() {
+			continue
+		}
+		there++
+		n := 0
+		for r, err := range k.Records() {
+			if err != nil {
+				if s.trouble == nil {
+					s.fail("kept %s: %v", k.Segment, err)
+				}
+				n = len(k.records)
+				break
+			}
+			if n >= len(k.records) || k.records[n].number != numberOf(r.Usage) {
+				s.fail("kept %s has other records", k.Segment)
+				break
+			}
+			n++
+		}
+		if n < len(k.records) {
+			s.fail("kept %s has %d records of %d", k.Segment, n, len(k.records))
+		}
+	}
+	if stats := s.log.Stats(); stats.KeptSegments > there { // fewer may be there by now
+		s.fail("%d segments are kept, known are %d", stats.KeptSegments, there)
+	}
+	if s.trouble.failed() > 0 || !errors.Is(s.log.Full(), ErrFull) {
+		return
+	}
+	time.Sleep(2 * boundsInterval)
+	if errors.Is(s.log.Full(), ErrFull) && s.log.Stats().KeptSegments > 0 {
+		s.fail("appends are refused, and segments are kept: %v", s.log.Full())
+	}
+}
