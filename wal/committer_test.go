@@ -87,6 +87,9 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 	until(t, "the log takes records again", func() bool {
 		return l.Append(context.Background(), Record{Usage: usage(3)}) == nil
 	})
+	if aside := l.PutAside(); len(aside) > 0 {
+		t.Errorf("put aside: %v", aside)
+	}
 	mustSeal(t, l)
 	got := readAll(t, l)
 	if len(got) != 4 || !bytes.Equal(got[3].Usage, usage(3)) {

@@ -84,12 +84,12 @@ func (l *losses) list() (notes []LossNote, err error) {
 	return notes, err
 }
 
-// count counts the notes at a start, and corrects their names.
-func (l *losses) count() error {
+// count counts the notes at a start, calls each for them, and corrects their names.
+func (l *losses) count(each func(LossNote)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := int64(0)
-	_, err := l.eachNote(func(LossNote) bool { n++; return true })
+	_, err := l.eachNote(func(note LossNote) bool { n++; each(note); return true })
 	if err == nil {
 		l.waiting.Store(n)
 	}

@@ -69,6 +69,9 @@ func TestShippedWhileTheDiskFailsStillTellsTheNextSeq(t *testing.T) {
 	if g := checkLedger(t, l); g.Shipped != 2 || g.Pending != 0 {
 		t.Errorf("ledger %+v", g)
 	}
+	if files, err := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix, segment.FileName)); err != nil || len(files) > 0 {
+		t.Errorf("%v takes the room that the log may wait for (%v)", files, err)
+	}
 	dir := t.TempDir() // as kill -9 leaves it
 	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {
 		t.Fatal(err)

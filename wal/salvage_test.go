@@ -216,26 +216,28 @@ func TestWhatIsLostWithItsFileIsNoted(t *testing.T) {
 	checkLosses(t, l, nil)
 }
 
+// makeLater has the header of a segment be of a later version, and returns the file.
+func makeLater(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := b[1 : 1+b[0]]
+	entry[4] = formatVersion + 1
+	binary.LittleEndian.PutUint32(entry[len(entry)-4:], crc32.Checksum(entry[:len(entry)-4], castagnoli))
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
 // A daemon that was set back to an earlier version must neither fail on nor touch what
 // the later one wrote, and number its records above.
 func TestLaterVersionIsLeftAloneAndPassed(t *testing.T) {
-	later := func(path string) []byte {
-		t.Helper()
-		b, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		entry := b[1 : 1+b[0]]
-		entry[4] = formatVersion + 1
-		binary.LittleEndian.PutUint32(entry[len(entry)-4:], crc32.Checksum(entry[:len(entry)-4], castagnoli))
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
 	t.Run("sealed", func(t *testing.T) {
 		dir, file := sealedDir(t, 3)
-		b := later(file)
+		b := makeLater(t, file)
 		l := open(t, dir, Options{})
 		segments, _ := l.Sealed()
 		if _, err := l.Salvage(segments[0]); !errors.Is(err, ErrVersion) {
@@ -249,7 +251,7 @@ func TestLaterVersionIsLeftAloneAndPassed(t *testing.T) {
 	})
 	t.Run("not sealed", func(t *testing.T) {
 		dir, file := crashed(t, 3)
-		b := later(file)
+		b := makeLater(t, file)
 		for range 2 {
 			l := open(t, dir, Options{})
 			mustAppend(t, l, Record{Usage: usage(3)})

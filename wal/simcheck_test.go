@@ -35,6 +35,25 @@ func (s *life) checkClaim(below uint64) {
 	s.tally.add("claims", 1)
 }
 
+// untidy names what is neither a segment nor waits for a start: a removal or a salvage
+// that is not finished.
+func untidy(d *simdisk.Disk) string {
+	entries, _ := d.List(filepath.Join(simulatedDir, "wal"))
+	for _, e := range entries {
+		if _, _, ending, ok := parseName(e.Name()); e.IsDir() && (ok && ending != "" && ending != unreadSuffix && ending != tailSuffix || e.Name() == salvageName) {
+			return e.Name()
+		}
+	}
+	return ""
+}
+
+// checkSize holds against the disk what the log has counted.
+func (s *life) checkSize(one *Segment) {
+	if info, err := s.disk.Stat(one.path()); err == nil && s.trouble == nil && !s.loses() && info.Size() != one.Bytes() {
+		s.fail("segment %s has %d bytes, its file %d", one, one.Bytes(), info.Size())
+	}
+}
+
 // checkLedger adds up the ledger of a run that began with a past.
 func (s *life) checkLedger(began past) {
 	g, now := s.log.Ledger(), s.history.now()
@@ -70,11 +89,16 @@ func sum(m map[string]uint64) (n uint64) {
 
 // after checks every crash that the life noted, and its end.
 func (s *life) after() {
-	end := moment{disk: s.disk.End((*simdisk.Disk).Keep), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
+	disk := s.disk.End((*simdisk.Disk).Keep)
+	end := moment{disk: disk, state: stateOf(disk), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
 	time.Sleep(time.Second) // what the checks do comes after all crashes
 	lived := s.logged.text.String()
-	for _, m := range append(s.moments, end) {
+	for n, m := range append(s.moments, end) {
+		if !s.tally.isNew(m.state) && m.call.Op != "end" {
+			continue
+		}
 		s.logged.text.Reset()
+		s.drawFor(fmt.Sprint(n))
 		if s.check(m); s.t.Failed() {
 			s.t.Logf("the life wrote:\n%s\nthe start wrote:\n%s", lived, s.logged.text.String())
 			return
@@ -111,6 +135,9 @@ func (s *life) check(m moment) {
 			s.t.Logf("the start found:\n%s", listing(found, simulatedDir))
 		}
 	}()
+	if s.trouble != nil && s.trouble.where != nil {
+		m.disk.Intercept = s.trouble.refuse
+	}
 	var again *moment
 	h := &history{past: s.surely(m)} // of the check, which goes on
 	if m.deep < 2 && s.draw(3) == 0 {
@@ -123,6 +150,13 @@ func (s *life) check(m moment) {
 	}
 	if m.disk.Resize(simulatedRoom); s.kind.evicts || s.kind.fills {
 		time.Sleep(10 * time.Second) // until what is too much is evicted, or the log has seen that there is room
+	}
+	if s.trouble == nil && !s.kind.rots && !s.kind.strange && !s.kind.interval {
+		for _, finding := range []Finding{FoundDamage, FoundNoRecords, FoundNoFile, FoundUnreadable, FoundMisnamed, FoundMissing, FoundIdentity, FoundUnreadableNote, FoundStray} {
+			if n := l.Stats().Findings[finding]; n > 0 {
+				fail("a crash alone, and the start found %d times %s", n, finding)
+			}
+		}
 	}
 	highest := s.checkLog(l, m, fail)
 	recs := h.offer(1)
@@ -157,7 +191,7 @@ func (s *life) crashOnce(m moment, h *history, again **moment) func(simdisk.Call
 		if left--; left != 0 {
 			return
 		}
-		if crashed := m.disk.Crash(); s.tally.isNew(crashed) {
+		if crashed := m.disk.Crash(); s.tally.isNew(stateOf(crashed)) {
 			*again = &moment{disk: crashed, call: c, past: h.now(), at: time.Now(), deep: m.deep + 1}
 		}
 	}
@@ -170,13 +204,16 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fa
 		fail("the log does not start again: %v", err)
 		return
 	}
-	if g := l.Ledger(); !s.kind.loses() && !s.trouble.lied() && g.Pending != pending {
+	if g := l.Ledger(); !s.loses() && !s.trouble.lied() && g.Pending != pending {
 		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
 	}
 	for finding, n := range l.Stats().Findings {
-		if n > 0 && !s.kind.rots && (s.trouble == nil || finding != FoundMisnamed) {
+		if n > 0 && !s.kind.rots && (!s.trouble.mayLeaveFrames() || finding != FoundMisnamed) {
 			fail("the second start found %d times %s", n, finding)
 		}
+	}
+	if name := untidy(d); name != "" && !s.kind.evicts {
+		fail("the second start left %s", name)
 	}
 	all, _ := l.Sealed()
 	if s.kind.evicts { // and it may have been the usage after the start
@@ -199,5 +236,3 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fa
 		fail("close again: %v", err)
 	}
 }
-
-// checkComplete looks for what is gone without a note.

@@ -55,7 +55,7 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest ui
 	if g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
 		fail("the ledger does not add up: %+v", g)
 	}
-	if pending := s.pending(l); !s.kind.loses() && !s.trouble.lied() && (g.Pending != pending || g.Shipped+g.Quarantined+g.Evicted > 0) {
+	if pending := s.pending(l); !s.loses() && !s.trouble.lied() && (g.Pending != pending || g.Shipped+g.Quarantined+g.Evicted > 0) {
 		fail("ledger %+v, of %d records", g, pending)
 	}
 	s.readLog(l, c)
@@ -73,7 +73,8 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest ui
 			// What was uploaded may be evicted or rot, if the answer was lost or a crash
 			// came first. The log can't know, and says where the storage has it, if it
 			// has. If nothing tells when a damaged segment began, its last change does.
-			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || n.Reason == LossDamaged && s.kind.jumps
+			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || n.Reason == LossDamaged && s.kind.jumps ||
+				len(n.Hours) == 0 && s.harmed != nil // of a segment without its file nobody knows
 			unknown := c.inBucket[seq] && named
 			if _, ok := c.bySeq[seq]; ok && !unknown {
 				fail("a note says that seq %d is lost (%s), and it is there; in the bucket: %t; noted %v after the crash", seq, n.Reason, c.inBucket[seq], n.At.Sub(m.at))
@@ -81,10 +82,11 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest ui
 			}
 		}
 	}
-	if slices.Contains(slices.Collect(maps.Values(c.lost)), LossDamaged) && s.kind.rots && !s.truncated && sizeBelow(m.disk, filepath.Join(simulatedDir, "wal", quarantineName)) == 0 {
+	if slices.Contains(slices.Collect(maps.Values(c.lost)), LossDamaged) && s.kind.rots && !s.truncated && sizeBelow(m.disk, inQuarantine) == 0 {
 		fail("records are noted as damaged, and nothing is in the quarantine")
 	}
 	s.checkComplete(c)
+	checkStrangers(m.disk, m.past, fail)
 	for seq := range c.bySeq {
 		highest = max(highest, seq)
 	}
@@ -98,7 +100,7 @@ func (s *life) mayLose(reason string) bool {
 	case LossEvicted:
 		return s.kind.evicts
 	default:
-		return s.kind.rots || s.kind.interval || s.trouble.lied()
+		return s.mayBeDamaged() || reason == LossDamaged && s.trouble.staysBlind() || s.kind.interval || s.trouble.lied()
 	}
 }
 
@@ -156,6 +158,8 @@ func (s *life) readLog(l *Log, c *content) {
 	}
 }
 
+// checkComplete looks for what is gone without a note, or noted as damaged and not in
+// the quarantine as far as it is there at all.
 func (s *life) checkComplete(c *content) {
 	evicted := 0
 	for seq, reason := range c.lost {
@@ -165,6 +169,11 @@ func (s *life) checkComplete(c *content) {
 	}
 	for _, a := range c.m.past.acked {
 		switch _, ok := c.there[a.number]; {
+		case !ok && s.harmed[a.number] && !s.kind.evicts && !s.kind.interval:
+			if text := usageOf(a.number); s.remains[a.number] && !holds(c.m.disk, inQuarantine, text) {
+				c.fail("usage %d was damaged, and what is left of it is not in the quarantine", a.number)
+			}
+		case !ok && s.trouble.staysBlind() && holds(c.m.disk, inQuarantine, usageOf(a.number)):
 		case ok, s.harmed[a.number], s.kind.interval && !c.m.kill && c.m.at.Sub(a.at) < time.Second:
 		case evicted > 0:
 			evicted--

@@ -30,6 +30,8 @@ type past struct {
 	acked   []ack      // those that were acknowledged
 	bucket  []stored   // those that were uploaded
 	notes   []LossNote // those that were uploaded
+
+	strangers []string // texts of files that others have made
 }
 
 // history is a past that goes on.
@@ -40,18 +42,19 @@ type history struct {
 
 // moment is a crash: a disk, and what had happened by then.
 type moment struct {
-	disk *simdisk.Disk
-	call simdisk.Call
-	past past
-	at   time.Time
-	kill bool // of the process only
-	deep int  // how many starts were interrupted before
+	disk  *simdisk.Disk
+	state [16]byte // its hash
+	call  simdisk.Call
+	past  past
+	at    time.Time
+	kill  bool // of the process only
+	deep  int  // how many starts were interrupted before
 }
 
 func (h *history) now() past {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return past{h.past.offered, slices.Clip(h.past.acked), slices.Clip(h.past.bucket), slices.Clip(h.past.notes)}
+	return past{h.past.offered, slices.Clip(h.past.acked), slices.Clip(h.past.bucket), slices.Clip(h.past.notes), slices.Clip(h.past.strangers)}
 }
 
 func (h *history) offer(n int) (recs []Record) {
@@ -59,7 +62,7 @@ func (h *history) offer(n int) (recs []Record) {
 	defer h.mu.Unlock()
 	for range n {
 		h.past.offered++
-		recs = append(recs, Record{Usage: fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, h.past.offered, strings.Repeat("x", h.past.offered%300))})
+		recs = append(recs, Record{Usage: usageOf(h.past.offered)})
 	}
 	return recs
 }
@@ -82,6 +85,17 @@ func (h *history) uploadNote(n LossNote) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.past.notes = append(h.past.notes, n)
+}
+
+func (h *history) strange(text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.past.strangers = append(h.past.strangers, text)
+}
+
+// usageOf is the usage with a number.
+func usageOf(n int) []byte {
+	return fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, n, strings.Repeat("x", n%300))
 }
 
 // numberOf is the n of a usage, or 0.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
@@ -23,6 +24,7 @@ import (
 const (
 	simulatedDir  = "/data"
 	simulatedRoom = 1 << 24 // bytes of the simulated disk
+	inQuarantine  = simulatedDir + "/wal/" + quarantineName
 )
 
 // kind is what a life goes through beside crashes.
@@ -33,14 +35,20 @@ type kind struct {
 	jumps    bool // the wall clock jumps
 	interval bool // appends return before they are synced
 	blind    bool // for a run the disk does not give some pages
+	strange  bool // others change the log directory between runs
 }
 
 // loses reports whether records may be lost, with a note.
-func (k kind) loses() bool { return k.evicts || k.rots || k.interval }
+func (s *life) loses() bool {
+	return s.kind.evicts || s.kind.interval || s.mayBeDamaged() || s.trouble.staysBlind()
+}
+
+// mayBeDamaged reports whether bytes of segments changed, or were lost.
+func (s *life) mayBeDamaged() bool { return s.kind.rots || s.harmed != nil }
 
 func (k kind) String() string {
 	var all []string
-	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval, "blind": k.blind} {
+	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval, "blind": k.blind, "strange": k.strange} {
 		if is {
 			all = append(all, name)
 		}
@@ -52,6 +60,7 @@ func (k kind) String() string {
 	return strings.Join(all, "+")
 }
 
+// life is a log on a simulated disk, and what happens to it in several runs. The first
 // begins on an empty disk, the others on what a crash, a kill or a close left.
 type life struct {
 	t     *testing.T
@@ -68,14 +77,17 @@ type life struct {
 	jumped  atomic.Int64 // nanoseconds by which the wall clock is off
 
 	mu     sync.Mutex // guards what follows, of which disk calls draw
-	chance *rand.Rand // what the disk does
+	chance *rand.PCG  // what the disk does
 	calls  map[string]int
 
 	moments   []moment
-	sparse    int // one in so many calls is followed by a crash
+	seen      map[[16]byte]bool // states of the moments
+	sparse    int               // one in so many calls is followed by a crash
 	trouble   *trouble
 	truncated bool         // by rot
+	misnamed  bool         // a segment had a wrong name
 	harmed    map[int]bool // usages of which rot took the frame; nil before
+	remains   map[int]bool // those of them whose bytes are still in the file
 	logged    lines
 }
 
@@ -95,10 +107,10 @@ func (l *lines) Write(p []byte) (int, error) {
 func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *life {
 	s := &life{
 		t: t, seed: seed, kind: k, rand: rand.New(rand.NewPCG(seed, 1)), tally: c,
-		chance: rand.New(rand.NewPCG(seed, 2)), calls: map[string]int{},
-		history: &history{}, sparse: 1, trouble: trouble,
+		chance: rand.NewPCG(seed, 2), calls: map[string]int{},
+		history: &history{}, seen: map[[16]byte]bool{}, sparse: 1, trouble: trouble,
 	}
-	if trouble != nil {
+	if trouble != nil && trouble.where == nil {
 		s.sparse = 30
 	}
 	s.use(simdisk.New(simulatedRoom, s.draw))
@@ -109,7 +121,23 @@ func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *lif
 func (s *life) draw(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.chance.IntN(n)
+	return rand.New(s.chance).IntN(n)
+}
+
+// drawFor begins another row of numbers, so that what comes of a call, or of the check
+// of a moment, does not hang on what others of the same time have drawn.
+func (s *life) drawFor(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.chance.Seed(s.seed, s.hashLocked(what))
+}
+
+// hashLocked tells the times apart at which it is called for the same.
+func (s *life) hashLocked(what string) uint64 {
+	s.calls[what]++
+	h := fnv.New64a()
+	fmt.Fprint(h, s.seed, what, s.calls[what])
+	return h.Sum64()
 }
 
 // use goes on with a disk.
@@ -121,19 +149,16 @@ func (s *life) use(d *simdisk.Disk) {
 	}
 }
 
+// pause has the calls of several goroutines come in one order. Others may come under
 // a mutex, for which a bubble does not let time pass.
 func (s *life) pause(c simdisk.Call) {
 	if !ofUnsealed(c) {
 		return
 	}
-	key := string(c.Op) + c.Path
 	s.mu.Lock()
-	s.calls[key]++
-	n := s.calls[key]
+	h := s.hashLocked("pause " + string(c.Op) + c.Path)
 	s.mu.Unlock()
-	h := fnv.New64a()
-	fmt.Fprint(h, s.seed, key, n)
-	time.Sleep(time.Duration(1 + h.Sum64()%2e6))
+	time.Sleep(time.Duration(1 + h%2e6))
 }
 
 // ofUnsealed reports whether a call is of a segment that is not sealed.
@@ -154,7 +179,7 @@ func (s *life) options(d *simdisk.Disk) Options {
 	o := Options{Node: "node", SegmentSize: 2 << 10, MaxBytes: 1 << 20, MachineID: "/none"}
 	if s.kind.evicts {
 		o.MaxBytes, o.WhenFull = 8<<10, DropOldest
-		if s.kind.blind {
+		if s.kind.blind || s.kind.strange { // the quarantine counts
 			o.MaxBytes = 40 << 10
 		}
 	}
@@ -171,9 +196,11 @@ func (s *life) options(d *simdisk.Disk) Options {
 	return o
 }
 
+// note keeps what a crash after a call would leave, to be checked later: after a loss of
 // power, or now and then after a kill, which loses nothing yet.
 func (s *life) note(c simdisk.Call) {
-	if s.sparse > 1 && (s.trouble.failed() == 0 || s.draw(s.sparse) > 0) {
+	s.drawFor(string(c.Op) + c.Path)
+	if s.sparse > 1 && (s.trouble.failed() == 0 || s.draw(s.sparse/crashesAfter(c)) > 0) {
 		return
 	}
 	kill := s.draw(8) == 0
@@ -182,12 +209,15 @@ func (s *life) note(c simdisk.Call) {
 		if kill {
 			left = s.disk.Keep
 		}
-		if d := left(); s.tally.isNew(d) {
-			s.moments = append(s.moments, moment{disk: d, call: c, past: s.history.now(), at: time.Now(), kill: kill})
+		d := left()
+		if state := stateOf(d); !s.seen[state] {
+			s.seen[state] = true
+			s.moments = append(s.moments, moment{disk: d, state: state, call: c, past: s.history.now(), at: time.Now(), kill: kill})
 		}
 	}
 }
 
+// crashesAfter is how many crashes are noted after a call: there are many more calls
 // that change bytes, and more depends on names.
 func crashesAfter(c simdisk.Call) int {
 	switch c.Op {
@@ -197,6 +227,7 @@ func crashesAfter(c simdisk.Call) int {
 	return 1
 }
 
+// run opens the log and takes some steps with it. It returns false if
 // the start was refused, as only a failed call may cause.
 func (s *life) run(steps int) bool {
 	var err error
@@ -258,6 +289,7 @@ func (s *life) goBack() {
 	s.use(m.disk.Keep())
 }
 
+// surely is what had happened at a moment, without what SyncInterval allows not to
 // survive it.
 func (s *life) surely(m moment) past {
 	p := m.past
@@ -274,6 +306,17 @@ func (s *life) finish() {
 		return
 	}
 	s.recover()
+	if !s.kind.strange && !s.kind.rots && !s.kind.blind && (s.trouble == nil || s.trouble.where == nil) {
+		for range 60 { // what failed is tried again
+			if untidy(s.disk) == "" {
+				break
+			}
+			time.Sleep(time.Minute)
+		}
+		if name := untidy(s.disk); name != "" {
+			s.fail("an hour after the disk works again there is %s", name)
+		}
+	}
 	s.close()
 	s.after()
 }
@@ -292,6 +335,14 @@ func (s *life) close() {
 	if err := s.stop(); err != nil && s.trouble.failed() == 0 {
 		s.fail("close: %v", err)
 	}
+	if s.trouble == nil && !s.mayBeDamaged() {
+		if _, err := s.disk.Stat(filepath.Join(simulatedDir, "wal", nextName)); !errors.Is(err, fs.ErrNotExist) {
+			s.fail("a close left %s (%v)", nextName, err)
+		}
+		s.disk.Walk(filepath.Join(simulatedDir, "wal"), func(path string, data []byte) {
+			if filepath.Base(path) == segment.FileName && filepath.Base(filepath.Dir(path)) != nextName && bytes.HasSuffix(data, make([]byte, 64)) {
+				s.fail("%s ends with zeros after a close", path)
+			}
+		})
+	}
 }
-
-// failed is how many calls failed so far.

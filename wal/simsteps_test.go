@@ -31,6 +31,8 @@ func (s *life) step() {
 		s.disk.Resize(simulatedRoom)
 	case n < 95 && s.kind.jumps:
 		s.jumped.Store(int64(time.Duration(s.rand.IntN(72*60)-36*60) * time.Minute))
+	case n < 97 && s.kind.strange:
+		s.intrude()
 	case n < 98:
 		time.Sleep(time.Duration(s.rand.Int64N(int64(90 * time.Second))))
 	default:
@@ -75,6 +77,7 @@ func (s *life) ship() {
 		return
 	}
 	defer segment.Release()
+	s.checkSize(segment)
 	confirmed, err := s.log.Unconfirmed()
 	if err == nil {
 		s.checkClaim(min(confirmed, segment.first))
@@ -123,7 +126,7 @@ func (s *life) rot() {
 	if len(segments) == 0 || s.harmed != nil {
 		return
 	}
-	s.harmed = map[int]bool{} // once: twice in one segment can take what a salvage has not copied yet
+	s.harmed, s.remains = map[int]bool{}, map[int]bool{} // once: twice in one segment can take what a salvage has not copied yet
 	const sector = 512
 	var other []byte // a sector that was meant for another place
 	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte {
@@ -170,7 +173,9 @@ func (s *life) harm(was, is []byte) {
 			if size > len(rest) {
 				return
 			}
-			s.harmed[numberOf(rest[segment.RecordOverhead+int(rest[25]):size])] = true
+			usage := rest[segment.RecordOverhead+int(rest[25]) : size]
+			s.harmed[numberOf(usage)] = true
+			s.remains[numberOf(usage)] = bytes.Contains(is, usage)
 			rest = rest[size:]
 		}
 	}

@@ -53,12 +53,16 @@ func spent() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// isNew reports whether a disk is in a state that was not seen before.
-func (c *tally) isNew(d *simdisk.Disk) bool {
+// stateOf identifies the state of a disk.
+func stateOf(d *simdisk.Disk) [16]byte {
 	h := d.Hash()
+	return [16]byte(h[:16])
+}
+
+// isNew reports whether a crash state was not seen before.
+func (c *tally) isNew(key [16]byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	key := [16]byte(h[:16])
 	if c.Seen[key] {
 		return false
 	}

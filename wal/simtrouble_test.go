@@ -10,16 +10,20 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
+// trouble is what becomes of calls in a life.
 type trouble struct {
-	mu      sync.Mutex
-	calls   []simdisk.Op // so far, of all runs
-	hit     string       // the last one that failed
-	at      int          // the first call that fails, counting from 1
-	many    int          // how many fail from there on
-	fault   simdisk.Fault
-	hang    time.Duration // how long a call hangs before it returns
-	only    bool          // just calls of segments that are not sealed
-	blindIn int           // the run in which the disk does not give some pages; 0 is none
+	mu    sync.Mutex
+	calls []simdisk.Op // so far, of all runs
+	hit   string       // the last one that failed
+	at    int          // the first call that fails, counting from 1
+	many  int          // how many fail from there on
+	fault simdisk.Fault
+	hang  time.Duration           // how long a call hangs before it returns
+	only  bool                    // just calls of segments that are not sealed
+	where func(simdisk.Call) bool // these fail whenever they come
+
+	blindFrom, blindTo int // the runs in which the disk does not give some pages; 0 is none
+
 	runs    int
 	tally   *tally
 	matched int
@@ -30,13 +34,18 @@ func (d *trouble) intercept(c simdisk.Call) simdisk.Fault {
 	d.mu.Lock()
 	d.calls = append(d.calls, c.Op)
 	hit := len(d.calls) >= d.at && d.matched < d.many && (!d.only || ofUnsealed(c))
-	if d.blindIn > 0 {
-		hit = d.runs == d.blindIn && c.Op == simdisk.Read && d.isBlind(c)
+	fault := d.fault
+	switch {
+	case d.where != nil && d.where(c):
+		hit = true
+	case d.blindFrom > 0:
+		hit = d.runs >= d.blindFrom && d.runs <= d.blindTo && c.Op == simdisk.Read && d.isBlind(c)
+		fault = simdisk.Fault{Err: syscall.EIO}
 	}
 	if hit {
 		d.matched++
 		var errno syscall.Errno // 0 if it only hangs
-		errors.As(d.fault.Err, &errno)
+		errors.As(fault.Err, &errno)
 		d.lost = d.lost || c.Op == simdisk.Sync || c.Op == simdisk.Datasync
 		d.hit = d.tally.fail(c.Op, errno, d.hang)
 	}
@@ -45,7 +54,37 @@ func (d *trouble) intercept(c simdisk.Call) simdisk.Fault {
 		return simdisk.Fault{}
 	}
 	time.Sleep(d.hang)
-	return d.fault
+	return fault
+}
+
+// refuse is intercept for what follows a life: the disk does not do the same.
+func (d *trouble) refuse(c simdisk.Call) simdisk.Fault {
+	if d.where(c) {
+		return d.fault
+	}
+	return simdisk.Fault{}
+}
+
+// staysBlind reports whether pages are not given after a restart either.
+func (d *trouble) staysBlind() bool { return d != nil && d.blindTo > d.blindFrom }
+
+// mayLeaveFrames reports whether what a failed commit has written may be there still:
+// it is cut off unless that fails, too.
+func (d *trouble) mayLeaveFrames() bool { return d != nil && (d.failed() != 1 || d.hang > 0) }
+
+// refusals are calls that a disk does not do at all.
+var refusals = []struct {
+	errno syscall.Errno
+	where func(c simdisk.Call) bool
+}{
+	{syscall.EPERM, func(c simdisk.Call) bool { return c.Op == simdisk.Link }}, // as FAT
+	{syscall.EXDEV, func(c simdisk.Call) bool { // as an overlay, of directories that were not renamed before
+		_, _, ending, ok := parseName(filepath.Base(c.Path))
+		return c.Op == simdisk.Rename && ok && ending == "" && filepath.Dir(c.Path) == simulatedDir+"/wal"
+	}},
+	{syscall.EXDEV, func(c simdisk.Call) bool {
+		return c.Op == simdisk.Rename && filepath.Dir(c.To) == inQuarantine && filepath.Dir(c.Path) != inQuarantine
+	}},
 }
 
 func (d *trouble) begin() {

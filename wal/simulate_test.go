@@ -17,7 +17,8 @@ import (
 
 // The simulation runs lives of a log on a simulated disk. All that is left to
 // chance hangs on a seed, which every failure names: -simulate-seed N
-// -simulate-states 1 repeats that life alone.
+// -simulate-states 1 repeats that life alone; GODEBUG=asyncpreemptoff=1 has it do so
+// more exactly, since which goroutine goes on first is the runtime's to choose.
 var (
 	simulateSeed      = flag.Uint64("simulate-seed", 1, "first seed of the simulation")
 	simulateStates    = flag.Int("simulate-states", 4000, "distinct crash states of the simulation")
@@ -65,7 +66,15 @@ func anyLife(t *testing.T, seed uint64, c *tally) {
 	runs := 1 + r.IntN(3)
 	if !k.interval && one(8) {
 		runs = 3
-		k.blind, d = true, &trouble{tally: c, blindIn: 2, fault: simdisk.Fault{Err: syscall.EIO}}
+		k.blind, d = true, &trouble{tally: c, blindFrom: 2, blindTo: 2 + r.IntN(2)}
+	}
+	k.strange = one(3)
+	if !k.interval && (d == nil || k.blind) && one(6) {
+		refusal := refusals[r.IntN(len(refusals))]
+		if d == nil {
+			d, k.strange = &trouble{tally: c}, one(2)
+		}
+		d.where, d.fault = refusal.where, simdisk.Fault{Err: refusal.errno}
 	}
 	s := newLife(t, seed, k, c, d)
 	c.add("lives", 1)
@@ -85,6 +94,9 @@ func anyLife(t *testing.T, seed uint64, c *tally) {
 			s.kill()
 		case 2:
 			s.goBack()
+		}
+		if k.strange {
+			s.meddle()
 		}
 	}
 	s.finish()

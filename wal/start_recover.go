@@ -61,7 +61,8 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	for _, s := range l.shelf.unread {
 		found.above(s.last)
 	}
-	if err := l.losses.count(); err != nil {
+	// Only the note of a segment that lost its file has its seqs.
+	if err := l.losses.count(func(n LossNote) { found.above(n.LastSeq) }); err != nil {
 		l.opts.Logger.Error("can't list the loss notes: this is tried again (check the disk)", "path", filepath.Join(l.dir, lostName), "error", err)
 		l.losses.waiting.Add(1) // at least one, so that the shipper lists them again
 	}

@@ -131,7 +131,7 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 // something was written behind its header.
 func (l *Log) deleteNext(dir string, w *segment.Scan) error {
 	if w.Written > cmp.Or(w.Begin, segment.MaxHeader) {
-		l.found(FoundDamage, slog.LevelError, "put aside a prepared segment: it has other bytes than a header, and no whole frame", "segment", nextName)
+		l.found(FoundTornTail, slog.LevelWarn, "put aside a prepared segment: it has other bytes than a header and no whole frame, as after a crash during its first commit", "segment", nextName)
 		return l.putAside(dir, errors.New("bytes of no whole frame"))
 	}
 	return l.deleteDir(dir)

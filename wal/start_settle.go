@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"collectord/wal/segment"
 )
@@ -35,7 +36,7 @@ func (l *Log) settle(found *names, gone []uint64) error {
 			}
 		}
 	}
-	all = l.deleteMoved(all, slices.Concat(found.unread, found.removals))
+	all = l.deleteMoved(found, all)
 	for _, s := range all {
 		if s.sound && s.sealed && !s.noFirstFrame && (s.begins < s.first || s.begins > s.last) {
 			s.replaced = l.isReplaced(s, slices.Concat(all, found.unread, found.removals))
@@ -85,23 +86,31 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	return err
 }
 
-// deleteMoved deletes the empty directory that is left where a rename had to move the
-// file (vfs.Disk.Rename).
-func (l *Log) deleteMoved(all, others []*named) (left []*named) {
+// deleteMoved deletes the empty directories of segments whose file was moved to another
+// of their names, or was about to be: see vfs.Disk.Rename. It returns those that are
+// left of all.
+func (l *Log) deleteMoved(found *names, all []*named) []*named {
+	for _, s := range slices.Concat(found.unread, found.removals) {
+		_, s.failed = l.disk.Stat(l.fileOf(s.name))
+	}
+	others := slices.Concat(all, found.unread, found.removals)
 	for _, name := range l.gone {
 		first, last, _, _ := parseName(name)
-		others = append(others, &named{name: name, first: first, last: last})
-	}
-	empty := func(s *named) bool { return errors.Is(s.failed, fs.ErrNotExist) }
-	for _, s := range all {
-		moved := empty(s) && slices.ContainsFunc(slices.Concat(all, others), func(o *named) bool {
-			return o != s && o.first == s.first && (o.last == s.last || o.last == 0 || s.last == 0) && !empty(o)
-		})
-		if !moved || l.disk.RemoveDir(filepath.Join(l.dir, s.name)) != nil { // RemoveDir fails if something is in it
-			left = append(left, s)
+		if _, err := l.disk.Stat(l.fileOf(name)); err == nil {
+			others = append(others, &named{name: name, first: first, last: last})
 		}
 	}
-	return left
+	empty := func(s *named) bool { return errors.Is(s.failed, fs.ErrNotExist) }
+	moved := func(s *named) bool {
+		to := slices.IndexFunc(others, func(o *named) bool {
+			return o != s && o.first == s.first && (o.last == s.last || o.last == 0 || s.last == 0) && !empty(o)
+		})
+		// The file must not be lost with the name from which it was moved.
+		return empty(s) && to >= 0 && l.disk.SyncDir(filepath.Join(l.dir, others[to].name)) == nil &&
+			l.disk.RemoveDir(filepath.Join(l.dir, s.name)) == nil // not if there is something in it
+	}
+	found.unread, found.removals = slices.DeleteFunc(found.unread, moved), slices.DeleteFunc(found.removals, moved)
+	return slices.DeleteFunc(all, moved)
 }
 
 // isCopied reports whether the first frame of s is a copy of another segment's, which a
@@ -212,7 +221,7 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 			right = append(right, s)
 			continue
 		}
-		if s.name != nextName {
+		if s.name != nextName && !strings.HasSuffix(s.name, movingSuffix) { // that was reported before
 			l.found(FoundMisnamed, slog.LevelError, "renamed a segment: its name did not match its records", "segment", s.name, "to", s.right())
 		}
 		moving := s.right() + movingSuffix

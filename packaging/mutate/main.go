@@ -3,21 +3,24 @@
 // another, each note of a loss and each check of package wal, one at a time, and
 // runs the simulation.
 //
-// It compiles all mutants into one test binary, in a temporary directory, and has
-// an environment variable choose. For each it prints the seed that fails, or that
-// the mutant survived. One that survives must be in survivors.txt, with the reason
-// why it can't matter; otherwise the exit status is 1.
+// It compiles all mutants into one test binary a package and has an environment
+// variable choose. For each it prints the seed that fails, or that the mutant
+// survived. One that survives must be in survivors.txt, with the test that fails, or
+// with the reason why it can't matter; otherwise the exit status is 1.
+//
+// With -keep DIR the binaries stay there, and each mutant is printed with its number.
+// What a seed found is found again by
+//
+//	MUTANT=number GODEBUG=asyncpreemptoff=1 DIR/wal.test -test.run=NoCrash -simulate-seed=SEED -simulate-states=1
+//	MUTANT=number GODEBUG=asyncpreemptoff=1 DIR/wal.test -test.run=NoFailedCall/.*/CALL -simulate-seed=SEED -simulate-every=1
 package main
 
 import (
-	"bufio"
-	_ "embed"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -27,20 +30,27 @@ import (
 	"time"
 )
 
-//go:embed survivors.txt
-var survivors string
-
 func main() {
+	var o options
 	kinds := flag.String("kinds", "sync,order,loss,check", "what to take out, with commas")
 	only := flag.String("only", "", "regular expression: only mutants whose description it matches")
-	limit := flag.Duration("limit", time.Minute, "CPU time that the simulation may take for each")
-	processes := flag.Int("processes", runtime.NumCPU(), "how many to try at once")
+	flag.DurationVar(&o.limit, "limit", time.Minute, "CPU time that the simulation may take for each")
+	flag.IntVar(&o.processes, "processes", runtime.NumCPU(), "how many to try at once")
+	flag.StringVar(&o.keep, "keep", "", "directory that keeps the test binaries")
 	list := flag.Bool("list", false, "only list the mutants")
 	flag.Parse()
-	if err := mutate(os.Stdout, strings.Split(*kinds, ","), *only, *limit, *processes, *list); err != nil {
+	if err := mutate(os.Stdout, o, *list, func(m mutant) bool {
+		return slices.Contains(strings.Split(*kinds, ","), m.kind) && regexp.MustCompile(*only).MatchString(m.String())
+	}); err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
 	}
+}
+
+type options struct {
+	limit     time.Duration
+	processes int
+	keep      string
 }
 
 // outcome is what came of a mutant.
@@ -50,39 +60,34 @@ type outcome struct {
 	took   time.Duration
 }
 
-func mutate(w io.Writer, kinds []string, only string, limit time.Duration, processes int, list bool) error {
-	match, err := regexp.Compile(only)
+func mutate(w io.Writer, o options, list bool, wanted func(mutant) bool) error {
+	dir, err := workDir(o.keep)
 	if err != nil {
 		return err
 	}
-	dir, err := os.MkdirTemp("", "mutate")
-	if err != nil {
-		return err
+	if o.keep == "" {
+		defer os.RemoveAll(dir)
 	}
-	defer os.RemoveAll(dir)
 	mutants, overlay, err := plant("wal", dir)
 	if err != nil {
 		return err
 	}
-	chosen := slices.DeleteFunc(slices.Clone(mutants), func(m mutant) bool {
-		return !slices.Contains(kinds, m.kind) || !match.MatchString(m.String())
-	})
+	known, err := readSurvivors(survivors, mutants)
+	if err != nil {
+		return err
+	}
+	chosen := slices.DeleteFunc(mutants, func(m mutant) bool { return !wanted(m) })
 	if list {
 		for _, m := range chosen {
 			fmt.Fprintln(w, m)
 		}
 		return nil
 	}
-	binary := filepath.Join(dir, "wal.test")
-	build := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-c", "-o", binary, "./wal")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
+	b := &binaries{dir: dir}
+	if err := b.build(overlay); err != nil {
+		return err
 	}
-	if o := simulate(binary, mutant{}, limit); o.killed {
-		return fmt.Errorf("the simulation fails without a mutant: %s", o.by)
-	}
-	known, err := reasons(survivors)
-	if err != nil {
+	if err := b.checkUnchanged(chosen, known, o.limit); err != nil {
 		return err
 	}
 	var (
@@ -91,20 +96,26 @@ func mutate(w io.Writer, kinds []string, only string, limit time.Duration, proce
 		next       = make(chan mutant)
 		alive, old int
 	)
-	for range processes {
+	for range o.processes {
 		all.Go(func() {
 			for m := range next {
-				o := simulate(binary, m, limit)
+				s, ok := known[m.String()]
+				var found outcome
+				if s.test != "" {
+					found = b.test(s.test, m)
+				} else {
+					found = b.simulate(m, o.limit)
+				}
 				mu.Lock()
-				switch reason, ok := known[m.String()]; {
-				case o.killed:
-					fmt.Fprintf(w, "killed    %5.1fs  %s  by %s\n", o.took.Seconds(), m, o.by)
-				case ok:
+				switch {
+				case found.killed:
+					fmt.Fprintf(w, "%3d killed    %5.1fs  %s  by %s\n", m.n, found.took.Seconds(), m, found.by)
+				case ok && s.test == "":
 					old++
-					fmt.Fprintf(w, "survived  %5.1fs  %s  (%s; %s)\n", o.took.Seconds(), m, o.by, reason)
+					fmt.Fprintf(w, "%3d survived  %5.1fs  %s  (%s; %s)\n", m.n, found.took.Seconds(), m, found.by, s.reason)
 				default:
 					alive++
-					fmt.Fprintf(w, "SURVIVED  %5.1fs  %s  (%s)\n", o.took.Seconds(), m, o.by)
+					fmt.Fprintf(w, "%3d SURVIVED  %5.1fs  %s  (%s)\n", m.n, found.took.Seconds(), m, found.by)
 				}
 				mu.Unlock()
 			}
@@ -117,54 +128,62 @@ func mutate(w io.Writer, kinds []string, only string, limit time.Duration, proce
 	all.Wait()
 	fmt.Fprintf(w, "%d mutants: %d killed, %d survived for a known reason, %d survived\n", len(chosen), len(chosen)-old-alive, old, alive)
 	if alive > 0 {
-		return errors.New("a mutant survived: have the simulation notice it, or add the reason why it can't matter to survivors.txt")
+		return errors.New("a mutant survived: have the simulation notice it, or add the test that does, or the reason why it can't matter, to survivors.txt")
 	}
 	return nil
 }
 
+func workDir(keep string) (string, error) {
+	if keep == "" {
+		return os.MkdirTemp("", "mutate")
+	}
+	dir, err := filepath.Abs(keep)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	return dir, err
+}
+
 // rounds are runs of the simulation, each with more and other seeds than before.
 // Those that fail calls find other mutants than those that only crash.
+const (
+	crashes = "NoCrashLoses|ACrashLeaves"
+	calls   = "NoFailedCall"
+)
+
 var rounds = [][]string{
-	{"-test.run=NoCrash", "-simulate-states=4000"},
-	{"-test.run=NoFailedCall", "-simulate-every=9"},
-	{"-test.run=NoCrash", "-simulate-seed=1000", "-simulate-states=40000"},
-	{"-test.run=NoFailedCall", "-simulate-seed=1000", "-simulate-every=3", "-simulate-recorded=2"},
-	{"-test.run=NoCrash", "-simulate-seed=10000", "-simulate-states=1000000"},
+	{"-test.run=" + crashes, "-simulate-states=4000"},
+	{"-test.run=" + calls, "-simulate-every=9"},
+	{"-test.run=" + crashes, "-simulate-seed=1000", "-simulate-states=40000"},
+	{"-test.run=" + calls, "-simulate-seed=1000", "-simulate-every=3", "-simulate-recorded=2"},
+	{"-test.run=" + crashes, "-simulate-seed=10000", "-simulate-states=1000000"},
 }
 
 var (
 	seedOf   = regexp.MustCompile(`seed (\d+) \(`)
 	lifeOf   = regexp.MustCompile(`=== RUN +\S+/(\S+)`)
-	reasonOf = regexp.MustCompile(`(?m)^ *sim\w+_test\.go:\d+: (.*)$|^(panic: .*)$|^(fatal error: .*)$|^(SIG\w+: .*)$`)
+	reasonOf = regexp.MustCompile(`(?m)^ *(?:simc|siml|split)\w+_test\.go:\d+: (.*)$|^(panic: .*)$|^(fatal error: .*)$|^(SIG\w+: .*)$`)
 )
 
 // simulate runs the simulation with a mutant until it fails or time is up.
-func simulate(binary string, m mutant, limit time.Duration) (o outcome) {
-	reached := "not reached"
-	mark := filepath.Join(filepath.Dir(binary), fmt.Sprintf("reached-%d", m.n))
+func (b *binaries) simulate(m mutant, limit time.Duration) (o outcome) {
 	left := limit
 	for _, args := range rounds {
 		if left <= 0 {
 			break
 		}
-		// What never ends is killed after a time of the CPU, too.
-		loop := fmt.Sprintf(`ulimit -t %d && exec "$0" "$@"`, int((limit + 10*time.Second).Seconds()))
-		args := append([]string{"-c", loop, binary, "-test.v", "-test.timeout=1h", "-simulate-for=" + left.String()}, args...)
-		run := exec.Command("sh", args...) //nolint:gosec // built above
-		run.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", m.n), "MUTANT_REACHED="+mark)
-		run.Dir = filepath.Dir(binary)
-		out, err := run.CombinedOutput()
-		spent := run.ProcessState.UserTime() + run.ProcessState.SystemTime()
+		out, spent, err := b.run("wal.test", m, limit+10*time.Second, append([]string{"-simulate-for=" + left.String()}, args...)...)
 		left -= spent
 		o.took += spent
-		if _, gone := os.Stat(mark); gone == nil {
-			reached = "reached"
-		}
 		if err != nil {
-			return outcome{true, failure(string(out)), o.took}
+			return outcome{true, failure(out), o.took}
 		}
 	}
-	return outcome{by: reached, took: o.took}
+	o.by = "not reached"
+	if _, err := os.Stat(b.mark(m)); err == nil {
+		o.by = "reached"
+	}
+	return o
 }
 
 // failure says which seed found a mutant, and what was wrong.
@@ -184,29 +203,4 @@ func failure(out string) string {
 		}
 	}
 	return fmt.Sprintf("%s%s: %.90s", seed, life, what)
-}
-
-// reasons reads why mutants may survive: a line with the mutant, and an indented
-// one with the reason.
-func reasons(text string) (known map[string]string, err error) {
-	known = map[string]string{}
-	var mutants []string
-	lines := bufio.NewScanner(strings.NewReader(text))
-	for lines.Scan() {
-		line := lines.Text()
-		switch {
-		case line == "" || strings.HasPrefix(line, "#"):
-		case strings.HasPrefix(line, "\t"):
-			for _, m := range mutants {
-				known[m] = strings.TrimSpace(line)
-			}
-			mutants = nil
-		default:
-			mutants = append(mutants, line)
-		}
-	}
-	if len(mutants) > 0 {
-		return nil, fmt.Errorf("survivors.txt: no reason for %s", mutants[0])
-	}
-	return known, nil
 }

@@ -27,9 +27,13 @@ var (
 	checked = regexp.MustCompile(`(?i)crc|checksum|magic|errBad|logID|\brun\b|\.Run\b|firstSeq|payloadLen|version|castagnoli|wellFormed|len\(payload\)|length|maxEntry|maxSeq|withi?n\b|owner`)
 )
 
+// name is that of a function or method, but for those of packages that are not ours.
 func name(call *ast.CallExpr) string {
 	switch f := call.Fun.(type) {
 	case *ast.SelectorExpr:
+		if x, ok := f.X.(*ast.Ident); ok && (x.Name == "strings" || x.Name == "bytes") {
+			return ""
+		}
 		return f.Sel.Name
 	case *ast.Ident:
 		return f.Name

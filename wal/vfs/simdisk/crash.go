@@ -3,6 +3,7 @@ package simdisk
 import (
 	"crypto/sha256"
 	"maps"
+	"path/filepath"
 	"slices"
 )
 
@@ -199,6 +200,25 @@ func (d *Disk) Hash() [sha256.Size]byte {
 	walk("", d.root)
 	h.Write([]byte{byte(len(d.pending))})
 	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// Walk calls each for every file below dir.
+func (d *Disk) Walk(dir string, each func(path string, data []byte)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var walk func(path string, n *node)
+	walk = func(path string, n *node) {
+		if n.names == nil {
+			each(path, n.data)
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(n.names)) {
+			walk(filepath.Join(path, name), n.names[name])
+		}
+	}
+	if n, err := d.find(dir); err == nil {
+		walk(dir, n)
+	}
 }
 
 // Edit changes the bytes of a file durably, as rot does. It is no call of the disk.

@@ -19,8 +19,9 @@ type Call struct {
 	N    int // number of the call, from 1
 	Op   Op
 	Path string
-	Off  int64 // of Read and Write
-	Len  int   // of Read and Write
+	To   string // of Rename
+	Off  int64  // of Read and Write
+	Len  int    // of Read and Write
 }
 
 // Fault is what becomes of a call. The zero value lets it succeed.
@@ -161,6 +162,11 @@ func (d *Disk) parent(path string) (*node, string, error) {
 func (d *Disk) run(c Call, do func() error) error {
 	f, ok := d.begin(c)
 	defer d.mu.Unlock()
+	if c.Op == Rename && !ok { // what is not there is missed first
+		if _, err := d.find(c.Path); err != nil {
+			return pathError(c, err)
+		}
+	}
 	if ok {
 		if err := do(); err != nil {
 			return pathError(c, err)

@@ -50,7 +50,7 @@ func (d *Disk) add(path string, n *node) error {
 
 // Rename implements vfs.FS.
 func (d *Disk) Rename(from, to string) error {
-	c := Call{Op: Rename, Path: from}
+	c := Call{Op: Rename, Path: from, To: to}
 	err := d.run(c, func() error {
 		fromDir, fromName, err := d.parent(from)
 		if err != nil {

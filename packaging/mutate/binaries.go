@@ -1,0 +1,82 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// binaries are the test binaries, with all mutants in them.
+type binaries struct {
+	dir   string
+	tests map[string]string // the binary of each test, by name
+}
+
+func (b *binaries) build(overlay string) error {
+	build := exec.Command("go", "test", "-vet=off", "-overlay", overlay, "-c", "-o", b.dir+"/", "./wal/...")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build: %w\n%s", err, out)
+	}
+	all, err := filepath.Glob(filepath.Join(b.dir, "*.test"))
+	if err != nil {
+		return err
+	}
+	b.tests = map[string]string{}
+	for _, path := range all {
+		names, err := exec.Command(path, "-test.list=.").Output() //nolint:gosec // built above
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		for name := range strings.FieldsSeq(string(names)) {
+			b.tests[name] = filepath.Base(path)
+		}
+	}
+	return nil
+}
+
+// checkUnchanged returns an error if what is to fail with a mutant fails without.
+func (b *binaries) checkUnchanged(chosen []mutant, known map[string]survivor, limit time.Duration) error {
+	if o := b.simulate(mutant{}, limit); o.killed {
+		return fmt.Errorf("the simulation fails without a mutant: %s", o.by)
+	}
+	var tests []string
+	for _, m := range chosen {
+		if s := known[m.String()]; s.test != "" {
+			tests = append(tests, s.test)
+		}
+	}
+	slices.Sort(tests)
+	for _, test := range slices.Compact(tests) {
+		if b.tests[test] == "" {
+			return fmt.Errorf("survivors.txt: there is no %s", test)
+		}
+		if o := b.test(test, mutant{}); o.killed {
+			return fmt.Errorf("%s fails without a mutant", test)
+		}
+	}
+	return nil
+}
+
+// test runs one test with a mutant.
+func (b *binaries) test(name string, m mutant) outcome {
+	_, took, err := b.run(b.tests[name], m, time.Minute, "-test.run=^"+name+"$", "-test.timeout=1m")
+	return outcome{err != nil, name, took}
+}
+
+// mark is the path of a file that is made when a mutant is reached.
+func (b *binaries) mark(m mutant) string { return filepath.Join(b.dir, fmt.Sprintf("reached-%d", m.n)) }
+
+// run runs a binary with a mutant and kills it after some time of the CPU.
+func (b *binaries) run(binary string, m mutant, limit time.Duration, args ...string) (out string, spent time.Duration, err error) {
+	loop := fmt.Sprintf(`ulimit -t %d && exec "$0" "$@"`, int(limit.Seconds()))
+	cmd := exec.Command("sh", append([]string{"-c", loop, filepath.Join(b.dir, binary), "-test.v", "-test.timeout=1h"}, args...)...) //nolint:gosec // built above
+	// Preemption would be one more thing that is left to chance.
+	cmd.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", m.n), "MUTANT_REACHED="+b.mark(m), "GODEBUG=asyncpreemptoff=1")
+	cmd.Dir = b.dir
+	text, err := cmd.CombinedOutput()
+	return string(text), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), err
+}

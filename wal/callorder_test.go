@@ -1,0 +1,259 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+	"collectord/wal/vfs/errorfs"
+	"collectord/wal/vfs/simdisk"
+)
+
+// recorder lists the calls of a log that change a disk, by name and the last part of
+// the path.
+type recorder struct {
+	mu    sync.Mutex // guards what follows
+	calls []string
+	fails []string // the next calls that fail, in this order
+}
+
+func (r *recorder) disk() vfs.FS {
+	return errorfs.FS{FS: vfs.OS{}, Before: func(op, path string) error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		call := op + " " + filepath.Base(path)
+		if op == "fsync" && filepath.Base(path) == segment.FileName { // and of what
+			call = op + " " + filepath.Base(filepath.Dir(path))
+		}
+		r.calls = append(r.calls, call)
+		if len(r.fails) > 0 && r.fails[0] == call {
+			r.fails = r.fails[1:]
+			return syscall.EIO
+		}
+		return nil
+	}}
+}
+
+// open opens a log, and has the list begin once that makes no calls of its own.
+func (r *recorder) open(t *testing.T, dir string) *Log {
+	t.Helper()
+	l := open(t, dir, Options{files: r.disk()})
+	until(t, "a segment is prepared", func() bool { return len(l.roller.rolls.next) == 1 })
+	r.begin()
+	return l
+}
+
+// begin begins another list. These calls fail once each, one after the other.
+func (r *recorder) begin(fails ...string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls, r.fails = nil, fails
+}
+
+// check fails the test unless these calls came in this order, maybe with others.
+func (r *recorder) check(t *testing.T, want ...string) {
+	t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left := r.calls
+	for _, call := range want {
+		at := slices.IndexFunc(left, func(c string) bool { return strings.HasPrefix(c, call) })
+		if at < 0 {
+			t.Errorf("no %q after %q in %q", call, want[:slices.Index(want, call)], r.calls)
+			return
+		}
+		left = left[at+1:]
+	}
+}
+
+// TestALeftoverIsDurableBeforeItIsSealed is of what a kill left in memory only.
+func TestALeftoverIsDurableBeforeItIsSealed(t *testing.T) {
+	dir, _ := unsealedDir(t, 9)
+	var r recorder
+	open(t, dir, Options{files: r.disk()})
+	r.check(t, "fsync "+segment.ActiveName(1), "rename "+segment.ActiveName(1))
+}
+
+// TestALossIsNotedOnceItsDecisionIsDurable has neither the name that decides it made
+// durable, nor the rename undone.
+func TestALossIsNotedOnceItsDecisionIsDurable(t *testing.T) {
+	dir, _ := sealedDir(t, 9)
+	var r recorder
+	l := r.open(t, dir)
+	all, _ := l.Sealed()
+	evicted := all[0].String() + evictedSuffix
+	r.begin("fsync wal", "rename "+evicted)
+	if err := all[0].evict(); err != nil {
+		t.Fatal(err)
+	}
+	r.check(t, "rename "+all[0].String(), "fsync wal", "rename "+evicted, "fsync wal", "write "+all[0].String())
+}
+
+// TestANewestNameIsDeletedOnceTheNextIsDurable is of a removal that is tried again when
+// another segment has become the active one.
+func TestANewestNameIsDeletedOnceTheNextIsDurable(t *testing.T) {
+	dir, _ := sealedDir(t, 9)
+	var r recorder
+	l := r.open(t, dir)
+	all, _ := l.Sealed()
+	d := all[0].removal("")
+	d.dir += goneSuffix
+	if err := l.disk.RenameDurably(all[0].dir, d.dir); err != nil {
+		t.Fatal(err)
+	}
+	r.begin()
+	if err := l.shelf.deleteGone(d); err != nil {
+		t.Fatal(err)
+	}
+	r.check(t, "fsync wal", "unlink", "rmdir "+filepath.Base(d.dir))
+}
+
+func TestPiecesOfAnAttemptThatFailedAreDeletedFirst(t *testing.T) {
+	for name, then := range map[string]func(s *Segment) error{
+		"before the loss is decided": func(s *Segment) error { return s.evict() },
+		"before others are made":     func(s *Segment) error { return s.Split() },
+	} {
+		dir, file := sealedDir(t, 9)
+		var r recorder
+		l := r.open(t, dir)
+		piece := filepath.Join(l.dir, segment.SealedName(2, 3))
+		if err := os.CopyFS(piece, os.DirFS(filepath.Dir(file))); err != nil {
+			t.Fatal(err)
+		}
+		all, _ := l.Sealed()
+		all[0].made = []string{piece}
+		if err := then(all[0]); err != nil {
+			t.Fatal(err)
+		}
+		t.Log(name)
+		r.check(t, "rename "+filepath.Base(piece), "rmdir "+filepath.Base(piece)+goneSuffix, "rename "+all[0].String())
+	}
+}
+
+// TestAFileIsDeletedOnceItsNameSaysSo has what each attempt may have left.
+func TestAFileIsDeletedOnceItsNameSaysSo(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	var r recorder
+	l := r.open(t, dir)
+	name := segment.SealedName(20, 29)
+	for _, left := range []struct {
+		names []string
+		want  []string
+	}{
+		{[]string{name}, []string{"rename " + name, "fsync wal", "unlink", "rmdir"}},
+		{[]string{name + goneSuffix}, []string{"rename " + name, "fsync wal", "unlink", "rmdir"}},
+		{[]string{name, name + goneSuffix}, []string{"rename " + name, "fsync wal", "unlink", "rmdir", "rename " + name, "fsync wal", "unlink", "rmdir"}},
+	} {
+		for _, name := range left.names {
+			if err := os.CopyFS(filepath.Join(l.dir, name), os.DirFS(filepath.Dir(file))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.begin()
+		if err := l.deleteExamined(name); err != nil {
+			t.Error(err)
+		}
+		r.check(t, left.want...)
+	}
+}
+
+func TestQuarantinedBytesKeepTheirZerosAndAreDurable(t *testing.T) {
+	var r recorder
+	l := r.open(t, t.TempDir())
+	b := append([]byte(inTheWay), make([]byte, 2*chunkSize)...)
+	if err := l.quarantineBytes("x", "x", bytes.NewReader(b), segment.ByteRange{To: int64(len(b))}, errInTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(l.dir, quarantineName, "x.bin")); err != nil || !bytes.Equal(got, b) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	r.check(t, "write x.bin", "fsync x.bin", "fsync quarantine")
+}
+
+func TestALinkIsDurableBeforeItHasItsName(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	var r recorder
+	l := r.open(t, dir)
+	name := unreadName(3, 4)
+	putInTheWay(t, filepath.Join(l.dir, salvageName, name, segment.FileName)) // of an attempt that failed
+	r.begin()
+	if err := l.link(file, filepath.Join(l.dir, name)); err != nil {
+		t.Fatal(err)
+	}
+	r.check(t, "link", "fsync "+name, "rename "+name, "fsync wal", "rmdir "+salvageName)
+}
+
+func TestWhatTheDiskDoesNotGiveIsQuarantinedOnceItsLastNameIsDurable(t *testing.T) {
+	var r recorder
+	l := r.open(t, t.TempDir())
+	d := &removal{place: filepath.Join(l.dir, segment.SealedName(3, 4)), report: "report\n"}
+	d.dir = d.place + lostSuffix
+	putInTheWay(t, filepath.Join(d.dir, segment.FileName))
+	name := filepath.Base(d.place)
+	r.begin()
+	if err := l.shelf.quarantineUnread(d); err != nil {
+		t.Fatal(err)
+	}
+	r.check(t, "mkdir "+name+goneSuffix, "fsync wal", "rename "+name+lostSuffix)
+	checkQuarantined(t, l, []byte(inTheWay))
+}
+
+// TestAMoveOfFilesLosesNoneInACrash is of a disk that renames no directory.
+func TestAMoveOfFilesLosesNoneInACrash(t *testing.T) {
+	for seed := range uint64(50) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		d := simdisk.New(simulatedRoom, random.IntN)
+		disk := vfs.Disk{FS: d}
+		if err := disk.MkdirDurably("/a"); err != nil {
+			t.Fatal(err)
+		}
+		f, err := disk.Create("/a/x")
+		if err == nil {
+			_, err = f.WriteAt([]byte(inTheWay), 0)
+		}
+		if err = vfs.Finish(f, err); errors.Join(err, disk.SyncDir("/a")) != nil {
+			t.Fatal(err)
+		}
+		d.Intercept = func(c simdisk.Call) (f simdisk.Fault) {
+			if c.Op == simdisk.Rename && c.Path == "/a" {
+				f.Err = syscall.EXDEV
+			}
+			return f
+		}
+		d.Changed = func(c simdisk.Call) {
+			if left := d.Crash(); !holds(left, "/", []byte(inTheWay)) {
+				t.Errorf("seed %d: after %s %s it is nowhere", seed, c.Op, c.Path)
+			}
+		}
+		if err := disk.Rename("/a", "/b"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestWhatWasNotSyncedYetIsSyncedBeforeItIsSealed(t *testing.T) {
+	var synced atomic.Int32
+	l := open(t, t.TempDir(), Options{Sync: SyncInterval, SyncInterval: time.Hour}.WithDatasync(func(f vfs.File) error {
+		synced.Add(1)
+		return f.Datasync()
+	}))
+	mustAppend(t, l, Record{Usage: usage(0)})
+	if n := synced.Load(); n > 0 {
+		t.Fatalf("%d syncs before", n)
+	}
+	mustSeal(t, l)
+	if n := synced.Load(); n != 1 {
+		t.Errorf("%d syncs", n)
+	}
+}

@@ -1,0 +1,262 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+	"collectord/wal/vfs/errorfs"
+)
+
+const inTheWay = "of somebody else"
+
+// putInTheWay makes a file that is nobody's, with its directory.
+func putInTheWay(t *testing.T, path string) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, []byte(inTheWay), 0o640)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkQuarantined looks for a file with such a content in the quarantine.
+func checkQuarantined(t *testing.T, l *Log, content []byte) {
+	t.Helper()
+	found := false
+	err := filepath.WalkDir(filepath.Join(l.dir, quarantineName), func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.Type().IsRegular() {
+			b, errRead := os.ReadFile(path)
+			found, err = found || bytes.Contains(b, content), errRead
+		}
+		return err
+	})
+	if err != nil || !found {
+		t.Errorf("what was in the way is not in the quarantine (%v)", err)
+	}
+}
+
+func TestWhatIsInTheWayOfAStartGoesToTheQuarantine(t *testing.T) {
+	for name, put := range map[string]func(t *testing.T, dir string){
+		"of an earlier attempt to put it aside": func(t *testing.T, dir string) { putInTheWay(t, filepath.Join(dir, "x"+asideMark+"0")) },
+		"the same in the data directory":        func(t *testing.T, dir string) { putInTheWay(t, filepath.Join(dir, "..", "x"+asideMark+"0")) },
+		"in the place of the active segment": func(t *testing.T, dir string) {
+			active := filepath.Join(dir, segment.ActiveName(10))
+			if err := os.Rename(active, active+goneSuffix); err != nil {
+				t.Fatal(err)
+			}
+			putInTheWay(t, active)
+		},
+		"in the place of the reserve": func(t *testing.T, dir string) {
+			reserve := filepath.Join(dir, lostName, reserveName)
+			if err := os.Remove(reserve); err != nil {
+				t.Fatal(err)
+			}
+			putInTheWay(t, filepath.Join(reserve, "x"))
+		},
+		"beside the reserve":        func(t *testing.T, dir string) { putInTheWay(t, filepath.Join(dir, lostName, "x.tmp", "x")) },
+		"in the place of the spool": func(t *testing.T, dir string) { putInTheWay(t, filepath.Join(dir, "..", spoolName)) },
+		"in the place of a segment that has a wrong name": func(t *testing.T, dir string) {
+			name := filepath.Join(dir, segment.SealedName(1, 9))
+			if err := os.Rename(name, filepath.Join(dir, segment.SealedName(2, 9))); err != nil {
+				t.Fatal(err)
+			}
+			putInTheWay(t, name)
+		},
+		"in the place of a removed segment": func(t *testing.T, dir string) {
+			putInTheWay(t, filepath.Join(dir, segment.SealedName(1, 9)+goneSuffix, "x"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, _ := sealedDir(t, 9)
+			put(t, filepath.Join(data, "wal"))
+			l := open(t, data, Options{})
+			if _, err := l.Losses(); err != nil {
+				t.Error(err)
+			}
+			mustAppend(t, l, Record{Usage: usage(9)})
+			checkQuarantined(t, l, []byte(inTheWay))
+			if info, err := os.Stat(filepath.Join(l.dir, lostName, reserveName)); err != nil || info.Size() != reserveSize {
+				t.Errorf("the reserve: %v, %v", info, err)
+			}
+			if got := usagesOf(t, l); len(got) != 9 {
+				t.Errorf("usages %v", got)
+			}
+		})
+	}
+}
+
+func TestANextSegmentOfALaterVersionGoesToTheQuarantine(t *testing.T) {
+	data, file := sealedDir(t, 9)
+	later := makeLater(t, file)
+	if err := os.Rename(filepath.Dir(file), filepath.Join(data, "wal", nextName)); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, data, Options{})
+	mustAppend(t, l, Record{Usage: usage(9)})
+	checkQuarantined(t, l, later)
+	if n := l.Stats().Findings[FoundLaterVersion]; n != 1 {
+		t.Errorf("%d findings of a later version", n)
+	}
+}
+
+// TestANextSegmentThatCanNotBeOpenedMakesWay is of one that belongs to another user,
+// say, and of one that the disk does not give.
+func TestANextSegmentThatCanNotBeOpenedMakesWay(t *testing.T) {
+	for _, errno := range []syscall.Errno{syscall.EACCES, syscall.EIO} {
+		data, _ := sealedDir(t, 9)
+		putInTheWay(t, filepath.Join(data, "wal", nextName, segment.FileName))
+		l := open(t, data, Options{files: unopenable{vfs.OS{}, errno}})
+		mustAppend(t, l, Record{Usage: usage(9)})
+		checkQuarantined(t, l, []byte(inTheWay))
+	}
+}
+
+// unopenable does not open what is in the way.
+type unopenable struct {
+	vfs.FS
+	errno syscall.Errno
+}
+
+func (u unopenable) Open(path string) (vfs.File, error) {
+	if b, err := os.ReadFile(path); err == nil && string(b) == inTheWay {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: u.errno}
+	}
+	return u.FS.Open(path)
+}
+
+func TestWhatIsInTheWayOfARemovalGoesToTheQuarantine(t *testing.T) {
+	data, _ := sealedDir(t, 9)
+	l := open(t, data, Options{})
+	all, _ := l.Sealed()
+	putInTheWay(t, filepath.Join(l.dir, all[0].String()+goneSuffix))
+	if err := all[0].Remove(); err != nil {
+		t.Error(err)
+	}
+	checkQuarantined(t, l, []byte(inTheWay))
+	if left, err := filepath.Glob(filepath.Join(l.dir, all[0].String()+"*")); err != nil || len(left) > 0 {
+		t.Errorf("%v is there still (%v)", left, err)
+	}
+}
+
+// TestWhatIsInTheWayOfASalvageIsKept damages the last of nine records: the piece holds
+// the first eight.
+func TestWhatIsInTheWayOfASalvageIsKept(t *testing.T) {
+	piece := segment.SealedName(1, 8)
+	for name, put := range map[string]func(t *testing.T, dir string) (kept []byte){
+		"in the place of its directory": func(t *testing.T, dir string) []byte {
+			putInTheWay(t, filepath.Join(dir, salvageName))
+			return []byte(inTheWay)
+		},
+		"no segment": func(t *testing.T, dir string) []byte {
+			putInTheWay(t, filepath.Join(dir, piece, "x"))
+			return []byte(inTheWay)
+		},
+		"another segment": func(t *testing.T, dir string) []byte {
+			_, other := sealedDir(t, 8)
+			b, err := os.ReadFile(other)
+			if err != nil {
+				t.Fatal(err)
+			}
+			putInTheWay(t, filepath.Join(dir, piece, segment.FileName))
+			if err := os.WriteFile(filepath.Join(dir, piece, segment.FileName), b, 0o640); err != nil {
+				t.Fatal(err)
+			}
+			return b
+		},
+		"the piece itself": func(t *testing.T, dir string) []byte {
+			b, err := os.ReadFile(filepath.Join(dir, segment.SealedName(1, 9), segment.FileName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			putInTheWay(t, filepath.Join(dir, piece, segment.FileName))
+			if err := os.WriteFile(filepath.Join(dir, piece, segment.FileName), b[:len(b)-200], 0o640); err != nil {
+				t.Fatal(err)
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			data, file := sealedDir(t, 9)
+			l := open(t, data, Options{})
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[len(b)-3] ^= 1
+			if err := os.WriteFile(file, b, 0o640); err != nil {
+				t.Fatal(err)
+			}
+			kept := put(t, l.dir)
+			salvageAll(t, l)
+			if got := usagesOf(t, l); len(got) != 8 {
+				t.Errorf("usages %v", got)
+			}
+			if kept != nil {
+				checkQuarantined(t, l, kept)
+			}
+			left, err := os.ReadDir(l.dir)
+			for _, e := range left {
+				if e.Name() == salvageName || strings.HasSuffix(e.Name(), goneSuffix) {
+					t.Errorf("%s is there still (%v)", e.Name(), err)
+				}
+			}
+		})
+	}
+}
+
+func TestWhatIsInTheWayOfTheActiveSegmentGoesToTheQuarantine(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	dir := filepath.Join(l.dir, segment.ActiveName(5))
+	putInTheWay(t, filepath.Join(dir, "x"))
+	if err := l.shelf.clearActive(dir); err != nil {
+		t.Fatal(err)
+	}
+	checkQuarantined(t, l, []byte(inTheWay))
+	if _, err := os.Stat(dir + goneSuffix); err != nil {
+		t.Errorf("nothing tells the next seq: %v", err)
+	}
+}
+
+func TestOfTwoSegmentsWithTheSameRecordsTheSmallerGoesToTheQuarantine(t *testing.T) {
+	data, _ := sealedDir(t, 9)
+	_, other := sealedDir(t, 8)
+	b, err := os.ReadFile(other)
+	if err == nil {
+		err = os.CopyFS(filepath.Join(data, "wal", segment.SealedName(1, 8)), os.DirFS(filepath.Dir(other)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, data, Options{})
+	checkQuarantined(t, l, b)
+	if got := usagesOf(t, l); len(got) != 9 {
+		t.Errorf("usages %v", got)
+	}
+}
+
+// TestAMoveToTheQuarantineIsDurableOnBothSides is of file systems for which that is
+// more than one change.
+func TestAMoveToTheQuarantineIsDurableOnBothSides(t *testing.T) {
+	data, _ := sealedDir(t, 9)
+	var calls []string
+	l := open(t, data, Options{files: errorfs.FS{FS: vfs.OS{}, Before: func(op, path string) error {
+		calls = append(calls, op+" "+filepath.Base(path))
+		return nil
+	}}})
+	mustClose(t, l)
+	putInTheWay(t, filepath.Join(l.dir, "x"))
+	calls = nil
+	if err := l.quarantineDir("x"); err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(strings.Join(calls, ", "), "rename x")
+	if after := strings.Join(calls, ", ")[max(at, 0):]; at < 0 || !strings.Contains(after, "fsync "+quarantineName) || !strings.Contains(after, "fsync wal") {
+		t.Errorf("calls: %v", calls)
+	}
+}

@@ -1,0 +1,271 @@
+package wal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+	"collectord/wal/vfs/errorfs"
+	"collectord/wal/vfs/simdisk"
+)
+
+// unsealedDir is sealedDir whose segment is not sealed yet, and another one of the same
+// run goes on behind it.
+func unsealedDir(t *testing.T, n int) (dir, file string) {
+	t.Helper()
+	dir, file = sealedDir(t, n)
+	unsealed := filepath.Join(dir, "wal", segment.ActiveName(1))
+	if err := os.Rename(filepath.Dir(file), unsealed); err != nil {
+		t.Fatal(err)
+	}
+	return dir, filepath.Join(unsealed, segment.FileName)
+}
+
+func TestALeftoverWithoutAnyBytesIsNotedAsMissing(t *testing.T) {
+	dir, file := unsealedDir(t, 9)
+	if err := os.Truncate(file, 0); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{})
+	notes, err := l.Losses()
+	if err != nil || len(notes) != 1 || notes[0].FirstSeq != 1 || notes[0].LastSeq != 9 || notes[0].Reason != LossMissing {
+		t.Errorf("notes %v, %v", notes, err)
+	}
+	checkQuarantined(t, l, nil)
+	checkLedger(t, l)
+}
+
+func TestWhatFollowsTheRecordsOfALeftoverIsCutOff(t *testing.T) {
+	dir, file := unsealedDir(t, 9)
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, append(b, inTheWay...), 0o640)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{})
+	if info, err := os.Stat(filepath.Join(l.dir, segment.SealedName(1, 9), segment.FileName)); err != nil || info.Size() != int64(len(b)) {
+		t.Errorf("%v, %v, want %d bytes", info, err, len(b))
+	}
+	checkQuarantined(t, l, []byte(inTheWay))
+}
+
+// TestRecordsAboveANameAreKept has a name without the last records, and nothing goes
+// on behind it.
+func TestRecordsAboveANameAreKept(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	log := filepath.Join(dir, "wal")
+	if err := errors.Join(os.Rename(filepath.Dir(file), filepath.Join(log, segment.SealedName(1, 7))), os.RemoveAll(filepath.Join(log, segment.ActiveName(10)))); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{})
+	checkQuarantined(t, l, usage(7))
+	checkQuarantined(t, l, usage(8))
+}
+
+func TestANameThatAnInterruptedSalvageGaveAFileIsDeleted(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	link := filepath.Join(dir, "wal", unreadName(3, 4))
+	if err := errors.Join(os.Mkdir(link, 0o750), os.Link(file, filepath.Join(link, segment.FileName))); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{})
+	if _, err := os.Stat(link); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there still (%v)", err)
+	}
+	if got := usagesOf(t, l); len(got) != 9 || len(l.Unread()) > 0 {
+		t.Errorf("usages %v, unread %v", got, l.Unread())
+	}
+}
+
+func TestNamesOfAnAttemptThatFailedAreDeletedBeforeTheNext(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	l := open(t, dir, Options{})
+	link := filepath.Join(l.dir, unreadName(3, 4))
+	if err := l.link(file, link); err != nil {
+		t.Fatal(err)
+	}
+	all, _ := l.Sealed()
+	if err := l.shelf.deleteUnreadLinks(all[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(link); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is there still (%v)", err)
+	}
+}
+
+// TestWithoutHardLinksOneGapStandsForAll has the second link fail.
+func TestWithoutHardLinksOneGapStandsForAll(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	links := 0
+	l := open(t, dir, Options{files: errorfs.FS{FS: vfs.OS{}, Before: func(op, _ string) error {
+		if op == "link" {
+			if links++; links == 2 {
+				return syscall.EPERM
+			}
+		}
+		return nil
+	}}})
+	gaps, err := l.shelf.linkUnread(file, &segment.Scan{}, []SeqRange{{First: 1, Last: 2}, {First: 4, Last: 5}, {First: 7, Last: 8}})
+	if err != nil || len(gaps) != 1 || gaps[0] != (SeqRange{First: 1, Last: 8}) {
+		t.Errorf("gaps %v, %v", gaps, err)
+	}
+	for _, pattern := range []string{"*" + unreadSuffix, salvageName} {
+		if left, err := filepath.Glob(filepath.Join(l.dir, pattern)); err != nil || len(left) > 0 {
+			t.Errorf("%v is there still (%v)", left, err)
+		}
+	}
+}
+
+// TestWhatASalvageSavedIsNotUnreadAnyMore has all of a range saved, and a part of one
+// whose rest has a name already.
+func TestWhatASalvageSavedIsNotUnreadAnyMore(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	all, part, rest := filepath.Join(dir, "wal", unreadName(1, 9)), filepath.Join(dir, "wal", unreadName(5, 20)), filepath.Join(dir, "wal", unreadName(10, 20))
+	putInTheWay(t, filepath.Join(all, segment.FileName))
+	putInTheWay(t, filepath.Join(part, segment.FileName))
+	if err := errors.Join(os.Mkdir(rest, 0o750), os.Link(filepath.Join(part, segment.FileName), filepath.Join(rest, segment.FileName))); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{})
+	checkQuarantined(t, l, []byte(inTheWay))
+	for path, want := range map[string]bool{all: false, part: false, rest: true, filepath.Dir(file): true} {
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("%s: %v", filepath.Base(path), err)
+		}
+	}
+}
+
+func TestABuriedSegmentKeepsItsNameAndTakesNoRoom(t *testing.T) {
+	l := open(t, t.TempDir(), Options{})
+	dir := filepath.Join(l.dir, segment.ActiveName(20))
+	putInTheWay(t, filepath.Join(dir, segment.FileName))
+	if err := l.shelf.makeTombstone(dir); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dir + goneSuffix); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// TestATombstoneKeepsAHeaderThatAloneTellsTheLogID also has it take no more room.
+func TestATombstoneKeepsAHeaderThatAloneTellsTheLogID(t *testing.T) {
+	dir, file := sealedDir(t, 30)
+	l := open(t, dir, Options{})
+	want, err := segment.ReadHeader(l.disk, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.unnamed = true
+	if err := l.emptyTombstone(filepath.Dir(file)); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(file)
+	if err != nil || info.Size() > segment.MaxHeader {
+		t.Errorf("%v, %v", info, err)
+	}
+	if h, err := segment.ReadHeader(l.disk, file); err != nil || h != want {
+		t.Errorf("header %+v, %v", h, err)
+	}
+}
+
+// TestALeftoverThatTheDiskDoesNotGiveIsNotLost has no page of a segment that another
+// one goes on behind.
+func TestALeftoverThatTheDiskDoesNotGiveIsNotLost(t *testing.T) {
+	dir, _ := unsealedDir(t, 9)
+	l := open(t, dir, Options{files: errorfs.FS{FS: vfs.OS{}, ReadAt: func(f vfs.File, p []byte, off int64) (int, error) {
+		if name := filepath.Base(filepath.Dir(f.Name())); strings.HasPrefix(name, segment.ActiveName(1)) {
+			return 0, syscall.EIO
+		}
+		return f.ReadAt(p, off)
+	}}})
+	if notes, err := l.Losses(); err != nil || len(notes) > 0 {
+		t.Errorf("notes %v, %v", notes, err)
+	}
+	all, _ := l.Sealed()
+	var ranges []SeqRange
+	for _, s := range all {
+		ranges = append(ranges, SeqRange{First: s.first, Last: s.last})
+	}
+	if ranges = append(ranges, l.Unread()...); len(ranges) != 1 || ranges[0] != (SeqRange{First: 1, Last: 9}) {
+		t.Errorf("sealed or unread: %v", ranges)
+	}
+}
+
+// TestANextSegmentThatCanNotBeDeletedMakesWay is of a disk that does not let go of one.
+func TestANextSegmentThatCanNotBeDeletedMakesWay(t *testing.T) {
+	dir, _ := sealedDir(t, 9)
+	next := filepath.Join(dir, "wal", nextName)
+	if err := os.MkdirAll(next, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	var failed atomic.Int32
+	l := open(t, dir, Options{ProbeMin: time.Millisecond, files: errorfs.FS{FS: vfs.OS{}, Before: func(op, path string) error {
+		if op == "rmdir" && path == next && failed.Add(1) <= 2*startsBeforeSkipping {
+			return syscall.EBUSY
+		}
+		return nil
+	}}})
+	until(t, "the log is started", l.Started)
+	entries, err := os.ReadDir(filepath.Join(l.dir, quarantineName))
+	if err != nil || !slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasPrefix(e.Name(), nextName) }) {
+		t.Errorf("quarantine: %v, %v", entries, err)
+	}
+}
+
+func TestLaterVersionsAreReportedByTheInspector(t *testing.T) {
+	dir, file := sealedDir(t, 3)
+	makeLater(t, file)
+	i, err := Inspect(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entries, err := i.Entries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if _, err := i.Examine(e, nil); e.FirstSeq == 1 && (!errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "segment "+e.Name)) {
+			t.Errorf("segment %s: %v", e.Name, err)
+		}
+	}
+}
+
+// TestAMovedFileIsDurableBeforeItsOldDirectoryIsDeleted has what a start of the same
+// kernel finds in the middle of vfs.Disk.Rename, and loses power then.
+func TestAMovedFileIsDurableBeforeItsOldDirectoryIsDeleted(t *testing.T) {
+	var calls []string
+	d := simdisk.New(simulatedRoom, func(int) int { return 0 })
+	disk := vfs.Disk{FS: d}
+	for _, dir := range []string{"/data", "/data/wal", "/data/wal/" + segment.ActiveName(1), "/data/wal/" + segment.SealedName(1, 3)} {
+		if err := disk.MkdirDurably(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := disk.Create("/data/wal/" + segment.SealedName(1, 3) + "/" + segment.FileName)
+	if err != nil || vfs.Finish(f, nil) != nil {
+		t.Fatal(err)
+	}
+	d.Intercept = func(c simdisk.Call) simdisk.Fault {
+		calls = append(calls, string(c.Op)+" "+filepath.Base(c.Path))
+		return simdisk.Fault{}
+	}
+	l := newLog((&life{t: t, disk: d}).options(d).withDefaults(), simulatedDir)
+	found, err := l.readNames()
+	if err != nil || len(found.segments) != 1 || found.segments[0].name != segment.SealedName(1, 3) {
+		t.Fatalf("segments %v, %v", found.segments, err)
+	}
+	synced, removed := slices.Index(calls, "syncdir "+segment.SealedName(1, 3)), slices.Index(calls, "rmdir "+segment.ActiveName(1))
+	if removed < 0 || synced < 0 || synced > removed {
+		t.Errorf("calls: %v", calls)
+	}
+}

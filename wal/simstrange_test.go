@@ -1,0 +1,202 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+	"collectord/wal/vfs/simdisk"
+)
+
+// meddle changes the log directory while no log has it, durably: what people and
+// other programs do, and disks that forget. No record is lost by it but for those
+// that it enters as harmed.
+func (s *life) meddle() {
+	d := s.disk
+	d.Pause, d.Intercept, d.Changed = nil, nil, nil
+	for range 1 + s.rand.IntN(5) {
+		s.meddleOnce(vfs.Disk{FS: d})
+	}
+	s.use(d)
+}
+
+func (s *life) meddleOnce(d vfs.Disk) {
+	dir := filepath.Join(simulatedDir, "wal")
+	entries, err := d.List(dir)
+	if err != nil {
+		return // nothing was made yet
+	}
+	var sealed, unsealed []string
+	next := uint64(1)
+	for _, e := range entries {
+		first, last, ending, ok := parseName(e.Name())
+		if !ok {
+			continue
+		}
+		if next = max(next, first, last+1); ending != "" || !e.IsDir() {
+			continue
+		}
+		if last > 0 {
+			sealed = append(sealed, e.Name())
+		} else {
+			unsealed = append(unsealed, e.Name())
+		}
+	}
+	// An empty segment may have its last name: that tells the next seq, too.
+	empty := filepath.Join(dir, segment.ActiveName(next))
+	if info, err := d.Stat(filepath.Join(empty, segment.FileName)); err == nil && info.Size() < 64 && s.rand.IntN(2) == 0 {
+		_ = d.RenameDurably(empty, empty+goneSuffix)
+	}
+	any := func(names []string) string {
+		if len(names) == 0 {
+			return "x" + asideMark + "1" // the name of a segment would tell the next seq
+		}
+		return names[s.rand.IntN(len(names))]
+	}
+	switch s.rand.IntN(12) {
+	case 0, 8, 9: // a file in the place of a directory
+		s.putFile(d, dir, any([]string{
+			nextName, salvageName, quarantineName, lostName, segment.ActiveName(next), any(sealed) + goneSuffix, "x" + asideMark + "0",
+			"../" + spoolName, "../x" + asideMark + "0", lostName + "/x",
+		}))
+	case 1, 10, 11: // a directory in the place of a file, or of a directory
+		place := filepath.Join(dir, any([]string{
+			identityName, identityName + ".tmp", lostName + "/" + reserveName, lostName + "/x.tmp", segment.ActiveName(next), any(sealed) + goneSuffix, nextName, salvageName,
+			"x" + asideMark + "0",
+		}))
+		if !holds(s.disk, place, []byte("stranger")) && !strings.HasSuffix(place, goneSuffix) {
+			_ = d.Remove(place)
+		}
+		if d.Mkdir(place) == nil {
+			s.putFile(d, place, "x")
+		}
+	case 2: // beside a segment's file
+		s.putFile(d, filepath.Join(dir, any(slices.Concat(sealed, unsealed))), "x")
+	case 3: // another LOG
+		if !holds(s.disk, filepath.Join(dir, identityName), []byte("stranger")) {
+			_ = d.Remove(filepath.Join(dir, identityName))
+		}
+		if s.rand.IntN(2) == 0 {
+			s.putFile(d, dir, identityName)
+		}
+	case 4:
+		s.misname(d, dir, sealed)
+	case 5:
+		s.misnameNote(d, filepath.Join(dir, lostName))
+	case 6: // a segment without its file
+		if s.harmed == nil && !s.misnamed && len(sealed) > 0 {
+			s.forget(d, filepath.Join(dir, any(sealed), segment.FileName), 0)
+		}
+	case 7: // a disk that forgot what it had made durable
+		if n := len(unsealed); s.harmed == nil && n > 1 && !s.misnamed {
+			s.forget(d, filepath.Join(dir, unsealed[s.rand.IntN(n-1)], segment.FileName), 1+s.rand.IntN(2000))
+		}
+	}
+	for _, in := range []string{simulatedDir, dir, filepath.Join(dir, lostName)} {
+		_ = d.SyncDir(in)
+	}
+}
+
+// intrude puts something in the way of a log that runs.
+func (s *life) intrude() {
+	dir := filepath.Join(simulatedDir, "wal")
+	places := []string{salvageName}
+	if all, _ := s.log.Sealed(); len(all) > 0 {
+		name := filepath.Base(all[s.rand.IntN(len(all))].dir)
+		places = append(places, name+"/x", name+goneSuffix, name+goneSuffix+"/x")
+	}
+	place := filepath.Join(dir, places[s.rand.IntN(len(places))])
+	d := vfs.Disk{FS: s.disk}
+	if filepath.Base(place) == "x" {
+		_ = d.Mkdir(filepath.Dir(place))
+	}
+	s.putFile(d, filepath.Dir(place), filepath.Base(place))
+}
+
+// putFile makes a file that nobody but this life knows, unless there is one.
+func (s *life) putFile(d vfs.Disk, dir, name string) {
+	path := filepath.Join(dir, name)
+	if info, err := d.Stat(path); err == nil && info.IsDir() && d.RemoveDir(path) != nil {
+		return // something is in it
+	}
+	f, err := d.Create(path)
+	if err != nil {
+		return
+	}
+	text := fmt.Sprintf("stranger %d at %s\n", len(s.history.now().strangers)+1, path)
+	_, err = f.WriteAt([]byte(text), 0)
+	if err = vfs.Finish(f, err); errors.Join(err, d.SyncDir(dir), d.SyncDir(filepath.Dir(dir))) == nil {
+		s.history.strange(text)
+	}
+}
+
+// misname exchanges the names of two segments, or puts a wrong digit in one: names
+// that their neighbours can correct.
+func (s *life) misname(d vfs.Disk, dir string, sealed []string) {
+	if len(sealed) < 3 || s.harmed != nil { // a name, or a file, has to tell
+		return
+	}
+	i := s.rand.IntN(len(sealed) - 2)
+	for n := i; n < i+2; n++ {
+		_, last, _, _ := parseName(sealed[n])
+		if first, _, _, _ := parseName(sealed[n+1]); first != last+1 {
+			return
+		}
+	}
+	s.misnamed = true
+	a, b := filepath.Join(dir, sealed[i]), filepath.Join(dir, sealed[i+1])
+	if s.rand.IntN(2) == 0 {
+		b := []byte(sealed[i])
+		at := s.rand.IntN(len(b)-2) + 2
+		b[at] = "0123456789x"[s.rand.IntN(11)]
+		_ = d.RenameNew(a, filepath.Join(dir, string(b)))
+		return
+	}
+	_, _, _ = d.Rename(a, a+"x"), d.Rename(b, a), d.Rename(a+"x", b)
+}
+
+// misnameNote exchanges the name of a loss note for another.
+func (s *life) misnameNote(d vfs.Disk, dir string) {
+	entries, _ := d.List(dir)
+	for _, e := range entries {
+		if first, last, _, ok := parseName(strings.SplitN(e.Name(), "-0", 2)[0]); ok && first > 0 && last > 0 {
+			_ = d.Rename(filepath.Join(dir, e.Name()), filepath.Join(dir, e.Name()[:len(e.Name())-1]+"x"))
+			return
+		}
+	}
+}
+
+// forget cuts a file to size bytes, or deletes it.
+func (s *life) forget(d vfs.Disk, path string, size int) {
+	s.harmed, s.remains = map[int]bool{}, map[int]bool{}
+	_ = s.disk.Edit(path, func(b []byte) []byte {
+		s.harm(b, b[:min(size, len(b))])
+		return b[:min(size, len(b))]
+	})
+	if size == 0 {
+		_, _ = d.Remove(path), d.SyncDir(filepath.Dir(path))
+	}
+	s.truncated = true
+}
+
+// checkStrangers looks for what others have put in the log directory: none of it is
+// ever deleted.
+func checkStrangers(d *simdisk.Disk, p past, fail func(string, ...any)) {
+	for _, text := range p.strangers {
+		if !holds(d, "/", []byte(text)) {
+			fail("%q is gone", text)
+			return
+		}
+	}
+}
+
+// holds reports whether a file below dir holds b.
+func holds(d *simdisk.Disk, dir string, b []byte) (found bool) {
+	d.Walk(dir, func(_ string, data []byte) { found = found || bytes.Contains(data, b) })
+	return found
+}
