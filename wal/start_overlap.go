@@ -2,6 +2,7 @@ package wal
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -26,6 +27,14 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 		l.found(FoundMisnamed, slog.LevelError, "left a segment in its place that claims the records of another: one of them can't be read",
 			"segment", b.name, "other", a.name, "error", errors.Join(a.failed, b.failed))
 		return slices.Delete(all, 1, 2), nil
+	}
+	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
+		empty := side.lacks.plain || errors.Is(side.lacks.failed, fs.ErrNotExist)
+		if w := l.read(side.has); empty && w != nil && w.IsWhole(side.lacks.first, side.lacks.last) {
+			l.found(FoundStray, slog.LevelWarn, "put aside what has the name of a segment and no records: another segment has them",
+				"path", filepath.Join(l.dir, side.lacks.name), "segment", side.has.name)
+			return withoutNamed(all, side.lacks), l.putAside(filepath.Join(l.dir, side.lacks.name), errInTheWay)
+		}
 	}
 	if wa == nil || wb == nil {
 		return leaveB()

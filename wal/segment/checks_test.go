@@ -96,14 +96,14 @@ func TestWhatContradictsItselfIsNoFrame(t *testing.T) {
 		want   string // of a strict reader
 		scan   bool   // finds it all the same
 	}{
-		{"no record", entryWith(2, func(h *frameHeader) { h.count = 0 }), "frame header makes no sense", false},
-		{"seq 0", entryWith(2, func(h *frameHeader) { h.firstSeq = 0 }), "frame header makes no sense", false},
-		{"a seq that no other follows", entryWith(MaxSeq, nil), "frame header makes no sense", false},
-		{"more than an entry may be", entryWith(2, func(h *frameHeader) { h.payloadLen = MaxEntry + 1 }), "frame header makes no sense", false},
+		{"no record", entryWith(2, func(h *frameHeader) { h.count = 0 }), "frame header has impossible values", false},
+		{"seq 0", entryWith(2, func(h *frameHeader) { h.firstSeq = 0 }), "frame header has impossible values", false},
+		{"a seq that no other follows", entryWith(MaxSeq, nil), "frame header has impossible values", false},
+		{"more than an entry may be", entryWith(2, func(h *frameHeader) { h.payloadLen = MaxEntry + 1 }), "frame header has impossible values", false},
 		{"another payload", entryWith(2, func(h *frameHeader) { h.payloadCRC++ }), "checksum does not match", false},
 		{"another length", append(longer, 0), "frame and entry disagree", true},
 		{"another run", entryWith(2, func(h *frameHeader) { h.run++ }), "belongs to another log or run", false},
-		{"another seq", entryWith(3, nil), "frame starts at seq 3 where 2 belongs", false},
+		{"another seq", entryWith(3, nil), "frame starts at seq 3 instead of 2", false},
 		{"a length beyond all", append(uvarint(MaxEntry+1), entryWith(2, nil)[1:]...), "entry length is out of range", true},
 	} {
 		t.Run(r.name, func(t *testing.T) {
