@@ -120,7 +120,7 @@ func (r *shipResult) text() string {
 		b.WriteString("that is a folder: if it lies on this host, it goes with the host\n")
 	}
 	if r.Vanished > 0 {
-		fmt.Fprintf(&b, "vanished: %s that the storage had confirmed; the log above says which (let nothing delete, move or change objects that are younger than shipper.keep)\n", plural(int(r.Vanished), "object"))
+		writef(&b, "vanished: %s that the storage had confirmed; the log above says which (let nothing delete, move or change objects that are younger than shipper.keep)\n", plural(int(r.Vanished), "object"))
 	}
 	if r.PutAside > 0 {
 		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)

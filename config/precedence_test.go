@@ -40,7 +40,7 @@ var samples = map[string][3]string{
 	"shipper.s3.credentials_file": {"/a", "/b", "/c"}, "shipper.s3.ca_file": {"/a", "/b", "/c"},
 	"shipper.bandwidth": {"1KiB/s", "2MiB/s", "3kB/s"}, "shipper.stall_timeout": {"1s", "2s", "3s"}, "shipper.heartbeat": {"1s", "2s", "3s"},
 	"shipper.s3.checksum": {"md5", "off", "crc32c"}, "shipper.s3.sse": {"s3", "kms", "kms:a"}, "shipper.s3.sse_unconfirmed": {"accept", "reject", "accept"}, "shipper.s3.storage_class": {"A", "B", "C"},
-	"shipper.keep":      {"1s", "2m", "0s"},
+	"shipper.keep":     {"1s", "2m", "0s"},
 	"shipper.s3.proof": {"off", "auto", "off"},
 	"shutdown.drain":   {"1s", "2s", "3s"}, "shutdown.requests": {"1s", "2s", "3s"}, "shutdown.datagrams": {"1s", "3s", "4s"},
 	"shutdown.seal": {"1s", "2s", "3s"}, "shutdown.grace": {"1s", "2s", "3s"},
