@@ -125,7 +125,7 @@ func TestAuditExitsWith2AndNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	config, d := sealFour(t, dir, "shipper:\n  keep: 0s\n  "+settings+"\n") // confirmed below rises at once
+	config, d := sealFour(t, dir, "shipper:\n  "+withoutKeep(settings)+"\n") // confirmed below rises at once
 	must0(t, "audit", "--config", config, "--deep")
 	d.stop()
 	for key := range f.Objects() {

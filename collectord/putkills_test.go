@@ -114,12 +114,17 @@ func seqsOf(t *testing.T, f *s3test.Server) (all [][2]int) {
 	return all
 }
 
+// withoutKeep is for tests in which what was shipped must be gone.
+func withoutKeep(settings string) string {
+	return strings.Replace(settings, "keep: 200ms", "keep: 0s", 1)
+}
+
 // TestKilledAroundAnUploadStoresEverySegmentOnce kills the daemon between a
 // request and its answer, and between the answer and the removal of the segment.
 func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 20s, drain: 0s}\nshipper:\n  retry_min: 10ms\n  retry_max: 20ms\n  keep: 0s\n  "+settings+"\n")
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 20s, drain: 0s}\nshipper:\n  retry_min: 10ms\n  retry_max: 20ms\n  "+withoutKeep(settings)+"\n")
 	acks := &acknowledged{ids: map[int]string{}}
 	var k killer
 	f.Behave(s3test.Behaviour{
