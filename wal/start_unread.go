@@ -148,7 +148,13 @@ func (l *Log) statSegment(path string) (size int64, at time.Time, err error) {
 	if vfs.IsUnreadable(err) && !errors.Is(err, fs.ErrNotExist) {
 		return 0, time.Now(), nil
 	}
-	if err == nil && !info.Mode().IsRegular() || errors.Is(err, syscall.ENOTDIR) { // it can't hold records
+	if errors.Is(err, syscall.ENOTDIR) { // one error is no proof of a file in the place of the directory
+		dir, errDir := l.disk.Stat(filepath.Dir(path))
+		if errDir == nil && !dir.IsDir() {
+			err = fs.ErrNotExist
+		}
+	}
+	if err == nil && !info.Mode().IsRegular() { // it can't hold records
 		err = fs.ErrNotExist
 	}
 	if err != nil {
