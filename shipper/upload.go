@@ -81,6 +81,9 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (
 func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
 	read := seg.WasRelisted()
 	if read || seg.FoundAtStart() {
+		if err := s.store.Probe(ctx); err != nil { // what a storage has that does not encrypt is not shipped
+			return o, err
+		}
 		stored, err := s.resolveExisting(ctx, o, read)
 		if !errors.Is(err, bucket.ErrNotFound) && !isForbidden(err) {
 			return stored, err

@@ -29,6 +29,13 @@ type Options struct {
 // It takes 24 bytes of memory for an object, and, if deep, about 3 MiB for
 // each that is read at once.
 func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
+	return run(ctx, store, o, nil)
+}
+
+// run audits. Metadata may be of an object that was put while the bucket was listed, and
+// confirm what came behind the listing's back: what seems to be missing is listed once
+// more, and goes by what was confirmed before.
+func run(ctx context.Context, store bucket.Store, o Options, before map[uint64]confirmed) (*Report, error) {
 	if o.Grace == 0 {
 		o.Grace = 24 * time.Hour
 	}
@@ -66,9 +73,19 @@ func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 		logs = a.only(logs)
 	}
 	for _, l := range logs {
+		if before != nil {
+			l.confirmed = confirmed{asked: true, below: before[l.id].below}
+		}
 		if err := a.log(ctx, l); err != nil {
 			return nil, err
 		}
+	}
+	if before == nil && a.report.Tallies[Missing].Findings+a.report.Accepted[Missing].Findings > 0 {
+		before = map[uint64]confirmed{}
+		for _, l := range logs {
+			before[l.id] = l.confirmed
+		}
+		return run(ctx, store, o, before)
 	}
 	a.nothing()
 	if o.Deep {

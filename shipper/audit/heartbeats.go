@@ -92,10 +92,10 @@ func (a *audit) tail(l *logObjects, end uint64) (gaps []gap) {
 	if h == nil || h.LastSeq <= end {
 		return nil
 	}
-	if end == 0 && h.ConfirmedBelow > 1 {
+	if len(l.runs) == 0 && h.ConfirmedBelow > end+1 {
+		f := l.about(Gone, nil, end+1, h.ConfirmedBelow-1)
 		end = h.ConfirmedBelow - 1
-		f := l.about(Gone, nil, 1, end)
-		if h.Retired { // and what it shipped has expired since
+		if h.Retired && !a.FromStart { // and what it shipped has expired since
 			f.Kind = Earlier
 		}
 		f.Heartbeat = &h.At

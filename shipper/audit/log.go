@@ -93,6 +93,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 	if r.ConfirmedBelow = l.confirmed.below; l.confirmed.asked && r.ConfirmedBelow == 0 {
 		a.report.Unconfirmed++
 	}
+	r.From, r.To = *sayable(&r.From), *sayable(&r.To)
 	a.report.Logs = append(a.report.Logs, r)
 	return nil
 }

@@ -159,6 +159,7 @@ func newReport() *Report {
 
 // add enters a finding.
 func (r *Report) add(f Finding) {
+	f.Since, f.Heartbeat = sayable(f.Since), sayable(f.Heartbeat)
 	tallies := r.Tallies
 	if f.Accepted != nil {
 		tallies = r.Accepted
@@ -167,6 +168,18 @@ func (r *Report) add(f Finding) {
 	if len(r.Findings) < maxFindings {
 		r.Findings = append(r.Findings, f)
 	}
+}
+
+// sayable is the time, in UTC, as far as JSON can say it: strangers write what they like.
+func sayable(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	u := t.UTC()
+	if u.Year() < 0 || u.Year() > 9999 {
+		u = time.Time{}
+	}
+	return &u
 }
 
 func (r *Report) sort() {

@@ -156,6 +156,14 @@ func (s Selection) mayBeIn(key string, from, to int64, fromKnown bool) bool {
 // Objects are fetched ahead, unless any may be the last. It takes 4 MiB for these,
 // and for decoding what a bucket.Reader takes.
 func (s Selection) Records(ctx context.Context, store bucket.Store, progress func(objects int), each func(lines []byte) error) error {
+	damaged, err := s.records(ctx, store, progress, each)
+	if damaged == nil { // not a nil *DamagedError in an error
+		return err
+	}
+	return errors.Join(err, damaged)
+}
+
+func (s Selection) records(ctx context.Context, store bucket.Store, progress func(objects int), each func(lines []byte) error) (damaged *DamagedError, err error) {
 	w := wanted{selection: s, each: each}
 	w.from, w.to = formatTime(s.From), formatTime(s.To)
 	for _, id := range s.IDs {
@@ -167,10 +175,9 @@ func (s Selection) Records(ctx context.Context, store bucket.Store, progress fun
 		w.repeatable = w.repeatable || id[6]>>4 != 7
 	}
 	objects := 0
-	var damaged *DamagedError
 	r := objectReader{store: store, each: w.lines}
 	defer r.close()
-	err := s.objects(ctx, store, w.open > 0 && !w.repeatable, func(o *fetched) error {
+	err = s.objects(ctx, store, w.open > 0 && !w.repeatable, func(o *fetched) error {
 		err := o.err
 		if err == nil {
 			err = r.read(ctx, o)
@@ -200,10 +207,7 @@ func (s Selection) Records(ctx context.Context, store bucket.Store, progress fun
 		slices.Sort(open)
 		err = fmt.Errorf("%w: %s (searched: %s)", ErrNoSuchID, strings.Join(open, ", "), s.searched())
 	}
-	if damaged == nil { // not a nil *DamagedError in an error
-		return err
-	}
-	return errors.Join(err, damaged)
+	return damaged, err
 }
 
 // objects calls each with each object that may hold some of the selection.

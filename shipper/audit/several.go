@@ -25,6 +25,10 @@ func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, err
 		}
 		all.merge(r, store.String())
 	}
+	if o.Node != "" && slices.ContainsFunc(all.Logs, func(l LogReport) bool { return l.Objects > 0 }) { // it is in one of them
+		all.Findings = slices.DeleteFunc(all.Findings, func(f Finding) bool { return f.Kind == Nothing })
+		delete(all.Tallies, Nothing)
+	}
 	all.sort()
 	return all, nil
 }
@@ -77,7 +81,7 @@ func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, prog
 			break
 		}
 		last := 0
-		err := s.Records(ctx, store, func(n int) { last = n; progress(done + n) }, func(lines []byte) error {
+		damage, err := s.records(ctx, store, func(n int) { last = n; progress(done + n) }, func(lines []byte) error {
 			if len(s.IDs) > 0 {
 				for line := range bytes.Lines(lines) {
 					if id, ok := bucket.Line(line).ID(); ok {
@@ -88,12 +92,11 @@ func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, prog
 			return each(lines)
 		})
 		done += last
-		damage := (*DamagedError)(nil)
-		switch {
-		case errors.As(err, &damage):
+		if damage != nil {
 			damaged = errors.Join(damaged, fmt.Errorf("%s: %w", store, damage))
-		case err != nil && !errors.Is(err, ErrNoSuchID):
-			return fmt.Errorf("%s: %w", store, err)
+		}
+		if err != nil && !errors.Is(err, ErrNoSuchID) {
+			return errors.Join(fmt.Errorf("%s: %w", store, err), damaged)
 		}
 	}
 	var open []string

@@ -92,7 +92,7 @@ func foldersOf(_ context.Context, base string) (names []string, err error) {
 // prefixesOf returns the next parts, up to a slash, of the keys that begin with base.
 func (s *s3Store) prefixesOf(ctx context.Context, base string) (names []string, err error) {
 	t := callOptionsOf(ctx)
-	ctx, cancel := context.WithCancel(WithCallOptions(ctx, t))
+	ctx, cancel := context.WithCancel(context.WithValue(WithCallOptions(ctx, t), listingKey{}, &listing{}))
 	defer cancel()
 	for o := range s.client.ListObjectsIter(ctx, s.bucket, minio.ListObjectsOptions{Prefix: base, FetchOwner: new(bool)}) {
 		if o.Err != nil {

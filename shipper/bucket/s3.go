@@ -131,7 +131,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 			_, err = s.encrypted(answer)
 		}
 		if err != nil {
-			if !o.Latest {
+			if proof := (*proofError)(nil); !o.Latest || errors.As(err, &proof) && proof.kind == NotEncrypted {
 				s.forget(can)
 			}
 			err = s.fail("put", o.Key, t, err)
