@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"collectord/shipper/bucket"
@@ -20,7 +21,8 @@ import (
 // is gone then was deleted, or moved, by somebody.
 type keeper struct {
 	*Shipper
-	wake chan struct{} // has run look now; holds one
+	wake  chan struct{} // has run look now; holds one
+	blind atomic.Bool   // the storage does not let us look: nothing is gained by keeping
 
 	mu      sync.Mutex      // guards what follows
 	waiting []*keptObject   // for a look, first those that were put off less often

@@ -46,6 +46,9 @@ func (k *keeper) look(ctx context.Context, one *keptObject) error {
 
 // looked decides what becomes of a kept segment after a look.
 func (k *keeper) looked(one *keptObject) {
+	if one.err != nil || one.intact || one.lost != "" {
+		k.blind.Store(isForbidden(one.err))
+	}
 	switch {
 	case isForbidden(one.err):
 		k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is removed unseen (grant s3:GetObject and s3:ListBucket on this bucket and prefix; README, Permissions)",

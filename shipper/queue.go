@@ -3,6 +3,7 @@ package shipper
 import (
 	"context"
 	"errors"
+	"maps"
 	"time"
 
 	"collectord/shipper/bucket"
@@ -62,6 +63,7 @@ func (q *queue) retryNow() {
 // turns, so that one that it refuses does not keep the others waiting.
 func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segment) (due time.Time) {
 	s := q.shipper
+	q.forgetGone(segments)
 	limit := s.currentLimits().Concurrency
 	q.free = q.free[:min(len(q.free), limit)]
 	if q.storage.bound > 0 {
@@ -159,7 +161,7 @@ func (q *queue) finished(ctx context.Context, r result) {
 		s.countLocked(bucket.TooLarge)
 	case errors.Is(r.err, wal.ErrVersion):
 		q.setAside[r.segment] = true
-		s.stats.Foreign++
+		s.stats.Foreign = len(q.setAside)
 		s.opts.Logger.Error("left alone a sealed segment of a later version: install that version to ship it",
 			"segment", name, "error", r.err)
 	default:
@@ -183,6 +185,29 @@ func (q *queue) recovered(seg *wal.Segment) {
 	if hadOwn && len(q.own) == 0 {
 		logger.Info("no segment is held up any more", "trouble", "segment")
 	}
+}
+
+// forgetGone drops what is known of segments that are not listed any more, such as evicted ones.
+func (q *queue) forgetGone(segments []*wal.Segment) {
+	if len(q.own)+len(q.setAside)+len(q.tried)+len(q.suspects) == 0 {
+		return
+	}
+	listed := map[*wal.Segment]bool{nil: true}
+	for _, seg := range segments {
+		listed[seg] = true
+	}
+	gone := func(seg *wal.Segment) bool { return !listed[seg] && !q.busy[seg] }
+	held := len(q.own)
+	maps.DeleteFunc(q.own, func(seg *wal.Segment, _ *backoff) bool { return gone(seg) })
+	maps.DeleteFunc(q.setAside, func(seg *wal.Segment, _ bool) bool { return gone(seg) })
+	maps.DeleteFunc(q.tried, func(seg *wal.Segment, _ int) bool { return gone(seg) })
+	maps.DeleteFunc(q.suspects, func(seg *wal.Segment, _ int) bool { return gone(seg) })
+	if held > 0 && len(q.own) == 0 {
+		q.shipper.opts.Logger.Info("no segment is held up any more", "trouble", "segment")
+	}
+	q.shipper.mu.Lock()
+	defer q.shipper.mu.Unlock()
+	q.shipper.stats.Foreign, q.shipper.failing = len(q.setAside), q.trouble()
 }
 
 func (q *queue) forget(seg *wal.Segment) {

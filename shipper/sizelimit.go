@@ -53,9 +53,9 @@ func (l *sizeLimit) refuses(size int64) *bucket.Error {
 // all the same, which is how a raised limit is noticed.
 func (s *Shipper) putFitting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
 	if refusal := s.sizes.refuses(o.Size); refusal != nil {
-		err := s.shipInPieces(ctx, seg, o, refusal)
+		stored, err := s.shipInPieces(ctx, seg, o, refusal)
 		if err == nil || errors.Is(err, errSplit) || errors.Is(err, errSalvaged) {
-			return o, err
+			return stored, err
 		}
 	}
 	return s.put(ctx, seg, o)

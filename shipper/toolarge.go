@@ -32,10 +32,10 @@ const (
 // any more: see wal.Segment.Split. An earlier attempt that is still under way between
 // a proxy, which had taken all of it, and the storage could be stored later: then both
 // have the same ids, and the audit reports them as doubled.
-func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.Object, refused *bucket.Error) error {
+func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.Object, refused *bucket.Error) (stored *bucket.Object, err error) {
 	read := seg.WasRelisted()
 	found, _, err := bucket.Compare(ctx, s.store, o, read)
-	if err == nil && found != bucket.SameLines && found != bucket.DamagedCopy {
+	if errors.Is(err, bucket.ErrNotFound) || err == nil && found != bucket.SameLines && found != bucket.DamagedCopy {
 		o = o.Beside()
 		found, _, err = bucket.Compare(ctx, s.store, o, read)
 	}
@@ -43,29 +43,29 @@ func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.
 	switch {
 	case errors.Is(err, bucket.ErrNotFound):
 	case errors.As(err, &unasked) && unasked.Permanent:
-		return because(refused, mayAskHint, unasked)
+		return o, because(refused, mayAskHint, unasked)
 	case err != nil || found == bucket.SameLines:
-		return err
+		return o, err
 	case found == bucket.DamagedCopy:
-		return because(refused, brokenTooLong, nil)
+		return o, because(refused, brokenTooLong, nil)
 	default:
-		return conflict(o)
+		return o, conflict(o)
 	}
 	if o.Size < usuallyTaken {
 		if err := s.takesSmall(ctx); err != nil {
-			return because(refused, smallHint, err)
+			return o, because(refused, smallHint, err)
 		}
 	}
 	err = seg.Split()
 	switch {
 	case errors.Is(err, wal.ErrOneFrame):
-		return because(refused, oneFrameHint, nil)
+		return o, because(refused, oneFrameHint, nil)
 	case err != nil:
-		return because(refused, refused.Hint, s.salvageIfDamaged(seg, err))
+		return o, because(refused, refused.Hint, s.salvageIfDamaged(seg, err))
 	}
 	s.opts.Logger.Warn("split a segment into two: the storage refuses objects of its size ("+bucket.RaiseLimit+", or lower wal.segment_size)",
 		"trouble", bucket.TooLarge, "segment", seg.String(), "bytes", o.Size, "error", refused)
-	return errSplit
+	return o, errSplit
 }
 
 // because is the refusal with a hint, and with what kept the segment from being split.

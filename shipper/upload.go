@@ -31,12 +31,12 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	o, err := s.upload(ctx, seg, *c)
 	var refused *bucket.Error
 	if errors.As(err, &refused) && refused.Kind == bucket.TooLarge {
-		err = s.shipInPieces(ctx, seg, o, refused)
+		o, err = s.shipInPieces(ctx, seg, o, refused)
 	}
 	if err != nil {
 		return err
 	}
-	if s.currentLimits().Keep > 0 {
+	if s.currentLimits().Keep > 0 && !s.keeper.blind.Load() {
 		s.keeper.keep(seg, o)
 	} else if err := seg.Remove(); err != nil {
 		return err
@@ -85,6 +85,15 @@ func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (
 			return o, err
 		}
 		stored, err := s.resolveExisting(ctx, o, read)
+		if errors.Is(err, bucket.ErrNotFound) { // what had its name may be gone, and ours beside it
+			found, _, besideErr := bucket.Compare(ctx, s.store, o.Beside(), read)
+			if besideErr == nil && found == bucket.SameLines {
+				return o.Beside(), nil
+			}
+			if besideErr != nil && !errors.Is(besideErr, bucket.ErrNotFound) && !isForbidden(besideErr) {
+				return o, besideErr
+			}
+		}
 		if !errors.Is(err, bucket.ErrNotFound) && !isForbidden(err) {
 			return stored, err
 		}

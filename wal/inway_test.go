@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -244,8 +245,13 @@ func TestOfTwoSegmentsWithTheSameRecordsTheSmallerGoesToTheQuarantine(t *testing
 // more than one change.
 func TestAMoveToTheQuarantineIsDurableOnBothSides(t *testing.T) {
 	data, _ := sealedDir(t, 9)
-	var calls []string
+	var (
+		mu    sync.Mutex
+		calls []string
+	)
 	l := open(t, data, Options{files: errorfs.FS{FS: vfs.OS{}, Before: func(op, path string) error {
+		mu.Lock()
+		defer mu.Unlock()
 		calls = append(calls, op+" "+filepath.Base(path))
 		return nil
 	}}})

@@ -1,9 +1,14 @@
 package wal
 
+import "fmt"
+
 // Progress is how far the log has come: the seq of its last acknowledged record, 0 if
 // there was none, and the seq below which each record is in the storage, or noted there
 // as lost.
 func (l *Log) Progress() (lastSeq, confirmedBelow uint64, err error) {
+	if !l.Started() { // only then is the next seq known
+		return 0, 0, fmt.Errorf("the log has not started yet: %w", l.Full())
+	}
 	// What is not sealed comes first: it is sealed, and no longer listed, meanwhile, but
 	// never the other way round.
 	lastSeq, open := l.shelf.open()

@@ -23,6 +23,7 @@ type folder struct {
 	calls nameCalls
 
 	opened chan struct{} // closed once prepare has returned
+	again  sync.Mutex    // guards failed from then on
 	failed error         // by prepare, valid then
 
 	mu      sync.Mutex      // guards what follows
@@ -74,10 +75,12 @@ func (s *folder) await(ctx context.Context) error {
 		return ctx.Err()
 	case <-s.opened:
 	}
+	s.again.Lock() // a second one would take the files of the first for left over
+	defer s.again.Unlock()
 	if s.failed != nil { // it may be better by now
-		return s.prepare()
+		s.failed = s.prepare()
 	}
-	return nil
+	return s.failed
 }
 
 // readFolder opens a folder that nothing is put to.

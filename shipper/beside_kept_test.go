@@ -1,0 +1,99 @@
+package shipper
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket/s3test"
+	"collectord/wal"
+)
+
+func TestWhatWasStoredBesideIsKeptUnderThatName(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		k.stop()
+		l, err := wal.Open(k.dir, wal.Options{Node: "edge-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2 {
+			_ = i
+			if err := l.Append(t.Context(), wal.Record{Usage: big()}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		key := keyOfSealed(t, l, 0)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		k.fake.Put("data/"+key, compressed(t, "{}\n"))
+		k.start()
+		synctest.Wait()
+		for key, o := range k.fake.Objects() {
+			t.Log(key, len(o.Body))
+		}
+		k.expect(0, 1, 0, 0)
+		k.stop()
+		limit := s3test.Limit(100 << 10)
+		k.behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(limit)})
+		k.start()
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		for key, o := range k.fake.Objects() {
+			t.Log(key, len(o.Body))
+		}
+		k.expect(0, 0, 0, 0)
+	})
+}
+
+func TestKeysThatMayOnlyPutGetStuckOnNothing(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			return r.Method != http.MethodPut && strings.Contains(r.URL.Path, "/dt=") && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+		}})
+		k.shipped(k.small(3)...)
+		time.Sleep(testKeep + time.Second)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		k.shipped(k.small(3)...)
+		k.stop()
+		k.start()
+		time.Sleep(24 * time.Hour)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+	})
+}
+
+func TestTroubleOfAnEvictedSegmentEnds(t *testing.T) {
+	f, store := newFake(t)
+	l := openLog(t, t.TempDir())
+	fill(t, l, 30, 10)
+	segments, _ := l.Sealed()
+	o := twin(t, segments[2])
+	f.Put("data/"+o.Key, []byte("something else"))
+	f.Put("data/"+o.Beside().Key, compressed(t, "{}\n"))
+	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
+	until(t, "trouble", func() bool { return s.trouble(l.Stats()) != "" })
+	// evicted to make room
+	l.SetLimits(wal.Limits{WhenFull: wal.DropOldest, MaxBytes: 1 << 20, MinFree: 1 << 62})
+	until(t, "evicted", func() bool { return l.Ledger().Evicted == 10 })
+	l.SetLimits(wal.Limits{WhenFull: wal.DropOldest})
+	until(t, "noted", func() bool { return l.Stats().LossNotes == 0 })
+	until(t, "room", func() bool { return l.Full() == nil })
+	if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Seal(context.Background())
+	until(t, "rest", func() bool { return l.Ledger().Pending == 0 })
+	time.Sleep(200 * time.Millisecond)
+	t.Logf("trouble: %q, pending %d", s.trouble(l.Stats()), l.Ledger().Pending)
+	if tr := s.trouble(l.Stats()); tr != "" {
+		t.Error("trouble says", tr)
+	}
+}

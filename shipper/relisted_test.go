@@ -1,0 +1,50 @@
+package shipper
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+	"collectord/wal"
+)
+
+// A relisted segment that is then too large: pieces, and nothing twice, nothing vanished.
+func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		for i := range 2 {
+			_ = i
+			k.append(t)
+		}
+		if err := k.log.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		var key string
+		for o := range k.fake.Objects() {
+			if kk := o[len("data/"):]; kk[:3] == "dt=" {
+				key = o
+			}
+		}
+		k.fake.Put(key, nil)
+		k.behave(s3test.Behaviour{Fault: s3test.Refusals()["nginx"].Above(s3test.Limit(800 << 10))})
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		if n := len(stored(t, k.store)); n != 2 {
+			t.Errorf("%d records", n)
+		}
+		_ = context.Background
+		_ = bucket.Look
+		l := k.log.Ledger()
+		t.Logf("%+v", l)
+	})
+}
+
+func (k *keeping) append(t *testing.T) {
+	if err := k.log.Append(t.Context(), wal.Record{Usage: big()}); err != nil {
+		t.Fatal(err)
+	}
+}
