@@ -249,7 +249,7 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, pat
 		stats := log.Stats() // before the list: what the storage has lost goes from the kept ones to the sealed
 		segments, _ := log.Sealed()
 		st, notes := ship.Stats(), stats.LossNotes
-		if len(segments) <= st.Foreign && st.InFlight == 0 && notes == 0 && stats.KeptSegments == 0 {
+		if len(segments) <= st.Foreign && st.InFlight == 0 && notes == 0 && stats.KeptSegments == 0 && log.Stats().KeptSegments == 0 { // one may have been sealed before, and kept now
 			if st.Foreign > 0 {
 				return "of a later version: install that version to ship them"
 			}

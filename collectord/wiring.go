@@ -120,8 +120,9 @@ func isFolder(cfg *config.Config) bool { return strings.HasPrefix(cfg.Shipper.De
 // openStore is for the collector whose log that is.
 func openStore(cfg *config.Config, log *wal.Log, logger *slog.Logger) (bucket.Store, error) {
 	d := destination(cfg, logger)
-	logID, _ := log.Identity()
-	d.Owner = bucket.HexID(logID)
+	if logID, _ := log.Identity(); logID != 0 { // a log that has not started has none
+		d.Owner = bucket.HexID(logID)
+	}
 	return bucket.Open(d)
 }
 

@@ -9,7 +9,8 @@ import (
 	"collectord/wal"
 )
 
-// plain held something else, ours went beside, the operator deletes the plain one as told, restart within keep
+// TestWhatWasStoredBesideIsFoundAfterARestart has the object that was in the way deleted,
+// as the log says, before a restart within shipper.keep.
 func TestWhatWasStoredBesideIsFoundAfterARestart(t *testing.T) {
 	inKeeping(t, func(t *testing.T, k *keeping) {
 		k.stop()
@@ -31,15 +32,11 @@ func TestWhatWasStoredBesideIsFoundAfterARestart(t *testing.T) {
 		k.start()
 		synctest.Wait()
 		k.expect(0, 1, 0, 0)
-		t.Log(len(k.fake.Objects()))
 		k.stop()
 		k.fake.Put("data/"+key, nil)
 		k.start()
 		time.Sleep(20 * time.Minute)
 		synctest.Wait()
-		for key, o := range k.fake.Objects() {
-			t.Log(key, len(o.Body))
-		}
 		n := 0
 		for key := range k.fake.Objects() {
 			if _, ok := bucket.ParseKey(key[len("data/"):]); ok {

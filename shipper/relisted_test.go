@@ -11,7 +11,7 @@ import (
 	"collectord/wal"
 )
 
-// A relisted segment that is then too large: pieces, and nothing twice, nothing vanished.
+// TestARelistedSegmentThatIsTooLargeIsSplit: nothing is stored twice, and nothing vanishes.
 func TestARelistedSegmentThatIsTooLargeIsSplit(t *testing.T) {
 	inKeeping(t, func(t *testing.T, k *keeping) {
 		for i := range 2 {

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/json"
 	"strings"
 	"testing"
 
@@ -26,12 +25,5 @@ func TestTimesThatJSONCanNotSayAreLeftOut(t *testing.T) {
 	k = bucket.Key{Node: "m", LogID: 8, Run: 1}
 	putText(k.HeartbeatKey(), `{"format":1,"node":"m","log_id":"0000000000000008","run":"0000000000000001","last_seq":5,"confirmed_below":1,"pending":5,"oldest_unshipped_seconds":900000000,"at":"0000-01-01T00:00:00Z"}`)
 	_, r := b.findings(Options{Now: noon})
-	for _, f := range r.Findings {
-		_, err := json.Marshal(f)
-		t.Log(f.Kind, f.FirstSeq, f.Since, err)
-	}
-	for _, f := range r.Logs {
-		_, err := json.Marshal(f)
-		t.Log("log", f.LogID, err)
-	}
+	checkJSON(t, r)
 }

@@ -18,17 +18,24 @@ func TestAPatternOverAnEndlessListingEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	names, err := s.prefixesOf(ctx, "wards/")
-	t.Log(n, "pages,", len(names), "names,", err)
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("%d names of %d pages, %v", len(names), n, err)
+	}
 }
 
 func TestAHeartbeatThatIsNotEncryptedHoldsUpUsages(t *testing.T) {
 	f, s := newFake(t, func(o *S3Options) { o.SSE = "s3" })
-	t.Log(s.Put(t.Context(), unreal("a", "x")))
+	if err := s.Put(t.Context(), unreal("a", "x")); err != nil {
+		t.Fatal(err)
+	}
 	f.Behave(s3test.Behaviour{Encryption: s3test.Disregard})
 	h := NewObject("_collectord/nodes/n-0000000000000007.json", []byte("{}"))
 	h.Latest = true
-	t.Log("heartbeat:", s.Put(t.Context(), h))
+	if err := s.Put(t.Context(), h); err == nil {
+		t.Error("a heartbeat that is not encrypted is none")
+	}
 	err := s.Put(t.Context(), unreal("b", "x"))
-	_, sent := f.Objects()["data/b"]
-	t.Log("usage sent after that:", sent, err)
+	if _, sent := f.Objects()["data/b"]; sent || err == nil {
+		t.Errorf("sent: %v, %v", sent, err)
+	}
 }
