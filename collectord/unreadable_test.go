@@ -62,9 +62,9 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 	}{
 		{"next", "next/" + file, "put aside a prepared segment", "", false},
 		{"LOG", "LOG", "rebuilt the log's identity", "", false},
-		{"an active segment", active + "/" + file, "does not give the end of a segment", "", false},
-		{"a sealed segment", sealed + "/" + file, "does not give a part of a sealed segment", "", false},
-		{"a sealed segment, twice", sealed + "/" + file, "does not give a part of a sealed segment", sealed + ".unread/" + file, true},
+		{"an active segment", active + "/" + file, "can't read the end of a segment", "", false},
+		{"a sealed segment", sealed + "/" + file, "can't read a part of a sealed segment", "", false},
+		{"a sealed segment, twice", sealed + "/" + file, "can't read a part of a sealed segment", sealed + ".unread/" + file, true},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()

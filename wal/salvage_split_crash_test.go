@@ -192,6 +192,7 @@ func split(t *testing.T, s *splitting, fault func(simdisk.Call) simdisk.Fault) (
 			return fault(c)
 		}
 		s.run(l)
+		synctest.Wait() // nothing looks at the disk
 		s.disk.Changed, s.disk.Intercept = nil, nil
 		if g := checkLedger(t, l); g.Shipped != uint64(s.records) || g.Pending > 0 {
 			t.Errorf("seed %d: ledger %+v", s.seed, g)
