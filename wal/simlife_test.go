@@ -335,7 +335,7 @@ func (s *life) close() {
 	if err := s.stop(); err != nil && s.trouble.failed() == 0 {
 		s.fail("close: %v", err)
 	}
-	if s.trouble == nil && !s.mayBeDamaged() {
+	if s.trouble == nil && !s.kind.fills && !s.mayBeDamaged() {
 		if _, err := s.disk.Stat(filepath.Join(simulatedDir, "wal", nextName)); !errors.Is(err, fs.ErrNotExist) {
 			s.fail("a close left %s (%v)", nextName, err)
 		}
