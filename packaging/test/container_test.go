@@ -151,7 +151,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	command := fromReadme(t, "podman run --detach",
 		"--publish 3000:3000/tcp --publish 3000:3000/udp --publish 127.0.0.1:3001:3001/tcp",
 		"--network ns:"+w.namespace+" --read-only-tmpfs=false --volume "+authority+":/etc/ssl/certs/ca-certificates.crt:ro",
-		"COLLECTORD_UDP_ALLOW=10.0.0.0/8", "COLLECTORD_UDP_ALLOW="+w.here+"/32", "https://minio.example:9000", endpoint)
+		"COLLECTORD_UDP_ALLOW=10.0.0.0/8", "COLLECTORD_UDP_ALLOW="+w.here+"/32 --env COLLECTORD_SHIPPER_KEEP=0s", "https://minio.example:9000", endpoint)
 	keys := []string{"AWS_ACCESS_KEY_ID=operator", "AWS_SECRET_ACCESS_KEY=not-a-secret"}
 	token, err := os.ReadFile(filepath.Join(p.dir, "ward-3"))
 	if err != nil {
