@@ -1,36 +1,13 @@
 package shipper
 
 import (
+	"collectord/shipper/bucket/s3test"
 	"context"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
-
-// tree lists the files, directories and links below dir.
-func tree(t *testing.T, dir string) (all []string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		all = append(all, strings.TrimPrefix(path, dir))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-func put(t *testing.T, path string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // A spool may be a link to a directory that somebody uses for other things.
 func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
@@ -40,17 +17,17 @@ func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			place, elsewhere := filepath.Join(t.TempDir(), "place"), t.TempDir()
 			for _, name := range []string{"notes.txt", "deep/er/file", "deep/" + own, own + "/file", "1-2.ndjson.zst", "x" + own} {
-				put(t, filepath.Join(place, name))
+				s3test.WriteFile(t, filepath.Join(place, name))
 			}
-			put(t, filepath.Join(elsewhere, "target"))
-			put(t, filepath.Join(elsewhere, "directory", own))
+			s3test.WriteFile(t, filepath.Join(elsewhere, "target"))
+			s3test.WriteFile(t, filepath.Join(elsewhere, "directory", own))
 			for name, target := range map[string]string{"target.ndjson.zst": "target", taken: "target", "directory": "directory", reserveName: "target"} {
 				if err := os.Symlink(filepath.Join(elsewhere, target), filepath.Join(place, name)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			before, beside := tree(t, place), tree(t, elsewhere)
-			put(t, filepath.Join(place, strings.Replace(own, "9.", "8.", 1)))
+			before, beside := s3test.Tree(t, place), s3test.Tree(t, elsewhere)
+			s3test.WriteFile(t, filepath.Join(place, strings.Replace(own, "9.", "8.", 1)))
 			dir := place
 			if link {
 				dir = filepath.Join(t.TempDir(), "spool")
@@ -72,10 +49,10 @@ func TestOnlyOwnFilesAreRemovedFromTheSpool(t *testing.T) {
 			if !strings.Contains(said.text(), "notes.txt") {
 				t.Errorf("nothing is logged of what is left alone: %s", said.text())
 			}
-			if after := tree(t, place); strings.Join(after, "\n") != strings.Join(before, "\n") {
+			if after := s3test.Tree(t, place); strings.Join(after, "\n") != strings.Join(before, "\n") {
 				t.Errorf("there was\n%s\nthere is\n%s", strings.Join(before, "\n"), strings.Join(after, "\n"))
 			}
-			if after := tree(t, elsewhere); strings.Join(after, "\n") != strings.Join(beside, "\n") {
+			if after := s3test.Tree(t, elsewhere); strings.Join(after, "\n") != strings.Join(beside, "\n") {
 				t.Errorf("behind links there is %v", after)
 			}
 			ctx, cancel := context.WithCancel(context.Background())

@@ -59,7 +59,7 @@ func TestAFileSystemThatCanNeitherLinkNorRenameWithoutReplacing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, call := range map[string]func(from, to string) error{"renameat2": renameNew, "link": os.Link} {
-		put(t, filepath.Join(root, "from"))
+		s3test.WriteFile(t, filepath.Join(root, "from"))
 		if err := call(filepath.Join(root, "from"), filepath.Join(root, "to")); !unsupported(err) {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -1,9 +1,9 @@
 package bucket
 
 import (
+	"collectord/shipper/bucket/s3test"
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,29 +57,6 @@ func TestFileStoreKeepsKeysInside(t *testing.T) {
 	}
 }
 
-// tree lists the files, directories and links below dir.
-func tree(t *testing.T, dir string) (all []string) {
-	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		all = append(all, strings.TrimPrefix(path, dir))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-func put(t *testing.T, path string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // testOwner is the log id of who puts in these tests.
 const testOwner = "00000000000000aa"
 
@@ -92,10 +69,10 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 	}
 	const own = "put-" + testOwner + "-"
 	for _, name := range []string{own + "123", own + "456", "put-00000000000000bb-1", "put-1", "notes.txt", own + "7/file"} {
-		put(t, filepath.Join(s.temp(), name))
+		s3test.WriteFile(t, filepath.Join(s.temp(), name))
 	}
 	target := filepath.Join(t.TempDir(), "target")
-	put(t, target)
+	s3test.WriteFile(t, target)
 	if err := os.Symlink(target, filepath.Join(s.temp(), own+"8")); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +92,7 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 		if owner == testOwner {
 			want = strings.Replace(want, " /"+own+"123", "", 1)
 		}
-		if got := strings.Join(tree(t, s.temp()), " "); got != want {
+		if got := strings.Join(s3test.Tree(t, s.temp()), " "); got != want {
 			t.Errorf("opened by %q there is%s, want%s", owner, got, want)
 		}
 	}
