@@ -1,12 +1,13 @@
 package shipper
 
 import (
-	"collectord/shipper/bucket/s3test"
 	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"collectord/shipper/bucket/s3test"
 )
 
 // A spool may be a link to a directory that somebody uses for other things.

@@ -1,13 +1,14 @@
 package bucket
 
 import (
-	"collectord/shipper/bucket/s3test"
 	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"collectord/shipper/bucket/s3test"
 
 	"golang.org/x/sys/unix"
 )
