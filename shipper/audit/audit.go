@@ -103,12 +103,16 @@ type audit struct {
 	store     bucket.Store
 	inventory *inventory
 	report    *Report
+	found     map[Kind]Tally // of the log that is audited
 }
 
 // add reports a finding, in parts if some of it is accepted.
 func (a *audit) add(f Finding) {
 	for _, part := range a.Accepted.split(f) {
 		a.report.add(part)
+		if part.Accepted == nil && a.found != nil {
+			a.found[part.Kind] = a.found[part.Kind].plus(Tally{1, part.Records()})
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"collectord/shipper/bucket"
@@ -15,44 +16,55 @@ const maxHeartbeats = 100_000
 // storedHeartbeat is a heartbeat of the bucket, or why it can't be read.
 type storedHeartbeat struct {
 	bucket.Heartbeat
-	key     bucket.Key
-	problem string
-	gone    bool
+	key        bucket.Key
+	problem    string
+	unreadable bool // the problem is the storage's
+	gone       bool
 }
 
 // readHeartbeats reads all heartbeats. It comes before the listing, so that
 // what they have confirmed by then is in it.
-func readHeartbeats(ctx context.Context, store bucket.Store) ([]storedHeartbeat, error) {
-	var all []storedHeartbeat
-	err := bucket.Retry(ctx, func() error {
-		all = all[:0]
-		for key, err := range store.List(ctx, bucket.HeartbeatPrefix) {
-			if err != nil {
-				return err
-			}
-			k, ok := bucket.ParseHeartbeatKey(key)
-			if ok && len(all) == maxHeartbeats {
-				return fmt.Errorf("more than %d heartbeats under %s: delete those of hosts that are gone", maxHeartbeats, bucket.HeartbeatPrefix)
-			}
-			if ok {
-				all = append(all, storedHeartbeat{key: k})
-			}
-		}
-		return nil
-	})
+func readHeartbeats(ctx context.Context, store bucket.Store) (all []storedHeartbeat, err error) {
+	err = bucket.Retry(ctx, func() (err error) { all, err = listHeartbeats(ctx, store); return err })
 	if err != nil {
 		return nil, err
 	}
-	err = bucket.Parallel(ctx, len(all), func(i int) (err error) {
-		h := &all[i]
-		h.Heartbeat, err = bucket.ReadHeartbeat(ctx, store, h.key)
-		if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
-			h.problem, err = damage.Err.Error(), nil
+	return all, bucket.Parallel(ctx, len(all), func(i int) error { return all[i].read(ctx, store) })
+}
+
+// listHeartbeats returns the heartbeats that there are, without what is in them.
+func listHeartbeats(ctx context.Context, store bucket.Store) (all []storedHeartbeat, err error) {
+	for key, err := range store.List(ctx, bucket.HeartbeatPrefix) {
+		if err != nil {
+			return nil, err
 		}
-		h.gone = errors.Is(err, bucket.ErrNotFound)
-		return err
-	})
-	return all, err
+		k, ok := bucket.ParseHeartbeatKey(key)
+		if ok && len(all) == maxHeartbeats {
+			return nil, fmt.Errorf("more than %d heartbeats under %s: delete those of hosts that are gone", maxHeartbeats, bucket.HeartbeatPrefix)
+		}
+		if ok {
+			all = append(all, storedHeartbeat{key: k})
+		}
+	}
+	return all, nil
+}
+
+// read reads the heartbeat. Its own problem is no error.
+func (h *storedHeartbeat) read(ctx context.Context, store bucket.Store) (err error) {
+	h.Heartbeat, err = bucket.ReadHeartbeat(ctx, store, h.key)
+	var damage *bucket.Damage
+	var failed *bucket.Error
+	switch {
+	case errors.As(err, &damage):
+		h.problem = damage.Err.Error()
+		return nil
+	case errors.Is(err, bucket.ErrNotFound):
+		h.gone = true
+	case errors.As(err, &failed) && failed.Permanent && (failed.OwnTrouble || errors.Is(err, fs.ErrPermission)):
+		h.problem, h.unreadable = err.Error(), true
+		return nil
+	}
+	return err
 }
 
 // enterHeartbeats adds the heartbeats to their logs. Of a log whose host was renamed the latest counts.
@@ -61,6 +73,9 @@ func (a *audit) enterHeartbeats(all []storedHeartbeat) {
 		h := &all[i]
 		switch {
 		case h.gone:
+			continue
+		case h.unreadable:
+			a.add(Finding{Kind: Unreadable, Keys: []string{h.key.HeartbeatKey()}, Reason: h.problem})
 			continue
 		case h.problem != "":
 			a.add(Finding{Kind: Foreign, Keys: []string{h.key.HeartbeatKey()}, Reason: h.problem})

@@ -40,7 +40,8 @@ func (l *logObjects) node() string {
 
 // log audits one log.
 func (a *audit) log(ctx context.Context, l *logObjects) error {
-	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs), Heartbeat: l.heartbeat}
+	a.found = map[Kind]Tally{}
+	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs), Heartbeat: l.heartbeat, Found: a.found}
 	var gaps []gap
 	var end uint64 // the last seq of the runs so far
 	var furthest *runObjects
@@ -95,6 +96,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 	}
 	r.From, r.To = *sayable(&r.From), *sayable(&r.To)
 	a.report.Logs = append(a.report.Logs, r)
+	a.found = nil
 	return nil
 }
 

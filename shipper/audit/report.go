@@ -37,7 +37,7 @@ const (
 // Wrong reports whether somebody must look into it.
 func (k Kind) Wrong() bool {
 	switch k {
-	case NotYet, Earlier, Lost, Foreign, Vanished:
+	case NotYet, Earlier, Lost, Foreign, Vanished, Unheard, Fine, Retired, Replaced, Away:
 		return false
 	}
 	return true
@@ -83,6 +83,10 @@ type LogReport struct {
 	ConfirmedBelow uint64    `json:"confirmed_below,omitempty"`
 	From           time.Time `json:"from"` // the hours of the first and the last object
 	To             time.Time `json:"to"`
+
+	// Found tallies the findings that are about its records and not accepted, but for those
+	// of reading objects.
+	Found map[Kind]Tally `json:"-"`
 
 	Heartbeat   *bucket.Heartbeat `json:"heartbeat,omitempty"`   // the latest
 	Destination string            `json:"destination,omitempty"` // where several were audited

@@ -1,0 +1,253 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+	"collectord/wal"
+)
+
+// hosts returns a line for each host of a fleet: all that is wrong or its state, node, log.
+func hosts(f *Fleet) (lines []string) {
+	for _, h := range f.Hosts {
+		state := string(h.State)
+		for i, k := range h.Wrong {
+			if i > 0 {
+				state += "+" + string(k)
+			}
+		}
+		lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s %s %s", state, h.Node, strings.TrimLeft(h.LogID, "0"))))
+	}
+	return lines
+}
+
+func wantFleet(t *testing.T, stores []bucket.Store, o FleetOptions, wrong bool, want ...string) *Fleet {
+	t.Helper()
+	o.Now = noon
+	f, err := RunFleet(context.Background(), stores, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := hosts(f); !slices.Equal(got, want) || f.Wrong() != wrong {
+		t.Errorf("%+v: wrong: %v\n  %s\nwant\n  %s", o, f.Wrong(), strings.Join(got, "\n  "), strings.Join(want, "\n  "))
+	}
+	for _, h := range f.Hosts {
+		if _, err := json.Marshal(h); err != nil || len(h.Wrong) > 0 != h.State.Wrong() {
+			t.Errorf("%+v: %v", h, err)
+		}
+	}
+	return f
+}
+
+func ago(d time.Duration) time.Time { return noon.Add(-d) }
+
+const days = 24 * time.Hour
+
+func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
+	t.Parallel()
+	_, fake := newFake(t)
+	for name, b := range map[string]tamper{"S3": fake, "folder": newFolder(t)} {
+		t.Run(name, func(t *testing.T) {
+			b.t = t
+			well := bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Version: "1.2", At: ago(time.Minute)}
+			b.beat("well", 1, well)
+			stores := []bucket.Store{b.store}
+			wantFleet(t, stores, FleetOptions{}, false, "fine well 1")
+
+			b.beat("silent", 2, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(4 * time.Hour)})
+			b.beat("ahead", 3, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(-4 * time.Hour)})
+			b.beat("troubled", 4, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: "log: full", At: noon})
+			b.beat("waits", 5, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 23 * 3600, At: ago(time.Minute)})
+			b.beat("overdue", 6, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 23 * 3600, At: ago(2 * time.Hour)})
+			b.beat("dead", 7, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, Trouble: "log: full", At: ago(40 * days)})
+			b.beat("retired", 8, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
+			b.beat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: ago(31 * days)})
+			b.beat("well", 10, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: ago(5 * time.Hour)}) // before data_dir was made anew
+			b.beat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                     // when its clock was ahead
+			b.beat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})                                  // to what follows
+			b.beat("another", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+			f := wantFleet(t, stores, FleetOptions{}, true,
+				"silent ahead 3", "silent silent 2", "overdue dead 7", "overdue overdue 6", "trouble troubled 4",
+				"fine another c", "fine waits 5", "fine well 1", "retired retired 8", "replaced well a", "replaced well b", "away away 9")
+			if f.Heartbeats != 13 || f.Nodes() != 10 || f.Count[Fine] != 3 || f.Count[Silent] != 2 || f.Objects != 0 {
+				t.Errorf("%+v, %d nodes", f, f.Nodes())
+			}
+			by := map[string]*Host{}
+			for _, h := range f.Hosts {
+				by[h.LogID[15:]] = h
+				if h.OutOfService() != (h.State == Retired || h.State == Replaced || h.State == Away) {
+					t.Errorf("%+v", h)
+				}
+			}
+			if h := by["1"]; *h.HeardSeconds != 60 || h.WaitingSeconds != nil || h.Heartbeat.Version != "1.2" || h.Destination != "" {
+				t.Errorf("%+v", h)
+			}
+			if h := by["6"]; *h.HeardSeconds != 2*3600 || *h.WaitingSeconds != 25*3600 {
+				t.Errorf("%+v", h)
+			}
+			if h := by["3"]; *h.HeardSeconds != -4*3600 || !strings.Contains(h.Reason, "ahead") {
+				t.Errorf("%+v", h)
+			}
+
+			// What is asked for can differ.
+			wantFleet(t, stores, FleetOptions{Node: "waits", Grace: time.Hour}, true, "overdue waits 5")
+			wantFleet(t, stores, FleetOptions{Node: "silent", SilentAfter: 5 * time.Hour}, false, "fine silent 2")
+			wantFleet(t, stores, FleetOptions{Node: "nobody"}, true, "absent nobody")
+			known := accepting(t, "0000000000000006 11-15 alice the disk was replaced\n0000000000000007 11-20 alice the host burnt down")
+			if f := wantFleet(t, stores, FleetOptions{Node: "dead", Accepted: known}, false, "away dead 7"); f.Hosts[0].OutOfService() {
+				t.Error("a host that left records open is out of service")
+			}
+			wantFleet(t, stores, FleetOptions{Node: "overdue", Accepted: known}, true, "overdue overdue 6") // a part of them is
+			wantFleet(t, stores, FleetOptions{Expected: []string{"well", "retired", "away", "nobody", "nobody"}, SilentAfter: 6 * time.Hour}, true,
+				"absent nobody", "silent+trouble away 9", "silent retired 8", "overdue dead 7", "overdue overdue 6", "trouble troubled 4", "trouble well a",
+				"fine ahead 3", "fine another c", "fine silent 2", "fine waits 5", "fine well 1", "replaced well b")
+		})
+	}
+}
+
+func TestHeartbeatsThatCannotBeReadAreNamedAndDoNotEndTheList(t *testing.T) {
+	t.Parallel()
+	server, b := newFake(t)
+	b.beat("well", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	put := func(node string, log uint64, content string) string {
+		key := bucket.Key{Node: node, LogID: log}.HeartbeatKey()
+		b.put(key, []byte(content), bucket.Metadata{})
+		return key
+	}
+	beat := func(node string, log uint64) string {
+		return fmt.Sprintf(`{"format":1,"node":%q,"log_id":%q,"run":"0000000000000001","version":"1","last_seq":5,"confirmed_below":6,"at":"2026-11-24T12:00:00Z"}`, node, bucket.HexID(log))
+	}
+	put("edge-\u202e2", 2, "\x1b[31m") // no JSON
+	put("edge-3", 3, strings.Repeat(" ", 1<<20)+beat("edge-3", 3))
+	put("edge-4", 4, beat("well", 4)) // of another node
+	put("edge-5", 5, beat("edge-5", 1))
+	put("edge-6", 6, strings.Replace(beat("edge-6", 6), `"format":1`, `"format":2`, 1))
+	put("edge-7", 7, strings.Replace(beat("edge-7", 7), `12:00`, `99:00`, 1))
+	secret := put("edge-8", 8, beat("edge-8", 8))
+	put("edge-9", 9, strings.Replace(beat("edge-9", 9), `"version":"1"`, `"version":"`+strings.Repeat("x", 600)+`"`, 1))
+	b.put(bucket.HeartbeatPrefix+"notes.txt", []byte("of somebody else"), bucket.Metadata{})
+	server.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.HasSuffix(r.URL.Path, secret) && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+	}})
+	want := []string{
+		"damaged edge-3 3", "damaged edge-4 4", "damaged edge-5 5", "damaged edge-6 6", "damaged edge-7 7", "damaged edge-9 9", "damaged edge-\u202e2 2",
+		"unreadable edge-8 8", "fine well 1",
+	}
+	f := wantFleet(t, []bucket.Store{b.store}, FleetOptions{Expected: []string{"edge-3"}}, true, want...)
+	if f.Heartbeats != 1 || f.Count[Damaged] != 7 || f.Count[Unreadable] != 1 {
+		t.Errorf("%+v", f)
+	}
+	for _, h := range f.Hosts[:8] {
+		if h.Heartbeat != nil || h.HeardSeconds != nil || h.Reason == "" || strings.ContainsAny(h.Reason, "\x1b\n") || !strings.HasPrefix(h.Key, bucket.HeartbeatPrefix) {
+			t.Errorf("%+v", h)
+		}
+	}
+	// Neither do they end an audit.
+	b.object("edge-8", 8, 1, 1, 10, noon)
+	f = wantFleet(t, []bucket.Store{b.store}, FleetOptions{Holes: true}, true, want...)
+	if h := f.Hosts[7]; h.Node != "edge-8" || h.Found == nil || f.Objects != 1 {
+		t.Errorf("%+v", h)
+	}
+	lines, r := b.findings(Options{Now: noon})
+	if r.Tallies[Foreign].Findings != 7 || lines[0] != "unreadable" || r.Findings[0].Keys[0] != secret {
+		t.Errorf("%q", lines)
+	}
+}
+
+func TestAFleetWithHolesIsAudited(t *testing.T) {
+	t.Parallel()
+	b := newFolder(t)
+	stores := []bucket.Store{b.store}
+	b.object("well", 1, 1, 1, 10, noon)
+	b.beat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: noon})
+	b.object("holed", 2, 1, 1, 10, noon)
+	b.object("holed", 2, 1, 21, 30, noon)
+	b.beat("holed", 2, bucket.Heartbeat{LastSeq: 30, ConfirmedBelow: 31, At: noon})
+	b.object("quiet", 3, 1, 1, 10, noon) // heartbeats are off there
+	b.beat("gone", 4, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: noon})
+	b.object("lost", 5, 1, 1, 10, noon)
+	b.beat("lost", 5, bucket.Heartbeat{LastSeq: 15, ConfirmedBelow: 16, At: noon})
+	note, err := bucket.NewLossNote(bucket.Key{Node: "lost", LogID: 5, Run: 1, FirstSeq: 11, LastSeq: 15}, "damaged", noon, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.store.Put(context.Background(), note); err != nil {
+		t.Fatal(err)
+	}
+	// It waits for long, says its heartbeat, and all of it is there.
+	b.object("slow", 6, 1, 1, 10, noon)
+	b.beat("slow", 6, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 1, Pending: 10, OldestUnshipped: 30 * 3600, At: noon})
+
+	wantFleet(t, stores, FleetOptions{}, true, "overdue slow 6", "trouble gone 4", "fine holed 2", "fine lost 5", "fine well 1")
+	f := wantFleet(t, stores, FleetOptions{Holes: true, Expected: []string{"quiet"}}, true,
+		"gone+trouble gone 4", "missing holed 2", "unheard quiet 3", "fine lost 5", "fine slow 6", "fine well 1")
+	if h := f.Hosts[1]; h.Found[Missing] != (Tally{1, 10}) || h.Heartbeat == nil || f.Objects != 6 {
+		t.Errorf("%+v", h)
+	}
+	if h := f.Hosts[3]; h.Found[Lost] != (Tally{1, 5}) {
+		t.Errorf("%+v", h)
+	}
+	known := accepting(t, "0000000000000002 11-20 alice deleted by hand\n0000000000000004 1-10 alice the same")
+	wantFleet(t, stores, FleetOptions{Holes: true, Accepted: known}, true, "trouble gone 4", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1")
+	if len(known.Unused()) > 0 {
+		t.Errorf("%+v", known.Unused())
+	}
+	wantFleet(t, stores, FleetOptions{Holes: true, Node: "holed"}, true, "missing holed 2")
+	b.put("dt=2026-11-24/hour=12/n-0000000000000009-00000000000000000001-09000000000000000000-0000000000000001.ndjson.zst", []byte("x"), bucket.Metadata{})
+	if f := wantFleet(t, stores, FleetOptions{Holes: true, Accepted: known}, true, "trouble gone 4", "damaged", "unheard quiet 3", "fine holed 2", "fine lost 5", "fine slow 6", "fine well 1"); f.Hosts[1].Key == "" {
+		t.Errorf("%+v", f.Hosts[1])
+	}
+}
+
+func TestAFleetOfSeveralDestinations(t *testing.T) {
+	t.Parallel()
+	one, other, off, empty := newFolder(t), newFolder(t), newFolder(t), newFolder(t)
+	one.beat("n", 7, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+	other.beat("n", 8, bucket.Heartbeat{ConfirmedBelow: 1, At: noon}) // its destination was changed
+	other.object("n", 8, 1, 1, 10, noon)
+	off.object("m", 9, 1, 1, 10, noon)
+	stores := []bucket.Store{one.store, other.store, off.store, empty.store}
+	for holes, unheard := range map[bool]string{false: "unheard", true: "unheard m 9"} {
+		f := wantFleet(t, stores, FleetOptions{Holes: holes}, true, "nothing", unheard, "fine n 8", "replaced n 7")
+		for i, s := range []tamper{empty, off, other, one} {
+			if f.Hosts[i].Destination != s.store.String() {
+				t.Errorf("%+v", f.Hosts[i])
+			}
+		}
+	}
+	wantFleet(t, stores, FleetOptions{Node: "n"}, false, "fine n 8", "replaced n 7")
+	wantFleet(t, stores[3:], FleetOptions{}, true, "nothing")
+	_, fake := newFake(t)
+	fake.store = openS3(t, "http://127.0.0.1:1", s3test.Bucket+"/data")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := RunFleet(ctx, []bucket.Store{one.store, fake.store}, FleetOptions{}); err == nil {
+		t.Error("no error of a storage that is away")
+	}
+}
+
+// TestTheFleetOfRealHosts ships from logs, and reads what their heartbeats say.
+func TestTheFleetOfRealHosts(t *testing.T) {
+	t.Parallel()
+	everyStore(t, func(t *testing.T, b tamper) {
+		retired(t, t.TempDir(), b.store, 40, 10)
+		shipped(t, t.TempDir(), b.store, wal.Options{}, 20, 10)
+		f, err := RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{Holes: true})
+		if err != nil || len(f.Hosts) != 2 || f.Hosts[0].State != Unheard || f.Hosts[1].State != Retired || f.Objects != 6 || f.Wrong() {
+			t.Fatalf("%q, %v", hosts(f), err)
+		}
+		b.remove(b.key(31))
+		f, err = RunFleet(context.Background(), []bucket.Store{b.store}, FleetOptions{Holes: true})
+		if err != nil || f.Hosts[0].State != Missing || f.Hosts[0].Found[Missing] != (Tally{1, 10}) {
+			t.Errorf("%q, %v", hosts(f), err)
+		}
+	})
+}
