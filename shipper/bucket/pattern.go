@@ -35,6 +35,7 @@ func Expand(ctx context.Context, d Destination) ([]Destination, error) {
 			return nil, err
 		}
 		list = store.prefixesOf
+		d.S3.shared = store.transport // idle connections of each of thousands would take much memory
 	}
 	found := []string{""}
 	listing := false

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"collectord/shipper/bucket/s3test"
@@ -53,6 +55,40 @@ func TestAPatternStandsForTheDestinationsThatAreThere(t *testing.T) {
 		if all, err := Expand(context.Background(), Destination{URL: bad}); err == nil || errors.Is(err, ErrNoMatch) {
 			t.Errorf("%s: %v, %v", bad, all, err)
 		}
+	}
+}
+
+// TestDestinationsOfAPatternShareTheirConnections, since each host of a fleet may have a
+// prefix of its own, and idle connections take memory.
+func TestDestinationsOfAPatternShareTheirConnections(t *testing.T) {
+	f, s := newFake(t)
+	for i := range 40 {
+		f.Put(fmt.Sprintf("edge-%d/x", i), []byte("x"))
+	}
+	var dials atomic.Int32
+	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}
+	all, err := Expand(context.Background(), Destination{URL: "s3://" + s3test.Bucket + "/*/", S3: S3Options{
+		Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s.keysFrom, Dial: dial,
+	}})
+	if err != nil || len(all) != 40 {
+		t.Fatalf("%d destinations, %v", len(all), err)
+	}
+	for _, d := range all {
+		store, err := Open(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, err := range store.List(context.Background(), "") {
+			if err != nil || key != "x" {
+				t.Fatalf("%s: %q, %v", d.URL, key, err)
+			}
+		}
+	}
+	if n := dials.Load(); n > 2 {
+		t.Errorf("%d connections to %d destinations", n, len(all))
 	}
 }
 

@@ -33,6 +33,8 @@ type S3Options struct {
 	// Dial connects to the storage, or to the proxy before it; default: TCP.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Logger *slog.Logger
+
+	shared *transport // of destinations that one pattern stands for; nil: one of its own
 }
 
 // s3Store keeps objects in a bucket.
@@ -70,9 +72,12 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 		}
 		host, secure = u.Host, u.Scheme == "https"
 	}
-	transport, err := s3Transport(o.CAFile, o.Dial)
-	if err != nil {
-		return nil, err
+	transport := o.shared
+	if transport == nil {
+		var err error
+		if transport, err = s3Transport(o.CAFile, o.Dial); err != nil {
+			return nil, err
+		}
 	}
 	sse, err := serverSide(o.SSE)
 	if err != nil {
