@@ -76,10 +76,7 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 		writef(out, "\nNOT KNOWN  the SHA-256 of the lines of %s: there is no metadata, as in a folder\n", plural(r.NoMetadata, "object"))
 		writef(out, "  these were checked by the checksum of their frame, their count and their ids\n")
 	}
-	for _, a := range unused {
-		writef(out, "\nACCEPTS NOTHING  line %d of the accepted incidents: seq %d to %d of log %s (%s: %s)\n", a.Line, a.FirstSeq, a.LastSeq, a.LogID, a.Who, a.Why)
-		writef(out, "  nothing is wrong there: correct the line, or remove it\n")
-	}
+	writeUnused(out, unused)
 	writef(out, "\n%s: %s, %s, %s\n", destination, plural(r.Objects, "object"), plural(r.Notes, "loss note"), plural(r.Heartbeats, "heartbeat"))
 	if len(r.Logs) == 0 {
 		return nil
@@ -99,6 +96,14 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 			strings.Join(l.Nodes, " "), l.LogID, l.Runs, l.Objects, l.Records, l.FirstSeq, l.LastSeq, from, to, heartbeat)
 	}
 	return table.Flush()
+}
+
+// writeUnused writes the lines of --accept that match nothing.
+func writeUnused(out io.Writer, unused []audit.Acceptance) {
+	for _, a := range unused {
+		writef(out, "\nACCEPTS NOTHING  line %d of the accepted incidents: seq %d to %d of log %s (%s: %s)\n", a.Line, a.FirstSeq, a.LastSeq, a.LogID, a.Who, a.Why)
+		writef(out, "  nothing is wrong there: correct the line, or remove it\n")
+	}
 }
 
 func writeFinding(out io.Writer, f *audit.Finding) {

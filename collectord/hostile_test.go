@@ -61,6 +61,16 @@ func makeHostileArchive(t *testing.T, root string) {
 		text, _ := io.ReadAll(io.NewSectionReader(note.Body, 0, note.Size))
 		put(k.LossKey(), text)
 	}
+	for log, node := range []string{stranger, strings.ToValidUTF8(stranger, ""), strings.Repeat(stranger, 2)} { // the first has no JSON
+		k = bucket.Key{Node: node, LogID: uint64(log) + 1, Run: 2}
+		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Version: stranger, Trouble: stranger, At: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(io.NewSectionReader(o.Body, 0, o.Size))
+		put(k.HeartbeatKey(), text)
+	}
+	put(bucket.HeartbeatPrefix+stranger, []byte("x"))
 }
 
 // makeHostileLog makes a log with hostile usages and damage, and strange names all over.
@@ -125,6 +135,7 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 		"collectord config print":    {plain, {"--config", strange}},
 		"collectord config example":  {{}},
 		"collectord config man":      {{}},
+		"collectord fleet":           {plain, {"--config", config, "--holes", "--expect", name, "file://" + archive, "file://" + dir + "/data"}, {"--config", config, "--holes", "--all", "--json"}, {"--node", name}, {name}, {"--config", strange}},
 		"collectord man":             {{}},
 		"collectord run":             {{"--config", strange}, {name}},
 		"collectord send":            {{server.URL, "--count", "3"}, {name}, {server.URL, "--count", "1", "--json"}},
@@ -190,6 +201,10 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 	out, _, status := runCollectord(t, "audit", "--config", config, "--deep")
 	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: ") || !strings.Contains(out, `\u202e`) || !strings.Contains(out, "FORKED") || !strings.Contains(out, "LOST") || !strings.Contains(out, "FOREIGN") {
 		t.Errorf("audit exits with %d: %s", status, out)
+	}
+	out, _, status = runCollectord(t, "fleet", "--config", config)
+	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: 1 host in trouble, 2 damaged files\n") || strings.Count(out, `\u202e`) < 6 {
+		t.Errorf("fleet exits with %d: %s", status, out)
 	}
 }
 

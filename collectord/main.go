@@ -90,7 +90,7 @@ func rootCommand(exit func(status int)) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(exit), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
+	root.AddCommand(runCommand(exit), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
 	return root
 }
 

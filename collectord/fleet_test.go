@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"collectord/shipper/audit"
+	"collectord/shipper/bucket"
+)
+
+// beat puts a heartbeat of a host, whose age is h.At's distance from now.
+func beat(t *testing.T, store bucket.Store, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
+	t.Helper()
+	h.At, h.Version, h.FreeBytes = time.Now().Add(-age), "1.2.3", 3<<30
+	h.ConfirmedBelow = max(1, h.ConfirmedBelow)
+	o, err := bucket.NewHeartbeat(bucket.Key{Node: node, LogID: log << 32, Run: 1}, h)
+	if err == nil {
+		err = store.Put(context.Background(), o)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func openURL(t *testing.T, url string, o bucket.S3Options) bucket.Store {
+	t.Helper()
+	s, err := bucket.Open(bucket.Destination{URL: url, S3: o})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// fleetOf runs fleet and returns what it prints, with single spaces, and its status.
+func fleetOf(t *testing.T, config string, args ...string) (lines []string, stderr string, status int) {
+	t.Helper()
+	out, stderr, status := runCollectord(t, append([]string{"fleet", "--config", config}, args...)...)
+	return strings.Split(strings.TrimSuffix(regexp.MustCompile(` +`).ReplaceAllString(out, " "), "\n"), "\n"), stderr, status
+}
+
+func wantLines(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("printed\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestFleetShowsEachHostAndWhatIsWrongFirst has a prefix for each host, and one for several.
+func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, where := fakeS3(t, dir)
+	config, _, _ := configure(t, dir, "shipper:\n  "+where+"\n")
+	o := bucket.S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: dir + "/credentials"}
+	one, other := openURL(t, "s3://bucket/wards/edge-1", o), openURL(t, "s3://bucket/wards/edge-2", o)
+	pattern := "s3://bucket/wards/*/"
+	if lines, stderr, status := fleetOf(t, config, pattern); status != 2 || !strings.Contains(stderr, "nothing found: no destination matches") {
+		t.Errorf("%d: %q %s", status, lines, stderr)
+	}
+	full := int64(7 * 3600)
+	beat(t, one, "edge-1", 1, 90*time.Second, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 30, SecondsUntilFull: &full})
+	beat(t, one, "old", 9, 40*24*time.Hour, bucket.Heartbeat{})
+	beat(t, one, "gone", 8, 50*24*time.Hour, bucket.Heartbeat{Retired: true})
+	name := func(n int) string { return fmt.Sprintf("s3://bucket/wards/edge-%d/ at %s", n, f.URL) }
+
+	lines, stderr, status := fleetOf(t, config, pattern)
+	if status != 0 || stderr != "" {
+		t.Errorf("%d: %s", status, stderr)
+	}
+	wantLines(t, lines,
+		"RIGHT: no host is silent or in trouble, and no record is overdue",
+		"",
+		"STATE NODE LOG VERSION HEARD PENDING OLDEST FULL IN FREE TROUBLE",
+		"fine edge-1 00000001 1.2.3 1m 10 2m 7h00m 3.0 GiB -",
+		"",
+		"not listed: 1 retired, 1 away (--all lists them)",
+		"",
+		"NOT KNOWN whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)",
+		"",
+		name(1)+": 3 nodes, 3 heartbeats")
+
+	beat(t, other, "edge-2", 2, 5*time.Hour, bucket.Heartbeat{})
+	beat(t, other, "edge-3", 3, 90*time.Second, bucket.Heartbeat{Trouble: "shipping: AccessDenied; log: full", LastSeq: 5, Pending: 5, OldestUnshipped: 25 * 3600})
+	f.Put("wards/edge-2/_collectord/nodes/edge-4-0000000400000000.json", []byte("{"))
+	object := func(node string, log, first, last uint64) {
+		f.Put("wards/"+min(node, "edge-2")+"/"+bucket.Key{Node: node, LogID: log << 32, Run: 1, FirstSeq: first, LastSeq: last, Hour: 490_000}.String(), []byte("x"))
+	}
+	object("edge-1", 1, 1, 10)
+	object("edge-5", 5, 1, 5)
+	object("edge-5", 5, 11, 15)
+	lines, stderr, status = fleetOf(t, config, "--holes", "--grace", "8h", "--all", "--expect", "edge-1,edge-9", pattern)
+	if status != 2 || !strings.Contains(stderr, "the fleet is not right: 1 absent host, 1 silent host, 2 logs with overdue records, 1 host in trouble, 1 damaged file\n") {
+		t.Errorf("%d: %s", status, stderr)
+	}
+	wantLines(t, lines,
+		"NOT RIGHT: 1 absent host, 1 silent host, 2 logs with overdue records, 1 host in trouble, 1 damaged file",
+		"",
+		"STATE NODE LOG VERSION HEARD PENDING OLDEST FULL IN FREE HOLES DESTINATION TROUBLE",
+		"absent edge-9 - - - - - - - - - no heartbeat, and no objects",
+		"silent edge-2 00000002 1.2.3 5h00m 0 - - 3.0 GiB - "+name(2)+" -",
+		"overdue+trouble edge-3 00000003 1.2.3 1m 5 25h01m - 3.0 GiB overdue 5 "+name(2)+" shipping: AccessDenied; log: full",
+		"overdue edge-5 00000005 - - - - - - overdue 5 "+name(2)+" -",
+		"damaged edge-4 00000004 - - - - - - - "+name(2)+" not the JSON of a heartbeat; _collectord/nodes/edge-4-0000000400000000.json",
+		"fine edge-1 00000001 1.2.3 1m 10 2m 7h00m 3.0 GiB - "+name(1)+" -",
+		"retired gone 00000008 1.2.3 50d00h 0 - - 3.0 GiB - "+name(1)+" -",
+		"away old 00000009 1.2.3 40d00h 0 - - 3.0 GiB - "+name(1)+" -",
+		"",
+		name(1)+", "+name(2)+": 7 nodes, 5 heartbeats, 3 objects")
+
+	known := filepath.Join(dir, "known")
+	write(t, known, "0000000300000000 1-5 alice its disk burnt\n0000000500000000 6-10 alice the same\n0000000600000000 1-2 alice nothing\n")
+	lines, _, status = fleetOf(t, config, "--holes", "--accept", known, "--json", "--silent-after", "6h", pattern)
+	var hosts []audit.Host
+	var sum fleetSum
+	for i, line := range lines {
+		var h audit.Host
+		err := json.Unmarshal([]byte(line), &h)
+		if i == len(lines)-1 {
+			err = json.Unmarshal([]byte(line), &sum)
+		} else {
+			hosts = append(hosts, h)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	if status != 2 || len(hosts) != 5 || hosts[0].State != audit.Trouble || hosts[0].Heartbeat.Pending != 5 || *hosts[0].WaitingSeconds < 25*3600 || hosts[0].Destination != name(2) ||
+		hosts[1].State != audit.Damaged || hosts[1].Key == "" || hosts[2].State != audit.Unheard || hosts[2].HeardSeconds != nil || hosts[4].State != audit.Fine {
+		t.Errorf("%d: %s", status, lines)
+	}
+	if sum.Right || sum.Destinations != 2 || sum.Hosts != 7 || sum.LeftOut != 2 || sum.Nodes != 7 || sum.Heartbeats != 5 || !sum.Audited || sum.Objects != 3 ||
+		sum.States[audit.Trouble] != 1 || sum.States[audit.Away] != 1 || len(sum.Unused) != 1 || sum.Unused[0].Line != 3 {
+		t.Errorf("%+v", sum)
+	}
+	lines, _, _ = fleetOf(t, config, "--holes", "--accept", known, pattern)
+	if text := strings.Join(lines, "\n"); !strings.Contains(text, "\nNOT KNOWN when 1 unheard host last wrote") || !strings.Contains(text, "\nACCEPTS NOTHING line 3 ") || strings.Contains(text, "(--holes)") {
+		t.Errorf("%s", text)
+	}
+	// An error is no verdict.
+	for _, args := range [][]string{{"--silent-after", "-1h"}, {"--grace", "0s"}, {"--accept", dir + "/nowhere"}, {"s3://*/x"}, {"file:///nowhere/at/all"}} {
+		if lines, stderr, status := fleetOf(t, config, args...); status != 1 || stderr == "" || lines[0] != "" {
+			t.Errorf("%q: %d, %q", args, status, lines)
+		}
+	}
+}
+
+// TestFleetOfARealHost ships from a daemon to a folder, and takes the host out of service.
+func TestFleetOfARealHost(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, d := sealFour(t, dir, "")
+	d.stop()
+	lines, _, status := fleetOf(t, config)
+	if status != 0 || !strings.HasPrefix(lines[3], "unheard - - - - - - - - objects, and no heartbeat") || !strings.Contains(strings.Join(lines, "\n"), "NOT KNOWN when 1 unheard host last wrote") {
+		t.Errorf("%d: %q", status, lines)
+	}
+	if lines, _, status := fleetOf(t, config, "--holes", "--expect", "edge-1"); status != 0 || !strings.HasPrefix(lines[3], "unheard edge-1 ") || !strings.HasSuffix(lines[len(lines)-1], ": 1 node, 0 heartbeats, 4 objects") {
+		t.Errorf("%d: %q", status, lines)
+	}
+	must0(t, "ship", "--config", config)
+	lines, _, status = fleetOf(t, config)
+	if status != 0 || !strings.Contains(strings.Join(lines, "\n"), "not listed: 1 retired (--all lists them)") {
+		t.Errorf("%d: %q", status, lines)
+	}
+	if err := os.Remove(archived(t, dir)[1]); err != nil {
+		t.Fatal(err)
+	}
+	if lines, _, status := fleetOf(t, config, "--holes"); status != 2 || lines[0] != "NOT RIGHT: 1 log with missing records" || !strings.Contains(lines[3], " missing 10 ") {
+		t.Errorf("%d: %q", status, lines)
+	}
+	if _, stderr, status := fleetOf(t, config, "file://"+t.TempDir()); status != 2 || !strings.Contains(stderr, "nothing found in 1 destination") {
+		t.Errorf("%d: %s", status, stderr)
+	}
+}
+
+// TestFleetTakesLittleMemory has 3,000 hosts, whose heartbeats are as long as may be, some
+// of them in prefixes of their own.
+func TestFleetTakesLittleMemory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config, _, _ := configure(t, dir, "")
+	const n = 3000
+	long := strings.Repeat("x", 500) // as long as it may be
+	for i := range n {
+		k := bucket.Key{Node: fmt.Sprint("edge-", i), LogID: uint64(i + 1), Run: 1}
+		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: long, At: time.Now()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, "wards", fmt.Sprint(max(0, i-n+100)), k.HeartbeatKey())
+		text, err := io.ReadAll(io.NewSectionReader(o.Body, 0, o.Size))
+		if err = errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o750)); err != nil {
+			t.Fatal(err)
+		}
+		write(t, path, string(text))
+	}
+	cmd := command(t, "fleet", "--config", config, "--json", "--holes", "file://"+dir+"/wards/*/")
+	lines := printed{pid: func() int { return cmd.Process.Pid }}
+	cmd.Stdout = &lines
+	began := time.Now()
+	_ = cmd.Run() // its status follows
+	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != n+1 || lines.mib == 0 || lines.mib > 64 {
+		t.Errorf("fleet exits with %d after %d lines, and took %d MiB", status, lines.lines, lines.mib)
+	}
+	t.Logf("fleet took %d MiB and %v", lines.mib, time.Since(began))
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"collectord/config"
+	"collectord/shipper/audit"
+	"collectord/shipper/bucket"
+)
+
+func fleetCommand() *cobra.Command {
+	var (
+		o           audit.FleetOptions
+		asJSON, all bool
+		accepted    string
+	)
+	c := &cobra.Command{
+		Use:   "fleet [destination...]",
+		Short: "List the hosts by their heartbeats in the bucket; exits with 2 if one is silent or in trouble",
+		Long: `List the hosts by the heartbeats that they write to the bucket, those with trouble first: when each was last heard of,
+its version, what it has not shipped, and what fails there. With --holes the objects are listed, too, and what an audit
+of them finds missing is named.
+
+` + destinationsHelp + `
+
+wrong (exit status 2):
+  nothing      a destination in which there is nothing of collectord: a wrong prefix, or all is gone
+  absent       a node of --expect of which there is no heartbeat, nor, with --holes, an object
+  silent       a heartbeat older than --silent-after, or from the future: the host is away, or can't reach the bucket
+  overdue      records that the host has not shipped for longer than --grace
+  trouble      the heartbeat names what fails on the host
+  damaged      a heartbeat that no host of this version can have written
+  unreadable   a heartbeat that the storage does not give
+  missing, gone, overdue, doubled, forked, conflicting, damaged
+               with --holes: as collectord audit finds it in the objects of the log
+told apart:
+  unheard      objects and no heartbeat: when their hosts were last heard of is not known
+  retired      all was shipped by collectord ship, to take the host out of service
+  replaced     its node was heard of later, with another log: data_dir was made anew
+  away         silent for more than 30 days, and not in --expect
+
+Hosts that are retired, replaced or away, and have nothing left to ship, are counted, and listed with --all. Delete the
+heartbeat of a log that will never come back, or --accept what it did not ship: log id, range of seqs, who, and why, a
+line each, as for collectord audit.
+
+Heartbeats alone are one request for each host. Hosts that write none (shipper.heartbeat: 0) are not known without
+--holes, and neither is what is missing. Memory: 1 KiB for a host, and with --holes 24 bytes for an object.`,
+	}
+	f := c.Flags()
+	f.BoolVar(&o.Holes, "holes", false, "list the objects, too, and audit what they hold of each log")
+	f.DurationVar(&o.SilentAfter, "silent-after", 3*time.Hour, "how old a heartbeat may be; hosts write one an hour at least")
+	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may be on its way")
+	f.StringSliceVar(&o.Expected, "expect", nil, "nodes that must be there, and not silent")
+	f.StringVar(&accepted, "accept", "", "file of incidents that are known")
+	f.BoolVar(&all, "all", false, "list hosts that are retired, replaced or away, too")
+	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: hosts, then the sum")
+	config.AddFlags(f)
+	f.Lookup("node").Usage = "logs of this node only"
+	c.RunE = func(cmd *cobra.Command, named []string) error {
+		cfg, _, err := settings(cmd)
+		if err != nil {
+			return err
+		}
+		if o.SilentAfter <= 0 || o.Grace <= 0 {
+			return errors.New("--grace and --silent-after are more than 0")
+		}
+		if f.Changed("node") {
+			o.Node = cfg.Node
+		}
+		if o.Accepted, err = readAccepted(accepted); err != nil {
+			return err
+		}
+		stores, err := storesToRead(cmd.Context(), cfg, named)
+		if errors.Is(err, bucket.ErrNoMatch) {
+			return notRightf("nothing found: %v", err)
+		}
+		if err != nil {
+			return err
+		}
+		debug.SetMemoryLimit(memoryOfAudit)
+		debug.SetGCPercent(garbageOfAudit)
+		bar := newProgress(cmd.ErrOrStderr())
+		bar.what = "heartbeats and objects"
+		o.Progress = func(heartbeats, objects int) { bar.set(int64(heartbeats+objects), 0) }
+		began := time.Now()
+		fleet, err := audit.RunFleet(cmd.Context(), stores, o)
+		bar.clear()
+		if err != nil {
+			return err
+		}
+		p := printedFleet{Fleet: fleet, all: all, audited: o.Holes, destination: destinationsOf(stores), destinations: len(stores)}
+		if o.Holes { // else most of it was not looked for
+			p.unused = o.Accepted.Unused()
+		}
+		out := bufio.NewWriter(cmd.OutOrStdout())
+		if asJSON {
+			err = p.json(out, time.Since(began))
+		} else {
+			err = p.text(out)
+		}
+		if err == nil {
+			err = out.Flush()
+		}
+		if err == nil && fleet.Wrong() {
+			return notRightf("the fleet is not right: %s", p.wrongs())
+		}
+		return err
+	}
+	return c
+}
+
+// printedFleet is a fleet, and what of it is printed.
+type printedFleet struct {
+	*audit.Fleet
+	all, audited bool
+	unused       []audit.Acceptance
+	destination  string // for people
+	destinations int
+}
+
+// leavesOut reports whether a host is counted and not listed.
+func (p *printedFleet) leavesOut(h *audit.Host) bool { return h.OutOfService() && !p.all }
+
+// fleetSum is the last line of fleet --json.
+type fleetSum struct {
+	Right        bool               `json:"right"`
+	Destination  string             `json:"destination"`
+	Destinations int                `json:"destinations"`
+	Nodes        int                `json:"nodes"`
+	Hosts        int                `json:"hosts"`      // in all
+	LeftOut      int                `json:"not_listed"` // of them, without --all
+	Heartbeats   int                `json:"heartbeats"`
+	States       map[audit.Kind]int `json:"states"`  // of hosts, and all that is wrong with them
+	Audited      bool               `json:"audited"` // by --holes
+	Objects      int                `json:"objects"`
+	Unused       []audit.Acceptance `json:"accepts_nothing"`
+	Seconds      float64            `json:"seconds"`
+}
+
+func (p *printedFleet) json(out io.Writer, took time.Duration) error {
+	lines := json.NewEncoder(out)
+	leftOut := 0
+	for _, h := range p.Hosts {
+		if p.leavesOut(h) {
+			leftOut++
+			continue
+		}
+		if err := lines.Encode(h); err != nil {
+			return err
+		}
+	}
+	return lines.Encode(fleetSum{
+		Right: !p.Wrong(), Destination: p.destination, Destinations: p.destinations, Nodes: p.Nodes(), Hosts: len(p.Hosts), LeftOut: leftOut,
+		Heartbeats: p.Heartbeats, States: p.Count, Audited: p.audited, Objects: p.Objects, Unused: p.unused, Seconds: took.Seconds(),
+	})
+}
+
+// destinationsOf names destinations, or counts many.
+func destinationsOf(stores []bucket.Store) string {
+	const most = 3
+	if len(stores) > most {
+		return fmt.Sprintf("%s and %d other destinations", stores[0], len(stores)-1)
+	}
+	return joined(namesOf(stores))
+}
