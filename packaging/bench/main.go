@@ -13,7 +13,7 @@
 //	      copies, and a start over 256 MiB that were not sealed
 //	ship: shipping to a folder, and the compressor alone on the same lines
 //	audit: a deep audit and cat, and decoding the same objects alone
-//	listing: an audit of a million listed objects
+//	listing: audit and fleet of a million listed objects
 //	cat:  cat of a folder beside zstdcat, and of many small objects in MinIO
 //	million: single posts, until they are shipped to MinIO and audited
 //	backlog: how long the daemon takes to start over 10 GiB that wait for upload
