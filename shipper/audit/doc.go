@@ -8,9 +8,9 @@
 //	Selection -> the hours it needs -> keys -> bucket.Reader -> lines
 //
 // It owns the rules by which a gap is missing, overdue, not yet there or lost, and a host
-// silent or of the past, and the order in which records are read. It does not own keys, metadata or how an object is
-// read and checked (package bucket), and knows no log and no shipper: all it says
-// follows from the bucket alone.
+// silent or of the past, and the order in which records are read. It does not own keys,
+// metadata or how an object is read and checked (package bucket), and knows no log and no
+// shipper: all it says follows from the bucket alone.
 //
 // Invariants:
 //

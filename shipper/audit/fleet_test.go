@@ -58,9 +58,9 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b.t = t
 			well := bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Version: "1.2", At: ago(time.Minute)}
-			b.beat("well", 1, well)
+			b.beat("well", 10, well)
 			stores := []bucket.Store{b.store}
-			wantFleet(t, stores, FleetOptions{}, false, "fine well 1")
+			wantFleet(t, stores, FleetOptions{}, false, "fine well a")
 
 			b.beat("silent", 2, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(4 * time.Hour)})
 			b.beat("ahead", 3, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(-4 * time.Hour)})
@@ -70,14 +70,16 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 			b.beat("dead", 7, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, Trouble: "log: full", At: ago(40 * days)})
 			b.beat("retired", 8, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
 			b.beat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: ago(31 * days)})
-			b.beat("well", 10, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: ago(5 * time.Hour)}) // before data_dir was made anew
-			b.beat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                     // when its clock was ahead
-			b.beat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})                                  // to what follows
+			b.beat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: ago(5 * time.Hour)}) // before data_dir was made anew
+			b.beat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                    // when its clock was ahead
+			b.beat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})                                 // to what follows
 			b.beat("another", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+			b.beat("before", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+			b.beat("newer", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 			f := wantFleet(t, stores, FleetOptions{}, true,
 				"silent ahead 3", "silent silent 2", "overdue dead 7", "overdue overdue 6", "trouble troubled 4",
-				"fine another c", "fine waits 5", "fine well 1", "retired retired 8", "replaced well a", "replaced well b", "away away 9")
-			if f.Heartbeats != 13 || f.Nodes() != 10 || f.Count[Fine] != 3 || f.Count[Silent] != 2 || f.Objects != 0 {
+				"fine another c", "fine newer d", "fine waits 5", "fine well a", "retired retired 8", "replaced well 1", "replaced well b", "away away 9")
+			if f.Heartbeats != 15 || f.Nodes() != 11 || f.Count[Fine] != 4 || f.Count[Silent] != 2 || f.Objects != 0 {
 				t.Errorf("%+v, %d nodes", f, f.Nodes())
 			}
 			by := map[string]*Host{}
@@ -87,7 +89,7 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 					t.Errorf("%+v", h)
 				}
 			}
-			if h := by["1"]; *h.HeardSeconds != 60 || h.WaitingSeconds != nil || h.Heartbeat.Version != "1.2" || h.Destination != "" {
+			if h := by["a"]; *h.HeardSeconds != 60 || h.WaitingSeconds != nil || h.Heartbeat.Version != "1.2" || h.Destination != "" {
 				t.Errorf("%+v", h)
 			}
 			if h := by["6"]; *h.HeardSeconds != 2*3600 || *h.WaitingSeconds != 25*3600 {
@@ -107,8 +109,8 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 			}
 			wantFleet(t, stores, FleetOptions{Node: "overdue", Accepted: known}, true, "overdue overdue 6") // a part of them is
 			wantFleet(t, stores, FleetOptions{Expected: []string{"well", "retired", "away", "nobody", "nobody"}, SilentAfter: 6 * time.Hour}, true,
-				"absent nobody", "silent+trouble away 9", "silent retired 8", "overdue dead 7", "overdue overdue 6", "trouble troubled 4", "trouble well a",
-				"fine ahead 3", "fine another c", "fine silent 2", "fine waits 5", "fine well 1", "replaced well b")
+				"absent nobody", "silent+trouble away 9", "silent retired 8", "overdue dead 7", "overdue overdue 6", "trouble troubled 4", "trouble well 1",
+				"fine ahead 3", "fine another c", "fine newer d", "fine silent 2", "fine waits 5", "fine well a", "replaced well b")
 		})
 	}
 }

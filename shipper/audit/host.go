@@ -117,7 +117,7 @@ func (f *fleet) judgeHeartbeat(h *Host, latest, expected bool) {
 	switch {
 	case h.silent && !latest:
 		h.State = Replaced
-	case b.Retired && !(expected && h.silent):
+	case b.Retired && (!expected || !h.silent):
 		h.State = Retired
 	case f.Now.Sub(b.At) > awayAfter && !expected:
 		h.State = Away
