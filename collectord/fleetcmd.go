@@ -44,12 +44,13 @@ wrong (exit status 2):
 told apart:
   unheard      objects and no heartbeat: when their hosts were last heard of is not known
   retired      all was shipped by collectord ship, to take the host out of service
-  replaced     its node was heard of later, with another log: data_dir was made anew
+  replaced     silent, and its node was heard of since, with another log: data_dir was made anew, or two hosts have one
+               name, of which one is silent
   away         silent for more than 30 days, and not in --expect
 
-Hosts that are retired, replaced or away, and have nothing left to ship, are counted, and listed with --all. Delete the
-heartbeat of a log that will never come back, or --accept what it did not ship: log id, range of seqs, who, and why, a
-line each, as for collectord audit.
+Hosts that are retired or away, and have nothing left to ship, are counted, and listed with --all. Delete the heartbeat
+of a log that will never come back, or --accept what it did not ship: log id, range of seqs, who, and why, a line each,
+as for collectord audit.
 
 Heartbeats alone are one request for each host. Hosts that write none (shipper.heartbeat: 0) are not known without
 --holes, and neither is what is missing. Memory: 1 KiB for a host, and with --holes 24 bytes for an object.`,
@@ -60,7 +61,7 @@ Heartbeats alone are one request for each host. Hosts that write none (shipper.h
 	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may be on its way")
 	f.StringSliceVar(&o.Expected, "expect", nil, "nodes that must be there, and not silent")
 	f.StringVar(&accepted, "accept", "", "file of incidents that are known")
-	f.BoolVar(&all, "all", false, "list hosts that are retired, replaced or away, too")
+	f.BoolVar(&all, "all", false, "list hosts that are retired or away, too")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: hosts, then the sum")
 	config.AddFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"

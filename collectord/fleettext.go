@@ -52,7 +52,7 @@ func (p *printedFleet) text(out io.Writer) error {
 		return err
 	}
 	var leftOut []string
-	for _, k := range []audit.Kind{audit.Retired, audit.Replaced, audit.Away} {
+	for _, k := range []audit.Kind{audit.Retired, audit.Away} {
 		n := 0
 		for _, h := range p.Hosts {
 			if h.State == k && p.leavesOut(h) {

@@ -72,20 +72,21 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 			b.beat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: ago(31 * days)})
 			b.beat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: ago(5 * time.Hour)}) // before data_dir was made anew
 			b.beat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                    // when its clock was ahead
-			b.beat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})                                 // to what follows
+			b.beat("well", 14, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
+			b.beat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // to what follows
 			b.beat("another", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 			b.beat("before", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
 			b.beat("newer", 13, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
 			f := wantFleet(t, stores, FleetOptions{}, true,
 				"silent ahead 3", "silent silent 2", "overdue dead 7", "overdue overdue 6", "trouble troubled 4",
-				"fine another c", "fine newer d", "fine waits 5", "fine well a", "retired retired 8", "replaced well 1", "replaced well b", "away away 9")
-			if f.Heartbeats != 15 || f.Nodes() != 11 || f.Count[Fine] != 4 || f.Count[Silent] != 2 || f.Objects != 0 {
+				"fine another c", "fine newer d", "fine waits 5", "fine well a", "retired retired 8", "replaced well 1", "replaced well b", "away away 9", "away well e")
+			if f.Heartbeats != 16 || f.Nodes() != 11 || f.Count[Fine] != 4 || f.Count[Silent] != 2 || f.Objects != 0 {
 				t.Errorf("%+v, %d nodes", f, f.Nodes())
 			}
 			by := map[string]*Host{}
 			for _, h := range f.Hosts {
 				by[h.LogID[15:]] = h
-				if h.OutOfService() != (h.State == Retired || h.State == Replaced || h.State == Away) {
+				if h.OutOfService() != (h.State == Retired || h.State == Away) {
 					t.Errorf("%+v", h)
 				}
 			}
@@ -110,7 +111,7 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 			wantFleet(t, stores, FleetOptions{Node: "overdue", Accepted: known}, true, "overdue overdue 6") // a part of them is
 			wantFleet(t, stores, FleetOptions{Expected: []string{"well", "retired", "away", "nobody", "nobody"}, SilentAfter: 6 * time.Hour}, true,
 				"absent nobody", "silent+trouble away 9", "silent retired 8", "overdue dead 7", "overdue overdue 6", "trouble troubled 4", "trouble well 1",
-				"fine ahead 3", "fine another c", "fine newer d", "fine silent 2", "fine waits 5", "fine well a", "replaced well b")
+				"fine ahead 3", "fine another c", "fine newer d", "fine silent 2", "fine waits 5", "fine well a", "replaced well b", "away well e")
 		})
 	}
 }

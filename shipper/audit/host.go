@@ -57,7 +57,7 @@ type Host struct {
 
 // OutOfService reports whether the host is of the past, and left nothing open.
 func (h *Host) OutOfService() bool {
-	return (h.State == Retired || h.State == Replaced || h.State == Away) && (h.Heartbeat == nil || h.Heartbeat.Pending == 0)
+	return (h.State == Retired || h.State == Away) && (h.Heartbeat == nil || h.Heartbeat.Pending == 0)
 }
 
 // judge says what each host is, once all are known.
@@ -115,11 +115,11 @@ func (f *fleet) judgeHeartbeat(h *Host, latest, expected bool) {
 	b := h.Heartbeat
 	h.State = Fine
 	switch {
-	case h.silent && !latest:
-		h.State = Replaced
+	case h.silent && !latest && f.Now.Sub(b.At) <= awayAfter:
+		h.State, h.Reason = Replaced, "its node was heard of since, by the heartbeat of another log"
 	case b.Retired && (!expected || !h.silent):
 		h.State = Retired
-	case f.Now.Sub(b.At) > awayAfter && !expected:
+	case f.Now.Sub(b.At) > awayAfter && (!expected || !latest):
 		h.State = Away
 	case h.silent:
 		h.Wrong = append(h.Wrong, Silent)
