@@ -112,6 +112,9 @@ func (c *Conn) Fault() Fault { return c.fault }
 // and read to its end, that can still become true.
 func (c *Conn) Last() bool { return c.last || c.state == Broken }
 
+// Answered reports whether the request in hand was answered.
+func (c *Conn) Answered() bool { return c.sent == sentAnswer }
+
 // Left returns how many bytes of the body are still to come, or -1 where chunks do not say.
 func (c *Conn) Left() int64 {
 	switch c.state {
