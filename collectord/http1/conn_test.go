@@ -76,7 +76,7 @@ func TestRequests(t *testing.T) {
 		"P / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n" + tail + "0\r\n\r\n":                      `P / 1.1 host "a" length -1 expects false Transfer-Encoding="Chunked" Host="a": `,
 		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + tail + "2\r\n{}\r\n000\r\nX: y\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": {}`,
 		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + tail +
-			"1 ;a\r\n{\r\n1;a=b; c = \"d\\\"; \"\r\n \r\nA  \r\n0123456789\r\n0;x\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": { 0123456789`,
+			"1 ;a/=\r\n{\r\n1;a=b; c = \"d\\\"; \"\r\n \r\nA  \r\n0123456789\r\n0;x\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": { 0123456789`,
 		"P / HTTP/1.1\r\nX: \xe4\t\"\r\nY:\r\n" + tail: `P / 1.1 host "a" length 0 expects false X="\xe4\t\"" Y="" Host="a": `,
 	} {
 		got := drive(t, 8<<10, text+text)
@@ -123,7 +123,7 @@ func badRequests() map[string]Kind {
 	}
 	const chunked = ok + "Transfer-Encoding: chunked\r\n\r\n"
 	for _, body := range []string{
-		"\r\n", "x\r\n", "+2\r\n", "-2\r\n", "0x2\r\n", " 2\r\n", "2\n", "2\r\r\n", "2;\r\n", "2;a\n", "2;a=\r\n", "2;a=\"b\r\n", "2;a=\"b\\\r\n", "2;a b\r\n", "2;\x00\r\n", "2;a=\"\x01\"\r\n", "2 2\r\n", "2,a\r\n",
+		"\r\n", "x\r\n", "+2\r\n", "-2\r\n", "0x2\r\n", " 2\r\n", "2\n", "2\r\r\n", "2;a\n", "2;a\rb\r\n", "2;\x00\r\n", "2;a=\"\x01\"\r\n", "2 2\r\n", "2,a\r\n",
 		"100000000000000\r\n", "10000000000000002\r\n", "fffffffffffffffff\r\n", "2;" + strings.Repeat("a", 255) + "\r\n", strings.Repeat("0", 300),
 		"2\r\n{}\n0\r\n\r\n", "2\r\n{} \r\n", "2\r\n{}0\r\n", "1\r\n{}\r\n", "2\r\n{}\r\r",
 		"0\r\n\n", "0\r\nX\r\n", "0\r\n X: y\r\n", "0\r\nX: \x00\r\n", "0\r\nX: y\n", "0\r\nContent-Length: 2\r\n", "0\r\nhost: a\r\n", "0\r\nTransfer-Encoding: chunked\r\n", "0\r\nAuthorization: x\r\n",

@@ -81,50 +81,19 @@ func (c *Conn) chunkLine(b []byte) (element, int) {
 	return chunkSize, c.consumeLine()
 }
 
-// isExtension reports whether b may follow the size of a chunk: chunk-ext of RFC 9112,
-// section 7.1.1, or blanks, with which some fill up the line.
+// isExtension reports whether b may follow the size of a chunk: extensions, which mean
+// nothing here (RFC 9112, section 7.1.1), or blanks, with which some fill up the line.
 func isExtension(b []byte) bool {
-	for b = trimLeft(b); len(b) > 0; b = trimLeft(b) {
-		if b[0] != ';' {
+	b = trimLeft(b)
+	if len(b) > 0 && b[0] != ';' {
+		return false
+	}
+	for _, c := range b {
+		if !isValue(c) {
 			return false
 		}
-		b = trimLeft(b[1:])
-		n := tokenLength(b)
-		if n == 0 {
-			return false
-		}
-		if b = trimLeft(b[n:]); len(b) == 0 || b[0] != '=' {
-			continue
-		}
-		b = trimLeft(b[1:])
-		if n = tokenLength(b); n == 0 {
-			n = quotedLength(b)
-		}
-		if n == 0 {
-			return false
-		}
-		b = b[n:]
 	}
 	return true
-}
-
-// quotedLength is the length of the quoted string with which b begins, or 0.
-func quotedLength(b []byte) int {
-	if len(b) == 0 || b[0] != '"' {
-		return 0
-	}
-	for i := 1; i < len(b); i++ {
-		switch {
-		case b[i] == '"':
-			return i + 1
-		case b[i] == '\\':
-			i++
-		}
-		if i == len(b) || !isValue(b[i]) {
-			return 0
-		}
-	}
-	return 0
 }
 
 // endOfChunk takes the CR LF behind a chunk.
