@@ -1,0 +1,213 @@
+package httpserver
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// When all places are taken, a new connection is accepted if another one can
+// make room for it. A connection is a stranger until one of its requests was
+// authenticated, by a token or a certificate, or stored. These make room, in this
+// order:
+//
+//  1. the oldest stranger that has had strangersTime,
+//  2. while strangers hold more than half of the places, the oldest of them that
+//     has had leastTime: a flood of strangers displaces itself, not clients,
+//  3. the client that has been idle longest, if for longer than idleAfter,
+//  4. the oldest stranger that has had leastTime.
+//
+// Whatever a stranger is doing does not matter: shaking hands, sending a header
+// or a body, taking an answer, idling. A request that was authenticated keeps its
+// connection until it is answered, even if its body is slow: http.body_rate
+// bounds that, and it takes a token to get there. So does a request whose usages
+// were handed to the log. The new connection is turned away if nobody is left.
+const (
+	strangersTime = time.Second
+	idleAfter     = time.Second
+	leastTime     = 20 * time.Millisecond
+)
+
+// standing is what decides when a connection makes room.
+type standing struct {
+	known atomic.Bool  // is no stranger
+	hold  atomic.Int32 // free, kept or taken
+
+	// Guarded by the mutex of connections.
+	ending     bool   // makes room
+	since      int64  // as deadline makes it: when it was put at the end of its queue
+	in         *queue // nil for none
+	prev, next *connection
+}
+
+// Values of hold. A stranger is cut off (taken) only if it is free, and a request is
+// stored only if its connection is kept: so none is cut off before its answer.
+const (
+	free = iota
+	kept
+	taken
+)
+
+// queue is a list of connections, the one that was pushed first at its head.
+type queue struct {
+	head, tail *connection
+	n          int
+}
+
+func (q *queue) push(c *connection) {
+	c.in, c.prev, c.next = q, q.tail, nil
+	if q.tail == nil {
+		q.head = c
+	} else {
+		q.tail.next = c
+	}
+	q.tail = c
+	q.n++
+}
+
+// remove takes c out of the queue it is in, if any.
+func (c *connection) remove() {
+	q := c.in
+	if q == nil {
+		return
+	}
+	if c.prev == nil {
+		q.head = c.next
+	} else {
+		c.prev.next = c.next
+	}
+	if c.next == nil {
+		q.tail = c.prev
+	} else {
+		c.next.prev = c.prev
+	}
+	q.n--
+	c.in, c.prev, c.next = nil, nil, nil
+}
+
+// requeue puts c at the end of its queue, as if it had come now: it is not looked
+// at again before the others.
+func (c *connection) requeue(now int64) {
+	q := c.in
+	c.remove()
+	c.since = now
+	q.push(c)
+}
+
+// makeRoomLocked has a connection end, and reports whether there was one. Each
+// connection that can't is looked at once in leastTime at most, so that the cost
+// of a flood does not grow with what is open.
+func (s *connections) makeRoomLocked(most int) bool {
+	now := s.deadline(time.Now())
+	return s.cutStrangerLocked(now, strangersTime) ||
+		s.strangers.n > most/2 && s.cutStrangerLocked(now, leastTime) ||
+		s.endIdleLocked(now) ||
+		s.cutStrangerLocked(now, leastTime)
+}
+
+// cutStrangerLocked cuts off the oldest stranger, if it is older than age.
+func (s *connections) cutStrangerLocked(now int64, age time.Duration) bool {
+	for c := s.strangers.head; c != nil && c.since <= now-int64(age); c = s.strangers.head {
+		if !c.hold.CompareAndSwap(free, taken) {
+			c.requeue(now) // its usages are with the log
+			continue
+		}
+		s.endLocked(c)
+		s.room.made[c.cutOff()].Add(1)
+		return true
+	}
+	return false
+}
+
+// cutWithin is how long whoever is cut off has to take the answer that says so.
+const cutWithin = 50 * time.Millisecond
+
+// lookAt is how many idle clients are looked at to find the one that has been idle
+// longest. With more than that, it is one of the longest.
+const lookAt = 64
+
+// endIdleLocked ends the idlest client. Its connection is not closed but woken: a
+// request that has been read meanwhile is answered.
+func (s *connections) endIdleLocked(now int64) bool {
+	latest := now - int64(idleAfter)
+	var idlest *connection
+	looked := 0
+	for c := s.clients.head; c != nil && c.since <= latest && looked < lookAt; {
+		next := c.next
+		since := c.idleSince.Load()
+		switch {
+		case since == 0, since > latest:
+			c.requeue(now)
+		case idlest != nil && since >= idlest.idleSince.Load():
+			looked++
+		case unread(c.raw):
+			c.requeue(now)
+		default:
+			looked++
+			idlest = c
+		}
+		c = next
+	}
+	if idlest == nil {
+		return false
+	}
+	s.endLocked(idlest)
+	idlest.end()
+	s.room.made[idleClient].Add(1)
+	return true
+}
+
+func (s *connections) endLocked(c *connection) {
+	c.remove()
+	c.ending = true
+	s.ending++
+}
+
+// remove forgets a connection that is closed.
+func (s *connections) remove(c *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, open := s.open[c]; !open {
+		return
+	}
+	delete(s.open, c)
+	c.remove()
+	if c.ending {
+		s.ending--
+	}
+	s.freed.Signal()
+}
+
+// keep keeps a connection from making room until its request is answered. It is
+// false if it is too late for that: then nothing may be stored.
+func keep(ctx *fasthttp.RequestCtx) bool {
+	c, ok := ctx.Conn().(*connection)
+	return !ok || c.hold.CompareAndSwap(free, kept) || c.hold.Load() == kept
+}
+
+// know makes a connection one of a client: a request of it was authenticated or
+// stored.
+func know(ctx *fasthttp.RequestCtx) {
+	c, ok := ctx.Conn().(*connection)
+	if !ok || c.known.Load() || c.known.Swap(true) {
+		return
+	}
+	s := c.all
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.in != &s.strangers {
+		return // it is closed
+	}
+	c.remove()
+	c.since = s.deadline(time.Now())
+	s.clients.push(c)
+}
+
+// tooLate is the answer to a request of which no more is waited for.
+func (h *Server) tooLate(ctx *fasthttp.RequestCtx) *problem {
+	if c, ok := ctx.Conn().(*connection); ok && c.hold.Load() == taken {
+		return noRoom()
+	}
+	return h.tooSlow()
+}

@@ -1,0 +1,81 @@
+package usage
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestWhatWouldSpoilAnObjectIsRefused(t *testing.T) {
+	deep := func(n int) string { return strings.Repeat(`{"a":`, n-1) + "{}" + strings.Repeat("}", n-1) }
+	for _, c := range []struct {
+		name, text, code string
+		offset           int
+	}{
+		{"plain", `{"a":1}`, "", 0},
+		{"white space around", " \r\n\t{\"a\":1}\n ", "", 0},
+		{"null character, noncharacter and pair", `{"a":"\u0000\ufffe\ud83d\ude00"}`, "", 0},
+		{"largest integers", `{"a":18446744073709551615,"b":-9223372036854775808}`, "", 0},
+		{"largest number", `{"a":1.7976931348623157e308,"b":1e-400}`, "", 0},
+		{"depth 64", deep(64), "", 0},
+		{"same name in another object", `{"a":{"a":1},"b":[{"a":1},{"a":1}]}`, "", 0},
+		{"nothing", "", CodeEmpty, 0},
+		{"only white space", " \n ", CodeEmpty, 3},
+		{"array", ` [{"a":1}]`, CodeNotAnObject, 1},
+		{"string", `"a"`, CodeNotAnObject, 0},
+		{"null", `null`, CodeNotAnObject, 0},
+		{"no JSON", `hello`, CodeInvalidJSON, 0},
+		{"unfinished", `{"a":1`, CodeInvalidJSON, 6},
+		{"comma at the end", `{"a":1,}`, CodeInvalidJSON, 7},
+		{"single quotes", `{'a':1}`, CodeInvalidJSON, 1},
+		{"raw line break in a string", "{\"a\":\"x\ny\"}", CodeInvalidJSON, 7},
+		{"leading zero", `{"a":01}`, CodeInvalidJSON, 6},
+		{"something behind", `{"a":1} x`, CodeInvalidJSON, 8},
+		{"two objects", `{"a":1}{"b":2}`, CodeInvalidJSON, 7},
+		{"byte order mark", "\xef\xbb\xbf{}", CodeInvalidJSON, 0},
+		{"duplicate name", `{"a":1,"a":2}`, CodeDuplicateName, 7},
+		{"duplicate name, escaped", `{"a":1,"\u0061":2}`, CodeDuplicateName, 7},
+		{"bad UTF-8", "{\"a\":\"\xff\"}", CodeInvalidUTF8, 6},
+		{"surrogate in UTF-8", "{\"a\":\"\xed\xa0\x80\"}", CodeInvalidUTF8, 6},
+		{"lone surrogate", `{"a":"\ud800"}`, CodeInvalidUTF8, 6},
+		{"lone low surrogate", `{"a":"\udc00x"}`, CodeInvalidUTF8, 6},
+		{"depth 65", deep(65), CodeTooDeep, 64 * 5},
+		{"integer too large", `{"a":18446744073709551616}`, CodeNumberRange, 5},
+		{"integer too small", `{"a":-9223372036854775809}`, CodeNumberRange, 5},
+		{"number not finite", `{"a":1e309}`, CodeNumberRange, 5},
+		{"number, then no JSON", `{"a":1e309 x`, CodeNumberRange, 5},
+		{"no number, but large", `{"a":99999999999999999999-1}`, CodeInvalidJSON, 25},
+		{"no JSON, then a number", `{"a":x,"b":1e309}`, CodeInvalidJSON, 5},
+		{"number, then a duplicate", `{"a":1e309,"a":1}`, CodeNumberRange, 5},
+		{"duplicate, then a number", `{"a":1,"a":1e309}`, CodeDuplicateName, 7},
+		{"duplicate, then no JSON", `{"a":1,"a":1,}`, CodeDuplicateName, 7},
+		{"unfinished escape", `{"a":"\u12`, CodeInvalidJSON, 10},
+		{"no escape", `{"a":"x\q"}`, CodeInvalidJSON, 7},
+		{"unfinished character", "{\"a\":\"\xe2\x82", CodeInvalidJSON, 8},
+		{"character cut off", "{\"a\":\"x\xe2\x82\"}", CodeInvalidUTF8, 7},
+		{"bad UTF-8 between tokens", "{\"a\":\xff}", CodeInvalidUTF8, 5},
+		{"surrogate between tokens", `{"a":\ud800}`, CodeInvalidJSON, 5},
+		{"literal", `{"a":nul}`, CodeInvalidJSON, 8},
+		{"array with bad UTF-8", "[\"\xff\"]", CodeNotAnObject, 0},
+		{"array that is none", "[1,}", CodeInvalidJSON, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			usage, fault := Check([]byte(c.text))
+			if c.code == "" {
+				if fault != nil || string(usage) != strings.Trim(c.text, " \r\n\t") {
+					t.Errorf("%v, %s", fault, usage)
+				}
+				return
+			}
+			if fault == nil || fault.Code != c.code || fault.Offset != c.offset {
+				t.Errorf("%+v, want %s at %d", fault, c.code, c.offset)
+			}
+		})
+	}
+}
+
+func TestLineBreaksBetweenTokensAreRemoved(t *testing.T) {
+	usage, fault := Check([]byte("{\r\n  \"a\" :\n [1,\n2 ] , \"b\":\"\\n\"\n}\n"))
+	if fault != nil || string(usage) != `{  "a" : [1,2 ] , "b":"\n"}` {
+		t.Errorf("%v, %s", fault, usage)
+	}
+}
