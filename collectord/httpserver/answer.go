@@ -1,67 +1,51 @@
 package httpserver
 
 import (
-	"bytes"
 	"net/http"
 	"slices"
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
-	"github.com/valyala/fasthttp"
+
+	"collectord/collectord/http1"
 )
 
 // idText is what an id takes in an answer: UUID, quotes and comma.
 const idText = 36 + 2 + 1
 
-// answer tells the client what was stored.
-func (h *Server) answer(ctx *fasthttp.RequestCtx, r *request, prefer preferences) {
-	ctx.SetContentType("application/json")
-	a := r.answer[:0]
+// answerStored says what was stored, now or before.
+func (c *conn) answerStored() {
+	r := c.request
+	c.know()
+	a := http1.Answer{Status: http.StatusCreated, Type: "application/json"}
+	var more [2]http1.Field
+	if r.again {
+		a.More = append(more[:0], http1.Field{Name: "Idempotency-Replayed", Value: "true"})
+	}
+	text := r.answer[:0]
 	if r.batch.single {
-		a = append(a, `{"id":"`...)
-		a = r.ids[0].AppendTo(a)
-		a = append(a, `"}`...)
-		ctx.SetStatusCode(http.StatusCreated)
-		ctx.SetBody(a)
-		r.answer = a
-		return
+		text = append(text, `{"id":"`...)
+		text = r.ids[0].AppendTo(text)
+		text = append(text, `"}`...)
+	} else {
+		if len(r.batch.faults) > 0 {
+			a.Status = http.StatusOK
+		}
+		if applied := r.prefer.applied(); applied != "" {
+			a.More = append(a.More, http1.Field{Name: "Preference-Applied", Value: applied})
+		}
+		text = append(text, '{')
+		text = r.appendCounts(text, len(r.parts), r.batch.values-len(r.parts))
+		if r.prefer.ids {
+			text = r.appendIDs(text)
+		}
+		text = append(text, '}')
 	}
-	status := http.StatusCreated
-	if len(r.batch.faults) > 0 {
-		status = http.StatusOK
+	r.answer = text
+	if len(text) > freeBytes {
+		r.answer = nil // it is written later
 	}
-	if applied := prefer.applied(); applied != "" {
-		ctx.Response.Header.Set("Preference-Applied", applied)
-	}
-	a = append(a, '{')
-	a = r.appendCounts(a, len(r.parts), r.batch.values-len(r.parts))
-	if prefer.ids {
-		a = r.appendIDs(a)
-	}
-	a = append(a, '}')
-	ctx.SetStatusCode(status)
-	if len(a) <= freeBytes {
-		ctx.SetBody(a)
-		r.answer = a
-		return
-	}
-	// The memory is counted as the body's until the client has the answer.
-	ctx.SetBodyStream(&heldAnswer{Reader: *bytes.NewReader(a), h: h, small: r.small, reserved: r.reserved}, len(a))
-	r.small, r.reserved, r.answer = 0, 0, nil
-}
-
-// heldAnswer is a large answer, whose memory counts until it is written.
-type heldAnswer struct {
-	bytes.Reader
-	h               *Server
-	small, reserved int
-}
-
-func (a *heldAnswer) Close() error {
-	a.h.small.give(a.small)
-	a.h.inFlight.give(a.reserved)
-	a.small, a.reserved = 0, 0
-	return nil
+	c.answer(&a, text)
 }
 
 // appendCounts appends what became of a batch, as members of a JSON object.

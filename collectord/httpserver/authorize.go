@@ -5,9 +5,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/valyala/fasthttp"
-
 	"collectord/collectord/auth"
+	"collectord/collectord/http1"
 	"collectord/collectord/origin"
 )
 
@@ -24,9 +23,9 @@ func (h *Server) Policy() *auth.Policy { return h.policy.Load() }
 
 // identify returns who sends a request: the name of its token, else of its
 // certificate, or "" for a client without a name.
-func (h *Server) identify(ctx *fasthttp.RequestCtx, header *header) (client string, p *problem) {
+func (h *Server) identify(c *conn, header *header) (client string, p *problem) {
 	policy := h.policy.Load()
-	client, why := certified(ctx, policy)
+	client, why := c.certified(policy)
 	if why != auth.Authenticated {
 		return "", h.unauthorized(why)
 	}
@@ -34,14 +33,11 @@ func (h *Server) identify(ctx *fasthttp.RequestCtx, header *header) (client stri
 	if why != auth.Authenticated {
 		return "", h.unauthorized(why)
 	}
-	switch {
-	case header.unread: // its token was not known when the header came
-		return "", h.unauthorized(auth.UnknownToken)
-	case name != "" || hasCertificate(ctx):
-		if !keep(ctx) {
+	if name != "" || len(c.peers) > 0 {
+		if !c.keep() {
 			return "", noRoom()
 		}
-		know(ctx)
+		c.know()
 	}
 	if name != "" {
 		return name, nil
@@ -49,26 +45,10 @@ func (h *Server) identify(ctx *fasthttp.RequestCtx, header *header) (client stri
 	return client, nil
 }
 
-// unreadLength as the length of a body keeps the server from waiting for the first 8
-// KiB of it: it takes such a body for one in chunks, and leaves it to the handler,
-// which must close the connection.
-const unreadLength = -1
-
-// isStranger reports whether a request will be rejected for its token, as soon as
-// there is its header.
-func (h *Server) isStranger(header *fasthttp.RequestHeader) bool {
-	_, why := h.policy.Load().Token(bearer(header.Peek(fasthttp.HeaderAuthorization)))
-	return why != auth.Authenticated
-}
-
 // certified returns whom the connection's certificate names. It was checked in the
 // handshake, and is again once there is another policy. Unix sockets have none:
 // their permissions say who may use them.
-func certified(ctx *fasthttp.RequestCtx, policy *auth.Policy) (client string, why auth.Reason) {
-	c, ok := ctx.Conn().(*connection)
-	if !ok {
-		return "", auth.Authenticated
-	}
+func (c *conn) certified(policy *auth.Policy) (client string, why auth.Reason) {
 	if c.checked != policy {
 		c.checked, c.untrusted = policy, auth.Authenticated
 		if !isLocal(c.raw) {
@@ -84,26 +64,19 @@ func isLocal(c net.Conn) bool {
 	return local
 }
 
-// hasCertificate reports whether the client showed a certificate, which certified
-// has checked.
-func hasCertificate(ctx *fasthttp.RequestCtx) bool {
-	c, ok := ctx.Conn().(*connection)
-	return ok && len(c.peers) > 0
-}
-
 // challenge is what a 401 asks for (RFC 6750, section 3).
 const challenge = `Bearer realm="collectord"`
 
 // unauthorized rejects a request. What it brought is not told to anyone.
 func (h *Server) unauthorized(why auth.Reason) *problem {
 	h.opts.Logger.Warn("requests are rejected, because they do not show who sends them", "trouble", "unauthorized", "reason", string(why))
-	p := &problem{status: http.StatusUnauthorized, code: CodeUnauthorized, header: [2]string{"WWW-Authenticate", challenge}}
+	p := &problem{status: http.StatusUnauthorized, code: CodeUnauthorized, header: http1.Field{Name: "WWW-Authenticate", Value: challenge}}
 	switch why {
 	case auth.NoToken:
 		p.detail = "send the header Authorization: Bearer and a token"
 	case auth.UnknownToken:
 		p.detail = "the token is none of those that may send"
-		p.header[1] += `, error="invalid_token"`
+		p.header.Value += `, error="invalid_token"`
 	case auth.NoCertificate:
 		p.detail = "connect anew, with a client certificate"
 	case auth.UntrustedCertificate:
@@ -114,10 +87,8 @@ func (h *Server) unauthorized(why auth.Reason) *problem {
 
 // checkPage rejects what a page of another site may have sent. A valid token
 // outweighs it: browsers never add one by themselves, as they do certificates.
-func (h *Server) checkPage(ctx *fasthttp.RequestCtx, r *header) *problem {
-	from := r.from
-	from.Authority = origin.Authority(ctx.Request.Header.RequestURI(), from.Authority)
-	why := h.policy.Load().Page(from, r.bearer, onLoopback(ctx))
+func (h *Server) checkPage(c *conn, r *header) *problem {
+	why := h.policy.Load().Page(r.from, r.bearer, c.onLoopback())
 	if why == origin.None {
 		return nil
 	}
@@ -137,11 +108,7 @@ func (h *Server) checkPage(ctx *fasthttp.RequestCtx, r *header) *problem {
 
 // onLoopback reports whether the listener of a request's connection can be reached
 // from this host only, and from its web pages: not by a wildcard, not a unix socket.
-func onLoopback(ctx *fasthttp.RequestCtx) bool {
-	c, ok := ctx.Conn().(*connection)
-	if !ok {
-		return false
-	}
+func (c *conn) onLoopback() bool {
 	listener, ok := c.raw.LocalAddr().(*net.TCPAddr)
 	return ok && listener.IP.IsLoopback()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"collectord/collectord/http1"
 	"collectord/collectord/usage"
 )
 
@@ -42,7 +43,7 @@ func (b *batch) reject(v *usage.Value, ids bool) {
 // is taken, and that what came counts as one.
 func (h *Server) split(r *request, ids *idDeriver) *problem {
 	form := usage.Lines
-	if !r.header.lines {
+	if !r.lines {
 		form = usage.FormOf(r.body)
 	}
 	r.batch.single, r.batch.given = form == usage.Object, ids != nil
@@ -54,7 +55,7 @@ func (h *Server) split(r *request, ids *idDeriver) *problem {
 	for s.Next() {
 		v := &s.Value
 		if v.Fault.Code != "" {
-			r.batch.reject(v, r.header.prefer.ids)
+			r.batch.reject(v, r.prefer.ids)
 			continue
 		}
 		r.batch.values++
@@ -76,8 +77,8 @@ func (r *request) unstorable() *problem {
 	p := badUsage(first)
 	p.detail = fmt.Sprintf("%d of %d usages can't be stored, so none was; the first: %s", r.batch.rejected.Total(), r.batch.values, p.detail)
 	p.members = r.appendCounts(nil, 0, r.batch.values)
-	if r.header.prefer.strict {
-		p.header = [2]string{"Preference-Applied", "handling=strict"}
+	if r.prefer.strict {
+		p.header = http1.Field{Name: "Preference-Applied", Value: "handling=strict"}
 	}
 	return p
 }

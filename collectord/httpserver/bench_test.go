@@ -33,12 +33,13 @@ func BenchmarkSplit(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				r := h.requests.Get().(*request)
-				r.begin(header{lines: lines})
+				r.begin(&header{lines: lines}, "")
 				large, err := h.largeBodies.take()
 				if err != nil {
 					b.Fatal(err)
 				}
-				r.body = append(large, body...)
+				r.arriving = append(large, body...)
+				_ = h.decode(r)
 				if p := h.split(r, nil); p != nil || len(r.parts) != 1000 {
 					b.Fatal(p)
 				}
@@ -61,8 +62,8 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				r := h.requests.Get().(*request)
-				r.begin(header{coding: c})
-				r.sent = append(r.sent[:0], sent...)
+				r.begin(&header{coding: c}, "")
+				r.arriving = append(r.arriving[:0], sent...)
 				if p := h.decode(r); p != nil || len(r.body) != len(text) {
 					b.Fatal(p)
 				}

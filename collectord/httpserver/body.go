@@ -7,10 +7,8 @@ import (
 	"io"
 	"math/bits"
 	"net/http"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/valyala/fasthttp"
 
 	"collectord/wal"
 )
@@ -29,43 +27,57 @@ const (
 	freeParts    = 64        // usages of a request that do not wait for memory
 )
 
-// request is what one POST needs, reused by the next.
+// request is what a POST of usages needs, from its header to its answer. Its memory is used
+// by the next.
 type request struct {
-	header header
-	sent   []byte   // a compressed body as it arrived
-	body   []byte   // as it is read
-	parts  []part   // of body: the usages that can be stored
-	ids    []wal.ID // theirs, where they are given or asked for
-	batch  batch
-	answer []byte
+	client string // who sends it, or empty
+	prefer preferences
+	lines  bool // the body has a value a line
+	coding coding
+	key    []byte // Idempotency-Key, or empty
+
+	arriving []byte   // the body as it is sent
+	body     []byte   // as it is read
+	parts    []part   // of body: the usages that can be stored
+	ids      []wal.ID // theirs, where they are given or wanted
+	batch    batch
+	answer   []byte
+
+	again   bool   // it was answered before, and nothing is stored
+	claimed bool   // owes settle
+	claim   digest // of its key
 
 	record  wal.Record                   // the one that the log has in hand
 	records func(func(*wal.Record) bool) // all of them, for the log
 
-	small    int // bytes of body, taken from the door's small
-	reserved int // bytes of body, taken from the door's inFlight
-	stored   int // bytes, taken from the door's storing
+	held   allotment // bytes of body, or of a large answer
+	stored int       // bytes, taken from the server's storing
 }
+
+// allotment is what a request holds of the budgets for bodies.
+type allotment struct{ small, large int }
 
 // begin replaces all that is left of an earlier request, but for the memory of its
 // buffers.
-func (r *request) begin(asked header) {
+func (r *request) begin(h *header, client string) {
 	*r = request{
-		header: asked,
-		body:   r.body[:0], parts: r.parts[:0], ids: r.ids[:0], answer: r.answer[:0],
-		batch:   batch{faults: r.batch.faults[:0], rejected: r.batch.rejected[:0]},
+		client: client, prefer: h.prefer, lines: h.lines, coding: h.coding, key: append(r.key[:0], h.key...),
+		arriving: r.arriving[:0], parts: r.parts[:0], ids: r.ids[:0], answer: r.answer[:0],
+		batch:   batch{faults: r.batch.faults[:0]},
 		records: r.records,
 	}
 }
 
 // release gives back what the request took. Nothing may refer to its buffers.
 func (h *Server) release(r *request) {
-	h.small.give(r.small)
-	h.inFlight.give(r.reserved)
+	h.give(r.held)
 	h.storing.give(r.stored)
-	r.sent = h.putBack(r.sent)
-	if cap(r.body) > firstBuffer { // which the next request needs, too
-		r.body = h.putBack(r.body)
+	if r.coding != identity {
+		h.putBack(r.body)
+	}
+	r.body = nil
+	if cap(r.arriving) > firstBuffer { // which the next request needs, too
+		r.arriving = h.putBack(r.arriving)
 	}
 	if cap(r.parts) > freeParts {
 		h.spareParts.keep(r.parts, spareParts)
@@ -78,8 +90,14 @@ func (h *Server) release(r *request) {
 	if cap(r.answer) > freeBytes {
 		r.answer = nil
 	}
-	r.begin(header{}) // so that it keeps nothing of the connection in memory
+	r.begin(&header{}, "") // so that it keeps nothing of the connection in memory
 	h.requests.Put(r)
+}
+
+// give takes an allotment back.
+func (h *Server) give(a allotment) {
+	h.small.give(a.small)
+	h.inFlight.give(a.large)
 }
 
 // putBack leaves larger buffers to other requests.
@@ -137,9 +155,9 @@ func (h *Server) reserve(r *request, n int) bool {
 	if more := min(roomFor(n), smallBody) - r.mayHold(); more > 0 {
 		switch {
 		case h.small.take(more):
-			r.small += more
+			r.held.small += more
 		case h.inFlight.take(more):
-			r.reserved += more
+			r.held.large += more
 		default:
 			return false
 		}
@@ -148,22 +166,22 @@ func (h *Server) reserve(r *request, n int) bool {
 		if !h.inFlight.take(bodyStep) {
 			return false
 		}
-		r.reserved += bodyStep
+		r.held.large += bodyStep
 	}
 	return true
 }
 
 // unreserve gives back what a body that has n bytes does not need.
 func (h *Server) unreserve(r *request, n int) {
-	if over := (r.mayHold() - n) / bodyStep * bodyStep; over > 0 && r.reserved > 0 {
-		over = min(over, r.reserved)
-		r.reserved -= over
+	if over := (r.mayHold() - n) / bodyStep * bodyStep; over > 0 && r.held.large > 0 {
+		over = min(over, r.held.large)
+		r.held.large -= over
 		h.inFlight.give(over)
 	}
 }
 
 // mayHold is how many bytes of its body the request has a right to.
-func (r *request) mayHold() int { return freeBytes + r.small + r.reserved }
+func (r *request) mayHold() int { return freeBytes + r.held.small + r.held.large }
 
 var (
 	errTooLong  = errors.New("the limit is reached")
@@ -203,64 +221,84 @@ func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, 
 	}
 }
 
-// readBody reads the body as it arrives, and then decodes it. A slow client
-// holds no decoder.
-func (h *Server) readBody(ctx *fasthttp.RequestCtx, r *request) *problem {
-	stream := ctx.RequestBodyStream()
-	if stream == nil {
-		return nil // no body at all
+// bodyRoom returns where up to n of the next bytes of a body go, of which there are some.
+func (h *Server) bodyRoom(r *request, n int) ([]byte, error) {
+	for {
+		dst := r.arriving
+		if len(dst) == cap(dst) {
+			if !h.reserve(r, len(dst)+1) {
+				return nil, errNoMemory
+			}
+			var err error
+			if r.arriving, err = h.grow(dst, len(dst)+1); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		room := dst[len(dst):min(cap(dst), r.mayHold())]
+		if len(room) > 0 {
+			return room[:min(n, len(room))], nil
+		}
+		if !h.reserve(r, len(dst)+1) { // the buffer is larger than what is reserved
+			return nil, errNoMemory
+		}
 	}
-	w := wire{conn: connectionOf(ctx), stream: stream, limits: h.limits.Load(), began: time.Now(), length: ctx.Request.Header.ContentLength()}
-	var err error
-	first := r.body[:0]
-	r.body = nil // so that it does not stay while a larger one is filled
-	if r.header.coding == identity {
-		r.body, err = h.fill(r, first, &w, h.opts.MaxBody)
-	} else {
-		r.sent, err = h.fill(r, first, &w, h.opts.MaxBody)
+}
+
+// keepBody adds a piece to the body.
+func (h *Server) keepBody(r *request, piece []byte) error {
+	if len(r.arriving)+len(piece) > h.opts.MaxBody {
+		return errTooLong
 	}
-	w.conn.enter(stateStoring)
-	var p *problem
-	switch {
-	case err == nil && (r.header.coding == identity || len(r.sent) == 0):
-		return nil
-	case err == nil:
-		return h.decode(r)
-	case errors.Is(err, errTooLong):
-		p = h.bodyTooLarge()
-	case errors.Is(err, errNoMemory):
-		p = noMemory()
-	case isTimeout(err):
-		p = h.tooLate(ctx)
-	default:
-		p = &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "the body is broken off or not well framed"}
+	for len(piece) > 0 {
+		room, err := h.bodyRoom(r, len(piece))
+		if err != nil {
+			return err
+		}
+		n := copy(room, piece)
+		r.arriving, piece = r.arriving[:len(r.arriving)+n], piece[n:]
 	}
-	p.close = true // the rest stays unread
-	return p
+	return nil
+}
+
+// unreadable answers a body that there is no room for.
+func (h *Server) unreadable(err error) *problem {
+	if errors.Is(err, errTooLong) {
+		return h.bodyTooLarge()
+	}
+	return noMemory()
 }
 
 func noMemory() *problem {
 	return unavailable(CodeOverloaded, "too much is arriving at once (http.max_in_flight); nothing was stored")
 }
 
-// decode reads the body out of what was sent.
+// decode makes the body of what was sent. A slow client holds no decoder: all of it has
+// arrived.
 func (h *Server) decode(r *request) (p *problem) {
+	switch {
+	case len(r.arriving) == 0:
+		return nil
+	case r.coding == identity:
+		r.body = r.arriving
+		return nil
+	}
 	h.decoders.enter()
 	defer h.decoders.leave()
 	// Until it is decoded it is there in both forms, of which only the larger one
 	// counts as in flight.
-	if size := len(r.sent); size > smallBody {
+	if size := len(r.arriving); size > smallBody {
 		h.decoding.wait(size)
 		defer h.decoding.give(size)
 	}
 	decode := h.decodeZstd
-	if r.header.coding == gzipped {
+	if r.coding == gzipped {
 		decode = h.decodeGzip
 	}
 	n, err := decode(r)
 	switch {
 	case err == nil:
-		r.sent = h.putBack(r.sent) // others need not wait until the answer for that
+		r.arriving = h.putBack(r.arriving) // others need not wait until the answer for that
 		return nil
 	case errors.Is(err, errTooLong):
 		return tooLarge(fmt.Sprintf("a body has at most %d bytes once decoded (http.max_decoded)", h.opts.MaxDecoded))
@@ -274,7 +312,7 @@ func (h *Server) decode(r *request) (p *problem) {
 }
 
 func (h *Server) decodeGzip(r *request) (n int, err error) {
-	d, err := h.decoders.takeGzip(bytes.NewReader(r.sent))
+	d, err := h.decoders.takeGzip(bytes.NewReader(r.arriving))
 	if err != nil {
 		return 0, err
 	}
@@ -287,9 +325,9 @@ func (h *Server) decodeGzip(r *request) (n int, err error) {
 // the frames do not tell, and their blocks need not be full, it tries with less
 // room first: the rest might be another's meanwhile.
 func (h *Server) decodeZstd(r *request) (n int, err error) {
-	bound := zstdBound(r.sent)
+	bound := zstdBound(r.arriving)
 	most := min(bound, h.opts.MaxDecoded+1)
-	for room := min(most, max(smallBody, min(64*len(r.sent), modestBody))); ; room = most {
+	for room := min(most, max(smallBody, min(64*len(r.arriving), modestBody))); ; room = most {
 		if !h.reserve(r, room) {
 			return 0, errNoMemory
 		}
@@ -302,7 +340,7 @@ func (h *Server) decodeZstd(r *request) (n int, err error) {
 		if room == most && cap(r.body) > smallBody {
 			decoder, into = h.decoders.zstd, r.body // room for any body, and some
 		}
-		out, err := decoder.DecodeAll(r.sent, into)
+		out, err := decoder.DecodeAll(r.arriving, into)
 		if err == nil && len(out) <= h.opts.MaxDecoded {
 			r.body = out
 			h.unreserve(r, len(out))
@@ -317,43 +355,4 @@ func (h *Server) decodeZstd(r *request) (n int, err error) {
 			return len(out), err
 		}
 	}
-}
-
-// wire is a body on its way. Only its own error tells whether it is whole.
-type wire struct {
-	conn   *connection
-	stream io.Reader
-	limits *Limits
-	began  time.Time
-	length int // as declared, or -1
-	n      int // bytes that have arrived
-}
-
-func (w *wire) Read(p []byte) (int, error) {
-	if w.conn != nil {
-		w.conn.enterUntil(stateBody, w.began.Add(w.limits.arrival(w.n+w.limits.BodyRate)))
-	}
-	n, err := w.stream.Read(p)
-	w.n += n
-	if errors.Is(err, io.EOF) && (w.length >= 0 && w.n < w.length || w.length < 0 && w.conn.cutsOff()) {
-		err = io.ErrUnexpectedEOF // the server's stream does not mind
-	}
-	return n, err
-}
-
-// cutsOff reports whether a body in chunks that seems to be whole is not: it has
-// told its own end by the time that the client is seen to have ended the
-// connection, or is cut off; and the server is more lenient than is safe.
-func (c *connection) cutsOff() bool { return c != nil && (c.hungUp || c.badlyFramed() != "") }
-
-func (h *Server) tooSlow() *problem {
-	return &problem{
-		status: http.StatusRequestTimeout, code: CodeTimeout, close: true,
-		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more (http.body_rate)", h.limits.Load().BodyRate),
-	}
-}
-
-func isTimeout(err error) bool {
-	var t interface{ Timeout() bool }
-	return errors.As(err, &t) && t.Timeout()
 }

@@ -47,7 +47,7 @@ func (s *connections) awaitDescriptor(closed *atomic.Bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !closed.Load() {
-		limits := s.door.limits.Load()
+		limits := s.server.limits.Load()
 		used := len(s.open) + int(s.leaving.Load())
 		if limits.MaxDescriptors == 0 || used < limits.MaxDescriptors {
 			return true
@@ -61,7 +61,7 @@ func (s *connections) awaitDescriptor(closed *atomic.Bool) bool {
 // shrinkLocked has connections make room for which there are no descriptors any
 // more: the limit was lowered.
 func (s *connections) shrinkLocked() {
-	most := s.door.limits.Load().bearable()
+	most := s.server.limits.Load().bearable()
 	for len(s.open)-s.ending > most && s.makeRoomLocked(most) {
 	}
 }
@@ -77,7 +77,7 @@ func (s *connections) wakeListeners() {
 func (s *connections) leave() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.leaving.Load() >= s.door.limits.Load().leaving() {
+	if s.leaving.Load() >= s.server.limits.Load().leaving() {
 		return false
 	}
 	s.leaving.Add(1)
@@ -100,7 +100,7 @@ const idleClient = states
 // madeRoom names what a connection that made room was doing, by state.
 var madeRoom = [states + 1]string{ //nolint:gochecknoglobals // a constant table
 	stateOpening: "silent", stateHandshake: "handshake", stateIdle: "idle", stateHeader: "header",
-	stateBody: "body", stateStoring: "body", stateWriting: "answer", idleClient: "client",
+	stateBody: "body", stateStoring: "body", stateWriting: "answer", stateLingering: "answer", idleClient: "client",
 }
 
 // roomCounters count what happens when all places are taken.
@@ -147,7 +147,7 @@ const calmAfter = 2 * time.Second
 // nil. To log each connection would slow down the listener.
 func (s *connections) reportRoomLocked(now time.Time) func() {
 	r, counts, before := &s.room, s.room.now(), s.room.reported
-	limits, logger := s.door.limits.Load(), s.door.opts.Logger
+	limits, logger := s.server.limits.Load(), s.server.opts.Logger
 	switch {
 	case counts != before:
 		r.reported, r.reached, r.last = counts, true, now

@@ -1,6 +1,13 @@
 // Package httpserver answers clients that send usages over HTTP.
 //
-//	request -> body -> usages -> one batch -> AppendSeq (answered once it is durable)
+//	listener -> conn -> http1 -> header -> body -> usages -> one batch -> AppendSeq -> answer
+//
+// A conn is a connection: what it is doing, until when, and what of it is in memory. It
+// does no input and output: conn.next says what it needs, and conn.serve (drive.go) is the
+// goroutine that reads, writes and waits for it. What a request goes through stands in
+// exchange.go, from top to bottom; what a connection may be doing, and for how long, at
+// the type state (conn.go); who makes room where there are too many, in room.go; what may
+// be held in memory, in budget.go and below.
 //
 // It owns connections, TLS handshakes, deadlines, what is read and how much of it, the
 // memory for it, repeated requests (Idempotency-Key), and what is answered. It does
@@ -33,8 +40,8 @@
 // What is held in memory has a bound, whatever strangers do:
 //
 //	what                        bound, by default                           MiB
-//	connections                 MaxConnections, 1,024 of them: reader 8 KiB,
-//	                            stack 8 KiB, request and more 6 KiB          22
+//	connections                 MaxConnections, 1,024 of them: 2 to 8 KiB of what
+//	                            came, stack 8 KiB, request and more 6 KiB    22
 //	  with TLS                  a record of 16 KiB, keys                     19
 //	bodies: the first 4 KiB     one for each connection                       4
 //	  below 64 KiB              smallBodies for all                           2

@@ -43,23 +43,24 @@ func (l *handshakeLimit) Read(p []byte) (int, error) {
 
 // startTLS makes c a connection that speaks TLS from its first Read on, which is
 // in the server's goroutine for it, and so with its deadlines.
-func (c *connection) startTLS(config *tls.Config) {
-	c.limit = &handshakeLimit{Conn: c.raw, left: maxHandshake}
-	c.secure = tls.Server(c.limit, config)
-	c.Conn = c.secure
+func (c *conn) startTLS(config *tls.Config) {
+	c.handshake = &handshakeLimit{Conn: c.raw, left: maxHandshake}
+	c.secure = tls.Server(c.handshake, config)
+	c.net = c.secure
 }
 
 // shakeHands tells of a failure itself: there is no request to answer.
-func (c *connection) shakeHands() error {
+func (c *conn) shakeHands() error {
+	c.enter(stateHandshake)
 	over := make(chan error, 1)
 	go func() { over <- c.secure.Handshake() }() // on a stack so deep that the connection had better not keep it
 	err := <-over
 	if err != nil {
-		c.door.handshakeFailed(err)
+		c.server.handshakeFailed(err)
 		c.tellThatThisIsTLS(err)
 		return err
 	}
-	c.limit.over, c.shaken = true, true
+	c.handshake.over = true
 	c.carryOn(stateOpening)
 	if c.peers = c.secure.ConnectionState().PeerCertificates; len(c.peers) > 0 {
 		c.client = auth.ClientOf(c.peers[0])
@@ -68,16 +69,16 @@ func (c *connection) shakeHands() error {
 }
 
 // tellThatThisIsTLS answers who speaks plain HTTP.
-func (c *connection) tellThatThisIsTLS(err error) {
+func (c *conn) tellThatThisIsTLS(err error) {
 	var other tls.RecordHeaderError
 	if !errors.As(err, &other) || other.Conn == nil {
 		return
 	}
 	p := &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "this address speaks TLS: use https"}
-	c.door.statuses[p.status].Add(1)
-	c.linger.Store(true)
+	c.server.statuses[p.status].Add(1)
+	c.unread = true
 	_ = c.raw.SetWriteDeadline(time.Now().Add(briefly))
-	sayPlainly(c.raw, p)
+	writeRawResponse(c.raw, p)
 }
 
 // handshakes counts those that failed, by why.

@@ -2,162 +2,106 @@ package httpserver
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
 	"strings"
 
-	"github.com/valyala/fasthttp"
-
+	"collectord/collectord/http1"
 	"collectord/collectord/origin"
 	"collectord/collectord/usage"
 )
 
-// header is what a request's header says that matters here. Its byte slices are
-// parts of the raw header.
+// header is what a request's header says that matters here. Its byte slices are parts of
+// the header, and are there as long as that is.
 type header struct {
 	contentType []byte
 	encoding    []byte // Content-Encoding
-	expect      []byte
 	key         []byte // Idempotency-Key, without quotes
 	bearer      []byte // the token in Authorization; nil: there is none, or another scheme
-	unread      bool   // the body will not be read: whoever answers closes the connection
 	from        origin.Headers
 	prefer      preferences
 
-	client string // who sends it, or empty
-	lines  bool   // the body has a value a line
+	lines  bool // the body has a value a line
 	coding coding
 }
 
-// readHeader reads the raw header once. A problem means that a proxy in front
-// could see the request end elsewhere than we do (RFC 9112, sections 2.2, 5.1,
-// 5.2 and 6.3), or that what it says is not one thing. The server has its own
-// opinion of the header by now, but is more lenient than is safe.
-func readHeader(h *fasthttp.RequestHeader) (r header, p *problem) {
-	var length, transfer, host, types, encodings, keys, authorizations int
-	for raw := h.RawHeaders(); len(raw) > 0; {
-		end := bytes.IndexByte(raw, '\n')
-		if end < 1 || raw[end-1] != '\r' {
-			return r, badFraming("a line of the header does not end with CR LF")
-		}
-		line := raw[:end-1]
-		raw = raw[end+1:]
-		if len(line) == 0 {
-			if len(raw) > 0 {
-				return r, badFraming("the header ends twice")
-			}
+// readHeader reads the fields once. A problem means that what they say is not one thing:
+// who sends a request, and under which key, are said once; what is said of its body may be
+// repeated, as long as it is the same.
+func readHeader(q *http1.Request) (h header, p *problem) {
+	h.from.Authority = origin.Authority(q.Target, q.Host)
+	var keys, authorizations int
+	same := true
+	repeat := func(known *[]byte, value []byte) {
+		same = same && (*known == nil || bytes.Equal(*known, value))
+		*known = value
+	}
+	for fields := q.Fields(); ; {
+		name, value, ok := fields.Next()
+		if !ok {
 			break
 		}
-		colon := bytes.IndexByte(line, ':')
-		if colon < 1 || bytes.IndexByte(line[:colon], ' ') >= 0 || line[0] == '\t' {
-			return r, badFraming("a line of the header is continued, or has white space in its name")
-		}
-		name, value := line[:colon], trimBlanks(line[colon+1:])
-		switch name[0] | 0x20 {
-		case 'a':
-			if is(name, "authorization") {
-				authorizations++
-				r.bearer = bearer(value)
-			}
-		case 'h':
-			if is(name, "host") {
-				host++
-				r.from.Authority = value
-			}
-		case 't':
-			if is(name, "transfer-encoding") {
-				transfer++
-				if !is(value, "chunked") {
-					return r, badFraming("the only Transfer-Encoding is chunked")
-				}
-			}
-		case 'c':
+		switch len(name) {
+		case len("prefer"):
 			switch {
-			case is(name, "content-length"):
-				length++
-			case is(name, "content-type"):
-				types++
-				r.contentType = value
-			case is(name, "content-encoding"):
-				encodings++
-				r.encoding = value
+			case http1.Is(name, "prefer"):
+				h.prefer.add(value)
+			case http1.Is(name, "origin"):
+				h.from.Origins++
+				h.from.Origin = value
 			}
-		case 'e':
-			if is(name, "expect") {
-				r.expect = value
+		case len("content-type"):
+			if http1.Is(name, "content-type") {
+				repeat(&h.contentType, value)
 			}
-		case 'i':
-			if is(name, "idempotency-key") {
+		case len("authorization"):
+			if http1.Is(name, "authorization") {
+				authorizations++
+				h.bearer = bearer(value)
+			}
+		case len("sec-fetch-site"):
+			if http1.Is(name, "sec-fetch-site") {
+				h.from.Sites++
+				h.from.Site = value
+			}
+		case len("idempotency-key"):
+			if http1.Is(name, "idempotency-key") {
 				keys++
-				r.key = value
+				h.key = value
 			}
-		case 'p':
-			if is(name, "prefer") {
-				r.prefer.add(value)
-			}
-		case 'o':
-			if is(name, "origin") {
-				r.from.Origins++
-				r.from.Origin = value
-			}
-		case 's':
-			if is(name, "sec-fetch-site") {
-				r.from.Sites++
-				r.from.Site = value
+		case len("content-encoding"):
+			if http1.Is(name, "content-encoding") {
+				repeat(&h.encoding, value)
 			}
 		}
 	}
-	r.unread = length > 0 && h.ContentLength() == unreadLength
-	old := string(h.Protocol()) == "HTTP/1.0"
 	switch {
-	case transfer > 0 && (length > 0 || old || transfer > 1):
-		return r, badFraming("Transfer-Encoding goes with neither Content-Length nor HTTP/1.0")
-	case length > 1:
-		return r, badFraming("more than one Content-Length")
-	case host == 0 && !old, host > 1:
-		return r, badFraming("a request names one Host")
-	case types > 1 || encodings > 1 || keys > 1 || authorizations > 1:
-		return r, badFraming("Content-Type, Content-Encoding, Authorization and Idempotency-Key are given once")
+	case keys > 1 || authorizations > 1:
+		return h, badFraming("Authorization and Idempotency-Key are given once")
+	case !same:
+		return h, badFraming("Content-Type and Content-Encoding are one value each")
 	case keys == 1:
-		if r.key = unquote(r.key); !validKey(r.key) {
-			return r, badFraming("an Idempotency-Key has 1 to 255 visible ASCII characters")
+		if h.key = unquote(h.key); !validKey(h.key) {
+			return h, badFraming("an Idempotency-Key has 1 to 255 visible ASCII characters")
 		}
 	}
-	return r, nil
+	return h, nil
 }
 
 // bearer is the token in the value of Authorization (RFC 6750, section 2.1), or
 // nil where another scheme is used.
 func bearer(value []byte) []byte {
 	const scheme = "bearer"
-	if len(value) < len(scheme) || !is(value[:len(scheme)], scheme) {
+	if len(value) < len(scheme) || !http1.Is(value[:len(scheme)], scheme) {
 		return nil
 	}
 	rest := value[len(scheme):]
 	if len(rest) > 0 && rest[0] != ' ' && rest[0] != '\t' {
 		return nil
 	}
-	return trimBlanks(rest)
-}
-
-func badFraming(detail string) *problem {
-	return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: detail, close: true}
-}
-
-// is compares without regard to case; lower must be in lower case.
-func is(b []byte, lower string) bool {
-	return len(b) == len(lower) && strings.EqualFold(string(b), lower)
-}
-
-func trimBlanks(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
-		b = b[1:]
-	}
-	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
-		b = b[:len(b)-1]
-	}
-	return b
+	return http1.Trim(rest)
 }
 
 // coding is a content coding (RFC 9110, section 8.4.1).
@@ -172,33 +116,45 @@ const (
 // acceptEncoding is what a refused Content-Encoding is answered with.
 const acceptEncoding = "gzip, zstd"
 
-// checkHeader decides what can be decided before the body is read: first where
-// it comes from, then from whom, then what it is. A page of another site is told
-// nothing of tokens, and a stranger nothing of limits.
-func (h *Server) checkHeader(ctx *fasthttp.RequestCtx, r *header) (p *problem) {
-	if p = h.checkPage(ctx, r); p != nil {
-		return p
+// checkBeforeBody decides what can be decided before the body is read, and returns who
+// sends the request: first where it comes from, then from whom, then what it is. A page of
+// another site is told nothing of tokens, and a stranger nothing of limits. The problem of
+// the header itself comes before all.
+func (s *Server) checkBeforeBody(c *conn, q *http1.Request, h *header, bad *problem) (client string, p *problem) {
+	if bad != nil {
+		return "", bad
 	}
-	if r.client, p = h.identify(ctx, r); p != nil {
-		return p
+	if p = s.checkPage(c, h); p != nil {
+		return "", p
 	}
-	return h.checkBody(r, ctx.Request.Header.ContentLength())
+	if client, p = s.identify(c, h); p != nil {
+		return "", p
+	}
+	if p = s.checkBody(h, q.Length); p != nil {
+		return "", p
+	}
+	if q.ExpectsContinue { // before the client sends it (RFC 9110, section 10.1.1)
+		if err := s.log.Full(); err != nil && !errors.Is(err, ErrStarting) {
+			return "", logProblem(err)
+		}
+	}
+	return client, nil
 }
 
-func (h *Server) checkBody(r *header, length int) *problem {
-	if length > h.opts.MaxBody {
+func (h *Server) checkBody(r *header, length int64) *problem {
+	if length > int64(h.opts.MaxBody) {
 		return h.bodyTooLarge()
 	}
 	switch e := r.encoding; {
-	case len(e) == 0, is(e, "identity"):
-	case is(e, "gzip"), is(e, "x-gzip"):
+	case len(e) == 0, http1.Is(e, "identity"):
+	case http1.Is(e, "gzip"), http1.Is(e, "x-gzip"):
 		r.coding = gzipped
-	case is(e, "zstd"):
+	case http1.Is(e, "zstd"):
 		r.coding = zstandard
 	default:
 		return &problem{
 			status: http.StatusUnsupportedMediaType, code: CodeEncoding,
-			detail: "send the body as it is, or in one of the codings in Accept-Encoding", header: [2]string{"Accept-Encoding", acceptEncoding},
+			detail: "send the body as it is, or in one of the codings in Accept-Encoding", header: http1.Field{Name: "Accept-Encoding", Value: acceptEncoding},
 		}
 	}
 	return r.checkType()

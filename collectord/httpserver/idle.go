@@ -2,14 +2,14 @@ package httpserver
 
 import (
 	"crypto/tls"
-	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"collectord/collectord/http1"
 )
 
 // unread reports whether something has arrived that nobody has read yet.
@@ -48,7 +48,7 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 	if !s.leave() {
 		if config == nil {
 			_ = c.SetWriteDeadline(time.Now().Add(briefly))
-			sayPlainly(c, p)
+			writeRawResponse(c, p)
 		}
 		_ = c.Close()
 		return
@@ -66,7 +66,7 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 			return // it would not understand
 		}
 		_ = c.SetWriteDeadline(time.Now().Add(briefly))
-		sayPlainly(talk, p)
+		writeRawResponse(talk, p)
 		if half, ok := talk.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_, _ = io.CopyN(io.Discard, c, leaveUnread)
 		}
@@ -83,13 +83,10 @@ func noRoom() *problem {
 // briefly is how long a write may take that nobody waits for.
 const briefly = 10 * time.Millisecond
 
-// sayPlainly answers where there is no server to do it.
-func sayPlainly(c net.Conn, p *problem) {
-	body := p.body()
-	more := ""
-	if p.header[0] != "" {
-		more = p.header[0] + ": " + p.header[1] + "\r\n"
-	}
-	fmt.Fprintf(c, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%sContent-Length: %d\r\nConnection: close\r\n\r\n%s",
-		p.status, http.StatusText(p.status), problemType, more, len(body), body)
+// writeRawResponse answers a connection that nobody serves.
+func writeRawResponse(c net.Conn, p *problem) {
+	none := http1.New(0)
+	a, body := p.answer()
+	a.Close, a.Length = true, len(body)
+	_, _ = c.Write(append(none.AppendAnswer(nil, &a), body...)) // the client may be gone
 }

@@ -5,7 +5,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/valyala/fasthttp"
 	"golang.org/x/sys/unix"
 )
 
@@ -58,24 +57,6 @@ func (h *Server) SetLimits(l Limits) {
 	h.limits.Store(&l)
 	h.open.wakeListeners()
 	h.rates.SetOverall(l.Rate, l.Burst, time.Now())
-}
-
-// prefetched are bytes of a body that the server reads before the handler runs,
-// which reads the rest, and keeps until the answer. By itself it would be 8 KiB.
-const prefetched = 1 << 10
-
-// headerReceived sets the limits of the request that begins, and gives the part
-// of its body that is read before the handler runs its time. A stranger's is not
-// read at all.
-func (h *Server) headerReceived(header *fasthttp.RequestHeader) fasthttp.RequestConfig {
-	c := fasthttp.RequestConfig{MaxRequestBodySize: prefetched}
-	if n := header.ContentLength(); n > 0 {
-		c.ReadTimeout = h.limits.Load().arrival(min(n, prefetched))
-	}
-	if header.ContentLength() > 0 && header.IsPost() && h.isStranger(header) {
-		header.SetContentLength(unreadLength)
-	}
-	return c
 }
 
 // answerBuffer is what the kernel keeps of answers that a client does not take.

@@ -26,11 +26,11 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 			Limits{HeaderTimeout: brief},
 			post("{}"), "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, "",
 		},
-		"sends no body":             {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", head, "", 408, ""},
-		"dribbles a body":           {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", head, "{", 408, ""},
+		"sends no body":             {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", head, "", 408, "timeout"},
+		"dribbles a body":           {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", head, "{", 408, "timeout"},
 		"dribbles a body in chunks": {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", strings.Replace(head, "Content-Length: 100000", "Transfer-Encoding: chunked", 1), "1\r\n{\r\n", 408, "timeout"},
 		"is idle":                   {Limits{IdleTimeout: brief}, post("{}"), "", "", 0, ""},
-		"waits after 100 Continue":  {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", strings.Replace(head, "\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n", 1), "", 100, ""},
+		"waits after 100 Continue":  {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", strings.Replace(head, "\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n", 1), "", 100, "timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

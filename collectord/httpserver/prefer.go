@@ -1,6 +1,10 @@
 package httpserver
 
-import "bytes"
+import (
+	"bytes"
+
+	"collectord/collectord/http1"
+)
 
 // preferences are those of RFC 7240 that are honoured.
 type preferences struct {
@@ -18,12 +22,12 @@ func (p *preferences) add(field []byte) {
 		item, field = cutOutsideQuotes(field, ',')
 		item, _ = cutOutsideQuotes(item, ';')
 		name, value, _ := bytes.Cut(item, []byte("="))
-		name, value = trimBlanks(name), unquote(trimBlanks(value))
+		name, value = http1.Trim(name), unquote(http1.Trim(value))
 		switch {
-		case is(name, "handling") && !p.handling:
-			p.handling, p.strict = true, is(value, "strict")
-		case is(name, "return") && !p.returns:
-			p.returns, p.ids = true, is(value, "representation")
+		case http1.Is(name, "handling") && !p.handling:
+			p.handling, p.strict = true, http1.Is(value, "strict")
+		case http1.Is(name, "return") && !p.returns:
+			p.returns, p.ids = true, http1.Is(value, "representation")
 		}
 	}
 }

@@ -2,9 +2,12 @@ package httpserver
 
 import (
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+
+	"collectord/collectord/http1"
 )
 
 // Codes for what is wrong with a request.
@@ -36,8 +39,8 @@ type problem struct {
 	status int
 	code   string
 	detail string
-	header [2]string // one more header, if its name is not empty
-	close  bool      // the connection can't be used any more
+	header http1.Field // one more, if its name is not empty
+	close  bool        // the connection can't be used any more
 
 	members []byte // more members of the JSON object, or none
 }
@@ -64,10 +67,49 @@ func (p *problem) body() []byte {
 	return append(b, '\n')
 }
 
+// answer is the problem as an answer and its body.
+func (p *problem) answer() (a http1.Answer, body []byte) {
+	a = http1.Answer{Status: p.status, Type: problemType, Close: p.close}
+	if p.header.Name != "" {
+		a.More = []http1.Field{p.header}
+	}
+	return a, p.body()
+}
+
 // unavailable asks the client to come back.
 func unavailable(code, detail string) *problem {
 	return &problem{status: http.StatusServiceUnavailable, code: code, detail: detail, header: retryAfter()}
 }
 
 // retryAfter asks each client to come back at another time.
-func retryAfter() [2]string { return [2]string{"Retry-After", strconv.Itoa(1 + rand.IntN(5))} }
+func retryAfter() http1.Field {
+	return http1.Field{Name: "Retry-After", Value: strconv.Itoa(1 + rand.IntN(5))}
+}
+
+// badFraming answers what is not a request of HTTP, or not one thing.
+func badFraming(detail string) *problem {
+	return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: detail, close: true}
+}
+
+// badRequest answers what package http1 makes no request of.
+func (h *Server) badRequest(f http1.Fault) *problem {
+	p := badFraming(f.Reason)
+	switch f.Kind {
+	case http1.TooLarge:
+		p.status, p.code = http.StatusRequestHeaderFieldsTooLarge, CodeHeaderSize
+		p.detail = fmt.Sprintf("a request's header has at most %d bytes (http.max_header)", h.opts.MaxHeader)
+	case http1.BadVersion:
+		p.status, p.code = http.StatusHTTPVersionNotSupported, CodeVersion
+	case http1.Expectation:
+		p.status, p.code = http.StatusExpectationFailed, CodeExpectation
+	}
+	return p
+}
+
+// tooSlow answers a request of which no more is waited for.
+func (h *Server) tooSlow() *problem {
+	return &problem{
+		status: http.StatusRequestTimeout, code: CodeTimeout, close: true,
+		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more (http.body_rate)", h.limits.Load().BodyRate),
+	}
+}

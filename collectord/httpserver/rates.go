@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"collectord/collectord/http1"
 )
 
 // admit takes n usages of a token from its rate and from that of all. The
@@ -18,7 +20,7 @@ func (h *Server) admit(token string, n int, now time.Time) *problem {
 	return &problem{
 		status: http.StatusTooManyRequests, code: CodeRateLimited,
 		detail: "more usages a second than http.rate or the token allows; nothing was stored",
-		header: [2]string{"Retry-After", spread(wait)},
+		header: http1.Field{Name: "Retry-After", Value: spread(wait)},
 	}
 }
 

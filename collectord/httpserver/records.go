@@ -19,7 +19,7 @@ func (o *Options) mostStored() int {
 // them. That does not depend on any client: what is stored has arrived.
 func (h *Server) makeRoom(r *request, n int, given bool) {
 	if n > freeParts || len(r.body) > freeBytes {
-		r.stored = len(r.body) + n*(storedBeside+len(r.header.client))
+		r.stored = len(r.body) + n*(storedBeside+len(r.client))
 		if cap(r.body) <= smallBody {
 			r.stored += len(r.body) // which stays while its copy is there
 		}
@@ -27,7 +27,7 @@ func (h *Server) makeRoom(r *request, n int, given bool) {
 		h.storing.wait(r.stored)
 	}
 	r.parts = h.spareParts.grow(r.parts, n)
-	if given || r.header.prefer.ids {
+	if given || r.prefer.ids {
 		r.ids = h.spareIDs.grow(r.ids, n)
 	}
 }
@@ -40,9 +40,9 @@ const forgetAfter = 1 << 20
 // the log has copied, so that it is never there twice.
 func (h *Server) eachRecord(r *request, yield func(*wal.Record) bool) {
 	forgotten := 0
-	wanted := !r.batch.given && (r.batch.single || r.header.prefer.ids)
+	wanted := !r.batch.given && (r.batch.single || r.prefer.ids)
 	for i, p := range r.parts {
-		r.record = wal.Record{Usage: r.body[p.from:p.to:p.to], Source: wal.HTTP, Client: r.header.client}
+		r.record = wal.Record{Usage: r.body[p.from:p.to:p.to], Source: wal.HTTP, Client: r.client}
 		if r.batch.given {
 			r.record.ID = r.ids[i]
 		}

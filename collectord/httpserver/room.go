@@ -3,8 +3,6 @@ package httpserver
 import (
 	"sync/atomic"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
 // When all places are taken, a new connection is accepted if another one can
@@ -35,10 +33,10 @@ type standing struct {
 	hold  atomic.Int32 // free, kept or taken
 
 	// Guarded by the mutex of connections.
-	ending     bool   // makes room
-	since      int64  // as deadline makes it: when it was put at the end of its queue
-	in         *queue // nil for none
-	prev, next *connection
+	ending        bool   // makes room
+	since         int64  // as deadline makes it: when it was put at the end of its queue
+	queue         *queue // nil for none
+	ahead, behind *conn  // in it
 }
 
 // Values of hold. A stranger is cut off (taken) only if it is free, and a request is
@@ -51,45 +49,45 @@ const (
 
 // queue is a list of connections, the one that was pushed first at its head.
 type queue struct {
-	head, tail *connection
+	head, tail *conn
 	n          int
 }
 
-func (q *queue) push(c *connection) {
-	c.in, c.prev, c.next = q, q.tail, nil
+func (q *queue) push(c *conn) {
+	c.queue, c.ahead, c.behind = q, q.tail, nil
 	if q.tail == nil {
 		q.head = c
 	} else {
-		q.tail.next = c
+		q.tail.behind = c
 	}
 	q.tail = c
 	q.n++
 }
 
 // remove takes c out of the queue it is in, if any.
-func (c *connection) remove() {
-	q := c.in
+func (c *conn) remove() {
+	q := c.queue
 	if q == nil {
 		return
 	}
-	if c.prev == nil {
-		q.head = c.next
+	if c.ahead == nil {
+		q.head = c.behind
 	} else {
-		c.prev.next = c.next
+		c.ahead.behind = c.behind
 	}
-	if c.next == nil {
-		q.tail = c.prev
+	if c.behind == nil {
+		q.tail = c.ahead
 	} else {
-		c.next.prev = c.prev
+		c.behind.ahead = c.ahead
 	}
 	q.n--
-	c.in, c.prev, c.next = nil, nil, nil
+	c.queue, c.ahead, c.behind = nil, nil, nil
 }
 
 // requeue puts c at the end of its queue, as if it had come now: it is not looked
 // at again before the others.
-func (c *connection) requeue(now int64) {
-	q := c.in
+func (c *conn) requeue(now int64) {
+	q := c.queue
 	c.remove()
 	c.since = now
 	q.push(c)
@@ -131,10 +129,10 @@ const lookAt = 64
 // request that has been read meanwhile is answered.
 func (s *connections) endIdleLocked(now int64) bool {
 	latest := now - int64(idleAfter)
-	var idlest *connection
+	var idlest *conn
 	looked := 0
 	for c := s.clients.head; c != nil && c.since <= latest && looked < lookAt; {
-		next := c.next
+		next := c.behind
 		since := c.idleSince.Load()
 		switch {
 		case since == 0, since > latest:
@@ -158,20 +156,24 @@ func (s *connections) endIdleLocked(now int64) bool {
 	return true
 }
 
-func (s *connections) endLocked(c *connection) {
+func (s *connections) endLocked(c *conn) {
 	c.remove()
 	c.ending = true
 	s.ending++
 }
 
 // remove forgets a connection that is closed.
-func (s *connections) remove(c *connection) {
+func (s *connections) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, open := s.open[c]; !open {
 		return
 	}
 	delete(s.open, c)
+	if len(s.open) == 0 && s.none != nil {
+		close(s.none)
+		s.none = nil
+	}
 	c.remove()
 	if c.ending {
 		s.ending--
@@ -181,33 +183,23 @@ func (s *connections) remove(c *connection) {
 
 // keep keeps a connection from making room until its request is answered. It is
 // false if it is too late for that: then nothing may be stored.
-func keep(ctx *fasthttp.RequestCtx) bool {
-	c, ok := ctx.Conn().(*connection)
-	return !ok || c.hold.CompareAndSwap(free, kept) || c.hold.Load() == kept
+func (c *conn) keep() bool {
+	return c.hold.CompareAndSwap(free, kept) || c.hold.Load() == kept
 }
 
 // know makes a connection one of a client: a request of it was authenticated or
 // stored.
-func know(ctx *fasthttp.RequestCtx) {
-	c, ok := ctx.Conn().(*connection)
-	if !ok || c.known.Load() || c.known.Swap(true) {
+func (c *conn) know() {
+	if c.known.Load() || c.known.Swap(true) {
 		return
 	}
 	s := c.all
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.in != &s.strangers {
+	if c.queue != &s.strangers {
 		return // it is closed
 	}
 	c.remove()
 	c.since = s.deadline(time.Now())
 	s.clients.push(c)
-}
-
-// tooLate is the answer to a request of which no more is waited for.
-func (h *Server) tooLate(ctx *fasthttp.RequestCtx) *problem {
-	if c, ok := ctx.Conn().(*connection); ok && c.hold.Load() == taken {
-		return noRoom()
-	}
-	return h.tooSlow()
 }

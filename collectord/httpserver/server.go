@@ -2,18 +2,11 @@ package httpserver
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"math"
-	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/valyala/fasthttp"
 
 	"collectord/collectord/auth"
 	"collectord/collectord/histogram"
@@ -66,18 +59,15 @@ func (o Options) withDefaults() Options {
 }
 
 // Server answers POST /api/usages and GET /healthz.
-//
-// It runs on fasthttp, set up so that nothing is held that did not arrive: bodies
-// are read through the stream only, never by their declared length.
 type Server struct {
 	log        Log
 	opts       Options
 	limits     atomic.Pointer[Limits]
 	policy     atomic.Pointer[auth.Policy]
-	server     *fasthttp.Server
 	requests   sync.Pool // of *request
 	draining   atomic.Bool
-	ears       ears
+	listeners  listeners
+	date       dates
 	open       connections
 	rates      auth.Rates
 	handshakes handshakes
@@ -111,7 +101,7 @@ func New(log Log, o Options) *Server {
 		decoders:    newDecoders(o.MaxDecoded),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
-	h.open.door, h.open.freed = h, sync.NewCond(&h.open.mu)
+	h.open.server, h.open.freed = h, sync.NewCond(&h.open.mu)
 	for size := range h.spareBodies {
 		h.spareBodies[size] = make(spares[byte], spareBuffers)
 	}
@@ -124,55 +114,19 @@ func New(log Log, o Options) *Server {
 		log.Reject(wal.HTTP, reason, 0)
 	}
 	h.requests.New = func() any {
-		r := &request{body: make([]byte, 0, firstBuffer), parts: make([]part, 0, 1), ids: make([]wal.ID, 0, 1)}
+		r := &request{arriving: make([]byte, 0, firstBuffer), parts: make([]part, 0, 1), ids: make([]wal.ID, 0, 1)}
 		r.records = func(yield func(*wal.Record) bool) { h.eachRecord(r, yield) }
 		return r
-	}
-	h.server = &fasthttp.Server{
-		Handler:        h.handle,
-		ErrorHandler:   h.brokenRequest,
-		HeaderReceived: h.headerReceived,
-		ExpectHandler:  h.expect,
-		Logger:         silent{},
-
-		StreamRequestBody:            true,
-		DisablePreParseMultipartForm: true,
-		ReadBufferSize:               o.MaxHeader,
-		// Limits that can change are set where they are needed: by the listener,
-		// which turns away what is beyond MaxConnections, and by the states of a
-		// connection. The server itself has no timeouts.
-		ConnState:             connected,
-		Concurrency:           math.MaxInt32,
-		NoDefaultServerHeader: true,
-		NoDefaultContentType:  true,
-		SecureErrorLogMessage: true,
-		LazyRequestTime:       true,
 	}
 	return h
 }
 
-// silent replaces the server's logger, which would print parts of requests.
-type silent struct{}
-
-func (silent) Printf(string, ...any) {}
-
-// Serve takes ln over and answers on it until StopListening or Shutdown.
-func (h *Server) Serve(ln net.Listener) error {
-	prepare(ln)
-	addr := ln.Addr()
-	ln, err := takeOver(ln)
-	if err == nil {
-		err = h.server.Serve(h.ears.add(&limitedListener{Listener: ln, door: h}))
-	}
-	if err != nil {
-		return fmt.Errorf("http listener %s: %w", addr, err)
-	}
-	return nil
-}
-
 // StopListening closes the listeners, of which there will be no more. Open
 // connections are served on.
-func (h *Server) StopListening() { h.ears.close() }
+func (h *Server) StopListening() {
+	h.listeners.close()
+	h.open.wakeListeners()
+}
 
 // Drain asks clients to go elsewhere: answers close their connections, and
 // /healthz says so.
@@ -182,7 +136,13 @@ func (h *Server) Drain() { h.draining.Store(true) }
 // under way.
 func (h *Server) Shutdown(ctx context.Context) error {
 	h.Drain()
-	return h.server.ShutdownWithContext(ctx)
+	h.StopListening()
+	select {
+	case <-h.open.closed():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // reasons are the codes of usages that are refused before the log sees them.
@@ -216,164 +176,20 @@ func (h *Server) Seconds() map[int]histogram.Distribution {
 // Connections returns how many connections are open.
 func (h *Server) Connections() int { return h.open.count() }
 
-func (h *Server) handle(ctx *fasthttp.RequestCtx) {
-	began := time.Now()
-	conn := connectionOf(ctx)
-	asked, p := h.readHeader(ctx)
-	unread := leavesBody(ctx)
-	switch path := string(ctx.URI().PathOriginal()); {
-	case p != nil:
-	case path == usagesPath && ctx.IsPost():
-		p = h.usages(ctx, asked)
-		unread = false // or it is a problem that closes the connection
-	case path == usagesPath:
-		p = wrongMethod()
-	case path == "/healthz":
-		p = h.health(ctx)
-	default:
-		p = notFound()
-	}
-	if p != nil {
-		write(ctx, p)
-	}
-	if unread {
-		closeUnread(ctx)
-	}
-	if h.draining.Load() || conn.isLast() {
-		ctx.SetConnectionClose()
-	}
-	status := ctx.Response.StatusCode()
-	h.statuses[status].Add(1)
-	h.took[status/100].ObserveTime(time.Since(began))
-	conn.enter(stateWriting)
+// dates makes the Date of answers, a text for each second.
+type dates struct{ latest atomic.Pointer[date] }
+
+type date struct {
+	second int64
+	text   string
 }
 
-// leavesBody reports whether a request has a body that the server has not read to
-// its end before the handler runs.
-func leavesBody(ctx *fasthttp.RequestCtx) bool {
-	n := ctx.Request.Header.ContentLength()
-	return n == unreadLength || n > prefetched // the former also of a body in chunks
-}
-
-// closeUnread ends the connection with the answer: what is left of the body must
-// not be read as a request.
-func closeUnread(ctx *fasthttp.RequestCtx) {
-	ctx.SetConnectionClose()
-	if c := connectionOf(ctx); c != nil {
-		c.linger.Store(true)
+func (d *dates) at(now time.Time) string {
+	second := now.Unix()
+	latest := d.latest.Load()
+	if latest == nil || latest.second != second {
+		latest = &date{second, now.UTC().Format(http.TimeFormat)}
+		d.latest.Store(latest)
 	}
-}
-
-const usagesPath = "/api/usages"
-
-func notFound() *problem {
-	return &problem{status: http.StatusNotFound, code: CodeNotFound, detail: "usages are posted to " + usagesPath}
-}
-
-// readHeader reads what matters here, and refuses what no one should have to
-// guess at.
-func (h *Server) readHeader(ctx *fasthttp.RequestCtx) (asked header, p *problem) {
-	switch string(ctx.Request.Header.Protocol()) {
-	case "HTTP/1.1", "HTTP/1.0":
-	default:
-		return asked, &problem{status: http.StatusHTTPVersionNotSupported, code: CodeVersion, detail: "use HTTP/1.1 or HTTP/1.0", close: true}
-	}
-	if asked, p = readHeader(&ctx.Request.Header); p == nil {
-		if why := connectionOf(ctx).badlyFramed(); why != "" {
-			p = badFraming(why)
-		}
-	}
-	if p == nil && len(asked.expect) > 0 && ctx.Request.Header.IsHTTP11() && !is(asked.expect, "100-continue") {
-		p = &problem{status: http.StatusExpectationFailed, code: CodeExpectation, detail: "the only expectation is 100-continue", close: true}
-	}
-	if p != nil && ctx.IsPost() && string(ctx.URI().PathOriginal()) == usagesPath {
-		h.log.Reject(wal.HTTP, p.code, 1)
-	}
-	return asked, p
-}
-
-func write(ctx *fasthttp.RequestCtx, p *problem) {
-	ctx.SetStatusCode(p.status)
-	ctx.SetContentType(problemType)
-	if p.header[0] != "" {
-		ctx.Response.Header.Set(p.header[0], p.header[1])
-	}
-	if p.close {
-		closeUnread(ctx)
-	}
-	ctx.SetBody(p.body())
-}
-
-func (h *Server) health(ctx *fasthttp.RequestCtx) *problem {
-	if !ctx.IsGet() && !ctx.IsHead() {
-		return &problem{status: http.StatusMethodNotAllowed, code: CodeMethod, header: [2]string{"Allow", "GET, HEAD"}}
-	}
-	word, status := "ok", http.StatusOK
-	switch {
-	case h.draining.Load():
-		word, status = "draining", http.StatusServiceUnavailable
-	case errors.Is(h.log.Full(), ErrStarting):
-		word, status = "starting", http.StatusServiceUnavailable
-	case h.log.Full() != nil:
-		word, status = "full", http.StatusServiceUnavailable
-	}
-	ctx.SetStatusCode(status)
-	ctx.SetContentType("text/plain; charset=utf-8")
-	ctx.SetBodyString(word + "\n")
-	return nil
-}
-
-// expect decides before the client sends a body (RFC 9110, section 10.1.1).
-func (h *Server) expect(ctx *fasthttp.RequestCtx) int {
-	asked, p := h.readHeader(ctx)
-	if p == nil {
-		p = h.foresee(ctx, &asked)
-	}
-	if p == nil {
-		return http.StatusContinue
-	}
-	p.close = true // the client may have begun to send
-	write(ctx, p)
-	h.statuses[p.status].Add(1)
-	connectionOf(ctx).enter(stateWriting)
-	return p.status
-}
-
-// foresee answers a request whose body is not worth sending.
-func (h *Server) foresee(ctx *fasthttp.RequestCtx, asked *header) *problem {
-	switch {
-	case string(ctx.URI().PathOriginal()) != usagesPath:
-		return notFound()
-	case !ctx.IsPost():
-		return wrongMethod()
-	}
-	p := h.checkHeader(ctx, asked)
-	if err := h.log.Full(); p == nil && err != nil && !errors.Is(err, ErrStarting) {
-		p = logProblem(err)
-	}
-	if p != nil {
-		h.log.Reject(wal.HTTP, p.code, 1)
-	}
-	return p
-}
-
-// brokenRequest answers what the server could not make a request of.
-func (h *Server) brokenRequest(ctx *fasthttp.RequestCtx, err error) {
-	p := &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "this is no HTTP request", close: true}
-	var small *fasthttp.ErrSmallBuffer
-	switch {
-	case errors.As(err, &small):
-		p.status, p.code = http.StatusRequestHeaderFieldsTooLarge, CodeHeaderSize
-		p.detail = fmt.Sprintf("a request's header has at most %d bytes (http.max_header)", h.opts.MaxHeader)
-	case isTimeout(err):
-		p = h.tooLate(ctx)
-	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		p = h.bodyTooLarge()
-		p.close = true
-	case strings.Contains(err.Error(), "HTTP version"):
-		p.status, p.code, p.detail = http.StatusHTTPVersionNotSupported, CodeVersion, "use HTTP/1.1 or HTTP/1.0"
-	}
-	write(ctx, p)
-	h.statuses[p.status].Add(1)
-	connectionOf(ctx).enter(stateWriting)
+	return latest.text
 }

@@ -1,7 +1,6 @@
 package httpserver
 
 import (
-	"bytes"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -130,9 +129,8 @@ func TestARequestDoesNotDependOnTheOneBefore(t *testing.T) {
 		log := newMemoryLog()
 		h.log = log
 		h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
-		c := &script{in: bytes.NewReader([]byte(text))}
-		_ = h.server.ServeConn(&connection{Conn: c, raw: c, all: &h.open, door: h, client: client})
-		return outcome{drawnAnew.ReplaceAllString(c.out.String(), ""), log.usages, log.clients, log.ids, log.rejected}
+		written := serveScript(h, client, text)
+		return outcome{drawnAnew.ReplaceAllString(written, ""), log.usages, log.clients, log.ids, log.rejected}
 	}
 	want := map[string]outcome{}
 	for name, text := range shapes {

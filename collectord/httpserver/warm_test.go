@@ -16,7 +16,6 @@ import (
 
 	"collectord/collectord/auth"
 	"collectord/collectord/histogram"
-	"collectord/collectord/origin"
 	"collectord/collectord/usage"
 	"collectord/wal"
 )
@@ -74,8 +73,7 @@ func warm(t testing.TB, h *Server) {
 	for range n {
 		over.Go(func() {
 			for _, text := range texts {
-				in := &script{in: bytes.NewReader([]byte(text))}
-				_ = h.server.ServeConn(&connection{Conn: in, raw: in, all: &h.open, door: h, client: another})
+				serveScript(h, another, text)
 			}
 		})
 	}
@@ -105,18 +103,16 @@ func (l *gatheringLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]
 // worn fills a request with what an earlier one could have left in it.
 func worn(r *request) *request {
 	body := []byte(`{"another":"client"}`)
-	r.header = header{
-		contentType: body, encoding: body, expect: body, key: body, bearer: body, unread: true, from: origin.Headers{Authority: body, Origin: body, Site: body, Origins: 1, Sites: 1},
-		prefer: preferences{strict: true, ids: true}, client: another, lines: true, coding: gzipped,
-	}
-	r.sent, r.body, r.answer = bytes.Clone(body), append(r.body[:0], body...), bytes.Clone(body)
+	r.client, r.prefer, r.lines, r.coding, r.key = another, preferences{strict: true, ids: true}, true, gzipped, bytes.Clone(body)
+	r.arriving, r.body, r.answer = append(r.arriving[:0], body...), bytes.Clone(body), bytes.Clone(body)
 	r.parts, r.ids = []part{{0, uint32(len(body))}}, []wal.ID{{1}}
 	r.batch = batch{
 		single: true, given: true, values: 3, gaps: []int{1, 2},
 		faults: []rejected{{7, usage.Error{Code: usage.CodeTooDeep, Offset: 7, Reason: another}}}, rejected: usage.Counts{{Code: usage.CodeTooDeep, N: 2}},
 	}
 	r.record = wal.Record{Usage: body, Client: another, ID: wal.ID{1}}
-	r.small, r.reserved, r.stored = 1, 1, 1
+	r.held, r.stored = allotment{1, 1}, 1
+	r.again, r.claimed, r.claim = true, true, digest{1}
 	return r
 }
 

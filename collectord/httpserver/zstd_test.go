@@ -86,29 +86,29 @@ func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
 			t.Errorf("%s: at most %d bytes are expected of %d", name, n, len(f[1]))
 		}
 		r, _ := h.requests.Get().(*request)
-		r.begin(header{})
-		r.sent = f[0]
+		r.begin(&header{coding: zstandard}, "")
+		r.arriving = f[0]
 		if n, err := h.decodeZstd(r); err != nil || n != len(f[1]) || !bytes.Equal(r.body, f[1]) {
 			t.Errorf("%s: %d bytes, %v", name, n, err)
 		}
-		if over := r.mayHold() - len(r.body); r.reserved > 0 && over > smallBody {
+		if over := r.mayHold() - len(r.body); r.held.large > 0 && over > smallBody {
 			t.Errorf("%s: %d bytes are reserved for %d", name, r.mayHold(), len(r.body))
 		}
 		for cut := range 20 {
 			d, _ := h.requests.Get().(*request)
-			d.begin(header{})
-			d.sent = f[0][:len(f[0])*cut/20]
+			d.begin(&header{coding: zstandard}, "")
+			d.arriving = f[0][:len(f[0])*cut/20]
 			n, err := h.decodeZstd(d)
-			reader, _ := zstd.NewReader(bytes.NewReader(d.sent), zstd.WithDecoderConcurrency(1))
+			reader, _ := zstd.NewReader(bytes.NewReader(d.arriving), zstd.WithDecoderConcurrency(1))
 			want, wantErr := io.ReadAll(reader)
 			reader.Close()
 			if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(d.body, want) {
 				t.Errorf("%s, cut off: %d bytes, %v; want %d, %v", name, n, err, len(want), wantErr)
 			}
-			d.sent = nil
+			d.arriving = nil
 			h.release(d)
 		}
-		r.sent = nil
+		r.arriving = nil
 		h.release(r)
 	}
 	if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodies {
