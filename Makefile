@@ -58,6 +58,7 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	go test ./shipper/bucket -run xxx -fuzz FuzzKey -fuzztime $(FUZZ)
 	for f in FuzzUsage FuzzBody FuzzDatagram FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord/origin -run xxx -fuzz FuzzRule -fuzztime $(FUZZ)
+	go test ./collectord/send -run xxx -fuzz FuzzAnswer -fuzztime $(FUZZ)
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
 
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)

@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
 // answer is what a request was answered. Its body lasts until the next one.
@@ -15,6 +13,7 @@ type answer struct {
 	body       []byte
 	replayed   bool
 	retryAfter time.Duration
+	last       bool // on its connection
 }
 
 // again reports whether the same request may be answered otherwise later.
@@ -26,14 +25,7 @@ func (a answer) again() bool {
 	return false
 }
 
-func answerOf(resp *fasthttp.Response) answer {
-	a := answer{status: min(max(resp.StatusCode(), 0), 999), body: resp.Body()}
-	a.replayed = len(resp.Header.Peek("Idempotency-Replayed")) > 0
-	a.retryAfter = retryAfter(resp.Header.Peek("Retry-After"), time.Now())
-	return a
-}
-
-// retryAfter reads seconds or a date (RFC 9110, section 10.2.3).
+// retryAfter reads seconds or a date (RFC 9110, sections 10.2.3 and 5.6.7).
 func retryAfter(value []byte, now time.Time) time.Duration {
 	if len(value) == 0 {
 		return 0
@@ -41,8 +33,10 @@ func retryAfter(value []byte, now time.Time) time.Duration {
 	if s, err := strconv.ParseUint(string(value), 10, 31); err == nil {
 		return time.Duration(s) * time.Second
 	}
-	if at, err := fasthttp.ParseHTTPDate(value); err == nil {
-		return max(at.Sub(now), 0)
+	for _, layout := range [...]string{"Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC} {
+		if at, err := time.Parse(layout, string(value)); err == nil {
+			return max(at.Sub(now), 0)
+		}
 	}
 	return 0
 }
