@@ -41,26 +41,25 @@ func retryAfter(value []byte, now time.Time) time.Duration {
 	return 0
 }
 
-// statement is what a body says: of a batch, or of a problem.
-type statement struct {
+// report is the JSON of an answer's body: on a usage, a batch, or a problem.
+type report struct {
 	ID       string
 	Code     string
 	Rejected int64
 	Errors   []struct{ Code string }
 }
 
-func said(body []byte) (s statement) {
-	if json.Unmarshal(body, &s) != nil {
-		return statement{}
+// parseReport returns the zero report for what is not JSON.
+func parseReport(body []byte) (r report) {
+	if json.Unmarshal(body, &r) != nil {
+		return report{}
 	}
-	s.Code = printable(s.Code)
-	for i := range s.Errors {
-		s.Errors[i].Code = printable(s.Errors[i].Code)
+	r.ID, r.Code = printable(r.ID), printable(r.Code)
+	for i := range r.Errors {
+		r.Errors[i].Code = printable(r.Errors[i].Code)
 	}
-	return s
+	return r
 }
-
-func idOf(body []byte) string { return printable(said(body).ID) }
 
 // printable keeps what another program made up from a terminal.
 func printable(s string) string {
