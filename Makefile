@@ -59,6 +59,7 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	for f in FuzzUsage FuzzSplit FuzzDatagram; do go test ./collectord/usage -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	for f in FuzzBody FuzzRequest; do go test ./collectord/httpserver -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord/origin -run xxx -fuzz FuzzRule -fuzztime $(FUZZ)
+	go test ./collectord/send -run xxx -fuzz FuzzAnswer -fuzztime $(FUZZ)
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
 
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)
