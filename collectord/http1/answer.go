@@ -23,7 +23,7 @@ type Field struct{ Name, Value string }
 // sent once, before anything of the body is waited for.
 func (c *Conn) AppendContinue(dst []byte) []byte {
 	if c.sent != sentNothing {
-		panic("http1: continued twice, or after the answer")
+		return dst // too late, or twice
 	}
 	c.sent = sentContinue
 	return append(dst, "HTTP/1.1 100 Continue\r\n\r\n"...)
@@ -34,7 +34,7 @@ func (c *Conn) AppendContinue(dst []byte) []byte {
 // as it does where the request was not read to its end.
 func (c *Conn) AppendAnswer(dst []byte, a *Answer) []byte {
 	if c.sent == sentAnswer {
-		panic("http1: answered twice")
+		return dst // a request has one answer
 	}
 	c.sent = sentAnswer
 	c.last = c.last || a.Close || c.state != Done

@@ -3,6 +3,7 @@ package http1
 // Event is what Next has found.
 type Event uint8
 
+// Events.
 const (
 	More   Event = iota // nothing whole: more bytes are needed
 	Header              // a request's header is whole
@@ -14,6 +15,7 @@ const (
 // State is where in a request the reading is.
 type State uint8
 
+// States, as in the table of the package.
 const (
 	Start State = iota
 	Fields
@@ -182,7 +184,7 @@ func (c *Conn) Next(b []byte) (e Event, body []byte, n int) {
 func (c *Conn) enter(what element) {
 	to := transitions[c.state][what]
 	if to == Start && what != emptyLine && what != answered {
-		panic("http1: an element in a state that does not have it")
+		to, c.fault = Broken, Fault{BadFraming, "the request is not well formed"} // not in the table
 	}
 	c.state = to
 }

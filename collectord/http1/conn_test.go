@@ -3,6 +3,7 @@ package http1
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -197,7 +198,7 @@ func TestTheTwoRules(t *testing.T) {
 		e, _, n := c.Next(text[at:])
 		events, at = append(events, e), at+n
 	}
-	if fmt.Sprint(events) != fmt.Sprint([]Event{Header, Body, End, More, More, More}) || string(text[at:at+3]) != "GET" {
+	if !slices.Equal(events, []Event{Header, Body, End, More, More, More}) || string(text[at:at+3]) != "GET" {
 		t.Errorf("%v, and then %q", events, text[at:])
 	}
 	c.AppendAnswer(nil, &Answer{Status: 200})

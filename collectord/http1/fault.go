@@ -3,6 +3,7 @@ package http1
 // Kind is how a Fault is answered.
 type Kind uint8
 
+// Kinds of faults, with the status of their answer.
 const (
 	BadFraming  Kind = iota + 1 // 400
 	TooLarge                    // 431: the header is longer than it may be

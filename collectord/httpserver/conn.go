@@ -74,7 +74,6 @@ type conn struct {
 	out    []byte    // what is to be written
 	large  []byte    // behind it: the body of a large answer
 	held   allotment // of large
-	pool   []byte    // large goes there
 	ended  bool      // nothing more is read or written
 	unread bool      // the client may be sending still
 

@@ -120,21 +120,21 @@ const acceptEncoding = "gzip, zstd"
 // sends the request: first where it comes from, then from whom, then what it is. A page of
 // another site is told nothing of tokens, and a stranger nothing of limits. The problem of
 // the header itself comes before all.
-func (s *Server) checkBeforeBody(c *conn, q *http1.Request, h *header, bad *problem) (client string, p *problem) {
+func (h *Server) checkBeforeBody(c *conn, q *http1.Request, fields *header, bad *problem) (client string, p *problem) {
 	if bad != nil {
 		return "", bad
 	}
-	if p = s.checkPage(c, h); p != nil {
+	if p = h.checkPage(c, fields); p != nil {
 		return "", p
 	}
-	if client, p = s.identify(c, h); p != nil {
+	if client, p = h.identify(c, fields); p != nil {
 		return "", p
 	}
-	if p = s.checkBody(h, q.Length); p != nil {
+	if p = h.checkBody(fields, q.Length); p != nil {
 		return "", p
 	}
 	if q.ExpectsContinue { // before the client sends it (RFC 9110, section 10.1.1)
-		if err := s.log.Full(); err != nil && !errors.Is(err, ErrStarting) {
+		if err := h.log.Full(); err != nil && !errors.Is(err, ErrStarting) {
 			return "", logProblem(err)
 		}
 	}
