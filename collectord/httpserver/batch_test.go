@@ -68,7 +68,7 @@ func TestBatchAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := door(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxRecords: 3000})
+			_, addr := serve(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxRecords: 3000})
 			answers, bodies := talk(t, addr, c.request, 1)
 			if len(answers) == 0 {
 				t.Fatal("no answer")
@@ -100,7 +100,7 @@ func TestBatchAnswers(t *testing.T) {
 func TestAnswersNameTheFirstHundredErrors(t *testing.T) {
 	for n, truncated := range map[int]bool{100: false, 101: true} {
 		log := newMemoryLog()
-		_, addr := door(t, log, Options{})
+		_, addr := serve(t, log, Options{})
 		_, bodies := talk(t, addr, post("{}\n"+strings.Repeat("[]\n", n), ndjson), 1)
 		var a struct {
 			Accepted, Rejected int
@@ -122,7 +122,7 @@ func TestAnswersNameTheFirstHundredErrors(t *testing.T) {
 // The pages of a large body are forgotten as the log copies it, and no sooner.
 func TestALargeBatchIsStoredAsSent(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := door(t, log, Options{})
+	_, addr := serve(t, log, Options{})
 	var usages []string
 	for size := 0; size < 3<<20; size += len(usages[len(usages)-1]) {
 		usages = append(usages, fmt.Sprintf(`{"n":%d,"text":%q}`, len(usages), strings.Repeat(string(rune('a'+len(usages)%26)), len(usages)%7000)))
@@ -143,7 +143,7 @@ func TestALargeBatchIsStoredAsSent(t *testing.T) {
 
 func TestIDsOfALargeBatchAreAllTold(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := door(t, log, Options{})
+	h, addr := serve(t, log, Options{})
 	before := h.inFlight.free
 	answers, bodies := talk(t, addr, post("["+strings.Repeat("{},", 9999)+"{}]", ids), 1)
 	var a struct{ IDs []string }

@@ -49,14 +49,14 @@ func BenchmarkSplit(b *testing.B) {
 	}
 }
 
-// BenchmarkDecode compares what the door does to a compressed body with the
+// BenchmarkDecode compares what the server does to a compressed body with the
 // decoders alone.
 func BenchmarkDecode(b *testing.B) {
 	text := manyUsages(1000)
 	for _, c := range []coding{gzipped, zstandard} {
 		name := []string{"gzip", "zstd"}[c-gzipped]
 		sent := []byte(compress(b, name, text))
-		b.Run(name+"/door", func(b *testing.B) {
+		b.Run(name+"/server", func(b *testing.B) {
 			h := newServer(b, newMemoryLog(), Options{})
 			b.SetBytes(int64(len(text)))
 			b.ReportAllocs()

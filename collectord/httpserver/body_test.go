@@ -79,12 +79,12 @@ func TestBodiesInEveryDress(t *testing.T) {
 						head = append(head[:len(head):len(head)], "Content-Encoding: "+coding)
 					}
 					log := newMemoryLog()
-					h, addr := door(t, log, Options{})
+					h, addr := serve(t, log, Options{})
 					a, body := exchange(t, addr, frame(compress(t, coding, c.body), head...))
 					if a.StatusCode != http.StatusCreated || len(log.usages) != c.n || log.appends != 1 {
 						t.Errorf("%s %s, %d stored", a.Status, body, len(log.usages))
 					}
-					if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.mostStored() {
+					if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStored() {
 						t.Errorf("%d bytes in flight, %d free for storing", h.opts.MaxInFlight-h.inFlight.free, h.storing.free)
 					}
 				})
@@ -122,7 +122,7 @@ func TestBadCodings(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			h, addr := door(t, log, Options{MaxDecoded: 1 << 20})
+			h, addr := serve(t, log, Options{MaxDecoded: 1 << 20})
 			a, body := exchange(t, addr, post(c.body, "Content-Encoding: "+c.coding))
 			if a.StatusCode != c.status || !strings.Contains(body, c.want) {
 				t.Errorf("%s %s", a.Status, body)
@@ -154,7 +154,7 @@ func TestBodiesCutOffStoreNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			h, addr := door(t, log, Options{})
+			h, addr := serve(t, log, Options{})
 			c, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)
@@ -179,7 +179,7 @@ func TestBodiesCutOffStoreNothing(t *testing.T) {
 }
 
 func TestRefusedWhileSendingIsHeard(t *testing.T) {
-	_, addr := door(t, newMemoryLog(), Options{MaxBody: 1 << 20})
+	_, addr := serve(t, newMemoryLog(), Options{MaxBody: 1 << 20})
 	for range 20 {
 		resp, err := http.Post("http://"+addr+"/api/usages", "", strings.NewReader(strings.Repeat(" ", 8<<20)))
 		if err != nil {
@@ -194,7 +194,7 @@ func TestRefusedWhileSendingIsHeard(t *testing.T) {
 
 func TestBytesInFlightAreBounded(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := door(t, log, Options{MaxInFlight: 1 << 20})
+	h, addr := serve(t, log, Options{MaxInFlight: 1 << 20})
 	slow, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -231,9 +231,9 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 }
 
 func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), Options{})
+	h, addr := serve(t, newMemoryLog(), Options{})
 	if !h.small.take(smallBodies) || !h.inFlight.take(h.opts.MaxInFlight) {
-		t.Fatal("an idle door has not all of it free")
+		t.Fatal("an idle server has not all of it free")
 	}
 	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", freeBytes-2)+"{}")
 	if a, body := exchange(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
@@ -261,7 +261,7 @@ func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
 }
 
 func TestSlowCompressedBodiesHoldNoDecoder(t *testing.T) {
-	_, addr := door(t, newMemoryLog(), Options{})
+	_, addr := serve(t, newMemoryLog(), Options{})
 	body := compress(t, "zstd", `{"a":1}`)
 	for range 3 * maxDecoders {
 		c, err := net.Dial("tcp", addr)
@@ -280,7 +280,7 @@ func TestSlowCompressedBodiesHoldNoDecoder(t *testing.T) {
 
 func TestExpectationsAreDecidedBeforeTheBody(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := door(t, log, Options{})
+	_, addr := serve(t, log, Options{})
 	head := func(line string, headers ...string) string {
 		return line + "\r\nHost: localhost\r\nContent-Length: 7\r\n" + strings.Join(append(headers, "Expect: 100-continue"), "\r\n") + "\r\n\r\n"
 	}

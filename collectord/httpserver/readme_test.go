@@ -55,7 +55,7 @@ func TestReadmeTellsEveryStatusAndCode(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			log.refuse = provoke.refuse
-			_, addr := door(t, log, Options{Policy: provoke.who, Limits: Limits{HeaderTimeout: 100 * time.Millisecond, MaxRecord: 1 << 10, MaxConnections: 20, Rate: 10}, MaxInFlight: 64 << 10})
+			_, addr := serve(t, log, Options{Policy: provoke.who, Limits: Limits{HeaderTimeout: 100 * time.Millisecond, MaxRecord: 1 << 10, MaxConnections: 20, Rate: 10}, MaxInFlight: 64 << 10})
 			if provoke.prepare != nil {
 				provoke.prepare(t, log, addr)
 			}

@@ -93,7 +93,7 @@ func New(log Log, o Options) *Server {
 		log: log, opts: o, open: connections{epoch: time.Now()},
 		small:       budget{free: smallBodies},
 		inFlight:    budget{free: o.MaxInFlight},
-		storing:     budget{free: o.mostStored()},
+		storing:     budget{free: o.maxStored()},
 		decoding:    budget{free: o.MaxBody},
 		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded, maxWindow) + zstdSlack), // more than one tells that it is too long
 		spareParts:  make(spares[part], spareBuffers),
