@@ -50,7 +50,9 @@ func (h *Server) split(r *request, ids *idDeriver) *problem {
 		n := min(bytes.Count(r.body, []byte("{")), h.opts.MaxRecords)
 		h.makeRoom(r, n, ids != nil)
 	}
-	s := usage.NewSplitter(r.body, form, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+	s := h.splitters.take(len(r.body))
+	defer h.splitters.give(s, len(r.body))
+	s.Reset(r.body, form, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
 	for s.Next() {
 		v := &s.Value
 		if v.Fault.Code != "" {

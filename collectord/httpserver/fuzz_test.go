@@ -39,7 +39,8 @@ func FuzzBody(f *testing.F) {
 			return true
 		})
 		var faults []rejected
-		s := usage.NewSplitter(bytes.Clone(text), formOf(r.header.lines, text), usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+		var s usage.Splitter
+		s.Reset(bytes.Clone(text), formOf(r.header.lines, text), usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
 		for s.Next() {
 			v := s.Value
 			if v.Fault.Code != "" {

@@ -240,7 +240,8 @@ func (r *reader) take(n int) {
 
 // split takes the usages out of a datagram.
 func (r *reader) split(datagram []byte, maxRecord int) {
-	s := usage.NewSplitter(datagram, usage.Datagram, usage.Limits{Record: maxRecord})
+	s := &r.splitter
+	s.Reset(datagram, usage.Datagram, usage.Limits{Record: maxRecord})
 	for s.Next() {
 		if code := s.Value.Fault.Code; code != "" {
 			r.rejected.Add(code)

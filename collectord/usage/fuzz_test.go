@@ -55,7 +55,7 @@ func FuzzUsage(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		usage, fault := Check(bytes.Clone(text))
-		code, offset := referenceUsage(text)
+		code, offset := referenceUsage(text, 0)
 		switch {
 		case fault == nil && code == "":
 			checkStored(t, text, usage)
@@ -67,7 +67,8 @@ func FuzzUsage(f *testing.F) {
 
 // split returns what a Splitter finds.
 func split(text []byte, form Form, limits Limits) (all []Value, fault *Error) {
-	s := NewSplitter(bytes.Clone(text), form, limits)
+	var s Splitter
+	s.Reset(bytes.Clone(text), form, limits)
 	for s.Next() {
 		all = append(all, s.Value)
 	}

@@ -13,13 +13,14 @@ type reference struct {
 	b       []byte
 	i       int
 	lenient bool // look at the grammar only
+	max     int  // names are compared in that many bytes; 0 for always
 	depth   int
 }
 
 // referenceUsage is what Check should find: code and offset, or an
 // empty code.
-func referenceUsage(b []byte) (code string, offset int) {
-	r := &reference{b: b}
+func referenceUsage(b []byte, maxRecord int) (code string, offset int) {
+	r := &reference{b: b, max: maxRecord}
 	r.space()
 	start := r.i
 	switch {
@@ -52,7 +53,7 @@ type referenceValue struct {
 func referenceDatagram(text []byte, maxRecord int) (all []referenceValue) {
 	at := 0 // of b in text
 	for b := text; ; {
-		r := &reference{b: b}
+		r := &reference{b: b, max: maxRecord}
 		r.space()
 		v := referenceValue{index: len(all), start: at + r.i}
 		if r.i == len(b) {
@@ -117,7 +118,7 @@ func referenceSplit(text []byte, form Form, maxRecord, maxRecords int) (all []re
 		v := &all[i]
 		sent := text[v.start:v.end]
 		begin := skipSpace(sent, 0)
-		v.code, v.offset = referenceUsage(sent)
+		v.code, v.offset = referenceUsage(sent, maxRecord)
 		v.offset += v.start
 		v.start += begin
 		if v.code == "" && len(withoutBreaks(sent)) > maxRecord {
@@ -231,7 +232,7 @@ func (r *reference) container(open byte) (code string, offset int) {
 			if code != "" {
 				return code, bad
 			}
-			if names[name] && !r.lenient {
+			if names[name] && !r.lenient && (r.max == 0 || len(withoutBreaks(r.b[:r.i-1])) <= r.max) {
 				return CodeDuplicateName, at
 			}
 			names[name] = true
