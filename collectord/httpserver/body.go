@@ -274,12 +274,13 @@ func (h *Server) decode(r *request) (p *problem) {
 }
 
 func (h *Server) decodeGzip(r *request) (n int, err error) {
-	d, err := h.decoders.takeGzip(bytes.NewReader(r.sent))
+	from := bytes.NewReader(r.sent)
+	d, err := h.decoders.takeGzip(from)
 	if err != nil {
 		return 0, err
 	}
 	defer h.decoders.giveGzip(d)
-	r.body, err = h.fill(r, r.body, d, h.opts.MaxDecoded)
+	r.body, err = h.fill(r, r.body, &gzipMembers{member: d, sent: r.sent, from: from}, h.opts.MaxDecoded)
 	return len(r.body), err
 }
 

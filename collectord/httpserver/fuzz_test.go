@@ -20,7 +20,7 @@ func FuzzBody(f *testing.F) {
 	codings := []string{"", "gzip", "zstd"}
 	h := newServer(f, newMemoryLog(), Options{Limits: Limits{MaxRecord: 1 << 10}})
 	f.Fuzz(func(t *testing.T, text []byte, form byte) {
-		begins := header{lines: form&1 == 1, coding: coding(form / 2 % 3)}
+		begins := header{content: mediaType(form & 1 * byte(linesContent)), coding: coding(form / 2 % 3)}
 		begins.prefer.ids = true
 		r := afterAnother(h, begins)
 		defer h.release(r)
@@ -39,8 +39,9 @@ func FuzzBody(f *testing.F) {
 			return true
 		})
 		var faults []rejected
+		split, _ := formOf(r.header.content, text)
 		var s usage.Splitter
-		s.Reset(bytes.Clone(text), formOf(r.header.lines, text), usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+		s.Reset(bytes.Clone(text), split, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
 		for s.Next() {
 			v := s.Value
 			if v.Fault.Code != "" {
@@ -66,18 +67,11 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-func formOf(lines bool, text []byte) usage.Form {
-	if lines {
-		return usage.Lines
-	}
-	return usage.FormOf(text)
-}
-
 // afterAnother returns a request as it begins, which was that of another client
 // before.
 func afterAnother(h *Server, begins header) *request {
 	r := h.requests.Get().(*request)
-	r.begin(header{client: another, lines: true, prefer: preferences{ids: true}})
+	r.begin(header{client: another, content: linesContent, prefer: preferences{ids: true}})
 	r.body = append(r.body, `{"another":"client"}`+"\n[]\n{\"other\":1}"...)
 	_ = h.split(r, nil)
 	h.eachRecord(r, func(*wal.Record) bool { return true })

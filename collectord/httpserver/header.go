@@ -3,7 +3,6 @@ package httpserver
 import (
 	"bytes"
 	"fmt"
-	"mime"
 	"net/http"
 	"strings"
 
@@ -25,9 +24,9 @@ type header struct {
 	from        origin.Headers
 	prefer      preferences
 
-	client string // who sends it, or empty
-	lines  bool   // the body has a value a line
-	coding coding
+	client  string // who sends it, or empty
+	content mediaType
+	coding  coding
 }
 
 // readHeader reads the raw header once. A problem means that a proxy in front
@@ -205,32 +204,17 @@ func (h *Server) checkBody(r *header, length int) *problem {
 }
 
 func (r *header) checkType() *problem {
-	switch string(r.contentType) {
-	case "", "application/json":
-		return nil
-	case "application/x-ndjson", "application/jsonl":
-		r.lines = true
-		return nil
+	switch r.content = mediaTypeOf(r.contentType); r.content {
+	case formContent:
+		return unsupportedType("add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)")
+	case otherContent:
+		return unsupportedType("send Content-Type: application/json, or application/x-ndjson for a value a line, in UTF-8")
 	}
-	media, params, err := mime.ParseMediaType(string(r.contentType))
-	charset := params["charset"]
-	utf8 := err == nil && (charset == "" || strings.EqualFold(charset, "utf-8"))
-	switch {
-	case utf8 && media == "application/json":
-		return nil
-	case utf8 && (media == "application/x-ndjson" || media == "application/jsonl"):
-		r.lines = true
-		return nil
-	case media == "application/x-www-form-urlencoded":
-		return &problem{
-			status: http.StatusUnsupportedMediaType, code: CodeMediaType,
-			detail: "add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)",
-		}
-	}
-	return &problem{
-		status: http.StatusUnsupportedMediaType, code: CodeMediaType,
-		detail: "send Content-Type: application/json, or application/x-ndjson for a value a line, in UTF-8",
-	}
+	return nil
+}
+
+func unsupportedType(detail string) *problem {
+	return &problem{status: http.StatusUnsupportedMediaType, code: CodeMediaType, detail: detail}
 }
 
 func (h *Server) bodyTooLarge() *problem {

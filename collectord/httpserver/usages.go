@@ -41,7 +41,7 @@ func (h *Server) usages(ctx *fasthttp.RequestCtx, asked header) *problem {
 func (h *Server) storeOnce(ctx *fasthttp.RequestCtx, r *request) *problem {
 	key := shorten(hashParts([]byte(r.header.client), r.header.key)) // each client has keys of its own
 	kind := []byte("json")
-	if r.header.lines {
+	if r.header.content == linesContent {
 		kind = []byte("lines")
 	}
 	claim, prefer := h.window.claim(key, shorten(hashParts(kind, r.body)), r.header.prefer)

@@ -107,7 +107,7 @@ func worn(r *request) *request {
 	body := []byte(`{"another":"client"}`)
 	r.header = header{
 		contentType: body, encoding: body, expect: body, key: body, bearer: body, unread: true, from: origin.Headers{Authority: body, Origin: body, Site: body, Origins: 1, Sites: 1},
-		prefer: preferences{strict: true, ids: true}, client: another, lines: true, coding: gzipped,
+		prefer: preferences{strict: true, ids: true}, client: another, content: linesContent, coding: gzipped,
 	}
 	r.sent, r.body, r.answer = bytes.Clone(body), append(r.body[:0], body...), bytes.Clone(body)
 	r.parts, r.ids = []part{{0, uint32(len(body))}}, []wal.ID{{1}}

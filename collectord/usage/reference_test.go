@@ -51,8 +51,9 @@ type referenceValue struct {
 
 // referenceDatagram returns what should be found in a datagram.
 func referenceDatagram(text []byte, maxRecord int) (all []referenceValue) {
-	at := 0 // of b in text
-	for b := text; ; {
+	b := bytes.TrimPrefix(text, []byte("\ufeff"))
+	at := len(text) - len(b) // of b in text
+	for {
 		r := &reference{b: b, max: maxRecord}
 		r.space()
 		v := referenceValue{index: len(all), start: at + r.i}
@@ -91,17 +92,18 @@ func referenceDatagram(text []byte, maxRecord int) (all []referenceValue) {
 // referenceSplit returns what should be found in a body, or what is wrong with all of
 // it.
 func referenceSplit(text []byte, form Form, maxRecord, maxRecords int) (all []referenceValue, fault Error) {
+	from := len(text) - len(bytes.TrimPrefix(text, []byte("\ufeff")))
 	switch form {
 	case Lines:
-		at := 0
-		for i, line := range strings.Split(string(text), "\n") {
+		at := from
+		for i, line := range strings.Split(string(text[from:]), "\n") {
 			if strings.Trim(line, " \t\r") != "" {
 				all = append(all, referenceValue{index: i, start: at, end: at + len(line)})
 			}
 			at += len(line) + 1
 		}
 	case Array:
-		elements, code, offset := referenceArray(text)
+		elements, code, offset := referenceArray(text, from)
 		for i, e := range elements {
 			if i == maxRecords {
 				return nil, Error{Code: CodeTooLarge, Offset: e[0]}
@@ -112,7 +114,7 @@ func referenceSplit(text []byte, form Form, maxRecord, maxRecords int) (all []re
 			return nil, Error{Code: code, Offset: offset}
 		}
 	case Object:
-		all = []referenceValue{{end: len(text)}}
+		all = []referenceValue{{start: from, end: len(text)}}
 	}
 	for i := range all {
 		v := &all[i]
@@ -138,8 +140,8 @@ func referenceSplit(text []byte, form Form, maxRecord, maxRecords int) (all []re
 }
 
 // referenceArray returns where the elements of an array are, up to where it is none.
-func referenceArray(b []byte) (elements [][2]int, code string, offset int) {
-	r := &reference{b: b, lenient: true}
+func referenceArray(b []byte, from int) (elements [][2]int, code string, offset int) {
+	r := &reference{b: b, i: from, lenient: true}
 	r.space()
 	r.i++
 	for first := true; ; first = false {

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"bytes"
 	"hash/maphash"
 	"unicode/utf8"
 )
@@ -71,9 +72,29 @@ func (s *scanner) bad() bool {
 		return s.short()
 	}
 	if r, n := utf8.DecodeRune(s.b[s.i:]); r == utf8.RuneError && n == 1 {
-		return s.fail(CodeInvalidUTF8, s.i, "bytes that are no UTF-8")
+		return s.fail(CodeInvalidUTF8, s.i, "bytes that are not UTF-8")
 	}
-	return s.fail(CodeInvalidJSON, s.i, "no valid JSON")
+	return s.fail(CodeInvalidJSON, s.i, s.mistake())
+}
+
+const (
+	notJSON       = "not valid JSON"
+	trailingComma = "not valid JSON: a comma before the end"
+)
+
+// mistake names what many clients do by mistake, at the byte where it shows.
+func (s *scanner) mistake() string {
+	switch rest := s.b[s.i:]; {
+	case rest[0] == '}', rest[0] == ']':
+		if before := bytes.TrimRight(s.b[:s.i], " \t\r\n"); len(before) > 0 && before[len(before)-1] == ',' {
+			return trailingComma
+		}
+	case rest[0] == '\'':
+		return "not valid JSON: strings have double quotes"
+	case bytes.HasPrefix(rest, []byte("NaN")), bytes.HasPrefix(rest, []byte("Infinity")):
+		return "not valid JSON: send null for NaN and Infinity"
+	}
+	return notJSON
 }
 
 // short is fail for a text that ends too soon.
@@ -208,7 +229,7 @@ func (s *scanner) name() bool {
 	}
 	if !s.lenient && !s.remember(from+1, s.i-1, escaped) {
 		s.i = from
-		return s.fail(CodeDuplicateName, from, "name that the object holds already")
+		return s.fail(CodeDuplicateName, from, "duplicate member name")
 	}
 	if !s.is(':') {
 		if s.space(); !s.is(':') {

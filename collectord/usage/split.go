@@ -15,7 +15,7 @@ const (
 
 // FormOf returns Array if the text is one, if anything, and else Object.
 func FormOf(text []byte) Form {
-	if start := skipSpace(text, 0); start < len(text) && text[start] == '[' {
+	if start := skipSpace(text, byteOrderMark(text)); start < len(text) && text[start] == '[' {
 		return Array
 	}
 	return Object
@@ -59,9 +59,10 @@ type Splitter struct {
 	names *nameSet // memory that is kept
 }
 
-// Reset begins another text, and forgets the one before. Nil is a text, too.
+// Reset begins another text, and forgets the one before. Nil is a text, too. A byte
+// order mark at the first byte is skipped.
 func (s *Splitter) Reset(text []byte, form Form, limits Limits) {
-	*s = Splitter{text: text, form: form, limits: limits, names: s.names}
+	*s = Splitter{text: text, form: form, limits: limits, names: s.names, at: byteOrderMark(text)}
 }
 
 // Err returns what is wrong with the text as a whole, once Next returned false.
@@ -134,9 +135,10 @@ func (s *Splitter) object() bool {
 	if s.values > 0 {
 		return false
 	}
-	f := s.find(s.text)
-	f.endsIn(s.text)
-	if s.found(&f, s.text, 0); s.Value.Fault.Code != "" {
+	text := s.text[s.at:]
+	f := s.find(text)
+	f.endsIn(text)
+	if s.found(&f, text, s.at); s.Value.Fault.Code != "" {
 		return s.end(s.Value.Fault)
 	}
 	return true
@@ -166,7 +168,7 @@ func (s *Splitter) line() bool {
 func (s *Splitter) element() bool {
 	text, first := s.text, s.values == 0
 	if first {
-		s.at = skipSpace(text, 0) + 1
+		s.at = skipSpace(text, s.at) + 1
 	}
 	s.at = skipSpace(text, s.at)
 	switch {
@@ -179,6 +181,9 @@ func (s *Splitter) element() bool {
 	case !first:
 		if s.at = skipSpace(text, s.at+1); s.at == len(text) {
 			return s.endsTooSoon()
+		}
+		if text[s.at] == ']' {
+			return s.end(Error{Code: CodeInvalidJSON, Offset: s.at, Reason: trailingComma})
 		}
 	}
 	rest := text[s.at:]

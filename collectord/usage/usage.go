@@ -55,15 +55,28 @@ func (e *Error) Error() string {
 
 // Check checks a text that must be one usage, and nothing else but white space. It
 // returns the usage, which is part of the text: line breaks between its tokens are
-// removed in place.
+// removed in place. A byte order mark at its first byte is skipped.
 func Check(text []byte) ([]byte, *Error) {
-	f := find(text, 0, nil)
-	f.endsIn(text)
+	from := byteOrderMark(text)
+	f := find(text[from:], 0, nil)
+	f.endsIn(text[from:])
 	if f.fault.Code != "" {
 		fault := f.fault // so that only what is wrong is allocated
+		fault.Offset += from
 		return nil, &fault
 	}
-	return f.usage(text), nil
+	return f.usage(text[from:]), nil
+}
+
+const bom = "\xef\xbb\xbf" // U+FEFF, with which programs of Windows begin their files
+
+// byteOrderMark returns how many bytes of a text come before its first value: those of
+// one mark, if it begins with one.
+func byteOrderMark(text []byte) int {
+	if bytes.HasPrefix(text, []byte(bom)) {
+		return len(bom)
+	}
+	return 0
 }
 
 // found is a usage in a text, or what is wrong with it.
@@ -84,7 +97,7 @@ func find(b []byte, max int, set *nameSet) found {
 	if b[start] == '{' {
 		return found{start, scan(b, start, max, set)}
 	}
-	if bytes.HasPrefix(b[start:], []byte("\xef\xbb\xbf")) {
+	if byteOrderMark(b[start:]) > 0 {
 		return found{start, span{end: start, fault: Error{Code: CodeInvalidJSON, Offset: start, Reason: "byte order mark"}}}
 	}
 	s := follow(b, start)
@@ -97,7 +110,11 @@ func find(b []byte, max int, set *nameSet) found {
 // endsIn makes it a fault that something else than white space follows in b.
 func (f *found) endsIn(b []byte) {
 	if at := skipSpace(b, f.end); f.fault.Code == "" && at < len(b) {
-		f.fault = Error{Code: CodeInvalidJSON, Offset: at, Reason: "something follows the JSON object"}
+		reason := "something follows the JSON object"
+		if b[at] == '{' {
+			reason = "a second value follows: send NDJSON (Content-Type: application/x-ndjson), a value a line;"
+		}
+		f.fault = Error{Code: CodeInvalidJSON, Offset: at, Reason: reason}
 	}
 }
 
