@@ -196,12 +196,12 @@ type connection struct {
 	cut     bool       // made room: no state has time any more
 
 	// What follows belongs to the goroutine that serves the connection.
-	state    state
-	requests uint64 // that have begun
-	framing  framing
-	hungUp   bool        // the client sends no more
-	linger   atomic.Bool // the client may be sending still
-	shaken   bool        // the handshake is over
+	state         state
+	requests      uint64 // that have begun
+	framing       framing
+	hungUp        bool        // the client sends no more
+	linger        atomic.Bool // the client may be sending still
+	handshakeDone bool        // the handshake is over
 
 	peers     []*x509.Certificate // the client's, and those between it and its root
 	client    string              // whom they name
@@ -212,7 +212,7 @@ type connection struct {
 // Read notes where requests begin in what is read. The first Read of a TLS
 // connection is its handshake.
 func (c *connection) Read(p []byte) (int, error) {
-	if c.secure != nil && !c.shaken && c.shakeHands() != nil {
+	if c.secure != nil && !c.handshakeDone && c.shakeHands() != nil {
 		return 0, io.EOF // there is nobody to answer
 	}
 	n, err := c.Conn.Read(p)
@@ -256,7 +256,7 @@ const (
 // connection, and the answer might never be read (RFC 9112, section 9.6).
 func (c *connection) lingerOn() {
 	ends := c.Conn
-	if !c.shaken { // TLS can't take leave before it has begun
+	if !c.handshakeDone { // TLS can't take leave before it has begun
 		ends = c.raw
 	}
 	half, ok := ends.(interface{ CloseWrite() error })

@@ -59,7 +59,7 @@ func (c *connection) shakeHands() error {
 		c.tellThatThisIsTLS(err)
 		return err
 	}
-	c.limit.over, c.shaken = true, true
+	c.limit.over, c.handshakeDone = true, true
 	c.carryOn(stateOpening)
 	if c.peers = c.secure.ConnectionState().PeerCertificates; len(c.peers) > 0 {
 		c.client = auth.ClientOf(c.peers[0])
@@ -77,7 +77,7 @@ func (c *connection) tellThatThisIsTLS(err error) {
 	c.door.statuses[p.status].Add(1)
 	c.linger.Store(true)
 	_ = c.raw.SetWriteDeadline(time.Now().Add(briefly))
-	sayPlainly(c.raw, p)
+	writeRawResponse(c.raw, p)
 }
 
 // handshakes counts those that failed, by why.

@@ -48,7 +48,7 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 	if !s.leave() {
 		if config == nil {
 			_ = c.SetWriteDeadline(time.Now().Add(briefly))
-			sayPlainly(c, p)
+			writeRawResponse(c, p)
 		}
 		_ = c.Close()
 		return
@@ -66,7 +66,7 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 			return // it would not understand
 		}
 		_ = c.SetWriteDeadline(time.Now().Add(briefly))
-		sayPlainly(talk, p)
+		writeRawResponse(talk, p)
 		if half, ok := talk.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_, _ = io.CopyN(io.Discard, c, leaveUnread)
 		}
@@ -83,8 +83,8 @@ func noRoom() *problem {
 // briefly is how long a write may take that nobody waits for.
 const briefly = 10 * time.Millisecond
 
-// sayPlainly answers where there is no server to do it.
-func sayPlainly(c net.Conn, p *problem) {
+// writeRawResponse answers where there is no server to do it.
+func writeRawResponse(c net.Conn, p *problem) {
 	body := p.body()
 	more := ""
 	if p.header[0] != "" {

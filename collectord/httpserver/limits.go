@@ -82,13 +82,13 @@ func (h *Server) headerReceived(header *fasthttp.RequestHeader) fasthttp.Request
 // By itself it would keep megabytes, and the client be served all that time.
 const answerBuffer = 64 << 10
 
-// unheard is how many seconds the kernel keeps a connection that says nothing.
-const unheard = 1
+// deferAcceptSeconds is how many seconds the kernel keeps a connection that says nothing.
+const deferAcceptSeconds = 1
 
 // prepare sets what connections have from their listener on Linux: the bound of
 // their send buffer, that what is written leaves at once, and that they are
 // handed over with their first bytes, which saves waking up for each of them
-// twice. One that says nothing is handed over after unheard, and then has its
+// twice. One that says nothing is handed over after deferAcceptSeconds, and then has its
 // HeaderTimeout; until then it takes none of MaxConnections, only a place in the
 // listener's queue. Where that fails they are as they are.
 func prepare(ln net.Listener) {
@@ -101,7 +101,7 @@ func prepare(ln net.Listener) {
 			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer)
 			// The others are not of unix sockets.
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, unheard)
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferAcceptSeconds)
 		})
 	}
 }

@@ -7,19 +7,19 @@ type part struct{ from, to uint32 }
 
 // What it takes to store a usage, beside its bytes: its part and id here, and what
 // the log puts before it in its copy.
-const storedBeside = 8 + 16 + 30
+const perRecordOverhead = 8 + 16 + 30
 
 // mostStored is what is stored at a time takes: one of the largest requests, or
 // many others.
 func (o *Options) mostStored() int {
-	return max(o.MaxBody, o.MaxDecoded) + o.MaxRecords*storedBeside
+	return max(o.MaxBody, o.MaxDecoded) + o.MaxRecords*perRecordOverhead
 }
 
 // makeRoom makes room for n usages of a request, and waits until the log may copy
 // them. That does not depend on any client: what is stored has arrived.
 func (h *Server) makeRoom(r *request, n int, given bool) {
 	if n > freeParts || len(r.body) > freeBytes {
-		r.stored = len(r.body) + n*(storedBeside+len(r.header.client))
+		r.stored = len(r.body) + n*(perRecordOverhead+len(r.header.client))
 		if cap(r.body) <= smallBody {
 			r.stored += len(r.body) // which stays while its copy is there
 		}

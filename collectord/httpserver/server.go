@@ -329,7 +329,7 @@ func (h *Server) health(ctx *fasthttp.RequestCtx) *problem {
 func (h *Server) expect(ctx *fasthttp.RequestCtx) int {
 	asked, p := h.readHeader(ctx)
 	if p == nil {
-		p = h.foresee(ctx, &asked)
+		p = h.checkBeforeBody(ctx, &asked)
 	}
 	if p == nil {
 		return http.StatusContinue
@@ -341,8 +341,8 @@ func (h *Server) expect(ctx *fasthttp.RequestCtx) int {
 	return p.status
 }
 
-// foresee answers a request whose body is not worth sending.
-func (h *Server) foresee(ctx *fasthttp.RequestCtx, asked *header) *problem {
+// checkBeforeBody answers a request whose body is not worth sending.
+func (h *Server) checkBeforeBody(ctx *fasthttp.RequestCtx, asked *header) *problem {
 	switch {
 	case string(ctx.URI().PathOriginal()) != usagesPath:
 		return notFound()

@@ -59,7 +59,7 @@ func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer peer.Close()
-	if _, err := peer.Write([]byte("x")); err != nil { // or it would be handed over only after unheard
+	if _, err := peer.Write([]byte("x")); err != nil { // or it would be handed over only after deferAcceptSeconds
 		t.Fatal(err)
 	}
 	c, err := ln.Accept()
