@@ -43,16 +43,18 @@ func (b *batch) reject(v *usage.Value, ids bool) {
 // split finds the usages in the body and checks them. A problem means that none
 // is taken, and that what came counts as one.
 func (h *Server) split(r *request, ids *idDeriver) *problem {
-	form := usage.Lines
-	if !r.lines {
-		form = usage.FormOf(r.body)
+	form, p := formOf(r.content, r.body)
+	if p != nil {
+		return p
 	}
 	r.batch.single, r.batch.given = form == usage.Object, ids != nil
 	if !r.batch.single {
 		n := min(bytes.Count(r.body, []byte("{")), h.opts.MaxRecords)
 		h.makeRoom(r, n, ids != nil)
 	}
-	s := usage.NewSplitter(r.body, form, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+	s := h.splitters.take(len(r.body))
+	defer h.splitters.give(s, len(r.body))
+	s.Reset(r.body, form, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
 	for s.Next() {
 		v := &s.Value
 		if v.Fault.Code != "" {
@@ -69,6 +71,20 @@ func (h *Server) split(r *request, ids *idDeriver) *problem {
 		return badUsage(fault)
 	}
 	return nil
+}
+
+// formOf returns how usages lie in a body of that content.
+func formOf(c mediaType, body []byte) (usage.Form, *problem) {
+	form := usage.FormOf(body)
+	switch {
+	case c == linesContent:
+		return usage.Lines, nil
+	case c == objectContent && form == usage.Array:
+		return form, unsupportedType("this Content-Type is for one JSON object: send an array as application/json")
+	case c == arrayContent && form != usage.Array:
+		return form, unsupportedType("this Content-Type is for a JSON array: send one object as application/json or application/cloudevents+json")
+	}
+	return form, nil
 }
 
 // unstorable answers a batch of which nothing is taken: nothing can be, or the

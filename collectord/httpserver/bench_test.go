@@ -33,7 +33,7 @@ func BenchmarkSplit(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				r := h.requests.Get().(*request)
-				r.begin(&header{lines: lines}, "")
+				r.begin(&header{content: map[bool]mediaType{true: linesContent}[lines]}, "")
 				large, err := h.largeBodies.take()
 				if err != nil {
 					b.Fatal(err)

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
-	"strings"
 
 	"collectord/collectord/http1"
 	"collectord/collectord/origin"
@@ -23,8 +21,8 @@ type header struct {
 	from        origin.Headers
 	prefer      preferences
 
-	lines  bool // the body has a value a line
-	coding coding
+	content mediaType
+	coding  coding
 }
 
 // readHeader reads the fields once. A problem means that what they say is not one thing:
@@ -161,32 +159,17 @@ func (h *Server) checkBody(r *header, length int64) *problem {
 }
 
 func (r *header) checkType() *problem {
-	switch string(r.contentType) {
-	case "", "application/json":
-		return nil
-	case "application/x-ndjson", "application/jsonl":
-		r.lines = true
-		return nil
+	switch r.content = mediaTypeOf(r.contentType); r.content {
+	case formContent:
+		return unsupportedType("add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)")
+	case otherContent:
+		return unsupportedType("send Content-Type: application/json, or application/x-ndjson for a value a line, in UTF-8")
 	}
-	media, params, err := mime.ParseMediaType(string(r.contentType))
-	charset := params["charset"]
-	utf8 := err == nil && (charset == "" || strings.EqualFold(charset, "utf-8"))
-	switch {
-	case utf8 && media == "application/json":
-		return nil
-	case utf8 && (media == "application/x-ndjson" || media == "application/jsonl"):
-		r.lines = true
-		return nil
-	case media == "application/x-www-form-urlencoded":
-		return &problem{
-			status: http.StatusUnsupportedMediaType, code: CodeMediaType,
-			detail: "add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)",
-		}
-	}
-	return &problem{
-		status: http.StatusUnsupportedMediaType, code: CodeMediaType,
-		detail: "send Content-Type: application/json, or application/x-ndjson for a value a line, in UTF-8",
-	}
+	return nil
+}
+
+func unsupportedType(detail string) *problem {
+	return &problem{status: http.StatusUnsupportedMediaType, code: CodeMediaType, detail: detail}
 }
 
 func (h *Server) bodyTooLarge() *problem {

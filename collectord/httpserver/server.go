@@ -83,6 +83,7 @@ type Server struct {
 	spareParts  spares[part]
 	spareIDs    spares[wal.ID]
 	decoders    *decoders
+	splitters   *splitters
 	window      *window
 }
 
@@ -99,6 +100,7 @@ func New(log Log, o Options) *Server {
 		spareParts:  make(spares[part], spareBuffers),
 		spareIDs:    make(spares[wal.ID], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
+		splitters:   newSplitters(),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
 	h.open.server, h.open.freed = h, sync.NewCond(&h.open.mu)

@@ -59,7 +59,7 @@ func (h *Server) claim(r *request) (*idDeriver, *problem) {
 	}
 	key := shorten(hashParts([]byte(r.client), r.key)) // each client has keys of its own
 	kind := []byte("json")
-	if r.lines {
+	if r.content == linesContent {
 		kind = []byte("lines")
 	}
 	claim, prefer := h.window.claim(key, shorten(hashParts(kind, r.body)), r.prefer)
