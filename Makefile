@@ -33,7 +33,7 @@ test: tools ## run all tests; the first time this builds a MinIO and a versitygw
 	go test -timeout 5m ./...
 	go test -timeout 5m -count 1 ./wal -run 'ItStartsWhatever|FailsDuringTheStart' -every-start -start-step 1
 	$(SIMULATE) -simulate-states 100000
-	go test -timeout 10m -race ./wal/... ./shipper/... ./collectord/ingest ./collectord/admin ./collectord/send
+	go test -timeout 10m -race ./wal/... ./shipper/... ./collectord/usage ./collectord/auth/... ./collectord/httpserver ./collectord/udpserver ./collectord/admin ./collectord/send
 
 KILLS        := 200
 PUT_KILLS    := 1000
@@ -56,8 +56,10 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
 	go test ./wal/segment -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
 	go test ./shipper/bucket -run xxx -fuzz FuzzKey -fuzztime $(FUZZ)
-	for f in FuzzUsage FuzzBody FuzzDatagram FuzzRequest; do go test ./collectord/ingest -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
+	for f in FuzzUsage FuzzSplit FuzzDatagram; do go test ./collectord/usage -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
+	for f in FuzzBody FuzzRequest; do go test ./collectord/httpserver -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
 	go test ./collectord/origin -run xxx -fuzz FuzzRule -fuzztime $(FUZZ)
+	go test ./collectord/send -run xxx -fuzz FuzzAnswer -fuzztime $(FUZZ)
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
 
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)

@@ -20,7 +20,7 @@ func configCommand() *cobra.Command {
 				cfg, warnings, err := settings(cmd)
 				if err == nil {
 					var more []string
-					_, more, err = readIdentity(cfg)
+					_, more, err = readPolicy(cfg)
 					warnings = append(warnings, more...)
 				}
 				for _, w := range warnings {

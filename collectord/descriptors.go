@@ -6,7 +6,7 @@ import (
 	"syscall"
 
 	"collectord/collectord/admin"
-	"collectord/collectord/ingest"
+	"collectord/collectord/httpserver"
 	"collectord/config"
 )
 
@@ -61,7 +61,7 @@ func (d descriptors) reserve(cfg *config.Config, limit int) int {
 }
 
 // bound bounds what HTTP connections may open, by what is left of the limit.
-func (d descriptors) bound(l *ingest.HTTPLimits, cfg *config.Config) {
+func (d descriptors) bound(l *httpserver.Limits, cfg *config.Config) {
 	limit := maxOpen()
 	l.MaxDescriptors = max(leastForClients, limit-d.reserve(cfg, limit))
 }

@@ -3,11 +3,11 @@
 //
 // This package owns the commands, the wiring, the signals, the order of the
 // shutdown, what a reload of the configuration does (reload.go), the files that
-// say who may post (identity.go), the listeners (listeners.go), sockets that
+// say who may send (policy.go), the listeners (listeners.go), sockets that
 // outlive the process (sockets.go), unix sockets (unix.go), the queue of the log
 // (logqueue.go, stderr.go), what the service manager is told (notify.go, status.go),
 // how many goroutines run at a time (places.go), and how often the log tells of
 // what repeats (trouble.go). What the parts do is theirs: config reads the
-// settings, ingest the network, wal keeps the records, shipper ships them, admin
+// settings, httpserver and udpserver the network, wal keeps the records, shipper ships them, admin
 // shows it all.
 package main

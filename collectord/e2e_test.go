@@ -18,7 +18,7 @@ import (
 	"syscall"
 	"testing"
 
-	"collectord/collectord/ingest"
+	"collectord/collectord/usage"
 	"collectord/shipper/bucket"
 )
 
@@ -305,10 +305,10 @@ func TestBadInputIsAnsweredCountedAndNeverStored(t *testing.T) {
 	}
 	d := start(t, config, port, admin)
 	bodies := map[string]string{
-		ingest.CodeInvalidJSON: `{"secret-name":`, ingest.CodeNotAnObject: `["secret"]`, ingest.CodeEmpty: " ",
-		ingest.CodeDuplicateName: `{"a":1,"a":2}`, ingest.CodeInvalidUTF8: "{\"a\":\"\xff\"}",
-		ingest.CodeTooDeep: strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65), ingest.CodeNumberRange: `{"a":18446744073709551616}`,
-		ingest.CodeTooLarge: `{"a":"` + strings.Repeat("x", 2000) + `"}`,
+		usage.CodeInvalidJSON: `{"secret-name":`, usage.CodeNotAnObject: `["secret"]`, usage.CodeEmpty: " ",
+		usage.CodeDuplicateName: `{"a":1,"a":2}`, usage.CodeInvalidUTF8: "{\"a\":\"\xff\"}",
+		usage.CodeTooDeep: strings.Repeat(`{"a":`, 65) + "1" + strings.Repeat("}", 65), usage.CodeNumberRange: `{"a":18446744073709551616}`,
+		usage.CodeTooLarge: `{"a":"` + strings.Repeat("x", 2000) + `"}`,
 	}
 	for code, body := range bodies {
 		resp, err := http.Post(d.url(), "application/json", strings.NewReader(body))

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"collectord/collectord/ingest"
+	"collectord/collectord/httpserver"
 	"collectord/wal"
 )
 
@@ -75,5 +75,5 @@ func (g *gate) Full() error {
 	if log := g.log.Load(); log != nil {
 		return log.Full()
 	}
-	return ingest.ErrStarting
+	return httpserver.ErrStarting
 }

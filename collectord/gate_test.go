@@ -9,7 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"collectord/collectord/ingest"
+	"collectord/collectord/httpserver"
+	"collectord/collectord/usage"
 	"collectord/wal"
 )
 
@@ -17,7 +18,7 @@ import (
 // than refusing them: a restart is not to be noticed.
 func TestWhileStartingUsagesWaitAndHealthSaysSo(t *testing.T) {
 	entrance := newGate()
-	web := ingest.NewHTTP(entrance, ingest.HTTPOptions{})
+	web := httpserver.New(entrance, httpserver.Options{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +68,7 @@ func TestWhileStartingUsagesWaitAndHealthSaysSo(t *testing.T) {
 		t.Errorf("after: %s", got)
 	}
 	g := log.Ledger().BySource[wal.HTTP]
-	if g.Appended != 1 || g.Rejected[ingest.CodeInvalidJSON] != 1 || g.Received != 2 {
+	if g.Appended != 1 || g.Rejected[usage.CodeInvalidJSON] != 1 || g.Received != 2 {
 		t.Errorf("ledger %+v", g)
 	}
 	if err := web.Shutdown(context.Background()); err != nil {

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"collectord/collectord/admin"
-	"collectord/collectord/ingest"
+	"collectord/collectord/httpserver"
+	"collectord/collectord/udpserver"
 	"collectord/shipper"
 	"collectord/wal"
 )
@@ -25,8 +26,8 @@ type health struct {
 type parts struct {
 	log  *wal.Log
 	ship *shipper.Shipper
-	web  *ingest.HTTP
-	udp  *ingest.UDP
+	web  *httpserver.Server
+	udp  *udpserver.Server
 }
 
 // snapshot is false while there is nothing to tell.

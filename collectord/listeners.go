@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"time"
 
-	"collectord/collectord/ingest"
+	"collectord/collectord/udpserver"
 	"collectord/config"
 )
 
@@ -153,7 +153,7 @@ func (l *listeners) bind(a config.Address, access socketAccess) (net.Listener, e
 }
 
 // datagrams returns what it has so far also if it fails.
-func (l *listeners) datagrams(addrs []config.Address, o ingest.UDPOptions) (all []*net.UDPConn, err error) {
+func (l *listeners) datagrams(addrs []config.Address, o udpserver.Options) (all []*net.UDPConn, err error) {
 	for _, entry := range config.Entries(addrs) {
 		for _, s := range l.adopted.of(entry) {
 			c, err := s.packetConn()
@@ -176,7 +176,7 @@ func (l *listeners) datagrams(addrs []config.Address, o ingest.UDPOptions) (all 
 }
 
 // bindUDP binds the sockets that an address lacks.
-func (l *listeners) bindUDP(a config.Address, o ingest.UDPOptions) ([]*net.UDPConn, error) {
+func (l *listeners) bindUDP(a config.Address, o udpserver.Options) ([]*net.UDPConn, error) {
 	served := l.adopted.served[plain(a)]
 	if l.adopted.ofUnit[plain(a)] { // how many there are is the unit's business
 		return nil, nil
@@ -190,7 +190,7 @@ func (l *listeners) bindUDP(a config.Address, o ingest.UDPOptions) ([]*net.UDPCo
 	if o.Sockets = o.SocketsOfAddress() - served; o.Sockets <= 0 {
 		return nil, nil
 	}
-	return ingest.ListenUDP(a.IP, o)
+	return udpserver.Listen(a.IP, o)
 }
 
 // leaves reports whether the port is one of a socket that is still to be read:

@@ -22,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"collectord/collectord/ingest"
+	"collectord/collectord/httpserver"
 )
 
 // proxy is nginx in front of daemons, with the configuration that is shipped.
@@ -347,7 +347,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	rewrite(2, "http: {", "http: {rate: 1, ", "http.rate: ")
 	limited := func() bool {
 		status, code, after := do("POST", "/api/usages", usage)
-		return status == http.StatusTooManyRequests && code == ingest.CodeRateLimited && after != ""
+		return status == http.StatusTooManyRequests && code == httpserver.CodeRateLimited && after != ""
 	}
 	until(t, "the rate is used up", limited)
 	rewrite(0, full, free, "wal.min_free: ")
@@ -363,7 +363,7 @@ func TestNginxAsksTheNextCollectorWhereOneRefuses(t *testing.T) {
 	}
 	until(t, "all are full", func() bool { return health() == http.StatusServiceUnavailable })
 	for range 50 {
-		if status, code, after := do("POST", "/api/usages", usage); status != http.StatusServiceUnavailable || code != ingest.CodeLogFull || after == "" {
+		if status, code, after := do("POST", "/api/usages", usage); status != http.StatusServiceUnavailable || code != httpserver.CodeLogFull || after == "" {
 			t.Errorf("all are full: %d %s, Retry-After %q", status, code, after)
 		}
 	}

@@ -14,7 +14,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"collectord/collectord/admin"
-	"collectord/collectord/ingest"
+	"collectord/collectord/auth"
+	"collectord/collectord/httpserver"
+	"collectord/collectord/udpserver"
 	"collectord/config"
 	"collectord/shipper"
 	"collectord/wal"
@@ -42,7 +44,7 @@ func runCommand(exit func(status int)) *cobra.Command {
 			defer v.close()
 			caught.says(v, "stopping at once: the start was not complete")
 			slog.SetDefault(v.Logger) // what the standard library has to say
-			who, more, err := readIdentity(cfg)
+			who, more, err := readPolicy(cfg)
 			for _, w := range append(warnings, more...) {
 				v.Warn(w)
 			}
@@ -60,16 +62,16 @@ func runCommand(exit func(status int)) *cobra.Command {
 
 // run is the daemon's life:
 //
-//	POST /api/usages -> ingest.HTTP --Append--.
+//	POST /api/usages -> httpserver.Server --Append--.
 //	                                           >-- wal.Log --Sealed--> shipper --Put--> bucket
-//	datagrams       -> ingest.UDP --Enqueue---'                             `--Remove--> wal.Log
+//	datagrams       -> udpserver.Server --Enqueue---'                             `--Remove--> wal.Log
 //
 //	GET /metrics    -> admin      (reads from all of them)
 //
 // Everything that can fail for a reason an operator must know of, such as a port
 // in use, fails before the first goroutine starts, but for those that tell that
 // the daemon is starting: usages that come in meanwhile wait at the gate.
-func run(ctx context.Context, reload *reloader, who ingest.Identity, file string, v *voice, caught *signals) error {
+func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v *voice, caught *signals) error {
 	began := time.Now()
 	logger := v.Logger
 	cfg := reload.config()
@@ -102,7 +104,7 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 		go func() { failed <- office.Serve(ln) }()
 	}
 	entrance := newGate()
-	web := ingest.NewHTTP(entrance, httpOptions(cfg, files, who, logger))
+	web := httpserver.New(entrance, httpOptions(cfg, files, who, logger))
 	files.warn(cfg, web.MaxConnections(), logger)
 	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
@@ -135,12 +137,12 @@ func run(ctx context.Context, reload *reloader, who ingest.Identity, file string
 	}
 	options := udpOptions(cfg, logger)
 	options.Kept, options.Inherited = ears.kept, ears.passed > 0
-	udp, err := ingest.NewUDP(log, ears.udp, options)
+	udp, err := udpserver.New(log, ears.udp, options)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
 
-	reload.register(identityPart(web, logger))
+	reload.register(policyPart(web, logger))
 	reload.registerInfallible(func(next *config.Config) {
 		log.SetLimits(walLimits(next))
 		ship.SetLimits(shipperLimits(next))
@@ -233,7 +235,7 @@ func readLeaving(ears *listeners, log *wal.Log, cfg *config.Config, logger *slog
 	}
 	options := udpOptions(cfg, logger)
 	options.Inherited = true
-	door, err := ingest.NewUDP(log, conns, options)
+	door, err := udpserver.New(log, conns, options)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), cfg.Shutdown.Datagrams)
 		defer cancel()
@@ -263,8 +265,8 @@ func sealNow(log *wal.Log, within time.Duration, logger *slog.Logger) {
 
 // steps are the parts that are stopped, in the order in which they are.
 type steps struct {
-	web          *ingest.HTTP
-	udp          *ingest.UDP
+	web          *httpserver.Server
+	udp          *udpserver.Server
 	log          *wal.Log
 	ship         *shipper.Shipper
 	office       *admin.Server

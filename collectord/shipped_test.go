@@ -19,7 +19,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/klauspost/compress/zstd"
 
-	"collectord/collectord/ingest"
+	"collectord/collectord/httpserver"
 	"collectord/shipper"
 	"collectord/shipper/bucket"
 	"collectord/wal"
@@ -48,7 +48,7 @@ func FuzzShipped(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	web := ingest.NewHTTP(log, ingest.HTTPOptions{})
+	web := httpserver.New(log, httpserver.Options{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		f.Fatal(err)

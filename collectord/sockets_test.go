@@ -18,7 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"collectord/collectord/ingest"
+	"collectord/collectord/udpserver"
 )
 
 // manager keeps sockets and passes them on as a service manager does.
@@ -304,7 +304,7 @@ func TestKilledDaemonLeavesItsSocketsOpen(t *testing.T) {
 	}
 }
 
-func udpSockets() int { return ingest.UDPOptions{}.SocketsOfAddress() }
+func udpSockets() int { return udpserver.Options{}.SocketsOfAddress() }
 
 // TestSocketsFollowTheConfiguration changes what is listened on from one daemon to
 // the next. What came in where it is listened on no longer came in before that.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"collectord/collectord/ingest"
+	"collectord/collectord/auth"
 )
 
 func tokenCommand() *cobra.Command {
@@ -24,13 +24,13 @@ anywhere: whoever is to post needs it now. NAME says in the bucket who sent a us
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
-			if !ingest.ValidClient(name) {
+			if !auth.ValidClient(name) {
 				return fmt.Errorf("%q is not a name of 1 to 63 letters, digits, dots, underscores and hyphens", name)
 			}
-			if rate < 0 || rate > ingest.MaxTokenRate {
-				return fmt.Errorf("a rate is a number of usages a second from 1 to %d, or 0 for no limit", ingest.MaxTokenRate)
+			if rate < 0 || rate > auth.MaxTokenRate {
+				return fmt.Errorf("a rate is a number of usages a second from 1 to %d, or 0 for no limit", auth.MaxTokenRate)
 			}
-			token, line := ingest.NewToken(name, rate)
+			token, line := auth.NewToken(name, rate)
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"name": name, "token": token, "line": line})
 			}

@@ -5,7 +5,9 @@ import (
 	"strings"
 
 	"collectord/collectord/admin"
-	"collectord/collectord/ingest"
+	"collectord/collectord/auth"
+	"collectord/collectord/httpserver"
+	"collectord/collectord/udpserver"
 	"collectord/config"
 	"collectord/shipper"
 	"collectord/shipper/bucket"
@@ -52,8 +54,8 @@ func walLimits(cfg *config.Config) wal.Limits {
 	}
 }
 
-func httpLimits(cfg *config.Config, files descriptors) ingest.HTTPLimits {
-	l := ingest.HTTPLimits{
+func httpLimits(cfg *config.Config, files descriptors) httpserver.Limits {
+	l := httpserver.Limits{
 		MaxRecord:      int(cfg.HTTP.MaxRecord),
 		MaxConnections: cfg.HTTP.MaxConnections,
 		HeaderTimeout:  cfg.HTTP.HeaderTimeout,
@@ -85,10 +87,10 @@ func shipperLimits(cfg *config.Config) shipper.Limits {
 	}
 }
 
-func httpOptions(cfg *config.Config, files descriptors, who ingest.Identity, logger *slog.Logger) ingest.HTTPOptions {
-	return ingest.HTTPOptions{
+func httpOptions(cfg *config.Config, files descriptors, who auth.Policy, logger *slog.Logger) httpserver.Options {
+	return httpserver.Options{
 		Limits:            httpLimits(cfg, files),
-		Identity:          who,
+		Policy:            who,
 		MaxHeader:         int(cfg.HTTP.MaxHeader),
 		MaxBody:           int(cfg.HTTP.MaxBody),
 		MaxDecoded:        int(cfg.HTTP.MaxDecoded),
@@ -100,12 +102,12 @@ func httpOptions(cfg *config.Config, files descriptors, who ingest.Identity, log
 	}
 }
 
-func udpLimits(cfg *config.Config) ingest.UDPLimits {
-	return ingest.UDPLimits{Allow: cfg.UDP.Allow, MaxRecord: int(cfg.HTTP.MaxRecord)}
+func udpLimits(cfg *config.Config) udpserver.Limits {
+	return udpserver.Limits{Allow: cfg.UDP.Allow, MaxRecord: int(cfg.HTTP.MaxRecord)}
 }
 
-func udpOptions(cfg *config.Config, logger *slog.Logger) ingest.UDPOptions {
-	return ingest.UDPOptions{
+func udpOptions(cfg *config.Config, logger *slog.Logger) udpserver.Options {
+	return udpserver.Options{
 		Limits:        udpLimits(cfg),
 		MaxDatagram:   int(cfg.UDP.MaxDatagram),
 		Sockets:       cfg.UDP.Sockets,
@@ -154,7 +156,7 @@ func destination(cfg *config.Config, logger *slog.Logger) bucket.Destination {
 	}
 }
 
-func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest.UDP, reload *reloader) admin.Snapshot {
+func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *udpserver.Server, reload *reloader) admin.Snapshot {
 	datagrams, size := udp.Datagrams()
 	st := ship.Stats()
 	return admin.Snapshot{
@@ -163,7 +165,7 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *ingest.HTTP, udp *ingest
 		HTTP: admin.HTTPSnapshot{
 			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
 			MaxConnections: web.MaxConnections(), MadeRoom: web.MadeRoom(), TurnedAway: web.TurnedAway(),
-			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Identity()),
+			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Policy()),
 		},
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},
 		Shipper: admin.ShipperSnapshot(st),

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"collectord/collectord/ingest"
+	"collectord/collectord/udpserver"
 	"collectord/wal"
 	"collectord/wal/vfs"
 )
@@ -38,12 +38,12 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := ingest.UDPOptions{Sockets: 2, ReceiveBuffer: 1 << 20, Logger: logger}
-	conns, err := ingest.ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"), o)
+	o := udpserver.Options{Sockets: 2, ReceiveBuffer: 1 << 20, Logger: logger}
+	conns, err := udpserver.Listen(netip.MustParseAddrPort("127.0.0.1:0"), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	door, err := ingest.NewUDP(log, conns, o)
+	door, err := udpserver.New(log, conns, o)
 	if err != nil {
 		t.Fatal(err)
 	}

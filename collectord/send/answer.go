@@ -5,8 +5,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/valyala/fasthttp"
 )
 
 // answer is what a request was answered. Its body lasts until the next one.
@@ -15,6 +13,7 @@ type answer struct {
 	body       []byte
 	replayed   bool
 	retryAfter time.Duration
+	last       bool // on its connection
 }
 
 // again reports whether the same request may be answered otherwise later.
@@ -26,14 +25,7 @@ func (a answer) again() bool {
 	return false
 }
 
-func answerOf(resp *fasthttp.Response) answer {
-	a := answer{status: min(max(resp.StatusCode(), 0), 999), body: resp.Body()}
-	a.replayed = len(resp.Header.Peek("Idempotency-Replayed")) > 0
-	a.retryAfter = retryAfter(resp.Header.Peek("Retry-After"), time.Now())
-	return a
-}
-
-// retryAfter reads seconds or a date (RFC 9110, section 10.2.3).
+// retryAfter reads seconds or a date (RFC 9110, sections 10.2.3 and 5.6.7).
 func retryAfter(value []byte, now time.Time) time.Duration {
 	if len(value) == 0 {
 		return 0
@@ -41,32 +33,33 @@ func retryAfter(value []byte, now time.Time) time.Duration {
 	if s, err := strconv.ParseUint(string(value), 10, 31); err == nil {
 		return time.Duration(s) * time.Second
 	}
-	if at, err := fasthttp.ParseHTTPDate(value); err == nil {
-		return max(at.Sub(now), 0)
+	for _, layout := range [...]string{"Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC} {
+		if at, err := time.Parse(layout, string(value)); err == nil {
+			return max(at.Sub(now), 0)
+		}
 	}
 	return 0
 }
 
-// statement is what a body says: of a batch, or of a problem.
-type statement struct {
+// report is the JSON of an answer's body: on a usage, a batch, or a problem.
+type report struct {
 	ID       string
 	Code     string
 	Rejected int64
 	Errors   []struct{ Code string }
 }
 
-func said(body []byte) (s statement) {
-	if json.Unmarshal(body, &s) != nil {
-		return statement{}
+// parseReport returns the zero report for what is not JSON.
+func parseReport(body []byte) (r report) {
+	if json.Unmarshal(body, &r) != nil {
+		return report{}
 	}
-	s.Code = printable(s.Code)
-	for i := range s.Errors {
-		s.Errors[i].Code = printable(s.Errors[i].Code)
+	r.ID, r.Code = printable(r.ID), printable(r.Code)
+	for i := range r.Errors {
+		r.Errors[i].Code = printable(r.Errors[i].Code)
 	}
-	return s
+	return r
 }
-
-func idOf(body []byte) string { return printable(said(body).ID) }
 
 // printable keeps what another program made up from a terminal.
 func printable(s string) string {

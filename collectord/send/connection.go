@@ -1,7 +1,6 @@
 package send
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,14 +11,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/valyala/fasthttp"
 	"golang.org/x/sys/unix"
 )
 
-const (
-	maxAnswer = 1 << 20     // bytes of a body
-	idle      = time.Second // after which a connection is looked at before it is used
-)
+// idle is how long a connection may be unused before it is looked at first.
+const idle = time.Second
 
 // connection is a connection for one request at a time. It is made, and made
 // anew, when it is needed.
@@ -31,16 +27,11 @@ type connection struct {
 
 	conn     net.Conn // nil: none
 	raw      syscall.RawConn
-	answers  *bufio.Reader
-	response fasthttp.Response
+	answers  answerReader
 	used     time.Time // last
 	deadline time.Time
 	received int64 // not yet counted
 }
-
-// errUnreadable stands for what a library says of an answer, which could hold
-// anything.
-var errUnreadable = errors.New("the answer is not HTTP")
 
 // Read counts what is read. It is for the answers alone.
 func (c *connection) Read(b []byte) (int, error) {
@@ -71,11 +62,7 @@ func (c *connection) dial(ctx context.Context) error {
 		conn = secure
 	}
 	c.conn, c.raw, c.used, c.deadline = conn, raw, time.Now(), time.Time{}
-	if c.answers == nil {
-		c.answers = bufio.NewReaderSize(c, 4<<10)
-	} else {
-		c.answers.Reset(c)
-	}
+	c.answers.reset(c)
 	return nil
 }
 
@@ -118,20 +105,17 @@ func (c *connection) exchange(ctx context.Context, request []byte) (a answer, er
 	if failed != nil { // an answer may have come before all was sent
 		_ = c.conn.SetDeadline(now.Add(min(c.timeout, time.Second)))
 	}
-	if err := c.response.ReadLimitBody(c.answers, maxAnswer); err != nil {
-		switch {
-		case failed != nil:
+	if a, err = c.answers.read(); err != nil {
+		if failed != nil {
 			return a, failed
-		case isNetwork(err):
-			return a, err
 		}
-		return a, errUnreadable
+		return a, err
 	}
 	c.used = time.Now()
-	if failed != nil || c.response.ConnectionClose() {
+	if failed != nil || a.last {
 		c.close()
 	}
-	return answerOf(&c.response), nil
+	return a, nil
 }
 
 // alive looks whether the other side has closed the connection, or said something
@@ -144,12 +128,6 @@ func (c *connection) alive() bool {
 		alive = errors.Is(err, unix.EAGAIN)
 	})
 	return alive && err == nil
-}
-
-func isNetwork(err error) bool {
-	var network net.Error
-	var errno syscall.Errno
-	return errors.As(err, &network) || errors.As(err, &errno) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // reasonOf tells errors apart by what happened, not by address or port, so that

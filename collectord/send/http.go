@@ -74,7 +74,7 @@ func (c *client) parcel(ctx context.Context, k int64, due time.Time) {
 				counts.repeated.Add(usages - rejected)
 			}
 			if c.run.plan.usages == 1 {
-				counts.setID(idOf(a.body))
+				counts.setID(parseReport(a.body).ID)
 			}
 		case again:
 			counts.failed.Add(usages)
@@ -97,15 +97,15 @@ func (c *client) note(a answer, err error) (rejected int64) {
 	if a.status > 200 && a.status < 300 {
 		return 0 // all are stored
 	}
-	said := said(a.body)
-	if said.Code != "" { // a problem; of its usages it may name some, too
-		counts.code(said.Code, 1)
-		return said.Rejected
+	report := parseReport(a.body)
+	if report.Code != "" { // a problem; of its usages it may name some, too
+		counts.code(report.Code, 1)
+		return report.Rejected
 	}
-	for _, e := range said.Errors {
+	for _, e := range report.Errors {
 		counts.code(e.Code, 1)
 	}
-	return said.Rejected
+	return report.Rejected
 }
 
 // pause waits before a repeat, and reports whether there may be one: not where it

@@ -1,0 +1,99 @@
+package auth
+
+import (
+	"testing"
+	"time"
+)
+
+func TestARateHoldsAfterItsBurst(t *testing.T) {
+	var r Rates
+	now := time.Now()
+	take := func(token string, n int, want bool, wantAfter time.Duration) {
+		t.Helper()
+		ok, after := r.Take(token, n, now)
+		if ok != want || (after-wantAfter).Abs() > time.Millisecond {
+			t.Errorf("%d of %q: %v, again after %v; want %v, %v", n, token, ok, after, want, wantAfter)
+		}
+	}
+	take("", 1<<30, true, 0) // no limit
+
+	r.SetOverall(10, 0, now)
+	take("", 10, true, 0)
+	take("", 1, false, 100*time.Millisecond)
+	now = now.Add(300 * time.Millisecond)
+	take("", 4, false, 100*time.Millisecond) // all or nothing
+	take("", 3, true, 0)
+	now = now.Add(time.Hour)
+	take("", 10, true, 0)
+	take("", 1, false, 100*time.Millisecond) // what was not used is not saved up
+
+	// A batch beyond the burst waits for a full bucket and leaves a debt.
+	now = now.Add(500 * time.Millisecond)
+	take("", 100, false, 500*time.Millisecond)
+	now = now.Add(500 * time.Millisecond)
+	take("", 100, true, 0)
+	take("", 1, false, 9100*time.Millisecond)
+	take("", 1000, false, 10*time.Second)
+
+	// A new rate pays the rest of the debt, at its own pace.
+	r.SetOverall(100, 20, now)
+	take("", 1, false, 910*time.Millisecond)
+	r.SetOverall(0, 0, now)
+	take("", 1<<30, true, 0)
+	r.SetOverall(0.5, 0, now) // less than one a second: still one at once
+	take("", 1, true, 0)
+	take("", 1, false, 2*time.Second)
+	now = now.Add(-time.Minute) // what comes late is treated as what comes now
+	take("", 1, false, 2*time.Second)
+}
+
+func TestATokensRateIsItsOwn(t *testing.T) {
+	var r Rates
+	now := time.Now()
+	r.SetTokens(map[string]float64{"a": 2, "b": 0}, now)
+	r.SetOverall(5, 0, now)
+	take := func(token string, n int, want bool) {
+		t.Helper()
+		if ok, _ := r.Take(token, n, now); ok != want {
+			t.Errorf("%d of %q: %v", n, token, ok)
+		}
+	}
+	take("a", 2, true)
+	take("a", 1, false)
+	take("b", 3, true)
+	take("b", 1, false) // by the overall rate
+	now = now.Add(200 * time.Millisecond)
+	take("b", 1, true)
+	now = now.Add(300 * time.Millisecond) // 1 for a; 1.5 for all
+	take("b", 1, true)
+	take("a", 1, false) // by the overall rate: costs a nothing of its own
+	r.SetOverall(0, 0, now)
+	take("a", 1, true)
+
+	// A reload forgets nothing of names that stay.
+	r.SetTokens(map[string]float64{"a": 2, "c": 1}, now)
+	take("a", 1, false)
+	take("c", 1, true)
+	r.SetTokens(nil, now)
+	take("a", 1000, true)
+}
+
+func TestTakingAllocatesNothing(t *testing.T) {
+	var r Rates
+	now := time.Now()
+	r.SetTokens(map[string]float64{"a": 1e6}, now)
+	r.SetOverall(1e6, 0, now)
+	if n := testing.AllocsPerRun(1000, func() { r.Take("a", 1, now) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	var r Rates
+	r.SetOverall(1e12, 0, time.Now())
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			r.Take("", 1, time.Now())
+		}
+	})
+}

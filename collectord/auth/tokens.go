@@ -1,0 +1,199 @@
+package auth
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// A token is tokenPrefix and 32 random bytes as base64url without padding, 46
+// characters in all. The prefix lets those who look for leaked secrets find it.
+const (
+	tokenPrefix = "cd_"
+	tokenBytes  = 32
+	tokenLength = len(tokenPrefix) + (tokenBytes*8+5)/6
+)
+
+// maxTokensFile is about 10,000 tokens.
+const maxTokensFile = 1 << 20
+
+// MaxTokenRate is the largest rate of a token, in usages a second.
+const MaxTokenRate = 1 << 30
+
+// Tokens are the bearer tokens of a file. They are never changed.
+type Tokens struct {
+	// Looked up by the SHA-256 of what was presented. How long that takes tells
+	// how far this agrees with a digest that is known here, which helps nobody:
+	// to make digests agree on purpose is to break SHA-256, and a digest is not
+	// the token. The tokens themselves are not here, and so never compared.
+	byDigest map[[sha256.Size]byte]string
+	rates    map[string]float64 // usages a second, by name, of those that have one
+}
+
+// Count returns how many there are.
+func (t *Tokens) Count() int { return len(t.byDigest) }
+
+// Since returns how many of them were not among before, and how many of those are
+// gone. Both may be nil.
+func (t *Tokens) Since(before *Tokens) (added, removed int) {
+	missing := func(all, from *Tokens) (n int) {
+		if all == nil {
+			return 0
+		}
+		for digest, name := range all.byDigest {
+			if from == nil || from.byDigest[digest] != name {
+				n++
+			}
+		}
+		return n
+	}
+	return missing(t, before), missing(before, t)
+}
+
+// name returns whose token that is.
+func (t *Tokens) name(token []byte) (name string, known bool) {
+	if len(token) != tokenLength || string(token[:len(tokenPrefix)]) != tokenPrefix {
+		return "", false
+	}
+	name, known = t.byDigest[sha256.Sum256(token)]
+	return name, known
+}
+
+// LineErrors is everything that is wrong with a file that has a line for each
+// thing.
+type LineErrors []LineError
+
+// LineError is what is wrong with a line. It repeats nothing of it.
+type LineError struct {
+	Line   int // from 1
+	Reason string
+}
+
+func (e LineErrors) Error() string {
+	lines := make([]string, len(e))
+	for i, l := range e {
+		lines[i] = fmt.Sprintf("line %d: %s", l.Line, l.Reason)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// ReadTokens reads a file with a line for each token:
+//
+//	NAME sha256:HEX [rate=N]
+//
+// Blank lines and those that begin with # are skipped. The error is a LineErrors
+// if the content is at fault.
+func ReadTokens(path string) (*Tokens, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	content, err := io.ReadAll(io.LimitReader(f, maxTokensFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(content) > maxTokensFile {
+		return nil, fmt.Errorf("%s: has more than %d bytes", path, maxTokensFile)
+	}
+	return ParseTokens(content)
+}
+
+// ParseTokens reads the content of such a file.
+func ParseTokens(content []byte) (*Tokens, error) {
+	t := &Tokens{byDigest: map[[sha256.Size]byte]string{}, rates: map[string]float64{}}
+	names, digests := map[string]int{}, map[[sha256.Size]byte]int{} // where each is
+	var wrong LineErrors
+	for i, line := range bytes.Split(content, []byte("\n")) {
+		fields := strings.Fields(string(line))
+		if len(fields) == 0 || fields[0][0] == '#' {
+			continue
+		}
+		at := i + 1
+		l, err := parseToken(fields)
+		if before := names[l.name]; err == nil && before > 0 {
+			err = fmt.Errorf("has the name of line %d", before)
+		}
+		if before := digests[l.digest]; err == nil && before > 0 {
+			err = fmt.Errorf("has the token of line %d", before)
+		}
+		if err != nil {
+			wrong = append(wrong, LineError{at, err.Error()})
+			continue
+		}
+		names[l.name], digests[l.digest] = at, at
+		t.byDigest[l.digest] = l.name
+		if l.rate > 0 {
+			t.rates[l.name] = float64(l.rate)
+		}
+	}
+	if len(wrong) > 0 {
+		return nil, wrong
+	}
+	return t, nil
+}
+
+type tokenLine struct {
+	name   string
+	digest [sha256.Size]byte
+	rate   int
+}
+
+func parseToken(fields []string) (l tokenLine, err error) {
+	for _, f := range fields {
+		if strings.HasPrefix(f, tokenPrefix) && len(f) == tokenLength {
+			return l, errors.New("holds a token; only its hash belongs here, as collectord token new prints it")
+		}
+	}
+	if l.name = fields[0]; !ValidClient(l.name) {
+		return l, errors.New("does not begin with a name of 1 to 63 letters, digits, dots, underscores and hyphens")
+	}
+	if len(fields) < 2 {
+		return l, errors.New("has no sha256: after the name")
+	}
+	text, found := strings.CutPrefix(fields[1], "sha256:")
+	digest, err := hex.DecodeString(text)
+	if !found || err != nil || len(digest) != sha256.Size {
+		return l, errors.New("has something other than sha256: and 64 hexadecimal digits after the name")
+	}
+	copy(l.digest[:], digest)
+	if len(fields) == 2 {
+		return l, nil
+	}
+	text, found = strings.CutPrefix(fields[2], "rate=")
+	l.rate, err = strconv.Atoi(text)
+	if !found || err != nil || l.rate < 1 || l.rate > MaxTokenRate {
+		return l, fmt.Errorf("has something other than rate= and a number from 1 to %d after the hash", MaxTokenRate)
+	}
+	if len(fields) > 3 {
+		return l, errors.New("goes on after the rate")
+	}
+	return l, nil
+}
+
+var clientName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+
+// ValidClient reports whether name can be that of a client.
+func ValidClient(name string) bool { return clientName.MatchString(name) }
+
+// NewToken makes a token and the line for its file. The rate is in usages a
+// second; 0 is none. The name must be a ValidClient.
+func NewToken(name string, rate int) (token, line string) {
+	secret := make([]byte, tokenBytes)
+	_, _ = rand.Read(secret) // never fails
+	token = tokenPrefix + base64.RawURLEncoding.EncodeToString(secret)
+	line = fmt.Sprintf("%s sha256:%x", name, sha256.Sum256([]byte(token)))
+	if rate > 0 {
+		line += fmt.Sprintf(" rate=%d", rate)
+	}
+	return token, line
+}

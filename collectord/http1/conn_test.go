@@ -1,0 +1,279 @@
+package http1
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// heard is what a connection was understood as.
+type heard struct {
+	requests []string
+	fault    Fault
+	last     bool
+}
+
+// drive gives text to a new connection in parts, and answers each request once it is whole.
+func drive(t testing.TB, max int, parts ...string) (h heard) {
+	t.Helper()
+	c := New(max)
+	var rest []byte
+	var request, body strings.Builder
+	for _, part := range parts {
+		rest = append(rest, part...)
+		for more := true; more; {
+			e, piece, n := c.Next(rest)
+			if n < 0 || n > len(rest) {
+				t.Fatalf("%d of %d bytes are consumed", n, len(rest))
+			}
+			switch e {
+			case More:
+				more = false
+			case Header:
+				q := c.Request()
+				request.Reset()
+				body.Reset()
+				fmt.Fprintf(&request, "%s %s 1.%d host %q length %d expects %t", q.Method, q.Target, q.minor, q.Host, q.Length, q.ExpectsContinue)
+				for lines := q.Fields(); ; {
+					name, value, ok := lines.Next()
+					if !ok {
+						break
+					}
+					fmt.Fprintf(&request, " %s=%q", name, value)
+				}
+			case Body:
+				body.Write(piece)
+			case End:
+				h.requests = append(h.requests, request.String()+": "+body.String())
+				if out := c.AppendAnswer(nil, &Answer{Status: 200}); !strings.HasSuffix(string(out), "\r\n\r\n") {
+					t.Fatalf("%q", out)
+				}
+				h.last = c.Last()
+			case Bad:
+				h.fault, h.last = c.Fault(), c.Last()
+				return h
+			}
+			rest = append([]byte(nil), rest[n:]...) // elsewhere, so that nothing may refer to what is consumed
+		}
+	}
+	return h
+}
+
+const tail = "Host: a\r\n\r\n"
+
+func TestRequests(t *testing.T) {
+	for text, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                                                        `GET / 1.1 host "a" length 0 expects false Host="a": `,
+		"\r\n\n\r\nGET /x?y HTTP/1.1\r\nhost:\ta:80 \t\r\n\r\n":                                    `GET /x?y 1.1 host "a:80" length 0 expects false host="a:80": `,
+		"POST http://a/x HTTP/1.1\r\nHost:\r\nContent-Length: 002\r\n\r\n{}":                       `POST http://a/x 1.1 host "" length 2 expects false Host="" Content-Length="002": {}`,
+		"OPTIONS * HTTP/1.1\r\nHost: [::1]:80\r\n\r\n":                                             `OPTIONS * 1.1 host "[::1]:80" length 0 expects false Host="[::1]:80": `,
+		"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n":                                                 `CONNECT a:80 1.1 host "a" length 0 expects false Host="a": `,
+		"GET / HTTP/1.0\r\nConnection: x, Keep-Alive\r\n\r\n":                                      `GET / 1.0 host "" length 0 expects false Connection="x, Keep-Alive": `,
+		"P / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 1\r\nHost: a\r\n\r\nx":            `P / 1.1 host "a" length 1 expects true Expect="100-Continue" Content-Length="1" Host="a": x`,
+		"P / HTTP/1.1\r\nExpect: 100-continue\r\nHost: a\r\n\r\n":                                  `P / 1.1 host "a" length 0 expects false Expect="100-continue" Host="a": `,
+		"P / HTTP/1.0\r\nExpect: x\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\nx":        `P / 1.0 host "" length 1 expects false Expect="x" Content-Length="1" Connection="keep-alive": x`,
+		"P / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n" + tail + "0\r\n\r\n":                      `P / 1.1 host "a" length -1 expects false Transfer-Encoding="Chunked" Host="a": `,
+		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + tail + "2\r\n{}\r\n000\r\nX: y\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": {}`,
+		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + tail +
+			"1 ;a/=\r\n{\r\n1;a=b; c = \"d\\\"; \"\r\n \r\nA  \r\n0123456789\r\n0;x\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": { 0123456789`,
+		"P / HTTP/1.1\r\nX: \xe4\t\"\r\nY:\r\n" + tail: `P / 1.1 host "a" length 0 expects false X="\xe4\t\"" Y="" Host="a": `,
+	} {
+		got := drive(t, 8<<10, text+text)
+		if len(got.requests) != 2 || got.requests[0] != want || got.requests[1] != want || got.last {
+			t.Errorf("%q:\n got %q %+v\nwant %q, twice", text, got.requests, got.fault, want)
+		}
+	}
+}
+
+// Whoever asks for the end gets it, and nothing is read behind.
+func TestLastRequests(t *testing.T) {
+	for _, text := range []string{
+		"GET / HTTP/1.1\r\nConnection: x ,\tClose\r\n" + tail,
+		"GET / HTTP/1.1\r\nConnection: x\r\nConnection: close\r\n" + tail,
+		"GET / HTTP/1.0\r\n" + tail,
+		"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n" + tail,
+	} {
+		if got := drive(t, 8<<10, text+text); len(got.requests) != 1 || !got.last || got.fault != (Fault{}) {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+}
+
+func badRequests() map[string]Kind {
+	const ok = "P / HTTP/1.1\r\nHost: a\r\n"
+	bad := map[string]Kind{
+		"GET / HTTP/2.0\r\n": BadVersion, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n": BadVersion, "GET / HTTP/1.2\r\n": BadVersion, "GET / HTTP/0.9\r\n": BadVersion,
+		ok + "Expect: 200-ok\r\n": Expectation, ok + "X: " + strings.Repeat("x", 8<<10): TooLarge,
+		strings.Repeat("x", 9<<10): TooLarge,
+	}
+	for _, text := range []string{
+		"hello\r\n", "GET /\r\n", "GET  / HTTP/1.1\r\n", "GET / HTTP/1.1 \r\n", "GET /  HTTP/1.1\r\n", "GET / http/1.1\r\n", "GET / HTTP/1.10\r\n", "GET / HTTP/11\r\n",
+		" GET / HTTP/1.1\r\n", "\rGET / HTTP/1.1\r\n", "\r\r\n", "GET / HTTP/1.1\n", "GET / HTTP/1.1\r\r\n", "G\x00T / HTTP/1.1\r\n", "GET /\x7f HTTP/1.1\r\n", "GET /ä HTTP/1.1\r\n",
+		"GET x HTTP/1.1\r\n", "GET * HTTP/1.1\r\n", "GET http:// HTTP/1.1\r\n", "GET http:///x HTTP/1.1\r\n", "GET ftp://a/ HTTP/1.1\r\n", "GET http://u@a/ HTTP/1.1\r\n", "CONNECT a@b:80 HTTP/1.1\r\n",
+		"GET / HTTP/1.1\r\n\r\n", ok + "Host: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n", "GET / HTTP/1.1\r\nHost: a/b\r\n", "GET / HTTP/1.1\r\nHost: u@a\r\n",
+		ok + " X: y\r\n", ok + "\tX: y\r\n", ok + "X : y\r\n", ok + "X\t: y\r\n", ok + "X y: z\r\n", ok + "X\r\n", ok + ": x\r\n", ok + "X: \x00\r\n", ok + "X: a\rb\r\n", ok + "X: a\n", ok + "X: \x7f\r\n", ok + "\n",
+		ok + "Content-Length: 2\r\nContent-Length: 2\r\n", ok + "Content-Length: 2, 2\r\n", ok + "Content-Length: +2\r\n", ok + "Content-Length: -2\r\n", ok + "Content-Length:\r\n",
+		ok + "Content-Length: 0x2\r\n", ok + "Content-Length: 2.0\r\n", ok + "Content-Length: 99999999999999999999\r\n", ok + "Content-Length: 9223372036854775808\r\n", ok + "Content-Length: 2 2\r\n",
+		ok + "Transfer-Encoding: gzip, chunked\r\n", ok + "Transfer-Encoding: chunked, chunked\r\n", ok + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", ok + "Transfer-Encoding:\r\n",
+		ok + "Transfer-Encoding: \x0bchunked\r\n", ok + "Transfer-Encoding: \"chunked\"\r\n", ok + "Transfer-Encoding: chunked;\r\n",
+		ok + "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n", ok + "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", "P / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+	} {
+		bad[text] = BadFraming
+	}
+	const chunked = ok + "Transfer-Encoding: chunked\r\n\r\n"
+	for _, body := range []string{
+		"\r\n", "x\r\n", "+2\r\n", "-2\r\n", "0x2\r\n", " 2\r\n", "2\n", "2\r\r\n", "2;a\n", "2;a\rb\r\n", "2;\x00\r\n", "2;a=\"\x01\"\r\n", "2 2\r\n", "2,a\r\n",
+		"100000000000000\r\n", "10000000000000002\r\n", "fffffffffffffffff\r\n", "2;" + strings.Repeat("a", 255) + "\r\n", strings.Repeat("0", 300),
+		"2\r\n{}\n0\r\n\r\n", "2\r\n{} \r\n", "2\r\n{}0\r\n", "1\r\n{}\r\n", "2\r\n{}\r\r",
+		"0\r\n\n", "0\r\nX\r\n", "0\r\n X: y\r\n", "0\r\nX: \x00\r\n", "0\r\nX: y\n", "0\r\nContent-Length: 2\r\n", "0\r\nhost: a\r\n", "0\r\nTransfer-Encoding: chunked\r\n", "0\r\nAuthorization: x\r\n",
+		"0\r\n" + strings.Repeat("X: y\r\n", 2000), "0\r\nX: " + strings.Repeat("y", 8<<10),
+	} {
+		bad[chunked+body] = BadFraming
+	}
+	return bad
+}
+
+func TestBadRequestsEndTheConnection(t *testing.T) {
+	const good = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+	for text, kind := range badRequests() {
+		got := drive(t, 8<<10, good+text+good)
+		if len(got.requests) != 1 || got.fault.Kind != kind || got.fault.Reason == "" || !got.last {
+			t.Errorf("%.300q: %d requests, %+v, want kind %d", text, len(got.requests), got.fault, kind)
+		}
+	}
+}
+
+// However the bytes are cut, the same is heard.
+func TestCutsMeanNothing(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 1))
+	good := []string{
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\nP http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 7\r\n\r\nGET / H",
+		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nHost: a\r\n\r\n3;a=\"b\"\r\nabc\r\n1\r\nd\r\n0\r\nX: y\r\n\r\n",
+	}
+	texts := []string{strings.Join(good, ""), good[2] + good[1] + good[0]}
+	for text := range badRequests() {
+		texts = append(texts, good[random.IntN(3)]+text+good[0])
+	}
+	for _, text := range texts {
+		want := fmt.Sprint(drive(t, 1<<10, text))
+		cuts := len(text)
+		if cuts > 600 {
+			cuts = 0
+		}
+		for at := range cuts {
+			if got := fmt.Sprint(drive(t, 1<<10, text[:at], text[at:])); got != want {
+				t.Fatalf("%q cut at %d:\n got %s\nwant %s", text, at, got, want)
+			}
+		}
+		if got := fmt.Sprint(drive(t, 1<<10, strings.Split(text, "")...)); got != want {
+			t.Fatalf("%.300q byte by byte:\n got %s\nwant %s", text, got, want)
+		}
+	}
+}
+
+// A header of as many bytes as it may have is served, and one of a byte more is not.
+func TestTheLimitIsExact(t *testing.T) {
+	for _, filler := range []int{0, 1, 100} {
+		text := "GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", filler) + "\r\n\r\n"
+		for _, more := range []string{"", "\r\n\r\n", text} {
+			if got := drive(t, len(text), "\r\n"+text+more); len(got.requests) == 0 || got.fault != (Fault{}) {
+				t.Errorf("%d bytes: %+v", len(text), got)
+			}
+			if got := drive(t, len(text)-1, "\r\n"+text+more); len(got.requests) > 0 || got.fault.Kind != TooLarge {
+				t.Errorf("%d bytes of %d: %+v", len(text), len(text)-1, got)
+			}
+		}
+	}
+}
+
+// What was not answered, or not read, is the last request.
+func TestTheTwoRules(t *testing.T) {
+	text := []byte("P / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}GET / HTTP/1.1\r\n")
+	c := New(8 << 10)
+	var events []Event
+	at := 0
+	for range 6 {
+		e, _, n := c.Next(text[at:])
+		events, at = append(events, e), at+n
+	}
+	if !slices.Equal(events, []Event{Header, Body, End, More, More, More}) || string(text[at:at+3]) != "GET" {
+		t.Errorf("%v, and then %q", events, text[at:])
+	}
+	c.AppendAnswer(nil, &Answer{Status: 200})
+	if e, _, n := c.Next(text[at:]); e != More || n != 0 || c.State() != Fields {
+		t.Errorf("%v, %d consumed, state %d", e, n, c.State())
+	}
+
+	c = New(8 << 10)
+	c.Next(text)
+	if out := string(c.AppendAnswer(nil, &Answer{Status: 404})); !strings.Contains(out, "\r\nConnection: close\r\n") || !c.Last() {
+		t.Errorf("%q", out)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	for request, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n":                      "HTTP/1.1 201 Created\r\nDate: D\r\nContent-Type: T\r\nContent-Length: 7\r\nA: b\r\n\r\n",
+		"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n": "HTTP/1.1 201 Created\r\nDate: D\r\nContent-Type: T\r\nContent-Length: 7\r\nA: b\r\nConnection: close\r\n\r\n",
+		"HEAD / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n":      "HTTP/1.1 201 Created\r\nDate: D\r\nContent-Type: T\r\nContent-Length: 7\r\nA: b\r\nConnection: keep-alive\r\n\r\n",
+		"GET / HTTP/1.0\r\n\r\n":                                 "HTTP/1.1 201 Created\r\nDate: D\r\nContent-Type: T\r\nContent-Length: 7\r\nA: b\r\nConnection: close\r\n\r\n",
+		"x\r\n":                                                  "HTTP/1.1 201 Created\r\nDate: D\r\nContent-Type: T\r\nContent-Length: 7\r\nA: b\r\nConnection: close\r\n\r\n",
+		"P / HTTP/1.1\r\nContent-Length: 1\r\nHost: a\r\n\r\n":   "HTTP/1.1 201 Created\r\nDate: D\r\nContent-Type: T\r\nContent-Length: 7\r\nA: b\r\nConnection: close\r\n\r\n",
+	} {
+		c := New(8 << 10)
+		c.Next([]byte(request))
+		if got := string(c.AppendAnswer(nil, &Answer{Status: 201, Date: "D", Type: "T", Length: 7, More: []Field{{"A", "b"}}})); got != want {
+			t.Errorf("%q:\n got %q\nwant %q", request, got, want)
+		}
+		if c.HeaderOnly() != strings.HasPrefix(request, "HEAD") {
+			t.Errorf("%q: header only: %t", request, c.HeaderOnly())
+		}
+	}
+}
+
+func TestNothingIsAllocated(t *testing.T) {
+	text := []byte("POST /api/usages HTTP/1.1\r\nHost: localhost:3000\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}")
+	c := New(8 << 10)
+	out := make([]byte, 0, 1<<10)
+	if n := testing.AllocsPerRun(100, func() {
+		at := 0
+		for e := More; e != End; {
+			var n int
+			e, _, n = c.Next(text[at:])
+			at += n
+		}
+		out = c.AppendAnswer(out[:0], &Answer{Status: 201, Type: "application/json", Length: 2})
+	}); n > 0 {
+		t.Errorf("%v allocations a request", n)
+	}
+}
+
+func BenchmarkRequest(b *testing.B) {
+	text := []byte("POST /api/usages HTTP/1.1\r\nHost: localhost:3000\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n{\"a\":1}")
+	c := New(8 << 10)
+	out := make([]byte, 0, 1<<10)
+	for b.Loop() {
+		at := 0
+		for e := More; e != End; {
+			var n int
+			e, _, n = c.Next(text[at:])
+			at += n
+		}
+		out = c.AppendAnswer(out[:0], &Answer{Status: 201, Type: "application/json", Length: 2})
+	}
+}
+
+func TestPaths(t *testing.T) {
+	for target, want := range map[string]string{
+		"/": "/", "/x?y": "/x", "/x?y=http://z/a": "/x", "http://a/x?y": "/x", "http://a": "", "http://a?x/y": "", "http://a?b://c/d": "", "//a/x": "//a/x", "HTTPS://a/": "/",
+	} {
+		c := New(8 << 10)
+		if e, _, _ := c.Next([]byte("GET " + target + " HTTP/1.1\r\nHost: a\r\n\r\n")); e != Header {
+			t.Errorf("%s: %v", target, c.Fault())
+		} else if got := string(c.Request().Path()); got != want {
+			t.Errorf("%s has the path %q, want %q", target, got, want)
+		}
+	}
+}

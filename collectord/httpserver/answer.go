@@ -1,0 +1,102 @@
+package httpserver
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"collectord/collectord/http1"
+)
+
+// idText is what an id takes in an answer: UUID, quotes and comma.
+const idText = 36 + 2 + 1
+
+// answerStored says what was stored, now or before.
+func (c *conn) answerStored() {
+	r := c.request
+	c.know()
+	a := http1.Answer{Status: http.StatusCreated, Type: "application/json"}
+	var more [2]http1.Field
+	if r.again {
+		a.More = append(more[:0], http1.Field{Name: "Idempotency-Replayed", Value: "true"})
+	}
+	text := r.answer[:0]
+	if r.batch.single {
+		text = append(text, `{"id":"`...)
+		text = r.ids[0].AppendTo(text)
+		text = append(text, `"}`...)
+	} else {
+		if len(r.batch.faults) > 0 {
+			a.Status = http.StatusOK
+		}
+		if applied := r.prefer.applied(); applied != "" {
+			a.More = append(a.More, http1.Field{Name: "Preference-Applied", Value: applied})
+		}
+		text = append(text, '{')
+		text = r.appendCounts(text, len(r.parts), r.batch.values-len(r.parts))
+		if r.prefer.ids {
+			text = r.appendIDs(text)
+		}
+		text = append(text, '}')
+	}
+	r.answer = text
+	if len(text) > freeBytes {
+		r.answer = nil // it is written later
+	}
+	c.answer(&a, text)
+}
+
+// appendCounts appends what became of a batch, as members of a JSON object.
+func (r *request) appendCounts(dst []byte, accepted, rejected int) []byte {
+	dst = append(dst, `"accepted":`...)
+	dst = strconv.AppendInt(dst, int64(accepted), 10)
+	dst = append(dst, `,"rejected":`...)
+	dst = strconv.AppendInt(dst, int64(rejected), 10)
+	if len(r.batch.faults) == 0 {
+		return dst
+	}
+	dst = append(dst, `,"errors":[`...)
+	for i := range r.batch.faults {
+		f := &r.batch.faults[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"index":`...)
+		dst = strconv.AppendInt(dst, int64(f.index), 10)
+		dst = append(dst, `,"code":"`...)
+		dst = append(dst, f.fault.Code...)
+		dst = append(dst, `","detail":`...)
+		dst, _ = jsontext.AppendQuote(dst, f.fault.Error()) // ASCII of ours
+		dst = append(dst, '}')
+	}
+	dst = append(dst, ']')
+	if r.batch.rejected.Total() > maxErrors {
+		dst = append(dst, `,"errors_truncated":true`...)
+	}
+	return dst
+}
+
+// appendIDs appends an id for each usage that was sent, null for one that was
+// refused.
+func (r *request) appendIDs(dst []byte) []byte {
+	dst = append(dst, `,"ids":[`...)
+	gaps, ids := r.batch.gaps, r.ids
+	dst = slices.Grow(dst, idText*r.batch.values)
+	for i := range r.batch.values {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		if len(gaps) > 0 && gaps[0] == i {
+			gaps = gaps[1:]
+			dst = append(dst, "null"...)
+			continue
+		}
+		dst = append(dst, '"')
+		dst = ids[0].AppendTo(dst)
+		dst = append(dst, '"')
+		ids = ids[1:]
+	}
+	return append(dst, ']')
+}

@@ -1,0 +1,90 @@
+package httpserver
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+)
+
+// step is what a connection needs next from whoever drives it.
+type step uint8
+
+const (
+	stepRead    step = iota // read into space, then received
+	stepWrite               // write out and large, then written
+	stepPrepare             // prepare, which may wait for memory
+	stepAppend              // append the records of request to the log, then stored
+	stepEnd                 // close
+)
+
+// serve drives a connection with a goroutine of its own, to its end. Only here is anything
+// waited for.
+func (c *conn) serve() {
+	defer c.close()
+	c.idleSince.Store(c.all.deadline(time.Now()))
+	if c.secure == nil {
+		c.enter(stateOpening)
+	} else if c.doHandshake() != nil {
+		return // there is nobody to answer
+	}
+	for {
+		switch c.next() {
+		case stepRead:
+			c.received(c.net.Read(c.space))
+		case stepWrite:
+			c.written(c.write())
+		case stepPrepare:
+			c.prepare()
+		case stepAppend:
+			c.stored(c.server.log.AppendSeq(context.Background(), c.request.records))
+		case stepEnd:
+			return
+		}
+	}
+}
+
+func (c *conn) write() error {
+	_, err := c.net.Write(c.out)
+	if err == nil && len(c.large) > 0 {
+		_, err = c.net.Write(c.large)
+	}
+	return err
+}
+
+// Bounds on how long a client is listened to that was answered while it sent.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 16 << 20
+)
+
+// close counts the connection as open until its descriptor is closed.
+func (c *conn) close() {
+	c.release()
+	c.giveBack()
+	ends := c.net
+	switch {
+	case c.hold.Load() == taken:
+		ends = c.raw // TLS would wait to say goodbye
+	case c.unread:
+		c.linger()
+	}
+	_ = ends.Close()
+	c.all.remove(c)
+}
+
+// linger reads what the client still sends. To close on it would reset the connection,
+// and the answer might never be read (RFC 9112, section 9.6).
+func (c *conn) linger() {
+	c.enter(stateLingering)
+	ends := c.net
+	if c.secure != nil && !c.handshake.over { // TLS can't take leave before it has begun
+		ends = c.raw
+	}
+	if half, ok := ends.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, c.raw, lingerBytes) // whatever it sends
+	}
+}
+
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -1,0 +1,302 @@
+package httpserver
+
+import (
+	"time"
+
+	"collectord/collectord/http1"
+	"collectord/wal"
+)
+
+// next goes on with what has come as far as that is possible, and returns what it takes to
+// go on from there.
+//
+//	bytes -> header -> body -> whole -> prepare -> append -> stored -> answer -> written
+//
+// A request that is not a POST of usages, or is rejected, goes from header or body to its
+// answer.
+func (c *conn) next() step {
+	for {
+		switch {
+		case len(c.out) > 0:
+			return stepWrite
+		case c.ended:
+			return stepEnd
+		case c.todo != stepRead:
+			todo := c.todo
+			c.todo = stepRead
+			return todo
+		}
+		e, body, n := c.http.Next(c.in[c.from:])
+		c.from += n
+		switch e {
+		case http1.More:
+			if p := c.await(); p != nil {
+				c.reject(p)
+				continue
+			}
+			return stepRead
+		case http1.Header:
+			c.header()
+		case http1.Body:
+			c.body(body)
+		case http1.End:
+			c.whole()
+		case http1.Bad:
+			c.reject(c.server.badRequest(c.http.Fault()))
+		}
+	}
+}
+
+// await begins the state in which more bytes are waited for, and makes room for them.
+func (c *conn) await() *problem {
+	if c.from == len(c.in) {
+		c.in, c.from = c.in[:0], 0
+	}
+	switch c.http.State() {
+	case http1.Start, http1.Fields:
+		if len(c.in) > 0 {
+			c.beginRequest()
+		}
+	default:
+		c.enter(stateBody)
+	}
+	c.direct = len(c.in) == 0 && c.request != nil && c.http.State() == http1.Fixed
+	if c.direct {
+		room, err := c.server.bodyRoom(c.request, int(c.http.Left()))
+		if err != nil {
+			return c.server.unreadable(err)
+		}
+		c.space = room
+		return nil
+	}
+	if c.from > 0 {
+		c.in = c.in[:copy(c.in, c.in[c.from:])]
+		c.from = 0
+	}
+	if len(c.in) == cap(c.in) {
+		size := firstRead
+		if cap(c.in) > 0 {
+			size = max(c.server.opts.MaxHeader, firstRead) // of which no more than that is left unconsumed
+		}
+		c.in = append(make([]byte, 0, size), c.in...)
+	}
+	c.space = c.in[len(c.in):cap(c.in)]
+	return nil
+}
+
+// firstRead is how many bytes are read at once to begin with.
+const firstRead = 2 << 10
+
+// beginRequest ends the time without a request.
+func (c *conn) beginRequest() {
+	switch c.state {
+	case stateIdle:
+		c.idleSince.Store(0)
+		c.enter(stateHeader)
+	case stateOpening:
+		c.idleSince.Store(0)
+		c.carryOn(stateHeader) // the first one's time began with the connection
+	}
+}
+
+// received takes what was read into space, or why nothing was.
+func (c *conn) received(n int, err error) {
+	switch {
+	case n > 0 && c.direct:
+		c.http.Next(c.space[:n]) // a piece that is where it belongs
+		c.arrived += n
+		c.request.arriving = c.request.arriving[:len(c.request.arriving)+n]
+	case n > 0:
+		c.in = c.in[:len(c.in)+n]
+	case err != nil:
+		c.stopped(err)
+	}
+	c.space = nil
+}
+
+// stopped ends a connection on which nothing more comes, or too late.
+func (c *conn) stopped(err error) {
+	late, cut := isTimeout(err), c.hold.Load() == taken
+	switch {
+	case c.state == stateIdle, c.state == stateOpening && (!late || !cut && c.isLast()):
+		c.ended = true
+	case late && cut:
+		c.reject(noRoom())
+	case late:
+		c.reject(c.server.tooSlow())
+	default:
+		c.reject(badFraming("the request is broken off"))
+	}
+}
+
+// header decides what to do with a request, as far as its header tells.
+func (c *conn) header() {
+	c.idleSince.Store(0)
+	c.began, c.arrived = time.Now(), 0
+	q := c.http.Request()
+	c.route = routeOf(q)
+	h, p := readHeader(q)
+	if c.route != routeUsages {
+		left := c.http.Left()
+		switch {
+		case p != nil:
+			c.reject(p)
+		case q.ExpectsContinue, left < 0, left > maxIgnored:
+			c.answerPage()
+		}
+		return
+	}
+	client, p := c.server.checkBeforeBody(c, q, &h, p)
+	if p != nil {
+		c.server.log.Reject(wal.HTTP, p.code, 1)
+		p.close = true
+		c.reject(p)
+		return
+	}
+	c.request = c.server.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
+	c.request.begin(&h, client)
+	if q.ExpectsContinue {
+		c.out = c.http.AppendContinue(c.out)
+		c.enter(stateWriting)
+	}
+}
+
+// maxIgnored is how many bytes of a body are read that nobody asked for, so that the
+// connection can go on.
+const maxIgnored = 1 << 10
+
+// body keeps a piece of a body.
+func (c *conn) body(piece []byte) {
+	if c.request == nil {
+		return
+	}
+	c.arrived += len(piece)
+	if err := c.server.keepBody(c.request, piece); err != nil {
+		c.reject(c.server.unreadable(err))
+	}
+}
+
+// whole goes on with a request that was read to its end.
+func (c *conn) whole() {
+	if c.request == nil {
+		c.answerPage()
+		return
+	}
+	c.enter(stateStoring)
+	c.todo = stepPrepare
+}
+
+// prepare makes records of the body. It may wait for memory, which depends on no client.
+func (c *conn) prepare() {
+	r, h := c.request, c.server
+	p := h.decode(r)
+	if p != nil {
+		h.log.Reject(wal.HTTP, p.code, 1)
+	} else {
+		p = h.prepare(c, r)
+	}
+	switch {
+	case p != nil:
+		c.answerProblem(p)
+	case r.again:
+		c.answerStored()
+	default:
+		c.todo = stepAppend
+	}
+}
+
+// stored answers once the log has the records, or does not take them.
+func (c *conn) stored(err error) {
+	r, h := c.request, c.server
+	r.settle(h.window, err == nil)
+	if err != nil {
+		c.answerProblem(h.appendProblem(err, len(r.parts)))
+		return
+	}
+	c.answerStored()
+}
+
+// reject answers a request that is not read to its end. Of usages, what came counts as
+// one.
+func (c *conn) reject(p *problem) {
+	if c.request != nil {
+		c.server.log.Reject(wal.HTTP, p.code, 1)
+	}
+	p.close = true
+	c.answerProblem(p)
+}
+
+func (c *conn) answerProblem(p *problem) {
+	a, body := p.answer()
+	c.answer(&a, body)
+}
+
+// answer makes what is written of an answer, and gives back what the request took.
+func (c *conn) answer(a *http1.Answer, body []byte) {
+	h := c.server
+	now := time.Now()
+	a.Date, a.Length = h.date.at(now), len(body)
+	a.Close = a.Close || h.draining.Load() || c.isLast()
+	c.unread = c.http.State() != http1.Done
+	c.out = c.http.AppendAnswer(c.out[:0], a)
+	switch {
+	case c.http.HeaderOnly():
+	case len(body) <= freeBytes:
+		c.out = append(c.out, body...)
+	default: // the memory is counted as the request's until the client has it
+		c.large = body
+		c.held, c.request.held = c.request.held, allotment{}
+	}
+	c.release()
+	h.statuses[a.Status].Add(1)
+	if !c.began.IsZero() {
+		h.took[a.Status/100].ObserveTime(now.Sub(c.began))
+	}
+	c.enter(stateWriting)
+}
+
+// written goes on once the client has taken what was written, or can't.
+func (c *conn) written(err error) {
+	c.out = c.out[:0]
+	c.giveBack()
+	switch {
+	case err != nil:
+		c.ended = true
+	case !c.http.Answered(): // but told to continue
+		c.began = time.Now()
+		c.enter(stateBody)
+	case c.http.Last():
+		c.unread = c.unread || c.from < len(c.in)
+		c.ended = true
+	default:
+		c.becomeIdle()
+	}
+}
+
+// becomeIdle begins the time without a request. Nothing of the one before is left but
+// buffers that are small.
+func (c *conn) becomeIdle() {
+	if cap(c.out) > firstRead {
+		c.out = nil
+	}
+	c.route, c.began, c.arrived = 0, time.Time{}, 0
+	now := time.Now()
+	c.idleSince.Store(c.all.deadline(now))
+	c.hold.CompareAndSwap(kept, free)
+	c.enterUntil(stateIdle, now.Add(c.server.limits.Load().IdleTimeout))
+}
+
+// release gives back what the request in hand took, whatever became of it.
+func (c *conn) release() {
+	if r := c.request; r != nil {
+		r.settle(c.server.window, false)
+		c.request = nil
+		c.server.release(r)
+	}
+}
+
+// giveBack gives back the memory of a large answer.
+func (c *conn) giveBack() {
+	c.server.give(c.held)
+	c.held, c.large = allotment{}, nil
+}

@@ -1,0 +1,244 @@
+package httpserver
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"collectord/collectord/http1"
+	"collectord/collectord/origin"
+	"collectord/collectord/usage"
+)
+
+// header is what a request's header says that matters here. Its byte slices are parts of
+// the header, and are there as long as that is.
+type header struct {
+	contentType []byte
+	encoding    []byte // Content-Encoding
+	key         []byte // Idempotency-Key, without quotes
+	bearer      []byte // the token in Authorization; nil: there is none, or another scheme
+	from        origin.Headers
+	prefer      preferences
+
+	content mediaType
+	coding  coding
+}
+
+// readHeader reads the fields once. A problem means that what they say is not one thing:
+// who sends a request, and under which key, are said once; what is said of its body may be
+// repeated, as long as it is the same.
+func readHeader(q *http1.Request) (h header, p *problem) {
+	h.from.Authority = origin.Authority(q.Target, q.Host)
+	var keys, authorizations int
+	same := true
+	repeat := func(known *[]byte, value []byte) {
+		same = same && (*known == nil || bytes.Equal(*known, value))
+		*known = value
+	}
+	for fields := q.Fields(); ; {
+		name, value, ok := fields.Next()
+		if !ok {
+			break
+		}
+		switch len(name) {
+		case len("prefer"):
+			switch {
+			case http1.Is(name, "prefer"):
+				h.prefer.add(value)
+			case http1.Is(name, "origin"):
+				h.from.Origins++
+				h.from.Origin = value
+			}
+		case len("content-type"):
+			if http1.Is(name, "content-type") {
+				repeat(&h.contentType, value)
+			}
+		case len("authorization"):
+			if http1.Is(name, "authorization") {
+				authorizations++
+				h.bearer = bearer(value)
+			}
+		case len("sec-fetch-site"):
+			if http1.Is(name, "sec-fetch-site") {
+				h.from.Sites++
+				h.from.Site = value
+			}
+		case len("idempotency-key"):
+			if http1.Is(name, "idempotency-key") {
+				keys++
+				h.key = value
+			}
+		case len("content-encoding"):
+			if http1.Is(name, "content-encoding") {
+				repeat(&h.encoding, value)
+			}
+		}
+	}
+	switch {
+	case keys > 1 || authorizations > 1:
+		return h, badFraming("Authorization and Idempotency-Key are given once")
+	case !same:
+		return h, badFraming("Content-Type and Content-Encoding are one value each")
+	case keys == 1:
+		if h.key = unquote(h.key); !validKey(h.key) {
+			return h, badFraming("an Idempotency-Key has 1 to 255 visible ASCII characters")
+		}
+	}
+	return h, nil
+}
+
+// bearer is the token in the value of Authorization (RFC 6750, section 2.1), or
+// nil where another scheme is used.
+func bearer(value []byte) []byte {
+	const scheme = "bearer"
+	if len(value) < len(scheme) || !http1.Is(value[:len(scheme)], scheme) {
+		return nil
+	}
+	rest := value[len(scheme):]
+	if len(rest) > 0 && rest[0] != ' ' && rest[0] != '\t' {
+		return nil
+	}
+	return http1.Trim(rest)
+}
+
+// coding is a content coding (RFC 9110, section 8.4.1).
+type coding int
+
+const (
+	identity coding = iota
+	gzipped
+	zstandard
+)
+
+// acceptEncoding is what a refused Content-Encoding is answered with.
+const acceptEncoding = "gzip, zstd"
+
+// checkBeforeBody decides what can be decided before the body is read, and returns who
+// sends the request: first where it comes from, then from whom, then what it is. A page of
+// another site is told nothing of tokens, and a stranger nothing of limits. The problem of
+// the header itself comes before all.
+func (h *Server) checkBeforeBody(c *conn, q *http1.Request, fields *header, bad *problem) (client string, p *problem) {
+	if bad != nil {
+		return "", bad
+	}
+	if p = h.checkPage(c, fields); p != nil {
+		return "", p
+	}
+	if client, p = h.identify(c, fields); p != nil {
+		return "", p
+	}
+	if p = h.checkBody(fields, q.Length); p != nil {
+		return "", p
+	}
+	if q.ExpectsContinue { // before the client sends it (RFC 9110, section 10.1.1)
+		if err := h.log.Full(); err != nil && !errors.Is(err, ErrStarting) {
+			return "", logProblem(err)
+		}
+	}
+	return client, nil
+}
+
+func (h *Server) checkBody(r *header, length int64) *problem {
+	if length > int64(h.opts.MaxBody) {
+		return h.bodyTooLarge()
+	}
+	switch e := r.encoding; {
+	case len(e) == 0, http1.Is(e, "identity"):
+	case http1.Is(e, "gzip"), http1.Is(e, "x-gzip"):
+		r.coding = gzipped
+	case http1.Is(e, "zstd"):
+		r.coding = zstandard
+	default:
+		return &problem{
+			status: http.StatusUnsupportedMediaType, code: CodeEncoding,
+			detail: "send the body as it is, or in one of the codings in Accept-Encoding", header: http1.Field{Name: "Accept-Encoding", Value: acceptEncoding},
+		}
+	}
+	return r.checkType()
+}
+
+func (r *header) checkType() *problem {
+	switch r.content = mediaTypeOf(r.contentType); r.content {
+	case formContent:
+		return unsupportedType("add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)")
+	case otherContent:
+		return unsupportedType("send Content-Type: application/json, or application/x-ndjson for a value a line, in UTF-8")
+	}
+	return nil
+}
+
+func unsupportedType(detail string) *problem {
+	return &problem{status: http.StatusUnsupportedMediaType, code: CodeMediaType, detail: detail}
+}
+
+func (h *Server) bodyTooLarge() *problem {
+	return tooLarge(fmt.Sprintf("a body has at most %d bytes as sent (http.max_body)", h.opts.MaxBody))
+}
+
+func tooLarge(detail string) *problem {
+	return &problem{status: http.StatusRequestEntityTooLarge, code: usage.CodeTooLarge, detail: detail}
+}
+
+// preferences are those of RFC 7240 that are honoured.
+type preferences struct {
+	strict bool // handling=strict: all or nothing
+	ids    bool // return=representation: the answer tells the ids
+
+	handling, returns bool // was there; only the first counts
+}
+
+// add reads one Prefer field: preferences separated by commas, each perhaps with
+// parameters, which mean nothing for these two.
+func (p *preferences) add(field []byte) {
+	for len(field) > 0 {
+		var item []byte
+		item, field = cutOutsideQuotes(field, ',')
+		item, _ = cutOutsideQuotes(item, ';')
+		name, value, _ := bytes.Cut(item, []byte("="))
+		name, value = http1.Trim(name), unquote(http1.Trim(value))
+		switch {
+		case http1.Is(name, "handling") && !p.handling:
+			p.handling, p.strict = true, http1.Is(value, "strict")
+		case http1.Is(name, "return") && !p.returns:
+			p.returns, p.ids = true, http1.Is(value, "representation")
+		}
+	}
+}
+
+// applied is the value of Preference-Applied, or empty.
+func (p preferences) applied() string {
+	switch {
+	case p.strict && p.ids:
+		return "handling=strict, return=representation"
+	case p.strict:
+		return "handling=strict"
+	case p.ids:
+		return "return=representation"
+	}
+	return ""
+}
+
+// cutOutsideQuotes is bytes.Cut at a separator that is in no quoted string.
+func cutOutsideQuotes(b []byte, separator byte) (before, after []byte) {
+	quoted := false
+	for i := 0; i < len(b); i++ {
+		switch {
+		case quoted && b[i] == '\\':
+			i++
+		case b[i] == '"':
+			quoted = !quoted
+		case b[i] == separator && !quoted:
+			return b[:i], b[i+1:]
+		}
+	}
+	return b, nil
+}
+
+// unquote strips one pair of quotes.
+func unquote(b []byte) []byte {
+	if len(b) >= 2 && b[0] == '"' && b[len(b)-1] == '"' {
+		return b[1 : len(b)-1]
+	}
+	return b
+}

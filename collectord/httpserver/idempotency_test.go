@@ -1,0 +1,199 @@
+package httpserver
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"collectord/collectord/usage"
+	"collectord/wal"
+)
+
+func keyed(key, body string, headers ...string) string {
+	return post(body, append(headers, "Idempotency-Key: "+key)...)
+}
+
+// exchange posts once and returns status and body.
+func exchange(t *testing.T, addr, request string) (*http.Response, string) {
+	t.Helper()
+	answers, bodies := talk(t, addr, request, 1)
+	if len(answers) != 1 {
+		t.Fatal("no answer")
+	}
+	return answers[0], bodies[0]
+}
+
+func TestRepeatedKeyGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
+	for name, c := range map[string]struct{ first, again string }{
+		"object":            {keyed("k", `{"a":1}`), keyed(`"k"`, `{"a":1}`)},
+		"array with ids":    {keyed("k", `[{"a":1},2,{"a":1}]`, ids), keyed("k", `[{"a":1},2,{"a":1}]`)},
+		"array, compressed": {keyed("k", `[{"a":1}]`), keyed("k", compress(t, "gzip", `[{"a":1}]`), "Content-Encoding: gzip", strict)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := newMemoryLog()
+			_, addr := serve(t, log, Options{})
+			first, want := exchange(t, addr, c.first)
+			stored := len(log.usages)
+			again, got := exchange(t, addr, c.again)
+			if got != want || again.StatusCode != first.StatusCode || again.Header.Get("Idempotency-Replayed") != "true" || first.Header.Get("Idempotency-Replayed") != "" ||
+				again.Header.Get("Preference-Applied") != first.Header.Get("Preference-Applied") {
+				t.Errorf("%s %s, first %s %s", again.Status, got, first.Status, want)
+			}
+			if len(log.usages) != stored || log.repeated != stored {
+				t.Errorf("stored %v, %d repeated", log.usages, log.repeated)
+			}
+		})
+	}
+}
+
+func TestKeyWithAnotherBodyIsRefused(t *testing.T) {
+	log := newMemoryLog()
+	_, addr := serve(t, log, Options{})
+	exchange(t, addr, keyed("k", `{"a":1}`))
+	for _, other := range []string{keyed("k", `{"a":2}`), keyed("k", `{"a":1}`, ndjson), keyed("k", `{"a": 1}`)} {
+		a, body := exchange(t, addr, other)
+		if a.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(body, CodeMismatch) {
+			t.Errorf("%s %s", a.Status, body)
+		}
+	}
+	if a, _ := exchange(t, addr, keyed("K", `{"a":2}`)); a.StatusCode != http.StatusCreated {
+		t.Error("another key was refused")
+	}
+	if len(log.usages) != 2 || log.rejected["http "+CodeMismatch] != 3 {
+		t.Errorf("stored %v, counted %v", log.usages, log.rejected)
+	}
+}
+
+func TestKeyWhoseFirstRequestIsUnderWayIsAskedToWait(t *testing.T) {
+	log := newMemoryLog()
+	log.entered, log.leave = make(chan struct{}), make(chan struct{})
+	_, addr := serve(t, log, Options{})
+	first := make(chan string)
+	go func() {
+		_, bodies := talk(t, addr, keyed("k", `{"a":1}`), 1)
+		first <- strings.Join(bodies, "")
+	}()
+	<-log.entered
+	a, body := exchange(t, addr, keyed("k", `{"a":1}`))
+	if a.StatusCode != http.StatusConflict || !strings.Contains(body, CodeInProgress) || a.Header.Get("Retry-After") == "" {
+		t.Errorf("%s %s", a.Status, body)
+	}
+	close(log.leave)
+	want := <-first
+	if _, got := exchange(t, addr, keyed("k", `{"a":1}`)); got != want || !strings.Contains(want, `"id"`) {
+		t.Errorf("%s, first %s", got, want)
+	}
+}
+
+func TestOnlyWhatWasStoredIsRemembered(t *testing.T) {
+	log := newMemoryLog()
+	_, addr := serve(t, log, Options{})
+	exchange(t, addr, keyed("k", `{"a":`)) // 400
+	log.refuse = fmt.Errorf("%w: for a reason", wal.ErrCommitFailed)
+	if a, body := exchange(t, addr, keyed("k", `{"a":1}`)); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "same Idempotency-Key") {
+		t.Errorf("%s %s", a.Status, body)
+	}
+	log.refuse = nil
+	a, body := exchange(t, addr, keyed("k", `{"a":1}`))
+	if a.StatusCode != http.StatusCreated || a.Header.Get("Idempotency-Replayed") != "" || len(log.usages) != 1 {
+		t.Errorf("%s %s", a.Status, body)
+	}
+}
+
+// The id is part of the interface: a client that repeats a request after this
+// collector was replaced finds both under one id.
+func TestDerivedIDsNeverChange(t *testing.T) {
+	const want = "38ae63d9-715b-8733-b005-0b8e8fc1be74" // worked out by another program
+	for range 2 {                                       // also after a restart
+		log := newMemoryLog()
+		_, addr := serve(t, log, Options{})
+		exchange(t, addr, keyed("key-1", "[7,{\"a\":\n1}]"))
+		if got := log.ids[0].String(); got != want {
+			t.Errorf("id is %s", got)
+		}
+	}
+	sum := hashParts([]byte("t"), []byte("k"), []byte{0, 0, 0, 0, 0, 0, 0, 3}, []byte("{}"))
+	id := newIDDeriver("t", []byte("k")).id(3, []byte("{}"))
+	if !bytes.Equal(id[:6], sum[:6]) || id[6]>>4 != 8 || id[8]>>6 != 2 || !bytes.Equal(id[9:], sum[9:16]) {
+		t.Errorf("%x of %x", id, sum)
+	}
+}
+
+func TestKeysThatAreNoneAreRefused(t *testing.T) {
+	_, addr := serve(t, newMemoryLog(), Options{})
+	for key, status := range map[string]int{
+		"": 400, `""`: 400, "a b": 400, "\xc3\xa9": 400, strings.Repeat("x", 256): 400, "a\r\nIdempotency-Key: a": 400,
+		strings.Repeat("x", 255): 201, `"` + strings.Repeat("y", 255) + `"`: 201, `"`: 201, "!~": 201,
+	} {
+		if a, body := exchange(t, addr, keyed(key, `{}`)); a.StatusCode != status {
+			t.Errorf("%q: %s %s", key, a.Status, body)
+		}
+	}
+}
+
+func TestWindowIsBoundedByCountAndAge(t *testing.T) {
+	now := time.Duration(0)
+	w := newWindow(3, time.Minute)
+	w.now = func() time.Duration { return now }
+	store := func(n byte) claim {
+		c, _ := w.claim(digest{n}, digest{}, preferences{})
+		if c == claimed {
+			w.settle(digest{n}, true)
+		}
+		return c
+	}
+	for n := range byte(5) {
+		store(n)
+		now += time.Second
+	}
+	if len(w.places) != 3 || len(w.ring) != 3 {
+		t.Errorf("%d places of 3", len(w.places))
+	}
+	if store(4) != repeated || store(0) != claimed { // the oldest made room
+		t.Error("not the oldest was forgotten")
+	}
+	now += time.Minute - 3*time.Second
+	if store(0) != repeated || store(4) != repeated {
+		t.Error("forgotten too soon")
+	}
+	now += 2 * time.Second
+	if store(4) != claimed {
+		t.Error("remembered for too long")
+	}
+	// Claims that come to nothing leave nothing behind.
+	for n := range byte(100) {
+		_, _ = w.claim(digest{n, 1}, digest{}, preferences{})
+		w.settle(digest{n, 1}, false)
+	}
+	if len(w.places) > 3 || len(w.ring) > 3 || len(w.underWay) > 0 {
+		t.Errorf("%d places of %d, %d under way", len(w.places), len(w.ring), len(w.underWay))
+	}
+	now += time.Minute
+	store(9)
+	if len(w.places) != 1 || len(w.ring) != 1 {
+		t.Errorf("%d places of %d are left of a busier time", len(w.places), len(w.ring))
+	}
+}
+
+func TestLedgerBalancesWithRepeats(t *testing.T) {
+	log, err := wal.Open(t.TempDir(), wal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	_, addr := serve(t, log, Options{})
+	for range 3 {
+		exchange(t, addr, keyed("k", `[{"a":1},{"a":2},3]`))
+	}
+	g := log.Ledger().BySource[wal.HTTP]
+	if g.Received != 9 || g.Accepted != 6 || g.Appended != 2 || g.Repeated != 4 || g.Rejected[usage.CodeNotAnObject] != 3 || g.Waiting != 0 {
+		t.Errorf("%+v", g)
+	}
+	if err := log.Seal(context.Background()); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,195 @@
+package httpserver
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"collectord/collectord/auth"
+)
+
+// serveInMemory starts a server and returns its listener.
+func serveInMemory(t *testing.T, log Log, o Options) (*Server, *memoryListener) {
+	t.Helper()
+	h, ln := newServer(t, log, o), listenInMemory()
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ln) }()
+	t.Cleanup(func() {
+		if err := h.Shutdown(t.Context()); err != nil && t.Context().Err() == nil {
+			t.Error(err)
+		}
+		h.StopListening()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return h, ln
+}
+
+// statuses sends parts, none of which is read together with another, and returns
+// how each request was answered, up to the end of the connection or n answers.
+func statuses(t *testing.T, ln *memoryListener, n int, parts ...string) (all []int, closed bool) {
+	t.Helper()
+	c := ln.dial()
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	go func() {
+		for _, part := range parts {
+			if _, err := io.WriteString(c, part); err != nil {
+				return // it was closed
+			}
+		}
+	}()
+	answers := bufio.NewReader(c)
+	for len(all) < n {
+		a, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			return all, true
+		}
+		if _, err := io.Copy(io.Discard, a.Body); err != nil {
+			t.Error(err)
+		}
+		all = append(all, a.StatusCode)
+		if a.Close {
+			return all, true
+		}
+	}
+	return all, false
+}
+
+// What is in a body has no bearing on the next request, and each request line is
+// judged, wherever it lies: at each way to cut the row of them into two reads.
+func TestOnlyRequestLinesAreJudgedAsSuch(t *testing.T) {
+	const pattern = "GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n"
+	lines := "{\"a\":1}\n" + pattern + "{\"b\":\n2}\n{}\n"
+	skippable := "\x50\x2a\x4d\x18" + fmt.Sprintf("%c\x00\x00\x00", len(pattern)) + pattern
+	long := strings.Repeat(" ", maxIgnored) + pattern
+	request := func(method, path, body string, headers ...string) string {
+		return strings.Replace(post(body, headers...), "POST /api/usages", method+" "+path, 1)
+	}
+	chunks := func(body string, headers ...string) string {
+		return strings.TrimSuffix(chunked(body, headers...), "0\r\n\r\n") + "0;HTTP/1.1\r\nX: HTTP/1.1\r\n\r\n"
+	}
+	tokens, headers := holder(t, "a")
+	stranger := "Authorization: Bearer x"
+	for name, c := range map[string]struct {
+		request string
+		status  int
+		closes  bool
+	}{
+		"refused line":           {post(lines, ndjson, headers[0]), 200, false},
+		"refused line, chunked":  {chunks(lines, ndjson, headers[0]), 200, false},
+		"zstd":                   {post(skippable+compress(t, "zstd", "{}"), "Content-Encoding: zstd", headers[0]), 201, false},
+		"zstd, chunked":          {chunks(skippable+compress(t, "zstd", "{}"), "Content-Encoding: zstd", headers[0]), 201, false},
+		"not JSON":               {post(pattern, headers[0]), 400, false},
+		"no body":                {"POST /api/usages HTTP/1.1\r\n" + headers[0] + "\r\nHost: localhost\r\nX: HTTP/1.1\r\n\r\n", 400, false},
+		"expected":               {post(lines, ndjson, headers[0], "Expect: 100-continue"), 100, false},
+		"type":                   {post(pattern, "Content-Type: text/plain", headers[0]), 415, true},
+		"stranger":               {post(pattern, stranger), 401, true},
+		"stranger, long":         {post(long, stranger), 401, true},
+		"stranger, chunked":      {chunks(pattern, stranger), 401, true},
+		"stranger's PUT":         {request("PUT", "/api/usages", pattern), 405, false},
+		"stranger's PUT, long":   {request("PUT", "/api/usages", long), 405, true},
+		"stranger's PUT, token":  {request("PUT", "/api/usages", pattern, stranger), 405, false},
+		"other path":             {request("POST", "/x", pattern, headers[0]), 404, false},
+		"other path, stranger":   {request("POST", "/x", pattern, stranger), 404, false},
+		"other path, long":       {request("POST", "/x", long, headers[0]), 404, true},
+		"other path, chunked":    {strings.Replace(chunks(pattern, headers[0]), "/api/usages", "/x", 1), 404, true},
+		"health with a body":     {request("GET", "/healthz", pattern), 200, false},
+		"health, long body":      {request("GET", "/healthz", long), 200, true},
+		"health, HTTP/1.0":       {"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, false},
+		"empty lines before":     {"\r\n\n\r\n" + post("{}", headers[0]), 201, false},
+		"length after blanks":    {post("{}", headers[0], "X:"+strings.Repeat(" ", 100)), 201, false},
+		"length, leading zeros":  {strings.Replace(post("{}", headers[0]), "Length: ", "Length: \t 00", 1), 201, false},
+		"refused line, and more": {post(lines, ndjson, headers[0]) + "\r\n\n", 200, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := newMemoryLog()
+			_, ln := serveInMemory(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
+			good := post(`{"next":1}`, headers[0])
+			for kind, next := range map[string]string{
+				"good": good, "chunked": chunked(`{"next":1}`, headers[0]),
+				"bare":      strings.Replace(good, "\r\n", "\n", 1),
+				"bare line": strings.Replace(good, "Host: localhost\r\n", "Host: localhost\n", 1),
+				"bare end":  strings.Replace(good, "\r\n\r\n", "\r\n\n", 1) + "\r\n\r\n",
+				"bare get":  pattern,
+				"bare 1.0":  "GET /healthz HTTP/1.0\nX: y\r\n\r\n",
+				"CR":        strings.Replace(good, "\r\n", "\r\r\n", 1),
+				"CR before": "\r" + good,
+			} {
+				want := []int{c.status, http.StatusBadRequest}
+				last := true
+				if kind == "good" || kind == "chunked" {
+					want[1], last = http.StatusCreated, false
+				}
+				if c.status == http.StatusContinue {
+					want = append([]int{100, 200}, want[1:]...)
+				}
+				if c.closes {
+					want, last = want[:1], true
+				}
+				text := c.request + next
+				cuts := []int{len(c.request), len(text)}
+				for at := range text {
+					if near := strings.Index(c.request, "HTTP/1.1\n"); near >= 0 && at > near-3 && at < near+12 || at > len(c.request)-4 && at < len(c.request)+40 && at < len(text) {
+						cuts = append(cuts, at)
+					}
+				}
+				for _, at := range cuts {
+					got, closed := statuses(t, ln, len(want), text[:at], text[at:])
+					if fmt.Sprint(got) != fmt.Sprint(want) || closed != last {
+						t.Errorf("%s next, cut at %d of %d: %v, closed %v; want %v, %v", kind, at, len(c.request), got, closed, want, last)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A request line without CR is refused, in whichever parts it comes and however
+// many requests came before.
+func TestBareRequestLineIsSeenAcrossReads(t *testing.T) {
+	_, ln := serveInMemory(t, newMemoryLog(), Options{})
+	good := post(`{"a":1}`)
+	for _, size := range []int{1, 2, 3, 7, 11, 50, 1000} {
+		for before := range 5 {
+			text := strings.Repeat(good, before) + strings.Replace(good, "\r\n", "\n", 1)
+			var parts []string
+			for len(text) > 0 {
+				n := min(size, len(text))
+				parts, text = append(parts, text[:n]), text[n:]
+			}
+			got, closed := statuses(t, ln, before+1, parts...)
+			if len(got) != before+1 || got[before] != http.StatusBadRequest || !closed || before > 0 && got[before-1] != http.StatusCreated {
+				t.Errorf("after %d requests, in parts of %d: %v, closed %v", before, size, got, closed)
+			}
+		}
+	}
+}
+
+// What a proxy in front does with connections of many clients: one client's body
+// does not have another's request refused.
+func TestABodyDoesNotRefuseAnotherClientsRequest(t *testing.T) {
+	for name, body := range map[string]string{
+		"refused line":   post("{\"a\":1}\nGET / HTTP/1.1\n{\"b\":2}\n", ndjson),
+		"a PUT's":        strings.Replace(post("x HTTP/1.1\ny"), "POST", "PUT", 1),
+		"another path's": strings.Replace(post("x HTTP/1.1\ny"), "/api", "/app", 1),
+	} {
+		log := newMemoryLog()
+		_, addr := serve(t, log, Options{})
+		v := visit(t, addr)
+		for range 10 {
+			v.send(body)
+			v.answer()
+			v.send(post(`{"mine":1}`))
+			if status, text := v.answer(); status != http.StatusCreated {
+				t.Fatalf("%s: %d %s", name, status, text)
+			}
+		}
+	}
+}

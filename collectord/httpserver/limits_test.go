@@ -1,0 +1,114 @@
+package httpserver
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
+	const brief = 100 * time.Millisecond
+	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+	for name, c := range map[string]struct {
+		limits  Limits
+		before  string // sent and answered first
+		send    string
+		dribble string // sent again and again after it
+		status  int    // of the answer, or 0 for none
+		counted string // reason in the ledger, which knows of bodies that have begun
+	}{
+		"says nothing at all": {Limits{HeaderTimeout: brief}, "", "", "", 408, ""},
+		"dribbles a header":   {Limits{HeaderTimeout: brief}, "", "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, ""},
+		"dribbles a later header": {
+			Limits{HeaderTimeout: brief},
+			post("{}"), "POST /api/usages HTTP/1.1\r\n", "X: y\r\n", 408, "",
+		},
+		"sends no body":             {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", head, "", 408, "timeout"},
+		"dribbles a body":           {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", head, "{", 408, "timeout"},
+		"dribbles a body in chunks": {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", strings.Replace(head, "Content-Length: 100000", "Transfer-Encoding: chunked", 1), "1\r\n{\r\n", 408, "timeout"},
+		"is idle":                   {Limits{IdleTimeout: brief}, post("{}"), "", "", 0, ""},
+		"waits after 100 Continue":  {Limits{BodyGrace: brief, BodyRate: 32 << 10}, "", strings.Replace(head, "\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n", 1), "", 100, "timeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := newMemoryLog()
+			h, addr := serve(t, log, Options{Limits: c.limits})
+			v := visit(t, addr)
+			if c.before != "" {
+				v.send(c.before)
+				if status, body := v.answer(); status != http.StatusCreated {
+					t.Fatal(status, body)
+				}
+			}
+			v.send(c.send)
+			if c.dribble != "" {
+				go func() {
+					tick := time.NewTicker(20 * time.Millisecond)
+					defer tick.Stop()
+					for range tick.C {
+						if _, err := io.WriteString(v, c.dribble); err != nil {
+							return
+						}
+					}
+				}()
+			}
+			began := time.Now()
+			if status, body := v.answer(); status != c.status {
+				t.Errorf("answered %d %s", status, body)
+			}
+			waitFor(t, func() bool { return h.Connections() == 0 })
+			if took := time.Since(began); took > 3*time.Second {
+				t.Errorf("took %v", took)
+			}
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			if c.counted != "" && log.rejected["http "+c.counted] != 1 || c.counted == "" && len(log.rejected) > 0 {
+				t.Errorf("counted %v", log.rejected)
+			}
+		})
+	}
+}
+
+// A body that comes as fast as it must takes as long as it needs.
+func TestABodyAtTheRateIsTaken(t *testing.T) {
+	t.Parallel()
+	_, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 200 * time.Millisecond, BodyGrace: 200 * time.Millisecond, BodyRate: 10 << 10}})
+	v := visit(t, addr)
+	body := `{"a":"` + strings.Repeat("x", 15<<10) + `"}`
+	head, rest, _ := strings.Cut(post(body), "\r\n\r\n")
+	v.send(head + "\r\n\r\n")
+	began := time.Now()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for len(rest) > 0 {
+		<-tick.C
+		n := min(len(rest), 400) // 20 KB a second
+		v.send(rest[:n])
+		rest = rest[n:]
+	}
+	if status, answer := v.answer(); status != http.StatusCreated || time.Since(began) < 500*time.Millisecond {
+		t.Errorf("after %v: %d %s", time.Since(began), status, answer)
+	}
+}
+
+func TestWhoDoesNotTakeAnswersIsCutOff(t *testing.T) {
+	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{AnswerTimeout: 200 * time.Millisecond}})
+	v := visit(t, addr)
+	if err := v.Conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	_ = v.SetDeadline(time.Now().Add(20 * time.Second))
+	request := []byte(strings.Repeat("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 1000))
+	for {
+		if _, err := v.Write(request); err != nil { // closed, as both directions are full
+			if isTimeout(err) {
+				t.Error("is served for ever without taking answers")
+			}
+			break
+		}
+	}
+	waitFor(t, func() bool { return h.Connections() == 0 })
+}

@@ -1,0 +1,12 @@
+package httpserver
+
+import (
+	"testing"
+
+	"collectord/collectord/testrun"
+)
+
+func TestMain(m *testing.M) {
+	testrun.ManyAtOnce()
+	m.Run()
+}

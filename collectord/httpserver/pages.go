@@ -1,0 +1,71 @@
+package httpserver
+
+import (
+	"errors"
+	"net/http"
+
+	"collectord/collectord/http1"
+)
+
+// route is what a request is for.
+type route uint8
+
+const (
+	routeNone route = iota
+	routeUsages
+	routeOtherMethod // on the path of usages
+	routeHealth
+	routeHealthMethod
+	routeUnknown
+)
+
+const (
+	usagesPath = "/api/usages"
+	healthPath = "/healthz"
+)
+
+func routeOf(q *http1.Request) route {
+	method := q.Method
+	switch string(q.Path()) {
+	case usagesPath:
+		if string(method) == http.MethodPost {
+			return routeUsages
+		}
+		return routeOtherMethod
+	case healthPath:
+		if string(method) == http.MethodGet || string(method) == http.MethodHead {
+			return routeHealth
+		}
+		return routeHealthMethod
+	}
+	return routeUnknown
+}
+
+// answerPage answers what is not a POST of usages.
+func (c *conn) answerPage() {
+	switch c.route {
+	case routeHealth:
+		word, status := c.server.health()
+		c.answer(&http1.Answer{Status: status, Type: "text/plain; charset=utf-8"}, []byte(word+"\n"))
+	case routeHealthMethod:
+		c.answerProblem(&problem{status: http.StatusMethodNotAllowed, code: CodeMethod, header: http1.Field{Name: "Allow", Value: "GET, HEAD"}})
+	case routeOtherMethod:
+		c.answerProblem(&problem{status: http.StatusMethodNotAllowed, code: CodeMethod, detail: "usages are posted", header: http1.Field{Name: "Allow", Value: "POST"}})
+	default:
+		c.answerProblem(&problem{status: http.StatusNotFound, code: CodeNotFound, detail: "usages are posted to " + usagesPath})
+	}
+}
+
+// health is what /healthz says.
+func (h *Server) health() (word string, status int) {
+	full := h.log.Full()
+	switch {
+	case h.draining.Load():
+		return "draining", http.StatusServiceUnavailable
+	case errors.Is(full, ErrStarting):
+		return "starting", http.StatusServiceUnavailable
+	case full != nil:
+		return "full", http.StatusServiceUnavailable
+	}
+	return "ok", http.StatusOK
+}

@@ -1,0 +1,48 @@
+package httpserver
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestRetryAfterIsWhenThereIsRoomAndNotTheSameForAll(t *testing.T) {
+	seen := map[string]bool{}
+	for range 200 {
+		s := spread(9500 * time.Millisecond)
+		seen[s] = true
+		if n, err := strconv.Atoi(s); err != nil || n < 10 || n > 16 {
+			t.Errorf("Retry-After %s", s)
+		}
+	}
+	if len(seen) < 4 || spread(0) == "0" {
+		t.Errorf("always one of %v", seen)
+	}
+}
+
+func TestUsagesBeyondTheRateAreToldWhenToComeBack(t *testing.T) {
+	log := newMemoryLog()
+	h, addr := serve(t, log, Options{Limits: Limits{Rate: 0.1, Burst: 2}})
+	answers, bodies := talk(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
+	if len(answers) != 5 {
+		t.Fatalf("%d answers: a client beyond the rate keeps its connection", len(answers))
+	}
+	for i, want := range []int{201, 201, 429, 400, 429} {
+		if answers[i].StatusCode != want {
+			t.Errorf("answer %d: %s %s", i, answers[i].Status, bodies[i])
+		}
+	}
+	after, err := strconv.Atoi(answers[2].Header.Get("Retry-After"))
+	if err != nil || after < 9 || after > 17 || !strings.Contains(bodies[2], `"code":"rate_limited"`) {
+		t.Errorf("again after %d s, %v: %s", after, err, bodies[2])
+	}
+	if log.rejected["http rate_limited"] != 2 || len(log.usages) != 2 || h.Requests()[http.StatusTooManyRequests] != 2 {
+		t.Errorf("counted %v, stored %d", log.rejected, len(log.usages))
+	}
+	h.SetLimits(Limits{})
+	if answers, _ := talk(t, addr, post(`{"a":1}`), 1); answers[0].StatusCode != http.StatusCreated {
+		t.Errorf("after the limit was lifted: %s", answers[0].Status)
+	}
+}

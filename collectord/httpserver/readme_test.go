@@ -1,0 +1,226 @@
+package httpserver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"collectord/collectord/auth"
+	"collectord/collectord/usage"
+	"collectord/wal"
+)
+
+// TestReadmeTellsEveryStatusAndCode reads the table of problems in the README.
+// Each row must be what a client meets over a socket, and each code there is
+// must have a row.
+func TestReadmeTellsEveryStatusAndCode(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]int{}
+	for _, m := range regexp.MustCompile("(?m)^\\| (\\d{3}) \\| `(\\w+)` \\|").FindAllStringSubmatch(string(readme), -1) {
+		if rows[m[2]] != 0 {
+			t.Errorf("%s has two rows", m[2])
+		}
+		rows[m[2]], _ = strconv.Atoi(m[1])
+	}
+	codes := codeConstants(t)
+	if listed := slices.Sorted(maps.Keys(rows)); !slices.Equal(listed, codes) {
+		t.Fatalf("the README lists %v, the package has %v", listed, codes)
+	}
+	cases := provocations()
+	for code, status := range rows {
+		provoke, ok := cases[code]
+		if !ok {
+			t.Errorf("nothing provokes %s", code)
+			continue
+		}
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			log := newMemoryLog()
+			log.refuse = provoke.refuse
+			_, addr := serve(t, log, Options{Policy: provoke.who, Limits: Limits{HeaderTimeout: 100 * time.Millisecond, MaxRecord: 1 << 10, MaxConnections: 20, Rate: 10}, MaxInFlight: 64 << 10})
+			if provoke.prepare != nil {
+				provoke.prepare(t, log, addr)
+			}
+			a, body := exchange(t, addr, provoke.request)
+			var p struct {
+				Type, Title, Code, Detail string
+				Status                    int
+			}
+			if err := json.Unmarshal([]byte(body), &p); err != nil {
+				t.Fatalf("%v: %s", err, body)
+			}
+			if a.StatusCode != status || p.Status != status || p.Code != code || p.Title == "" || p.Type != "about:blank" || a.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s %s", a.Status, body)
+			}
+			retry, _ := strconv.Atoi(a.Header.Get("Retry-After"))
+			if wants := status == http.StatusServiceUnavailable || status == http.StatusConflict || status == http.StatusTooManyRequests; wants != (retry > 0) {
+				t.Errorf("%d with Retry-After: %s", status, a.Header.Get("Retry-After"))
+			}
+			if strings.Contains(body, "secret") {
+				t.Errorf("the answer repeats what was sent: %s", body)
+			}
+			for name, value := range provoke.header {
+				if a.Header.Get(name) != value {
+					t.Errorf("%s: %q", name, a.Header.Get(name))
+				}
+			}
+		})
+	}
+}
+
+// provocation is how to get an answer.
+type provocation struct {
+	request string
+	refuse  error // what the log says
+	who     auth.Policy
+	header  map[string]string
+	prepare func(t *testing.T, log *memoryLog, addr string)
+}
+
+func provocations() map[string]provocation {
+	bad := func(body string) provocation { return provocation{request: post(body)} }
+	refused := func(err error) provocation {
+		return provocation{request: post(`{"a":"secret"}`), refuse: fmt.Errorf("%w: secret", err)}
+	}
+	line := func(l string, more ...string) provocation {
+		return provocation{request: l + "\r\nHost: localhost\r\n" + strings.Join(append(more, "Content-Length: 0\r\n\r\n"), "\r\n")}
+	}
+	with := func(p provocation, name, value string) provocation {
+		p.header = map[string]string{name: value}
+		return p
+	}
+	return map[string]provocation{
+		usage.CodeInvalidJSON:   bad(`{"secret":secret}`),
+		usage.CodeNotAnObject:   bad(`"secret"`),
+		usage.CodeEmpty:         bad(` [] `),
+		usage.CodeDuplicateName: bad(`{"secret":1,"secret":2}`),
+		usage.CodeInvalidUTF8:   bad("{\"secret\":\"\xff\"}"),
+		usage.CodeTooDeep:       bad(strings.Repeat(`{"secret":`, 65) + "1" + strings.Repeat("}", 65)),
+		usage.CodeNumberRange:   bad(`{"secret":1e999}`),
+		CodeBadEncoding:         {request: post(`secret`, "Content-Encoding: gzip")},
+		CodeBadRequest:          {request: post(`{}`, "Idempotency-Key: secret secret")},
+		CodeUnauthorized: with(provocation{request: post(`{}`, "Authorization: Bearer secret"), who: auth.Policy{Tokens: &auth.Tokens{}}},
+			"WWW-Authenticate", `Bearer realm="collectord", error="invalid_token"`),
+		CodeCrossSite:      {request: post(`{}`, "Sec-Fetch-Site: cross-site")},
+		CodeNotFound:       line("GET /secret HTTP/1.1"),
+		CodeMethod:         with(line("PUT /api/usages HTTP/1.1"), "Allow", "POST"),
+		CodeTimeout:        {request: "POST /api/usages HTTP/1.1\r\nsecr"},
+		usage.CodeTooLarge: bad(`{"secret":"` + strings.Repeat("secret", 200) + `"}`),
+		CodeMediaType:      {request: post(`secret=1`, "Content-Type: application/x-www-form-urlencoded")},
+		CodeEncoding:       with(provocation{request: post(`secret`, "Content-Encoding: secret")}, "Accept-Encoding", "gzip, zstd"),
+		CodeExpectation:    {request: post(`{}`, "Expect: secret")},
+		CodeHeaderSize:     line("GET / HTTP/1.1", "X: "+strings.Repeat("secret", 2000)),
+		CodeVersion:        line("GET /secret HTTP/2.0"),
+		CodeLogFull:        refused(wal.ErrFull),
+		CodeShuttingDown:   refused(wal.ErrClosed),
+		CodeCommitFailed:   refused(wal.ErrCommitFailed),
+		CodeInternal:       refused(errors.New("of no kind")),
+		CodeOverloaded:     {request: post(`["` + strings.Repeat("secret", 40_000) + `"]`)},
+		CodeRateLimited: {request: post(`{"a":"secret"}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
+			exchange(t, addr, post("["+strings.Repeat("{},", 99)+"{}]")) // ten seconds' worth
+		}},
+		CodeMismatch: {request: keyed("secret", `{"a":2}`), prepare: func(t *testing.T, _ *memoryLog, addr string) {
+			exchange(t, addr, keyed("secret", `{"a":1}`))
+		}},
+		CodeInProgress: {request: keyed("secret", `{}`), prepare: func(t *testing.T, log *memoryLog, addr string) {
+			log.entered, log.leave = make(chan struct{}), make(chan struct{})
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(c, keyed("secret", `{}`)); err != nil {
+				t.Fatal(err)
+			}
+			<-log.entered
+			t.Cleanup(func() {
+				close(log.leave)
+				c.Close()
+			})
+		}},
+	}
+}
+
+// codeConstants returns the values of all constants named Code… of this package and of
+// package usage.
+func codeConstants(t *testing.T) (codes []string) {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range append(files, "../usage/usage.go") {
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), f, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			spec, ok := n.(*ast.ValueSpec)
+			if !ok {
+				return true
+			}
+			for i, name := range spec.Names {
+				if strings.HasPrefix(name.Name, "Code") && i < len(spec.Values) {
+					value, err := strconv.Unquote(spec.Values[i].(*ast.BasicLit).Value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					codes = append(codes, value)
+				}
+			}
+			return true
+		})
+	}
+	slices.Sort(codes)
+	return codes
+}
+
+// The table of a connection's states is the same in the README and in the code.
+func TestReadmeHasTheStatesOfAConnection(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile("conn.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := regexp.MustCompile(`(?s)\| state \|.*?\n\n`).FindString(string(readme))
+	rows := 0
+	for _, row := range strings.Split(strings.ReplaceAll(table, "`", ""), "\n") {
+		cells := strings.Split(strings.Trim(row, "| "), " | ")
+		if len(cells) < 3 || strings.HasPrefix(row, "|---") {
+			continue
+		}
+		rows++
+		for i := range cells {
+			cells[i] = regexp.QuoteMeta(strings.TrimSpace(cells[i]))
+		}
+		if !regexp.MustCompile(`(?m)^//\t` + strings.Join(cells, ` +`) + ` *$`).Match(code) {
+			t.Errorf("the README has %q, and conn.go has no such row", row)
+		}
+	}
+	if rows != states+1 {
+		t.Errorf("the README has %d rows, the code %d states", rows, states)
+	}
+}

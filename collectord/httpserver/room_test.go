@@ -1,0 +1,183 @@
+package httpserver
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"collectord/collectord/auth"
+)
+
+// aged waits until everyone who is connected has been for longer than a stranger
+// may be, and has been idle for longer than a client may be.
+func aged() { <-time.After(strangersTime + 100*time.Millisecond) }
+
+// Whatever a stranger does, it makes room before a client that idles, and the
+// first that came makes room first. One that has begun a request is told so.
+func TestStrangersMakeRoomBeforeClients(t *testing.T) {
+	tokens, headers := holder(t, "ward-3")
+	bearer := headers[0] + "\r\n"
+	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
+	for name, c := range map[string]struct {
+		who    auth.Policy
+		client string // what makes one of it
+		send   string // by a stranger
+		kind   string
+		status int // of the stranger's answer; 0 for none
+	}{
+		"half a header":            {auth.Policy{Tokens: tokens}, bearer, head, "header", 503},
+		"half a header, no tokens": {auth.Policy{}, "", head, "header", 503},
+		"a slow body, no tokens":   {auth.Policy{}, "", head + "Content-Length: 100000\r\n\r\n" + strings.Repeat(" ", 5000), "body", 503},
+		"idle after 404":           {auth.Policy{Tokens: tokens}, bearer, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "idle", 404},
+		"idle after 200":           {auth.Policy{Tokens: tokens}, bearer, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", "idle", 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits most of the time
+			h, addr := serve(t, newMemoryLog(), Options{Policy: c.who, Limits: Limits{MaxConnections: 4}})
+			client := visit(t, addr)
+			posts := func(v *visitor) {
+				t.Helper()
+				v.send(head + c.client + "Content-Length: 2\r\n\r\n{}")
+				if status, body := v.answer(); status != http.StatusCreated {
+					t.Errorf("%d %s", status, body)
+				}
+			}
+			posts(client)
+			var strangers []*visitor
+			for i := range 3 {
+				v := visit(t, addr)
+				v.send(c.send)
+				waitFor(t, func() bool { return h.Connections() == 2+i })
+				strangers = append(strangers, v)
+			}
+			aged()
+			for range 3 {
+				posts(visit(t, addr))
+			}
+			for i, v := range strangers {
+				if status, body := v.answer(); status != c.status {
+					t.Errorf("stranger %d was answered %d %s", i, status, body)
+				}
+			}
+			if h.MadeRoom()[c.kind] != 3 {
+				t.Errorf("made room: %v", h.MadeRoom())
+			}
+			posts(client) // over the connection it had
+		})
+	}
+}
+
+// A request whose body is slow keeps its connection once it is authenticated, and
+// one whose usages are with the log does in any case.
+func TestWhatIsAuthenticatedOrBeingStoredIsNeverCutOff(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	tokens, headers := holder(t, "ward-3")
+	log := newMemoryLog()
+	log.entered, log.leave = make(chan struct{}), make(chan struct{})
+	_, addr := serve(t, log, Options{Policy: auth.Policy{Tokens: tokens}, Limits: Limits{MaxConnections: 2}})
+	slow := visit(t, addr)
+	body := `{"a":"` + strings.Repeat("x", 5000) + `"}`
+	slow.send(fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\n%s\r\nContent-Length: %d\r\n\r\n%s", headers[0], len(body), body[:4000]))
+
+	open := newMemoryLog()
+	open.entered, open.leave = make(chan struct{}), make(chan struct{})
+	_, anonymous := serve(t, open, Options{Limits: Limits{MaxConnections: 2}})
+	held, release := busy(t, open, anonymous, 2)
+
+	aged()
+	for range 10 { // of whom the first finds a place beside the slow one
+		visit(t, addr).send("GET")
+		<-time.After(2 * leastTime)
+	}
+	v := visit(t, anonymous)
+	v.send(post("{}"))
+	if status, body := v.answer(); status != http.StatusServiceUnavailable {
+		t.Errorf("the third: %d %s", status, body)
+	}
+	release()
+	for i, v := range held {
+		if status, body := v.answer(); status != http.StatusCreated {
+			t.Errorf("client %d of those that wait for the log: %d %s", i, status, body)
+		}
+	}
+	slow.send(body[4000:])
+	<-log.entered
+	close(log.leave)
+	if status, body := slow.answer(); status != http.StatusCreated {
+		t.Errorf("the slow one: %d %s", status, body)
+	}
+}
+
+// A connection that is cut off never has its usages stored: whoever is told that
+// nothing was stored can rely on that.
+func TestWhoIsCutOffHasNothingStored(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	log := newMemoryLog()
+	h, addr := serve(t, log, Options{Limits: Limits{MaxConnections: 4}})
+	var clients sync.WaitGroup
+	var mu sync.Mutex
+	created := 0
+	for range 16 {
+		clients.Go(func() {
+			for range 25 {
+				v := visit(t, addr)
+				v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
+				<-time.After(leastTime)
+				_, _ = v.Write([]byte("{}")) // it may be cut off already
+				if status, _ := v.answer(); status == http.StatusCreated {
+					mu.Lock()
+					created++
+					mu.Unlock()
+				}
+				v.Close()
+			}
+		})
+	}
+	clients.Wait()
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if created != len(log.usages) || created == 0 || h.MadeRoom()["header"]+h.MadeRoom()["body"] == 0 {
+		t.Errorf("%d answered 201, %d stored; made room: %v", created, len(log.usages), h.MadeRoom())
+	}
+}
+
+// However many connections make room, the log has a line when that begins, sums,
+// and one when it is over.
+func TestCrowdedConnectionsAreLoggedOnce(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	var mu sync.Mutex
+	var text strings.Builder
+	logger := slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return text.Write(p)
+	}), nil))
+	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{MaxConnections: 2}, Logger: logger})
+	for range 30 {
+		visit(t, addr).send("GET")
+		<-time.After(leastTime)
+	}
+	waitFor(t, func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Contains(text.String(), "no connection makes room or is turned away any more")
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	sweeps := int(time.Second/sweepEvery) * 10
+	if n := strings.Count(text.String(), "http.max_connections is reached"); n == 0 || n > sweeps || strings.Count(text.String(), "trouble=connections") != n+1 {
+		t.Errorf("logged: %s", text.String())
+	}
+	if h.MadeRoom()["header"]+h.TurnedAway() < 28 {
+		t.Errorf("made room: %v, turned away: %d", h.MadeRoom(), h.TurnedAway())
+	}
+}
+
+type writerFunc func(p []byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }

@@ -1,0 +1,453 @@
+package httpserver
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"collectord/wal"
+)
+
+// memoryLog takes what a server hands it.
+type memoryLog struct {
+	mu       sync.Mutex
+	usages   []string
+	ids      []wal.ID
+	clients  []string // who sent each
+	rejected map[string]int
+	refuse   error
+	appends  int
+	repeated int
+	entered  chan struct{} // told when an append begins, if not nil
+	leave    chan struct{} // which then waits for this
+}
+
+func newMemoryLog() *memoryLog { return &memoryLog{rejected: map[string]int{}} }
+
+func (l *memoryLog) AppendSeq(_ context.Context, recs iter.Seq[*wal.Record]) error {
+	if l.entered != nil {
+		l.entered <- struct{}{}
+		<-l.leave
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.refuse != nil {
+		return l.refuse
+	}
+	l.appends++
+	for range recs { // the first of two times
+	}
+	for r := range recs {
+		l.takeLocked(r)
+	}
+	return nil
+}
+
+func (l *memoryLog) takeLocked(r *wal.Record) {
+	l.usages = append(l.usages, string(r.Usage))
+	l.clients = append(l.clients, r.Client)
+	r.ReceivedAt = 1
+	if r.ID == (wal.ID{}) {
+		r.ID[15] = byte(len(l.usages))
+	}
+	l.ids = append(l.ids, r.ID)
+}
+
+func (l *memoryLog) Repeat(_ wal.Source, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.repeated += n
+}
+
+func (l *memoryLog) Reject(s wal.Source, reason string, n int) {
+	if n <= 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rejected[s.String()+" "+reason] += n
+}
+
+func (l *memoryLog) Full() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.refuse
+}
+
+// serve starts a server and returns its address.
+func serve(t *testing.T, log Log, o Options) (h *Server, addr string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serveOn(t, ln, log, o)
+}
+
+// serveOn starts one on a listener.
+func serveOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr string) {
+	t.Helper()
+	h = newServer(t, log, o)
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return h, ln.Addr().String()
+}
+
+// talk sends raw bytes and returns the answers until the server closes or n
+// answers came.
+func talk(t *testing.T, addr, request string, n int) (answers []*http.Response, bodies []string) {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, request); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(c)
+	for range n {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			return answers, bodies
+		}
+		body, _ := io.ReadAll(resp.Body)
+		answers, bodies = append(answers, resp), append(bodies, string(body))
+	}
+	return answers, bodies
+}
+
+func post(body string, headers ...string) string {
+	head := ""
+	for _, h := range headers {
+		head += h + "\r\n"
+	}
+	return fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n%s\r\n%s", len(body), head, body)
+}
+
+func TestAnswers(t *testing.T) {
+	const ok = `{"a":1}`
+	big := `{"a":"` + strings.Repeat("x", 3000) + `"}`
+	for name, c := range map[string]struct {
+		request string
+		status  int
+		want    string // in the answer's body, or code
+		header  string // "Name: value"
+		counted string // reason in the ledger
+	}{
+		"stored":             {post(ok, "Content-Type: application/json"), 201, `{"id":"00000000-0000-0000-0000-000000000001"}`, "Content-Type: application/json", ""},
+		"no type at all":     {post(ok), 201, `"id"`, "", ""},
+		"type with charset":  {post(ok, "Content-Type: application/json; charset=UTF-8"), 201, `"id"`, "", ""},
+		"HTTP/1.0":           {strings.Replace(post(ok), "HTTP/1.1", "HTTP/1.0", 1), 201, `"id"`, "", ""},
+		"chunked":            {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{\"a\r\n4\r\n\":1}\r\n0\r\n\r\n", 201, `"id"`, "", ""},
+		"expect":             {post(ok, "Expect: 100-continue"), 100, "", "", ""},
+		"form":               {post(ok, "Content-Type: application/x-www-form-urlencoded"), 415, "curl -d", "", "unsupported_media_type"},
+		"text":               {post(ok, "Content-Type: text/plain"), 415, "unsupported_media_type", "", "unsupported_media_type"},
+		"other charset":      {post(ok, "Content-Type: application/json; charset=latin1"), 415, "UTF-8", "", "unsupported_media_type"},
+		"gzip":               {post(ok, "Content-Encoding: gzip"), 400, "bad_encoding", "", "bad_encoding"},
+		"cross-site":         {post(ok, "Sec-Fetch-Site: cross-site"), 403, "cross_site", "", "cross_site"},
+		"no JSON":            {post("secret"), 400, "invalid_json", "Content-Type: application/problem+json", "invalid_json"},
+		"array":              {post("[1]"), 400, "not_an_object", "", "not_an_object"},
+		"empty":              {post(""), 400, "empty", "", "empty"},
+		"too large":          {post(big), 413, "too_large", "Connection: close", "too_large"},
+		"too large, chunked": {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n" + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(big), big), 413, "too_large", "Connection: close", "too_large"},
+		"too large, expect":  {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\nExpect: 100-continue\r\n\r\n", 413, "too_large", "Connection: close", "too_large"},
+		"method":             {"GET /api/usages HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "method_not_allowed", "Allow: POST", ""},
+		"path":               {"POST /api/usage HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 404, "not_found", "", ""},
+		"health":             {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 200, "ok", "", ""},
+		"health method":      {"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", 405, "method_not_allowed", "Allow: GET, HEAD", ""},
+		"version":            {"POST /api/usages HTTP/2.0\r\nHost: localhost\r\nContent-Length: 7\r\n\r\n" + ok, 505, "unsupported_version", "Connection: close", ""},
+		"no HTTP":            {"hello\r\n\r\n", 400, "bad_request", "Connection: close", ""},
+		"header too large":   {"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 9000) + "\r\n\r\n", 431, "header_too_large", "Connection: close", ""},
+		"two lengths":        {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n" + ok, 400, "bad_request", "Connection: close", ""},
+		"length and chunked": {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n" + ok + "\r\n0\r\n\r\n", 400, "bad_request", "Connection: close", ""},
+		"broken chunk":       {"POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request", "Connection: close", "bad_request"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			log := newMemoryLog()
+			_, addr := serve(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxBody: 2 << 10})
+			answers, bodies := talk(t, addr, c.request, 1)
+			if len(answers) == 0 {
+				t.Fatal("no answer")
+			}
+			if answers[0].StatusCode != c.status || !strings.Contains(bodies[0], c.want) || strings.Contains(bodies[0], "secret") {
+				t.Errorf("%s: %s", answers[0].Status, bodies[0])
+			}
+			if h, v, ok := strings.Cut(c.header, ": "); ok && answers[0].Header.Get(h) != v && (h != "Connection" || !answers[0].Close) {
+				t.Errorf("%s is %q, want %q", h, answers[0].Header.Get(h), v)
+			}
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			if c.counted != "" && (len(log.rejected) != 1 || log.rejected["http "+c.counted] != 1) || c.counted == "" && len(log.rejected) != 0 {
+				t.Errorf("counted %v, want %s", log.rejected, c.counted)
+			}
+			if c.status >= 400 && len(log.usages) > 0 {
+				t.Errorf("stored %v", log.usages)
+			}
+		})
+	}
+}
+
+func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
+	log := newMemoryLog()
+	_, addr := serve(t, log, Options{})
+	request := ""
+	for i := range 20 {
+		request += post(fmt.Sprintf(`{"n":%d}`, i))
+	}
+	answers, _ := talk(t, addr, request, 20)
+	if len(answers) != 20 || len(log.usages) != 20 || log.usages[7] != `{"n":7}` {
+		t.Errorf("%d answers, stored %v", len(answers), log.usages)
+	}
+}
+
+func TestWhatTheLogSaysIsWhatTheClientHears(t *testing.T) {
+	for refusal, code := range map[error]string{
+		wal.ErrFull: CodeLogFull, wal.ErrUnavailable: CodeLogFull,
+		wal.ErrCommitFailed: CodeCommitFailed, wal.ErrClosed: CodeShuttingDown,
+	} {
+		log := newMemoryLog()
+		log.refuse = fmt.Errorf("%w: for a reason", refusal)
+		_, addr := serve(t, log, Options{})
+		answers, bodies := talk(t, addr, post(`{"a":1}`), 1)
+		if answers[0].StatusCode != http.StatusServiceUnavailable || !strings.Contains(bodies[0], `"`+code+`"`) || answers[0].Header.Get("Retry-After") == "" {
+			t.Errorf("%v: %s %s", refusal, answers[0].Status, bodies[0])
+		}
+		if len(log.rejected) != 0 { // the log counts what it refuses itself
+			t.Errorf("counted twice: %v", log.rejected)
+		}
+		answers, bodies = talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+		if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "full\n" {
+			t.Errorf("health: %s %s", answers[0].Status, bodies[0])
+		}
+	}
+}
+
+func TestSlowHeadersAreCutOff(t *testing.T) {
+	_, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
+	answers, bodies := talk(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
+	if len(answers) != 1 || answers[0].StatusCode != http.StatusRequestTimeout || !strings.Contains(bodies[0], CodeTimeout) {
+		t.Errorf("%v %v", answers, bodies)
+	}
+}
+
+// The kernel hands a connection over with its first bytes, and one that says
+// nothing soon after: nobody can be there for ever and unseen.
+func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
+	t.Parallel()
+	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
+	served := func() {
+		t.Helper()
+		if answers, _ := talk(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+			t.Fatal("not served")
+		}
+		waitFor(t, func() bool { return h.Connections() == 0 })
+	}
+	served() // the server is open
+	began := time.Now()
+	silent, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	served() // though this came later
+	answer, err := io.ReadAll(silent)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
+		t.Errorf("%v: %s", err, answer)
+	}
+	if took := time.Since(began); took < deferAcceptSeconds*time.Second/2 || took > 5*time.Second {
+		t.Errorf("cut off after %v", took)
+	}
+}
+
+// busy has n clients wait for the log, so that their connections can't make room.
+// It returns how they get their answers.
+func busy(t *testing.T, log *memoryLog, addr string, n int) (held []*visitor, release func()) {
+	t.Helper()
+	for range n {
+		v := visit(t, addr)
+		v.send(post(`{"a":1}`))
+		<-log.entered
+		held = append(held, v)
+	}
+	return held, func() {
+		go func() {
+			for range log.entered { // those that come later
+			}
+		}()
+		close(log.leave)
+	}
+}
+
+func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
+	log := newMemoryLog()
+	log.entered, log.leave = make(chan struct{}), make(chan struct{})
+	h, addr := serve(t, log, Options{Limits: Limits{MaxConnections: 3}})
+	held, release := busy(t, log, addr, 3)
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprint(c, "POST")
+	answer, err := io.ReadAll(c)
+	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 503 ") || !strings.Contains(string(answer), CodeOverloaded) {
+		t.Errorf("%v: %s", err, answer)
+	}
+	if h.TurnedAway() != 1 {
+		t.Errorf("%d are counted as turned away", h.TurnedAway())
+	}
+	release()
+	for i, v := range held {
+		if status, body := v.answer(); status != http.StatusCreated {
+			t.Errorf("client %d: %d %s", i, status, body)
+		}
+	}
+	held[0].Close()
+	waitFor(t, func() bool { return h.Connections() == 2 })
+	if answers, _ := talk(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
+		t.Error("a free place was not given to the next connection")
+	}
+}
+
+func waitFor(t *testing.T, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(10 * time.Second)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatal("still not so after 10 s")
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+func TestDeclaredLengthsReserveNothing(t *testing.T) {
+	h, addr := serve(t, newMemoryLog(), Options{MaxBody: 16 << 20})
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for range 100 {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		body := strings.Repeat(" ", 10<<10) // enough for the handler to run
+		if _, err := fmt.Fprintf(c, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", 16<<20, body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, func() bool { return h.Connections() == 100 })
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapInuse) - int64(before.HeapInuse); grown > 16<<20 {
+		t.Errorf("100 connections that declare 16 MiB each took %d bytes", grown)
+	}
+}
+
+func TestDrainingTellsClientsToMoveOn(t *testing.T) {
+	h, addr := serve(t, newMemoryLog(), Options{})
+	h.Drain()
+	answers, _ := talk(t, addr, post(`{"a":1}`), 1)
+	if answers[0].StatusCode != http.StatusCreated || !answers[0].Close {
+		t.Errorf("%s, close %v", answers[0].Status, answers[0].Close)
+	}
+	answers, bodies := talk(t, addr, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+	if answers[0].StatusCode != http.StatusServiceUnavailable || bodies[0] != "draining\n" {
+		t.Errorf("%s %s", answers[0].Status, bodies[0])
+	}
+}
+
+func TestBodyCutOffStoresNothing(t *testing.T) {
+	log := newMemoryLog()
+	h, addr := serve(t, log, Options{})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"a\":1}"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.ReadAll(c)
+	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	c.Close()
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	if len(log.usages) > 0 {
+		t.Errorf("stored %v", log.usages)
+	}
+}
+
+func TestNewLimitsHoldForOpenConnections(t *testing.T) {
+	h, addr := serve(t, newMemoryLog(), Options{})
+	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
+	defer client.CloseIdleConnections()
+	post := func(want int) {
+		t.Helper()
+		resp, err := client.Post("http://"+addr+"/api/usages", "application/json", strings.NewReader(`{"a":"`+strings.Repeat("x", 2000)+`"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("status %d, want %d", resp.StatusCode, want)
+		}
+	}
+	post(http.StatusCreated)
+	h.SetLimits(Limits{MaxRecord: 1 << 10})
+	post(http.StatusRequestEntityTooLarge)
+	h.SetLimits(Limits{IdleTimeout: 10 * time.Millisecond})
+	post(http.StatusCreated)
+	waitFor(t, func() bool { return h.Connections() == 0 })
+}
+
+// With no file descriptor left a server waits for one; the server would end.
+func TestADoorSurvivesWantOfDescriptors(t *testing.T) {
+	ln := &failingListener{errs: make(chan error, 2)}
+	var text strings.Builder
+	h := newServer(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	ln.errs <- &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	ln.errs <- net.ErrClosed
+	if err := h.Serve(ln); err != nil {
+		t.Error(err)
+	}
+	if len(ln.errs) > 0 || !strings.Contains(text.String(), "trouble=accept") {
+		t.Errorf("gave up early: %s", text.String())
+	}
+}
+
+type failingListener struct{ errs chan error }
+
+func (l *failingListener) Accept() (net.Conn, error) { return nil, <-l.errs }
+func (l *failingListener) Close() error              { return nil }
+func (l *failingListener) Addr() net.Addr            { return &net.TCPAddr{} }

@@ -1,0 +1,402 @@
+package httpserver
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"collectord/collectord/auth"
+	"collectord/collectord/auth/authtest"
+)
+
+// visitTLS is visit over TLS.
+func visitTLS(t *testing.T, addr string, config *tls.Config) (*visitor, error) {
+	t.Helper()
+	v := visit(t, addr)
+	c := tls.Client(v.Conn, config)
+	v.Conn, v.r = c, bufio.NewReader(c)
+	return v, c.Handshake()
+}
+
+func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
+	ca := authtest.NewAuthority(t)
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}})
+	for name, c := range map[string]struct {
+		change func(*tls.Config)
+		fails  bool
+		proto  string
+	}{
+		"no ALPN":         {func(*tls.Config) {}, false, ""},
+		"TLS 1.3":         {func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }, false, ""},
+		"TLS 1.2":         {func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, false, ""},
+		"TLS 1.1":         {func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, true, ""},
+		"h2 and http/1.1": {func(c *tls.Config) { c.NextProtos = []string{"h2", "http/1.1"} }, false, "http/1.1"},
+		"h2":              {func(c *tls.Config) { c.NextProtos = []string{"h2"} }, true, ""},
+		"distrust":        {func(c *tls.Config) { c.RootCAs = x509.NewCertPool() }, true, ""},
+	} {
+		config := ca.Config(nil)
+		c.change(config)
+		v, err := visitTLS(t, addr, config)
+		if (err != nil) != c.fails {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil {
+			continue
+		}
+		for range 2 { // kept alive
+			v.send(post(`{"a":1}`))
+			if status, body := v.answer(); status != http.StatusCreated || v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != c.proto {
+				t.Errorf("%s: %d %s, protocol %q", name, status, body, v.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol)
+			}
+		}
+		v.Close()
+	}
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	m := h.HandshakeFailures()
+	if m["protocol"] != 2 || m["refused"]+m["closed"] != 1 || m["timeout"]+m["not_tls"]+m["client_certificate"] != 0 || h.Requests()[400] != 0 {
+		t.Errorf("failures %v, requests %v", m, h.Requests())
+	}
+}
+
+func TestClientCertificates(t *testing.T) {
+	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
+	names := func(dns ...string) func(*x509.Certificate) {
+		return func(c *x509.Certificate) { c.DNSNames = dns }
+	}
+	tokens, headers := holder(t, "by-token")
+	for name, c := range map[string]struct {
+		certificate *tls.Certificate
+		who         auth.Policy
+		header      string
+		status      int // 0: there is no handshake
+		client      string
+		counted     string
+	}{
+		"none":                         {nil, auth.Policy{}, "", 0, "", "client_certificate"},
+		"of another authority":         {other.Client(t, nil), auth.Policy{}, "", 0, "", "client_certificate"},
+		"expired":                      {ca.Client(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }), auth.Policy{}, "", 0, "", "client_certificate"},
+		"for servers":                  {ca.Client(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }), auth.Policy{}, "", 0, "", "client_certificate"},
+		"with a common name":           {ca.Client(t, nil), auth.Policy{}, "", 201, "somebody", ""},
+		"with DNS names":               {ca.Client(t, names("edge-7.example.com", "other")), auth.Policy{}, "", 201, "edge-7.example.com", ""},
+		"with a name that does not do": {ca.Client(t, names("*.example.com", "other")), auth.Policy{}, "", 201, "", ""},
+		"and no token":                 {ca.Client(t, nil), auth.Policy{Tokens: tokens}, "", 401, "", ""},
+		"and a token":                  {ca.Client(t, nil), auth.Policy{Tokens: tokens}, headers[0], 201, "by-token", ""},
+		"a token and none":             {nil, auth.Policy{Tokens: tokens}, headers[0], 0, "", "client_certificate"},
+		"none is needed":               {nil, auth.Policy{Anonymous: true}, "", 201, "", ""},
+		"not needed, but shown":        {ca.Client(t, nil), auth.Policy{Anonymous: true}, "", 201, "somebody", ""},
+		"not needed, and wrong":        {other.Client(t, nil), auth.Policy{Anonymous: true}, "", 0, "", "client_certificate"},
+	} {
+		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+			t.Run(fmt.Sprintf("%s %s", name, tls.VersionName(version)), func(t *testing.T) {
+				t.Parallel()
+				c := c // changed below
+				log := newMemoryLog()
+				c.who.TLS = ca.Server(t, ca)
+				h, addr := serve(t, log, Options{Policy: c.who})
+				config := ca.Config(nil)
+				if c.certificate != nil { // whether or not the server would take it
+					config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate, nil }
+				}
+				config.MinVersion, config.MaxVersion = version, version
+				v, err := visitTLS(t, addr, config)
+				status, body := 0, ""
+				if err == nil { // in TLS 1.3 the client is done before the server knows it
+					if c.header == "" {
+						c.header = "X: y"
+					}
+					_, _ = io.WriteString(v, post(`{"a":1}`, c.header))
+					status, body = v.answer()
+				}
+				if status != c.status {
+					t.Errorf("%v, %d %s", err, status, body)
+				}
+				if c.status == 201 && (len(log.clients) != 1 || log.clients[0] != c.client) {
+					t.Errorf("stored as of %q", log.clients)
+				}
+				if c.status == 0 {
+					waitFor(t, func() bool { return h.HandshakeFailures()[c.counted] == 1 })
+				}
+				if c.status != 201 && len(log.usages) > 0 {
+					t.Error("stored")
+				}
+			})
+		}
+	}
+}
+
+// A certificate whose authority is not believed any more is refused at the next
+// request, and so is a connection that was opened when none was needed.
+func TestNewAuthoritiesHoldForOpenConnections(t *testing.T) {
+	t.Parallel()
+	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
+	ask := func(v *visitor, want int) {
+		t.Helper()
+		v.send(post(`{}`))
+		if status, body := v.answer(); status != want || want == 401 && !strings.Contains(body, "client certificate") {
+			t.Errorf("%d %s, want %d", status, body, want)
+		}
+	}
+	first := ca.Server(t, ca)
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Anonymous: true}})
+	plain, kept := visit(t, addr), visit(t, addr)
+	ask(plain, 201)
+	waitFor(t, func() bool { return h.Connections() == 2 }) // the kernel keeps the silent one for a while
+	h.SetPolicy(auth.Policy{TLS: first, Anonymous: true})
+	ask(plain, 201)
+	nameless, err := visitTLS(t, addr, ca.Config(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(nameless, 201)
+	h.SetPolicy(auth.Policy{TLS: first})
+	v, err := visitTLS(t, addr, ca.Config(ca.Client(t, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(v, 201)
+	ask(nameless, 401)
+	ask(plain, 401)
+	ask(kept, 401)
+	h.SetPolicy(auth.Policy{TLS: ca.Server(t, ca)}) // the same authority, read again
+	ask(v, 201)
+	h.SetPolicy(auth.Policy{TLS: ca.Server(t, other)})
+	ask(v, 401)
+}
+
+// A session that was begun under authorities that are no longer believed is not
+// resumed.
+func TestNoSessionOutlivesAReload(t *testing.T) {
+	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, ca)}})
+	config := ca.Config(ca.Client(t, nil))
+	config.ClientSessionCache = tls.NewLRUClientSessionCache(10)
+	config.MaxVersion = tls.VersionTLS12
+	resumed := func() (bool, error) {
+		v, err := visitTLS(t, addr, config)
+		return err == nil && v.Conn.(*tls.Conn).ConnectionState().DidResume, err
+	}
+	if did, err := resumed(); did || err != nil {
+		t.Fatal(did, err)
+	}
+	if did, err := resumed(); !did || err != nil {
+		t.Fatal("sessions are not resumed at all, which proves nothing", err)
+	}
+	next := ca.Server(t, other)
+	h.SetPolicy(auth.Policy{TLS: next})
+	if did, err := resumed(); did || err == nil {
+		t.Errorf("resumed %v, %v", did, err)
+	}
+}
+
+// What is wrong in plaintext is as wrong inside of TLS: the wrappers lie in the
+// right order.
+func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
+	t.Parallel()
+	ca := authtest.NewAuthority(t)
+	log := newMemoryLog()
+	h, addr := serve(t, log, Options{MaxBody: 1 << 20, Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: Limits{HeaderTimeout: 200 * time.Millisecond, MaxRecord: 1 << 20}})
+	ask := func(name, request string, want int) {
+		t.Helper()
+		v, err := visitTLS(t, addr, ca.Config(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.WriteString(v, request) // may be refused on its way
+		if status, body := v.answer(); status != want {
+			t.Errorf("%s: %d %s", name, status, body)
+		}
+		v.Close()
+	}
+	ask("bare LF after the request", "POST /api/usages HTTP/1.1\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", 400)
+	ask("too large, sent whole", post(strings.Repeat(" ", 3<<20)), 413)
+	ask("large", post(`{"a":"`+strings.Repeat("x", 900<<10)+`"}`), 201)
+	ask("pipelined", post(`{}`)+post(`{}`), 201)
+	ask("slow header", "POST /api/usages HTTP/1.1\r\nHost:", 408)
+	// A body in chunks that breaks off is not stored, whether the client takes leave
+	// of TLS first, or not, or in the midst of a record.
+	before := len(log.usages)
+	for _, end := range []string{"a farewell", "nothing", "\x17\x03\x03\x00\x50half"} {
+		v, err := visitTLS(t, addr, ca.Config(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+		c := v.Conn.(*tls.Conn)
+		switch end {
+		case "a farewell":
+			_ = c.CloseWrite()
+		case "nothing":
+			_ = c.NetConn().(*net.TCPConn).CloseWrite()
+		default:
+			_, _ = io.WriteString(c.NetConn(), end)
+			_ = c.NetConn().(*net.TCPConn).CloseWrite()
+		}
+		if status, body := v.answer(); status != 400 {
+			t.Errorf("broken off with %q: %d %s", end, status, body)
+		}
+	}
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	if len(log.usages) != before {
+		t.Error("a body that was cut off is stored")
+	}
+	// An idle connection that is closed without a farewell is no bad request.
+	bad := h.Requests()[400]
+	v, err := visitTLS(t, addr, ca.Config(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.send(post(`{}`))
+	v.answer()
+	v.Conn.(*tls.Conn).NetConn().Close()
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	if h.Requests()[400] != bad {
+		t.Error("it is counted as a bad request")
+	}
+}
+
+func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
+	t.Parallel()
+	ca := authtest.NewAuthority(t)
+	var text safeText
+	h, addr := serve(t, newMemoryLog(), Options{
+		Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: Limits{HeaderTimeout: 300 * time.Millisecond},
+		Logger: slog.New(slog.NewTextHandler(&text, nil)),
+	})
+	// Plain HTTP is answered as such.
+	answers, bodies := talk(t, addr, post(`{"secret":1}`), 1)
+	if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !strings.Contains(bodies[0], "use https") || h.Requests()[400] != 1 {
+		t.Errorf("%v %v", answers, bodies)
+	}
+	// So is a client that has much to say first.
+	for range 20 {
+		v := visit(t, addr)
+		v.send(post(strings.Repeat(" ", 1<<20)))
+		if status, body := v.answer(); status != 400 || !strings.Contains(body, "use https") {
+			t.Fatalf("%d %s", status, body)
+		}
+		v.Close()
+	}
+	v := visit(t, addr)
+	v.send("\x16\x03\x01\x40\x00\x01\x00\xff\x00" + strings.Repeat("secret", 5000)) // a hello of 64 KiB
+	if _, err := io.ReadAll(v); err != nil && !errors.Is(err, io.EOF) && isTimeout(err) {
+		t.Error("a hello without an end is read for ever")
+	}
+	config := ca.Config(nil)
+	config.NextProtos = []string{"secret"}
+	if _, err := visitTLS(t, addr, config); err == nil {
+		t.Error("any protocol will do")
+	}
+	visit(t, addr).Close()
+	silent := visit(t, addr)
+	began := time.Now()
+	if _, err := io.ReadAll(silent); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("who says nothing is let go after %v: %v", time.Since(began), err)
+	}
+	waitFor(t, func() bool { return h.Connections() == 0 })
+	if m := h.HandshakeFailures(); fmt.Sprint(m) != "map[client_certificate:0 closed:1 not_tls:21 protocol:2 refused:0 timeout:1]" {
+		t.Errorf("%v", m)
+	}
+	got := text.String()
+	if strings.Count(got, "trouble=handshake") != 25 || strings.Contains(got, "secret") || strings.Contains(got, "127.0.0.1") {
+		t.Errorf("logged: %s", got)
+	}
+}
+
+// Those who never finish a handshake are cut off, count as connections, and make
+// room before one is turned away.
+func TestUnfinishedHandshakesStopNobody(t *testing.T) {
+	ca := authtest.NewAuthority(t)
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: Limits{MaxConnections: 40}})
+	for i := range 40 {
+		hello := "\x16\x03\x01\x02\x00\x01\x00"
+		if i%2 == 1 {
+			hello = hello[:1]
+		}
+		visit(t, addr).send(hello)
+	}
+	waitFor(t, func() bool { return h.Connections() == 40 })
+	// One more has room made for it, or is told over TLS, not in plaintext, while none
+	// has had its least time.
+	v, err := visitTLS(t, addr, ca.Config(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.send(post(`{}`))
+	if status, body := v.answer(); status != 201 && (status != 503 || !strings.Contains(body, CodeOverloaded)) {
+		t.Errorf("%d %s", status, body)
+	}
+	waitFor(t, func() bool {
+		v, err := visitTLS(t, addr, ca.Config(nil))
+		if err != nil {
+			return false
+		}
+		v.send(post(`{}`))
+		status, _ := v.answer()
+		return status == 201
+	})
+	waitFor(t, func() bool { return h.Connections() <= 40 }) // one that makes room counts until it is closed
+}
+
+// Clients that post all the time see nothing of certificates, tokens and
+// authorities being read again.
+func TestReloadsUnderLoadDropNothing(t *testing.T) {
+	ca := authtest.NewAuthority(t)
+	_, headers := holder(t, "a")
+	policy := func(i int) auth.Policy {
+		return auth.Policy{Tokens: only(t, "a", headers[0], fmt.Sprintf("rate=%d", 1_000_000+i)), TLS: ca.Server(t, ca)}
+	}
+	h, addr := serve(t, newMemoryLog(), Options{Policy: policy(0)})
+	_, value, _ := strings.Cut(headers[0], ": ")
+	certificate := ca.Client(t, nil)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	var posted [8]int
+	for c := range posted {
+		wg.Go(func() {
+			client := &http.Client{Transport: &http.Transport{TLSClientConfig: ca.Config(certificate), DisableKeepAlives: c%4 == 3}}
+			defer client.CloseIdleConnections()
+			for ; ; posted[c]++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				req, _ := http.NewRequest(http.MethodPost, "https://"+addr+"/api/usages", strings.NewReader(`{"a":1}`))
+				req.Header.Set("Authorization", value)
+				resp, err := client.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusCreated {
+					t.Error(resp.Status)
+					return
+				}
+			}
+		})
+	}
+	answered := func() uint64 { return h.Requests()[201] }
+	for i := range 20 {
+		at := answered()
+		waitFor(t, func() bool { return answered() > at+20 || t.Failed() })
+		h.SetPolicy(policy(i + 1))
+	}
+	close(stop)
+	wg.Wait()
+	if m := h.HandshakeFailures(); m["protocol"]+m["client_certificate"]+m["timeout"] > 0 {
+		t.Errorf("handshakes failed: %v", m)
+	}
+	t.Logf("%v requests, %d reloads", posted, 20)
+}

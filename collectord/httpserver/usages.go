@@ -1,0 +1,142 @@
+package httpserver
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+
+	"collectord/collectord/http1"
+	"collectord/wal"
+)
+
+// ReasonStrict counts usages that are valid but came with others that are not,
+// and with Prefer: handling=strict.
+const ReasonStrict = "strict"
+
+// prepare makes records of the body, or says why none of it is stored: all that it rejects
+// it reports to the ledger. A request with a known Idempotency-Key is only answered again.
+func (h *Server) prepare(c *conn, r *request) *problem {
+	ids, p := h.claim(r)
+	if p == nil {
+		p = h.split(r, ids)
+	}
+	if p != nil {
+		h.log.Reject(wal.HTTP, p.code, 1)
+		return p
+	}
+	for _, c := range r.batch.rejected {
+		h.log.Reject(wal.HTTP, c.Code, c.N)
+	}
+	if len(r.parts) == 0 || len(r.batch.faults) > 0 && r.prefer.strict {
+		h.log.Reject(wal.HTTP, ReasonStrict, len(r.parts))
+		return r.unstorable()
+	}
+	if r.prefer.ids && !r.batch.single && !h.reserve(r, idText*r.batch.values) {
+		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.parts))
+		return noMemory()
+	}
+	if r.again { // which costs nothing
+		h.log.Repeat(wal.HTTP, len(r.parts))
+		return nil
+	}
+	if p = h.admit(r.client, len(r.parts), time.Now()); p == nil && !c.keep() {
+		p = noRoom()
+	}
+	if p != nil {
+		h.log.Reject(wal.HTTP, p.code, len(r.parts))
+	}
+	return p
+}
+
+// claim looks up the Idempotency-Key of a request, if it has one, and returns what makes
+// its ids.
+func (h *Server) claim(r *request) (*idDeriver, *problem) {
+	if len(r.key) == 0 {
+		return nil, nil
+	}
+	key := shorten(hashParts([]byte(r.client), r.key)) // each client has keys of its own
+	kind := []byte("json")
+	if r.content == linesContent {
+		kind = []byte("lines")
+	}
+	claim, prefer := h.window.claim(key, shorten(hashParts(kind, r.body)), r.prefer)
+	r.prefer = prefer
+	switch claim {
+	case claimed:
+		r.claim, r.claimed = key, true
+	case repeated:
+		r.again = true
+	case underWay:
+		return nil, &problem{
+			status: http.StatusConflict, code: CodeInProgress, header: retryAfter(),
+			detail: "the first request with this Idempotency-Key has no answer yet",
+		}
+	default:
+		return nil, &problem{
+			status: http.StatusUnprocessableEntity, code: CodeMismatch,
+			detail: "the Idempotency-Key came with another body before; nothing was stored",
+		}
+	}
+	return newIDDeriver(r.client, r.key), nil
+}
+
+// settle ends the claim of a request, if it has one.
+func (r *request) settle(w *window, stored bool) {
+	if r.claimed {
+		r.claimed = false
+		w.settle(r.claim, stored)
+	}
+}
+
+func shorten(sum [32]byte) (d digest) {
+	copy(d[:], sum[:])
+	return d
+}
+
+// appendProblem translates an error of the log. The log has counted the usages
+// unless it is of a kind that should not happen.
+func (h *Server) appendProblem(err error, n int) *problem {
+	if p := logProblem(err); p != nil {
+		return p
+	}
+	h.opts.Logger.Error("the log rejected usages that were checked", "error", err)
+	h.log.Reject(wal.HTTP, CodeInternal, n)
+	return &problem{status: http.StatusInternalServerError, code: CodeInternal, detail: "nothing was stored"}
+}
+
+// logProblem is why the log takes nothing.
+func logProblem(err error) *problem {
+	switch {
+	case errors.Is(err, wal.ErrClosed):
+		return unavailable(CodeShuttingDown, "this collector is shutting down; nothing was stored")
+	case errors.Is(err, wal.ErrCommitFailed):
+		return unavailable(CodeCommitFailed, "the disk failed; what was sent may be stored: repeat it with the same Idempotency-Key")
+	case errors.Is(err, wal.ErrFull), errors.Is(err, wal.ErrUnavailable):
+		return unavailable(CodeLogFull, "the log can't take more at the moment; nothing was stored")
+	}
+	return nil
+}
+
+// admit takes n usages of a token from its rate and from that of all. The
+// problem is not counted yet: the ledger is to have all n.
+func (h *Server) admit(token string, n int, now time.Time) *problem {
+	ok, wait := h.rates.Take(token, n, now)
+	if ok {
+		return nil
+	}
+	return &problem{
+		status: http.StatusTooManyRequests, code: CodeRateLimited,
+		detail: "more usages a second than http.rate or the token allows; nothing was stored",
+		header: http1.Field{Name: "Retry-After", Value: spread(wait)},
+	}
+}
+
+// spread is wait in whole seconds and up to half as much again, so that clients
+// that were refused together do not come back together.
+func spread(wait time.Duration) string {
+	seconds := int(math.Ceil(wait.Seconds()))
+	return strconv.Itoa(max(1, seconds) + rand.IntN(seconds/2+2))
+}

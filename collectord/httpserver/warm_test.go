@@ -1,0 +1,171 @@
+package httpserver
+
+import (
+	"bytes"
+	"context"
+	"iter"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"collectord/collectord/auth"
+	"collectord/collectord/histogram"
+	"collectord/collectord/usage"
+	"collectord/wal"
+)
+
+// another is the name of the client that was there before those of a test.
+const another = "another"
+
+// newServer makes the HTTP server of a test. Requests of another client have gone
+// through its pools before: nothing that they left may show in what the test sees.
+func newServer(t testing.TB, log Log, o Options) *Server {
+	t.Helper()
+	h := New(log, o)
+	fresh := h.requests.New
+	h.requests.New = func() any { return worn(fresh().(*request)) }
+	h.SetLimits(Limits{})
+	h.SetPolicy(auth.Policy{})
+	warm(t, h)
+	h.SetPolicy(o.Policy)
+	h.SetLimits(o.Limits)
+	for i := range h.statuses {
+		h.statuses[i].Store(0)
+	}
+	for class := range h.took {
+		h.took[class] = histogram.NewLatency()
+	}
+	h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
+	h.log = log
+	return h
+}
+
+// warm posts what another client may send: good and bad, single and many, in each
+// coding and framing. Twice as many clients as there are processors do so at once,
+// so that every processor finds something in the pools.
+func warm(t testing.TB, h *Server) {
+	t.Helper()
+	many := strings.Repeat(`{"another":"client"}`+"\n", 80)
+	texts := []string{
+		post(`{"another":"client"}`),
+		post(many, ndjson, "Prefer: return=representation"),
+		post(many+`{"another":`, ndjson, "Prefer: handling=strict"),
+		chunked("[" + strings.Repeat(`{"another":"client"},`, 500) + "{}]"),
+		post("another"),
+		post(compress(t, "gzip", many), ndjson, "Content-Encoding: gzip"),
+		post(compress(t, "zstd", many), ndjson, "Content-Encoding: zstd"),
+		post(`{"another":"client"}`, "Content-Encoding: zstd"),
+		post(`{"another":"client"}`, "Expect: 100-continue"),
+		"GET /another HTTP/1.1\r\nHost: localhost\r\n\r\n",
+		post(`{"another":"client"}`, "Idempotency-Key: another"),
+	}
+	n := 2 * runtime.GOMAXPROCS(0)
+	log := &gatheringLog{memoryLog: newMemoryLog(), all: make(chan struct{})}
+	log.missing.Store(int32(n))
+	h.log = log
+	var over sync.WaitGroup
+	for range n {
+		over.Go(func() {
+			for _, text := range texts {
+				serveScript(h, another, text)
+			}
+		})
+	}
+	over.Wait()
+	if len(log.usages) < n {
+		t.Fatalf("%d usages of another client are stored", len(log.usages))
+	}
+}
+
+// gatheringLog keeps appends until as many have come as there are clients.
+type gatheringLog struct {
+	*memoryLog
+	missing atomic.Int32
+	all     chan struct{}
+}
+
+func (l *gatheringLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
+	switch n := l.missing.Add(-1); {
+	case n == 0:
+		close(l.all)
+	case n > 0:
+		<-l.all
+	}
+	return l.memoryLog.AppendSeq(ctx, recs)
+}
+
+// worn fills a request with what an earlier one could have left in it.
+func worn(r *request) *request {
+	body := []byte(`{"another":"client"}`)
+	r.client, r.prefer, r.content, r.coding, r.key = another, preferences{strict: true, ids: true}, linesContent, gzipped, bytes.Clone(body)
+	r.arriving, r.body, r.answer = append(r.arriving[:0], body...), bytes.Clone(body), bytes.Clone(body)
+	r.parts, r.ids = []part{{0, uint32(len(body))}}, []wal.ID{{1}}
+	r.batch = batch{
+		single: true, given: true, values: 3, gaps: []int{1, 2},
+		faults: []rejected{{7, usage.Error{Code: usage.CodeTooDeep, Offset: 7, Reason: another}}}, rejected: usage.Counts{{Code: usage.CodeTooDeep, N: 2}},
+	}
+	r.record = wal.Record{Usage: body, Client: another, ID: wal.ID{1}}
+	r.held, r.stored = allotment{1, 1}, 1
+	r.again, r.claimed, r.claim = true, true, digest{1}
+	return r
+}
+
+// Every test of this package has its server from newServer.
+func TestNoServerIsTestedCold(t *testing.T) {
+	files, err := filepath.Glob("*_test.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	constructor := regexp.MustCompile(`(?:^|[^.\w])New\(`)
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := len(constructor.FindAll(text, -1)); n > 0 && (name != "warm_test.go" || n > 1) {
+			t.Errorf("%s: use newServer", name)
+		}
+	}
+}
+
+// memoryListener accepts connections that are in memory, so that a test decides
+// what each Read returns, and may run in a synctest bubble.
+type memoryListener struct {
+	conns chan net.Conn
+	ended chan struct{}
+	once  sync.Once
+}
+
+func listenInMemory() *memoryListener {
+	return &memoryListener{conns: make(chan net.Conn), ended: make(chan struct{})}
+}
+
+// dial returns the client's end. What one Write of it sends is never in the same
+// Read as what another sends, and is sent once all of it was read.
+func (l *memoryListener) dial() net.Conn {
+	ours, theirs := net.Pipe()
+	l.conns <- theirs
+	return ours
+}
+
+func (l *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memoryListener) Close() error {
+	l.once.Do(func() { close(l.ended) })
+	return nil
+}
+
+func (l *memoryListener) Addr() net.Addr { return &net.TCPAddr{} }

@@ -1,0 +1,256 @@
+package send
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxAnswer = 1 << 20 // bytes, with interim answers before it, lines and chunks
+	maxLine   = 4 << 10
+)
+
+// errUnreadable stands for whatever is wrong with an answer, which could hold
+// anything.
+var errUnreadable = errors.New("the answer is not HTTP")
+
+// answerReader reads HTTP/1.0 and 1.1 answers to POST requests (RFC 9112). It
+// rejects what two readers could understand differently. Its errors are
+// errUnreadable and those of the connection; after either, where the next answer
+// begins is unknown.
+type answerReader struct {
+	from *bufio.Reader // of maxLine bytes; set by reset
+	left int           // bytes that may still come of the answer under way
+	body []byte        // of the answer under way
+}
+
+// reset drops what was read ahead, and goes on with conn.
+func (r *answerReader) reset(conn io.Reader) {
+	if r.from == nil {
+		r.from = bufio.NewReaderSize(conn, maxLine)
+		return
+	}
+	r.from.Reset(conn)
+}
+
+// read returns the next answer that is not interim. Its body lasts until the next
+// call.
+func (r *answerReader) read() (answer, error) {
+	r.left, r.body = maxAnswer, r.body[:0]
+	for {
+		h, err := r.readHeader()
+		if err != nil {
+			return answer{}, err
+		}
+		if h.status < 200 && h.status != 101 { // 101 is final: another protocol follows it
+			continue
+		}
+		if err := r.readBody(&h); err != nil {
+			return answer{}, err
+		}
+		return answer{
+			status: h.status, body: r.body, replayed: h.replayed, retryAfter: h.retryAfter,
+			// Bytes behind it answer no request: the next one must not get them.
+			last: h.close || r.from.Buffered() > 0,
+		}, nil
+	}
+}
+
+// header is what an answer's status line and fields say.
+type header struct {
+	status           int
+	length           int // of the body; -1: not given
+	chunked          bool
+	close, keepAlive bool
+	replayed         bool
+	retryAfter       time.Duration
+}
+
+func (r *answerReader) readHeader() (h header, err error) {
+	line, err := r.line()
+	if err != nil {
+		return h, err
+	}
+	h, ok := statusLine(line)
+	if !ok {
+		return h, errUnreadable
+	}
+	http10 := line[len("HTTP/1.")] == '0'
+	if err := r.readFields(&h); err != nil {
+		return h, err
+	}
+	if h.chunked && (http10 || h.length >= 0) {
+		return h, errUnreadable
+	}
+	h.close = h.close || http10 && !h.keepAlive
+	return h, nil
+}
+
+// statusLine parses HTTP-version SP 3DIGIT [SP reason].
+func statusLine(line []byte) (h header, ok bool) {
+	const length = len("HTTP/1.1 200")
+	if len(line) < length || len(line) > length && line[length] != ' ' || !isText(line) {
+		return h, false
+	}
+	if version := line[:len("HTTP/1.1 ")]; string(version) != "HTTP/1.1 " && string(version) != "HTTP/1.0 " {
+		return h, false
+	}
+	status, err := strconv.ParseUint(string(line[length-3:length]), 10, 16)
+	return header{status: int(status), length: -1}, err == nil && status >= 100
+}
+
+// readFields reads header or trailer fields and the empty line behind them.
+func (r *answerReader) readFields(h *header) error {
+	for {
+		line, err := r.line()
+		if err != nil || len(line) == 0 {
+			return err
+		}
+		if !h.field(line) {
+			return errUnreadable
+		}
+	}
+}
+
+// field parses a field, and reports whether it is well-formed.
+func (h *header) field(line []byte) (ok bool) {
+	name, value, ok := bytes.Cut(line, []byte(":"))
+	value = bytes.Trim(value, " \t")
+	if !ok || !toLowerToken(name) || !isText(value) {
+		return false
+	}
+	switch string(name) {
+	case "content-length":
+		n, err := strconv.ParseUint(string(value), 10, 31)
+		if err != nil || h.length >= 0 {
+			return false
+		}
+		h.length = int(n)
+	case "transfer-encoding":
+		if h.chunked || !bytes.EqualFold(value, []byte("chunked")) {
+			return false
+		}
+		h.chunked = true
+	case "connection":
+		for option := range bytes.SplitSeq(value, []byte(",")) {
+			option = bytes.Trim(option, " \t")
+			h.close = h.close || bytes.EqualFold(option, []byte("close"))
+			h.keepAlive = h.keepAlive || bytes.EqualFold(option, []byte("keep-alive"))
+		}
+	case "idempotency-replayed":
+		h.replayed = h.replayed || len(value) > 0
+	case "retry-after":
+		h.retryAfter = max(h.retryAfter, retryAfter(value, time.Now()))
+	}
+	return true
+}
+
+// readBody reads the body, wherever it ends (RFC 9112, section 6.3).
+func (r *answerReader) readBody(h *header) error {
+	switch {
+	case h.status == 101, h.status == 204, h.status == 304:
+		h.close = h.close || h.status == 101 || h.chunked || h.length > 0 // where it ends is in doubt
+		return nil
+	case h.chunked:
+		return r.readChunks()
+	case h.length >= 0:
+		return r.take(h.length)
+	}
+	h.close = true
+	for {
+		if _, err := r.from.Peek(1); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		if err := r.take(r.from.Buffered()); err != nil {
+			return err
+		}
+	}
+}
+
+// readChunks reads a chunked body and its trailer, which changes nothing.
+func (r *answerReader) readChunks() error {
+	for {
+		line, err := r.line()
+		if err != nil {
+			return err
+		}
+		digits, _, _ := bytes.Cut(bytes.TrimRight(line, " \t"), []byte(";")) // some pad them
+		size, err := strconv.ParseUint(string(digits), 16, 31)
+		if err != nil || !isText(line) {
+			return errUnreadable
+		}
+		if size == 0 {
+			return r.readFields(&header{length: -1})
+		}
+		if err := r.take(int(size)); err != nil {
+			return err
+		}
+		if line, err = r.line(); err != nil {
+			return err
+		}
+		if len(line) > 0 {
+			return errUnreadable
+		}
+	}
+}
+
+// take appends n bytes to the body.
+func (r *answerReader) take(n int) error {
+	if r.left -= n; r.left < 0 {
+		return errUnreadable
+	}
+	have := len(r.body)
+	r.body = slices.Grow(r.body, n)[:have+n]
+	_, err := io.ReadFull(r.from, r.body[have:])
+	return err
+}
+
+// line returns the next line without its CRLF. It lasts until the next read.
+func (r *answerReader) line() ([]byte, error) {
+	line, err := r.from.ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
+		return nil, errUnreadable
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.left -= len(line)
+	text, ok := bytes.CutSuffix(line, []byte("\r\n"))
+	if !ok || r.left < 0 {
+		return nil, errUnreadable
+	}
+	return text, nil
+}
+
+// toLowerToken changes b to lower case, and reports whether it is a token (RFC
+// 9110, section 5.6.2).
+func toLowerToken(b []byte) bool {
+	for i, c := range b {
+		switch {
+		case 'A' <= c && c <= 'Z':
+			b[i] = c + 'a' - 'A'
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', strings.IndexByte("-!#$%&'*+.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// isText reports whether b has no control characters but tabs.
+func isText(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
