@@ -299,7 +299,7 @@ func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 		return func(k *keeping) {
 			k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 				if status == 0 {
-					panic(http.ErrAbortHandler)
+					return s3test.Abort(w)
 				}
 				return s3test.Error(w, status, "Whatever")
 			}})
@@ -452,7 +452,7 @@ func TestASegmentIsKeptWhileTheStorageIsAway(t *testing.T) {
 	inKeeping(t, func(t *testing.T, k *keeping) {
 		keys := k.shipped(k.small(20)...)
 		was := k.fake.Objects()
-		k.behave(s3test.Behaviour{Fault: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }})
+		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		k.expect(0, 20, 0, 0)

@@ -80,7 +80,7 @@ func (l *liar) towards(r *http.Request) s3test.Behaviour {
 		fail("503", func(w http.ResponseWriter) bool { return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown") })
 		return b
 	case 2:
-		fail("reset", func(http.ResponseWriter) bool { panic(http.ErrAbortHandler) })
+		fail("reset", s3test.Abort)
 		return b
 	}
 	if !object || !strings.Contains(key, "/dt=") { // what is asked about the storage itself is the truth

@@ -53,7 +53,7 @@ func TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce(t *testing.T) {
 						}
 						return true
 					case 1:
-						panic(http.ErrAbortHandler)
+						return s3test.Abort(w)
 					case 2:
 						return s3test.Error(w, http.StatusInternalServerError, "InternalError")
 					case 3:

@@ -150,7 +150,7 @@ func TestAChecksumThatIsInsistedOnMustBeVerified(t *testing.T) {
 func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 	t.Parallel()
 	failures := map[string]func(w http.ResponseWriter, r *http.Request) bool{
-		"aborted":   func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) },
+		"aborted":   func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) },
 		"500":       func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, 500, "InternalError") },
 		"503":       func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, 503, "SlowDown") },
 		"a page":    s3test.EveryPage,
@@ -159,9 +159,9 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 			return s3test.Error(w, 409, "ConditionalRequestConflict")
 		},
 		"403": func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, 403, "AccessDenied") },
-		"half of it": func(_ http.ResponseWriter, r *http.Request) bool {
+		"half of it": func(w http.ResponseWriter, r *http.Request) bool {
 			io.CopyN(io.Discard, r.Body, 10)
-			panic(http.ErrAbortHandler)
+			return s3test.Abort(w)
 		},
 	}
 	var all sync.WaitGroup // at once, which t.Parallel is not: they wait more than they work
