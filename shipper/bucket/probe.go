@@ -133,9 +133,11 @@ func (s *s3Store) findConditions(ctx context.Context, c checksum) (conditional b
 	return false, err
 }
 
-// verifies reports whether the storage refuses an object whose checksum is wrong.
+// verifies reports whether the storage refuses an object whose checksum is wrong. A
+// temporary error is no answer, but 500 is one if the storage answers nothing else to a
+// wrong checksum, and takes a right one each time.
 func (s *s3Store) verifies(ctx context.Context, c checksum, conditional bool) (bool, error) {
-	for range 2 { // an answer that does not say what is wrong may be about something else
+	for range 4 { // an answer that does not say what is wrong may be about something else
 		err := s.putWrong(ctx, c, conditional)
 		resp := minio.ToErrorResponse(err)
 		switch {
@@ -143,7 +145,7 @@ func (s *s3Store) verifies(ctx context.Context, c checksum, conditional bool) (b
 			return false, nil
 		case mismatches(resp):
 			return true, nil
-		case resp.StatusCode == 0:
+		case resp.StatusCode == 0, temporary(resp.StatusCode) && resp.StatusCode != http.StatusInternalServerError:
 			return false, err
 		}
 		_, rightErr := s.put(ctx, ProbeObject(), putOptions{checksum: c})

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"collectord/shipper/bucket/s3test"
@@ -103,6 +104,37 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified has a storage too busy to
+// refuse a wrong checksum, and not too busy for anything else.
+func TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{408, 425, 429, 502, 503, 504, 507, 599} {
+		for _, checksum := range []string{"auto", "crc32c"} {
+			f, s := newFake(t, func(o *S3Options) { o.Checksum = checksum })
+			f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+				return strings.Contains(r.URL.Path, "/wrong-") && s3test.Error(w, status, "Trouble")
+			}})
+			var e *Error
+			if err := s.Probe(t.Context()); !errors.As(err, &e) || e.Permanent || s.Capabilities() != (Capabilities{}) {
+				t.Errorf("%d, %s: found %+v, %v", status, checksum, s.Capabilities(), err)
+			}
+			f.Behave(s3test.Behaviour{})
+			if err := s.Probe(t.Context()); err != nil || s.Capabilities().Checksum != "crc32c" {
+				t.Errorf("%d, %s: found %+v later, %v", status, checksum, s.Capabilities(), err)
+			}
+		}
+	}
+	// Three times 500 may be chance.
+	f, s := newFake(t)
+	var fails atomic.Int64
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/wrong-") && fails.Add(1) <= 3 && s3test.Error(w, 500, "InternalError")
+	}})
+	if err := s.Probe(t.Context()); err != nil || s.Capabilities().Checksum != "crc32c" {
+		t.Errorf("found %+v, %v", s.Capabilities(), err)
 	}
 }
 
