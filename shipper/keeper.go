@@ -124,12 +124,12 @@ func (k *keeper) isOld(one *keptObject) bool {
 	return now.Sub(one.confirmed)-(k.silenceLocked(now)-one.silence) > reshipLimit
 }
 
-// mayHaveLost reports whether the storage failed after it confirmed an object, or the
-// daemon was restarted, as after a loss of power that both had.
+// mayHaveLost reports whether the storage failed after it confirmed an object, or may have
+// confirmed it before the daemon was restarted, as after a loss of power that both had.
 func (k *keeper) mayHaveLost(one *keptObject) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return one.segment.FoundAtStart() || !k.outage.Before(one.confirmed)
+	return one.segment.FoundAtStart() && !one.object.Sent || !k.outage.Before(one.confirmed)
 }
 
 // run looks at what is due until ctx ends.

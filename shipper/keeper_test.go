@@ -538,6 +538,34 @@ func TestAfterARestartNothingIsPutTwice(t *testing.T) {
 	})
 }
 
+// TestWhatIsShippedAfterARestartIsNotReadBack: nothing has happened since. It would double
+// what a backlog costs.
+func TestWhatIsShippedAfterARestartIsNotReadBack(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		k.stop()
+		l, err := wal.Open(k.dir, wal.Options{Node: "edge-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Append(t.Context(), wal.Record{Usage: big()}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		k.start()
+		synctest.Wait()
+		k.expect(0, 1, 0, 0)
+		k.looks()
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		if heads, gets := k.counted(http.MethodHead), k.counted(http.MethodGet); heads != 1 || gets != 0 {
+			t.Errorf("it was looked at %d times, and read %d times", heads, gets)
+		}
+	})
+}
+
 func TestWithoutKeepASegmentIsRemovedAtOnce(t *testing.T) {
 	inKeeping(t, func(t *testing.T, k *keeping) {
 		k.shipped(k.small(2)...)
