@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,7 +21,7 @@ func TestWhatIsGarbledOnItsWayHereIsReadAgain(t *testing.T) {
 			t.Run(fmt.Sprint(name, " ", lie), func(t *testing.T) {
 				inKeeping(t, func(t *testing.T, k *keeping) {
 					keys := k.shipped(k.small(1)...)
-					garbled := false
+					var garbled atomic.Bool
 					k.fake.Behave(s3test.Behaviour{Each: func(r *http.Request) s3test.Behaviour {
 						b := s3test.Behaviour{Conditions: conditions}
 						switch {
@@ -30,21 +31,20 @@ func TestWhatIsGarbledOnItsWayHereIsReadAgain(t *testing.T) {
 								w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
 								return true
 							}
-						case strings.Contains(r.URL.Path, "/dt=") && r.Method == http.MethodGet && !garbled:
-							b.Read, garbled = lie, true
+						case strings.Contains(r.URL.Path, "/dt=") && r.Method == http.MethodGet && garbled.CompareAndSwap(false, true):
+							b.Read = lie
 						}
 						return b
 					}})
 					k.stop()
 					k.start()
 					synctest.Wait()
-					if !garbled {
+					if !garbled.Swap(false) {
 						t.Error("it was not read after the restart")
 					}
-					garbled = false
 					time.Sleep(testKeep)
 					synctest.Wait()
-					if !garbled {
+					if !garbled.Load() {
 						t.Error("it was not read when it was looked at")
 					}
 					k.expect(0, 0, 0, 0)
