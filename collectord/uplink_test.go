@@ -21,14 +21,15 @@ import (
 	"collectord/wal"
 )
 
-var uplinkScale = flag.Int("uplinkscale", 20, "divides the 10 MB and the minute of stall_timeout of the slow uplink; 1: as they are, 11 minutes")
+var uplinkScale = flag.Int("uplinkscale", 20, "divides the 10 MB and the minute of stall_timeout of the slow uplink; 1, as in make torture: as they are, 11 minutes")
 
 // TestASlowUplinkShipsAtTheFirstAttempt ships 10 MB through a link of 16 KB/s in
-// both directions, with the default shipper.stall_timeout.
+// both directions, with the default timeouts where -uplinkscale is 1.
 func TestASlowUplinkShipsAtTheFirstAttempt(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	needs(t, "ip", "tc")
 	const rate = 16_000
-	size, stall := 10_000_000 / *uplinkScale, time.Minute/time.Duration(*uplinkScale)
+	size := 10_000_000 / *uplinkScale
 	dir := t.TempDir()
 	ours, theirs := newNetwork(t, "edge"), newNetwork(t, "storage")
 	must(t, "ip", "link", "add", "cd1", "netns", ours.name, "type", "veth", "peer", "name", "cd1", "netns", theirs.name)
@@ -55,8 +56,12 @@ func TestASlowUplinkShipsAtTheFirstAttempt(t *testing.T) {
 	t.Cleanup(storage.Close)
 
 	config := filepath.Join(dir, "collectord.yaml")
-	text := fmt.Sprintf("node: edge-1\ndata_dir: %s/data\nlog: {format: text}\nwal: {min_free: 0}\nshipper:\n  stall_timeout: %v\n  %s\n",
-		dir, stall, strings.Replace(settings, f.URL, storage.URL, 1))
+	timeouts := "" // the defaults
+	if *uplinkScale != 1 {
+		timeouts = fmt.Sprintf("stall_timeout: %v\n  ", time.Minute/time.Duration(*uplinkScale))
+	}
+	text := fmt.Sprintf("node: edge-1\ndata_dir: %s/data\nlog: {format: text}\nwal: {min_free: 0}\nshipper:\n  %s%s\n",
+		dir, timeouts, strings.Replace(settings, f.URL, storage.URL, 1))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -17,8 +17,8 @@ import (
 // for it but a few hundred bytes.
 //
 // A segment whose object is gone or damaged is listed by the log again, and the queue
-// ships it as it does any other. That happens once to a segment, and within a day: what
-// is gone then was deleted, or moved, by somebody.
+// ships it as it does any other. That happens once to a segment, and within a day in which
+// the storage answered: what is gone then was deleted, or moved, by somebody.
 type keeper struct {
 	*Shipper
 	wake  chan struct{} // has run look now; holds one
@@ -28,6 +28,8 @@ type keeper struct {
 	waiting []*keptObject   // for a look, first those that were put off less often
 	outage  time.Time       // when the storage failed last
 	backoff backoff         // of all looks, while the storage fails
+	silent  time.Time       // since when all looks have failed; zero: the last one did not
+	silence time.Duration   // how long that was so before, in all
 	trouble map[string]bool // that was logged, and is not over
 }
 
@@ -36,7 +38,8 @@ type keptObject struct {
 	segment   *wal.Segment
 	object    bucket.Object // as it was stored; without its body
 	confirmed time.Time
-	tries     int // looks that failed
+	silence   time.Duration // of the keeper, at that time
+	tries     int           // looks that failed
 
 	// Of the last look.
 	read   bool   // the lines were read
@@ -53,7 +56,8 @@ const (
 	// costs as many requests, and shows a loss of power that nothing else has shown.
 	smallObject = 256 << 10
 	// reshipLimit is how long after its confirmation a segment may be shipped again: the
-	// storage may be told to delete what is older.
+	// storage may be told to delete what is older. The time in which the storage does not
+	// say what it has does not count: nobody could see earlier what it has lost.
 	reshipLimit = 24 * time.Hour
 )
 
@@ -63,7 +67,10 @@ func newKeeper(s *Shipper) *keeper {
 
 // keep has the log keep a segment that the storage has confirmed.
 func (k *keeper) keep(seg *wal.Segment, o *bucket.Object) {
-	one := &keptObject{segment: seg, object: *o, confirmed: time.Now()}
+	now := time.Now()
+	k.mu.Lock()
+	one := &keptObject{segment: seg, object: *o, confirmed: now, silence: k.silenceLocked(now)}
+	k.mu.Unlock()
 	one.object.Body = nil
 	seg.Keep()
 	k.wait(one)
@@ -92,12 +99,37 @@ func (k *keeper) noteOutage() {
 	k.outage = time.Now()
 }
 
-// mayHaveLost reports whether the storage failed after it confirmed an object, or the
-// daemon was restarted, as after a loss of power that both had.
+// silenceLocked is how long looks have failed so far, in all.
+func (k *keeper) silenceLocked(now time.Time) time.Duration {
+	if k.silent.IsZero() {
+		return k.silence
+	}
+	return k.silence + now.Sub(k.silent)
+}
+
+// answered notes that the storage has said what it has.
+func (k *keeper) answered() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.silence, k.silent = k.silenceLocked(time.Now()), time.Time{}
+	k.backoff = backoff{}
+}
+
+// isOld reports whether an object was confirmed so long ago that it may be gone because
+// the storage was told so.
+func (k *keeper) isOld(one *keptObject) bool {
+	now := time.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return now.Sub(one.confirmed)-(k.silenceLocked(now)-one.silence) > reshipLimit
+}
+
+// mayHaveLost reports whether the storage failed after it confirmed an object, or may have
+// confirmed it before the daemon was restarted, as after a loss of power that both had.
 func (k *keeper) mayHaveLost(one *keptObject) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return one.segment.FoundAtStart() || !k.outage.Before(one.confirmed)
+	return one.segment.FoundAtStart() && !one.object.Sent || !k.outage.Before(one.confirmed)
 }
 
 // run looks at what is due until ctx ends.

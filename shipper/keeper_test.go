@@ -147,6 +147,20 @@ func (k *keeping) expect(pending, kept int, reshipped, vanished uint64) {
 	}
 }
 
+// dayPasses makes what the keeper remembers a day older: a bubble takes seconds for one.
+func (k *keeping) dayPasses() {
+	k.t.Helper()
+	keeper := k.ship.keeper
+	keeper.mu.Lock()
+	defer keeper.mu.Unlock()
+	for _, one := range keeper.waiting {
+		one.confirmed = one.confirmed.Add(-reshipLimit)
+	}
+	if !keeper.silent.IsZero() {
+		keeper.silent = keeper.silent.Add(-reshipLimit)
+	}
+}
+
 // said checks how often something was logged.
 func (k *keeping) said(what string, times int) {
 	k.t.Helper()
@@ -265,16 +279,33 @@ func TestWhatIsGoneTwiceHasVanished(t *testing.T) {
 func TestAfterADayNothingIsShippedAgain(t *testing.T) {
 	inKeeping(t, func(_ *testing.T, k *keeping) {
 		keys := k.shipped(k.small(2)...)
-		k.fake.Put(keys[0], nil)
-		k.ship.keeper.mu.Lock() // a day in which the storage can't be asked
-		for _, one := range k.ship.keeper.waiting {
-			one.confirmed = one.confirmed.Add(-reshipLimit)
-		}
-		k.ship.keeper.mu.Unlock()
+		k.fake.Put(keys[0], nil) // as a rule of the bucket may have it
+		k.dayPasses()
 		time.Sleep(testKeep)
 		synctest.Wait()
 		k.expect(0, 0, 0, 1)
 		k.said("it was confirmed more than a day ago", 1)
+	})
+}
+
+// TestWhatTheStorageLostWhileItWasAwayIsShippedAgain however long that was.
+func TestWhatTheStorageLostWhileItWasAwayIsShippedAgain(t *testing.T) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
+		for outage := range uint64(2) {
+			keys := k.shipped(k.small(6)...)
+			was := k.fake.Objects()
+			k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
+			time.Sleep(2 * testKeep)
+			k.dayPasses()
+			k.behave(s3test.Behaviour{})
+			for _, key := range keys[:3] {
+				k.fake.Put(key, nil)
+			}
+			time.Sleep(3 * testKeep)
+			synctest.Wait()
+			k.expect(0, 0, 3*(outage+1), 0)
+			k.there(was)
+		}
 	})
 }
 
@@ -299,7 +330,7 @@ func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 		return func(k *keeping) {
 			k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
 				if status == 0 {
-					panic(http.ErrAbortHandler)
+					return s3test.Abort(w)
 				}
 				return s3test.Error(w, status, "Whatever")
 			}})
@@ -452,7 +483,7 @@ func TestASegmentIsKeptWhileTheStorageIsAway(t *testing.T) {
 	inKeeping(t, func(t *testing.T, k *keeping) {
 		keys := k.shipped(k.small(20)...)
 		was := k.fake.Objects()
-		k.behave(s3test.Behaviour{Fault: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }})
+		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		k.expect(0, 20, 0, 0)
@@ -507,6 +538,34 @@ func TestAfterARestartNothingIsPutTwice(t *testing.T) {
 	})
 }
 
+// TestWhatIsShippedAfterARestartIsNotReadBack: nothing has happened since. It would double
+// what a backlog costs.
+func TestWhatIsShippedAfterARestartIsNotReadBack(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		k.stop()
+		l, err := wal.Open(k.dir, wal.Options{Node: "edge-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Append(t.Context(), wal.Record{Usage: big()}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		k.start()
+		synctest.Wait()
+		k.expect(0, 1, 0, 0)
+		k.looks()
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		if heads, gets := k.counted(http.MethodHead), k.counted(http.MethodGet); heads != 1 || gets != 0 {
+			t.Errorf("it was looked at %d times, and read %d times", heads, gets)
+		}
+	})
+}
+
 func TestWithoutKeepASegmentIsRemovedAtOnce(t *testing.T) {
 	inKeeping(t, func(t *testing.T, k *keeping) {
 		k.shipped(k.small(2)...)
@@ -521,6 +580,35 @@ func TestWithoutKeepASegmentIsRemovedAtOnce(t *testing.T) {
 		if n := k.looks(); n > 0 {
 			t.Errorf("%d looks", n)
 		}
+	})
+}
+
+// TestWhatHadToGoDoesNotShowThatTheStorageIsBack removes every other kept segment while
+// the storage fails.
+func TestWhatHadToGoDoesNotShowThatTheStorageIsBack(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		k.shipped(k.small(60)...)
+		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
+		time.Sleep(testKeep + 10*time.Minute) // to the longest wait
+		synctest.Wait()
+		k.ship.keeper.mu.Lock()
+		for i, one := range k.ship.keeper.waiting {
+			if i%2 == 0 {
+				_ = one.segment.Remove()
+			}
+		}
+		k.ship.keeper.mu.Unlock()
+		k.looks()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		// Half the longest wait is the mean of one at random.
+		if n, most := k.looks(), int64(10*time.Minute/(time.Minute/2)); n > 2*most {
+			t.Errorf("%d looks in ten minutes, of %d or so", n, most)
+		}
+		k.behave(s3test.Behaviour{})
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
 	})
 }
 

@@ -46,28 +46,28 @@ func (k *keeper) look(ctx context.Context, one *keptObject) error {
 
 // looked decides what becomes of a kept segment after a look.
 func (k *keeper) looked(one *keptObject) {
-	if one.err != nil || one.intact || one.lost != "" {
-		k.blind.Store(isForbidden(one.err))
+	if one.err == nil && !one.intact && one.lost == "" { // its room was needed, and nothing was asked
+		return
 	}
+	k.blind.Store(isForbidden(one.err))
+	if one.err != nil && !isForbidden(one.err) {
+		k.putOff(one)
+		return
+	}
+	k.answered()
 	switch {
-	case isForbidden(one.err):
+	case one.err != nil:
 		k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is removed unseen (grant s3:GetObject and s3:ListBucket on this bucket and prefix; README, Permissions)",
 			"key", one.object.Key, "error", one.err)
 		_ = one.segment.Remove() // logged
-	case one.err != nil:
-		k.putOff(one)
-		return
 	case one.lost != "":
 		k.lost(one)
-	case one.intact && !one.read && k.mayHaveLost(one): // as another look has shown since
+	case !one.read && k.mayHaveLost(one): // as another look has shown since
 		k.wait(one)
-	case one.intact:
+	default:
 		k.over()
 		_ = one.segment.Remove() // logged
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.backoff = backoff{}
 }
 
 // lost has a segment shipped again whose object is not there, or not whole, unless that
@@ -77,7 +77,7 @@ func (k *keeper) lost(one *keptObject) {
 	switch {
 	case one.segment.WasRelisted():
 		reason = "it was shipped again before"
-	case time.Since(one.confirmed) > reshipLimit:
+	case k.isOld(one):
 		reason = "it was confirmed more than a day ago"
 	case !one.segment.Relist():
 		reason = "its segment was removed to make room"
@@ -115,8 +115,12 @@ func (k *keeper) putOff(one *keptObject) {
 		asked = min(failure.RetryAfter, limits.RetryMaxPermanent)
 	}
 	k.count(kind)
+	now := time.Now()
 	k.mu.Lock()
-	k.backoff.failed(time.Now(), limits.RetryMin, most, asked)
+	k.backoff.failed(now, limits.RetryMin, most, asked)
+	if k.silent.IsZero() {
+		k.silent = now
+	}
 	k.mu.Unlock()
 	one.tries++
 	k.wait(one)

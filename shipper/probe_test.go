@@ -91,11 +91,8 @@ func TestEachCallOfTheProbeMayFail(t *testing.T) {
 			said := &saidLines{}
 			f, store := encrypting(t, said)
 			var calls atomic.Int64
-			f.Behave(s3test.Behaviour{BlindCRC32C: true, Fault: func(http.ResponseWriter, *http.Request) bool {
-				if calls.Add(1) == n {
-					panic(http.ErrAbortHandler)
-				}
-				return false
+			f.Behave(s3test.Behaviour{BlindCRC32C: true, Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+				return calls.Add(1) == n && s3test.Abort(w)
 			}})
 			l := openLog(t, t.TempDir())
 			fill(t, l, 30, 10)

@@ -101,6 +101,7 @@ func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (
 	err = s.store.Put(ctx, o)
 	s.sizes.note(o.Size, err)
 	if !errors.Is(err, bucket.ErrExists) {
+		o.Sent = err == nil
 		return o, err
 	}
 	stored, err = s.resolveExisting(ctx, o, read)

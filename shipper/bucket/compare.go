@@ -27,9 +27,17 @@ const (
 // Compare looks whether the storage has the same lines under the object's key, and
 // returns the ETag of what it has. Metadata and size are believed, unless read says
 // otherwise, a checksum disagrees or they are doubtful: what a proof refused must not be
-// accepted here by the next attempt. ErrNotFound means that there is nothing. The
+// accepted here by the next attempt. What reads as other lines is read again: they may
+// have changed on their way here alone. ErrNotFound means that there is nothing. The
 // object needs no body.
 func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comparison, etag string, err error) {
+	if found, etag, err = compareOnce(ctx, store, o, read); err == nil && found != SameLines {
+		return compareOnce(ctx, store, o, Read)
+	}
+	return found, etag, err
+}
+
+func compareOnce(ctx context.Context, store Store, o *Object, read bool) (found Comparison, etag string, err error) {
 	if !read {
 		there, err := store.Stat(ctx, o.Key)
 		if err != nil {

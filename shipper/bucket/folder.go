@@ -138,7 +138,7 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 		return s.fail("put", o.Key, err)
 	}
 	dir := filepath.Dir(path)
-	if err := s.makeDurable(dir); err != nil {
+	if err := errors.Join(s.makeDurable(dir), s.makeDurable(s.temp())); err != nil {
 		return s.fail("put", o.Key, err)
 	}
 	taken := func() error {

@@ -3,6 +3,7 @@ package bucket
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,5 +42,39 @@ func TestAFolderThatCouldNotBeOpenedIsOpenedOnce(t *testing.T) {
 	wg.Wait()
 	if bad > 0 {
 		t.Errorf("%d of 800 puts failed", bad)
+	}
+}
+
+// TestWhatIsDeletedBelowAFolderIsMadeAgain deletes it while the daemon runs. The folder
+// itself is not: it may be on a disk that is away.
+func TestWhatIsDeletedBelowAFolderIsMadeAgain(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "archive")
+	s, err := newFolder(root, "0123456789abcdef")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, deleted := range []string{"", "_collectord/tmp", "_collectord", "dt=2026-11-23"} {
+		if deleted != "" {
+			if err := os.RemoveAll(filepath.Join(root, deleted)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, latest := range []bool{false, true} {
+			o := NewObject(fmt.Sprintf("dt=2026-11-23/hour=08/%d-%v.ndjson.zst", i, latest), []byte("x"))
+			o.Latest = latest
+			if err := s.Put(t.Context(), o); err != nil {
+				t.Errorf("without %q: %v", deleted, err)
+			}
+		}
+	}
+	if err := os.RemoveAll(root); err != nil {
+		t.Fatal(err)
+	}
+	var trouble *Error
+	if err := s.Put(t.Context(), NewObject("a", []byte("x"))); !errors.As(err, &trouble) || !strings.Contains(trouble.Hint, root+" must be a directory") {
+		t.Errorf("without the folder: %v", err)
+	}
+	if _, err := os.Lstat(root); err == nil {
+		t.Error("the folder was made again")
 	}
 }

@@ -26,7 +26,7 @@ func errorXML(code, message string) string {
 }
 
 // TestTheHintNamesTheCause: each row is what that storage really answers, or what its
-// documentation says.
+// documentation says. Those of S3Mock, s3proxy and Swift are in testdata/answers.
 func TestTheHintNamesTheCause(t *testing.T) {
 	t.Parallel()
 	const (
@@ -84,7 +84,7 @@ func TestTheHintNamesTheCause(t *testing.T) {
 			status: 403, kind: xml, body: errorXML("InvalidObjectState", "The operation is not valid for the object's storage class"),
 			wantKind: "InvalidObjectState", hint: "can't be read before it is restored", mine: true,
 		},
-		"S3Mock: a region that can't be asked for": {
+		"a server that fails when it is asked for the region": {
 			status: 500, kind: "application/json", region: true, transient: true,
 			body: `{"timestamp":"2026-11-23T08:00:00.000+00:00","status":500,"error":"Internal Server Error","path":"/bucket/"}`, wantKind: "http_500", hint: "set shipper.s3.region",
 		},

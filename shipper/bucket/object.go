@@ -35,6 +35,7 @@ type Object struct {
 	// Latest is of what only the newest counts of: Put replaces what is under the key,
 	// whatever it is, in the bucket's default storage class.
 	Latest bool
+	Sent   bool // by this process, and confirmed; otherwise it may have been there before
 	Metadata
 }
 

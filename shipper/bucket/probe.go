@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/minio/minio-go/v7"
@@ -133,9 +134,11 @@ func (s *s3Store) findConditions(ctx context.Context, c checksum) (conditional b
 	return false, err
 }
 
-// verifies reports whether the storage refuses an object whose checksum is wrong.
+// verifies reports whether the storage refuses an object whose checksum is wrong. A
+// temporary error is no answer, but 500 is one if the storage answers nothing else to a
+// wrong checksum, and takes a right one each time.
 func (s *s3Store) verifies(ctx context.Context, c checksum, conditional bool) (bool, error) {
-	for range 2 { // an answer that does not say what is wrong may be about something else
+	for range 4 { // an answer that does not say what is wrong may be about something else
 		err := s.putWrong(ctx, c, conditional)
 		resp := minio.ToErrorResponse(err)
 		switch {
@@ -143,7 +146,7 @@ func (s *s3Store) verifies(ctx context.Context, c checksum, conditional bool) (b
 			return false, nil
 		case mismatches(resp):
 			return true, nil
-		case resp.StatusCode == 0:
+		case resp.StatusCode == 0, temporary(resp.StatusCode) && resp.StatusCode != http.StatusInternalServerError:
 			return false, err
 		}
 		_, rightErr := s.put(ctx, ProbeObject(), putOptions{checksum: c})
@@ -237,8 +240,8 @@ func (s *s3Store) classTrouble(ctx context.Context, key string) (string, error) 
 // blameSetting finds out whether a probe that the storage refused, or failed at, passes without
 // encryption or without the storage class.
 func (s *s3Store) blameSetting(ctx context.Context, err error) error {
-	var resp minio.ErrorResponse
-	if !errors.As(err, &resp) || resp.StatusCode < 400 {
+	refused := refusal(err)
+	if refused == "" {
 		return err
 	}
 	for _, c := range []struct {
@@ -256,11 +259,27 @@ func (s *s3Store) blameSetting(ctx context.Context, err error) error {
 			continue
 		}
 		// It is the setting if it fails again with it, and not the moment.
-		if _, again := s.put(ctx, ProbeObject(), putOptions{checksum: checksumSHA256}); minio.ToErrorResponse(again).Code == resp.Code {
+		if _, again := s.put(ctx, ProbeObject(), putOptions{checksum: checksumSHA256}); refusal(again) == refused {
 			return &settingError{c.setting, err}
 		}
 	}
 	return err
+}
+
+// refusal is the code, or, of an answer that is not S3's, the status of an error that a
+// storage answered; empty: it is another error.
+func refusal(err error) string {
+	var (
+		answer *responseError
+		resp   minio.ErrorResponse
+	)
+	switch {
+	case errors.As(err, &answer) && answer.code == "" && answer.status >= 400:
+		return strconv.Itoa(answer.status)
+	case errors.As(err, &resp) && resp.StatusCode >= 400:
+		return resp.Code
+	}
+	return ""
 }
 
 // settingError means that the storage accepts a put without what a setting asks for, and not

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"collectord/shipper/bucket/s3test"
@@ -106,6 +107,37 @@ func TestAChecksumIsUsedOnlyIfTheStorageVerifiesIt(t *testing.T) {
 	}
 }
 
+// TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified has a storage too busy to
+// refuse a wrong checksum, and not too busy for anything else.
+func TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{408, 425, 429, 502, 503, 504, 507, 599} {
+		for _, checksum := range []string{"auto", "crc32c"} {
+			f, s := newFake(t, func(o *S3Options) { o.Checksum = checksum })
+			f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+				return strings.Contains(r.URL.Path, "/wrong-") && s3test.Error(w, status, "Trouble")
+			}})
+			var e *Error
+			if err := s.Probe(t.Context()); !errors.As(err, &e) || e.Permanent || s.Capabilities() != (Capabilities{}) {
+				t.Errorf("%d, %s: found %+v, %v", status, checksum, s.Capabilities(), err)
+			}
+			f.Behave(s3test.Behaviour{})
+			if err := s.Probe(t.Context()); err != nil || s.Capabilities().Checksum != "crc32c" {
+				t.Errorf("%d, %s: found %+v later, %v", status, checksum, s.Capabilities(), err)
+			}
+		}
+	}
+	// Three times 500 may be chance.
+	f, s := newFake(t)
+	var fails atomic.Int64
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.Contains(r.URL.Path, "/wrong-") && fails.Add(1) <= 3 && s3test.Error(w, 500, "InternalError")
+	}})
+	if err := s.Probe(t.Context()); err != nil || s.Capabilities().Checksum != "crc32c" {
+		t.Errorf("found %+v, %v", s.Capabilities(), err)
+	}
+}
+
 // TestAnUpgradedStorageIsFoundToVerify although a wrong object is left from before.
 func TestAnUpgradedStorageIsFoundToVerify(t *testing.T) {
 	f, s := newFake(t)
@@ -150,7 +182,7 @@ func TestAChecksumThatIsInsistedOnMustBeVerified(t *testing.T) {
 func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 	t.Parallel()
 	failures := map[string]func(w http.ResponseWriter, r *http.Request) bool{
-		"aborted":   func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) },
+		"aborted":   func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) },
 		"500":       func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, 500, "InternalError") },
 		"503":       func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, 503, "SlowDown") },
 		"a page":    s3test.EveryPage,
@@ -159,9 +191,9 @@ func TestTheProbeSurvivesEachCallThatFails(t *testing.T) {
 			return s3test.Error(w, 409, "ConditionalRequestConflict")
 		},
 		"403": func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Error(w, 403, "AccessDenied") },
-		"half of it": func(_ http.ResponseWriter, r *http.Request) bool {
+		"half of it": func(w http.ResponseWriter, r *http.Request) bool {
 			io.CopyN(io.Discard, r.Body, 10)
-			panic(http.ErrAbortHandler)
+			return s3test.Abort(w)
 		},
 	}
 	var all sync.WaitGroup // at once, which t.Parallel is not: they wait more than they work

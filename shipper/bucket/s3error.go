@@ -63,10 +63,15 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = TooLarge, true, true, RaiseLimit+", or lower wal.segment_size"
 	case strings.Contains(resp.Message, wrongPort):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, join(notAStoreHint, consoleHint), true, false
+	case errors.As(err, &setting):
+		if answer != nil { // a server before the storage, or a library in it, does not know the value
+			resp.StatusCode = answer.status
+		}
+		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = stable(resp), true, false, s.settingHint(setting, resp)
 	case s.foreign(answer, resp, err):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, s.foreignHint(answer, t), true, false
-	case errors.As(err, &setting):
-		e.Permanent, e.OwnTrouble, e.Hint = true, false, s.settingHint(setting, resp)
+	case resp.StatusCode == http.StatusNotImplemented && t.withToken.Load() && e.Hint == "":
+		e.Permanent, e.Hint = true, "the storage knows no session tokens: remove "+s.tokenFrom()
 	case answer != nil: // an error of S3
 	case isProxyError(err):
 		e.Kind, e.Permanent, e.Hint = "proxy", false, "the storage is reached by the proxy "+s.proxyName()+": see to it, correct the variable, or name the storage in NO_PROXY"

@@ -26,6 +26,7 @@ type CallOptions struct {
 	Failing    func()
 	retryAfter atomic.Int64 // of the last answer
 	noRegion   atomic.Bool  // the storage was asked for the bucket's region and did not return it
+	withToken  atomic.Bool  // the last request was signed with a session token
 }
 
 // failing reports a failure of the storage, unless the call was ended here.
@@ -61,6 +62,7 @@ type transport struct{ base http.RoundTripper }
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	o := callOptionsOf(req.Context())
 	o.noRegion.Store(false)
+	o.withToken.Store(req.Header.Get("X-Amz-Security-Token") != "")
 	w := newWatch(req.Context(), o.StallTimeout)
 	out := req.WithContext(w.ctx)
 	var sent *sentBody

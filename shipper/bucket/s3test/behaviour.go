@@ -28,8 +28,8 @@ const (
 
 // Behaviour is what a server does other than S3 does.
 type Behaviour struct {
-	// Fault is asked before each request. It answers, or panics with
-	// http.ErrAbortHandler, and returns true to fail the request. It may wait.
+	// Fault is asked before each request. It answers, or aborts, and returns true to fail
+	// the request. It may wait.
 	Fault func(w http.ResponseWriter, r *http.Request) bool
 	// Stored is told of each object that was put, before it is answered; true
 	// means that the answer is lost. It may wait.

@@ -128,6 +128,16 @@ func Error(w http.ResponseWriter, status int, code string) bool {
 	return true
 }
 
+// Abort ends the connection without an answer. It returns true, for faults.
+func Abort(w http.ResponseWriter) bool {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil { // of a writer that is not the server's own
+		return Error(w, http.StatusNotImplemented, "CannotAbort")
+	}
+	_ = conn.Close()
+	return true
+}
+
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.requests++
@@ -196,7 +206,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		case BreaksOff:
 			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 			_, _ = w.Write(body[:len(body)/2])
-			panic(http.ErrAbortHandler) //nolint:forbidigo // which ends the connection
+			return // with less than it has announced, a server ends the connection
 		case ReadsPart:
 			body = body[:len(body)/3] // half of what is kept twice would be the truth
 		case ReadsTwice:
@@ -319,7 +329,8 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		return
 	}
 	if b.Stored != nil && b.Stored(key) {
-		panic(http.ErrAbortHandler) //nolint:forbidigo // the answer is lost
+		Abort(w)
+		return
 	}
 	if sse := header.Get(sseHeader); sse != "" && b.Encryption == Obey {
 		w.Header().Set(sseHeader, sse)
