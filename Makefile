@@ -31,15 +31,17 @@ SIMULATE := go test -timeout 60m -count 1 ./wal -run 'NoCrashLoses|NoFailedCallL
 test: tools ## run all tests; the first time this builds a MinIO and a versitygw to test against
 	go vet ./...
 	go test -timeout 5m ./...
+	cd packaging/parsers && go vet . && go test .
 	go test -timeout 5m -count 1 ./wal -run 'ItStartsWhatever|FailsDuringTheStart' -every-start -start-step 1
 	$(SIMULATE) -simulate-states 100000
-	go test -timeout 10m -race ./wal/... ./shipper/... ./collectord/usage ./collectord/auth/... ./collectord/httpserver ./collectord/udpserver ./collectord/admin ./collectord/send
+	go test -timeout 10m -race ./wal/... ./shipper/... ./collectord/usage ./collectord/auth/... ./collectord/http1 ./collectord/httpserver ./collectord/udpserver ./collectord/admin ./collectord/send
 
 KILLS        := 200
 PUT_KILLS    := 1000
 SEGMENTS     := 10000
 BACKLOG      := 5120
 POWER_LOSSES := 50
+UPLINK       := 1
 STEPS        := 10000
 STATES       := 1000000
 RECORDED     := 10
@@ -48,7 +50,7 @@ FUZZ         := 60s
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
 	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|SlowUplink|Unreadable|WearsTheDisk|StartHangs' \
-	  -every-slowness -uplinkscale 1 -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
+	  -every-slowness -uplinkscale $(UPLINK) -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
 	go test -timeout 10m -tags torture -count 1 -v ./shipper/bucket -run 'CanNeitherLink|CanOnlyBeClaimed'
 	go test -timeout 60m -count 1 -v ./shipper -run 'DoesEverythingWrong|ALiarLoses' -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
@@ -57,7 +59,9 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	go test ./wal/segment -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
 	go test ./shipper/bucket -run xxx -fuzz FuzzKey -fuzztime $(FUZZ)
 	for f in FuzzUsage FuzzSplit FuzzDatagram; do go test ./collectord/usage -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
-	for f in FuzzBody FuzzRequest; do go test ./collectord/httpserver -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
+	go test ./collectord/http1 -run xxx -fuzz FuzzRequests -fuzztime $(FUZZ)
+	cd packaging/parsers && go test . -run xxx -fuzz FuzzRequests -fuzztime $(FUZZ)
+	go test ./collectord/httpserver -run xxx -fuzz FuzzBody -fuzztime $(FUZZ)
 	go test ./collectord/origin -run xxx -fuzz FuzzRule -fuzztime $(FUZZ)
 	go test ./collectord/send -run xxx -fuzz FuzzAnswer -fuzztime $(FUZZ)
 	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
