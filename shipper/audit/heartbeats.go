@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"collectord/shipper/bucket"
@@ -17,16 +19,16 @@ type storedHeartbeat struct {
 	bucket.Heartbeat
 	key     bucket.Key
 	problem string
-	gone    bool
+	unread  bool // it is gone, or among the unreadable
 }
 
 // readHeartbeats reads all heartbeats. It comes before the listing, so that
 // what they have confirmed by then is in it.
-func readHeartbeats(ctx context.Context, store bucket.Store) ([]storedHeartbeat, error) {
+func readHeartbeats(ctx context.Context, calls *objectCalls) ([]storedHeartbeat, error) {
 	var all []storedHeartbeat
 	err := bucket.Retry(ctx, func() error {
 		all = all[:0]
-		for key, err := range store.List(ctx, bucket.HeartbeatPrefix) {
+		for key, err := range calls.store.List(ctx, bucket.HeartbeatPrefix) {
 			if err != nil {
 				return err
 			}
@@ -43,13 +45,16 @@ func readHeartbeats(ctx context.Context, store bucket.Store) ([]storedHeartbeat,
 	if err != nil {
 		return nil, err
 	}
-	err = bucket.Parallel(ctx, len(all), func(i int) (err error) {
+	err = bucket.Parallel(ctx, len(all), func(i int) error {
 		h := &all[i]
-		h.Heartbeat, err = bucket.ReadHeartbeat(ctx, store, h.key)
-		if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
-			h.problem, err = damage.Err.Error(), nil
+		own, err := calls.do(ctx, h.key.HeartbeatKey(), func() (err error) {
+			h.Heartbeat, err = bucket.ReadHeartbeat(ctx, calls.store, h.key)
+			return err
+		})
+		if damage := (*bucket.Damage)(nil); errors.As(own, &damage) {
+			h.problem, own = damage.Err.Error(), nil
 		}
-		h.gone = errors.Is(err, bucket.ErrNotFound)
+		h.unread = own != nil
 		return err
 	})
 	return all, err
@@ -60,7 +65,7 @@ func (a *audit) enterHeartbeats(all []storedHeartbeat) {
 	for i := range all {
 		h := &all[i]
 		switch {
-		case h.gone:
+		case h.unread:
 			continue
 		case h.problem != "":
 			a.add(Finding{Kind: Foreign, Keys: []string{h.key.HeartbeatKey()}, Reason: h.problem})
@@ -113,6 +118,14 @@ type LastHeard struct {
 	Retired bool
 }
 
+// unreadHeartbeat reports whether there is a heartbeat of the node that the storage does
+// not give.
+func (r *Report) unreadHeartbeat(node string) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool {
+		return f.Kind == Unreadable && f.Node == node && strings.HasPrefix(f.Keys[0], bucket.HeartbeatPrefix)
+	})
+}
+
 // Expect adds findings on nodes of which there are neither objects nor a heartbeat, or
 // whose heartbeat is older than maxAge.
 func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
@@ -131,6 +144,9 @@ func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
 			continue
 		case !heard:
 			f.Kind, f.Reason = Absent, "no objects of this node, and no heartbeat"
+			if r.unreadHeartbeat(node) {
+				f.Reason = "no objects of this node, and its heartbeat can't be read"
+			}
 		case age > maxAge && h.Retired:
 			f.Reason = "it was retired: all was shipped, to take the host out of service"
 		case age > maxAge:
