@@ -55,8 +55,8 @@ told apart:
   vanished     an object that was deleted while it was audited (--deep)
 
 Where there is neither metadata (folders, and copies by tools that drop it) nor a heartbeat, it is not known what a host
-had confirmed, and the audit says so: a gap is never missing there, but not yet there, and then overdue. Without metadata
---deep checks the checksum of each object's frame, the count and the order of ids, since nothing tells the SHA-256.
+had confirmed, and the audit says so: a gap is never missing there, but not yet there, and then overdue. Without
+metadata --deep checks the checksum of each object's frame, the count and the order of ids, since nothing tells the SHA-256.
 Without heartbeats it can't see beyond the newest object of a log, or a log that vanished whole.
 
 --accept names a file of incidents that are known. They are printed apart, and are not wrong any more. A line each:
