@@ -117,6 +117,11 @@ func TestAuditOfNothingExitsWith2(t *testing.T) {
 			t.Errorf("%s: %d, %s%s", name, status, out, stderr)
 		}
 	}
+	if out, stderr, status := runCollectord(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1,edge-2"); status != 1 || out != "" ||
+		!strings.Contains(stderr, "--expect edge-2: with --node only edge-1 is audited: leave out --node") {
+		t.Errorf("what is not audited can't be expected: %d, %s%s", status, out, stderr)
+	}
+	must0(t, "audit", "--config", config, "--node", "edge-1", "--expect", "edge-1")
 	must0(t, "audit", "--config", config, "--node", "edge-1", archive, "file://"+dir+"/*/archive/") // the same, once
 	if lines := must0(t, "cat", "--config", config, "file://"+empty, "file://"+dir+"/data/*/"); strings.Count(lines, "\n") != 40 {
 		t.Errorf("cat prints %d lines", strings.Count(lines, "\n"))

@@ -46,7 +46,7 @@ wrong (exit status 2):
   conflicting  two contents for one name
   truncated    an object whose end is cut off (--deep)
   damaged      an object that is not what its name and metadata say (--deep), or can't be
-  unreadable   an object that the storage does not give (--deep)
+  unreadable   an object, loss note or heartbeat that is listed, and that the storage does not give; the rest is audited
 told apart:
   not yet      a gap, or records that a host acknowledged, that may still be on their way
   earlier      the records before a log's first one: expired, or lost; missing with --from-start
@@ -55,8 +55,8 @@ told apart:
   vanished     an object that was deleted while it was audited (--deep)
 
 Where there is neither metadata (folders, and copies by tools that drop it) nor a heartbeat, it is not known what a host
-had confirmed, and the audit says so: a gap is never missing there, but not yet there, and then overdue. Without metadata
---deep checks the checksum of each object's frame, the count and the order of ids, since nothing tells the SHA-256.
+had confirmed, and the audit says so: a gap is never missing there, but not yet there, and then overdue. Without
+metadata --deep checks the checksum of each object's frame, the count and the order of ids, since nothing tells the SHA-256.
 Without heartbeats it can't see beyond the newest object of a log, or a log that vanished whole.
 
 --accept names a file of incidents that are known. They are printed apart, and are not wrong any more. A line each:
@@ -72,7 +72,7 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may be on its way")
 	f.IntVar(&o.Workers, "at-once", 0, "objects that --deep reads at once (default: two for each CPU, at least 4)")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: findings, then logs, then the sum")
-	f.StringSliceVar(&expected, "expect", nil, "nodes that must be there: with objects or a heartbeat, and that must not be too old")
+	f.StringSliceVar(&expected, "expect", nil, "nodes that must be there: with objects or a heartbeat, and that must not be too old; with --node no other")
 	f.DurationVar(&silentAfter, "silent-after", 3*time.Hour, "how old the heartbeat of a node of --expect may be; hosts write one an hour at least")
 	f.StringVar(&accepted, "accept", "", "file of incidents that are known")
 	config.AddFlags(f)
@@ -87,6 +87,11 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 		}
 		if f.Changed("node") {
 			o.Node = cfg.Node
+		}
+		for _, node := range expected {
+			if o.Node != "" && node != o.Node {
+				return fmt.Errorf("--expect %s: with --node only %s is audited: leave out --node to audit all, or expect %s alone", node, o.Node, o.Node)
+			}
 		}
 		if o.Accepted, err = readAccepted(accepted); err != nil {
 			return err

@@ -46,8 +46,8 @@ itself; one that was derived from an Idempotency-Key does not, and is searched e
 
 --dedupe prints an id once. It remembers the last 1 to 2 million different ids, in about 130 MiB; repeats that are
 further apart are printed, and a warning is. Of damaged objects what can be read is printed; the exit status is 2 then.
-Damaged are, too, a line of more than 16 MiB and more lines than the object's name has records. Of a folder, only
-regular files are read.
+Damaged are, too, a line of more than 16 MiB and more lines than the object's name has records. Objects that are listed,
+and that the storage does not give, are passed over, also with exit status 2. Of a folder, only regular files are read.
 
 At a terminal, characters that would control it are printed as \u001b is; into a pipe or file, bytes are as they are.
 Objects are fetched ahead; it takes at most 64 MiB without --dedupe.`,

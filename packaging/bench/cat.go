@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -20,7 +21,7 @@ import (
 const smallObjects = 10_000
 
 // benchCat measures cat beside zstdcat on the objects of a folder, and, on many small
-// objects in MinIO, beside one GET after the other.
+// objects in MinIO, here and far away, beside one GET after the other.
 func benchCat(rounds int, binary, dir string) error {
 	dir = filepath.Join(dir, "cat")
 	defer os.RemoveAll(dir)
@@ -81,24 +82,50 @@ func benchCatFolder(rounds int, binary, dir string) error {
 	return os.RemoveAll(dir)
 }
 
+// roundTrips are what the network before a storage adds.
+var roundTrips = []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond}
+
 func benchCatMinIO(rounds int, binary, dir string) error {
 	server, err := startMinIO(dir)
 	if err != nil || server == nil {
 		return err
 	}
 	defer server.stop()
-	config := filepath.Join(dir, "collectord.yaml")
-	if err := os.WriteFile(config, []byte(server.settings), 0o600); err != nil {
-		return err
-	}
 	keys, err := putSmallObjects(server)
 	if err != nil {
 		return err
 	}
-	var walls, gets, ratios, servers []float64
+	fmt.Printf("\ncat of %d small objects in MinIO, beside one GET after the other, and nothing else\n", len(keys))
+	fmt.Println("round trip    cat, s   GETs, s   ratio   CPU, s   of MinIO   peak RSS")
+	for _, roundTrip := range roundTrips {
+		if err := benchCatAt(rounds, binary, server, keys, roundTrip); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// benchCatAt measures cat of a MinIO that is so far away. One GET after the other takes
+// minutes there: a tenth of them is made.
+func benchCatAt(rounds int, binary string, server *minIO, keys []string, roundTrip time.Duration) error {
+	options, settings, all := server.options, server.settings, float64(1)
+	if roundTrip > 0 {
+		proxy, at, err := delay(options.Endpoint, roundTrip)
+		if err != nil {
+			return err
+		}
+		defer proxy.stop()
+		settings = strings.ReplaceAll(settings, options.Endpoint, at)
+		options.Endpoint, keys, all = at, keys[:len(keys)/10], 10
+	}
+	config := filepath.Join(server.dir, "collectord.yaml")
+	if err := os.WriteFile(config, []byte(settings), 0o600); err != nil {
+		return err
+	}
+	var walls, gets, ratios, cpus, servers []float64
 	var peak float64
 	for range rounds {
-		one, err := getEach(server, keys)
+		one, err := getEach(options, keys)
 		if err != nil {
 			return err
 		}
@@ -107,12 +134,12 @@ func benchCatMinIO(rounds int, binary, dir string) error {
 		if err != nil {
 			return err
 		}
-		servers = append(servers, server.cpu()-before)
-		walls, gets = append(walls, c.wall.Seconds()), append(gets, one.Seconds())
-		ratios, peak = append(ratios, one.Seconds()/c.wall.Seconds()), max(peak, c.rss)
+		servers, cpus = append(servers, server.cpu()-before), append(cpus, c.cpu.Seconds())
+		walls, gets = append(walls, c.wall.Seconds()), append(gets, all*one.Seconds())
+		ratios, peak = append(ratios, all*one.Seconds()/c.wall.Seconds()), max(peak, c.rss)
 	}
-	fmt.Printf("\ncat of %d small objects in MinIO: %.2f s, one GET after the other, and nothing else: %.2f s, ratio %.2f; MinIO took %.2f s of CPU for the former; peak RSS %.0f MiB\n",
-		len(keys), median(walls), median(gets), median(ratios), median(servers), peak)
+	fmt.Printf("%7d ms %9.2f %9.2f %7.2f %8.2f %10.2f %6.0f MiB\n", roundTrip.Milliseconds(),
+		median(walls), median(gets), median(ratios), median(cpus), median(servers), peak)
 	return nil
 }
 
@@ -126,6 +153,7 @@ func runCat(binary, config string) (r readerRun, err error) {
 		err = fmt.Errorf("cat printed %d lines", lines.n)
 	}
 	r.wall, r.rss = time.Since(began), lines.rss
+	r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return r, err
 }
 
@@ -177,8 +205,8 @@ func putSmallObjects(m *minIO) (keys []string, err error) {
 }
 
 // getEach reads every object, one after the other, and does nothing else.
-func getEach(m *minIO, keys []string) (time.Duration, error) {
-	store, err := bucket.Open(bucket.Destination{URL: "s3://usages", S3: m.options})
+func getEach(options bucket.S3Options, keys []string) (time.Duration, error) {
+	store, err := bucket.Open(bucket.Destination{URL: "s3://usages", S3: options})
 	if err != nil {
 		return 0, err
 	}

@@ -12,9 +12,9 @@
 //	segments: the log by the size of its segments, the writer of a segment with and without
 //	      copies, and a start over 256 MiB that were not sealed
 //	ship: shipping to a folder, and the compressor alone on the same lines
-//	audit: a deep audit and cat, and decoding the same objects alone
+//	audit: a deep audit, and decoding the same objects alone
 //	listing: audit and fleet of a million listed objects
-//	cat:  cat of a folder beside zstdcat, and of many small objects in MinIO
+//	cat:  cat of a folder beside zstdcat, and of many small objects in MinIO, also far away
 //	million: single posts, until they are shipped to MinIO and audited
 //	backlog: how long the daemon takes to start over 10 GiB that wait for upload
 //	metrics: HTTP while somebody scrapes, and what counting takes

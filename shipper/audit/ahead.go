@@ -32,6 +32,7 @@ type fetched struct {
 	pieces chan piece
 	now    piece  // that is being taken
 	rest   []byte // of it
+	free   buffers
 }
 
 // piece is a part of a body, with the error that came after it.
@@ -41,7 +42,25 @@ type piece struct {
 	err error
 }
 
-var pieceBuffers = sync.Pool{New: func() any { return new([pieceSize]byte) }} //nolint:gochecknoglobals // buffers have no state
+// buffers are those of pieces that are taken. A sync.Pool would lose them to each garbage
+// collection, of which there are many in little memory.
+type buffers chan *[pieceSize]byte
+
+func (b buffers) take() *[pieceSize]byte {
+	select {
+	case buf := <-b:
+		return buf
+	default:
+		return new([pieceSize]byte)
+	}
+}
+
+func (b buffers) put(buf *[pieceSize]byte) {
+	select {
+	case b <- buf:
+	default:
+	}
+}
 
 // fetchAhead opens the objects of keys, several at once, and yields them in order. The
 // caller closes each.
@@ -51,11 +70,12 @@ func fetchAhead(ctx context.Context, store bucket.Store, keys func(context.Conte
 		var running sync.WaitGroup
 		defer running.Wait()
 		defer cancel()
+		free := make(buffers, objectsAhead)
 		queue := make(chan *fetched, objectsAhead-2) // one is being queued, and one is being read
 		running.Go(func() {
 			defer close(queue)
 			for key, err := range keys(ctx) {
-				f := &fetched{key: key, err: err, opened: make(chan struct{}), pieces: make(chan piece, piecesAhead)}
+				f := &fetched{key: key, err: err, opened: make(chan struct{}), pieces: make(chan piece, piecesAhead), free: free}
 				f.ctx, f.cancel = context.WithCancel(ctx)
 				if err == nil {
 					running.Go(func() { f.fetch(store) })
@@ -87,7 +107,7 @@ func (f *fetched) fetch(store bucket.Store) {
 	}
 	defer body.Close()
 	for {
-		p := piece{buf: pieceBuffers.Get().(*[pieceSize]byte)}
+		p := piece{buf: f.free.take()}
 		for p.n < pieceSize && p.err == nil {
 			var n int
 			n, p.err = body.Read(p.buf[p.n:])
@@ -115,9 +135,7 @@ func (f *fetched) Read(p []byte) (int, error) {
 		if f.now.err != nil {
 			return 0, f.now.err
 		}
-		if f.now.buf != nil {
-			pieceBuffers.Put(f.now.buf)
-		}
+		f.taken()
 		f.now, f.rest = piece{err: context.Canceled}, nil // unless there is one
 		if next, ok := <-f.pieces; ok {
 			f.now, f.rest = next, next.buf[:next.n]
@@ -128,8 +146,17 @@ func (f *fetched) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// taken returns the buffer of the piece that was taken.
+func (f *fetched) taken() {
+	if f.now.buf != nil {
+		f.free.put(f.now.buf)
+		f.now.buf, f.rest = nil, nil
+	}
+}
+
 // Close ends the reading.
 func (f *fetched) Close() error {
 	f.cancel()
+	f.taken()
 	return nil
 }

@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"iter"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -83,5 +86,46 @@ func TestObjectsAreFetchedAheadAndPrintedInOrder(t *testing.T) {
 	c = &crowd{Store: store, full: make(chan struct{})}
 	if err := (Selection{}).Records(ctx, c, func(int) {}, func([]byte) error { return enough }); !errors.Is(err, enough) || c.open != 0 {
 		t.Errorf("%v, %d are open", err, c.open)
+	}
+}
+
+// small is a store of objects of a few bytes.
+type small struct{ bucket.Store }
+
+func (small) Open(context.Context, string) (io.ReadCloser, bucket.Stored, error) {
+	return io.NopCloser(strings.NewReader("x")), bucket.Stored{Size: 1}, nil
+}
+
+// TestSmallObjectsTakeNoNewBuffers: a buffer for each would be most of what cat takes for
+// an object of a few records.
+func TestSmallObjectsTakeNoNewBuffers(t *testing.T) {
+	const objects = 1000
+	keys := func(context.Context) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for range objects {
+				if !yield("key", nil) {
+					return
+				}
+			}
+		}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	read := 0
+	for o := range fetchAhead(t.Context(), small{}, keys) {
+		body, _, err := o.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := io.Copy(io.Discard, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		read += int(n)
+		body.Close()
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / objects; read != objects || each > pieceSize/4 {
+		t.Errorf("%d objects took %d bytes each", read, each)
 	}
 }

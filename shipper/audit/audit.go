@@ -29,13 +29,13 @@ type Options struct {
 // It takes 24 bytes of memory for an object, and, if deep, about 3 MiB for
 // each that is read at once.
 func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
-	return run(ctx, store, o, nil)
+	return run(ctx, &objectCalls{store: store, failed: &failed{reasons: map[string]string{}}}, o, nil)
 }
 
 // run audits. Metadata may be of an object that was put while the bucket was listed, and
 // confirm what came behind the listing's back: what seems to be missing is listed once
 // more, and goes by what was confirmed before.
-func run(ctx context.Context, store bucket.Store, o Options, before map[uint64]confirmed) (*Report, error) {
+func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]confirmed) (*Report, error) {
 	if o.Grace == 0 {
 		o.Grace = 24 * time.Hour
 	}
@@ -45,19 +45,15 @@ func run(ctx context.Context, store bucket.Store, o Options, before map[uint64]c
 	if o.Progress == nil {
 		o.Progress = func(int, int) {}
 	}
-	heartbeats, err := readHeartbeats(ctx, store)
+	heartbeats, err := readHeartbeats(ctx, calls)
 	if err != nil {
 		return nil, err
 	}
-	var v *inventory
-	err = bucket.Retry(ctx, func() (err error) {
-		v, err = takeInventory(ctx, store, func(n int) { o.Progress(n, 0) })
-		return err
-	})
+	v, err := takeInventory(ctx, calls, func(n int) { o.Progress(n, 0) })
 	if err != nil {
 		return nil, err
 	}
-	a := &audit{Options: o, store: store, inventory: v, report: newReport()}
+	a := &audit{Options: o, calls: calls, inventory: v, report: newReport()}
 	a.report.Objects, a.report.Notes = v.objects, v.notes
 	a.enterHeartbeats(heartbeats)
 	logs := make([]*logObjects, 0, len(v.logs))
@@ -85,7 +81,7 @@ func run(ctx context.Context, store bucket.Store, o Options, before map[uint64]c
 		for _, l := range logs {
 			before[l.id] = l.confirmed
 		}
-		return run(ctx, store, o, before)
+		return run(ctx, calls, o, before)
 	}
 	a.nothing()
 	if o.Deep {
@@ -93,6 +89,7 @@ func run(ctx context.Context, store bucket.Store, o Options, before map[uint64]c
 			return nil, err
 		}
 	}
+	a.unreadable()
 	a.report.sort()
 	return a.report, nil
 }
@@ -100,7 +97,7 @@ func run(ctx context.Context, store bucket.Store, o Options, before map[uint64]c
 // audit is one that is under way.
 type audit struct {
 	Options
-	store     bucket.Store
+	calls     *objectCalls
 	inventory *inventory
 	report    *Report
 	found     map[Kind]Tally // of the log that is audited
@@ -155,9 +152,9 @@ func (a *audit) nothing() {
 			return
 		}
 	}
-	f := Finding{Kind: Nothing, Node: a.Node, Reason: "no objects of collectord under " + a.store.String()}
+	f := Finding{Kind: Nothing, Node: a.Node, Reason: "no objects of collectord under " + a.calls.store.String()}
 	if a.Node != "" {
-		f.Reason = "no objects of this node under " + a.store.String()
+		f.Reason = "no objects of this node under " + a.calls.store.String()
 	}
 	a.add(f)
 }

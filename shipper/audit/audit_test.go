@@ -238,7 +238,7 @@ func TestAnInventoryOfMillionsOfObjectsIsSmall(t *testing.T) {
 		}
 	}}
 	before := heap()
-	v, err := takeInventory(context.Background(), store, nil)
+	v, err := takeInventory(context.Background(), &objectCalls{store: store}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

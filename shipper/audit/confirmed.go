@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"errors"
 	"slices"
 
 	"collectord/shipper/bucket"
@@ -57,8 +56,9 @@ func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObje
 				break
 			}
 			var there bucket.Stored
-			err := bucket.Retry(ctx, func() (err error) { there, err = a.store.Stat(ctx, a.inventory.key(l, r, o)); return err })
-			if err != nil && !errors.Is(err, bucket.ErrNotFound) {
+			key := a.inventory.key(l, r, o)
+			_, err := a.calls.do(ctx, key, func() (err error) { there, err = a.calls.store.Stat(ctx, key); return err })
+			if err != nil {
 				return 0, err
 			}
 			below = max(below, min(there.ConfirmedBelow, o.first))

@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime"
 	"sync"
 
@@ -20,12 +19,8 @@ type reading struct {
 
 	done     chan struct{} // closed when what follows is there
 	contents bucket.Contents
-	err      error
+	own      error // why it can't be read
 }
-
-// maxUnreadable is after how many objects in a row that the storage does not
-// give the audit gives up.
-const maxUnreadable = 20
 
 // deep reads every object.
 func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
@@ -47,10 +42,14 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 			}
 			defer v.Close()
 			for x := range work {
-				x.err = bucket.Retry(ctx, func() (err error) {
-					x.contents, err = v.Read(ctx, a.store, x.key)
+				var err error
+				x.own, err = a.calls.do(ctx, x.key, func() (err error) {
+					x.contents, err = v.Read(ctx, a.calls.store, x.key)
 					return err
 				})
+				if err != nil {
+					cancel(err)
+				}
 				close(x.done)
 			}
 		})
@@ -77,7 +76,6 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 		}
 	})
 	var before *reading // the last of the run that was in order
-	unreadable := 0
 	total := 0
 	for _, l := range a.report.Logs {
 		total += l.Objects
@@ -98,13 +96,6 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 		if a.judge(x, before) && (before == nil || x.object.first > before.object.last()) {
 			before = x
 		}
-		if unreadable++; x.err == nil || errors.Is(x.err, bucket.ErrNotFound) {
-			unreadable = 0
-		}
-		if unreadable == maxUnreadable {
-			cancel(fmt.Errorf("%d objects in a row can't be read: %w", unreadable, x.err))
-			break
-		}
 	}
 	err := context.Cause(ctx)
 	cancel(nil)
@@ -119,14 +110,15 @@ func (a *audit) judge(x, before *reading) (ok bool) {
 	a.report.RawBytes += c.RawBytes
 	f := x.log.about(Damaged, x.run, x.object.first, x.object.last())
 	f.Keys = []string{x.key}
-	if x.err == nil {
+	if x.own == nil {
 		f.Reason = c.Problem(nameOf(x.log, x.run, x.object))
 	}
 	switch {
-	case errors.Is(x.err, bucket.ErrNotFound):
+	case errors.Is(x.own, bucket.ErrNotFound):
 		f.Kind, f.Reason = Vanished, "deleted while it was audited"
-	case x.err != nil:
-		f.Kind, f.Reason = Unreadable, x.err.Error()
+	case x.own != nil:
+		f.Kind, f.Reason = Unreadable, why(x.own)
+		a.calls.failed.forget(x.key)
 	case c.Truncated:
 		f.Kind = Truncated
 	case f.Reason != "":

@@ -16,6 +16,8 @@
 //
 //   - Nothing in the bucket is changed.
 //   - Memory is what Run says, however much there is to read.
-//   - What can't be known is said, never guessed: where objects have no metadata, as in
-//     a folder, no gap is called missing.
+//   - What can't be known is said, never guessed: where there is neither metadata, as in
+//     a folder, nor a heartbeat, no gap is called missing.
+//   - An object that the storage does not give, or answers for as no storage does, is
+//     named, and the others are read: it ends nothing as long as it is listed.
 package audit

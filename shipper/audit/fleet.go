@@ -79,15 +79,15 @@ func RunFleet(ctx context.Context, stores []bucket.Store, o FleetOptions) (*Flee
 			f.destination = store.String()
 		}
 		if err := f.enter(ctx, store, all[i]); err != nil {
-			return nil, named(stores, i, err)
+			return nil, ofDestination(stores, i, err)
 		}
 	}
 	f.judge()
 	return f.report(), nil
 }
 
-// named is the error of one of several destinations.
-func named(stores []bucket.Store, i int, err error) error {
+// ofDestination is the error of one of several destinations.
+func ofDestination(stores []bucket.Store, i int, err error) error {
 	if err == nil || len(stores) == 1 {
 		return err
 	}
@@ -100,7 +100,7 @@ func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptio
 	all := make([][]storedHeartbeat, len(stores))
 	err := bucket.Parallel(ctx, len(stores), func(i int) (err error) {
 		all[i], err = listHeartbeats(ctx, stores[i])
-		return named(stores, i, err)
+		return ofDestination(stores, i, err)
 	})
 	if err != nil {
 		return nil, err
@@ -118,12 +118,16 @@ func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptio
 			return nil, fmt.Errorf("more than %d heartbeats: delete those of hosts that are gone", maxHeartbeats)
 		}
 	}
+	calls := make([]objectCalls, len(stores))
+	for i := range calls {
+		calls[i].store = stores[i]
+	}
 	var done atomic.Int64
 	err = bucket.Parallel(ctx, len(each), func(i int) error {
 		p := each[i]
-		err := all[p.store][p.at].read(ctx, stores[p.store])
+		err := all[p.store][p.at].read(ctx, &calls[p.store])
 		o.Progress(int(done.Add(1)), 0)
-		return named(stores, p.store, err)
+		return ofDestination(stores, p.store, err)
 	})
 	return all, err
 }

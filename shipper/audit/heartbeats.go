@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
+	"slices"
+	"strings"
 	"time"
 
 	"collectord/shipper/bucket"
@@ -24,45 +25,51 @@ type storedHeartbeat struct {
 
 // readHeartbeats reads all heartbeats. It comes before the listing, so that
 // what they have confirmed by then is in it.
-func readHeartbeats(ctx context.Context, store bucket.Store) (all []storedHeartbeat, err error) {
-	err = bucket.Retry(ctx, func() (err error) { all, err = listHeartbeats(ctx, store); return err })
+func readHeartbeats(ctx context.Context, calls *objectCalls) ([]storedHeartbeat, error) {
+	all, err := listHeartbeats(ctx, calls.store)
 	if err != nil {
 		return nil, err
 	}
-	return all, bucket.Parallel(ctx, len(all), func(i int) error { return all[i].read(ctx, store) })
+	err = bucket.Parallel(ctx, len(all), func(i int) error { return all[i].read(ctx, calls) })
+	return all, err
 }
 
 // listHeartbeats returns the heartbeats that there are, without what is in them.
 func listHeartbeats(ctx context.Context, store bucket.Store) (all []storedHeartbeat, err error) {
-	for key, err := range store.List(ctx, bucket.HeartbeatPrefix) {
-		if err != nil {
-			return nil, err
+	err = bucket.Retry(ctx, func() error {
+		all = all[:0]
+		for key, err := range store.List(ctx, bucket.HeartbeatPrefix) {
+			if err != nil {
+				return err
+			}
+			k, ok := bucket.ParseHeartbeatKey(key)
+			if ok && len(all) == maxHeartbeats {
+				return fmt.Errorf("more than %d heartbeats under %s: delete those of hosts that are gone", maxHeartbeats, bucket.HeartbeatPrefix)
+			}
+			if ok {
+				all = append(all, storedHeartbeat{key: k})
+			}
 		}
-		k, ok := bucket.ParseHeartbeatKey(key)
-		if ok && len(all) == maxHeartbeats {
-			return nil, fmt.Errorf("more than %d heartbeats under %s: delete those of hosts that are gone", maxHeartbeats, bucket.HeartbeatPrefix)
-		}
-		if ok {
-			all = append(all, storedHeartbeat{key: k})
-		}
-	}
-	return all, nil
+		return nil
+	})
+	return all, err
 }
 
 // read reads the heartbeat. Its own problem is no error.
-func (h *storedHeartbeat) read(ctx context.Context, store bucket.Store) (err error) {
-	h.Heartbeat, err = bucket.ReadHeartbeat(ctx, store, h.key)
+func (h *storedHeartbeat) read(ctx context.Context, calls *objectCalls) error {
+	own, err := calls.do(ctx, h.key.HeartbeatKey(), func() (err error) {
+		h.Heartbeat, err = bucket.ReadHeartbeat(ctx, calls.store, h.key)
+		return err
+	})
 	var damage *bucket.Damage
-	var failed *bucket.Error
 	switch {
-	case errors.As(err, &damage):
-		h.problem = damage.Err.Error()
-		return nil
-	case errors.Is(err, bucket.ErrNotFound):
+	case own == nil:
+	case errors.Is(own, bucket.ErrNotFound):
 		h.gone = true
-	case errors.As(err, &failed) && failed.Permanent && (failed.OwnTrouble || errors.Is(err, fs.ErrPermission)):
-		h.problem, h.unreadable = err.Error(), true
-		return nil
+	case errors.As(own, &damage):
+		h.problem = damage.Err.Error()
+	default:
+		h.problem, h.unreadable = why(own), true
 	}
 	return err
 }
@@ -72,10 +79,7 @@ func (a *audit) enterHeartbeats(all []storedHeartbeat) {
 	for i := range all {
 		h := &all[i]
 		switch {
-		case h.gone:
-			continue
-		case h.unreadable:
-			a.add(Finding{Kind: Unreadable, Keys: []string{h.key.HeartbeatKey()}, Reason: h.problem})
+		case h.gone, h.unreadable: // which the calls report
 			continue
 		case h.problem != "":
 			a.add(Finding{Kind: Foreign, Keys: []string{h.key.HeartbeatKey()}, Reason: h.problem})
@@ -128,6 +132,14 @@ type LastHeard struct {
 	Retired bool
 }
 
+// unreadHeartbeat reports whether there is a heartbeat of the node that the storage does
+// not give.
+func (r *Report) unreadHeartbeat(node string) bool {
+	return slices.ContainsFunc(r.Findings, func(f Finding) bool {
+		return f.Kind == Unreadable && f.Node == node && strings.HasPrefix(f.Keys[0], bucket.HeartbeatPrefix)
+	})
+}
+
 // Expect adds findings on nodes of which there are neither objects nor a heartbeat, or
 // whose heartbeat is older than maxAge.
 func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
@@ -146,6 +158,9 @@ func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
 			continue
 		case !heard:
 			f.Kind, f.Reason = Absent, "no objects of this node, and no heartbeat"
+			if r.unreadHeartbeat(node) {
+				f.Reason = "no objects of this node, and its heartbeat can't be read"
+			}
 		case age > maxAge && h.Retired:
 			f.Reason = "it was retired: all was shipped, to take the host out of service"
 		case age > maxAge:

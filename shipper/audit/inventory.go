@@ -81,9 +81,28 @@ type lossNote struct {
 }
 
 // takeInventory lists the bucket.
-func takeInventory(ctx context.Context, store bucket.Store, progress func(int)) (*inventory, error) {
-	v := &inventory{logs: map[uint64]*logObjects{}}
+func takeInventory(ctx context.Context, calls *objectCalls, progress func(int)) (v *inventory, err error) {
 	var names []string
+	err = bucket.Retry(ctx, func() (err error) {
+		v = &inventory{logs: map[uint64]*logObjects{}}
+		names, err = v.list(ctx, calls.store, progress)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := v.identify(ctx, calls, names); err != nil {
+		return nil, err
+	}
+	if err := v.readNotes(ctx, calls); err != nil {
+		return nil, err
+	}
+	v.sort()
+	return v, v.listedTwice(names)
+}
+
+// list enters the objects that are listed, and returns those whose names are not ours.
+func (v *inventory) list(ctx context.Context, store bucket.Store, progress func(int)) (names []string, err error) {
 	for key, err := range store.List(ctx, bucket.DataPrefix) {
 		if err != nil {
 			return nil, err
@@ -111,14 +130,7 @@ func takeInventory(ctx context.Context, store bucket.Store, progress func(int)) 
 			v.foreign++
 		}
 	}
-	if err := v.identify(ctx, store, names); err != nil {
-		return nil, err
-	}
-	if err := v.readNotes(ctx, store); err != nil {
-		return nil, err
-	}
-	v.sort()
-	return v, v.listedTwice(names)
+	return names, nil
 }
 
 // listedTwice returns an error if the listing has a name twice: by that all that was
@@ -186,17 +198,20 @@ func (v *inventory) add(k bucket.Key, kind int32) {
 
 // identify asks for the metadata of objects whose names are not ours: a copy
 // under another name holds records all the same.
-func (v *inventory) identify(ctx context.Context, store bucket.Store, keys []string) error {
+func (v *inventory) identify(ctx context.Context, calls *objectCalls, keys []string) error {
 	found := make([]bucket.Metadata, len(keys))
-	gone := make([]bool, len(keys))
+	unread := make([]bool, len(keys)) // it is gone, or among the unreadable
 	err := bucket.Parallel(ctx, len(keys), func(i int) error {
-		there, err := store.Stat(ctx, keys[i])
-		found[i] = there.Metadata
-		gone[i] = errors.Is(err, bucket.ErrNotFound)
+		own, err := calls.do(ctx, keys[i], func() error {
+			there, err := calls.store.Stat(ctx, keys[i])
+			found[i] = there.Metadata
+			return err
+		})
+		unread[i] = own != nil
 		return err
 	})
 	for i, key := range keys {
-		if gone[i] || err != nil {
+		if unread[i] || err != nil {
 			continue
 		}
 		other := otherName{key: key, problem: "no metadata of collectord"}
@@ -222,17 +237,24 @@ func hourOf(key string) int64 {
 const noPartition = math.MaxInt32
 
 // readNotes reads what is known to be lost.
-func (v *inventory) readNotes(ctx context.Context, store bucket.Store) error {
+func (v *inventory) readNotes(ctx context.Context, calls *objectCalls) error {
 	var notes []lossNote
-	for key, err := range store.List(ctx, bucket.LossPrefix) {
-		if err != nil {
-			return err
+	err := bucket.Retry(ctx, func() error {
+		notes = notes[:0]
+		for key, err := range calls.store.List(ctx, bucket.LossPrefix) {
+			if err != nil {
+				return err
+			}
+			if k, ok := bucket.ParseLossKey(key); ok {
+				notes = append(notes, lossNote{Key: k})
+			}
 		}
-		if k, ok := bucket.ParseLossKey(key); ok {
-			notes = append(notes, lossNote{Key: k})
-		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	err := bucket.Parallel(ctx, len(notes), func(i int) error { return notes[i].read(ctx, store) })
+	err = bucket.Parallel(ctx, len(notes), func(i int) error { return notes[i].read(ctx, calls) })
 	for _, n := range notes {
 		if l := v.log(n.LogID); n.reason != "" { // else deleted meanwhile
 			l.notes = append(l.notes, n)
@@ -243,18 +265,18 @@ func (v *inventory) readNotes(ctx context.Context, store bucket.Store) error {
 }
 
 // read reads why the records are lost. The name alone proves that they are.
-func (n *lossNote) read(ctx context.Context, store bucket.Store) error {
-	note, err := bucket.ReadLossNote(ctx, store, n.Key)
-	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
+func (n *lossNote) read(ctx context.Context, calls *objectCalls) error {
+	var note bucket.LossNote
+	own, err := calls.do(ctx, n.LossKey(), func() (err error) { note, err = bucket.ReadLossNote(ctx, calls.store, n.Key); return err })
+	switch {
+	case err != nil, errors.Is(own, bucket.ErrNotFound):
+	case own != nil:
 		n.reason = "unreadable note"
-		return nil
+	default:
+		n.reason = note.Reason
+		n.at, _ = time.Parse(time.RFC3339Nano, note.At) // zero: not known
 	}
-	if err != nil {
-		return err
-	}
-	n.reason = note.Reason
-	n.at, _ = time.Parse(time.RFC3339Nano, note.At) // zero: not known
-	return nil
+	return err
 }
 
 // key is the name of an object of the log.

@@ -11,7 +11,7 @@ import (
 
 // objectReader reads one object after the other.
 type objectReader struct {
-	store bucket.Store
+	calls *objectCalls
 	each  func(lines []byte) error
 	in    *bucket.Reader // nil until there is something to read
 }
@@ -26,13 +26,13 @@ func (r *objectReader) close() {
 func (r *objectReader) read(ctx context.Context, o *fetched) error {
 	open := o.open // what was fetched ahead, once
 	var done int64 // bytes of lines
-	err := bucket.Retry(ctx, func() error {
+	own, err := r.calls.do(ctx, o.key, func() error {
 		if open == nil || o.opened == nil {
-			open = func() (io.ReadCloser, bucket.Stored, error) { return r.store.Open(ctx, o.key) }
+			open = func() (io.ReadCloser, bucket.Stored, error) { return r.calls.store.Open(ctx, o.key) }
 		}
 		body, stored, err := open()
 		if open = nil; err != nil {
-			return damagedObject(o.key, err)
+			return err
 		}
 		defer body.Close()
 		if r.in == nil {
@@ -61,24 +61,17 @@ func (r *objectReader) read(ctx context.Context, o *fetched) error {
 		if err == io.EOF { //nolint:errorlint // a reader's end is never wrapped
 			return nil
 		}
-		return damagedObject(o.key, err)
+		return err
 	})
-	if errors.Is(err, bucket.ErrNotFound) { // deleted since it was listed, by a life-cycle rule
-		return nil
-	}
-	return err
-}
-
-// damagedObject is the error of reading an object, with its key if it is a failure of
-// this object alone.
-func damagedObject(key string, err error) error {
 	var damage *bucket.Damage
-	var failed *bucket.Error
 	switch {
-	case errors.As(err, &damage):
-		return &DamagedError{1, fmt.Errorf("%s: %w", key, err)}
-	case errors.As(err, &failed) && failed.Permanent && failed.OwnTrouble:
-		return &DamagedError{1, err}
+	case err != nil, errors.Is(own, bucket.ErrNotFound): // deleted since it was listed, by a life-cycle rule
+		return err
+	case errors.As(own, &damage):
+		own = fmt.Errorf("%s: %w", o.key, own)
 	}
-	return err
+	if own != nil {
+		return &DamagedError{1, own}
+	}
+	return nil
 }

@@ -21,8 +21,8 @@ const (
 	Forked      Kind = "forked"      // other records under the same seqs: a restored snapshot, or a clone
 	Conflicting Kind = "conflicting" // two contents for one name
 	Truncated   Kind = "truncated"   // an object whose end is cut off (deep)
-	Damaged     Kind = "damaged"     // an object that is not what it says (deep)
-	Unreadable  Kind = "unreadable"  // the storage does not give it (deep)
+	Damaged     Kind = "damaged"     // an object that is not what it says (deep), or that can't be
+	Unreadable  Kind = "unreadable"  // the storage does not give it, or its metadata
 	Absent      Kind = "absent"      // an expected node of which nothing is there
 	Silent      Kind = "silent"      // an expected node whose heartbeat is too old
 	Nothing     Kind = "nothing"     // no records were found at all

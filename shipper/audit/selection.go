@@ -175,7 +175,7 @@ func (s Selection) records(ctx context.Context, store bucket.Store, progress fun
 		w.repeatable = w.repeatable || id[6]>>4 != 7
 	}
 	objects := 0
-	r := objectReader{store: store, each: w.lines}
+	r := objectReader{calls: &objectCalls{store: store}, each: w.lines}
 	defer r.close()
 	err = s.objects(ctx, store, w.open > 0 && !w.repeatable, func(o *fetched) error {
 		err := o.err

@@ -118,6 +118,9 @@ func (s *folder) fail(op, key string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		e.Permanent, e.Hint = true, "the daemon's user must be able to write to "+s.root
+		if op != "put" {
+			e.Hint = "the user who reads must be able to read what is in " + s.root
+		}
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		e.Hint = "make room on the disk of " + s.root
 	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENOENT):

@@ -101,3 +101,24 @@ func TestOnlyOwnFilesAreRemovedFromAFolder(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAReadThatFailsInAFolderNamesItsObject, as of a disk, so that readers can go on.
+func TestAReadThatFailsInAFolderNamesItsObject(t *testing.T) {
+	s, err := newFolder(t.TempDir(), testOwner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := unreal("dt=2026-11-23/hour=08/a.ndjson.zst", "x")
+	if err := s.Put(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	body, _, err := s.Open(t.Context(), o.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body.Close()
+	var failed *Error
+	if _, err := body.Read(make([]byte, 1)); !errors.As(err, &failed) || failed.Op != "open" || failed.Key != o.Key {
+		t.Errorf("it returns %v", err)
+	}
+}

@@ -61,7 +61,7 @@ func (s *folder) Open(_ context.Context, key string) (io.ReadCloser, Stored, err
 	if err != nil {
 		return nil, there, err // not a nil *os.File in an interface
 	}
-	return f, there, nil
+	return &objectBody{f, func(err error) error { return s.fail("open", key, err) }}, there, nil
 }
 
 // List returns the names of regular files, and goes into no link: only the root may be

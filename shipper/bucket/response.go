@@ -61,6 +61,9 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		}
 		return nil
 	}
+	if object && named && !echoesRequest(req, resp) { // its content can be anything
+		return nil
+	}
 	body := bufio.NewReaderSize(resp.Body, peeked)
 	start, _ := body.Peek(peeked) // an error comes again when the body is read
 	rest := io.Reader(body)
@@ -87,8 +90,6 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		return foreign
 	case success && req.Method == http.MethodPut && resp.StatusCode != http.StatusOK: // as a WebDAV server, or a filer
 		return notS3()
-	case object && named: // its content can be anything
-		return nil
 	case root == "html", html && len(start) > 0 && !slices.Contains([]string{"Error", "ListBucketResult", "LocationConstraint"}, root):
 		return notS3()
 	case success && root == "Error" && resp.Header.Get("ETag") == "":

@@ -32,8 +32,8 @@ func Retry(ctx context.Context, call func() error) error {
 // mostly the way there and back.
 const parallel = 16
 
-// Parallel makes n calls, several at a time and each by Retry, and returns their
-// first error. ErrNotFound is none.
+// Parallel makes n calls, several at a time, and returns their first error, after which
+// no more begin.
 func Parallel(ctx context.Context, n int, call func(i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -42,7 +42,7 @@ func Parallel(ctx context.Context, n int, call func(i int) error) error {
 	for range min(n, parallel) {
 		wg.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
-				if err := Retry(ctx, func() error { return call(i) }); err != nil && !errors.Is(err, ErrNotFound) {
+				if err := call(i); err != nil {
 					cancel(err)
 				}
 			}

@@ -260,7 +260,7 @@ func (s *s3Store) Open(ctx context.Context, key string) (io.ReadCloser, Stored, 
 	if err != nil {
 		return nil, Stored{}, s.fail("open", key, t, err)
 	}
-	return &s3Body{body, func(err error) error { return s.fail("open", key, t, err) }}, s.stored(key, info), nil
+	return &objectBody{body, func(err error) error { return s.fail("open", key, t, err) }}, s.stored(key, info), nil
 }
 
 // stored is what the headers of an answer hold of an object.
@@ -274,19 +274,4 @@ func (s *s3Store) stored(key string, info minio.ObjectInfo) Stored {
 	}
 	there.Doubtful = there.SHA256 == "" || s.doubted.Load()
 	return there
-}
-
-// s3Body is an object on its way. What goes wrong on the way is a Error,
-// unlike what is wrong with the object.
-type s3Body struct {
-	io.ReadCloser
-	fail func(error) error
-}
-
-func (b *s3Body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
-		err = b.fail(err)
-	}
-	return n, err
 }

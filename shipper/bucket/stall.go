@@ -37,7 +37,7 @@ type watch struct {
 	mu       sync.Mutex // guards what follows
 	timer    *time.Timer
 	conn     syscall.RawConn // of TCP, beneath TLS; nil while there is none
-	progress progress        // when it was looked at last
+	progress progress        // when it was looked at last; zero: not yet
 	since    time.Time       // when the peer moved last, or its turn began
 	sending  bool            // a piece of the body is being read here, or waits for the bandwidth
 	answered bool            // the header of the answer is here
@@ -61,8 +61,8 @@ func newWatch(parent context.Context, stall time.Duration) *watch {
 	return w
 }
 
-// interval is how often the connection is looked at, and how late a stall may be
-// noticed.
+// interval is how often the connection is looked at. A stall is noticed at most two of
+// them late: what moved before the first look is seen then.
 func (w *watch) interval() time.Duration { return max(w.stall/10, time.Millisecond) }
 
 // use names the connection that carries the request.
@@ -80,8 +80,7 @@ func (w *watch) use(c net.Conn) {
 	if c, ok := c.(syscall.Conn); ok {
 		w.conn, _ = c.SyscallConn()
 	}
-	w.progress, _ = w.measure()
-	w.since = time.Now()
+	w.progress, w.since = progress{}, time.Now()
 }
 
 var _ interface{ NetConn() net.Conn } = (*tls.Conn)(nil)
@@ -114,12 +113,20 @@ func (w *watch) look() {
 	}
 }
 
-// turn looks before and after a change of whose turn it is.
-func (w *watch) turn(change func()) {
+// sends looks before the turn of sending changes.
+func (w *watch) sends(now bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.look()
-	change()
+	w.sending = now
+}
+
+// reads begins the peer's turn, or ends it, once its answer is here. Only who waits for
+// longer than an interval needs to measure.
+func (w *watch) reads(now bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.answered, w.reading, w.since = true, now, time.Now()
 }
 
 func (w *watch) tick() {

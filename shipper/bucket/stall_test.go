@@ -205,3 +205,57 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 }
+
+// askedConn counts how often the kernel is asked about a connection.
+type askedConn struct {
+	*net.TCPConn
+	asked *atomic.Int64
+}
+
+func (c askedConn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.TCPConn.SyscallConn()
+	return askedRawConn{raw, c.asked}, err
+}
+
+type askedRawConn struct {
+	syscall.RawConn
+	asked *atomic.Int64
+}
+
+func (c askedRawConn) Control(f func(fd uintptr)) error {
+	c.asked.Add(1)
+	return c.RawConn.Control(f)
+}
+
+// TestAnObjectThatComesAtOnceAsksTheKernelNothing, since most are small, and come so.
+func TestAnObjectThatComesAtOnceAsksTheKernelNothing(t *testing.T) {
+	f, err := s3test.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.Close)
+	f.Put("a", []byte("x"))
+	var asked atomic.Int64
+	s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) {
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return askedConn{c.(*net.TCPConn), &asked}, nil
+		}
+	})
+	for range 10 {
+		body, _, err := s.Open(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(body); err != nil || string(text) != "x" {
+			t.Fatal(text, err)
+		}
+		body.Close()
+	}
+	if n := asked.Load(); n > 0 {
+		t.Errorf("the kernel was asked %d times", n)
+	}
+}

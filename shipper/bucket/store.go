@@ -47,6 +47,21 @@ type Stored struct {
 	Doubtful bool
 }
 
+// objectBody is an object on its way. What goes wrong on the way is an *Error, unlike what
+// is wrong with the object.
+type objectBody struct {
+	io.ReadCloser
+	fail func(error) error
+}
+
+func (b *objectBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
+		err = b.fail(err)
+	}
+	return n, err
+}
+
 // Errors of a Store that callers branch on.
 var (
 	ErrExists   = errors.New("there is an object of that name already")

@@ -80,7 +80,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if resp.StatusCode >= 500 {
 		o.failing(req.Context())
 	}
-	w.turn(func() { w.answered = true })
+	w.reads(false)
 	if header, ok := req.Context().Value(answerKey{}).(*http.Header); ok && req.Method == http.MethodPut {
 		*header = resp.Header
 	}
@@ -124,8 +124,8 @@ type sentBody struct {
 }
 
 func (b *sentBody) Read(p []byte) (n int, err error) {
-	b.watch.turn(func() { b.watch.sending = true })
-	defer b.watch.turn(func() { b.watch.sending = false })
+	b.watch.sends(true)
+	defer b.watch.sends(false)
 	n, err = b.in.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
 		err = b.watch.explain(err)
@@ -163,8 +163,8 @@ type watchedResponse struct {
 }
 
 func (b *watchedResponse) Read(p []byte) (n int, err error) {
-	b.watch.turn(func() { b.watch.reading = true })
-	defer b.watch.turn(func() { b.watch.reading = false })
+	b.watch.reads(true)
+	defer b.watch.reads(false)
 	n, err = b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
 		b.failing()

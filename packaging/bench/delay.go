@@ -1,0 +1,75 @@
+package main
+
+import (
+	"net"
+	"strings"
+	"time"
+)
+
+// delayed is a TCP proxy on the loopback interface that adds to the way there and back,
+// as the network before a storage does.
+type delayed struct {
+	listener net.Listener
+	to       string
+	oneWay   time.Duration
+}
+
+// delay starts a proxy before the endpoint, and returns its own.
+func delay(endpoint string, roundTrip time.Duration) (proxy *delayed, at string, err error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", err
+	}
+	p := &delayed{ln, strings.TrimPrefix(endpoint, "http://"), roundTrip / 2}
+	go p.serve()
+	return p, "http://" + ln.Addr().String(), nil
+}
+
+func (p *delayed) stop() { p.listener.Close() }
+
+func (p *delayed) serve() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.to)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		go p.carry(server, client)
+		go p.carry(client, server)
+	}
+}
+
+// held is what came, and when it goes on. Without bytes it is the end.
+type held struct {
+	bytes []byte
+	due   time.Time
+}
+
+// carry carries bytes one way, each as late as it must be.
+func (p *delayed) carry(to, from net.Conn) {
+	queue := make(chan held, 1024)
+	go func() {
+		defer to.Close()
+		for h := range queue {
+			time.Sleep(time.Until(h.due))
+			if _, err := to.Write(h.bytes); err != nil {
+				return
+			}
+		}
+	}()
+	defer close(queue)
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			queue <- held{append([]byte(nil), buf[:n]...), time.Now().Add(p.oneWay)}
+		}
+		if err != nil {
+			return
+		}
+	}
+}

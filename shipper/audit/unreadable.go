@@ -1,0 +1,61 @@
+package audit
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"collectord/shipper/bucket"
+)
+
+// failed collects the objects that fail alone, each once, whatever was asked of it.
+type failed struct {
+	mu      sync.Mutex // guards what follows
+	reasons map[string]string
+	more    int // beyond maxFindings
+}
+
+// maxWhy bounds what is kept of an error: what a storage says has no end.
+const maxWhy = 1000
+
+func (f *failed) add(key string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, known := f.reasons[key]; !known && len(f.reasons) == maxFindings {
+		f.more++
+		return
+	}
+	f.reasons[key] = why(err)
+}
+
+func why(err error) string { return fmt.Sprintf("%.*s", maxWhy, err) }
+
+// forget is for an object that is reported already.
+func (f *failed) forget(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.reasons, key)
+}
+
+// unreadable reports what the storage does not give, and was not read as a whole: metadata
+// of objects, loss notes and heartbeats.
+func (a *audit) unreadable() {
+	reasons := a.calls.failed.reasons
+	for _, key := range slices.Sorted(maps.Keys(reasons)) {
+		f := Finding{Kind: Unreadable, Keys: []string{key}, Reason: reasons[key]}
+		k, ours := bucket.ParseKey(key)
+		if ours {
+			f.LogID, f.Runs, f.FirstSeq, f.LastSeq = bucket.HexID(k.LogID), []string{bucket.HexID(k.Run)}, k.FirstSeq, k.LastSeq
+		} else if k, ours = bucket.ParseLossKey(key); !ours {
+			k, _ = bucket.ParseHeartbeatKey(key)
+		}
+		// A name of its own can be any node's, and of others only these logs' are asked.
+		if f.Node = k.Node; a.Node == "" || f.Node == "" || a.Node == f.Node || f.FirstSeq > 0 {
+			a.add(f)
+		}
+	}
+	if n := a.calls.failed.more; n > 0 {
+		a.report.Tallies[Unreadable] = a.report.Tallies[Unreadable].plus(Tally{Findings: n})
+	}
+}
