@@ -25,11 +25,11 @@ import (
 	"collectord/collectord/httpserver"
 )
 
-// proxy is nginx in front of daemons, with the configuration that is shipped.
+// proxy is a proxy in front of daemons, with the configuration that is shipped.
 type proxy struct {
 	t    *testing.T
 	port int
-	log  string // upstream's statuses and the client's, a line a request
+	log  string // of nginx: upstream's statuses and the client's, a line a request
 }
 
 // startNginx runs packaging/nginx.conf on a port of its own, with one to three
@@ -42,10 +42,6 @@ func startNginx(t *testing.T, keepalive string, collectors ...*daemon) *proxy {
 // startNginxWith is startNginx with more changes to the configuration.
 func startNginxWith(t *testing.T, keepalive string, changes map[string]string, collectors ...*daemon) *proxy {
 	t.Helper()
-	shipped, err := os.ReadFile("../packaging/nginx.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	for _, d := range []string{dir, filepath.Dir(dir)} { // its workers are another user
 		if err := os.Chmod(d, 0o755); err != nil {
@@ -53,39 +49,24 @@ func startNginxWith(t *testing.T, keepalive string, changes map[string]string, c
 		}
 	}
 	p := &proxy{t: t, port: freePorts(t, 1)[0], log: filepath.Join(dir, "access.log")}
-	server := regexp.MustCompile(`(?m)^ +server 10\.0\.0\.1([123]):3000 (backup max_fails=0|fail_timeout=1s);\n`)
-	if n := len(server.FindAllString(string(shipped), -1)); n != 6 {
-		t.Fatalf("packaging/nginx.conf has %d servers, want three, each twice", n)
-	}
-	text := server.ReplaceAllStringFunc(string(shipped), func(line string) string {
-		m := server.FindStringSubmatch(line)
-		i := int(m[1][0] - '1')
-		if i >= len(collectors) {
-			return ""
-		}
-		return fmt.Sprintf("    server 127.0.0.1:%d %s;\n", collectors[i].port, m[2])
-	})
 	replaced := map[string]string{
 		"listen 80;":               fmt.Sprintf("listen 127.0.0.1:%d;", p.port),
 		"keepalive_timeout 60s;":   "keepalive_timeout " + keepalive + ";",
 		"client_max_body_size 4m;": fmt.Sprintf("client_max_body_size 4m; client_body_temp_path %s/body; proxy_temp_path %s/proxy;", dir, dir),
 	}
 	maps.Copy(replaced, changes)
-	for from, to := range replaced {
-		if strings.Count(text, from) != 1 {
-			t.Fatalf("packaging/nginx.conf does not have %q once", from)
-		}
-		text = strings.Replace(text, from, to, 1)
-	}
+	server := regexp.MustCompile(`(?m)^ +server 10\.0\.0\.1([123]):3000 (max_fails=0|fail_timeout=1s);\n`)
+	text := shipped(t, "nginx.conf", server, collectors, replaced)
 	main := fmt.Sprintf(`daemon off;
 worker_processes 2;
 pid %[1]s/pid;
-error_log %[1]s/error.log warn;
+error_log %[1]s/error.log error;
 events { worker_connections 4096; }
 http {
     log_format upstream '$upstream_status|$status';
     access_log %[1]s/access.log upstream;
     keepalive_requests 1000000;
+    keepalive_timeout 600s; # of clients
     fastcgi_temp_path %[1]s/f; uwsgi_temp_path %[1]s/u; scgi_temp_path %[1]s/s;
     include %[1]s/collectord.conf;
 }
@@ -110,14 +91,7 @@ http {
 			t.Logf("nginx: %.4000s", text)
 		}
 	})
-	until(t, "nginx answers", func() bool {
-		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", p.port))
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
+	p.answers()
 	return p
 }
 
@@ -130,7 +104,7 @@ func (p *proxy) lines() []string {
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// load posts through nginx until stop is closed, with pauses around pause if it
+// load posts through the proxy until stop is closed, with pauses around pause if it
 // is not 0, and returns how many were stored. Any other answer is an error.
 func (p *proxy) load(clients int, pause time.Duration, stop <-chan struct{}) (stored int64) {
 	p.t.Helper()
@@ -229,12 +203,7 @@ func TestNginxHidesRestarts(t *testing.T) {
 	}
 	close(stop)
 	stored := <-answered
-	var repeated int64
-	for _, line := range p.lines() {
-		if strings.Contains(line, ",") {
-			repeated++
-		}
-	}
+	repeated := p.repeats()
 	records, ids := 0, map[string]bool{}
 	for i, d := range daemons {
 		d.stop()

@@ -14,11 +14,16 @@ import (
 	"time"
 )
 
-// TestNginxBeforeCollectorsHidesKills kills each of three collectors behind nginx,
-// restarts it, and hangs it, under clients of which no one hears of it. Some send
-// keys of their own and repeat each request after its answer, as if that was lost.
-func TestNginxBeforeCollectorsHidesKills(t *testing.T) {
-	goWithout(t, notInstalled("nginx"))
+// TestProxiesBeforeCollectorsHideKills kills each of three collectors behind a proxy,
+// restarts it, and hangs it, under clients of which no one hears of it. Some send keys
+// of their own and repeat each request after its answer, as if that was lost.
+func TestProxiesBeforeCollectorsHideKills(t *testing.T) {
+	for name, front := range proxies() {
+		t.Run(name, func(t *testing.T) { hidesKills(t, front) })
+	}
+}
+
+func hidesKills(t *testing.T, startFront startProxy) {
 	bucket := startMinIO(t, t.TempDir())
 	var collectors []*daemon
 	var configs []string
@@ -28,7 +33,7 @@ func TestNginxBeforeCollectorsHidesKills(t *testing.T) {
 		configs = append(configs, config)
 		collectors = append(collectors, start(t, config, port, admin))
 	}
-	p := startNginx(t, "60s", collectors...)
+	p := startFront(t, false, collectors...)
 
 	const keyless, keyed, chunk = 24, 8, 64 // chunk: requests on a connection
 	front := &daemon{t: t, port: p.port}
@@ -79,10 +84,7 @@ func TestNginxBeforeCollectorsHidesKills(t *testing.T) {
 	}
 	over.Store(true)
 	clients.Wait()
-	repeats := 0 // by nginx
-	for _, line := range p.lines() {
-		repeats += strings.Count(line, ",")
-	}
+	repeats := p.repeats()
 	for _, d := range collectors {
 		d.stop()
 	}
@@ -121,10 +123,10 @@ func TestNginxBeforeCollectorsHidesKills(t *testing.T) {
 	if len(stored) != acknowledged {
 		t.Errorf("%d usages are stored, %d were acknowledged", len(stored), acknowledged)
 	}
-	// Where the client did not repeat, nginx did.
+	// Where the client did not repeat, the proxy did.
 	if again[false] > repeats || again[true] == 0 || repeats == 0 {
-		t.Errorf("%d stored again without and %d with a client's key; %d requests repeated by nginx", again[false], again[true], repeats)
+		t.Errorf("%d stored again without and %d with a client's key; %d requests repeated by the proxy", again[false], again[true], repeats)
 	}
-	t.Logf("3 kills, 3 restarts, 3 hangs: %d usages acknowledged, no request failed; %d repeated by nginx; %d records in %d objects, %d again under the same id (%d with a client's key)",
+	t.Logf("3 kills, 3 restarts, 3 hangs: %d usages acknowledged, no request failed; %d repeated by the proxy; %d records in %d objects, %d again under the same id (%d with a client's key)",
 		acknowledged, repeats, records, sum.Objects, again[false]+again[true], again[true])
 }
