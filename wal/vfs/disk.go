@@ -129,9 +129,17 @@ func (d Disk) RenameDurably(from, to string) error {
 	return d.SyncDir(filepath.Dir(to))
 }
 
-// WriteFileDurably writes a file by way of a temporary one, so that it is replaced as a
-// whole or not at all.
+// WriteFileDurably is WriteDurably of a content.
 func (d Disk) WriteFileDurably(path string, content []byte) error {
+	return d.WriteDurably(path, func(f File) error {
+		_, err := f.WriteAt(content, 0)
+		return err
+	})
+}
+
+// WriteDurably has write write a file by way of a temporary one, so that the file is
+// replaced as a whole or not at all, and what has its name is durable.
+func (d Disk) WriteDurably(path string, write func(File) error) error {
 	temp := path + ".tmp"
 	f, err := d.Create(temp)
 	if errors.Is(err, fs.ErrExist) { // left by an interrupted write
@@ -143,8 +151,8 @@ func (d Disk) WriteFileDurably(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(content, 0)
-	if err = Finish(f, err); err != nil {
+	if err = Finish(f, write(f)); err != nil {
+		_ = d.Remove(temp) // it takes space, and another sync could return success without having written it
 		return err
 	}
 	return d.RenameDurably(temp, path)
