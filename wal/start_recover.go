@@ -91,13 +91,18 @@ func (l *Log) clearPlaces() error {
 			return err
 		}
 	}
-	entries, err := l.disk.List(l.dataDir)
+	return errors.Join(l.putAsideAgain(l.dataDir), l.putAsideAgain(lost))
+}
+
+// putAsideAgain puts aside what an earlier start could only rename.
+func (l *Log) putAsideAgain(dir string) error {
+	entries, err := l.disk.List(dir)
 	if err != nil && !l.tolerates(err) {
 		return err
 	}
 	for _, e := range entries {
-		if strings.Contains(e.Name(), asideMark) {
-			if err := l.putAside(filepath.Join(l.dataDir, e.Name()), errInTheWay); err != nil {
+		if isAside(e.Name()) {
+			if err := l.putAside(filepath.Join(dir, e.Name()), errInTheWay); err != nil {
 				return err
 			}
 		}
