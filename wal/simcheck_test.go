@@ -208,11 +208,11 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fa
 		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
 	}
 	for finding, n := range l.Stats().Findings {
-		if n > 0 && !s.kind.rots && !s.kind.strange && (!s.trouble.mayLeaveFrames() || finding != FoundMisnamed) {
+		if n > 0 && !s.kind.rots && (!s.trouble.mayLeaveFrames() || finding != FoundMisnamed) {
 			fail("the second start found %d times %s", n, finding)
 		}
 	}
-	if name := untidy(d); name != "" && !s.kind.evicts && !s.kind.strange {
+	if name := untidy(d); name != "" && !s.kind.evicts {
 		fail("the second start left %s", name)
 	}
 	all, _ := l.Sealed()
