@@ -38,6 +38,11 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	}
 	all = l.deleteMoved(found, all)
 	for _, s := range all {
+		if s.sound && s.sealed && !s.fits {
+			l.followExchanged(s, all)
+		}
+	}
+	for _, s := range all {
 		if s.sound && s.sealed && !s.noFirstFrame && (s.begins < s.first || s.begins > s.last) {
 			s.replaced = l.isReplaced(s, slices.Concat(all, found.unread, found.removals))
 			if s.replaced || isCopied(s, all) || l.containsNamed(s) {
