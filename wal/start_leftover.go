@@ -55,7 +55,7 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 			return 0, dir, err
 		}
 	}
-	proven := next.run != 0 && (w.Header.Run == 0 || w.Header.Run == next.run) && next.first > s.first
+	proven := next.run != 0 && (w.Header.Run == 0 || w.Header.Run == next.run || s.replaced) && next.first > s.first
 	if missing := next.first - 1 - max(last, s.first-1); proven && hidden == 0 && missing > 0 {
 		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: acknowledged records are not there",
 			"segment", s.name, "records", missing, "from_seq", next.first-missing)
@@ -63,11 +63,20 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 	if hidden > 0 && next.first < maxSeq { // all records below were acknowledged, and may be there
 		last, proven = next.first-1, false
 	}
-	if last == 0 && (w.Missing || w.Begin == 0) {
+	if last == 0 && (w.Missing || w.Begin == 0 || s.replaced) {
 		if proven {
 			if err := l.enterMissing(SeqRange{First: s.first, Last: next.first - 1}, LossMissing); err != nil {
 				return 0, dir, err
 			}
+		}
+		// Until there is an active segment its name tells the next seq.
+		if err := l.disk.MkdirDurably(dir + goneSuffix); err != nil {
+			return 0, dir, err
+		}
+		l.gone = append(l.gone, s.name+goneSuffix)
+		if s.replaced {
+			l.found(FoundNoRecords, slog.LevelError, "put aside a segment: the disk wrote what belongs to another one over its records", "segment", s.name)
+			return 0, dir, l.putAside(dir, errors.New("it holds another segment's records"))
 		}
 		l.found(FoundNoRecords, slog.LevelError, "put aside a segment: neither its header nor a record can be read", "segment", s.name, "reason", w.Reason)
 		return 0, dir, l.putAside(dir, errors.New("no readable header or record"))
