@@ -86,6 +86,7 @@ type life struct {
 	trouble   *trouble
 	truncated bool            // by rot
 	misnamed  bool            // a segment had a wrong name
+	sector    []byte          // the first one of a segment that was shipped
 	padded    map[string]bool // contents of segments that a crash left sealed and not cut; see close
 	harmed    map[int]bool    // usages of which rot took the frame; nil before
 	remains   map[int]bool    // those of them whose bytes are still in the file

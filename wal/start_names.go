@@ -25,9 +25,6 @@ func (found *names) above(seq uint64) { found.nextSeq = max(found.nextSeq, seq+1
 // readNames lists the directory, puts aside what is in the way, and finds out which
 // records the segments hold.
 func (l *Log) readNames() (found names, err error) {
-	if err := l.disk.UndoMoves(l.dir); err != nil && !l.tolerates(err) {
-		return found, err
-	}
 	entries, err := l.disk.List(l.dir)
 	if err != nil {
 		return found, err

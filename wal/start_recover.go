@@ -77,6 +77,11 @@ func (l *Log) clearPlaces() error {
 	if err != nil && !l.tolerates(err) {
 		return err
 	}
+	for _, dir := range []string{l.dataDir, l.dir, lost} {
+		if err := l.disk.UndoMoves(dir); err != nil && !l.tolerates(err) {
+			return err
+		}
+	}
 	reserve := filepath.Join(lost, reserveName)
 	if info, err := l.disk.Stat(reserve); err == nil && !info.Mode().IsRegular() {
 		if err := l.putAside(reserve, errInTheWay); err != nil {
@@ -122,7 +127,7 @@ func (l *Log) recoverSegment(s *named, found *names) error {
 			found.above(above - 1)
 			return nil
 		}
-		if last, dir, err = l.sealLeftover(s, found.behind(s)); err != nil {
+		if last, dir, err = l.sealLeftover(s, found); err != nil {
 			return err
 		}
 	}

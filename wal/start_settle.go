@@ -186,6 +186,10 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 		if s.name != nextName && !strings.HasSuffix(s.name, movingSuffix) { // that was reported before
 			l.found(FoundMisnamed, slog.LevelError, "renamed a segment: its name did not match its records", "segment", s.name, "to", s.right())
 		}
+		if s.sound && !s.sealed { // or its content is misplaced: no seq is given out twice
+			first, _, _, _ := parseName(s.name)
+			found.above(max(first, 1) - 1)
+		}
 		moving := s.right() + movingSuffix
 		if s.name != moving {
 			if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, moving)); err != nil {

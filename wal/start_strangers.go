@@ -29,7 +29,7 @@ func (l *Log) withoutStrangers(all []*named) ([]*named, error) {
 // s would be sealed.
 func (l *Log) isStranger(s *named, all []*named) bool {
 	taken := slices.ContainsFunc(all, func(o *named) bool {
-		if o == s || o.sealed && (s.sealed || !o.fits) || o.begins >= s.first {
+		if o == s || o.sealed && (s.sealed || !o.isSealed()) || o.begins >= s.first {
 			return false
 		}
 		last := o.last
@@ -53,5 +53,11 @@ func (l *Log) isStranger(s *named, all []*named) bool {
 // isSealedBehind reports whether a segment is sealed whose records come after those of s.
 // Nothing is sealed before all in front of it is.
 func isSealedBehind(s *named, all []*named) bool {
-	return slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.first > s.first })
+	return slices.ContainsFunc(all, func(o *named) bool { return o.isSealed() && o.first > s.first })
+}
+
+// isSealed reports whether the name is a sealed segment's, which has a file, and the first
+// frame does not contradict the name.
+func (s *named) isSealed() bool {
+	return s.sound && s.sealed && s.failed == nil && s.begins == s.first
 }

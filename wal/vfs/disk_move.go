@@ -87,8 +87,9 @@ func (d Disk) UndoMoves(dir string) error {
 			continue
 		}
 		temp, from := filepath.Join(dir, e.Name()), filepath.Join(dir, name)
-		if d.RemoveDir(temp) == nil {
-			continue // its files were moved on, or never came
+		// If it is empty its files were moved on, perhaps not durably yet, or never came.
+		if d.SyncDir(temp) == nil && d.RemoveDir(temp) == nil {
+			continue
 		}
 		info, err := d.Stat(from)
 		switch {
