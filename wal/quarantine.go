@@ -79,7 +79,10 @@ func (b *base) writeQuarantined(base string, in io.ReaderAt, d segment.ByteRange
 			_, err := out.WriteAt(b, at-d.From)
 			return err
 		})
-		return errors.Join(err, out.Truncate(d.To-d.From))
+		if err != nil {
+			return err
+		}
+		return out.Truncate(d.To - d.From)
 	})
 }
 
