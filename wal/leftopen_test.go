@@ -14,7 +14,6 @@ import (
 	"collectord/wal/segment"
 	"collectord/wal/vfs"
 	"collectord/wal/vfs/errorfs"
-	"collectord/wal/vfs/simdisk"
 )
 
 // unsealedDir is sealedDir whose segment is not sealed yet, and another one of the same
@@ -237,35 +236,5 @@ func TestLaterVersionsAreReportedByTheInspector(t *testing.T) {
 		if _, err := i.Examine(e, nil); e.FirstSeq == 1 && (!errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "segment "+e.Name)) {
 			t.Errorf("segment %s: %v", e.Name, err)
 		}
-	}
-}
-
-// TestAMovedFileIsDurableBeforeItsOldDirectoryIsDeleted has what a start of the same
-// kernel finds in the middle of vfs.Disk.Rename, and loses power then.
-func TestAMovedFileIsDurableBeforeItsOldDirectoryIsDeleted(t *testing.T) {
-	var calls []string
-	d := simdisk.New(simulatedRoom, func(int) int { return 0 })
-	disk := vfs.Disk{FS: d}
-	for _, dir := range []string{"/data", "/data/wal", "/data/wal/" + segment.ActiveName(1), "/data/wal/" + segment.SealedName(1, 3)} {
-		if err := disk.MkdirDurably(dir); err != nil {
-			t.Fatal(err)
-		}
-	}
-	f, err := disk.Create("/data/wal/" + segment.SealedName(1, 3) + "/" + segment.FileName)
-	if err != nil || vfs.Finish(f, nil) != nil {
-		t.Fatal(err)
-	}
-	d.Intercept = func(c simdisk.Call) simdisk.Fault {
-		calls = append(calls, string(c.Op)+" "+filepath.Base(c.Path))
-		return simdisk.Fault{}
-	}
-	l := newLog((&life{t: t, disk: d}).options(d).withDefaults(), simulatedDir)
-	found, err := l.readNames()
-	if err != nil || len(found.segments) != 1 || found.segments[0].name != segment.SealedName(1, 3) {
-		t.Fatalf("segments %v, %v", found.segments, err)
-	}
-	synced, removed := slices.Index(calls, "syncdir "+segment.SealedName(1, 3)), slices.Index(calls, "rmdir "+segment.ActiveName(1))
-	if removed < 0 || synced < 0 || synced > removed {
-		t.Errorf("calls: %v", calls)
 	}
 }

@@ -32,7 +32,6 @@ func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	if !vfs.IsFull(full) {
 		return full
 	}
-	_ = d.Remove(path + ".tmp") // left by WriteFileDurably
 	file, err := d.OpenWritable(reserve)
 	if err != nil {
 		return errors.Join(full, err)

@@ -115,7 +115,7 @@ func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 				return false, err
 			}
 		}
-		if scratch || slices.Contains(l.foreign, e.Name()) { // the reserve, an interrupted write, or left alone before
+		if scratch || isAside(e.Name()) || slices.Contains(l.foreign, e.Name()) { // the reserve, an interrupted write, or left alone before
 			continue
 		}
 		n, kept, err := l.readNote(path, e)

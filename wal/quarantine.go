@@ -62,27 +62,28 @@ const maxRanges = 100
 // writeQuarantined writes base.bin, and returns base. An existing file is not replaced:
 // one with the same content will do, next to another one the new file gets a number.
 func (b *base) writeQuarantined(base string, in io.ReaderAt, d segment.ByteRange) (string, error) {
-	for n, path := 1, base; ; n++ {
-		out, err := b.disk.Create(path + ".bin")
-		if errors.Is(err, fs.ErrExist) {
-			if sameContent(b.disk, path+".bin", in, d) {
-				return path, nil
-			}
-			path = fmt.Sprintf("%s-%d", base, n+1)
-			continue
-		}
-		if err != nil {
+	path := base
+	for n := 2; ; n++ {
+		if _, err := b.disk.Stat(path + ".bin"); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
 			return "", err
 		}
-		err = eachData(in, d, func(at int64, b []byte) error {
+		if sameContent(b.disk, path+".bin", in, d) { // durable, since it has its name
+			return path, nil
+		}
+		path = fmt.Sprintf("%s-%d", base, n)
+	}
+	return path, b.disk.WriteDurably(path+".bin", func(out vfs.File) error {
+		err := eachData(in, d, func(at int64, b []byte) error {
 			_, err := out.WriteAt(b, at-d.From)
 			return err
 		})
-		if err == nil {
-			err = out.Truncate(d.To - d.From)
+		if err != nil {
+			return err
 		}
-		return path, vfs.Finish(out, err)
-	}
+		return out.Truncate(d.To - d.From)
+	})
 }
 
 // sameContent reports whether the file at path holds the bytes d of in, and nothing

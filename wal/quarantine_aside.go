@@ -117,7 +117,7 @@ func (b *base) putAside(path string, why error) error {
 		b.aside.unlist(b.relative(path))
 		return nil
 	}
-	if b.disk.RenameDurably(path, b.asidePath(path)) == nil {
+	if !isAside(path) && b.disk.RenameDurably(path, b.asidePath(path)) == nil {
 		path = b.asidePath(path)
 	}
 	b.leave(path, errors.Join(why, err))
@@ -127,6 +127,8 @@ func (b *base) putAside(path string, why error) error {
 // asideMark is in the name of what was in the way and could not be moved to the
 // quarantine. Each start tries again.
 const asideMark = ".aside-"
+
+func isAside(path string) bool { return strings.Contains(filepath.Base(path), asideMark) }
 
 // asidePath is the name that an entry gets if it can't be moved to the quarantine.
 func (b *base) asidePath(path string) string {

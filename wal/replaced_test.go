@@ -53,6 +53,11 @@ func TestASegmentWhoseContentIsAnothersIsNoted(t *testing.T) {
 						if err := os.WriteFile(file(victim), content[:frameEnds(t, file(other))[frames]], 0o640); err != nil {
 							t.Fatal(err)
 						}
+						if active := filepath.Join(dir, "wal", segment.ActiveName(segments*each+1)); removed%4 == 0 {
+							if err := os.Rename(active, active+goneSuffix); err != nil { // as Close does if it fails to
+								t.Fatal(err)
+							}
+						}
 						var want, lost []uint64
 						for i := range segments {
 							if removed&(1<<i) != 0 {

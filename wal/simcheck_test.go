@@ -172,12 +172,12 @@ func (s *life) check(m moment) {
 		}
 		time.Sleep(time.Second)
 	}
-	pending := l.Ledger().Pending
+	pending, unnamed := l.Ledger().Pending, l.unnamed
 	if err := l.Close(); err != nil {
 		fail("close: %v", err)
 	}
 	m.disk.Changed = nil
-	s.checkAgain(m.disk, numberOf(recs[0].Usage), highest, pending, fail)
+	s.checkAgain(m.disk, numberOf(recs[0].Usage), highest, pending, unnamed, fail)
 	if again != nil && !s.t.Failed() {
 		s.logged.text.Reset()
 		s.check(*again)
@@ -197,8 +197,9 @@ func (s *life) crashOnce(m moment, h *history, again **moment) func(simdisk.Call
 	}
 }
 
-// checkAgain starts a log on what another left that was closed.
-func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fail func(string, ...any)) {
+// checkAgain starts a log on what another left that was closed. It was unnamed if it could
+// not write LOG, which is left to the next start.
+func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, unnamed bool, fail func(string, ...any)) {
 	l, err := Open(simulatedDir, s.options(d))
 	if err != nil {
 		fail("the log does not start again: %v", err)
@@ -208,11 +209,11 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, fa
 		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
 	}
 	for finding, n := range l.Stats().Findings {
-		if n > 0 && !s.kind.rots && !s.kind.strange && (!s.trouble.mayLeaveFrames() || finding != FoundMisnamed) {
+		if n > 0 && !s.kind.rots && (finding != FoundIdentity || !unnamed) && (!s.trouble.mayLeaveFrames() || finding != FoundMisnamed) {
 			fail("the second start found %d times %s", n, finding)
 		}
 	}
-	if name := untidy(d); name != "" && !s.kind.evicts && !s.kind.strange {
+	if name := untidy(d); name != "" && !s.kind.evicts {
 		fail("the second start left %s", name)
 	}
 	all, _ := l.Sealed()

@@ -170,7 +170,7 @@ func (s *life) checkComplete(c *content) {
 	for _, a := range c.m.past.acked {
 		switch _, ok := c.there[a.number]; {
 		case !ok && s.harmed[a.number] && !s.kind.evicts && !s.kind.interval:
-			if text := usageOf(a.number); s.trouble == nil && s.remains[a.number] && !holds(c.m.disk, inQuarantine, text) {
+			if text := usageOf(a.number); s.remains[a.number] && !holds(c.m.disk, inQuarantine, text) {
 				c.fail("usage %d was damaged, and what is left of it is not in the quarantine", a.number)
 			}
 		case !ok && s.trouble.staysBlind() && holds(c.m.disk, inQuarantine, usageOf(a.number)):

@@ -94,6 +94,10 @@ func (s *life) ship() {
 		}
 		uploaded = append(uploaded, stored{r.Seq, numberOf(r.Usage), hour})
 	}
+	_ = s.disk.Edit(segment.path(), func(b []byte) []byte {
+		s.sector = bytes.Clone(b[:min(len(b), sector)])
+		return b
+	})
 	s.history.upload(uploaded)
 	if s.rand.IntN(4) == 0 {
 		return // the answer is lost
@@ -127,8 +131,7 @@ func (s *life) rot() {
 		return
 	}
 	s.harmed, s.remains = map[int]bool{}, map[int]bool{} // once: twice in one segment can take what a salvage has not copied yet
-	const sector = 512
-	var other []byte // a sector that was meant for another place
+	var other []byte                                     // a sector that was meant for another place
 	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte {
 		at := s.rand.IntN(len(b)) / sector * sector
 		other = bytes.Clone(b[at:min(len(b), at+sector)])

@@ -52,13 +52,25 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	if info, err := d.Stat(filepath.Join(empty, segment.FileName)); err == nil && info.Size() < 64 && s.rand.IntN(2) == 0 {
 		_ = d.RenameDurably(empty, empty+goneSuffix)
 	}
+	inRange := func() string { // where another segment has the records
+		var first, last uint64
+		if all := slices.Concat(sealed, unsealed); len(all) > 0 {
+			if w, err := segment.All(0).Scan(d, filepath.Join(dir, all[s.rand.IntN(len(all))], segment.FileName)); err == nil && len(w.Pieces) > 0 {
+				first, last = w.Pieces[0].First, w.Pieces[0].Last
+			}
+		}
+		if last <= first {
+			return "x" + asideMark + "2"
+		}
+		return segment.ActiveName(first + 1 + uint64(s.rand.IntN(int(last-first))))
+	}
 	any := func(names []string) string {
 		if len(names) == 0 {
 			return "x" + asideMark + "1" // the name of a segment would tell the next seq
 		}
 		return names[s.rand.IntN(len(names))]
 	}
-	switch s.rand.IntN(12) {
+	switch s.rand.IntN(13) {
 	case 0, 8, 9: // a file in the place of a directory
 		s.putFile(d, dir, any([]string{
 			nextName, salvageName, quarantineName, lostName, segment.ActiveName(next), any(sealed) + goneSuffix, "x" + asideMark + "0",
@@ -67,7 +79,7 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	case 1, 10, 11: // a directory in the place of a file, or of a directory
 		place := filepath.Join(dir, any([]string{
 			identityName, identityName + ".tmp", lostName + "/" + reserveName, lostName + "/x.tmp", segment.ActiveName(next), any(sealed) + goneSuffix, nextName, salvageName,
-			"x" + asideMark + "0",
+			"x" + asideMark + "0", inRange(), inRange(),
 		}))
 		if !holds(s.disk, place, []byte("stranger")) && !strings.HasSuffix(place, goneSuffix) {
 			_ = d.Remove(place)
@@ -95,6 +107,16 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	case 7: // a disk that forgot what it had made durable
 		if n := len(unsealed); s.harmed == nil && n > 1 && !s.misnamed {
 			s.forget(d, filepath.Join(dir, unsealed[s.rand.IntN(n-1)], segment.FileName), 1+s.rand.IntN(2000))
+		}
+	case 12: // or wrote a sector to the wrong place
+		if s.harmed == nil && !s.misnamed && len(unsealed) > 0 && s.sector != nil {
+			s.harmed, s.remains, s.truncated = map[int]bool{}, map[int]bool{}, true
+			_ = s.disk.Edit(filepath.Join(dir, unsealed[s.rand.IntN(len(unsealed))], segment.FileName), func(b []byte) []byte {
+				was := bytes.Clone(b)
+				copy(b, s.sector)
+				s.harm(was, b)
+				return b
+			})
 		}
 	}
 	for _, in := range []string{simulatedDir, dir, filepath.Join(dir, lostName)} {
@@ -138,7 +160,7 @@ func (s *life) putFile(d vfs.Disk, dir, name string) {
 // misname exchanges the names of two segments, or puts a wrong digit in one: names
 // that their neighbours can correct.
 func (s *life) misname(d vfs.Disk, dir string, sealed []string) {
-	if len(sealed) < 3 || s.harmed != nil || s.kind.blind { // a name, or a file that can be read, has to tell
+	if len(sealed) < 3 || s.harmed != nil {
 		return
 	}
 	i := s.rand.IntN(len(sealed) - 2)

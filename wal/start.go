@@ -197,12 +197,12 @@ func (l *Log) startOnce() error {
 	}
 	l.queue.setNextSeq(nextSeq)
 	l.shelf.active.next = nextSeq
+	l.tolerance = skipAny // what is put aside from now on need not wait for another start
 	if err := l.begin(); err != nil {
 		l.beginLater(fmt.Errorf("begin a segment: %w", err))
 	}
 	l.logSegmentSize()
 	l.shelf.checkDisk()
-	l.tolerance = skipAny // what is put aside from now on need not wait for another start
 	l.started.Store(true)
 	l.shelf.announce()
 	return nil

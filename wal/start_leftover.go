@@ -24,15 +24,25 @@ func (found *names) behind(s *named) *named {
 	return next
 }
 
+// runBehind is the run of the first segment behind s whose header can be read, or 0.
+func (found *names) runBehind(s *named) uint64 {
+	next := found.behind(s)
+	for next.run == 0 && next.first < maxSeq {
+		next = found.behind(next)
+	}
+	return next.run
+}
+
 // sealLeftover seals a segment that a crash left open, at its last good frame below the
-// segment next. Frames above were never acknowledged, since their seqs belong to next.
+// next segment. Frames above were never acknowledged, since their seqs belong to that.
 // Damage before the last good frame is left to Salvage. It returns the last seq, 0 if
 // there is no record, and the present path, from which the segment can be shipped even
 // if it could not be renamed.
 //
 // All records below the next segment of the same run were acknowledged. If some are not
 // there, the sealed name counts them all the same, and Salvage notes the loss.
-func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) {
+func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err error) {
+	next := found.behind(s)
 	dir = filepath.Join(l.dir, s.name)
 	path := filepath.Join(dir, segment.FileName)
 	w, err := l.scanFor(s.name, s.first, next.first-1)
@@ -55,7 +65,8 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 			return 0, dir, err
 		}
 	}
-	proven := next.run != 0 && (w.Header.Run == 0 || w.Header.Run == next.run) && next.first > s.first
+	run := found.runBehind(s)
+	proven := run != 0 && (w.Header.Run == 0 || w.Header.Run == run || s.replaced) && next.first > s.first
 	if missing := next.first - 1 - max(last, s.first-1); proven && hidden == 0 && missing > 0 {
 		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: acknowledged records are not there",
 			"segment", s.name, "records", missing, "from_seq", next.first-missing)
@@ -63,11 +74,20 @@ func (l *Log) sealLeftover(s, next *named) (last uint64, dir string, err error) 
 	if hidden > 0 && next.first < maxSeq { // all records below were acknowledged, and may be there
 		last, proven = next.first-1, false
 	}
-	if last == 0 && (w.Missing || w.Begin == 0) {
+	if last == 0 && (w.Missing || w.Begin == 0 || s.replaced) {
 		if proven {
 			if err := l.enterMissing(SeqRange{First: s.first, Last: next.first - 1}, LossMissing); err != nil {
 				return 0, dir, err
 			}
+		}
+		// Until there is an active segment its name tells the next seq.
+		if err := l.disk.MkdirDurably(dir + goneSuffix); err != nil {
+			return 0, dir, err
+		}
+		l.gone = append(l.gone, s.name+goneSuffix)
+		if s.replaced {
+			l.found(FoundNoRecords, slog.LevelError, "put aside a segment: the disk wrote what belongs to another one over its records", "segment", s.name)
+			return 0, dir, l.putAside(dir, errors.New("it holds another segment's records"))
 		}
 		l.found(FoundNoRecords, slog.LevelError, "put aside a segment: neither its header nor a record can be read", "segment", s.name, "reason", w.Reason)
 		return 0, dir, l.putAside(dir, errors.New("no readable header or record"))

@@ -39,7 +39,7 @@ func (l *Log) readNames() (found names, err error) {
 		s := &named{name: name, first: first, last: last, sealed: last > 0, sound: ok, link: e.Type() == fs.ModeSymlink}
 		s.plain = !e.IsDir() && !s.link
 		switch {
-		case strings.Contains(name, asideMark):
+		case isAside(name):
 			if err := l.putAside(filepath.Join(l.dir, name), errInTheWay); err != nil {
 				return found, err
 			}

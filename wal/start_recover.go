@@ -77,6 +77,11 @@ func (l *Log) clearPlaces() error {
 	if err != nil && !l.tolerates(err) {
 		return err
 	}
+	for _, dir := range []string{l.dataDir, l.dir, lost} {
+		if err := l.disk.UndoMoves(dir); err != nil && !l.tolerates(err) {
+			return err
+		}
+	}
 	reserve := filepath.Join(lost, reserveName)
 	if info, err := l.disk.Stat(reserve); err == nil && !info.Mode().IsRegular() {
 		if err := l.putAside(reserve, errInTheWay); err != nil {
@@ -91,13 +96,18 @@ func (l *Log) clearPlaces() error {
 			return err
 		}
 	}
-	entries, err := l.disk.List(l.dataDir)
+	return errors.Join(l.putAsideAgain(l.dataDir), l.putAsideAgain(lost))
+}
+
+// putAsideAgain puts aside what an earlier start could only rename.
+func (l *Log) putAsideAgain(dir string) error {
+	entries, err := l.disk.List(dir)
 	if err != nil && !l.tolerates(err) {
 		return err
 	}
 	for _, e := range entries {
-		if strings.Contains(e.Name(), asideMark) {
-			if err := l.putAside(filepath.Join(l.dataDir, e.Name()), errInTheWay); err != nil {
+		if isAside(e.Name()) {
+			if err := l.putAside(filepath.Join(dir, e.Name()), errInTheWay); err != nil {
 				return err
 			}
 		}
@@ -117,7 +127,7 @@ func (l *Log) recoverSegment(s *named, found *names) error {
 			found.above(above - 1)
 			return nil
 		}
-		if last, dir, err = l.sealLeftover(s, found.behind(s)); err != nil {
+		if last, dir, err = l.sealLeftover(s, found); err != nil {
 			return err
 		}
 	}

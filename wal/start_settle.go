@@ -11,11 +11,12 @@ import (
 	"strings"
 
 	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // movingSuffix ends the name of a segment on its way to its right name, so that two can
 // swap theirs.
-const movingSuffix = ".moving"
+const movingSuffix = vfs.MovingSuffix
 
 // settle finds out which records each segment holds, gives it the name that says so,
 // and lists the segments in order. No two have a record in common: one that holds only
@@ -36,14 +37,16 @@ func (l *Log) settle(found *names, gone []uint64) error {
 			}
 		}
 	}
-	all = l.deleteMoved(found, all)
+	if all, err = l.withoutStrangers(all); err != nil {
+		return err
+	}
 	for _, s := range all {
-		if s.sound && s.sealed && !s.noFirstFrame && (s.begins < s.first || s.begins > s.last) {
-			s.replaced = l.isReplaced(s, slices.Concat(all, found.unread, found.removals))
-			if s.replaced || isCopied(s, all) || l.containsNamed(s) {
-				s.begins, s.noFirstFrame = s.first, true
-			}
+		if s.sound && s.sealed && !s.fits {
+			l.followExchanged(s, all)
 		}
+	}
+	for _, s := range all {
+		l.keepName(s, found, all)
 	}
 	for _, s := range slices.Clone(all) {
 		switch {
@@ -84,47 +87,6 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	}
 	found.segments, err = l.rename(found, kept)
 	return err
-}
-
-// deleteMoved deletes the empty directories of segments whose file was moved to another
-// of their names, or was about to be: see vfs.Disk.Rename. It returns those that are
-// left of all.
-func (l *Log) deleteMoved(found *names, all []*named) []*named {
-	for _, s := range slices.Concat(found.unread, found.removals) {
-		_, s.failed = l.disk.Stat(l.fileOf(s.name))
-	}
-	others := slices.Concat(all, found.unread, found.removals)
-	for _, name := range l.gone {
-		first, last, _, _ := parseName(name)
-		if _, err := l.disk.Stat(l.fileOf(name)); err == nil {
-			others = append(others, &named{name: name, first: first, last: last})
-		}
-	}
-	empty := func(s *named) bool { return errors.Is(s.failed, fs.ErrNotExist) }
-	moved := func(s *named) bool {
-		to := slices.IndexFunc(others, func(o *named) bool {
-			return o != s && o.first == s.first && (o.last == s.last || o.last == 0 || s.last == 0) && !empty(o)
-		})
-		// The file must not be lost with the name from which it was moved.
-		return empty(s) && to >= 0 && l.disk.SyncDir(filepath.Join(l.dir, others[to].name)) == nil &&
-			l.disk.RemoveDir(filepath.Join(l.dir, s.name)) == nil // not if there is something in it
-	}
-	found.unread, found.removals = slices.DeleteFunc(found.unread, moved), slices.DeleteFunc(found.removals, moved)
-	return slices.DeleteFunc(all, moved)
-}
-
-// isCopied reports whether the first frame of s is a copy of another segment's, which a
-// disk wrote to the wrong place: the name that continues s confirms its own.
-func isCopied(s *named, all []*named) bool {
-	return slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.begins == s.begins }) &&
-		slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.first == s.last+1 })
-}
-
-// containsNamed reports whether a segment holds records of the seqs in its name that do
-// not continue its first frame, which is misplaced then.
-func (l *Log) containsNamed(s *named) bool {
-	w := l.read(s)
-	return w != nil && w.HasOthers(s.begins, SeqRange{First: s.first, Last: s.last})
 }
 
 // settleFirst settles the first of the segments in all, which are in order. It returns
@@ -223,6 +185,10 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 		}
 		if s.name != nextName && !strings.HasSuffix(s.name, movingSuffix) { // that was reported before
 			l.found(FoundMisnamed, slog.LevelError, "renamed a segment: its name did not match its records", "segment", s.name, "to", s.right())
+		}
+		if s.sound && !s.sealed { // or its content is misplaced: no seq is given out twice
+			first, _, _, _ := parseName(s.name)
+			found.above(max(first, 1) - 1)
 		}
 		moving := s.right() + movingSuffix
 		if s.name != moving {

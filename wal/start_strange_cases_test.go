@@ -67,14 +67,17 @@ func otherStarts() []trialStart {
 			next := filepath.Join(data, "wal/next")
 			return errors.Join(os.RemoveAll(next), os.CopyFS(next, os.DirFS(filepath.Join(data, "wal/00000000000000000007"))))
 		}},
-		{name: "the file of a sealed segment was being moved to the name of a removed one", lost: []int{2, 3}, noNotes: true, make: func(data string) error {
-			return moved(filepath.Join(data, "wal", segment), filepath.Join(data, "wal", segment+".gone"))
+		{name: "the file of a sealed segment was being moved to another name", noNotes: true, make: func(data string) error {
+			return moved(filepath.Join(data, "wal", segment), filepath.Join(data, "wal", segment+".moving"))
+		}},
+		{name: "a sealed segment was being moved to another name", noNotes: true, make: func(data string) error {
+			return os.Rename(filepath.Join(data, "wal", segment), filepath.Join(data, "wal", segment+".moving"))
 		}},
 		{name: "the file of a segment was being moved to its sealed name", noNotes: true, make: func(data string) error {
-			return moved(filepath.Join(data, "wal/00000000000000000007"), filepath.Join(data, "wal/00000000000000000007-00000000000000000007"))
+			return moved(filepath.Join(data, "wal/00000000000000000007"), filepath.Join(data, "wal/00000000000000000007.moving"))
 		}},
 		{name: "the file of a segment was to be moved to its sealed name", noNotes: true, make: func(data string) error {
-			return os.Mkdir(filepath.Join(data, "wal/00000000000000000007-00000000000000000007"), 0o700)
+			return os.Mkdir(filepath.Join(data, "wal/00000000000000000007.moving"), 0o700)
 		}},
 		{name: "a sealed segment and the loss notes are gone", lost: []int{2, 3}, make: func(data string) error {
 			return errors.Join(os.RemoveAll(filepath.Join(data, "wal/lost")), os.Remove(filepath.Join(data, "wal", segment, "00000000000000000001")))

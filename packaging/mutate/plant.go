@@ -44,7 +44,7 @@ func plant(root, dir string) (all []mutant, overlay string, err error) {
 			return err
 		case e.IsDir() && filepath.Base(root) != e.Name() && filepath.Base(filepath.Dir(path)) == "vfs":
 			return fs.SkipDir // what simulates a disk
-		case filepath.Base(filepath.Dir(path)) == "vfs" && e.Name() != "disk.go":
+		case filepath.Base(filepath.Dir(path)) == "vfs" && !strings.HasPrefix(e.Name(), "disk"):
 			return nil
 		case e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 			return nil

@@ -85,40 +85,9 @@ func (d Disk) Rename(from, to string) error {
 		return nil
 	}
 	if errors.Is(err, syscall.EXDEV) && errFrom == nil && info.IsDir() {
-		return d.moveFiles(from, to, err)
+		return d.moveDir(from, to, err)
 	}
 	return err
-}
-
-// moveFiles moves the file of a directory to a new one, and deletes the old one: an
-// overlay does not rename a directory of a lower layer (EXDEV). An interruption leaves
-// both, one of them empty. refused is the error of rename(2), and is returned if this
-// fails, too.
-func (d Disk) moveFiles(from, to string, refused error) error {
-	entries, err := d.List(from)
-	if err != nil || len(entries) > 1 || len(entries) == 1 && entries[0].IsDir() { // an interruption between two files would leave neither name empty
-		return refused
-	}
-	if err := d.Mkdir(to); err != nil && !errors.Is(err, fs.ErrExist) {
-		return errors.Join(refused, err)
-	}
-	err = d.SyncDir(filepath.Dir(to))
-	for _, e := range entries {
-		if err != nil {
-			break
-		}
-		there, here := filepath.Join(to, e.Name()), filepath.Join(from, e.Name())
-		if err = d.FS.Rename(here, there); err == nil {
-			if err = d.SyncDir(to); err != nil {
-				err = errors.Join(err, d.FS.Rename(there, here))
-			}
-		}
-	}
-	if err != nil {
-		return errors.Join(refused, err, d.RemoveDir(to))
-	}
-	_ = d.RemoveDir(from) // if this fails, the next start deletes the empty directory
-	return nil
 }
 
 // RenameDurably is RenameNew within one directory, followed by a sync of that.
@@ -129,9 +98,17 @@ func (d Disk) RenameDurably(from, to string) error {
 	return d.SyncDir(filepath.Dir(to))
 }
 
-// WriteFileDurably writes a file by way of a temporary one, so that it is replaced as a
-// whole or not at all.
+// WriteFileDurably is WriteDurably of a content.
 func (d Disk) WriteFileDurably(path string, content []byte) error {
+	return d.WriteDurably(path, func(f File) error {
+		_, err := f.WriteAt(content, 0)
+		return err
+	})
+}
+
+// WriteDurably has write write a file by way of a temporary one, so that the file is
+// replaced as a whole or not at all, and what has its name is durable.
+func (d Disk) WriteDurably(path string, write func(File) error) error {
 	temp := path + ".tmp"
 	f, err := d.Create(temp)
 	if errors.Is(err, fs.ErrExist) { // left by an interrupted write
@@ -143,8 +120,8 @@ func (d Disk) WriteFileDurably(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteAt(content, 0)
-	if err = Finish(f, err); err != nil {
+	if err = Finish(f, write(f)); err != nil {
+		_ = d.Remove(temp) // it takes space, and another sync could return success without having written it
 		return err
 	}
 	return d.RenameDurably(temp, path)

@@ -1,0 +1,78 @@
+package wal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"collectord/wal/segment"
+	"collectord/wal/vfs"
+)
+
+// mountedQuarantine is a disk on which the quarantine is another file system.
+type mountedQuarantine struct{ vfs.FS }
+
+func (m mountedQuarantine) Rename(from, to string) error {
+	if filepath.Base(filepath.Dir(to)) == quarantineName {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: syscall.EXDEV}
+	}
+	return m.FS.Rename(from, to)
+}
+
+// TestWhatCanNotBeMovedToTheQuarantineIsRenamedOnce also holds that it keeps nothing
+// else from being put in order.
+func TestWhatCanNotBeMovedToTheQuarantineIsRenamedOnce(t *testing.T) {
+	data, _ := sealedDir(t, 9)
+	dir := filepath.Join(data, "wal")
+	empty := segment.ActiveName(10)
+	if err := os.Rename(filepath.Join(dir, empty), filepath.Join(dir, empty+goneSuffix)); err != nil {
+		t.Fatal(err)
+	}
+	places := []string{filepath.Join(lostName, "x"), segment.SealedName(1, 2) + goneSuffix}
+	for _, place := range places {
+		putInTheWay(t, filepath.Join(dir, place))
+	}
+	var before []string
+	for start := range 3 {
+		l := open(t, data, Options{files: mountedQuarantine{vfs.OS{}}})
+		for range 3 { // each reads the notes
+			if notes, err := l.Losses(); err != nil || len(notes) > 0 {
+				t.Errorf("start %d: notes %v, %v", start, notes, err)
+			}
+		}
+		if found := findings(l); start > 0 && len(found) > 0 {
+			t.Errorf("start %d found %v", start, found)
+		}
+		mustAppend(t, l, Record{Usage: usage(9)})
+		mustSeal(t, l)
+		mustClose(t, l)
+		var aside []string
+		for _, in := range []string{dir, filepath.Join(dir, lostName)} {
+			entries, err := os.ReadDir(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range entries {
+				switch name := e.Name(); {
+				case isAside(name):
+					aside = append(aside, name)
+				case strings.HasSuffix(name, goneSuffix), name == filepath.Base(places[0]):
+					t.Errorf("start %d left %s", start, name)
+				}
+			}
+		}
+		if start > 0 && !slices.Equal(aside, before) || len(aside) != len(places) {
+			t.Errorf("start %d: put aside %q, before %q", start, aside, before)
+		}
+		before = aside
+		for _, place := range places {
+			if _, err := os.Stat(filepath.Join(dir, place)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("start %d: %s: %v", start, place, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package wal
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"collectord/wal/segment"
+)
+
+// TestItStartsWhateverHasTheNameOfASegment puts directories of others in the range of an
+// unsealed segment, and where one was shipped.
+func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
+	whole, names := namedDir(t) // five sealed segments, and 16 and 17 in the active one
+	for _, place := range []string{segment.ActiveName(17), segment.SealedName(17, 18), segment.ActiveName(14), segment.ActiveName(4), segment.ActiveName(5)} {
+		for _, file := range []string{"", "x", segment.FileName} {
+			for _, shipped := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s with %q, shipped %t", place, file, shipped), func(t *testing.T) {
+					t.Parallel()
+					dir := memoryDir(t)
+					copyDir(t, whole, dir)
+					want := seqsTo(nameRecords)
+					if shipped {
+						want = without(want, []uint64{4, 5, 6})
+						if err := os.RemoveAll(filepath.Join(dir, "wal", names[1])); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := os.MkdirAll(filepath.Join(dir, "wal", place), 0o750); err != nil {
+						t.Fatal(err)
+					}
+					if file != "" {
+						putInTheWay(t, filepath.Join(dir, "wal", place, file))
+					}
+					l := open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+					mustSeal(t, l)
+					if got := shipAll(t, l); !slices.Equal(got, want) {
+						t.Errorf("shipped %v, want %v", got, want)
+					}
+					if notes, err := l.Losses(); err != nil || len(notes) > 0 {
+						t.Errorf("notes %v, %v", notes, err)
+					}
+					mustAppend(t, l, Record{Usage: usage(nameRecords)})
+					if file != "" {
+						checkQuarantined(t, l, []byte(inTheWay))
+					}
+					mustClose(t, l)
+					l = open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+					if found := findings(l); len(found) > 0 {
+						t.Errorf("the second start found %v", found)
+					}
+					if got := shipAll(t, l); !slices.Equal(got, []uint64{nameRecords + 1}) {
+						t.Errorf("the second start ships %v", got)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs has a disk write the only sector of
+// a segment over that of an unsealed one.
+func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
+	const shipped, open1, open2 = 0, 1, 2
+	dir := memoryDir(t)
+	l := open(t, dir, Options{Node: "edge-1"})
+	files := make([][]byte, 3)
+	dirs := []string{segment.SealedName(1, 3), segment.ActiveName(12), segment.ActiveName(14)}
+	for i := range 14 {
+		if mustAppend(t, l, Record{Usage: usage(i)}); i == 2 || i == 10 || i == 12 {
+			mustSeal(t, l)
+		}
+	}
+	sealed, _ := l.Sealed()
+	for i, path := range []string{sealed[0].path(), sealed[2].path(), filepath.Join(l.dir, dirs[open2], segment.FileName)} {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[i] = content
+	}
+	identity, err := os.ReadFile(filepath.Join(l.dir, identityName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, l)
+	for name, c := range map[string]struct {
+		there       []int // unsealed segments
+		over        []byte
+		want, noted []uint64
+		next        uint64
+	}{
+		"alone":                   {there: []int{open1}, over: files[shipped], next: 12},
+		"alone, the last":         {there: []int{open2}, over: files[shipped], next: 14},
+		"another goes on":         {there: []int{open1, open2}, over: files[shipped], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
+		"the one that goes on":    {there: []int{open1, open2}, over: files[open2], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
+		"beside the sealed owner": {there: []int{shipped, open1}, over: files[shipped], want: []uint64{1, 2, 3}, next: 12},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := memoryDir(t)
+			for _, i := range c.there {
+				path, content := filepath.Join(dir, "wal", dirs[i]), files[i]
+				if i == c.there[0] && i != shipped || i == open1 {
+					content = c.over
+				}
+				if err := os.MkdirAll(path, 0o750); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(path, segment.FileName), content, 0o640); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.WriteFile(filepath.Join(dir, "wal", identityName), identity, 0o640); err != nil {
+				t.Fatal(err)
+			}
+			l := open(t, dir, Options{Node: "edge-1"})
+			if got := shipAll(t, l); !slices.Equal(got, c.want) {
+				t.Errorf("shipped %v, want %v", got, c.want)
+			}
+			if noted, _ := notedSeqs(t, l); !slices.Equal(noted, c.noted) {
+				t.Errorf("noted as lost %v, want %v", noted, c.noted)
+			}
+			if n := l.Stats().Findings[FoundNoRecords]; n == 0 && len(c.noted) == 0 {
+				t.Errorf("findings %v", findings(l))
+			}
+			mustAppend(t, l, Record{Usage: usage(int(c.next - 1))})
+			mustClose(t, l)
+			l = open(t, dir, Options{Node: "edge-1"})
+			if found := findings(l); len(found) > 0 {
+				t.Errorf("the second start found %v", found)
+			}
+			if got := shipAll(t, l); !slices.Equal(got, []uint64{c.next}) {
+				t.Errorf("the second start ships %v, want %d", got, c.next)
+			}
+		})
+	}
+}

@@ -1,0 +1,63 @@
+package wal
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+)
+
+// withoutStrangers puts aside what has the name of a segment and can't be one, and returns
+// the others.
+func (l *Log) withoutStrangers(all []*named) ([]*named, error) {
+	for _, s := range slices.Clone(all) {
+		if !s.sound || !s.noFirstFrame || s.run != 0 || !l.isStranger(s, all) {
+			continue
+		}
+		l.found(FoundStray, slog.LevelWarn, "put aside what is not part of a log: it has the name of a segment", "path", filepath.Join(l.dir, s.name))
+		if err := l.putAside(filepath.Join(l.dir, s.name), errInTheWay); err != nil {
+			return nil, err
+		}
+		all = withoutNamed(all, s)
+	}
+	return all, nil
+}
+
+// isStranger reports whether s has the name of a segment and can't be one: it contains
+// nothing that a log wrote, and either another segment has the record of its first seq, or
+// s would be sealed.
+func (l *Log) isStranger(s *named, all []*named) bool {
+	taken := slices.ContainsFunc(all, func(o *named) bool {
+		if o == s || o.sealed && (s.sealed || !o.isSealed()) || o.begins >= s.first {
+			return false
+		}
+		last := o.last
+		if !o.sealed {
+			if w := l.read(o); w != nil {
+				last = w.Last()
+			}
+		}
+		return last >= s.first
+	})
+	if !taken && (s.sealed || !isSealedBehind(s, all)) {
+		return false
+	}
+	if errors.Is(s.failed, fs.ErrNotExist) {
+		return true
+	}
+	w, err := l.scanAll(s.name)
+	return err == nil && w.Unread == nil && w.Begin == 0 && len(w.Pieces) == 0
+}
+
+// isSealedBehind reports whether a segment is sealed whose records come after those of s.
+// Nothing is sealed before all in front of it is.
+func isSealedBehind(s *named, all []*named) bool {
+	return slices.ContainsFunc(all, func(o *named) bool { return o.isSealed() && o.first > s.first })
+}
+
+// isSealed reports whether the name is a sealed segment's, which has a file, and the first
+// frame does not contradict the name.
+func (s *named) isSealed() bool {
+	return s.sound && s.sealed && s.failed == nil && s.begins == s.first
+}
