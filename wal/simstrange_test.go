@@ -54,7 +54,11 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	}
 	inRange := func() string { // where another segment has the records
 		var first, last uint64
-		if all := slices.Concat(sealed, unsealed); len(all) > 0 {
+		all := sealed
+		if s.trouble == nil && !s.kind.fills { // otherwise what a failed commit left may be taken for records
+			all = slices.Concat(sealed, unsealed)
+		}
+		if len(all) > 0 {
 			if w, err := segment.All(0).Scan(d, filepath.Join(dir, all[s.rand.IntN(len(all))], segment.FileName)); err == nil && len(w.Pieces) > 0 {
 				first, last = w.Pieces[0].First, w.Pieces[0].Last
 			}
