@@ -125,11 +125,12 @@ func (k *keeper) isOld(one *keptObject) bool {
 }
 
 // mayHaveLost reports whether the storage failed after it confirmed an object, or may have
-// confirmed it before the daemon was restarted, as after a loss of power that both had.
+// had it before: a loss of power can come between a put and its answer, or be that of
+// the daemon, too.
 func (k *keeper) mayHaveLost(one *keptObject) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return one.segment.FoundAtStart() && !one.object.Sent || !k.outage.Before(one.confirmed)
+	return !one.object.Sent || !k.outage.Before(one.confirmed)
 }
 
 // run looks at what is due until ctx ends.

@@ -324,6 +324,35 @@ func TestAStorageThatMayNotBeAskedIsBelieved(t *testing.T) {
 	})
 }
 
+// TestWhatWasStoredBeforeTheAnswerWasLostIsRead has a storage lose its power between the
+// last byte of a large object and the answer. It comes back with the name, and other bytes.
+func TestWhatWasStoredBeforeTheAnswerWasLostIsRead(t *testing.T) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
+		k.behave(s3test.Behaviour{Stored: func(key string) bool { return strings.Contains(key, "/dt=") }})
+		if err := k.log.Append(k.t.Context(), wal.Record{Usage: big()}); err != nil {
+			k.t.Fatal(err)
+		}
+		if err := k.log.Seal(k.t.Context()); err != nil {
+			k.t.Fatal(err)
+		}
+		synctest.Wait()
+		was := k.fake.Objects()
+		for key, o := range was {
+			if strings.Contains(key, "/dt=") {
+				k.fake.Rot(key, make([]byte, len(o.Body)))
+			}
+		}
+		k.behave(s3test.Behaviour{})
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		k.expect(0, 1, 0, 0)
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 1, 1, 0)
+		k.there(was)
+	})
+}
+
 // TestALargeObjectIsReadOnlyAfterAnOutage counts what is read of one.
 func TestALargeObjectIsReadOnlyAfterAnOutage(t *testing.T) {
 	refuse := func(status int) func(k *keeping) {
