@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"collectord/shipper/bucket"
@@ -21,12 +20,12 @@ import (
 // the storage answered: what is gone then was deleted, or moved, by somebody.
 type keeper struct {
 	*Shipper
-	wake  chan struct{} // has run look now; holds one
-	blind atomic.Bool   // the storage does not let us look: nothing is gained by keeping
+	wake chan struct{} // has run look now; holds one
 
 	mu      sync.Mutex      // guards what follows
 	waiting []*keptObject   // for a look, first those that were put off less often
 	outage  time.Time       // when the storage failed last
+	blind   time.Time       // until when nothing is kept, since the storage does not let us look
 	backoff backoff         // of all looks, while the storage fails
 	silent  time.Time       // since when all looks have failed; zero: the last one did not
 	silence time.Duration   // how long that was so before, in all
@@ -61,6 +60,10 @@ const (
 	reshipLimit = 24 * time.Hour
 )
 
+// blindFor is how long nothing is kept once a look was refused. Then it is tried again:
+// it may have been granted.
+const blindFor = time.Hour
+
 func newKeeper(s *Shipper) *keeper {
 	return &keeper{Shipper: s, wake: make(chan struct{}, 1), trouble: map[string]bool{}}
 }
@@ -90,6 +93,13 @@ func (k *keeper) retryNow() {
 	k.backoff.until = time.Time{}
 	k.mu.Unlock()
 	k.signal()
+}
+
+// isBlind reports whether nothing is gained by keeping.
+func (k *keeper) isBlind() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return time.Now().Before(k.blind)
 }
 
 // noteOutage notes that the storage failed, and may have lost what it has confirmed.

@@ -324,6 +324,28 @@ func TestAStorageThatMayNotBeAskedIsBelieved(t *testing.T) {
 	})
 }
 
+// TestAStorageThatMayBeAskedAgainIsAsked although nothing is kept while it may not be.
+func TestAStorageThatMayBeAskedAgainIsAsked(t *testing.T) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
+		k.shipped(k.small(1)...)
+		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			return r.Method != http.MethodPut && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+		}})
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.shipped(k.small(1)...)
+		k.expect(0, 0, 0, 0) // nothing is gained by keeping it
+		k.behave(s3test.Behaviour{})
+		time.Sleep(blindFor)
+		k.shipped(k.small(1)...)
+		k.expect(0, 1, 0, 0)
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		k.said("the storage has what it confirmed", 1)
+	})
+}
+
 // TestWhatWasStoredBeforeTheAnswerWasLostIsRead has a storage lose its power between the
 // last byte of a large object and the answer. It comes back with the name, and other bytes.
 func TestWhatWasStoredBeforeTheAnswerWasLostIsRead(t *testing.T) {

@@ -49,7 +49,13 @@ func (k *keeper) looked(one *keptObject) {
 	if one.err == nil && !one.intact && one.lost == "" { // its room was needed, and nothing was asked
 		return
 	}
-	k.blind.Store(isForbidden(one.err))
+	blind := time.Time{}
+	if isForbidden(one.err) {
+		blind = time.Now().Add(blindFor)
+	}
+	k.mu.Lock()
+	k.blind = blind
+	k.mu.Unlock()
 	if one.err != nil && !isForbidden(one.err) {
 		k.putOff(one)
 		return

@@ -36,7 +36,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	if err != nil {
 		return err
 	}
-	if s.currentLimits().Keep > 0 && !s.keeper.blind.Load() {
+	if s.currentLimits().Keep > 0 && !s.keeper.isBlind() {
 		s.keeper.keep(seg, o)
 	} else if err := seg.Remove(); err != nil {
 		return err
