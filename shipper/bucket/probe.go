@@ -134,19 +134,25 @@ func (s *s3Store) findConditions(ctx context.Context, c checksum) (conditional b
 	return false, err
 }
 
+// maxUnclear is how many probes end without an answer to a wrong checksum before that is
+// taken for the answer: what is behind a proxy may have it say 502 to each.
+const maxUnclear = 8
+
 // verifies reports whether the storage refuses an object whose checksum is wrong. A
-// temporary error is no answer, but 500 is one if the storage answers nothing else to a
-// wrong checksum, and takes a right one each time.
+// temporary error is no answer, but one is, at once if it is 500, if the storage answers
+// nothing else to a wrong checksum, and takes a right one each time.
 func (s *s3Store) verifies(ctx context.Context, c checksum, conditional bool) (bool, error) {
 	for range 4 { // an answer that does not say what is wrong may be about something else
 		err := s.putWrong(ctx, c, conditional)
 		resp := minio.ToErrorResponse(err)
 		switch {
-		case err == nil:
-			return false, nil
-		case mismatches(resp):
-			return true, nil
-		case resp.StatusCode == 0, temporary(resp.StatusCode) && resp.StatusCode != http.StatusInternalServerError:
+		case err == nil, mismatches(resp):
+			delete(s.unclear, c)
+			return err != nil, nil
+		case ctx.Err() != nil:
+			return false, err
+		case s.unclear[c] < maxUnclear && (resp.StatusCode == 0 || temporary(resp.StatusCode) && resp.StatusCode != http.StatusInternalServerError):
+			s.unclear[c]++
 			return false, err
 		}
 		_, rightErr := s.put(ctx, ProbeObject(), putOptions{checksum: c})

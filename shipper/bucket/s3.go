@@ -51,7 +51,8 @@ type s3Store struct {
 	candidates        []checksum // to try
 	trustAnswers      bool       // once the storage has given back what it was given
 
-	probing chan struct{} // holds one while the storage is probed
+	probing chan struct{}    // holds one while the storage is probed
+	unclear map[checksum]int // probes whose wrong checksum got an error that says nothing; guarded by probing
 	known   atomic.Pointer[capabilities]
 	found   atomic.Pointer[capabilities] // the last that were known
 	doubted atomic.Bool                  // a proof has failed: metadata and size do not show what is stored
@@ -100,7 +101,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	return &s3Store{
 		client: client, transport: transport, keys: keys, keysFrom: from, bucket: bucket, prefix: prefix,
 		storageClass: o.StorageClass, sse: sse, acceptUnconfirmed: o.SSEUnconfirmed == "accept", log: o.Logger,
-		candidates: candidates(o.Checksum), trustAnswers: o.Proof == "off", probing: make(chan struct{}, 1),
+		candidates: candidates(o.Checksum), trustAnswers: o.Proof == "off", probing: make(chan struct{}, 1), unclear: map[checksum]int{},
 	}, nil
 }
 
