@@ -199,7 +199,7 @@ func (f *fleet) enterHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
 		switch host := logs[id]; {
 		case host == nil:
 			logs[id] = f.add(&Host{Node: h.Node, LogID: id, Heartbeat: &h.Heartbeat})
-		case h.At.After(host.Heartbeat.At):
+		case tellsMore(h.At, host.Heartbeat.At, f.Now):
 			host.Node, host.Heartbeat = h.Node, &h.Heartbeat
 		}
 	}

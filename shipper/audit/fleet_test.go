@@ -116,6 +116,38 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 	}
 }
 
+// TestAHeartbeatFromTheFutureDoesNotHideALaterOne: the host was set up with a wrong clock,
+// and renamed, or got another log, when that was right.
+func TestAHeartbeatFromTheFutureDoesNotHideALaterOne(t *testing.T) {
+	t.Parallel()
+	b := newFolder(t)
+	well := bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(time.Minute)}
+	ahead := bucket.Heartbeat{LastSeq: 5, ConfirmedBelow: 6, At: ago(-400 * days)}
+	b.object("renamed", 1, 1, 1, 10, noon)
+	b.object("anew", 2, 1, 1, 5, noon)
+	b.object("anew", 3, 1, 1, 10, noon)
+	b.beat("factory", 1, ahead)
+	b.beat("renamed", 1, well)
+	b.beat("anew", 2, ahead)
+	b.beat("anew", 3, well)
+	stores := []bucket.Store{b.store}
+	expected := []string{"renamed", "anew"}
+	for _, holes := range []bool{false, true} {
+		wantFleet(t, stores, FleetOptions{Holes: holes, Expected: expected}, false, "fine anew 3", "fine renamed 1", "replaced anew 2")
+	}
+	for _, stores := range [][]bucket.Store{{b.store}, {b.store, b.store}} {
+		r, err := RunAll(t.Context(), stores, Options{Now: noon})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Expect(expected, 3*time.Hour, noon); r.Wrong() || !r.Logs[len(r.Logs)-1].Heartbeat.At.Equal(well.At) {
+			t.Errorf("%+v", r.Findings)
+		}
+	}
+	b.beat("anew", 3, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(4 * time.Hour)})
+	wantFleet(t, stores, FleetOptions{}, true, "silent anew 3", "fine renamed 1", "replaced anew 2")
+}
+
 func TestHeartbeatsThatCannotBeReadAreNamedAndDoNotEndTheList(t *testing.T) {
 	t.Parallel()
 	server, b := newFake(t)

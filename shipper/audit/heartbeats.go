@@ -74,6 +74,11 @@ func (h *storedHeartbeat) read(ctx context.Context, calls *objectCalls) error {
 	return err
 }
 
+// tellsMore reports whether a heartbeat counts rather than another: the latest does, but
+// not one that the host wrote while its clock was far ahead, which nothing replaces once
+// it is renamed or has another log.
+func tellsMore(at, other, now time.Time) bool { return now.Sub(at).Abs() < now.Sub(other).Abs() }
+
 // enterHeartbeats adds the heartbeats to their logs. Of a log whose host was renamed the latest counts.
 func (a *audit) enterHeartbeats(all []storedHeartbeat) {
 	for i := range all {
@@ -86,10 +91,10 @@ func (a *audit) enterHeartbeats(all []storedHeartbeat) {
 			continue
 		}
 		a.report.Heartbeats++
-		if l := a.inventory.log(h.key.LogID); l.heartbeat == nil || h.At.After(l.heartbeat.At) {
+		if l := a.inventory.log(h.key.LogID); l.heartbeat == nil || tellsMore(h.At, l.heartbeat.At, a.Now) {
 			l.heartbeat = &h.Heartbeat
 		}
-		if last, known := a.report.LastHeard[h.Node]; !known || h.At.After(last.At) {
+		if last, known := a.report.LastHeard[h.Node]; !known || tellsMore(h.At, last.At, a.Now) {
 			a.report.LastHeard[h.Node] = LastHeard{h.At, h.Retired}
 		}
 	}

@@ -76,7 +76,7 @@ func (f *fleet) judge() {
 			h.WaitingSeconds = seconds(f.Now.Sub(h.Heartbeat.OldestAt()))
 		}
 		was := latest[h.Node]
-		if was == nil || was.silent && !h.silent || was.silent == h.silent && h.Heartbeat.At.After(was.Heartbeat.At) {
+		if was == nil || was.silent && !h.silent || was.silent == h.silent && tellsMore(h.Heartbeat.At, was.Heartbeat.At, f.Now) {
 			latest[h.Node] = h
 		}
 	}

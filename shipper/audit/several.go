@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"collectord/shipper/bucket"
 )
@@ -17,13 +18,16 @@ func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, err
 	if len(stores) == 1 {
 		return Run(ctx, stores[0], o)
 	}
+	if o.Now.IsZero() {
+		o.Now = time.Now()
+	}
 	all := newReport()
 	for _, store := range stores {
 		r, err := Run(ctx, store, o)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", store, err)
 		}
-		all.merge(r, store.String())
+		all.merge(r, store.String(), o.Now)
 	}
 	if o.Node != "" && slices.ContainsFunc(all.Logs, func(l LogReport) bool { return l.Objects > 0 }) { // it is in one of them
 		all.Findings = slices.DeleteFunc(all.Findings, func(f Finding) bool { return f.Kind == Nothing })
@@ -34,7 +38,7 @@ func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, err
 }
 
 // merge adds what was found in one of several destinations.
-func (r *Report) merge(one *Report, destination string) {
+func (r *Report) merge(one *Report, destination string, now time.Time) {
 	for i := range one.Findings {
 		one.Findings[i].Destination = destination
 	}
@@ -47,7 +51,7 @@ func (r *Report) merge(one *Report, destination string) {
 	addTallies(r.Accepted, one.Accepted)
 	r.Logs = append(r.Logs, one.Logs...)
 	for node, h := range one.LastHeard {
-		if was, known := r.LastHeard[node]; !known || h.At.After(was.At) {
+		if was, known := r.LastHeard[node]; !known || tellsMore(h.At, was.At, now) {
 			r.LastHeard[node] = h
 		}
 	}
