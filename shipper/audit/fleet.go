@@ -109,7 +109,11 @@ func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptio
 	var each []position
 	for i := range all {
 		if o.Node != "" {
-			all[i] = slices.DeleteFunc(all[i], func(h storedHeartbeat) bool { return h.key.Node != o.Node })
+			its := map[uint64]bool{} // also those that it wrote under another name
+			for _, h := range all[i] {
+				its[h.key.LogID] = its[h.key.LogID] || h.key.Node == o.Node
+			}
+			all[i] = slices.DeleteFunc(all[i], func(h storedHeartbeat) bool { return !its[h.key.LogID] })
 		}
 		for at := range all[i] {
 			each = append(each, position{i, at})

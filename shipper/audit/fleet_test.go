@@ -148,6 +148,29 @@ func TestAHeartbeatFromTheFutureDoesNotHideALaterOne(t *testing.T) {
 	wantFleet(t, stores, FleetOptions{}, true, "silent anew 3", "fine renamed 1", "replaced anew 2")
 }
 
+func TestARetiredLogOfANodeThatIsBackIsOfThePast(t *testing.T) {
+	t.Parallel()
+	b := newFolder(t)
+	b.beat("back", 1, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
+	b.beat("back", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	f := wantFleet(t, []bucket.Store{b.store}, FleetOptions{Expected: []string{"back"}}, false, "fine back 2", "retired back 1")
+	if !f.Hosts[1].OutOfService() {
+		t.Errorf("%+v", f.Hosts[1])
+	}
+}
+
+func TestTheFleetOfANodeKnowsItsLaterNames(t *testing.T) {
+	t.Parallel()
+	b := newFolder(t)
+	b.beat("before", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+	b.beat("now", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	b.beat("another", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+	for _, node := range []string{"before", "now"} {
+		wantFleet(t, []bucket.Store{b.store}, FleetOptions{Node: node}, false, "fine now 1")
+	}
+	wantFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "nobody"}, true, "absent nobody")
+}
+
 func TestHeartbeatsThatCannotBeReadAreNamedAndDoNotEndTheList(t *testing.T) {
 	t.Parallel()
 	server, b := newFake(t)

@@ -85,6 +85,7 @@ func (f *fleet) judge() {
 		expected[node] = true
 	}
 	f.destination = ""
+	there[f.Node] = there[f.Node] || len(f.hosts) > 0 // by a name that it had
 	for _, node := range append(slices.Sorted(maps.Keys(expected)), f.Node) {
 		if there[node] || node == "" {
 			continue
@@ -115,9 +116,9 @@ func (f *fleet) judgeHeartbeat(h *Host, latest, expected bool) {
 	b := h.Heartbeat
 	h.State = Fine
 	switch {
-	case h.silent && !latest && f.Now.Sub(b.At) <= awayAfter:
+	case h.silent && !latest && !b.Retired && f.Now.Sub(b.At) <= awayAfter:
 		h.State, h.Reason = Replaced, "its node was heard of since, by the heartbeat of another log"
-	case b.Retired && (!expected || !h.silent):
+	case b.Retired && (!expected || !latest || !h.silent):
 		h.State = Retired
 	case f.Now.Sub(b.At) > awayAfter && (!expected || !latest):
 		h.State = Away
