@@ -76,7 +76,7 @@ func TestAHostThatIsTakenOutOfServiceSaysSo(t *testing.T) {
 	if err := os.WriteFile(known, []byte("\n"+line+"what\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, stderr, status := runCollectord(t, "audit", "--config", config, "--accept", known); status != 1 || out != "" || !strings.Contains(stderr, known+":3: ") {
+	if out, stderr, status := runCollectord(t, "audit", "--config", config, "--accept", known); status != 1 || out != "" || !strings.HasPrefix(stderr, "collectord: --accept "+known+":3: ") {
 		t.Errorf("a bad line: %d, %s%s", status, out, stderr)
 	}
 

@@ -193,9 +193,5 @@ func readAccepted(path string) (*audit.Accepted, error) {
 		return nil, fmt.Errorf("--accept: %w", err)
 	}
 	defer file.Close()
-	a, err := audit.ReadAccepted(file, path)
-	if err != nil {
-		return nil, fmt.Errorf("--accept:\n%w", err)
-	}
-	return a, nil
+	return audit.ReadAccepted(file, "--accept "+path)
 }
