@@ -69,8 +69,7 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 	}
 	o, err := bucket.NewHeartbeat(key, now)
 	if err == nil {
-		limits := s.currentLimits()
-		err = s.store.Put(bucket.WithCallOptions(ctx, &bucket.CallOptions{Bandwidth: &s.bandwidth, StallTimeout: limits.StallTimeout}), o)
+		err = s.store.Put(s.callOptions(ctx), o)
 	}
 	switch {
 	case err == nil:

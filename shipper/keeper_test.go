@@ -324,6 +324,26 @@ func TestAStorageThatMayNotBeAskedIsBelieved(t *testing.T) {
 	})
 }
 
+// TestAHeartbeatThatFailsIsASignOfACut of power, often the only one: nothing else is sent
+// between a confirmation and the look.
+func TestAHeartbeatThatFailsIsASignOfACut(t *testing.T) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
+		k.ship.SetLimits(Limits{Keep: testKeep, Heartbeat: time.Minute})
+		keys := k.shipped(big())
+		was := k.fake.Objects()
+		k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool { return s3test.Abort(w) }})
+		time.Sleep(2 * time.Minute)
+		k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
+		k.behave(s3test.Behaviour{})
+		time.Sleep(testKeep)
+		synctest.Wait()
+		k.expect(0, 1, 1, 0)
+		if string(k.fake.Objects()[keys[0]].Body) != string(was[keys[0]].Body) {
+			k.t.Error("what the storage lost is not shipped again")
+		}
+	})
+}
+
 // TestAStorageThatMayBeAskedAgainIsAsked although nothing is kept while it may not be.
 func TestAStorageThatMayBeAskedAgainIsAsked(t *testing.T) {
 	inKeeping(t, func(_ *testing.T, k *keeping) {
