@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"os"
 	"strconv"
 	"sync"
@@ -64,7 +65,12 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	o.noRegion.Store(false)
 	o.withToken.Store(req.Header.Get("X-Amz-Security-Token") != "")
 	w := newWatch(req.Context(), o.StallTimeout)
-	out := req.WithContext(w.ctx)
+	connections := 0
+	out := req.WithContext(httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+		if connections++; connections > 1 { // the library has tried again by itself
+			o.failing(req.Context())
+		}
+	}}))
 	var sent *sentBody
 	if req.Body != nil && req.Body != http.NoBody {
 		sent = &sentBody{watch: w, in: &pacedReader{w.ctx, req.Body, o.Bandwidth}, body: req.Body, over: make(chan struct{})}

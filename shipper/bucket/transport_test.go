@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +19,50 @@ import (
 )
 
 var _ net.Error = (*stallError)(nil)
+
+// cutConn is a connection to a host that lost its power: that shows once something is sent.
+type cutConn struct {
+	net.Conn
+	cut *atomic.Bool
+}
+
+func (c cutConn) Write(p []byte) (int, error) {
+	if c.cut.Load() {
+		return 0, syscall.ECONNRESET
+	}
+	return c.Conn.Write(p)
+}
+
+// TestAConnectionThatIsResetIsASignOfAnOutage although the library asks again by itself.
+func TestAConnectionThatIsResetIsASignOfAnOutage(t *testing.T) {
+	t.Parallel()
+	cut := new(atomic.Bool)
+	_, s := newFake(t, func(o *S3Options) {
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, network, address)
+			return cutConn{conn, cut}, err
+		}
+	})
+	failures := 0
+	ctx := WithCallOptions(t.Context(), &CallOptions{Failing: func() { failures++ }})
+	look := func() {
+		t.Helper()
+		if _, err := s.Stat(ctx, "nothing"); !errors.Is(err, ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		look()
+	}
+	if failures != 0 {
+		t.Errorf("%d failures of a storage that is well", failures)
+	}
+	cut.Store(true)
+	cut = new(atomic.Bool) // of those to come
+	if look(); failures != 1 {
+		t.Errorf("%d failures noted", failures)
+	}
+}
 
 func TestAnUploadThatStandsStillIsGivenUp(t *testing.T) {
 	t.Parallel()
