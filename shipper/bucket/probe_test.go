@@ -142,6 +142,8 @@ func TestATemporaryErrorDoesNotShowWhetherAChecksumIsVerified(t *testing.T) {
 // storage behind it ends the connection, and at nothing else.
 func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 	t.Parallel()
+	var all sync.WaitGroup // at once: they wait more than they work
+	defer all.Wait()
 	for name, fault := range map[string]func(w http.ResponseWriter) bool{
 		"503":     func(w http.ResponseWriter) bool { return s3test.Error(w, 503, "ServiceUnavailable") },
 		"a page":  func(w http.ResponseWriter) bool { return s3test.LoginPage(w, 502) },
@@ -149,17 +151,19 @@ func TestAProbeThatNeverGetsAnAnswerEnds(t *testing.T) {
 	} {
 		for checksum, want := range map[string]string{"auto": "md5", "crc32c": ""} {
 			f, s := newFake(t, func(o *S3Options) { o.Checksum = checksum })
-			f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
-				return r.Header.Get("X-Amz-Checksum-Crc32c") != "" && strings.Contains(r.URL.Path, "/wrong-") && fault(w)
-			}})
-			var e *Error
-			err := s.Probe(t.Context())
-			for n := 0; n < maxUnclear && errors.As(err, &e) && !e.Permanent; n++ {
-				err = s.Probe(t.Context())
-			}
-			if can := s.Capabilities().Checksum; can != want || (want == "") != (errors.As(err, &e) && e.Kind == Unverified) {
-				t.Errorf("%s, %s: found %q, %v", name, checksum, can, err)
-			}
+			all.Go(func() {
+				f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+					return r.Header.Get("X-Amz-Checksum-Crc32c") != "" && strings.Contains(r.URL.Path, "/wrong-") && fault(w)
+				}})
+				var e *Error
+				err := s.Probe(t.Context())
+				for n := 0; n < maxUnclear && errors.As(err, &e) && !e.Permanent; n++ {
+					err = s.Probe(t.Context())
+				}
+				if can := s.Capabilities().Checksum; can != want || (want == "") != (errors.As(err, &e) && e.Kind == Unverified) {
+					t.Errorf("%s, %s: found %q, %v", name, checksum, can, err)
+				}
+			})
 		}
 	}
 }
