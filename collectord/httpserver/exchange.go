@@ -266,7 +266,7 @@ func (c *conn) written(err error) {
 		c.began = time.Now()
 		c.enter(stateBody)
 	case c.http.Last():
-		c.unread = c.unread || c.from < len(c.in)
+		c.unread = c.unread || c.from < len(c.in) || unread(c.raw)
 		c.ended = true
 	default:
 		c.becomeIdle()

@@ -228,6 +228,16 @@ func socketError(op string, err error) error {
 
 // unread reports whether something has arrived that nobody has read yet.
 func unread(c net.Conn) bool {
+	if s, ok := c.(*socket); ok {
+		waiting := 0
+		_, err := s.atOnce(func(fd int, _ []byte) (n int, err error) {
+			waiting, err = unix.IoctlGetInt(fd, unix.SIOCINQ)
+			return 0, err
+		}, nil)
+		if !errors.Is(err, syscall.EAGAIN) {
+			return waiting > 0 // and the poller need not know it
+		}
+	}
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return false
