@@ -17,6 +17,7 @@ type connections struct {
 	epoch  time.Time // deadlines count from here, whatever the wall clock does
 	server *Server
 
+	closing atomic.Bool  // who is idle from now on ends
 	leaving atomic.Int32 // are turned away and not closed yet; changed with mu held
 	room    roomCounters
 
@@ -41,6 +42,7 @@ func (s *connections) closed() <-chan struct{} {
 		return none
 	}
 	s.none = none
+	s.closing.Store(true)
 	for c := range s.open {
 		if c.idleSince.Load() != 0 {
 			c.end()

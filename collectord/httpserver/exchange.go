@@ -284,6 +284,9 @@ func (c *conn) becomeIdle() {
 	c.idleSince.Store(c.all.deadline(now))
 	c.hold.CompareAndSwap(kept, free)
 	c.enterUntil(stateIdle, now.Add(c.server.limits.Load().IdleTimeout))
+	if c.all.closing.Load() { // its answer was made before, and did not say so
+		c.end()
+	}
 }
 
 // release gives back what the request in hand took, whatever became of it.

@@ -1,0 +1,63 @@
+package httpserver
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// pipes is a listener of connections that keep nothing of what is written to them.
+type pipes struct {
+	net.Listener
+	accepted chan net.Conn
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p.accepted; ok {
+		return c, nil
+	}
+	return nil, net.ErrClosed
+}
+func (p pipes) Close() error   { close(p.accepted); return nil }
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{} }
+
+// A connection whose answer was made before the shutdown began, and is taken while it is
+// under way, ends with it.
+func TestShutdownDoesNotWaitForWhoBecomesIdle(t *testing.T) {
+	t.Parallel()
+	h := newServer(t, newMemoryLog(), Options{})
+	ln := pipes{accepted: make(chan net.Conn, 1)}
+	go func() { _ = h.Serve(ln) }()
+	client, server := net.Pipe()
+	defer client.Close()
+	ln.accepted <- server
+	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(client, post(`{"a":1}`)); err != nil {
+		t.Fatal(err)
+	}
+	first := make([]byte, 1) // of the answer, which was made then
+	if _, err := io.ReadFull(client, first); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	over := make(chan error, 1)
+	go func() { over <- h.Shutdown(ctx) }()
+	for waiting := false; !waiting; {
+		h.open.mu.Lock()
+		waiting = h.open.none != nil
+		h.open.mu.Unlock()
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(first), client)), nil)
+	if err != nil || resp.StatusCode != http.StatusCreated || resp.Close {
+		t.Error(resp, err)
+	}
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
+}
