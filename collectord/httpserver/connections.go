@@ -44,7 +44,7 @@ func (s *connections) closed() <-chan struct{} {
 	s.none = none
 	s.closing.Store(true)
 	for c := range s.open {
-		if c.idleSince.Load() != 0 {
+		if c.idleSince.Load() != 0 && !unread(c.raw) { // or else it is answered, and ends with that
 			c.end()
 		}
 	}

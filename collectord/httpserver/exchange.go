@@ -284,7 +284,7 @@ func (c *conn) becomeIdle() {
 	c.idleSince.Store(c.all.deadline(now))
 	c.hold.CompareAndSwap(kept, free)
 	c.enterUntil(stateIdle, now.Add(c.server.limits.Load().IdleTimeout))
-	if c.all.closing.Load() { // its answer was made before, and did not say so
+	if c.all.closing.Load() && !unread(c.raw) { // its answer was made before, and did not say so
 		c.end()
 	}
 }

@@ -61,3 +61,25 @@ func TestShutdownDoesNotWaitForWhoBecomesIdle(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A request that has arrived when the shutdown begins is answered.
+func TestShutdownAnswersWhatHasArrived(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		h, addr := serve(t, newMemoryLog(), Options{})
+		v := visit(t, addr)
+		v.send(post(`{"a":1}`))
+		if status, _ := v.answer(); status != http.StatusCreated {
+			t.Fatal(status)
+		}
+		v.send(post(`{"a":2}`))
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		if err := h.Shutdown(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if status, text := v.answer(); status != http.StatusCreated {
+			t.Fatal(status, text)
+		}
+	}
+}
