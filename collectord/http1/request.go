@@ -86,6 +86,7 @@ func (c *Conn) requestLine(line []byte) element {
 	case !isTarget(line[:method], target):
 		return c.badFraming("the target of the request is neither a path nor a URL")
 	}
+	q.head = string(line[:method]) == "HEAD"
 	q.minor = version[8] - '0'
 	q.methodEnd, q.targetEnd, q.fieldsFrom = method, end, c.line
 	return requestLine
@@ -198,7 +199,6 @@ func (c *Conn) endOfHeader(head []byte) element {
 	}
 	q.Method, q.Target = head[:q.methodEnd], head[q.methodEnd+1:q.targetEnd]
 	q.Host, q.fields = head[q.hostFrom:q.hostEnd], head[q.fieldsFrom:]
-	q.head = string(q.Method) == "HEAD"
 	c.last = q.closes || q.minor == 0 && !q.keeps
 	switch {
 	case q.codings > 0:
