@@ -173,7 +173,7 @@ func TestCrowdedConnectionsAreLoggedOnce(t *testing.T) {
 	if n := strings.Count(text.String(), "http.max_connections is reached"); n == 0 || n > sweeps || strings.Count(text.String(), "trouble=connections") != n+1 {
 		t.Errorf("logged: %s", text.String())
 	}
-	if h.MadeRoom()["header"]+h.TurnedAway() < 28 {
+	if made := h.MadeRoom(); made["header"]+made["silent"]+h.TurnedAway() < 28 {
 		t.Errorf("made room: %v, turned away: %d", h.MadeRoom(), h.TurnedAway())
 	}
 }
