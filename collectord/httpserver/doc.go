@@ -7,7 +7,7 @@
 // goroutine that reads, writes and waits for it. What a request goes through stands in
 // exchange.go, from top to bottom; what a connection may be doing, and for how long, at
 // the type state (conn.go); who makes room where there are too many, in room.go; what may
-// be held in memory, in budget.go and below.
+// be held in memory, in memory.go and below.
 //
 // It owns connections, TLS handshakes, deadlines, what is read and how much of it, the
 // memory for it, repeated requests (Idempotency-Key), and what is answered. It does
