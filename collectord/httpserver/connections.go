@@ -71,6 +71,7 @@ func (s *connections) add(c net.Conn) *conn {
 	}
 	s.open[added] = struct{}{}
 	added.since = s.deadline(time.Now())
+	added.idleSince.Store(added.since)
 	s.strangers.push(added)
 	return added
 }

@@ -23,7 +23,6 @@ const (
 // waited for.
 func (c *conn) serve() {
 	defer c.close()
-	c.idleSince.Store(c.all.deadline(time.Now()))
 	if c.secure == nil {
 		c.enter(stateOpening)
 	} else if c.doHandshake() != nil {

@@ -54,8 +54,11 @@ func (c *conn) await() *problem {
 	}
 	switch c.http.State() {
 	case http1.Start, http1.Fields:
-		if len(c.in) > 0 {
+		switch {
+		case len(c.in) > 0:
 			c.beginRequest()
+		case c.state == stateIdle:
+			c.endIfClosing() // after an empty line
 		}
 	default:
 		c.enter(stateBody)
@@ -284,7 +287,13 @@ func (c *conn) becomeIdle() {
 	c.idleSince.Store(c.all.deadline(now))
 	c.hold.CompareAndSwap(kept, free)
 	c.enterUntil(stateIdle, now.Add(c.server.limits.Load().IdleTimeout))
-	if c.all.closing.Load() && !unread(c.raw) { // its answer was made before, and did not say so
+	c.endIfClosing() // its answer may have been made before, and did not say so
+}
+
+// endIfClosing ends a connection that is idle while the server shuts down, unless a request
+// has arrived.
+func (c *conn) endIfClosing() {
+	if c.all.closing.Load() && !unread(c.raw) {
 		c.end()
 	}
 }
