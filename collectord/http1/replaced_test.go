@@ -194,3 +194,13 @@ func TestWhatHasNoPlaceInATrailer(t *testing.T) {
 		}
 	}
 }
+
+// Whoever continues a line learns that this is what is not served.
+func TestAContinuedLineHasItsReason(t *testing.T) {
+	for line, want := range map[string]bool{" X: y": true, "\tX: y": true, "X y: z": false, ": x": false} {
+		got := drive(t, 8<<10, "GET / HTTP/1.1\r\n"+line+"\r\n").fault
+		if got.Kind != BadFraming || strings.Contains(got.Reason, "continued") != want {
+			t.Errorf("%q: %+v", line, got)
+		}
+	}
+}

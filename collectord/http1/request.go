@@ -33,10 +33,7 @@ func (q *Request) forget() { q.Method, q.Target, q.Host, q.fields = nil, nil, ni
 func (q *Request) Path() []byte {
 	path := q.Target
 	if len(path) > 0 && path[0] != '/' {
-		_, rest, whole := bytes.Cut(path, []byte("://"))
-		if !whole {
-			return nil
-		}
+		_, rest, _ := bytes.Cut(path, []byte("://"))
 		slash := bytes.IndexByte(rest, '/')
 		if slash < 0 {
 			return nil
