@@ -270,3 +270,16 @@ func BenchmarkRequest(b *testing.B) {
 		out = c.AppendAnswer(out[:0], &Answer{Status: 201, Type: "application/json", Length: 2})
 	}
 }
+
+func TestPaths(t *testing.T) {
+	for target, want := range map[string]string{
+		"/": "/", "/x?y": "/x", "/x?y=http://z/a": "/x", "http://a/x?y": "/x", "http://a": "", "http://a?x/y": "", "http://a?b://c/d": "", "//a/x": "//a/x", "HTTPS://a/": "/",
+	} {
+		c := New(8 << 10)
+		if e, _, _ := c.Next([]byte("GET " + target + " HTTP/1.1\r\nHost: a\r\n\r\n")); e != Header {
+			t.Errorf("%s: %v", target, c.Fault())
+		} else if got := string(c.Request().Path()); got != want {
+			t.Errorf("%s has the path %q, want %q", target, got, want)
+		}
+	}
+}

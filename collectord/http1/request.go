@@ -31,19 +31,15 @@ func (q *Request) forget() { q.Method, q.Target, q.Host, q.fields = nil, nil, ni
 // Path is the target's path without its query, or empty where the target has none. A
 // target that is a whole URL has its path.
 func (q *Request) Path() []byte {
-	path := q.Target
-	if len(path) > 0 && path[0] != '/' {
-		_, rest, _ := bytes.Cut(path, []byte("://"))
-		slash := bytes.IndexByte(rest, '/')
-		if slash < 0 {
-			return nil
-		}
-		path = rest[slash:]
+	path, _, _ := bytes.Cut(q.Target, []byte("?"))
+	if len(path) == 0 || path[0] == '/' {
+		return path
 	}
-	if query := bytes.IndexByte(path, '?'); query >= 0 {
-		path = path[:query]
+	_, rest, _ := bytes.Cut(path, []byte("://"))
+	if slash := bytes.IndexByte(rest, '/'); slash >= 0 {
+		return rest[slash:]
 	}
-	return path
+	return nil
 }
 
 // Fields returns the request's field lines, in the order in which they came.

@@ -84,7 +84,7 @@ func TestWhoMayPost(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			h, addr := door(t, log, Options{Policy: c.who})
+			h, addr := serve(t, log, Options{Policy: c.who})
 			answers, bodies := talk(t, addr, post(`{"a":1}`, c.header), 1)
 			if len(answers) != 1 || answers[0].StatusCode != c.status || answers[0].Header.Get("WWW-Authenticate") != c.challenge {
 				t.Fatalf("%v %v", answers, bodies)
@@ -120,7 +120,7 @@ func TestWhoMayPost(t *testing.T) {
 // everyone's.
 func TestHealthNeedsNoToken(t *testing.T) {
 	tokens, _ := holder(t, "a")
-	_, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
+	_, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	for request, want := range map[string]int{
 		"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n":    200,
 		"GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n":          404,
@@ -137,7 +137,7 @@ func TestNothingFollowsAStrangersRequest(t *testing.T) {
 	tokens, headers := holder(t, "a")
 	const next = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	for path, want := range map[string][]int{"/api/usages": {401}, "/healthz": {405, 200}, "/x": {404, 200}} {
-		_, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
+		_, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 		request := strings.Replace(post("0\r\n\r\n"+next, "Authorization: Bearer x"), "/api/usages", path, 1)
 		answers, bodies := talk(t, addr, request+next, len(want))
 		var got []int
@@ -166,7 +166,7 @@ func TestAStrangersBodyIsNotRead(t *testing.T) {
 		"compressed":           "Content-Length: 4194304\r\nContent-Encoding: gzip\r\n" + wrong,
 	} {
 		log := newMemoryLog()
-		h, addr := door(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
+		h, addr := serve(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
 		v := visit(t, addr)
 		v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\n" + head + "\r\n")
 		// 100 would be the first answer.
@@ -178,7 +178,7 @@ func TestAStrangersBodyIsNotRead(t *testing.T) {
 		}
 	}
 	// Who sends all of it without asking hears the answer, too.
-	_, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
+	_, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	resp, err := http.Post("http://"+addr+"/api/usages", "application/json", strings.NewReader(strings.Repeat(" ", 4<<20)))
 	if err != nil {
 		t.Fatal(err)
@@ -188,7 +188,7 @@ func TestAStrangersBodyIsNotRead(t *testing.T) {
 		t.Error(resp.Status)
 	}
 	tokens, headers := holder(t, "a")
-	_, addr = door(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
+	_, addr = serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	v := visit(t, addr)
 	v.send("POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nExpect: 100-continue\r\n" + headers[0] + "\r\n\r\n")
 	if status, _ := v.answer(); status != http.StatusContinue {
@@ -203,7 +203,7 @@ func TestAStrangersBodyIsNotRead(t *testing.T) {
 func TestARemovedTokenIsRefusedAtTheNextRequestOfAnOpenConnection(t *testing.T) {
 	tokens, headers := holder(t, "a", "b")
 	onlyB := only(t, "b", headers[1])
-	h, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	a, b := visit(t, addr), visit(t, addr)
 	ask := func(v *visitor, header string, want int) {
 		t.Helper()
@@ -225,7 +225,7 @@ func TestARemovedTokenIsRefusedAtTheNextRequestOfAnOpenConnection(t *testing.T) 
 func TestIdempotencyKeysBelongToTheirClient(t *testing.T) {
 	tokens, headers := holder(t, "a", "b")
 	log := newMemoryLog()
-	_, addr := door(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
+	_, addr := serve(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
 	send := func(header, body string) (int, string, string) {
 		t.Helper()
 		answers, bodies := talk(t, addr, post(body, header, "Idempotency-Key: k"), 1)
@@ -248,7 +248,7 @@ func TestIdempotencyKeysBelongToTheirClient(t *testing.T) {
 
 func TestATokensRateIsItsOwnAndLive(t *testing.T) {
 	tokens, headers := holder(t, "a=1", "b")
-	h, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
 	status := func(header string) int {
 		t.Helper()
 		answers, _ := talk(t, addr, post(`[{},{},{}]`, header), 1)
@@ -267,7 +267,7 @@ func TestATokensRateIsItsOwnAndLive(t *testing.T) {
 func TestRefusalsAreLoggedWithoutWhatWasSent(t *testing.T) {
 	tokens, _ := holder(t, "a")
 	var text safeText
-	_, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}, Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	_, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}, Logger: slog.New(slog.NewTextHandler(&text, nil))})
 	talk(t, addr, post(`{}`, "Authorization: Bearer secret"), 1)
 	talk(t, addr, post(`{}`), 1)
 	got := text.String()

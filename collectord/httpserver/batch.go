@@ -7,6 +7,7 @@ import (
 
 	"collectord/collectord/http1"
 	"collectord/collectord/usage"
+	"collectord/wal"
 )
 
 // maxErrors is how many rejected usages an answer names.
@@ -42,16 +43,18 @@ func (b *batch) reject(v *usage.Value, ids bool) {
 // split finds the usages in the body and checks them. A problem means that none
 // is taken, and that what came counts as one.
 func (h *Server) split(r *request, ids *idDeriver) *problem {
-	form := usage.Lines
-	if !r.lines {
-		form = usage.FormOf(r.body)
+	form, p := formOf(r.content, r.body)
+	if p != nil {
+		return p
 	}
 	r.batch.single, r.batch.given = form == usage.Object, ids != nil
 	if !r.batch.single {
 		n := min(bytes.Count(r.body, []byte("{")), h.opts.MaxRecords)
 		h.makeRoom(r, n, ids != nil)
 	}
-	s := usage.NewSplitter(r.body, form, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+	s := h.splitters.take(len(r.body))
+	defer h.splitters.give(s, len(r.body))
+	s.Reset(r.body, form, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
 	for s.Next() {
 		v := &s.Value
 		if v.Fault.Code != "" {
@@ -68,6 +71,20 @@ func (h *Server) split(r *request, ids *idDeriver) *problem {
 		return badUsage(fault)
 	}
 	return nil
+}
+
+// formOf returns how usages lie in a body of that content.
+func formOf(c mediaType, body []byte) (usage.Form, *problem) {
+	form := usage.FormOf(body)
+	switch {
+	case c == linesContent:
+		return usage.Lines, nil
+	case c == objectContent && form == usage.Array:
+		return form, unsupportedType("this Content-Type is for one JSON object: send an array as application/json")
+	case c == arrayContent && form != usage.Array:
+		return form, unsupportedType("this Content-Type is for a JSON array: send one object as application/json or application/cloudevents+json")
+	}
+	return form, nil
 }
 
 // unstorable answers a batch of which nothing is taken: nothing can be, or the
@@ -90,4 +107,63 @@ func badUsage(e *usage.Error) *problem {
 		p.status = http.StatusRequestEntityTooLarge
 	}
 	return p
+}
+
+// part is where a usage begins in the body, and ends: a tenth of a record.
+type part struct{ from, to uint32 }
+
+// What it takes to store a usage, beside its bytes: its part and id here, and what
+// the log puts before it in its copy.
+const perRecordOverhead = 8 + 16 + 30
+
+// maxStored is what is stored at a time takes: one of the largest requests, or
+// many others.
+func (o *Options) maxStored() int {
+	return max(o.MaxBody, o.MaxDecoded) + o.MaxRecords*perRecordOverhead
+}
+
+// makeRoom makes room for n usages of a request, and waits until the log may copy
+// them. That does not depend on any client: what is stored has arrived.
+func (h *Server) makeRoom(r *request, n int, given bool) {
+	if n > freeParts || len(r.body) > freeBytes {
+		r.stored = len(r.body) + n*(perRecordOverhead+len(r.client))
+		if cap(r.body) <= smallBody {
+			r.stored += len(r.body) // which stays while its copy is there
+		}
+		r.stored = min(r.stored, h.opts.maxStored())
+		h.storing.wait(r.stored)
+	}
+	r.parts = h.spareParts.grow(r.parts, n)
+	if given || r.prefer.ids {
+		r.ids = h.spareIDs.grow(r.ids, n)
+	}
+}
+
+// forgetAfter is how much of a large body is copied before it is forgotten.
+const forgetAfter = 1 << 20
+
+// eachRecord goes through the usages of a request as records, and keeps the ids
+// that the log gives them if they are asked for. Of a large body it lets go what
+// the log has copied, so that it is never there twice.
+func (h *Server) eachRecord(r *request, yield func(*wal.Record) bool) {
+	forgotten := 0
+	wanted := !r.batch.given && (r.batch.single || r.prefer.ids)
+	for i, p := range r.parts {
+		r.record = wal.Record{Usage: r.body[p.from:p.to:p.to], Source: wal.HTTP, Client: r.client}
+		if r.batch.given {
+			r.record.ID = r.ids[i]
+		}
+		if !yield(&r.record) {
+			return
+		}
+		if r.record.ReceivedAt == 0 {
+			continue // it has only been looked at
+		}
+		if wanted {
+			r.ids = append(r.ids, r.record.ID)
+		}
+		if int(p.to)-forgotten >= forgetAfter {
+			forgotten = h.largeBodies.forgetUpTo(r.body, forgotten, int(p.to))
+		}
+	}
 }

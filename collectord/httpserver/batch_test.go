@@ -34,14 +34,14 @@ func TestBatchAnswers(t *testing.T) {
 		"array, some": {
 			post(`[{"a":1},7,{"a":1,"a":2},{"a":2},[{}],{"n":1e999}]`), 200,
 			`{"accepted":2,"rejected":4,"errors":[{"index":1,"code":"not_an_object","detail":"a JSON value that is not an object begins at byte 9"},` +
-				`{"index":2,"code":"duplicate_name","detail":"name that the object holds already at byte 18"},` +
+				`{"index":2,"code":"duplicate_name","detail":"duplicate member name at byte 18"},` +
 				`{"index":4,"code":"not_an_object","detail":"a JSON value that is not an object begins at byte 33"},` +
 				`{"index":5,"code":"number_range","detail":"number beyond what readers can hold at byte 43"}]}`,
 			"", `{"a":1} {"a":2}`, "map[http duplicate_name:1 http not_an_object:2 http number_range:1]",
 		},
 		"NDJSON, some": {
 			post("{\"a\":1}\n\nhello\n{\"a\":2}\n{\"a\":3", ndjson), 200,
-			`{"accepted":2,"rejected":2,"errors":[{"index":2,"code":"invalid_json","detail":"no valid JSON at byte 9"},{"index":4,"code":"invalid_json","detail":"the text ends too soon at byte 29"}]}`,
+			`{"accepted":2,"rejected":2,"errors":[{"index":2,"code":"invalid_json","detail":"not valid JSON at byte 9"},{"index":4,"code":"invalid_json","detail":"the text ends too soon at byte 29"}]}`,
 			"", `{"a":1} {"a":2}`, "map[http invalid_json:2]",
 		},
 		"too large, some":   {post(`[{"a":"` + strings.Repeat("x", 2000) + `"},{}]`), 200, `{"accepted":1,"rejected":1,"errors":[{"index":0,"code":"too_large","detail":"usage larger than http.max_record (1024) at byte 1"}]}`, "", `{}`, "map[http too_large:1]"},
@@ -49,11 +49,11 @@ func TestBatchAnswers(t *testing.T) {
 		"array, all bad":    {post(`[1,2]`), 400, `"code":"not_an_object","detail":"2 of 2 usages can't be stored, so none was; the first: a JSON value that is not an object begins at byte 1","accepted":0,"rejected":2,"errors":[{"index":0,`, "", "", "map[http not_an_object:2]"},
 		"empty array":       {post(` [ ] `), 400, `"code":"empty"`, "", "", "map[http empty:1]"},
 		"blank NDJSON":      {post("\n\n", ndjson), 400, `"code":"empty"`, "", "", "map[http empty:1]"},
-		"comma at the end":  {post(`[{},]`), 400, `"code":"invalid_json","detail":"no valid JSON at byte 4"`, "", "", "map[http invalid_json:1]"},
+		"comma at the end":  {post(`[{},]`), 400, `"code":"invalid_json","detail":"not valid JSON: a comma before the end at byte 4"`, "", "", "map[http invalid_json:1]"},
 		"comma first":       {post(`[,{}]`), 400, `at byte 1"`, "", "", "map[http invalid_json:1]"},
 		"unfinished":        {post(`[{}`), 400, `the text ends too soon at byte 3"`, "", "", "map[http invalid_json:1]"},
 		"something behind":  {post(`[{}]]`), 400, `something follows the JSON array at byte 4"`, "", "", "map[http invalid_json:1]"},
-		"broken in between": {post(`[{},{"a":1,"a":2,},{}]`), 400, `"code":"invalid_json","detail":"no valid JSON at byte 17"`, "", "", "map[http invalid_json:1]"},
+		"broken in between": {post(`[{},{"a":1,"a":2,},{}]`), 400, `"code":"invalid_json","detail":"not valid JSON: a comma before the end at byte 17"`, "", "", "map[http invalid_json:1]"},
 		"most":              {post("[" + strings.Repeat("{},", 2999) + "{}]"), 201, `{"accepted":3000,"rejected":0}`, "", strings.Repeat("{} ", 2999) + "{}", "map[]"},
 		"too many":          {post("[" + strings.Repeat("{},", 3000) + "{}]"), 413, `"code":"too_large","detail":"more usages than http.max_records (3000) at byte 9001"`, "", "", "map[http too_large:1]"},
 		"too many lines":    {post(strings.Repeat("{}\n", 3001), ndjson), 413, `(3000) at byte 9000"`, "", "", "map[http too_large:1]"},
@@ -68,7 +68,7 @@ func TestBatchAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := door(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxRecords: 3000})
+			_, addr := serve(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxRecords: 3000})
 			answers, bodies := talk(t, addr, c.request, 1)
 			if len(answers) == 0 {
 				t.Fatal("no answer")
@@ -100,7 +100,7 @@ func TestBatchAnswers(t *testing.T) {
 func TestAnswersNameTheFirstHundredErrors(t *testing.T) {
 	for n, truncated := range map[int]bool{100: false, 101: true} {
 		log := newMemoryLog()
-		_, addr := door(t, log, Options{})
+		_, addr := serve(t, log, Options{})
 		_, bodies := talk(t, addr, post("{}\n"+strings.Repeat("[]\n", n), ndjson), 1)
 		var a struct {
 			Accepted, Rejected int
@@ -122,7 +122,7 @@ func TestAnswersNameTheFirstHundredErrors(t *testing.T) {
 // The pages of a large body are forgotten as the log copies it, and no sooner.
 func TestALargeBatchIsStoredAsSent(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := door(t, log, Options{})
+	_, addr := serve(t, log, Options{})
 	var usages []string
 	for size := 0; size < 3<<20; size += len(usages[len(usages)-1]) {
 		usages = append(usages, fmt.Sprintf(`{"n":%d,"text":%q}`, len(usages), strings.Repeat(string(rune('a'+len(usages)%26)), len(usages)%7000)))
@@ -143,7 +143,7 @@ func TestALargeBatchIsStoredAsSent(t *testing.T) {
 
 func TestIDsOfALargeBatchAreAllTold(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := door(t, log, Options{})
+	h, addr := serve(t, log, Options{})
 	before := h.inFlight.free
 	answers, bodies := talk(t, addr, post("["+strings.Repeat("{},", 9999)+"{}]", ids), 1)
 	var a struct{ IDs []string }

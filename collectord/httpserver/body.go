@@ -30,11 +30,11 @@ const (
 // request is what a POST of usages needs, from its header to its answer. Its memory is used
 // by the next.
 type request struct {
-	client string // who sends it, or empty
-	prefer preferences
-	lines  bool // the body has a value a line
-	coding coding
-	key    []byte // Idempotency-Key, or empty
+	client  string // who sends it, or empty
+	prefer  preferences
+	content mediaType
+	coding  coding
+	key     []byte // Idempotency-Key, or empty
 
 	arriving []byte   // the body as it is sent
 	body     []byte   // as it is read
@@ -61,7 +61,7 @@ type allotment struct{ small, large int }
 // buffers.
 func (r *request) begin(h *header, client string) {
 	*r = request{
-		client: client, prefer: h.prefer, lines: h.lines, coding: h.coding, key: append(r.key[:0], h.key...),
+		client: client, prefer: h.prefer, content: h.content, coding: h.coding, key: append(r.key[:0], h.key...),
 		arriving: r.arriving[:0], parts: r.parts[:0], ids: r.ids[:0], answer: r.answer[:0],
 		batch:   batch{faults: r.batch.faults[:0]},
 		records: r.records,
@@ -312,12 +312,13 @@ func (h *Server) decode(r *request) (p *problem) {
 }
 
 func (h *Server) decodeGzip(r *request) (n int, err error) {
-	d, err := h.decoders.takeGzip(bytes.NewReader(r.arriving))
+	from := bytes.NewReader(r.arriving)
+	d, err := h.decoders.takeGzip(from)
 	if err != nil {
 		return 0, err
 	}
 	defer h.decoders.giveGzip(d)
-	r.body, err = h.fill(r, r.body, d, h.opts.MaxDecoded)
+	r.body, err = h.fill(r, r.body, &gzipMembers{member: d, sent: r.arriving, from: from}, h.opts.MaxDecoded)
 	return len(r.body), err
 }
 

@@ -79,12 +79,12 @@ func TestBodiesInEveryDress(t *testing.T) {
 						head = append(head[:len(head):len(head)], "Content-Encoding: "+coding)
 					}
 					log := newMemoryLog()
-					h, addr := door(t, log, Options{})
+					h, addr := serve(t, log, Options{})
 					a, body := exchange(t, addr, frame(compress(t, coding, c.body), head...))
 					if a.StatusCode != http.StatusCreated || len(log.usages) != c.n || log.appends != 1 {
 						t.Errorf("%s %s, %d stored", a.Status, body, len(log.usages))
 					}
-					if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.mostStored() {
+					if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStored() {
 						t.Errorf("%d bytes in flight, %d free for storing", h.opts.MaxInFlight-h.inFlight.free, h.storing.free)
 					}
 				})
@@ -104,25 +104,29 @@ func TestBadCodings(t *testing.T) {
 		status       int
 		want         string
 	}{
-		"gzip, not":         {"gzip", `{"a":1}`, 400, "bad_encoding"},
-		"gzip, empty":       {"gzip", "", 400, "empty"},
-		"gzip, cut":         {"gzip", gz[:len(gz)-1], 400, "ends too soon at byte 7 of the decoded body"},
-		"gzip, garbage":     {"gzip", gz + "x", 400, "bad_encoding"},
-		"gzip, two members": {"x-gzip", compress(t, "gzip", `{"a":`) + compress(t, "gzip", `1}`), 201, "id"},
-		"gzip, checksum":    {"gzip", gz[:len(gz)-8] + "\x00" + gz[len(gz)-7:], 400, "damaged"},
-		"zstd, not":         {"zstd", `{"a":1}`, 400, "bad_encoding"},
-		"zstd, cut":         {"zstd", zs[:len(zs)-1], 400, "ends too soon"},
-		"zstd, two frames":  {"ZSTD", compress(t, "zstd", `{"a":`) + compress(t, "zstd", `1}`), 201, "id"},
-		"zstd, window":      {"zstd", window, 400, "window beyond 8388608 bytes"},
-		"gzip, bomb":        {"gzip", compress(t, "gzip", bomb), 413, "http.max_decoded"},
-		"zstd, bomb":        {"zstd", compress(t, "zstd", bomb), 413, "http.max_decoded"},
-		"both":              {"gzip, zstd", gz, 415, "unsupported_encoding"},
-		"br":                {"br", gz, 415, "unsupported_encoding"},
-		"identity":          {"identity", `{"a":1}`, 201, "id"},
+		"gzip, not":          {"gzip", `{"a":1}`, 400, "bad_encoding"},
+		"gzip, empty":        {"gzip", "", 400, "empty"},
+		"gzip, cut":          {"gzip", gz[:len(gz)-1], 400, "ends too soon at byte 7 of the decoded body"},
+		"gzip, garbage":      {"gzip", gz + "x", 400, "bad_encoding"},
+		"gzip, two members":  {"x-gzip", compress(t, "gzip", `{"a":`) + compress(t, "gzip", `1}`), 201, "id"},
+		"gzip, padded":       {"gzip", gz + strings.Repeat("\x00", 10_000), 201, "id"},
+		"gzip, two, padded":  {"gzip", compress(t, "gzip", `{"a":`) + compress(t, "gzip", `1}`) + "\x00", 201, "id"},
+		"gzip, padded, more": {"gzip", gz + "\x00\x00" + gz, 400, "bad_encoding"},
+		"gzip, only zeros":   {"gzip", "\x00\x00\x00\x00", 400, "bad_encoding"},
+		"gzip, checksum":     {"gzip", gz[:len(gz)-8] + "\x00" + gz[len(gz)-7:], 400, "damaged"},
+		"zstd, not":          {"zstd", `{"a":1}`, 400, "bad_encoding"},
+		"zstd, cut":          {"zstd", zs[:len(zs)-1], 400, "ends too soon"},
+		"zstd, two frames":   {"ZSTD", compress(t, "zstd", `{"a":`) + compress(t, "zstd", `1}`), 201, "id"},
+		"zstd, window":       {"zstd", window, 400, "window beyond 8388608 bytes"},
+		"gzip, bomb":         {"gzip", compress(t, "gzip", bomb), 413, "http.max_decoded"},
+		"zstd, bomb":         {"zstd", compress(t, "zstd", bomb), 413, "http.max_decoded"},
+		"both":               {"gzip, zstd", gz, 415, "unsupported_encoding"},
+		"br":                 {"br", gz, 415, "unsupported_encoding"},
+		"identity":           {"identity", `{"a":1}`, 201, "id"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			h, addr := door(t, log, Options{MaxDecoded: 1 << 20})
+			h, addr := serve(t, log, Options{MaxDecoded: 1 << 20})
 			a, body := exchange(t, addr, post(c.body, "Content-Encoding: "+c.coding))
 			if a.StatusCode != c.status || !strings.Contains(body, c.want) {
 				t.Errorf("%s %s", a.Status, body)
@@ -154,7 +158,7 @@ func TestBodiesCutOffStoreNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			h, addr := door(t, log, Options{})
+			h, addr := serve(t, log, Options{})
 			c, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)
@@ -179,7 +183,7 @@ func TestBodiesCutOffStoreNothing(t *testing.T) {
 }
 
 func TestRefusedWhileSendingIsHeard(t *testing.T) {
-	_, addr := door(t, newMemoryLog(), Options{MaxBody: 1 << 20})
+	_, addr := serve(t, newMemoryLog(), Options{MaxBody: 1 << 20})
 	for range 20 {
 		resp, err := http.Post("http://"+addr+"/api/usages", "", strings.NewReader(strings.Repeat(" ", 8<<20)))
 		if err != nil {
@@ -194,7 +198,7 @@ func TestRefusedWhileSendingIsHeard(t *testing.T) {
 
 func TestBytesInFlightAreBounded(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := door(t, log, Options{MaxInFlight: 1 << 20})
+	h, addr := serve(t, log, Options{MaxInFlight: 1 << 20})
 	slow, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -231,9 +235,9 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 }
 
 func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), Options{})
+	h, addr := serve(t, newMemoryLog(), Options{})
 	if !h.small.take(smallBodies) || !h.inFlight.take(h.opts.MaxInFlight) {
-		t.Fatal("an idle door has not all of it free")
+		t.Fatal("an idle server has not all of it free")
 	}
 	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", freeBytes-2)+"{}")
 	if a, body := exchange(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
@@ -261,7 +265,7 @@ func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
 }
 
 func TestSlowCompressedBodiesHoldNoDecoder(t *testing.T) {
-	_, addr := door(t, newMemoryLog(), Options{})
+	_, addr := serve(t, newMemoryLog(), Options{})
 	body := compress(t, "zstd", `{"a":1}`)
 	for range 3 * maxDecoders {
 		c, err := net.Dial("tcp", addr)
@@ -280,7 +284,7 @@ func TestSlowCompressedBodiesHoldNoDecoder(t *testing.T) {
 
 func TestExpectationsAreDecidedBeforeTheBody(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := door(t, log, Options{})
+	_, addr := serve(t, log, Options{})
 	head := func(line string, headers ...string) string {
 		return line + "\r\nHost: localhost\r\nContent-Length: 7\r\n" + strings.Join(append(headers, "Expect: 100-continue"), "\r\n") + "\r\n\r\n"
 	}

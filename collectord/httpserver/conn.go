@@ -15,17 +15,15 @@ import (
 // state is what a connection is doing. Each state has one deadline, for reading and
 // writing alike, and one thing that happens when it passes:
 //
-//	state       begins with                  limit                 when it passes
-//	opening     the connection               http.header_timeout   408, closed
-//	handshake   the connection, with TLS     http.header_timeout   closed
-//	idle        an answer that was written   http.idle_timeout     closed
-//	header      a request's first byte       http.header_timeout   408, closed
-//	body        a request's header           http.body_grace, and  408, closed
-//	                                         http.body_rate
-//	storing     a request's last byte        none: nothing is expected of the client
-//	writing     an answer                    http.answer_timeout   closed
-//	lingering   an answer to what was not    1 s                   closed
-//	            read to its end
+//	state      begins with                                limit                                    when it passes
+//	opening    the connection                             http.header_timeout                      408, closed
+//	handshake  the connection, with TLS                   http.header_timeout                      closed
+//	idle       an answer that was written                 http.idle_timeout                        closed
+//	header     a request's first byte                     http.header_timeout                      408, closed
+//	body       a request's header                         http.body_grace, and http.body_rate      408, closed
+//	storing    a request's last byte                      none: nothing is expected of the client
+//	writing    an answer                                  http.answer_timeout                      closed
+//	lingering  an answer to what was not read to its end  1 s                                      closed
 //
 // The first request's header has what is left of opening, and opening what is left of
 // the handshake. While a request waits for 100 Continue to be written, it is writing.

@@ -108,3 +108,64 @@ func (s *connections) deadline(t time.Time) int64 {
 	}
 	return int64(t.Sub(s.epoch))
 }
+
+// MaxConnections returns how many connections may be open: what was configured,
+// or fewer where MaxDescriptors allows no more.
+func (h *Server) MaxConnections() int { return h.limits.Load().connections() }
+
+// awaitDescriptor waits until a listener may accept a connection, and reports
+// false once the listener is closed. Accepting is the one thing that takes a
+// descriptor whenever a stranger likes, so that it must not happen beyond
+// MaxDescriptors: the log could open no file then.
+//
+// Each listener may accept one at a time, so that there may be one more for each:
+// whoever sets MaxDescriptors counts that in.
+func (s *connections) awaitDescriptor(closed *atomic.Bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !closed.Load() {
+		limits := s.server.limits.Load()
+		used := len(s.open) + int(s.leaving.Load())
+		if limits.MaxDescriptors == 0 || used < limits.MaxDescriptors {
+			return true
+		}
+		s.room.waits.Add(1)
+		s.freed.Wait()
+	}
+	return false
+}
+
+// shrinkLocked has connections make room for which there are no descriptors any
+// more: the limit was lowered.
+func (s *connections) shrinkLocked() {
+	most := s.server.limits.Load().bearable()
+	for len(s.open)-s.ending > most && s.makeRoomLocked(most) {
+	}
+}
+
+// wakeListeners has those that wait for a descriptor look again.
+func (s *connections) wakeListeners() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.freed.Broadcast()
+}
+
+// leave counts a connection that is turned away, if there is room to listen to it.
+func (s *connections) leave() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving.Load() >= s.server.limits.Load().leaving() {
+		return false
+	}
+	s.leaving.Add(1)
+	return true
+}
+
+// left closes a connection that leave counted.
+func (s *connections) left(c net.Conn) {
+	_ = c.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaving.Add(-1)
+	s.freed.Signal()
+}

@@ -335,7 +335,7 @@ func TestConnectionsOutliveSlowCommitsAndIdleTimes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, addr := doorOn(t, ln, log, Options{Limits: limits})
+			_, addr := serveOn(t, ln, log, Options{Limits: limits})
 			conn, err := net.Dial(name, addr)
 			if err != nil {
 				t.Fatal(err)

@@ -1,6 +1,7 @@
 package httpserver
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -53,6 +54,27 @@ func (d *decoders) leave() { <-d.slots }
 type source interface {
 	io.Reader
 	io.ByteReader
+}
+
+// gzipMembers reads one member of gzip after another (RFC 1952, section 2.2). Zeros
+// behind the last one are padding, as of tape blocks, and skipped as gzip(1) does.
+type gzipMembers struct {
+	member *gzip.Reader
+	sent   []byte
+	from   *bytes.Reader // of sent: it is read no further than the member goes
+}
+
+func (g *gzipMembers) Read(p []byte) (int, error) {
+	g.member.Multistream(false)
+	n, err := g.member.Read(p)
+	if !errors.Is(err, io.EOF) {
+		return n, err
+	}
+	rest := g.sent[len(g.sent)-g.from.Len():]
+	if len(bytes.TrimLeft(rest, "\x00")) == 0 {
+		return n, io.EOF
+	}
+	return n, g.member.Reset(g.from)
 }
 
 // takeGzip returns a reader of what from holds.

@@ -48,6 +48,7 @@
 //	  beyond                    MaxInFlight for all                          16
 //	  as sent, while decoded    MaxBody for all, where both forms are large   4
 //	decoders                    4, which look back in the body itself         2
+//	names of usages             4 times MaxRecord for each processor          8
 //	copies, for the log         what storing has; a large body is let go as
 //	                            it is copied, so that a small counts twice   15
 //	remembered keys             IdempotencyKeys, 65,536 of 110 bytes          7

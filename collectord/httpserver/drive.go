@@ -26,7 +26,7 @@ func (c *conn) serve() {
 	c.idleSince.Store(c.all.deadline(time.Now()))
 	if c.secure == nil {
 		c.enter(stateOpening)
-	} else if c.shakeHands() != nil {
+	} else if c.doHandshake() != nil {
 		return // there is nobody to answer
 	}
 	for {

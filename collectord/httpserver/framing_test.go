@@ -63,7 +63,7 @@ func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := door(t, log, Options{Limits: Limits{HeaderTimeout: time.Second}})
+			_, addr := serve(t, log, Options{Limits: Limits{HeaderTimeout: time.Second}})
 			answers, bodies := talk(t, addr, request+next, 2)
 			if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !answers[0].Close {
 				for i, a := range answers {
@@ -94,7 +94,7 @@ func TestWhatAllUnderstandIsServed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			_, addr := door(t, log, Options{})
+			_, addr := serve(t, log, Options{})
 			answers, bodies := talk(t, addr, request+next, 2)
 			if len(answers) != 2 || answers[0].StatusCode != http.StatusCreated || answers[1].StatusCode != http.StatusOK || len(log.usages) != 1 {
 				t.Errorf("%d answers: %v", len(answers), bodies)

@@ -20,7 +20,7 @@ func FuzzBody(f *testing.F) {
 	codings := []string{"", "gzip", "zstd"}
 	h := newServer(f, newMemoryLog(), Options{Limits: Limits{MaxRecord: 1 << 10}})
 	f.Fuzz(func(t *testing.T, text []byte, form byte) {
-		begins := header{lines: form&1 == 1, coding: coding(form / 2 % 3)}
+		begins := header{content: mediaType(form & 1 * byte(linesContent)), coding: coding(form / 2 % 3)}
 		begins.prefer.ids = true
 		r := afterAnother(h, begins)
 		defer h.release(r)
@@ -40,7 +40,9 @@ func FuzzBody(f *testing.F) {
 			return true
 		})
 		var faults []rejected
-		s := usage.NewSplitter(bytes.Clone(text), formOf(r.lines, text), usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+		split, _ := formOf(r.content, text)
+		var s usage.Splitter
+		s.Reset(bytes.Clone(text), split, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
 		for s.Next() {
 			v := s.Value
 			if v.Fault.Code != "" {
@@ -66,18 +68,11 @@ func FuzzBody(f *testing.F) {
 	})
 }
 
-func formOf(lines bool, text []byte) usage.Form {
-	if lines {
-		return usage.Lines
-	}
-	return usage.FormOf(text)
-}
-
 // afterAnother returns a request as it begins, which was that of another client
 // before.
 func afterAnother(h *Server, begins header) *request {
 	r := h.requests.Get().(*request)
-	r.begin(&header{lines: true, prefer: preferences{ids: true}}, another)
+	r.begin(&header{content: linesContent, prefer: preferences{ids: true}}, another)
 	r.arriving = append(r.arriving, `{"another":"client"}`+"\n[]\n{\"other\":1}"...)
 	_ = h.decode(r)
 	_ = h.split(r, nil)

@@ -49,15 +49,15 @@ func (c *conn) startTLS(config *tls.Config) {
 	c.net = c.secure
 }
 
-// shakeHands tells of a failure itself: there is no request to answer.
-func (c *conn) shakeHands() error {
+// doHandshake tells of a failure itself: there is no request to answer.
+func (c *conn) doHandshake() error {
 	c.enter(stateHandshake)
 	over := make(chan error, 1)
 	go func() { over <- c.secure.Handshake() }() // on a stack so deep that the connection had better not keep it
 	err := <-over
 	if err != nil {
 		c.server.handshakeFailed(err)
-		c.tellThatThisIsTLS(err)
+		c.answerPlainHTTP(err)
 		return err
 	}
 	c.handshake.over = true
@@ -68,8 +68,8 @@ func (c *conn) shakeHands() error {
 	return nil
 }
 
-// tellThatThisIsTLS answers who speaks plain HTTP.
-func (c *conn) tellThatThisIsTLS(err error) {
+// answerPlainHTTP answers who speaks plain HTTP.
+func (c *conn) answerPlainHTTP(err error) {
 	var other tls.RecordHeaderError
 	if !errors.As(err, &other) || other.Conn == nil {
 		return
@@ -108,14 +108,14 @@ func (h *Server) HandshakeFailures() map[string]uint64 {
 }
 
 func (h *Server) handshakeFailed(err error) {
-	why, detail := whyHandshake(err)
+	why, detail := handshakeFailure(err)
 	h.handshakes[why].Add(1)
 	h.opts.Logger.Warn("TLS handshakes fail", "trouble", "handshake", "reason", handshakeFailures[why], "error", detail)
 }
 
-// whyHandshake tells why without what the client sent, and without its address:
+// handshakeFailure tells why without what the client sent, and without its address:
 // an error may hold both.
-func whyHandshake(err error) (why int, detail string) {
+func handshakeFailure(err error) (why int, detail string) {
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var op *net.OpError

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"mime"
 	"net/http"
-	"strings"
 
 	"collectord/collectord/http1"
 	"collectord/collectord/origin"
@@ -23,8 +21,8 @@ type header struct {
 	from        origin.Headers
 	prefer      preferences
 
-	lines  bool // the body has a value a line
-	coding coding
+	content mediaType
+	coding  coding
 }
 
 // readHeader reads the fields once. A problem means that what they say is not one thing:
@@ -161,32 +159,17 @@ func (h *Server) checkBody(r *header, length int64) *problem {
 }
 
 func (r *header) checkType() *problem {
-	switch string(r.contentType) {
-	case "", "application/json":
-		return nil
-	case "application/x-ndjson", "application/jsonl":
-		r.lines = true
-		return nil
+	switch r.content = mediaTypeOf(r.contentType); r.content {
+	case formContent:
+		return unsupportedType("add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)")
+	case otherContent:
+		return unsupportedType("send Content-Type: application/json, or application/x-ndjson for a value a line, in UTF-8")
 	}
-	media, params, err := mime.ParseMediaType(string(r.contentType))
-	charset := params["charset"]
-	utf8 := err == nil && (charset == "" || strings.EqualFold(charset, "utf-8"))
-	switch {
-	case utf8 && media == "application/json":
-		return nil
-	case utf8 && (media == "application/x-ndjson" || media == "application/jsonl"):
-		r.lines = true
-		return nil
-	case media == "application/x-www-form-urlencoded":
-		return &problem{
-			status: http.StatusUnsupportedMediaType, code: CodeMediaType,
-			detail: "add the header Content-Type: application/json (curl -d sends a form's type unless told otherwise)",
-		}
-	}
-	return &problem{
-		status: http.StatusUnsupportedMediaType, code: CodeMediaType,
-		detail: "send Content-Type: application/json, or application/x-ndjson for a value a line, in UTF-8",
-	}
+	return nil
+}
+
+func unsupportedType(detail string) *problem {
+	return &problem{status: http.StatusUnsupportedMediaType, code: CodeMediaType, detail: detail}
 }
 
 func (h *Server) bodyTooLarge() *problem {
@@ -195,4 +178,67 @@ func (h *Server) bodyTooLarge() *problem {
 
 func tooLarge(detail string) *problem {
 	return &problem{status: http.StatusRequestEntityTooLarge, code: usage.CodeTooLarge, detail: detail}
+}
+
+// preferences are those of RFC 7240 that are honoured.
+type preferences struct {
+	strict bool // handling=strict: all or nothing
+	ids    bool // return=representation: the answer tells the ids
+
+	handling, returns bool // was there; only the first counts
+}
+
+// add reads one Prefer field: preferences separated by commas, each perhaps with
+// parameters, which mean nothing for these two.
+func (p *preferences) add(field []byte) {
+	for len(field) > 0 {
+		var item []byte
+		item, field = cutOutsideQuotes(field, ',')
+		item, _ = cutOutsideQuotes(item, ';')
+		name, value, _ := bytes.Cut(item, []byte("="))
+		name, value = http1.Trim(name), unquote(http1.Trim(value))
+		switch {
+		case http1.Is(name, "handling") && !p.handling:
+			p.handling, p.strict = true, http1.Is(value, "strict")
+		case http1.Is(name, "return") && !p.returns:
+			p.returns, p.ids = true, http1.Is(value, "representation")
+		}
+	}
+}
+
+// applied is the value of Preference-Applied, or empty.
+func (p preferences) applied() string {
+	switch {
+	case p.strict && p.ids:
+		return "handling=strict, return=representation"
+	case p.strict:
+		return "handling=strict"
+	case p.ids:
+		return "return=representation"
+	}
+	return ""
+}
+
+// cutOutsideQuotes is bytes.Cut at a separator that is in no quoted string.
+func cutOutsideQuotes(b []byte, separator byte) (before, after []byte) {
+	quoted := false
+	for i := 0; i < len(b); i++ {
+		switch {
+		case quoted && b[i] == '\\':
+			i++
+		case b[i] == '"':
+			quoted = !quoted
+		case b[i] == separator && !quoted:
+			return b[:i], b[i+1:]
+		}
+	}
+	return b, nil
+}
+
+// unquote strips one pair of quotes.
+func unquote(b []byte) []byte {
+	if len(b) >= 2 && b[0] == '"' && b[len(b)-1] == '"' {
+		return b[1 : len(b)-1]
+	}
+	return b
 }

@@ -35,7 +35,7 @@ func TestRepeatedKeyGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			log := newMemoryLog()
-			_, addr := door(t, log, Options{})
+			_, addr := serve(t, log, Options{})
 			first, want := exchange(t, addr, c.first)
 			stored := len(log.usages)
 			again, got := exchange(t, addr, c.again)
@@ -52,7 +52,7 @@ func TestRepeatedKeyGetsTheFirstAnswerAndStoresNothing(t *testing.T) {
 
 func TestKeyWithAnotherBodyIsRefused(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := door(t, log, Options{})
+	_, addr := serve(t, log, Options{})
 	exchange(t, addr, keyed("k", `{"a":1}`))
 	for _, other := range []string{keyed("k", `{"a":2}`), keyed("k", `{"a":1}`, ndjson), keyed("k", `{"a": 1}`)} {
 		a, body := exchange(t, addr, other)
@@ -71,7 +71,7 @@ func TestKeyWithAnotherBodyIsRefused(t *testing.T) {
 func TestKeyWhoseFirstRequestIsUnderWayIsAskedToWait(t *testing.T) {
 	log := newMemoryLog()
 	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	_, addr := door(t, log, Options{})
+	_, addr := serve(t, log, Options{})
 	first := make(chan string)
 	go func() {
 		_, bodies := talk(t, addr, keyed("k", `{"a":1}`), 1)
@@ -91,7 +91,7 @@ func TestKeyWhoseFirstRequestIsUnderWayIsAskedToWait(t *testing.T) {
 
 func TestOnlyWhatWasStoredIsRemembered(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := door(t, log, Options{})
+	_, addr := serve(t, log, Options{})
 	exchange(t, addr, keyed("k", `{"a":`)) // 400
 	log.refuse = fmt.Errorf("%w: for a reason", wal.ErrCommitFailed)
 	if a, body := exchange(t, addr, keyed("k", `{"a":1}`)); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, "same Idempotency-Key") {
@@ -110,7 +110,7 @@ func TestDerivedIDsNeverChange(t *testing.T) {
 	const want = "38ae63d9-715b-8733-b005-0b8e8fc1be74" // worked out by another program
 	for range 2 {                                       // also after a restart
 		log := newMemoryLog()
-		_, addr := door(t, log, Options{})
+		_, addr := serve(t, log, Options{})
 		exchange(t, addr, keyed("key-1", "[7,{\"a\":\n1}]"))
 		if got := log.ids[0].String(); got != want {
 			t.Errorf("id is %s", got)
@@ -124,7 +124,7 @@ func TestDerivedIDsNeverChange(t *testing.T) {
 }
 
 func TestKeysThatAreNoneAreRefused(t *testing.T) {
-	_, addr := door(t, newMemoryLog(), Options{})
+	_, addr := serve(t, newMemoryLog(), Options{})
 	for key, status := range map[string]int{
 		"": 400, `""`: 400, "a b": 400, "\xc3\xa9": 400, strings.Repeat("x", 256): 400, "a\r\nIdempotency-Key: a": 400,
 		strings.Repeat("x", 255): 201, `"` + strings.Repeat("y", 255) + `"`: 201, `"`: 201, "!~": 201,
@@ -185,7 +185,7 @@ func TestLedgerBalancesWithRepeats(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	_, addr := door(t, log, Options{})
+	_, addr := serve(t, log, Options{})
 	for range 3 {
 		exchange(t, addr, keyed("k", `[{"a":1},{"a":2},3]`))
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// visitor is a raw connection to a door.
+// visitor is a raw connection to a server.
 type visitor struct {
 	t *testing.T
 	net.Conn
@@ -52,7 +52,7 @@ func (v *visitor) answer() (status int, body string) {
 
 func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 	t.Parallel()
-	h, addr := door(t, newMemoryLog(), Options{Limits: Limits{MaxConnections: 3}})
+	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{MaxConnections: 3}})
 	var held []*visitor
 	for range 3 {
 		v := visit(t, addr)
@@ -125,7 +125,7 @@ func TestWhatHasArrivedIsSeenUnread(t *testing.T) {
 func TestWhoIsTurnedAwayHearsIt(t *testing.T) {
 	log := newMemoryLog()
 	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	h, addr := door(t, log, Options{Limits: Limits{MaxConnections: 1}})
+	h, addr := serve(t, log, Options{Limits: Limits{MaxConnections: 1}})
 	_, release := busy(t, log, addr, 1)
 	defer release()
 	request := post(`{"a":"` + strings.Repeat("x", 30<<10) + `"}`)

@@ -181,7 +181,7 @@ func TestABodyDoesNotRefuseAnotherClientsRequest(t *testing.T) {
 		"another path's": strings.Replace(post("x HTTP/1.1\ny"), "/api", "/app", 1),
 	} {
 		log := newMemoryLog()
-		_, addr := door(t, log, Options{})
+		_, addr := serve(t, log, Options{})
 		v := visit(t, addr)
 		for range 10 {
 			v.send(body)

@@ -1,11 +1,8 @@
 package httpserver
 
 import (
-	"net"
-	"syscall"
+	"math"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Limits can be changed while the server runs. The zero value of each field
@@ -59,30 +56,27 @@ func (h *Server) SetLimits(l Limits) {
 	h.rates.SetOverall(l.Rate, l.Burst, time.Now())
 }
 
-// answerBuffer is what the kernel keeps of answers that a client does not take.
-// By itself it would keep megabytes, and the client be served all that time.
-const answerBuffer = 64 << 10
+// spare is how many of MaxDescriptors are for connections that are closing: they
+// make room, linger, or are turned away.
+func (l *Limits) spare() int {
+	return min(maxLeaving+64, l.MaxDescriptors/4)
+}
 
-// unheard is how many seconds the kernel keeps a connection that says nothing.
-const unheard = 1
+// connections is how many may be open at a time, beside those that are closing.
+func (l *Limits) connections() int { return min(l.MaxConnections, l.bearable()) }
 
-// prepare sets what connections have from their listener on Linux: the bound of
-// their send buffer, that what is written leaves at once, and that they are
-// handed over with their first bytes, which saves waking up for each of them
-// twice. One that says nothing is handed over after unheard, and then has its
-// HeaderTimeout; until then it takes none of MaxConnections, only a place in the
-// listener's queue. Where that fails they are as they are.
-func prepare(ln net.Listener) {
-	sc, ok := ln.(syscall.Conn)
-	if !ok {
-		return
+// bearable is how many connections there are descriptors for.
+func (l *Limits) bearable() int {
+	if l.MaxDescriptors == 0 {
+		return math.MaxInt
 	}
-	if raw, err := sc.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer)
-			// The others are not of unix sockets.
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
-			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, unheard)
-		})
+	return max(1, l.MaxDescriptors-l.spare())
+}
+
+// leaving is how many who are turned away are listened to.
+func (l *Limits) leaving() int32 {
+	if l.MaxDescriptors == 0 {
+		return maxLeaving
 	}
+	return int32(min(maxLeaving, l.spare()/2))
 }

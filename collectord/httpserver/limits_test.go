@@ -35,7 +35,7 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			h, addr := door(t, log, Options{Limits: c.limits})
+			h, addr := serve(t, log, Options{Limits: c.limits})
 			v := visit(t, addr)
 			if c.before != "" {
 				v.send(c.before)
@@ -75,7 +75,7 @@ func TestEachKindOfSlownessHasItsLimit(t *testing.T) {
 // A body that comes as fast as it must takes as long as it needs.
 func TestABodyAtTheRateIsTaken(t *testing.T) {
 	t.Parallel()
-	_, addr := door(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 200 * time.Millisecond, BodyGrace: 200 * time.Millisecond, BodyRate: 10 << 10}})
+	_, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 200 * time.Millisecond, BodyGrace: 200 * time.Millisecond, BodyRate: 10 << 10}})
 	v := visit(t, addr)
 	body := `{"a":"` + strings.Repeat("x", 15<<10) + `"}`
 	head, rest, _ := strings.Cut(post(body), "\r\n\r\n")
@@ -95,7 +95,7 @@ func TestABodyAtTheRateIsTaken(t *testing.T) {
 }
 
 func TestWhoDoesNotTakeAnswersIsCutOff(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), Options{Limits: Limits{AnswerTimeout: 200 * time.Millisecond}})
+	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{AnswerTimeout: 200 * time.Millisecond}})
 	v := visit(t, addr)
 	if err := v.Conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Fatal(err)

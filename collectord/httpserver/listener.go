@@ -1,14 +1,20 @@
 package httpserver
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"collectord/collectord/http1"
 )
 
 // listeners are those of a server, of which there will be no more once they are closed.
@@ -54,7 +60,7 @@ func (l *listener) close() {
 func (h *Server) Serve(ln net.Listener) error {
 	prepare(ln)
 	addr := ln.Addr()
-	ln, err := takeOver(ln)
+	ln, err := adopt(ln)
 	if err == nil {
 		err = h.accept(h.listeners.add(ln))
 	}
@@ -109,4 +115,94 @@ func isPassing(err error) bool {
 		}
 	}
 	return false
+}
+
+// answerBuffer is what the kernel keeps of answers that a client does not take.
+// By itself it would keep megabytes, and the client be served all that time.
+const answerBuffer = 64 << 10
+
+// deferAcceptSeconds is how many seconds the kernel keeps a connection that says nothing.
+const deferAcceptSeconds = 1
+
+// prepare sets what connections have from their listener on Linux: the bound of
+// their send buffer, that what is written leaves at once, and that they are
+// handed over with their first bytes, which saves waking up for each of them
+// twice. One that says nothing is handed over after deferAcceptSeconds, and then has its
+// HeaderTimeout; until then it takes none of MaxConnections, only a place in the
+// listener's queue. Where that fails they are as they are.
+func prepare(ln net.Listener) {
+	sc, ok := ln.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer)
+			// The others are not of unix sockets.
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferAcceptSeconds)
+		})
+	}
+}
+
+// Bounds on those who are turned away and still listened to.
+const (
+	maxLeaving  = 64
+	leaveWithin = 500 * time.Millisecond
+	leaveUnread = 64 << 10
+)
+
+// turnAway answers a connection that there is no room for, and closes it. It does
+// not wait itself. With a configuration it speaks TLS.
+//
+// The answer comes once the client has begun its request, because clients may
+// take one that comes before for an error; and the connection is closed once the
+// client has done so, because closing it with bytes unread resets it, and the
+// answer may be lost. Under a flood that can't be done for each of them.
+func (s *connections) turnAway(c net.Conn, config *tls.Config) {
+	p := noRoom()
+	if !s.leave() {
+		if config == nil {
+			_ = c.SetWriteDeadline(time.Now().Add(briefly))
+			writeRawResponse(c, p)
+		}
+		_ = c.Close()
+		return
+	}
+	go func() {
+		defer s.left(c)
+		if c.SetDeadline(time.Now().Add(leaveWithin)) != nil {
+			return
+		}
+		talk := c
+		if config != nil {
+			talk = tls.Server(&handshakeLimit{Conn: c, left: maxHandshake + leaveUnread}, config)
+		}
+		if _, err := io.CopyN(io.Discard, talk, 1); err != nil && config != nil {
+			return // it would not understand
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(briefly))
+		writeRawResponse(talk, p)
+		if half, ok := talk.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+			_, _ = io.CopyN(io.Discard, c, leaveUnread)
+		}
+	}()
+}
+
+// noRoom is what whoever is turned away or cut off is told.
+func noRoom() *problem {
+	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections); nothing was stored")
+	p.close = true
+	return p
+}
+
+// briefly is how long a write may take that nobody waits for.
+const briefly = 10 * time.Millisecond
+
+// writeRawResponse answers a connection that nobody serves.
+func writeRawResponse(c net.Conn, p *problem) {
+	none := http1.New(0)
+	a, body := p.answer()
+	a.Close, a.Length = true, len(body)
+	_, _ = c.Write(append(none.AppendAnswer(nil, &a), body...)) // the client may be gone
 }

@@ -40,7 +40,7 @@ func TestAPageOfAnotherSiteStoresNothing(t *testing.T) {
 	log := newMemoryLog()
 	var text bytes.Buffer
 	ln := listenOn(t, "tcp", "127.0.0.1:0")
-	doorOn(t, ln, log, Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	serveOn(t, ln, log, Options{Logger: slog.New(slog.NewTextHandler(&text, nil))})
 	bystander := visit(t, ln.Addr().String())
 	rows := map[string]struct {
 		header string
@@ -200,7 +200,7 @@ func TestWherePagesAreAskedForTheirOriginAndHost(t *testing.T) {
 			}
 			address := ln.Addr()
 			log := newMemoryLog()
-			doorOn(t, ln, log, Options{Policy: r.who})
+			serveOn(t, ln, log, Options{Policy: r.who})
 			var v *visitor
 			switch {
 			case r.listen == "unix":
@@ -247,7 +247,7 @@ func TestAPagesBodyIsNotRead(t *testing.T) {
 	} {
 		log := newMemoryLog()
 		ln := listenOn(t, "tcp", "127.0.0.1:0")
-		h, _ := doorOn(t, ln, log, Options{})
+		h, _ := serveOn(t, ln, log, Options{})
 		v := visit(t, ln.Addr().String())
 		v.send(lines(postLine, "Host: localhost", "Origin: http://evil.test", header))
 		if status, body := v.answer(); status != http.StatusForbidden {
@@ -262,7 +262,7 @@ func TestAPagesBodyIsNotRead(t *testing.T) {
 // A rule that a reload brings holds at the next request of an open connection.
 func TestAnotherRuleHoldsForOpenConnections(t *testing.T) {
 	ln := listenOn(t, "tcp", "127.0.0.1:0")
-	h, _ := doorOn(t, ln, newMemoryLog(), Options{})
+	h, _ := serveOn(t, ln, newMemoryLog(), Options{})
 	first := visit(t, ln.Addr().String())
 	first.send(post("{}"))
 	if status, body := first.answer(); status != http.StatusCreated {

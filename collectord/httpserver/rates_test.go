@@ -24,7 +24,7 @@ func TestRetryAfterIsWhenThereIsRoomAndNotTheSameForAll(t *testing.T) {
 
 func TestUsagesBeyondTheRateAreToldWhenToComeBack(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := door(t, log, Options{Limits: Limits{Rate: 0.1, Burst: 2}})
+	h, addr := serve(t, log, Options{Limits: Limits{Rate: 0.1, Burst: 2}})
 	answers, bodies := talk(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
 	if len(answers) != 5 {
 		t.Fatalf("%d answers: a client beyond the rate keeps its connection", len(answers))

@@ -55,7 +55,7 @@ func TestReadmeTellsEveryStatusAndCode(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
 			log.refuse = provoke.refuse
-			_, addr := door(t, log, Options{Policy: provoke.who, Limits: Limits{HeaderTimeout: 100 * time.Millisecond, MaxRecord: 1 << 10, MaxConnections: 20, Rate: 10}, MaxInFlight: 64 << 10})
+			_, addr := serve(t, log, Options{Policy: provoke.who, Limits: Limits{HeaderTimeout: 100 * time.Millisecond, MaxRecord: 1 << 10, MaxConnections: 20, Rate: 10}, MaxInFlight: 64 << 10})
 			if provoke.prepare != nil {
 				provoke.prepare(t, log, addr)
 			}
@@ -193,4 +193,34 @@ func codeConstants(t *testing.T) (codes []string) {
 	}
 	slices.Sort(codes)
 	return codes
+}
+
+// The table of a connection's states is the same in the README and in the code.
+func TestReadmeHasTheStatesOfAConnection(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile("conn.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := regexp.MustCompile(`(?s)\| state \|.*?\n\n`).FindString(string(readme))
+	rows := 0
+	for _, row := range strings.Split(strings.ReplaceAll(table, "`", ""), "\n") {
+		cells := strings.Split(strings.Trim(row, "| "), " | ")
+		if len(cells) < 3 || strings.HasPrefix(row, "|---") {
+			continue
+		}
+		rows++
+		for i := range cells {
+			cells[i] = regexp.QuoteMeta(strings.TrimSpace(cells[i]))
+		}
+		if !regexp.MustCompile(`(?m)^//\t` + strings.Join(cells, ` +`) + ` *$`).Match(code) {
+			t.Errorf("the README has %q, and conn.go has no such row", row)
+		}
+	}
+	if rows != states+1 {
+		t.Errorf("the README has %d rows, the code %d states", rows, states)
+	}
 }

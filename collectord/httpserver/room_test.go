@@ -37,7 +37,7 @@ func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // it waits most of the time
-			h, addr := door(t, newMemoryLog(), Options{Policy: c.who, Limits: Limits{MaxConnections: 4}})
+			h, addr := serve(t, newMemoryLog(), Options{Policy: c.who, Limits: Limits{MaxConnections: 4}})
 			client := visit(t, addr)
 			posts := func(v *visitor) {
 				t.Helper()
@@ -78,14 +78,14 @@ func TestWhatIsAuthenticatedOrBeingStoredIsNeverCutOff(t *testing.T) {
 	tokens, headers := holder(t, "ward-3")
 	log := newMemoryLog()
 	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	_, addr := door(t, log, Options{Policy: auth.Policy{Tokens: tokens}, Limits: Limits{MaxConnections: 2}})
+	_, addr := serve(t, log, Options{Policy: auth.Policy{Tokens: tokens}, Limits: Limits{MaxConnections: 2}})
 	slow := visit(t, addr)
 	body := `{"a":"` + strings.Repeat("x", 5000) + `"}`
 	slow.send(fmt.Sprintf("POST /api/usages HTTP/1.1\r\nHost: localhost\r\n%s\r\nContent-Length: %d\r\n\r\n%s", headers[0], len(body), body[:4000]))
 
 	open := newMemoryLog()
 	open.entered, open.leave = make(chan struct{}), make(chan struct{})
-	_, anonymous := door(t, open, Options{Limits: Limits{MaxConnections: 2}})
+	_, anonymous := serve(t, open, Options{Limits: Limits{MaxConnections: 2}})
 	held, release := busy(t, open, anonymous, 2)
 
 	aged()
@@ -117,7 +117,7 @@ func TestWhatIsAuthenticatedOrBeingStoredIsNeverCutOff(t *testing.T) {
 func TestWhoIsCutOffHasNothingStored(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	log := newMemoryLog()
-	h, addr := door(t, log, Options{Limits: Limits{MaxConnections: 4}})
+	h, addr := serve(t, log, Options{Limits: Limits{MaxConnections: 4}})
 	var clients sync.WaitGroup
 	var mu sync.Mutex
 	created := 0
@@ -157,7 +157,7 @@ func TestCrowdedConnectionsAreLoggedOnce(t *testing.T) {
 		defer mu.Unlock()
 		return text.Write(p)
 	}), nil))
-	h, addr := door(t, newMemoryLog(), Options{Limits: Limits{MaxConnections: 2}, Logger: logger})
+	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{MaxConnections: 2}, Logger: logger})
 	for range 30 {
 		visit(t, addr).send("GET")
 		<-time.After(leastTime)

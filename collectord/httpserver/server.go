@@ -83,6 +83,7 @@ type Server struct {
 	spareParts  spares[part]
 	spareIDs    spares[wal.ID]
 	decoders    *decoders
+	splitters   *splitters
 	window      *window
 }
 
@@ -93,12 +94,13 @@ func New(log Log, o Options) *Server {
 		log: log, opts: o, open: connections{epoch: time.Now()},
 		small:       budget{free: smallBodies},
 		inFlight:    budget{free: o.MaxInFlight},
-		storing:     budget{free: o.mostStored()},
+		storing:     budget{free: o.maxStored()},
 		decoding:    budget{free: o.MaxBody},
 		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded, maxWindow) + zstdSlack), // more than one tells that it is too long
 		spareParts:  make(spares[part], spareBuffers),
 		spareIDs:    make(spares[wal.ID], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
+		splitters:   newSplitters(),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
 	h.open.server, h.open.freed = h, sync.NewCond(&h.open.mu)

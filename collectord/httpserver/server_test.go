@@ -21,7 +21,7 @@ import (
 	"collectord/wal"
 )
 
-// memoryLog takes what a door hands it.
+// memoryLog takes what a server hands it.
 type memoryLog struct {
 	mu       sync.Mutex
 	usages   []string
@@ -87,18 +87,18 @@ func (l *memoryLog) Full() error {
 	return l.refuse
 }
 
-// door starts an HTTP door and returns its address.
-func door(t *testing.T, log Log, o Options) (h *Server, addr string) {
+// serve starts a server and returns its address.
+func serve(t *testing.T, log Log, o Options) (h *Server, addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return doorOn(t, ln, log, o)
+	return serveOn(t, ln, log, o)
 }
 
-// doorOn starts one on a listener.
-func doorOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr string) {
+// serveOn starts one on a listener.
+func serveOn(t *testing.T, ln net.Listener, log Log, o Options) (h *Server, addr string) {
 	t.Helper()
 	h = newServer(t, log, o)
 	served := make(chan error, 1)
@@ -190,7 +190,7 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := door(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxBody: 2 << 10})
+			_, addr := serve(t, log, Options{Limits: Limits{MaxRecord: 1 << 10}, MaxBody: 2 << 10})
 			answers, bodies := talk(t, addr, c.request, 1)
 			if len(answers) == 0 {
 				t.Fatal("no answer")
@@ -215,7 +215,7 @@ func TestAnswers(t *testing.T) {
 
 func TestPipelinedRequestsAreAnsweredInOrder(t *testing.T) {
 	log := newMemoryLog()
-	_, addr := door(t, log, Options{})
+	_, addr := serve(t, log, Options{})
 	request := ""
 	for i := range 20 {
 		request += post(fmt.Sprintf(`{"n":%d}`, i))
@@ -233,7 +233,7 @@ func TestWhatTheLogSaysIsWhatTheClientHears(t *testing.T) {
 	} {
 		log := newMemoryLog()
 		log.refuse = fmt.Errorf("%w: for a reason", refusal)
-		_, addr := door(t, log, Options{})
+		_, addr := serve(t, log, Options{})
 		answers, bodies := talk(t, addr, post(`{"a":1}`), 1)
 		if answers[0].StatusCode != http.StatusServiceUnavailable || !strings.Contains(bodies[0], `"`+code+`"`) || answers[0].Header.Get("Retry-After") == "" {
 			t.Errorf("%v: %s %s", refusal, answers[0].Status, bodies[0])
@@ -249,7 +249,7 @@ func TestWhatTheLogSaysIsWhatTheClientHears(t *testing.T) {
 }
 
 func TestSlowHeadersAreCutOff(t *testing.T) {
-	_, addr := door(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
+	_, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
 	answers, bodies := talk(t, addr, "POST /api/usages HTTP/1.1\r\nHost:", 1)
 	if len(answers) != 1 || answers[0].StatusCode != http.StatusRequestTimeout || !strings.Contains(bodies[0], CodeTimeout) {
 		t.Errorf("%v %v", answers, bodies)
@@ -260,7 +260,7 @@ func TestSlowHeadersAreCutOff(t *testing.T) {
 // nothing soon after: nobody can be there for ever and unseen.
 func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
 	t.Parallel()
-	h, addr := door(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
+	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: 50 * time.Millisecond}})
 	served := func() {
 		t.Helper()
 		if answers, _ := talk(t, addr, post(`{"a":1}`), 1); len(answers) != 1 || answers[0].StatusCode != http.StatusCreated {
@@ -268,7 +268,7 @@ func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
 		}
 		waitFor(t, func() bool { return h.Connections() == 0 })
 	}
-	served() // the door is open
+	served() // the server is open
 	began := time.Now()
 	silent, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -280,7 +280,7 @@ func TestTheSilentCountLaterAndAreCutOff(t *testing.T) {
 	if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") {
 		t.Errorf("%v: %s", err, answer)
 	}
-	if took := time.Since(began); took < unheard*time.Second/2 || took > 5*time.Second {
+	if took := time.Since(began); took < deferAcceptSeconds*time.Second/2 || took > 5*time.Second {
 		t.Errorf("cut off after %v", took)
 	}
 }
@@ -307,7 +307,7 @@ func busy(t *testing.T, log *memoryLog, addr string, n int) (held []*visitor, re
 func TestConnectionsBeyondTheLimitAreToldSo(t *testing.T) {
 	log := newMemoryLog()
 	log.entered, log.leave = make(chan struct{}), make(chan struct{})
-	h, addr := door(t, log, Options{Limits: Limits{MaxConnections: 3}})
+	h, addr := serve(t, log, Options{Limits: Limits{MaxConnections: 3}})
 	held, release := busy(t, log, addr, 3)
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -347,7 +347,7 @@ func waitFor(t *testing.T, is func() bool) {
 }
 
 func TestDeclaredLengthsReserveNothing(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), Options{MaxBody: 16 << 20})
+	h, addr := serve(t, newMemoryLog(), Options{MaxBody: 16 << 20})
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -371,7 +371,7 @@ func TestDeclaredLengthsReserveNothing(t *testing.T) {
 }
 
 func TestDrainingTellsClientsToMoveOn(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), Options{})
+	h, addr := serve(t, newMemoryLog(), Options{})
 	h.Drain()
 	answers, _ := talk(t, addr, post(`{"a":1}`), 1)
 	if answers[0].StatusCode != http.StatusCreated || !answers[0].Close {
@@ -385,7 +385,7 @@ func TestDrainingTellsClientsToMoveOn(t *testing.T) {
 
 func TestBodyCutOffStoresNothing(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := door(t, log, Options{})
+	h, addr := serve(t, log, Options{})
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -408,7 +408,7 @@ func TestBodyCutOffStoresNothing(t *testing.T) {
 }
 
 func TestNewLimitsHoldForOpenConnections(t *testing.T) {
-	h, addr := door(t, newMemoryLog(), Options{})
+	h, addr := serve(t, newMemoryLog(), Options{})
 	client := &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}}
 	defer client.CloseIdleConnections()
 	post := func(want int) {
@@ -431,7 +431,7 @@ func TestNewLimitsHoldForOpenConnections(t *testing.T) {
 	waitFor(t, func() bool { return h.Connections() == 0 })
 }
 
-// With no file descriptor left a door waits for one; the server would end.
+// With no file descriptor left a server waits for one; the server would end.
 func TestADoorSurvivesWantOfDescriptors(t *testing.T) {
 	ln := &failingListener{errs: make(chan error, 2)}
 	var text strings.Builder

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // tcpListener accepts connections that are sockets.
@@ -24,9 +26,9 @@ type tcpListener struct {
 	closed atomic.Bool
 }
 
-// takeOver makes a listener of TCP, which it closes, one that accepts sockets.
+// adopt makes a listener of TCP, which it closes, one that accepts sockets.
 // Others are as they were.
-func takeOver(ln net.Listener) (net.Listener, error) {
+func adopt(ln net.Listener) (net.Listener, error) {
 	tcp, ok := ln.(*net.TCPListener)
 	if !ok {
 		return ln, nil
@@ -222,4 +224,21 @@ func socketError(op string, err error) error {
 		err = file.Err
 	}
 	return &net.OpError{Op: op, Net: "tcp", Err: err}
+}
+
+// unread reports whether something has arrived that nobody has read yet.
+func unread(c net.Conn) bool {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	waiting := 0
+	if err := raw.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }); err != nil {
+		return false
+	}
+	return waiting > 0
 }

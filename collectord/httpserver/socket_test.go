@@ -34,7 +34,7 @@ func listenForSockets(t *testing.T) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := takeOver(tcp)
+	ln, err := adopt(tcp)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	prepare(tcp)
-	ln, err := takeOver(tcp)
+	ln, err := adopt(tcp)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer peer.Close()
-	if _, err := peer.Write([]byte("x")); err != nil { // or it would be handed over only after unheard
+	if _, err := peer.Write([]byte("x")); err != nil { // or it would be handed over only after deferAcceptSeconds
 		t.Fatal(err)
 	}
 	c, err := ln.Accept()

@@ -46,7 +46,7 @@ func empties(t *testing.T) map[string]string {
 func TestAPostWithoutABodyStoresNothing(t *testing.T) {
 	tokens, headers := holder(t, "a", "b")
 	log := newMemoryLog()
-	_, addr := door(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
+	_, addr := serve(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
 	as := func(client int, request string) string {
 		return strings.Replace(request, "\r\n", "\r\n"+headers[client]+"\r\n", 1)
 	}
@@ -151,7 +151,7 @@ func TestARequestDoesNotDependOnTheOneBefore(t *testing.T) {
 			}
 		}
 	}
-	for n, b := range map[string][2]int{"in flight": {h.inFlight.free, h.opts.MaxInFlight}, "small": {h.small.free, smallBodies}, "storing": {h.storing.free, h.opts.mostStored()}} {
+	for n, b := range map[string][2]int{"in flight": {h.inFlight.free, h.opts.MaxInFlight}, "small": {h.small.free, smallBodies}, "storing": {h.storing.free, h.opts.maxStored()}} {
 		if b[0] != b[1] {
 			t.Errorf("%s: %d bytes are free of %d", n, b[0], b[1])
 		}

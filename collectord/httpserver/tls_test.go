@@ -30,7 +30,7 @@ func visitTLS(t *testing.T, addr string, config *tls.Config) (*visitor, error) {
 
 func TestTLSIsSpokenInItsLaterVersionsAndWithHTTP11Only(t *testing.T) {
 	ca := authtest.NewAuthority(t)
-	h, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}})
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}})
 	for name, c := range map[string]struct {
 		change func(*tls.Config)
 		fails  bool
@@ -102,7 +102,7 @@ func TestClientCertificates(t *testing.T) {
 				c := c // changed below
 				log := newMemoryLog()
 				c.who.TLS = ca.Server(t, ca)
-				h, addr := door(t, log, Options{Policy: c.who})
+				h, addr := serve(t, log, Options{Policy: c.who})
 				config := ca.Config(nil)
 				if c.certificate != nil { // whether or not the server would take it
 					config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.certificate, nil }
@@ -147,7 +147,7 @@ func TestNewAuthoritiesHoldForOpenConnections(t *testing.T) {
 		}
 	}
 	first := ca.Server(t, ca)
-	h, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{Anonymous: true}})
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{Anonymous: true}})
 	plain, kept := visit(t, addr), visit(t, addr)
 	ask(plain, 201)
 	waitFor(t, func() bool { return h.Connections() == 2 }) // the kernel keeps the silent one for a while
@@ -177,7 +177,7 @@ func TestNewAuthoritiesHoldForOpenConnections(t *testing.T) {
 // resumed.
 func TestNoSessionOutlivesAReload(t *testing.T) {
 	ca, other := authtest.NewAuthority(t), authtest.NewAuthority(t)
-	h, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, ca)}})
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, ca)}})
 	config := ca.Config(ca.Client(t, nil))
 	config.ClientSessionCache = tls.NewLRUClientSessionCache(10)
 	config.MaxVersion = tls.VersionTLS12
@@ -204,7 +204,7 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	t.Parallel()
 	ca := authtest.NewAuthority(t)
 	log := newMemoryLog()
-	h, addr := door(t, log, Options{MaxBody: 1 << 20, Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: Limits{HeaderTimeout: 200 * time.Millisecond, MaxRecord: 1 << 20}})
+	h, addr := serve(t, log, Options{MaxBody: 1 << 20, Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: Limits{HeaderTimeout: 200 * time.Millisecond, MaxRecord: 1 << 20}})
 	ask := func(name, request string, want int) {
 		t.Helper()
 		v, err := visitTLS(t, addr, ca.Config(nil))
@@ -268,7 +268,7 @@ func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
 	t.Parallel()
 	ca := authtest.NewAuthority(t)
 	var text safeText
-	h, addr := door(t, newMemoryLog(), Options{
+	h, addr := serve(t, newMemoryLog(), Options{
 		Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: Limits{HeaderTimeout: 300 * time.Millisecond},
 		Logger: slog.New(slog.NewTextHandler(&text, nil)),
 	})
@@ -316,7 +316,7 @@ func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
 // room before one is turned away.
 func TestUnfinishedHandshakesStopNobody(t *testing.T) {
 	ca := authtest.NewAuthority(t)
-	h, addr := door(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: Limits{MaxConnections: 40}})
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: Limits{MaxConnections: 40}})
 	for i := range 40 {
 		hello := "\x16\x03\x01\x02\x00\x01\x00"
 		if i%2 == 1 {
@@ -355,7 +355,7 @@ func TestReloadsUnderLoadDropNothing(t *testing.T) {
 	policy := func(i int) auth.Policy {
 		return auth.Policy{Tokens: only(t, "a", headers[0], fmt.Sprintf("rate=%d", 1_000_000+i)), TLS: ca.Server(t, ca)}
 	}
-	h, addr := door(t, newMemoryLog(), Options{Policy: policy(0)})
+	h, addr := serve(t, newMemoryLog(), Options{Policy: policy(0)})
 	_, value, _ := strings.Cut(headers[0], ": ")
 	certificate := ca.Client(t, nil)
 	stop := make(chan struct{})

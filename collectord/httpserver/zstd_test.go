@@ -118,7 +118,7 @@ func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
 
 // A frame may say that it holds more than it does.
 func TestWhatAFrameOnlyDeclaresTakesNoMemory(t *testing.T) {
-	_, addr := door(t, newMemoryLog(), Options{})
+	_, addr := serve(t, newMemoryLog(), Options{})
 	exchange(t, addr, post(compress(t, "zstd", "{}"), "Content-Encoding: zstd"))
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -25,6 +25,7 @@ func TestReadingDatagramsAllocatesNothing(t *testing.T) {
 		"good after bad":     {`{"a":1e400}{}` + "\n" + good, 1, 1},
 		"too deep":           {strings.Repeat(`{"a":`, 200), 0, 1},
 		"a name twice":       {`{"a":1,"a":2}`, 0, 1},
+		"an escaped name":    {strings.Repeat(`{"\u0061":1,"\u0061":2}`+"\n", 50), 0, 50},
 		"a lone surrogate":   {`{"a":"\ud800"}`, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,6 +20,7 @@ type reader struct {
 	batch  *datagrams
 	recs   []wal.Record
 
+	splitter usage.Splitter
 	rejected usage.Counts // of this batch
 }
 

@@ -127,7 +127,7 @@ func New(log Log, conns []*net.UDPConn, o Options) (_ *Server, err error) {
 	if u.opts.Inherited {
 		u.watch.drops = u.KernelDrops()
 	}
-	if asked := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.buffer < asked { // each may be short of a byte by division
+	if wanted := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.buffer < wanted { // each may be short of a byte by division
 		u.opts.Logger.Warn("the kernel gave smaller receive buffers than udp.receive_buffer asks for: raise net.core.rmem_max, or bursts are lost",
 			"asked", u.opts.ReceiveBuffer, "given", u.buffer, "sockets", len(conns))
 	}
@@ -240,7 +240,8 @@ func (r *reader) take(n int) {
 
 // split takes the usages out of a datagram.
 func (r *reader) split(datagram []byte, maxRecord int) {
-	s := usage.NewSplitter(datagram, usage.Datagram, usage.Limits{Record: maxRecord})
+	s := &r.splitter
+	s.Reset(datagram, usage.Datagram, usage.Limits{Record: maxRecord})
 	for s.Next() {
 		if code := s.Value.Fault.Code; code != "" {
 			r.rejected.Add(code)

@@ -13,13 +13,14 @@ type reference struct {
 	b       []byte
 	i       int
 	lenient bool // look at the grammar only
+	max     int  // names are compared in that many bytes; 0 for always
 	depth   int
 }
 
 // referenceUsage is what Check should find: code and offset, or an
 // empty code.
-func referenceUsage(b []byte) (code string, offset int) {
-	r := &reference{b: b}
+func referenceUsage(b []byte, maxRecord int) (code string, offset int) {
+	r := &reference{b: b, max: maxRecord}
 	r.space()
 	start := r.i
 	switch {
@@ -50,9 +51,10 @@ type referenceValue struct {
 
 // referenceDatagram returns what should be found in a datagram.
 func referenceDatagram(text []byte, maxRecord int) (all []referenceValue) {
-	at := 0 // of b in text
-	for b := text; ; {
-		r := &reference{b: b}
+	b := bytes.TrimPrefix(text, []byte("\ufeff"))
+	at := len(text) - len(b) // of b in text
+	for {
+		r := &reference{b: b, max: maxRecord}
 		r.space()
 		v := referenceValue{index: len(all), start: at + r.i}
 		if r.i == len(b) {
@@ -90,17 +92,18 @@ func referenceDatagram(text []byte, maxRecord int) (all []referenceValue) {
 // referenceSplit returns what should be found in a body, or what is wrong with all of
 // it.
 func referenceSplit(text []byte, form Form, maxRecord, maxRecords int) (all []referenceValue, fault Error) {
+	from := len(text) - len(bytes.TrimPrefix(text, []byte("\ufeff")))
 	switch form {
 	case Lines:
-		at := 0
-		for i, line := range strings.Split(string(text), "\n") {
+		at := from
+		for i, line := range strings.Split(string(text[from:]), "\n") {
 			if strings.Trim(line, " \t\r") != "" {
 				all = append(all, referenceValue{index: i, start: at, end: at + len(line)})
 			}
 			at += len(line) + 1
 		}
 	case Array:
-		elements, code, offset := referenceArray(text)
+		elements, code, offset := referenceArray(text, from)
 		for i, e := range elements {
 			if i == maxRecords {
 				return nil, Error{Code: CodeTooLarge, Offset: e[0]}
@@ -111,13 +114,13 @@ func referenceSplit(text []byte, form Form, maxRecord, maxRecords int) (all []re
 			return nil, Error{Code: code, Offset: offset}
 		}
 	case Object:
-		all = []referenceValue{{end: len(text)}}
+		all = []referenceValue{{start: from, end: len(text)}}
 	}
 	for i := range all {
 		v := &all[i]
 		sent := text[v.start:v.end]
 		begin := skipSpace(sent, 0)
-		v.code, v.offset = referenceUsage(sent)
+		v.code, v.offset = referenceUsage(sent, maxRecord)
 		v.offset += v.start
 		v.start += begin
 		if v.code == "" && len(withoutBreaks(sent)) > maxRecord {
@@ -137,8 +140,8 @@ func referenceSplit(text []byte, form Form, maxRecord, maxRecords int) (all []re
 }
 
 // referenceArray returns where the elements of an array are, up to where it is none.
-func referenceArray(b []byte) (elements [][2]int, code string, offset int) {
-	r := &reference{b: b, lenient: true}
+func referenceArray(b []byte, from int) (elements [][2]int, code string, offset int) {
+	r := &reference{b: b, i: from, lenient: true}
 	r.space()
 	r.i++
 	for first := true; ; first = false {
@@ -231,7 +234,7 @@ func (r *reference) container(open byte) (code string, offset int) {
 			if code != "" {
 				return code, bad
 			}
-			if names[name] && !r.lenient {
+			if names[name] && !r.lenient && (r.max == 0 || len(withoutBreaks(r.b[:r.i-1])) <= r.max) {
 				return CodeDuplicateName, at
 			}
 			names[name] = true

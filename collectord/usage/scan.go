@@ -2,65 +2,62 @@ package usage
 
 import (
 	"bytes"
-	"errors"
+	"hash/maphash"
 	"unicode/utf8"
-
-	"github.com/go-json-experiment/json/jsontext"
 )
 
 // span is where a value was found, or how far one could be followed.
 type span struct {
 	end    int   // just past the value; of one that is wrong, as far as it was read
-	breaks bool  // there are line breaks between its tokens
+	breaks int   // line breaks between its tokens, in bytes
 	fault  Error // its code is empty if there is none
+	set    *nameSet
 }
 
-// maxNames is how many names of open objects are compared one by one. Where
-// there are more, or one is written with escapes, jsontext has the last word.
+// maxNames is how many names of open objects are compared one by one. Those of an
+// object that has more, or one that is written with escapes, are in a nameSet.
 const maxNames = 32
 
-// scanner reads one value in one pass and allocates nothing, whatever it meets.
-// It stops at the first fault, so that what is wrong early costs little.
+// scanner reads one value in one pass and allocates nothing, whatever it meets, once
+// its set has room. It stops at the first fault, so that what is wrong early costs
+// little.
 type scanner struct {
 	b       []byte
+	start   int
 	i       int
 	lenient bool // look at the grammar only: depth, names, range and UTF-8 are free
-	breaks  bool
+	breaks  int
 	fault   Error
 
 	depth   int
 	objects uint64   // of the 64 innermost levels: which are objects, innermost first
 	outer   []uint64 // of the levels around them, 64 at a time; only lenient ones have any
 
-	unsure  bool   // names were not compared
-	missing uint64 // like objects: which have names that are not kept
-	names   [maxNames]struct{ from, to uint32 }
-	first   [maxDepth]uint8 // of the names, for each open object
-	count   int
+	hashed uint64 // like objects: whose names are in the set
+	set    *nameSet
+	max    int // names are compared while the value has no more bytes; 0 for always
+	names  [maxNames]struct{ from, to uint32 }
+	first  [maxDepth]uint8 // of the names, for each open object
+	count  int
 }
 
-// scan reads the value that begins at start.
-func scan(b []byte, start int, lenient bool) span {
-	s := scanner{b: b, i: start, lenient: lenient}
+// scan reads the value that begins at start. One that has more than max bytes without
+// line breaks can't be stored, so names beyond are not compared, and need no memory.
+// The set may be nil; what was made instead is in the span.
+func scan(b []byte, start, max int, set *nameSet) span {
+	s := scanner{b: b, start: start, i: start, set: set, max: max}
 	s.value()
-	if s.unsure {
-		s.compareNames(start)
+	if s.hashed != 0 { // a fault left names
+		s.set.truncate(0)
 	}
-	return span{s.i, s.breaks, s.fault}
+	return span{s.i, s.breaks, s.fault, s.set}
 }
 
-// compareNames looks for names that occur twice before the fault, if there is one.
-func (s *scanner) compareNames(start int) {
-	text := s.b[start:s.i]
-	if s.fault.Code == "" && jsontext.Value(text).IsValid() {
-		return
-	}
-	_, err := jsontext.NewDecoder(bytes.NewReader(text)).ReadValue()
-	var at *jsontext.SyntacticError
-	if errors.Is(err, jsontext.ErrDuplicateName) && errors.As(err, &at) {
-		s.fault, s.i = Error{}, start+int(at.ByteOffset)
-		s.fail(CodeDuplicateName, s.i, "name that the object holds already")
-	}
+// follow reads the value that begins at start as far as grammar goes.
+func follow(b []byte, start int) span {
+	s := scanner{b: b, i: start, lenient: true}
+	s.value()
+	return span{end: s.i, breaks: s.breaks, fault: s.fault}
 }
 
 // fail notes what is wrong, and false.
@@ -75,9 +72,29 @@ func (s *scanner) bad() bool {
 		return s.short()
 	}
 	if r, n := utf8.DecodeRune(s.b[s.i:]); r == utf8.RuneError && n == 1 {
-		return s.fail(CodeInvalidUTF8, s.i, "bytes that are no UTF-8")
+		return s.fail(CodeInvalidUTF8, s.i, "bytes that are not UTF-8")
 	}
-	return s.fail(CodeInvalidJSON, s.i, "no valid JSON")
+	return s.fail(CodeInvalidJSON, s.i, s.mistake())
+}
+
+const (
+	notJSON       = "not valid JSON"
+	trailingComma = "not valid JSON: a comma before the end"
+)
+
+// mistake names what many clients do by mistake, at the byte where it shows.
+func (s *scanner) mistake() string {
+	switch rest := s.b[s.i:]; {
+	case rest[0] == '}', rest[0] == ']':
+		if before := bytes.TrimRight(s.b[:s.i], " \t\r\n"); len(before) > 0 && before[len(before)-1] == ',' {
+			return trailingComma
+		}
+	case rest[0] == '\'':
+		return "not valid JSON: strings have double quotes"
+	case bytes.HasPrefix(rest, []byte("NaN")), bytes.HasPrefix(rest, []byte("Infinity")):
+		return "not valid JSON: send null for NaN and Infinity"
+	}
+	return notJSON
 }
 
 // short is fail for a text that ends too soon.
@@ -90,7 +107,7 @@ func (s *scanner) space() {
 	for s.i < len(s.b) && s.b[s.i] <= ' ' {
 		switch s.b[s.i] {
 		case '\n', '\r':
-			s.breaks = true
+			s.breaks++
 		case ' ', '\t':
 		default:
 			return
@@ -172,7 +189,7 @@ func (s *scanner) enter(object bool) bool {
 		s.outer = append(s.outer, s.objects)
 	}
 	s.objects <<= 1
-	s.missing <<= 1
+	s.hashed <<= 1
 	if object {
 		s.objects |= 1
 	}
@@ -187,8 +204,11 @@ func (s *scanner) enter(object bool) bool {
 func (s *scanner) leave() {
 	s.depth--
 	s.i++
+	if s.hashed&1 != 0 {
+		s.set.truncate(int(s.set.bases[s.depth]))
+	}
 	s.objects >>= 1
-	s.missing >>= 1
+	s.hashed >>= 1
 	if n := len(s.outer); n > 0 && s.depth%64 == 0 {
 		s.objects, s.outer = s.outer[n-1], s.outer[:n-1]
 	}
@@ -209,7 +229,7 @@ func (s *scanner) name() bool {
 	}
 	if !s.lenient && !s.remember(from+1, s.i-1, escaped) {
 		s.i = from
-		return s.fail(CodeDuplicateName, from, "name that the object holds already")
+		return s.fail(CodeDuplicateName, from, "duplicate member name")
 	}
 	if !s.is(':') {
 		if s.space(); !s.is(':') {
@@ -221,27 +241,45 @@ func (s *scanner) name() bool {
 	return true
 }
 
-// remember reports whether the name is new to its object, as far as that can be
-// told. Names that are not kept leave it open only if the object has more.
+// remember reports whether the name is new to its object.
 func (s *scanner) remember(from, to int, escaped bool) bool {
-	name, own := s.b[from:to], s.names[s.first[s.depth-1]:s.count]
-	for _, n := range own {
+	if s.max > 0 && to-s.start-s.breaks > s.max {
+		return true
+	}
+	if s.hashed&1 == 0 {
+		if !escaped && s.count < maxNames {
+			return s.compare(from, to)
+		}
+		s.moveNames()
+	}
+	return s.set.add(s.b, from, to, s.set.bases[s.depth-1])
+}
+
+// compare compares a name with those of its object.
+func (s *scanner) compare(from, to int) bool {
+	name := s.b[from:to]
+	for _, n := range s.names[s.first[s.depth-1]:s.count] {
 		if int(n.to-n.from) == len(name) && string(s.b[n.from:n.to]) == string(name) {
 			return false
 		}
 	}
-	missing := s.missing&1 != 0
-	keep := !escaped && s.count < maxNames
-	if missing || !keep && len(own) > 0 {
-		s.unsure = true
-	}
-	if !keep {
-		s.missing |= 1
-		return true
-	}
 	s.names[s.count].from, s.names[s.count].to = uint32(from), uint32(to)
 	s.count++
 	return true
+}
+
+// moveNames moves the names of the innermost object to the set.
+func (s *scanner) moveNames() {
+	if s.set == nil {
+		s.set = &nameSet{seed: maphash.MakeSeed()}
+	}
+	first, base := int(s.first[s.depth-1]), uint32(len(s.set.names))
+	s.hashed |= 1
+	s.set.bases[s.depth-1] = base
+	for _, n := range s.names[first:s.count] {
+		s.set.add(s.b, int(n.from), int(n.to), base)
+	}
+	s.count = first
 }
 
 func (s *scanner) literal(word string) bool {

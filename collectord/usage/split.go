@@ -15,7 +15,7 @@ const (
 
 // FormOf returns Array if the text is one, if anything, and else Object.
 func FormOf(text []byte) Form {
-	if start := skipSpace(text, 0); start < len(text) && text[start] == '[' {
+	if start := skipSpace(text, byteOrderMark(text)); start < len(text) && text[start] == '[' {
 		return Array
 	}
 	return Object
@@ -35,10 +35,11 @@ type Value struct {
 	Fault Error
 }
 
-// Splitter takes a text apart into values. It changes the text where line breaks
-// are between the tokens of a usage, and allocates nothing.
+// Splitter takes one text after another apart into values. It changes a text where
+// line breaks are between the tokens of a usage. It keeps memory of up to 256 KiB for
+// the names of the next text, and allocates nothing beyond. The zero value is ready.
 //
-//	s := usage.NewSplitter(text, form, limits)
+//	s.Reset(text, form, limits)
 //	for s.Next() {
 //		… s.Value
 //	}
@@ -54,11 +55,14 @@ type Splitter struct {
 	values int // that were found
 	ended  bool
 	fault  Error // of the whole text
+
+	names *nameSet // memory that is kept
 }
 
-// NewSplitter begins to split a text.
-func NewSplitter(text []byte, form Form, limits Limits) Splitter {
-	return Splitter{text: text, form: form, limits: limits}
+// Reset begins another text, and forgets the one before. Nil is a text, too. A byte
+// order mark at the first byte is skipped.
+func (s *Splitter) Reset(text []byte, form Form, limits Limits) {
+	*s = Splitter{text: text, form: form, limits: limits, names: s.names, at: byteOrderMark(text)}
 }
 
 // Err returns what is wrong with the text as a whole, once Next returned false.
@@ -105,21 +109,36 @@ func (s *Splitter) end(fault Error) bool {
 	return false
 }
 
-// found makes a value of what begins at start.
-func (s *Splitter) found(start int, usage []byte, fault Error) bool {
+// find is find with the limits and the memory of this Splitter.
+func (s *Splitter) find(text []byte) found {
+	f := find(text, s.limits.Record, s.names)
+	if s.names = f.set; s.names != nil && cap(s.names.names) > keptNames {
+		s.names = nil
+	}
+	return f
+}
+
+// found makes a value of what was found in text, which begins at from in s.text.
+func (s *Splitter) found(f *found, text []byte, from int) {
+	start, fault, usage := from+f.start, f.fault, []byte(nil)
+	fault.Offset += from
+	if fault.Code == "" {
+		usage = f.usage(text)
+	}
 	if fault.Code == "" && s.limits.Record > 0 && len(usage) > s.limits.Record {
 		fault = Error{Code: CodeTooLarge, Offset: start, Reason: "usage larger than http.max_record", limit: s.limits.Record}
 	}
 	s.Value = Value{Index: s.index, Start: start, Usage: usage, Fault: fault}
-	return true
 }
 
 func (s *Splitter) object() bool {
 	if s.values > 0 {
 		return false
 	}
-	start, usage, fault := checkOnly(s.text)
-	if s.found(start, usage, fault); s.Value.Fault.Code != "" {
+	text := s.text[s.at:]
+	f := s.find(text)
+	f.endsIn(text)
+	if s.found(&f, text, s.at); s.Value.Fault.Code != "" {
 		return s.end(s.Value.Fault)
 	}
 	return true
@@ -137,9 +156,9 @@ func (s *Splitter) line() bool {
 		if skipSpace(line, 0) == len(line) {
 			continue
 		}
-		start, usage, fault := checkOnly(line)
-		fault.Offset += from
-		s.found(from+start, usage, fault)
+		f := s.find(line)
+		f.endsIn(line)
+		s.found(&f, line, from)
 		s.Value.Index = index
 		return true
 	}
@@ -149,7 +168,7 @@ func (s *Splitter) line() bool {
 func (s *Splitter) element() bool {
 	text, first := s.text, s.values == 0
 	if first {
-		s.at = skipSpace(text, 0) + 1
+		s.at = skipSpace(text, s.at) + 1
 	}
 	s.at = skipSpace(text, s.at)
 	switch {
@@ -163,14 +182,26 @@ func (s *Splitter) element() bool {
 		if s.at = skipSpace(text, s.at+1); s.at == len(text) {
 			return s.endsTooSoon()
 		}
+		if text[s.at] == ']' {
+			return s.end(Error{Code: CodeInvalidJSON, Offset: s.at, Reason: trailingComma})
+		}
 	}
-	start := s.at
-	usage, end, fault, broken := checkElement(text, start)
-	if broken.Code != "" {
-		return s.end(broken)
+	rest := text[s.at:]
+	f := s.find(rest)
+	end := f.end
+	if f.fault.Code != "" && f.fault.Code != CodeNotAnObject {
+		// What can't be stored ends somewhere, too, unless the array is not JSON.
+		whole := follow(rest, 0)
+		if f.fault.Code == CodeInvalidJSON {
+			whole.fault = f.fault
+		}
+		if end = whole.end; whole.fault.Code != "" {
+			whole.fault.Offset += s.at
+			return s.end(whole.fault)
+		}
 	}
-	s.found(start, usage, fault)
-	s.at = end
+	s.found(&f, rest, s.at)
+	s.at += end
 	s.index++
 	return true
 }
@@ -192,13 +223,8 @@ func (s *Splitter) datagram() bool {
 	if skipSpace(s.text, s.at) == len(s.text) && s.index > 0 {
 		return false
 	}
-	f := find(s.text[s.at:])
-	fault, usage := f.fault, []byte(nil)
-	if fault.Code == "" {
-		usage = f.usage(s.text[s.at:])
-	}
-	fault.Offset += s.at
-	s.found(s.at+f.start, usage, fault)
+	f := s.find(s.text[s.at:])
+	s.found(&f, s.text[s.at:], s.at)
 	s.index++
 	s.at += f.end
 	if s.Value.Fault.Code != "" {
@@ -209,25 +235,4 @@ func (s *Splitter) datagram() bool {
 		s.at += next + 1
 	}
 	return true
-}
-
-// checkElement checks an element of an array. It finds the end of one that is JSON
-// but can't be stored, too; broken says that it is not JSON, and so neither is the
-// array.
-func checkElement(text []byte, at int) (usage []byte, end int, fault, broken Error) {
-	if text[at] == '{' {
-		f := find(text[at:])
-		if f.fault.Code == "" {
-			return f.usage(text[at:]), at + f.end, Error{}, Error{}
-		}
-		fault = f.fault
-		fault.Offset += at
-		if fault.Code == CodeInvalidJSON {
-			return nil, 0, Error{}, fault
-		}
-	} else {
-		fault = Error{Code: CodeNotAnObject, Offset: at, Reason: "a JSON value that is not an object begins"}
-	}
-	s := scan(text, at, true)
-	return nil, s.end, fault, s.fault
 }

@@ -35,7 +35,7 @@ func (s *scanner) text() (escaped, ok bool) {
 			return escaped, true
 		case c < ' ':
 			s.i = i
-			return escaped, s.fail(CodeInvalidJSON, i, "no valid JSON")
+			return escaped, s.fail(CodeInvalidJSON, i, notJSON)
 		case c == '\\':
 			escaped = true
 			s.i = i
@@ -52,7 +52,7 @@ func (s *scanner) text() (escaped, ok bool) {
 					return escaped, s.short()
 				}
 				s.i = i
-				return escaped, s.fail(CodeInvalidUTF8, i, "bytes that are no UTF-8")
+				return escaped, s.fail(CodeInvalidUTF8, i, "bytes that are not UTF-8")
 			}
 			i += n
 		}
@@ -62,7 +62,7 @@ func (s *scanner) text() (escaped, ok bool) {
 // escape reads what begins with a backslash, and the second half of a pair.
 func (s *scanner) escape() bool {
 	b, at := s.b, s.i
-	wrong := func() bool { return s.fail(CodeInvalidJSON, at, "no valid JSON") }
+	wrong := func() bool { return s.fail(CodeInvalidJSON, at, notJSON) }
 	if at+1 == len(b) {
 		return s.short()
 	}

@@ -55,26 +55,28 @@ func (e *Error) Error() string {
 
 // Check checks a text that must be one usage, and nothing else but white space. It
 // returns the usage, which is part of the text: line breaks between its tokens are
-// removed in place.
+// removed in place. A byte order mark at its first byte is skipped.
 func Check(text []byte) ([]byte, *Error) {
-	_, usage, fault := checkOnly(text)
-	if fault.Code != "" {
-		wrong := fault // so that only what is wrong is allocated
-		return nil, &wrong
+	from := byteOrderMark(text)
+	f := find(text[from:], 0, nil)
+	f.endsIn(text[from:])
+	if f.fault.Code != "" {
+		fault := f.fault // so that only what is wrong is allocated
+		fault.Offset += from
+		return nil, &fault
 	}
-	return usage, nil
+	return f.usage(text[from:]), nil
 }
 
-// checkOnly is Check that also returns where the usage begins, and allocates nothing.
-func checkOnly(text []byte) (start int, usage []byte, fault Error) {
-	f := find(text)
-	if f.fault.Code != "" {
-		return f.start, nil, f.fault
+const bom = "\xef\xbb\xbf" // U+FEFF, with which programs of Windows begin their files
+
+// byteOrderMark returns how many bytes of a text come before its first value: those of
+// one mark, if it begins with one.
+func byteOrderMark(text []byte) int {
+	if bytes.HasPrefix(text, []byte(bom)) {
+		return len(bom)
 	}
-	if at := skipSpace(text, f.end); at < len(text) {
-		return f.start, nil, Error{Code: CodeInvalidJSON, Offset: at, Reason: "something follows the JSON object"}
-	}
-	return f.start, f.usage(text), Error{}
+	return 0
 }
 
 // found is a usage in a text, or what is wrong with it.
@@ -86,29 +88,40 @@ type found struct {
 // find looks for the JSON object at the start of b, which may begin with white
 // space, and checks that it will not spoil a line for its readers: RFC 8259,
 // valid UTF-8, no duplicate names, no lone surrogates, depth and numbers within
-// bounds. It allocates nothing unless names are many or written with escapes.
-func find(b []byte) found {
+// bounds.
+func find(b []byte, max int, set *nameSet) found {
 	start := skipSpace(b, 0)
 	if start == len(b) {
 		return found{start, span{end: start, fault: Error{Code: CodeEmpty, Offset: start, Reason: "there is no JSON object"}}}
 	}
 	if b[start] == '{' {
-		return found{start, scan(b, start, false)}
+		return found{start, scan(b, start, max, set)}
 	}
-	if bytes.HasPrefix(b[start:], []byte("\xef\xbb\xbf")) {
+	if byteOrderMark(b[start:]) > 0 {
 		return found{start, span{end: start, fault: Error{Code: CodeInvalidJSON, Offset: start, Reason: "byte order mark"}}}
 	}
-	s := scan(b, start, true)
+	s := follow(b, start)
 	if s.fault.Code == "" {
 		s.fault = Error{Code: CodeNotAnObject, Offset: start, Reason: "a JSON value that is not an object begins"}
 	}
 	return found{start, s}
 }
 
+// endsIn makes it a fault that something else than white space follows in b.
+func (f *found) endsIn(b []byte) {
+	if at := skipSpace(b, f.end); f.fault.Code == "" && at < len(b) {
+		reason := "something follows the JSON object"
+		if b[at] == '{' {
+			reason = "a second value follows: send NDJSON (Content-Type: application/x-ndjson), a value a line;"
+		}
+		f.fault = Error{Code: CodeInvalidJSON, Offset: at, Reason: reason}
+	}
+}
+
 // usage is the object that was found in b, without line breaks between its
 // tokens, which are removed in place.
 func (f *found) usage(b []byte) []byte {
-	if f.breaks {
+	if f.breaks > 0 {
 		return removeBreaks(b[f.start:f.end])
 	}
 	return b[f.start:f.end:f.end]

@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -31,7 +32,10 @@ func TestWhatWouldSpoilAnObjectIsRefused(t *testing.T) {
 		{"leading zero", `{"a":01}`, CodeInvalidJSON, 6},
 		{"something behind", `{"a":1} x`, CodeInvalidJSON, 8},
 		{"two objects", `{"a":1}{"b":2}`, CodeInvalidJSON, 7},
-		{"byte order mark", "\xef\xbb\xbf{}", CodeInvalidJSON, 0},
+		{"two byte order marks", "\ufeff\ufeff{}", CodeInvalidJSON, 3},
+		{"byte order mark, not first", " \ufeff{}", CodeInvalidJSON, 1},
+		{"byte order mark behind", "{}\ufeff", CodeInvalidJSON, 2},
+		{"only a byte order mark", "\ufeff", CodeEmpty, 3},
 		{"duplicate name", `{"a":1,"a":2}`, CodeDuplicateName, 7},
 		{"duplicate name, escaped", `{"a":1,"\u0061":2}`, CodeDuplicateName, 7},
 		{"bad UTF-8", "{\"a\":\"\xff\"}", CodeInvalidUTF8, 6},
@@ -77,5 +81,61 @@ func TestLineBreaksBetweenTokensAreRemoved(t *testing.T) {
 	usage, fault := Check([]byte("{\r\n  \"a\" :\n [1,\n2 ] , \"b\":\"\\n\"\n}\n"))
 	if fault != nil || string(usage) != `{  "a" : [1,2 ] , "b":"\n"}` {
 		t.Errorf("%v, %s", fault, usage)
+	}
+}
+
+func TestOneByteOrderMarkAtTheFirstByteIsSkipped(t *testing.T) {
+	for text, want := range map[string]struct {
+		form   Form
+		usages string // those that are found
+		faults string // codes with offsets
+	}{
+		"\ufeff{\"a\":1}":                 {Object, `{"a":1}`, ""},
+		"\ufeff[{\"a\":1},{\"b\":x}]":     {Array, "", "invalid_json at 17"},
+		"\ufeff [{\"a\":1}]":              {Array, `{"a":1}`, ""},
+		"\ufeff{\"a\":1}\r\n\ufeff{}\n{}": {Lines, `{"a":1} {}`, "invalid_json at 12"},
+		"\ufeff{}{} \n\ufeff{}":           {Datagram, `{} {}`, "invalid_json at 9"},
+		"\ufeff\ufeff{}\n{}":              {Datagram, `{}`, "invalid_json at 3"},
+	} {
+		if want.form < Lines && FormOf([]byte(text)) != want.form {
+			t.Errorf("%q is taken for form %d", text, FormOf([]byte(text)))
+		}
+		values, fault := split([]byte(text), want.form, Limits{})
+		var usages, faults []string
+		for _, v := range values {
+			if v.Fault.Code == "" && fault == nil {
+				usages = append(usages, string(v.Usage))
+			} else if v.Fault.Code != "" {
+				faults = append(faults, fmt.Sprintf("%s at %d", v.Fault.Code, v.Fault.Offset))
+			}
+		}
+		if fault != nil {
+			faults = append(faults, fmt.Sprintf("%s at %d", fault.Code, fault.Offset))
+		}
+		if strings.Join(usages, " ") != want.usages || strings.Join(faults, " ") != want.faults {
+			t.Errorf("%q: %v, %v", text, usages, faults)
+		}
+	}
+}
+
+func TestCommonMistakesAreNamed(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"a":1 , }`:           "a comma before the end at byte 9",
+		`{"a":[1,]}`:           "a comma before the end at byte 8",
+		`{"a":NaN}`:            "send null for NaN and Infinity at byte 5",
+		`{"a":-Infinity}`:      "send null for NaN and Infinity at byte 6",
+		`{'a':1}`:              "strings have double quotes at byte 1",
+		"{\"a\":1}\n{\"a\":2}": "a second value follows: send NDJSON (Content-Type: application/x-ndjson)",
+		`{"a":1}]`:             "something follows the JSON object at byte 7",
+		`{}}`:                  "something follows the JSON object at byte 2",
+		`{"a":}`:               "not valid JSON at byte 5",
+		`{"a":No}`:             "not valid JSON at byte 5",
+	} {
+		if _, fault := Check([]byte(text)); fault == nil || !strings.Contains(fault.Error(), want) {
+			t.Errorf("%s: %v", text, fault)
+		}
+	}
+	if _, fault := split([]byte(`[{},{}, ]`), Array, Limits{}); fault == nil || !strings.Contains(fault.Error(), "a comma before the end at byte 8") {
+		t.Error(fault)
 	}
 }
