@@ -152,18 +152,6 @@ func TestAnAnswerThatEndsTheConnection(t *testing.T) {
 	}
 }
 
-func TestPaths(t *testing.T) {
-	for target, want := range map[string]string{
-		"/": "/", "/a?b": "/a", "/a/b": "/a/b", "?a": "", "": "", "*": "", "a:80": "", "/a://b/c": "/a://b/c",
-		"http://a": "", "http://a/": "/", "http://a/b?c/d": "/b", "HTTPS://a:80/b": "/b",
-	} {
-		q := Request{Target: []byte(target)}
-		if got := string(q.Path()); got != want {
-			t.Errorf("%q: %q, want %q", target, got, want)
-		}
-	}
-}
-
 // Of a line that comes in many reads, each byte is searched once.
 func TestOnlyNewBytesAreSearched(t *testing.T) {
 	text := "GET /" + strings.Repeat("x", 1000)
