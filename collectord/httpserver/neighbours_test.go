@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"collectord/collectord/auth"
+	"collectord/collectord/auth/authtest"
 )
 
 // neighbour is a client with a connection that it keeps.
@@ -134,5 +135,37 @@ func TestNeighboursSeeNothingOfEachOther(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Whoever was authenticated is a client from then on, whatever became of its request.
+func TestAnAuthenticatedRequestMakesAClient(t *testing.T) {
+	tokens, headers := holder(t, "ada")
+	h, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
+	conn := ln.dial()
+	defer conn.Close()
+	n := neighbour{"ada", conn, bufio.NewReader(conn)}
+	n.send(t, post("not JSON", headers[0]))
+	n.answer(t)
+	h.open.mu.Lock()
+	defer h.open.mu.Unlock()
+	if h.open.clients.n != 1 || h.open.strangers.n != 0 {
+		t.Errorf("%d clients, %d strangers", h.open.clients.n, h.open.strangers.n)
+	}
+}
+
+// Whoever speaks plain HTTP where TLS is expected is listened to until it has read so.
+func TestWhoDoesNotSpeakTLSIsListenedTo(t *testing.T) {
+	_, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: authtest.NewAuthority(t).Server(t, nil)}})
+	conn := ln.dialDuplex()
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	go func() { _, _ = io.WriteString(conn, post(`{"a":1}`)) }() // not all of it is read at once
+	a, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || a.StatusCode != http.StatusBadRequest {
+		t.Fatal(a, err)
+	}
+	if _, err := io.WriteString(conn, "more"); err != nil {
+		t.Errorf("what follows is not read: %v", err)
 	}
 }

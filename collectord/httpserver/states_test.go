@@ -110,7 +110,7 @@ func TestWhoIsCutOffGetsNoMoreTime(t *testing.T) {
 	}
 	c.cutOff()
 	c.enter(stateWriting)
-	if d.until.IsZero() || time.Until(d.until) > cutWithin || c.by != 0 || !c.isLast() {
+	if !d.until.After(now) || time.Until(d.until) > cutWithin || c.by != 0 || !c.isLast() {
 		t.Errorf("until %v, and by %d", d.until, c.by)
 	}
 	c.enter(stateLingering)
