@@ -261,7 +261,6 @@ func (c *conn) written(err error) {
 		c.ended, c.unread = true, false
 	case !c.http.Answered(): // but told to continue
 		c.began = time.Now()
-		c.enter(stateBody)
 	case c.http.Last():
 		c.unread = c.unread || c.from < len(c.in)
 		c.ended = true

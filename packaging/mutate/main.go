@@ -8,6 +8,10 @@
 // survived. One that survives must be in survivors.txt, with the test that fails, or
 // with the reason why it can't matter; otherwise the exit status is 1.
 //
+// With -target http it is the same for packages http1 and httpserver: it takes out each
+// check, each replacement of what belongs to a request, and each deadline, and runs the
+// tests of their package, of which survivors-http.txt has what they need not notice.
+//
 // With -keep DIR the binaries stay there, and each mutant is printed with its number.
 // What a seed found is found again by
 //
