@@ -2,6 +2,7 @@ package httpserver
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -167,5 +168,20 @@ func TestWhoDoesNotSpeakTLSIsListenedTo(t *testing.T) {
 	}
 	if _, err := io.WriteString(conn, "more"); err != nil {
 		t.Errorf("what follows is not read: %v", err)
+	}
+}
+
+// A connection that had to make room is not authenticated any more: whoever was told that
+// nothing is stored can rely on it.
+func TestWhoWasCutOffIsNotAuthenticated(t *testing.T) {
+	tokens, headers := holder(t, "ada")
+	log := newMemoryLog()
+	h := newServer(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
+	s := &script{in: bytes.NewReader([]byte(post("{}", headers[0])))}
+	c := h.newConn(s)
+	c.hold.Store(taken)
+	c.serve()
+	if out := s.out.String(); !strings.HasPrefix(out, "HTTP/1.1 503 ") || c.known.Load() || len(log.usages) > 0 {
+		t.Errorf("stored %v: %s", log.usages, out)
 	}
 }
