@@ -10,7 +10,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture mutate readers stores soak lint tools bench profile package package-test image clean
+.PHONY: help build run test torture mutate mutate-http readers stores soak lint tools bench profile package package-test image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)
 	go run ./packaging/mutate
+
+mutate-http: ## take out each check of framing, each replacement of state and each deadline of the HTTP server, and see that a test notices (an hour)
+	go run ./packaging/mutate -target http
 
 readers: export ALLOW_MISSING := $(ALLOW_MISSING)
 readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd and a webhook (installs them; python3)

@@ -17,7 +17,8 @@ type State uint8
 
 // States, as in the table of the package.
 const (
-	Start State = iota
+	Broken State = iota // also what the table does not have leads to
+	Start
 	Fields
 	Fixed
 	ChunkSize
@@ -25,7 +26,6 @@ const (
 	ChunkEnd
 	Trailer
 	Done
-	Broken
 
 	states
 )
@@ -53,7 +53,7 @@ const (
 	elements
 )
 
-// transitions is the table of doc.go. What is not in it can't be: see Conn.enter.
+// transitions is the table of doc.go. What is not in it is Broken.
 var transitions = [states][elements]State{ //nolint:gochecknoglobals // a constant table
 	Start:     {emptyLine: Start, requestLine: Fields, bad: Broken},
 	Fields:    {fieldLine: Fields, endWithoutBody: Done, endWithLength: Fixed, endWithChunks: ChunkSize, bad: Broken},
@@ -99,7 +99,7 @@ const (
 
 // New returns the state of a connection on which nothing has come yet. A request's header
 // has at most maxHeader bytes, and so has its trailer.
-func New(maxHeader int) Conn { return Conn{max: maxHeader} }
+func New(maxHeader int) Conn { return Conn{max: maxHeader, state: Start} }
 
 // State returns where the reading is.
 func (c *Conn) State() State { return c.state }
@@ -112,7 +112,7 @@ func (c *Conn) Fault() Fault { return c.fault }
 
 // Last reports whether the connection ends with the request in hand. Before it is answered
 // and read to its end, that can still become true.
-func (c *Conn) Last() bool { return c.last || c.state == Broken }
+func (c *Conn) Last() bool { return c.last }
 
 // Answered reports whether the request in hand was answered.
 func (c *Conn) Answered() bool { return c.sent == sentAnswer }
@@ -182,11 +182,10 @@ func (c *Conn) Next(b []byte) (e Event, body []byte, n int) {
 
 // enter goes from one state to the next.
 func (c *Conn) enter(what element) {
-	to := transitions[c.state][what]
-	if to == Start && what != emptyLine && what != answered {
-		to, c.fault = Broken, Fault{BadFraming, "the request is not well formed"} // not in the table
+	c.state = transitions[c.state][what]
+	if c.state == Broken && what != bad {
+		c.fault = Fault{BadFraming, "the request is not well formed"} // it is not in the table
 	}
-	c.state = to
 }
 
 // begin replaces all that is known of a request.

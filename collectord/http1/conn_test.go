@@ -78,7 +78,9 @@ func TestRequests(t *testing.T) {
 		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + tail + "2\r\n{}\r\n000\r\nX: y\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": {}`,
 		"P / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + tail +
 			"1 ;a/=\r\n{\r\n1;a=b; c = \"d\\\"; \"\r\n \r\nA  \r\n0123456789\r\n0;x\r\n\r\n": `P / 1.1 host "a" length -1 expects false Transfer-Encoding="chunked" Host="a": { 0123456789`,
-		"P / HTTP/1.1\r\nX: \xe4\t\"\r\nY:\r\n" + tail: `P / 1.1 host "a" length 0 expects false X="\xe4\t\"" Y="" Host="a": `,
+		"P / HTTP/1.1\r\nX: \xe4\t\"\r\nY:\r\n" + tail:        `P / 1.1 host "a" length 0 expects false X="\xe4\t\"" Y="" Host="a": `,
+		"GET / HTTP/1.0\r\nConnection: keep-alive, x\r\n\r\n": `GET / 1.0 host "" length 0 expects false Connection="keep-alive, x": `,
+		"P / HTTP/1.1\r\nAccept: 100\r\n" + tail:              `P / 1.1 host "a" length 0 expects false Accept="100" Host="a": `,
 	} {
 		got := drive(t, 8<<10, text+text)
 		if len(got.requests) != 2 || got.requests[0] != want || got.requests[1] != want || got.last {
@@ -92,6 +94,7 @@ func TestLastRequests(t *testing.T) {
 	for _, text := range []string{
 		"GET / HTTP/1.1\r\nConnection: x ,\tClose\r\n" + tail,
 		"GET / HTTP/1.1\r\nConnection: x\r\nConnection: close\r\n" + tail,
+		"GET / HTTP/1.1\r\nConnection: close, x\r\n" + tail,
 		"GET / HTTP/1.0\r\n" + tail,
 		"GET / HTTP/1.0\r\nConnection: keep-alive, close\r\n" + tail,
 	} {
@@ -109,9 +112,9 @@ func badRequests() map[string]Kind {
 		strings.Repeat("x", 9<<10): TooLarge,
 	}
 	for _, text := range []string{
-		"hello\r\n", "GET /\r\n", "GET  / HTTP/1.1\r\n", "GET / HTTP/1.1 \r\n", "GET /  HTTP/1.1\r\n", "GET / http/1.1\r\n", "GET / HTTP/1.10\r\n", "GET / HTTP/11\r\n",
+		"hello\r\n", "GET /\r\n", "GET  / HTTP/1.1\r\n", "GET / HTTP/1.1 \r\n", "GET /  HTTP/1.1\r\n", "GET / http/1.1\r\n", "GET / HTTP/1.10\r\n", "GET / HTTP/11\r\n", "GET  HTTP/1.1\r\n", "GET:/ HTTP/1.1\r\n", " / HTTP/1.1\r\n", "GET / HTTP/x.1\r\n", "GET / HTTP/1,1\r\n", "GET / HTTP/1.x\r\n",
 		" GET / HTTP/1.1\r\n", "\rGET / HTTP/1.1\r\n", "\r\r\n", "GET / HTTP/1.1\n", "GET / HTTP/1.1\r\r\n", "G\x00T / HTTP/1.1\r\n", "GET /\x7f HTTP/1.1\r\n", "GET /ä HTTP/1.1\r\n",
-		"GET x HTTP/1.1\r\n", "GET * HTTP/1.1\r\n", "GET http:// HTTP/1.1\r\n", "GET http:///x HTTP/1.1\r\n", "GET ftp://a/ HTTP/1.1\r\n", "GET http://u@a/ HTTP/1.1\r\n", "CONNECT a@b:80 HTTP/1.1\r\n",
+		"GET x HTTP/1.1\r\n", "GET * HTTP/1.1\r\n", "GET http:// HTTP/1.1\r\n", "GET http:///x HTTP/1.1\r\n", "GET ftp://a/ HTTP/1.1\r\n", "GET ftp://host/ HTTP/1.1\r\n", "GET http://u@a/ HTTP/1.1\r\n", "CONNECT a@b:80 HTTP/1.1\r\n",
 		"GET / HTTP/1.1\r\n\r\n", ok + "Host: a\r\n\r\n", "GET / HTTP/1.1\r\nHost: a b\r\n", "GET / HTTP/1.1\r\nHost: a/b\r\n", "GET / HTTP/1.1\r\nHost: u@a\r\n",
 		ok + " X: y\r\n", ok + "\tX: y\r\n", ok + "X : y\r\n", ok + "X\t: y\r\n", ok + "X y: z\r\n", ok + "X\r\n", ok + ": x\r\n", ok + "X: \x00\r\n", ok + "X: a\rb\r\n", ok + "X: a\n", ok + "X: \x7f\r\n", ok + "\n",
 		ok + "Content-Length: 2\r\nContent-Length: 2\r\n", ok + "Content-Length: 2, 2\r\n", ok + "Content-Length: +2\r\n", ok + "Content-Length: -2\r\n", ok + "Content-Length:\r\n",
@@ -138,7 +141,7 @@ func badRequests() map[string]Kind {
 func TestBadRequestsEndTheConnection(t *testing.T) {
 	const good = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 	for text, kind := range badRequests() {
-		got := drive(t, 8<<10, good+text+good)
+		got := drive(t, 8<<10, good+text) // nothing behind it that could be bad, too
 		if len(got.requests) != 1 || got.fault.Kind != kind || got.fault.Reason == "" || !got.last {
 			t.Errorf("%.300q: %d requests, %+v, want kind %d", text, len(got.requests), got.fault, kind)
 		}
@@ -200,6 +203,9 @@ func TestTheTwoRules(t *testing.T) {
 	}
 	if !slices.Equal(events, []Event{Header, Body, End, More, More, More}) || string(text[at:at+3]) != "GET" {
 		t.Errorf("%v, and then %q", events, text[at:])
+	}
+	if c.State() != Done {
+		t.Errorf("state %d before it is answered", c.State())
 	}
 	c.AppendAnswer(nil, &Answer{Status: 200})
 	if e, _, n := c.Next(text[at:]); e != More || n != 0 || c.State() != Fields {

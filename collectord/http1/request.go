@@ -25,9 +25,6 @@ type Request struct {
 	closes, keeps                    bool // as Connection says
 }
 
-// Version1_0 reports whether the client speaks HTTP/1.0.
-func (q *Request) Version1_0() bool { return q.minor == 0 }
-
 // forget drops what is a part of the bytes.
 func (q *Request) forget() { q.Method, q.Target, q.Host, q.fields = nil, nil, nil, nil }
 

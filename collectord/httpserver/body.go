@@ -75,7 +75,6 @@ func (h *Server) release(r *request) {
 	if r.coding != identity {
 		h.putBack(r.body)
 	}
-	r.body = nil
 	if cap(r.arriving) > firstBuffer { // which the next request needs, too
 		r.arriving = h.putBack(r.arriving)
 	}

@@ -116,7 +116,7 @@ func (c *conn) enter(s state) {
 func (c *conn) enterUntil(s state, t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.state = s
+	c.setStateLocked(s)
 	if c.cut && s != stateLingering {
 		return
 	}
@@ -131,7 +131,14 @@ func (c *conn) enterUntil(s state, t time.Time) {
 func (c *conn) carryOn(s state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.setStateLocked(s)
+}
+
+func (c *conn) setStateLocked(s state) {
 	c.state = s
+	if s > stateIdle {
+		c.idleSince.Store(0)
+	}
 }
 
 // expire wakes what waits on the connection if its deadline has passed.

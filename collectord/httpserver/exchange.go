@@ -94,10 +94,8 @@ const firstRead = 2 << 10
 func (c *conn) beginRequest() {
 	switch c.state {
 	case stateIdle:
-		c.idleSince.Store(0)
 		c.enter(stateHeader)
 	case stateOpening:
-		c.idleSince.Store(0)
 		c.carryOn(stateHeader) // the first one's time began with the connection
 	}
 }
@@ -134,7 +132,6 @@ func (c *conn) stopped(err error) {
 
 // header decides what to do with a request, as far as its header tells.
 func (c *conn) header() {
-	c.idleSince.Store(0)
 	c.began, c.arrived = time.Now(), 0
 	q := c.http.Request()
 	c.route = routeOf(q)
@@ -263,11 +260,10 @@ func (c *conn) written(err error) {
 	c.out = c.out[:0]
 	c.giveBack()
 	switch {
-	case err != nil:
-		c.ended = true
+	case err != nil: // there is no answer to be waited for
+		c.ended, c.unread = true, false
 	case !c.http.Answered(): // but told to continue
 		c.began = time.Now()
-		c.enter(stateBody)
 	case c.http.Last():
 		c.unread = c.unread || c.from < len(c.in) || unread(c.raw)
 		c.ended = true

@@ -8,6 +8,10 @@
 // survived. One that survives must be in survivors.txt, with the test that fails, or
 // with the reason why it can't matter; otherwise the exit status is 1.
 //
+// With -target http it is the same for packages http1 and httpserver: it takes out each
+// check, each replacement of what belongs to a request, and each deadline, and runs the
+// tests of their package, of which survivors-http.txt has what they need not notice.
+//
 // With -keep DIR the binaries stay there, and each mutant is printed with its number.
 // What a seed found is found again by
 //
@@ -19,6 +23,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"go/ast"
 	"io"
 	"os"
 	"path/filepath"
@@ -32,19 +37,43 @@ import (
 
 func main() {
 	var o options
-	kinds := flag.String("kinds", "sync,order,loss,check", "what to take out, with commas")
+	what := flag.String("target", "log", "log, or http")
+	kinds := flag.String("kinds", "", "what to take out, with commas; default: all kinds but guard")
 	only := flag.String("only", "", "regular expression: only mutants whose description it matches")
 	flag.DurationVar(&o.limit, "limit", time.Minute, "CPU time that the simulation may take for each")
 	flag.IntVar(&o.processes, "processes", runtime.NumCPU(), "how many to try at once")
 	flag.StringVar(&o.keep, "keep", "", "directory that keeps the test binaries")
 	list := flag.Bool("list", false, "only list the mutants")
 	flag.Parse()
-	if err := mutate(os.Stdout, o, *list, func(m mutant) bool {
+	t := targets[*what]
+	if t == nil {
+		fmt.Fprintln(os.Stderr, "mutate: -target is log or http")
+		os.Exit(2)
+	}
+	if *kinds == "" {
+		*kinds = t.kinds
+	}
+	if err := t.mutate(os.Stdout, o, *list, func(m mutant) bool {
 		return slices.Contains(strings.Split(*kinds, ","), m.kind) && regexp.MustCompile(*only).MatchString(m.String())
 	}); err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
 	}
+}
+
+// target is code of which something is taken out, and what has to notice.
+type target struct {
+	roots     []string // directories
+	kinds     string
+	visit     func(*planter, ast.Node) bool
+	try       func(*binaries, mutant, time.Duration) outcome
+	survivors string
+	inPlace   bool // tests run in the directory of their package
+}
+
+var targets = map[string]*target{
+	"log":  {roots: []string{"wal"}, kinds: "sync,order,loss,check", visit: (*planter).visitLog, try: (*binaries).simulate, survivors: survivors},
+	"http": {roots: []string{"collectord/http1", "collectord/httpserver"}, kinds: "check,reset,deadline", visit: (*planter).visitHTTP, try: (*binaries).tryHTTP, survivors: survivorsHTTP, inPlace: true},
 }
 
 type options struct {
@@ -60,7 +89,7 @@ type outcome struct {
 	took   time.Duration
 }
 
-func mutate(w io.Writer, o options, list bool, wanted func(mutant) bool) error {
+func (t *target) mutate(w io.Writer, o options, list bool, wanted func(mutant) bool) error {
 	dir, err := workDir(o.keep)
 	if err != nil {
 		return err
@@ -68,11 +97,11 @@ func mutate(w io.Writer, o options, list bool, wanted func(mutant) bool) error {
 	if o.keep == "" {
 		defer os.RemoveAll(dir)
 	}
-	mutants, overlay, err := plant("wal", dir)
+	mutants, overlay, err := t.plant(dir)
 	if err != nil {
 		return err
 	}
-	known, err := readSurvivors(survivors, mutants)
+	known, err := readSurvivors(t.survivors, mutants)
 	if err != nil {
 		return err
 	}
@@ -83,7 +112,7 @@ func mutate(w io.Writer, o options, list bool, wanted func(mutant) bool) error {
 		}
 		return nil
 	}
-	b := &binaries{dir: dir}
+	b := &binaries{target: t, dir: dir}
 	if err := b.build(overlay); err != nil {
 		return err
 	}
@@ -104,7 +133,7 @@ func mutate(w io.Writer, o options, list bool, wanted func(mutant) bool) error {
 				if s.test != "" {
 					found = b.test(s.test, m)
 				} else {
-					found = b.simulate(m, o.limit)
+					found = t.try(b, m, o.limit)
 				}
 				mu.Lock()
 				switch {
@@ -179,10 +208,7 @@ func (b *binaries) simulate(m mutant, limit time.Duration) (o outcome) {
 			return outcome{true, failure(out), o.took}
 		}
 	}
-	o.by = "not reached"
-	if _, err := os.Stat(b.mark(m)); err == nil {
-		o.by = "reached"
-	}
+	o.by = b.reached(m)
 	return o
 }
 

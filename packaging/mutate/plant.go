@@ -16,7 +16,8 @@ import (
 
 // mutant is something that is taken out.
 type mutant struct {
-	n    int // from 1
+	n    int    // from 1; 0: nothing is taken out
+	dir  string // of its package
 	kind string
 	in   string // the function
 	what string // its source text
@@ -32,34 +33,18 @@ func (m mutant) String() string {
 	return s
 }
 
-// plant writes a copy of each file below a directory in which each mutant can be
+// plant writes a copy of each file below directories in which each mutant can be
 // turned on, and an overlay for the compiler that has them in place of the originals.
-func plant(root, dir string) (all []mutant, overlay string, err error) {
+func (t *target) plant(dir string) (all []mutant, overlay string, err error) {
 	replace := map[string]string{}
 	packages := map[string]string{} // names by directory
 	seen := map[string]int{}
-	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case e.IsDir() && filepath.Base(root) != e.Name() && filepath.Base(filepath.Dir(path)) == "vfs":
-			return fs.SkipDir // what simulates a disk
-		case filepath.Base(filepath.Dir(path)) == "vfs" && !strings.HasPrefix(e.Name(), "disk"):
-			return nil
-		case e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
-			return nil
-		}
-		p := &planter{seen: seen, next: len(all) + 1}
-		text, err := p.file(path)
+	for _, root := range t.roots {
+		found, err := t.plantBelow(root, dir, len(all)+1, seen, replace, packages)
 		if err != nil {
-			return err
+			return nil, "", err
 		}
-		all = append(all, p.mutants...)
-		packages[filepath.Dir(path)] = p.pkg
-		return p.replace(replace, dir, path, text)
-	})
-	if err != nil {
-		return nil, "", err
+		all = append(all, found...)
 	}
 	for d, name := range packages {
 		p := &planter{}
@@ -73,6 +58,66 @@ func plant(root, dir string) (all []mutant, overlay string, err error) {
 	}
 	overlay = filepath.Join(dir, "overlay.json")
 	return all, overlay, os.WriteFile(overlay, b, 0o600)
+}
+
+func (t *target) plantBelow(root, dir string, from int, seen map[string]int, replace, packages map[string]string) (all []mutant, err error) {
+	structs, err := structsOf(root)
+	within := ""
+	if len(t.roots) > 1 {
+		within = filepath.Base(root) + "."
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = filepath.WalkDir(root, func(path string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && filepath.Base(root) != e.Name() && filepath.Base(filepath.Dir(path)) == "vfs":
+			return fs.SkipDir // what simulates a disk
+		case filepath.Base(filepath.Dir(path)) == "vfs" && !strings.HasPrefix(e.Name(), "disk"):
+			return nil
+		case e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		p := &planter{seen: seen, next: from + len(all), visit: t.visit, structs: structs, within: within}
+		text, err := p.file(path)
+		if err != nil {
+			return err
+		}
+		all = append(all, p.mutants...)
+		packages[filepath.Dir(path)] = p.pkg
+		return p.replace(replace, dir, path, text)
+	})
+	return all, err
+}
+
+// structsOf returns the fields of each struct type of a package, with their types.
+func structsOf(dir string) (map[string][][2]string, error) {
+	structs := map[string][][2]string{}
+	files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range files {
+		f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return nil, err
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if n, ok := n.(*ast.TypeSpec); ok {
+				if s, ok := n.Type.(*ast.StructType); ok {
+					for _, f := range s.Fields.List {
+						for _, name := range f.Names {
+							structs[n.Name.Name] = append(structs[n.Name.Name], [2]string{name.Name, fmt.Sprint(f.Type)})
+						}
+					}
+				}
+			}
+			return true
+		})
+	}
+	return structs, nil
 }
 
 // helpers is what planted code uses.
@@ -114,6 +159,14 @@ func eitherMutant(n int, other, do func() error) error {
 	}
 	return do()
 }
+
+// unlessMutantThen is a value unless a mutant is on, and then another.
+func unlessMutantThen[T any](n int, other, value T) T {
+	if isMutant(n) {
+		return other
+	}
+	return value
+}
 `
 
 func (p *planter) replace(replace map[string]string, dir, path, text string) error {
@@ -128,6 +181,10 @@ func (p *planter) replace(replace map[string]string, dir, path, text string) err
 
 // planter works on one file.
 type planter struct {
+	visit   func(*planter, ast.Node) bool
+	structs map[string][][2]string // of the package
+	within  string                 // stands before the name of each function
+	path    string
 	pkg     string
 	src     string
 	base    token.Pos
@@ -136,6 +193,8 @@ type planter struct {
 	mutants []mutant
 	edits   []edit
 	in      string
+
+	receiver, receives string // the function's, and its type
 }
 
 // edit puts text around a part of the source, or two parts in the place of both.
@@ -157,11 +216,14 @@ func (p *planter) file(path string) (text string, err error) {
 	if err != nil {
 		return "", err
 	}
-	p.pkg, p.base = f.Name.Name, f.FileStart
+	p.path, p.pkg, p.base = path, f.Name.Name, f.FileStart
 	for _, d := range f.Decls {
 		if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
-			p.in = fn.Name.Name
-			ast.Inspect(fn.Body, p.visit)
+			p.in, p.receiver, p.receives = p.within+fn.Name.Name, "", ""
+			if fn.Recv != nil && len(fn.Recv.List[0].Names) == 1 {
+				p.receiver, p.receives = fn.Recv.List[0].Names[0].Name, strings.TrimPrefix(p.text(fn.Recv.List[0].Type), "*")
+			}
+			ast.Inspect(fn.Body, func(n ast.Node) bool { return p.visit(p, n) })
 		}
 	}
 	return p.render(0, len(p.src), nil), nil
@@ -175,15 +237,20 @@ var space = regexp.MustCompile(`\s+`)
 
 // add plants a mutant.
 func (p *planter) add(kind, what string, e edit) {
-	m := mutant{n: p.next, kind: kind, in: p.in, what: space.ReplaceAllString(what, " ")}
+	e.n = p.number(kind, what)
+	e.before, e.after = strings.ReplaceAll(e.before, "$N", fmt.Sprint(e.n)), strings.ReplaceAll(e.after, "$N", fmt.Sprint(e.n))
+	p.edits = append(p.edits, e)
+}
+
+// number gives a mutant its number.
+func (p *planter) number(kind, what string) int {
+	m := mutant{n: p.next, dir: filepath.Dir(p.path), kind: kind, in: p.in, what: space.ReplaceAllString(what, " ")}
 	p.next++
 	key := fmt.Sprint(m.kind, m.in, m.what)
 	p.seen[key]++
 	m.nth = p.seen[key]
 	p.mutants = append(p.mutants, m)
-	e.n = m.n
-	e.before, e.after = strings.ReplaceAll(e.before, "$N", fmt.Sprint(m.n)), strings.ReplaceAll(e.after, "$N", fmt.Sprint(m.n))
-	p.edits = append(p.edits, e)
+	return m.n
 }
 
 // render returns a part of the source with the edits in it. within is the one

@@ -41,8 +41,8 @@ func name(call *ast.CallExpr) string {
 	return ""
 }
 
-// visit plants what there is to be taken out of a node.
-func (p *planter) visit(n ast.Node) bool {
+// visitLog plants what there is to be taken out of a node of package wal.
+func (p *planter) visitLog(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.BlockStmt:
 		p.swaps(n.List)

@@ -9,8 +9,12 @@ import (
 	"strings"
 )
 
-//go:embed survivors.txt
-var survivors string
+var (
+	//go:embed survivors.txt
+	survivors string
+	//go:embed survivors-http.txt
+	survivorsHTTP string
+)
 
 // survivor is a mutant that the simulation does not find.
 type survivor struct {
@@ -41,13 +45,13 @@ func readSurvivors(text string, mutants []mutant) (known map[string]survivor, er
 			}
 			above = nil
 		case !slices.ContainsFunc(mutants, func(m mutant) bool { return m.String() == line }):
-			return nil, fmt.Errorf("survivors.txt: nothing is taken out that is named %q: see -list", line)
+			return nil, fmt.Errorf("survivors: nothing is taken out that is named %q: see -list", line)
 		default:
 			above = append(above, line)
 		}
 	}
 	if len(above) > 0 {
-		return nil, fmt.Errorf("survivors.txt: no reason for %s", above[0])
+		return nil, fmt.Errorf("survivors: no reason for %s", above[0])
 	}
 	return known, nil
 }

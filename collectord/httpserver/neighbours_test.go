@@ -1,0 +1,187 @@
+package httpserver
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"collectord/collectord/auth"
+	"collectord/collectord/auth/authtest"
+)
+
+// neighbour is a client with a connection that it keeps.
+type neighbour struct {
+	name    string
+	conn    net.Conn
+	answers *bufio.Reader
+}
+
+func (n *neighbour) send(t *testing.T, text string) {
+	t.Helper()
+	if _, err := io.WriteString(n.conn, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// answer is the next answer, with all that does not change from one time to the next.
+func (n *neighbour) answer(t *testing.T) string {
+	t.Helper()
+	a, err := http.ReadResponse(n.answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(a.Body)
+	if err != nil || a.Close {
+		t.Fatal(err, a.Status)
+	}
+	a.Header.Del("Date")
+	return fmt.Sprintln(a.Status, a.Header, string(body))
+}
+
+// Two clients send at the same time, cut into parts at each place: each gets its answer,
+// and stored and counted is what would have been had one come after the other.
+func TestNeighboursSeeNothingOfEachOther(t *testing.T) {
+	tokens, headers := holder(t, "ada", "bob")
+	log := newMemoryLog()
+	h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
+	var clients []*neighbour
+	for _, name := range []string{"ada", "bob"} {
+		conn := ln.dial()
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
+		clients = append(clients, &neighbour{name, conn, bufio.NewReader(conn)})
+	}
+	shapes := func(client int) []string {
+		name, token := clients[client].name, headers[client]
+		one := fmt.Sprintf(`{"%s":1}`, name)
+		return []string{
+			post(one, token),
+			chunked(one+"\n{\n"+one, token, ndjson, "Prefer: return=representation"),
+			post(compress(t, "gzip", "["+one+","+one+"]"), token, "Content-Encoding: gzip", "Idempotency-Key: k"),
+			post(one[1:], token),
+			"PUT /" + name + " HTTP/1.1\r\nHost: " + name + "\r\nContent-Length: 3\r\n\r\n" + name,
+		}
+	}
+	// outcomeOf is all that came of a request of each.
+	outcomeOf := func(exchange func(answer func(client int))) string {
+		t.Helper()
+		log.mu.Lock()
+		log.usages, log.clients, log.ids, log.rejected = nil, nil, nil, map[string]int{}
+		log.mu.Unlock()
+		h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
+		before := h.Requests()
+		var answers [2]string
+		exchange(func(client int) { answers[client] = clients[client].answer(t) })
+		after := h.Requests()
+		for status := range after {
+			after[status] -= before[status]
+		}
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		for i, usage := range log.usages {
+			if !strings.Contains(usage, log.clients[i]) {
+				t.Fatalf("%s is stored for %s", usage, log.clients[i])
+			}
+		}
+		for client, answer := range answers {
+			if other := clients[1-client].name; strings.Contains(answer, other) {
+				t.Fatalf("%s was answered %s", clients[client].name, answer)
+			}
+		}
+		return fmt.Sprint(answers, log.usages, log.clients, log.ids, log.rejected, after, h.inFlight.free, h.small.free, h.storing.free)
+	}
+	for first := range clients {
+		a, b := clients[first], clients[1-first]
+		for _, x := range shapes(first) {
+			for _, y := range shapes(1 - first) {
+				oneByOne := outcomeOf(func(answer func(int)) {
+					a.send(t, x)
+					answer(first)
+					b.send(t, y)
+					answer(1 - first)
+				})
+				within := outcomeOf(func(answer func(int)) {
+					b.send(t, y)
+					answer(1 - first)
+					a.send(t, x)
+					answer(first)
+				})
+				for at := 1; at < len(x); at++ {
+					cut := 1 + at%(len(y)-1)
+					if got := outcomeOf(func(answer func(int)) {
+						a.send(t, x[:at])
+						b.send(t, y[:cut])
+						a.send(t, x[at:])
+						answer(first)
+						b.send(t, y[cut:])
+						answer(1 - first)
+					}); got != oneByOne {
+						t.Fatalf("%q cut at %d, %q at %d:\n got %s\nwant %s", x, at, y, cut, got, oneByOne)
+					}
+					if got := outcomeOf(func(answer func(int)) {
+						a.send(t, x[:at])
+						b.send(t, y)
+						answer(1 - first)
+						a.send(t, x[at:])
+						answer(first)
+					}); got != within {
+						t.Fatalf("%q cut at %d, around %q:\n got %s\nwant %s", x, at, y, got, within)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Whoever was authenticated is a client from then on, whatever became of its request.
+func TestAnAuthenticatedRequestMakesAClient(t *testing.T) {
+	tokens, headers := holder(t, "ada")
+	h, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{Tokens: tokens}})
+	conn := ln.dial()
+	defer conn.Close()
+	n := neighbour{"ada", conn, bufio.NewReader(conn)}
+	n.send(t, post("not JSON", headers[0]))
+	n.answer(t)
+	h.open.mu.Lock()
+	defer h.open.mu.Unlock()
+	if h.open.clients.n != 1 || h.open.strangers.n != 0 {
+		t.Errorf("%d clients, %d strangers", h.open.clients.n, h.open.strangers.n)
+	}
+}
+
+// Whoever speaks plain HTTP where TLS is expected is listened to until it has read so.
+func TestWhoDoesNotSpeakTLSIsListenedTo(t *testing.T) {
+	_, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: authtest.NewAuthority(t).Server(t, nil)}})
+	conn := ln.dialDuplex()
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	go func() { _, _ = io.WriteString(conn, post(`{"a":1}`)) }() // not all of it is read at once
+	a, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil || a.StatusCode != http.StatusBadRequest {
+		t.Fatal(a, err)
+	}
+	if _, err := io.WriteString(conn, "more"); err != nil {
+		t.Errorf("what follows is not read: %v", err)
+	}
+}
+
+// A connection that had to make room is not authenticated any more: whoever was told that
+// nothing is stored can rely on it.
+func TestWhoWasCutOffIsNotAuthenticated(t *testing.T) {
+	tokens, headers := holder(t, "ada")
+	log := newMemoryLog()
+	h := newServer(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
+	s := &script{in: bytes.NewReader([]byte(post("{}", headers[0])))}
+	c := h.newConn(s)
+	c.hold.Store(taken)
+	c.serve()
+	if out := s.out.String(); !strings.HasPrefix(out, "HTTP/1.1 503 ") || c.known.Load() || len(log.usages) > 0 {
+		t.Errorf("stored %v: %s", log.usages, out)
+	}
+}

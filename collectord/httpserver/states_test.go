@@ -1,0 +1,316 @@
+package httpserver
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"io"
+	"net"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/collectord/auth"
+	"collectord/collectord/auth/authtest"
+	"collectord/wal"
+)
+
+// duplex is a connection in memory of which one side can be closed.
+type duplex struct {
+	net.Conn          // what comes
+	out      net.Conn // what goes
+}
+
+func (d *duplex) Write(p []byte) (int, error)        { return d.out.Write(p) }
+func (d *duplex) CloseWrite() error                  { return d.out.Close() }
+func (d *duplex) Close() error                       { _ = d.out.Close(); return d.Conn.Close() }
+func (d *duplex) SetWriteDeadline(t time.Time) error { return d.out.SetWriteDeadline(t) }
+func (d *duplex) SetDeadline(t time.Time) error {
+	_ = d.out.SetWriteDeadline(t)
+	return d.Conn.SetReadDeadline(t)
+}
+
+// dialDuplex is dial, whose connection can be closed on one side.
+func (l *memoryListener) dialDuplex() net.Conn {
+	up, fromClient := net.Pipe()
+	fromServer, down := net.Pipe()
+	l.conns <- &duplex{fromClient, down}
+	return &duplex{fromServer, up}
+}
+
+// statesAreIn reads the table of states in the comment at the type state: by state, what
+// its limit is and what happens when it passes.
+func statesAreIn(t *testing.T, file string) map[string][2]string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table := map[string][2]string{}
+	columns := regexp.MustCompile(`(?m)^//\t(\w+) +\S.*?  +(\S.*?)(?:  +(\S.*))?$`)
+	for _, m := range columns.FindAllStringSubmatch(string(text), -1) {
+		table[m[1]] = [2]string{m[2], m[3]}
+	}
+	delete(table, "state")
+	return table
+}
+
+var stateNames = [states]string{
+	stateOpening: "opening", stateHandshake: "handshake", stateIdle: "idle", stateHeader: "header", stateBody: "body", stateStoring: "storing", stateWriting: "writing", stateLingering: "lingering",
+}
+
+// is expects that the connection is in a state.
+func (c *slowClient) is(want state) {
+	c.t.Helper()
+	synctest.Wait()
+	c.server.open.mu.Lock()
+	defer c.server.open.mu.Unlock()
+	for open := range c.server.open.open {
+		open.mu.Lock()
+		got := open.state
+		open.mu.Unlock()
+		if got != want {
+			c.t.Fatalf("%s, want %s", stateNames[got], stateNames[want])
+		}
+		// Who makes room looks at these.
+		if idle := got == stateOpening || got == stateHandshake || got == stateIdle; idle != (open.idleSince.Load() != 0) {
+			c.t.Fatalf("%s, idle: %t", stateNames[got], !idle)
+		}
+		if got == stateIdle && open.hold.Load() != free {
+			c.t.Fatal("idle, and can't make room")
+		}
+		return
+	}
+	c.t.Fatalf("it is closed, want %s", stateNames[want])
+}
+
+// deadlines is a connection that knows until when it may be used.
+type deadlines struct {
+	script
+	until time.Time
+}
+
+func (d *deadlines) SetDeadline(t time.Time) error      { d.until = t; return nil }
+func (d *deadlines) SetWriteDeadline(t time.Time) error { d.until = t; return nil }
+
+// Whoever is cut off has no more time than that for whatever follows, even if another
+// deadline had passed before.
+func TestWhoIsCutOffGetsNoMoreTime(t *testing.T) {
+	h := newServer(t, newMemoryLog(), Options{})
+	d := &deadlines{}
+	c := h.newConn(d)
+	c.enter(stateBody)
+	now := time.Now()
+	c.expire(h.open.deadline(now.Add(time.Hour)), now)
+	if !d.until.Equal(now) {
+		t.Error("a deadline that has passed was not set")
+	}
+	c.cutOff()
+	c.enter(stateWriting)
+	if !d.until.After(now) || time.Until(d.until) > cutWithin || c.by != 0 || !c.isLast() {
+		t.Errorf("until %v, and by %d", d.until, c.by)
+	}
+	c.enter(stateLingering)
+	if c.by == 0 {
+		t.Error("it may linger for ever")
+	}
+}
+
+// What a request leaves in its pool keeps nothing of its connection in memory.
+func TestAReleasedRequestKeepsNothing(t *testing.T) {
+	h := newServer(t, newMemoryLog(), Options{})
+	r := worn(h.requests.New().(*request))
+	r.coding, r.held, r.stored = identity, allotment{}, 0
+	h.release(r)
+	if r.client != "" || len(r.key) > 0 || r.body != nil || len(r.arriving)+len(r.parts)+len(r.ids)+len(r.answer) > 0 || r.record.Usage != nil || r.batch.gaps != nil {
+		t.Errorf("%+v", r)
+	}
+}
+
+// The table at the type state is what connections do: each state has that limit, with
+// what was there before taking nothing of it, and that happens when it passes.
+func TestEachStateHasItsLimit(t *testing.T) {
+	const moment = 2 * sweepEvery // more than the deadlines are inexact by
+	// All of them differ, so that none can stand for another.
+	l := Limits{HeaderTimeout: 20 * time.Second, BodyGrace: 40 * time.Second, BodyRate: 1000, AnswerTimeout: 90 * time.Second, IdleTimeout: 170 * time.Second}
+	limits := map[string]time.Duration{
+		"http.header_timeout": l.HeaderTimeout, "http.idle_timeout": l.IdleTimeout, "http.answer_timeout": l.AnswerTimeout, "1 s": time.Second,
+		"http.body_grace, and http.body_rate":     l.BodyGrace + time.Second, // what is waited for has at least that rate
+		"none: nothing is expected of the client": 0,
+	}
+	one := post(`{"a":1}`)
+	header, body := one[:len(one)-7], one[len(one)-7:]
+	expects := strings.Replace(header, "\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n", 1)
+	chunks := strings.TrimSuffix(chunked(`{"a":1}`), "\r\n")
+	large := "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000\r\n\r\n"
+	idle := func(c *slowClient) {
+		c.sends(one)
+		c.gets("201")
+		c.is(stateIdle)
+		c.wait(7 * time.Second)
+	}
+	storing := func(c *slowClient) {
+		c.log.takes = 1000 * time.Second
+		c.sends(one)
+	}
+	type row struct {
+		state state
+		enter func(c *slowClient)
+		spent time.Duration // of the state's time, by what came before it
+	}
+	rows := map[string]row{
+		"opening":               {stateOpening, func(*slowClient) {}, 0},
+		"handshake":             {stateHandshake, nil, 0},
+		"idle":                  {stateIdle, func(c *slowClient) { c.sends(one); c.gets("201") }, 0},
+		"idle again":            {stateIdle, func(c *slowClient) { idle(c); c.sends(one); c.gets("201") }, 0},
+		"idle after a page":     {stateIdle, func(c *slowClient) { c.sends("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); c.gets("200") }, 0},
+		"idle after a slow log": {stateIdle, func(c *slowClient) { storing(c); c.wait(1000 * time.Second); c.gets("201") }, 0},
+		"idle after a full log": {stateIdle, func(c *slowClient) {
+			c.log.mu.Lock()
+			c.log.refuse = wal.ErrFull
+			c.log.mu.Unlock()
+			c.sends(one)
+			c.gets("503")
+		}, 0},
+		"header, the first":         {stateHeader, func(c *slowClient) { c.wait(5 * time.Second); c.sends("P") }, 5 * time.Second},
+		"header":                    {stateHeader, func(c *slowClient) { idle(c); c.sends("P") }, 0},
+		"header, in parts":          {stateHeader, func(c *slowClient) { idle(c); c.sends("P"); c.wait(5 * time.Second); c.sends("O") }, 5 * time.Second},
+		"header, pipelined":         {stateHeader, func(c *slowClient) { idle(c); c.sends(one + "P"); c.gets("201") }, 0},
+		"body, of the first":        {stateBody, func(c *slowClient) { c.wait(5 * time.Second); c.sends(header) }, 0},
+		"body":                      {stateBody, func(c *slowClient) { idle(c); c.sends(header) }, 0},
+		"body, after a slow header": {stateBody, func(c *slowClient) { idle(c); c.sends("P"); c.wait(5 * time.Second); c.sends(header[1:]) }, 0},
+		"body, in parts":            {stateBody, func(c *slowClient) { idle(c); c.sends(header); c.wait(5 * time.Second); c.sends(body[:1]) }, 5*time.Second - time.Millisecond},
+		"body, thousands": {stateBody, func(c *slowClient) {
+			idle(c)
+			c.sends(large)
+			c.wait(9 * time.Second)
+			c.sends(strings.Repeat(" ", 3000))
+		}, 6 * time.Second},
+		"body, in chunks":       {stateBody, func(c *slowClient) { idle(c); c.sends(chunks) }, -7 * time.Millisecond},
+		"body, of another path": {stateBody, func(c *slowClient) { idle(c); c.sends(strings.Replace(header, "usages", "x", 1)) }, 0},
+		"body, continued":       {stateBody, func(c *slowClient) { idle(c); c.sends(expects); c.wait(5 * time.Second); c.gets("100") }, 0},
+		"storing":               {stateStoring, func(c *slowClient) { idle(c); storing(c) }, 0},
+		"storing, pipelined": {stateStoring, func(c *slowClient) {
+			idle(c)
+			c.log.takes = 1000 * time.Second
+			c.sends(one + one)
+			c.wait(1000 * time.Second)
+			c.gets("201")
+		}, 0},
+		"writing":                    {stateWriting, func(c *slowClient) { idle(c); c.sends(one) }, 0},
+		"writing, after a slow body": {stateWriting, func(c *slowClient) { idle(c); c.sends(header); c.wait(5 * time.Second); c.sends(body) }, 0},
+		"writing, to be continued":   {stateWriting, func(c *slowClient) { idle(c); c.sends(expects) }, 0},
+		"writing, of the first":      {stateWriting, func(c *slowClient) { c.wait(5 * time.Second); c.sends(one) }, 0},
+		"writing, what is rejected":  {stateWriting, func(c *slowClient) { idle(c); c.sends("x\r\n") }, 0},
+		"lingering":                  {stateLingering, func(c *slowClient) { c.sends("x\r\n"); c.gets("400, closed") }, 0},
+		"lingering, behind the last": {stateLingering, func(c *slowClient) {
+			idle(c)
+			c.sends(strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1) + "P")
+			c.gets("201, closed")
+		}, 0},
+		"lingering, after a slow one": {stateLingering, func(c *slowClient) {
+			idle(c)
+			c.sends(header)
+			c.wait(l.BodyGrace + 2*time.Second)
+			c.gets("408, closed")
+		}, 0},
+	}
+	table := statesAreIn(t, "conn.go")
+	seen := map[string]bool{}
+	for _, row := range rows {
+		seen[stateNames[row.state]] = true
+	}
+	for name := range table {
+		if !seen[name] {
+			t.Errorf("no row of the test is about %s", name)
+		}
+	}
+	ca := authtest.NewAuthority(t)
+	now := time.Now()
+	for transport, identity := range map[string]*auth.TLS{"plain": nil, "TLS": ca.Server(t, nil)} {
+		for name, row := range rows {
+			documented, ok := table[stateNames[row.state]]
+			limit, known := limits[documented[0]]
+			if !ok || !known {
+				t.Fatalf("%s: %q", name, documented)
+			}
+			if row.state == stateHandshake && identity == nil {
+				continue
+			}
+			t.Run(transport+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					log := &slowLog{memoryLog: newMemoryLog()}
+					h, ln := newServer(t, log, Options{Limits: l, Policy: auth.Policy{TLS: identity}}), listenInMemory()
+					served := make(chan error, 1)
+					go func() { served <- h.Serve(ln) }()
+					defer func() {
+						if err := h.Shutdown(context.Background()); err != nil {
+							t.Error(err)
+						}
+						if err := <-served; err != nil {
+							t.Error(err)
+						}
+					}()
+					<-time.After(time.Second) // the time 0 stands for none
+					conn := ln.dialDuplex()
+					defer conn.Close()
+					c := &slowClient{t, conn, bufio.NewReader(conn), log, h}
+					spent := row.spent
+					if identity != nil && row.enter != nil {
+						config := ca.Config(nil)
+						config.Time = func() time.Time { return now } // when the certificates are valid
+						secure := tls.Client(conn, config)
+						c.wait(2 * time.Second)
+						if err := secure.Handshake(); err != nil {
+							t.Fatal(err)
+						}
+						c.Conn, c.answers = secure, bufio.NewReader(secure)
+						if row.state == stateOpening || name == "header, the first" {
+							spent += 2 * time.Second // what the handshake took
+						}
+					}
+					if row.enter != nil {
+						row.enter(c)
+					}
+					c.is(row.state)
+					if limit == 0 {
+						c.wait(900 * time.Second)
+						c.is(row.state)
+						c.gets("201")
+						c.is(stateIdle)
+						return
+					}
+					c.wait(limit - spent - time.Millisecond)
+					c.is(row.state)
+					c.wait(moment)
+					switch documented[1] {
+					case "408, closed":
+						c.is(stateWriting)
+						c.gets("408, closed")
+						c.is(stateLingering)
+						c.isGone(0)
+						c.wait(time.Second + moment)
+					case "closed":
+						if row.state != stateWriting {
+							c.isGone(0)
+						} else {
+							c.isCutOff()
+						}
+					default:
+						t.Fatal(documented)
+					}
+					synctest.Wait()
+					if n := h.Connections(); n != 0 {
+						t.Errorf("%d connections are open", n)
+					}
+					if _, err := io.WriteString(conn, "x"); err == nil {
+						t.Error("bytes are still read")
+					}
+				})
+			})
+		}
+	}
+}
