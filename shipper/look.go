@@ -26,7 +26,7 @@ func (k *keeper) look(ctx context.Context, one *keptObject) error {
 		return nil
 	}
 	one.read = one.object.Size <= smallObject || k.mayHaveLost(one)
-	found, _, err := bucket.Compare(k.callOptions(ctx), k.store, &one.object, one.read)
+	found, _, err := k.compare(k.callOptions(ctx), &one.object, one.read)
 	switch {
 	case errors.Is(err, bucket.ErrNotFound):
 		one.lost = "it is gone"

@@ -86,7 +86,7 @@ func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (
 		}
 		stored, err := s.resolveExisting(ctx, o, read)
 		if errors.Is(err, bucket.ErrNotFound) { // what had its name may be gone, and ours beside it
-			found, _, besideErr := bucket.Compare(ctx, s.store, o.Beside(), read)
+			found, _, besideErr := s.compare(ctx, o.Beside(), read)
 			if besideErr == nil && found == bucket.SameLines {
 				return o.Beside(), nil
 			}
@@ -132,7 +132,7 @@ func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
 // replaced; anything else stays, and ours goes beside it. It returns the object as it is
 // stored then; ErrNotFound means that the key is not taken.
 func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object, read bool) (stored *bucket.Object, err error) {
-	found, etag, err := bucket.Compare(ctx, s.store, o, read)
+	found, etag, err := s.compare(ctx, o, read)
 	if err != nil || found == bucket.SameLines {
 		return o, err
 	}
@@ -169,7 +169,7 @@ func (s *Shipper) putBeside(ctx context.Context, beside *bucket.Object, read boo
 	if !errors.Is(err, bucket.ErrExists) {
 		return err
 	}
-	found, etag, err := bucket.Compare(ctx, s.store, beside, read)
+	found, etag, err := s.compare(ctx, beside, read)
 	switch {
 	case err != nil:
 		return contradiction(beside.Key, err)
