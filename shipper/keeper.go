@@ -18,7 +18,7 @@ import (
 //
 // A segment whose object is gone or damaged is listed by the log again, and the queue
 // ships it as it does any other. That happens once to a segment, and within a day: what
-// is gone then was deleted, or moved, by somebody.
+// is gone then was deleted, or moved, by somebody. Only for damage it happens more often.
 type keeper struct {
 	*Shipper
 	wake  chan struct{} // has run look now; holds one
@@ -43,6 +43,8 @@ type keptObject struct {
 	intact bool   // the storage has it
 	lost   string // what it has instead, if it does not
 	err    error  // it did not say what it has
+
+	reships int // how often its segment may be shipped again for that
 }
 
 const (
@@ -55,6 +57,10 @@ const (
 	// reshipLimit is how long after its confirmation a segment may be shipped again: the
 	// storage may be told to delete what is older.
 	reshipLimit = 24 * time.Hour
+	// maxReshipsDamaged is how often a segment is shipped again whose object is damaged: a
+	// storage that takes the same bytes for stored already, as Garage, stores them again
+	// only after it has noticed the damage.
+	maxReshipsDamaged = 3
 )
 
 func newKeeper(s *Shipper) *keeper {

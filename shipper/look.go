@@ -21,7 +21,7 @@ const (
 // look asks the storage what it has of a kept object. It returns an error if the storage
 // did not say.
 func (k *keeper) look(ctx context.Context, one *keptObject) error {
-	one.intact, one.lost = false, ""
+	one.intact, one.lost, one.reships = false, "", 1
 	if !one.segment.IsKept() { // its room was needed
 		return nil
 	}
@@ -38,7 +38,7 @@ func (k *keeper) look(ctx context.Context, one *keptObject) error {
 	case found == bucket.OtherLines:
 		one.lost = "other lines are in its place"
 	default:
-		one.lost = "it is damaged"
+		one.lost, one.reships = "it is damaged", maxReshipsDamaged
 	}
 	k.noteOutage() // it may have lost others, too
 	return nil
@@ -71,11 +71,11 @@ func (k *keeper) looked(one *keptObject) {
 }
 
 // lost has a segment shipped again whose object is not there, or not whole, unless that
-// was tried before or is too late.
+// was tried often enough or is too late.
 func (k *keeper) lost(one *keptObject) {
 	var reason string
 	switch {
-	case one.segment.WasRelisted():
+	case one.segment.Relisted() >= one.reships:
 		reason = "it was shipped again before"
 	case time.Since(one.confirmed) > reshipLimit:
 		reason = "it was confirmed more than a day ago"

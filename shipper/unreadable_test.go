@@ -118,3 +118,33 @@ func TestWhatCanBeReadAgainSoonIsNotShippedAgain(t *testing.T) {
 		k.there(was)
 	})
 }
+
+// TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt has a storage that takes the
+// bytes for stored already, as Garage after a power cut.
+func TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		damages             int
+		reshipped, vanished uint64
+	}{
+		"the third time": {2, 2, 0},
+		"never":          {1e6, maxReshipsDamaged, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKeeping(t, func(_ *testing.T, k *keeping) {
+				puts := 0
+				k.fake.Behave(s3test.Behaviour{Stored: func(key string) bool {
+					if strings.Contains(key, "/dt=") {
+						if puts++; puts <= c.damages {
+							time.AfterFunc(time.Second, func() { k.fake.Rot(key, make([]byte, 10)) })
+						}
+					}
+					return false
+				}})
+				k.shipped(k.small(1)...)
+				time.Sleep(10 * testKeep)
+				synctest.Wait()
+				k.expect(0, 0, c.reshipped, c.vanished)
+			})
+		})
+	}
+}

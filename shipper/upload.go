@@ -44,7 +44,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Objects++
-	if seg.WasRelisted() {
+	if seg.Relisted() > 0 {
 		s.stats.Reshipped++
 	}
 	s.stats.RawBytes += uint64(o.RawBytes)
@@ -79,7 +79,7 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (
 // put has the storage take an object. An earlier process may have shipped the segment,
 // and so may this one if the storage seemed to have lost it: then it is asked first.
 func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
-	read := seg.WasRelisted()
+	read := seg.Relisted() > 0
 	if read || seg.FoundAtStart() {
 		if err := s.store.Probe(ctx); err != nil { // what a storage has that does not encrypt is not shipped
 			return o, err
