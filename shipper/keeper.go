@@ -29,6 +29,7 @@ type keeper struct {
 	outage  time.Time       // when the storage failed last
 	backoff backoff         // of all looks, while the storage fails
 	trouble map[string]bool // that was logged, and is not over
+	watched time.Time       // when the storage was last asked whether it is there
 }
 
 // keptObject is an object that the storage has confirmed.
@@ -57,6 +58,9 @@ const (
 	// reshipLimit is how long after its confirmation a segment may be shipped again: the
 	// storage may be told to delete what is older.
 	reshipLimit = 24 * time.Hour
+	// watchInterval is how often the storage is asked for an object that will not be read
+	// unless the storage fails: no machine that loses its power is back sooner.
+	watchInterval = 10 * time.Second
 	// maxReshipsDamaged is how often a segment is shipped again whose object is damaged: a
 	// storage that takes the same bytes for stored already, as Garage, stores them again
 	// only after it has noticed the damage.
@@ -103,7 +107,37 @@ func (k *keeper) noteOutage() {
 func (k *keeper) mayHaveLost(one *keptObject) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.mayHaveLostLocked(one)
+}
+
+func (k *keeper) mayHaveLostLocked(one *keptObject) bool {
 	return one.segment.FoundAtStart() || !k.outage.Before(one.confirmed)
+}
+
+// isUnreadLocked reports whether an object will be looked at, and not read, if the
+// storage does not fail.
+func (k *keeper) isUnreadLocked(one *keptObject) bool {
+	return one.object.Size > smallObject && !k.mayHaveLostLocked(one)
+}
+
+// watch asks for one object that is not to be read, so that a loss of power is noticed
+// while nothing is shipped: the storage may keep its size and metadata, and not its bytes.
+func (k *keeper) watch(ctx context.Context) {
+	now := time.Now()
+	k.mu.Lock()
+	i := slices.IndexFunc(k.waiting, k.isUnreadLocked)
+	if i < 0 || now.Sub(k.watched) < watchInterval || k.blind.Load() {
+		k.mu.Unlock()
+		return
+	}
+	key := k.waiting[i].object.Key
+	k.watched = now
+	k.mu.Unlock()
+	asked, cancel := context.WithTimeout(k.callOptions(ctx), watchInterval/2)
+	defer cancel()
+	if _, err := k.store.Stat(asked, key); err != nil && !isForbidden(err) && ctx.Err() == nil {
+		k.noteOutage()
+	}
 }
 
 // run looks at what is due until ctx ends.
@@ -117,6 +151,7 @@ func (k *keeper) run(ctx context.Context) {
 		case <-k.wake:
 		case <-timer.C:
 		}
+		k.watch(ctx)
 		for {
 			due, wait := k.due(time.Now())
 			if len(due) == 0 {
@@ -154,6 +189,9 @@ func (k *keeper) due(now time.Time) (due []*keptObject, wait time.Duration) {
 		left := one.confirmed.Add(keep).Sub(now)
 		if left > 0 || len(due) == limit {
 			wait = min(wait, max(left, 0))
+			if k.isUnreadLocked(one) {
+				wait = min(wait, watchInterval)
+			}
 			return false
 		}
 		due = append(due, one)

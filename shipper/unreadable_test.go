@@ -148,3 +148,35 @@ func TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt(t *testing.T) {
 		})
 	}
 }
+
+// TestALossOfPowerIsNoticedWhileNothingIsShipped has the storage away for as long as a
+// machine takes to start, after which a large object has its size and metadata, and not
+// its bytes.
+func TestALossOfPowerIsNoticedWhileNothingIsShipped(t *testing.T) {
+	for name, away := range map[string]s3test.Behaviour{
+		"refused": {Fault: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }},
+		"silent": {Fault: func(_ http.ResponseWriter, r *http.Request) bool {
+			select {
+			case <-r.Context().Done():
+			case <-time.After(2 * watchInterval):
+			}
+			return false
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKeeping(t, func(_ *testing.T, k *keeping) {
+				keys := k.shipped(big())
+				was := k.fake.Objects()
+				k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
+				time.Sleep(time.Minute)
+				k.behave(away)
+				time.Sleep(2 * watchInterval)
+				k.behave(s3test.Behaviour{})
+				time.Sleep(testKeep)
+				synctest.Wait()
+				k.expect(0, 1, 1, 0)
+				k.there(was)
+			})
+		})
+	}
+}
