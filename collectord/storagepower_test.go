@@ -30,6 +30,9 @@ var storageCuts = flag.String("storagecuts", "2s,35s,host", "how long after ever
 // object is too large to be read back without a reason.
 const usagesPerCut, objectsPerCut = 2_000, 20
 
+// startOfAMachine is how long a storage whose power was cut is away at least.
+const startOfAMachine = 15 * time.Second
+
 // powerCuts cuts the power of a storage, and of another of its kind for each way.
 func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
 	t.Helper()
@@ -78,6 +81,7 @@ func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replac
 		d.kill()
 	}
 	disk.down()
+	<-time.After(startOfAMachine)
 	disk.up()
 	cut.Gone, cut.Missing = startAgain(t, s)
 	present, damaged := intact(t, s)
