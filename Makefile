@@ -79,7 +79,7 @@ stores: export ALLOW_MISSING := $(ALLOW_MISSING)
 stores: tools ## ask, kill and cut the power of the storages that people run (installs them; python3, cargo, root; half an hour), and print the tables of docs/storages.md
 	@STORAGES='$(STORAGES)' packaging/tools/build $(TOOLS) storages
 	TEST_TOOLS=$(TOOLS) go test -timeout 10m -tags torture -count 1 -v ./shipper/bucket -run 'StoragesConform/($(STORAGES))' | grep -v 'level='
-	TEST_TOOLS=$(TOOLS) $(OWN_MOUNTS) go test -timeout 60m -tags torture -count 1 -parallel 64 -v ./collectord -run 'Storages/each/($(STORAGES))|StolenHost|PolicyOfAHost|NginxThatIs' -storagekills $(STORAGE_KILLS) -storagecuts $(STORAGE_CUTS) -storagekeep $(STORAGE_KEEP) | grep -v 'level='
+	TEST_TOOLS=$(TOOLS) $(OWN_MOUNTS) go test -timeout 60m -tags torture -count 1 -parallel 64 -v ./collectord -run 'Storages/each/($(STORAGES))|WhatIsToBeSet|StolenHost|PolicyOfAHost|NginxThatIs' -storagekills $(STORAGE_KILLS) -storagecuts $(STORAGE_CUTS) -storagekeep $(STORAGE_KEEP) | grep -v 'level='
 
 LEDGER_FOR := 60s
 
