@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -23,31 +24,43 @@ import (
 
 var storageKeep = flag.Duration("storagekeep", 5*time.Minute, "shipper.keep while the power of a storage is cut")
 
-var storageCuts = flag.String("storagecuts", "2s,35s", "how long after everything was confirmed the power of a storage is cut; without one it counts as documented")
+var storageCuts = flag.String("storagecuts", "2s,35s,host", "how long after everything was confirmed the power of a storage is cut, host: that of the host, too; what is not named counts as documented")
 
-// A cut takes what this many usages, in objects of so many, left undone.
+// A cut takes what this many usages, in objects of so many, left undone. Every other
+// object is too large to be read back without a reason.
 const usagesPerCut, objectsPerCut = 2_000, 20
 
-// powerCut cuts a storage's power a while after everything was confirmed, and
-// returns what is gone then; empty: that was not asked for.
-func powerCut(t *testing.T, k storages.Storage, wait time.Duration) string {
+// startOfAMachine is how long a storage whose power was cut is away at least.
+const startOfAMachine = 15 * time.Second
+
+// powerCuts cuts the power of a storage, and of another of its kind for each way.
+func powerCuts(t *testing.T, k storages.Storage, row *storages.Row) {
 	t.Helper()
-	switch {
-	case !slices.Contains(strings.Split(*storageCuts, ","), wait.String()):
-		return ""
-	case k.Volatile:
-		return "**" + thousands(usagesPerCut) + "**"
+	for _, c := range []struct {
+		name   string
+		wait   time.Duration
+		host   bool
+		result *storages.Cut
+	}{
+		{"2s", 2 * time.Second, false, &row.Soon}, {"35s", 35 * time.Second, false, &row.Later}, {"host", 2 * time.Second, true, &row.WithHost},
+	} {
+		if slices.Contains(strings.Split(*storageCuts, ","), c.name) {
+			t.Run("power cut "+c.name, func(t *testing.T) {
+				t.Parallel()
+				*c.result = powerCut(t, k, c.wait, c.host, row.IfMatch != storages.Silent)
+			})
+		}
 	}
-	needs(t, "mkfs.ext4", "mount", "umount")
-	image := filepath.Join(t.TempDir(), "image")
-	if err := os.WriteFile(image, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(image, 4<<30); err != nil {
-		t.Fatal(err)
-	}
-	must(t, "mkfs.ext4", "-q", image)
-	disk := newDisk(t, "-o", "loop", image)
+}
+
+// powerCut cuts a storage's power a while after everything was confirmed, and returns
+// what is gone then, and what is missing after the host has looked again. A storage that
+// replaces a damaged object has nothing twice.
+func powerCut(t *testing.T, k storages.Storage, wait time.Duration, host, replaces bool) (cut storages.Cut) {
+	t.Helper()
+	needs(t, "mkfs.ext4", "mount", "umount", "losetup")
+	working <- struct{}{}
+	disk := newExt4(t)
 	data := filepath.Join(disk.path, "storage")
 	if err := os.Mkdir(data, 0o750); err != nil {
 		t.Fatal(err)
@@ -57,69 +70,138 @@ func powerCut(t *testing.T, k storages.Storage, wait time.Duration) string {
 	must(t, "sync", "-f", disk.path) // not those of others, whose power is cut meanwhile
 
 	dir := t.TempDir()
-	keep := keeps(t, dir)
-	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n"+keep+shipTo(t, dir, s))
+	config, port, admin := configure(t, dir, fmt.Sprintf("wal: {min_free: 0}\nshutdown: {drain: 0s}\nshipper:\n  keep: %v\n%s", *storageKeep, shipTo(t, dir, s)))
 	d := start(t, config, port, admin)
-	const each = usagesPerCut / objectsPerCut
-	for i := range objectsPerCut {
-		d.postBatch(i*each, (i+1)*each)
-		untilShipped(t, d)
-	}
+	postObjects(t, d)
+	<-working
 	<-time.After(wait)
 	disk.losePower()
 	s.Kill()
-	disk.down()
-	disk.up()
-	err := s.Start()
-	if err != nil {
-		t.Logf("%s: it does not start after the power cut: %v", k.Name, err)
-		return fmt.Sprintf("**%s, and it does not start**", thousands(usagesPerCut))
+	if host {
+		d.kill()
 	}
+	disk.down()
+	<-time.After(startOfAMachine)
+	disk.up()
+	cut.Gone, cut.Missing = startAgain(t, s)
 	present, damaged := intact(t, s)
 	gone := usagesPerCut - len(present)
-	t.Logf("%s: power cut %v after everything was confirmed: %d of %d usages are gone, %d objects damaged", k.Name, wait, gone, usagesPerCut, damaged)
-	if keep != "" {
-		returns(t, s)
-	}
-	cell := thousands(gone)
+	t.Logf("power cut %v after everything was confirmed, of the host, too: %t: %d of %d usages are gone, %d objects damaged", wait, host, gone, usagesPerCut, damaged)
 	if damaged > 0 {
-		cell += fmt.Sprintf(" (%d objects damaged)", damaged)
+		cut.Gone = fmt.Sprintf(" (%d objects damaged)", damaged)
 	}
-	if gone > 0 {
-		cell = "**" + cell + "**"
+	cut.Gone = marked(gone) + cut.Gone
+	if host {
+		d = start(t, config, port, admin)
 	}
-	return cell
+	untilLooked(t, d)
+	present, damaged = intact(t, s)
+	twice := 0
+	for _, times := range present {
+		if times > 1 {
+			twice++
+		}
+	}
+	if twice > 0 && replaces {
+		t.Errorf("%d usages are there more than once", twice)
+	}
+	missing := usagesPerCut - len(present)
+	t.Logf("after the host has looked again %d are missing, %d objects damaged; %d twice; %.0f shipped again, %.0f vanished", missing, damaged, twice,
+		d.metrics()["collectord_shipper_reshipped_total"], d.metrics()["collectord_shipper_vanished_total"])
+	if n := d.metrics()["collectord_shipper_vanished_total"]; n > 0 {
+		t.Errorf("%.0f objects vanished", n)
+	}
+	if missing > 0 {
+		t.Errorf("%d of %d usages are missing after the host has looked again", missing, usagesPerCut)
+	}
+	d.kill()
+	if out, _, status := runCollectord(t, "audit", "--deep", "--from-start", "--config", config); status == 2 && damaged+twice == 0 {
+		t.Errorf("audit: %s", out)
+	}
+	if twice > 0 {
+		cut.Missing += fmt.Sprintf(" (%s are there twice)", thousands(twice))
+	}
+	if damaged > 0 {
+		cut.Missing += fmt.Sprintf(" (%d damaged objects are left)", damaged)
+	}
+	cut.Missing = marked(missing) + cut.Missing
+	return cut
 }
 
-// keeps is the setting that makes the daemon look again at what it shipped, where it
-// can.
-func keeps(t *testing.T, dir string) string {
+// newExt4 is a disk whose image is a sparse file.
+func newExt4(t *testing.T) *disk {
 	t.Helper()
-	setting := fmt.Sprintf("  keep: %v\n", *storageKeep)
-	config, _, _ := configure(t, dir, "shipper:\n"+setting)
-	if _, _, status := runCollectord(t, "config", "check", "--config", config); status != 0 {
-		return ""
+	image := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	return setting
+	if err := os.Truncate(image, 4<<30); err != nil {
+		t.Fatal(err)
+	}
+	must(t, "mkfs.ext4", "-q", image)
+	return newDisk(t, "-o", "loop", image)
 }
 
-// returns waits until the daemon has looked again, and shipped what was gone.
-func returns(t *testing.T, s *storages.Server) {
+// postObjects posts usages, and has each batch confirmed before the next.
+func postObjects(t *testing.T, d *daemon) {
 	t.Helper()
-	var present map[int]bool
-	for deadline := time.Now().Add(*storageKeep + 2*time.Minute); time.Now().Before(deadline); <-time.After(5 * time.Second) {
-		if present, _ = intact(t, s); len(present) == usagesPerCut {
+	random := rand.NewChaCha8([32]byte{})
+	const each = usagesPerCut / objectsPerCut
+	for i := range objectsPerCut {
+		noise := make([]byte, i%2*(4<<10))
+		var usages []string
+		for n := i * each; n < (i+1)*each; n++ {
+			_, _ = random.Read(noise)
+			usages = append(usages, fmt.Sprintf(`{"n":%d,"via":"http","x":"%x"}`, n, noise))
+		}
+		d.postAll(usages)
+		untilShipped(t, d)
+	}
+}
+
+// startAgain starts a storage after a power cut, and returns what is to be said about it
+// in the cells of the table. One that does not start is replaced by an empty one, and one
+// that has lost its bucket gets it back.
+func startAgain(t *testing.T, s *storages.Server) (about, aboutTheEnd string) {
+	t.Helper()
+	if err := s.Start(); err != nil {
+		t.Logf("it does not start after the power cut: %v", err)
+		if err := s.StartEmpty(); err != nil {
+			t.Fatal(err)
+		}
+		about, aboutTheEnd = ", and it does not start", ", once it was set up anew"
+	}
+	if err := s.Client().MakeBucket("usages"); err != nil {
+		t.Fatal(err)
+	}
+	return about, aboutTheEnd
+}
+
+// untilLooked waits until the host has looked at all that it keeps, and again at what it
+// shipped again.
+func untilLooked(t *testing.T, d *daemon) {
+	t.Helper()
+	for deadline := time.Now().Add(2**storageKeep + 20*time.Minute); time.Now().Before(deadline); <-time.After(time.Second) {
+		if m := d.metrics(); m["collectord_usages_pending"] == 0 && m["collectord_wal_kept_segments"] == 0 {
 			return
 		}
 	}
-	t.Errorf("%s: %d of %d usages are missing after the host has looked again", s.Name, usagesPerCut-len(present), usagesPerCut)
+	t.Errorf("the host keeps %.0f segments, and has %.0f usages to ship: %s", d.metrics()["collectord_wal_kept_segments"], d.metrics()["collectord_usages_pending"], d.log())
+}
+
+// marked is a number of usages as the table has it.
+func marked(n int) string {
+	if n > 0 {
+		return "**" + thousands(n) + "**"
+	}
+	return "0"
 }
 
 // intact reads the whole bucket. A storage that lost its power may have lost the
-// bucket, or list what it can't return.
-func intact(t *testing.T, s *storages.Server) (present map[int]bool, damaged int) {
+// bucket, or list what it can't return. It returns how often each usage is there.
+func intact(t *testing.T, s *storages.Server) (present map[int]int, damaged int) {
 	t.Helper()
-	present = map[int]bool{}
+	present = map[int]int{}
 	var keys []string
 	if !eventually(func() (ok bool) {
 		c := s.Client()
@@ -144,7 +226,7 @@ func intact(t *testing.T, s *storages.Server) (present map[int]bool, damaged int
 			t.Logf("%s: %s: %v", s.Name, key, err)
 		}
 		for _, n := range numbers {
-			present[n] = true
+			present[n]++
 		}
 	}
 	return present, damaged

@@ -17,7 +17,8 @@ import (
 //
 // A segment whose object is gone or damaged is listed by the log again, and the queue
 // ships it as it does any other. That happens once to a segment, and within a day in which
-// the storage answered: what is gone then was deleted, or moved, by somebody.
+// the storage answered: what is gone then was deleted, or moved, by somebody. Only for
+// damage it happens more often.
 type keeper struct {
 	*Shipper
 	wake chan struct{} // has run look now; holds one
@@ -30,6 +31,7 @@ type keeper struct {
 	silent  time.Time       // since when all looks have failed; zero: the last one did not
 	silence time.Duration   // how long that was so before, in all
 	trouble map[string]bool // that was logged, and is not over
+	watched time.Time       // when the storage was last asked whether it is there
 }
 
 // keptObject is an object that the storage has confirmed.
@@ -45,6 +47,8 @@ type keptObject struct {
 	intact bool   // the storage has it
 	lost   string // what it has instead, if it does not
 	err    error  // it did not say what it has
+
+	reships int // how often its segment may be shipped again for that
 }
 
 const (
@@ -58,6 +62,13 @@ const (
 	// storage may be told to delete what is older. The time in which the storage does not
 	// say what it has does not count: nobody could see earlier what it has lost.
 	reshipLimit = 24 * time.Hour
+	// watchInterval is how often the storage is asked for an object that will not be read
+	// unless the storage fails: no machine that loses its power is back sooner.
+	watchInterval = 10 * time.Second
+	// maxReshipsDamaged is how often a segment is shipped again whose object is damaged: a
+	// storage that takes the same bytes for stored already, as Garage, stores them again
+	// only after it has noticed the damage.
+	maxReshipsDamaged = 3
 )
 
 // blindFor is how long nothing is kept once a look was refused. Then it is tried again:
@@ -140,7 +151,37 @@ func (k *keeper) isOld(one *keptObject) bool {
 func (k *keeper) mayHaveLost(one *keptObject) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.mayHaveLostLocked(one)
+}
+
+func (k *keeper) mayHaveLostLocked(one *keptObject) bool {
 	return !one.object.Sent || !k.outage.Before(one.confirmed)
+}
+
+// isUnreadLocked reports whether an object will be looked at, and not read, if the
+// storage does not fail.
+func (k *keeper) isUnreadLocked(one *keptObject) bool {
+	return one.object.Size > smallObject && !k.mayHaveLostLocked(one)
+}
+
+// watch asks for one object that is not to be read, so that a loss of power is noticed
+// while nothing is shipped: the storage may keep its size and metadata, and not its bytes.
+func (k *keeper) watch(ctx context.Context) {
+	now := time.Now()
+	k.mu.Lock()
+	i := slices.IndexFunc(k.waiting, k.isUnreadLocked)
+	if i < 0 || now.Sub(k.watched) < watchInterval || now.Before(k.blind) {
+		k.mu.Unlock()
+		return
+	}
+	key := k.waiting[i].object.Key
+	k.watched = now
+	k.mu.Unlock()
+	asked, cancel := context.WithTimeout(k.callOptions(ctx), watchInterval/2)
+	defer cancel()
+	if _, err := k.store.Stat(asked, key); err != nil && !isForbidden(err) && ctx.Err() == nil {
+		k.noteOutage()
+	}
 }
 
 // run looks at what is due until ctx ends.
@@ -154,6 +195,7 @@ func (k *keeper) run(ctx context.Context) {
 		case <-k.wake:
 		case <-timer.C:
 		}
+		k.watch(ctx)
 		for {
 			due, wait := k.due(time.Now())
 			if len(due) == 0 {
@@ -191,6 +233,9 @@ func (k *keeper) due(now time.Time) (due []*keptObject, wait time.Duration) {
 		left := one.confirmed.Add(keep).Sub(now)
 		if left > 0 || len(due) == limit {
 			wait = min(wait, max(left, 0))
+			if k.isUnreadLocked(one) {
+				wait = min(wait, watchInterval)
+			}
 			return false
 		}
 		due = append(due, one)

@@ -21,12 +21,12 @@ const (
 // look asks the storage what it has of a kept object. It returns an error if the storage
 // did not say.
 func (k *keeper) look(ctx context.Context, one *keptObject) error {
-	one.intact, one.lost = false, ""
+	one.intact, one.lost, one.reships = false, "", 1
 	if !one.segment.IsKept() { // its room was needed
 		return nil
 	}
 	one.read = one.object.Size <= smallObject || k.mayHaveLost(one)
-	found, _, err := bucket.Compare(k.callOptions(ctx), k.store, &one.object, one.read)
+	found, _, err := k.compare(k.callOptions(ctx), &one.object, one.read)
 	switch {
 	case errors.Is(err, bucket.ErrNotFound):
 		one.lost = "it is gone"
@@ -38,7 +38,7 @@ func (k *keeper) look(ctx context.Context, one *keptObject) error {
 	case found == bucket.OtherLines:
 		one.lost = "other lines are in its place"
 	default:
-		one.lost = "it is damaged"
+		one.lost, one.reships = "it is damaged", maxReshipsDamaged
 	}
 	k.noteOutage() // it may have lost others, too
 	return nil
@@ -77,11 +77,11 @@ func (k *keeper) looked(one *keptObject) {
 }
 
 // lost has a segment shipped again whose object is not there, or not whole, unless that
-// was tried before or is too late.
+// was tried often enough or is too late.
 func (k *keeper) lost(one *keptObject) {
 	var reason string
 	switch {
-	case one.segment.WasRelisted():
+	case one.segment.Relisted() >= one.reships:
 		reason = "it was shipped again before"
 	case k.isOld(one):
 		reason = "it was confirmed more than a day ago"

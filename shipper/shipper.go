@@ -87,6 +87,7 @@ type Shipper struct {
 	wake    chan struct{}
 	uploads *histogram.Histogram
 	sizes   sizeLimit
+	unread  unreadable
 	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
 
 	mu      sync.Mutex // guards what follows

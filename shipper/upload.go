@@ -44,7 +44,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Objects++
-	if seg.WasRelisted() {
+	if seg.Relisted() > 0 {
 		s.stats.Reshipped++
 	}
 	s.stats.RawBytes += uint64(o.RawBytes)
@@ -79,14 +79,14 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (
 // put has the storage take an object. An earlier process may have shipped the segment,
 // and so may this one if the storage seemed to have lost it: then it is asked first.
 func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
-	read := seg.WasRelisted()
+	read := seg.Relisted() > 0
 	if read || seg.FoundAtStart() {
 		if err := s.store.Probe(ctx); err != nil { // what a storage has that does not encrypt is not shipped
 			return o, err
 		}
 		stored, err := s.resolveExisting(ctx, o, read)
 		if errors.Is(err, bucket.ErrNotFound) { // what had its name may be gone, and ours beside it
-			found, _, besideErr := bucket.Compare(ctx, s.store, o.Beside(), read)
+			found, _, besideErr := s.compare(ctx, o.Beside(), read)
 			if besideErr == nil && found == bucket.SameLines {
 				return o.Beside(), nil
 			}
@@ -133,7 +133,7 @@ func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
 // replaced; anything else stays, and ours goes beside it. It returns the object as it is
 // stored then; ErrNotFound means that the key is not taken.
 func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object, read bool) (stored *bucket.Object, err error) {
-	found, etag, err := bucket.Compare(ctx, s.store, o, read)
+	found, etag, err := s.compare(ctx, o, read)
 	if err != nil || found == bucket.SameLines {
 		return o, err
 	}
@@ -170,7 +170,7 @@ func (s *Shipper) putBeside(ctx context.Context, beside *bucket.Object, read boo
 	if !errors.Is(err, bucket.ErrExists) {
 		return err
 	}
-	found, etag, err := bucket.Compare(ctx, s.store, beside, read)
+	found, etag, err := s.compare(ctx, beside, read)
 	switch {
 	case err != nil:
 		return contradiction(beside.Key, err)

@@ -41,13 +41,14 @@ func (s *Segment) Relist() bool {
 	if s.removed || !s.kept {
 		return false
 	}
-	s.kept, s.relisted = false, true
+	s.kept = false
+	s.relisted++
 	s.shelf.relist(s)
 	return true
 }
 
-// WasRelisted reports whether the storage has lost the segment once before.
-func (s *Segment) WasRelisted() bool {
+// Relisted is how often the storage has lost the segment since the log was opened.
+func (s *Segment) Relisted() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.relisted

@@ -30,7 +30,7 @@ type Segment struct {
 	mu       sync.Mutex // guards what follows; held while the segment is removed, salvaged or split
 	removed  bool
 	kept     bool     // see Keep
-	relisted bool     // see Relist
+	relisted int      // see Relist
 	made     []string // directories of pieces of an unfinished salvage or split
 	attempts int      // salvages in which the disk could not read all of the file
 	firstAt  int64    // ReceivedAt of the first record; 0 until known

@@ -162,7 +162,7 @@ func shipperSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Shipper.Conflicts) }),
 		total("shipper_reshipped_total", "Segments that the storage had confirmed and lost, and has confirmed again.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Reshipped) }),
-		total("shipper_vanished_total", "Segments that the storage had confirmed, whose object was gone or damaged for the second time, or too late, and that are not shipped again.",
+		total("shipper_vanished_total", "Segments that the storage had confirmed, whose object was gone for the second time, or damaged for the fourth, or too late, and that are not shipped again.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Vanished) }),
 		total("shipper_salvaged_total", "Damaged segments replaced by what still checked out.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Salvaged) }),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 )
 
@@ -54,7 +55,7 @@ func compareOnce(ctx context.Context, store Store, o *Object, read bool) (found 
 	// Another version compresses otherwise: only the lines can be compared.
 	body, there, err := store.Open(ctx, o.Key)
 	if err != nil {
-		return 0, "", err
+		return 0, "", unreadable(ctx, store, o, err)
 	}
 	defer body.Close()
 	same := there.SameContent(o.Metadata)
@@ -65,7 +66,7 @@ func compareOnce(ctx context.Context, store Store, o *Object, read bool) (found 
 	equal, damage, err := sameLines(in, o.Metadata)
 	switch {
 	case in.err != nil: // what broke off is not other content
-		return 0, "", in.err
+		return 0, "", unreadable(ctx, store, o, in.err)
 	case err != nil:
 		return 0, "", err
 	case equal:
@@ -76,6 +77,37 @@ func compareOnce(ctx context.Context, store Store, o *Object, read bool) (found 
 		return Undecodable, there.ETag, nil
 	}
 	return OtherLines, there.ETag, nil
+}
+
+// Unreadable is the error of an object that the storage has and did not return: it is
+// about to, as after a start, or it has lost the bytes and knows the name.
+type Unreadable struct {
+	Found Comparison // if it has lost them
+	ETag  string
+	Err   error
+}
+
+func (u *Unreadable) Error() string { return u.Err.Error() }
+func (u *Unreadable) Unwrap() error { return u.Err }
+
+// unreadable asks whether the storage has an object that could not be read.
+func unreadable(ctx context.Context, store Store, o *Object, err error) error {
+	var refused *Error
+	if errors.Is(err, ErrNotFound) || errors.As(err, &refused) && (refused.Forbidden || refused.Permanent) {
+		return err
+	}
+	there, statErr := store.Stat(ctx, o.Key)
+	if statErr != nil {
+		return err
+	}
+	found := Undecodable
+	switch same := there.SameContent(o.Metadata); {
+	case there.SHA256 != "" && !same:
+		found = OtherLines
+	case same, namesLines(o):
+		found = DamagedCopy
+	}
+	return &Unreadable{found, there.ETag, err}
 }
 
 // namesLines reports whether the name alone determines the lines: that of an object

@@ -80,7 +80,7 @@ func juicefs() Storage {
 		run: func(s *Server) []process {
 			return []process{{
 				"juicefs",
-				[]string{"gateway", "sqlite3://" + s.path("meta.db"), s.addr(0), "--multi-buckets", "--no-usage-report", "--cache-dir", s.path("cache")},
+				[]string{"gateway", "sqlite3://" + s.path("meta.db"), s.addr(0), "--multi-buckets", "--object-meta", "--no-usage-report", "--cache-dir", s.path("cache")},
 				[]string{"MINIO_ROOT_USER=" + s.Key, "MINIO_ROOT_PASSWORD=" + s.Secret},
 			}}
 		},

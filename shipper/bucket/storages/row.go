@@ -8,59 +8,100 @@ import (
 // Row is what was found of a storage.
 type Row struct {
 	Name                               string
-	Conforms                           string // to what shipper needs of any
 	Kills                              string
 	MD5, CRC32C, SHA256                string // wrong ones are refused
 	IfNoneMatch, IfMatch               string
 	Metadata, Encryption, StorageClass string
 	Lists                              string
-	AfterTwoSeconds, AfterThirtyFive   string // what a power cut takes
+	Soon, Later, WithHost              Cut // of the power
 }
 
-// columns are the titles of a row's cells.
-func columns() []string {
-	return []string{
-		"storage", "kills lose", "MD5", "CRC-32C", "SHA-256", "`If-None-Match`", "`If-Match`",
-		"metadata", "encrypts", "storage class", "lists", "gone after 2 s", "gone after 35 s",
+// Cut is what a power cut took.
+type Cut struct {
+	Gone    string // right after it
+	Missing string // once the host had looked again at all that it keeps
+}
+
+// A table has a row for each storage.
+type table struct {
+	titles []string
+	cells  func(*Row) []*string
+}
+
+func tables() []table {
+	return []table{
+		{
+			[]string{
+				"storage", "kills lose", "MD5", "CRC-32C", "SHA-256", "`If-None-Match`", "`If-Match`",
+				"metadata", "encrypts", "storage class", "lists",
+			},
+			func(r *Row) []*string {
+				return []*string{
+					&r.Name, &r.Kills, &r.MD5, &r.CRC32C, &r.SHA256, &r.IfNoneMatch, &r.IfMatch,
+					&r.Metadata, &r.Encryption, &r.StorageClass, &r.Lists,
+				}
+			},
+		},
+		{
+			[]string{
+				"power cut of", "2 s after: gone", "missing in the end", "35 s after: gone", "missing in the end",
+				"2 s after, and the host killed: gone", "missing in the end",
+			},
+			func(r *Row) []*string {
+				return []*string{
+					&r.Name, &r.Soon.Gone, &r.Soon.Missing, &r.Later.Gone, &r.Later.Missing,
+					&r.WithHost.Gone, &r.WithHost.Missing,
+				}
+			},
+		},
 	}
 }
 
-func (r *Row) cells() []*string {
-	return []*string{
-		&r.Name, &r.Kills, &r.MD5, &r.CRC32C, &r.SHA256, &r.IfNoneMatch, &r.IfMatch,
-		&r.Metadata, &r.Encryption, &r.StorageClass, &r.Lists, &r.AfterTwoSeconds, &r.AfterThirtyFive,
-	}
-}
-
-func (r Row) String() string {
+func (t table) line(r *Row) string {
 	line := "|"
-	for _, cell := range r.cells() {
+	for _, cell := range t.cells(r) {
 		line += " " + *cell + " |"
 	}
-	return line
+	return line + "\n"
 }
 
-// Table is Markdown, with a row for each storage.
-func Table(rows []Row) string {
-	var b strings.Builder
-	b.WriteString("| " + strings.Join(columns(), " | ") + " |\n|" + strings.Repeat("---|", len(columns())) + "\n")
-	for _, r := range rows {
-		b.WriteString(r.String() + "\n")
+func (r Row) String() (lines string) {
+	for _, t := range tables() {
+		lines += t.line(&r)
 	}
-	return b.String()
+	return lines
 }
 
-// ReadRow finds the row of a storage in a document.
+// Tables are Markdown, with a row for each storage.
+func Tables(rows []Row) string {
+	var texts []string
+	for _, t := range tables() {
+		text := "| " + strings.Join(t.titles, " | ") + " |\n|" + strings.Repeat("---|", len(t.titles)) + "\n"
+		for _, r := range rows {
+			text += t.line(&r)
+		}
+		texts = append(texts, text)
+	}
+	return strings.Join(texts, "\n")
+}
+
+// ReadRow finds the rows of a storage in a document.
 func ReadRow(text, name string) (r Row, err error) {
-	for line := range strings.Lines(text) {
-		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
-		if len(cells) != len(columns()) || strings.TrimSpace(cells[0]) != name {
-			continue
+	for _, t := range tables() {
+		found := false
+		for line := range strings.Lines(text) {
+			cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+			if len(cells) != len(t.titles) || strings.TrimSpace(cells[0]) != name {
+				continue
+			}
+			found = true
+			for i, cell := range t.cells(&r) {
+				*cell = strings.TrimSpace(cells[i])
+			}
 		}
-		for i, cell := range r.cells() {
-			*cell = strings.TrimSpace(cells[i])
+		if !found {
+			return r, fmt.Errorf("there is no row of %s with %q", name, t.titles)
 		}
-		return r, nil
 	}
-	return r, fmt.Errorf("there is no row of %s", name)
+	return r, nil
 }

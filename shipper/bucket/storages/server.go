@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -76,6 +78,7 @@ type Server struct {
 	Dir         string // on which disk it is makes no difference to the server
 	Log         string // a file, outside Dir
 	Key, Secret string
+	Without     string // an argument or environment variable that it is started without
 
 	env     []string // of commands
 	ports   []int
@@ -114,6 +117,22 @@ func (s *Server) path(name string) string { return filepath.Join(s.Dir, name) }
 // Endpoint is where it speaks S3.
 func (s *Server) Endpoint() string { return "http://" + s.addr(0) }
 
+// StartEmpty kills it, deletes its data and starts it with the same address and keys.
+func (s *Server) StartEmpty() error {
+	s.Kill()
+	names, err := filepath.Glob(s.path("*"))
+	for _, name := range names {
+		err = errorOr(err, os.RemoveAll(name))
+	}
+	if s.isSetUp = false; err == nil && s.prepare != nil {
+		err = s.prepare(s)
+	}
+	if err != nil {
+		return err
+	}
+	return s.Start()
+}
+
 // Start runs it and returns once it is ready.
 func (s *Server) Start() error {
 	for _, p := range s.run(s) {
@@ -141,8 +160,9 @@ func (s *Server) begin(p process) error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(path, p.args...)
-	cmd.Env = append(os.Environ(), p.env...)
+	isLeftOut := func(arg string) bool { name, _, _ := strings.Cut(arg, "="); return name == s.Without }
+	cmd := exec.Command(path, slices.DeleteFunc(slices.Clone(p.args), isLeftOut)...)
+	cmd.Env = append(os.Environ(), slices.DeleteFunc(slices.Clone(p.env), isLeftOut)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // for Kill
 	if err := cmd.Start(); err != nil {

@@ -6,18 +6,33 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 )
 
-// AddUser makes a user who may do what an IAM policy for the bucket usages says, and
-// nothing else. MinIO and versitygw can.
+// AddUser makes a user who may do what a policy for the bucket usages says, and nothing
+// else. A policy is what the storage calls so: IAM's, or one of its own.
 func (s *Server) AddUser(name, secret, policy string) error {
 	switch s.Name {
 	case "MinIO":
 		return s.addMinIOUser(name, secret, policy)
 	case "versitygw":
 		return s.addVersityUser(name, secret, policy)
+	case "Ceph RGW":
+		return s.addCephUser(name, secret, policy)
+	case "SeaweedFS":
+		return s.addSeaweedUser(policy)
+	case "Garage":
+		return s.addGarageUser(name, secret)
 	}
 	return fmt.Errorf("%s has no users with policies, or nobody tried", s.Name)
+}
+
+// MinIOUser are the commands that make a user of MinIO, with a policy from a file.
+func MinIOUser(name, secret, file string) string {
+	return fmt.Sprintf(`mc admin user add store %[1]s %[2]s
+mc admin policy create store %[1]s %[3]s
+mc admin policy attach store %[1]s --user %[1]s
+`, name, secret, file)
 }
 
 func (s *Server) addMinIOUser(name, secret, policy string) error {
@@ -26,24 +41,68 @@ func (s *Server) addMinIOUser(name, secret, policy string) error {
 		return err
 	}
 	s.env = []string{fmt.Sprintf("MC_HOST_store=http://%s:%s@%s", s.Key, s.Secret, s.addr(0))}
-	for _, args := range [][]string{
-		{"user", "add", "store", name, secret}, {"policy", "create", "store", name, file}, {"policy", "attach", "store", name, "--user", name},
-	} {
-		if _, err := s.command("mc", append([]string{"admin"}, args...)...); err != nil {
+	for line := range strings.Lines(MinIOUser(name, secret, file)) {
+		args := strings.Fields(line)
+		if _, err := s.command(args[0], args[1:]...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// addVersityUser makes the policy one of the bucket: each statement names whom it is
-// for.
 func (s *Server) addVersityUser(name, secret, policy string) error {
 	_, err := s.command("versitygw", "admin", "--access", s.Key, "--secret", s.Secret, "--endpoint-url", s.Endpoint(),
 		"create-user", "--access", name, "--secret", secret, "--role", "user")
 	if err != nil {
 		return err
 	}
+	return s.bucketPolicy(policy, name)
+}
+
+func (s *Server) addCephUser(name, secret, policy string) error {
+	_, err := s.command("radosgw-admin", "-c", s.path("ceph.conf"), "-n", "client.rgw", "user", "create",
+		"--uid="+name, "--display-name="+name, "--access-key="+name, "--secret="+secret)
+	if err != nil {
+		return err
+	}
+	return s.bucketPolicy(policy, "arn:aws:iam:::user/"+name)
+}
+
+// addSeaweedUser adds an identity, which SeaweedFS has in the place of policies.
+func (s *Server) addSeaweedUser(identity string) error {
+	s.Kill()
+	text := strings.Replace(identities, `{"identities": [`, `{"identities": [`+identity+", ", 1)
+	if err := os.WriteFile(s.path("s3.json"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	return s.Start()
+}
+
+// addGarageUser allows all of the bucket: Garage can allow no less. The names of buckets
+// are made those that any key can use.
+func (s *Server) addGarageUser(name, secret string) error {
+	garage := func(args string) (string, error) {
+		return s.command("garage", append([]string{"-c", s.path("garage.toml")}, strings.Fields(args)...)...)
+	}
+	list, err := garage("bucket list")
+	for line := range strings.Lines(list) {
+		for _, bucket := range []string{"usages", "others"} {
+			if id, _, _ := strings.Cut(line, " "); err == nil && strings.Contains(line, bucket) {
+				_, err = garage("bucket alias " + id + " " + bucket)
+			}
+		}
+	}
+	if err == nil {
+		_, err = garage("key import --yes -n edge-1 " + name + " " + secret)
+	}
+	if err == nil {
+		_, err = garage("bucket allow --read --write usages --key " + name)
+	}
+	return err
+}
+
+// bucketPolicy makes a policy one of the bucket, for one user.
+func (s *Server) bucketPolicy(policy, principal string) error {
 	var p struct {
 		Version   string
 		Statement []map[string]any
@@ -52,7 +111,7 @@ func (s *Server) addVersityUser(name, secret, policy string) error {
 		return err
 	}
 	for _, statement := range p.Statement {
-		statement["Principal"] = map[string]any{"AWS": []string{name}}
+		statement["Principal"] = map[string]any{"AWS": []string{principal}}
 	}
 	text, err := json.Marshal(p)
 	if err != nil {

@@ -1,0 +1,41 @@
+package storages
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestTheDocumentHasTheTablesAsTheyArePrinted finds each storage in docs/storages.md, in
+// the order and with the titles of Tables, and nothing missing after a power cut.
+func TestTheDocumentHasTheTablesAsTheyArePrinted(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/storages.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []Row
+	for _, k := range All() {
+		r, err := ReadRow(string(text), k.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, r)
+		for _, table := range tables() {
+			for i, cell := range table.cells(&r) {
+				if *cell == "" {
+					t.Errorf("%s: nothing is said of %q", k.Name, table.titles[i])
+				}
+			}
+		}
+		for _, cut := range []Cut{r.Soon, r.Later, r.WithHost} {
+			if first, _, _ := strings.Cut(cut.Missing, " "); strings.TrimSuffix(first, ",") != "0" {
+				t.Errorf("%s: missing in the end: %s", k.Name, cut.Missing)
+			}
+		}
+	}
+	for table := range strings.SplitSeq(Tables(rows), "\n\n") {
+		if !strings.Contains(string(text), "\n\n"+strings.TrimSuffix(table, "\n")+"\n\n") {
+			t.Errorf("the document does not have this table as it is printed:\n%s", table)
+		}
+	}
+}

@@ -1,0 +1,182 @@
+package shipper
+
+import (
+	"bytes"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket/s3test"
+)
+
+// unreadableUntil has the storage fail to return objects with lines that were not put
+// since, and answer all else. Its metadata may be gone, too.
+func unreadableUntil(until time.Time, b s3test.Behaviour, read s3test.ReadLie) s3test.Behaviour {
+	var put []string
+	return s3test.Behaviour{Each: func(r *http.Request) s3test.Behaviour {
+		b := b
+		switch {
+		case !strings.Contains(r.URL.Path, "/dt="):
+		case r.Method == http.MethodPut:
+			put = append(put, r.URL.Path)
+		case r.Method == http.MethodGet && time.Now().Before(until) && !slices.Contains(put, r.URL.Path):
+			if b.Read = read; read == s3test.ReadTruth {
+				b.Fault = func(w http.ResponseWriter, _ *http.Request) bool {
+					return s3test.Error(w, http.StatusInternalServerError, "InternalError")
+				}
+			}
+		}
+		return b
+	}}
+}
+
+// TestWhatCanNoLongerBeReadIsShippedAgain has a storage that still has the names of what
+// it confirmed, and not the bytes, as SeaweedFS and rclone after a power cut.
+func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
+	const segments = 3
+	ever := time.Now().Add(100 * 365 * 24 * time.Hour)
+	for name, c := range map[string]struct {
+		b      s3test.Behaviour
+		read   s3test.ReadLie
+		beside bool
+	}{
+		"500":                      {},
+		"the body breaks off":      {read: s3test.BreaksOff},
+		"no If-Match":              {b: s3test.Behaviour{Conditions: s3test.Refuse}, beside: true},
+		"no If-Match, no metadata": {b: s3test.Behaviour{Conditions: s3test.Refuse, NoMetadata: true}, read: s3test.BreaksOff, beside: true},
+	} {
+		for _, restart := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: ", after a restart"}[restart], func(t *testing.T) {
+				inKeeping(t, func(t *testing.T, k *keeping) {
+					k.fake.Behave(c.b)
+					keys := k.shipped(k.small(segments)...)
+					was := k.fake.Objects()
+					k.fake.Behave(unreadableUntil(ever, c.b, c.read))
+					if restart {
+						k.stop()
+						k.start()
+					}
+					reshipped, first := uint64(segments), testKeep
+					if restart && c.b.NoMetadata { // it is read before it is shipped
+						reshipped, first = 0, 0
+					}
+					time.Sleep(first + unreadableFor - time.Second)
+					synctest.Wait()
+					if s := k.ship.Stats(); s.Failures[kindDamaged] > 0 {
+						t.Errorf("after less than %v: %+v", unreadableFor, s)
+					}
+					time.Sleep(time.Hour)
+					synctest.Wait()
+					k.expect(0, 0, reshipped, 0)
+					if s := k.ship.Stats(); s.Failures[kindDamaged] != segments || s.Conflicts > 0 {
+						t.Errorf("stats %+v", s)
+					}
+					for key, n := range k.fake.Puts() {
+						if strings.Contains(key, "/dt=") && n != map[bool]int{true: 1, false: 2}[c.beside] {
+							t.Errorf("%s was put %d times", key, n)
+						}
+					}
+					objects := k.fake.Objects()
+					for _, key := range keys {
+						if c.beside {
+							delete(objects, key)
+						}
+					}
+					n := 0
+					for key, o := range objects {
+						name, _, _ := strings.Cut(strings.TrimSuffix(key, ".ndjson.zst"), "~")
+						if strings.Contains(key, "/dt=") && bytes.Equal(o.Body, was[name+".ndjson.zst"].Body) {
+							n++
+						}
+					}
+					if n != segments {
+						t.Errorf("%d of %d objects are there", n, segments)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestWhatCanBeReadAgainSoonIsNotShippedAgain has a storage that was just started and
+// does not have all of its disks yet.
+func TestWhatCanBeReadAgainSoonIsNotShippedAgain(t *testing.T) {
+	inKeeping(t, func(_ *testing.T, k *keeping) {
+		const segments = 20
+		k.shipped(k.small(segments)...)
+		was := k.fake.Objects()
+		k.fake.Behave(unreadableUntil(time.Now().Add(testKeep+unreadableFor-time.Second), s3test.Behaviour{}, s3test.ReadTruth))
+		time.Sleep(testKeep + unreadableFor - time.Second)
+		synctest.Wait()
+		k.expect(0, segments, 0, 0)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		k.expect(0, 0, 0, 0)
+		k.there(was)
+	})
+}
+
+// TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt has a storage that takes the
+// bytes for stored already, as Garage after a power cut.
+func TestWhatIsDamagedIsShippedAgainUntilTheStorageStoresIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		damages             int
+		reshipped, vanished uint64
+	}{
+		"the third time": {2, 2, 0},
+		"never":          {1e6, maxReshipsDamaged, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKeeping(t, func(_ *testing.T, k *keeping) {
+				puts := 0
+				k.fake.Behave(s3test.Behaviour{Stored: func(key string) bool {
+					if strings.Contains(key, "/dt=") {
+						if puts++; puts <= c.damages {
+							time.AfterFunc(time.Second, func() { k.fake.Rot(key, make([]byte, 10)) })
+						}
+					}
+					return false
+				}})
+				k.shipped(k.small(1)...)
+				time.Sleep(10 * testKeep)
+				synctest.Wait()
+				k.expect(0, 0, c.reshipped, c.vanished)
+			})
+		})
+	}
+}
+
+// TestALossOfPowerIsNoticedWhileNothingIsShipped has the storage away for as long as a
+// machine takes to start, after which a large object has its size and metadata, and not
+// its bytes.
+func TestALossOfPowerIsNoticedWhileNothingIsShipped(t *testing.T) {
+	for name, away := range map[string]s3test.Behaviour{
+		"refused": {Fault: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }},
+		"silent": {Fault: func(_ http.ResponseWriter, r *http.Request) bool {
+			select {
+			case <-r.Context().Done():
+			case <-time.After(2 * watchInterval):
+			}
+			return false
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKeeping(t, func(_ *testing.T, k *keeping) {
+				keys := k.shipped(big())
+				was := k.fake.Objects()
+				k.fake.Rot(keys[0], make([]byte, len(was[keys[0]].Body)))
+				time.Sleep(time.Minute)
+				k.behave(away)
+				time.Sleep(2 * watchInterval)
+				k.behave(s3test.Behaviour{})
+				time.Sleep(testKeep)
+				synctest.Wait()
+				k.expect(0, 1, 1, 0)
+				k.there(was)
+			})
+		})
+	}
+}
