@@ -631,7 +631,7 @@ func TestWhatIsShippedAfterARestartIsNotReadBack(t *testing.T) {
 		time.Sleep(testKeep)
 		synctest.Wait()
 		k.expect(0, 0, 0, 0)
-		if heads, gets := k.counted(http.MethodHead), k.counted(http.MethodGet); heads > int(testKeep/watchInterval)+1 || gets != 0 {
+		if heads, gets := k.counted(http.MethodHead), k.counted(http.MethodGet); heads > int64(testKeep/watchInterval)+1 || gets != 0 {
 			t.Errorf("it was asked for %d times, and read %d times", heads, gets)
 		}
 	})
