@@ -19,8 +19,46 @@ const (
 	stepEnd                 // close
 )
 
-// serve drives a connection with a goroutine of its own, to its end. Only here is anything
-// waited for.
+// maxParked is how many goroutines wait for a connection at most.
+const maxParked = 64
+
+// dispatch has a goroutine serve a connection: one that waits for it, or a new one.
+func (h *Server) dispatch(c *conn) {
+	select {
+	case h.accepted <- c:
+	default:
+		go h.work(c)
+	}
+}
+
+// work serves one connection after another. A client with a connection for each request
+// finds a stack that has grown, and buffers, of which it sees only what it has filled.
+func (h *Server) work(c *conn) {
+	for {
+		c.serve()
+		in, out := c.in, c.out
+		c = nil
+		select {
+		case h.parked <- struct{}{}:
+		default:
+			return
+		}
+		select {
+		case c = <-h.accepted:
+			<-h.parked
+		case <-h.over:
+			return
+		}
+		if cap(in) == firstRead {
+			c.in = in[:0]
+		}
+		if cap(out) <= firstRead {
+			c.out = out[:0]
+		}
+	}
+}
+
+// serve drives a connection, to its end. Only here is anything waited for.
 func (c *conn) serve() {
 	defer c.close()
 	if c.secure == nil {

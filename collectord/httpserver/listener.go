@@ -70,7 +70,7 @@ func (h *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// accept serves each connection in a goroutine of its own. Those that there is no room
+// accept has each connection served by a goroutine. Those that there is no room
 // for are told so: a client that is merely cut off would not know to go elsewhere.
 func (h *Server) accept(ln *listener) error {
 	failing := false
@@ -95,7 +95,7 @@ func (h *Server) accept(ln *listener) error {
 			h.opts.Logger.Info("connections are accepted again", "trouble", "accept", "address", ln.Addr())
 		}
 		if added := h.open.add(c); added != nil {
-			go added.serve()
+			h.dispatch(added)
 			continue
 		}
 		h.statuses[http.StatusServiceUnavailable].Add(1)

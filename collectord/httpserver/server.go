@@ -67,6 +67,10 @@ type Server struct {
 	requests   sync.Pool // of *request
 	draining   atomic.Bool
 	listeners  listeners
+	accepted   chan *conn    // for goroutines that wait for one
+	parked     chan struct{} // holds one for each of these
+	over       chan struct{} // closed: none is to wait any more
+	end        sync.Once     // closes it
 	date       dates
 	open       connections
 	rates      auth.Rates
@@ -101,6 +105,9 @@ func New(log Log, o Options) *Server {
 		spareIDs:    make(spares[wal.ID], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
 		splitters:   newSplitters(),
+		accepted:    make(chan *conn),
+		parked:      make(chan struct{}, maxParked),
+		over:        make(chan struct{}),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
 	h.open.server, h.open.freed = h, sync.NewCond(&h.open.mu)
@@ -139,6 +146,7 @@ func (h *Server) Drain() { h.draining.Store(true) }
 func (h *Server) Shutdown(ctx context.Context) error {
 	h.Drain()
 	h.StopListening()
+	h.end.Do(func() { close(h.over) })
 	select {
 	case <-h.open.closed():
 		return nil
