@@ -37,16 +37,7 @@ func (h *Server) work(c *conn) {
 	for {
 		c.serve()
 		in, out := c.in, c.out
-		c = nil
-		select {
-		case h.parked <- struct{}{}:
-		default:
-			return
-		}
-		select {
-		case c = <-h.accepted:
-			<-h.parked
-		case <-h.over:
+		if c = h.park(); c == nil {
 			return
 		}
 		if cap(in) == firstRead {
@@ -55,6 +46,22 @@ func (h *Server) work(c *conn) {
 		if cap(out) <= firstRead {
 			c.out = out[:0]
 		}
+	}
+}
+
+// park waits for a connection. It returns nil where enough others wait, and in the end.
+func (h *Server) park() *conn {
+	select {
+	case h.parked <- struct{}{}:
+	default:
+		return nil
+	}
+	select {
+	case c := <-h.accepted:
+		<-h.parked
+		return c
+	case <-h.over:
+		return nil
 	}
 }
 
