@@ -294,6 +294,7 @@ func (s *life) goBack() {
 	}
 	m := s.moments[len(s.moments)-1-s.rand.IntN(min(len(s.moments), 150))]
 	s.history = &history{past: s.surely(m)}
+	s.sector = nil // it may be of what has not happened
 	s.use(m.disk.Keep())
 }
 

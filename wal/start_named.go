@@ -67,6 +67,14 @@ func (l *Log) openFailure(s *named, err error) error {
 	return err
 }
 
+// unread is what the disk does not give of the file, as far as it was read.
+func (s *named) unread() error {
+	if s.scan == nil || s.scan.Unread == nil {
+		return nil
+	}
+	return s.scan.Unread
+}
+
 // read scans the whole file, once.
 func (l *Log) read(s *named) *segment.Scan {
 	if s.scan == nil && s.failed == nil {

@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"slices"
 )
 
 // isPiece reports whether p holds nothing but records that s holds.
@@ -24,9 +23,12 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	wa, wb := l.read(a), l.read(b)
 	leaveB := func() ([]*named, error) {
 		// The next start may be able to read it.
+		if why := errors.Join(a.failed, b.failed, a.unread(), b.unread()); !b.sealed && why != nil {
+			return withoutNamed(all, b), l.leaveSegment(b, found, why) // the active segment may not get its name
+		}
 		l.found(FoundMisnamed, slog.LevelError, "left a segment in its place that claims the records of another: one of them can't be read",
 			"segment", b.name, "other", a.name, "error", errors.Join(a.failed, b.failed))
-		return slices.Delete(all, 1, 2), nil
+		return withoutNamed(all, b), nil
 	}
 	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
 		empty := side.lacks.plain || errors.Is(side.lacks.failed, fs.ErrNotExist)
