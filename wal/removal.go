@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"collectord/wal/vfs"
 )
@@ -79,10 +78,7 @@ func (s *shelf) beginRemoval(d *removal, listsLocked func()) error {
 	err := s.advance(d)
 	if err != nil {
 		s.lock()
-		if s.removalDelay == 0 {
-			s.removalDelay = s.limits.Load().ProbeMin
-			s.removalDue = time.Now().Add(s.removalDelay)
-		}
+		s.retryLaterLocked()
 		s.unlock()
 		s.wakeUp()
 	}

@@ -5,13 +5,21 @@ import (
 	"time"
 )
 
-// retryRemovals continues the removals that failed if a retry is due. It returns how
-// long to wait for the next.
+// retryLaterLocked has retryRemovals try what has failed. Whoever calls it wakes the shelf.
+func (s *shelf) retryLaterLocked() {
+	if s.removalDelay == 0 {
+		s.removalDelay = s.limits.Load().ProbeMin
+		s.removalDue = time.Now().Add(s.removalDelay)
+	}
+}
+
+// retryRemovals continues the removals that failed if a retry is due, and deletes the
+// tombstones that could not be. It returns how long to wait for the next.
 func (s *shelf) retryRemovals() (wait time.Duration) {
 	s.lock()
 	wait = time.Until(s.removalDue)
 	waiting := slices.Clone(s.removals)
-	delay := s.removalDelay
+	delay, tombstonesFailed := s.removalDelay, s.tombstonesFailed
 	s.unlock()
 	if delay == 0 {
 		return time.Hour
@@ -19,7 +27,7 @@ func (s *shelf) retryRemovals() (wait time.Duration) {
 	if wait > 0 {
 		return wait
 	}
-	failed := false
+	failed := tombstonesFailed && !s.deleteTombstones()
 	for _, d := range waiting {
 		if !d.mu.TryLock() { // another goroutine is at it
 			failed = true

@@ -55,24 +55,36 @@ func (b *base) emptyTombstone(dir string) error {
 }
 
 // deleteTombstones deletes the directories that were kept for their names, once the
-// name of an active segment is durable.
-func (s *shelf) deleteTombstones() {
+// name of an active segment is durable. It returns false after an error, and then this is
+// tried again.
+func (s *shelf) deleteTombstones() bool {
 	s.lock()
 	var names []string
 	if s.active.open {
 		names, s.tombstones = s.tombstones, nil
 	}
+	s.tombstonesFailed = false
 	s.unlock()
 	if len(names) == 0 {
-		return
+		return true
 	}
 	err := s.disk.SyncDir(s.dir) // the name of the active segment
-	for _, name := range names {
-		if err == nil {
-			err = s.deleteDir(name)
+	for err == nil && len(names) > 0 {
+		if err = s.deleteDir(names[0]); err == nil {
+			names = names[1:]
 		}
 	}
-	if err != nil {
-		s.opts.Logger.Warn("can't delete the directories of removed segments: the next start tries again", "trouble", "names", "error", err)
+	if err == nil {
+		return true
 	}
+	s.lock()
+	for _, name := range names {
+		s.addTombstoneLocked(name)
+	}
+	s.tombstonesFailed = true
+	s.retryLaterLocked()
+	s.unlock()
+	s.wakeUp()
+	s.opts.Logger.Warn("can't delete the directories of removed segments: this is tried again", "trouble", "removal", "error", err)
+	return false
 }

@@ -46,6 +46,8 @@ type shelf struct {
 	removalDue   time.Time
 	tombstones   []string // paths of emptied .gone directories whose names tell the next seq
 
+	tombstonesFailed bool // they could not be deleted
+
 	more     chan struct{} // closed when sealed or the loss notes grow
 	full     error         // the bound that is reached, or nil
 	forecast forecast
