@@ -89,10 +89,10 @@ func (l *Log) deleteLeftovers() error {
 	for _, name := range slices.Concat(l.gone, tombstones, stale, []string{segment.ActiveName(l.queue.nextSeq) + goneSuffix}) {
 		dir := filepath.Join(l.dir, name)
 		info, err := l.disk.Stat(dir)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if !info.IsDir() {
+		if err == nil && !info.IsDir() {
 			l.found(FoundStray, slog.LevelWarn, "moved to the quarantine what is not part of a log: it has the name of a removed segment", "path", dir)
 			if err := l.putAside(dir, errInTheWay); err != nil {
 				return err

@@ -185,12 +185,21 @@ func (l *Log) aboveForeign(s *named) (uint64, error) {
 	return s.first + uint64(info.Size()), nil // a record takes more than a byte in any version
 }
 
+// nextAttempts is how often next/ is read before it counts as unreadable.
+const nextAttempts = 3
+
 // nameNext returns the first seq of next/ if it holds frames, which it does only if a
 // power loss undid the rename that made it active. Otherwise it deletes the directory,
 // or puts it aside, and returns 0.
 func (l *Log) nameNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
 	w, err := l.scanAll(nextName)
+	for range nextAttempts - 1 { // what is put aside is not read by the next start
+		if err != nil || w.Unread == nil || len(w.Pieces) > 0 {
+			break
+		}
+		w, err = l.scanAll(nextName)
+	}
 	if errors.Is(err, ErrVersion) {
 		l.found(FoundLaterVersion, slog.LevelError, "put aside a prepared segment: a later version wrote it", "segment", nextName)
 		return 0, l.putAside(dir, err)
