@@ -15,7 +15,7 @@ import (
 	"collectord/config"
 )
 
-// listeners are the sockets of all doors.
+// listeners are the sockets of all servers.
 type listeners struct {
 	http, admin []net.Listener
 	udp         []*net.UDPConn
@@ -277,7 +277,7 @@ func portOf(s any) uint16 {
 
 func (l *listeners) close() {
 	for _, ln := range slices.Concat(l.http, l.admin) {
-		_ = ln.Close() // closed already where a door took it over
+		_ = ln.Close() // closed already where a server adopted it
 	}
 	for _, c := range l.udp {
 		_ = c.Close()

@@ -14,17 +14,17 @@ import (
 	"collectord/wal"
 )
 
-// voice is how the daemon speaks: a logger, the level that a reload may change,
+// daemonLogger is how the daemon speaks: a logger, the level that a reload may change,
 // the troubles that are summed up, and the queue before standard error.
-type voice struct {
+type daemonLogger struct {
 	*slog.Logger
 	level    *slog.LevelVar
 	troubles *troubleHandler
 	queue    *logQueue
 }
 
-// newVoice writes text for people at a terminal and JSON for everyone else.
-func newVoice(cfg config.Log, out descriptor) (*voice, error) {
+// newDaemonLogger writes text for people at a terminal and JSON for everyone else.
+func newDaemonLogger(cfg config.Log, out descriptor) (*daemonLogger, error) {
 	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
 		return nil, err
@@ -45,17 +45,17 @@ func newVoice(cfg config.Log, out descriptor) (*voice, error) {
 		return line.Bytes()
 	})
 	troubles := newTroubleHandler(handler(queue))
-	return &voice{slog.New(troubles), level, troubles, queue}, nil
+	return &daemonLogger{slog.New(troubles), level, troubles, queue}, nil
 }
 
 // close logs what is yet to be summed up, and waits for the log to be written.
-func (v *voice) close() {
+func (v *daemonLogger) close() {
 	v.troubles.flush()
 	v.queue.flush(logPatience)
 }
 
 // setLevel is a part of a reload.
-func (v *voice) setLevel(next *config.Config) (commit func(), err error) {
+func (v *daemonLogger) setLevel(next *config.Config) (commit func(), err error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(next.Log.Level)); err != nil {
 		return nil, err
@@ -63,8 +63,8 @@ func (v *voice) setLevel(next *config.Config) (commit func(), err error) {
 	return func() { v.level.Set(level) }, nil
 }
 
-// greet tells what has been started.
-func greet(logger *slog.Logger, cfg *config.Config, file, destination string, ears *listeners, log *wal.Log, who slog.Attr) {
+// logStart tells what has been started.
+func logStart(logger *slog.Logger, cfg *config.Config, file, destination string, listening *listeners, log *wal.Log, who slog.Attr) {
 	limits := make([]any, 0, 64)
 	for _, s := range cfg.Limits() {
 		limits = append(limits, s.Key, s.Value)
@@ -73,7 +73,7 @@ func greet(logger *slog.Logger, cfg *config.Config, file, destination string, ea
 	logID, run := log.Identity()
 	g, s := log.Ledger(), log.Stats()
 	logger.Info("collectord is running", "version", version, "config", file,
-		"http", addressesOf(ears.http), "udp", udpAddressesOf(ears.udp), "admin", addressesOf(ears.admin), "passed_sockets", ears.passed, who,
+		"http", addressesOf(listening.http), "udp", udpAddressesOf(listening.udp), "admin", addressesOf(listening.admin), "passed_sockets", listening.passed, who,
 		"data_dir", cfg.DataDir, "destination", destination, "node", cfg.Node,
 		"log_id", fmt.Sprintf("%016x", logID), "run", fmt.Sprintf("%016x", run),
 		slog.Group("recovered", "usages", g.Recovered, "segments", s.SealedSegments,

@@ -110,7 +110,7 @@ func unmarked(t *testing.T, d *daemon, secrets ...string) {
 	}
 }
 
-// sendMixed sends good and bad usages to both doors, with the marker wherever a
+// sendMixed sends good and bad usages to both servers, with the marker wherever a
 // client can put something.
 func sendMixed(t *testing.T, d *daemon) {
 	t.Helper()
@@ -189,13 +189,13 @@ func TestTheLastLineIsTheWholeLedger(t *testing.T) {
 	sendMixed(t, d)
 	d.stop()
 
-	type door struct {
+	type source struct {
 		Received, Accepted, Appended, Repeated, Waiting uint64
 		Rejected, Dropped                               map[string]uint64
 	}
 	var last struct {
 		Msg                                               string
-		HTTP, UDP                                         door
+		HTTP, UDP                                         source
 		Recovered, Shipped, Pending, Quarantined, Evicted uint64
 	}
 	lines := strings.Split(strings.TrimSpace(d.log()), "\n")
@@ -208,7 +208,7 @@ func TestTheLastLineIsTheWholeLedger(t *testing.T) {
 		}
 		return n
 	}
-	for name, g := range map[string]door{"http": last.HTTP, "udp": last.UDP} {
+	for name, g := range map[string]source{"http": last.HTTP, "udp": last.UDP} {
 		if g.Received != g.Accepted+sum(g.Rejected) || g.Accepted != g.Appended+g.Repeated+sum(g.Dropped)+g.Waiting {
 			t.Errorf("%s does not balance: %+v", name, g)
 		}

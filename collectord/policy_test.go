@@ -387,7 +387,7 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 	d.stop()
 }
 
-// A door beyond this host is opened to those who show who they are.
+// A server beyond this host is opened to those who show who they are.
 func TestOnlyTheOwnHostIsLetInUnasked(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)

@@ -37,7 +37,7 @@ func runCommand(exit func(status int)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v, err := newVoice(cfg.Log, ownStandardError())
+			v, err := newDaemonLogger(cfg.Log, ownStandardError())
 			if err != nil {
 				return err
 			}
@@ -70,8 +70,8 @@ func runCommand(exit func(status int)) *cobra.Command {
 //
 // Everything that can fail for a reason an operator must know of, such as a port
 // in use, fails before the first goroutine starts, but for those that tell that
-// the daemon is starting: usages that come in meanwhile wait at the gate.
-func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v *voice, caught *signals) error {
+// the daemon is starting: usages that come in meanwhile wait for the log.
+func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v *daemonLogger, caught *signals) error {
 	began := time.Now()
 	logger := v.Logger
 	cfg := reload.config()
@@ -87,28 +87,28 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 			sockets.removeStreams()
 		}
 	}()
-	ears, err := listen(cfg, passed, sockets, logger)
+	listening, err := listen(cfg, passed, sockets, logger)
 	if err != nil {
 		return err
 	}
-	defer ears.close()
+	defer listening.close()
 	caught.serving.Store(true)
-	failed := make(chan error, len(ears.http)+len(ears.admin))
+	failed := make(chan error, len(listening.http)+len(listening.admin))
 	state := &health{reload: reload, lines: v.queue.snapshot}
-	files := countDescriptors(len(ears.http))
-	office := admin.New(admin.Options{
+	files := countDescriptors(len(listening.http))
+	adminServer := admin.New(admin.Options{
 		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck, PutAside: state.putAside,
 		MaxConnections: files.admins(maxOpen()),
 	})
-	for _, ln := range ears.admin {
-		go func() { failed <- office.Serve(ln) }()
+	for _, ln := range listening.admin {
+		go func() { failed <- adminServer.Serve(ln) }()
 	}
-	entrance := newGate()
-	web := httpserver.New(entrance, httpOptions(cfg, files, who, logger))
+	pending := newPendingLog()
+	web := httpserver.New(pending, httpOptions(cfg, files, who, logger))
 	files.warn(cfg, web.MaxConnections(), logger)
 	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
-	for _, ln := range ears.http {
+	for _, ln := range listening.http {
 		go func() { failed <- web.Serve(ln) }()
 	}
 	log, err := wal.Open(cfg.DataDir, walOptions(cfg, logger))
@@ -136,8 +136,8 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 		return errors.Join(err, log.Close())
 	}
 	options := udpOptions(cfg, logger)
-	options.Kept, options.Inherited = ears.kept, ears.passed > 0
-	udp, err := udpserver.New(log, ears.udp, options)
+	options.Kept, options.Inherited = listening.kept, listening.passed > 0
+	udp, err := udpserver.New(log, listening.udp, options)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
@@ -159,15 +159,15 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 	shipped := make(chan struct{})
 	go func() { defer close(shipped); ship.Run(shipping) }()
 	udp.Start()
-	entrance.open(log)
-	readLeaving(ears, log, cfg, logger)
+	pending.open(log)
+	readLeaving(listening, log, cfg, logger)
 	state.parts.Store(&parts{log, ship, web, udp})
 	tell := func(err error) {
 		if err != nil {
 			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
 		}
 	}
-	greet(logger, cfg, file, store.String(), ears, log, describe(&who))
+	logStart(logger, cfg, file, store.String(), listening, log, describe(&who))
 	tell(manager.ready())
 	over := make(chan struct{})
 	defer close(over)
@@ -197,32 +197,32 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 		}
 	}()
 
-	var asked os.Signal
+	var caughtSignal os.Signal
 	var cause error
 	select {
-	case asked = <-caught.stop:
+	case caughtSignal = <-caught.stop:
 	case <-ctx.Done():
 	case cause = <-failed:
 	}
 	state.stopping.Store(true)
 	close(stopping)
 	switch {
-	case asked != nil:
-		logger.Info("stopping", "signal", asked.String())
+	case caughtSignal != nil:
+		logger.Info("stopping", "signal", caughtSignal.String())
 	case cause != nil:
 		logger.Error("stopping", "error", cause)
 	}
 	tell(manager.stopping())
-	err = shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, office, stopShipping, shipped, reload.config().WAL.CommitTimeout})
+	err = shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, adminServer, stopShipping, shipped, reload.config().WAL.CommitTimeout})
 	logger.Info("stopped", account(log.Ledger(), began)...)
 	return errors.Join(cause, err)
 }
 
 // readLeaving reads the sockets of addresses that are no longer configured, since
 // what is in them came in while they were, and gives them back.
-func readLeaving(ears *listeners, log *wal.Log, cfg *config.Config, logger *slog.Logger) {
+func readLeaving(listening *listeners, log *wal.Log, cfg *config.Config, logger *slog.Logger) {
 	var conns []*net.UDPConn
-	for _, s := range ears.leaving {
+	for _, s := range listening.leaving {
 		c, err := s.packetConn()
 		if err != nil {
 			logger.Error("can't read a socket that is no longer configured", "address", s.String(), "error", err)
@@ -235,20 +235,20 @@ func readLeaving(ears *listeners, log *wal.Log, cfg *config.Config, logger *slog
 	}
 	options := udpOptions(cfg, logger)
 	options.Inherited = true
-	door, err := udpserver.New(log, conns, options)
+	server, err := udpserver.New(log, conns, options)
 	if err == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), cfg.Shutdown.Datagrams)
 		defer cancel()
-		err = door.Drain(ctx)
+		err = server.Drain(ctx)
 	}
-	for _, s := range ears.leaving {
-		ears.store.remove(s.name)
+	for _, s := range listening.leaving {
+		listening.store.remove(s.name)
 	}
 	if err != nil {
 		logger.Error("can't read sockets that are no longer configured", "error", err)
 		return
 	}
-	datagrams, _ := door.Datagrams()
+	datagrams, _ := server.Datagrams()
 	logger.Info("read what was left in sockets that are no longer configured", "sockets", len(conns), "datagrams", datagrams)
 }
 
@@ -269,7 +269,7 @@ type steps struct {
 	udp          *udpserver.Server
 	log          *wal.Log
 	ship         *shipper.Shipper
-	office       *admin.Server
+	adminServer  *admin.Server
 	stopShipping context.CancelFunc
 	shipped      <-chan struct{}
 	diskTimeout  time.Duration
@@ -314,6 +314,6 @@ func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) error {
 	if remaining > 0 {
 		logger.Warn("some segments are not shipped: the next start ships them", "segments", remaining)
 	}
-	errs = append(errs, s.log.Close(), within(time.Second, s.office.Shutdown))
+	errs = append(errs, s.log.Close(), within(time.Second, s.adminServer.Shutdown))
 	return errors.Join(errs...)
 }

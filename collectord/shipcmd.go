@@ -66,7 +66,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		if _, err := wal.Inspect(cfg.DataDir); err != nil {
 			return err // nothing there, and nothing is made
 		}
-		v, err := newVoice(cfg.Log, standardError)
+		v, err := newDaemonLogger(cfg.Log, standardError)
 		if err != nil {
 			return err
 		}

@@ -25,7 +25,7 @@ import (
 	"collectord/wal"
 )
 
-// FuzzShipped posts bodies in every form through a real door, log and shipper.
+// FuzzShipped posts bodies in every form through a real server, log and shipper.
 // Whatever is accepted must be in an object, on a line that two parsers with
 // nothing in common read, and equal what was sent, digits included.
 func FuzzShipped(f *testing.F) {
@@ -146,7 +146,7 @@ func FuzzShipped(f *testing.F) {
 	})
 }
 
-// values are the usages of a batch, found by other means than the door's.
+// values are the usages of a batch, found by other means than the server's.
 func values(t *testing.T, text []byte, lines bool) (all []string) {
 	if lines {
 		for line := range strings.SplitSeq(string(text), "\n") {

@@ -31,26 +31,26 @@ func catchSignals(exit func(status int)) *signals {
 		stop: make(chan os.Signal, 1), seal: make(chan os.Signal, 1), hangup: make(chan os.Signal, 1),
 		exit: exit,
 	}
-	asked := make(chan os.Signal, 2)
-	signal.Notify(asked, syscall.SIGINT, syscall.SIGTERM)
+	received := make(chan os.Signal, 2)
+	signal.Notify(received, syscall.SIGINT, syscall.SIGTERM)
 	signal.Notify(s.seal, syscall.SIGUSR1)
 	signal.Notify(s.hangup, syscall.SIGHUP)
 	// A reader of the log that goes away is a failed write, no reason to end.
 	signal.Ignore(syscall.SIGPIPE)
 	go func() {
-		first := <-asked
+		first := <-received
 		if !s.serving.Load() {
 			s.leave(0)
 		}
 		s.stop <- first
-		<-asked
+		<-received
 		s.leave(exitError)
 	}()
 	return s
 }
 
 // says sets what is logged when the process ends at once.
-func (s *signals) says(v *voice, message string, attrs ...func() []any) {
+func (s *signals) says(v *daemonLogger, message string, attrs ...func() []any) {
 	words := func() {
 		var all []any
 		for _, a := range attrs {

@@ -485,11 +485,11 @@ func waitsForWriter(t *testing.T, cmd *exec.Cmd) bool {
 	return false
 }
 
-// pipedVoice is a logger into a pipe.
-func pipedVoice(t *testing.T) (v *voice, r, w *os.File) {
+// pipedLogger is a logger into a pipe.
+func pipedLogger(t *testing.T) (v *daemonLogger, r, w *os.File) {
 	t.Helper()
 	r, w = smallPipe(t)
-	v, err := newVoice(config.Log{Level: "info", Format: "json"}, descriptor(w.Fd()))
+	v, err := newDaemonLogger(config.Log{Level: "info", Format: "json"}, descriptor(w.Fd()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -498,7 +498,7 @@ func pipedVoice(t *testing.T) (v *voice, r, w *os.File) {
 
 // Whatever happens, a line is read once, in its order, or counted and reported.
 func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
-	v, r, _ := pipedVoice(t)
+	v, r, _ := pipedLogger(t)
 	const n = 20_000 // more than the queue holds
 	slowest := time.Duration(0)
 	for i := range n {
@@ -546,7 +546,7 @@ func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 // The log's disk can be full for a while.
 func TestLinesThatCanNotBeWrittenAreCountedAndReported(t *testing.T) {
 	out := &failingWriter{}
-	v, err := newVoice(config.Log{Level: "info", Format: "text"}, standardError)
+	v, err := newDaemonLogger(config.Log{Level: "info", Format: "text"}, standardError)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,13 +17,13 @@ func TestDatagramsOfBothFamiliesAreListenedForOnOnePort(t *testing.T) {
 	}
 	logger := slog.New(slog.DiscardHandler)
 	alone := newSocketStore("", nil, logger) // without a service manager
-	ears, err := listen(cfg, nil, alone, logger)
+	listening, err := listen(cfg, nil, alone, logger)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ears.close()
-	if len(ears.udp) != 4 {
-		t.Errorf("%d sockets", len(ears.udp))
+	defer listening.close()
+	if len(listening.udp) != 4 {
+		t.Errorf("%d sockets", len(listening.udp))
 	}
 	for _, a := range cfg.UDP.Listen {
 		again := &config.Config{UDP: cfg.UDP}

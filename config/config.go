@@ -31,7 +31,7 @@ type Config struct {
 	raw map[string]string // effective values as written, by key
 }
 
-// HTTP is the section of the HTTP door.
+// HTTP is the section of the HTTP server.
 type HTTP struct {
 	Listen                     []Address
 	Anonymous                  bool
@@ -54,10 +54,10 @@ type HTTP struct {
 	Rate, Burst                int // usages a second; usages
 }
 
-// TLS are the files of the HTTP door's TLS, or empty.
+// TLS are the files of the HTTP server's TLS, or empty.
 type TLS struct{ Cert, Key, ClientCA string }
 
-// UDP is the section of the UDP door.
+// UDP is the section of the UDP server.
 type UDP struct {
 	Listen                            []Address
 	Allow                             []netip.Prefix

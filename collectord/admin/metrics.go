@@ -56,8 +56,8 @@ func totals[K ~string](name, help, label string, read func(*Snapshot) map[K]uint
 	return s
 }
 
-// door reads one figure of the ledger for each source.
-func door(name, help string, read func(wal.SourceLedger) uint64) series {
+// bySource reads one figure of the ledger for each source.
+func bySource(name, help string, read func(wal.SourceLedger) uint64) series {
 	s := newSeries("counter", name, help, "source")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
 		for source, d := range sn.Ledger.BySource {

@@ -20,15 +20,15 @@ func allSeries() []series {
 
 func ledgerSeries() []series {
 	return []series{
-		door("usages_received_total", "Usages that came in: accepted or rejected.",
+		bySource("usages_received_total", "Usages that came in: accepted or rejected.",
 			func(d wal.SourceLedger) uint64 { return d.Received }),
-		door("usages_accepted_total", "Usages taken on: appended, repeated, dropped or waiting.",
+		bySource("usages_accepted_total", "Usages taken on: appended, repeated, dropped or waiting.",
 			func(d wal.SourceLedger) uint64 { return d.Accepted }),
 		doorReasons("usages_rejected_total", "Usages refused, by reason. What can't be split into usages counts as one.",
 			func(d wal.SourceLedger) map[string]uint64 { return d.Rejected }),
-		door("usages_appended_total", "Usages written to the log.",
+		bySource("usages_appended_total", "Usages written to the log.",
 			func(d wal.SourceLedger) uint64 { return d.Appended }),
-		door("usages_repeated_total", "Usages that came with an Idempotency-Key already answered.",
+		bySource("usages_repeated_total", "Usages that came with an Idempotency-Key already answered.",
 			func(d wal.SourceLedger) uint64 { return d.Repeated }),
 		doorReasons("usages_dropped_total", "Usages taken on and then lost, by reason.",
 			func(d wal.SourceLedger) map[string]uint64 { return d.Dropped }),
@@ -53,7 +53,7 @@ func ledgerSeries() []series {
 // waiting is for each source, so that the second line of the ledger can be
 // checked for each.
 func waiting() series {
-	s := door("usages_waiting", "Usages queued or being committed.", func(d wal.SourceLedger) uint64 { return d.Waiting })
+	s := bySource("usages_waiting", "Usages queued or being committed.", func(d wal.SourceLedger) uint64 { return d.Waiting })
 	s.kind = "gauge"
 	return s
 }

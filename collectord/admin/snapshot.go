@@ -32,7 +32,7 @@ type ReloadSnapshot struct {
 	At time.Time // the last that succeeded
 }
 
-// HTTPSnapshot is what the HTTP door counts beside the ledger.
+// HTTPSnapshot is what the HTTP server counts beside the ledger.
 type HTTPSnapshot struct {
 	Requests    map[int]uint64                 // by status
 	Seconds     map[int]histogram.Distribution // by class of status: 2, 4, 5
@@ -46,7 +46,7 @@ type HTTPSnapshot struct {
 	CertificateExpires float64           // in seconds since 1970; +Inf without one
 }
 
-// UDPSnapshot is what the UDP door counts beside the ledger.
+// UDPSnapshot is what the UDP server counts beside the ledger.
 type UDPSnapshot struct {
 	Datagrams     uint64
 	Bytes         uint64

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// openUnread is a door that reads when it is told to, and a sender to its first
+// openUnread is a server that reads when it is told to, and a sender to its first
 // socket.
 func openUnread(t *testing.T, log Log, addr string, o Options) (u *Server, conn net.Conn) {
 	t.Helper()
@@ -36,7 +36,7 @@ func openUnread(t *testing.T, log Log, addr string, o Options) (u *Server, conn 
 	return u, conn
 }
 
-// open starts a UDP door and returns a socket connected to it.
+// open starts a UDP server and returns a socket connected to it.
 func open(t *testing.T, log Log, addr string, o Options) (u *Server, conn net.Conn) {
 	t.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))

@@ -49,7 +49,7 @@ func main() {
 	seconds := flag.Int("seconds", 4, "length of each measurement")
 	binary := flag.String("binary", "bin/collectord", "the daemon to measure")
 	dir := flag.String("dir", "", "where to put data (default: a temporary directory)")
-	only := flag.String("only", "", "measure only this: doors, udp, batches, log, segments, ship, audit, listing, cat, million, backlog, sizes or metrics")
+	only := flag.String("only", "", "measure only this: http, udp, batches, log, segments, ship, audit, listing, cat, million, backlog, sizes or metrics")
 	profile := flag.String("profile", "", "record a profile for the compiler to this file instead")
 	child := flag.String(childFlag, "", "do a part of a measurement, given as JSON, in a process of its own")
 	receive := flag.Bool(bareFlag, false, "be the receiver that the udp section compares with")
@@ -91,7 +91,7 @@ func bench(rounds, seconds int, binary, dir, only, profile string) error {
 	fmt.Printf("machine: %d cores, Linux %s, %s; load generators on the same machine\n", runtime.NumCPU(), kernel(), cpu())
 	fmt.Printf("usage: %d bytes; %d rounds of %d s; medians; fsync before each 201\n\n", len(usage), rounds, seconds)
 
-	if only == "" || only == "doors" {
+	if only == "" || only == "http" {
 		err = benchDoors(rounds, seconds, binary, dir)
 	}
 	if err == nil && (only == "" || only == "udp") {

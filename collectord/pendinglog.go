@@ -10,9 +10,9 @@ import (
 	"collectord/wal"
 )
 
-// gate stands for the log from before it is open, so that the HTTP door can say
+// pendingLog stands for the log from before it is open, so that the HTTP server can say
 // that it is starting. What comes in meanwhile waits: a restart refuses nothing.
-type gate struct {
+type pendingLog struct {
 	log    atomic.Pointer[wal.Log]
 	opened chan struct{}
 
@@ -25,10 +25,12 @@ type rejection struct {
 	reason string
 }
 
-func newGate() *gate { return &gate{opened: make(chan struct{}), rejected: map[rejection]int{}} }
+func newPendingLog() *pendingLog {
+	return &pendingLog{opened: make(chan struct{}), rejected: map[rejection]int{}}
+}
 
 // open lets everything through. It is called once.
-func (g *gate) open(log *wal.Log) {
+func (g *pendingLog) open(log *wal.Log) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for r, n := range g.rejected {
@@ -38,7 +40,7 @@ func (g *gate) open(log *wal.Log) {
 	close(g.opened)
 }
 
-func (g *gate) wait() *wal.Log {
+func (g *pendingLog) wait() *wal.Log {
 	if log := g.log.Load(); log != nil {
 		return log
 	}
@@ -46,18 +48,18 @@ func (g *gate) wait() *wal.Log {
 	return g.log.Load()
 }
 
-func (g *gate) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
+func (g *pendingLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
 	return g.wait().AppendSeq(ctx, recs)
 }
 
-func (g *gate) Enqueue(recs ...wal.Record) int { return g.wait().Enqueue(recs...) }
+func (g *pendingLog) Enqueue(recs ...wal.Record) int { return g.wait().Enqueue(recs...) }
 
-func (g *gate) YieldToIngest() { g.wait().YieldToIngest() }
+func (g *pendingLog) YieldToIngest() { g.wait().YieldToIngest() }
 
-func (g *gate) Repeat(s wal.Source, n int) { g.wait().Repeat(s, n) }
+func (g *pendingLog) Repeat(s wal.Source, n int) { g.wait().Repeat(s, n) }
 
 // Reject does not wait: what was refused needs no log, only the ledger.
-func (g *gate) Reject(s wal.Source, reason string, n int) {
+func (g *pendingLog) Reject(s wal.Source, reason string, n int) {
 	if log := g.log.Load(); log != nil {
 		log.Reject(s, reason, n)
 		return
@@ -71,7 +73,7 @@ func (g *gate) Reject(s wal.Source, reason string, n int) {
 	g.rejected[rejection{s, reason}] += n
 }
 
-func (g *gate) Full() error {
+func (g *pendingLog) Full() error {
 	if log := g.log.Load(); log != nil {
 		return log.Full()
 	}

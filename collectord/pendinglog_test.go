@@ -14,11 +14,11 @@ import (
 	"collectord/wal"
 )
 
-// While the log opens, the HTTP door says so, and keeps usages waiting rather
+// While the log opens, the HTTP server says so, and keeps usages waiting rather
 // than refusing them: a restart is not to be noticed.
 func TestWhileStartingUsagesWaitAndHealthSaysSo(t *testing.T) {
-	entrance := newGate()
-	web := httpserver.New(entrance, httpserver.Options{})
+	pending := newPendingLog()
+	web := httpserver.New(pending, httpserver.Options{})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func TestWhileStartingUsagesWaitAndHealthSaysSo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entrance.open(log)
+	pending.open(log)
 	if got := <-posted; got != http.StatusCreated {
 		t.Errorf("the usage that waited: %d", got)
 	}
