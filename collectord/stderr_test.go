@@ -200,6 +200,7 @@ func TestALogThatNobodyReadsDoesNotKeepTheOldestFromMakingRoom(t *testing.T) {
 		}
 	}
 	until(t, "usages are evicted", func() bool { return d.metrics()["collectord_usages_evicted_total"] > 0 })
+	until(t, "usages are stored", func() bool { return postAs(t, client, d.url(), token) == http.StatusCreated }) // several had to go
 	d.serves(client, token)
 }
 
