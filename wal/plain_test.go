@@ -29,6 +29,7 @@ func TestAFileInThePlaceOfASegment(t *testing.T) {
 		{"a file", sealed, sealed, file, []int{2, 3}},
 		{"a FIFO", sealed, sealed, fifo, []int{2, 3}},
 		{"a file, unread", sealed, sealed + ".unread", file, []int{2, 3}},
+		{"a file, unread, of which a part was saved", sealed, "00000000000000000001-00000000000000000004.unread", file, []int{2, 3}},
 		{"a file, evicted", sealed, sealed + ".evicted", file, []int{2, 3}},
 		{"a file, damaged", sealed, sealed + ".damaged", file, []int{2, 3}},
 		{"a file, gone", sealed, sealed + ".gone", file, nil},
