@@ -258,6 +258,22 @@ func (a *asker) echoes(header, value string) string {
 // listed is more than a page of any storage.
 const listed = 1_100
 
+// putAgain puts as collectord does: what fails in the storage is tried again. rclone fails
+// where two puts make the same directory at once.
+func (a *asker) putAgain(path string, body []byte) error {
+	for try := 0; ; try++ {
+		answer, err := a.Put(path, body)
+		switch {
+		case err != nil:
+			return err
+		case answer.Status == http.StatusOK:
+			return nil
+		case answer.Status < http.StatusInternalServerError || try == 5:
+			return fmt.Errorf("put %s: %s", path, refusal(answer))
+		}
+	}
+}
+
 // lists puts as many objects as collectord would, and lists them.
 func (a *asker) lists(bucket string) (string, error) {
 	const prefix = "list/dt=2026-11-23/"
@@ -271,10 +287,7 @@ func (a *asker) lists(bucket string) (string, error) {
 	for worker := range errs {
 		wg.Go(func() {
 			for i := worker; i < len(want) && errs[worker] == nil; i += len(errs) {
-				var answer Answer
-				if answer, errs[worker] = a.Put("/"+bucket+"/"+want[i], []byte("x")); errs[worker] == nil && answer.Status != http.StatusOK {
-					errs[worker] = fmt.Errorf("put %s: %s", want[i], refusal(answer))
-				}
+				errs[worker] = a.putAgain("/"+bucket+"/"+want[i], []byte("x"))
 			}
 		})
 	}
