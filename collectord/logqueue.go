@@ -103,7 +103,7 @@ func (q *logQueue) wrote(failed uint64) {
 }
 
 // flush waits until all lines are written, as long as they are, but not for ever.
-func (q *logQueue) flush(patience time.Duration) {
+func (q *logQueue) flush(timeout time.Duration) {
 	q.mu.Lock()
 	if !q.writing && len(q.lines) == 0 {
 		q.mu.Unlock()
@@ -113,7 +113,7 @@ func (q *logQueue) flush(patience time.Duration) {
 	q.drained = append(q.drained, done)
 	q.mu.Unlock()
 
-	end := time.After(patience)
+	end := time.After(timeout)
 	look := time.NewTicker(logStalled)
 	defer look.Stop()
 	for {

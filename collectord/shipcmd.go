@@ -32,7 +32,7 @@ const lastHeartbeat = 10 * time.Second
 func shipCommand() *cobra.Command {
 	var asJSON bool
 	var noWait bool
-	var patience time.Duration
+	var giveUpAfter time.Duration
 	c := &cobra.Command{
 		Use:   "ship",
 		Short: "Upload everything that is on this host, then exit; no daemon may run",
@@ -49,7 +49,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		Args: cobra.NoArgs,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
-	c.Flags().DurationVar(&patience, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
+	c.Flags().DurationVar(&giveUpAfter, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "don't look once more whether the storage has kept what it confirmed")
 	config.AddFlags(c.Flags())
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +74,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())
-		result, err := shipEverything(ctx, cfg, v.Logger, patience, bar)
+		result, err := shipEverything(ctx, cfg, v.Logger, giveUpAfter, bar)
 		bar.clear()
 		v.close() // what was logged comes before the result
 		if err != nil {
@@ -150,8 +150,8 @@ func (r *shipResult) left() string {
 }
 
 // shipEverything opens the log, which seals what a crash or a stop left, and
-// ships until nothing is left, ctx ends, or patience does.
-func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger, patience time.Duration, bar *progress) (result *shipResult, err error) {
+// ships until nothing is left, ctx ends, or attempts have failed for giveUpAfter.
+func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger, giveUpAfter time.Duration, bar *progress) (result *shipResult, err error) {
 	o := walOptions(cfg, logger)
 	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
 	log, err := wal.Open(cfg.DataDir, o)
@@ -159,7 +159,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	if err := awaitStart(ctx, log, patience); err != nil {
+	if err := awaitStart(ctx, log, giveUpAfter); err != nil {
 		return nil, err
 	}
 	store, err := openStore(cfg, log, logger)
@@ -190,7 +190,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	if limits.Keep > 0 {
 		logger.Info("shipping, and looking once more after shipper.keep whether the storage has what it confirmed (--no-wait: not)", "keep", limits.Keep.String())
 	}
-	result.Stopped = watchShipping(ctx, log, ship, patience, bar)
+	result.Stopped = watchShipping(ctx, log, ship, giveUpAfter, bar)
 	stopShipping()
 	<-ended
 
@@ -217,11 +217,11 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 }
 
 // awaitStart waits for a disk that fails now to let the log start.
-func awaitStart(ctx context.Context, log *wal.Log, patience time.Duration) error {
+func awaitStart(ctx context.Context, log *wal.Log, giveUpAfter time.Duration) error {
 	turn := time.NewTicker(50 * time.Millisecond)
 	defer turn.Stop()
 	for began := time.Now(); !log.Started(); {
-		if patience > 0 && time.Since(began) > patience {
+		if giveUpAfter > 0 && time.Since(began) > giveUpAfter {
 			return fmt.Errorf("the log can't be started: %w", log.Full())
 		}
 		select {
@@ -235,7 +235,7 @@ func awaitStart(ctx context.Context, log *wal.Log, patience time.Duration) error
 
 // watchShipping returns when nothing is left that can be shipped, or says why it
 // did not wait any longer.
-func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, patience time.Duration, bar *progress) (why string) {
+func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, giveUpAfter time.Duration, bar *progress) (why string) {
 	type mark struct {
 		objects, salvaged, vanished uint64
 		segments, notes, kept       int
@@ -271,8 +271,8 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, pat
 		if failures == failed { // as while it waits for the last look
 			since = time.Now()
 		}
-		if patience > 0 && failures > failed && time.Since(since) > patience {
-			return fmt.Sprintf("nothing could be shipped for %v: the log above says why", patience)
+		if giveUpAfter > 0 && failures > failed && time.Since(since) > giveUpAfter {
+			return fmt.Sprintf("nothing could be shipped for %v: the log above says why", giveUpAfter)
 		}
 		select {
 		case <-ctx.Done():

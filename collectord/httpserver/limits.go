@@ -29,15 +29,15 @@ func (l Limits) withDefaults() Limits {
 	set(&l.MaxRecord, 1<<20)
 	set(&l.MaxConnections, 1024)
 	set(&l.BodyRate, 1<<10)
-	patience := func(v *time.Duration, d time.Duration) {
+	setTime := func(v *time.Duration, d time.Duration) {
 		if *v == 0 {
 			*v = d
 		}
 	}
-	patience(&l.HeaderTimeout, 5*time.Second)
-	patience(&l.BodyGrace, 5*time.Second)
-	patience(&l.AnswerTimeout, 10*time.Second)
-	patience(&l.IdleTimeout, 75*time.Second)
+	setTime(&l.HeaderTimeout, 5*time.Second)
+	setTime(&l.BodyGrace, 5*time.Second)
+	setTime(&l.AnswerTimeout, 10*time.Second)
+	setTime(&l.IdleTimeout, 75*time.Second)
 	return l
 }
 

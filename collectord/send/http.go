@@ -141,8 +141,8 @@ func (c *client) make(k int64) {
 
 // backoff is how long to wait after so many repeats; fewer than none is shorter.
 func backoff(attempt int) time.Duration {
-	most := min(firstBackoff<<max(min(attempt, 16), 0)>>max(min(-attempt, 16), 0), mostBackoff)
-	return rand.N(most)
+	limit := min(firstBackoff<<max(min(attempt, 16), 0)>>max(min(-attempt, 16), 0), mostBackoff)
+	return rand.N(limit)
 }
 
 // sleep waits, and reports false where ctx ends first.
@@ -157,9 +157,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// hand hands out the numbers of requests when they are due, for clients to take
+// dispatch sends the numbers of requests when they are due, for clients to take
 // when they are free.
-func (r *run) hand(ctx context.Context, due chan<- int64) {
+func (r *run) dispatch(ctx context.Context, due chan<- int64) {
 	defer close(due)
 	over := make(<-chan time.Time)
 	if r.plan.lasts > 0 {

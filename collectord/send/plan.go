@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// late is how much longer than its duration a run with a rate goes on to send
+// overrun is how much longer than its duration a run with a rate goes on to send
 // what was due.
-const late = time.Second
+const overrun = time.Second
 
 // schedule says when parcels (requests or datagrams) of so many usages are due.
 // Each time is computed from the parcel's number, so no error adds up.
@@ -57,7 +57,7 @@ func newPlan(o Options) *plan {
 	}
 	if o.Rate > 0 && o.Duration > 0 {
 		p.usages = min(p.usages, schedule{o.Rate, 1}.before(o.Duration))
-		p.lasts += late
+		p.lasts += overrun
 	}
 	p.parcels = p.usages / p.batch
 	if p.usages%p.batch > 0 {

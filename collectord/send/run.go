@@ -99,7 +99,7 @@ func (r *run) overHTTP(ctx context.Context) (took time.Duration, err error) {
 	var due chan int64
 	if r.plan.rate > 0 {
 		due = make(chan int64)
-		wg.Go(func() { r.hand(ctx, due) })
+		wg.Go(func() { r.dispatch(ctx, due) })
 	}
 	for _, c := range clients {
 		c.due = due
