@@ -75,10 +75,8 @@ type printed struct {
 func (p *printed) Write(text []byte) (int, error) {
 	p.lines += bytes.Count(text, []byte("\n"))
 	if p.writes++; p.writes%16 == 0 || len(text) < 16<<10 {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
-		if err != nil {
-			return 0, err
-		}
+		// It may have ended, and what it printed be read only now.
+		status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid()))
 		_, after, _ := strings.Cut(string(status), "VmHWM:")
 		kib := 0
 		_, _ = fmt.Sscan(after, &kib) // else it stays 0
