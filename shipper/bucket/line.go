@@ -16,13 +16,18 @@ type ID [16]byte
 
 // AppendTo appends the canonical text form, 36 characters, to dst.
 func (id ID) AppendTo(dst []byte) []byte {
-	for i, end := range [...]int{4, 6, 8, 10, 16} {
-		if i > 0 {
-			dst = append(dst, '-')
+	const digits = "0123456789abcdef"
+	var text textID
+	at := 0
+	for i, b := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text[at] = '-'
+			at++
 		}
-		dst = hex.AppendEncode(dst, id[[...]int{0, 4, 6, 8, 10}[i]:end])
+		text[at], text[at+1] = digits[b>>4], digits[b&0xf]
+		at += 2
 	}
-	return dst
+	return append(dst, text[:]...)
 }
 
 func (id ID) String() string { return string(id.AppendTo(make([]byte, 0, 36))) }
