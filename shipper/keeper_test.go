@@ -29,6 +29,7 @@ type keeping struct {
 	fake   *s3test.Pipe
 	store  bucket.Store
 	dir    string
+	keep   time.Duration // after the next start
 	log    *wal.Log
 	ship   *Shipper
 	logged saidLines
@@ -39,7 +40,7 @@ type keeping struct {
 
 func newKeeping(t *testing.T) *keeping {
 	t.Helper()
-	k := &keeping{t: t, fake: s3test.NewPipe(), dir: t.TempDir(), counts: map[string]*atomic.Int64{}}
+	k := &keeping{t: t, fake: s3test.NewPipe(), dir: t.TempDir(), keep: testKeep, counts: map[string]*atomic.Int64{}}
 	for _, method := range []string{http.MethodPut, http.MethodHead, http.MethodGet} {
 		k.counts[method] = &atomic.Int64{}
 	}
@@ -74,7 +75,7 @@ func (k *keeping) start() {
 		k.t.Fatal(err)
 	}
 	k.ship, err = New(k.log, k.store, Options{
-		SpoolDir: filepath.Join(k.dir, "spool"), Logger: k.logged.logger(), Limits: Limits{Keep: testKeep},
+		SpoolDir: filepath.Join(k.dir, "spool"), Logger: k.logged.logger(), Limits: Limits{Keep: k.keep},
 	})
 	if err != nil {
 		k.t.Fatal(err)

@@ -33,11 +33,10 @@ const (
 // a proxy, which had taken all of it, and the storage could be stored later: then both
 // have the same ids, and the audit reports them as doubled.
 func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.Object, refused *bucket.Error) (stored *bucket.Object, err error) {
-	read := seg.Relisted() > 0
-	found, _, err := s.compare(ctx, o, read)
+	found, _, err := s.existing(ctx, seg, o)
 	if errors.Is(err, bucket.ErrNotFound) || err == nil && found != bucket.SameLines && found != bucket.DamagedCopy {
 		o = o.Beside()
-		found, _, err = s.compare(ctx, o, read)
+		found, _, err = s.existing(ctx, seg, o)
 	}
 	var unasked *bucket.Error
 	switch {

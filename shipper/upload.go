@@ -36,7 +36,7 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 	if err != nil {
 		return err
 	}
-	if s.currentLimits().Keep > 0 && !s.keeper.isBlind() {
+	if s.keeps() {
 		s.keeper.keep(seg, o)
 	} else if err := seg.Remove(); err != nil {
 		return err
@@ -79,14 +79,13 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (
 // put has the storage take an object. An earlier process may have shipped the segment,
 // and so may this one if the storage seemed to have lost it: then it is asked first.
 func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
-	read := seg.Relisted() > 0
-	if read || seg.FoundAtStart() {
+	if seg.Relisted() > 0 || seg.FoundAtStart() {
 		if err := s.store.Probe(ctx); err != nil { // what a storage has that does not encrypt is not shipped
 			return o, err
 		}
-		stored, err := s.resolveExisting(ctx, o, read)
+		stored, err := s.resolveExisting(ctx, seg, o)
 		if errors.Is(err, bucket.ErrNotFound) { // what had its name may be gone, and ours beside it
-			found, _, besideErr := s.compare(ctx, o.Beside(), read)
+			found, _, besideErr := s.existing(ctx, seg, o.Beside())
 			if besideErr == nil && found == bucket.SameLines {
 				return o.Beside(), nil
 			}
@@ -104,8 +103,30 @@ func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (
 		o.Sent = err == nil
 		return o, err
 	}
-	stored, err = s.resolveExisting(ctx, o, read)
+	stored, err = s.resolveExisting(ctx, seg, o)
 	return stored, contradiction(o.Key, err)
+}
+
+// keeps reports whether a segment stays here until its object was looked at once more.
+func (s *Shipper) keeps() bool { return s.currentLimits().Keep > 0 && !s.keeper.isBlind() }
+
+// existing compares what the storage has under an object's key, whose put was not
+// answered. A storage that failed meanwhile may have its name, size and metadata and not
+// its bytes: they are read, unless the last look does so. What may not be read, as in an
+// archive class, is believed where nothing speaks against it.
+func (s *Shipper) existing(ctx context.Context, seg *wal.Segment, o *bucket.Object) (found bucket.Comparison, etag string, err error) {
+	lost := seg.Relisted() > 0
+	read := lost || !s.keeps()
+	found, etag, err = s.compare(ctx, o, read)
+	if lost || !read || !isForbidden(err) {
+		return found, etag, err
+	}
+	found, etag, err = s.compare(ctx, o, bucket.Look)
+	if err == nil && found == bucket.SameLines {
+		s.opts.Logger.Warn("can't read back an object whose put was not answered: its size and metadata are believed (grant s3:GetObject on this bucket and prefix; README, Permissions)",
+			"trouble", troubleLook, "destination", s.store.String(), "key", o.Key)
+	}
+	return found, etag, err
 }
 
 // isForbidden reports whether the storage does not let us look.
@@ -132,8 +153,8 @@ func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
 // same lines is ours, from before a crash or a lost answer; a damaged copy of it is
 // replaced; anything else stays, and ours goes beside it. It returns the object as it is
 // stored then; ErrNotFound means that the key is not taken.
-func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object, read bool) (stored *bucket.Object, err error) {
-	found, etag, err := s.compare(ctx, o, read)
+func (s *Shipper) resolveExisting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
+	found, etag, err := s.existing(ctx, seg, o)
 	if err != nil || found == bucket.SameLines {
 		return o, err
 	}
@@ -147,7 +168,7 @@ func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object, read bo
 		}
 	}
 	beside := o.Beside()
-	if err := s.putBeside(ctx, beside, read); err != nil {
+	if err := s.putBeside(ctx, seg, beside); err != nil {
 		return o, err
 	}
 	if damaged {
@@ -165,12 +186,12 @@ func (s *Shipper) resolveExisting(ctx context.Context, o *bucket.Object, read bo
 
 // putBeside has the storage take an object under the name that it gets where its own
 // is taken.
-func (s *Shipper) putBeside(ctx context.Context, beside *bucket.Object, read bool) error {
+func (s *Shipper) putBeside(ctx context.Context, seg *wal.Segment, beside *bucket.Object) error {
 	err := s.store.Put(ctx, beside)
 	if !errors.Is(err, bucket.ErrExists) {
 		return err
 	}
-	found, etag, err := s.compare(ctx, beside, read)
+	found, etag, err := s.existing(ctx, seg, beside)
 	switch {
 	case err != nil:
 		return contradiction(beside.Key, err)

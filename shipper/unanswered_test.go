@@ -1,0 +1,105 @@
+package shipper
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket/s3test"
+	"collectord/wal"
+)
+
+// TestWithoutKeepWhatHadNoAnswerIsReadBack has the connection cut between the last byte of
+// an object and the answer, as by a loss of power: the storage has the name, the size and
+// the metadata, and other bytes.
+func TestWithoutKeepWhatHadNoAnswerIsReadBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		rots, restarts, maybe bool // maybe: it may not be read
+		gets, puts            int64
+		said                  string
+	}{
+		"intact":                     {false, false, false, 1, 0, ""},
+		"damaged":                    {true, false, false, 2, 1, "replaced it"}, // what reads as other lines is read again
+		"intact, after a restart":    {false, true, false, 1, 0, ""},
+		"damaged, after a restart":   {true, true, false, 2, 1, "replaced it"},
+		"it may not be read":         {true, false, true, 1, 0, "its size and metadata are believed"},
+		"nor may it after a restart": {true, true, true, 1, 0, "its size and metadata are believed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inKeeping(t, func(t *testing.T, k *keeping) {
+				k.ship.SetLimits(Limits{})
+				isObject := func(key string) bool { return strings.Contains(key, "/dt=") }
+				k.behave(s3test.Behaviour{Stored: isObject})
+				if err := k.log.Append(t.Context(), wal.Record{Usage: big()}); err != nil {
+					t.Fatal(err)
+				}
+				if err := k.log.Seal(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				was := k.fake.Objects()
+				for key, o := range was {
+					if c.rots && isObject(key) {
+						k.fake.Rot(key, make([]byte, len(o.Body)))
+					}
+				}
+				k.behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+					return c.maybe && r.Method == http.MethodGet && isObject(r.URL.Path) && s3test.Error(w, http.StatusForbidden, "InvalidObjectState")
+				}})
+				k.looks()
+				if c.restarts {
+					k.stop()
+					k.keep = 0
+					k.start()
+				}
+				before := k.fake.Puts()
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				k.expect(0, 0, 0, 0)
+				if gets := k.counted(http.MethodGet); gets != c.gets {
+					t.Errorf("it was read %d times, want %d", gets, c.gets)
+				}
+				for key, o := range k.fake.Objects() {
+					if !isObject(key) {
+						continue
+					}
+					if puts := k.fake.Puts()[key] - before[key]; int64(puts) != c.puts {
+						t.Errorf("it was put again %d times, want %d", puts, c.puts)
+					}
+					if whole := string(o.Body) == string(was[key].Body); whole == c.maybe {
+						t.Errorf("it is whole: %v", whole)
+					}
+				}
+				if c.said != "" {
+					k.said(c.said, 1)
+				}
+			})
+		})
+	}
+}
+
+// TestWhatHadNoAnswerIsReadBackWithinTheBandwidth reads 1 MiB at 16 KiB a second.
+func TestWhatHadNoAnswerIsReadBackWithinTheBandwidth(t *testing.T) {
+	inKeeping(t, func(t *testing.T, k *keeping) {
+		k.ship.SetLimits(Limits{})
+		k.behave(s3test.Behaviour{Stored: func(key string) bool { return strings.Contains(key, "/dt=") }})
+		if err := k.log.Append(t.Context(), wal.Record{Usage: big()}); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.log.Seal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		k.behave(s3test.Behaviour{})
+		k.ship.SetLimits(Limits{Bandwidth: 16 << 10})
+		began := time.Now()
+		for k.log.Ledger().Pending > 0 && time.Since(began) < time.Hour {
+			time.Sleep(time.Second)
+		}
+		if took := time.Since(began); k.counted(http.MethodGet) != 1 || took < 30*time.Second || took > 10*time.Minute {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
