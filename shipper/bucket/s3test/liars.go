@@ -16,8 +16,10 @@ type Liar struct {
 
 // Liars returns them all, by name.
 func Liars() map[string]Liar {
-	method := func(method string, answer func(w http.ResponseWriter) bool) func(http.ResponseWriter, *http.Request) bool {
-		return func(w http.ResponseWriter, r *http.Request) bool { return r.Method == method && answer(w) }
+	looks := func(answer func(w http.ResponseWriter) bool) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			return (r.Method == http.MethodHead || r.Method == http.MethodGet && r.URL.RawQuery == "") && answer(w)
+		}
 	}
 	all := func(answer func(w http.ResponseWriter) bool) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
@@ -78,17 +80,17 @@ func Liars() map[string]Liar {
 		"half of it, and it says so":    {Behaviour{Lie: TruncatesHonestly}, []string{"BadDigest", "damaged"}, "bytes changed on their way"},
 		"half of it, by its ETag alone": {Behaviour{Lie: TruncatesHonestly, NoCRC32C: true}, []string{"unproven", "damaged"}, "does not keep objects whole"},
 		"a page for every look at it": {
-			Behaviour{Lie: Bare, Fault: method(http.MethodHead, func(w http.ResponseWriter) bool { return LoginPage(w, http.StatusOK) })},
+			Behaviour{Lie: Bare, Fault: looks(func(w http.ResponseWriter) bool { return LoginPage(w, http.StatusOK) })},
 			[]string{"not_a_store"},
 			foreign,
 		},
 		"404 for every look at it": {
-			Behaviour{Lie: Bare, Fault: method(http.MethodHead, func(w http.ResponseWriter) bool { return Error(w, http.StatusNotFound, "NoSuchKey") })},
+			Behaviour{Lie: Bare, Fault: looks(func(w http.ResponseWriter) bool { return Error(w, http.StatusNotFound, "NoSuchKey") })},
 			[]string{"unproven", "contradiction"},
 			"keeps nothing",
 		},
 		"403 for every look at it": {
-			Behaviour{Lie: Bare, Fault: method(http.MethodHead, func(w http.ResponseWriter) bool { return Error(w, http.StatusForbidden, "AccessDenied") })},
+			Behaviour{Lie: Bare, Fault: looks(func(w http.ResponseWriter) bool { return Error(w, http.StatusForbidden, "AccessDenied") })},
 			[]string{"unproven", "AccessDenied"},
 			"s3:GetObject",
 		},
