@@ -112,7 +112,11 @@ func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err
 	h = bucket.Heartbeat{
 		Version: s.opts.Version, LastSeq: last, ConfirmedBelow: below, Pending: s.log.Ledger().Pending, Trouble: s.trouble(st), Retired: retired,
 		OldestUnshipped: int64(math.Ceil(st.OldestUnshipped.Seconds())), FreeBytes: st.FreeBytes, At: time.Now(),
+		RunSeconds: int64(time.Since(s.began).Seconds()),
 	}
+	s.mu.Lock()
+	h.Vanished = s.stats.Vanished
+	s.mu.Unlock()
 	if seconds := st.SecondsUntilFull; seconds < math.MaxInt32 {
 		whole := int64(seconds)
 		h.SecondsUntilFull = &whole

@@ -93,7 +93,7 @@ func TestHeartbeatsAreWrittenWhenSomethingChangesElseHourly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, l, s, _, stop := beating(t, 5*time.Minute)
 		time.Sleep(20 * time.Second)
-		if h := b.read(t); b.took() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || h.Trouble != "" || h.Retired || time.Since(h.At) > 20*time.Second {
+		if h := b.read(t); b.took() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || h.Trouble != "" || h.Retired || time.Since(h.At) > 20*time.Second || h.RunSeconds < 10 || h.RunSeconds > 20 {
 			t.Errorf("after the start: %+v", h)
 		}
 		time.Sleep(59 * time.Minute) // time and the disk's room change

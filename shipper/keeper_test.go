@@ -274,6 +274,9 @@ func TestWhatIsGoneTwiceHasVanished(t *testing.T) {
 		if n := k.fake.Puts()[keys[0]]; n != 2 {
 			t.Errorf("it was put %d times", n)
 		}
+		if h, _, err := k.ship.heartbeat(false); err != nil || h.Vanished != 1 {
+			t.Errorf("the heartbeat: %+v, %v", h, err)
+		}
 	})
 }
 

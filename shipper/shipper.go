@@ -89,6 +89,7 @@ type Shipper struct {
 	sizes   sizeLimit
 	unread  unreadable
 	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
+	began   time.Time
 
 	mu      sync.Mutex // guards what follows
 	limits  Limits
@@ -132,7 +133,7 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 		return nil, fmt.Errorf("unknown compression level %q", o.Level)
 	}
 	s := &Shipper{
-		log: log, store: store, opts: o, level: level,
+		log: log, store: store, opts: o, level: level, began: time.Now(),
 		done:    make(chan result),
 		wake:    make(chan struct{}, 1),
 		uploads: histogram.NewLatency(),

@@ -20,15 +20,23 @@ func (b tamper) object(node string, log, run, first, last uint64, hour time.Time
 	b.put(k.String(), []byte("x"), bucket.Metadata{})
 }
 
-// beat puts a heartbeat.
+// beat puts a heartbeat of run 1, which the storage takes at its time.
 func (b tamper) beat(node string, log uint64, h bucket.Heartbeat) {
 	b.t.Helper()
-	o, err := bucket.NewHeartbeat(bucket.Key{Node: node, LogID: log, Run: 1}, h)
+	b.beatOf(bucket.Key{Node: node, LogID: log, Run: 1}, h)
+}
+
+func (b tamper) beatOf(k bucket.Key, h bucket.Heartbeat) {
+	b.t.Helper()
+	o, err := bucket.NewHeartbeat(k, h)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	if err := b.store.Put(context.Background(), o); err != nil {
 		b.t.Fatal(err)
+	}
+	if b.touch != nil {
+		b.touch(k.HeartbeatKey(), h.At)
 	}
 }
 

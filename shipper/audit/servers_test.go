@@ -29,7 +29,7 @@ func open(t *testing.T, d bucket.Destination) bucket.Store {
 func newFolder(t *testing.T) tamper {
 	t.Helper()
 	root := t.TempDir()
-	return tamper{t, open(t, bucket.Destination{URL: "file://" + root}), func(key string) error { return os.Remove(filepath.Join(root, key)) }, false}
+	return tamper{t, open(t, bucket.Destination{URL: "file://" + root}), func(key string) error { return os.Remove(filepath.Join(root, key)) }, nil, false}
 }
 
 func openS3(t *testing.T, endpoint, destination string) bucket.Store {
@@ -46,7 +46,7 @@ func newBucket(t *testing.T) tamper {
 	client, name := s3test.Client(t, endpoint), s3test.MakeBucket(t, endpoint, false)
 	return tamper{t, openS3(t, endpoint, name+"/some/prefix"), func(key string) error {
 		return client.RemoveObject(context.Background(), name, "some/prefix/"+key, minio.RemoveObjectOptions{})
-	}, true}
+	}, nil, true}
 }
 
 // newFake runs a fake S3 until the test ends.
@@ -57,7 +57,7 @@ func newFake(t *testing.T) (*s3test.Server, tamper) {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.Close)
-	return f, tamper{t, openS3(t, f.URL, s3test.Bucket+"/data"), func(key string) error { f.Put("data/"+key, nil); return nil }, true}
+	return f, tamper{t, openS3(t, f.URL, s3test.Bucket+"/data"), func(key string) error { f.Put("data/"+key, nil); return nil }, func(key string, at time.Time) { f.Touch("data/"+key, at) }, true}
 }
 
 // openLog opens a log for a test, which closes it.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"collectord/shipper/bucket"
 )
@@ -16,7 +17,8 @@ type tamper struct {
 	t        *testing.T
 	store    bucket.Store
 	delete   func(key string) error
-	metadata bool // the storage keeps it
+	touch    func(key string, at time.Time) // changes when the storage took it; nil: it can't be
+	metadata bool                           // the storage keeps it
 }
 
 func (b tamper) keys(prefix string) (keys []string) {

@@ -24,13 +24,20 @@ type Heartbeat struct {
 	Pending        uint64 `json:"pending"` // records that the storage has not confirmed
 	// Trouble names what fails, in a few words that others can rely on; empty: nothing.
 	Trouble string `json:"trouble"`
-	Retired bool   `json:"retired"` // all was shipped, to take the host out of service
+	// Vanished counts the segments of this run that the storage had confirmed and lost for
+	// good: see shipper.Stats.
+	Vanished uint64 `json:"vanished"`
+	Retired  bool   `json:"retired"` // all was shipped, to take the host out of service
 
 	// What differs each time it is looked at.
 	OldestUnshipped  int64     `json:"oldest_unshipped_seconds"` // its age; 0: there is none
 	SecondsUntilFull *int64    `json:"seconds_until_full"`       // nil: the log does not fill
 	FreeBytes        int64     `json:"free_bytes"`               // on the disk of the log
 	At               time.Time `json:"at"`
+	RunSeconds       int64     `json:"run_seconds"` // how long the run has lasted, whatever clock was set meanwhile
+
+	// Stored is when the storage took it, by the storage's clock; zero: not known.
+	Stored time.Time `json:"-"`
 }
 
 // Bounds of what is read of a heartbeat.
@@ -42,7 +49,7 @@ const (
 // Same reports whether nothing has changed but what always does.
 func (h Heartbeat) Same(o Heartbeat) bool {
 	steady := func(h Heartbeat) Heartbeat {
-		h.OldestUnshipped, h.SecondsUntilFull, h.FreeBytes, h.At = 0, nil, 0, time.Time{}
+		h.OldestUnshipped, h.SecondsUntilFull, h.FreeBytes, h.At, h.RunSeconds, h.Stored = 0, nil, 0, time.Time{}, 0, time.Time{}
 		return h
 	}
 	return steady(h) == steady(o)
@@ -52,6 +59,11 @@ func (h Heartbeat) Same(o Heartbeat) bool {
 // when the heartbeat was made if that is not known.
 func (h *Heartbeat) OldestAt() time.Time {
 	return h.At.Add(-time.Duration(min(max(h.OldestUnshipped, 0), maxAge)) * time.Second)
+}
+
+// Lasted is how long the run had lasted by then.
+func (h *Heartbeat) Lasted() time.Duration {
+	return time.Duration(min(max(h.RunSeconds, 0), maxAge)) * time.Second
 }
 
 // maxAge bounds what is believed of an age: ten years, in seconds.
@@ -88,6 +100,7 @@ func ReadHeartbeat(ctx context.Context, store Store, k Key) (h Heartbeat, err er
 	if err != nil {
 		return Heartbeat{}, &Damage{Err: err}
 	}
+	h.Stored = stored.Modified
 	return h, nil
 }
 
@@ -99,12 +112,13 @@ func (h *Heartbeat) parse(k Key, text []byte) error {
 	if json.Unmarshal(text, h) != nil { // its error would repeat what is in there
 		return errors.New("not the JSON of a heartbeat")
 	}
+	h.At = h.At.UTC()
 	switch {
 	case h.Format != Format:
 		return errors.New("a heartbeat of another format: a later version reads it")
 	case h.Node != k.Node, h.LogID != HexID(k.LogID):
 		return errors.New("not the heartbeat of its name")
-	case h.LastSeq > maxSeq, h.ConfirmedBelow < 1, h.ConfirmedBelow > h.LastSeq+1, h.At.IsZero(),
+	case h.LastSeq > maxSeq, h.ConfirmedBelow < 1, h.ConfirmedBelow > h.LastSeq+1, h.At.Year() < 1970, h.At.Year() > 9999,
 		len(h.Run) != len(HexID(0)), len(h.Version) > maxWords, len(h.Trouble) > maxWords:
 		return errors.New("a heartbeat that no host writes")
 	}

@@ -57,7 +57,8 @@ func TestOnlyWhatConcernsPeopleIsAChange(t *testing.T) {
 		same bool
 	}{
 		"nothing":            {was, true},
-		"time, disk and age": {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, At: time.Now(), FreeBytes: 9, OldestUnshipped: 6, SecondsUntilFull: &seconds}, true},
+		"time, disk and age": {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, At: time.Now(), RunSeconds: 8, FreeBytes: 9, OldestUnshipped: 6, SecondsUntilFull: &seconds}, true},
+		"vanished":           {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Vanished: 1}, false},
 		"records":            {Heartbeat{LastSeq: 8, ConfirmedBelow: 3, Pending: 5}, false},
 		"trouble":            {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Trouble: "x"}, false},
 		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Retired: true}, false},
@@ -106,6 +107,8 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 		"more confirmed than there is": instead(`"confirmed_below":1`, `"confirmed_below":3`),
 		"nothing confirmed":            instead(`"confirmed_below":1`, `"confirmed_below":0`),
 		"no time":                      instead(`"at":"2`, `"at":"x`),
+		"a time before all":            instead(`"at":"2`, `"at":"0`),
+		"the year 10000":               instead(`"at":"2`, `"at":"9999-12-31T23:59:59-01:00","x":"2`),
 		"a long trouble":               instead(`"trouble":""`, `"trouble":"`+strings.Repeat("x", 1000)+`"`),
 	} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {

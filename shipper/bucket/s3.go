@@ -266,7 +266,7 @@ func (s *s3Store) Open(ctx context.Context, key string) (io.ReadCloser, Stored, 
 
 // stored is what the headers of an answer hold of an object.
 func (s *s3Store) stored(key string, info minio.ObjectInfo) Stored {
-	there := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C, ETag: info.ETag}
+	there := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C, ETag: info.ETag, Modified: info.LastModified}
 	if strings.Contains(there.CRC32C, "-") { // of parts
 		there.CRC32C = ""
 	}

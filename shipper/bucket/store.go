@@ -42,6 +42,9 @@ type Stored struct {
 	Size   int64  // negative: not known
 	CRC32C string // of its bytes, as base64; empty: not known
 	ETag   string // names this version of it; empty: none does
+	// Modified is when the storage took it, by the storage's clock; zero: not known, as in a
+	// folder, where it may be the host's own clock, or when the folder was copied.
+	Modified time.Time
 	// Doubtful means that the bytes may not be what the metadata says they are, or
 	// that there is none.
 	Doubtful bool

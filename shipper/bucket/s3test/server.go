@@ -28,8 +28,9 @@ const Bucket = "bucket"
 
 // Object is what is stored.
 type Object struct {
-	Body   []byte
-	Header http.Header // of the request that put it
+	Body     []byte
+	Header   http.Header // of the request that put it
+	Modified time.Time
 }
 
 // Server is a running server.
@@ -109,7 +110,16 @@ func (s *Server) Put(key string, body []byte) {
 	if header.Get("X-Amz-Checksum-Crc32c") != "" {
 		header.Set("X-Amz-Checksum-Crc32c", crc32c(body))
 	}
-	s.objects[key] = Object{Body: body, Header: header}
+	s.objects[key] = Object{Body: body, Header: header, Modified: time.Now()}
+}
+
+// Touch changes when an object was put.
+func (s *Server) Touch(key string, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.objects[key]
+	o.Modified = at
+	s.objects[key] = o
 }
 
 // Rot replaces the bytes of an object and nothing else: a look at it tells what it
@@ -117,7 +127,9 @@ func (s *Server) Put(key string, body []byte) {
 func (s *Server) Rot(key string, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.objects[key] = Object{Body: body, Header: s.objects[key].Header}
+	o := s.objects[key]
+	o.Body = body
+	s.objects[key] = o
 }
 
 // Error answers as S3 does when something is wrong. It returns true, for faults.
@@ -199,7 +211,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 	if sum := o.Header.Get("X-Amz-Checksum-Crc32c"); sum != "" && !b.BlindCRC32C && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
 		w.Header().Set("X-Amz-Checksum-Crc32c", sum) // as of the put, whatever became of the bytes
 	}
-	w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
+	w.Header().Set("Last-Modified", o.Modified.UTC().Format(http.TimeFormat))
 	body := o.Body
 	if r.Method == http.MethodGet {
 		switch b.Read {
@@ -310,7 +322,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		if b.Lie < ConfirmsNothing {
 			body = kept
 		}
-		o := Object{kept, header.Clone()}
+		o := Object{kept, header.Clone(), time.Now()}
 		if crc != "" && !b.BlindCRC32C {
 			o.Header.Set("X-Amz-Checksum-Crc32c", crc32c(body))
 		}
