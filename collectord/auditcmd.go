@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,7 +14,6 @@ import (
 
 	"collectord/config"
 	"collectord/shipper/audit"
-	"collectord/shipper/bucket"
 )
 
 func auditCommand() *cobra.Command {
@@ -34,7 +32,8 @@ heartbeats of hosts.
 
 ` + destinationsHelp + `
 
-wrong (exit status 2):
+wrong (exit status 2, or 1 with an error):
+  error        a destination that can't be read, of several: nothing is known of it; of one alone, nothing is printed
   nothing      no records were found at all: a wrong prefix or node, or all is gone
   absent       a node of --expect of which there are neither objects nor a heartbeat
   silent       a node of --expect whose heartbeat is older than --silent-after
@@ -52,7 +51,7 @@ told apart:
   earlier      the records before a log's first one: expired, or lost; missing with --from-start
   lost         what a loss note says is evicted, or quarantined because it was damaged
   foreign      a file among the objects that collectord did not write
-  vanished     an object that was deleted while it was audited (--deep)
+  deleted      an object that was deleted while it was audited (--deep)
 
 Where there is neither metadata (folders, and copies by tools that drop it) nor a heartbeat, it is not known what a host
 had confirmed, and the audit says so: a gap is never missing there, but not yet there, and then overdue. Without
@@ -96,10 +95,7 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 		if o.Accepted, err = readAccepted(accepted); err != nil {
 			return err
 		}
-		stores, err := storesToRead(cmd.Context(), cfg, named)
-		if errors.Is(err, bucket.ErrNoMatch) {
-			return notRightf("nothing found: %v", err)
-		}
+		stores, err := storesToAudit(cmd.Context(), cfg, named)
 		if err != nil {
 			return err
 		}
@@ -126,6 +122,9 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 		}
 		if err == nil {
 			err = out.Flush()
+		}
+		if failed := r.Failed(); err == nil && len(failed) > 0 {
+			return noVerdict(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
 		}
 		if err == nil && r.Wrong() {
 			return notRightf("the bucket is not right: %s", wrongs(r))

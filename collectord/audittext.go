@@ -27,8 +27,10 @@ func sumUp(tallies map[audit.Kind]audit.Tally) string {
 func inWords(k audit.Kind, t audit.Tally) string {
 	text := plural(t.Findings, string(k)+" range")
 	switch k {
-	case audit.Truncated, audit.Damaged, audit.Unreadable, audit.Foreign, audit.Vanished:
+	case audit.Truncated, audit.Damaged, audit.Unreadable, audit.Foreign, audit.Deleted:
 		text = plural(t.Findings, string(k)+" object")
+	case audit.Failed:
+		text = plural(t.Findings, "destination") + " that can't be read"
 	case audit.Conflicting:
 		text = plural(t.Findings, "conflicting name")
 	case audit.Gone:
@@ -58,7 +60,10 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 	if known := sumUp(r.Accepted); known != "" {
 		verdict += "; accepted: " + known
 	}
-	if r.Wrong() {
+	switch {
+	case r.Tallies[audit.Failed].Findings > 0:
+		verdict = "ERROR, NO VERDICT: " + wrongs(r)
+	case r.Wrong():
 		verdict = "NOT RIGHT: " + wrongs(r)
 	}
 	writef(out, "%s\n", verdict)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"collectord/config"
@@ -13,32 +15,53 @@ const destinationsHelp = `Destinations are s3://bucket/prefix or file:///path; a
 s3://usages/*/ where each host has a prefix of its own. Without any it is shipper.destination.`
 
 // storesToRead opens the destinations that are named, or the configured one. Each is
-// there once, in the order in which they are named.
-func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stores []bucket.Store, err error) {
+// there once, in the order in which they are named. The error is of those that can't be
+// opened; they are among the stores, too, as such.
+func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stores []bucket.Store, failed error) {
 	if len(named) == 0 {
 		store, err := openStoreToRead(cfg)
 		return []bucket.Store{store}, err
 	}
 	var urls []string
+	add := func(url string, store bucket.Store, err error) {
+		if err != nil {
+			store, failed = bucket.Unopened(url, err), errors.Join(failed, err)
+		}
+		urls, stores = append(urls, url), append(stores, store)
+	}
 	for _, name := range named {
 		d := destinationToRead(cfg)
 		d.URL = name
 		all, err := bucket.Expand(ctx, d)
 		if err != nil {
-			return nil, err
+			add(name, nil, err)
 		}
 		for _, one := range all {
-			if slices.Contains(urls, one.URL) {
-				continue
+			if !slices.Contains(urls, one.URL) {
+				store, err := bucket.OpenToRead(one)
+				add(one.URL, store, err)
 			}
-			store, err := bucket.OpenToRead(one)
-			if err != nil {
-				return nil, err
-			}
-			urls, stores = append(urls, one.URL), append(stores, store)
 		}
 	}
-	return stores, nil
+	return stores, failed
+}
+
+// storesToAudit opens destinations as storesToRead does. One that can't be opened is an
+// error only where it is alone: of several, the others are reported on.
+func storesToAudit(ctx context.Context, cfg *config.Config, named []string) ([]bucket.Store, error) {
+	stores, err := storesToRead(ctx, cfg, named)
+	switch {
+	case len(stores) > 1 && ctx.Err() == nil:
+		return stores, nil
+	case errors.Is(err, bucket.ErrNoMatch):
+		return nil, notRightf("nothing found: %v", err)
+	}
+	return stores, err
+}
+
+// noVerdict is the error of some destinations among several.
+func noVerdict(failed, of int, first, reason string) error {
+	return fmt.Errorf("no verdict: %d of %d destinations can't be read; the first: %s: %s", failed, of, first, reason)
 }
 
 // namesOf returns the names of destinations, for people.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 
 	"collectord/shipper/audit"
 	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
 )
 
 // beat puts a heartbeat of a host, whose age is h.At's distance from now.
@@ -67,6 +69,12 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		t.Errorf("%d: %q %s", status, lines, stderr)
 	}
 	full := int64(7 * 3600)
+	beat := func(t *testing.T, store bucket.Store, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
+		t.Helper()
+		beat(t, store, node, log, age, h)
+		ward := map[bucket.Store]string{one: "edge-1", other: "edge-2"}[store]
+		f.Touch("wards/"+ward+"/"+bucket.Key{Node: node, LogID: log << 32}.HeartbeatKey(), time.Now().Add(-age))
+	}
 	beat(t, one, "edge-1", 1, 90*time.Second, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 30, SecondsUntilFull: &full})
 	beat(t, one, "old", 9, 40*24*time.Hour, bucket.Heartbeat{})
 	beat(t, one, "gone", 8, 50*24*time.Hour, bucket.Heartbeat{Retired: true})
@@ -149,6 +157,68 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	for _, args := range [][]string{{"--silent-after", "-1h"}, {"--grace", "0s"}, {"--accept", dir + "/nowhere"}, {"s3://*/x"}, {"file:///nowhere/at/all"}} {
 		if lines, stderr, status := fleetOf(t, config, args...); status != 1 || stderr == "" || lines[0] != "" {
 			t.Errorf("%q: %d, %q", args, status, lines)
+		}
+	}
+}
+
+// TestAFailingDestinationIsAnErrorAndHidesNoOther: fleet and audit say what is in the
+// others, name the one that failed, and exit with 1: neither right nor not right.
+func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, where := fakeS3(t, dir)
+	config, _, _ := configure(t, dir, "shipper:\n  "+where+"\n")
+	o := bucket.S3Options{Endpoint: f.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: dir + "/credentials"}
+	beats := func(ward, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
+		t.Helper()
+		beat(t, openURL(t, "s3://bucket/wards/"+ward, o), node, log, age, h)
+		f.Touch("wards/"+ward+"/"+bucket.Key{Node: node, LogID: log << 32}.HeartbeatKey(), time.Now().Add(-90*time.Second))
+	}
+	beats("edge-1", "edge-1", 1, time.Second, bucket.Heartbeat{Vanished: 2})
+	beats("edge-2", "edge-2", 1, time.Second, bucket.Heartbeat{})
+	beats("edge-3", "edge-3", 1, time.Second, bucket.Heartbeat{})
+	beats("edge-3", "late", 2, 30*24*time.Hour+2*time.Minute, bucket.Heartbeat{})
+	f.Put("wards/edge-3/"+bucket.Key{Node: "edge-3", LogID: 1 << 32, Run: 1, FirstSeq: 1, LastSeq: 10, Hour: 490_000}.String(), []byte("x"))
+	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+		return strings.HasPrefix(r.URL.Query().Get("prefix"), "wards/edge-2/") && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+	}})
+	name := func(n int) string { return fmt.Sprintf("s3://bucket/wards/edge-%d/ at %s", n, f.URL) }
+	refused := func(what string) string {
+		return "list " + what + ": because the test says so (the key needs s3:ListBucket on this bucket; README, Permissions)"
+	}
+
+	lines, stderr, status := fleetOf(t, config, "s3://bucket/wards/*/", "file:///nowhere")
+	const nowhere = "archive folder: stat /nowhere: no such file or directory"
+	if status != 1 || stderr != "collectord: no verdict: 2 of 4 destinations can't be read; the first: "+name(2)+": "+refused("_collectord/nodes/")+"\n" {
+		t.Errorf("%d: %s", status, stderr)
+	}
+	wantLines(t, lines,
+		"ERROR, NO VERDICT: 2 destinations that can't be read, 1 host with vanished objects, 1 host with a wrong clock",
+		"",
+		"STATE NODE LOG VERSION HEARD PENDING OLDEST FULL IN FREE DESTINATION TROUBLE",
+		"error - - - - - - - - "+name(2)+" "+refused("_collectord/nodes/"),
+		"error - - - - - - - - file:///nowhere "+nowhere,
+		"vanished edge-1 00000001 1.2.3 1m 0 - - 3.0 GiB "+name(1)+" vanished: 2",
+		"clock late 00000002 1.2.3 1m 0 - - 3.0 GiB "+name(3)+" its clock is 30d00h behind the storage's, or the heartbeat was copied",
+		"fine edge-3 00000001 1.2.3 1m 0 - - 3.0 GiB "+name(3)+" -",
+		"",
+		"NOT KNOWN whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)",
+		"",
+		name(1)+" and 3 other destinations: 3 nodes, 3 heartbeats")
+
+	out, stderr, status := runCollectord(t, "audit", "--config", config, "s3://bucket/wards/*/")
+	if status != 1 || !strings.Contains(stderr, "no verdict: 1 of 3 destinations can't be read; the first: "+name(2)) ||
+		!strings.HasPrefix(out, "ERROR, NO VERDICT: 1 destination that can't be read, nothing found\n\nERROR\n  "+refused("_collectord/nodes/")+"\n  in "+name(2)+"\n\nNOTHING\n") {
+		t.Errorf("%d: %s\n%s", status, stderr, out)
+	}
+	out, _, status = runCollectord(t, "audit", "--json", "--config", config, "s3://bucket/wards/*/")
+	if status != 1 || !strings.HasPrefix(out, `{"finding":"error","reason":"list _collectord`) || !strings.Contains(out, `"right":false`) {
+		t.Errorf("%d: %s", status, out)
+	}
+	// Alone it is only an error, and cat reads all or nothing.
+	for _, args := range [][]string{{"fleet", "s3://bucket/wards/edge-2"}, {"audit", "s3://bucket/wards/edge-2"}, {"cat", "s3://bucket/wards/edge-3", "file:///nowhere"}} {
+		if out, stderr, status := runCollectord(t, append(args, "--config", config)...); status != 1 || out != "" || stderr == "" {
+			t.Errorf("%q: %d: %s\n%s", args, status, stderr, out)
 		}
 	}
 }

@@ -31,12 +31,17 @@ of them finds missing is named.
 
 ` + destinationsHelp + `
 
-wrong (exit status 2):
+wrong (exit status 2, or 1 with an error):
+  error        a destination that can't be read, of several: nothing is known of it; of one alone, nothing is printed
   nothing      a destination in which there is nothing of collectord: a wrong prefix, or all is gone
   absent       a node of --expect of which there is no heartbeat, nor, with --holes, an object
   silent       a heartbeat older than --silent-after, or from the future: the host is away, or can't reach the bucket
+  cloned       two hosts that write one log, also in two destinations: data_dir was copied, as with the image of a disk
+  clock        a host that is not silent, by when the storage took its heartbeat, and whose clock is further from the
+               storage's than --silent-after (or the object is a copy); folders do not tell
   overdue      records that the host has not shipped for longer than --grace
   trouble      the heartbeat names what fails on the host
+  vanished     the storage has lost, for good, segments that it had confirmed since the host was started
   damaged      a heartbeat that no host of this version can have written
   unreadable   a heartbeat that the storage does not give
   missing, gone, overdue, doubled, forked, conflicting, damaged
@@ -44,8 +49,8 @@ wrong (exit status 2):
 told apart:
   unheard      objects and no heartbeat: when their hosts were last heard of is not known
   retired      all was shipped by collectord ship, to take the host out of service
-  replaced     silent, and its node was heard of since, with another log: data_dir was made anew, or two hosts have one
-               name, of which one is silent
+  replaced     silent, and its node was heard of since, with another log in the same destination: data_dir was made anew,
+               or two hosts have one name, of which one is silent
   away         silent for more than 30 days, and not in --expect
 
 Hosts that are retired or away, and have nothing left to ship, are counted, and listed with --all. Delete the heartbeat
@@ -79,10 +84,7 @@ Heartbeats alone are one request for each host. Hosts that write none (shipper.h
 		if o.Accepted, err = readAccepted(accepted); err != nil {
 			return err
 		}
-		stores, err := storesToRead(cmd.Context(), cfg, named)
-		if errors.Is(err, bucket.ErrNoMatch) {
-			return notRightf("nothing found: %v", err)
-		}
+		stores, err := storesToAudit(cmd.Context(), cfg, named)
 		if err != nil {
 			return err
 		}
@@ -109,6 +111,9 @@ Heartbeats alone are one request for each host. Hosts that write none (shipper.h
 		}
 		if err == nil {
 			err = out.Flush()
+		}
+		if failed := fleet.Failed(); err == nil && len(failed) > 0 {
+			return noVerdict(len(failed), len(stores), failed[0].Destination, failed[0].Reason)
 		}
 		if err == nil && fleet.Wrong() {
 			return notRightf("the fleet is not right: %s", p.wrongs())

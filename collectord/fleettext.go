@@ -24,10 +24,16 @@ func (p *printedFleet) wrongs() string {
 
 func hostsInWords(k audit.Kind, n int) string {
 	switch k {
+	case audit.Failed:
+		return plural(n, "destination") + " that can't be read"
 	case audit.Nothing:
 		return "nothing found in " + plural(n, "destination")
-	case audit.Absent, audit.Silent:
+	case audit.Absent, audit.Silent, audit.Cloned:
 		return plural(n, string(k)+" host")
+	case audit.Clock:
+		return plural(n, "host") + " with a wrong clock"
+	case audit.Vanished:
+		return plural(n, "host") + " with vanished objects"
 	case audit.Trouble:
 		return plural(n, "host") + " in trouble"
 	case audit.Damaged, audit.Unreadable:
@@ -44,7 +50,10 @@ func (p *printedFleet) text(out io.Writer) error {
 	if p.audited {
 		verdict += ", missing, doubled, forked or conflicting"
 	}
-	if p.Wrong() {
+	switch {
+	case p.Count[audit.Failed] > 0:
+		verdict = "ERROR, NO VERDICT: " + p.wrongs()
+	case p.Wrong():
 		verdict = "NOT RIGHT: " + p.wrongs()
 	}
 	writef(out, "%s\n\n", verdict)
@@ -52,11 +61,15 @@ func (p *printedFleet) text(out io.Writer) error {
 		return err
 	}
 	var leftOut []string
+	clocks := ""
 	for _, k := range []audit.Kind{audit.Retired, audit.Away} {
 		n := 0
 		for _, h := range p.Hosts {
 			if h.State == k && p.leavesOut(h) {
 				n++
+				if k == audit.Away && h.Reason != "" {
+					clocks = "; away is silent for more than 30 days, or with a clock that is behind"
+				}
 			}
 		}
 		if n > 0 {
@@ -64,7 +77,7 @@ func (p *printedFleet) text(out io.Writer) error {
 		}
 	}
 	if len(leftOut) > 0 {
-		writef(out, "\nnot listed: %s (--all lists them)\n", joined(leftOut))
+		writef(out, "\nnot listed: %s (--all lists them%s)\n", joined(leftOut), clocks)
 	}
 	if n := p.Count[audit.Unheard]; n > 0 {
 		writef(out, "\nNOT KNOWN  when %s last wrote, and what waits there: there are objects, and no heartbeat\n", plural(n, "unheard host"))
@@ -131,6 +144,16 @@ func troubleOf(h *audit.Host) string {
 	var parts []string
 	if h.Heartbeat != nil && h.Heartbeat.Trouble != "" {
 		parts = append(parts, h.Heartbeat.Trouble)
+	}
+	if b := h.Heartbeat; b != nil && b.Vanished > 0 {
+		parts = append(parts, "vanished: "+strconv.FormatUint(b.Vanished, 10))
+	}
+	if off := h.ClockSeconds; off != nil {
+		side, abs := "ahead of", max(*off, -*off)
+		if *off < 0 {
+			side = "behind"
+		}
+		parts = append(parts, "its clock is "+age(&abs)+" "+side+" the storage's, or the heartbeat was copied")
 	}
 	if h.Reason != "" {
 		parts = append(parts, h.Reason)

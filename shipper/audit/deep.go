@@ -115,7 +115,7 @@ func (a *audit) judge(x, before *reading) (ok bool) {
 	}
 	switch {
 	case errors.Is(x.own, bucket.ErrNotFound):
-		f.Kind, f.Reason = Vanished, "deleted while it was audited"
+		f.Kind, f.Reason = Deleted, "while it was audited"
 	case x.own != nil:
 		f.Kind, f.Reason = Unreadable, why(x.own)
 		a.calls.failed.forget(x.key)

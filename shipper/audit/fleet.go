@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,19 +41,30 @@ func (f *Fleet) Wrong() bool {
 	return slices.ContainsFunc(f.Hosts, func(h *Host) bool { return len(h.Wrong) > 0 })
 }
 
+// Failed returns the destinations of which nothing is known, and why.
+func (f *Fleet) Failed() (all []*Host) {
+	for _, h := range f.Hosts {
+		if h.State == Failed {
+			all = append(all, h)
+		}
+	}
+	return all
+}
+
 // Nodes is how many different nodes there are; those that are only expected are not.
 func (f *Fleet) Nodes() int {
-	nodes := map[string]bool{}
+	nodes := map[nodeOf]bool{}
 	for _, h := range f.Hosts {
 		if h.Node != "" && h.State != Absent {
-			nodes[h.Node] = true
+			nodes[h.nodeOf()] = true
 		}
 	}
 	return len(nodes)
 }
 
 // RunFleet reports, from the heartbeats in the destinations, how each host is; with
-// holes, it audits the objects, too, as Run does.
+// holes, it audits the objects, too, as Run does. One of several destinations that can't
+// be read is among what is wrong, and the others are reported on.
 //
 // It takes about 1 KiB of memory for a host, beside what Run takes.
 func RunFleet(ctx context.Context, stores []bucket.Store, o FleetOptions) (*Fleet, error) {
@@ -73,65 +85,92 @@ func RunFleet(ctx context.Context, stores []bucket.Store, o FleetOptions) (*Flee
 		return nil, err
 	}
 	f := &fleet{FleetOptions: o}
+	var inRow failedInRow
 	for i, store := range stores {
 		f.destination = ""
 		if len(stores) > 1 {
 			f.destination = store.String()
 		}
-		if err := f.enter(ctx, store, all[i]); err != nil {
-			return nil, ofDestination(stores, i, err)
+		err := all[i].err
+		if err == nil {
+			err = inRow.try(func() error { return f.enter(ctx, store, all[i].heartbeats) })
+		}
+		if err != nil && (len(stores) == 1 || ctx.Err() != nil) {
+			return nil, err
+		}
+		if err != nil {
+			f.add(&Host{Wrong: []Kind{failure(err)}, Reason: why(err)})
 		}
 	}
 	f.judge()
 	return f.report(), nil
 }
 
-// ofDestination is the error of one of several destinations.
-func ofDestination(stores []bucket.Store, i int, err error) error {
-	if err == nil || len(stores) == 1 {
-		return err
-	}
-	return fmt.Errorf("%s: %w", stores[i], err)
+// heartbeatsOf are those of one destination.
+type heartbeatsOf struct {
+	calls      objectCalls
+	heartbeats []storedHeartbeat
+
+	mu  sync.Mutex // guards what follows
+	err error      // why they can't be read
+}
+
+func (d *heartbeatsOf) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = err
+}
+
+func (d *heartbeatsOf) failed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err != nil
 }
 
 // readAllHeartbeats reads the heartbeats of all destinations, several at once wherever
 // they are: each host may have a destination of its own.
-func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptions) ([][]storedHeartbeat, error) {
-	all := make([][]storedHeartbeat, len(stores))
-	err := bucket.Parallel(ctx, len(stores), func(i int) (err error) {
-		all[i], err = listHeartbeats(ctx, stores[i])
-		return ofDestination(stores, i, err)
+func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptions) ([]*heartbeatsOf, error) {
+	all := make([]*heartbeatsOf, len(stores))
+	var inRow failedInRow
+	err := bucket.Parallel(ctx, len(stores), func(i int) error {
+		d := &heartbeatsOf{calls: objectCalls{store: stores[i]}}
+		all[i] = d
+		d.err = inRow.try(func() (err error) { d.heartbeats, err = listHeartbeats(ctx, stores[i]); return err })
+		return ctx.Err()
 	})
 	if err != nil {
 		return nil, err
 	}
-	type position struct{ store, at int }
+	type position struct {
+		of *heartbeatsOf
+		at int
+	}
 	var each []position
-	for i := range all {
+	for _, d := range all {
 		if o.Node != "" {
 			its := map[uint64]bool{} // also those that it wrote under another name
-			for _, h := range all[i] {
+			for _, h := range d.heartbeats {
 				its[h.key.LogID] = its[h.key.LogID] || h.key.Node == o.Node
 			}
-			all[i] = slices.DeleteFunc(all[i], func(h storedHeartbeat) bool { return !its[h.key.LogID] })
+			d.heartbeats = slices.DeleteFunc(d.heartbeats, func(h storedHeartbeat) bool { return !its[h.key.LogID] })
 		}
-		for at := range all[i] {
-			each = append(each, position{i, at})
+		for at := range d.heartbeats {
+			each = append(each, position{d, at})
 		}
 		if len(each) > maxHeartbeats {
 			return nil, fmt.Errorf("more than %d heartbeats: delete those of hosts that are gone", maxHeartbeats)
 		}
 	}
-	calls := make([]objectCalls, len(stores))
-	for i := range calls {
-		calls[i].store = stores[i]
-	}
 	var done atomic.Int64
 	err = bucket.Parallel(ctx, len(each), func(i int) error {
 		p := each[i]
-		err := all[p.store][p.at].read(ctx, &calls[p.store])
+		if !p.of.failed() {
+			if err := inRow.try(func() error { return p.of.heartbeats[p.at].read(ctx, &p.of.calls) }); err != nil {
+				p.of.fail(err)
+			}
+		}
 		o.Progress(int(done.Add(1)), 0)
-		return ofDestination(stores, p.store, err)
+		return ctx.Err()
 	})
 	return all, err
 }
@@ -180,11 +219,12 @@ func (f *fleet) enter(ctx context.Context, store bucket.Store, heartbeats []stor
 	return nil
 }
 
-// enterHeartbeats adds the hosts that wrote the heartbeats, and returns them by log. Of a
-// log whose host was renamed the latest counts.
+// enterHeartbeats adds the hosts that wrote the heartbeats, and returns, by log, the one
+// that was heard of last. Of a host that was renamed the latest counts.
 func (f *fleet) enterHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
 	logs = map[string]*Host{}
 	var bad []*Host
+	slices.SortStableFunc(all, func(a, b storedHeartbeat) int { return heardAt(&a.Heartbeat).Compare(heardAt(&b.Heartbeat)) })
 	for i := range all {
 		h := &all[i]
 		if h.gone {
@@ -201,9 +241,9 @@ func (f *fleet) enterHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
 		}
 		f.heartbeats++
 		switch host := logs[id]; {
-		case host == nil:
+		case host == nil || areTwo(host.Heartbeat, &h.Heartbeat):
 			logs[id] = f.add(&Host{Node: h.Node, LogID: id, Heartbeat: &h.Heartbeat})
-		case tellsMore(h.At, host.Heartbeat.At, f.Now):
+		case tellsMore(heardAt(&h.Heartbeat), heardAt(host.Heartbeat), f.Now):
 			host.Node, host.Heartbeat = h.Node, &h.Heartbeat
 		}
 	}

@@ -3,11 +3,13 @@ package audit
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"collectord/shipper/bucket"
@@ -274,22 +276,214 @@ func TestAFleetOfSeveralDestinations(t *testing.T) {
 	off.object("m", 9, 1, 1, 10, noon)
 	stores := []bucket.Store{one.store, other.store, off.store, empty.store}
 	for holes, unheard := range map[bool]string{false: "unheard", true: "unheard m 9"} {
-		f := wantFleet(t, stores, FleetOptions{Holes: holes}, true, "nothing", unheard, "fine n 8", "replaced n 7")
-		for i, s := range []tamper{empty, off, other, one} {
+		f := wantFleet(t, stores, FleetOptions{Holes: holes}, true, "nothing", "silent n 7", unheard, "fine n 8")
+		for i, s := range []tamper{empty, one, off, other} {
 			if f.Hosts[i].Destination != s.store.String() {
 				t.Errorf("%+v", f.Hosts[i])
 			}
 		}
 	}
-	wantFleet(t, stores, FleetOptions{Node: "n"}, false, "fine n 8", "replaced n 7")
+	wantFleet(t, stores, FleetOptions{Node: "n"}, true, "silent n 7", "fine n 8")
 	wantFleet(t, stores[3:], FleetOptions{}, true, "nothing")
-	_, fake := newFake(t)
-	fake.store = openS3(t, "http://127.0.0.1:1", s3test.Bucket+"/data")
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := RunFleet(ctx, []bucket.Store{one.store, fake.store}, FleetOptions{}); err == nil {
-		t.Error("no error of a storage that is away")
+}
+
+// TestHostsOfOneNameInTwoDestinationsAreTwo: each ward may call its hosts as it likes. What
+// is expected is a name: one of them is enough.
+func TestHostsOfOneNameInTwoDestinationsAreTwo(t *testing.T) {
+	t.Parallel()
+	ward, other := newFolder(t), newFolder(t)
+	ward.beat("pump", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)})
+	ward.beat("old", 3, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(5 * days)})
+	other.beat("pump", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	other.beat("old", 4, bucket.Heartbeat{ConfirmedBelow: 1, At: noon}) // it was moved
+	f := wantFleet(t, []bucket.Store{ward.store, other.store}, FleetOptions{Expected: []string{"pump", "old"}}, true, "silent pump 1", "fine old 4", "fine pump 2", "retired old 3")
+	if f.Nodes() != 4 {
+		t.Errorf("%d nodes", f.Nodes())
 	}
+	// In one destination it is one host, whose data_dir was made anew.
+	ward.beat("pump", 5, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	wantFleet(t, []bucket.Store{ward.store, other.store}, FleetOptions{Node: "pump"}, false, "fine pump 2", "fine pump 5", "replaced pump 1")
+}
+
+// TestTwoHostsThatWriteOneLogAreBothNamed as after the copy of a disk. A host that was
+// renamed, or whose heartbeats were copied, is one.
+func TestTwoHostsThatWriteOneLogAreBothNamed(t *testing.T) {
+	t.Parallel()
+	b, other := newFolder(t), newFolder(t)
+	beat := func(b tamper, node string, log, run uint64, age, lasted time.Duration) {
+		b.beatOf(bucket.Key{Node: node, LogID: log, Run: run}, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(age), RunSeconds: int64(lasted.Seconds())})
+	}
+	beat(b, "edge-1", 1, 1, 10*time.Minute, 9*days)
+	beat(b, "copy", 1, 2, time.Minute, time.Hour)
+	beat(b, "factory", 1, 3, 20*days, days) // what both were called before
+	beat(b, "before", 2, 1, 10*time.Minute, 9*days)
+	beat(b, "renamed", 2, 2, time.Minute, 5*time.Minute)
+	beat(b, "here", 3, 1, time.Minute, days)
+	beat(other, "there", 3, 2, time.Hour, days)
+	beat(b, "moved", 4, 1, 2*time.Hour, days)
+	beat(other, "moved", 4, 2, time.Minute, time.Hour)
+	beat(b, "saved", 5, 1, time.Minute, days)
+	beat(other, "saved", 5, 1, time.Hour, days)
+	beat(b, "dies", 6, 1, 5*time.Hour, days)
+	beat(b, "lives", 6, 2, time.Minute, days)
+	one := []string{"silent+cloned dies 6", "cloned copy 1", "cloned edge-1 1", "cloned lives 6", "fine here 3", "fine moved 4", "fine renamed 2", "fine saved 5"}
+	wantFleet(t, []bucket.Store{b.store}, FleetOptions{}, true, one...)
+	wantFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "copy"}, true, "cloned copy 1", "cloned edge-1 1")
+	f := wantFleet(t, []bucket.Store{b.store, other.store}, FleetOptions{}, true,
+		"silent+cloned dies 6", "cloned copy 1", "cloned edge-1 1", "cloned here 3", "cloned lives 6", "cloned there 3",
+		"fine moved 4", "fine moved 4", "fine renamed 2", "fine saved 5", "fine saved 5")
+	if h := f.Hosts[1]; !strings.Contains(h.Reason, `"edge-1" writes the same log`) {
+		t.Errorf("%+v", h)
+	}
+	if h := f.Hosts[3]; !strings.Contains(h.Reason, `"there" in `+other.store.String()) {
+		t.Errorf("%+v", h)
+	}
+	// The objects of such a log are audited once.
+	b.object("edge-1", 1, 1, 1, 10, noon)
+	b.object("copy", 1, 2, 6, 10, noon)
+	f = wantFleet(t, []bucket.Store{b.store}, FleetOptions{Holes: true, Node: "copy"}, true, "cloned+forked copy 1", "cloned edge-1 1")
+	if f.Hosts[0].Found[Forked].Findings != 1 || f.Hosts[1].Found != nil {
+		t.Errorf("%+v", f.Hosts)
+	}
+}
+
+// TestAWrongClockIsToldFromSilence by when the storage took the heartbeat.
+func TestAWrongClockIsToldFromSilence(t *testing.T) {
+	t.Parallel()
+	_, b := newFake(t)
+	beat := func(node string, log uint64, at, stored time.Duration, h bucket.Heartbeat) {
+		h.ConfirmedBelow, h.At = 1, ago(at)
+		b.beat(node, log, h)
+		b.touch(bucket.Key{Node: node, LogID: log}.HeartbeatKey(), ago(stored))
+	}
+	beat("behind", 1, 31*days, time.Minute, bucket.Heartbeat{LastSeq: 5, Pending: 5, OldestUnshipped: 3600})
+	beat("ahead", 2, -4*time.Hour, time.Minute, bucket.Heartbeat{})
+	beat("seems-well", 3, time.Minute, 5*time.Hour, bucket.Heartbeat{}) // and is silent
+	beat("away", 4, 31*days, 31*days-time.Minute, bucket.Heartbeat{})
+	beat("minutes", 5, time.Hour, time.Minute, bucket.Heartbeat{})
+	beat("retired", 6, 31*days, 4*days, bucket.Heartbeat{Retired: true})
+	f := wantFleet(t, []bucket.Store{b.store}, FleetOptions{}, true,
+		"silent+clock seems-well 3", "clock ahead 2", "clock behind 1", "fine minutes 5", "retired retired 6", "away away 4")
+	if h := f.Hosts[2]; *h.HeardSeconds != 60 || *h.ClockSeconds != -int64((31*days-time.Minute).Seconds()) || *h.WaitingSeconds != 3660 {
+		t.Errorf("%+v", h)
+	}
+	if h := f.Hosts[5]; h.Reason != "" || h.ClockSeconds != nil {
+		t.Errorf("%+v", h)
+	}
+	// A folder does not tell, and the reason says so.
+	folder := newFolder(t)
+	folder.beat("behind", 1, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
+	folder.beat("silent", 2, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(4 * time.Hour)})
+	for _, h := range wantFleet(t, []bucket.Store{folder.store}, FleetOptions{}, true, "silent silent 2", "away behind 1").Hosts {
+		if !strings.Contains(h.Reason, "its clock is behind") {
+			t.Errorf("%+v", h)
+		}
+	}
+}
+
+func TestWhatTheStorageHasLostForGoodIsWrong(t *testing.T) {
+	t.Parallel()
+	b := newFolder(t)
+	b.beat("n", 1, bucket.Heartbeat{ConfirmedBelow: 1, Vanished: 3, At: noon})
+	b.beat("m", 2, bucket.Heartbeat{ConfirmedBelow: 1, Vanished: 1, Trouble: "log: full", At: noon})
+	wantFleet(t, []bucket.Store{b.store}, FleetOptions{}, true, "vanished+trouble m 2", "vanished n 1")
+}
+
+// TestADestinationThatFailsDoesNotHideTheOthers, nor is it right.
+func TestADestinationThatFailsDoesNotHideTheOthers(t *testing.T) {
+	t.Parallel()
+	one, other := newFolder(t), newFolder(t)
+	one.object("n", 7, 1, 1, 10, noon)
+	one.beat("n", 7, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: noon})
+	other.object("m", 8, 1, 1, 10, noon)
+	server, listed := newFake(t) // may not be listed
+	half, unread := newFake(t)   // its heartbeats can be read, and its objects not be listed
+	refused := func(prefix string) s3test.Behaviour {
+		return s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+			return strings.HasPrefix(r.URL.Query().Get("prefix"), prefix) && s3test.Error(w, http.StatusForbidden, "AccessDenied")
+		}}
+	}
+	server.Behave(refused(""))
+	unread.beat("h", 9, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
+	half.Behave(refused("data/dt="))
+	stores := []bucket.Store{listed.store, one.store, unread.store, bucket.Unopened("file:///nowhere", errors.New("no such folder")), other.store}
+	for holes, want := range map[bool][]string{
+		false: {"error", "error", "absent x", "unheard", "fine h 9", "fine n 7"},
+		true:  {"error", "error", "error", "absent x", "unheard m 8", "fine h 9", "fine n 7"},
+	} {
+		f := wantFleet(t, stores, FleetOptions{Holes: holes, Expected: []string{"x"}}, true, want...)
+		for _, h := range f.Failed() {
+			if h.Destination == "" || h.Reason == "" {
+				t.Errorf("%+v", h)
+			}
+			if !strings.Contains(h.Reason, "s3:ListBucket") && h.Destination != "file:///nowhere" {
+				t.Errorf("%+v", h)
+			}
+		}
+		if n := len(f.Failed()); n != len(want)-4 || !strings.Contains(f.Hosts[n].Reason, "that can be read") {
+			t.Errorf("%d failed: %+v", n, f.Hosts[n])
+		}
+	}
+	r, err := RunAll(t.Context(), stores, Options{Now: noon})
+	if err != nil || r.Objects != 2 || !r.Wrong() {
+		t.Fatalf("%v, %+v", err, r)
+	}
+	var failed []string
+	for _, f := range r.Failed() {
+		failed = append(failed, f.Destination+": "+f.Reason)
+	}
+	if len(failed) != 3 || !strings.HasPrefix(failed[0], listed.store.String()) || !strings.HasPrefix(failed[1], unread.store.String()) || failed[2] != "file:///nowhere: no such folder" {
+		t.Errorf("%q", failed)
+	}
+	if r.Expect([]string{"x"}, time.Hour, noon); r.Tallies[Absent].Findings != 1 || !strings.Contains(r.Findings[3].Reason, "that can be read") {
+		t.Errorf("%+v", r.Findings)
+	}
+	// One alone is an error, and so is an end of the patience.
+	for _, stores := range [][]bucket.Store{{listed.store}, stores[3:4]} {
+		if _, err := RunFleet(t.Context(), stores, FleetOptions{}); err == nil {
+			t.Error("no error of the only destination")
+		}
+		if _, err := RunAll(t.Context(), stores, Options{}); err == nil {
+			t.Error("no error of the only destination")
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := RunFleet(ctx, []bucket.Store{one.store, listed.store}, FleetOptions{}); err == nil {
+		t.Error("a fleet that was interrupted is reported on")
+	}
+	if _, err := RunAll(ctx, []bucket.Store{listed.store, one.store}, Options{}); err == nil {
+		t.Error("an audit that was interrupted is reported on")
+	}
+}
+
+// TestAStorageThatIsAwayIsNotAskedForEachDestination: each is given time to come back.
+func TestAStorageThatIsAwayIsNotAskedForEachDestination(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake := s3test.NewPipe()
+		defer fake.Close()
+		fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+			return s3test.Error(w, http.StatusServiceUnavailable, "SlowDown")
+		}})
+		var stores []bucket.Store
+		for i := range 500 {
+			stores = append(stores, open(t, bucket.Destination{URL: fmt.Sprintf("s3://%s/%d", s3test.Bucket, i), S3: bucket.S3Options{
+				Endpoint: fake.URL, Region: "us-east-1", PathStyle: "on", CredentialsFile: s3test.KeysFile(t, s3test.User, s3test.Secret, ""), Dial: fake.Dial,
+			}}))
+		}
+		began := time.Now()
+		f, err := RunFleet(t.Context(), stores, FleetOptions{})
+		if err != nil || len(f.Failed()) != len(stores) {
+			t.Fatalf("%v, %+v", err, f)
+		}
+		r, err := RunAll(t.Context(), stores, Options{})
+		if err != nil || len(r.Failed()) != len(stores) {
+			t.Fatalf("%v, %+v", err, r)
+		}
+		if took := time.Since(began); took > 3*time.Minute {
+			t.Errorf("it took %v", took)
+		}
+	})
 }
 
 // TestTheFleetOfRealHosts ships from logs, and reads what their heartbeats say.

@@ -166,6 +166,9 @@ func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
 			if r.unreadHeartbeat(node) {
 				f.Reason = "no objects of this node, and its heartbeat can't be read"
 			}
+			if r.Tallies[Failed].Findings > 0 {
+				f.Reason += notAllRead
+			}
 		case age > maxAge && h.Retired:
 			f.Reason = "it was retired: all was shipped, to take the host out of service"
 		case age > maxAge:

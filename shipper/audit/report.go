@@ -14,6 +14,7 @@ type Kind string
 
 // Kinds of findings. The second group is not wrong.
 const (
+	Failed      Kind = "error"       // one of several destinations can't be read: nothing is known of it
 	Missing     Kind = "missing"     // a gap below what was once confirmed to be complete
 	Gone        Kind = "gone"        // a whole log: there is its heartbeat, and nothing else
 	Overdue     Kind = "overdue"     // a gap that should have been filled by now
@@ -27,17 +28,17 @@ const (
 	Silent      Kind = "silent"      // an expected node whose heartbeat is too old
 	Nothing     Kind = "nothing"     // no records were found at all
 
-	NotYet   Kind = "not_yet"  // a gap that may still be on its way
-	Earlier  Kind = "earlier"  // before all there is of a log: expired, or lost
-	Lost     Kind = "lost"     // known: there is a note
-	Foreign  Kind = "foreign"  // no object of collectord
-	Vanished Kind = "vanished" // deleted while the audit read (deep)
+	NotYet  Kind = "not_yet" // a gap that may still be on its way
+	Earlier Kind = "earlier" // before all there is of a log: expired, or lost
+	Lost    Kind = "lost"    // known: there is a note
+	Foreign Kind = "foreign" // no object of collectord
+	Deleted Kind = "deleted" // while the audit read (deep)
 )
 
 // Wrong reports whether somebody must look into it.
 func (k Kind) Wrong() bool {
 	switch k {
-	case NotYet, Earlier, Lost, Foreign, Vanished, Unheard, Fine, Retired, Replaced, Away:
+	case NotYet, Earlier, Lost, Foreign, Deleted, Unheard, Fine, Retired, Replaced, Away:
 		return false
 	}
 	return true
@@ -135,6 +136,16 @@ func (r *Report) Wrong() bool {
 	return false
 }
 
+// Failed returns the findings of destinations of which nothing is known.
+func (r *Report) Failed() (all []Finding) {
+	for _, f := range r.Findings {
+		if f.Kind == Failed {
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
 // Bounds of what a report keeps. What is beyond them is counted.
 const (
 	maxFindings = 50_000
@@ -144,8 +155,8 @@ const (
 // Kinds are all kinds, in the order in which they are reported.
 func Kinds() []Kind {
 	return []Kind{
-		Nothing, Absent, Silent, Missing, Gone, Overdue, Doubled, Forked, Conflicting, Truncated, Damaged, Unreadable,
-		NotYet, Earlier, Lost, Vanished, Foreign,
+		Failed, Nothing, Absent, Silent, Missing, Gone, Overdue, Doubled, Forked, Conflicting, Truncated, Damaged, Unreadable,
+		NotYet, Earlier, Lost, Deleted, Foreign,
 	}
 }
 
@@ -169,7 +180,7 @@ func (r *Report) add(f Finding) {
 		tallies = r.Accepted
 	}
 	tallies[f.Kind] = tallies[f.Kind].plus(Tally{1, f.Records()})
-	if len(r.Findings) < maxFindings {
+	if len(r.Findings) < maxFindings || f.Kind == Failed {
 		r.Findings = append(r.Findings, f)
 	}
 }

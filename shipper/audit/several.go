@@ -7,13 +7,47 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"collectord/shipper/bucket"
 )
 
+// failure is what a destination is that can't be audited.
+func failure(err error) Kind {
+	if errors.Is(err, bucket.ErrNoMatch) {
+		return Nothing
+	}
+	return Failed
+}
+
+// notAllRead follows what was not found.
+const notAllRead = ", in the destinations that can be read"
+
+// failedInRow ends the reading of many destinations whose storage is away: each is given
+// time to come back, which adds up.
+type failedInRow struct{ n atomic.Int32 }
+
+// try makes a call about one destination, unless too many before it failed in a way that
+// may pass.
+func (r *failedInRow) try(call func() error) error {
+	if r.n.Load() >= maxInRow {
+		return fmt.Errorf("it was not tried: %d destinations in a row can't be read", maxInRow)
+	}
+	err := call()
+	var trouble *bucket.Error
+	switch {
+	case err == nil:
+		r.n.Store(0)
+	case errors.As(err, &trouble) && !trouble.Permanent:
+		r.n.Add(1)
+	}
+	return err
+}
+
 // RunAll audits several destinations, one after the other, and reports on all of them
-// together. Findings and logs name their destination if there are several.
+// together. Findings and logs name their destination if there are several. One that can't
+// be read is a finding, and the others are reported on.
 func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, error) {
 	if len(stores) == 1 {
 		return Run(ctx, stores[0], o)
@@ -22,12 +56,18 @@ func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, err
 		o.Now = time.Now()
 	}
 	all := newReport()
+	var inRow failedInRow
 	for _, store := range stores {
-		r, err := Run(ctx, store, o)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", store, err)
+		var r *Report
+		err := inRow.try(func() (err error) { r, err = Run(ctx, store, o); return err })
+		switch {
+		case err == nil:
+			all.merge(r, store.String(), o.Now)
+		case ctx.Err() != nil:
+			return nil, err
+		default:
+			all.add(Finding{Kind: failure(err), Reason: why(err), Destination: store.String()})
 		}
-		all.merge(r, store.String(), o.Now)
 	}
 	if o.Node != "" && slices.ContainsFunc(all.Logs, func(l LogReport) bool { return l.Objects > 0 }) { // it is in one of them
 		all.Findings = slices.DeleteFunc(all.Findings, func(f Finding) bool { return f.Kind == Nothing })
@@ -46,7 +86,7 @@ func (r *Report) merge(one *Report, destination string, now time.Time) {
 		one.Logs[i].Destination = destination
 	}
 	// Findings beyond the bound are in the tallies alone.
-	r.Findings = append(r.Findings, one.Findings[:min(len(one.Findings), maxFindings-len(r.Findings))]...)
+	r.Findings = append(r.Findings, one.Findings[:min(len(one.Findings), max(0, maxFindings-len(r.Findings)))]...)
 	addTallies(r.Tallies, one.Tallies)
 	addTallies(r.Accepted, one.Accepted)
 	r.Logs = append(r.Logs, one.Logs...)
