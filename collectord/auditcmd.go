@@ -45,7 +45,8 @@ wrong (exit status 2, or 1 with an error):
   conflicting  two contents for one name
   truncated    an object whose end is cut off (--deep)
   damaged      an object that is not what its name and metadata say (--deep), or can't be
-  unreadable   an object, loss note or heartbeat that is listed, and that the storage does not give; the rest is audited
+  unreadable   an object, loss note or heartbeat that is listed, and that the storage does not give; the rest is audited,
+               since each holds up one of --at-once readings for less than a minute
 told apart:
   not yet      a gap, or records that a host acknowledged, that may still be on their way
   earlier      the records before a log's first one: expired, or lost; missing with --from-start

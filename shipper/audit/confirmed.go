@@ -57,7 +57,7 @@ func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObje
 			}
 			var there bucket.Stored
 			key := a.inventory.key(l, r, o)
-			_, err := a.calls.do(ctx, key, func() (err error) { there, err = a.calls.store.Stat(ctx, key); return err })
+			_, err := a.calls.do(ctx, key, func(ctx context.Context) (err error) { there, err = a.calls.store.Stat(ctx, key); return err })
 			if err != nil {
 				return 0, err
 			}

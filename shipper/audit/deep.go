@@ -22,11 +22,20 @@ type reading struct {
 	own      error // why it can't be read
 }
 
+// maxWitnesses bounds how many of the newest objects of logs are asked for before the
+// storage is taken to fail.
+const maxWitnesses = 4
+
 // deep reads every object.
 func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 	workers := a.Workers
 	if workers == 0 {
 		workers = max(4, 2*runtime.GOMAXPROCS(0))
+	}
+	for _, l := range logs[:min(len(logs), maxWitnesses)] {
+		for _, r := range l.runs[max(0, len(l.runs)-1):] {
+			a.calls.witnesses = append(a.calls.witnesses, a.inventory.key(l, r, *r.objects.at(r.objects.Len() - 1)))
+		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -43,12 +52,15 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 			defer v.Close()
 			for x := range work {
 				var err error
-				x.own, err = a.calls.do(ctx, x.key, func() (err error) {
+				x.own, err = a.calls.do(ctx, x.key, func(ctx context.Context) (err error) {
 					x.contents, err = v.Read(ctx, a.calls.store, x.key)
 					return err
 				})
-				if err != nil {
+				switch {
+				case err != nil:
 					cancel(err)
+				case x.own == nil:
+					a.calls.wasRead(x.key)
 				}
 				close(x.done)
 			}

@@ -57,7 +57,7 @@ func listHeartbeats(ctx context.Context, store bucket.Store) (all []storedHeartb
 
 // read reads the heartbeat. Its own problem is no error.
 func (h *storedHeartbeat) read(ctx context.Context, calls *objectCalls) error {
-	own, err := calls.do(ctx, h.key.HeartbeatKey(), func() (err error) {
+	own, err := calls.do(ctx, h.key.HeartbeatKey(), func(ctx context.Context) (err error) {
 		h.Heartbeat, err = bucket.ReadHeartbeat(ctx, calls.store, h.key)
 		return err
 	})

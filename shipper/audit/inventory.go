@@ -202,7 +202,7 @@ func (v *inventory) identify(ctx context.Context, calls *objectCalls, keys []str
 	found := make([]bucket.Metadata, len(keys))
 	unread := make([]bool, len(keys)) // it is gone, or among the unreadable
 	err := bucket.Parallel(ctx, len(keys), func(i int) error {
-		own, err := calls.do(ctx, keys[i], func() error {
+		own, err := calls.do(ctx, keys[i], func(ctx context.Context) error {
 			there, err := calls.store.Stat(ctx, keys[i])
 			found[i] = there.Metadata
 			return err
@@ -267,7 +267,10 @@ func (v *inventory) readNotes(ctx context.Context, calls *objectCalls) error {
 // read reads why the records are lost. The name alone proves that they are.
 func (n *lossNote) read(ctx context.Context, calls *objectCalls) error {
 	var note bucket.LossNote
-	own, err := calls.do(ctx, n.LossKey(), func() (err error) { note, err = bucket.ReadLossNote(ctx, calls.store, n.Key); return err })
+	own, err := calls.do(ctx, n.LossKey(), func(ctx context.Context) (err error) {
+		note, err = bucket.ReadLossNote(ctx, calls.store, n.Key)
+		return err
+	})
 	switch {
 	case err != nil, errors.Is(own, bucket.ErrNotFound):
 	case own != nil:

@@ -26,7 +26,7 @@ func (r *objectReader) close() {
 func (r *objectReader) read(ctx context.Context, o *fetched) error {
 	open := o.open // what was fetched ahead, once
 	var done int64 // bytes of lines
-	own, err := r.calls.do(ctx, o.key, func() error {
+	own, err := r.calls.do(ctx, o.key, func(ctx context.Context) error {
 		if open == nil || o.opened == nil {
 			open = func() (io.ReadCloser, bucket.Stored, error) { return r.calls.store.Open(ctx, o.key) }
 		}
@@ -65,13 +65,13 @@ func (r *objectReader) read(ctx context.Context, o *fetched) error {
 	})
 	var damage *bucket.Damage
 	switch {
+	case own == nil && err == nil:
+		r.calls.wasRead(o.key)
+		return nil
 	case err != nil, errors.Is(own, bucket.ErrNotFound): // deleted since it was listed, by a life-cycle rule
 		return err
 	case errors.As(own, &damage):
 		own = fmt.Errorf("%s: %w", o.key, own)
 	}
-	if own != nil {
-		return &DamagedError{1, own}
-	}
-	return nil
+	return &DamagedError{1, own}
 }

@@ -12,14 +12,23 @@ import (
 // that may pass.
 var retryDelays = [...]time.Duration{200 * time.Millisecond, time.Second, 3 * time.Second} //nolint:gochecknoglobals // a constant table
 
+// maxTimeouts is how often one call may time out: each takes long.
+const maxTimeouts = 2
+
 // Retry makes a call, and makes it again, a few times, when the storage failed in a
 // way that may pass.
 func Retry(ctx context.Context, call func() error) error {
+	timeouts := 0
 	for i := 0; ; i++ {
 		err := call()
 		var trouble *Error
 		if err == nil || ctx.Err() != nil || i == len(retryDelays) || !errors.As(err, &trouble) || trouble.Permanent {
 			return err
+		}
+		if trouble.Kind == Timeout {
+			if timeouts++; timeouts == maxTimeouts {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -89,7 +89,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case errors.As(err, &dnsErr):
 		e.Kind, e.Hint = "dns", "is the name in shipper.s3.endpoint right?"
 	case errors.As(err, &netErr) && netErr.Timeout():
-		e.Kind = "timeout"
+		e.Kind = Timeout
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Kind, e.Hint = "network", "nothing listens at "+s.client.EndpointURL().Host
 	case resp.StatusCode == 0 && errors.As(err, &netErr):

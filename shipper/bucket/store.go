@@ -99,6 +99,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Kinds of an Error that others count or branch on.
 const (
+	Timeout   = "timeout"     // the storage did not answer, or stopped to
 	TooLarge  = "too_large"   // the storage, or a proxy in front of it, refuses an object for its size
 	NotAStore = "not_a_store" // the answer is not S3's
 	Unproven  = "unproven"    // a put was answered with success, and nothing shows that the object is there

@@ -1,0 +1,79 @@
+package audit
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+)
+
+// TestObjectsThatCannotBeReadHoldUpNobodyForLong: a gateway that has lost the blocks of
+// files lists them, and then says nothing, or that it fails. Each is named, counted, and
+// holds up one of the readings for less than a minute, also where they are many in a row.
+func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
+	const workers, good, bad = 4, 5, 2 * maxInRow
+	hang := func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
+	for name, answer := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
+		"silence": hang,
+		"500": func(w http.ResponseWriter, _ *http.Request) bool {
+			return s3test.Error(w, http.StatusInternalServerError, "InternalError")
+		},
+		"a part, and silence": func(w http.ResponseWriter, r *http.Request) bool {
+			w.Header().Set("ETag", `"1"`)
+			w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
+			w.Header().Set("Content-Length", "1000")
+			_, _ = io.WriteString(w, "\x28\xb5\x2f\xfd")
+			_ = http.NewResponseController(w).Flush()
+			return hang(w, r)
+		},
+	} {
+		for _, first := range []bool{true, false} { // whether those that can be read come first
+			t.Run(fmt.Sprint(name, ", the good first: ", first), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					b := newBrokenBucket(t)
+					lost := map[string]bool{}
+					for i := range uint64(good + bad) {
+						k := bucket.Key{Node: "x", LogID: 0x70, Run: 1, FirstSeq: i + 1, LastSeq: i + 1, Hour: bucket.HourOf(time.Now())}
+						b.copied(b.object, k.String())
+						if first && i >= good || !first && i < bad {
+							lost[k.String()] = true
+						}
+					}
+					b.fake.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
+						return r.Method == http.MethodGet && lost[strings.TrimPrefix(r.URL.Path, "/"+s3test.Bucket+"/")] && answer(w, r)
+					}})
+					began := time.Now()
+					r, err := Run(t.Context(), b.store, Options{Now: time.Now(), Node: "x", Deep: true, Workers: workers})
+					if err != nil {
+						t.Fatalf("the audit ends: %v", err)
+					}
+					if r.Tallies[Unreadable].Findings != bad || r.Read != good+bad {
+						t.Errorf("%d are unreadable, %d read: %+v", r.Tallies[Unreadable].Findings, r.Read, r.Tallies)
+					}
+					for key := range lost {
+						if named(r, key) != Unreadable {
+							t.Errorf("%s is %s", key, named(r, key))
+						}
+					}
+					if took := time.Since(began); took > bad/workers*time.Minute {
+						t.Errorf("it took %v", took)
+					}
+					lines := 0
+					err = Selection{Node: "x"}.Records(t.Context(), b.store, func(int) {}, func(some []byte) error { lines += bytes.Count(some, []byte("\n")); return nil })
+					var damaged *DamagedError
+					if first && (!errors.As(err, &damaged) || damaged.Objects != bad || lines < good) {
+						t.Errorf("cat prints %d lines: %v", lines, err)
+					}
+				})
+			})
+		}
+	}
+}
