@@ -90,18 +90,27 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 	writef(table, "NODE\tLOG\tRUNS\tOBJECTS\tRECORDS\tFIRST SEQ\tLAST SEQ\tFROM\tTO\tHEARTBEAT\n")
 	for _, l := range r.Logs {
 		from, to := "-", "-"
-		if l.Objects > 0 {
-			from, to = l.From.Format("2006-01-02T15Z"), l.To.Format("2006-01-02T15Z")
+		if !l.From.IsZero() {
+			from = l.From.Format(hourLayout)
+		}
+		if !l.To.IsZero() {
+			to = l.To.Format(hourLayout)
+		}
+		var nodes []string
+		for _, n := range l.Nodes {
+			nodes = append(nodes, nodeName(n).String())
 		}
 		heartbeat := "-"
 		if l.Heartbeat != nil {
 			heartbeat = minute(&l.Heartbeat.At)
 		}
 		writef(table, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n",
-			strings.Join(l.Nodes, " "), l.LogID, l.Runs, l.Objects, l.Records, l.FirstSeq, l.LastSeq, from, to, heartbeat)
+			strings.Join(nodes, " "), l.LogID, l.Runs, l.Objects, l.Records, l.FirstSeq, l.LastSeq, from, to, heartbeat)
 	}
 	return table.Flush()
 }
+
+const hourLayout = "2006-01-02T15Z"
 
 // writeUnused writes the lines of --accept that match nothing.
 func writeUnused(out io.Writer, unused []audit.Acceptance) {
@@ -117,10 +126,10 @@ func writeFinding(out io.Writer, f *audit.Finding) {
 		writef(out, ", ACCEPTED")
 	}
 	if f.FirstSeq == 0 && f.Node != "" {
-		writef(out, "  %s", f.Node)
+		writef(out, "  %s", nodeName(f.Node))
 	}
 	if f.FirstSeq > 0 {
-		writef(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, records(f.Records()), f.Node, f.LogID)
+		writef(out, "  seq %d to %d (%s) of %s, log %s", f.FirstSeq, f.LastSeq, records(f.Records()), nodeName(f.Node), f.LogID)
 		if len(f.Runs) > 0 {
 			writef(out, ", run %s", strings.Join(f.Runs, " and "))
 		}
@@ -160,6 +169,14 @@ func records(n uint64) string {
 	return digits + " records"
 }
 
+// noted is when a loss was.
+func noted(at string) string {
+	if at == "" {
+		return "noted at a time that is not known"
+	}
+	return "noted at " + at
+}
+
 func reason(f *audit.Finding) string {
 	at, heartbeat := minute(f.Since), minute(f.Heartbeat)
 	switch f.Kind {
@@ -183,6 +200,9 @@ func reason(f *audit.Finding) string {
 			return "acknowledged, says the heartbeat of " + heartbeat + "; the oldest record that waited then was received at " + at
 		}
 		why := "received before " + at + ", like what comes after it and is there"
+		if at == "" {
+			why = "received at a time that is not known, like what comes after it and is there"
+		}
 		if f.Reason != "" {
 			why += "; " + f.Reason
 		}
@@ -196,9 +216,9 @@ func reason(f *audit.Finding) string {
 	case audit.Lost:
 		switch f.Reason {
 		case "evicted":
-			return "evicted to make room (wal.when_full: drop_oldest), noted at " + at
+			return "evicted to make room (wal.when_full: drop_oldest), " + noted(at)
 		case "damaged":
-			return "quarantined: the bytes did not check out any more, noted at " + at
+			return "quarantined: the bytes did not check out any more, " + noted(at)
 		}
 	}
 	return f.Reason

@@ -114,7 +114,11 @@ func (p *printedFleet) table(out io.Writer) error {
 			state = strings.Join(kindNames(h.Wrong), "+")
 		}
 		log := h.LogID[:min(8, len(h.LogID))]
-		writef(table, "%s\t%s\t%s\t", state, orDash(shortened(h.Node, 63)), orDash(log))
+		node := "-"
+		if h.Node != "" || h.LogID != "" {
+			node = nodeName(shortened(h.Node, 63)).String()
+		}
+		writef(table, "%s\t%s\t%s\t", state, node, orDash(log))
 		heard, oldest := age(h.HeardSeconds), age(h.WaitingSeconds)
 		if b := h.Heartbeat; b != nil {
 			writef(table, "%s\t%s\t%d\t%s\t%s\t%s\t", orDash(shortened(b.Version, 20)), heard, b.Pending, oldest, age(b.SecondsUntilFull), size(b.FreeBytes))

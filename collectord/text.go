@@ -47,6 +47,22 @@ func quoted(text string) string {
 	return strconv.Quote(text)
 }
 
+// nodeName is the name of a node, for people. Anybody can put objects of any node: what
+// no host is called is quoted, so that it can't look like more than a name, or like none.
+type nodeName string
+
+func (n nodeName) String() string {
+	for _, c := range []byte(n) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '.' && c != '_' && c != '-' {
+			return strconv.Quote(string(n))
+		}
+	}
+	if n == "" {
+		return `""`
+	}
+	return string(n)
+}
+
 // errorText is what people read of an error that a command returned: a line for each
 // of those that were joined.
 func errorText(err error) string {

@@ -277,7 +277,9 @@ func (n *lossNote) read(ctx context.Context, calls *objectCalls) error {
 		n.reason = "unreadable note"
 	default:
 		n.reason = note.Reason
-		n.at, _ = time.Parse(time.RFC3339Nano, note.At) // zero: not known
+		if at, err := time.Parse(time.RFC3339Nano, note.At); err == nil && sayable(&at) != nil {
+			n.at = at.UTC()
+		}
 	}
 	return err
 }

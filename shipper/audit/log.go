@@ -94,7 +94,9 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 	if r.ConfirmedBelow = l.confirmed.below; l.confirmed.asked && r.ConfirmedBelow == 0 {
 		a.report.Unconfirmed++
 	}
-	r.From, r.To = *sayable(&r.From), *sayable(&r.To)
+	if sayable(&r.From) == nil {
+		r.From = time.Time{}
+	}
 	a.report.Logs = append(a.report.Logs, r)
 	a.found = nil
 	return nil

@@ -82,8 +82,8 @@ type LogReport struct {
 	// ConfirmedBelow is the seq below which the host had confirmed all; 0: not known,
 	// or not asked, since there was no gap.
 	ConfirmedBelow uint64    `json:"confirmed_below,omitempty"`
-	From           time.Time `json:"from"` // the hours of the first and the last object
-	To             time.Time `json:"to"`
+	From           time.Time `json:"from,omitzero"` // the hours of the first and the last object
+	To             time.Time `json:"to,omitzero"`   // zero: not known, as outside of all partitions
 
 	// Found tallies the findings that are about its records and not accepted, but for those
 	// of reading objects.
@@ -185,14 +185,15 @@ func (r *Report) add(f Finding) {
 	}
 }
 
-// sayable is the time, in UTC, as far as JSON can say it: strangers write what they like.
+// sayable is the time, in UTC, or nil if it is not known, or nobody can have meant it:
+// strangers write what they like, and JSON has four digits for a year.
 func sayable(t *time.Time) *time.Time {
-	if t == nil {
+	if t == nil || t.IsZero() {
 		return nil
 	}
 	u := t.UTC()
 	if u.Year() < 0 || u.Year() > 9999 {
-		u = time.Time{}
+		return nil
 	}
 	return &u
 }
