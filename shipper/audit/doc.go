@@ -19,5 +19,6 @@
 //   - What can't be known is said, never guessed: where there is neither metadata, as in
 //     a folder, nor a heartbeat, no gap is called missing.
 //   - An object that the storage does not give, or answers for as no storage does, is
-//     named, and the others are read: it ends nothing as long as it is listed.
+//     named, and the others are read: it ends nothing as long as it is listed. So is a
+//     destination of several that can't be read.
 package audit

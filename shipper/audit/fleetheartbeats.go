@@ -1,0 +1,80 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"collectord/shipper/bucket"
+)
+
+// heartbeatsOf are those of one destination.
+type heartbeatsOf struct {
+	calls      objectCalls
+	heartbeats []storedHeartbeat
+
+	mu  sync.Mutex // guards what follows
+	err error      // why they can't be read
+}
+
+func (d *heartbeatsOf) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = err
+}
+
+func (d *heartbeatsOf) failed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err != nil
+}
+
+// readAllHeartbeats reads the heartbeats of all destinations, several at once wherever
+// they are: each host may have a destination of its own.
+func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptions) ([]*heartbeatsOf, error) {
+	all := make([]*heartbeatsOf, len(stores))
+	var inRow failedInRow
+	err := bucket.Parallel(ctx, len(stores), func(i int) error {
+		d := &heartbeatsOf{calls: objectCalls{store: stores[i]}}
+		all[i] = d
+		d.err = inRow.try(func() (err error) { d.heartbeats, err = listHeartbeats(ctx, stores[i]); return err })
+		return ctx.Err()
+	})
+	if err != nil {
+		return nil, err
+	}
+	type position struct {
+		of *heartbeatsOf
+		at int
+	}
+	var each []position
+	for _, d := range all {
+		if o.Node != "" {
+			its := map[uint64]bool{} // also those that it wrote under another name
+			for _, h := range d.heartbeats {
+				its[h.key.LogID] = its[h.key.LogID] || h.key.Node == o.Node
+			}
+			d.heartbeats = slices.DeleteFunc(d.heartbeats, func(h storedHeartbeat) bool { return !its[h.key.LogID] })
+		}
+		for at := range d.heartbeats {
+			each = append(each, position{d, at})
+		}
+		if len(each) > maxHeartbeats {
+			return nil, fmt.Errorf("more than %d heartbeats: delete those of hosts that are gone", maxHeartbeats)
+		}
+	}
+	var done atomic.Int64
+	err = bucket.Parallel(ctx, len(each), func(i int) error {
+		p := each[i]
+		if !p.of.failed() {
+			if err := inRow.try(func() error { return p.of.heartbeats[p.at].read(ctx, &p.of.calls) }); err != nil {
+				p.of.fail(err)
+			}
+		}
+		o.Progress(int(done.Add(1)), 0)
+		return ctx.Err()
+	})
+	return all, err
+}
