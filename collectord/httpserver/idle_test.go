@@ -71,9 +71,9 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 			defer h.open.mu.Unlock()
 			n := 0
 			for c := range h.open.open {
-				if c.idleSince.Load() != 0 {
-					c.since = h.open.deadline(since)
-					c.idleSince.Store(c.since)
+				at := h.open.deadline(since)
+				if was := c.idleSince.Load(); was != 0 && c.idleSince.CompareAndSwap(was, at) {
+					c.since = at
 					n++
 				}
 			}
