@@ -222,7 +222,7 @@ func TestNothingIsRefusedThroughRestarts(t *testing.T) {
 	stop, datagrams := make(chan struct{}), 0
 	var running sync.WaitGroup
 	for c := range clients {
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: c%2 == 0}, Timeout: 20 * time.Second}
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: c%2 == 0}, Timeout: testLimit}
 		running.Go(func() {
 			defer client.CloseIdleConnections()
 			for i := c; ; i += clients {
