@@ -31,11 +31,11 @@ SIMULATE := go test -timeout 60m -count 1 ./wal -run 'NoCrashLoses|NoFailedCallL
 
 test: tools ## run all tests; the first time this builds a MinIO and a versitygw to test against
 	go vet ./...
-	go test -timeout 5m -count 1 ./... # go would spend a minute on what to keep of the log's tests, which open a million files
+	go test -timeout 30m -count 1 ./... # go would spend a minute on what to keep of the log's tests, which open a million files
 	cd packaging/parsers && go vet . && go test .
-	go test -timeout 5m -count 1 ./wal -run 'ItStartsWhatever|FailsDuringTheStart' -every-start -start-step 1
+	go test -timeout 30m -count 1 ./wal -run 'ItStartsWhatever|FailsDuringTheStart' -every-start -start-step 1
 	$(SIMULATE) -simulate-states 100000
-	go test -timeout 10m -race ./wal/... ./shipper/... ./collectord/usage ./collectord/auth/... ./collectord/http1 ./collectord/httpserver ./collectord/udpserver ./collectord/admin ./collectord/send
+	go test -timeout 60m -race ./wal/... ./shipper/... ./collectord/usage ./collectord/auth/... ./collectord/http1 ./collectord/httpserver ./collectord/udpserver ./collectord/admin ./collectord/send
 
 KILLS        := 200
 PUT_KILLS    := 1000
@@ -51,10 +51,10 @@ FUZZ         := 60s
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
 	@packaging/tools/build $(TOOLS) proxies
-	go test -timeout 80m -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|SlowUplink|Unreadable|WearsTheDisk|StartHangs' \
+	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|SlowUplink|Unreadable|WearsTheDisk|StartHangs' \
 	  -every-slowness -uplinkscale $(UPLINK) -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
-	go test -timeout 10m -tags torture -count 1 -v ./shipper/bucket -run 'CanNeitherLink|CanOnlyBeClaimed'
-	go test -timeout 60m -count 1 -v ./shipper -run 'DoesEverythingWrong|ALiarLoses' -segments $(SEGMENTS) | grep -v 'level='
+	go test -timeout 60m -tags torture -count 1 -v ./shipper/bucket -run 'CanNeitherLink|CanOnlyBeClaimed'
+	go test -timeout 2h -count 1 -v ./shipper -run 'DoesEverythingWrong|ALiarLoses' -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	$(SIMULATE) -simulate-states $(STATES) -simulate-seed 1000000 -simulate-recorded $(RECORDED)
 	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
@@ -77,7 +77,7 @@ mutate-http: ## take out each check of framing, each replacement of state and ea
 readers: export ALLOW_MISSING := $(ALLOW_MISSING)
 readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd and a webhook (installs them; python3)
 	@packaging/tools/build $(TOOLS) readers
-	TEST_TOOLS=$(TOOLS) go test -timeout 10m -tags torture -count 1 -v ./collectord -run 'Readers|Notification' | grep -v 'level='
+	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./collectord -run 'Readers|Notification' | grep -v 'level='
 
 STORAGES      := .
 STORAGE_KILLS := 6
@@ -89,7 +89,7 @@ OWN_MOUNTS     = $(shell unshare --mount true 2>/dev/null && echo unshare --moun
 stores: export ALLOW_MISSING := $(ALLOW_MISSING)
 stores: tools ## ask, kill and cut the power of the storages that people run (installs them; python3, cargo, root; half an hour), and print the tables of docs/storages.md
 	@STORAGES='$(STORAGES)' packaging/tools/build $(TOOLS) storages
-	TEST_TOOLS=$(TOOLS) go test -timeout 10m -tags torture -count 1 -v ./shipper/bucket -run 'StoragesConform/($(STORAGES))' | grep -v 'level='
+	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./shipper/bucket -run 'StoragesConform/($(STORAGES))' | grep -v 'level='
 	TEST_TOOLS=$(TOOLS) $(OWN_MOUNTS) go test -timeout 60m -tags torture -count 1 -parallel 64 -v ./collectord -run 'Storages/each/($(STORAGES))|WhatIsToBeSet|StolenHost|PolicyOfAHost|NginxThatIs' -storagekills $(STORAGE_KILLS) -storagecuts $(STORAGE_CUTS) -storagekeep $(STORAGE_KEEP) | grep -v 'level='
 
 LEDGER_FOR := 60s

@@ -279,7 +279,7 @@ func TestABrokenPipeEndsCatQuietly(t *testing.T) {
 	go func() { ended <- cmd.Wait() }()
 	select {
 	case <-ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(testLimit):
 		_ = cmd.Process.Kill()
 		t.Fatal("it goes on")
 	}

@@ -47,6 +47,10 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
+// testLimit is how long a test waits for what has to happen: for much longer than a
+// busy machine needs.
+const testLimit = 2 * time.Minute
+
 // daemon is a running collectord.
 type daemon struct {
 	t       *testing.T
@@ -60,26 +64,46 @@ type daemon struct {
 	logText strings.Builder
 }
 
-// freePorts finds n ports that are free for TCP and UDP, and below those that the
-// kernel gives to clients: a daemon that is started again finds its own still free.
+// freePorts finds n ports that are free for TCP and UDP at every address, and below
+// those that the kernel gives to clients: a daemon that is started again finds its own
+// still free. No other test gets them while this program runs.
 func freePorts(t *testing.T, n int) (ports []int) {
 	t.Helper()
 	for tries := 0; len(ports) < n; tries++ {
 		port := 10000 + rand.IntN(20000)
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			if tries > 1000 {
-				t.Fatal(err)
-			}
-			continue
-		}
-		defer ln.Close()
-		if c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port}); err == nil {
-			c.Close()
+		err := claim(port)
+		if err == nil {
 			ports = append(ports, port)
+		} else if tries > 1000 {
+			t.Fatal(err)
 		}
 	}
 	return ports
+}
+
+// claims are sockets that nobody connects to, and whose names no other program can have.
+var claims sync.Map
+
+// claim keeps a port from all other tests, of this program and of those beside it.
+func claim(port int) error {
+	name, err := net.Listen("unix", fmt.Sprintf("@collectord-test-port-%d", port))
+	if err != nil {
+		return err
+	}
+	tcp, err := net.ListenTCP("tcp", &net.TCPAddr{Port: port})
+	if err == nil {
+		var udp *net.UDPConn
+		if udp, err = net.ListenUDP("udp", &net.UDPAddr{Port: port}); err == nil {
+			udp.Close()
+		}
+		tcp.Close()
+	}
+	if err != nil {
+		name.Close()
+		return err
+	}
+	claims.Store(port, name)
+	return nil
 }
 
 // command is the built binary with arguments.
@@ -115,18 +139,12 @@ func start(t *testing.T, config string, port, admin int) *daemon {
 // startAs is start for a command that becomes the daemon.
 func startAs(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
 	t.Helper()
-	d := &daemon{
-		t: t, cmd: run, port: port, admin: admin,
-		exited: make(chan error, 1), gone: make(chan struct{}), ready: make(chan struct{}),
-	}
+	d := &daemon{t: t, cmd: run, port: port, admin: admin, ready: make(chan struct{})}
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
+	d.begin(func() {
 		lines := bufio.NewScanner(stderr)
 		told := false
 		for lines.Scan() {
@@ -138,12 +156,8 @@ func startAs(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
 				close(d.ready)
 			}
 		}
-		err := d.cmd.Wait()
-		close(d.gone)
-		d.exited <- err
-	}()
+	})
 	t.Cleanup(func() {
-		_ = d.cmd.Process.Kill()
 		if t.Failed() {
 			t.Logf("daemon:\n%s", d.log())
 		}
@@ -152,10 +166,33 @@ func startAs(t *testing.T, run *exec.Cmd, port, admin int) *daemon {
 	case <-d.ready:
 	case err := <-d.exited:
 		t.Fatalf("daemon did not start: %v\n%s", err, d.log())
-	case <-time.After(20 * time.Second):
+	case <-time.After(testLimit):
 		t.Fatalf("daemon does not say that it is running:\n%s", d.log())
 	}
 	return d
+}
+
+// begin starts the process, has follow read what it writes, and ends it with the test:
+// what still runs would write into directories while they are deleted.
+func (d *daemon) begin(follow func()) {
+	d.t.Helper()
+	d.exited, d.gone = make(chan error, 1), make(chan struct{})
+	if err := d.cmd.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	go func() {
+		follow()
+		err := d.cmd.Wait()
+		close(d.gone)
+		d.exited <- err
+	}()
+	d.t.Cleanup(func() {
+		_ = d.cmd.Process.Kill()
+		select {
+		case <-d.gone:
+		case <-time.After(testLimit): // it hangs in the kernel, or another process has its standard error
+		}
+	})
 }
 
 func (d *daemon) log() string {
@@ -175,7 +212,7 @@ func (d *daemon) stop() {
 		if err != nil {
 			d.t.Fatalf("daemon ended with %v", err)
 		}
-	case <-time.After(30 * time.Second):
+	case <-time.After(testLimit):
 		d.t.Fatal("daemon does not end")
 	}
 }
@@ -229,10 +266,10 @@ func parseMetrics(text io.Reader) (m map[string]float64, err error) {
 // until waits for a condition that the daemon brings about.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(testLimit)
 	for !is() {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not so after 20 s: %s", what)
+			t.Fatalf("still not so after %v: %s", testLimit, what)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
@@ -273,7 +310,7 @@ func (a *acknowledged) post(client *http.Client, url string, i int) error {
 // 201. With may, errors are expected: the daemon is killed meanwhile.
 func (d *daemon) post(acks *acknowledged, from, to, conns int, may bool) {
 	d.t.Helper()
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns}, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: conns}, Timeout: testLimit}
 	defer client.CloseIdleConnections()
 	var wg sync.WaitGroup
 	for c := range conns {

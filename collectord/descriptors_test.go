@@ -24,12 +24,12 @@ func limited(run *exec.Cmd, ulimit string) *exec.Cmd {
 func idleConnections(t *testing.T, port, n int, text string) {
 	t.Helper()
 	for range n {
-		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), 5*time.Second)
+		c, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), testLimit)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { c.Close() })
-		_ = c.SetWriteDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetWriteDeadline(time.Now().Add(testLimit))
 		if _, err := io.WriteString(c, text); err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func (d *daemon) openFiles() int {
 // until it is shipped.
 func (d *daemon) sealsAndShips(when string) {
 	d.t.Helper()
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testLimit}
 	before := d.metrics()["collectord_usages_shipped_total"]
 	// Clients that have been idle for less than a second make no room.
 	until(d.t, when+": a usage is stored", func() bool { return postAs(d.t, client, d.url(), "") == http.StatusCreated })
@@ -121,7 +121,7 @@ func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
 	until(t, "connections have made room", func() bool { return d.openFiles() <= lower-ownDescriptors })
 	d.sealsAndShips("with a lower limit")
 
-	warm := &http.Client{Timeout: 10 * time.Second}
+	warm := &http.Client{Timeout: testLimit}
 	defer warm.CloseIdleConnections()
 	if got := postAs(t, warm, d.url(), ""); got != http.StatusCreated {
 		t.Fatal(got)

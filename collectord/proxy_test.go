@@ -110,7 +110,7 @@ func (p *proxy) load(clients int, pause time.Duration, stop <-chan struct{}) (st
 	p.t.Helper()
 	var n atomic.Int64
 	var wg sync.WaitGroup
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: clients}, Timeout: testLimit}
 	defer client.CloseIdleConnections()
 	for c := range clients {
 		wg.Go(func() {

@@ -29,7 +29,7 @@ type sender struct {
 
 // senders are n of them, of all kinds, whose numbers begin at from.
 func senders(t *testing.T, p *proxy, acks *acknowledged, from, n int) (all []*sender) {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: n}, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: n}, Timeout: testLimit}
 	t.Cleanup(client.CloseIdleConnections)
 	for i := range n {
 		s := &sender{

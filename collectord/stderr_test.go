@@ -61,14 +61,10 @@ func fillUp(t *testing.T, w *os.File) {
 // until the daemon says that it is running.
 func startInto(t *testing.T, r, w *os.File, config string, port, admin int) *daemon {
 	t.Helper()
-	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin, exited: make(chan error, 1)}
+	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
 	d.cmd.Stderr = w
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
-	go func() { d.exited <- d.cmd.Wait() }()
-	_ = r.SetReadDeadline(time.Now().Add(20 * time.Second))
+	d.begin(func() {})
+	_ = r.SetReadDeadline(time.Now().Add(testLimit))
 	lines := bufio.NewReader(r)
 	for {
 		line, err := lines.ReadString('\n')
@@ -81,14 +77,17 @@ func startInto(t *testing.T, r, w *os.File, config string, port, admin int) *dae
 	}
 }
 
+// endsWithin is ten times what a daemon takes to end that waits for nothing but its log.
+const endsWithin = 10 * logPatience
+
 // ends waits until the daemon has ended, and returns its exit status.
-func (d *daemon) ends(within time.Duration, after string) int {
+func (d *daemon) ends(after string) int {
 	d.t.Helper()
 	select {
 	case <-d.exited:
 		return d.cmd.ProcessState.ExitCode()
-	case <-time.After(within):
-		d.t.Fatalf("the daemon still runs %v after %s", within, after)
+	case <-time.After(endsWithin):
+		d.t.Fatalf("the daemon still runs %v after %s", endsWithin, after)
 		return 0
 	}
 }
@@ -96,7 +95,7 @@ func (d *daemon) ends(within time.Duration, after string) int {
 // impatient is a client that does not wait for what may hang.
 func impatient(t *testing.T) *http.Client {
 	t.Helper()
-	c := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
+	c := &http.Client{Transport: &http.Transport{}, Timeout: endsWithin}
 	t.Cleanup(c.CloseIdleConnections)
 	return c
 }
@@ -165,7 +164,7 @@ func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if status := d.ends(8*time.Second, "SIGTERM"); status != 0 {
+	if status := d.ends("SIGTERM"); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
@@ -221,7 +220,7 @@ func TestAReaderOfTheLogThatGoesAwayIsSurvived(t *testing.T) {
 	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if status := d.ends(8*time.Second, "SIGTERM"); status != 0 {
+	if status := d.ends("SIGTERM"); status != 0 {
 		t.Errorf("exit status %d", status)
 	}
 }
@@ -249,7 +248,7 @@ func TestATraceThatNobodyReadsDoesNotKeepTheProcess(t *testing.T) {
 			if err := d.cmd.Process.Signal(syscall.SIGABRT); err != nil {
 				t.Fatal(err)
 			}
-			if status := d.ends(8*time.Second, "SIGABRT"); status == 0 {
+			if status := d.ends("SIGABRT"); status == 0 {
 				t.Error("exit status 0")
 			}
 		})
@@ -284,20 +283,37 @@ func wrongConfiguration(t *testing.T) (path string, mistakes int) {
 	return path, n
 }
 
+// A reader that pauses for longer than logStalled counts as none, so that a machine that
+// stops for that long proves nothing.
 func TestMistakesArePrintedCompletelyToASlowReader(t *testing.T) {
 	t.Parallel()
 	config, n := wrongConfiguration(t)
-	r, w := smallPipe(t)
-	d := &daemon{t: t, cmd: command(t, "run", "--config", config), exited: make(chan error, 1)}
-	d.cmd.Stderr = w
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
+	for range 10 {
+		text, longest := readSlowly(t, config)
+		if got := strings.Count(text, "is not a key"); got == n && strings.HasSuffix(text, "\n") {
+			return
+		} else if longest < logStalled/2 {
+			t.Fatalf("%d of %d mistakes were printed", got, n)
+		}
 	}
+	t.Error("the machine is too slow for this test")
+}
+
+// readSlowly returns what a daemon prints of a wrong configuration, and its longest wait
+// for this reader.
+func readSlowly(t *testing.T, config string) (printed string, longest time.Duration) {
+	t.Helper()
+	r, w := smallPipe(t)
+	d := &daemon{t: t, cmd: command(t, "run", "--config", config)}
+	d.cmd.Stderr = w
+	d.begin(func() {})
 	w.Close()
-	go func() { d.exited <- d.cmd.Wait() }()
-	<-time.After(300 * time.Millisecond)
 	var text bytes.Buffer
+	pause := 300 * time.Millisecond
 	for {
+		began := time.Now()
+		<-time.After(pause)
+		longest, pause = max(longest, time.Since(began)), 5*time.Millisecond
 		_, err := io.CopyN(&text, r, 2048)
 		if errors.Is(err, io.EOF) {
 			break
@@ -305,14 +321,11 @@ func TestMistakesArePrintedCompletelyToASlowReader(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		<-time.After(5 * time.Millisecond)
 	}
-	if status := d.ends(5*time.Second, "its last line"); status != exitBadConfig {
+	if status := d.ends("its last line"); status != exitBadConfig {
 		t.Errorf("exit status %d", status)
 	}
-	if got := strings.Count(text.String(), "is not a key"); got != n || !strings.HasSuffix(text.String(), "\n") {
-		t.Errorf("%d of %d mistakes were printed", got, n)
-	}
+	return text.String(), longest
 }
 
 func TestMistakesThatNobodyReadsEndTheProcess(t *testing.T) {
@@ -320,14 +333,10 @@ func TestMistakesThatNobodyReadsEndTheProcess(t *testing.T) {
 	config, _ := wrongConfiguration(t)
 	_, w := smallPipe(t)
 	fillUp(t, w)
-	d := &daemon{t: t, cmd: command(t, "run", "--config", config), exited: make(chan error, 1)}
+	d := &daemon{t: t, cmd: command(t, "run", "--config", config)}
 	d.cmd.Stderr = w
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
-	go func() { d.exited <- d.cmd.Wait() }()
-	if status := d.ends(8*time.Second, "its start"); status != exitBadConfig {
+	d.begin(func() {})
+	if status := d.ends("its start"); status != exitBadConfig {
 		t.Errorf("exit status %d", status)
 	}
 }
@@ -345,14 +354,10 @@ func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	r, gone := smallPipe(t)
 	r.Close()
 	for name, stderr := range map[string]*os.File{"a full disk": full, "a pipe without a reader": gone} {
-		d := &daemon{t: t, cmd: command(t, "run", "--config", config), exited: make(chan error, 1)}
+		d := &daemon{t: t, cmd: command(t, "run", "--config", config)}
 		d.cmd.Stderr = stderr
-		if err := d.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = d.cmd.Process.Kill() })
-		go func() { d.exited <- d.cmd.Wait() }()
-		if status := d.ends(8*time.Second, "its start"); status != exitBadConfig {
+		d.begin(func() {})
+		if status := d.ends("its start"); status != exitBadConfig {
 			t.Errorf("%s: exit status %d", name, status)
 		}
 	}
@@ -367,13 +372,9 @@ func slowStart(t *testing.T, stderr io.Writer) (d *daemon, ready func() bool) {
 		t.Fatal(err)
 	}
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper: {destination: 's3://bucket', s3: {region: x, ca_file: "+dir+"/ca}}\n")
-	d = &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin, exited: make(chan error, 1)}
+	d = &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
 	d.cmd.Stderr = stderr
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
-	go func() { d.exited <- d.cmd.Wait() }()
+	d.begin(func() {})
 	client := impatient(t)
 	return d, func() bool {
 		resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
@@ -402,7 +403,7 @@ func TestASecondSignalEndsASlowStart(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if status := d.ends(2*time.Second, "a second signal"); status != exitError {
+			if status := d.ends("a second signal"); status != exitError {
 				t.Errorf("exit status %d", status)
 			}
 		})
@@ -430,13 +431,9 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 	if !errors.Is(err, unix.EAGAIN) {
 		t.Fatal(err)
 	}
-	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin, exited: make(chan error, 1)}
+	d := &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
 	d.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+dir+"/notify")
-	if err := d.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = d.cmd.Process.Kill() })
-	go func() { d.exited <- d.cmd.Wait() }()
+	d.begin(func() {})
 	until(t, "it listens", func() bool {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
@@ -449,7 +446,7 @@ func TestASecondSignalEndsADaemonWhoseServiceManagerIsStuck(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d.ends(2*time.Second, "a second signal")
+	d.ends("a second signal")
 }
 
 func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {
@@ -501,14 +498,16 @@ func pipedLogger(t *testing.T) (v *daemonLogger, r, w *os.File) {
 func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 	v, r, _ := pipedLogger(t)
 	const n = 20_000 // more than the queue holds
-	slowest := time.Duration(0)
+	slow := 0
 	for i := range n {
 		began := time.Now()
 		v.Info("line", "i", i)
-		slowest = max(slowest, time.Since(began))
+		if time.Since(began) > logStalled {
+			slow++
+		}
 	}
-	if slowest > time.Second {
-		t.Errorf("a line took %v", slowest)
+	if slow > 3 { // such a machine may stop now and then
+		t.Errorf("%d of %d lines waited", slow, n)
 	}
 	dropped := v.queue.snapshot().Full
 	if dropped == 0 || dropped >= n {
@@ -516,7 +515,7 @@ func TestLinesThatComeTooFastAreCountedAndReportedInOrder(t *testing.T) {
 	}
 	read, next, missing := 0, 0, 0
 	lines := bufio.NewScanner(r)
-	_ = r.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = r.SetReadDeadline(time.Now().Add(testLimit))
 	for next < n && lines.Scan() {
 		var i int
 		text := lines.Text()

@@ -21,6 +21,10 @@ import (
 	"collectord/wal"
 )
 
+// testLimit is how long a test waits for what has to happen: for much longer than a
+// busy machine needs.
+const testLimit = 2 * time.Minute
+
 func openLog(t *testing.T, dir string) *wal.Log {
 	t.Helper()
 	l, err := wal.Open(dir, wal.Options{Node: "edge-1", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
@@ -106,7 +110,7 @@ func twin(t *testing.T, seg *wal.Segment) *bucket.Object {
 
 func drain(t *testing.T, s *Shipper, want int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()
 	if n := s.Drain(ctx); n != want {
 		t.Fatalf("%d segments remain, want %d", n, want)
@@ -116,9 +120,9 @@ func drain(t *testing.T, s *Shipper, want int) {
 // until waits for what a shipper brings about.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(testLimit); !is(); <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("still not so after 20 s: %s", what)
+			t.Fatalf("still not so after %v: %s", testLimit, what)
 		}
 	}
 }
@@ -202,7 +206,7 @@ func checkOnce(t *testing.T, s bucket.Store, n int) {
 // drainHurriedly drains without waiting out the delays.
 func drainHurriedly(t *testing.T, s *Shipper) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()
 	for ctx.Err() == nil && (s.log.Ledger().Pending > 0 || s.log.Stats().LossNotes > 0) {
 		step, stop := context.WithTimeout(ctx, 20*time.Millisecond)

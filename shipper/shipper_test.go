@@ -243,7 +243,7 @@ func TestRunEndsWheneverItIsToldTo(t *testing.T) {
 		go cancel()
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(testLimit):
 			t.Fatal("it goes on")
 		}
 	}

@@ -105,7 +105,7 @@ func testStorm(t *testing.T, conditions, segments int) {
 	}})
 	began := time.Now()
 	fill(t, l, per*segments, per)
-	for deadline := time.Now().Add(time.Minute + time.Duration(segments)*100*time.Millisecond); l.Ledger().Pending > 0; <-time.After(time.Millisecond) {
+	for deadline := time.Now().Add(10 * (time.Minute + time.Duration(segments)*100*time.Millisecond)); l.Ledger().Pending > 0; <-time.After(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d records are still here; %+v", l.Ledger().Pending, s.Stats())
 		}

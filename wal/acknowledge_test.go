@@ -30,7 +30,7 @@ func TestWhatIsAcknowledgedIsKeptAndNoLongerCounted(t *testing.T) {
 	shipAll(t, l) // with a salvage, whose bytes go to the quarantine
 	aside := func(want int) {
 		t.Helper()
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(testLimit)
 		for l.Stats().PutAside != want || len(l.PutAside()) != want {
 			if time.Now().After(deadline) {
 				t.Fatalf("%d things are put aside, want %d: %v", l.Stats().PutAside, want, l.PutAside())

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"collectord/wal/vfs"
@@ -116,88 +117,83 @@ func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
 }
 
 func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
-	t.Parallel()
-	var closes atomic.Bool
-	l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
-		if closes.Swap(false) {
-			return errors.Join(f.Close(), f.Datasync())
+	synctest.Test(t, func(t *testing.T) {
+		var closes atomic.Bool
+		l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+			if closes.Swap(false) {
+				return errors.Join(f.Close(), f.Datasync())
+			}
+			return f.Datasync()
+		}))
+		mustAppend(t, l, Record{Usage: usage(1)})
+		closes.Store(true)
+		err := l.Append(context.Background(), Record{Usage: usage(2)})
+		if !errors.Is(err, ErrCommitFailed) {
+			t.Fatalf("append to a closed file: %v", err)
 		}
-		return f.Datasync()
-	}))
-	mustAppend(t, l, Record{Usage: usage(1)})
-	closes.Store(true)
-	err := l.Append(context.Background(), Record{Usage: usage(2)})
-	if !errors.Is(err, ErrCommitFailed) {
-		t.Fatalf("append to a closed file: %v", err)
-	}
-	if err := l.Append(context.Background(), Record{Usage: usage(3)}); !errors.Is(err, ErrUnavailable) {
-		t.Fatalf("append after a failure: %v", err)
-	}
-	if err := l.Full(); !errors.Is(err, ErrUnavailable) {
-		t.Errorf("full: %v", err)
-	}
-	deadline := time.Now().Add(20 * time.Second)
-	for l.Full() != nil && time.Now().Before(deadline) {
-		_, more := l.Sealed()
-		select {
-		case <-more:
-		case <-time.After(10 * time.Millisecond):
+		if err := l.Append(context.Background(), Record{Usage: usage(3)}); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("append after a failure: %v", err)
 		}
-	}
-	mustAppend(t, l, Record{Usage: usage(4)})
-	mustSeal(t, l)
-	got := readAll(t, l)
-	if len(got) != 2 || !bytes.Equal(got[0].Usage, usage(1)) || !bytes.Equal(got[1].Usage, usage(4)) {
-		t.Errorf("records %v", got)
-	}
-	g := checkLedger(t, l)
-	if g.BySource[HTTP].Dropped[ReasonCommitFailed] != 1 || g.BySource[HTTP].Rejected[ReasonLogFull] != 1 {
-		t.Errorf("ledger %+v", g.BySource[HTTP])
-	}
-	names, _ := filepath.Glob(filepath.Join(l.dir, "*"))
-	if len(names) > 6 { // LOG, lost, next, two sealed, active
-		t.Errorf("a failure left %v", names)
-	}
+		if err := l.Full(); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("full: %v", err)
+		}
+		until(t, "recovery", func() bool { return l.Full() == nil })
+		mustAppend(t, l, Record{Usage: usage(4)})
+		mustSeal(t, l)
+		got := readAll(t, l)
+		if len(got) != 2 || !bytes.Equal(got[0].Usage, usage(1)) || !bytes.Equal(got[1].Usage, usage(4)) {
+			t.Errorf("records %v", got)
+		}
+		g := checkLedger(t, l)
+		if g.BySource[HTTP].Dropped[ReasonCommitFailed] != 1 || g.BySource[HTTP].Rejected[ReasonLogFull] != 1 {
+			t.Errorf("ledger %+v", g.BySource[HTTP])
+		}
+		names, _ := filepath.Glob(filepath.Join(l.dir, "*"))
+		if len(names) > 6 { // LOG, lost, next, two sealed, active
+			t.Errorf("a failure left %v", names)
+		}
+	})
 }
 
 func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
-	t.Parallel()
-	hang := make(chan struct{})
-	var hanging atomic.Bool
-	l := open(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond}.WithDatasync(func(f vfs.File) error {
-		if hanging.Load() {
-			<-hang
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		var hanging atomic.Bool
+		l := open(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond}.WithDatasync(func(f vfs.File) error {
+			if hanging.Load() {
+				<-hang
+				return nil
+			}
+			return f.Datasync()
+		}))
+		mustAppend(t, l, Record{Usage: usage(0)})
+		hanging.Store(true)
+		lost := make(chan error, 2)
+		go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
+		until(t, "the hanging commit", func() bool {
+			return l.committer.diskWait.isBusy()
+		})
+		go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
+		for range 2 {
+			if err := <-lost; !errors.Is(err, ErrCommitFailed) && !errors.Is(err, ErrUnavailable) {
+				t.Fatalf("append on a disk that hangs: %v", err)
+			}
 		}
-		return f.Datasync()
-	}))
-	mustAppend(t, l, Record{Usage: usage(0)})
-	hanging.Store(true)
-	lost := make(chan error, 2)
-	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
-	until(t, "the hanging commit", func() bool {
-		return l.committer.diskWait.isBusy()
+		if err := l.Append(context.Background(), Record{Usage: usage(9)}); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("append while the disk hangs: %v", err)
+		}
+		checkLedger(t, l)
+		hanging.Store(false)
+		close(hang)
+		until(t, "recovery", func() bool { return l.Full() == nil })
+		mustAppend(t, l, Record{Usage: usage(1)})
+		mustSeal(t, l)
+		got := readAll(t, l)
+		if len(got) != 2 || !bytes.Equal(got[0].Usage, usage(0)) || !bytes.Equal(got[1].Usage, usage(1)) {
+			t.Errorf("records %v", got)
+		}
+		if g := checkLedger(t, l); g.BySource[HTTP].Appended != 2 || g.BySource[HTTP].Waiting != 0 {
+			t.Errorf("ledger %+v", g)
+		}
 	})
-	go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
-	for range 2 {
-		if err := <-lost; !errors.Is(err, ErrCommitFailed) && !errors.Is(err, ErrUnavailable) {
-			t.Fatalf("append on a disk that hangs: %v", err)
-		}
-	}
-	if err := l.Append(context.Background(), Record{Usage: usage(9)}); !errors.Is(err, ErrUnavailable) {
-		t.Fatalf("append while the disk hangs: %v", err)
-	}
-	checkLedger(t, l)
-	hanging.Store(false)
-	close(hang)
-	until(t, "recovery", func() bool { return l.Full() == nil })
-	mustAppend(t, l, Record{Usage: usage(1)})
-	mustSeal(t, l)
-	got := readAll(t, l)
-	if len(got) != 2 || !bytes.Equal(got[0].Usage, usage(0)) || !bytes.Equal(got[1].Usage, usage(1)) {
-		t.Errorf("records %v", got)
-	}
-	if g := checkLedger(t, l); g.BySource[HTTP].Appended != 2 || g.BySource[HTTP].Waiting != 0 {
-		t.Errorf("ledger %+v", g)
-	}
 }

@@ -32,7 +32,7 @@ func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
 	l.SetLimits(Limits{MaxBytes: 64 << 20, SealAfter: time.Millisecond})
 	select {
 	case <-more:
-	case <-time.After(10 * time.Second):
+	case <-time.After(testLimit):
 		t.Error("a segment older than wal.seal_after now is not sealed")
 	}
 

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -8,7 +9,7 @@ import (
 
 func TestProgressOfALogThatHasNotStarted(t *testing.T) {
 	for range 200 {
-		l := newLog(Options{Node: "a"}.withDefaults(), t.TempDir())
+		l := newLog(Options{Node: "a"}.withDefaults(), memoryDir(t))
 		var wg sync.WaitGroup
 		var stop atomic.Bool
 		for range 4 {
@@ -21,6 +22,7 @@ func TestProgressOfALogThatHasNotStarted(t *testing.T) {
 						}
 						return
 					}
+					runtime.Gosched() // or the start would get no processor for 10 ms after each call
 				}
 			})
 		}

@@ -117,9 +117,9 @@ func (tr *trial) leftovers() int {
 
 func (tr *trial) until(what string, is func() bool) {
 	tr.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is() && !tr.stuck(); <-time.After(200 * time.Microsecond) {
+	for deadline := time.Now().Add(testLimit); !is() && !tr.stuck(); <-time.After(200 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			tr.t.Fatalf("still not so after 20 s: %s: %+v, %d leftovers", what, tr.log.Ledger(), tr.leftovers())
+			tr.t.Fatalf("still not so after %v: %s: %+v, %d leftovers", testLimit, what, tr.log.Ledger(), tr.leftovers())
 		}
 	}
 }

@@ -208,7 +208,7 @@ func TestPiecesAreListedOnceTheSegmentIsGoneForGood(t *testing.T) {
 	failing.Store(false)
 	select {
 	case <-more:
-	case <-time.After(20 * time.Second):
+	case <-time.After(testLimit):
 		t.Fatal("the pieces are not announced")
 	}
 	if got := ranges(l); !slices.Equal(got, []string{"1-1", "2-3"}) {

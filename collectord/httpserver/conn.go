@@ -118,6 +118,9 @@ func (c *conn) enterUntil(s state, t time.Time) {
 	defer c.mu.Unlock()
 	c.setStateLocked(s)
 	if c.cut && s != stateLingering {
+		if s == stateWriting { // the server may have been slower than cutWithin to get here
+			_ = c.net.SetWriteDeadline(time.Now().Add(cutWithin))
+		}
 		return
 	}
 	c.by = c.all.deadline(t)
@@ -152,7 +155,7 @@ func (c *conn) expire(past int64, now time.Time) {
 }
 
 // cutOff ends the connection, whatever it is doing, and returns what that was. The
-// client has cutWithin to take an answer.
+// client has cutWithin to take an answer, or the rest of one.
 func (c *conn) cutOff() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -341,7 +341,7 @@ func TestConnectionsOutliveSlowCommitsAndIdleTimes(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+			_ = conn.SetDeadline(time.Now().Add(testLimit))
 			c := &slowClient{t: t, Conn: conn, answers: bufio.NewReader(conn)}
 			for _, idle := range []time.Duration{0, 1300 * time.Millisecond} {
 				c.wait(idle)

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Each request is followed by one that a proxy in front may take for a part of
@@ -63,7 +62,7 @@ func TestWhatAProxyCouldSeeOtherwiseIsRefusedAndClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			log := newMemoryLog()
-			_, addr := serve(t, log, Options{Limits: Limits{HeaderTimeout: time.Second}})
+			_, addr := serve(t, log, Options{Limits: unlimited(Limits{})})
 			answers, bodies := talk(t, addr, request+next, 2)
 			if len(answers) != 1 || answers[0].StatusCode != http.StatusBadRequest || !answers[0].Close {
 				for i, a := range answers {

@@ -36,7 +36,7 @@ func statuses(t *testing.T, ln *memoryListener, n int, parts ...string) (all []i
 	t.Helper()
 	c := ln.dial()
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(testLimit))
 	go func() {
 		for _, part := range parts {
 			if _, err := io.WriteString(c, part); err != nil {

@@ -196,8 +196,9 @@ func noRoom() *problem {
 	return p
 }
 
-// briefly is how long a write may take that nobody waits for.
-const briefly = 10 * time.Millisecond
+// briefly is how long the first write to a connection may take. The kernel has room for
+// it, so that only a busy machine needs time.
+const briefly = time.Second
 
 // writeRawResponse answers a connection that nobody serves.
 func writeRawResponse(c net.Conn, p *problem) {

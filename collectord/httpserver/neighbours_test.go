@@ -160,7 +160,7 @@ func TestWhoDoesNotSpeakTLSIsListenedTo(t *testing.T) {
 	_, ln := serveInMemory(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: authtest.NewAuthority(t).Server(t, nil)}})
 	conn := ln.dialDuplex()
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(testLimit))
 	go func() { _, _ = io.WriteString(conn, post(`{"a":1}`)) }() // not all of it is read at once
 	a, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil || a.StatusCode != http.StatusBadRequest {

@@ -233,7 +233,7 @@ func visitOn(t *testing.T, a net.Addr) *visitor {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(testLimit))
 	return &visitor{t, c, bufio.NewReader(c)}
 }
 

@@ -24,7 +24,7 @@ func TestRetryAfterIsWhenThereIsRoomAndNotTheSameForAll(t *testing.T) {
 
 func TestUsagesBeyondTheRateAreToldWhenToComeBack(t *testing.T) {
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{Limits: Limits{Rate: 0.1, Burst: 2}})
+	h, addr := serve(t, log, Options{Limits: Limits{Rate: 0.001, Burst: 2}})
 	answers, bodies := talk(t, addr, strings.Repeat(post(`{"a":1}`), 3)+post("no JSON")+post(`{"a":1}`), 5)
 	if len(answers) != 5 {
 		t.Fatalf("%d answers: a client beyond the rate keeps its connection", len(answers))
@@ -35,7 +35,8 @@ func TestUsagesBeyondTheRateAreToldWhenToComeBack(t *testing.T) {
 		}
 	}
 	after, err := strconv.Atoi(answers[2].Header.Get("Retry-After"))
-	if err != nil || after < 9 || after > 17 || !strings.Contains(bodies[2], `"code":"rate_limited"`) {
+	// 1000 s and a share of them, less what a busy machine takes.
+	if err != nil || after < 900 || after > 1700 || !strings.Contains(bodies[2], `"code":"rate_limited"`) {
 		t.Errorf("again after %d s, %v: %s", after, err, bodies[2])
 	}
 	if log.rejected["http rate_limited"] != 2 || len(log.usages) != 2 || h.Requests()[http.StatusTooManyRequests] != 2 {

@@ -36,7 +36,7 @@ func TestShutdownDoesNotWaitForWhoBecomesIdle(t *testing.T) {
 	client, server := net.Pipe()
 	defer client.Close()
 	ln.accepted <- server
-	_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = client.SetDeadline(time.Now().Add(testLimit))
 	if _, err := io.WriteString(client, post(`{"a":1}`)); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestShutdownDoesNotWaitForWhoBecomesIdle(t *testing.T) {
 	if _, err := io.ReadFull(client, first); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()
 	over := make(chan error, 1)
 	go func() { over <- h.Shutdown(ctx) }()
@@ -73,7 +73,7 @@ func TestShutdownAnswersWhatHasArrived(t *testing.T) {
 			t.Fatal(status)
 		}
 		v.send(post(`{"a":2}`))
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 		if err := h.Shutdown(ctx); err != nil {
 			t.Error(err)
 		}

@@ -215,7 +215,7 @@ func TestADoorThatStoppedListeningDoesNotBegin(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(testLimit):
 		t.Fatal("it serves")
 	}
 	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {

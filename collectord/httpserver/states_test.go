@@ -99,24 +99,30 @@ func (d *deadlines) SetWriteDeadline(t time.Time) error { d.until = t; return ni
 // Whoever is cut off has no more time than that for whatever follows, even if another
 // deadline had passed before.
 func TestWhoIsCutOffGetsNoMoreTime(t *testing.T) {
-	h := newServer(t, newMemoryLog(), Options{})
-	d := &deadlines{}
-	c := h.newConn(d)
-	c.enter(stateBody)
-	now := time.Now()
-	c.expire(h.open.deadline(now.Add(time.Hour)), now)
-	if !d.until.Equal(now) {
-		t.Error("a deadline that has passed was not set")
-	}
-	c.cutOff()
-	c.enter(stateWriting)
-	if !d.until.After(now) || time.Until(d.until) > cutWithin || c.by != 0 || !c.isLast() {
-		t.Errorf("until %v, and by %d", d.until, c.by)
-	}
-	c.enter(stateLingering)
-	if c.by == 0 {
-		t.Error("it may linger for ever")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		h := newServer(t, newMemoryLog(), Options{})
+		d := &deadlines{}
+		c := h.newConn(d)
+		c.enter(stateBody)
+		now := time.Now()
+		c.expire(h.open.deadline(now.Add(time.Hour)), now)
+		if !d.until.Equal(now) {
+			t.Error("a deadline that has passed was not set")
+		}
+		c.cutOff()
+		if time.Until(d.until) != cutWithin {
+			t.Errorf("an answer that is being written has %v", time.Until(d.until))
+		}
+		time.Sleep(time.Hour) // a busy machine
+		c.enter(stateWriting)
+		if time.Until(d.until) != cutWithin || c.by != 0 || !c.isLast() {
+			t.Errorf("an answer has %v, and by %d", time.Until(d.until), c.by)
+		}
+		c.enter(stateLingering)
+		if c.by == 0 {
+			t.Error("it may linger for ever")
+		}
+	})
 }
 
 // What a request leaves in its pool keeps nothing of its connection in memory.

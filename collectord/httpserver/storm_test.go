@@ -54,7 +54,7 @@ func TestNothingIsHeldAfterAStorm(t *testing.T) {
 		}
 	})
 	all.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()
 	if err := h.Shutdown(ctx); err != nil {
 		t.Error(err)
@@ -70,7 +70,7 @@ func TestNothingIsHeldAfterAStorm(t *testing.T) {
 	if len(h.window.underWay) > 0 || len(h.decoders.slots) > 0 || len(h.open.open) > 0 || h.open.ending != 0 || h.open.strangers.n+h.open.clients.n != 0 {
 		t.Errorf("%d claims, %d decoders, %d open, %d ending", len(h.window.underWay), len(h.decoders.slots), len(h.open.open), h.open.ending)
 	}
-	for wait := time.Now().Add(3 * time.Second); runtime.NumGoroutine() > goroutines+2 && time.Now().Before(wait); {
+	for wait := time.Now().Add(testLimit); runtime.NumGoroutine() > goroutines+2 && time.Now().Before(wait); {
 		runtime.Gosched()
 	}
 	if n := runtime.NumGoroutine(); n > goroutines+2 {

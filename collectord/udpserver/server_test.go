@@ -46,7 +46,7 @@ func open(t *testing.T, log Log, addr string, o Options) (u *Server, conn net.Co
 
 func drain(t *testing.T, u *Server) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := u.Drain(ctx); err != nil {
 		t.Fatal(err)
