@@ -118,6 +118,25 @@ func (s *connections) cutStrangerLocked(now int64, age time.Duration) bool {
 	return false
 }
 
+// relieved is how many strangers make room at once where memory is short.
+const relieved = 8
+
+// relieve has strangers make room where a loop has no memory left for what others send,
+// unless some are at it.
+func (s *connections) relieve() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending > 0 {
+		return
+	}
+	now, most := s.deadline(time.Now()), s.server.limits.Load().connections()
+	for n := 0; n < relieved; n++ {
+		if !s.cutStrangerLocked(now, strangersTime) && (s.strangers.n <= most/2 || !s.cutStrangerLocked(now, leastTime)) {
+			return
+		}
+	}
+}
+
 // cutWithin is how long whoever is cut off has to take the answer that says so.
 const cutWithin = 50 * time.Millisecond
 
@@ -216,9 +235,10 @@ var madeRoom = [states + 1]string{ //nolint:gochecknoglobals // a constant table
 
 // roomCounters count what happens when all places are taken.
 type roomCounters struct {
-	made  [states + 1]atomic.Uint64
-	away  atomic.Uint64
-	waits atomic.Uint64 // of listeners, for a descriptor
+	made   [states + 1]atomic.Uint64
+	away   atomic.Uint64
+	hungry atomic.Uint64 // that were not read at once, because no memory was left
+	waits  atomic.Uint64 // of listeners, for a descriptor
 
 	// Guarded by the mutex of connections.
 	reported roomCounts

@@ -84,9 +84,49 @@ type socket struct {
 	listener net.Addr
 	file     atomic.Pointer[os.File] // once somebody has had to wait
 
+	driver *conn           // the connection, if a loop drives it; nothing waits on the socket then
+	late   [2]atomic.Int64 // when it is too late to read, and to write, as deadline makes it; 0: never
+
 	mu     sync.Mutex // guards what follows
 	fd     int        // until then; below 0 once it is the file's, or closed
 	closed bool
+}
+
+// join has a loop drive the socket's connection.
+func (s *socket) join(c *conn, l *loop) {
+	if l != nil {
+		s.driver, c.loop, c.socket, c.fd = c, l, s, s.fd
+		l.load.Add(1)
+	}
+}
+
+// Of what a deadline is.
+const (
+	reading = iota
+	writing
+)
+
+// isLate reports whether a deadline has passed.
+func (s *socket) isLate(of int) bool {
+	by := s.late[of].Load()
+	return by != 0 && by <= s.driver.all.deadline(time.Now())
+}
+
+// setLate has the loop look at the connection when it is too late.
+func (s *socket) setLate(t time.Time, of ...int) error {
+	c := s.driver
+	for _, i := range of {
+		s.late[i].Store(c.all.deadline(t))
+	}
+	if t.IsZero() {
+		return nil
+	}
+	if left := time.Until(t); left > 0 {
+		time.AfterFunc(left, func() { c.loop.post(c, late) })
+	} else {
+		c.loop.post(c, late)
+	}
+	return nil
 }
 
 func (s *socket) Read(p []byte) (n int, err error) {
@@ -168,6 +208,9 @@ func (s *socket) Close() error {
 
 // CloseWrite tells the peer that nothing follows.
 func (s *socket) CloseWrite() error {
+	if s.driver != nil {
+		return socketError("shutdown", syscall.Shutdown(s.driver.fd, syscall.SHUT_WR))
+	}
 	raw, err := s.SyscallConn()
 	if err != nil {
 		return err
@@ -186,13 +229,24 @@ func (s *socket) SyscallConn() (syscall.RawConn, error) {
 	return f.SyscallConn()
 }
 
-func (s *socket) SetDeadline(t time.Time) error { return s.setDeadline((*os.File).SetDeadline, t) }
+func (s *socket) SetDeadline(t time.Time) error {
+	if s.driver != nil {
+		return s.setLate(t, reading, writing)
+	}
+	return s.setDeadline((*os.File).SetDeadline, t)
+}
 
 func (s *socket) SetReadDeadline(t time.Time) error {
+	if s.driver != nil {
+		return s.setLate(t, reading)
+	}
 	return s.setDeadline((*os.File).SetReadDeadline, t)
 }
 
 func (s *socket) SetWriteDeadline(t time.Time) error {
+	if s.driver != nil {
+		return s.setLate(t, writing)
+	}
 	return s.setDeadline((*os.File).SetWriteDeadline, t)
 }
 
