@@ -202,8 +202,7 @@ func (l *loop) takeOutcomes() (n int) {
 		for ; l.answered < len(conns) && n < turnAnswers; n++ {
 			c := conns[l.answered]
 			l.answered++
-			c.stored(o.Err)
-			l.drive(c)
+			l.stored(c, o.Err)
 		}
 		if l.answered == len(conns) {
 			l.handled, l.answered = l.handled+1, 0

@@ -50,9 +50,7 @@ func (l *loop) look(c *conn, why reason) {
 	case why&prepared != 0:
 		l.drive(c)
 	case why&appended != 0:
-		c.stored(c.stores.Outcomes(nil)[0].Err)
-		c.stores = nil
-		l.drive(c)
+		l.stored(c, c.stores.Outcomes(nil)[0].Err)
 	case c.waits == stepRead, c.waits == stepWrite:
 		l.drive(c)
 	case c.waits == stepEnd:
@@ -73,6 +71,13 @@ func (l *loop) begin(c *conn) {
 	l.conns[c.fd] = c
 	c.readable = true
 	c.enter(stateOpening)
+	l.drive(c)
+}
+
+// stored goes on with a connection whose usages are stored, or not.
+func (l *loop) stored(c *conn, err error) {
+	l.lend(c)
+	c.stored(err)
 	l.drive(c)
 }
 
