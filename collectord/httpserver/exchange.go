@@ -160,6 +160,9 @@ func (c *conn) header() {
 	}
 	c.request = c.server.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
 	c.request.begin(&h, client)
+	if c.loop != nil {
+		c.loop.lendBody(c.request)
+	}
 	if q.ExpectsContinue {
 		c.out = c.http.AppendContinue(c.out)
 		c.enter(stateWriting)

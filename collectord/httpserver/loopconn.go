@@ -118,6 +118,7 @@ func (l *loop) advance(c *conn) (job step) {
 			commit, err := l.server.log.AppendTo(l.waiter, c.request.records)
 			switch {
 			case err == nil:
+				l.takeBody(c.request) // which is copied
 				l.await(c, commit)
 				return stepRead
 			case errors.Is(err, ErrStarting):

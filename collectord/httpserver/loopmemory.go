@@ -10,9 +10,10 @@ const headBytes = 16 << 20
 // that they need no buffer of their own: they are read and written in the loop's. What a
 // connection keeps while it waits is its share.
 type buffers struct {
-	scratch []byte  // what was read: room for what is kept of a connection, and some
-	out     []byte  // what is to be written
-	left    int     // bytes that may be kept, of all shares together
+	scratch []byte // what was read: room for what is kept of a connection, and some
+	out     []byte // what is to be written
+	left    int    // bytes that may be kept, of all shares together
+	bodies  [][]byte
 	hungry  []*conn // are not read, because nothing is left
 	reserve int     // bytes that may be kept of a connection after it was read
 }
@@ -20,18 +21,35 @@ type buffers struct {
 // readAtOnce is how many bytes are read at once, but for bodies that have a place.
 const readAtOnce = 4 << 10
 
-// requestShare is what a request takes while it is under way.
-const requestShare = firstBuffer + 1<<10
+// requestShare is what a request takes while it is under way, beside its body.
+const requestShare = 1 << 10
 
 func newBuffers(maxHeader, budget int) buffers {
 	scratch := max(maxHeader, firstRead) + readAtOnce
-	return buffers{scratch: make([]byte, scratch), left: budget, reserve: scratch + requestShare}
+	return buffers{scratch: make([]byte, scratch), left: budget, reserve: scratch + requestShare + firstBuffer}
 }
 
 // lend gives a connection the loop's memory to write to.
 func (l *loop) lend(c *conn) {
 	if cap(c.out) == 0 {
 		c.out = l.out[:0]
+	}
+}
+
+// lendBody gives a request a buffer for the beginning of its body.
+func (l *loop) lendBody(r *request) {
+	last := len(l.bodies) - 1
+	if cap(r.arriving) > 0 || last < 0 {
+		return
+	}
+	r.arriving, l.bodies = l.bodies[last], l.bodies[:last]
+}
+
+// takeBody takes the buffer of a body back that is not needed any more.
+func (l *loop) takeBody(r *request) {
+	if cap(r.arriving) == firstBuffer && len(l.bodies) < spareBuffers {
+		l.bodies = append(l.bodies, r.arriving[:0])
+		r.arriving, r.body = nil, nil
 	}
 }
 
@@ -66,7 +84,7 @@ func (l *loop) keep(c *conn) {
 	c.out = l.own(c.out, c.out, l.out)
 	share := cap(c.in) + cap(c.out)
 	if c.request != nil {
-		share += requestShare
+		share += requestShare + cap(c.request.arriving)
 	}
 	l.left += c.share - share
 	c.share = share

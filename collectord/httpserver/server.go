@@ -128,7 +128,7 @@ func New(log Log, o Options) *Server {
 		log.Reject(wal.HTTP, reason, 0)
 	}
 	h.requests.New = func() any {
-		r := &request{arriving: make([]byte, 0, firstBuffer), parts: make([]part, 0, 1), ids: make([]wal.ID, 0, 1)}
+		r := &request{parts: make([]part, 0, 1), ids: make([]wal.ID, 0, 1)}
 		r.records = func(yield func(*wal.Record) bool) { h.eachRecord(r, yield) }
 		return r
 	}
