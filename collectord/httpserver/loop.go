@@ -256,7 +256,7 @@ func (h *Server) startLoops() error {
 	if h.loops.Load() != nil {
 		return nil
 	}
-	all := make([]*loop, max(1, runtime.GOMAXPROCS(0)-1))
+	all := make([]*loop, max(1, runtime.NumCPU()-1))
 	for i := range all {
 		var err error
 		if all[i], err = newLoop(h, headBytes/len(all)); err != nil {

@@ -84,7 +84,7 @@ func (l *loop) keep(c *conn) {
 	c.out = l.own(c.out, c.out, l.out)
 	share := cap(c.in) + cap(c.out)
 	if c.request != nil {
-		share += requestShare + cap(c.request.arriving)
+		share += requestShare + min(cap(c.request.arriving), firstBuffer) // what is beyond has a budget of its own
 	}
 	l.left += c.share - share
 	c.share = share
