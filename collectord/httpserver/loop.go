@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"collectord/collectord/epoll"
+	"collectord/collectord/histogram"
 	"collectord/wal"
 )
 
@@ -30,7 +31,8 @@ type loop struct {
 	load   atomic.Int64  // connections that it drives, or will
 	woken  chan struct{} // ends rest
 
-	starving atomic.Bool // connections wait for memory
+	starving atomic.Bool  // connections wait for memory
+	began    atomic.Int64 // when the turn began, as deadline makes it; 0: the loop waits
 
 	mu     sync.Mutex // guards what follows
 	posted []*conn    // whose driven.posted is set
@@ -100,13 +102,19 @@ func (l *loop) run() {
 		}
 		l.commit() // while it is under way, the answers of the one before are sent
 		answered, _ := l.turns(turnAnswers, func() (int, error) { return l.takeOutcomes(), nil })
+		began := time.Now()
+		l.began.Store(l.server.open.deadline(began))
 		looked, over := l.takePosted()
 		l.feed()
+		if looked > 0 {
+			l.server.turns.ObserveTime(time.Since(began))
+		}
 		l.commit()
 		if over && l.load.Load() == 0 {
 			_ = l.poller.Close() // nothing is polled any more
 			return
 		}
+		l.began.Store(0)
 		idle = n+answered+looked == 0
 	}
 }
@@ -116,6 +124,7 @@ func (l *loop) run() {
 func (l *loop) turns(most int, turn func() (int, error)) (done int, err error) {
 	for range roundTurns {
 		began := time.Now()
+		l.began.Store(l.server.open.deadline(began))
 		n, err := turn()
 		if done += n; n > 0 {
 			l.server.turns.ObserveTime(time.Since(began))
@@ -297,6 +306,26 @@ func (h *Server) wakeHungry() {
 		}
 	}
 }
+
+// stuckAfter is how long no turn of a loop takes.
+const stuckAfter = 30 * time.Second
+
+// Alive returns an error if an event loop does not turn.
+func (h *Server) Alive() error {
+	if all := h.loops.Load(); all != nil {
+		for _, l := range *all {
+			began := l.began.Load()
+			if late := time.Duration(h.open.deadline(time.Now()) - began); began != 0 && late > stuckAfter {
+				return fmt.Errorf("an event loop of the HTTP server has been stuck for %v", late.Round(time.Second))
+			}
+		}
+	}
+	return nil
+}
+
+// LoopTurns returns how long the turns of the event loops took: nothing else of their
+// connections happens meanwhile.
+func (h *Server) LoopTurns() histogram.Distribution { return h.turns.Seconds() }
 
 // endLoops has the loops end with their last connections.
 func (h *Server) endLoops() {

@@ -237,7 +237,7 @@ var madeRoom = [states + 1]string{ //nolint:gochecknoglobals // a constant table
 type roomCounters struct {
 	made   [states + 1]atomic.Uint64
 	away   atomic.Uint64
-	hungry atomic.Uint64 // that were not read at once, because no memory was left
+	hungry atomic.Uint64 // reads that waited for memory
 	waits  atomic.Uint64 // of listeners, for a descriptor
 
 	// Guarded by the mutex of connections.
@@ -246,13 +246,13 @@ type roomCounters struct {
 	last     time.Time // when the counters were seen to grow
 }
 
-type roomCounts struct{ made, away, waits uint64 }
+type roomCounts struct{ made, away, hungry, waits uint64 }
 
 func (r *roomCounters) now() (n roomCounts) {
 	for i := range r.made {
 		n.made += r.made[i].Load()
 	}
-	n.away, n.waits = r.away.Load(), r.waits.Load()
+	n.away, n.hungry, n.waits = r.away.Load(), r.hungry.Load(), r.waits.Load()
 	return n
 }
 
@@ -270,6 +270,10 @@ func (h *Server) MadeRoom() map[string]uint64 {
 // none could make room for them.
 func (h *Server) TurnedAway() uint64 { return h.open.room.away.Load() }
 
+// ReadsDelayed returns how often a connection was not read at once, because no memory was
+// left for what it sends.
+func (h *Server) ReadsDelayed() uint64 { return h.open.room.hungry.Load() }
+
 // calmAfter is how long no connection must have made room until the trouble is
 // over.
 const calmAfter = 2 * time.Second
@@ -286,9 +290,12 @@ func (s *connections) reportRoomLocked(now time.Time) func() {
 		if limits.connections() < limits.MaxConnections {
 			text = "connections make room or are turned away: no more file descriptors are left for them (raise LimitNOFILE=, or look for clients that hold connections and send nothing)"
 		}
+		if counts.hungry > before.hungry {
+			text = "connections wait to be read: the memory for headers and small bodies is used up (look for clients that begin requests and do not end them)"
+		}
 		return func() {
 			logger.Warn(text, "trouble", "connections", "made_room", counts.made-before.made,
-				"turned_away", counts.away-before.away, "listeners_waited", counts.waits-before.waits)
+				"turned_away", counts.away-before.away, "reads_delayed", counts.hungry-before.hungry, "listeners_waited", counts.waits-before.waits)
 		}
 	case r.reached && now.Sub(r.last) >= calmAfter:
 		r.reached = false

@@ -114,7 +114,7 @@ func New(log Log, o Options) *Server {
 		over:        make(chan struct{}),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
-	h.turns = histogram.NewLatency()
+	h.turns = histogram.New(uint64(10*time.Microsecond), 1, 20)
 	h.open.server, h.open.freed = h, sync.NewCond(&h.open.mu)
 	for size := range h.spareBodies {
 		h.spareBodies[size] = make(spares[byte], spareBuffers)

@@ -14,40 +14,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tcpListener accepts connections that are sockets.
+// socketListener accepts connections that are sockets, of TCP or unix ones.
 //
 // System calls here are those of package syscall: for accept4, x/sys/unix asks
 // the kernel one thing more, and between its reads and writes and those of package
 // net the race detector sees no order.
-type tcpListener struct {
+type socketListener struct {
 	addr   net.Addr
 	file   *os.File
 	raw    syscall.RawConn
+	named  *net.UnixListener // it removes its name from the file system, if it is to; nil for TCP
 	closed atomic.Bool
 }
 
-// adopt makes a listener of TCP, which it closes, one that accepts sockets.
-// Others are as they were.
+// adopt makes a listener of TCP or of a unix socket, which it closes, one that accepts
+// sockets. Others are as they were.
 func adopt(ln net.Listener) (net.Listener, error) {
-	tcp, ok := ln.(*net.TCPListener)
+	from, ok := ln.(interface{ File() (*os.File, error) })
 	if !ok {
 		return ln, nil
 	}
-	file, err := tcp.File() // a duplicate
+	file, err := from.File() // a duplicate
 	if err != nil {
 		return nil, err
 	}
 	raw, err := file.SyscallConn()
-	if err == nil {
-		err = tcp.Close()
+	named, local := ln.(*net.UnixListener)
+	if err == nil && !local {
+		err = ln.Close()
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &tcpListener{addr: tcp.Addr(), file: file, raw: raw}, nil
+	return &socketListener{addr: ln.Addr(), file: file, raw: raw, named: named}, nil
 }
 
-func (l *tcpListener) Accept() (net.Conn, error) {
+func (l *socketListener) Accept() (net.Conn, error) {
 	var fd int
 	var failed error
 	err := l.raw.Read(func(listener uintptr) bool {
@@ -69,14 +71,18 @@ func (l *tcpListener) Accept() (net.Conn, error) {
 	return nil, socketError("accept", err)
 }
 
-func (l *tcpListener) Addr() net.Addr { return l.addr }
+func (l *socketListener) Addr() net.Addr { return l.addr }
 
-func (l *tcpListener) Close() error {
+func (l *socketListener) Close() error {
 	l.closed.Store(true)
-	return socketError("close", l.file.Close())
+	err := l.file.Close()
+	if l.named != nil {
+		err = errors.Join(err, l.named.Close())
+	}
+	return socketError("close", err)
 }
 
-// socket is a connection of TCP that the runtime's poller does not know before
+// socket is a connection that the runtime's poller does not know before
 // somebody has to wait for it. A client with a connection for each request has
 // sent that by the time it is accepted, and is gone once it is answered: most of
 // the system calls for it would be there for waiting only.
@@ -185,7 +191,7 @@ func (s *socket) pollable() (*os.File, error) {
 		return nil, net.ErrClosed
 	}
 	if s.fd >= 0 {
-		s.file.Store(os.NewFile(uintptr(s.fd), "tcp"))
+		s.file.Store(os.NewFile(uintptr(s.fd), "socket"))
 		s.fd = -1
 	}
 	return s.file.Load(), nil
