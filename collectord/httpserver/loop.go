@@ -30,6 +30,7 @@ type loop struct {
 	waiter *wal.Waiter
 	load   atomic.Int64  // connections that it drives, or will
 	woken  chan struct{} // ends rest
+	ended  chan struct{} // closed once the loop has ended
 
 	starving atomic.Bool  // connections wait for memory
 	began    atomic.Int64 // when the turn began, as deadline makes it; 0: the loop waits
@@ -75,13 +76,14 @@ func newLoop(h *Server, budget int) (*loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("event loop: %w", err)
 	}
-	l := &loop{server: h, poller: p, woken: make(chan struct{}, 1), buffers: newBuffers(h.opts.MaxHeader, budget)}
+	l := &loop{server: h, poller: p, woken: make(chan struct{}, 1), ended: make(chan struct{}), buffers: newBuffers(h.opts.MaxHeader, budget)}
 	l.waiter = wal.NewWaiter(l.wake)
 	return l, nil
 }
 
 // run turns until the server is shut down and no connection is left.
 func (l *loop) run() {
+	defer close(l.ended)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	idle := false // nothing was to be done in the last round
