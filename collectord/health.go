@@ -78,7 +78,7 @@ func (h *health) stuck() error {
 	if p == nil {
 		return nil
 	}
-	return errors.Join(p.log.Alive(), p.ship.Alive())
+	return errors.Join(p.log.Alive(), p.ship.Alive(), p.web.Alive())
 }
 
 // statusLines returns what tells of the time since it was called before.

@@ -52,6 +52,15 @@ func (g *pendingLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) 
 	return g.wait().AppendSeq(ctx, recs)
 }
 
+func (g *pendingLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit uint64, err error) {
+	if log := g.log.Load(); log != nil {
+		return log.AppendTo(w, recs)
+	}
+	return 0, httpserver.ErrStarting
+}
+
+func (g *pendingLog) Commit() { g.wait().Commit() }
+
 func (g *pendingLog) Enqueue(recs ...wal.Record) int { return g.wait().Enqueue(recs...) }
 
 func (g *pendingLog) YieldToIngest() { g.wait().YieldToIngest() }

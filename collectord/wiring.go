@@ -165,6 +165,7 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *
 		HTTP: admin.HTTPSnapshot{
 			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
 			MaxConnections: web.MaxConnections(), MadeRoom: web.MadeRoom(), TurnedAway: web.TurnedAway(),
+			ReadsDelayed: web.ReadsDelayed(), LoopTurns: web.LoopTurns(),
 			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Policy()),
 		},
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},

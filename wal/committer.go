@@ -204,7 +204,7 @@ func (k *committer) commit(c *commit) {
 	k.queue.stored(c)
 	k.queue.recycle(c)
 	k.shelf.committed(a)
-	if c.count < wakeMany {
+	if c.blocked < wakeMany {
 		c.finish()
 	} else {
 		k.durable <- c
@@ -231,11 +231,11 @@ func (k *committer) write(a *active, c *commit) error {
 // errTooLate means that the watch has aborted the commit.
 var errTooLate = errors.New("the commit was abandoned")
 
-// wakeMany is the number of records from which on another goroutine wakes the
-// appenders: waking a thousand takes about as long as a sync.
+// wakeMany is the number of blocked appenders from which on another goroutine wakes them:
+// waking a thousand takes about as long as a sync.
 const wakeMany = 16
 
-// wakeAppenders is the goroutine that wakes the appenders of commits with many records.
+// wakeAppenders is the goroutine that wakes the appenders of commits with many of them.
 func (k *committer) wakeAppenders() {
 	for c := range k.durable {
 		c.finish()

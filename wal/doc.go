@@ -1,6 +1,6 @@
 // Package wal keeps records on disk until they are confirmed elsewhere.
 //
-//	Append, Waiter.Append, Enqueue
+//	Append, AppendTo, Enqueue
 //	   |
 //	 queue       draws ids, times and seqs; keeps the ledger
 //	   | commit

@@ -95,12 +95,13 @@ func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	if c == nil {
 		return err
 	}
+	l.queue.signal()
 	<-c.done
 	return c.err
 }
 
 // submit adds records to the next commit and returns that commit; nil if there are no
-// records.
+// records. The caller signals the committer.
 func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
 	b := batches.Get().(*batch)
 	defer b.recycle()
@@ -112,12 +113,7 @@ func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
 		l.Reject(min(b.source, segment.Sources-1), ReasonUnstorable, b.count)
 		return nil, b.err
 	}
-	c, err := l.queue.append(recs, b, waiter)
-	if err != nil {
-		return nil, err
-	}
-	l.queue.signal()
-	return c, nil
+	return l.queue.append(recs, b, waiter)
 }
 
 // Enqueue stages records without waiting for the disk and returns how many it accepted.

@@ -23,6 +23,7 @@ type commit struct {
 	invalid atomic.Bool    // an appender did not copy what it had announced, so buf can't be written
 
 	waiters []*Waiter
+	blocked int           // appenders that wait for done
 	done    chan struct{} // closed once the commit is durable, or failed
 	err     error         // why it failed; valid once done is closed
 }
@@ -63,9 +64,14 @@ func (c *commit) reserve(n int) (room []byte) {
 	return c.buf[at : at : at+n]
 }
 
-// notify adds w to the waiters that are notified when the commit ends. w may be nil.
+// notify adds w to the waiters that are notified when the commit ends, or, where w is nil,
+// an appender that waits for done.
 func (c *commit) notify(w *Waiter) {
-	if w == nil || len(c.waiters) > 0 && c.waiters[len(c.waiters)-1] == w {
+	if w == nil {
+		c.blocked++
+		return
+	}
+	if len(c.waiters) > 0 && c.waiters[len(c.waiters)-1] == w {
 		return
 	}
 	for _, other := range c.waiters {
@@ -80,6 +86,6 @@ func (c *commit) notify(w *Waiter) {
 func (c *commit) finish() {
 	close(c.done)
 	for _, w := range c.waiters {
-		w.finished(Outcome{c.number, c.err})
+		w.Deliver(Outcome{c.number, c.err})
 	}
 }

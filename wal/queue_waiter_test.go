@@ -22,12 +22,12 @@ func TestAWaiterIsToldByTheCommit(t *testing.T) {
 		return f.Datasync()
 	}))
 	woken := make(chan struct{}, 1000)
-	w := l.NewWaiter(func() { woken <- struct{}{} })
+	w := NewWaiter(func() { woken <- struct{}{} })
 	const n = 500
 	waiting := map[uint64][]int{} // by commit
 	last := uint64(0)
 	for i := range n {
-		commit, err := w.Append(slices.Values([]*Record{{Usage: usage(i)}, {Usage: usage(i)}}))
+		commit, err := l.AppendTo(w, slices.Values([]*Record{{Usage: usage(i)}, {Usage: usage(i)}}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,11 +36,14 @@ func TestAWaiterIsToldByTheCommit(t *testing.T) {
 		}
 		last = commit
 		waiting[commit] = append(waiting[commit], i)
+		if i%100 == 99 {
+			l.Commit()
+		}
 	}
 	commits := len(waiting)
 	for wakes := 0; len(waiting) > 0; wakes++ {
 		<-woken
-		for _, o := range w.Outcomes() {
+		for _, o := range w.Outcomes(nil) {
 			if o.Err != nil || waiting[o.Commit] == nil {
 				t.Fatalf("%+v", o)
 			}
@@ -55,17 +58,18 @@ func TestAWaiterIsToldByTheCommit(t *testing.T) {
 	}
 
 	fails.Store(true)
-	if _, err := w.Append(slices.Values([]*Record{{Usage: usage(n)}})); err != nil {
+	if _, err := l.AppendTo(w, slices.Values([]*Record{{Usage: usage(n)}})); err != nil {
 		t.Fatal(err)
 	}
+	l.Commit()
 	<-woken
-	if all := w.Outcomes(); len(all) != 1 || !errors.Is(all[0].Err, ErrCommitFailed) {
+	if all := w.Outcomes(nil); len(all) != 1 || !errors.Is(all[0].Err, ErrCommitFailed) {
 		t.Errorf("outcomes %+v", all)
 	}
-	if _, err := w.Append(slices.Values([]*Record{{Usage: usage(n)}})); !errors.Is(err, ErrUnavailable) {
+	if _, err := l.AppendTo(w, slices.Values([]*Record{{Usage: usage(n)}})); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("append to a log that is not writable: %v", err)
 	}
-	if _, err := w.Append(slices.Values([]*Record{})); err != nil || len(w.Outcomes()) > 0 {
+	if _, err := l.AppendTo(w, slices.Values([]*Record{})); err != nil || len(w.Outcomes(nil)) > 0 {
 		t.Errorf("append of nothing: %v", err)
 	}
 	if len(woken) > 0 {

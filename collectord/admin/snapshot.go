@@ -41,6 +41,8 @@ type HTTPSnapshot struct {
 	MaxConnections int               // as configured, or fewer where descriptors are scarce
 	MadeRoom       map[string]uint64 // connections closed for others, by what they were doing
 	TurnedAway     uint64            // connections
+	ReadsDelayed   uint64
+	LoopTurns      histogram.Distribution // in seconds
 
 	HandshakeFailures  map[string]uint64 // by why
 	CertificateExpires float64           // in seconds since 1970; +Inf without one

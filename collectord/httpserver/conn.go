@@ -55,6 +55,7 @@ type conn struct {
 	handshake *handshakeLimit // of secure
 	all       *connections
 	server    *Server
+	driven                 // by a loop, if it is
 	standing               // who makes room first
 	idleSince atomic.Int64 // as deadline makes it; 0 while a request is under way
 

@@ -68,6 +68,8 @@ func (s *connections) add(c net.Conn) *conn {
 	added := s.server.newConn(c)
 	if config := added.checked.Handshake(isLocal(c)); config != nil {
 		added.startTLS(config)
+	} else if socket, ok := c.(*socket); ok {
+		socket.join(added, s.server.leastLoop())
 	}
 	s.open[added] = struct{}{}
 	added.since = s.deadline(time.Now())
@@ -97,6 +99,7 @@ func (s *connections) sweepAll(now time.Time) (report func()) {
 		c.expire(past, now)
 	}
 	s.shrinkLocked()
+	s.server.wakeHungry()
 	report = s.reportRoomLocked(now)
 	if len(s.open) > 0 || s.room.reached {
 		s.timer.Reset(sweepEvery)

@@ -26,6 +26,8 @@ type slowLog struct {
 	takes time.Duration
 }
 
+func (l *slowLog) AppendTo(*wal.Waiter, iter.Seq[*wal.Record]) (uint64, error) { return 0, ErrStarting }
+
 func (l *slowLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
 	<-time.After(l.takes)
 	return l.memoryLog.AppendSeq(ctx, recs)

@@ -69,8 +69,8 @@ import (
 	"collectord/wal"
 )
 
-// ErrStarting is what a Log's Full returns while it is not open yet. AppendSeq
-// waits until it is.
+// ErrStarting is what a Log's Full and AppendTo return while it is not open yet.
+// AppendSeq waits until it is.
 var ErrStarting = errors.New("starting")
 
 // Log is what the server needs of *wal.Log.
@@ -93,6 +93,12 @@ type Log interface {
 	//	of ctx                       nothing was stored; not counted
 	//	any other                    a record exceeds wal.Record.Check: a fault of the server
 	AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error
+
+	// AppendTo is AppendSeq for an event loop: it copies the records into a commit and
+	// returns its number; w is told how that ends. It fails at once as AppendSeq does, and
+	// with ErrStarting where AppendSeq would wait. Commit begins the commit.
+	AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit uint64, err error)
+	Commit()
 
 	// Reject counts n usages that were rejected for a reason and not given to the
 	// log. With n = 0 it makes the reason known to the metrics.

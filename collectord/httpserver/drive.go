@@ -22,8 +22,13 @@ const (
 // maxParked is how many goroutines wait for a connection at most.
 const maxParked = 64
 
-// dispatch has a goroutine serve a connection: one that waits for it, or a new one.
+// dispatch has a connection driven: by a loop, or by a goroutine of its own, which waits for
+// it or is a new one.
 func (h *Server) dispatch(c *conn) {
+	if c.loop != nil {
+		c.loop.post(c, begins)
+		return
+	}
 	select {
 	case h.accepted <- c:
 	default:
@@ -76,6 +81,9 @@ func (c *conn) serve() {
 	for {
 		switch c.next() {
 		case stepRead:
+			if c.space == nil {
+				c.makeSpace()
+			}
 			c.received(c.net.Read(c.space))
 		case stepWrite:
 			c.written(c.write())

@@ -47,7 +47,8 @@ func (c *conn) next() step {
 	}
 }
 
-// await begins the state in which more bytes are waited for, and makes room for them.
+// await begins the state in which more bytes are waited for. Those of a body that have a
+// place are read into it, others where the driver likes.
 func (c *conn) await() *problem {
 	if c.from == len(c.in) {
 		c.in, c.from = c.in[:0], 0
@@ -70,8 +71,13 @@ func (c *conn) await() *problem {
 			return c.server.unreadable(err)
 		}
 		c.space = room
-		return nil
 	}
+	return nil
+}
+
+// makeSpace makes room in memory for what is read next, behind what is left of what came
+// before.
+func (c *conn) makeSpace() {
 	if c.from > 0 {
 		c.in = c.in[:copy(c.in, c.in[c.from:])]
 		c.from = 0
@@ -84,7 +90,6 @@ func (c *conn) await() *problem {
 		c.in = append(make([]byte, 0, size), c.in...)
 	}
 	c.space = c.in[len(c.in):cap(c.in)]
-	return nil
 }
 
 // firstRead is how many bytes are read at once to begin with.
@@ -155,6 +160,9 @@ func (c *conn) header() {
 	}
 	c.request = c.server.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
 	c.request.begin(&h, client)
+	if c.loop != nil {
+		c.loop.lendBody(c.request)
+	}
 	if q.ExpectsContinue {
 		c.out = c.http.AppendContinue(c.out)
 		c.enter(stateWriting)

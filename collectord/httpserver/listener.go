@@ -61,6 +61,9 @@ func (h *Server) Serve(ln net.Listener) error {
 	prepare(ln)
 	addr := ln.Addr()
 	ln, err := adopt(ln)
+	if _, sockets := ln.(*socketListener); err == nil && sockets {
+		err = h.startLoops()
+	}
 	if err == nil {
 		err = h.accept(h.listeners.add(ln))
 	}

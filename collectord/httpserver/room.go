@@ -118,6 +118,25 @@ func (s *connections) cutStrangerLocked(now int64, age time.Duration) bool {
 	return false
 }
 
+// relieved is how many strangers make room at once where memory is short.
+const relieved = 8
+
+// relieve has strangers make room where a loop has no memory left for what others send,
+// unless some are at it.
+func (s *connections) relieve() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending > 0 {
+		return
+	}
+	now, most := s.deadline(time.Now()), s.server.limits.Load().connections()
+	for n := 0; n < relieved; n++ {
+		if !s.cutStrangerLocked(now, strangersTime) && (s.strangers.n <= most/2 || !s.cutStrangerLocked(now, leastTime)) {
+			return
+		}
+	}
+}
+
 // cutWithin is how long whoever is cut off has to take the answer that says so.
 const cutWithin = 50 * time.Millisecond
 
@@ -216,9 +235,10 @@ var madeRoom = [states + 1]string{ //nolint:gochecknoglobals // a constant table
 
 // roomCounters count what happens when all places are taken.
 type roomCounters struct {
-	made  [states + 1]atomic.Uint64
-	away  atomic.Uint64
-	waits atomic.Uint64 // of listeners, for a descriptor
+	made   [states + 1]atomic.Uint64
+	away   atomic.Uint64
+	hungry atomic.Uint64 // reads that waited for memory
+	waits  atomic.Uint64 // of listeners, for a descriptor
 
 	// Guarded by the mutex of connections.
 	reported roomCounts
@@ -226,13 +246,13 @@ type roomCounters struct {
 	last     time.Time // when the counters were seen to grow
 }
 
-type roomCounts struct{ made, away, waits uint64 }
+type roomCounts struct{ made, away, hungry, waits uint64 }
 
 func (r *roomCounters) now() (n roomCounts) {
 	for i := range r.made {
 		n.made += r.made[i].Load()
 	}
-	n.away, n.waits = r.away.Load(), r.waits.Load()
+	n.away, n.hungry, n.waits = r.away.Load(), r.hungry.Load(), r.waits.Load()
 	return n
 }
 
@@ -250,6 +270,10 @@ func (h *Server) MadeRoom() map[string]uint64 {
 // none could make room for them.
 func (h *Server) TurnedAway() uint64 { return h.open.room.away.Load() }
 
+// ReadsDelayed returns how often a connection was not read at once, because no memory was
+// left for what it sends.
+func (h *Server) ReadsDelayed() uint64 { return h.open.room.hungry.Load() }
+
 // calmAfter is how long no connection must have made room until the trouble is
 // over.
 const calmAfter = 2 * time.Second
@@ -266,9 +290,12 @@ func (s *connections) reportRoomLocked(now time.Time) func() {
 		if limits.connections() < limits.MaxConnections {
 			text = "connections make room or are turned away: no more file descriptors are left for them (raise LimitNOFILE=, or look for clients that hold connections and send nothing)"
 		}
+		if counts.hungry > before.hungry {
+			text = "connections wait to be read: the memory for headers and small bodies is used up (look for clients that begin requests and do not end them)"
+		}
 		return func() {
 			logger.Warn(text, "trouble", "connections", "made_room", counts.made-before.made,
-				"turned_away", counts.away-before.away, "listeners_waited", counts.waits-before.waits)
+				"turned_away", counts.away-before.away, "reads_delayed", counts.hungry-before.hungry, "listeners_waited", counts.waits-before.waits)
 		}
 	case r.reached && now.Sub(r.last) >= calmAfter:
 		r.reached = false

@@ -71,6 +71,10 @@ type Server struct {
 	parked     chan struct{} // holds one for each of these
 	over       chan struct{} // closed: none is to wait any more
 	end        sync.Once     // closes it
+	loops      atomic.Pointer[[]*loop]
+	loopsMade  sync.Mutex // held while they are
+	turns      *histogram.Histogram
+	workers    workers
 	date       dates
 	open       connections
 	rates      auth.Rates
@@ -110,6 +114,7 @@ func New(log Log, o Options) *Server {
 		over:        make(chan struct{}),
 		window:      newWindow(o.IdempotencyKeys, o.IdempotencyWindow),
 	}
+	h.turns = histogram.New(uint64(10*time.Microsecond), 1, 20)
 	h.open.server, h.open.freed = h, sync.NewCond(&h.open.mu)
 	for size := range h.spareBodies {
 		h.spareBodies[size] = make(spares[byte], spareBuffers)
@@ -123,7 +128,7 @@ func New(log Log, o Options) *Server {
 		log.Reject(wal.HTTP, reason, 0)
 	}
 	h.requests.New = func() any {
-		r := &request{arriving: make([]byte, 0, firstBuffer), parts: make([]part, 0, 1), ids: make([]wal.ID, 0, 1)}
+		r := &request{parts: make([]part, 0, 1), ids: make([]wal.ID, 0, 1)}
 		r.records = func(yield func(*wal.Record) bool) { h.eachRecord(r, yield) }
 		return r
 	}
@@ -146,7 +151,10 @@ func (h *Server) Drain() { h.draining.Store(true) }
 func (h *Server) Shutdown(ctx context.Context) error {
 	h.Drain()
 	h.StopListening()
-	h.end.Do(func() { close(h.over) })
+	h.end.Do(func() {
+		close(h.over)
+		h.endLoops()
+	})
 	select {
 	case <-h.open.closed():
 		return nil

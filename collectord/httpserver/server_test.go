@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -43,6 +44,7 @@ type memoryLog struct {
 	clients  []string // who sent each
 	rejected map[string]int
 	refuse   error
+	commits  atomic.Uint64
 	appends  int
 	repeated int
 	entered  chan struct{} // told when an append begins, if not nil
@@ -69,6 +71,22 @@ func (l *memoryLog) AppendSeq(_ context.Context, recs iter.Seq[*wal.Record]) err
 	}
 	return nil
 }
+
+// AppendTo commits at once, and where an append is to wait, on a goroutine: what a loop
+// appends it has to give to a worker then.
+func (l *memoryLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (commit uint64, err error) {
+	if l.entered != nil {
+		return 0, ErrStarting
+	}
+	if err := l.AppendSeq(context.Background(), recs); err != nil {
+		return 0, err
+	}
+	n := l.commits.Add(1)
+	w.Deliver(wal.Outcome{Commit: n})
+	return n, nil
+}
+
+func (l *memoryLog) Commit() {}
 
 func (l *memoryLog) takeLocked(r *wal.Record) {
 	l.usages = append(l.usages, string(r.Usage))

@@ -14,40 +14,42 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tcpListener accepts connections that are sockets.
+// socketListener accepts connections that are sockets, of TCP or unix ones.
 //
 // System calls here are those of package syscall: for accept4, x/sys/unix asks
 // the kernel one thing more, and between its reads and writes and those of package
 // net the race detector sees no order.
-type tcpListener struct {
+type socketListener struct {
 	addr   net.Addr
 	file   *os.File
 	raw    syscall.RawConn
+	named  *net.UnixListener // it removes its name from the file system, if it is to; nil for TCP
 	closed atomic.Bool
 }
 
-// adopt makes a listener of TCP, which it closes, one that accepts sockets.
-// Others are as they were.
+// adopt makes a listener of TCP or of a unix socket, which it closes, one that accepts
+// sockets. Others are as they were.
 func adopt(ln net.Listener) (net.Listener, error) {
-	tcp, ok := ln.(*net.TCPListener)
+	from, ok := ln.(interface{ File() (*os.File, error) })
 	if !ok {
 		return ln, nil
 	}
-	file, err := tcp.File() // a duplicate
+	file, err := from.File() // a duplicate
 	if err != nil {
 		return nil, err
 	}
 	raw, err := file.SyscallConn()
-	if err == nil {
-		err = tcp.Close()
+	named, local := ln.(*net.UnixListener)
+	if err == nil && !local {
+		err = ln.Close()
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &tcpListener{addr: tcp.Addr(), file: file, raw: raw}, nil
+	return &socketListener{addr: ln.Addr(), file: file, raw: raw, named: named}, nil
 }
 
-func (l *tcpListener) Accept() (net.Conn, error) {
+func (l *socketListener) Accept() (net.Conn, error) {
 	var fd int
 	var failed error
 	err := l.raw.Read(func(listener uintptr) bool {
@@ -69,14 +71,18 @@ func (l *tcpListener) Accept() (net.Conn, error) {
 	return nil, socketError("accept", err)
 }
 
-func (l *tcpListener) Addr() net.Addr { return l.addr }
+func (l *socketListener) Addr() net.Addr { return l.addr }
 
-func (l *tcpListener) Close() error {
+func (l *socketListener) Close() error {
 	l.closed.Store(true)
-	return socketError("close", l.file.Close())
+	err := l.file.Close()
+	if l.named != nil {
+		err = errors.Join(err, l.named.Close())
+	}
+	return socketError("close", err)
 }
 
-// socket is a connection of TCP that the runtime's poller does not know before
+// socket is a connection that the runtime's poller does not know before
 // somebody has to wait for it. A client with a connection for each request has
 // sent that by the time it is accepted, and is gone once it is answered: most of
 // the system calls for it would be there for waiting only.
@@ -84,9 +90,49 @@ type socket struct {
 	listener net.Addr
 	file     atomic.Pointer[os.File] // once somebody has had to wait
 
+	driver *conn           // the connection, if a loop drives it; nothing waits on the socket then
+	late   [2]atomic.Int64 // when it is too late to read, and to write, as deadline makes it; 0: never
+
 	mu     sync.Mutex // guards what follows
 	fd     int        // until then; below 0 once it is the file's, or closed
 	closed bool
+}
+
+// join has a loop drive the socket's connection.
+func (s *socket) join(c *conn, l *loop) {
+	if l != nil {
+		s.driver, c.loop, c.socket, c.fd = c, l, s, s.fd
+		l.load.Add(1)
+	}
+}
+
+// Of what a deadline is.
+const (
+	reading = iota
+	writing
+)
+
+// isLate reports whether a deadline has passed.
+func (s *socket) isLate(of int) bool {
+	by := s.late[of].Load()
+	return by != 0 && by <= s.driver.all.deadline(time.Now())
+}
+
+// setLate has the loop look at the connection when it is too late.
+func (s *socket) setLate(t time.Time, of ...int) error {
+	c := s.driver
+	for _, i := range of {
+		s.late[i].Store(c.all.deadline(t))
+	}
+	if t.IsZero() {
+		return nil
+	}
+	if left := time.Until(t); left > 0 {
+		time.AfterFunc(left, func() { c.loop.post(c, late) })
+	} else {
+		c.loop.post(c, late)
+	}
+	return nil
 }
 
 func (s *socket) Read(p []byte) (n int, err error) {
@@ -145,7 +191,7 @@ func (s *socket) pollable() (*os.File, error) {
 		return nil, net.ErrClosed
 	}
 	if s.fd >= 0 {
-		s.file.Store(os.NewFile(uintptr(s.fd), "tcp"))
+		s.file.Store(os.NewFile(uintptr(s.fd), "socket"))
 		s.fd = -1
 	}
 	return s.file.Load(), nil
@@ -168,6 +214,9 @@ func (s *socket) Close() error {
 
 // CloseWrite tells the peer that nothing follows.
 func (s *socket) CloseWrite() error {
+	if s.driver != nil {
+		return socketError("shutdown", syscall.Shutdown(s.driver.fd, syscall.SHUT_WR))
+	}
 	raw, err := s.SyscallConn()
 	if err != nil {
 		return err
@@ -186,13 +235,24 @@ func (s *socket) SyscallConn() (syscall.RawConn, error) {
 	return f.SyscallConn()
 }
 
-func (s *socket) SetDeadline(t time.Time) error { return s.setDeadline((*os.File).SetDeadline, t) }
+func (s *socket) SetDeadline(t time.Time) error {
+	if s.driver != nil {
+		return s.setLate(t, reading, writing)
+	}
+	return s.setDeadline((*os.File).SetDeadline, t)
+}
 
 func (s *socket) SetReadDeadline(t time.Time) error {
+	if s.driver != nil {
+		return s.setLate(t, reading)
+	}
 	return s.setDeadline((*os.File).SetReadDeadline, t)
 }
 
 func (s *socket) SetWriteDeadline(t time.Time) error {
+	if s.driver != nil {
+		return s.setLate(t, writing)
+	}
 	return s.setDeadline((*os.File).SetWriteDeadline, t)
 }
 

@@ -90,6 +90,10 @@ type gatheringLog struct {
 	all     chan struct{}
 }
 
+func (l *gatheringLog) AppendTo(*wal.Waiter, iter.Seq[*wal.Record]) (uint64, error) {
+	return 0, ErrStarting
+}
+
 func (l *gatheringLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
 	switch n := l.missing.Add(-1); {
 	case n == 0:

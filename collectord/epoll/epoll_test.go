@@ -1,0 +1,172 @@
+package epoll
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pair returns a socket that does not block, and its other end.
+func pair(t *testing.T) (fd int, other net.Conn) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fds[1]), "pair")
+	defer file.Close()
+	if other, err = net.FileConn(file); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { other.Close(); _ = unix.Close(fds[0]) })
+	return fds[0], other
+}
+
+func newPoller(t *testing.T, most int) *Poller {
+	t.Helper()
+	p, err := New(most)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Close() })
+	return p
+}
+
+// events returns what Poll or Wait reports.
+func events(t *testing.T, poll func(func(Event)) (int, error)) (all []Event) {
+	t.Helper()
+	n, err := poll(func(e Event) { all = append(all, e) })
+	if err != nil || n != len(all) {
+		t.Fatalf("%d of %+v: %v", n, all, err)
+	}
+	return all
+}
+
+// Each change of a socket is reported, once.
+func TestEachChangeIsReportedOnce(t *testing.T) {
+	p := newPoller(t, 8)
+	fd, other := pair(t)
+	if err := p.Add(fd); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(want ...Event) {
+		t.Helper()
+		if got := events(t, p.Poll); !slices.Equal(got, want) {
+			t.Fatalf("%+v, want %+v", got, want)
+		}
+	}
+	writable := Event{FD: fd, Writable: true}
+	readable := Event{FD: fd, Writable: true, Readable: true}
+	ended := Event{FD: fd, Writable: true, Readable: true, HungUp: true}
+	expect(writable)
+	expect()
+	if _, err := Recv(fd, make([]byte, 9)); !errors.Is(err, syscall.EAGAIN) {
+		t.Fatal(err)
+	}
+	for range 2 { // what is not read is not reported again, and what comes on top is
+		if _, err := other.Write([]byte("abc")); err != nil {
+			t.Fatal(err)
+		}
+		expect(readable)
+		expect()
+	}
+	b := make([]byte, 9)
+	if n, err := Recv(fd, b); n != 6 || err != nil || string(b[:6]) != "abcabc" {
+		t.Fatal(n, err)
+	}
+	if err := other.(*net.UnixConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	expect(ended)
+	if n, err := Recv(fd, b); n != 0 || err != nil {
+		t.Fatal(n, err)
+	}
+
+	// A socket that is full is reported once there is room.
+	sent := 0
+	for {
+		n, err := Send(fd, make([]byte, 64<<10))
+		if sent += n; errors.Is(err, syscall.EAGAIN) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect()
+	if _, err := io.CopyN(io.Discard, other, int64(sent)); err != nil {
+		t.Fatal(err)
+	}
+	if all := events(t, p.Wait); len(all) != 1 || !all[0].Writable {
+		t.Fatalf("%+v", all)
+	}
+	other.Close()
+	if all := events(t, p.Wait); len(all) != 1 || !all[0].HungUp || !all[0].Readable || !all[0].Writable {
+		t.Fatalf("%+v", all)
+	}
+	if _, err := Send(fd, b); !errors.Is(err, syscall.EPIPE) { // and no signal
+		t.Fatal(err)
+	}
+}
+
+// Wait ends by whatever comes first: no wake is lost, whenever it comes.
+func TestWakeEndsWaitWheneverItComes(t *testing.T) {
+	p := newPoller(t, 8)
+	p.Wake()
+	p.Wake()
+	if all := events(t, p.Wait); len(all) > 0 {
+		t.Fatalf("%+v", all)
+	}
+	const n = 20_000
+	woken, next := make(chan struct{}), make(chan struct{})
+	go func() {
+		for range next {
+			p.Wake()
+		}
+	}()
+	go func() {
+		defer close(woken)
+		for range n {
+			next <- struct{}{}
+			if _, err := p.Wait(func(Event) {}); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	select {
+	case <-woken:
+	case <-time.After(time.Minute):
+		t.Fatal("a wake was lost")
+	}
+	close(next)
+}
+
+// Poll reports no more than it may at a time, and the rest the next time.
+func TestPollReportsSoManyAtATime(t *testing.T) {
+	p := newPoller(t, 2)
+	for range 5 {
+		fd, _ := pair(t)
+		if err := p.Add(fd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[int]int{}
+	for _, want := range []int{2, 2, 1, 0} {
+		all := events(t, p.Poll)
+		if len(all) != want {
+			t.Fatalf("%d, want %d", len(all), want)
+		}
+		for _, e := range all {
+			seen[e.FD]++
+		}
+	}
+	if len(seen) != 5 {
+		t.Errorf("%v", seen)
+	}
+}

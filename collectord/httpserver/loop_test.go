@@ -1,0 +1,379 @@
+package httpserver
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"collectord/wal"
+)
+
+// commitLog is a log whose commits end when a test says so.
+type commitLog struct {
+	*memoryLog
+
+	mu      sync.Mutex // guards what follows
+	number  uint64     // of the commit that appends join
+	waiters map[uint64][]*wal.Waiter
+	began   int // calls of Commit
+}
+
+func newCommitLog() *commitLog {
+	return &commitLog{memoryLog: newMemoryLog(), number: 1, waiters: map[uint64][]*wal.Waiter{}}
+}
+
+func (l *commitLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (uint64, error) {
+	if err := l.AppendSeq(context.Background(), recs); err != nil {
+		return 0, err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.Contains(l.waiters[l.number], w) {
+		l.waiters[l.number] = append(l.waiters[l.number], w)
+	}
+	return l.number, nil
+}
+
+func (l *commitLog) Commit() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.began++
+}
+
+// next has appends join another commit, and returns the number of the one before.
+func (l *commitLog) next() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.number++
+	return l.number - 1
+}
+
+func (l *commitLog) finish(commit uint64, err error) {
+	l.mu.Lock()
+	waiters := l.waiters[commit]
+	delete(l.waiters, commit)
+	l.mu.Unlock()
+	for _, w := range waiters {
+		w.Deliver(wal.Outcome{Commit: commit, Err: err})
+	}
+}
+
+// stored waits until n usages were appended.
+func (l *memoryLog) stored(t *testing.T, n int) {
+	t.Helper()
+	waitFor(t, func() bool { l.mu.Lock(); defer l.mu.Unlock(); return len(l.usages) == n })
+}
+
+// Each request is answered by how its own commit ends, whichever ends first.
+func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
+	log := newCommitLog()
+	_, addr := serve(t, log, Options{})
+	var all [3][]*visitor
+	for i := range all {
+		for n := range 5 {
+			v := visit(t, addr)
+			v.send(post(fmt.Sprintf(`{"n":%d}`, n)))
+			all[i] = append(all[i], v)
+			log.stored(t, 5*i+n+1)
+		}
+		log.next()
+	}
+	for _, end := range []struct {
+		commit int
+		err    error
+		status int
+	}{{1, fmt.Errorf("%w: a test", wal.ErrCommitFailed), 503}, {2, nil, 201}, {0, nil, 201}} {
+		log.finish(uint64(end.commit+1), end.err)
+		for _, v := range all[end.commit] {
+			if status, body := v.answer(); status != end.status {
+				t.Errorf("commit %d: %d %s", end.commit, status, body)
+			}
+		}
+	}
+	// They are warm, and go on.
+	for i := range all {
+		for _, v := range all[i] {
+			v.send(post(`{"n":9}`))
+		}
+	}
+	log.stored(t, 30)
+	log.finish(log.next(), nil)
+	for i := range all {
+		for _, v := range all[i] {
+			if status, body := v.answer(); status != 201 {
+				t.Errorf("%d %s", status, body)
+			}
+		}
+	}
+}
+
+// Many appends have few signals, and a commit with many requests is answered whole.
+func TestALoopAppendsManyWithOneSignal(t *testing.T) {
+	const n = 3*turnAnswers + 1
+	log := newCommitLog()
+	_, addr := serve(t, log, Options{})
+	held := make([]*visitor, n)
+	for i := range held {
+		held[i] = visit(t, addr)
+		held[i].send(post(`{}`)) // the first byte lets it in
+	}
+	log.stored(t, n)
+	log.finish(log.next(), nil)
+	for _, v := range held {
+		if status, _ := v.answer(); status != 201 {
+			t.Fatal(status)
+		}
+	}
+}
+
+// A loop goes on while a commit takes its time.
+func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
+	log := newCommitLog()
+	_, addr := serve(t, log, Options{})
+	stuck := visit(t, addr)
+	stuck.send(post(`{}`))
+	log.stored(t, 1)
+	other := visit(t, addr)
+	for range 3 {
+		other.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		if status, _ := other.answer(); status != 200 {
+			t.Fatal(status)
+		}
+	}
+	for i := range 200 { // also behind what is piped behind the request that waits
+		stuck.send(post(fmt.Sprintf(`{"n":%d}`, i)))
+	}
+	for i := range 201 {
+		log.stored(t, i+1)
+		log.finish(log.next(), nil)
+		if status, _ := stuck.answer(); status != 201 {
+			t.Fatal(status)
+		}
+	}
+	for i, u := range log.usages[1:] {
+		if u != fmt.Sprintf(`{"n":%d}`, i) {
+			t.Fatalf("%d is %s", i, u)
+		}
+	}
+}
+
+// startingLog waits until it is open.
+type startingLog struct {
+	*memoryLog
+	opened chan struct{}
+}
+
+func (l *startingLog) Full() error {
+	select {
+	case <-l.opened:
+		return nil
+	default:
+		return ErrStarting
+	}
+}
+
+func (l *startingLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (uint64, error) {
+	if l.Full() != nil {
+		return 0, ErrStarting
+	}
+	return l.memoryLog.AppendTo(w, recs)
+}
+
+func (l *startingLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error {
+	<-l.opened
+	return l.memoryLog.AppendSeq(ctx, recs)
+}
+
+// More requests than there are workers wait until the log is open, and hold up nobody.
+func TestRequestsWaitForTheLogToOpen(t *testing.T) {
+	log := &startingLog{newMemoryLog(), make(chan struct{})}
+	_, addr := serve(t, log, Options{})
+	var held []*visitor
+	for range 3 * maxWorkers {
+		v := visit(t, addr)
+		v.send(post(`{}`))
+		held = append(held, v)
+	}
+	other := visit(t, addr)
+	other.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if status, body := other.answer(); status != 503 || body != "starting\n" {
+		t.Fatal(status, body)
+	}
+	close(log.opened)
+	for _, v := range held {
+		if status, body := v.answer(); status != 201 {
+			t.Fatal(status, body)
+		}
+	}
+}
+
+// However a conversation is cut into segments, a loop answers as a goroutine does, and
+// stores the same.
+func TestALoopAnswersAsAGoroutineDoes(t *testing.T) {
+	t.Parallel()
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	_, _ = io.WriteString(z, `[{"z":1},{"z":2}]`)
+	_ = z.Close()
+	chunked := "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n5;x\r\n{\"c\":\r\n2\r\n1}\r\n0\r\nTrailer: x\r\n\r\n"
+	text := "\r\n" + post(`{"a":1}`) + post(`[{"b":1},7,{"b":2}]`, "Prefer: return=representation") + chunked +
+		post(packed.String(), "Content-Encoding: gzip") + "GET /healthz HTTP/1.0\r\nHost: localhost\r\nConnection: keep-alive\r\n\r\n" + post(`{"a":`) +
+		post(`{"k":1}`, "Idempotency-Key: one") + post(`{"k":1}`, "Idempotency-Key: one") + post(`{"l":1}`, "Connection: close")
+	want := newMemoryLog()
+	answer := serveScript(newServer(t, want, Options{}), "", text)
+	dates := func(s string) string { return drawnAnew.ReplaceAllString(s, "$1: x") }
+	answer = dates(answer)
+	for at := 1; at < len(text); at += 7 {
+		t.Run("", func(t *testing.T) {
+			log := newMemoryLog()
+			_, addr := serve(t, log, Options{})
+			v := visit(t, addr)
+			v.send(text[:at])
+			waitFor(t, func() bool { return !isPending(t, v) })
+			v.send(text[at:])
+			got, err := io.ReadAll(v)
+			if got := dates(string(got)); err != nil || got != answer {
+				same := 0
+				for same < min(len(got), len(answer)) && got[same] == answer[same] {
+					same++
+				}
+				t.Fatalf("cut at %d: %v\n got %q\nwant %q", at, err, got[max(0, same-50):], answer[max(0, same-50):])
+			}
+			log.mu.Lock()
+			defer log.mu.Unlock()
+			if !slices.Equal(log.usages, want.usages) {
+				t.Fatalf("cut at %d: stored %q, want %q", at, log.usages, want.usages)
+			}
+		})
+	}
+}
+
+// isPending reports whether the peer's kernel has not acknowledged all that was sent.
+func isPending(t *testing.T, v *visitor) (is bool) {
+	t.Helper()
+	raw, err := v.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := raw.Control(func(fd uintptr) {
+		n, err := unix.IoctlGetInt(int(fd), unix.SIOCOUTQ)
+		is = err != nil || n > 0
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return is
+}
+
+// An answer that the kernel has no room for is written to its end, once the client takes
+// it, and the connection goes on.
+func TestALoopWritesLargeAnswersToTheirEnd(t *testing.T) {
+	t.Parallel()
+	h, addr := serve(t, newMemoryLog(), Options{})
+	v := visit(t, addr)
+	const n = 90_000
+	body := "[" + strings.Repeat("{},", n-1) + "{}]"
+	for round := range 2 {
+		v.send(post(body, "Prefer: return=representation"))
+		waitFor(t, func() bool { return h.Requests()[201] == uint64(round+1) })
+		status, text := v.answer()
+		if status != 201 || strings.Count(text, `-`) != 4*n {
+			t.Fatalf("%d: %d bytes", status, len(text))
+		}
+	}
+	v.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if status, _ := v.answer(); status != 200 {
+		t.Error(status)
+	}
+}
+
+// Every state's deadline ends a connection that a loop drives.
+func TestALoopKeepsDeadlines(t *testing.T) {
+	t.Parallel()
+	const d = 300 * time.Millisecond
+	h, addr := serve(t, newMemoryLog(), Options{Limits: Limits{HeaderTimeout: d, IdleTimeout: d, BodyGrace: d, BodyRate: 1 << 20, AnswerTimeout: d}})
+	large := "[" + strings.Repeat("{},", 90_000) + "{}]"
+	for name, c := range map[string]struct {
+		send   string
+		status []int
+	}{
+		"opening": {"", []int{408}},
+		"header":  {"POST /api/usages HTTP/1.1\r\n", []int{408}},
+		"body":    {post(`{"a":1}`)[:len(post(`{"a":1}`))-1], []int{408}},
+		"idle":    {post(`{"a":1}`), []int{201}},
+		"second":  {post(`{"a":1}`) + "P", []int{201, 408}},
+		"answer":  {post(large, "Prefer: return=representation"), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := visit(t, addr)
+			if c.send == "" {
+				v.send("\r\n") // so that it is accepted at once
+			}
+			if c.status == nil {
+				_ = v.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+				v.send(c.send)
+				// It is closed though its answer is not taken: or else this would wait for ever.
+				waitFor(t, func() bool { return h.Requests()[201] >= 3 && h.Connections() == 0 })
+				return
+			}
+			v.send(c.send)
+			for _, want := range c.status {
+				if status, body := v.answer(); status != want {
+					t.Fatalf("%d %s, want %d", status, body, want)
+				}
+			}
+			if _, err := v.r.ReadByte(); !errors.Is(err, io.EOF) {
+				t.Errorf("it goes on: %v", err)
+			}
+		})
+	}
+}
+
+// When all is over no loop is left, nor anything that it kept.
+func TestALoopEndsWithItsServer(t *testing.T) {
+	log := newCommitLog()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newServer(t, log, Options{})
+	served := make(chan error, 1)
+	go func() { served <- h.Serve(ln) }()
+	waiting, idle := visit(t, ln.Addr().String()), visit(t, ln.Addr().String())
+	waiting.send(post(`{}`))
+	idle.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	if status, _ := idle.answer(); status != 200 {
+		t.Fatal(status)
+	}
+	log.stored(t, 1)
+	over := make(chan error, 1)
+	go func() { over <- h.Shutdown(t.Context()) }()
+	if status, text := idle.answer(); status != 0 || text != io.EOF.Error() && text != "unexpected EOF" {
+		t.Errorf("idle: %d %s", status, text)
+	}
+	log.finish(log.next(), nil)
+	if status, _ := waiting.answer(); status != 201 {
+		t.Errorf("under way: %d", status)
+	}
+	if err := errors.Join(<-over, <-served); err != nil {
+		t.Error(err)
+	}
+	for _, l := range *h.loops.Load() {
+		<-l.ended
+		if l.load.Load() != 0 || l.left != headBytes/len(*h.loops.Load()) || len(l.hungry)+len(l.awaited) > 0 {
+			t.Errorf("%d connections, %d bytes, %d hungry, %d wait", l.load.Load(), l.left, len(l.hungry), len(l.awaited))
+		}
+	}
+}
