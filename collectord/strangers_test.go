@@ -100,7 +100,7 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 	const (
 		crowd   = 2000
 		clients = 100
-		most    = clients / 2 // need more than one attempt, since the machine may be busy
+		most    = clients / 5 // need more than one attempt, since the machine may be busy
 	)
 	hello := "\x16\x03\x01\x40\x00\x01\x00\xff\x00\x03\x03" // a record of 16 KiB, a hello of 64
 	ways := []string{"tokens"}

@@ -35,11 +35,11 @@ func newCommitLog() *commitLog {
 }
 
 func (l *commitLog) AppendTo(w *wal.Waiter, recs iter.Seq[*wal.Record]) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if err := l.AppendSeq(context.Background(), recs); err != nil {
 		return 0, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if !slices.Contains(l.waiters[l.number], w) {
 		l.waiters[l.number] = append(l.waiters[l.number], w)
 	}
