@@ -3,11 +3,21 @@
 //	listener -> conn -> http1 -> header -> body -> usages -> one batch -> AppendSeq -> answer
 //
 // A conn is a connection: what it is doing, until when, and what of it is in memory. It
-// does no input and output: conn.next says what it needs, and conn.serve (drive.go) is the
-// goroutine that reads, writes and waits for it. What a request goes through stands in
-// exchange.go, from top to bottom; what a connection may be doing, and for how long, at
-// the type state (conn.go); who makes room where there are too many, in room.go; what may
-// be held in memory, in memory.go and below.
+// does no input and output: conn.next says what it needs, and one of two drivers does that.
+//
+//   - loop (loop.go, loopconn.go, loopmemory.go) drives the connections of TCP and unix
+//     sockets, thousands on one goroutine. It waits for none of them, and the log wakes it
+//     once a commit. What takes long it gives to workers (workers.go).
+//   - conn.serve (drive.go) is a goroutine that reads, writes and waits for one connection.
+//     Those with TLS have one each, since package crypto/tls reads and writes by itself.
+//
+// The loop is not a library's (such as gnet), since it is a few hundred lines around
+// package epoll, and what surrounds it is ours: listeners that were passed on, connections
+// that make room, memory by budget, and a log that wakes it.
+//
+// What a request goes through stands in exchange.go, from top to bottom; what a connection
+// may be doing, and for how long, at the type state (conn.go); who makes room where there
+// are too many, in room.go; what may be held in memory, in memory.go and below.
 //
 // It owns connections, TLS handshakes, deadlines, what is read and how much of it, the
 // memory for it, repeated requests (Idempotency-Key), and what is answered. It does
