@@ -162,7 +162,7 @@ func (l *loop) read(c *conn) bool {
 // write reports whether all was written, or the rest can't be.
 func (l *loop) write(c *conn) bool {
 	for {
-		rest := c.out
+		var rest []byte
 		if c.sent < len(c.out) {
 			rest = c.out[c.sent:]
 		} else {
