@@ -56,25 +56,26 @@ type Event struct {
 	HungUp   bool // the peer sends no more
 }
 
-// Poll calls each for whatever is ready now, and returns how many that were.
+// Poll calls each for whatever is ready now, and returns how many that were: no more than
+// it reports at a time.
 func (p *Poller) Poll(each func(Event)) (int, error) {
 	n, err := pollNow(p.fd, p.events)
-	return p.report(n, each), err
+	return p.report(n, each), os.NewSyscallError("epoll_pwait", err)
 }
 
-// Wait is Poll, but waits until something is ready, or Wake is called. It may return 0.
-func (p *Poller) Wait(each func(Event)) (int, error) {
+// Wait waits until Poll has something to report, or Wake is called.
+func (p *Poller) Wait() error {
 	p.asleep.Store(true)
 	defer p.asleep.Store(false)
 	if p.woken.Swap(false) {
-		return 0, nil
+		return nil
 	}
-	n, err := unix.EpollWait(p.fd, p.events, -1)
+	_, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}}, -1)
 	p.woken.Store(false)
 	if errors.Is(err, unix.EINTR) {
-		return 0, nil
+		return nil
 	}
-	return p.report(n, each), os.NewSyscallError("epoll_wait", err)
+	return os.NewSyscallError("poll", err)
 }
 
 func (p *Poller) report(n int, each func(Event)) (reported int) {

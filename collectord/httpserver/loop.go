@@ -42,6 +42,7 @@ type loop struct {
 	// What follows belongs to the loop's goroutine.
 	conns    []*conn       // by descriptor
 	taken    []*conn       // former posted
+	looked   int           // of these
 	awaited  []awaited     // in the order in which their commits began
 	outcomes []wal.Outcome // that are not all handled yet
 	handled  int           // of these
@@ -86,56 +87,51 @@ func (l *loop) run() {
 	defer close(l.ended)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	idle := false // nothing was to be done in the last round
-	for {
+	for more, idle := true, false; ; {
 		switch {
 		case idle:
-			if _, err := l.poller.Wait(l.event); err != nil {
+			l.began.Store(0)
+			if err := l.poller.Wait(); err != nil {
 				l.fail(err)
 				return
 			}
-		case len(l.awaited) > 0:
+		case !more && len(l.awaited) > 0:
+			l.began.Store(0)
 			l.rest(timer)
 		}
-		n, err := l.turns(turnEvents, func() (int, error) { return l.poller.Poll(l.event) })
-		if err != nil {
-			l.fail(err)
+		var failed error
+		ready, moreReady := l.turns(turnEvents, func() (n int) { n, failed = l.poller.Poll(l.event); return n })
+		if failed != nil {
+			l.fail(failed)
 			return
 		}
 		l.commit() // while it is under way, the answers of the one before are sent
-		answered, _ := l.turns(turnAnswers, func() (int, error) { return l.takeOutcomes(), nil })
-		began := time.Now()
-		l.began.Store(l.server.open.deadline(began))
-		looked, over := l.takePosted()
-		l.feed()
-		if looked > 0 {
-			l.server.turns.ObserveTime(time.Since(began))
-		}
+		answered, moreOutcomes := l.turns(turnAnswers, l.takeOutcomes)
+		looked, morePosted := l.turns(turnAnswers, l.takePosted)
 		l.commit()
-		if over && l.load.Load() == 0 {
+		if l.isOver() {
 			_ = l.poller.Close() // nothing is polled any more
 			return
 		}
-		l.began.Store(0)
-		idle = n+answered+looked == 0
+		more, idle = moreReady || moreOutcomes || morePosted, ready+answered+looked == 0
 	}
 }
 
-// turns repeats a turn, as long as it does as much as it may, and there are others to be
-// done.
-func (l *loop) turns(most int, turn func() (int, error)) (done int, err error) {
+// turns repeats a turn as long as it does as much as it may, but not for too long. It
+// returns how much was done, and whether there is more.
+func (l *loop) turns(most int, turn func() int) (done int, more bool) {
 	for range roundTurns {
 		began := time.Now()
 		l.began.Store(l.server.open.deadline(began))
-		n, err := turn()
+		n := turn()
 		if done += n; n > 0 {
 			l.server.turns.ObserveTime(time.Since(began))
 		}
-		if n < most || err != nil {
-			return done, err
+		if n < most {
+			return done, false
 		}
 	}
-	return done, nil
+	return done, true
 }
 
 func (l *loop) fail(err error) {
@@ -239,15 +235,18 @@ func (l *loop) post(c *conn, why reason) {
 	}
 }
 
-// takePosted looks at what was posted, and returns how many that were, and whether the
-// loop is to end.
-func (l *loop) takePosted() (n int, over bool) {
+// takePosted looks at connections that were posted, and at those that wait for memory. It
+// returns how many were posted; the rest waits for the next turn.
+func (l *loop) takePosted() (n int) {
 	l.mu.Lock()
-	l.taken, l.posted = l.posted, l.taken[:0]
-	over = l.over
+	if l.looked == len(l.taken) {
+		clear(l.taken)
+		l.taken, l.posted, l.looked = l.posted, l.taken[:0], 0
+	}
 	l.mu.Unlock()
-	for i, c := range l.taken {
-		l.taken[i] = nil
+	for ; l.looked < len(l.taken) && n < turnAnswers; n++ {
+		c := l.taken[l.looked]
+		l.looked++
 		l.mu.Lock()
 		why := c.posted
 		c.posted = 0
@@ -256,7 +255,15 @@ func (l *loop) takePosted() (n int, over bool) {
 			l.look(c, why)
 		}
 	}
-	return len(l.taken), over
+	l.feed()
+	return n
+}
+
+// isOver reports whether the loop is to end.
+func (l *loop) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over && l.load.Load() == 0
 }
 
 // startLoops starts the loops. They leave the log and others a processor, if there are
