@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -53,15 +54,16 @@ func TestASegmentThatFindsNoRoomLeavesNothing(t *testing.T) {
 func TestANameBehindASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := simdisk.New(simulatedRoom, func(int) int { return 0 }) // a crash leaves what is durable
-		stop, syncs, prepared := make(chan struct{}), 0, 0
+		stop := make(chan struct{})
+		var syncs, prepared atomic.Int32
 		d.Intercept = func(c simdisk.Call) (f simdisk.Fault) {
 			switch {
 			case c.Op == simdisk.Datasync:
-				if syncs++; syncs == 2 {
+				if syncs.Add(1) == 2 {
 					f.Err = syscall.EIO
 				}
-			case c.Op == simdisk.Mkdir && syncs > 1 && filepath.Base(c.Path) == nextName:
-				if prepared++; prepared == 2 { // it would make the name durable, too
+			case c.Op == simdisk.Mkdir && syncs.Load() > 1 && filepath.Base(c.Path) == nextName:
+				if prepared.Add(1) == 2 { // it would make the name durable, too
 					<-stop
 				}
 			}
@@ -75,8 +77,8 @@ func TestANameBehindASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 		}
 		left := d.End((*simdisk.Disk).Crash)
 		close(stop)
-		if _, err := left.Stat(filepath.Join(l.dir, segment.ActiveName(2))); syncs != 3 || err != nil {
-			t.Errorf("after %d syncs and a crash there is\n%s(%v)", syncs, listing(left, simulatedDir), err)
+		if _, err := left.Stat(filepath.Join(l.dir, segment.ActiveName(2))); syncs.Load() != 3 || err != nil {
+			t.Errorf("after %d syncs and a crash there is\n%s(%v)", syncs.Load(), listing(left, simulatedDir), err)
 		}
 		mustClose(t, l)
 	})
