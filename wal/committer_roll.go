@@ -83,15 +83,20 @@ func (k *committer) adopt(p prepared) {
 
 // activate renames the prepared segment to its first seq. The rename need not be synced
 // before records are acknowledged: a start also finds them in next. The roller syncs it
-// before it seals the old segment.
+// before it seals the old segment. That is sealed already after a failure, and nothing
+// else would prove records that a crash takes from the beginning of next.
 func (k *committer) activate(p prepared) bool {
 	a := p.segment
 	a.first = k.queue.newSegment()
 	dir := filepath.Join(k.dir, segment.ActiveName(a.first))
-	err := k.disk.RenameNew(a.dir, dir)
+	rename := k.disk.RenameNew
+	if k.segment == nil {
+		rename = k.disk.RenameDurably
+	}
+	err := rename(a.dir, dir)
 	if errors.Is(err, fs.ErrExist) { // a failed start left it; nothing in it was acknowledged
 		if err = k.shelf.clearActive(dir); err == nil {
-			err = k.disk.RenameNew(a.dir, dir)
+			err = rename(a.dir, dir)
 		}
 	}
 	if err != nil {

@@ -1,10 +1,17 @@
 package wal
 
 import (
+	"context"
 	"errors"
 	"io/fs"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"collectord/wal/segment"
 	"collectord/wal/vfs"
 	"collectord/wal/vfs/simdisk"
 )
@@ -39,4 +46,40 @@ func TestASegmentThatFindsNoRoomLeavesNothing(t *testing.T) {
 	if _, err := d.Stat(next); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("%s is there still (%v)", next, err)
 	}
+}
+
+// TestANameBehindASealedSegmentIsDurableBeforeItsRecords is of the segment that follows a
+// failure. Without its name nothing would tell which records a crash took from its
+// beginning.
+func TestANameBehindASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := simdisk.New(simulatedRoom, func(int) int { return 0 }) // a crash leaves what is durable
+		stop := make(chan struct{})
+		var syncs, prepared atomic.Int32
+		d.Intercept = func(c simdisk.Call) (f simdisk.Fault) {
+			switch {
+			case c.Op == simdisk.Datasync:
+				if syncs.Add(1) == 2 {
+					f.Err = syscall.EIO
+				}
+			case c.Op == simdisk.Mkdir && syncs.Load() > 1 && filepath.Base(c.Path) == nextName:
+				if prepared.Add(1) == 2 { // it would make the name durable, too
+					<-stop
+				}
+			}
+			return f
+		}
+		l := open(t, simulatedDir, (&life{t: t, disk: d}).options(d))
+		synctest.Wait() // until a segment is prepared
+		mustAppend(t, l, Record{Usage: usage(1)})
+		for l.Append(context.Background(), Record{Usage: usage(2)}) != nil {
+			time.Sleep(time.Second)
+		}
+		left := d.End((*simdisk.Disk).Crash)
+		close(stop)
+		if _, err := left.Stat(filepath.Join(l.dir, segment.ActiveName(2))); syncs.Load() != 3 || err != nil {
+			t.Errorf("after %d syncs and a crash there is\n%s(%v)", syncs.Load(), listing(left, simulatedDir), err)
+		}
+		mustClose(t, l)
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"collectord/wal/segment"
+	"collectord/wal/vfs"
 )
 
 // Names of directories below the log directory. A segment's name is its state; each
@@ -14,19 +15,25 @@ const (
 )
 
 // parseName reads a segment's name, and returns ok false for any other name. last is 0
-// for an unsealed segment. ending is what follows the seqs: .unread, .tail, .moving,
-// the ending of a removal, or a combination of these.
+// for an unsealed segment. ending is what follows the seqs: .unread, .tail, .renaming,
+// .moving, the ending of a removal, or a combination of these.
 func parseName(name string) (first, last uint64, ending string, ok bool) {
 	first, last, ending, ok = segment.ParseName(name)
 	state, unread := cutUnread(ending)
 	switch state {
 	case "", goneSuffix, evictedSuffix, damagedSuffix:
-	case lostSuffix, movingSuffix:
+	case lostSuffix, renamingSuffix, vfs.MovingSuffix:
 		ok = ok && !unread
 	default:
 		ok = false
 	}
 	return first, last, ending, ok && (last > 0 || !unread)
+}
+
+// isBetweenNames reports whether a segment with that ending was on its way from one name to
+// another.
+func isBetweenNames(ending string) bool {
+	return ending == renamingSuffix || ending == vfs.MovingSuffix
 }
 
 // cutUnread cuts .unread or .tail off the beginning of an ending: the disk could not read

@@ -76,7 +76,7 @@ func entryOf(name string) (e Entry, ok bool) {
 	switch {
 	case ending == unreadSuffix, ending == tailSuffix:
 		e.State = StateUnread
-	case ending == movingSuffix, ending == "" && last > 0:
+	case isBetweenNames(ending), ending == "" && last > 0:
 		e.State = StateSealed
 	case ending != "":
 		e.State = StateGone

@@ -81,7 +81,7 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 	names := map[string][]uint64{ // which records are meant
 		sealed: seqs, segment.ActiveName(1): seqs, nextName: seqs,
 		segment.SealedName(2, 4): {2, 3, 4}, // others are not its own
-		sealed + movingSuffix:    seqs, sealed + evictedSuffix: seqs, sealed + damagedSuffix: seqs, sealed + goneSuffix: seqs,
+		sealed + renamingSuffix:  seqs, sealed + vfs.MovingSuffix: seqs, sealed + evictedSuffix: seqs, sealed + damagedSuffix: seqs, sealed + goneSuffix: seqs,
 		segment.SealedName(3, 3) + unreadSuffix:                 {3},
 		segment.SealedName(5, 9) + tailSuffix:                   {5, 6},
 		segment.SealedName(2, 3) + lostSuffix:                   {2, 3},

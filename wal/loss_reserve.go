@@ -46,11 +46,12 @@ func writeNote(d vfs.Disk, dir string, n LossNote) error {
 }
 
 // deleteReplacedNote deletes a note that another one includes. If the reserve is spent,
-// the file becomes the reserve: on a full disk nobody else can take its space then.
+// the file becomes the reserve: on a full disk nobody else can take its space then. It
+// is not written to before that name is durable, or a crash would leave a damaged note.
 func deleteReplacedNote(d vfs.Disk, dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
 	if _, err := d.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
-		if err := d.RenameNew(path, reserve); err != nil {
+		if _, err := renameOrUndo(d, path, reserve); err != nil {
 			return err
 		}
 		stockReserve(d, reserve)

@@ -3,6 +3,8 @@ package wal
 import (
 	"fmt"
 	"slices"
+
+	"collectord/wal/segment"
 )
 
 // keepName has the name of a segment tell its seqs instead of its first frame, if a disk
@@ -22,11 +24,10 @@ func (l *Log) keepName(s *named, found *names, all []*named) {
 	}
 }
 
-// isReplaced reports whether a disk wrote what belongs to another segment, which is not
-// there any more, over all that s held: it holds none of the records that its name
-// tells, and neither these nor what it holds is another's. For the name to be wrong
-// instead, both of its numbers would have to be. nextSeq is above the seqs of the names
-// that end in .gone.
+// isReplaced reports whether a disk wrote what belongs to another segment over all that s
+// held: it holds none of the records that its name tells, these are no other's, and what
+// it holds is in the other, if that is still there. For the name to be wrong instead, both
+// of its numbers would have to be. nextSeq is above the seqs of the names that end in .gone.
 func (l *Log) isReplaced(s *named, all []*named, nextSeq uint64) bool {
 	w := l.read(s)
 	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
@@ -37,18 +38,28 @@ func (l *Log) isReplaced(s *named, all []*named, nextSeq uint64) bool {
 	if overlaps(name, content.First, content.Last) {
 		return false
 	}
-	above := nextSeq > s.last // what is told by no other name was perhaps never there
+	proven := nextSeq > s.last // what is told by no other name was perhaps never there
 	for _, o := range all {
 		last := o.last
 		if last == 0 {
 			last = maxSeq
 		}
-		if o != s && (overlaps(name, o.first, last) || overlaps(name, o.begins, o.begins) || overlaps(content, o.first, last)) {
+		if o != s && (overlaps(name, o.first, last) || overlaps(name, o.begins, o.begins) || overlaps(content, o.first, last) && !l.holds(o, w)) {
 			return false
 		}
-		above = above || o.sound && o.first > s.last
+		proven = proven || o.sound && o.first > s.last || o.fits && o.last+1 == s.first
 	}
-	return above
+	return proven
+}
+
+// holds reports whether a segment has all records of a scan.
+func (l *Log) holds(s *named, of *segment.Scan) bool {
+	w := l.read(s)
+	if w == nil {
+		return false
+	}
+	in, err := w.Contains(of)
+	return in && err == nil
 }
 
 // isCopied reports whether the first frame of s is a copy of another segment's, which a

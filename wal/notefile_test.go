@@ -1,8 +1,10 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -71,6 +73,36 @@ func TestANoteOnAFullDiskIsDurable(t *testing.T) {
 		}
 		if err != nil {
 			t.Fatalf("seed %d: the note after a crash: %v, %q", seed, err, b)
+		}
+	}
+}
+
+// TestANoteThatBecomesTheReserveIsWholeInACrash is of a note that another one includes.
+func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
+	const dir = "/lost"
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		d := simdisk.New(simulatedRoom, r.IntN)
+		disk, n := vfs.Disk{FS: d}, noteOf(1, 2)
+		if err := disk.MkdirDurably(dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := disk.WriteFileDurably(dir+"/"+n.file(), n.encode()); err != nil {
+			t.Fatal(err)
+		}
+		var left []*simdisk.Disk
+		d.Changed = func(simdisk.Call) { left = append(left, d.Crash()) }
+		if err := deleteReplacedNote(disk, dir, n); err != nil {
+			t.Fatal(err)
+		}
+		for _, after := range left {
+			b, err := vfs.Disk{FS: after}.ReadFile(dir + "/" + n.file())
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if _, err := decodeLossNote(b); err != nil {
+				t.Fatalf("seed %d: the note after a crash: %v, %q", seed, err, b)
+			}
 		}
 	}
 }

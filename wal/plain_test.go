@@ -34,6 +34,7 @@ func TestAFileInThePlaceOfASegment(t *testing.T) {
 		{"a file, damaged", sealed, sealed + ".damaged", file, []int{2, 3}},
 		{"a file, gone", sealed, sealed + ".gone", file, nil},
 		{"a file, moving", sealed, sealed + ".moving", file, []int{2, 3}},
+		{"a file, renaming", sealed, sealed + ".renaming", file, []int{2, 3}},
 		{"a file beside the segment", "", sealed + ".unread", file, nil},
 		{"a file named like a segment behind the last", "", "00000000000000000008-00000000000000000009", file, nil},
 		{"a file named like an open segment", "", "00000000000000000006", file, nil},

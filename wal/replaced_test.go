@@ -11,7 +11,7 @@ import (
 )
 
 // TestASegmentWhoseContentIsAnothersIsNoted has a disk write the only sector of a
-// segment over that of another one. The first was shipped, and so were any others.
+// segment over that of another one. Any but the second were shipped.
 func TestASegmentWhoseContentIsAnothersIsNoted(t *testing.T) {
 	const segments, each = 5, 2
 	whole := memoryDir(t)
@@ -30,7 +30,7 @@ func TestASegmentWhoseContentIsAnothersIsNoted(t *testing.T) {
 				continue
 			}
 			for removed := range 1 << segments {
-				if removed&(1<<victim) != 0 || removed&(1<<other) == 0 {
+				if removed&(1<<victim) != 0 {
 					continue
 				}
 				for _, frames := range []int{each, 1} {

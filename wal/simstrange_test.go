@@ -55,7 +55,7 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	inRange := func() string { // where another segment has the records
 		var first, last uint64
 		all := sealed
-		if s.trouble == nil && !s.kind.fills { // otherwise what a failed commit left may be taken for records
+		if (s.trouble == nil || s.kind.blind) && !s.kind.fills { // otherwise what a failed commit left may be taken for records
 			all = slices.Concat(sealed, unsealed)
 		}
 		if len(all) > 0 {

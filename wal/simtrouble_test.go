@@ -80,7 +80,7 @@ var refusals = []struct {
 	{syscall.EPERM, func(c simdisk.Call) bool { return c.Op == simdisk.Link }}, // as FAT
 	{syscall.EXDEV, func(c simdisk.Call) bool { // as an overlay, of directories that were not renamed before
 		_, _, ending, ok := parseName(filepath.Base(c.Path))
-		return c.Op == simdisk.Rename && ok && ending == "" && filepath.Dir(c.Path) == simulatedDir+"/wal"
+		return c.Op == simdisk.Rename && c.Dir && ok && ending == "" && filepath.Dir(c.Path) == simulatedDir+"/wal"
 	}},
 	{syscall.EXDEV, func(c simdisk.Call) bool {
 		return c.Op == simdisk.Rename && filepath.Dir(c.To) == inQuarantine && filepath.Dir(c.Path) != inQuarantine

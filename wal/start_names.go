@@ -43,7 +43,7 @@ func (l *Log) readNames() (found names, err error) {
 			if err := l.putAside(filepath.Join(l.dir, name), errInTheWay); err != nil {
 				return found, err
 			}
-		case ok && s.link && (ending == "" || ending == unreadSuffix || ending == tailSuffix || ending == movingSuffix):
+		case ok && s.link && (ending == "" || ending == unreadSuffix || ending == tailSuffix || isBetweenNames(ending)):
 			linked = append(linked, s)
 		case ok && strings.HasSuffix(ending, goneSuffix):
 			found.above(max(first-1, last))
@@ -58,7 +58,7 @@ func (l *Log) readNames() (found names, err error) {
 			l.leaveStray(name)
 		case ok && (ending == unreadSuffix || ending == tailSuffix):
 			found.unread = append(found.unread, s)
-		case ok && ending != "" && ending != movingSuffix:
+		case ok && ending != "" && !isBetweenNames(ending):
 			found.removals = append(found.removals, s)
 			gone = append(gone, first)
 		case ok:

@@ -8,15 +8,13 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"collectord/wal/segment"
-	"collectord/wal/vfs"
 )
 
-// movingSuffix ends the name of a segment on its way to its right name, so that two can
+// renamingSuffix ends the name of a segment on its way to its right name, so that two can
 // swap theirs.
-const movingSuffix = vfs.MovingSuffix
+const renamingSuffix = ".renaming"
 
 // settle finds out which records each segment holds, gives it the name that says so,
 // and lists the segments in order. No two have a record in common: one that holds only
@@ -183,22 +181,22 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 			right = append(right, s)
 			continue
 		}
-		if s.name != nextName && !strings.HasSuffix(s.name, movingSuffix) { // that was reported before
+		if _, _, ending, _ := parseName(s.name); s.name != nextName && !isBetweenNames(ending) { // that was reported before
 			l.found(FoundMisnamed, slog.LevelError, "renamed a segment: its name did not match its records", "segment", s.name, "to", s.right())
 		}
 		if s.sound && !s.sealed { // or its content is misplaced: no seq is given out twice
 			first, _, _, _ := parseName(s.name)
 			found.above(max(first, 1) - 1)
 		}
-		moving := s.right() + movingSuffix
-		if s.name != moving {
-			if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, moving)); err != nil {
+		renaming := s.right() + renamingSuffix
+		if s.name != renaming {
+			if err := l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, renaming)); err != nil {
 				if err := l.leaveSegment(s, found, err); err != nil {
 					return nil, err
 				}
 				continue
 			}
-			s.name = moving
+			s.name = renaming
 		}
 		wrong = append(wrong, s)
 	}

@@ -73,6 +73,9 @@ func otherStarts() []trialStart {
 		{name: "a sealed segment was being moved to another name", noNotes: true, make: func(data string) error {
 			return os.Rename(filepath.Join(data, "wal", segment), filepath.Join(data, "wal", segment+".moving"))
 		}},
+		{name: "a sealed segment was being renamed", noNotes: true, make: func(data string) error {
+			return os.Rename(filepath.Join(data, "wal", segment), filepath.Join(data, "wal", segment+".renaming"))
+		}},
 		{name: "the file of a segment was being moved to its sealed name", noNotes: true, make: func(data string) error {
 			return moved(filepath.Join(data, "wal/00000000000000000007"), filepath.Join(data, "wal/00000000000000000007.moving"))
 		}},
@@ -99,8 +102,8 @@ func otherStarts() []trialStart {
 		"18446744073709551615", "09223372036854775807", "09223372036854775806", "04611686018427387904", "09223372036854775806-09223372036854775807",
 		"00000000000000000008-09223372036854775807", "00000000000000000008-18446744073709551615",
 	} {
-		for _, ending := range []string{"", ".gone", ".evicted", ".damaged", ".unread", ".tail", ".lost", ".moving"} {
-			if ending != "" && !strings.Contains(name, "-") && ending != ".gone" && ending != ".moving" {
+		for _, ending := range []string{"", ".gone", ".evicted", ".damaged", ".unread", ".tail", ".lost", ".moving", ".renaming"} {
+			if ending != "" && !strings.Contains(name, "-") && ending != ".gone" && ending != ".moving" && ending != ".renaming" {
 				continue
 			}
 			all = append(all, trialStart{name: name + ending, make: func(data string) error {

@@ -129,6 +129,7 @@ var places = []struct {
 	{"wal/00000000000000000008-00000000000000000009.tail", nil},
 	{"wal/00000000000000000008-00000000000000000009.lost", nil},
 	{"wal/00000000000000000008.moving", nil},
+	{"wal/00000000000000000008.renaming", nil},
 }
 
 // TestItStartsWhateverIsThere prepares data directories, as root where it can, and

@@ -25,20 +25,20 @@ func (l *Log) withoutStrangers(all []*named) ([]*named, error) {
 }
 
 // isStranger reports whether s has the name of a segment and can't be one: it contains
-// nothing that a log wrote, and either another segment has the record of its first seq, or
+// nothing that a log wrote, and either another segment may have the record of its first seq, or
 // s would be sealed.
 func (l *Log) isStranger(s *named, all []*named) bool {
 	taken := slices.ContainsFunc(all, func(o *named) bool {
 		if o == s || o.sealed && (s.sealed || !o.isSealed()) || o.begins >= s.first {
 			return false
 		}
-		last := o.last
-		if !o.sealed {
-			if w := l.read(o); w != nil {
-				last = w.Last()
-			}
+		if o.sealed {
+			return o.last >= s.first
 		}
-		return last >= s.first
+		if w := l.read(o); w != nil && w.Unread == nil {
+			return w.Last() >= s.first
+		}
+		return !s.sealed && !errors.Is(o.failed, fs.ErrNotExist) // what can't be read may be there
 	})
 	if !taken && (s.sealed || !isSealedBehind(s, all)) {
 		return false

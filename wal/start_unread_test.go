@@ -30,6 +30,9 @@ func TestUnreadablePageOfTheActiveSegmentEndsNoStart(t *testing.T) {
 				if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 					t.Fatal(err)
 				}
+				if back { // a directory of others is in its range, too
+					putInTheWay(t, filepath.Join(copied, "wal", segment.ActiveName(n-10), "x"))
+				}
 				disk := &badDisk{}
 				disk.spoil(t, filepath.Join(copied, "wal", segment.ActiveName(1), segment.FileName), page)
 				hit := hitBy(ends, page)

@@ -3,6 +3,7 @@ package vfs
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -41,7 +42,8 @@ func (d Disk) moveDir(from, to string, refused error) error {
 }
 
 // moveFiles moves the files of a directory to another one, which it makes, and deletes the
-// first. The files are durable there. After an error they are where they were.
+// first. The files are durable there. It replaces none. After an error they are where they
+// were.
 func (d Disk) moveFiles(from, to string) error {
 	entries, err := d.List(from)
 	if err != nil {
@@ -54,7 +56,7 @@ func (d Disk) moveFiles(from, to string) error {
 	moved := 0
 	for _, e := range entries {
 		if err == nil {
-			if err = d.FS.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err == nil {
+			if err = d.moveFile(from, to, e.Name()); err == nil {
 				moved++
 			}
 		}
@@ -67,11 +69,23 @@ func (d Disk) moveFiles(from, to string) error {
 	}
 	if err != nil {
 		for _, e := range entries[:moved] {
-			err = errors.Join(err, d.FS.Rename(filepath.Join(to, e.Name()), filepath.Join(from, e.Name())))
+			err = errors.Join(err, d.moveFile(to, from, e.Name()))
 		}
 		return errors.Join(err, d.SyncDir(from), d.RemoveDir(to))
 	}
 	return nil
+}
+
+// moveFile moves a file of a directory to another one, unless that has one of the name.
+func (d Disk) moveFile(from, to, name string) error {
+	old, place := filepath.Join(from, name), filepath.Join(to, name)
+	switch _, err := d.Stat(place); {
+	case err == nil:
+		return &os.LinkError{Op: "rename", Old: old, New: place, Err: syscall.EEXIST}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return d.FS.Rename(old, place)
 }
 
 // UndoMoves brings back the files of the directories in dir that were being moved when the
@@ -117,7 +131,7 @@ func (d Disk) moveBack(from, to string) error {
 		}
 	}
 	for _, e := range entries {
-		if err := d.FS.Rename(filepath.Join(from, e.Name()), filepath.Join(to, e.Name())); err != nil {
+		if err := d.moveFile(from, to, e.Name()); err != nil {
 			return err
 		}
 	}

@@ -20,6 +20,7 @@ type Call struct {
 	Op   Op
 	Path string
 	To   string // of Rename
+	Dir  bool   // of Rename: it is a directory
 	Off  int64  // of Read and Write
 	Len  int    // of Read and Write
 }
@@ -113,6 +114,10 @@ func (d *Disk) begin(c Call) (f Fault, ok bool) {
 	}
 	d.calls++
 	c.N = d.calls
+	if c.Op == Rename {
+		n, err := d.find(c.Path)
+		c.Dir = err == nil && n.names != nil
+	}
 	if intercept := d.Intercept; intercept != nil {
 		d.mu.Unlock()
 		f = intercept(c)

@@ -1,0 +1,93 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"collectord/wal/vfs"
+	"collectord/wal/vfs/simdisk"
+)
+
+// TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed is of an overlay, and of starts
+// on it that a loss of power or a kill interrupts.
+func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		random := rand.New(rand.NewPCG(1, 0))
+		d := simdisk.New(simulatedRoom, random.IntN)
+		options := func(d *simdisk.Disk) Options { return (&life{t: t, disk: d}).options(d) }
+		l := open(t, simulatedDir, options(d))
+		const each = 3 // records of a segment
+		for i := range 3 * each {
+			if mustAppend(t, l, Record{Usage: usage(i)}); i%each == each-1 {
+				mustSeal(t, l)
+			}
+		}
+		sealed, _ := l.Sealed()
+		mustClose(t, l)
+		a, b := sealed[0].dir, sealed[1].dir
+		if err := errors.Join(d.Rename(a, a+"x"), d.Rename(b, a), d.Rename(a+"x", b), d.SyncDir(filepath.Dir(a))); err != nil {
+			t.Fatal(err)
+		}
+		stays := map[string]bool{a: true, b: true} // these directories were there before
+		refuse := func(c simdisk.Call) (f simdisk.Fault) {
+			if c.Op == simdisk.Rename && stays[c.Path] {
+				f.Err = syscall.EXDEV
+			}
+			return f
+		}
+		check := func(what string, d *simdisk.Disk) {
+			d.Intercept = refuse
+			l := open(t, simulatedDir, options(d))
+			if got := shipAll(t, l); !slices.Equal(got, seqsTo(3*each)) {
+				t.Errorf("%s: shipped %v", what, got)
+			}
+			if notes, err := l.Losses(); len(notes) > 0 || err != nil {
+				t.Errorf("%s: noted as lost %v (%v)", what, notes, err)
+			}
+			mustClose(t, l)
+		}
+		var left []*simdisk.Disk
+		first := d.Keep()
+		first.Changed = func(simdisk.Call) { left = append(left, first.Crash(), first.Keep()) }
+		first.Intercept = refuse
+		interrupted := open(t, simulatedDir, options(first))
+		first.Changed = nil
+		mustClose(t, interrupted)
+		check("not interrupted", d)
+		for n, after := range left {
+			check(fmt.Sprintf("interrupted, %d of %d", n, len(left)), after)
+		}
+	})
+}
+
+func TestAMoveOfFilesReplacesNone(t *testing.T) {
+	d := simdisk.New(simulatedRoom, func(int) int { return 0 })
+	d.Intercept = func(c simdisk.Call) (f simdisk.Fault) {
+		if c.Op == simdisk.Rename && c.Path == "/a" {
+			f.Err = syscall.EXDEV
+		}
+		return f
+	}
+	disk := vfs.Disk{FS: d}
+	for _, dir := range []string{"/a", "/a" + vfs.MovingSuffix} {
+		if err := errors.Join(disk.MkdirDurably(dir), disk.WriteFileDurably(dir+"/x", []byte(dir))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := listing(d, "/")
+	if err := disk.Rename("/a", "/b"); !errors.Is(err, syscall.EXDEV) {
+		t.Errorf("a move to where a file is: %v", err)
+	}
+	if err := disk.UndoMoves("/"); err != nil {
+		t.Error(err)
+	}
+	if got := listing(d, "/"); got != before {
+		t.Errorf("there is\n%swhere there was\n%s", got, before)
+	}
+}
