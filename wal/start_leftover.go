@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -114,7 +115,7 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 		dir = sealed
 	} else if !l.tolerates(err) {
 		return 0, dir, err
-	} else if _, errStat := l.disk.Stat(sealed); errStat == nil {
+	} else if _, errStat := l.disk.Stat(dir); errors.Is(errStat, fs.ErrNotExist) {
 		dir = sealed // renamed, though the next start may not find it
 	}
 	return last, dir, nil
