@@ -85,6 +85,19 @@ func TestALeftoverIsDurableBeforeItIsSealed(t *testing.T) {
 	r.check(t, "fsync "+segment.ActiveName(1), "rename "+segment.ActiveName(1))
 }
 
+// TestARemovedNameIsDeletedOnceTheActiveOneIsDurable is of a start that finds nothing else
+// that tells the next seq.
+func TestARemovedNameIsDeletedOnceTheActiveOneIsDurable(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	gone := filepath.Dir(file) + goneSuffix
+	if err := os.Rename(filepath.Dir(file), gone); err != nil {
+		t.Fatal(err)
+	}
+	var r recorder
+	open(t, dir, Options{files: r.disk()})
+	r.check(t, "rename "+nextName, "fsync wal", "rmdir "+filepath.Base(gone))
+}
+
 // TestALossIsNotedOnceItsDecisionIsDurable has neither the name that decides it made
 // durable, nor the rename undone.
 func TestALossIsNotedOnceItsDecisionIsDurable(t *testing.T) {
