@@ -85,6 +85,36 @@ func TestALeftoverIsDurableBeforeItIsSealed(t *testing.T) {
 	r.check(t, "fsync "+segment.ActiveName(1), "rename "+segment.ActiveName(1))
 }
 
+// TestARemovedNameIsDeletedOnceTheActiveOneIsDurable is of a start that finds nothing else
+// that tells the next seq.
+func TestARemovedNameIsDeletedOnceTheActiveOneIsDurable(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	gone := filepath.Dir(file) + goneSuffix
+	if err := os.Rename(filepath.Dir(file), gone); err != nil {
+		t.Fatal(err)
+	}
+	var r recorder
+	open(t, dir, Options{files: r.disk()})
+	r.check(t, "rename "+nextName, "fsync wal", "rmdir "+filepath.Base(gone))
+}
+
+// TestASegmentWithAnothersContentKeepsItsSeqsInACrash is of an unsealed segment that a disk
+// made a copy of one that was shipped: a start that ends early must not free its seqs.
+func TestASegmentWithAnothersContentKeepsItsSeqsInACrash(t *testing.T) {
+	dir, file := sealedDir(t, 9)
+	log := filepath.Dir(filepath.Dir(file))
+	wrong := segment.ActiveName(11) // one digit
+	if err := errors.Join(os.RemoveAll(filepath.Join(log, segment.ActiveName(10))), os.Rename(filepath.Dir(file), filepath.Join(log, wrong))); err != nil {
+		t.Fatal(err)
+	}
+	var r recorder
+	l := open(t, dir, Options{files: r.disk()})
+	r.check(t, "mkdir "+wrong+goneSuffix, "fsync wal", "rename "+wrong, "rename "+nextName, "fsync wal", "rmdir "+wrong+goneSuffix)
+	if next := l.queue.nextSeq; next != 11 {
+		t.Errorf("next seq %d", next)
+	}
+}
+
 // TestALossIsNotedOnceItsDecisionIsDurable has neither the name that decides it made
 // durable, nor the rename undone.
 func TestALossIsNotedOnceItsDecisionIsDurable(t *testing.T) {

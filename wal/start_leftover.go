@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -80,11 +81,9 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 				return 0, dir, err
 			}
 		}
-		// Until there is an active segment its name tells the next seq.
-		if err := l.disk.MkdirDurably(dir + goneSuffix); err != nil {
+		if err := l.keepSeqsBelow(s.first); err != nil {
 			return 0, dir, err
 		}
-		l.gone = append(l.gone, s.name+goneSuffix)
 		if s.replaced {
 			l.found(FoundNoRecords, slog.LevelError, "put aside a segment: the disk wrote what belongs to another one over its records", "segment", s.name)
 			return 0, dir, l.putAside(dir, errors.New("it holds another segment's records"))
@@ -114,7 +113,7 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 		dir = sealed
 	} else if !l.tolerates(err) {
 		return 0, dir, err
-	} else if _, errStat := l.disk.Stat(sealed); errStat == nil {
+	} else if _, errStat := l.disk.Stat(dir); errors.Is(errStat, fs.ErrNotExist) {
 		dir = sealed // renamed, though the next start may not find it
 	}
 	return last, dir, nil

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,12 +11,12 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestItStartsWhateverHasTheNameOfASegment puts directories of others in the range of an
-// unsealed segment, and where one was shipped.
+// TestItStartsWhateverHasTheNameOfASegment puts files and directories of others in the
+// range of an unsealed segment, and where one was shipped.
 func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
 	whole, names := namedDir(t) // five sealed segments, and 16 and 17 in the active one
-	for _, place := range []string{segment.ActiveName(17), segment.SealedName(17, 18), segment.ActiveName(14), segment.ActiveName(4), segment.ActiveName(5)} {
-		for _, file := range []string{"", "x", segment.FileName} {
+	for _, place := range []string{segment.ActiveName(17), segment.SealedName(17, 18), segment.ActiveName(14), segment.ActiveName(4), segment.ActiveName(5), segment.SealedName(16, 17)} {
+		for _, file := range []string{"", ".", "x", segment.FileName} {
 			for _, shipped := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s with %q, shipped %t", place, file, shipped), func(t *testing.T) {
 					t.Parallel()
@@ -28,8 +29,10 @@ func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					if err := os.MkdirAll(filepath.Join(dir, "wal", place), 0o750); err != nil {
-						t.Fatal(err)
+					if file != "." {
+						if err := os.MkdirAll(filepath.Join(dir, "wal", place), 0o750); err != nil {
+							t.Fatal(err)
+						}
 					}
 					if file != "" {
 						putInTheWay(t, filepath.Join(dir, "wal", place, file))
@@ -123,6 +126,9 @@ func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 			if noted, _ := notedSeqs(t, l); !slices.Equal(noted, c.noted) {
 				t.Errorf("noted as lost %v, want %v", noted, c.noted)
 			}
+			if !somewhere(t, c.over, []string{filepath.Join(l.dir, quarantineName)}) {
+				t.Error("what the disk wrote is not in the quarantine")
+			}
 			if n := l.Stats().Findings[FoundNoRecords]; n == 0 && len(c.noted) == 0 {
 				t.Errorf("findings %v", findings(l))
 			}
@@ -136,5 +142,40 @@ func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 				t.Errorf("the second start ships %v, want %d", got, c.next)
 			}
 		})
+	}
+}
+
+// TestASectorOverAnUnsealedSegmentCostsOnlyWhatItCovers has a disk write a sector of a
+// segment that was shipped over the first one of an unsealed segment, whose name differs
+// in one digit: the frames behind the sector tell which is right.
+func TestASectorOverAnUnsealedSegmentCostsOnlyWhatItCovers(t *testing.T) {
+	const shipped, last = 10, 45
+	running := open(t, t.TempDir(), Options{Node: "edge-1"})
+	for i := range last {
+		if mustAppend(t, running, Record{Usage: usage(i)}); i == shipped-1 {
+			mustSeal(t, running)
+		}
+	}
+	dir := memoryDir(t)
+	copyDir(t, running.dir, filepath.Join(dir, "wal"))
+	owner := filepath.Join(dir, "wal", segment.SealedName(1, shipped))
+	other, err := os.ReadFile(filepath.Join(owner, segment.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "wal", segment.ActiveName(shipped+1), segment.FileName)
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(file, other[:sector])
+	if err := errors.Join(os.WriteFile(path, file, 0o640), os.RemoveAll(owner)); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, Options{Node: "edge-1"})
+	got := shipAll(t, l)
+	noted, _ := notedSeqs(t, l)
+	if all := slices.Concat(noted, got); len(noted) == 0 || len(noted) > sector/64 || !slices.Equal(all, seqsTo(last)[shipped:]) {
+		t.Errorf("shipped %v, noted as lost %v", got, noted)
 	}
 }

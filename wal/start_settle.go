@@ -184,9 +184,11 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 		if _, _, ending, _ := parseName(s.name); s.name != nextName && !isBetweenNames(ending) { // that was reported before
 			l.found(FoundMisnamed, slog.LevelError, "renamed a segment: its name did not match its records", "segment", s.name, "to", s.right())
 		}
-		if s.sound && !s.sealed { // or its content is misplaced: no seq is given out twice
-			first, _, _, _ := parseName(s.name)
-			found.above(max(first, 1) - 1)
+		if first, _, _, _ := parseName(s.name); s.sound && !s.sealed && first > s.first { // or its content is misplaced: no seq is given out twice
+			found.above(first - 1)
+			if err := l.keepSeqsBelow(first); err != nil && !l.tolerates(err) {
+				return nil, err
+			}
 		}
 		renaming := s.right() + renamingSuffix
 		if s.name != renaming {
@@ -218,6 +220,17 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 	}
 	slices.SortStableFunc(right, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
 	return right, nil
+}
+
+// keepSeqsBelow makes the name of a removed segment. It tells the next seq, also to another
+// start, until there is an active segment.
+func (l *Log) keepSeqsBelow(first uint64) error {
+	name := segment.ActiveName(first) + goneSuffix
+	if err := l.disk.MkdirDurably(filepath.Join(l.dir, name)); err != nil {
+		return err
+	}
+	l.gone = append(l.gone, name)
+	return nil
 }
 
 // leaveStray leaves an entry that is not part of a log in its place.

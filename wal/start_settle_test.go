@@ -135,6 +135,13 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			must(t, os.Rename(filepath.Join(log, names[5], segment.FileName), filepath.Join(aside, "moved")))
 			must(t, os.Symlink(filepath.Join(aside, "moved"), filepath.Join(log, names[5], segment.FileName)))
 		}},
+		{"a link in the place of a segment with another name", true, func(t *testing.T, log, aside string) {
+			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, segment.SealedName(4, 7))))
+			must(t, os.Symlink(aside, filepath.Join(log, names[1])))
+		}},
+		{"a link in the place of what an unsealed segment becomes", true, func(t *testing.T, log, aside string) {
+			must(t, os.Symlink(aside, filepath.Join(log, segment.SealedName(16, nameRecords))))
+		}},
 		{"the log behind a link", true, func(t *testing.T, log, aside string) {
 			must(t, os.Rename(log, filepath.Join(aside, "moved")))
 			must(t, os.Symlink(filepath.Join(aside, "moved"), log))

@@ -191,7 +191,7 @@ var rounds = [][]string{
 var (
 	seedOf   = regexp.MustCompile(`seed (\d+) \(`)
 	lifeOf   = regexp.MustCompile(`=== RUN +\S+/(\S+)`)
-	reasonOf = regexp.MustCompile(`(?m)^ *(?:simc|siml|split)\w+_test\.go:\d+: (.*)$|^(panic: .*)$|^(fatal error: .*)$|^(SIG\w+: .*)$`)
+	reasonOf = regexp.MustCompile(`(?m)^ *(?:simc|siml|salvage_split)\w*_test\.go:\d+: (.*)$|^(panic: .*)$|^(fatal error: .*)$|^(SIG\w+: .*)$`)
 )
 
 // simulate runs the simulation with a mutant until it fails or time is up.
