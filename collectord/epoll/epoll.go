@@ -5,6 +5,7 @@ package epoll
 import (
 	"errors"
 	"os"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,9 @@ type Poller struct {
 
 	woken  atomic.Bool // Wake was called, and Wait has not returned since
 	asleep atomic.Bool // Wait is in the kernel, or about to be
+
+	mu     sync.Mutex // guards what follows, and wake, whose number may be another file's once it is closed
+	closed bool
 }
 
 // New returns a Poller that reports at most so many sockets at a time.
@@ -94,13 +98,27 @@ func (p *Poller) report(n int, each func(Event)) (reported int) {
 	return reported
 }
 
-// Wake ends Wait, or the next one. Any goroutine may call it.
+// Wake ends Wait, or the next one. Any goroutine may call it, also once the Poller is
+// closed.
 func (p *Poller) Wake() {
 	p.woken.Store(true)
-	if p.asleep.Load() {
+	if !p.asleep.Load() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.closed {
 		wake(p.wake)
 	}
 }
 
 // Close closes the Poller, but none of the sockets.
-func (p *Poller) Close() error { return errors.Join(unix.Close(p.wake), unix.Close(p.fd)) }
+func (p *Poller) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return os.ErrClosed
+	}
+	p.closed = true
+	return errors.Join(unix.Close(p.wake), unix.Close(p.fd))
+}

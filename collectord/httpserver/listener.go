@@ -62,7 +62,9 @@ func (h *Server) Serve(ln net.Listener) error {
 	addr := ln.Addr()
 	ln, err := adopt(ln)
 	if _, sockets := ln.(*socketListener); err == nil && sockets {
-		err = h.startLoops()
+		if err = h.startLoops(); err != nil {
+			err = errors.Join(err, ln.Close())
+		}
 	}
 	if err == nil {
 		err = h.accept(h.listeners.add(ln))

@@ -38,6 +38,7 @@ type loop struct {
 	mu     sync.Mutex // guards what follows
 	posted []*conn    // whose driven.posted is set
 	over   bool       // the loop ends with its last connection
+	gone   bool       // it has ended
 
 	// What follows belongs to the loop's goroutine.
 	conns    []*conn       // by descriptor
@@ -259,11 +260,23 @@ func (l *loop) takePosted() (n int) {
 	return n
 }
 
-// isOver reports whether the loop is to end.
+// isOver reports whether the loop is to end: then it takes in no connection any more.
 func (l *loop) isOver() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.over && l.load.Load() == 0
+	l.gone = l.over && l.load.Load() == 0
+	return l.gone
+}
+
+// takeIn counts a connection that the loop is to drive. It is false once the loop has
+// ended.
+func (l *loop) takeIn() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.gone {
+		l.load.Add(1)
+	}
+	return !l.gone
 }
 
 // startLoops starts the loops. They leave the log and others a processor, if there are

@@ -169,6 +169,35 @@ func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 	}
 }
 
+// A client that sends without end has its turn, and then others.
+func TestAClientThatSendsWithoutEndHasItsTurn(t *testing.T) {
+	h := newServer(t, newMemoryLog(), Options{})
+	l, err := newLoop(h, headBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.poller.Close()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fds[1])
+	const request = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	all := strings.Repeat(request, 100<<10/len(request)) // less than what the kernel keeps
+	if n, err := unix.Write(fds[1], []byte(all)); n < len(all) {
+		t.Fatal(n, err)
+	}
+	s := &socket{listener: &net.UnixAddr{}, fd: fds[0]}
+	c := h.newConn(s)
+	s.join(c, l)
+	l.begin(c)
+	// The last read may have been cut within a request.
+	if n := h.Requests()[200]; n != (readsInTurn-1)*readAtOnce/uint64(len(request)) || !slices.Contains(l.posted, c) {
+		t.Errorf("%d requests were answered at once", n)
+	}
+	l.close(c)
+}
+
 // startingLog waits until it is open.
 type startingLog struct {
 	*memoryLog

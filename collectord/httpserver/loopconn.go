@@ -91,14 +91,22 @@ func (l *loop) drive(c *conn) {
 	}
 }
 
+// readsInTurn is how often a connection is read until others have their turn.
+const readsInTurn = 16
+
 // advance returns what a worker is to do, or stepRead for nothing.
 func (l *loop) advance(c *conn) (job step) {
+	reads := 0
 	if c.waits == stepRead && !l.read(c) || c.waits == stepWrite && !l.write(c) {
 		return stepRead
 	}
 	for {
 		switch c.waits = c.next(); c.waits {
 		case stepRead:
+			if reads++; reads == readsInTurn {
+				l.post(c, more)
+				return stepRead
+			}
 			if !l.read(c) {
 				return stepRead
 			}

@@ -98,11 +98,10 @@ type socket struct {
 	closed bool
 }
 
-// join has a loop drive the socket's connection.
+// join has a loop drive the socket's connection, unless there is none any more.
 func (s *socket) join(c *conn, l *loop) {
-	if l != nil {
+	if l != nil && l.takeIn() {
 		s.driver, c.loop, c.socket, c.fd = c, l, s, s.fd
-		l.load.Add(1)
 	}
 }
 
