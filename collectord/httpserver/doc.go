@@ -91,7 +91,7 @@ type Log interface {
 	//	wal.ErrClosed                nothing was stored, nor will be: shutting down
 	//	wal.ErrCommitFailed          may be stored: only repeating with the same ids is safe
 	//	of ctx                       nothing was stored; not counted
-	//	any other                    a record exceeds wal.Record.Check: a fault of the server
+	//	any other                    nothing was stored: a record exceeds wal.Record.Check, a fault of the server
 	AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error
 
 	// Reject counts n usages that were rejected for a reason and not given to the

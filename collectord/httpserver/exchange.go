@@ -210,7 +210,7 @@ func (c *conn) stored(err error) {
 	r, h := c.request, c.server
 	r.settle(h.window, err == nil)
 	if err != nil {
-		c.answerProblem(h.appendProblem(err, len(r.parts)))
+		c.answerProblem(h.appendProblem(err))
 		return
 	}
 	c.answerStored()

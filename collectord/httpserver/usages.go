@@ -96,14 +96,12 @@ func shorten(sum [32]byte) (d digest) {
 	return d
 }
 
-// appendProblem translates an error of the log. The log has counted the usages
-// unless it is of a kind that should not happen.
-func (h *Server) appendProblem(err error, n int) *problem {
+// appendProblem translates an error of the log, which has counted the usages.
+func (h *Server) appendProblem(err error) *problem {
 	if p := logProblem(err); p != nil {
 		return p
 	}
-	h.opts.Logger.Error("the log rejected usages that were checked", "error", err)
-	h.log.Reject(wal.HTTP, CodeInternal, n)
+	h.opts.Logger.Error("the log rejected usages that were checked: a fault of collectord (please report it)", "trouble", "internal", "error", err)
 	return &problem{status: http.StatusInternalServerError, code: CodeInternal, detail: "nothing was stored"}
 }
 
