@@ -168,7 +168,7 @@ var failedOf = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)|^(panic: .*|fatal erro
 // tryHTTP runs the tests of a mutant's package: the fast ones first.
 func (b *binaries) tryHTTP(m mutant, limit time.Duration) (o outcome) {
 	for _, tests := range []string{"EachState|Deadline|Framing|TheOneBefore|Neighbour|ProxyCouldSee|JudgedAsSuch", "."} {
-		out, spent, err := b.run(filepath.Base(m.dir)+".test", m, limit, "-test.failfast", "-test.timeout=3m", "-test.run="+tests)
+		out, spent, err := b.run(filepath.Base(m.dir)+".test", m, limit, "-test.failfast", "-test.timeout=1m", "-test.run="+tests)
 		o.took += spent
 		if err != nil {
 			return outcome{true, failedTest(out), o.took}
