@@ -261,7 +261,7 @@ func (c *conn) written(err error) {
 	c.giveBack()
 	switch {
 	case err != nil: // there is no answer to be waited for
-		c.ended, c.unread = true, false
+		c.ended, c.unread, c.gone = true, false, true
 	case !c.http.Answered(): // but told to continue
 		c.began = time.Now()
 	case c.http.Last():
