@@ -248,6 +248,7 @@ func (c *conn) answer(a *http1.Answer, body []byte) {
 		c.held, c.request.held = c.request.held, allotment{}
 	}
 	c.release()
+	h.unreserve(&c.held, cap(c.large)) // the request's body is gone
 	h.statuses[a.Status].Add(1)
 	if !c.began.IsZero() {
 		h.took[a.Status/100].ObserveTime(now.Sub(c.began))

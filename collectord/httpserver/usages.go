@@ -30,13 +30,13 @@ func (h *Server) prepare(c *conn, r *request) *problem {
 	for _, c := range r.batch.rejected {
 		h.log.Reject(wal.HTTP, c.Code, c.N)
 	}
+	if size := r.answerSize(); size > freeBytes && !h.reserve(r, len(r.body)+size) { // both are there at once
+		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.parts))
+		return noMemory()
+	}
 	if len(r.parts) == 0 || len(r.batch.faults) > 0 && r.prefer.strict {
 		h.log.Reject(wal.HTTP, ReasonStrict, len(r.parts))
 		return r.unstorable()
-	}
-	if r.prefer.ids && !r.batch.single && !h.reserve(r, idText*r.batch.values) {
-		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.parts))
-		return noMemory()
 	}
 	if r.again { // which costs nothing
 		h.log.Repeat(wal.HTTP, len(r.parts))
