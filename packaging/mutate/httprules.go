@@ -22,7 +22,7 @@ var (
 	// driven are the files of httpserver that move a connection from state to state.
 	driven = []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "handshakes.go", "header.go"}
 	// beside are functions there that are about memory, codings or what is logged.
-	beside = []string{"decode", "decodeGzip", "decodeZstd", "distrust", "fill", "grow", "large", "putBack", "reserve", "roomFor", "startTLS", "unreserve", "whyHandshake"}
+	beside = []string{"decode", "decodeGzip", "decodeZstd", "distrust", "fill", "grow", "large", "putBack", "reserve", "roomFor", "handshakeFailure", "startTLS", "unreserve"}
 )
 
 // visitHTTP plants what there is to be taken out of a node of packages http1 and
