@@ -63,7 +63,7 @@ func (c *conn) await() *problem {
 	default:
 		c.enter(stateBody)
 	}
-	c.direct = len(c.in) == 0 && c.request != nil && c.http.State() == http1.Fixed
+	c.direct = c.request != nil && c.http.State() == http1.Fixed // all of in is consumed
 	if c.direct {
 		room, err := c.server.bodyRoom(c.request, int(c.http.Left()))
 		if err != nil {

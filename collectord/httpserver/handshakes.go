@@ -75,7 +75,7 @@ func (c *conn) doHandshake() error {
 // answerPlainHTTP answers who speaks plain HTTP.
 func (c *conn) answerPlainHTTP(err error) {
 	var other tls.RecordHeaderError
-	if !errors.As(err, &other) || other.Conn == nil {
+	if _ = errors.As(err, &other); other.Conn == nil {
 		return
 	}
 	p := &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "this address speaks TLS: use https"}

@@ -204,7 +204,7 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	t.Parallel()
 	ca := authtest.NewAuthority(t)
 	log := newMemoryLog()
-	h, addr := serve(t, log, Options{MaxBody: 1 << 20, Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: Limits{HeaderTimeout: 200 * time.Millisecond, MaxRecord: 1 << 20}})
+	h, addr := serve(t, log, Options{MaxBody: 1 << 20, Policy: auth.Policy{TLS: ca.Server(t, nil)}})
 	ask := func(name, request string, want int) {
 		t.Helper()
 		v, err := visitTLS(t, addr, ca.Config(nil))
@@ -221,7 +221,9 @@ func TestRequestsOverTLSAreReadAsInPlaintext(t *testing.T) {
 	ask("too large, sent whole", post(strings.Repeat(" ", 3<<20)), 413)
 	ask("large", post(`{"a":"`+strings.Repeat("x", 900<<10)+`"}`), 201)
 	ask("pipelined", post(`{}`)+post(`{}`), 201)
+	h.SetLimits(Limits{HeaderTimeout: time.Second}) // in which the handshake has to be over, too
 	ask("slow header", "POST /api/usages HTTP/1.1\r\nHost:", 408)
+	h.SetLimits(Limits{})
 	// A body in chunks that breaks off is not stored, whether the client takes leave
 	// of TLS first, or not, or in the midst of a record.
 	before := len(log.usages)
