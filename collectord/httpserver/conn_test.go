@@ -449,7 +449,7 @@ func TestAReleasedRequestGivesItsBuffersBack(t *testing.T) {
 		h.release(r)
 		want := map[bool]int{true: 1, false: 2}[coding == identity]
 		if len(h.spareParts) != 1 || len(h.spareIDs) != 1 || len(h.largeBodies.idle) != want || cap(r.parts)+cap(r.ids)+cap(r.answer)+cap(r.arriving) > 0 {
-			t.Errorf("%d, %d and %d buffers for others; it keeps %+v", len(h.spareParts), len(h.spareIDs), len(h.largeBodies.idle), r)
+			t.Fatalf("%d, %d and %d buffers for others; it keeps %+v", len(h.spareParts), len(h.spareIDs), len(h.largeBodies.idle), r)
 		}
 		<-h.spareParts
 		<-h.spareIDs

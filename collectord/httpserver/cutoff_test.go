@@ -168,3 +168,19 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 		}
 	}
 }
+
+// A client of TLS is told that nothing follows before it is listened to.
+func TestTLSTakesLeaveBeforeItListens(t *testing.T) {
+	all, secure := transports(t)
+	synctest.Test(t, func(t *testing.T) {
+		log := &slowLog{memoryLog: newMemoryLog()}
+		h, ln := serveInMemory(t, log, Options{Policy: auth.Policy{TLS: all["TLS"]}})
+		c := dialSlow(t, h, ln, log)
+		secure(c)
+		c.sends("x\r\n")
+		c.gets("400, closed")
+		if n, err := c.Conn.(*tls.Conn).NetConn().Read(make([]byte, 100)); n == 0 || err != nil {
+			t.Errorf("%d bytes, %v", n, err)
+		}
+	})
+}

@@ -165,10 +165,21 @@ func (p *planter) fields(of, within string) (all []string) {
 
 var failedOf = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)|^(panic: .*|fatal error: .*|SIG\w+: .*)$`)
 
-// tryHTTP runs the tests of a mutant's package: the fast ones first.
+// quick are tests that are over within a second, in the order of which some notice most.
+var quick = []string{
+	"AConnectionStops|EndsWith|AnAnswerThat|WhereBytes|WithoutMemory|SetOnce|CantBeTold|MakesAClient|ToContinue|HowLong|AHandshake|APolicy|AReleased|EachField|Preferences|IsJudgedBy|HasItsLimit|NoMoreTime|TakesLeave",
+	"Deadline|Framing|TheOneBefore|Neighbour|ProxyCouldSee|JudgedAsSuch",
+}
+
+// tryHTTP runs the tests of a mutant's package: the quick ones first, of which none waits
+// for what never comes for long.
 func (b *binaries) tryHTTP(m mutant, limit time.Duration) (o outcome) {
-	for _, tests := range []string{"EachState|Deadline|Framing|TheOneBefore|Neighbour|ProxyCouldSee|JudgedAsSuch", "."} {
-		out, spent, err := b.run(filepath.Base(m.dir)+".test", m, limit, "-test.failfast", "-test.timeout=1m", "-test.run="+tests)
+	for i, tests := range slices.Concat(quick, []string{"."}) {
+		timeout := "-test.timeout=20s"
+		if i == len(quick) {
+			timeout = "-test.timeout=2m"
+		}
+		out, spent, err := b.run(filepath.Base(m.dir)+".test", m, limit, "-test.failfast", timeout, "-test.run="+tests)
 		o.took += spent
 		if err != nil {
 			return outcome{true, failedTest(out), o.took}
