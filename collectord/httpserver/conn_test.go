@@ -472,3 +472,17 @@ func TestWhoIsIdleEndsWithTheServer(t *testing.T) {
 		t.Error("it goes on after an empty line")
 	}
 }
+
+// A body for which the kernel has no memory is rejected, and stays what it is.
+func TestABodyWithoutAMappingIsRejected(t *testing.T) {
+	for name, text := range map[string]string{"length": post(strings.Repeat(" ", 2*smallBody)), "chunks": chunked(strings.Repeat(" ", 2*smallBody))} {
+		m := newManual(t, Options{})
+		m.server.largeBodies = newMappings(1 << 60) // more than any address space
+		if s := m.gives(text, 100_000); s != stepWrite {
+			t.Fatal(s)
+		}
+		if got := m.answers(); got != "503 closed" || m.log.rejected["http overloaded"] != 1 {
+			t.Errorf("%s: %s, counted %v", name, got, m.log.rejected)
+		}
+	}
+}

@@ -175,9 +175,9 @@ var quick = []string{
 // for what never comes for long.
 func (b *binaries) tryHTTP(m mutant, limit time.Duration) (o outcome) {
 	for i, tests := range slices.Concat(quick, []string{"."}) {
-		timeout := "-test.timeout=20s"
+		timeout := "-test.timeout=1m"
 		if i == len(quick) {
-			timeout = "-test.timeout=2m"
+			timeout = "-test.timeout=3m"
 		}
 		out, spent, err := b.run(filepath.Base(m.dir)+".test", m, limit, "-test.failfast", timeout, "-test.run="+tests)
 		o.took += spent
