@@ -172,6 +172,7 @@ func TestWhatEndsWithAnAnswer(t *testing.T) {
 		unread bool
 	}{
 		"it goes on":                 {one, nil, "201", false},
+		"a longer answer":            {post(strings.Repeat("{}\n", 60), ndjson, ids), nil, "201", false},
 		"the client wants it":        {closing, nil, "201 closed", false},
 		"and sends more":             {closing + "more", nil, "201 closed", true},
 		"drained":                    {one, func(m *manual) { m.server.Drain() }, "201 closed", false},
