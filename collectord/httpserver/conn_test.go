@@ -472,6 +472,25 @@ func TestWhoIsIdleEndsWithTheServer(t *testing.T) {
 	if !m.isLast() {
 		t.Error("it goes on after an empty line")
 	}
+	m = newManual(t, Options{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	v := visit(t, ln.Addr().String())
+	if m.raw, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	defer m.raw.Close()
+	v.send("P")
+	waitFor(t, func() bool { return unread(m.raw) })
+	m.all.closing.Store(true)
+	m.gives(post("{}"), 1000)
+	m.answers()
+	if m.isLast() {
+		t.Error("it ends though a request has arrived")
+	}
 }
 
 // A body for which the kernel has no memory is rejected, and stays what it is.
