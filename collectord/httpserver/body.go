@@ -224,22 +224,18 @@ func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, 
 func (h *Server) bodyRoom(r *request, n int) ([]byte, error) {
 	for {
 		dst := r.arriving
-		if len(dst) == cap(dst) {
-			if !h.reserve(r, len(dst)+1) {
-				return nil, errNoMemory
-			}
-			var err error
-			if r.arriving, err = h.grow(dst, len(dst)+1); err != nil {
-				return nil, err
-			}
-			continue
-		}
 		room := dst[len(dst):min(cap(dst), r.held.mayHold())]
 		if len(room) > 0 {
 			return room[:min(n, len(room))], nil
 		}
-		if !h.reserve(r, len(dst)+1) { // the buffer is larger than what is reserved
+		if !h.reserve(r, len(dst)+1) {
 			return nil, errNoMemory
+		}
+		if len(dst) == cap(dst) {
+			var err error
+			if r.arriving, err = h.grow(dst, len(dst)+1); err != nil {
+				return nil, err
+			}
 		}
 	}
 }
