@@ -262,7 +262,7 @@ func (c *conn) written(err error) {
 	c.giveBack()
 	switch {
 	case err != nil: // there is no answer to be waited for
-		c.ended, c.unread, c.gone = true, false, true
+		c.ended, c.gone = true, true
 	case !c.http.Answered(): // but told to continue
 		c.began = time.Now()
 	case c.http.Last():
@@ -279,7 +279,7 @@ func (c *conn) becomeIdle() {
 	if cap(c.out) > firstRead {
 		c.out = nil
 	}
-	c.route, c.began, c.arrived = 0, time.Time{}, 0
+	c.began = time.Time{}
 	now := time.Now()
 	c.idleSince.Store(c.all.deadline(now))
 	c.hold.CompareAndSwap(kept, free)

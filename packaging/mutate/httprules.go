@@ -167,7 +167,7 @@ var failedOf = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)|^(panic: .*|fatal erro
 
 // quick are tests that are over within a second, in the order of which some notice most.
 var quick = []string{
-	"AConnectionStops|EndsWith|AnAnswerThat|WhereBytes|WithoutMemory|SetOnce|CantBeTold|MakesAClient|ToContinue|HowLong|AHandshake|APolicy|AReleased|EachField|Preferences|IsJudgedBy|HasItsLimit|NoMoreTime|TakesLeave",
+	"AConnectionStops|EndsWith|AnAnswerThat|WhereBytes|WithoutMemory|WithoutAMapping|SetOnce|LeavesToTheNext|CantBeTold|MakesAClient|ToContinue|HowLong|AHandshake|APolicy|AReleased|EachField|Preferences|IsJudgedBy|HasItsLimit|NoMoreTime|TakesLeave",
 	"Deadline|Framing|TheOneBefore|Neighbour|ProxyCouldSee|JudgedAsSuch",
 }
 
