@@ -280,10 +280,9 @@ func (c *conn) becomeIdle() {
 		c.out = nil
 	}
 	c.began = time.Time{}
-	now := time.Now()
-	c.idleSince.Store(c.all.deadline(now))
+	c.idleSince.Store(c.all.deadline(time.Now()))
 	c.hold.CompareAndSwap(kept, free)
-	c.enterUntil(stateIdle, now.Add(c.server.limits.Load().IdleTimeout))
+	c.enter(stateIdle)
 	c.endIfClosing() // its answer may have been made before, and did not say so
 }
 
