@@ -58,11 +58,12 @@ func hexadecimal(b byte) int {
 	return -1
 }
 
-// splitField takes a field line apart (RFC 9112, section 5), or says what is wrong with it.
+// splitField takes a field line, which is not empty, apart (RFC 9112, section 5), or says what
+// is wrong with it.
 func splitField(line []byte) (name, value []byte, reason string) {
 	n := tokenLength(line)
 	switch {
-	case n == 0 && (line[0] == ' ' || line[0] == '\t'):
+	case line[0] == ' ' || line[0] == '\t':
 		return nil, nil, "a line of the header is continued"
 	case n == 0 || n == len(line) || line[n] != ':':
 		return nil, nil, "a line of the header is not a name, a colon and a value"

@@ -32,7 +32,7 @@ func (q *Request) forget() { q.Method, q.Target, q.Host, q.fields = nil, nil, ni
 // target that is a whole URL has its path.
 func (q *Request) Path() []byte {
 	path, _, _ := bytes.Cut(q.Target, []byte("?"))
-	if len(path) == 0 || path[0] == '/' {
+	if bytes.HasPrefix(path, []byte("/")) {
 		return path
 	}
 	_, rest, _ := bytes.Cut(path, []byte("://"))

@@ -10,8 +10,22 @@ import (
 	"collectord/collectord/http1"
 )
 
-// idText is what an id takes in an answer: UUID, quotes and comma.
-const idText = 36 + 2 + 1
+// What the parts of an answer take at most.
+const (
+	idText     = 36 + 2 + 1 // UUID, quotes and comma
+	gapText    = len("null,")
+	faultText  = 200
+	countsText = 200
+)
+
+// answerSize is what the answer to the usages of a request takes at most.
+func (r *request) answerSize() int {
+	n := countsText + faultText*len(r.batch.faults)
+	if r.prefer.ids {
+		n += idText*len(r.parts) + gapText*(r.batch.values-len(r.parts))
+	}
+	return n
+}
 
 // answerStored says what was stored, now or before.
 func (c *conn) answerStored() {
@@ -22,7 +36,7 @@ func (c *conn) answerStored() {
 	if r.again {
 		a.More = append(more[:0], http1.Field{Name: "Idempotency-Replayed", Value: "true"})
 	}
-	text := r.answer[:0]
+	text := slices.Grow(r.answer[:0], r.answerSize())
 	if r.batch.single {
 		text = append(text, `{"id":"`...)
 		text = r.ids[0].AppendTo(text)
@@ -82,14 +96,12 @@ func (r *request) appendCounts(dst []byte, accepted, rejected int) []byte {
 // refused.
 func (r *request) appendIDs(dst []byte) []byte {
 	dst = append(dst, `,"ids":[`...)
-	gaps, ids := r.batch.gaps, r.ids
-	dst = slices.Grow(dst, idText*r.batch.values)
+	ids := r.ids
 	for i := range r.batch.values {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		if len(gaps) > 0 && gaps[0] == i {
-			gaps = gaps[1:]
+		if r.batch.gaps.has(i) {
 			dst = append(dst, "null"...)
 			continue
 		}

@@ -20,8 +20,20 @@ type batch struct {
 	values   int  // usages that were sent, good or bad
 	faults   []rejected
 	rejected usage.Counts
-	gaps     []int // which of the values were rejected, if the ids are asked for
+	gaps     gaps // which of the values were rejected, if the ids are asked for
 }
+
+// gaps are a bit for each value of a body, 1 for one that was rejected; nil: none was.
+type gaps []byte
+
+// gapBytes is what they take for n values.
+func gapBytes(n int) int { return (n + 7) / 8 }
+
+func (g gaps) add(i int)      { g[i/8] |= 1 << (i % 8) }
+func (g gaps) has(i int) bool { return g != nil && g[i/8]>>(i%8)&1 == 1 }
+
+// maxValues is how many values a body can hold: no two lie side by side.
+func (h *Server) maxValues(body []byte) int { return min((len(body)+1)/2, h.opts.MaxRecords) }
 
 // rejected is a usage that can't be stored.
 type rejected struct {
@@ -29,12 +41,12 @@ type rejected struct {
 	fault usage.Error
 }
 
-func (b *batch) reject(v *usage.Value, ids bool) {
+func (b *batch) reject(v *usage.Value) {
 	if len(b.faults) < maxErrors {
 		b.faults = append(b.faults, rejected{v.Index, v.Fault})
 	}
-	if ids {
-		b.gaps = append(b.gaps, b.values)
+	if b.gaps != nil {
+		b.gaps.add(b.values)
 	}
 	b.values++
 	b.rejected.Add(v.Fault.Code)
@@ -58,7 +70,10 @@ func (h *Server) split(r *request, ids *idDeriver) *problem {
 	for s.Next() {
 		v := &s.Value
 		if v.Fault.Code != "" {
-			r.batch.reject(v, r.prefer.ids)
+			if r.prefer.ids && r.batch.gaps == nil {
+				r.batch.gaps = make(gaps, gapBytes(h.maxValues(r.body)))
+			}
+			r.batch.reject(v)
 			continue
 		}
 		r.batch.values++
@@ -119,7 +134,7 @@ const perRecordOverhead = 8 + 16 + 30
 // maxStored is what is stored at a time takes: one of the largest requests, or
 // many others.
 func (o *Options) maxStored() int {
-	return max(o.MaxBody, o.MaxDecoded) + o.MaxRecords*perRecordOverhead
+	return max(o.MaxBody, o.MaxDecoded) + o.MaxRecords*perRecordOverhead + gapBytes(o.MaxRecords)
 }
 
 // makeRoom makes room for n usages of a request, and waits until the log may copy
@@ -129,6 +144,9 @@ func (h *Server) makeRoom(r *request, n int, given bool) {
 		r.stored = len(r.body) + n*(perRecordOverhead+len(r.client))
 		if cap(r.body) <= smallBody {
 			r.stored += len(r.body) // which stays while its copy is there
+		}
+		if r.prefer.ids {
+			r.stored += gapBytes(h.maxValues(r.body))
 		}
 		r.stored = min(r.stored, h.opts.maxStored())
 		h.storing.wait(r.stored)

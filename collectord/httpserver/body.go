@@ -151,7 +151,7 @@ func (h *Server) large(b []byte) ([]byte, error) {
 
 // reserve takes what a body of n bytes needs, as it grows.
 func (h *Server) reserve(r *request, n int) bool {
-	if more := min(roomFor(n), smallBody) - r.mayHold(); more > 0 {
+	if more := min(roomFor(n), smallBody) - r.held.mayHold(); more > 0 {
 		switch {
 		case h.small.take(more):
 			r.held.small += more
@@ -161,7 +161,7 @@ func (h *Server) reserve(r *request, n int) bool {
 			return false
 		}
 	}
-	for n > r.mayHold() {
+	for n > r.held.mayHold() {
 		if !h.inFlight.take(bodyStep) {
 			return false
 		}
@@ -170,17 +170,17 @@ func (h *Server) reserve(r *request, n int) bool {
 	return true
 }
 
-// unreserve gives back what a body that has n bytes does not need.
-func (h *Server) unreserve(r *request, n int) {
-	if over := (r.mayHold() - n) / bodyStep * bodyStep; over > 0 && r.held.large > 0 {
-		over = min(over, r.held.large)
-		r.held.large -= over
+// unreserve gives back what n bytes do not need.
+func (h *Server) unreserve(a *allotment, n int) {
+	if over := (a.mayHold() - n) / bodyStep * bodyStep; over > 0 && a.large > 0 {
+		over = min(over, a.large)
+		a.large -= over
 		h.inFlight.give(over)
 	}
 }
 
-// mayHold is how many bytes of its body the request has a right to.
-func (r *request) mayHold() int { return freeBytes + r.held.small + r.held.large }
+// mayHold is how many bytes of a body, or of an answer, it gives a right to.
+func (a *allotment) mayHold() int { return freeBytes + a.small + a.large }
 
 var (
 	errTooLong  = errors.New("the limit is reached")
@@ -200,7 +200,7 @@ func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, 
 				return dst, err
 			}
 		}
-		room := dst[len(dst):min(cap(dst), r.mayHold(), most+1)]
+		room := dst[len(dst):min(cap(dst), r.held.mayHold(), most+1)]
 		if len(room) == 0 { // the buffer is larger than what is reserved
 			if !h.reserve(r, len(dst)+1) {
 				return dst, errNoMemory
@@ -224,22 +224,18 @@ func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, 
 func (h *Server) bodyRoom(r *request, n int) ([]byte, error) {
 	for {
 		dst := r.arriving
+		room := dst[len(dst):min(cap(dst), r.held.mayHold())]
+		if len(room) > 0 {
+			return room[:min(n, len(room))], nil
+		}
+		if !h.reserve(r, len(dst)+1) {
+			return nil, errNoMemory
+		}
 		if len(dst) == cap(dst) {
-			if !h.reserve(r, len(dst)+1) {
-				return nil, errNoMemory
-			}
 			var err error
 			if r.arriving, err = h.grow(dst, len(dst)+1); err != nil {
 				return nil, err
 			}
-			continue
-		}
-		room := dst[len(dst):min(cap(dst), r.mayHold())]
-		if len(room) > 0 {
-			return room[:min(n, len(room))], nil
-		}
-		if !h.reserve(r, len(dst)+1) { // the buffer is larger than what is reserved
-			return nil, errNoMemory
 		}
 	}
 }
@@ -336,14 +332,14 @@ func (h *Server) decodeZstd(r *request) (n int, err error) {
 				return 0, err
 			}
 		}
-		decoder, into := h.decoders.tight, r.body[:0:min(cap(r.body), r.mayHold())]
+		decoder, into := h.decoders.tight, r.body[:0:min(cap(r.body), r.held.mayHold())]
 		if room == most && cap(r.body) > smallBody {
 			decoder, into = h.decoders.zstd, r.body // room for any body, and some
 		}
 		out, err := decoder.DecodeAll(r.arriving, into)
 		if err == nil && len(out) <= h.opts.MaxDecoded {
 			r.body = out
-			h.unreserve(r, len(out))
+			h.unreserve(&r.held, len(out))
 			return len(out), nil
 		}
 		r.body = h.putBack(r.body[:min(room, cap(r.body))]) // all of it may have been written to

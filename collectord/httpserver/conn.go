@@ -15,18 +15,26 @@ import (
 // state is what a connection is doing. Each state has one deadline, for reading and
 // writing alike, and one thing that happens when it passes:
 //
-//	state      begins with                                limit                                    when it passes
-//	opening    the connection                             http.header_timeout                      408, closed
-//	handshake  the connection, with TLS                   http.header_timeout                      closed
-//	idle       an answer that was written                 http.idle_timeout                        closed
-//	header     a request's first byte                     http.header_timeout                      408, closed
-//	body       a request's header                         http.body_grace, and http.body_rate      408, closed
-//	storing    a request's last byte                      none: nothing is expected of the client
-//	writing    an answer                                  http.answer_timeout                      closed
-//	lingering  an answer to what was not read to its end  1 s                                      closed
+//	state        begins with                                limit                                    when it passes
+//	opening      the connection                             http.header_timeout                      408, closed
+//	handshake    the connection, with TLS                   http.header_timeout                      closed
+//	idle         an answer that was written                 http.idle_timeout                        closed
+//	header       a request's first byte                     http.header_timeout                      408, closed
+//	body         a request's header                         http.body_grace, and http.body_rate      408, closed
+//	storing      a request's last byte                      none: nothing is expected of the client
+//	writing      an answer                                  http.answer_timeout                      closed
+//	lingering    an answer to what was not read to its end  1 s                                      closed
+//	cut off      making room for another connection         50 ms                                    closed
+//	turned away  the connection, where none makes room      500 ms                                   closed
 //
 // The first request's header has what is left of opening, and opening what is left of
-// the handshake. While a request waits for 100 Continue to be written, it is writing.
+// the handshake. While a request waits for 100 Continue to be written, it is writing. To
+// take leave of TLS is lingering, too.
+//
+// The last two have no value of this type. A connection that is cut off stays in its state
+// (see conn.cut), and its time covers whatever follows: what it was doing ends at once with
+// 503, which the client has to take. One that is turned away is no conn (see turnAway): it
+// gets 503 once it has sent something, and is listened to until its time is up.
 type state uint8
 
 const (
@@ -74,6 +82,7 @@ type conn struct {
 	large  []byte    // behind it: the body of a large answer
 	held   allotment // of large
 	ended  bool      // nothing more is read or written
+	gone   bool      // what is written is not taken
 	unread bool      // the client may be sending still
 
 	route   route
@@ -118,9 +127,9 @@ func (c *conn) enterUntil(s state, t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.setStateLocked(s)
-	if c.cut && s != stateLingering {
+	if c.cut {
 		if s == stateWriting { // the server may have been slower than cutWithin to get here
-			_ = c.net.SetWriteDeadline(time.Now().Add(cutWithin))
+			_ = c.raw.SetWriteDeadline(time.Now().Add(cutWithin))
 		}
 		return
 	}
@@ -161,8 +170,8 @@ func (c *conn) cutOff() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.cut, c.last, c.by = true, true, 0
-	_ = c.net.SetReadDeadline(time.Now())
-	_ = c.net.SetWriteDeadline(time.Now().Add(cutWithin))
+	_ = c.raw.SetReadDeadline(time.Now())
+	_ = c.raw.SetWriteDeadline(time.Now().Add(cutWithin))
 	return c.state
 }
 

@@ -56,11 +56,13 @@
 //	bodies: the first 4 KiB     one for each connection                       4
 //	  below 64 KiB              smallBodies for all                           2
 //	  beyond                    MaxInFlight for all                          16
+//	  answers beyond 4 KiB      of the same two, beside the body
 //	  as sent, while decoded    MaxBody for all, where both forms are large   4
 //	decoders                    4, which look back in the body itself         2
 //	names of usages             4 times MaxRecord for each processor          8
 //	copies, for the log         what storing has; a large body is let go as
-//	                            it is copied, so that a small counts twice   15
+//	                            it is copied, so that a small counts twice;
+//	                            a bit a value, where ids are asked for       15
 //	remembered keys             IdempotencyKeys, 65,536 of 110 bytes          7
 //	datagrams being read        package udpserver, a batch for each socket    1
 //	free for others             buffers, mappings and lists, 16 of each       5
@@ -101,7 +103,7 @@ type Log interface {
 	//	wal.ErrClosed                nothing was stored, nor will be: shutting down
 	//	wal.ErrCommitFailed          may be stored: only repeating with the same ids is safe
 	//	of ctx                       nothing was stored; not counted
-	//	any other                    a record exceeds wal.Record.Check: a fault of the server
+	//	any other                    nothing was stored: a record exceeds wal.Record.Check, a fault of the server
 	AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]) error
 
 	// AppendTo is AppendSeq for an event loop: it copies the records into a commit and

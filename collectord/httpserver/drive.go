@@ -117,10 +117,12 @@ func (c *conn) close() {
 	c.giveBack()
 	ends := c.net
 	switch {
-	case c.hold.Load() == taken:
-		ends = c.raw // TLS would wait to say goodbye
+	case c.gone, c.hold.Load() == taken:
+		ends = c.raw // TLS would wait to take leave
 	case c.unread:
 		c.linger()
+	case c.secure != nil:
+		c.enter(stateLingering)
 	}
 	_ = ends.Close()
 	c.all.remove(c)

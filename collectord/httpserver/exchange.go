@@ -64,7 +64,7 @@ func (c *conn) await() *problem {
 	default:
 		c.enter(stateBody)
 	}
-	c.direct = len(c.in) == 0 && c.request != nil && c.http.State() == http1.Fixed
+	c.direct = c.request != nil && c.http.State() == http1.Fixed // all of in is consumed
 	if c.direct {
 		room, err := c.server.bodyRoom(c.request, int(c.http.Left()))
 		if err != nil {
@@ -218,7 +218,7 @@ func (c *conn) stored(err error) {
 	r, h := c.request, c.server
 	r.settle(h.window, err == nil)
 	if err != nil {
-		c.answerProblem(h.appendProblem(err, len(r.parts)))
+		c.answerProblem(h.appendProblem(err))
 		return
 	}
 	c.answerStored()
@@ -256,6 +256,7 @@ func (c *conn) answer(a *http1.Answer, body []byte) {
 		c.held, c.request.held = c.request.held, allotment{}
 	}
 	c.release()
+	h.unreserve(&c.held, cap(c.large)) // the request's body is gone
 	h.statuses[a.Status].Add(1)
 	if !c.began.IsZero() {
 		h.took[a.Status/100].ObserveTime(now.Sub(c.began))
@@ -269,7 +270,7 @@ func (c *conn) written(err error) {
 	c.giveBack()
 	switch {
 	case err != nil: // there is no answer to be waited for
-		c.ended, c.unread = true, false
+		c.ended, c.gone = true, true
 	case !c.http.Answered(): // but told to continue
 		c.began = time.Now()
 	case c.http.Last():
@@ -286,11 +287,10 @@ func (c *conn) becomeIdle() {
 	if cap(c.out) > firstRead {
 		c.out = nil
 	}
-	c.route, c.began, c.arrived = 0, time.Time{}, 0
-	now := time.Now()
-	c.idleSince.Store(c.all.deadline(now))
+	c.began = time.Time{}
+	c.idleSince.Store(c.all.deadline(time.Now()))
 	c.hold.CompareAndSwap(kept, free)
-	c.enterUntil(stateIdle, now.Add(c.server.limits.Load().IdleTimeout))
+	c.enter(stateIdle)
 	c.endIfClosing() // its answer may have been made before, and did not say so
 }
 

@@ -41,6 +41,10 @@ func (l *handshakeLimit) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// SetWriteDeadline does nothing: a connection has the one deadline of its state, and TLS
+// would set another one to take leave.
+func (*handshakeLimit) SetWriteDeadline(time.Time) error { return nil }
+
 // startTLS makes c a connection that speaks TLS from its first Read on, which is
 // in the server's goroutine for it, and so with its deadlines.
 func (c *conn) startTLS(config *tls.Config) {
@@ -71,14 +75,14 @@ func (c *conn) doHandshake() error {
 // answerPlainHTTP answers who speaks plain HTTP.
 func (c *conn) answerPlainHTTP(err error) {
 	var other tls.RecordHeaderError
-	if !errors.As(err, &other) || other.Conn == nil {
+	if _ = errors.As(err, &other); other.Conn == nil {
 		return
 	}
 	p := &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "this address speaks TLS: use https"}
 	c.server.statuses[p.status].Add(1)
 	c.unread = true
-	_ = c.raw.SetWriteDeadline(time.Now().Add(briefly))
-	writeRawResponse(c.raw, p)
+	c.enter(stateWriting)
+	_, _ = c.raw.Write(rawResponse(p)) // the client may be gone
 }
 
 // handshakes counts those that failed, by why.

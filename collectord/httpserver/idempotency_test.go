@@ -197,3 +197,22 @@ func TestLedgerBalancesWithRepeats(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What the log rejects is counted by the log alone.
+func TestARecordThatDoesNotFitIsCountedOnce(t *testing.T) {
+	log, err := wal.Open(t.TempDir(), wal.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	h := newServer(t, log, Options{})
+	client := strings.Repeat("x", 256) // a longer name than a record holds, which package auth rules out
+	answers := serveScript(h, client, post(`{"a":1}`)+post(`[{"a":1},{},3]`))
+	if n := strings.Count(answers, "HTTP/1.1 500 "); n != 2 || strings.Count(answers, `"code":"internal"`) != 2 {
+		t.Errorf("%s", answers)
+	}
+	g := log.Ledger().BySource[wal.HTTP]
+	if g.Received != 4 || g.Accepted != 0 || g.Rejected[wal.ReasonUnstorable] != 3 || g.Rejected[usage.CodeNotAnObject] != 1 {
+		t.Errorf("%+v", g)
+	}
+}

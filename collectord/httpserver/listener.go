@@ -153,7 +153,7 @@ func prepare(ln net.Listener) {
 // Bounds on those who are turned away and still listened to.
 const (
 	maxLeaving  = 64
-	leaveWithin = 500 * time.Millisecond
+	leaveWithin = 500 * time.Millisecond // as the table at the type state has it
 	leaveUnread = 64 << 10
 )
 
@@ -168,8 +168,7 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 	p := noRoom()
 	if !s.leave() {
 		if config == nil {
-			_ = c.SetWriteDeadline(time.Now().Add(briefly))
-			writeRawResponse(c, p)
+			writeAtOnce(c, rawResponse(p))
 		}
 		_ = c.Close()
 		return
@@ -183,11 +182,14 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 		if config != nil {
 			talk = tls.Server(&handshakeLimit{Conn: c, left: maxHandshake + leaveUnread}, config)
 		}
-		if _, err := io.CopyN(io.Discard, talk, 1); err != nil && config != nil {
+		switch _, err := io.CopyN(io.Discard, talk, 1); {
+		case err == nil:
+			_, _ = talk.Write(rawResponse(p)) // the client may be gone
+		case config == nil:
+			writeAtOnce(c, rawResponse(p)) // there is no more time
+		default:
 			return // it would not understand
 		}
-		_ = c.SetWriteDeadline(time.Now().Add(briefly))
-		writeRawResponse(talk, p)
 		if half, ok := talk.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_, _ = io.CopyN(io.Discard, c, leaveUnread)
 		}
@@ -201,14 +203,25 @@ func noRoom() *problem {
 	return p
 }
 
-// briefly is how long the first write to a connection may take. The kernel has room for
-// it, so that only a busy machine needs time.
-const briefly = time.Second
-
-// writeRawResponse answers a connection that nobody serves.
-func writeRawResponse(c net.Conn, p *problem) {
+// rawResponse is the answer to a connection that nobody serves.
+func rawResponse(p *problem) []byte {
 	none := http1.New(0)
 	a, body := p.answer()
 	a.Close, a.Length = true, len(body)
-	_, _ = c.Write(append(none.AppendAnswer(nil, &a), body...)) // the client may be gone
+	return append(none.AppendAnswer(nil, &a), body...)
+}
+
+// writeAtOnce writes what the kernel takes without waiting: all of a first answer. Whatever
+// has no descriptor gets none.
+func writeAtOnce(c net.Conn, b []byte) {
+	if s, ok := c.(*socket); ok {
+		if _, err := s.atOnce(syscall.Write, b); !errors.Is(err, syscall.EAGAIN) {
+			return // and the poller need not know it
+		}
+	}
+	if sc, ok := c.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _, _ = syscall.Write(int(fd), b) })
+		}
+	}
 }

@@ -201,7 +201,7 @@ func (l *loop) write(c *conn) bool {
 func (l *loop) end(c *conn) {
 	c.release()
 	c.giveBack()
-	if c.hold.Load() == taken || !c.unread {
+	if c.gone || c.hold.Load() == taken || !c.unread {
 		l.close(c)
 		return
 	}

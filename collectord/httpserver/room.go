@@ -137,7 +137,8 @@ func (s *connections) relieve() {
 	}
 }
 
-// cutWithin is how long whoever is cut off has to take the answer that says so.
+// cutWithin is how long whoever is cut off has to take the answer that says so, as the
+// table at the type state has it.
 const cutWithin = 50 * time.Millisecond
 
 // lookAt is how many idle clients are looked at to find the one that has been idle

@@ -165,7 +165,7 @@ func (h *Server) Shutdown(ctx context.Context) error {
 
 // reasons are the codes of usages that are refused before the log sees them.
 func reasons() []string {
-	return append(usage.Codes(), CodeBadRequest, CodeRateLimited, CodeUnauthorized, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding, CodeInternal)
+	return append(usage.Codes(), CodeBadRequest, CodeRateLimited, CodeUnauthorized, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding)
 }
 
 // Requests returns how many requests were answered, by status. Those that are

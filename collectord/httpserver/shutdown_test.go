@@ -48,11 +48,11 @@ func TestShutdownDoesNotWaitForWhoBecomesIdle(t *testing.T) {
 	defer cancel()
 	over := make(chan error, 1)
 	go func() { over <- h.Shutdown(ctx) }()
-	for waiting := false; !waiting; {
+	waitFor(t, func() bool {
 		h.open.mu.Lock()
-		waiting = h.open.none != nil
-		h.open.mu.Unlock()
-	}
+		defer h.open.mu.Unlock()
+		return h.open.none != nil
+	})
 	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(first), client)), nil)
 	if err != nil || resp.StatusCode != http.StatusCreated || resp.Close {
 		t.Error(resp, err)

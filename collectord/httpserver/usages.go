@@ -30,13 +30,13 @@ func (h *Server) prepare(c *conn, r *request) *problem {
 	for _, c := range r.batch.rejected {
 		h.log.Reject(wal.HTTP, c.Code, c.N)
 	}
+	if size := r.answerSize(); size > freeBytes && !h.reserve(r, len(r.body)+size) { // both are there at once
+		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.parts))
+		return noMemory()
+	}
 	if len(r.parts) == 0 || len(r.batch.faults) > 0 && r.prefer.strict {
 		h.log.Reject(wal.HTTP, ReasonStrict, len(r.parts))
 		return r.unstorable()
-	}
-	if r.prefer.ids && !r.batch.single && !h.reserve(r, idText*r.batch.values) {
-		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.parts))
-		return noMemory()
 	}
 	if r.again { // which costs nothing
 		h.log.Repeat(wal.HTTP, len(r.parts))
@@ -96,14 +96,12 @@ func shorten(sum [32]byte) (d digest) {
 	return d
 }
 
-// appendProblem translates an error of the log. The log has counted the usages
-// unless it is of a kind that should not happen.
-func (h *Server) appendProblem(err error, n int) *problem {
+// appendProblem translates an error of the log, which has counted the usages.
+func (h *Server) appendProblem(err error) *problem {
 	if p := logProblem(err); p != nil {
 		return p
 	}
-	h.opts.Logger.Error("the log rejected usages that were checked", "error", err)
-	h.log.Reject(wal.HTTP, CodeInternal, n)
+	h.opts.Logger.Error("the log rejected usages that were checked: a fault of collectord (please report it)", "trouble", "internal", "error", err)
 	return &problem{status: http.StatusInternalServerError, code: CodeInternal, detail: "nothing was stored"}
 }
 

@@ -111,7 +111,7 @@ func worn(r *request) *request {
 	r.arriving, r.body, r.answer = append(r.arriving[:0], body...), bytes.Clone(body), bytes.Clone(body)
 	r.parts, r.ids = []part{{0, uint32(len(body))}}, []wal.ID{{1}}
 	r.batch = batch{
-		single: true, given: true, values: 3, gaps: []int{1, 2},
+		single: true, given: true, values: 3, gaps: gaps{6},
 		faults: []rejected{{7, usage.Error{Code: usage.CodeTooDeep, Offset: 7, Reason: another}}}, rejected: usage.Counts{{Code: usage.CodeTooDeep, N: 2}},
 	}
 	r.record = wal.Record{Usage: body, Client: another, ID: wal.ID{1}}

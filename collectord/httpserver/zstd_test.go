@@ -91,8 +91,8 @@ func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
 		if n, err := h.decodeZstd(r); err != nil || n != len(f[1]) || !bytes.Equal(r.body, f[1]) {
 			t.Errorf("%s: %d bytes, %v", name, n, err)
 		}
-		if over := r.mayHold() - len(r.body); r.held.large > 0 && over > smallBody {
-			t.Errorf("%s: %d bytes are reserved for %d", name, r.mayHold(), len(r.body))
+		if over := r.held.mayHold() - len(r.body); r.held.large > 0 && over > smallBody {
+			t.Errorf("%s: %d bytes are reserved for %d", name, r.held.mayHold(), len(r.body))
 		}
 		for cut := range 20 {
 			d, _ := h.requests.Get().(*request)

@@ -92,11 +92,12 @@ func (b *binaries) reached(m mutant) string {
 func (b *binaries) run(binary string, m mutant, limit time.Duration, args ...string) (out string, spent time.Duration, err error) {
 	loop := fmt.Sprintf(`ulimit -t %d && exec "$0" "$@"`, int(limit.Seconds()))
 	cmd := exec.Command("sh", append([]string{"-c", loop, filepath.Join(b.dir, binary), "-test.v", "-test.timeout=1h"}, args...)...) //nolint:gosec // built above
-	// Preemption would be one more thing that is left to chance.
-	cmd.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", m.n), "MUTANT_REACHED="+b.mark(m), "GODEBUG=asyncpreemptoff=1")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", m.n), "MUTANT_REACHED="+b.mark(m))
 	cmd.Dir = b.dir
 	if b.inPlace {
 		cmd.Dir = m.dir
+	} else { // preemption would be one more thing that the simulation leaves to chance
+		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")
 	}
 	text, err := cmd.CombinedOutput()
 	return string(text), cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), err

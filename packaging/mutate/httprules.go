@@ -22,7 +22,7 @@ var (
 	// driven are the files of httpserver that move a connection from state to state.
 	driven = []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "handshakes.go", "header.go"}
 	// beside are functions there that are about memory, codings or what is logged.
-	beside = []string{"decode", "decodeGzip", "decodeZstd", "distrust", "fill", "grow", "large", "putBack", "reserve", "roomFor", "startTLS", "unreserve", "whyHandshake"}
+	beside = []string{"decode", "decodeGzip", "decodeZstd", "distrust", "fill", "grow", "large", "putBack", "reserve", "roomFor", "handshakeFailure", "startTLS", "unreserve"}
 )
 
 // visitHTTP plants what there is to be taken out of a node of packages http1 and
@@ -165,10 +165,21 @@ func (p *planter) fields(of, within string) (all []string) {
 
 var failedOf = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)|^(panic: .*|fatal error: .*|SIG\w+: .*)$`)
 
-// tryHTTP runs the tests of a mutant's package: the fast ones first.
+// quick are tests that are over within a second, in the order of which some notice most.
+var quick = []string{
+	"AConnectionStops|EndsWith|AnAnswerThat|WhereBytes|WithoutMemory|WithoutAMapping|SetOnce|LeavesToTheNext|CantBeTold|MakesAClient|ToContinue|HowLong|AHandshake|APolicy|AReleased|EachField|Preferences|IsJudgedBy|HasItsLimit|NoMoreTime|TakesLeave",
+	"Deadline|Framing|TheOneBefore|Neighbour|ProxyCouldSee|JudgedAsSuch",
+}
+
+// tryHTTP runs the tests of a mutant's package: the quick ones first, of which none waits
+// for what never comes for long.
 func (b *binaries) tryHTTP(m mutant, limit time.Duration) (o outcome) {
-	for _, tests := range []string{"EachState|Deadline|Framing|TheOneBefore|Neighbour|ProxyCouldSee|JudgedAsSuch", "."} {
-		out, spent, err := b.run(filepath.Base(m.dir)+".test", m, limit, "-test.failfast", "-test.timeout=3m", "-test.run="+tests)
+	for i, tests := range slices.Concat(quick, []string{"."}) {
+		timeout := "-test.timeout=1m"
+		if i == len(quick) {
+			timeout = "-test.timeout=3m"
+		}
+		out, spent, err := b.run(filepath.Base(m.dir)+".test", m, limit, "-test.failfast", timeout, "-test.run="+tests)
 		o.took += spent
 		if err != nil {
 			return outcome{true, failedTest(out), o.took}

@@ -1,0 +1,356 @@
+package httpserver
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// manual is a connection that a test drives by hand.
+
+type manual struct {
+	*conn
+	t    *testing.T
+	wire *wire
+	log  *memoryLog
+}
+
+// wire is a connection whose reads the test makes itself.
+
+type wire struct {
+	script
+	fails    error // of writes
+	writes   int
+	deadline int // how often one was set
+}
+
+func (w *wire) Write(p []byte) (int, error) {
+	w.writes++
+	if w.fails != nil {
+		return 0, w.fails
+	}
+	return w.script.Write(p)
+}
+
+func (w *wire) SetDeadline(time.Time) error { w.deadline++; return nil }
+
+func newManual(t *testing.T, o Options) *manual {
+	t.Helper()
+	log := newMemoryLog()
+	h := newServer(t, log, o)
+	w := &wire{script: script{in: bytes.NewReader(nil)}}
+	m := &manual{conn: h.newConn(w), t: t, wire: w, log: log}
+	m.enter(stateOpening)
+	return m
+}
+
+// gives drives the connection with text as far as that goes, in reads of at most most
+
+// bytes, and returns what it needs then.
+
+func (m *manual) gives(text string, most int) step {
+	m.t.Helper()
+	for {
+		switch s := m.next(); s {
+		case stepRead:
+			if m.space == nil {
+				m.makeSpace()
+			}
+			if len(m.space) == 0 {
+				m.t.Fatal("there is no room to read into")
+			}
+			n := copy(m.space, text[:min(len(text), most)])
+			if n == 0 {
+				return stepRead
+			}
+			text = text[n:]
+			m.received(n, nil)
+		case stepPrepare:
+			m.prepare()
+		case stepAppend:
+			m.stored(m.server.log.AppendSeq(m.t.Context(), m.request.records))
+		default:
+			return s
+		}
+	}
+}
+
+// answers takes what is to be written, and returns the statuses of it.
+
+func (m *manual) answers() (all string) {
+	m.t.Helper()
+	m.wire.out.Reset()
+	m.written(m.write())
+	for line := range strings.Lines(m.wire.out.String()) {
+		if strings.HasPrefix(line, "HTTP/1.1 ") {
+			all += " " + line[9:12]
+		}
+	}
+	if strings.Contains(m.wire.out.String(), "Connection: close") {
+		all += " closed"
+	}
+	return strings.TrimPrefix(all, " ")
+}
+
+// What becomes of a connection on which nothing more comes: by its state, whether that is
+
+// since its time is over, whether it had to make room, and whether it was ended.
+
+func TestHowAConnectionStops(t *testing.T) {
+	gone, late := io.EOF, os.ErrDeadlineExceeded
+	one := post(`{"a":1}`)
+	sent := map[state]string{stateOpening: "", stateHeader: "POST /api", stateBody: one[:len(one)-1], stateIdle: one}
+	for _, c := range []struct {
+		in   state
+		err  error
+		cut  bool
+		last bool
+		want string
+	}{
+		{stateOpening, gone, false, false, ""},
+		{stateOpening, gone, false, true, ""},
+		{stateOpening, gone, true, true, ""},
+		{stateOpening, late, false, false, "408 closed"},
+		{stateOpening, late, false, true, ""}, // the server shuts down
+		{stateOpening, late, true, true, "503 closed"},
+		{stateHeader, gone, false, false, "400 closed"},
+		{stateHeader, gone, false, true, "400 closed"},
+		{stateHeader, gone, true, true, "400 closed"},
+		{stateHeader, late, false, false, "408 closed"},
+		{stateHeader, late, false, true, "408 closed"},
+		{stateHeader, late, true, true, "503 closed"},
+		{stateBody, gone, false, false, "400 closed"},
+		{stateBody, gone, true, true, "400 closed"},
+		{stateBody, late, false, false, "408 closed"},
+		{stateBody, late, false, true, "408 closed"},
+		{stateBody, late, true, true, "503 closed"},
+		{stateIdle, gone, false, false, ""},
+		{stateIdle, late, false, false, ""},
+		{stateIdle, late, true, true, ""},
+	} {
+		t.Run(fmt.Sprint(stateNames[c.in], c.err, c.cut, c.last), func(t *testing.T) {
+			m := newManual(t, Options{})
+			if m.gives(sent[c.in], 1000) == stepWrite {
+				m.answers()
+				m.gives("", 1)
+			}
+			if m.state != c.in {
+				t.Fatal(stateNames[m.state])
+			}
+			if c.cut {
+				m.hold.Store(taken)
+			}
+			m.last = c.last
+			m.received(0, c.err)
+			got := ""
+			if m.next() == stepWrite {
+				got = m.answers()
+			}
+			if got != c.want || m.next() != stepEnd {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+			reason := map[string]string{"400 closed": "http bad_request", "408 closed": "http timeout", "503 closed": "http overloaded"}[got]
+			if c.in == stateBody && (m.log.rejected[reason] != 1 || len(m.log.rejected) != 1) || c.in != stateBody && len(m.log.rejected) > 0 {
+				t.Errorf("counted %v", m.log.rejected)
+			}
+		})
+	}
+}
+
+// Whether an answer ends the connection, and whether what follows is read before that.
+
+func TestWhatEndsWithAnAnswer(t *testing.T) {
+	one := post(`{"a":1}`)
+	closing := strings.Replace(one, "\r\n", "\r\nConnection: close\r\n", 1)
+	twice := "GET /healthz HTTP/1.1\r\nHost: localhost\r\nAuthorization: x\r\nAuthorization: x\r\n\r\n"
+	for name, c := range map[string]struct {
+		send   string
+		before func(m *manual)
+		want   string
+		unread bool
+	}{
+		"it goes on":                 {one, nil, "201", false},
+		"a longer answer":            {post(strings.Repeat("{}\n", 60), ndjson, ids), nil, "201", false},
+		"the client wants it":        {closing, nil, "201 closed", false},
+		"and sends more":             {closing + "more", nil, "201 closed", true},
+		"drained":                    {one, func(m *manual) { m.server.Drain() }, "201 closed", false},
+		"ended":                      {one, func(m *manual) { m.end() }, "201 closed", false},
+		"a problem of a whole one":   {twice, nil, "400 closed", false},
+		"a problem of half of one":   {one[:len(one)-1] + "x", func(m *manual) { m.server.opts.MaxBody = 1 }, "413 closed", true},
+		"a page":                     {"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
+		"of HEAD":                    {"HEAD /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", nil, "200", false},
+		"nothing that is understood": {"x\r\n", nil, "400 closed", true},
+		"what its time is over for":  {"P", func(m *manual) { m.gives("", 1); m.received(0, os.ErrDeadlineExceeded) }, "408 closed", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newManual(t, Options{})
+			if c.before != nil {
+				c.before(m)
+			}
+			if s := m.gives(c.send, 1000); s != stepWrite {
+				t.Fatal(s)
+			}
+			if got := m.answers(); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+			ends := strings.HasSuffix(c.want, "closed")
+			if m.ended != ends || ends && m.unread != c.unread || m.gone {
+				t.Errorf("ended: %t, unread: %t, gone: %t", m.ended, m.unread, m.gone)
+			}
+			if _, body, _ := strings.Cut(m.wire.out.String(), "\r\n\r\n"); (name == "of HEAD") != (body == "") {
+				t.Errorf("%q", body)
+			}
+			if cap(m.out) > firstRead || m.large != nil || m.request != nil {
+				t.Errorf("it keeps %d bytes, %d bytes and %v", cap(m.out), len(m.large), m.request)
+			}
+		})
+	}
+}
+
+// An answer that is not taken ends the connection, and nothing more is written or read.
+
+func TestNothingFollowsAnAnswerThatIsNotTaken(t *testing.T) {
+	m := newManual(t, Options{})
+	if s := m.gives(post(strings.Repeat("{}\n", 1000), ndjson, ids), 100_000); s != stepWrite || len(m.large) == 0 {
+		t.Fatal(s, len(m.large))
+	}
+	m.wire.fails = os.ErrDeadlineExceeded
+	m.answers()
+	if m.wire.writes != 1 || m.next() != stepEnd || !m.gone || m.unread || m.large != nil {
+		t.Errorf("%d writes, gone: %t, unread: %t", m.wire.writes, m.gone, m.unread)
+	}
+	m = newManual(t, Options{})
+	m.gives(post("{}"), 1000)
+	m.answers()
+	if m.wire.writes != 1 {
+		t.Errorf("%d writes of one answer", m.wire.writes)
+	}
+}
+
+// A body is read where it belongs, and everything else beside it, in buffers of few sizes.
+
+// A request for which there is no memory is rejected when that is known, in each framing.
+
+// A deadline that has passed is set once, and none where there is none.
+
+func TestADeadlineIsSetOnce(t *testing.T) {
+	m := newManual(t, Options{})
+	now := time.Now()
+	later := m.all.deadline(now.Add(time.Hour))
+	m.expire(m.all.deadline(now), now)
+	m.enter(stateStoring)
+	m.expire(later, now)
+	if m.wire.deadline != 0 {
+		t.Errorf("%d deadlines are set before any has passed", m.wire.deadline)
+	}
+	m.enter(stateWriting)
+	m.expire(later, now)
+	m.expire(later, now)
+	if m.wire.deadline != 1 {
+		t.Errorf("one that has passed is set %d times", m.wire.deadline)
+	}
+}
+
+// Nothing is expected of a client while its usages are stored, and each body begins anew.
+func TestWhatAStateLeavesToTheNext(t *testing.T) {
+	m := newManual(t, Options{})
+	for range 2 {
+		text := post("{}")
+		m.gives(text[:len(text)-2], 1000)
+		if m.state != stateBody || m.by == 0 || m.arrived != 0 {
+			t.Errorf("%s until %d, %d bytes", stateNames[m.state], m.by, m.arrived)
+		}
+		if m.next() != stepRead {
+			t.Fatal("nothing is read")
+		}
+		copy(m.space, "{}")
+		m.received(2, nil)
+		if s := m.next(); s != stepPrepare || m.state != stateStoring || m.by != 0 {
+			t.Errorf("step %d, %s until %d", s, stateNames[m.state], m.by)
+		}
+		m.prepare()
+		m.gives("", 1)
+		m.answers()
+	}
+}
+
+// closable is a connection of which one side can be closed, or can't.
+
+type closable struct {
+	wire
+	err error
+}
+
+func (c *closable) CloseWrite() error { return c.err }
+
+// What a client still sends is read only once it was told that nothing follows.
+
+func TestWhoCantBeToldIsNotListenedTo(t *testing.T) {
+	for _, err := range []error{nil, errors.New("closed")} {
+		h := newServer(t, newMemoryLog(), Options{})
+		w := &closable{wire: wire{script: script{in: bytes.NewReader(make([]byte, 10))}}, err: err}
+		c := h.newConn(w)
+		c.unread = true
+		c.close()
+		if read := w.in.Len() == 0; read != (err == nil) {
+			t.Errorf("%v: read: %t", err, read)
+		}
+	}
+}
+
+// A certificate makes a client of who has no token, and keeps its connection.
+
+// What makes a client wait for 100 Continue changes nothing of its request.
+
+// How long requests took is counted from their header on; what is not one takes no time.
+
+// A handshake reads so much of a client and no more, until it is over.
+
+// Only who speaks something else than TLS is answered in plaintext.
+
+// A connection that is open is judged by the policy that holds now.
+
+// A request leaves the large buffers that it had to others, once.
+
+// An empty line does not keep a connection open while the server shuts down, nor does
+
+// anything else that comes between two requests.
+
+func TestWhoIsIdleEndsWithTheServer(t *testing.T) {
+	m := newManual(t, Options{})
+	m.gives(post("{}"), 1000)
+	m.answers()
+	m.gives("", 1)
+	m.all.closing.Store(true)
+	m.gives("\r\n", 1000)
+	if !m.isLast() {
+		t.Error("it goes on after an empty line")
+	}
+	m = newManual(t, Options{})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	v := visit(t, ln.Addr().String())
+	if m.raw, err = ln.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	defer m.raw.Close()
+	v.send("P")
+	waitFor(t, func() bool { return unread(m.raw) })
+	m.all.closing.Store(true)
+	m.gives(post("{}"), 1000)
+	m.answers()
+	if m.isLast() {
+		t.Error("it ends though a request has arrived")
+	}
+}
+
+// A body for which the kernel has no memory is rejected, and stays what it is.
