@@ -22,7 +22,7 @@ func benchTLS(rounds, seconds int, binary, dir string) error {
 	fmt.Println("\nTLS 1.3, a certificate of ECDSA P-256, single posts; connections are kept")
 	if _, err := exec.LookPath("wrk"); err != nil {
 		fmt.Println("not measured: wrk is not installed")
-		return nil //nolint:nilerr // as printed
+		return nil
 	}
 	dir = filepath.Join(dir, "tls")
 	if err := os.MkdirAll(dir, 0o755); err != nil { // nginx's workers are another user
