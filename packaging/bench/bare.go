@@ -26,8 +26,8 @@ type mmsghdr struct {
 const bareFlag = "bare-receiver"
 
 // receiveBare reads datagrams by recvmmsg, in a thread that waits in it, and
-// counts them until it is told to stop. It is in a process of its own, so that
-// its CPU time can be told from the sender's.
+// counts them until it is told to stop and none is left. It is in a process of its
+// own, so that its CPU time can be told from the sender's. It prints both.
 func receiveBare() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
@@ -65,12 +65,14 @@ func receiveBare() error {
 		headers[i].SetIovlen(1)
 	}
 	received := uintptr(0)
-	for !stopped.Load() {
+	for drained := false; !drained; {
 		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&headers)), batch, unix.MSG_WAITFORONE, 0, 0)
 		switch errno {
 		case 0:
 			received += n
-		case unix.EAGAIN, unix.EINTR:
+		case unix.EAGAIN: // nothing came for a while
+			drained = stopped.Load()
+		case unix.EINTR:
 		default:
 			return errno
 		}
@@ -83,40 +85,40 @@ func receiveBare() error {
 	return nil
 }
 
-// bare is a receiver in its own process.
-type bare struct {
+// receiver is this program in a process of its own, as something that receives.
+type receiver struct {
 	cmd  *exec.Cmd
 	out  *bufio.Reader
 	addr string
 }
 
-func startBare() (*bare, error) {
+func startReceiver(flags ...string) (*receiver, error) {
 	own, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	b := &bare{cmd: exec.Command(own, "-"+bareFlag)}
-	b.cmd.Stderr = os.Stderr
-	out, err := b.cmd.StdoutPipe()
+	r := &receiver{cmd: exec.Command(own, flags...)}
+	r.cmd.Stderr = os.Stderr
+	out, err := r.cmd.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := b.cmd.Start(); err != nil {
+	if err := r.cmd.Start(); err != nil {
 		return nil, err
 	}
-	b.out = bufio.NewReader(out)
-	line, err := b.out.ReadString('\n')
-	b.addr = strings.TrimSpace(line)
-	return b, err
+	r.out = bufio.NewReader(out)
+	line, err := r.out.ReadString('\n')
+	r.addr = strings.TrimSpace(line)
+	return r, err
 }
 
-// stop ends it and returns how many datagrams it has read, with how much CPU time.
-func (b *bare) stop() (received, nanoseconds float64, err error) {
-	if err := b.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+// stop ends it and returns the two numbers that it prints.
+func (r *receiver) stop() (n, nanoseconds float64, err error) {
+	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return 0, 0, err
 	}
-	if _, err := fmt.Fscan(b.out, &received, &nanoseconds); err != nil {
-		return 0, 0, err
+	if _, err := fmt.Fscan(r.out, &n, &nanoseconds); err != nil {
+		return 0, 0, errors.Join(err, r.cmd.Wait())
 	}
-	return received, nanoseconds, b.cmd.Wait()
+	return n, nanoseconds, r.cmd.Wait()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"collectord/collectord/send"
 	"collectord/wal"
 )
 
@@ -37,7 +38,7 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 	}
 	defer d.stop()
 	fmt.Printf("\nbatches of %d usages, %d connections, collectord send\n", batchUsages, batchConns)
-	fmt.Println("body               usages/s        p99   decoded MB/s    the log alone    ratio   decoder alone    ratio")
+	fmt.Println("body               usages/s        p99      GC   decoded MB/s    the log alone   ratio (aim 0.60)    decoder alone   ratio")
 	for _, lines := range []bool{false, true} {
 		rows := []*batchRow{{}, {coding: "gzip"}, {coding: "zstd"}}
 		for _, row := range rows {
@@ -54,7 +55,7 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 			}
 			plain := 0.0
 			for _, row := range rows {
-				if err := row.measure(binary, d.url, seconds, log, &plain); err != nil {
+				if err := row.measure(d, seconds, log, &plain); err != nil {
 					return err
 				}
 			}
@@ -78,19 +79,25 @@ type batchRow struct {
 	bodies [][]byte
 	size   float64 // of a body, decoded
 
-	rates, p99, logs, ratios, alone, decoding []float64
+	rates, p99, gcs, logs, alone []float64
+	ratios, decoding             ratios
 }
 
 // measure does one round. The plain row comes first and leaves its speed for the
 // others to be compared with.
-func (row *batchRow) measure(binary, url string, seconds int, log float64, plain *float64) error {
-	a, err := runSend(binary, seconds, append(row.flags, url, "--connections", strconv.Itoa(batchConns))...)
-	if err == nil && a.Latency == nil {
-		err = errors.New("nothing was answered")
-	}
+func (row *batchRow) measure(d *daemon, seconds int, log float64, plain *float64) error {
+	var a send.Summary
+	gc, err := d.gcDuring(seconds, func() (err error) {
+		a, err = runSend(d.cmd.Path, seconds, append(row.flags, d.url, "--connections", strconv.Itoa(batchConns))...)
+		if err == nil && a.Latency == nil {
+			err = errors.New("nothing was answered")
+		}
+		return err
+	})
 	if err != nil {
 		return err
 	}
+	row.gcs = append(row.gcs, gc)
 	speed := a.UsagesPerSecond / batchUsages * row.size / 1e6
 	row.rates, row.p99 = append(row.rates, a.UsagesPerSecond), append(row.p99, a.Latency.P99)
 	row.logs, row.ratios = append(row.logs, log), append(row.ratios, a.UsagesPerSecond/log)
@@ -107,10 +114,10 @@ func (row *batchRow) measure(binary, url string, seconds int, log float64, plain
 }
 
 func (row *batchRow) print(name string) {
-	fmt.Printf("%-12s %14.0f %7.1f ms %14.0f %16.0f %8.2f", name+" "+row.coding, median(row.rates), median(row.p99),
-		median(row.rates)/batchUsages*row.size/1e6, median(row.logs), median(row.ratios))
+	fmt.Printf("%-12s %14.0f %7.1f ms %5.1f %% %14.0f %16.0f   %-17s", name+" "+row.coding, median(row.rates), median(row.p99), median(row.gcs),
+		median(row.rates)/batchUsages*row.size/1e6, median(row.logs), row.ratios)
 	if row.coding != "" {
-		fmt.Printf(" %10.0f MB/s %8.2f", median(row.alone), median(row.decoding))
+		fmt.Printf(" %10.0f MB/s   %s", median(row.alone), row.decoding)
 	}
 	fmt.Println()
 }

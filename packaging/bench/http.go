@@ -2,40 +2,51 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strconv"
-	"strings"
 )
 
-// benchDoors measures single posts beside a constant answer.
-func benchDoors(rounds, seconds int, binary, dir string) error {
+// benchHTTP measures single posts beside a constant answer, and beside the durable limit.
+func benchHTTP(rounds, seconds int, binary, dir string) error {
+	dir = filepath.Join(dir, "http")
+	if err := os.MkdirAll(dir, 0o755); err != nil { // nginx's workers are another user
+		return err
+	}
 	d, err := startDaemon(binary, dir, "")
 	if err != nil {
 		return err
 	}
 	defer d.stop()
-	constant, stopConstant, err := startConstant(dir)
+	c, err := startConstant(dir, nil)
 	if err != nil {
 		return err
 	}
-	defer stopConstant()
+	defer c.stop()
 	load, err := loader(binary, dir)
 	if err != nil {
 		return err
 	}
-	fmt.Printf("load: %s; constant answer: %s\n\n", load.name, constant.name)
-	fmt.Println("HTTP              requests/s        p99   p99 of fsync    constant answer        p99    ratio    by collectord send        p99    ratio")
-	own := sendLoad(binary)
-	for _, conns := range []int{100, 256} {
-		if err := d.besideConstant(rounds, seconds, conns, load, own, constant.url); err != nil {
-			return err
+	fmt.Printf("single posts; load: %s\n", load.name)
+	rows := []*posts{
+		{conns: 8},
+		{conns: 100, constant: beside{floor: 0.55, aim: 0.65}, limit: beside{floor: 0.8, aim: 0.95}},
+		{conns: 256, constant: beside{floor: 0.65, aim: 0.8}, limit: beside{floor: 0.8, aim: 0.95}},
+		{conns: 1000, constant: beside{floor: 0.65, aim: 0.8}, limit: beside{floor: 0.8, aim: 0.95}},
+	}
+	for _, row := range rows {
+		for i := range rounds {
+			if err := row.measure(i, d, load, seconds, rival{c.url, &row.constant}, rival{"", &row.limit}); err != nil {
+				return err
+			}
 		}
 	}
-	if err := d.benchAB(rounds, seconds, dir, constant.url); err != nil {
+	printBeside(c.name, rows, func(p *posts) *beside { return &p.constant })
+	printBeside("the durable limit: a thread in epoll, another that writes and syncs, no checks", rows, func(p *posts) *beside { return &p.limit })
+	printLatency(rows)
+	if err := d.benchSend(rounds, seconds, load, sendLoad(binary)); err != nil {
+		return err
+	}
+	if err := d.benchAB(rounds, seconds, dir, c); err != nil {
 		return err
 	}
 	rss, err := d.rss()
@@ -46,95 +57,32 @@ func benchDoors(rounds, seconds int, binary, dir string) error {
 	return nil
 }
 
-// besideConstant measures and prints a row for so many connections.
-func (d *daemon) besideConstant(rounds, seconds, conns int, load, own load, constant string) error {
-	var ours, theirs, ratios, sends, sendRatios []float64
-	var ourP99, theirP99, sendP99, syncP99 []float64
-	for range rounds {
-		before, err := d.series()
-		if err != nil {
-			return err
-		}
-		a, err := load.run(d.url, conns, seconds)
-		if err != nil {
-			return err
-		}
-		after, err := d.series()
-		if err != nil {
-			return err
-		}
-		b, err := load.run(constant, conns, seconds)
-		if err != nil {
-			return err
-		}
-		c, err := own.run(d.url, conns, seconds)
-		if err != nil {
-			return err
-		}
-		ours, theirs, ratios = append(ours, a.rate), append(theirs, b.rate), append(ratios, a.rate/b.rate)
-		ourP99, theirP99 = append(ourP99, a.p99), append(theirP99, b.p99)
-		syncP99 = append(syncP99, 1000*quantile(before, after, "collectord_wal_fsync_seconds", 0.99))
-		sends, sendP99, sendRatios = append(sends, c.rate), append(sendP99, c.p99), append(sendRatios, c.rate/a.rate)
+// benchSend compares loads: collectord send, which should cost no more than wrk.
+func (d *daemon) benchSend(rounds, seconds int, load, own load) error {
+	if load.name == own.name {
+		return nil
 	}
-	fmt.Printf("%3d connections %12.0f %7.1f ms %6s %5.1f ms %18.0f %7.1f ms %8.2f %21.0f %7.1f ms %8.2f\n",
-		conns, median(ours), median(ourP99), "<", median(syncP99), median(theirs), median(theirP99), median(ratios), median(sends), median(sendP99), median(sendRatios))
-	return nil
-}
-
-// quantile is the bound of the histogram's bucket that holds it, of what was
-// observed between two scrapes.
-func quantile(before, after map[string]float64, name string, q float64) float64 {
-	all := after[name+"_count"] - before[name+"_count"]
-	least := math.Inf(1)
-	for series, v := range after {
-		bound, ok := strings.CutPrefix(series, name+`_bucket{le="`)
-		le, err := strconv.ParseFloat(strings.TrimSuffix(bound, `"}`), 64)
-		if ok && err == nil && v-before[series] >= q*all {
-			least = min(least, le)
-		}
-	}
-	return least
-}
-
-// benchAB measures as ab does, with a connection for each request, and with
-// HTTP/1.0's keep-alive.
-func (d *daemon) benchAB(rounds, seconds int, dir, constant string) error {
-	ab, err := exec.LookPath("ab")
-	if err != nil {
-		fmt.Println("\nab is not installed: no rows for it")
-		return nil //nolint:nilerr // as printed
-	}
-	body := filepath.Join(dir, "post.json")
-	if err := os.WriteFile(body, []byte(usage), 0o600); err != nil {
-		return err
-	}
-	run := func(url string, flags ...string) (float64, error) {
-		args := append([]string{"-q", "-c", "100", "-t", strconv.Itoa(seconds), "-n", "1000000", "-p", body, "-T", "application/json"}, flags...)
-		out, err := exec.Command(ab, append(args, url)...).CombinedOutput()
-		if err != nil {
-			return 0, fmt.Errorf("ab: %w: %s", err, out)
-		}
-		rate := regexp.MustCompile(`Requests per second:\s+([\d.]+)`).FindSubmatch(out)
-		if rate == nil || strings.Contains(string(out), "Non-2xx") {
-			return 0, fmt.Errorf("ab: %s", out)
-		}
-		return strconv.ParseFloat(string(rate[1]), 64)
-	}
-	fmt.Println("\nab, 100 connections   requests/s    constant answer    ratio")
-	for _, flags := range [][]string{nil, {"-k"}} {
-		var ours, theirs, ratios []float64
+	fmt.Printf("\nby collectord send, beside %s\nconnections   requests/s        p99      GC      theirs        p99   ratio\n", load.name)
+	for _, conns := range []int{100, 256} {
+		var rates, p99, gcs, loadRates, loadP99 []float64
+		var shares ratios
 		for range rounds {
-			a, err := run(d.url, flags...)
+			var a result
+			gc, err := d.gcDuring(seconds, func() (err error) {
+				a, err = own.run(d.url, conns, seconds)
+				return err
+			})
 			if err != nil {
 				return err
 			}
-			b, err := run(constant, flags...)
+			b, err := load.run(d.url, conns, seconds)
 			if err != nil {
 				return err
 			}
-			ours, theirs, ratios = append(ours, a), append(theirs, b), append(ratios, a/b)
+			rates, p99, gcs, shares = append(rates, a.rate), append(p99, a.p99), append(gcs, gc), append(shares, a.rate/b.rate)
+			loadRates, loadP99 = append(loadRates, b.rate), append(loadP99, b.p99)
 		}
-		fmt.Printf("%-20s %12.0f %18.0f %8.2f\n", strings.Join(append([]string{"ab"}, flags...), " "), median(ours), median(theirs), median(ratios))
+		fmt.Printf("%11d %12.0f %7.1f ms %5.1f %% %11.0f %7.1f ms   %s\n", conns, median(rates), median(p99), median(gcs), median(loadRates), median(loadP99), shares)
 	}
 	return nil
 }

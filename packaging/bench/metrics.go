@@ -33,9 +33,10 @@ func benchMetrics(rounds, seconds int, binary, dir string) error {
 	if _, err := load.run(d.url, conns, seconds); err != nil { // warms up
 		return err
 	}
-	fmt.Printf("\nmetrics, %d connections    requests/s    while scraped    ratio    scrapes/s\n", conns)
+	fmt.Printf("\nmetrics, %d connections    requests/s    while scraped   ratio               scrapes/s      GC\n", conns)
 	for _, every := range []time.Duration{time.Second, 0} {
-		var alone, scraped, ratios, rates []float64
+		var alone, scraped, rates, gcs []float64
+		var shares ratios
 		for range rounds {
 			a, err := load.run(d.url, conns, seconds)
 			if err != nil {
@@ -47,20 +48,24 @@ func benchMetrics(rounds, seconds int, binary, dir string) error {
 				defer close(stopped)
 				d.scrape(every, stop, &scrapes)
 			}()
-			b, err := load.run(d.url, conns, seconds)
+			var b result
+			gc, err := d.gcDuring(seconds, func() (err error) {
+				b, err = load.run(d.url, conns, seconds)
+				return err
+			})
 			close(stop)
 			<-stopped
 			if err != nil {
 				return err
 			}
-			alone, scraped, ratios = append(alone, a.rate), append(scraped, b.rate), append(ratios, b.rate/a.rate)
+			alone, scraped, shares, gcs = append(alone, a.rate), append(scraped, b.rate), append(shares, b.rate/a.rate), append(gcs, gc)
 			rates = append(rates, float64(scrapes.Load())/float64(seconds))
 		}
 		name := "without a pause"
 		if every > 0 {
 			name = "every " + every.String()
 		}
-		fmt.Printf("scraped %-18s %10.0f %16.0f %8.2f %12.1f\n", name, median(alone), median(scraped), median(ratios), median(rates))
+		fmt.Printf("scraped %-18s %10.0f %16.0f   %-17s %11.1f %5.1f %%\n", name, median(alone), median(scraped), shares, median(rates), median(gcs))
 	}
 
 	h := histogram.NewLatency()

@@ -41,25 +41,28 @@ func benchMillion(binary, dir string) error {
 	if err != nil {
 		return err
 	}
-	acknowledged := func() (int, error) {
-		all, err := d.series()
-		return int(all[`collectord_usages_appended_total{source="http"}`]), err
-	}
 	began := time.Now()
 	n := 0
+	var gcs []float64
 	for last := 0; n < million; {
 		// No more than is missing, as far as can be told.
 		seconds := 1
 		if last > 0 {
 			seconds = min(4, max(1, (million-n)/last))
 		}
-		if _, err := load.run(d.url, 256, seconds); err != nil {
+		gc, err := d.gcDuring(seconds, func() error {
+			_, err := load.run(d.url, 256, seconds)
 			return err
-		}
-		now, err := acknowledged()
+		})
 		if err != nil {
 			return err
 		}
+		gcs = append(gcs, gc)
+		all, err := d.series()
+		if err != nil {
+			return err
+		}
+		now := int(all[`collectord_usages_appended_total{source="http"}`])
 		last, n = (now-n)/seconds, now
 	}
 	posted := time.Since(began)
@@ -81,7 +84,7 @@ func benchMillion(binary, dir string) error {
 	if len(lines) != 2 || json.Unmarshal(lines[0], &log) != nil || json.Unmarshal(lines[1], &sum) != nil || !sum.Right || log.Records != n {
 		return fmt.Errorf("%d were acknowledged, and the audit says %s", n, strings.TrimSpace(string(out)))
 	}
-	fmt.Printf("\n%d single posts, 256 connections: acknowledged after %.1f s, shipped to MinIO after %.1f s, audited to the last record after %.1f s; RSS %.0f MiB\n",
-		n, posted.Seconds(), shipped.Seconds(), took.Seconds(), rss)
+	fmt.Printf("\n%d single posts, 256 connections: acknowledged after %.1f s, shipped to MinIO after %.1f s, audited to the last record after %.1f s (aim 6 s for a million); RSS %.0f MiB; GC %.1f %%\n",
+		n, posted.Seconds(), shipped.Seconds(), took.Seconds(), rss, median(gcs))
 	return nil
 }

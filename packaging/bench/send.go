@@ -17,7 +17,7 @@ import (
 )
 
 // runSend runs collectord send for so many seconds, or for what args say if they
-// are 0, and returns what it tells. It fails where not all was acknowledged.
+// are 0, and returns what it tells, also where it fails because not all was acknowledged or sent.
 func runSend(binary string, seconds int, args ...string) (s send.Summary, err error) {
 	args = append([]string{"send", "--json"}, args...)
 	if seconds > 0 {
@@ -28,6 +28,7 @@ func runSend(binary string, seconds int, args ...string) (s send.Summary, err er
 	c.Stderr = &said
 	out, err := c.Output()
 	if err != nil {
+		_ = json.Unmarshal(out, &s)
 		return s, fmt.Errorf("collectord %s: %w: %s%s", strings.Join(args, " "), err, said.Bytes(), out)
 	}
 	return s, json.Unmarshal(out, &s)
@@ -48,13 +49,18 @@ func sendLoad(binary string) load {
 }
 
 // blast sends datagrams of so many usages, at a rate a second or, with 0, as fast
-// as one socket can. They are made ahead, so that the sender costs little.
+// as one socket can. They are made ahead, so that the sender costs little. A busy machine may
+// send fewer than that.
 func blast(binary, addr string, usages, rate, seconds int) (send.Summary, error) {
 	args := []string{"udp://" + addr, "--batch", strconv.Itoa(usages), "--prepare", "64"}
 	if rate > 0 {
 		args = append(args, "--rate", strconv.Itoa(rate*usages))
 	}
-	return runSend(binary, seconds, args...)
+	s, err := runSend(binary, seconds, args...)
+	if err != nil && s.UsagesUnsent > 0 && s.Datagrams > 0 {
+		err = nil
+	}
+	return s, err
 }
 
 // bodiesOf returns what a run of collectord send with a seed sends in its

@@ -5,12 +5,14 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"collectord/collectord/send"
 )
 
 // benchDaemonSizes measures what segments of several sizes cost under a load of batches: they
 // are shipped to a folder meanwhile.
 func benchDaemonSizes(seconds int, binary, dir string) error {
-	fmt.Printf("\nNDJSON of %d usages, %d connections, %d s, shipped to a folder\nwal.segment_size      usages/s        p99   objects   peak RSS\n", batchUsages, batchConns, 2*seconds)
+	fmt.Printf("\nNDJSON of %d usages, %d connections, %d s, shipped to a folder\nwal.segment_size      usages/s        p99      GC   objects   peak RSS\n", batchUsages, batchConns, 2*seconds)
 	for _, mib := range []int{8, 64, 256} {
 		data := filepath.Join(dir, "size-"+strconv.Itoa(mib))
 		if err := os.MkdirAll(data, 0o755); err != nil {
@@ -21,7 +23,11 @@ func benchDaemonSizes(seconds int, binary, dir string) error {
 		if err != nil {
 			return err
 		}
-		a, err := runSend(binary, 2*seconds, append(batchFlags(true, ""), d.url, "--connections", strconv.Itoa(batchConns))...)
+		var a send.Summary
+		gc, err := d.gcDuring(2*seconds, func() (err error) {
+			a, err = runSend(binary, 2*seconds, append(batchFlags(true, ""), d.url, "--connections", strconv.Itoa(batchConns))...)
+			return err
+		})
 		rss, rssErr := d.rss()
 		metrics, seriesErr := d.series()
 		d.stop()
@@ -30,7 +36,7 @@ func benchDaemonSizes(seconds int, binary, dir string) error {
 				return err
 			}
 		}
-		fmt.Printf("%12d MiB %14.0f %7.1f ms %9.0f %6.0f MiB\n", mib, a.UsagesPerSecond, a.Latency.P99, metrics["collectord_shipper_objects_total"], rss)
+		fmt.Printf("%12d MiB %14.0f %7.1f ms %5.1f %% %9.0f %6.0f MiB\n", mib, a.UsagesPerSecond, a.Latency.P99, gc, metrics["collectord_shipper_objects_total"], rss)
 	}
 	return nil
 }

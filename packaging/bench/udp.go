@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"collectord/collectord/send"
 	"collectord/wal"
 )
 
@@ -32,7 +33,7 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 	defer d.stop()
 
 	fmt.Println("\nUDP, one sender, one usage of 98 bytes a datagram; all counts are of datagrams")
-	fmt.Println("rate asked     sent/s       sent   kernel drops       read   refused by us  in the log      lost")
+	fmt.Println("rate asked     sent/s       sent   kernel drops       read   refused by us  in the log      lost      GC")
 	for _, rate := range []int{10_000, 20_000, 50_000, 100_000, 150_000, 200_000} {
 		if err := d.curve(strconv.Itoa(rate), rate, seconds); err != nil {
 			return err
@@ -45,7 +46,7 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 	}
 
 	fmt.Printf("\nUDP, one sender, %d usages a datagram; kernel drops are datagrams, all else is usages\n", perDatagram)
-	fmt.Println(" rate asked   usages sent/s   in the log/s      lost   the log alone    ratio   kernel drops   refused by us")
+	fmt.Println(" rate asked   usages sent/s   in the log/s      lost      GC   the log alone    ratio   kernel drops   refused by us")
 	for _, rate := range []int{250_000, 500_000, 1_000_000, 2_000_000, 0} {
 		for range rounds {
 			alone, err := appendBatches(dir, seconds, wal.Options{MaxBytes: 64 << 30})
@@ -61,8 +62,8 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 				name = strconv.Itoa(rate)
 			}
 			sent := f.sent * perDatagram
-			fmt.Printf("%11s %15.0f %14.0f %8.2f%% %15.0f %8.2f %14.0f   %s\n",
-				name, sent/f.took, f.appended/f.took, 100*(1-f.appended/sent), alone, f.appended/f.took/alone, f.kernel, f.refused())
+			fmt.Printf("%11s %15.0f %14.0f %8.2f%% %5.1f %% %15.0f %8.2f %14.0f   %s\n",
+				name, sent/f.took, f.appended/f.took, 100*(1-f.appended/sent), f.gc, alone, f.appended/f.took/alone, f.kernel, f.refused())
 			if rate > 0 {
 				break
 			}
@@ -86,17 +87,18 @@ func (d *daemon) curve(name string, rate, seconds int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%10s %10.0f %10.0f %14.0f %10.0f %15s %11.0f %8.3f%%\n",
-		name, f.sent/f.took, f.sent, f.kernel, f.read, f.refused(), f.appended, 100*(1-f.appended/f.sent))
+	fmt.Printf("%10s %10.0f %10.0f %14.0f %10.0f %15s %11.0f %8.3f%% %5.1f %%\n",
+		name, f.sent/f.took, f.sent, f.kernel, f.read, f.refused(), f.appended, 100*(1-f.appended/f.sent), f.gc)
 	return nil
 }
 
 // benchCPU compares with the bare receiver, in turn.
 func (d *daemon) benchCPU(rounds, seconds int) error {
-	fmt.Println("\nCPU of the receiving process, one sender at full blast, one usage a datagram")
-	fmt.Println("               ns/datagram   a bare recvmmsg loop    ratio")
-	var ours, theirs, ratios []float64
-	for range rounds {
+	fmt.Println("\nbeside a bare recvmmsg loop, one sender at full blast, one usage a datagram; CPU of the receiving process")
+	fmt.Println("        sent/s      GC   ns/datagram     theirs   ratio        lost   by theirs   points more")
+	var rates, gcs, ours, theirs, lost, theirLost []float64
+	var shares, more ratios
+	for i := range rounds {
 		before, err := d.cpu()
 		if err != nil {
 			return err
@@ -109,22 +111,27 @@ func (d *daemon) benchCPU(rounds, seconds int) error {
 		if err != nil {
 			return err
 		}
-		b, err := startBare()
+		b, err := startReceiver("-" + bareFlag)
 		if err != nil {
 			return err
 		}
-		if _, err = blast(d.cmd.Path, b.addr, 1, 0, seconds); err != nil {
+		said, err := blast(d.cmd.Path, b.addr, 1, 0, seconds)
+		if err != nil {
 			return err
 		}
 		received, ns, err := b.stop()
 		if err != nil {
 			return err
 		}
-		a, c := (after-before)*1e9/f.read, ns/received
-		ours, theirs, ratios = append(ours, a), append(theirs, c), append(ratios, a/c)
-		fmt.Printf("%26.0f %22.0f %8.2f\n", a, c, a/c)
+		ours, theirs = append(ours, (after-before)*1e9/f.read), append(theirs, ns/received)
+		lost, theirLost = append(lost, 100*(1-f.appended/f.sent)), append(theirLost, 100*(1-received/float64(said.Datagrams)))
+		rates, gcs = append(rates, f.sent/f.took), append(gcs, f.gc)
+		shares, more = append(shares, ours[i]/theirs[i]), append(more, lost[i]-theirLost[i])
+		fmt.Printf("%14.0f %5.1f %% %13.0f %10.0f   %4.2f   %8.3f %% %9.3f %%   %.2f\n", rates[i], gcs[i], ours[i], theirs[i], shares[i], lost[i], theirLost[i], more[i])
 	}
-	fmt.Printf("median %19.0f %22.0f %8.2f\n", median(ours), median(theirs), median(ratios))
+	fmt.Printf("median %7.0f %5.1f %% %13.0f %10.0f   %4.2f   %8.3f %% %9.3f %%   %.2f\n",
+		median(rates), median(gcs), median(ours), median(theirs), median(shares), median(lost), median(theirLost), median(more))
+	fmt.Printf("ratio of CPU: %s, at most 0.90; points of loss more: %s, at most 0.50\n", shares, more)
 	return nil
 }
 
@@ -136,6 +143,7 @@ type flow struct {
 	rejected   float64 // usages, with reasons
 	dropped    float64 // usages
 	appended   float64 // usages
+	gc         float64 // share of the CPU, in percent
 	why        []string
 }
 
@@ -153,7 +161,11 @@ func (d *daemon) flood(usages, rate, seconds int) (f flow, err error) {
 	if err != nil {
 		return f, err
 	}
-	said, err := blast(d.cmd.Path, d.addr, usages, rate, seconds)
+	var said send.Summary
+	gc, err := d.gcDuring(seconds, func() (err error) {
+		said, err = blast(d.cmd.Path, d.addr, usages, rate, seconds)
+		return err
+	})
 	if err != nil {
 		return f, err
 	}
@@ -163,7 +175,7 @@ func (d *daemon) flood(usages, rate, seconds int) (f flow, err error) {
 		if err != nil {
 			return f, err
 		}
-		f = flow{sent: float64(said.Datagrams), took: said.Seconds}
+		f = flow{sent: float64(said.Datagrams), took: said.Seconds, gc: gc}
 		delta := func(series string) float64 { return after[series] - before[series] }
 		f.kernel = delta("collectord_udp_kernel_drops_total")
 		f.read = delta("collectord_udp_datagrams_total")

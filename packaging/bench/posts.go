@@ -1,0 +1,106 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+)
+
+// posts is a row of single posts from so many connections, and what each round came to.
+type posts struct {
+	conns           int
+	rates, p99, gcs []float64
+
+	constant, limit beside
+	syncP99         []float64 // of the durable limit, in milliseconds
+}
+
+// beside is another server under the same load, and how collectord compares.
+type beside struct {
+	floor, aim float64 // of the ratio; 0: none
+	rates, p99 []float64
+	ratios     ratios
+}
+
+// rival is one that is measured beside collectord.
+type rival struct {
+	url string // of what runs; "" is the durable limit, which is started
+	to  *beside
+}
+
+// measure does one round: collectord and its rivals in turn, in every other round from
+// the last to the first.
+func (p *posts) measure(round int, d *daemon, load load, seconds int, rivals ...rival) error {
+	var own result
+	others := make([]result, len(rivals))
+	turns := []func() error{func() (err error) {
+		own, err = p.own(d, load, seconds)
+		return err
+	}}
+	for i, r := range rivals {
+		turns = append(turns, func() (err error) {
+			if r.url != "" {
+				others[i], err = load.run(r.url, p.conns, seconds)
+				return err
+			}
+			run, err := againstLimit(filepath.Dir(d.dir), load, p.conns, seconds)
+			others[i], p.syncP99 = run.result, append(p.syncP99, run.syncP99)
+			return err
+		})
+	}
+	if round%2 == 1 {
+		slices.Reverse(turns)
+	}
+	for _, turn := range turns {
+		if err := turn(); err != nil {
+			return err
+		}
+	}
+	for i, r := range rivals {
+		r.to.rates, r.to.p99 = append(r.to.rates, others[i].rate), append(r.to.p99, others[i].p99)
+		r.to.ratios = append(r.to.ratios, own.rate/others[i].rate)
+	}
+	return nil
+}
+
+func (p *posts) own(d *daemon, load load, seconds int) (own result, err error) {
+	gc, err := d.gcDuring(seconds, func() (err error) {
+		own, err = load.run(d.url, p.conns, seconds)
+		return err
+	})
+	p.rates, p.p99, p.gcs = append(p.rates, own.rate), append(p.p99, own.p99), append(p.gcs, gc)
+	return own, err
+}
+
+// printBeside prints rows beside one of their rivals.
+func printBeside(name string, rows []*posts, of func(*posts) *beside) {
+	fmt.Printf("\nbeside %s\nconnections   requests/s        p99      GC       theirs        p99   ratio              floor    aim\n", name)
+	for _, p := range rows {
+		b := of(p)
+		fmt.Printf("%11d %12.0f %7.1f ms %5.1f %% %12.0f %7.1f ms   %-17s %6s %6s\n", p.conns, median(p.rates), median(p.p99), median(p.gcs),
+			median(b.rates), median(b.p99), b.ratios, goal(b.floor), goal(b.aim))
+	}
+}
+
+func goal(v float64) string {
+	if v == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", v)
+}
+
+// printLatency prints the p99 of rows beside the most that it may be: twice that of the
+// disk, and 1 ms.
+func printLatency(rows []*posts) {
+	fmt.Println("\np99 of requests beside that of write and fdatasync, of which the durable limit took every sample in the same round")
+	fmt.Println("connections   requests  write and fdatasync     at most   p99 / at most")
+	for _, p := range rows {
+		var most []float64
+		var shares ratios
+		for i, sync := range p.syncP99 {
+			most = append(most, 2*sync+1)
+			shares = append(shares, p.p99[i]/most[i])
+		}
+		fmt.Printf("%11d %7.2f ms %17.2f ms %8.2f ms   %s\n", p.conns, median(p.p99), median(p.syncP99), median(most), shares)
+	}
+}

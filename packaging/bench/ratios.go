@@ -1,0 +1,19 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+func median(v []float64) float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// ratios are those of the rounds. They are printed as their median, lowest and highest.
+type ratios []float64
+
+func (r ratios) String() string {
+	return fmt.Sprintf("%.2f (%.2f-%.2f)", median(r), slices.Min(r), slices.Max(r))
+}
