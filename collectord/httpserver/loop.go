@@ -73,7 +73,8 @@ func newLoop(h *Server, budget int) (*loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("event loop: %w", err)
 	}
-	l := &loop{server: h, poller: p, woken: make(chan struct{}, 1), buffers: newBuffers(h.opts.MaxHeader, budget)}
+	l := &loop{server: h, poller: p, woken: make(chan struct{}, 1)}
+	l.init(h.opts.MaxHeader, budget)
 	l.waiter = wal.NewWaiter(l.wake)
 	return l, nil
 }
