@@ -61,7 +61,7 @@ func (h *Server) Serve(ln net.Listener) error {
 	prepare(ln)
 	addr := ln.Addr()
 	ln, err := adopt(ln)
-	if _, sockets := ln.(*tcpListener); err == nil && sockets {
+	if _, sockets := ln.(*streamListener); err == nil && sockets {
 		err = h.startLoops()
 	}
 	if err == nil {

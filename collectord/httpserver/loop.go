@@ -12,7 +12,7 @@ import (
 	"collectord/wal"
 )
 
-// loop is a goroutine that drives many connections of plain TCP. It waits for none of
+// loop is a goroutine that drives many connections of plain TCP and unix sockets. It waits for none of
 // them: it goes on with a connection once its socket is ready, its commit has ended, a
 // worker is done with it, or its deadline has passed.
 //

@@ -14,40 +14,48 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tcpListener accepts connections that are sockets.
+// streamListener accepts connections that are sockets, of TCP or in the file system.
 //
 // System calls here are those of package syscall: for accept4, x/sys/unix asks
 // the kernel one thing more, and between its reads and writes and those of package
 // net the race detector sees no order.
-type tcpListener struct {
+type streamListener struct {
 	addr   net.Addr
 	file   *os.File
 	raw    syscall.RawConn
+	former net.Listener // knows whether to remove its file, if not nil
 	closed atomic.Bool
 }
 
-// adopt makes a listener of TCP, which it closes, one that accepts sockets.
-// Others are as they were.
+// adopt makes a listener of TCP or a unix socket, which it closes, one that accepts
+// sockets. Others are as they were.
 func adopt(ln net.Listener) (net.Listener, error) {
-	tcp, ok := ln.(*net.TCPListener)
+	stream, ok := ln.(interface {
+		net.Listener
+		File() (*os.File, error)
+	})
 	if !ok {
 		return ln, nil
 	}
-	file, err := tcp.File() // a duplicate
+	file, err := stream.File() // a duplicate
 	if err != nil {
 		return nil, err
 	}
-	raw, err := file.SyscallConn()
-	if err == nil {
-		err = tcp.Close()
+	l := &streamListener{addr: ln.Addr(), file: file}
+	if l.raw, err = file.SyscallConn(); err == nil {
+		if _, local := ln.(*net.UnixListener); local {
+			l.former = ln
+		} else {
+			err = ln.Close()
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &tcpListener{addr: tcp.Addr(), file: file, raw: raw}, nil
+	return l, nil
 }
 
-func (l *tcpListener) Accept() (net.Conn, error) {
+func (l *streamListener) Accept() (net.Conn, error) {
 	var fd int
 	var failed error
 	err := l.raw.Read(func(listener uintptr) bool {
@@ -69,14 +77,18 @@ func (l *tcpListener) Accept() (net.Conn, error) {
 	return nil, socketError("accept", err)
 }
 
-func (l *tcpListener) Addr() net.Addr { return l.addr }
+func (l *streamListener) Addr() net.Addr { return l.addr }
 
-func (l *tcpListener) Close() error {
+func (l *streamListener) Close() error {
 	l.closed.Store(true)
-	return socketError("close", l.file.Close())
+	err := l.file.Close()
+	if l.former != nil {
+		err = errors.Join(err, l.former.Close())
+	}
+	return socketError("close", err)
 }
 
-// socket is a connection of TCP that the runtime's poller does not know before
+// socket is a connection of TCP or a unix socket that the runtime's poller does not know before
 // somebody has to wait for it. A client with a connection for each request has
 // sent that by the time it is accepted, and is gone once it is answered: most of
 // the system calls for it would be there for waiting only.
