@@ -94,9 +94,10 @@ func TestIdleClientsLeaveDescriptorsForTheLog(t *testing.T) {
 func TestTheDaemonOutlivesWantOfDescriptors(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "")
+	edit(t, config, "http: {", "http: {max_connections: 1000, ")
 	// The soft limit is raised to the hard limit.
 	d := startAs(t, limited(command(t, "run", "--config", config), "-Sn 64"), port, admin)
-	if m := d.metrics(); m["collectord_http_connections_max"] != 1024 || m["process_max_fds"] < 1024 {
+	if m := d.metrics(); m["collectord_http_connections_max"] != 1000 || m["process_max_fds"] < 1024 {
 		t.Fatalf("%v connections may be open, %v files", m["collectord_http_connections_max"], m["process_max_fds"])
 	}
 	idleConnections(t, port, 400, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -28,7 +28,7 @@ import (
 // two runs are the same.
 const (
 	mostMemory = 128 << 20
-	moreOfTLS  = 1024 * 24 << 10
+	moreOfTLS  = crowdLimit * 24 << 10
 	distance   = 8 << 20
 )
 
@@ -43,14 +43,15 @@ const (
 )
 
 // TestEveryLimitReachedAtOnceTakesLittleMemory has the daemon, with its default
-// configuration and four decoders, hold as much as strangers can make it hold: in
-// plaintext, and over TLS, which holds more for each connection.
+// configuration but for 1,024 connections, and four decoders, hold as much as strangers
+// can make it hold: in plaintext, and over TLS, which holds more for each connection.
 func TestEveryLimitReachedAtOnceTakesLittleMemory(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(map[bool]string{false: "plaintext", true: "TLS"}[secure], func(t *testing.T) {
 			dir := t.TempDir()
 			// What is shipped too late is evicted, so that nobody is refused for it.
 			config, port, admin := configure(t, dir, "wal: {when_full: drop_oldest}\nshutdown: {grace: 0s}\n")
+			edit(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", crowdLimit))
 			s := &siege{t: t, bodies: bombs(t), answers: map[string]int{}, stored: map[string]bool{}}
 			if secure {
 				ca := newAuthority(t, dir)

@@ -19,9 +19,12 @@ import (
 	"time"
 )
 
-// crowd is how many clients of a kind are slow at a time: nearly all that the
-// default of http.max_connections lets in.
-const crowd = 1000
+// crowd is how many clients of a kind are slow at a time: nearly all that
+// http.max_connections lets in here.
+const (
+	crowd      = 1000
+	crowdLimit = 1024
+)
 
 // slowness is a way to hold a connection and give nothing for it.
 type slowness struct {
@@ -286,6 +289,7 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 		t.Fatalf("a limit of %d open files is too low for this test: %v", limit.Cur, err)
 	}
 	config, port, admin := configure(t, t.TempDir(), "")
+	edit(t, config, "http: {", fmt.Sprintf("http: {max_connections: %d, ", crowdLimit))
 	d := start(t, config, port, admin)
 	idle := slowness{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
 	slow := idle.begin(t, d, 2*crowd) // the first of them make room once they have been idle for a second
@@ -315,7 +319,7 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 		}
 		return stored >= 100
 	})
-	if n := d.connections(); n > 1024 {
+	if n := d.connections(); n > crowdLimit {
 		t.Errorf("%d connections are open", n)
 	}
 	t.Logf("%d connections wanted; 100 requests stored, %d told to come back; %s", 2*crowd, refused, d.memory())

@@ -57,14 +57,14 @@ func walLimits(cfg *config.Config) wal.Limits {
 func httpLimits(cfg *config.Config, files descriptors) httpserver.Limits {
 	l := httpserver.Limits{
 		MaxRecord:      int(cfg.HTTP.MaxRecord),
-		MaxConnections: cfg.HTTP.MaxConnections,
-		HeaderTimeout:  cfg.HTTP.HeaderTimeout,
-		BodyRate:       int(cfg.HTTP.BodyRate),
-		BodyGrace:      cfg.HTTP.BodyGrace,
-		AnswerTimeout:  cfg.HTTP.AnswerTimeout,
-		IdleTimeout:    cfg.HTTP.IdleTimeout,
-		Rate:           float64(cfg.HTTP.Rate),
-		Burst:          cfg.HTTP.Burst,
+		MaxConnections: cfg.HTTP.MaxConnections, MaxTLSConnections: cfg.HTTP.MaxTLSConnections,
+		HeaderTimeout: cfg.HTTP.HeaderTimeout,
+		BodyRate:      int(cfg.HTTP.BodyRate),
+		BodyGrace:     cfg.HTTP.BodyGrace,
+		AnswerTimeout: cfg.HTTP.AnswerTimeout,
+		IdleTimeout:   cfg.HTTP.IdleTimeout,
+		Rate:          float64(cfg.HTTP.Rate),
+		Burst:         cfg.HTTP.Burst,
 	}
 	files.bound(&l, cfg)
 	return l
@@ -164,6 +164,7 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *
 		Log:    log.Stats(),
 		HTTP: admin.HTTPSnapshot{
 			Requests: web.Requests(), Seconds: web.Seconds(), Connections: web.Connections(),
+			TLSConnections: web.TLSConnections(), MaxTLSConnections: web.MaxTLSConnections(),
 			MaxConnections: web.MaxConnections(), MadeRoom: web.MadeRoom(), TurnedAway: web.TurnedAway(),
 			ReadsDelayed: web.ReadsDelayed(), LoopTurns: web.LoopTurns(),
 			HandshakeFailures: web.HandshakeFailures(), CertificateExpires: expires(web.Policy()),

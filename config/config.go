@@ -48,6 +48,7 @@ type HTTP struct {
 	IdempotencyWindow          time.Duration
 	IdempotencyKeys            int
 	MaxConnections             int
+	MaxTLSConnections          int
 	HeaderTimeout, IdleTimeout time.Duration
 	BodyRate                   int64 // bytes a second
 	BodyGrace, AnswerTimeout   time.Duration

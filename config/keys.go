@@ -127,7 +127,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, count(1, 10_000_000, func(c *Config) *int { return &c.HTTP.IdempotencyKeys }),
 	},
 	{
-		"http.max_header", "8KiB", "Size of the largest request header taken. Each connection has memory for it.",
+		"http.max_header", "8KiB", "Size of the largest request header taken. Each TLS connection has memory for it; the\nothers share 16 MiB.",
 		"", restart, size(1<<10, 64<<10, func(c *Config) *int64 { return &c.HTTP.MaxHeader }),
 	},
 	{
@@ -139,8 +139,12 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Burst }),
 	},
 	{
-		"http.max_connections", "1024", "Connections open at a time. For one more, another makes room: the oldest that has had no\nauthenticated request (without tokens: has had nothing stored), else the one that has\nbeen idle longest. If there is none, it is answered 503. Fewer may be open where the\nlimit of open files is low; the log tells.",
+		"http.max_connections", "10000", "Connections open at a time. For one more, another makes room: the oldest that has had no\nauthenticated request (without tokens: has had nothing stored), else the one that has\nbeen idle longest. If there is none, it is answered 503. Fewer may be open where the\nlimit of open files is low; the log tells.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxConnections }),
+	},
+	{
+		"http.max_tls_connections", "1024", "Those of them that may be over TLS, each of which takes about 40 KiB. For one more, another\nof these makes room.",
+		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxTLSConnections }),
 	},
 	{
 		"http.header_timeout", "5s", "Time for a request's header to arrive.",

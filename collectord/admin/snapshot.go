@@ -38,11 +38,14 @@ type HTTPSnapshot struct {
 	Seconds     map[int]histogram.Distribution // by class of status: 2, 4, 5
 	Connections int
 
-	MaxConnections int               // as configured, or fewer where descriptors are scarce
-	MadeRoom       map[string]uint64 // connections closed for others, by what they were doing
-	TurnedAway     uint64            // connections
-	ReadsDelayed   uint64
-	LoopTurns      histogram.Distribution // in seconds
+	MaxConnections    int // as configured, or fewer where descriptors are scarce
+	TLSConnections    int
+	MaxTLSConnections int // no more than MaxConnections
+
+	MadeRoom     map[string]uint64 // connections closed for others, by what they were doing
+	TurnedAway   uint64            // connections
+	ReadsDelayed uint64
+	LoopTurns    histogram.Distribution // in seconds
 
 	HandshakeFailures  map[string]uint64 // by why
 	CertificateExpires float64           // in seconds since 1970; +Inf without one

@@ -60,11 +60,7 @@ func (c *conn) certified(policy *auth.Policy) (client string, why auth.Reason) {
 
 // isLocal reports whether a connection is one of a unix socket.
 func isLocal(c net.Conn) bool {
-	if s, ok := c.(*socket); ok {
-		_, local := s.listener.(*net.UnixAddr)
-		return local
-	}
-	_, local := c.(*net.UnixConn)
+	_, local := c.LocalAddr().(*net.UnixAddr)
 	return local
 }
 

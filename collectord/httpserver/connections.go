@@ -21,14 +21,13 @@ type connections struct {
 	leaving atomic.Int32 // are turned away and not closed yet; changed with mu held
 	room    roomCounters
 
-	mu        sync.Mutex // guards what follows
-	open      map[*conn]struct{}
-	strangers queue         // of those open: no request was authenticated or stored
-	clients   queue         // the others; those that are ending are in neither
-	ending    int           // of those open: had to make room
-	freed     *sync.Cond    // with mu: a descriptor was closed
-	timer     *time.Timer   // runs while connections are open
-	none      chan struct{} // somebody waits for the last to close
+	mu     sync.Mutex // guards what follows
+	open   map[*conn]struct{}
+	plain  crowd         // of those open
+	secure crowd         // of those open: over TLS
+	freed  *sync.Cond    // with mu: a descriptor was closed
+	timer  *time.Timer   // runs while connections are open
+	none   chan struct{} // somebody waits for the last to close
 }
 
 // closed returns what is closed once no connection is open. Those that are idle end now,
@@ -56,7 +55,9 @@ func (s *connections) closed() <-chan struct{} {
 func (s *connections) add(c net.Conn) *conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if most := s.server.limits.Load().connections(); len(s.open)-s.ending >= most && !s.makeRoomLocked(most) {
+	added := s.server.newConn(c)
+	config := added.checked.Handshake(isLocal(c))
+	if !s.findRoomLocked(config != nil) {
 		return nil
 	}
 	if s.open == nil {
@@ -65,8 +66,7 @@ func (s *connections) add(c net.Conn) *conn {
 	} else if len(s.open) == 0 {
 		s.timer.Reset(sweepEvery)
 	}
-	added := s.server.newConn(c)
-	if config := added.checked.Handshake(isLocal(c)); config != nil {
+	if config != nil {
 		added.startTLS(config)
 	} else if socket, ok := c.(*socket); ok {
 		socket.join(added, s.server.leastLoop())
@@ -74,14 +74,16 @@ func (s *connections) add(c net.Conn) *conn {
 	s.open[added] = struct{}{}
 	added.since = s.deadline(time.Now())
 	added.idleSince.Store(added.since)
-	s.strangers.push(added)
+	of := s.crowdOf(added)
+	of.open++
+	of.strangers.push(added)
 	return added
 }
 
-func (s *connections) count() int {
+func (s *connections) count() (all, secure int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.open)
+	return len(s.open), s.secure.open
 }
 
 // sweep logs last, without the mutex: a log that is slow delays no deadline.
@@ -119,6 +121,9 @@ func (s *connections) deadline(t time.Time) int64 {
 // or fewer where MaxDescriptors allows no more.
 func (h *Server) MaxConnections() int { return h.limits.Load().connections() }
 
+// MaxTLSConnections returns how many of them may be over TLS.
+func (h *Server) MaxTLSConnections() int { return h.limits.Load().secure() }
+
 // awaitDescriptor waits until a listener may accept a connection, and reports
 // false once the listener is closed. Accepting is the one thing that takes a
 // descriptor whenever a stranger likes, so that it must not happen beyond
@@ -145,7 +150,7 @@ func (s *connections) awaitDescriptor(closed *atomic.Bool) bool {
 // more: the limit was lowered.
 func (s *connections) shrinkLocked() {
 	most := s.server.limits.Load().bearable()
-	for len(s.open)-s.ending > most && s.makeRoomLocked(most) {
+	for s.plain.held()+s.secure.held() > most && s.makeRoomLocked(most, &s.plain, &s.secure) {
 	}
 }
 

@@ -8,16 +8,17 @@ import (
 // Limits can be changed while the server runs. The zero value of each field
 // stands for its default.
 type Limits struct {
-	MaxRecord      int           // bytes of a usage; default 1 MiB
-	MaxConnections int           // open at a time; default 1,024
-	MaxDescriptors int           // of all connections, those that are closing included; default: no limit
-	HeaderTimeout  time.Duration // for a request's header; default 5 s
-	BodyRate       int           // bytes a second with which a body must arrive; default 1 KiB
-	BodyGrace      time.Duration // before that counts; default 5 s
-	AnswerTimeout  time.Duration // for the client to take the answer; default 10 s
-	IdleTimeout    time.Duration // between requests; default 75 s
-	Rate           float64       // usages a second of all clients together; default: no limit
-	Burst          int           // usages taken at once; default: what Rate gives in a second
+	MaxRecord         int           // bytes of a usage; default 1 MiB
+	MaxConnections    int           // open at a time; default 10,000
+	MaxTLSConnections int           // of these over TLS; default 1,024
+	MaxDescriptors    int           // of all connections, those that are closing included; default: no limit
+	HeaderTimeout     time.Duration // for a request's header; default 5 s
+	BodyRate          int           // bytes a second with which a body must arrive; default 1 KiB
+	BodyGrace         time.Duration // before that counts; default 5 s
+	AnswerTimeout     time.Duration // for the client to take the answer; default 10 s
+	IdleTimeout       time.Duration // between requests; default 75 s
+	Rate              float64       // usages a second of all clients together; default: no limit
+	Burst             int           // usages taken at once; default: what Rate gives in a second
 }
 
 func (l Limits) withDefaults() Limits {
@@ -27,7 +28,8 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	set(&l.MaxRecord, 1<<20)
-	set(&l.MaxConnections, 1024)
+	set(&l.MaxConnections, 10_000)
+	set(&l.MaxTLSConnections, 1024)
 	set(&l.BodyRate, 1<<10)
 	setTime := func(v *time.Duration, d time.Duration) {
 		if *v == 0 {
@@ -64,6 +66,9 @@ func (l *Limits) spare() int {
 
 // connections is how many may be open at a time, beside those that are closing.
 func (l *Limits) connections() int { return min(l.MaxConnections, l.bearable()) }
+
+// secure is how many of these may be over TLS.
+func (l *Limits) secure() int { return min(l.MaxTLSConnections, l.connections()) }
 
 // bearable is how many connections there are descriptors for.
 func (l *Limits) bearable() int {

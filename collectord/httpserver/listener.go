@@ -198,7 +198,7 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 
 // noRoom is what whoever is turned away or cut off is told.
 func noRoom() *problem {
-	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections); nothing was stored")
+	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections, http.max_tls_connections); nothing was stored")
 	p.close = true
 	return p
 }

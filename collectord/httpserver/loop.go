@@ -13,7 +13,7 @@ import (
 	"collectord/wal"
 )
 
-// loop is a goroutine that drives many connections of plain TCP. It waits for none of
+// loop is a goroutine that drives many connections of plain TCP and unix sockets. It waits for none of
 // them: it goes on with a connection once its socket is ready, its commit has ended, a
 // worker is done with it, or its deadline has passed.
 //
@@ -78,7 +78,8 @@ func newLoop(h *Server, budget int) (*loop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("event loop: %w", err)
 	}
-	l := &loop{server: h, poller: p, woken: make(chan struct{}, 1), ended: make(chan struct{}), buffers: newBuffers(h.opts.MaxHeader, budget)}
+	l := &loop{server: h, poller: p, woken: make(chan struct{}, 1), ended: make(chan struct{})}
+	l.init(h.opts.MaxHeader, budget)
 	l.waiter = wal.NewWaiter(l.wake)
 	return l, nil
 }

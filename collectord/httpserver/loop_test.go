@@ -399,8 +399,8 @@ func TestALoopEndsWithItsServer(t *testing.T) {
 	}
 	for _, l := range *h.loops.Load() {
 		<-l.ended
-		if l.load.Load() != 0 || l.left != headBytes/len(*h.loops.Load()) || len(l.hungry)+len(l.awaited) > 0 {
-			t.Errorf("%d connections, %d bytes, %d hungry, %d wait", l.load.Load(), l.left, len(l.hungry), len(l.awaited))
+		if l.load.Load() != 0 || int(l.left.Load()) != l.budget || len(l.hungry)+len(l.awaited) > 0 {
+			t.Errorf("%d connections, %d bytes, %d hungry, %d wait", l.load.Load(), l.left.Load(), len(l.hungry), len(l.awaited))
 		}
 	}
 }

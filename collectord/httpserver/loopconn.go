@@ -201,6 +201,7 @@ func (l *loop) write(c *conn) bool {
 func (l *loop) end(c *conn) {
 	c.release()
 	c.giveBack()
+	c.in, c.from, c.out = nil, 0, nil // what was not looked at is no share of it any more
 	if c.gone || c.hold.Load() == taken || !c.unread {
 		l.close(c)
 		return

@@ -1,6 +1,9 @@
 package httpserver
 
-import "slices"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // headBytes is the memory for headers, and for what all requests hold of bodies, of the
 // connections that are driven by loops.
@@ -10,9 +13,10 @@ const headBytes = 16 << 20
 // that they need no buffer of their own: they are read and written in the loop's. What a
 // connection keeps while it waits is its share.
 type buffers struct {
-	scratch []byte // what was read: room for what is kept of a connection, and some
-	out     []byte // what is to be written
-	left    int    // bytes that may be kept, of all shares together
+	scratch []byte       // what was read: room for what is kept of a connection, and some
+	out     []byte       // what is to be written
+	budget  int          // bytes that may be kept, of all shares together
+	left    atomic.Int64 // of these; what is answered may take more than there are
 	bodies  [][]byte
 	hungry  []*conn // are not read, because nothing is left
 	reserve int     // bytes that may be kept of a connection after it was read
@@ -24,9 +28,11 @@ const readAtOnce = 4 << 10
 // requestShare is what a request takes while it is under way, beside its body.
 const requestShare = 1 << 10
 
-func newBuffers(maxHeader, budget int) buffers {
+func (b *buffers) init(maxHeader, budget int) {
 	scratch := max(maxHeader, firstRead) + readAtOnce
-	return buffers{scratch: make([]byte, scratch), left: budget, reserve: scratch + requestShare + firstBuffer}
+	b.scratch, b.reserve = make([]byte, scratch), scratch+requestShare+firstBuffer
+	b.budget = budget
+	b.left.Store(int64(budget))
 }
 
 // lend gives a connection the loop's memory to write to.
@@ -56,7 +62,7 @@ func (l *loop) takeBody(r *request) {
 // makeSpace gives a connection the loop's memory to read into, behind what it has kept.
 // Without a share it is not read, while its deadline runs.
 func (l *loop) makeSpace(c *conn) bool {
-	if l.left+c.share < l.reserve {
+	if !l.mayRead(c) {
 		if !c.starving {
 			c.starving = true
 			l.hungry = append(l.hungry, c)
@@ -69,6 +75,9 @@ func (l *loop) makeSpace(c *conn) bool {
 	c.space = l.scratch[n:min(n+readAtOnce, len(l.scratch))]
 	return true
 }
+
+// mayRead reports whether there is a share for whatever comes.
+func (l *loop) mayRead(c *conn) bool { return int(l.left.Load())+c.share >= l.reserve }
 
 // keep takes the loop's memory back, and gives a connection its own for what it still
 // needs.
@@ -86,7 +95,7 @@ func (l *loop) keep(c *conn) {
 	if c.request != nil {
 		share += requestShare + min(cap(c.request.arriving), firstBuffer) // what is beyond has a budget of its own
 	}
-	l.left += c.share - share
+	l.left.Add(int64(c.share - share))
 	c.share = share
 }
 
@@ -108,7 +117,7 @@ func (l *loop) own(b, needed, loops []byte) []byte {
 func (l *loop) feed() {
 	for len(l.hungry) > 0 {
 		c := l.hungry[0]
-		if !c.closed && l.left+c.share < l.reserve {
+		if !c.closed && !l.mayRead(c) {
 			l.starving.Store(true)
 			l.server.open.relieve()
 			return

@@ -150,8 +150,8 @@ func TestAnAuthenticatedRequestMakesAClient(t *testing.T) {
 	n.answer(t)
 	h.open.mu.Lock()
 	defer h.open.mu.Unlock()
-	if h.open.clients.n != 1 || h.open.strangers.n != 0 {
-		t.Errorf("%d clients, %d strangers", h.open.clients.n, h.open.strangers.n)
+	if h.open.plain.clients.n != 1 || h.open.plain.strangers.n != 0 {
+		t.Errorf("%d clients, %d strangers", h.open.plain.clients.n, h.open.plain.strangers.n)
 	}
 }
 

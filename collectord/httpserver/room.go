@@ -1,14 +1,11 @@
 package httpserver
 
-import (
-	"sync/atomic"
-	"time"
-)
+import "time"
 
 // When all places are taken, a new connection is accepted if another one can
-// make room for it. A connection is a stranger until one of its requests was
-// authenticated, by a token or a certificate, or stored. These make room, in this
-// order:
+// make room for it: any, or one over TLS where only the places for these are taken.
+// A connection is a stranger until one of its requests was authenticated, by a token
+// or a certificate, or stored. These make room, in this order:
 //
 //  1. the oldest stranger that has had strangersTime,
 //  2. while strangers hold more than half of the places, the oldest of them that
@@ -27,86 +24,39 @@ const (
 	leastTime     = 20 * time.Millisecond
 )
 
-// standing is what decides when a connection makes room.
-type standing struct {
-	known atomic.Bool  // is no stranger
-	hold  atomic.Int32 // free, kept or taken
-
-	// Guarded by the mutex of connections.
-	ending        bool   // makes room
-	since         int64  // as deadline makes it: when it was put at the end of its queue
-	queue         *queue // nil for none
-	ahead, behind *conn  // in it
-}
-
-// Values of hold. A stranger is cut off (taken) only if it is free, and a request is
-// stored only if its connection is kept: so none is cut off before its answer.
-const (
-	free = iota
-	kept
-	taken
-)
-
-// queue is a list of connections, the one that was pushed first at its head.
-type queue struct {
-	head, tail *conn
-	n          int
-}
-
-func (q *queue) push(c *conn) {
-	c.queue, c.ahead, c.behind = q, q.tail, nil
-	if q.tail == nil {
-		q.head = c
-	} else {
-		q.tail.behind = c
+// findRoomLocked reports whether there is a place for one more connection.
+func (s *connections) findRoomLocked(secure bool) bool {
+	limits := s.server.limits.Load()
+	if most := limits.secure(); secure && s.secure.held() >= most {
+		s.room.secure.Add(1)
+		return s.makeRoomLocked(most, &s.secure)
 	}
-	q.tail = c
-	q.n++
+	most := limits.connections()
+	return s.plain.held()+s.secure.held() < most || s.makeRoomLocked(most, &s.plain, &s.secure)
 }
 
-// remove takes c out of the queue it is in, if any.
-func (c *conn) remove() {
-	q := c.queue
-	if q == nil {
-		return
-	}
-	if c.ahead == nil {
-		q.head = c.behind
-	} else {
-		c.ahead.behind = c.behind
-	}
-	if c.behind == nil {
-		q.tail = c.ahead
-	} else {
-		c.behind.ahead = c.ahead
-	}
-	q.n--
-	c.queue, c.ahead, c.behind = nil, nil, nil
-}
-
-// requeue puts c at the end of its queue, as if it had come now: it is not looked
-// at again before the others.
-func (c *conn) requeue(now int64) {
-	q := c.queue
-	c.remove()
-	c.since = now
-	q.push(c)
-}
-
-// makeRoomLocked has a connection end, and reports whether there was one. Each
-// connection that can't is looked at once in leastTime at most, so that the cost
+// makeRoomLocked has a connection of these crowds end, and reports whether there was one.
+// Each connection that can't is looked at once in leastTime at most, so that the cost
 // of a flood does not grow with what is open.
-func (s *connections) makeRoomLocked(most int) bool {
+func (s *connections) makeRoomLocked(most int, crowds ...*crowd) bool {
 	now := s.deadline(time.Now())
-	return s.cutStrangerLocked(now, strangersTime) ||
-		s.strangers.n > most/2 && s.cutStrangerLocked(now, leastTime) ||
-		s.endIdleLocked(now) ||
-		s.cutStrangerLocked(now, leastTime)
+	return s.cutSpareStrangerLocked(now, most, crowds) ||
+		s.endIdleLocked(now, crowds) ||
+		s.cutStrangerLocked(now, leastTime, crowds)
+}
+
+// cutSpareStrangerLocked cuts off a stranger that makes room before any client does.
+func (s *connections) cutSpareStrangerLocked(now int64, most int, crowds []*crowd) bool {
+	strangers := 0
+	for _, of := range crowds {
+		strangers += of.strangers.n
+	}
+	return s.cutStrangerLocked(now, strangersTime, crowds) || strangers > most/2 && s.cutStrangerLocked(now, leastTime, crowds)
 }
 
 // cutStrangerLocked cuts off the oldest stranger, if it is older than age.
-func (s *connections) cutStrangerLocked(now int64, age time.Duration) bool {
-	for c := s.strangers.head; c != nil && c.since <= now-int64(age); c = s.strangers.head {
+func (s *connections) cutStrangerLocked(now int64, age time.Duration, crowds []*crowd) bool {
+	for c := oldestStranger(crowds); c != nil && c.since <= now-int64(age); c = oldestStranger(crowds) {
 		if !c.hold.CompareAndSwap(free, taken) {
 			c.requeue(now) // its usages are with the log
 			continue
@@ -126,14 +76,12 @@ const relieved = 8
 func (s *connections) relieve() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ending > 0 {
+	if s.plain.ending > 0 {
 		return
 	}
 	now, most := s.deadline(time.Now()), s.server.limits.Load().connections()
-	for n := 0; n < relieved; n++ {
-		if !s.cutStrangerLocked(now, strangersTime) && (s.strangers.n <= most/2 || !s.cutStrangerLocked(now, leastTime)) {
-			return
-		}
+	for n := 0; n < relieved && s.cutSpareStrangerLocked(now, most, []*crowd{&s.plain}); n++ {
+		s.room.relief.Add(1)
 	}
 }
 
@@ -147,11 +95,25 @@ const lookAt = 64
 
 // endIdleLocked ends the idlest client. Its connection is not closed but woken: a
 // request that has been read meanwhile is answered.
-func (s *connections) endIdleLocked(now int64) bool {
-	latest := now - int64(idleAfter)
+func (s *connections) endIdleLocked(now int64, crowds []*crowd) bool {
 	var idlest *conn
+	for _, of := range crowds {
+		idlest = of.idlest(idlest, now)
+	}
+	if idlest == nil {
+		return false
+	}
+	s.endLocked(idlest)
+	idlest.end()
+	s.room.made[idleClient].Add(1)
+	return true
+}
+
+// idlest returns the idlest client of a crowd, or another that is idler.
+func (of *crowd) idlest(idlest *conn, now int64) *conn {
+	latest := now - int64(idleAfter)
 	looked := 0
-	for c := s.clients.head; c != nil && c.since <= latest && looked < lookAt; {
+	for c := of.clients.head; c != nil && c.since <= latest && looked < lookAt; {
 		next := c.behind
 		since := c.idleSince.Load()
 		switch {
@@ -167,19 +129,13 @@ func (s *connections) endIdleLocked(now int64) bool {
 		}
 		c = next
 	}
-	if idlest == nil {
-		return false
-	}
-	s.endLocked(idlest)
-	idlest.end()
-	s.room.made[idleClient].Add(1)
-	return true
+	return idlest
 }
 
 func (s *connections) endLocked(c *conn) {
 	c.remove()
 	c.ending = true
-	s.ending++
+	s.crowdOf(c).ending++
 }
 
 // remove forgets a connection that is closed.
@@ -195,8 +151,10 @@ func (s *connections) remove(c *conn) {
 		s.none = nil
 	}
 	c.remove()
+	of := s.crowdOf(c)
+	of.open--
 	if c.ending {
-		s.ending--
+		of.ending--
 	}
 	s.freed.Signal()
 }
@@ -216,93 +174,11 @@ func (c *conn) know() {
 	s := c.all
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c.queue != &s.strangers {
+	of := s.crowdOf(c)
+	if c.queue != &of.strangers {
 		return // it is closed
 	}
 	c.remove()
 	c.since = s.deadline(time.Now())
-	s.clients.push(c)
-}
-
-// idleClient stands beside the states of strangers that make room: a client that is
-// idle after a request that was authenticated or stored.
-const idleClient = states
-
-// madeRoom names what a connection that made room was doing, by state.
-var madeRoom = [states + 1]string{ //nolint:gochecknoglobals // a constant table
-	stateOpening: "silent", stateHandshake: "handshake", stateIdle: "idle", stateHeader: "header",
-	stateBody: "body", stateStoring: "body", stateWriting: "answer", stateLingering: "answer", idleClient: "client",
-}
-
-// roomCounters count what happens when all places are taken.
-type roomCounters struct {
-	made   [states + 1]atomic.Uint64
-	away   atomic.Uint64
-	hungry atomic.Uint64 // reads that waited for memory
-	waits  atomic.Uint64 // of listeners, for a descriptor
-
-	// Guarded by the mutex of connections.
-	reported roomCounts
-	reached  bool      // it was reported, and is not over yet
-	last     time.Time // when the counters were seen to grow
-}
-
-type roomCounts struct{ made, away, hungry, waits uint64 }
-
-func (r *roomCounters) now() (n roomCounts) {
-	for i := range r.made {
-		n.made += r.made[i].Load()
-	}
-	n.away, n.hungry, n.waits = r.away.Load(), r.hungry.Load(), r.waits.Load()
-	return n
-}
-
-// MadeRoom returns how many connections were closed to make room for others, by
-// what they were doing.
-func (h *Server) MadeRoom() map[string]uint64 {
-	m := make(map[string]uint64, states)
-	for s, name := range madeRoom {
-		m[name] += h.open.room.made[s].Load()
-	}
-	return m
-}
-
-// TurnedAway returns how many connections were answered 503 and closed because
-// none could make room for them.
-func (h *Server) TurnedAway() uint64 { return h.open.room.away.Load() }
-
-// ReadsDelayed returns how often a connection was not read at once, because no memory was
-// left for what it sends.
-func (h *Server) ReadsDelayed() uint64 { return h.open.room.hungry.Load() }
-
-// calmAfter is how long no connection must have made room until the trouble is
-// over.
-const calmAfter = 2 * time.Second
-
-// reportRoomLocked returns how to log what has happened since the sweep before, or
-// nil. To log each connection would slow down the listener.
-func (s *connections) reportRoomLocked(now time.Time) func() {
-	r, counts, before := &s.room, s.room.now(), s.room.reported
-	limits, logger := s.server.limits.Load(), s.server.opts.Logger
-	switch {
-	case counts != before:
-		r.reported, r.reached, r.last = counts, true, now
-		text := "connections make room or are turned away: http.max_connections is reached (raise it, or look for clients that hold connections and send nothing)"
-		if limits.connections() < limits.MaxConnections {
-			text = "connections make room or are turned away: no more file descriptors are left for them (raise LimitNOFILE=, or look for clients that hold connections and send nothing)"
-		}
-		if counts.hungry > before.hungry {
-			text = "connections wait to be read: the memory for headers and small bodies is used up (look for clients that begin requests and do not end them)"
-		}
-		return func() {
-			logger.Warn(text, "trouble", "connections", "made_room", counts.made-before.made,
-				"turned_away", counts.away-before.away, "reads_delayed", counts.hungry-before.hungry, "listeners_waited", counts.waits-before.waits)
-		}
-	case r.reached && now.Sub(r.last) >= calmAfter:
-		r.reached = false
-		return func() {
-			logger.Info("no connection makes room or is turned away any more", "trouble", "connections")
-		}
-	}
-	return nil
+	of.clients.push(c)
 }

@@ -192,7 +192,16 @@ func (h *Server) Seconds() map[int]histogram.Distribution {
 }
 
 // Connections returns how many connections are open.
-func (h *Server) Connections() int { return h.open.count() }
+func (h *Server) Connections() int {
+	n, _ := h.open.count()
+	return n
+}
+
+// TLSConnections returns how many of them are over TLS.
+func (h *Server) TLSConnections() int {
+	_, n := h.open.count()
+	return n
+}
 
 // dates makes the Date of answers, a text for each second.
 type dates struct{ latest atomic.Pointer[date] }

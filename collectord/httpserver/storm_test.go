@@ -67,8 +67,8 @@ func TestNothingIsHeldAfterAStorm(t *testing.T) {
 	if h.small.free != smallBodies || h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStored() || h.decoding.free != h.opts.MaxBody {
 		t.Errorf("free: %d small, %d in flight, %d storing, %d decoding", h.small.free, h.inFlight.free, h.storing.free, h.decoding.free)
 	}
-	if len(h.window.underWay) > 0 || len(h.decoders.slots) > 0 || len(h.open.open) > 0 || h.open.ending != 0 || h.open.strangers.n+h.open.clients.n != 0 {
-		t.Errorf("%d claims, %d decoders, %d open, %d ending", len(h.window.underWay), len(h.decoders.slots), len(h.open.open), h.open.ending)
+	if len(h.window.underWay) > 0 || len(h.decoders.slots) > 0 || len(h.open.open) > 0 || h.open.plain != (crowd{}) || h.open.secure != (crowd{}) {
+		t.Errorf("%d claims, %d decoders, %d open, %+v, %+v", len(h.window.underWay), len(h.decoders.slots), len(h.open.open), h.open.plain, h.open.secure)
 	}
 	for wait := time.Now().Add(testLimit); runtime.NumGoroutine() > goroutines+2 && time.Now().Before(wait); {
 		runtime.Gosched()

@@ -362,7 +362,7 @@ func TestUnfinishedHandshakesStopNobody(t *testing.T) {
 	waitFor(t, func() bool { // for the first that came
 		h.open.mu.Lock()
 		defer h.open.mu.Unlock()
-		return h.open.strangers.head.since <= h.open.deadline(time.Now())-int64(leastTime)
+		return h.open.secure.strangers.head.since <= h.open.deadline(time.Now())-int64(leastTime)
 	})
 	v, err := visitTLS(t, addr, ca.Config(nil))
 	if err != nil {

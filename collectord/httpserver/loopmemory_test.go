@@ -1,0 +1,157 @@
+package httpserver
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// kept is how many bytes of their memory loops have given to connections.
+func (h *Server) kept() (n int) {
+	for _, l := range *h.loops.Load() {
+		n += l.budget - int(l.left.Load())
+	}
+	return n
+}
+
+// Whatever a connection was doing when it ended, its share is there for others.
+func TestEachConnectionGivesItsShareBack(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	const head = "POST /api/usages HTTP/1.1\r\nHost: localhost\r\n"
+	limits := Limits{HeaderTimeout: 300 * time.Millisecond, BodyGrace: 300 * time.Millisecond, BodyRate: 1 << 20, AnswerTimeout: 300 * time.Millisecond, IdleTimeout: 300 * time.Millisecond}
+	for name, c := range map[string]struct {
+		send  string
+		keeps bool // something, until its time is over
+		large bool // also of other budgets
+	}{
+		"silent":                      {"", false, false},
+		"half a header":               {head, true, false},
+		"a header beyond what may be": {head + "X: " + strings.Repeat("x", 10<<10), false, false},
+		"half a body":                 {head + "Content-Length: 100\r\n\r\n{", true, false},
+		"half a body in chunks":       {head + "Transfer-Encoding: chunked\r\n\r\n64\r\n{", true, false},
+		"half a large body":           {head + "Content-Length: 1000000\r\n\r\n" + strings.Repeat(" ", 500_000), true, true},
+		"idle":                        {post("{}"), false, false},
+		"waits to continue":           {head + "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n", true, false},
+		"broken, and more":            {"GARBAGE\r\n\r\n" + strings.Repeat("x", 1000), false, false},
+		"the last, and more":          {head + "Connection: close\r\nContent-Length: 2\r\n\r\n{}" + strings.Repeat("x", 1000), false, false},
+		"too large, and more":         {head + "Content-Length: 99999999\r\n\r\n" + strings.Repeat("x", 3000), false, false},
+		"takes no answers":            {strings.Repeat(post("no JSON"), 5000), true, false},
+		"takes no large answers":      {strings.Repeat(post(strings.Repeat("{}\n", 3000), ndjson, "Prefer: return=representation"), 20), true, true},
+	} {
+		for _, leaves := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, leaves %t", name, leaves), func(t *testing.T) {
+				t.Parallel()
+				h, addr := serve(t, newMemoryLog(), Options{Limits: limits})
+				var all []*visitor
+				for range 4 {
+					v := visit(t, addr)
+					_ = v.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+					_ = v.SetDeadline(time.Now().Add(200 * time.Millisecond))
+					_, _ = v.Write([]byte(c.send)) // not all of it may be taken
+					all = append(all, v)
+				}
+				if c.keeps {
+					waitFor(t, func() bool { return h.kept() > 0 })
+				}
+				if c.large {
+					waitFor(t, func() bool { return h.inFlight.left() < h.opts.MaxInFlight })
+					if n := h.kept(); n > 64<<10 {
+						t.Errorf("%d bytes are kept: large bodies are not the loops'", n)
+					}
+				}
+				if leaves {
+					for _, v := range all {
+						v.Close()
+					}
+				}
+				waitFor(t, func() bool { return h.Connections() == 0 })
+				waitFor(t, func() bool { return h.kept() == 0 })
+			})
+		}
+	}
+}
+
+func (b *budget) left() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.free
+}
+
+// starve takes the memory of loops, but for what one connection takes.
+func starve(h *Server) (restore func()) {
+	var took []int64
+	for _, l := range *h.loops.Load() {
+		n := l.left.Load()
+		l.left.Store(int64(l.reserve) - 1)
+		took = append(took, n-int64(l.reserve)+1)
+	}
+	return func() {
+		for i, l := range *h.loops.Load() {
+			l.left.Add(took[i])
+			l.wake()
+		}
+	}
+}
+
+// A connection for which there is no memory is not read, has its time, and goes on as soon
+// as another gives its share back. Strangers make room for that.
+func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	log := newMemoryLog()
+	h, addr := serve(t, log, Options{Limits: Limits{HeaderTimeout: 2 * time.Second}})
+	waitFor(t, func() bool { return h.loops.Load() != nil })
+
+	// It is not read, and is answered once its time is over.
+	restore := starve(h)
+	late := visit(t, addr)
+	began := time.Now()
+	late.send(post(`{"late":1}`))
+	if status, body := late.answer(); status != 408 && status != 503 {
+		t.Errorf("%d %s", status, body)
+	}
+	if took := time.Since(began); took < time.Second-10*time.Millisecond {
+		t.Errorf("it was given up after %v", took)
+	}
+	restore()
+
+	// It goes on once there is a share.
+	restore = starve(h)
+	waits := visit(t, addr)
+	waits.send(post(`{"waits":1}`))
+	waitFor(t, func() bool { return h.starving() })
+	restore()
+	if status, body := waits.answer(); status != 201 {
+		t.Errorf("%d %s", status, body)
+	}
+
+	// One that keeps much gives it back as it makes room.
+	waitFor(t, func() bool { return h.kept() == 0 })
+	for range 3 * headBytes / (8 << 10) / 2 {
+		v := visit(t, addr)
+		v.send("POST /api/usages HTTP/1.1\r\nX: " + strings.Repeat("x", 7<<10))
+	}
+	served := visit(t, addr)
+	served.send(post(`{"served":1}`))
+	if status, body := served.answer(); status != 201 {
+		t.Errorf("%d %s", status, body)
+	}
+	if h.open.room.hungry.Load() < 3 || h.MadeRoom()["header"] == 0 {
+		t.Errorf("%d had to wait; made room: %v", h.open.room.hungry.Load(), h.MadeRoom())
+	}
+	log.mu.Lock()
+	defer log.mu.Unlock()
+	if len(log.usages) != 2 {
+		t.Errorf("stored: %q", log.usages)
+	}
+}
+
+func (h *Server) starving() bool {
+	for _, l := range *h.loops.Load() {
+		if l.starving.Load() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,78 @@
+package httpserver
+
+import (
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"collectord/collectord/auth"
+	"collectord/collectord/auth/authtest"
+)
+
+// Where only the places over TLS are taken, connections over TLS make room for each
+// other. Where all are, whoever came first does.
+func TestConnectionsOverTLSMakeRoomForEachOther(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	ca := authtest.NewAuthority(t)
+	var text safeText
+	limits := Limits{MaxConnections: 5, MaxTLSConnections: 2}
+	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: limits, Logger: slog.New(slog.NewTextHandler(&text, nil))})
+	local := listenOn(t, "unix", t.TempDir()+"/http")
+	go func() { _ = h.Serve(local) }()
+	secure := func(sends string) *visitor {
+		t.Helper() // it is accepted before its handshake
+		v, err := visitTLS(t, addr, ca.Config(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.send(sends)
+		return v
+	}
+	answered := func(what string, v *visitor, want int) {
+		t.Helper()
+		if status, body := v.answer(); status != want {
+			t.Errorf("%s: %d %s", what, status, body)
+		}
+	}
+	const half = "POST /api/usages HTTP/1.1\r\n"
+	rest := strings.TrimPrefix(post("{}"), half)
+	plain := []*visitor{visitOn(t, local.Addr()), visitOn(t, local.Addr())}
+	for _, v := range plain {
+		v.send(half)
+	}
+	waitFor(t, func() bool { return h.Connections() == len(plain) })
+	first, second := secure(half), secure(half)
+	aged()
+	client := secure(post("{}"))
+	answered("the oldest stranger over TLS", first, http.StatusServiceUnavailable)
+	answered("a client over TLS", client, http.StatusCreated)
+	if n := h.TLSConnections(); n != 2 || h.MaxTLSConnections() != 2 {
+		t.Errorf("%d are over TLS, at most %d", n, h.MaxTLSConnections())
+	}
+	waitFor(t, func() bool { return strings.Contains(text.String(), "http.max_tls_connections is reached") })
+	for _, v := range plain { // they could still be finished, and one is
+		v.send("X-More: y\r\n")
+	}
+	plain[1].send(rest)
+	answered("a stranger in plaintext", plain[1], http.StatusCreated)
+
+	// With more places over TLS all five are taken, and the oldest stranger of all goes.
+	limits.MaxTLSConnections = 10
+	h.SetLimits(limits)
+	if h.MaxTLSConnections() != 5 {
+		t.Errorf("%d may be over TLS, of 5 in all", h.MaxTLSConnections())
+	}
+	third := secure(post("{}"))
+	answered("a third over TLS", third, http.StatusCreated)
+	aged()
+	fourth := secure(post("{}"))
+	answered("the oldest stranger of all", plain[0], http.StatusServiceUnavailable)
+	answered("a fourth over TLS", fourth, http.StatusCreated)
+	second.send(rest)
+	answered("a stranger over TLS that came later", second, http.StatusCreated)
+	waitFor(t, func() bool { return strings.Contains(text.String(), "http.max_connections is reached") })
+	if made := h.MadeRoom()["header"]; made != 2 || h.TurnedAway() != 0 {
+		t.Errorf("made room: %v, turned away: %d", h.MadeRoom(), h.TurnedAway())
+	}
+}
