@@ -99,7 +99,7 @@ func TestAPolicyHoldsForOpenConnections(t *testing.T) {
 	for _, local := range []bool{false, true} {
 		m := newManual(t, Options{})
 		if local {
-			m.raw = &net.UnixConn{}
+			m.raw = &socket{listener: &net.UnixAddr{}, fd: -1}
 		}
 		m.gives(post("{}"), 1000)
 		got := m.answers()
