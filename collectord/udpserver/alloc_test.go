@@ -39,11 +39,11 @@ func TestReadingDatagramsAllocatesNothing(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				n, err := r.batch.receive(r.socket.fd())
+				n, limits, err := r.receive()
 				if n != 8 || err != nil {
 					t.Fatal(n, err)
 				}
-				r.take(n)
+				r.take(n, limits)
 				runs++
 			}
 			for range 3 { // makes room

@@ -21,7 +21,8 @@ type datagrams struct {
 	iovecs  [batchSize]unix.Iovec
 	names   [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
 	memory  []byte
-	size    int // of a datagram
+	size    int  // of a datagram
+	named   bool // the kernel writes where datagrams come from
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -42,7 +43,6 @@ func newDatagrams(size int) (*datagrams, error) {
 		d.iovecs[i].SetLen(size)
 		d.headers[i].Iov = &d.iovecs[i]
 		d.headers[i].SetIovlen(1)
-		d.headers[i].Name = (*byte)(unsafe.Pointer(&d.names[i]))
 	}
 	return d, nil
 }
@@ -59,19 +59,34 @@ func (d *datagrams) forget(size int) {
 func (d *datagrams) free() error { return unix.Munmap(d.memory) }
 
 // receive reads what is there, without waiting, and returns how many datagrams
-// that were: EAGAIN means none.
-func (d *datagrams) receive(fd int) (int, error) {
-	for i := range d.headers {
-		d.headers[i].Namelen = unix.SizeofSockaddrInet6
+// that were: EAGAIN means none. Only with named does the kernel write where they
+// come from, which takes it time.
+//
+// The call can't block, so the scheduler is not told of it: the runtime's monitor
+// would look after it every 20 µs.
+func (d *datagrams) receive(fd int, named bool) (int, error) {
+	if named || d.named {
+		d.nameSenders(named)
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.headers)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			return int(n), nil
 		case unix.EINTR:
 		default:
 			return 0, errno
+		}
+	}
+}
+
+// nameSenders has the kernel write where datagrams come from, or not any more.
+func (d *datagrams) nameSenders(named bool) {
+	d.named = named
+	for i := range d.headers {
+		d.headers[i].Name, d.headers[i].Namelen = nil, 0
+		if named {
+			d.headers[i].Name, d.headers[i].Namelen = (*byte)(unsafe.Pointer(&d.names[i])), unix.SizeofSockaddrInet6
 		}
 	}
 }
@@ -83,7 +98,7 @@ func (d *datagrams) datagram(i int) (body []byte, truncated bool) {
 	return d.memory[from : from+int(h.length) : from+int(h.length)], h.Flags&unix.MSG_TRUNC != 0
 }
 
-// sender returns where the i-th datagram says it comes from.
+// sender returns where the i-th datagram says it comes from, if receive asked for that.
 func (d *datagrams) sender(i int) netip.Addr {
 	name := &d.names[i]
 	if name.Family == unix.AF_INET {

@@ -25,13 +25,13 @@ type reader struct {
 }
 
 // A reader that is faster than the senders would be woken for every other
-// datagram, which costs several times what reading one does (measured). Where
-// some come at a time it waits a little, so that more do: gatherTime, if the
-// receive buffer is gatherBuffer or more, which holds many times what comes in
-// meanwhile.
+// datagram, which costs several times what reading one does, and so would the
+// committer, which syncs what it finds (both measured). Where some come at a time
+// it waits a little, so that more do: gatherTime, if the receive buffer is
+// gatherBuffer or more, which holds many times what comes in meanwhile.
 const (
-	gatherTime   = time.Millisecond
-	gatherBuffer = 1 << 20
+	gatherTime   = 2 * time.Millisecond
+	gatherBuffer = 2 << 20
 )
 
 // busyLook is after how many full batches in a row a reader looks whether it falls
@@ -59,7 +59,7 @@ func (r *reader) run() {
 			return
 		default:
 		}
-		n, err := r.batch.receive(r.socket.fd())
+		n, limits, err := r.receive()
 		if errors.Is(err, unix.EAGAIN) {
 			if err = r.socket.wait(); err == nil {
 				continue
@@ -75,7 +75,7 @@ func (r *reader) run() {
 			failing = false
 			r.server.opts.Logger.Info("datagrams are read again", "trouble", "udp_read", "address", r.socket.addr)
 		}
-		r.take(n)
+		r.take(n, limits)
 		if full++; n < batchSize {
 			full = 0
 		} else if full%busyLook == 0 && r.socket.receiveQueueBusy() {
@@ -87,13 +87,20 @@ func (r *reader) run() {
 	}
 }
 
+// receive reads a batch, to be taken by the limits that hold now.
+func (r *reader) receive() (n int, limits *Limits, err error) {
+	limits = r.server.limits.Load()
+	n, err = r.batch.receive(r.socket.fd(), len(limits.Allow) > 0)
+	return n, limits, err
+}
+
 // drain reads without waiting until the socket is empty.
 func (r *reader) drain(ctx context.Context) error {
 	for ctx.Err() == nil {
-		n, err := r.batch.receive(r.socket.fd())
+		n, limits, err := r.receive()
 		switch {
 		case err == nil:
-			r.take(n)
+			r.take(n, limits)
 		case errors.Is(err, unix.EAGAIN):
 			return nil
 		case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.EHOSTUNREACH):

@@ -207,10 +207,9 @@ func (u *Server) KernelDrops() (total uint64) {
 }
 
 // take hands the usages of the first n datagrams over, all at once.
-func (r *reader) take(n int) {
+func (r *reader) take(n int, limits *Limits) {
 	size := 0
 	r.recs = r.recs[:0]
-	limits := r.server.limits.Load()
 	for i := range n {
 		body, truncated := r.batch.datagram(i)
 		size += len(body)

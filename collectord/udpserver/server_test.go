@@ -180,11 +180,11 @@ func TestLossesAreToldOnceALook(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	n, err := u.readers[0].batch.receive(u.readers[0].socket.fd())
+	n, limits, err := u.readers[0].receive()
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.readers[0].take(n)
+	u.readers[0].take(n, limits)
 	u.look()
 	lost := u.KernelDrops()
 	for _, line := range []string{

@@ -1,0 +1,65 @@
+package udpserver
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+)
+
+// TestSendersAreToldApartWheneverTheLimitsChange has datagrams of two senders in each
+// batch. Where nobody is kept out the kernel does not write who sent them.
+func TestSendersAreToldApartWheneverTheLimitsChange(t *testing.T) {
+	for _, c := range []struct{ first, second, neither string }{
+		{"127.0.0.1", "127.0.0.2", "192.0.2.1"},
+		{"::1", "::1", "2001:db8::1"},
+	} {
+		log := newMemoryLog()
+		u, first := openUnread(t, log, net.JoinHostPort(c.first, "0"), Options{Sockets: 1})
+		second, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(c.second)}, first.RemoteAddr().(*net.UDPAddr))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer second.Close()
+		r, refused := u.readers[0], 0
+		for _, only := range []string{"", c.second, c.first, "", c.neither, "", c.second} {
+			var allow []netip.Prefix
+			if only != "" {
+				addr := netip.MustParseAddr(only)
+				allow = []netip.Prefix{netip.PrefixFrom(addr, addr.BitLen())}
+			}
+			u.SetLimits(Limits{Allow: allow})
+			var want []string
+			for n := range 20 {
+				conn, from := first, c.first
+				if n%2 > 0 {
+					conn, from = second, c.second
+				}
+				text := fmt.Sprintf(`{"only":%q,"n":%d}`, only, n)
+				if _, err := conn.Write([]byte(text)); err != nil {
+					t.Fatal(err)
+				}
+				if only == "" || only == from {
+					want = append(want, text)
+				} else {
+					refused++
+				}
+			}
+			n, limits, err := r.receive()
+			if n != 20 || err != nil {
+				t.Fatal(n, err)
+			}
+			if only == "" {
+				allow = []netip.Prefix{netip.MustParsePrefix("::/128")} // from the next batch on
+			}
+			u.SetLimits(Limits{Allow: allow})
+			r.take(n, limits)
+			if !slices.Equal(log.usages, want) || log.rejected["udp not_allowed"] != refused {
+				t.Errorf("only %q may send: %q, want %q; %d refused, want %d", only, log.usages, want, log.rejected["udp not_allowed"], refused)
+			}
+			log.usages = nil
+		}
+		drain(t, u)
+	}
+}
