@@ -43,6 +43,9 @@ func loader(binary, dir string) (load, error) {
 			return r, fmt.Errorf("wrk: %s", out)
 		}
 		r.rate, _ = strconv.ParseFloat(string(rate[1]), 64)
+		if r.rate == 0 {
+			return r, fmt.Errorf("wrk: nothing was answered in %d s", seconds)
+		}
 		r.p99, _ = strconv.ParseFloat(string(p99[1]), 64)
 		r.p99 *= map[string]float64{"us": 0.001, "ms": 1, "s": 1000}[string(p99[2])]
 		return r, nil

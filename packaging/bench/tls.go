@@ -48,7 +48,7 @@ func benchTLS(rounds, seconds int, binary, dir string) error {
 	defer d.stop()
 	d.url = "https://" + d.addr + "/api/usages"
 	var rows []*posts
-	for _, conns := range []int{8, 100, 256, 1000} {
+	for _, conns := range []int{8, 100, 256} {
 		row := &posts{conns: conns}
 		for i := range rounds {
 			if err := row.measure(i, d, load, seconds, rival{c.secure, &row.constant}); err != nil {
