@@ -9,6 +9,7 @@ type standing struct {
 
 	// Guarded by the mutex of connections.
 	ending        bool   // makes room
+	relieves      bool   // because memory is short
 	since         int64  // as deadline makes it: when it was put at the end of its queue
 	queue         *queue // nil for none
 	ahead, behind *conn  // in it

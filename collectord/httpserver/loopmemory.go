@@ -13,8 +13,8 @@ const headBytes = 16 << 20
 // that they need no buffer of their own: they are read and written in the loop's. What a
 // connection keeps while it waits is its share.
 type buffers struct {
-	scratch []byte // what was read: room for what is kept of a connection, and some
-	out     []byte // what is to be written
+	scratch []byte       // what was read: room for what is kept of a connection, and some
+	out     []byte       // what is to be written
 	budget  int          // bytes that may be kept, of all shares together
 	left    atomic.Int64 // of these; what is answered may take more than there are
 	bodies  [][]byte
@@ -113,13 +113,13 @@ func (l *loop) own(b, needed, loops []byte) []byte {
 }
 
 // feed goes on with connections that had no share, in the order in which they came. Where
-// there is none for the first of them, a stranger makes room.
+// there is none for the first of them, strangers make room.
 func (l *loop) feed() {
 	for len(l.hungry) > 0 {
 		c := l.hungry[0]
 		if !c.closed && !l.mayRead(c) {
 			l.starving.Store(true)
-			l.server.open.relieve()
+			l.server.open.relieve(len(l.hungry))
 			return
 		}
 		l.hungry = slices.Delete(l.hungry, 0, 1)

@@ -68,6 +68,9 @@ func (l *streamListener) Accept() (net.Conn, error) {
 	})
 	switch {
 	case err == nil && failed == nil:
+		if l.former != nil {
+			setAnswerBuffer(uintptr(fd), answerBuffer) // those of unix sockets inherit nothing
+		}
 		return &socket{listener: l.addr, fd: fd}, nil
 	case l.closed.Load():
 		err = net.ErrClosed
