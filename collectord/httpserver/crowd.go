@@ -69,7 +69,7 @@ type crowd struct {
 }
 
 // held is how many have a place.
-func (c *crowd) held() int { return c.open - c.ending }
+func (of *crowd) held() int { return of.open - of.ending }
 
 func (s *connections) crowdOf(c *conn) *crowd {
 	if c.secure != nil {

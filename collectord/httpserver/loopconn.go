@@ -165,7 +165,7 @@ func (l *loop) write(c *conn) bool {
 		setAnswerBuffer(uintptr(c.fd), largeAnswerBuffer)
 	}
 	for {
-		rest := c.out
+		var rest []byte
 		if c.sent < len(c.out) {
 			rest = c.out[c.sent:]
 		} else {
