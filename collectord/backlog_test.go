@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,29 +27,6 @@ var backlogMiB = flag.Int("backlog", 5<<10, "MiB that pile up while the storage 
 
 // drainLimit is the bound of a daemon with every limit reached at once.
 const drainLimit = 128 << 20
-
-// memoryGroup makes a memory cgroup (v1) and returns its directory.
-func memoryGroup(t *testing.T, limit int) string {
-	t.Helper()
-	dir := fmt.Sprintf("/sys/fs/cgroup/memory/collectord-test-%d", os.Getpid())
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		goWithout(t, "memory cgroup (v1): "+err.Error())
-	}
-	t.Cleanup(func() {
-		for range 100 { // until the kernel has seen the last process go
-			if os.Remove(dir) == nil {
-				return
-			}
-			<-time.After(20 * time.Millisecond)
-		}
-	})
-	if err := os.WriteFile(filepath.Join(dir, "memory.limit_in_bytes"), []byte(strconv.Itoa(limit)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// No swap beside it, where that is counted.
-	_ = os.WriteFile(filepath.Join(dir, "memory.memsw.limit_in_bytes"), []byte(strconv.Itoa(limit)), 0o600)
-	return dir
-}
 
 func number(t *testing.T, path, pattern string) int {
 	t.Helper()
@@ -150,7 +126,7 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 	}
 	took := time.Since(began)
 	highest := number(t, status, `VmHWM:\s+(\d+) kB`) / 1024
-	kills := number(t, filepath.Join(group, "memory.oom_control"), `oom_kill (\d+)`)
+	kills := groupKills(t, group)
 	d.stop()
 	config, port, admin = configure(t, dir, strings.Replace(common, "grace: 0s", "grace: 20s", 1)+up+"\n")
 	start(t, config, port, admin).stop() // ships the last segment

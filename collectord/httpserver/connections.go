@@ -21,13 +21,15 @@ type connections struct {
 	leaving atomic.Int32 // are turned away and not closed yet; changed with mu held
 	room    roomCounters
 
-	mu     sync.Mutex // guards what follows
-	open   map[*conn]struct{}
-	plain  crowd         // of those open
-	secure crowd         // of those open: over TLS
-	freed  *sync.Cond    // with mu: a descriptor was closed
-	timer  *time.Timer   // runs while connections are open
-	none   chan struct{} // somebody waits for the last to close
+	mu        sync.Mutex // guards what follows
+	open      map[*conn]struct{}
+	plain     crowd         // of those open
+	secure    crowd         // of those open: over TLS
+	relieves  bool          // who makes room now does so because memory is short
+	relieving int           // of those open: have to for that
+	freed     *sync.Cond    // with mu: a descriptor was closed
+	timer     *time.Timer   // runs while connections are open
+	none      chan struct{} // somebody waits for the last to close
 }
 
 // closed returns what is closed once no connection is open. Those that are idle end now,

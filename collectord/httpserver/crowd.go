@@ -9,6 +9,7 @@ type standing struct {
 
 	// Guarded by the mutex of connections.
 	ending        bool   // makes room
+	relieves      bool   // because memory is short
 	since         int64  // as deadline makes it: when it was put at the end of its queue
 	queue         *queue // nil for none
 	ahead, behind *conn  // in it
@@ -68,7 +69,7 @@ type crowd struct {
 }
 
 // held is how many have a place.
-func (c *crowd) held() int { return c.open - c.ending }
+func (of *crowd) held() int { return of.open - of.ending }
 
 func (s *connections) crowdOf(c *conn) *crowd {
 	if c.secure != nil {

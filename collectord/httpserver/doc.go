@@ -50,11 +50,12 @@
 // What is held in memory has a bound, whatever strangers do:
 //
 //	what                        bound, by default                           MiB
-//	connections                 MaxConnections, 1,024 of them: 2 to 8 KiB of what
-//	                            came, stack 8 KiB, request and more 6 KiB    22
-//	  with TLS                  a record of 16 KiB, keys                     19
-//	bodies: the first 4 KiB     one for each connection                       4
-//	  below 64 KiB              smallBodies for all                           2
+//	connections                 MaxConnections, 10,000 of them: 1.2 KiB      12
+//	  what came, requests,      headBytes for all that loops drive: one
+//	  4 KiB of each body        without a share of that is not read          16
+//	  with TLS                  MaxTLSConnections, 1,024 of them: stack 8 KiB,
+//	                            what came, request, a record of 16 KiB, keys 45
+//	bodies below 64 KiB         smallBodies for all                           2
 //	  beyond                    MaxInFlight for all                          16
 //	  answers beyond 4 KiB      of the same two, beside the body
 //	  as sent, while decoded    MaxBody for all, where both forms are large   4
@@ -66,6 +67,10 @@
 //	remembered keys             IdempotencyKeys, 65,536 of 110 bytes          7
 //	datagrams being read        package udpserver, a batch for each socket    1
 //	free for others             buffers, mappings and lists, 16 of each       5
+//
+// The kernel has 3 KiB more of each connection, and at most 8 KiB of answers that are not
+// taken (answerBuffer). It counts these as memory of the cgroup; with version 2, also what
+// has come over TCP and is not read.
 //
 // Beside that the log has its queue (9 MiB) and buffers of three frames (4 MiB),
 // the shipper its uploads (10 MiB), and the program is there (19 MiB), with what

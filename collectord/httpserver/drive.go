@@ -98,6 +98,10 @@ func (c *conn) serve() {
 }
 
 func (c *conn) write() error {
+	if len(c.large) > 0 {
+		c.bufferAnswer(largeAnswerBuffer)
+		defer c.bufferAnswer(answerBuffer)
+	}
 	_, err := c.net.Write(c.out)
 	if err == nil && len(c.large) > 0 {
 		_, err = c.net.Write(c.large)

@@ -122,9 +122,28 @@ func isPassing(err error) bool {
 	return false
 }
 
-// answerBuffer is what the kernel keeps of answers that a client does not take.
-// By itself it would keep megabytes, and the client be served all that time.
-const answerBuffer = 64 << 10
+// What the kernel keeps of answers that a client does not take. By itself it would keep
+// megabytes, and the client be served all that time. It is memory of the daemon's cgroup,
+// so that there is little for each connection, and more only for a large answer, which is
+// counted as in flight.
+const (
+	answerBuffer      = 4 << 10
+	largeAnswerBuffer = 64 << 10
+)
+
+// setAnswerBuffer is for a socket, or a listener whose connections inherit it.
+func setAnswerBuffer(fd uintptr, size int) {
+	_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, size) // it is slower with less
+}
+
+// bufferAnswer changes the bound for a connection that no loop drives.
+func (c *conn) bufferAnswer(size int) {
+	if sc, ok := c.raw.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { setAnswerBuffer(fd, size) })
+		}
+	}
+}
 
 // deferAcceptSeconds is how many seconds the kernel keeps a connection that says nothing.
 const deferAcceptSeconds = 1
@@ -142,7 +161,7 @@ func prepare(ln net.Listener) {
 	}
 	if raw, err := sc.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer)
+			setAnswerBuffer(fd, answerBuffer)
 			// The others are not of unix sockets.
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferAcceptSeconds)

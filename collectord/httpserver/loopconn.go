@@ -169,6 +169,9 @@ func (l *loop) read(c *conn) bool {
 
 // write reports whether all was written, or the rest can't be.
 func (l *loop) write(c *conn) bool {
+	if len(c.large) > 0 && c.sent == 0 {
+		setAnswerBuffer(uintptr(c.fd), largeAnswerBuffer)
+	}
 	for {
 		var rest []byte
 		if c.sent < len(c.out) {
@@ -177,6 +180,9 @@ func (l *loop) write(c *conn) bool {
 			rest = c.large[c.sent-len(c.out):]
 		}
 		if len(rest) == 0 {
+			if len(c.large) > 0 {
+				setAnswerBuffer(uintptr(c.fd), answerBuffer)
+			}
 			c.sent = 0
 			c.written(nil)
 			return true

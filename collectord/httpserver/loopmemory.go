@@ -113,13 +113,13 @@ func (l *loop) own(b, needed, loops []byte) []byte {
 }
 
 // feed goes on with connections that had no share, in the order in which they came. Where
-// there is none for the first of them, a stranger makes room.
+// there is none for the first of them, strangers make room.
 func (l *loop) feed() {
 	for len(l.hungry) > 0 {
 		c := l.hungry[0]
 		if !c.closed && !l.mayRead(c) {
 			l.starving.Store(true)
-			l.server.open.relieve()
+			l.server.open.relieve(len(l.hungry))
 			return
 		}
 		l.hungry = slices.Delete(l.hungry, 0, 1)

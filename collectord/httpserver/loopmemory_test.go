@@ -10,7 +10,11 @@ import (
 
 // kept is how many bytes of their memory loops have given to connections.
 func (h *Server) kept() (n int) {
-	for _, l := range *h.loops.Load() {
+	all := h.loops.Load()
+	if all == nil {
+		return 0 // it is not serving yet
+	}
+	for _, l := range *all {
 		n += l.budget - int(l.left.Load())
 	}
 	return n

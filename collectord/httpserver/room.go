@@ -68,21 +68,21 @@ func (s *connections) cutStrangerLocked(now int64, age time.Duration, crowds []*
 	return false
 }
 
-// relieved is how many strangers make room at once where memory is short.
-const relieved = 8
+// maxRelieving is how many strangers make room at once where memory is short: some take
+// cutWithin for that, and thousands may be waiting.
+const maxRelieving = 256
 
-// relieve has strangers make room where a loop has no memory left for what others send,
-// unless some are at it.
-func (s *connections) relieve() {
+// relieve has strangers make room where a loop has no memory left for what so many others
+// send, unless as many are at it.
+func (s *connections) relieve(waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.plain.ending > 0 {
-		return
-	}
 	now, most := s.deadline(time.Now()), s.server.limits.Load().connections()
-	for n := 0; n < relieved && s.cutSpareStrangerLocked(now, most, []*crowd{&s.plain}); n++ {
+	s.relieves = true
+	for s.relieving < min(waiting, maxRelieving) && s.cutSpareStrangerLocked(now, most, []*crowd{&s.plain}) {
 		s.room.relief.Add(1)
 	}
+	s.relieves = false
 }
 
 // cutWithin is how long whoever is cut off has to take the answer that says so, as the
@@ -134,8 +134,11 @@ func (of *crowd) idlest(idlest *conn, now int64) *conn {
 
 func (s *connections) endLocked(c *conn) {
 	c.remove()
-	c.ending = true
+	c.ending, c.relieves = true, s.relieves
 	s.crowdOf(c).ending++
+	if c.relieves {
+		s.relieving++
+	}
 }
 
 // remove forgets a connection that is closed.
@@ -155,6 +158,9 @@ func (s *connections) remove(c *conn) {
 	of.open--
 	if c.ending {
 		of.ending--
+	}
+	if c.relieves {
+		s.relieving--
 	}
 	s.freed.Signal()
 }

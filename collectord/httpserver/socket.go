@@ -62,6 +62,9 @@ func (l *socketListener) Accept() (net.Conn, error) {
 	})
 	switch {
 	case err == nil && failed == nil:
+		if l.former != nil {
+			setAnswerBuffer(uintptr(fd), answerBuffer) // those of unix sockets inherit nothing
+		}
 		return &socket{listener: l.addr, fd: fd}, nil
 	case l.closed.Load():
 		err = net.ErrClosed

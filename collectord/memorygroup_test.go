@@ -1,0 +1,76 @@
+//go:build torture
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// memoryGroup makes a memory cgroup, of either version, and returns its directory.
+func memoryGroup(t *testing.T, limit int) string {
+	t.Helper()
+	root, bound, swap := "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+	if controllers, _ := os.ReadFile("/sys/fs/cgroup/cgroup.controllers"); strings.Contains(string(controllers), "memory") {
+		root, bound, swap = "/sys/fs/cgroup", "memory.max", "memory.swap.max"
+		_ = os.WriteFile(root+"/cgroup.subtree_control", []byte("+memory"), 0o600) // it may be so already
+		limit = limit / os.Getpagesize() * os.Getpagesize()
+	}
+	dir := fmt.Sprintf("%s/collectord-test-%d", root, os.Getpid())
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		goWithout(t, "memory cgroup: "+err.Error())
+	}
+	t.Cleanup(func() {
+		for range 100 { // until the kernel has seen the last process go
+			if os.Remove(dir) == nil {
+				return
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+	})
+	if err := os.WriteFile(filepath.Join(dir, bound), []byte(strconv.Itoa(limit)), 0o600); err != nil {
+		goWithout(t, "memory controller of cgroups: "+err.Error())
+	}
+	// No swap beside it, where that is counted.
+	noSwap := "0"
+	if root != "/sys/fs/cgroup" {
+		noSwap = strconv.Itoa(limit)
+	}
+	_ = os.WriteFile(filepath.Join(dir, swap), []byte(noSwap), 0o600)
+	return dir
+}
+
+// inGroup is a command that runs in a cgroup.
+func inGroup(group string, run *exec.Cmd) *exec.Cmd {
+	return exec.Command("sh", append([]string{"-c", `echo $$ >"$0"/cgroup.procs && exec "$@"`, group}, run.Args...)...)
+}
+
+// groupKills is how often the kernel killed a process for want of memory.
+func groupKills(t *testing.T, group string) int {
+	t.Helper()
+	for _, name := range []string{"memory.events", "memory.oom_control"} {
+		if _, err := os.Stat(filepath.Join(group, name)); err == nil {
+			return number(t, filepath.Join(group, name), `oom_kill (\d+)`)
+		}
+	}
+	t.Fatal("the kernel does not count its kills")
+	return 0
+}
+
+// groupMemory is what the cgroup takes now, in bytes, and how much of it is files, which
+// the kernel takes back as it needs.
+func groupMemory(t *testing.T, group string) (all, files int) {
+	t.Helper()
+	for _, name := range []string{"memory.current", "memory.usage_in_bytes"} {
+		if _, err := os.Stat(filepath.Join(group, name)); err == nil {
+			all = number(t, filepath.Join(group, name), `(\d+)`)
+		}
+	}
+	return all, number(t, filepath.Join(group, "memory.stat"), `(?m)^(?:file|cache) (\d+)`)
+}

@@ -1,0 +1,270 @@
+//go:build torture
+
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	siegeGroup  = 192 << 20 // bytes of the memory cgroup
+	plainPlaces = 10_000
+	tlsPlaces   = 1024
+	idleMemory  = 24 << 20 // of as many idle connections
+	siegeLasts  = 25 * time.Second
+)
+
+// place is a connection of a stranger, who comes back whenever it is closed.
+type place struct {
+	network, addr string
+	tls           *tls.Config
+	send          string
+	deaf          bool // takes no answers
+
+	conn net.Conn
+}
+
+// take connects, sends all that is taken without waiting long, and returns the descriptor.
+func (p *place) take() (fd int32) {
+	if p.conn != nil {
+		p.conn.Close()
+	}
+	c, err := net.DialTimeout(p.network, p.addr, 2*time.Second)
+	if p.conn = c; err != nil {
+		p.conn = nil
+		return -1 // poll leaves it out
+	}
+	if tcp, ok := c.(*net.TCPConn); ok && p.deaf {
+		_ = tcp.SetReadBuffer(4 << 10)
+	}
+	raw, err := c.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return -1
+	}
+	_ = raw.Control(func(n uintptr) { fd = int32(n) })
+	if p.tls != nil {
+		c = tls.Client(c, p.tls)
+		_ = c.SetDeadline(time.Now().Add(2 * time.Second))
+		if c.(*tls.Conn).Handshake() != nil {
+			return -1
+		}
+	}
+	_ = c.SetDeadline(time.Now().Add(2 * time.Millisecond))
+	_, _ = io.WriteString(c, p.send)
+	return fd
+}
+
+// hold takes all places, and takes them again, until it is over.
+func hold(places []*place, over *atomic.Bool, taken *atomic.Int32) {
+	fds := make([]unix.PollFd, len(places))
+	for i := range fds {
+		if over.Load() {
+			break
+		}
+		fds[i] = unix.PollFd{Fd: places[i].take(), Events: unix.POLLRDHUP}
+		taken.Add(1)
+	}
+	for !over.Load() {
+		<-time.After(500 * time.Millisecond) // or the listener's queue would be theirs alone
+		if _, err := unix.Poll(fds, 0); err != nil {
+			continue
+		}
+		for i := range fds {
+			if over.Load() {
+				break
+			}
+			if fds[i].Fd < 0 || fds[i].Revents != 0 {
+				fds[i] = unix.PollFd{Fd: places[i].take(), Events: unix.POLLRDHUP}
+			}
+		}
+	}
+	for _, p := range places {
+		if p.conn != nil {
+			p.conn.Close()
+		}
+	}
+}
+
+// besiege makes n places of each kind in turn.
+func besiege(n int, network, addr string, config *tls.Config) (places []*place) {
+	for i := range n {
+		p := &place{network: network, addr: addr, tls: config}
+		if network == "tcp" { // there are some ten thousand ports for each address of a client
+			p.addr = fmt.Sprintf("127.0.0.%d:%s", 1+i%4, addr[strings.LastIndex(addr, ":")+1:])
+		}
+		switch i % 4 {
+		case 0:
+			p.send = usagesHeader + "X-Long: " + strings.Repeat("x", 7<<10)
+		case 1:
+			p.send = usagesHeader + "Content-Length: 2000000\r\n\r\n" + strings.Repeat(" ", 3<<10)
+		case 2:
+			p.send = usagesHeader + "Content-Length: 2000000\r\n\r\n" + strings.Repeat(" ", 63<<10)
+		case 3:
+			p.deaf = true
+			p.send = strings.Repeat(usagesHeader+"Content-Length: 7\r\n\r\nno JSON", 500)
+		}
+		places = append(places, p)
+	}
+	return places
+}
+
+// TestTenThousandConnectionsFitIntoASmallCgroup has the daemon in a memory cgroup, with
+// strangers on all of its connections: half a header, half a body, answers that are not
+// taken. Datagrams come as fast as they can, and uploads go on. Plain connections are those
+// of TCP, or with TLS those of a unix socket.
+func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil || files.Cur < plainPlaces+tlsPlaces+500 {
+		goWithout(t, fmt.Sprintf("limit of open files above %d", plainPlaces+tlsPlaces+500))
+	}
+	for _, secure := range []bool{false, true} {
+		t.Run(map[bool]string{false: "plaintext", true: "and TLS"}[secure], func(t *testing.T) {
+			dir := t.TempDir()
+			config, port, admin := configure(t, dir, "wal: {when_full: drop_oldest, segment_size: 16MiB, seal_after: 1s}\nshutdown: {grace: 0s}\n")
+			token, line := newToken(t, "ward-3")
+			write(t, dir+"/tokens", line+"\n")
+			edit(t, config, "http: {", fmt.Sprintf("http: {anonymous: true, tokens_file: %s/tokens, ", dir))
+			addr := fmt.Sprintf("127.0.0.1:%d", port)
+			network, plain := "tcp", addr
+			url, transport := "http://"+addr+"/api/usages", &http.Transport{}
+			var stranger *tls.Config
+			if secure {
+				ca := newAuthority(t, dir)
+				ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
+				network, plain = "unix", dir+"/http"
+				edit(t, config, fmt.Sprintf("listen: '%s'}\nudp", addr), fmt.Sprintf("max_connections: %d, tls: {cert: %s/cert, key: %[2]s/key}, listen: ['0.0.0.0:%d', 'unix:%s']}\nudp", plainPlaces+tlsPlaces, dir, port, plain))
+				url, transport = "https://"+addr+"/api/usages", ca.client("").Transport.(*http.Transport)
+				stranger = &tls.Config{InsecureSkipVerify: true}
+			} else {
+				edit(t, config, fmt.Sprintf("listen: '%s'}\nudp", addr), fmt.Sprintf("listen: '0.0.0.0:%d'}\nudp", port))
+			}
+			group := memoryGroup(t, siegeGroup)
+			d := startAs(t, inGroup(group, command(t, "run", "--config", config)), port, admin)
+			if !secure {
+				d.holdsIdle(plainPlaces)
+			}
+
+			places := besiege(plainPlaces, network, plain, nil)
+			if secure {
+				places = append(places, besiege(tlsPlaces, "tcp", addr, stranger)...)
+			}
+			s := &siege{t: t, d: d}
+			var taken atomic.Int32
+			const holders = 8
+			for i := range holders {
+				var own []*place
+				for n := i; n < len(places); n += holders {
+					own = append(own, places[n])
+				}
+				s.running.Go(func() { hold(own, &s.over, &taken) })
+			}
+			s.running.Go(s.blast)
+			t.Cleanup(func() { s.over.Store(true); s.running.Wait() })
+			began := time.Now()
+			for int(taken.Load()) < len(places) {
+				if <-time.After(50 * time.Millisecond); time.Since(began) > time.Minute {
+					t.Fatalf("%d places were taken in a minute", taken.Load())
+				}
+			}
+			t.Logf("%d places were taken in %v", len(places), time.Since(began).Round(time.Millisecond))
+
+			var served, tried atomic.Int32
+			var clients sync.WaitGroup
+			for range 4 {
+				clients.Go(func() {
+					for !s.over.Load() {
+						own := transport.Clone()
+						client := &http.Client{Transport: own, Timeout: 5 * time.Second}
+						tried.Add(1)
+						if postAs(t, client, url, token) == http.StatusCreated {
+							served.Add(1)
+						}
+						own.CloseIdleConnections()
+						<-time.After(50 * time.Millisecond)
+					}
+				})
+			}
+			var most, anonymous, open, over float64
+			for began := time.Now(); time.Since(began) < siegeLasts; <-time.After(200 * time.Millisecond) {
+				all, files := groupMemory(t, group)
+				most, anonymous = max(most, float64(all)), max(anonymous, float64(all-files))
+				m, err := d.scrape()
+				if err != nil {
+					t.Fatal(err)
+				}
+				open, over = max(open, m["collectord_http_connections"]), max(over, m["collectord_http_tls_connections"])
+			}
+			m, kernel := d.metrics(), tcpMemory(t)
+			s.over.Store(true)
+			s.running.Wait()
+			clients.Wait()
+			t.Logf("%.0f connections, %.0f over TLS; %v; the cgroup had %.0f MiB at most, %.0f without files; TCP of the whole machine %d MiB; %d of %d clients served; %.0f usages shipped, %.0f connections turned away",
+				open, over, d.memory(), most/(1<<20), anonymous/(1<<20), kernel>>20, served.Load(), tried.Load(), m["collectord_usages_shipped_total"], m["collectord_http_connections_turned_away_total"])
+			if n := groupKills(t, group); n > 0 {
+				t.Errorf("%d OOM kills", n)
+			}
+			if open < plainPlaces*95/100 || secure && over < tlsPlaces*9/10 {
+				t.Error("not all places were taken")
+			}
+			if served.Load() != tried.Load() || tried.Load() < 20 {
+				t.Errorf("%d of %d clients were served", served.Load(), tried.Load())
+			}
+			if m["collectord_usages_shipped_total"] == 0 {
+				t.Error("nothing was uploaded meanwhile")
+			}
+			d.stop()
+		})
+	}
+}
+
+// holdsIdle sees what n idle connections cost.
+func (d *daemon) holdsIdle(n int) {
+	d.t.Helper()
+	client := &http.Client{Timeout: 5 * time.Second}
+	for range 100 {
+		if got := postAs(d.t, client, d.url(), ""); got != http.StatusCreated {
+			d.t.Fatal(got)
+		}
+	}
+	client.CloseIdleConnections()
+	before := d.memory()
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.%d:%d", 1+i%4, d.port))
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+			d.t.Fatal(err)
+		}
+		if status, err := readAnswer(bufio.NewReaderSize(c, 512)); status != http.StatusOK {
+			d.t.Fatal(status, err)
+		}
+	}
+	after := d.memory()
+	d.t.Logf("%d idle connections: RSS %d KiB -> %d KiB", d.connections(), before.now>>10, after.now>>10)
+	if more := after.now - before.now; more > idleMemory {
+		d.t.Errorf("%d idle connections take %d KiB more", n, more>>10)
+	}
+}
+
+// tcpMemory is what the kernel holds in sockets of TCP, in bytes.
+func tcpMemory(t *testing.T) int {
+	t.Helper()
+	return number(t, "/proc/net/sockstat", `TCP: .* mem (\d+)`) * os.Getpagesize()
+}
