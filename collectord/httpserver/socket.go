@@ -62,7 +62,7 @@ func (l *socketListener) Accept() (net.Conn, error) {
 	})
 	switch {
 	case err == nil && failed == nil:
-		if l.former != nil {
+		if l.named != nil {
 			setAnswerBuffer(uintptr(fd), answerBuffer) // those of unix sockets inherit nothing
 		}
 		return &socket{listener: l.addr, fd: fd}, nil
