@@ -72,8 +72,9 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest ui
 			c.lost[seq] = n.Reason
 			// What was uploaded may be evicted or rot, if the answer was lost or a crash
 			// came first. The log can't know, and says where the storage has it, if it
-			// has. If nothing tells when a damaged segment began, its last change does.
-			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || n.Reason == LossDamaged && s.kind.jumps ||
+			// has. If nothing tells when a damaged segment began, or one that the disk can't
+			// read, its last change does.
+			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || (n.Reason == LossDamaged || s.kind.blind) && s.kind.jumps ||
 				len(n.Hours) == 0 && s.harmed != nil // of a segment without its file nobody knows
 			unknown := c.inBucket[seq] && named
 			if _, ok := c.bySeq[seq]; ok && !unknown {

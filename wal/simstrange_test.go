@@ -43,7 +43,7 @@ func (s *life) meddleOnce(d vfs.Disk) {
 		}
 		if last > 0 {
 			sealed = append(sealed, e.Name())
-		} else {
+		} else if _, err := d.Stat(filepath.Join(dir, e.Name(), segment.FileName)); err == nil { // a stranger has none
 			unsealed = append(unsealed, e.Name())
 		}
 	}
@@ -59,7 +59,8 @@ func (s *life) meddleOnce(d vfs.Disk) {
 			all = slices.Concat(sealed, unsealed)
 		}
 		if len(all) > 0 {
-			if w, err := segment.All(0).Scan(d, filepath.Join(dir, all[s.rand.IntN(len(all))], segment.FileName)); err == nil && len(w.Pieces) > 0 {
+			path := filepath.Join(dir, all[s.rand.IntN(len(all))], segment.FileName)
+			if w, err := segment.All(0).Scan(d, path); err == nil && len(w.Pieces) > 0 && d.SyncFile(path) == nil { // or a crash may take them
 				first, last = w.Pieces[0].First, w.Pieces[0].Last
 			}
 		}

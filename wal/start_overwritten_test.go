@@ -63,6 +63,43 @@ func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
 	}
 }
 
+// TestAStrangerHidesNoRecordOfASegmentWithoutItsFile has both a sealed segment that lost
+// its file and an unsealed name without a file claim the same records.
+func TestAStrangerHidesNoRecordOfASegmentWithoutItsFile(t *testing.T) {
+	whole, names := namedDir(t)
+	for name, c := range map[string]struct {
+		lost    int // which segment has no file
+		place   string
+		without []int // were shipped
+		noted   []uint64
+	}{
+		"the last segment":       {4, segment.ActiveName(14), []int{5}, []uint64{13, 14, 15}},
+		"the next was shipped":   {3, segment.ActiveName(11), []int{4}, []uint64{10, 11, 12}},
+		"another one comes next": {3, segment.ActiveName(12), nil, []uint64{10, 11, 12}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := memoryDir(t)
+			copyDir(t, whole, dir)
+			log := filepath.Join(dir, "wal")
+			err := os.Remove(filepath.Join(log, names[c.lost], segment.FileName))
+			for _, i := range c.without {
+				err = errors.Join(err, os.RemoveAll(filepath.Join(log, names[i])))
+			}
+			if err = errors.Join(err, os.Mkdir(filepath.Join(log, c.place), 0o750)); err != nil {
+				t.Fatal(err)
+			}
+			putInTheWay(t, filepath.Join(log, c.place, "x"))
+			l := open(t, dir, Options{Node: "edge-1"})
+			if noted, _ := notedSeqs(t, l); !slices.Equal(noted, c.noted) {
+				t.Errorf("noted as lost %v, want %v", noted, c.noted)
+			}
+			checkLedger(t, l)
+			checkQuarantined(t, l, []byte(inTheWay))
+		})
+	}
+}
+
 // TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs has a disk write the only sector of
 // a segment over that of an unsealed one.
 func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {

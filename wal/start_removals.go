@@ -16,9 +16,9 @@ import (
 // resumeRemoval continues a removal that was interrupted between its decision and its
 // note. Records of it that no segment holds are lost. It returns the last seq.
 //
-// If the file ends with a whole frame, that can correct the name: above the name's last
-// seq only where another name continues, since the records were never acknowledged
-// otherwise; below it only for an evicted segment.
+// If the file ends with a whole frame, that can correct the name above its last seq, where
+// another name continues: the records were never acknowledged otherwise. Below that the
+// name is believed as far as the next segment, since the end of the file may be missing.
 func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 	_, _, ending, _ := parseName(s.name)
 	part := s.isPartial()
@@ -34,7 +34,7 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 		note.Node, note.LogID, note.Run = w.Header.Node, w.Header.LogID, w.Header.Run
 		note.Hours = hours(w)
 		end = max(w.Last(), s.first)
-		if !part && w.EndsExactly() && (evicting && end < s.last || end > s.last && l.continuesAt(end+1, found)) {
+		if !part && w.EndsExactly() && end > s.last && l.continuesAt(end+1, found) {
 			s.last = end
 		}
 	}

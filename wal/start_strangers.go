@@ -29,11 +29,11 @@ func (l *Log) withoutStrangers(all []*named) ([]*named, error) {
 // s would be sealed.
 func (l *Log) isStranger(s *named, all []*named) bool {
 	taken := slices.ContainsFunc(all, func(o *named) bool {
-		if o == s || o.sealed && (s.sealed || !o.isSealed()) || o.begins >= s.first {
+		if o == s || o.sealed && s.sealed || o.begins >= s.first {
 			return false
 		}
-		if o.sealed {
-			return o.last >= s.first
+		if o.sealed { // of two without a file the sealed one's name tells more
+			return o.last >= s.first && (o.isSealed() || o.sound && errors.Is(o.failed, fs.ErrNotExist) && errors.Is(s.failed, fs.ErrNotExist))
 		}
 		if w := l.read(o); w != nil && w.Unread == nil {
 			return w.Last() >= s.first
