@@ -349,7 +349,7 @@ func TestALoopKeepsDeadlines(t *testing.T) {
 				v.send("\r\n") // so that it is accepted at once
 			}
 			if c.status == nil {
-				_ = v.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+				_ = v.Conn.(*net.TCPConn).SetReadBuffer(256 << 10)
 				v.send(c.send)
 				// It is closed though its answer is not taken: or else this would wait for ever.
 				waitFor(t, func() bool { return h.Requests()[201] >= 3 && h.Connections() == 0 })

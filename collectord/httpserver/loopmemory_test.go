@@ -51,7 +51,7 @@ func TestEachConnectionGivesItsShareBack(t *testing.T) {
 				var all []*visitor
 				for range 4 {
 					v := visit(t, addr)
-					_ = v.Conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+					_ = v.Conn.(*net.TCPConn).SetReadBuffer(256 << 10)
 					_ = v.SetDeadline(time.Now().Add(200 * time.Millisecond))
 					_, _ = v.Write([]byte(c.send)) // not all of it may be taken
 					all = append(all, v)
