@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,8 +16,11 @@ import (
 // unreadableUntil has the storage fail to return objects with lines that were not put
 // since, and answer all else. Its metadata may be gone, too.
 func unreadableUntil(until time.Time, b s3test.Behaviour, read s3test.ReadLie) s3test.Behaviour {
+	var mu sync.Mutex // guards what follows
 	var put []string
 	return s3test.Behaviour{Each: func(r *http.Request) s3test.Behaviour {
+		mu.Lock()
+		defer mu.Unlock()
 		b := b
 		switch {
 		case !strings.Contains(r.URL.Path, "/dt="):

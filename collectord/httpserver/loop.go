@@ -137,6 +137,7 @@ func (l *loop) turns(most int, turn func() int) (done int, more bool) {
 }
 
 func (l *loop) fail(err error) {
+	l.began.Store(1) // which Alive reports from now on
 	l.server.opts.Logger.Error("the event loop can't wait for its connections, and serves them no more: restart collectord", "trouble", "event_loop", "error", err)
 }
 
@@ -207,6 +208,10 @@ func (l *loop) takeOutcomes() (n int) {
 	for l.handled < len(l.outcomes) && n < turnAnswers {
 		o := l.outcomes[l.handled]
 		at := slices.IndexFunc(l.awaited, func(a awaited) bool { return a.commit == o.Commit })
+		if at < 0 { // nobody is left to be answered
+			l.handled++
+			continue
+		}
 		conns := l.awaited[at].conns
 		for ; l.answered < len(conns) && n < turnAnswers; n++ {
 			c := conns[l.answered]
@@ -288,7 +293,7 @@ func (h *Server) startLoops() error {
 	if h.loops.Load() != nil {
 		return nil
 	}
-	all := make([]*loop, max(1, runtime.NumCPU()-1))
+	all := make([]*loop, max(1, runtime.GOMAXPROCS(0)-1))
 	for i := range all {
 		var err error
 		if all[i], err = newLoop(h, headBytes/len(all)); err != nil {
