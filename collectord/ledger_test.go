@@ -253,9 +253,14 @@ func TestTheLedgerBalancesAtEveryScrape(t *testing.T) {
 		case 1: // at rest: the last scrape tells what is left
 			close(stopLoad)
 			<-loaded
-			until(t, "nothing waits", func() bool {
+			received, since := -1.0, time.Now()
+			until(t, "nothing waits, nor comes", func() bool { // datagrams are read some milliseconds later
 				m := d.metrics()
-				return m[`collectord_usages_waiting{source="http"}`]+m[`collectord_usages_waiting{source="udp"}`] == 0
+				if now := m[`collectord_usages_received_total{source="udp"}`]; now != received {
+					received, since = now, time.Now()
+				}
+				waiting := m[`collectord_usages_waiting{source="http"}`] + m[`collectord_usages_waiting{source="udp"}`]
+				return waiting == 0 && time.Since(since) > 200*time.Millisecond
 			})
 			left = d.metrics()["collectord_usages_pending"]
 			d.kill()
