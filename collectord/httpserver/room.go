@@ -27,7 +27,7 @@ const (
 // findRoomLocked reports whether there is a place for one more connection.
 func (s *connections) findRoomLocked(secure bool) bool {
 	limits := s.server.limits.Load()
-	if most := limits.secure(); secure && s.secure.held() >= most {
+	if most := limits.secure(); secure && most < limits.connections() && s.secure.held() >= most {
 		s.room.secure.Add(1)
 		return s.makeRoomLocked(most, &s.secure)
 	}
