@@ -132,6 +132,7 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 
 	// One that keeps much gives it back as it makes room.
 	waitFor(t, func() bool { return h.kept() == 0 })
+	h.SetLimits(unlimited(Limits{}))
 	for range 3 * headBytes / (8 << 10) / 2 {
 		v := visit(t, addr)
 		v.send("POST /api/usages HTTP/1.1\r\nX: " + strings.Repeat("x", 7<<10))

@@ -16,7 +16,7 @@ func TestConnectionsOverTLSMakeRoomForEachOther(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	ca := authtest.NewAuthority(t)
 	var text safeText
-	limits := Limits{MaxConnections: 5, MaxTLSConnections: 2}
+	limits := unlimited(Limits{MaxConnections: 5, MaxTLSConnections: 2})
 	h, addr := serve(t, newMemoryLog(), Options{Policy: auth.Policy{TLS: ca.Server(t, nil)}, Limits: limits, Logger: slog.New(slog.NewTextHandler(&text, nil))})
 	local := listenOn(t, "unix", t.TempDir()+"/http")
 	go func() { _ = h.Serve(local) }()
