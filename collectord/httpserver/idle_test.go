@@ -62,6 +62,17 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 		}
 		held = append(held, v)
 	}
+	waitFor(t, func() bool { // all are idle, as the server sees it
+		h.open.mu.Lock()
+		defer h.open.mu.Unlock()
+		n := 0
+		for c := range h.open.open {
+			if c.idleSince.Load() != 0 {
+				n++
+			}
+		}
+		return n == 3
+	})
 	held[0].send("POST /api/usages HTTP/1.1\r\n") // busy; the other two are idle
 	// idle has the connections that are idle be so since a time.
 	idle := func(want int, since time.Time) {
