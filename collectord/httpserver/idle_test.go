@@ -83,8 +83,8 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 			n := 0
 			for c := range h.open.open {
 				at := h.open.deadline(since)
+				c.since = at // also of the busy one, which came first
 				if was := c.idleSince.Load(); was != 0 && c.idleSince.CompareAndSwap(was, at) {
-					c.since = at
 					n++
 				}
 			}
