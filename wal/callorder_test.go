@@ -255,14 +255,14 @@ func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		d.Intercept = func(c simdisk.Call) (f simdisk.Fault) {
+		d.SetIntercept(func(c simdisk.Call) (f simdisk.Fault) {
 			if c.Op == simdisk.Rename && (c.Path == "/a" || c.To == "/q/b") {
 				f.Err = syscall.EXDEV
 			}
 			return f
-		}
+		})
 		var left []*simdisk.Disk
-		d.Changed = func(simdisk.Call) { left = append(left, d.Crash(), d.Keep()) }
+		d.SetChanged(func(simdisk.Call) { left = append(left, d.Crash(), d.Keep()) })
 		if err := disk.Rename("/a", to); err != nil {
 			t.Error(err)
 		}
@@ -272,9 +272,9 @@ func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 			}
 		}
 		for _, after := range slices.Clone(left) {
-			after.Changed = func(simdisk.Call) { left = append(left, after.Crash()) }
+			after.SetChanged(func(simdisk.Call) { left = append(left, after.Crash()) })
 			undo(after)
-			after.Changed = nil
+			after.SetChanged(nil)
 		}
 		for n, after := range append(left, d) {
 			undo(after)

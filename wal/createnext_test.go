@@ -56,7 +56,7 @@ func TestANameBehindASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 		d := simdisk.New(simulatedRoom, func(int) int { return 0 }) // a crash leaves what is durable
 		stop := make(chan struct{})
 		var syncs, prepared atomic.Int32
-		d.Intercept = func(c simdisk.Call) (f simdisk.Fault) {
+		d.SetIntercept(func(c simdisk.Call) (f simdisk.Fault) {
 			switch {
 			case c.Op == simdisk.Datasync:
 				if syncs.Add(1) == 2 {
@@ -68,7 +68,7 @@ func TestANameBehindASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 				}
 			}
 			return f
-		}
+		})
 		l := open(t, simulatedDir, (&life{t: t, disk: d}).options(d))
 		synctest.Wait() // until a segment is prepared
 		mustAppend(t, l, Record{Usage: usage(1)})

@@ -91,7 +91,7 @@ func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		var left []*simdisk.Disk
-		d.Changed = func(simdisk.Call) { left = append(left, d.Crash()) }
+		d.SetChanged(func(simdisk.Call) { left = append(left, d.Crash()) })
 		if err := deleteReplacedNote(disk, dir, n); err != nil {
 			t.Fatal(err)
 		}

@@ -24,14 +24,14 @@ func TestQuarantinedBytesSurviveACrashAfterASecondAttempt(t *testing.T) {
 			}
 			var killed *simdisk.Disk
 			failed := false
-			d.Intercept = func(c simdisk.Call) (f simdisk.Fault) {
+			d.SetIntercept(func(c simdisk.Call) (f simdisk.Fault) {
 				if c.Op == simdisk.Sync && !failed {
 					failed = true
 					f.Err = syscall.EIO
 					killed = d.Keep()
 				}
 				return f
-			}
+			})
 			if err := quarantine(d); err == nil {
 				t.Fatal("the sync did not fail")
 			}

@@ -180,8 +180,8 @@ func split(t *testing.T, s *splitting, fault func(simdisk.Call) simdisk.Fault) (
 			}
 		}
 		synctest.Wait() // the next segment is prepared
-		s.disk.Changed = s.crash
-		s.disk.Intercept = func(c simdisk.Call) simdisk.Fault {
+		s.disk.SetChanged(s.crash)
+		s.disk.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.calls++
@@ -190,10 +190,11 @@ func split(t *testing.T, s *splitting, fault func(simdisk.Call) simdisk.Fault) (
 			}
 			c.N = s.calls
 			return fault(c)
-		}
+		})
 		s.run(l)
 		synctest.Wait() // nothing looks at the disk
-		s.disk.Changed, s.disk.Intercept = nil, nil
+		s.disk.SetChanged(nil)
+		s.disk.SetIntercept(nil)
 		if g := checkLedger(t, l); g.Shipped != uint64(s.records) || g.Pending > 0 {
 			t.Errorf("seed %d: ledger %+v", s.seed, g)
 		}

@@ -136,12 +136,12 @@ func (s *life) check(m moment) {
 		}
 	}()
 	if s.trouble != nil && s.trouble.where != nil {
-		m.disk.Intercept = s.trouble.refuse
+		m.disk.SetIntercept(s.trouble.refuse)
 	}
 	var again *moment
 	h := &history{past: s.surely(m)} // of the check, which goes on
 	if m.deep < 2 && s.draw(3) == 0 {
-		m.disk.Changed = s.crashOnce(m, h, &again)
+		m.disk.SetChanged(s.crashOnce(m, h, &again))
 	}
 	l, err := Open(simulatedDir, s.options(m.disk))
 	if err != nil {
@@ -176,7 +176,7 @@ func (s *life) check(m moment) {
 	if err := l.Close(); err != nil {
 		fail("close: %v", err)
 	}
-	m.disk.Changed = nil
+	m.disk.SetChanged(nil)
 	s.checkAgain(m.disk, numberOf(recs[0].Usage), highest, pending, unnamed, fail)
 	if again != nil && !s.t.Failed() {
 		s.logged.text.Reset()

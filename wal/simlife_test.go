@@ -145,9 +145,10 @@ func (s *life) hashLocked(what string) uint64 {
 // use goes on with a disk.
 func (s *life) use(d *simdisk.Disk) {
 	s.disk = d
-	d.Pause, d.Changed = s.pause, s.note
+	d.SetPause(s.pause)
+	d.SetChanged(s.note)
 	if s.trouble != nil {
-		d.Intercept = s.trouble.intercept
+		d.SetIntercept(s.trouble.intercept)
 	}
 }
 

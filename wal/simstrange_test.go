@@ -18,7 +18,9 @@ import (
 // that it enters as harmed.
 func (s *life) meddle() {
 	d := s.disk
-	d.Pause, d.Intercept, d.Changed = nil, nil, nil
+	d.SetPause(nil)
+	d.SetIntercept(nil)
+	d.SetChanged(nil)
 	for range 1 + s.rand.IntN(5) {
 		s.meddleOnce(vfs.Disk{FS: d})
 	}

@@ -42,12 +42,12 @@ const standPath = "/" + segment.FileName
 func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity int64, fault func(simdisk.Call) simdisk.Fault) *pair {
 	t.Helper()
 	p := &pair{t: t, path: filepath.Join(dir, segment.FileName), fault: fault, disk: simdisk.New(capacity, func(int) int { return 0 })}
-	p.disk.Intercept = func(c simdisk.Call) simdisk.Fault {
+	p.disk.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 		if p.fault == nil {
 			return simdisk.Fault{}
 		}
 		return p.fault(c)
-	}
+	})
 	var realErr, standErr error
 	first := randomEntry(60)
 	p.real, realErr = newReal(dir, bytes.Clone(first))

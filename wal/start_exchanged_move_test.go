@@ -42,7 +42,7 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 			return f
 		}
 		check := func(what string, d *simdisk.Disk) {
-			d.Intercept = refuse
+			d.SetIntercept(refuse)
 			l := open(t, simulatedDir, options(d))
 			if got := shipAll(t, l); !slices.Equal(got, seqsTo(3*each)) {
 				t.Errorf("%s: shipped %v", what, got)
@@ -54,10 +54,10 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 		}
 		var left []*simdisk.Disk
 		first := d.Keep()
-		first.Changed = func(simdisk.Call) { left = append(left, first.Crash(), first.Keep()) }
-		first.Intercept = refuse
+		first.SetChanged(func(simdisk.Call) { left = append(left, first.Crash(), first.Keep()) })
+		first.SetIntercept(refuse)
 		interrupted := open(t, simulatedDir, options(first))
-		first.Changed = nil
+		first.SetChanged(nil)
 		mustClose(t, interrupted)
 		check("not interrupted", d)
 		for n, after := range left {
@@ -68,12 +68,12 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 
 func TestAMoveOfFilesReplacesNone(t *testing.T) {
 	d := simdisk.New(simulatedRoom, func(int) int { return 0 })
-	d.Intercept = func(c simdisk.Call) (f simdisk.Fault) {
+	d.SetIntercept(func(c simdisk.Call) (f simdisk.Fault) {
 		if c.Op == simdisk.Rename && c.Path == "/a" {
 			f.Err = syscall.EXDEV
 		}
 		return f
-	}
+	})
 	disk := vfs.Disk{FS: d}
 	for _, dir := range []string{"/a", "/a" + vfs.MovingSuffix} {
 		if err := errors.Join(disk.MkdirDurably(dir), disk.WriteFileDurably(dir+"/x", []byte(dir))); err != nil {

@@ -59,7 +59,7 @@ func newStartTrial(t *testing.T) (s startTrial) {
 	mustClose(t, l)
 	var last atomic.Int64
 	d = s.disk.Keep()
-	d.Intercept = func(c simdisk.Call) simdisk.Fault { last.Store(int64(c.N)); return simdisk.Fault{} }
+	d.SetIntercept(func(c simdisk.Call) simdisk.Fault { last.Store(int64(c.N)); return simdisk.Fault{} })
 	l, err = Open(simulatedDir, s.options(d, t))
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 	var mended atomic.Bool
 	var first atomic.Pointer[simdisk.Call]
 	first.Store(&simdisk.Call{})
-	d.Intercept = func(c simdisk.Call) simdisk.Fault {
+	d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 		if c.N == at {
 			first.Store(&c)
 		}
@@ -106,7 +106,7 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 			return simdisk.Fault{Err: errno}
 		}
 		return simdisk.Fault{}
-	}
+	})
 	defer func() {
 		if failed := first.Load(); t.Failed() {
 			t.Logf("failed was call %d (%s %s) with %v, for good: %t", failed.N, failed.Op, failed.Path, errno, lasts)
@@ -137,7 +137,7 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 	if err := l.Close(); err != nil {
 		t.Errorf("stop: %v", err)
 	}
-	d.Intercept = nil
+	d.SetIntercept(nil)
 	l, err = Open(simulatedDir, s.options(d, t))
 	if err != nil {
 		t.Fatalf("second start: %v", err)

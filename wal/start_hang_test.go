@@ -34,13 +34,13 @@ func TestADiskThatHangsDuringTheStart(t *testing.T) {
 func (s startTrial) hang(t *testing.T, at int, stop bool) {
 	d := s.disk.Keep()
 	answer, hung := make(chan struct{}), atomic.Pointer[simdisk.Call]{}
-	d.Intercept = func(c simdisk.Call) simdisk.Fault {
+	d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 		if c.N == at {
 			hung.Store(&c)
 			<-answer
 		}
 		return simdisk.Fault{}
-	}
+	})
 	defer func() {
 		if c := hung.Load(); t.Failed() && c != nil {
 			t.Logf("call %d hung: %s %s", c.N, c.Op, c.Path)

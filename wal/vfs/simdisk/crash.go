@@ -11,8 +11,8 @@ import (
 const sectorSize = 512
 
 // Crash returns the disk as a power loss at this moment may leave it. Open files stay
-// with the old disk. It may be called in Changed, otherwise only while nobody uses the
-// disk.
+// with the old disk. It may be called in what SetChanged was given, otherwise only while
+// nobody uses the disk.
 func (d *Disk) Crash() *Disk {
 	var chosen []int
 	switch n := len(d.pending); d.random(4) {
@@ -51,12 +51,12 @@ func (d *Disk) Keep() *Disk {
 	return after
 }
 
-// End detaches a disk from the test: Pause, Intercept and Changed are not called any
-// more. It returns what left, which is Crash or Keep, makes of this moment.
+// End detaches a disk from the test: its hooks are not called any more. It returns what
+// left, which is Crash or Keep, makes of this moment.
 func (d *Disk) End(left func(*Disk) *Disk) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.Pause, d.Intercept, d.Changed = nil, nil, nil
+	d.pause, d.intercept, d.changed = nil, nil, nil
 	return left(d)
 }
 

@@ -37,25 +37,18 @@ type Fault struct {
 
 // Disk is a simulated disk. Its methods may be called concurrently.
 type Disk struct {
-	// Pause is called before each call, unlocked and before the call is numbered: calls
-	// that pause for different times have one order.
-	Pause func(Call)
-	// Intercept is called before each call, unlocked. It may fail the call, or block.
-	// It must be set before the disk is used.
-	Intercept func(Call) Fault
-	// Changed is called, with the disk locked, after each call that changed its content
-	// or made it durable. It may use Crash and nothing else.
-	Changed func(Call)
-
-	mu       sync.Mutex // guards everything below, and all nodes
-	calls    int
-	root     *node
-	pending  []change // of names, not durable yet, oldest first
-	capacity int64
-	used     int64
-	locked   map[string]bool
-	inodes   uint64 // number of the newest file
-	random   func(n int) int
+	mu        sync.Mutex // guards everything below, and all nodes
+	pause     func(Call)
+	intercept func(Call) Fault
+	changed   func(Call)
+	calls     int
+	root      *node
+	pending   []change // of names, not durable yet, oldest first
+	capacity  int64
+	used      int64
+	locked    map[string]bool
+	inodes    uint64 // number of the newest file
+	random    func(n int) int
 }
 
 // node is a directory or a file. Its names stand in directories.
@@ -94,6 +87,30 @@ func New(capacity int64, random func(n int) int) *Disk {
 	return &Disk{root: newDir(), capacity: capacity, random: random}
 }
 
+// SetPause has f called before each call, unlocked and before the call is numbered:
+// calls that pause for different times have one order.
+func (d *Disk) SetPause(f func(Call)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pause = f
+}
+
+// SetIntercept has f called before each call, unlocked. It may fail the call, or block.
+func (d *Disk) SetIntercept(f func(Call) Fault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.intercept = f
+}
+
+// SetChanged has f called, with the disk locked, after each call that changed its
+// content or made it durable. It may use Crash and nothing else. Once SetChanged has
+// returned, the hook before it is neither running nor called again.
+func (d *Disk) SetChanged(f func(Call)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.changed = f
+}
+
 func (d *Disk) newFile() *node {
 	d.inodes++
 	return &node{ino: d.inodes, modified: time.Now()}
@@ -107,7 +124,7 @@ func newDir() *node {
 // is false if the call must not take effect.
 func (d *Disk) begin(c Call) (f Fault, ok bool) {
 	d.mu.Lock()
-	if pause := d.Pause; pause != nil {
+	if pause := d.pause; pause != nil {
 		d.mu.Unlock()
 		pause(c)
 		d.mu.Lock()
@@ -118,7 +135,7 @@ func (d *Disk) begin(c Call) (f Fault, ok bool) {
 		n, err := d.find(c.Path)
 		c.Dir = err == nil && n.names != nil
 	}
-	if intercept := d.Intercept; intercept != nil {
+	if intercept := d.intercept; intercept != nil {
 		d.mu.Unlock()
 		f = intercept(c)
 		d.mu.Lock()
@@ -126,10 +143,10 @@ func (d *Disk) begin(c Call) (f Fault, ok bool) {
 	return f, f.Err == nil || f.Done
 }
 
-func (d *Disk) changed(c Call) {
-	if d.Changed != nil {
+func (d *Disk) noteChange(c Call) {
+	if d.changed != nil {
 		c.N = d.calls
-		d.Changed(c)
+		d.changed(c)
 	}
 }
 
@@ -176,7 +193,7 @@ func (d *Disk) run(c Call, do func() error) error {
 		if err := do(); err != nil {
 			return pathError(c, err)
 		}
-		d.changed(c)
+		d.noteChange(c)
 	}
 	if f.Err != nil {
 		return pathError(c, f.Err)

@@ -168,13 +168,13 @@ func TestAFailedSyncLies(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		d := New(1<<20, r.IntN)
 		failed := false
-		d.Intercept = func(c Call) Fault {
+		d.SetIntercept(func(c Call) Fault {
 			if c.Op == Datasync && !failed {
 				failed = true
 				return Fault{Err: syscall.EIO}
 			}
 			return Fault{}
-		}
+		})
 		f, err := d.Create("/file")
 		if err != nil {
 			t.Fatal(err)

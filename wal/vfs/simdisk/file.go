@@ -78,7 +78,7 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	}
 	if len(p) > 0 {
 		f.change(write{at: off, data: append([]byte(nil), p...), size: max(size, off+int64(len(p)))})
-		f.disk.changed(c)
+		f.disk.noteChange(c)
 	}
 	if err != nil {
 		return len(p), pathError(c, err)
@@ -148,7 +148,7 @@ func (f *file) sync(op Op) error {
 		n.stable = f.disk.torn(n)
 	}
 	n.writes = nil // after a failed sync, too: the pages are marked clean
-	f.disk.changed(c)
+	f.disk.noteChange(c)
 	if fault.Err != nil {
 		return pathError(c, fault.Err)
 	}

@@ -176,7 +176,7 @@ func (d *Disk) SyncDir(path string) error {
 			}
 		}
 		d.settle(touched)
-		d.changed(c)
+		d.noteChange(c)
 	}
 	if f.Err != nil {
 		return pathError(c, f.Err)
