@@ -1,0 +1,8 @@
+package main
+
+func init() {
+	situations["basics"] = []situation{
+		{name: "the version", args: "version", says: "collectord "},
+		{name: "a configuration that is right", args: "config check", config: "data_dir: DIR/data\n", says: "the configuration is valid"},
+	}
+}

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// situation is what an operator does, and what the program must answer: the exit
+// status, and the line that helps. DIR stands for a directory of its own in args,
+// config, env and says; PORT, PORT2 and PORT3 for ports that are free.
+type situation struct {
+	name   string
+	args   string   // after collectord, separated by blanks
+	config string   // content of DIR/collectord.yaml, which --config then names; "" for none
+	env    []string // NAME=value
+	stdin  string
+	setUp  func(t *testing.T, dir string) // before the command, or nil
+
+	exit  int    // status
+	says  string // text that stdout or stderr contains
+	never string // text that neither contains, or ""
+}
+
+// situations are the parts of the script, a file each.
+var situations = map[string][]situation{}
+
+// TestOperatorIsTold runs the script: every command and mistake of it has the exit
+// status and the line that docs and people rely on.
+func TestOperatorIsTold(t *testing.T) {
+	for part, script := range situations {
+		t.Run(part, func(t *testing.T) {
+			for _, s := range script {
+				t.Run(s.name, func(t *testing.T) {
+					t.Parallel()
+					s.run(t)
+				})
+			}
+		})
+	}
+}
+
+func (s situation) run(t *testing.T) {
+	dir := t.TempDir()
+	ports := freePorts(t, 3)
+	fill := strings.NewReplacer("DIR", dir, "PORT3", fmt.Sprint(ports[2]), "PORT2", fmt.Sprint(ports[1]), "PORT", fmt.Sprint(ports[0])).Replace
+	if s.setUp != nil {
+		s.setUp(t, dir)
+	}
+	cmd := command(t, strings.Fields(fill(s.args))...)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cmd = exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "HOME="+dir)
+	if s.config != "" {
+		path := filepath.Join(dir, "collectord.yaml")
+		if err := os.WriteFile(path, []byte(fill(s.config)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		cmd.Args = append(cmd.Args, "--config", path)
+	}
+	for _, v := range s.env {
+		cmd.Env = append(cmd.Env, fill(v))
+	}
+	cmd.Stdin = strings.NewReader(s.stdin)
+	out, err := cmd.CombinedOutput()
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		t.Fatal(err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != s.exit {
+		t.Errorf("collectord %s: exit status %d, want %d", s.args, got, s.exit)
+	}
+	if want := fill(s.says); !strings.Contains(string(out), want) {
+		t.Errorf("collectord %s: the output lacks %q", s.args, want)
+	}
+	if s.never != "" && strings.Contains(string(out), fill(s.never)) {
+		t.Errorf("collectord %s: the output contains %q", s.args, fill(s.never))
+	}
+	if t.Failed() {
+		t.Logf("output:\n%s", out)
+	}
+}
