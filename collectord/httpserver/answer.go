@@ -8,11 +8,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"collectord/collectord/http1"
+	"collectord/wal"
 )
 
 // What the parts of an answer take at most.
 const (
-	idText     = 36 + 2 + 1 // UUID, quotes and comma
+	idDigits   = 36 // of a UUID
+	idText     = idDigits + len(`"",`)
 	gapText    = len("null,")
 	faultText  = 200
 	countsText = 200
@@ -33,33 +35,42 @@ func (c *conn) answerStored() {
 	c.know()
 	a := http1.Answer{Status: http.StatusCreated, Type: "application/json"}
 	var more [2]http1.Field
-	if r.again {
+	switch {
+	case r == nil:
+		c.answerID(&a, c.id)
+		return
+	case r.again:
 		a.More = append(more[:0], http1.Field{Name: "Idempotency-Replayed", Value: "true"})
 	}
-	text := slices.Grow(r.answer[:0], r.answerSize())
 	if r.batch.single {
-		text = append(text, `{"id":"`...)
-		text = r.ids[0].AppendTo(text)
-		text = append(text, `"}`...)
-	} else {
-		if len(r.batch.faults) > 0 {
-			a.Status = http.StatusOK
-		}
-		if applied := r.prefer.applied(); applied != "" {
-			a.More = append(a.More, http1.Field{Name: "Preference-Applied", Value: applied})
-		}
-		text = append(text, '{')
-		text = r.appendCounts(text, len(r.parts), r.batch.values-len(r.parts))
-		if r.prefer.ids {
-			text = r.appendIDs(text)
-		}
-		text = append(text, '}')
+		c.answerID(&a, r.ids[0])
+		return
 	}
+	if len(r.batch.faults) > 0 {
+		a.Status = http.StatusOK
+	}
+	if applied := r.prefer.applied(); applied != "" {
+		a.More = append(a.More, http1.Field{Name: "Preference-Applied", Value: applied})
+	}
+	text := append(slices.Grow(r.answer[:0], r.answerSize()), '{')
+	text = r.appendCounts(text, len(r.parts), r.batch.values-len(r.parts))
+	if r.prefer.ids {
+		text = r.appendIDs(text)
+	}
+	text = append(text, '}')
 	r.answer = text
 	if len(text) > freeBytes {
 		r.answer = nil // it is written later
 	}
 	c.answer(&a, text)
+}
+
+// answerID answers a request that was one usage.
+func (c *conn) answerID(a *http1.Answer, id wal.ID) {
+	const before, after = `{"id":"`, `"}`
+	c.beginAnswer(a, len(before)+idDigits+len(after))
+	c.out = append(id.AppendTo(append(c.out, before...)), after...)
+	c.endAnswer(a)
 }
 
 // appendCounts appends what became of a batch, as members of a JSON object.

@@ -10,6 +10,7 @@ import (
 
 	"collectord/collectord/auth"
 	"collectord/collectord/http1"
+	"collectord/wal"
 )
 
 // state is what a connection is doing. Each state has one deadline, for reading and
@@ -86,7 +87,8 @@ type conn struct {
 	unread bool      // the client may be sending still
 
 	route   route
-	request *request // a POST of usages, from its header to its answer
+	request *request // a POST of usages, from its header to its answer, or to keepID
+	id      wal.ID   // of its usage, after that
 	todo    step     // what comes next, unless it is stepRead
 	space   []byte   // where what is read next goes
 	direct  bool     // which is in the body of request
@@ -119,7 +121,7 @@ func (c *conn) enter(s state) {
 		c.enterUntil(s, time.Time{})
 		return
 	}
-	c.enterUntil(s, time.Now().Add(d))
+	c.enterUntil(s, c.now().Add(d))
 }
 
 // enterUntil begins a state that ends by t; the zero time stands for no deadline.
@@ -192,6 +194,15 @@ func (c *conn) isLast() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.last
+}
+
+// now is the time for whoever drives the connection. In the turn of a loop it is that of
+// the turn: to ask for it took a twentieth of a request's time.
+func (c *conn) now() time.Time {
+	if c.inTurn {
+		return c.loop.now
+	}
+	return time.Now()
 }
 
 // newConn returns a connection that was accepted.

@@ -137,7 +137,7 @@ func (c *conn) stopped(err error) {
 
 // header decides what to do with a request, as far as its header tells.
 func (c *conn) header() {
-	c.began, c.arrived = time.Now(), 0
+	c.began, c.arrived = c.now(), 0
 	q := c.http.Request()
 	c.route = routeOf(q)
 	h, p := readHeader(q)
@@ -215,13 +215,23 @@ func (c *conn) prepare() {
 
 // stored answers once the log has the records, or does not take them.
 func (c *conn) stored(err error) {
-	r, h := c.request, c.server
-	r.settle(h.window, err == nil)
+	if r := c.request; r != nil {
+		r.settle(c.server.window, err == nil)
+	}
 	if err != nil {
-		c.answerProblem(h.appendProblem(err))
+		c.answerProblem(c.server.appendProblem(err))
 		return
 	}
 	c.answerStored()
+}
+
+// keepID keeps of a request only what its answer needs, if that is an id: others wait for
+// the same commit, and what they keep would have to be fetched from memory again.
+func (c *conn) keepID() {
+	if r := c.request; r.batch.single && !r.claimed {
+		c.id = r.ids[0]
+		c.release()
+	}
 }
 
 // reject answers a request that is not read to its end. Of usages, what came counts as
@@ -241,12 +251,7 @@ func (c *conn) answerProblem(p *problem) {
 
 // answer makes what is written of an answer, and gives back what the request took.
 func (c *conn) answer(a *http1.Answer, body []byte) {
-	h := c.server
-	now := time.Now()
-	a.Date, a.Length = h.date.at(now), len(body)
-	a.Close = a.Close || h.draining.Load() || c.isLast()
-	c.unread = c.http.State() != http1.Done
-	c.out = c.http.AppendAnswer(c.out[:0], a)
+	c.beginAnswer(a, len(body))
 	switch {
 	case c.http.HeaderOnly():
 	case len(body) <= freeBytes:
@@ -255,11 +260,26 @@ func (c *conn) answer(a *http1.Answer, body []byte) {
 		c.large = body
 		c.held, c.request.held = c.request.held, allotment{}
 	}
+	c.endAnswer(a)
+}
+
+// beginAnswer makes the header of an answer whose body has length bytes.
+func (c *conn) beginAnswer(a *http1.Answer, length int) {
+	h := c.server
+	a.Date, a.Length = h.date.at(c.now()), length
+	a.Close = a.Close || h.draining.Load() || c.isLast()
+	c.unread = c.http.State() != http1.Done
+	c.out = c.http.AppendAnswer(c.out[:0], a)
+}
+
+// endAnswer gives back what the request took, and has the answer written.
+func (c *conn) endAnswer(a *http1.Answer) {
+	h := c.server
 	c.release()
 	h.unreserve(&c.held, cap(c.large)) // the request's body is gone
 	h.statuses[a.Status].Add(1)
 	if !c.began.IsZero() {
-		h.took[a.Status/100].ObserveTime(now.Sub(c.began))
+		h.took[a.Status/100].ObserveTime(c.now().Sub(c.began))
 	}
 	c.enter(stateWriting)
 }
@@ -272,7 +292,7 @@ func (c *conn) written(err error) {
 	case err != nil: // there is no answer to be waited for
 		c.ended, c.gone = true, true
 	case !c.http.Answered(): // but told to continue
-		c.began = time.Now()
+		c.began = c.now()
 	case c.http.Last():
 		c.unread = c.unread || c.from < len(c.in) || unread(c.raw)
 		c.ended = true
@@ -288,7 +308,7 @@ func (c *conn) becomeIdle() {
 		c.out = nil
 	}
 	c.began = time.Time{}
-	c.idleSince.Store(c.all.deadline(time.Now()))
+	c.idleSince.Store(c.all.deadline(c.now()))
 	c.hold.CompareAndSwap(kept, free)
 	c.enter(stateIdle)
 	c.endIfClosing() // its answer may have been made before, and did not say so

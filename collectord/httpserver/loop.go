@@ -49,6 +49,7 @@ type loop struct {
 	handled  int           // of these
 	answered int           // connections of the one that is being handled
 	spare    [][]*conn     // for awaited
+	now      time.Time     // when the turn began
 	appended bool          // there is something to be committed
 	buffers
 }
@@ -124,6 +125,7 @@ func (l *loop) run() {
 func (l *loop) turns(most int, turn func() int) (done int, more bool) {
 	for range roundTurns {
 		began := time.Now()
+		l.now = began
 		l.began.Store(l.server.open.deadline(began))
 		n := turn()
 		if done += n; n > 0 {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"collectord/collectord/epoll"
 	"collectord/wal"
@@ -18,6 +19,8 @@ type driven struct {
 	fd     int
 
 	posted reason // why the loop is to look at it; guarded by the loop's mutex
+
+	inTurn bool // the loop's goroutine has it, and no worker
 
 	// What follows belongs to the loop's goroutine.
 	waits    step // for what; stepEnd: for the client's end
@@ -44,6 +47,10 @@ const (
 
 // look goes on with a connection that was posted.
 func (l *loop) look(c *conn, why reason) {
+	c.inTurn = true
+	if why&late != 0 {
+		l.now = time.Now() // the deadline may have passed after the turn began
+	}
 	switch {
 	case why&begins != 0:
 		l.begin(c)
@@ -127,6 +134,7 @@ func (l *loop) advance(c *conn) (job step) {
 			switch {
 			case err == nil:
 				l.takeBody(c.request) // which is copied
+				c.keepID()
 				l.await(c, commit)
 				return stepRead
 			case errors.Is(err, ErrStarting):
@@ -143,7 +151,7 @@ func (l *loop) advance(c *conn) (job step) {
 // read reports whether there was something, or there won't be.
 func (l *loop) read(c *conn) bool {
 	switch {
-	case c.socket.isLate(reading):
+	case c.socket.isLate(reading, l.now):
 		c.received(0, os.ErrDeadlineExceeded)
 		return true
 	case !c.readable:
@@ -188,7 +196,7 @@ func (l *loop) write(c *conn) bool {
 			return true
 		}
 		n, err := 0, os.ErrDeadlineExceeded
-		if !c.socket.isLate(writing) {
+		if !c.socket.isLate(writing, l.now) {
 			n, err = epoll.Send(c.fd, rest)
 		}
 		if errors.Is(err, syscall.EAGAIN) {
@@ -226,7 +234,7 @@ func (l *loop) discard(c *conn) {
 	n, err := epoll.Recv(c.fd, l.scratch)
 	c.ignored += n
 	switch {
-	case c.socket.isLate(reading), n == 0 && !errors.Is(err, syscall.EAGAIN), c.ignored >= lingerBytes:
+	case c.socket.isLate(reading, l.now), n == 0 && !errors.Is(err, syscall.EAGAIN), c.ignored >= lingerBytes:
 		l.close(c)
 	case n > 0:
 		l.post(c, more) // others have their turn

@@ -115,9 +115,9 @@ const (
 )
 
 // isLate reports whether a deadline has passed.
-func (s *socket) isLate(of int) bool {
+func (s *socket) isLate(of int, now time.Time) bool {
 	by := s.late[of].Load()
-	return by != 0 && by <= s.driver.all.deadline(time.Now())
+	return by != 0 && by <= s.driver.all.deadline(now)
 }
 
 // setLate has the loop look at the connection when it is too late.

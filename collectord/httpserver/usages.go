@@ -42,7 +42,7 @@ func (h *Server) prepare(c *conn, r *request) *problem {
 		h.log.Repeat(wal.HTTP, len(r.parts))
 		return nil
 	}
-	if p = h.admit(r.client, len(r.parts), time.Now()); p == nil && !c.keep() {
+	if p = h.admit(r.client, len(r.parts), c.now()); p == nil && !c.keep() {
 		p = noRoom()
 	}
 	if p != nil {

@@ -53,6 +53,7 @@ func (w *workers) next() (job func()) {
 // connection is the worker's until it is posted.
 func (l *loop) work(c *conn, from step) {
 	log := l.server.log
+	c.inTurn = false
 	l.server.workers.do(func() {
 		if from == stepPrepare {
 			c.prepare()
