@@ -1,7 +1,7 @@
 package main
 
-func init() {
-	situations["basics"] = []situation{
+func basicSituations() []situation {
+	return []situation{
 		{name: "the version", args: "version", says: "collectord "},
 		{name: "a configuration that is right", args: "config check", config: "data_dir: DIR/data\n", says: "the configuration is valid"},
 	}

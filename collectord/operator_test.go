@@ -28,13 +28,17 @@ type situation struct {
 	never string // text that neither contains, or ""
 }
 
-// situations are the parts of the script, a file each.
-var situations = map[string][]situation{}
+// situations returns the parts of the script, a file each.
+func situations() map[string][]situation {
+	return map[string][]situation{
+		"basics": basicSituations(),
+	}
+}
 
 // TestOperatorIsTold runs the script: every command and mistake of it has the exit
 // status and the line that docs and people rely on.
 func TestOperatorIsTold(t *testing.T) {
-	for part, script := range situations {
+	for part, script := range situations() {
 		t.Run(part, func(t *testing.T) {
 			for _, s := range script {
 				t.Run(s.name, func(t *testing.T) {
