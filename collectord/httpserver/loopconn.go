@@ -47,16 +47,18 @@ const (
 
 // look goes on with a connection that was posted.
 func (l *loop) look(c *conn, why reason) {
-	c.inTurn = true
 	if why&late != 0 {
 		l.now = time.Now() // the deadline may have passed after the turn began
 	}
 	switch {
 	case why&begins != 0:
+		c.inTurn = true
 		l.begin(c)
 	case why&prepared != 0:
+		c.inTurn = true
 		l.drive(c)
 	case why&appended != 0:
+		c.inTurn = true
 		l.stored(c, c.stores.Outcomes(nil)[0].Err)
 	case c.waits == stepRead, c.waits == stepWrite:
 		l.drive(c)
