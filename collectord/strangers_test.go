@@ -205,9 +205,8 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 			if dials.Load() != 1 && !idled.Load() {
 				t.Errorf("the client that was there before had to connect %d times", dials.Load())
 			}
-			if n := m["collectord_http_connections"]; n > crowdLimit+128 {
-				t.Errorf("%v connections are open", n)
-			}
+			// Those that make room are open until the machine has the time to close them.
+			until(t, "few more connections are open than may be", func() bool { return d.metrics()["collectord_http_connections"] <= crowdLimit+128 })
 			made := 0.0
 			for name, n := range m {
 				if strings.HasPrefix(name, "collectord_http_connections_made_room_total") {
