@@ -92,7 +92,7 @@ func storeOf(t *testing.T, config string) bucket.Store {
 	t.Helper()
 	c := catCommand()
 	c.Flags().String("config", config, "")
-	cfg, _, err := settings(c)
+	cfg, err := settings(c)
 	if err != nil {
 		t.Fatal(err)
 	}

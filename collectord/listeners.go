@@ -50,14 +50,21 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	var left []*passedSocket
 	l.adopted, left = adopt(passed, wanted, logger)
 	l.leave(left, logger)
-	if l.http, err = l.streams(cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}); err != nil {
-		return nil, fmt.Errorf("http.listen: %w", err)
+	// All that can't be bound is reported at once.
+	in := func(key string, failed error) {
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", key, failed))
+		}
 	}
-	if l.admin, err = l.streams(cfg.Admin.Listen, socketAccess{0o600, -1}); err != nil {
-		return nil, fmt.Errorf("admin.listen: %w", err)
-	}
-	if l.udp, err = l.datagrams(cfg.UDP.Listen, options); err != nil {
-		return nil, fmt.Errorf("udp.listen: %w", err)
+	var failed error
+	l.http, failed = l.streams(cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup})
+	in("http.listen", failed)
+	l.admin, failed = l.streams(cfg.Admin.Listen, socketAccess{0o600, -1})
+	in("admin.listen", failed)
+	l.udp, failed = l.datagrams(cfg.UDP.Listen, options)
+	in("udp.listen", failed)
+	if err != nil {
+		return nil, err
 	}
 	l.kept = l.kept || l.passed > 0
 	if len(l.missing) > 0 {

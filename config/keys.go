@@ -288,7 +288,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	},
 	{
 		"shipper.s3.region", "", "Region of the bucket. Empty: the storage is asked.",
-		"s3-region", restart, text(func(c *Config) *string { return &c.Shipper.S3.Region }),
+		"s3-region", restart, word(func(c *Config) *string { return &c.Shipper.S3.Region }),
 	},
 	{
 		"shipper.s3.path_style", "auto", "Whether the bucket goes into the path of requests: auto, on or off.",
