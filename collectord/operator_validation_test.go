@@ -100,7 +100,7 @@ func init() {
 		situations["warnings"] = append(situations["warnings"], s)
 	}
 	situations["names"] = []situation{
-		{name: "a token for .", args: "token new .", exit: exitError, says: "is not a name of 1 to 63 letters, digits, dots, underscores and hyphens, other than . and .."},
+		{name: "a token for .", args: "token new .", exit: exitError, says: "is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)"},
 		{name: "a user that does not exist", args: "config check --user nobody-of-this-name", config: "data_dir: DIR/data\n", exit: exitError, says: map[bool]string{true: `"nobody-of-this-name" is not a user of this host`, false: "--user is for root"}[os.Geteuid() == 0]},
 	}
 }

@@ -167,9 +167,9 @@ func build(raw map[string]string, mistake func(key, reason string), sound func(k
 	return c
 }
 
-// parts returns the errors that were joined to one.
+// parts returns the errors that were joined to one. A wrapped one is a single mistake.
 func parts(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // a wrapped one is a single mistake
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
 	return []error{err}

@@ -235,7 +235,7 @@ func TestUnknownVariableIsAWarning(t *testing.T) {
 
 func TestNamedFileMustExist(t *testing.T) {
 	_, _, err := Load(Source{Path: "/nonexistent/collectord.yaml"})
-	if m := (Mistakes)(nil); !errors.As(err, &m) || err.Error() != "configuration (/nonexistent/collectord.yaml): can't be read: no such file or directory" {
+	if m := Mistakes(nil); !errors.As(err, &m) || err.Error() != "configuration (/nonexistent/collectord.yaml): can't be read: no such file or directory" {
 		t.Error(err)
 	}
 }
