@@ -74,12 +74,12 @@ It exits with 2 if something is wrong. Warnings are for what is seldom meant.`,
 		if why != "" {
 			writef(cmd.ErrOrStderr(), "checked as %s\n", why)
 		}
-		_, warnings, err := newPlan(source(cmd))
-		for _, w := range warnings {
-			writef(cmd.ErrOrStderr(), "warning: %s\n", w)
-		}
+		p, err := newPlan(source(cmd))
 		if err != nil {
 			return err
+		}
+		for _, w := range p.warnings {
+			writef(cmd.ErrOrStderr(), "warning: %s\n", w)
 		}
 		_, err = io.WriteString(cmd.OutOrStdout(), "the configuration is valid\n")
 		return err

@@ -62,7 +62,13 @@ const runPath = "collectord run"
 func failure(cmd *cobra.Command, err error) (text string, status int) {
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
-		text = fmt.Sprintf("collectord: the configuration has %s:\n", plural(len(mistakes), "mistake"))
+		var r *refusal
+		if errors.As(err, &r) {
+			for _, w := range r.warnings {
+				text += "warning: " + quoted(w) + "\n"
+			}
+		}
+		text += fmt.Sprintf("collectord: the configuration has %s:\n", plural(len(mistakes), "mistake"))
 		for _, m := range mistakes {
 			text += quoted(m.String()) + "\n"
 		}

@@ -69,6 +69,7 @@ var misconfigured = []situation{
 	{name: "a file that is not YAML", config: "data_dir: DIR/data\n\tnode: a\n", says: "configuration (DIR/collectord.yaml): line 2: found a tab character that violates indentation"},
 	{name: "a YAML anchor", config: "data_dir: DIR/data\nhttp: &a {listen: off}\nadmin: *a\n", says: "admin (DIR/collectord.yaml line 3): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
 	{name: "a YAML merge key", config: "data_dir: DIR/data\nhttp:\n  <<: {listen: off}\n", says: "http (DIR/collectord.yaml line 3): YAML anchors"},
+	{name: "a variable that explains a mistake", config: "data_dir: DIR/data\nhttp: {listen: '0.0.0.0:PORT'}\n", env: []string{"COLLECTORD_HTTP_TOKENSFILE=/t"}, says: "warning: the variable COLLECTORD_HTTP_TOKENSFILE sets nothing; the nearest is COLLECTORD_HTTP_TOKENS_FILE"},
 	{name: "a section that is misspelt", config: "data_dir: DIR/data\nshiper: {destination: 's3://abc/p'}\n", says: "shiper (DIR/collectord.yaml line 2): is not a key; the nearest is shipper\n"},
 }
 
@@ -83,6 +84,11 @@ var told = []situation{
 	{name: "an IPv4 network as one of IPv6", config: "data_dir: DIR/data\nudp: {listen: '127.0.0.1:PORT', allow: '::ffff:127.0.0.1/128'}\n", says: "the configuration is valid", never: "matches no sender"},
 	{name: "an address of another host", config: "data_dir: DIR/data\nadmin: {listen: '192.0.2.7:PORT'}\n", says: "warning: admin.listen 192.0.2.7:PORT is not an address of this host now"},
 	{name: "a unix socket that the service manager may have a directory for", config: "data_dir: DIR/data\nhttp: {listen: 'unix:/run/collectord-none/s'}\n", says: "warning: http.listen unix:/run/collectord-none/s can't be bound now: its directory does not exist"},
+	{name: "authorities that others can change", config: s3("https://h", "ca_file: DIR/ca.pem"), setUp: func(t *testing.T, dir string) {
+		if err := os.Chmod(newAuthority(t, dir).path, 0o646); err != nil {
+			t.Fatal(err)
+		}
+	}, says: "warning: shipper.s3.ca_file DIR/ca.pem can be changed by everyone on this host (mode 0646): chmod 644 DIR/ca.pem"},
 	{name: "a folder that can't be used", config: "data_dir: DIR/data\nshipper: {destination: 'file://DIR/collectord.yaml'}\n", says: "warning: shipper.destination file://DIR/collectord.yaml can't be used, and nothing is shipped until it can"},
 	{name: "the variable of send", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_TOKEN=cd_x"}, says: "the configuration is valid", never: "COLLECTORD_TOKEN"},
 	{name: "a variable that is misspelt", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_HTTP_LISTN=off"}, says: "warning: the variable COLLECTORD_HTTP_LISTN sets nothing; the nearest is COLLECTORD_HTTP_LISTEN"},

@@ -16,25 +16,34 @@ import (
 // nothing. It is the only place that finds mistakes of a configuration, so that
 // config check, a start and a reload agree.
 type plan struct {
-	cfg *config.Config
-	who auth.Policy
+	cfg      *config.Config
+	who      auth.Policy
+	warnings []string // for the log
 }
 
-// newPlan finds all mistakes at once. The error is a config.Mistakes.
-func newPlan(src config.Source) (*plan, []string, error) {
-	d := draft{config.Read(src)}
-	if d.Config == nil {
-		return nil, d.Warnings, d.Mistakes
+// newPlan finds all mistakes at once. The error is a refusal.
+func newPlan(src config.Source) (*plan, error) {
+	d, who := draft{config.Read(src)}, auth.Policy{}
+	if d.Config != nil {
+		who = d.readPolicy()
+		d.checkDestination()
+		d.checkSockets()
+		d.checkDirectories()
 	}
-	who := d.readPolicy()
-	d.checkDestination()
-	d.checkSockets()
-	d.checkDirectories()
 	if len(d.Mistakes) > 0 {
-		return nil, d.Warnings, d.Mistakes
+		return nil, &refusal{d.Mistakes, d.Warnings}
 	}
-	return &plan{d.Config, who}, d.Warnings, nil
+	return &plan{d.Config, who, d.Warnings}, nil
 }
+
+// refusal is what is wrong with a configuration, and the warnings, which may explain it.
+type refusal struct {
+	mistakes config.Mistakes
+	warnings []string
+}
+
+func (r *refusal) Error() string { return r.mistakes.Error() }
+func (r *refusal) Unwrap() error { return r.mistakes }
 
 // draft is a configuration whose values are checked against what is on this host. What
 // is wrong by itself is checked no further.
@@ -89,6 +98,9 @@ func (d draft) checkDestination() {
 		}
 	}
 	if path, _ := bucket.KeysFile(to.S3.CredentialsFile); path != "" {
-		d.warn(tooOpen("shipper.s3.credentials_file", path)...)
+		d.warnOfAccess("shipper.s3.credentials_file", path, isSecret)
+	}
+	if to.S3.CAFile != "" {
+		d.warnOfAccess("shipper.s3.ca_file", to.S3.CAFile, isPublic)
 	}
 }

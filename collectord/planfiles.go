@@ -63,7 +63,11 @@ func dataDirReasons(dir string) (all []string) {
 		mode uint32
 	}{{"LOCK", unix.R_OK | unix.W_OK}, {"wal", useDir}, {"wal/LOG", unix.R_OK}, {"spool", useDir}} {
 		path := filepath.Join(dir, inside.name)
-		if info, err := os.Stat(path); err == nil && errors.Is(unix.Access(path, inside.mode), unix.EACCES) {
+		info, err := os.Stat(path)
+		if err != nil || inside.mode == useDir && !info.IsDir() { // the daemon makes it, or puts what is there aside
+			continue
+		}
+		if errors.Is(unix.Access(path, inside.mode), unix.EACCES) {
 			all = append(all, denied(path, info)+": chown it")
 		}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
@@ -31,7 +32,11 @@ func (d draft) readPolicy() (who auth.Policy) {
 		if who.TLS, err = auth.ReadTLS(files.Cert, files.Key, files.ClientCA); err != nil {
 			d.mistakesOfTLS(files, err)
 		} else {
-			d.warn(tooOpen("http.tls.key", files.Key)...)
+			d.warnOfAccess("http.tls.key", files.Key, isSecret)
+			d.warnOfAccess("http.tls.cert", files.Cert, isPublic)
+			if files.ClientCA != "" {
+				d.warnOfAccess("http.tls.client_ca", files.ClientCA, isPublic)
+			}
 			d.warn(expiry(files.Cert, who.TLS.Expires(), time.Now())...)
 		}
 	}
@@ -49,7 +54,7 @@ func (d draft) readTokens(path string) *auth.Tokens {
 	case err != nil:
 		d.fileMistake("http.tokens_file", path, err)
 	default:
-		d.warn(tooOpen("http.tokens_file", path)...)
+		d.warnOfAccess("http.tokens_file", path, isSecret)
 		if tokens.Count() == 0 && !d.Config.HTTP.Anonymous {
 			d.warn(fmt.Sprintf("http.tokens_file %s holds no token: nobody may post", path))
 		}
@@ -80,13 +85,23 @@ func (d draft) mistakesOfTLS(files config.TLS, err error) {
 	}
 }
 
-// tooOpen warns of a file that strangers on this host can read or change.
-func tooOpen(key, path string) []string {
+// Access to a file that nobody else on the host should have, as the bits of others.
+const (
+	isSecret fs.FileMode = 0o006
+	isPublic fs.FileMode = 0o002
+)
+
+// warnOfAccess warns of a file that strangers on this host can read or change.
+func (d draft) warnOfAccess(key, path string, closed fs.FileMode) {
 	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm()&0o006 == 0 {
-		return nil
+	if err != nil || info.Mode().Perm()&closed == 0 {
+		return
 	}
-	return []string{fmt.Sprintf("%s %s can be read or changed by everyone on this host (mode %04o): chmod 640 %s", key, path, info.Mode().Perm(), path)}
+	what, mode := "read or changed", "640"
+	if closed == isPublic {
+		what, mode = "changed", "644"
+	}
+	d.warn(fmt.Sprintf("%s %s can be %s by everyone on this host (mode %04o): chmod %s %s", key, path, what, info.Mode().Perm(), mode, path))
 }
 
 func expiry(path string, at, now time.Time) []string {

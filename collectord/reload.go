@@ -20,7 +20,7 @@ import (
 //
 // Keys that need a restart stay as they are, and are named in the log.
 type reloader struct {
-	load   func() (*plan, []string, error)
+	load   func() (*plan, error)
 	logger *slog.Logger
 	parts  []func(next *plan)
 
@@ -30,7 +30,7 @@ type reloader struct {
 }
 
 // newReloader makes a reloader for a daemon that starts with a configuration.
-func newReloader(c *config.Config, load func() (*plan, []string, error), logger *slog.Logger) *reloader {
+func newReloader(c *config.Config, load func() (*plan, error), logger *slog.Logger) *reloader {
 	return &reloader{load: load, logger: logger, running: c, last: admin.ReloadSnapshot{OK: true, At: time.Now()}}
 }
 
@@ -82,11 +82,11 @@ func (r *reloader) reload() {
 }
 
 func (r *reloader) loadAndCommit() (*config.Config, []config.Change, error) {
-	loaded, warnings, err := r.load()
+	loaded, err := r.load()
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, w := range warnings {
+	for _, w := range loaded.warnings {
 		r.logger.Warn(w)
 	}
 	next, changes, err := r.config().Reloaded(loaded.cfg)
@@ -94,7 +94,7 @@ func (r *reloader) loadAndCommit() (*config.Config, []config.Change, error) {
 		return nil, nil, err
 	}
 	for _, commit := range r.parts {
-		commit(&plan{next, loaded.who})
+		commit(&plan{cfg: next, who: loaded.who})
 	}
 	return next, changes, nil
 }

@@ -31,7 +31,7 @@ func TestAReloadIsAllOrNothing(t *testing.T) {
 	}
 	var text strings.Builder
 	file := ""
-	r := newReloader(first, func() (*plan, []string, error) {
+	r := newReloader(first, func() (*plan, error) {
 		path := filepath.Join(t.TempDir(), "collectord.yaml")
 		write(t, path, file)
 		return newPlan(config.Source{Path: path})

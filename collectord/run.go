@@ -31,8 +31,8 @@ func runCommand(exit func(status int)) *cobra.Command {
 			// A file that was there at the start has to be there at a reload, too.
 			src := source(cmd)
 			src.Path = src.File()
-			load := func() (*plan, []string, error) { return newPlan(src) }
-			p, warnings, err := load()
+			load := func() (*plan, error) { return newPlan(src) }
+			p, err := load()
 			if err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ func runCommand(exit func(status int)) *cobra.Command {
 			defer v.close()
 			caught.says(v, "stopping at once: the start was not complete")
 			slog.SetDefault(v.Logger) // what the standard library has to say
-			for _, w := range warnings {
+			for _, w := range p.warnings {
 				v.Warn(w)
 			}
 			reload := newReloader(p.cfg, load, v.Logger)

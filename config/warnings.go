@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 )
@@ -25,11 +26,15 @@ func (c *Config) warnings() (all []string) {
 // neverAllowed warns of networks from which no datagram can come: of a family that no
 // address of udp.listen has, or of which no address can be a sender's.
 func (c *Config) neverAllowed() (warnings []string) {
+	heard := func(network netip.Prefix) bool {
+		return slices.ContainsFunc(c.UDP.Listen, func(a Address) bool { return a.IP.Addr().Is4() == network.Addr().Is4() })
+	}
+	everybody := slices.ContainsFunc(c.UDP.Allow, func(network netip.Prefix) bool { return network.Bits() == 0 && heard(network) })
 	for _, network := range c.UDP.Allow {
 		first := network.Addr()
-		heard := slices.ContainsFunc(c.UDP.Listen, func(a Address) bool { return a.IP.Addr().Is4() == first.Is4() })
 		switch {
-		case len(c.UDP.Listen) > 0 && !heard:
+		case everybody && network.Bits() == 0: // 0.0.0.0/0 and ::/0, whatever is listened on
+		case len(c.UDP.Listen) > 0 && !heard(network):
 			family := map[bool]string{true: "IPv4", false: "IPv6"}[first.Is4()]
 			warnings = append(warnings, fmt.Sprintf("udp.allow %s matches no sender: udp.listen has no %s address", network, family))
 		case first.IsMulticast(), first.IsUnspecified() && network.IsSingleIP():
