@@ -51,19 +51,11 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	l.adopted, left = adopt(passed, wanted, logger)
 	l.leave(left, logger)
 	// All that can't be bound is reported at once.
-	in := func(key string, failed error) {
-		if failed != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", key, failed))
-		}
-	}
-	var failed error
-	l.http, failed = l.streams(cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup})
-	in("http.listen", failed)
-	l.admin, failed = l.streams(cfg.Admin.Listen, socketAccess{0o600, -1})
-	in("admin.listen", failed)
-	l.udp, failed = l.datagrams(cfg.UDP.Listen, options)
-	in("udp.listen", failed)
-	if err != nil {
+	var errs [3]error
+	l.http, errs[0] = l.streams("http.listen", cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup})
+	l.admin, errs[1] = l.streams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1})
+	l.udp, errs[2] = l.datagrams("udp.listen", cfg.UDP.Listen, options)
+	if err = errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
 	l.kept = l.kept || l.passed > 0
@@ -92,19 +84,27 @@ func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) {
 	}
 }
 
+// ofKey names the key to an error of one of its addresses, if there is one.
+func ofKey(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", key, err)
+}
+
 // streams returns what it has so far also if it fails.
-func (l *listeners) streams(addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
+func (l *listeners) streams(key string, addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
 	for _, entry := range config.Entries(addrs) {
 		adopted := l.adopted.of(entry)
 		for _, s := range adopted {
 			ln, err := s.listener(access)
 			if err != nil {
-				return all, err
+				return all, ofKey(key, err)
 			}
 			all = append(all, ln)
 			l.passed++
 		}
-		bound, err := bindEntry(l, entry, func(a config.Address) ([]net.Listener, error) {
+		bound, failed := bindEntry(l, entry, func(a config.Address) ([]net.Listener, error) {
 			if l.adopted.served[plain(a)] > 0 {
 				return nil, nil
 			}
@@ -114,10 +114,8 @@ func (l *listeners) streams(addrs []config.Address, access socketAccess) (all []
 			}
 			return []net.Listener{ln}, nil
 		})
+		err = errors.Join(err, ofKey(key, failed))
 		all = append(all, bound...)
-		if err != nil {
-			return all, err
-		}
 		for _, ln := range bound {
 			if l.store.keep(ln.(syscall.Conn)) { //nolint:forcetypeassert // TCP and unix sockets are
 				l.kept = true
@@ -127,7 +125,7 @@ func (l *listeners) streams(addrs []config.Address, access socketAccess) (all []
 			}
 		}
 	}
-	return all, nil
+	return all, err
 }
 
 // How long it may take until the service manager has closed what it was given
@@ -160,26 +158,24 @@ func (l *listeners) bind(a config.Address, access socketAccess) (net.Listener, e
 }
 
 // datagrams returns what it has so far also if it fails.
-func (l *listeners) datagrams(addrs []config.Address, o udpserver.Options) (all []*net.UDPConn, err error) {
+func (l *listeners) datagrams(key string, addrs []config.Address, o udpserver.Options) (all []*net.UDPConn, err error) {
 	for _, entry := range config.Entries(addrs) {
 		for _, s := range l.adopted.of(entry) {
 			c, err := s.packetConn()
 			if err != nil {
-				return all, err
+				return all, ofKey(key, err)
 			}
 			all = append(all, c)
 			l.passed++
 		}
-		bound, err := bindEntry(l, entry, func(a config.Address) ([]*net.UDPConn, error) { return l.bindUDP(a, o) })
+		bound, failed := bindEntry(l, entry, func(a config.Address) ([]*net.UDPConn, error) { return l.bindUDP(a, o) })
+		err = errors.Join(err, ofKey(key, failed))
 		all = append(all, bound...)
-		if err != nil {
-			return all, err
-		}
 		for _, c := range bound {
 			l.kept = l.store.keep(c) || l.kept
 		}
 	}
-	return all, nil
+	return all, err
 }
 
 // bindUDP binds the sockets that an address lacks.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -105,6 +106,13 @@ func init() {
 		s.args = "config check"
 		situations["warnings"] = append(situations["warnings"], s)
 	}
+	// Every address that can't be bound is named, on a line of its own.
+	for _, which := range []string{"http.listen: listen tcp4 192.0.2.7:PORT:", "http.listen: listen tcp4 192.0.2.7:PORT2:", "admin.listen: listen tcp4 192.0.2.7:PORT3:", "udp.listen: listen udp4 192.0.2.7:PORT:"} {
+		situations["bind"] = append(situations["bind"], situation{
+			name: which, args: "run", exit: exitError, says: "collectord: " + which,
+			config: "data_dir: DIR/data\nhttp: {anonymous: true, listen: '192.0.2.7:PORT,192.0.2.7:PORT2'}\nudp: {listen: '192.0.2.7:PORT', allow: 0.0.0.0/0}\nadmin: {listen: '192.0.2.7:PORT3'}\n",
+		})
+	}
 	situations["names"] = []situation{
 		{name: "a token for .", args: "token new .", exit: exitError, says: "is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)"},
 		{name: "a user that does not exist", args: "config check --user nobody-of-this-name", config: "data_dir: DIR/data\n", exit: exitError, says: map[bool]string{true: `"nobody-of-this-name" is not a user of this host`, false: "--user is for root"}[os.Geteuid() == 0]},
@@ -165,7 +173,10 @@ shipper:
   s3: {endpoint: 'ftp://h', ca_file: DIR/ca, credentials_file: DIR/keys}
 `, "DIR", dir))
 	mistakes := func(command1 ...string) string {
-		out, _ := command(t, append(command1, "--config", config)...).CombinedOutput()
+		ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+		defer cancel()
+		cmd := command(t, append(command1, "--config", config)...)
+		out, _ := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...).CombinedOutput()
 		first, rest, _ := strings.Cut(string(out), "\n")
 		if first != "collectord: the configuration has 19 mistakes:" {
 			t.Errorf("%v: %s\n%s", command1, first, rest)
@@ -228,7 +239,9 @@ func TestCheckIsAsTheDaemonsUser(t *testing.T) {
 			if status != exitNotRight || !strings.Contains(stderr, want) || asRoot && !strings.Contains(stderr, "checked as user 65531, to whom data_dir belongs") {
 				t.Errorf("config check exits with %d: %s%s\nwant: %s", status, out, stderr, want)
 			}
-			run := exec.Command(path, "run", "--config", config)
+			ctx, cancel := context.WithTimeout(t.Context(), testLimit) // it would run
+			defer cancel()
+			run := exec.CommandContext(ctx, path, "run", "--config", config)
 			if asRoot {
 				run.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(daemon), Gid: uint32(daemon)}}
 			}
