@@ -78,7 +78,7 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 	config.AddFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
 	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, _, err := settings(cmd)
+		cfg, err := settings(cmd, usesOfBucket...)
 		if err != nil {
 			return err
 		}

@@ -61,7 +61,7 @@ Objects are fetched ahead; it takes at most 64 MiB without --dedupe.`,
 	config.AddFlags(f)
 	f.Lookup("node").Usage = "records of this node only"
 	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, _, err := settings(cmd)
+		cfg, err := settings(cmd, usesOfBucket...)
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,10 @@ import (
 const destinationsHelp = `Destinations are s3://bucket/prefix or file:///path; a * in the path stands for any characters but /, as in
 s3://usages/*/ where each host has a prefix of its own. Without any it is shipper.destination.`
 
+// usesOfBucket are the keys of commands that read destinations; shipper.destination may
+// be below data_dir.
+var usesOfBucket = []string{"data_dir", "shipper.destination", "shipper.s3"} //nolint:gochecknoglobals // a constant
+
 // storesToRead opens the destinations that are named, or the configured one. Each is
 // there once, in the order in which they are named. The error is of those that can't be
 // opened; they are among the stores, too, as such.

@@ -1,7 +1,8 @@
 // Command collectord takes usages over HTTP and UDP, keeps them in a local
 // write-ahead log, and ships them to object storage.
 //
-// This package owns the commands, the wiring, the signals, the order of the
+// This package owns the commands, the wiring, what a configuration may say (plan.go),
+// the signals, the order of the
 // shutdown, what a reload of the configuration does (reload.go), the files that
 // say who may send (policy.go), the listeners (listeners.go), sockets that
 // outlive the process (sockets.go), unix sockets (unix.go), the queue of the log

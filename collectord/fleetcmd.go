@@ -71,7 +71,7 @@ Heartbeats alone are one request for each host. Hosts that write none (shipper.h
 	config.AddFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
 	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, _, err := settings(cmd)
+		cfg, err := settings(cmd, usesOfBucket...)
 		if err != nil {
 			return err
 		}

@@ -55,12 +55,8 @@ func (v *daemonLogger) close() {
 }
 
 // setLevel is a part of a reload.
-func (v *daemonLogger) setLevel(next *config.Config) (commit func(), err error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(next.Log.Level)); err != nil {
-		return nil, err
-	}
-	return func() { v.level.Set(level) }, nil
+func (v *daemonLogger) setLevel(next *plan) {
+	_ = v.level.UnmarshalText([]byte(next.cfg.Log.Level)) // never fails: log.level was checked
 }
 
 // logStart tells what has been started.

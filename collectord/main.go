@@ -62,7 +62,16 @@ const runPath = "collectord run"
 func failure(cmd *cobra.Command, err error) (text string, status int) {
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
-		text = fmt.Sprintf("collectord: the configuration has %s:\n%v\n", plural(len(mistakes), "mistake"), err)
+		var r *refusal
+		if errors.As(err, &r) {
+			for _, w := range r.warnings {
+				text += "warning: " + quoted(w) + "\n"
+			}
+		}
+		text += fmt.Sprintf("collectord: the configuration has %s:\n", plural(len(mistakes), "mistake"))
+		for _, m := range mistakes {
+			text += quoted(m.String()) + "\n"
+		}
 		switch cmd.CommandPath() {
 		case runPath:
 			return text, exitBadConfig
@@ -124,9 +133,19 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// settings loads the configuration that the command's flags name.
-func settings(cmd *cobra.Command) (*config.Config, []string, error) {
-	return config.Load(source(cmd))
+// settings loads the configuration that the command's flags name, for a command that
+// uses some of its keys or sections. A wrong value of another must not keep people from
+// looking at the log or the bucket; what is not a key at all may be meant as one of them.
+func settings(cmd *cobra.Command, uses ...string) (*config.Config, error) {
+	src := source(cmd)
+	src.Uses = uses
+	cfg, warnings, err := config.Load(src)
+	if uses != nil {
+		for _, w := range warnings {
+			writef(cmd.ErrOrStderr(), "warning: %s\n", w)
+		}
+	}
+	return cfg, err
 }
 
 func source(cmd *cobra.Command) config.Source {

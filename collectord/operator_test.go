@@ -53,7 +53,7 @@ func TestOperatorIsTold(t *testing.T) {
 func (s situation) run(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 3)
-	fill := strings.NewReplacer("DIR", dir, "PORT3", fmt.Sprint(ports[2]), "PORT2", fmt.Sprint(ports[1]), "PORT", fmt.Sprint(ports[0])).Replace
+	fill := strings.NewReplacer("DIRECTORY", "DIRECTORY", "DIR", dir, "PORT3", fmt.Sprint(ports[2]), "PORT2", fmt.Sprint(ports[1]), "PORT", fmt.Sprint(ports[0])).Replace
 	if s.setUp != nil {
 		s.setUp(t, dir)
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"collectord/collectord/admin"
-	"collectord/collectord/auth"
 	"collectord/collectord/httpserver"
 	"collectord/collectord/udpserver"
 	"collectord/config"
@@ -32,28 +31,24 @@ func runCommand(exit func(status int)) *cobra.Command {
 			// A file that was there at the start has to be there at a reload, too.
 			src := source(cmd)
 			src.Path = src.File()
-			load := func() (*config.Config, []string, error) { return config.Load(src) }
-			cfg, warnings, err := load()
+			load := func() (*plan, error) { return newPlan(src) }
+			p, err := load()
 			if err != nil {
 				return err
 			}
-			v, err := newDaemonLogger(cfg.Log, ownStandardError())
+			v, err := newDaemonLogger(p.cfg.Log, ownStandardError())
 			if err != nil {
 				return err
 			}
 			defer v.close()
 			caught.says(v, "stopping at once: the start was not complete")
 			slog.SetDefault(v.Logger) // what the standard library has to say
-			who, more, err := readPolicy(cfg)
-			for _, w := range append(warnings, more...) {
+			for _, w := range p.warnings {
 				v.Warn(w)
 			}
-			if err != nil {
-				return err
-			}
-			reload := newReloader(cfg, load, v.Logger)
+			reload := newReloader(p.cfg, load, v.Logger)
 			reload.register(v.setLevel)
-			return run(cmd.Context(), reload, who, src.Path, v, caught)
+			return run(cmd.Context(), reload, p, src.Path, v, caught)
 		},
 	}
 	config.AddFlags(c.Flags())
@@ -71,10 +66,10 @@ func runCommand(exit func(status int)) *cobra.Command {
 // Everything that can fail for a reason an operator must know of, such as a port
 // in use, fails before the first goroutine starts, but for those that tell that
 // the daemon is starting: usages that come in meanwhile wait for the log.
-func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v *daemonLogger, caught *signals) error {
+func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonLogger, caught *signals) error {
 	began := time.Now()
 	logger := v.Logger
-	cfg := reload.config()
+	cfg := p.cfg
 	manager := notifier(os.Getenv("NOTIFY_SOCKET"))
 
 	// The sockets first: a second daemon with the same configuration finds the
@@ -104,7 +99,7 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 		go func() { failed <- adminServer.Serve(ln) }()
 	}
 	pending := newPendingLog()
-	web := httpserver.New(pending, httpOptions(cfg, files, who, logger))
+	web := httpserver.New(pending, httpOptions(cfg, files, p.who, logger))
 	files.warn(cfg, web.MaxConnections(), logger)
 	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
@@ -143,13 +138,13 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 	}
 
 	reload.register(policyPart(web, logger))
-	reload.registerInfallible(func(next *config.Config) {
-		log.SetLimits(walLimits(next))
-		ship.SetLimits(shipperLimits(next))
-		web.SetLimits(httpLimits(next, files))
-		files.warn(next, web.MaxConnections(), logger)
-		debug.SetMemoryLimit(memoryLimit(next, web.MaxConnections()))
-		udp.SetLimits(udpLimits(next))
+	reload.register(func(next *plan) {
+		log.SetLimits(walLimits(next.cfg))
+		ship.SetLimits(shipperLimits(next.cfg))
+		web.SetLimits(httpLimits(next.cfg, files))
+		files.warn(next.cfg, web.MaxConnections(), logger)
+		debug.SetMemoryLimit(memoryLimit(next.cfg, web.MaxConnections()))
+		udp.SetLimits(udpLimits(next.cfg))
 	})
 
 	// From here on it runs.
@@ -167,7 +162,7 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
 		}
 	}
-	logStart(logger, cfg, file, store.String(), listening, log, describe(&who))
+	logStart(logger, cfg, file, store.String(), listening, log, describe(&p.who))
 	tell(manager.ready())
 	over := make(chan struct{})
 	defer close(over)

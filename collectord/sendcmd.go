@@ -23,11 +23,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"collectord/collectord/send"
+	"collectord/config"
 )
 
 // tokenVariable may hold the bearer token. A flag can't: every user of a host can
 // read what programs were started with.
-const tokenVariable = "COLLECTORD_TOKEN"
+const tokenVariable = config.TokenVariable
 
 // seededFrom is the timestamp of the first usage of a run with a seed, so that it
 // repeats to the byte.
@@ -159,7 +160,7 @@ func complete(cmd *cobra.Command, args []string, o *send.Options, flags sendFlag
 
 // configuredTarget is where a daemon with the configuration listens.
 func configuredTarget(cmd *cobra.Command) (string, error) {
-	cfg, _, err := settings(cmd)
+	cfg, err := settings(cmd, "http.listen", "http.tls")
 	if err != nil {
 		return "", err
 	}

@@ -29,6 +29,9 @@ const shipRetryMax = 10 * time.Second
 // lastHeartbeat bounds how long ship tries to write one.
 const lastHeartbeat = 10 * time.Second
 
+// usesOfShip are the keys of ship, which opens the log as the daemon does.
+var usesOfShip = []string{"node", "data_dir", "wal", "shipper", "log"} //nolint:gochecknoglobals // a constant
+
 func shipCommand() *cobra.Command {
 	var asJSON bool
 	var noWait bool
@@ -53,7 +56,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 	c.Flags().BoolVar(&noWait, "no-wait", false, "don't look once more whether the storage has kept what it confirmed")
 	config.AddFlags(c.Flags())
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, _, err := settings(cmd)
+		cfg, err := settings(cmd, usesOfShip...)
 		if err != nil {
 			return err
 		}

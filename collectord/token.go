@@ -25,7 +25,7 @@ anywhere: whoever is to post needs it now. NAME says in the bucket who sent a us
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
 			if !auth.ValidClient(name) {
-				return fmt.Errorf("%q is not a name of 1 to 63 letters, digits, dots, underscores and hyphens", name)
+				return fmt.Errorf("%q is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)", name)
 			}
 			if rate < 0 || rate > auth.MaxTokenRate {
 				return fmt.Errorf("a rate is a number of usages a second from 1 to %d, or 0 for no limit", auth.MaxTokenRate)

@@ -9,9 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
-	"os"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -30,11 +28,11 @@ func walCommand() *cobra.Command {
 The daemon repairs by itself what it meets; repair does the same at once, while no daemon is running.`,
 	}
 	config.AddFlags(c.PersistentFlags())
-	sub := func(use, short string, run func(*cobra.Command, *config.Config, bool) error) {
+	sub := func(use, short string, run func(*cobra.Command, *config.Config, bool) error, uses ...string) {
 		s := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
 		asJSON := s.Flags().Bool("json", false, "one JSON object a line, for programs")
 		s.RunE = func(cmd *cobra.Command, _ []string) error {
-			cfg, _, err := settings(cmd)
+			cfg, err := settings(cmd, append(uses, "data_dir")...)
 			if err != nil {
 				return err
 			}
@@ -45,11 +43,11 @@ The daemon repairs by itself what it meets; repair does the same at once, while 
 		}
 		c.AddCommand(s)
 	}
-	sub("ls", "List the segments", walLs)
+	sub("ls", "List the segments", walLs, "shipper.keep", "shipper.destination")
 	sub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", walVerify)
 	sub("cat", "Print the records that check out, one JSON object a line", walCat)
 	c.AddCommand(walExportCommand(), walAcknowledgeCommand())
-	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", walRepair)
+	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", walRepair, "node", "wal")
 	return c
 }
 
@@ -343,24 +341,4 @@ func salvage(log *wal.Log, s *wal.Segment) (changed bool, err error) {
 		}
 		<-time.After(salvageWait)
 	}
-}
-
-// becomeOwner makes the process that of the user who owns dir, so that what it
-// writes there belongs to the daemon's user.
-func becomeOwner(dir string) error {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || int(owner.Uid) == os.Geteuid() {
-		return nil
-	}
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("%s belongs to user %d: run this as that user, or as root", dir, owner.Uid)
-	}
-	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(owner.Gid)), syscall.Setuid(int(owner.Uid))); err != nil {
-		return fmt.Errorf("become the owner of %s: %w", dir, err)
-	}
-	return nil
 }

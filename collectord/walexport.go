@@ -26,7 +26,7 @@ What could not be printed is told on standard error, by sequence numbers and by 
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: segmentNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, _, err := settings(cmd)
+			cfg, err := settings(cmd, "data_dir")
 			if err != nil {
 				return err
 			}
@@ -37,7 +37,7 @@ What could not be printed is told on standard error, by sequence numbers and by 
 
 // segmentNames completes the name of a segment, or of a file.
 func segmentNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-	if cfg, _, err := settings(cmd); err == nil {
+	if cfg, err := settings(cmd, "data_dir"); err == nil {
 		if log, err := wal.Inspect(cfg.DataDir); err == nil {
 			entries, _ := log.Entries() // none can be completed
 			for _, e := range entries {

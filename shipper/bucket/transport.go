@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -208,17 +209,26 @@ func s3Transport(caFile string, dial dialFunc) (*transport, error) {
 	if caFile == "" {
 		return &transport{t}, nil
 	}
+	pool, err := authorities(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("s3 CA file %s: %w", caFile, err)
+	}
+	t.TLSClientConfig.RootCAs = pool
+	return &transport{t}, nil
+}
+
+// authorities are the certificates in a PEM file, and those that the system trusts.
+func authorities(caFile string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
-		return nil, fmt.Errorf("s3 CA file: %w", err)
+		return nil, err
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("s3 CA file %s: holds no PEM certificate", caFile)
+		return nil, errors.New("holds no PEM certificate")
 	}
-	t.TLSClientConfig.RootCAs = pool
-	return &transport{t}, nil
+	return pool, nil
 }
