@@ -24,7 +24,7 @@ shutdown: {grace: ~}
 
 const wrongHTTP = "warning: http.max_body (DIR/collectord.yaml line 6): \"much\" is not a size such as 65536, 512KiB, 8MiB or 4GiB (not needed here: its default is used)"
 
-func init() {
+func forensicSituations(situations map[string][]situation) {
 	all := []situation{
 		{name: "wal ls", args: "wal ls", says: wrongHTTP},
 		{name: "wal ls of a section that is none", args: "wal ls", says: "warning: udp (DIR/collectord.yaml line 9): is a section: its keys belong below it, indented (not needed here"},

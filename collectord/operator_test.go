@@ -28,11 +28,13 @@ type situation struct {
 	never string // text that neither contains, or ""
 }
 
-// situations returns the parts of the script, a file each.
+// situations returns the parts of the script, each from a file of its own.
 func situations() map[string][]situation {
-	return map[string][]situation{
-		"basics": basicSituations(),
+	all := map[string][]situation{}
+	for _, add := range []func(map[string][]situation){basicSituations, validationSituations, forensicSituations} {
+		add(all)
 	}
+	return all
 }
 
 // TestOperatorIsTold runs the script: every command and mistake of it has the exit

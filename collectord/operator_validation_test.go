@@ -95,7 +95,7 @@ var told = []situation{
 	{name: "a variable that is misspelt", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_HTTP_LISTN=off"}, says: "warning: the variable COLLECTORD_HTTP_LISTN sets nothing; the nearest is COLLECTORD_HTTP_LISTEN"},
 }
 
-func init() {
+func validationSituations(situations map[string][]situation) {
 	for _, s := range misconfigured {
 		check, run := s, s
 		check.name, check.args, check.exit = "check: "+s.name, "config check "+s.args, exitNotRight
