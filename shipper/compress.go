@@ -2,7 +2,6 @@ package shipper
 
 import (
 	"bufio"
-	"crypto/md5" //nolint:gosec // what the ETag of S3 is
 	"crypto/sha256"
 	"encoding/hex"
 	"hash/crc32"
@@ -64,9 +63,8 @@ func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.Fi
 		return nil, err
 	}
 	crc := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	etag := md5.New() //nolint:gosec // see above
 	var size countingWriter
-	c.out.Reset(io.MultiWriter(file, crc, etag, &size))
+	c.out.Reset(io.MultiWriter(file, crc, &size))
 	c.zstd.Reset(c.out)
 	c.lines = c.lines[:0]
 
@@ -112,7 +110,6 @@ func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.Fi
 	}
 	o.SHA256 = hex.EncodeToString(lines.Sum(nil))
 	o.Size, o.CRC32C = int64(size), crc.Sum32()
-	etag.Sum(o.MD5[:0])
 	return o, nil
 }
 
