@@ -57,7 +57,7 @@ func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
 
 // compress writes the object of a segment to the beginning of file: one zstd frame
 // with the lines, and nothing behind it.
-func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.File) (*bucket.Object, error) {
+func (c *compressor) compress(s *wal.Segment, file *os.File) (*bucket.Object, error) {
 	header, err := s.Header()
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.Fi
 	o := &bucket.Object{Body: file, Metadata: bucket.Metadata{
 		Format: bucket.Format,
 		Node:   header.Node, LogID: bucket.HexID(header.LogID), Run: bucket.HexID(header.Run),
-		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(), ConfirmedBelow: confirmedBelow,
+		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(),
 	}}
 	lines := sha256.New()
 	flush := func() error {
