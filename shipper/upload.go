@@ -126,11 +126,12 @@ func (s *Shipper) keeps() bool { return s.currentLimits().Keep > 0 && !s.keeper.
 
 // existing compares what the storage has under an object's key, whose put was not
 // answered. A storage that failed meanwhile may have its name, size and metadata and not
-// its bytes: they are read, unless the last look does so. What may not be read, as in an
-// archive class, is believed where nothing speaks against it.
+// its bytes: they are read. Of what an earlier process put, and was mostly answered, the last
+// look reads them, if there is one: there may be many objects, and others wait. What may
+// not be read, as in an archive class, is believed where nothing speaks against it.
 func (s *Shipper) existing(ctx context.Context, seg *wal.Segment, o *bucket.Object) (found bucket.Comparison, etag string, err error) {
 	lost := seg.Relisted() > 0
-	read := lost || !s.keeps()
+	read := lost || !s.keeps() || !seg.FoundAtStart()
 	found, etag, err = s.compare(ctx, o, read)
 	if lost || !read || !isForbidden(err) {
 		return found, etag, err
