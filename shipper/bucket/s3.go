@@ -217,7 +217,11 @@ func (s *s3Store) put(ctx context.Context, o *Object, how putOptions) (a putAnsw
 	case checksumCRC32C:
 		opts.UserMetadata["x-amz-checksum-crc32c"] = o.checksum()
 	case checksumMD5:
-		md5Base64 = base64.StdEncoding.EncodeToString(o.MD5[:])
+		sum, err := o.contentMD5()
+		if err != nil {
+			return a, err
+		}
+		md5Base64 = base64.StdEncoding.EncodeToString(sum)
 	case checksumSHA256:
 		if sha256Hex, err = o.payloadSHA256(); err != nil {
 			return a, err
