@@ -42,6 +42,7 @@ func main() {
 	only := flag.String("only", "", "regular expression: only mutants whose description it matches")
 	flag.DurationVar(&o.limit, "limit", time.Minute, "CPU time that the simulation may take for each")
 	flag.IntVar(&o.processes, "processes", runtime.NumCPU(), "how many to try at once")
+	flag.BoolVar(&o.known, "known", false, "also try those that survive for a known reason")
 	flag.StringVar(&o.keep, "keep", "", "directory that keeps the test binaries")
 	list := flag.Bool("list", false, "only list the mutants")
 	flag.Parse()
@@ -73,12 +74,13 @@ type target struct {
 
 var targets = map[string]*target{
 	"log":  {roots: []string{"wal"}, kinds: "sync,order,loss,check", visit: (*planter).visitLog, try: (*binaries).simulate, survivors: survivors},
-	"http": {roots: []string{"collectord/http1", "collectord/httpserver"}, kinds: "check,reset,deadline", visit: (*planter).visitHTTP, try: (*binaries).tryHTTP, survivors: survivorsHTTP, inPlace: true},
+	"http": {roots: []string{"collectord/http1", "collectord/httpserver", "collectord/epoll"}, kinds: "check,reset,deadline,step", visit: (*planter).visitHTTP, try: (*binaries).tryEach, survivors: survivorsHTTP, inPlace: true},
 }
 
 type options struct {
 	limit     time.Duration
 	processes int
+	known     bool
 	keep      string
 }
 
@@ -116,7 +118,7 @@ func (t *target) mutate(w io.Writer, o options, list bool, wanted func(mutant) b
 	if err := b.build(overlay); err != nil {
 		return err
 	}
-	if err := b.checkUnchanged(chosen, known, o.limit); err != nil {
+	if err := b.checkUnchanged(chosen, known, o); err != nil {
 		return err
 	}
 	var (
@@ -130,9 +132,12 @@ func (t *target) mutate(w io.Writer, o options, list bool, wanted func(mutant) b
 			for m := range next {
 				s, ok := known[m.String()]
 				var found outcome
-				if s.test != "" {
+				switch {
+				case s.test != "":
 					found = b.test(s.test, m)
-				} else {
+				case ok && !o.known:
+					found.by = "not tried"
+				default:
 					found = t.try(b, m, o.limit)
 				}
 				mu.Lock()
