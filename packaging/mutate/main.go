@@ -41,7 +41,8 @@ func main() {
 	kinds := flag.String("kinds", "", "what to take out, with commas; default: all kinds but guard")
 	only := flag.String("only", "", "regular expression: only mutants whose description it matches")
 	flag.DurationVar(&o.limit, "limit", time.Minute, "CPU time that the simulation may take for each")
-	flag.IntVar(&o.processes, "processes", runtime.NumCPU(), "how many to try at once")
+	flag.IntVar(&o.processes, "processes", 0, "how many to try at once; default: one for each processor, and for http, where some hang, three")
+	from := flag.Int("from", 1, "number of the first mutant, to go on with a run that was ended")
 	flag.BoolVar(&o.known, "known", false, "also try those that survive for a known reason")
 	flag.StringVar(&o.keep, "keep", "", "directory that keeps the test binaries")
 	list := flag.Bool("list", false, "only list the mutants")
@@ -54,8 +55,11 @@ func main() {
 	if *kinds == "" {
 		*kinds = t.kinds
 	}
+	if o.processes == 0 {
+		o.processes = t.perProcessor * runtime.NumCPU()
+	}
 	if err := t.mutate(os.Stdout, o, *list, func(m mutant) bool {
-		return slices.Contains(strings.Split(*kinds, ","), m.kind) && regexp.MustCompile(*only).MatchString(m.String())
+		return m.n >= *from && slices.Contains(strings.Split(*kinds, ","), m.kind) && regexp.MustCompile(*only).MatchString(m.String())
 	}); err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
@@ -70,11 +74,13 @@ type target struct {
 	try       func(*binaries, mutant, time.Duration) outcome
 	survivors string
 	inPlace   bool // tests run in the directory of their package
+
+	perProcessor int // mutants that are tried at once
 }
 
 var targets = map[string]*target{
-	"log":  {roots: []string{"wal"}, kinds: "sync,order,loss,check", visit: (*planter).visitLog, try: (*binaries).simulate, survivors: survivors},
-	"http": {roots: []string{"collectord/http1", "collectord/httpserver", "collectord/epoll"}, kinds: "check,reset,deadline,step", visit: (*planter).visitHTTP, try: (*binaries).tryEach, survivors: survivorsHTTP, inPlace: true},
+	"log":  {roots: []string{"wal"}, kinds: "sync,order,loss,check", visit: (*planter).visitLog, try: (*binaries).simulate, survivors: survivors, perProcessor: 1},
+	"http": {roots: []string{"collectord/http1", "collectord/httpserver", "collectord/epoll"}, kinds: "check,reset,deadline,step", visit: (*planter).visitHTTP, try: (*binaries).tryEach, survivors: survivorsHTTP, inPlace: true, perProcessor: 3},
 }
 
 type options struct {

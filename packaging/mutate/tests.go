@@ -114,7 +114,7 @@ func (b *binaries) tryEach(m mutant, limit time.Duration) (o outcome) {
 	for _, t := range reaching {
 		reason, failed := "", false
 		for range 2 {
-			timeout := 20*time.Second + 10*t.takes
+			timeout := 10*time.Second + 10*t.takes
 			out, _, err := b.run(t.binary, m, limit, "-test.failfast", "-test.run=^"+t.name+"$", "-test.timeout="+timeout.String())
 			if failed = err != nil; !failed {
 				break
