@@ -104,35 +104,63 @@ func (b *binaries) reaching(m mutant) (all []*test) {
 }
 
 // tryEach runs the tests that reach a mutant, one at a time, until one fails: twice, so
-// that it is not for what else the machine does.
+// that it is not for what else the machine does. One that hangs is given its time only if
+// no other fails, or many hang.
 func (b *binaries) tryEach(m mutant, limit time.Duration) (o outcome) {
 	reaching := b.reaching(m)
 	if len(reaching) == 0 {
 		return outcome{by: "not reached"}
 	}
 	began := time.Now()
+	var hung []*test
 	for _, t := range reaching {
-		reason, failed := "", false
-		for range 2 {
-			timeout := 10*time.Second + 10*t.takes
-			out, _, err := b.run(t.binary, m, limit, "-test.failfast", "-test.run=^"+t.name+"$", "-test.timeout="+timeout.String())
-			if failed = err != nil; !failed {
-				break
-			}
-			reason = failedTest(out)
+		reason := b.fails(t, m, limit, time.Second+5*t.takes)
+		if reason != "" && !isTimeout(reason) {
+			reason = b.fails(t, m, limit, 10*time.Second+10*t.takes)
 		}
-		if failed {
-			b.mu.Lock()
-			t.killed++
-			b.mu.Unlock()
-			if reason != t.name {
-				reason = t.name + ", " + reason
-			}
-			return outcome{true, reason, time.Since(began)}
+		switch {
+		case isTimeout(reason):
+			hung = append(hung, t)
+		case reason != "":
+			return b.kill(t, reason, began)
+		}
+		if len(hung) == 4 {
+			break
+		}
+	}
+	for _, t := range hung {
+		if reason := b.fails(t, m, limit, 10*time.Second+10*t.takes); reason != "" {
+			return b.kill(t, reason, began)
 		}
 	}
 	return outcome{by: fmt.Sprintf("reached by %d tests", len(reaching)), took: time.Since(began)}
 }
+
+func (b *binaries) kill(t *test, reason string, began time.Time) outcome {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.killed++
+	if reason != t.name {
+		reason = t.name + ", " + reason
+	}
+	return outcome{true, reason, time.Since(began)}
+}
+
+// fails runs a test with a mutant and says what failed, or nothing.
+func (b *binaries) fails(t *test, m mutant, limit, timeout time.Duration) string {
+	out, _, err := b.run(t.binary, m, limit, "-test.failfast", "-test.run=^"+t.name+"$", "-test.timeout="+timeout.String())
+	if err == nil {
+		return ""
+	}
+	return failedTest(out)
+}
+
+// isTimeout reports whether a test failed for its time, or was ended by the system.
+func isTimeout(reason string) bool {
+	return strings.Contains(reason, "test timed out") || reason == noReason
+}
+
+const noReason = "no reason"
 
 var failedOf = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)|^(panic: .*|fatal error: .*|SIG\w+: .*)$`)
 
@@ -140,5 +168,5 @@ func failedTest(out string) string {
 	if m := failedOf.FindStringSubmatch(out); m != nil {
 		return m[1] + m[2]
 	}
-	return "no reason"
+	return noReason
 }
