@@ -92,10 +92,12 @@ func (c *slowClient) is(want state) {
 type deadlines struct {
 	script
 	until time.Time
+	reads time.Time // until when it may be read, where that was set alone
 }
 
 func (d *deadlines) SetDeadline(t time.Time) error      { d.until = t; return nil }
 func (d *deadlines) SetWriteDeadline(t time.Time) error { d.until = t; return nil }
+func (d *deadlines) SetReadDeadline(t time.Time) error  { d.reads = t; return nil }
 
 // Whoever is cut off has no more time than that for whatever follows, even if another
 // deadline had passed before.
@@ -110,7 +112,9 @@ func TestWhoIsCutOffGetsNoMoreTime(t *testing.T) {
 		if !d.until.Equal(now) {
 			t.Error("a deadline that has passed was not set")
 		}
-		c.cutOff()
+		if c.cutOff(); !d.reads.Equal(now) {
+			t.Errorf("more is read for %v", time.Until(d.reads))
+		}
 		if time.Until(d.until) != cutWithin {
 			t.Errorf("an answer that is being written has %v", time.Until(d.until))
 		}

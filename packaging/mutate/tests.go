@@ -113,8 +113,8 @@ func (b *binaries) tryEach(m mutant, limit time.Duration) (o outcome) {
 	}
 	began := time.Now()
 	var hung []*test
-	for _, t := range reaching {
-		reason := b.fails(t, m, limit, time.Second+5*t.takes)
+	for i, t := range reaching {
+		reason := b.fails(t, m, limit, 2*time.Second+5*t.takes)
 		if reason != "" && !isTimeout(reason) {
 			reason = b.fails(t, m, limit, 10*time.Second+10*t.takes)
 		}
@@ -124,14 +124,15 @@ func (b *binaries) tryEach(m mutant, limit time.Duration) (o outcome) {
 		case reason != "":
 			return b.kill(t, reason, began)
 		}
-		if len(hung) == 4 {
-			break
+		if len(hung) < 4 && i < len(reaching)-1 {
+			continue
 		}
-	}
-	for _, t := range hung {
-		if reason := b.fails(t, m, limit, 10*time.Second+10*t.takes); reason != "" {
-			return b.kill(t, reason, began)
+		for _, t := range hung {
+			if reason := b.fails(t, m, limit, 10*time.Second+10*t.takes); reason != "" {
+				return b.kill(t, reason, began)
+			}
 		}
+		hung = nil
 	}
 	return outcome{by: fmt.Sprintf("reached by %d tests", len(reaching)), took: time.Since(began)}
 }
