@@ -239,3 +239,37 @@ func TestASignalEndsNoWait(t *testing.T) {
 		}
 	}
 }
+
+// What a Poller that can't be made has taken is given back.
+func TestAPollerNeedsDescriptors(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	free := func() int { // the lowest descriptor that is free
+		fd, err := unix.Dup(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Close(fd)
+		return fd
+	}
+	lowest := free()
+	for room := range 2 {
+		limit := before
+		limit.Cur = uint64(lowest + room)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		p, err := New(1)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+			t.Fatal(err)
+		}
+		if err == nil || p != nil {
+			t.Errorf("room for %d: %v", room, err)
+		}
+		if fd := free(); fd != lowest {
+			t.Errorf("room for %d: descriptor %d is left open", room, lowest)
+		}
+	}
+}

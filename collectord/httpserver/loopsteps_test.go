@@ -48,7 +48,8 @@ func (l *loop) connect(t *testing.T, text string) (*conn, *peer) {
 	c := l.server.newConn(s)
 	s.join(c, l)
 	p.send(text)
-	l.begin(c)
+	l.now = time.Now()
+	l.look(c, begins)
 	t.Cleanup(func() {
 		if !c.closed {
 			l.close(c)
@@ -81,6 +82,7 @@ func (p *peer) ended() bool {
 func (l *loop) turn(t *testing.T) {
 	t.Helper()
 	for n := 1; n > 0; {
+		l.now = time.Now()
 		ready, err := l.poller.Poll(l.event)
 		if err != nil {
 			t.Fatal(err)
@@ -163,8 +165,8 @@ func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 	}
-	if l.commit(); log.began != 2 {
-		t.Errorf("%d commits have begun", log.began)
+	if l.commit(); log.began != 2 || len(l.spare) != 2 {
+		t.Errorf("%d commits have begun, %d lists are spare", log.began, len(l.spare))
 	}
 	if clients[0].waits != stepRead || clients[0].closed {
 		t.Error("it does not go on")
@@ -263,6 +265,74 @@ func TestLoopsOfAServer(t *testing.T) {
 	}
 }
 
+// A loop shows since when it has been at a turn, counts how long turns take that do
+// something, and shows nothing while it waits.
+func TestALoopShowsItsTurns(t *testing.T) {
+	l := handLoop(t, newMemoryLog(), Options{})
+	h := l.server
+	for n := range uint64(3) {
+		before, began := h.LoopTurns().Count(), int64(0)
+		if done, more := l.turns(10, func() int { began = l.began.Load(); return int(n) }); done != int(n) || more {
+			t.Errorf("%d were done instead of %d, more: %t", done, n, more)
+		}
+		if late := time.Duration(h.open.deadline(time.Now()) - began); late < 0 || late > testLimit {
+			t.Errorf("a turn that begins now is shown to have begun %v ago", late)
+		}
+		if got := h.LoopTurns().Count() - before; got != min(n, 1) {
+			t.Errorf("%d turns are counted that did %d", got, n)
+		}
+	}
+	if done, more := l.turns(10, func() int { return 10 }); done != 10*roundTurns || !more {
+		t.Errorf("%d were done, more: %t", done, more)
+	}
+	go l.run()
+	waitFor(t, func() bool { return l.began.Load() == 0 })
+	h.loops.Store(&[]*loop{l})
+	h.endLoops()
+	<-l.ended
+}
+
+// Loops that there are no descriptors for are not started, and one that can't wait ends.
+func TestLoopsNeedDescriptors(t *testing.T) {
+	h := newServer(t, newMemoryLog(), Options{})
+	blind, restless := handLoop(t, newMemoryLog(), Options{}), handLoop(t, newMemoryLog(), Options{})
+	_ = blind.poller.Close()
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	none := before
+	none.Cur = 0
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	err := h.startLoops()
+	restless.run() // poll(2) fails
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if err == nil || h.loops.Load() != nil {
+		t.Errorf("loops: %v", err)
+	}
+	blind.run()
+	for _, l := range []*loop{blind, restless} {
+		if l.server.loops.Store(&[]*loop{l}); l.server.Alive() == nil {
+			t.Error("a loop that has ended is alive")
+		}
+	}
+	if err := h.startLoops(); err != nil {
+		t.Fatal(err)
+	}
+	first := h.loops.Load()
+	if err := h.startLoops(); err != nil || h.loops.Load() != first {
+		t.Errorf("there are others for the next listener: %v", err)
+	}
+	h.endLoops()
+	for _, l := range *first {
+		<-l.ended
+	}
+}
+
 // A connection that can't be waited for is closed.
 func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
 	l := handLoop(t, newMemoryLog(), Options{})
@@ -278,7 +348,7 @@ func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
 	s := &socket{listener: &net.UnixAddr{}, fd: fd}
 	c := l.server.newConn(s)
 	s.join(c, l)
-	l.begin(c)
+	l.look(c, begins)
 	if !c.closed || l.load.Load() != 0 || s.fd >= 0 {
 		t.Error("it is open")
 	}
@@ -528,7 +598,7 @@ func TestOnlyALargeAnswerHasALargeBuffer(t *testing.T) {
 		}
 		return n
 	}
-	setAnswerBuffer(uintptr(c.fd), answerBuffer)
+	c.setAnswerBuffer(answerBuffer)
 	small := buffer()
 	p.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	l.turn(t)
