@@ -408,6 +408,32 @@ func TestWhatFollowsTheLastAnswerIsReadInTurns(t *testing.T) {
 	}
 }
 
+// A connection uses the time at which the turn began, which is the loop's: not if a deadline
+// may have passed since then, nor on a worker.
+func TestTheTimeOfATurnIsTheLoops(t *testing.T) {
+	l := handLoop(t, newMemoryLog(), Options{})
+	then := time.Now().Add(-time.Minute)
+	l.turns(1, func() int { return 0 })
+	if !l.now.After(then) {
+		t.Error("a turn begins without a time")
+	}
+	c, p := l.connect(t, "POST")
+	l.now = then
+	if !c.now().Equal(then) {
+		t.Errorf("in a turn of %v it is %v", then, c.now())
+	}
+	_ = c.net.SetReadDeadline(time.Now()) // after the turn has begun
+	l.takePosted()
+	if got := p.received(); !strings.Contains(got, " 408 ") {
+		t.Errorf("%q", got)
+	}
+	c, _ = l.connect(t, post(strings.Repeat(" ", freeBytes)+"{}"))
+	if c.waits != stepPrepare || c.inTurn {
+		t.Errorf("it waits for step %d, with the loop's time: %t", c.waits, c.inTurn)
+	}
+	waitFor(t, func() bool { l.turn(t); return c.waits == stepRead })
+}
+
 // What takes long is not quick: large bodies, codings, many usages.
 func TestWhatIsPreparedInTheLoop(t *testing.T) {
 	c := &conn{}
