@@ -42,7 +42,7 @@ func (b *binaries) measure(processes int, limit time.Duration) error {
 	for range processes {
 		all.Go(func() {
 			for i := range next {
-				for range 2 { // on a busy machine one may fail
+				for range 5 { // on a busy machine one may fail
 					if failed[i] = b.single[i].measure(b, i, limit); failed[i] == nil {
 						break
 					}
