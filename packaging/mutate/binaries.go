@@ -51,12 +51,14 @@ func (b *binaries) build(overlay string) error {
 
 // checkUnchanged returns an error if what is to fail with a mutant fails without.
 func (b *binaries) checkUnchanged(chosen []mutant, known map[string]survivor, o options) error {
+	roots := b.roots
 	if b.inPlace {
 		if err := b.measure(o.processes, o.limit); err != nil {
 			return err
 		}
+		roots = nil
 	}
-	for _, root := range b.roots {
+	for _, root := range roots {
 		if !slices.ContainsFunc(chosen, func(m mutant) bool { return strings.HasPrefix(m.dir, root) }) {
 			continue
 		}

@@ -15,7 +15,7 @@ var (
 	ends   = []string{"SetDeadline", "SetReadDeadline", "SetWriteDeadline", "setLate", "AfterFunc", "Reset", "expire", "end"}
 	// replaced are calls that replace state, or give back what a request took.
 	replaced = []string{"begin", "forget", "settle", "release", "giveBack", "give", "putBack", "know", "Store", "CompareAndSwap"}
-	// steps are calls by which an event loop goes on, or keeps its books.
+	// loopSteps are calls by which an event loop goes on, or keeps its books.
 	loopSteps = []string{"post", "wake", "Wake", "feed", "relieve", "commit", "Commit", "clear", "keep", "lend", "lendBody", "takeBody", "remove", "requeue", "push", "Add", "join", "discard"}
 	// owners are the variables whose fields are state: of http1 and of httpserver.
 	owners = []string{"b", "c", "h", "l", "of", "q", "r", "s", "w"}
@@ -29,8 +29,8 @@ var (
 	beside = []string{"decode", "decodeGzip", "decodeZstd", "distrust", "fill", "grow", "large", "putBack", "reserve", "roomFor", "handshakeFailure", "startTLS", "unreserve"}
 )
 
-// visitHTTP plants what there is to be taken out of a node of packages http1 and
-// httpserver: kinds check, reset and deadline.
+// visitHTTP plants what there is to be taken out of a node of packages http1, httpserver
+// and epoll: kinds check, reset, deadline and step.
 func (p *planter) visitHTTP(n ast.Node) bool {
 	if in := strings.TrimPrefix(p.in, p.within); p.pkg == "httpserver" && (!slices.Contains(driven, filepath.Base(p.path)) && !slices.Contains(timed, in) || slices.Contains(beside, in)) {
 		return false

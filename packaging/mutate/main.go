@@ -8,9 +8,14 @@
 // survived. One that survives must be in survivors.txt, with the test that fails, or
 // with the reason why it can't matter; otherwise the exit status is 1.
 //
-// With -target http it is the same for packages http1 and httpserver: it takes out each
-// check, each replacement of what belongs to a request, and each deadline, and runs the
-// tests of their package, of which survivors-http.txt has what they need not notice.
+// With -target http it is the same for packages http1, httpserver and epoll: it takes out
+// each check, each replacement of what belongs to a request or connection, each deadline,
+// and each step of the event loop. It runs each test once without a mutant, to see which it
+// reaches, and then with each mutant the tests that reach it, the quickest first, until one
+// fails. survivors-http.txt has what they need not notice.
+//
+// What survives for a known reason is tried only with -known. With -from a run that was
+// ended goes on.
 //
 // With -keep DIR the binaries stay there, and each mutant is printed with its number.
 // What a seed found is found again by
@@ -168,7 +173,7 @@ func (t *target) mutate(w io.Writer, o options, list bool, wanted func(mutant) b
 	all.Wait()
 	fmt.Fprintf(w, "%d mutants: %d killed, %d survived for a known reason, %d survived\n", len(chosen), len(chosen)-old-alive, old, alive)
 	if alive > 0 {
-		return errors.New("a mutant survived: have the simulation notice it, or add the test that does, or the reason why it can't matter, to survivors.txt")
+		return errors.New("a mutant survived: add a test that fails, or the reason why it can't matter to the list of survivors")
 	}
 	return nil
 }
