@@ -3,6 +3,7 @@ package httpserver
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -646,5 +647,40 @@ func TestOnlyALargeAnswerHasALargeBuffer(t *testing.T) {
 	got += len(p.received())
 	if got != 1+1<<20 || buffer() != small || c.sent != 0 {
 		t.Errorf("%d bytes have come, the buffer has %d, %d were sent", got, buffer(), c.sent)
+	}
+}
+
+// It is the same for a connection that no loop drives.
+func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := os.NewFile(uintptr(fds[1]), "client")
+	defer client.Close()
+	c := newServer(t, newMemoryLog(), Options{}).newConn(&socket{listener: &net.UnixAddr{}, fd: fds[0]})
+	defer c.raw.Close()
+	buffer := func() int {
+		n, err := unix.GetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	c.setAnswerBuffer(answerBuffer)
+	small := buffer()
+	c.out, c.large = []byte("x"), make([]byte, 1<<20)
+	written := make(chan error, 1)
+	go func() { written <- c.write() }()
+	waitFor(t, func() bool { return buffer() > small })
+	if _, err := io.CopyN(io.Discard, client, 1+1<<20); err != nil {
+		t.Error(err)
+	}
+	if err := <-written; err != nil || buffer() != small {
+		t.Errorf("%v; the buffer has %d bytes", err, buffer())
+	}
+	c.large = nil
+	if err := c.write(); err != nil || buffer() != small {
+		t.Errorf("%v; the buffer has %d bytes", err, buffer())
 	}
 }
