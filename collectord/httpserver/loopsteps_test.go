@@ -613,19 +613,27 @@ func TestSoManyWorkersRunAtATime(t *testing.T) {
 	}
 }
 
+// sendBuffer sets how much the kernel keeps of what is written, and returns how to read that.
+func sendBuffer(t *testing.T, fd int) func() int {
+	t.Helper()
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer); err != nil {
+		t.Fatal(err)
+	}
+	return func() int {
+		n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+		if err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+}
+
 // The kernel keeps more of a large answer than of others, and only as long as that is
 // being written.
 func TestOnlyALargeAnswerHasALargeBuffer(t *testing.T) {
 	l := handLoop(t, newMemoryLog(), Options{})
 	c, p := l.connect(t, "")
-	buffer := func() int {
-		n, err := unix.GetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	c.setAnswerBuffer(answerBuffer)
+	buffer := sendBuffer(t, c.fd)
 	small := buffer()
 	p.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
 	l.turn(t)
@@ -660,14 +668,7 @@ func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
 	defer client.Close()
 	c := newServer(t, newMemoryLog(), Options{}).newConn(&socket{listener: &net.UnixAddr{}, fd: fds[0]})
 	defer c.raw.Close()
-	buffer := func() int {
-		n, err := unix.GetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	c.setAnswerBuffer(answerBuffer)
+	buffer := sendBuffer(t, fds[0])
 	small := buffer()
 	c.out, c.large = []byte("x"), make([]byte, 1<<20)
 	written := make(chan error, 1)
