@@ -71,7 +71,7 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)
 	go run ./packaging/mutate
 
-mutate-http: ## take out each check of framing, each replacement of state and each deadline of the HTTP server, and see that a test notices (an hour)
+mutate-http: ## take out each check of framing, each replacement of state, each deadline and each step of the HTTP server, and see that a test notices (half an hour)
 	go run ./packaging/mutate -target http
 
 readers: export ALLOW_MISSING := $(ALLOW_MISSING)

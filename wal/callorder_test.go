@@ -149,6 +149,26 @@ func TestANewestNameIsDeletedOnceTheNextIsDurable(t *testing.T) {
 	r.check(t, "fsync wal", "unlink", "rmdir "+filepath.Base(d.dir))
 }
 
+// TestATombstoneIsDeletedOnceTheActiveNameIsDurable is of names that told the next seq until
+// another segment became the active one.
+func TestATombstoneIsDeletedOnceTheActiveNameIsDurable(t *testing.T) {
+	dir, _ := sealedDir(t, 9)
+	var r recorder
+	l := r.open(t, dir)
+	gone := filepath.Join(l.dir, segment.SealedName(20, 29)+goneSuffix)
+	if err := l.disk.MkdirDurably(gone); err != nil {
+		t.Fatal(err)
+	}
+	l.shelf.lock()
+	l.shelf.addTombstoneLocked(gone)
+	l.shelf.unlock()
+	r.begin()
+	if !l.shelf.deleteTombstones() {
+		t.Fatal("it is to be tried again")
+	}
+	r.check(t, "fsync wal", "rmdir "+filepath.Base(gone))
+}
+
 func TestPiecesOfAnAttemptThatFailedAreDeletedFirst(t *testing.T) {
 	for name, then := range map[string]func(s *Segment) error{
 		"before the loss is decided": func(s *Segment) error { return s.evict() },

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"syscall"
 	"testing"
@@ -180,5 +181,95 @@ func TestPollReportsSoManyAtATime(t *testing.T) {
 	}
 	if len(seen) != 5 {
 		t.Errorf("%v", seen)
+	}
+}
+
+// A Poller that is closed stays so, and writes to no file that has its number by now.
+func TestAClosedPollerTouchesNothing(t *testing.T) {
+	p := newPoller(t, 1)
+	number := p.wake
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other != number {
+		if err := unix.Dup3(other, number, unix.O_CLOEXEC); err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(other)
+	}
+	defer unix.Close(number)
+	p.asleep.Store(true) // as it was when the wake began
+	p.Wake()
+	if n, err := unix.Read(number, make([]byte, 8)); !errors.Is(err, unix.EAGAIN) {
+		t.Errorf("another's file was written to: %d, %v", n, err)
+	}
+	if err := p.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := unix.FcntlInt(uintptr(number), unix.F_GETFD, 0); err != nil {
+		t.Errorf("another's file was closed: %v", err)
+	}
+}
+
+// A signal is no reason for Wait to fail.
+func TestASignalEndsNoWait(t *testing.T) {
+	p := newPoller(t, 1)
+	thread, over := make(chan int), make(chan error)
+	go func() {
+		runtime.LockOSThread() // and ends with it
+		thread <- unix.Gettid()
+		over <- p.Wait()
+	}()
+	tid := <-thread
+	for {
+		select {
+		case err := <-over:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		case <-time.After(time.Millisecond): // until it is in the kernel
+			if err := unix.Tgkill(os.Getpid(), tid, unix.SIGURG); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// What a Poller that can't be made has taken is given back.
+func TestAPollerNeedsDescriptors(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	free := func() int { // the lowest descriptor that is free
+		fd, err := unix.Dup(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = unix.Close(fd)
+		return fd
+	}
+	lowest := free()
+	for room := range 2 {
+		limit := before
+		limit.Cur = uint64(lowest + room)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Fatal(err)
+		}
+		p, err := New(1)
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+			t.Fatal(err)
+		}
+		if err == nil || p != nil {
+			t.Errorf("room for %d: %v", room, err)
+		}
+		if fd := free(); fd != lowest {
+			t.Errorf("room for %d: descriptor %d is left open", room, lowest)
+		}
 	}
 }

@@ -192,3 +192,25 @@ func TestAContinuedLineHasItsReason(t *testing.T) {
 		}
 	}
 }
+
+// However much has come behind a request, it counts for no bound of the request.
+func TestWhatFollowsIsNotTheRequests(t *testing.T) {
+	const max = 256
+	follows := strings.Repeat("x", 2*max)
+	for _, text := range []string{
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+		"P / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+		"P / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2;x\r\n{}\r\n0\r\nX: y\r\nZ: " + strings.Repeat("z", max-20) + "\r\n\r\n",
+	} {
+		c := New(max)
+		rest := text + follows
+		for e := More; e != End; {
+			if e, rest = next(&c, rest); e == Bad || e == More {
+				t.Fatalf("event %d, %+v, in %q before %.20q", e, c.Fault(), text, rest)
+			}
+		}
+		if rest != follows {
+			t.Errorf("%d bytes are left behind %q", len(rest), text)
+		}
+	}
+}

@@ -197,7 +197,6 @@ func (l *loop) await(c *conn, commit uint64) {
 		n++
 	}
 	l.awaited[n-1].conns = append(l.awaited[n-1].conns, c)
-	c.waits = stepAppend
 	l.appended = true
 }
 

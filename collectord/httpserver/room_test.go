@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"collectord/collectord/auth"
@@ -186,3 +187,24 @@ func TestCrowdedConnectionsAreLoggedOnce(t *testing.T) {
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// Connections are swept as long as there are any, or their trouble is to be called off.
+func TestASweepFollowsAnotherAsLongAsItTakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &newServer(t, newMemoryLog(), Options{}).open
+		s.timer = time.AfterFunc(time.Hour, func() {})
+		for _, row := range []struct {
+			open, reached, follows bool
+		}{{true, false, true}, {false, true, true}, {false, false, false}} {
+			s.timer.Stop()
+			s.open = map[*conn]struct{}{}
+			if row.open {
+				s.open[s.server.newConn(&deadlines{})] = struct{}{}
+			}
+			s.room.reached, s.room.last = row.reached, time.Now()
+			if s.sweepAll(time.Now()); s.timer.Stop() != row.follows {
+				t.Errorf("%+v: another follows: %t", row, !row.follows)
+			}
+		}
+	})
+}

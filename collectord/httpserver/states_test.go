@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -91,10 +92,12 @@ func (c *slowClient) is(want state) {
 type deadlines struct {
 	script
 	until time.Time
+	reads time.Time // until when it may be read, where that was set alone
 }
 
 func (d *deadlines) SetDeadline(t time.Time) error      { d.until = t; return nil }
 func (d *deadlines) SetWriteDeadline(t time.Time) error { d.until = t; return nil }
+func (d *deadlines) SetReadDeadline(t time.Time) error  { d.reads = t; return nil }
 
 // Whoever is cut off has no more time than that for whatever follows, even if another
 // deadline had passed before.
@@ -109,7 +112,9 @@ func TestWhoIsCutOffGetsNoMoreTime(t *testing.T) {
 		if !d.until.Equal(now) {
 			t.Error("a deadline that has passed was not set")
 		}
-		c.cutOff()
+		if c.cutOff(); !d.reads.Equal(now) {
+			t.Errorf("more is read for %v", time.Until(d.reads))
+		}
 		if time.Until(d.until) != cutWithin {
 			t.Errorf("an answer that is being written has %v", time.Until(d.until))
 		}
@@ -123,6 +128,44 @@ func TestWhoIsCutOffGetsNoMoreTime(t *testing.T) {
 			t.Errorf("lingers until %v, and by %d", d.until, c.by)
 		}
 	})
+}
+
+// A request that was read before its idle connection was to end is answered: that it was to
+// end at once does not hold any more.
+func TestWhoIsEndedWhileARequestHasComeIsAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newServer(t, newMemoryLog(), Options{})
+		d := &deadlines{}
+		c := h.newConn(d)
+		for _, idle := range []state{stateOpening, stateIdle} {
+			c.enter(idle)
+			if c.end(); !d.until.Equal(time.Now()) {
+				t.Errorf("%s: it has until %v", stateNames[idle], d.until)
+			}
+			if c.enter(stateHeader); !d.until.IsZero() || !c.isLast() {
+				t.Errorf("after %s: the request has until %v", stateNames[idle], d.until)
+			}
+		}
+		if c.end(); !d.until.IsZero() {
+			t.Errorf("a request under way has until %v", d.until)
+		}
+	})
+}
+
+// Nothing of a request is left in the next one but the memory of buffers, and what lists its
+// records.
+func TestARequestIsBegunAnew(t *testing.T) {
+	h := &header{prefer: preferences{ids: true}, content: linesContent, coding: zstandard, key: []byte("key")}
+	r, fresh := worn(&request{records: func(func(*wal.Record) bool) {}}), &request{}
+	r.begin(h, "client")
+	fresh.begin(h, "client")
+	if r.records == nil {
+		t.Error("what lists its records is gone")
+	}
+	r.records = nil
+	if got, want := fmt.Sprintf("%+v", *r), fmt.Sprintf("%+v", *fresh); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
 }
 
 // What a request leaves in its pool keeps nothing of its connection in memory.

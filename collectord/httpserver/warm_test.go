@@ -107,7 +107,7 @@ func (l *gatheringLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]
 // worn fills a request with what an earlier one could have left in it.
 func worn(r *request) *request {
 	body := []byte(`{"another":"client"}`)
-	r.client, r.prefer, r.content, r.coding, r.key = another, preferences{strict: true, ids: true}, linesContent, gzipped, bytes.Clone(body)
+	r.client, r.prefer, r.content, r.coding, r.key = another, preferences{handling: true, returns: true, strict: true, ids: true}, linesContent, gzipped, bytes.Clone(body)
 	r.arriving, r.body, r.answer = append(r.arriving[:0], body...), bytes.Clone(body), bytes.Clone(body)
 	r.parts, r.ids = []part{{0, uint32(len(body))}}, []wal.ID{{1}}
 	r.batch = batch{

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -14,7 +15,11 @@ import (
 type binaries struct {
 	*target
 	dir   string
-	tests map[string]string // the binary of each test, by name
+	tests map[string]string   // the binary of each test, by name
+	names map[string][]string // of the tests of each binary
+
+	mu     sync.Mutex // guards killed of each of these
+	single []*test    // that run alone
 }
 
 func (b *binaries) build(overlay string) error {
@@ -30,26 +35,34 @@ func (b *binaries) build(overlay string) error {
 	if err != nil {
 		return err
 	}
-	b.tests = map[string]string{}
+	b.tests, b.names = map[string]string{}, map[string][]string{}
 	for _, path := range all {
 		names, err := exec.Command(path, "-test.list=.").Output() //nolint:gosec // built above
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 		for name := range strings.FieldsSeq(string(names)) {
-			b.tests[name] = filepath.Base(path)
+			binary := filepath.Base(path)
+			b.tests[name], b.names[binary] = binary, append(b.names[binary], name)
 		}
 	}
 	return nil
 }
 
 // checkUnchanged returns an error if what is to fail with a mutant fails without.
-func (b *binaries) checkUnchanged(chosen []mutant, known map[string]survivor, limit time.Duration) error {
-	for _, root := range b.roots {
+func (b *binaries) checkUnchanged(chosen []mutant, known map[string]survivor, o options) error {
+	roots := b.roots
+	if b.inPlace {
+		if err := b.measure(o.processes, o.limit); err != nil {
+			return err
+		}
+		roots = nil
+	}
+	for _, root := range roots {
 		if !slices.ContainsFunc(chosen, func(m mutant) bool { return strings.HasPrefix(m.dir, root) }) {
 			continue
 		}
-		if o := b.try(b, mutant{dir: root}, limit); o.killed {
+		if o := b.try(b, mutant{dir: root}, o.limit); o.killed {
 			return fmt.Errorf("what is to fail with a mutant fails without: %s", o.by)
 		}
 	}
@@ -77,6 +90,11 @@ func (b *binaries) test(name string, m mutant) outcome {
 	return outcome{err != nil, name, took}
 }
 
+// packageOf is the directory whose tests a binary has.
+func (b *binaries) packageOf(binary string) string {
+	return b.roots[slices.IndexFunc(b.roots, func(root string) bool { return filepath.Base(root)+".test" == binary })]
+}
+
 // mark is the path of a file that is made when a mutant is reached.
 func (b *binaries) mark(m mutant) string { return filepath.Join(b.dir, fmt.Sprintf("reached-%d", m.n)) }
 
@@ -90,12 +108,16 @@ func (b *binaries) reached(m mutant) string {
 
 // run runs a binary with a mutant and kills it after some time of the CPU.
 func (b *binaries) run(binary string, m mutant, limit time.Duration, args ...string) (out string, spent time.Duration, err error) {
+	return b.runWith([]string{fmt.Sprintf("MUTANT=%d", m.n), "MUTANT_REACHED=" + b.mark(m)}, binary, limit, args...)
+}
+
+func (b *binaries) runWith(environment []string, binary string, limit time.Duration, args ...string) (out string, spent time.Duration, err error) {
 	loop := fmt.Sprintf(`ulimit -t %d && exec "$0" "$@"`, int(limit.Seconds()))
 	cmd := exec.Command("sh", append([]string{"-c", loop, filepath.Join(b.dir, binary), "-test.v", "-test.timeout=1h"}, args...)...) //nolint:gosec // built above
-	cmd.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", m.n), "MUTANT_REACHED="+b.mark(m))
+	cmd.Env = append(os.Environ(), environment...)
 	cmd.Dir = b.dir
 	if b.inPlace {
-		cmd.Dir = m.dir
+		cmd.Dir = b.packageOf(binary)
 	} else { // preemption would be one more thing that the simulation leaves to chance
 		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")
 	}

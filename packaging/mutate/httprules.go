@@ -5,33 +5,43 @@ import (
 	"go/ast"
 	"go/token"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 )
 
 var (
 	// begins are calls that begin a state of a connection, and ends what acts on its time.
 	begins = []string{"enter", "enterUntil", "carryOn"}
-	ends   = []string{"SetDeadline", "SetReadDeadline", "SetWriteDeadline", "expire", "end"}
+	ends   = []string{"SetDeadline", "SetReadDeadline", "SetWriteDeadline", "setLate", "AfterFunc", "Reset", "expire", "end"}
 	// replaced are calls that replace state, or give back what a request took.
 	replaced = []string{"begin", "forget", "settle", "release", "giveBack", "give", "putBack", "know", "Store", "CompareAndSwap"}
+	// loopSteps are calls by which an event loop goes on, or keeps its books.
+	loopSteps = []string{"post", "wake", "Wake", "feed", "relieve", "commit", "Commit", "clear", "keep", "lend", "lendBody", "takeBody", "remove", "requeue", "push", "Add", "join", "discard"}
 	// owners are the variables whose fields are state: of http1 and of httpserver.
-	owners = []string{"c", "q", "r", "h", "l"}
+	owners = []string{"b", "c", "h", "l", "of", "q", "r", "s", "w"}
+	// loops are the files that make up the event loop.
+	loops = []string{"crowd.go", "epoll.go", "loop.go", "loopconn.go", "loopmemory.go", "workers.go"}
 	// driven are the files of httpserver that move a connection from state to state.
-	driven = []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "handshakes.go", "header.go"}
+	driven = slices.Concat(loops, []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "handshakes.go", "header.go"})
+	// timed are functions of other files there that are about deadlines.
+	timed = []string{"isLate", "setLate", "join", "sweep", "sweepAll", "closed", "endIdleLocked", "cutStrangerLocked"}
 	// beside are functions there that are about memory, codings or what is logged.
 	beside = []string{"decode", "decodeGzip", "decodeZstd", "distrust", "fill", "grow", "large", "putBack", "reserve", "roomFor", "handshakeFailure", "startTLS", "unreserve"}
 )
 
-// visitHTTP plants what there is to be taken out of a node of packages http1 and
-// httpserver: kinds check, reset and deadline.
+// visitHTTP plants what there is to be taken out of a node of packages http1, httpserver
+// and epoll: kinds check, reset, deadline and step.
 func (p *planter) visitHTTP(n ast.Node) bool {
-	if p.pkg == "httpserver" && (!slices.Contains(driven, filepath.Base(p.path)) || slices.Contains(beside, strings.TrimPrefix(p.in, p.within))) {
+	if in := strings.TrimPrefix(p.in, p.within); p.pkg == "httpserver" && (!slices.Contains(driven, filepath.Base(p.path)) && !slices.Contains(timed, in) || slices.Contains(beside, in)) {
 		return false
 	}
 	switch n := n.(type) {
+	case *ast.BlockStmt:
+		p.counts(n.List)
+	case *ast.CaseClause:
+		p.counts(n.Body)
+	case *ast.CommClause:
+		p.counts(n.Body)
 	case *ast.IfStmt:
 		p.never(n.Cond)
 	case *ast.SwitchStmt:
@@ -76,6 +86,30 @@ func (p *planter) visitHTTP(n ast.Node) bool {
 	return true
 }
 
+// counts plants sums and counters of state that stay as they are.
+func (p *planter) counts(list []ast.Stmt) {
+	for _, s := range list {
+		var of ast.Expr
+		switch s := s.(type) {
+		case *ast.IncDecStmt:
+			of = s.X
+		case *ast.AssignStmt:
+			if s.Tok != token.ASSIGN && s.Tok != token.DEFINE {
+				of = s.Lhs[0]
+			}
+		}
+		if of, ok := of.(*ast.SelectorExpr); ok && p.isOwned(of) {
+			p.add("reset", p.text(s), p.around(s, "if !isMutant($N) { ", " }"))
+		}
+	}
+}
+
+// isOwned reports whether an expression is part of a variable whose fields are state.
+func (p *planter) isOwned(e ast.Expr) bool {
+	owner, _, _ := strings.Cut(p.text(e), ".")
+	return slices.Contains(owners, owner) || p.pkg == "epoll" && owner == p.receiver
+}
+
 // never plants a condition that is never true: one of several that lead to the same is
 // left to its elements.
 func (p *planter) never(cond ast.Expr) {
@@ -118,7 +152,11 @@ func (p *planter) assignment(n *ast.AssignStmt) {
 			e.after += " }"
 			p.edits = append(p.edits, e)
 		case *ast.SelectorExpr:
-			if owner, _, _ := strings.Cut(p.text(to), "."); slices.Contains(owners, owner) {
+			if p.isOwned(to) {
+				p.kept(p.text(to)+" = "+p.text(n.Rhs[i]), p.text(to), n.Rhs[i])
+			}
+		case *ast.IndexExpr:
+			if _, ok := to.X.(*ast.SelectorExpr); ok && p.isOwned(to.X) {
 				p.kept(p.text(to)+" = "+p.text(n.Rhs[i]), p.text(to), n.Rhs[i])
 			}
 		case *ast.Ident:
@@ -148,6 +186,8 @@ func (p *planter) statement(s ast.Stmt, call *ast.CallExpr) {
 		p.add("deadline", fmt.Sprintf("%s by %s", text, with), p.around(s, fmt.Sprintf("if isMutant($N) { %s.%s(%s) } else { ", c, with, arg), " }"))
 	case slices.Contains(replaced, is):
 		p.add("reset", text, unless)
+	case slices.Contains(loops, filepath.Base(p.path)) && slices.Contains(loopSteps, is):
+		p.add("step", text, unless)
 	}
 }
 
@@ -161,37 +201,4 @@ func (p *planter) fields(of, within string) (all []string) {
 		}
 	}
 	return all
-}
-
-var failedOf = regexp.MustCompile(`(?m)^ *--- FAIL: (\S+)|^(panic: .*|fatal error: .*|SIG\w+: .*)$`)
-
-// quick are tests that are over within a second, in the order of which some notice most.
-var quick = []string{
-	"AConnectionStops|EndsWith|AnAnswerThat|WhereBytes|WithoutMemory|WithoutAMapping|SetOnce|LeavesToTheNext|CantBeTold|MakesAClient|ToContinue|HowLong|AHandshake|APolicy|AReleased|EachField|Preferences|IsJudgedBy|HasItsLimit|NoMoreTime|TakesLeave",
-	"Deadline|Framing|TheOneBefore|Neighbour|ProxyCouldSee|JudgedAsSuch",
-}
-
-// tryHTTP runs the tests of a mutant's package: the quick ones first, of which none waits
-// for what never comes for long.
-func (b *binaries) tryHTTP(m mutant, limit time.Duration) (o outcome) {
-	for i, tests := range slices.Concat(quick, []string{"."}) {
-		timeout := "-test.timeout=1m"
-		if i == len(quick) {
-			timeout = "-test.timeout=3m"
-		}
-		out, spent, err := b.run(filepath.Base(m.dir)+".test", m, limit, "-test.failfast", timeout, "-test.run="+tests)
-		o.took += spent
-		if err != nil {
-			return outcome{true, failedTest(out), o.took}
-		}
-	}
-	o.by = b.reached(m)
-	return o
-}
-
-func failedTest(out string) string {
-	if m := failedOf.FindStringSubmatch(out); m != nil {
-		return m[1] + m[2]
-	}
-	return "no reason"
 }

@@ -8,9 +8,14 @@
 // survived. One that survives must be in survivors.txt, with the test that fails, or
 // with the reason why it can't matter; otherwise the exit status is 1.
 //
-// With -target http it is the same for packages http1 and httpserver: it takes out each
-// check, each replacement of what belongs to a request, and each deadline, and runs the
-// tests of their package, of which survivors-http.txt has what they need not notice.
+// With -target http it is the same for packages http1, httpserver and epoll: it takes out
+// each check, each replacement of what belongs to a request or connection, each deadline,
+// and each step of the event loop. It runs each test once without a mutant, to see which it
+// reaches, and then with each mutant the tests that reach it, the quickest first, until one
+// fails. survivors-http.txt has what they need not notice.
+//
+// What survives for a known reason is tried only with -known. With -from a run that was
+// ended goes on.
 //
 // With -keep DIR the binaries stay there, and each mutant is printed with its number.
 // What a seed found is found again by
@@ -41,7 +46,9 @@ func main() {
 	kinds := flag.String("kinds", "", "what to take out, with commas; default: all kinds but guard")
 	only := flag.String("only", "", "regular expression: only mutants whose description it matches")
 	flag.DurationVar(&o.limit, "limit", time.Minute, "CPU time that the simulation may take for each")
-	flag.IntVar(&o.processes, "processes", runtime.NumCPU(), "how many to try at once")
+	flag.IntVar(&o.processes, "processes", 0, "how many to try at once; default: one for each processor, and for http, where some hang, three")
+	from := flag.Int("from", 1, "number of the first mutant, to go on with a run that was ended")
+	flag.BoolVar(&o.known, "known", false, "also try those that survive for a known reason")
 	flag.StringVar(&o.keep, "keep", "", "directory that keeps the test binaries")
 	list := flag.Bool("list", false, "only list the mutants")
 	flag.Parse()
@@ -53,8 +60,11 @@ func main() {
 	if *kinds == "" {
 		*kinds = t.kinds
 	}
+	if o.processes == 0 {
+		o.processes = t.perProcessor * runtime.NumCPU()
+	}
 	if err := t.mutate(os.Stdout, o, *list, func(m mutant) bool {
-		return slices.Contains(strings.Split(*kinds, ","), m.kind) && regexp.MustCompile(*only).MatchString(m.String())
+		return m.n >= *from && slices.Contains(strings.Split(*kinds, ","), m.kind) && regexp.MustCompile(*only).MatchString(m.String())
 	}); err != nil {
 		fmt.Fprintln(os.Stderr, "mutate:", err)
 		os.Exit(1)
@@ -69,16 +79,19 @@ type target struct {
 	try       func(*binaries, mutant, time.Duration) outcome
 	survivors string
 	inPlace   bool // tests run in the directory of their package
+
+	perProcessor int // mutants that are tried at once
 }
 
 var targets = map[string]*target{
-	"log":  {roots: []string{"wal"}, kinds: "sync,order,loss,check", visit: (*planter).visitLog, try: (*binaries).simulate, survivors: survivors},
-	"http": {roots: []string{"collectord/http1", "collectord/httpserver"}, kinds: "check,reset,deadline", visit: (*planter).visitHTTP, try: (*binaries).tryHTTP, survivors: survivorsHTTP, inPlace: true},
+	"log":  {roots: []string{"wal"}, kinds: "sync,order,loss,check", visit: (*planter).visitLog, try: (*binaries).simulate, survivors: survivors, perProcessor: 1},
+	"http": {roots: []string{"collectord/http1", "collectord/httpserver", "collectord/epoll"}, kinds: "check,reset,deadline,step", visit: (*planter).visitHTTP, try: (*binaries).tryEach, survivors: survivorsHTTP, inPlace: true, perProcessor: 3},
 }
 
 type options struct {
 	limit     time.Duration
 	processes int
+	known     bool
 	keep      string
 }
 
@@ -116,7 +129,7 @@ func (t *target) mutate(w io.Writer, o options, list bool, wanted func(mutant) b
 	if err := b.build(overlay); err != nil {
 		return err
 	}
-	if err := b.checkUnchanged(chosen, known, o.limit); err != nil {
+	if err := b.checkUnchanged(chosen, known, o); err != nil {
 		return err
 	}
 	var (
@@ -130,9 +143,12 @@ func (t *target) mutate(w io.Writer, o options, list bool, wanted func(mutant) b
 			for m := range next {
 				s, ok := known[m.String()]
 				var found outcome
-				if s.test != "" {
+				switch {
+				case s.test != "":
 					found = b.test(s.test, m)
-				} else {
+				case ok && !o.known:
+					found.by = "not tried"
+				default:
 					found = t.try(b, m, o.limit)
 				}
 				mu.Lock()
@@ -157,7 +173,7 @@ func (t *target) mutate(w io.Writer, o options, list bool, wanted func(mutant) b
 	all.Wait()
 	fmt.Fprintf(w, "%d mutants: %d killed, %d survived for a known reason, %d survived\n", len(chosen), len(chosen)-old-alive, old, alive)
 	if alive > 0 {
-		return errors.New("a mutant survived: have the simulation notice it, or add the test that does, or the reason why it can't matter, to survivors.txt")
+		return errors.New("a mutant survived: add a test that fails, or the reason why it can't matter to the list of survivors")
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (t *target) plantBelow(root, dir string, from int, seen map[string]int, rep
 			return fs.SkipDir // what simulates a disk
 		case filepath.Base(filepath.Dir(path)) == "vfs" && !strings.HasPrefix(e.Name(), "disk"):
 			return nil
-		case e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
+		case e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, "_race.go"):
 			return nil
 		}
 		p := &planter{seen: seen, next: from + len(all), visit: t.visit, structs: structs, within: within}
@@ -124,25 +124,29 @@ func structsOf(dir string) (map[string][][2]string, error) {
 const helpers = `package %s
 
 import (
+	"fmt"
 	"os"
 	"strconv"
+	"sync/atomic"
 )
 
-var mutantOn, _ = strconv.Atoi(os.Getenv("MUTANT"))
+var (
+	mutantOn, _    = strconv.Atoi(os.Getenv("MUTANT"))
+	mutantReached  = os.Getenv("MUTANT_REACHED") // a file
+	mutantsReached [1 << 12]atomic.Bool
+)
 
-// isMutant reports whether a mutant is on.
+// isMutant reports whether a mutant is on, and notes that it was reached, or all that were
+// where none is on.
 func isMutant(n int) bool {
-	if n != mutantOn {
-		return false
+	if (n == mutantOn || mutantOn == 0) && mutantReached != "" && !mutantsReached[n].Swap(true) {
+		if f, err := os.OpenFile(mutantReached, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+			fmt.Fprintln(f, n)
+			f.Close()
+		}
 	}
-	if at := os.Getenv("MUTANT_REACHED"); at != "" && !mutantReached {
-		mutantReached = true
-		_ = os.WriteFile(at, nil, 0o600)
-	}
-	return true
+	return n == mutantOn
 }
-
-var mutantReached bool
 
 // unlessMutant does something unless a mutant is on.
 func unlessMutant(n int, do func() error) error {

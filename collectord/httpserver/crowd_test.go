@@ -1,0 +1,165 @@
+package httpserver
+
+import (
+	"bytes"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"crypto/tls"
+)
+
+// is expects that a queue holds these connections, the one that was pushed first ahead.
+func (q *queue) is(t *testing.T, want ...*conn) {
+	t.Helper()
+	var down, up []*conn
+	for c := q.head; c != nil && len(down) < 10; c = c.behind {
+		down = append(down, c)
+	}
+	for c := q.tail; c != nil && len(up) < 10; c = c.ahead {
+		up = append(up, c)
+	}
+	slices.Reverse(up)
+	if !slices.Equal(down, want) || !slices.Equal(up, want) || q.n != len(want) {
+		t.Fatalf("%d from its head, %d from its tail, %d are counted: not the %d that it holds", len(down), len(up), q.n, len(want))
+	}
+	for _, c := range want {
+		if c.queue != q {
+			t.Fatal("a connection does not know its queue")
+		}
+	}
+}
+
+// A queue keeps its order, whoever leaves it.
+func TestAQueueKeepsItsOrder(t *testing.T) {
+	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}} {
+		var q queue
+		all := []*conn{{}, {}, {}}
+		all[0].behind, all[0].ahead = &conn{}, &conn{} // of another queue, before
+		for i, c := range all {
+			q.push(c)
+			q.is(t, all[:i+1]...)
+		}
+		left := slices.Clone(all)
+		for _, i := range order {
+			c := all[i]
+			c.requeue(7) // and others after that
+			for _, other := range left {
+				if other != c {
+					other.requeue(8)
+				}
+			}
+			left = append([]*conn{c}, slices.DeleteFunc(left, func(other *conn) bool { return other == c })...)
+			q.is(t, left...)
+			if c.since != 7 {
+				t.Errorf("since %d", c.since)
+			}
+		}
+		left = slices.Clone(all)
+		for _, c := range all {
+			c.requeue(9)
+		}
+		for _, i := range order {
+			for range 2 { // the second time it is in none
+				all[i].remove()
+			}
+			if c := all[i]; c.queue != nil || c.ahead != nil || c.behind != nil {
+				t.Error("who has left is in it still")
+			}
+			left = slices.DeleteFunc(left, func(c *conn) bool { return c == all[i] })
+			q.is(t, left...)
+		}
+	}
+}
+
+// The oldest stranger is that of all crowds, and TLS has a crowd of its own.
+func TestTheOldestStrangerIsOfAnyCrowd(t *testing.T) {
+	var s connections
+	if oldestStranger([]*crowd{&s.plain, &s.secure}) != nil {
+		t.Error("there is nobody")
+	}
+	plain, secure := &conn{}, &conn{secure: &tls.Conn{}}
+	if s.crowdOf(plain) != &s.plain || s.crowdOf(secure) != &s.secure {
+		t.Fatal("they are in the wrong crowd")
+	}
+	s.secure.strangers.push(secure)
+	for _, since := range [][2]int64{{1, 2}, {2, 1}} {
+		plain.since, secure.since = since[0], since[1]
+		if plain.queue == nil {
+			if oldestStranger([]*crowd{&s.plain, &s.secure}) != secure {
+				t.Error("the only one is not the oldest")
+			}
+			s.plain.strangers.push(plain)
+		}
+		want := plain
+		if since[1] < since[0] {
+			want = secure
+		}
+		if oldestStranger([]*crowd{&s.plain, &s.secure}) != want || oldestStranger([]*crowd{&s.secure, &s.plain}) != want {
+			t.Errorf("of %v it is another", since)
+		}
+	}
+}
+
+// When the server shuts down, whoever is idle ends at once, and others with their answers;
+// then nobody is left.
+func TestTheIdleEndAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &newServer(t, newMemoryLog(), Options{}).open
+		select {
+		case <-s.closed():
+		default:
+			t.Error("nobody is there to be waited for")
+		}
+		wires := map[state]*deadlines{}
+		conns := map[state]*conn{}
+		s.open = map[*conn]struct{}{}
+		for _, in := range []state{stateIdle, stateBody} {
+			wires[in] = &deadlines{}
+			conns[in] = s.server.newConn(wires[in])
+			conns[in].idleSince.Store(1)
+			conns[in].enter(in)
+			s.open[conns[in]] = struct{}{}
+		}
+		<-time.After(time.Second)
+		none := s.closed()
+		if !wires[stateIdle].until.Equal(time.Now()) || !wires[stateBody].until.IsZero() || !s.closing.Load() {
+			t.Errorf("who is idle has until %v, others until %v; it closes: %t", wires[stateIdle].until, wires[stateBody].until, s.closing.Load())
+		}
+		for _, c := range conns {
+			select {
+			case <-none:
+				t.Error("somebody is left")
+			default:
+			}
+			s.remove(c)
+		}
+		<-none
+	})
+}
+
+// A sweep ends what has passed, and logs who made room once it holds no lock.
+func TestASweepEndsAndLogs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &newServer(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}).open
+		log.Reset()
+		s.timer = time.AfterFunc(time.Hour, func() {})
+		defer s.timer.Stop()
+		d := &deadlines{}
+		c := s.server.newConn(d)
+		s.open = map[*conn]struct{}{c: {}}
+		c.enterUntil(stateBody, time.Now().Add(time.Second))
+		if s.sweep(); !d.until.IsZero() || log.Len() > 0 {
+			t.Errorf("nothing has passed, and it has until %v: %s", d.until, &log)
+		}
+		<-time.After(time.Second)
+		s.room.away.Add(1)
+		if s.sweep(); !d.until.Equal(time.Now()) || !strings.Contains(log.String(), "turned_away=1") {
+			t.Errorf("its time has passed, and it has until %v: %s", d.until, &log)
+		}
+	})
+}
