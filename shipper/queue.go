@@ -112,13 +112,17 @@ func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	}
 	s.mu.Unlock()
 	ctx = s.callOptions(ctx)
+	var compress turn
+	if seg != nil {
+		compress = s.compressing.join()
+	}
 	go func() {
 		if seg == nil {
 			if r.err = s.store.Probe(ctx); r.err == nil {
 				r.err = s.shipLosses(ctx)
 			}
 		} else {
-			r.err = s.ship(ctx, seg)
+			r.err = s.ship(ctx, seg, compress)
 			seg.Release()
 		}
 		s.done <- r

@@ -84,7 +84,7 @@ type Shipper struct {
 	heart     heart
 	keeper    *keeper
 
-	compressing, uploading *stage
+	compressing, uploading stage
 	compressors            chan *compressor // that are not in use; at most one for each core is made
 
 	done    chan result // from the workers
@@ -138,11 +138,11 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	}
 	s := &Shipper{
 		log: log, store: store, opts: o, level: level, began: time.Now(),
-		compressing: newStage(), uploading: newStage(), compressors: make(chan *compressor, runtime.GOMAXPROCS(0)),
-		done:    make(chan result),
-		wake:    make(chan struct{}, 1),
-		uploads: histogram.NewLatency(),
-		limits:  o.Limits.withDefaults(),
+		compressors: make(chan *compressor, runtime.GOMAXPROCS(0)),
+		done:        make(chan result),
+		wake:        make(chan struct{}, 1),
+		uploads:     histogram.NewLatency(),
+		limits:      o.Limits.withDefaults(),
 		stats: Stats{Failures: map[string]uint64{
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "proxy": 0, "other": 0, "conflict": 0,
 			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, kindDamaged: 0,

@@ -60,36 +60,64 @@ func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
 	}
 }
 
-func TestAStageHasRoomOnceItsLimitIsRaised(t *testing.T) {
+func TestAStageIsEnteredInOrderAndWhenItsLimitIsRaised(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage()
+		var s stage
 		ctx, cancel := context.WithCancel(t.Context())
-		var in, stopped atomic.Int64
-		for range 3 {
+		var in, stopped [4]atomic.Bool
+		for i := range in {
+			turn := s.join()
 			go func() {
-				if s.enter(ctx) == nil {
-					in.Add(1)
+				if s.enter(ctx, turn) == nil {
+					in[i].Store(true)
 				} else {
-					stopped.Add(1)
+					stopped[i].Store(true)
 				}
 			}()
 		}
-		expect := func(wantIn, wantStopped int64) {
+		expect := func(want string) {
 			t.Helper()
 			synctest.Wait()
-			if in.Load() != wantIn || stopped.Load() != wantStopped {
-				t.Errorf("%d are in, and %d have stopped waiting, want %d and %d", in.Load(), stopped.Load(), wantIn, wantStopped)
+			got := ""
+			for i := range in {
+				switch {
+				case in[i].Load():
+					got += "i"
+				case stopped[i].Load():
+					got += "s"
+				default:
+					got += "-"
+				}
+			}
+			if got != want {
+				t.Errorf("%s, want %s", got, want)
 			}
 		}
-		expect(0, 0)
+		expect("----")
 		s.setLimit(1)
-		expect(1, 0)
+		expect("i---")
 		s.leave()
-		expect(2, 0)
+		expect("ii--")
 		s.setLimit(0)
 		s.leave()
-		expect(2, 0)
+		expect("ii--")
+		s.setLimit(1)
+		expect("iii-")
 		cancel()
-		expect(2, 1)
+		expect("iiis")
+		s.leave()
+		if s.in != 0 || len(s.waiting) != 0 {
+			t.Errorf("%d are in, %d wait", s.in, len(s.waiting))
+		}
+		for range 100 { // who may enter and does not leaves its place to others
+			ended, end := context.WithCancel(t.Context())
+			end()
+			if turn := s.join(); s.enter(ended, turn) == nil {
+				s.leave()
+			}
+		}
+		if s.in != 0 {
+			t.Errorf("%d are in", s.in)
+		}
 	})
 }

@@ -18,11 +18,11 @@ var (
 )
 
 // ship brings one segment to the storage, and keeps it here for a while or removes it.
-func (s *Shipper) ship(ctx context.Context, seg *wal.Segment) error {
+func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, compress turn) error {
 	if err := s.spool.stock(); err != nil { // before others take the room
 		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
 	}
-	o, err := s.upload(ctx, seg)
+	o, err := s.upload(ctx, seg, compress)
 	var refused *bucket.Error
 	if errors.As(err, &refused) && refused.Kind == bucket.TooLarge {
 		o, err = s.shipInPieces(ctx, seg, o, refused)
@@ -49,13 +49,13 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment) error {
 
 // upload compresses a segment and has the storage take the object, which it returns as
 // it was stored. Its body is gone when upload returns.
-func (s *Shipper) upload(ctx context.Context, seg *wal.Segment) (*bucket.Object, error) {
-	o, done, err := s.compress(ctx, seg)
+func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, compress turn) (*bucket.Object, error) {
+	o, done, upload, err := s.compress(ctx, seg, compress)
 	if err != nil {
 		return nil, fmt.Errorf("compress: %w", s.salvageIfDamaged(seg, err))
 	}
 	defer done()
-	if err := s.uploading.enter(ctx); err != nil {
+	if err := s.uploading.enter(ctx, upload); err != nil {
 		return nil, err
 	}
 	defer s.uploading.leave()
@@ -71,10 +71,11 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment) (*bucket.Object,
 	return stored, nil
 }
 
-// compress makes the object of a segment, as spool.object does.
-func (s *Shipper) compress(ctx context.Context, seg *wal.Segment) (o *bucket.Object, done func(), err error) {
-	if err := s.compressing.enter(ctx); err != nil {
-		return nil, nil, err
+// compress makes the object of a segment, as spool.object does, and takes its turn to be
+// uploaded before the next one is compressed.
+func (s *Shipper) compress(ctx context.Context, seg *wal.Segment, compress turn) (o *bucket.Object, done func(), upload turn, err error) {
+	if err := s.compressing.enter(ctx, compress); err != nil {
+		return nil, nil, nil, err
 	}
 	defer s.compressing.leave()
 	var c *compressor
@@ -82,12 +83,15 @@ func (s *Shipper) compress(ctx context.Context, seg *wal.Segment) (o *bucket.Obj
 	case c = <-s.compressors:
 	default:
 		if c, err = newCompressor(s.level); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
 	defer func() { s.compressors <- c }()
 	defer s.opts.Compress()()
-	return s.spool.object(ctx, c, seg)
+	if o, done, err = s.spool.object(ctx, c, seg); err == nil {
+		upload = s.uploading.join()
+	}
+	return o, done, upload, err
 }
 
 // put has the storage take an object. An earlier process may have shipped the segment,
