@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/spf13/pflag"
+
 	"collectord/config"
 	"collectord/shipper/bucket"
 )
@@ -13,6 +15,11 @@ import (
 // destinationsHelp explains the arguments of commands.
 const destinationsHelp = `Destinations are s3://bucket/prefix or file:///path; a * in the path stands for any characters but /, as in
 s3://usages/*/ where each host has a prefix of its own. Without any it is shipper.destination.`
+
+// addStorageFlags defines the flags of the keys that commands need that read the bucket.
+func addStorageFlags(flags *pflag.FlagSet) {
+	config.AddFlags(flags, "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region")
+}
 
 // storesToRead opens the destinations that are named, or the configured one. Each is
 // there once, in the order in which they are named. The error is of those that can't be

@@ -35,9 +35,10 @@ func shipCommand() *cobra.Command {
 	var giveUpAfter time.Duration
 	c := &cobra.Command{
 		Use:   "ship",
-		Short: "Upload everything that is on this host, then exit; no daemon may run",
+		Short: "Upload everything that is on this host, to take it out of service; no daemon may run",
 		Long: `Upload everything that is on this host, sealed or not, and the loss notes, and exit with 0 once the storage has
-all of it: before the host is taken out of service. While a daemon runs it refuses, and says which.
+all of it: before the host is taken out of service. While the daemon runs, it ships by itself, and this refuses: stop
+the daemon first.
 
 It waits for shipper.keep, looks whether the storage still has what it confirmed, ships again what it has lost, and
 waits again. With --no-wait, and where the destination is a folder, what the storage confirms is removed at once.
@@ -45,13 +46,18 @@ waits again. With --no-wait, and where the destination is a folder, what the sto
 It exits with 2, and says what is left, when nothing could be shipped for --patience, or when it is interrupted. What
 is left stays in the log, and can be shipped by another try or by the daemon.
 
-When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next.`,
-		Args: cobra.NoArgs,
+When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next:
+collectord fleet lists it as retired.`,
+		Example: `  systemctl disable --now collectord
+  collectord ship
+  collectord ship --patience 10m --json`,
+		GroupID:    groupHost,
+		SuggestFor: []string{"upload", "drain", "retire", "decommission"},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
 	c.Flags().DurationVar(&giveUpAfter, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "don't look once more whether the storage has kept what it confirmed")
-	config.AddFlags(c.Flags())
+	config.AddFlags(c.Flags(), "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region", "log.level", "log.format")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, _, err := settings(cmd)
 		if err != nil {

@@ -25,13 +25,18 @@ import (
 func walCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wal",
-		Short: "Look at the log in data_dir, or repair it",
-		Long: `Look at the log in data_dir. ls, verify, cat and export change nothing and, like acknowledge, may be used while the daemon is running.
-The daemon repairs by itself what it meets; repair does the same at once, while no daemon is running.`,
+		Short: "Look at the log in data_dir: what waits, and what is damaged; repair it",
+		Long: `Look at the log in data_dir, which holds what is not shipped yet. ls, verify, cat and export change nothing and, like
+acknowledge, may be used while the daemon is running. The daemon repairs by itself what it meets; repair does the same
+at once, while no daemon is running.`,
+		Example: `  collectord wal ls
+  collectord wal verify --data-dir /var/lib/collectord
+  collectord wal export 00000000000000000001-00000000000000000917 >records.ndjson`,
+		GroupID: groupHost,
 	}
-	config.AddFlags(c.PersistentFlags())
-	sub := func(use, short string, run func(*cobra.Command, *config.Config, bool) error) {
-		s := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
+	config.AddFlags(c.PersistentFlags(), "data_dir")
+	sub := func(use, short, example string, run func(*cobra.Command, *config.Config, bool) error) {
+		s := &cobra.Command{Use: use, Short: short, Example: example}
 		asJSON := s.Flags().Bool("json", false, "one JSON object a line, for programs")
 		s.RunE = func(cmd *cobra.Command, _ []string) error {
 			cfg, _, err := settings(cmd)
@@ -45,11 +50,13 @@ The daemon repairs by itself what it meets; repair does the same at once, while 
 		}
 		c.AddCommand(s)
 	}
-	sub("ls", "List the segments", walLs)
-	sub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", walVerify)
-	sub("cat", "Print the records that check out, one JSON object a line", walCat)
+	sub("ls", "List the segments, and what was put aside", "  collectord wal ls --json", walLs)
+	sub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", `  collectord wal verify
+  collectord wal verify --json | grep '"ok":false'`, walVerify)
+	sub("cat", "Print the records that check out, one JSON object a line", "  collectord wal cat >records.ndjson", walCat)
 	c.AddCommand(walExportCommand(), walAcknowledgeCommand())
-	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", walRepair)
+	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", `  systemctl stop collectord
+  collectord wal repair`, walRepair)
 	return c
 }
 

@@ -80,16 +80,6 @@ func (l *loader) flag(key string) *pflag.Flag {
 	return l.source.Flags.Lookup(k.Flag)
 }
 
-// AddFlags defines a flag for each key that has one.
-func AddFlags(flags *pflag.FlagSet) {
-	for _, k := range keys {
-		if k.Flag != "" {
-			doc, _, _ := strings.Cut(k.Doc, "\n")
-			flags.String(k.Flag, k.Default, fmt.Sprintf("%s (%s)", strings.TrimSuffix(doc, "."), k.Name))
-		}
-	}
-}
-
 // readFile walks the YAML nodes, so that exact spelling, line and text are known.
 func (l *loader) readFile() error {
 	l.viper = viper.New()
