@@ -67,9 +67,10 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 		Example: `  collectord audit
   collectord audit --deep s3://usages/clinic-7
   collectord audit --expect edge-1,edge-2 --accept known.txt --json 's3://usages/*/'`,
-		Args:       cobra.ArbitraryArgs,
-		GroupID:    groupBucket,
-		SuggestFor: []string{"gaps", "holes", "prove"},
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: destinationStarts,
+		GroupID:           groupBucket,
+		SuggestFor:        []string{"gaps", "holes", "prove"},
 	}
 	f := c.Flags()
 	f.BoolVar(&o.Deep, "deep", false, "read every object: count, order of ids, SHA-256, and whether its end is there")

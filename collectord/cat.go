@@ -53,9 +53,10 @@ Objects are fetched ahead; it takes at most 64 MiB without --dedupe.`,
 		Example: `  collectord cat --from 2h
   collectord cat --from 2026-11-23 --to 2026-11-24 --node edge-1 --usages
   collectord cat --id 01a20a8b-6c1e-7b3a-9c41-1f2e3d4c5b6a 's3://usages/*/'`,
-		Args:       cobra.ArbitraryArgs,
-		GroupID:    groupBucket,
-		SuggestFor: []string{"read", "query", "get", "dump"},
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: destinationStarts,
+		GroupID:           groupBucket,
+		SuggestFor:        []string{"read", "query", "get", "dump"},
 	}
 	f := c.Flags()
 	f.StringVar(&from, "from", "", "records received at this time or later")

@@ -43,8 +43,8 @@ wrong (exit status 2, or 1 with an error):
   vanished     the storage has lost, for good, segments that it had confirmed since the host was started
   damaged      a heartbeat that no host of this version can have written
   unreadable   a heartbeat that the storage does not give
-  missing, gone, overdue, doubled, forked, conflicting, damaged
-               with --holes: as collectord audit finds it in the objects of the log
+  missing      with --holes, and so for gone, overdue, doubled, forked, conflicting and damaged: as collectord audit
+               finds it in the objects of the log
 told apart:
   unheard      objects and no heartbeat: when their hosts were last heard of is not known
   retired      all was shipped by collectord ship, to take the host out of service
@@ -61,9 +61,10 @@ Heartbeats alone are one request for each host. Hosts that write none (shipper.h
 		Example: `  collectord fleet
   collectord fleet --holes --all 's3://usages/*/'
   collectord fleet --expect edge-1,edge-2 --silent-after 2h`,
-		Args:       cobra.ArbitraryArgs,
-		GroupID:    groupBucket,
-		SuggestFor: []string{"hosts", "nodes", "list"},
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: destinationStarts,
+		GroupID:           groupBucket,
+		SuggestFor:        []string{"hosts", "nodes", "list"},
 	}
 	f := c.Flags()
 	f.BoolVar(&o.Holes, "holes", false, "list the objects, too, and audit what they hold of each log")
