@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -51,13 +50,13 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	l.adopted, left = adopt(passed, wanted, logger)
 	l.leave(left, logger)
 	if l.http, err = l.streams(cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}); err != nil {
-		return nil, fmt.Errorf("http.listen: %w", err)
+		return nil, bindError("http.listen", err)
 	}
 	if l.admin, err = l.streams(cfg.Admin.Listen, socketAccess{0o600, -1}); err != nil {
-		return nil, fmt.Errorf("admin.listen: %w", err)
+		return nil, bindError("admin.listen", err)
 	}
 	if l.udp, err = l.datagrams(cfg.UDP.Listen, options); err != nil {
-		return nil, fmt.Errorf("udp.listen: %w", err)
+		return nil, bindError("udp.listen", err)
 	}
 	l.kept = l.kept || l.passed > 0
 	if len(l.missing) > 0 {

@@ -123,7 +123,7 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 	}
 	log, err := wal.Open(cfg.DataDir, walOptions(cfg, logger))
 	if err != nil {
-		return err
+		return inUse(err, "stop it, or give this one a data_dir of its own (--data-dir)")
 	}
 	store, err := openStore(cfg, log, logger)
 	if err != nil {

@@ -162,7 +162,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
-		return nil, err
+		return nil, inUse(err, "the daemon ships by itself; to ship all that is left and take this host out of service, stop it first (systemctl disable --now collectord)")
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	if err := awaitStart(ctx, log, giveUpAfter); err != nil {

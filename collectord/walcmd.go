@@ -281,7 +281,7 @@ func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
-		return err
+		return inUse(err, "the daemon repairs by itself what it meets; to do so now, stop it (systemctl stop collectord)")
 	}
 	if err = awaitStart(cmd.Context(), log, repairPatience); err == nil {
 		err = repair(cmd, log, logger)
@@ -331,6 +331,14 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 	logger.Info("the log is in order", "records", after.Pending, "salvaged_segments", salvaged,
 		"lost_records", after.Quarantined-before.Quarantined, "missing_records", before.Quarantined)
 	return nil
+}
+
+// inUse adds what to do while another process uses the log.
+func inUse(err error, advice string) error {
+	if held := (*wal.InUseError)(nil); errors.As(err, &held) {
+		return fmt.Errorf("%w: %s", err, advice)
+	}
+	return err
 }
 
 // repairPatience is how long repair waits for a disk that fails.

@@ -18,6 +18,9 @@ func AddFlags(flags *pflag.FlagSet, names ...string) {
 	}
 }
 
+// EnvOf returns the variable that sets a key.
+func EnvOf(name string) string { return Key{Name: name}.Env() }
+
 // Choices returns the values that the key of a flag may have, where they are few.
 func Choices(flag string) []string {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Flag == flag })
