@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/debug"
 
@@ -43,6 +44,9 @@ func execute(args []string, exit func(status int)) int {
 		return 0
 	}
 	text, status := failure(cmd, err)
+	if onJournal(standardError) {
+		text = prioritized(text, slog.LevelError)
+	}
 	if cmd.CommandPath() != runPath {
 		_, _ = io.WriteString(stderr, text)
 		return status

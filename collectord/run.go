@@ -177,7 +177,7 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
 		}
 	}
-	logStart(logger, cfg, file, store.String(), listening, log, describe(&who))
+	logStart(logger, cfg, file, store.String(), listening, log, who)
 	tell(manager.ready())
 	over := make(chan struct{})
 	defer close(over)

@@ -21,6 +21,12 @@ func AddFlags(flags *pflag.FlagSet, names ...string) {
 // EnvOf returns the variable that sets a key.
 func EnvOf(name string) string { return Key{Name: name}.Env() }
 
+// DefaultOf returns the default of a key, as it would be written.
+func DefaultOf(name string) string {
+	k, _ := find(name)
+	return k.Default
+}
+
 // Choices returns the values that the key of a flag may have, where they are few.
 func Choices(flag string) []string {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Flag == flag })
