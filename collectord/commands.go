@@ -27,9 +27,9 @@ const firstSteps = `  # Start it with data and objects in ./var, send a usage, o
   collectord config example >collectord.yaml
   collectord config check --config collectord.yaml
 
-  # See why nothing is shipped: what the daemon reports, its warnings and errors, and what waits on the disk
-  curl http://localhost:3001/readyz?verbose
+  # See why nothing is shipped: what fails and since when (without systemd: on standard error), and what waits
   journalctl --unit collectord --priority warning
+  systemctl status collectord
   collectord wal ls
 
   # Find damaged segments on this host, and in the bucket

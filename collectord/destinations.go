@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/spf13/pflag"
@@ -27,6 +28,9 @@ func addStorageFlags(flags *pflag.FlagSet) {
 func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stores []bucket.Store, failed error) {
 	if len(named) == 0 {
 		store, err := openStoreToRead(cfg)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w (nothing was shipped there: name another destination, or the daemon's configuration with --config)", err)
+		}
 		return []bucket.Store{store}, err
 	}
 	var urls []string

@@ -93,6 +93,9 @@ not, and with 1 if there was nothing to send, or no way to.
 			}
 			s, err := send.Run(ctx, o)
 			bar.clear()
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				return fmt.Errorf("%w (nothing listens there: start the daemon with collectord run, or name an address of its log line \"collectord is running\")", err)
+			}
 			if err != nil {
 				return err
 			}

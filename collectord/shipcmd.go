@@ -69,7 +69,7 @@ collectord fleet lists it as retired.`,
 		if err := becomeOwner(cfg.DataDir); err != nil {
 			return err
 		}
-		if _, err := wal.Inspect(cfg.DataDir); err != nil {
+		if _, err := inspect(cfg.DataDir); err != nil {
 			return err // nothing there, and nothing is made
 		}
 		v, err := newDaemonLogger(cfg.Log, standardError)
@@ -129,7 +129,7 @@ func (r *shipResult) text() string {
 		writef(&b, "vanished: %s that the storage had confirmed; the log above says which (let nothing delete, move or change objects that are younger than shipper.keep)\n", plural(int(r.Vanished), "object"))
 	}
 	if r.PutAside > 0 {
-		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
+		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine: collectord wal ls lists it, and collectord wal export prints what can be saved\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
 	}
 	return b.String()
 }
@@ -217,7 +217,10 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		defer stop()
 		ship.WriteHeartbeat(last, result.Done)
 	}
-	result.PutAside = len(log.PutAside())
+	if look, err := wal.Inspect(cfg.DataDir); err == nil { // what the log lists may be a second old
+		aside, _ := look.PutAside() // what can't be listed is not counted
+		result.PutAside = len(aside)
+	}
 	result.QuarantineBytes = bytesBelow(filepath.Join(cfg.DataDir, "wal", "quarantine"))
 	return result, nil
 }

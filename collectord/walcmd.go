@@ -92,7 +92,7 @@ func lineOf(e wal.Entry) segmentLine {
 }
 
 func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
-	log, err := wal.Inspect(cfg.DataDir)
+	log, err := inspect(cfg.DataDir)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func walVerify(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		return err
 	}
 	if bad > 0 {
-		return notRightf("the log is damaged: %d segments; the daemon saves what checks out when it ships them, collectord wal repair at once", bad)
+		return notRightf("the log is damaged: %s; the daemon saves what checks out when it ships that, collectord wal repair at once, while no daemon runs", plural(bad, "segment"))
 	}
 	return nil
 }
@@ -221,14 +221,14 @@ func walCat(cmd *cobra.Command, cfg *config.Config, _ bool) error {
 		return err
 	}
 	if bad > 0 {
-		return notRightf("the log is damaged: %d segments are not whole; collectord wal verify tells more", bad)
+		return notRightf("the log is damaged: in %s records are missing; collectord wal verify names them", plural(bad, "segment"))
 	}
 	return nil
 }
 
 // examineAll reads all segments that hold, or may hold, records.
 func examineAll(cmd *cobra.Command, dataDir string, each func(*wal.Record) error, done func(wal.Entry, *wal.Report) error) error {
-	log, err := wal.Inspect(dataDir)
+	log, err := inspect(dataDir)
 	if err != nil {
 		return err
 	}
@@ -268,7 +268,7 @@ func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	if err := becomeOwner(cfg.DataDir); err != nil {
 		return err
 	}
-	if _, err := wal.Inspect(cfg.DataDir); err != nil {
+	if _, err := inspect(cfg.DataDir); err != nil {
 		return err // nothing there, and nothing is made
 	}
 	var logger *slog.Logger
@@ -333,6 +333,20 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 	return nil
 }
 
+// inspect looks at the log in a data directory.
+func inspect(dataDir string) (*wal.Inspector, error) {
+	log, err := wal.Inspect(dataDir)
+	return log, noLog(err)
+}
+
+// noLog adds what to do where no log was found.
+func noLog(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w (name the daemon's directory with --data-dir, or its configuration with --config)", err)
+	}
+	return err
+}
+
 // inUse adds what to do while another process uses the log.
 func inUse(err error, advice string) error {
 	if held := (*wal.InUseError)(nil); errors.As(err, &held) {
@@ -365,7 +379,7 @@ func salvage(log *wal.Log, s *wal.Segment) (changed bool, err error) {
 func becomeOwner(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return err
+		return noLog(err)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || int(owner.Uid) == os.Geteuid() {

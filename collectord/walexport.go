@@ -53,7 +53,7 @@ func segmentNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ c
 func walExport(cmd *cobra.Command, dataDir, name string) error {
 	log, entry, err := wal.Find(dataDir, name)
 	if err != nil {
-		return err
+		return noLog(err)
 	}
 	out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
 	missing := func(format string, args ...any) {
