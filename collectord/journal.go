@@ -26,8 +26,8 @@ var severities = []struct { //nolint:gochecknoglobals // a constant table
 	prefix string
 }{{slog.LevelError, "<3>"}, {slog.LevelWarn, "<4>"}, {slog.LevelInfo, "<6>"}, {slog.LevelDebug - 1000, "<7>"}}
 
-// severity is the index of a level.
-func severity(l slog.Level) int {
+// severityOf is the index of a level.
+func severityOf(l slog.Level) int {
 	i := 0
 	for i < len(severities)-1 && l < severities[i].from {
 		i++
@@ -37,7 +37,7 @@ func severity(l slog.Level) int {
 
 // prioritized begins each line of a text with the prefix of a level.
 func prioritized(text string, l slog.Level) string {
-	prefix := severities[severity(l)].prefix
+	prefix := severities[severityOf(l)].prefix
 	return prefix + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+prefix) + "\n"
 }
 
@@ -56,7 +56,7 @@ func (h journalHandler) Enabled(ctx context.Context, l slog.Level) bool { return
 
 // Handle is as slog.Handler has it.
 func (h journalHandler) Handle(ctx context.Context, r slog.Record) error {
-	return h[severity(r.Level)].Handle(ctx, r)
+	return h[severityOf(r.Level)].Handle(ctx, r)
 }
 
 // WithAttrs is as slog.Handler has it.

@@ -112,10 +112,10 @@ func logStart(logger *slog.Logger, cfg *config.Config, file, destination string,
 		attrs = append(attrs, "passed_sockets", listening.passed)
 	}
 	g, s := log.Ledger(), log.Stats()
-	recovered := counts("recovered", map[string]uint64{
+	recovered := nonZero("recovered", map[string]uint64{
 		"usages": g.Recovered, "segments": uint64(s.SealedSegments), "torn_bytes": uint64(s.TornBytes), "quarantined": g.Quarantined,
 	})
-	logger.Info("collectord is running", append(attrs, recovered, counts("findings", s.Findings))...)
+	logger.Info("collectord is running", append(attrs, recovered, nonZero("findings", s.Findings))...)
 }
 
 func addressesOf(all []net.Listener) string {
@@ -142,8 +142,8 @@ func listed(addresses []string) string {
 	return strings.Join(addresses, ", ")
 }
 
-// counts is a group of what is not zero. slog leaves out a group that is empty.
-func counts[K ~string, N int64 | uint64](name string, all map[K]N) slog.Attr {
+// nonZero is a group of what is not zero. slog leaves out a group that is empty.
+func nonZero[K ~string, N int64 | uint64](name string, all map[K]N) slog.Attr {
 	var attrs []any
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		if all[key] != 0 {
@@ -161,8 +161,8 @@ func account(g wal.Ledger, began time.Time) []any {
 			continue
 		}
 		attrs = append(attrs, slog.Group(wal.Source(source).String(),
-			"received", d.Received, "accepted", d.Accepted, counts("rejected", d.Rejected),
-			"appended", d.Appended, "repeated", d.Repeated, counts("dropped", d.Dropped), "waiting", d.Waiting))
+			"received", d.Received, "accepted", d.Accepted, nonZero("rejected", d.Rejected),
+			"appended", d.Appended, "repeated", d.Repeated, nonZero("dropped", d.Dropped), "waiting", d.Waiting))
 	}
 	return append(attrs, "recovered", g.Recovered, "shipped", g.Shipped, "pending", g.Pending,
 		"quarantined", g.Quarantined, "evicted", g.Evicted)
