@@ -105,15 +105,17 @@ func logStart(logger *slog.Logger, cfg *config.Config, file, destination string,
 	if len(other) > 0 {
 		logger.Info("limits that are not the defaults", other...)
 	}
-	attrs := []any{"version", version, "config", file,
+	attrs := []any{
+		"version", version, "config", file,
 		"http", addressesOf(listening.http), "udp", udpAddressesOf(listening.udp), "admin", addressesOf(listening.admin), clients(cfg, &who),
-		"data_dir", cfg.DataDir, "destination", destination, "node", cfg.Node}
+		"data_dir", cfg.DataDir, "destination", destination, "node", cfg.Node,
+	}
 	if listening.passed > 0 {
 		attrs = append(attrs, "passed_sockets", listening.passed)
 	}
 	g, s := log.Ledger(), log.Stats()
 	recovered := nonZero("recovered", map[string]uint64{
-		"usages": g.Recovered, "segments": uint64(s.SealedSegments), "torn_bytes": uint64(s.TornBytes), "quarantined": g.Quarantined,
+		"usages": g.Recovered, "segments": uint64(s.SealedSegments), "torn_bytes": s.TornBytes, "quarantined": g.Quarantined,
 	})
 	logger.Info("collectord is running", append(attrs, recovered, nonZero("findings", s.Findings))...)
 }

@@ -10,7 +10,7 @@ import (
 	"collectord/wal"
 )
 
-func init() {
+func init() { //nolint:gochecknoinits // each part of the script adds its own
 	const quiet = " --http-listen 127.0.0.1:PORT --udp-listen off --admin-listen off"
 	situations["commands"] = []situation{
 		// What was typed is not a command, or not one of its flags.

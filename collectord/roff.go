@@ -15,12 +15,12 @@ func roffText(text string) string {
 	var b strings.Builder
 	in := "" // a table, literal, or neither
 	enter := func(next string) {
-		switch {
-		case in == next:
+		switch in {
+		case next:
 			return
-		case in == "table":
+		case "table":
 			b.WriteString(".RE\n")
-		case in == "literal":
+		case "literal":
 			b.WriteString(".fi\n")
 		}
 		switch in = next; next {
