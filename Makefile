@@ -18,13 +18,22 @@ help: ## list the targets
 build: ## build bin/collectord
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/collectord ./collectord
 
+# The daemon's own line shows that it listens: another program may have the port.
+define HINTS
+
+Send a usage, from another terminal:
+
+  curl -H 'Content-Type: application/json' -d '{"patientId":"100"}' http://localhost:3000/api/usages
+
+Read it back from the archive, about three seconds later:
+
+  bin/collectord cat --config packaging/run.yaml
+
+endef
+run: export HINTS := $(HINTS)
 run: build ## start the daemon in the foreground, with its data in ./var
-	@printf '%s\n' '' \
-	  'Send a usage, from another terminal:' '' \
-	  "  curl -H 'Content-Type: application/json' -d '{\"patientId\":\"100\"}' http://localhost:3000/api/usages" '' \
-	  'Read it back from the archive, about three seconds later:' '' \
-	  '  bin/collectord cat --config packaging/run.yaml' ''
-	@exec bin/collectord run --config packaging/run.yaml
+	@exec bin/collectord run --config packaging/run.yaml \
+	  2> >(trap '' INT TERM; while IFS= read -r line; do echo "$$line"; [[ $$line != *'collectord is running'* ]] || echo "$$HINTS"; done >&2)
 
 # Every failed call, and so many distinct crash states, of a log on a simulated disk.
 SIMULATE := go test -timeout 60m -count 1 ./wal -run 'NoCrashLoses|NoFailedCallLoses' -v -simulate-every 1 -simulate-processes $(shell nproc)

@@ -9,14 +9,13 @@ import (
 )
 
 func configCommand() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Check, print or explain the configuration"}
+	c := &cobra.Command{Use: "config", Short: "Check, print or explain the configuration", GroupID: groupDaemon}
 	config.AddFlags(c.PersistentFlags())
 	c.AddCommand(
 		configCheckCommand(),
 		&cobra.Command{
 			Use:   "print",
 			Short: "Print the settings in effect, from file, environment, flags and defaults",
-			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				c, err := settings(cmd)
 				if err != nil {
@@ -29,7 +28,6 @@ func configCommand() *cobra.Command {
 		&cobra.Command{
 			Use:   "example",
 			Short: "Print a configuration file that explains every key, and sets those given as flags",
-			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				text, err := config.Example(cmd.Flags())
 				if err != nil {
@@ -42,7 +40,6 @@ func configCommand() *cobra.Command {
 		&cobra.Command{
 			Use:   "man",
 			Short: "Print the manual page with every key, collectord.yaml(5)",
-			Args:  cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				_, err := cmd.OutOrStdout().Write(config.Man())
 				return err

@@ -6,7 +6,8 @@
 // shutdown, what a reload of the configuration does (reload.go), the files that
 // say who may send (policy.go), the listeners (listeners.go), sockets that
 // outlive the process (sockets.go), unix sockets (unix.go), the queue of the log
-// (logqueue.go, stderr.go), what the service manager is told (notify.go, status.go),
+// (logqueue.go, stderr.go, journal.go), what all commands have (commands.go,
+// completion.go, man.go), what the service manager is told (notify.go, status.go),
 // how many goroutines run at a time (places.go), and how often the log tells of
 // what repeats (trouble.go). What the parts do is theirs: config reads the
 // settings, httpserver and udpserver the network, wal keeps the records, shipper ships them, admin

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -84,12 +83,20 @@ func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) {
 	}
 }
 
-// ofKey names the key to an error of one of its addresses, if there is one.
+// ofKey explains the errors of a key's addresses, if there are any.
 func ofKey(key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", key, err)
+	all, several := err.(interface{ Unwrap() []error }) //nolint:errorlint // only what errors.Join has made
+	if !several {
+		return bindError(key, err)
+	}
+	var each []error
+	for _, err := range all.Unwrap() {
+		each = append(each, ofKey(key, err))
+	}
+	return errors.Join(each...)
 }
 
 // streams returns what it has so far also if it fails.

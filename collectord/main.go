@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/debug"
 
@@ -43,6 +44,9 @@ func execute(args []string, exit func(status int)) int {
 		return 0
 	}
 	text, status := failure(cmd, err)
+	if onJournal(standardError) {
+		text = prioritized(text, slog.LevelError)
+	}
 	if cmd.CommandPath() != runPath {
 		_, _ = io.WriteString(stderr, text)
 		return status
@@ -81,9 +85,6 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 		return text, exitError
 	}
 	text = errorText(err)
-	if !cmd.HasParent() { // of the arguments; it may suggest others, on lines of their own
-		text = fmt.Sprintf("collectord: %v\n", err)
-	}
 	var bad notRight
 	if errors.As(err, &bad) {
 		return text, exitNotRight
@@ -93,14 +94,22 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 
 func rootCommand(exit func(status int)) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "collectord",
-		Short:         "Collect usages on an edge host and ship them to object storage",
+		Use:   "collectord",
+		Short: "Collect usages on an edge host and ship them to object storage",
+		Long: `Collect usages (JSON objects) over HTTP and UDP on an edge host, keep them in a write-ahead log, and ship them to object
+storage or a folder.
+
+Exit status: 0 fine; 1 an error; 2 what was checked is not as it should be; 78 run was given a wrong configuration.`,
+		Example:       firstSteps,
+		Version:       versionText(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
 	root.AddCommand(runCommand(exit), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
-	return root
+	root.Flags().BoolP("version", "v", false, "print the version")
+	root.SetVersionTemplate("{{.Version}}\n")
+	return finished(root)
 }
 
 // notRight means that what was checked is not as it should be.
@@ -121,16 +130,19 @@ func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			goVersion := "unknown"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				goVersion = info.GoVersion
-			}
-			_, err := io.WriteString(cmd.OutOrStdout(), fmt.Sprintf("collectord %s (%s)\n", version, goVersion))
+			_, err := io.WriteString(cmd.OutOrStdout(), versionText()+"\n")
 			return err
 		},
 	}
+}
+
+func versionText() string {
+	goVersion := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		goVersion = info.GoVersion
+	}
+	return fmt.Sprintf("collectord %s (%s)", version, goVersion)
 }
 
 // settings loads the configuration that the command's flags name, for a command that

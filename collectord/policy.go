@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"collectord/collectord/auth"
@@ -123,16 +125,40 @@ func expires(who *auth.Policy) float64 {
 	return float64(who.TLS.Expires().Unix())
 }
 
-// describe tells of an identity in the log.
-func describe(who *auth.Policy) slog.Attr {
-	attrs := []any{"anonymous", who.Anonymous}
-	if who.Tokens != nil {
-		attrs = append(attrs, "tokens", who.Tokens.Count())
+// clients says who may send, for the log.
+func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
+	anyone := func(key string, listen []config.Address) string {
+		if slices.ContainsFunc(listen, func(a config.Address) bool { return a.Network != "unix" && !a.IP.Addr().IsLoopback() }) {
+			return "anyone who can reach " + key + " may send"
+		}
+		return "anyone on this host may send"
 	}
-	if who.TLS != nil {
-		attrs = append(attrs, "certificate_expires", who.TLS.Expires().UTC(), "client_certificates", who.TLS.AsksForCertificates())
+	var attrs []any
+	if len(cfg.HTTP.Listen) > 0 {
+		var shown []string
+		if who.TLS != nil && who.TLS.AsksForCertificates() {
+			shown = append(shown, "a client certificate")
+		}
+		if who.Tokens != nil {
+			shown = append(shown, "one of "+plural(who.Tokens.Count(), "token"))
+		}
+		words := anyone("http.listen", cfg.HTTP.Listen)
+		if len(shown) > 0 && !who.Anonymous {
+			words = "who shows " + strings.Join(shown, " and ") + " may send"
+		}
+		attrs = append(attrs, "http", words)
+		if who.TLS != nil {
+			attrs = append(attrs, "certificate_expires", who.TLS.Expires().UTC())
+		}
 	}
-	return slog.Group("identity", attrs...)
+	if len(cfg.UDP.Listen) > 0 {
+		words := anyone("udp.listen", cfg.UDP.Listen)
+		if len(cfg.UDP.Allow) > 0 {
+			words = fmt.Sprintf("addresses of %v may send", cfg.UDP.Allow)
+		}
+		attrs = append(attrs, "udp", words)
+	}
+	return slog.Group("clients", attrs...)
 }
 
 // policyPart is the part of a reload that changes which clients may send.
@@ -144,6 +170,6 @@ func policyPart(web *httpserver.Server, logger *slog.Logger) func(next *plan) {
 			return // there are no files to tell of
 		}
 		added, removed := who.Tokens.Since(before.Tokens)
-		logger.Info("who may post was read again", describe(&who), "tokens_added", added, "tokens_removed", removed)
+		logger.Info("who may post was read again", clients(next.cfg, &who), "tokens_added", added, "tokens_removed", removed)
 	}
 }

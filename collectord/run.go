@@ -25,7 +25,17 @@ func runCommand(exit func(status int)) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Start the daemon",
-		Args:  cobra.NoArgs,
+		Long: `Start the daemon, in the foreground. It logs to standard error, and serves what an operator looks at (metrics,
+readiness with its reasons, a status page) on admin.listen.
+
+SIGTERM and SIGINT stop it, and lose nothing that was acknowledged; a second one ends it at once. SIGHUP has it read the
+configuration again, SIGUSR1 seal and ship what it has. Each key of the configuration is also a variable (http.listen:
+COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config example explains all of them.`,
+		Example: `  collectord run
+  collectord run --data-dir /srv/collectord --destination s3://usages/clinic-7 --s3-endpoint https://minio.example:9000
+  collectord run --config collectord.yaml --log-level debug`,
+		GroupID:    groupDaemon,
+		SuggestFor: []string{"start", "daemon", "serve"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			caught := catchSignals(exit)
 			// A file that was there at the start has to be there at a reload, too.
@@ -108,7 +118,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	}
 	log, err := wal.Open(cfg.DataDir, walOptions(cfg, logger))
 	if err != nil {
-		return err
+		return inUse(err, "stop it, or give this one a data_dir of its own (--data-dir)")
 	}
 	store, err := openStore(cfg, log, logger)
 	if err != nil {
@@ -162,7 +172,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
 		}
 	}
-	logStart(logger, cfg, file, store.String(), listening, log, describe(&p.who))
+	logStart(logger, cfg, file, store.String(), listening, log, p.who)
 	tell(manager.ready())
 	over := make(chan struct{})
 	defer close(over)

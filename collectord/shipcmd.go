@@ -38,9 +38,10 @@ func shipCommand() *cobra.Command {
 	var giveUpAfter time.Duration
 	c := &cobra.Command{
 		Use:   "ship",
-		Short: "Upload everything that is on this host, then exit; no daemon may run",
+		Short: "Upload everything that is on this host, to take it out of service; no daemon may run",
 		Long: `Upload everything that is on this host, sealed or not, and the loss notes, and exit with 0 once the storage has
-all of it: before the host is taken out of service. While a daemon runs it refuses, and says which.
+all of it: before the host is taken out of service. While the daemon runs, it ships by itself, and this refuses: stop
+the daemon first.
 
 It waits for shipper.keep, looks whether the storage still has what it confirmed, ships again what it has lost, and
 waits again. With --no-wait, and where the destination is a folder, what the storage confirms is removed at once.
@@ -48,13 +49,18 @@ waits again. With --no-wait, and where the destination is a folder, what the sto
 It exits with 2, and says what is left, when nothing could be shipped for --patience, or when it is interrupted. What
 is left stays in the log, and can be shipped by another try or by the daemon.
 
-When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next.`,
-		Args: cobra.NoArgs,
+When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next:
+collectord fleet lists it as retired.`,
+		Example: `  systemctl disable --now collectord
+  collectord ship
+  collectord ship --patience 10m --json`,
+		GroupID:    groupHost,
+		SuggestFor: []string{"upload", "drain", "retire", "decommission"},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
 	c.Flags().DurationVar(&giveUpAfter, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "don't look once more whether the storage has kept what it confirmed")
-	config.AddFlags(c.Flags())
+	config.AddFlags(c.Flags(), "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region", "log.level", "log.format")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings(cmd, usesOfShip...)
 		if err != nil {
@@ -66,7 +72,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		if err := becomeOwner(cfg.DataDir); err != nil {
 			return err
 		}
-		if _, err := wal.Inspect(cfg.DataDir); err != nil {
+		if _, err := inspect(cfg.DataDir); err != nil {
 			return err // nothing there, and nothing is made
 		}
 		v, err := newDaemonLogger(cfg.Log, standardError)
@@ -126,7 +132,7 @@ func (r *shipResult) text() string {
 		writef(&b, "vanished: %s that the storage had confirmed; the log above says which (let nothing delete, move or change objects that are younger than shipper.keep)\n", plural(int(r.Vanished), "object"))
 	}
 	if r.PutAside > 0 {
-		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
+		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine: collectord wal ls lists it, and collectord wal export prints what can be saved\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
 	}
 	return b.String()
 }
@@ -159,7 +165,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
-		return nil, err
+		return nil, inUse(err, "the daemon ships by itself; to ship all that is left and take this host out of service, stop it first (systemctl disable --now collectord)")
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	if err := awaitStart(ctx, log, giveUpAfter); err != nil {
@@ -214,7 +220,10 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		defer stop()
 		ship.WriteHeartbeat(last, result.Done)
 	}
-	result.PutAside = len(log.PutAside())
+	if look, err := wal.Inspect(cfg.DataDir); err == nil { // what the log lists may be a second old
+		aside, _ := look.PutAside() // what can't be listed is not counted
+		result.PutAside = len(aside)
+	}
 	result.QuarantineBytes = bytesBelow(filepath.Join(cfg.DataDir, "wal", "quarantine"))
 	return result, nil
 }

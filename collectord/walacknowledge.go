@@ -21,6 +21,8 @@ quarantine is acknowledged, and what is in the log directory and not part of a l
 read: see to its owner, its mode or the disk, and restart the daemon, which reads it again.
 
 It may be used while the daemon is running.`,
+		Example:           "  collectord wal acknowledge",
+		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: asideNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := settings(cmd, "data_dir")

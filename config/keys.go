@@ -214,7 +214,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"seal-after", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealAfter }),
 	},
 	{
-		"wal.seal_small_after", "", "Age at which it is sealed and shipped whatever it holds: what a quiet host may have that\nnobody else has. Empty: 5m, or wal.seal_after where that is not 60s.",
+		"wal.seal_small_after", "", "Age at which a segment is sealed and shipped whatever it holds: what a quiet host may have that\nnobody else has. Empty: 5m, or wal.seal_after where that is not 60s.",
 		"seal-small-after", live, durationOr(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealSmallAfter }),
 	},
 	{

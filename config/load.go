@@ -102,16 +102,6 @@ func (l *loader) flag(key string) *pflag.Flag {
 	return l.source.Flags.Lookup(k.Flag)
 }
 
-// AddFlags defines a flag for each key that has one.
-func AddFlags(flags *pflag.FlagSet) {
-	for _, k := range keys {
-		if k.Flag != "" {
-			doc, _, _ := strings.Cut(k.Doc, "\n")
-			flags.String(k.Flag, k.Default, fmt.Sprintf("%s (%s)", strings.TrimSuffix(doc, "."), k.Name))
-		}
-	}
-}
-
 // merge has viper merge the settings of the file with variables, flags and defaults.
 // AutomaticEnv is not used: a variable named like a section would wipe it.
 func (l *loader) merge(settings map[string]any) (raw map[string]string, err error) {

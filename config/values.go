@@ -21,6 +21,8 @@ type value struct {
 	list  bool   // a YAML list may be written, too
 	limit bool   // a bound: a size, duration, count or rate
 	set   func(*Config, string) error
+
+	choices []string // all that may be written, where that is few
 }
 
 var (
@@ -106,7 +108,7 @@ func node(to func(*Config) *string) value {
 
 func choice(to func(*Config) *string, choices ...string) value {
 	all := strings.Join(choices, ", ")
-	return value{kind: "one of " + all, set: func(c *Config, s string) error {
+	return value{kind: "one of " + all, choices: choices, set: func(c *Config, s string) error {
 		if !slices.Contains(choices, s) {
 			return errors.New("is not one of " + all)
 		}
@@ -116,7 +118,7 @@ func choice(to func(*Config) *string, choices ...string) value {
 }
 
 func yesNo(to func(*Config) *bool) value {
-	return value{kind: "true or false", set: func(c *Config, s string) error {
+	return value{kind: "true or false", choices: []string{"true", "false"}, set: func(c *Config, s string) error {
 		if s != "true" && s != "false" {
 			return errors.New("is neither true nor false")
 		}

@@ -60,6 +60,16 @@ func newLog(o Options, dataDir string) *Log {
 	}
 }
 
+// InUseError is the error of a data directory that another process has locked.
+type InUseError struct {
+	Dir     string
+	Process string // its id, or what else the lock says
+}
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("%s is in use by another collectord (process %s)", e.Dir, e.Process)
+}
+
 // lockName is the file in the data directory that is locked.
 const lockName = "LOCK"
 
@@ -69,8 +79,7 @@ func lockDir(d vfs.Disk, dir string) (io.Closer, error) {
 	held, err := d.Lock(filepath.Join(dir, lockName))
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		holder, _ := d.ReadFile(filepath.Join(dir, lockName)) // for the message only
-		return nil, fmt.Errorf("%s is in use by another collectord (process %s): stop it, or give this one a data_dir of its own",
-			dir, strings.TrimSpace(string(holder)))
+		return nil, &InUseError{dir, strings.TrimSpace(string(holder))}
 	}
 	return held, err
 }
