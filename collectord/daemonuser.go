@@ -56,7 +56,7 @@ func userName(uid int) string {
 func becomeOwner(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return err
+		return noLog(err)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || int(owner.Uid) == os.Geteuid() {
