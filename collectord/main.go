@@ -23,18 +23,21 @@ const (
 	exitBadConfig = 78
 )
 
-// main ends when the command does, or, whatever the command is doing, when it
-// calls exit.
+// main ends when the command does, or, whatever the command is doing, when a signal
+// has the process end at once.
 func main() {
 	status := make(chan int)
-	exit := func(s int) { status <- s }
-	go func() { exit(execute(os.Args[1:], exit)) }()
+	caught := catchSignals(func(s int) { status <- s })
+	go func() { caught.exit(execute(os.Args[1:], caught)) }()
 	os.Exit(<-status)
 }
 
-func execute(args []string, exit func(status int)) int {
-	root := rootCommand(exit)
+func execute(args []string, caught *signals) int {
+	root := rootCommand(caught)
 	root.SetArgs(args)
+	if cmd, _, err := root.Find(args); err != nil || cmd.CommandPath() != runPath {
+		caught.release()
+	}
 	stderr := &visibleWriter{out: os.Stderr}
 	root.SetOut(&visibleWriter{out: os.Stdout})
 	root.SetErr(stderr)
@@ -82,7 +85,7 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 	return text, exitError
 }
 
-func rootCommand(exit func(status int)) *cobra.Command {
+func rootCommand(caught *signals) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "collectord",
 		Short:         "Collect usages on an edge host and ship them to object storage",
@@ -90,7 +93,7 @@ func rootCommand(exit func(status int)) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(exit), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
+	root.AddCommand(runCommand(caught), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
 	return root
 }
 
