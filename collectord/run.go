@@ -109,7 +109,9 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 		go func() { failed <- adminServer.Serve(ln) }()
 	}
 	pending := newPendingLog()
-	web := httpserver.New(pending, httpOptions(cfg, files, who, logger))
+	webOptions := httpOptions(cfg, files, who, logger)
+	webOptions.AdminServes, webOptions.AdminAddresses = admin.Serves, addressesOf(listening.admin)
+	web := httpserver.New(pending, webOptions)
 	files.warn(cfg, web.MaxConnections(), logger)
 	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
