@@ -132,12 +132,17 @@ func (s Source) File() string {
 // Load reads, merges and checks all settings. The error is a Mistakes if the
 // settings are at fault. Warnings are for the log.
 func Load(src Source) (c *Config, warnings []string, err error) {
-	l := &loader{source: src, origin: map[string]string{}}
+	_, c, warnings, err = loadAll(src)
+	return c, warnings, err
+}
+
+func loadAll(src Source) (l *loader, c *Config, warnings []string, err error) {
+	l = &loader{source: src, origin: map[string]string{}}
 	if err := l.readFile(); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	if err := l.bind(); err != nil {
-		return nil, nil, fmt.Errorf("read configuration: %w", err)
+		return nil, nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
 	warnings = l.noteEnviron()
 	raw := make(map[string]string, len(keys))
@@ -146,9 +151,9 @@ func Load(src Source) (c *Config, warnings []string, err error) {
 	}
 	c = build(raw, l.mistake)
 	if len(l.mistakes) > 0 {
-		return nil, warnings, l.mistakes
+		return nil, nil, warnings, l.mistakes
 	}
-	return c, append(warnings, c.warnings()...), nil
+	return l, c, append(warnings, c.warnings()...), nil
 }
 
 // warnings are about what is allowed and yet seldom meant.

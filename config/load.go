@@ -45,14 +45,19 @@ type loader struct {
 	mistakes Mistakes
 }
 
-func (l *loader) mistake(key, reason string) {
-	origin := l.origin[key]
+// originOf returns where the value of a key comes from.
+func (l *loader) originOf(key string) string {
 	if f := l.flag(key); f != nil && f.Changed {
-		origin = "--" + f.Name
+		return "--" + f.Name
 	}
-	if origin == "" {
-		origin = "default"
+	if origin := l.origin[key]; origin != "" {
+		return origin
 	}
+	return "default"
+}
+
+func (l *loader) mistake(key, reason string) {
+	origin := l.originOf(key)
 	if strings.HasPrefix(origin, envPrefix) {
 		reason = inVariables(reason)
 	}
