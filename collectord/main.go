@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"collectord/config"
+	"collectord/wal"
 )
 
 // version is set when a release is built.
@@ -75,6 +76,9 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 		return text, exitError
 	}
 	text = errorText(err)
+	if errors.Is(err, wal.ErrVersion) && cmd.CommandPath() == runPath { // nothing changes that but people
+		return text, exitBadConfig
+	}
 	if !cmd.HasParent() { // of the arguments; it may suggest others, on lines of their own
 		text = fmt.Sprintf("collectord: %v\n", err)
 	}
