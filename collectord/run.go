@@ -177,6 +177,7 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 	}
 	logStart(logger, cfg, file, store.String(), listening, log, describe(&who))
 	tell(manager.ready())
+	go warnOfArchive(ctx, cfg, logger)
 	over := make(chan struct{})
 	defer close(over)
 	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: state.statusLines(), logger: logger}).run(over)

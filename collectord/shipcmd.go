@@ -32,6 +32,7 @@ const lastHeartbeat = 10 * time.Second
 func shipCommand() *cobra.Command {
 	var asJSON bool
 	var noWait bool
+	var archive string
 	var giveUpAfter time.Duration
 	c := &cobra.Command{
 		Use:   "ship",
@@ -45,12 +46,17 @@ waits again. With --no-wait, and where the destination is a folder, what the sto
 It exits with 2, and says what is left, when nothing could be shipped for --patience, or when it is interrupted. What
 is left stays in the log, and can be shipped by another try or by the daemon.
 
-When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next.`,
+When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next.
+
+With --archive it brings the objects of a folder instead, where an earlier destination has them, to the one that is
+configured now: under the same keys, with the same proof. What the storage has is removed from the folder. A daemon may
+run meanwhile. What can't be read is left, and named.`,
 		Args: cobra.NoArgs,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
 	c.Flags().DurationVar(&giveUpAfter, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "don't look once more whether the storage has kept what it confirmed")
+	c.Flags().StringVar(&archive, "archive", "", "bring the objects of this folder, an earlier destination, and nothing else")
 	config.AddFlags(c.Flags())
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, _, err := settings(cmd)
@@ -60,11 +66,17 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		if noWait {
 			cfg.Shipper.Keep = 0
 		}
-		if err := becomeOwner(cfg.DataDir); err != nil {
+		owned := cfg.DataDir
+		if archive != "" {
+			owned = archive
+		}
+		if err := becomeOwner(owned); err != nil {
 			return err
 		}
-		if _, err := wal.Inspect(cfg.DataDir); err != nil {
-			return err // nothing there, and nothing is made
+		if archive == "" {
+			if _, err := wal.Inspect(cfg.DataDir); err != nil {
+				return err // nothing there, and nothing is made
+			}
 		}
 		v, err := newDaemonLogger(cfg.Log, standardError)
 		if err != nil {
@@ -74,7 +86,12 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())
-		result, err := shipEverything(ctx, cfg, v.Logger, giveUpAfter, bar)
+		var result shipped
+		if archive != "" {
+			result, err = shipArchive(ctx, cfg, v.Logger, archive, giveUpAfter, bar)
+		} else {
+			result, err = shipEverything(ctx, cfg, v.Logger, giveUpAfter, bar)
+		}
 		bar.clear()
 		v.close() // what was logged comes before the result
 		if err != nil {
@@ -85,7 +102,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		} else {
 			_, err = io.WriteString(cmd.OutOrStdout(), result.text())
 		}
-		if err == nil && !result.Done {
+		if err == nil && !result.done() {
 			return notRightf("not everything is shipped: %s", result.left())
 		}
 		return err
@@ -93,7 +110,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 	return c
 }
 
-// shipResult is what ship has done.
+// shipResult is what ship has done with the log.
 type shipResult struct {
 	Done        bool   `json:"done"`
 	Destination string `json:"destination"`
@@ -112,6 +129,8 @@ type shipResult struct {
 	PutAside        int      `json:"put_aside"`         // things in the quarantine, or left in their places
 	Stopped         string   `json:"stopped,omitempty"` // why it did not go on
 }
+
+func (r *shipResult) done() bool { return r.Done }
 
 func (r *shipResult) text() string {
 	var b strings.Builder
