@@ -19,8 +19,8 @@ import (
 // maxNamed is how many objects that are left are named.
 const maxNamed = 10
 
-// shipped is what ship has done.
-type shipped interface {
+// outcome is what ship has done.
+type outcome interface {
 	done() bool
 	text() string
 	left() string

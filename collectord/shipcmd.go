@@ -86,7 +86,7 @@ run meanwhile. What can't be read is left, and named.`,
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())
-		var result shipped
+		var result outcome
 		if archive != "" {
 			result, err = shipArchive(ctx, cfg, v.Logger, archive, giveUpAfter, bar)
 		} else {
