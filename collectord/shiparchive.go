@@ -60,7 +60,7 @@ func (r *archiveResult) left() string {
 
 func (r *archiveResult) leave(key string, err error) {
 	if r.Left++; len(r.LeftNames) < maxNamed {
-		r.LeftNames = append(r.LeftNames, fmt.Sprintf("%s: %v", key, err))
+		r.LeftNames = append(r.LeftNames, fmt.Sprintf("%q: %v", key, err))
 	}
 }
 
