@@ -53,14 +53,14 @@ func (r *archiveResult) left() string {
 		text += ": " + r.Stopped
 	}
 	for _, name := range r.LeftNames {
-		text += "\n  " + name
+		text += "; " + name
 	}
 	return text
 }
 
 func (r *archiveResult) leave(key string, err error) {
 	if r.Left++; len(r.LeftNames) < maxNamed {
-		r.LeftNames = append(r.LeftNames, fmt.Sprintf("%q: %v", key, err))
+		r.LeftNames = append(r.LeftNames, fmt.Sprintf("%s: %v", key, err))
 	}
 }
 

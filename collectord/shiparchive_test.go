@@ -49,7 +49,7 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 	out, stderr, status := runCollectord(t, "ship", "--config", config, "--archive", archive, "--json")
 	var result archiveResult
 	if err := json.Unmarshal([]byte(out), &result); err != nil || status != 2 || result.Done || result.Objects != 3 || result.Records != 30 || result.Left != 1 ||
-		!strings.Contains(stderr, filepath.Base(damaged)+`": damaged after`) {
+		!strings.Contains(stderr, filepath.Base(damaged)+": damaged after") {
 		t.Errorf("ship exits with %d: %s%s", status, out, stderr)
 	}
 	if left := archived(t, dir); len(left) != 1 || left[0] != damaged {
