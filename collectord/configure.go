@@ -13,18 +13,7 @@ func configCommand() *cobra.Command {
 	config.AddFlags(c.PersistentFlags())
 	c.AddCommand(
 		configCheckCommand(),
-		&cobra.Command{
-			Use:   "print",
-			Short: "Print the settings in effect, from file, environment, flags and defaults",
-			RunE: func(cmd *cobra.Command, _ []string) error {
-				c, err := settings(cmd)
-				if err != nil {
-					return err
-				}
-				_, err = cmd.OutOrStdout().Write(c.Print())
-				return err
-			},
-		},
+		printCommand(),
 		&cobra.Command{
 			Use:   "example",
 			Short: "Print a configuration file that explains every key, and sets those given as flags",
@@ -81,5 +70,33 @@ It exits with 2 if something is wrong. Warnings are for what is seldom meant.`,
 		_, err = io.WriteString(cmd.OutOrStdout(), "the configuration is valid\n")
 		return err
 	}
+	return c
+}
+
+func printCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "print",
+		Short: "Print the settings in effect, and where each comes from",
+		Long: `Print the settings in effect as a configuration file. A comment behind each says where it comes from: a line of the
+file, a variable of the environment, a flag, or the default. Node, data_dir and destination are what run would use.`,
+		Example: `  collectord config print
+  collectord config print --json | jq -r '."shipper.destination".value'`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e, err := config.LoadEffective(source(cmd))
+			if err != nil {
+				return err
+			}
+			text := e.YAML()
+			if asJSON {
+				if text, err = e.JSON(); err != nil {
+					return err
+				}
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "one JSON object with a member for each key, for programs")
 	return c
 }

@@ -103,7 +103,7 @@ func logStart(logger *slog.Logger, cfg *config.Config, file, destination string,
 	}
 	attrs := []any{
 		"version", version, "config", file,
-		"http", addressesOf(listening.http), "udp", udpAddressesOf(listening.udp), "admin", addressesOf(listening.admin), clients(cfg, &who),
+		"http", listed(addressesOf(listening.http)), "udp", udpAddressesOf(listening.udp), "admin", listed(addressesOf(listening.admin)), clients(cfg, &who),
 		"data_dir", cfg.DataDir, "destination", destination, "node", cfg.Node,
 	}
 	if listening.passed > 0 {
@@ -116,12 +116,11 @@ func logStart(logger *slog.Logger, cfg *config.Config, file, destination string,
 	logger.Info("collectord is running", append(attrs, recovered, nonZero("findings", s.Findings))...)
 }
 
-func addressesOf(all []net.Listener) string {
-	var texts []string
+func addressesOf(all []net.Listener) (texts []string) {
 	for _, ln := range all {
 		texts = append(texts, ln.Addr().String())
 	}
-	return listed(texts)
+	return texts
 }
 
 // udpAddressesOf names an address once, however many sockets share it.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"collectord/config"
+	"collectord/wal"
 )
 
 // version is set when a release is built.
@@ -24,18 +25,21 @@ const (
 	exitBadConfig = 78
 )
 
-// main ends when the command does, or, whatever the command is doing, when it
-// calls exit.
+// main ends when the command does, or, whatever the command is doing, when a signal
+// has the process end at once.
 func main() {
 	status := make(chan int)
-	exit := func(s int) { status <- s }
-	go func() { exit(execute(os.Args[1:], exit)) }()
+	caught := catchSignals(func(s int) { status <- s })
+	go func() { caught.exit(execute(os.Args[1:], caught)) }()
 	os.Exit(<-status)
 }
 
-func execute(args []string, exit func(status int)) int {
-	root := rootCommand(exit)
+func execute(args []string, caught *signals) int {
+	root := rootCommand(caught)
 	root.SetArgs(args)
+	if cmd, _, err := root.Find(args); err != nil || cmd.CommandPath() != runPath {
+		caught.release()
+	}
 	stderr := &visibleWriter{out: os.Stderr}
 	root.SetOut(&visibleWriter{out: os.Stdout})
 	root.SetErr(stderr)
@@ -85,6 +89,9 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 		return text, exitError
 	}
 	text = errorText(err)
+	if errors.Is(err, wal.ErrVersion) && cmd.CommandPath() == runPath { // nothing changes that but people
+		return text, exitBadConfig
+	}
 	var bad notRight
 	if errors.As(err, &bad) {
 		return text, exitNotRight
@@ -92,7 +99,7 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 	return text, exitError
 }
 
-func rootCommand(exit func(status int)) *cobra.Command {
+func rootCommand(caught *signals) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "collectord",
 		Short: "Collect usages on an edge host and ship them to object storage",
@@ -106,7 +113,7 @@ Exit status: 0 fine; 1 an error; 2 what was checked is not as it should be; 78 r
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(exit), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
+	root.AddCommand(runCommand(caught), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.SetVersionTemplate("{{.Version}}\n")
 	return finished(root)

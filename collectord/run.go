@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"syscall"
@@ -21,7 +23,7 @@ import (
 	"collectord/wal"
 )
 
-func runCommand(exit func(status int)) *cobra.Command {
+func runCommand(caught *signals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Start the daemon",
@@ -37,7 +39,9 @@ COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config exampl
 		GroupID:    groupDaemon,
 		SuggestFor: []string{"start", "daemon", "serve"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			caught := catchSignals(exit)
+			// A reader of the log that goes away is a failed write, no reason to end.
+			signal.Ignore(syscall.SIGPIPE)
+			go caught.handle()
 			// A file that was there at the start has to be there at a reload, too.
 			src := source(cmd)
 			src.Path = src.File()
@@ -51,7 +55,7 @@ COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config exampl
 				return err
 			}
 			defer v.close()
-			caught.says(v, "stopping at once: the start was not complete")
+			caught.atEnd(v, "the start was not complete", func() bool { return false })
 			slog.SetDefault(v.Logger) // what the standard library has to say
 			for _, w := range p.warnings {
 				v.Warn(w)
@@ -97,7 +101,8 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		return err
 	}
 	defer listening.close()
-	caught.serving.Store(true)
+	stopWithin := func() time.Duration { return allOf(reload.config().Shutdown) }
+	caught.serving.Store(&stopWithin)
 	failed := make(chan error, len(listening.http)+len(listening.admin))
 	state := &health{reload: reload, lines: v.queue.snapshot}
 	files := countDescriptors(len(listening.http))
@@ -109,7 +114,9 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		go func() { failed <- adminServer.Serve(ln) }()
 	}
 	pending := newPendingLog()
-	web := httpserver.New(pending, httpOptions(cfg, files, p.who, logger))
+	webOptions := httpOptions(cfg, files, p.who, logger)
+	webOptions.AdminServes, webOptions.AdminAddresses = admin.Serves, addressesOf(listening.admin)
+	web := httpserver.New(pending, webOptions)
 	files.warn(cfg, web.MaxConnections(), logger)
 	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
@@ -159,7 +166,8 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 
 	// From here on it runs.
 	started = true
-	caught.says(v, "stopping at once: what was acknowledged is in the log", func() []any { return account(log.Ledger(), began) })
+	summary := func() []any { return account(log.Ledger(), began) }
+	caught.atEnd(v, "what was acknowledged is in the log", func() bool { return lostFrom(log)() > 0 }, summary)
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	shipped := make(chan struct{})
 	go func() { defer close(shipped); ship.Run(shipping) }()
@@ -174,6 +182,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	}
 	logStart(logger, cfg, file, store.String(), listening, log, p.who)
 	tell(manager.ready())
+	go warnOfArchive(ctx, cfg, logger)
 	over := make(chan struct{})
 	defer close(over)
 	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: state.statusLines(), logger: logger}).run(over)
@@ -211,6 +220,8 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	}
 	state.stopping.Store(true)
 	close(stopping)
+	lost := lostFrom(log)
+	caught.atEnd(v, "what was acknowledged is in the log", func() bool { return lost() > 0 }, summary)
 	switch {
 	case caughtSignal != nil:
 		logger.Info("stopping", "signal", caughtSignal.String())
@@ -218,8 +229,11 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		logger.Error("stopping", "error", cause)
 	}
 	tell(manager.stopping())
-	err = shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, adminServer, stopShipping, shipped, reload.config().WAL.CommitTimeout})
-	logger.Info("stopped", account(log.Ledger(), began)...)
+	shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, adminServer, stopShipping, shipped})
+	logger.Info("stopped", summary()...)
+	if n := lost(); n > 0 {
+		err = fmt.Errorf("the stop lost %s: the log could not be written (the log lines above say why)", plural(int(n), "usage"))
+	}
 	return errors.Join(cause, err)
 }
 
@@ -266,59 +280,4 @@ func sealNow(log *wal.Log, within time.Duration, logger *slog.Logger) {
 		return
 	}
 	logger.Info("sealed the active segment", "signal", syscall.SIGUSR1.String())
-}
-
-// steps are the parts that are stopped, in the order in which they are.
-type steps struct {
-	web          *httpserver.Server
-	udp          *udpserver.Server
-	log          *wal.Log
-	ship         *shipper.Shipper
-	adminServer  *admin.Server
-	stopShipping context.CancelFunc
-	shipped      <-chan struct{}
-	diskTimeout  time.Duration
-}
-
-// shutDown takes leave without losing what was acknowledged, or refusing what
-// was sent while we still listened.
-func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) error {
-	within := func(d time.Duration, step func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(context.Background(), d)
-		defer cancel()
-		return step(ctx)
-	}
-	var errs []error
-
-	// No new connections; those that are open are served on, and told to close.
-	s.web.Drain()
-	s.web.StopListening()
-	if limits.Drain > 0 && s.web.Connections() > 0 {
-		<-time.After(limits.Drain)
-	}
-	if err := within(limits.Requests, s.web.Shutdown); err != nil {
-		logger.Warn("some HTTP requests were still open", "error", err)
-	}
-	// What the kernel holds for us was sent to us.
-	if err := within(limits.Datagrams, s.udp.Drain); err != nil {
-		logger.Warn("some datagrams may be unread", "error", err)
-	}
-	// Commit, seal, and ship what can be shipped in time.
-	errs = append(errs, within(limits.Seal, s.log.Seal))
-	remaining := 0
-	errs = append(errs, within(limits.Grace, func(ctx context.Context) error {
-		remaining = s.ship.Drain(ctx)
-		return nil
-	}))
-	s.stopShipping()
-	select {
-	case <-s.shipped:
-	case <-time.After(s.diskTimeout):
-		logger.Error("an upload can't be stopped: a disk does not answer", "waited", s.diskTimeout)
-	}
-	if remaining > 0 {
-		logger.Warn("some segments are not shipped: the next start ships them", "segments", remaining)
-	}
-	errs = append(errs, s.log.Close(), within(time.Second, s.adminServer.Shutdown))
-	return errors.Join(errs...)
 }

@@ -35,6 +35,7 @@ var usesOfShip = []string{"node", "data_dir", "wal", "shipper", "log"} //nolint:
 func shipCommand() *cobra.Command {
 	var asJSON bool
 	var noWait bool
+	var archive string
 	var giveUpAfter time.Duration
 	c := &cobra.Command{
 		Use:   "ship",
@@ -50,16 +51,22 @@ It exits with 2, and says what is left, when nothing could be shipped for --pati
 is left stays in the log, and can be shipped by another try or by the daemon.
 
 When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next:
-collectord fleet lists it as retired.`,
+collectord fleet lists it as retired.
+
+With --archive it brings the objects of a folder instead, where an earlier destination has them, to the one that is
+configured now: under the same keys, with the same proof. What the storage has is removed from the folder. A daemon may
+run meanwhile. What can't be read is left, and named.`,
 		Example: `  systemctl disable --now collectord
   collectord ship
-  collectord ship --patience 10m --json`,
+  collectord ship --patience 10m --json
+  collectord ship --archive /var/lib/collectord/archive`,
 		GroupID:    groupHost,
 		SuggestFor: []string{"upload", "drain", "retire", "decommission"},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
 	c.Flags().DurationVar(&giveUpAfter, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "don't look once more whether the storage has kept what it confirmed")
+	c.Flags().StringVar(&archive, "archive", "", "bring the objects of this folder, an earlier destination, and nothing else")
 	config.AddFlags(c.Flags(), "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region", "log.level", "log.format")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := settings(cmd, usesOfShip...)
@@ -69,11 +76,17 @@ collectord fleet lists it as retired.`,
 		if noWait {
 			cfg.Shipper.Keep = 0
 		}
-		if err := becomeOwner(cfg.DataDir); err != nil {
+		owned := cfg.DataDir
+		if archive != "" {
+			owned = archive
+		}
+		if err := becomeOwner(owned); err != nil {
 			return err
 		}
-		if _, err := inspect(cfg.DataDir); err != nil {
-			return err // nothing there, and nothing is made
+		if archive == "" {
+			if _, err := inspect(cfg.DataDir); err != nil {
+				return err // nothing there, and nothing is made
+			}
 		}
 		v, err := newDaemonLogger(cfg.Log, standardError)
 		if err != nil {
@@ -83,7 +96,12 @@ collectord fleet lists it as retired.`,
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())
-		result, err := shipEverything(ctx, cfg, v.Logger, giveUpAfter, bar)
+		var result outcome
+		if archive != "" {
+			result, err = shipArchive(ctx, cfg, v.Logger, archive, giveUpAfter, bar)
+		} else {
+			result, err = shipEverything(ctx, cfg, v.Logger, giveUpAfter, bar)
+		}
 		bar.clear()
 		v.close() // what was logged comes before the result
 		if err != nil {
@@ -94,7 +112,7 @@ collectord fleet lists it as retired.`,
 		} else {
 			_, err = io.WriteString(cmd.OutOrStdout(), result.text())
 		}
-		if err == nil && !result.Done {
+		if err == nil && !result.done() {
 			return notRightf("not everything is shipped: %s", result.left())
 		}
 		return err
@@ -102,7 +120,7 @@ collectord fleet lists it as retired.`,
 	return c
 }
 
-// shipResult is what ship has done.
+// shipResult is what ship has done with the log.
 type shipResult struct {
 	Done        bool   `json:"done"`
 	Destination string `json:"destination"`
@@ -121,6 +139,8 @@ type shipResult struct {
 	PutAside        int      `json:"put_aside"`         // things in the quarantine, or left in their places
 	Stopped         string   `json:"stopped,omitempty"` // why it did not go on
 }
+
+func (r *shipResult) done() bool { return r.Done }
 
 func (r *shipResult) text() string {
 	var b strings.Builder

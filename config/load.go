@@ -46,18 +46,23 @@ type loader struct {
 	mistakes Mistakes
 }
 
+// originOf returns where the value of a key comes from.
+func (l *loader) originOf(key string) string {
+	if f := l.flag(key); f != nil && f.Changed {
+		return flagPrefix + f.Name
+	}
+	if origin := l.origin[key]; origin != "" {
+		return origin
+	}
+	return "default"
+}
+
 func (l *loader) mistake(key, reason string) {
 	l.mistakes = append(l.mistakes, l.newMistake(key, reason))
 }
 
 func (l *loader) newMistake(key, reason string) Mistake {
-	origin := l.origin[key]
-	if f := l.flag(key); f != nil && f.Changed {
-		origin = flagPrefix + f.Name
-	}
-	if origin == "" {
-		origin = "default"
-	}
+	origin := l.originOf(key)
 	if strings.HasPrefix(origin, envPrefix) {
 		reason = inVariables(reason)
 	}

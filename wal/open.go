@@ -18,7 +18,8 @@ import (
 // for the number of segments and not for their bytes.
 //
 // An error means that Options.Node is too long, that the data directory can't be made,
-// or that another process holds its lock. If the disk fails otherwise, or does not answer
+// that another process holds its lock, or, if it wraps ErrVersion, that a later version
+// wrote what is there, and nothing was changed. If the disk fails otherwise, or does not answer
 // for CommitTimeout, Open returns a log that starts as soon as the disk lets it: until then
 // Started returns false, appends are refused with ErrUnavailable, and nothing is listed.
 func Open(dataDir string, o Options) (*Log, error) {
