@@ -1,9 +1,11 @@
 package httpserver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -336,7 +338,8 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 
 // A connection that can't be waited for is closed.
 func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+	var log bytes.Buffer
+	l := handLoop(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	file, err := os.Open("loop.go") // epoll takes no files
 	if err != nil {
 		t.Fatal(err)
@@ -350,8 +353,8 @@ func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
 	c := l.server.newConn(s)
 	s.join(c, l)
 	l.look(c, begins)
-	if !c.closed || l.load.Load() != 0 || s.fd >= 0 {
-		t.Error("it is open")
+	if !c.closed || l.load.Load() != 0 || s.fd >= 0 || !strings.Contains(log.String(), "can't be waited for") {
+		t.Errorf("it is open, or was read: %s", &log)
 	}
 }
 
@@ -402,7 +405,7 @@ func TestWhatFollowsTheLastAnswerIsReadInTurns(t *testing.T) {
 		t.Error("its client is gone, and it is open")
 	}
 
-	l, c, p = lingers("")
+	l, c, _ = lingers("")
 	_ = c.net.SetDeadline(time.Now())
 	if l.turn(t); !c.closed {
 		t.Error("its time is over, and it is open")
