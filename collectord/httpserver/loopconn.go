@@ -129,9 +129,6 @@ func (l *loop) advance(c *conn) (job step) {
 			}
 			c.prepare()
 		case stepAppend:
-			if len(c.request.body) > freeBytes {
-				return stepAppend // it takes long to copy
-			}
 			commit, err := l.server.log.AppendTo(l.waiter, c.request.records)
 			switch {
 			case err == nil:
