@@ -202,7 +202,6 @@ func (l *loop) write(c *conn) bool {
 			return false
 		}
 		if err != nil {
-			c.sent = 0
 			c.written(err)
 			return true
 		}

@@ -438,6 +438,27 @@ func TestTheTimeOfATurnIsTheLoops(t *testing.T) {
 	waitFor(t, func() bool { l.turn(t); return c.waits == stepRead })
 }
 
+// Who takes no answer, or is cut off, is not listened to.
+func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
+	l := handLoop(t, newMemoryLog(), Options{})
+	for name, row := range map[string]struct {
+		is     func(c *conn)
+		closed bool
+	}{
+		"sends still": {func(*conn) {}, false},
+		"gone":        {func(c *conn) { c.gone = true }, true},
+		"cut off":     {func(c *conn) { c.hold.Store(taken) }, true},
+		"silent":      {func(c *conn) { c.unread = false }, true},
+	} {
+		c, _ := l.connect(t, "")
+		c.unread = true
+		row.is(c)
+		if l.end(c); c.closed != row.closed || !c.closed && (c.waits != stepEnd || c.state != stateLingering) {
+			t.Errorf("%s: closed %t, it waits for step %d, %s", name, c.closed, c.waits, stateNames[c.state])
+		}
+	}
+}
+
 // What takes long is not quick: large bodies, codings, many usages.
 func TestWhatIsPreparedInTheLoop(t *testing.T) {
 	c := &conn{}
@@ -465,6 +486,9 @@ func TestWhatAConnectionKeepsIsItsOwn(t *testing.T) {
 	const half = "POST /api/usages HTTP/1.1\r\nHost: loc"
 	c, p := l.connect(t, half)
 	clear(l.scratch)
+	if len(l.posted) > 0 {
+		t.Error("it is looked at again before more has come")
+	}
 	if string(c.in) != half || c.share != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.space != nil || l.kept() != c.share {
 		t.Fatalf("%q of %d bytes, out %d, space %d; %d are counted, %d of the loop", c.in, cap(c.in), cap(c.out), len(c.space), c.share, l.kept())
 	}
