@@ -2,14 +2,13 @@ package httpserver
 
 import (
 	"bytes"
+	"crypto/tls"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"crypto/tls"
 )
 
 // is expects that a queue holds these connections, the one that was pushed first ahead.

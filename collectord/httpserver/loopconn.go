@@ -129,9 +129,6 @@ func (l *loop) advance(c *conn) (job step) {
 			}
 			c.prepare()
 		case stepAppend:
-			if len(c.request.body) > freeBytes {
-				return stepAppend // it takes long to copy
-			}
 			commit, err := l.server.log.AppendTo(l.waiter, c.request.records)
 			switch {
 			case err == nil:
@@ -205,7 +202,6 @@ func (l *loop) write(c *conn) bool {
 			return false
 		}
 		if err != nil {
-			c.sent = 0
 			c.written(err)
 			return true
 		}

@@ -1,9 +1,11 @@
 package httpserver
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -336,7 +338,8 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 
 // A connection that can't be waited for is closed.
 func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
-	l := handLoop(t, newMemoryLog(), Options{})
+	var log bytes.Buffer
+	l := handLoop(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	file, err := os.Open("loop.go") // epoll takes no files
 	if err != nil {
 		t.Fatal(err)
@@ -350,8 +353,8 @@ func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
 	c := l.server.newConn(s)
 	s.join(c, l)
 	l.look(c, begins)
-	if !c.closed || l.load.Load() != 0 || s.fd >= 0 {
-		t.Error("it is open")
+	if !c.closed || l.load.Load() != 0 || s.fd >= 0 || !strings.Contains(log.String(), "can't be waited for") {
+		t.Errorf("it is open, or was read: %s", &log)
 	}
 }
 
@@ -402,7 +405,7 @@ func TestWhatFollowsTheLastAnswerIsReadInTurns(t *testing.T) {
 		t.Error("its client is gone, and it is open")
 	}
 
-	l, c, p = lingers("")
+	l, c, _ = lingers("")
 	_ = c.net.SetDeadline(time.Now())
 	if l.turn(t); !c.closed {
 		t.Error("its time is over, and it is open")
@@ -435,6 +438,27 @@ func TestTheTimeOfATurnIsTheLoops(t *testing.T) {
 	waitFor(t, func() bool { l.turn(t); return c.waits == stepRead })
 }
 
+// Who takes no answer, or is cut off, is not listened to.
+func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
+	l := handLoop(t, newMemoryLog(), Options{})
+	for name, row := range map[string]struct {
+		is     func(c *conn)
+		closed bool
+	}{
+		"sends still": {func(*conn) {}, false},
+		"gone":        {func(c *conn) { c.gone = true }, true},
+		"cut off":     {func(c *conn) { c.hold.Store(taken) }, true},
+		"silent":      {func(c *conn) { c.unread = false }, true},
+	} {
+		c, _ := l.connect(t, "")
+		c.unread = true
+		row.is(c)
+		if l.end(c); c.closed != row.closed || !c.closed && (c.waits != stepEnd || c.state != stateLingering) {
+			t.Errorf("%s: closed %t, it waits for step %d, %s", name, c.closed, c.waits, stateNames[c.state])
+		}
+	}
+}
+
 // What takes long is not quick: large bodies, codings, many usages.
 func TestWhatIsPreparedInTheLoop(t *testing.T) {
 	c := &conn{}
@@ -462,6 +486,9 @@ func TestWhatAConnectionKeepsIsItsOwn(t *testing.T) {
 	const half = "POST /api/usages HTTP/1.1\r\nHost: loc"
 	c, p := l.connect(t, half)
 	clear(l.scratch)
+	if len(l.posted) > 0 {
+		t.Error("it is looked at again before more has come")
+	}
 	if string(c.in) != half || c.share != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.space != nil || l.kept() != c.share {
 		t.Fatalf("%q of %d bytes, out %d, space %d; %d are counted, %d of the loop", c.in, cap(c.in), cap(c.out), len(c.space), c.share, l.kept())
 	}
