@@ -88,7 +88,7 @@ func ofKey(key string, err error) error {
 	if err == nil {
 		return nil
 	}
-	all, several := err.(interface{ Unwrap() []error }) //nolint:errorlint // only what errors.Join has made
+	all, several := err.(interface{ Unwrap() []error })
 	if !several {
 		return bindError(key, err)
 	}

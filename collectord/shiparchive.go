@@ -132,7 +132,7 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 	if err != nil {
 		return nil, err
 	}
-	defer archive.Close()
+	defer func() { _ = archive.Close() }()
 	calls := shipper.ArchiveOptions(ctx, cfg.Shipper.Bandwidth, cfg.Shipper.StallTimeout)
 	result = &archiveResult{Archive: dir, Destination: store.String()}
 

@@ -148,10 +148,9 @@ func (a *Archive) Remove(key string) error {
 	if err := a.root.Remove(key); err != nil {
 		return err
 	}
-	for dir := path.Dir(key); dir != "."; dir = path.Dir(dir) {
-		if err := a.root.Remove(dir); err != nil {
-			break // there are others
-		}
+	dir := path.Dir(key)
+	for dir != "." && a.root.Remove(dir) == nil { // it fails once there are others
+		dir = path.Dir(dir)
 	}
 	return nil
 }
