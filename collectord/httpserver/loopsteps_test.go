@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -343,6 +344,36 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 	}
 }
 
+// A loop looks at a connection when a deadline has passed: no sooner, and not where none is
+// set.
+func TestADeadlineIsLookedAtOnceItHasPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := handLoop(t, newMemoryLog(), Options{})
+		s := &socket{listener: &net.UnixAddr{}, fd: -1}
+		c := l.server.newConn(s)
+		s.join(c, l)
+		for _, of := range []int{reading, writing} {
+			set := []func(time.Time) error{s.SetReadDeadline, s.SetWriteDeadline}[of]
+			for _, in := range []time.Duration{time.Hour, 0, -time.Hour} {
+				_ = set(time.Now().Add(in))
+				if passed := in <= 0; s.isLate(of, time.Now()) != passed || (c.posted == late) != passed {
+					t.Errorf("in %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), c.posted)
+				}
+				<-time.After(max(in, 0))
+				synctest.Wait()
+				if !s.isLate(of, time.Now()) || s.isLate(1-of, time.Now()) || c.posted != late {
+					t.Errorf("after %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), c.posted)
+				}
+				_ = set(time.Time{})
+				l.posted, c.posted = nil, 0
+				if _ = set(time.Time{}); s.isLate(of, time.Now()) || c.posted != 0 {
+					t.Errorf("without a deadline it is late, or looked at for %d", c.posted)
+				}
+			}
+		}
+	})
+}
+
 // A loop that has ended, or is not there, takes in no connection.
 func TestALoopThatHasEndedTakesInNobody(t *testing.T) {
 	l := handLoop(t, newMemoryLog(), Options{})
@@ -506,6 +537,22 @@ func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
 	}
 }
 
+// What a worker appends is answered once its commit has ended.
+func TestWhatAWorkerAppendsIsAnsweredAfterItsCommit(t *testing.T) {
+	log := newCommitLog()
+	l := handLoop(t, log, Options{})
+	_, p := l.connect(t, post(strings.Repeat(" ", freeBytes)+"{}"))
+	log.stored(t, 1)
+	waitFor(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.began == 1 })
+	if l.turn(t); p.received() != "" {
+		t.Error("it was answered before")
+	}
+	log.finish(log.next(), nil)
+	if l.turn(t); !strings.Contains(p.received(), " 201 ") {
+		t.Error("it was not answered")
+	}
+}
+
 // What takes long is not quick: large bodies, codings, many usages.
 func TestWhatIsPreparedInTheLoop(t *testing.T) {
 	c := &conn{}
@@ -577,8 +624,15 @@ func TestWhatAConnectionKeepsIsItsOwn(t *testing.T) {
 		t.Error("what a connection has is replaced")
 	}
 	was := cap(l.out)
-	if l.keep(c); cap(l.out) != was {
-		t.Errorf("the loop keeps %d bytes", cap(l.out))
+	for _, size := range []int{firstBuffer + 1, 1} {
+		c.out = make([]byte, 0, size)
+		if l.keep(c); cap(l.out) != was {
+			t.Errorf("the loop keeps %d bytes", cap(l.out))
+		}
+	}
+	l.left.Store(1)
+	if c, _ := l.connect(t, half); len(c.in) > 0 || !c.starving {
+		t.Errorf("%q was read with one byte left", c.in)
 	}
 }
 
