@@ -18,13 +18,22 @@ help: ## list the targets
 build: ## build bin/collectord
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/collectord ./collectord
 
+# The daemon's own line shows that it listens: another program may have the port.
+define HINTS
+
+Send a usage, from another terminal:
+
+  curl -H 'Content-Type: application/json' -d '{"patientId":"100"}' http://localhost:3000/api/usages
+
+Read it back from the archive, about three seconds later:
+
+  bin/collectord cat --config packaging/run.yaml
+
+endef
+run: export HINTS := $(HINTS)
 run: build ## start the daemon in the foreground, with its data in ./var
-	@printf '%s\n' '' \
-	  'Send a usage, from another terminal:' '' \
-	  "  curl -H 'Content-Type: application/json' -d '{\"patientId\":\"100\"}' http://localhost:3000/api/usages" '' \
-	  'Read it back from the archive, about three seconds later:' '' \
-	  '  bin/collectord cat --config packaging/run.yaml' ''
-	@exec bin/collectord run --config packaging/run.yaml
+	@exec bin/collectord run --config packaging/run.yaml \
+	  2> >(trap '' INT TERM; while IFS= read -r line; do echo "$$line"; [[ $$line != *'collectord is running'* ]] || echo "$$HINTS"; done >&2)
 
 # Every failed call, and so many distinct crash states, of a log on a simulated disk.
 SIMULATE := go test -timeout 60m -count 1 ./wal -run 'NoCrashLoses|NoFailedCallLoses' -v -simulate-every 1 -simulate-processes $(shell nproc)
@@ -51,7 +60,7 @@ FUZZ         := 60s
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
 	@packaging/tools/build $(TOOLS) proxies
-	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|TenThousand|SlowUplink|Unreadable|WearsTheDisk|StartHangs' \
+	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|TenThousand|SlowUplink|Unreadable|WearsTheDisk|StartHangs|VersionBefore' \
 	  -every-slowness -uplinkscale $(UPLINK) -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
 	go test -timeout 60m -tags torture -count 1 -v ./shipper/bucket -run 'CanNeitherLink|CanOnlyBeClaimed'
 	go test -timeout 2h -count 1 -v ./shipper -run 'DoesEverythingWrong|ALiarLoses' -segments $(SEGMENTS) | grep -v 'level='

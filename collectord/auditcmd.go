@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"collectord/config"
 	"collectord/shipper/audit"
 )
 
@@ -26,7 +25,7 @@ func auditCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "audit [destination...]",
-		Short: "Say what the bucket proves about gaps and duplicates; exits with 2 if something is wrong",
+		Short: "Find what is missing, doubled or damaged in the bucket; exits with 2 if something is",
 		Long: `Say what the bucket proves about gaps and duplicates, from its listing, some metadata, the loss notes and the
 heartbeats of hosts.
 
@@ -61,10 +60,17 @@ Without heartbeats it can't see beyond the newest object of a log, or a log that
 
 --accept names a file of incidents that are known. They are printed apart, and are not wrong any more. A line each:
 
-  # log id          records    who    why, to the end of the line
-  0a1b2c3d4e5f6789  2001-4000  alice  the disk of edge-7 was replaced, ticket 4711
+    # log id          records    who    why, to the end of the line
+    0a1b2c3d4e5f6789  2001-4000  alice  the disk of edge-7 was replaced, ticket 4711
 
 Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at once.`,
+		Example: `  collectord audit
+  collectord audit --deep s3://usages/clinic-7
+  collectord audit --expect edge-1,edge-2 --accept known.txt --json 's3://usages/*/'`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: destinationStarts,
+		GroupID:           groupBucket,
+		SuggestFor:        []string{"gaps", "holes", "prove"},
 	}
 	f := c.Flags()
 	f.BoolVar(&o.Deep, "deep", false, "read every object: count, order of ids, SHA-256, and whether its end is there")
@@ -75,10 +81,10 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 	f.StringSliceVar(&expected, "expect", nil, "nodes that must be there: with objects or a heartbeat, and that must not be too old; with --node no other")
 	f.DurationVar(&silentAfter, "silent-after", 3*time.Hour, "how old the heartbeat of a node of --expect may be; hosts write one an hour at least")
 	f.StringVar(&accepted, "accept", "", "file of incidents that are known")
-	config.AddFlags(f)
+	addStorageFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
 	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, _, err := settings(cmd)
+		cfg, err := settings(cmd, usesOfBucket...)
 		if err != nil {
 			return err
 		}

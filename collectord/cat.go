@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"collectord/config"
 	"collectord/shipper/audit"
 	"collectord/shipper/bucket"
 )
@@ -34,7 +33,7 @@ func catCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "cat [destination...]",
-		Short: "Print the records in the bucket, one JSON object a line",
+		Short: "Print the records that were shipped, one JSON object a line, by node and time",
 		Long: `Print the records in the bucket, one JSON object a line, by hour, node and sequence number, of one destination after
 the other.
 
@@ -51,6 +50,13 @@ and that the storage does not give, are passed over, also with exit status 2. Of
 
 At a terminal, characters that would control it are printed as \u001b is; into a pipe or file, bytes are as they are.
 Objects are fetched ahead; it takes at most 64 MiB without --dedupe.`,
+		Example: `  collectord cat --from 2h
+  collectord cat --from 2026-11-23 --to 2026-11-24 --node edge-1 --usages
+  collectord cat --id 01a20a8b-6c1e-7b3a-9c41-1f2e3d4c5b6a 's3://usages/*/'`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: destinationStarts,
+		GroupID:           groupBucket,
+		SuggestFor:        []string{"read", "query", "get", "dump"},
 	}
 	f := c.Flags()
 	f.StringVar(&from, "from", "", "records received at this time or later")
@@ -58,10 +64,10 @@ Objects are fetched ahead; it takes at most 64 MiB without --dedupe.`,
 	f.StringSliceVar(&ids, "id", nil, "records with these ids only; exits with 1 if one is not found")
 	f.BoolVar(&usages, "usages", false, "print the usages alone, as they were sent")
 	f.BoolVar(&deduping, "dedupe", false, "print an id once")
-	config.AddFlags(f)
+	addStorageFlags(f)
 	f.Lookup("node").Usage = "records of this node only"
 	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, _, err := settings(cmd)
+		cfg, err := settings(cmd, usesOfBucket...)
 		if err != nil {
 			return err
 		}

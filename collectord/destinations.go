@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+
+	"github.com/spf13/pflag"
 
 	"collectord/config"
 	"collectord/shipper/bucket"
@@ -14,12 +17,24 @@ import (
 const destinationsHelp = `Destinations are s3://bucket/prefix or file:///path; a * in the path stands for any characters but /, as in
 s3://usages/*/ where each host has a prefix of its own. Without any it is shipper.destination.`
 
+// usesOfBucket are the keys of commands that read destinations; shipper.destination may
+// be below data_dir.
+var usesOfBucket = []string{"data_dir", "shipper.destination", "shipper.s3"} //nolint:gochecknoglobals // a constant
+
+// addStorageFlags defines the flags of the keys that commands need that read the bucket.
+func addStorageFlags(flags *pflag.FlagSet) {
+	config.AddFlags(flags, "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region")
+}
+
 // storesToRead opens the destinations that are named, or the configured one. Each is
 // there once, in the order in which they are named. The error is of those that can't be
 // opened; they are among the stores, too, as such.
 func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stores []bucket.Store, failed error) {
 	if len(named) == 0 {
 		store, err := openStoreToRead(cfg)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w (nothing was shipped there: name another destination, or the daemon's configuration with --config)", err)
+		}
 		return []bucket.Store{store}, err
 	}
 	var urls []string

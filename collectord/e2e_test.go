@@ -92,7 +92,7 @@ func storeOf(t *testing.T, config string) bucket.Store {
 	t.Helper()
 	c := catCommand()
 	c.Flags().String("config", config, "")
-	cfg, _, err := settings(c)
+	cfg, err := settings(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,25 +259,25 @@ func TestWhatIsInTheWayIsNamedAndLeftUnharmed(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin := configure(t, dir, "")
 	d := start(t, config, port, admin)
-	fails := func(what string, args ...string) {
+	fails := func(status int, what string, args ...string) {
 		t.Helper()
 		out, err := command(t, append([]string{"run", "--config", config}, args...)...).CombinedOutput()
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != exitError || !strings.Contains(string(out), what) {
+		if !errors.As(err, &exit) || exit.ExitCode() != status || !strings.Contains(string(out), what) {
 			t.Errorf("%v: %s", err, out)
 		}
 	}
 	ports := freePorts(t, 2)
 	other := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	otherAdmin := fmt.Sprintf("127.0.0.1:%d", ports[1])
-	fails("http.listen: listen tcp", "--data-dir", t.TempDir())
-	fails("udp.listen: listen udp", "--data-dir", t.TempDir(), "--http-listen", other, "--admin-listen", otherAdmin)
-	fails("in use by another collectord", "--http-listen", other, "--udp-listen", other, "--admin-listen", otherAdmin)
+	fails(exitError, "http.listen: listen tcp", "--data-dir", t.TempDir())
+	fails(exitError, "udp.listen: listen udp", "--data-dir", t.TempDir(), "--http-listen", other, "--admin-listen", otherAdmin)
+	fails(exitError, "in use by another collectord", "--http-listen", other, "--udp-listen", other, "--admin-listen", otherAdmin)
 	blocked := filepath.Join(dir, "file")
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fails("data directory: ", "--data-dir", blocked, "--http-listen", other, "--udp-listen", other, "--admin-listen", otherAdmin)
+	fails(exitBadConfig, "is not a directory", "--data-dir", blocked, "--http-listen", other, "--udp-listen", other, "--admin-listen", otherAdmin)
 
 	acks := &acknowledged{ids: map[int]string{}}
 	d.post(acks, 0, 10, 2, false)

@@ -220,8 +220,8 @@ func TestPassedSocketsAreMatchedByFamily(t *testing.T) {
 				t.Errorf("HTTP is reached over %q", families)
 			}
 			datagramsArrive(t, d, c.want.families)
-			if want := fmt.Sprintf("passed_sockets=%d ", c.want.passed); !strings.Contains(d.log(), want) {
-				t.Errorf("the log does not say %s", want)
+			if want := fmt.Sprintf("passed_sockets=%d ", c.want.passed); strings.Contains(strings.ReplaceAll(d.log(), "\n", " "), want) != (c.want.passed > 0) {
+				t.Errorf("the log should say %s where that is not 0", want)
 			}
 			until(t, fmt.Sprintf("%d sockets are kept", before+c.want.bound+1), func() bool { return m.kept() == before+c.want.bound+1 }) // and that of admin
 			if c.passed == "dual" && c.from == unit && !strings.HasPrefix(c.listen, ":") && !strings.Contains(c.listen, ",") &&
@@ -252,14 +252,14 @@ func TestAPortThatIsTakenInOneFamilyIsAnError(t *testing.T) {
 func TestPort0IsOnePortForBothFamilies(t *testing.T) {
 	config, port, admin := listeningOn(t, "", "localhost:0")
 	d := start(t, config, port, admin)
-	_, text, _ := strings.Cut(d.log(), "http=\"[127.0.0.1:")
-	http, text, ok := strings.Cut(text, " ")
-	if !ok || !strings.HasPrefix(text, "[::1]:"+http+"]") {
+	_, text, _ := strings.Cut(d.log(), "http=\"127.0.0.1:")
+	http, text, ok := strings.Cut(text, ", ")
+	if !ok || !strings.HasPrefix(text, "[::1]:"+http+"\"") {
 		t.Errorf("HTTP has other ports: %s", d.log())
 	}
-	_, text, _ = strings.Cut(text, "udp=\"[127.0.0.1:")
-	udp, text, ok := strings.Cut(text, " ")
-	if !ok || !strings.HasPrefix(text, "[::1]:"+udp+"]") {
+	_, text, _ = strings.Cut(text, "udp=\"127.0.0.1:")
+	udp, text, ok := strings.Cut(text, ", ")
+	if !ok || !strings.HasPrefix(text, "[::1]:"+udp+"\"") {
 		t.Errorf("UDP has other ports: %s", d.log())
 	}
 }

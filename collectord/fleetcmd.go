@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"collectord/config"
 	"collectord/shipper/audit"
 	"collectord/shipper/bucket"
 )
@@ -24,7 +23,7 @@ func fleetCommand() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use:   "fleet [destination...]",
-		Short: "List the hosts by their heartbeats in the bucket; exits with 2 if one is silent or in trouble",
+		Short: "List the hosts: when each was last heard of, and its trouble; exits with 2 if there is any",
 		Long: `List the hosts by the heartbeats that they write to the bucket, those with trouble first: when each was last heard of,
 its version, what it has not shipped, and what fails there. With --holes the objects are listed, too, and what an audit
 of them finds missing is named.
@@ -44,8 +43,8 @@ wrong (exit status 2, or 1 with an error):
   vanished     the storage has lost, for good, segments that it had confirmed since the host was started
   damaged      a heartbeat that no host of this version can have written
   unreadable   a heartbeat that the storage does not give
-  missing, gone, overdue, doubled, forked, conflicting, damaged
-               with --holes: as collectord audit finds it in the objects of the log
+  missing      with --holes, and so for gone, overdue, doubled, forked, conflicting and damaged: as collectord audit
+               finds it in the objects of the log
 told apart:
   unheard      objects and no heartbeat: when their hosts were last heard of is not known
   retired      all was shipped by collectord ship, to take the host out of service
@@ -59,6 +58,13 @@ as for collectord audit.
 
 Heartbeats alone are one request for each host. Hosts that write none (shipper.heartbeat: 0) are not known without
 --holes, and neither is what is missing. Memory: 1 KiB for a host, and with --holes 24 bytes for an object.`,
+		Example: `  collectord fleet
+  collectord fleet --holes --all 's3://usages/*/'
+  collectord fleet --expect edge-1,edge-2 --silent-after 2h`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: destinationStarts,
+		GroupID:           groupBucket,
+		SuggestFor:        []string{"hosts", "nodes", "list"},
 	}
 	f := c.Flags()
 	f.BoolVar(&o.Holes, "holes", false, "list the objects, too, and audit what they hold of each log")
@@ -68,10 +74,10 @@ Heartbeats alone are one request for each host. Hosts that write none (shipper.h
 	f.StringVar(&accepted, "accept", "", "file of incidents that are known")
 	f.BoolVar(&all, "all", false, "list hosts that are retired or away, too")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: hosts, then the sum")
-	config.AddFlags(f)
+	addStorageFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
 	c.RunE = func(cmd *cobra.Command, named []string) error {
-		cfg, _, err := settings(cmd)
+		cfg, err := settings(cmd, usesOfBucket...)
 		if err != nil {
 			return err
 		}

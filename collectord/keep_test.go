@@ -1,13 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"collectord/shipper/bucket/s3test"
+	"collectord/wal"
 )
 
 // TestShipLooksOnceMore ships what a killed daemon left to a storage that loses objects
@@ -75,6 +79,32 @@ func TestAFolderIsSyncedAndNothingIsKeptForIt(t *testing.T) {
 		}
 		if got := shipperLimits(cfg).Keep; got != want {
 			t.Errorf("%q: segments are kept for %v, want %v", destination, got, want)
+		}
+	}
+}
+
+// TestWalLsSaysThatASealedSegmentMayBeShipped where the storage is looked at once more.
+func TestWalLsSaysThatASealedSegmentMayBeShipped(t *testing.T) {
+	dir := t.TempDir()
+	l, err := wal.Open(filepath.Join(dir, "data"), wal.Options{Node: "edge-1"})
+	if err == nil {
+		err = errors.Join(l.Append(t.Context(), wal.Record{Usage: []byte(`{}`)}), l.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const says = "A sealed segment may be shipped: it stays for 5m0s (shipper.keep) after the storage confirmed it."
+	for shipper, want := range map[string]bool{
+		"{destination: 's3://bucket/prefix', s3: {endpoint: 'http://x:1'}}":           true,
+		"{destination: 's3://bucket/prefix', s3: {endpoint: 'http://x:1'}, keep: 0s}": false,
+		"{destination: 'file:///archive'}":                                            false,
+	} {
+		config := filepath.Join(dir, "config.yaml")
+		if err := os.WriteFile(config, []byte("data_dir: "+filepath.Join(dir, "data")+"\nshipper: "+shipper+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out := must0(t, "wal", "ls", "--config", config); strings.Contains(out, says) != want || !strings.Contains(out, "sealed") {
+			t.Errorf("%s: %s", shipper, out)
 		}
 	}
 }

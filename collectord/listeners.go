@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -50,14 +49,13 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	var left []*passedSocket
 	l.adopted, left = adopt(passed, wanted, logger)
 	l.leave(left, logger)
-	if l.http, err = l.streams(cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup}); err != nil {
-		return nil, fmt.Errorf("http.listen: %w", err)
-	}
-	if l.admin, err = l.streams(cfg.Admin.Listen, socketAccess{0o600, -1}); err != nil {
-		return nil, fmt.Errorf("admin.listen: %w", err)
-	}
-	if l.udp, err = l.datagrams(cfg.UDP.Listen, options); err != nil {
-		return nil, fmt.Errorf("udp.listen: %w", err)
+	// All that can't be bound is reported at once.
+	var errs [3]error
+	l.http, errs[0] = l.streams("http.listen", cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup})
+	l.admin, errs[1] = l.streams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1})
+	l.udp, errs[2] = l.datagrams("udp.listen", cfg.UDP.Listen, options)
+	if err = errors.Join(errs[:]...); err != nil {
+		return nil, err
 	}
 	l.kept = l.kept || l.passed > 0
 	if len(l.missing) > 0 {
@@ -85,19 +83,35 @@ func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) {
 	}
 }
 
+// ofKey explains the errors of a key's addresses, if there are any.
+func ofKey(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	all, several := err.(interface{ Unwrap() []error })
+	if !several {
+		return bindError(key, err)
+	}
+	var each []error
+	for _, err := range all.Unwrap() {
+		each = append(each, ofKey(key, err))
+	}
+	return errors.Join(each...)
+}
+
 // streams returns what it has so far also if it fails.
-func (l *listeners) streams(addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
+func (l *listeners) streams(key string, addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
 	for _, entry := range config.Entries(addrs) {
 		adopted := l.adopted.of(entry)
 		for _, s := range adopted {
 			ln, err := s.listener(access)
 			if err != nil {
-				return all, err
+				return all, ofKey(key, err)
 			}
 			all = append(all, ln)
 			l.passed++
 		}
-		bound, err := bindEntry(l, entry, func(a config.Address) ([]net.Listener, error) {
+		bound, failed := bindEntry(l, entry, func(a config.Address) ([]net.Listener, error) {
 			if l.adopted.served[plain(a)] > 0 {
 				return nil, nil
 			}
@@ -107,10 +121,8 @@ func (l *listeners) streams(addrs []config.Address, access socketAccess) (all []
 			}
 			return []net.Listener{ln}, nil
 		})
+		err = errors.Join(err, ofKey(key, failed))
 		all = append(all, bound...)
-		if err != nil {
-			return all, err
-		}
 		for _, ln := range bound {
 			if l.store.keep(ln.(syscall.Conn)) { //nolint:forcetypeassert // TCP and unix sockets are
 				l.kept = true
@@ -120,7 +132,7 @@ func (l *listeners) streams(addrs []config.Address, access socketAccess) (all []
 			}
 		}
 	}
-	return all, nil
+	return all, err
 }
 
 // How long it may take until the service manager has closed what it was given
@@ -153,26 +165,24 @@ func (l *listeners) bind(a config.Address, access socketAccess) (net.Listener, e
 }
 
 // datagrams returns what it has so far also if it fails.
-func (l *listeners) datagrams(addrs []config.Address, o udpserver.Options) (all []*net.UDPConn, err error) {
+func (l *listeners) datagrams(key string, addrs []config.Address, o udpserver.Options) (all []*net.UDPConn, err error) {
 	for _, entry := range config.Entries(addrs) {
 		for _, s := range l.adopted.of(entry) {
 			c, err := s.packetConn()
 			if err != nil {
-				return all, err
+				return all, ofKey(key, err)
 			}
 			all = append(all, c)
 			l.passed++
 		}
-		bound, err := bindEntry(l, entry, func(a config.Address) ([]*net.UDPConn, error) { return l.bindUDP(a, o) })
+		bound, failed := bindEntry(l, entry, func(a config.Address) ([]*net.UDPConn, error) { return l.bindUDP(a, o) })
+		err = errors.Join(err, ofKey(key, failed))
 		all = append(all, bound...)
-		if err != nil {
-			return all, err
-		}
 		for _, c := range bound {
 			l.kept = l.store.keep(c) || l.kept
 		}
 	}
-	return all, nil
+	return all, err
 }
 
 // bindUDP binds the sockets that an address lacks.

@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
+	"collectord/collectord/auth"
 	"collectord/config"
 	"collectord/wal"
 )
@@ -30,12 +33,17 @@ func newDaemonLogger(cfg config.Log, out descriptor) (*daemonLogger, error) {
 		return nil, err
 	}
 	text := cfg.Format == "text" || cfg.Format == "auto" && isTerminal(out)
-	handler := func(to io.Writer) slog.Handler {
-		o := &slog.HandlerOptions{Level: level}
+	journal := onJournal(out)
+	format := func(to io.Writer) slog.Handler {
+		o := &slog.HandlerOptions{Level: level, ReplaceAttr: readable(journal)}
 		if text {
 			return slog.NewTextHandler(to, o)
 		}
 		return slog.NewJSONHandler(&visibleWriter{out: to}, o) // which leaves DEL, C1 and bidi controls
+	}
+	handler := format
+	if journal {
+		handler = func(to io.Writer) slog.Handler { return newJournalHandler(to, format) }
 	}
 	queue := newLogQueue(out, func(message string, lines uint64) []byte {
 		var line bytes.Buffer
@@ -55,29 +63,57 @@ func (v *daemonLogger) close() {
 }
 
 // setLevel is a part of a reload.
-func (v *daemonLogger) setLevel(next *config.Config) (commit func(), err error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(next.Log.Level)); err != nil {
-		return nil, err
-	}
-	return func() { v.level.Set(level) }, nil
+func (v *daemonLogger) setLevel(next *plan) {
+	_ = v.level.UnmarshalText([]byte(next.cfg.Log.Level)) // never fails: log.level was checked
 }
 
-// logStart tells what has been started.
-func logStart(logger *slog.Logger, cfg *config.Config, file, destination string, listening *listeners, log *wal.Log, who slog.Attr) {
-	limits := make([]any, 0, 64)
-	for _, s := range cfg.Limits() {
-		limits = append(limits, s.Key, s.Value)
+// readable makes text of what JSON would write as a structure or as nanoseconds. The
+// journal has a time for each line.
+func readable(withoutTime bool) func(groups []string, a slog.Attr) slog.Attr {
+	return func(groups []string, a slog.Attr) slog.Attr {
+		if withoutTime && a.Key == slog.TimeKey && len(groups) == 0 {
+			return slog.Attr{}
+		}
+		switch a.Value.Kind() {
+		case slog.KindDuration:
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		case slog.KindAny:
+			if v, ok := a.Value.Any().(fmt.Stringer); ok {
+				a.Value = slog.StringValue(fmt.Sprint(v))
+			}
+		}
+		return a
 	}
-	logger.Info("limits in effect", limits...)
+}
+
+// logStart logs what has been started, as far as it is not as by default.
+func logStart(logger *slog.Logger, cfg *config.Config, file, destination string, listening *listeners, log *wal.Log, who auth.Policy) {
 	logID, run := log.Identity()
-	g, s := log.Ledger(), log.Stats()
-	logger.Info("collectord is running", "version", version, "config", file,
-		"http", addressesOf(listening.http), "udp", udpAddressesOf(listening.udp), "admin", addressesOf(listening.admin), "passed_sockets", listening.passed, who,
+	logger.Debug("identity of the log", "log_id", fmt.Sprintf("%016x", logID), "run", fmt.Sprintf("%016x", run))
+	var every, other []any
+	for _, s := range cfg.Limits() {
+		every = append(every, s.Key, s.Value)
+		if s.Value != config.DefaultOf(s.Key) {
+			other = append(other, s.Key, s.Value)
+		}
+	}
+	logger.Debug("limits in effect", every...)
+	if len(other) > 0 {
+		logger.Info("limits that are not the defaults", other...)
+	}
+	attrs := []any{
+		"version", version, "config", file,
+		"http", listed(addressesOf(listening.http)), "udp", udpAddressesOf(listening.udp), "admin", listed(addressesOf(listening.admin)), clients(cfg, &who),
 		"data_dir", cfg.DataDir, "destination", destination, "node", cfg.Node,
-		"log_id", fmt.Sprintf("%016x", logID), "run", fmt.Sprintf("%016x", run),
-		slog.Group("recovered", "usages", g.Recovered, "segments", s.SealedSegments,
-			"torn_bytes", s.TornBytes, "quarantined", g.Quarantined, "findings", s.Findings))
+	}
+	if listening.passed > 0 {
+		attrs = append(attrs, "passed_sockets", listening.passed)
+	}
+	g, s := log.Ledger(), log.Stats()
+	recovered := nonZero("recovered", map[string]uint64{
+		"usages": g.Recovered, "segments": uint64(s.SealedSegments), "torn_bytes": s.TornBytes, "quarantined": g.Quarantined,
+	})
+	logger.Info("collectord is running", append(attrs, recovered, nonZero("findings", s.Findings))...)
 }
 
 func addressesOf(all []net.Listener) (texts []string) {
@@ -88,29 +124,42 @@ func addressesOf(all []net.Listener) (texts []string) {
 }
 
 // udpAddressesOf names an address once, however many sockets share it.
-func udpAddressesOf(all []*net.UDPConn) (texts []string) {
+func udpAddressesOf(all []*net.UDPConn) string {
+	var texts []string
 	for _, c := range all {
-		text := c.LocalAddr().String()
-		if len(texts) == 0 || texts[len(texts)-1] != text {
-			texts = append(texts, text)
+		texts = append(texts, c.LocalAddr().String())
+	}
+	return listed(slices.Compact(texts))
+}
+
+func listed(addresses []string) string {
+	if len(addresses) == 0 {
+		return "off"
+	}
+	return strings.Join(addresses, ", ")
+}
+
+// nonZero is a group of what is not zero. slog leaves out a group that is empty.
+func nonZero[K ~string, N int64 | uint64](name string, all map[K]N) slog.Attr {
+	var attrs []any
+	for _, key := range slices.Sorted(maps.Keys(all)) {
+		if all[key] != 0 {
+			attrs = append(attrs, slog.Any(string(key), all[key]))
 		}
 	}
-	return texts
+	return slog.Group(name, attrs...)
 }
 
-// counted leaves out the reasons that did not occur.
-func counted(all map[string]uint64) map[string]uint64 {
-	maps.DeleteFunc(all, func(_ string, n uint64) bool { return n == 0 })
-	return all
-}
-
-// account tells where every usage of this run is.
+// account returns where every usage of this run is.
 func account(g wal.Ledger, began time.Time) []any {
-	attrs := []any{"ran", time.Since(began).Round(time.Millisecond).String()}
+	attrs := []any{"ran", time.Since(began).Round(time.Millisecond)}
 	for source, d := range g.BySource {
+		if d.Received == 0 {
+			continue
+		}
 		attrs = append(attrs, slog.Group(wal.Source(source).String(),
-			"received", d.Received, "accepted", d.Accepted, "rejected", counted(d.Rejected),
-			"appended", d.Appended, "repeated", d.Repeated, "dropped", counted(d.Dropped), "waiting", d.Waiting))
+			"received", d.Received, "accepted", d.Accepted, nonZero("rejected", d.Rejected),
+			"appended", d.Appended, "repeated", d.Repeated, nonZero("dropped", d.Dropped), "waiting", d.Waiting))
 	}
 	return append(attrs, "recovered", g.Recovered, "shipped", g.Shipped, "pending", g.Pending,
 		"quarantined", g.Quarantined, "evicted", g.Evicted)

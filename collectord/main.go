@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"collectord/config"
+	"collectord/wal"
 )
 
 // version is set when a release is built.
@@ -23,18 +25,21 @@ const (
 	exitBadConfig = 78
 )
 
-// main ends when the command does, or, whatever the command is doing, when it
-// calls exit.
+// main ends when the command does, or, whatever the command is doing, when a signal
+// has the process end at once.
 func main() {
 	status := make(chan int)
-	exit := func(s int) { status <- s }
-	go func() { exit(execute(os.Args[1:], exit)) }()
+	caught := catchSignals(func(s int) { status <- s })
+	go func() { caught.exit(execute(os.Args[1:], caught)) }()
 	os.Exit(<-status)
 }
 
-func execute(args []string, exit func(status int)) int {
-	root := rootCommand(exit)
+func execute(args []string, caught *signals) int {
+	root := rootCommand(caught)
 	root.SetArgs(args)
+	if cmd, _, err := root.Find(args); err != nil || cmd.CommandPath() != runPath {
+		caught.release()
+	}
 	stderr := &visibleWriter{out: os.Stderr}
 	root.SetOut(&visibleWriter{out: os.Stdout})
 	root.SetErr(stderr)
@@ -43,6 +48,9 @@ func execute(args []string, exit func(status int)) int {
 		return 0
 	}
 	text, status := failure(cmd, err)
+	if onJournal(standardError) {
+		text = prioritized(text, slog.LevelError)
+	}
 	if cmd.CommandPath() != runPath {
 		_, _ = io.WriteString(stderr, text)
 		return status
@@ -62,7 +70,16 @@ const runPath = "collectord run"
 func failure(cmd *cobra.Command, err error) (text string, status int) {
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
-		text = fmt.Sprintf("collectord: the configuration has %s:\n%v\n", plural(len(mistakes), "mistake"), err)
+		var r *refusal
+		if errors.As(err, &r) {
+			for _, w := range r.warnings {
+				text += "warning: " + quoted(w) + "\n"
+			}
+		}
+		text += fmt.Sprintf("collectord: the configuration has %s:\n", plural(len(mistakes), "mistake"))
+		for _, m := range mistakes {
+			text += quoted(m.String()) + "\n"
+		}
 		switch cmd.CommandPath() {
 		case runPath:
 			return text, exitBadConfig
@@ -72,8 +89,8 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 		return text, exitError
 	}
 	text = errorText(err)
-	if !cmd.HasParent() { // of the arguments; it may suggest others, on lines of their own
-		text = fmt.Sprintf("collectord: %v\n", err)
+	if errors.Is(err, wal.ErrVersion) && cmd.CommandPath() == runPath { // nothing changes that but people
+		return text, exitBadConfig
 	}
 	var bad notRight
 	if errors.As(err, &bad) {
@@ -82,16 +99,24 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 	return text, exitError
 }
 
-func rootCommand(exit func(status int)) *cobra.Command {
+func rootCommand(caught *signals) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "collectord",
-		Short:         "Collect usages on an edge host and ship them to object storage",
+		Use:   "collectord",
+		Short: "Collect usages on an edge host and ship them to object storage",
+		Long: `Collect usages (JSON objects) over HTTP and UDP on an edge host, keep them in a write-ahead log, and ship them to object
+storage or a folder.
+
+Exit status: 0 fine; 1 an error; 2 what was checked is not as it should be; 78 run was given a wrong configuration.`,
+		Example:       firstSteps,
+		Version:       versionText(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(exit), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
-	return root
+	root.AddCommand(runCommand(caught), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
+	root.Flags().BoolP("version", "v", false, "print the version")
+	root.SetVersionTemplate("{{.Version}}\n")
+	return finished(root)
 }
 
 // notRight means that what was checked is not as it should be.
@@ -112,21 +137,34 @@ func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			goVersion := "unknown"
-			if info, ok := debug.ReadBuildInfo(); ok {
-				goVersion = info.GoVersion
-			}
-			_, err := io.WriteString(cmd.OutOrStdout(), fmt.Sprintf("collectord %s (%s)\n", version, goVersion))
+			_, err := io.WriteString(cmd.OutOrStdout(), versionText()+"\n")
 			return err
 		},
 	}
 }
 
-// settings loads the configuration that the command's flags name.
-func settings(cmd *cobra.Command) (*config.Config, []string, error) {
-	return config.Load(source(cmd))
+func versionText() string {
+	goVersion := "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		goVersion = info.GoVersion
+	}
+	return fmt.Sprintf("collectord %s (%s)", version, goVersion)
+}
+
+// settings loads the configuration that the command's flags name, for a command that
+// uses some of its keys or sections. A wrong value of another must not keep people from
+// looking at the log or the bucket; what is not a key at all may be meant as one of them.
+func settings(cmd *cobra.Command, uses ...string) (*config.Config, error) {
+	src := source(cmd)
+	src.Uses = uses
+	cfg, warnings, err := config.Load(src)
+	if uses != nil {
+		for _, w := range warnings {
+			writef(cmd.ErrOrStderr(), "warning: %s\n", w)
+		}
+	}
+	return cfg, err
 }
 
 func source(cmd *cobra.Command) config.Source {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,7 +17,6 @@ func manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man",
 		Short:  "Print the manual page of the commands, collectord(1)",
-		Args:   cobra.NoArgs,
 		Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := io.WriteString(cmd.OutOrStdout(), manual(cmd.Root()))
@@ -44,8 +44,7 @@ its configuration.
 .SH COMMANDS
 `, roff(lowerFirst(root.Short)))
 	describeCommands(&b, root)
-	b.WriteString(".SH FLAGS\nEvery command that reads the configuration has these, which go before the file and the\nenvironment; see\n" +
-		".BR collectord.yaml (5).\n")
+	b.WriteString(".SH FLAGS\nThese are keys of the configuration, and go before the file and the environment; see\n.BR collectord.yaml (5).\n")
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { describeFlag(&b, f) })
 	settings := pflag.NewFlagSet("", pflag.ContinueOnError)
 	config.AddFlags(settings)
@@ -82,11 +81,14 @@ The configuration. A package installs it with every key, its default and what it
 .I /var/lib/collectord
 Where the packages keep the log
 .RB ( data_dir ).
+.SH EXAMPLES
+.nf
+%s.fi
 .SH SEE ALSO
 .BR collectord.yaml (5),
 .BR systemctl (1),
 .BR journalctl (1)
-`, exitError, exitNotRight, exitBadConfig, roff(config.DefaultPath))
+`, exitError, exitNotRight, exitBadConfig, roff(config.DefaultPath), roffLines(root.Example))
 	return b.String()
 }
 
@@ -106,24 +108,46 @@ func describeCommands(b *strings.Builder, c *cobra.Command) {
 		if text == "" {
 			text = sub.Short
 		}
-		fmt.Fprintf(b, "%s.\n", roffText(strings.TrimSuffix(text, ".")))
-		var own []*pflag.Flag
-		settings := pflag.NewFlagSet("", pflag.ContinueOnError)
-		config.AddFlags(settings)
-		sub.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
-			if settings.Lookup(f.Name) == nil && f.Name != "help" && !f.Hidden {
-				own = append(own, f)
+		fmt.Fprintf(b, "%s\n", roffText(strings.TrimSuffix(text, ".")+"."))
+		own, common := flagsOf(sub)
+		if len(own) > 0 {
+			b.WriteString(".RS\n")
+			for _, f := range own {
+				describeFlag(b, f)
 			}
-		})
-		if len(own) == 0 {
-			continue
+			b.WriteString(".RE\n")
 		}
-		b.WriteString(".RS\n")
-		for _, f := range own {
-			describeFlag(b, f)
+		if common != "" {
+			fmt.Fprintf(b, ".IP\nIt also takes %s below FLAGS.\n", roff(common))
 		}
-		b.WriteString(".RE\n")
+		if sub.HasExample() {
+			b.WriteString(".IP\nExamples:\n" + roffExample(sub.Example))
+		}
 	}
+}
+
+// flagsOf returns a command's own flags, and a list of those that are a key of the
+// configuration and mean no more.
+func flagsOf(c *cobra.Command) (own []*pflag.Flag, common string) {
+	settings := pflag.NewFlagSet("", pflag.ContinueOnError)
+	config.AddFlags(settings)
+	left := 0
+	settings.VisitAll(func(*pflag.Flag) { left++ })
+	var names []string
+	c.InheritedFlags() // merges them
+	c.Flags().VisitAll(func(f *pflag.Flag) {
+		switch setting := settings.Lookup(f.Name); {
+		case setting != nil && setting.Usage == f.Usage:
+			names = append(names, "--"+f.Name)
+			left--
+		case f.Name != "help" && f.Name != "config" && !f.Hidden:
+			own = append(own, f)
+		}
+	})
+	if left == 0 {
+		return own, "all flags"
+	}
+	return own, strings.Join(names, ", ")
 }
 
 func describeFlag(b *strings.Builder, f *pflag.Flag) {
@@ -133,32 +157,10 @@ func describeFlag(b *strings.Builder, f *pflag.Flag) {
 		fmt.Fprintf(b, "\\fR=\\fI%s\\fR", roff(argument))
 	}
 	fmt.Fprintf(b, "\n%s", roffText(usage))
-	if f.DefValue != "" && f.DefValue != "false" && f.DefValue != "[]" {
+	if !slices.Contains([]string{"", "false", "[]", "0", "0s"}, f.DefValue) {
 		fmt.Fprintf(b, "; default %s", roff(f.DefValue))
 	}
 	b.WriteString(".\n")
 }
 
 func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
-
-// roffText escapes a text; none of its lines may begin as a request does, and an
-// empty one begins a paragraph.
-func roffText(s string) string {
-	lines := strings.Split(roff(s), "\n")
-	for i, l := range lines {
-		l = strings.TrimSpace(l)
-		switch {
-		case l == "":
-			l = ".IP"
-		case l[0] == '.' || l[0] == '\'':
-			l = `\&` + l
-		}
-		lines[i] = l
-	}
-	return strings.Join(lines, "\n")
-}
-
-// roff escapes what groff_man(7) would read as its own.
-func roff(s string) string {
-	return strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
-}

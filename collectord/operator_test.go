@@ -28,11 +28,13 @@ type situation struct {
 	never string // text that neither contains, or ""
 }
 
-// situations returns the parts of the script, a file each.
+// situations returns the parts of the script, each from a file of its own.
 func situations() map[string][]situation {
-	return map[string][]situation{
-		"basics": basicSituations(),
+	all := map[string][]situation{}
+	for _, add := range []func(map[string][]situation){basicSituations, validationSituations, forensicSituations, commandSituations, operationSituations} {
+		add(all)
 	}
+	return all
 }
 
 // TestOperatorIsTold runs the script: every command and mistake of it has the exit
@@ -53,7 +55,7 @@ func TestOperatorIsTold(t *testing.T) {
 func (s situation) run(t *testing.T) {
 	dir := t.TempDir()
 	ports := freePorts(t, 3)
-	fill := strings.NewReplacer("DIR", dir, "PORT3", fmt.Sprint(ports[2]), "PORT2", fmt.Sprint(ports[1]), "PORT", fmt.Sprint(ports[0])).Replace
+	fill := strings.NewReplacer("DIRECTORY", "DIRECTORY", "DIR", dir, "PORT3", fmt.Sprint(ports[2]), "PORT2", fmt.Sprint(ports[1]), "PORT", fmt.Sprint(ports[0])).Replace
 	if s.setUp != nil {
 		s.setUp(t, dir)
 	}

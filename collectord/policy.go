@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"collectord/collectord/auth"
@@ -17,55 +20,56 @@ import (
 // expiresSoon is how long before its end a certificate is warned of.
 const expiresSoon = 14 * 24 * time.Hour
 
-// readPolicy reads the files that say who may post, and what is seldom meant
-// about them. The error is a config.Mistakes.
-func readPolicy(cfg *config.Config) (who auth.Policy, warnings []string, err error) {
-	who.Anonymous = cfg.HTTP.Anonymous
-	who.Pages = origin.NewRule(cfg.HTTP.Origins, cfg.HTTP.Hosts)
-	var wrong config.Mistakes
-	if path := cfg.HTTP.TokensFile; path != "" {
-		var lines auth.LineErrors
-		switch who.Tokens, err = auth.ReadTokens(path); {
-		case errors.As(err, &lines):
-			for _, l := range lines {
-				wrong = append(wrong, config.Mistake{Key: "http.tokens_file", Origin: fmt.Sprintf("%s line %d", path, l.Line), Reason: l.Reason})
-			}
-		case err != nil:
-			wrong = append(wrong, unreadable("http.tokens_file", path, err))
-		default:
-			warnings = append(warnings, tooOpen("http.tokens_file", path)...)
-			if who.Tokens.Count() == 0 && !who.Anonymous {
-				warnings = append(warnings, fmt.Sprintf("http.tokens_file %s holds no token: nobody may post", path))
-			}
-		}
+// readPolicy reads the files that say which clients may send, and warns of what is
+// seldom meant about them.
+func (d draft) readPolicy() (who auth.Policy) {
+	http := d.Config.HTTP
+	who.Anonymous = http.Anonymous
+	who.Pages = origin.NewRule(http.Origins, http.Hosts)
+	if path := http.TokensFile; path != "" && d.Sound("http.tokens_file") {
+		who.Tokens = d.readTokens(path)
 	}
-	if files := cfg.HTTP.TLS; files.Cert != "" {
+	if files := http.TLS; files.Cert != "" && files.Key != "" && d.Sound("http.tls.cert", "http.tls.key", "http.tls.client_ca") {
+		var err error
 		if who.TLS, err = auth.ReadTLS(files.Cert, files.Key, files.ClientCA); err != nil {
-			wrong = append(wrong, mistakesOfTLS(files, err)...)
+			d.mistakesOfTLS(files, err)
 		} else {
-			warnings = append(warnings, tooOpen("http.tls.key", files.Key)...)
-			warnings = append(warnings, expiry(files.Cert, who.TLS.Expires(), time.Now())...)
+			d.warnOfAccess("http.tls.key", files.Key, isSecret)
+			d.warnOfAccess("http.tls.cert", files.Cert, isPublic)
+			if files.ClientCA != "" {
+				d.warnOfAccess("http.tls.client_ca", files.ClientCA, isPublic)
+			}
+			d.warn(expiry(files.Cert, who.TLS.Expires(), time.Now())...)
 		}
 	}
-	if len(wrong) > 0 {
-		return auth.Policy{}, warnings, wrong
-	}
-	return who, warnings, nil
+	return who
 }
 
-func unreadable(key, path string, err error) config.Mistake {
-	var p *os.PathError
-	if errors.As(err, &p) {
-		err = p.Err
+func (d draft) readTokens(path string) *auth.Tokens {
+	tokens, err := auth.ReadTokens(path)
+	var lines auth.LineErrors
+	switch {
+	case errors.As(err, &lines):
+		for _, l := range lines {
+			d.fileMistake("http.tokens_file", fmt.Sprintf("%s line %d", path, l.Line), errors.New(l.Reason))
+		}
+	case err != nil:
+		d.fileMistake("http.tokens_file", path, err)
+	default:
+		d.warnOfAccess("http.tokens_file", path, isSecret)
+		if tokens.Count() == 0 && !d.Config.HTTP.Anonymous {
+			d.warn(fmt.Sprintf("http.tokens_file %s holds no token: nobody may post", path))
+		}
 	}
-	return config.Mistake{Key: key, Origin: path, Reason: fmt.Sprintf("can't be read: %v", err)}
+	return tokens
 }
 
 // mistakesOfTLS finds the keys to errors, which name files.
-func mistakesOfTLS(files config.TLS, err error) (all config.Mistakes) {
+func (d draft) mistakesOfTLS(files config.TLS, err error) {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
-		return config.Mistakes{{Key: "http.tls", Origin: files.Cert, Reason: err.Error()}}
+		d.fileMistake("http.tls", files.Cert, err)
+		return
 	}
 	for _, err := range joined.Unwrap() {
 		var f *auth.TLSFileError
@@ -79,18 +83,27 @@ func mistakesOfTLS(files config.TLS, err error) (all config.Mistakes) {
 		case files.ClientCA:
 			key = "http.tls.client_ca"
 		}
-		all = append(all, config.Mistake{Key: key, Origin: f.Path, Reason: f.Err.Error()})
+		d.fileMistake(key, f.Path, f.Err)
 	}
-	return all
 }
 
-// tooOpen warns of a file that strangers on this host can read or change.
-func tooOpen(key, path string) []string {
+// Access to a file that nobody else on the host should have, as the bits of others.
+const (
+	isSecret fs.FileMode = 0o006
+	isPublic fs.FileMode = 0o002
+)
+
+// warnOfAccess warns of a file that strangers on this host can read or change.
+func (d draft) warnOfAccess(key, path string, closed fs.FileMode) {
 	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm()&0o006 == 0 {
-		return nil
+	if err != nil || info.Mode().Perm()&closed == 0 {
+		return
 	}
-	return []string{fmt.Sprintf("%s %s can be read or changed by everyone on this host (mode %04o): chmod 640 %s", key, path, info.Mode().Perm(), path)}
+	what, mode := "read or changed", "640"
+	if closed == isPublic {
+		what, mode = "changed", "644"
+	}
+	d.warn(fmt.Sprintf("%s %s can be %s by everyone on this host (mode %04o): chmod %s %s", key, path, what, info.Mode().Perm(), mode, path))
 }
 
 func expiry(path string, at, now time.Time) []string {
@@ -112,36 +125,51 @@ func expires(who *auth.Policy) float64 {
 	return float64(who.TLS.Expires().Unix())
 }
 
-// describe tells of an identity in the log.
-func describe(who *auth.Policy) slog.Attr {
-	attrs := []any{"anonymous", who.Anonymous}
-	if who.Tokens != nil {
-		attrs = append(attrs, "tokens", who.Tokens.Count())
+// clients says who may send, for the log.
+func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
+	anyone := func(key string, listen []config.Address) string {
+		if slices.ContainsFunc(listen, func(a config.Address) bool { return a.Network != "unix" && !a.IP.Addr().IsLoopback() }) {
+			return "anyone who can reach " + key + " may send"
+		}
+		return "anyone on this host may send"
 	}
-	if who.TLS != nil {
-		attrs = append(attrs, "certificate_expires", who.TLS.Expires().UTC(), "client_certificates", who.TLS.AsksForCertificates())
+	var attrs []any
+	if len(cfg.HTTP.Listen) > 0 {
+		var shown []string
+		if who.TLS != nil && who.TLS.AsksForCertificates() {
+			shown = append(shown, "a client certificate")
+		}
+		if who.Tokens != nil {
+			shown = append(shown, "one of "+plural(who.Tokens.Count(), "token"))
+		}
+		words := anyone("http.listen", cfg.HTTP.Listen)
+		if len(shown) > 0 && !who.Anonymous {
+			words = "who shows " + strings.Join(shown, " and ") + " may send"
+		}
+		attrs = append(attrs, "http", words)
+		if who.TLS != nil {
+			attrs = append(attrs, "certificate_expires", who.TLS.Expires().UTC())
+		}
 	}
-	return slog.Group("identity", attrs...)
+	if len(cfg.UDP.Listen) > 0 {
+		words := anyone("udp.listen", cfg.UDP.Listen)
+		if len(cfg.UDP.Allow) > 0 {
+			words = fmt.Sprintf("addresses of %v may send", cfg.UDP.Allow)
+		}
+		attrs = append(attrs, "udp", words)
+	}
+	return slog.Group("clients", attrs...)
 }
 
-// policyPart is the part of a reload that reads the files anew.
-func policyPart(web *httpserver.Server, logger *slog.Logger) prepare {
-	return func(next *config.Config) (commit func(), err error) {
-		who, warnings, err := readPolicy(next)
-		if err != nil {
-			return nil, err
+// policyPart is the part of a reload that changes which clients may send.
+func policyPart(web *httpserver.Server, logger *slog.Logger) func(next *plan) {
+	return func(next *plan) {
+		who, before := next.who, web.Policy()
+		web.SetPolicy(who)
+		if who.Tokens == nil && who.TLS == nil && before.Tokens == nil && before.TLS == nil {
+			return // there are no files to tell of
 		}
-		return func() {
-			before := web.Policy()
-			web.SetPolicy(who)
-			for _, w := range warnings {
-				logger.Warn(w)
-			}
-			if who.Tokens == nil && who.TLS == nil && before.Tokens == nil && before.TLS == nil {
-				return // there are no files to tell of
-			}
-			added, removed := who.Tokens.Since(before.Tokens)
-			logger.Info("who may post was read again", describe(&who), "tokens_added", added, "tokens_removed", removed)
-		}, nil
+		added, removed := who.Tokens.Since(before.Tokens)
+		logger.Info("who may post was read again", clients(next.cfg, &who), "tokens_added", added, "tokens_removed", removed)
 	}
 }

@@ -12,41 +12,30 @@ import (
 )
 
 // reloader brings a changed configuration into the running daemon: all of it, or
-// nothing. Parts register what they can change; a reload then has three steps:
+// nothing. A reload has two steps:
 //
-//	load     file, environment and flags are read and checked as at a start
-//	prepare  each part makes ready what it needs, such as certificates; it may
-//	         refuse, and has changed nothing so far
-//	commit   each part puts that into effect; it can't fail
+//	load     file, environment, flags and the files that they name are read and
+//	         checked as at a start; a mistake ends the reload
+//	commit   each part puts what it can change into effect; it can't fail
 //
 // Keys that need a restart stay as they are, and are named in the log.
 type reloader struct {
-	load   func() (*config.Config, []string, error)
+	load   func() (*plan, error)
 	logger *slog.Logger
-	parts  []prepare
+	parts  []func(next *plan)
 
 	mu      sync.Mutex     // guards what follows
 	running *config.Config // what is in effect
 	last    admin.ReloadSnapshot
 }
 
-// prepare makes ready what next asks for, and returns how to put it into effect.
-type prepare func(next *config.Config) (commit func(), err error)
-
 // newReloader makes a reloader for a daemon that starts with a configuration.
-func newReloader(c *config.Config, load func() (*config.Config, []string, error), logger *slog.Logger) *reloader {
+func newReloader(c *config.Config, load func() (*plan, error), logger *slog.Logger) *reloader {
 	return &reloader{load: load, logger: logger, running: c, last: admin.ReloadSnapshot{OK: true, At: time.Now()}}
 }
 
-// register adds a part. All are registered before the first reload.
-func (r *reloader) register(p prepare) { r.parts = append(r.parts, p) }
-
-// registerInfallible adds a part that has nothing to prepare.
-func (r *reloader) registerInfallible(commit func(next *config.Config)) {
-	r.register(func(next *config.Config) (func(), error) {
-		return func() { commit(next) }, nil
-	})
-}
+// register adds a part, which commits. All are registered before the first reload.
+func (r *reloader) register(commit func(next *plan)) { r.parts = append(r.parts, commit) }
 
 // config returns what is in effect.
 func (r *reloader) config() *config.Config {
@@ -64,7 +53,7 @@ func (r *reloader) snapshot() admin.ReloadSnapshot {
 
 // reload does all of it and tells how it ended.
 func (r *reloader) reload() {
-	next, changes, err := r.prepareAndCommit()
+	next, changes, err := r.loadAndCommit()
 	r.mu.Lock()
 	r.last.OK = err == nil
 	if err == nil {
@@ -92,26 +81,20 @@ func (r *reloader) reload() {
 	r.logger.Info("reloaded the configuration", "changed", changed)
 }
 
-func (r *reloader) prepareAndCommit() (*config.Config, []config.Change, error) {
-	loaded, warnings, err := r.load()
+func (r *reloader) loadAndCommit() (*config.Config, []config.Change, error) {
+	loaded, err := r.load()
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, w := range warnings {
+	for _, w := range loaded.warnings {
 		r.logger.Warn(w)
 	}
-	next, changes, err := r.config().Reloaded(loaded)
+	next, changes, err := r.config().Reloaded(loaded.cfg)
 	if err != nil {
 		return nil, nil, err
 	}
-	commits := make([]func(), len(r.parts))
-	for i, p := range r.parts {
-		if commits[i], err = p(next); err != nil {
-			return nil, nil, err
-		}
-	}
-	for _, commit := range commits {
-		commit()
+	for _, commit := range r.parts {
+		commit(&plan{cfg: next, who: loaded.who})
 	}
 	return next, changes, nil
 }

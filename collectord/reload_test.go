@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -31,16 +30,15 @@ func TestAReloadIsAllOrNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text strings.Builder
-	file, refused := "", error(nil)
-	r := newReloader(first, func() (*config.Config, []string, error) {
-		c, err := loadText(t, file)
-		return c, nil, err
+	file := ""
+	r := newReloader(first, func() (*plan, error) {
+		path := filepath.Join(t.TempDir(), "collectord.yaml")
+		write(t, path, file)
+		return newPlan(config.Source{Path: path})
 	}, slog.New(slog.NewTextHandler(&text, nil)))
 	var committed []string
-	r.registerInfallible(func(c *config.Config) { committed = append(committed, c.Log.Level) })
-	r.register(func(*config.Config) (func(), error) {
-		return func() { committed = append(committed, "certificates") }, refused
-	})
+	r.register(func(p *plan) { committed = append(committed, p.cfg.Log.Level) })
+	r.register(func(p *plan) { committed = append(committed, fmt.Sprint(p.who.Anonymous)) })
 
 	began := r.snapshot().At
 	file = "log: {level: loud}\nhttp: {max_record: 1}\n"
@@ -48,18 +46,18 @@ func TestAReloadIsAllOrNothing(t *testing.T) {
 	if got := text.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "nothing was changed") || !strings.Contains(got, "log.level") || !strings.Contains(got, "http.max_record") {
 		t.Errorf("logged: %s", got)
 	}
-	file, refused = "log: {level: debug}\n", errors.New("certificate and key don't match")
+	file = "log: {level: debug}\nhttp: {tokens_file: /nonexistent/tokens}\n"
 	r.reload()
-	if !strings.Contains(text.String(), "don't match") || len(committed) > 0 || r.config() != first || r.snapshot().OK || r.snapshot().At != began {
-		t.Errorf("after a part refused: committed %v, %+v: %s", committed, r.snapshot(), text.String())
+	if !strings.Contains(text.String(), "http.tokens_file (/nonexistent/tokens): no such file") || len(committed) > 0 || r.config() != first || r.snapshot().OK || r.snapshot().At != began {
+		t.Errorf("after a file was refused: committed %v, %+v: %s", committed, r.snapshot(), text.String())
 	}
 	text.Reset()
-	file, refused = "log: {level: debug}\nudp: {sockets: 3}\n", nil
+	file = "log: {level: debug}\nudp: {sockets: 3}\nhttp: {anonymous: true}\n"
 	r.reload()
-	if fmt.Sprint(committed) != "[debug certificates]" || r.config().Log.Level != "debug" || r.config().UDP.Sockets != 0 || !r.snapshot().OK {
+	if fmt.Sprint(committed) != "[debug true]" || r.config().Log.Level != "debug" || r.config().UDP.Sockets != 0 || !r.snapshot().OK {
 		t.Errorf("committed %v, %+v", committed, r.config())
 	}
-	if got := text.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `changed="[log.level: info -> debug]"`) || !strings.Contains(got, `needs_restart="[udp.sockets: 0 -> 3]"`) {
+	if got := text.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, `changed="[http.anonymous: false -> true log.level: info -> debug]"`) || !strings.Contains(got, `needs_restart="[udp.sockets: 0 -> 3]"`) {
 		t.Errorf("logged: %s", got)
 	}
 	text.Reset()

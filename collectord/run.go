@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"syscall"
@@ -14,7 +16,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"collectord/collectord/admin"
-	"collectord/collectord/auth"
 	"collectord/collectord/httpserver"
 	"collectord/collectord/udpserver"
 	"collectord/config"
@@ -22,38 +23,46 @@ import (
 	"collectord/wal"
 )
 
-func runCommand(exit func(status int)) *cobra.Command {
+func runCommand(caught *signals) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Start the daemon",
-		Args:  cobra.NoArgs,
+		Long: `Start the daemon, in the foreground. It logs to standard error, and serves what an operator looks at (metrics,
+readiness with its reasons, a status page) on admin.listen.
+
+SIGTERM and SIGINT stop it, and lose nothing that was acknowledged; a second one ends it at once. SIGHUP has it read the
+configuration again, SIGUSR1 seal and ship what it has. Each key of the configuration is also a variable (http.listen:
+COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config example explains all of them.`,
+		Example: `  collectord run
+  collectord run --data-dir /srv/collectord --destination s3://usages/clinic-7 --s3-endpoint https://minio.example:9000
+  collectord run --config collectord.yaml --log-level debug`,
+		GroupID:    groupDaemon,
+		SuggestFor: []string{"start", "daemon", "serve"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			caught := catchSignals(exit)
+			// A reader of the log that goes away is a failed write, no reason to end.
+			signal.Ignore(syscall.SIGPIPE)
+			go caught.handle()
 			// A file that was there at the start has to be there at a reload, too.
 			src := source(cmd)
 			src.Path = src.File()
-			load := func() (*config.Config, []string, error) { return config.Load(src) }
-			cfg, warnings, err := load()
+			load := func() (*plan, error) { return newPlan(src) }
+			p, err := load()
 			if err != nil {
 				return err
 			}
-			v, err := newDaemonLogger(cfg.Log, ownStandardError())
+			v, err := newDaemonLogger(p.cfg.Log, ownStandardError())
 			if err != nil {
 				return err
 			}
 			defer v.close()
-			caught.says(v, "stopping at once: the start was not complete")
+			caught.atEnd(v, "the start was not complete", func() bool { return false })
 			slog.SetDefault(v.Logger) // what the standard library has to say
-			who, more, err := readPolicy(cfg)
-			for _, w := range append(warnings, more...) {
+			for _, w := range p.warnings {
 				v.Warn(w)
 			}
-			if err != nil {
-				return err
-			}
-			reload := newReloader(cfg, load, v.Logger)
+			reload := newReloader(p.cfg, load, v.Logger)
 			reload.register(v.setLevel)
-			return run(cmd.Context(), reload, who, src.Path, v, caught)
+			return run(cmd.Context(), reload, p, src.Path, v, caught)
 		},
 	}
 	config.AddFlags(c.Flags())
@@ -71,10 +80,10 @@ func runCommand(exit func(status int)) *cobra.Command {
 // Everything that can fail for a reason an operator must know of, such as a port
 // in use, fails before the first goroutine starts, but for those that tell that
 // the daemon is starting: usages that come in meanwhile wait for the log.
-func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v *daemonLogger, caught *signals) error {
+func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonLogger, caught *signals) error {
 	began := time.Now()
 	logger := v.Logger
-	cfg := reload.config()
+	cfg := p.cfg
 	manager := notifier(os.Getenv("NOTIFY_SOCKET"))
 
 	// The sockets first: a second daemon with the same configuration finds the
@@ -92,7 +101,8 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 		return err
 	}
 	defer listening.close()
-	caught.serving.Store(true)
+	stopWithin := func() time.Duration { return allOf(reload.config().Shutdown) }
+	caught.serving.Store(&stopWithin)
 	failed := make(chan error, len(listening.http)+len(listening.admin))
 	state := &health{reload: reload, lines: v.queue.snapshot}
 	files := countDescriptors(len(listening.http))
@@ -104,7 +114,9 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 		go func() { failed <- adminServer.Serve(ln) }()
 	}
 	pending := newPendingLog()
-	web := httpserver.New(pending, httpOptions(cfg, files, who, logger))
+	webOptions := httpOptions(cfg, files, p.who, logger)
+	webOptions.AdminServes, webOptions.AdminAddresses = admin.Serves, addressesOf(listening.admin)
+	web := httpserver.New(pending, webOptions)
 	files.warn(cfg, web.MaxConnections(), logger)
 	debug.SetMemoryLimit(memoryLimit(cfg, web.MaxConnections()))
 	defer web.StopListening()
@@ -113,7 +125,7 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 	}
 	log, err := wal.Open(cfg.DataDir, walOptions(cfg, logger))
 	if err != nil {
-		return err
+		return inUse(err, "stop it, or give this one a data_dir of its own (--data-dir)")
 	}
 	store, err := openStore(cfg, log, logger)
 	if err != nil {
@@ -143,18 +155,19 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 	}
 
 	reload.register(policyPart(web, logger))
-	reload.registerInfallible(func(next *config.Config) {
-		log.SetLimits(walLimits(next))
-		ship.SetLimits(shipperLimits(next))
-		web.SetLimits(httpLimits(next, files))
-		files.warn(next, web.MaxConnections(), logger)
-		debug.SetMemoryLimit(memoryLimit(next, web.MaxConnections()))
-		udp.SetLimits(udpLimits(next))
+	reload.register(func(next *plan) {
+		log.SetLimits(walLimits(next.cfg))
+		ship.SetLimits(shipperLimits(next.cfg))
+		web.SetLimits(httpLimits(next.cfg, files))
+		files.warn(next.cfg, web.MaxConnections(), logger)
+		debug.SetMemoryLimit(memoryLimit(next.cfg, web.MaxConnections()))
+		udp.SetLimits(udpLimits(next.cfg))
 	})
 
 	// From here on it runs.
 	started = true
-	caught.says(v, "stopping at once: what was acknowledged is in the log", func() []any { return account(log.Ledger(), began) })
+	summary := func() []any { return account(log.Ledger(), began) }
+	caught.atEnd(v, "what was acknowledged is in the log", func() bool { return lostFrom(log)() > 0 }, summary)
 	shipping, stopShipping := context.WithCancel(context.WithoutCancel(ctx))
 	shipped := make(chan struct{})
 	go func() { defer close(shipped); ship.Run(shipping) }()
@@ -167,8 +180,9 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 			logger.Warn("the service manager may not know what the daemon does", "trouble", "notify", "error", err)
 		}
 	}
-	logStart(logger, cfg, file, store.String(), listening, log, describe(&who))
+	logStart(logger, cfg, file, store.String(), listening, log, p.who)
 	tell(manager.ready())
+	go warnOfArchive(ctx, cfg, logger)
 	over := make(chan struct{})
 	defer close(over)
 	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: state.statusLines(), logger: logger}).run(over)
@@ -206,6 +220,8 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 	}
 	state.stopping.Store(true)
 	close(stopping)
+	lost := lostFrom(log)
+	caught.atEnd(v, "what was acknowledged is in the log", func() bool { return lost() > 0 }, summary)
 	switch {
 	case caughtSignal != nil:
 		logger.Info("stopping", "signal", caughtSignal.String())
@@ -213,8 +229,11 @@ func run(ctx context.Context, reload *reloader, who auth.Policy, file string, v 
 		logger.Error("stopping", "error", cause)
 	}
 	tell(manager.stopping())
-	err = shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, adminServer, stopShipping, shipped, reload.config().WAL.CommitTimeout})
-	logger.Info("stopped", account(log.Ledger(), began)...)
+	shutDown(reload.config().Shutdown, logger, steps{web, udp, log, ship, adminServer, stopShipping, shipped})
+	logger.Info("stopped", summary()...)
+	if n := lost(); n > 0 {
+		err = fmt.Errorf("the stop lost %s: the log could not be written (the log lines above say why)", plural(int(n), "usage"))
+	}
 	return errors.Join(cause, err)
 }
 
@@ -261,59 +280,4 @@ func sealNow(log *wal.Log, within time.Duration, logger *slog.Logger) {
 		return
 	}
 	logger.Info("sealed the active segment", "signal", syscall.SIGUSR1.String())
-}
-
-// steps are the parts that are stopped, in the order in which they are.
-type steps struct {
-	web          *httpserver.Server
-	udp          *udpserver.Server
-	log          *wal.Log
-	ship         *shipper.Shipper
-	adminServer  *admin.Server
-	stopShipping context.CancelFunc
-	shipped      <-chan struct{}
-	diskTimeout  time.Duration
-}
-
-// shutDown takes leave without losing what was acknowledged, or refusing what
-// was sent while we still listened.
-func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) error {
-	within := func(d time.Duration, step func(context.Context) error) error {
-		ctx, cancel := context.WithTimeout(context.Background(), d)
-		defer cancel()
-		return step(ctx)
-	}
-	var errs []error
-
-	// No new connections; those that are open are served on, and told to close.
-	s.web.Drain()
-	s.web.StopListening()
-	if limits.Drain > 0 && s.web.Connections() > 0 {
-		<-time.After(limits.Drain)
-	}
-	if err := within(limits.Requests, s.web.Shutdown); err != nil {
-		logger.Warn("some HTTP requests were still open", "error", err)
-	}
-	// What the kernel holds for us was sent to us.
-	if err := within(limits.Datagrams, s.udp.Drain); err != nil {
-		logger.Warn("some datagrams may be unread", "error", err)
-	}
-	// Commit, seal, and ship what can be shipped in time.
-	errs = append(errs, within(limits.Seal, s.log.Seal))
-	remaining := 0
-	errs = append(errs, within(limits.Grace, func(ctx context.Context) error {
-		remaining = s.ship.Drain(ctx)
-		return nil
-	}))
-	s.stopShipping()
-	select {
-	case <-s.shipped:
-	case <-time.After(s.diskTimeout):
-		logger.Error("an upload can't be stopped: a disk does not answer", "waited", s.diskTimeout)
-	}
-	if remaining > 0 {
-		logger.Warn("some segments are not shipped: the next start ships them", "segments", remaining)
-	}
-	errs = append(errs, s.log.Close(), within(time.Second, s.adminServer.Shutdown))
-	return errors.Join(errs...)
 }

@@ -23,11 +23,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"collectord/collectord/send"
+	"collectord/config"
 )
 
 // tokenVariable may hold the bearer token. A flag can't: every user of a host can
 // read what programs were started with.
-const tokenVariable = "COLLECTORD_TOKEN"
+const tokenVariable = config.TokenVariable
 
 // seededFrom is the timestamp of the first usage of a run with a seed, so that it
 // repeats to the byte.
@@ -44,11 +45,11 @@ func sendCommand() *cobra.Command {
 	var flags sendFlags
 	c := &cobra.Command{
 		Use:   "send [URL]",
-		Short: "Send usages over HTTP or UDP: a smoke test, an import, a load",
+		Short: "Send usages over HTTP or UDP: one to try it, those of a file, or a load",
 		Long: `Send usages to a collector, and tell what became of them.
 
-URL is http://host:port (default ` + send.DefaultTarget + `, or with --config the first of its http.listen),
-https://host:port, unix:/path or udp://host:port. Proxies of the environment are not used.
+URL is http://host:port (default ` + send.DefaultTarget + `, or with --config the first of its http.listen; http:// may be
+left out), https://host:port, unix:/path or udp://host:port. Proxies of the environment are not used.
 
 Without --payload the usages are made up. With --seed a run sends the same bytes as the one before.
 With --rate requests are due at times that do not wait for answers, and latency counts from when they were due.
@@ -72,11 +73,15 @@ not, and with 1 if there was nothing to send, or no way to.
   latency_ms: mean, p50, p90, p99, p99_9, max (to within 2 %; absent where nothing was answered)
   statuses, codes, errors: how often each was seen`,
 		Example: `  collectord send
+  collectord send localhost:3000 --count 1000 --batch 100
   collectord send --payload usages.ndjson --batch 1000 --ndjson --compress zstd --retry-for 1m
   collectord send udp://localhost:3000 --rate 20000 --duration 10s --json`,
-		Args: cobra.MaximumNArgs(1),
+		Args:              argsWanted(0, 1, "one URL"),
+		ValidArgsFunction: targets,
+		GroupID:           groupClient,
+		SuggestFor:        []string{"post", "import", "load"},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := complete(cmd, args, &o, flags); err != nil {
+			if err := completeOptions(cmd, args, &o, flags); err != nil {
 				return err
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
@@ -89,6 +94,9 @@ not, and with 1 if there was nothing to send, or no way to.
 			}
 			s, err := send.Run(ctx, o)
 			bar.clear()
+			if errors.Is(err, syscall.ECONNREFUSED) {
+				return fmt.Errorf("%w (nothing listens there: start the daemon with collectord run, or name an address of its log line \"collectord is running\")", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -125,11 +133,11 @@ not, and with 1 if there was nothing to send, or no way to.
 	return c
 }
 
-// complete makes of flags, files and the environment what is missing in o.
-func complete(cmd *cobra.Command, args []string, o *send.Options, flags sendFlags) (err error) {
+// completeOptions makes of flags, files and the environment what is missing in o.
+func completeOptions(cmd *cobra.Command, args []string, o *send.Options, flags sendFlags) (err error) {
 	switch {
 	case len(args) > 0:
-		o.Target = args[0]
+		o.Target = withScheme(args[0])
 	case source(cmd).Path != "":
 		if o.Target, err = configuredTarget(cmd); err != nil {
 			return err
@@ -157,9 +165,17 @@ func complete(cmd *cobra.Command, args []string, o *send.Options, flags sendFlag
 	return err
 }
 
+// withScheme takes what people write for curl: without a scheme it is http.
+func withScheme(target string) string {
+	if strings.Contains(target, "://") || strings.HasPrefix(target, "unix:") {
+		return target
+	}
+	return "http://" + target
+}
+
 // configuredTarget is where a daemon with the configuration listens.
 func configuredTarget(cmd *cobra.Command) (string, error) {
-	cfg, _, err := settings(cmd)
+	cfg, err := settings(cmd, "http.listen", "http.tls")
 	if err != nil {
 		return "", err
 	}

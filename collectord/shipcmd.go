@@ -29,15 +29,20 @@ const shipRetryMax = 10 * time.Second
 // lastHeartbeat bounds how long ship tries to write one.
 const lastHeartbeat = 10 * time.Second
 
+// usesOfShip are the keys of ship, which opens the log as the daemon does.
+var usesOfShip = []string{"node", "data_dir", "wal", "shipper", "log"} //nolint:gochecknoglobals // a constant
+
 func shipCommand() *cobra.Command {
 	var asJSON bool
 	var noWait bool
+	var archive string
 	var giveUpAfter time.Duration
 	c := &cobra.Command{
 		Use:   "ship",
-		Short: "Upload everything that is on this host, then exit; no daemon may run",
+		Short: "Upload everything that is on this host, to take it out of service; no daemon may run",
 		Long: `Upload everything that is on this host, sealed or not, and the loss notes, and exit with 0 once the storage has
-all of it: before the host is taken out of service. While a daemon runs it refuses, and says which.
+all of it: before the host is taken out of service. While the daemon runs, it ships by itself, and this refuses: stop
+the daemon first.
 
 It waits for shipper.keep, looks whether the storage still has what it confirmed, ships again what it has lost, and
 waits again. With --no-wait, and where the destination is a folder, what the storage confirms is removed at once.
@@ -45,26 +50,43 @@ waits again. With --no-wait, and where the destination is a folder, what the sto
 It exits with 2, and says what is left, when nothing could be shipped for --patience, or when it is interrupted. What
 is left stays in the log, and can be shipped by another try or by the daemon.
 
-When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next.`,
-		Args: cobra.NoArgs,
+When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next:
+collectord fleet lists it as retired.
+
+With --archive it brings the objects of a folder instead, where an earlier destination has them, to the one that is
+configured now: under the same keys, with the same proof. What the storage has is removed from the folder. A daemon may
+run meanwhile. What can't be read is left, and named.`,
+		Example: `  systemctl disable --now collectord
+  collectord ship
+  collectord ship --patience 10m --json
+  collectord ship --archive /var/lib/collectord/archive`,
+		GroupID:    groupHost,
+		SuggestFor: []string{"upload", "drain", "retire", "decommission"},
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
 	c.Flags().DurationVar(&giveUpAfter, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
 	c.Flags().BoolVar(&noWait, "no-wait", false, "don't look once more whether the storage has kept what it confirmed")
-	config.AddFlags(c.Flags())
+	c.Flags().StringVar(&archive, "archive", "", "bring the objects of this folder, an earlier destination, and nothing else")
+	config.AddFlags(c.Flags(), "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region", "log.level", "log.format")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, _, err := settings(cmd)
+		cfg, err := settings(cmd, usesOfShip...)
 		if err != nil {
 			return err
 		}
 		if noWait {
 			cfg.Shipper.Keep = 0
 		}
-		if err := becomeOwner(cfg.DataDir); err != nil {
+		owned := cfg.DataDir
+		if archive != "" {
+			owned = archive
+		}
+		if err := becomeOwner(owned); err != nil {
 			return err
 		}
-		if _, err := wal.Inspect(cfg.DataDir); err != nil {
-			return err // nothing there, and nothing is made
+		if archive == "" {
+			if _, err := inspect(cfg.DataDir); err != nil {
+				return err // nothing there, and nothing is made
+			}
 		}
 		v, err := newDaemonLogger(cfg.Log, standardError)
 		if err != nil {
@@ -74,7 +96,12 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())
-		result, err := shipEverything(ctx, cfg, v.Logger, giveUpAfter, bar)
+		var result outcome
+		if archive != "" {
+			result, err = shipArchive(ctx, cfg, v.Logger, archive, giveUpAfter, bar)
+		} else {
+			result, err = shipEverything(ctx, cfg, v.Logger, giveUpAfter, bar)
+		}
 		bar.clear()
 		v.close() // what was logged comes before the result
 		if err != nil {
@@ -85,7 +112,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 		} else {
 			_, err = io.WriteString(cmd.OutOrStdout(), result.text())
 		}
-		if err == nil && !result.Done {
+		if err == nil && !result.done() {
 			return notRightf("not everything is shipped: %s", result.left())
 		}
 		return err
@@ -93,7 +120,7 @@ When all is shipped, the host's heartbeat in the bucket says that it is retired,
 	return c
 }
 
-// shipResult is what ship has done.
+// shipResult is what ship has done with the log.
 type shipResult struct {
 	Done        bool   `json:"done"`
 	Destination string `json:"destination"`
@@ -113,6 +140,8 @@ type shipResult struct {
 	Stopped         string   `json:"stopped,omitempty"` // why it did not go on
 }
 
+func (r *shipResult) done() bool { return r.Done }
+
 func (r *shipResult) text() string {
 	var b strings.Builder
 	writef(&b, "shipped %s in %s to %s\n", plural(int(r.Records), "record"), plural(int(r.Objects), "object"), r.Destination)
@@ -123,7 +152,7 @@ func (r *shipResult) text() string {
 		writef(&b, "vanished: %s that the storage had confirmed; the log above says which (let nothing delete, move or change objects that are younger than shipper.keep)\n", plural(int(r.Vanished), "object"))
 	}
 	if r.PutAside > 0 {
-		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine, for people to look at\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
+		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine: collectord wal ls lists it, and collectord wal export prints what can be saved\n", plural(r.PutAside, "thing"), r.QuarantineBytes)
 	}
 	return b.String()
 }
@@ -156,7 +185,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
-		return nil, err
+		return nil, inUse(err, "the daemon ships by itself; to ship all that is left and take this host out of service, stop it first (systemctl disable --now collectord)")
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	if err := awaitStart(ctx, log, giveUpAfter); err != nil {
@@ -211,7 +240,10 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		defer stop()
 		ship.WriteHeartbeat(last, result.Done)
 	}
-	result.PutAside = len(log.PutAside())
+	if look, err := wal.Inspect(cfg.DataDir); err == nil { // what the log lists may be a second old
+		aside, _ := look.PutAside() // what can't be listed is not counted
+		result.PutAside = len(aside)
+	}
 	result.QuarantineBytes = bytesBelow(filepath.Join(cfg.DataDir, "wal", "quarantine"))
 	return result, nil
 }

@@ -8,71 +8,122 @@ import (
 	"time"
 )
 
-// signals are those that the daemon acts on, from its first line on. They are
-// received by a goroutine that waits for nothing else: whatever blocks, a second
-// signal ends the process.
+// signals are those that the daemon acts on, from the first line of main on. They are
+// received by a goroutine that waits for nothing else: whatever blocks, a second signal
+// ends the process, and so does a stop that takes longer than shutdown.* allows.
 type signals struct {
-	stop   chan os.Signal // the first that asks to stop, once the daemon serves
+	asked  chan os.Signal // those that ask to stop, as they come
+	stop   chan os.Signal // the first of them, once there is something to stop in order
 	seal   chan os.Signal
 	hangup chan os.Signal
 
-	serving   atomic.Bool            // there is something to stop in order
-	lastWords atomic.Pointer[func()] // logs that the process ends at once; may block
-	exit      func(status int)
+	serving atomic.Pointer[func() time.Duration] // how long a stop may take; nil: nothing is to be stopped in order
+	ending  atomic.Pointer[ending]
+	exit    func(status int)
 }
 
-// lastWordsWithin bounds what is logged when the process ends at once.
-const lastWordsWithin = 250 * time.Millisecond
+// ending is what is to be done when the process ends at once. Both functions may block.
+type ending struct {
+	log  func(why string)
+	lost func() bool // whether usages were accepted that nobody will find
+}
 
-// catchSignals makes exit end the process when a second signal asks to stop, or a
-// first one before there is anything to stop.
+const (
+	// lastWordsWithin bounds what is logged when the process ends at once.
+	lastWordsWithin = 250 * time.Millisecond
+	// oneSignal is how long after a signal the same one is taken for its echo: a
+	// terminal and a wrapper may both pass it on.
+	oneSignal = 100 * time.Millisecond
+)
+
+// catchSignals keeps signals from ending the process by themselves. handle or release
+// follows.
 func catchSignals(exit func(status int)) *signals {
 	s := &signals{
-		stop: make(chan os.Signal, 1), seal: make(chan os.Signal, 1), hangup: make(chan os.Signal, 1),
+		asked: make(chan os.Signal, 4), stop: make(chan os.Signal, 1),
+		seal: make(chan os.Signal, 1), hangup: make(chan os.Signal, 1),
 		exit: exit,
 	}
-	received := make(chan os.Signal, 2)
-	signal.Notify(received, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(s.asked, syscall.SIGINT, syscall.SIGTERM)
 	signal.Notify(s.seal, syscall.SIGUSR1)
 	signal.Notify(s.hangup, syscall.SIGHUP)
-	// A reader of the log that goes away is a failed write, no reason to end.
-	signal.Ignore(syscall.SIGPIPE)
-	go func() {
-		first := <-received
-		if !s.serving.Load() {
-			s.leave(0)
-		}
-		s.stop <- first
-		<-received
-		s.leave(exitError)
-	}()
 	return s
 }
 
-// says sets what is logged when the process ends at once.
-func (s *signals) says(v *daemonLogger, message string, attrs ...func() []any) {
-	words := func() {
+// release is for commands that signals end. One that came before ends them now.
+func (s *signals) release() {
+	signal.Reset()
+	select {
+	case came := <-s.asked:
+		if number, ok := came.(syscall.Signal); ok {
+			s.exit(128 + int(number))
+		}
+	default:
+	}
+}
+
+// handle is the goroutine that ends the process when a second signal asks to stop, when
+// a stop takes too long, or when there is nothing to stop in order.
+func (s *signals) handle() {
+	first := <-s.asked
+	at := time.Now()
+	limit := s.serving.Load()
+	if limit == nil {
+		s.leave("a signal came", 0)
+		return
+	}
+	s.stop <- first
+	over := time.After((*limit)())
+	for {
+		select {
+		case next := <-s.asked:
+			if next == first && time.Since(at) < oneSignal {
+				continue
+			}
+			s.leave("a second signal came", exitError)
+		case <-over:
+			s.leave("the stop took longer than shutdown.* allows", 0)
+		}
+		return
+	}
+}
+
+// atEnd sets what is to be done when the process ends at once.
+func (s *signals) atEnd(v *daemonLogger, state string, lost func() bool, attrs ...func() []any) {
+	s.ending.Store(&ending{lost: lost, log: func(why string) {
 		var all []any
 		for _, a := range attrs {
 			all = append(all, a()...)
 		}
-		v.Warn(message, all...)
+		v.Warn("stopping at once: "+why+" ("+state+")", all...)
 		v.queue.flush(lastWordsWithin)
-	}
-	s.lastWords.Store(&words)
+	}})
 }
 
-func (s *signals) leave(status int) {
-	said := make(chan struct{})
+// leave ends the process, with exitError also where usages are lost.
+func (s *signals) leave(why string, status int) {
+	lost, logged := make(chan bool, 1), make(chan struct{})
 	go func() {
-		defer close(said)
-		if words := s.lastWords.Load(); words != nil {
-			(*words)()
+		defer close(logged)
+		e := s.ending.Load()
+		if e == nil {
+			lost <- false
+			return
 		}
+		lost <- e.lost()
+		e.log(why)
 	}()
 	select {
-	case <-said:
+	case <-logged:
 	case <-time.After(lastWordsWithin):
+	}
+	select {
+	case is := <-lost:
+		if is {
+			status = exitError
+		}
+	default: // nobody knows
+		status = exitError
 	}
 	s.exit(status)
 }

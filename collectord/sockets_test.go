@@ -415,10 +415,11 @@ func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
 	until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
 
 	// One fails for its data, and another before it comes to that.
-	if err := os.Rename(dir+"/data", dir+"/aside"); err != nil {
-		t.Fatal(err)
+	lock, err := os.Open(dir + "/data/LOCK")
+	if err == nil {
+		err = syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
 	}
-	if err := os.WriteFile(dir+"/data", nil, 0o600); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	fails := func() {
@@ -446,9 +447,7 @@ func TestDaemonThatCantStartKeepsNoClientWaiting(t *testing.T) {
 	fails()
 
 	taken.Close()
-	if err := errors.Join(os.Remove(dir+"/data"), os.Rename(dir+"/aside", dir+"/data")); err != nil {
-		t.Fatal(err)
-	}
+	lock.Close()
 	d := m.run(nil, config, port, admin)
 	until(t, "the sockets are kept", func() bool { return m.kept() == 2+udpSockets() })
 	d.stop()

@@ -11,7 +11,7 @@ import (
 )
 
 func tokenCommand() *cobra.Command {
-	c := &cobra.Command{Use: "token", Short: "Make bearer tokens"}
+	c := &cobra.Command{Use: "token", Short: "Make bearer tokens for clients", GroupID: groupDaemon}
 	var rate int
 	var asJSON bool
 	fresh := &cobra.Command{
@@ -21,11 +21,11 @@ func tokenCommand() *cobra.Command {
 anywhere: whoever is to post needs it now. NAME says in the bucket who sent a usage.`,
 		Example: `  collectord token new ward-3
   collectord token new ward-3 --rate 500 --json`,
-		Args: cobra.ExactArgs(1),
+		Args: argsWanted(1, 1, "the name of a client"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := args[0]
 			if !auth.ValidClient(name) {
-				return fmt.Errorf("%q is not a name of 1 to 63 letters, digits, dots, underscores and hyphens", name)
+				return fmt.Errorf("%q is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)", name)
 			}
 			if rate < 0 || rate > auth.MaxTokenRate {
 				return fmt.Errorf("a rate is a number of usages a second from 1 to %d, or 0 for no limit", auth.MaxTokenRate)

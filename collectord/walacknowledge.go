@@ -21,9 +21,11 @@ quarantine is acknowledged, and what is in the log directory and not part of a l
 read: see to its owner, its mode or the disk, and restart the daemon, which reads it again.
 
 It may be used while the daemon is running.`,
+		Example:           "  collectord wal acknowledge",
+		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: asideNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, _, err := settings(cmd)
+			cfg, err := settings(cmd, "data_dir")
 			if err != nil {
 				return err
 			}
@@ -44,7 +46,7 @@ It may be used while the daemon is running.`,
 
 // asideNames completes the name of something in the quarantine.
 func asideNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-	if cfg, _, err := settings(cmd); err == nil {
+	if cfg, err := settings(cmd, "data_dir"); err == nil {
 		if log, err := wal.Inspect(cfg.DataDir); err == nil {
 			all, _ := log.PutAside() // none can be completed
 			for _, one := range all {

@@ -9,9 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
-	"os"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -25,16 +23,21 @@ import (
 func walCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "wal",
-		Short: "Look at the log in data_dir, or repair it",
-		Long: `Look at the log in data_dir. ls, verify, cat and export change nothing and, like acknowledge, may be used while the daemon is running.
-The daemon repairs by itself what it meets; repair does the same at once, while no daemon is running.`,
+		Short: "Look at the log in data_dir: what waits, and what is damaged; repair it",
+		Long: `Look at the log in data_dir, which holds what is not shipped yet. ls, verify, cat and export change nothing and, like
+acknowledge, may be used while the daemon is running. The daemon repairs by itself what it meets; repair does the same
+at once, while no daemon is running.`,
+		Example: `  collectord wal ls
+  collectord wal verify --data-dir /var/lib/collectord
+  collectord wal export 00000000000000000001-00000000000000000917 >records.ndjson`,
+		GroupID: groupHost,
 	}
-	config.AddFlags(c.PersistentFlags())
-	sub := func(use, short string, run func(*cobra.Command, *config.Config, bool) error) {
-		s := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs}
+	config.AddFlags(c.PersistentFlags(), "data_dir")
+	sub := func(use, short, example string, run func(*cobra.Command, *config.Config, bool) error, uses ...string) {
+		s := &cobra.Command{Use: use, Short: short, Example: example}
 		asJSON := s.Flags().Bool("json", false, "one JSON object a line, for programs")
 		s.RunE = func(cmd *cobra.Command, _ []string) error {
-			cfg, _, err := settings(cmd)
+			cfg, err := settings(cmd, append(uses, "data_dir")...)
 			if err != nil {
 				return err
 			}
@@ -45,11 +48,13 @@ The daemon repairs by itself what it meets; repair does the same at once, while 
 		}
 		c.AddCommand(s)
 	}
-	sub("ls", "List the segments", walLs)
-	sub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", walVerify)
-	sub("cat", "Print the records that check out, one JSON object a line", walCat)
+	sub("ls", "List the segments, and what was put aside", "  collectord wal ls --json", walLs, "shipper.keep", "shipper.destination")
+	sub("verify", "Read every segment and check every checksum; exits with 2 if bytes do not check out", `  collectord wal verify
+  collectord wal verify --json | grep '"ok":false'`, walVerify)
+	sub("cat", "Print the records that check out, one JSON object a line", "  collectord wal cat >records.ndjson", walCat)
 	c.AddCommand(walExportCommand(), walAcknowledgeCommand())
-	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", walRepair)
+	sub("repair", "Seal what a crash left, and save what checks out of damaged segments; no daemon may run", `  systemctl stop collectord
+  collectord wal repair`, walRepair, "node", "wal")
 	return c
 }
 
@@ -85,7 +90,7 @@ func lineOf(e wal.Entry) segmentLine {
 }
 
 func walLs(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
-	log, err := wal.Inspect(cfg.DataDir)
+	log, err := inspect(cfg.DataDir)
 	if err != nil {
 		return err
 	}
@@ -153,7 +158,7 @@ func walVerify(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		return err
 	}
 	if bad > 0 {
-		return notRightf("the log is damaged: %d segments; the daemon saves what checks out when it ships them, collectord wal repair at once", bad)
+		return notRightf("the log is damaged: %s; the daemon saves what checks out when it ships that, collectord wal repair at once, while no daemon runs", plural(bad, "segment"))
 	}
 	return nil
 }
@@ -214,14 +219,14 @@ func walCat(cmd *cobra.Command, cfg *config.Config, _ bool) error {
 		return err
 	}
 	if bad > 0 {
-		return notRightf("the log is damaged: %d segments are not whole; collectord wal verify tells more", bad)
+		return notRightf("the log is damaged: in %s records are missing; collectord wal verify names them", plural(bad, "segment"))
 	}
 	return nil
 }
 
 // examineAll reads all segments that hold, or may hold, records.
 func examineAll(cmd *cobra.Command, dataDir string, each func(*wal.Record) error, done func(wal.Entry, *wal.Report) error) error {
-	log, err := wal.Inspect(dataDir)
+	log, err := inspect(dataDir)
 	if err != nil {
 		return err
 	}
@@ -261,7 +266,7 @@ func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	if err := becomeOwner(cfg.DataDir); err != nil {
 		return err
 	}
-	if _, err := wal.Inspect(cfg.DataDir); err != nil {
+	if _, err := inspect(cfg.DataDir); err != nil {
 		return err // nothing there, and nothing is made
 	}
 	var logger *slog.Logger
@@ -274,7 +279,7 @@ func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
-		return err
+		return inUse(err, "the daemon repairs by itself what it meets; to do so now, stop it (systemctl stop collectord)")
 	}
 	if err = awaitStart(cmd.Context(), log, repairPatience); err == nil {
 		err = repair(cmd, log, logger)
@@ -326,6 +331,28 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 	return nil
 }
 
+// inspect looks at the log in a data directory.
+func inspect(dataDir string) (*wal.Inspector, error) {
+	log, err := wal.Inspect(dataDir)
+	return log, noLog(err)
+}
+
+// noLog adds what to do where no log was found.
+func noLog(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w (name the daemon's directory with --data-dir, or its configuration with --config)", err)
+	}
+	return err
+}
+
+// inUse adds what to do while another process uses the log.
+func inUse(err error, advice string) error {
+	if held := (*wal.InUseError)(nil); errors.As(err, &held) {
+		return fmt.Errorf("%w: %s", err, advice)
+	}
+	return err
+}
+
 // repairPatience is how long repair waits for a disk that fails.
 const repairPatience = 10 * time.Second
 
@@ -343,24 +370,4 @@ func salvage(log *wal.Log, s *wal.Segment) (changed bool, err error) {
 		}
 		<-time.After(salvageWait)
 	}
-}
-
-// becomeOwner makes the process that of the user who owns dir, so that what it
-// writes there belongs to the daemon's user.
-func becomeOwner(dir string) error {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok || int(owner.Uid) == os.Geteuid() {
-		return nil
-	}
-	if os.Geteuid() != 0 {
-		return fmt.Errorf("%s belongs to user %d: run this as that user, or as root", dir, owner.Uid)
-	}
-	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(int(owner.Gid)), syscall.Setuid(int(owner.Uid))); err != nil {
-		return fmt.Errorf("become the owner of %s: %w", dir, err)
-	}
-	return nil
 }

@@ -23,10 +23,12 @@ that a file holds, copy it to another name.
 
 What could not be printed is told on standard error, by sequence numbers and by bytes of the file. The exit status is
 2 then.`,
-		Args:              cobra.ExactArgs(1),
+		Example: `  collectord wal export 00000000000000000001-00000000000000000917 >records.ndjson
+  collectord wal export ./copy-of-a-segment`,
+		Args:              argsWanted(1, 1, "the name of a segment"),
 		ValidArgsFunction: segmentNames,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, _, err := settings(cmd)
+			cfg, err := settings(cmd, "data_dir")
 			if err != nil {
 				return err
 			}
@@ -37,7 +39,7 @@ What could not be printed is told on standard error, by sequence numbers and by 
 
 // segmentNames completes the name of a segment, or of a file.
 func segmentNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-	if cfg, _, err := settings(cmd); err == nil {
+	if cfg, err := settings(cmd, "data_dir"); err == nil {
 		if log, err := wal.Inspect(cfg.DataDir); err == nil {
 			entries, _ := log.Entries() // none can be completed
 			for _, e := range entries {
@@ -51,7 +53,7 @@ func segmentNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ c
 func walExport(cmd *cobra.Command, dataDir, name string) error {
 	log, entry, err := wal.Find(dataDir, name)
 	if err != nil {
-		return err
+		return noLog(err)
 	}
 	out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
 	missing := func(format string, args ...any) {

@@ -93,7 +93,7 @@ func TestWalExportPrintsWhatIsLeftOfOneSegment(t *testing.T) {
 	}
 	export(filepath.Base(kept[0]), "", 2, "not exported: bytes 0 to ")
 
-	if _, stderr, status := runWal(t, config, "export"); status != 1 || !strings.Contains(stderr, "accepts 1 arg") {
+	if _, stderr, status := runWal(t, config, "export"); status != 1 || !strings.Contains(stderr, "takes the name of a segment") {
 		t.Errorf("export of nothing exits with %d: %s", status, stderr)
 	}
 }

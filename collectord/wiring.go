@@ -2,6 +2,7 @@ package main
 
 import (
 	"log/slog"
+	"net/url"
 	"strings"
 
 	"collectord/collectord/admin"
@@ -118,6 +119,15 @@ func udpOptions(cfg *config.Config, logger *slog.Logger) udpserver.Options {
 
 // isFolder reports whether objects go to a folder.
 func isFolder(cfg *config.Config) bool { return strings.HasPrefix(cfg.Shipper.Destination, "file:") }
+
+// bucketFolder returns the path of that folder.
+func bucketFolder(cfg *config.Config) string {
+	u, err := url.Parse(cfg.Shipper.Destination)
+	if err != nil { // it was checked
+		return ""
+	}
+	return u.Path
+}
 
 // openStore is for the collector whose log that is.
 func openStore(cfg *config.Config, log *wal.Log, logger *slog.Logger) (bucket.Store, error) {

@@ -1,5 +1,7 @@
 package config
 
+import "slices"
+
 // Change is a key whose value differs between two configurations.
 type Change struct {
 	Key      string
@@ -26,7 +28,7 @@ func (c *Config) Reloaded(next *Config) (*Config, []Change, error) {
 	var mistakes Mistakes
 	merged := build(raw, func(key, reason string) {
 		mistakes = append(mistakes, Mistake{key, "together with what needs a restart", reason})
-	})
+	}, func(keys ...string) bool { return !slices.ContainsFunc(keys, mistakes.about) })
 	if len(mistakes) > 0 {
 		return nil, changes, mistakes
 	}

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -116,6 +116,7 @@ const DefaultPath = "/etc/collectord/collectord.yaml"
 type Source struct {
 	Path  string         // of the file; empty: DefaultPath, which need not exist
 	Flags *pflag.FlagSet // that AddFlags was called on, or nil
+	Uses  []string       // keys and sections that are needed; nil: all. A wrong value of another is a warning
 }
 
 // File returns the file that is read, or "" if there is none.
@@ -129,63 +130,49 @@ func (s Source) File() string {
 	return DefaultPath
 }
 
-// Load reads, merges and checks all settings. The error is a Mistakes if the
-// settings are at fault. Warnings are for the log.
+// Load reads, merges and checks all settings. The error is a Mistakes.
+// Warnings are for the log.
 func Load(src Source) (c *Config, warnings []string, err error) {
-	l := &loader{source: src, origin: map[string]string{}}
-	if err := l.readFile(); err != nil {
-		return nil, nil, err
+	d := Read(src)
+	if len(d.Mistakes) > 0 {
+		return nil, d.Warnings, d.Mistakes
 	}
-	if err := l.bind(); err != nil {
-		return nil, nil, fmt.Errorf("read configuration: %w", err)
-	}
-	warnings = l.noteEnviron()
-	raw := make(map[string]string, len(keys))
-	for _, k := range keys {
-		raw[k.Name] = l.viper.GetString(k.Name)
-	}
-	c = build(raw, l.mistake)
-	if len(l.mistakes) > 0 {
-		return nil, warnings, l.mistakes
-	}
-	return c, append(warnings, c.warnings()...), nil
+	return d.Config, d.Warnings, nil
 }
 
-// warnings are about what is allowed and yet seldom meant.
-func (c *Config) warnings() (all []string) {
-	for _, entry := range Entries(c.HTTP.Listen) {
-		if a := entry[0]; !a.local() && c.HTTP.TokensFile != "" && c.HTTP.TLS.Cert == "" {
-			all = append(all, fmt.Sprintf("http.listen %s takes tokens that can be read on their way: set http.tls.cert and http.tls.key, or listen on localhost behind a proxy that speaks TLS", a.entry()))
-		}
-	}
-	if slices.Contains(c.HTTP.Origins, "null") {
-		all = append(all, "http.origins holds null: every web site can make a page with that origin, and send usages from this host's browsers")
-	}
-	return append(all, c.onlyIPv6()...)
-}
-
-// build parses and checks the effective values.
-func build(raw map[string]string, mistake func(key, reason string)) *Config {
+// build parses and checks the effective values. A wrong one is replaced by its
+// default; of a list what is right remains. sound reports whether no mistake was found in any of some keys.
+func build(raw map[string]string, mistake func(key, reason string), sound func(keys ...string) bool) *Config {
 	c := &Config{raw: raw}
-	sound := true
 	for _, k := range keys {
 		err := errNotUTF8
 		if utf8.ValidString(raw[k.Name]) {
 			err = k.value.set(c, raw[k.Name])
 		}
-		if err != nil {
-			sound = false
+		if err == nil {
+			continue
+		}
+		for _, err := range parts(err) {
 			reason := fmt.Sprintf("%q %v", raw[k.Name], err)
 			if errors.Is(err, errCredential) {
 				reason = err.Error()
 			}
 			mistake(k.Name, reason)
 		}
+		if !k.value.list {
+			_ = k.value.set(c, k.Default) // never fails
+		}
 	}
-	if sound { // combinations of wrong values say nothing
-		c.finish(mistake)
-	}
+	c.finish(mistake, sound)
 	return c
+}
+
+// parts returns the errors that were joined to one. A wrapped one is a single mistake.
+func parts(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
 }
 
 // The ages at which segments are sealed, unless one is set.
@@ -199,28 +186,24 @@ var (
 	notForNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 )
 
-// finish fills in what depends on the host and checks combinations.
-func (c *Config) finish(mistake func(key, reason string)) {
+// finish fills in what depends on the host and checks combinations. One with a
+// wrong value says nothing.
+func (c *Config) finish(mistake func(key, reason string), sound func(keys ...string) bool) {
 	if c.Node == "" {
 		host, err := os.Hostname()
 		if err != nil {
 			mistake("node", "is empty and the host has no name: set it")
-			return
 		}
-		host = strings.Trim(notForNames.ReplaceAllString(host, "-"), "-")
-		c.Node = host[:min(len(host), 63)]
-		if c.Node == "" {
-			c.Node = "localhost"
-		}
+		c.Node = nodeOf(host)
 	}
 	var err error
 	if c.DataDir, err = filepath.Abs(c.DataDir); err != nil {
 		mistake("data_dir", err.Error())
 	}
 	if c.Shipper.Destination == "" {
-		c.Shipper.Destination = "file://" + filepath.Join(c.DataDir, "archive")
+		c.Shipper.Destination = (&url.URL{Scheme: "file", Path: filepath.Join(c.DataDir, "archive")}).String()
 	}
-	if strings.HasPrefix(c.Shipper.Destination, "s3://") && c.Shipper.S3.Endpoint == "" && c.Shipper.S3.Region == "" {
+	if strings.HasPrefix(c.Shipper.Destination, "s3://") && c.Shipper.S3.Endpoint == "" && c.Shipper.S3.Region == "" && sound("shipper.s3.endpoint", "shipper.s3.region") {
 		mistake("shipper.s3.endpoint", "is empty, which means AWS: set shipper.s3.region then, or name the endpoint of another storage")
 	}
 	if c.WAL.SealSmallAfter == 0 {
@@ -230,17 +213,17 @@ func (c *Config) finish(mistake func(key, reason string)) {
 		}
 	}
 	ordered := func(lesser, greater string, a, b time.Duration) {
-		if a > b {
+		if a > b && sound(lesser, greater) {
 			mistake(lesser, fmt.Sprintf("is more than %s (%s)", greater, durationText(b)))
 		}
 	}
 	ordered("wal.probe_min", "wal.probe_max", c.WAL.ProbeMin, c.WAL.ProbeMax)
 	ordered("shipper.retry_min", "shipper.retry_max", c.Shipper.RetryMin, c.Shipper.RetryMax)
 	ordered("shipper.retry_max", "shipper.retry_max_permanent", c.Shipper.RetryMax, c.Shipper.RetryMaxPermanent)
-	if c.HTTP.MaxRecord > c.HTTP.MaxDecoded {
+	if c.HTTP.MaxRecord > c.HTTP.MaxDecoded && sound("http.max_record", "http.max_decoded") {
 		mistake("http.max_record", "is more than http.max_decoded")
 	}
-	if c.HTTP.MaxInFlight < max(c.HTTP.MaxBody, c.HTTP.MaxDecoded) {
+	if c.HTTP.MaxInFlight < max(c.HTTP.MaxBody, c.HTTP.MaxDecoded) && sound("http.max_in_flight", "http.max_body", "http.max_decoded") {
 		mistake("http.max_in_flight", "is less than http.max_body or http.max_decoded: the largest body would never be taken")
 	}
 	for _, pair := range [][3]string{
@@ -248,19 +231,37 @@ func (c *Config) finish(mistake func(key, reason string)) {
 		{"http.tls.key", c.HTTP.TLS.Cert, "http.tls.cert"},
 		{"http.tls.cert", c.HTTP.TLS.ClientCA, "http.tls.client_ca"},
 	} {
-		if c.raw[pair[0]] == "" && pair[1] != "" {
+		if c.raw[pair[0]] == "" && pair[1] != "" && sound(pair[0]) {
 			mistake(pair[2], fmt.Sprintf("needs %s, which is empty", pair[0]))
 		}
 	}
-	for _, entry := range Entries(c.HTTP.Listen) {
-		if a := entry[0]; !a.local() && !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" {
-			mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: say who may in http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a.entry()))
-		}
-	}
-	for _, entry := range Entries(c.UDP.Listen) {
-		if a := entry[0]; !a.local() && len(c.UDP.Allow) == 0 {
-			mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all), or set udp.listen: off", a.entry()))
-		}
-	}
+	c.findOpen(mistake, sound)
 	c.findOverlaps(mistake)
+}
+
+// nodeOf makes the name of a host that of a node.
+func nodeOf(host string) string {
+	host = strings.Trim(notForNames.ReplaceAllString(host, "-"), "-")
+	if host = host[:min(len(host), 63)]; strings.Trim(host, ".") == "" {
+		return "localhost"
+	}
+	return host
+}
+
+// findOpen finds listeners that other hosts can reach, and that let anybody send.
+func (c *Config) findOpen(mistake func(key, reason string), sound func(keys ...string) bool) {
+	if !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" && sound("http.anonymous", "http.tokens_file", "http.tls.client_ca") {
+		for _, entry := range Entries(c.HTTP.Listen) {
+			if a := entry[0]; !a.local() {
+				mistake("http.listen", fmt.Sprintf("%s can be reached from other hosts, and anyone there could post: say who may in http.tokens_file or http.tls.client_ca, listen on localhost behind a proxy, or set http.anonymous: true if that is meant", a.entry()))
+			}
+		}
+	}
+	if len(c.UDP.Allow) == 0 && sound("udp.allow") {
+		for _, entry := range Entries(c.UDP.Listen) {
+			if a := entry[0]; !a.local() {
+				mistake("udp.listen", fmt.Sprintf("%s can be reached from other hosts: name the networks that may send in udp.allow (0.0.0.0/0 for all), or set udp.listen: off", a.entry()))
+			}
+		}
+	}
 }

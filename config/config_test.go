@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -137,6 +138,79 @@ func TestWhatIsNotMeantIsAMistake(t *testing.T) {
 	}
 }
 
+// What is wrong in a list does not keep its other parts, and other keys, from being checked.
+func TestAMistakeHidesNoOther(t *testing.T) {
+	_, err := load(t, "http: {listen: ['h:1', '0.0.0.0:1', '[::]:x'], max_body: 1}\nudp: {listen: '0.0.0.0:2', allow: ''}\nshipper: {retry_min: 2m}\nwal: {probe_min: soon}\n")
+	for _, want := range []string{
+		`holds "h:1", which is not an address`, `holds "[::]:x", which is not an address`, "0.0.0.0:1 can be reached from other hosts",
+		`http.max_body (`, "0.0.0.0:2 can be reached from other hosts", "is more than shipper.retry_max", "wal.probe_min (",
+	} {
+		if err == nil || strings.Count(err.Error(), want) != 1 {
+			t.Errorf("not told, or twice: %s:\n%v", want, err)
+		}
+	}
+	if m := Mistakes(nil); !errors.As(err, &m) || len(m) != 7 {
+		t.Errorf("%d mistakes, want 7:\n%v", len(m), err)
+	}
+}
+
+func TestEndpoints(t *testing.T) {
+	for endpoint, plaintext := range map[string]bool{
+		"": false, "https://h": false, "h": false, "h:9000": false, "10.0.0.1:9000": false, "[::1]:9000": false, "https://h:1/": false, "HTTPS://H": false,
+		"http://h": true, "http://h:9000/": true, "http://10.0.0.1:9000": true, "http://[fd00::1]:9000": true, "http://s3_a.example": true,
+		"http://localhost:9000": false, "http://a.localhost": false, "http://127.0.0.2": false, "http://[::1]": false, "HTTP://Localhost.:9000": false,
+	} {
+		if err := checkEndpoint(endpoint); err != nil || isPlaintext(endpoint) != plaintext {
+			t.Errorf("%q: %v, plaintext beyond this host: %v", endpoint, err, isPlaintext(endpoint))
+		}
+	}
+	for _, endpoint := range []string{
+		"http://", "ftp://h", "s3://h", "//h", "http:/h", "http:h", "http://h:0", "http://h:65536", "http://h:", "h:http", "http://h:-1", "http://h/p", "https://h//", "h/p",
+		"http://h?a", "http://h#a", " http://h", "http://h ", "http://a b", "http://[::1", "http://::1:9000", "http://me@h", "me:pw@h", "http://h\n", "http://ü",
+	} {
+		if err := checkEndpoint(endpoint); err == nil {
+			t.Errorf("%q is an endpoint", endpoint)
+		}
+	}
+}
+
+// A network of IPv4 in IPv6 is that of IPv4, since senders are.
+func TestNetworksThatCanMatchNobodyAreTold(t *testing.T) {
+	for text, want := range map[string]struct{ allow, told string }{
+		"listen: '127.0.0.1:1', allow: '::ffff:127.0.0.1/128'":      {"[127.0.0.1/32]", ""},
+		"listen: '127.0.0.1:1', allow: '::ffff:10.1.2.3/104'":       {"[10.0.0.0/8]", ""},
+		"listen: '127.0.0.1:1', allow: '::ffff:0:0/96'":             {"[0.0.0.0/0]", ""},
+		"listen: '127.0.0.1:1', allow: '::/0'":                      {"[::/0]", "udp.allow ::/0 matches no sender: udp.listen has no IPv6 address"},
+		"listen: '127.0.0.1:1', allow: '0.0.0.0/0,::/0'":            {"[0.0.0.0/0 ::/0]", ""},
+		"listen: '[::1]:1', allow: '127.0.0.0/8'":                   {"[127.0.0.0/8]", "udp.allow 127.0.0.0/8 matches no sender: udp.listen has no IPv4 address"},
+		"listen: 'localhost:1', allow: '127.0.0.0/8,::1/128'":       {"[127.0.0.0/8 ::1/128]", ""},
+		"listen: off, allow: '10.0.0.0/8'":                          {"[10.0.0.0/8]", ""},
+		"listen: 'localhost:1', allow: '224.0.0.0/4'":               {"[224.0.0.0/4]", "no datagram comes from such an address"},
+		"listen: 'localhost:1', allow: '0.0.0.0/32'":                {"[0.0.0.0/32]", "no datagram comes from such an address"},
+		"listen: 'localhost:1', allow: '0.0.0.0/0,::/0,10.1.2.3/8'": {"[0.0.0.0/0 ::/0 10.0.0.0/8]", ""},
+	} {
+		c, warnings, err := Load(Source{Path: fileWith(t, "udp: {"+text+"}")})
+		if err != nil || fmt.Sprint(c.UDP.Allow) != want.allow || (want.told == "") != (len(warnings) == 0) || !strings.Contains(strings.Join(warnings, "\n"), want.told) {
+			t.Errorf("%s: %v, %q", text, err, warnings)
+		}
+	}
+}
+
+// Whoever needs only some keys is warned of wrong values of the others, and stopped by all
+// that may be meant for his.
+func TestUnusedKeysMayBeWrong(t *testing.T) {
+	for text, wrong := range map[string]bool{
+		"http: {max_body: x}": false, "http: 7": false, "http: {max_body: ~}": false, "http: {max_body: &a 1MiB}": false, "http: {listen: '0.0.0.0:1'}": false,
+		"node: a\nnode: b": false, "htp: {}": true, "http: {max_bodi: 1MiB}": true, "a: {": true, "wal: 7": true, "wal: {probe_min: 1h}": true, "data_dir: ~": true,
+		"shipper: {level: x}": false, "shipper: 7": true, "shipper: {s3: {region: '!'}}": true, "shipper: {s3: 7}": true, "a: 1\n---\nb: 2": true,
+	} {
+		c, warnings, err := Load(Source{Path: fileWith(t, text), Uses: []string{"data_dir", "wal", "shipper.s3"}})
+		if (err != nil) != wrong || !wrong && (len(warnings) != 1 || c.HTTP.MaxBody != 4<<20 || c.Shipper.Level != "default") {
+			t.Errorf("%s: %v, %q", text, err, warnings)
+		}
+	}
+}
+
 // Whoever has only variables to set is told of those.
 func TestMistakesOfVariablesNameVariables(t *testing.T) {
 	t.Setenv("COLLECTORD_HTTP_LISTEN", "0.0.0.0:3000")
@@ -227,14 +301,17 @@ func TestPrintedConfigurationLoadsAsTheSame(t *testing.T) {
 func TestUnknownVariableIsAWarning(t *testing.T) {
 	t.Setenv("COLLECTORD_PORT_3000_TCP", "tcp://10.0.0.1:3000")
 	t.Setenv("COLLECTORD_HTTP", "wiped")
+	t.Setenv("COLLECTORD_HTTP_MAX_CONECTIONS", "8")
+	t.Setenv(TokenVariable, "cd_x")
 	c, warnings, err := Load(Source{Path: fileWith(t, "http: {max_connections: 7}")})
-	if err != nil || len(warnings) != 2 || c.HTTP.MaxConnections != 7 {
+	if err != nil || len(warnings) != 3 || c.HTTP.MaxConnections != 7 || !strings.Contains(strings.Join(warnings, "\n"), "the nearest is COLLECTORD_HTTP_MAX_CONNECTIONS") {
 		t.Errorf("%v, %v", warnings, err)
 	}
 }
 
 func TestNamedFileMustExist(t *testing.T) {
-	if _, _, err := Load(Source{Path: "/nonexistent/collectord.yaml"}); !errors.Is(err, os.ErrNotExist) {
+	_, _, err := Load(Source{Path: "/nonexistent/collectord.yaml"})
+	if m := Mistakes(nil); !errors.As(err, &m) || err.Error() != "configuration (/nonexistent/collectord.yaml): can't be read: no such file or directory" {
 		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"regexp"
 	"strings"
 )
@@ -15,18 +16,18 @@ var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*[a-z0-9]$`)
 // destination is file:///path or s3://bucket/prefix.
 func destination(to func(*Config) *string) value {
 	return value{kind: "a URL", set: func(c *Config, s string) error {
-		if err := checkDestination(s); err != nil {
-			return err
-		}
 		*to(c) = s
-		return nil
+		return checkDestination(s)
 	}}
 }
 
 // checkDestination says what is wrong with a destination. A user and password in it are not repeated.
 func checkDestination(s string) error {
-	if s == "" || strings.HasPrefix(s, "file:///") {
+	if s == "" {
 		return nil
+	}
+	if folder, ok := strings.CutPrefix(s, "file://"); ok && strings.HasPrefix(folder, "/") {
+		return checkFolder(folder)
 	}
 	rest, ok := strings.CutPrefix(s, "s3://")
 	if !ok {
@@ -35,7 +36,7 @@ func checkDestination(s string) error {
 	name, prefix, _ := strings.Cut(rest, "/")
 	switch {
 	case strings.Contains(name, "@"):
-		return errors.New("has a user or a key before the bucket: keys belong into shipper.s3.credentials_file")
+		return errCredential
 	case len(name) < 3:
 		return fmt.Errorf("names the bucket %q, which is too short: a name has at least 3 characters", name)
 	case len(name) > 63:
@@ -57,6 +58,22 @@ func checkDestination(s string) error {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune(prefixMarks, r)
 	}); i >= 0 {
 		return fmt.Errorf("has a prefix with %q: letters of ASCII, digits and %s are allowed", []rune(prefix[i:])[0], prefixMarks)
+	}
+	return nil
+}
+
+// checkFolder says what is wrong with the path of a URL.
+func checkFolder(escaped string) error {
+	u, err := url.Parse("file://" + escaped)
+	switch {
+	case err != nil:
+		return errors.New("has a % that is not followed by two hexadecimal digits, or a control character: write %25 for %")
+	case strings.ContainsAny(escaped, "?#"):
+		return errors.New("has a ? or # in the path: write %3F or %23")
+	case strings.HasPrefix(u.Path, "/~"):
+		return errTilde
+	case strings.Trim(u.Path, "/") == "":
+		return errors.New("names no folder: write file:///path")
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/url"
 	"strings"
 	"testing"
 )
@@ -9,6 +10,13 @@ func TestAMistakeInTheDestinationIsNamed(t *testing.T) {
 	for destination, want := range map[string]string{
 		"":                                       "",
 		"file:///var/lib/x y":                    "",
+		"file:///var/lib/50%25":                  "",
+		"file:///var/lib/50%":                    "write %25 for %",
+		"file:///a?b":                            "has a ? or # in the path",
+		"file:///a#b":                            "has a ? or # in the path",
+		"file:///":                               "names no folder",
+		"file:////":                              "names no folder",
+		"file:///~/a":                            "only shells expand",
 		"s3://abc":                               "",
 		"s3://abc/":                              "",
 		"s3://abc/a":                             "",
@@ -43,6 +51,17 @@ func TestAMistakeInTheDestinationIsNamed(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%q: a secret is repeated: %v", destination, err)
+		}
+	}
+}
+
+// The default is where data_dir says, whatever is in its name.
+func TestTheFolderInADataDirOfAnyNameIsInIt(t *testing.T) {
+	for _, dir := range []string{"/a#b", "/a?b", "/50%", "/a b", "/ü"} {
+		c := mustLoad(t, "data_dir: '"+dir+"'")
+		u, err := url.Parse(c.Shipper.Destination)
+		if err != nil || u.Path != dir+"/archive" || checkDestination(c.Shipper.Destination) != nil {
+			t.Errorf("%s: %s: %v", dir, c.Shipper.Destination, err)
 		}
 	}
 }

@@ -1,6 +1,9 @@
 // Package config turns a file, the environment and flags into one validated
 // Config: flag over environment over file over default.
 //
+// Load is for commands, of which some need only a few keys (Source.Uses); Read returns
+// a Draft with mistakes and all, to which main adds what it finds wrong on the host.
+//
 // It owns the table of keys (keys.go), from which everything else follows: the
 // defaults, the variables, the flags, the checks, the example file, the manual
 // page, and which keys a reload can change. It does not know what a value is

@@ -50,7 +50,7 @@ func find(name string) (Key, bool) {
 // settings: readers rely on them.
 var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	{
-		"node", "", "This host's name in object keys: [A-Za-z0-9._-], at most 63 characters.\nEmpty: the host's own name.",
+		"node", "", "This host's name in object keys: [A-Za-z0-9._-], at most 63 characters, other than . and .. alone.\nEmpty: the host's own name.",
 		"node", restart, node(func(c *Config) *string { return &c.Node }),
 	},
 	{
@@ -214,7 +214,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"seal-after", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealAfter }),
 	},
 	{
-		"wal.seal_small_after", "", "Age at which it is sealed and shipped whatever it holds: what a quiet host may have that\nnobody else has. Empty: 5m, or wal.seal_after where that is not 60s.",
+		"wal.seal_small_after", "", "Age at which a segment is sealed and shipped whatever it holds: what a quiet host may have that\nnobody else has. Empty: 5m, or wal.seal_after where that is not 60s.",
 		"seal-small-after", live, durationOr(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealSmallAfter }),
 	},
 	{
@@ -283,12 +283,12 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(0, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.Heartbeat }),
 	},
 	{
-		"shipper.s3.endpoint", "", "Storage other than AWS, such as http://minio.example:9000.",
+		"shipper.s3.endpoint", "", "Storage other than AWS, such as https://minio.example:9000.",
 		"s3-endpoint", restart, endpoint(func(c *Config) *string { return &c.Shipper.S3.Endpoint }),
 	},
 	{
 		"shipper.s3.region", "", "Region of the bucket. Empty: the storage is asked.",
-		"s3-region", restart, text(func(c *Config) *string { return &c.Shipper.S3.Region }),
+		"s3-region", restart, word(func(c *Config) *string { return &c.Shipper.S3.Region }),
 	},
 	{
 		"shipper.s3.path_style", "auto", "Whether the bucket goes into the path of requests: auto, on or off.",

@@ -1,18 +1,15 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
+	"iter"
 	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
-	"go.yaml.in/yaml/v3"
 )
 
 // Mistakes is everything that is wrong with the settings.
@@ -35,29 +32,59 @@ func (m Mistakes) Error() string {
 
 func (m Mistake) String() string { return fmt.Sprintf("%s (%s): %s", m.Key, m.Origin, m.Reason) }
 
+// about reports whether a mistake is about the key, or about a section that it is in.
+func (m Mistakes) about(key string) bool {
+	return slices.ContainsFunc(m, func(m Mistake) bool { return isWithin(key, m.Key) })
+}
+
 // loader merges the sources through viper, which is fed text only: what a value
 // means is decided by the table of keys, not by what YAML takes it for.
 type loader struct {
 	source   Source
-	viper    *viper.Viper
 	path     string
 	origin   map[string]string // of keys set in the file or the environment
 	mistakes Mistakes
 }
 
-func (l *loader) mistake(key, reason string) {
-	origin := l.origin[key]
+// originOf returns where the value of a key comes from.
+func (l *loader) originOf(key string) string {
 	if f := l.flag(key); f != nil && f.Changed {
-		origin = "--" + f.Name
+		return flagPrefix + f.Name
 	}
-	if origin == "" {
-		origin = "default"
+	if origin := l.origin[key]; origin != "" {
+		return origin
 	}
+	return "default"
+}
+
+func (l *loader) mistake(key, reason string) {
+	l.mistakes = append(l.mistakes, l.newMistake(key, reason))
+}
+
+func (l *loader) newMistake(key, reason string) Mistake {
+	origin := l.originOf(key)
 	if strings.HasPrefix(origin, envPrefix) {
 		reason = inVariables(reason)
 	}
-	l.mistakes = append(l.mistakes, Mistake{key, origin, reason})
+	return Mistake{key, origin, reason}
 }
+
+// flagPrefix begins the origin of a value that was given as a flag.
+const flagPrefix = "--"
+
+func (l *loader) sound(keys ...string) bool { return !slices.ContainsFunc(keys, l.mistakes.about) }
+
+// needs reports whether a mistake is one for whoever needs only some keys. What is not a
+// key might be meant as one that is needed, and a flag was given to be used.
+func (l *loader) needs(m Mistake) bool {
+	isKnown := slices.ContainsFunc(keys, func(k Key) bool { return isWithin(k.Name, m.Key) })
+	return l.source.Uses == nil || !isKnown || strings.HasPrefix(m.Origin, flagPrefix) || slices.ContainsFunc(l.source.Uses, func(used string) bool {
+		return isWithin(m.Key, used) || isWithin(used, m.Key)
+	})
+}
+
+// isWithin reports whether a key is another, or in that section.
+func isWithin(key, section string) bool { return key == section || strings.HasPrefix(key, section+".") }
 
 // inVariables names the variables of the keys that a reason names: in a container
 // there may be nothing else to set.
@@ -80,153 +107,38 @@ func (l *loader) flag(key string) *pflag.Flag {
 	return l.source.Flags.Lookup(k.Flag)
 }
 
-// AddFlags defines a flag for each key that has one.
-func AddFlags(flags *pflag.FlagSet) {
+// merge has viper merge the settings of the file with variables, flags and defaults.
+// AutomaticEnv is not used: a variable named like a section would wipe it.
+func (l *loader) merge(settings map[string]any) (raw map[string]string, err error) {
+	v := viper.New()
+	v.AllowEmptyEnv(true)
+	err = v.MergeConfigMap(settings)
+	raw = make(map[string]string, len(keys))
 	for _, k := range keys {
-		if k.Flag != "" {
-			doc, _, _ := strings.Cut(k.Doc, "\n")
-			flags.String(k.Flag, k.Default, fmt.Sprintf("%s (%s)", strings.TrimSuffix(doc, "."), k.Name))
-		}
-	}
-}
-
-// readFile walks the YAML nodes, so that exact spelling, line and text are known.
-func (l *loader) readFile() error {
-	l.viper = viper.New()
-	l.path = l.source.Path
-	if l.path == "" {
-		l.path = DefaultPath
-	}
-	content, err := os.ReadFile(l.path)
-	if errors.Is(err, fs.ErrNotExist) && l.source.Path == "" {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read configuration: %w", err)
-	}
-	var doc yaml.Node
-	d := yaml.NewDecoder(bytes.NewReader(content))
-	if err := d.Decode(&doc); errors.Is(err, io.EOF) {
-		return nil // empty
-	} else if err != nil {
-		l.fileMistake("", 0, strings.TrimPrefix(err.Error(), "yaml: "))
-		return nil
-	}
-	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		l.fileMistake("", 0, "holds more than one document")
-	}
-	settings := map[string]any{}
-	if root := doc.Content[0]; !isNull(root) {
-		l.walk("", root, settings)
-	}
-	return l.viper.MergeConfigMap(settings)
-}
-
-func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
-
-func (l *loader) fileMistake(key string, line int, reason string) {
-	origin := l.path
-	if line > 0 {
-		origin = fmt.Sprintf("%s line %d", l.path, line)
-	}
-	if key == "" {
-		key = "configuration"
-	}
-	l.mistakes = append(l.mistakes, Mistake{key, origin, reason})
-}
-
-// walk enters the settings below node, a section, in nested maps.
-func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) {
-	if node.Kind != yaml.MappingNode {
-		l.fileMistake(section, node.Line, "is a section: its keys belong below it, indented")
-		return
-	}
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		name, value := node.Content[i], node.Content[i+1]
-		key := strings.TrimPrefix(section+"."+name.Value, ".")
-		if name.Kind != yaml.ScalarNode || strings.Contains(name.Value, ".") {
-			l.fileMistake(key, name.Line, "is not a key: a key is a plain word below its section")
-			continue
-		}
-		k, isKey := find(key)
-		isSection := slices.ContainsFunc(keys, func(k Key) bool { return strings.HasPrefix(k.Name, key+".") })
-		if _, twice := settings[name.Value]; twice {
-			l.fileMistake(key, name.Line, "is set twice")
-			continue
-		}
-		switch {
-		case isSection && isNull(value): // all of its keys are commented out
-		case isSection:
-			below := map[string]any{}
-			l.walk(key, value, below)
-			settings[name.Value] = below
-		case isKey:
-			if text, ok := l.text(k, value); ok {
-				settings[name.Value] = text
-				l.origin[key] = fmt.Sprintf("%s line %d", l.path, value.Line)
-			}
-		default:
-			l.fileMistake(key, name.Line, "is not a key; the nearest is "+nearest(key))
-		}
-	}
-}
-
-// text returns a scalar as it is written, and a list of them joined by commas.
-func (l *loader) text(k Key, n *yaml.Node) (string, bool) {
-	switch {
-	case n.Style&yaml.TaggedStyle != 0:
-		l.fileMistake(k.Name, n.Line, "has a YAML tag: write the value as it is")
-	case isNull(n):
-		l.fileMistake(k.Name, n.Line, "has no value: remove it, or write \"\"")
-	case n.Kind == yaml.ScalarNode:
-		return n.Value, true
-	case n.Kind == yaml.SequenceNode && k.value.list:
-		var parts []string
-		for _, item := range n.Content {
-			if item.Kind != yaml.ScalarNode || isNull(item) || item.Style&yaml.TaggedStyle != 0 {
-				l.fileMistake(k.Name, item.Line, "holds something other than text")
-				return "", false
-			}
-			parts = append(parts, item.Value)
-		}
-		return strings.Join(parts, ","), true
-	case k.value.list:
-		l.fileMistake(k.Name, n.Line, "takes one value, or a list")
-	default:
-		l.fileMistake(k.Name, n.Line, "takes one value")
-	}
-	return "", false
-}
-
-// bind tells viper of variables, flags and defaults. AutomaticEnv is not used: a
-// variable named like a section would wipe it.
-func (l *loader) bind() error {
-	l.viper.AllowEmptyEnv(true)
-	for _, k := range keys {
-		l.viper.SetDefault(k.Name, k.Default)
-		if err := l.viper.BindEnv(k.Name, k.Env()); err != nil {
-			return err
-		}
+		v.SetDefault(k.Name, k.Default)
+		err = errors.Join(err, v.BindEnv(k.Name, k.Env()))
 		if f := l.flag(k.Name); f != nil {
-			if err := l.viper.BindPFlag(k.Name, f); err != nil {
-				return err
-			}
+			err = errors.Join(err, v.BindPFlag(k.Name, f))
 		}
+		raw[k.Name] = v.GetString(k.Name)
 	}
-	return nil
+	return raw, err
 }
+
+// TokenVariable holds the token of a client, and sets no key.
+const TokenVariable = envPrefix + "TOKEN"
 
 // noteEnviron notes which variables are set, and warns of those that would set
 // something if there were such a key.
 func (l *loader) noteEnviron() (warnings []string) {
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(name, envPrefix) {
+		if !strings.HasPrefix(name, envPrefix) || name == TokenVariable {
 			continue
 		}
 		i := slices.IndexFunc(keys, func(k Key) bool { return k.Env() == name })
 		if i < 0 {
-			warnings = append(warnings, fmt.Sprintf("the variable %s sets nothing", name))
+			warnings = append(warnings, fmt.Sprintf("the variable %s sets nothing; the nearest is %s", name, nearest(name, variables)))
 			continue
 		}
 		l.origin[keys[i].Name] = name
@@ -234,15 +146,38 @@ func (l *loader) noteEnviron() (warnings []string) {
 	return warnings
 }
 
-// nearest returns the key that is spelled most like s.
-func nearest(s string) (best string) {
+// nearest returns which of the names is spelled most like s.
+func nearest(s string, names iter.Seq[string]) (best string) {
 	least := -1
-	for _, k := range keys {
-		if d := distance(s, k.Name); least < 0 || d < least {
-			best, least = k.Name, d
+	for name := range names {
+		if d := distance(s, name); least < 0 || d < least {
+			best, least = name, d
 		}
 	}
 	return best
+}
+
+// names are those of all keys and sections.
+func names(yield func(string) bool) {
+	for _, k := range keys {
+		for i, c := range k.Name {
+			if c == '.' && !yield(k.Name[:i]) {
+				return
+			}
+		}
+		if !yield(k.Name) {
+			return
+		}
+	}
+}
+
+// variables are the names of those of all keys.
+func variables(yield func(string) bool) {
+	for _, k := range keys {
+		if !yield(k.Env()) {
+			return
+		}
+	}
 }
 
 // distance is the number of edits between two strings (Levenshtein).

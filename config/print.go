@@ -28,18 +28,11 @@ func Example(flags *pflag.FlagSet) ([]byte, error) {
 	b.WriteString("# Configuration of collectord. Every key is shown with its default; remove the\n" +
 		"# # before it to change it. Each can also be set by a variable: http.listen by\n" +
 		"# COLLECTORD_HTTP_LISTEN. Check the result with: collectord config check\n")
-	write(&b, explained, func(k Key) (string, bool) {
-		text, ok := set[k.Name]
-		return text, ok
+	write(&b, explained, func(k Key) (text, comment string, isSet bool) {
+		text, isSet = set[k.Name]
+		return text, "", isSet
 	})
 	return []byte(b.String()), nil
-}
-
-// Print returns the effective settings as a configuration file.
-func (c *Config) Print() []byte {
-	var b strings.Builder
-	write(&b, bare, func(k Key) (string, bool) { return c.raw[k.Name], true })
-	return []byte(b.String())
 }
 
 // How write renders the keys.
@@ -48,9 +41,9 @@ const (
 	bare      = false
 )
 
-// write renders all keys as YAML. What is not set is commented out, with its
-// default.
-func write(b *strings.Builder, explain bool, value func(Key) (text string, set bool)) {
+// write renders all keys as YAML, each with the comment that value returns. What is not
+// set is commented out, with its default.
+func write(b *strings.Builder, explain bool, value func(Key) (text, comment string, set bool)) {
 	var sections []string
 	for _, k := range keys {
 		parts := strings.Split(k.Name, ".")
@@ -75,7 +68,7 @@ func write(b *strings.Builder, explain bool, value func(Key) (text string, set b
 				fmt.Fprintf(b, "%s# %s\n", indent, line)
 			}
 		}
-		text, set := value(k)
+		text, comment, set := value(k)
 		mark := ""
 		if explain && set {
 			fmt.Fprintf(b, "%s# The default is %s.\n", indent, quote(k.Default))
@@ -83,7 +76,10 @@ func write(b *strings.Builder, explain bool, value func(Key) (text string, set b
 		if !set {
 			text, mark = k.Default, "# "
 		}
-		fmt.Fprintf(b, "%s%s%s: %s\n", indent, mark, parts[depth], quote(text))
+		if comment != "" {
+			comment = " # " + comment
+		}
+		fmt.Fprintf(b, "%s%s%s: %s%s\n", indent, mark, parts[depth], quote(text), comment)
 	}
 }
 

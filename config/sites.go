@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -13,27 +12,18 @@ var (
 	schemeName = regexp.MustCompile(`^[a-z][a-z0-9+.-]*$`)
 )
 
-// badPart names the part of a list that is at fault.
-func badPart(part, list string, err error) error {
-	if part == list {
-		return err
-	}
-	return fmt.Errorf("holds %q, which %w", part, err)
-}
-
 var errOrigin = errors.New(`is not an origin as browsers send it: write https://app.example or http://localhost:8080 (lower case, no path, no default port), file://, or "null"`)
 
 // origins are what browsers send in the header Origin (RFC 6454, section 6.1).
 func origins(to func(*Config) *[]string) value {
-	return value{kind: "a list of origins", list: true, set: func(c *Config, s string) error {
-		all := splitList(s)
-		for _, part := range all {
+	return value{kind: "a list of origins", list: true, set: func(c *Config, s string) (err error) {
+		*to(c), err = eachPart(s, func(part string) (string, error) {
 			if !isOrigin(part) {
-				return badPart(part, s, errOrigin)
+				return "", errOrigin
 			}
-		}
-		*to(c) = all
-		return nil
+			return part, nil
+		})
+		return err
 	}}
 }
 
@@ -59,17 +49,9 @@ func isOrigin(s string) bool {
 }
 
 func hosts(to func(*Config) *[]string) value {
-	return value{kind: "a list of names and addresses", list: true, set: func(c *Config, s string) error {
-		var all []string
-		for _, part := range splitList(s) {
-			name, err := parseHost(part)
-			if err != nil {
-				return badPart(part, s, err)
-			}
-			all = append(all, name)
-		}
-		*to(c) = all
-		return nil
+	return value{kind: "a list of names and addresses", list: true, set: func(c *Config, s string) (err error) {
+		*to(c), err = eachPart(s, parseHost)
+		return err
 	}}
 }
 

@@ -21,35 +21,29 @@ type value struct {
 	list  bool   // a YAML list may be written, too
 	limit bool   // a bound: a size, duration, count or rate
 	set   func(*Config, string) error
+
+	choices []string // all that may be written, where that is few
 }
 
-func text(to func(*Config) *string) value {
-	return value{kind: "text", set: func(c *Config, s string) error {
-		*to(c) = s
-		return nil
-	}}
-}
+var (
+	errNotAPath = errors.New("is not a path")
+	errTilde    = errors.New("begins with ~, which only shells expand: write out the path")
+)
 
-// errCredential is of a value that must not be printed.
-var errCredential = errors.New("holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file")
-
-func endpoint(to func(*Config) *string) value {
-	return value{kind: "a URL", set: func(c *Config, s string) error {
-		if strings.Contains(s, "@") {
-			return errCredential
-		}
-		*to(c) = s
-		return nil
-	}}
+func checkPath(s string) error {
+	switch {
+	case s == "" || strings.ContainsRune(s, 0):
+		return errNotAPath
+	case s[0] == '~':
+		return errTilde
+	}
+	return nil
 }
 
 func path(to func(*Config) *string) value {
 	return value{kind: "a path", set: func(c *Config, s string) error {
-		if s == "" || strings.ContainsRune(s, 0) {
-			return errors.New("is not a path")
-		}
 		*to(c) = s
-		return nil
+		return checkPath(s)
 	}}
 }
 
@@ -57,14 +51,14 @@ func path(to func(*Config) *string) value {
 // in a directory of their own, whose name only it knows.
 func file(to func(*Config) *string) value {
 	return value{kind: "a path, or the name of a credential", set: func(c *Config, s string) error {
-		if strings.ContainsRune(s, 0) {
-			return errors.New("is not a path")
-		}
 		*to(c) = s
-		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && s != "" && !strings.ContainsRune(s, '/') {
+		if s == "" {
+			return nil
+		}
+		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && !strings.ContainsRune(s, '/') {
 			*to(c) = filepath.Join(dir, s)
 		}
-		return nil
+		return checkPath(s)
 	}}
 }
 
@@ -104,6 +98,9 @@ func node(to func(*Config) *string) value {
 		if !name.MatchString(s) {
 			return errors.New("may hold letters, digits, dots, underscores and hyphens, at most 63")
 		}
+		if s == "." || s == ".." {
+			return errors.New("is not a name: it stands for a directory")
+		}
 		*to(c) = s
 		return nil
 	}}
@@ -111,7 +108,7 @@ func node(to func(*Config) *string) value {
 
 func choice(to func(*Config) *string, choices ...string) value {
 	all := strings.Join(choices, ", ")
-	return value{kind: "one of " + all, set: func(c *Config, s string) error {
+	return value{kind: "one of " + all, choices: choices, set: func(c *Config, s string) error {
 		if !slices.Contains(choices, s) {
 			return errors.New("is not one of " + all)
 		}
@@ -121,7 +118,7 @@ func choice(to func(*Config) *string, choices ...string) value {
 }
 
 func yesNo(to func(*Config) *bool) value {
-	return value{kind: "true or false", set: func(c *Config, s string) error {
+	return value{kind: "true or false", choices: []string{"true", "false"}, set: func(c *Config, s string) error {
 		if s != "true" && s != "false" {
 			return errors.New("is neither true nor false")
 		}
@@ -297,18 +294,44 @@ func sse(to func(*Config) *string) value {
 }
 
 func networks(to func(*Config) *[]netip.Prefix) value {
-	return value{kind: "a list of networks", list: true, set: func(c *Config, s string) error {
-		var all []netip.Prefix
-		for _, part := range splitList(s) {
-			p, err := netip.ParsePrefix(part)
-			if err != nil {
-				return errors.New("is not a list of networks such as 10.0.0.0/8, fd00::/8")
-			}
-			all = append(all, p.Masked())
-		}
-		*to(c) = all
-		return nil
+	return value{kind: "a list of networks", list: true, set: func(c *Config, s string) (err error) {
+		*to(c), err = eachPart(s, parseNetwork)
+		return err
 	}}
+}
+
+func parseNetwork(s string) (p netip.Prefix, err error) {
+	if p, err = netip.ParsePrefix(s); err != nil {
+		return p, errors.New("is not a network such as 10.0.0.0/8 or fd00::/8 (of one address: 10.0.0.1/32)")
+	}
+	if !p.Addr().Is4In6() {
+		return p.Masked(), nil
+	}
+	if p.Bits() < 96 {
+		return p, errors.New("matches no sender: IPv4 addresses are not written as ::ffff:0:0/96 here, but as 0.0.0.0/0 or 10.0.0.0/8")
+	}
+	return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked(), nil
+}
+
+// eachPart parses the parts of a list, leaves out those that are at fault, and names them.
+func eachPart[T any](list string, parse func(part string) (T, error)) (all []T, err error) {
+	for _, part := range splitList(list) {
+		one, wrong := parse(part)
+		if wrong != nil {
+			err = errors.Join(err, badPart(part, list, wrong))
+			continue
+		}
+		all = append(all, one)
+	}
+	return all, err
+}
+
+// badPart names the part of a list that is at fault.
+func badPart(part, list string, err error) error {
+	if part == list {
+		return err
+	}
+	return fmt.Errorf("holds %q, which %w", part, err)
 }
 
 // splitList cuts at commas. An empty part is kept, for the caller to refuse.
@@ -330,18 +353,12 @@ func addresses(network string, to func(*Config) *[]Address) value {
 		if s == "off" {
 			return nil
 		}
-		parts := splitList(s)
-		if len(parts) == 0 {
+		if s == "" {
 			return errListen
 		}
-		for _, part := range parts {
-			all, err := parseAddress(part, network)
-			if err != nil {
-				return err
-			}
-			*to(c) = append(*to(c), all...)
-		}
-		return nil
+		lists, err := eachPart(s, func(part string) ([]Address, error) { return parseAddress(part, network) })
+		*to(c) = slices.Concat(lists...)
+		return err
 	}}
 }
 

@@ -2,7 +2,6 @@ package shipper
 
 import (
 	"bufio"
-	"crypto/md5" //nolint:gosec // what the ETag of S3 is
 	"crypto/sha256"
 	"encoding/hex"
 	"hash/crc32"
@@ -58,22 +57,21 @@ func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
 
 // compress writes the object of a segment to the beginning of file: one zstd frame
 // with the lines, and nothing behind it.
-func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.File) (*bucket.Object, error) {
+func (c *compressor) compress(s *wal.Segment, file *os.File) (*bucket.Object, error) {
 	header, err := s.Header()
 	if err != nil {
 		return nil, err
 	}
 	crc := crc32.New(crc32.MakeTable(crc32.Castagnoli))
-	etag := md5.New() //nolint:gosec // see above
 	var size countingWriter
-	c.out.Reset(io.MultiWriter(file, crc, etag, &size))
+	c.out.Reset(io.MultiWriter(file, crc, &size))
 	c.zstd.Reset(c.out)
 	c.lines = c.lines[:0]
 
 	o := &bucket.Object{Body: file, Metadata: bucket.Metadata{
 		Format: bucket.Format,
 		Node:   header.Node, LogID: bucket.HexID(header.LogID), Run: bucket.HexID(header.Run),
-		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(), ConfirmedBelow: confirmedBelow,
+		FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(),
 	}}
 	lines := sha256.New()
 	flush := func() error {
@@ -112,7 +110,6 @@ func (c *compressor) compress(s *wal.Segment, confirmedBelow uint64, file *os.Fi
 	}
 	o.SHA256 = hex.EncodeToString(lines.Sum(nil))
 	o.Size, o.CRC32C = int64(size), crc.Sum32()
-	etag.Sum(o.MD5[:0])
 	return o, nil
 }
 

@@ -205,7 +205,7 @@ func compressWith(t *testing.T, c *compressor, seg *wal.Segment) *bucket.Object 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { file.Close() })
-	o, err := c.compress(seg, 0, file)
+	o, err := c.compress(seg, file)
 	if err != nil {
 		t.Fatal(err)
 	}

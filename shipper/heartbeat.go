@@ -29,6 +29,9 @@ type heart struct {
 	written bucket.Heartbeat // the latest that the storage took
 	at      time.Time        // when that was
 	failing string           // the kind of the latest failure; empty: none since
+	before  bucket.Heartbeat // that was there before the first of this run; zero: none was
+	blind   bool             // it may not be read
+	cloned  time.Time        // when one of another host was found last; zero: none was, for long
 }
 
 // run writes heartbeats until ctx ends.
@@ -64,8 +67,12 @@ func (h *heart) run(ctx context.Context) {
 func (h *heart) beat(ctx context.Context, retired bool) {
 	s := h.shipper
 	now, key, err := s.heartbeat(retired)
+	now.Cloned = !h.cloned.IsZero()
 	if err != nil || now.Same(h.written) && time.Since(h.at) < unchangedInterval {
 		return // a log that has not started has no id
+	}
+	if !retired { // which may not take long
+		now.Cloned = h.isCloned(ctx, key)
 	}
 	o, err := bucket.NewHeartbeat(key, now)
 	if err == nil {
@@ -94,6 +101,35 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 		s.opts.Logger.Warn("no heartbeat was written: shipping goes on, and an audit knows less of this host (shipper.heartbeat: 0 turns heartbeats off)",
 			"trouble", "heartbeat", "destination", s.store.String(), "key", key.HeartbeatKey(), "error", err)
 	}
+}
+
+// clonedFor is how long another host counts as writing this log once that was seen: it may
+// write one an hour.
+const clonedFor = 3 * unchangedInterval
+
+// isCloned looks at what is to be replaced, and reports whether another host writes this
+// log, which has copied it: then it is neither the latest of this run nor what was there
+// before, as a cache may return it.
+func (h *heart) isCloned(ctx context.Context, key bucket.Key) bool {
+	s := h.shipper
+	if h.blind {
+		return false
+	}
+	there, err := bucket.ReadHeartbeat(s.callOptions(ctx), s.store, key)
+	switch {
+	case err != nil: // that concerns nothing else
+		h.blind = isForbidden(err)
+	case h.at.IsZero():
+		h.before = there // which may be that of the run before this one
+	case there.Run != bucket.HexID(key.Run) && (there.Run != h.before.Run || !there.At.Equal(h.before.At)):
+		h.cloned = time.Now()
+		s.opts.Logger.Warn("another host writes this log, too: data_dir was copied (run collectord ship on one of them, and start it with a new data_dir)",
+			"trouble", "clone", "key", key.HeartbeatKey(), "run", there.Run)
+	case !h.cloned.IsZero() && time.Since(h.cloned) > clonedFor:
+		h.cloned = time.Time{}
+		s.opts.Logger.Info("no other host writes this log any more", "trouble", "clone", "key", key.HeartbeatKey())
+	}
+	return !h.cloned.IsZero()
 }
 
 // WriteHeartbeat writes a heartbeat at once, as the last one if retired: all is

@@ -209,3 +209,57 @@ func TestARefusedHeartbeatIsOneWarningAndTouchesNothingElse(t *testing.T) {
 		}
 	})
 }
+
+// TestTwoHostsOfOneNameThatWriteOneLogNotice has the copy of a host write the heartbeat,
+// too, and then no more. What a cache returns of the run before is no other host's.
+func TestTwoHostsOfOneNameThatWriteOneLogNotice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, l, s, said, stop := beating(t, 5*time.Minute)
+		write := func(run uint64, at time.Time) {
+			t.Helper()
+			o, err := bucket.NewHeartbeat(bucket.Key{Node: "edge-1", LogID: b.logID, Run: run}, bucket.Heartbeat{ConfirmedBelow: 1, At: at})
+			if err == nil {
+				err = b.Store.Put(t.Context(), o)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		usage := func() {
+			t.Helper()
+			if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Minute)
+		}
+		expect := func(when string, cloned bool, warned, over int) {
+			t.Helper()
+			text := said.text()
+			if h := b.read(t); h.Cloned != cloned || strings.Count(text, "another host writes this log, too") != warned || strings.Count(text, "no other host writes this log") != over {
+				t.Errorf("%s: cloned %v, %s", when, h.Cloned, text)
+			}
+		}
+		before := time.Now().Add(-time.Hour)
+		write(1, before)
+		time.Sleep(20 * time.Second)
+		usage()
+		expect("after the start", false, 0, 0)
+		write(1, before)
+		usage()
+		expect("the run before, from a cache", false, 0, 0)
+		write(2, time.Now())
+		usage()
+		expect("a copy", true, 1, 0)
+		usage()
+		expect("the copy says nothing", true, 1, 0)
+		write(1, time.Now())
+		usage()
+		expect("a copy that was there before", true, 2, 0)
+		time.Sleep(2 * clonedFor)
+		usage()
+		expect("it is gone", false, 2, 1)
+		stop()
+		s.WriteHeartbeat(t.Context(), true)
+		expect("retired", false, 2, 1)
+	})
+}

@@ -20,7 +20,6 @@ type queue struct {
 	tried    map[*wal.Segment]int  // attempts that failed since the storage last took something
 	own      map[*wal.Segment]*backoff
 	suspects map[*wal.Segment]int // how often each failed first, and the next to be tried did not
-	free     []*compressor        // of uploads that ended; others are made when needed
 
 	// storage is the backoff of all uploads: while the storage fails there is one
 	// attempt at a time, so that concurrency does not multiply them.
@@ -36,11 +35,10 @@ const suspicious = 3
 
 // result is how an attempt ended.
 type result struct {
-	segment    *wal.Segment
-	probe      bool // and nothing else
-	began      time.Time
-	compressor *compressor
-	err        error
+	segment *wal.Segment
+	probe   bool // and nothing else
+	began   time.Time
+	err     error
 }
 
 func newQueue(s *Shipper) *queue {
@@ -58,18 +56,23 @@ func (q *queue) retryNow() {
 	}
 }
 
-// start begins as many uploads as there is room for, and returns when there may be
-// more to do if nothing else happens. While the storage fails the segments take
+// start begins as many attempts as there is room for, and returns when there may be
+// more to do if nothing else happens: Limits.Concurrency that upload, and as many as there
+// are cores that are compressed meanwhile. While the storage fails the segments take
 // turns, so that one that it refuses does not keep the others waiting.
 func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segment) (due time.Time) {
 	s := q.shipper
 	q.forgetGone(segments)
-	limit := s.currentLimits().Concurrency
-	q.free = q.free[:min(len(q.free), limit)]
+	uploads := s.currentLimits().Concurrency
+	ahead := min(uploads, cap(s.compressors))
+	limit := uploads + ahead
 	if q.storage.bound > 0 {
-		if limit = 1; q.storage.waits(now) {
-			return q.storage.until
-		}
+		uploads, limit = 1, 1
+	}
+	s.compressing.setLimit(ahead)
+	s.uploading.setLimit(uploads)
+	if q.storage.waits(now) {
+		return q.storage.until
 	}
 	for len(q.busy) < limit {
 		next, found := (*wal.Segment)(nil), false
@@ -102,9 +105,6 @@ func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segmen
 func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	q.busy[seg] = true
 	r := result{segment: seg, began: time.Now(), probe: seg == nil && q.shipper.log.Stats().LossNotes == 0}
-	if n := len(q.free); n > 0 {
-		r.compressor, q.free = q.free[n-1], q.free[:n-1]
-	}
 	s := q.shipper
 	s.mu.Lock()
 	if !r.probe { // nobody need wait for it
@@ -112,13 +112,17 @@ func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	}
 	s.mu.Unlock()
 	ctx = s.callOptions(ctx)
+	var compress turn
+	if seg != nil {
+		compress = s.compressing.join()
+	}
 	go func() {
 		if seg == nil {
 			if r.err = s.store.Probe(ctx); r.err == nil {
 				r.err = s.shipLosses(ctx)
 			}
 		} else {
-			r.err = s.ship(ctx, seg, &r.compressor)
+			r.err = s.ship(ctx, seg, compress)
 			seg.Release()
 		}
 		s.done <- r
@@ -129,9 +133,6 @@ func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 func (q *queue) finished(ctx context.Context, r result) {
 	s := q.shipper
 	delete(q.busy, r.segment)
-	if r.compressor != nil {
-		q.free = append(q.free, r.compressor)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer func() { s.failing = q.trouble() }()

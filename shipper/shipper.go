@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,7 @@ type Options struct {
 
 // Limits are the options that can be changed while the shipper runs.
 type Limits struct {
-	Concurrency int   // uploads at a time; default 2
+	Concurrency int   // uploads at a time, while others are compressed; default 2
 	Bandwidth   int64 // bytes a second that all uploads together may send, and looks read; default: no bound
 	// Heartbeat is how often a heartbeat is written to the storage, if something has
 	// changed; else one is written once an hour. 0: never.
@@ -82,6 +83,9 @@ type Shipper struct {
 	bandwidth bucket.Bandwidth
 	heart     heart
 	keeper    *keeper
+
+	compressing, uploading stage
+	compressors            chan *compressor // that are not in use; at most one for each core is made
 
 	done    chan result // from the workers
 	wake    chan struct{}
@@ -134,10 +138,11 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	}
 	s := &Shipper{
 		log: log, store: store, opts: o, level: level, began: time.Now(),
-		done:    make(chan result),
-		wake:    make(chan struct{}, 1),
-		uploads: histogram.NewLatency(),
-		limits:  o.Limits.withDefaults(),
+		compressors: make(chan *compressor, runtime.GOMAXPROCS(0)),
+		done:        make(chan result),
+		wake:        make(chan struct{}, 1),
+		uploads:     histogram.NewLatency(),
+		limits:      o.Limits.withDefaults(),
 		stats: Stats{Failures: map[string]uint64{
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "proxy": 0, "other": 0, "conflict": 0,
 			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, kindDamaged: 0,

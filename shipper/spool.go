@@ -154,7 +154,7 @@ func (s *spool) stock() error {
 
 // object compresses a segment. The caller calls done when it needs the object
 // no more.
-func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment, confirmedBelow uint64) (o *bucket.Object, done func(), err error) {
+func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment) (o *bucket.Object, done func(), err error) {
 	name := seg.String() + bucket.Suffix
 	root, file, err := s.create(name)
 	if err == nil {
@@ -165,7 +165,7 @@ func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment, con
 			}
 			_ = root.Close()
 		}
-		if o, err = c.compress(seg, confirmedBelow, file); err == nil {
+		if o, err = c.compress(seg, file); err == nil {
 			return o, done, nil
 		}
 		done()
@@ -180,7 +180,7 @@ func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment, con
 	}
 	file, err = s.openReserve(os.O_RDWR)
 	if err == nil {
-		if o, err = c.compress(seg, confirmedBelow, file); err == nil {
+		if o, err = c.compress(seg, file); err == nil {
 			return o, func() { file.Close(); <-s.lent }, nil
 		}
 		file.Close()

@@ -11,25 +11,33 @@ import (
 	"collectord/wal"
 )
 
-// TestWithoutKeepWhatHadNoAnswerIsReadBack has the connection cut between the last byte of
+// TestWhatHadNoAnswerIsReadBack has the connection cut between the last byte of
 // an object and the answer, as by a loss of power: the storage has the name, the size and
-// the metadata, and other bytes.
-func TestWithoutKeepWhatHadNoAnswerIsReadBack(t *testing.T) {
+// the metadata, and other bytes. Where segments are kept it does not wait for the last look,
+// which does not come if the log needs the room.
+func TestWhatHadNoAnswerIsReadBack(t *testing.T) {
 	for name, c := range map[string]struct {
 		rots, restarts, maybe bool // maybe: it may not be read
 		gets, puts            int64
 		said                  string
+		keeps                 bool
 	}{
-		"intact":                     {false, false, false, 1, 0, ""},
-		"damaged":                    {true, false, false, 2, 1, "replaced it"}, // what reads as other lines is read again
-		"intact, after a restart":    {false, true, false, 1, 0, ""},
-		"damaged, after a restart":   {true, true, false, 2, 1, "replaced it"},
-		"it may not be read":         {true, false, true, 1, 0, "its size and metadata are believed"},
-		"nor may it after a restart": {true, true, true, 1, 0, "its size and metadata are believed"},
+		"intact":                     {false, false, false, 1, 0, "", false},
+		"damaged":                    {true, false, false, 2, 1, "replaced it", false}, // what reads as other lines is read again
+		"intact, after a restart":    {false, true, false, 1, 0, "", false},
+		"damaged, after a restart":   {true, true, false, 2, 1, "replaced it", false},
+		"it may not be read":         {true, false, true, 1, 0, "its size and metadata are believed", false},
+		"nor may it after a restart": {true, true, true, 1, 0, "its size and metadata are believed", false},
+		"kept, intact":               {false, false, false, 1, 0, "", true},
+		"kept, damaged":              {true, false, false, 2, 1, "replaced it", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inKeeping(t, func(t *testing.T, k *keeping) {
-				k.ship.SetLimits(Limits{})
+				keep, kept := time.Duration(0), 0
+				if c.keeps {
+					keep, kept = testKeep, 1
+				}
+				k.ship.SetLimits(Limits{Keep: keep})
 				isObject := func(key string) bool { return strings.Contains(key, "/dt=") }
 				k.behave(s3test.Behaviour{Stored: isObject})
 				if err := k.log.Append(t.Context(), wal.Record{Usage: big()}); err != nil {
@@ -57,7 +65,7 @@ func TestWithoutKeepWhatHadNoAnswerIsReadBack(t *testing.T) {
 				before := k.fake.Puts()
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				k.expect(0, 0, 0, 0)
+				k.expect(0, kept, 0, 0)
 				if gets := k.counted(http.MethodGet); gets != c.gets {
 					t.Errorf("it was read %d times, want %d", gets, c.gets)
 				}

@@ -18,17 +18,11 @@ var (
 )
 
 // ship brings one segment to the storage, and keeps it here for a while or removes it.
-func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) error {
-	if *c == nil {
-		var err error
-		if *c, err = newCompressor(s.level); err != nil {
-			return err
-		}
-	}
+func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, compress turn) error {
 	if err := s.spool.stock(); err != nil { // before others take the room
 		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
 	}
-	o, err := s.upload(ctx, seg, *c)
+	o, err := s.upload(ctx, seg, compress)
 	var refused *bucket.Error
 	if errors.As(err, &refused) && refused.Kind == bucket.TooLarge {
 		o, err = s.shipInPieces(ctx, seg, o, refused)
@@ -55,18 +49,19 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, c **compressor) er
 
 // upload compresses a segment and has the storage take the object, which it returns as
 // it was stored. Its body is gone when upload returns.
-func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (*bucket.Object, error) {
-	confirmed, err := s.log.Unconfirmed()
-	if err != nil {
-		return nil, err
-	}
-	compressed := s.opts.Compress()
-	o, done, err := s.spool.object(ctx, c, seg, confirmed)
-	compressed()
+func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, compress turn) (*bucket.Object, error) {
+	o, done, upload, err := s.compress(ctx, seg, compress)
 	if err != nil {
 		return nil, fmt.Errorf("compress: %w", s.salvageIfDamaged(seg, err))
 	}
 	defer done()
+	if err := s.uploading.enter(ctx, upload); err != nil {
+		return nil, err
+	}
+	defer s.uploading.leave()
+	if o.ConfirmedBelow, err = s.log.Unconfirmed(); err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	stored, err := s.putFitting(ctx, seg, o)
 	if err != nil {
@@ -74,6 +69,29 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, c *compressor) (
 	}
 	s.uploads.ObserveTime(time.Since(began))
 	return stored, nil
+}
+
+// compress makes the object of a segment, as spool.object does, and takes its turn to be
+// uploaded before the next one is compressed.
+func (s *Shipper) compress(ctx context.Context, seg *wal.Segment, compress turn) (o *bucket.Object, done func(), upload turn, err error) {
+	if err := s.compressing.enter(ctx, compress); err != nil {
+		return nil, nil, nil, err
+	}
+	defer s.compressing.leave()
+	var c *compressor
+	select {
+	case c = <-s.compressors:
+	default:
+		if c, err = newCompressor(s.level); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	defer func() { s.compressors <- c }()
+	defer s.opts.Compress()()
+	if o, done, err = s.spool.object(ctx, c, seg); err == nil {
+		upload = s.uploading.join()
+	}
+	return o, done, upload, err
 }
 
 // put has the storage take an object. An earlier process may have shipped the segment,
@@ -112,11 +130,12 @@ func (s *Shipper) keeps() bool { return s.currentLimits().Keep > 0 && !s.keeper.
 
 // existing compares what the storage has under an object's key, whose put was not
 // answered. A storage that failed meanwhile may have its name, size and metadata and not
-// its bytes: they are read, unless the last look does so. What may not be read, as in an
-// archive class, is believed where nothing speaks against it.
+// its bytes: they are read. Of what an earlier process put, and was mostly answered, the last
+// look reads them, if there is one: there may be many objects, and others wait. What may
+// not be read, as in an archive class, is believed where nothing speaks against it.
 func (s *Shipper) existing(ctx context.Context, seg *wal.Segment, o *bucket.Object) (found bucket.Comparison, etag string, err error) {
 	lost := seg.Relisted() > 0
-	read := lost || !s.keeps()
+	read := lost || !s.keeps() || !seg.FoundAtStart()
 	found, etag, err = s.compare(ctx, o, read)
 	if lost || !read || !isForbidden(err) {
 		return found, etag, err

@@ -51,10 +51,12 @@ func (k *committer) run() {
 		wait := min(k.housekeep(), heartbeatInterval)
 		if k.segment != nil || closing == nil { // while the log is unavailable, staged UDP records wait
 			k.gather()
-			if c := k.queue.nextCommit(); c != nil {
+			c, later := k.queue.nextCommit()
+			if c != nil {
 				k.commit(c)
 				continue
 			}
+			wait = min(wait, later)
 		}
 		if closing == nil {
 			k.finish()
@@ -200,7 +202,7 @@ func (k *committer) commit(c *commit) {
 	a.count += uint64(c.count)
 	a.acked = a.Bytes()
 	k.metrics.records.Observe(uint64(c.count))
-	k.metrics.bytes.Observe(uint64(len(c.buf) - segment.EntryRoom))
+	k.metrics.bytes.Observe(uint64(frameSize(c.buf)))
 	k.queue.stored(c)
 	k.queue.recycle(c)
 	k.shelf.committed(a)

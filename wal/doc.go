@@ -18,7 +18,7 @@
 // Read the files in the order of the data's path; those of one part begin alike:
 //
 //	log.go options.go   the exported methods
-//	queue*.go           where an id is drawn (queue.append, queue.fillLocked: queue_id.go)
+//	queue*.go           where an id is drawn (queue.append, queue.nextCommit: queue_id.go)
 //	committer*.go       what becomes of appenders if a sync fails (committer.fail)
 //	active.go zeros.go  the segment that is written to; who may write to its file
 //	roller*.go          when the name of a segment is durable (roller.sealOne, FORMAT.md)
@@ -68,6 +68,9 @@
 //     are written by the roller before and by one goroutine while it is active. The roller
 //     cuts the file at the last record; the start does so for a segment that a crash left
 //     open. Nothing is ever added to a segment of an earlier run.
+//   - Records of Enqueue, for which nobody waits, wait stagedWait for others to share a commit
+//     with, at most, if the disk keeps up. Nothing else waits for them: not an append, which takes
+//     them along, not Seal, and not Close.
 //   - After a failed write or sync no other record is written to that segment. It ends at
 //     its last acknowledged record. The appenders of that commit, and of those that wait
 //     behind it, get ErrCommitFailed.

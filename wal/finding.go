@@ -17,7 +17,7 @@ const (
 	FoundUnreadable     Finding = "unreadable"      // the disk can't read it; the next start reads it again
 	FoundMisnamed       Finding = "misnamed"        // a name that does not fit the records; renamed, or put aside
 	FoundMissing        Finding = "missing"         // acknowledged records that are not at the end of an unsealed segment; noted as lost
-	FoundLaterVersion   Finding = "later_version"   // of a later format version; left alone, next/ is put aside
+	FoundLaterVersion   Finding = "later_version"   // a loss note of a later format version; left alone
 	FoundIdentity       Finding = "identity"        // LOG is missing or damaged; written anew
 	FoundCopy           Finding = "copy"            // a copy of another machine's log; continues under a new log id
 	FoundUnreadableNote Finding = "unreadable_note" // a damaged loss note, put aside; or one that the disk can't read, left alone

@@ -92,20 +92,6 @@ func TestWhatIsInTheWayOfAStartGoesToTheQuarantine(t *testing.T) {
 	}
 }
 
-func TestANextSegmentOfALaterVersionGoesToTheQuarantine(t *testing.T) {
-	data, file := sealedDir(t, 9)
-	later := makeLater(t, file)
-	if err := os.Rename(filepath.Dir(file), filepath.Join(data, "wal", nextName)); err != nil {
-		t.Fatal(err)
-	}
-	l := open(t, data, Options{})
-	mustAppend(t, l, Record{Usage: usage(9)})
-	checkQuarantined(t, l, later)
-	if n := l.Stats().Findings[FoundLaterVersion]; n != 1 {
-		t.Errorf("%d findings of a later version", n)
-	}
-}
-
 // TestANextSegmentThatCanNotBeOpenedMakesWay is of one that belongs to another user,
 // say, and of one that the disk does not give.
 func TestANextSegmentThatCanNotBeOpenedMakesWay(t *testing.T) {

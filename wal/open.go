@@ -18,7 +18,8 @@ import (
 // for the number of segments and not for their bytes.
 //
 // An error means that Options.Node is too long, that the data directory can't be made,
-// or that another process holds its lock. If the disk fails otherwise, or does not answer
+// that another process holds its lock, or, if it wraps ErrVersion, that a later version
+// wrote what is there, and nothing was changed. If the disk fails otherwise, or does not answer
 // for CommitTimeout, Open returns a log that starts as soon as the disk lets it: until then
 // Started returns false, appends are refused with ErrUnavailable, and nothing is listed.
 func Open(dataDir string, o Options) (*Log, error) {
@@ -60,6 +61,16 @@ func newLog(o Options, dataDir string) *Log {
 	}
 }
 
+// InUseError is the error of a data directory that another process has locked.
+type InUseError struct {
+	Dir     string
+	Process string // its id, or what else the lock says
+}
+
+func (e *InUseError) Error() string {
+	return fmt.Sprintf("%s is in use by another collectord (process %s)", e.Dir, e.Process)
+}
+
 // lockName is the file in the data directory that is locked.
 const lockName = "LOCK"
 
@@ -69,8 +80,7 @@ func lockDir(d vfs.Disk, dir string) (io.Closer, error) {
 	held, err := d.Lock(filepath.Join(dir, lockName))
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		holder, _ := d.ReadFile(filepath.Join(dir, lockName)) // for the message only
-		return nil, fmt.Errorf("%s is in use by another collectord (process %s): stop it, or give this one a data_dir of its own",
-			dir, strings.TrimSpace(string(holder)))
+		return nil, &InUseError{dir, strings.TrimSpace(string(holder))}
 	}
 	return held, err
 }

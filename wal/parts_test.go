@@ -191,7 +191,7 @@ func TestBuffersOfCommitsAreUsedAgain(t *testing.T) {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	l.queue.mu.Lock()
-	kept := len(l.queue.buffers)
+	kept := len(l.queue.buffers.spare)
 	l.queue.mu.Unlock()
 	if kept == 0 {
 		t.Error("each commit has memory of its own")

@@ -148,5 +148,8 @@ func (b *base) relative(path string) string {
 
 // tolerates reports whether the start continues without the entry that err is about.
 func (b *base) tolerates(err error) bool {
+	if errors.Is(err, ErrVersion) { // the next attempt to start ends with it
+		return false
+	}
 	return b.tolerance == skipAny || b.tolerance == skipPermanent && !isTransient(err)
 }

@@ -1,12 +1,12 @@
 package wal
 
 import (
-	"encoding/binary"
 	"fmt"
 	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"collectord/wal/segment"
 )
@@ -30,8 +30,8 @@ type queue struct {
 	last     uint64    // number of the newest commit
 	finished uint64    // number of the newest commit that is durable or aborted
 	staged   staging   // UDP records that are in no commit yet
-	buffers  [][]byte  // of finished commits, for reuse
-	nextSeq  uint64    // first seq of the next commit
+	buffers  buffers
+	nextSeq  uint64 // first seq of the next commit
 	seals    []sealRequested
 
 	refusal error // why appends are refused now, or nil
@@ -41,7 +41,9 @@ type queue struct {
 }
 
 func newQueue(b *base) *queue {
-	return &queue{base: b, wake: make(chan struct{}, 1), ledger: newLedger()}
+	q := &queue{base: b, wake: make(chan struct{}, 1), ledger: newLedger()}
+	q.staged.buffers = &q.buffers
+	return q
 }
 
 // append adds records to the newest pending commit, or to a new one, and returns it.
@@ -78,28 +80,36 @@ func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commi
 	return c, nil
 }
 
-// enqueue stages UDP records without waiting and returns how many it accepted.
+// enqueue stages UDP records without waiting and returns how many it accepted. It wakes
+// the committer only for the first and for a full block of them.
 func (q *queue) enqueue(recs []Record) (n int) {
 	limit := q.limits.Load().QueueBytes
 	q.mu.Lock()
-	books := &q.ledger.BySource[recs[0].Source]
-	defer q.signal()
 	defer q.mu.Unlock()
+	books := &q.ledger.BySource[recs[0].Source]
 	if q.refusal != nil {
 		books.reject(refusalReason(q.refusal), len(recs))
 		return 0
 	}
+	blocks, unstorable := len(q.staged.blocks), 0
 	for i := range recs {
-		switch {
-		case recs[i].Check() != nil:
-			books.reject(ReasonUnstorable, 1)
-		case q.staged.add(&recs[i], limit):
-			books.accept(1)
+		if recs[i].Check() != nil {
+			unstorable++
+		} else if q.staged.add(&recs[i], limit) {
 			n++
-		default:
-			books.reject(ReasonOverloaded, len(recs)-i)
-			return n
+		} else {
+			break
 		}
+	}
+	books.accept(n)
+	if unstorable > 0 {
+		books.reject(ReasonUnstorable, unstorable)
+	}
+	if left := len(recs) - n - unstorable; left > 0 {
+		books.reject(ReasonOverloaded, left)
+	}
+	if len(q.staged.blocks) > blocks {
+		q.signal()
 	}
 	return n
 }
@@ -120,59 +130,92 @@ func (q *queue) commitForLocked(at int64, size int) *commit {
 		}
 		q.completeLocked(q.pending[n-1], at)
 	}
-	c := q.newCommitLocked(size)
+	c := q.newCommitLocked(q.buffers.take(size))
 	q.pending = append(q.pending, c)
 	return c
+}
+
+// newCommitLocked begins a commit. Its buffer never moves, since appenders copy into it
+// concurrently.
+func (q *queue) newCommitLocked(buf []byte) *commit {
+	q.last++
+	return &commit{number: q.last, done: make(chan struct{}), buf: buf, memory: buf}
 }
 
 // completeLocked reserves ids for the UDP records that c still has room for: the next
 // commit's ids, drawn from now on, must be above them.
 func (q *queue) completeLocked(c *commit, at int64) {
-	room := max(0, segment.MaxFrame-(len(c.buf)-segment.EntryRoom)) / segment.RecordOverhead
+	room := max(0, segment.MaxFrame-frameSize(c.buf)) / segment.RecordOverhead
 	c.udp = &udpShare{ids: q.ids.reserve(at/1000, room), at: at, upTo: q.staged.added}
 }
 
-// nextCommit takes the oldest commit, or returns nil if nothing waits, and gives it its
-// first seq. UDP records fill the room that HTTP records leave; they get their ids and
-// times here, or from the udpShare that was reserved when a later commit began.
-func (q *queue) nextCommit() (c *commit) {
+// nextCommit takes the oldest commit and gives it its first seq. Without one it returns
+// nil, and how long staged UDP records wait for others, at most.
+//
+// UDP records fill the room that HTTP records leave; they get their ids and times here,
+// or from the udpShare that was reserved when a later commit began. Where no append waits
+// they have a commit of their own, but not before stagedWait, unless there is a block full
+// of them, or the log or somebody who seals waits.
+func (q *queue) nextCommit() (c *commit, wait time.Duration) {
 	q.mu.Lock()
-	if len(q.pending) > 0 {
+	switch {
+	case len(q.pending) > 0:
 		c = q.pending[0]
 		q.pending = slices.Delete(q.pending, 0, 1)
+		if q.staged.size() > 0 {
+			q.fillLocked(c)
+		}
+	case q.staged.size() == 0:
+		wait = time.Hour
+	case !q.closed && len(q.seals) == 0:
+		wait = q.staged.wait()
 	}
-	if q.staged.size() > 0 {
-		c = q.fillLocked(c)
+	if c == nil && wait > 0 {
+		q.mu.Unlock()
+		return nil, wait
 	}
-	if c != nil {
-		c.firstSeq = q.nextSeq
+	var ids idSource
+	staged := c == nil
+	if staged {
+		c, ids = q.takeStagedLocked()
 	}
+	c.firstSeq = q.nextSeq
 	q.mu.Unlock()
-	if c != nil {
-		c.copying.Wait()
+	if staged {
+		stamp(c.buf[segment.FrameStart:], &ids, c.firstAt)
 	}
-	return c
+	c.copying.Wait()
+	return c, 0
 }
 
-// fillLocked moves staged records into c, or into a new commit if c is nil.
-func (q *queue) fillLocked(c *commit) *commit {
-	share := &udpShare{at: q.opts.clock().UnixMicro(), upTo: q.staged.added}
-	ids := &q.ids
-	switch {
-	case c == nil:
-		c = q.newCommitLocked(len(q.staged.head()))
-	case c.udp != nil:
-		share, ids = c.udp, &c.udp.ids
+// takeStagedLocked makes a commit of the first block of staged records, and reserves
+// their ids.
+func (q *queue) takeStagedLocked() (c *commit, ids idSource) {
+	b := q.staged.next()
+	c = q.newCommitLocked(b.buf)
+	c.buf = b.buf[b.from-segment.FrameStart:]
+	at := q.opts.clock().UnixMicro()
+	for s, n := range b.bySource {
+		c.add(Source(s), int(n), at)
+	}
+	return c, q.ids.reserve(at/1000, int(c.count))
+}
+
+// fillLocked copies staged records into the room of c.
+func (q *queue) fillLocked(c *commit) {
+	share, ids := c.udp, &q.ids
+	if share == nil {
+		share = &udpShare{at: q.opts.clock().UnixMicro(), upTo: q.staged.added}
+	} else {
+		ids = &share.ids
 	}
 	for {
 		head := q.staged.head()
 		if head == nil || q.staged.taken() >= share.upTo || !c.takes(len(head), share.at) {
-			return c
+			return
 		}
 		rec := append(c.reserve(len(head)), head...)
-		id := ids.next(share.at / 1000)
-		copy(rec, id[:])
-		binary.LittleEndian.PutUint64(rec[16:], uint64(share.at))
+		stamp(rec, ids, share.at)
 		c.add(Source(rec[24]), 1, share.at)
 		q.staged.consume(len(head))
 	}
@@ -210,12 +253,12 @@ func (q *queue) abort(why error, commits ...*commit) {
 	}
 }
 
-// waiting is the number of records that were accepted and are not committed yet.
+// waiting is the number of records that appenders wait for and no commit has taken yet.
 func (q *queue) waiting() (n uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i := range q.ledger.BySource {
-		n += q.ledger.BySource[i].Waiting
+	for _, c := range q.pending {
+		n += uint64(c.count)
 	}
 	return n
 }

@@ -14,6 +14,7 @@ type commit struct {
 	number   uint64 // rises from commit to commit
 	firstSeq uint64
 	buf      []byte // room for the frame's header, then the records from segment.FrameStart on
+	memory   []byte // of which buf is a part
 	count    uint32
 	bySource [segment.Sources]uint64
 	firstAt  int64     // ReceivedAt of the record that was added first
@@ -53,7 +54,7 @@ func (c *commit) add(s Source, n int, at int64) {
 // takes reports whether records of size bytes, received at the time at, fit the commit:
 // its size, and its hour.
 func (c *commit) takes(size int, at int64) bool {
-	return c.count == 0 || len(c.buf)-segment.EntryRoom+size <= segment.MaxFrame && c.hour() == hourOf(at)
+	return c.count == 0 || frameSize(c.buf)+size <= segment.MaxFrame && c.hour() == hourOf(at)
 }
 
 // reserve returns n bytes behind what was reserved before, as an empty slice to append

@@ -1,28 +1,40 @@
 package wal
 
 import (
+	"encoding/binary"
+	"time"
+
 	"collectord/wal/segment"
 )
 
 // staging holds encoded UDP records in the order of their arrival until a commit takes
 // them. Id and time are filled in only then, so that ids, times and seqs rise together.
 //
-// It consists of blocks outside of the garbage collector's heap: records never move,
-// and memory that a burst took is returned to the system at once.
+// It consists of blocks that are laid out like the frame of a commit. Where no append
+// waits, the first block becomes the commit's buffer; otherwise its records are copied
+// into the room that the appends leave.
 type staging struct {
-	blocks [][]byte // oldest first; none is empty
-	from   int      // start of the first staged record in blocks[0]
-	bytes  int      // staged now
-	added  uint64   // bytes ever staged
-	spare  [][]byte // empty blocks for reuse
+	buffers *buffers
+	blocks  []stagedBlock // oldest first; none is empty
+	bytes   int           // staged now
+	added   uint64        // bytes ever staged
 }
 
-// stagingBlock is the size of a block in bytes; a larger record has a block to itself.
-// stagingSpare is how many empty blocks are kept.
-const (
-	stagingBlock = 256 << 10
-	stagingSpare = 4
-)
+// stagedBlock is a part of the staged records.
+type stagedBlock struct {
+	buf      []byte // records from from on
+	from     int    // at segment.FrameStart or behind: what is before has joined commits
+	bySource [segment.Sources]uint64
+	since    time.Time // when the first record came
+}
+
+// stagedWait is how long staged records wait until there is a block full of them, since
+// a sync costs the same for one record as for thousands. Nobody waits for them.
+const stagedWait = 2 * time.Millisecond
+
+// blocksOfQueue is how many blocks a small queue is divided into, so that there is room
+// for more records while a block is committed.
+const blocksOfQueue = 4
 
 func (s *staging) size() int { return s.bytes }
 
@@ -33,24 +45,27 @@ func (s *staging) add(r *Record, limit int64) bool {
 		return false
 	}
 	last := len(s.blocks) - 1
-	if last < 0 || len(s.blocks[last])+size > cap(s.blocks[last]) {
-		s.blocks = append(s.blocks, s.block(size))
+	if last < 0 || frameSize(s.blocks[last].buf)+size > min(segment.MaxFrame, int(limit/blocksOfQueue)) {
+		s.blocks = append(s.blocks, stagedBlock{buf: s.buffers.take(size), from: segment.FrameStart, since: time.Now()})
 		last++
 	}
-	s.blocks[last] = segment.AppendRecord(s.blocks[last], r)
+	b := &s.blocks[last]
+	b.buf = segment.AppendRecord(b.buf, r)
+	b.bySource[r.Source]++
 	s.bytes += size
 	s.added += uint64(size)
 	return true
 }
 
-// block returns an empty block with room for size bytes.
-func (s *staging) block(size int) (b []byte) {
-	n := len(s.spare)
-	if n == 0 || size > stagingBlock {
-		return mapMemory(max(size, stagingBlock))[:0]
+// wait returns how long the staged records still wait for others, at most.
+func (s *staging) wait() time.Duration {
+	switch len(s.blocks) {
+	case 0:
+		return stagedWait
+	case 1:
+		return stagedWait - time.Since(s.blocks[0].since)
 	}
-	b, s.spare = s.spare[n-1], s.spare[:n-1]
-	return b
+	return 0
 }
 
 // head returns the first record, or nil. It is valid until it is consumed.
@@ -58,7 +73,7 @@ func (s *staging) head() []byte {
 	if s.bytes == 0 {
 		return nil
 	}
-	b := s.blocks[0][s.from:]
+	b := s.blocks[0].buf[s.blocks[0].from:]
 	return b[:segment.NextSize(b)]
 }
 
@@ -67,28 +82,39 @@ func (s *staging) taken() uint64 { return s.added - uint64(s.bytes) }
 
 // consume removes the first record, which has n bytes.
 func (s *staging) consume(n int) {
-	s.from += n
+	b := &s.blocks[0]
+	b.bySource[b.buf[b.from+24]]--
+	b.from += n
 	s.bytes -= n
-	first := s.blocks[0]
-	if s.from < len(first) {
-		return
+	if b.from == len(b.buf) {
+		s.buffers.put(s.next().buf)
 	}
-	s.from = 0
-	if len(s.spare) < stagingSpare && cap(first) == stagingBlock {
-		s.spare = append(s.spare, first[:0])
-	} else {
-		unmapMemory(first)
-	}
+}
+
+// next removes the first block.
+func (s *staging) next() (b stagedBlock) {
+	b = s.blocks[0]
+	s.bytes -= len(b.buf) - b.from
 	last := len(s.blocks) - 1
 	copy(s.blocks, s.blocks[1:]) // in place, so that append reuses the array
-	s.blocks[last] = nil
+	s.blocks[last] = stagedBlock{}
 	s.blocks = s.blocks[:last]
+	return b
 }
 
 // free unmaps all blocks and leaves the staging empty.
 func (s *staging) free() {
-	for _, b := range append(s.blocks, s.spare...) {
-		unmapMemory(b)
+	for len(s.blocks) > 0 {
+		unmapMemory(s.next().buf)
 	}
-	*s = staging{}
+}
+
+// stamp fills in the ids and the time of staged records.
+func stamp(records []byte, ids *idSource, at int64) {
+	for len(records) > 0 {
+		id := ids.next(at / 1000)
+		copy(records, id[:])
+		binary.LittleEndian.PutUint64(records[16:], uint64(at))
+		records = records[segment.NextSize(records):]
+	}
 }

@@ -10,13 +10,13 @@ import (
 )
 
 func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
-	var s staging
-	const limit = 2 << 20
+	s := staging{buffers: &buffers{}}
+	const limit = 8 << 20
 	in, out := 0, 0
 	record := func(i int) Record {
 		text := fmt.Sprintf(`{"n":%d}`, i)
-		if i%5000 == 999 { // larger than a block
-			text = fmt.Sprintf(`{"n":%d,"x":%q}`, i, strings.Repeat("x", stagingBlock))
+		if i%50000 == 999 { // larger than a block
+			text = fmt.Sprintf(`{"n":%d,"x":%q}`, i, strings.Repeat("x", segment.MaxFrame))
 		}
 		return Record{Usage: []byte(text), Source: UDP}
 	}
@@ -24,7 +24,7 @@ func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
 		for r := record(in); s.add(&r, limit); r = record(in) {
 			in++
 		}
-		if s.size() > limit || s.size() < limit-2*stagingBlock {
+		if s.size() > limit || s.size() < limit-2*segment.MaxFrame {
 			t.Fatalf("%d bytes when it is full", s.size())
 		}
 		for ; out < in-round*100; out++ { // leaves some
@@ -40,17 +40,17 @@ func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
 		s.consume(len(s.head()))
 		out++
 	}
-	defer s.free()
-	if in != out || s.size() != 0 || len(s.blocks) > 0 || len(s.spare) > stagingSpare {
-		t.Errorf("%d in, %d out, %d bytes, %d blocks and %d spare ones left", in, out, s.size(), len(s.blocks), len(s.spare))
+	defer s.buffers.free()
+	if in != out || s.size() != 0 || len(s.blocks) > 0 || len(s.buffers.spare) > keptBuffers {
+		t.Errorf("%d in, %d out, %d bytes, %d blocks and %d spare ones left", in, out, s.size(), len(s.blocks), len(s.buffers.spare))
 	}
 }
 
 func TestStagingAllocatesNothingWhileItKeepsUp(t *testing.T) {
-	var s staging
+	s := staging{buffers: &buffers{}}
 	r := Record{Usage: bytes.Repeat([]byte("x"), 100), Source: UDP}
 	if n := testing.AllocsPerRun(100, func() {
-		for range 3 * stagingBlock / r.Size() {
+		for range 2 * segment.MaxFrame / r.Size() {
 			s.add(&r, 8<<20)
 		}
 		for s.head() != nil {

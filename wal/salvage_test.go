@@ -3,13 +3,11 @@ package wal
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -230,57 +228,4 @@ func makeLater(t *testing.T, path string) []byte {
 		t.Fatal(err)
 	}
 	return b
-}
-
-// A daemon that was set back to an earlier version must neither fail on nor touch what
-// the later one wrote, and number its records above.
-func TestLaterVersionIsLeftAloneAndPassed(t *testing.T) {
-	t.Run("sealed", func(t *testing.T) {
-		dir, file := sealedDir(t, 3)
-		b := makeLater(t, file)
-		l := open(t, dir, Options{})
-		segments, _ := l.Sealed()
-		if _, err := l.Salvage(segments[0]); !errors.Is(err, ErrVersion) {
-			t.Errorf("salvage of a later version: %v", err)
-		}
-		mustAppend(t, l, Record{Usage: usage(3)})
-		mustClose(t, l)
-		if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, b) {
-			t.Errorf("the segment was changed: %v", err)
-		}
-	})
-	t.Run("not sealed", func(t *testing.T) {
-		dir, file := crashed(t, 3)
-		b := makeLater(t, file)
-		for range 2 {
-			l := open(t, dir, Options{})
-			mustAppend(t, l, Record{Usage: usage(3)})
-			mustSeal(t, l)
-			segments, _ := l.Sealed()
-			if first := segments[0].FirstSeq(); first <= uint64(len(b)) {
-				t.Errorf("goes on at seq %d, which the segment of %d bytes could hold", first, len(b))
-			}
-			mustClose(t, l)
-			if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, b) {
-				t.Errorf("the segment was changed: %v", err)
-			}
-		}
-	})
-	t.Run("identity", func(t *testing.T) {
-		dir, _ := sealedDir(t, 3)
-		path := filepath.Join(dir, "wal", identityName)
-		b := strings.Replace(string(identity{7, noMachine}.encode()), "-log 1 ", "-log 2 ", 1)
-		body, _, _ := cutLast(b, " ")
-		b = fmt.Sprintf("%s %08x\n", body, crc32.Checksum([]byte(body), castagnoli))
-		if err := os.WriteFile(path, []byte(b), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		l := open(t, dir, Options{})
-		if n := len(readAll(t, l)); n != 3 {
-			t.Errorf("%d records, want 3", n)
-		}
-		if got, err := os.ReadFile(path); err != nil || string(got) != b {
-			t.Errorf("the identity was changed: %s, %v", got, err)
-		}
-	})
 }

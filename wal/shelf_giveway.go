@@ -11,7 +11,7 @@ import (
 // still reads ten megabytes a second or more. Once half of MaxBytes is taken, only
 // shipping makes room, and nothing gives way any more.
 const (
-	giveWayQueue = 128
+	giveWayQueue = 16 // more than what comes within stagedWait
 	giveWayMax   = 20 * time.Millisecond
 	giveWayPoll  = time.Millisecond
 )

@@ -173,6 +173,9 @@ func (l *Log) tryStart() error {
 }
 
 func (l *Log) startOnce() error {
+	if err := l.findLaterVersion(); err != nil {
+		return err
+	}
 	if l.lock == nil {
 		if err := l.disk.MkdirDurably(l.dataDir); err != nil {
 			return err

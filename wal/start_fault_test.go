@@ -95,7 +95,7 @@ func TestADiskThatFailsDuringTheStart(t *testing.T) {
 
 func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 	d := s.disk.Keep()
-	var mended atomic.Bool
+	var mended, ofTheDirectory atomic.Bool
 	var first atomic.Pointer[simdisk.Call]
 	first.Store(&simdisk.Call{})
 	d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
@@ -103,6 +103,9 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 			first.Store(&c)
 		}
 		if c.N == at || lasts && c.N > at && !mended.Load() {
+			if c.Path == simulatedDir || c.Path == "/" || strings.HasSuffix(c.Path, "/LOCK") {
+				ofTheDirectory.Store(true)
+			}
 			return simdisk.Fault{Err: errno}
 		}
 		return simdisk.Fault{}
@@ -114,9 +117,7 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 	}()
 	l, err := Open(simulatedDir, s.options(d, t))
 	if err != nil {
-		failed := first.Load()
-		ofTheDirectory := failed.Path == simulatedDir || failed.Path == "/" || strings.HasSuffix(failed.Path, "/LOCK")
-		if !ofTheDirectory || !strings.Contains(err.Error(), "data directory: ") {
+		if !ofTheDirectory.Load() || !strings.Contains(err.Error(), "data directory: ") {
 			t.Errorf("start: %v", err)
 		}
 		return

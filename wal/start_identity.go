@@ -40,13 +40,14 @@ func decodeIdentity(b []byte) (id identity, err error) {
 		return id, errChecksum
 	}
 	var version int
-	if _, err := fmt.Sscanf(body, "collectord-log %d %x %s", &version, &id.logID, &id.machine); err != nil {
+	if _, err := fmt.Sscanf(body, "collectord-log %d ", &version); err != nil {
 		return id, err
 	}
 	if version != formatVersion {
 		return id, fmt.Errorf("%w %d, this program reads %d", ErrVersion, version, formatVersion)
 	}
-	return id, nil
+	_, err = fmt.Sscanf(body, "collectord-log %d %x %s", &version, &id.logID, &id.machine)
+	return id, err
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
@@ -101,10 +102,7 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 			"old", fmt.Sprintf("%016x", id.logID), "new", fmt.Sprintf("%016x", logID))
 		return logID, false, nil
 	case errors.Is(err, ErrVersion):
-		logID = randomUint64()
-		l.found(FoundLaterVersion, slog.LevelError, "left the log's identity in its place: a later version wrote it (this run has another log id)",
-			"path", path, "error", err, "log_id", fmt.Sprintf("%016x", logID))
-		return logID, true, nil
+		return 0, false, err
 	}
 	logID, found := known()
 	if !found {

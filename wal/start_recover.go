@@ -119,14 +119,7 @@ func (l *Log) putAsideAgain(dir string) error {
 func (l *Log) recoverSegment(s *named, found *names) error {
 	last, dir := s.last, filepath.Join(l.dir, s.name)
 	if !s.sealed {
-		above, err := l.aboveForeign(s)
-		if err != nil {
-			return err
-		}
-		if above > 0 {
-			found.above(above - 1)
-			return nil
-		}
+		var err error
 		if last, dir, err = l.sealLeftover(s, found); err != nil {
 			return err
 		}
@@ -170,21 +163,6 @@ func (l *Log) leaveSegment(s *named, found *names, why error) error {
 	return nil
 }
 
-// aboveForeign returns a seq above all that an unsealed segment of a later version can
-// hold, or 0 for any other segment.
-func (l *Log) aboveForeign(s *named) (uint64, error) {
-	path := filepath.Join(l.dir, s.name, segment.FileName)
-	if _, err := segment.ReadHeader(l.disk, path); !errors.Is(err, ErrVersion) {
-		return 0, nil // sealing the segment returns other errors
-	}
-	info, err := l.disk.Stat(path)
-	if err != nil {
-		return 0, err
-	}
-	l.found(FoundLaterVersion, slog.LevelError, "left a segment in its place: a later version wrote it (install that version to ship it)", "segment", s.name)
-	return s.first + uint64(info.Size()), nil // a record takes more than a byte in any version
-}
-
 // nextAttempts is how often next/ is read before it counts as unreadable.
 const nextAttempts = 3
 
@@ -199,10 +177,6 @@ func (l *Log) nameNext() (first uint64, err error) {
 			break
 		}
 		w, err = l.scanAll(nextName)
-	}
-	if errors.Is(err, ErrVersion) {
-		l.found(FoundLaterVersion, slog.LevelError, "put aside a prepared segment: a later version wrote it", "segment", nextName)
-		return 0, l.putAside(dir, err)
 	}
 	if err != nil {
 		if !l.tolerates(err) {

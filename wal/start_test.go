@@ -1,8 +1,6 @@
 package wal_test
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -16,51 +14,6 @@ import (
 
 	"collectord/wal"
 )
-
-// laterHeader is a segment header of a later version, with n more bytes.
-func laterHeader(n int) []byte {
-	b := append([]byte("\xffcdS\x02\x00\x00\x00"), bytes.Repeat([]byte("later "), (n+24+5)/6)[:n+24]...)
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
-	return append(binary.AppendUvarint(nil, uint64(len(b))), b...)
-}
-
-// TestALaterVersionIsLeftAloneWhateverItsHeader asserts that it is taken neither for
-// damage nor for what a crash left.
-func TestALaterVersionIsLeftAloneWhateverItsHeader(t *testing.T) {
-	t.Parallel()
-	for _, n := range []int{0, 255, 256, 1000, 60_000} {
-		for _, place := range []string{"00000000000000000003-00000000000000000004", "00000000000000000007"} {
-			t.Run(fmt.Sprintf("%d more bytes,%s", n, place), func(t *testing.T) {
-				t.Parallel()
-				data := filepath.Join(scratchDir(t), "data")
-				unsealed(t, data)
-				path := filepath.Join(data, "wal", place, "00000000000000000001")
-				content := append(laterHeader(n), "frames of a later version"...)
-				if err := os.WriteFile(path, content, 0o600); err != nil {
-					t.Fatal(err)
-				}
-				l, err := wal.Open(data, wal.Options{SegmentSize: 4 << 10, MachineID: "/nonexistent"})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer l.Close()
-				shipAll(t, l)
-				appendSoon(t, l, `{"n":7}`)
-				segments, _ := l.Sealed()
-				for _, s := range segments {
-					for _, err := range s.Records() {
-						if !errors.Is(err, wal.ErrVersion) {
-							t.Errorf("reading it: %v", err)
-						}
-					}
-				}
-				if left, err := os.ReadFile(path); err != nil || !bytes.Equal(left, content) {
-					t.Errorf("it was not left as it was: %v", err)
-				}
-			})
-		}
-	}
-}
 
 // TestManyLossNotesTakeLittleMemory starts, and lists what there is to upload, in
 // a process whose memory is measured.

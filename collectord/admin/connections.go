@@ -3,12 +3,14 @@ package admin
 import (
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 )
 
 // DefaultMaxConnections is how many are open at a time, by default. One more takes
-// the place of the one that has been without a request for the longest, so that
-// neither forgotten nor silent clients keep a scraper out.
+// the place of the one that has been without a request for the longest, or, where all
+// have one, of the one whose request has taken longest: neither forgotten nor silent
+// nor slow clients keep a scraper out.
 const DefaultMaxConnections = 64
 
 // connections are the server's open ones.
@@ -37,20 +39,15 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 		return
 	}
 	if state == http.StateNew && len(c.open) >= c.most {
-		c.dismissLocked(conn)
+		c.makeRoomLocked()
 	}
 	c.open = append(c.open, &connection{conn, state == http.StateActive})
 }
 
-// dismissLocked closes the connection that is needed least: if all are busy,
-// the new one. The server will tell that it is closed.
-func (c *connections) dismissLocked(added net.Conn) {
-	for i, o := range c.open {
-		if !o.busy {
-			_ = o.Close()
-			c.open = append(c.open[:i], c.open[i+1:]...)
-			return
-		}
-	}
-	_ = added.Close()
+// makeRoomLocked closes the connection that is needed least. The server will tell that
+// it is closed.
+func (c *connections) makeRoomLocked() {
+	least := max(0, slices.IndexFunc(c.open, func(o *connection) bool { return !o.busy }))
+	_ = c.open[least].Close()
+	c.open = slices.Delete(c.open, least, least+1)
 }

@@ -12,5 +12,6 @@
 //     served; on loopback the Host header must name a loopback address, so that
 //     no web page can reach it by rebinding a name.
 //   - What a client can take is bounded: connections, the size and time of a
-//     header, the time of an answer; a body is refused.
+//     header, the time of an answer, the number and time of profiles; a body is
+//     refused. Whatever others do, a probe gets its answer.
 package admin

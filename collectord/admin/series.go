@@ -176,7 +176,7 @@ func shipperSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Shipper.Salvaged) }),
 		gauge("shipper_foreign_segments", "Sealed segments of a later version, left alone.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Foreign) }),
-		gauge("shipper_in_flight", "Uploads under way.",
+		gauge("shipper_in_flight", "Segments that are being compressed or uploaded.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.InFlight) }),
 		total("shipper_heartbeats_total", "Heartbeats written to the storage.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.Heartbeats) }),

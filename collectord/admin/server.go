@@ -7,7 +7,6 @@ import (
 	"html/template"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"strings"
 	"time"
 
@@ -37,7 +36,11 @@ const (
 	idleTimeout   = 75 * time.Second
 )
 
-const profiles = "/debug/pprof/"
+const (
+	metricsPath = "/metrics"
+	livePath    = "/livez"
+	readyPath   = "/readyz"
+)
 
 // Server answers on the admin listeners.
 type Server struct {
@@ -53,17 +56,14 @@ func New(opts Options) *Server {
 	}
 	s := &Server{opts: opts, open: connections{most: opts.MaxConnections}}
 	open := http.NewServeMux()
-	open.Handle("GET /metrics", promhttp.HandlerFor(newRegistry(opts.Snapshot, opts.Version), promhttp.HandlerOpts{}))
-	open.HandleFunc("GET /livez", s.livez)
-	open.HandleFunc("GET /readyz", s.readyz)
+	open.Handle("GET "+metricsPath, promhttp.HandlerFor(newRegistry(opts.Snapshot, opts.Version), promhttp.HandlerOpts{}))
+	open.HandleFunc("GET "+livePath, s.livez)
+	open.HandleFunc("GET "+readyPath, s.readyz)
 
 	local := http.NewServeMux()
 	local.Handle("/", open)
 	local.HandleFunc("GET /{$}", s.status)
-	local.HandleFunc("GET "+profiles, pprof.Index) // these extend the time to answer by what they are asked for
-	local.HandleFunc("GET "+profiles+"profile", pprof.Profile)
-	local.HandleFunc("GET "+profiles+"symbol", pprof.Symbol)
-	local.HandleFunc("GET "+profiles+"trace", pprof.Trace)
+	newProfiler(opts.MaxConnections).routes(local)
 
 	s.http = &http.Server{
 		Handler:           bodiless(separate(local, open)),

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -272,5 +273,76 @@ func TestShutdownDoesNotFailForAnUnfinishedRequest(t *testing.T) {
 	}
 	if _, err := io.ReadAll(c); err != nil && strings.Contains(err.Error(), "timeout") {
 		t.Error(err)
+	}
+}
+
+// Every connection there may be has a request that does not end: probes and scrapers are
+// answered all the same.
+func TestRequestsThatTakeLongDoNotKeepProbesOut(t *testing.T) {
+	entered, hang := make(chan struct{}), make(chan struct{})
+	o := healthy()
+	o.Live = func() error { entered <- struct{}{}; <-hang; return nil }
+	url := serve(t, o)
+	defer close(hang)
+	for range DefaultMaxConnections {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprint(c, "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		<-entered
+	}
+	for _, path := range []string{"/metrics", "/readyz"} {
+		if status, body := get(t, url+path); status != http.StatusOK {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+}
+
+func TestProfilesAreBounded(t *testing.T) {
+	s := New(healthy())
+	ask := func(query string) int {
+		w := httptest.NewRecorder()
+		s.http.Handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/"+query, nil))
+		return w.Code
+	}
+	for query, want := range map[string]int{
+		"heap?debug=1": 200, "heap": 200, "goroutine?debug=2": 200, "symbol": 200, "trace?seconds=0.001": 200, "profile?seconds=61": 400,
+		"trace?seconds=3000": 400, "heap?seconds=3000": 400, "profile?seconds=1e9": 400, "profile?seconds=x": 400, "profile?seconds=": 400,
+		"trace?seconds=NaN": 400, "trace?seconds=Inf": 400, "profile?seconds=-1": 400, "profile?seconds=1&seconds=3000": 400, "nothing": 404,
+	} {
+		if got := ask(query); got != want {
+			t.Errorf("%s: %d, want %d", query, got, want)
+		}
+	}
+	entered, leave := make(chan struct{}), make(chan struct{})
+	p := newProfiler(DefaultMaxConnections)
+	slow := p.bounded(func(http.ResponseWriter, *http.Request) { entered <- struct{}{}; <-leave })
+	for range maxProfiles {
+		go slow(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/", nil))
+		<-entered
+	}
+	defer close(leave)
+	w := httptest.NewRecorder()
+	slow(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if w.Code != http.StatusTooManyRequests || w.Header().Get("Retry-After") == "" {
+		t.Errorf("one profile more: %d", w.Code)
+	}
+}
+
+// The HTTP server sends people here for them.
+func TestServesIsWhatIsServed(t *testing.T) {
+	url := serve(t, healthy())
+	for path, want := range map[string]bool{
+		"/metrics": true, "/livez": true, "/readyz": true, "/debug/pprof": true, "/debug/pprof/": true, "/debug/pprof/heap": true,
+		"/debug/pprofx": false, "/metric": false, "/metrics/": false, "/debug": false,
+	} {
+		if Serves(path) != want {
+			t.Errorf("Serves(%q) is %t", path, !want)
+		}
+		if status, _ := get(t, url+path); (status == http.StatusOK) != want {
+			t.Errorf("%s is answered %d", path, status)
+		}
 	}
 }

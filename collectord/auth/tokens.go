@@ -155,7 +155,7 @@ func parseToken(fields []string) (l tokenLine, err error) {
 		}
 	}
 	if l.name = fields[0]; !ValidClient(l.name) {
-		return l, errors.New("does not begin with a name of 1 to 63 letters, digits, dots, underscores and hyphens")
+		return l, errors.New("does not begin with a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)")
 	}
 	if len(fields) < 2 {
 		return l, errors.New("has no sha256: after the name")
@@ -182,8 +182,11 @@ func parseToken(fields []string) (l tokenLine, err error) {
 
 var clientName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
-// ValidClient reports whether name can be that of a client.
-func ValidClient(name string) bool { return clientName.MatchString(name) }
+// ValidClient reports whether name can be that of a client. Readers may use it as the
+// name of a file.
+func ValidClient(name string) bool {
+	return clientName.MatchString(name) && name != "." && name != ".."
+}
 
 // NewToken makes a token and the line for its file. The rate is in usages a
 // second; 0 is none. The name must be a ValidClient.

@@ -139,7 +139,7 @@ func (c *conn) stopped(err error) {
 func (c *conn) header() {
 	c.began, c.arrived = c.now(), 0
 	q := c.http.Request()
-	c.route = routeOf(q)
+	c.route = c.server.routeOf(q)
 	h, p := readHeader(q)
 	if c.route != routeUsages {
 		left := c.http.Left()

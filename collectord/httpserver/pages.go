@@ -3,6 +3,7 @@ package httpserver
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"collectord/collectord/http1"
 )
@@ -16,6 +17,7 @@ const (
 	routeOtherMethod // on the path of usages
 	routeHealth
 	routeHealthMethod
+	routeAdmin // a path of the admin server
 	routeUnknown
 )
 
@@ -24,7 +26,7 @@ const (
 	healthPath = "/healthz"
 )
 
-func routeOf(q *http1.Request) route {
+func (h *Server) routeOf(q *http1.Request) route {
 	method := q.Method
 	switch string(q.Path()) {
 	case usagesPath:
@@ -37,6 +39,9 @@ func routeOf(q *http1.Request) route {
 			return routeHealth
 		}
 		return routeHealthMethod
+	}
+	if h.opts.AdminServes != nil && h.opts.AdminServes(string(q.Path())) {
+		return routeAdmin
 	}
 	return routeUnknown
 }
@@ -51,6 +56,12 @@ func (c *conn) answerPage() {
 		c.answerProblem(&problem{status: http.StatusMethodNotAllowed, code: CodeMethod, header: http1.Field{Name: "Allow", Value: "GET, HEAD"}})
 	case routeOtherMethod:
 		c.answerProblem(&problem{status: http.StatusMethodNotAllowed, code: CodeMethod, detail: "usages are posted", header: http1.Field{Name: "Allow", Value: "POST"}})
+	case routeAdmin:
+		where := strings.Join(c.server.opts.AdminAddresses, ", ")
+		if where == "" {
+			where = "off"
+		}
+		c.answerProblem(&problem{status: http.StatusNotFound, code: CodeNotFound, detail: "the admin server answers that: admin.listen is " + where})
 	default:
 		c.answerProblem(&problem{status: http.StatusNotFound, code: CodeNotFound, detail: "usages are posted to " + usagesPath})
 	}

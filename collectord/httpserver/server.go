@@ -31,6 +31,10 @@ type Options struct {
 	IdempotencyWindow time.Duration
 	IdempotencyKeys   int
 
+	// Whether the admin server answers a path, or nil; and where it listens. A 404 says so.
+	AdminServes    func(path string) bool
+	AdminAddresses []string
+
 	// Logger is told of everything that goes wrong and right again; default: none.
 	// What can repeat carries the attribute "trouble" with a name of its own, and
 	// so does the Info line that says it is over, so that a handler can sum up.

@@ -485,3 +485,21 @@ type failingListener struct{ errs chan error }
 func (l *failingListener) Accept() (net.Conn, error) { return nil, <-l.errs }
 func (l *failingListener) Close() error              { return nil }
 func (l *failingListener) Addr() net.Addr            { return &net.TCPAddr{} }
+
+func TestA404NamesTheAdminServerWhereThePathIsOneOfIts(t *testing.T) {
+	for _, c := range []struct{ path, listen, want string }{
+		{"/metrics", "127.0.0.1:3001", "the admin server answers that: admin.listen is 127.0.0.1:3001"},
+		{"/metrics?x=1", "", "the admin server answers that: admin.listen is off"},
+		{"/metric", "127.0.0.1:3001", "usages are posted to /api/usages"},
+	} {
+		o := Options{AdminServes: func(path string) bool { return path == "/metrics" }}
+		if c.listen != "" {
+			o.AdminAddresses = []string{c.listen}
+		}
+		_, addr := serve(t, newMemoryLog(), o)
+		answers, bodies := talk(t, addr, "GET "+c.path+" HTTP/1.1\r\nHost: localhost\r\n\r\n", 1)
+		if len(answers) != 1 || answers[0].StatusCode != http.StatusNotFound || !strings.Contains(bodies[0], `"detail":"`+c.want+`"`) {
+			t.Errorf("%s is answered %q", c.path, bodies)
+		}
+	}
+}

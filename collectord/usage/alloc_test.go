@@ -29,7 +29,8 @@ func TestNamesThatAreWorkToCompareAllocateNothing(t *testing.T) {
 // that is not.
 func TestNamesOfWhatIsTooLargeTakeNoMemory(t *testing.T) {
 	text := hostileNames()["plain"]
-	f := find(text, len(text)/8, nil)
+	var f scanner
+	f.find(text, len(text)/8)
 	if f.fault.Code != "" || len(f.set.slots) > 4096 {
 		t.Errorf("%+v, %d slots", f.fault, len(f.set.slots))
 	}
@@ -39,7 +40,7 @@ func TestNamesOfWhatIsTooLargeTakeNoMemory(t *testing.T) {
 	}
 	var s Splitter
 	s.Reset(fmt.Appendf(nil, `{%s"a":1}`, many), Object, Limits{})
-	if !s.Next() || s.names != nil {
+	if !s.Next() || s.scanner.set != nil {
 		t.Errorf("%v, and memory for %d names is kept", s.Err(), 2*keptNames)
 	}
 }

@@ -6,58 +6,91 @@ import (
 	"unicode/utf8"
 )
 
-// span is where a value was found, or how far one could be followed.
-type span struct {
-	end    int   // just past the value; of one that is wrong, as far as it was read
-	breaks int   // line breaks between its tokens, in bytes
-	fault  Error // its code is empty if there is none
-	set    *nameSet
-}
-
 // maxNames is how many names of open objects are compared one by one. Those of an
 // object that has more, or one that is written with escapes, are in a nameSet.
 const maxNames = 32
 
-// scanner reads one value in one pass and allocates nothing, whatever it meets, once
+// scanner reads values, each in one pass, and allocates nothing, whatever it meets, once
 // its set has room. It stops at the first fault, so that what is wrong early costs
 // little.
 type scanner struct {
+	state // of the present value
+
+	// Memory that is used again. Of the names, those are valid that the state counts.
+	set   *nameSet
+	names [maxNames]struct{ from, to uint32 }
+	first [maxDepth]uint8 // of the names, for each open object
+}
+
+// state is where a value was found, or how far one could be followed. It is small, since
+// it is replaced for each value.
+type state struct {
 	b       []byte
 	start   int
-	i       int
-	lenient bool // look at the grammar only: depth, names, range and UTF-8 are free
-	breaks  int
-	fault   Error
+	i       int   // in the end just past the value; of one that is wrong, as far as it was read
+	lenient bool  // look at the grammar only: depth, names, range and UTF-8 are free
+	breaks  int   // line breaks between its tokens, in bytes
+	fault   Error // its code is empty if there is none
 
 	depth   int
 	objects uint64   // of the 64 innermost levels: which are objects, innermost first
 	outer   []uint64 // of the levels around them, 64 at a time; only lenient ones have any
 
 	hashed uint64 // like objects: whose names are in the set
-	set    *nameSet
-	max    int // names are compared while the value has no more bytes; 0 for always
-	names  [maxNames]struct{ from, to uint32 }
-	first  [maxDepth]uint8 // of the names, for each open object
-	count  int
+	max    int    // names are compared while the value has no more bytes; 0 for always
+	count  int    // of the names
 }
 
-// scan reads the value that begins at start. One that has more than max bytes without
-// line breaks can't be stored, so names beyond are not compared, and need no memory.
-// The set may be nil; what was made instead is in the span.
-func scan(b []byte, start, max int, set *nameSet) span {
-	s := scanner{b: b, start: start, i: start, set: set, max: max}
-	s.value()
-	if s.hashed != 0 { // a fault left names
-		s.set.truncate(0)
+// find looks for the JSON object at the start of b, which may begin with white
+// space, and checks that it will not spoil a line for its readers: RFC 8259,
+// valid UTF-8, no duplicate names, no lone surrogates, depth and numbers within
+// bounds. One that has more than max bytes without line breaks can't be stored, so
+// names beyond are not compared, and need no memory.
+func (s *scanner) find(b []byte, max int) {
+	start := skipSpace(b, 0)
+	s.state = state{b: b, start: start, i: start, max: max}
+	switch {
+	case start == len(b):
+		s.fail(CodeEmpty, start, "there is no JSON object")
+	case b[start] == '{':
+		s.value()
+		if s.hashed != 0 { // a fault left names
+			s.set.truncate(0)
+		}
+	case byteOrderMark(b[start:]) > 0:
+		s.fail(CodeInvalidJSON, start, "byte order mark")
+	default:
+		if s.lenient = true; s.value() {
+			s.fail(CodeNotAnObject, start, "a JSON value that is not an object begins")
+		}
 	}
-	return span{s.i, s.breaks, s.fault, s.set}
 }
 
-// follow reads the value that begins at start as far as grammar goes.
-func follow(b []byte, start int) span {
-	s := scanner{b: b, i: start, lenient: true}
+// follow reads the value at the start of b as far as grammar goes.
+func follow(b []byte) (end int, fault Error) {
+	s := scanner{state: state{b: b, lenient: true}}
 	s.value()
-	return span{end: s.i, breaks: s.breaks, fault: s.fault}
+	return s.i, s.fault
+}
+
+// endsIn makes it a fault that something else than white space follows what was found.
+func (s *scanner) endsIn() {
+	if at := skipSpace(s.b, s.i); s.fault.Code == "" && at < len(s.b) {
+		reason := "something follows the JSON object"
+		if s.b[at] == '{' {
+			reason = "a second value follows: send NDJSON (Content-Type: application/x-ndjson), a value a line;"
+		}
+		s.fail(CodeInvalidJSON, at, reason)
+	}
+}
+
+// usage is the object that was found, without line breaks between its tokens, which
+// are removed in place.
+func (s *scanner) usage() []byte {
+	if s.breaks > 0 {
+		return removeBreaks(s.b[s.start:s.i])
+	}
+	return s.b[s.start:s.i:s.i]
 }
 
 // fail notes what is wrong, and false.

@@ -47,6 +47,12 @@ type Value struct {
 type Splitter struct {
 	Value Value // after Next returned true; valid until it is called again
 
+	reading
+	scanner scanner
+}
+
+// reading is how far a text was read. It is replaced for each text.
+type reading struct {
 	text   []byte
 	form   Form
 	limits Limits
@@ -55,14 +61,14 @@ type Splitter struct {
 	values int // that were found
 	ended  bool
 	fault  Error // of the whole text
-
-	names *nameSet // memory that is kept
 }
 
 // Reset begins another text, and forgets the one before. Nil is a text, too. A byte
 // order mark at the first byte is skipped.
 func (s *Splitter) Reset(text []byte, form Form, limits Limits) {
-	*s = Splitter{text: text, form: form, limits: limits, names: s.names, at: byteOrderMark(text)}
+	s.Value = Value{}
+	s.reading = reading{text: text, form: form, limits: limits, at: byteOrderMark(text)}
+	s.scanner.state = state{}
 }
 
 // Err returns what is wrong with the text as a whole, once Next returned false.
@@ -109,36 +115,36 @@ func (s *Splitter) end(fault Error) bool {
 	return false
 }
 
-// find is find with the limits and the memory of this Splitter.
-func (s *Splitter) find(text []byte) found {
-	f := find(text, s.limits.Record, s.names)
-	if s.names = f.set; s.names != nil && cap(s.names.names) > keptNames {
-		s.names = nil
+// find looks for a usage in text, and keeps little memory for names.
+func (s *Splitter) find(text []byte) *scanner {
+	f := &s.scanner
+	if f.find(text, s.limits.Record); f.set != nil && cap(f.set.names) > keptNames {
+		f.set = nil
 	}
 	return f
 }
 
-// found makes a value of what was found in text, which begins at from in s.text.
-func (s *Splitter) found(f *found, text []byte, from int) {
-	start, fault, usage := from+f.start, f.fault, []byte(nil)
-	fault.Offset += from
-	if fault.Code == "" {
-		usage = f.usage(text)
+// found makes a value of what was found in a text that begins at from in s.text.
+func (s *Splitter) found(f *scanner, from int) {
+	v := &s.Value
+	*v = Value{Index: s.index, Start: from + f.start, Fault: f.fault}
+	if v.Fault.Code != "" {
+		v.Fault.Offset += from
+		return
 	}
-	if fault.Code == "" && s.limits.Record > 0 && len(usage) > s.limits.Record {
-		fault = Error{Code: CodeTooLarge, Offset: start, Reason: "usage larger than http.max_record", limit: s.limits.Record}
+	v.Usage = f.usage()
+	if s.limits.Record > 0 && len(v.Usage) > s.limits.Record {
+		v.Fault = Error{Code: CodeTooLarge, Offset: v.Start, Reason: "usage larger than http.max_record", limit: s.limits.Record}
 	}
-	s.Value = Value{Index: s.index, Start: start, Usage: usage, Fault: fault}
 }
 
 func (s *Splitter) object() bool {
 	if s.values > 0 {
 		return false
 	}
-	text := s.text[s.at:]
-	f := s.find(text)
-	f.endsIn(text)
-	if s.found(&f, text, s.at); s.Value.Fault.Code != "" {
+	f := s.find(s.text[s.at:])
+	f.endsIn()
+	if s.found(f, s.at); s.Value.Fault.Code != "" {
 		return s.end(s.Value.Fault)
 	}
 	return true
@@ -157,8 +163,8 @@ func (s *Splitter) line() bool {
 			continue
 		}
 		f := s.find(line)
-		f.endsIn(line)
-		s.found(&f, line, from)
+		f.endsIn()
+		s.found(f, from)
 		s.Value.Index = index
 		return true
 	}
@@ -188,19 +194,19 @@ func (s *Splitter) element() bool {
 	}
 	rest := text[s.at:]
 	f := s.find(rest)
-	end := f.end
+	end := f.i
 	if f.fault.Code != "" && f.fault.Code != CodeNotAnObject {
 		// What can't be stored ends somewhere, too, unless the array is not JSON.
-		whole := follow(rest, 0)
+		whole, fault := follow(rest)
 		if f.fault.Code == CodeInvalidJSON {
-			whole.fault = f.fault
+			fault = f.fault
 		}
-		if end = whole.end; whole.fault.Code != "" {
-			whole.fault.Offset += s.at
-			return s.end(whole.fault)
+		if end = whole; fault.Code != "" {
+			fault.Offset += s.at
+			return s.end(fault)
 		}
 	}
-	s.found(&f, rest, s.at)
+	s.found(f, s.at)
 	s.at += end
 	s.index++
 	return true
@@ -224,9 +230,9 @@ func (s *Splitter) datagram() bool {
 		return false
 	}
 	f := s.find(s.text[s.at:])
-	s.found(&f, s.text[s.at:], s.at)
+	s.found(f, s.at)
 	s.index++
-	s.at += f.end
+	s.at += f.i
 	if s.Value.Fault.Code != "" {
 		next := bytes.IndexByte(s.text[s.at:], '\n')
 		if next < 0 {

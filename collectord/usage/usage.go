@@ -58,14 +58,15 @@ func (e *Error) Error() string {
 // removed in place. A byte order mark at its first byte is skipped.
 func Check(text []byte) ([]byte, *Error) {
 	from := byteOrderMark(text)
-	f := find(text[from:], 0, nil)
-	f.endsIn(text[from:])
-	if f.fault.Code != "" {
-		fault := f.fault // so that only what is wrong is allocated
+	var s scanner
+	s.find(text[from:], 0)
+	s.endsIn()
+	if s.fault.Code != "" {
+		fault := s.fault // so that only what is wrong is allocated
 		fault.Offset += from
 		return nil, &fault
 	}
-	return f.usage(text[from:]), nil
+	return s.usage(), nil
 }
 
 const bom = "\xef\xbb\xbf" // U+FEFF, with which programs of Windows begin their files
@@ -77,54 +78,6 @@ func byteOrderMark(text []byte) int {
 		return len(bom)
 	}
 	return 0
-}
-
-// found is a usage in a text, or what is wrong with it.
-type found struct {
-	start int
-	span
-}
-
-// find looks for the JSON object at the start of b, which may begin with white
-// space, and checks that it will not spoil a line for its readers: RFC 8259,
-// valid UTF-8, no duplicate names, no lone surrogates, depth and numbers within
-// bounds.
-func find(b []byte, max int, set *nameSet) found {
-	start := skipSpace(b, 0)
-	if start == len(b) {
-		return found{start, span{end: start, fault: Error{Code: CodeEmpty, Offset: start, Reason: "there is no JSON object"}}}
-	}
-	if b[start] == '{' {
-		return found{start, scan(b, start, max, set)}
-	}
-	if byteOrderMark(b[start:]) > 0 {
-		return found{start, span{end: start, fault: Error{Code: CodeInvalidJSON, Offset: start, Reason: "byte order mark"}}}
-	}
-	s := follow(b, start)
-	if s.fault.Code == "" {
-		s.fault = Error{Code: CodeNotAnObject, Offset: start, Reason: "a JSON value that is not an object begins"}
-	}
-	return found{start, s}
-}
-
-// endsIn makes it a fault that something else than white space follows in b.
-func (f *found) endsIn(b []byte) {
-	if at := skipSpace(b, f.end); f.fault.Code == "" && at < len(b) {
-		reason := "something follows the JSON object"
-		if b[at] == '{' {
-			reason = "a second value follows: send NDJSON (Content-Type: application/x-ndjson), a value a line;"
-		}
-		f.fault = Error{Code: CodeInvalidJSON, Offset: at, Reason: reason}
-	}
-}
-
-// usage is the object that was found in b, without line breaks between its
-// tokens, which are removed in place.
-func (f *found) usage(b []byte) []byte {
-	if f.breaks > 0 {
-		return removeBreaks(b[f.start:f.end])
-	}
-	return b[f.start:f.end:f.end]
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }

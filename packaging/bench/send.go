@@ -51,8 +51,8 @@ func sendLoad(binary string) load {
 // blast sends datagrams of so many usages, at a rate a second or, with 0, as fast
 // as one socket can. They are made ahead, so that the sender costs little. A busy machine may
 // send fewer than that.
-func blast(binary, addr string, usages, rate, seconds int) (send.Summary, error) {
-	args := []string{"udp://" + addr, "--batch", strconv.Itoa(usages), "--prepare", "64"}
+func blast(binary, addr string, usages, rate, seconds int, options ...string) (send.Summary, error) {
+	args := append([]string{"udp://" + addr, "--batch", strconv.Itoa(usages), "--prepare", "64"}, options...)
 	if rate > 0 {
 		args = append(args, "--rate", strconv.Itoa(rate*usages))
 	}

@@ -70,7 +70,11 @@ func benchUDP(rounds, seconds int, binary, dir string) error {
 		}
 	}
 
-	if err := d.benchCPU(rounds, seconds); err != nil {
+	fmt.Println("\nbeside a bare recvmmsg loop, one sender at full blast, one usage a datagram; CPU of the receiving process")
+	if err := d.benchCPU("64 messages a system call", rounds, seconds); err != nil {
+		return err
+	}
+	if err := d.benchCPU("messages that the kernel cuts into 64 datagrams", rounds, seconds, "--offload"); err != nil {
 		return err
 	}
 	rss, err := d.rss()
@@ -93,8 +97,8 @@ func (d *daemon) curve(name string, rate, seconds int) error {
 }
 
 // benchCPU compares with the bare receiver, in turn.
-func (d *daemon) benchCPU(rounds, seconds int) error {
-	fmt.Println("\nbeside a bare recvmmsg loop, one sender at full blast, one usage a datagram; CPU of the receiving process")
+func (d *daemon) benchCPU(sender string, rounds, seconds int, options ...string) error {
+	fmt.Println(sender)
 	fmt.Println("        sent/s      GC   ns/datagram     theirs   ratio        lost   by theirs   points more")
 	var rates, gcs, ours, theirs, lost, theirLost []float64
 	var shares, more ratios
@@ -103,7 +107,7 @@ func (d *daemon) benchCPU(rounds, seconds int) error {
 		if err != nil {
 			return err
 		}
-		f, err := d.flood(1, 0, seconds)
+		f, err := d.flood(1, 0, seconds, options...)
 		if err != nil {
 			return err
 		}
@@ -115,7 +119,7 @@ func (d *daemon) benchCPU(rounds, seconds int) error {
 		if err != nil {
 			return err
 		}
-		said, err := blast(d.cmd.Path, b.addr, 1, 0, seconds)
+		said, err := blast(d.cmd.Path, b.addr, 1, 0, seconds, options...)
 		if err != nil {
 			return err
 		}
@@ -156,14 +160,14 @@ func (f *flow) refused() string {
 }
 
 // flood sends, waits until everything has come to rest, and adds up.
-func (d *daemon) flood(usages, rate, seconds int) (f flow, err error) {
+func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, err error) {
 	before, err := d.series()
 	if err != nil {
 		return f, err
 	}
 	var said send.Summary
 	gc, err := d.gcDuring(seconds, func() (err error) {
-		said, err = blast(d.cmd.Path, d.addr, usages, rate, seconds)
+		said, err = blast(d.cmd.Path, d.addr, usages, rate, seconds, options...)
 		return err
 	})
 	if err != nil {

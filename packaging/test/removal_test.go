@@ -23,7 +23,7 @@ func TestRemovalAndPurgeLoseNothing(t *testing.T) {
 
 	out := m.do("dpkg", "--remove", "collectord")
 	t.Log(out)
-	for _, want := range []string{"usages in /var/lib/collectord that are not shipped: 2.", "collectord ship"} {
+	for _, want := range []string{"usages in /var/lib/collectord that are not shipped: 2.", "Those that the storage confirmed in the last minutes (shipper.keep) are among them.", "collectord ship"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the removal does not say: %s", want)
 		}

@@ -100,7 +100,8 @@ func (f *fetched) fetch(store bucket.Store) {
 	defer f.cancel()
 	defer close(f.pieces)
 	var body io.ReadCloser
-	body, f.stored, f.openErr = store.Open(f.ctx, f.key)
+	ctx := bucket.WithCallOptions(f.ctx, &bucket.CallOptions{Least: leastOfObject})
+	body, f.stored, f.openErr = store.Open(ctx, f.key)
 	close(f.opened)
 	if f.openErr != nil {
 		return

@@ -18,11 +18,16 @@ func areTwo(a, b *bucket.Heartbeat) bool {
 func begunAt(b *bucket.Heartbeat) time.Time { return heardAt(b).Add(-b.Lasted()) }
 
 // findClones finds the hosts that write the log of another, also in another destination.
+// Those of one name have one heartbeat: they notice it themselves.
 func (f *fleet) findClones() {
 	logs := map[string][]*Host{}
 	for _, h := range f.hosts {
 		if h.Heartbeat != nil {
 			logs[h.LogID] = append(logs[h.LogID], h)
+			if h.Heartbeat.Cloned {
+				h.Wrong = append(h.Wrong, Cloned)
+				h.because("another host of this name writes the same log: data_dir was copied")
+			}
 		}
 	}
 	for _, its := range logs {

@@ -15,8 +15,18 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
+// trickle writes something each second for three hours, or until it can't.
+func trickle(write func() error) {
+	for range 10_000 {
+		if write() != nil {
+			return
+		}
+		time.Sleep(time.Second)
+	}
+}
+
 // TestObjectsThatCannotBeReadHoldUpNobodyForLong: a gateway that has lost the blocks of
-// files lists them, and then says nothing, or that it fails. Each is named, counted, and
+// files lists them, and then says nothing, or next to nothing, or that it fails. Each is named, counted, and
 // holds up one of the readings for less than a minute, also where they are many in a row.
 func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 	const workers, good, bad = 4, 5, 2 * maxInRow
@@ -34,10 +44,33 @@ func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 			_ = http.NewResponseController(w).Flush()
 			return hang(w, r)
 		},
+		"a body that trickles": func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("ETag", `"1"`)
+			w.Header().Set("Last-Modified", time.Now().UTC().Format(http.TimeFormat))
+			w.Header().Set("Content-Length", "10000")
+			_, _ = io.WriteString(w, "\x50\x2a\x4d\x18\x00\x27\x00\x00") // a frame to pass over
+			trickle(func() error {
+				_, err := io.WriteString(w, "x")
+				return errors.Join(err, http.NewResponseController(w).Flush())
+			})
+			return true
+		},
+		"a header that trickles": func(w http.ResponseWriter, _ *http.Request) bool {
+			c, _, err := http.NewResponseController(w).Hijack()
+			if err == nil {
+				defer c.Close()
+				_, err = io.WriteString(c, "HTTP/1.1 200 OK\r\nX-More: ")
+			}
+			if err == nil {
+				trickle(func() error { _, err := io.WriteString(c, "x"); return err })
+			}
+			return true
+		},
 	} {
 		for _, first := range []bool{true, false} { // whether those that can be read come first
 			t.Run(fmt.Sprint(name, ", the good first: ", first), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
+					defer time.Sleep(2 * time.Second) // until the storage has noticed that nobody reads
 					b := newBrokenBucket(t)
 					lost := map[string]bool{}
 					for i := range uint64(good + bad) {
@@ -67,10 +100,14 @@ func TestObjectsThatCannotBeReadHoldUpNobodyForLong(t *testing.T) {
 						t.Errorf("it took %v", took)
 					}
 					lines := 0
+					began = time.Now()
 					err = Selection{Node: "x"}.Records(t.Context(), b.store, func(int) {}, func(some []byte) error { lines += bytes.Count(some, []byte("\n")); return nil })
 					var damaged *DamagedError
 					if first && (!errors.As(err, &damaged) || damaged.Objects != bad || lines < good) {
 						t.Errorf("cat prints %d lines: %v", lines, err)
+					}
+					if took := time.Since(began); took > bad*90*time.Second {
+						t.Errorf("cat took %v", took)
 					}
 				})
 			})

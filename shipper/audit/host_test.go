@@ -34,6 +34,7 @@ func TestTwoHostsThatWriteOneLogAreBothNamed(t *testing.T) {
 	beat := func(b tamper, node string, log, run uint64, age, lasted time.Duration) {
 		b.beatOf(bucket.Key{Node: node, LogID: log, Run: run}, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(age), RunSeconds: int64(lasted.Seconds())})
 	}
+	b.beat("twin", 7, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(time.Minute), Cloned: true})
 	beat(b, "edge-1", 1, 1, 10*time.Minute, 9*days)
 	beat(b, "copy", 1, 2, time.Minute, time.Hour)
 	beat(b, "factory", 1, 3, 20*days, days) // what both were called before
@@ -47,12 +48,15 @@ func TestTwoHostsThatWriteOneLogAreBothNamed(t *testing.T) {
 	beat(other, "saved", 5, 1, time.Hour, days)
 	beat(b, "dies", 6, 1, 5*time.Hour, days)
 	beat(b, "lives", 6, 2, time.Minute, days)
-	one := []string{"silent+cloned dies 6", "cloned copy 1", "cloned edge-1 1", "cloned lives 6", "fine here 3", "fine moved 4", "fine renamed 2", "fine saved 5"}
+	one := []string{"silent+cloned dies 6", "cloned copy 1", "cloned edge-1 1", "cloned lives 6", "cloned twin 7", "fine here 3", "fine moved 4", "fine renamed 2", "fine saved 5"}
 	wantFleet(t, []bucket.Store{b.store}, FleetOptions{}, true, one...)
 	wantFleet(t, []bucket.Store{b.store}, FleetOptions{Node: "copy"}, true, "cloned copy 1", "cloned edge-1 1")
 	f := wantFleet(t, []bucket.Store{b.store, other.store}, FleetOptions{}, true,
-		"silent+cloned dies 6", "cloned copy 1", "cloned edge-1 1", "cloned here 3", "cloned lives 6", "cloned there 3",
+		"silent+cloned dies 6", "cloned copy 1", "cloned edge-1 1", "cloned here 3", "cloned lives 6", "cloned there 3", "cloned twin 7",
 		"fine moved 4", "fine moved 4", "fine renamed 2", "fine saved 5", "fine saved 5")
+	if h := f.Hosts[6]; !strings.Contains(h.Reason, "another host of this name") {
+		t.Errorf("%+v", h)
+	}
 	if h := f.Hosts[1]; !strings.Contains(h.Reason, `"edge-1" writes the same log`) {
 		t.Errorf("%+v", h)
 	}

@@ -16,10 +16,15 @@ import (
 // storage is taken to fail, though it lists them.
 const maxInRow = 20
 
-// stallOfObject is how long the storage may send nothing of one object. With two such
+// stallOfObject is how long the storage may send next to nothing of one object. With two such
 // attempts, or four that it answers with a failure, an object that can't be read holds up
 // its reader for less than a minute.
 const stallOfObject = 20 * time.Second
+
+// leastOfObject is how many bytes of an object the storage must send in stallOfObject: one
+// that trickles would hold up its reader for as long as it likes. A slow line brings more,
+// also where it is shared by all who read.
+const leastOfObject = 8 << 10
 
 // objectCalls makes the calls about single objects. Who can put an object can also make
 // one that no storage gives back, or whose answer is broken: as long as the storage lists
@@ -59,7 +64,7 @@ func (c *objectCalls) storageFails(ctx context.Context) bool {
 // retry makes a call about one object by bucket.Retry.
 func (c *objectCalls) retry(ctx context.Context, call func(context.Context) error) error {
 	return bucket.Retry(ctx, func() error {
-		return call(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stallOfObject}))
+		return call(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stallOfObject, Least: leastOfObject}))
 	})
 }
 

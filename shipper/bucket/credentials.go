@@ -33,27 +33,33 @@ func (e *credentialError) Unwrap() error { return e.err }
 // s3Credentials looks, in this order, at the file, the systemd credential, the
 // AWS_* variables, and the role of instance, container or web identity.
 func s3Credentials(file string) (c *credentials.Credentials, from string) {
-	if file == "" {
-		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
-			if path := filepath.Join(dir, systemdCredential); exists(path) {
-				file = path
-			}
-		}
-	}
-	inEnvironment := os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("AWS_ACCESS_KEY") != ""
-	if file == "" && !inEnvironment {
-		file = os.Getenv("AWS_SHARED_CREDENTIALS_FILE")
-	}
 	p := &keyProvider{}
-	switch {
-	case file != "":
-		p.from, p.file = file, file
+	switch path, inEnvironment := KeysFile(file); {
+	case path != "":
+		p.from, p.file = path, path
 	case inEnvironment:
 		p.from, p.Provider = fromEnvironment, &credentials.EnvAWS{}
 	default:
 		p.from, p.Provider = "the role of the instance", instanceRole()
 	}
 	return credentials.New(p), p.from
+}
+
+// KeysFile returns the file that the keys are in, where one is named, or else where one
+// is looked for; without one it reports whether they are in the environment.
+func KeysFile(named string) (path string, inEnvironment bool) {
+	if named != "" {
+		return named, false
+	}
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		if path = filepath.Join(dir, systemdCredential); exists(path) {
+			return path, false
+		}
+	}
+	if os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("AWS_ACCESS_KEY") != "" {
+		return "", true
+	}
+	return os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), false
 }
 
 func exists(path string) bool {

@@ -163,9 +163,9 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
-	defer os.Remove(temp)                          // after the rename there is nothing to remove
-	if size != o.Size || sum.Sum32() != o.CRC32C { // of the spool, whose disk may be another
-		return &Error{Op: "put", Key: o.Key, Kind: "BadDigest", Hint: changedOnTheWay, Err: fmt.Errorf("%d bytes were read back from the spool, of %d, or they have changed", size, o.Size)}
+	defer os.Remove(temp) // after the rename there is nothing to remove
+	if err := o.check(size, sum.Sum32()); err != nil {
+		return &Error{Op: "put", Key: o.Key, Kind: "BadDigest", Hint: changedOnTheWay, Err: err}
 	}
 	switch err := name(temp, path); {
 	case errors.Is(err, errClaimed):

@@ -28,6 +28,8 @@ type Heartbeat struct {
 	// good: see shipper.Stats.
 	Vanished uint64 `json:"vanished"`
 	Retired  bool   `json:"retired"` // all was shipped, to take the host out of service
+	// Cloned means that another host writes this log, and this heartbeat, too.
+	Cloned bool `json:"cloned"`
 
 	// What differs each time it is looked at.
 	OldestUnshipped  int64     `json:"oldest_unshipped_seconds"` // its age; 0: there is none

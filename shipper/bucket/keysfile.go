@@ -29,28 +29,35 @@ var inlineComment = regexp.MustCompile(`\s[#;].*`)
 // The library reads the profiles that name a program or a login instead of keys. It is not
 // given the others, since it takes quotes and # for syntax and puts lines in its errors.
 func readKeysFile(path string, cc *credentials.CredContext) (v credentials.Value, err error) {
+	v, _, err = keysIn(path)
+	if err == nil && v.AccessKeyID == "" && v.SecretAccessKey == "" {
+		return (&credentials.FileAWSCredentials{Filename: path, Profile: profile()}).RetrieveWithCredContext(cc)
+	}
+	return v, err
+}
+
+func profile() string { return cmp.Or(os.Getenv("AWS_PROFILE"), "default") }
+
+// keysIn returns the keys in the profile of a file, and whether it names a program or a
+// login instead.
+func keysIn(path string) (v credentials.Value, elsewhere bool, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return v, err
+		return v, false, err
 	}
 	file, err := ini.LoadSources(keysFileSyntax, text)
 	if err != nil { // its text may be a secret
-		return v, errors.New("it is not a credentials file: write [default], then lines of the form aws_access_key_id = …")
+		return v, false, errors.New("it is not a credentials file: write [default], then lines of the form aws_access_key_id = …")
 	}
-	profile := cmp.Or(os.Getenv("AWS_PROFILE"), "default")
-	section, err := file.GetSection(profile)
+	section, err := file.GetSection(profile())
 	if err != nil {
-		return v, fmt.Errorf("it has no profile %q", profile)
+		return v, false, fmt.Errorf("it has no profile %q", profile())
 	}
 	value := func(name string) string { return inlineComment.ReplaceAllString(section.Key(name).Value(), "") }
-	v = credentials.Value{
+	return credentials.Value{
 		AccessKeyID: value("aws_access_key_id"), SecretAccessKey: value("aws_secret_access_key"),
 		SessionToken: value("aws_session_token"), SignerType: credentials.SignatureV4,
-	}
-	if v.AccessKeyID == "" && v.SecretAccessKey == "" {
-		return (&credentials.FileAWSCredentials{Filename: path, Profile: profile}).RetrieveWithCredContext(cc)
-	}
-	return v, nil
+	}, section.HasKey("credential_process") || section.HasKey("sso_role_name"), nil
 }
 
 // checkKeys refuses keys that no request can be signed with.

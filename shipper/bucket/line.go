@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -16,18 +17,27 @@ type ID [16]byte
 
 // AppendTo appends the canonical text form, 36 characters, to dst.
 func (id ID) AppendTo(dst []byte) []byte {
-	const digits = "0123456789abcdef"
-	var text textID
-	at := 0
-	for i, b := range id {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			text[at] = '-'
-			at++
-		}
-		text[at], text[at+1] = digits[b>>4], digits[b&0xf]
-		at += 2
-	}
+	text := textID{8: '-', 13: '-', 18: '-', 23: '-'}
+	second, third := hexDigits(id[4:]), hexDigits(id[8:])
+	binary.BigEndian.PutUint64(text[0:], hexDigits(id[0:]))
+	binary.BigEndian.PutUint32(text[9:], uint32(second>>32))
+	binary.BigEndian.PutUint32(text[14:], uint32(second))
+	binary.BigEndian.PutUint32(text[19:], uint32(third>>32))
+	binary.BigEndian.PutUint32(text[24:], uint32(third))
+	binary.BigEndian.PutUint64(text[28:], hexDigits(id[12:]))
 	return append(dst, text[:]...)
+}
+
+// hexDigits is the first four bytes as hexadecimal digits, the first of them in the
+// highest byte. It makes all eight at once, since each line has an id.
+func hexDigits(b []byte) uint64 {
+	const each = 0x0101010101010101
+	n := uint64(binary.BigEndian.Uint32(b)) // the nibbles are spread, one into each byte
+	n = (n | n<<16) & 0x0000ffff0000ffff
+	n = (n | n<<8) & 0x00ff00ff00ff00ff
+	n = (n | n<<4) & 0x0f0f0f0f0f0f0f0f
+	letters := (n + 6*each) >> 4 & each // 1 where the nibble is above 9
+	return n + '0'*each + letters*('a'-'0'-10)
 }
 
 func (id ID) String() string { return string(id.AppendTo(make([]byte, 0, 36))) }
@@ -63,41 +73,43 @@ const timeLayout = "2006-01-02T15:04:05.000000Z"
 // FormatTime is a time in the format of lines.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
-// LineEncoder writes lines. It keeps the text of the last time, since the records of
-// one request were received at once.
+// LineEncoder writes lines. It keeps what stands between id and usage, which the records
+// of one request have in common.
 type LineEncoder struct {
-	micros int64
-	text   []byte
-}
-
-func (e *LineEncoder) time(micros int64) []byte {
-	if len(e.text) == 0 || micros != e.micros {
-		e.micros = micros
-		e.text = time.UnixMicro(micros).UTC().AppendFormat(e.text[:0], timeLayout)
-	}
-	return e.text
+	between     []byte // empty: not made yet
+	receivedAt  int64
+	via, client string
 }
 
 // Append appends a record as one line of NDJSON.
 func (e *LineEncoder) Append(dst []byte, r *Record) ([]byte, error) {
-	dst = append(dst, `{"id":"`...)
-	dst = r.ID.AppendTo(dst)
-	dst = append(dst, `","received_at":"`...)
-	dst = append(dst, e.time(r.ReceivedAt)...)
-	dst = append(dst, `","via":"`...)
-	dst = append(dst, r.Via...)
-	dst = append(dst, `","client":`...)
-	if r.Client == "" {
-		dst = append(dst, "null"...)
-	} else {
-		var err error
-		if dst, err = jsontext.AppendQuote(dst, r.Client); err != nil {
-			return dst, fmt.Errorf("client name: %w", err)
+	if len(e.between) == 0 || r.ReceivedAt != e.receivedAt || r.Via != e.via || r.Client != e.client {
+		if err := e.describe(r); err != nil {
+			return dst, err
 		}
 	}
-	dst = append(dst, `,"usage":`...)
+	dst = append(dst, `{"id":"`...)
+	dst = r.ID.AppendTo(dst)
+	dst = append(dst, e.between...)
 	dst = append(dst, r.Usage...)
 	return append(dst, '}', '\n'), nil
+}
+
+// describe makes what stands between the id of a record and its usage.
+func (e *LineEncoder) describe(r *Record) (err error) {
+	b := append(e.between[:0], `","received_at":"`...)
+	b = time.UnixMicro(r.ReceivedAt).UTC().AppendFormat(b, timeLayout)
+	b = append(b, `","via":"`...)
+	b = append(b, r.Via...)
+	b = append(b, `","client":`...)
+	if r.Client == "" {
+		b = append(b, "null"...)
+	} else if b, err = jsontext.AppendQuote(b, r.Client); err != nil {
+		e.between = nil
+		return fmt.Errorf("client name: %w", err)
+	}
+	e.between, e.receivedAt, e.via, e.client = append(b, `,"usage":`...), r.ReceivedAt, r.Via, r.Client
+	return nil
 }
 
 // Line is a record as a line of an object, with its line break.

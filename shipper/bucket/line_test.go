@@ -1,7 +1,9 @@
 package bucket
 
 import (
+	"encoding/hex"
 	"testing"
+	"time"
 )
 
 func TestALineTellsItsPartsWhoeverWroteIt(t *testing.T) {
@@ -31,6 +33,53 @@ func TestAnIDIsTextOf36Characters(t *testing.T) {
 	}
 	if got, err := ParseID(text); got != id || err != nil {
 		t.Errorf("%v, %v", got, err)
+	}
+	for i := range id { // every value of every byte
+		for b := range 256 {
+			one := ID{}
+			one[i] = byte(b)
+			plain := hex.EncodeToString(one[:])
+			want := plain[:8] + "-" + plain[8:12] + "-" + plain[12:16] + "-" + plain[16:20] + "-" + plain[20:]
+			if got := one.String(); got != want {
+				t.Fatalf("%x is %s", one[:], got)
+			}
+		}
+	}
+}
+
+// TestALineHasWhatItsRecordHas: nothing of the record before is left in it.
+func TestALineHasWhatItsRecordHas(t *testing.T) {
+	at := time.Date(2026, 11, 23, 8, 30, 12, 123456000, time.UTC).UnixMicro()
+	plain := Record{ID: ID{15: 1}, ReceivedAt: at, Via: "http", Usage: []byte(`{"n":1}`)}
+	later, byUDP, named, other := plain, plain, plain, plain
+	later.ReceivedAt++
+	byUDP.Via = "udp"
+	named.Client = `a "clinic"`
+	other.Client = "b"
+	bad := plain
+	bad.Client = "\xff"
+	const head = `{"id":"00000000-0000-0000-0000-000000000001","received_at":"2026-11-23T08:30:12.12345`
+	var e LineEncoder
+	for _, of := range []struct {
+		record *Record
+		want   string // empty: an error
+	}{
+		{&bad, ""},
+		{&plain, head + `6Z","via":"http","client":null,"usage":{"n":1}}` + "\n"},
+		{&plain, head + `6Z","via":"http","client":null,"usage":{"n":1}}` + "\n"},
+		{&later, head + `7Z","via":"http","client":null,"usage":{"n":1}}` + "\n"},
+		{&plain, head + `6Z","via":"http","client":null,"usage":{"n":1}}` + "\n"},
+		{&byUDP, head + `6Z","via":"udp","client":null,"usage":{"n":1}}` + "\n"},
+		{&named, head + `6Z","via":"http","client":"a \"clinic\"","usage":{"n":1}}` + "\n"},
+		{&bad, ""},
+		{&named, head + `6Z","via":"http","client":"a \"clinic\"","usage":{"n":1}}` + "\n"},
+		{&other, head + `6Z","via":"http","client":"b","usage":{"n":1}}` + "\n"},
+		{&plain, head + `6Z","via":"http","client":null,"usage":{"n":1}}` + "\n"},
+	} {
+		got, err := e.Append(nil, of.record)
+		if string(got) != of.want || (err != nil) != (of.want == "") {
+			t.Errorf("%s, %v, want %s", got, err, of.want)
+		}
 	}
 }
 

@@ -1,13 +1,14 @@
 package bucket
 
 import (
+	"bytes"
 	"context"
+	"crypto/md5" //nolint:gosec // what the ETag of S3 is
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/minio/minio-go/v7"
 )
@@ -38,10 +39,13 @@ func (s *s3Store) prove(ctx context.Context, o *Object, answer putAnswer, can *c
 		return nil
 	case can.checksum == checksumCRC32C && answer.ChecksumCRC32C != "":
 		return &proofError{kind: "BadDigest", hint: changedOnTheWay, err: fmt.Errorf("the storage says that the object has the CRC-32C %.20q, not %s", answer.ChecksumCRC32C, o.checksum())}
-	case strings.EqualFold(answer.ETag, hex.EncodeToString(o.MD5[:])):
-		return nil
 	case can.trusted:
 		return nil
+	}
+	if etag, err := hex.DecodeString(answer.ETag); err == nil && len(etag) == md5.Size {
+		if sum, err := o.contentMD5(); err != nil || bytes.Equal(etag, sum) {
+			return err
+		}
 	}
 	there, err := s.head(ctx, o.Key)
 	switch resp := minio.ToErrorResponse(err); {

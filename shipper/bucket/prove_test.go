@@ -63,6 +63,22 @@ func TestThePageOfARegionIsNotRemembered(t *testing.T) {
 	}
 }
 
+// TestNoDigestConfirmsWhatTheSpoolHasChanged: one of the changed bytes would be right for
+// them, and so would the storage's answer.
+func TestNoDigestConfirmsWhatTheSpoolHasChanged(t *testing.T) {
+	for _, checksum := range []string{"auto", "crc32c", "md5", "sha256", "off"} {
+		t.Run(checksum, func(t *testing.T) {
+			_, s := newFake(t, func(o *S3Options) { o.Checksum = checksum })
+			o := unreal("changed", "content")
+			o.Body = strings.NewReader(strings.Repeat("x", int(o.Size)))
+			var storeErr *Error
+			if err := s.Put(t.Context(), o); !errors.As(err, &storeErr) || storeErr.Kind != "BadDigest" {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // TestAFolderIsGivenWholeObjects: what the spool has lost on the way is not stored.
 func TestAFolderIsGivenWholeObjects(t *testing.T) {
 	dir := t.TempDir()

@@ -62,20 +62,12 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	host, secure := "s3.amazonaws.com", true
-	if o.Endpoint != "" {
-		u, err := url.Parse(o.Endpoint)
-		if err != nil || u.Host == "" {
-			u, err = url.Parse("https://" + o.Endpoint)
-		}
-		if err != nil || u.Host == "" || u.Path != "" && u.Path != "/" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("s3 endpoint %q: write http://host:port or https://host", o.Endpoint)
-		}
-		host, secure = u.Host, u.Scheme == "https"
+	host, secure, err := endpointOf(o.Endpoint)
+	if err != nil {
+		return nil, err
 	}
 	transport := o.shared
 	if transport == nil {
-		var err error
 		if transport, err = s3Transport(o.CAFile, o.Dial); err != nil {
 			return nil, err
 		}
@@ -103,6 +95,21 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 		storageClass: o.StorageClass, sse: sse, acceptUnconfirmed: o.SSEUnconfirmed == "accept", log: o.Logger,
 		candidates: candidates(o.Checksum), trustAnswers: o.Proof == "off", probing: make(chan struct{}, 1), unclear: map[checksum]int{},
 	}, nil
+}
+
+// endpointOf returns where an endpoint is.
+func endpointOf(endpoint string) (host string, secure bool, err error) {
+	if endpoint == "" {
+		return "s3.amazonaws.com", true, nil
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" {
+		u, err = url.Parse("https://" + endpoint)
+	}
+	if err != nil || u.Host == "" || u.Path != "" && u.Path != "/" || u.Scheme != "http" && u.Scheme != "https" {
+		return "", false, fmt.Errorf("s3 endpoint %q: write http://host:port or https://host", endpoint)
+	}
+	return u.Host, u.Scheme == "https", nil
 }
 
 func (s *s3Store) String() string {
@@ -210,7 +217,11 @@ func (s *s3Store) put(ctx context.Context, o *Object, how putOptions) (a putAnsw
 	case checksumCRC32C:
 		opts.UserMetadata["x-amz-checksum-crc32c"] = o.checksum()
 	case checksumMD5:
-		md5Base64 = base64.StdEncoding.EncodeToString(o.MD5[:])
+		sum, err := o.contentMD5()
+		if err != nil {
+			return a, err
+		}
+		md5Base64 = base64.StdEncoding.EncodeToString(sum)
 	case checksumSHA256:
 		if sha256Hex, err = o.payloadSHA256(); err != nil {
 			return a, err

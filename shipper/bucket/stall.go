@@ -25,6 +25,18 @@ func (e *stallError) Error() string {
 func (e *stallError) Timeout() bool   { return true }
 func (e *stallError) Temporary() bool { return true }
 
+// trickleError is a time out, too.
+type trickleError struct {
+	least int64
+	in    time.Duration
+}
+
+func (e *trickleError) Error() string {
+	return fmt.Sprintf("less than %d bytes came in %v", e.least, e.in)
+}
+func (e *trickleError) Timeout() bool   { return true }
+func (e *trickleError) Temporary() bool { return true }
+
 // watch ends a request whose peer stands still: it acknowledges nothing of what
 // was sent, and answers nothing. Bytes that only went into the kernel are no
 // progress: it takes megabytes at once, which a slow line needs minutes for. Time
@@ -33,6 +45,7 @@ type watch struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stall  time.Duration
+	least  int64 // bytes of the answer that must come in each stall; 0: any number
 
 	mu       sync.Mutex // guards what follows
 	timer    *time.Timer
@@ -43,16 +56,21 @@ type watch struct {
 	answered bool            // the header of the answer is here
 	reading  bool            // somebody waits for a piece of the answer
 	ended    bool
+
+	// Of the pace, if least is not 0.
+	came  int64     // bytes of the answer since begun
+	begun time.Time // when what must come now was begun, but for the time in which nobody waited
+	left  time.Time // when the one who waits for the answer left
 }
 
 // progress is what the peer's TCP has taken and sent so far.
 type progress struct{ acknowledged, received uint64 }
 
-func newWatch(parent context.Context, stall time.Duration) *watch {
+func newWatch(parent context.Context, stall time.Duration, least int64) *watch {
 	if stall == 0 {
 		stall = DefaultStall
 	}
-	w := &watch{stall: stall, since: time.Now()}
+	w := &watch{stall: stall, least: least, since: time.Now(), begun: time.Now()}
 	w.ctx, w.cancel = context.WithCancelCause(parent)
 	w.ctx = httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { w.use(info.Conn) }})
 	w.mu.Lock()
@@ -121,12 +139,24 @@ func (w *watch) sends(now bool) {
 	w.sending = now
 }
 
-// reads begins the peer's turn, or ends it, once its answer is here. Only who waits for
-// longer than an interval needs to measure.
-func (w *watch) reads(now bool) {
+// reads begins the peer's turn, once its answer is here. Only who waits for longer than an
+// interval needs to measure.
+func (w *watch) reads() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.answered, w.reading, w.since = true, now, time.Now()
+	now := time.Now()
+	w.reading, w.since, w.begun = true, now, w.begun.Add(now.Sub(w.left))
+}
+
+// read ends the peer's turn: its answer is here, or n bytes more of it.
+func (w *watch) read(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	if w.came += int64(n); !w.answered || w.came >= w.least {
+		w.came, w.begun = 0, now
+	}
+	w.answered, w.reading, w.since, w.left = true, false, now, now
 }
 
 func (w *watch) tick() {
@@ -138,6 +168,8 @@ func (w *watch) tick() {
 	case w.ended:
 	case left <= 0:
 		w.cancel(&stallError{w.stall})
+	case w.least > 0 && (w.reading || !w.answered) && time.Since(w.begun) >= w.stall:
+		w.cancel(&trickleError{w.least, w.stall})
 	default:
 		w.timer.Reset(min(left, w.interval()))
 	}
@@ -153,8 +185,9 @@ func (w *watch) end() {
 
 // explain puts the cause in the place of "context canceled".
 func (w *watch) explain(err error) error {
-	if stalled, ok := context.Cause(w.ctx).(*stallError); ok { //nolint:errorlint // it is never wrapped
-		return stalled
+	switch cause := context.Cause(w.ctx).(type) { //nolint:errorlint // they are never wrapped
+	case *stallError, *trickleError:
+		return cause
 	}
 	return err
 }

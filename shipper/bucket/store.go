@@ -121,27 +121,31 @@ type Destination struct {
 // Open connects to a destination. It does not talk to the network yet.
 func Open(d Destination) (Store, error) {
 	u, err := url.Parse(d.URL)
-	if err != nil {
-		return nil, fmt.Errorf("destination: %w", err)
+	if err == nil {
+		err = checkURL(u)
 	}
-	switch u.Scheme {
-	case "file":
-		if u.Host != "" || !strings.HasPrefix(u.Path, "/") {
-			return nil, fmt.Errorf("destination %s: a folder is written file:///path", d.URL)
-		}
-		s, err := newFolder(u.Path, d.Owner)
-		if err != nil && d.S3.Logger != nil { // as a bucket that is away is no reason not to start
-			d.S3.Logger.Error("the folder can't be used: nothing is shipped until it can (see to its owner, its mode, or the disk)", "path", u.Path, "error", err)
-		}
-		return s, nil
-	case "s3":
+	if err != nil {
+		return nil, fmt.Errorf("destination %s: %w", d.URL, err)
+	}
+	if u.Scheme == "s3" {
 		prefix := strings.Trim(u.Path, "/")
 		if prefix != "" {
 			prefix += "/"
 		}
 		return newS3Store(u.Host, prefix, d.S3)
 	}
-	return nil, fmt.Errorf("destination %s: use file:///path or s3://bucket/prefix", d.URL)
+	s, err := newFolder(u.Path, d.Owner)
+	if err != nil && d.S3.Logger != nil { // as a bucket that is away is no reason not to start
+		d.S3.Logger.Error("the folder can't be used: nothing is shipped until it can (see to its owner, its mode, or the disk)", "path", u.Path, "error", err)
+	}
+	return s, nil
+}
+
+func checkURL(u *url.URL) error {
+	if u.Scheme == "s3" && u.Host != "" || u.Scheme == "file" && u.Host == "" && strings.HasPrefix(u.Path, "/") {
+		return nil
+	}
+	return errors.New("is neither file:///path nor s3://bucket/prefix")
 }
 
 // OpenToRead connects to a destination and changes nothing there: a folder

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +23,9 @@ import (
 type CallOptions struct {
 	Bandwidth    *Bandwidth    // of what is sent, and of what Compare reads; nil: no bound
 	StallTimeout time.Duration // without a sign of the peer; 0: DefaultStall
+	// Least is how many bytes of an answer must come, while somebody waits for them, in each
+	// StallTimeout, and within the first its header; 0: any number is a sign of the peer.
+	Least int64
 	// Failing is called when the storage can't be reached, breaks off, or answers 5xx:
 	// it may have been restarted, and may have lost what it had confirmed; nil: not.
 	Failing    func()
@@ -64,7 +68,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	o := callOptionsOf(req.Context())
 	o.noRegion.Store(false)
 	o.withToken.Store(req.Header.Get("X-Amz-Security-Token") != "")
-	w := newWatch(req.Context(), o.StallTimeout)
+	w := newWatch(req.Context(), o.StallTimeout, o.Least)
 	connections := 0
 	out := req.WithContext(httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
 		if connections++; connections > 1 { // the library has tried again by itself
@@ -86,7 +90,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if resp.StatusCode >= 500 {
 		o.failing(req.Context())
 	}
-	w.reads(false)
+	w.read(0)
 	if header, ok := req.Context().Value(answerKey{}).(*http.Header); ok && req.Method == http.MethodPut {
 		*header = resp.Header
 	}
@@ -169,8 +173,8 @@ type watchedResponse struct {
 }
 
 func (b *watchedResponse) Read(p []byte) (n int, err error) {
-	b.watch.reads(true)
-	defer b.watch.reads(false)
+	b.watch.reads()
+	defer func() { b.watch.read(n) }()
 	n, err = b.ReadCloser.Read(p)
 	if err != nil && err != io.EOF { //nolint:errorlint // a reader's end is never wrapped
 		b.failing()
@@ -208,17 +212,26 @@ func s3Transport(caFile string, dial dialFunc) (*transport, error) {
 	if caFile == "" {
 		return &transport{t}, nil
 	}
+	pool, err := authorities(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("s3 CA file %s: %w", caFile, err)
+	}
+	t.TLSClientConfig.RootCAs = pool
+	return &transport{t}, nil
+}
+
+// authorities are the certificates in a PEM file, and those that the system trusts.
+func authorities(caFile string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
-		return nil, fmt.Errorf("s3 CA file: %w", err)
+		return nil, err
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("s3 CA file %s: holds no PEM certificate", caFile)
+		return nil, errors.New("holds no PEM certificate")
 	}
-	t.TLSClientConfig.RootCAs = pool
-	return &transport{t}, nil
+	return pool, nil
 }

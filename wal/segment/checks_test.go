@@ -66,7 +66,11 @@ func segmentOf(t *testing.T, rows ...[]byte) (path string) {
 
 // entryWith is an entry with one record, after an edit of its frame's header.
 func entryWith(seq uint64, edit func(h *frameHeader)) []byte {
-	payload := AppendRecord(nil, &Record{Usage: []byte(`{"n":1}`)})
+	return entryAround(seq, AppendRecord(nil, &Record{Usage: []byte(`{"n":1}`)}), edit)
+}
+
+// entryAround is an entry that says that it has one record, after an edit of its frame's header.
+func entryAround(seq uint64, payload []byte, edit func(h *frameHeader)) []byte {
 	h := frameHeader{logID: 1, run: 2, firstSeq: seq, count: 1, payloadLen: uint32(len(payload)), payloadCRC: crc32.Checksum(payload, castagnoli)}
 	if edit != nil {
 		edit(&h)
@@ -90,6 +94,8 @@ func read(disk vfs.Disk, path string, first, last uint64) (n int, err error) {
 func TestWhatContradictsItselfIsNoFrame(t *testing.T) {
 	longer := entryWith(2, nil)
 	longer[0]++
+	large := AppendRecord(nil, &Record{Usage: make([]byte, MaxFrame)})
+	two := func(h *frameHeader) { h.count = 2 }
 	for _, r := range []struct {
 		name   string
 		second []byte
@@ -100,6 +106,10 @@ func TestWhatContradictsItselfIsNoFrame(t *testing.T) {
 		{"seq 0", entryWith(2, func(h *frameHeader) { h.firstSeq = 0 }), "frame header has impossible values", false},
 		{"a seq that no other follows", entryWith(MaxSeq, nil), "frame header has impossible values", false},
 		{"more than an entry may be", entryWith(2, func(h *frameHeader) { h.payloadLen = MaxEntry + 1 }), "frame header has impossible values", false},
+		{"fewer records than it says", entryWith(2, two), "runs past the end", false},
+		{"more records than it says", entryAround(2, make([]byte, 2*RecordOverhead), nil), "30 bytes after the last record", false},
+		{"large, fewer records than it says", entryAround(2, large, two), "runs past the end", false},
+		{"large, more records than it says", entryAround(2, append(large, make([]byte, RecordOverhead)...), nil), "30 bytes after the last record", false},
 		{"another payload", entryWith(2, func(h *frameHeader) { h.payloadCRC++ }), "checksum does not match", false},
 		{"another length", append(longer, 0), "frame and entry disagree", true},
 		{"another run", entryWith(2, func(h *frameHeader) { h.run++ }), "belongs to another log or run", false},

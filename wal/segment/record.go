@@ -78,10 +78,12 @@ func (r *Record) Check() error {
 
 // AppendRecord appends the encoded record to dst.
 func AppendRecord(dst []byte, r *Record) []byte {
-	dst = append(dst, r.ID[:]...)
-	dst = binary.LittleEndian.AppendUint64(dst, uint64(r.ReceivedAt))
-	dst = append(dst, byte(r.Source), byte(len(r.Client)))
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(r.Usage)))
+	var head [RecordOverhead]byte
+	copy(head[:], r.ID[:])
+	binary.LittleEndian.PutUint64(head[16:], uint64(r.ReceivedAt))
+	head[24], head[25] = byte(r.Source), byte(len(r.Client))
+	binary.LittleEndian.PutUint32(head[26:], uint32(len(r.Usage)))
+	dst = append(dst, head[:]...)
 	dst = append(dst, r.Client...)
 	return append(dst, r.Usage...)
 }

@@ -223,7 +223,14 @@ func (s *scanner) records(f frame, each func(*Record) error) (reason, err error)
 	rec := &s.rec
 	*rec = Record{Seq: f.firstSeq}
 	at := f.from + frameHeaderSize
-	sum, again := uint32(0), each != nil && f.payloadLen > MaxFrame
+	if f.payloadLen <= MaxFrame {
+		payload, err := s.bytes(at, int(f.payloadLen))
+		if err != nil {
+			return nil, err
+		}
+		return recordsOf(payload, f.count, rec, each)
+	}
+	sum, again := uint32(0), each != nil
 	for n := range f.count {
 		b, err := s.bytes(at, int(min(RecordOverhead, f.to-at)))
 		if err != nil {
@@ -253,6 +260,25 @@ func (s *scanner) records(f frame, each func(*Record) error) (reason, err error)
 	}
 	if at != f.to {
 		return fmt.Errorf("%d bytes after the last record of a frame", f.to-at), nil
+	}
+	return nil, nil
+}
+
+// recordsOf is records for a frame whose payload is in memory.
+func recordsOf(payload []byte, count uint32, rec *Record, each func(*Record) error) (reason, err error) {
+	for range count {
+		if payload, reason = decodeRecord(payload, rec); reason != nil {
+			return reason, nil
+		}
+		if each != nil {
+			if err := each(rec); err != nil {
+				return nil, err
+			}
+		}
+		rec.Seq++
+	}
+	if len(payload) > 0 {
+		return fmt.Errorf("%d bytes after the last record of a frame", len(payload)), nil
 	}
 	return nil, nil
 }

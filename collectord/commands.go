@@ -1,0 +1,185 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// The groups that collectord --help lists commands in.
+const (
+	groupDaemon = "daemon"
+	groupHost   = "host"
+	groupBucket = "bucket"
+	groupClient = "client"
+)
+
+const firstSteps = `  # Start it with data and objects in ./var, send a usage, or a file with one a line, and read them back
+  collectord run
+  collectord send
+  collectord send --payload usages.ndjson
+  collectord cat --from 10m
+
+  # Take it into service: write a configuration, and see what is wrong with it
+  collectord config example >collectord.yaml
+  collectord config check --config collectord.yaml
+
+  # See why nothing is shipped: what fails and since when (without systemd: on standard error), and what waits
+  journalctl --unit collectord --priority warning
+  systemctl status collectord
+  collectord wal ls
+
+  # Find damaged segments on this host, and in the bucket
+  collectord wal verify
+  collectord audit --deep
+
+  # Take this host out of service: stop the daemon, and upload all that is left
+  systemctl disable --now collectord
+  collectord ship`
+
+// helpWidth is where the texts of flags are wrapped.
+const helpWidth = "100"
+
+// finished gives a tree of commands what all of them have: groups, a usage that wraps,
+// errors that lead on, and completion.
+func finished(root *cobra.Command) *cobra.Command {
+	root.AddGroup(
+		&cobra.Group{ID: groupDaemon, Title: "The daemon:"},
+		&cobra.Group{ID: groupHost, Title: "What is on this host:"},
+		&cobra.Group{ID: groupBucket, Title: "What is in the bucket:"},
+		&cobra.Group{ID: groupClient, Title: "A client:"},
+	)
+	root.SetUsageTemplate(strings.NewReplacer(
+		".FlagUsages", ".FlagUsagesWrapped "+helpWidth,
+		"{{if .Runnable}}", "{{if not .HasAvailableSubCommands}}",
+		"Additional Commands:", "More:",
+	).Replace(root.UsageTemplate()))
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	finish(root)
+	return root
+}
+
+// finish does so for a command and those below it.
+func finish(c *cobra.Command) {
+	c.SuggestionsMinimumDistance = 2
+	switch {
+	case c.HasSubCommands():
+		c.Args = unknownCommand
+		c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	case c.Args == nil:
+		c.Args = noArgs
+	}
+	completeValues(c)
+	for _, sub := range c.Commands() {
+		finish(sub)
+	}
+}
+
+// unknownCommand is the error of a command that only has others below it and was given
+// something else.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	names := suggestions(cmd, args[0])
+	if len(names) == 0 {
+		names = suggestions(cmd.Root(), args[0])
+	}
+	return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], suggestion(cmd, names))
+}
+
+// suggestions are the commands that a name may stand for: those right below c, or, if
+// there is none, further down.
+func suggestions(c *cobra.Command, name string) (paths []string) {
+	for _, found := range c.SuggestionsFor(name) {
+		paths = append(paths, c.CommandPath()+" "+found)
+	}
+	if len(paths) > 0 {
+		return paths
+	}
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() && sub.Name() != "completion" {
+			paths = append(paths, suggestions(sub, name)...)
+		}
+	}
+	return paths
+}
+
+func suggestion(cmd *cobra.Command, names []string) string {
+	if len(names) > 0 {
+		return fmt.Sprintf(": did you mean %s? (see %s --help)", strings.Join(names, " or "), cmd.CommandPath())
+	}
+	return fmt.Sprintf(": see %s --help", cmd.CommandPath())
+}
+
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s takes flags only, not %q: see %[1]s --help", cmd.CommandPath(), args[0])
+}
+
+// argsWanted is the error of a command that takes from least to most arguments.
+func argsWanted(least, most int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || len(args) > most {
+			return fmt.Errorf("%s takes %s, and was given %s: see %[1]s --help", cmd.CommandPath(), what, plural(len(args), "argument"))
+		}
+		return nil
+	}
+}
+
+// flagError suggests flags, as unknownCommand does commands.
+func flagError(cmd *cobra.Command, err error) error {
+	if cmd.HasSubCommands() && len(cmd.Flags().Args()) > 0 { // its flags are not known either
+		return unknownCommand(cmd, cmd.Flags().Args())
+	}
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) {
+		return fmt.Errorf("%w%s", err, suggestion(cmd, nil))
+	}
+	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		flags.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}, Hidden: f.Hidden})
+	})
+	names := flags.SuggestionsFor(strings.ReplaceAll(unknown.GetSpecifiedName(), "_", "-"))
+	for i, name := range names {
+		names[i] = "--" + name
+	}
+	return fmt.Errorf("%s has no flag --%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestion(cmd, names))
+}
+
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [command]",
+		Short: "Explain a command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if about.HasSubCommands() && len(rest) > 0 {
+				return unknownCommand(about, rest)
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+			if about, _, err := cmd.Root().Find(args); err == nil {
+				for _, sub := range about.Commands() {
+					if sub.IsAvailableCommand() {
+						names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
+}

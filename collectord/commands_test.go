@@ -1,0 +1,144 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// everyCommand visits a tree, as cobra makes it when one of its commands is run.
+func everyCommand(c *cobra.Command, visit func(*cobra.Command)) {
+	visit(c)
+	for _, sub := range c.Commands() {
+		everyCommand(sub, visit)
+	}
+}
+
+func TestEveryLevelOfCommandsKnowsItsOwn(t *testing.T) {
+	everyCommand(rootCommand(nil), func(c *cobra.Command) {
+		name := c.CommandPath()
+		switch err := c.ValidateArgs([]string{"verfy"}); {
+		case !c.HasSubCommands():
+			if c.Args == nil {
+				t.Errorf("%s does not say what arguments it takes", name)
+			}
+		case err == nil:
+			t.Errorf("%s takes anything for a command", name)
+		case !strings.Contains(err.Error(), " --help"):
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") {
+			t.Errorf("%s: %q", name, c.Short)
+		}
+		if c.HasParent() && !c.Parent().HasParent() && c.GroupID == "" && !c.Hidden && !slices.Contains([]string{"help", "completion", "version"}, c.Name()) {
+			t.Errorf("%s is in no group", name)
+		}
+	})
+}
+
+// TestExamplesCanBeTyped looks up the commands and flags of every example.
+func TestExamplesCanBeTyped(t *testing.T) {
+	examples := 0
+	everyCommand(rootCommand(nil), func(c *cobra.Command) {
+		for line := range strings.Lines(c.Example) {
+			words := strings.Fields(strings.NewReplacer("'", "", ">", " # ", "|", " # ").Replace(line))
+			if len(words) == 0 || words[0] != "collectord" || c.Root().Name() != "collectord" || strings.HasPrefix(c.CommandPath(), "collectord completion") {
+				continue
+			}
+			if i := slices.Index(words, "#"); i >= 0 {
+				words = words[:i]
+			}
+			examples++
+			found, rest, err := rootCommand(nil).Find(words[1:])
+			if err == nil {
+				err = found.ParseFlags(rest)
+			}
+			if err == nil {
+				err = found.ValidateArgs(found.Flags().Args())
+			}
+			if err != nil || found.HasSubCommands() {
+				t.Errorf("%s: %s%v", c.CommandPath(), line, err)
+			}
+		}
+		if slices.Contains([]string{"cat", "audit", "ship", "send", "wal", "fleet", "run"}, c.Name()) && !c.HasExample() {
+			t.Errorf("%s has no example", c.CommandPath())
+		}
+	})
+	if examples < 30 {
+		t.Errorf("%d examples", examples)
+	}
+}
+
+// TestFlagsAreWhereTheyAreUsed keeps the daemon's flags from commands that do not read
+// those keys, and their texts from being cut.
+func TestFlagsAreWhereTheyAreUsed(t *testing.T) {
+	root := rootCommand(nil)
+	everyCommand(root, func(c *cobra.Command) {
+		path := c.CommandPath()
+		daemon := path == runPath || strings.HasPrefix(path, "collectord config ")
+		if got := c.Flag("udp-allow") != nil; got != daemon && path != "collectord config" {
+			t.Errorf("%s: --udp-allow is known: %t", path, got)
+		}
+		usage := c.UsageString()
+		for line := range strings.Lines(usage) {
+			if !strings.HasPrefix(line, "  collectord") && !strings.HasPrefix(line, "  #") && len(line) > 125 {
+				t.Errorf("%s: a line of %d characters: %s", path, len(line), line)
+			}
+		}
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			switch last := f.Usage[strings.LastIndexByte(f.Usage, ' ')+1:]; {
+			case strings.HasSuffix(f.Usage, "."), strings.Contains(f.Usage, ", ("), slices.Contains([]string{"as", "that", "the"}, strings.Trim(last, "()")):
+				t.Errorf("%s: --%s: %q", path, f.Name, f.Usage)
+			}
+		})
+	})
+	for _, path := range []string{"wal ls", "ship", "audit", "cat", "fleet"} {
+		if c, _, err := root.Find(strings.Fields(path)); err != nil || c.Flag("data-dir") == nil {
+			t.Errorf("%s has no --data-dir", path)
+		}
+	}
+}
+
+// TestValuesOfFlagsComplete asks for the values of every flag that takes one, as a shell
+// does: files, what there is to choose from, or nothing, but not files for a number.
+func TestValuesOfFlagsComplete(t *testing.T) {
+	complete := func(args ...string) (lines []string) {
+		var out strings.Builder
+		root := rootCommand(nil)
+		root.SetOut(&out)
+		root.SetErr(&strings.Builder{})
+		root.SetArgs(append([]string{cobra.ShellCompNoDescRequestCmd}, args...))
+		if err := root.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Fields(out.String())
+	}
+	files := fmt.Sprintf(":%d", cobra.ShellCompDirectiveDefault)
+	nothing := []string{fmt.Sprintf(":%d", cobra.ShellCompDirectiveNoFileComp)}
+	for line, want := range map[string][]string{
+		"run --log-level ":      {"debug", "info", "warn", "error", nothing[0]},
+		"run --http-anonymous ": {"true", "false", nothing[0]},
+		"send --compress ":      {"gzip", "zstd", nothing[0]},
+		"send --count ":         nothing,
+		"send --payload ":       {files},
+		"wal ls --config ":      {files},
+		"wal ls ":               nothing,
+		"audit --grace ":        nothing,
+	} {
+		if got := complete(strings.Split(line, " ")...); !slices.Equal(got, want) {
+			t.Errorf("collectord %s: %q, want %q", line, got, want)
+		}
+	}
+	for _, line := range []string{"cat ", "audit ", "fleet ", "ship --destination "} {
+		if got := complete(strings.Split(line, " ")...); !slices.Contains(got, "s3://") {
+			t.Errorf("collectord %s: %q", line, got)
+		}
+	}
+	if got := complete("send", ""); !slices.Contains(got, "udp://localhost:3000") {
+		t.Errorf("collectord send: %q", got)
+	}
+}

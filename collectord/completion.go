@@ -1,0 +1,72 @@
+package main
+
+import (
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"collectord/collectord/send"
+	"collectord/config"
+)
+
+// completeValues has the values of a command's flags completed by a shell: files where a
+// flag names one, what there is to choose from, or nothing.
+func completeValues(c *cobra.Command) {
+	files := []string{"config", "payload", "token-file", "ca-file", "cert-file", "key-file", "accept", "http-tokens-file"}
+	values := map[string]cobra.CompletionFunc{
+		"data-dir":    directories,
+		"destination": destinationStarts,
+		"node":        thisNode,
+		"expect":      thisNode,
+		"compress":    cobra.FixedCompletions([]string{send.Gzip, send.Zstd}, cobra.ShellCompDirectiveNoFileComp),
+		"from":        cobra.FixedCompletions([]string{"15m", "2h", "7d"}, cobra.ShellCompDirectiveNoFileComp),
+		"to":          cobra.FixedCompletions([]string{"15m", "2h", "7d"}, cobra.ShellCompDirectiveNoFileComp),
+	}
+	each := func(f *pflag.Flag) {
+		if _, known := c.GetFlagCompletionFunc(f.Name); known || f.NoOptDefVal != "" || slices.Contains(files, f.Name) {
+			return
+		}
+		complete, ok := values[f.Name]
+		if !ok {
+			complete = cobra.FixedCompletions(config.Choices(f.Name), cobra.ShellCompDirectiveNoFileComp)
+		}
+		_ = c.RegisterFlagCompletionFunc(f.Name, complete) // it is a flag of c, and has none
+	}
+	c.LocalFlags().VisitAll(each)
+	if c.ValidArgsFunction == nil {
+		c.ValidArgsFunction = cobra.NoFileCompletions
+	}
+}
+
+func directories(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return nil, cobra.ShellCompDirectiveFilterDirs
+}
+
+// destinationStarts completes a destination: the configured one, and what others begin with.
+func destinationStarts(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
+	if cfg, err := configured(cmd, usesOfBucket...); err == nil {
+		all = append(all, cfg.Shipper.Destination)
+	}
+	return append(all, "s3://", "file:///"), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+// targets completes where to send to.
+func targets(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return []string{send.DefaultTarget, "udp://localhost:3000", "https://", "unix:/"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+}
+
+func thisNode(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
+	if cfg, err := configured(cmd, "node"); err == nil {
+		all = append(all, cfg.Node)
+	}
+	return all, cobra.ShellCompDirectiveNoFileComp
+}
+
+// configured is settings without a word on standard error.
+func configured(cmd *cobra.Command, uses ...string) (*config.Config, error) {
+	src := source(cmd)
+	src.Uses = uses
+	cfg, _, err := config.Load(src)
+	return cfg, err
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+
+	"collectord/config"
+)
+
+// packagedUser is whom the packages run the daemon as.
+const packagedUser = "collectord"
+
+// userAccount is a user whose rights a process can take on.
+type userAccount struct {
+	uid, gid int
+	groups   []int
+}
+
+// accountOf returns a user by name or number.
+func accountOf(name string) (a userAccount, err error) {
+	u, err := user.Lookup(name)
+	if err != nil {
+		if u, err = user.LookupId(name); err != nil {
+			return a, fmt.Errorf("%q is not a user of this host", name)
+		}
+	}
+	ids, err := u.GroupIds()
+	for _, id := range append([]string{u.Uid, u.Gid}, ids...) {
+		n, wrong := strconv.Atoi(id)
+		err = errors.Join(err, wrong)
+		a.groups = append(a.groups, n)
+	}
+	a.uid, a.gid, a.groups = a.groups[0], a.groups[1], a.groups[2:]
+	return a, err
+}
+
+// become makes the process that of another user, for good.
+func (a userAccount) become() error {
+	return errors.Join(syscall.Setgroups(a.groups), syscall.Setgid(a.gid), syscall.Setuid(a.uid))
+}
+
+// userName names a user, for people.
+func userName(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return "user " + u.Username
+	}
+	return fmt.Sprintf("user %d", uid)
+}
+
+// becomeOwner makes the process that of the user who owns dir, so that what it
+// writes there belongs to the daemon's user.
+func becomeOwner(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return noLog(err)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || int(owner.Uid) == os.Geteuid() {
+		return nil
+	}
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%s belongs to user %d: run this as that user, or as root", dir, owner.Uid)
+	}
+	if err := (userAccount{uid: int(owner.Uid), gid: int(owner.Gid)}).become(); err != nil {
+		return fmt.Errorf("become the owner of %s: %w", dir, err)
+	}
+	return nil
+}
+
+// becomeDaemon makes a process of root that of the user whom the daemon will have, and
+// returns why it is that one; empty: it remains what it is. The owner of data_dir is that
+// user, or whom the packages have made.
+func becomeDaemon(src config.Source, named string) (why string, err error) {
+	if os.Geteuid() != 0 {
+		if named != "" {
+			return "", errors.New("--user is for root")
+		}
+		return "", nil
+	}
+	as, why, err := daemonAccount(src, named)
+	if err != nil || as.uid == 0 {
+		return "", err
+	}
+	if err := as.become(); err != nil {
+		return "", fmt.Errorf("become %s: %w", userName(as.uid), err)
+	}
+	return userName(as.uid) + ", " + why, nil
+}
+
+func daemonAccount(src config.Source, named string) (as userAccount, why string, err error) {
+	if named != "" {
+		as, err = accountOf(named)
+		return as, "as --user says", err
+	}
+	if c := config.Read(src).Config; c != nil {
+		info, err := os.Stat(c.DataDir)
+		if err == nil {
+			if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 {
+				if as, err = accountOf(strconv.Itoa(int(owner.Uid))); err != nil { // it has no name
+					as = userAccount{uid: int(owner.Uid), gid: int(owner.Gid)}
+				}
+				return as, "to whom data_dir belongs (--user NAME: another)", nil
+			}
+		}
+	}
+	if as, err = accountOf(packagedUser); err == nil {
+		return as, "as whom the packages run the daemon (--user NAME: another)", nil
+	}
+	return userAccount{}, "", nil
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// misconfigured are configurations with a mistake, and the line that helps. Both config
+// check (exit 2) and run (exit 78) find it.
+var misconfigured = []situation{
+	// The storage.
+	{name: "an endpoint with a wrong scheme", config: s3("ftp://h:9000"), says: `shipper.s3.endpoint (DIR/collectord.yaml line 3): "ftp://h:9000" has a scheme other than http and https`},
+	{name: "an endpoint with a port too high", config: s3("http://h:99999"), says: `"http://h:99999" has no port from 1 to 65535`},
+	{name: "an endpoint with a port of letters", config: s3("http://h:abc"), says: `"http://h:abc" has no port from 1 to 65535`},
+	{name: "an endpoint without its port", config: s3("http://h:"), says: `"http://h:" has no port from 1 to 65535`},
+	{name: "an endpoint with a path", config: s3("http://h:9000/bucket"), says: `"http://h:9000/bucket" has something behind the host and port: bucket and prefix belong in shipper.destination`},
+	{name: "an endpoint with a query", config: s3("https://h?x=y"), says: `"https://h?x=y" has something behind the host and port`},
+	{name: "an endpoint with a blank", config: s3("http://h:9000 "), says: `"http://h:9000 " contains a blank`},
+	{name: "an endpoint without a host", config: s3("http://:9000"), says: `"http://:9000" names no host`},
+	{name: "an endpoint with a password", config: s3("http://me:secret@h"), says: "holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file", never: "secret@h"},
+	{name: "a destination with a password", config: "data_dir: DIR/data\nshipper: {destination: 's3://KEY:secret@abc/p'}\n", says: "credentials belong in shipper.s3.credentials_file", never: "secret@abc"},
+	{name: "a bucket with a short name", config: destined("s3://b/p"), says: `shipper.destination (DIR/collectord.yaml line 2): "s3://b/p" names the bucket "b", which is too short`},
+	{name: "a prefix with an empty component", config: destined("s3://abc/a//b"), says: "has a prefix with an empty component"},
+	{name: "a prefix with a dot", config: destined("s3://abc/./b"), says: `has a prefix with the component "."`},
+	{name: "a prefix with two dots", config: destined("s3://abc/../b"), says: `has a prefix with the component ".."`},
+	{name: "a destination that is a path", config: destined("/srv/archive"), says: "is neither file:///path nor s3://bucket/prefix"},
+	{name: "a folder with a question mark", config: destined("file:///srv/a?b"), says: "has a ? or # in the path: write %3F or %23"},
+	{name: "a folder with a lone percent sign", config: destined("file:///srv/100%"), says: "write %25 for %"},
+	{name: "a folder in the home directory", config: destined("file:///~/archive"), says: "begins with ~, which only shells expand"},
+	{name: "no endpoint and no region", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p'}\n", says: "shipper.s3.endpoint (default): is empty, which means AWS: set shipper.s3.region"},
+	{name: "a region with a blank", config: "data_dir: DIR/data\nshipper: {destination: 's3://abc/p', s3: {region: 'eu west'}}\n", says: `shipper.s3.region (DIR/collectord.yaml line 2): "eu west" may hold letters`},
+	{name: "a CA file that is missing", config: s3("https://h", "ca_file: DIR/ca"), says: "shipper.s3.ca_file (DIR/ca): no such file"},
+	{name: "a CA file without a certificate", config: s3("https://h", "ca_file: DIR/collectord.yaml"), says: "shipper.s3.ca_file (DIR/collectord.yaml): holds no PEM certificate"},
+	{name: "a credentials file that is missing", config: s3("https://h", "credentials_file: DIR/keys"), says: "shipper.s3.credentials_file (DIR/keys): no such file"},
+	{name: "a credentials file without the profile", config: s3("https://h", "credentials_file: DIR/keys"), setUp: file("keys", "[prod]\n"), says: `shipper.s3.credentials_file (DIR/keys): it has no profile "default"`},
+	{name: "a credentials file without a secret", config: s3("https://h", "credentials_file: DIR/keys"), setUp: file("keys", "[default]\naws_access_key_id = AKIA\n"), says: "a key and its secret are needed", never: "AKIA"},
+	{name: "keys in the environment without a secret", config: s3("https://h"), env: []string{"AWS_ACCESS_KEY_ID=AKIA", "AWS_SECRET_ACCESS_KEY="}, says: "shipper.s3.credentials_file (the AWS_* variables): "},
+
+	// Directories.
+	{name: "a data_dir in the home directory", config: "data_dir: ~/usages\n", says: `data_dir (DIR/collectord.yaml line 1): "~/usages" begins with ~, which only shells expand: write out the path`},
+	{name: "a tokens file in the home directory", config: "data_dir: DIR/data\nhttp: {tokens_file: ~/tokens}\n", says: `http.tokens_file (DIR/collectord.yaml line 2): "~/tokens" begins with ~`},
+	{name: "a data_dir that is a file", config: "data_dir: DIR/collectord.yaml\n", says: "data_dir (DIR/collectord.yaml line 1): DIR/collectord.yaml is not a directory"},
+	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", says: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
+	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: link("data", "nothing"), says: "DIR/data is a symbolic link to what does not exist"},
+
+	// Who may send.
+	{name: "a tokens file that is missing", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", says: "http.tokens_file (DIR/tokens): no such file"},
+	{name: "a credential outside of the service", config: "data_dir: DIR/data\nhttp: {tokens_file: tokens}\n", says: "http.tokens_file (tokens): no such file or directory (a name without a slash is that of a credential where systemd sets $CREDENTIALS_DIRECTORY"},
+	{name: "a client that is called ..", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: file("tokens", ".. sha256:"+strings.Repeat("0", 64)+"\n"), says: "http.tokens_file (DIR/tokens line 1): does not begin with a name"},
+	{name: "a node that is called ..", config: "data_dir: DIR/data\nnode: ..\n", says: `node (DIR/collectord.yaml line 2): ".." is not a name: it stands for a directory`},
+	{name: "a node that is called .", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_NODE=."}, says: `node (COLLECTORD_NODE): "." is not a name`},
+	{name: "networks of IPv4 as those of IPv6", config: "data_dir: DIR/data\nudp: {allow: '::ffff:0:0/90'}\n", says: "udp.allow (DIR/collectord.yaml line 2): \"::ffff:0:0/90\" matches no sender"},
+	{name: "every network that is wrong", config: "data_dir: DIR/data\nudp: {allow: '10.0.0.0, fd00::/8, 10.0.0.0/33'}\n", says: "the configuration has 2 mistakes"},
+
+	// Listeners.
+	{name: "every address that is wrong", config: "data_dir: DIR/data\nhttp: {listen: 'localhost, h:3000, localhost:PORT'}\n", says: "the configuration has 2 mistakes"},
+	{name: "an address that is wrong beside one that is open", config: "data_dir: DIR/data\nhttp: {listen: 'h:3000, 0.0.0.0:PORT'}\n", says: "0.0.0.0:PORT can be reached from other hosts, and anyone there could post"},
+	{name: "listeners beside another mistake", config: "data_dir: DIR/data\nnode: ..\nhttp: {listen: '0.0.0.0:PORT'}\nudp: {listen: '0.0.0.0:PORT'}\n", says: "the configuration has 3 mistakes"},
+	{name: "a unix socket in no directory", config: "data_dir: DIR/data\nhttp: {listen: 'unix:DIR/none/s'}\n", says: "http.listen (DIR/collectord.yaml line 2): unix:DIR/none/s can't be bound: its directory does not exist"},
+	{name: "a unix socket in the place of a file", config: "data_dir: DIR/data\nadmin: {listen: 'unix:DIR/collectord.yaml'}\n", says: "admin.listen (DIR/collectord.yaml line 2): unix:DIR/collectord.yaml can't be bound: there is a file of this name that is not a socket"},
+
+	// The file.
+	{name: "a file that is missing", args: "--config DIR/none.yaml", says: "configuration (DIR/none.yaml): can't be read: no such file"},
+	{name: "a file that is not YAML", config: "data_dir: DIR/data\n\tnode: a\n", says: "configuration (DIR/collectord.yaml): line 2: found a tab character that violates indentation"},
+	{name: "a YAML anchor", config: "data_dir: DIR/data\nhttp: &a {listen: off}\nadmin: *a\n", says: "admin (DIR/collectord.yaml line 3): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
+	{name: "a YAML merge key", config: "data_dir: DIR/data\nhttp:\n  <<: {listen: off}\n", says: "http (DIR/collectord.yaml line 3): YAML anchors"},
+	{name: "a variable that explains a mistake", config: "data_dir: DIR/data\nhttp: {listen: '0.0.0.0:PORT'}\n", env: []string{"COLLECTORD_HTTP_TOKENSFILE=/t"}, says: "warning: the variable COLLECTORD_HTTP_TOKENSFILE sets nothing; the nearest is COLLECTORD_HTTP_TOKENS_FILE"},
+	{name: "a section that is misspelt", config: "data_dir: DIR/data\nshiper: {destination: 's3://abc/p'}\n", says: "shiper (DIR/collectord.yaml line 2): is not a key; the nearest is shipper\n"},
+}
+
+// told are configurations that are valid, and seldom meant.
+var told = []situation{
+	{name: "keys that others can read", config: s3("https://h", "credentials_file: DIR/keys"), setUp: open("keys", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), says: "warning: shipper.s3.credentials_file DIR/keys can be read or changed by everyone on this host (mode 0644): chmod 640 DIR/keys"},
+	{name: "keys of a credential that others can read", config: s3("https://h"), env: []string{"CREDENTIALS_DIRECTORY=DIR"}, setUp: open("s3-credentials", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), says: "DIR/s3-credentials can be read or changed by everyone"},
+	{name: "a program that has the keys", config: s3("https://h", "credentials_file: DIR/keys"), setUp: file("keys", "[default]\ncredential_process = /bin/false\n"), says: "the configuration is valid"},
+	{name: "plaintext beyond the host", config: s3("http://minio.example:9000"), says: "warning: shipper.s3.endpoint http://minio.example:9000 is not encrypted"},
+	{name: "plaintext on the host", config: s3("http://[::1]:9000"), says: "the configuration is valid", never: "not encrypted"},
+	{name: "a network of a family that is not listened on", config: "data_dir: DIR/data\nudp: {listen: '0.0.0.0:PORT', allow: 'fd00::/8, 10.0.0.0/8'}\n", says: "warning: udp.allow fd00::/8 matches no sender: udp.listen has no IPv6 address"},
+	{name: "an IPv4 network as one of IPv6", config: "data_dir: DIR/data\nudp: {listen: '127.0.0.1:PORT', allow: '::ffff:127.0.0.1/128'}\n", says: "the configuration is valid", never: "matches no sender"},
+	{name: "an address of another host", config: "data_dir: DIR/data\nadmin: {listen: '192.0.2.7:PORT'}\n", says: "warning: admin.listen 192.0.2.7:PORT is not an address of this host now"},
+	{name: "a unix socket that the service manager may have a directory for", config: "data_dir: DIR/data\nhttp: {listen: 'unix:/run/collectord-none/s'}\n", says: "warning: http.listen unix:/run/collectord-none/s can't be bound now: its directory does not exist"},
+	{name: "authorities that others can change", config: s3("https://h", "ca_file: DIR/ca.pem"), setUp: func(t *testing.T, dir string) {
+		if err := os.Chmod(newAuthority(t, dir).path, 0o646); err != nil {
+			t.Fatal(err)
+		}
+	}, says: "warning: shipper.s3.ca_file DIR/ca.pem can be changed by everyone on this host (mode 0646): chmod 644 DIR/ca.pem"},
+	{name: "a folder that can't be used", config: "data_dir: DIR/data\nshipper: {destination: 'file://DIR/collectord.yaml'}\n", says: "warning: shipper.destination file://DIR/collectord.yaml can't be used, and nothing is shipped until it can"},
+	{name: "the variable of send", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_TOKEN=cd_x"}, says: "the configuration is valid", never: "COLLECTORD_TOKEN"},
+	{name: "a variable that is misspelt", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_HTTP_LISTN=off"}, says: "warning: the variable COLLECTORD_HTTP_LISTN sets nothing; the nearest is COLLECTORD_HTTP_LISTEN"},
+}
+
+func validationSituations(situations map[string][]situation) {
+	for _, s := range misconfigured {
+		check, run := s, s
+		check.name, check.args, check.exit = "check: "+s.name, "config check "+s.args, exitNotRight
+		run.name, run.args, run.exit = "run: "+s.name, "run "+s.args, exitBadConfig
+		situations["validation"] = append(situations["validation"], check, run)
+	}
+	for _, s := range told {
+		s.args = "config check"
+		situations["warnings"] = append(situations["warnings"], s)
+	}
+	// Every address that can't be bound is named, on a line of its own.
+	for _, which := range []string{"http.listen: listen tcp4 192.0.2.7:PORT:", "http.listen: listen tcp4 192.0.2.7:PORT2:", "admin.listen: listen tcp4 192.0.2.7:PORT3:", "udp.listen: listen udp4 192.0.2.7:PORT:"} {
+		situations["bind"] = append(situations["bind"], situation{
+			name: which, args: "run", exit: exitError, says: "collectord: " + which,
+			config: "data_dir: DIR/data\nhttp: {anonymous: true, listen: '192.0.2.7:PORT,192.0.2.7:PORT2'}\nudp: {listen: '192.0.2.7:PORT', allow: 0.0.0.0/0}\nadmin: {listen: '192.0.2.7:PORT3'}\n",
+		})
+	}
+	situations["names"] = []situation{
+		{name: "a token for .", args: "token new .", exit: exitError, says: "is not a name of 1 to 63 letters, digits, dots, underscores and hyphens (. and .. are none)"},
+		{name: "a user that does not exist", args: "config check --user nobody-of-this-name", config: "data_dir: DIR/data\n", exit: exitError, says: map[bool]string{true: `"nobody-of-this-name" is not a user of this host`, false: "--user is for root"}[os.Geteuid() == 0]},
+	}
+}
+
+// s3 is a configuration with an endpoint, and more of shipper.s3.
+func s3(endpoint string, more ...string) string {
+	return "data_dir: DIR/data\nshipper: {destination: 's3://abc/p', s3: {\n  endpoint: '" + endpoint + "', region: r, " + strings.Join(more, ", ") + "}}\n"
+}
+
+func destined(url string) string {
+	return "data_dir: DIR/data\nshipper: {destination: '" + url + "', s3: {region: r}}\n"
+}
+
+func file(name, content string) func(t *testing.T, dir string) {
+	return func(t *testing.T, dir string) { write(t, filepath.Join(dir, name), content) }
+}
+
+// open is a file that everybody can read.
+func open(name, content string) func(t *testing.T, dir string) {
+	return func(t *testing.T, dir string) {
+		file(name, content)(t, dir)
+		if err := os.Chmod(filepath.Join(dir, name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func link(name, to string) func(t *testing.T, dir string) {
+	return func(t *testing.T, dir string) {
+		if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// All that can be wrong with one configuration is found at once, and is the same for both.
+func TestCheckAndRunFindTheSameMistakes(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	config := filepath.Join(dir, "collectord.yaml")
+	write(t, filepath.Join(dir, "tokens"), ".. sha256:12\na b\n")
+	write(t, config, strings.ReplaceAll(`
+node: ..
+data_dir: DIR/tokens
+nod: a
+http:
+  listen: ['0.0.0.0:1', 'unix:DIR/none/s', 'localhost']
+  max_body: 1
+  tokens_file: DIR/tokens
+  tls: {cert: DIR/cert, key: DIR/key, client_ca: DIR/ca}
+udp: {listen: '0.0.0.0:1', allow: [10.0.0.0/33, 'fd00::/129']}
+admin: {listen: 'unix:DIR/tokens'}
+shipper:
+  destination: s3://b
+  retry_min: 2m
+  s3: {endpoint: 'ftp://h', ca_file: DIR/ca, credentials_file: DIR/keys}
+`, "DIR", dir))
+	mistakes := func(command1 ...string) string {
+		ctx, cancel := context.WithTimeout(t.Context(), testLimit)
+		defer cancel()
+		cmd := command(t, append(command1, "--config", config)...)
+		out, _ := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...).CombinedOutput()
+		first, rest, _ := strings.Cut(string(out), "\n")
+		if first != "collectord: the configuration has 19 mistakes:" {
+			t.Errorf("%v: %s\n%s", command1, first, rest)
+		}
+		return rest
+	}
+	if check, run := mistakes("config", "check"), mistakes("run"); check != run {
+		t.Errorf("config check:\n%s\nrun:\n%s", check, run)
+	}
+}
+
+// What the daemon's user can't use is found by config check, as root too, and by run.
+func TestCheckIsAsTheDaemonsUser(t *testing.T) {
+	t.Parallel()
+	asRoot, daemon := os.Geteuid() == 0, os.Geteuid()
+	if asRoot {
+		daemon = 65531
+	}
+	denied := func(name string, mode string) string {
+		return userName(daemon) + " can't use DIR/" + name + " (it belongs to " + userName(os.Geteuid()) + ", mode " + mode + ")"
+	}
+	closed := func(name string) func(dir string) error {
+		return func(dir string) error { return os.WriteFile(filepath.Join(dir, name), nil, 0) }
+	}
+	closedDirectory := func(name string) func(dir string) error {
+		return func(dir string) error { return os.Mkdir(filepath.Join(dir, name), 0) }
+	}
+	for name, c := range map[string]struct {
+		more  string
+		setUp func(dir string) error
+		says  string
+	}{
+		"a tokens file":                 {"http: {tokens_file: DIR/tokens}\n", closed("tokens"), "http.tokens_file (DIR/tokens): can't be read by " + userName(daemon) + ": permission denied"},
+		"keys":                          {"shipper: {destination: 's3://abc', s3: {region: r, credentials_file: DIR/keys}}\n", closed("keys"), "shipper.s3.credentials_file (DIR/keys): can't be read by " + userName(daemon) + ": permission denied"},
+		"the log":                       {"", closedDirectory("data/wal"), denied("data/wal", "0000") + ": chown it"},
+		"the lock":                      {"", closed("data/LOCK"), denied("data/LOCK", "0000") + ": chown it"},
+		"a directory for a unix socket": {"http: {listen: 'unix:DIR/private/s'}\n", closedDirectory("private"), "http.listen (DIR/collectord.yaml line 2): unix:DIR/private/s can't be bound: " + denied("private", "0000")},
+		"the configuration": {"", func(dir string) error {
+			return os.Chmod(filepath.Join(dir, "collectord.yaml"), 0)
+		}, "configuration (DIR/collectord.yaml): can't be read: permission denied"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			path, err := binary()
+			if err != nil {
+				t.Fatal(err)
+			}
+			config, data := filepath.Join(dir, "collectord.yaml"), filepath.Join(dir, "data")
+			write(t, config, strings.ReplaceAll("data_dir: DIR/data\n"+c.more, "DIR", dir))
+			err = errors.Join(
+				os.Chmod(filepath.Dir(path), 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.Chmod(dir, 0o755), os.Chmod(config, 0o644),
+				os.Mkdir(data, 0o750), os.Chown(data, daemon, -1), c.setUp(dir),
+			)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := strings.ReplaceAll(c.says, "DIR", dir)
+			out, stderr, status := runCollectord(t, "config", "check", "--config", config)
+			if status != exitNotRight || !strings.Contains(stderr, want) || asRoot && !strings.Contains(stderr, "checked as user 65531, to whom data_dir belongs") {
+				t.Errorf("config check exits with %d: %s%s\nwant: %s", status, out, stderr, want)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), testLimit) // it would run
+			defer cancel()
+			run := exec.CommandContext(ctx, path, "run", "--config", config)
+			if asRoot {
+				run.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(daemon), Gid: uint32(daemon)}}
+			}
+			text, _ := run.CombinedOutput()
+			if run.ProcessState.ExitCode() != exitBadConfig || !strings.Contains(string(text), want) {
+				t.Errorf("run exits with %d: %s\nwant: %s", run.ProcessState.ExitCode(), text, want)
+			}
+		})
+	}
+}

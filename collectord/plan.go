@@ -1,0 +1,106 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"collectord/collectord/auth"
+	"collectord/config"
+	"collectord/shipper/bucket"
+)
+
+// plan is what the daemon is started from: the settings, and the files that they name,
+// read and checked. To make one changes nothing, listens on nothing and connects to
+// nothing. It is the only place that finds mistakes of a configuration, so that
+// config check, a start and a reload agree.
+type plan struct {
+	cfg      *config.Config
+	who      auth.Policy
+	warnings []string // for the log
+}
+
+// newPlan finds all mistakes at once. The error is a refusal.
+func newPlan(src config.Source) (*plan, error) {
+	d, who := draft{config.Read(src)}, auth.Policy{}
+	if d.Config != nil {
+		who = d.readPolicy()
+		d.checkDestination()
+		d.checkSockets()
+		d.checkDirectories()
+	}
+	if len(d.Mistakes) > 0 {
+		return nil, &refusal{d.Mistakes, d.Warnings}
+	}
+	return &plan{d.Config, who, d.Warnings}, nil
+}
+
+// refusal is what is wrong with a configuration, and the warnings, which may explain it.
+type refusal struct {
+	mistakes config.Mistakes
+	warnings []string
+}
+
+func (r *refusal) Error() string { return r.mistakes.Error() }
+func (r *refusal) Unwrap() error { return r.mistakes }
+
+// draft is a configuration whose values are checked against what is on this host. What
+// is wrong by itself is checked no further.
+type draft struct{ *config.Draft }
+
+// fileMistake adds what is wrong with a file that a key names.
+func (d draft) fileMistake(key, path string, err error) {
+	d.Mistakes = append(d.Mistakes, config.Mistake{Key: key, Origin: path, Reason: fileReason(path, err)})
+}
+
+func fileReason(path string, err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		err = p.Err
+	}
+	reason := err.Error()
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return "can't be read by " + userName(os.Geteuid()) + ": " + reason
+	case errors.Is(err, fs.ErrNotExist) && !strings.Contains(path, "/"):
+		return reason + " (a name without a slash is that of a credential where systemd sets $CREDENTIALS_DIRECTORY: systemctl reload collectord checks it there)"
+	}
+	return reason
+}
+
+func (d draft) warn(warnings ...string) { d.Warnings = append(d.Warnings, warnings...) }
+
+// checkDestination checks the options of the storage, and the files that they name.
+func (d draft) checkDestination() {
+	to := destinationToRead(d.Config)
+	switch {
+	case !d.Sound("shipper.destination"): // its files can be checked all the same
+		if to.S3.CAFile == "" && to.S3.CredentialsFile == "" {
+			return
+		}
+		to.URL = "s3://any"
+	case isFolder(d.Config):
+		return
+	}
+	keys := map[string]string{
+		"URL": "shipper.destination", "Endpoint": "shipper.s3.endpoint", "SSE": "shipper.s3.sse",
+		"CAFile": "shipper.s3.ca_file", "CredentialsFile": "shipper.s3.credentials_file",
+	}
+	for _, e := range bucket.Check(to) {
+		key := keys[e.Option]
+		switch {
+		case !d.Sound(key):
+		case e.Path != "":
+			d.fileMistake(key, e.Path, e.Err)
+		default:
+			d.Mistake(key, e.Err.Error())
+		}
+	}
+	if path, _ := bucket.KeysFile(to.S3.CredentialsFile); path != "" {
+		d.warnOfAccess("shipper.s3.credentials_file", path, isSecret)
+	}
+	if to.S3.CAFile != "" {
+		d.warnOfAccess("shipper.s3.ca_file", to.S3.CAFile, isPublic)
+	}
+}

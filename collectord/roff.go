@@ -1,0 +1,93 @@
+package main
+
+import (
+	"regexp"
+	"strings"
+)
+
+// row is a line of a table in a help text: a term, and what it means, a column apart.
+var row = regexp.MustCompile(`^  (\S+(?: \S+)*?)  +(\S.*)$`)
+
+// roffText makes of a help text what groff_man(7) shows the same: its paragraphs, its
+// tables (lines that begin with two blanks, and those that continue them with more) and
+// what is to stay as it is written (lines that begin with four).
+func roffText(text string) string {
+	var b strings.Builder
+	in := "" // a table, literal, or neither
+	enter := func(next string) {
+		switch in {
+		case next:
+			return
+		case "table":
+			b.WriteString(".RE\n")
+		case "literal":
+			b.WriteString(".fi\n")
+		}
+		switch in = next; next {
+		case "table":
+			b.WriteString(".RS\n")
+		case "literal":
+			b.WriteString(".IP\n.nf\n")
+		}
+	}
+	empty := false
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		indented := len(line) - len(strings.TrimLeft(line, " "))
+		cells := row.FindStringSubmatch(line)
+		switch {
+		case line == "":
+			empty = true
+			continue
+		case indented == 0:
+			if in != "" || empty {
+				enter("")
+				b.WriteString(".IP\n")
+			}
+		case indented >= 4 && (in != "table" || empty):
+			enter("literal")
+			line = strings.TrimPrefix(line, "    ")
+		case cells != nil && in != "literal":
+			enter("table")
+			b.WriteString(".TP\n.B " + roff(cells[1]) + "\n")
+			line = cells[2]
+		case indented == 2 && in != "literal":
+			enter("table")
+			b.WriteString(".IP\n")
+		}
+		empty = false
+		if in != "literal" {
+			line = strings.TrimSpace(line)
+		}
+		b.WriteString(roffLine(line) + "\n")
+	}
+	enter("")
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// roffExample makes of an example what is shown as it is written.
+func roffExample(text string) string {
+	return ".RS\n.nf\n" + roffLines(text) + ".fi\n.RE\n"
+}
+
+func roffLines(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(roffLine(strings.TrimPrefix(strings.TrimRight(line, "\n"), "  ")) + "\n")
+	}
+	return b.String()
+}
+
+// roffLine escapes a line of text, which must not begin as a request does.
+func roffLine(line string) string {
+	line = roff(line)
+	if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
+		return `\&` + line
+	}
+	return line
+}
+
+// roff escapes what groff_man(7) would read as its own.
+func roff(s string) string {
+	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "~", `\(ti`, "^", `\(ha`).Replace(s)
+}

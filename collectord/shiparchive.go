@@ -1,0 +1,239 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"collectord/config"
+	"collectord/shipper"
+	"collectord/shipper/bucket"
+)
+
+// maxNamed is how many objects that are left are named.
+const maxNamed = 10
+
+// outcome is what ship has done.
+type outcome interface {
+	done() bool
+	text() string
+	left() string
+}
+
+// archiveResult is what ship --archive has done.
+type archiveResult struct {
+	Done        bool     `json:"done"`
+	Archive     string   `json:"archive"`
+	Destination string   `json:"destination"`
+	Records     uint64   `json:"records"` // of the objects
+	Objects     int      `json:"objects"`
+	Notes       int      `json:"loss_notes"`
+	Left        int      `json:"left_objects"`
+	LeftNames   []string `json:"left,omitempty"` // at most 10, with the reason
+	Stopped     string   `json:"stopped,omitempty"`
+}
+
+func (r *archiveResult) done() bool { return r.Done }
+
+func (r *archiveResult) text() string {
+	var b strings.Builder
+	writef(&b, "brought %s in %s and %s from %s to %s\n", plural(int(r.Records), "record"), plural(r.Objects, "object"), plural(r.Notes, "loss note"), r.Archive, r.Destination)
+	return b.String()
+}
+
+func (r *archiveResult) left() string {
+	text := fmt.Sprintf("%s left in %s", plural(r.Left, "object"), r.Archive)
+	if r.Stopped != "" {
+		text += ": " + r.Stopped
+	}
+	for _, name := range r.LeftNames {
+		text += "; " + name
+	}
+	return text
+}
+
+func (r *archiveResult) leave(key string, err error) {
+	if r.Left++; len(r.LeftNames) < maxNamed {
+		r.LeftNames = append(r.LeftNames, fmt.Sprintf("%s: %v", key, err))
+	}
+}
+
+// folderURL is the destination that is a folder.
+func folderURL(dir string) string { return (&url.URL{Scheme: "file", Path: dir}).String() }
+
+// objectsIn lists what is to be brought from a folder archive, until that is as many as
+// most, if most is not 0.
+func objectsIn(ctx context.Context, dir string, most int) (keys []string, err error) {
+	folder, err := bucket.OpenToRead(bucket.Destination{URL: folderURL(dir)})
+	if err != nil {
+		return nil, err
+	}
+	for key, err := range folder.List(ctx, "") {
+		if err != nil {
+			return keys, err
+		}
+		if shipper.Belongs(key) {
+			keys = append(keys, key)
+		}
+		if most > 0 && len(keys) >= most {
+			break
+		}
+	}
+	return keys, nil
+}
+
+// isSameFolder reports whether a folder is where objects go now.
+func isSameFolder(cfg *config.Config, dir string) bool {
+	to, err := url.Parse(cfg.Shipper.Destination)
+	if err != nil || to.Scheme != "file" {
+		return false
+	}
+	a, errA := os.Stat(dir)
+	b, errB := os.Stat(to.Path)
+	return errA == nil && errB == nil && os.SameFile(a, b) || filepath.Clean(to.Path) == filepath.Clean(dir)
+}
+
+// warnOfArchive logs that objects are left in the default folder of data_dir, which was
+// the destination before.
+func warnOfArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger) {
+	dir := filepath.Join(cfg.DataDir, "archive")
+	if isSameFolder(cfg, dir) {
+		return
+	}
+	if left, _ := objectsIn(ctx, dir, 1); len(left) > 0 { // what can't be read was told by whoever wrote it
+		logger.Warn("objects are left in the folder of an earlier destination: nobody ships them (collectord ship --archive "+dir+")",
+			"archive", dir, "destination", cfg.Shipper.Destination)
+	}
+}
+
+// shipArchive brings the objects of a folder to the destination, and removes them there.
+func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, dir string, giveUpAfter time.Duration, bar *progress) (result *archiveResult, err error) {
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if isSameFolder(cfg, dir) {
+		return nil, fmt.Errorf("%s is where objects go now: set shipper.destination to where they are to be brought", dir)
+	}
+	keys, err := objectsIn(ctx, dir, 0)
+	if err != nil {
+		return nil, err
+	}
+	store, err := bucket.Open(destination(cfg, logger))
+	if err != nil {
+		return nil, err
+	}
+	archive, err := shipper.OpenArchive(dir, store)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = archive.Close() }()
+	calls := shipper.ArchiveOptions(ctx, cfg.Shipper.Bandwidth, cfg.Shipper.StallTimeout)
+	result = &archiveResult{Archive: dir, Destination: store.String()}
+
+	var stored []*bucket.Object
+	names := map[*bucket.Object]string{} // in the archive
+	again := retries{logger: logger, giveUpAfter: giveUpAfter, last: time.Now()}
+	for i, key := range keys {
+		bar.set(int64(i), int64(len(keys)))
+		var o *bucket.Object
+		if err := again.try(ctx, key, func() (err error) { o, err = archive.Bring(calls, key); return err }); err != nil {
+			result.leave(key, err)
+			if result.Stopped = again.stopped(ctx); result.Stopped != "" {
+				result.Left += len(keys) - i - 1
+				break
+			}
+			continue
+		}
+		o.Body = nil
+		stored, names[o] = append(stored, o), key
+	}
+	if keep := shipperLimits(cfg).Keep; keep > 0 && len(stored) > 0 {
+		logger.Info("looking once more after shipper.keep whether the storage has what it confirmed (--no-wait: not)", "keep", keep.String())
+		select {
+		case <-ctx.Done():
+		case <-time.After(keep):
+		}
+	}
+	for _, o := range stored {
+		key := names[o]
+		if err := again.try(ctx, key, func() error { return confirmedStill(calls, archive, cfg, o) }); err != nil {
+			result.leave(key, err)
+			result.Stopped = again.stopped(ctx)
+			continue
+		}
+		if err := archive.Remove(key); err != nil {
+			result.leave(key, err)
+			continue
+		}
+		if _, isNote := bucket.ParseLossKey(key); isNote {
+			result.Notes++
+		} else {
+			result.Objects++
+			result.Records += o.Records
+		}
+	}
+	result.Done = result.Left == 0
+	return result, nil
+}
+
+// confirmedStill returns nil if what was confirmed may be removed here.
+func confirmedStill(ctx context.Context, archive *shipper.Archive, cfg *config.Config, o *bucket.Object) error {
+	if shipperLimits(cfg).Keep == 0 {
+		return nil
+	}
+	is, err := archive.IsStill(ctx, o)
+	if err == nil && !is {
+		err = &bucket.Error{Op: "stat", Key: o.Key, Kind: "vanished", OwnTrouble: true, Err: errors.New("the storage had confirmed it, and does not have it any more"), Hint: "run this again"}
+	}
+	return err
+}
+
+// retries go on until nothing has succeeded for giveUpAfter, unless that is 0.
+type retries struct {
+	logger      *slog.Logger
+	giveUpAfter time.Duration
+	last        time.Time // success
+	gaveUp      bool
+}
+
+// try does something with one object. An error about that object alone ends it.
+func (a *retries) try(ctx context.Context, key string, do func() error) error {
+	for delay := time.Second; ; delay = min(2*delay, shipRetryMax) {
+		err := do()
+		var failed *bucket.Error
+		if err == nil {
+			a.last = time.Now()
+			return nil
+		}
+		if !errors.As(err, &failed) || failed.OwnTrouble || failed.Kind == bucket.TooLarge {
+			return err
+		}
+		a.gaveUp = a.giveUpAfter > 0 && time.Since(a.last)+delay > a.giveUpAfter
+		if a.gaveUp || ctx.Err() != nil {
+			return err
+		}
+		a.logger.Warn("can't bring an object: this is tried again", "trouble", "archive", "key", key, "error", err)
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(delay):
+		}
+	}
+}
+
+// stopped says why no other object is tried, or is empty.
+func (a *retries) stopped(ctx context.Context) string {
+	switch {
+	case ctx.Err() != nil:
+		return "interrupted"
+	case a.gaveUp:
+		return fmt.Sprintf("nothing could be brought for %v", a.giveUpAfter)
+	}
+	return ""
+}

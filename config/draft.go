@@ -1,0 +1,45 @@
+package config
+
+import "slices"
+
+// Draft is a configuration that may have mistakes: what else is wrong can be found at
+// the same time.
+type Draft struct {
+	Config   *Config // with defaults in place of wrong values, and lists without them; nil if the file can't be read
+	Warnings []string
+	Mistakes Mistakes
+	loader   *loader
+}
+
+// Read reads, merges and checks all settings.
+func Read(src Source) *Draft {
+	l := &loader{source: src, origin: map[string]string{}}
+	d := &Draft{loader: l}
+	if settings := l.readFile(); settings != nil {
+		d.Warnings = l.noteEnviron()
+		raw, err := l.merge(settings)
+		if err != nil { // a fault of this program
+			l.fileMistake("", 0, err.Error())
+		}
+		d.Config = build(raw, l.mistake, l.sound)
+		if src.Uses == nil {
+			d.Warnings = append(d.Warnings, d.Config.warnings()...)
+		}
+	}
+	for _, m := range l.mistakes {
+		if l.needs(m) {
+			d.Mistakes = append(d.Mistakes, m)
+		} else {
+			d.Warnings = append(d.Warnings, m.String()+" (not needed here: its default is used)")
+		}
+	}
+	return d
+}
+
+// Sound reports whether no mistake was found in any of the keys.
+func (d *Draft) Sound(keys ...string) bool { return !slices.ContainsFunc(keys, d.Mistakes.about) }
+
+// Mistake adds one that was found in the value of a key.
+func (d *Draft) Mistake(key, reason string) {
+	d.Mistakes = append(d.Mistakes, d.loader.newMistake(key, reason))
+}

@@ -1,0 +1,149 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// readFile walks the YAML nodes, so that exact spelling, line and text are known. It
+// returns nil if the file can't be read.
+func (l *loader) readFile() map[string]any {
+	settings := map[string]any{}
+	l.path = l.source.Path
+	if l.path == "" {
+		l.path = DefaultPath
+	}
+	content, err := os.ReadFile(l.path)
+	if errors.Is(err, fs.ErrNotExist) && l.source.Path == "" {
+		return settings
+	}
+	if err != nil {
+		var p *fs.PathError
+		if errors.As(err, &p) {
+			err = p.Err
+		}
+		l.fileMistake("", 0, "can't be read: "+err.Error())
+		return nil
+	}
+	var doc yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(content))
+	if err := d.Decode(&doc); errors.Is(err, io.EOF) {
+		return settings // empty
+	} else if err != nil {
+		l.fileMistake("", 0, strings.TrimPrefix(err.Error(), "yaml: "))
+		return nil
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		l.fileMistake("", 0, "holds more than one document")
+	}
+	if root := doc.Content[0]; !isNull(root) {
+		l.walk("", root, settings)
+	}
+	return settings
+}
+
+func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.Tag == "!!null" }
+
+func (l *loader) fileMistake(key string, line int, reason string) {
+	origin := l.path
+	if line > 0 {
+		origin = fmt.Sprintf("%s line %d", l.path, line)
+	}
+	if key == "" {
+		key = "configuration"
+	}
+	l.mistakes = append(l.mistakes, Mistake{key, origin, reason})
+}
+
+// walk enters the settings below node, a section, in nested maps.
+func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) {
+	if l.isAnchored(section, node) {
+		return
+	}
+	if node.Kind != yaml.MappingNode {
+		l.fileMistake(section, node.Line, "is a section: its keys belong below it, indented")
+		return
+	}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name, value := node.Content[i], node.Content[i+1]
+		key := strings.TrimPrefix(section+"."+name.Value, ".")
+		if name.Value == "<<" {
+			l.fileMistake(section, name.Line, noAnchors)
+			continue
+		}
+		if name.Kind != yaml.ScalarNode || strings.Contains(name.Value, ".") {
+			l.fileMistake(key, name.Line, "is not a key: a key is a plain word below its section")
+			continue
+		}
+		k, isKey := find(key)
+		isSection := slices.ContainsFunc(keys, func(k Key) bool { return strings.HasPrefix(k.Name, key+".") })
+		if _, twice := settings[name.Value]; twice {
+			l.fileMistake(key, name.Line, "is set twice")
+			continue
+		}
+		switch {
+		case isSection && isNull(value): // all of its keys are commented out
+		case isSection:
+			below := map[string]any{}
+			l.walk(key, value, below)
+			settings[name.Value] = below
+		case isKey:
+			if text, ok := l.text(k, value); ok {
+				settings[name.Value] = text
+				l.origin[key] = fmt.Sprintf("%s line %d", l.path, value.Line)
+			}
+		default:
+			l.fileMistake(key, name.Line, "is not a key; the nearest is "+nearest(key, names))
+		}
+	}
+}
+
+const noAnchors = "YAML anchors, aliases and merge keys (&a, *a, <<) are not supported: write out what they stand for"
+
+// isAnchored reports whether a node has an anchor, or is an alias, and notes that as a mistake.
+func (l *loader) isAnchored(key string, n *yaml.Node) bool {
+	if n.Anchor == "" && n.Kind != yaml.AliasNode {
+		return false
+	}
+	l.fileMistake(key, n.Line, noAnchors)
+	return true
+}
+
+// text returns a scalar as it is written, and a list of them joined by commas.
+func (l *loader) text(k Key, n *yaml.Node) (string, bool) {
+	switch {
+	case l.isAnchored(k.Name, n):
+	case n.Style&yaml.TaggedStyle != 0:
+		l.fileMistake(k.Name, n.Line, "has a YAML tag: write the value as it is")
+	case isNull(n):
+		l.fileMistake(k.Name, n.Line, "has no value: remove it, or write \"\"")
+	case n.Kind == yaml.ScalarNode:
+		return n.Value, true
+	case n.Kind == yaml.SequenceNode && k.value.list:
+		var parts []string
+		for _, item := range n.Content {
+			if l.isAnchored(k.Name, item) {
+				return "", false
+			}
+			if item.Kind != yaml.ScalarNode || isNull(item) || item.Style&yaml.TaggedStyle != 0 {
+				l.fileMistake(k.Name, item.Line, "holds something other than text")
+				return "", false
+			}
+			parts = append(parts, item.Value)
+		}
+		return strings.Join(parts, ","), true
+	case k.value.list:
+		l.fileMistake(k.Name, n.Line, "takes one value, or a list")
+	default:
+		l.fileMistake(k.Name, n.Line, "takes one value")
+	}
+	return "", false
+}

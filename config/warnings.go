@@ -1,0 +1,45 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// warnings are about what is allowed and yet seldom meant.
+func (c *Config) warnings() (all []string) {
+	for _, entry := range Entries(c.HTTP.Listen) {
+		if a := entry[0]; !a.local() && c.HTTP.TokensFile != "" && c.HTTP.TLS.Cert == "" {
+			all = append(all, fmt.Sprintf("http.listen %s takes tokens that can be read on their way: set http.tls.cert and http.tls.key, or listen on localhost behind a proxy that speaks TLS", a.entry()))
+		}
+	}
+	if slices.Contains(c.HTTP.Origins, "null") {
+		all = append(all, "http.origins holds null: every web site can make a page with that origin, and send usages from this host's browsers")
+	}
+	if e := c.Shipper.S3.Endpoint; strings.HasPrefix(c.Shipper.Destination, "s3://") && isPlaintext(e) {
+		all = append(all, fmt.Sprintf("shipper.s3.endpoint %s is not encrypted: usages can be read and changed on their way (write https://)", e))
+	}
+	return slices.Concat(all, c.onlyIPv6(), c.neverAllowed())
+}
+
+// neverAllowed warns of networks from which no datagram can come: of a family that no
+// address of udp.listen has, or of which no address can be a sender's.
+func (c *Config) neverAllowed() (warnings []string) {
+	heard := func(network netip.Prefix) bool {
+		return slices.ContainsFunc(c.UDP.Listen, func(a Address) bool { return a.IP.Addr().Is4() == network.Addr().Is4() })
+	}
+	everybody := slices.ContainsFunc(c.UDP.Allow, func(network netip.Prefix) bool { return network.Bits() == 0 && heard(network) })
+	for _, network := range c.UDP.Allow {
+		first := network.Addr()
+		switch {
+		case everybody && network.Bits() == 0: // 0.0.0.0/0 and ::/0, whatever is listened on
+		case len(c.UDP.Listen) > 0 && !heard(network):
+			family := map[bool]string{true: "IPv4", false: "IPv6"}[first.Is4()]
+			warnings = append(warnings, fmt.Sprintf("udp.allow %s matches no sender: udp.listen has no %s address", network, family))
+		case first.IsMulticast(), first.IsUnspecified() && network.IsSingleIP():
+			warnings = append(warnings, fmt.Sprintf("udp.allow %s matches no sender: no datagram comes from such an address", network))
+		}
+	}
+	return warnings
+}

@@ -1,0 +1,199 @@
+package shipper
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path"
+	"time"
+
+	"collectord/shipper/bucket"
+)
+
+// Archive is a folder with objects of an earlier destination, which are to be brought to
+// another. Each gets the key that it has, and counts as stored once the new destination
+// has proven it. Nothing is removed that was not read, and found there.
+type Archive struct {
+	root  *os.Root
+	store bucket.Store // the new destination
+}
+
+// OpenArchive opens the folder. The caller closes it.
+func OpenArchive(dir string, store bucket.Store) (*Archive, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("archive folder: %w", err)
+	}
+	return &Archive{root, store}, nil
+}
+
+// Close closes the folder.
+func (a *Archive) Close() error { return a.root.Close() }
+
+// Belongs reports whether an object of an archive is to be brought: usages and loss
+// notes are. Heartbeats tell what a host does now.
+func Belongs(key string) bool {
+	_, isObject := bucket.ParseKey(key)
+	_, isNote := bucket.ParseLossKey(key)
+	return isObject || isNote
+}
+
+// Bring has the destination take an object, and returns it as it is stored there. The
+// error is a *bucket.Damage if the object is not what it should be, a *bucket.Error of
+// the destination, or one of the folder.
+func (a *Archive) Bring(ctx context.Context, key string) (*bucket.Object, error) {
+	file, err := a.root.Open(key)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	if k, isNote := bucket.ParseLossKey(key); isNote {
+		return a.bringNote(ctx, file, k)
+	}
+	o, err := describe(file, key)
+	if err != nil {
+		return nil, err
+	}
+	for range 2 { // somebody may put it meanwhile
+		var stored *bucket.Object
+		if stored, err = a.bring(ctx, o); !errors.Is(err, bucket.ErrExists) {
+			return stored, err
+		}
+	}
+	return nil, conflict(o)
+}
+
+// bring asks for the object first: an earlier attempt, or the daemon, may have brought it.
+func (a *Archive) bring(ctx context.Context, o *bucket.Object) (*bucket.Object, error) {
+	if err := a.store.Probe(ctx); err != nil {
+		return nil, err
+	}
+	names := []*bucket.Object{o}
+	if k, _ := bucket.ParseKey(o.Key); !k.Beside {
+		names = append(names, o.Beside())
+	}
+	for _, as := range names {
+		found, etag, err := bucket.Compare(ctx, a.store, as, bucket.Read)
+		switch {
+		case errors.Is(err, bucket.ErrNotFound):
+			return as, a.store.Put(ctx, as)
+		case err != nil:
+			return nil, err
+		case found == bucket.SameLines:
+			return as, nil
+		case found == bucket.DamagedCopy:
+			replacing := *as
+			replacing.Replace, replacing.Replaces = true, etag
+			if err := a.store.Put(ctx, &replacing); !errors.Is(err, bucket.ErrNotReplaced) {
+				return as, err
+			}
+		}
+	}
+	return nil, conflict(o)
+}
+
+// maxNote is more than any loss note has.
+const maxNote = 64 << 10
+
+func (a *Archive) bringNote(ctx context.Context, file io.Reader, k bucket.Key) (*bucket.Object, error) {
+	content, err := io.ReadAll(io.LimitReader(file, maxNote))
+	if err != nil {
+		return nil, err
+	}
+	o := bucket.NewObject(k.LossKey(), content)
+	sum := sha256.Sum256(content)
+	o.Metadata = namedBy(k)
+	o.RawBytes, o.SHA256 = o.Size, hex.EncodeToString(sum[:])
+	if err := a.store.Put(ctx, o); !errors.Is(err, bucket.ErrExists) {
+		return o, err
+	}
+	_, err = bucket.ReadLossNote(ctx, a.store, k)
+	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {
+		return nil, conflict(o)
+	}
+	return o, err
+}
+
+// namedBy is what the name of an object tells.
+func namedBy(k bucket.Key) bucket.Metadata {
+	return bucket.Metadata{
+		Format: bucket.Format, Node: k.Node, LogID: bucket.HexID(k.LogID), Run: bucket.HexID(k.Run), FirstSeq: k.FirstSeq, LastSeq: k.LastSeq,
+	}
+}
+
+// IsStill reports whether the destination still has what it confirmed.
+func (a *Archive) IsStill(ctx context.Context, stored *bucket.Object) (bool, error) {
+	var found bucket.Comparison
+	var err error
+	if k, isNote := bucket.ParseLossKey(stored.Key); isNote {
+		_, err = bucket.ReadLossNote(ctx, a.store, k)
+		found = bucket.SameLines
+	} else {
+		found, _, err = bucket.Compare(ctx, a.store, stored, bucket.Look)
+	}
+	if errors.Is(err, bucket.ErrNotFound) {
+		return false, nil
+	}
+	return found == bucket.SameLines, err
+}
+
+// Remove removes an object from the folder, and its directories once they are empty.
+func (a *Archive) Remove(key string) error {
+	if err := a.root.Remove(key); err != nil {
+		return err
+	}
+	dir := path.Dir(key)
+	for dir != "." && a.root.Remove(dir) == nil { // it fails once there are others
+		dir = path.Dir(dir)
+	}
+	return nil
+}
+
+// describe reads an object of a folder, which keeps no metadata.
+func describe(file *os.File, key string) (*bucket.Object, error) {
+	crc := crc32.New(crc32.MakeTable(crc32.Castagnoli))
+	size, err := io.Copy(crc, file)
+	if err != nil {
+		return nil, err
+	}
+	k, _ := bucket.ParseKey(key)
+	o := &bucket.Object{Key: key, Body: file, Size: size, CRC32C: crc.Sum32(), Metadata: namedBy(k)}
+	o.Records = k.LastSeq - k.FirstSeq + 1
+	r, err := bucket.NewReader(io.NewSectionReader(file, 0, size), size)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	r.Expect(o.Records)
+	lines, records := sha256.New(), 0
+	for {
+		block, err := r.Lines()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		lines.Write(block)
+		records += bytes.Count(block, []byte{'\n'})
+		o.RawBytes += int64(len(block))
+	}
+	if uint64(records) != o.Records {
+		return nil, &bucket.Damage{Records: uint64(records), Err: fmt.Errorf("its name says that it has %d", o.Records)}
+	}
+	o.SHA256 = hex.EncodeToString(lines.Sum(nil))
+	return o, nil
+}
+
+// ArchiveOptions returns a context for the calls of an Archive.
+func ArchiveOptions(ctx context.Context, bandwidth int64, stall time.Duration) context.Context {
+	o := &bucket.CallOptions{Bandwidth: new(bucket.Bandwidth), StallTimeout: stall}
+	o.Bandwidth.Set(bandwidth)
+	return bucket.WithCallOptions(ctx, o)
+}

@@ -1,0 +1,72 @@
+package bucket
+
+import (
+	"errors"
+	"net/url"
+
+	"github.com/minio/minio-go/v7/pkg/credentials"
+)
+
+// OptionError is of one of the options of a Destination.
+type OptionError struct {
+	Option string // name of a field of Destination or S3Options
+	Path   string // of the file that it names, or where else it is from; or empty
+	Err    error
+}
+
+func (e *OptionError) Error() string {
+	if e.Path != "" {
+		return e.Path + ": " + e.Err.Error()
+	}
+	return e.Err.Error()
+}
+
+func (e *OptionError) Unwrap() error { return e.Err }
+
+// Check returns what is wrong with a destination and the files that it names: whatever
+// Open would not open, and keys that nothing can be signed with. It changes nothing, talks
+// to nobody and runs no program. Each error is an OptionError.
+func Check(d Destination) (wrong []*OptionError) {
+	add := func(option, path string, err error) {
+		if err != nil {
+			wrong = append(wrong, &OptionError{option, path, err})
+		}
+	}
+	u, err := url.Parse(d.URL)
+	if err == nil {
+		err = checkURL(u)
+	}
+	add("URL", "", err)
+	if err != nil || u.Scheme != "s3" {
+		return wrong
+	}
+	_, _, err = endpointOf(d.S3.Endpoint)
+	add("Endpoint", "", err)
+	if d.S3.CAFile != "" {
+		_, err = authorities(d.S3.CAFile)
+		add("CAFile", d.S3.CAFile, err)
+	}
+	_, err = serverSide(d.S3.SSE)
+	add("SSE", "", err)
+	path, inEnvironment := KeysFile(d.S3.CredentialsFile)
+	switch {
+	case path != "":
+		add("CredentialsFile", path, checkKeysFile(path))
+	case inEnvironment:
+		v, err := (&credentials.EnvAWS{}).Retrieve()
+		add("CredentialsFile", fromEnvironment, errors.Join(err, checkKeys(v)))
+	}
+	if len(wrong) == 0 { // what is left is the library's opinion
+		_, err = newS3Store(u.Host, "", d.S3)
+		add("URL", "", err)
+	}
+	return wrong
+}
+
+func checkKeysFile(path string) error {
+	v, elsewhere, err := keysIn(path)
+	if err != nil || elsewhere && v.AccessKeyID == "" && v.SecretAccessKey == "" {
+		return err
+	}
+	return checkKeys(v)
+}

@@ -1,0 +1,72 @@
+package bucket
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket/s3test"
+)
+
+// TestWhatTricklesIsGivenUp, and what is slow is not, also where its reader pauses.
+func TestWhatTricklesIsGivenUp(t *testing.T) {
+	const stall, least, size = 20 * time.Second, 8 << 10, 64 << 10
+	for name, c := range map[string]struct {
+		rate  int // bytes a second
+		pause time.Duration
+		took  time.Duration // until it is given up; 0: it is not
+	}{
+		"slow":                     {rate: least / 16},
+		"slow, and read in pauses": {rate: least / 16, pause: time.Hour},
+		"a trickle":                {rate: least / 32, took: stall},
+		"a trickle, and pauses":    {rate: least / 32, pause: time.Hour, took: stall + 4*time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := s3test.NewPipe()
+				t.Cleanup(f.Close)
+				f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, _ *http.Request) bool {
+					w.Header().Set("Content-Length", strconv.Itoa(size))
+					w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
+					for range size / c.rate {
+						_, err := w.Write(make([]byte, c.rate))
+						if errors.Join(err, http.NewResponseController(w).Flush()) != nil {
+							break
+						}
+						time.Sleep(time.Second)
+					}
+					return true
+				}})
+				s := testS3(t, f.URL, s3test.Bucket, "", func(o *S3Options) { o.Dial = f.Dial })
+				began := time.Now()
+				body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall, Least: least}), "a")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer time.Sleep(2 * time.Second) // until the storage has noticed
+				defer body.Close()
+				n, paused := 0, time.Duration(0)
+				for buf := make([]byte, 4096); err == nil; {
+					var k int
+					k, err = body.Read(buf)
+					if n += k; c.pause > 0 && n%1024 == 0 && paused < 4*time.Hour {
+						time.Sleep(c.pause)
+						paused += c.pause
+					}
+				}
+				took := time.Since(began).Round(2 * time.Second)
+				var failed *Error
+				switch {
+				case c.took == 0 && (n != size || !errors.Is(err, io.EOF)):
+					t.Errorf("%d bytes, %v after %v", n, err, took)
+				case c.took > 0 && (!errors.As(err, &failed) || failed.Kind != Timeout || took < c.took || took > c.took+2*stall):
+					t.Errorf("%d bytes, %v after %v", n, err, took)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,123 @@
+package shipper
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+)
+
+// highest notes how many do something at once.
+type highest struct{ now, most atomic.Int64 }
+
+func (h *highest) begin() (end func()) {
+	n := h.now.Add(1)
+	for m := h.most.Load(); n > m && !h.most.CompareAndSwap(m, n); m = h.most.Load() {
+	}
+	return func() { h.now.Add(-1) }
+}
+
+// TestASegmentIsCompressedWhileAnotherIsUploaded: what an upload takes is mostly the way
+// to the storage and back. Neither is done more often at once than uploads are allowed.
+func TestASegmentIsCompressedWhileAnotherIsUploaded(t *testing.T) {
+	t.Parallel()
+	const segments = 8
+	f, store := newFake(t)
+	probed(t, store)
+	var compressed atomic.Int64
+	var compressing, uploading highest
+	second := make(chan struct{})
+	f.Behave(s3test.Behaviour{Fault: func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodPut && strings.Contains(r.URL.Path, "dt=") {
+			defer uploading.begin()()
+			<-second
+		}
+		return false
+	}})
+	l := openLog(t, t.TempDir())
+	fill(t, l, segments, 1)
+	s := startWith(t, l, store, Options{Limits: Limits{Concurrency: 1}, Compress: func() func() {
+		end := compressing.begin()
+		return func() {
+			end()
+			if compressed.Add(1) == 2 {
+				close(second)
+			}
+		}
+	}})
+	drain(t, s, 0)
+	checkOnce(t, store, segments)
+	if n := s.Stats().Failures[bucket.Timeout]; n > 0 {
+		t.Errorf("%d uploads were given up before another segment was compressed", n)
+	}
+	if compressing.most.Load() != 1 || uploading.most.Load() != 1 {
+		t.Errorf("%d were compressed and %d uploaded at once", compressing.most.Load(), uploading.most.Load())
+	}
+}
+
+func TestAStageIsEnteredInOrderAndWhenItsLimitIsRaised(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s stage
+		ctx, cancel := context.WithCancel(t.Context())
+		var in, stopped [4]atomic.Bool
+		for i := range in {
+			turn := s.join()
+			go func() {
+				if s.enter(ctx, turn) == nil {
+					in[i].Store(true)
+				} else {
+					stopped[i].Store(true)
+				}
+			}()
+		}
+		expect := func(want string) {
+			t.Helper()
+			synctest.Wait()
+			got := ""
+			for i := range in {
+				switch {
+				case in[i].Load():
+					got += "i"
+				case stopped[i].Load():
+					got += "s"
+				default:
+					got += "-"
+				}
+			}
+			if got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		}
+		expect("----")
+		s.setLimit(1)
+		expect("i---")
+		s.leave()
+		expect("ii--")
+		s.setLimit(0)
+		s.leave()
+		expect("ii--")
+		s.setLimit(1)
+		expect("iii-")
+		cancel()
+		expect("iiis")
+		s.leave()
+		if s.in != 0 || len(s.waiting) != 0 {
+			t.Errorf("%d are in, %d wait", s.in, len(s.waiting))
+		}
+		for range 100 { // who may enter and does not leaves its place to others
+			ended, end := context.WithCancel(t.Context())
+			end()
+			if turn := s.join(); s.enter(ended, turn) == nil {
+				s.leave()
+			}
+		}
+		if s.in != 0 {
+			t.Errorf("%d are in", s.in)
+		}
+	})
+}
