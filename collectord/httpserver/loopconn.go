@@ -223,7 +223,6 @@ func (l *loop) end(c *conn) {
 		l.close(c)
 		return
 	}
-	c.waits, c.readable = stepEnd, true
 	l.post(c, more)
 }
 

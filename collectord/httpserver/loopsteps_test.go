@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,15 @@ type peer struct {
 // connect has a loop take in a connection on which text has come.
 func (l *loop) connect(t *testing.T, text string) (*conn, *peer) {
 	t.Helper()
+	c, p := l.accept(t, text)
+	l.now = time.Now()
+	l.look(c, begins)
+	return c, p
+}
+
+// accept returns a connection on which text has come.
+func (l *loop) accept(t *testing.T, text string) (*conn, *peer) {
+	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -51,8 +61,6 @@ func (l *loop) connect(t *testing.T, text string) (*conn, *peer) {
 	c := l.server.newConn(s)
 	s.join(c, l)
 	p.send(text)
-	l.now = time.Now()
-	l.look(c, begins)
 	t.Cleanup(func() {
 		if !c.closed {
 			l.close(c)
@@ -336,6 +344,62 @@ func TestLoopsNeedDescriptors(t *testing.T) {
 	}
 }
 
+// A loop looks at a connection when a deadline has passed: no sooner, and not where none is
+// set.
+func TestADeadlineIsLookedAtOnceItHasPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := handLoop(t, newMemoryLog(), Options{})
+		s := &socket{listener: &net.UnixAddr{}, fd: -1}
+		c := l.server.newConn(s)
+		s.join(c, l)
+		for _, of := range []int{reading, writing} {
+			set := []func(time.Time) error{s.SetReadDeadline, s.SetWriteDeadline}[of]
+			for _, in := range []time.Duration{time.Hour, 0, -time.Hour} {
+				_ = set(time.Now().Add(in))
+				if passed := in <= 0; s.isLate(of, time.Now()) != passed || (c.posted == late) != passed {
+					t.Errorf("in %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), c.posted)
+				}
+				<-time.After(max(in, 0))
+				synctest.Wait()
+				if !s.isLate(of, time.Now()) || s.isLate(1-of, time.Now()) || c.posted != late {
+					t.Errorf("after %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), c.posted)
+				}
+				_ = set(time.Time{})
+				l.posted, c.posted = nil, 0
+				if _ = set(time.Time{}); s.isLate(of, time.Now()) || c.posted != 0 {
+					t.Errorf("without a deadline it is late, or looked at for %d", c.posted)
+				}
+			}
+		}
+	})
+}
+
+// A loop that has ended, or is not there, takes in no connection.
+func TestALoopThatHasEndedTakesInNobody(t *testing.T) {
+	l := handLoop(t, newMemoryLog(), Options{})
+	c, s := &conn{}, &socket{fd: 7}
+	if s.join(c, nil); c.loop != nil || s.driver != nil {
+		t.Error("there is no loop")
+	}
+	for range 2 {
+		l.over = true
+		if !l.isOver() {
+			t.Fatal("nobody is left, and it goes on")
+		}
+		if s.join(c, l); c.loop != nil || s.driver != nil || l.load.Load() != 0 {
+			t.Error("it has ended")
+		}
+	}
+	l.over = false
+	l.isOver()
+	if s.join(c, l); c.loop != l || s.driver != c || c.socket != s || c.fd != 7 || l.load.Load() != 1 {
+		t.Error("it goes on, and does not take one in")
+	}
+	if l.over = true; l.isOver() {
+		t.Error("it ends with one left")
+	}
+}
+
 // A connection that can't be waited for is closed.
 func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
 	var log bytes.Buffer
@@ -389,8 +453,8 @@ func TestWhatFollowsTheLastAnswerIsReadInTurns(t *testing.T) {
 	}
 	c.ignored = lingerBytes - 2
 	p.send("x")
-	if l.turn(t); c.closed {
-		t.Error("it is closed too soon")
+	if l.turn(t); c.closed || c.readable {
+		t.Errorf("it is closed too soon (%t), or there is more to read (%t)", c.closed, c.readable)
 	}
 	p.send("x")
 	if l.turn(t); !c.closed {
@@ -438,6 +502,20 @@ func TestTheTimeOfATurnIsTheLoops(t *testing.T) {
 	waitFor(t, func() bool { l.turn(t); return c.waits == stepRead })
 }
 
+// A client that leaves instead of sending what it was told to send leaves nothing behind.
+func TestWhoLeavesBeforeItContinuesLeavesNothing(t *testing.T) {
+	l := handLoop(t, newMemoryLog(), Options{})
+	text := post("{}", "Expect: 100-continue")
+	c, p := l.accept(t, text[:len(text)-2])
+	if err := unix.Shutdown(p.fd, unix.SHUT_RD); err != nil { // EPIPE for the server
+		t.Fatal(err)
+	}
+	l.look(c, begins)
+	if l.turn(t); c.request != nil || !c.gone || !c.closed || l.kept() != 0 {
+		t.Errorf("a request is there: %t, it is gone: %t, closed: %t; %d bytes are kept", c.request != nil, c.gone, c.closed, l.kept())
+	}
+}
+
 // Who takes no answer, or is cut off, is not listened to.
 func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
 	l := handLoop(t, newMemoryLog(), Options{})
@@ -453,9 +531,25 @@ func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
 		c, _ := l.connect(t, "")
 		c.unread = true
 		row.is(c)
-		if l.end(c); c.closed != row.closed || !c.closed && (c.waits != stepEnd || c.state != stateLingering) {
-			t.Errorf("%s: closed %t, it waits for step %d, %s", name, c.closed, c.waits, stateNames[c.state])
+		if l.end(c); c.closed != row.closed || !c.closed && (c.posted&more == 0 || c.state != stateLingering) {
+			t.Errorf("%s: closed %t, it is to be read: %t, %s", name, c.closed, c.posted&more != 0, stateNames[c.state])
 		}
+	}
+}
+
+// What a worker appends is answered once its commit has ended.
+func TestWhatAWorkerAppendsIsAnsweredAfterItsCommit(t *testing.T) {
+	log := newCommitLog()
+	l := handLoop(t, log, Options{})
+	_, p := l.connect(t, post(strings.Repeat(" ", freeBytes)+"{}"))
+	log.stored(t, 1)
+	waitFor(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.began == 1 })
+	if l.turn(t); p.received() != "" {
+		t.Error("it was answered before")
+	}
+	log.finish(log.next(), nil)
+	if l.turn(t); !strings.Contains(p.received(), " 201 ") {
+		t.Error("it was not answered")
 	}
 }
 
@@ -513,8 +607,10 @@ func TestWhatAConnectionKeepsIsItsOwn(t *testing.T) {
 	if got := l.own(own, own[len("consumed"):], l.scratch); string(got) != half || cap(got) != 512 {
 		t.Errorf("%q of %d bytes", got, cap(got))
 	}
-	if got := l.own(own, own, l.scratch); cap(got) != 512 {
-		t.Errorf("%q of %d bytes", got, cap(got))
+	for _, loops := range [][]byte{l.scratch, nil} {
+		if got := l.own(own, own, loops); cap(got) != 512 {
+			t.Errorf("%q of %d bytes", got, cap(got))
+		}
 	}
 
 	// What is lent is the loop's, and what is larger than that does not become it.
@@ -528,8 +624,15 @@ func TestWhatAConnectionKeepsIsItsOwn(t *testing.T) {
 		t.Error("what a connection has is replaced")
 	}
 	was := cap(l.out)
-	if l.keep(c); cap(l.out) != was {
-		t.Errorf("the loop keeps %d bytes", cap(l.out))
+	for _, size := range []int{firstBuffer + 1, 1} {
+		c.out = make([]byte, 0, size)
+		if l.keep(c); cap(l.out) != was {
+			t.Errorf("the loop keeps %d bytes", cap(l.out))
+		}
+	}
+	l.left.Store(1)
+	if c, _ := l.connect(t, half); len(c.in) > 0 || !c.starving {
+		t.Errorf("%q was read with one byte left", c.in)
 	}
 }
 
