@@ -3,6 +3,7 @@ package wal
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -177,6 +178,48 @@ func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 	}
 	if noted, _ := notedSeqs(t, l); !slices.Equal(noted, []uint64{1, 2}) {
 		t.Errorf("noted as lost %v, want 1 and 2", noted)
+	}
+}
+
+// TestASectorOfAnotherSegmentHidesNoLossOfARemoval: a crash has interrupted the removal of
+// a segment whose first sector is that of one that is there.
+func TestASectorOfAnotherSegmentHidesNoLossOfARemoval(t *testing.T) {
+	dir := t.TempDir()
+	l := open(t, dir, Options{})
+	const n = 20 // records of a frame, which no sector holds
+	for i := range 4 {
+		var recs []*Record
+		for k := range n {
+			recs = append(recs, &Record{Usage: usage(i*n + k)})
+		}
+		if err := l.AppendSeq(t.Context(), slices.Values(recs)); err != nil {
+			t.Fatal(err)
+		}
+		mustSeal(t, l)
+	}
+	sealed, _ := l.Sealed()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := os.ReadFile(sealed[0].path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(sealed[2].path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	copy(file, first[:sector])
+	if err := errors.Join(os.WriteFile(sealed[2].path(), file, 0o640), os.Rename(sealed[2].dir, sealed[2].dir+damagedSuffix)); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, dir, Options{})
+	all := seqsTo(4 * n)
+	if got := shipAll(t, l); !slices.Equal(got, slices.Concat(all[:2*n], all[3*n:])) {
+		t.Errorf("shipped %v", got)
+	}
+	if noted, _ := notedSeqs(t, l); !slices.Equal(noted, all[2*n:3*n]) {
+		t.Errorf("noted as lost %v", noted)
 	}
 }
 

@@ -48,11 +48,18 @@ func (l *Log) readUnread(found *names) error {
 	slices.SortStableFunc(left, func(a, b *named) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.name, b.name)) })
 	found.unread = slices.CompactFunc(left, func(a, b *named) bool { return a.name == b.name })
 	for _, s := range slices.Concat(found.unread, found.removals) {
-		if l.peek(s); !s.isPartial() && s.begins <= s.last { // otherwise the first frame is another segment's, written to the wrong place
+		if l.peek(s); !s.isPartial() && s.begins <= s.last && !hasSeq(found.segments, s.begins) { // otherwise the first frame is another segment's, written to the wrong place
 			s.first = s.begins
 		}
 	}
 	return nil
+}
+
+// hasSeq reports whether the name of one of the segments has a seq.
+func hasSeq(all []*named, seq uint64) bool {
+	return slices.ContainsFunc(all, func(s *named) bool {
+		return s.first == seq || s.sealed && s.first <= seq && seq <= s.last
+	})
 }
 
 // isPartial reports whether the disk could not read a part of the file. It holds records
