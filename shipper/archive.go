@@ -98,11 +98,8 @@ func (a *Archive) bring(ctx context.Context, o *bucket.Object) (*bucket.Object, 
 	return nil, conflict(o)
 }
 
-// maxNote is more than any loss note has.
-const maxNote = 64 << 10
-
 func (a *Archive) bringNote(ctx context.Context, file io.Reader, k bucket.Key) (*bucket.Object, error) {
-	content, err := io.ReadAll(io.LimitReader(file, maxNote))
+	_, content, err := bucket.DecodeLossNote(file, k)
 	if err != nil {
 		return nil, err
 	}
