@@ -39,6 +39,8 @@ func execute(args []string, caught *signals) int {
 	root.SetArgs(args)
 	if cmd, _, err := root.Find(args); err != nil || cmd.CommandPath() != runPath {
 		caught.release()
+	} else {
+		go caught.handle()
 	}
 	stderr := &visibleWriter{out: os.Stderr}
 	root.SetOut(&visibleWriter{out: os.Stdout})

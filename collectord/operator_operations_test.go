@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 func operationSituations(situations map[string][]situation) {
@@ -39,6 +41,8 @@ func operationSituations(situations map[string][]situation) {
 		{name: "ship: what is not ours stays", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: inOrder(emptyArchive, strangersFile), says: "brought 0 records"},
 		{name: "ship: an object that is damaged", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: someArchive, exit: 2, says: "not everything is shipped: 1 object left in DIR/data/archive"},
 		{name: "ship: and which", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: someArchive, exit: 2, says: "archive; " + operatorsObject + ": damaged after 0 records"},
+		{name: "ship: an object that a power loss emptied", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: emptiedArchive, exit: 2, says: "archive; " + operatorsObject + ": damaged after 0 records"},
+		{name: "ship: a pipe under the name of an object", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: pipeInArchive, exit: 2, says: "archive; " + operatorsObject + ": damaged after 0 records: no regular file"},
 		{name: "ship: the storage is away", args: "ship --archive DIR/data/archive --patience 1ms", config: bucket, setUp: inOrder(someKeys, goodArchive), exit: 2, says: "nothing could be brought for 1ms"},
 		{name: "ship: a folder to another", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: goodArchive, says: "brought 1 record in 1 object and 0 loss notes from DIR/data/archive to file://DIR/new"},
 		{name: "ship: without an argument", args: "ship --archive", exit: 1, says: "flag needs an argument: --archive"},
@@ -73,6 +77,16 @@ func strangersFile(t *testing.T, dir string) {
 
 // someArchive has an object that is none.
 func someArchive(t *testing.T, dir string) { put(t, dir+"/data/archive/"+operatorsObject, []byte("x")) }
+
+func emptiedArchive(t *testing.T, dir string) { put(t, dir+"/data/archive/"+operatorsObject, nil) }
+
+func pipeInArchive(t *testing.T, dir string) {
+	emptiedArchive(t, dir)
+	path := dir + "/data/archive/" + operatorsObject
+	if err := errors.Join(os.Remove(path), unix.Mkfifo(path, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // goodArchive has an object of one record.
 func goodArchive(t *testing.T, dir string) {

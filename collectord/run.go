@@ -41,7 +41,6 @@ COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config exampl
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// A reader of the log that goes away is a failed write, no reason to end.
 			signal.Ignore(syscall.SIGPIPE)
-			go caught.handle()
 			// A file that was there at the start has to be there at a reload, too.
 			src := source(cmd)
 			src.Path = src.File()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -14,7 +13,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -84,9 +82,8 @@ not, and with 1 if there was nothing to send, or no way to.
 			if err := completeOptions(cmd, args, &o, flags); err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			context.AfterFunc(ctx, stop) // so that the next signal ends the process
 			bar := newProgress(cmd.ErrOrStderr())
 			o.Progress = func(done, total int64) {
 				bar.total = total

@@ -70,17 +70,14 @@ func folderURL(dir string) string { return (&url.URL{Scheme: "file", Path: dir})
 // objectsIn lists what is to be brought from a folder archive, until that is as many as
 // most, if most is not 0.
 func objectsIn(ctx context.Context, dir string, most int) (keys []string, err error) {
-	folder, err := bucket.OpenToRead(bucket.Destination{URL: folderURL(dir)})
-	if err != nil {
+	if _, err := bucket.OpenToRead(bucket.Destination{URL: folderURL(dir)}); err != nil {
 		return nil, err
 	}
-	for key, err := range folder.List(ctx, "") {
+	for key, err := range shipper.KeysIn(ctx, dir) {
 		if err != nil {
-			return keys, err
+			return keys, fmt.Errorf("archive folder %s: %w", dir, err)
 		}
-		if shipper.Belongs(key) {
-			keys = append(keys, key)
-		}
+		keys = append(keys, key)
 		if most > 0 && len(keys) >= most {
 			break
 		}

@@ -9,11 +9,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
-	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -93,7 +91,7 @@ run meanwhile. What can't be read is left, and named.`,
 			return err
 		}
 		debug.SetMemoryLimit(memoryOfShip)
-		ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+		ctx, stop := untilSignal(cmd.Context())
 		defer stop()
 		bar := newProgress(cmd.ErrOrStderr())
 		var result outcome

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"os"
 	"os/signal"
 	"sync/atomic"
@@ -37,7 +38,7 @@ const (
 )
 
 // catchSignals keeps signals from ending the process by themselves. handle or release
-// follows.
+// follows at once.
 func catchSignals(exit func(status int)) *signals {
 	s := &signals{
 		asked: make(chan os.Signal, 4), stop: make(chan os.Signal, 1),
@@ -50,9 +51,19 @@ func catchSignals(exit func(status int)) *signals {
 	return s
 }
 
+// untilSignal returns a context that the first signal ends. A second one ends the process,
+// whatever that waits for.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
 // release is for commands that signals end. One that came before ends them now.
 func (s *signals) release() {
-	signal.Reset()
+	for _, c := range []chan os.Signal{s.asked, s.seal, s.hangup} {
+		signal.Stop(c) // unlike signal.Reset it waits for what is on its way to c
+	}
 	select {
 	case came := <-s.asked:
 		if number, ok := came.(syscall.Signal); ok {

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -100,4 +102,58 @@ func TestASignalBeforeACommandBeginsEndsIt(t *testing.T) {
 	if signal.Ignored(syscall.SIGTERM) {
 		t.Error("SIGTERM is ignored")
 	}
+}
+
+// The command of the daemon ends even where it does not get as far as to start.
+func TestASignalEndsTheCommandOfTheDaemonWhateverItDoes(t *testing.T) {
+	s, ended := handled(false)
+	s.serving.Store(nil)
+	s.asked <- syscall.SIGTERM
+	if status := execute([]string{"run", "--no-such-flag"}, s); status != exitError {
+		t.Errorf("exit status %d", status)
+	}
+	select {
+	case <-ended:
+	case <-time.After(testLimit):
+		t.Error("nobody receives the signal")
+	}
+}
+
+// TestASecondSignalEndsShip has nobody read what it prints.
+func TestASecondSignalEndsShip(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	goodArchive(t, dir)
+	_, settings := fakeS3(t, dir)
+	config, _, _ := configure(t, dir, "shipper:\n  "+strings.Replace(settings, "keep: 200ms", "keep: 1h", 1)+"\n")
+	_, out := smallPipe(t)
+	fillUp(t, out)
+	r, w := smallPipe(t)
+	cmd := command(t, "ship", "--config", config, "--archive", dir+"/data/archive")
+	cmd.Stdout, cmd.Stderr = out, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }()
+	defer func() { _ = cmd.Process.Kill(); <-ended }()
+	_ = r.SetReadDeadline(time.Now().Add(testLimit))
+	for lines := bufio.NewReader(r); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(line, "looking once more") { // it waits for shipper.keep
+			break
+		}
+	}
+	until(t, "it ends", func() bool {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+			return true
+		default:
+			return false
+		}
+	})
 }

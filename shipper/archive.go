@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"time"
@@ -44,10 +46,32 @@ func Belongs(key string) bool {
 	return isObject || isNote
 }
 
+// KeysIn lists whatever has the name of an object or of a loss note that belongs to an
+// archive, also what is none: Bring says so.
+func KeysIn(ctx context.Context, dir string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		err := fs.WalkDir(os.DirFS(dir), ".", func(key string, e fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) && key != "." {
+				return nil // removed meanwhile
+			}
+			if err = errors.Join(err, ctx.Err()); err == nil && !e.IsDir() && Belongs(key) && !yield(key, nil) {
+				return fs.SkipAll
+			}
+			return err
+		})
+		if err != nil {
+			yield("", err)
+		}
+	}
+}
+
 // Bring has the destination take an object, and returns it as it is stored there. The
 // error is a *bucket.Damage if the object is not what it should be, a *bucket.Error of
 // the destination, or one of the folder.
 func (a *Archive) Bring(ctx context.Context, key string) (*bucket.Object, error) {
+	if info, err := a.root.Lstat(key); err == nil && !info.Mode().IsRegular() { // a pipe would keep it waiting
+		return nil, &bucket.Damage{Err: errors.New("no regular file")}
+	}
 	file, err := a.root.Open(key)
 	if err != nil {
 		return nil, err
@@ -98,11 +122,8 @@ func (a *Archive) bring(ctx context.Context, o *bucket.Object) (*bucket.Object, 
 	return nil, conflict(o)
 }
 
-// maxNote is more than any loss note has.
-const maxNote = 64 << 10
-
 func (a *Archive) bringNote(ctx context.Context, file io.Reader, k bucket.Key) (*bucket.Object, error) {
-	content, err := io.ReadAll(io.LimitReader(file, maxNote))
+	_, content, err := bucket.DecodeLossNote(file, k)
 	if err != nil {
 		return nil, err
 	}

@@ -60,16 +60,26 @@ func ReadLossNote(ctx context.Context, store Store, k Key) (n LossNote, err erro
 		return n, err
 	}
 	defer body.Close()
-	in := &source{in: body, size: stored.Size}
-	err = json.NewDecoder(io.LimitReader(in, maxLossNote)).Decode(&n)
-	if in.err != nil {
-		return n, in.err
+	n, _, err = DecodeLossNote(&source{in: body, size: stored.Size}, k)
+	return n, err
+}
+
+// DecodeLossNote reads the note on the records that k names, and returns its text, too.
+// What is no such note is a *Damage.
+func DecodeLossNote(in io.Reader, k Key) (n LossNote, text []byte, err error) {
+	text, err = io.ReadAll(io.LimitReader(in, maxLossNote+1))
+	if err != nil {
+		return n, nil, err
 	}
-	if err == nil && (n.LogID != HexID(k.LogID) || n.Run != HexID(k.Run) || n.FirstSeq != k.FirstSeq || n.LastSeq != k.LastSeq || n.Reason == "" || len(n.Reason) > maxReason) {
+	err = json.Unmarshal(text, &n)
+	switch {
+	case len(text) > maxLossNote:
+		err = errors.New("longer than any loss note")
+	case err == nil && (n.LogID != HexID(k.LogID) || n.Run != HexID(k.Run) || n.FirstSeq != k.FirstSeq || n.LastSeq != k.LastSeq || n.Reason == "" || len(n.Reason) > maxReason):
 		err = errors.New("not the note that its name says")
 	}
 	if err != nil {
-		return n, &Damage{Err: err}
+		return n, nil, &Damage{Err: err}
 	}
-	return n, nil
+	return n, text, nil
 }
