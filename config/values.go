@@ -68,9 +68,9 @@ const maxFile = 16 << 20
 // checkFile refuses what can't be read again, or not to its end. Whoever reads the file
 // reports why it can't be read at all.
 func checkFile(path string) error {
-	info, err := os.Stat(path)
+	info, _ := os.Stat(path)
 	switch {
-	case err != nil || path == os.DevNull:
+	case info == nil || path == os.DevNull:
 		return nil
 	case info.IsDir():
 		return errors.New("is a directory: name a file")
