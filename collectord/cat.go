@@ -145,7 +145,7 @@ Objects are fetched ahead; it takes at most 64 MiB without --dedupe.`,
 	return c
 }
 
-// pointInTime reads RFC 3339, a date, or how long ago; empty is no time.
+// pointInTime reads RFC 3339, a date, or how long ago; empty is the zero time.
 func pointInTime(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -163,7 +163,7 @@ func pointInTime(text string, now time.Time) (time.Time, error) {
 		}
 	}
 	if err != nil || ago < 0 {
-		return time.Time{}, fmt.Errorf("%q is no time: write 2026-11-23T08:00:00Z, 2026-11-23, or how long ago, such as 15m, 2h or 7d", text)
+		return time.Time{}, fmt.Errorf("%q is not a time: write 2026-11-23T08:00:00Z, 2026-11-23, or how long ago, such as 15m, 2h or 7d", text)
 	}
 	return now.Add(-ago), nil
 }

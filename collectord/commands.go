@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"collectord/config"
 )
 
 // The groups that collectord --help lists commands in.
@@ -58,6 +60,7 @@ func finished(root *cobra.Command) *cobra.Command {
 		"Additional Commands:", "More:",
 	).Replace(root.UsageTemplate()))
 	root.SetFlagErrorFunc(flagError)
+	root.PersistentPreRunE = namesConfig
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -141,8 +144,14 @@ func flagError(cmd *cobra.Command, err error) error {
 		return unknownCommand(cmd, cmd.Flags().Args())
 	}
 	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
+	var invalid *pflag.InvalidValueError
+	switch {
+	case errors.As(err, &invalid):
+		return fmt.Errorf("--%s: %q is not %s%s", invalid.GetFlag().Name, invalid.GetValue(), valueKind(invalid.GetFlag()), suggestion(cmd, nil))
+	case !errors.As(err, &unknown):
 		return fmt.Errorf("%w%s", err, suggestion(cmd, nil))
+	case unknown.GetSpecifiedShortnames() != "": // one letter is like too many names
+		return fmt.Errorf("%s has no flag -%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestion(cmd, nil))
 	}
 	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -153,6 +162,28 @@ func flagError(cmd *cobra.Command, err error) error {
 		names[i] = "--" + name
 	}
 	return fmt.Errorf("%s has no flag --%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestion(cmd, names))
+}
+
+// valueKind says what a flag takes.
+func valueKind(f *pflag.Flag) string {
+	switch f.Value.Type() {
+	case "duration":
+		return "a duration such as 500ms, 5s, 2m or 1h"
+	case "bool":
+		return "true or false"
+	case "float64":
+		return "a number"
+	}
+	return "a whole number, or is out of range"
+}
+
+// namesConfig refuses a --config that names nothing, as from a variable that is not set:
+// the defaults would be used.
+func namesConfig(cmd *cobra.Command, _ []string) error {
+	if f := cmd.Flags().Lookup("config"); f != nil && f.Changed && f.Value.String() == "" {
+		return config.Mistakes{{Key: "configuration", Origin: "--config", Reason: "names no file: name one, or leave the flag out"}}
+	}
+	return nil
 }
 
 func helpCommand() *cobra.Command {

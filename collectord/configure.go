@@ -40,8 +40,9 @@ func configCommand() *cobra.Command {
 
 func configCheckCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "check",
-		Short: "Say everything that is wrong with the configuration, and the files that it names",
+		Use:        "check",
+		SuggestFor: []string{"validate", "test"},
+		Short:      "Say everything that is wrong with the configuration, and the files that it names",
 		Long: `Say everything that is wrong with the configuration, and the files and directories that it names, as a start of the
 daemon would. It changes nothing, and may be used while the daemon is running.
 

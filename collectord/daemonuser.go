@@ -3,10 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/user"
 	"strconv"
 	"syscall"
+	"time"
 
 	"collectord/config"
 )
@@ -40,7 +42,10 @@ func accountOf(name string) (a userAccount, err error) {
 
 // become makes the process that of another user, for good.
 func (a userAccount) become() error {
-	return errors.Join(syscall.Setgroups(a.groups), syscall.Setgid(a.gid), syscall.Setuid(a.uid))
+	if err := syscall.Setgroups(a.groups); err != nil {
+		return err
+	}
+	return errors.Join(syscall.Setgid(a.gid), syscall.Setuid(a.uid))
 }
 
 // userName names a user, for people.
@@ -86,9 +91,26 @@ func becomeDaemon(src config.Source, named string) (why string, err error) {
 		return "", err
 	}
 	if err := as.become(); err != nil {
-		return "", fmt.Errorf("become %s: %w", userName(as.uid), err)
+		return "", fmt.Errorf("can't check as %s, %s: %w (--user root checks as root)", userName(as.uid), why, err)
 	}
 	return userName(as.uid) + ", " + why, nil
+}
+
+// statSoon is os.Stat, unless the disk does not answer.
+func statSoon(path string) (info fs.FileInfo, err error) {
+	done := make(chan struct{})
+	var found fs.FileInfo
+	var failed error
+	go func() {
+		defer close(done)
+		found, failed = os.Stat(path)
+	}()
+	select {
+	case <-done:
+		return found, failed
+	case <-time.After(answersWithin):
+		return nil, os.ErrDeadlineExceeded
+	}
 }
 
 func daemonAccount(src config.Source, named string) (as userAccount, why string, err error) {
@@ -97,7 +119,10 @@ func daemonAccount(src config.Source, named string) (as userAccount, why string,
 		return as, "as --user says", err
 	}
 	if c := config.Read(src).Config; c != nil {
-		info, err := os.Stat(c.DataDir)
+		info, err := statSoon(c.DataDir)
+		if errors.Is(err, os.ErrDeadlineExceeded) { // a process with a call that hangs can't change its user
+			return as, "", fmt.Errorf("can't find out whom data_dir %s belongs to: its disk did not answer within %v (--user NAME: check as that user)", c.DataDir, answersWithin)
+		}
 		if err == nil {
 			if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 {
 				if as, err = accountOf(strconv.Itoa(int(owner.Uid))); err != nil { // it has no name

@@ -32,6 +32,11 @@ func commandSituations(situations map[string][]situation) {
 		{name: "a key for a flag", args: "run --data_dir x", exit: exitError, says: "did you mean --data-dir?"},
 		{name: "a flag of the daemon", args: "wal ls --udp-listen :3000", exit: exitError, says: "collectord wal ls has no flag --udp-listen"},
 		{name: "a flag without its value", args: "cat --from", exit: exitError, says: "flag needs an argument: --from: see collectord cat --help"},
+		{name: "a letter that is not a flag", args: "run -c x", exit: exitError, says: "collectord run has no flag -c: see collectord run --help"},
+		{name: "a flag that is not a number", args: "send --count many", exit: exitError, says: `--count: "many" is not a whole number`, never: "strconv"},
+		{name: "a flag that is not a duration", args: "send --timeout 5", exit: exitError, says: `--timeout: "5" is not a duration such as 500ms`},
+		{name: "another word for config check", args: "config validate", exit: exitError, says: "did you mean collectord config check?"},
+		{name: "no configuration by mistake", args: "wal ls --config=", exit: exitError, says: "configuration (--config): names no file"},
 
 		// What helps.
 		{name: "the version as a flag", args: "--version", says: "collectord "},
@@ -55,6 +60,7 @@ func commandSituations(situations map[string][]situation) {
 
 		// A log that is not there, in use, or damaged.
 		{name: "no log to look at", args: "wal ls --data-dir DIR/none", exit: exitError, says: "name the daemon's directory with --data-dir"},
+		{name: "a log in a file", args: "wal ls --data-dir DIR/file", setUp: file("file", ""), exit: exitError, says: "name the daemon's directory with --data-dir"},
 		{name: "no log to ship", args: "ship --data-dir DIR/none", exit: exitError, says: "name the daemon's directory with --data-dir"},
 		{name: "nothing was shipped", args: "cat --data-dir DIR/none", exit: exitError, says: "nothing was shipped there: name another destination"},
 		{name: "ship while the daemon runs", args: "ship --data-dir DIR/data", setUp: logInUse, exit: exitError, says: "the daemon ships by itself; to ship all that is left and take this host out of service, stop it first", never: "data_dir of its own"},

@@ -35,7 +35,7 @@ func operationSituations(situations map[string][]situation) {
 
 		// An archive of an earlier destination.
 		{name: "ship: an archive that is not there", args: "ship --archive DIR/nothing", config: bucket, exit: 1, says: "DIR/nothing: no such file or directory"},
-		{name: "ship: an archive that is a file", args: "ship --archive DIR/collectord.yaml", config: bucket, setUp: someKeys, exit: 1, says: "DIR/collectord.yaml is no directory"},
+		{name: "ship: an archive that is a file", args: "ship --archive DIR/collectord.yaml", config: bucket, setUp: someKeys, exit: 1, says: "DIR/collectord.yaml is not a directory"},
 		{name: "ship: the archive is the destination", args: "ship --archive DIR/data/archive", config: "data_dir: DIR/data\n", setUp: someArchive, exit: 1, says: "DIR/data/archive is where objects go now: set shipper.destination"},
 		{name: "ship: an empty archive", args: "ship --archive DIR/data/archive", config: bucket, setUp: inOrder(someKeys, emptyArchive), says: "brought 0 records in 0 objects and 0 loss notes from DIR/data/archive to s3://bucket/p"},
 		{name: "ship: what is not ours stays", args: "ship --archive DIR/data/archive", config: "shipper: {destination: 'file://DIR/new'}\n", setUp: inOrder(emptyArchive, strangersFile), says: "brought 0 records"},

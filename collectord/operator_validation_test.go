@@ -25,6 +25,10 @@ var misconfigured = []situation{
 	{name: "an endpoint without a host", config: s3("http://:9000"), says: `"http://:9000" names no host`},
 	{name: "an endpoint with a password", config: s3("http://me:secret@h"), says: "holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file", never: "secret@h"},
 	{name: "a destination with a password", config: "data_dir: DIR/data\nshipper: {destination: 's3://KEY:secret@abc/p'}\n", says: "credentials belong in shipper.s3.credentials_file", never: "secret@abc"},
+	{name: "an endpoint in the place of a destination", config: destined("https://KEY:sec/ret@h/abc"), says: `"https://…@h/abc" is neither file:///path nor s3://bucket/prefix`, never: "sec/ret"},
+	{name: "an origin with a password", config: "data_dir: DIR/data\nhttp: {origins: 'https://a, https://me:secret@h'}\n", says: "is not an origin as browsers send it", never: "secret"},
+	{name: "keys that are a pipe", config: s3("https://h", "credentials_file: DIR/pipe"), setUp: pipe("pipe"), says: `shipper.s3.credentials_file (DIR/collectord.yaml line 3): "DIR/pipe" is not a regular file`},
+	{name: "authorities in a directory", config: s3("https://h", "ca_file: DIR"), says: `shipper.s3.ca_file (DIR/collectord.yaml line 3): "DIR" is a directory: name a file`},
 	{name: "a bucket with a short name", config: destined("s3://b/p"), says: `shipper.destination (DIR/collectord.yaml line 2): "s3://b/p" names the bucket "b", which is too short`},
 	{name: "a prefix with an empty component", config: destined("s3://abc/a//b"), says: "has a prefix with an empty component"},
 	{name: "a prefix with a dot", config: destined("s3://abc/./b"), says: `has a prefix with the component "."`},
@@ -48,8 +52,14 @@ var misconfigured = []situation{
 	{name: "a data_dir that is a file", config: "data_dir: DIR/collectord.yaml\n", says: "data_dir (DIR/collectord.yaml line 1): DIR/collectord.yaml is not a directory"},
 	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", says: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
 	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: link("data", "nothing"), says: "DIR/data is a symbolic link to what does not exist"},
+	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: link("wal", "nothing"), says: "data_dir (DIR/collectord.yaml line 1): DIR/wal is a symbolic link to what does not exist"},
+	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: link("spool", "nothing"), says: "DIR/spool is a symbolic link to what does not exist"},
 
 	// Who may send.
+	{name: "a tokens file that is a pipe", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/pipe}\n", setUp: pipe("pipe"), says: `http.tokens_file (DIR/collectord.yaml line 2): "DIR/pipe" is not a regular file`},
+	{name: "a tokens file that is huge", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: huge("tokens"), says: `"DIR/tokens" has more than 16MiB: name another file`},
+	{name: "a certificate and a key that are pipes", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/pipe, key: DIR/pipe}}\n", setUp: pipe("pipe"), says: "the configuration has 2 mistakes"},
+	{name: "a certificate in the file of its key", config: "data_dir: DIR/data\nhttp: {tls: {cert: DIR/collectord.yaml, key: DIR/collectord.yaml}}\n", says: "http.tls.cert (DIR/collectord.yaml): holds no certificate"},
 	{name: "a tokens file that is missing", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", says: "http.tokens_file (DIR/tokens): no such file"},
 	{name: "a credential outside of the service", config: "data_dir: DIR/data\nhttp: {tokens_file: tokens}\n", says: "http.tokens_file (tokens): no such file or directory (a name without a slash is that of a credential where systemd sets $CREDENTIALS_DIRECTORY"},
 	{name: "a client that is called ..", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/tokens}\n", setUp: file("tokens", ".. sha256:"+strings.Repeat("0", 64)+"\n"), says: "http.tokens_file (DIR/tokens line 1): does not begin with a name"},
@@ -65,12 +75,20 @@ var misconfigured = []situation{
 	{name: "a unix socket in no directory", config: "data_dir: DIR/data\nhttp: {listen: 'unix:DIR/none/s'}\n", says: "http.listen (DIR/collectord.yaml line 2): unix:DIR/none/s can't be bound: its directory does not exist"},
 	{name: "a unix socket in the place of a file", config: "data_dir: DIR/data\nadmin: {listen: 'unix:DIR/collectord.yaml'}\n", says: "admin.listen (DIR/collectord.yaml line 2): unix:DIR/collectord.yaml can't be bound: there is a file of this name that is not a socket"},
 
+	{name: "three addresses that are wrong", config: "data_dir: DIR/data\nhttp: {listen: 'a, b, c'}\n", says: "the configuration has 3 mistakes"},
+
 	// The file.
 	{name: "a file that is missing", args: "--config DIR/none.yaml", says: "configuration (DIR/none.yaml): can't be read: no such file"},
 	{name: "a file that is not YAML", config: "data_dir: DIR/data\n\tnode: a\n", says: "configuration (DIR/collectord.yaml): line 2: found a tab character that violates indentation"},
 	{name: "a YAML anchor", config: "data_dir: DIR/data\nhttp: &a {listen: off}\nadmin: *a\n", says: "admin (DIR/collectord.yaml line 3): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
 	{name: "a YAML merge key", config: "data_dir: DIR/data\nhttp:\n  <<: {listen: off}\n", says: "http (DIR/collectord.yaml line 3): YAML anchors"},
 	{name: "a variable that explains a mistake", config: "data_dir: DIR/data\nhttp: {listen: '0.0.0.0:PORT'}\n", env: []string{"COLLECTORD_HTTP_TOKENSFILE=/t"}, says: "warning: the variable COLLECTORD_HTTP_TOKENSFILE sets nothing; the nearest is COLLECTORD_HTTP_TOKENS_FILE"},
+	{name: "a configuration that is a pipe", args: "--config DIR/pipe", setUp: pipe("pipe"), says: "configuration (DIR/pipe): is not a regular file, and can't be read again at a reload: write its content to a file"},
+	{name: "a configuration that is a directory", args: "--config DIR", says: "configuration (DIR): is a directory: name a file"},
+	{name: "a configuration that never ends", args: "--config /dev/zero", says: "configuration (/dev/zero): is not a regular file"},
+	{name: "a configuration without a name", args: "--config=", says: "configuration (--config): names no file: name one, or leave the flag out"},
+	{name: "a configuration without keys", config: "DIR/data\n", says: "configuration (DIR/collectord.yaml line 1): holds no keys: write a line of the form key: value"},
+	{name: "an alias without its anchor", config: "node: *a\n", says: "configuration (DIR/collectord.yaml): YAML anchors, aliases and merge keys (&a, *a, <<) are not supported"},
 	{name: "a section that is misspelt", config: "data_dir: DIR/data\nshiper: {destination: 's3://abc/p'}\n", says: "shiper (DIR/collectord.yaml line 2): is not a key; the nearest is shipper\n"},
 }
 
@@ -137,6 +155,24 @@ func open(name, content string) func(t *testing.T, dir string) {
 	return func(t *testing.T, dir string) {
 		file(name, content)(t, dir)
 		if err := os.Chmod(filepath.Join(dir, name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func pipe(name string) func(t *testing.T, dir string) {
+	return func(t *testing.T, dir string) {
+		if err := syscall.Mkfifo(filepath.Join(dir, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// huge is a file that is larger than any that is read, and takes no room.
+func huge(name string) func(t *testing.T, dir string) {
+	return func(t *testing.T, dir string) {
+		file(name, "")(t, dir)
+		if err := os.Truncate(filepath.Join(dir, name), 1<<30); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,7 @@ func addressWarnings(key string, a config.Address) (warnings []string) {
 	if !ip.IsUnspecified() && !ip.IsLoopback() && !isOwn(ip) {
 		warnings = append(warnings, fmt.Sprintf("%s %s is not an address of this host now", key, a))
 	}
-	if port != 0 && int(port) < firstUnprivileged() && !mayBindAll() {
+	if port != 0 && int(port) < firstUnprivileged() && !hasCapability(unix.CAP_NET_BIND_SERVICE) {
 		warnings = append(warnings, fmt.Sprintf("%s %s: %s can't bind a port below %d, unless the service or a socket unit permits it (AmbientCapabilities=CAP_NET_BIND_SERVICE)", key, a, userName(os.Geteuid()), firstUnprivileged()))
 	}
 	return warnings
@@ -45,10 +45,10 @@ func firstUnprivileged() int {
 	return n
 }
 
-// mayBindAll reports whether the process may bind the others, too.
-func mayBindAll() bool {
+// hasCapability reports whether the process has one of the first 32 capabilities.
+func hasCapability(one uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	err := unix.Capget(&header, &data[0])
-	return err == nil && data[0].Effective&(1<<unix.CAP_NET_BIND_SERVICE) != 0
+	return err == nil && data[0].Effective&(1<<one) != 0
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -64,6 +65,9 @@ func dataDirReasons(dir string) (all []string) {
 	}{{"LOCK", unix.R_OK | unix.W_OK}, {"wal", useDir}, {"wal/LOG", unix.R_OK}, {"spool", useDir}} {
 		path := filepath.Join(dir, inside.name)
 		info, err := os.Stat(path)
+		if inside.mode == useDir && isBrokenLink(path, err) {
+			all = append(all, path+" is a symbolic link to what does not exist")
+		}
 		if err != nil || inside.mode == useDir && !info.IsDir() { // the daemon makes it, or puts what is there aside
 			continue
 		}
@@ -93,10 +97,9 @@ func dirReason(dir string) string {
 			err = unix.Access(at, mode)
 		}
 		switch {
+		case isBrokenLink(at, err):
+			return at + " is a symbolic link to what does not exist"
 		case errors.Is(err, fs.ErrNotExist):
-			if _, err := os.Lstat(at); err == nil {
-				return at + " is a symbolic link to what does not exist"
-			}
 		case errors.Is(err, syscall.ENOTDIR):
 			return at + " is not a directory, or a part of its path is not"
 		case errors.Is(err, fs.ErrPermission) && info == nil:
@@ -111,6 +114,15 @@ func dirReason(dir string) string {
 			return ""
 		}
 	}
+}
+
+// isBrokenLink reports whether a path that gave an error is a link to what does not exist.
+func isBrokenLink(path string, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, err = os.Lstat(path)
+	return err == nil
 }
 
 // made says what could not be made in a directory.
@@ -144,6 +156,9 @@ func (d draft) checkSockets() {
 			}
 			switch why, may := socketReason(a.Path); {
 			case why == "":
+				if gid := d.Config.HTTP.SocketGroup; list.key == "http.listen" && !mayGiveTo(gid) {
+					d.warn(fmt.Sprintf("http.socket_group %d: %s is not a member, and can't give %s to it, unless the service (SupplementaryGroups=) or a socket unit does", gid, userName(os.Geteuid()), a))
+				}
 			case may:
 				d.warn(fmt.Sprintf("%s %s can't be bound now: %s", list.key, a, why))
 			default:
@@ -151,6 +166,12 @@ func (d draft) checkSockets() {
 			}
 		}
 	}
+}
+
+// mayGiveTo reports whether the process may give its files to a group; -1: none is named.
+func mayGiveTo(gid int) bool {
+	groups, err := os.Getgroups()
+	return gid < 0 || err != nil || gid == os.Getegid() || slices.Contains(groups, gid) || hasCapability(unix.CAP_CHOWN)
 }
 
 // socketReason says why a unix socket can't be made. It may be possible at a start: the

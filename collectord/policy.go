@@ -76,13 +76,7 @@ func (d draft) mistakesOfTLS(files config.TLS, err error) {
 		if !errors.As(err, &f) {
 			continue
 		}
-		key := "http.tls.cert"
-		switch f.Path {
-		case files.Key:
-			key = "http.tls.key"
-		case files.ClientCA:
-			key = "http.tls.client_ca"
-		}
+		key := map[string]string{"certificate": "http.tls.cert", "key": "http.tls.key", "authorities": "http.tls.client_ca"}[f.Option]
 		d.fileMistake(key, f.Path, f.Err)
 	}
 }

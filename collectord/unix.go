@@ -60,6 +60,9 @@ func (access socketAccess) grant(path string) (err error) {
 	if access.group >= 0 {
 		err = os.NewSyscallError("fchownat", unix.Fchownat(fd, "", -1, access.group, unix.AT_EMPTY_PATH))
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%s can't be given to group %d, of which %s is not a member (http.socket_group): %w", path, access.group, userName(os.Geteuid()), err)
+	}
 	return errors.Join(err, os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), access.mode))
 }
 

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"math"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -339,8 +340,11 @@ func inspect(dataDir string) (*wal.Inspector, error) {
 
 // noLog adds what to do where no log was found.
 func noLog(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return fmt.Errorf("%w (name the daemon's directory with --data-dir, or its configuration with --config)", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w (run this as the daemon's user, or as root)", err)
 	}
 	return err
 }

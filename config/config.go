@@ -153,7 +153,7 @@ func build(raw map[string]string, mistake func(key, reason string), sound func(k
 			continue
 		}
 		for _, err := range parts(err) {
-			reason := fmt.Sprintf("%q %v", raw[k.Name], err)
+			reason := withoutCredentials(fmt.Sprintf("%q %v", raw[k.Name], err))
 			if errors.Is(err, errCredential) {
 				reason = err.Error()
 			}
@@ -168,11 +168,15 @@ func build(raw map[string]string, mistake func(key, reason string), sound func(k
 }
 
 // parts returns the errors that were joined to one. A wrapped one is a single mistake.
-func parts(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
+func parts(err error) (all []error) {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
 	}
-	return []error{err}
+	for _, part := range joined.Unwrap() {
+		all = append(all, parts(part)...)
+	}
+	return all
 }
 
 // The ages at which segments are sealed, unless one is set.

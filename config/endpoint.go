@@ -3,12 +3,19 @@ package config
 import (
 	"errors"
 	"net/netip"
+	"regexp"
 	"strings"
 	"unicode"
 )
 
 // errCredential is of a value that must not be printed.
 var errCredential = errors.New("holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file")
+
+var userOfURL = regexp.MustCompile(`://.*@`)
+
+// withoutCredentials takes the user and password out of what is said about a URL, which
+// may be that of any key.
+func withoutCredentials(text string) string { return userOfURL.ReplaceAllString(text, "://…@") }
 
 // endpoint is the URL of a storage, or host[:port] for HTTPS.
 func endpoint(to func(*Config) *string) value {

@@ -21,6 +21,10 @@ func (l *loader) readFile() map[string]any {
 	if l.path == "" {
 		l.path = DefaultPath
 	}
+	if err := checkFile(l.path); err != nil {
+		l.fileMistake("", 0, err.Error())
+		return nil
+	}
 	content, err := os.ReadFile(l.path)
 	if errors.Is(err, fs.ErrNotExist) && l.source.Path == "" {
 		return settings
@@ -38,7 +42,11 @@ func (l *loader) readFile() map[string]any {
 	if err := d.Decode(&doc); errors.Is(err, io.EOF) {
 		return settings // empty
 	} else if err != nil {
-		l.fileMistake("", 0, strings.TrimPrefix(err.Error(), "yaml: "))
+		reason := strings.TrimPrefix(err.Error(), "yaml: ")
+		if strings.HasPrefix(reason, "unknown anchor") {
+			reason = noAnchors
+		}
+		l.fileMistake("", 0, reason)
 		return nil
 	}
 	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
@@ -69,7 +77,11 @@ func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) 
 		return
 	}
 	if node.Kind != yaml.MappingNode {
-		l.fileMistake(section, node.Line, "is a section: its keys belong below it, indented")
+		reason := "is a section: its keys belong below it, indented"
+		if section == "" {
+			reason = "holds no keys: write a line of the form key: value for each, such as data_dir: /var/lib/collectord"
+		}
+		l.fileMistake(section, node.Line, reason)
 		return
 	}
 	for i := 0; i+1 < len(node.Content); i += 2 {

@@ -58,8 +58,28 @@ func file(to func(*Config) *string) value {
 		if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && !strings.ContainsRune(s, '/') {
 			*to(c) = filepath.Join(dir, s)
 		}
-		return checkPath(s)
+		return errors.Join(checkPath(s), checkFile(*to(c)))
 	}}
+}
+
+// maxFile is more than any file that a configuration names, and that itself, may have.
+const maxFile = 16 << 20
+
+// checkFile refuses what can't be read again, or not to its end. Whoever reads the file
+// reports why it can't be read at all.
+func checkFile(path string) error {
+	info, _ := os.Stat(path)
+	switch {
+	case info == nil || path == os.DevNull:
+		return nil
+	case info.IsDir():
+		return errors.New("is a directory: name a file")
+	case !info.Mode().IsRegular():
+		return errors.New("is not a regular file, and can't be read again at a reload: write its content to a file")
+	case info.Size() > maxFile:
+		return errors.New("has more than " + sizeText(maxFile) + ": name another file")
+	}
+	return nil
 }
 
 func mode(to func(*Config) *fs.FileMode) value {

@@ -25,10 +25,12 @@ type Inspector struct {
 // Inspect makes an inspector of the log in dataDir.
 func Inspect(dataDir string) (*Inspector, error) {
 	dir := filepath.Join(dataDir, "wal")
-	if info, err := os.Stat(dir); err != nil {
+	if info, err := os.Stat(dir); errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("can't look for a log in %s: %w", dataDir, err)
+	} else if err != nil {
 		return nil, fmt.Errorf("no log in %s: %w", dataDir, err)
 	} else if !info.IsDir() {
-		return nil, fmt.Errorf("no log in %s: wal is no directory", dataDir)
+		return nil, fmt.Errorf("no log in %s: wal is not a directory", dataDir)
 	}
 	i := &Inspector{disk: vfs.OSDisk(), dir: dir}
 	if b, err := i.disk.ReadFile(filepath.Join(dir, identityName)); err == nil {

@@ -27,10 +27,11 @@ func (t *TLS) Expires() time.Time { return t.expires }
 // AsksForCertificates reports whether clients are to show one.
 func (t *TLS) AsksForCertificates() bool { return t.authorities != nil }
 
-// TLSFileError is of one of the files of ReadTLS.
+// TLSFileError is of one of the files of ReadTLS, two of which may be the same.
 type TLSFileError struct {
-	Path string
-	Err  error
+	Option string // "certificate", "key" or "authorities"
+	Path   string
+	Err    error
 }
 
 func (e *TLSFileError) Error() string { return e.Path + ": " + e.Err.Error() }
@@ -43,19 +44,19 @@ func (e *TLSFileError) Unwrap() error { return e.Err }
 func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 	t := &TLS{}
 	var errs []error
-	failed := func(path string, err error) {
+	failed := func(option, path string, err error) {
 		var p *os.PathError
 		if errors.As(err, &p) {
 			err = p.Err
 		}
 		if err != nil {
-			errs = append(errs, &TLSFileError{path, err})
+			errs = append(errs, &TLSFileError{option, path, err})
 		}
 	}
 	chain, err := readCertificates(certificate)
-	failed(certificate, err)
+	failed("certificate", certificate, err)
 	keyPEM, err := os.ReadFile(key)
-	failed(key, err)
+	failed("key", key, err)
 	if len(errs) == 0 {
 		var chainPEM []byte
 		for _, c := range chain {
@@ -65,11 +66,11 @@ func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 			}
 		}
 		t.certificate, err = tls.X509KeyPair(chainPEM, keyPEM)
-		failed(key, err)
+		failed("key", key, err)
 	}
 	if authorities != "" {
 		all, err := readCertificates(authorities)
-		failed(authorities, err)
+		failed("authorities", authorities, err)
 		t.authorities = x509.NewCertPool()
 		for _, c := range all {
 			t.authorities.AddCert(c)

@@ -158,7 +158,7 @@ func OpenToRead(d Destination) (Store, error) {
 	if info, err := os.Stat(u.Path); err != nil {
 		return nil, fmt.Errorf("archive folder: %w", err)
 	} else if !info.IsDir() {
-		return nil, fmt.Errorf("archive folder: %s is no directory", u.Path)
+		return nil, fmt.Errorf("archive folder: %s is not a directory", u.Path)
 	}
 	return readFolder(u.Path), nil
 }
