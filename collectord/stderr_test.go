@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -453,33 +452,23 @@ func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin, _ := chatty(t, dir, "wal: {min_free: 0}\n")
 	d := start(t, config, port, admin)
-	if err := os.Remove(dir + "/tokens"); err != nil {
+	// Whoever opens a file with a lease waits until it is given up (fcntl(2)).
+	tokens, err := os.Open(dir + "/tokens")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mkfifo(dir+"/tokens", 0o600); err != nil {
+	defer func() { _ = tokens.Close() }()
+	if _, err := unix.FcntlInt(tokens.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the daemon reads its tokens", func() bool { return waitsForWriter(t, d.cmd) })
+	until(t, "the daemon opens its tokens", func() bool {
+		lease, err := unix.FcntlInt(tokens.Fd(), unix.F_GETLEASE, 0)
+		return err == nil && lease != unix.F_WRLCK
+	})
 	d.stop()
-}
-
-// waitsForWriter reports whether a thread of the process opens a pipe that
-// nobody writes to.
-func waitsForWriter(t *testing.T, cmd *exec.Cmd) bool {
-	t.Helper()
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", cmd.Process.Pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range threads {
-		if in, err := os.ReadFile(path); err == nil && (string(in) == "wait_for_partner" || string(in) == "fifo_open") {
-			return true
-		}
-	}
-	return false
 }
 
 // pipedLogger is a logger into a pipe.
