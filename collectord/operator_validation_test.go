@@ -52,6 +52,7 @@ var misconfigured = []situation{
 	{name: "a data_dir that is a file", config: "data_dir: DIR/collectord.yaml\n", says: "data_dir (DIR/collectord.yaml line 1): DIR/collectord.yaml is not a directory"},
 	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", says: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
 	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: link("data", "nothing"), says: "DIR/data is a symbolic link to what does not exist"},
+	{name: "a data_dir of the kernel", config: "data_dir: /proc/self/data\n", says: "data_dir (DIR/collectord.yaml line 1): /proc/self"},
 	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: link("wal", "nothing"), says: "data_dir (DIR/collectord.yaml line 1): DIR/wal is a symbolic link to what does not exist"},
 	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: link("spool", "nothing"), says: "DIR/spool is a symbolic link to what does not exist"},
 

@@ -110,10 +110,20 @@ func dirReason(dir string) string {
 			return at + " is on a read-only file system" + made(at, dir)
 		case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
 			return err.Error()
+		case err == nil && isOfKernel(at):
+			return at + " is in a file system of the kernel, which keeps no files" + made(at, dir)
 		default:
 			return ""
 		}
 	}
+}
+
+// isOfKernel reports whether a directory shows what the kernel knows.
+func isOfKernel(dir string) bool {
+	var info unix.Statfs_t
+	return unix.Statfs(dir, &info) == nil && slices.Contains([]int64{
+		unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC,
+	}, info.Type)
 }
 
 // isBrokenLink reports whether a path that gave an error is a link to what does not exist.

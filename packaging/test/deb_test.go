@@ -150,7 +150,7 @@ func TestInstalledDaemonRunsAndIsRestarted(t *testing.T) {
 			t.Errorf("exit status %s, %s restarts", status, restarts)
 		}
 		m.do("journalctl", "--sync")
-		if journal := m.do("journalctl", "--output=cat", "--unit=collectord"); !strings.Contains(journal, "http.lisen") {
+		if journal := m.do("journalctl", "--priority=err", "--output=cat", "--unit=collectord"); !strings.Contains(journal, "http.lisen") {
 			t.Errorf("the key is not named: %s", journal)
 		}
 		// Nor does an upgrade start it, or fail.
