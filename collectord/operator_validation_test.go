@@ -52,9 +52,6 @@ var misconfigured = []situation{
 	{name: "a data_dir that is a file", config: "data_dir: DIR/collectord.yaml\n", says: "data_dir (DIR/collectord.yaml line 1): DIR/collectord.yaml is not a directory"},
 	{name: "a data_dir below a file", config: "data_dir: DIR/collectord.yaml/data\n", says: "DIR/collectord.yaml/data is not a directory, or a part of its path is not"},
 	{name: "a data_dir that is a link to nothing", config: "data_dir: DIR/data\n", setUp: link("data", "nothing"), says: "DIR/data is a symbolic link to what does not exist"},
-	{name: "a data_dir of the kernel", config: "data_dir: /proc/self/data\n", says: "data_dir (DIR/collectord.yaml line 1): /proc/self"},
-	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: link("wal", "nothing"), says: "data_dir (DIR/collectord.yaml line 1): DIR/wal is a symbolic link to what does not exist"},
-	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: link("spool", "nothing"), says: "DIR/spool is a symbolic link to what does not exist"},
 
 	// Who may send.
 	{name: "a tokens file that is a pipe", config: "data_dir: DIR/data\nhttp: {tokens_file: DIR/pipe}\n", setUp: pipe("pipe"), says: `http.tokens_file (DIR/collectord.yaml line 2): "DIR/pipe" is not a regular file`},
@@ -110,6 +107,8 @@ var told = []situation{
 		}
 	}, says: "warning: shipper.s3.ca_file DIR/ca.pem can be changed by everyone on this host (mode 0646): chmod 644 DIR/ca.pem"},
 	{name: "a folder that can't be used", config: "data_dir: DIR/data\nshipper: {destination: 'file://DIR/collectord.yaml'}\n", says: "warning: shipper.destination file://DIR/collectord.yaml can't be used, and nothing is shipped until it can"},
+	{name: "a log that is a link to nothing", config: "data_dir: DIR\n", setUp: link("wal", "nothing"), says: "warning: DIR/wal is a symbolic link to what does not exist"},
+	{name: "a spool that is a link to nothing", config: "data_dir: DIR\n", setUp: link("spool", "nothing"), says: "warning: DIR/spool is a symbolic link to what does not exist"},
 	{name: "the variable of send", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_TOKEN=cd_x"}, says: "the configuration is valid", never: "COLLECTORD_TOKEN"},
 	{name: "a variable that is misspelt", config: "data_dir: DIR/data\n", env: []string{"COLLECTORD_HTTP_LISTN=off"}, says: "warning: the variable COLLECTORD_HTTP_LISTN sets nothing; the nearest is COLLECTORD_HTTP_LISTEN"},
 }

@@ -23,7 +23,7 @@ const answersWithin = 5 * time.Second
 // checkDirectories checks whether the process may use data_dir, and the folder that
 // objects go to.
 func (d draft) checkDirectories() {
-	type findings struct{ data, folder []string }
+	type findings struct{ data, links, folder []string }
 	found := make(chan findings, 1)
 	dir, folder := d.Config.DataDir, ""
 	if isFolder(d.Config) {
@@ -31,7 +31,7 @@ func (d draft) checkDirectories() {
 	}
 	go func() {
 		var f findings
-		f.data = dataDirReasons(dir)
+		f.data, f.links = dataDirReasons(dir)
 		if folder != "" && len(f.data) == 0 {
 			if why := dirReason(folder); why != "" {
 				f.folder = []string{why}
@@ -46,6 +46,9 @@ func (d draft) checkDirectories() {
 				d.Mistake("data_dir", why)
 			}
 		}
+		for _, why := range f.links { // a disk may be mounted there later
+			d.warn(why + ": nothing is taken in or shipped until it exists")
+		}
 		for _, why := range f.folder { // which is no reason not to start
 			d.warn("shipper.destination " + d.Config.Shipper.Destination + " can't be used, and nothing is shipped until it can: " + why)
 		}
@@ -54,10 +57,11 @@ func (d draft) checkDirectories() {
 	}
 }
 
-// dataDirReasons says why the daemon can't keep its log in a directory: all at once.
-func dataDirReasons(dir string) (all []string) {
+// dataDirReasons says why the daemon can't keep its log in a directory, all at once, and
+// which links in it lead to nothing.
+func dataDirReasons(dir string) (all, links []string) {
 	if why := dirReason(dir); why != "" {
-		return []string{why}
+		return []string{why}, nil
 	}
 	for _, inside := range []struct {
 		name string
@@ -66,7 +70,7 @@ func dataDirReasons(dir string) (all []string) {
 		path := filepath.Join(dir, inside.name)
 		info, err := os.Stat(path)
 		if inside.mode == useDir && isBrokenLink(path, err) {
-			all = append(all, path+" is a symbolic link to what does not exist")
+			links = append(links, path+" is a symbolic link to what does not exist")
 		}
 		if err != nil || inside.mode == useDir && !info.IsDir() { // the daemon makes it, or puts what is there aside
 			continue
@@ -75,7 +79,7 @@ func dataDirReasons(dir string) (all []string) {
 			all = append(all, denied(path, info)+": chown it")
 		}
 	}
-	return all
+	return all, links
 }
 
 // useDir is the access that is needed to a directory whose entries change.
@@ -110,20 +114,10 @@ func dirReason(dir string) string {
 			return at + " is on a read-only file system" + made(at, dir)
 		case errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.ENAMETOOLONG):
 			return err.Error()
-		case err == nil && isOfKernel(at):
-			return at + " is in a file system of the kernel, which keeps no files" + made(at, dir)
 		default:
 			return ""
 		}
 	}
-}
-
-// isOfKernel reports whether a directory shows what the kernel knows.
-func isOfKernel(dir string) bool {
-	var info unix.Statfs_t
-	return unix.Statfs(dir, &info) == nil && slices.Contains([]int64{
-		unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC,
-	}, info.Type)
 }
 
 // isBrokenLink reports whether a path that gave an error is a link to what does not exist.
