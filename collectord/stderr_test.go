@@ -362,49 +362,21 @@ func TestMistakesThatCanNotBeWrittenEndTheProcess(t *testing.T) {
 	}
 }
 
-// slowStart is a daemon that does not get beyond opening its log: a file of it is a
-// pipe that nobody writes to.
-func slowStart(t *testing.T, stderr io.Writer) (d *daemon, ready func() bool) {
+// holdUp has whoever opens a file wait: it has a lease (fcntl(2)). opened reports whether
+// somebody does.
+func holdUp(t *testing.T, path string) (opened func() bool) {
 	t.Helper()
-	dir := t.TempDir()
-	if err := errors.Join(os.MkdirAll(dir+"/data/wal", 0o750), unix.Mkfifo(dir+"/data/wal/LOG", 0o600)); err != nil {
+	file, err := os.Open(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	config, port, admin := configure(t, dir, "wal: {min_free: 0}\n")
-	d = &daemon{t: t, cmd: command(t, "run", "--config", config), port: port, admin: admin}
-	d.cmd.Stderr = stderr
-	d.begin(func() {})
-	client := impatient(t)
-	return d, func() bool {
-		resp, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/readyz", admin))
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close()
-		text, _ := io.ReadAll(resp.Body)
-		return strings.Contains(string(text), "starting")
+	t.Cleanup(func() { _ = file.Close() })
+	if _, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+		t.Fatal(err)
 	}
-}
-
-func TestASecondSignalEndsASlowStart(t *testing.T) {
-	t.Parallel()
-	_, full := smallPipe(t)
-	fillUp(t, full)
-	for name, stderr := range map[string]io.Writer{"logs": io.Discard, "logs to nobody": full} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			d, starting := slowStart(t, stderr)
-			until(t, "the daemon starts", starting)
-			// Two of a kind are one while the daemon is too busy to take the first.
-			for _, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGINT} {
-				if err := d.cmd.Process.Signal(signal); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if status := d.ends("a second signal"); status != exitError {
-				t.Errorf("exit status %d", status)
-			}
-		})
+	return func() bool {
+		lease, err := unix.FcntlInt(file.Fd(), unix.F_GETLEASE, 0)
+		return err == nil && lease != unix.F_WRLCK
 	}
 }
 
@@ -452,22 +424,11 @@ func TestAReloadThatHangsDoesNotHoldUpAStop(t *testing.T) {
 	dir := t.TempDir()
 	config, port, admin, _ := chatty(t, dir, "wal: {min_free: 0}\n")
 	d := start(t, config, port, admin)
-	// Whoever opens a file with a lease waits until it is given up (fcntl(2)).
-	tokens, err := os.Open(dir + "/tokens")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = tokens.Close() }()
-	if _, err := unix.FcntlInt(tokens.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
-		t.Fatal(err)
-	}
+	opened := holdUp(t, dir+"/tokens")
 	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the daemon opens its tokens", func() bool {
-		lease, err := unix.FcntlInt(tokens.Fd(), unix.F_GETLEASE, 0)
-		return err == nil && lease != unix.F_WRLCK
-	})
+	until(t, "the daemon opens its tokens", opened)
 	d.stop()
 }
 
