@@ -356,18 +356,18 @@ func TestADeadlineIsLookedAtOnceItHasPassed(t *testing.T) {
 			set := []func(time.Time) error{s.SetReadDeadline, s.SetWriteDeadline}[of]
 			for _, in := range []time.Duration{time.Hour, 0, -time.Hour} {
 				_ = set(time.Now().Add(in))
-				if passed := in <= 0; s.isLate(of, time.Now()) != passed || (c.posted == late) != passed {
-					t.Errorf("in %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), c.posted)
+				if passed := in <= 0; s.isLate(of, time.Now()) != passed || (l.postedFor(c) == late) != passed {
+					t.Errorf("in %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), l.postedFor(c))
 				}
 				<-time.After(max(in, 0))
 				synctest.Wait()
-				if !s.isLate(of, time.Now()) || s.isLate(1-of, time.Now()) || c.posted != late {
-					t.Errorf("after %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), c.posted)
+				if !s.isLate(of, time.Now()) || s.isLate(1-of, time.Now()) || l.postedFor(c) != late {
+					t.Errorf("after %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), l.postedFor(c))
 				}
 				_ = set(time.Time{})
-				l.posted, c.posted = nil, 0
-				if _ = set(time.Time{}); s.isLate(of, time.Now()) || c.posted != 0 {
-					t.Errorf("without a deadline it is late, or looked at for %d", c.posted)
+				l.takeAll(c)
+				if _ = set(time.Time{}); s.isLate(of, time.Now()) || l.postedFor(c) != 0 {
+					t.Errorf("without a deadline it is late, or looked at for %d", l.postedFor(c))
 				}
 			}
 		}
@@ -531,8 +531,8 @@ func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
 		c, _ := l.connect(t, "")
 		c.unread = true
 		row.is(c)
-		if l.end(c); c.closed != row.closed || !c.closed && (c.posted&more == 0 || c.state != stateLingering) {
-			t.Errorf("%s: closed %t, it is to be read: %t, %s", name, c.closed, c.posted&more != 0, stateNames[c.state])
+		if l.end(c); c.closed != row.closed || !c.closed && (l.postedFor(c)&more == 0 || c.state != stateLingering) {
+			t.Errorf("%s: closed %t, it is to be read: %t, %s", name, c.closed, l.postedFor(c)&more != 0, stateNames[c.state])
 		}
 	}
 }
@@ -814,4 +814,18 @@ func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
 	if err := c.write(); err != nil || buffer() != small {
 		t.Errorf("%v; the buffer has %d bytes", err, buffer())
 	}
+}
+
+// postedFor is why the loop is to look at a connection. Timers post, too.
+func (l *loop) postedFor(c *conn) reason {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return c.posted
+}
+
+// takeAll has the loop look at nothing.
+func (l *loop) takeAll(c *conn) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.posted, c.posted = nil, 0
 }
