@@ -106,7 +106,7 @@ func burst(t *testing.T, when string, all []*sender) {
 // upstream returns the proxy's ends of the open connections to a port.
 func upstream(t *testing.T, port int) map[string]bool {
 	t.Helper()
-	table, err := os.ReadFile("/proc/net/tcp")
+	table, err := os.ReadFile("/proc/thread-self/net/tcp")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -266,5 +266,5 @@ func (d *daemon) holdsIdle(n int) {
 // tcpMemory is what the kernel holds in sockets of TCP, in bytes.
 func tcpMemory(t *testing.T) int {
 	t.Helper()
-	return number(t, "/proc/net/sockstat", `TCP: .* mem (\d+)`) * os.Getpagesize()
+	return number(t, "/proc/thread-self/net/sockstat", `TCP: .* mem (\d+)`) * os.Getpagesize()
 }

@@ -164,7 +164,7 @@ func (m *manager) command(units map[string]*os.File, config string) *exec.Cmd {
 // and how many datagrams it had no room for.
 func inKernel(t *testing.T, port int) (queued, drops int) {
 	t.Helper()
-	table, err := os.ReadFile("/proc/net/udp")
+	table, err := os.ReadFile("/proc/thread-self/net/udp")
 	if err != nil {
 		t.Fatal(err)
 	}
