@@ -104,6 +104,9 @@ func TestKilledPutsWhereNamesCanOnlyBeClaimedLeaveWholeObjectsAndClaims(t *testi
 		return
 	}
 	root := filepath.Join(mountBare(t), "archive")
+	if err := os.Mkdir(root, 0o750); err != nil { // or a kill may come before the first child makes it
+		t.Fatal(err)
+	}
 	claims := map[string]bool{}
 	const kills = 60
 	for n := range kills {
