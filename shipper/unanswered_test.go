@@ -57,12 +57,12 @@ func TestWhatHadNoAnswerIsReadBack(t *testing.T) {
 					return c.maybe && r.Method == http.MethodGet && isObject(r.URL.Path) && s3test.Error(w, http.StatusForbidden, "InvalidObjectState")
 				}})
 				k.looks()
+				before := k.fake.Puts()
 				if c.restarts {
 					k.stop()
 					k.keep = 0
 					k.start()
 				}
-				before := k.fake.Puts()
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				k.expect(0, kept, 0, 0)

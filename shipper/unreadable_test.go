@@ -54,8 +54,7 @@ func TestWhatCanNoLongerBeReadIsShippedAgain(t *testing.T) {
 	} {
 		for _, restart := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: ", after a restart"}[restart], func(t *testing.T) {
-				inKeeping(t, func(t *testing.T, k *keeping) {
-					k.fake.Behave(c.b)
+				inKeepingOn(t, c.b, func(t *testing.T, k *keeping) {
 					keys := k.shipped(k.small(segments)...)
 					was := k.fake.Objects()
 					k.fake.Behave(unreadableUntil(ever, c.b, c.read))
