@@ -142,16 +142,16 @@ assert r.status == 401 and b"unauthorized" in r.read(), r.status
 	d.stop()
 }
 
-// TestReadmeTellsHowToSayWhoMaySend runs the commands of that section, as they
-// are but for the port.
-func TestReadmeTellsHowToSayWhoMaySend(t *testing.T) {
+// TestAuthenticationIsSetUpAsDocumented runs the commands of docs/http-api.md,
+// Authentication, as they are except for the port.
+func TestAuthenticationIsSetUpAsDocumented(t *testing.T) {
 	goWithout(t, notInstalled("bash", "openssl", "curl"))
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/http-api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(readme), "### Who may send\n")
-	section, _, _ = strings.Cut(section, "\n### ")
+	_, section, _ := strings.Cut(string(page), "\n## Authentication\n")
+	section, _, _ = strings.Cut(section, "\n## ")
 	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1)
 	if len(blocks) != 3 {
 		t.Fatalf("%d blocks of commands", len(blocks))
