@@ -254,6 +254,21 @@ func TestReadersFindTheirWay(t *testing.T) {
 	}
 }
 
+// TestTheQuickStartIsWhatMakeRunPrints compares the commands of the README with the hints
+// of make run.
+func TestTheQuickStartIsWhatMakeRunPrints(t *testing.T) {
+	makefile, err := os.ReadFile("../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := documents(t)["README.md"].text
+	for _, command := range regexp.MustCompile(`(?m)^  (curl|bin/collectord) .*$`).FindAllString(string(makefile), -1) {
+		if command = strings.TrimSpace(command); !strings.Contains(readme, "```sh\n"+command+"\n```") {
+			t.Errorf("README.md lacks %s", command)
+		}
+	}
+}
+
 // TestHintsNamePagesThatExist looks in everything that users read, such as hints and
 // example files, for pages such as docs/storages.md, Permissions: the page has that heading.
 func TestHintsNamePagesThatExist(t *testing.T) {
