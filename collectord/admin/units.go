@@ -1,0 +1,75 @@
+package admin
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// bytesText is a size for people, such as "1.4 GiB".
+func bytesText(n int64) string {
+	value, unit := float64(n), 0
+	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	for math.Round(value) >= 1024 {
+		value, unit = value/1024, unit+1
+	}
+	return shortNumber(value) + " " + units[unit]
+}
+
+// shortNumber has up to three digits, or as many as are before the point.
+func shortNumber(v float64) string {
+	if v >= 99.95 {
+		return countText(uint64(math.Round(v)))
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+// countText is a number with its thousands apart, such as "1,234,567".
+func countText(n uint64) string {
+	text := strconv.FormatUint(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// durationText is a time for people, in its two largest units, such as "3 h 12 min".
+func durationText(d time.Duration) string {
+	const day = 24 * time.Hour
+	two := func(large time.Duration, largeUnit string, small time.Duration, smallUnit string) string {
+		text := fmt.Sprintf("%d %s", d/large, largeUnit)
+		if rest := d % large / small; rest > 0 {
+			text += fmt.Sprintf(" %d %s", rest, smallUnit)
+		}
+		return text
+	}
+	switch d = max(d, 0); {
+	case d >= day:
+		return two(day, "d", time.Hour, "h")
+	case d >= time.Hour:
+		return two(time.Hour, "h", time.Minute, "min")
+	case d >= 10*time.Minute:
+		d = d.Truncate(time.Minute)
+		fallthrough
+	case d >= time.Minute:
+		return two(time.Minute, "min", time.Second, "s")
+	}
+	return fmt.Sprintf("%d s", d/time.Second)
+}
+
+// latencyText is a short time for people, such as "1.52 ms".
+func latencyText(seconds float64) string {
+	switch {
+	case seconds == 0:
+		return "0"
+	case seconds < 0.9995e-3:
+		return shortNumber(seconds*1e6) + " µs"
+	case seconds < 0.9995:
+		return shortNumber(seconds*1e3) + " ms"
+	}
+	return shortNumber(seconds) + " s"
+}
+
+// rateText is a rate of usages for people, such as "12.5/s".
+func rateText(perSecond float64) string { return shortNumber(perSecond) + "/s" }
