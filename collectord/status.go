@@ -1,15 +1,10 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"strconv"
-	"strings"
 	"time"
-
-	"collectord/collectord/admin"
-	"collectord/wal"
 )
 
 // statusInterval is how often the status line is made anew.
@@ -86,27 +81,4 @@ func (r *reporter) turning() bool {
 		r.logger.Error("the watchdog gets no sign of life: the daemon will be restarted", "trouble", "watchdog", "error", err)
 	}
 	return err == nil
-}
-
-// statusLine sums up what happened between two snapshots, and what is still to
-// be shipped.
-func statusLine(before, now admin.Snapshot, elapsed time.Duration, reasons []string) string {
-	var parts []string
-	if len(reasons) > 0 {
-		parts = append(parts, strings.ReplaceAll(strings.Join(reasons, ", "), "\n", " "))
-	}
-	rate := func(s wal.Source) float64 {
-		return float64(now.Ledger.BySource[s].Appended-before.Ledger.BySource[s].Appended) / elapsed.Seconds()
-	}
-	parts = append(parts, fmt.Sprintf("%.0f usages/s by HTTP, %.0f by UDP", rate(wal.HTTP), rate(wal.UDP)))
-	l := &now.Log
-	if pending := now.Ledger.Pending; pending == 0 {
-		parts = append(parts, "all is shipped")
-	} else {
-		parts = append(parts, fmt.Sprintf("%d usages to ship, the oldest %v old", pending, l.OldestUnshipped.Round(time.Second)))
-	}
-	if l.PutAside > 0 {
-		parts = append(parts, plural(l.PutAside, "thing")+" put aside")
-	}
-	return strings.Join(append(parts, fmt.Sprintf("log %d %% full", 100*(l.Bytes+l.SpoolBytes+l.QuarantineBytes)/max(1, l.MaxBytes))), "; ")
 }

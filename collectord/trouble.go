@@ -44,6 +44,7 @@ type troubles struct {
 // trouble is one of them, from its first failure on. The mutex of its troubles
 // guards it.
 type trouble struct {
+	kind  troubleKind
 	open  bool
 	told  bool        // a line was printed since it began
 	since time.Time   // when it began
@@ -93,7 +94,7 @@ func (h *troubleHandler) Handle(ctx context.Context, r slog.Record) error {
 	defer h.known.mu.Unlock()
 	t := h.known.byName[name]
 	if t == nil {
-		t = &trouble{sums: map[string]int64{}}
+		t = &trouble{kind: kindOf(name), sums: map[string]int64{}}
 		h.known.byName[name] = t
 	}
 	if r.Level < slog.LevelWarn {
@@ -115,7 +116,7 @@ func pass(ctx context.Context, to slog.Handler, r slog.Record) error {
 
 // failed notes a failure.
 func (t *trouble) failed(r slog.Record, to slog.Handler) {
-	if !t.open && t.ended.Message == "" {
+	if !t.open && t.ended.Message == "" || t.isOld(r.Time) {
 		t.told, t.since, t.count = false, r.Time, 0
 	}
 	t.open, t.ended = true, slog.Record{}

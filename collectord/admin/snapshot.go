@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"collectord/collectord/histogram"
+	"collectord/shipper"
 	"collectord/shipper/bucket"
 	"collectord/wal"
 )
@@ -17,6 +18,8 @@ type Snapshot struct {
 	Shipper ShipperSnapshot
 	Reload  ReloadSnapshot
 	Logger  LoggerSnapshot
+	LogID   string       // as in the names of objects
+	Clients []ClientSeen // that show who they are
 }
 
 // LoggerSnapshot is how many lines are missing in the log of the daemon.
@@ -76,4 +79,5 @@ type ShipperSnapshot struct {
 
 	Heartbeats, HeartbeatFailures uint64 // written, and not
 	Storage                       bucket.Capabilities
+	Destination                   shipper.Destination
 }
