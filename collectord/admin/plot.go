@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// The coordinates of a plot: a unit for each sample, and the value upwards.
+// The coordinates of a plot: a unit for each interval, and the value upwards.
 const (
-	plotWidth  = sampleCount
+	plotWidth  = intervals
 	plotHeight = 100
-	barSamples = 6 // a bar is a minute
+	barWidth   = 6 // a bar is a minute
 )
 
 // A plot is the last hour of a few series, drawn on one scale that begins at 0.
@@ -48,8 +48,8 @@ func newPlot(title string, format func(float64) string, all ...points) plot {
 			top = max(top, high)
 		}
 		now := "–"
-		if last := s.values[len(s.values)-1]; !math.IsNaN(last) {
-			now = format(last)
+		if n := len(s.values); n > 0 && !math.IsNaN(s.values[n-1]) {
+			now = format(s.values[n-1])
 		}
 		p.Lines = append(p.Lines, line{Name: s.name, Kind: s.kind, Now: now})
 		p.Summary += summary(s.name, now, low, high, ok, format)
@@ -151,7 +151,7 @@ func bars(values []float64, top float64) string {
 	var b strings.Builder
 	for i, v := range values {
 		if v > 0 {
-			fmt.Fprintf(&b, "M%d %dV%dh%dV%dz", i*barSamples, plotHeight, min(height(v, top), plotHeight-2), barSamples-1, plotHeight)
+			fmt.Fprintf(&b, "M%d %dV%dh%dV%dz", i*barWidth, plotHeight, min(height(v, top), plotHeight-2), barWidth-1, plotHeight)
 		}
 	}
 	return b.String()
@@ -159,9 +159,9 @@ func bars(values []float64, top float64) string {
 
 // minutes sums up values, each minute's; one of which nothing is known is not known.
 func minutes(values []float64) (sums []float64) {
-	for i := 0; i+barSamples <= len(values); i += barSamples {
+	for i := 0; i+barWidth <= len(values); i += barWidth {
 		sum, known := 0.0, false
-		for _, v := range values[i : i+barSamples] {
+		for _, v := range values[i : i+barWidth] {
 			if !math.IsNaN(v) {
 				sum, known = sum+v, true
 			}

@@ -63,7 +63,7 @@ func TestAPlotIsSummedUpInWords(t *testing.T) {
 
 // What is drawn of an hour is bounded, whatever the values are.
 func TestAPathIsBounded(t *testing.T) {
-	values := make([]float64, sampleCount)
+	values := make([]float64, intervals)
 	for i := range values {
 		values[i] = []float64{0, 1e9, math.NaN(), math.Inf(1), math.Inf(-1), 3}[i*i%6]
 	}

@@ -5,7 +5,24 @@ import (
 	"math"
 	"strconv"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
+
+// anyBytes is bytesText for every kind of number there is here.
+func anyBytes(n any) string {
+	switch n := n.(type) {
+	case *int64:
+		return bytesText(*n)
+	case uint64:
+		return bytesText(int64(min(n, math.MaxInt64)))
+	case float64:
+		return bytesText(int64(n))
+	case int64:
+		return bytesText(n)
+	}
+	return fmt.Sprint(n)
+}
 
 // bytesText is a size for people, such as "1.4 GiB".
 func bytesText(n int64) string {
@@ -73,3 +90,45 @@ func latencyText(seconds float64) string {
 
 // rateText is a rate of usages for people, such as "12.5/s".
 func rateText(perSecond float64) string { return shortNumber(perSecond) + "/s" }
+
+// latencyOrDash is a dash where nothing was measured.
+func latencyOrDash(seconds *float64) string {
+	if seconds == nil {
+		return "–"
+	}
+	return latencyText(*seconds)
+}
+
+// secondsText is a number of seconds, as durationText has it.
+func secondsText(seconds float64) string {
+	const most = 1e9 // thirty years
+	return durationText(time.Duration(min(seconds, most) * float64(time.Second)))
+}
+
+// count is countText for every kind of number there is here.
+func count(n any) string {
+	switch n := n.(type) {
+	case int:
+		return countText(uint64(max(n, 0)))
+	case uint64:
+		return countText(n)
+	}
+	return fmt.Sprint(n)
+}
+
+// shortened cuts off what would push the rest of the page away.
+func shortened(text string) string {
+	if utf8.RuneCountInString(text) <= maxShown {
+		return text
+	}
+	return string([]rune(text)[:maxShown-1]) + "…"
+}
+
+// sentence begins with a capital letter.
+func sentence(text string) string {
+	if text == "" {
+		return ""
+	}
+	r, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(r)) + text[size:]
+}

@@ -35,35 +35,3 @@ func TestQuantilesAreWithinTheBucketOfTheTrueOne(t *testing.T) {
 		}
 	}
 }
-
-func TestQuantilesOfLittle(t *testing.T) {
-	h := New(10, 1, 3) // up to 10, 20, 40, and beyond
-	if _, ok := h.Distribution().Quantile(0.5); ok {
-		t.Error("nothing was counted, and there is a quantile")
-	}
-	h.Observe(1 << 40)
-	if v, ok := h.Distribution().Quantile(0.5); !ok || v != 40 {
-		t.Errorf("beyond all bounds: %v, %t", v, ok)
-	}
-	if _, ok := (Distribution{}).Quantile(1); ok {
-		t.Error("a Distribution of nothing has a quantile")
-	}
-}
-
-func TestSinceCountsWhatCameLater(t *testing.T) {
-	h := New(10, 1, 3)
-	h.Observe(5)
-	before := h.Distribution()
-	h.Observe(15)
-	h.Observe(100)
-	d := h.Distribution().Since(before)
-	if want := []uint64{0, 1, 0, 1}; !slices.Equal(d.Counts, want) || d.Sum != 115 {
-		t.Errorf("%+v, want %v", d, want)
-	}
-	if all := h.Distribution().Since(Distribution{}); all.Count() != 3 {
-		t.Errorf("since the beginning: %+v", all)
-	}
-	if none := before.Since(h.Distribution()); none.Count() != 0 || none.Sum != 0 {
-		t.Errorf("counted backwards: %+v", none)
-	}
-}
