@@ -40,7 +40,7 @@ var pageStyle string
 //nolint:gochecknoglobals // parsed once, never changed
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"bytes": anyBytes, "count": count, "number": shortNumber, "rate": rateText, "latency": latencyOrDash, "seconds": secondsText,
-	"short": shortened, "upper": strings.ToUpper, "sentence": sentence,
+	"short": shortened, "cause": cause, "plural": plural, "upper": strings.ToUpper, "sentence": sentence,
 }).Parse(pageText))
 
 // pageSecurity lets a browser load nothing for the page, from nowhere, and run nothing.

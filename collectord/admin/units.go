@@ -116,12 +116,22 @@ func count(n any) string {
 	return fmt.Sprint(n)
 }
 
-// shortened cuts off what would push the rest of the page away.
+// shortened leaves out the middle of what would push the rest of the page away: the end of
+// an error says most.
 func shortened(text string) string {
 	if utf8.RuneCountInString(text) <= maxShown {
 		return text
 	}
-	return string([]rune(text)[:maxShown-1]) + "…"
+	runes := []rune(text)
+	return string(runes[:maxShown/3]) + "…" + string(runes[len(runes)-maxShown*2/3+1:])
+}
+
+// plural is a number of things.
+func plural(n any, noun string) string {
+	if number := count(n); number != "1" {
+		return number + " " + noun + "s"
+	}
+	return "1 " + noun
 }
 
 // sentence begins with a capital letter.

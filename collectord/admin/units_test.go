@@ -2,6 +2,7 @@ package admin
 
 import (
 	"math"
+	"strings"
 	"testing"
 	"time"
 )
@@ -17,6 +18,8 @@ func TestUnitsAreThosePeopleRead(t *testing.T) {
 		{durationText(10*time.Minute + 59*time.Second), "10 min"}, {durationText(day), "1 d"}, {durationText(400*day + 5*time.Hour), "400 d 5 h"},
 		{latencyText(0), "0"}, {latencyText(0.00009), "90 µs"}, {latencyText(0.00152), "1.52 ms"}, {latencyText(0.9999), "1 s"}, {latencyText(52.4), "52.4 s"},
 		{rateText(0), "0/s"}, {rateText(0.1), "0.1/s"}, {rateText(99.96), "100/s"}, {rateText(123456.7), "123,457/s"},
+		{plural(1, "time"), "1 time"}, {plural(uint64(2000), "time"), "2,000 times"}, {sentence("so it is"), "So it is"}, {sentence(""), ""},
+		{shortened("short"), "short"}, {shortened(strings.Repeat("a", maxShown) + "the end"), strings.Repeat("a", 100) + "…" + strings.Repeat("a", 192) + "the end"},
 	} {
 		if c.got != c.want {
 			t.Errorf("%q, want %q", c.got, c.want)
