@@ -16,6 +16,7 @@ import (
 type health struct {
 	reload   *reloader
 	lines    func() admin.LoggerSnapshot
+	troubles func() map[string]bool
 	parts    atomic.Pointer[parts] // nil while starting
 	stopping atomic.Bool
 }
@@ -35,7 +36,7 @@ func (h *health) snapshot() (admin.Snapshot, bool) {
 		return admin.Snapshot{}, false
 	}
 	s := snapshot(p.log, p.ship, p.web, p.udp, h.reload)
-	s.Logger = h.lines()
+	s.Logger, s.Troubles = h.lines(), h.troubles()
 	return s, true
 }
 

@@ -103,7 +103,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	stopWithin := func() time.Duration { return allOf(reload.config().Shutdown) }
 	caught.serving.Store(&stopWithin)
 	failed := make(chan error, len(listening.http)+len(listening.admin))
-	state := &health{reload: reload, lines: v.queue.snapshot}
+	state := &health{reload: reload, lines: v.queue.snapshot, troubles: v.troubles.isOpen}
 	monitor := admin.NewMonitor(admin.MonitorOptions{
 		Version: version, Node: cfg.Node, Began: began,
 		Snapshot: state.snapshot, Ready: state.reasons, Troubles: v.troubles.open, PutAside: state.putAside,
@@ -188,7 +188,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	go warnOfArchive(ctx, cfg, logger)
 	over := make(chan struct{})
 	defer close(over)
-	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: monitor.Line, logger: logger}).run(over)
+	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: monitor.Line, changed: v.troubles.known.changed, logger: logger}).run(over)
 	go monitor.Run(over)
 
 	// What may take long does not keep the stop waiting, and is left unread then.

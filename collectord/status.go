@@ -7,8 +7,12 @@ import (
 	"time"
 )
 
-// statusInterval is how often the status line is made anew.
-const statusInterval = 10 * time.Second
+// The status line is made anew every statusInterval, and statusSoon after something has
+// begun to fail or is over.
+const (
+	statusInterval = 10 * time.Second
+	statusSoon     = time.Second
+)
 
 // reporter tells the service manager what the daemon does, in a line, and, if it
 // has a watchdog, that the loops turn. A bucket that is away, a full disk or a full
@@ -17,7 +21,8 @@ type reporter struct {
 	manager  notifier
 	watchdog time.Duration // what it waits for a sign; 0 without one
 	alive    func() error
-	line     func() string // what the daemon does
+	line     func() string   // what the daemon does
+	changed  <-chan struct{} // it may be something else now; may be nil
 	logger   *slog.Logger
 }
 
@@ -45,14 +50,15 @@ func (r *reporter) run(done <-chan struct{}) {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	said, saidAt := "", time.Time{}
+	var soon <-chan time.Time // what comes together is reported together
+	reported, due := "", time.Time{}
 	for {
 		var tell []string
-		if now := time.Now(); now.Sub(saidAt) >= statusInterval {
-			if line := r.line(); line != said {
-				tell, said = append(tell, "STATUS="+line), line
+		if now := time.Now(); !now.Before(due) {
+			if line := r.line(); line != reported {
+				tell, reported = append(tell, "STATUS="+line), line
 			}
-			saidAt = now
+			due = now.Add(statusInterval)
 		}
 		if r.watchdog > 0 && r.turning() {
 			tell = append(tell, "WATCHDOG=1")
@@ -62,6 +68,12 @@ func (r *reporter) run(done <-chan struct{}) {
 		}
 		select {
 		case <-tick.C:
+		case <-r.changed:
+			if soon == nil {
+				soon = time.After(statusSoon)
+			}
+		case <-soon:
+			soon, due = nil, time.Time{}
 		case <-done:
 			return
 		}

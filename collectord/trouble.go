@@ -37,8 +37,9 @@ type troubleHandler struct {
 
 // troubles are those seen so far. There are as many as names.
 type troubles struct {
-	mu     sync.Mutex
-	byName map[string]*trouble
+	changed chan struct{} // one began or is over; holds one
+	mu      sync.Mutex    // guards what follows
+	byName  map[string]*trouble
 }
 
 // trouble is one of them, from its first failure on. The mutex of its troubles
@@ -59,7 +60,7 @@ type trouble struct {
 }
 
 func newTroubleHandler(to slog.Handler) *troubleHandler {
-	return &troubleHandler{to, &troubles{byName: map[string]*trouble{}}}
+	return &troubleHandler{to, &troubles{changed: make(chan struct{}, 1), byName: map[string]*trouble{}}}
 }
 
 // Enabled is true for what the log's level hides, too, so that the end of a
@@ -93,6 +94,9 @@ func (h *troubleHandler) Handle(ctx context.Context, r slog.Record) error {
 	h.known.mu.Lock()
 	defer h.known.mu.Unlock()
 	t := h.known.byName[name]
+	if failed := r.Level >= slog.LevelWarn; failed != (t != nil && t.open) {
+		h.known.signal()
+	}
 	if t == nil {
 		t = &trouble{kind: kindOf(name), sums: map[string]int64{}}
 		h.known.byName[name] = t
@@ -105,6 +109,14 @@ func (h *troubleHandler) Handle(ctx context.Context, r slog.Record) error {
 		return nil
 	}
 	return h.known.tellLocked(ctx, t)
+}
+
+// signal has whoever reports troubles look again.
+func (k *troubles) signal() {
+	select {
+	case k.changed <- struct{}{}:
+	default:
+	}
 }
 
 func pass(ctx context.Context, to slog.Handler, r slog.Record) error {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"collectord/collectord/admin"
+	"collectord/collectord/udpserver"
+	"collectord/collectord/usage"
 	"collectord/shipper/bucket"
 )
 
@@ -15,32 +17,53 @@ import (
 // it is over.
 const momentaryFor = 15 * time.Minute
 
-// troubleKind is what the log lines of a trouble do not say. A test compares it with the
-// source.
-type troubleKind struct {
-	momentary bool // no line says that it is over
-	byClients bool // anybody who can send can cause it: it does not change the verdict
+// troubleKind is what the log lines of a trouble do not say.
+type troubleKind int
+
+const (
+	lasting   troubleKind = iota // until a line says that it is over
+	momentary                    // no line says that it is over
+
+	// Anybody who can send can cause these: they do not change the verdict.
+	lastingByClients
+	momentaryByClients
+)
+
+func (k troubleKind) isMomentary() bool { return k == momentary || k == momentaryByClients }
+func (k troubleKind) isByClients() bool { return k == momentaryByClients || k == lastingByClients }
+
+// troubleKinds are those of all troubles that the daemon logs, by name. A test compares
+// them with the source.
+var troubleKinds = map[string]troubleKind{ //nolint:gochecknoglobals // a constant table
+	// The log.
+	"commit": lasting, "full": lasting, "start": lasting, "prepare": lasting, "seal": lasting, "removal": lasting,
+	"make_room": lasting, "keep": lasting, "evicted": momentary, "late_sync": momentary, "names": momentary,
+	"loss_note": momentary, "trim": momentary, "close": momentary,
+	// Shipping.
+	"shipping": lasting, "segment": lasting, "heartbeat": lasting, "clone": lasting, "last look": lasting,
+	"lost by the storage": lasting, "vanished": lasting,
+	"conflict": momentary, "damaged": momentary, "too_large": momentary,
+	// The servers.
+	"accept": lasting, "udp_read": lasting, "udp_overloaded": lasting, "udp_kernel_drops": lasting,
+	"event_loop": momentary, "body_memory": momentary, "internal": momentary,
+	"connections": lastingByClients, "handshake": momentaryByClients, "unauthorized": momentaryByClients, "cross_site": momentaryByClients,
+	// The process.
+	"notify": momentary, "watchdog": momentary,
 }
 
-// kindOf returns the kind of a trouble. The zero kind lasts until a line says that it is over.
+// kindOf returns the kind of a trouble. Reasons for which datagrams are rejected are
+// troubles, too, of the clients.
 func kindOf(name string) troubleKind {
-	switch name {
-	case "handshake", "unauthorized", "cross_site":
-		return troubleKind{momentary: true, byClients: true}
-	case "body_memory", "close", "conflict", "damaged", "event_loop", "evicted", "internal", "late_sync", "loss_note",
-		"names", "notify", "too_large", "trim", "watchdog":
-		return troubleKind{momentary: true}
-	case "udp_overloaded", "udp_kernel_drops":
-		return troubleKind{}
-	case "connections":
-		return troubleKind{byClients: true}
+	kind, known := troubleKinds[name]
+	if !known && strings.HasPrefix(name, "udp_") {
+		return lastingByClients
 	}
-	return troubleKind{byClients: strings.HasPrefix(name, "udp_") && name != "udp_read"}
+	return kind
 }
 
 // isOld reports whether a trouble that nothing ends has not been seen for long.
 func (t *trouble) isOld(now time.Time) bool {
-	return t.kind.momentary && now.Sub(t.last.Time) > momentaryFor
+	return t.kind.isMomentary() && now.Sub(t.last.Time) > momentaryFor
 }
 
 // open lists the troubles that are not over, those that began last at the end.
@@ -60,13 +83,28 @@ func (h *troubleHandler) open() []admin.Trouble {
 	return all
 }
 
+// isOpen says of each trouble that there can be whether it is open.
+func (h *troubleHandler) isOpen() map[string]bool {
+	is := map[string]bool{}
+	for name := range troubleKinds {
+		is[name] = false
+	}
+	for _, reason := range append(usage.Codes(), udpserver.ReasonNotAllowed, udpserver.ReasonTruncated) {
+		is["udp_"+reason] = false
+	}
+	for _, t := range h.open() {
+		is[t.Name] = true
+	}
+	return is
+}
+
 // listed is a trouble for people.
 func (t *trouble) listed(name string) admin.Trouble {
 	l := admin.Trouble{
-		Name: name, Verdict: admin.Warning, Since: t.since, Last: t.last.Time, Times: t.count, Momentary: t.kind.momentary,
+		Name: name, Verdict: admin.Warning, Since: t.since, Last: t.last.Time, Times: t.count, Momentary: t.kind.isMomentary(),
 	}
 	switch {
-	case t.kind.byClients:
+	case t.kind.isByClients():
 		l.Verdict = admin.Fine
 	case t.last.Level >= slog.LevelError:
 		l.Verdict = admin.Failing

@@ -20,6 +20,8 @@ type Snapshot struct {
 	Logger  LoggerSnapshot
 	LogID   string       // as in the names of objects
 	Clients []ClientSeen // that show who they are
+
+	Troubles map[string]bool // that there can be, by name: whether each is open
 }
 
 // LoggerSnapshot is how many lines are missing in the log of the daemon.

@@ -89,7 +89,7 @@ func (s *Status) judgeDestination() {
 		next = "next attempt in " + InWords(d.NextAttempt.Sub(s.At))
 	}
 	for i := range s.Troubles {
-		if s.Troubles[i].Name == troubleShipping {
+		if s.Troubles[i].Name == TroubleShipping {
 			s.Troubles[i].Verdict = v
 		}
 	}
@@ -98,7 +98,7 @@ func (s *Status) judgeDestination() {
 
 func (s *Status) judgeTroubles() {
 	for _, t := range s.Troubles {
-		if t.Verdict == Fine || t.Name == troubleShipping && s.Destination.FailingSince != nil {
+		if t.Verdict == Fine || t.Name == TroubleShipping && s.Destination.FailingSince != nil {
 			continue
 		}
 		text := t.Message
@@ -109,8 +109,9 @@ func (s *Status) judgeTroubles() {
 	}
 }
 
-// troubleShipping is the shipper's name for a storage that fails.
-const troubleShipping = "shipping"
+// TroubleShipping is the shipper's name for a storage that fails; Status.Destination says
+// more of it.
+const TroubleShipping = "shipping"
 
 func (s *Status) judgeBacklog() {
 	b := &s.Backlog
