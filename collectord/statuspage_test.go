@@ -90,10 +90,25 @@ func TestChromiumShowsTheStatusPage(t *testing.T) {
 	}
 }
 
-// startFine is a daemon whose usages are in a storage.
+// startFine is a daemon whose usages are in a storage, and whose plots have begun.
 func startFine(t *testing.T) (url string) {
 	d, _ := startWithStorage(t)
+	until(t, "something is drawn", func() bool { return !strings.Contains(fetched(t, pageOf(d.admin)), "Nothing is known yet") })
 	return pageOf(d.admin)
+}
+
+func fetched(t *testing.T, url string) (body string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
@@ -378,8 +393,8 @@ func TestChromiumPicturesTheStatusPage(t *testing.T) {
 	}
 }
 
-// paletted makes a picture a third of its size: it keeps the colors that it has most of, and
-// takes the nearest of them for the others.
+// paletted makes a picture a third of its size: of colors that are nearly the same it keeps
+// the one that it has most of.
 func paletted(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Open(path)
@@ -397,8 +412,13 @@ func paletted(t *testing.T, path string) {
 			counts[from.At(x, y)]++
 		}
 	}
-	colors := color.Palette(slices.SortedFunc(maps.Keys(counts), func(a, b color.Color) int { return counts[b] - counts[a] }))
-	to := image.NewPaletted(bounds, colors[:min(len(colors), 200)])
+	var colors color.Palette
+	for _, c := range slices.SortedFunc(maps.Keys(counts), func(a, b color.Color) int { return counts[b] - counts[a] }) {
+		if len(colors) == 0 || len(colors) < 256 && colorDistance(c, colors.Convert(c)) > 20 {
+			colors = append(colors, c)
+		}
+	}
+	to := image.NewPaletted(bounds, colors)
 	draw.Draw(to, bounds, from, image.Point{}, draw.Src)
 	var out bytes.Buffer
 	err = (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&out, to)
@@ -408,4 +428,11 @@ func paletted(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func colorDistance(a, b color.Color) int {
+	r, g, blue, _ := a.RGBA()
+	r2, g2, blue2, _ := b.RGBA()
+	apart := func(x, y uint32) int { return int(max(x, y)-min(x, y)) >> 8 }
+	return max(apart(r, r2), apart(g, g2), apart(blue, blue2))
 }
