@@ -103,8 +103,8 @@ func plots(hour []interval) []plot {
 		newPlot("Commit latency", latencyText,
 			of("p50", "main", func(i *interval) float64 { return i.p50 }),
 			of("p99", "second", func(i *interval) float64 { return i.p99 })),
-		newPlot("Backlog: usages not yet in the storage", shortNumber, of("", "main", func(i *interval) float64 { return i.backlog })),
-		newPlot("Objects confirmed a minute", shortNumber, objects),
+		newPlot("Backlog in usages", shortNumber, of("", "main", func(i *interval) float64 { return i.backlog })),
+		newPlot("Objects a minute", shortNumber, objects),
 	}
 }
 

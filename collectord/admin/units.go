@@ -24,6 +24,9 @@ func anyBytes(n any) string {
 	return fmt.Sprint(n)
 }
 
+// nbsp keeps a number and its unit in one line.
+const nbsp = "\u00a0"
+
 // bytesText is a size for people, such as "1.4 GiB".
 func bytesText(n int64) string {
 	value, unit := float64(n), 0
@@ -31,7 +34,7 @@ func bytesText(n int64) string {
 	for math.Round(value) >= 1024 {
 		value, unit = value/1024, unit+1
 	}
-	return shortNumber(value) + " " + units[unit]
+	return shortNumber(value) + nbsp + units[unit]
 }
 
 // shortNumber has up to three digits, or as many as are before the point.
@@ -55,9 +58,9 @@ func countText(n uint64) string {
 func durationText(d time.Duration) string {
 	const day = 24 * time.Hour
 	two := func(large time.Duration, largeUnit string, small time.Duration, smallUnit string) string {
-		text := fmt.Sprintf("%d %s", d/large, largeUnit)
+		text := fmt.Sprintf("%d"+nbsp+"%s", d/large, largeUnit)
 		if rest := d % large / small; rest > 0 {
-			text += fmt.Sprintf(" %d %s", rest, smallUnit)
+			text += fmt.Sprintf(nbsp+"%d"+nbsp+"%s", rest, smallUnit)
 		}
 		return text
 	}
@@ -72,7 +75,7 @@ func durationText(d time.Duration) string {
 	case d >= time.Minute:
 		return two(time.Minute, "min", time.Second, "s")
 	}
-	return fmt.Sprintf("%d s", d/time.Second)
+	return fmt.Sprintf("%d"+nbsp+"s", d/time.Second)
 }
 
 // latencyText is a short time for people, such as "1.52 ms".
@@ -81,11 +84,11 @@ func latencyText(seconds float64) string {
 	case seconds == 0:
 		return "0"
 	case seconds < 0.9995e-3:
-		return shortNumber(seconds*1e6) + " µs"
+		return shortNumber(seconds*1e6) + nbsp + "µs"
 	case seconds < 0.9995:
-		return shortNumber(seconds*1e3) + " ms"
+		return shortNumber(seconds*1e3) + nbsp + "ms"
 	}
-	return shortNumber(seconds) + " s"
+	return shortNumber(seconds) + nbsp + "s"
 }
 
 // rateText is a rate of usages for people, such as "12.5/s".
