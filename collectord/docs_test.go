@@ -14,6 +14,7 @@ import (
 func TestReadmeNamesProofsThatExist(t *testing.T) {
 	namesProofsThatExist(t, "../README.md", 10)
 	namesProofsThatExist(t, "../docs/storages.md", 5)
+	namesProofsThatExist(t, "../docs/status.md", 0)
 }
 
 func namesProofsThatExist(t *testing.T, document string, atLeast int) {
