@@ -93,22 +93,8 @@ func TestChromiumShowsTheStatusPage(t *testing.T) {
 // startFine is a daemon whose usages are in a storage, and whose plots have begun.
 func startFine(t *testing.T) (url string) {
 	d, _ := startWithStorage(t)
-	until(t, "something is drawn", func() bool { return !strings.Contains(fetched(t, pageOf(d.admin)), "Nothing is known yet") })
+	until(t, "something is drawn", func() bool { return !strings.Contains(d.ask("/"), "Nothing is known yet") })
 	return pageOf(d.admin)
-}
-
-func fetched(t *testing.T, url string) (body string) {
-	t.Helper()
-	resp, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
