@@ -81,7 +81,7 @@ type view struct {
 func newView(p Page, paused bool) *view {
 	return &view{
 		Status: p.Status, Paused: paused, Refresh: int(refresh / time.Second),
-		Style: template.CSS(pageStyle), //nolint:gosec // ours
+		Style: template.CSS(pageStyle),
 		Plots: plots(p.hour),
 	}
 }
@@ -108,11 +108,8 @@ func plots(hour []interval) []plot {
 	}
 }
 
-// IsFine reports whether there is nothing to see to.
-func (v *view) IsFine() bool { return v.Verdict == Fine }
-
-// IsStarting reports whether there are no figures yet.
-func (v *view) IsStarting() bool { return v.Verdict == Starting }
+// HasFigures reports whether the log is open: before that there is nothing to show.
+func (v *view) HasFigures() bool { return v.Fill.MaxBytes > 0 }
 
 // Lead is the sentence below the verdict. The reasons are listed below that.
 func (v *view) Lead() string {

@@ -121,17 +121,20 @@ func TestThePageAnswersWhetherItIsFine(t *testing.T) {
 		}},
 		"full":     {full, []string{"Failing: the log is full", "Forecast it is full", "Ready for traffic no : the log is full"}},
 		"starting": {Page{Status: Status{Verdict: Starting, Summary: "the daemon is starting"}}, []string{"Starting The daemon is starting."}},
-		"nothing":  {Page{}, []string{"collectord"}},
+		"start":    {Page{Status: Status{Verdict: Failing, Reasons: []Reason{{Failing, "start", "the disk hangs", ""}}}}, []string{"Failing: the disk hangs"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			page := text(t, c.page)
 			seen := withoutTags(page)
+			if strings.Contains(seen, "Destination") != (c.page.Fill.MaxBytes > 0) {
+				t.Errorf("there are figures before the log is open, or none after: %s", seen)
+			}
 			for _, want := range c.says {
 				if !strings.Contains(seen, want) {
 					t.Errorf("it does not say %q: %s", want, seen)
 				}
 			}
-			if c.page.Verdict != "" && !strings.Contains(page, "<title>"+sentence(string(c.page.Verdict))+" – ") {
+			if !strings.Contains(page, "<title>"+sentence(string(c.page.Verdict))+" – ") {
 				t.Error("the title does not begin with the verdict")
 			}
 		})
@@ -229,6 +232,9 @@ func TestThePageCostsLittle(t *testing.T) {
 		fastest = min(fastest, time.Since(began))
 	}
 	allocations := testing.AllocsPerRun(20, render)
+	if !strings.Contains(body.String(), fmt.Sprintf(`viewBox="0 0 %d %d"`, intervals, plotHeight)) {
+		t.Error("the page does not show the coordinates of a plot")
+	}
 	t.Logf("a page of %d bytes: %v, %.0f allocations", body.Len(), fastest, allocations)
 	if body.Len() > 64<<10 {
 		t.Errorf("the page has %d bytes", body.Len())

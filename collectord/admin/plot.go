@@ -6,9 +6,8 @@ import (
 	"strings"
 )
 
-// The coordinates of a plot: a unit for each interval, and the value upwards.
+// The coordinates of a plot, as in page.html: from left to right a unit for each interval.
 const (
-	plotWidth  = intervals
 	plotHeight = 100
 	barWidth   = 6 // a bar is a minute
 )
