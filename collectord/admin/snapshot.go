@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"collectord/collectord/auth"
 	"collectord/collectord/histogram"
 	"collectord/shipper/bucket"
 	"collectord/wal"
@@ -15,6 +16,7 @@ type Snapshot struct {
 	UDP     UDPSnapshot
 	HTTP    HTTPSnapshot
 	Shipper ShipperSnapshot
+	Clients auth.ClientCounts
 	Reload  ReloadSnapshot
 	Logger  LoggerSnapshot
 }
