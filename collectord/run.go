@@ -20,6 +20,7 @@ import (
 	"collectord/collectord/udpserver"
 	"collectord/config"
 	"collectord/shipper"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -140,6 +141,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		Limits:   shipperLimits(cfg),
 		Level:    cfg.Shipper.Level,
 		Version:  version,
+		Host:     func(h *bucket.Heartbeat) { describeClients(h, web.Clients()) },
 		Compress: lend,
 		Logger:   logger,
 	})

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 		for i := range uint64(3) {
 			h := Heartbeat{
 				Version: "1.2.3", LastSeq: 100 + i, ConfirmedBelow: 90, Pending: 11, OldestUnshipped: 60,
-				SecondsUntilFull: &seconds, FreeBytes: 5, Trouble: "shipping: AccessDenied", At: time.Date(2026, 11, 24, 12, 0, int(i), 5, time.UTC),
+				SecondsUntilFull: &seconds, FreeBytes: 5, Trouble: []Trouble{{Name: "shipping", Message: "AccessDenied"}}, At: time.Date(2026, 11, 24, 12, 0, int(i), 5, time.UTC),
 			}
 			o, err := NewHeartbeat(beating, h)
 			if err != nil {
@@ -39,7 +40,7 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 			}
 			got, err := ReadHeartbeat(context.Background(), store, beating)
 			if err != nil || got.LastSeq != h.LastSeq || *got.SecondsUntilFull != seconds || got.Node != beating.Node || got.Run != "0000000000000def" ||
-				got.OldestAt() != got.At.Add(-time.Minute) || got.Trouble != h.Trouble || got.At.Nanosecond() != 0 {
+				got.OldestAt() != got.At.Add(-time.Minute) || !reflect.DeepEqual(got.Trouble, h.Trouble) || got.At.Nanosecond() != 0 {
 				t.Errorf("%s: %+v, %v", store, got, err)
 			}
 		}
@@ -60,7 +61,9 @@ func TestOnlyWhatConcernsPeopleIsAChange(t *testing.T) {
 		"time, disk and age": {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, At: time.Now(), RunSeconds: 8, FreeBytes: 9, OldestUnshipped: 6, SecondsUntilFull: &seconds}, true},
 		"vanished":           {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Vanished: 1}, false},
 		"records":            {Heartbeat{LastSeq: 8, ConfirmedBelow: 3, Pending: 5}, false},
-		"trouble":            {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Trouble: "x"}, false},
+		"trouble":            {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Trouble: []Trouble{{Name: "x"}}}, false},
+		"clients":            {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, NextSeconds: 1, DayUsages: 2, DaySeconds: 3, Clients: []Client{{Name: "x"}}}, true},
+		"more clients":       {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, ClientsKnown: 1}, false},
 		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Retired: true}, false},
 	} {
 		if is.now.Same(was) != is.same {
@@ -109,17 +112,23 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 		"no time":                      instead(`"at":"2`, `"at":"x`),
 		"a time before all":            instead(`"at":"2`, `"at":"0`),
 		"the year 10000":               instead(`"at":"2`, `"at":"9999-12-31T23:59:59-01:00","x":"2`),
-		"a long trouble":               instead(`"trouble":""`, `"trouble":"`+strings.Repeat("x", 1000)+`"`),
+		"a long trouble":               instead(`"trouble":[]`, `"trouble":[{"message":"`+strings.Repeat("x", 1000)+`"}]`),
+		"many troubles":                instead(`"trouble":[]`, `"trouble":[{}`+strings.Repeat(",{}", 10)+`]`),
+		"a negative number":            instead(`"pending":0`, `"pending":-1`),
+		"a negative day":               instead(`"day_seconds":0`, `"day_seconds":-1`),
+		"more clients than known":      instead(`"clients_known":0`, `"clients_known":0,"clients":[{"name":"a"}]`),
+		"a client with a long name":    instead(`"clients_known":0`, `"clients_known":1,"clients":[{"name":"`+strings.Repeat("x", 64)+`"}]`),
+		"10 MB":                        append(bytes.Repeat([]byte(" "), 10<<20), text...),
 	} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		var damage *Damage
-		if h, err := ReadHeartbeat(context.Background(), store, beating); !errors.As(err, &damage) || h != (Heartbeat{}) || strings.ContainsRune(err.Error(), 0x1b) {
+		if h, err := ReadHeartbeat(context.Background(), store, beating); !errors.As(err, &damage) || !reflect.DeepEqual(h, Heartbeat{}) || strings.ContainsRune(err.Error(), 0x1b) {
 			t.Errorf("%s: %+v, %v", name, h, err)
 		}
 	}
-	if err := os.WriteFile(path, text, 0o600); err != nil {
+	if err := os.WriteFile(path, instead(`"node"`, `"a field of a later version":[{}],"node"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ReadHeartbeat(context.Background(), store, beating); err != nil {
@@ -168,6 +177,64 @@ func TestKeysOfHeartbeatsAreReadBack(t *testing.T) {
 	} {
 		if k, ok := ParseHeartbeatKey(key); ok {
 			t.Errorf("%s is taken for %+v", key, k)
+		}
+	}
+}
+
+// TestAHeartbeatListsTheClientsThatAreSilentLongest: there may be more than have room.
+func TestAHeartbeatListsTheClientsThatAreSilentLongest(t *testing.T) {
+	store, err := newFolder(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	h := Heartbeat{ConfirmedBelow: 1, At: at, Version: "1"}
+	for i := range 11 {
+		h.Trouble = append(h.Trouble, Trouble{Name: fmt.Sprint("t", i), Message: strings.Repeat("\u00e9", 300)})
+	}
+	list := func(seen, never int) []string {
+		t.Helper()
+		h.Clients = nil
+		for i := range never {
+			h.Clients = append(h.Clients, Client{Name: fmt.Sprintf("never-%04d", never-i)})
+		}
+		for i := range seen {
+			last := at.Add(-time.Duration(i) * time.Minute)
+			h.Clients = append(h.Clients, Client{Name: fmt.Sprintf("seen-%04d", i), LastSeen: &last})
+		}
+		h.ClientsKnown = seen + never
+		o, err := NewHeartbeat(beating, h)
+		if err == nil {
+			err = store.Put(t.Context(), o)
+		}
+		if err != nil || o.Size > maxHeartbeat {
+			t.Fatalf("%d bytes: %v", o.Size, err)
+		}
+		got, err := ReadHeartbeat(t.Context(), store, beating)
+		if err != nil || got.ClientsKnown != seen+never || len(got.Trouble) != maxTroubles || len(got.Trouble[0].Message) > maxWords || !strings.HasSuffix(got.Trouble[0].Message, "\u00e9…") {
+			t.Fatalf("%+v, %v", got.Trouble, err)
+		}
+		var names []string
+		for _, c := range got.Clients {
+			names = append(names, c.Name)
+		}
+		return names
+	}
+	if got, want := list(2, 2), []string{"seen-0001", "seen-0000", "never-0001", "never-0002"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("listed are %q, want %q", got, want)
+	}
+	if got := list(100, 5000); len(got) < 500 || got[0] != "seen-0099" || got[99] != "seen-0000" || got[100] != "never-0001" {
+		t.Errorf("listed are %d: %q", len(got), got)
+	}
+	if got := list(5000, 100); len(got) < 500 || got[0] != "seen-4999" || got[499] != "seen-4500" {
+		t.Errorf("listed are %d: %q", len(got), got)
+	}
+}
+
+func TestWhatAHeartbeatPromisesIsBelievedWithinBounds(t *testing.T) {
+	for seconds, want := range map[int64]time.Duration{0: DefaultDue, -5: DefaultDue, 300: 5 * time.Minute, 1 << 62: MaxDue} {
+		if h := (Heartbeat{NextSeconds: seconds}); h.Due() != want {
+			t.Errorf("%d: due in %v, want %v", seconds, h.Due(), want)
 		}
 	}
 }
