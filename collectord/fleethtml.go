@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"html/template"
+	"iter"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,7 +19,7 @@ type fleetPage struct {
 	Class   string // right, wrong or error: in colours, which nothing depends on
 	At      string
 	Columns []string
-	Hosts   []fleetRow
+	Hosts   iter.Seq[fleetRow] // there may be many
 	Notes   []string
 	Sum     string
 }
@@ -45,28 +46,33 @@ func (p *printedFleet) page(at time.Time) *fleetPage {
 	for _, a := range p.unused {
 		v.Notes = append(v.Notes, quoted(fmt.Sprintf("ACCEPTS NOTHING  line %d of the accepted incidents (log %s): correct it, or remove it", a.Line, a.LogID)))
 	}
-	for _, h := range p.Hosts {
-		if p.leavesOut(h) {
-			continue
-		}
-		row := fleetRow{Class: "right", Cells: p.cells(h)}
-		if len(h.Wrong) > 0 {
-			row.Class = "wrong"
-		}
-		for _, d := range h.SilentDevices {
-			row.Devices = append(row.Devices, quoted(d.Name+" "+silenceInWords(d)))
-		}
-		bare := *h
-		bare.SilentDevices = nil
-		row.Trouble = troubleOf(&bare, 0)
-		for _, texts := range [][]string{row.Cells, row.Trouble} {
-			for i, text := range texts {
-				texts[i] = quoted(text)
+	v.Hosts = func(yield func(fleetRow) bool) {
+		for _, h := range p.Hosts {
+			if !p.leavesOut(h) && !yield(p.row(h)) {
+				return
 			}
 		}
-		v.Hosts = append(v.Hosts, row)
 	}
 	return v
+}
+
+func (p *printedFleet) row(h *audit.Host) fleetRow {
+	row := fleetRow{Class: "right", Cells: p.cells(h)}
+	if len(h.Wrong) > 0 {
+		row.Class = "wrong"
+	}
+	for _, d := range h.SilentDevices {
+		row.Devices = append(row.Devices, quoted(d.Name+" "+silenceInWords(d)))
+	}
+	bare := *h
+	bare.SilentDevices = nil
+	row.Trouble = troubleOf(&bare, 0)
+	for _, texts := range [][]string{row.Cells, row.Trouble} {
+		for i, text := range texts {
+			texts[i] = quoted(text)
+		}
+	}
+	return row
 }
 
 // errorPage is the page of a fleet of which nothing is known.
