@@ -265,12 +265,12 @@ func TestFleetTakesLittleMemory(t *testing.T) {
 		troubles = append(troubles, bucket.Trouble{Name: strings.Repeat("x", 63), Message: strings.Repeat("x", 200)})
 	}
 	var clients []bucket.Client
-	for i := range 1000 {
+	for i := range 100 {
 		clients = append(clients, bucket.Client{Name: fmt.Sprintf("%s-%d", strings.Repeat("x", 50), i)})
 	}
 	for i := range n {
 		k := bucket.Key{Node: fmt.Sprint("edge-", i), LogID: uint64(i + 1), Run: 1}
-		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: troubles, ClientsKnown: 1000, Clients: clients, At: time.Now()})
+		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: troubles, ClientsKnown: 100, Clients: clients, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -116,7 +116,6 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 		if err != nil {
 			return err
 		}
-		debug.SetMemoryLimit(memoryOfAudit)
 		debug.SetGCPercent(garbageOfAudit)
 		bar := newProgress(cmd.ErrOrStderr())
 		bar.what = "heartbeats and objects"

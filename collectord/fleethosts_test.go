@@ -63,13 +63,13 @@ func TestFleetOfFiveHundredHostsOnMinIO(t *testing.T) {
 // TestFleetOfAHundredThousandHostileHeartbeats takes memory that is bounded: each is as
 // large as one may be that is believed, and has clients of its own.
 func TestFleetOfAHundredThousandHostileHeartbeats(t *testing.T) {
-	const hosts, most = 100_000, 900 // MiB
+	const hosts, most = 100_000, 1200 // MiB
 	dir := t.TempDir()
 	f, where := fakeS3(t, dir)
 	config, _, _ := configure(t, dir, "shipper:\n  "+where+"\n")
 	trouble := strings.Repeat(fmt.Sprintf(`,{"name":"%s","since":"9999-01-01T00:00:00Z","message":"%s"}`, strings.Repeat("n", 63), strings.Repeat("<", 200)), 10)[1:]
 	for i := range hosts {
-		f.Put("data/"+bucket.Key{Node: fmt.Sprint("edge-", i), LogID: uint64(i + 1)}.HeartbeatKey(), []byte("{}"))
+		f.Put("prod/"+bucket.Key{Node: fmt.Sprint("edge-", i), LogID: uint64(i + 1)}.HeartbeatKey(), []byte("{}"))
 	}
 	f.Behave(s3test.Behaviour{Fault: func(w http.ResponseWriter, r *http.Request) bool {
 		_, name, ok := strings.Cut(r.URL.Path, "/"+bucket.HeartbeatPrefix)
