@@ -1,5 +1,24 @@
 package admin
 
+import "collectord/collectord/auth"
+
+// maxClients bounds how many clients a Status lists.
+const maxClients = 1000
+
+// clientsSeen are the clients of a Status.
+func clientsSeen(counts auth.ClientCounts) []ClientSeen {
+	counts.SilentLongestFirst()
+	all := make([]ClientSeen, min(len(counts.Clients), maxClients))
+	for i := range all {
+		c := &counts.Clients[i]
+		all[i] = ClientSeen{Name: c.Name, Usages: c.Usages}
+		if !c.LastSeen.IsZero() {
+			all[i].LastSeen = &c.LastSeen
+		}
+	}
+	return all
+}
+
 // otherClients is the label of the clients that have no series of their own. No client can
 // have that name.
 const otherClients = "(others)"

@@ -5,6 +5,7 @@ import (
 
 	"collectord/collectord/auth"
 	"collectord/collectord/histogram"
+	"collectord/shipper"
 	"collectord/shipper/bucket"
 	"collectord/wal"
 )
@@ -19,6 +20,9 @@ type Snapshot struct {
 	Clients auth.ClientCounts
 	Reload  ReloadSnapshot
 	Logger  LoggerSnapshot
+	LogID   string // as in the names of objects
+
+	Troubles map[string]bool // that there can be, by name: whether each is open
 }
 
 // LoggerSnapshot is how many lines are missing in the log of the daemon.
@@ -78,4 +82,5 @@ type ShipperSnapshot struct {
 
 	Heartbeats, HeartbeatFailures uint64 // written, and not
 	Storage                       bucket.Capabilities
+	Destination                   shipper.Destination
 }

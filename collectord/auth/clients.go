@@ -1,7 +1,10 @@
 package auth
 
 import (
+	"cmp"
 	"container/list"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -53,6 +56,16 @@ type ClientCounts struct {
 	Clients []Client // in no order
 	Rest    uint64   // usages of those without a series of their own, also of those that are gone
 	Evicted uint64   // names of certificates that made room for others
+}
+
+// SilentLongestFirst sorts the clients: those that were never seen, by name, come last.
+func (c *ClientCounts) SilentLongestFirst() {
+	slices.SortFunc(c.Clients, func(a, b Client) int {
+		if a.LastSeen.IsZero() != b.LastSeen.IsZero() {
+			return -a.LastSeen.Compare(b.LastSeen)
+		}
+		return cmp.Or(a.LastSeen.Compare(b.LastSeen), strings.Compare(a.Name, b.Name))
+	})
 }
 
 // Accepted notes that n usages of a client were stored. It was seen even if n is 0: its

@@ -154,3 +154,16 @@ func BenchmarkAccepted(b *testing.B) {
 		})
 	}
 }
+
+func TestClientsAreSortedByHowLongTheyAreSilent(t *testing.T) {
+	at := func(second int64) time.Time { return time.Unix(second, 0) }
+	c := ClientCounts{Clients: []Client{{Name: "b"}, {Name: "late", LastSeen: at(9)}, {Name: "a"}, {Name: "y", LastSeen: at(3)}, {Name: "x", LastSeen: at(3)}}}
+	c.SilentLongestFirst()
+	var names []string
+	for _, k := range c.Clients {
+		names = append(names, k.Name)
+	}
+	if got := strings.Join(names, " "); got != "x y late a b" {
+		t.Errorf("the order is %s", got)
+	}
+}

@@ -1,7 +1,6 @@
 package bucket
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -44,7 +43,7 @@ type Heartbeat struct {
 	DayUsages        uint64    `json:"day_usages"`
 	DaySeconds       int64     `json:"day_seconds"`
 	ClientsKnown     int       `json:"clients_known"`
-	Clients          []Client  `json:"clients,omitempty"`        // of them, as many as there is room for: see NewHeartbeat
+	Clients          []Client  `json:"clients,omitempty"`        // of them, the first for which there is room
 	OldestUnshipped  int64     `json:"oldest_unshipped_seconds"` // its age; 0: there is none
 	SecondsUntilFull *int64    `json:"seconds_until_full"`       // nil: the log does not fill
 	FreeBytes        int64     `json:"free_bytes"`               // on the disk of the log
@@ -82,7 +81,13 @@ const (
 func (h Heartbeat) Same(o Heartbeat) bool {
 	steady := func(h Heartbeat) Heartbeat {
 		h.OldestUnshipped, h.SecondsUntilFull, h.FreeBytes, h.At, h.RunSeconds, h.Stored = 0, nil, 0, time.Time{}, 0, time.Time{}
-		h.NextSeconds, h.DayUsages, h.DaySeconds, h.Clients = 0, 0, 0, nil
+		h.NextSeconds, h.DayUsages, h.DaySeconds = 0, 0, 0
+		names := make([]Client, len(h.Clients)) // whose order tells who was seen
+		for i, c := range h.Clients {
+			names[i].Name = c.Name
+		}
+		slices.SortFunc(names, func(a, b Client) int { return strings.Compare(a.Name, b.Name) })
+		h.Clients = names
 		return h
 	}
 	return reflect.DeepEqual(steady(h), steady(o))
@@ -122,9 +127,8 @@ const (
 // MaxAge bounds what is believed of an age: ten years.
 const MaxAge = 10 * 366 * 24 * time.Hour
 
-// NewHeartbeat makes the object of a heartbeat of the log that k names. Of the clients it
-// lists those that fit: those that have been silent longest, then those that were never
-// seen, by name. Words are cut, and of the troubles the first are named.
+// NewHeartbeat makes the object of a heartbeat of the log that k names. It lists
+// the first clients, as many as fit, and the first troubles; words are cut.
 func NewHeartbeat(k Key, h Heartbeat) (*Object, error) {
 	h.Format, h.Node, h.LogID, h.Run, h.At = Format, k.Node, HexID(k.LogID), HexID(k.Run), h.At.UTC().Truncate(time.Second)
 	h.Clients = fitting(h.Clients)
@@ -144,18 +148,6 @@ func NewHeartbeat(k Key, h Heartbeat) (*Object, error) {
 
 // fitting returns the clients that are listed.
 func fitting(all []Client) []Client {
-	all = slices.Clone(all)
-	slices.SortFunc(all, func(a, b Client) int {
-		switch {
-		case a.LastSeen == nil && b.LastSeen == nil:
-			return strings.Compare(a.Name, b.Name)
-		case a.LastSeen == nil:
-			return 1
-		case b.LastSeen == nil:
-			return -1
-		}
-		return cmp.Or(a.LastSeen.Compare(*b.LastSeen), strings.Compare(a.Name, b.Name))
-	})
 	size := 0
 	for i := range all {
 		text, _ := json.Marshal(all[i]) // it can't fail

@@ -52,19 +52,21 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 
 func TestOnlyWhatConcernsPeopleIsAChange(t *testing.T) {
 	seconds := int64(7)
-	was := Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5}
+	was := Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: []Client{{Name: "a"}, {Name: "b"}}}
+	same := was.Clients
 	for what, is := range map[string]struct {
 		now  Heartbeat
 		same bool
 	}{
 		"nothing":            {was, true},
-		"time, disk and age": {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, At: time.Now(), RunSeconds: 8, FreeBytes: 9, OldestUnshipped: 6, SecondsUntilFull: &seconds}, true},
-		"vanished":           {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Vanished: 1}, false},
-		"records":            {Heartbeat{LastSeq: 8, ConfirmedBelow: 3, Pending: 5}, false},
-		"trouble":            {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Trouble: []Trouble{{Name: "x"}}}, false},
-		"clients":            {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, NextSeconds: 1, DayUsages: 2, DaySeconds: 3, Clients: []Client{{Name: "x"}}}, true},
-		"more clients":       {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, ClientsKnown: 1}, false},
-		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Retired: true}, false},
+		"time, disk and age": {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, At: time.Now(), RunSeconds: 8, FreeBytes: 9, OldestUnshipped: 6, SecondsUntilFull: &seconds}, true},
+		"vanished":           {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Vanished: 1}, false},
+		"records":            {Heartbeat{LastSeq: 8, ConfirmedBelow: 3, Pending: 5, Clients: same}, false},
+		"trouble":            {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Trouble: []Trouble{{Name: "x"}}}, false},
+		"clients are seen":   {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, NextSeconds: 1, DayUsages: 2, DaySeconds: 3, Clients: []Client{{Name: "b", Usages: 1}, {Name: "a"}}}, true},
+		"another client":     {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: []Client{{Name: "a"}, {Name: "c"}}}, false},
+		"more clients":       {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, ClientsKnown: 1}, false},
+		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Retired: true}, false},
 	} {
 		if is.now.Same(was) != is.same {
 			t.Errorf("%s: the same: %v", what, !is.same)
@@ -181,8 +183,8 @@ func TestKeysOfHeartbeatsAreReadBack(t *testing.T) {
 	}
 }
 
-// TestAHeartbeatListsTheClientsThatAreSilentLongest: there may be more than have room.
-func TestAHeartbeatListsTheClientsThatAreSilentLongest(t *testing.T) {
+// TestAHeartbeatListsAsManyClientsAsFit, and is never larger than what is read of one.
+func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
 	store, err := newFolder(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -192,17 +194,11 @@ func TestAHeartbeatListsTheClientsThatAreSilentLongest(t *testing.T) {
 	for i := range 11 {
 		h.Trouble = append(h.Trouble, Trouble{Name: fmt.Sprint("t", i), Message: strings.Repeat("\u00e9", 300)})
 	}
-	list := func(seen, never int) []string {
-		t.Helper()
-		h.Clients = nil
-		for i := range never {
-			h.Clients = append(h.Clients, Client{Name: fmt.Sprintf("never-%04d", never-i)})
+	for known, listed := range map[int]int{0: 0, 4: 4, 500: 500, 5000: 978} {
+		h.ClientsKnown, h.Clients = known, nil
+		for i := range known {
+			h.Clients = append(h.Clients, Client{Name: fmt.Sprintf("ward-%04d", i), LastSeen: &at})
 		}
-		for i := range seen {
-			last := at.Add(-time.Duration(i) * time.Minute)
-			h.Clients = append(h.Clients, Client{Name: fmt.Sprintf("seen-%04d", i), LastSeen: &last})
-		}
-		h.ClientsKnown = seen + never
 		o, err := NewHeartbeat(beating, h)
 		if err == nil {
 			err = store.Put(t.Context(), o)
@@ -211,23 +207,12 @@ func TestAHeartbeatListsTheClientsThatAreSilentLongest(t *testing.T) {
 			t.Fatalf("%d bytes: %v", o.Size, err)
 		}
 		got, err := ReadHeartbeat(t.Context(), store, beating)
-		if err != nil || got.ClientsKnown != seen+never || len(got.Trouble) != maxTroubles || len(got.Trouble[0].Message) > maxWords || !strings.HasSuffix(got.Trouble[0].Message, "\u00e9…") {
-			t.Fatalf("%+v, %v", got.Trouble, err)
+		if err != nil || got.ClientsKnown != known || len(got.Clients) != listed || listed > 0 && got.Clients[listed-1].Name != fmt.Sprintf("ward-%04d", listed-1) {
+			t.Errorf("of %d clients %d are listed, want %d: %v", known, len(got.Clients), listed, err)
 		}
-		var names []string
-		for _, c := range got.Clients {
-			names = append(names, c.Name)
+		if len(got.Trouble) != maxTroubles || len(got.Trouble[0].Message) > maxWords || !strings.HasSuffix(got.Trouble[0].Message, "\u00e9…") {
+			t.Errorf("%+v", got.Trouble)
 		}
-		return names
-	}
-	if got, want := list(2, 2), []string{"seen-0001", "seen-0000", "never-0001", "never-0002"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("listed are %q, want %q", got, want)
-	}
-	if got := list(100, 5000); len(got) < 500 || got[0] != "seen-0099" || got[99] != "seen-0000" || got[100] != "never-0001" {
-		t.Errorf("listed are %d: %q", len(got), got)
-	}
-	if got := list(5000, 100); len(got) < 500 || got[0] != "seen-4999" || got[499] != "seen-4500" {
-		t.Errorf("listed are %d: %q", len(got), got)
 	}
 }
 
