@@ -143,7 +143,7 @@ func TestHeartbeatsAreWrittenWhenSomethingChangesElseHourly(t *testing.T) {
 			t.Errorf("%d heartbeats while they are turned off", n)
 		}
 		s.SetLimits(Limits{Heartbeat: 5 * time.Minute})
-		time.Sleep(6 * time.Minute)
+		time.Sleep(5 * time.Minute)
 		if n := b.took(); n != 1 {
 			t.Errorf("%d heartbeats after they are turned on", n)
 		}
@@ -195,7 +195,7 @@ func TestAHeartbeatTellsWhatTheHostKnows(t *testing.T) {
 		s.opts.Host = func(h *bucket.Heartbeat) {
 			h.Trouble = []bucket.Trouble{{Name: "shipping", Since: &since, Message: "denied"}, {Name: "clock", Message: "is behind"}}
 			seen = seen.Add(time.Second)
-			h.ClientsKnown, h.Clients = 2, []bucket.Client{{Name: "never"}, {Name: "ward-3", LastSeen: &seen, Usages: 7}}
+			h.ClientsKnown, h.Clients = 2, []bucket.Client{{Name: "ward-3", LastSeen: &seen, Usages: 7}, {Name: "never"}}
 		}
 		b.behave(nil, &bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: io.EOF})
 		if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
