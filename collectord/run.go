@@ -20,6 +20,7 @@ import (
 	"collectord/collectord/udpserver"
 	"collectord/config"
 	"collectord/shipper"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -144,6 +145,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		Limits:   shipperLimits(cfg),
 		Level:    cfg.Shipper.Level,
 		Version:  version,
+		Host:     func(h *bucket.Heartbeat) { describeHost(h, v.troubles.open(), web.Clients()) },
 		Compress: lend,
 		Logger:   logger,
 	})
