@@ -166,7 +166,7 @@ type column struct {
 func list(l look, by []string, columns ...column) panel {
 	return panel{cmp.Or(l.width, gridWidth), 9, func(id uint32, at dashboard.GridPos) cog.Builder[dashboard.Panel] {
 		p := table.NewPanelBuilder().Id(id).Title(l.title).Description(l.help).GridPos(at).Datasource(source()).
-			Filterable(true).WithTransformation(dashboard.DataTransformerConfig{Id: "merge", Options: map[string]any{}}).
+			Filterable(true).Footer(common.NewTableFooterOptionsBuilder().Show(false).Reducer([]string{"sum"})).WithTransformation(dashboard.DataTransformerConfig{Id: "merge", Options: map[string]any{}}).
 			SortBy([]cog.Builder[common.TableSortByFieldState]{common.NewTableSortByFieldStateBuilder().DisplayName(columns[0].name).Desc(true)})
 		order, names := map[string]any{}, map[string]any{}
 		for i, name := range by {
