@@ -60,7 +60,7 @@ FUZZ         := 60s
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
 	@packaging/tools/build $(TOOLS) proxies
-	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|WhoMaySend|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|TenThousand|SlowUplink|Unreadable|WearsTheDisk|StartHangs|VersionBefore' \
+	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|AuthenticationIsSetUp|DocumentedRequests|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|TenThousand|SlowUplink|Unreadable|WearsTheDisk|StartHangs|VersionBefore' \
 	  -every-slowness -uplinkscale $(UPLINK) -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
 	go test -timeout 60m -tags torture -count 1 -v ./shipper/bucket -run 'CanNeitherLink|CanOnlyBeClaimed'
 	go test -timeout 2h -count 1 -v ./shipper -run 'DoesEverythingWrong|ALiarLoses' -segments $(SEGMENTS) | grep -v 'level='

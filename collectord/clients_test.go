@@ -142,22 +142,10 @@ assert r.status == 401 and b"unauthorized" in r.read(), r.status
 	d.stop()
 }
 
-// TestReadmeTellsHowToSayWhoMaySend runs the commands of that section, as they
-// are but for the port.
-func TestReadmeTellsHowToSayWhoMaySend(t *testing.T) {
-	goWithout(t, notInstalled("bash", "openssl", "curl"))
-	readme, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, section, _ := strings.Cut(string(readme), "### Who may send\n")
-	section, _, _ = strings.Cut(section, "\n### ")
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(section, -1)
-	if len(blocks) != 3 {
-		t.Fatalf("%d blocks of commands", len(blocks))
-	}
-	dir := t.TempDir()
-	config, port, admin := configure(t, dir, "")
+// checkout makes what commands of the documents find in the tree: the program and the
+// configuration of make run.
+func checkout(t *testing.T, dir, config string) {
+	t.Helper()
 	built, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -170,8 +158,70 @@ func TestReadmeTellsHowToSayWhoMaySend(t *testing.T) {
 			t.Fatal(made)
 		}
 	}
+}
+
+// shellBlocks returns the blocks of commands in a document, with the port of a test.
+func shellBlocks(text []byte, port int) (blocks []string) {
+	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllSubmatch(text, -1) {
+		blocks = append(blocks, strings.NewReplacer("localhost:3000", fmt.Sprintf("localhost:%d", port), "127.0.0.1/3000", fmt.Sprintf("127.0.0.1/%d", port)).Replace(string(m[1])))
+	}
+	return blocks
+}
+
+// TestDocumentedRequestsAreStored runs the commands of the README, and those of
+// docs/http-api.md that need no token.
+func TestDocumentedRequestsAreStored(t *testing.T) {
+	goWithout(t, notInstalled("bash", "curl", "gzip"))
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "")
+	checkout(t, dir, config)
+	config = dir + "/packaging/run.yaml"
+	d := start(t, config, port, admin)
+	ran := 0
+	for _, document := range []string{"../README.md", "../docs/http-api.md"} {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range shellBlocks(text, port) {
+			if strings.Contains(block, "openssl") || strings.Contains(block, "HTTP_TLS") || strings.Contains(block, "cacert") {
+				continue
+			}
+			ran++
+			c := exec.Command("bash", "-euo", "pipefail", "-c", block)
+			c.Dir = dir
+			out, err := c.CombinedOutput()
+			posts := strings.Count(block, "curl ")
+			if stored := strings.Count(string(out), `{"id":"`) + strings.Count(string(out), `{"accepted":2,"rejected":0}`); err != nil || stored < posts {
+				t.Errorf("%v: %s: %s", err, block, out)
+			}
+		}
+	}
+	d.stop()
+	if records, _ := download(t, config); len(records) != 7 || ran != 4 {
+		t.Errorf("%d usages of %d blocks are stored, want 7 of 4", len(records), ran)
+	}
+}
+
+// TestAuthenticationIsSetUpAsDocumented runs the commands of docs/http-api.md,
+// Authentication, as they are except for the port.
+func TestAuthenticationIsSetUpAsDocumented(t *testing.T) {
+	goWithout(t, notInstalled("bash", "openssl", "curl"))
+	page, err := os.ReadFile("../docs/http-api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n## Authentication\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "")
+	blocks := shellBlocks([]byte(section), port)
+	if len(blocks) != 3 {
+		t.Fatalf("%d blocks of commands", len(blocks))
+	}
+	checkout(t, dir, config)
 	commands := func(i int) *exec.Cmd {
-		c := exec.Command("bash", "-e", "-c", strings.ReplaceAll(blocks[i][1], "localhost:3000", fmt.Sprintf("localhost:%d", port)))
+		c := exec.Command("bash", "-e", "-c", blocks[i])
 		c.Dir = dir
 		return c
 	}

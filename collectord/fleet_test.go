@@ -184,7 +184,7 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	}})
 	name := func(n int) string { return fmt.Sprintf("s3://bucket/wards/edge-%d/ at %s", n, f.URL) }
 	refused := func(what string) string {
-		return "list " + what + ": because the test says so (the key needs s3:ListBucket on this bucket; README, Permissions)"
+		return "list " + what + ": because the test says so (the key needs s3:ListBucket on this bucket; docs/storages.md, Permissions)"
 	}
 
 	lines, stderr, status := fleetOf(t, config, "s3://bucket/wards/*/", "file:///nowhere")

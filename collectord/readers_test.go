@@ -29,7 +29,7 @@ import (
 	"collectord/shipper/bucket/storages"
 )
 
-// What others read the bucket with, as the README shows it. Run it with
+// What others read the bucket with, as docs/queries.md shows it. Run it with
 // make readers.
 
 // reader runs packaging/tools/readers/read.py.
@@ -49,22 +49,22 @@ func reader(t *testing.T, stdin string, args ...string) string {
 	return out.String()
 }
 
-// fromReadme is the only code block of a language in the README that holds a
+// fromQueries is the only code block of a language in docs/queries.md that holds a
 // word, changed as a user would.
-func fromReadme(t *testing.T, language, word string, change ...string) string {
+func fromQueries(t *testing.T, language, word string, change ...string) string {
 	t.Helper()
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/queries.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var found []string
-	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		if strings.Contains(m[1], word) {
 			found = append(found, m[1])
 		}
 	}
 	if len(found) != 1 {
-		t.Fatalf("%d blocks of %s with %s in the README", len(found), language, word)
+		t.Fatalf("%d blocks of %s with %s in docs/queries.md", len(found), language, word)
 	}
 	text := found[0]
 	for i := 0; i < len(change); i += 2 {
@@ -79,7 +79,7 @@ func fromReadme(t *testing.T, language, word string, change ...string) string {
 // hourOf is where a usage is counted.
 type hourOf struct{ dt, hour, medication string }
 
-// counts reads the answer of a query of the README.
+// counts reads the answer of a query of docs/queries.md.
 func counts(t *testing.T, text string) map[hourOf]string {
 	t.Helper()
 	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
@@ -158,7 +158,7 @@ func TestReadersCountWhatWasSent(t *testing.T) {
 		sent := sendMedications(t, d, 12)
 		archive := filepath.Join(dir, "data", "archive")
 		want := expected(t, config, sent)
-		if got := counts(t, reader(t, fromReadme(t, "sql", "read_json", "var/archive", archive), "duckdb")); fmt.Sprint(got) != fmt.Sprint(want) {
+		if got := counts(t, reader(t, fromQueries(t, "sql", "read_json", "var/archive", archive), "duckdb")); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("DuckDB counts %v, want %v", got, want)
 		}
 		objects, _ := filepath.Glob(filepath.Join(archive, "dt=*", "*", "*.ndjson.zst"))
@@ -200,7 +200,7 @@ func TestReadersCountWhatWasSent(t *testing.T) {
 		d := start(t, config, port, admin)
 		want := expected(t, config, sendMedications(t, d, 12))
 		endpoint := regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)
-		query := fromReadme(t, "sql", "s3(", "http://minio.example:9000", endpoint, "'KEY'", "'"+testUser+"'", "'SECRET'", "'"+testSecret+"'")
+		query := fromQueries(t, "sql", "s3(", "http://minio.example:9000", endpoint, "'KEY'", "'"+testUser+"'", "'SECRET'", "'"+testSecret+"'")
 		if got := counts(t, reader(t, query, "clickhouse")); fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("ClickHouse counts %v, want %v", got, want)
 		}
@@ -274,7 +274,7 @@ func TestANotificationFiresOnceForEachObjectWhichIsWholeThen(t *testing.T) {
 	go server.Serve(ln)
 	t.Cleanup(func() { server.Close() })
 
-	for line := range strings.Lines(fromReadme(t, "sh", "MINIO_NOTIFY_WEBHOOK", "http://processor.example/usages", "http://"+ln.Addr().String()+"/usages")) {
+	for line := range strings.Lines(fromQueries(t, "sh", "MINIO_NOTIFY_WEBHOOK", "http://processor.example/usages", "http://"+ln.Addr().String()+"/usages")) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok {
 			t.Setenv(strings.TrimPrefix(name, "export "), value)
 		}
@@ -284,7 +284,7 @@ func TestANotificationFiresOnceForEachObjectWhichIsWholeThen(t *testing.T) {
 	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  "+settings+"\n")
 	hook.store = storeOf(t, config)
 	endpoint := regexp.MustCompile(`http://[0-9.:]+`).FindString(settings)
-	script := fromReadme(t, "sh", "mc event add", "http://minio.example:9000", endpoint, "KEY SECRET", testUser+" "+testSecret)
+	script := fromQueries(t, "sh", "mc event add", "http://minio.example:9000", endpoint, "KEY SECRET", testUser+" "+testSecret)
 	cmd := exec.Command("bash", "-ec", script)
 	cmd.Env = append(os.Environ(), "PATH="+storages.Tools()+":"+os.Getenv("PATH"), "HOME="+dir)
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -367,10 +367,10 @@ func TestSendExitsByWhatBecameOfTheUsages(t *testing.T) {
 	d.stop()
 }
 
-// TestReadmeSendsAsItSays runs the commands of the README that send.
-func TestReadmeSendsAsItSays(t *testing.T) {
+// TestDocumentedSendsWork runs the commands of docs/send.md.
+func TestDocumentedSendsWork(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../README.md")
+	page, err := os.ReadFile("../docs/send.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,7 +396,7 @@ exit $status
 		t.Fatal(err)
 	}
 	ran := 0
-	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+	for _, block := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		if !strings.Contains(block[1], "collectord send") {
 			continue
 		}

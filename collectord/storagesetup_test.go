@@ -125,7 +125,7 @@ func hostPolicy(t *testing.T) string {
 	if want := storages.MinIOUser("edge-1", "SECRET", "policy.json"); fromStorages(t, "sh", "mc admin") != want {
 		t.Errorf("%s has other commands than\n%s", docsStorages, want)
 	}
-	return fromStorages(t, "json", "s3:PutObject")
+	return fromStorages(t, "json", "s3:prefix")
 }
 
 // try is what a thief tries.

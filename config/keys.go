@@ -59,19 +59,19 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	},
 
 	{
-		"http.listen", "localhost:3000", "Where usages are posted: host:port, unix:/path, a list of them, or off.\nlocalhost means those of 127.0.0.1 and ::1 that the host has, 0.0.0.0 is IPv4 only,\n[::] is IPv6 only, and :3000 or *:3000 is both.",
+		"http.listen", "localhost:3000", "Where usages are accepted over HTTP: host:port, unix:/path, a list of them, or off.\nlocalhost means those of 127.0.0.1 and ::1 that the host has, 0.0.0.0 is IPv4 only,\n[::] is IPv6 only, and :3000 or *:3000 is both.",
 		"http-listen", restart, addresses("tcp", func(c *Config) *[]Address { return &c.HTTP.Listen }),
 	},
 	{
-		"http.anonymous", "false", "Whether those may post who do not show who they are. By default they may as long as\nnothing says who may (http.tokens_file, http.tls.client_ca) and http.listen can be\nreached from this host only.",
+		"http.anonymous", "false", "Whether clients may send without a token or certificate. By default they may, as long\nas neither http.tokens_file nor http.tls.client_ca is set, and http.listen can be\nreached from this host only.",
 		"http-anonymous", live, yesNo(func(c *Config) *bool { return &c.HTTP.Anonymous }),
 	},
 	{
-		"http.tokens_file", "", "File with the bearer tokens that may post, a line each: NAME sha256:HEX [rate=N], as\ncollectord token new prints it; N is in usages a second. A name without a slash is\nlooked for in $CREDENTIALS_DIRECTORY, if systemd has set it (LoadCredential=).",
+		"http.tokens_file", "", "File with the bearer tokens of clients, a line each: NAME sha256:HEX [rate=N], as\ncollectord token new prints it; N is in usages a second. A name without a slash is\nlooked up in $CREDENTIALS_DIRECTORY, if systemd has set it (LoadCredential=).",
 		"http-tokens-file", live, file(func(c *Config) *string { return &c.HTTP.TokensFile }),
 	},
 	{
-		"http.tls.cert", "", "PEM file with the certificate of http.listen, and those between it and its root. With\nit TCP is spoken to in TLS 1.2 or later only; unix sockets are not.",
+		"http.tls.cert", "", "PEM file with the certificate of http.listen, and those between it and its root. If it\nis set, TCP connections need TLS 1.2 or later; unix sockets have no TLS.",
 		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.Cert }),
 	},
 	{
@@ -79,7 +79,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.Key }),
 	},
 	{
-		"http.tls.client_ca", "", "PEM file with the authorities one of which must have signed the certificate that a\nclient shows over TLS. Its first DNS name, or without one its common name, names the\nclient as a token does, if it is [A-Za-z0-9._-] of at most 63 characters.",
+		"http.tls.client_ca", "", "PEM file with certificate authorities: one of them must have signed the certificate\nthat a client presents over TLS. Its first DNS name, or without one its common name,\nbecomes the name of the client, if it is [A-Za-z0-9._-] of at most 63 characters.",
 		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
 	},
 	{
@@ -91,7 +91,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, hosts(func(c *Config) *[]string { return &c.HTTP.Hosts }),
 	},
 	{
-		"http.socket_mode", "0660", "Permissions of unix sockets in http.listen, in octal. Who may write may post.",
+		"http.socket_mode", "0660", "Permissions of unix sockets in http.listen, in octal. Users who may write to a socket may send.",
 		"", restart, mode(func(c *Config) *fs.FileMode { return &c.HTTP.SocketMode }),
 	},
 	{
@@ -107,7 +107,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, size(1<<10, 64<<20, func(c *Config) *int64 { return &c.HTTP.MaxDecoded }),
 	},
 	{
-		"http.max_record", "1MiB", "Size of the largest usage taken, over HTTP and UDP.",
+		"http.max_record", "1MiB", "Size of the largest usage accepted, over HTTP and UDP.",
 		"", live, size(1<<10, 16<<20, func(c *Config) *int64 { return &c.HTTP.MaxRecord }),
 	},
 	{
@@ -127,7 +127,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, count(1, 10_000_000, func(c *Config) *int { return &c.HTTP.IdempotencyKeys }),
 	},
 	{
-		"http.max_header", "8KiB", "Size of the largest request header taken. Each TLS connection has memory for it; the\nothers share 16 MiB.",
+		"http.max_header", "8KiB", "Size of the largest request header accepted. Each TLS connection has memory for it; the\nothers share 16 MiB.",
 		"", restart, size(1<<10, 64<<10, func(c *Config) *int64 { return &c.HTTP.MaxHeader }),
 	},
 	{
@@ -135,15 +135,15 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Rate }),
 	},
 	{
-		"http.burst", "0", "Usages taken at once after a pause, before http.rate holds. 0: what the rate gives in\na second. A larger batch is taken as well, but then nothing more until its time is up.",
+		"http.burst", "0", "Usages accepted at once after a pause, before http.rate applies. 0: what the rate gives\nin a second. A larger batch is accepted too, but then nothing more until its time is up.",
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Burst }),
 	},
 	{
-		"http.max_connections", "10000", "Connections open at a time. For one more, another makes room: the oldest that has had no\nauthenticated request (without tokens: has had nothing stored), else the one that has\nbeen idle longest. If there is none, it is answered 503. Fewer may be open where the\nlimit of open files is low; the log tells.",
+		"http.max_connections", "10000", "Connections open at a time. For one more, another is closed: the oldest that has had no\nauthenticated request (without tokens: has had nothing stored), else the one that has\nbeen idle longest. If there is none, it is answered 503. Fewer may be open where the\nlimit of open files is low; the log says so.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxConnections }),
 	},
 	{
-		"http.max_tls_connections", "1024", "Those of them that may be over TLS, each of which takes about 40 KiB. For one more, another\nof these makes room.",
+		"http.max_tls_connections", "1024", "Those of them that may be over TLS, each of which takes about 40 KiB. For one more,\nanother of these is closed.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxTLSConnections }),
 	},
 	{
@@ -159,7 +159,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.HTTP.BodyGrace }),
 	},
 	{
-		"http.answer_timeout", "10s", "Time for a client to take an answer.",
+		"http.answer_timeout", "10s", "Time for a client to read an answer.",
 		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.HTTP.AnswerTimeout }),
 	},
 	{
@@ -176,7 +176,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"udp-allow", live, networks(func(c *Config) *[]netip.Prefix { return &c.UDP.Allow }),
 	},
 	{
-		"udp.max_datagram", "64KiB", "Size of the largest datagram read; longer ones are refused as truncated.\nThe default takes whatever UDP can carry.",
+		"udp.max_datagram", "64KiB", "Size of the largest datagram read; longer ones are rejected as truncated.\nThe default accepts whatever UDP can carry.",
 		"", restart, size(512, 64<<10, func(c *Config) *int64 { return &c.UDP.MaxDatagram }),
 	},
 	{
@@ -184,11 +184,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, count(0, 64, func(c *Config) *int { return &c.UDP.Sockets }),
 	},
 	{
-		"udp.receive_buffer", "16MiB", "What the kernel keeps for us, of all sockets together. It gives no more than\nnet.core.rmem_max; the log tells when that is less.",
+		"udp.receive_buffer", "16MiB", "Size of the kernel's receive buffers, of all sockets together. The kernel gives no more\nthan net.core.rmem_max; the log says so when that is less.",
 		"", restart, size(64<<10, 1<<30, func(c *Config) *int64 { return &c.UDP.ReceiveBuffer }),
 	},
 	{
-		"udp.queue", "8MiB", "Usages held in memory while the disk is busy; those beyond are refused and counted.",
+		"udp.queue", "8MiB", "Usages held in memory while the disk is busy; those beyond are rejected and counted.",
 		"", live, size(64<<10, 1<<30, func(c *Config) *int64 { return &c.UDP.Queue }),
 	},
 
@@ -206,7 +206,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, duration(time.Millisecond, time.Minute, func(c *Config) *time.Duration { return &c.WAL.SyncInterval }),
 	},
 	{
-		"wal.segment_size", "64MiB", "Size at which a segment is sealed and shipped. Larger than a 32nd of wal.max_bytes it is\nlowered to that, or to 4MiB if that is more. Up to twice this is taken ahead on the\ndisk, on top of wal.max_bytes, and as much of it written as recent segments held; memory\ndoes not depend on it.",
+		"wal.segment_size", "64MiB", "Size at which a segment is sealed and shipped. If it is more than a 32nd of\nwal.max_bytes, it is lowered to that, or to 4MiB if that is more. Up to twice this is\nreserved on the disk, on top of wal.max_bytes, and as much of it written ahead as recent\nsegments held. Memory does not depend on it.",
 		"", restart, size(1<<20, 256<<20, func(c *Config) *int64 { return &c.WAL.SegmentSize }),
 	},
 	{
@@ -214,23 +214,23 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"seal-after", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealAfter }),
 	},
 	{
-		"wal.seal_small_after", "", "Age at which a segment is sealed and shipped whatever it holds: what a quiet host may have that\nnobody else has. Empty: 5m, or wal.seal_after where that is not 60s.",
+		"wal.seal_small_after", "", "Age at which a segment is sealed and shipped whatever it holds: how old usages of a\nquiet host become before they leave it. Empty: 5m, or wal.seal_after where that is not 60s.",
 		"seal-small-after", live, durationOr(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.SealSmallAfter }),
 	},
 	{
-		"wal.max_bytes", "4GiB", "Bound on log, spool and quarantine together. What happens there, wal.when_full says.",
+		"wal.max_bytes", "4GiB", "Limit of log, spool and quarantine together. wal.when_full says what happens there.",
 		"max-bytes", live, size(4<<20, 1<<50, func(c *Config) *int64 { return &c.WAL.MaxBytes }),
 	},
 	{
-		"wal.min_free", "256MiB", "Space to leave free on the disk. What happens when there is less, wal.when_full says.",
+		"wal.min_free", "256MiB", "Space to leave free on the disk. wal.when_full says what happens when there is less.",
 		"", live, size(0, 1<<50, func(c *Config) *int64 { return &c.WAL.MinFree }),
 	},
 	{
-		"wal.when_full", "reject", "What happens at these bounds: reject (usages are refused) or drop_oldest (the oldest\nsegments are deleted; the bucket is told which).",
+		"wal.when_full", "reject", "What happens at these limits: reject (usages are rejected) or drop_oldest (the oldest\nsegments are deleted, and a note in the bucket names them).",
 		"", live, choice(func(c *Config) *string { return &c.WAL.WhenFull }, "reject", "drop_oldest"),
 	},
 	{
-		"wal.commit_timeout", "30s", "How long a write and fsync may take before its clients are told that it failed.",
+		"wal.commit_timeout", "30s", "How long a write and fsync may take before its clients get an error.",
 		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.CommitTimeout }),
 	},
 	{
@@ -238,7 +238,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.ProbeMin }),
 	},
 	{
-		"wal.probe_max", "30s", "Bound on that time.",
+		"wal.probe_max", "30s", "Limit of that time.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.ProbeMax }),
 	},
 
@@ -255,11 +255,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(1, 16, func(c *Config) *int { return &c.Shipper.Concurrency }),
 	},
 	{
-		"shipper.bandwidth", "0", "What all uploads together may send, such as 2MiB/s. 0: no bound. What is read back to\nsee whether the storage has kept it has the same bound.",
+		"shipper.bandwidth", "0", "What all uploads together may send, such as 2MiB/s. 0: no limit. What is read back to\nsee whether the storage has kept it has the same limit.",
 		"", live, rateOrNone(1<<10, 1<<40, func(c *Config) *int64 { return &c.Shipper.Bandwidth }),
 	},
 	{
-		"shipper.keep", "5m", "How long a segment stays here after the storage has confirmed it: then it is looked\nwhether the storage still has it, and if not, it is shipped again. Kept segments make\nway for new ones. 0: it is removed at once, as always with a folder, which is synced.",
+		"shipper.keep", "5m", "How long a segment stays on this host after the storage has confirmed it. Then the\ndaemon checks that the storage still has it, and if not, ships it again. Kept segments\nmake room for new ones. 0: it is removed at once, as always with a folder, which is synced.",
 		"", live, duration(0, 12*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.Keep }),
 	},
 	{
@@ -267,19 +267,19 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.StallTimeout }),
 	},
 	{
-		"shipper.retry_min", "1s", "After a failed upload: bound on the random delay before the next attempt. It doubles\neach time.",
+		"shipper.retry_min", "1s", "After a failed upload: limit of the random delay before the next attempt. It doubles\neach time.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMin }),
 	},
 	{
-		"shipper.retry_max", "1m", "How far that bound grows.",
+		"shipper.retry_max", "1m", "How far that limit grows.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMax }),
 	},
 	{
-		"shipper.retry_max_permanent", "5m", "How far it grows while uploads fail for what somebody has to mend, such as missing\npermissions.",
+		"shipper.retry_max_permanent", "5m", "How far it grows while uploads fail for a reason that somebody has to correct, such as\nmissing permissions.",
 		"", live, duration(10*time.Millisecond, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMaxPermanent }),
 	},
 	{
-		"shipper.heartbeat", "5m", "How often this host's heartbeat, a small object under _collectord/nodes/, is replaced if\nsomething has changed; else it is once an hour. collectord audit needs it to name what\nnever came. 0: never.",
+		"shipper.heartbeat", "5m", "How often this host's heartbeat, a small object under _collectord/nodes/, is replaced if\nsomething has changed; else once an hour. collectord audit needs it to name records that\nnever arrived. 0: never.",
 		"", live, duration(0, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.Heartbeat }),
 	},
 	{
@@ -303,7 +303,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, file(func(c *Config) *string { return &c.Shipper.S3.CAFile }),
 	},
 	{
-		"shipper.s3.checksum", "auto", "What the storage verifies on arrival: auto (the first that it does\nverify of crc32c, md5 and sha256), or one of crc32c, md5 and sha256 to ship nothing\nwithout it, or off.",
+		"shipper.s3.checksum", "auto", "What the storage verifies on arrival: auto (the first of crc32c, md5 and sha256 that it\nis seen to verify), or one of crc32c, md5 and sha256 to ship nothing without it, or off.",
 		"", restart, choice(func(c *Config) *string { return &c.Shipper.S3.Checksum }, "auto", "crc32c", "md5", "sha256", "off"),
 	},
 	{
@@ -324,11 +324,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	},
 
 	{
-		"shutdown.drain", "300ms", "How long open connections are served on after a stop, so that clients move on.",
+		"shutdown.drain", "300ms", "How long open connections are still served after a stop, so that clients move on.",
 		"", live, duration(0, time.Minute, func(c *Config) *time.Duration { return &c.Shutdown.Drain }),
 	},
 	{
-		"shutdown.requests", "5s", "How long requests under way are waited for after that.",
+		"shutdown.requests", "5s", "How long to wait after that for requests in progress.",
 		"", live, duration(0, time.Hour, func(c *Config) *time.Duration { return &c.Shutdown.Requests }),
 	},
 	{
@@ -336,7 +336,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(0, time.Minute, func(c *Config) *time.Duration { return &c.Shutdown.Datagrams }),
 	},
 	{
-		"shutdown.seal", "5s", "How long the last commit and the last segment are waited for.",
+		"shutdown.seal", "5s", "How long to wait for the last commit and the last segment.",
 		"", live, duration(100*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shutdown.Seal }),
 	},
 	{

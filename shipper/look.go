@@ -63,7 +63,7 @@ func (k *keeper) looked(one *keptObject) {
 	k.answered()
 	switch {
 	case one.err != nil:
-		k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is removed unseen (grant s3:GetObject and s3:ListBucket on this bucket and prefix; README, Permissions)",
+		k.warn(troubleLook, "can't look whether the storage has kept what it confirmed: the segment is removed unseen (grant s3:GetObject and s3:ListBucket on this bucket and prefix; docs/storages.md, Permissions)",
 			"key", one.object.Key, "error", one.err)
 		_ = one.segment.Remove() // logged
 	case one.lost != "":

@@ -14,18 +14,18 @@ import (
 	"collectord/shipper/bucket/s3test"
 )
 
-// policy reads the least policy out of the README, for a bucket.
+// policy reads the least policy out of docs/storages.md, for a bucket.
 func policy(t *testing.T, bucket string) string {
 	t.Helper()
-	b, err := os.ReadFile("../README.md")
+	b, err := os.ReadFile("../docs/storages.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(b), "### Permissions")
+	_, rest, found := strings.Cut(string(b), "\n## Permissions\n")
 	_, rest, found2 := strings.Cut(rest, "```json\n")
 	text, _, found3 := strings.Cut(rest, "```")
 	if !found || !found2 || !found3 {
-		t.Fatal("the README holds no policy under Permissions")
+		t.Fatal("docs/storages.md has no policy under Permissions")
 	}
 	return strings.NewReplacer("usages/prod", bucket+"/some/prefix", "usages", bucket).Replace(text)
 }
@@ -48,7 +48,7 @@ func restricted(t *testing.T, endpoint, policy string) credentials.Value {
 	return v
 }
 
-func TestThePolicyInTheReadmeIsEnoughToShip(t *testing.T) {
+func TestTheDocumentedPolicyIsEnoughToShip(t *testing.T) {
 	endpoint := s3test.MinIO(t)
 	name := s3test.MakeBucket(t, endpoint, false)
 	admin := testS3(t, endpoint, name+"/some/prefix")

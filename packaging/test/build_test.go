@@ -177,3 +177,27 @@ func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(string(said)), "\n")
 	t.Log(lines[len(lines)-1])
 }
+
+// What a hint in a log line names, such as docs/storages.md, is on the host.
+func TestPackagesHaveEachPageOfTheDocumentation(t *testing.T) {
+	t.Parallel()
+	needs(t, "dpkg-deb", "rpm")
+	files := map[string]string{
+		"deb": must(t, "dpkg-deb", "--contents", deb(t, earlier)),
+		"rpm": must(t, "rpm", "--query", "--list", "--package", packageFile(t, earlier, "rpm", runtime.GOARCH)),
+	}
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("%d pages: %v", len(pages), err)
+	}
+	for kind, list := range files {
+		for _, page := range append(pages, "../../README.md", "../../packaging/metrics.md", "../../wal/FORMAT.md") {
+			if installed := "/usr/share/doc/collectord/" + strings.TrimPrefix(page, "../../"); !strings.Contains(list, installed+"\n") {
+				t.Errorf("the %s lacks %s", kind, installed)
+			}
+		}
+		if strings.Contains(list, ".go\n") {
+			t.Errorf("the %s has a file of Go", kind)
+		}
+	}
+}

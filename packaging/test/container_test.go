@@ -23,7 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// container is one that runs as the README shows it.
+// container is one that runs as docs/deploy.md shows it.
 type container struct {
 	podman
 	wire
@@ -145,10 +145,10 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	w := newWire(t)
 	endpoint, authority := storage(t, w.here)
 
-	// What the README shows, with the addresses of this test. The authority takes
+	// What docs/deploy.md shows, with the addresses of this test. The authority takes
 	// the place of the image's own ones, which proves where those are looked for.
-	p.shell(fromReadme(t, "podman run --rm"))
-	command := fromReadme(t, "podman run --detach",
+	p.shell(fromDeploy(t, "podman run --rm"))
+	command := fromDeploy(t, "podman run --detach",
 		"--publish 3000:3000/tcp --publish 3000:3000/udp --publish 127.0.0.1:3001:3001/tcp",
 		"--network ns:"+w.namespace+" --read-only-tmpfs=false --volume "+authority+":/etc/ssl/certs/ca-certificates.crt:ro",
 		"COLLECTORD_UDP_ALLOW=10.0.0.0/8", "COLLECTORD_UDP_ALLOW="+w.here+"/32 --env COLLECTORD_SHIPPER_KEEP=0s", "https://minio.example:9000", endpoint)
@@ -274,7 +274,7 @@ func TestImageKilledUnderLoadLosesNothingAcknowledged(t *testing.T) {
 	t.Logf("%d kills: %d requests, %d answered 201, all of them in the bucket once, and %d more; stopped within %v", *restarts, attempts.Load()+1, len(stored), len(there)-len(stored)-fromDatagrams, took.Round(time.Millisecond))
 	t.Logf("audit: %s", read("audit --from-start"))
 
-	// Started again it heeds a token that is taken away, as the README says.
+	// Started again it heeds a token that is taken away, as docs/deploy.md says.
 	c.do("start", "collectord")
 	within(t, "it is ready again", c.ready)
 	if _, err := c.post(c.there, `{}`); err != nil {

@@ -31,7 +31,7 @@ const imageUser = "65532"
 // podman is one with images, containers, volumes and settings of the test's own.
 type podman struct {
 	t   *testing.T
-	dir string // holds the script podman, and is where commands of the README run
+	dir string // holds the script podman, and is where commands of docs/deploy.md run
 }
 
 func newPodman(t *testing.T) podman {
@@ -90,7 +90,7 @@ func (p podman) do(args ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// shell runs a script as the README shows it, and returns what it printed.
+// shell runs a script as docs/deploy.md shows it, and returns what it printed.
 func (p podman) shell(script string, env ...string) string {
 	p.t.Helper()
 	c := exec.Command("bash", "-ec", script)
@@ -119,22 +119,22 @@ func (p podman) build(name, umask string, env ...string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// fromReadme is the only block of sh in the README that holds a word, changed as
+// fromDeploy is the only block of sh in docs/deploy.md that holds a word, changed as
 // a user would.
-func fromReadme(t *testing.T, word string, change ...string) string {
+func fromDeploy(t *testing.T, word string, change ...string) string {
 	t.Helper()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/deploy.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var found []string
-	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(readme), -1) {
+	for _, m := range regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(page), -1) {
 		if strings.Contains(m[1], word) {
 			found = append(found, m[1])
 		}
 	}
 	if len(found) != 1 {
-		t.Fatalf("%d blocks with %s in the README", len(found), word)
+		t.Fatalf("%d blocks with %s in docs/deploy.md", len(found), word)
 	}
 	for i := 0; i < len(change); i += 2 {
 		if !strings.Contains(found[0], change[i]) {

@@ -68,14 +68,14 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 	case aboutEncryption(resp):
 		return true, false, s.settingHint(&settingError{setting: settingSSE}, resp)
 	case resp.StatusCode == http.StatusForbidden && op == "put":
-		return true, false, "the key needs s3:PutObject on this bucket and prefix; README, Permissions"
+		return true, false, "the key needs s3:PutObject on this bucket and prefix; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusForbidden && op == "list":
-		return true, false, "the key needs s3:ListBucket on this bucket; README, Permissions"
+		return true, false, "the key needs s3:ListBucket on this bucket; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusForbidden && s.asksFirst():
-		return true, false, "this storage knows no conditional put and is asked before each upload: the key needs s3:GetObject, and s3:ListBucket; README, Permissions"
+		return true, false, "this storage knows no conditional put and is asked before each upload: the key needs s3:GetObject, and s3:ListBucket; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusForbidden:
 		// Of one object that is there already; the others go on.
-		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at what is there; README, Permissions"
+		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at what is there; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusUnauthorized:
 		return true, false, "the storage wants other credentials than those from " + s.keysFrom
 	case resp.StatusCode == http.StatusRequestTimeout, resp.StatusCode == http.StatusConflict,

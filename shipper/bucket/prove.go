@@ -28,7 +28,7 @@ func unprovenf(hint, format string, args ...any) *proofError {
 	return &proofError{kind: Unproven, hint: hint, err: fmt.Errorf(format, args...)}
 }
 
-const mayRead = "the storage gives no proof of what it stored, and may not be asked: grant s3:GetObject on this bucket and prefix, or set shipper.s3.proof: off; README, Permissions"
+const mayRead = "the storage gives no proof of what it stored, and may not be asked: grant s3:GetObject on this bucket and prefix, or set shipper.s3.proof: off; docs/storages.md, Permissions"
 
 // prove returns nil once the storage has shown that it holds the object's bytes:
 // its answer echoes their checksum, its ETag is their MD5 (which it is not with
@@ -84,7 +84,7 @@ func (s *s3Store) readBack(ctx context.Context, o *Object) error {
 		if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
 			hint := mayRead
 			if s.trustAnswers {
-				hint = "shipper.s3.proof: off still reads " + o.Key + " back once: grant s3:GetObject on it; README, Permissions"
+				hint = "shipper.s3.proof: off still reads " + o.Key + " back once: grant s3:GetObject on it; docs/storages.md, Permissions"
 			}
 			return &proofError{kind: Unproven, hint: hint, permanent: true, err: fmt.Errorf("read back %s: %w", o.Key, err)}
 		}

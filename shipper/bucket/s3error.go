@@ -77,7 +77,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		e.Kind, e.Permanent, e.Hint = "proxy", false, "the storage is reached by the proxy "+s.proxyName()+": see to it, correct the variable, or name the storage in NO_PROXY"
 	case errors.As(err, &credErr):
 		e.Kind, e.Permanent = "credentials", !credErr.had
-		e.Hint = "see shipper.s3.credentials_file; README, Destinations"
+		e.Hint = "see shipper.s3.credentials_file; docs/storages.md, Credentials"
 	case errors.As(err, &certErr):
 		e.Kind, e.Permanent, e.Hint = "tls", true, "the storage's certificate is not trusted, is for another name, or has expired: see shipper.s3.ca_file"
 	case errors.As(err, &record), strings.Contains(err.Error(), "server gave HTTP response to HTTPS client"):

@@ -25,16 +25,16 @@ import (
 	"collectord/wal"
 )
 
-// TestReadmeTellsEveryStatusAndCode reads the table of problems in the README.
+// TestEveryStatusAndCodeIsDocumented reads the table of problems in docs/http-api.md.
 // Each row must be what a client meets over a socket, and each code there is
 // must have a row.
-func TestReadmeTellsEveryStatusAndCode(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+func TestEveryStatusAndCodeIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/http-api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	rows := map[string]int{}
-	for _, m := range regexp.MustCompile("(?m)^\\| (\\d{3}) \\| `(\\w+)` \\|").FindAllStringSubmatch(string(readme), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| (\\d{3}) \\| `(\\w+)` \\|").FindAllStringSubmatch(string(page), -1) {
 		if rows[m[2]] != 0 {
 			t.Errorf("%s has two rows", m[2])
 		}
@@ -42,7 +42,7 @@ func TestReadmeTellsEveryStatusAndCode(t *testing.T) {
 	}
 	codes := codeConstants(t)
 	if listed := slices.Sorted(maps.Keys(rows)); !slices.Equal(listed, codes) {
-		t.Fatalf("the README lists %v, the package has %v", listed, codes)
+		t.Fatalf("docs/http-api.md lists %v, the package has %v", listed, codes)
 	}
 	cases := provocations()
 	for code, status := range rows {
@@ -199,9 +199,9 @@ func codeConstants(t *testing.T) (codes []string) {
 	return codes
 }
 
-// The table of a connection's states is the same in the README and in the code.
-func TestReadmeHasTheStatesOfAConnection(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+// The table of a connection's states is the same in docs/http-api.md and in the code.
+func TestTheStatesOfAConnectionAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/http-api.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -209,7 +209,7 @@ func TestReadmeHasTheStatesOfAConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table := regexp.MustCompile(`(?s)\| state \|.*?\n\n`).FindString(string(readme))
+	table := regexp.MustCompile(`(?s)\| state \|.*?\n\n`).FindString(string(page))
 	rows := 0
 	for _, row := range strings.Split(strings.ReplaceAll(table, "`", ""), "\n") {
 		cells := strings.Split(strings.Trim(row, "| "), " | ")
@@ -221,10 +221,10 @@ func TestReadmeHasTheStatesOfAConnection(t *testing.T) {
 			cells[i] = regexp.QuoteMeta(strings.TrimSpace(cells[i]))
 		}
 		if !regexp.MustCompile(`(?m)^//\t` + strings.Join(cells, ` +`) + ` *$`).Match(code) {
-			t.Errorf("the README has %q, and conn.go has no such row", row)
+			t.Errorf("docs/http-api.md has %q, and conn.go has no such row", row)
 		}
 	}
 	if listed := len(statesAreIn(t, "conn.go")); rows != listed+1 || listed != states+2 {
-		t.Errorf("the README has %d rows, the comment %d, the code %d states", rows, listed, states)
+		t.Errorf("docs/http-api.md has %d rows, the comment %d, the code %d states", rows, listed, states)
 	}
 }
