@@ -133,7 +133,7 @@ func TestAlertsAreTestedAndDocumented(t *testing.T) {
 	var table bytes.Buffer
 	table.WriteString("| alert | severity | fires when | what to do |\n|---|---|---|---|\n")
 	placeholders := strings.NewReplacer("{{ $labels.instance }}", "HOST", "{{ $labels.reason }}", "REASON", "{{ $labels.source }}", "SOURCE",
-		"{{ $labels.client }}", "CLIENT", "{{ $labels.kind }}", "KIND", "|", `\|`)
+		"{{ $labels.client }}", "CLIENT", "{{ $labels.name }}", "NAME", "|", `\|`)
 	value := regexp.MustCompile(`\{\{ \$value[^}]*\}\}`)
 	for _, r := range alertRules(t) {
 		anchor := strings.ToLower(r.Alert)

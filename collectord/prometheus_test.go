@@ -114,7 +114,7 @@ func (p *prometheus) firing() (names []string) {
 		if a.State != "firing" {
 			continue
 		}
-		names = append(names, strings.TrimPrefix(a.Labels["alertname"], "Collectord"))
+		names = append(names, strings.TrimSuffix(strings.TrimPrefix(a.Labels["alertname"], "Collectord")+" "+a.Labels["name"], " "))
 		for key, text := range a.Annotations {
 			if strings.Contains(text, "<no value>") || strings.Contains(text, "error expanding") {
 				p.t.Errorf("%s of %s is %q", key, a.Labels["alertname"], text)
@@ -262,16 +262,34 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 	p.expect("all is fine")
 
 	storage.Kill()
-	p.expect("the storage is killed, and the log fills", "BacklogOld", "LogFull")
+	p.expect("the storage is killed, and the log fills", "BacklogOld", "LogFull", "NotShipping")
 	if err := storage.Start(); err != nil {
 		t.Fatal(err)
 	}
 	p.expect("the storage is back")
 
-	disk.fill()
+	room, filled := make(chan struct{}), make(chan struct{})
+	go func() { // removed segments make room all the time
+		defer close(filled)
+		for {
+			disk.fill()
+			select {
+			case <-room:
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
 	p.expect("the disk is full", "DiskFailing", "LogFull")
+	close(room)
+	<-filled
 	disk.free()
 	p.expect("the disk has room again")
+
+	way.ahead.Store(-3600)
+	p.expect("the clock is an hour ahead of the storage's", "ClockOff")
+	way.ahead.Store(0)
+	p.expect("the clock is right again")
 
 	d.kill()
 	p.expect("the daemon is killed", "Down")

@@ -186,6 +186,8 @@ func process() []panel {
 			fastest(`process_cpu_seconds_total{HOSTS}`)),
 		lines(look{title: "Open files, as a part of how many may be open", help: "The hosts that are closest to their bound.", unit: units.PercentUnit, max: 1, levels: rising(0.7, 0.9)},
 			query{most(`process_open_fds{HOSTS} / process_max_fds{HOSTS}`, `max_over_time(process_open_fds{HOSTS}[$__range]) / max_over_time(process_max_fds{HOSTS}[$__range])`), "{{instance}}"}),
+		lines(look{title: "Clocks", help: "How far the clocks are from those of the storages, on the hosts where it is most at the end of the time shown. Nothing is known of hosts that ship to a folder.", unit: units.Seconds, levels: rising(30, 60)},
+			query{most(`abs(collectord_clock_offset_seconds{HOSTS})`, `abs(collectord_clock_offset_seconds{HOSTS} @ end())`), "{{instance}}"}),
 		lines(look{title: "Goroutines", help: "On the hosts that have most.", unit: units.Short},
 			highest(`go_goroutines{HOSTS}`)),
 		lines(look{title: "Troubles", help: "On how many hosts something fails, by the attribute trouble of the lines in the log of the daemon.", unit: units.Short},
