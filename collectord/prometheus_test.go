@@ -246,11 +246,15 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 	way := newUplink(t, storage.Endpoint())
 	settings := strings.Replace(shipTo(t, dir, storage), storage.Endpoint(), way.url, 1)
 	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, max_bytes: 16MiB, min_free: 0, seal_after: 1s, seal_small_after: 2s}\n"+
-		"shutdown: {grace: 0s}\nshipper:\n"+settings+"  heartbeat: 1s\n")
+		"shutdown: {grace: 0s}\nshipper:\n"+settings+"  heartbeat: 1s\n  keep: 2s\n")
+	ca := newAuthority(t, dir)
+	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
+	edit(t, config, "http: {", fmt.Sprintf("http: {tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
+	inhaler := ca.client("inhaler")
 	d := start(t, config, port, admin)
 	began := time.Now()
 	stop, sent := make(chan struct{}), make(chan struct{})
-	go func() { defer close(sent); trickle(port, stop) }()
+	go func() { defer close(sent); trickle(inhaler, port, stop) }()
 	defer func() { close(stop); <-sent }()
 	p := startPrometheus(t, admin)
 
@@ -313,10 +317,8 @@ func TestPrometheusFiresTheAlertsOfWhatHappens(t *testing.T) {
 }
 
 // trickle posts and sends some usages all the time, a few of them not valid, until stop is closed.
-func trickle(port int, stop <-chan struct{}) {
-	client := &http.Client{Timeout: 5 * time.Second}
-	defer client.CloseIdleConnections()
-	target := fmt.Sprintf("http://127.0.0.1:%d/api/usages", port)
+func trickle(client *http.Client, port int, stop <-chan struct{}) {
+	target := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	udp, err := net.Dial("udp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return
@@ -325,7 +327,7 @@ func trickle(port int, stop <-chan struct{}) {
 	post := func(body string) {
 		resp, err := client.Post(target, "application/json", strings.NewReader(body))
 		if err != nil {
-			return // it is killed
+			return // the daemon is killed
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()

@@ -98,7 +98,7 @@ func (s *Status) judgeDestination() {
 
 func (s *Status) judgeTroubles() {
 	for _, t := range s.Troubles {
-		if t.Verdict == Fine || t.Name == TroubleShipping && s.Destination.FailingSince != nil {
+		if t.Verdict == Fine || s.Destination.FailingSince != nil && (t.Name == TroubleShipping || t.Name == troubleCheck) {
 			continue
 		}
 		text := t.Message
@@ -112,6 +112,9 @@ func (s *Status) judgeTroubles() {
 // TroubleShipping is the shipper's name for a storage that fails; Status.Destination says
 // more of it.
 const TroubleShipping = "shipping"
+
+// troubleCheck is the name for a storage that did not pass the check at the start.
+const troubleCheck = "storage_check"
 
 func (s *Status) judgeBacklog() {
 	b := &s.Backlog
