@@ -162,7 +162,7 @@ func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
 	s.PutAside, s.Clients = nil, nil
 	for range 1000 {
 		s.PutAside = append(s.PutAside, PutAside{evil, evil})
-		s.Clients = append(s.Clients, ClientSeen{evil, s.At, 1})
+		s.Clients = append(s.Clients, ClientSeen{evil, to(s.At), 1})
 	}
 	page := text(t, p)
 	if strings.Contains(page, "<script") || strings.Contains(page, "<b on") {
