@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +16,7 @@ import (
 )
 
 // expiresSoon is how long before its end a certificate is warned of.
-const expiresSoon = 14 * 24 * time.Hour
+const expiresSoon = 30 * 24 * time.Hour
 
 // readPolicy reads the files that say which clients may send, and warns of what is
 // seldom meant about them.
@@ -34,11 +32,6 @@ func (d draft) readPolicy() (who auth.Policy) {
 		if who.TLS, err = auth.ReadTLS(files.Cert, files.Key, files.ClientCA); err != nil {
 			d.mistakesOfTLS(files, err)
 		} else {
-			d.warnOfAccess("http.tls.key", files.Key, isSecret)
-			d.warnOfAccess("http.tls.cert", files.Cert, isPublic)
-			if files.ClientCA != "" {
-				d.warnOfAccess("http.tls.client_ca", files.ClientCA, isPublic)
-			}
 			d.warn(expiry(files.Cert, who.TLS.Expires(), time.Now())...)
 		}
 	}
@@ -56,7 +49,6 @@ func (d draft) readTokens(path string) *auth.Tokens {
 	case err != nil:
 		d.fileMistake("http.tokens_file", path, err)
 	default:
-		d.warnOfAccess("http.tokens_file", path, isSecret)
 		if tokens.Count() == 0 && !d.Config.HTTP.Anonymous {
 			d.warn(fmt.Sprintf("http.tokens_file %s holds no token: nobody may post", path))
 		}
@@ -79,25 +71,6 @@ func (d draft) mistakesOfTLS(files config.TLS, err error) {
 		key := map[string]string{"certificate": "http.tls.cert", "key": "http.tls.key", "authorities": "http.tls.client_ca"}[f.Option]
 		d.fileMistake(key, f.Path, f.Err)
 	}
-}
-
-// Access to a file that nobody else on the host should have, as the bits of others.
-const (
-	isSecret fs.FileMode = 0o006
-	isPublic fs.FileMode = 0o002
-)
-
-// warnOfAccess warns of a file that strangers on this host can read or change.
-func (d draft) warnOfAccess(key, path string, closed fs.FileMode) {
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm()&closed == 0 {
-		return
-	}
-	what, mode := "read or changed", "640"
-	if closed == isPublic {
-		what, mode = "changed", "644"
-	}
-	d.warn(fmt.Sprintf("%s %s can be %s by everyone on this host (mode %04o): chmod %s %s", key, path, what, info.Mode().Perm(), mode, path))
 }
 
 func expiry(path string, at, now time.Time) []string {
