@@ -19,6 +19,7 @@ type health struct {
 	reload   *reloader
 	lines    func() admin.LoggerSnapshot
 	parts    atomic.Pointer[parts] // nil while starting
+	clock    atomic.Pointer[clockWatch]
 	stopping atomic.Bool
 }
 
@@ -38,6 +39,9 @@ func (h *health) snapshot() (admin.Snapshot, bool) {
 	}
 	s := snapshot(p.log, p.ship, p.web, p.udp, h.reload)
 	s.Logger = h.lines()
+	if clock := h.clock.Load(); clock != nil {
+		s.ClockWrong = clock.wrong.Load()
+	}
 	return s, true
 }
 

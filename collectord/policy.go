@@ -92,15 +92,14 @@ func expires(who *auth.Policy) float64 {
 	return float64(who.TLS.Expires().Unix())
 }
 
-// clients says who may send, for the log.
-func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
+// clientsInWords says who may send over HTTP and UDP; empty: nobody, it is off.
+func clientsInWords(cfg *config.Config, who *auth.Policy) (http, udp string) {
 	anyone := func(key string, listen []config.Address) string {
 		if slices.ContainsFunc(listen, func(a config.Address) bool { return a.Network != "unix" && !a.IP.Addr().IsLoopback() }) {
 			return "anyone who can reach " + key + " may send"
 		}
 		return "anyone on this host may send"
 	}
-	var attrs []any
 	if len(cfg.HTTP.Listen) > 0 {
 		var shown []string
 		if who.TLS != nil && who.TLS.AsksForCertificates() {
@@ -109,21 +108,32 @@ func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
 		if who.Tokens != nil {
 			shown = append(shown, "one of "+plural(who.Tokens.Count(), "token"))
 		}
-		words := anyone("http.listen", cfg.HTTP.Listen)
+		http = anyone("http.listen", cfg.HTTP.Listen)
 		if len(shown) > 0 && !who.Anonymous {
-			words = "who shows " + strings.Join(shown, " and ") + " may send"
+			http = "who shows " + strings.Join(shown, " and ") + " may send"
 		}
-		attrs = append(attrs, "http", words)
+	}
+	if len(cfg.UDP.Listen) > 0 {
+		udp = anyone("udp.listen", cfg.UDP.Listen)
+		if len(cfg.UDP.Allow) > 0 {
+			udp = fmt.Sprintf("addresses of %v may send", cfg.UDP.Allow)
+		}
+	}
+	return http, udp
+}
+
+// clients says who may send, for the log.
+func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
+	http, udp := clientsInWords(cfg, who)
+	var attrs []any
+	if http != "" {
+		attrs = append(attrs, "http", http)
 		if who.TLS != nil {
 			attrs = append(attrs, "certificate_expires", who.TLS.Expires().UTC())
 		}
 	}
-	if len(cfg.UDP.Listen) > 0 {
-		words := anyone("udp.listen", cfg.UDP.Listen)
-		if len(cfg.UDP.Allow) > 0 {
-			words = fmt.Sprintf("addresses of %v may send", cfg.UDP.Allow)
-		}
-		attrs = append(attrs, "udp", words)
+	if udp != "" {
+		attrs = append(attrs, "udp", udp)
 	}
 	return slog.Group("clients", attrs...)
 }

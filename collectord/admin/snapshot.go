@@ -17,6 +17,8 @@ type Snapshot struct {
 	Shipper ShipperSnapshot
 	Reload  ReloadSnapshot
 	Logger  LoggerSnapshot
+
+	ClockWrong bool // known to be
 }
 
 // LoggerSnapshot is how many lines are missing in the log of the daemon.
@@ -76,4 +78,7 @@ type ShipperSnapshot struct {
 
 	Heartbeats, HeartbeatFailures uint64 // written, and not
 	Storage                       bucket.Capabilities
+
+	ClockAhead    time.Duration // of this host's clock, of the storage's, if ClockCompared
+	ClockCompared bool
 }

@@ -83,7 +83,7 @@ func (x *examination) add(name string, outcome Outcome, found, advice string) bo
 func (x *examination) rest() []Step {
 	last := x.steps[len(x.steps)-1].Name
 	for _, name := range Steps()[len(x.steps):] {
-		x.add(name, NotChecked, "not reached: "+last+" comes first", "")
+		x.add(name, NotChecked, last+" comes first", "")
 	}
 	return x.steps
 }
@@ -199,7 +199,7 @@ func (x *examination) read(ctx context.Context) bool {
 		failure := &Error{Err: errors.New("the storage does not have what was put"), Hint: "the storage, or what answers in its place, keeps nothing, or something deletes what is there"}
 		if errors.As(s.fail("open", probeKey, t, err), &failure); failure.Forbidden || minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
 			x.add(stepRead, Doubtful, "the key may not read: a segment whose key is taken waits, and what the storage has confirmed is not looked at again", "grant s3:GetObject on this bucket and prefix; README, Permissions")
-			return x.add(stepMetadata, NotChecked, "it takes "+stepRead, "")
+			return x.add(stepMetadata, NotChecked, stepRead+" comes first", "")
 		}
 		return x.failed(stepRead, failure)
 	}
