@@ -12,7 +12,7 @@ import (
 // How long the check of the storage waits before it is made again: twice as long each time.
 const (
 	checkAgainAfter  = 10 * time.Second
-	checkAgainAtMost = 5 * time.Minute
+	checkAgainAtMost = time.Minute
 )
 
 // checkStorage goes through the steps of the storage until none fails, so that whoever
