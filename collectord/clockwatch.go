@@ -22,6 +22,7 @@ type clockWatch struct {
 	storage func() (ahead time.Duration, compared bool)
 	records func() uint64 // appended since the start
 	logger  *slog.Logger
+	built   time.Time
 
 	newest   time.Time // when the newest record was received, or some seconds before
 	appended uint64    // by then
@@ -30,7 +31,7 @@ type clockWatch struct {
 
 func newClockWatch(log *wal.Log, ship *shipper.Shipper, logger *slog.Logger) *clockWatch {
 	return &clockWatch{
-		logger: logger,
+		logger: logger, built: buildTime(),
 		storage: func() (time.Duration, bool) {
 			st := ship.Stats()
 			return st.ClockAhead, st.ClockCompared
@@ -62,7 +63,7 @@ func (w *clockWatch) run(ctx context.Context, dataDir string) {
 // look judges the clock, and notes when records were received.
 func (w *clockWatch) look(now time.Time) {
 	now = now.Round(0) // the wall clock alone
-	c := doctor.Clock{Now: now, Built: buildTime(), Newest: w.newest}
+	c := doctor.Clock{Now: now, Built: w.built, Newest: w.newest}
 	c.Ahead, c.Compared = w.storage()
 	var wrong []string
 	for _, check := range c.Checks() {

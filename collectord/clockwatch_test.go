@@ -23,10 +23,8 @@ func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
 		storage: func() (time.Duration, bool) { return ahead, compared },
 		records: func() uint64 { return records },
 		logger:  slog.New(slog.NewTextHandler(&text, nil)),
-		newest:  now.Add(-time.Hour),
-	}
-	if now.Before(buildTime()) { // of a work tree
-		now = buildTime().Add(time.Hour)
+		newest:  now.Add(-2 * time.Hour),
+		built:   now.Add(-24 * time.Hour),
 	}
 	step := func(what string, change func(), wrong bool, line string) {
 		t.Helper()
@@ -47,6 +45,8 @@ func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
 	step("usages come in", func() { records++; now = now.Add(time.Hour) }, false, "")
 	step("the clock goes back", func() { now = now.Add(-10 * time.Minute) }, true, "and the newest record is of")
 	step("and on, without usages", func() { now = now.Add(11 * time.Minute) }, false, "right again")
+	step("the clock starts in 1970", func() { now = now.Add(-50 * 365 * 24 * time.Hour) }, true, "and this program was built on 2026-11-26")
+	step("and is set", func() { now = now.Add(50 * 365 * 24 * time.Hour) }, false, "right again")
 	step("and back as far as there were none", func() { now = now.Add(-time.Minute) }, false, "")
 }
 

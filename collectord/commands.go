@@ -29,6 +29,9 @@ const firstSteps = `  # Start it with data and objects in ./var, send a usage, o
   collectord config example >collectord.yaml
   collectord config check --config collectord.yaml
 
+  # See what is wrong with this host, its configuration or its storage, and what to do
+  collectord doctor
+
   # See why nothing is shipped: what fails and since when (without systemd: on standard error), and what waits
   journalctl --unit collectord --priority warning
   systemctl status collectord

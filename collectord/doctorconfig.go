@@ -28,8 +28,7 @@ func (x *examiner) configuration() (all []doctor.Check) {
 	}
 	for _, w := range x.draft.Warnings {
 		if !slices.Contains(shown, w) {
-			what, advice, _ := strings.Cut(w, ": ")
-			all = append(all, doctor.Warn("config.warning", what, advice))
+			all = append(all, doctor.Warn("config.warning", w, "correct it if it is not meant: a start accepts it"))
 		}
 	}
 	if x.draft.Config != nil && len(x.draft.Mistakes) == 0 {

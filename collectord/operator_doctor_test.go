@@ -35,7 +35,7 @@ func doctorSituations(situations map[string][]situation) {
 		{name: "the rest is checked all the same", args: "doctor", config: broken, exit: 2, says: "net.core.somaxconn is "},
 		{name: "but not what rests on it", args: "doctor", config: "http: {listen: nowhere}\nudp: {listen: off}\nadmin: {listen: off}\n", exit: 2, says: "unchecked  all                   not checked: the configuration has a mistake that this rests on"},
 		{name: "a file that is not there", args: "doctor --config DIR/none", exit: 2, says: "NOT RIGHT: 1 error"},
-		{name: "a warning", args: "doctor", config: "udp: {listen: 'localhost:PORT', allow: 224.0.0.0/4}\nhttp: {listen: off}\nadmin: {listen: off}\n", says: "udp.allow 224.0.0.0/4 matches no sender\n                                   -> no datagram comes from such an address"},
+		{name: "a warning", args: "doctor", config: "udp: {listen: 'localhost:PORT', allow: 224.0.0.0/4}\nhttp: {listen: off}\nadmin: {listen: off}\n", says: "warning    warning               udp.allow 224.0.0.0/4 matches no sender: no datagram comes from such an address"},
 		{name: "who may send", args: "doctor", config: listens, says: "anyone on this host may send"},
 		{name: "who may send with a token", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: file("tokens", oneToken), says: "who shows one of 1 token may send"},
 		{name: "nobody over UDP", args: "doctor", config: "udp: {listen: off}\nhttp: {listen: 'localhost:PORT'}\nadmin: {listen: off}\n", says: "nobody may send: udp.listen is off"},
