@@ -272,3 +272,30 @@ func TestClocksAreCompared(t *testing.T) {
 		}
 	}
 }
+
+func TestRealStoragesPassEveryStep(t *testing.T) {
+	for name, endpoint := range map[string]func(testing.TB) string{"minio": s3test.MinIO, "versitygw": s3test.Versity} {
+		t.Run(name, func(t *testing.T) {
+			s := newBucket(t, endpoint(t), false)
+			ahead := time.Hour
+			ctx := WithCallOptions(t.Context(), &CallOptions{Clock: func(d time.Duration) { ahead = d }})
+			for _, again := range []bool{false, true} { // what the first has put is there
+				first, odd := stepsOf(t, Examine(ctx, s))
+				checkStep(t, first, odd, "", Passed, "")
+				if ahead.Abs() > clockOfOneHost {
+					t.Errorf("again: %t: the clock is %v ahead", again, ahead)
+				}
+			}
+			s.bucket += "-not"
+			s.known.Store(nil)
+			first, odd := stepsOf(t, Examine(ctx, s))
+			checkStep(t, first, odd, stepBucket, Failed, "create the bucket")
+			s = testS3(t, endpoint(t), s3test.Bucket, "", func(o *S3Options) { o.CredentialsFile = s3test.KeysFile(t, s3test.User, "wrong-secret", "") })
+			first, odd = stepsOf(t, Examine(ctx, s))
+			checkStep(t, first, odd, stepKeys, Failed, "the access key or its secret is wrong")
+		})
+	}
+}
+
+// clockOfOneHost is how far the clocks of one host may seem to be apart, if it is busy.
+const clockOfOneHost = 10 * time.Second
