@@ -70,7 +70,7 @@ Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_E
 	if said := m.shell("collectord doctor --json >/dev/null 2>&1; echo $?"); said != "2" {
 		t.Errorf("exit status %s", said)
 	}
-	if said := m.shell("journalctl --unit collectord --output cat"); !strings.Contains(said, "trouble=storage_check") || !strings.Contains(said, "step=connection") {
+	if said := m.shell("journalctl --unit collectord --output cat"); !strings.Contains(said, `"trouble":"storage_check"`) || !strings.Contains(said, `"step":"connection"`) {
 		t.Errorf("the journal: %s", said)
 	}
 	// A new configuration is checked with what the service sees.
