@@ -198,7 +198,7 @@ func (x *examination) read(ctx context.Context) bool {
 	if err != nil {
 		failure := &Error{Err: errors.New("the storage does not have what was put"), Hint: "the storage, or what answers in its place, keeps nothing, or something deletes what is there"}
 		if errors.As(s.fail("open", probeKey, t, err), &failure); failure.Forbidden || minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
-			x.add(stepRead, Doubtful, "the key may not read: a segment whose key is taken waits, and what the storage has confirmed is not looked at again", "grant s3:GetObject on this bucket and prefix; README, Permissions")
+			x.add(stepRead, Doubtful, "the key may not read: a segment whose key is taken waits, and what the storage has confirmed is not looked at again", "grant s3:GetObject on this bucket and prefix; docs/storages.md, Permissions")
 			return x.add(stepMetadata, NotChecked, stepRead+" comes first", "")
 		}
 		return x.failed(stepRead, failure)
