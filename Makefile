@@ -1,6 +1,7 @@
 # Everything is built and tested with Go and make alone. make help lists the targets.
 
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo devel)
+BUILT   := $(shell git log -1 --format=%ct 2>/dev/null)
 TOOLS   := $(or $(TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
 export TEST_MINIO := $(or $(TEST_MINIO),$(TOOLS)/minio)
 export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
@@ -16,7 +17,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/collectord
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/collectord ./collectord
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.built=$(BUILT)' -o bin/collectord ./collectord
 
 # The daemon's own line shows that it listens: another program may have the port.
 define HINTS

@@ -165,6 +165,7 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 		"collectord config print":    {plain, {"--config", strange}},
 		"collectord config example":  {{}},
 		"collectord config man":      {{}},
+		"collectord doctor":          {plain, {"--config", config, "--json"}, {"--config", strange}, {name}},
 		"collectord fleet":           {plain, {"--config", config, "--holes", "--expect", name, "file://" + archive, "file://" + dir + "/data"}, {"--config", config, "--holes", "--all", "--json", "--html", filepath.Join(dir, "fleet.html")}, {"--node", name}, {name}, {"--config", strange}},
 		"collectord man":             {{}},
 		"collectord run":             {{"--config", strange}, {name}},
