@@ -32,21 +32,21 @@ heartbeats of hosts.
 ` + destinationsHelp + `
 
 wrong (exit status 2, or 1 with an error):
-  error        a destination that can't be read, of several: nothing is known of it; of one alone, nothing is printed
+  error        one of several destinations can't be read; the others are audited. If there is only one, nothing is printed
   nothing      no records were found at all: a wrong prefix or node, or all is gone
-  absent       a node of --expect of which there are neither objects nor a heartbeat
-  silent       a node of --expect whose heartbeat is older than --silent-after
-  missing      a gap below what its host had confirmed to be complete: something deleted it
+  absent       a node of --expect has neither objects nor a heartbeat
+  silent       the heartbeat of a node of --expect is older than --silent-after
+  missing      a gap below what its host had confirmed as complete: somebody deleted objects
   gone         a whole log: its heartbeat says that its records were here, and none is
   overdue      a gap above that, or records that a host acknowledged, which should be here by now (--grace)
   doubled      the same records in two objects, such as a copy within the bucket
-  forked       other records under the same numbers: a snapshot of data_dir was restored, or run twice
+  forked       different records under the same numbers: a snapshot of data_dir was restored, or ran twice
   conflicting  two contents for one name
   truncated    an object whose end is cut off (--deep)
   damaged      an object that is not what its name and metadata say (--deep), or can't be
-  unreadable   an object, loss note or heartbeat that is listed, and that the storage does not give; the rest is audited,
-               since each holds up one of --at-once readings for less than a minute
-told apart:
+  unreadable   an object, loss note or heartbeat that the storage lists and does not return; the rest is audited,
+               since each delays one of the --at-once readers for less than a minute
+reported apart, and not wrong:
   not yet      a gap, or records that a host acknowledged, that may still be on their way
   earlier      the records before a log's first one: expired, or lost; missing with --from-start
   lost         what a loss note says is evicted, or quarantined because it was damaged

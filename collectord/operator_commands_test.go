@@ -44,7 +44,7 @@ func commandSituations(situations map[string][]situation) {
 		{name: "help leads to a way out of service", args: "--help", says: "# Take this host out of service"},
 		{name: "help leads to damage", args: "", says: "collectord wal verify"},
 		{name: "help of a group", args: "wal", says: "verify      Read every segment", never: "--udp-listen"},
-		{name: "whole sentences", args: "run --help", says: "Whether those may post who do not show who they are\n"},
+		{name: "whole sentences", args: "run --help", says: "Whether clients may send without a token or certificate\n"},
 		{name: "examples", args: "cat --help", says: "collectord cat --from 2h"},
 		{name: "help of a command", args: "help ship", says: "stop\nthe daemon first."},
 		{name: "a page with tables", args: "man", says: "\n.TP\n.B missing\na gap below"},

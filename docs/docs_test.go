@@ -320,3 +320,46 @@ func eachFile(t *testing.T, call func(name string)) {
 		t.Fatal(err)
 	}
 }
+
+// TestTheKindsOfFailuresAreDocumented compares the table of docs/shipping.md with the code:
+// each phrase that it quotes is in a hint, and each kind that the code names has a row.
+func TestTheKindsOfFailuresAreDocumented(t *testing.T) {
+	var code strings.Builder
+	for _, pattern := range []string{"../shipper/*.go", "../shipper/bucket/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil || len(files) < 10 {
+			t.Fatalf("%d files: %v", len(files), err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(file, "_test.go") {
+				code.Write(text)
+			}
+		}
+	}
+	_, table, _ := strings.Cut(documents(t)["docs/shipping.md"].text, "\n| kind |")
+	rows := regexp.MustCompile(`(?m)^\| ([^|]*) \| ([^|]*) \| [^|]+ \|$`).FindAllStringSubmatch(table, -1)
+	if len(rows) < 30 {
+		t.Fatalf("%d rows", len(rows))
+	}
+	kinds := ""
+	for _, row := range rows {
+		kinds += row[1]
+		for _, phrase := range regexp.MustCompile(`\*([^*]+)\*`).FindAllStringSubmatch(row[2], -1) {
+			for part := range strings.SplitSeq(phrase[1], "…") {
+				if !strings.Contains(code.String(), strings.TrimSpace(part)) {
+					t.Errorf("no hint has %q", part)
+				}
+			}
+		}
+	}
+	named := regexp.MustCompile(`(?m)\bKind: +"(\w+)"|\.Kind\b[^=\n]*= "(\w+)"|^\t\w+ += "(\w+)" +// .*(?:storage|answer|put)|kindDamaged = "(\w+)"`)
+	for _, m := range named.FindAllStringSubmatch(code.String(), -1) {
+		if kind := strings.Join(m[1:], ""); !strings.Contains(kinds, "`"+kind+"`") {
+			t.Errorf("docs/shipping.md has no row for the kind %s", kind)
+		}
+	}
+}
