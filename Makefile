@@ -10,7 +10,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture mutate mutate-http readers stores soak lint tools bench profile package package-test image clean
+.PHONY: help build run test torture mutate mutate-http readers api-test stores soak lint tools bench profile package package-test image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,7 @@ STEPS        := 10000
 STATES       := 1000000
 RECORDED     := 10
 FUZZ         := 60s
+REQUESTS     := 300
 
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
@@ -87,6 +88,11 @@ readers: export ALLOW_MISSING := $(ALLOW_MISSING)
 readers: tools ## read what was shipped with DuckDB, ClickHouse, Python, zstd and a webhook (installs them; python3)
 	@packaging/tools/build $(TOOLS) readers
 	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./collectord -run 'Readers|Notification' | grep -v 'level='
+
+api-test: export ALLOW_MISSING := $(ALLOW_MISSING)
+api-test: tools ## make up requests by docs/openapi.yaml, and run the programs of docs/clients.md (installs schemathesis; python3, node, java)
+	@packaging/tools/build $(TOOLS) api
+	TEST_TOOLS=$(TOOLS) go test -timeout 30m -tags torture -count 1 -v ./collectord -run 'APIIsAsDocumented|ClientExamples' -requests $(REQUESTS) | grep -v 'level='
 
 STORAGES      := .
 STORAGE_KILLS := 6

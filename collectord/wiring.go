@@ -99,6 +99,7 @@ func httpOptions(cfg *config.Config, files descriptors, who auth.Policy, logger 
 		MaxInFlight:       int(cfg.HTTP.MaxInFlight),
 		IdempotencyWindow: cfg.HTTP.IdempotencyWindow,
 		IdempotencyKeys:   cfg.HTTP.IdempotencyKeys,
+		ProblemBase:       cfg.HTTP.ProblemBase,
 		Logger:            logger,
 	}
 }

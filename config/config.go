@@ -39,6 +39,7 @@ type HTTP struct {
 	TLS                        TLS
 	Origins                    []string // as browsers send them
 	Hosts                      []string // in lower case, without ports or brackets
+	ProblemBase                string   // a URI reference without a fragment
 	SocketMode                 fs.FileMode
 	SocketGroup                int // a gid, or -1
 	MaxBody, MaxDecoded        int64

@@ -91,6 +91,10 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, hosts(func(c *Config) *[]string { return &c.HTTP.Hosts }),
 	},
 	{
+		"http.problem_base", "docs/problems.md", "Where your clients find docs/problems.md: a URL, or a path. The type of each problem\n(RFC 9457) links to a paragraph there.",
+		"", restart, reference(func(c *Config) *string { return &c.HTTP.ProblemBase }),
+	},
+	{
 		"http.socket_mode", "0660", "Permissions of unix sockets in http.listen, in octal. Users who may write to a socket may send.",
 		"", restart, mode(func(c *Config) *fs.FileMode { return &c.HTTP.SocketMode }),
 	},

@@ -14,7 +14,7 @@ var samples = map[string][3]string{
 	"node": {"a", "b", "c"}, "data_dir": {"/a", "/b", "/c"},
 	"http.listen": {"127.0.0.1:1", "[::1]:2", "unix:/x"}, "http.anonymous": {"true", "false", "true"},
 	"http.tokens_file": {"/a", "b", "./c"}, "http.tls.cert": {"/a", "/b", "/c"}, "http.tls.key": {"/a", "/b", "/c"},
-	"http.tls.client_ca": {"/a", "/b", "/c"}, "http.socket_mode": {"0600", "666", "0777"}, "http.socket_group": {"1", "2", "0"},
+	"http.problem_base": {"/a", "b.md", "https://c.example/d"}, "http.tls.client_ca": {"/a", "/b", "/c"}, "http.socket_mode": {"0600", "666", "0777"}, "http.socket_group": {"1", "2", "0"},
 	"http.max_record": {"2kB", "4KiB", "1024"}, "http.max_header": {"2KiB", "4KiB", "16KiB"},
 	"http.max_body": {"1MiB", "2MiB", "3MiB"}, "http.max_decoded": {"4MiB", "5MiB", "6MiB"},
 	"http.max_records": {"1", "2", "3"}, "http.max_in_flight": {"17MiB", "18MiB", "19MiB"},

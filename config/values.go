@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -80,6 +81,28 @@ func checkFile(path string) error {
 		return errors.New("has more than " + sizeText(maxFile) + ": name another file")
 	}
 	return nil
+}
+
+// reference is a URI reference (RFC 3986, section 4.1) to which a fragment can be added.
+func reference(to func(*Config) *string) value {
+	const maxLength = 200 // of each rejecting answer
+	return value{kind: "a URL or a path", set: func(c *Config, s string) error {
+		*to(c) = s
+		u, err := url.Parse(s)
+		switch {
+		case err != nil || s == "" || strings.ContainsAny(s, " \"<>\\^`{|}") || u.String() != s:
+			return errors.New("is not a URL or a path, such as https://docs.example/problems")
+		case u.Scheme != "" && u.Scheme != "http" && u.Scheme != "https":
+			return errors.New("has a scheme other than http and https")
+		case strings.Contains(s, "#"):
+			return errors.New("has a #: the code of the problem is added behind one")
+		case u.User != nil:
+			return errors.New("has a user, which every client would see")
+		case len(s) > maxLength:
+			return fmt.Errorf("has more than %d characters", maxLength)
+		}
+		return nil
+	}}
 }
 
 func mode(to func(*Config) *fs.FileMode) value {

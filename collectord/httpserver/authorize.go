@@ -2,7 +2,6 @@ package httpserver
 
 import (
 	"net"
-	"net/http"
 	"time"
 
 	"collectord/collectord/auth"
@@ -70,7 +69,7 @@ const challenge = `Bearer realm="collectord"`
 // unauthorized rejects a request. What it brought is not told to anyone.
 func (h *Server) unauthorized(why auth.Reason) *problem {
 	h.opts.Logger.Warn("requests are rejected: their clients are not authenticated", "trouble", "unauthorized", "reason", string(why))
-	p := &problem{status: http.StatusUnauthorized, code: CodeUnauthorized, header: http1.Field{Name: "WWW-Authenticate", Value: challenge}}
+	p := &problem{code: CodeUnauthorized, header: http1.Field{Name: "WWW-Authenticate", Value: challenge}}
 	switch why {
 	case auth.NoToken:
 		p.detail = "send the header Authorization: Bearer and a token"
@@ -94,7 +93,7 @@ func (h *Server) checkPage(c *conn, r *header) *problem {
 	}
 	h.opts.Logger.Warn("requests are rejected: web pages of other sites may have sent them (add an origin or a name that may send to http.origins or http.hosts)",
 		"trouble", "cross_site", "reason", string(why))
-	p := &problem{status: http.StatusForbidden, code: CodeCrossSite}
+	p := &problem{code: CodeCrossSite}
 	switch why {
 	case origin.Repeated:
 		p.detail = "send at most one Origin and one Sec-Fetch-Site"

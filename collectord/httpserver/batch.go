@@ -3,7 +3,6 @@ package httpserver
 import (
 	"bytes"
 	"fmt"
-	"net/http"
 
 	"collectord/collectord/http1"
 	"collectord/collectord/usage"
@@ -117,11 +116,7 @@ func (r *request) unstorable() *problem {
 
 // badUsage answers what is wrong with a usage, or with all.
 func badUsage(e *usage.Error) *problem {
-	p := &problem{status: http.StatusBadRequest, code: e.Code, detail: e.Error()}
-	if e.Code == usage.CodeTooLarge {
-		p.status = http.StatusRequestEntityTooLarge
-	}
-	return p
+	return &problem{code: e.Code, detail: e.Error()}
 }
 
 // part is where a usage begins in the body, and ends: a tenth of a record.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"net/http"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -301,7 +300,7 @@ func (h *Server) decode(r *request) (p *problem) {
 		return noMemory()
 	}
 	return &problem{
-		status: http.StatusBadRequest, code: CodeBadEncoding,
+		code:   CodeBadEncoding,
 		detail: fmt.Sprintf("%s at byte %d of the decoded body", explain(err), n),
 	}
 }

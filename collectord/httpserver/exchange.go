@@ -245,7 +245,7 @@ func (c *conn) reject(p *problem) {
 }
 
 func (c *conn) answerProblem(p *problem) {
-	a, body := p.answer()
+	a, body := p.answer(c.server.opts.ProblemBase)
 	c.answer(&a, body)
 }
 

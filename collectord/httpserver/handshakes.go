@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -78,11 +77,11 @@ func (c *conn) answerPlainHTTP(err error) {
 	if _ = errors.As(err, &other); other.Conn == nil {
 		return
 	}
-	p := &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: "this address speaks TLS: use https"}
-	c.server.statuses[p.status].Add(1)
+	p := &problem{code: CodeBadRequest, detail: "this address speaks TLS: use https"}
+	c.server.statuses[p.status()].Add(1)
 	c.unread = true
 	c.enter(stateWriting)
-	_, _ = c.raw.Write(rawResponse(p)) // the client may be gone
+	_, _ = c.raw.Write(c.server.rawResponse(p)) // the client may be gone
 }
 
 // handshakes counts those that failed, by why.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net/http"
 
 	"collectord/collectord/http1"
 	"collectord/collectord/origin"
@@ -151,7 +150,7 @@ func (h *Server) checkBody(r *header, length int64) *problem {
 		r.coding = zstandard
 	default:
 		return &problem{
-			status: http.StatusUnsupportedMediaType, code: CodeEncoding,
+			code:   CodeEncoding,
 			detail: "send the body as it is, or in one of the codings in Accept-Encoding", header: http1.Field{Name: "Accept-Encoding", Value: acceptEncoding},
 		}
 	}
@@ -169,7 +168,7 @@ func (r *header) checkType() *problem {
 }
 
 func unsupportedType(detail string) *problem {
-	return &problem{status: http.StatusUnsupportedMediaType, code: CodeMediaType, detail: detail}
+	return &problem{code: CodeMediaType, detail: detail}
 }
 
 func (h *Server) bodyTooLarge() *problem {
@@ -177,7 +176,7 @@ func (h *Server) bodyTooLarge() *problem {
 }
 
 func tooLarge(detail string) *problem {
-	return &problem{status: http.StatusRequestEntityTooLarge, code: usage.CodeTooLarge, detail: detail}
+	return &problem{code: usage.CodeTooLarge, detail: detail}
 }
 
 // preferences are those of RFC 7240 that are honoured.

@@ -29,7 +29,7 @@ func TestEachFieldOfAHeaderIsRead(t *testing.T) {
 			if !p.close {
 				t.Errorf("%q: the connection goes on", lines)
 			}
-			return fmt.Sprint(p.status)
+			return fmt.Sprint(p.status())
 		}
 		bearer := ""
 		if h.bearer != nil {
@@ -142,7 +142,7 @@ func TestABodyIsJudgedByItsHeader(t *testing.T) {
 		if p := h.checkBody(&r, 1000); p != nil || r.coding != want {
 			t.Errorf("%q: %d, %+v", encoding, r.coding, p)
 		}
-		if p := h.checkBody(&r, 1001); p == nil || p.status != http.StatusRequestEntityTooLarge {
+		if p := h.checkBody(&r, 1001); p == nil || p.status() != http.StatusRequestEntityTooLarge {
 			t.Errorf("%q, too large: %+v", encoding, p)
 		}
 		if p := h.checkBody(&r, -1); p != nil {

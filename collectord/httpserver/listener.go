@@ -105,7 +105,7 @@ func (h *Server) accept(ln *listener) error {
 		}
 		h.statuses[http.StatusServiceUnavailable].Add(1)
 		h.open.room.away.Add(1)
-		h.open.turnAway(c, h.policy.Load().Handshake(isLocal(c)))
+		h.open.turnAway(c, h.policy.Load().Handshake(isLocal(c)), h.rawResponse(noRoom()))
 	}
 }
 
@@ -183,11 +183,10 @@ const (
 // take one that comes before for an error; and the connection is closed once the
 // client has done so, because closing it with bytes unread resets it, and the
 // answer may be lost. Under a flood that can't be done for each of them.
-func (s *connections) turnAway(c net.Conn, config *tls.Config) {
-	p := noRoom()
+func (s *connections) turnAway(c net.Conn, config *tls.Config, answer []byte) {
 	if !s.leave() {
 		if config == nil {
-			writeAtOnce(c, rawResponse(p))
+			writeAtOnce(c, answer)
 		}
 		_ = c.Close()
 		return
@@ -203,9 +202,9 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config) {
 		}
 		switch _, err := io.CopyN(io.Discard, talk, 1); {
 		case err == nil:
-			_, _ = talk.Write(rawResponse(p)) // the client may be gone
+			_, _ = talk.Write(answer) // the client may be gone
 		case config == nil:
-			writeAtOnce(c, rawResponse(p)) // there is no more time
+			writeAtOnce(c, answer) // there is no more time
 		default:
 			return // it would not understand
 		}
@@ -223,9 +222,9 @@ func noRoom() *problem {
 }
 
 // rawResponse is the answer to a connection that nobody serves.
-func rawResponse(p *problem) []byte {
+func (h *Server) rawResponse(p *problem) []byte {
 	none := http1.New(0)
-	a, body := p.answer()
+	a, body := p.answer(h.opts.ProblemBase)
 	a.Close, a.Length = true, len(body)
 	return append(none.AppendAnswer(nil, &a), body...)
 }

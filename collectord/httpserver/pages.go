@@ -53,17 +53,17 @@ func (c *conn) answerPage() {
 		word, status := c.server.health()
 		c.answer(&http1.Answer{Status: status, Type: "text/plain; charset=utf-8"}, []byte(word+"\n"))
 	case routeHealthMethod:
-		c.answerProblem(&problem{status: http.StatusMethodNotAllowed, code: CodeMethod, header: http1.Field{Name: "Allow", Value: "GET, HEAD"}})
+		c.answerProblem(&problem{code: CodeMethod, header: http1.Field{Name: "Allow", Value: "GET, HEAD"}})
 	case routeOtherMethod:
-		c.answerProblem(&problem{status: http.StatusMethodNotAllowed, code: CodeMethod, detail: "usages are posted", header: http1.Field{Name: "Allow", Value: "POST"}})
+		c.answerProblem(&problem{code: CodeMethod, detail: "usages are posted", header: http1.Field{Name: "Allow", Value: "POST"}})
 	case routeAdmin:
 		where := strings.Join(c.server.opts.AdminAddresses, ", ")
 		if where == "" {
 			where = "off"
 		}
-		c.answerProblem(&problem{status: http.StatusNotFound, code: CodeNotFound, detail: "the admin server answers that: admin.listen is " + where})
+		c.answerProblem(&problem{code: CodeNotFound, detail: "the admin server answers that: admin.listen is " + where})
 	default:
-		c.answerProblem(&problem{status: http.StatusNotFound, code: CodeNotFound, detail: "usages are posted to " + usagesPath})
+		c.answerProblem(&problem{code: CodeNotFound, detail: "usages are posted to " + usagesPath})
 	}
 }
 

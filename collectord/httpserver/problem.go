@@ -36,7 +36,6 @@ const (
 
 // problem is an answer that says what went wrong (RFC 9457).
 type problem struct {
-	status int
 	code   string
 	detail string
 	header http1.Field // one more, if its name is not empty
@@ -45,18 +44,23 @@ type problem struct {
 	members []byte // more members of the JSON object, or none
 }
 
+// DefaultProblemBase is a relative reference, so that it names no host.
+const DefaultProblemBase = "docs/problems.md"
+
 const problemType = "application/problem+json"
 
-// body is the problem as JSON. The detail is ours or holds offsets only, never
-// what a client sent.
-func (p *problem) body() []byte {
+func (p *problem) status() int { return statusByCode[p.code] }
+
+// body is the problem as JSON. Its type is a link to the paragraph about its code, in
+// the document at base. The detail never repeats what a client sent.
+func (p *problem) body(base string) []byte {
 	b, err := json.Marshal(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Code   string `json:"code"`
 		Detail string `json:"detail,omitempty"`
-	}{"about:blank", http.StatusText(p.status), p.status, p.code, p.detail})
+	}{base + "#" + p.code, http.StatusText(p.status()), p.status(), p.code, p.detail})
 	if err != nil {
 		return nil // strings and a number: it can't fail
 	}
@@ -68,17 +72,17 @@ func (p *problem) body() []byte {
 }
 
 // answer is the problem as an answer and its body.
-func (p *problem) answer() (a http1.Answer, body []byte) {
-	a = http1.Answer{Status: p.status, Type: problemType, Close: p.close}
+func (p *problem) answer(base string) (a http1.Answer, body []byte) {
+	a = http1.Answer{Status: p.status(), Type: problemType, Close: p.close}
 	if p.header.Name != "" {
 		a.More = []http1.Field{p.header}
 	}
-	return a, p.body()
+	return a, p.body(base)
 }
 
 // unavailable asks the client to come back.
 func unavailable(code, detail string) *problem {
-	return &problem{status: http.StatusServiceUnavailable, code: code, detail: detail, header: retryAfter()}
+	return &problem{code: code, detail: detail, header: retryAfter()}
 }
 
 // retryAfter asks each client to come back at another time.
@@ -88,7 +92,7 @@ func retryAfter() http1.Field {
 
 // badFraming answers what is not a request of HTTP, or not one thing.
 func badFraming(detail string) *problem {
-	return &problem{status: http.StatusBadRequest, code: CodeBadRequest, detail: detail, close: true}
+	return &problem{code: CodeBadRequest, detail: detail, close: true}
 }
 
 // badRequest answers what package http1 makes no request of.
@@ -96,12 +100,12 @@ func (h *Server) badRequest(f http1.Fault) *problem {
 	p := badFraming(f.Reason)
 	switch f.Kind {
 	case http1.TooLarge:
-		p.status, p.code = http.StatusRequestHeaderFieldsTooLarge, CodeHeaderSize
+		p.code = CodeHeaderSize
 		p.detail = fmt.Sprintf("a request's header has at most %d bytes (http.max_header)", h.opts.MaxHeader)
 	case http1.BadVersion:
-		p.status, p.code = http.StatusHTTPVersionNotSupported, CodeVersion
+		p.code = CodeVersion
 	case http1.Expectation:
-		p.status, p.code = http.StatusExpectationFailed, CodeExpectation
+		p.code = CodeExpectation
 	}
 	return p
 }
@@ -109,7 +113,7 @@ func (h *Server) badRequest(f http1.Fault) *problem {
 // tooSlow answers a request of which no more is waited for.
 func (h *Server) tooSlow() *problem {
 	return &problem{
-		status: http.StatusRequestTimeout, code: CodeTimeout, close: true,
+		code: CodeTimeout, close: true,
 		detail: fmt.Sprintf("the request must arrive at %d bytes a second or more (http.body_rate)", h.limits.Load().BodyRate),
 	}
 }

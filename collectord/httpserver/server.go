@@ -31,6 +31,10 @@ type Options struct {
 	IdempotencyWindow time.Duration
 	IdempotencyKeys   int
 
+	// ProblemBase is the address of docs/problems.md, which the type of a problem links
+	// to; default: its path in the source tree. RFC 9457, section 3.1.1, allows both.
+	ProblemBase string
+
 	// Whether the admin server answers a path, or nil; and where it listens. A 404 says so.
 	AdminServes    func(path string) bool
 	AdminAddresses []string
@@ -53,6 +57,9 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxRecords, 100_000)
 	set(&o.MaxInFlight, 16<<20)
 	set(&o.IdempotencyKeys, 1<<16)
+	if o.ProblemBase == "" {
+		o.ProblemBase = DefaultProblemBase
+	}
 	if o.IdempotencyWindow == 0 {
 		o.IdempotencyWindow = 10 * time.Minute
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -71,12 +70,12 @@ func (h *Server) claim(r *request) (*idDeriver, *problem) {
 		r.again = true
 	case underWay:
 		return nil, &problem{
-			status: http.StatusConflict, code: CodeInProgress, header: retryAfter(),
+			code: CodeInProgress, header: retryAfter(),
 			detail: "the first request with this Idempotency-Key has no answer yet",
 		}
 	default:
 		return nil, &problem{
-			status: http.StatusUnprocessableEntity, code: CodeMismatch,
+			code:   CodeMismatch,
 			detail: "the Idempotency-Key came with another body before; nothing was stored",
 		}
 	}
@@ -102,7 +101,7 @@ func (h *Server) appendProblem(err error) *problem {
 		return p
 	}
 	h.opts.Logger.Error("the log rejected usages that were checked: a fault of collectord (please report it)", "trouble", "internal", "error", err)
-	return &problem{status: http.StatusInternalServerError, code: CodeInternal, detail: "nothing was stored"}
+	return &problem{code: CodeInternal, detail: "nothing was stored"}
 }
 
 // logProblem is why the log takes nothing.
@@ -126,7 +125,7 @@ func (h *Server) admit(token string, n int, now time.Time) *problem {
 		return nil
 	}
 	return &problem{
-		status: http.StatusTooManyRequests, code: CodeRateLimited,
+		code:   CodeRateLimited,
 		detail: "more usages a second than http.rate or the token allows; nothing was stored",
 		header: http1.Field{Name: "Retry-After", Value: spread(wait)},
 	}

@@ -92,7 +92,7 @@ func (c *connection) exchange(ctx context.Context, request []byte) (a answer, er
 		c.counts.bytesReceived.Add(c.received)
 		c.received = 0
 	}()
-	// A deadline costs a call into the runtime's timers, so it is moved seldom.
+	// A deadline costs a call into the runtime's timers, so it is rarely moved.
 	if c.deadline.Sub(now) < c.timeout*7/8 {
 		c.deadline = now.Add(c.timeout)
 		if err := c.conn.SetDeadline(c.deadline); err != nil {
@@ -118,8 +118,8 @@ func (c *connection) exchange(ctx context.Context, request []byte) (a answer, er
 	return a, nil
 }
 
-// alive looks whether the other side has closed the connection, or said something
-// nobody asked for.
+// alive reports whether the other side has neither closed the connection nor sent
+// anything that was not asked for.
 func (c *connection) alive() bool {
 	alive := false
 	err := c.raw.Control(func(fd uintptr) {
@@ -130,8 +130,8 @@ func (c *connection) alive() bool {
 	return alive && err == nil
 }
 
-// reasonOf tells errors apart by what happened, not by address or port, so that
-// they can be counted.
+// reasonOf names what happened, without address or port, so that errors can be
+// counted.
 func reasonOf(err error) string {
 	var network net.Error
 	var errno syscall.Errno

@@ -15,8 +15,7 @@
 //   - With a Rate each request has a time at which it is due, computed from the
 //     start and its number, so that the pace can't drift. Latency counts from
 //     then, also where no connection was free: waiting is not omitted.
-//   - A usage counts as acknowledged only by a whole, well-formed answer that says
-//     so. Every usage taken up is in exactly one of acknowledged, rejected and failed.
+//   - A usage counts as acknowledged only by a whole, well-formed answer. Every usage taken up is in exactly one of acknowledged, rejected and failed.
 //   - No answer is read from a connection after one whose end is in doubt, or behind
 //     which more came than was asked for.
 //   - A repeated request has the same Idempotency-Key and the same bytes.

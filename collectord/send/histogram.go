@@ -13,7 +13,7 @@ import (
 type histogram struct {
 	counts [buckets]atomic.Int64
 	sum    atomic.Int64 // µs
-	most   atomic.Int64 // µs
+	max    atomic.Int64 // µs
 }
 
 const (
@@ -37,8 +37,8 @@ func (h *histogram) observe(d time.Duration) {
 	h.counts[bucket(uint64(us))].Add(1)
 	h.sum.Add(us)
 	for {
-		most := h.most.Load()
-		if us <= most || h.most.CompareAndSwap(most, us) {
+		longest := h.max.Load()
+		if us <= longest || h.max.CompareAndSwap(longest, us) {
 			return
 		}
 	}
@@ -62,10 +62,10 @@ func (h *histogram) quantile(q float64, n int64) float64 {
 	rank := int64(math.Ceil(q * float64(n)))
 	for i := range h.counts {
 		if rank -= h.counts[i].Load(); rank <= 0 {
-			return float64(min(int64(bound(i)), h.most.Load())) / 1000
+			return float64(min(int64(bound(i)), h.max.Load())) / 1000
 		}
 	}
-	return float64(h.most.Load()) / 1000
+	return float64(h.max.Load()) / 1000
 }
 
 func (h *histogram) summary() *Latency {
@@ -79,6 +79,6 @@ func (h *histogram) summary() *Latency {
 	return &Latency{
 		Mean: float64(h.sum.Load()) / float64(n) / 1000,
 		P50:  h.quantile(0.5, n), P90: h.quantile(0.9, n), P99: h.quantile(0.99, n), P999: h.quantile(0.999, n),
-		Max: float64(h.most.Load()) / 1000,
+		Max: float64(h.max.Load()) / 1000,
 	}
 }

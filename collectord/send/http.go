@@ -10,7 +10,7 @@ import (
 // Repeats wait a random time up to a bound that doubles each time ("full jitter").
 const (
 	firstBackoff = 100 * time.Millisecond
-	mostBackoff  = 10 * time.Second
+	maxBackoff   = 10 * time.Second
 )
 
 // client sends requests, one at a time, over a connection of its own.
@@ -18,7 +18,7 @@ type client struct {
 	run     *run
 	due     <-chan int64 // numbers of requests that are due; nil: take what is next
 	conn    *connection
-	parcels *parcels
+	batches *batcher
 	memory  []byte // of a body
 	request []byte
 	failed  int // dials in a row
@@ -29,7 +29,7 @@ func (c *client) send(ctx context.Context) {
 	p := c.run.plan
 	if c.due != nil {
 		for k := range c.due {
-			c.parcel(ctx, k, p.start.Add(p.due(k)))
+			c.sendBatch(ctx, k, p.start.Add(p.due(k)))
 		}
 		return
 	}
@@ -38,13 +38,13 @@ func (c *client) send(ctx context.Context) {
 		if n == 0 {
 			return
 		}
-		c.parcel(ctx, k, time.Now())
+		c.sendBatch(ctx, k, time.Now())
 	}
 }
 
-// parcel sends request k until it is answered for good, or must not be repeated.
+// sendBatch sends request k until it is answered for good, or must not be repeated.
 // Its latency counts from when it was due.
-func (c *client) parcel(ctx context.Context, k int64, due time.Time) {
+func (c *client) sendBatch(ctx context.Context, k int64, due time.Time) {
 	counts, usages := c.run.counts, c.run.plan.size(k)
 	counts.sent.Add(usages)
 	c.make(k)
@@ -85,8 +85,8 @@ func (c *client) parcel(ctx context.Context, k int64, due time.Time) {
 	}
 }
 
-// note counts an answer, or that there is none, and the codes it names, and
-// returns how many usages it says were rejected.
+// note counts an answer, or that there is none, and the codes it names. It returns how
+// many usages were rejected.
 func (c *client) note(a answer, err error) (rejected int64) {
 	counts := c.run.counts
 	if err != nil {
@@ -98,7 +98,7 @@ func (c *client) note(a answer, err error) (rejected int64) {
 		return 0 // all are stored
 	}
 	report := parseReport(a.body)
-	if report.Code != "" { // a problem; of its usages it may name some, too
+	if report.Code != "" { // a problem, which may name some of its usages
 		counts.code(report.Code, 1)
 		return report.Rejected
 	}
@@ -108,8 +108,8 @@ func (c *client) note(a answer, err error) (rejected int64) {
 	return report.Rejected
 }
 
-// pause waits before a repeat, and reports whether there may be one: not where it
-// would come after the time that is left, or ctx ends.
+// pause waits before a repeat. It reports false if the repeat would come after the time
+// that is left, or if ctx ends.
 func (c *client) pause(ctx context.Context, attempt int, least, left time.Duration) bool {
 	wait := max(backoff(attempt), least)
 	return wait < left && sleep(ctx, wait)
@@ -124,7 +124,7 @@ func (c *client) rest(ctx context.Context) {
 
 // make makes request k, whose memory lasts until the next.
 func (c *client) make(k int64) {
-	body := c.parcels.body(&c.memory, k)
+	body := c.batches.body(&c.memory, k)
 	b := append(c.request[:0], c.run.head...)
 	if c.run.key != "" {
 		b = append(b, "Idempotency-Key: "...)
@@ -141,7 +141,7 @@ func (c *client) make(k int64) {
 
 // backoff is how long to wait after so many repeats; fewer than none is shorter.
 func backoff(attempt int) time.Duration {
-	limit := min(firstBackoff<<max(min(attempt, 16), 0)>>max(min(-attempt, 16), 0), mostBackoff)
+	limit := min(firstBackoff<<max(min(attempt, 16), 0)>>max(min(-attempt, 16), 0), maxBackoff)
 	return rand.N(limit)
 }
 

@@ -28,8 +28,7 @@ const (
 	maxDatagram    = 65_507 // what IPv4 leaves for the payload of a datagram
 )
 
-// Options say what is sent where. The zero value of each field stands for its
-// default.
+// Options are what is sent, where and how. A zero field stands for its default.
 type Options struct {
 	// Target is http://host:port, https://host:port, udp://host:port or
 	// unix:/path; without a path /api/usages is meant. Default DefaultTarget.
@@ -60,16 +59,16 @@ type Options struct {
 	Token string      // bearer token
 	TLS   *tls.Config // for https
 
-	// RetryFor is how long a request is repeated that got no answer, or one that
-	// says to come again. Default: it is sent once, without a key.
+	// RetryFor is how long a request is repeated that got no answer, or a temporary
+	// failure. Default: it is sent once, without a key.
 	RetryFor time.Duration
 	// Key is what the Idempotency-Key of request k begins with; "-k" follows.
 	// Default, if RetryFor is set: 128 random bits. A run with the key, the
 	// usages and the batches of one before is its repetition as a whole.
 	Key string
 
-	// Progress, if set, hears a few times a second how far the run is: usages,
-	// or milliseconds where only time ends it.
+	// Progress, if set, is called a few times a second with how far the run is, in
+	// usages, or in milliseconds where only time ends it.
 	Progress func(done, total int64)
 }
 
@@ -103,11 +102,11 @@ func (o Options) check(t target) error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	most, what := maxConnections, "connections"
+	limit, what := maxConnections, "connections"
 	if t.udp() {
-		most, what = maxSockets, "sockets"
+		limit, what = maxSockets, "sockets"
 	}
-	wrong(o.Connections < 0 || o.Connections > most, "%d connections: at most %d %s", o.Connections, most, what)
+	wrong(o.Connections < 0 || o.Connections > limit, "%d connections: at most %d %s", o.Connections, limit, what)
 	wrong(o.Batch < 0 || o.Batch > maxBatch, "a batch of %d: at most %d usages", o.Batch, maxBatch)
 	wrong(o.Prepared < 0 || o.Prepared > maxPrepared, "%d prepared: at most %d", o.Prepared, maxPrepared)
 	wrong(o.Count < 0 || o.Duration < 0 || o.Timeout < 0 || o.RetryFor < 0, "a count or a time is negative")

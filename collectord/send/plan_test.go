@@ -9,7 +9,7 @@ import (
 
 func TestThePaceIsExactOverAnySpanAndDoesNotDrift(t *testing.T) {
 	for _, rate := range []float64{1, 3, 1000, 4999, 20_000, 250_000, 1e6} {
-		s := schedule{rate: rate, batch: 1}
+		s := schedule{rate: rate, batchSize: 1}
 		for _, from := range []time.Duration{0, time.Second, time.Hour, 30 * 24 * time.Hour} {
 			for range 100 {
 				from += time.Duration(rand.Int64N(int64(time.Second)))
@@ -35,7 +35,7 @@ func TestThePaceIsExactOverAnySpanAndDoesNotDrift(t *testing.T) {
 func TestARateAndADurationAreACount(t *testing.T) {
 	for _, c := range []struct {
 		o               Options
-		usages, parcels int64
+		usages, batches int64
 	}{
 		{Options{Rate: 1000, Duration: 2 * time.Second, Batch: 1}, 2000, 2000},
 		{Options{Rate: 3, Duration: time.Second, Batch: 1}, 3, 3},
@@ -45,15 +45,15 @@ func TestARateAndADurationAreACount(t *testing.T) {
 		{Options{Count: 10, Batch: 5}, 10, 2},
 	} {
 		p := newPlan(c.o)
-		if p.usages != c.usages || p.parcels != c.parcels {
-			t.Errorf("%+v: %d usages in %d parcels", c.o, p.usages, p.parcels)
+		if p.usages != c.usages || p.batches != c.batches {
+			t.Errorf("%+v: %d usages in %d batches", c.o, p.usages, p.batches)
 		}
 		sum := int64(0)
-		for k := range p.parcels {
+		for k := range p.batches {
 			sum += p.size(k)
 		}
 		if sum != c.usages {
-			t.Errorf("%+v: the parcels hold %d", c.o, sum)
+			t.Errorf("%+v: the batches hold %d", c.o, sum)
 		}
 	}
 }

@@ -22,9 +22,9 @@ type run struct {
 	key      string // of requests, without their number
 }
 
-// Run sends what o says, until all is sent, the time is over, or ctx ends: then
-// requests under way are still answered. The error is that the options are wrong
-// or nothing could be sent at all; what came of the usages is in the Summary.
+// Run sends what the options ask for, until all is sent, the time is over, or ctx ends.
+// It waits for answers to requests that were sent. The Summary has the outcome of the
+// usages; the error is that the options are wrong, or that nothing could be sent.
 func Run(ctx context.Context, o Options) (Summary, error) {
 	o = o.withDefaults()
 	t, err := parseTarget(o.Target)
@@ -73,7 +73,7 @@ func (r *run) overUDP(ctx context.Context) (took time.Duration, err error) {
 	wg.Wait()
 	took = time.Since(r.plan.start)
 	for _, s := range sockets {
-		errs = append(errs, s.lastWord())
+		errs = append(errs, s.lastError())
 	}
 	return took, errors.Join(errs...)
 }
@@ -89,7 +89,7 @@ func (r *run) overHTTP(ctx context.Context) (took time.Duration, err error) {
 	}
 	clients := make([]*client, r.opts.Connections)
 	for i := range clients {
-		clients[i] = &client{run: r, conn: &connection{target: r.target, tls: secure, timeout: r.opts.Timeout, counts: r.counts}, parcels: r.parcels()}
+		clients[i] = &client{run: r, conn: &connection{target: r.target, tls: secure, timeout: r.opts.Timeout, counts: r.counts}, batches: r.newBatcher()}
 	}
 	if err := connect(ctx, clients); err != nil && r.opts.RetryFor == 0 {
 		return 0, err
@@ -112,14 +112,14 @@ func (r *run) overHTTP(ctx context.Context) (took time.Duration, err error) {
 // connect makes the connections before the first request is due, several at a
 // time. It fails if there is not a single one: others may come later.
 func connect(ctx context.Context, clients []*client) error {
-	const atOnce = 16
+	const parallel = 16
 	var failed error
 	var connected bool
 	var mu sync.Mutex // guards both
 	var wg sync.WaitGroup
-	for first := range min(atOnce, len(clients)) {
+	for first := range min(parallel, len(clients)) {
 		wg.Go(func() {
-			for i := first; i < len(clients); i += atOnce {
+			for i := first; i < len(clients); i += parallel {
 				err := clients[i].conn.dial(ctx)
 				mu.Lock()
 				connected, failed = connected || err == nil, errors.Join(failed, err)
@@ -137,8 +137,7 @@ func connect(ctx context.Context, clients []*client) error {
 	return fmt.Errorf("no connection: %w", failed)
 }
 
-// begin starts the clock, and tells of the progress until the function it returns
-// is called.
+// begin starts the clock, and reports progress until the function it returns is called.
 func (r *run) begin() (end func()) {
 	r.plan.start = time.Now()
 	if r.opts.Progress == nil {

@@ -135,7 +135,7 @@ func TestARepeatWaitsForRetryAfterOrIsNotMade(t *testing.T) {
 		}
 	}
 	for attempt := -10; attempt < 100; attempt++ {
-		if d := backoff(attempt); d < 0 || d > mostBackoff {
+		if d := backoff(attempt); d < 0 || d > maxBackoff {
 			t.Errorf("%v after %d repeats", d, attempt)
 		}
 	}
@@ -175,7 +175,7 @@ func TestWhatARunSendsFollowsFromItsOptions(t *testing.T) {
 	} {
 		o.Seed, o.From = 7, time.UnixMilli(1_800_000_000_000)
 		one, two := sent(o), sent(o)
-		if !slices.Equal(one, two) || len(one) != int(newPlan(o.withDefaults()).parcels) {
+		if !slices.Equal(one, two) || len(one) != int(newPlan(o.withDefaults()).batches) {
 			t.Errorf("%+v: %d requests, then %d, not the same", o, len(one), len(two))
 		}
 		if o.Seed++; slices.Equal(one, sent(o)) {

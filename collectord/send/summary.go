@@ -38,14 +38,14 @@ type Summary struct {
 	Errors   map[string]int64 `json:"errors"`   // why there was no answer
 }
 
-// Complete reports whether all that was to be sent is acknowledged or, by UDP,
-// was taken by the kernel, with nobody heard to refuse it.
+// Complete reports whether all that was to be sent was acknowledged or, by UDP, taken
+// by the kernel without an error.
 func (s Summary) Complete() bool {
 	return s.UsagesRejected+s.UsagesFailed+s.UsagesUnsent == 0 && (s.Datagrams == 0 || len(s.Errors) == 0)
 }
 
-// maxReasons bounds how many codes and errors are told apart: a server could make
-// up any number.
+// maxReasons bounds how many codes and errors are counted each by itself: a server could
+// make up any number.
 const maxReasons = 100
 
 // counts are the sums of all workers.
@@ -98,13 +98,13 @@ func (c *counts) summary(t target, took time.Duration) Summary {
 			s.Statuses[strconv.Itoa(status)] = n
 		}
 	}
-	usages, parcels := s.UsagesAcknowledged, s.Requests
+	usages, sent := s.UsagesAcknowledged, s.Requests
 	if t.udp() {
-		usages, parcels = s.UsagesSent, s.Datagrams
+		usages, sent = s.UsagesSent, s.Datagrams
 	}
 	if took > 0 {
 		s.UsagesPerSecond = float64(usages) / took.Seconds()
-		s.RequestsPerSecond = float64(parcels) / took.Seconds()
+		s.RequestsPerSecond = float64(sent) / took.Seconds()
 	}
 	return s
 }

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	together    = 64  // datagrams a system call sends
-	offloaded   = 512 // the same with Offload
-	maxSegments = 64  // datagrams the kernel cuts out of one message (UDP_MAX_SEGMENTS of older kernels)
+	datagramsPerCall    = 64  // datagrams a system call sends
+	maxDatagramsPerCall = 512 // the same with Offload
+	maxSegments         = 64  // datagrams the kernel cuts out of one message (UDP_MAX_SEGMENTS of older kernels)
 )
 
 // mmsghdr is struct mmsghdr of sendmmsg(2).
@@ -44,17 +44,17 @@ type socket struct {
 	raw     syscall.RawConn
 	plan    *plan
 	counts  *counts
-	parcels *parcels
-	offload bool // not any more where the kernel, or the way, has no use for it
+	batches *batcher
+	offload bool // until the kernel, or the route, refuses it
 
 	// by datagram
-	iovecs [offloaded]unix.Iovec
-	usages [offloaded]int64
-	memory [offloaded][]byte
+	iovecs [maxDatagramsPerCall]unix.Iovec
+	usages [maxDatagramsPerCall]int64
+	memory [maxDatagramsPerCall][]byte
 	// by message
-	headers  [offloaded]mmsghdr
-	controls [offloaded]segmentSize
-	messages [offloaded]message
+	headers  [maxDatagramsPerCall]mmsghdr
+	controls [maxDatagramsPerCall]segmentSize
+	messages [maxDatagramsPerCall]message
 
 	// of the call under way; send is made once, since a closure costs memory
 	from, to, sent int
@@ -67,7 +67,7 @@ func (r *run) dialUDP(ctx context.Context) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{conn: c.(*net.UDPConn), plan: r.plan, counts: r.counts, parcels: r.parcels(), offload: r.opts.Offload} //nolint:forcetypeassert // what DialContext returns for udp
+	s := &socket{conn: c.(*net.UDPConn), plan: r.plan, counts: r.counts, batches: r.newBatcher(), offload: r.opts.Offload} //nolint:forcetypeassert // what DialContext returns for udp
 	if s.raw, err = s.conn.SyscallConn(); err != nil {
 		c.Close()
 		return nil, err
@@ -82,12 +82,12 @@ func (r *run) dialUDP(ctx context.Context) (*socket, error) {
 
 // run sends what is due until there is no more.
 func (s *socket) run(ctx context.Context) error {
-	most := int64(together)
+	limit := int64(datagramsPerCall)
 	if s.offload {
-		most = offloaded
+		limit = maxDatagramsPerCall
 	}
 	for ctx.Err() == nil {
-		k, n, wait := s.plan.claim(most)
+		k, n, wait := s.plan.claim(limit)
 		if n == 0 {
 			if wait == 0 {
 				return nil
@@ -96,7 +96,7 @@ func (s *socket) run(ctx context.Context) error {
 			continue
 		}
 		for i := range int(n) {
-			body := s.parcels.body(&s.memory[i], k+int64(i))
+			body := s.batches.body(&s.memory[i], k+int64(i))
 			s.iovecs[i].Base = unsafe.SliceData(body)
 			s.iovecs[i].SetLen(len(body))
 			s.usages[i] = s.plan.size(k + int64(i))
@@ -111,12 +111,12 @@ func (s *socket) run(ctx context.Context) error {
 	return nil
 }
 
-// lastWord waits a moment for the refusal of the last datagrams, which no call
-// after them could tell of.
-func (s *socket) lastWord() error {
+// lastError waits a moment for the refusal of the last datagrams: no later call would
+// return it.
+func (s *socket) lastError() error {
 	return s.raw.Control(func(fd uintptr) {
 		const wait = 20                       // ms; on the same host it is there at once
-		fds := []unix.PollFd{{Fd: int32(fd)}} // errors are always told
+		fds := []unix.PollFd{{Fd: int32(fd)}} // errors are always polled for
 		if n, err := unix.Poll(fds, wait); n == 0 || err != nil {
 			return
 		}
@@ -162,14 +162,13 @@ func (s *socket) pack(from, to int) (n int) {
 }
 
 // sendAll sends the first n messages and returns with which datagram to go on.
-// What the kernel refuses is counted by its reason. That nobody listens is told of
-// an earlier datagram, by the next call.
+// What the kernel refuses is counted by its reason. The call after a datagram returns
+// that nobody listens.
 func (s *socket) sendAll(n int) (next int, err error) {
 	alone := false
 	for s.from = 0; s.from < n; {
-		// sendmmsg keeps an error to itself when it sent something before it. If
-		// there was one, the next message goes alone, so that what comes of it is
-		// heard by the call after that.
+		// sendmmsg hides an error behind a message that it sent. After one, the next
+		// message goes alone, so that its error is returned.
 		s.to = n
 		if alone {
 			s.to = s.from + 1
@@ -226,13 +225,13 @@ func (s *socket) sendmmsg(fd uintptr) bool {
 
 // checkDatagrams refuses what fits into no datagram, before anything is sent.
 func (r *run) checkDatagrams() error {
-	p := r.parcels()
+	p := r.newBatcher()
 	last := int64(1)
 	if r.opts.Payload != nil { // after as many datagrams as there are usages they repeat
 		last = int64(len(r.opts.Payload.usages))
 	}
 	var memory []byte
-	for k := range min(last, r.plan.parcels) {
+	for k := range min(last, r.plan.batches) {
 		if n := len(p.body(&memory, k)); n > maxDatagram {
 			return fmt.Errorf("datagram %d would have %d bytes, at most %d fit: send fewer usages in each", k, n, maxDatagram)
 		}

@@ -46,7 +46,7 @@ func TestDatagramsHoldTheUsagesTheyAreToHoldTheSameEachTime(t *testing.T) {
 		{Count: 7, Batch: 2, Payload: &Payload{usages: [][]byte{[]byte(`{"a":1}`), []byte(`{"b":22}`), []byte(`{"c":333}`)}}},
 	} {
 		o.Target, o.Seed = "udp://"+c.LocalAddr().String(), 7
-		n := int(newPlan(o.withDefaults()).parcels)
+		n := int(newPlan(o.withDefaults()).batches)
 		var runs [2][]string
 		for i := range runs {
 			s := mustRun(t, o)

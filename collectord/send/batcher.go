@@ -1,7 +1,7 @@
 package send
 
-// parcels makes the bodies of requests and datagrams. A worker has its own.
-type parcels struct {
+// batcher makes the bodies of requests and datagrams. A worker has its own.
+type batcher struct {
 	source source
 	plan   *plan
 	form   form
@@ -11,7 +11,7 @@ type parcels struct {
 	plain    []byte   // memory for what is then coded
 }
 
-// form is how several usages are put together.
+// form is how several usages are put datagramsPerCall.
 type form struct{ before, between, after string }
 
 func formOf(o Options, t target) form {
@@ -24,25 +24,25 @@ func formOf(o Options, t target) form {
 	return form{}
 }
 
-func (r *run) parcels() *parcels {
-	return &parcels{source: r.opts.source(), plan: r.plan, form: formOf(r.opts, r.target), coder: newCoder(r.opts.Compress), prepared: r.prepared}
+func (r *run) newBatcher() *batcher {
+	return &batcher{source: r.opts.source(), plan: r.plan, form: formOf(r.opts, r.target), coder: newCoder(r.opts.Compress), prepared: r.prepared}
 }
 
 // prepare makes the bodies that are then sent over and over.
 func (r *run) prepare() {
-	p := r.parcels()
+	p := r.newBatcher()
 	var prepared [][]byte
-	for k := range min(int64(r.opts.Prepared), r.plan.parcels) {
+	for k := range min(int64(r.opts.Prepared), r.plan.batches) {
 		var memory []byte
 		prepared = append(prepared, p.body(&memory, k))
 	}
 	r.prepared = prepared
 }
 
-// body returns the body of parcel k, in the memory given unless it is prepared.
-func (p *parcels) body(memory *[]byte, k int64) []byte {
+// body returns the body of batch k, in the memory given unless it is prepared.
+func (p *batcher) body(memory *[]byte, k int64) []byte {
 	size := p.plan.size(k)
-	if len(p.prepared) > 0 && size == p.plan.batch {
+	if len(p.prepared) > 0 && size == p.plan.batchSize {
 		return p.prepared[k%int64(len(p.prepared))]
 	}
 	into := memory
@@ -50,7 +50,7 @@ func (p *parcels) body(memory *[]byte, k int64) []byte {
 		into = &p.plain
 	}
 	b := append((*into)[:0], p.form.before...)
-	first := k * p.plan.batch
+	first := k * p.plan.batchSize
 	for i := range size {
 		if i > 0 {
 			b = append(b, p.form.between...)

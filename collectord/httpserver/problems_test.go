@@ -1,0 +1,45 @@
+package httpserver
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/problems.md anew")
+
+// TestEveryProblemHasItsParagraph holds docs/problems.md against the table of kinds.
+func TestEveryProblemHasItsParagraph(t *testing.T) {
+	const path = "../../docs/problems.md"
+	var b strings.Builder
+	b.WriteString(`# Problems
+
+What the HTTP server rejects, it answers with a problem ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)):
+
+` + "```json" + `
+{"type":"` + DefaultProblemBase + `#not_an_object","title":"Bad Request","status":400,"code":"not_an_object","detail":"…"}
+` + "```" + `
+
+- ` + "`code`" + ` is stable: programs compare it. ` + "`type`" + ` links to its paragraph on this page; ` + "`http.problem_base`" + ` is where your
+  clients find the page.
+- ` + "`detail`" + ` gives the reason and, for a body, the offset of the first wrong byte (decoded, from 0). It never repeats what
+  was sent.
+- A problem about a batch also has ` + "`accepted`, `rejected`" + ` and ` + "`errors`" + `, as the answer 200 has.
+- 409, 429 and 503 have ` + "`Retry-After`" + `. The other problems last until the request is changed.
+
+`)
+	for _, k := range ProblemKinds() {
+		fmt.Fprintf(&b, "## %s\n\n**%d.** %s %s\n\n", k.Code, k.Status, k.Meaning, k.Advice)
+	}
+	want := strings.TrimSuffix(b.String(), "\n")
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if is, err := os.ReadFile(path); err != nil || string(is) != want {
+		t.Errorf("%s is not what the table of problems has (go test ./collectord/httpserver -run Paragraph -update mends it): %v", path, err)
+	}
+}

@@ -1,0 +1,97 @@
+package shipper
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+
+	"collectord/shipper/bucket/s3test"
+	"collectord/wal"
+)
+
+// TestADamagedCopyIsReplacedUnderObjectLock has a MinIO that keeps every version for a
+// day. What is damaged gets a new version, and the damaged one stays.
+func TestADamagedCopyIsReplacedUnderObjectLock(t *testing.T) {
+	t.Parallel()
+	ctx, endpoint := t.Context(), s3test.MinIO(t)
+	name, client := s3test.MakeBucket(t, endpoint, true), s3test.Client(t, endpoint)
+	mode, days, unit := minio.Compliance, uint(1), minio.Days
+	if err := client.SetBucketObjectLockConfig(ctx, name, &mode, &days, &unit); err != nil {
+		t.Fatal(err)
+	}
+	l := openLog(t, t.TempDir())
+	s := startWith(t, l, testS3(t, endpoint, name+"/data"), Options{Limits: Limits{Keep: time.Hour}})
+	if err := l.Append(ctx, wal.Record{Usage: []byte(`{"n":1}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Seal(ctx); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is shipped and kept", func() bool { return l.Stats().KeptSegments == 1 })
+
+	object := onlyObject(t, client, name)
+	whole := content(t, client, name, object.Key)
+	stat, err := client.StatObject(ctx, name, object.Key, minio.StatObjectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := whole[:len(whole)/2]
+	if _, err := client.PutObject(ctx, name, object.Key, bytes.NewReader(half), int64(len(half)), minio.PutObjectOptions{UserMetadata: stat.UserMetadata}); err != nil {
+		t.Fatal(err)
+	}
+	s.SetLimits(Limits{Keep: time.Millisecond})
+	until(t, "it is replaced, looked at and released", func() bool { return l.Stats().KeptSegments == 0 && s.Stats().Reshipped == 1 })
+	drain(t, s, 0)
+
+	if now := content(t, client, name, object.Key); !bytes.Equal(now, whole) {
+		t.Errorf("the newest version has %d bytes, and other ones than was shipped (%d)", len(now), len(whole))
+	}
+	sizes := ""
+	for v := range client.ListObjectsIter(ctx, name, minio.ListObjectsOptions{Prefix: object.Key, WithVersions: true}) {
+		if v.Err != nil {
+			t.Fatal(v.Err)
+		}
+		sizes += fmt.Sprint(v.Size, " ")
+	}
+	if want := fmt.Sprint(len(whole), " ", len(half), " ", len(whole), " "); sizes != want {
+		t.Errorf("versions of %s bytes, want %s: each is to stay", sizes, want)
+	}
+	onlyObject(t, client, name) // nothing was stored beside it
+}
+
+// onlyObject is the one object with usages in a bucket.
+func onlyObject(t *testing.T, c *minio.Client, name string) (object minio.ObjectInfo) {
+	t.Helper()
+	n := 0
+	for o := range c.ListObjectsIter(t.Context(), name, minio.ListObjectsOptions{Recursive: true}) {
+		if o.Err != nil {
+			t.Fatal(o.Err)
+		}
+		if strings.Contains(o.Key, "/dt=") {
+			object, n = o, n+1
+		}
+	}
+	if n != 1 {
+		t.Fatalf("%d objects, want 1", n)
+	}
+	return object
+}
+
+func content(t *testing.T, c *minio.Client, name, key string) []byte {
+	t.Helper()
+	o, err := c.GetObject(t.Context(), name, key, minio.GetObjectOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	b, err := io.ReadAll(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
