@@ -46,7 +46,7 @@ func commandSituations(situations map[string][]situation) {
 		{name: "help of a group", args: "wal", says: "verify      Read every segment", never: "--udp-listen"},
 		{name: "whole sentences", args: "run --help", says: "Whether clients may send without a token or certificate\n"},
 		{name: "examples", args: "cat --help", says: "collectord cat --from 2h"},
-		{name: "help of a command", args: "help ship", says: "stop\nthe daemon first."},
+		{name: "help of a command", args: "help ship", says: "Stop the daemon first: "},
 		{name: "a page with tables", args: "man", says: "\n.TP\n.B missing\na gap below"},
 		{name: "completion", args: "completion bash", says: "__start_collectord"},
 		{name: "values complete", args: "__complete run --log-level d", says: "debug\n"},
