@@ -51,13 +51,14 @@ func documents(t *testing.T) map[string]*document {
 		if err != nil {
 			t.Fatal(err)
 		}
-		d := readDocument(strings.TrimPrefix(path.Join("docs", file), "../"), string(text))
+		d := readDocument(t, strings.TrimPrefix(path.Join("docs", file), "../"), string(text))
 		all[d.path] = d
 	}
 	return all
 }
 
-func readDocument(name, text string) *document {
+func readDocument(t *testing.T, name, text string) *document {
+	t.Helper()
 	d := &document{path: name, text: text, labels: map[string]link{}}
 	var prose strings.Builder
 	for line := range strings.Lines(fence.ReplaceAllString(text, "")) {
@@ -70,6 +71,9 @@ func readDocument(name, text string) *document {
 		d.anchors = append(d.anchors, slug(h[1]))
 	}
 	for _, m := range definition.FindAllStringSubmatch(d.prose, -1) {
+		if _, twice := d.labels[m[1]]; twice {
+			t.Errorf("%s: [%s] is defined twice", name, m[1])
+		}
 		d.labels[m[1]] = link{m[2], m[3]}
 	}
 	words := codeSpan.ReplaceAllString(definition.ReplaceAllString(d.prose, ""), "`code`")
