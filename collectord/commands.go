@@ -29,9 +29,9 @@ const firstSteps = `  # Start it with data and objects in ./var, send a usage, o
   collectord config example >collectord.yaml
   collectord config check --config collectord.yaml
 
-  # See why nothing is shipped: what fails and since when (without systemd: on standard error), and what waits
+  # See whether it is fine, and why nothing is shipped: what fails and since when, and what waits
+  collectord status
   journalctl --unit collectord --priority warning
-  systemctl status collectord
   collectord wal ls
 
   # Find damaged segments on this host, and in the bucket

@@ -64,7 +64,7 @@ func TestExamplesCanBeTyped(t *testing.T) {
 				t.Errorf("%s: %s%v", c.CommandPath(), line, err)
 			}
 		}
-		if slices.Contains([]string{"cat", "audit", "ship", "send", "wal", "fleet", "run"}, c.Name()) && !c.HasExample() {
+		if slices.Contains([]string{"cat", "audit", "ship", "send", "wal", "fleet", "run", "status"}, c.Name()) && !c.HasExample() {
 			t.Errorf("%s has no example", c.CommandPath())
 		}
 	})
@@ -96,7 +96,7 @@ func TestFlagsAreWhereTheyAreUsed(t *testing.T) {
 			}
 		})
 	})
-	for _, path := range []string{"wal ls", "ship", "audit", "cat", "fleet"} {
+	for _, path := range []string{"wal ls", "ship", "audit", "cat", "fleet", "status"} {
 		if c, _, err := root.Find(strings.Fields(path)); err != nil || c.Flag("data-dir") == nil {
 			t.Errorf("%s has no --data-dir", path)
 		}

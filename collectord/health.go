@@ -2,9 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"sync/atomic"
-	"time"
 
 	"collectord/collectord/admin"
 	"collectord/collectord/httpserver"
@@ -18,6 +16,7 @@ import (
 type health struct {
 	reload   *reloader
 	lines    func() admin.LoggerSnapshot
+	troubles func() map[string]bool
 	parts    atomic.Pointer[parts] // nil while starting
 	stopping atomic.Bool
 }
@@ -37,7 +36,7 @@ func (h *health) snapshot() (admin.Snapshot, bool) {
 		return admin.Snapshot{}, false
 	}
 	s := snapshot(p.log, p.ship, p.web, p.udp, h.reload)
-	s.Logger = h.lines()
+	s.Logger, s.Troubles = h.lines(), h.troubles()
 	return s, true
 }
 
@@ -45,10 +44,10 @@ func (h *health) snapshot() (admin.Snapshot, bool) {
 func (h *health) reasons() (why []string) {
 	p := h.parts.Load()
 	if p == nil {
-		return []string{"starting"}
+		return []string{admin.ReadyStarting}
 	}
 	if h.stopping.Load() {
-		why = append(why, "draining")
+		why = append(why, admin.ReadyDraining)
 	}
 	if err := p.log.Full(); err != nil && !errors.Is(err, wal.ErrClosed) {
 		why = append(why, err.Error())
@@ -57,17 +56,13 @@ func (h *health) reasons() (why []string) {
 }
 
 // putAside lists what the log put aside, for people to see to.
-func (h *health) putAside() (all []string) {
+func (h *health) putAside() (all []admin.PutAside) {
 	p := h.parts.Load()
 	if p == nil {
 		return nil
 	}
 	for _, a := range p.log.PutAside() {
-		line := fmt.Sprintf("%q", a.Path) // a stranger may have named it
-		if a.Why != "" {
-			line += fmt.Sprintf(": %q", a.Why)
-		}
-		all = append(all, line)
+		all = append(all, admin.PutAside{Path: a.Path, Reason: a.Why})
 	}
 	return all
 }
@@ -79,17 +74,4 @@ func (h *health) stuck() error {
 		return nil
 	}
 	return errors.Join(p.log.Alive(), p.ship.Alive(), p.web.Alive())
-}
-
-// statusLines returns what tells of the time since it was called before.
-func (h *health) statusLines() func() string {
-	before, _ := h.snapshot()
-	at := time.Now()
-	return func() string {
-		snapshot, _ := h.snapshot()
-		now := time.Now()
-		line := statusLine(before, snapshot, max(time.Millisecond, now.Sub(at)), h.reasons())
-		before, at = snapshot, now
-		return line
-	}
 }

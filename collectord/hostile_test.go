@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/spf13/cobra"
 
+	"collectord/collectord/admin"
 	"collectord/shipper/bucket"
 	"collectord/wal"
 )
@@ -109,6 +111,29 @@ func makeHostileLog(t *testing.T, dir string) (segment string) {
 	return segment
 }
 
+// hostileStatus is what a daemon says in whose every text there is something hostile.
+func hostileStatus(t *testing.T) string {
+	t.Helper()
+	of := map[string]uint64{stranger: 1}
+	at := time.Now()
+	s := admin.Status{
+		Version: stranger, Node: stranger, LogID: stranger, Verdict: stranger, Summary: stranger, Unready: []string{stranger},
+		Reasons:     []admin.Reason{{Text: stranger}, {Verdict: stranger, Name: stranger, Text: stranger, Advice: stranger}},
+		Sources:     []admin.SourceStatus{{Source: stranger, Rejected: of, Dropped: of}},
+		Destination: admin.Destination{Where: stranger, FailingSince: &at, Error: &admin.ErrorStatus{Kind: stranger, Text: stranger, Advice: stranger}},
+		Uploads:     admin.UploadStatus{Failures: of},
+		Troubles:    []admin.Trouble{{Name: stranger, Message: stranger, Error: stranger, Advice: stranger}},
+		PutAside:    []admin.PutAside{{Path: stranger, Reason: stranger}},
+		Ledger:      admin.LedgerStatus{HTTP: admin.SourceLedger{Rejected: of, Dropped: of}},
+		Clients:     []admin.ClientSeen{{Name: stranger}},
+	}
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // TestNothingThatStrangersWroteControlsTheTerminal runs every command that there is on
 // a hostile bucket, log, configuration and server.
 func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
@@ -127,6 +152,8 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 	}))
 	defer server.Close()
 
+	answering(http.StatusOK, hostileStatus(t))(t, dir)
+
 	plain, name := []string{"--config", config}, strings.TrimRight(stranger, "\x00")
 	invocations := map[string][][]string{
 		"collectord audit":           {plain, {"--config", config, "--deep"}, {"--config", config, "--deep", "--json"}, {"--config", strange}, {name}},
@@ -142,6 +169,7 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 		"collectord run":             {{"--config", strange}, {name}},
 		"collectord send":            {{server.URL, "--count", "3"}, {name}, {server.URL, "--count", "1", "--json"}},
 		"collectord ship":            {{"--config", config, "--patience", "300ms"}, {"--config", strange}},
+		"collectord status":          {{"--config", config, "--admin-listen", "unix:" + dir + "/admin.sock"}, {"--config", config, "--admin-listen", "unix:" + dir + "/admin.sock", "--json"}, {"--config", config, "--check"}, {"--config", strange}, {name}},
 		"collectord token":           {{name}},
 		"collectord token new":       {{"a"}, {name}},
 		"collectord version":         {{}},

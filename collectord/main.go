@@ -90,6 +90,10 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 		}
 		return text, exitError
 	}
+	var done checkedStatus
+	if errors.As(err, &done) {
+		return "", int(done)
+	}
 	text = errorText(err)
 	if errors.Is(err, wal.ErrVersion) && cmd.CommandPath() == runPath { // nothing changes that but people
 		return text, exitBadConfig
@@ -115,7 +119,7 @@ Exit status: 0 fine; 1 an error; 2 what was checked is not as it should be; 78 r
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(caught), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
+	root.AddCommand(runCommand(caught), statusCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.SetVersionTemplate("{{.Version}}\n")
 	return finished(root)

@@ -103,10 +103,14 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	stopWithin := func() time.Duration { return allOf(reload.config().Shutdown) }
 	caught.serving.Store(&stopWithin)
 	failed := make(chan error, len(listening.http)+len(listening.admin))
-	state := &health{reload: reload, lines: v.queue.snapshot}
+	state := &health{reload: reload, lines: v.queue.snapshot, troubles: v.troubles.isOpen}
+	monitor := admin.NewMonitor(admin.MonitorOptions{
+		Version: version, Node: cfg.Node, Began: began,
+		Snapshot: state.snapshot, Ready: state.reasons, Troubles: v.troubles.open, PutAside: state.putAside,
+	})
 	files := countDescriptors(len(listening.http))
 	adminServer := admin.New(admin.Options{
-		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck, PutAside: state.putAside,
+		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck, Status: monitor.Status,
 		MaxConnections: files.admins(maxOpen()),
 	})
 	for _, ln := range listening.admin {
@@ -184,7 +188,8 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	go warnOfArchive(ctx, cfg, logger)
 	over := make(chan struct{})
 	defer close(over)
-	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: state.statusLines(), logger: logger}).run(over)
+	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: monitor.Line, changed: v.troubles.known.changed, logger: logger}).run(over)
+	go monitor.Run(over)
 
 	// What may take long does not keep the stop waiting, and is left unread then.
 	stopping := make(chan struct{})

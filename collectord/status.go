@@ -1,19 +1,18 @@
 package main
 
 import (
-	"fmt"
 	"log/slog"
 	"os"
 	"strconv"
-	"strings"
 	"time"
-
-	"collectord/collectord/admin"
-	"collectord/wal"
 )
 
-// statusInterval is how often the status line is made anew.
-const statusInterval = 10 * time.Second
+// The status line is made anew every statusInterval, and statusSoon after something has
+// begun to fail or is over.
+const (
+	statusInterval = 10 * time.Second
+	statusSoon     = time.Second
+)
 
 // reporter tells the service manager what the daemon does, in a line, and, if it
 // has a watchdog, that the loops turn. A bucket that is away, a full disk or a full
@@ -22,7 +21,8 @@ type reporter struct {
 	manager  notifier
 	watchdog time.Duration // what it waits for a sign; 0 without one
 	alive    func() error
-	line     func() string // what the daemon does
+	line     func() string   // what the daemon does
+	changed  <-chan struct{} // it may be something else now; may be nil
 	logger   *slog.Logger
 }
 
@@ -50,14 +50,15 @@ func (r *reporter) run(done <-chan struct{}) {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	said, saidAt := "", time.Time{}
+	var soon <-chan time.Time // what comes together is reported together
+	reported, due := "", time.Time{}
 	for {
 		var tell []string
-		if now := time.Now(); now.Sub(saidAt) >= statusInterval {
-			if line := r.line(); line != said {
-				tell, said = append(tell, "STATUS="+line), line
+		if now := time.Now(); !now.Before(due) {
+			if line := r.line(); line != reported {
+				tell, reported = append(tell, "STATUS="+line), line
 			}
-			saidAt = now
+			due = now.Add(statusInterval)
 		}
 		if r.watchdog > 0 && r.turning() {
 			tell = append(tell, "WATCHDOG=1")
@@ -67,6 +68,12 @@ func (r *reporter) run(done <-chan struct{}) {
 		}
 		select {
 		case <-tick.C:
+		case <-r.changed:
+			if soon == nil {
+				soon = time.After(statusSoon)
+			}
+		case <-soon:
+			soon, due = nil, time.Time{}
 		case <-done:
 			return
 		}
@@ -86,27 +93,4 @@ func (r *reporter) turning() bool {
 		r.logger.Error("the watchdog gets no sign of life: the daemon will be restarted", "trouble", "watchdog", "error", err)
 	}
 	return err == nil
-}
-
-// statusLine sums up what happened between two snapshots, and what is still to
-// be shipped.
-func statusLine(before, now admin.Snapshot, elapsed time.Duration, reasons []string) string {
-	var parts []string
-	if len(reasons) > 0 {
-		parts = append(parts, strings.ReplaceAll(strings.Join(reasons, ", "), "\n", " "))
-	}
-	rate := func(s wal.Source) float64 {
-		return float64(now.Ledger.BySource[s].Appended-before.Ledger.BySource[s].Appended) / elapsed.Seconds()
-	}
-	parts = append(parts, fmt.Sprintf("%.0f usages/s by HTTP, %.0f by UDP", rate(wal.HTTP), rate(wal.UDP)))
-	l := &now.Log
-	if pending := now.Ledger.Pending; pending == 0 {
-		parts = append(parts, "all is shipped")
-	} else {
-		parts = append(parts, fmt.Sprintf("%d usages to ship, the oldest %v old", pending, l.OldestUnshipped.Round(time.Second)))
-	}
-	if l.PutAside > 0 {
-		parts = append(parts, plural(l.PutAside, "thing")+" put aside")
-	}
-	return strings.Join(append(parts, fmt.Sprintf("log %d %% full", 100*(l.Bytes+l.SpoolBytes+l.QuarantineBytes)/max(1, l.MaxBytes))), "; ")
 }

@@ -10,32 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"collectord/collectord/admin"
-	"collectord/wal"
 )
-
-func TestStatusTellsRatesAndBacklog(t *testing.T) {
-	now := admin.Snapshot{}
-	now.Ledger.BySource[wal.HTTP].Appended, now.Ledger.BySource[wal.UDP].Appended = 30, 500
-	now.Ledger.Pending = 17
-	now.Log = wal.Stats{Bytes: 30, SpoolBytes: 10, QuarantineBytes: 10, MaxBytes: 200, OldestUnshipped: 90*time.Second + time.Millisecond}
-	aside := admin.Snapshot{Log: wal.Stats{PutAside: 2}}
-	before := admin.Snapshot{}
-	before.Ledger.BySource[wal.HTTP].Appended = 10
-	for _, c := range []struct {
-		line, want string
-	}{
-		{statusLine(before, now, 10*time.Second, nil), "2 usages/s by HTTP, 50 by UDP; 17 usages to ship, the oldest 1m30s old; log 25 % full"},
-		{statusLine(aside, aside, time.Second, nil), "0 usages/s by HTTP, 0 by UDP; all is shipped; 2 things put aside; log 0 % full"},
-		{statusLine(now, now, 10*time.Second, []string{"draining", "the log\nis full"}), "draining, the log is full; 0 usages/s by HTTP, 0 by UDP; 17 usages to ship, the oldest 1m30s old; log 25 % full"},
-		{statusLine(before, before, time.Second, nil), "0 usages/s by HTTP, 0 by UDP; all is shipped; log 0 % full"},
-	} {
-		if c.line != c.want {
-			t.Errorf("%s\nwant %s", c.line, c.want)
-		}
-	}
-}
 
 func TestTheDaemonShowsThatItIsAlive(t *testing.T) {
 	m := startManager(t, filepath.Join(t.TempDir(), "notify"))

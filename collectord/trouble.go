@@ -37,13 +37,15 @@ type troubleHandler struct {
 
 // troubles are those seen so far. There are as many as names.
 type troubles struct {
-	mu     sync.Mutex
-	byName map[string]*trouble
+	changed chan struct{} // one began or is over; holds one
+	mu      sync.Mutex    // guards what follows
+	byName  map[string]*trouble
 }
 
 // trouble is one of them, from its first failure on. The mutex of its troubles
 // guards it.
 type trouble struct {
+	kind  troubleKind
 	open  bool
 	told  bool        // a line was printed since it began
 	since time.Time   // when it began
@@ -58,7 +60,7 @@ type trouble struct {
 }
 
 func newTroubleHandler(to slog.Handler) *troubleHandler {
-	return &troubleHandler{to, &troubles{byName: map[string]*trouble{}}}
+	return &troubleHandler{to, &troubles{changed: make(chan struct{}, 1), byName: map[string]*trouble{}}}
 }
 
 // Enabled is true for what the log's level hides, too, so that the end of a
@@ -92,8 +94,11 @@ func (h *troubleHandler) Handle(ctx context.Context, r slog.Record) error {
 	h.known.mu.Lock()
 	defer h.known.mu.Unlock()
 	t := h.known.byName[name]
+	if failed := r.Level >= slog.LevelWarn; failed != (t != nil && t.open) {
+		h.known.signal()
+	}
 	if t == nil {
-		t = &trouble{sums: map[string]int64{}}
+		t = &trouble{kind: kindOf(name), sums: map[string]int64{}}
 		h.known.byName[name] = t
 	}
 	if r.Level < slog.LevelWarn {
@@ -106,6 +111,14 @@ func (h *troubleHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.known.tellLocked(ctx, t)
 }
 
+// signal has whoever reports troubles look again.
+func (k *troubles) signal() {
+	select {
+	case k.changed <- struct{}{}:
+	default:
+	}
+}
+
 func pass(ctx context.Context, to slog.Handler, r slog.Record) error {
 	if !to.Enabled(ctx, r.Level) {
 		return nil
@@ -115,7 +128,7 @@ func pass(ctx context.Context, to slog.Handler, r slog.Record) error {
 
 // failed notes a failure.
 func (t *trouble) failed(r slog.Record, to slog.Handler) {
-	if !t.open && t.ended.Message == "" {
+	if !t.open && t.ended.Message == "" || t.isOld(r.Time) {
 		t.told, t.since, t.count = false, r.Time, 0
 	}
 	t.open, t.ended = true, slog.Record{}

@@ -133,9 +133,8 @@ func bucketFolder(cfg *config.Config) string {
 // openStore is for the collector whose log that is.
 func openStore(cfg *config.Config, log *wal.Log, logger *slog.Logger) (bucket.Store, error) {
 	d := destination(cfg, logger)
-	if logID, _ := log.Identity(); logID != 0 { // a log that has not started has none
-		d.Owner = bucket.HexID(logID)
-	}
+	logID, _ := log.Identity()
+	d.Owner = idOf(logID)
 	return bucket.Open(d)
 }
 
@@ -170,6 +169,7 @@ func destination(cfg *config.Config, logger *slog.Logger) bucket.Destination {
 func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *udpserver.Server, reload *reloader) admin.Snapshot {
 	datagrams, size := udp.Datagrams()
 	st := ship.Stats()
+	logID, _ := log.Identity()
 	return admin.Snapshot{
 		Ledger: log.Ledger(),
 		Log:    log.Stats(),
@@ -183,5 +183,14 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},
 		Shipper: admin.ShipperSnapshot(st),
 		Reload:  reload.snapshot(),
+		LogID:   idOf(logID),
 	}
+}
+
+// idOf is a log id as in the names of objects; empty: the log has not started.
+func idOf(logID uint64) string {
+	if logID == 0 {
+		return ""
+	}
+	return bucket.HexID(logID)
 }

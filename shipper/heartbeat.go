@@ -82,6 +82,7 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 	case err == nil:
 		h.written, h.at = now, time.Now()
 		s.countHeartbeat(&s.stats.Heartbeats)
+		s.succeeded()
 		if h.failing != "" {
 			h.failing = ""
 			s.opts.Logger.Info("heartbeats are written again", "trouble", "heartbeat", "key", key.HeartbeatKey())

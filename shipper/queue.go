@@ -27,6 +27,11 @@ type queue struct {
 	failed  time.Time    // when an attempt failed last
 	kind    string       // of that failure
 	first   *wal.Segment // that failed, if the storage fails
+
+	// Of the storage, while it fails.
+	since    time.Time
+	attempts int            // that failed
+	failure  bucket.Failure // the last one
 }
 
 // suspicious is how often a segment may be a suspect before its failures are
@@ -51,6 +56,7 @@ func newQueue(s *Shipper) *queue {
 // retryNow ends all waiting.
 func (q *queue) retryNow() {
 	q.storage.until = time.Time{}
+	defer q.report()
 	for _, b := range q.own {
 		b.until = time.Time{}
 	}
@@ -135,7 +141,7 @@ func (q *queue) finished(ctx context.Context, r result) {
 	delete(q.busy, r.segment)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	defer func() { s.failing = q.trouble() }()
+	defer q.reportLocked()
 	if !r.probe {
 		s.stats.InFlight--
 	}
@@ -151,6 +157,7 @@ func (q *queue) finished(ctx context.Context, r result) {
 	}
 	switch {
 	case r.err == nil:
+		s.succeededLocked()
 		q.probed = q.probed || r.segment == nil
 		q.recovered(r.segment)
 	case ctx.Err() != nil: // stopped
@@ -208,7 +215,8 @@ func (q *queue) forgetGone(segments []*wal.Segment) {
 	}
 	q.shipper.mu.Lock()
 	defer q.shipper.mu.Unlock()
-	q.shipper.stats.Foreign, q.shipper.failing = len(q.setAside), q.trouble()
+	q.shipper.stats.Foreign = len(q.setAside)
+	q.reportLocked()
 }
 
 func (q *queue) forget(seg *wal.Segment) {
@@ -247,8 +255,10 @@ func (q *queue) failedLocked(r result, name string) {
 	}
 	// Attempts that were under way together failed together.
 	if q.storage.bound == 0 {
-		q.first = r.segment
+		q.first, q.since, q.attempts = r.segment, now, 0
 	}
+	q.attempts++
+	q.failure = bucket.FailureOf(r.err)
 	if q.storage.bound == 0 || !r.began.Before(q.failed) {
 		q.storage.failed(now, least, most, asked)
 		q.failed = now

@@ -118,6 +118,7 @@ type Stats struct {
 
 	Heartbeats, HeartbeatFailures uint64              // written, and not
 	Storage                       bucket.Capabilities // as found by the probe
+	Destination                   Destination
 }
 
 // New makes a shipper, without a look at a disk or the storage. Run starts it.
@@ -147,7 +148,7 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 			"local": 0, "network": 0, "timeout": 0, "dns": 0, "tls": 0, "credentials": 0, "proxy": 0, "other": 0, "conflict": 0,
 			bucket.NotAStore: 0, bucket.Unproven: 0, bucket.TooLarge: 0, kindDamaged: 0,
 			bucket.NotEncrypted: 0, bucket.Unverified: 0,
-		}},
+		}, Destination: Destination{Where: store.String()}},
 		idle: make(chan struct{}),
 	}
 	s.bandwidth.Set(o.Limits.Bandwidth)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -83,4 +84,21 @@ func lockDir(d vfs.Disk, dir string) (io.Closer, error) {
 		return nil, &InUseError{dir, strings.TrimSpace(string(holder))}
 	}
 	return held, err
+}
+
+// HolderOf reports whether a process has locked a data directory, and its id, or what else
+// the lock says. It takes no lock, and returns an error if this user may not look.
+func HolderOf(dir string) (process string, held bool, err error) {
+	if _, err := os.ReadDir(dir); err != nil {
+		return "", false, err
+	}
+	path := filepath.Join(dir, lockName)
+	if !vfs.IsLocked(path) {
+		return "", false, nil
+	}
+	holder, err := vfs.OSDisk().ReadFile(path)
+	if err != nil {
+		return "", true, nil //nolint:nilerr // it is held, whoever has it
+	}
+	return strings.TrimSpace(string(holder)), true, nil
 }

@@ -60,7 +60,7 @@ func (p *profiler) bounded(take http.HandlerFunc) http.HandlerFunc {
 // Serves reports whether a path is one of the admin server's, other than its status page.
 func Serves(path string) bool {
 	switch path {
-	case metricsPath, livePath, readyPath:
+	case metricsPath, livePath, readyPath, StatusPath:
 		return true
 	}
 	return strings.HasPrefix(path+"/", profiles)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"collectord/collectord/histogram"
 	"collectord/wal"
@@ -182,8 +183,35 @@ func shipperSeries() []series {
 			func(s *Snapshot) float64 { return float64(s.Shipper.Heartbeats) }),
 		total("shipper_heartbeat_failures_total", "Heartbeats that could not be written; shipping goes on without them.",
 			func(s *Snapshot) float64 { return float64(s.Shipper.HeartbeatFailures) }),
+		gauge("shipper_last_success_timestamp_seconds", "When the storage last took something, or answered what it can do; 0: not since the start.",
+			func(s *Snapshot) float64 { return timestamp(s.Shipper.Destination.LastSuccess) }),
+		gauge("shipper_failing_since_timestamp_seconds", "Since when every attempt to ship has failed, whatever was tried; 0: shipping does not fail.",
+			func(s *Snapshot) float64 { return timestamp(s.Shipper.Destination.FailingSince) }),
 		storageInfo(),
 	}
+}
+
+// timestamp is in seconds since 1970; 0 without one.
+func timestamp(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+// troubles is which of the troubles of the daemon's log are open.
+func troubles() series {
+	s := newSeries("gauge", "trouble", "1 while something fails, by the attribute trouble of its log lines, else 0. What no log line ends counts for 15 minutes after it was last seen. GET /status and /readyz?verbose say more.", "name")
+	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
+		for name, open := range sn.Troubles {
+			is := 0.0
+			if open {
+				is = 1
+			}
+			emit(is, name)
+		}
+	}
+	return s
 }
 
 func storageInfo() series {
@@ -206,12 +234,13 @@ func configSeries() []series {
 				return 0
 			}),
 		gauge("config_last_reload_success_timestamp_seconds", "When the configuration in effect was loaded.",
-			func(s *Snapshot) float64 { return float64(s.Reload.At.UnixMilli()) / 1000 }),
+			func(s *Snapshot) float64 { return timestamp(s.Reload.At) }),
 	}
 }
 
 func loggerSeries() []series {
 	return []series{
+		troubles(),
 		totals("log_lines_dropped_total", "Lines missing in the log of the daemon, by reason: full (they came faster than standard error was read) or failed (they could not be written).", "reason",
 			func(s *Snapshot) map[string]uint64 {
 				return map[string]uint64{"full": s.Logger.Full, "failed": s.Logger.Failed}

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html/template"
@@ -16,14 +17,14 @@ import (
 	"collectord/wal"
 )
 
-// Options of the admin server. All functions but PutAside are required and must be
-// safe to call at any time.
+// Options of the admin server. All functions are required and must be safe to call at
+// any time.
 type Options struct {
 	Version  string
 	Snapshot func() (Snapshot, bool) // false while there is nothing to tell yet
 	Ready    func() []string         // why the daemon should get no traffic; none if it should
 	Live     func() error            // why it should be restarted, or nil
-	PutAside func() []string         // what people have to see to, for /readyz?verbose; may be nil
+	Status   func() Status           // for GET /status and /readyz?verbose
 
 	MaxConnections int // open at a time; default DefaultMaxConnections
 }
@@ -40,6 +41,9 @@ const (
 	metricsPath = "/metrics"
 	livePath    = "/livez"
 	readyPath   = "/readyz"
+
+	// StatusPath is where the Status is served as JSON, on loopback and unix sockets.
+	StatusPath = "/status"
 )
 
 // Server answers on the admin listeners.
@@ -62,7 +66,8 @@ func New(opts Options) *Server {
 
 	local := http.NewServeMux()
 	local.Handle("/", open)
-	local.HandleFunc("GET /{$}", s.status)
+	local.HandleFunc("GET /{$}", s.page)
+	local.HandleFunc("GET "+StatusPath, s.status)
 	newProfiler(opts.MaxConnections).routes(local)
 
 	s.http = &http.Server{
@@ -150,16 +155,26 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	more := ""
-	if r.URL.Query().Has("verbose") && s.opts.PutAside != nil {
-		for _, what := range s.opts.PutAside() {
-			more += "\nput aside: " + what
-		}
+	if r.URL.Query().Has("verbose") {
+		status := s.opts.Status()
+		more = status.verbose()
 	}
 	if reasons := s.opts.Ready(); len(reasons) > 0 {
 		http.Error(w, strings.Join(reasons, "\n")+more, http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "ok"+more)
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	text, err := json.Marshal(s.opts.Status())
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(append(text, '\n')) // the client is gone
 }
 
 //nolint:gochecknoglobals // parsed once, never changed
@@ -183,7 +198,7 @@ type statusDoor struct {
 	wal.SourceLedger
 }
 
-func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	page := struct {
 		Version string
 		Reasons []string

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"collectord/wal"
 )
@@ -28,8 +29,9 @@ func healthy() Options {
 			s.HTTP.Requests = map[int]uint64{201: 4, 400: 2}
 			return s, true
 		},
-		Ready: func() []string { return nil },
-		Live:  func() error { return nil },
+		Ready:  func() []string { return nil },
+		Live:   func() error { return nil },
+		Status: func() Status { return Status{Verdict: Fine, Summary: "all is shipped"} },
 	}
 }
 
@@ -100,9 +102,20 @@ func TestHealthChecksTellWhatIsWrong(t *testing.T) {
 	sick := healthy()
 	sick.Ready = func() []string { return []string{"the log is full", "draining"} }
 	sick.Live = func() error { return errors.New("the committer hangs") }
-	sick.PutAside = func() []string { return []string{`"wal/quarantine/next-1"`} }
+	began, since := time.Date(2026, 11, 23, 8, 0, 0, 0, time.UTC), time.Date(2026, 11, 23, 8, 30, 0, 0, time.UTC)
+	sick.Status = func() Status {
+		return Status{
+			Verdict: Failing, Summary: "the log is full",
+			Destination: Destination{Where: "s3://b/p", FailingSince: &since, LastSuccess: &began, Error: &ErrorStatus{Text: "refused", Advice: "start it"}},
+			Troubles:    []Trouble{{Name: "full", Message: "the log is full", Since: since, Times: 2, Error: "no room", Advice: "make some"}},
+			PutAside:    []PutAside{{Path: "wal/quarantine/next-1", Reason: "torn"}},
+		}
+	}
 	url = serve(t, sick)
-	want := "the log is full\ndraining\nput aside: \"wal/quarantine/next-1\"\n"
+	want := "the log is full\ndraining\nverdict: failing; the log is full\n" +
+		"destination s3://b/p: failing since 2026-11-23T08:30:00Z; error: refused; advice: start it; last success 2026-11-23T08:00:00Z\n" +
+		"trouble full: the log is full; since 2026-11-23T08:30:00Z; times 2; error: no room; advice: make some\n" +
+		"put aside: \"wal/quarantine/next-1\": \"torn\"\n"
 	if status, body := get(t, url+"/readyz?verbose"); status != http.StatusServiceUnavailable || body != want {
 		t.Errorf("readyz?verbose: %d %q", status, body)
 	}

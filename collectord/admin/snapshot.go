@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"collectord/collectord/histogram"
+	"collectord/shipper"
 	"collectord/shipper/bucket"
 	"collectord/wal"
 )
@@ -17,6 +18,10 @@ type Snapshot struct {
 	Shipper ShipperSnapshot
 	Reload  ReloadSnapshot
 	Logger  LoggerSnapshot
+	LogID   string       // as in the names of objects
+	Clients []ClientSeen // that show who they are
+
+	Troubles map[string]bool // that there can be, by name: whether each is open
 }
 
 // LoggerSnapshot is how many lines are missing in the log of the daemon.
@@ -76,4 +81,5 @@ type ShipperSnapshot struct {
 
 	Heartbeats, HeartbeatFailures uint64 // written, and not
 	Storage                       bucket.Capabilities
+	Destination                   shipper.Destination
 }

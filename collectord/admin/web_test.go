@@ -50,9 +50,9 @@ func beyondLoopback(t *testing.T) (addr string, ok bool) {
 // Over real sockets: what is served depends on the address a connection came to
 // and, on loopback, on the name it was sent to.
 func TestWhatIsServedWhere(t *testing.T) {
-	everything := map[string]int{"/metrics": 200, "/livez": 200, "/readyz": 200, "/": 200, "/debug/pprof/": 200, "/debug/pprof/cmdline": 404, "/nothing": 404}
-	harmless := map[string]int{"/metrics": 200, "/livez": 200, "/readyz": 200, "/": 404, "/debug/pprof/": 404, "/debug/pprof/profile": 404, "/debug/pprof/heap": 404}
-	nothing := map[string]int{"/metrics": 403, "/livez": 403, "/": 403, "/debug/pprof/": 403}
+	everything := map[string]int{"/metrics": 200, "/livez": 200, "/readyz": 200, "/": 200, "/status": 200, "/debug/pprof/": 200, "/debug/pprof/cmdline": 404, "/nothing": 404}
+	harmless := map[string]int{"/metrics": 200, "/livez": 200, "/readyz": 200, "/": 404, "/status": 404, "/debug/pprof/": 404, "/debug/pprof/profile": 404, "/debug/pprof/heap": 404}
+	nothing := map[string]int{"/metrics": 403, "/livez": 403, "/": 403, "/status": 403, "/debug/pprof/": 403}
 	type row struct {
 		network, address string
 		host             string // of the request; empty: the address
@@ -335,7 +335,7 @@ func TestProfilesAreBounded(t *testing.T) {
 func TestServesIsWhatIsServed(t *testing.T) {
 	url := serve(t, healthy())
 	for path, want := range map[string]bool{
-		"/metrics": true, "/livez": true, "/readyz": true, "/debug/pprof": true, "/debug/pprof/": true, "/debug/pprof/heap": true,
+		"/metrics": true, "/livez": true, "/readyz": true, "/status": true, "/debug/pprof": true, "/debug/pprof/": true, "/debug/pprof/heap": true,
 		"/debug/pprofx": false, "/metric": false, "/metrics/": false, "/debug": false,
 	} {
 		if Serves(path) != want {

@@ -81,3 +81,33 @@ func (d Distribution) Count() (n uint64) {
 	}
 	return n
 }
+
+// Since returns what was counted after an earlier copy was made; all of it if that is none.
+func (d Distribution) Since(earlier Distribution) Distribution {
+	if len(earlier.Counts) != len(d.Counts) {
+		return d
+	}
+	later := Distribution{Bounds: d.Bounds, Counts: make([]uint64, len(d.Counts)), Sum: d.Sum - earlier.Sum}
+	for i, n := range d.Counts {
+		later.Counts[i] = n - earlier.Counts[i]
+	}
+	return later
+}
+
+// Quantile returns the value below which a part q of the values is, taken to be spread
+// evenly in their buckets; false if there are none. Beyond all bounds it is the last.
+func (d Distribution) Quantile(q float64) (value float64, ok bool) {
+	total := d.Count()
+	if total == 0 {
+		return 0, false
+	}
+	rank, below, lower := q*float64(total), 0.0, 0.0
+	for i, bound := range d.Bounds {
+		n := float64(d.Counts[i])
+		if n > 0 && below+n >= rank {
+			return lower + (bound-lower)*max(0, rank-below)/n, true
+		}
+		below, lower = below+n, bound
+	}
+	return lower, true
+}

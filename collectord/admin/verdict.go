@@ -1,0 +1,265 @@
+package admin
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/wal"
+)
+
+// What Options.Ready returns while the daemon starts and stops. Anything else is a failure.
+const (
+	ReadyStarting = "starting"
+	ReadyDraining = "draining"
+)
+
+// Thresholds of the verdict. docs/status.md lists them.
+const (
+	failingLong     = 5 * time.Minute  // a storage that fails so long is no hiccup
+	fullSoon        = time.Hour        // Failing
+	fullWithin      = 24 * time.Hour   // Warning
+	backlogOld      = 10 * time.Minute // from here on the forecast of a full log counts
+	oldestLate      = time.Hour        // Warning
+	oldestOverdue   = 24 * time.Hour   // Failing; as collectord audit's --grace
+	certificateLate = 14 * 24 * time.Hour
+	rejectedLeast   = 10  // usages in a minute that are a Warning,
+	rejectedShare   = 0.1 // if they are this part of what came in
+)
+
+func (v Verdict) severity() int {
+	return slices.Index([]Verdict{Fine, Starting, Warning, Failing}, v)
+}
+
+// judge sets the verdict, its reasons, and the summary.
+func (s *Status) judge(known bool) {
+	s.Reasons = []Reason{}
+	s.judgeReadiness()
+	s.judgeDestination()
+	s.judgeTroubles()
+	s.judgeBacklog()
+	s.judgeSources()
+	s.judgeRest()
+	slices.SortStableFunc(s.Reasons, func(a, b Reason) int { return b.Verdict.severity() - a.Verdict.severity() })
+	switch {
+	case len(s.Reasons) > 0:
+		s.Verdict = s.Reasons[0].Verdict
+	case !known:
+		s.Verdict = Starting
+	default:
+		s.Verdict = Fine
+	}
+	s.Summary = s.inWords()
+}
+
+func (s *Status) because(v Verdict, name, text, advice string) {
+	s.Reasons = append(s.Reasons, Reason{v, name, text, advice})
+}
+
+// troublesOfLog are the troubles that explain why the log takes nothing.
+func troublesOfLog() []string { return []string{"full", "commit", "start"} }
+
+func (s *Status) judgeReadiness() {
+	explained := slices.ContainsFunc(s.Troubles, func(t Trouble) bool { return slices.Contains(troublesOfLog(), t.Name) })
+	for _, why := range s.Unready {
+		switch {
+		case why == ReadyStarting:
+		case why == ReadyDraining:
+			s.because(Warning, "stopping", "the daemon is stopping", "")
+		case !explained:
+			s.because(Failing, "log", why, "")
+		}
+	}
+}
+
+func (s *Status) judgeDestination() {
+	d := &s.Destination
+	if d.FailingSince == nil {
+		return
+	}
+	v := Warning
+	if d.Error.Permanent || s.At.Sub(*d.FailingSince) > failingLong {
+		v = Failing
+	}
+	next := "trying now"
+	if d.NextAttempt != nil {
+		next = "next attempt in " + InWords(d.NextAttempt.Sub(s.At))
+	}
+	for i := range s.Troubles {
+		if s.Troubles[i].Name == TroubleShipping {
+			s.Troubles[i].Verdict = v
+		}
+	}
+	s.because(v, "destination", fmt.Sprintf("can't ship to %s since %s (%s), %s", d.Where, clock(*d.FailingSince, s.At), cause(d.Error.Text), next), d.Error.Advice)
+}
+
+func (s *Status) judgeTroubles() {
+	for _, t := range s.Troubles {
+		if t.Verdict == Fine || s.Destination.FailingSince != nil && (t.Name == TroubleShipping || t.Name == troubleCheck) {
+			continue
+		}
+		text := t.Message
+		if t.Error != "" {
+			text += " (" + cause(t.Error) + ")"
+		}
+		s.because(t.Verdict, t.Name, fmt.Sprintf("%s, since %s", text, clock(t.Since, s.At)), t.Advice)
+	}
+}
+
+// TroubleShipping is the shipper's name for a storage that fails; Status.Destination says
+// more of it.
+const TroubleShipping = "shipping"
+
+// troubleCheck is the name for a storage that did not pass the check at the start.
+const troubleCheck = "storage_check"
+
+func (s *Status) judgeBacklog() {
+	b := &s.Backlog
+	oldest := time.Duration(b.OldestSeconds * float64(time.Second))
+	if full := b.SecondsUntilFull; full != nil && *full > 0 && (oldest > backlogOld || s.Destination.FailingSince != nil) {
+		left := time.Duration(min(*full, fullWithin.Seconds()+1) * float64(time.Second))
+		text, advice := "the log is full in "+InWords(left), "see to the destination, or raise wal.max_bytes"
+		switch {
+		case left < fullSoon:
+			s.because(Failing, "full_soon", text, advice)
+		case left < fullWithin:
+			s.because(Warning, "full_soon", text, advice)
+		}
+	}
+	text := "the oldest usage that is not shipped has waited for " + InWords(oldest)
+	switch {
+	case oldest > oldestOverdue:
+		s.because(Failing, "overdue", text, "")
+	case oldest > oldestLate:
+		s.because(Warning, "overdue", text, "")
+	}
+}
+
+// isOwnFault reports whether the host, not the client, is why a usage was rejected.
+func isOwnFault(reason string) bool {
+	switch reason {
+	case wal.ReasonLogFull, wal.ReasonOverloaded, wal.ReasonCommitFailed, wal.ReasonUnstorable, "internal":
+		return true
+	}
+	return false
+}
+
+// isOfStrangers reports whether a usage was rejected because nobody has to be there who
+// sends it; anybody can cause as many as they like.
+func isOfStrangers(reason string) bool {
+	return reason == "unauthorized" || reason == "cross_site" || reason == "not_allowed"
+}
+
+func (s *Status) judgeSources() {
+	for _, in := range s.Sources {
+		own, others := map[string]uint64{}, map[string]uint64{}
+		rejected := uint64(0)
+		for reason, n := range in.Rejected {
+			switch {
+			case isOwnFault(reason):
+				own[reason] = n
+			case reason != wal.ReasonShuttingDown && !isOfStrangers(reason):
+				others[reason] = n
+				rejected += n
+			}
+		}
+		by := strings.ToUpper(in.Source)
+		if len(in.Dropped) > 0 {
+			s.because(Failing, "dropped", fmt.Sprintf("usages that came by %s were lost in the last minute: %s", by, counts(in.Dropped)), "")
+		}
+		if len(own) > 0 {
+			s.because(Warning, "rejected", fmt.Sprintf("usages that came by %s were rejected in the last minute: %s", by, counts(own)), "")
+		}
+		if in.KernelDrops > 0 {
+			s.because(Warning, "kernel_drops", fmt.Sprintf("the kernel dropped %d datagrams in the last minute", in.KernelDrops), "raise udp.receive_buffer and net.core.rmem_max")
+		}
+		if came := in.PerSecond * s.WindowSeconds; rejected >= rejectedLeast && float64(rejected) >= rejectedShare*came {
+			s.because(Warning, "invalid", fmt.Sprintf("of %.0f usages that came by %s in the last minute were rejected: %s", came, by, counts(others)), "see what the clients send: each answer names what is wrong")
+		}
+	}
+}
+
+// counts lists what there is most of first.
+func counts(by map[string]uint64) string {
+	var parts []string
+	for _, name := range slices.SortedFunc(maps.Keys(by), func(a, b string) int {
+		return cmp.Or(cmp.Compare(by[b], by[a]), strings.Compare(a, b))
+	}) {
+		parts = append(parts, fmt.Sprintf("%d %s", by[name], printable(name)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (s *Status) judgeRest() {
+	if n := len(s.PutAside); n > 0 {
+		s.because(Warning, "put_aside", fmt.Sprintf("%d files or directories were put aside, the first is %s", n, s.PutAside[0].Path), "collectord wal ls shows them, collectord wal acknowledge ends this")
+	}
+	if !s.Reload.OK && !s.Reload.At.IsZero() {
+		s.because(Warning, "reload", "the configuration could not be reloaded: that of "+clock(s.Reload.At, s.At)+" is in effect", "collectord config check")
+	}
+	if at := s.Connections.CertificateExpires; at != nil {
+		switch left := at.Sub(s.At); {
+		case left <= 0:
+			s.because(Failing, "certificate", "the TLS certificate has expired", "replace http.tls.cert, and reload")
+		case left < certificateLate:
+			s.because(Warning, "certificate", "the TLS certificate expires in "+InWords(left), "replace http.tls.cert, and reload")
+		}
+	}
+}
+
+// inWords is the summary: the worst reason, or what comes in, and what waits.
+func (s *Status) inWords() string {
+	switch {
+	case len(s.Reasons) > 0:
+		return s.worst() + "; " + s.waiting()
+	case s.Verdict == Starting:
+		return "the daemon is starting"
+	}
+	in := 0.0
+	for _, source := range s.Sources {
+		in += source.PerSecond
+	}
+	return Rate(in) + " usages/s come in; " + s.waiting()
+}
+
+// worst is the worst reason, and how many more there are.
+func (s *Status) worst() string {
+	if more := len(s.Reasons) - 1; more > 0 {
+		return fmt.Sprintf("%s (and %d more)", s.Reasons[0].Text, more)
+	}
+	return s.Reasons[0].Text
+}
+
+// waiting is the backlog in words.
+func (s *Status) waiting() string {
+	b := &s.Backlog
+	if b.Usages == 0 {
+		return "all is shipped"
+	}
+	text := fmt.Sprintf("%d usages wait, the oldest for %s", b.Usages, InWords(time.Duration(b.OldestSeconds*float64(time.Second))))
+	if full := b.SecondsUntilFull; full != nil && *full > 0 && *full < 10*fullWithin.Seconds() {
+		text += ", full in " + InWords(time.Duration(*full*float64(time.Second)))
+	}
+	return text
+}
+
+// line is the Status in one line: what is wrong, what comes in, what waits.
+func (s *Status) line() string {
+	if s.Verdict == Starting {
+		return s.Summary
+	}
+	var parts []string
+	if len(s.Reasons) > 0 {
+		parts = append(parts, s.worst())
+	}
+	rates := make([]string, len(s.Sources))
+	for i, source := range s.Sources {
+		rates[i] = Rate(source.Now) + " by " + strings.ToUpper(source.Source)
+	}
+	parts = append(parts, s.waiting(), "usages/s: "+strings.Join(rates, ", "),
+		fmt.Sprintf("log %d %% full", 100*s.Fill.UsedBytes/max(1, s.Fill.MaxBytes)))
+	return strings.Join(parts, "; ")
+}

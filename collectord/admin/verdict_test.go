@@ -1,0 +1,248 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper"
+	"collectord/shipper/bucket"
+	"collectord/wal"
+)
+
+// monitored is a daemon that tests change.
+type monitored struct {
+	snapshot Snapshot
+	starting bool
+	unready  []string
+	troubles []Trouble
+	putAside []PutAside
+}
+
+func (d *monitored) monitor() *Monitor {
+	d.snapshot.Log.SecondsUntilFull, d.snapshot.Log.MaxBytes = math.Inf(1), 1000
+	d.snapshot.Reload = ReloadSnapshot{OK: true, At: time.Now()}
+	d.snapshot.HTTP.CertificateExpires = math.Inf(1)
+	return NewMonitor(MonitorOptions{
+		Version: "1.2.3", Node: "edge-1", Began: time.Now(),
+		Snapshot: func() (Snapshot, bool) { return d.snapshot, !d.starting },
+		Ready:    func() []string { return d.unready },
+		Troubles: func() []Trouble { return slices.Clone(d.troubles) },
+		PutAside: func() []PutAside { return slices.Clone(d.putAside) },
+	})
+}
+
+// fails has the storage fail for so long.
+func (d *monitored) fails(since time.Duration, f bucket.Failure) {
+	d.snapshot.Shipper.Destination = shipper.Destination{
+		Where: "s3://usages/clinic", FailingSince: time.Now().Add(-since), Attempts: 3, Failure: f, NextAttempt: time.Now().Add(20 * time.Second),
+	}
+}
+
+var (
+	refused  = bucket.Failure{Kind: "network", Text: "put x: dial tcp: connect: connection refused", Hint: "nothing listens there"}
+	noBucket = bucket.Failure{Kind: "NoSuchBucket", Text: "put x: there is none", Hint: "create it", Permanent: true}
+)
+
+// TestTheVerdict has a row for each rule and threshold.
+func TestTheVerdict(t *testing.T) {
+	hours := func(n float64) float64 { return n * 3600 }
+	for name, c := range map[string]struct {
+		change  func(d *monitored)
+		want    Verdict
+		reasons string // names
+		says    string // part of the summary
+	}{
+		"nothing":  {func(*monitored) {}, Fine, "", "0 usages/s come in; all is shipped"},
+		"starting": {func(d *monitored) { d.starting, d.unready = true, []string{ReadyStarting} }, Starting, "", "the daemon is starting"},
+		"starting, and can't": {func(d *monitored) {
+			d.starting, d.troubles = true, []Trouble{{Name: "start", Verdict: Failing, Message: "no disk"}}
+		}, Failing, "start", "no disk"},
+		"stopping": {func(d *monitored) { d.unready = []string{ReadyDraining} }, Warning, "stopping", "stopping"},
+		"full":     {func(d *monitored) { d.unready = []string{"log is full: 4 of 4 bytes"} }, Failing, "log", "log is full"},
+		"full, by a trouble": {func(d *monitored) {
+			d.unready = []string{"log is full"}
+			d.troubles = []Trouble{{Name: "full", Verdict: Failing, Message: "the log is full"}}
+		}, Failing, "full", "the log is full"},
+		"storage away":          {func(d *monitored) { d.fails(time.Minute, refused) }, Warning, "destination", "can't ship to s3://usages/clinic since "},
+		"storage away: cause":   {func(d *monitored) { d.fails(time.Minute, refused) }, Warning, "destination", "(connection refused), next attempt in 20 s; all is shipped"},
+		"storage away for long": {func(d *monitored) { d.fails(6*time.Minute, refused) }, Failing, "destination", ""},
+		"wrong bucket":          {func(d *monitored) { d.fails(0, noBucket) }, Failing, "destination", "(there is none)"},
+		"storage away, told once": {func(d *monitored) {
+			d.fails(0, refused)
+			d.troubles = []Trouble{{Name: TroubleShipping, Verdict: Failing}}
+		}, Warning, "destination", ""},
+		"an error": {func(d *monitored) {
+			d.troubles = []Trouble{{Name: "seal", Verdict: Failing, Message: "can't seal", Error: "write: EIO"}}
+		}, Failing, "seal", "can't seal (EIO), since"},
+		"a warning":      {func(d *monitored) { d.troubles = []Trouble{{Name: "heartbeat", Verdict: Warning, Message: "none"}} }, Warning, "heartbeat", ""},
+		"strangers fail": {func(d *monitored) { d.troubles = []Trouble{{Name: "unauthorized", Verdict: Fine}} }, Fine, "", ""},
+		"the worst first": {func(d *monitored) {
+			d.troubles = []Trouble{{Name: "a", Verdict: Warning}, {Name: "b", Verdict: Failing}, {Name: "c", Verdict: Warning}}
+		}, Failing, "b a c", "(and 2 more)"},
+		"full in 30 min": {func(d *monitored) {
+			d.snapshot.Log.OldestUnshipped = 11 * time.Minute
+			d.snapshot.Log.SecondsUntilFull = hours(.5)
+		}, Failing, "full_soon", "the log is full in 30 min"},
+		"full in 30 min, all new":  {func(d *monitored) { d.snapshot.Log.SecondsUntilFull = hours(.5) }, Fine, "", ""},
+		"full in 30 min, and away": {func(d *monitored) { d.fails(0, refused); d.snapshot.Log.SecondsUntilFull = hours(.5) }, Failing, "full_soon destination", ""},
+		"full in 5 h":              {func(d *monitored) { d.fails(0, refused); d.snapshot.Log.SecondsUntilFull = hours(5) }, Warning, "destination full_soon", ""},
+		"full in 25 h":             {func(d *monitored) { d.fails(0, refused); d.snapshot.Log.SecondsUntilFull = hours(25) }, Warning, "destination", ""},
+		"how much waits": {func(d *monitored) {
+			d.fails(0, refused)
+			d.snapshot.Ledger.Pending, d.snapshot.Log.OldestUnshipped, d.snapshot.Log.SecondsUntilFull = 60000, 9*time.Minute, hours(3)
+		}, Warning, "destination full_soon", "60000 usages wait, the oldest for 9 min, full in 3 h"},
+		"old":     {func(d *monitored) { d.snapshot.Log.OldestUnshipped = 61 * time.Minute }, Warning, "overdue", ""},
+		"overdue": {func(d *monitored) { d.snapshot.Log.OldestUnshipped = 25 * time.Hour }, Failing, "overdue", "has waited for 25 h"},
+		"dropped": {func(d *monitored) {
+			d.snapshot.Ledger.BySource[wal.UDP].Dropped = map[string]uint64{"commit_failed": 1}
+		}, Failing, "dropped", "usages that came by UDP were lost in the last minute: 1 commit_failed"},
+		"overloaded":                {func(d *monitored) { d.rejects(wal.UDP, 1000, "overloaded", 1) }, Warning, "rejected", "1 overloaded"},
+		"invalid":                   {func(d *monitored) { d.rejects(wal.HTTP, 100, "invalid_json", 10) }, Warning, "invalid", "of 100 usages that came by HTTP in the last minute were rejected: 10 invalid_json"},
+		"few are invalid":           {func(d *monitored) { d.rejects(wal.HTTP, 101, "invalid_json", 10) }, Fine, "", ""},
+		"one is invalid":            {func(d *monitored) { d.rejects(wal.HTTP, 1, "invalid_json", 1) }, Fine, "", ""},
+		"strangers send":            {func(d *monitored) { d.rejects(wal.HTTP, 1000, "unauthorized", 1000) }, Fine, "", ""},
+		"rejected while stopping":   {func(d *monitored) { d.rejects(wal.HTTP, 1000, "shutting_down", 1000) }, Fine, "", ""},
+		"the kernel drops":          {func(d *monitored) { d.snapshot.UDP.KernelDrops = 7 }, Warning, "kernel_drops", "dropped 7 datagrams"},
+		"put aside":                 {func(d *monitored) { d.putAside = []PutAside{{Path: "wal/x"}} }, Warning, "put_aside", "wal/x"},
+		"no reload":                 {func(d *monitored) { d.snapshot.Reload.OK = false }, Warning, "reload", ""},
+		"the certificate expires":   {func(d *monitored) { d.expires(13 * 24 * time.Hour) }, Warning, "certificate", "the TLS certificate expires in 13 days"},
+		"the certificate is new":    {func(d *monitored) { d.expires(15 * 24 * time.Hour) }, Fine, "", ""},
+		"the certificate is no use": {func(d *monitored) { d.expires(-time.Hour) }, Failing, "certificate", "has expired"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &monitored{}
+				m := d.monitor()
+				<-time.After(time.Minute)
+				c.change(d)
+				s := m.Status()
+				var names []string
+				for _, r := range s.Reasons {
+					names = append(names, r.Name)
+				}
+				if s.Verdict != c.want || strings.Join(names, " ") != c.reasons || !strings.Contains(s.Summary, c.says) {
+					t.Errorf("%s, %q: %s", s.Verdict, names, s.Summary)
+				}
+			})
+		})
+	}
+}
+
+func (d *monitored) rejects(source wal.Source, received uint64, reason string, n uint64) {
+	d.snapshot.Ledger.BySource[source] = wal.SourceLedger{Received: received, Rejected: map[string]uint64{reason: n}}
+}
+
+func (d *monitored) expires(in time.Duration) {
+	d.snapshot.HTTP.CertificateExpires = float64(time.Now().Add(in).Unix())
+}
+
+// TestRatesAreOfTheLastMinute has 10 usages a second come for 30 minutes, and then none.
+func TestRatesAreOfTheLastMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &monitored{}
+		m := d.monitor()
+		done := make(chan struct{})
+		defer close(done)
+		go m.Run(done)
+		received := &d.snapshot.Ledger.BySource[wal.HTTP].Received
+		pass := func(seconds int, each uint64) {
+			for range seconds {
+				*received += each
+				<-time.After(time.Second)
+				synctest.Wait()
+			}
+		}
+		check := func(when string, minute, now float64) {
+			t.Helper()
+			s := m.Status().Sources[wal.HTTP]
+			if math.Abs(s.PerSecond-minute) > 1 || math.Abs(s.Now-now) > 1 {
+				t.Errorf("%s: %.2f usages/s, now %.2f; want %v, %v", when, s.PerSecond, s.Now, minute, now)
+			}
+		}
+		check("at the start", 0, 0)
+		pass(5, 10)
+		check("after five seconds", 10, 10)
+		pass(1800, 10)
+		check("after half an hour", 10, 10)
+		if n := len(m.past.samples); n > 8 {
+			t.Errorf("%d samples are kept", n)
+		}
+		pass(30, 0)
+		check("30 s after the last", 5, 0)
+		pass(60, 0)
+		check("90 s after the last", 0, 0)
+	})
+}
+
+// TestTextsOfAStatusArePrintableAndBounded whatever strangers wrote.
+func TestTextsOfAStatusArePrintableAndBounded(t *testing.T) {
+	hostile := "\x1b[31m\n\u202eFINE: \x9b" + strings.Repeat("é", 5000)
+	d := &monitored{
+		unready:  []string{hostile},
+		troubles: []Trouble{{Name: hostile, Message: hostile, Error: hostile, Advice: hostile, Verdict: Failing}},
+		putAside: []PutAside{{Path: hostile, Reason: hostile}},
+	}
+	m := d.monitor()
+	d.fails(0, bucket.Failure{Kind: hostile, Text: hostile, Hint: hostile})
+	s := m.Status()
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, all := range []string{string(text), s.verbose(), s.line()} {
+		if len(all) > 60_000 || strings.ContainsAny(all, "\x1b\u202e\x9b") {
+			t.Errorf("%d bytes: %.3000q", len(all), all)
+		}
+	}
+	if strings.Contains(s.line(), "\n") || strings.Count(s.verbose(), "\n") != 4 {
+		t.Errorf("a stranger adds a line: %s", s.verbose())
+	}
+}
+
+// TestNamesOfAStatusAreDocumented compares the JSON with the table in the documentation.
+func TestNamesOfAStatusAreDocumented(t *testing.T) {
+	d := &monitored{}
+	m := d.monitor()
+	d.fails(0, refused)
+	d.troubles, d.putAside = []Trouble{{}}, []PutAside{{}}
+	d.snapshot.Clients = []ClientSeen{{}}
+	text, err := json.Marshal(m.Status())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var of func(v any) []string
+	of = func(v any) (names []string) {
+		switch v := v.(type) {
+		case map[string]any:
+			for name, part := range v {
+				names = append(append(names, name), of(part)...)
+			}
+		case []any:
+			for _, part := range v {
+				names = append(names, of(part)...)
+			}
+		}
+		return names
+	}
+	var parsed any
+	if err := json.Unmarshal(text, &parsed); err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/status.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range of(parsed) {
+		if !regexp.MustCompile(fmt.Sprintf("`[^`\n]*\\b%s\\b[^`\n]*`", name)).Match(page) {
+			t.Errorf("docs/status.md says nothing of %s", name)
+		}
+	}
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"time"
+
+	"collectord/collectord/admin"
+	"collectord/config"
+	"collectord/wal"
+)
+
+// Bounds of asking the daemon. Whatever else may listen at its address.
+const (
+	statusTimeout = 5 * time.Second
+	maxStatus     = 4 << 20
+)
+
+// askStatus asks the running daemon, at the addresses of admin.listen one after another.
+func askStatus(ctx context.Context, cfg *config.Config) (*admin.Status, error) {
+	if len(cfg.Admin.Listen) == 0 {
+		return nil, errAdminOff
+	}
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	// The status is served on this host only.
+	addresses := slices.Clone(cfg.Admin.Listen)
+	slices.SortStableFunc(addresses, func(a, b config.Address) int { return remoteness(a) - remoteness(b) })
+	var all error
+	for _, a := range addresses {
+		s, err := statusAt(ctx, a)
+		switch {
+		case err == nil:
+			return s, nil
+		case all == nil:
+			all = err
+		default:
+			all = fmt.Errorf("%w; %w", all, err)
+		}
+	}
+	return nil, unanswered(cfg.DataDir, all)
+}
+
+var errAdminOff = errors.New("admin.listen is off, and the daemon can't be asked: set it (admin.listen, --admin-listen or COLLECTORD_ADMIN_LISTEN), and restart the daemon")
+
+func remoteness(a config.Address) int {
+	if a.Network != "unix" && !reachable(a).Addr().IsLoopback() {
+		return 1
+	}
+	return 0
+}
+
+// reachable is an address that leads to the one that is listened on.
+func reachable(a config.Address) netip.AddrPort {
+	switch ip := a.IP.Addr(); {
+	case !ip.IsUnspecified():
+		return a.IP
+	case ip.Is4():
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), a.IP.Port())
+	}
+	return netip.AddrPortFrom(netip.IPv6Loopback(), a.IP.Port())
+}
+
+func statusAt(ctx context.Context, a config.Address) (*admin.Status, error) {
+	network, address := "tcp", reachable(a).String()
+	host := address
+	if a.Network == "unix" {
+		network, address, host = "unix", a.Path, "localhost"
+	}
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, address)
+		},
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+admin.StatusPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	var failed *url.Error
+	if errors.As(err, &failed) { // which repeats what is asked
+		err = failed.Err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("admin.listen %s: %w", a, err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	switch s := new(admin.Status); {
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", a, err)
+	case resp.StatusCode == http.StatusNotFound && remoteness(a) > 0:
+		return nil, fmt.Errorf("admin.listen %s is beyond this host, and shows no status: add localhost:PORT or unix:/PATH to admin.listen", a)
+	case resp.StatusCode != http.StatusOK || json.Unmarshal(body, s) != nil || s.Verdict == "":
+		return nil, fmt.Errorf("another program, or another version of collectord, answers at %s: %s", a, resp.Status)
+	default:
+		return s, nil
+	}
+}
+
+// unanswered says whether a daemon runs that does not answer.
+func unanswered(dataDir string, err error) error {
+	process, held, lockErr := wal.HolderOf(dataDir)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w (run this as the daemon's user, or as root)", err)
+	case held:
+		return fmt.Errorf("a daemon runs (process %s has locked %s) and does not answer (it hangs, or was started with another admin.listen): %w", process, dataDir, err)
+	case lockErr != nil && !errors.Is(lockErr, fs.ErrNotExist):
+		return fmt.Errorf("no daemon answers, and whether one runs can't be seen (%w): %w", lockErr, err)
+	}
+	return fmt.Errorf("no daemon runs: none has locked %s (systemctl start collectord; journalctl --unit collectord says why it ended): %w", dataDir, err)
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"collectord/collectord/admin"
+	"collectord/config"
+)
+
+func statusCommand() *cobra.Command {
+	var asJSON, check bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Ask the running daemon what it does, and what fails since when",
+		Long: `Ask the running daemon, at admin.listen, what it does: whether it is fine, what comes in, what waits and until when there
+is room, where objects go and how that works, what fails since when, and what to do about it.
+
+verdict:
+  fine      nothing is wrong
+  starting  nothing is known yet
+  warning   somebody should see to it: the storage has failed for less than 5 minutes; the log will be full within a day;
+            a usage has waited for more than an hour; usages were rejected in the last minute because the host could not
+            take them, or a tenth of what came was not valid; something was put aside; the certificate expires within 14
+            days; a reload failed; the daemon's log warns of something that is not over
+  failing   usages are lost or rejected, or will be: the storage has failed for 5 minutes or will not have what is put;
+            the log is full, or will be within an hour; a usage has waited for a day; usages were dropped; the certificate
+            has expired; the daemon's log has an error that is not over
+
+--check prints one line and exits with 0 if it is fine, 1 for a warning (also while it starts, and if the configuration
+can't be read or admin.listen is off), and 2 if it is failing or no daemon answers: for cron, and for monitoring agents
+that run plugins.
+
+Rates are of the last minute, counts since the start of the daemon unless it says otherwise.`,
+		Example: `  collectord status
+  collectord status --json | jq .destination
+  collectord status --check || mail -s "collectord on $(hostname)" root </dev/null`,
+		GroupID:    groupDaemon,
+		SuggestFor: []string{"health", "state", "top", "stats", "ps"},
+	}
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "the status as one JSON object, for programs")
+	f.BoolVar(&check, "check", false, "print one line, and exit with 0, 1 or 2")
+	config.AddFlags(f, "data_dir", "admin.listen")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := settings(cmd, "data_dir", "admin")
+		if err != nil {
+			return err
+		}
+		s, err := askStatus(cmd.Context(), cfg)
+		switch {
+		case err == nil:
+		case check && len(cfg.Admin.Listen) > 0: // one line says that, too
+			s, err = &admin.Status{Verdict: admin.Failing, Summary: err.Error()}, nil
+		default:
+			return err
+		}
+		out := bufio.NewWriter(cmd.OutOrStdout())
+		switch {
+		case asJSON:
+			err = json.NewEncoder(out).Encode(s)
+		case check:
+			writef(out, "%s: %s\n", strings.ToUpper(string(s.Verdict)), s.Summary)
+		default:
+			err = writeStatus(out, s)
+		}
+		if err == nil {
+			err = out.Flush()
+		}
+		if err == nil && check {
+			err = exitOf(s.Verdict)
+		}
+		return err
+	}
+	return c
+}
+
+// checkedStatus is an exit status that needs no more words.
+type checkedStatus int
+
+func (checkedStatus) Error() string { return "" }
+
+// exitOf is what status --check exits with.
+func exitOf(v admin.Verdict) error {
+	switch v {
+	case admin.Fine:
+		return nil
+	case admin.Starting, admin.Warning:
+		return checkedStatus(exitError)
+	}
+	return checkedStatus(exitNotRight)
+}

@@ -1,0 +1,236 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"collectord/collectord/admin"
+)
+
+// writeStatus writes a Status for people: the verdict first, then a row for each thing.
+func writeStatus(out io.Writer, s *admin.Status) error {
+	writef(out, "%s: %s\n", strings.ToUpper(string(s.Verdict)), s.Summary)
+	for i, r := range s.Reasons {
+		if i > 0 { // the first is in the summary
+			writef(out, "%s: %s\n", strings.ToUpper(string(r.Verdict)), r.Text)
+		}
+		if r.Advice != "" {
+			writef(out, "  what to do: %s\n", r.Advice)
+		}
+	}
+	writef(out, "\n")
+	rows := statusRows{table: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0), now: s.At}
+	rows.daemon(s)
+	if s.LogID != "" { // else nothing is known yet
+		rows.traffic(s)
+		rows.log(s)
+	}
+	rows.storage(s)
+	rows.troubles(s)
+	if s.LogID != "" {
+		rows.ledger(&s.Ledger)
+	}
+	return rows.table.Flush()
+}
+
+// statusRows are the rows of a Status. Each has a title, or continues the one before.
+type statusRows struct {
+	table *tabwriter.Writer
+	now   time.Time
+}
+
+func (r *statusRows) row(title string, parts ...string) {
+	parts = slices.DeleteFunc(parts, func(p string) bool { return p == "" })
+	if len(parts) > 0 {
+		writef(r.table, "%s\t", title)
+		writef(r.table, "%s\n", joined(parts))
+	}
+}
+
+// at is a time, and how long ago it was.
+func (r *statusRows) at(t time.Time) string {
+	return fmt.Sprintf("%s (%s ago)", t.Local().Format("2006-01-02 15:04:05"), admin.InWords(r.now.Sub(t)))
+}
+
+func (r *statusRows) daemon(s *admin.Status) {
+	log := "no log yet"
+	if s.LogID != "" {
+		log = "log " + s.LogID
+	}
+	r.row("daemon", "collectord "+s.Version, "node "+nodeName(s.Node).String(), log)
+	r.row("started", r.at(s.Since))
+	ready := "yes"
+	if len(s.Unready) > 0 {
+		ready = "no: " + joined(s.Unready)
+	}
+	r.row("ready", ready)
+	if !s.Reload.At.IsZero() {
+		loaded := r.at(s.Reload.At)
+		if !s.Reload.OK {
+			loaded += ", and the last reload failed"
+		}
+		r.row("configuration", "of "+loaded)
+	}
+}
+
+func (r *statusRows) traffic(s *admin.Status) {
+	for _, in := range s.Sources {
+		r.row("in by "+strings.ToUpper(in.Source), admin.Rate(in.PerSecond)+" usages/s", "now "+admin.Rate(in.Now),
+			counted("rejected", in.Rejected), counted("dropped", in.Dropped), numbered("kernel drops", in.KernelDrops))
+	}
+	c := &s.Connections
+	tls := ""
+	if c.TLS > 0 || c.CertificateExpires != nil {
+		tls = fmt.Sprintf("%d of %d with TLS", c.TLS, c.MaxTLS)
+	}
+	expires := ""
+	if c.CertificateExpires != nil {
+		expires = "certificate until " + c.CertificateExpires.Local().Format(time.DateOnly)
+	}
+	r.row("connections", fmt.Sprintf("%d of %d", c.Open, c.Max), tls, numbered("made room", c.MadeRoom), numbered("turned away", c.TurnedAway), expires)
+	for i, client := range s.Clients {
+		title := "clients"
+		if i > 0 {
+			title = ""
+		}
+		r.row(title, client.Name, fmt.Sprintf("%d usages", client.Usages), "last "+r.at(client.LastSeen))
+	}
+	r.row("commits", admin.Rate(s.Commits.PerSecond)+"/s", fmt.Sprintf("%.1f usages and %s each", s.Commits.Usages, size(int64(s.Commits.Bytes))),
+		took("commit", s.Commits.P50, s.Commits.P99), took("fsync", s.Commits.FsyncP50, s.Commits.FsyncP99), numbered("errors", s.Commits.Errors))
+}
+
+func (r *statusRows) log(s *admin.Status) {
+	b := &s.Backlog
+	if b.Usages == 0 {
+		r.row("backlog", "none: all is shipped")
+	} else {
+		r.row("backlog", fmt.Sprintf("%d usages", b.Usages), size(b.Bytes), "the oldest for "+admin.InWords(seconds(b.OldestSeconds)))
+	}
+	until := "not filling"
+	if b.SecondsUntilFull != nil {
+		if until = "full in " + admin.InWords(seconds(*b.SecondsUntilFull)); *b.SecondsUntilFull == 0 {
+			until = "full"
+		}
+	}
+	f := &s.Fill
+	r.row("log", fmt.Sprintf("%d %% of %s used", 100*f.UsedBytes/max(1, f.MaxBytes), size(f.MaxBytes)), until, "segments "+size(f.LogBytes), sized("spool", f.SpoolBytes), sized("quarantine", f.QuarantineBytes))
+	if f.FreeBytes != nil {
+		r.row("disk", size(*f.FreeBytes)+" free")
+	}
+	if s.Kept.Segments > 0 || s.Kept.CutShort > 0 {
+		r.row("kept", plural(s.Kept.Segments, "segment"), size(s.Kept.Bytes), numbered("removed early", s.Kept.CutShort))
+	}
+}
+
+func (r *statusRows) storage(s *admin.Status) {
+	d := &s.Destination
+	if d.Where == "" {
+		return
+	}
+	r.row("destination", d.Where)
+	if d.LastSuccess != nil {
+		r.row("last success", r.at(*d.LastSuccess))
+	} else {
+		r.row("last success", "none since the start")
+	}
+	if d.FailingSince != nil {
+		r.row("failing since", r.at(*d.FailingSince), plural(d.Attempts, "attempt"))
+		r.row("error", d.Error.Kind+": "+d.Error.Text)
+		r.row("what to do", d.Error.Advice)
+		next := "under way"
+		if d.NextAttempt != nil {
+			next = "in " + admin.InWords(d.NextAttempt.Sub(r.now))
+		}
+		r.row("next attempt", next)
+	}
+	u := &s.Uploads
+	r.row("uploads", fmt.Sprintf("%d objects", u.Objects), size(int64(min(u.Bytes, math.MaxInt64))), size(int64(u.BytesPerSecond))+"/s", fmt.Sprintf("%d in flight", u.InFlight),
+		took("each", u.P50, u.P99), counted("failed", u.Failures), numbered("shipped again", u.Reshipped), numbered("vanished", u.Vanished))
+}
+
+func (r *statusRows) troubles(s *admin.Status) {
+	for _, t := range s.Troubles {
+		if t.Name == admin.TroubleShipping && s.Destination.FailingSince != nil { // said above
+			continue
+		}
+		failed := t.Message
+		if t.Error != "" {
+			failed += ": " + t.Error
+		}
+		r.row("trouble", t.Name, "since "+r.at(t.Since), plural(t.Times, "time"))
+		r.row("", failed)
+		r.row("", t.Advice)
+	}
+	for _, p := range s.PutAside {
+		r.row("put aside", p.Path, p.Reason)
+	}
+}
+
+func (r *statusRows) ledger(l *admin.LedgerStatus) {
+	for _, in := range []struct {
+		title string
+		admin.SourceLedger
+	}{{"HTTP", l.HTTP}, {"UDP", l.UDP}} {
+		r.row("ledger "+in.title, fmt.Sprintf("received %d", in.Received), fmt.Sprintf("accepted %d", in.Accepted), counted("rejected", in.Rejected),
+			fmt.Sprintf("appended %d", in.Appended), numbered("repeated", in.Repeated), counted("dropped", in.Dropped), numbered("waiting", in.Waiting))
+	}
+	r.row("ledger", numbered("recovered", l.Recovered), fmt.Sprintf("pending %d", l.Pending), fmt.Sprintf("shipped %d", l.Shipped),
+		numbered("quarantined", l.Quarantined), numbered("evicted", l.Evicted))
+}
+
+func seconds(n float64) time.Duration {
+	return time.Duration(min(n, math.MaxInt32) * float64(time.Second))
+}
+
+// counted lists what is not zero; empty: all is.
+func counted(title string, by map[string]uint64) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		if by[name] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", by[name], name))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return title + " " + strings.Join(parts, " and ")
+}
+
+// numbered is a number that is not zero.
+func numbered(title string, n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s %d", title, n)
+}
+
+func sized(title string, n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return title + " " + size(n)
+}
+
+// took is how long something took, half and nearly all of the times.
+func took(what string, p50, p99 *float64) string {
+	if p50 == nil || p99 == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s p50 %s p99 %s", what, millis(*p50), millis(*p99))
+}
+
+func millis(seconds float64) string {
+	switch ms := seconds * 1000; {
+	case ms < 10:
+		return fmt.Sprintf("%.1f ms", ms)
+	case ms < 1000:
+		return fmt.Sprintf("%.0f ms", ms)
+	}
+	return fmt.Sprintf("%.1f s", seconds)
+}

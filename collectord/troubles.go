@@ -1,0 +1,146 @@
+package main
+
+import (
+	"cmp"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/collectord/admin"
+	"collectord/collectord/udpserver"
+	"collectord/collectord/usage"
+	"collectord/shipper/bucket"
+)
+
+// momentaryFor is how long a trouble is listed after its last failure if no line says that
+// it is over.
+const momentaryFor = 15 * time.Minute
+
+// troubleKind is what the log lines of a trouble do not say.
+type troubleKind int
+
+const (
+	lasting   troubleKind = iota // until a line says that it is over
+	momentary                    // no line says that it is over
+
+	// Anybody who can send can cause these: they do not change the verdict.
+	lastingByClients
+	momentaryByClients
+)
+
+func (k troubleKind) isMomentary() bool { return k == momentary || k == momentaryByClients }
+func (k troubleKind) isByClients() bool { return k == momentaryByClients || k == lastingByClients }
+
+// troubleKinds are those of all troubles that the daemon logs, by name. A test compares
+// them with the source.
+var troubleKinds = map[string]troubleKind{ //nolint:gochecknoglobals // a constant table
+	// The log.
+	"commit": lasting, "full": lasting, "start": lasting, "prepare": lasting, "seal": lasting, "removal": lasting,
+	"make_room": lasting, "keep": lasting, "evicted": momentary, "late_sync": momentary, "names": momentary,
+	"loss_note": momentary, "trim": momentary, "close": momentary,
+	// Shipping.
+	"shipping": lasting, "segment": lasting, "heartbeat": lasting, "clone": lasting, "last look": lasting,
+	"lost by the storage": lasting, "vanished": lasting,
+	"conflict": momentary, "damaged": momentary, "too_large": momentary,
+	// The servers.
+	"accept": lasting, "udp_read": lasting, "udp_overloaded": lasting, "udp_kernel_drops": lasting,
+	"event_loop": momentary, "body_memory": momentary, "internal": momentary,
+	"connections": lastingByClients, "handshake": momentaryByClients, "unauthorized": momentaryByClients, "cross_site": momentaryByClients,
+	// The process.
+	"notify": momentary, "watchdog": momentary,
+}
+
+// kindOf returns the kind of a trouble. Reasons for which datagrams are rejected are
+// troubles, too, of the clients.
+func kindOf(name string) troubleKind {
+	kind, known := troubleKinds[name]
+	if !known && strings.HasPrefix(name, "udp_") {
+		return lastingByClients
+	}
+	return kind
+}
+
+// isOld reports whether a trouble that nothing ends has not been seen for long.
+func (t *trouble) isOld(now time.Time) bool {
+	return t.kind.isMomentary() && now.Sub(t.last.Time) > momentaryFor
+}
+
+// open lists the troubles that are not over, those that began last at the end.
+func (h *troubleHandler) open() []admin.Trouble {
+	now := time.Now()
+	h.known.mu.Lock()
+	defer h.known.mu.Unlock()
+	var all []admin.Trouble
+	for name, t := range h.known.byName {
+		if t.open && !t.isOld(now) {
+			all = append(all, t.listed(name))
+		}
+	}
+	slices.SortFunc(all, func(a, b admin.Trouble) int {
+		return cmp.Or(a.Since.Compare(b.Since), strings.Compare(a.Name, b.Name))
+	})
+	return all
+}
+
+// isOpen says of each trouble that there can be whether it is open.
+func (h *troubleHandler) isOpen() map[string]bool {
+	is := map[string]bool{}
+	for name := range troubleKinds {
+		is[name] = false
+	}
+	for _, reason := range append(usage.Codes(), udpserver.ReasonNotAllowed, udpserver.ReasonTruncated) {
+		is["udp_"+reason] = false
+	}
+	for _, t := range h.open() {
+		is[t.Name] = true
+	}
+	return is
+}
+
+// listed is a trouble for people.
+func (t *trouble) listed(name string) admin.Trouble {
+	l := admin.Trouble{
+		Name: name, Verdict: admin.Warning, Since: t.since, Last: t.last.Time, Times: t.count, Momentary: t.kind.isMomentary(),
+	}
+	switch {
+	case t.kind.isByClients():
+		l.Verdict = admin.Fine
+	case t.last.Level >= slog.LevelError:
+		l.Verdict = admin.Failing
+	}
+	l.Message, l.Advice = adviceIn(t.last.Message)
+	t.last.Attrs(func(a slog.Attr) bool {
+		if a.Key != "error" {
+			return true
+		}
+		err, ok := a.Value.Any().(error)
+		if !ok {
+			l.Error = a.Value.String()
+			return false
+		}
+		f := bucket.FailureOf(err)
+		l.Error, l.Advice = f.Text, cmp.Or(f.Hint, l.Advice)
+		return false
+	})
+	return l
+}
+
+// adviceIn splits a message, "what happened: why (what to do)", into that and the advice.
+func adviceIn(message string) (what, advice string) {
+	if !strings.HasSuffix(message, ")") {
+		return message, ""
+	}
+	depth := 0
+	for i := len(message) - 1; i > 0; i-- {
+		switch message[i] {
+		case ')':
+			depth++
+		case '(':
+			if depth--; depth == 0 {
+				return strings.TrimSuffix(message[:i], " "), message[i+1 : len(message)-1]
+			}
+		}
+	}
+	return message, ""
+}
