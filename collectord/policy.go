@@ -50,7 +50,7 @@ func (d draft) readTokens(path string) *auth.Tokens {
 		d.fileMistake("http.tokens_file", path, err)
 	default:
 		if tokens.Count() == 0 && !d.Config.HTTP.Anonymous {
-			d.warn(fmt.Sprintf("http.tokens_file %s holds no token: nobody may post", path))
+			d.warn(fmt.Sprintf("http.tokens_file %s has no token: no client may send", path))
 		}
 	}
 	return tokens
@@ -144,9 +144,9 @@ func policyPart(web *httpserver.Server, logger *slog.Logger) func(next *plan) {
 		who, before := next.who, web.Policy()
 		web.SetPolicy(who)
 		if who.Tokens == nil && who.TLS == nil && before.Tokens == nil && before.TLS == nil {
-			return // there are no files to tell of
+			return // there are no such files
 		}
 		added, removed := who.Tokens.Since(before.Tokens)
-		logger.Info("who may post was read again", clients(next.cfg, &who), "tokens_added", added, "tokens_removed", removed)
+		logger.Info("tokens and certificates were read again", clients(next.cfg, &who), "tokens_added", added, "tokens_removed", removed)
 	}
 }
