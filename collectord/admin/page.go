@@ -270,11 +270,8 @@ func (v *view) Percent() string {
 	return fmt.Sprintf("%.0f %%", 100*float64(v.Fill.UsedBytes)/float64(max(1, v.Fill.MaxBytes)))
 }
 
-// Seen are the clients, those that were silent for longest first.
-func (v *view) Seen() []ClientSeen {
-	all := slices.SortedStableFunc(slices.Values(v.Clients), func(a, b ClientSeen) int { return a.LastSeen.Compare(b.LastSeen) })
-	return all[:min(len(all), maxListed)]
-}
+// Seen are the first of the clients.
+func (v *view) Seen() []ClientSeen { return v.Clients[:min(len(v.Clients), maxListed)] }
 
 // Aside are the first of what was put aside.
 func (v *view) Aside() []PutAside { return v.PutAside[:min(len(v.PutAside), maxListed)] }
