@@ -122,12 +122,28 @@ func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 	t.Helper()
 	ports := freePorts(t, 2)
 	path = filepath.Join(dir, "collectord.yaml")
+	more = unhurried(more)
 	text := fmt.Sprintf("node: edge-1\ndata_dir: %s/data\nhttp: {listen: '127.0.0.1:%d'}\nudp: {listen: '127.0.0.1:%d'}\nadmin: {listen: '127.0.0.1:%d'}\nlog: {format: text}\n%s",
 		dir, ports[0], ports[0], ports[1], more)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path, ports[0], ports[1]
+}
+
+// unhurried has a daemon end in its own time where settings don't say otherwise: on a busy
+// machine the default is over before all is shipped.
+func unhurried(settings string) string {
+	const section, limits = "shutdown: {", "requests: 1m, datagrams: 1m, seal: 1m"
+	before, rest, is := strings.Cut(settings, section)
+	switch {
+	case !is:
+		return section + limits + ", grace: 2m}\n" + settings
+	case strings.Contains(strings.SplitN(rest, "}", 2)[0], "grace"):
+		return before + section + limits + ", " + rest
+	default:
+		return before + section + limits + ", grace: 2m, " + rest
+	}
 }
 
 // start runs the daemon and waits until it says that it is running.

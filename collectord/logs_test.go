@@ -121,7 +121,7 @@ func sendMixed(t *testing.T, d *daemon) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(testLimit))
 		if _, err := io.WriteString(c, text); err != nil {
 			t.Fatal(err)
 		}
