@@ -101,7 +101,7 @@ func shipAll(t *testing.T, l *wal.Log, store bucket.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	for ctx.Err() == nil && (l.Ledger().Pending > 0 || l.Stats().LossNotes > 0) {
@@ -128,7 +128,7 @@ func retired(t *testing.T, dir string, store bucket.Store, n, per int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	if left := s.Drain(ctx); left > 0 {
