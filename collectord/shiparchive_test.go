@@ -27,7 +27,7 @@ func TestAChangeOfDestinationStrandsNothing(t *testing.T) {
 		want["prod/"+strings.TrimPrefix(path, archive+"/")] = content
 	}
 	f, settings := fakeS3(t, dir)
-	edit(t, config, "drain: 0}\n", "drain: 0}\nshipper:\n  "+settings+"\n")
+	edit(t, config, "shutdown: {drain: 0}\n", "shutdown: {drain: 0}\nshipper:\n  "+settings+"\n")
 	f.Put(keyOf(want), []byte("something else")) // has one of the names
 
 	d = start(t, config, d.port, d.admin)
