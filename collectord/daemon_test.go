@@ -120,6 +120,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 // as YAML.
 func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 	t.Helper()
+	testrun.ClearOfTheHour()
 	ports := freePorts(t, 2)
 	path = filepath.Join(dir, "collectord.yaml")
 	more = unhurried(more)

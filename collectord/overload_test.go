@@ -151,7 +151,7 @@ func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 	config, port, admin := configure(t, dir, "")
 	edit(t, config, "http: {", fmt.Sprintf("http: {header_timeout: 1s, idle_timeout: 1s, tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
-	d := start(t, config, port, admin)
+	d, began := start(t, config, port, admin), time.Now()
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	crowdOf := ca.client("crowd").Transport.(*http.Transport).TLSClientConfig.Clone()
 	crowdOf.ServerName = "127.0.0.1"
@@ -169,8 +169,9 @@ func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
 	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowd {
 		t.Errorf("%v handshakes are counted as timed out", n)
 	}
-	if n := strings.Count(d.log(), "TLS handshakes fail"); n > 4 {
-		t.Errorf("%d lines on handshakes", n)
+	// One line a kind, and a sum every 30 s.
+	if n, most := strings.Count(d.log(), "TLS handshakes fail"), 4+int(time.Since(began)/(30*time.Second)); n > most {
+		t.Errorf("%d lines on handshakes, at most %d are fine", n, most)
 	}
 	if peak := d.memory().peak; peak > 128<<20 {
 		t.Errorf("the daemon took %d MiB at most", peak>>20)

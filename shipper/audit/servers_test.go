@@ -10,6 +10,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper"
 	"collectord/shipper/bucket"
 	"collectord/shipper/bucket/s3test"
@@ -63,6 +64,7 @@ func newFake(t *testing.T) (*s3test.Server, tamper) {
 // openLog opens a log for a test, which closes it.
 func openLog(t *testing.T, dir string, o wal.Options) *wal.Log {
 	t.Helper()
+	testrun.ClearOfTheHour()
 	o.Node = "edge-1"
 	l, err := wal.Open(dir, o)
 	if err != nil {
