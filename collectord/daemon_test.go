@@ -138,7 +138,7 @@ func unhurried(settings string) string {
 	if strings.Contains(settings, "shutdown:") {
 		return settings
 	}
-	return "shutdown: {requests: 1m, datagrams: 1m, seal: 1m, grace: 2m}\n" + settings
+	return "shutdown: {requests: 1m, datagrams: 1m, seal: 1m, grace: 1m}\n" + settings
 }
 
 // start runs the daemon and waits until it says that it is running.

@@ -39,6 +39,7 @@ func TestNothingThatWasSentIsLogged(t *testing.T) {
 	if err := os.WriteFile(dir+"/credentials", fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s-secret\n", testUser, marker), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	edit(t, config, "grace: 1m", "grace: 0s")
 	d = start(t, config, port, admin)
 	sendMixed(t, d)
 	d.untilLogged("can't ship")
