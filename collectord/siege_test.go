@@ -199,7 +199,11 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 				})
 			}
 			var most, anonymous, sockets, open, over float64
-			for began := time.Now(); time.Since(began) < siegeLasts; <-time.After(200 * time.Millisecond) {
+			reached := func() bool {
+				return open >= plainPlaces*95/100 && (!secure || over >= tlsPlaces*9/10) && served.Load() >= 10
+			}
+			// It takes longer on a busy machine.
+			for began := time.Now(); time.Since(began) < siegeLasts || !reached() && time.Since(began) < testLimit; <-time.After(200 * time.Millisecond) {
 				all, files, ofSockets := groupMemory(t, group)
 				most, anonymous, sockets = max(most, float64(all)), max(anonymous, float64(all-files)), max(sockets, float64(ofSockets))
 				m, err := d.scrape()
