@@ -14,25 +14,30 @@ import (
 
 const releasedVersion = "1.2.3-rc.1"
 
-// releaseOf makes a repository of the tree, with a version's changes and tag, and releases
-// it there.
-func releaseOf(t *testing.T, dir string) (out string) {
+// repository makes one of the tree, with a version's changes and tag.
+func repository(t *testing.T) string {
 	t.Helper()
-	script := `set -e
-		umask ` + map[bool]string{true: "077", false: "022"}[strings.HasSuffix(dir, "second")] + `
+	dir := t.TempDir()
+	must(t, "sh", "-ec", `cd ../..
 		git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$1"
 		cd "$1"
-		sed -i 's/^## Unreleased$/## Unreleased\n\n## ` + releasedVersion + `\n\n- All of it./' CHANGELOG.md
+		sed -i "s/^## Unreleased$/## Unreleased\n\n## $2\n\n- All of it./" CHANGELOG.md
 		git init -q
 		git add -A
-		GIT_COMMITTER_DATE='2026-01-02T03:04:05Z' git -c user.name=x -c user.email=x@example.com -c commit.gpgsign=false commit -q --date 2026-01-02T03:04:05Z -m x
-		git -c tag.gpgsign=false tag v` + releasedVersion + `
-		go run ./packaging/release build v` + releasedVersion + ` "$2"`
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	out = filepath.Join(t.TempDir(), "out")
-	must(t, "sh", "-c", "cd ../.. && "+script, "sh", dir, out)
+		export GIT_COMMITTER_DATE='2026-01-02T03:04:05Z'
+		git -c user.name=x -c user.email=x@example.com -c commit.gpgsign=false commit -q -m x
+		git -c tag.gpgsign=false tag "v$2"`, "sh", dir, releasedVersion)
+	return dir
+}
+
+// release releases it from a clone, with another umask.
+func release(t *testing.T, repository, umask string) string {
+	t.Helper()
+	clone, out := filepath.Join(t.TempDir(), "clone"), t.TempDir()
+	must(t, "sh", "-ec", `umask "$1"
+		git clone -q "$2" "$3"
+		cd "$3"
+		go run ./packaging/release build "v$5" "$4"`, "sh", umask, repository, clone, out, releasedVersion)
 	return filepath.Join(out, releasedVersion)
 }
 
@@ -43,7 +48,8 @@ func TestAReleaseIsWholeAndTheSameBytesAgain(t *testing.T) {
 	if os.Getenv("NFPM") == "" {
 		t.Fatal("NFPM names no program: run make package-test")
 	}
-	first, second := releaseOf(t, filepath.Join(t.TempDir(), "first")), releaseOf(t, filepath.Join(t.TempDir(), "second"))
+	source := repository(t)
+	first, second := release(t, source, "022"), release(t, source, "077")
 	names := func(dir string) (all []string) {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
@@ -104,8 +110,13 @@ func TestAReleaseIsWholeAndTheSameBytesAgain(t *testing.T) {
 				t.Errorf("%s is linked, and its licence is not in the package", f[1])
 			}
 		}
-		for _, doc := range []string{"README.md", "docs/storages.md", "wal/FORMAT.md", "packaging/metrics.md"} {
-			if !bytes.Equal(read(filepath.Join(unpacked, "usr/share/doc/collectord", doc)), read(filepath.Join("../..", doc))) {
+		docs, err := filepath.Glob(filepath.Join(source, "docs/*.md"))
+		if err != nil || len(docs) == 0 {
+			t.Fatalf("docs: %q, %v", docs, err)
+		}
+		for _, path := range append(docs, filepath.Join(source, "README.md"), filepath.Join(source, "wal/FORMAT.md"), filepath.Join(source, "packaging/metrics.md")) {
+			doc := strings.TrimPrefix(path, source)
+			if !bytes.Equal(read(filepath.Join(unpacked, "usr/share/doc/collectord", doc)), read(path)) {
 				t.Errorf("%s differs in the package", doc)
 			}
 		}
