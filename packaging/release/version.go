@@ -32,7 +32,7 @@ func check(dir, version string) (r released, err error) {
 		return r, err
 	}
 	if r.changes = section(string(changelog), r.version); r.changes == "" {
-		return r, fmt.Errorf("CHANGELOG.md has no section ## %s, or nothing in it", r.version)
+		return r, fmt.Errorf("CHANGELOG.md has no section ## [%s], or nothing in it", r.version)
 	}
 	at, err := git(dir, "rev-parse", "-q", "--verify", "refs/tags/v"+r.version+"^{commit}")
 	if err != nil {
