@@ -85,7 +85,7 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 	run := cmp.Or(next.run, found.runBehind(next))
 	proven := run != 0 && (w.Header.Run == 0 || w.Header.Run == run || s.replaced)
 	if run == 0 && next.first < maxSeq && !w.Missing {
-		if proven = next.sealed || !errors.Is(next.failed, fs.ErrNotExist); !proven {
+		if proven = next.sealed || !errors.Is(next.failed, fs.ErrNotExist); !proven && hidden == 0 {
 			if err := l.noteSkipped(w, SeqRange{First: max(last+1, s.first), Last: next.first - 1}); err != nil {
 				return 0, dir, err
 			}
