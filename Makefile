@@ -11,7 +11,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test image clean
+.PHONY: help build run test torture mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test release image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,7 @@ test: tools ## run all tests; the first time this builds a MinIO and a versitygw
 	go test -timeout 30m -count 1 ./... # go would spend a minute on what to keep of the log's tests, which open a million files
 	cd packaging/parsers && go vet . && go test .
 	cd packaging/monitoring && go vet . && go test .
+	cd packaging/sbom && go vet . && go test .
 	go test -timeout 30m -count 1 ./wal -run 'ItStartsWhatever|FailsDuringTheStart' -every-start -start-step 1
 	$(SIMULATE) -simulate-states 100000
 	go test -timeout 60m -race ./wal/... ./shipper/... ./collectord/usage ./collectord/auth/... ./collectord/http1 ./collectord/httpserver ./collectord/udpserver ./collectord/admin ./collectord/send
@@ -133,9 +134,14 @@ bench: build ## measure beside what the machine can do, and print a table
 profile: build ## record where time goes under load, for the compiler to optimize
 	go run ./packaging/bench -profile collectord/default.pgo
 
-package: ## build deb and rpm, for amd64 and arm64, into bin/packages
+package: ## build deb and rpm, for amd64 and arm64, and the binaries in them, into bin/packages
 	@packaging/tools/build $(TOOLS) nfpm
 	NFPM=$(TOOLS)/nfpm packaging/package bin/packages
+
+release: ## build what is published of VERSION, a tag, into bin/release/VERSION: packages, binaries, bills of materials, changes, checksums
+	@go run ./packaging/release check $(VERSION)
+	@packaging/tools/build $(TOOLS) nfpm
+	NFPM=$(TOOLS)/nfpm go run ./packaging/release build $(VERSION) bin/release
 
 IMAGE := collectord
 
