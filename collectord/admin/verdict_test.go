@@ -11,6 +11,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"collectord/shipper"
 	"collectord/shipper/bucket"
@@ -198,7 +199,7 @@ func TestTextsOfAStatusArePrintableAndBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, all := range []string{string(text), s.verbose(), s.line()} {
-		if len(all) > 60_000 || strings.ContainsAny(all, "\x1b\u202e\x9b") {
+		if len(all) > 60_000 || strings.ContainsAny(all, "\x1b\u202e") || !utf8.ValidString(all) {
 			t.Errorf("%d bytes: %.3000q", len(all), all)
 		}
 	}
