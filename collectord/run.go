@@ -20,6 +20,7 @@ import (
 	"collectord/collectord/udpserver"
 	"collectord/config"
 	"collectord/shipper"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -110,7 +111,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	})
 	files := countDescriptors(len(listening.http))
 	adminServer := admin.New(admin.Options{
-		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck, Status: monitor.Status,
+		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck, Status: monitor.Status, Page: monitor.Page,
 		MaxConnections: files.admins(maxOpen()),
 	})
 	for _, ln := range listening.admin {
@@ -144,6 +145,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		Limits:   shipperLimits(cfg),
 		Level:    cfg.Shipper.Level,
 		Version:  version,
+		Host:     func(h *bucket.Heartbeat) { describeHost(h, v.troubles.open(), web.Clients()) },
 		Compress: lend,
 		Logger:   logger,
 	})

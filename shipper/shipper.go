@@ -24,6 +24,9 @@ type Options struct {
 	Level    string // "fastest", "default", "better" or "best"
 	Version  string // of the program, for heartbeats
 	Limits   Limits
+	// Host adds to a heartbeat what is known of the host beside its log: its troubles and
+	// clients; default: nothing. It is called from one goroutine at a time.
+	Host func(h *bucket.Heartbeat)
 	// Compress is called before a segment is compressed, which takes a core for as
 	// long as it lasts, and what it returns after it; default: nothing.
 	Compress func() (done func())
@@ -38,7 +41,7 @@ type Limits struct {
 	Concurrency int   // uploads at a time, while others are compressed; default 2
 	Bandwidth   int64 // bytes a second that all uploads together may send, and looks read; default: no bound
 	// Heartbeat is how often a heartbeat is written to the storage, if something has
-	// changed; else one is written once an hour. 0: never.
+	// changed since the one before the last; else one is written once an hour. 0: never.
 	Heartbeat time.Duration
 	// Keep is how long a segment stays here after the storage has confirmed it: then it
 	// is looked whether the storage still has it. 0: it is removed at once.

@@ -26,7 +26,8 @@ func figures(now, minute, recent sample) Status {
 		Ledger:        ledger(&now.Ledger),
 		Connections:   connectionStatus(&now.HTTP),
 		Reload:        ReloadStatus(now.Reload),
-		Clients:       orEmpty(now.Clients),
+		ClientsKnown:  len(now.Clients.Clients),
+		Clients:       clientsSeen(now.Clients),
 	}
 }
 
@@ -41,6 +42,7 @@ func sources(now, minute, recent sample) (all []SourceStatus) {
 			Dropped:   grown(of(now).Dropped, of(minute).Dropped),
 		}
 		if wal.Source(i) == wal.UDP {
+			s.AllKernelDrops = now.UDP.KernelDrops
 			s.KernelDrops = now.UDP.KernelDrops - min(minute.UDP.KernelDrops, now.UDP.KernelDrops)
 		}
 		all = append(all, s)

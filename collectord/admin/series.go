@@ -16,7 +16,7 @@ import (
 // allSeries is the list of what is exported beside build_info and the metrics
 // of the Go runtime and the process. packaging/metrics.md is made of it.
 func allSeries() []series {
-	return slices.Concat(ledgerSeries(), httpSeries(), udpSeries(), logSeries(), shipperSeries(), configSeries(), loggerSeries())
+	return slices.Concat(ledgerSeries(), httpSeries(), clientSeries(), udpSeries(), logSeries(), shipperSeries(), configSeries(), loggerSeries())
 }
 
 func ledgerSeries() []series {
@@ -272,7 +272,7 @@ Served at ` + "`/metrics` on `admin.listen`" + `, in the Prometheus text format.
 	b.WriteString(`
 Counters begin at 0 with each start of the daemon. Reasons, kinds and classes that are known beforehand are exported
 from the start, so that an alert can wait for the first; kinds of failure that only a storage can name appear when
-they occur. The ledger, for each ` + "`source`" + ` in the first two lines, holds at every scrape:
+they occur, and clients of certificates with their first usage. The ledger, for each ` + "`source`" + ` in the first two lines, holds at every scrape:
 
     received = accepted + rejected{reason}
     accepted = appended + repeated + dropped{reason} + waiting

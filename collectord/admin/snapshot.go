@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"collectord/collectord/auth"
 	"collectord/collectord/histogram"
 	"collectord/shipper"
 	"collectord/shipper/bucket"
@@ -16,10 +17,10 @@ type Snapshot struct {
 	UDP     UDPSnapshot
 	HTTP    HTTPSnapshot
 	Shipper ShipperSnapshot
+	Clients auth.ClientCounts
 	Reload  ReloadSnapshot
 	Logger  LoggerSnapshot
-	LogID   string       // as in the names of objects
-	Clients []ClientSeen // that show who they are
+	LogID   string // as in the names of objects
 
 	Troubles map[string]bool // that there can be, by name: whether each is open
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"collectord/collectord/auth"
 	"collectord/shipper"
 	"collectord/shipper/bucket"
 	"collectord/wal"
@@ -222,7 +223,7 @@ func TestNamesOfAStatusAreDocumented(t *testing.T) {
 	m := d.monitor()
 	d.fails(0, refused)
 	d.troubles, d.putAside = []Trouble{{}}, []PutAside{{}}
-	d.snapshot.Clients = []ClientSeen{{}}
+	d.snapshot.Clients.Clients = []auth.Client{{}}
 	text, err := json.Marshal(m.Status())
 	if err != nil {
 		t.Fatal(err)
