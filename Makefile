@@ -1,6 +1,7 @@
 # Everything is built and tested with Go and make alone. make help lists the targets.
 
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo devel)
+BUILT   := $(shell git log -1 --format=%ct 2>/dev/null)
 TOOLS   := $(or $(TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
 export TEST_MINIO := $(or $(TEST_MINIO),$(TOOLS)/minio)
 export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
@@ -16,7 +17,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/collectord
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/collectord ./collectord
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.built=$(BUILT)' -o bin/collectord ./collectord
 
 # The daemon's own line shows that it listens: another program may have the port.
 define HINTS
@@ -68,16 +69,16 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	go test -timeout 2h -count 1 -v ./shipper -run 'DoesEverythingWrong|ALiarLoses' -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	$(SIMULATE) -simulate-states $(STATES) -simulate-seed 1000000 -simulate-recorded $(RECORDED)
-	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
-	go test ./wal/segment -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
-	go test ./shipper/bucket -run xxx -fuzz FuzzKey -fuzztime $(FUZZ)
-	for f in FuzzUsage FuzzSplit FuzzDatagram; do go test ./collectord/usage -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
-	go test ./collectord/http1 -run xxx -fuzz FuzzRequests -fuzztime $(FUZZ)
-	cd packaging/parsers && go test . -run xxx -fuzz FuzzRequests -fuzztime $(FUZZ)
-	go test ./collectord/httpserver -run xxx -fuzz FuzzBody -fuzztime $(FUZZ)
-	go test ./collectord/origin -run xxx -fuzz FuzzRule -fuzztime $(FUZZ)
-	go test ./collectord/send -run xxx -fuzz FuzzAnswer -fuzztime $(FUZZ)
-	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
+	packaging/tools/fuzz ./wal FuzzDamagedSegment $(FUZZ)
+	packaging/tools/fuzz ./wal/segment FuzzFrames $(FUZZ)
+	packaging/tools/fuzz ./shipper/bucket FuzzKey $(FUZZ)
+	for f in FuzzUsage FuzzSplit FuzzDatagram; do packaging/tools/fuzz ./collectord/usage $$f $(FUZZ) || exit 1; done
+	packaging/tools/fuzz ./collectord/http1 FuzzRequests $(FUZZ)
+	cd packaging/parsers && ../tools/fuzz . FuzzRequests $(FUZZ)
+	packaging/tools/fuzz ./collectord/httpserver FuzzBody $(FUZZ)
+	packaging/tools/fuzz ./collectord/origin FuzzRule $(FUZZ)
+	packaging/tools/fuzz ./collectord/send FuzzAnswer $(FUZZ)
+	packaging/tools/fuzz ./collectord FuzzShipped $(FUZZ)
 
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)
 	go run ./packaging/mutate

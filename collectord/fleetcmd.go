@@ -33,7 +33,7 @@ its version, what it has not shipped, how many usages it takes a day, what fails
 ` + destinationsHelp + `
 
 wrong (exit status 2, or 1 with an error):
-  error        a destination that can't be read, of several: nothing is known of it; of one alone, nothing is printed
+  error        one of several destinations can't be read; the others are listed. If there is only one, nothing is printed
   nothing      a destination in which there is nothing of collectord: a wrong prefix, or all is gone
   absent       a node of --expect of which there is no heartbeat, nor, with --holes, an object
   silent       no heartbeat for --silent-for after the time by which the last one announced it, or one from the future:

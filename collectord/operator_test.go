@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // situation is what an operator does, and what the program must answer: the exit
@@ -31,7 +30,7 @@ type situation struct {
 // situations returns the parts of the script, each from a file of its own.
 func situations() map[string][]situation {
 	all := map[string][]situation{}
-	for _, add := range []func(map[string][]situation){basicSituations, validationSituations, forensicSituations, commandSituations, operationSituations, statusSituations} {
+	for _, add := range []func(map[string][]situation){basicSituations, validationSituations, forensicSituations, commandSituations, operationSituations, statusSituations, doctorSituations} {
 		add(all)
 	}
 	return all
@@ -60,7 +59,7 @@ func (s situation) run(t *testing.T) {
 		s.setUp(t, dir)
 	}
 	cmd := command(t, strings.Fields(fill(s.args))...)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 	defer cancel()
 	cmd = exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
 	cmd.Dir = dir

@@ -95,7 +95,8 @@ type Shipper struct {
 	uploads *histogram.Histogram
 	sizes   sizeLimit
 	unread  unreadable
-	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
+	turned  atomic.Pointer[time.Time]     // when Run's loop last turned; nil while it does not run
+	ahead   atomic.Pointer[time.Duration] // of this host's clock, of the storage's; nil: not known
 	began   time.Time
 
 	mu      sync.Mutex // guards what follows
@@ -122,6 +123,9 @@ type Stats struct {
 	Heartbeats, HeartbeatFailures uint64              // written, and not
 	Storage                       bucket.Capabilities // as found by the probe
 	Destination                   Destination
+
+	ClockAhead    time.Duration // of this host's clock, of the storage's, if ClockCompared
+	ClockCompared bool
 }
 
 // New makes a shipper, without a look at a disk or the storage. Run starts it.
@@ -281,6 +285,9 @@ func (s *Shipper) Stats() Stats {
 	c.UploadSeconds = s.uploads.Seconds()
 	c.Failures = maps.Clone(s.stats.Failures)
 	c.Storage = storage
+	if ahead := s.ahead.Load(); ahead != nil {
+		c.ClockAhead, c.ClockCompared = *ahead, true
+	}
 	return c
 }
 
@@ -288,6 +295,7 @@ func (s *Shipper) Stats() Stats {
 func (s *Shipper) callOptions(ctx context.Context) context.Context {
 	return bucket.WithCallOptions(ctx, &bucket.CallOptions{
 		Bandwidth: &s.bandwidth, StallTimeout: s.currentLimits().StallTimeout, Failing: s.keeper.noteOutage,
+		Clock: func(ahead time.Duration) { s.ahead.Store(&ahead) },
 	})
 }
 

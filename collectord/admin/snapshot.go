@@ -23,6 +23,8 @@ type Snapshot struct {
 	LogID   string // as in the names of objects
 
 	Troubles map[string]bool // that there can be, by name: whether each is open
+
+	ClockWrong bool // known to be
 }
 
 // LoggerSnapshot is how many lines are missing in the log of the daemon.
@@ -83,4 +85,7 @@ type ShipperSnapshot struct {
 	Heartbeats, HeartbeatFailures uint64 // written, and not
 	Storage                       bucket.Capabilities
 	Destination                   shipper.Destination
+
+	ClockAhead    time.Duration // of this host's clock, of the storage's, if ClockCompared
+	ClockCompared bool
 }

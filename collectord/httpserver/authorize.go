@@ -72,7 +72,7 @@ const challenge = `Bearer realm="collectord"`
 
 // unauthorized rejects a request. What it brought is not told to anyone.
 func (h *Server) unauthorized(why auth.Reason) *problem {
-	h.opts.Logger.Warn("requests are rejected, because they do not show who sends them", "trouble", "unauthorized", "reason", string(why))
+	h.opts.Logger.Warn("requests are rejected: their clients are not authenticated", "trouble", "unauthorized", "reason", string(why))
 	p := &problem{code: CodeUnauthorized, header: http1.Field{Name: "WWW-Authenticate", Value: challenge}}
 	switch why {
 	case auth.NoToken:
