@@ -169,6 +169,7 @@ func TestLimitsAreRead(t *testing.T) {
 	for name, text := range map[string]string{
 		"proc/7/limits":                           "Limit                     Soft Limit           Hard Limit           Units     \nMax cpu time              unlimited            unlimited            seconds   \nMax open files            1024                 65536                files     \n",
 		"proc/7/cgroup":                           "12:memory:/a/b\n1:name=systemd:/x\n0::/s/c\n",
+		"proc/6/cgroup":                           "12:memory:/a\n",
 		"proc/8/cgroup":                           "0::/free\n",
 		"proc/8/limits":                           "Max open files            unlimited            unlimited            files     \n",
 		"proc/sys/net/core/rmem_max":              "212992\n",
@@ -193,6 +194,7 @@ func TestLimitsAreRead(t *testing.T) {
 		"no process":         {p.OpenFiles("9"), -1},
 		"memory":             {p.Memory("7"), 512 << 20},
 		"any memory":         {p.Memory("8"), math.MaxInt64},
+		"without a limit":    {p.Memory("6"), math.MaxInt64},
 		"memory of nobody":   {p.Memory("9"), -1},
 		"rmem_max":           {p.Sysctl("net/core/rmem_max"), 212992},
 		"not a number":       {p.Sysctl("net/core/somaxconn"), -1},
