@@ -26,39 +26,39 @@ func auditCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "audit [destination...]",
 		Short: "Find what is missing, doubled or damaged in the bucket; exits with 2 if something is",
-		Long: `Say what the bucket proves about gaps and duplicates, from its listing, some metadata, the loss notes and the
+		Long: `Report what the bucket proves about gaps and duplicates, from its listing, some metadata, the loss notes and the
 heartbeats of hosts.
 
 ` + destinationsHelp + `
 
 wrong (exit status 2, or 1 with an error):
-  error        a destination that can't be read, of several: nothing is known of it; of one alone, nothing is printed
+  error        one of several destinations can't be read; the others are audited. If there is only one, nothing is printed
   nothing      no records were found at all: a wrong prefix or node, or all is gone
-  absent       a node of --expect of which there are neither objects nor a heartbeat
-  silent       a node of --expect whose heartbeat is older than --silent-after
-  missing      a gap below what its host had confirmed to be complete: something deleted it
+  absent       a node of --expect has neither objects nor a heartbeat
+  silent       the heartbeat of a node of --expect is older than --silent-after
+  missing      a gap below what its host had confirmed as complete: somebody deleted objects
   gone         a whole log: its heartbeat says that its records were here, and none is
   overdue      a gap above that, or records that a host acknowledged, which should be here by now (--grace)
   doubled      the same records in two objects, such as a copy within the bucket
-  forked       other records under the same numbers: a snapshot of data_dir was restored, or run twice
+  forked       different records under the same numbers: a snapshot of data_dir was restored, or ran twice
   conflicting  two contents for one name
   truncated    an object whose end is cut off (--deep)
   damaged      an object that is not what its name and metadata say (--deep), or can't be
-  unreadable   an object, loss note or heartbeat that is listed, and that the storage does not give; the rest is audited,
-               since each holds up one of --at-once readings for less than a minute
-told apart:
+  unreadable   an object, loss note or heartbeat that the storage lists and does not return; the rest is audited,
+               since each delays one of the --at-once readers for less than a minute
+reported apart, and not wrong:
   not yet      a gap, or records that a host acknowledged, that may still be on their way
   earlier      the records before a log's first one: expired, or lost; missing with --from-start
   lost         what a loss note says is evicted, or quarantined because it was damaged
   foreign      a file among the objects that collectord did not write
   deleted      an object that was deleted while it was audited (--deep)
 
-Where there is neither metadata (folders, and copies by tools that drop it) nor a heartbeat, it is not known what a host
-had confirmed, and the audit says so: a gap is never missing there, but not yet there, and then overdue. Without
-metadata --deep checks the checksum of each object's frame, the count and the order of ids, since nothing tells the SHA-256.
-Without heartbeats it can't see beyond the newest object of a log, or a log that vanished whole.
+Without metadata (folders, and copies by tools that drop it) and without a heartbeat, nobody knows what a host had
+confirmed. The audit says so, and calls a gap there not yet there, and later overdue, but never missing. Without metadata
+--deep checks the checksum of each object's frame, the count and the order of ids, because there is no SHA-256. Without
+heartbeats it can't see beyond the newest object of a log, or a log that is gone as a whole.
 
---accept names a file of incidents that are known. They are printed apart, and are not wrong any more. A line each:
+--accept names a file of known incidents, one a line. They are printed apart, and are no longer wrong:
 
     # log id          records    who    why, to the end of the line
     0a1b2c3d4e5f6789  2001-4000  alice  the disk of edge-7 was replaced, ticket 4711
@@ -73,8 +73,8 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 		SuggestFor:        []string{"gaps", "holes", "prove"},
 	}
 	f := c.Flags()
-	f.BoolVar(&o.Deep, "deep", false, "read every object: count, order of ids, SHA-256, and whether its end is there")
-	f.BoolVar(&o.FromStart, "from-start", false, "what is not there before a log's first object is missing, too; leave it out where life-cycle rules expire objects")
+	f.BoolVar(&o.Deep, "deep", false, "read every object: count, order of ids, SHA-256, and whether it is complete")
+	f.BoolVar(&o.FromStart, "from-start", false, "count records before a log's first object as missing; leave it out if life-cycle rules expire objects")
 	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may be on its way")
 	f.IntVar(&o.Workers, "at-once", 0, "objects that --deep reads at once (default: two for each CPU, at least 4)")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: findings, then logs, then the sum")

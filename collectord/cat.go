@@ -40,16 +40,18 @@ the other.
 ` + destinationsHelp + `
 
 Times are those at which records were received: RFC 3339 (2026-11-23T08:00:00Z), a date (its midnight UTC), or how
-long ago (90s, 15m, 2h, 7d). Only what can hold such records is listed and read. An id of version 7 tells its time by
-itself; one that was derived from an Idempotency-Key does not, and is searched everywhere unless times are given.
+long ago (90s, 15m, 2h, 7d). Only objects that can have such records are listed and read. An id of version 7
+contains its time. One that was derived from an Idempotency-Key does not: every object is searched unless times are given.
 
---dedupe prints an id once. It remembers the last 1 to 2 million different ids, in about 130 MiB; repeats that are
-further apart are printed, and a warning is. Of damaged objects what can be read is printed; the exit status is 2 then.
-Damaged are, too, a line of more than 16 MiB and more lines than the object's name has records. Objects that are listed,
-and that the storage does not give, are passed over, also with exit status 2. Of a folder, only regular files are read.
+--dedupe prints each id once. It remembers the last 1 to 2 million different ids, in about 130 MiB. Repeats that are
+further apart are printed, with a warning.
 
-At a terminal, characters that would control it are printed as \u001b is; into a pipe or file, bytes are as they are.
-Objects are fetched ahead; it takes at most 64 MiB without --dedupe.`,
+Of a damaged object, what can be read is printed. A line of more than 16 MiB, and more lines than the object's name has
+records, count as damage too. An object that the storage lists and does not return is skipped. The exit status is 2 in each
+of these cases. In a folder, only regular files are read.
+
+On a terminal, characters that would control it are printed as \u001b is. Into a pipe or file, bytes are written
+unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 		Example: `  collectord cat --from 2h
   collectord cat --from 2026-11-23 --to 2026-11-24 --node edge-1 --usages
   collectord cat --id 01a20a8b-6c1e-7b3a-9c41-1f2e3d4c5b6a 's3://usages/*/'`,

@@ -46,10 +46,10 @@ func configCheckCommand() *cobra.Command {
 		Long: `Say everything that is wrong with the configuration, and the files and directories that it names, as a start of the
 daemon would. It changes nothing, and may be used while the daemon is running.
 
-As root it checks what the daemon's user may use: the owner of data_dir, or whom the packages have made. What a systemd
+As root it checks what the daemon's user may use: the owner of data_dir, or the user that the packages made. What a systemd
 unit changes, such as credentials, is checked where the unit runs it: systemctl reload collectord.
 
-It exits with 2 if something is wrong. Warnings are for what is seldom meant.`,
+It exits with 2 if something is wrong. Warnings are about settings that are valid, but seldom intended.`,
 		Args: cobra.NoArgs,
 	}
 	as := c.Flags().String("user", "", "check as this user, by name or number; only root can")

@@ -55,7 +55,7 @@ its configuration.
 Fine.
 .TP
 .B %d
-An error, which is told on standard error.
+An error, which is printed on standard error.
 .TP
 .B %d
 What was checked is not as it should be.
@@ -81,6 +81,9 @@ The configuration. A package installs it with every key, its default and what it
 .I /var/lib/collectord
 Where the packages keep the log
 .RB ( data_dir ).
+.TP
+.I /usr/share/doc/collectord
+The documentation: README.md, and a page for each subject in docs.
 .SH EXAMPLES
 .nf
 %s.fi

@@ -159,7 +159,7 @@ func TestANewTokenMayPostAndNamesItsClient(t *testing.T) {
 	if err := errors.Join(err, json.Unmarshal(out, &fromJSON)); err != nil || fromJSON.Name != "ward-5" || !strings.HasPrefix(fromJSON.Line, "ward-5 sha256:") || !strings.HasSuffix(fromJSON.Line, " rate=5") {
 		t.Fatalf("%v: %s", err, out)
 	}
-	write(t, dir+"/tokens", "# who may post\n"+line+"\n"+limitedLine+"\n"+fromJSON.Line+"\n")
+	write(t, dir+"/tokens", "# clients\n"+line+"\n"+limitedLine+"\n"+fromJSON.Line+"\n")
 	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms}\n")
 	edit(t, config, "http: {", "http: {tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
@@ -257,7 +257,7 @@ func TestReloadsOfWhoMayPostDropNoRequest(t *testing.T) {
 				if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 					t.Fatal(err)
 				}
-				until(t, "it is reloaded", func() bool { return strings.Count(d.log(), "who may post was read again") == i+1 })
+				until(t, "it is reloaded", func() bool { return strings.Count(d.log(), "tokens and certificates were read again") == i+1 })
 				if got := d.metrics()["collectord_tls_certificate_expiry_timestamp_seconds"]; secure && got != float64(expires.Unix()) {
 					t.Errorf("the certificate expires at %v, want %v", got, expires.Unix())
 				}
@@ -395,7 +395,7 @@ func TestARemovedTokenIsRefusedOnAnOpenConnection(t *testing.T) {
 	d.stop()
 }
 
-// A server beyond this host is opened to those who show who they are.
+// A server beyond this host is open to authenticated clients.
 func TestOnlyTheOwnHostIsLetInUnasked(t *testing.T) {
 	dir := t.TempDir()
 	ca := newAuthority(t, dir)
@@ -456,7 +456,7 @@ func TestFilesOfWhoMayPostAreCheckedWithTheConfiguration(t *testing.T) {
 	config, _, _ = configure(t, dir, "")
 	edit(t, config, "http: {listen: '127.0.0.1:", "http: {tokens_file: "+dir+"/tokens, listen: '0.0.0.0:")
 	out, err := command(t, "config", "check", "--config", config).CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "holds no token: nobody may post") || !strings.Contains(string(out), "takes tokens that can be read on their way") {
+	if err != nil || !strings.Contains(string(out), "has no token: no client may send") || !strings.Contains(string(out), "takes tokens that can be read on their way") {
 		t.Errorf("%v: %s", err, out)
 	}
 }

@@ -44,7 +44,7 @@ func sendCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "send [URL]",
 		Short: "Send usages over HTTP or UDP: one to try it, those of a file, or a load",
-		Long: `Send usages to a collector, and tell what became of them.
+		Long: `Send usages to a collector, and report what became of them.
 
 URL is http://host:port (default ` + send.DefaultTarget + `, or with --config the first of its http.listen; http:// may be
 left out), https://host:port, unix:/path or udp://host:port. Proxies of the environment are not used.
@@ -54,12 +54,12 @@ With --rate requests are due at times that do not wait for answers, and latency 
 With --retry-for a request that got no answer, or 408, 409, 429, 500, 502, 503 or 504, is sent again under the
 same Idempotency-Key, after a random time that grows, and not before its Retry-After.
 
-The first SIGINT or SIGTERM waits for the answers to what is under way, and prints the summary; the second ends at once.
+The first SIGINT or SIGTERM waits for the answers to requests in progress, and prints the summary; the second ends at once.
 
 A bearer token is read from --token-file or the variable ` + tokenVariable + `, and from no flag: every user of a host
 can read the flags of its programs.
 
-Exits with 0 if all usages were acknowledged (by UDP: were taken by the kernel, and nobody refused them), with 2 if
+Exits with 0 if all usages were acknowledged (by UDP: the kernel took them, and no receiver refused them), with 2 if
 not, and with 1 if there was nothing to send, or no way to.
 
 --json prints one object. Its names stay as they are:

@@ -39,21 +39,20 @@ func shipCommand() *cobra.Command {
 		Use:   "ship",
 		Short: "Upload everything that is on this host, to take it out of service; no daemon may run",
 		Long: `Upload everything that is on this host, sealed or not, and the loss notes, and exit with 0 once the storage has
-all of it: before the host is taken out of service. While the daemon runs, it ships by itself, and this refuses: stop
-the daemon first.
+all of it. Use it before the host is taken out of service. Stop the daemon first: while it runs, it ships by itself.
 
-It waits for shipper.keep, looks whether the storage still has what it confirmed, ships again what it has lost, and
-waits again. With --no-wait, and where the destination is a folder, what the storage confirms is removed at once.
+It waits for shipper.keep, checks that the storage still has what it confirmed, ships again what it has lost, and waits
+again. With --no-wait, and if the destination is a folder, a segment is removed as soon as it is confirmed.
 
-It exits with 2, and says what is left, when nothing could be shipped for --patience, or when it is interrupted. What
-is left stays in the log, and can be shipped by another try or by the daemon.
+It exits with 2, and reports what is left, if nothing could be shipped for --patience, or if it is interrupted. What is
+left stays in the log, and another run or the daemon can ship it.
 
 When all is shipped, the host's heartbeat in the bucket says that it is retired, until a daemon writes the next:
 collectord fleet lists it as retired.
 
-With --archive it brings the objects of a folder instead, where an earlier destination has them, to the one that is
-configured now: under the same keys, with the same proof. What the storage has is removed from the folder. A daemon may
-run meanwhile. What can't be read is left, and named.`,
+With --archive it uploads the objects of a folder, such as an earlier destination, to the configured destination: under
+the same keys, with the same proof. What the storage has is removed from the folder. A daemon may run meanwhile. What
+can't be read stays there, and is named.`,
 		Example: `  systemctl disable --now collectord
   collectord ship
   collectord ship --patience 10m --json
@@ -63,7 +62,7 @@ run meanwhile. What can't be read is left, and named.`,
 	}
 	c.Flags().BoolVar(&asJSON, "json", false, "the result as one JSON object, for programs")
 	c.Flags().DurationVar(&giveUpAfter, "patience", 2*time.Minute, "give up when attempts fail and nothing was shipped for this long; 0: never")
-	c.Flags().BoolVar(&noWait, "no-wait", false, "don't look once more whether the storage has kept what it confirmed")
+	c.Flags().BoolVar(&noWait, "no-wait", false, "don't check again that the storage has kept what it confirmed")
 	c.Flags().StringVar(&archive, "archive", "", "bring the objects of this folder, an earlier destination, and nothing else")
 	config.AddFlags(c.Flags(), "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region", "log.level", "log.format")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {

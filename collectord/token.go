@@ -18,7 +18,7 @@ func tokenCommand() *cobra.Command {
 		Use:   "new NAME",
 		Short: "Print a new token once, and the line for http.tokens_file that holds its hash",
 		Long: `Print a new bearer token, and below it the line for http.tokens_file that holds its hash. The token is not kept
-anywhere: whoever is to post needs it now. NAME says in the bucket who sent a usage.`,
+anywhere: give it to the client now. NAME is the client of its records in the bucket.`,
 		Example: `  collectord token new ward-3
   collectord token new ward-3 --rate 500 --json`,
 		Args: argsWanted(1, 1, "the name of a client"),
@@ -40,7 +40,7 @@ anywhere: whoever is to post needs it now. NAME says in the bucket who sent a us
 			return err
 		},
 	}
-	fresh.Flags().IntVar(&rate, "rate", 0, "usages a second that it may post; 0: no limit of its own")
+	fresh.Flags().IntVar(&rate, "rate", 0, "usages a second that it may send; 0: no limit of its own")
 	fresh.Flags().BoolVar(&asJSON, "json", false, "one JSON object, for programs")
 	c.AddCommand(fresh)
 	return c

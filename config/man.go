@@ -26,13 +26,13 @@ with commas.
 A size is a whole number of bytes, or has a unit: B, KiB, MiB, GiB, TiB (powers of 1024) or kB, MB, GB, TB (powers of
 1000). A rate is a size and /s. A duration has its unit: ms, s, m or h.
 .PP
-What is not a key, a value without its unit and a combination that can't work are errors. All are told at once, each
+What is not a key, a value without its unit and a combination that can't work are errors. All are reported at once, each
 with its key, its line and the nearest valid key:
 .B collectord config check
 does so without starting anything.
 .PP
-SIGHUP makes a running daemon read its configuration again: all of it is put into effect, or, if there is a mistake
-in it, nothing. Keys marked
+SIGHUP makes a running daemon read its configuration again: all changes take effect or, if there is a mistake
+in it, none. Keys marked
 .I live
 change at once; for the others the log names what needs a restart.
 `)

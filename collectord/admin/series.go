@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,22 +17,22 @@ import (
 // allSeries is the list of what is exported beside build_info and the metrics
 // of the Go runtime and the process. packaging/metrics.md is made of it.
 func allSeries() []series {
-	return slices.Concat(ledgerSeries(), httpSeries(), udpSeries(), logSeries(), shipperSeries(), configSeries(), loggerSeries())
+	return slices.Concat(ledgerSeries(), httpSeries(), clientSeries(), udpSeries(), logSeries(), shipperSeries(), clockSeries(), configSeries(), loggerSeries())
 }
 
 func ledgerSeries() []series {
 	return []series{
 		bySource("usages_received_total", "Usages that came in: accepted or rejected.",
 			func(d wal.SourceLedger) uint64 { return d.Received }),
-		bySource("usages_accepted_total", "Usages taken on: appended, repeated, dropped or waiting.",
+		bySource("usages_accepted_total", "Usages accepted: appended, repeated, dropped or waiting.",
 			func(d wal.SourceLedger) uint64 { return d.Accepted }),
-		doorReasons("usages_rejected_total", "Usages refused, by reason. What can't be split into usages counts as one.",
+		doorReasons("usages_rejected_total", "Usages rejected, by reason. What can't be split into usages counts as one.",
 			func(d wal.SourceLedger) map[string]uint64 { return d.Rejected }),
 		bySource("usages_appended_total", "Usages written to the log.",
 			func(d wal.SourceLedger) uint64 { return d.Appended }),
 		bySource("usages_repeated_total", "Usages that came with an Idempotency-Key already answered.",
 			func(d wal.SourceLedger) uint64 { return d.Repeated }),
-		doorReasons("usages_dropped_total", "Usages taken on and then lost, by reason.",
+		doorReasons("usages_dropped_total", "Usages accepted and then lost, by reason.",
 			func(d wal.SourceLedger) map[string]uint64 { return d.Dropped }),
 		waiting(),
 		total("usages_recovered_total", "Usages found in the log at start, readable or not.",
@@ -224,15 +225,31 @@ func storageInfo() series {
 	return s
 }
 
+func clockSeries() []series {
+	return []series{
+		gauge("clock_offset_seconds", "How far the host's clock is ahead of the storage's, by the date of its answers; NaN until one was compared, and with a folder.",
+			func(s *Snapshot) float64 {
+				if !s.Shipper.ClockCompared {
+					return math.NaN()
+				}
+				return s.Shipper.ClockAhead.Seconds()
+			}),
+		gauge("clock_trouble", "1 while the host's clock is known to be wrong: off by more than a minute from the storage's, before the newest record of the log, or before the build of the program; else 0.",
+			func(s *Snapshot) float64 { return oneIf(s.ClockWrong) }),
+	}
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
 func configSeries() []series {
 	return []series{
 		gauge("config_last_reload_successful", "1 if the last attempt to load the configuration succeeded, else 0.",
-			func(s *Snapshot) float64 {
-				if s.Reload.OK {
-					return 1
-				}
-				return 0
-			}),
+			func(s *Snapshot) float64 { return oneIf(s.Reload.OK) }),
 		gauge("config_last_reload_success_timestamp_seconds", "When the configuration in effect was loaded.",
 			func(s *Snapshot) float64 { return timestamp(s.Reload.At) }),
 	}
@@ -272,7 +289,7 @@ Served at ` + "`/metrics` on `admin.listen`" + `, in the Prometheus text format.
 	b.WriteString(`
 Counters begin at 0 with each start of the daemon. Reasons, kinds and classes that are known beforehand are exported
 from the start, so that an alert can wait for the first; kinds of failure that only a storage can name appear when
-they occur. The ledger, for each ` + "`source`" + ` in the first two lines, holds at every scrape:
+they occur, and clients of certificates with their first usage. The ledger, for each ` + "`source`" + ` in the first two lines, holds at every scrape:
 
     received = accepted + rejected{reason}
     accepted = appended + repeated + dropped{reason} + waiting

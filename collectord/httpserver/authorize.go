@@ -15,7 +15,11 @@ import (
 func (h *Server) SetPolicy(p auth.Policy) {
 	h.policy.Store(&p)
 	h.rates.SetTokens(p.Rates(), time.Now())
+	h.clients.SetTokens(p.Tokens)
 }
+
+// Clients returns what was accepted of each client that has a name.
+func (h *Server) Clients() auth.ClientCounts { return h.clients.Counts() }
 
 // Policy returns what is in effect.
 func (h *Server) Policy() *auth.Policy { return h.policy.Load() }
@@ -68,7 +72,7 @@ const challenge = `Bearer realm="collectord"`
 
 // unauthorized rejects a request. What it brought is not told to anyone.
 func (h *Server) unauthorized(why auth.Reason) *problem {
-	h.opts.Logger.Warn("requests are rejected, because they do not show who sends them", "trouble", "unauthorized", "reason", string(why))
+	h.opts.Logger.Warn("requests are rejected: their clients are not authenticated", "trouble", "unauthorized", "reason", string(why))
 	p := &problem{code: CodeUnauthorized, header: http1.Field{Name: "WWW-Authenticate", Value: challenge}}
 	switch why {
 	case auth.NoToken:

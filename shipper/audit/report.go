@@ -14,7 +14,7 @@ type Kind string
 
 // Kinds of findings. The second group is not wrong.
 const (
-	Failed      Kind = "error"       // one of several destinations can't be read: nothing is known of it
+	Failed      Kind = "error"       // one of several destinations can't be read
 	Missing     Kind = "missing"     // a gap below what was once confirmed to be complete
 	Gone        Kind = "gone"        // a whole log: there is its heartbeat, and nothing else
 	Overdue     Kind = "overdue"     // a gap that should have been filled by now
