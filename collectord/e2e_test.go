@@ -27,6 +27,13 @@ const testUser, testSecret = "collectord-test", "collectord-test-secret"
 // startMinIO runs a real MinIO and returns the settings for a bucket in it.
 func startMinIO(t *testing.T, dir string) (settings string) {
 	t.Helper()
+	settings, _ = startMinIOToKill(t, dir)
+	return settings
+}
+
+// startMinIOToKill also returns the process.
+func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Process) {
+	t.Helper()
 	path := os.Getenv("TEST_MINIO")
 	if path == "" {
 		if cache, err := os.UserCacheDir(); err == nil {
@@ -67,7 +74,8 @@ func startMinIO(t *testing.T, dir string) (settings string) {
 	if err := os.WriteFile(credentials, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("destination: s3://usages/prod\n  keep: 200ms\n  s3: {endpoint: 'http://%s', credentials_file: %s, region: us-east-1}", addr, credentials)
+	settings = fmt.Sprintf("destination: s3://usages/prod\n  keep: 200ms\n  s3: {endpoint: 'http://%s', credentials_file: %s, region: us-east-1}", addr, credentials)
+	return settings, cmd.Process
 }
 
 // destinations are a folder and a bucket in a real MinIO.

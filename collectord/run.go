@@ -111,7 +111,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	})
 	files := countDescriptors(len(listening.http))
 	adminServer := admin.New(admin.Options{
-		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck, Status: monitor.Status,
+		Version: version, Snapshot: state.snapshot, Ready: state.reasons, Live: state.stuck, Status: monitor.Status, Page: monitor.Page,
 		MaxConnections: files.admins(maxOpen()),
 	})
 	for _, ln := range listening.admin {

@@ -42,6 +42,7 @@ func sources(now, minute, recent sample) (all []SourceStatus) {
 			Dropped:   grown(of(now).Dropped, of(minute).Dropped),
 		}
 		if wal.Source(i) == wal.UDP {
+			s.AllKernelDrops = now.UDP.KernelDrops
 			s.KernelDrops = now.UDP.KernelDrops - min(minute.UDP.KernelDrops, now.UDP.KernelDrops)
 		}
 		all = append(all, s)

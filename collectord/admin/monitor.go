@@ -23,11 +23,12 @@ type MonitorOptions struct {
 type Monitor struct {
 	opts MonitorOptions
 	past *lookBack
+	hour *history
 }
 
 // NewMonitor makes one. Its rates are those since the start until Run is called.
 func NewMonitor(o MonitorOptions) *Monitor {
-	return &Monitor{o, newLookBack(o.Began)}
+	return &Monitor{o, newLookBack(o.Began), newHistory(o.Began)}
 }
 
 // Run takes a sample every 10 seconds until done is closed.
@@ -39,7 +40,9 @@ func (m *Monitor) Run(done <-chan struct{}) {
 		case <-tick.C:
 			if s, ok := m.opts.Snapshot(); ok {
 				s.Clients = auth.ClientCounts{} // there may be many, and nobody asks what was
-				m.past.add(sample{time.Now(), s})
+				now := sample{time.Now(), s}
+				m.past.add(now)
+				m.hour.add(now)
 			}
 		case <-done:
 			return
@@ -68,6 +71,9 @@ func (m *Monitor) Status() Status {
 	s.judge(known)
 	return s
 }
+
+// Page returns what the status page shows now.
+func (m *Monitor) Page() Page { return Page{m.Status(), m.hour.hour()} }
 
 // orEmpty makes an empty list of none, which JSON writes as null.
 func orEmpty[T any](list []T) []T {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html/template"
 	"net"
 	"net/http"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"collectord/collectord/origin"
-	"collectord/wal"
 )
 
 // Options of the admin server. All functions are required and must be safe to call at
@@ -25,6 +23,7 @@ type Options struct {
 	Ready    func() []string         // why the daemon should get no traffic; none if it should
 	Live     func() error            // why it should be restarted, or nil
 	Status   func() Status           // for GET /status and /readyz?verbose
+	Page     func() Page             // for GET /
 
 	MaxConnections int // open at a time; default DefaultMaxConnections
 }
@@ -175,46 +174,4 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_, _ = w.Write(append(text, '\n')) // the client is gone
-}
-
-//nolint:gochecknoglobals // parsed once, never changed
-var statusPage = template.Must(template.New("status").Parse(`<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>collectord</title>
-<style>body{font:15px/1.5 system-ui,sans-serif;max-width:44em;margin:2em auto;padding:0 1em}
-td,th{padding:.15em 1em .15em 0;text-align:right}th:first-child,td:first-child{text-align:left}</style>
-<h1>collectord {{.Version}}</h1>
-<p>{{if .Reasons}}Not ready: {{range .Reasons}}{{.}}. {{end}}{{else}}Ready.{{end}}</p>
-{{if .Told}}<table><tr><th>usages<th>received<th>accepted<th>appended<th>waiting</tr>
-{{range .Doors}}<tr><td>{{.Name}}<td>{{.Received}}<td>{{.Accepted}}<td>{{.Appended}}<td>{{.Waiting}}</tr>{{end}}</table>
-<p>{{.S.Ledger.Pending}} in the log and not yet shipped, the oldest for {{.Oldest}}; {{.S.Ledger.Shipped}} shipped in
-{{.S.Shipper.Objects}} objects, {{.S.Ledger.Recovered}} found at start.</p>
-<p>Log: {{.S.Log.Bytes}} of {{.S.Log.MaxBytes}} bytes, {{.S.Log.SealedSegments}} sealed segments; {{.S.Log.KeptSegments}} shipped ones are kept until the storage was looked at once more.
-{{if .S.Log.PutAside}}<a href="/readyz?verbose">{{.S.Log.PutAside}} things put aside</a>, for people to see to.{{end}}</p>{{end}}
-<p><a href="/metrics">metrics</a> <a href="/readyz">readyz</a> <a href="/livez">livez</a> <a href="/debug/pprof/">profiles</a></p>
-`))
-
-type statusDoor struct {
-	Name string
-	wal.SourceLedger
-}
-
-func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
-	page := struct {
-		Version string
-		Reasons []string
-		Told    bool
-		Doors   []statusDoor
-		Oldest  time.Duration
-		S       Snapshot
-	}{Version: s.opts.Version, Reasons: s.opts.Ready()}
-	page.S, page.Told = s.opts.Snapshot()
-	page.Oldest = page.S.Log.OldestUnshipped.Round(time.Second)
-	for source, d := range page.S.Ledger.BySource {
-		page.Doors = append(page.Doors, statusDoor{wal.Source(source).String(), d})
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-	if err := statusPage.Execute(w, page); err != nil {
-		return // the client is gone
-	}
 }

@@ -32,6 +32,7 @@ func healthy() Options {
 		Ready:  func() []string { return nil },
 		Live:   func() error { return nil },
 		Status: func() Status { return Status{Verdict: Fine, Summary: "all is shipped"} },
+		Page:   aFinePage,
 	}
 }
 
@@ -124,18 +125,6 @@ func TestHealthChecksTellWhatIsWrong(t *testing.T) {
 	}
 	if status, body := get(t, url+"/livez"); status != http.StatusServiceUnavailable || body != "the committer hangs\n" {
 		t.Errorf("livez: %d %q", status, body)
-	}
-}
-
-func TestStatusPage(t *testing.T) {
-	o := healthy()
-	o.Ready = func() []string { return []string{"<b>the log is full</b>"} }
-	status, body := get(t, serve(t, o)+"/")
-	if status != http.StatusOK || !strings.Contains(body, "<td>http<td>7<td>5<td>4<td>1</tr>") {
-		t.Errorf("status %d, page %s", status, body)
-	}
-	if strings.Contains(body, "<b>") {
-		t.Error("a reason is not escaped")
 	}
 }
 

@@ -63,6 +63,8 @@ type SourceStatus struct {
 	Dropped  map[string]uint64 `json:"dropped_recently"`
 	// KernelDrops are datagrams that the kernel dropped in the window.
 	KernelDrops uint64 `json:"kernel_drops_recently"`
+	// AllKernelDrops are those since the sockets were made.
+	AllKernelDrops uint64 `json:"kernel_drops"`
 }
 
 // CommitStatus is what the log writes. Quantiles are of the window, or of the whole run

@@ -1,0 +1,245 @@
+package admin
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"html"
+	"io"
+	"math"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+func to[T any](v T) *T { return &v }
+
+// aFinePage is of a daemon that has run for a week and is well.
+func aFinePage() Page {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.Local)
+	s := Status{
+		Version: "1.2.3", Node: "edge-1", LogID: "0123456789abcdef", At: now, Since: now.Add(-7*24*time.Hour - 3*time.Hour),
+		Verdict: Fine, Summary: "123 usages/s come in; 512 usages wait, the oldest for 12 s",
+		WindowSeconds: 60,
+		Sources: []SourceStatus{
+			{Source: "http", PerSecond: 120.4, Now: 118.9, Rejected: map[string]uint64{"invalid_json": 2}},
+			{Source: "udp", PerSecond: 1234.5, Now: 3, AllKernelDrops: 17},
+		},
+		Commits: CommitStatus{
+			PerSecond: 40, Usages: 3.2, Bytes: 1432, P50: to(0.0021), P99: to(0.0163), FsyncP50: to(0.0018), FsyncP99: to(0.014),
+		},
+		Backlog: BacklogStatus{Usages: 512, Bytes: 3 << 20, OldestSeconds: 12},
+		Fill: FillStatus{
+			UsedBytes: 1300 << 20, MaxBytes: 4 << 30, LogBytes: 1100 << 20, KeptBytes: 700 << 20, SpoolBytes: 128 << 20, QuarantineBytes: 72 << 20, FreeBytes: to(int64(80 << 30)),
+		},
+		Uploads: UploadStatus{
+			Objects: 2016, Bytes: 9 << 30, BytesPerSecond: 14567, SegmentsToShip: 1, InFlight: 1, P50: to(0.21), P99: to(1.3), Failures: map[string]uint64{"network": 3},
+		},
+		Kept:        KeptStatus{Segments: 6, Bytes: 700 << 20},
+		Destination: Destination{Where: "s3://usages/prod at http://127.0.0.1:9000", LastSuccess: to(now.Add(-17 * time.Second)), Storage: StorageStatus{"yes", "crc32c", ""}},
+		Ledger: LedgerStatus{
+			HTTP: SourceLedger{
+				Received: 72_345_678, Accepted: 72_345_000, Appended: 72_344_000, Repeated: 998, Waiting: 2,
+				Rejected: map[string]uint64{"invalid_json": 600, "log_full": 0, "unauthorized": 78}, Dropped: map[string]uint64{"commit_failed": 0},
+			},
+			UDP: SourceLedger{
+				Received: 1_000, Accepted: 990, Appended: 980,
+				Rejected: map[string]uint64{"overloaded": 10, "log_full": 0}, Dropped: map[string]uint64{"commit_failed": 10},
+			},
+			Pending: 512, Shipped: 72_344_468,
+		},
+		Connections: ConnectionStatus{Open: 12, Max: 10000, MaxTLS: 1024, TLS: 3, CertificateExpires: to(now.Add(90 * 24 * time.Hour))},
+		Reload:      ReloadStatus{OK: true, At: now.Add(-7 * 24 * time.Hour)},
+	}
+	p := Page{Status: s, hour: newHistory(now).hour()}
+	for i := 60; i < len(p.hour); i++ {
+		x := float64(i)
+		p.hour[i] = interval{accepted: 1200 + 200*math.Sin(x/20), refused: max(0, 90*math.Sin(x/7)-60), p50: 0.002, p99: 0.01 + 0.006*math.Sin(x/5), backlog: float64(i % 30 * 1000), objects: float64(i % 30 / 29)}
+	}
+	return p
+}
+
+// anOutage is the same when the storage has been away for a while.
+func anOutage() Page {
+	p := aFinePage()
+	p.Verdict = Failing
+	p.Destination.FailingSince, p.Destination.Attempts = to(p.At.Add(-192*time.Minute)), 214
+	p.Destination.Error = &ErrorStatus{"network", "put dt=2026-11-23/hour=08/edge-1: dial tcp 127.0.0.1:9000: connect: connection refused", "see that the storage runs and can be reached from here", false}
+	p.Destination.NextAttempt = to(p.At.Add(19 * time.Second))
+	p.Backlog = BacklogStatus{Usages: 2_345_678, Bytes: 1 << 30, OldestSeconds: 11530, SecondsUntilFull: to(5.6 * 3600)}
+	p.Reasons = []Reason{
+		{Failing, "destination", "can't ship to s3://usages/prod since 08:48 (connection refused), next attempt in 19 s", "see that the storage runs and can be reached from here"},
+		{Warning, "full_soon", "the log is full in 5 h", "see to the destination, or raise wal.max_bytes"},
+	}
+	p.Troubles = []Trouble{
+		{Name: "shipping", Verdict: Failing, Message: "can't ship", Error: "connection refused", Since: *p.Destination.FailingSince, Last: p.At, Times: 214},
+		{Name: "unauthorized", Verdict: Fine, Message: "a client has no valid token", Since: p.At.Add(-time.Minute), Last: p.At.Add(-time.Minute), Times: 2, Momentary: true},
+	}
+	p.PutAside = []PutAside{{"wal/quarantine/next-1", "torn"}}
+	p.Clients = []ClientSeen{{"inhaler-6", nil, 0}, {"inhaler-7", to(p.At.Add(-3 * time.Hour)), 1234}, {"inhaler-8", to(p.At.Add(-time.Second)), 99}}
+	p.Status.Summary = p.inWords()
+	return p
+}
+
+func text(t *testing.T, p Page) string {
+	t.Helper()
+	var b strings.Builder
+	if err := pageTemplate.Execute(&b, newView(p, false)); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// withoutTags is what a reader sees, with single blanks.
+func withoutTags(page string) string {
+	page = regexp.MustCompile(`(?s)<style>.*?</style>|<title>.*?</title>|<[^>]*>`).ReplaceAllString(page, " ")
+	return strings.Join(strings.Fields(html.UnescapeString(page)), " ")
+}
+
+func TestThePageAnswersWhetherItIsFine(t *testing.T) {
+	full, zone := aFinePage(), aFinePage().At.Format("MST")
+	full.Verdict, full.Unready, full.Backlog.SecondsUntilFull = Failing, []string{"the log is full"}, to(0.0)
+	full.Reasons = []Reason{{Failing, "log", "the log is full", ""}}
+	for name, c := range map[string]struct {
+		page Page
+		says []string
+	}{
+		"fine": {aFinePage(), []string{
+			"Fine 123 usages/s come in; 512 usages wait, the oldest for 12 s.", "on edge-1 , running for 7 d 3 h", "2026-11-23 12:00:00 " + zone + " · refreshes every 10 s",
+			"Last success 17 s ago", "Confirmed 2,016 objects, 9 GiB, 14.2 KiB/s", "p50 2.1 ms, p99 16.3 ms", "the log does not fill", "Free on the disk 80 GiB",
+			"32 % of wal.max_bytes is used: 1.27 GiB of 4 GiB", "log: to be shipped 400 MiB", "kept for a while 700 MiB", "spool 128 MiB", "quarantine 72 MiB", "free 2.73 GiB",
+			"rejected: invalid_json 600 0 2", "rejected: unauthorized 78 0 0", "rejected: overloaded 0 10 0", "dropped: commit_failed 0 10 0", "Never: log_full.",
+			"the kernel dropped – 17", "received 72,345,678 1,000", "shipped confirmed by the storage 72,344,468", "Certificate expires in 90 d", "Ready for traffic yes",
+		}},
+		"outage": {anOutage(), []string{
+			"Failing 2345678 usages wait", "Failing: can't ship to s3://usages/prod", "Warning: the log is full in 5 h What to do: see to the destination",
+			"Fails for 3 h 12 min , since 08:48, 214 attempts", "connection refused (network) put dt=2026-11-23/hour=08/edge-1: dial tcp 127.0.0.1:9000: connect: connection refused What to do", "Next attempt in 19 s", "full in 5 h 36 min if it goes on like this",
+			"shipping : can't ship (connection refused) – for 3 h 12 min, 214 times", "unauthorized : a client has no valid token – 2 times, last 1 min ago",
+			"Put aside, for people to see to wal/quarantine/next-1: torn", "inhaler-6 never since the start 0 inhaler-7 3 h ago 1,234 inhaler-8 1 s ago 99",
+		}},
+		"full":     {full, []string{"Failing: the log is full", "Forecast it is full", "Ready for traffic no : the log is full"}},
+		"starting": {Page{Status: Status{Verdict: Starting, Summary: "the daemon is starting"}}, []string{"Starting The daemon is starting."}},
+		"start":    {Page{Status: Status{Verdict: Failing, Reasons: []Reason{{Failing, "start", "the disk hangs", ""}}}}, []string{"Failing: the disk hangs"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			page := text(t, c.page)
+			seen := withoutTags(page)
+			if strings.Contains(seen, "Destination") != (c.page.Fill.MaxBytes > 0) {
+				t.Errorf("there are figures before the log is open, or none after: %s", seen)
+			}
+			for _, want := range c.says {
+				if !strings.Contains(seen, want) {
+					t.Errorf("it does not say %q: %s", want, seen)
+				}
+			}
+			if !strings.Contains(page, "<title>"+sentence(string(c.page.Verdict))+" – ") {
+				t.Error("the title does not begin with the verdict")
+			}
+		})
+	}
+}
+
+// Nothing that a stranger named becomes markup, or pushes the rest away, in any place.
+func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
+	evil := `"'><script>alert(1)</script><b onx=1>` + strings.Repeat("x", 10*maxShown)
+	p := anOutage()
+	many := func(n int) map[string]uint64 {
+		by := map[string]uint64{evil: 1}
+		for i := range n {
+			by[fmt.Sprint(evil, i)] = uint64(i)
+		}
+		return by
+	}
+	s := &p.Status
+	s.Version, s.Node, s.LogID, s.Summary, s.Unready = evil, evil, evil, evil, []string{evil}
+	s.Reasons = []Reason{{Failing, evil, evil, evil}}
+	s.Destination.Where, s.Destination.Storage, *s.Destination.Error = evil, StorageStatus{evil, evil, evil}, ErrorStatus{evil, evil, evil, true}
+	s.Troubles = []Trouble{{Name: evil, Message: evil, Error: evil, Advice: evil, Since: s.Since, Last: s.At}}
+	s.Sources[0].Source, s.Uploads.Failures = evil, many(1000)
+	s.Ledger.HTTP.Rejected, s.Ledger.UDP.Dropped = many(0), map[string]uint64{evil: 0}
+	s.PutAside, s.Clients = nil, nil
+	for range 1000 {
+		s.PutAside = append(s.PutAside, PutAside{evil, evil})
+		s.Clients = append(s.Clients, ClientSeen{evil, to(s.At), 1})
+	}
+	page := text(t, p)
+	if strings.Contains(page, "<script") || strings.Contains(page, "<b on") {
+		t.Error("what strangers named is markup")
+	}
+	if strings.Contains(page, strings.Repeat("x", maxShown+1)) {
+		t.Error("a text of a stranger is not cut off")
+	}
+	if len(page) > 256<<10 {
+		t.Errorf("the page has %d bytes", len(page))
+	}
+	for _, want := range []string{"1000 in all"} {
+		if strings.Count(withoutTags(page), want) != 2 {
+			t.Errorf("it does not say %q of what was put aside and of clients", want)
+		}
+	}
+}
+
+// The style that the page has is the only one that its policy allows.
+func TestThePolicyAllowsNothingButThePagesOwnStyle(t *testing.T) {
+	url := serve(t, healthy())
+	for target, refreshes := range map[string]string{"/": "10", "/?paused": ""} {
+		resp, err := http.Get(url + target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatal(resp.Status, err)
+		}
+		style := regexp.MustCompile(`(?s)<style>(.*?)</style>`).FindSubmatch(body)
+		if style == nil {
+			t.Fatal("the page has no style")
+		}
+		hash := sha256.Sum256(style[1])
+		want := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+		if got := resp.Header.Get("Content-Security-Policy"); got != want {
+			t.Errorf("the policy is %s, want %s", got, want)
+		}
+		if got := resp.Header.Get("Refresh"); got != refreshes {
+			t.Errorf("%s refreshes %q, want %q", target, got, refreshes)
+		}
+		for _, never := range []string{"<script", "style=", "http://", "https://", "src=", "<link", "@import"} {
+			if strings.Contains(strings.ReplaceAll(string(body), "s3://usages/prod at http://127.0.0.1:9000", ""), never) {
+				t.Errorf("%s has %s in it", target, never)
+			}
+		}
+	}
+}
+
+// It is asked for again and again while the daemon has other things to do.
+func TestThePageCostsLittle(t *testing.T) {
+	p := anOutage()
+	for i := range p.hour { // nothing is level
+		x := float64(i * 7919 % 997)
+		p.hour[i] = interval{x, x / 3, x / 1e5, x / 1e4, x * 1e3, float64(i % 2)}
+	}
+	var body strings.Builder
+	fastest := time.Hour
+	render := func() {
+		body.Reset()
+		began := time.Now()
+		if err := pageTemplate.Execute(&body, newView(p, false)); err != nil {
+			t.Fatal(err)
+		}
+		fastest = min(fastest, time.Since(began))
+	}
+	allocations := testing.AllocsPerRun(20, render)
+	if !strings.Contains(body.String(), fmt.Sprintf(`viewBox="0 0 %d %d"`, intervals, plotHeight)) {
+		t.Error("the page does not show the coordinates of a plot")
+	}
+	t.Logf("a page of %d bytes: %v, %.0f allocations", body.Len(), fastest, allocations)
+	if body.Len() > 64<<10 {
+		t.Errorf("the page has %d bytes", body.Len())
+	}
+	if allocations > 20_000 {
+		t.Errorf("a page takes %.0f allocations", allocations)
+	}
+}

@@ -1,0 +1,147 @@
+package admin
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// anyBytes is bytesText for every kind of number there is here.
+func anyBytes(n any) string {
+	switch n := n.(type) {
+	case *int64:
+		return bytesText(*n)
+	case uint64:
+		return bytesText(int64(min(n, math.MaxInt64)))
+	case float64:
+		return bytesText(int64(n))
+	case int64:
+		return bytesText(n)
+	}
+	return fmt.Sprint(n)
+}
+
+// nbsp keeps a number and its unit in one line.
+const nbsp = "\u00a0"
+
+// bytesText is a size for people, such as "1.4 GiB".
+func bytesText(n int64) string {
+	value, unit := float64(n), 0
+	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	for math.Round(value) >= 1024 {
+		value, unit = value/1024, unit+1
+	}
+	return shortNumber(value) + nbsp + units[unit]
+}
+
+// shortNumber has up to three digits, or as many as are before the point.
+func shortNumber(v float64) string {
+	if v >= 99.95 {
+		return countText(uint64(math.Round(v)))
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+// countText is a number with its thousands apart, such as "1,234,567".
+func countText(n uint64) string {
+	text := strconv.FormatUint(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// durationText is a time for people, in its two largest units, such as "3 h 12 min".
+func durationText(d time.Duration) string {
+	const day = 24 * time.Hour
+	two := func(large time.Duration, largeUnit string, small time.Duration, smallUnit string) string {
+		text := fmt.Sprintf("%d"+nbsp+"%s", d/large, largeUnit)
+		if rest := d % large / small; rest > 0 {
+			text += fmt.Sprintf(nbsp+"%d"+nbsp+"%s", rest, smallUnit)
+		}
+		return text
+	}
+	switch d = max(d, 0); {
+	case d >= day:
+		return two(day, "d", time.Hour, "h")
+	case d >= time.Hour:
+		return two(time.Hour, "h", time.Minute, "min")
+	case d >= 10*time.Minute:
+		d = d.Truncate(time.Minute)
+		fallthrough
+	case d >= time.Minute:
+		return two(time.Minute, "min", time.Second, "s")
+	}
+	return fmt.Sprintf("%d"+nbsp+"s", d/time.Second)
+}
+
+// latencyText is a short time for people, such as "1.52 ms".
+func latencyText(seconds float64) string {
+	switch {
+	case seconds == 0:
+		return "0"
+	case seconds < 0.9995e-3:
+		return shortNumber(seconds*1e6) + nbsp + "µs"
+	case seconds < 0.9995:
+		return shortNumber(seconds*1e3) + nbsp + "ms"
+	}
+	return shortNumber(seconds) + nbsp + "s"
+}
+
+// rateText is a rate of usages for people, such as "12.5/s".
+func rateText(perSecond float64) string { return shortNumber(perSecond) + "/s" }
+
+// latencyOrDash is a dash where nothing was measured.
+func latencyOrDash(seconds *float64) string {
+	if seconds == nil {
+		return "–"
+	}
+	return latencyText(*seconds)
+}
+
+// secondsText is a number of seconds, as durationText has it.
+func secondsText(seconds float64) string {
+	const most = 1e9 // thirty years
+	return durationText(time.Duration(min(seconds, most) * float64(time.Second)))
+}
+
+// count is countText for every kind of number there is here.
+func count(n any) string {
+	switch n := n.(type) {
+	case int:
+		return countText(uint64(max(n, 0)))
+	case uint64:
+		return countText(n)
+	}
+	return fmt.Sprint(n)
+}
+
+// shortened leaves out the middle of what would push the rest of the page away: the end of
+// an error says most.
+func shortened(text string) string {
+	if utf8.RuneCountInString(text) <= maxShown {
+		return text
+	}
+	runes := []rune(text)
+	return string(runes[:maxShown/3]) + "…" + string(runes[len(runes)-maxShown*2/3+1:])
+}
+
+// plural is a number of things.
+func plural(n any, noun string) string {
+	if number := count(n); number != "1" {
+		return number + " " + noun + "s"
+	}
+	return "1 " + noun
+}
+
+// sentence begins with a capital letter.
+func sentence(text string) string {
+	if text == "" {
+		return ""
+	}
+	r, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(r)) + text[size:]
+}

@@ -1,0 +1,133 @@
+//go:build torture
+
+package main
+
+import (
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// isAnswered compares what the page says.
+func (b *browser) isAnswered(verdict string, says []string) {
+	b.t.Helper()
+	var title, heading, text string
+	b.eval("document.title", &title)
+	b.eval("document.querySelector('h1').innerText", &heading)
+	b.eval("document.body.innerText.replace(/\\s+/g, ' ')", &text)
+	if !regexp.MustCompile("^("+verdict+")$").MatchString(heading) || !strings.HasPrefix(title, heading+" – edge-1") {
+		b.t.Errorf("the verdict is %q and the title %q, want %s: %s", heading, title, verdict, text)
+	}
+	for _, want := range says {
+		if !strings.Contains(strings.ToLower(text), strings.ToLower(want)) {
+			b.t.Errorf("the page does not say %q: %s", want, text)
+		}
+	}
+}
+
+// isQuiet finds no error of any kind, and no request but that for the page.
+func (b *browser) isQuiet(url string) {
+	b.t.Helper()
+	for _, kind := range []string{"Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Network.loadingFailed", "Audits.issueAdded"} {
+		for _, entry := range b.seen(kind) {
+			b.t.Errorf("%s: %s", kind, entry)
+		}
+	}
+	for _, params := range b.seen("Network.requestWillBeSent") {
+		var sent struct{ Request struct{ URL string } }
+		if err := json.Unmarshal(params, &sent); err != nil || sent.Request.URL != url {
+			b.t.Errorf("it asks for %s (%v)", sent.Request.URL, err)
+		}
+	}
+	if n := len(b.seen("Network.requestWillBeSent")); n == 0 {
+		b.t.Error("no request was seen")
+	}
+}
+
+// fits finds nothing that is wider than the window or than its box.
+func (b *browser) fits(width int) {
+	b.t.Helper()
+	var wide []string
+	b.eval(`[...document.querySelectorAll("*")].filter(e => e.scrollWidth > Math.max(e.clientWidth, 1) + 1 && e.clientWidth > 0 && getComputedStyle(e).display != "inline"
+		|| e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML.slice(0, 100))`, &wide)
+	if len(wide) > 0 {
+		b.t.Errorf("at %d pixels these are too wide: %q", width, wide)
+	}
+	var inner, all int
+	b.eval("innerWidth", &inner)
+	b.eval("document.documentElement.scrollWidth", &all)
+	if inner != width || all > width {
+		b.t.Errorf("the page is %d pixels wide in a window of %d, want %d", all, inner, width)
+	}
+}
+
+// contrasts are the texts and lines whose contrast with what is behind them is below that
+// of WCAG 2.2, 1.4.3 and 1.4.11 (AA).
+const contrasts = `(() => {
+	const rgba = text => { const n = text.match(/[\d.]+/g).map(Number); return text.startsWith("color(") ? [n[0]*255, n[1]*255, n[2]*255, n[3] ?? 1] : [n[0], n[1], n[2], n[3] ?? 1] }
+	const over = (top, below) => top.slice(0, 3).map((c, i) => c * top[3] + below[i] * (1 - top[3])).concat(1)
+	const behind = e => { const all = []; for (; e; e = e.parentElement) all.unshift(rgba(getComputedStyle(e).backgroundColor)); return all.reduce((below, top) => over(top, below), [255, 255, 255, 1]) }
+	const light = c => { const [r, g, b] = c.slice(0, 3).map(v => (v /= 255) <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b }
+	const contrast = (a, b) => { const [x, y] = [light(a), light(b)]; return (Math.max(x, y) + .05) / (Math.min(x, y) + .05) }
+	const bad = []
+	const check = (e, color, least) => { const below = behind(e), is = contrast(over(rgba(color), below), below); if (!(is >= least)) bad.push(is.toFixed(2) + ": " + e.outerHTML.slice(0, 100)) }
+	for (const e of document.body.querySelectorAll("*")) {
+		const style = getComputedStyle(e)
+		if (e.matches(".line, .shape")) check(e, style.stroke, 3)
+		else if (e.matches(".bars, .solid, .ink, .alarm")) check(e, style.fill, 3)
+		else if (!e.closest("svg") && [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim())) check(e, style.color, 4.5)
+	}
+	return bad
+})()`
+
+// isReadable finds enough contrast, and lines that differ by more than their colour.
+func (b *browser) isReadable() {
+	b.t.Helper()
+	var bad []string
+	b.eval(contrasts, &bad)
+	if len(bad) > 0 {
+		b.t.Errorf("the contrast is too low: %q", bad)
+	}
+	var same int
+	b.eval(`[...document.querySelectorAll(".canvas svg")].filter(s => { const d = [...s.querySelectorAll(".line")].map(l => getComputedStyle(l).strokeDasharray); return new Set(d).size < d.length }).length`, &same)
+	if same > 0 {
+		b.t.Errorf("in %d plots two lines differ by their colour alone", same)
+	}
+}
+
+// isForScreenReaders looks at the accessibility tree: headings, landmarks, tables with
+// headers, and a text for every picture.
+func (b *browser) isForScreenReaders(figures bool) {
+	b.t.Helper()
+	type value struct{ Value any }
+	var tree struct {
+		Nodes []struct {
+			Ignored    bool
+			Role, Name value
+		}
+	}
+	b.call("Accessibility.getFullAXTree", nil, &tree)
+	roles := map[string]int{}
+	for _, n := range tree.Nodes {
+		if n.Ignored {
+			continue
+		}
+		role, _ := n.Role.Value.(string)
+		name, _ := n.Name.Value.(string)
+		role = strings.ToLower(role)
+		roles[role]++
+		if slices.Contains([]string{"image", "img", "svgroot", "heading", "link", "columnheader", "rowheader", "region"}, role) && strings.TrimSpace(name) == "" {
+			b.t.Errorf("a %s has no name", role)
+		}
+	}
+	wanted := map[string]int{"heading": 1, "banner": 1, "main": 1, "contentinfo": 1, "navigation": 1, "region": 1}
+	if figures {
+		wanted = map[string]int{"heading": 11, "banner": 1, "main": 1, "contentinfo": 1, "navigation": 1, "region": 7, "table": 3, "columnheader": 6, "rowheader": 15, "image": 4}
+	}
+	for role, least := range wanted {
+		if roles[role] < least {
+			b.t.Errorf("it has %d of %s, want %d: %v", roles[role], role, least, roles)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+//go:build torture
+
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+var pagePictures = flag.String("page-pictures", "", "write what Chromium shows of the status page to this directory")
+
+func pageOf(admin int) string { return fmt.Sprintf("http://127.0.0.1:%d/", admin) }
+
+// scene is a state of the daemon, and what its page has to say of it.
+type scene struct {
+	name    string
+	verdict string
+	says    []string                        // texts of the page
+	start   func(t *testing.T) (url string) // returns once the daemon is in the state
+}
+
+// aspects are how the page is looked at.
+var aspects = []struct {
+	name     string
+	width    int
+	features []string
+}{
+	{"light", 1200, []string{"prefers-color-scheme", "light"}},
+	{"dark", 1200, []string{"prefers-color-scheme", "dark"}},
+	{"phone", 360, []string{"prefers-color-scheme", "light"}},
+	{"dark phone", 360, []string{"prefers-color-scheme", "dark"}},
+	{"forced colors", 1200, []string{"forced-colors", "active", "prefers-color-scheme", "light"}},
+}
+
+// TestChromiumShowsTheStatusPage looks at the page of real daemons with a real browser: it
+// says what is wrong, fits a phone, can be read without its colours and with a screen
+// reader, asks nobody else for anything, and has no error.
+func TestChromiumShowsTheStatusPage(t *testing.T) {
+	goWithout(t, notInstalled("chromium"))
+	b := startBrowser(t)
+	for _, s := range []scene{
+		{"fine", "Fine", []string{"Last success", "Confirmed 1 object,", "shipped confirmed by the storage 300", "rejected: invalid_json 1 0"}, startFine},
+		{"outage", "Warning|Failing", []string{"can't ship to s3://usages/prod", "Fails for", "connection refused", "Next attempt", "300 usages"}, startOutage},
+		{"full", "Failing", []string{"Ready for traffic no", "rejected: log_full", "Forecast"}, startFull},
+		{"starting", "Starting", []string{"the daemon is starting"}, startStarting},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			if s.name == "starting" {
+				needs(t, "strace")
+			}
+			b.t = t
+			url := s.start(t)
+			for _, a := range aspects {
+				b.look(a.width, 1, a.features...)
+				b.visit(url)
+				b.isAnswered(s.verdict, s.says)
+				b.isQuiet(url)
+				b.fits(a.width)
+				b.isReadable()
+				if *pagePictures != "" {
+					b.screenshot(filepath.Join(*pagePictures, strings.ReplaceAll(s.name+" "+a.name, " ", "-")+".png"))
+				}
+			}
+			b.isForScreenReaders(s.name != "starting")
+			b.t = t
+		})
+	}
+}
+
+// startFine is a daemon whose usages are in a storage, and whose plots have begun.
+func startFine(t *testing.T) (url string) {
+	d, _ := startWithStorage(t)
+	until(t, "something is drawn", func() bool { return !strings.Contains(d.ask("/"), "Nothing is known yet") })
+	return pageOf(d.admin)
+}
+
+func startWithStorage(t *testing.T) (d *daemon, storage *os.Process) {
+	t.Helper()
+	dir := t.TempDir()
+	settings, storage := startMinIOToKill(t, dir)
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshipper:\n  retry_min: 100ms\n  "+settings)
+	d = start(t, config, port, admin)
+	d.post(&acknowledged{ids: map[int]string{}}, 0, 300, 10, false)
+	d.rejected("no JSON", http.StatusBadRequest)
+	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "all is shipped", func() bool { return d.metrics()["collectord_usages_pending"] == 0 })
+	return d, storage
+}
+
+// rejected posts something that is answered a status.
+func (d *daemon) rejected(body string, status int) {
+	d.t.Helper()
+	resp, err := http.Post(d.url(), "application/json", strings.NewReader(body))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != status {
+		d.t.Fatalf("answered %s, want %d", resp.Status, status)
+	}
+}
+
+// startOutage is one whose storage was killed.
+func startOutage(t *testing.T) (url string) {
+	d, storage := startWithStorage(t)
+	if err := storage.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	d.post(&acknowledged{ids: map[int]string{}}, 300, 600, 10, false)
+	if err := d.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "shipping fails", func() bool { return d.metrics()[`collectord_shipper_failures_total{kind="network"}`] >= 1 })
+	return pageOf(d.admin)
+}
+
+// startFull is one whose log is full, since no storage listens.
+func startFull(t *testing.T) (url string) {
+	dir := t.TempDir()
+	nowhere := freePorts(t, 1)[0]
+	credentials := filepath.Join(dir, "credentials")
+	write(t, credentials, "[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, max_bytes: 4MiB, min_free: 0}\n"+
+		fmt.Sprintf("shipper:\n  destination: s3://usages/prod\n  s3: {endpoint: 'http://127.0.0.1:%d', credentials_file: %s, region: us-east-1}\n", nowhere, credentials))
+	d := start(t, config, port, admin)
+	body := `{"x":"` + strings.Repeat("y", 200<<10) + `"}`
+	until(t, "usages are rejected", func() bool {
+		resp, err := http.Post(d.url(), "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusServiceUnavailable
+	})
+	return pageOf(admin)
+}
+
+// startStarting is one whose disk hangs at the start.
+func startStarting(t *testing.T) (url string) {
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {min_free: 0}\nshutdown: {drain: 1ms, grace: 0s}\n")
+	start(t, config, port, admin).stop()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{t: t, port: port, admin: admin, cmd: exec.Command("strace", "-f", "-qq", "-o", filepath.Join(dir, "trace"),
+		"-P", filepath.Join(dir, "data", "wal"), "-e", "trace=openat", "-e", fmt.Sprintf("inject=openat:delay_enter=%d", testLimit.Microseconds()),
+		path, "run", "--config", config)}
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	d.begin(func() {})
+	t.Cleanup(func() { // strace alone would leave the daemon behind
+		_ = syscall.Kill(-d.cmd.Process.Pid, syscall.SIGKILL)
+		<-d.gone
+		until(t, "the daemon is gone", func() bool { return errors.Is(syscall.Kill(-d.cmd.Process.Pid, 0), syscall.ESRCH) })
+	})
+	until(t, "it serves its page", func() bool {
+		resp, err := http.Get(pageOf(admin))
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return true
+	})
+	return pageOf(admin)
+}
+
+// TestChromiumRefreshesTheStatusPage waits for the page to load itself again, unless paused.
+func TestChromiumRefreshesTheStatusPage(t *testing.T) {
+	goWithout(t, notInstalled("chromium"))
+	config, port, admin := configure(t, t.TempDir(), "")
+	start(t, config, port, admin)
+	b := startBrowser(t)
+	b.visit(pageOf(admin))
+	b.loads(3)
+	b.isQuiet(pageOf(admin))
+	resp, err := http.Get(pageOf(admin) + "?paused")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, resp.Body)
+	resp.Body.Close()
+	if refresh := resp.Header.Get("Refresh"); refresh != "" {
+		t.Errorf("a paused page has Refresh: %s", refresh)
+	}
+}
