@@ -20,8 +20,11 @@ func TestAHeartbeatNamesWhatFailsOnTheHost(t *testing.T) {
 	at := time.Unix(1_795_000_000, 0)
 	var h bucket.Heartbeat
 	describeHost(&h, []admin.Trouble{
-		{Name: "heartbeat", Verdict: admin.Warning}, {Name: "clone", Verdict: admin.Warning}, {Name: "unauthorized", Verdict: admin.Fine},
-		{Name: "shipping", Verdict: admin.Warning, Message: "can't ship", Error: "AccessDenied", Since: at}, {Name: "clock", Verdict: admin.Failing, Message: "the clock is behind", Since: at},
+		{Name: "heartbeat", Verdict: admin.Warning},
+		{Name: "clone", Verdict: admin.Warning},
+		{Name: "unauthorized", Verdict: admin.Fine},
+		{Name: "shipping", Verdict: admin.Warning, Message: "can't ship", Error: "AccessDenied", Since: at},
+		{Name: "clock", Verdict: admin.Failing, Message: "the clock is behind", Since: at},
 	}, auth.ClientCounts{Clients: []auth.Client{{Name: "never"}, {Name: "ward-3", LastSeen: at, Usages: 7}}})
 	var got []string
 	for _, t := range h.Trouble {

@@ -253,8 +253,8 @@ func TestFleetOfARealHost(t *testing.T) {
 	}
 }
 
-// TestFleetTakesLittleMemory has 3,000 hosts, whose heartbeats are as long as may be, some
-// of them in prefixes of their own.
+// TestFleetTakesLittleMemory has 3,000 hosts in every trouble that there may be, some of
+// them in prefixes of their own.
 func TestFleetTakesLittleMemory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -286,7 +286,7 @@ func TestFleetTakesLittleMemory(t *testing.T) {
 	cmd.Stdout = &lines
 	began := time.Now()
 	_ = cmd.Run() // its status follows
-	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != n+1 || lines.mib == 0 || lines.mib > 64 {
+	if status := cmd.ProcessState.ExitCode(); status != 2 || lines.lines != n+1 || lines.mib == 0 || lines.mib > 96 {
 		t.Errorf("fleet exits with %d after %d lines, and took %d MiB", status, lines.lines, lines.mib)
 	}
 	t.Logf("fleet took %d MiB and %v", lines.mib, time.Since(began))

@@ -114,7 +114,7 @@ var fleetTemplate = template.Must(template.New("fleet").Parse(`<!doctype html>
 body{font:15px/1.45 system-ui,sans-serif;margin:1.5em auto;padding:0 1em;max-width:110em}
 h1{font-size:1.3em;overflow-wrap:anywhere}.wrong>.state,h1.wrong,h1.error{color:var(--wrong)}.right>.state,h1.right{color:var(--right)}
 .scroll{overflow-x:auto}table{border-collapse:collapse}td,th{padding:.25em .9em .25em 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}
-th{white-space:nowrap}td.state{font-weight:bold}td.trouble{min-width:16em;overflow-wrap:anywhere}ul{margin:0;padding-left:1.2em}
+td,th{white-space:nowrap}td.state{font-weight:bold}td.trouble{white-space:normal;min-width:16em;overflow-wrap:anywhere}ul{margin:0;padding-left:1.2em}
 </style></head><body>
 <h1 class="{{.Class}}">{{.Verdict}}</h1>
 <p>As of {{.At}}. If that is long ago, this page is no longer written.</p>

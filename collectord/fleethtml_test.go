@@ -80,8 +80,10 @@ func TestTheFleetPageHoldsNothingButItsOwnMarkup(t *testing.T) {
 		SilentDevices: []audit.Device{{Name: evil}},
 		Heartbeat:     &bucket.Heartbeat{Version: evil, Trouble: []bucket.Trouble{{Name: evil, Message: evil}}},
 	}
-	p := printedFleet{Fleet: &audit.Fleet{Hosts: []*audit.Host{h, h}, Count: map[audit.Kind]int{audit.Trouble: 1}}, destination: evil, destinations: 2, audited: true,
-		unused: []audit.Acceptance{{LogID: evil}}}
+	p := printedFleet{
+		Fleet: &audit.Fleet{Hosts: []*audit.Host{h, h}, Count: map[audit.Kind]int{audit.Trouble: 1}}, destination: evil, destinations: 2, audited: true,
+		unused: []audit.Acceptance{{LogID: evil}},
+	}
 	path := filepath.Join(t.TempDir(), "fleet.html")
 	for _, v := range []*fleetPage{p.page(time.Now()), errorPage(fmt.Errorf("%s", evil), time.Now())} {
 		if err := writeFleetPage(path, v); err != nil {

@@ -131,11 +131,11 @@ func (p *printedFleet) table(out io.Writer) error {
 func writeRow(table io.Writer, cells []string) {
 	for i, cell := range cells {
 		if i > 0 {
-			fmt.Fprint(table, "\t")
+			writef(table, "\t")
 		}
 		writef(table, "%s", cell)
 	}
-	fmt.Fprintln(table)
+	writef(table, "\n")
 }
 
 // holes sums up what an audit found of a log, and what it knows to be lost.
