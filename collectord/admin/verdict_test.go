@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,8 +19,9 @@ import (
 	"collectord/wal"
 )
 
-// monitored is a daemon that tests change.
+// monitored is a daemon that tests change, under its mutex if the monitor runs.
 type monitored struct {
+	mu       sync.Mutex
 	snapshot Snapshot
 	starting bool
 	unready  []string
@@ -33,7 +35,11 @@ func (d *monitored) monitor() *Monitor {
 	d.snapshot.HTTP.CertificateExpires = math.Inf(1)
 	return NewMonitor(MonitorOptions{
 		Version: "1.2.3", Node: "edge-1", Began: time.Now(),
-		Snapshot: func() (Snapshot, bool) { return d.snapshot, !d.starting },
+		Snapshot: func() (Snapshot, bool) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.snapshot, !d.starting
+		},
 		Ready:    func() []string { return d.unready },
 		Troubles: func() []Trouble { return slices.Clone(d.troubles) },
 		PutAside: func() []PutAside { return slices.Clone(d.putAside) },
@@ -156,7 +162,9 @@ func TestRatesAreOfTheLastMinute(t *testing.T) {
 		received := &d.snapshot.Ledger.BySource[wal.HTTP].Received
 		pass := func(seconds int, each uint64) {
 			for range seconds {
+				d.mu.Lock()
 				*received += each
+				d.mu.Unlock()
 				<-time.After(time.Second)
 				synctest.Wait()
 			}
