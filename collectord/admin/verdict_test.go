@@ -20,7 +20,7 @@ import (
 	"collectord/wal"
 )
 
-// monitored is a daemon that tests change.
+// monitored is a daemon that tests change, under its mutex if the monitor runs.
 type monitored struct {
 	mu       sync.Mutex // guards snapshot while Run is running
 	snapshot Snapshot
