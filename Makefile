@@ -1,6 +1,7 @@
 # Everything is built and tested with Go and make alone. make help lists the targets.
 
 VERSION := $(shell git describe --always --dirty --tags 2>/dev/null || echo devel)
+BUILT   := $(shell git log -1 --format=%ct 2>/dev/null)
 TOOLS   := $(or $(TOOLS_CACHE),$(or $(XDG_CACHE_HOME),$(HOME)/.cache)/collectord-tools)/bin
 export TEST_MINIO := $(or $(TEST_MINIO),$(TOOLS)/minio)
 export TEST_VERSITYGW := $(or $(TEST_VERSITYGW),$(TOOLS)/versitygw)
@@ -10,13 +11,13 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture mutate mutate-http readers api-test stores soak lint tools bench profile package package-test image clean
+.PHONY: help build run test torture mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build bin/collectord
-	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/collectord ./collectord
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.built=$(BUILT)' -o bin/collectord ./collectord
 
 # The daemon's own line shows that it listens: another program may have the port.
 define HINTS
@@ -42,6 +43,7 @@ test: tools ## run all tests; the first time this builds a MinIO and a versitygw
 	go vet ./...
 	go test -timeout 30m -count 1 ./... # go would spend a minute on what to keep of the log's tests, which open a million files
 	cd packaging/parsers && go vet . && go test .
+	cd packaging/monitoring && go vet . && go test .
 	go test -timeout 30m -count 1 ./wal -run 'ItStartsWhatever|FailsDuringTheStart' -every-start -start-step 1
 	$(SIMULATE) -simulate-states 100000
 	go test -timeout 60m -race ./wal/... ./shipper/... ./collectord/usage ./collectord/auth/... ./collectord/http1 ./collectord/httpserver ./collectord/udpserver ./collectord/admin ./collectord/send
@@ -61,7 +63,7 @@ REQUESTS     := 300
 torture: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
 	@packaging/tools/build $(TOOLS) proxies
-	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|AuthenticationIsSetUp|DocumentedRequests|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|TenThousand|SlowUplink|Unreadable|WearsTheDisk|StartHangs|VersionBefore' \
+	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|AuthenticationIsSetUp|DocumentedRequests|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|TenThousand|SlowUplink|Unreadable|WearsTheDisk|StartHangs|VersionBefore|FleetOf' \
 	  -every-slowness -uplinkscale $(UPLINK) -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
 	go test -timeout 60m -tags torture -count 1 -v ./shipper/bucket -run 'CanNeitherLink|CanOnlyBeClaimed'
 	go test -timeout 2h -count 1 -v ./shipper -run 'DoesEverythingWrong|ALiarLoses' -segments $(SEGMENTS) | grep -v 'level='
@@ -106,6 +108,13 @@ stores: tools ## ask, kill and cut the power of the storages that people run (in
 	@STORAGES='$(STORAGES)' packaging/tools/build $(TOOLS) storages
 	TEST_TOOLS=$(TOOLS) go test -timeout 60m -tags torture -count 1 -v ./shipper/bucket -run 'StoragesConform/($(STORAGES))' | grep -v 'level='
 	TEST_TOOLS=$(TOOLS) $(OWN_MOUNTS) go test -timeout 60m -tags torture -count 1 -parallel 64 -v ./collectord -run 'Storages/each/($(STORAGES))|WhatIsToBeSet|StolenHost|PolicyOfAHost|NginxThatIs' -storagekills $(STORAGE_KILLS) -storagecuts $(STORAGE_CUTS) -storagekeep $(STORAGE_KEEP) | grep -v 'level='
+
+monitoring: export ALLOW_MISSING := $(ALLOW_MISSING)
+monitoring: tools ## check alert rules and dashboard with promtool, and with a real Prometheus that scrapes a real daemon (root; minutes)
+	@packaging/tools/build $(TOOLS) monitoring
+	cd packaging/monitoring && go vet . && go test -count 1 .
+	@if [ -x $(TOOLS)/promtool ]; then cd packaging/monitoring && $(TOOLS)/promtool check rules --lint=all --lint-fatal collectord.rules.yml && $(TOOLS)/promtool test rules collectord.rules.test.yml; else echo "without promtool: the rules are not tested" >&2; [ "$(ALLOW_MISSING)" = 1 ]; fi
+	TEST_TOOLS=$(TOOLS) go test -timeout 20m -tags torture -count 1 -v ./collectord -run 'Monitoring|AlertsAre|PrometheusFires' | grep -v 'level='
 
 LEDGER_FOR := 60s
 

@@ -31,6 +31,11 @@ const firstSteps = `  # Start it with data and objects in ./var, send a usage, o
 
   # See whether it is fine, and why nothing is shipped: what fails and since when, and what waits
   collectord status
+
+  # See what is wrong with this host, its configuration or its storage, and what to do
+  collectord doctor
+
+  # See what was logged (without systemd: on standard error), and what waits
   journalctl --unit collectord --priority warning
   collectord wal ls
 

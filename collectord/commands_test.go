@@ -64,7 +64,7 @@ func TestExamplesCanBeTyped(t *testing.T) {
 				t.Errorf("%s: %s%v", c.CommandPath(), line, err)
 			}
 		}
-		if slices.Contains([]string{"cat", "audit", "ship", "send", "wal", "fleet", "run", "status"}, c.Name()) && !c.HasExample() {
+		if slices.Contains([]string{"cat", "audit", "ship", "send", "wal", "fleet", "run", "status", "doctor"}, c.Name()) && !c.HasExample() {
 			t.Errorf("%s has no example", c.CommandPath())
 		}
 	})
@@ -79,7 +79,7 @@ func TestFlagsAreWhereTheyAreUsed(t *testing.T) {
 	root := rootCommand(nil)
 	everyCommand(root, func(c *cobra.Command) {
 		path := c.CommandPath()
-		daemon := path == runPath || strings.HasPrefix(path, "collectord config ")
+		daemon := path == runPath || path == "collectord doctor" || strings.HasPrefix(path, "collectord config ")
 		if got := c.Flag("udp-allow") != nil; got != daemon && path != "collectord config" {
 			t.Errorf("%s: --udp-allow is known: %t", path, got)
 		}

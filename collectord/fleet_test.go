@@ -75,7 +75,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		ward := map[bucket.Store]string{one: "edge-1", other: "edge-2"}[store]
 		f.Touch("wards/"+ward+"/"+bucket.Key{Node: node, LogID: log << 32}.HeartbeatKey(), time.Now().Add(-age))
 	}
-	beat(t, one, "edge-1", 1, 90*time.Second, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 30, SecondsUntilFull: &full})
+	beat(t, one, "edge-1", 1, 90*time.Second, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 30, SecondsUntilFull: &full, DayUsages: 1000, DaySeconds: 24 * 3600, ClientsKnown: 1})
 	beat(t, one, "old", 9, 40*24*time.Hour, bucket.Heartbeat{})
 	beat(t, one, "gone", 8, 50*24*time.Hour, bucket.Heartbeat{Retired: true})
 	name := func(n int) string { return fmt.Sprintf("s3://bucket/wards/edge-%d/ at %s", n, f.URL) }
@@ -87,8 +87,8 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	wantLines(t, lines,
 		"RIGHT: no host is silent or in trouble, and no record is overdue",
 		"",
-		"STATE NODE LOG VERSION HEARD PENDING OLDEST FULL IN FREE TROUBLE",
-		"fine edge-1 00000001 1.2.3 1m 10 2m 7h00m 3.0 GiB -",
+		"STATE NODE LOG VERSION HEARD PENDING OLDEST USAGES/DAY DEVICES FULL IN FREE TROUBLE",
+		"fine edge-1 00000001 1.2.3 1m 10 2m 1000 1 7h00m 3.0 GiB -",
 		"",
 		"not listed: 1 retired, 1 away (--all lists them)",
 		"",
@@ -96,8 +96,9 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		"",
 		name(1)+": 3 nodes, 3 heartbeats")
 
+	since := time.Now().Add(-2*time.Hour - 91*time.Second)
 	beat(t, other, "edge-2", 2, 5*time.Hour, bucket.Heartbeat{})
-	beat(t, other, "edge-3", 3, 90*time.Second, bucket.Heartbeat{Trouble: "shipping: AccessDenied; log: full", LastSeq: 5, Pending: 5, OldestUnshipped: 25 * 3600})
+	beat(t, other, "edge-3", 3, 90*time.Second, bucket.Heartbeat{Trouble: []bucket.Trouble{{Name: "shipping", Since: &since, Message: "AccessDenied"}, {Name: "log", Message: "full"}}, LastSeq: 5, Pending: 5, OldestUnshipped: 25 * 3600})
 	f.Put("wards/edge-2/_collectord/nodes/edge-4-0000000400000000.json", []byte("{"))
 	object := func(node string, log, first, last uint64) {
 		f.Put("wards/"+min(node, "edge-2")+"/"+bucket.Key{Node: node, LogID: log << 32, Run: 1, FirstSeq: first, LastSeq: last, Hour: 490_000}.String(), []byte("x"))
@@ -112,21 +113,21 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 	wantLines(t, lines,
 		"NOT RIGHT: 1 absent host, 1 silent host, 2 logs with overdue records, 1 host in trouble, 1 damaged file",
 		"",
-		"STATE NODE LOG VERSION HEARD PENDING OLDEST FULL IN FREE HOLES DESTINATION TROUBLE",
-		"absent edge-9 - - - - - - - - - no heartbeat, and no objects",
-		"silent edge-2 00000002 1.2.3 5h00m 0 - - 3.0 GiB - "+name(2)+" -",
-		"overdue+trouble edge-3 00000003 1.2.3 1m 5 25h01m - 3.0 GiB overdue 5 "+name(2)+" shipping: AccessDenied; log: full",
-		"overdue edge-5 00000005 - - - - - - overdue 5 "+name(2)+" -",
-		"damaged edge-4 00000004 - - - - - - - "+name(2)+" not the JSON of a heartbeat; _collectord/nodes/edge-4-0000000400000000.json",
-		"fine edge-1 00000001 1.2.3 1m 10 2m 7h00m 3.0 GiB - "+name(1)+" -",
-		"retired gone 00000008 1.2.3 50d00h 0 - - 3.0 GiB - "+name(1)+" -",
-		"away old 00000009 1.2.3 40d00h 0 - - 3.0 GiB - "+name(1)+" -",
+		"STATE NODE LOG VERSION HEARD PENDING OLDEST USAGES/DAY DEVICES FULL IN FREE HOLES DESTINATION TROUBLE",
+		"absent edge-9 - - - - - - - - - - - no heartbeat, and no objects",
+		"silent edge-2 00000002 1.2.3 5h00m 0 - - 0 - 3.0 GiB - "+name(2)+" -",
+		"overdue+trouble edge-3 00000003 1.2.3 1m 5 25h01m - 0 - 3.0 GiB overdue 5 "+name(2)+" shipping for 2h01m: AccessDenied; log: full",
+		"overdue edge-5 00000005 - - - - - - - - overdue 5 "+name(2)+" -",
+		"damaged edge-4 00000004 - - - - - - - - - "+name(2)+" not the JSON of a heartbeat; _collectord/nodes/edge-4-0000000400000000.json",
+		"fine edge-1 00000001 1.2.3 1m 10 2m 1000 1 7h00m 3.0 GiB - "+name(1)+" -",
+		"retired gone 00000008 1.2.3 50d00h 0 - - 0 - 3.0 GiB - "+name(1)+" -",
+		"away old 00000009 1.2.3 40d00h 0 - - 0 - 3.0 GiB - "+name(1)+" -",
 		"",
 		name(1)+", "+name(2)+": 7 nodes, 5 heartbeats, 3 objects")
 
 	known := filepath.Join(dir, "known")
 	write(t, known, "0000000300000000 1-5 alice its disk burnt\n0000000500000000 6-10 alice the same\n0000000600000000 1-2 alice nothing\n")
-	lines, _, status = fleetOf(t, config, "--holes", "--accept", known, "--json", "--silent-after", "6h", pattern)
+	lines, _, status = fleetOf(t, config, "--holes", "--accept", known, "--json", "--silent-for", "5h", pattern)
 	var hosts []audit.Host
 	var sum fleetSum
 	for i, line := range lines {
@@ -154,7 +155,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 	// An error is no verdict.
-	for _, args := range [][]string{{"--silent-after", "-1h"}, {"--grace", "0s"}, {"--accept", dir + "/nowhere"}, {"s3://*/x"}, {"file:///nowhere/at/all"}} {
+	for _, args := range [][]string{{"--silent-for", "-1h"}, {"--device-silent-for", "-1h"}, {"--grace", "0s"}, {"--accept", dir + "/nowhere"}, {"s3://*/x"}, {"file:///nowhere/at/all"}} {
 		if lines, stderr, status := fleetOf(t, config, args...); status != 1 || stderr == "" || lines[0] != "" {
 			t.Errorf("%q: %d, %q", args, status, lines)
 		}
@@ -195,12 +196,12 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	wantLines(t, lines,
 		"ERROR, NO VERDICT: 2 destinations that can't be read, 1 host with vanished objects, 1 host with a wrong clock",
 		"",
-		"STATE NODE LOG VERSION HEARD PENDING OLDEST FULL IN FREE DESTINATION TROUBLE",
-		"error - - - - - - - - "+name(2)+" "+refused("_collectord/nodes/"),
-		"error - - - - - - - - file:///nowhere "+nowhere,
-		"vanished edge-1 00000001 1.2.3 1m 0 - - 3.0 GiB "+name(1)+" vanished: 2",
-		"clock late 00000002 1.2.3 1m 0 - - 3.0 GiB "+name(3)+" its clock is 30d00h behind the storage's, or the heartbeat was copied",
-		"fine edge-3 00000001 1.2.3 1m 0 - - 3.0 GiB "+name(3)+" -",
+		"STATE NODE LOG VERSION HEARD PENDING OLDEST USAGES/DAY DEVICES FULL IN FREE DESTINATION TROUBLE",
+		"error - - - - - - - - - - "+name(2)+" "+refused("_collectord/nodes/"),
+		"error - - - - - - - - - - file:///nowhere "+nowhere,
+		"vanished edge-1 00000001 1.2.3 1m 0 - - 0 - 3.0 GiB "+name(1)+" vanished: 2",
+		"clock late 00000002 1.2.3 1m 0 - - 0 - 3.0 GiB "+name(3)+" its clock is 30d00h behind the storage's, or the heartbeat was copied",
+		"fine edge-3 00000001 1.2.3 1m 0 - - 0 - 3.0 GiB "+name(3)+" -",
 		"",
 		"NOT KNOWN whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)",
 		"",
@@ -230,7 +231,7 @@ func TestFleetOfARealHost(t *testing.T) {
 	config, d := sealFour(t, dir, "")
 	d.stop()
 	lines, _, status := fleetOf(t, config)
-	if status != 0 || !strings.HasPrefix(lines[3], "unheard - - - - - - - - objects, and no heartbeat") || !strings.Contains(strings.Join(lines, "\n"), "NOT KNOWN when 1 unheard host last wrote") {
+	if status != 0 || !strings.HasPrefix(lines[3], "unheard - - - - - - - - - - objects, and no heartbeat") || !strings.Contains(strings.Join(lines, "\n"), "NOT KNOWN when 1 unheard host last wrote") {
 		t.Errorf("%d: %q", status, lines)
 	}
 	if lines, _, status := fleetOf(t, config, "--holes", "--expect", "edge-1"); status != 0 || !strings.HasPrefix(lines[3], "unheard edge-1 ") || !strings.HasSuffix(lines[len(lines)-1], ": 1 node, 0 heartbeats, 4 objects") {
@@ -259,10 +260,17 @@ func TestFleetTakesLittleMemory(t *testing.T) {
 	dir := t.TempDir()
 	config, _, _ := configure(t, dir, "")
 	const n = 3000
-	long := strings.Repeat("x", 500) // as long as it may be
+	var troubles []bucket.Trouble // as many, and as long, as may be
+	for range 10 {
+		troubles = append(troubles, bucket.Trouble{Name: strings.Repeat("x", 63), Message: strings.Repeat("x", 200)})
+	}
+	var clients []bucket.Client
+	for i := range 100 {
+		clients = append(clients, bucket.Client{Name: fmt.Sprintf("%s-%d", strings.Repeat("x", 50), i)})
+	}
 	for i := range n {
 		k := bucket.Key{Node: fmt.Sprint("edge-", i), LogID: uint64(i + 1), Run: 1}
-		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: long, At: time.Now()})
+		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: troubles, ClientsKnown: 100, Clients: clients, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -20,13 +20,15 @@ func fleetCommand() *cobra.Command {
 		o           audit.FleetOptions
 		asJSON, all bool
 		accepted    string
+		page        string
+		devices     time.Duration
 	)
 	c := &cobra.Command{
 		Use:   "fleet [destination...]",
-		Short: "List the hosts: when each was last heard of, and its trouble; exits with 2 if there is any",
+		Short: "List the hosts: when each was last heard of, its trouble and silent devices; exits with 2 if there are any",
 		Long: `List the hosts by the heartbeats that they write to the bucket, those with trouble first: when each was last heard of,
-its version, what it has not shipped, and what fails there. With --holes the objects are listed, too, and what an audit
-of them finds missing is named.
+its version, what it has not shipped, how many usages it takes a day, what fails there, and its silent devices. With
+--holes the objects are listed, too, and what an audit of them finds missing is named.
 
 ` + destinationsHelp + `
 
@@ -34,13 +36,16 @@ wrong (exit status 2, or 1 with an error):
   error        one of several destinations can't be read; the others are listed. If there is only one, nothing is printed
   nothing      a destination in which there is nothing of collectord: a wrong prefix, or all is gone
   absent       a node of --expect of which there is no heartbeat, nor, with --holes, an object
-  silent       a heartbeat older than --silent-after, or from the future: the host is away, or can't reach the bucket
+  silent       no heartbeat for --silent-for after the time by which the last one announced it, or one from the future:
+               the host is away, or can't reach the bucket
   cloned       two hosts that write one log, also in two destinations: data_dir was copied, as with the image of a disk
   clock        a host that is not silent, by when the storage took its heartbeat, and whose clock is further from the
-               storage's than --silent-after (or the object is a copy); folders do not tell
+               storage's than --silent-for (or the object is a copy); folders do not tell
   overdue      records that the host has not shipped for longer than --grace
   trouble      the heartbeat names what fails on the host
   vanished     the storage has lost, for good, segments that it had confirmed since the host was started
+  device       no usage of a client (the name of a token or certificate) for --device-silent-for, on any host of the
+               destination that knows it
   damaged      a heartbeat that no host of this version can have written
   unreadable   a heartbeat that the storage does not give
   missing      with --holes, and so for gone, overdue, doubled, forked, conflicting and damaged: as collectord audit
@@ -52,15 +57,18 @@ told apart:
                or two hosts have one name, of which one is silent
   away         silent for more than 30 days, and not in --expect
 
-Hosts that are retired or away, and have nothing left to ship, are counted, and listed with --all. Delete the heartbeat
-of a log that will never come back, or --accept what it did not ship: log id, range of seqs, who, and why, a line each,
-as for collectord audit.
+A heartbeat announces the next one: within shipper.heartbeat (5 min) while usages come, within an hour and that while
+nothing changes. Hosts that are retired or away, and have nothing left to ship, are counted, and listed with --all.
+Delete the heartbeat of a log that will never come back, or --accept what it did not ship: log id, range of seqs, who,
+and why, a line each, as for collectord audit.
 
-Heartbeats alone are one request for each host. Hosts that write none (shipper.heartbeat: 0) are not known without
---holes, and neither is what is missing. Memory: 1 KiB for a host, and with --holes 24 bytes for an object.`,
+--html writes the list as a page, too, for a web server or a browser; an error is written there as well. Heartbeats alone
+are one request for each host. Hosts that write none (shipper.heartbeat: 0) are not known without --holes, and neither
+is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, and with --holes 24 bytes for an object.`,
 		Example: `  collectord fleet
+  collectord fleet --silent-for 1h --device-silent-for 0 --html /var/www/fleet.html
   collectord fleet --holes --all 's3://usages/*/'
-  collectord fleet --expect edge-1,edge-2 --silent-after 2h`,
+  collectord fleet --expect edge-1,edge-2`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: destinationStarts,
 		GroupID:           groupBucket,
@@ -68,21 +76,35 @@ Heartbeats alone are one request for each host. Hosts that write none (shipper.h
 	}
 	f := c.Flags()
 	f.BoolVar(&o.Holes, "holes", false, "list the objects, too, and audit what they hold of each log")
-	f.DurationVar(&o.SilentAfter, "silent-after", 3*time.Hour, "how old a heartbeat may be; hosts write one an hour at least")
+	f.DurationVar(&o.SilentFor, "silent-for", 15*time.Minute, "how long a host may be silent after its next heartbeat was due")
+	f.DurationVar(&devices, "device-silent-for", 24*time.Hour, "how long a device may be silent; 0: for ever")
 	f.DurationVar(&o.Grace, "grace", 24*time.Hour, "how long a record may be on its way")
 	f.StringSliceVar(&o.Expected, "expect", nil, "nodes that must be there, and not silent")
 	f.StringVar(&accepted, "accept", "", "file of incidents that are known")
 	f.BoolVar(&all, "all", false, "list hosts that are retired or away, too")
+	f.StringVar(&page, "html", "", "write the list as a page to this file, too")
 	f.BoolVar(&asJSON, "json", false, "one JSON object a line, for programs: hosts, then the sum")
 	addStorageFlags(f)
 	f.Lookup("node").Usage = "logs of this node only"
-	c.RunE = func(cmd *cobra.Command, named []string) error {
+	c.RunE = func(cmd *cobra.Command, named []string) (err error) {
+		listed := false
+		defer func() {
+			if page == "" || listed || err == nil {
+				return
+			}
+			if failed := writeFleetPage(page, errorPage(err, time.Now())); failed != nil { // what is there may look right
+				err = errors.Join(err, failed)
+			}
+		}()
 		cfg, err := settings(cmd, usesOfBucket...)
 		if err != nil {
 			return err
 		}
-		if o.SilentAfter <= 0 || o.Grace <= 0 {
-			return errors.New("--grace and --silent-after are more than 0")
+		if o.SilentFor <= 0 || o.Grace <= 0 || devices < 0 {
+			return errors.New("--grace and --silent-for are more than 0, and --device-silent-for is not less")
+		}
+		if o.DeviceSilentFor = devices; devices == 0 {
+			o.DeviceSilentFor = -1
 		}
 		if f.Changed("node") {
 			o.Node = cfg.Node
@@ -94,7 +116,6 @@ Heartbeats alone are one request for each host. Hosts that write none (shipper.h
 		if err != nil {
 			return err
 		}
-		debug.SetMemoryLimit(memoryOfAudit)
 		debug.SetGCPercent(garbageOfAudit)
 		bar := newProgress(cmd.ErrOrStderr())
 		bar.what = "heartbeats and objects"
@@ -110,6 +131,11 @@ Heartbeats alone are one request for each host. Hosts that write none (shipper.h
 			p.unused = o.Accepted.Unused()
 		}
 		out := bufio.NewWriter(cmd.OutOrStdout())
+		if listed = true; page != "" {
+			if err := writeFleetPage(page, p.page(began)); err != nil {
+				return err
+			}
+		}
 		if asJSON {
 			err = p.json(out, time.Since(began))
 		} else {

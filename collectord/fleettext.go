@@ -36,6 +36,8 @@ func hostsInWords(k audit.Kind, n int) string {
 		return plural(n, "host") + " with vanished objects"
 	case audit.Trouble:
 		return plural(n, "host") + " in trouble"
+	case audit.SilentDevice:
+		return plural(n, "host") + " with silent devices"
 	case audit.Damaged, audit.Unreadable:
 		return plural(n, string(k)+" file")
 	case audit.Gone:
@@ -44,22 +46,44 @@ func hostsInWords(k audit.Kind, n int) string {
 	return plural(n, "log") + " with " + string(k) + " records"
 }
 
-// text says first what is wrong.
-func (p *printedFleet) text(out io.Writer) error {
-	verdict := "RIGHT: no host is silent or in trouble, and no record is overdue"
-	if p.audited {
-		verdict += ", missing, doubled, forked or conflicting"
-	}
+// verdict is what is wrong, in a line.
+func (p *printedFleet) verdict() string {
 	switch {
 	case p.Count[audit.Failed] > 0:
-		verdict = "ERROR, NO VERDICT: " + p.wrongs()
+		return "ERROR, NO VERDICT: " + p.wrongs()
 	case p.Wrong():
-		verdict = "NOT RIGHT: " + p.wrongs()
+		return "NOT RIGHT: " + p.wrongs()
+	case p.audited:
+		return "RIGHT: no host is silent or in trouble, and no record is overdue, missing, doubled, forked or conflicting"
 	}
-	writef(out, "%s\n\n", verdict)
+	return "RIGHT: no host is silent or in trouble, and no record is overdue"
+}
+
+// text says first what is wrong.
+func (p *printedFleet) text(out io.Writer) error {
+	writef(out, "%s\n\n", p.verdict())
 	if err := p.table(out); err != nil {
 		return err
 	}
+	for _, line := range p.notes() {
+		writef(out, "\n%s\n", line)
+	}
+	writeUnused(out, p.unused)
+	writef(out, "\n%s\n", p.sum())
+	return nil
+}
+
+// sum is what was looked at.
+func (p *printedFleet) sum() string {
+	sum := fmt.Sprintf("%s: %s, %s", p.destination, plural(p.Nodes(), "node"), plural(p.Heartbeats, "heartbeat"))
+	if p.audited {
+		sum += ", " + plural(p.Objects, "object")
+	}
+	return sum
+}
+
+// notes are what the table does not show, and what is not known.
+func (p *printedFleet) notes() (notes []string) {
 	var leftOut []string
 	clocks := ""
 	for _, k := range []audit.Kind{audit.Retired, audit.Away} {
@@ -77,95 +101,41 @@ func (p *printedFleet) text(out io.Writer) error {
 		}
 	}
 	if len(leftOut) > 0 {
-		writef(out, "\nnot listed: %s (--all lists them%s)\n", joined(leftOut), clocks)
+		notes = append(notes, fmt.Sprintf("not listed: %s (--all lists them%s)", joined(leftOut), clocks))
 	}
 	if n := p.Count[audit.Unheard]; n > 0 {
-		writef(out, "\nNOT KNOWN  when %s last wrote, and what waits there: there are objects, and no heartbeat\n", plural(n, "unheard host"))
-		writef(out, "  it writes none (shipper.heartbeat: 0), or the storage refuses it\n")
+		notes = append(notes, fmt.Sprintf("NOT KNOWN  when %s last wrote, and what waits there: there are objects, and no heartbeat (it writes none, shipper.heartbeat: 0, or the storage refuses it)", plural(n, "unheard host")))
 	}
 	if !p.audited {
-		writef(out, "\nNOT KNOWN  whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)\n")
+		notes = append(notes, "NOT KNOWN  whether records are missing, and hosts that write no heartbeat: objects were not listed (--holes)")
 	}
-	writeUnused(out, p.unused)
-	writef(out, "\n%s: %s, %s", p.destination, plural(p.Nodes(), "node"), plural(p.Heartbeats, "heartbeat"))
-	if p.audited {
-		writef(out, ", %s", plural(p.Objects, "object"))
+	if p.Unjudged > 0 {
+		notes = append(notes, fmt.Sprintf("NOT KNOWN  which devices of %s are silent: there are more than fit in memory (--node)", plural(p.Unjudged, "host")))
 	}
-	writef(out, "\n")
-	return nil
+	return notes
 }
 
+// table prints the hosts that are listed.
 func (p *printedFleet) table(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	writef(table, "STATE\tNODE\tLOG\tVERSION\tHEARD\tPENDING\tOLDEST\tFULL IN\tFREE\t")
-	if p.audited {
-		writef(table, "HOLES\t")
-	}
-	if p.destinations > 1 {
-		writef(table, "DESTINATION\t")
-	}
-	writef(table, "TROUBLE\n")
+	writeRow(table, p.columns())
 	for _, h := range p.Hosts {
-		if p.leavesOut(h) {
-			continue
+		if !p.leavesOut(h) {
+			writeRow(table, append(p.cells(h), orDash(strings.Join(troubleOf(h, namedDevices), "; "))))
 		}
-		state := string(h.State)
-		if len(h.Wrong) > 1 {
-			state = strings.Join(kindNames(h.Wrong), "+")
-		}
-		log := h.LogID[:min(8, len(h.LogID))]
-		node := "-"
-		if h.Node != "" || h.LogID != "" {
-			node = nodeName(shortened(h.Node, 63)).String()
-		}
-		writef(table, "%s\t%s\t%s\t", state, node, orDash(log))
-		heard, oldest := age(h.HeardSeconds), age(h.WaitingSeconds)
-		if b := h.Heartbeat; b != nil {
-			writef(table, "%s\t%s\t%d\t%s\t%s\t%s\t", orDash(shortened(b.Version, 20)), heard, b.Pending, oldest, age(b.SecondsUntilFull), size(b.FreeBytes))
-		} else {
-			writef(table, "-\t%s\t-\t%s\t-\t-\t", heard, oldest)
-		}
-		if p.audited {
-			writef(table, "%s\t", orDash(holes(h.Found)))
-		}
-		if p.destinations > 1 {
-			writef(table, "%s\t", orDash(h.Destination))
-		}
-		writef(table, "%s\n", orDash(troubleOf(h)))
 	}
 	return table.Flush()
 }
 
-func kindNames(kinds []audit.Kind) (names []string) {
-	for _, k := range kinds {
-		names = append(names, string(k))
-	}
-	return names
-}
-
-// troubleOf is what fails on a host, and why it is listed as it is.
-func troubleOf(h *audit.Host) string {
-	var parts []string
-	if h.Heartbeat != nil && h.Heartbeat.Trouble != "" {
-		parts = append(parts, h.Heartbeat.Trouble)
-	}
-	if b := h.Heartbeat; b != nil && b.Vanished > 0 {
-		parts = append(parts, "vanished: "+strconv.FormatUint(b.Vanished, 10))
-	}
-	if off := h.ClockSeconds; off != nil {
-		side, abs := "ahead of", max(*off, -*off)
-		if *off < 0 {
-			side = "behind"
+// writeRow writes a row of a tabwriter. Each cell is quoted, so that it can't make another.
+func writeRow(table io.Writer, cells []string) {
+	for i, cell := range cells {
+		if i > 0 {
+			fmt.Fprint(table, "\t")
 		}
-		parts = append(parts, "its clock is "+age(&abs)+" "+side+" the storage's, or the heartbeat was copied")
+		writef(table, "%s", cell)
 	}
-	if h.Reason != "" {
-		parts = append(parts, h.Reason)
-	}
-	if h.Key != "" {
-		parts = append(parts, h.Key)
-	}
-	return strings.Join(parts, "; ")
+	fmt.Fprintln(table)
 }
 
 // holes sums up what an audit found of a log, and what it knows to be lost.

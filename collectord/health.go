@@ -18,6 +18,7 @@ type health struct {
 	lines    func() admin.LoggerSnapshot
 	troubles func() map[string]bool
 	parts    atomic.Pointer[parts] // nil while starting
+	clock    atomic.Pointer[clockWatch]
 	stopping atomic.Bool
 }
 
@@ -37,6 +38,9 @@ func (h *health) snapshot() (admin.Snapshot, bool) {
 	}
 	s := snapshot(p.log, p.ship, p.web, p.udp, h.reload)
 	s.Logger, s.Troubles = h.lines(), h.troubles()
+	if clock := h.clock.Load(); clock != nil {
+		s.ClockWrong = clock.wrong.Load()
+	}
 	return s, true
 }
 

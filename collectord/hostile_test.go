@@ -63,9 +63,10 @@ func makeHostileArchive(t *testing.T, root string) {
 		text, _ := io.ReadAll(io.NewSectionReader(note.Body, 0, note.Size))
 		put(k.LossKey(), text)
 	}
+	long := time.Unix(0, 0)
 	for log, node := range []string{stranger, strings.ToValidUTF8(stranger, ""), strings.Repeat(stranger, 2)} { // the first has no JSON
 		k = bucket.Key{Node: node, LogID: uint64(log) + 1, Run: 2}
-		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Version: stranger, Trouble: stranger, At: time.Now()})
+		o, err := bucket.NewHeartbeat(k, bucket.Heartbeat{ConfirmedBelow: 1, Version: stranger, Trouble: []bucket.Trouble{{Name: stranger, Message: stranger}}, ClientsKnown: 2, Clients: []bucket.Client{{Name: stranger, LastSeen: &long}, {Name: "<b>" + stranger}}, RunSeconds: 1e18, At: time.Now()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,14 +119,14 @@ func hostileStatus(t *testing.T) string {
 	at := time.Now()
 	s := admin.Status{
 		Version: stranger, Node: stranger, LogID: stranger, Verdict: stranger, Summary: stranger, Unready: []string{stranger},
-		Reasons:     []admin.Reason{{Text: stranger}, {Verdict: stranger, Name: stranger, Text: stranger, Advice: stranger}},
-		Sources:     []admin.SourceStatus{{Source: stranger, Rejected: of, Dropped: of}},
-		Destination: admin.Destination{Where: stranger, FailingSince: &at, Error: &admin.ErrorStatus{Kind: stranger, Text: stranger, Advice: stranger}},
-		Uploads:     admin.UploadStatus{Failures: of},
-		Troubles:    []admin.Trouble{{Name: stranger, Message: stranger, Error: stranger, Advice: stranger}},
-		PutAside:    []admin.PutAside{{Path: stranger, Reason: stranger}},
-		Ledger:      admin.LedgerStatus{HTTP: admin.SourceLedger{Rejected: of, Dropped: of}},
-		Clients:     []admin.ClientSeen{{Name: stranger}},
+		Reasons:      []admin.Reason{{Text: stranger}, {Verdict: stranger, Name: stranger, Text: stranger, Advice: stranger}},
+		Sources:      []admin.SourceStatus{{Source: stranger, Rejected: of, Dropped: of}},
+		Destination:  admin.Destination{Where: stranger, FailingSince: &at, Error: &admin.ErrorStatus{Kind: stranger, Text: stranger, Advice: stranger}},
+		Uploads:      admin.UploadStatus{Failures: of},
+		Troubles:     []admin.Trouble{{Name: stranger, Message: stranger, Error: stranger, Advice: stranger}},
+		PutAside:     []admin.PutAside{{Path: stranger, Reason: stranger}},
+		Ledger:       admin.LedgerStatus{HTTP: admin.SourceLedger{Rejected: of, Dropped: of}},
+		ClientsKnown: 20, Clients: slices.Repeat([]admin.ClientSeen{{Name: stranger}}, 20),
 	}
 	text, err := json.Marshal(s)
 	if err != nil {
@@ -164,7 +165,8 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 		"collectord config print":    {plain, {"--config", strange}},
 		"collectord config example":  {{}},
 		"collectord config man":      {{}},
-		"collectord fleet":           {plain, {"--config", config, "--holes", "--expect", name, "file://" + archive, "file://" + dir + "/data"}, {"--config", config, "--holes", "--all", "--json"}, {"--node", name}, {name}, {"--config", strange}},
+		"collectord doctor":          {plain, {"--config", config, "--json"}, {"--config", strange}, {name}},
+		"collectord fleet":           {plain, {"--config", config, "--holes", "--expect", name, "file://" + archive, "file://" + dir + "/data"}, {"--config", config, "--holes", "--all", "--json", "--html", filepath.Join(dir, "fleet.html")}, {"--node", name}, {name}, {"--config", strange}},
 		"collectord man":             {{}},
 		"collectord run":             {{"--config", strange}, {name}},
 		"collectord send":            {{server.URL, "--count", "3"}, {name}, {server.URL, "--count", "1", "--json"}},
@@ -235,9 +237,14 @@ func TestNothingThatStrangersWroteControlsTheTerminal(t *testing.T) {
 		t.Errorf("audit exits with %d: %s", status, out)
 	}
 	out, _, status = runCollectord(t, "fleet", "--config", config)
-	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: 1 host in trouble, 2 damaged files\n") || strings.Count(out, `\u202e`) < 6 {
+	if status != 2 || !strings.HasPrefix(out, "NOT RIGHT: 1 host in trouble, 1 host with silent devices, 2 damaged files\n") || strings.Count(out, `\u202e`) < 6 {
 		t.Errorf("fleet exits with %d: %s", status, out)
 	}
+	page, err := os.ReadFile(filepath.Join(dir, "fleet.html"))
+	if err != nil || strings.Count(string(page), `\u202e`) < 6 {
+		t.Errorf("%v: %s", err, page)
+	}
+	ran("the page", string(page))
 }
 
 // onATerminal runs a command whose standard output is a terminal.

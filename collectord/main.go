@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,8 +16,8 @@ import (
 	"collectord/wal"
 )
 
-// version is set when a release is built.
-var version = "devel"
+// version and built are set when a release is built: built to seconds since 1970.
+var version, built = "devel", ""
 
 // Exit statuses. badConfig is EX_CONFIG of sysexits(3): a service manager need
 // not try again.
@@ -119,7 +121,7 @@ Exit status: 0 fine; 1 an error; 2 what was checked is not as it should be; 78 r
 		SilenceErrors: true,
 	}
 	root.PersistentFlags().String("config", "", "configuration file (default "+config.DefaultPath+")")
-	root.AddCommand(runCommand(caught), statusCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
+	root.AddCommand(runCommand(caught), statusCommand(), doctorCommand(), configCommand(), walCommand(), shipCommand(), auditCommand(), catCommand(), fleetCommand(), sendCommand(), tokenCommand(), versionCommand(), manCommand())
 	root.Flags().BoolP("version", "v", false, "print the version")
 	root.SetVersionTemplate("{{.Version}}\n")
 	return finished(root)
@@ -156,6 +158,24 @@ func versionText() string {
 		goVersion = info.GoVersion
 	}
 	return fmt.Sprintf("collectord %s (%s)", version, goVersion)
+}
+
+// buildTime is when the program was built, or, of a build from a work tree, when its
+// source was committed; zero: not known.
+func buildTime() time.Time {
+	if seconds, err := strconv.ParseInt(built, 10, 64); err == nil {
+		return time.Unix(seconds, 0)
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
+	}
+	for _, s := range info.Settings {
+		if at, err := time.Parse(time.RFC3339, s.Value); err == nil && s.Key == "vcs.time" {
+			return at
+		}
+	}
+	return time.Time{}
 }
 
 // settings loads the configuration that the command's flags name, for a command that

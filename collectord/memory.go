@@ -13,6 +13,8 @@ const (
 	memoryOfAudit  = 40 << 20 // of collectord audit: what is in use has no pointers, and costs a collection little
 	garbageOfAudit = 20       // percent of what is in use
 
+	memoryOfProgram = 19 << 20 // which the limit does not count
+
 	baseConnections = 1024
 	baseHeader      = 8 << 10
 	baseKeys        = 1 << 16

@@ -70,7 +70,11 @@ func exportedMetrics(t *testing.T, d *daemon) (exported map[string]string, text 
 // stage: nothing is missing, on either side, and no series appears late.
 func TestMetricsAreWhatIsDocumented(t *testing.T) {
 	t.Parallel()
-	config, port, admin := configure(t, t.TempDir(), "wal: {seal_after: 100ms}\n")
+	dir := t.TempDir()
+	config, port, admin := configure(t, dir, "wal: {seal_after: 100ms}\n")
+	_, line := newToken(t, "ward-3")
+	write(t, dir+"/tokens", line+"\n")
+	edit(t, config, "http: {", "http: {anonymous: true, tokens_file: "+dir+"/tokens, ")
 	d := start(t, config, port, admin)
 	until(t, "it tells of itself", func() bool { return len(d.metrics()) > 100 })
 	documented := documentedMetrics(t)

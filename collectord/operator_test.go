@@ -31,7 +31,7 @@ type situation struct {
 // situations returns the parts of the script, each from a file of its own.
 func situations() map[string][]situation {
 	all := map[string][]situation{}
-	for _, add := range []func(map[string][]situation){basicSituations, validationSituations, forensicSituations, commandSituations, operationSituations, statusSituations} {
+	for _, add := range []func(map[string][]situation){basicSituations, validationSituations, forensicSituations, commandSituations, operationSituations, statusSituations, doctorSituations} {
 		add(all)
 	}
 	return all

@@ -23,13 +23,7 @@ type plan struct {
 
 // newPlan finds all mistakes at once. The error is a refusal.
 func newPlan(src config.Source) (*plan, error) {
-	d, who := draft{config.Read(src)}, auth.Policy{}
-	if d.Config != nil {
-		who = d.readPolicy()
-		d.checkDestination()
-		d.checkSockets()
-		d.checkDirectories()
-	}
+	d, who := newDraft(src)
 	if len(d.Mistakes) > 0 {
 		return nil, &refusal{d.Mistakes, d.Warnings}
 	}
@@ -48,6 +42,17 @@ func (r *refusal) Unwrap() error { return r.mistakes }
 // draft is a configuration whose values are checked against what is on this host. What
 // is wrong by itself is checked no further.
 type draft struct{ *config.Draft }
+
+func newDraft(src config.Source) (d draft, who auth.Policy) {
+	if d = (draft{config.Read(src)}); d.Config != nil {
+		who = d.readPolicy()
+		d.checkDestination()
+		d.checkFiles()
+		d.checkSockets()
+		d.checkDirectories()
+	}
+	return d, who
+}
 
 // fileMistake adds what is wrong with a file that a key names.
 func (d draft) fileMistake(key, path string, err error) {
@@ -96,11 +101,5 @@ func (d draft) checkDestination() {
 		default:
 			d.Mistake(key, e.Err.Error())
 		}
-	}
-	if path, _ := bucket.KeysFile(to.S3.CredentialsFile); path != "" {
-		d.warnOfAccess("shipper.s3.credentials_file", path, isSecret)
-	}
-	if to.S3.CAFile != "" {
-		d.warnOfAccess("shipper.s3.ca_file", to.S3.CAFile, isPublic)
 	}
 }

@@ -3,10 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,7 +16,7 @@ import (
 )
 
 // expiresSoon is how long before its end a certificate is warned of.
-const expiresSoon = 14 * 24 * time.Hour
+const expiresSoon = 30 * 24 * time.Hour
 
 // readPolicy reads the files that say which clients may send, and warns of what is
 // seldom meant about them.
@@ -34,11 +32,6 @@ func (d draft) readPolicy() (who auth.Policy) {
 		if who.TLS, err = auth.ReadTLS(files.Cert, files.Key, files.ClientCA); err != nil {
 			d.mistakesOfTLS(files, err)
 		} else {
-			d.warnOfAccess("http.tls.key", files.Key, isSecret)
-			d.warnOfAccess("http.tls.cert", files.Cert, isPublic)
-			if files.ClientCA != "" {
-				d.warnOfAccess("http.tls.client_ca", files.ClientCA, isPublic)
-			}
 			d.warn(expiry(files.Cert, who.TLS.Expires(), time.Now())...)
 		}
 	}
@@ -56,7 +49,6 @@ func (d draft) readTokens(path string) *auth.Tokens {
 	case err != nil:
 		d.fileMistake("http.tokens_file", path, err)
 	default:
-		d.warnOfAccess("http.tokens_file", path, isSecret)
 		if tokens.Count() == 0 && !d.Config.HTTP.Anonymous {
 			d.warn(fmt.Sprintf("http.tokens_file %s has no token: no client may send", path))
 		}
@@ -81,25 +73,6 @@ func (d draft) mistakesOfTLS(files config.TLS, err error) {
 	}
 }
 
-// Access to a file that nobody else on the host should have, as the bits of others.
-const (
-	isSecret fs.FileMode = 0o006
-	isPublic fs.FileMode = 0o002
-)
-
-// warnOfAccess warns of a file that strangers on this host can read or change.
-func (d draft) warnOfAccess(key, path string, closed fs.FileMode) {
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm()&closed == 0 {
-		return
-	}
-	what, mode := "read or changed", "640"
-	if closed == isPublic {
-		what, mode = "changed", "644"
-	}
-	d.warn(fmt.Sprintf("%s %s can be %s by everyone on this host (mode %04o): chmod %s %s", key, path, what, info.Mode().Perm(), mode, path))
-}
-
 func expiry(path string, at, now time.Time) []string {
 	switch left := at.Sub(now); {
 	case left <= 0:
@@ -119,15 +92,14 @@ func expires(who *auth.Policy) float64 {
 	return float64(who.TLS.Expires().Unix())
 }
 
-// clients says who may send, for the log.
-func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
+// clientsInWords says who may send over HTTP and UDP; empty: nobody, it is off.
+func clientsInWords(cfg *config.Config, who *auth.Policy) (http, udp string) {
 	anyone := func(key string, listen []config.Address) string {
 		if slices.ContainsFunc(listen, func(a config.Address) bool { return a.Network != "unix" && !a.IP.Addr().IsLoopback() }) {
 			return "anyone who can reach " + key + " may send"
 		}
 		return "anyone on this host may send"
 	}
-	var attrs []any
 	if len(cfg.HTTP.Listen) > 0 {
 		var shown []string
 		if who.TLS != nil && who.TLS.AsksForCertificates() {
@@ -136,21 +108,32 @@ func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
 		if who.Tokens != nil {
 			shown = append(shown, "one of "+plural(who.Tokens.Count(), "token"))
 		}
-		words := anyone("http.listen", cfg.HTTP.Listen)
+		http = anyone("http.listen", cfg.HTTP.Listen)
 		if len(shown) > 0 && !who.Anonymous {
-			words = "who shows " + strings.Join(shown, " and ") + " may send"
+			http = "who shows " + strings.Join(shown, " and ") + " may send"
 		}
-		attrs = append(attrs, "http", words)
+	}
+	if len(cfg.UDP.Listen) > 0 {
+		udp = anyone("udp.listen", cfg.UDP.Listen)
+		if len(cfg.UDP.Allow) > 0 {
+			udp = fmt.Sprintf("addresses of %v may send", cfg.UDP.Allow)
+		}
+	}
+	return http, udp
+}
+
+// clients says who may send, for the log.
+func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
+	http, udp := clientsInWords(cfg, who)
+	var attrs []any
+	if http != "" {
+		attrs = append(attrs, "http", http)
 		if who.TLS != nil {
 			attrs = append(attrs, "certificate_expires", who.TLS.Expires().UTC())
 		}
 	}
-	if len(cfg.UDP.Listen) > 0 {
-		words := anyone("udp.listen", cfg.UDP.Listen)
-		if len(cfg.UDP.Allow) > 0 {
-			words = fmt.Sprintf("addresses of %v may send", cfg.UDP.Allow)
-		}
-		attrs = append(attrs, "udp", words)
+	if udp != "" {
+		attrs = append(attrs, "udp", udp)
 	}
 	return slog.Group("clients", attrs...)
 }

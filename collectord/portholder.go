@@ -29,7 +29,7 @@ func bindError(key string, err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		holder := "another process"
 		if a, ok := op.Addr.(interface{ AddrPort() netip.AddrPort }); ok {
-			holder = holderOf(op.Net, a.AddrPort())
+			holder = findHolder(op.Net, a.AddrPort()).String()
 		}
 		return fmt.Errorf("%s: %w, by %s: stop that, or listen elsewhere (%s)", key, err, holder, elsewhere)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -40,8 +40,24 @@ func bindError(key string, err error) error {
 	return fmt.Errorf("%s: %w", key, err)
 }
 
-// holderOf names the process that has a port, as far as this user may see.
-func holderOf(network string, addr netip.AddrPort) string {
+// portHolder is the process that has a port, as far as this user may see.
+type portHolder struct {
+	port uint16 // 0: no socket of this network namespace has it
+	name string
+	pid  int // 0: this user may not see it
+}
+
+func (h portHolder) String() string {
+	switch {
+	case h.port == 0:
+		return "a process of another network namespace, or one that has just ended"
+	case h.pid == 0:
+		return fmt.Sprintf("a process that this user may not see (as root: ss -lnp sport = %d)", h.port)
+	}
+	return fmt.Sprintf("%s (process %d)", quoted(h.name), h.pid)
+}
+
+func findHolder(network string, addr netip.AddrPort) (h portHolder) {
 	socket := ""
 	for _, table := range []string{"4", "6"} {
 		file, err := os.Open("/proc/net/" + strings.TrimSuffix(network[:3]+table, "4"))
@@ -54,17 +70,20 @@ func holderOf(network string, addr netip.AddrPort) string {
 		_ = file.Close()
 	}
 	if socket == "" {
-		return "a process of another network namespace, or one that has just ended"
+		return h
 	}
+	h.port = addr.Port()
 	descriptors, _ := filepath.Glob("/proc/[0-9]*/fd/*") // those that may be read
 	for _, fd := range descriptors {
 		if target, err := os.Readlink(fd); err == nil && target == socket {
 			process := filepath.Dir(filepath.Dir(fd))
 			name, _ := os.ReadFile(process + "/comm")
-			return fmt.Sprintf("%s (process %s)", quoted(strings.TrimSpace(string(name))), filepath.Base(process))
+			h.name = strings.TrimSpace(string(name))
+			h.pid, _ = strconv.Atoi(filepath.Base(process))
+			return h
 		}
 	}
-	return fmt.Sprintf("a process that this user may not see (as root: ss -lnp sport = %d)", addr.Port())
+	return h
 }
 
 // Columns and states of /proc/net/tcp and its kind, as proc(5) has them.

@@ -46,7 +46,7 @@ func TestWhoHasAPortIsNamed(t *testing.T) {
 		}
 	}
 	// What another address of the port has is in nobody's way.
-	if got := holderOf("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), of(tcp4.Addr()))); strings.Contains(got, fmt.Sprint(os.Getpid())) {
+	if got := findHolder("tcp4", netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), of(tcp4.Addr()))).String(); strings.Contains(got, fmt.Sprint(os.Getpid())) {
 		t.Error(got)
 	}
 }

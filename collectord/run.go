@@ -20,6 +20,7 @@ import (
 	"collectord/collectord/udpserver"
 	"collectord/config"
 	"collectord/shipper"
+	"collectord/shipper/bucket"
 	"collectord/wal"
 )
 
@@ -144,6 +145,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		Limits:   shipperLimits(cfg),
 		Level:    cfg.Shipper.Level,
 		Version:  version,
+		Host:     func(h *bucket.Heartbeat) { describeHost(h, v.troubles.open(), web.Clients()) },
 		Compress: lend,
 		Logger:   logger,
 	})
@@ -186,6 +188,12 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	logStart(logger, cfg, file, store.String(), listening, log, p.who)
 	tell(manager.ready())
 	go warnOfArchive(ctx, cfg, logger)
+	looking, stopLooking := context.WithCancel(ctx)
+	defer stopLooking()
+	clock := newClockWatch(log, ship, logger)
+	state.clock.Store(clock)
+	go clock.run(looking, cfg.DataDir)
+	go checkStorage(looking, store, cfg.Shipper.StallTimeout, logger)
 	over := make(chan struct{})
 	defer close(over)
 	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: monitor.Line, changed: v.troubles.known.changed, logger: logger}).run(over)

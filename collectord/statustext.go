@@ -94,15 +94,29 @@ func (r *statusRows) traffic(s *admin.Status) {
 		expires = "certificate until " + c.CertificateExpires.Local().Format(time.DateOnly)
 	}
 	r.row("connections", fmt.Sprintf("%d of %d", c.Open, c.Max), tls, numbered("made room", c.MadeRoom), numbered("turned away", c.TurnedAway), expires)
-	for i, client := range s.Clients {
-		title := "clients"
-		if i > 0 {
-			title = ""
-		}
-		r.row(title, client.Name, fmt.Sprintf("%d usages", client.Usages), "last "+r.at(client.LastSeen))
-	}
+	r.clients(s)
 	r.row("commits", admin.Rate(s.Commits.PerSecond)+"/s", fmt.Sprintf("%.1f usages and %s each", s.Commits.Usages, size(int64(s.Commits.Bytes))),
 		took("commit", s.Commits.P50, s.Commits.P99), took("fsync", s.Commits.FsyncP50, s.Commits.FsyncP99), numbered("errors", s.Commits.Errors))
+}
+
+// listedClients is how many clients are listed for people.
+const listedClients = 10
+
+// clients lists those that have been silent longest.
+func (r *statusRows) clients(s *admin.Status) {
+	title := "clients"
+	for i, client := range s.Clients {
+		if i == listedClients {
+			r.row("", fmt.Sprintf("%d more, seen later or never (--json)", s.ClientsKnown-i))
+			return
+		}
+		last := "never since the start"
+		if client.LastSeen != nil {
+			last = "last " + r.at(*client.LastSeen)
+		}
+		r.row(title, client.Name, plural(int(client.Usages), "usage"), last)
+		title = ""
+	}
 }
 
 func (r *statusRows) log(s *admin.Status) {

@@ -182,6 +182,7 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *
 		},
 		UDP:     admin.UDPSnapshot{Datagrams: datagrams, Bytes: size, KernelDrops: udp.KernelDrops(), ReceiveBuffer: udp.ReceiveBuffer(), Batches: udp.Batches()},
 		Shipper: admin.ShipperSnapshot(st),
+		Clients: web.Clients(),
 		Reload:  reload.snapshot(),
 		LogID:   idOf(logID),
 	}

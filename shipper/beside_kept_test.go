@@ -73,7 +73,7 @@ func TestTroubleOfAnEvictedSegmentEnds(t *testing.T) {
 	f.Put("data/"+o.Key, []byte("something else"))
 	f.Put("data/"+o.Beside().Key, compressed(t, "{}\n"))
 	s := startWith(t, l, store, Options{Limits: Limits{RetryMin: time.Millisecond, RetryMax: time.Millisecond, RetryMaxPermanent: time.Millisecond}})
-	until(t, "trouble", func() bool { return s.trouble(l.Stats()) != "" })
+	until(t, "trouble", func() bool { return len(s.troubles(l.Stats(), nil)) > 0 })
 	l.SetLimits(wal.Limits{WhenFull: wal.DropOldest, MaxBytes: 1 << 20, MinFree: 1 << 62})
 	until(t, "evicted", func() bool { return l.Ledger().Evicted == 10 })
 	l.SetLimits(wal.Limits{WhenFull: wal.DropOldest})
@@ -84,5 +84,5 @@ func TestTroubleOfAnEvictedSegmentEnds(t *testing.T) {
 	}
 	_ = l.Seal(context.Background())
 	until(t, "rest", func() bool { return l.Ledger().Pending == 0 })
-	until(t, "the trouble ends", func() bool { return s.trouble(l.Stats()) == "" })
+	until(t, "the trouble ends", func() bool { return len(s.troubles(l.Stats(), nil)) == 0 })
 }

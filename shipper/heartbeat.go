@@ -3,9 +3,10 @@ package shipper
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,14 +29,31 @@ type heart struct {
 
 	written bucket.Heartbeat // the latest that the storage took
 	at      time.Time        // when that was
+	idle    bool             // written says that the next one may take as long as nothing changes
 	failing string           // the kind of the latest failure; empty: none since
 	before  bucket.Heartbeat // that was there before the first of this run; zero: none was
 	blind   bool             // it may not be read
 	cloned  time.Time        // when one of another host was found last; zero: none was, for long
+	day     []sample         // of the last day, the oldest first
 }
+
+// sample is the last acknowledged seq at a time.
+type sample struct {
+	at   time.Time
+	last uint64
+}
+
+// Usages a day are known by samples that are so far apart.
+const (
+	day         = 24 * time.Hour
+	sampleEvery = 30 * time.Minute
+)
 
 // run writes heartbeats until ctx ends.
 func (h *heart) run(ctx context.Context) {
+	if last, _, err := h.shipper.log.Progress(); err == nil {
+		h.sampled(last)
+	}
 	// A fleet that was started at one moment must not write at one moment for ever.
 	wait := firstHeartbeat + rand.N(firstHeartbeat)
 	for first := true; ; {
@@ -63,15 +81,46 @@ func (h *heart) run(ctx context.Context) {
 	}
 }
 
-// beat writes a heartbeat, unless nothing has changed since the last one.
+// sampled returns how many usages were acknowledged in the last day, and in how much of it.
+func (h *heart) sampled(last uint64) (usages uint64, span time.Duration) {
+	now := time.Now()
+	if n := len(h.day); n == 0 || now.Sub(h.day[n-1].at) >= sampleEvery {
+		h.day = append(h.day, sample{now, last})
+	}
+	for len(h.day) > 1 && now.Sub(h.day[1].at) >= day {
+		h.day = h.day[1:]
+	}
+	return last - min(last, h.day[0].last), now.Sub(h.day[0].at)
+}
+
+// next is within how much time the next heartbeat is written if all is well. One that
+// follows a change is followed by another after the interval, whatever happens, so that a
+// host which fell silent while it was busy is missed soon.
+func (h *heart) next(idle bool) time.Duration {
+	every := h.shipper.currentLimits().Heartbeat
+	if idle && every > 0 {
+		return unchangedInterval + every
+	}
+	return every
+}
+
+// beat writes a heartbeat, unless nothing has changed since the last one, and that said
+// that it may take long.
 func (h *heart) beat(ctx context.Context, retired bool) {
 	s := h.shipper
 	now, key, err := s.heartbeat(retired)
-	now.Cloned = !h.cloned.IsZero()
-	if err != nil || now.Same(h.written) && time.Since(h.at) < unchangedInterval {
+	if err != nil {
 		return // a log that has not started has no id
 	}
-	if !retired { // which may not take long
+	usages, span := h.sampled(now.LastSeq)
+	now.DayUsages, now.DaySeconds = usages, int64(span.Seconds())
+	now.Cloned = !h.cloned.IsZero()
+	idle := now.Same(h.written)
+	if idle && h.idle && time.Since(h.at) < unchangedInterval {
+		return
+	}
+	if !retired { // which may not take long, and has no next
+		now.NextSeconds = int64(math.Ceil(h.next(idle).Seconds()))
 		now.Cloned = h.isCloned(ctx, key)
 	}
 	o, err := bucket.NewHeartbeat(key, now)
@@ -80,7 +129,7 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 	}
 	switch {
 	case err == nil:
-		h.written, h.at = now, time.Now()
+		h.written, h.at, h.idle = now, time.Now(), idle
 		s.countHeartbeat(&s.stats.Heartbeats)
 		s.succeeded()
 		if h.failing != "" {
@@ -147,7 +196,7 @@ func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err
 	k.Node = s.log.Node()
 	k.LogID, k.Run = s.log.Identity()
 	h = bucket.Heartbeat{
-		Version: s.opts.Version, LastSeq: last, ConfirmedBelow: below, Pending: s.log.Ledger().Pending, Trouble: s.trouble(st), Retired: retired,
+		Version: s.opts.Version, LastSeq: last, ConfirmedBelow: below, Pending: s.log.Ledger().Pending, Retired: retired,
 		OldestUnshipped: int64(math.Ceil(st.OldestUnshipped.Seconds())), FreeBytes: st.FreeBytes, At: time.Now(),
 		RunSeconds: int64(time.Since(s.began).Seconds()),
 	}
@@ -158,27 +207,37 @@ func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err
 		whole := int64(seconds)
 		h.SecondsUntilFull = &whole
 	}
+	if s.opts.Host != nil {
+		s.opts.Host(&h)
+	}
+	h.Trouble = s.troubles(st, h.Trouble)
 	return h, k, nil
 }
 
-// trouble names what does not work, in words that do not change while it goes on.
-func (s *Shipper) trouble(st wal.Stats) string {
-	var all []string
-	s.mu.Lock()
-	if s.failing != "" {
-		all = append(all, s.failing)
+// troubles are what does not work, in words that do not change while it goes on: what
+// the rest of the host knows of one counts rather than what is known here.
+func (s *Shipper) troubles(st wal.Stats, others []bucket.Trouble) (all []bucket.Trouble) {
+	add := func(name, message string) {
+		if !slices.ContainsFunc(others, func(o bucket.Trouble) bool { return o.Name == name }) {
+			all = append(all, bucket.Trouble{Name: name, Message: message})
+		}
 	}
+	s.mu.Lock()
+	name, kind, fails := strings.Cut(s.failing, ": ")
 	s.mu.Unlock()
+	if fails {
+		add(name, kind)
+	}
 	switch err := s.log.Full(); {
 	case errors.Is(err, wal.ErrFull):
-		all = append(all, "log: full")
+		add("log", "full")
 	case errors.Is(err, wal.ErrUnavailable):
-		all = append(all, "log: not writable")
+		add("log", "not writable")
 	}
 	if st.PutAside > 0 {
-		all = append(all, fmt.Sprintf("put aside: %d", st.PutAside))
+		add("put_aside", strconv.Itoa(st.PutAside))
 	}
-	return strings.Join(all, "; ")
+	return append(all, others...)
 }
 
 func (s *Shipper) countHeartbeat(n *uint64) {

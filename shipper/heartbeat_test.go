@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -93,16 +94,20 @@ func TestHeartbeatsAreWrittenWhenSomethingChangesElseHourly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, l, s, _, stop := beating(t, 5*time.Minute)
 		time.Sleep(20 * time.Second)
-		if h := b.read(t); b.took() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || h.Trouble != "" || h.Retired || time.Since(h.At) > 20*time.Second || h.RunSeconds < 10 || h.RunSeconds > 20 {
+		if h := b.read(t); b.took() != 1 || h.LastSeq != 0 || h.ConfirmedBelow != 1 || h.Pending != 0 || h.Version != "1.2.3" || len(h.Trouble) > 0 || h.Due() != 5*time.Minute || h.Retired || time.Since(h.At) > 20*time.Second || h.RunSeconds < 10 || h.RunSeconds > 20 {
 			t.Errorf("after the start: %+v", h)
 		}
-		time.Sleep(59 * time.Minute) // time and the disk's room change
+		time.Sleep(5 * time.Minute) // time and the disk's room change
+		if h := b.read(t); b.took() != 1 || h.Due() != 65*time.Minute {
+			t.Errorf("nothing has changed since the start, and the next is due in %v", h.Due())
+		}
+		time.Sleep(54 * time.Minute)
 		if n := b.took(); n != 0 {
 			t.Errorf("%d heartbeats in an hour in which nothing changed", n)
 		}
-		time.Sleep(6 * time.Minute)
-		if n := b.took(); n != 1 {
-			t.Errorf("%d heartbeats after an hour, want 1", n)
+		time.Sleep(11 * time.Minute)
+		if h := b.read(t); b.took() != 1 || h.Due() != 65*time.Minute || h.DayUsages != 0 || h.DaySeconds < 3500 {
+			t.Errorf("after an hour: %+v", h)
 		}
 
 		// A usage, and then that it is shipped.
@@ -110,11 +115,11 @@ func TestHeartbeatsAreWrittenWhenSomethingChangesElseHourly(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Minute)
-		if h := b.read(t); b.took() != 1 || h.LastSeq != 1 {
+		if h := b.read(t); b.took() != 1 || h.LastSeq != 1 || h.Due() != 5*time.Minute || h.DayUsages != 1 {
 			t.Errorf("after a usage: %+v", h)
 		}
-		time.Sleep(10 * time.Minute)
-		if h := b.read(t); b.took() > 1 || h.LastSeq != 1 || h.ConfirmedBelow != 2 || h.Pending != 0 || h.OldestUnshipped != 0 {
+		time.Sleep(15 * time.Minute)
+		if h := b.read(t); b.took() > 2 || h.Due() != 65*time.Minute || h.LastSeq != 1 || h.ConfirmedBelow != 2 || h.Pending != 0 || h.OldestUnshipped != 0 {
 			t.Errorf("after it was shipped: %+v", h)
 		}
 
@@ -138,13 +143,17 @@ func TestHeartbeatsAreWrittenWhenSomethingChangesElseHourly(t *testing.T) {
 			t.Errorf("%d heartbeats while they are turned off", n)
 		}
 		s.SetLimits(Limits{Heartbeat: 5 * time.Minute})
-		time.Sleep(6 * time.Minute)
+		time.Sleep(5 * time.Minute)
 		if n := b.took(); n != 1 {
 			t.Errorf("%d heartbeats after they are turned on", n)
 		}
+		time.Sleep(25 * time.Hour)
+		if h := b.read(t); h.DayUsages != 0 || h.DaySeconds < 24*3600 || h.DaySeconds > 25*3600 {
+			t.Errorf("a day later: %+v", h)
+		}
 		stop()
 		s.WriteHeartbeat(context.Background(), true)
-		if h := b.read(t); !h.Retired || h.LastSeq != 11 || h.ConfirmedBelow != 12 || s.Stats().Heartbeats < 13 {
+		if h := b.read(t); !h.Retired || h.NextSeconds != 0 || h.LastSeq != 11 || h.ConfirmedBelow != 12 || s.Stats().Heartbeats < 13 {
 			t.Errorf("at the end: %+v", h)
 		}
 	})
@@ -160,7 +169,7 @@ func TestAHeartbeatTellsWhatFailsAndHowOldIsWhatWaits(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Hour)
-		if h := b.read(t); h.LastSeq != 3 || h.ConfirmedBelow != 1 || h.Pending != 3 || h.Trouble != "shipping: AccessDenied" {
+		if h := b.read(t); h.LastSeq != 3 || h.ConfirmedBelow != 1 || h.Pending != 3 || !reflect.DeepEqual(h.Trouble, []bucket.Trouble{{Name: "shipping", Message: "AccessDenied"}}) {
 			t.Errorf("%+v", h)
 		}
 		time.Sleep(2 * time.Hour)
@@ -170,8 +179,40 @@ func TestAHeartbeatTellsWhatFailsAndHowOldIsWhatWaits(t *testing.T) {
 		}
 		b.behave(nil, nil)
 		time.Sleep(11 * time.Minute)
-		if h := b.read(t); h.Trouble != "" || h.ConfirmedBelow != 4 {
+		if h := b.read(t); len(h.Trouble) > 0 || h.ConfirmedBelow != 4 {
 			t.Errorf("%+v", h)
+		}
+	})
+}
+
+// TestAHeartbeatTellsWhatTheHostKnows: its own words on a trouble count rather than the
+// shipper's, and clients alone are no change.
+func TestAHeartbeatTellsWhatTheHostKnows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, l, s, _, _ := beating(t, 5*time.Minute)
+		since := time.Now().UTC().Truncate(time.Second)
+		seen := since
+		s.opts.Host = func(h *bucket.Heartbeat) {
+			h.Trouble = []bucket.Trouble{{Name: "shipping", Since: &since, Message: "denied"}, {Name: "clock", Message: "is behind"}}
+			seen = seen.Add(time.Second)
+			h.ClientsKnown, h.Clients = 2, []bucket.Client{{Name: "ward-3", LastSeen: &seen, Usages: 7}, {Name: "never"}}
+		}
+		b.behave(nil, &bucket.Error{Op: "put", Kind: "AccessDenied", Permanent: true, Err: io.EOF})
+		if err := l.Append(context.Background(), wal.Record{Usage: []byte(`{}`)}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Minute)
+		h := b.read(t)
+		if len(h.Trouble) != 2 || h.Trouble[0].Message != "denied" || !h.Trouble[0].Since.Equal(since) || h.Trouble[1].Name != "clock" || h.Trouble[1].Since != nil {
+			t.Errorf("%+v", h.Trouble)
+		}
+		if h.ClientsKnown != 2 || h.Clients[0].Name != "ward-3" || h.Clients[0].LastSeen.IsZero() || h.Clients[0].Usages != 7 || h.Clients[1].LastSeen != nil {
+			t.Errorf("%+v", h.Clients)
+		}
+		b.took()
+		time.Sleep(30 * time.Minute)
+		if n := b.took(); n > 0 {
+			t.Errorf("%d heartbeats while only clients change", n)
 		}
 	})
 }
@@ -204,7 +245,7 @@ func TestARefusedHeartbeatIsOneWarningAndTouchesNothingElse(t *testing.T) {
 		}
 		b.behave(nil, nil)
 		time.Sleep(2 * time.Minute)
-		if h := b.read(t); h.Trouble != "" || strings.Count(said.text(), "heartbeats are written again") != 1 {
+		if h := b.read(t); len(h.Trouble) > 0 || strings.Count(said.text(), "heartbeats are written again") != 1 {
 			t.Errorf("%+v: %s", h, said.text())
 		}
 	})

@@ -24,6 +24,9 @@ type Options struct {
 	Level    string // "fastest", "default", "better" or "best"
 	Version  string // of the program, for heartbeats
 	Limits   Limits
+	// Host adds to a heartbeat what is known of the host beside its log: its troubles and
+	// clients; default: nothing. It is called from one goroutine at a time.
+	Host func(h *bucket.Heartbeat)
 	// Compress is called before a segment is compressed, which takes a core for as
 	// long as it lasts, and what it returns after it; default: nothing.
 	Compress func() (done func())
@@ -38,7 +41,7 @@ type Limits struct {
 	Concurrency int   // uploads at a time, while others are compressed; default 2
 	Bandwidth   int64 // bytes a second that all uploads together may send, and looks read; default: no bound
 	// Heartbeat is how often a heartbeat is written to the storage, if something has
-	// changed; else one is written once an hour. 0: never.
+	// changed since the one before the last; else one is written once an hour. 0: never.
 	Heartbeat time.Duration
 	// Keep is how long a segment stays here after the storage has confirmed it: then it
 	// is looked whether the storage still has it. 0: it is removed at once.
@@ -92,7 +95,8 @@ type Shipper struct {
 	uploads *histogram.Histogram
 	sizes   sizeLimit
 	unread  unreadable
-	turned  atomic.Pointer[time.Time] // when Run's loop last turned; nil while it does not run
+	turned  atomic.Pointer[time.Time]     // when Run's loop last turned; nil while it does not run
+	ahead   atomic.Pointer[time.Duration] // of this host's clock, of the storage's; nil: not known
 	began   time.Time
 
 	mu      sync.Mutex // guards what follows
@@ -119,6 +123,9 @@ type Stats struct {
 	Heartbeats, HeartbeatFailures uint64              // written, and not
 	Storage                       bucket.Capabilities // as found by the probe
 	Destination                   Destination
+
+	ClockAhead    time.Duration // of this host's clock, of the storage's, if ClockCompared
+	ClockCompared bool
 }
 
 // New makes a shipper, without a look at a disk or the storage. Run starts it.
@@ -278,6 +285,9 @@ func (s *Shipper) Stats() Stats {
 	c.UploadSeconds = s.uploads.Seconds()
 	c.Failures = maps.Clone(s.stats.Failures)
 	c.Storage = storage
+	if ahead := s.ahead.Load(); ahead != nil {
+		c.ClockAhead, c.ClockCompared = *ahead, true
+	}
 	return c
 }
 
@@ -285,6 +295,7 @@ func (s *Shipper) Stats() Stats {
 func (s *Shipper) callOptions(ctx context.Context) context.Context {
 	return bucket.WithCallOptions(ctx, &bucket.CallOptions{
 		Bandwidth: &s.bandwidth, StallTimeout: s.currentLimits().StallTimeout, Failing: s.keeper.noteOutage,
+		Clock: func(ahead time.Duration) { s.ahead.Store(&ahead) },
 	})
 }
 

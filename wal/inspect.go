@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"collectord/wal/segment"
@@ -20,6 +21,8 @@ type Inspector struct {
 	dir   string
 	live  bool   // a daemon held the log when the inspector was made
 	logID uint64 // 0 if it can't be read
+
+	process string // what the lock says of that daemon
 }
 
 // Inspect makes an inspector of the log in dataDir.
@@ -52,7 +55,10 @@ func Inspect(dataDir string) (*Inspector, error) {
 	defer lock.Close()
 	if f, ok := lock.(interface{ Fd() uintptr }); ok {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB) // closing releases it
-		i.live = errors.Is(err, syscall.EWOULDBLOCK)
+		if i.live = errors.Is(err, syscall.EWOULDBLOCK); i.live {
+			holder, _ := i.disk.ReadFile(filepath.Join(dataDir, lockName))
+			i.process = strings.TrimSpace(string(holder))
+		}
 	}
 	return i, nil
 }
@@ -63,6 +69,10 @@ func ignoreMissing(err error) error {
 	}
 	return err
 }
+
+// Process returns what the lock says of the daemon that held the log then: the id of its
+// process; empty: none did, or it can't be read.
+func (i *Inspector) Process() string { return i.process }
 
 // Live reports whether a daemon held the log when the inspector was made.
 func (i *Inspector) Live() bool { return i.live }

@@ -26,7 +26,8 @@ func figures(now, minute, recent sample) Status {
 		Ledger:        ledger(&now.Ledger),
 		Connections:   connectionStatus(&now.HTTP),
 		Reload:        ReloadStatus(now.Reload),
-		Clients:       orEmpty(now.Clients),
+		ClientsKnown:  len(now.Clients.Clients),
+		Clients:       clientsSeen(now.Clients),
 	}
 }
 

@@ -2,6 +2,8 @@ package admin
 
 import (
 	"time"
+
+	"collectord/collectord/auth"
 )
 
 // MonitorOptions are what a Monitor asks. All functions are required and must be safe to
@@ -37,6 +39,7 @@ func (m *Monitor) Run(done <-chan struct{}) {
 		select {
 		case <-tick.C:
 			if s, ok := m.opts.Snapshot(); ok {
+				s.Clients = auth.ClientCounts{} // there may be many, and nobody asks what was
 				now := sample{time.Now(), s}
 				m.past.add(now)
 				m.hour.add(now)

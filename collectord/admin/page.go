@@ -270,10 +270,15 @@ func (v *view) Percent() string {
 	return fmt.Sprintf("%.0f %%", 100*float64(v.Fill.UsedBytes)/float64(max(1, v.Fill.MaxBytes)))
 }
 
-// Seen are the clients, those that were silent for longest first.
-func (v *view) Seen() []ClientSeen {
-	all := slices.SortedStableFunc(slices.Values(v.Clients), func(a, b ClientSeen) int { return a.LastSeen.Compare(b.LastSeen) })
-	return all[:min(len(all), maxListed)]
+// Seen are the clients that were silent for longest, which the status lists first.
+func (v *view) Seen() []ClientSeen { return v.Clients[:min(len(v.Clients), maxListed)] }
+
+// Heard is when a client was seen last.
+func (v *view) Heard(c ClientSeen) string {
+	if c.LastSeen == nil {
+		return "never since the start"
+	}
+	return v.Ago(*c.LastSeen)
 }
 
 // Aside are the first of what was put aside.

@@ -78,7 +78,7 @@ func anOutage() Page {
 		{Name: "unauthorized", Verdict: Fine, Message: "a client has no valid token", Since: p.At.Add(-time.Minute), Last: p.At.Add(-time.Minute), Times: 2, Momentary: true},
 	}
 	p.PutAside = []PutAside{{"wal/quarantine/next-1", "torn"}}
-	p.Clients = []ClientSeen{{"inhaler-7", p.At.Add(-3 * time.Hour), 1234}, {"inhaler-8", p.At.Add(-time.Second), 99}}
+	p.Clients = []ClientSeen{{"inhaler-6", nil, 0}, {"inhaler-7", to(p.At.Add(-3 * time.Hour)), 1234}, {"inhaler-8", to(p.At.Add(-time.Second)), 99}}
 	p.Status.Summary = p.inWords()
 	return p
 }
@@ -117,7 +117,7 @@ func TestThePageAnswersWhetherItIsFine(t *testing.T) {
 			"Failing 2345678 usages wait", "Failing: can't ship to s3://usages/prod", "Warning: the log is full in 5 h What to do: see to the destination",
 			"Fails for 3 h 12 min , since 08:48, 214 attempts", "connection refused (network) put dt=2026-11-23/hour=08/edge-1: dial tcp 127.0.0.1:9000: connect: connection refused What to do", "Next attempt in 19 s", "full in 5 h 36 min if it goes on like this",
 			"shipping : can't ship (connection refused) – for 3 h 12 min, 214 times", "unauthorized : a client has no valid token – 2 times, last 1 min ago",
-			"Put aside, for people to see to wal/quarantine/next-1: torn", "inhaler-7 3 h ago 1,234 inhaler-8 1 s ago 99",
+			"Put aside, for people to see to wal/quarantine/next-1: torn", "inhaler-6 never since the start 0 inhaler-7 3 h ago 1,234 inhaler-8 1 s ago 99",
 		}},
 		"full":     {full, []string{"Failing: the log is full", "Forecast it is full", "Ready for traffic no : the log is full"}},
 		"starting": {Page{Status: Status{Verdict: Starting, Summary: "the daemon is starting"}}, []string{"Starting The daemon is starting."}},
@@ -162,7 +162,7 @@ func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
 	s.PutAside, s.Clients = nil, nil
 	for range 1000 {
 		s.PutAside = append(s.PutAside, PutAside{evil, evil})
-		s.Clients = append(s.Clients, ClientSeen{evil, s.At, 1})
+		s.Clients = append(s.Clients, ClientSeen{evil, to(s.At), 1})
 	}
 	page := text(t, p)
 	if strings.Contains(page, "<script") || strings.Contains(page, "<b on") {

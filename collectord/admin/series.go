@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ import (
 // allSeries is the list of what is exported beside build_info and the metrics
 // of the Go runtime and the process. packaging/metrics.md is made of it.
 func allSeries() []series {
-	return slices.Concat(ledgerSeries(), httpSeries(), udpSeries(), logSeries(), shipperSeries(), configSeries(), loggerSeries())
+	return slices.Concat(ledgerSeries(), httpSeries(), clientSeries(), udpSeries(), logSeries(), shipperSeries(), clockSeries(), configSeries(), loggerSeries())
 }
 
 func ledgerSeries() []series {
@@ -224,15 +225,31 @@ func storageInfo() series {
 	return s
 }
 
+func clockSeries() []series {
+	return []series{
+		gauge("clock_offset_seconds", "How far the host's clock is ahead of the storage's, by the date of its answers; NaN until one was compared, and with a folder.",
+			func(s *Snapshot) float64 {
+				if !s.Shipper.ClockCompared {
+					return math.NaN()
+				}
+				return s.Shipper.ClockAhead.Seconds()
+			}),
+		gauge("clock_trouble", "1 while the host's clock is known to be wrong: off by more than a minute from the storage's, before the newest record of the log, or before the build of the program; else 0.",
+			func(s *Snapshot) float64 { return oneIf(s.ClockWrong) }),
+	}
+}
+
+func oneIf(is bool) float64 {
+	if is {
+		return 1
+	}
+	return 0
+}
+
 func configSeries() []series {
 	return []series{
 		gauge("config_last_reload_successful", "1 if the last attempt to load the configuration succeeded, else 0.",
-			func(s *Snapshot) float64 {
-				if s.Reload.OK {
-					return 1
-				}
-				return 0
-			}),
+			func(s *Snapshot) float64 { return oneIf(s.Reload.OK) }),
 		gauge("config_last_reload_success_timestamp_seconds", "When the configuration in effect was loaded.",
 			func(s *Snapshot) float64 { return timestamp(s.Reload.At) }),
 	}
@@ -272,7 +289,7 @@ Served at ` + "`/metrics` on `admin.listen`" + `, in the Prometheus text format.
 	b.WriteString(`
 Counters begin at 0 with each start of the daemon. Reasons, kinds and classes that are known beforehand are exported
 from the start, so that an alert can wait for the first; kinds of failure that only a storage can name appear when
-they occur. The ledger, for each ` + "`source`" + ` in the first two lines, holds at every scrape:
+they occur, and clients of certificates with their first usage. The ledger, for each ` + "`source`" + ` in the first two lines, holds at every scrape:
 
     received = accepted + rejected{reason}
     accepted = appended + repeated + dropped{reason} + waiting

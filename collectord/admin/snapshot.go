@@ -3,6 +3,7 @@ package admin
 import (
 	"time"
 
+	"collectord/collectord/auth"
 	"collectord/collectord/histogram"
 	"collectord/shipper"
 	"collectord/shipper/bucket"
@@ -16,12 +17,14 @@ type Snapshot struct {
 	UDP     UDPSnapshot
 	HTTP    HTTPSnapshot
 	Shipper ShipperSnapshot
+	Clients auth.ClientCounts
 	Reload  ReloadSnapshot
 	Logger  LoggerSnapshot
-	LogID   string       // as in the names of objects
-	Clients []ClientSeen // that show who they are
+	LogID   string // as in the names of objects
 
 	Troubles map[string]bool // that there can be, by name: whether each is open
+
+	ClockWrong bool // known to be
 }
 
 // LoggerSnapshot is how many lines are missing in the log of the daemon.
@@ -82,4 +85,7 @@ type ShipperSnapshot struct {
 	Heartbeats, HeartbeatFailures uint64 // written, and not
 	Storage                       bucket.Capabilities
 	Destination                   shipper.Destination
+
+	ClockAhead    time.Duration // of this host's clock, of the storage's, if ClockCompared
+	ClockCompared bool
 }

@@ -30,7 +30,8 @@ type Status struct {
 	Ledger        LedgerStatus     `json:"ledger"`
 	Connections   ConnectionStatus `json:"connections"`
 	Reload        ReloadStatus     `json:"reload"`
-	Clients       []ClientSeen     `json:"clients"`
+	ClientsKnown  int              `json:"clients_known"`
+	Clients       []ClientSeen     `json:"clients"` // of them, at most 1,000: see ClientSeen
 }
 
 // Verdict answers whether the daemon is fine.
@@ -211,9 +212,10 @@ type ReloadStatus struct {
 	At time.Time `json:"at"` // the last that succeeded
 }
 
-// ClientSeen is when a client that shows who it is was last heard of.
+// ClientSeen is when something of a client that has a name was accepted last. Those that
+// have been silent longest come first, those that were never seen, by name, last.
 type ClientSeen struct {
-	Name     string    `json:"name"`
-	LastSeen time.Time `json:"last_seen"`
-	Usages   uint64    `json:"usages"` // since the start
+	Name     string     `json:"name"`
+	LastSeen *time.Time `json:"last_seen"` // nil: never since the start
+	Usages   uint64     `json:"usages"`    // stored since the start
 }

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"collectord/collectord/auth"
 	"collectord/shipper"
 	"collectord/shipper/bucket"
 	"collectord/wal"
@@ -213,7 +214,7 @@ func TestNamesOfAStatusAreDocumented(t *testing.T) {
 	m := d.monitor()
 	d.fails(0, refused)
 	d.troubles, d.putAside = []Trouble{{}}, []PutAside{{}}
-	d.snapshot.Clients = []ClientSeen{{}}
+	d.snapshot.Clients.Clients = []auth.Client{{}}
 	text, err := json.Marshal(m.Status())
 	if err != nil {
 		t.Fatal(err)

@@ -5,9 +5,10 @@
 //	ClientOf             a certificate        -> the client's name
 //	Policy.Page          Origin, Host and so on -> allowed, or why a web page of another site may be behind it
 //	Rates.Take           a client and a number  -> allowed, or when to ask again
+//	Clients.Accepted     a client and a number  -> counted, with when it was seen last
 //
-// It owns the tokens file, the certificates and authorities of TLS, and the limits in
-// usages a second. It does not own connections, requests or answers: whoever asks
+// It owns the tokens file, the certificates and authorities of TLS, the limits in
+// usages a second, and what was accepted of each client. It does not own connections, requests or answers: whoever asks
 // makes an answer of a Reason. Nor does it own the rule for web pages, which is
 // package origin's.
 //

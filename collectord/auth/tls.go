@@ -122,6 +122,15 @@ func readCertificates(path string) (all []*x509.Certificate, err error) {
 	return all, nil
 }
 
+// Expiries returns when each certificate of a PEM file expires.
+func Expiries(path string) (ends []time.Time, err error) {
+	all, err := readCertificates(path)
+	for _, c := range all {
+		ends = append(ends, c.NotAfter)
+	}
+	return ends, err
+}
+
 // ClientOf returns whom a certificate names: its first DNS name, or without one its
 // common name, if that can be the name of a client; else "".
 func ClientOf(c *x509.Certificate) string {

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -57,6 +59,14 @@ func (t *Tokens) Since(before *Tokens) (added, removed int) {
 		return n
 	}
 	return missing(t, before), missing(before, t)
+}
+
+// names are those of the tokens, in order. t can be nil.
+func (t *Tokens) names() []string {
+	if t == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Values(t.byDigest))
 }
 
 // name returns whose token that is.

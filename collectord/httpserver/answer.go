@@ -33,6 +33,7 @@ func (r *request) answerSize() int {
 func (c *conn) answerStored() {
 	r := c.request
 	c.know()
+	c.server.clients.Accepted(c.sender, r.storedNow(), c.now())
 	a := http1.Answer{Status: http.StatusCreated, Type: "application/json"}
 	var more [2]http1.Field
 	switch {
@@ -63,6 +64,17 @@ func (c *conn) answerStored() {
 		r.answer = nil // it is written later
 	}
 	c.answer(&a, text)
+}
+
+// storedNow is how many usages a request stored, which is nil after keepID.
+func (r *request) storedNow() int {
+	switch {
+	case r == nil:
+		return 1
+	case r.again:
+		return 0
+	}
+	return len(r.parts)
 }
 
 // answerID answers a request that was one usage.

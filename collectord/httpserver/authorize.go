@@ -15,7 +15,11 @@ import (
 func (h *Server) SetPolicy(p auth.Policy) {
 	h.policy.Store(&p)
 	h.rates.SetTokens(p.Rates(), time.Now())
+	h.clients.SetTokens(p.Tokens)
 }
+
+// Clients returns what was accepted of each client that has a name.
+func (h *Server) Clients() auth.ClientCounts { return h.clients.Counts() }
 
 // Policy returns what is in effect.
 func (h *Server) Policy() *auth.Policy { return h.policy.Load() }

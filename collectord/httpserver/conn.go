@@ -87,6 +87,7 @@ type conn struct {
 	unread bool      // the client may be sending still
 
 	route   route
+	sender  string   // of the POST of usages in hand, or empty
 	request *request // a POST of usages, from its header to its answer, or to keepID
 	id      wal.ID   // of its usage, after that
 	todo    step     // what comes next, unless it is stepRead

@@ -159,6 +159,7 @@ func (c *conn) header() {
 		return
 	}
 	c.request = c.server.requests.Get().(*request) //nolint:forcetypeassert // the pool holds nothing else
+	c.sender = client
 	c.request.begin(&h, client)
 	if c.loop != nil {
 		c.loop.lendBody(c.request)

@@ -89,6 +89,7 @@ type Server struct {
 	date       dates
 	open       connections
 	rates      auth.Rates
+	clients    auth.Clients
 	handshakes handshakes
 	statuses   [600]atomic.Uint64
 	took       [6]*histogram.Histogram // by class of status

@@ -123,6 +123,9 @@ func TestClientCertificates(t *testing.T) {
 				if c.status == 201 && (len(log.clients) != 1 || log.clients[0] != c.client) {
 					t.Errorf("stored as of %q", log.clients)
 				}
+				if seen := seenClients(h); c.status == 201 && strings.Contains(seen, c.client+" 1 true") != (c.client != "") {
+					t.Errorf("seen are %s", seen)
+				}
 				if c.status == 0 {
 					waitFor(t, func() bool { return h.HandshakeFailures()[c.counted] == 1 })
 				}

@@ -178,7 +178,8 @@ func TestUnitIsValidAndConfinesTheDaemon(t *testing.T) {
 	t.Log(lines[len(lines)-1])
 }
 
-// What a hint in a log line names, such as docs/storages.md, is on the host.
+// What a hint in a log line names, such as docs/storages.md, is on the host, and so is what
+// docs/monitoring.md tells people to install.
 func TestPackagesHaveEachPageOfTheDocumentation(t *testing.T) {
 	t.Parallel()
 	needs(t, "dpkg-deb", "rpm")
@@ -194,6 +195,11 @@ func TestPackagesHaveEachPageOfTheDocumentation(t *testing.T) {
 		for _, page := range append(pages, "../../README.md", "../../packaging/metrics.md", "../../wal/FORMAT.md") {
 			if installed := "/usr/share/doc/collectord/" + strings.TrimPrefix(page, "../../"); !strings.Contains(list, installed+"\n") {
 				t.Errorf("the %s lacks %s", kind, installed)
+			}
+		}
+		for _, name := range []string{"collectord.rules.yml", "dashboard.json"} {
+			if !strings.Contains(list, "/usr/share/doc/collectord/examples/"+name+"\n") {
+				t.Errorf("the %s lacks %s", kind, name)
 			}
 		}
 		if strings.Contains(list, ".go\n") {

@@ -13,16 +13,23 @@ import (
 // FleetOptions are what RunFleet looks for. The zero value of each field stands for its
 // default.
 type FleetOptions struct {
-	Holes       bool          // audit the objects, too; default: heartbeats alone are read
-	SilentAfter time.Duration // how old a heartbeat may be; default 3 h, since hosts write one an hour at least
-	Grace       time.Duration // how long a record may wait; default 24 h
-	Now         time.Time     // default: now
-	Node        string        // logs of this node only; default: all
-	Expected    []string      // nodes that must be there
-	Accepted    *Accepted     // incidents that are known; default: none
+	Holes bool // audit the objects, too; default: heartbeats alone are read
+	// SilentFor is how long a host may be silent after the time by which it announced its
+	// next heartbeat; default 15 min.
+	SilentFor time.Duration
+	// DeviceSilentFor is how long a client of a host may be silent; default 24 h, negative:
+	// for ever.
+	DeviceSilentFor time.Duration
+	Grace           time.Duration // how long a record may wait; default 24 h
+	Now             time.Time     // default: now
+	Node            string        // logs of this node only; default: all
+	Expected        []string      // nodes that must be there
+	Accepted        *Accepted     // incidents that are known; default: none
 	// Progress is called with how many heartbeats were read, from several goroutines, and
 	// then, with holes, with how many objects are listed of a destination.
 	Progress func(heartbeats, objects int)
+
+	maxDevices int64 // that are kept in memory
 }
 
 // Fleet is what is known of all hosts.
@@ -30,6 +37,7 @@ type Fleet struct {
 	Hosts      []*Host // what is wrong first, then by node
 	Heartbeats int     // that could be read
 	Objects    int     // that were audited
+	Unjudged   int     // hosts with more clients than are kept in memory: none of theirs is named
 	Count      map[Kind]int
 }
 
@@ -63,10 +71,17 @@ func (f *Fleet) Nodes() int {
 // holes, it audits the objects, too, as Run does. One of several destinations that can't
 // be read is among what is wrong, and the others are reported on.
 //
-// It takes about 1 KiB of memory for a host, beside what Run takes.
+// It takes about 1 KiB of memory for a host, beside what Run takes, and 20 MiB at most for
+// all devices.
 func RunFleet(ctx context.Context, stores []bucket.Store, o FleetOptions) (*Fleet, error) {
-	if o.SilentAfter == 0 {
-		o.SilentAfter = 3 * time.Hour
+	if o.SilentFor == 0 {
+		o.SilentFor = 15 * time.Minute
+	}
+	if o.DeviceSilentFor == 0 {
+		o.DeviceSilentFor = 24 * time.Hour
+	}
+	if o.maxDevices == 0 {
+		o.maxDevices = maxDevices
 	}
 	if o.Grace == 0 {
 		o.Grace = 24 * time.Hour
@@ -110,6 +125,7 @@ type fleet struct {
 	hosts       []*Host
 	heartbeats  int
 	objects     int
+	unjudged    int
 }
 
 func (f *fleet) add(h *Host) *Host {
@@ -168,11 +184,14 @@ func (f *fleet) enterHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
 			continue
 		}
 		f.heartbeats++
+		if h.unjudged {
+			f.unjudged++
+		}
 		switch host := logs[id]; {
 		case host == nil || areTwo(host.Heartbeat, &h.Heartbeat):
-			logs[id] = f.add(&Host{Node: h.Node, LogID: id, Heartbeat: &h.Heartbeat})
+			logs[id] = f.add(&Host{Node: h.Node, LogID: id, Heartbeat: &h.Heartbeat, clients: h.clients})
 		case tellsMore(heardAt(&h.Heartbeat), heardAt(host.Heartbeat), f.Now):
-			host.Node, host.Heartbeat = h.Node, &h.Heartbeat
+			host.Node, host.Heartbeat, host.clients = h.Node, &h.Heartbeat, h.clients
 		}
 	}
 	for _, one := range bad {
@@ -224,7 +243,7 @@ func (f *fleet) report() *Fleet {
 	slices.SortStableFunc(f.hosts, func(a, b *Host) int {
 		return cmp.Or(cmp.Compare(rank(a.State), rank(b.State)), cmp.Compare(a.Node, b.Node), cmp.Compare(a.LogID, b.LogID), cmp.Compare(a.Key, b.Key))
 	})
-	r := &Fleet{Hosts: f.hosts, Heartbeats: f.heartbeats, Objects: f.objects, Count: map[Kind]int{}}
+	r := &Fleet{Hosts: f.hosts, Heartbeats: f.heartbeats, Objects: f.objects, Unjudged: f.unjudged, Count: map[Kind]int{}}
 	for _, h := range f.hosts {
 		if len(h.Wrong) == 0 {
 			h.Wrong = []Kind{} // not null in JSON

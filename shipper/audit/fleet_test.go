@@ -51,6 +51,8 @@ func ago(d time.Duration) time.Time { return noon.Add(-d) }
 
 const days = 24 * time.Hour
 
+var logFull = []bucket.Trouble{{Name: "log", Message: "full"}} //nolint:gochecknoglobals // never changed
+
 func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 	t.Parallel()
 	_, fake := newFake(t)
@@ -64,14 +66,14 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 
 			b.beat("silent", 2, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(4 * time.Hour)})
 			b.beat("ahead", 3, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(-4 * time.Hour)})
-			b.beat("troubled", 4, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: "log: full", At: noon})
+			b.beat("troubled", 4, bucket.Heartbeat{ConfirmedBelow: 1, Trouble: logFull, At: noon})
 			b.beat("waits", 5, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 23 * 3600, At: ago(time.Minute)})
-			b.beat("overdue", 6, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 23 * 3600, At: ago(2 * time.Hour)})
-			b.beat("dead", 7, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, Trouble: "log: full", At: ago(40 * days)})
+			b.beat("overdue", 6, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 24 * 3600, At: ago(time.Hour)})
+			b.beat("dead", 7, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, Trouble: logFull, At: ago(40 * days)})
 			b.beat("retired", 8, bucket.Heartbeat{ConfirmedBelow: 1, Retired: true, At: ago(4 * days)})
-			b.beat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: ago(31 * days)})
-			b.beat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: ago(5 * time.Hour)}) // before data_dir was made anew
-			b.beat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                    // when its clock was ahead
+			b.beat("away", 9, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(31 * days)})
+			b.beat("well", 1, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: ago(5 * time.Hour)}) // before data_dir was made anew
+			b.beat("well", 11, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, At: ago(-50 * time.Hour)})                // when its clock was ahead
 			b.beat("well", 14, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(31 * days)})
 			b.beat("renamed", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: ago(5 * time.Hour)}) // to what follows
 			b.beat("another", 12, bucket.Heartbeat{ConfirmedBelow: 1, At: noon})
@@ -93,7 +95,7 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 			if h := by["a"]; *h.HeardSeconds != 60 || h.WaitingSeconds != nil || h.Heartbeat.Version != "1.2" || h.Destination != "" {
 				t.Errorf("%+v", h)
 			}
-			if h := by["6"]; *h.HeardSeconds != 2*3600 || *h.WaitingSeconds != 25*3600 {
+			if h := by["6"]; *h.HeardSeconds != 3600 || *h.WaitingSeconds != 25*3600 {
 				t.Errorf("%+v", h)
 			}
 			if h := by["3"]; *h.HeardSeconds != -4*3600 || !strings.Contains(h.Reason, "ahead") {
@@ -102,14 +104,14 @@ func TestAFleetIsKnownByItsHeartbeats(t *testing.T) {
 
 			// What is asked for can differ.
 			wantFleet(t, stores, FleetOptions{Node: "waits", Grace: time.Hour}, true, "overdue waits 5")
-			wantFleet(t, stores, FleetOptions{Node: "silent", SilentAfter: 5 * time.Hour}, false, "fine silent 2")
+			wantFleet(t, stores, FleetOptions{Node: "silent", SilentFor: 4 * time.Hour}, false, "fine silent 2")
 			wantFleet(t, stores, FleetOptions{Node: "nobody"}, true, "absent nobody")
 			known := accepting(t, "0000000000000006 11-15 alice the disk was replaced\n0000000000000007 11-20 alice the host burnt down")
 			if f := wantFleet(t, stores, FleetOptions{Node: "dead", Accepted: known}, false, "away dead 7"); f.Hosts[0].OutOfService() {
 				t.Error("a host that left records open is out of service")
 			}
 			wantFleet(t, stores, FleetOptions{Node: "overdue", Accepted: known}, true, "overdue overdue 6") // a part of them is
-			wantFleet(t, stores, FleetOptions{Expected: []string{"well", "retired", "away", "nobody", "nobody"}, SilentAfter: 6 * time.Hour}, true,
+			wantFleet(t, stores, FleetOptions{Expected: []string{"well", "retired", "away", "nobody", "nobody"}, SilentFor: 5 * time.Hour}, true,
 				"absent nobody", "silent+trouble away 9", "silent retired 8", "overdue dead 7", "overdue overdue 6", "trouble troubled 4", "trouble well 1",
 				"fine ahead 3", "fine another c", "fine newer d", "fine silent 2", "fine waits 5", "fine well a", "replaced well b", "away well e")
 		})
@@ -230,7 +232,7 @@ func TestAFleetWithHolesIsAudited(t *testing.T) {
 	b.object("holed", 2, 1, 21, 30, noon)
 	b.beat("holed", 2, bucket.Heartbeat{LastSeq: 30, ConfirmedBelow: 31, At: noon})
 	b.object("quiet", 3, 1, 1, 10, noon) // heartbeats are off there
-	b.beat("gone", 4, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: "log: full", At: noon})
+	b.beat("gone", 4, bucket.Heartbeat{LastSeq: 10, ConfirmedBelow: 11, Trouble: logFull, At: noon})
 	b.object("lost", 5, 1, 1, 10, noon)
 	b.beat("lost", 5, bucket.Heartbeat{LastSeq: 15, ConfirmedBelow: 16, At: noon})
 	note, err := bucket.NewLossNote(bucket.Key{Node: "lost", LogID: 5, Run: 1, FirstSeq: 11, LastSeq: 15}, "damaged", noon, true)

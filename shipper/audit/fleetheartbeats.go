@@ -65,14 +65,23 @@ func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptio
 			return nil, fmt.Errorf("more than %d heartbeats: delete those of hosts that are gone", maxHeartbeats)
 		}
 	}
-	var done atomic.Int64
+	var done, devices atomic.Int64
 	err = bucket.Parallel(ctx, len(each), func(i int) error {
 		p := each[i]
+		h := &p.of.heartbeats[p.at]
 		if !p.of.failed() {
-			if err := inRow.try(func() error { return p.of.heartbeats[p.at].read(ctx, &p.of.calls) }); err != nil {
+			if err := inRow.try(func() error { return h.read(ctx, &p.of.calls) }); err != nil {
 				p.of.fail(err)
 			}
 		}
+		switch n := int64(len(h.Clients)); {
+		case n == 0, o.DeviceSilentFor < 0:
+		case devices.Add(n) > o.maxDevices:
+			h.unjudged = true
+		default:
+			h.clients = compact(h.Clients)
+		}
+		h.Clients = nil
 		o.Progress(int(done.Add(1)), 0)
 		return ctx.Err()
 	})

@@ -21,6 +21,8 @@ type storedHeartbeat struct {
 	problem    string
 	unreadable bool // the problem is the storage's
 	gone       bool
+	clients    clients // of the heartbeat, for the fleet
+	unjudged   bool    // there was no memory left for them
 }
 
 // readHeartbeats reads all heartbeats. It comes before the listing, so that
@@ -30,7 +32,11 @@ func readHeartbeats(ctx context.Context, calls *objectCalls) ([]storedHeartbeat,
 	if err != nil {
 		return nil, err
 	}
-	err = bucket.Parallel(ctx, len(all), func(i int) error { return all[i].read(ctx, calls) })
+	err = bucket.Parallel(ctx, len(all), func(i int) error {
+		err := all[i].read(ctx, calls)
+		all[i].Clients = nil // of which there can be many
+		return err
+	})
 	return all, err
 }
 

@@ -16,6 +16,8 @@ const (
 	Vanished Kind = "vanished" // wrong: its heartbeat counts segments that the storage has lost for good
 	Cloned   Kind = "cloned"   // wrong: another host writes the same log
 	Clock    Kind = "clock"    // wrong: its clock is far from the storage's
+	// SilentDevice is wrong: a client from which nothing has come for long.
+	SilentDevice Kind = "device"
 
 	Fine     Kind = "fine"
 	Unheard  Kind = "unheard"  // objects, and no heartbeat
@@ -30,7 +32,7 @@ const awayAfter = 30 * 24 * time.Hour
 // States are all that a host can be, the worst first.
 func States() []Kind {
 	return []Kind{
-		Failed, Nothing, Absent, Silent, Cloned, Gone, Missing, Vanished, Overdue, Forked, Doubled, Conflicting, Trouble, Clock,
+		Failed, Nothing, Absent, Silent, Cloned, Gone, Missing, Vanished, Overdue, Forked, Doubled, Conflicting, Trouble, Clock, SilentDevice,
 		Damaged, Unreadable,
 		Unheard, Fine, Retired, Replaced, Away,
 	}
@@ -48,7 +50,7 @@ type Host struct {
 	// by the host's: then it is negative if it is from the future. nil: there is none.
 	HeardSeconds *int64 `json:"heard_seconds_ago"`
 	// ClockSeconds is how far the host's clock is ahead of the storage's, negative: behind;
-	// nil: no more than a heartbeat may be old, or it is not known.
+	// nil: no more than it may be, or it is not known.
 	ClockSeconds *int64 `json:"clock_seconds,omitempty"`
 	// WaitingSeconds is how old the oldest record is by now that was not shipped at the time
 	// of the heartbeat; nil: there was none, or it is not known.
@@ -58,8 +60,11 @@ type Host struct {
 	Key            string            `json:"key,omitempty"`   // of what can't be read
 	Reason         string            `json:"reason,omitempty"`
 	Destination    string            `json:"destination,omitempty"` // where there are several
+	SilentDevices  []Device          `json:"silent_devices,omitempty"`
 
-	silent bool
+	silent  bool
+	speaks  bool // it is in service, and its heartbeat counts
+	clients clients
 }
 
 // because adds a reason for what the host is.
@@ -101,7 +106,7 @@ func (f *fleet) judge() {
 			continue
 		}
 		age := f.Now.Sub(heardAt(b))
-		h.silent = age > f.SilentAfter || age < -f.SilentAfter
+		h.silent = age > b.Due()+f.SilentFor || age < -f.SilentFor
 		h.HeardSeconds = seconds(age)
 		if b.Pending > 0 {
 			h.WaitingSeconds = seconds(f.waiting(b))
@@ -134,6 +139,9 @@ func (f *fleet) judge() {
 		if h.Heartbeat != nil {
 			f.judgeHeartbeat(h, h == latest[h.nodeOf()], expected[h.Node] && h == anywhere[h.Node])
 		}
+	}
+	f.findSilentDevices()
+	for _, h := range f.hosts {
 		slices.SortFunc(h.Wrong, func(a, b Kind) int { return cmp.Compare(rank(a), rank(b)) })
 		switch {
 		case len(h.Wrong) > 0:
@@ -187,13 +195,14 @@ func (f *fleet) judgeHeartbeat(h *Host, latest, expected bool) {
 		}
 	}
 	if h.State == Fine {
-		if b.Trouble != "" {
+		h.speaks = true
+		if len(b.Trouble) > 0 {
 			h.Wrong = append(h.Wrong, Trouble)
 		}
 		if b.Vanished > 0 {
 			h.Wrong = append(h.Wrong, Vanished)
 		}
-		if off := b.At.Sub(heardAt(b)); off.Abs() > f.SilentAfter {
+		if off := b.At.Sub(heardAt(b)); off.Abs() > f.SilentFor {
 			h.Wrong = append(h.Wrong, Clock)
 			h.ClockSeconds = seconds(off)
 		}

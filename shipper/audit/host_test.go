@@ -42,7 +42,7 @@ func TestTwoHostsThatWriteOneLogAreBothNamed(t *testing.T) {
 	beat(b, "renamed", 2, 2, time.Minute, 5*time.Minute)
 	beat(b, "here", 3, 1, time.Minute, days)
 	beat(other, "there", 3, 2, time.Hour, days)
-	beat(b, "moved", 4, 1, 2*time.Hour, days)
+	beat(b, "moved", 4, 1, 70*time.Minute, days)
 	beat(other, "moved", 4, 2, time.Minute, time.Hour)
 	beat(b, "saved", 5, 1, time.Minute, days)
 	beat(other, "saved", 5, 1, time.Hour, days)
@@ -85,7 +85,7 @@ func TestAWrongClockIsToldFromSilence(t *testing.T) {
 	beat("ahead", 2, -4*time.Hour, time.Minute, bucket.Heartbeat{})
 	beat("seems-well", 3, time.Minute, 5*time.Hour, bucket.Heartbeat{}) // and is silent
 	beat("away", 4, 31*days, 31*days-time.Minute, bucket.Heartbeat{})
-	beat("minutes", 5, time.Hour, time.Minute, bucket.Heartbeat{})
+	beat("minutes", 5, 15*time.Minute, time.Minute, bucket.Heartbeat{})
 	beat("retired", 6, 31*days, 4*days, bucket.Heartbeat{Retired: true})
 	f := wantFleet(t, []bucket.Store{b.store}, FleetOptions{}, true,
 		"silent+clock seems-well 3", "clock ahead 2", "clock behind 1", "fine minutes 5", "retired retired 6", "away away 4")
@@ -110,6 +110,6 @@ func TestWhatTheStorageHasLostForGoodIsWrong(t *testing.T) {
 	t.Parallel()
 	b := newFolder(t)
 	b.beat("n", 1, bucket.Heartbeat{ConfirmedBelow: 1, Vanished: 3, At: noon})
-	b.beat("m", 2, bucket.Heartbeat{ConfirmedBelow: 1, Vanished: 1, Trouble: "log: full", At: noon})
+	b.beat("m", 2, bucket.Heartbeat{ConfirmedBelow: 1, Vanished: 1, Trouble: logFull, At: noon})
 	wantFleet(t, []bucket.Store{b.store}, FleetOptions{}, true, "vanished+trouble m 2", "vanished n 1")
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,7 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 		for i := range uint64(3) {
 			h := Heartbeat{
 				Version: "1.2.3", LastSeq: 100 + i, ConfirmedBelow: 90, Pending: 11, OldestUnshipped: 60,
-				SecondsUntilFull: &seconds, FreeBytes: 5, Trouble: "shipping: AccessDenied", At: time.Date(2026, 11, 24, 12, 0, int(i), 5, time.UTC),
+				SecondsUntilFull: &seconds, FreeBytes: 5, Trouble: []Trouble{{Name: "shipping", Message: "AccessDenied"}}, At: time.Date(2026, 11, 24, 12, 0, int(i), 5, time.UTC),
 			}
 			o, err := NewHeartbeat(beating, h)
 			if err != nil {
@@ -39,7 +40,7 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 			}
 			got, err := ReadHeartbeat(context.Background(), store, beating)
 			if err != nil || got.LastSeq != h.LastSeq || *got.SecondsUntilFull != seconds || got.Node != beating.Node || got.Run != "0000000000000def" ||
-				got.OldestAt() != got.At.Add(-time.Minute) || got.Trouble != h.Trouble || got.At.Nanosecond() != 0 {
+				got.OldestAt() != got.At.Add(-time.Minute) || !reflect.DeepEqual(got.Trouble, h.Trouble) || got.At.Nanosecond() != 0 {
 				t.Errorf("%s: %+v, %v", store, got, err)
 			}
 		}
@@ -51,17 +52,21 @@ func TestAHeartbeatIsReadBackAndReplacesTheOneBefore(t *testing.T) {
 
 func TestOnlyWhatConcernsPeopleIsAChange(t *testing.T) {
 	seconds := int64(7)
-	was := Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5}
+	was := Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: []Client{{Name: "a"}, {Name: "b"}}}
+	same := was.Clients
 	for what, is := range map[string]struct {
 		now  Heartbeat
 		same bool
 	}{
 		"nothing":            {was, true},
-		"time, disk and age": {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, At: time.Now(), RunSeconds: 8, FreeBytes: 9, OldestUnshipped: 6, SecondsUntilFull: &seconds}, true},
-		"vanished":           {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Vanished: 1}, false},
-		"records":            {Heartbeat{LastSeq: 8, ConfirmedBelow: 3, Pending: 5}, false},
-		"trouble":            {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Trouble: "x"}, false},
-		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Retired: true}, false},
+		"time, disk and age": {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, At: time.Now(), RunSeconds: 8, FreeBytes: 9, OldestUnshipped: 6, SecondsUntilFull: &seconds}, true},
+		"vanished":           {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Vanished: 1}, false},
+		"records":            {Heartbeat{LastSeq: 8, ConfirmedBelow: 3, Pending: 5, Clients: same}, false},
+		"trouble":            {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Trouble: []Trouble{{Name: "x"}}}, false},
+		"clients are seen":   {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, NextSeconds: 1, DayUsages: 2, DaySeconds: 3, Clients: []Client{{Name: "b", Usages: 1}, {Name: "a"}}}, true},
+		"another client":     {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: []Client{{Name: "a"}, {Name: "c"}}}, false},
+		"more clients":       {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, ClientsKnown: 1}, false},
+		"retirement":         {Heartbeat{LastSeq: 7, ConfirmedBelow: 3, Pending: 5, Clients: same, Retired: true}, false},
 	} {
 		if is.now.Same(was) != is.same {
 			t.Errorf("%s: the same: %v", what, !is.same)
@@ -109,17 +114,23 @@ func TestHostileHeartbeatsAreRefused(t *testing.T) {
 		"no time":                      instead(`"at":"2`, `"at":"x`),
 		"a time before all":            instead(`"at":"2`, `"at":"0`),
 		"the year 10000":               instead(`"at":"2`, `"at":"9999-12-31T23:59:59-01:00","x":"2`),
-		"a long trouble":               instead(`"trouble":""`, `"trouble":"`+strings.Repeat("x", 1000)+`"`),
+		"a long trouble":               instead(`"trouble":[]`, `"trouble":[{"message":"`+strings.Repeat("x", 1000)+`"}]`),
+		"many troubles":                instead(`"trouble":[]`, `"trouble":[{}`+strings.Repeat(",{}", 10)+`]`),
+		"a negative number":            instead(`"pending":0`, `"pending":-1`),
+		"a negative day":               instead(`"day_seconds":0`, `"day_seconds":-1`),
+		"more clients than known":      instead(`"clients_known":0`, `"clients_known":0,"clients":[{"name":"a"}]`),
+		"a client with a long name":    instead(`"clients_known":0`, `"clients_known":1,"clients":[{"name":"`+strings.Repeat("x", 64)+`"}]`),
+		"10 MB":                        append(bytes.Repeat([]byte(" "), 10<<20), text...),
 	} {
 		if err := os.WriteFile(path, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		var damage *Damage
-		if h, err := ReadHeartbeat(context.Background(), store, beating); !errors.As(err, &damage) || h != (Heartbeat{}) || strings.ContainsRune(err.Error(), 0x1b) {
+		if h, err := ReadHeartbeat(context.Background(), store, beating); !errors.As(err, &damage) || !reflect.DeepEqual(h, Heartbeat{}) || strings.ContainsRune(err.Error(), 0x1b) {
 			t.Errorf("%s: %+v, %v", name, h, err)
 		}
 	}
-	if err := os.WriteFile(path, text, 0o600); err != nil {
+	if err := os.WriteFile(path, instead(`"node"`, `"a field of a later version":[{}],"node"`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := ReadHeartbeat(context.Background(), store, beating); err != nil {
@@ -168,6 +179,47 @@ func TestKeysOfHeartbeatsAreReadBack(t *testing.T) {
 	} {
 		if k, ok := ParseHeartbeatKey(key); ok {
 			t.Errorf("%s is taken for %+v", key, k)
+		}
+	}
+}
+
+// TestAHeartbeatListsAsManyClientsAsFit, and is never larger than what is read of one.
+func TestAHeartbeatListsAsManyClientsAsFit(t *testing.T) {
+	store, err := newFolder(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)
+	h := Heartbeat{ConfirmedBelow: 1, At: at, Version: "1"}
+	for i := range 11 {
+		h.Trouble = append(h.Trouble, Trouble{Name: fmt.Sprint("t", i), Message: strings.Repeat("\u00e9", 300)})
+	}
+	for known, listed := range map[int]int{0: 0, 4: 4, 500: 500, 5000: 978} {
+		h.ClientsKnown, h.Clients = known, nil
+		for i := range known {
+			h.Clients = append(h.Clients, Client{Name: fmt.Sprintf("ward-%04d", i), LastSeen: &at})
+		}
+		o, err := NewHeartbeat(beating, h)
+		if err == nil {
+			err = store.Put(t.Context(), o)
+		}
+		if err != nil || o.Size > maxHeartbeat {
+			t.Fatalf("%d bytes: %v", o.Size, err)
+		}
+		got, err := ReadHeartbeat(t.Context(), store, beating)
+		if err != nil || got.ClientsKnown != known || len(got.Clients) != listed || listed > 0 && got.Clients[listed-1].Name != fmt.Sprintf("ward-%04d", listed-1) {
+			t.Errorf("of %d clients %d are listed, want %d: %v", known, len(got.Clients), listed, err)
+		}
+		if len(got.Trouble) != maxTroubles || len(got.Trouble[0].Message) > maxWords || !strings.HasSuffix(got.Trouble[0].Message, "\u00e9…") {
+			t.Errorf("%+v", got.Trouble)
+		}
+	}
+}
+
+func TestWhatAHeartbeatPromisesIsBelievedWithinBounds(t *testing.T) {
+	for seconds, want := range map[int64]time.Duration{0: DefaultDue, -5: DefaultDue, 300: 5 * time.Minute, 1 << 62: MaxDue} {
+		if h := (Heartbeat{NextSeconds: seconds}); h.Due() != want {
+			t.Errorf("%d: due in %v, want %v", seconds, h.Due(), want)
 		}
 	}
 }

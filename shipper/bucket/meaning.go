@@ -45,16 +45,8 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 		return false, false, "the keys from " + s.keysFrom + " have expired: they are read again"
 	case "RequestTimeTooSkewed", "RequestExpired":
 		return true, false, "the clocks of this host and the storage differ too much: set this one by NTP"
-	case "AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidRegion", "IllegalLocationConstraintException", "TemporaryRedirect":
-		hint = "the bucket is in another region: correct shipper.s3.region or shipper.s3.endpoint"
-		if resp.Region != "" {
-			hint += "; the storage names " + resp.Region
-		}
-		return true, false, hint
 	case "InvalidStorageClass":
 		return true, false, "the storage does not know this shipper.s3.storage_class"
-	case "NotSignedUp", "AccountProblem", "InvalidPayer", "AllAccessDisabled":
-		return true, false, "the account of this key is not signed up for the storage, or is suspended: see to it with the provider"
 	case codeArchived:
 		return true, true, "the object is in a storage class that can't be read before it is restored: restore it, and use another shipper.s3.storage_class"
 	case "XMinioStorageFull", "QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage":
@@ -65,6 +57,14 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 		return false, false, ""
 	}
 	switch {
+	case isElsewhere(resp.Code):
+		hint = "the bucket is in another region: correct shipper.s3.region or shipper.s3.endpoint"
+		if resp.Region != "" {
+			hint += "; the storage names " + resp.Region
+		}
+		return true, false, hint
+	case isAccountTrouble(resp.Code):
+		return true, false, "the account of this key is not signed up for the storage, or is suspended: see to it with the provider"
 	case aboutEncryption(resp):
 		return true, false, s.settingHint(&settingError{setting: settingSSE}, resp)
 	case resp.StatusCode == http.StatusForbidden && op == "put":
@@ -170,4 +170,22 @@ func join(hint, more string) string {
 		return hint + more
 	}
 	return hint + "; " + more
+}
+
+// isAccountTrouble reports whether the code is about whose keys they are.
+func isAccountTrouble(code string) bool {
+	switch code {
+	case "NotSignedUp", "AccountProblem", "InvalidPayer", "AllAccessDisabled":
+		return true
+	}
+	return false
+}
+
+// isElsewhere reports whether the code means that the bucket is in another region.
+func isElsewhere(code string) bool {
+	switch code {
+	case "AuthorizationHeaderMalformed", "PermanentRedirect", "InvalidRegion", "IllegalLocationConstraintException", "TemporaryRedirect":
+		return true
+	}
+	return false
 }

@@ -9,6 +9,9 @@ import (
 // Format is the version of the layout of objects and loss notes.
 const Format = 1
 
+// formatHeader is the header of the format, which the probe's object has, too.
+const formatHeader = "Collectord-Format"
+
 // Metadata describes an object. S3 keeps it as user metadata. Where there is none, in
 // a folder or after a copy by a tool that drops it, range and count come from the name;
 // the rest stays empty.
@@ -60,7 +63,7 @@ func (m Metadata) toHeaders() map[string]string {
 		return map[string]string{}
 	}
 	return map[string]string{
-		"Collectord-Format":    strconv.Itoa(m.Format),
+		formatHeader:           strconv.Itoa(m.Format),
 		"Collectord-Node":      m.Node,
 		"Collectord-Log-Id":    m.LogID,
 		"Collectord-Run":       m.Run,
@@ -77,7 +80,7 @@ func (m Metadata) toHeaders() map[string]string {
 // fromHeaders is the reverse of toHeaders; all is empty unless all is there.
 func fromHeaders(h map[string]string) (m Metadata) {
 	var errs [5]error
-	m.Format, errs[0] = strconv.Atoi(h["Collectord-Format"])
+	m.Format, errs[0] = strconv.Atoi(h[formatHeader])
 	m.FirstSeq, errs[1] = strconv.ParseUint(h["Collectord-First-Seq"], 10, 64)
 	m.LastSeq, errs[2] = strconv.ParseUint(h["Collectord-Last-Seq"], 10, 64)
 	m.Records, errs[3] = strconv.ParseUint(h["Collectord-Records"], 10, 64)

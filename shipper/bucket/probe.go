@@ -63,6 +63,7 @@ func (s *s3Store) probeOnce(ctx context.Context) (can *capabilities, changed boo
 func (s *s3Store) forget(can *capabilities) { s.known.CompareAndSwap(can, nil) }
 
 // ProbeObject may replace itself, and nothing else is ever replaced to find something out.
+// Its bytes never change, since it is read back and may be from an earlier version.
 func ProbeObject() *Object {
 	return NewObject(probeKey, []byte(`{"about":"collectord puts this to see whether a put replaces"}`+"\n"))
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 
@@ -196,6 +197,9 @@ func (s *s3Store) put(ctx context.Context, o *Object, how putOptions) (a putAnsw
 		ServerSideEncryption: s.sse,
 		StorageClass:         s.storageClass,
 		DisableContentSha256: how.checksum == checksumSHA256,
+	}
+	if o.Key == probeKey { // to see whether the storage keeps it
+		opts.UserMetadata[formatHeader] = strconv.Itoa(Format)
 	}
 	if how.unencrypted {
 		opts.ServerSideEncryption = nil

@@ -28,7 +28,10 @@ type CallOptions struct {
 	Least int64
 	// Failing is called when the storage can't be reached, breaks off, or answers 5xx:
 	// it may have been restarted, and may have lost what it had confirmed; nil: not.
-	Failing    func()
+	Failing func()
+	// Clock is called with how far this host's clock is ahead of the storage's, by the Date
+	// of an answer; nil: not.
+	Clock      func(ahead time.Duration)
 	retryAfter atomic.Int64 // of the last answer
 	noRegion   atomic.Bool  // the storage was asked for the bucket's region and did not return it
 	withToken  atomic.Bool  // the last request was signed with a session token
@@ -39,6 +42,20 @@ func (o *CallOptions) failing(ctx context.Context) {
 	if o.Failing != nil && ctx.Err() == nil {
 		o.Failing()
 	}
+}
+
+// promptly is how long an answer may take whose Date is compared with this host's clock.
+const promptly = 5 * time.Second
+
+// compareClocks reports how far the clocks are apart: by half of the time that the answer
+// took, and half a second, it may be more or less. A cache answers with an old Date.
+func (o *CallOptions) compareClocks(answer http.Header, began, ended time.Time) {
+	date, err := http.ParseTime(answer.Get("Date"))
+	took := ended.Sub(began)
+	if o.Clock == nil || err != nil || took > promptly || answer.Get("Age") != "" {
+		return
+	}
+	o.Clock(began.Round(0).Add(took / 2).Sub(date.Add(time.Second / 2)).Round(time.Second / 10))
 }
 
 type callOptionsKey struct{}
@@ -80,7 +97,11 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		sent = &sentBody{watch: w, in: &pacedReader{w.ctx, req.Body, o.Bandwidth}, body: req.Body, over: make(chan struct{})}
 		out.Body = sent
 	}
+	began := time.Now()
 	resp, err := t.base.RoundTrip(out)
+	if err == nil {
+		o.compareClocks(resp.Header, began, time.Now())
+	}
 	if err != nil {
 		o.failing(req.Context())
 		err = w.explain(err)

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"collectord/shipper/bucket"
+	"collectord/shipper/bucket/s3test"
+)
+
+// TestTheDaemonWarnsWhileTheClockIsWrong plays a clock that goes wrong and right again.
+func TestTheDaemonWarnsWhileTheClockIsWrong(t *testing.T) {
+	var text bytes.Buffer
+	now := time.Date(2026, 11, 27, 9, 0, 0, 0, time.UTC)
+	ahead, compared, records := time.Duration(0), false, uint64(0)
+	w := &clockWatch{
+		storage: func() (time.Duration, bool) { return ahead, compared },
+		records: func() uint64 { return records },
+		logger:  slog.New(slog.NewTextHandler(&text, nil)),
+		newest:  now.Add(-2 * time.Hour),
+		built:   now.Add(-24 * time.Hour),
+	}
+	step := func(what string, change func(), wrong bool, line string) {
+		t.Helper()
+		text.Reset()
+		change()
+		w.look(now)
+		if w.wrong.Load() != wrong || (line == "") != (text.Len() == 0) || !strings.Contains(text.String(), line) {
+			t.Errorf("%s: wrong: %t, %q", what, w.wrong.Load(), text.String())
+		}
+		if line != "" && !strings.Contains(text.String(), "trouble=clock") {
+			t.Errorf("%s: %q", what, text.String())
+		}
+	}
+	step("nothing is known", func() {}, false, "")
+	step("the storage's clock is another", func() { ahead, compared = time.Hour, true }, true, "level=WARN msg=\"the clock is wrong: the clock is 1h0m0s ahead of the storage's")
+	step("it still is", func() {}, true, "level=WARN")
+	step("NTP sets it", func() { ahead = 0; now = now.Add(-time.Hour) }, false, "level=INFO msg=\"the clock is right again\"")
+	step("usages come in", func() { records++; now = now.Add(time.Hour) }, false, "")
+	step("the clock goes back", func() { now = now.Add(-10 * time.Minute) }, true, "and the newest record is of")
+	step("and on, without usages", func() { now = now.Add(11 * time.Minute) }, false, "right again")
+	step("the clock starts in 1970", func() { now = now.Add(-50 * 365 * 24 * time.Hour) }, true, "and this program was built on 2026-11-26")
+	step("and is set", func() { now = now.Add(50 * 365 * 24 * time.Hour) }, false, "right again")
+	step("and back as far as there were none", func() { now = now.Add(-time.Minute) }, false, "")
+}
+
+// TestTheDaemonComparesItsClock with the storage's, and with its log.
+func TestTheDaemonComparesItsClock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fake := fakeStorage(t, dated(-time.Hour))
+	someKeys(t, dir)
+	unshipped(t, dir)
+	fromTomorrow(t, dir)
+	config, port, admin := configure(t, dir, storageSettings(fake, dir))
+	d := start(t, config, port, admin)
+	until(t, "the clock is in trouble", func() bool { return d.metrics()["collectord_clock_trouble"] == 1 })
+	until(t, "that is logged", func() bool { return strings.Contains(d.log(), "trouble=clock") })
+	until(t, "the clocks are compared", func() bool {
+		far := d.metrics()["collectord_clock_offset_seconds"]
+		return far > 3500 && far < 3700
+	})
+	d.stop()
+}
+
+// TestTheStartChecksTheStorage with nothing to ship, and neither waits for it nor ends.
+func TestTheStartChecksTheStorage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fake := fakeStorage(t, refusing(404, "NoSuchBucket"))
+	someKeys(t, dir)
+	config, port, admin := configure(t, dir, storageSettings(fake, dir))
+	d := start(t, config, port, admin)
+	until(t, "the step is logged", func() bool { return strings.Contains(d.log(), "trouble=storage_check") })
+	for line := range strings.Lines(d.log()) {
+		if strings.Contains(line, "trouble=storage_check") && (!strings.Contains(line, "level=WARN") || !strings.Contains(line, " step=bucket ") || !strings.Contains(line, `advice="create the bucket bucket, or correct shipper.destination"`)) {
+			t.Error(line)
+		}
+	}
+	d.stop()
+}
+
+// TestTheStorageIsCheckedUntilNothingFails, ever more seldom.
+func TestTheStorageIsCheckedUntilNothingFails(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(keys, []byte("[default]\naws_access_key_id = a\naws_secret_access_key = b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		fake := s3test.NewPipe()
+		defer fake.Close()
+		fake.Behave(refusing(403, "AccessDenied"))
+		store, err := bucket.Open(bucket.Destination{URL: "s3://bucket/p", S3: bucket.S3Options{
+			Endpoint: "http://192.0.2.1", Region: "x", PathStyle: "on", CredentialsFile: keys, Dial: fake.Dial,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text bytes.Buffer
+		began := time.Now()
+		time.AfterFunc(20*time.Minute, func() { fake.Behave(s3test.Behaviour{}) })
+		checkStorage(t.Context(), store, time.Minute, slog.New(slog.NewTextHandler(&text, nil)))
+		// After 10, 20 and 40 seconds, and then every 60.
+		if n := strings.Count(text.String(), "level=WARN"); n != 22 || !strings.HasSuffix(text.String(), "trouble=storage_check destination=\"s3://bucket/p/ at http://192.0.2.1\"\n") || strings.Count(text.String(), "level=INFO") != 1 || time.Since(began) > 25*time.Minute {
+			t.Errorf("after %v: %s", time.Since(began), text.String())
+		}
+	})
+}
+
+// TestAFolderHasNoStepsToCheck, since there is nobody to ask.
+func TestAFolderHasNoStepsToCheck(t *testing.T) {
+	store, err := bucket.Open(bucket.Destination{URL: "file://" + t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if steps := bucket.Examine(t.Context(), store); len(steps) > 0 {
+		t.Errorf("%+v", steps)
+	}
+}

@@ -1,0 +1,84 @@
+package doctor
+
+import (
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of a clock.
+const (
+	clockTolerance = time.Minute      // what nobody has to hear of
+	clockRefused   = 15 * time.Minute // S3 refuses a request that is signed by such a clock
+)
+
+// Clock is what is known of the host's clock.
+type Clock struct {
+	Now    time.Time
+	Built  time.Time // when the program was, or its source changed last; zero: not known
+	Newest time.Time // when the newest record of the log was received; zero: there is none
+	// Ahead is how far the clock is ahead of the storage's, if Compared.
+	Ahead    time.Duration
+	Compared bool
+}
+
+// Checks of the clock. Usages are stored under the time that they were received: with a
+// wrong clock they are in the wrong partition.
+func (c Clock) Checks() (all []Check) {
+	const advice = "set the clock by NTP (timedatectl set-ntp true): usages are stored under the hour that it says"
+	switch far := c.Ahead.Abs(); {
+	case !c.Compared:
+		all = append(all, Skip("clock.storage", "no storage has answered with a date"))
+	case far > clockRefused:
+		all = append(all, Fail("clock.storage", c.compared(), "set the clock by NTP (timedatectl set-ntp true): S3 refuses requests of a clock that is off by more than 15 minutes"))
+	case far > clockTolerance:
+		all = append(all, Warn("clock.storage", c.compared(), advice))
+	default:
+		all = append(all, Fine("clock.storage", c.compared()))
+	}
+	now := c.Now.UTC().Format(time.DateTime)
+	switch {
+	case c.Built.IsZero():
+		all = append(all, Skip("clock.build", "this program does not know when it was built"))
+	case c.Now.Before(c.Built.Add(-clockTolerance)):
+		all = append(all, Fail("clock.build", "the clock says "+now+", and this program was built on "+c.Built.UTC().Format(time.DateTime), advice))
+	default:
+		all = append(all, Fine("clock.build", "the clock is after "+c.Built.UTC().Format(time.DateOnly)+", when this program was built"))
+	}
+	switch {
+	case c.Newest.IsZero():
+		all = append(all, Fine("clock.newest_record", "the log has no record to compare with"))
+	case c.Now.Before(c.Newest.Add(-clockTolerance)):
+		all = append(all, Fail("clock.newest_record", "the clock says "+now+", and the newest record is of "+c.Newest.UTC().Format(time.DateTime)+": it was set back, or was ahead then", advice))
+	default:
+		all = append(all, Fine("clock.newest_record", "the clock is after the newest record"))
+	}
+	return all
+}
+
+func (c Clock) compared() string {
+	switch far := c.Ahead.Round(time.Second); {
+	case far > 0:
+		return fmt.Sprintf("the clock is %v ahead of the storage's", far)
+	case far < 0:
+		return fmt.Sprintf("the clock is %v behind the storage's", -far)
+	}
+	return "the clock agrees with the storage's"
+}
+
+// NTP tells whether the kernel says that something keeps the clock right.
+func NTP() Check {
+	var t unix.Timex
+	if _, err := unix.Adjtimex(&t); err != nil {
+		return Skip("clock.ntp", "the kernel does not say: "+err.Error())
+	}
+	return ntp(t.Status)
+}
+
+func ntp(status int32) Check {
+	if status&unix.STA_UNSYNC != 0 {
+		return Fine("clock.ntp", "nothing tells the kernel that the clock is synchronized: NTP is not running, or runs outside of this container")
+	}
+	return Fine("clock.ntp", "the clock is synchronized")
+}

@@ -1,0 +1,134 @@
+package doctor
+
+import (
+	"fmt"
+	"time"
+)
+
+// Bounds of a disk.
+const (
+	slowMedian = 30 * time.Millisecond
+	slowRarely = 500 * time.Millisecond // the 99th percentile
+	fewInodes  = 10_000
+)
+
+// Disk is what was measured of the one that a directory is on, and what the log takes.
+type Disk struct {
+	Type          int64 // f_type of statfs(2)
+	Free          int64 // bytes, for this user
+	Inodes, Files int64 // free, and in all; 0 in all: not limited
+	QuotaFree     int64 // bytes that the user's quota leaves; negative: there is none
+
+	Used     int64 // by the log and spool
+	MaxBytes int64 // of these
+	MinFree  int64
+}
+
+// Checks of a disk under the log.
+func (d Disk) Checks() []Check {
+	return []Check{fileSystem(d.Type), d.space(), d.inodes(), d.quota()}
+}
+
+// fileSystem judges a type, by the constants of statfs(2) and linux/magic.h.
+func fileSystem(kind int64) Check {
+	const name = "data_dir.file_system"
+	const elsewhere = "put data_dir on a local file system such as ext4 or xfs"
+	switch kind & 0xffffffff {
+	case 0xef53:
+		return Fine(name, "ext4 (or ext2, ext3)")
+	case 0x58465342:
+		return Fine(name, "xfs")
+	case 0x9123683e:
+		return Fine(name, "btrfs")
+	case 0x2fc12fc1:
+		return Fine(name, "zfs")
+	case 0xf2f52010:
+		return Fine(name, "f2fs")
+	case 0x01021994, 0x858458f6:
+		return Warn(name, "tmpfs: what is acknowledged is in memory, and gone after a restart of the host", elsewhere)
+	case 0x794c7630:
+		return Warn(name, "overlay: the log is gone with the container", "mount a volume at data_dir")
+	case 0x6969:
+		return Warn(name, "NFS: a commit takes the network and the server, whose disk must honour a sync", elsewhere)
+	case 0xff534d42, 0xfe534d42, 0x517b:
+		return Warn(name, "SMB: a commit takes the network, and what a sync means is up to the server", elsewhere)
+	case 0x65735546:
+		return Warn(name, "FUSE: what a sync means is up to the program behind it", elsewhere)
+	case 0x01021997:
+		return Warn(name, "9p: what a sync means is up to the host of this machine", elsewhere)
+	case 0x00c36400:
+		return Warn(name, "CephFS: a commit takes the network", elsewhere)
+	case 0x4d44, 0x2011bab0:
+		return Warn(name, "FAT or exFAT: a power loss can damage the file system itself", elsewhere)
+	}
+	return Fine(name, fmt.Sprintf("of type 0x%x, of which nothing is known here", uint64(kind)))
+}
+
+func (d Disk) space() Check {
+	const name = "data_dir.space"
+	grows := max(0, d.MaxBytes-d.Used)
+	found := fmt.Sprintf("%s free; the log may grow by %s (wal.max_bytes), and leaves %s (wal.min_free)", size(d.Free), size(grows), size(d.MinFree))
+	switch {
+	case d.Free <= d.MinFree:
+		return Fail(name, found+": usages are refused now", "make room on this disk, or lower wal.min_free")
+	case d.Free < grows+d.MinFree:
+		return Warn(name, found+": the disk is full before the log is", "make room, or lower wal.max_bytes to what an outage may take")
+	}
+	return Fine(name, found)
+}
+
+func (d Disk) inodes() Check {
+	const name, advice = "data_dir.inodes", "delete files on this disk, or put data_dir on another: each segment takes two inodes"
+	switch {
+	case d.Files == 0:
+		return Fine(name, "this file system does not limit the number of files")
+	case d.Inodes == 0:
+		return Fail(name, "no more files can be made", advice)
+	case d.Inodes < fewInodes:
+		return Warn(name, fmt.Sprintf("%d more files can be made", d.Inodes), advice)
+	}
+	return Fine(name, fmt.Sprintf("%d more files can be made", d.Inodes))
+}
+
+func (d Disk) quota() Check {
+	const name, advice = "data_dir.quota", "raise the quota of the daemon's user, or lower wal.max_bytes"
+	grows := max(0, d.MaxBytes-d.Used)
+	switch {
+	case d.QuotaFree < 0:
+		return Fine(name, "no quota of this user is seen")
+	case d.QuotaFree == 0:
+		return Fail(name, "the quota of this user is used up", advice)
+	case d.QuotaFree < grows:
+		return Warn(name, fmt.Sprintf("the quota of this user leaves %s, and the log may grow by %s", size(d.QuotaFree), size(grows)), advice)
+	}
+	return Fine(name, fmt.Sprintf("the quota of this user leaves %s", size(d.QuotaFree)))
+}
+
+// Syncs judges how long syncs took.
+func Syncs(median, p99 time.Duration, n int) Check {
+	found := fmt.Sprintf("median %v, 99th percentile %v, of %d", rounded(median), rounded(p99), n)
+	if median > slowMedian || p99 > slowRarely {
+		return Warn("data_dir.fsync", found, "each commit waits for one: use a faster disk, or one that others use less; wal.sync: interval answers sooner, and a power loss takes the last wal.sync_interval")
+	}
+	return Fine("data_dir.fsync", found)
+}
+
+func rounded(d time.Duration) time.Duration {
+	if d < 10*time.Millisecond {
+		return d.Round(10 * time.Microsecond)
+	}
+	return d.Round(time.Millisecond)
+}
+
+// size is a number of bytes, for people.
+func size(n int64) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, unit := float64(n)/1024, 0
+	for v >= 1023.95 && unit < len(units)-1 {
+		v, unit = v/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[unit])
+}

@@ -1,0 +1,92 @@
+package doctor
+
+import (
+	"errors"
+	"os"
+	"slices"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// MeasureDisk measures the disk that a directory is on.
+func MeasureDisk(dir string) (d Disk, err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return d, err
+	}
+	defer f.Close()
+	var s unix.Statfs_t
+	if err := unix.Fstatfs(int(f.Fd()), &s); err != nil {
+		return d, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	return Disk{
+		Type: int64(s.Type), Free: int64(s.Bavail) * s.Bsize, //nolint:unconvert // of another type on other architectures
+		Inodes: int64(s.Ffree), Files: int64(s.Files), QuotaFree: quotaFree(int(f.Fd())),
+	}, nil
+}
+
+// userQuota is struct if_dqblk of linux/quota.h.
+type userQuota struct {
+	hardBlocks, softBlocks, usedBytes uint64 // blocks are of 1 KiB
+	hardFiles, softFiles, usedFiles   uint64
+	blockTime, fileTime               uint64
+	valid                             uint32
+	_                                 uint32
+}
+
+// quotaFree is how many bytes the quota of this user leaves on a file system; negative:
+// it has none, or the kernel does not say (quotactl_fd(2), since Linux 5.14).
+func quotaFree(fd int) int64 {
+	const getUserQuota = 0x800007 << 8 // QCMD(Q_GETQUOTA, USRQUOTA)
+	var q userQuota
+	_, _, errno := unix.Syscall6(unix.SYS_QUOTACTL_FD, uintptr(fd), getUserQuota, uintptr(os.Geteuid()), uintptr(unsafe.Pointer(&q)), 0, 0)
+	if errno != 0 {
+		return -1
+	}
+	return q.free()
+}
+
+func (q userQuota) free() int64 {
+	limit := q.hardBlocks
+	if limit == 0 {
+		limit = q.softBlocks
+	}
+	if limit == 0 {
+		return -1
+	}
+	return max(0, int64(limit)<<10-int64(q.usedBytes))
+}
+
+// How syncs are measured.
+const (
+	syncs      = 48
+	syncWithin = 2 * time.Second // and no longer, once there are a few
+	leastSyncs = 8
+	syncedPage = 4 << 10
+)
+
+// MeasureSyncs appends a page to a file of its own in a directory and syncs it, some
+// dozens of times.
+func MeasureSyncs(dir string) (median, p99 time.Duration, n int, err error) {
+	f, err := os.CreateTemp(dir, ".doctor-*")
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close(), os.Remove(f.Name())) }()
+	page := make([]byte, syncedPage)
+	var took []time.Duration
+	for began := time.Now(); len(took) < syncs && (len(took) < leastSyncs || time.Since(began) < syncWithin); {
+		if _, err := f.Write(page); err != nil {
+			return 0, 0, len(took), err
+		}
+		at := time.Now()
+		if err := f.Sync(); err != nil {
+			return 0, 0, len(took), err
+		}
+		took = append(took, time.Since(at))
+	}
+	slices.Sort(took)
+	return took[len(took)/2], took[len(took)*99/100], len(took), nil
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"collectord/collectord/auth"
+	"collectord/collectord/doctor"
+	"collectord/config"
+)
+
+func doctorCommand() *cobra.Command {
+	var (
+		asJSON, here bool
+		as           string
+		inside       int
+	)
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Check configuration, ports, files, disk, log, clock, kernel and storage; exits with 2 if something is wrong",
+		Long: `Check everything that the daemon needs, and say what to do: the configuration and what it means, ports and who has
+them, files, data_dir with its disk and what is in the log, the limits of the kernel, the storage step by step, and the
+clock. It may be used before the first start, and while the daemon is running. It changes nothing: it puts the small
+objects into the bucket that a start puts, and syncs a file of its own in data_dir for up to two seconds.
+
+As root it looks through the eyes of the daemon: inside the namespace of the service that is running, with its
+environment, flags and credentials and as its user; or, if the service is not running, as the owner of data_dir, or whom
+the packages have made. Flags of the configuration replace those of the daemon. What it could not check it says.
+
+Exit status: 0 nothing is wrong, though there may be warnings; 1 it could not run; 2 something is wrong.`,
+		Example: `  collectord doctor
+  collectord doctor --config collectord.yaml --here
+  collectord doctor --json | jq '.checks[] | select(.level != "ok")'`,
+		GroupID:    groupDaemon,
+		SuggestFor: []string{"diagnose", "health", "troubleshoot"},
+	}
+	config.AddFlags(c.Flags())
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "one JSON object, for programs: verdict, and checks with check, level, found and advice")
+	f.BoolVar(&here, "here", false, "check what this process sees, not what the running service sees")
+	f.StringVar(&as, "user", "", "check as this user, by name or number; only root can")
+	f.IntVar(&inside, "inside", 0, "the process whose surroundings these are")
+	f.Lookup("inside").Hidden = true
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		var about []doctor.Check
+		switch {
+		case inside > 0:
+			about = append(about, doctor.Fine("process.surroundings", fmt.Sprintf("those of the service (process %d): its files, network, environment and credentials", inside)))
+		case !here && as == "":
+			about = enterService(cmd)
+		}
+		x := examiner{ctx: cmd.Context(), src: source(cmd)}
+		x.findHolders()
+		why, err := becomeDaemon(x.src, as)
+		if err != nil {
+			return err
+		}
+		about = append(about, ranAs(why))
+		r := doctor.NewReport(append(about, x.checks()...))
+		if asJSON {
+			out := json.NewEncoder(cmd.OutOrStdout())
+			out.SetIndent("", "  ")
+			err = out.Encode(r)
+		} else {
+			err = doctorText(cmd.OutOrStdout(), r)
+		}
+		if err == nil && r.Verdict == doctor.Error {
+			err = notRightf("%s: see the lines that say error", plural(r.Count(doctor.Error), "check")+" failed")
+		}
+		return err
+	}
+	return c
+}
+
+// doctorText writes a report for people: the verdict first, then the groups.
+func doctorText(out io.Writer, r doctor.Report) error {
+	var b strings.Builder
+	verdict := "RIGHT"
+	if r.Verdict == doctor.Error {
+		verdict = "NOT RIGHT"
+	}
+	writef(&b, "%s: %s, %s, %d not checked\n", verdict, plural(r.Count(doctor.Error), "error"), plural(r.Count(doctor.Warning), "warning"), r.Count(doctor.Unchecked))
+	group, together := "", []string(nil)
+	for i, c := range r.Checks {
+		if c.Group() != group {
+			group = c.Group()
+			writef(&b, "\n%s\n", group)
+		}
+		name := strings.TrimPrefix(c.Name, group+".")
+		if next := i + 1; c.Level == doctor.Unchecked && next < len(r.Checks) && r.Checks[next].Group() == group && r.Checks[next].Found == c.Found {
+			together = append(together, name) // with the next
+			continue
+		}
+		name = strings.Join(append(together, name), ", ")
+		together = nil
+		writef(&b, "  %-9s  %-20s  %s\n", string(c.Level), name, c.Found)
+		if c.Advice != "" {
+			writef(&b, "  %33s%s\n", "", "-> "+c.Advice)
+		}
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+// examiner makes the checks of a configuration.
+type examiner struct {
+	ctx     context.Context
+	src     config.Source
+	holders map[config.Address]portHolder // as root saw them, if it was root
+
+	draft draft
+	who   auth.Policy
+	log   logState
+	ahead atomic.Pointer[time.Duration] // how far the clock is ahead of the storage's; nil: not known
+}
+
+// checks makes all of them.
+func (x *examiner) checks() []doctor.Check {
+	x.draft, x.who = newDraft(x.src)
+	if x.draft.Config != nil && x.draft.Sound("data_dir") {
+		x.log = lookAtLog(x.draft.Config.DataDir)
+	}
+	all := x.configuration()
+	for _, group := range []struct {
+		name string
+		keys []string // that must be right
+		make func() []doctor.Check
+	}{
+		{"ports", []string{"http.listen", "udp.listen", "admin.listen"}, x.ports},
+		{"files", nil, x.files},
+		{"data_dir", []string{"data_dir"}, x.dataDir},
+		{"log", []string{"data_dir"}, x.logChecks},
+		{"kernel", nil, x.kernel},
+		{"storage", []string{"shipper.destination", "shipper.s3"}, x.storage},
+		{"clock", nil, x.clock},
+	} {
+		if x.draft.Config == nil || !x.sound(group.keys) {
+			all = append(all, doctor.Skip(group.name+".all", "the configuration has a mistake that this rests on"))
+			continue
+		}
+		all = append(all, group.make()...)
+	}
+	return all
+}
+
+// sound reports whether no mistake is about the keys, or, of a section, about a key in it.
+func (x *examiner) sound(keys []string) bool {
+	return x.draft.Sound(keys...) && !slices.ContainsFunc(x.draft.Mistakes, func(m config.Mistake) bool {
+		return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(m.Key, key+".") })
+	})
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"collectord/collectord/auth"
+	"collectord/collectord/doctor"
+)
+
+// configuration checks the settings, and says what they mean.
+func (x *examiner) configuration() (all []doctor.Check) {
+	for _, m := range x.draft.Mistakes {
+		all = append(all, doctor.Fail("config."+m.Key, m.Origin+": "+m.Reason, "correct it: a start and a reload refuse this configuration (collectord config check)"))
+	}
+	if len(all) == 0 {
+		all = append(all, doctor.Fine("config.valid", x.sources()))
+	}
+	var shown []string // among the files
+	if x.draft.Config != nil {
+		for _, f := range namedFiles(x.draft.Config) {
+			shown = append(shown, f.warning(f.access()))
+		}
+		shown = append(shown, x.expiryWarnings()...)
+	}
+	for _, w := range x.draft.Warnings {
+		if !slices.Contains(shown, w) {
+			all = append(all, doctor.Warn("config.warning", w, "correct it if it is not meant: a start accepts it"))
+		}
+	}
+	if x.draft.Config != nil && len(x.draft.Mistakes) == 0 {
+		all = append(all, x.meaning()...)
+	}
+	return all
+}
+
+// sources says where the settings come from.
+func (x *examiner) sources() string {
+	file := x.src.File()
+	if file == "" {
+		file = "no file"
+	}
+	variables := 0
+	for _, v := range os.Environ() {
+		if strings.HasPrefix(v, "COLLECTORD_") {
+			variables++
+		}
+	}
+	return fmt.Sprintf("valid: %s, %s of the environment (collectord config print)", file, plural(variables, "variable"))
+}
+
+// meaning says what the configuration means, in words.
+func (x *examiner) meaning() []doctor.Check {
+	cfg := x.draft.Config
+	http, udp := clientsInWords(cfg, &x.who)
+	off := func(words, key string) string {
+		if words == "" {
+			return "nobody may send: " + key + " is off"
+		}
+		return words
+	}
+	to := "usages go to " + cfg.Shipper.Destination
+	if isFolder(cfg) {
+		to += ", a folder of this host: collectord deletes nothing there"
+	}
+	full := "then HTTP is answered 503, and datagrams are dropped"
+	if cfg.WAL.WhenFull == "drop_oldest" {
+		full = "then the oldest are deleted"
+	}
+	durable := "what HTTP has answered with 201 is on the disk (wal.sync: always)"
+	if cfg.WAL.Sync == "interval" {
+		durable = fmt.Sprintf("a power loss takes what was answered in the last %v (wal.sync: interval)", cfg.WAL.SyncInterval)
+	}
+	return []doctor.Check{
+		doctor.Fine("config.http_clients", off(http, "http.listen")),
+		doctor.Fine("config.udp_clients", off(udp, "udp.listen")),
+		doctor.Fine("config.destination", to),
+		doctor.Fine("config.waiting", fmt.Sprintf("while it is away up to %s wait in %s (wal.max_bytes), %s (wal.when_full)", size(cfg.WAL.MaxBytes), cfg.DataDir, full)),
+		doctor.Fine("config.durability", durable),
+	}
+}
+
+// files checks who may use those that the configuration names, and when certificates end.
+func (x *examiner) files() (all []doctor.Check) {
+	for _, f := range namedFiles(x.draft.Config) {
+		name := "files." + f.key
+		why, advice := f.access()
+		switch {
+		case !x.draft.Sound(f.key):
+			all = append(all, doctor.Skip(name, "it has a mistake (config."+f.key+")"))
+		case why != "":
+			all = append(all, doctor.Warn(name, f.path+" "+why, advice))
+		default:
+			all = append(all, doctor.Fine(name, f.path+" can be read, and its mode is right"))
+		}
+	}
+	if x.who.TLS != nil {
+		all = append(all, expiryCheck("files.certificate", "http.tls.cert "+x.draft.Config.HTTP.TLS.Cert, x.who.TLS.Expires(), time.Now()))
+	}
+	for _, f := range []struct{ name, path string }{
+		{"files.client_authorities", x.draft.Config.HTTP.TLS.ClientCA}, {"files.storage_authorities", x.draft.Config.Shipper.S3.CAFile},
+	} {
+		if ends, err := auth.Expiries(f.path); f.path != "" && err == nil {
+			all = append(all, authoritiesCheck(f.name, f.path, ends, time.Now()))
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, doctor.Fine("files.none", "the configuration names no other files"))
+	}
+	return all
+}
+
+func (x *examiner) expiryWarnings() []string {
+	if x.who.TLS == nil {
+		return nil
+	}
+	return expiry(x.draft.Config.HTTP.TLS.Cert, x.who.TLS.Expires(), time.Now())
+}
+
+func expiryCheck(name, what string, expires, now time.Time) doctor.Check {
+	day := expires.UTC().Format(time.DateTime)
+	switch left := expires.Sub(now); {
+	case left <= 0:
+		return doctor.Fail(name, what+" expired on "+day, "replace it, and reload (systemctl reload collectord)")
+	case left <= expiresSoon:
+		return doctor.Warn(name, fmt.Sprintf("%s expires on %s, in %d days", what, day, int(left.Hours()/24)), "replace it, and reload (systemctl reload collectord)")
+	}
+	return doctor.Fine(name, what+" is good until "+day)
+}
+
+// authoritiesCheck judges a file of authorities, of which some may be old.
+func authoritiesCheck(name, path string, ends []time.Time, now time.Time) doctor.Check {
+	first, last := slices.MinFunc(ends, time.Time.Compare), slices.MaxFunc(ends, time.Time.Compare)
+	if len(ends) == 1 || !last.After(now.Add(expiresSoon)) || first.After(now.Add(expiresSoon)) {
+		return expiryCheck(name, path, last, now)
+	}
+	return doctor.Warn(name, fmt.Sprintf("%s: one of its %d authorities expires, or expired, on %s", path, len(ends), first.UTC().Format(time.DateTime)), "remove it, or replace it")
+}

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"collectord/collectord/doctor"
+	"collectord/config"
+)
+
+// dataDir checks the directory and the disk under the log.
+func (x *examiner) dataDir() []doctor.Check {
+	cfg := x.draft.Config
+	info, err := statSoon(cfg.DataDir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		all := []doctor.Check{doctor.Fine("data_dir.directory", cfg.DataDir+" does not exist: the first start makes it")}
+		if disk, err := doctor.MeasureDisk(existing(cfg.DataDir)); err == nil {
+			disk.MaxBytes, disk.MinFree = cfg.WAL.MaxBytes, cfg.WAL.MinFree
+			all = append(all, disk.Checks()...)
+		}
+		return append(all, doctor.Skip("data_dir.fsync", "data_dir does not exist"))
+	case err != nil:
+		return []doctor.Check{doctor.Fail("data_dir.directory", cfg.DataDir+" can't be looked at: "+err.Error(), "see to the disk, or mount it")}
+	}
+	all := []doctor.Check{directoryCheck(cfg.DataDir, info)}
+	type measured struct {
+		disk        doctor.Disk
+		median, p99 time.Duration
+		n           int
+		err, failed error
+	}
+	done := make(chan measured, 1)
+	go func() { // a disk may not answer
+		var m measured
+		m.disk, m.err = doctor.MeasureDisk(cfg.DataDir)
+		m.disk.Used = x.log.bytes
+		m.median, m.p99, m.n, m.failed = doctor.MeasureSyncs(cfg.DataDir)
+		done <- m
+	}()
+	select {
+	case m := <-done:
+		if m.err != nil {
+			all = append(all, doctor.Fail("data_dir.disk", m.err.Error(), "see to the disk"))
+		} else {
+			m.disk.MaxBytes, m.disk.MinFree = cfg.WAL.MaxBytes, cfg.WAL.MinFree
+			all = append(all, m.disk.Checks()...)
+		}
+		if m.failed != nil {
+			return append(all, doctor.Fail("data_dir.fsync", m.failed.Error(), "no usage can be committed: see to the disk, its mode and its room"))
+		}
+		return append(all, doctor.Syncs(m.median, m.p99, m.n))
+	case <-time.After(2 * answersWithin):
+		return append(all, doctor.Fail("data_dir.fsync", "the disk did not answer within "+(2*answersWithin).String(), "no usage can be committed: see to the disk (dmesg)"))
+	}
+}
+
+// directoryCheck judges who may look into data_dir. Whether the daemon's user can use it
+// was checked with the configuration.
+func directoryCheck(dir string, info os.FileInfo) doctor.Check {
+	found := dir + " belongs to " + ownerName(info) + ", mode " + modeText(info)
+	if info.Mode().Perm()&0o007 != 0 {
+		return doctor.Warn("data_dir.directory", found+": everyone on this host can look into it, and it holds usages", "chmod 750 "+dir)
+	}
+	return doctor.Fine("data_dir.directory", found)
+}
+
+// kernel checks the limits of the running daemon, or, before its start, those of this
+// process, which are not those of a service.
+func (x *examiner) kernel() []doctor.Check {
+	cfg, system := x.draft.Config, doctor.System()
+	pid := x.log.process
+	var all []doctor.Check
+	if _, err := os.Stat("/proc/" + pid); pid == "" || err != nil {
+		pid = "self"
+		all = append(all, doctor.Skip("kernel.service", "the daemon is not running: limits are those of this process, and the service may have others (LimitNOFILE=, MemoryMax=)"))
+	}
+	k := doctor.Kernel{
+		OpenFiles: system.OpenFiles(pid), Connections: int64(cfg.HTTP.MaxConnections),
+		ReceiveMax: system.Sysctl("net/core/rmem_max"), Backlog: system.Sysctl("net/core/somaxconn"),
+		Memory: system.Memory(pid), MemoryNeeded: memoryLimit(cfg, cfg.HTTP.MaxConnections) + memoryOfProgram + cfg.HTTP.MaxInFlight,
+	}
+	k.Reserved = int64(descriptors{assumedAtStart, len(cfg.HTTP.Listen)}.reserve(cfg, int(min(k.OpenFiles, 1<<30))))
+	if n := len(cfg.UDP.Listen); n > 0 {
+		k.ReceiveBuffer = cfg.UDP.ReceiveBuffer / int64(n*udpOptions(cfg, nil).SocketsOfAddress())
+	}
+	return append(all, k.Checks()...)
+}
+
+// clock checks the host's clock.
+func (x *examiner) clock() []doctor.Check {
+	c := doctor.Clock{Now: time.Now(), Built: buildTime(), Newest: x.log.newest}
+	if ahead := x.ahead.Load(); ahead != nil {
+		c.Ahead, c.Compared = *ahead, true
+	}
+	return append(c.Checks(), doctor.NTP())
+}
+
+// folder checks the one that objects go to.
+func (x *examiner) folder() []doctor.Check {
+	cfg := x.draft.Config
+	folder := bucketFolder(cfg)
+	at := existing(folder)
+	var all []doctor.Check
+	switch why := dirReason(folder); {
+	case why != "":
+		all = append(all, doctor.Fail("storage.folder", folder+" can't be used: "+why, "nothing is shipped until it can: see to its owner and mode, or mount it"))
+	case at != folder:
+		all = append(all, doctor.Fine("storage.folder", folder+" does not exist: the first start makes it"))
+	default:
+		all = append(all, doctor.Fine("storage.folder", folder+" can be written to"))
+	}
+	disk, err := doctor.MeasureDisk(at)
+	if err != nil {
+		return append(all, doctor.Skip("storage.folder_space", err.Error()))
+	}
+	return append(all, folderSpace(cfg, disk, sameDisk(at, cfg.DataDir)))
+}
+
+func folderSpace(cfg *config.Config, disk doctor.Disk, same bool) doctor.Check {
+	const name, advice = "storage.folder_space", "collectord never deletes there: move what is old elsewhere, before the disk is full (collectord ship --archive brings it to another destination)"
+	found := size(disk.Free) + " free"
+	if same {
+		found += ", on the disk of data_dir: when it is full the log stops, too"
+	}
+	if disk.Free <= cfg.WAL.MinFree {
+		return doctor.Fail(name, found, advice)
+	}
+	if disk.Free < cfg.WAL.MaxBytes+cfg.WAL.MinFree {
+		return doctor.Warn(name, found, advice)
+	}
+	return doctor.Fine(name, found+"; collectord never deletes there")
+}

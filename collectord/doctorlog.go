@@ -1,0 +1,141 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"collectord/collectord/doctor"
+	"collectord/wal"
+)
+
+// logState is what the names in data_dir tell of the log.
+type logState struct {
+	err     error // it can't be looked at; fs.ErrNotExist: there is none
+	live    bool
+	process string // of the daemon, if it is running
+
+	sealed, unread int
+	records        uint64
+	bytes          int64
+	oldest, newest time.Time // of segments, by when each was written to last
+	aside          []wal.Aside
+}
+
+// lookAtLog changes nothing, and reads no record.
+func lookAtLog(dataDir string) (s logState) {
+	log, err := wal.Inspect(dataDir)
+	if err != nil {
+		return logState{err: err}
+	}
+	s.live, s.process = log.Live(), log.Process()
+	entries, err := log.Entries()
+	if err != nil {
+		return logState{err: err}
+	}
+	for _, e := range entries {
+		s.bytes += e.Bytes
+		switch e.State {
+		case wal.StateSealed:
+			s.sealed++
+			s.records += e.LastSeq - e.FirstSeq + 1
+			if s.oldest.IsZero() {
+				s.oldest = e.Modified
+			}
+		case wal.StateUnread:
+			s.unread++
+		}
+		if e.State != wal.StateNext && e.Modified.After(s.newest) {
+			s.newest = e.Modified
+		}
+	}
+	s.aside, s.err = log.PutAside()
+	return s
+}
+
+// waitsLong is the age of a segment from which something keeps it from being shipped.
+const waitsLong = time.Hour
+
+// logChecks says what is in the log.
+func (x *examiner) logChecks() []doctor.Check {
+	s := x.log
+	switch {
+	case errors.Is(s.err, fs.ErrNotExist):
+		return []doctor.Check{doctor.Fine("log.daemon", "there is no log yet: the first start makes it")}
+	case s.err != nil:
+		return []doctor.Check{doctor.Fail("log.daemon", s.err.Error(), "see to the disk, or run this as root")}
+	}
+	return s.checks(x.draft.Config.Shipper.Keep, time.Now())
+}
+
+func (s logState) checks(keep time.Duration, now time.Time) []doctor.Check {
+	daemon := doctor.Fine("log.daemon", "no daemon is running here")
+	if s.live {
+		daemon = doctor.Fine("log.daemon", "a daemon is running (process "+s.process+"; collectord status)")
+	}
+	all := []doctor.Check{daemon, doctor.Fine("log.segments", fmt.Sprintf("%s with %s, %s in all", plural(s.sealed, "sealed segment"), records(s.records), size(s.bytes)))}
+	const name = "log.oldest"
+	switch age := now.Sub(s.oldest); {
+	case s.sealed == 0:
+		all = append(all, doctor.Fine(name, "no segment waits"))
+	case !s.live:
+		all = append(all, doctor.Warn(name, "the oldest segment waits since "+s.oldest.UTC().Format(time.DateTime)+", and no daemon is running", "start the daemon (systemctl start collectord), or ship what is there (collectord ship)"))
+	case age > waitsLong+keep:
+		all = append(all, doctor.Warn(name, fmt.Sprintf("the oldest segment waits for %v", age.Round(time.Minute)), "see below what the storage answers, and collectord status"))
+	default:
+		all = append(all, doctor.Fine(name, fmt.Sprintf("the oldest segment is of %v ago; what is shipped stays for %v (shipper.keep)", age.Round(time.Second), keep)))
+	}
+	if s.unread > 0 {
+		all = append(all, doctor.Fail("log.unread", plural(s.unread, "part")+" of segments can't be read", "see to the disk (dmesg), and to owner and mode of what is in wal; a start reads them again, and so does collectord wal repair"))
+	}
+	if n := len(s.aside); n > 0 {
+		var paths []string
+		for _, a := range s.aside[:min(n, 3)] {
+			paths = append(paths, a.Path)
+		}
+		all = append(all, doctor.Warn("log.put_aside", fmt.Sprintf("%d put aside: %s", n, strings.Join(paths, ", ")), "look at each (collectord wal export), then collectord wal acknowledge"))
+	} else {
+		all = append(all, doctor.Fine("log.put_aside", "nothing was put aside"))
+	}
+	return all
+}
+
+// ownerName names who a file belongs to.
+func ownerName(info os.FileInfo) string {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return userName(int(st.Uid))
+	}
+	return "an unknown user"
+}
+
+func modeText(info os.FileInfo) string { return fmt.Sprintf("%04o", info.Mode().Perm()) }
+
+// existing is the part of a path that exists.
+func existing(path string) string {
+	for {
+		if _, err := statSoon(path); err == nil || path == filepath.Dir(path) {
+			return path
+		}
+		path = filepath.Dir(path)
+	}
+}
+
+// sameDisk reports whether two paths, or what exists of them, are on one file system.
+func sameDisk(a, b string) bool {
+	var of [2]uint64
+	for i, path := range []string{a, b} {
+		info, err := statSoon(existing(path))
+		if err != nil {
+			return false
+		}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			of[i] = st.Dev
+		}
+	}
+	return of[0] == of[1]
+}

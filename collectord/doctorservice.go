@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"collectord/collectord/doctor"
+)
+
+// serviceName is the unit of the packages.
+const serviceName = "collectord.service"
+
+// runningProcess is what a command needs to take a process's place: its namespaces, user,
+// environment and flags.
+type runningProcess struct {
+	pid                      int
+	status, environ, cmdline []byte // as in its directory in /proc
+}
+
+// enterService replaces this process by one inside of the running service, if there is one
+// and the process is root. It returns what was not checked because it could not.
+func enterService(cmd *cobra.Command) []doctor.Check {
+	const name = "process.surroundings"
+	skip := func(why string) []doctor.Check {
+		return []doctor.Check{doctor.Skip(name, why+": what only the service sees (its credentials, sandbox and limits) may differ")}
+	}
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		return nil // no systemd
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), answersWithin)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=LoadState,MainPID", serviceName).Output()
+	switch pid, loaded := serviceProcess(string(out)); {
+	case err != nil, !loaded:
+		return nil // the service is not installed, or somebody else's business
+	case os.Geteuid() != 0:
+		return skip("only root can look from inside the service")
+	case pid == 0:
+		return skip("the service is not running")
+	default:
+		p, err := readProcess(pid)
+		if err == nil {
+			argv, env := p.command(changedFlags(cmd))
+			err = syscall.Exec(argv[0], argv, env)
+		}
+		return skip("can't look from inside the service: " + err.Error())
+	}
+}
+
+// serviceProcess reads what systemctl show prints.
+func serviceProcess(properties string) (pid int, loaded bool) {
+	for line := range strings.Lines(properties) {
+		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
+		case "LoadState":
+			loaded = value == "loaded"
+		case "MainPID":
+			pid, _ = strconv.Atoi(value)
+		}
+	}
+	return pid, loaded
+}
+
+func readProcess(pid int) (p runningProcess, err error) {
+	p.pid = pid
+	for name, to := range map[string]*[]byte{"status": &p.status, "environ": &p.environ, "cmdline": &p.cmdline} {
+		if *to, err = os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), name)); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// changedFlags are the flags that were given, split into those of the configuration and
+// others.
+func changedFlags(cmd *cobra.Command) (settings, others []string) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		text := "--" + f.Name + "=" + f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			text = "--" + f.Name + "=" + strings.Join(list.GetSlice(), ",")
+		}
+		if slices.Contains([]string{"json", "here", "user", "inside"}, f.Name) {
+			others = append(others, text)
+		} else {
+			settings = append(settings, text)
+		}
+	})
+	return settings, others
+}
+
+// command is what runs the doctor in the place of the process. The tools are those that a
+// reload uses, too.
+func (p runningProcess) command(settings, others []string) (argv, env []string) {
+	id := func(name string) string {
+		for line := range bytes.Lines(p.status) {
+			if values, ok := bytes.CutPrefix(line, []byte(name+":")); ok {
+				return string(bytes.TrimSpace(values))
+			}
+		}
+		return ""
+	}
+	effective := func(name string) string {
+		if ids := strings.Fields(id(name)); len(ids) > 1 {
+			return ids[1]
+		}
+		return "65534" // nobody, who may not do more
+	}
+	groups := "--clear-groups"
+	if all := strings.Fields(id("Groups")); len(all) > 0 {
+		groups = "--groups=" + strings.Join(all, ",")
+	}
+	args := strings.Split(strings.TrimSuffix(string(p.cmdline), "\x00"), "\x00")
+	if run := slices.Index(args, "run"); len(settings) == 0 && run > 0 {
+		settings = slices.Concat(args[1:run], args[run+1:])
+	}
+	argv = slices.Concat(
+		[]string{"/usr/bin/nsenter", "--target", strconv.Itoa(p.pid), "--mount", "--net", "--wd", "--", "/usr/bin/setpriv", "--reuid=" + effective("Uid"), "--regid=" + effective("Gid"), groups},
+		[]string{ownExecutable(), "doctor", "--inside=" + strconv.Itoa(p.pid)}, others, settings)
+	for v := range strings.SplitSeq(strings.TrimSuffix(string(p.environ), "\x00"), "\x00") {
+		if name, _, _ := strings.Cut(v, "="); !slices.Contains([]string{"NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "JOURNAL_STREAM", "INVOCATION_ID"}, name) {
+			env = append(env, v)
+		}
+	}
+	return argv, env
+}
+
+// ownExecutable is the program that runs, by its path.
+func ownExecutable() string {
+	if path, err := os.Executable(); err == nil {
+		return path
+	}
+	return "/usr/bin/collectord"
+}
+
+// ranAs says whose rights the checks had.
+func ranAs(why string) doctor.Check {
+	if why == "" {
+		why = userName(os.Geteuid())
+		if os.Geteuid() == 0 {
+			return doctor.Warn("process.user", "checked as root, who may do everything: no user of the daemon was found", "name it with --user, or make it (packages do)")
+		}
+	}
+	return doctor.Fine("process.user", "checked as "+why)
+}

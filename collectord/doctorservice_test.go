@@ -1,0 +1,64 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestTheDoctorTakesThePlaceOfTheService checks what is run, of what the kernel shows of a
+// daemon.
+func TestTheDoctorTakesThePlaceOfTheService(t *testing.T) {
+	p := runningProcess{
+		pid:     77,
+		status:  []byte("Name:\tcollectord\nUid:\t998\t998\t998\t998\nGid:\t997\t997\t997\t997\nGroups:\t997 4 \n"),
+		environ: []byte("PATH=/usr/bin\x00COLLECTORD_NODE=a b\x00CREDENTIALS_DIRECTORY=/run/credentials/collectord.service\x00NOTIFY_SOCKET=/run/x\x00WATCHDOG_USEC=1\x00LISTEN_FDS=2\x00JOURNAL_STREAM=8:1\x00"),
+		cmdline: []byte("/usr/bin/collectord\x00--config\x00/etc/c.yaml\x00run\x00--log-level=debug\x00"),
+	}
+	for what, c := range map[string]struct {
+		settings, others []string
+		groups           string // of the status
+		wantGroups       string
+		want             string // flags
+	}{
+		"as it runs":             {nil, []string{"--json=true"}, "997 4", "--groups=997,4", "--json=true --config /etc/c.yaml --log-level=debug"},
+		"another configuration":  {[]string{"--config=/tmp/new.yaml"}, nil, "997 4", "--groups=997,4", "--config=/tmp/new.yaml"},
+		"a user without a group": {nil, nil, "", "--clear-groups", "--config /etc/c.yaml --log-level=debug"},
+	} {
+		p.status = []byte(strings.Replace(string(p.status), "Groups:\t997 4 \n", "Groups:\t"+c.groups+" \n", 1))
+		argv, env := p.command(c.settings, c.others)
+		own := ownExecutable()
+		want := "/usr/bin/nsenter --target 77 --mount --net --wd -- /usr/bin/setpriv --reuid=998 --regid=997 " + c.wantGroups + " " + own + " doctor --inside=77 " + c.want
+		if got := strings.Join(argv, " "); got != want {
+			t.Errorf("%s: %s\nwant %s", what, got, want)
+		}
+		if want := []string{"PATH=/usr/bin", "COLLECTORD_NODE=a b", "CREDENTIALS_DIRECTORY=/run/credentials/collectord.service"}; !slices.Equal(env, want) {
+			t.Errorf("%s: %q", what, env)
+		}
+		p.status = []byte("Name:\tcollectord\nUid:\t998\t998\t998\t998\nGid:\t997\t997\t997\t997\nGroups:\t997 4 \n")
+	}
+	if argv, _ := (runningProcess{pid: 1}).command(nil, nil); !slices.Contains(argv, "--reuid=65534") {
+		t.Errorf("of a process whose user is not known: %q", argv)
+	}
+	for properties, want := range map[string]int{"LoadState=loaded\nMainPID=12\n": 12, "MainPID=0\nLoadState=loaded\n": 0, "LoadState=not-found\nMainPID=0\n": -1, "": -1} {
+		pid, loaded := serviceProcess(properties)
+		if !loaded {
+			pid = -1
+		}
+		if pid != want {
+			t.Errorf("%q: %d, want %d", properties, pid, want)
+		}
+	}
+}
+
+// TestFlagsOfTheDoctorAreToldApart: those of the configuration replace the daemon's.
+func TestFlagsOfTheDoctorAreToldApart(t *testing.T) {
+	c, _, err := rootCommand(nil).Find([]string{"doctor"})
+	if err == nil {
+		err = c.ParseFlags([]string{"--json", "--node", "a b", "--udp-allow", "10.0.0.0/8,::1/128", "--config", "x.yaml"})
+	}
+	settings, others := changedFlags(c)
+	if err != nil || !slices.Equal(others, []string{"--json=true"}) || !slices.Equal(settings, []string{"--config=x.yaml", "--node=a b", "--udp-allow=10.0.0.0/8,::1/128"}) {
+		t.Errorf("%q, %q, %v", settings, others, err)
+	}
+}

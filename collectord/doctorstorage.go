@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"collectord/collectord/doctor"
+	"collectord/shipper/bucket"
+)
+
+// storageWithin is how long the storage is examined.
+const storageWithin = time.Minute
+
+// storage checks the destination, step by step.
+func (x *examiner) storage() []doctor.Check {
+	cfg := x.draft.Config
+	if isFolder(cfg) {
+		return x.folder()
+	}
+	store, err := openStoreToRead(cfg)
+	if err != nil {
+		return []doctor.Check{doctor.Fail("storage.destination", err.Error(), "correct shipper.destination")}
+	}
+	ctx, cancel := context.WithTimeout(x.ctx, storageWithin)
+	defer cancel()
+	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: min(storageWithin/4, cfg.Shipper.StallTimeout), Clock: func(ahead time.Duration) { x.ahead.Store(&ahead) }})
+	return stepChecks(bucket.Examine(ctx, store))
+}
+
+// stepChecks are the steps of the storage as checks.
+func stepChecks(steps []bucket.Step) (all []doctor.Check) {
+	for _, s := range steps {
+		level := map[bucket.Outcome]doctor.Level{bucket.Passed: doctor.OK, bucket.Doubtful: doctor.Warning, bucket.Failed: doctor.Error}[s.Outcome]
+		if s.Outcome == bucket.NotChecked {
+			all = append(all, doctor.Skip("storage."+s.Name, s.Found))
+			continue
+		}
+		all = append(all, doctor.Check{Name: "storage." + s.Name, Level: level, Found: s.Found, Advice: s.Advice})
+	}
+	return all
+}

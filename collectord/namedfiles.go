@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+
+	"collectord/config"
+	"collectord/shipper/bucket"
+)
+
+// namedFile is a file that a key of the configuration names.
+type namedFile struct {
+	key, path string
+	closed    fs.FileMode // to everybody else on the host
+}
+
+// Access to a file that nobody else on the host should have, as the bits of others.
+const (
+	isSecret fs.FileMode = 0o006
+	isPublic fs.FileMode = 0o002
+)
+
+// namedFiles are those of a configuration, and the file of the storage's keys wherever
+// that is found.
+func namedFiles(cfg *config.Config) (all []namedFile) {
+	add := func(key, path string, closed fs.FileMode) {
+		if path != "" {
+			all = append(all, namedFile{key, path, closed})
+		}
+	}
+	add("http.tokens_file", cfg.HTTP.TokensFile, isSecret)
+	add("http.tls.cert", cfg.HTTP.TLS.Cert, isPublic)
+	add("http.tls.key", cfg.HTTP.TLS.Key, isSecret)
+	add("http.tls.client_ca", cfg.HTTP.TLS.ClientCA, isPublic)
+	if !isFolder(cfg) {
+		keys, _ := bucket.KeysFile(cfg.Shipper.S3.CredentialsFile)
+		add("shipper.s3.credentials_file", keys, isSecret)
+		add("shipper.s3.ca_file", cfg.Shipper.S3.CAFile, isPublic)
+	}
+	return all
+}
+
+// checkFiles warns of files that strangers on this host can read or change. Whether they
+// can be read, and what is in them, is checked where they are used.
+func (d draft) checkFiles() {
+	for _, f := range namedFiles(d.Config) {
+		if why, advice := f.access(); why != "" && d.Sound(f.key) {
+			d.warn(f.warning(why, advice))
+		}
+	}
+}
+
+func (f namedFile) warning(why, advice string) string {
+	return fmt.Sprintf("%s %s %s: %s", f.key, f.path, why, advice)
+}
+
+// access says what strangers on this host can do with the file, and what to do about it;
+// empty: nothing.
+func (f namedFile) access() (why, advice string) {
+	info, err := os.Stat(f.path)
+	if err != nil || info.Mode().Perm()&f.closed == 0 {
+		return "", ""
+	}
+	what, mode := "read or changed", "640"
+	if f.closed == isPublic {
+		what, mode = "changed", "644"
+	}
+	return fmt.Sprintf("can be %s by everyone on this host (mode %04o)", what, info.Mode().Perm()), "chmod " + mode + " " + f.path
+}

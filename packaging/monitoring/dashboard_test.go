@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/grafana/grafana-foundation-sdk/go/cog/plugins"
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/grafana/grafana-foundation-sdk/go/prometheus"
+)
+
+func TestDashboardIsMadeFromThisCode(t *testing.T) {
+	made, err := dashboardJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.ReadFile("dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(made, kept) {
+		t.Error("dashboard.json is another one: run go run . >dashboard.json")
+	}
+}
+
+// TestDashboardIsWhatGrafanaReads reads it with the library's own strict reader, and checks
+// what that does not.
+func TestDashboardIsWhatGrafanaReads(t *testing.T) {
+	plugins.RegisterDefaultPlugins()
+	text, err := os.ReadFile("dashboard.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d dashboard.Dashboard
+	if err := new(dashboard.Dashboard).UnmarshalJSONStrict(text); err != nil && err.Error() != "" { // it returns an empty list of errors, too
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Validate(); err != nil {
+		t.Error(err)
+	}
+	var panels []dashboard.Panel
+	for _, p := range d.Panels {
+		if p.RowPanel != nil {
+			panels = append(panels, p.RowPanel.Panels...)
+		} else {
+			panels = append(panels, *p.Panel)
+		}
+	}
+	ids, taken := map[uint32]string{}, map[[2]uint32]string{}
+	for _, p := range panels {
+		if p.Title == nil || p.Description == nil || p.Id == nil || p.GridPos == nil {
+			t.Fatalf("a panel lacks a title, a description, an id or a place: %+v", p)
+		}
+		title := *p.Title
+		if !slices.Contains([]string{"stat", "table", "timeseries"}, p.Type) {
+			t.Errorf("%s is a %s", title, p.Type)
+		}
+		if other := ids[*p.Id]; other != "" {
+			t.Errorf("%s and %s have one id", title, other)
+		}
+		ids[*p.Id] = title
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other := taken[[2]uint32{x, y}]; other != "" || x >= gridWidth {
+					t.Fatalf("%s covers %s, or leaves the grid", title, other)
+				}
+				taken[[2]uint32{x, y}] = title
+			}
+		}
+		unit, err := json.Marshal(p.FieldConfig)
+		if err != nil || !strings.Contains(string(unit), `"unit"`) {
+			t.Errorf("%s has no unit", title)
+		}
+		if len(p.Targets) == 0 {
+			t.Errorf("%s has no query", title)
+		}
+		for _, q := range p.Targets {
+			expr := q.(*prometheus.Dataquery).Expr
+			if !strings.Contains(expr, `job=~"$job", instance=~"$instance"`) {
+				t.Errorf("%s shows other hosts than those that were chosen: %s", title, expr)
+			}
+			// One line for each of 500 hosts would be no picture.
+			aggregates := []string{"sum", "count", "max(", "min(", "topk(", "bottomk(", "max by (alertname", "histogram_quantile(", "clamp_max(min("}
+			if !slices.ContainsFunc(aggregates, func(a string) bool { return strings.Contains(expr, a) }) {
+				t.Errorf("%s shows every host: %s", title, expr)
+			}
+		}
+	}
+}

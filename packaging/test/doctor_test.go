@@ -1,0 +1,102 @@
+//go:build packages
+
+package test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// checkup is what collectord doctor --json prints, by the names of the checks.
+type checkup map[string]struct{ Check, Level, Found, Advice string }
+
+// doctor runs it as root in the machine. Its exit status is part of what is looked for.
+func (m *machine) doctor(args string) (all checkup, printed string) {
+	m.t.Helper()
+	printed, _ = m.try("sh", "-c", "collectord doctor --json "+args+" 2>/dev/null")
+	var r struct {
+		Checks []struct{ Check, Level, Found, Advice string }
+	}
+	if err := json.Unmarshal([]byte(printed), &r); err != nil {
+		m.t.Fatalf("%v: %s", err, printed)
+	}
+	all = checkup{}
+	for _, c := range r.Checks {
+		all[c.Check] = c
+	}
+	return all, printed
+}
+
+// TestDoctorLooksFromInsideTheService: it has its credentials, user, environment and sandbox.
+func TestDoctorLooksFromInsideTheService(t *testing.T) {
+	t.Parallel()
+	m := boot(t, tree(t))
+	m.write("/etc/collectord/keys", "[default]\naws_access_key_id = a\naws_secret_access_key = b\n")
+	if err := os.Chmod(filepath.Join(m.root, "/etc/collectord/keys"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.write("/etc/systemd/system/collectord.service.d/own.conf", `[Service]
+LoadCredential=s3-credentials:/etc/collectord/keys
+Environment=COLLECTORD_NODE=from-the-unit
+Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_ENDPOINT=http://127.0.0.1:1 COLLECTORD_SHIPPER_S3_REGION=x
+`)
+	m.install(earlier)
+	m.awaitState("active")
+	found, printed := m.doctor("")
+	for name, want := range map[string][2]string{
+		"process.surroundings":              {"ok", "those of the service (process "},
+		"process.user":                      {"ok", "checked as user collectord"},
+		"config.destination":                {"ok", "s3://usages/p"},
+		"ports.http.listen":                 {"ok", "the running daemon has it"},
+		"ports.udp.listen":                  {"ok", "the running daemon has it"},
+		"files.shipper.s3.credentials_file": {"ok", "/run/credentials/collectord.service/s3-credentials"},
+		"data_dir.directory":                {"ok", "/var/lib/collectord belongs to user collectord, mode 0750"},
+		"data_dir.fsync":                    {"ok", "median"},
+		"log.daemon":                        {"ok", "a daemon is running"},
+		"kernel.open_files":                 {"ok", ""},
+		"storage.connection":                {"error", "connection refused"},
+		"clock.build":                       {"ok", ""},
+	} {
+		if c := found[name]; c.Level != want[0] && name != "data_dir.fsync" && name != "kernel.open_files" || !strings.Contains(c.Found, want[1]) {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
+	if t.Failed() {
+		t.Log(printed)
+	}
+	if said := m.shell("collectord doctor --json >/dev/null 2>&1; echo $?"); said != "2" {
+		t.Errorf("exit status %s", said)
+	}
+	if said := m.shell("journalctl --unit collectord --output cat"); !strings.Contains(said, `"trouble":"storage_check"`) || !strings.Contains(said, `"step":"connection"`) {
+		t.Errorf("the journal: %s", said)
+	}
+	// A new configuration is checked with what the service sees.
+	m.write("/etc/collectord/new.yaml", "data_dir: /home/usages\nhttp: {listen: 'localhost:3000'}\n")
+	if found, printed := m.doctor("--config /etc/collectord/new.yaml"); found["config.data_dir"].Level != "error" {
+		t.Errorf("below ProtectHome=: %s", printed)
+	}
+
+	m.do("systemctl", "stop", "collectord")
+	found, printed = m.doctor("")
+	for name, want := range map[string][2]string{
+		"process.surroundings": {"unchecked", "the service is not running"},
+		"process.user":         {"ok", "checked as user collectord, to whom data_dir belongs"},
+		"ports.http.listen":    {"ok", "is free"},
+		"log.daemon":           {"ok", "no daemon is running"},
+		"kernel.service":       {"unchecked", "the daemon is not running"},
+	} {
+		if c := found[name]; c.Level != want[0] || !strings.Contains(c.Found, want[1]) {
+			t.Errorf("stopped: %s: %+v in %s", name, c, printed)
+		}
+	}
+	// As docs/doctor.md says.
+	said := m.shell(`systemd-run --pipe --wait --quiet --collect --property=User=collectord \
+		--property=LoadCredential=s3-credentials:/etc/collectord/keys --setenv=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p \
+		--setenv=COLLECTORD_SHIPPER_S3_ENDPOINT=http://127.0.0.1:1 --setenv=COLLECTORD_SHIPPER_S3_REGION=x /usr/bin/collectord doctor 2>&1 || true`)
+	if !strings.Contains(said, "s3-credentials can be read") || !strings.Contains(said, "checked as user collectord") {
+		t.Errorf("by systemd-run: %s", said)
+	}
+}

@@ -1,0 +1,234 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/minio/minio-go/v7"
+)
+
+// Step is one of the things that shipping takes of a storage, and what was found.
+type Step struct {
+	Name    string // one of Steps
+	Outcome Outcome
+	Found   string // or why it was not checked
+	Advice  string // what to do about it, or empty
+}
+
+// Outcome is how a step ended.
+type Outcome int
+
+// The outcomes.
+const (
+	NotChecked Outcome = iota
+	Passed
+	Doubtful // shipping works all the same
+	Failed
+)
+
+// The steps, in the order in which each rests on those before it.
+const (
+	stepName       = "name" // of the storage's host, or of the proxy before it
+	stepConnection = "connection"
+	stepTLS        = "tls"
+	stepAnswer     = "answer" // it is S3's
+	stepKeys       = "credentials"
+	stepBucket     = "bucket"
+	stepPut        = "put"
+	stepCondition  = "conditional_put"
+	stepChecksum   = "checksum"
+	stepEncryption = "encryption"
+	stepClass      = "storage_class"
+	stepRead       = "read"
+	stepMetadata   = "metadata"
+	stepList       = "list"
+)
+
+// Steps are the names of all steps in their order.
+func Steps() []string {
+	return []string{
+		stepName, stepConnection, stepTLS, stepAnswer, stepKeys, stepBucket, stepPut, stepCondition,
+		stepChecksum, stepEncryption, stepClass, stepRead, stepMetadata, stepList,
+	}
+}
+
+// Examine goes through the steps of shipping to a bucket, and stops at the first that
+// fails. It puts what Probe puts, and nothing else. A folder has no steps.
+func Examine(ctx context.Context, store Store) []Step {
+	s, ok := store.(*s3Store)
+	if !ok {
+		return nil
+	}
+	x := examination{store: s}
+	if x.way(ctx) && x.probe(ctx) && x.read(ctx) {
+		x.list(ctx)
+	}
+	return x.rest()
+}
+
+// examination is one that is under way.
+type examination struct {
+	store *s3Store
+	steps []Step // the first of Steps
+}
+
+func (x *examination) add(name string, outcome Outcome, found, advice string) bool {
+	x.steps = append(x.steps, Step{name, outcome, found, advice})
+	return outcome != Failed
+}
+
+// rest adds the steps that were not reached.
+func (x *examination) rest() []Step {
+	last := x.steps[len(x.steps)-1].Name
+	for _, name := range Steps()[len(x.steps):] {
+		x.add(name, NotChecked, last+" comes first", "")
+	}
+	return x.steps
+}
+
+// probe adds the steps that the probe takes.
+func (x *examination) probe(ctx context.Context) bool {
+	s, t := x.store, callOptionsOf(ctx)
+	can, err := s.probe(WithCallOptions(ctx, t))
+	if failure := (*Error)(nil); err != nil && errors.As(s.fail("put", probeKey, t, err), &failure) { // it always is one
+		return x.failed(stepOf(failure), failure)
+	}
+	x.passedBefore(stepCondition)
+	condition := "a put replaces nothing (If-None-Match)"
+	if !can.conditional {
+		condition = "the storage has none, and is asked for the key before each put"
+	}
+	x.add(stepCondition, Passed, condition, "")
+	if can.checksumName() == checksumOff.String() {
+		x.add(stepChecksum, Doubtful, "the storage verifies none: only what it says of an object later shows what became of it", "leave shipper.s3.checksum: auto, and use a storage that verifies checksums")
+	} else {
+		x.add(stepChecksum, Passed, "the storage refuses a wrong "+can.checksumName(), "")
+	}
+	switch {
+	case can.encryption != "":
+		x.add(stepEncryption, Passed, "the storage confirms "+can.encryption, "")
+	case s.sse == nil:
+		x.add(stepEncryption, Passed, "not asked for (shipper.s3.sse is empty)", "")
+	default:
+		x.add(stepEncryption, Doubtful, "the storage does not confirm it, and is used all the same (shipper.s3.sse_unconfirmed: accept)", "see that the storage encrypts")
+	}
+	switch {
+	case can.classTrouble != "":
+		x.add(stepClass, Doubtful, can.classTrouble, "")
+	case s.storageClass == "":
+		x.add(stepClass, Passed, "the bucket's default", "")
+	default:
+		x.add(stepClass, Passed, s.storageClass, "")
+	}
+	return true
+}
+
+// passed says what it means that a step of the probe did not fail.
+func (x *examination) passed(name string) string {
+	switch name {
+	case stepAnswer:
+		return "S3 answers at " + x.store.client.EndpointURL().String()
+	case stepKeys:
+		return "those from " + x.store.keysFrom + " are accepted"
+	case stepBucket:
+		return x.store.bucket + " is there"
+	case stepPut:
+		return "a put of " + x.store.prefix + probeKey + " is accepted"
+	}
+	return "the storage answers"
+}
+
+// passedBefore adds the steps between the last one and a later one.
+func (x *examination) passedBefore(name string) {
+	for _, one := range Steps()[len(x.steps):] {
+		if one == name {
+			return
+		}
+		x.add(one, Passed, x.passed(one), "")
+	}
+}
+
+// failed adds a step that failed. It may have passed a moment ago.
+func (x *examination) failed(name string, e *Error) bool {
+	if i := slices.Index(Steps(), name); i < len(x.steps) {
+		x.steps = x.steps[:i]
+	}
+	x.passedBefore(name)
+	return x.add(name, Failed, e.Err.Error(), e.Hint)
+}
+
+// stepOf is the step that a failed probe did not get past.
+func stepOf(e *Error) string {
+	var setting *settingError
+	errors.As(e.Err, &setting)
+	switch resp := minio.ToErrorResponse(e.Err); {
+	case e.Kind == "dns":
+		return stepName
+	case e.Kind == "tls":
+		return stepTLS
+	case e.Kind == "network", e.Kind == "proxy":
+		return stepConnection
+	case e.Kind == NotAStore, e.Kind == Timeout, e.Kind == "header":
+		return stepAnswer
+	case e.Kind == Unverified:
+		return stepChecksum
+	case e.Kind == NotEncrypted, setting != nil && setting.setting == settingSSE, aboutEncryption(resp):
+		return stepEncryption
+	case setting != nil, resp.Code == "InvalidStorageClass":
+		return stepClass
+	case e.Kind == "credentials", knownKeys(resp.Code), resp.StatusCode == http.StatusUnauthorized, isAccountTrouble(resp.Code):
+		return stepKeys
+	case resp.Code == minio.NoSuchBucket, resp.Code == "InvalidBucketName", isElsewhere(resp.Code), e.Hint == noRegionHint:
+		return stepBucket
+	case e.Kind == Unproven && e.Permanent: // it may not be looked at
+		return stepRead
+	}
+	return stepPut
+}
+
+// read adds what becomes of the probe's object when it is read back.
+func (x *examination) read(ctx context.Context) bool {
+	s, t := x.store, callOptionsOf(ctx)
+	info, err := s.client.StatObject(ctx, s.bucket, s.prefix+probeKey, minio.StatObjectOptions{})
+	if err == nil {
+		err = s.readBack(ctx, ProbeObject())
+	}
+	if err != nil {
+		failure := &Error{Err: errors.New("the storage does not have what was put"), Hint: "the storage, or what answers in its place, keeps nothing, or something deletes what is there"}
+		if errors.As(s.fail("open", probeKey, t, err), &failure); failure.Forbidden || minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
+			x.add(stepRead, Doubtful, "the key may not read: a segment whose key is taken waits, and what the storage has confirmed is not looked at again", "grant s3:GetObject on this bucket and prefix; docs/storages.md, Permissions")
+			return x.add(stepMetadata, NotChecked, stepRead+" comes first", "")
+		}
+		return x.failed(stepRead, failure)
+	}
+	x.add(stepRead, Passed, "what was put was read back", "")
+	if info.UserMetadata[formatHeader] == "" {
+		return x.add(stepMetadata, Doubtful, "the storage forgets user metadata: an audit knows of each object only what its name says", "see whether a gateway or proxy removes x-amz-meta-*")
+	}
+	return x.add(stepMetadata, Passed, "user metadata is kept", "")
+}
+
+// list adds whether the bucket can be listed.
+func (x *examination) list(ctx context.Context) {
+	found := 0
+	for _, err := range x.store.List(ctx, ownDir+"/") {
+		var failure *Error
+		switch {
+		case errors.As(err, &failure) && failure.Forbidden:
+			x.add(stepList, Doubtful, "the key may not list: collectord cat, audit and fleet can't read with it", failure.Hint)
+			return
+		case err != nil:
+			x.add(stepList, Doubtful, err.Error(), "")
+			return
+		}
+		found++
+		break
+	}
+	if found == 0 {
+		x.add(stepList, Doubtful, "the listing lacks what was put", "collectord cat, audit and fleet miss objects: update the storage, or see whether a proxy caches")
+		return
+	}
+	x.add(stepList, Passed, "it lists what was put", "")
+}

@@ -1,0 +1,202 @@
+package bucket
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	connectWithin = 5 * time.Second
+	// certificateSoon is how long before its end the storage's certificate is warned of.
+	certificateSoon = 30 * 24 * time.Hour
+	maxAddresses    = 16 // that are tried
+)
+
+// way adds the steps before the first request: name, connection and TLS.
+func (x *examination) way(ctx context.Context) bool {
+	s := x.store
+	base, ok := s.transport.base.(*http.Transport)
+	if !ok {
+		return x.add(stepName, NotChecked, "the connection is made by other means", "")
+	}
+	endpoint := s.client.EndpointURL()
+	target, what := endpoint, "shipper.s3.endpoint"
+	if proxy, err := base.Proxy(&http.Request{URL: endpoint}); err == nil && proxy != nil {
+		target, what = proxy, "the proxy "+s.proxyName()
+	}
+	addrs, port, ok := x.resolve(ctx, target, what)
+	if !ok {
+		return false
+	}
+	conn, ok := x.connect(ctx, base, addrs, port, what)
+	if !ok {
+		return false
+	}
+	defer conn.Close()
+	switch {
+	case target != endpoint:
+		return x.add(stepTLS, NotChecked, "the storage is reached by "+what, "")
+	case endpoint.Scheme != "https":
+		return x.add(stepTLS, NotChecked, "shipper.s3.endpoint is http://", "")
+	}
+	return x.handshake(ctx, base, conn, endpoint.Hostname())
+}
+
+// resolve adds what the name of a host stands for.
+func (x *examination) resolve(ctx context.Context, target *url.URL, what string) (addrs []netip.Addr, port string, ok bool) {
+	host := target.Hostname()
+	if port = target.Port(); port == "" {
+		port = map[string]string{"http": "80"}[target.Scheme]
+		if port == "" {
+			port = "443"
+		}
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, port, x.add(stepName, Passed, host+" is an address", "")
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*connectWithin)
+	defer cancel()
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, "", x.add(stepName, Failed, err.Error(), "is the name in "+what+" right, and does this host reach its name servers (/etc/resolv.conf)?")
+	}
+	addrs = addrs[:min(len(addrs), maxAddresses)]
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	return addrs, port, x.add(stepName, Passed, host+" is "+list(addrs), "")
+}
+
+func list[T fmt.Stringer](all []T) string {
+	texts := make([]string, len(all))
+	for i, one := range all {
+		texts[i] = one.String()
+	}
+	return strings.Join(texts, ", ")
+}
+
+// connect adds which addresses can be connected to, and returns a connection to the first.
+func (x *examination) connect(ctx context.Context, base *http.Transport, addrs []netip.Addr, port, what string) (first net.Conn, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, connectWithin)
+	defer cancel()
+	conns, errs := make([]net.Conn, len(addrs)), make([]error, len(addrs))
+	var dials sync.WaitGroup
+	for i, a := range addrs {
+		dials.Go(func() { conns[i], errs[i] = base.DialContext(ctx, "tcp", net.JoinHostPort(a.String(), port)) })
+	}
+	dials.Wait()
+	var reached []netip.Addr
+	var failed []error
+	for i, c := range conns {
+		switch {
+		case errs[i] == nil && first == nil:
+			first = c
+			reached = append(reached, addrs[i])
+		case errs[i] == nil:
+			_ = c.Close()
+			reached = append(reached, addrs[i])
+		case addrs[i].Is6() && isUnreachable(errs[i]): // a host without IPv6
+		default:
+			failed = append(failed, errs[i])
+		}
+	}
+	switch {
+	case first == nil && len(failed) == 0:
+		failed = errs
+		fallthrough
+	case first == nil:
+		advice := "see routes and firewalls between this host and " + what
+		if errors.Is(failed[0], syscall.ECONNREFUSED) {
+			advice = "start the storage, or correct " + what + ": nothing listens there"
+		}
+		return nil, x.add(stepConnection, Failed, oneLine(errors.Join(failed...)), advice)
+	case len(failed) > 0:
+		return first, x.add(stepConnection, Doubtful, "connected to "+list(reached)+", not to others: "+oneLine(errors.Join(failed...)), "mend that address, or remove it from the name: some attempts wait for it")
+	}
+	return first, x.add(stepConnection, Passed, "connected to "+list(reached), "")
+}
+
+func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+func isUnreachable(err error) bool {
+	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
+}
+
+// handshake adds what becomes of TLS, and of the storage's certificate.
+func (x *examination) handshake(ctx context.Context, base *http.Transport, conn net.Conn, host string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*connectWithin)
+	defer cancel()
+	options := base.TLSClientConfig.Clone()
+	options.ServerName = host
+	secure := tls.Client(conn, options)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		return x.add(stepTLS, Failed, err.Error(), tlsAdvice(err))
+	}
+	state := secure.ConnectionState()
+	own, until := state.PeerCertificates[0], firstExpiry(state.VerifiedChains)
+	found := fmt.Sprintf("%s; the certificate of %s is trusted until %s", tls.VersionName(state.Version), strings.Join(names(own), ", "), until.UTC().Format(time.DateOnly))
+	if time.Until(until) < certificateSoon {
+		return x.add(stepTLS, Doubtful, found, "renew the storage's certificate: nothing is shipped once it has expired")
+	}
+	return x.add(stepTLS, Passed, found, "")
+}
+
+// firstExpiry is when the chain that is good for longest ends.
+func firstExpiry(chains [][]*x509.Certificate) (until time.Time) {
+	for _, chain := range chains {
+		end := chain[0].NotAfter
+		for _, c := range chain {
+			if c.NotAfter.Before(end) {
+				end = c.NotAfter
+			}
+		}
+		if end.After(until) {
+			until = end
+		}
+	}
+	return until
+}
+
+// names of whom a certificate is for: the first few.
+func names(c *x509.Certificate) []string {
+	all := c.DNSNames
+	for _, ip := range c.IPAddresses {
+		all = append(all, ip.String())
+	}
+	if len(all) == 0 {
+		all = []string{c.Subject.CommonName}
+	}
+	return all[:min(len(all), 4)]
+}
+
+// tlsAdvice is what to do about a handshake that fails.
+func tlsAdvice(err error) string {
+	var (
+		unknown x509.UnknownAuthorityError
+		name    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		record  tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(err, &name):
+		return "write one of the certificate's names in shipper.s3.endpoint: " + strings.Join(names(name.Certificate), ", ")
+	case errors.As(err, &unknown):
+		return "name the file of the authority that signed it in shipper.s3.ca_file"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "renew the storage's certificate, or correct the clock of this host, which says " + time.Now().UTC().Format(time.DateTime)
+	case errors.As(err, &record):
+		return "the storage does not speak TLS: write http:// in shipper.s3.endpoint"
+	}
+	return "see what answers at shipper.s3.endpoint"
+}
