@@ -11,7 +11,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test image clean
+.PHONY: help build run test torture mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test release image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,7 @@ test: tools ## run all tests; the first time this builds a MinIO and a versitygw
 	go test -timeout 30m -count 1 ./... # go would spend a minute on what to keep of the log's tests, which open a million files
 	cd packaging/parsers && go vet . && go test .
 	cd packaging/monitoring && go vet . && go test .
+	cd packaging/sbom && go vet . && go test .
 	go test -timeout 30m -count 1 ./wal -run 'ItStartsWhatever|FailsDuringTheStart' -every-start -start-step 1
 	$(SIMULATE) -simulate-states 100000
 	go test -timeout 60m -race ./wal/... ./shipper/... ./collectord/usage ./collectord/auth/... ./collectord/http1 ./collectord/httpserver ./collectord/udpserver ./collectord/admin ./collectord/send
@@ -69,16 +70,16 @@ torture: tools ## kill it, cut its power, fill and break its disk, many times (r
 	go test -timeout 2h -count 1 -v ./shipper -run 'DoesEverythingWrong|ALiarLoses' -segments $(SEGMENTS) | grep -v 'level='
 	go test -count 1 ./wal -run Model -steps $(STEPS) -v | grep -v 'level='
 	$(SIMULATE) -simulate-states $(STATES) -simulate-seed 1000000 -simulate-recorded $(RECORDED)
-	go test ./wal -run xxx -fuzz FuzzDamagedSegment -fuzztime $(FUZZ)
-	go test ./wal/segment -run xxx -fuzz FuzzFrames -fuzztime $(FUZZ)
-	go test ./shipper/bucket -run xxx -fuzz FuzzKey -fuzztime $(FUZZ)
-	for f in FuzzUsage FuzzSplit FuzzDatagram; do go test ./collectord/usage -run xxx -fuzz $$f'$$' -fuzztime $(FUZZ) || exit 1; done
-	go test ./collectord/http1 -run xxx -fuzz FuzzRequests -fuzztime $(FUZZ)
-	cd packaging/parsers && go test . -run xxx -fuzz FuzzRequests -fuzztime $(FUZZ)
-	go test ./collectord/httpserver -run xxx -fuzz FuzzBody -fuzztime $(FUZZ)
-	go test ./collectord/origin -run xxx -fuzz FuzzRule -fuzztime $(FUZZ)
-	go test ./collectord/send -run xxx -fuzz FuzzAnswer -fuzztime $(FUZZ)
-	go test ./collectord -run xxx -fuzz FuzzShipped -fuzztime $(FUZZ)
+	packaging/tools/fuzz ./wal FuzzDamagedSegment $(FUZZ)
+	packaging/tools/fuzz ./wal/segment FuzzFrames $(FUZZ)
+	packaging/tools/fuzz ./shipper/bucket FuzzKey $(FUZZ)
+	for f in FuzzUsage FuzzSplit FuzzDatagram; do packaging/tools/fuzz ./collectord/usage $$f $(FUZZ) || exit 1; done
+	packaging/tools/fuzz ./collectord/http1 FuzzRequests $(FUZZ)
+	cd packaging/parsers && ../tools/fuzz . FuzzRequests $(FUZZ)
+	packaging/tools/fuzz ./collectord/httpserver FuzzBody $(FUZZ)
+	packaging/tools/fuzz ./collectord/origin FuzzRule $(FUZZ)
+	packaging/tools/fuzz ./collectord/send FuzzAnswer $(FUZZ)
+	packaging/tools/fuzz ./collectord FuzzShipped $(FUZZ)
 
 mutate: ## take out each sync, step and check of the log, one at a time, and see that the simulation notices (an hour)
 	go run ./packaging/mutate
@@ -133,9 +134,14 @@ bench: build ## measure beside what the machine can do, and print a table
 profile: build ## record where time goes under load, for the compiler to optimize
 	go run ./packaging/bench -profile collectord/default.pgo
 
-package: ## build deb and rpm, for amd64 and arm64, into bin/packages
+package: ## build deb and rpm, for amd64 and arm64, and the binaries in them, into bin/packages
 	@packaging/tools/build $(TOOLS) nfpm
 	NFPM=$(TOOLS)/nfpm packaging/package bin/packages
+
+release: ## build what is published of VERSION, a tag, into bin/release/VERSION: packages, binaries, bills of materials, changes, checksums
+	@go run ./packaging/release check $(VERSION)
+	@packaging/tools/build $(TOOLS) nfpm
+	NFPM=$(TOOLS)/nfpm go run ./packaging/release build $(VERSION) bin/release
 
 IMAGE := collectord
 

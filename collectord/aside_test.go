@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"collectord/collectord/testrun"
 	"collectord/wal"
 )
 
@@ -19,6 +20,7 @@ import (
 // what should be in several places. 2 and 3 can't be read.
 func strangeData(t *testing.T, dir string) {
 	t.Helper()
+	testrun.ClearOfTheHour()
 	made := filepath.Join(t.TempDir(), "data")
 	log, err := wal.Open(made, wal.Options{Node: "edge-1", SegmentSize: 4 << 10})
 	if err != nil {

@@ -128,7 +128,7 @@ func TestABacklogIsDrainedInLittleMemory(t *testing.T) {
 	highest := number(t, status, `VmHWM:\s+(\d+) kB`) / 1024
 	kills := groupKills(t, group)
 	d.stop()
-	config, port, admin = configure(t, dir, strings.Replace(common, "grace: 0s", "grace: 20s", 1)+up+"\n")
+	config, port, admin = configure(t, dir, strings.Replace(common, "grace: 0s", "grace: 2m", 1)+up+"\n")
 	start(t, config, port, admin).stop() // ships the last segment
 	records, objects, first := countStored(t, config)
 	if kills > 0 || records != posted+more || first != 1 {

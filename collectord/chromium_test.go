@@ -67,8 +67,8 @@ func browse(t *testing.T, site *pages, rules, page string) string {
 	select {
 	case report := <-site.reports:
 		return report
-	case <-time.After(60 * time.Second):
-		t.Fatalf("no report of %s after a minute", page)
+	case <-time.After(testLimit):
+		t.Fatalf("no report of %s after %v", page, testLimit)
 		return ""
 	}
 }

@@ -120,14 +120,25 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 // as YAML.
 func configure(t *testing.T, dir, more string) (path string, port, admin int) {
 	t.Helper()
+	testrun.ClearOfTheHour()
 	ports := freePorts(t, 2)
 	path = filepath.Join(dir, "collectord.yaml")
+	more = unhurried(more)
 	text := fmt.Sprintf("node: edge-1\ndata_dir: %s/data\nhttp: {listen: '127.0.0.1:%d'}\nudp: {listen: '127.0.0.1:%d'}\nadmin: {listen: '127.0.0.1:%d'}\nlog: {format: text}\n%s",
 		dir, ports[0], ports[0], ports[1], more)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path, ports[0], ports[1]
+}
+
+// unhurried has a daemon end in its own time where the settings don't say in which: on a
+// busy machine the default is over before all is shipped.
+func unhurried(settings string) string {
+	if strings.Contains(settings, "shutdown:") {
+		return settings
+	}
+	return "shutdown: {requests: 1m, datagrams: 1m, seal: 1m, grace: 1m}\n" + settings
 }
 
 // start runs the daemon and waits until it says that it is running.

@@ -61,19 +61,21 @@ func startMinIOToKill(t *testing.T, dir string) (settings string, process *os.Pr
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	until(t, "MinIO is ready", func() bool {
-		resp, err := http.Get("http://" + addr + "/minio/health/ready")
-		if err != nil {
-			return false
-		}
-		resp.Body.Close()
-		return resp.StatusCode == http.StatusOK
-	})
 	credentials := filepath.Join(dir, "credentials")
 	text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", testUser, testSecret)
 	if err := os.WriteFile(credentials, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// It says that it is ready a moment before it serves every call, and a daemon that was
+	// refused waits for long.
+	store, err := bucket.Open(bucket.Destination{URL: "s3://usages/ready", S3: bucket.S3Options{Endpoint: "http://" + addr, Region: "us-east-1", CredentialsFile: credentials}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "MinIO stores an object", func() bool {
+		err := store.Put(t.Context(), bucket.NewObject("x", nil))
+		return err == nil || errors.Is(err, bucket.ErrExists)
+	})
 	settings = fmt.Sprintf("destination: s3://usages/prod\n  keep: 200ms\n  s3: {endpoint: 'http://%s', credentials_file: %s, region: us-east-1}", addr, credentials)
 	return settings, cmd.Process
 }

@@ -75,7 +75,7 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		ward := map[bucket.Store]string{one: "edge-1", other: "edge-2"}[store]
 		f.Touch("wards/"+ward+"/"+bucket.Key{Node: node, LogID: log << 32}.HeartbeatKey(), time.Now().Add(-age))
 	}
-	beat(t, one, "edge-1", 1, 90*time.Second, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 30, SecondsUntilFull: &full, DayUsages: 1000, DaySeconds: 24 * 3600, ClientsKnown: 1})
+	beat(t, one, "edge-1", 1, 61*time.Second, bucket.Heartbeat{LastSeq: 20, ConfirmedBelow: 11, Pending: 10, OldestUnshipped: 60, SecondsUntilFull: &full, DayUsages: 1000, DaySeconds: 24 * 3600, ClientsKnown: 1})
 	beat(t, one, "old", 9, 40*24*time.Hour, bucket.Heartbeat{})
 	beat(t, one, "gone", 8, 50*24*time.Hour, bucket.Heartbeat{Retired: true})
 	name := func(n int) string { return fmt.Sprintf("s3://bucket/wards/edge-%d/ at %s", n, f.URL) }
@@ -96,9 +96,9 @@ func TestFleetShowsEachHostAndWhatIsWrongFirst(t *testing.T) {
 		"",
 		name(1)+": 3 nodes, 3 heartbeats")
 
-	since := time.Now().Add(-2*time.Hour - 91*time.Second)
+	since := time.Now().Add(-2*time.Hour - 61*time.Second)
 	beat(t, other, "edge-2", 2, 5*time.Hour, bucket.Heartbeat{})
-	beat(t, other, "edge-3", 3, 90*time.Second, bucket.Heartbeat{Trouble: []bucket.Trouble{{Name: "shipping", Since: &since, Message: "AccessDenied"}, {Name: "log", Message: "full"}}, LastSeq: 5, Pending: 5, OldestUnshipped: 25 * 3600})
+	beat(t, other, "edge-3", 3, 61*time.Second, bucket.Heartbeat{Trouble: []bucket.Trouble{{Name: "shipping", Since: &since, Message: "AccessDenied"}, {Name: "log", Message: "full"}}, LastSeq: 5, Pending: 5, OldestUnshipped: 25 * 3600})
 	f.Put("wards/edge-2/_collectord/nodes/edge-4-0000000400000000.json", []byte("{"))
 	object := func(node string, log, first, last uint64) {
 		f.Put("wards/"+min(node, "edge-2")+"/"+bucket.Key{Node: node, LogID: log << 32, Run: 1, FirstSeq: first, LastSeq: last, Hour: 490_000}.String(), []byte("x"))
@@ -173,7 +173,7 @@ func TestAFailingDestinationIsAnErrorAndHidesNoOther(t *testing.T) {
 	beats := func(ward, node string, log uint64, age time.Duration, h bucket.Heartbeat) {
 		t.Helper()
 		beat(t, openURL(t, "s3://bucket/wards/"+ward, o), node, log, age, h)
-		f.Touch("wards/"+ward+"/"+bucket.Key{Node: node, LogID: log << 32}.HeartbeatKey(), time.Now().Add(-90*time.Second))
+		f.Touch("wards/"+ward+"/"+bucket.Key{Node: node, LogID: log << 32}.HeartbeatKey(), time.Now().Add(-61*time.Second))
 	}
 	beats("edge-1", "edge-1", 1, time.Second, bucket.Heartbeat{Vanished: 2})
 	beats("edge-2", "edge-2", 1, time.Second, bucket.Heartbeat{})

@@ -39,6 +39,7 @@ func TestNothingThatWasSentIsLogged(t *testing.T) {
 	if err := os.WriteFile(dir+"/credentials", fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s-secret\n", testUser, marker), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	edit(t, config, "grace: 1m", "grace: 0s")
 	d = start(t, config, port, admin)
 	sendMixed(t, d)
 	d.untilLogged("can't ship")
@@ -121,7 +122,7 @@ func sendMixed(t *testing.T, d *daemon) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(testLimit))
 		if _, err := io.WriteString(c, text); err != nil {
 			t.Fatal(err)
 		}

@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"collectord/collectord/testrun"
 )
 
 // TestMakeRunPrintsItsHintsOnceTheDaemonListens runs the recipe on programs that stand for
@@ -20,7 +22,7 @@ func TestMakeRunPrintsItsHintsOnceTheDaemonListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(program string) string {
-		if err := os.WriteFile(dir+"/bin/collectord", []byte("#!/bin/sh\n"+program), 0o755); err != nil {
+		if err := testrun.WriteProgram(dir+"/bin/collectord", []byte("#!/bin/sh\n"+program)); err != nil {
 			t.Fatal(err)
 		}
 		cmd := exec.Command("make", "--old-file=build", "run")

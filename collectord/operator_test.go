@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // situation is what an operator does, and what the program must answer: the exit
@@ -60,7 +59,7 @@ func (s situation) run(t *testing.T) {
 		s.setUp(t, dir)
 	}
 	cmd := command(t, strings.Fields(fill(s.args))...)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 	defer cancel()
 	cmd = exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
 	cmd.Dir = dir

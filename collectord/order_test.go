@@ -13,7 +13,7 @@ import (
 // TestObjectsOfBatchesAndDatagramsAreHealthy ships what HTTP batches and
 // datagrams brought at the same time, and has every object read back.
 func TestObjectsOfBatchesAndDatagramsAreHealthy(t *testing.T) {
-	config, port, admin := configure(t, t.TempDir(), "wal: {segment_size: 4MiB, min_free: 0}\nshutdown: {drain: 1ms, grace: 20s}\n")
+	config, port, admin := configure(t, t.TempDir(), "wal: {segment_size: 4MiB, min_free: 0}\nshutdown: {drain: 1ms, grace: 2m}\n")
 	d := start(t, config, port, admin)
 	const clients, batches, each = 6, 8, 1500
 	var body bytes.Buffer

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -150,7 +151,7 @@ func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
 	ca.issue("collector", dir+"/cert", dir+"/key", time.Now().Add(1000*time.Hour))
 	config, port, admin := configure(t, dir, "")
 	edit(t, config, "http: {", fmt.Sprintf("http: {header_timeout: 1s, idle_timeout: 1s, tls: {cert: %s/cert, key: %[1]s/key, client_ca: %s}, ", dir, ca.path))
-	d := start(t, config, port, admin)
+	d, began := start(t, config, port, admin), time.Now()
 	url := fmt.Sprintf("https://127.0.0.1:%d/api/usages", port)
 	crowdOf := ca.client("crowd").Transport.(*http.Transport).TLSClientConfig.Clone()
 	crowdOf.ServerName = "127.0.0.1"
@@ -168,8 +169,9 @@ func TestAThousandUnfinishedHandshakesStopNobodyAndCostLittle(t *testing.T) {
 	if n := m[`collectord_tls_handshake_failures_total{reason="timeout"}`]; n < crowd {
 		t.Errorf("%v handshakes are counted as timed out", n)
 	}
-	if n := strings.Count(d.log(), "TLS handshakes fail"); n > 4 {
-		t.Errorf("%d lines on handshakes", n)
+	// One line a kind, and a sum every 30 s.
+	if n, most := strings.Count(d.log(), "TLS handshakes fail"), 4+int(time.Since(began)/(30*time.Second)); n > most {
+		t.Errorf("%d lines on handshakes, at most %d are fine", n, most)
 	}
 	if peak := d.memory().peak; peak > 128<<20 {
 		t.Errorf("the daemon took %d MiB at most", peak>>20)
@@ -293,16 +295,21 @@ func TestConnectionsBeyondTheLimitAreAnswered(t *testing.T) {
 	d := start(t, config, port, admin)
 	idle := slowness{name: "idle", first: "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"}
 	slow := idle.begin(t, d, 2*crowd) // the first of them make room once they have been idle for a second
+	// While the crowd is being turned away, not everyone is listened to first.
+	for i, c := range slow.conns {
+		_ = c.SetReadDeadline(time.Now().Add(testLimit))
+		if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("client %d is neither answered nor cut off", i)
+		}
+	}
 	until(t, "all places are taken", func() bool { return d.connections() >= crowd })
-	crowded := time.Now()
-	const most = 20 // are cut off without an answer later, by a daemon that got no processor for a while
+	const most = 20 // are cut off without an answer, by a daemon that got no processor for a while
 	var refused, stored, cut int
 	until(t, "idle connections make room", func() bool {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: testLimit}
 		resp, err := client.Post(d.url(), "application/json", strings.NewReader(`{"a":1}`))
 		if err != nil {
-			// While the crowd is being turned away, not everyone is listened to first.
-			if cut++; time.Since(crowded) < 3*time.Second || cut <= most {
+			if cut++; cut <= most {
 				return false
 			}
 			t.Fatal(err) // cut off without an answer

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"collectord/collectord/testrun"
 )
 
 func TestShipIsForTheOwnerOfTheData(t *testing.T) {
@@ -41,7 +43,7 @@ func TestShipIsForTheOwnerOfTheData(t *testing.T) {
 	}
 	copied := filepath.Join(dir, "collectord")
 	content, err := os.ReadFile(binaryPath)
-	if err = errors.Join(err, os.WriteFile(copied, content, 0o755)); err != nil {
+	if err = errors.Join(err, testrun.WriteProgram(copied, content)); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(copied, "ship", "--config", config)

@@ -38,7 +38,7 @@ func TestChromiumPicturesTheStatusPage(t *testing.T) {
 	goWithout(t, notInstalled("chromium"))
 	dir := t.TempDir()
 	settings, storage := startMinIOToKill(t, dir)
-	config, port, admin := configure(t, dir, "wal: {max_bytes: 64MiB, segment_size: 2MiB, seal_after: 50s, seal_small_after: 50s}\nshipper:\n  stall_timeout: 10s\n  "+
+	config, port, admin := configure(t, dir, "wal: {max_bytes: 128MiB, segment_size: 2MiB, seal_after: 50s, seal_small_after: 50s}\nshipper:\n  stall_timeout: 10s\n  "+
 		strings.Replace(settings, "keep: 200ms", "keep: 5m", 1))
 	d := start(t, config, port, admin)
 	began := time.Now()

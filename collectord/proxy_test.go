@@ -159,13 +159,13 @@ func TestNginxKeepsConnectionsWithoutRandomErrors(t *testing.T) {
 	goWithout(t, notInstalled("nginx"))
 	config, port, admin := configure(t, t.TempDir(), "")
 	d := start(t, config, port, admin)
-	d.rewrite(config, "http: {", "http: {idle_timeout: 1500ms, ")
-	d.untilLogged("http.idle_timeout: 75s -> 1500ms")
+	d.rewrite(config, "http: {", "http: {idle_timeout: 3s, ") // nginx may run late by two seconds
+	d.untilLogged("http.idle_timeout: 75s -> 3s")
 	p := startNginx(t, "1s", d)
 	stored := p.load(16, 0, after(3*time.Second))
 	// And with pauses about as long as nginx and as collectord keep connections.
 	stored += p.load(32, time.Second, after(4*time.Second))
-	stored += p.load(32, 1500*time.Millisecond, after(5*time.Second))
+	stored += p.load(32, 3*time.Second, after(8*time.Second))
 	repeated := 0
 	for _, line := range p.lines() {
 		if line != "201|201" && line != "200|200" {

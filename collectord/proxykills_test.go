@@ -28,7 +28,7 @@ func hidesKills(t *testing.T, startFront startProxy) {
 	var collectors []*daemon
 	var configs []string
 	for i := range 3 {
-		config, port, admin := configure(t, t.TempDir(), "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshutdown: {grace: 20s}\nshipper:\n  "+bucket+"\n")
+		config, port, admin := configure(t, t.TempDir(), "wal: {segment_size: 1MiB, seal_after: 200ms, min_free: 0}\nshutdown: {grace: 2m}\nshipper:\n  "+bucket+"\n")
 		edit(t, config, "node: edge-1", fmt.Sprintf("node: collector-%d", i+1))
 		configs = append(configs, config)
 		collectors = append(collectors, start(t, config, port, admin))

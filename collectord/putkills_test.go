@@ -124,7 +124,7 @@ func withoutKeep(settings string) string {
 func TestKilledAroundAnUploadStoresEverySegmentOnce(t *testing.T) {
 	dir := t.TempDir()
 	f, settings := fakeS3(t, dir)
-	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 20s, drain: 0s}\nshipper:\n  retry_min: 10ms\n  retry_max: 20ms\n  "+withoutKeep(settings)+"\n")
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {grace: 2m, drain: 0s}\nshipper:\n  retry_min: 10ms\n  retry_max: 20ms\n  "+withoutKeep(settings)+"\n")
 	acks := &acknowledged{ids: map[int]string{}}
 	var k killer
 	f.Behave(s3test.Behaviour{

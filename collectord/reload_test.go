@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -184,20 +185,25 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 func TestAHangupWhileStoppingIsIgnored(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	config, port, admin := configure(t, t.TempDir(), "shutdown: {drain: 500ms}\n")
-	d := start(t, config, port, admin)
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) // so that there is something to drain
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	until(t, "the connection is open", func() bool { return d.metrics()["collectord_http_connections"] == 1 })
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	d.untilLogged("stopping")
-	if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	var d *daemon
+	until(t, "the hangup comes before the end", func() bool {
+		d = start(t, config, port, admin)
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) // so that there is something to drain
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		until(t, "the connection is open", func() bool { return d.metrics()["collectord_http_connections"] == 1 })
+		if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		d.untilLogged("stopping")
+		err = d.cmd.Process.Signal(syscall.SIGHUP)
+		if err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	if err := <-d.exited; err != nil {
 		t.Errorf("ended with %v", err)
 	}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"collectord/collectord/send"
+	"collectord/collectord/testrun"
 )
 
 // sent runs collectord send --json and returns what it says, and its status.
@@ -392,7 +393,7 @@ echo "$out"
 case "$status $out" in "2 "*" 0 rejected, 0 failed, "*" not sent"*) exit 0 ;; esac
 exit $status
 `
-	if err := os.WriteFile(filepath.Join(dir, "bin", "collectord"), []byte(script), 0o700); err != nil {
+	if err := testrun.WriteProgram(filepath.Join(dir, "bin", "collectord"), []byte(script)); err != nil {
 		t.Fatal(err)
 	}
 	ran := 0

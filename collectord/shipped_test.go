@@ -14,7 +14,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/klauspost/compress/zstd"
@@ -109,7 +108,7 @@ func FuzzShipped(f *testing.F) {
 				}
 			}
 		}
-		within, done := context.WithTimeout(ctx, 10*time.Second)
+		within, done := context.WithTimeout(ctx, testLimit)
 		defer done()
 		if err := log.Seal(within); err != nil {
 			t.Fatal(err)

@@ -176,8 +176,8 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 			t.Cleanup(func() { s.over.Store(true); s.running.Wait() })
 			began := time.Now()
 			for int(taken.Load()) < len(places) {
-				if <-time.After(50 * time.Millisecond); time.Since(began) > time.Minute {
-					t.Fatalf("%d places were taken in a minute", taken.Load())
+				if <-time.After(50 * time.Millisecond); time.Since(began) > testLimit {
+					t.Fatalf("%d places were taken in %v", taken.Load(), testLimit)
 				}
 			}
 			t.Logf("%d places were taken in %v", len(places), time.Since(began).Round(time.Millisecond))
@@ -188,7 +188,7 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 				clients.Go(func() {
 					for !s.over.Load() {
 						own := transport.Clone()
-						client := &http.Client{Transport: own, Timeout: 5 * time.Second}
+						client := &http.Client{Transport: own, Timeout: 20 * time.Second}
 						tried.Add(1)
 						if postAs(t, client, url, token) == http.StatusCreated {
 							served.Add(1)
@@ -199,7 +199,11 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 				})
 			}
 			var most, anonymous, sockets, open, over float64
-			for began := time.Now(); time.Since(began) < siegeLasts; <-time.After(200 * time.Millisecond) {
+			reached := func() bool {
+				return open >= plainPlaces*95/100 && (!secure || over >= tlsPlaces*9/10) && served.Load() >= 10
+			}
+			// It takes longer on a busy machine.
+			for began := time.Now(); time.Since(began) < siegeLasts || !reached() && time.Since(began) < testLimit; <-time.After(200 * time.Millisecond) {
 				all, files, ofSockets := groupMemory(t, group)
 				most, anonymous, sockets = max(most, float64(all)), max(anonymous, float64(all-files)), max(sockets, float64(ofSockets))
 				m, err := d.scrape()
@@ -234,7 +238,7 @@ func TestTenThousandConnectionsFitIntoASmallCgroup(t *testing.T) {
 // holdsIdle sees what n idle connections cost.
 func (d *daemon) holdsIdle(n int) {
 	d.t.Helper()
-	client := &http.Client{Timeout: 5 * time.Second}
+	client := &http.Client{Timeout: testLimit}
 	for range 100 {
 		if got := postAs(d.t, client, d.url(), ""); got != http.StatusCreated {
 			d.t.Fatal(got)

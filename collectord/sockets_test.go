@@ -223,25 +223,28 @@ func TestNothingIsRefusedThroughRestarts(t *testing.T) {
 	acks := &acknowledged{ids: map[int]string{}}
 	stop, datagrams := make(chan struct{}), 0
 	var running sync.WaitGroup
-	var late atomic.Int64 // requests of a client that paused for longer than the daemon drains, so that its connection was closed
+	// Requests of a client that paused for longer than the daemon drains, so that its
+	// connection was closed. The daemon has counted since the request before it at most.
+	var late atomic.Int64
 	for c := range clients {
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: c%2 == 0}, Timeout: testLimit}
 		running.Go(func() {
 			defer client.CloseIdleConnections()
-			for i, answered := c, time.Now(); ; i += clients {
+			for i, before := c, time.Now(); ; i += clients {
 				select {
 				case <-stop:
 					return
 				default:
 				}
+				began := time.Now()
 				switch err := acks.post(client, url, i); {
-				case err != nil && time.Since(answered) > drain && !errors.Is(err, syscall.ECONNREFUSED):
+				case err != nil && time.Since(before) > drain && !errors.Is(err, syscall.ECONNREFUSED):
 					late.Add(1)
 				case err != nil:
 					t.Errorf("usage %d: %v", i, err)
 					return
 				}
-				answered = time.Now()
+				before = began
 			}
 		})
 	}

@@ -32,7 +32,10 @@ func TestTheWatchdogGetsNoSignWhileALoopIsStuck(t *testing.T) {
 		manager: notifier(m.socket), watchdog: 30 * time.Millisecond, logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		line: func() string { return "fine" },
 		alive: func() error {
-			asked <- struct{}{}
+			select {
+			case asked <- struct{}{}:
+			default: // the test has enough of them
+			}
 			if stuck.Load() {
 				return errors.New("the committer has been stuck")
 			}

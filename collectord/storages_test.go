@@ -132,7 +132,7 @@ func killStorage(t *testing.T, k storages.Storage) string {
 	dir := t.TempDir()
 	s := startStorage(t, k, t.TempDir())
 	defer s.Kill()
-	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, seal_after: 100ms, seal_small_after: 100ms}\nshutdown: {grace: 20s, drain: 20s}\nshipper:\n  retry_min: 50ms\n  retry_max: 500ms\n"+shipTo(t, dir, s))
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, seal_after: 100ms, seal_small_after: 100ms}\nshutdown: {grace: 2m, drain: 20s}\nshipper:\n  retry_min: 50ms\n  retry_max: 500ms\n"+shipTo(t, dir, s))
 	acks := &acknowledged{ids: map[int]string{}}
 	const each = 500
 	d := start(t, config, port, admin)

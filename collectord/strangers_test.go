@@ -157,13 +157,14 @@ func TestClientsAreServedWhileStrangersHoldEverySlot(t *testing.T) {
 			var last atomic.Int64
 			var idled atomic.Bool // for so long that it may have made room: the machine was busy
 			post := func() {
-				now := time.Now().UnixMilli()
-				if before := last.Swap(now); before > 0 && now-before > 800 {
+				before := last.Swap(time.Now().UnixMilli())
+				got := postAs(t, warm, url, token)
+				if before > 0 && time.Now().UnixMilli()-before > 800 {
 					idled.Store(true)
 				}
 				// Its connection may be closed once it has been idle, and net/http does not
 				// repeat a request by itself.
-				if got := postAs(t, warm, url, token); got != http.StatusCreated && (got != 0 || !idled.Load()) {
+				if got != http.StatusCreated && (got != 0 || !idled.Load()) {
 					t.Errorf("the client that was there before: %d", got)
 				}
 			}

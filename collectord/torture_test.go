@@ -196,7 +196,7 @@ func losePowerOften(t *testing.T, create, repair []string, interval time.Duratio
 	if interval > 0 { // nothing else is to sync in time
 		sync = "sync: interval, sync_interval: " + interval.String()
 	}
-	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, "+sync+"}\nshutdown: {grace: 20s}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
+	config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0, "+sync+"}\nshutdown: {grace: 2m}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
 	acks := &acknowledged{ids: map[int]string{}}
 	const n = 2_000
 	late := 0

@@ -69,7 +69,7 @@ func TestUnreadableFilesAreReadAgainAfterARestart(t *testing.T) {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {drain: 1ms, grace: 20s}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
+			config, port, admin := configure(t, dir, "wal: {segment_size: 1MiB, min_free: 0}\nshutdown: {drain: 1ms, grace: 2m}\nshipper: {destination: 'file://"+dir+"/archive'}\n")
 			acks := &acknowledged{ids: map[int]string{}}
 			d := start(t, config, port, admin)
 			d.post(acks, 0, n, 4, false)

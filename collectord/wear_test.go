@@ -54,7 +54,6 @@ func TestASegmentOfOneUsageWearsTheDiskLittle(t *testing.T) {
 				t.Errorf("a segment of one usage has %d bytes written, want at most %d", wear, maxSegmentWear)
 			}
 			d.stop()
-			disk.down()
 		})
 	}
 }

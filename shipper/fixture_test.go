@@ -17,6 +17,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper/bucket"
 	"collectord/wal"
 )
@@ -27,6 +28,7 @@ const testLimit = 2 * time.Minute
 
 func openLog(t *testing.T, dir string) *wal.Log {
 	t.Helper()
+	testrun.ClearOfTheHour()
 	l, err := wal.Open(dir, wal.Options{Node: "edge-1", Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
 		t.Fatal(err)

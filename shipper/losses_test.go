@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper/bucket"
 	"collectord/shipper/bucket/s3test"
 	"collectord/wal"
@@ -63,6 +64,7 @@ func TestWhatTheStorageHasIsNotNotedAsLost(t *testing.T) {
 		"two, and some calls fail":       {uploaded: []int{1, 3}, behaviour: someFail(), want: "1-10 true, 21-30 true, 41-50 true"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			testrun.ClearOfTheHour()
 			f, store := newFake(t)
 			dir := t.TempDir()
 			options := wal.Options{Node: "edge-1", SegmentSize: 16 << 10}

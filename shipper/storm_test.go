@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper/bucket/s3test"
 	"collectord/wal"
 )
@@ -48,6 +49,7 @@ func TestAStorageThatDoesEverythingWrongGetsEverySegmentOnce(t *testing.T) {
 }
 
 func testStorm(t *testing.T, conditions, segments int) {
+	testrun.ClearOfTheHour()
 	f, store := newFake(t)
 	l, err := wal.Open(t.TempDir(), wal.Options{Node: "edge-1"})
 	if err != nil {

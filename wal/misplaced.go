@@ -30,11 +30,14 @@ func (l *Log) keepName(s *named, found *names, all []*named) {
 // of its numbers would have to be. nextSeq is above the seqs of the names that end in .gone.
 func (l *Log) isReplaced(s *named, all []*named, nextSeq uint64) bool {
 	w := l.read(s)
-	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
+	if w == nil || w.Unread != nil {
 		return false
 	}
 	overlaps := func(r SeqRange, first, last uint64) bool { return first <= r.Last && r.First <= last }
-	name, content := SeqRange{First: s.first, Last: s.last}, SeqRange{First: w.Pieces[0].First, Last: w.Last()}
+	name, content := SeqRange{First: s.first, Last: s.last}, SeqRange{First: s.begins, Last: s.begins}
+	if len(w.Pieces) > 0 { // otherwise the first frame's header is all that checks out
+		content = SeqRange{First: w.Pieces[0].First, Last: w.Last()}
+	}
 	if overlaps(name, content.First, content.Last) {
 		return false
 	}

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper/bucket"
 	"collectord/wal"
 )
@@ -90,6 +91,7 @@ type fault struct {
 // scratchDir is in memory where that is possible: a sync takes no time there.
 func scratchDir(t *testing.T) string {
 	t.Helper()
+	testrun.ClearOfTheHour()
 	dir, err := os.MkdirTemp("/dev/shm", "collectord-test-")
 	if err != nil {
 		return t.TempDir()

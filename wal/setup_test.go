@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"testing"
 	"time"
+
+	"collectord/collectord/testrun"
 )
 
 // testLimit is how long a test waits for what has to happen: for much longer than a
@@ -19,6 +21,7 @@ func usage(i int) []byte { return fmt.Appendf(nil, `{"patientId":"%d"}`, i) }
 
 func open(t *testing.T, dir string, o Options) *Log {
 	t.Helper()
+	testrun.ClearOfTheHour()
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	}

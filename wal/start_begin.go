@@ -47,15 +47,15 @@ func (l *Log) beginLater(cause error) {
 	l.committer.lastSync = time.Now()
 	// Empty segments and removed ones keep their names, which tell the next seq until
 	// there is an active segment.
-	emptied := slices.Clone(l.gone)
+	tombstones := slices.Clone(l.gone)
 	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
 		if err := l.markDirGone(filepath.Join(l.dir, name)); err == nil {
-			emptied = append(emptied, name+goneSuffix)
+			tombstones = append(tombstones, name+goneSuffix)
 		}
 	}
 	l.shelf.lock()
 	defer l.shelf.unlock()
-	for _, name := range emptied {
+	for _, name := range tombstones {
 		l.shelf.addTombstoneLocked(filepath.Join(l.dir, name))
 	}
 }

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,6 +26,17 @@ func (found *names) behind(s *named) *named {
 	return next
 }
 
+// startsAbove is the first of next and of what was left in its place whose first seq is
+// above seq. What was left limits no scan: it may be a stranger's.
+func (found *names) startsAbove(seq uint64, next *named) *named {
+	for _, o := range found.left {
+		if o.first > seq && o.first < next.first {
+			next = o
+		}
+	}
+	return next
+}
+
 // runBehind is the run of the first segment behind s whose header can be read, or 0.
 func (found *names) runBehind(s *named) uint64 {
 	next := found.behind(s)
@@ -41,7 +53,8 @@ func (found *names) runBehind(s *named) uint64 {
 // if it could not be renamed.
 //
 // All records below the next segment of the same run were acknowledged. If some are not
-// there, the sealed name counts them all the same, and Salvage notes the loss.
+// there, the sealed name counts them all the same, and Salvage notes the loss. So it is if
+// nobody can tell the run of the next: a start seals what the run before left open.
 func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err error) {
 	next := found.behind(s)
 	dir = filepath.Join(l.dir, s.name)
@@ -66,8 +79,18 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 			return 0, dir, err
 		}
 	}
-	run := found.runBehind(s)
-	proven := run != 0 && (w.Header.Run == 0 || w.Header.Run == run || s.replaced) && next.first > s.first
+	if hidden == 0 {
+		next = found.startsAbove(max(last, s.first), next)
+	}
+	run := cmp.Or(next.run, found.runBehind(next))
+	proven := run != 0 && (w.Header.Run == 0 || w.Header.Run == run || s.replaced)
+	if run == 0 && next.first < maxSeq && !w.Missing {
+		if proven = next.sealed || !errors.Is(next.failed, fs.ErrNotExist); !proven && hidden == 0 {
+			if err := l.noteSkipped(w, SeqRange{First: max(last+1, s.first), Last: next.first - 1}); err != nil {
+				return 0, dir, err
+			}
+		}
+	}
 	if missing := next.first - 1 - max(last, s.first-1); proven && hidden == 0 && missing > 0 {
 		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: acknowledged records are not there",
 			"segment", s.name, "records", missing, "from_seq", next.first-missing)
@@ -117,6 +140,17 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 		dir = sealed // renamed, though the next start may not find it
 	}
 	return last, dir, nil
+}
+
+// noteSkipped notes the seqs between the end of an unsealed segment and a name that nothing
+// stands for: nothing tells that they were given out, and they will not be.
+func (l *Log) noteSkipped(w *segment.Scan, r SeqRange) error {
+	if r.First > r.Last || w.Begin == 0 && w.Last() == 0 {
+		return nil
+	}
+	n := l.lossOf(r, LossSkipped)
+	n.Run = w.Header.Run
+	return l.losses.note(n)
 }
 
 // cutTail cuts off the end of a file. If it is not all zeros, it is copied to the

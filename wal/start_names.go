@@ -16,6 +16,7 @@ type names struct {
 	segments []*named // in the order of their records; no record is in two of them
 	unread   []*named // .unread and .tail of an earlier run
 	removals []*named // removals that were interrupted before .gone
+	left     []*named // what can't be read or renamed, left in its place
 	nextSeq  uint64   // above every seq that a name tells
 }
 

@@ -141,6 +141,7 @@ func (l *Log) leaveSegment(s *named, found *names, why error) error {
 	}
 	l.found(FoundUnreadable, slog.LevelError, "left a segment in its place: it can't be read or renamed, and the next start tries again (check its owner, its mode, and the disk)",
 		"segment", s.name, "error", why)
+	found.left = append(found.left, s)
 	dir := filepath.Join(l.dir, s.name)
 	u := &Segment{
 		shelf: l.shelf, dir: dir, first: s.first, last: s.last, sealedAt: time.Now(),

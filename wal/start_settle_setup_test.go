@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"collectord/collectord/testrun"
 	"collectord/wal/segment"
 	"collectord/wal/vfs"
 )
@@ -35,6 +36,7 @@ func namedDir(t *testing.T) (dir string, names []string) {
 // memoryDir is a directory in which a sync takes no time, if there is one.
 func memoryDir(t *testing.T) string {
 	t.Helper()
+	testrun.ClearOfTheHour()
 	dir, err := os.MkdirTemp("/dev/shm", "collectord-test-")
 	if err != nil {
 		return t.TempDir()

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"collectord/collectord/testrun"
 	"collectord/wal"
 )
 
@@ -72,11 +73,11 @@ func asNobody(t *testing.T, base, variable string) {
 		t.Fatal(err)
 	}
 	program, err := os.ReadFile(self)
-	copied := filepath.Join(base, "test")                                         // which the other user may run
-	if err = errors.Join(err, os.WriteFile(copied, program, 0o700)); err != nil { //nolint:gosec // it is to be run
+	copied := filepath.Join(base, "test") // which the other user may run
+	if err = errors.Join(err, testrun.WriteProgram(copied, program)); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(copied, "-test.run", "^"+t.Name()+"$", "-test.timeout", "2m", "-test.parallel", "16")
+	cmd := exec.Command(copied, "-test.run", "^"+t.Name()+"$", "-test.timeout", "10m", "-test.parallel", "16")
 	if *everyStart {
 		cmd.Args = append(cmd.Args, "-every-start")
 	}

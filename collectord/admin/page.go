@@ -270,16 +270,8 @@ func (v *view) Percent() string {
 	return fmt.Sprintf("%.0f %%", 100*float64(v.Fill.UsedBytes)/float64(max(1, v.Fill.MaxBytes)))
 }
 
-// Seen are the clients that were silent for longest, which the status lists first.
+// Seen are the first of the clients.
 func (v *view) Seen() []ClientSeen { return v.Clients[:min(len(v.Clients), maxListed)] }
-
-// Heard is when a client was seen last.
-func (v *view) Heard(c ClientSeen) string {
-	if c.LastSeen == nil {
-		return "never since the start"
-	}
-	return v.Ago(*c.LastSeen)
-}
 
 // Aside are the first of what was put aside.
 func (v *view) Aside() []PutAside { return v.PutAside[:min(len(v.PutAside), maxListed)] }

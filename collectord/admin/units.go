@@ -91,8 +91,16 @@ func latencyText(seconds float64) string {
 	return shortNumber(seconds) + nbsp + "s"
 }
 
-// rateText is a rate of usages for people, such as "12.5/s".
-func rateText(perSecond float64) string { return shortNumber(perSecond) + "/s" }
+// rateText is a number a second for people, such as "0.5/s".
+func rateText(perSecond float64) string {
+	switch {
+	case perSecond > 0 && perSecond < 0.05:
+		return "<0.1/s"
+	case perSecond < 9.95:
+		return strconv.FormatFloat(math.Round(10*perSecond)/10, 'f', -1, 64) + "/s"
+	}
+	return countText(uint64(math.Round(perSecond))) + "/s"
+}
 
 // latencyOrDash is a dash where nothing was measured.
 func latencyOrDash(seconds *float64) string {

@@ -14,6 +14,10 @@ import (
 	"time"
 )
 
+// testLimit is how long a test waits for what has to happen: for much longer than a
+// busy machine needs.
+const testLimit = time.Minute
+
 // listenOn serves on ln until the test ends.
 func listenOn(t *testing.T, o Options, ln net.Listener) {
 	t.Helper()
@@ -137,7 +141,7 @@ func TestSilentClientsDoNotKeepAScraperOut(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	// The oldest were dismissed.
-	_ = silent[0].SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = silent[0].SetReadDeadline(time.Now().Add(testLimit))
 	if _, err := silent[0].Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
 		t.Errorf("the oldest silent connection: %v", err)
 	}
@@ -160,7 +164,7 @@ func TestWhatNoScraperSendsIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(3 * time.Second)) // without the body, which never comes
+			_ = conn.SetDeadline(time.Now().Add(testLimit)) // without the body, which never comes
 			if _, err := io.WriteString(conn, c.text); err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +226,7 @@ func TestPagesOfOtherSitesStartNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = conn.SetDeadline(time.Now().Add(testLimit))
 			line, host := c.line+" HTTP/1.1", "Host: localhost\r\n"
 			if strings.HasSuffix(c.line, "HTTP/1.0") {
 				line, host = c.line, ""

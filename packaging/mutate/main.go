@@ -207,6 +207,7 @@ var rounds = [][]string{
 var (
 	seedOf   = regexp.MustCompile(`seed (\d+) \(`)
 	lifeOf   = regexp.MustCompile(`=== RUN +\S+/(\S+)`)
+	countOf  = regexp.MustCompile(`^\d+ (calls, \d+ )?states$`) // what a test that passed has logged
 	reasonOf = regexp.MustCompile(`(?m)^ *(?:simc|siml|salvage_split)\w*_test\.go:\d+: (.*)$|^(panic: .*)$|^(fatal error: .*)$|^(SIG\w+: .*)$`)
 )
 
@@ -238,11 +239,15 @@ func failure(out string) string {
 		seed = "seed " + m[1] + ", "
 	}
 	what := "no reason"
-	if m := reasonOf.FindStringSubmatch(out); m != nil {
-		what = m[1] + m[2] + m[3] + m[4]
-		if at := strings.LastIndex(what, "times: "); at >= 0 {
-			what = what[at+len("times: "):]
+	for _, m := range reasonOf.FindAllStringSubmatch(out, -1) {
+		reason := m[1] + m[2] + m[3] + m[4]
+		if countOf.MatchString(reason) {
+			continue
 		}
+		if what = reason; strings.Contains(reason, "times: ") {
+			what = reason[strings.LastIndex(reason, "times: ")+len("times: "):]
+		}
+		break
 	}
 	return fmt.Sprintf("%s%s: %.90s", seed, life, what)
 }

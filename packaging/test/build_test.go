@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"collectord/collectord/testrun"
 )
 
 // The packages are built once for all tests, in two versions.
@@ -133,7 +135,7 @@ func TestLintersFindNothingWrongWithThePackages(t *testing.T) {
 			t.Fatal(err)
 		}
 		script := fmt.Sprintf("#!/bin/sh\nexec %s --no-absolute-filenames \"$@\"\n", cpio)
-		if err := os.WriteFile(filepath.Join(dir, "cpio"), []byte(script), 0o755); err != nil {
+		if err := testrun.WriteProgram(filepath.Join(dir, "cpio"), []byte(script)); err != nil {
 			t.Fatal(err)
 		}
 		config, err := filepath.Abs("../rpmlint.toml")

@@ -65,7 +65,7 @@ func TestObjectsAreFetchedAheadAndPrintedInOrder(t *testing.T) {
 		hours = append(hours, time.Date(2026, 11, 23, h, 0, 0, 0, time.UTC))
 	}
 	store, all := archiveOf(t, hours...) // two objects an hour
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c := &crowd{Store: store, full: make(chan struct{})}
 	var lines []string

@@ -10,6 +10,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper"
 	"collectord/shipper/bucket"
 	"collectord/shipper/bucket/s3test"
@@ -63,6 +64,7 @@ func newFake(t *testing.T) (*s3test.Server, tamper) {
 // openLog opens a log for a test, which closes it.
 func openLog(t *testing.T, dir string, o wal.Options) *wal.Log {
 	t.Helper()
+	testrun.ClearOfTheHour()
 	o.Node = "edge-1"
 	l, err := wal.Open(dir, o)
 	if err != nil {
@@ -101,7 +103,7 @@ func shipAll(t *testing.T, l *wal.Log, store bucket.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	for ctx.Err() == nil && (l.Ledger().Pending > 0 || l.Stats().LossNotes > 0) {
@@ -128,7 +130,7 @@ func retired(t *testing.T, dir string, store bucket.Store, n, per int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	done := make(chan struct{})
 	go func() { defer close(done); s.Run(ctx) }()
 	if left := s.Drain(ctx); left > 0 {

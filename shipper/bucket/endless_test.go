@@ -15,7 +15,7 @@ func TestAPatternOverAnEndlessListingEnds(t *testing.T) {
 		n++
 		return page{IsTruncated: true, NextContinuationToken: "x", CommonPrefixes: []commonPrefix{{"wards/a/"}, {"wards/b/"}}}
 	})})
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	names, err := s.prefixesOf(ctx, "wards/")
 	if err == nil || ctx.Err() != nil {

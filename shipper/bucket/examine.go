@@ -30,7 +30,7 @@ const (
 
 // The steps, in the order in which each rests on those before it.
 const (
-	stepName       = "name" // of the storage's host, or of the proxy before it
+	stepName       = "name" // of the endpoint, or of the proxy before it
 	stepConnection = "connection"
 	stepTLS        = "tls"
 	stepAnswer     = "answer" // it is S3's

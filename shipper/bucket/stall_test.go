@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"collectord/collectord/testrun"
 	"collectord/shipper/bucket/s3test"
 )
 
@@ -94,16 +96,21 @@ func TestASlowUplinkIsNoStall(t *testing.T) {
 			if err := s.Probe(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			requests.Store(0)
-			began := time.Now()
-			o := unreal("a", string(make([]byte, size)))
-			err = s.Put(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), o)
-			if took := time.Since(began); err != nil || requests.Load() != 1 || took < 2*stall {
-				t.Errorf("after %v and %d requests: %v", took, requests.Load(), err)
-			}
-			if got := f.Objects()["a"].Body; int64(len(got)) != o.Size {
-				t.Errorf("%d of %d bytes are stored", len(got), o.Size)
-			}
+			tries := 0
+			testrun.Steadily(t, stall/4, func() error {
+				tries++
+				requests.Store(0)
+				began := time.Now()
+				o := unreal(fmt.Sprint(tries), string(make([]byte, size)))
+				err := s.Put(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), o)
+				if took := time.Since(began); err != nil || requests.Load() != 1 || took < 2*stall {
+					return fmt.Errorf("after %v and %d requests: %w", took, requests.Load(), err)
+				}
+				if got := f.Objects()[o.Key].Body; int64(len(got)) != o.Size {
+					return fmt.Errorf("%d of %d bytes are stored", len(got), o.Size)
+				}
+				return nil
+			})
 		})
 	}
 }
@@ -171,20 +178,23 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 	if err := s.Put(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer body.Close()
-	before, err := io.CopyN(io.Discard, body, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	<-time.After(2 * stall)
-	after, err := io.Copy(io.Discard, body)
-	if err != nil || before+after != o.Size {
-		t.Errorf("%d of %d bytes, %v", before+after, o.Size, err)
-	}
+	testrun.Steadily(t, stall/4, func() error {
+		body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), "a")
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		before, err := io.CopyN(io.Discard, body, 1<<20)
+		if err != nil {
+			return err
+		}
+		<-time.After(2 * stall)
+		after, err := io.Copy(io.Discard, body)
+		if err != nil || before+after != o.Size {
+			return fmt.Errorf("%d of %d bytes, %w", before+after, o.Size, err)
+		}
+		return nil
+	})
 	// One that stops in the middle is given up.
 	release := make(chan struct{})
 	defer close(release)
@@ -196,15 +206,18 @@ func TestAReaderThatPausesIsNoStall(t *testing.T) {
 		<-release
 		return true
 	}})
-	body, _, err = s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer body.Close()
-	var storeErr *Error
-	if n, err := io.Copy(io.Discard, body); !errors.As(err, &storeErr) || storeErr.Kind != "timeout" {
-		t.Errorf("%d bytes, %v", n, err)
-	}
+	testrun.Steadily(t, stall/4, func() error {
+		body, _, err := s.Open(WithCallOptions(t.Context(), &CallOptions{StallTimeout: stall}), "a")
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		var storeErr *Error
+		if n, err := io.Copy(io.Discard, body); !errors.As(err, &storeErr) || storeErr.Kind != "timeout" {
+			return fmt.Errorf("%d bytes, %w", n, err)
+		}
+		return nil
+	})
 }
 
 // askedConn counts how often the kernel is asked about a connection.

@@ -32,6 +32,7 @@ type real struct {
 	endpoint string
 	err      error
 	cmd      *exec.Cmd
+	ended    chan struct{}
 	dir      string
 }
 
@@ -57,7 +58,7 @@ func Main(m *testing.M) (status int) {
 	for _, s := range []*real{&minioServer, &versityServer} {
 		if s.cmd != nil && s.cmd.Process != nil {
 			s.cmd.Process.Kill()
-			s.cmd.Wait()
+			<-s.ended
 			os.RemoveAll(s.dir)
 		}
 	}
@@ -92,35 +93,57 @@ func (s *real) start(t testing.TB, binary, health string, env []string, args ...
 	return s.endpoint
 }
 
-func (s *real) run(binary, health string, env, args []string) error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	addr := ln.Addr().String()
-	ln.Close()
+// run starts it on a free port, and on another one where it ends: somebody else may have
+// had the port meanwhile.
+func (s *real) run(binary, health string, env, args []string) (err error) {
 	if s.dir, err = os.MkdirTemp(onDisk, "collectord-s3-"); err != nil {
 		return err
 	}
-	for i := range args {
-		args[i] = strings.NewReplacer("ADDR", addr, "DIR", s.dir).Replace(args[i])
-	}
-	s.cmd = exec.Command(binary, args...)
-	s.cmd.Env = append(os.Environ(), env...)
-	if err := s.cmd.Start(); err != nil {
-		return err
-	}
-	s.endpoint = "http://" + addr
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
-		resp, err := http.Get(s.endpoint + health)
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
+	for range 5 {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		addr := ln.Addr().String()
+		ln.Close()
+		s.cmd, s.ended = exec.Command(binary), make(chan struct{})
+		for _, a := range args {
+			s.cmd.Args = append(s.cmd.Args, strings.NewReplacer("ADDR", addr, "DIR", s.dir).Replace(a))
+		}
+		s.cmd.Env = append(os.Environ(), env...)
+		if err := s.cmd.Start(); err != nil {
+			return err
+		}
+		go func() { _ = s.cmd.Wait(); close(s.ended) }()
+		s.endpoint = "http://" + addr
+		if s.ready(health) {
+			return nil
 		}
 	}
 	return errors.New(binary + " does not become ready")
+}
+
+// testLimit is how long a test waits for what has to happen: for much longer than a
+// busy machine needs.
+const testLimit = 2 * time.Minute
+
+// ready waits until it is, or has ended.
+func (s *real) ready(health string) bool {
+	for deadline := time.Now().Add(testLimit); time.Now().Before(deadline); {
+		resp, err := http.Get(s.endpoint + health)
+		if err == nil {
+			resp.Body.Close()
+		}
+		select {
+		case <-s.ended:
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+		if err == nil && resp.StatusCode == http.StatusOK {
+			return true
+		}
+	}
+	return false
 }
 
 // MinIO starts MinIO and returns its endpoint.
@@ -167,7 +190,7 @@ func MakeBucket(t testing.TB, endpoint string, lock bool) (name string) {
 	// A server says that it is ready a moment before it serves every call.
 	ctx, c := context.Background(), Client(t, endpoint)
 	var err error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(testLimit); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
 		err = c.MakeBucket(ctx, name, minio.MakeBucketOptions{ObjectLocking: lock})
 		if err == nil || minio.ToErrorResponse(err).Code == minio.BucketAlreadyOwnedByYou {
 			err = nil

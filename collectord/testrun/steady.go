@@ -1,0 +1,41 @@
+package testrun
+
+import (
+	"testing"
+	"time"
+)
+
+// Steadily tries what real time decides. A trial that fails is repeated if this process
+// stood still for longer than pause meanwhile: that proves nothing.
+func Steadily(t testing.TB, pause time.Duration, trial func() error) {
+	t.Helper()
+	for range 10 {
+		stop, stood := make(chan struct{}), make(chan time.Duration)
+		go func() { stood <- longestPause(stop) }()
+		err := trial()
+		close(stop)
+		switch longest := <-stood; {
+		case err == nil:
+			return
+		case longest <= pause:
+			t.Error(err)
+			return
+		default:
+			t.Logf("the machine stood still for %v: %v", longest, err)
+		}
+	}
+	t.Error("the machine is too slow for this test")
+}
+
+// longestPause returns how long a goroutine that wants to run every 5 ms did not.
+func longestPause(stop <-chan struct{}) (longest time.Duration) {
+	for last := time.Now(); ; {
+		select {
+		case <-stop:
+			return max(longest, time.Since(last))
+		case <-time.After(5 * time.Millisecond):
+			longest = max(longest, time.Since(last))
+			last = time.Now()
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package wal
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"collectord/wal/segment"
+)
+
+// TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted is of an unsealed segment that a disk
+// cut short, and of one behind it whose run nobody can tell at the next start: all seqs in
+// between are accounted for, and those of records are not noted as lost.
+func TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted(t *testing.T) {
+	const cut, next, end = 2, 7, 9 // the last record that is left, the second segment's first and last
+	running := open(t, t.TempDir(), Options{Node: "edge-1"})
+	for i := range end {
+		if i+1 == next {
+			mustSeal(t, running)
+		}
+		mustAppend(t, running, Record{Usage: usage(i)})
+	}
+	whole := t.TempDir()
+	log := filepath.Join(whole, "wal")
+	copyDir(t, running.dataDir, whole)
+	first, second := filepath.Join(log, segment.ActiveName(1)), filepath.Join(log, segment.ActiveName(next))
+	if err := os.Rename(filepath.Join(log, segment.SealedName(1, next-1)), first); err != nil { // which came last
+		t.Fatal(err)
+	}
+	ends := frameEnds(t, filepath.Join(first, segment.FileName))
+	if err := os.Truncate(filepath.Join(first, segment.FileName), ends[cut]); err != nil {
+		t.Fatal(err)
+	}
+	between := []uint64{3, 4, 5, 6}
+	for name, c := range map[string]struct {
+		spoil                  func(t *testing.T, second string, disk *badDisk) error
+		shipped, lost, skipped []uint64 // of both starts
+	}{
+		"the disk can't read it": {
+			func(t *testing.T, second string, disk *badDisk) error {
+				disk.spoil(t, filepath.Join(second, segment.FileName))
+				return nil
+			}, []uint64{1, 2, 7, 8, 9}, between, nil, // and what follows 9 is skipped
+		},
+		"it can't be opened": {
+			func(_ *testing.T, second string, _ *badDisk) error {
+				return errors.Join(os.Rename(second, second+"x"), os.Symlink(second+"x", second))
+			}, []uint64{1, 2}, between, nil,
+		},
+		"its header is damaged": {
+			func(_ *testing.T, second string, _ *badDisk) error {
+				return os.WriteFile(filepath.Join(second, segment.FileName), make([]byte, 500), 0o640)
+			}, []uint64{1, 2}, between, nil,
+		},
+		"it has no file": {
+			func(_ *testing.T, second string, _ *badDisk) error {
+				return os.Remove(filepath.Join(second, segment.FileName))
+			}, []uint64{1, 2}, nil, between,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			copyDir(t, whole, dir)
+			disk := &badDisk{}
+			if err := c.spoil(t, filepath.Join(dir, "wal", filepath.Base(second)), disk); err != nil {
+				t.Fatal(err)
+			}
+			o := Options{Node: "edge-1"}.WithReads(disk.read)
+			l := open(t, dir, o)
+			shipped := shipAll(t, l)
+			checkLedger(t, l)
+			mustClose(t, l)
+			disk.mend()
+			l = open(t, dir, o)
+			shipped = append(shipped, shipAll(t, l)...)
+			if !slices.Equal(shipped, c.shipped) {
+				t.Errorf("shipped %v, want %v", shipped, c.shipped)
+			}
+			lost, skipped := notedSeqs(t, l)
+			skipped = slices.DeleteFunc(skipped, func(seq uint64) bool { return seq > end })
+			if !slices.Equal(lost, c.lost) || !slices.Equal(skipped, c.skipped) {
+				t.Errorf("noted as lost %v, want %v; as skipped %v, want %v", lost, c.lost, skipped, c.skipped)
+			}
+			checkLedger(t, l)
+		})
+	}
+}
