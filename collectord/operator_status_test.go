@@ -47,7 +47,7 @@ func statusSituations(situations map[string][]situation) {
 		{name: "what a stranger wrote", args: "status --check", config: config, setUp: answering(http.StatusOK, `{"verdict":"fine","summary":"a\nFAILING: \u001b[31m"}`), says: `FINE: "a\nFAILING: \x1b[31m"`},
 		{name: "advice", args: "status", config: config, setUp: answering(http.StatusOK, `{"verdict":"failing","summary":"f","reasons":[{"verdict":"failing","text":"f","advice":"mend it"}]}`), says: "FAILING: f\n  what to do: mend it\n"},
 		{name: "an argument", args: "status now", config: config, exit: 1, says: "collectord status takes flags only"},
-		{name: "a name that people try", args: "health", exit: 1, says: "or collectord status?"},
+		{name: "a name that people try", args: "health", exit: 1, says: "did you mean collectord doctor or collectord status?"},
 	}
 }
 

@@ -88,7 +88,7 @@ func paletted(t *testing.T, path string) {
 	}
 	var colors color.Palette
 	for _, c := range slices.SortedFunc(maps.Keys(counts), func(a, b color.Color) int { return counts[b] - counts[a] }) {
-		if len(colors) == 0 || len(colors) < 256 && colorDistance(c, colors.Convert(c)) > 20 {
+		if len(colors) == 0 || len(colors) < 256 && colorDistance(c, colors.Convert(c)) > 8 {
 			colors = append(colors, c)
 		}
 	}

@@ -41,14 +41,14 @@ var troubleKinds = map[string]troubleKind{ //nolint:gochecknoglobals // a consta
 	"loss_note": momentary, "trim": momentary, "close": momentary,
 	// Shipping.
 	"shipping": lasting, "segment": lasting, "heartbeat": lasting, "clone": lasting, "last look": lasting,
-	"lost by the storage": lasting, "vanished": lasting,
+	"lost by the storage": lasting, "vanished": lasting, "storage_check": lasting,
 	"conflict": momentary, "damaged": momentary, "too_large": momentary,
 	// The servers.
 	"accept": lasting, "udp_read": lasting, "udp_overloaded": lasting, "udp_kernel_drops": lasting,
 	"event_loop": momentary, "body_memory": momentary, "internal": momentary,
 	"connections": lastingByClients, "handshake": momentaryByClients, "unauthorized": momentaryByClients, "cross_site": momentaryByClients,
 	// The process.
-	"notify": momentary, "watchdog": momentary,
+	"notify": momentary, "watchdog": momentary, "clock": lasting,
 }
 
 // kindOf returns the kind of a trouble. Reasons for which datagrams are rejected are

@@ -68,8 +68,10 @@ func TestFailureOfTakesAnErrorApart(t *testing.T) {
 		want bucket.Failure
 	}{
 		{errors.New("no room"), bucket.Failure{Kind: "local", Text: "no room"}},
-		{&bucket.Error{Op: "put", Key: "k", Kind: "dns", Hint: "is it right?", Permanent: true, Err: errors.New("no such host")},
-			bucket.Failure{Kind: "dns", Text: "put k: no such host", Hint: "is it right?", Permanent: true}},
+		{
+			&bucket.Error{Op: "put", Key: "k", Kind: "dns", Hint: "is it right?", Permanent: true, Err: errors.New("no such host")},
+			bucket.Failure{Kind: "dns", Text: "put k: no such host", Hint: "is it right?", Permanent: true},
+		},
 	} {
 		if got := bucket.FailureOf(c.err); got != c.want {
 			t.Errorf("%+v, want %+v", got, c.want)

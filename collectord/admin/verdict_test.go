@@ -8,9 +8,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"collectord/collectord/auth"
 	"collectord/shipper"
@@ -20,6 +22,7 @@ import (
 
 // monitored is a daemon that tests change.
 type monitored struct {
+	mu       sync.Mutex // guards snapshot while Run is running
 	snapshot Snapshot
 	starting bool
 	unready  []string
@@ -33,7 +36,11 @@ func (d *monitored) monitor() *Monitor {
 	d.snapshot.HTTP.CertificateExpires = math.Inf(1)
 	return NewMonitor(MonitorOptions{
 		Version: "1.2.3", Node: "edge-1", Began: time.Now(),
-		Snapshot: func() (Snapshot, bool) { return d.snapshot, !d.starting },
+		Snapshot: func() (Snapshot, bool) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.snapshot, !d.starting
+		},
 		Ready:    func() []string { return d.unready },
 		Troubles: func() []Trouble { return slices.Clone(d.troubles) },
 		PutAside: func() []PutAside { return slices.Clone(d.putAside) },
@@ -156,7 +163,9 @@ func TestRatesAreOfTheLastMinute(t *testing.T) {
 		received := &d.snapshot.Ledger.BySource[wal.HTTP].Received
 		pass := func(seconds int, each uint64) {
 			for range seconds {
+				d.mu.Lock()
 				*received += each
+				d.mu.Unlock()
 				<-time.After(time.Second)
 				synctest.Wait()
 			}
@@ -199,7 +208,7 @@ func TestTextsOfAStatusArePrintableAndBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, all := range []string{string(text), s.verbose(), s.line()} {
-		if len(all) > 60_000 || strings.ContainsAny(all, "\x1b\u202e\x9b") {
+		if len(all) > 60_000 || strings.ContainsAny(all, "\x1b\u202e") || !utf8.ValidString(all) {
 			t.Errorf("%d bytes: %.3000q", len(all), all)
 		}
 	}

@@ -167,17 +167,18 @@ func TestLimitsAreRead(t *testing.T) {
 	root := t.TempDir()
 	p := Proc{filepath.Join(root, "proc"), filepath.Join(root, "cgroup")}
 	for name, text := range map[string]string{
-		"proc/7/limits":                  "Limit                     Soft Limit           Hard Limit           Units     \nMax cpu time              unlimited            unlimited            seconds   \nMax open files            1024                 65536                files     \n",
-		"proc/7/cgroup":                  "12:memory:/a/b\n1:name=systemd:/x\n0::/system.slice/collectord.service\n",
-		"proc/8/cgroup":                  "0::/free\n",
-		"proc/8/limits":                  "Max open files            unlimited            unlimited            files     \n",
-		"proc/sys/net/core/rmem_max":     "212992\n",
-		"proc/sys/net/core/somaxconn":    "many\n",
-		"cgroup/system.slice/memory.max": "1073741824\n",
-		"cgroup/system.slice/collectord.service/memory.max": "max\n",
-		"cgroup/memory/a/b/memory.limit_in_bytes":           "536870912\n",
-		"cgroup/memory/a/memory.limit_in_bytes":             "9223372036854771712\n",
-		"cgroup/free/memory.max":                            "max\n",
+		"proc/7/limits":                           "Limit                     Soft Limit           Hard Limit           Units     \nMax cpu time              unlimited            unlimited            seconds   \nMax open files            1024                 65536                files     \n",
+		"proc/7/cgroup":                           "12:memory:/a/b\n1:name=systemd:/x\n0::/s/c\n",
+		"proc/6/cgroup":                           "12:memory:/a\n",
+		"proc/8/cgroup":                           "0::/free\n",
+		"proc/8/limits":                           "Max open files            unlimited            unlimited            files     \n",
+		"proc/sys/net/core/rmem_max":              "212992\n",
+		"proc/sys/net/core/somaxconn":             "many\n",
+		"cgroup/s/memory.max":                     "1073741824\n",
+		"cgroup/s/c/memory.max":                   "max\n",
+		"cgroup/memory/a/b/memory.limit_in_bytes": "536870912\n",
+		"cgroup/memory/a/memory.limit_in_bytes":   "9223372036854771712\n",
+		"cgroup/free/memory.max":                  "max\n",
 	} {
 		path := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
@@ -193,6 +194,7 @@ func TestLimitsAreRead(t *testing.T) {
 		"no process":         {p.OpenFiles("9"), -1},
 		"memory":             {p.Memory("7"), 512 << 20},
 		"any memory":         {p.Memory("8"), math.MaxInt64},
+		"without a limit":    {p.Memory("6"), math.MaxInt64},
 		"memory of nobody":   {p.Memory("9"), -1},
 		"rmem_max":           {p.Sysctl("net/core/rmem_max"), 212992},
 		"not a number":       {p.Sysctl("net/core/somaxconn"), -1},
