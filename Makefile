@@ -153,7 +153,7 @@ PROOFS := .
 package-test: export ALLOW_MISSING := $(ALLOW_MISSING)
 package-test: tools ## install the packages on a system of their own, use, upgrade and remove them, and run the image (root; minutes)
 	@packaging/tools/build $(TOOLS) nfpm
-	NFPM=$(TOOLS)/nfpm go test -timeout 30m -tags packages -count 1 -v ./packaging/test -run '$(PROOFS)'
+	NFPM=$(TOOLS)/nfpm go test -timeout 60m -tags packages -count 1 -v ./packaging/test -run '$(PROOFS)'
 
 clean: ## remove what make build and make run made
 	rm -rf bin var
