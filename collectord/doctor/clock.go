@@ -59,6 +59,7 @@ func (c Clock) Checks() (all []Check) {
 
 func (c Clock) compared() string {
 	switch far := c.Ahead.Round(time.Second); {
+	case c.Ahead.Abs() < 2*time.Second: // the storage says whole seconds, some time before they are read
 	case far > 0:
 		return fmt.Sprintf("the clock is %v ahead of the storage's", far)
 	case far < 0:
