@@ -23,6 +23,10 @@ type Clock struct {
 	Compared bool
 }
 
+// Agrees reports whether the storage's clock is the same. If it is, a record of the future
+// is no sign of a clock that was set back: the clock was ahead before.
+func (c Clock) Agrees() bool { return c.Compared && c.Ahead.Abs() <= clockTolerance }
+
 // Checks of the clock. Usages are stored under the time that they were received: with a
 // wrong clock they are in the wrong partition.
 func (c Clock) Checks() (all []Check) {
@@ -49,6 +53,8 @@ func (c Clock) Checks() (all []Check) {
 	switch {
 	case c.Newest.IsZero():
 		all = append(all, Fine("clock.newest_record", "the log has no record to compare with"))
+	case c.Now.Before(c.Newest.Add(-clockTolerance)) && c.Agrees():
+		all = append(all, Warn("clock.newest_record", "the newest record is of "+c.Newest.UTC().Format(time.DateTime)+", which is yet to come: the clock was ahead then, and is right now", "nothing, unless it happens again: usages of that time are stored under an hour that was wrong"))
 	case c.Now.Before(c.Newest.Add(-clockTolerance)):
 		all = append(all, Fail("clock.newest_record", "the clock says "+now+", and the newest record is of "+c.Newest.UTC().Format(time.DateTime)+": it was set back, or was ahead then", advice))
 	default:

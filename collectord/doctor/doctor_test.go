@@ -49,6 +49,7 @@ func TestClockIsJudged(t *testing.T) {
 		"after the build":       {Clock{Built: now.Add(30 * time.Second)}, "clock.build", OK, "after 2026-11-27"},
 		"no record":             {Clock{}, "clock.newest_record", OK, "no record"},
 		"before a record":       {Clock{Newest: now.Add(time.Hour)}, "clock.newest_record", Error, "2026-11-27 10:00:00"},
+		"ahead once":            {Clock{Newest: now.Add(time.Hour), Compared: true}, "clock.newest_record", Warning, "was ahead then, and is right now"},
 		"a second before a one": {Clock{Newest: now.Add(time.Second)}, "clock.newest_record", OK, "after the newest"},
 	} {
 		c.clock.Now = now
