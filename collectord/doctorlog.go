@@ -58,6 +58,32 @@ func lookAtLog(dataDir string) (s logState) {
 	return s
 }
 
+// soon returns what look finds; false: the disk has not answered within 10 seconds.
+func soon[T any](look func() T) (found T, answered bool) {
+	done := make(chan T, 1)
+	go func() { done <- look() }()
+	select {
+	case found = <-done:
+		return found, true
+	case <-time.After(2 * answersWithin):
+		return found, false
+	}
+}
+
+// hangs says that a disk did not answer soon.
+func hangs(path string) string {
+	return fmt.Sprintf("the disk of %s did not answer within %v", path, 2*answersWithin)
+}
+
+// lookAtLogSoon is for where the disk may hang.
+func lookAtLogSoon(dataDir string) logState {
+	s, answered := soon(func() logState { return lookAtLog(dataDir) })
+	if !answered {
+		s.err = errors.New(hangs(dataDir))
+	}
+	return s
+}
+
 // waitsLong is the age of a segment from which something keeps it from being shipped.
 const waitsLong = time.Hour
 
