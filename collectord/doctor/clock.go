@@ -9,6 +9,7 @@ import (
 
 // Bounds of a clock.
 const (
+	clockExact     = 3 * time.Second  // the Date of an answer is in seconds, and of somewhen within the five that it may take
 	clockTolerance = time.Minute      // what nobody has to hear of
 	clockRefused   = 15 * time.Minute // S3 refuses a request that is signed by such a clock
 )
@@ -65,12 +66,13 @@ func (c Clock) Checks() (all []Check) {
 
 func (c Clock) compared() string {
 	switch far := c.Ahead.Round(time.Second); {
+	case far.Abs() <= clockExact:
+		return "the clock agrees with the storage's"
 	case far > 0:
 		return fmt.Sprintf("the clock is %v ahead of the storage's", far)
-	case far < 0:
+	default:
 		return fmt.Sprintf("the clock is %v behind the storage's", -far)
 	}
-	return "the clock agrees with the storage's"
 }
 
 // NTP tells whether the kernel says that something keeps the clock right.

@@ -38,6 +38,7 @@ func TestClockIsJudged(t *testing.T) {
 		text  string
 	}{
 		"agrees":                {Clock{Compared: true, Ahead: -400 * time.Millisecond}, "clock.storage", OK, "agrees"},
+		"as exact as a date":    {Clock{Compared: true, Ahead: -500 * time.Millisecond}, "clock.storage", OK, "agrees"},
 		"a minute ahead":        {Clock{Compared: true, Ahead: time.Minute}, "clock.storage", OK, "1m0s ahead"},
 		"more than that":        {Clock{Compared: true, Ahead: 61 * time.Second}, "clock.storage", Warning, "1m1s ahead of the storage's"},
 		"as much behind":        {Clock{Compared: true, Ahead: -61 * time.Second}, "clock.storage", Warning, "1m1s behind the storage's"},
