@@ -96,7 +96,14 @@ func (x *examiner) logChecks() []doctor.Check {
 	case s.err != nil:
 		return []doctor.Check{doctor.Fail("log.daemon", s.err.Error(), "see to the disk, or run this as root")}
 	}
-	return s.checks(x.draft.Config.Shipper.Keep, time.Now())
+	all := s.checks(x.draft.Config.Shipper.Keep, time.Now())
+	if !s.live || len(x.draft.Config.Admin.Listen) == 0 {
+		return all
+	}
+	if _, err := askStatus(x.ctx, x.draft.Config); err != nil {
+		all[0] = doctor.Warn("log.daemon", err.Error(), "see systemctl status collectord and its journal; restart it if it hangs")
+	}
+	return all
 }
 
 func (s logState) checks(keep time.Duration, now time.Time) []doctor.Check {

@@ -63,6 +63,7 @@ func doctorSituations(situations map[string][]situation) {
 		{name: "how long a sync takes", args: "doctor", config: listens, setUp: openData, says: "fsync                 median "},
 		{name: "a disk that is too small", args: "doctor", config: listens + "wal: {max_bytes: 1TiB}\n", says: "the disk is full before the log is"},
 		{name: "what was put aside", args: "doctor", config: listens, setUp: quarantined, says: "1 put aside: wal/quarantine/strange"},
+		{name: "a daemon that hangs", args: "doctor", config: listens, setUp: someDaemon, says: " has locked DIR/data) and does not answer (it hangs, or was started with another admin.listen)"},
 		{name: "usages that wait for a daemon", args: "doctor", config: listens, setUp: unshipped, says: "and no daemon is running\n                                   -> start the daemon"},
 		{name: "a clock that went back", args: "doctor", config: listens, setUp: inOrder(unshipped, fromTomorrow), exit: 2, says: "it was set back, or was ahead then"},
 
