@@ -65,6 +65,9 @@ func (w *clockWatch) look(now time.Time) {
 	now = now.Round(0) // the wall clock alone
 	c := doctor.Clock{Now: now, Built: w.built, Newest: w.newest}
 	c.Ahead, c.Compared = w.storage()
+	if c.Agrees() && c.Newest.After(now) { // the clock was ahead, and is right now
+		c.Newest, w.newest = now, now
+	}
 	var wrong []string
 	for _, check := range c.Checks() {
 		if check.Level == doctor.Warning || check.Level == doctor.Error {

@@ -126,7 +126,7 @@ type examiner struct {
 func (x *examiner) checks() []doctor.Check {
 	x.draft, x.who = newDraft(x.src)
 	if x.draft.Config != nil && x.draft.Sound("data_dir") {
-		x.log = lookAtLog(x.draft.Config.DataDir)
+		x.log = lookAtLogSoon(x.draft.Config.DataDir)
 	}
 	all := x.configuration()
 	for _, group := range []struct {

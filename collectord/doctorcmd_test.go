@@ -2,12 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"collectord/collectord/doctor"
@@ -107,5 +109,23 @@ func TestAuthoritiesAreJudged(t *testing.T) {
 		if got := authoritiesCheck("files.x", "/x", c.ends, now); got.Level != c.want {
 			t.Errorf("%s: %+v", what, got)
 		}
+	}
+}
+
+// TestTheDoctorDoesNotWaitForADiskThatHangs of data_dir, or of a folder.
+func TestTheDoctorDoesNotWaitForADiskThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answers := make(chan struct{})
+		defer close(answers)
+		if _, answered := soon(func() error { <-answers; return nil }); answered {
+			t.Error("a disk that hangs has answered")
+		}
+		if n, answered := soon(func() int { time.Sleep(9 * time.Second); return 7 }); n != 7 || !answered {
+			t.Error("a slow disk has not answered")
+		}
+	})
+	x := examiner{log: logState{err: errors.New(hangs("/data"))}}
+	if c := x.logChecks()[0]; c.Level != doctor.Error || c.Found != "the disk of /data did not answer within 10s" {
+		t.Errorf("%+v", c)
 	}
 }

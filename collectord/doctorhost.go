@@ -31,29 +31,25 @@ func (x *examiner) dataDir() []doctor.Check {
 		n           int
 		err, failed error
 	}
-	done := make(chan measured, 1)
-	go func() { // a disk may not answer
-		var m measured
+	m, answered := soon(func() (m measured) {
 		m.disk, m.err = doctor.MeasureDisk(cfg.DataDir)
 		m.disk.Used = x.log.bytes
 		m.median, m.p99, m.n, m.failed = doctor.MeasureSyncs(cfg.DataDir)
-		done <- m
-	}()
-	select {
-	case m := <-done:
-		if m.err != nil {
-			all = append(all, doctor.Fail("data_dir.disk", m.err.Error(), "see to the disk"))
-		} else {
-			m.disk.MaxBytes, m.disk.MinFree = cfg.WAL.MaxBytes, cfg.WAL.MinFree
-			all = append(all, m.disk.Checks()...)
-		}
-		if m.failed != nil {
-			return append(all, doctor.Fail("data_dir.fsync", m.failed.Error(), "no usage can be committed: see to the disk, its mode and its room"))
-		}
-		return append(all, doctor.Syncs(m.median, m.p99, m.n))
-	case <-time.After(2 * answersWithin):
-		return append(all, doctor.Fail("data_dir.fsync", "the disk did not answer within "+(2*answersWithin).String(), "no usage can be committed: see to the disk (dmesg)"))
+		return m
+	})
+	if !answered {
+		return append(all, doctor.Fail("data_dir.fsync", hangs(cfg.DataDir), "no usage can be committed: see to the disk (dmesg)"))
 	}
+	if m.err != nil {
+		all = append(all, doctor.Fail("data_dir.disk", m.err.Error(), "see to the disk"))
+	} else {
+		m.disk.MaxBytes, m.disk.MinFree = cfg.WAL.MaxBytes, cfg.WAL.MinFree
+		all = append(all, m.disk.Checks()...)
+	}
+	if m.failed != nil {
+		return append(all, doctor.Fail("data_dir.fsync", m.failed.Error(), "no usage can be committed: see to the disk, its mode and its room"))
+	}
+	return append(all, doctor.Syncs(m.median, m.p99, m.n))
 }
 
 // directoryCheck judges who may look into data_dir. Whether the daemon's user can use it
@@ -97,10 +93,17 @@ func (x *examiner) clock() []doctor.Check {
 	return append(c.Checks(), doctor.NTP())
 }
 
-// folder checks the one that objects go to.
+// folder checks the one that objects go to, which may be of another host.
 func (x *examiner) folder() []doctor.Check {
-	cfg := x.draft.Config
-	folder := bucketFolder(cfg)
+	folder := bucketFolder(x.draft.Config)
+	all, answered := soon(func() []doctor.Check { return folderChecks(x.draft.Config, folder) })
+	if !answered {
+		return []doctor.Check{doctor.Fail("storage.folder", hangs(folder), "nothing is shipped until it does: see to the disk, or to the host that it is of")}
+	}
+	return all
+}
+
+func folderChecks(cfg *config.Config, folder string) []doctor.Check {
 	at := existing(folder)
 	var all []doctor.Check
 	switch why := dirReason(folder); {

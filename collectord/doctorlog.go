@@ -58,6 +58,32 @@ func lookAtLog(dataDir string) (s logState) {
 	return s
 }
 
+// soon returns what look finds; false: the disk has not answered within 10 seconds.
+func soon[T any](look func() T) (found T, answered bool) {
+	done := make(chan T, 1)
+	go func() { done <- look() }()
+	select {
+	case found = <-done:
+		return found, true
+	case <-time.After(2 * answersWithin):
+		return found, false
+	}
+}
+
+// hangs says that a disk did not answer soon.
+func hangs(path string) string {
+	return fmt.Sprintf("the disk of %s did not answer within %v", path, 2*answersWithin)
+}
+
+// lookAtLogSoon is for where the disk may hang.
+func lookAtLogSoon(dataDir string) logState {
+	s, answered := soon(func() logState { return lookAtLog(dataDir) })
+	if !answered {
+		s.err = errors.New(hangs(dataDir))
+	}
+	return s
+}
+
 // waitsLong is the age of a segment from which something keeps it from being shipped.
 const waitsLong = time.Hour
 
@@ -70,7 +96,14 @@ func (x *examiner) logChecks() []doctor.Check {
 	case s.err != nil:
 		return []doctor.Check{doctor.Fail("log.daemon", s.err.Error(), "see to the disk, or run this as root")}
 	}
-	return s.checks(x.draft.Config.Shipper.Keep, time.Now())
+	all := s.checks(x.draft.Config.Shipper.Keep, time.Now())
+	if !s.live || len(x.draft.Config.Admin.Listen) == 0 {
+		return all
+	}
+	if _, err := askStatus(x.ctx, x.draft.Config); err != nil {
+		all[0] = doctor.Warn("log.daemon", err.Error(), "see systemctl status collectord and its journal; restart it if it hangs")
+	}
+	return all
 }
 
 func (s logState) checks(keep time.Duration, now time.Time) []doctor.Check {

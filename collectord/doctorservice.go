@@ -85,6 +85,9 @@ func readProcess(pid int) (p runningProcess, err error) {
 func changedFlags(cmd *cobra.Command) (settings, others []string) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		text := "--" + f.Name + "=" + f.Value.String()
+		if path, err := filepath.Abs(f.Value.String()); f.Name == "config" && err == nil { // the service is in another directory
+			text = "--config=" + path
+		}
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			text = "--" + f.Name + "=" + strings.Join(list.GetSlice(), ",")
 		}

@@ -99,8 +99,11 @@ func (r *statusRows) traffic(s *admin.Status) {
 		took("commit", s.Commits.P50, s.Commits.P99), took("fsync", s.Commits.FsyncP50, s.Commits.FsyncP99), numbered("errors", s.Commits.Errors))
 }
 
-// listedClients is how many clients are listed for people.
-const listedClients = 10
+// How many are listed for people.
+const (
+	listedClients = 10
+	listedAside   = 10
+)
 
 // clients lists those that have been silent longest.
 func (r *statusRows) clients(s *admin.Status) {
@@ -181,8 +184,11 @@ func (r *statusRows) troubles(s *admin.Status) {
 		r.row("", failed)
 		r.row("", t.Advice)
 	}
-	for _, p := range s.PutAside {
+	for _, p := range s.PutAside[:min(len(s.PutAside), listedAside)] {
 		r.row("put aside", p.Path, p.Reason)
+	}
+	if more := s.PutAsideKnown - listedAside; more > 0 {
+		r.row("", fmt.Sprintf("%d more (collectord wal ls)", more))
 	}
 }
 

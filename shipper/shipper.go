@@ -95,8 +95,8 @@ type Shipper struct {
 	uploads *histogram.Histogram
 	sizes   sizeLimit
 	unread  unreadable
-	turned  atomic.Pointer[time.Time]     // when Run's loop last turned; nil while it does not run
-	ahead   atomic.Pointer[time.Duration] // of this host's clock, of the storage's; nil: not known
+	turned  atomic.Pointer[time.Time]       // when Run's loop last turned; nil while it does not run
+	ahead   atomic.Pointer[clockComparison] // the last; nil: not known
 	began   time.Time
 
 	mu      sync.Mutex // guards what follows
@@ -285,8 +285,8 @@ func (s *Shipper) Stats() Stats {
 	c.UploadSeconds = s.uploads.Seconds()
 	c.Failures = maps.Clone(s.stats.Failures)
 	c.Storage = storage
-	if ahead := s.ahead.Load(); ahead != nil {
-		c.ClockAhead, c.ClockCompared = *ahead, true
+	if last := s.ahead.Load(); last != nil && !last.isOutdated(time.Now()) {
+		c.ClockAhead, c.ClockCompared = last.ahead, true
 	}
 	return c
 }
@@ -295,7 +295,7 @@ func (s *Shipper) Stats() Stats {
 func (s *Shipper) callOptions(ctx context.Context) context.Context {
 	return bucket.WithCallOptions(ctx, &bucket.CallOptions{
 		Bandwidth: &s.bandwidth, StallTimeout: s.currentLimits().StallTimeout, Failing: s.keeper.noteOutage,
-		Clock: func(ahead time.Duration) { s.ahead.Store(&ahead) },
+		Clock: func(ahead time.Duration) { s.ahead.Store(&clockComparison{ahead, time.Now()}) },
 	})
 }
 

@@ -57,6 +57,7 @@ func (m *Monitor) Status() Status {
 	s := figures(now, m.past.before(now.at, window), m.past.before(now.at, sampleInterval))
 	s.Version, s.Node, s.At, s.Since = m.opts.Version, m.opts.Node, now.at, m.opts.Began
 	s.Unready, s.Troubles, s.PutAside = orEmpty(m.opts.Ready()), orEmpty(m.opts.Troubles()), orEmpty(m.opts.PutAside())
+	s.PutAsideKnown = max(snapshot.Log.PutAside, len(s.PutAside))
 	for i, why := range s.Unready {
 		s.Unready[i] = printable(why)
 	}

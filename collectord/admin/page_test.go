@@ -162,7 +162,7 @@ func TestWhatStrangersNamedIsEscapedAndShort(t *testing.T) {
 	s.PutAside, s.Clients = nil, nil
 	s.ClientsKnown = 1000
 	for range 1000 {
-		s.PutAside = append(s.PutAside, PutAside{evil, evil})
+		s.PutAside, s.PutAsideKnown = append(s.PutAside, PutAside{evil, evil}), s.PutAsideKnown+1
 		s.Clients = append(s.Clients, ClientSeen{evil, to(s.At), 1})
 	}
 	page := text(t, p)

@@ -227,7 +227,7 @@ func storageInfo() series {
 
 func clockSeries() []series {
 	return []series{
-		gauge("clock_offset_seconds", "How far the host's clock is ahead of the storage's, by the date of its answers; NaN until one was compared, and with a folder.",
+		gauge("clock_offset_seconds", "How far the host's clock is ahead of the storage's, by the date of its answers; NaN until one was compared since the clock was set last, and with a folder.",
 			func(s *Snapshot) float64 {
 				if !s.Shipper.ClockCompared {
 					return math.NaN()

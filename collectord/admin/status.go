@@ -26,7 +26,8 @@ type Status struct {
 	Kept          KeptStatus       `json:"kept"`
 	Destination   Destination      `json:"destination"`
 	Troubles      []Trouble        `json:"troubles"` // those that began last at the end
-	PutAside      []PutAside       `json:"put_aside"`
+	PutAsideKnown int              `json:"put_aside_known"`
+	PutAside      []PutAside       `json:"put_aside"` // the first hundred
 	Ledger        LedgerStatus     `json:"ledger"`
 	Connections   ConnectionStatus `json:"connections"`
 	Reload        ReloadStatus     `json:"reload"`

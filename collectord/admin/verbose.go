@@ -44,6 +44,9 @@ func (s *Status) verbose() string {
 		}
 		line("put aside", what)
 	}
+	if more := s.PutAsideKnown - len(s.PutAside); more > 0 {
+		line("put aside", fmt.Sprintf("%d more (collectord wal ls)", more))
+	}
 	return b.String()
 }
 

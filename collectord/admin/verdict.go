@@ -202,7 +202,7 @@ func counts(by map[string]uint64) string {
 }
 
 func (s *Status) judgeRest() {
-	if n := len(s.PutAside); n > 0 {
+	if n := s.PutAsideKnown; len(s.PutAside) > 0 {
 		s.because(Warning, "put_aside", fmt.Sprintf("%d files or directories were put aside, the first is %s", n, s.PutAside[0].Path), "collectord wal ls shows them, collectord wal acknowledge ends this")
 	}
 	if !s.Reload.OK && !s.Reload.At.IsZero() {

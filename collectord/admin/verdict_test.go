@@ -115,13 +115,17 @@ func TestTheVerdict(t *testing.T) {
 		"dropped": {func(d *monitored) {
 			d.snapshot.Ledger.BySource[wal.UDP].Dropped = map[string]uint64{"commit_failed": 1}
 		}, Failing, "dropped", "usages that came by UDP were lost in the last minute: 1 commit_failed"},
-		"overloaded":                {func(d *monitored) { d.rejects(wal.UDP, 1000, "overloaded", 1) }, Warning, "rejected", "1 overloaded"},
-		"invalid":                   {func(d *monitored) { d.rejects(wal.HTTP, 100, "invalid_json", 10) }, Warning, "invalid", "of 100 usages that came by HTTP in the last minute were rejected: 10 invalid_json"},
-		"few are invalid":           {func(d *monitored) { d.rejects(wal.HTTP, 101, "invalid_json", 10) }, Fine, "", ""},
-		"one is invalid":            {func(d *monitored) { d.rejects(wal.HTTP, 1, "invalid_json", 1) }, Fine, "", ""},
-		"strangers send":            {func(d *monitored) { d.rejects(wal.HTTP, 1000, "unauthorized", 1000) }, Fine, "", ""},
-		"rejected while stopping":   {func(d *monitored) { d.rejects(wal.HTTP, 1000, "shutting_down", 1000) }, Fine, "", ""},
-		"the kernel drops":          {func(d *monitored) { d.snapshot.UDP.KernelDrops = 7 }, Warning, "kernel_drops", "dropped 7 datagrams"},
+		"overloaded":              {func(d *monitored) { d.rejects(wal.UDP, 1000, "overloaded", 1) }, Warning, "rejected", "1 overloaded"},
+		"invalid":                 {func(d *monitored) { d.rejects(wal.HTTP, 100, "invalid_json", 10) }, Warning, "invalid", "of 100 usages that came by HTTP in the last minute were rejected: 10 invalid_json"},
+		"few are invalid":         {func(d *monitored) { d.rejects(wal.HTTP, 101, "invalid_json", 10) }, Fine, "", ""},
+		"one is invalid":          {func(d *monitored) { d.rejects(wal.HTTP, 1, "invalid_json", 1) }, Fine, "", ""},
+		"strangers send":          {func(d *monitored) { d.rejects(wal.HTTP, 1000, "unauthorized", 1000) }, Fine, "", ""},
+		"rejected while stopping": {func(d *monitored) { d.rejects(wal.HTTP, 1000, "shutting_down", 1000) }, Fine, "", ""},
+		"the kernel drops":        {func(d *monitored) { d.snapshot.UDP.KernelDrops = 7 }, Warning, "kernel_drops", "dropped 7 datagrams"},
+		"much put aside": {func(d *monitored) {
+			d.putAside = []PutAside{{Path: "wal/x"}}
+			d.snapshot.Log.PutAside = 20_000
+		}, Warning, "put_aside", "20000 files or directories were put aside"},
 		"put aside":                 {func(d *monitored) { d.putAside = []PutAside{{Path: "wal/x"}} }, Warning, "put_aside", "wal/x"},
 		"no reload":                 {func(d *monitored) { d.snapshot.Reload.OK = false }, Warning, "reload", ""},
 		"the certificate expires":   {func(d *monitored) { d.expires(13 * 24 * time.Hour) }, Warning, "certificate", "the TLS certificate expires in 13 days"},

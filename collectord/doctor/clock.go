@@ -9,6 +9,7 @@ import (
 
 // Bounds of a clock.
 const (
+	clockExact     = 3 * time.Second  // the Date of an answer is in seconds, and of somewhen within the five that it may take
 	clockTolerance = time.Minute      // what nobody has to hear of
 	clockRefused   = 15 * time.Minute // S3 refuses a request that is signed by such a clock
 )
@@ -22,6 +23,10 @@ type Clock struct {
 	Ahead    time.Duration
 	Compared bool
 }
+
+// Agrees reports whether the storage's clock is the same. If it is, a record of the future
+// is no sign of a clock that was set back: the clock was ahead before.
+func (c Clock) Agrees() bool { return c.Compared && c.Ahead.Abs() <= clockTolerance }
 
 // Checks of the clock. Usages are stored under the time that they were received: with a
 // wrong clock they are in the wrong partition.
@@ -49,6 +54,8 @@ func (c Clock) Checks() (all []Check) {
 	switch {
 	case c.Newest.IsZero():
 		all = append(all, Fine("clock.newest_record", "the log has no record to compare with"))
+	case c.Now.Before(c.Newest.Add(-clockTolerance)) && c.Agrees():
+		all = append(all, Warn("clock.newest_record", "the newest record is of "+c.Newest.UTC().Format(time.DateTime)+", which is yet to come: the clock was ahead then, and is right now", "nothing, unless it happens again: usages of that time are stored under an hour that was wrong"))
 	case c.Now.Before(c.Newest.Add(-clockTolerance)):
 		all = append(all, Fail("clock.newest_record", "the clock says "+now+", and the newest record is of "+c.Newest.UTC().Format(time.DateTime)+": it was set back, or was ahead then", advice))
 	default:
@@ -59,13 +66,13 @@ func (c Clock) Checks() (all []Check) {
 
 func (c Clock) compared() string {
 	switch far := c.Ahead.Round(time.Second); {
-	case c.Ahead.Abs() < 2*time.Second: // the storage says whole seconds, some time before they are read
+	case far.Abs() <= clockExact:
+		return "the clock agrees with the storage's"
 	case far > 0:
 		return fmt.Sprintf("the clock is %v ahead of the storage's", far)
-	case far < 0:
+	default:
 		return fmt.Sprintf("the clock is %v behind the storage's", -far)
 	}
-	return "the clock agrees with the storage's"
 }
 
 // NTP tells whether the kernel says that something keeps the clock right.

@@ -38,6 +38,7 @@ func TestClockIsJudged(t *testing.T) {
 		text  string
 	}{
 		"agrees":                {Clock{Compared: true, Ahead: -400 * time.Millisecond}, "clock.storage", OK, "agrees"},
+		"as exact as a date":    {Clock{Compared: true, Ahead: -500 * time.Millisecond}, "clock.storage", OK, "agrees"},
 		"a minute ahead":        {Clock{Compared: true, Ahead: time.Minute}, "clock.storage", OK, "1m0s ahead"},
 		"more than that":        {Clock{Compared: true, Ahead: 61 * time.Second}, "clock.storage", Warning, "1m1s ahead of the storage's"},
 		"as much behind":        {Clock{Compared: true, Ahead: -61 * time.Second}, "clock.storage", Warning, "1m1s behind the storage's"},
@@ -49,6 +50,7 @@ func TestClockIsJudged(t *testing.T) {
 		"after the build":       {Clock{Built: now.Add(30 * time.Second)}, "clock.build", OK, "after 2026-11-27"},
 		"no record":             {Clock{}, "clock.newest_record", OK, "no record"},
 		"before a record":       {Clock{Newest: now.Add(time.Hour)}, "clock.newest_record", Error, "2026-11-27 10:00:00"},
+		"ahead once":            {Clock{Newest: now.Add(time.Hour), Compared: true}, "clock.newest_record", Warning, "was ahead then, and is right now"},
 		"a second before a one": {Clock{Newest: now.Add(time.Second)}, "clock.newest_record", OK, "after the newest"},
 	} {
 		c.clock.Now = now

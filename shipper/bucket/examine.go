@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -155,8 +156,38 @@ func (x *examination) failed(name string, e *Error) bool {
 	if i := slices.Index(Steps(), name); i < len(x.steps) {
 		x.steps = x.steps[:i]
 	}
+	if name == stepPut && !judgesKeys(e) {
+		x.passedBefore(stepKeys)
+		x.add(stepKeys, NotChecked, "the storage fails before it says", "")
+		x.add(stepBucket, NotChecked, "the storage fails before it says", "")
+	}
 	x.passedBefore(name)
-	return x.add(name, Failed, e.Err.Error(), e.Hint)
+	found := e.Err.Error()
+	if found == context.DeadlineExceeded.Error() {
+		found = "the storage has not answered in the time of this check"
+	}
+	return x.add(name, Failed, found, cmp.Or(e.Hint, adviceOf(name)))
+}
+
+// judgesKeys reports whether a storage that fails so has accepted the keys and knows the
+// bucket. One that is busy or out of order has looked at neither.
+func judgesKeys(e *Error) bool {
+	switch minio.ToErrorResponse(e.Err).StatusCode {
+	case 0, http.StatusForbidden, http.StatusInsufficientStorage:
+		return true
+	}
+	return false
+}
+
+// adviceOf is what to do about a step that failed if nothing more is known.
+func adviceOf(name string) string {
+	switch name {
+	case stepConnection:
+		return "see to the storage, and to what is between this host and it"
+	case stepAnswer:
+		return "see what answers at shipper.s3.endpoint, and whether it hangs"
+	}
+	return "see to the storage: its own log, or its provider, says more"
 }
 
 // stepOf is the step that a failed probe did not get past.

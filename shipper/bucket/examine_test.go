@@ -103,7 +103,7 @@ func TestTheStepThatFailsIsNamed(t *testing.T) {
 		"another region":     {refused(301, "PermanentRedirect"), nil, stepBucket, Failed, "another region"},
 		"no permission":      {refusedTo(http.MethodPut, 403, "AccessDenied"), nil, stepPut, Failed, "s3:PutObject"},
 		"full":               {refusedTo(http.MethodPut, 507, "XMinioStorageFull"), nil, stepPut, Failed, "make room"},
-		"out of order":       {refused(503, "SlowDown"), nil, stepPut, Failed, ""},
+		"out of order":       {refused(503, "SlowDown"), nil, stepPut, Failed, "see to the storage"},
 		"keeps nothing":      {s3test.Behaviour{Lie: s3test.KeepsNothing}, nil, stepPut, Failed, "keeps nothing"},
 		"a blind checksum":   {s3test.Behaviour{BlindCRC32C: true}, func(o *S3Options) { o.Checksum = "crc32c" }, stepChecksum, Failed, "shipper.s3.checksum: auto"},
 		"no checksum":        {s3test.Behaviour{NoCRC32C: true, NoMD5: true, BlindSHA256: true}, nil, stepChecksum, Doubtful, "verifies checksums"},
@@ -139,6 +139,29 @@ func TestTheStepThatFailsIsNamed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNothingIsSaidOfKeysThatWereNotLookedAt: a storage that is busy answers before it has.
+func TestNothingIsSaidOfKeysThatWereNotLookedAt(t *testing.T) {
+	for code, want := range map[int]Outcome{503: NotChecked, 500: NotChecked, 507: Passed, 403: Passed} {
+		f, s := newFake(t)
+		f.Behave(refusedTo(http.MethodPut, code, map[int]string{403: "AccessDenied", 500: "InternalError", 503: "SlowDown", 507: "XMinioStorageFull"}[code]))
+		for _, step := range Examine(t.Context(), s) {
+			if (step.Name == stepKeys || step.Name == stepBucket) && step.Outcome != want {
+				t.Errorf("%d: %+v", code, step)
+			}
+		}
+	}
+}
+
+// TestAStorageThatHangsIsNamed, with what to do.
+func TestAStorageThatHangsIsNamed(t *testing.T) {
+	x := examination{store: testS3(t, "http://127.0.0.1:1", s3test.Bucket, "")}
+	late := &Error{Err: context.DeadlineExceeded, Kind: Timeout}
+	x.failed(stepOf(late), late)
+	if last := x.steps[len(x.steps)-1]; last.Name != stepAnswer || last.Found != "the storage has not answered in the time of this check" || last.Advice == "" {
+		t.Errorf("%+v", last)
 	}
 }
 
