@@ -11,7 +11,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test release image clean
+.PHONY: help build run test torture mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -153,7 +153,12 @@ PROOFS := .
 package-test: export ALLOW_MISSING := $(ALLOW_MISSING)
 package-test: tools ## install the packages on a system of their own, use, upgrade and remove them, and run the image (root; minutes)
 	@packaging/tools/build $(TOOLS) nfpm
-	NFPM=$(TOOLS)/nfpm go test -timeout 30m -tags packages -count 1 -v ./packaging/test -run '$(PROOFS)'
+	NFPM=$(TOOLS)/nfpm go test -timeout 60m -tags packages -count 1 -v ./packaging/test -run '$(PROOFS)'
+
+situations: tools ## play an outage, a full disk, a wrong key and more through on a systemd with MinIO and Prometheus, and print what each place says (root; minutes)
+	@packaging/tools/build $(TOOLS) nfpm
+	@packaging/tools/build $(TOOLS) monitoring
+	NFPM=$(TOOLS)/nfpm go test -timeout 30m -tags packages -count 1 -v ./packaging/test -run SituationsAreSeen -situations
 
 clean: ## remove what make build and make run made
 	rm -rf bin var

@@ -105,8 +105,14 @@ func TestTheKindsOfFailuresAreDocumented(t *testing.T) {
 			}
 		}
 	}
-	named := regexp.MustCompile(`(?m)\bKind: +"(\w+)"|\.Kind\b[^=\n]*= "(\w+)"|^\t\w+ += "(\w+)" +// .*(?:storage|answer|put)|kindDamaged = "(\w+)"`)
-	for _, m := range named.FindAllStringSubmatch(code.String(), -1) {
+	_, constants, _ := strings.Cut(code.String(), "\n// Kinds of an Error")
+	constants, _, _ = strings.Cut(constants, "\n)\n")
+	literals := regexp.MustCompile(`\bKind: +"(\w+)"|\.Kind\b[^=\n]*= "(\w+)"|\bkindDamaged = "(\w+)"`).FindAllStringSubmatch(code.String(), -1)
+	inBlock := regexp.MustCompile(`\n\t\w+ += "(\w+)"`).FindAllStringSubmatch(constants, -1)
+	if len(literals) < 10 || len(inBlock) < 5 {
+		t.Errorf("%d and %d kinds are found in the code", len(literals), len(inBlock))
+	}
+	for _, m := range slices.Concat(literals, inBlock) {
 		if kind := strings.Join(m[1:], ""); !strings.Contains(kinds, "`"+kind+"`") {
 			t.Errorf("docs/shipping.md has no row for the kind %s", kind)
 		}

@@ -148,7 +148,7 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 			return
 		}
 		h.failing = kind
-		s.opts.Logger.Warn("no heartbeat was written: shipping goes on, and an audit knows less of this host (shipper.heartbeat: 0 turns heartbeats off)",
+		s.opts.Logger.Warn("no heartbeat was written: that does not hold up shipping, but an audit knows less of this host (shipper.heartbeat: 0 turns heartbeats off)",
 			"trouble", "heartbeat", "destination", s.store.String(), "key", key.HeartbeatKey(), "error", err)
 	}
 }

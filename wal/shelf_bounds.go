@@ -130,7 +130,7 @@ func (s *shelf) checkBoundsLocked() {
 	case was == nil && s.full != nil:
 		reason := s.full
 		s.notices = append(s.notices, func() {
-			s.opts.Logger.Error("the log is full: usages are rejected until segments were shipped", "trouble", "full", "reason", reason)
+			s.opts.Logger.Error("the log is full: usages are rejected until there is room (see to the destination, make room on the disk, or raise wal.max_bytes)", "trouble", "full", "error", reason)
 		})
 	case was != nil && s.full == nil:
 		s.notices = append(s.notices, func() { s.opts.Logger.Info("the log has room again", "trouble", "full") })

@@ -98,7 +98,7 @@ func (s *Status) judgeDestination() {
 
 func (s *Status) judgeTroubles() {
 	for _, t := range s.Troubles {
-		if t.Verdict == Fine || s.Destination.FailingSince != nil && (t.Name == TroubleShipping || t.Name == troubleCheck) {
+		if t.Verdict == Fine || s.Destination.FailingSince != nil && slices.Contains(troublesOfStorage(), t.Name) {
 			continue
 		}
 		text := t.Message
@@ -113,13 +113,15 @@ func (s *Status) judgeTroubles() {
 // more of it.
 const TroubleShipping = "shipping"
 
-// troubleCheck is the name for a storage that did not pass the check at the start.
-const troubleCheck = "storage_check"
+// troublesOfStorage are those that a storage that fails brings with it.
+func troublesOfStorage() []string {
+	return []string{TroubleShipping, "storage_check", "heartbeat", "last look"}
+}
 
 func (s *Status) judgeBacklog() {
 	b := &s.Backlog
 	oldest := time.Duration(b.OldestSeconds * float64(time.Second))
-	if full := b.SecondsUntilFull; full != nil && *full > 0 && (oldest > backlogOld || s.Destination.FailingSince != nil) {
+	if full := b.SecondsUntilFull; full != nil && *full > 0 && s.forecastCounts() {
 		left := time.Duration(min(*full, fullWithin.Seconds()+1) * float64(time.Second))
 		text, advice := "the log is full in "+InWords(left), "see to the destination, or raise wal.max_bytes"
 		switch {
@@ -136,6 +138,12 @@ func (s *Status) judgeBacklog() {
 	case oldest > oldestLate:
 		s.because(Warning, "overdue", text, "")
 	}
+}
+
+// forecastCounts reports whether something keeps usages from being shipped: a burst that is
+// shipped fills no log.
+func (s *Status) forecastCounts() bool {
+	return s.Backlog.OldestSeconds > backlogOld.Seconds() || s.Destination.FailingSince != nil
 }
 
 // isOwnFault reports whether the host, not the client, is why a usage was rejected.
@@ -240,7 +248,7 @@ func (s *Status) waiting() string {
 		return "all is shipped"
 	}
 	text := fmt.Sprintf("%d usages wait, the oldest for %s", b.Usages, InWords(time.Duration(b.OldestSeconds*float64(time.Second))))
-	if full := b.SecondsUntilFull; full != nil && *full > 0 && *full < 10*fullWithin.Seconds() {
+	if full := b.SecondsUntilFull; full != nil && *full > 0 && *full < 10*fullWithin.Seconds() && s.forecastCounts() {
 		text += ", full in " + InWords(time.Duration(*full*float64(time.Second)))
 	}
 	return text

@@ -70,7 +70,7 @@ func (d Disk) space() Check {
 	found := fmt.Sprintf("%s free; the log may grow by %s (wal.max_bytes), and leaves %s (wal.min_free)", size(d.Free), size(grows), size(d.MinFree))
 	switch {
 	case d.Free <= d.MinFree:
-		return Fail(name, found+": usages are refused now", "make room on this disk, or lower wal.min_free")
+		return Fail(name, found+": usages are rejected now", "make room on this disk, or lower wal.min_free")
 	case d.Free < grows+d.MinFree:
 		return Warn(name, found+": the disk is full before the log is", "make room, or lower wal.max_bytes to what an outage may take")
 	}

@@ -81,7 +81,7 @@ func TestDiskIsJudged(t *testing.T) {
 		"room":            {func(*Disk) {}, "data_dir.space", OK, "100.0 GiB free"},
 		"less room":       {func(d *Disk) { d.Free = 4 << 30 }, "data_dir.space", Warning, "lower wal.max_bytes"},
 		"of which a part": {func(d *Disk) { d.Free, d.Used = 4<<30, 1<<30 }, "data_dir.space", OK, "may grow by 3.0 GiB"},
-		"no room":         {func(d *Disk) { d.Free = 256 << 20 }, "data_dir.space", Error, "refused now"},
+		"no room":         {func(d *Disk) { d.Free = 256 << 20 }, "data_dir.space", Error, "rejected now"},
 		"inodes":          {func(*Disk) {}, "data_dir.inodes", OK, "1000000"},
 		"few inodes":      {func(d *Disk) { d.Inodes = 9999 }, "data_dir.inodes", Warning, "9999"},
 		"no inodes":       {func(d *Disk) { d.Inodes = 0 }, "data_dir.inodes", Error, "no more files"},
