@@ -65,6 +65,7 @@ func New(opts Options) *Server {
 
 	local := http.NewServeMux()
 	local.Handle("/", open)
+	local.HandleFunc("GET "+readyPath, s.readyzVerbose)
 	local.HandleFunc("GET /{$}", s.page)
 	local.HandleFunc("GET "+StatusPath, s.status)
 	newProfiler(opts.MaxConnections).routes(local)
@@ -152,12 +153,19 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "ok")
 }
 
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) { s.answerReadiness(w, "") }
+
+// readyzVerbose is of this host only: it names files, the destination and errors.
+func (s *Server) readyzVerbose(w http.ResponseWriter, r *http.Request) {
 	more := ""
 	if r.URL.Query().Has("verbose") {
 		status := s.opts.Status()
 		more = status.verbose()
 	}
+	s.answerReadiness(w, more)
+}
+
+func (s *Server) answerReadiness(w http.ResponseWriter, more string) {
 	if reasons := s.opts.Ready(); len(reasons) > 0 {
 		http.Error(w, strings.Join(reasons, "\n")+more, http.StatusServiceUnavailable)
 		return

@@ -130,6 +130,27 @@ func TestHealthChecksTellWhatIsWrong(t *testing.T) {
 
 // What is served depends on the address a request came to, and on loopback on
 // the name it was sent to: a web page could have made another name point here.
+// TestDetailsStayOnThisHost asks for what names files, the destination and errors.
+func TestDetailsStayOnThisHost(t *testing.T) {
+	handler := New(healthy()).http.Handler
+	for _, c := range []struct {
+		to      net.Addr
+		details bool
+	}{
+		{&net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 3001}, false},
+		{&net.TCPAddr{IP: net.IPv6loopback, Port: 3001}, true},
+		{&net.UnixAddr{Name: "admin.sock", Net: "unix"}, true},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/readyz?verbose", nil)
+		r.Host = "localhost"
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, c.to)))
+		if got := strings.Contains(w.Body.String(), "verdict: "); got != c.details {
+			t.Errorf("at %s: details: %v, want %v: %s", c.to, got, c.details, w.Body)
+		}
+	}
+}
+
 func TestProfilesStayOnThisHost(t *testing.T) {
 	handler := New(healthy()).http.Handler
 	lan := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 3001}

@@ -9,7 +9,6 @@ import (
 
 // Bounds of a clock.
 const (
-	clockExact     = 3 * time.Second  // the Date of an answer is in seconds, and of somewhen within the five that it may take
 	clockTolerance = time.Minute      // what nobody has to hear of
 	clockRefused   = 15 * time.Minute // S3 refuses a request that is signed by such a clock
 )
@@ -66,7 +65,7 @@ func (c Clock) Checks() (all []Check) {
 
 func (c Clock) compared() string {
 	switch far := c.Ahead.Round(time.Second); {
-	case far.Abs() <= clockExact:
+	case c.Ahead.Abs() < 2*time.Second: // the storage says whole seconds, some time before they are read
 		return "the clock agrees with the storage's"
 	case far > 0:
 		return fmt.Sprintf("the clock is %v ahead of the storage's", far)
