@@ -155,10 +155,12 @@ package-test: tools ## install the packages on a system of their own, use, upgra
 	@packaging/tools/build $(TOOLS) nfpm
 	NFPM=$(TOOLS)/nfpm go test -timeout 60m -tags packages -count 1 -v ./packaging/test -run '$(PROOFS)'
 
+SITUATIONS := .
+
 situations: tools ## play an outage, a full disk, a wrong key and more through on a systemd with MinIO and Prometheus, and print what each place says (root; minutes)
 	@packaging/tools/build $(TOOLS) nfpm
 	@packaging/tools/build $(TOOLS) monitoring
-	NFPM=$(TOOLS)/nfpm go test -timeout 30m -tags packages -count 1 -v ./packaging/test -run SituationsAreSeen -situations
+	NFPM=$(TOOLS)/nfpm go test -timeout 30m -tags packages -count 1 -v ./packaging/test -run SituationsAreSeen -situations '$(SITUATIONS)'
 
 clean: ## remove what make build and make run made
 	rm -rf bin var

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-var situations = flag.Bool("situations", false, "play the situations of an operator through (minutes)")
+var situations = flag.String("situations", "", "play the situations of an operator through whose names match this (minutes)")
 
 // host is a machine with a daemon that ships to a MinIO, under a real Prometheus.
 type host struct {
@@ -56,7 +56,7 @@ func places() []string { return []string{"doctor", "status", "page", "alert", "j
 // TestSituationsAreSeenInEachPlace plays what can happen to a host through, on a real
 // systemd with the package, a MinIO and a Prometheus in which a minute takes a second.
 func TestSituationsAreSeenInEachPlace(t *testing.T) {
-	if !*situations {
+	if *situations == "" {
 		t.Skip("without -situations: make situations")
 	}
 	needs(t, "mkfs.ext4", "mount")
@@ -66,6 +66,9 @@ func TestSituationsAreSeenInEachPlace(t *testing.T) {
 	}}
 	h.play(t, started)
 	for _, s := range h.situations() {
+		if !regexp.MustCompile(*situations).MatchString(s.name) {
+			continue
+		}
 		h.play(t, s)
 		if s.end != nil { // there is none for the last
 			s.end()
@@ -223,11 +226,12 @@ func (h *host) play(t *testing.T, s *situation) {
 	}
 }
 
-// receives waits until another usage was stored.
+// receives waits until another usage was stored, and heartbeats are written as they come.
 func (h *host) receives() {
 	h.t.Helper()
 	was := h.metric("collectord_usages_appended_total")
 	within(h.t, "usages come in", func() bool { return h.metric("collectord_usages_appended_total") > was })
+	within(h.t, "heartbeats are written", func() bool { return h.metric("collectord_shipper_heartbeats_total") > 3 })
 }
 
 // calm waits until the host and the fleet are fine again.

@@ -33,7 +33,7 @@ func newHost(t *testing.T) *host {
 	h := &host{disk: filepath.Join(root, "var/lib/collectord"), bucket: t.TempDir(), user: "operator", port: 9000}
 	image := filepath.Join(t.TempDir(), "disk")
 	must(t, "mkdir", "-p", h.disk)
-	must(t, "truncate", "--size=160M", image)
+	must(t, "truncate", "--size=400M", image)
 	must(t, "mkfs.ext4", "-q", image)
 	must(t, "mount", "-o", "loop", image, h.disk)
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", h.disk).Run() })
@@ -71,7 +71,7 @@ func (h *host) shipTo(destination string) {
 data_dir: /var/lib/collectord
 shutdown: {grace: 0s}
 http: {tokens_file: tokens}
-wal: {segment_size: 4MiB, max_bytes: 64MiB, min_free: 4MiB, seal_after: 1s, seal_small_after: 2s}
+wal: {segment_size: 4MiB, max_bytes: 256MiB, min_free: 4MiB, seal_after: 5s, seal_small_after: 5s}
 shipper: {destination: '`+destination+`', heartbeat: 1s, keep: 2s, retry_max: 2s, retry_max_permanent: 2s, s3: {endpoint: 'http://127.0.0.1:9000', region: us-east-1}}
 `)
 	h.restart()
