@@ -174,14 +174,14 @@ func (h *host) situations() []*situation {
 			},
 		},
 		{
-			name: "a damaged segment", begin: h.damageSegment, exits: map[string]int{"status": 2, "fleet": 2},
+			name: "a damaged segment", begin: h.damageSegment, exits: map[string]int{"status": 1, "fleet": 2},
 			says: map[string][]string{
 				"doctor":  {"put_aside"},
-				"status":  {"damaged", "put aside"},
-				"page":    {"damaged", "put aside"},
+				"status":  {"WARNING: ", "put aside", "wal/quarantine/", "what to do"},
+				"page":    {"Warning", "put aside", "wal/quarantine/"},
 				"alert":   {"PutAside", "UsagesQuarantined"},
 				"journal": {"damaged"},
-				"fleet":   {"NOT RIGHT: 1 host in trouble"},
+				"fleet":   {"NOT RIGHT: 1 host in trouble", "put_aside: 1"},
 			},
 		},
 	}
