@@ -57,7 +57,7 @@ Exit status: 0 nothing is wrong, though there may be warnings; 1 it could not ru
 		case !here && as == "":
 			about = enterService(cmd)
 		}
-		x := examiner{ctx: cmd.Context(), src: source(cmd)}
+		x := examiner{ctx: cmd.Context(), src: source(cmd), outside: inside == 0 && len(about) > 0}
 		x.findHolders()
 		why, err := becomeDaemon(x.src, as)
 		if err != nil {
@@ -114,6 +114,7 @@ func doctorText(out io.Writer, r doctor.Report) error {
 type examiner struct {
 	ctx     context.Context
 	src     config.Source
+	outside bool                          // there is a service, and this process does not see what it sees
 	holders map[config.Address]portHolder // as root saw them, if it was root
 
 	draft draft

@@ -14,6 +14,10 @@ import (
 // configuration checks the settings, and says what they mean.
 func (x *examiner) configuration() (all []doctor.Check) {
 	for _, m := range x.draft.Mistakes {
+		if x.outside && isCredential(m, namedFiles(x.draft.Config)) {
+			all = append(all, doctor.Skip("config."+m.Key, m.Origin+" is a credential, which only the service sees"))
+			continue
+		}
 		all = append(all, doctor.Fail("config."+m.Key, m.Origin+": "+m.Reason, "correct it: a start and a reload refuse this configuration (collectord config check)"))
 	}
 	if len(all) == 0 {

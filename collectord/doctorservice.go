@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"collectord/collectord/doctor"
+	"collectord/config"
+	"collectord/shipper/bucket"
 )
 
 // serviceName is the unit of the packages.
@@ -46,7 +48,7 @@ func enterService(cmd *cobra.Command) []doctor.Check {
 	case os.Geteuid() != 0:
 		return skip("only root can look from inside the service")
 	case pid == 0:
-		return skip("the service is not running")
+		return []doctor.Check{doctor.Warn(name, "the service is not running: what only it sees (its credentials, sandbox and limits) was not checked", "start it (systemctl start collectord), or see why it ended (journalctl --unit collectord)")}
 	default:
 		p, err := readProcess(pid)
 		if err == nil {
@@ -55,6 +57,27 @@ func enterService(cmd *cobra.Command) []doctor.Check {
 		}
 		return skip("can't look from inside the service: " + err.Error())
 	}
+}
+
+// isCredential reports whether a mistake is that a file was not found which only the
+// service sees: a name without a slash is that of a credential (systemd.exec(5)).
+func isCredential(m config.Mistake, files []namedFile) bool {
+	return os.Getenv("CREDENTIALS_DIRECTORY") == "" && !strings.Contains(m.Origin, "/") &&
+		slices.ContainsFunc(files, func(f namedFile) bool { return f.key == m.Key && f.path == m.Origin })
+}
+
+// withoutItsKeys says of a storage that was asked without the keys of the service what
+// that proves: nothing, if the keys can be a credential, and none were found elsewhere.
+func withoutItsKeys(cfg *config.Config, steps []bucket.Step) []bucket.Step {
+	if cfg.Shipper.S3.CredentialsFile != "" || os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("CREDENTIALS_DIRECTORY") != "" {
+		return steps
+	}
+	for i := range steps {
+		if s := &steps[i]; s.Name == "credentials" && s.Outcome == bucket.Failed {
+			*s = bucket.Step{Name: s.Name, Outcome: bucket.NotChecked, Found: "the keys may be a credential that only the service sees"}
+		}
+	}
+	return steps
 }
 
 // serviceProcess reads what systemctl show prints.

@@ -5,6 +5,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"collectord/config"
+	"collectord/shipper/bucket"
 )
 
 // TestTheDoctorTakesThePlaceOfTheService checks what is run, of what the kernel shows of a
@@ -49,6 +52,37 @@ func TestTheDoctorTakesThePlaceOfTheService(t *testing.T) {
 		if pid != want {
 			t.Errorf("%q: %d, want %d", properties, pid, want)
 		}
+	}
+}
+
+// TestTheDoctorJudgesNoCredentialsOfAServiceThatIsDown: only the service sees them.
+func TestTheDoctorJudgesNoCredentialsOfAServiceThatIsDown(t *testing.T) {
+	for _, name := range []string{"CREDENTIALS_DIRECTORY", "AWS_ACCESS_KEY_ID"} {
+		t.Setenv(name, "")
+	}
+	files := []namedFile{{key: "http.tokens_file", path: "tokens"}, {key: "http.tls.key", path: "/etc/key"}}
+	for origin, want := range map[string]bool{"tokens": true, "/etc/key": false, "collectord.yaml:3": false} {
+		for _, key := range []string{"http.tokens_file", "http.tls.key"} {
+			if got := isCredential(config.Mistake{Key: key, Origin: origin}, files); got != (want && key == "http.tokens_file") {
+				t.Errorf("%s of %s: %v", key, origin, got)
+			}
+		}
+	}
+	failed := func() []bucket.Step {
+		return []bucket.Step{{Name: "tls", Outcome: bucket.Failed}, {Name: "credentials", Outcome: bucket.Failed}}
+	}
+	cfg := &config.Config{}
+	if got := withoutItsKeys(cfg, failed()); got[0].Outcome != bucket.Failed || got[1].Outcome != bucket.NotChecked || got[1].Found == "" {
+		t.Errorf("%+v", got)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "x")
+	if got := withoutItsKeys(cfg, failed()); got[1].Outcome != bucket.Failed {
+		t.Errorf("with keys: %+v", got)
+	}
+	t.Setenv("AWS_ACCESS_KEY_ID", "")
+	cfg.Shipper.S3.CredentialsFile = "/etc/keys"
+	if got := withoutItsKeys(cfg, failed()); got[1].Outcome != bucket.Failed {
+		t.Errorf("with a file: %+v", got)
 	}
 }
 

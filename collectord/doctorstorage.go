@@ -24,7 +24,11 @@ func (x *examiner) storage() []doctor.Check {
 	ctx, cancel := context.WithTimeout(x.ctx, storageWithin)
 	defer cancel()
 	ctx = bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: min(storageWithin/4, cfg.Shipper.StallTimeout), Clock: func(ahead time.Duration) { x.ahead.Store(&ahead) }})
-	return stepChecks(bucket.Examine(ctx, store))
+	steps := bucket.Examine(ctx, store)
+	if x.outside {
+		steps = withoutItsKeys(cfg, steps)
+	}
+	return stepChecks(steps)
 }
 
 // stepChecks are the steps of the storage as checks.

@@ -201,9 +201,21 @@ func counts(by map[string]uint64) string {
 	return strings.Join(parts, ", ")
 }
 
+// asideText is how much was put aside, and how many usages were damaged.
+func asideText(n int, first string, damaged uint64) string {
+	text := fmt.Sprintf("%d files or directories were put aside, the first is %s", n, first)
+	if n == 1 {
+		text = first + " was put aside"
+	}
+	if damaged > 0 {
+		text += fmt.Sprintf("; damaged since the start and not shipped: %d usages", damaged)
+	}
+	return text
+}
+
 func (s *Status) judgeRest() {
 	if n := s.PutAsideKnown; len(s.PutAside) > 0 {
-		s.because(Warning, "put_aside", fmt.Sprintf("%d files or directories were put aside, the first is %s", n, s.PutAside[0].Path), "collectord wal ls shows them, collectord wal acknowledge ends this")
+		s.because(Warning, "put_aside", asideText(n, s.PutAside[0].Path, s.Ledger.Quarantined), "collectord wal ls shows them, collectord wal acknowledge ends this")
 	}
 	if !s.Reload.OK && !s.Reload.At.IsZero() {
 		s.because(Warning, "reload", "the configuration could not be reloaded: that of "+clock(s.Reload.At, s.At)+" is in effect", "collectord config check")

@@ -126,7 +126,11 @@ func TestTheVerdict(t *testing.T) {
 			d.putAside = []PutAside{{Path: "wal/x"}}
 			d.snapshot.Log.PutAside = 20_000
 		}, Warning, "put_aside", "20000 files or directories were put aside"},
-		"put aside":                 {func(d *monitored) { d.putAside = []PutAside{{Path: "wal/x"}} }, Warning, "put_aside", "wal/x"},
+		"put aside": {func(d *monitored) { d.putAside = []PutAside{{Path: "wal/x"}} }, Warning, "put_aside", "wal/x was put aside"},
+		"damaged": {func(d *monitored) {
+			d.putAside = []PutAside{{Path: "wal/x"}}
+			d.snapshot.Ledger.Quarantined = 3
+		}, Warning, "put_aside", "wal/x was put aside; damaged since the start and not shipped: 3 usages"},
 		"no reload":                 {func(d *monitored) { d.snapshot.Reload.OK = false }, Warning, "reload", ""},
 		"the certificate expires":   {func(d *monitored) { d.expires(13 * 24 * time.Hour) }, Warning, "certificate", "the TLS certificate expires in 13 days"},
 		"the certificate is new":    {func(d *monitored) { d.expires(15 * 24 * time.Hour) }, Fine, "", ""},

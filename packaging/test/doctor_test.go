@@ -82,7 +82,7 @@ Environment=COLLECTORD_SHIPPER_DESTINATION=s3://usages/p COLLECTORD_SHIPPER_S3_E
 	m.do("systemctl", "stop", "collectord")
 	found, printed = m.doctor("")
 	for name, want := range map[string][2]string{
-		"process.surroundings": {"unchecked", "the service is not running"},
+		"process.surroundings": {"warning", "the service is not running"},
 		"process.user":         {"ok", "checked as user collectord, to whom data_dir belongs"},
 		"ports.http.listen":    {"ok", "is free"},
 		"log.daemon":           {"ok", "no daemon is running"},
