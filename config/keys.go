@@ -71,11 +71,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"http-tokens-file", live, file(func(c *Config) *string { return &c.HTTP.TokensFile }),
 	},
 	{
-		"http.tls.cert", "", "PEM file with the certificate of http.listen, and those between it and its root. If it\nis set, TCP connections need TLS 1.2 or later; unix sockets have no TLS.",
+		"http.tls.cert", "", "PEM file with the certificate of http.listen, and the intermediate certificates. If it\nis set, TCP connections need TLS 1.2 or later; unix sockets have no TLS.",
 		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.Cert }),
 	},
 	{
-		"http.tls.key", "", "PEM file with its private key. The file may be a credential, as http.tokens_file.",
+		"http.tls.key", "", "PEM file with the private key of http.tls.cert. The file may be a credential, as http.tokens_file.",
 		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.Key }),
 	},
 	{
@@ -83,11 +83,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, file(func(c *Config) *string { return &c.HTTP.TLS.ClientCA }),
 	},
 	{
-		"http.origins", "", "Origins whose web pages may send usages without a token, beside those of the host that\nthe request names: https://app.example:8443, or \"null\" (in quotes) or file:// for pages\nin files. Every site can make a page whose origin is null.",
+		"http.origins", "", "Origins whose web pages may send usages without a token, in addition to origins of the\nhost in the Host header: https://app.example:8443, or \"null\" (in quotes) or file:// for pages\nin files. Every site can make a page whose origin is null.",
 		"", live, origins(func(c *Config) *[]string { return &c.HTTP.Origins }),
 	},
 	{
-		"http.hosts", "", "Names or addresses that the Host header may hold on a loopback address of http.listen\nthat needs no token, beside localhost and loopback addresses: what a proxy on this host\npasses on, such as usages.example.",
+		"http.hosts", "", "Names or addresses that the Host header may hold on a loopback address of http.listen\nthat needs no token, beside localhost and loopback addresses: for example the name that a\nproxy on this host passes on.",
 		"", live, hosts(func(c *Config) *[]string { return &c.HTTP.Hosts }),
 	},
 	{
@@ -119,7 +119,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, count(1, 1_000_000, func(c *Config) *int { return &c.HTTP.MaxRecords }),
 	},
 	{
-		"http.max_in_flight", "16MiB", "Size of all bodies held at a time, beyond 4 KiB of each and 2 MiB that those up to\n64 KiB share; those beyond are answered 503.",
+		"http.max_in_flight", "16MiB", "Memory for all request bodies together. The first 4 KiB of each do not count; the first\n64 KiB use a shared 2 MiB first. Further bodies are answered 503.",
 		"", restart, size(1<<20, 1<<30, func(c *Config) *int64 { return &c.HTTP.MaxInFlight }),
 	},
 	{
@@ -127,7 +127,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", restart, duration(time.Second, 24*time.Hour, func(c *Config) *time.Duration { return &c.HTTP.IdempotencyWindow }),
 	},
 	{
-		"http.idempotency_keys", "65536", "How many such requests are remembered; about 100 bytes each.",
+		"http.idempotency_keys", "65536", "How many requests with an Idempotency-Key are remembered; about 100 bytes each.",
 		"", restart, count(1, 10_000_000, func(c *Config) *int { return &c.HTTP.IdempotencyKeys }),
 	},
 	{
@@ -139,7 +139,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Rate }),
 	},
 	{
-		"http.burst", "0", "Usages accepted at once after a pause, before http.rate applies. 0: what the rate gives\nin a second. A larger batch is accepted too, but then nothing more until its time is up.",
+		"http.burst", "0", "Usages accepted at once after a pause, before http.rate applies. 0: what the rate gives\nin a second. A larger batch is accepted too, but then nothing for as long\nas it takes at this rate.",
 		"", live, count(0, 1<<30, func(c *Config) *int { return &c.HTTP.Burst }),
 	},
 	{
@@ -147,7 +147,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxConnections }),
 	},
 	{
-		"http.max_tls_connections", "1024", "Those of them that may be over TLS, each of which takes about 40 KiB. For one more,\nanother of these is closed.",
+		"http.max_tls_connections", "1024", "TLS connections open at a time; each takes about 40 KiB. For one more, another of these\nis closed.",
 		"", live, count(1, 1<<20, func(c *Config) *int { return &c.HTTP.MaxTLSConnections }),
 	},
 	{
@@ -242,7 +242,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.ProbeMin }),
 	},
 	{
-		"wal.probe_max", "30s", "Limit of that time.",
+		"wal.probe_max", "30s", "Limit of the time that begins with wal.probe_min.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.WAL.ProbeMax }),
 	},
 
@@ -259,11 +259,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, count(1, 16, func(c *Config) *int { return &c.Shipper.Concurrency }),
 	},
 	{
-		"shipper.bandwidth", "0", "What all uploads together may send, such as 2MiB/s. 0: no limit. What is read back to\nsee whether the storage has kept it has the same limit.",
+		"shipper.bandwidth", "0", "What all uploads together may send, such as 2MiB/s. 0: no limit. Reads that\ncheck stored objects have the same limit.",
 		"", live, rateOrNone(1<<10, 1<<40, func(c *Config) *int64 { return &c.Shipper.Bandwidth }),
 	},
 	{
-		"shipper.keep", "5m", "How long a segment stays on this host after the storage has confirmed it. Then the\ndaemon checks that the storage still has it, and if not, ships it again. Kept segments\nmake room for new ones. 0: it is removed at once, as always with a folder, which is synced.",
+		"shipper.keep", "5m", "How long a segment stays on this host after the storage has confirmed it. Then the\ndaemon checks that the storage still has it, and if not, ships it again. Kept segments\nmake room for new ones. 0: it is removed at once. A folder is synced, so there it is always 0.",
 		"", live, duration(0, 12*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.Keep }),
 	},
 	{
@@ -275,11 +275,11 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMin }),
 	},
 	{
-		"shipper.retry_max", "1m", "How far that limit grows.",
+		"shipper.retry_max", "1m", "Greatest value of the limit that begins with shipper.retry_min.",
 		"", live, duration(10*time.Millisecond, time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMax }),
 	},
 	{
-		"shipper.retry_max_permanent", "5m", "How far it grows while uploads fail for a reason that somebody has to correct, such as\nmissing permissions.",
+		"shipper.retry_max_permanent", "5m", "Greatest value of that limit while uploads fail for a reason that somebody has to correct, such as\nmissing permissions.",
 		"", live, duration(10*time.Millisecond, 24*time.Hour, func(c *Config) *time.Duration { return &c.Shipper.RetryMaxPermanent }),
 	},
 	{
@@ -332,7 +332,7 @@ var keys = []Key{ //nolint:gochecknoglobals // a constant table
 		"", live, duration(0, time.Minute, func(c *Config) *time.Duration { return &c.Shutdown.Drain }),
 	},
 	{
-		"shutdown.requests", "5s", "How long to wait after that for requests in progress.",
+		"shutdown.requests", "5s", "How long to wait after shutdown.drain for requests in progress.",
 		"", live, duration(0, time.Hour, func(c *Config) *time.Duration { return &c.Shutdown.Requests }),
 	},
 	{

@@ -16,7 +16,7 @@ func TestEveryProblemHasItsParagraph(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Problems
 
-What the HTTP server rejects, it answers with a problem ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)):
+The HTTP server answers every rejected request with a problem ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)):
 
 ` + "```json" + `
 {"type":"` + DefaultProblemBase + `#not_an_object","title":"Bad Request","status":400,"code":"not_an_object","detail":"…"}
@@ -27,7 +27,8 @@ What the HTTP server rejects, it answers with a problem ([RFC 9457](https://www.
 - ` + "`detail`" + ` gives the reason and, for a body, the offset of the first wrong byte (decoded, from 0). It never repeats what
   was sent.
 - A problem about a batch also has ` + "`accepted`, `rejected`" + ` and ` + "`errors`" + `, as the answer 200 has.
-- 409, 429 and 503 have ` + "`Retry-After`" + `. The other problems last until the request is changed.
+- 409, 429 and 503 have ` + "`Retry-After`" + `. 408 and 500 can be repeated, too. The other problems last until the request
+  is changed.
 
 `)
 	for _, k := range ProblemKinds() {
