@@ -11,7 +11,7 @@ export TEST_CADDY := $(or $(TEST_CADDY),$(TOOLS)/caddy)
 SHELL         := bash
 .SHELLFLAGS   := -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build run test torture mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
+.PHONY: help build run test torture torture-proofs mutate mutate-http readers api-test stores monitoring soak lint tools bench profile package package-test situations release image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +61,15 @@ RECORDED     := 10
 FUZZ         := 60s
 REQUESTS     := 300
 
-torture: export ALLOW_MISSING := $(ALLOW_MISSING)
-torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes)
+TORTURE_LOG := bin/torture.log
+
+torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes); then write docs/torture.md
+	@mkdir -p bin
+	$(MAKE) --no-print-directory torture-proofs 2>&1 | tee $(TORTURE_LOG)
+	go run ./packaging/torture $(TORTURE_LOG) >docs/torture.md
+
+torture-proofs: export ALLOW_MISSING := $(ALLOW_MISSING)
+torture-proofs:
 	@packaging/tools/build $(TOOLS) proxies
 	go test -timeout 4h -tags torture -count 1 -v ./collectord -run 'Killed|RepeatedUntil|PowerLoss|FullDisk|FailingCalls|LossyNetwork|Nginx|Proxies|ClosingConnection|Chromium|StandardClients|AuthenticationIsSetUp|DocumentedRequests|OwnerOfTheData|Backlog|EveryLimit|OneFamily|KeepAlive|SlowClients|StrangersHold|TenThousand|SlowUplink|Unreadable|WearsTheDisk|StartHangs|VersionBefore|FleetOf' \
 	  -every-slowness -uplinkscale $(UPLINK) -kills $(KILLS) -putkills $(PUT_KILLS) -powerlosses $(POWER_LOSSES) -backlog $(BACKLOG) | grep -v 'level='
