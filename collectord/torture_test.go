@@ -88,6 +88,7 @@ type disk struct {
 	path  string
 
 	unjournaled bool // what nobody synced may be on it after a cut of its power
+	cuts        int  // of its power
 }
 
 func (d *disk) up() {
@@ -112,8 +113,9 @@ func (d *disk) down() {
 	}
 }
 
-// unsynced is a file whose byte a cut of the power takes.
-func (d *disk) unsynced() string { return filepath.Join(d.path, "unsynced") }
+// unsynced is a file whose byte a cut of the power takes. Each cut has its own: ext4 writes
+// back at once what replaces the content of a file (auto_da_alloc, ext4(5)).
+func (d *disk) unsynced() string { return filepath.Join(d.path, fmt.Sprint("unsynced-", d.cuts)) }
 
 // newDisk mounts a disk in a directory of its own.
 func newDisk(t *testing.T, mount ...string) *disk {
@@ -147,6 +149,7 @@ func onDisk(t *testing.T, mount ...string) (d *disk, dir string) {
 // with NOLOGFLUSH, which XFS has too).
 func (d *disk) losePower() {
 	d.t.Helper()
+	d.cuts++
 	if err := os.WriteFile(d.unsynced(), []byte("x"), 0o600); err != nil {
 		d.t.Fatal(err)
 	}
