@@ -11,13 +11,14 @@ import (
 	"syscall"
 )
 
-// acknowledgedName is the directory in the quarantine of what somebody has seen: it is
-// kept, and not counted as put aside any more. What was left in its place has a mark of
-// its own there, a file.
+// acknowledgedName is the directory in the quarantine for what an operator has
+// acknowledged. It is kept there and no longer counted as put aside. For an entry that
+// was left in its place, the directory holds a mark, which is a file (markOf).
 const acknowledgedName = "acknowledged"
 
-// markOf is the name of the mark of something that was left in its place. Something
-// else in that place has another one.
+// markOf returns the name of the mark of an entry that was left in its place. The name
+// depends on the path and the inode, so a later entry at the same path has another
+// mark.
 func markOf(path string, info fs.FileInfo) string {
 	ino := uint64(0)
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
@@ -26,8 +27,8 @@ func markOf(path string, info fs.FileInfo) string {
 	return fmt.Sprintf("left-%.16x", sha256.Sum256(fmt.Appendf(nil, "%d %s", ino, path)))
 }
 
-// PutAside lists what is put aside, as an Inspector can know it: what is in the
-// quarantine, and what is not part of a log.
+// PutAside lists what an Inspector can find without the daemon: the contents of the
+// quarantine, and entries of the log directory that are not part of a log.
 func (i *Inspector) PutAside() (all []Aside, err error) {
 	b := base{disk: i.disk, dir: i.dir, dataDir: filepath.Dir(i.dir)}
 	entries, err := b.disk.List(i.dir)
@@ -48,11 +49,11 @@ func (i *Inspector) PutAside() (all []Aside, err error) {
 	return b.aside.list(), nil
 }
 
-// Acknowledge notes that somebody has seen what was put aside: all that PutAside of an
-// Inspector lists, or what has the given names, which are paths as Log.PutAside has
-// them, or names of something in the quarantine or in the log directory. It deletes
-// nothing, and needs no lock: what is in the quarantine is moved to a directory there.
-// It returns the paths of what it has acknowledged.
+// Acknowledge records that an operator has seen what was put aside. Without names it
+// acknowledges all that Inspector.PutAside lists. A name is a path as in Log.PutAside,
+// or the name of an entry of the quarantine or of the log directory. Acknowledge moves
+// an entry of the quarantine to a directory there; it deletes nothing and needs no
+// lock. It returns the paths of what it has acknowledged.
 func Acknowledge(dataDir string, names ...string) (done []string, err error) {
 	i, err := Inspect(dataDir)
 	if err != nil {
@@ -83,7 +84,8 @@ func Acknowledge(dataDir string, names ...string) (done []string, err error) {
 	return done, errors.Join(errs...)
 }
 
-// findAside returns the path of what has a name.
+// findAside returns the path of the entry with a name. It looks in the quarantine, in
+// the log directory, and in the data directory.
 func (b *base) findAside(name string) (path string, err error) {
 	if !filepath.IsLocal(name) {
 		return "", fmt.Errorf("%q is not a path in %s", name, b.dataDir)
@@ -97,7 +99,8 @@ func (b *base) findAside(name string) (path string, err error) {
 	return "", fmt.Errorf("nothing of the name %q is put aside: %w", name, err)
 }
 
-// acknowledge moves something within the quarantine, with its report, or marks it.
+// acknowledge moves an entry of the quarantine, with its report, to the directory of
+// acknowledged ones. Any other entry gets a mark.
 func (b *base) acknowledge(path string) error {
 	quarantine := filepath.Join(b.dir, quarantineName)
 	seen := filepath.Join(quarantine, acknowledgedName)
@@ -124,7 +127,8 @@ func (b *base) acknowledge(path string) error {
 		}
 		to = filepath.Join(seen, fmt.Sprintf("%s-%d", filepath.Base(path), n))
 	}
-	// The report goes first: what is counted is the thing itself.
+	// The report moves first, since only the entry itself counts as put aside: a crash
+	// in between leaves it counted.
 	report := strings.TrimSuffix(path, ".bin") + reportSuffix
 	if _, err := b.disk.Stat(report); err == nil && report != path {
 		if err := b.disk.Rename(report, strings.TrimSuffix(to, ".bin")+reportSuffix); err != nil {
@@ -137,16 +141,16 @@ func (b *base) acknowledge(path string) error {
 	return b.disk.SyncDir(quarantine)
 }
 
-// reportSuffix ends the name of a report on something in the quarantine.
+// reportSuffix ends the file name of a report about an entry of the quarantine.
 const reportSuffix = ".txt"
 
-// isAcknowledged reports whether something that was left in its place has a mark.
+// isAcknowledged reports whether an entry that was left in its place has a mark.
 func (b *base) isAcknowledged(path string, info fs.FileInfo) bool {
 	_, err := b.disk.Stat(filepath.Join(b.dir, quarantineName, acknowledgedName, markOf(path, info)))
 	return err == nil
 }
 
-// CountAcknowledged returns how many things in the quarantine were acknowledged.
+// CountAcknowledged returns how many entries of the quarantine were acknowledged.
 func (i *Inspector) CountAcknowledged() (n int) {
 	entries, err := os.ReadDir(filepath.Join(i.dir, quarantineName, acknowledgedName))
 	if err != nil {

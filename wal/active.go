@@ -6,24 +6,25 @@ import (
 	"collectord/wal/segment"
 )
 
-// active is the active segment, one that is prepared to follow it, or one that waits to
-// be sealed. One goroutine at a time owns it: roller, committer, roller. Only Fill is
-// called by another.
+// active is a segment file that is open for writing: the active segment, the one
+// prepared to follow it, or one that waits to be sealed. One goroutine at a time owns
+// it: first the roller, then the committer, then the roller again. Only Fill is called
+// by another goroutine.
 type active struct {
 	*segment.Writer
 	dir     string
-	first   uint64    // seq of the first record; 0 while it is only prepared
-	count   uint64    // acknowledged records
+	first   uint64    // seq of the first record; 0 until the segment is active
+	count   uint64    // number of acknowledged records
 	firstAt int64     // ReceivedAt of the first record
-	since   time.Time // when the first record was committed, by the monotonic clock
-	fillTo  int64     // size up to which zeros were asked for
-	failed  bool      // a write or sync failed: it is cut to acked before it is sealed
-	acked   int64     // size of the file up to the last acknowledged record
-	unsaved bool      // holds records that were acknowledged and not synced yet (SyncInterval)
+	since   time.Time // when the commit of the first record began, on the monotonic clock
+	fillTo  int64     // file size in bytes up to which zeros were requested
+	failed  bool      // a write or sync failed, so the file is cut to acked before it is sealed
+	acked   int64     // file size in bytes up to the last acknowledged record
+	unsaved bool      // some records are written but not synced yet; with SyncInterval they are acknowledged
 }
 
-// createActive creates a segment with only a header, durable under the name dir, with
-// zeros and reserved space ahead.
+// createActive creates a segment that has only a header, with zeros and reserved space
+// ahead. It is durable under the name dir.
 func (b *base) createActive(dir string, ahead segment.Ahead) (*active, error) {
 	header := segment.Header{LogID: b.logID, Run: b.runID, Node: b.opts.Node, CreatedAt: b.opts.clock().UnixMicro()}
 	w, err := segment.Create(b.disk, dir, header, ahead, b.opts.newWriter)
@@ -34,8 +35,8 @@ func (b *base) createActive(dir string, ahead segment.Ahead) (*active, error) {
 	return &active{Writer: w, dir: dir}, nil
 }
 
-// reportCopies logs, once, that segments are smaller than configured since the log
-// library keeps a copy of them in memory.
+// reportCopies logs, at most once, that segments are smaller than configured because
+// the log library keeps a copy of them in memory.
 func (b *base) reportCopies(w *segment.Writer) {
 	if w.Copies() && w.Limit(b.sealing().size) < b.sealing().size {
 		b.copiesReported.Do(func() {
@@ -45,14 +46,15 @@ func (b *base) reportCopies(w *segment.Writer) {
 	}
 }
 
-// sync makes everything written durable. After an error the segment must be abandoned.
+// sync makes everything written durable. After an error the caller must abandon the
+// segment.
 func (a *active) sync() error {
-	a.unsaved = false // after an error, too: no sync is tried again
+	a.unsaved = false // also after an error, since no sync is retried
 	return a.Sync()
 }
 
 // trim cuts off the zeros behind the last record. After a failure it also cuts off,
-// durably, what was not acknowledged, since those seqs are given out again.
+// durably, the records that were not acknowledged, since their seqs are used again.
 func (a *active) trim() error {
 	if !a.failed {
 		return a.Trim()
@@ -62,7 +64,7 @@ func (a *active) trim() error {
 
 func (a *active) last() uint64 { return a.first + a.count - 1 }
 
-// close closes the files of a sealed segment.
+// close closes the file of a sealed segment.
 func (a *active) close() error {
 	if a.failed {
 		a.Abandon()

@@ -11,20 +11,21 @@ import (
 	"collectord/wal/vfs"
 )
 
-// base is what all parts of a log share. After the start only what has a mutex or is
-// atomic changes, and opts, disk and paths never do.
+// base is the state that all parts of a log share. After the start, only the fields
+// with a mutex and the atomic ones change. The fields opts and disk and the paths never
+// change.
 type base struct {
-	opts    Options // as the log was opened
+	opts    Options // passed to Open, with defaults
 	disk    vfs.Disk
-	calls   *vfs.Calls // of disk
+	calls   *vfs.Calls // the calls of disk that are under way, to name one that hangs
 	dataDir string
 	dir     string // dataDir/wal
 	logID   uint64
-	unnamed bool // LOG could not be written, so the log id stands only in segment headers
+	unnamed bool // LOG could not be written, so only segment headers contain the log id
 	runID   uint64
 	closing chan struct{} // closed by Close
 
-	tolerance tolerance // of the start that is under way; skipAny from then on
+	tolerance tolerance // of the present attempt to start; skipAny afterwards
 	aside     aside
 
 	heartbeat      *heartbeat
@@ -49,8 +50,8 @@ func (b *base) findingCounts() map[Finding]uint64 {
 	return maps.Clone(b.findings)
 }
 
-// probeDelay returns how long to wait before the disk is tried again: twice the last
-// delay (0 for the first attempt), within ProbeMin and ProbeMax.
+// probeDelay returns how long to wait before the next attempt to use the disk: twice
+// the last delay (0 for the first attempt), within ProbeMin and ProbeMax.
 func (b *base) probeDelay(last time.Duration) time.Duration {
 	l := b.limits.Load()
 	return min(max(2*last, l.ProbeMin), l.ProbeMax)

@@ -10,33 +10,32 @@ import (
 )
 
 // committer is the goroutine that writes records. It takes one commit at a time from
-// the queue, writes it to the active segment as one frame, syncs, accounts for it, and
-// only then wakes its appenders.
+// the queue, writes it to the active segment as one frame, syncs it, and updates the
+// ledger. Only then does it wake the commit's appenders.
 //
-// When the active segment is full, old, or of another hour, the committer renames the
-// segment that the roller has prepared, which makes it the active one, and gives the
-// old one to the roller. After a failure it has no segment: it aborts what waits, and
-// continues once the roller has prepared another. The watch goroutine bounds its waits
-// for the disk.
+// The committer starts a new segment when the active one is full, old, or of another
+// hour: it renames the segment that the roller has prepared, and passes the old one to
+// the roller. After a failure it has no segment. It then aborts the waiting commits and
+// continues once the roller has prepared a segment. The watch goroutine bounds its
+// waits for the disk.
 type committer struct {
 	*base
 	queue    *queue
 	shelf    *shelf
 	rolls    *rolls
 	diskWait diskWait
-	durable  chan *commit  // commits whose appenders wakeAppenders wakes
-	fills    chan fillJob  // to writeZeros; buffers one
+	durable  chan *commit  // commits for wakeAppenders
+	fills    chan fillJob  // jobs for writeZeros; buffers one
 	stopped  chan struct{} // closed once run has returned
 	metrics  *metrics
 
 	segment  *active // the active segment; nil while the log is unavailable
-	attempt  uint64  // number of failures so far; a segment prepared before the last one is not used
-	hour     int64   // UTC hour of the active segment's records, counted from 1970
+	attempt  uint64  // number of failures so far; a segment prepared before the last failure is not used
+	hour     int64   // UTC hour of the active segment's records, in hours since 1970
 	lastSync time.Time
 }
 
-// run writes commits and rolls segments until the log is closed and nothing is left to
-// write.
+// run writes commits and rolls segments until the log is closed and the queue is empty.
 func (k *committer) run() {
 	defer close(k.rolls.retired)
 	defer close(k.durable)
@@ -49,7 +48,7 @@ func (k *committer) run() {
 	for {
 		k.heartbeat.beat(committing)
 		wait := min(k.housekeep(), heartbeatInterval)
-		if k.segment != nil || closing == nil { // while the log is unavailable, staged UDP records wait
+		if k.segment != nil || closing == nil { // staged UDP records wait while the log is unavailable
 			k.gather()
 			c, later := k.queue.nextCommit()
 			if c != nil {
@@ -73,22 +72,22 @@ func (k *committer) run() {
 		case p := <-next:
 			k.adopt(p)
 		case <-closing:
-			closing = nil // one more round for what is queued
+			closing = nil // the next round writes what is queued, then ends
 		}
 	}
 }
 
-// Bounds on how long a commit waits for company: gather yields gatherRounds times at
-// most, and not once gatherEnough records wait. Beyond that a larger commit saves
-// little, and the disk would idle (measured).
+// gather yields the processor at most gatherRounds times, and stops once gatherEnough
+// records wait. A larger commit saves little beyond that, and the disk would idle
+// (measured).
 const (
 	gatherRounds = 4
 	gatherEnough = 64
 )
 
 // gather lets appenders that are ready to run join the next commit, as long as more of
-// them arrive: a sync costs the same for one record as for many. It only yields the
-// processor, so a lone appender is not delayed.
+// them arrive. A sync costs the same for one record as for many. A lone appender is not
+// delayed, since gather only yields the processor.
 func (k *committer) gather() {
 	for n, round := k.queue.waiting(), 0; n > 0 && n < gatherEnough && round < gatherRounds; round++ {
 		runtime.Gosched()
@@ -100,8 +99,8 @@ func (k *committer) gather() {
 	}
 }
 
-// housekeep syncs and rolls the active segment if that is due, passes on requests to
-// seal, and returns when to look again.
+// housekeep syncs and rolls the active segment when that is due, and passes on requests
+// to seal. It returns how long to wait before the next call.
 func (k *committer) housekeep() time.Duration {
 	wait := time.Hour
 	if a := k.segment; a != nil && a.unsaved {
@@ -122,7 +121,7 @@ func (k *committer) housekeep() time.Duration {
 		k.rolls.retired <- retired{seals: due}
 		k.resume()
 	}
-	if k.segment == nil { // what still waits will not be committed soon
+	if k.segment == nil { // no commit will answer the remaining requests soon
 		for _, done := range k.queue.dueSeals(true) {
 			done <- fmt.Errorf("%w: %w", ErrUnavailable, k.queue.whyBroken())
 		}
@@ -144,7 +143,7 @@ func (k *committer) housekeep() time.Duration {
 	return min(wait, left)
 }
 
-// syncInterval makes durable what was acknowledged since the last sync.
+// syncInterval makes durable what was written since the last sync.
 func (k *committer) syncInterval(a *active) error {
 	k.diskWait.begin(nil)
 	began := time.Now()
@@ -159,7 +158,8 @@ func (k *committer) syncInterval(a *active) error {
 	return nil
 }
 
-// commit writes one frame and ends its commit.
+// commit writes one frame and ends its commit. It rolls the segment first if the commit
+// is of another hour. It aborts a commit whose records changed while they were copied.
 func (k *committer) commit(c *commit) {
 	if c.invalid.Load() {
 		k.queue.abort(errChanged, c)
@@ -181,14 +181,14 @@ func (k *committer) commit(c *commit) {
 	began := time.Now()
 	err := k.write(a, c)
 	k.metrics.commit.ObserveTime(time.Since(began))
-	if k.diskWait.end() { // its appenders got an error already
+	if k.diskWait.end() { // abandoned: its appenders have their error already
 		k.queue.recycle(c)
 		k.fail(fmt.Errorf("commit of %d records took %v: %w", c.count, time.Since(began).Round(time.Second), errors.Join(errTooLate, err)))
 		return
 	}
 	if err != nil {
 		err = fmt.Errorf("commit %d records: %w", c.count, err)
-		k.queue.abort(err, c) // before fail, which may wait for the roller
+		k.queue.abort(err, c) // before fail, which may wait for the roller to receive
 		k.queue.recycle(c)
 		k.fail(err)
 		return
@@ -214,7 +214,7 @@ func (k *committer) commit(c *commit) {
 	k.fillOn(a)
 }
 
-// write writes a commit's frame and, with SyncAlways, syncs it.
+// write writes a commit's frame. With SyncAlways it also syncs it.
 func (k *committer) write(a *active, c *commit) error {
 	segment.PutFrame(c.buf, k.logID, k.runID, c.firstSeq, c.count)
 	if err := a.Append(c.buf); err != nil {
@@ -230,14 +230,15 @@ func (k *committer) write(a *active, c *commit) error {
 	return err
 }
 
-// errTooLate means that the watch has aborted the commit.
+// errTooLate means that the watch goroutine has aborted the commit.
 var errTooLate = errors.New("the commit was abandoned")
 
-// wakeMany is the number of blocked appenders from which on another goroutine wakes them:
-// waking a thousand takes about as long as a sync.
+// wakeMany is the number of blocked appenders from which on another goroutine wakes
+// them, since waking a thousand takes about as long as a sync.
 const wakeMany = 16
 
-// wakeAppenders is the goroutine that wakes the appenders of commits with many of them.
+// wakeAppenders is the goroutine that wakes the appenders of commits with at least
+// wakeMany of them.
 func (k *committer) wakeAppenders() {
 	for c := range k.durable {
 		c.finish()

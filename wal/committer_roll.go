@@ -8,10 +8,10 @@ import (
 	"collectord/wal/segment"
 )
 
-// fail ends the active segment at its last acknowledged record and refuses appends
-// until another segment is prepared. No sync is tried again: after a failed one the
-// kernel may have dropped the pages, and the next would return success without having
-// written them.
+// fail ends the active segment at its last acknowledged record, and refuses appends
+// until another segment is prepared. No sync is retried: after a failed sync the kernel
+// may have dropped the pages, and the next one would succeed without having written
+// them.
 func (k *committer) fail(err error) {
 	a := k.segment
 	if a != nil {
@@ -25,15 +25,15 @@ func (k *committer) fail(err error) {
 	k.rolls.retired <- retired{segment: a, failed: true, attempt: k.attempt}
 }
 
-// rollWatched is roll for when no wait for the disk has begun.
+// rollWatched is roll for a caller that has not begun a wait for the disk.
 func (k *committer) rollWatched(reason string) {
 	k.diskWait.begin(nil)
 	k.roll(reason)
 	k.resume()
 }
 
-// resume ends a wait for the disk. If it was abandoned and the disk answered after all,
-// the log is available again, unless something failed meanwhile.
+// resume ends a wait for the disk. If the wait was abandoned and the disk answered
+// after all, the log becomes available again, unless a failure came in between.
 func (k *committer) resume() (abandoned bool) {
 	abandoned = k.diskWait.end()
 	if abandoned && k.segment != nil {
@@ -43,16 +43,16 @@ func (k *committer) resume() (abandoned bool) {
 	return abandoned
 }
 
-// roll makes the prepared segment the active one and gives the old one to the roller.
-// If none is prepared it waits for the roller; for size alone only once the segment has
-// twice the size, and until then does nothing.
+// roll makes the prepared segment the active one and passes the old one to the roller.
+// If none is prepared, roll waits for the roller. If the reason is size alone, it waits
+// only once the segment has twice that size, and otherwise does nothing.
 func (k *committer) roll(reason string) {
 	var p prepared
 	select {
 	case p = <-k.rolls.next:
 	default:
 		if reason == sealSize && k.segment.Bytes() < 2*k.segment.Limit(k.sealing().size) {
-			return // carry on until the next one is ready
+			return // a larger segment is better than a wait
 		}
 		select {
 		case p = <-k.rolls.next:
@@ -69,7 +69,7 @@ func (k *committer) roll(reason string) {
 	k.rolls.retired <- retired{segment: old, attempt: k.attempt}
 }
 
-// adopt makes a segment that was prepared after a failure the active one.
+// adopt activates a segment that the roller prepared at the start or after a failure.
 func (k *committer) adopt(p prepared) {
 	if p.attempt != k.attempt {
 		p.segment.Abandon() // prepared before the failure; the roller prepares another
@@ -81,10 +81,12 @@ func (k *committer) adopt(p prepared) {
 	}
 }
 
-// activate renames the prepared segment to its first seq. The rename need not be synced
-// before records are acknowledged: a start also finds them in next. The roller syncs it
-// before it seals the old segment. That is sealed already after a failure, and nothing
-// else would prove records that a crash takes from the beginning of next.
+// activate renames the prepared segment to its first seq. While there is an old
+// segment, the rename need not be synced before records are acknowledged: a start also
+// finds records in next, and the roller syncs the rename before it seals the old
+// segment. At the start and after a failure there is no old segment to seal, so
+// activate syncs the rename. Otherwise no name would prove records that a crash takes
+// from the beginning of next.
 func (k *committer) activate(p prepared) bool {
 	a := p.segment
 	a.first = k.queue.newSegment()
@@ -94,7 +96,7 @@ func (k *committer) activate(p prepared) bool {
 		rename = k.disk.RenameDurably
 	}
 	err := rename(a.dir, dir)
-	if errors.Is(err, fs.ErrExist) { // a failed start left it; nothing in it was acknowledged
+	if errors.Is(err, fs.ErrExist) { // a failed start left it; none of its records were acknowledged
 		if err = k.shelf.clearActive(dir); err == nil {
 			err = rename(a.dir, dir)
 		}
@@ -111,8 +113,8 @@ func (k *committer) activate(p prepared) bool {
 	return true
 }
 
-// finish gives the last segment to the roller when the log is closed. An empty one
-// stays, since its name tells the next start the next seq.
+// finish passes the last segment to the roller when the log is closed. An empty one
+// stays, since its name gives the next start the next seq.
 func (k *committer) finish() {
 	if k.segment != nil && k.segment.count > 0 {
 		k.rollWatched(sealShutdown)

@@ -8,9 +8,9 @@ import (
 
 // diskWait is the committer's present wait for the disk.
 type diskWait struct {
-	mu        sync.Mutex // guards what follows
-	since     time.Time  // when it began; zero while there is none
-	commit    *commit    // the commit that is being written, or nil
+	mu        sync.Mutex // guards the fields below
+	since     time.Time  // when the wait began; zero while there is none
+	commit    *commit    // the commit being written, or nil
 	abandoned bool
 }
 
@@ -20,8 +20,8 @@ func (w *diskWait) begin(c *commit) {
 	w.since, w.commit, w.abandoned = time.Now(), c, false
 }
 
-// end ends the wait, and reports whether it was abandoned: then the appenders of its
-// commit, and of those behind it, got an error.
+// end ends the wait and reports whether it was abandoned. If so, the appenders of its
+// commit, and of the commits behind it, have got an error.
 func (w *diskWait) end() (abandoned bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -35,8 +35,9 @@ func (w *diskWait) isAbandoned() bool {
 	return w.abandoned
 }
 
-// abandon ends a wait that has taken longer than limit, and refuses appends before the
-// committer can go on. It returns what is to be aborted with err, or a nil err.
+// abandon abandons a wait that has taken longer than limit, and refuses appends before
+// the committer can continue. It returns the commits to abort with err. err is nil if
+// the wait is not abandoned.
 func (w *diskWait) abandon(limit time.Duration, q *queue) (c *commit, pending []*commit, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -49,12 +50,12 @@ func (w *diskWait) abandon(limit time.Duration, q *queue) (c *commit, pending []
 	return w.commit, q.fail(err), err
 }
 
-// watch is the goroutine that bounds every wait for the disk to CommitTimeout, whatever
-// the committer waits for: a write, a sync, a rename, or the roller. It does not use
-// the disk itself.
+// watch is the goroutine that bounds every wait of the committer to CommitTimeout,
+// whether for a write, a sync, a rename, or the roller. It does not use the disk
+// itself.
 //
-// A call that was abandoned may return later. The active segment then ends before its
-// commit, whatever the call has returned.
+// A call that was abandoned may still return. The active segment then ends before its
+// commit, even if the call has succeeded.
 func (k *committer) watch() {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -86,5 +87,6 @@ func (k *committer) call() string {
 	return "none of this log"
 }
 
-// watchInterval is by how much CommitTimeout may be exceeded.
+// watchInterval is how often watch looks, and so the time by which a wait may exceed
+// CommitTimeout.
 const watchInterval = time.Second

@@ -9,23 +9,23 @@ import (
 
 // Types of package segment that callers of the log need.
 type (
-	// Record is a usage plus what the collector knows of it.
+	// Record is a usage with the collector's data about it.
 	Record = segment.Record
-	// ID is a UUID (RFC 9562): version 7 when the log drew it.
+	// ID is a UUID (RFC 9562). The log draws version 7.
 	ID = segment.ID
-	// Source is how a record came in.
+	// Source is the way a record was received: HTTP or UDP.
 	Source = segment.Source
-	// SegmentHeader is who wrote a segment.
+	// SegmentHeader identifies the log, run and node that wrote a segment.
 	SegmentHeader = segment.Header
 	// SeqRange is a range of seqs, both ends included.
 	SeqRange = segment.SeqRange
-	// DamageError is where bytes of a segment are damaged, and why.
+	// DamageError reports which bytes of a segment are damaged, and why.
 	DamageError = segment.DamageError
-	// UnreadableError means that the disk could not read a part of a segment.
+	// UnreadableError means that the disk could not read part of a segment.
 	UnreadableError = segment.UnreadableError
 )
 
-// Sources of records, and limits of the format.
+// Sources of records, and limits of a record in bytes.
 const (
 	HTTP      = segment.HTTP
 	UDP       = segment.UDP
@@ -33,8 +33,8 @@ const (
 	MaxUsage  = segment.MaxUsage
 )
 
-// ErrVersion means that a later version of this program wrote what was read. It is left
-// as it is.
+// ErrVersion means that a later version of this program wrote the data. The data is not
+// changed.
 var ErrVersion = segment.ErrVersion
 
 var errChecksum = errors.New("checksum does not match")

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// heartbeat is when each of the log's loops last turned. An idle loop turns every
-// heartbeatInterval.
+// heartbeat records when each of the log's loops began its last round. An idle loop
+// begins one every heartbeatInterval.
 type heartbeat struct {
-	epoch time.Time           // origin of the times below, monotonic
-	last  [loops]atomic.Int64 // in ns since the epoch; 0 for a loop that does not run
+	epoch time.Time           // origin of the times below, on the monotonic clock
+	last  [loops]atomic.Int64 // ns since the epoch; 0 for a loop that does not run
 }
 
 const heartbeatInterval = 10 * time.Second
 
-// The loops that are watched.
+// Loops that Alive watches.
 const (
 	committing = iota
 	rolling
@@ -24,8 +24,8 @@ const (
 	loops
 )
 
-// turnMin is the least time that a turn may take: enough to write and sync the largest
-// segment's zeros on a slow disk.
+// turnMin is the shortest time after which a loop counts as stuck: enough to write and
+// sync the zeros of the largest segment on a slow disk.
 const turnMin = 2 * time.Minute
 
 func newHeartbeat() *heartbeat { return &heartbeat{epoch: time.Now()} }
@@ -34,9 +34,9 @@ func (h *heartbeat) beat(loop int) { h.last[loop].Store(int64(time.Since(h.epoch
 
 func (h *heartbeat) stop(loop int) { h.last[loop].Store(0) }
 
-// Alive returns an error if a loop of the log does not turn. A full disk, a full log,
-// and a disk that returns errors do not stop a loop. A disk that does not answer at all
-// does, after twice CommitTimeout, but not before two minutes.
+// Alive returns an error if a loop of the log is stuck. A full disk, a full log, and a
+// disk that returns errors do not stop a loop. A disk that does not answer at all does:
+// Alive reports it after twice CommitTimeout, but not before two minutes.
 func (l *Log) Alive() error {
 	limit := max(2*l.limits.Load().CommitTimeout, turnMin)
 	var errs []error

@@ -15,17 +15,17 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Inspector reads a log without changing anything, also while a daemon writes to it.
+// Inspector reads a log without changing anything, even while a daemon writes to it.
 type Inspector struct {
 	disk  vfs.Disk
 	dir   string
 	live  bool   // a daemon held the log when the inspector was made
-	logID uint64 // 0 if it can't be read
+	logID uint64 // 0 if LOG can't be read
 
-	process string // what the lock says of that daemon
+	process string // content of the lock file: that daemon's process id
 }
 
-// Inspect makes an inspector of the log in dataDir.
+// Inspect returns an inspector of the log in dataDir.
 func Inspect(dataDir string) (*Inspector, error) {
 	dir := filepath.Join(dataDir, "wal")
 	if info, err := os.Stat(dir); errors.Is(err, fs.ErrPermission) {
@@ -45,7 +45,7 @@ func Inspect(dataDir string) (*Inspector, error) {
 	if errors.Is(err, vfs.ErrNotRegular) {
 		return i, nil // no daemon holds it
 	}
-	if errors.Is(err, fs.ErrPermission) { // as of another user's daemon
+	if errors.Is(err, fs.ErrPermission) { // the lock belongs to another user's daemon
 		i.live = vfs.IsLocked(filepath.Join(dataDir, lockName))
 		return i, nil
 	}
@@ -70,36 +70,37 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-// Process returns what the lock says of the daemon that held the log then: the id of its
-// process; empty: none did, or it can't be read.
+// Process returns the process id of the daemon that held the log when the inspector was
+// made, as the lock file contains it. It is empty if no daemon held the log, or if the
+// file can't be read.
 func (i *Inspector) Process() string { return i.process }
 
 // Live reports whether a daemon held the log when the inspector was made.
 func (i *Inspector) Live() bool { return i.live }
 
-// Report is what was found in a segment.
+// Report is the result of reading a segment.
 type Report struct {
-	Header  segment.Header // zero if it can't be read
+	Header  segment.Header // zero if the header can't be read
 	Records uint64         // number of records that check out
-	LastSeq uint64         // of those
+	LastSeq uint64         // seq of the last of them
 	Damaged []segment.ByteRange
 	Lost    []SeqRange
-	Reason  error // why the first damaged bytes are damaged, or nil
-	// Vanished means that the segment was removed meanwhile, as a daemon does once it
-	// is shipped.
+	Reason  error // why the first damaged bytes are damaged, or why the segment can't be read; or nil
+	// Vanished means that the segment was removed meanwhile, as a daemon does once the
+	// segment is shipped.
 	Vanished bool
 }
 
-// OK reports whether nothing is wrong with the segment.
+// OK reports whether the segment is undamaged and complete.
 func (r *Report) OK() bool { return r.Reason == nil && len(r.Lost) == 0 }
 
-// Examine reads a segment from end to end and verifies every checksum. each, unless
-// nil, is called for every record that checks out. Errors come from the disk or from
-// each, or wrap ErrVersion; damage is in the report.
+// Examine reads a segment from end to end and verifies every checksum. It calls each,
+// unless that is nil, for every record that checks out. The report lists damage. An
+// error comes from the disk or from each, or wraps ErrVersion.
 func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) {
 	r, w, err := i.examine(e)
-	// A frame that is read while it is written looks damaged, with good frames behind
-	// it by then. Real damage is there at the next look, too.
+	// A frame that is read while the daemon writes it looks damaged, with good frames
+	// behind it. Only real damage is still there at the next look.
 	for err == nil && i.live && e.State == StateActive && !r.OK() {
 		before := r
 		r, w, err = i.examine(e)
@@ -135,7 +136,7 @@ func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
 	}
 	if err != nil {
 		r = &Report{Reason: err, Lost: []SeqRange{{First: e.FirstSeq, Last: max(e.FirstSeq, e.LastSeq)}}}
-		return r, &segment.Scan{}, nil //nolint:nilerr // no reason not to look at the others
+		return r, &segment.Scan{}, nil //nolint:nilerr // the report contains it, so that the caller examines the other segments
 	}
 	r = &Report{Header: w.Header, Damaged: w.Damaged, Reason: w.Reason}
 	r.Records, r.LastSeq = w.Count(), w.Last()
@@ -154,8 +155,7 @@ func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
 	return r, w, nil
 }
 
-// follow returns the present path of a segment's file, or nothing if the segment is
-// gone.
+// follow returns the present path of a segment's file, or "" if the segment is gone.
 func (i *Inspector) follow(e Entry) string {
 	entries, err := i.Entries()
 	if err != nil {
@@ -171,7 +171,7 @@ func (i *Inspector) follow(e Entry) string {
 }
 
 // forgiveTail clears the report of damage behind the last good frame of an unsealed
-// segment if that is zeros or, on a live log, a commit under way.
+// segment if those bytes are zeros, or may be a commit under way on a live log.
 func (i *Inspector) forgiveTail(w *segment.Scan, r *Report) error {
 	if w.Begin == 0 && !i.live { // the header was durable before the segment had its name
 		return nil

@@ -10,7 +10,7 @@ import (
 	"collectord/wal/segment"
 )
 
-// State is the state of a segment directory, which its name tells.
+// State is the state of a segment directory, as its name shows.
 type State string
 
 // The states of a directory, in the order of a segment's life.
@@ -18,7 +18,7 @@ const (
 	StateNext   State = "next"
 	StateActive State = "active" // or left open by a crash
 	StateSealed State = "sealed"
-	StateUnread State = "unread" // a part of a segment that the disk could not read; the next start reads it again
+	StateUnread State = "unread" // part of a segment that the disk could not read; the next start reads it again
 	StateGone   State = "gone"   // being removed
 )
 
@@ -26,16 +26,16 @@ const (
 type Entry struct {
 	Name     string
 	State    State
-	FirstSeq uint64 // 0 for next
-	LastSeq  uint64 // of a name with two seqs; otherwise 0
-	Bytes    int64
-	Modified time.Time
+	FirstSeq uint64    // 0 for next
+	LastSeq  uint64    // 0 if the name has one seq or none
+	Bytes    int64     // size of the file; set by Entries if it can be read
+	Modified time.Time // of the file; set by Entries if it can be read
 
-	file   string // set by Find; otherwise empty, for the file in the directory of that name
-	others bool   // its file holds records of other segments, too
+	file   string // path, set by Find; if empty, the file is in the directory with that name
+	others bool   // its file also contains records of other segments
 }
 
-// Entries lists the segments by seq, next last.
+// Entries lists the segments by seq. The entry named next is the last.
 func (i *Inspector) Entries() (all []Entry, err error) {
 	names, err := os.ReadDir(i.dir)
 	if err != nil {
@@ -60,8 +60,8 @@ func (i *Inspector) Entries() (all []Entry, err error) {
 	return all, nil
 }
 
-// entryOf returns what the name of a directory tells. ok is false for what is no
-// segment.
+// entryOf returns the entry that the name of a directory describes. ok is false if the
+// name is not a segment's.
 func entryOf(name string) (e Entry, ok bool) {
 	first, last, ending, ok := parseName(name)
 	if name == nextName {

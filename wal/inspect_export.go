@@ -8,10 +8,9 @@ import (
 	"collectord/wal/segment"
 )
 
-// Export is Examine with each called exactly once for every record that checks out,
-// even if the disk returns other bytes than a moment ago: then it reads the segment
-// again, a few times, and records may come out of order. The report lists what was not
-// exported.
+// Export is Examine with exactly one call of each for every record that checks out. If
+// the disk returns other bytes than a moment before, Export reads the segment again, a
+// few times, and records may come out of order. The report lists what was not exported.
 func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err error) {
 	var done []segment.Piece
 	for again := range readAttempts {
@@ -39,7 +38,7 @@ func (i *Inspector) Export(e Entry, each func(*Record) error) (r *Report, err er
 	return r, nil
 }
 
-// isDamage reports whether err says that bytes are damaged or can't be read.
+// isDamage reports whether err means that bytes are damaged or can't be read.
 func isDamage(err error) bool {
 	var damage *DamageError
 	var unread *UnreadableError

@@ -12,10 +12,11 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Find finds a segment by what an operator has: the name of a directory of the log in
-// dataDir, as in Entry.Name, or of something in its quarantine, or a path to a
-// directory or file, also of another log or of none. Symbolic links are followed. All
-// records of a file belong to the segment unless its name says which do.
+// Find finds a segment by name or path. A name is that of a directory of the log in
+// dataDir, as in Entry.Name, or of an entry of its quarantine. A path leads to a
+// directory or file, which may be part of another log or of none. Find follows symbolic
+// links. All records of the file belong to the segment unless its name gives their
+// seqs.
 func Find(dataDir, name string) (*Inspector, Entry, error) {
 	dir := filepath.Join(dataDir, "wal")
 	isName := filepath.Base(name) == name && name != "." && name != ".."
@@ -38,7 +39,8 @@ func Find(dataDir, name string) (*Inspector, Entry, error) {
 	return i, e, err
 }
 
-// find makes an entry of what is at place, which may be part of the log in dataDir.
+// find returns an entry for the directory or file at place, which may be part of the
+// log in dataDir.
 func find(dataDir, place string) (*Inspector, Entry, error) {
 	path, err := filepath.EvalSymlinks(place)
 	if err != nil {
@@ -55,7 +57,7 @@ func find(dataDir, place string) (*Inspector, Entry, error) {
 	return i, i.entryAt(path, filepath.Base(place), info.IsDir()), nil
 }
 
-// dataDirOf is the data directory of the log that path is part of, if it is.
+// dataDirOf returns the data directory of the log that would contain path.
 func dataDirOf(path string) string {
 	dir := filepath.Dir(path)
 	for filepath.Base(dir) != "wal" && dir != filepath.Dir(dir) {
@@ -64,10 +66,11 @@ func dataDirOf(path string) string {
 	return filepath.Dir(dir)
 }
 
-// nameInQuarantine is what moving a directory to the quarantine appends to its name.
+// nameInQuarantine matches the text that a move to the quarantine appends to the name
+// of a directory.
 var nameInQuarantine = regexp.MustCompile(`-[0-9a-f]{16}(-[0-9]+)?$`)
 
-// entryAt makes an entry of the directory or file at path.
+// entryAt returns an entry for the directory or file at path.
 func (i *Inspector) entryAt(path, name string, isDir bool) Entry {
 	dir, file := path, filepath.Join(path, segment.FileName)
 	if !isDir {
@@ -82,9 +85,9 @@ func (i *Inspector) entryAt(path, name string, isDir bool) Entry {
 	}
 	e.Name = name
 	if ok && file == filepath.Join(dir, segment.FileName) && filepath.Base(dir) == name && i.contains(dir) {
-		return e // by its name, since it may be renamed meanwhile
+		return e // without a path, since it may be renamed meanwhile
 	}
-	i.live = false // no daemon writes to it
+	i.live = false // no daemon writes to this file
 	e.State, e.file = "", file
 	return e
 }

@@ -4,8 +4,8 @@ import (
 	"time"
 )
 
-// Limits are the options that can be changed while the log is open. The zero value of
-// each field stands for its default, as in Options.
+// Limits are the options that can change while the log is open. A zero field means its
+// default, as in Options.
 type Limits struct {
 	SealAfter          time.Duration
 	SealSmallAfter     time.Duration
@@ -24,8 +24,8 @@ func (o Options) limits() *Limits {
 	}
 }
 
-// SetLimits puts new limits into effect. What exceeds one of them is kept: a log beyond
-// MaxBytes is full until segments were shipped or evicted.
+// SetLimits puts new limits into effect. It deletes nothing that exceeds them: a log
+// above MaxBytes is full until segments are shipped or evicted.
 func (l *Log) SetLimits(limits Limits) {
 	size := l.sealing().size
 	l.limits.Store(Options{
@@ -38,5 +38,5 @@ func (l *Log) SetLimits(limits Limits) {
 	if l.sealing().size != size {
 		l.logSegmentSize()
 	}
-	l.queue.signal() // the active segment may be due now
+	l.queue.signal() // the active segment may have to be sealed now
 }

@@ -13,26 +13,27 @@ import (
 	"collectord/wal/segment"
 )
 
-// Errors of Append and Enqueue's refusals. Callers match them with errors.Is.
+// Errors of Append, and the reasons why Enqueue refuses records. Callers match them
+// with errors.Is.
 var (
 	// ErrFull means that the log or its disk has reached a bound (Options.MaxBytes,
-	// Options.MinFree). Nothing was stored. Appends succeed again once segments were
+	// Options.MinFree). Nothing was stored. Appends succeed again once segments are
 	// shipped.
 	ErrFull = errors.New("log is full")
-	// ErrUnavailable means that a commit failed, or that the log could not be started,
-	// and the disk has not worked since. Nothing was stored. The log tries the disk
-	// again by itself.
+	// ErrUnavailable means that a commit failed, or that the log could not start, and
+	// that the disk has not worked since. Nothing was stored. The log retries the disk
+	// by itself.
 	ErrUnavailable = errors.New("log is not writable")
-	// ErrCommitFailed means that the disk failed or hung during this commit or one
-	// before it, or that the records changed while they were copied. The records may be
-	// stored or not.
+	// ErrCommitFailed means that the disk failed or hung during this commit or an
+	// earlier one, or that the records changed while they were copied. The records may
+	// be stored or not.
 	ErrCommitFailed = errors.New("commit failed")
 	// ErrClosed means that the log is shutting down. Nothing was stored.
 	ErrClosed = errors.New("log is closed")
 )
 
-// Log is an open log directory. Its methods may be called concurrently. See doc.go for
-// its parts.
+// Log is an open log directory. Its methods may be called concurrently. The package
+// comment describes its parts.
 type Log struct {
 	*base
 	lock      io.Closer
@@ -41,23 +42,25 @@ type Log struct {
 	roller    *roller
 	shelf     *shelf
 	losses    *losses
-	done      sync.WaitGroup // of all goroutines of the log
+	done      sync.WaitGroup // counts all goroutines of the log
 
-	// What a start has found. Only the start uses it, but for tornBytes.
+	// Results of a start. Only the start uses them, except for tornBytes.
 	leftovers []string // directories of unsealed segments without records
-	gone      []string // directories that end in .gone
+	gone      []string // directories whose names end in .gone
 	tornBytes atomic.Uint64
 
 	starting     starting
 	failedStarts int
-	started      atomic.Bool // the start has read the directory; until then only the start touches it
+	started      atomic.Bool // the start has read the directory; until then only the start uses it
 }
 
-// maxPayload is the most bytes that the records of one call may take in a frame.
+// maxPayload is the max number of bytes that the records of one call may take in a
+// frame.
 const maxPayload = segment.MaxEntry - segment.FrameStart
 
-// Identity returns the log id, drawn at random once for the directory, and the run,
-// drawn at random for this Open. The log id is 0 until the log has started.
+// Identity returns the log id and the run. The log id is drawn at random once for the
+// directory, and is 0 until the log has started. The run is drawn at random for this
+// Open.
 func (l *Log) Identity() (logID, run uint64) {
 	if !l.Started() {
 		return 0, l.runID
@@ -65,14 +68,14 @@ func (l *Log) Identity() (logID, run uint64) {
 	return l.logID, l.runID
 }
 
-// Node is the host's name for itself.
+// Node returns the host's own name (Options.Node).
 func (l *Log) Node() string { return l.opts.Node }
 
-// Append stores all of the records or none, as one frame, and sets their ID (unless
-// set) and ReceivedAt. It returns nil once they are durable (with SyncInterval:
-// written), and otherwise an error that wraps ErrFull, ErrUnavailable, ErrCommitFailed
-// or ErrClosed, or says which limit of Record.Check a record exceeds. ctx is only
-// checked before the records are queued: from then on they may be stored.
+// Append stores all of the records or none, as one frame, and sets ReceivedAt and,
+// unless it is set, ID of each. It returns nil once they are durable (with
+// SyncInterval: written). An error wraps ErrFull, ErrUnavailable, ErrCommitFailed or
+// ErrClosed, or names the limit of Record.Check that a record exceeds. Append checks
+// ctx only before it queues the records, since queued records may be stored.
 func (l *Log) Append(ctx context.Context, recs ...Record) error {
 	return l.AppendSeq(ctx, func(yield func(*Record) bool) {
 		for i := range recs {
@@ -83,10 +86,11 @@ func (l *Log) Append(ctx context.Context, recs ...Record) error {
 	})
 }
 
-// AppendSeq is Append for records that need not be in memory all at once. It ranges
-// over recs twice, first to measure the records and then to copy them, so both passes
-// must yield the same. The iterator may reuse a record for the next one. Its ID and
-// ReceivedAt are set when it is copied. All records must have the same source.
+// AppendSeq is Append for records that need not be in memory at the same time. It
+// ranges over recs twice, first to measure the records and then to copy them, so both
+// passes must yield the same records. The iterator may reuse a record for the next one.
+// ID and ReceivedAt are set when the record is copied. All records must have the same
+// source.
 func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -100,8 +104,8 @@ func (l *Log) AppendSeq(ctx context.Context, recs iter.Seq[*Record]) error {
 	return c.err
 }
 
-// submit adds records to the next commit and returns that commit; nil if there are no
-// records. The caller signals the committer.
+// submit adds records to the next commit and returns that commit, or nil if there are
+// no records. The caller signals the committer.
 func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
 	b := batches.Get().(*batch)
 	defer b.recycle()
@@ -117,9 +121,9 @@ func (l *Log) submit(recs iter.Seq[*Record], waiter *Waiter) (*commit, error) {
 }
 
 // Enqueue stages records without waiting for the disk and returns how many it accepted.
-// The rest is counted as rejected: the queue is full (Options.QueueBytes), or the log
-// refuses. A crash loses what was not committed yet. All records must have the same
-// source.
+// It counts the others as rejected: the queue is full (Options.QueueBytes), the log
+// refuses records, or a record exceeds a limit of Record.Check. A crash loses records
+// that are not committed yet. All records must have the same source.
 func (l *Log) Enqueue(recs ...Record) int {
 	if len(recs) == 0 {
 		return 0
@@ -127,7 +131,7 @@ func (l *Log) Enqueue(recs ...Record) int {
 	return l.queue.enqueue(recs)
 }
 
-// Full returns the error with which appends are refused now, or nil.
+// Full returns the error with which the log refuses appends now, or nil.
 func (l *Log) Full() error {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
@@ -135,7 +139,7 @@ func (l *Log) Full() error {
 }
 
 // Sealed returns the sealed segments, oldest first, and a channel that is closed when
-// the list has grown. Before the log has started there are none.
+// the list has grown. It lists no segments before the log has started.
 func (l *Log) Sealed() ([]*Segment, <-chan struct{}) {
 	segments, more := l.shelf.list()
 	if !l.Started() {
@@ -145,8 +149,9 @@ func (l *Log) Sealed() ([]*Segment, <-chan struct{}) {
 }
 
 // Seal seals the active segment with everything that was appended or enqueued before
-// the call. It returns nil once that is durable and listed by Sealed, and an error if
-// it could not be sealed yet, the log is not available or closed, or ctx is done.
+// the call. It returns nil once that is durable and listed by Sealed. It returns an
+// error if the segment could not be sealed yet, if the log is unavailable or closed, or
+// if ctx is done.
 func (l *Log) Seal(ctx context.Context) error {
 	if !l.Started() {
 		return fmt.Errorf("%w: it has not started yet", ErrUnavailable)
@@ -163,12 +168,13 @@ func (l *Log) Seal(ctx context.Context) error {
 	}
 }
 
-// Close commits what was accepted, seals the active segment and unlocks the directory.
-// From now on appends are refused with ErrClosed, which a second Close returns too.
+// Close commits the accepted records, seals the active segment and unlocks the
+// directory. From now on the log refuses appends with ErrClosed. A second Close also
+// returns ErrClosed.
 //
-// If the disk does not answer for CommitTimeout, Close returns an error. The log is then
-// as a crash leaves it, and the directory is unlocked once the disk answers or the
-// process ends.
+// If the disk does not answer for CommitTimeout, Close returns an error and leaves the
+// log as a crash would. The directory is unlocked once the disk answers or the process
+// ends.
 func (l *Log) Close() error {
 	if !l.queue.close() {
 		return ErrClosed
@@ -183,7 +189,7 @@ func (l *Log) Close() error {
 	return err
 }
 
-// finish ends all goroutines, and releases the directory.
+// finish ends all goroutines and releases the directory.
 func (l *Log) finish() error {
 	l.done.Wait()
 	select {
@@ -192,7 +198,7 @@ func (l *Log) finish() error {
 	default:
 	}
 	l.queue.free()
-	for _, done := range l.queue.dueSeals(true) { // requests that no committer answers, since the log never started
+	for _, done := range l.queue.dueSeals(true) { // a log that never started has no committer to answer them
 		done <- ErrClosed
 	}
 	var err error

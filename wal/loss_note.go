@@ -12,43 +12,45 @@ import (
 
 // Reasons of a LossNote.
 const (
-	LossDamaged = "damaged" // the bytes are damaged; they are in the quarantine
+	LossDamaged = "damaged" // the bytes are damaged; the quarantine has them
 	LossEvicted = "evicted" // deleted to make room (wal.when_full: drop_oldest)
-	// LossSkipped means that no record is lost: the disk could not read the end of a
-	// segment, seqs were skipped for what might stand there, and these had no record.
+	// LossSkipped means that no record is lost. The disk could not read the end of a
+	// segment, so seqs were skipped for records that might be there, and no record had
+	// these seqs.
 	LossSkipped = "skipped"
-	LossMissing = "missing" // acknowledged, but not in the segment's file, as after a disk that lied about a flush
+	LossMissing = "missing" // acknowledged, but not in the segment's file, as after a disk that confirmed a flush it did not do
 )
 
 // LossNote means that the records FirstSeq to LastSeq will never be shipped. It
-// explains a hole in the numbering of the bucket's objects.
+// explains a gap in the seqs of the bucket's objects.
 type LossNote struct {
 	Node              string
-	LogID, Run        uint64 // of the segment; Run is 0 if its header could not be read
+	LogID, Run        uint64 // of the segment that held the records; Run is 0 if its header could not be read
 	FirstSeq, LastSeq uint64
 	Reason            string
 	At                time.Time // when the loss was found or decided
-	// Hours are the hours, since 1970 UTC, of the first records of the segments that
-	// held the records, at most maxHours; empty if unknown. The storage may have such a
-	// segment without having confirmed it, since the answer was lost or a crash came
-	// first. So it is asked for these hours before the note is uploaded.
+	// Hours are the UTC hours, counted since 1970, of the first records of the segments
+	// that held the records; at most maxHours, and empty if unknown. The storage may
+	// have such a segment without having confirmed it, since its answer was lost or a
+	// crash came first. So before the note is uploaded, the storage is searched for
+	// these hours.
 	Hours []int64
 }
 
-// maxHours is the most hours of a note, so that it fits the reserve.
+// maxHours is the max number of hours of a note, so that the note fits the reserve.
 const maxHours = 100
 
-// lossOf makes a note of this log without a run.
+// lossOf returns a loss note of this log, without a run.
 func (b *base) lossOf(r SeqRange, reason string) LossNote {
 	return LossNote{Node: b.opts.Node, LogID: b.logID, FirstSeq: r.First, LastSeq: r.Last, Reason: reason, At: time.Now()}
 }
 
-// file is the note's file name.
+// file returns the note's file name.
 func (n LossNote) file() string {
 	return fmt.Sprintf("%s-%016x", segment.SealedName(n.FirstSeq, n.LastSeq), n.Run)
 }
 
-// encode returns the note as one line of text, which FORMAT.md describes.
+// encode returns the note as one line of text, as FORMAT.md describes it.
 func (n LossNote) encode() []byte {
 	hours := "-"
 	if len(n.Hours) > 0 {

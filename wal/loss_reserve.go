@@ -8,18 +8,19 @@ import (
 	"collectord/wal/vfs"
 )
 
-// The reserve is a file in lost/ whose space is taken ahead. On a full disk it becomes
-// the next note, so that what the note stands for can be evicted, which frees space.
+// The reserve is a file in lost/ that takes up disk space in advance. On a full disk it
+// becomes the next note. The segment that the note is about can then be evicted, which
+// frees space.
 const (
 	reserveName = "reserve"
 	reserveSize = 4096 // bytes; more than a note takes
 )
 
-// writeNote writes the file of a note durably, on a full disk by way of the reserve.
+// writeNote writes the file of a note durably. On a full disk it uses the reserve.
 func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
 	full := d.WriteFileDurably(path, n.encode())
-	if errors.Is(full, fs.ErrNotExist) { // the start could not make the directory
+	if errors.Is(full, fs.ErrNotExist) { // the start could not create the directory
 		full = d.MkdirDurably(dir)
 		if full == nil {
 			full = d.WriteFileDurably(path, n.encode())
@@ -45,9 +46,10 @@ func writeNote(d vfs.Disk, dir string, n LossNote) error {
 	return d.RenameDurably(reserve, path)
 }
 
-// deleteReplacedNote deletes a note that another one includes. If the reserve is spent,
-// the file becomes the reserve: on a full disk nobody else can take its space then. It
-// is not written to before that name is durable, or a crash would leave a damaged note.
+// deleteReplacedNote deletes a note that another one includes. If the reserve is used
+// up, it renames the file to the reserve instead, since on a full disk another program
+// could take the freed space. It writes to the file only once the new name is durable:
+// otherwise a crash would leave a damaged note.
 func deleteReplacedNote(d vfs.Disk, dir string, n LossNote) error {
 	path, reserve := filepath.Join(dir, n.file()), filepath.Join(dir, reserveName)
 	if _, err := d.Stat(reserve); errors.Is(err, fs.ErrNotExist) {
@@ -60,7 +62,7 @@ func deleteReplacedNote(d vfs.Disk, dir string, n LossNote) error {
 	return d.Remove(path)
 }
 
-// stockReserve makes the reserve, if the disk has the space.
+// stockReserve creates the reserve if the disk has enough space.
 func stockReserve(d vfs.Disk, path string) {
 	if info, err := d.Stat(path); err == nil && info.Size() == reserveSize {
 		return

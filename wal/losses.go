@@ -15,19 +15,19 @@ import (
 // lostName is the directory of the loss notes that wait for upload.
 const lostName = "lost"
 
-// losses keeps the loss notes. Its mutex guards the directory lost/, and is held while
+// losses keeps the loss notes. Its mutex guards the directory lost/ and is held while
 // that is read or written.
 type losses struct {
 	*base
-	waiting atomic.Int64 // number of notes to upload; at least 1 after the directory could not be read
+	waiting atomic.Int64 // number of notes to upload; at least 1 if the directory could not be read
 
-	mu      sync.Mutex          // guards the notes' directory, and what follows
-	last    LossNote            // the one that was written last, which the next may extend
-	unread  map[string]SeqRange // notes that the disk can't read, by file name, with the seqs of their names
-	foreign []string            // names of later versions' notes, and of what is no note; left alone
+	mu      sync.Mutex          // guards the notes' directory and the fields below
+	last    LossNote            // the note written last, which the next one may extend
+	unread  map[string]SeqRange // seqs in the names of the notes that the disk can't read, by file name
+	foreign []string            // names of the entries that are left in place: notes of later versions, and what is not a file
 }
 
-// reset undoes what a failed start has found.
+// reset discards the results of a failed start.
 func (l *losses) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -36,7 +36,7 @@ func (l *losses) reset() {
 }
 
 // note makes a loss note durable. A note that continues the last one replaces it, so
-// that a long outage leaves one note and not thousands.
+// that a long outage leaves one note instead of thousands.
 func (l *losses) note(n LossNote) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -47,7 +47,7 @@ func (l *losses) note(n LossNote) error {
 		(len(old.Hours) > 0) == (len(n.Hours) > 0) && len(hours) <= maxHours
 	if extends {
 		if _, err := l.disk.Stat(filepath.Join(dir, old.file())); err != nil {
-			extends = false // it was uploaded
+			extends = false // uploaded and deleted meanwhile
 		} else {
 			n.FirstSeq, n.Hours = old.FirstSeq, hours
 		}
@@ -57,7 +57,7 @@ func (l *losses) note(n LossNote) error {
 	}
 	l.last = n
 	if extends {
-		if err := deleteReplacedNote(l.disk, dir, old); err != nil { // both notes are true
+		if err := deleteReplacedNote(l.disk, dir, old); err != nil { // harmless: both notes are correct
 			l.opts.Logger.Warn("can't delete a loss note that another one includes: both are uploaded", "trouble", "loss_note", "error", err)
 			l.waiting.Add(1)
 		}
@@ -67,7 +67,7 @@ func (l *losses) note(n LossNote) error {
 	return nil
 }
 
-// lossesAtOnce is the most notes that list returns.
+// lossesAtOnce is the max number of notes that list returns.
 const lossesAtOnce = 256
 
 // list reads the first loss notes, by seq, as Losses documents.
@@ -84,7 +84,8 @@ func (l *losses) list() (notes []LossNote, err error) {
 	return notes, err
 }
 
-// count counts the notes at a start, calls each for them, and corrects their names.
+// count counts the notes at a start, calls each for every note, and corrects the names
+// of misnamed ones.
 func (l *losses) count(each func(LossNote)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,12 +97,12 @@ func (l *losses) count(each func(LossNote)) error {
 	return err
 }
 
-// eachNote calls each for every note, by name, until it returns false. all reports
-// whether it never did.
+// eachNote calls each for every note, by name, until each returns false. all is false
+// if it did.
 func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 	dir := filepath.Join(l.dir, lostName)
 	entries, err := l.disk.List(dir)
-	if errors.Is(err, fs.ErrNotExist) { // it could not be made, so there are no notes
+	if errors.Is(err, fs.ErrNotExist) { // a start could not create it, so there are no notes
 		return true, nil
 	}
 	if err != nil {
@@ -115,7 +116,7 @@ func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 				return false, err
 			}
 		}
-		if scratch || isAside(e.Name()) || slices.Contains(l.foreign, e.Name()) { // the reserve, an interrupted write, or left alone before
+		if scratch || isAside(e.Name()) || slices.Contains(l.foreign, e.Name()) { // the reserve, an interrupted write, or left in place before
 			continue
 		}
 		n, kept, err := l.readNote(path, e)
@@ -129,8 +130,8 @@ func (l *losses) eachNote(each func(LossNote) bool) (all bool, err error) {
 	return true, nil
 }
 
-// readNote reads a note. kept is false for what is no valid note: it is left alone or
-// put aside.
+// readNote reads a note. kept is false if the entry is not a valid note; it is then
+// left in place or put aside.
 func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, err error) {
 	if !e.Type().IsRegular() {
 		l.foreign = append(l.foreign, e.Name())
@@ -159,8 +160,8 @@ func (l *losses) readNote(path string, e fs.DirEntry) (n LossNote, kept bool, er
 	return n, true, nil
 }
 
-// leaveNote leaves a note that the disk can't read. Its name tells which seqs it
-// stands for.
+// leaveNote leaves a note that the disk can't read in its place. The seqs in its name
+// stand for its content.
 func (l *losses) leaveNote(path string, err error) {
 	name := filepath.Base(path)
 	if _, known := l.unread[name]; known {
@@ -179,8 +180,8 @@ func (l *losses) leaveNote(path string, err error) {
 	l.found(FoundUnreadableNote, slog.LevelError, "left a loss note in its place: the disk can't read it (check the disk; the next start tries again)", "path", path, "error", err)
 }
 
-// renameNote gives a note the name by which LossStored finds it. If another note has
-// that name, this one is put aside.
+// renameNote renames a note so that LossStored finds it. If another note has that name,
+// it puts this one aside.
 func (l *losses) renameNote(path string, n LossNote) (kept bool, err error) {
 	to := filepath.Join(l.dir, lostName, n.file())
 	if _, err := l.disk.Stat(to); err == nil {
@@ -190,7 +191,8 @@ func (l *losses) renameNote(path string, n LossNote) (kept bool, err error) {
 	return true, l.disk.RenameDurably(path, to)
 }
 
-// stored deletes a note that the storage has confirmed.
+// stored deletes a note that the storage has confirmed. It ignores one that is already
+// deleted.
 func (l *losses) stored(n LossNote) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,7 +217,7 @@ func (l *losses) unreadRanges() (ranges []SeqRange) {
 }
 
 // unconfirmed returns the lowest seq of a note that the storage has not confirmed, or
-// 2^63.
+// 2^63 if there is none.
 func (l *losses) unconfirmed() (lowest uint64, err error) {
 	lowest = maxSeq
 	if l.waiting.Load() > 0 {
@@ -235,9 +237,9 @@ func (l *losses) unconfirmed() (lowest uint64, err error) {
 	return lowest, nil
 }
 
-// Losses returns the loss notes that wait for upload, the first 256 by seq; more are
-// returned once these are stored. It reads the disk. A damaged note is put aside; one
-// that the disk can't read is left for the next start, and Unread lists its seqs.
+// Losses returns the loss notes that wait for upload: the first 256 by seq. It returns
+// more once these are stored. It reads the disk. A damaged note is put aside. A note
+// that the disk can't read stays for the next start, and Unread lists its seqs.
 func (l *Log) Losses() ([]LossNote, error) {
 	if !l.Started() {
 		return nil, nil
@@ -245,5 +247,6 @@ func (l *Log) Losses() ([]LossNote, error) {
 	return l.losses.list()
 }
 
-// LossStored deletes a note that the storage has confirmed. It may be repeated.
+// LossStored deletes a note that the storage has confirmed. A repeated call does
+// nothing.
 func (l *Log) LossStored(n LossNote) error { return l.losses.stored(n) }

@@ -7,8 +7,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// keepName has the name of a segment tell its seqs instead of its first frame, if a disk
-// wrote that to the wrong place.
+// keepName keeps the seqs of a segment's name if the disk wrote its first frame to the
+// wrong place. Otherwise the first frame decides its seqs.
 func (l *Log) keepName(s *named, found *names, all []*named) {
 	misplaced := false
 	switch {
@@ -24,10 +24,12 @@ func (l *Log) keepName(s *named, found *names, all []*named) {
 	}
 }
 
-// isReplaced reports whether a disk wrote what belongs to another segment over all that s
-// held: it holds none of the records that its name tells, these are no other's, and what
-// it holds is in the other, if that is still there. For the name to be wrong instead, both
-// of its numbers would have to be. nextSeq is above the seqs of the names that end in .gone.
+// isReplaced reports whether the disk wrote records of another segment over all records
+// of s. Four conditions prove it: s has none of the records that its name gives; no
+// other name gives them; the records of s are also in the other segment, if that is
+// still there; and a neighbour or nextSeq proves that the seqs of the name were in use.
+// If the name were wrong instead, both of its numbers would have to be. nextSeq is
+// above the seqs of the names that end in .gone.
 func (l *Log) isReplaced(s *named, all []*named, nextSeq uint64) bool {
 	w := l.read(s)
 	if w == nil || w.Unread != nil {
@@ -35,13 +37,13 @@ func (l *Log) isReplaced(s *named, all []*named, nextSeq uint64) bool {
 	}
 	overlaps := func(r SeqRange, first, last uint64) bool { return first <= r.Last && r.First <= last }
 	name, content := SeqRange{First: s.first, Last: s.last}, SeqRange{First: s.begins, Last: s.begins}
-	if len(w.Pieces) > 0 { // otherwise the first frame's header is all that checks out
+	if len(w.Pieces) > 0 { // otherwise only the first frame's header checks out
 		content = SeqRange{First: w.Pieces[0].First, Last: w.Last()}
 	}
 	if overlaps(name, content.First, content.Last) {
 		return false
 	}
-	proven := nextSeq > s.last // what is told by no other name was perhaps never there
+	proven := nextSeq > s.last // seqs that no other name confirms were perhaps never used
 	for _, o := range all {
 		last := o.last
 		if last == 0 {
@@ -65,24 +67,25 @@ func (l *Log) holds(s *named, of *segment.Scan) bool {
 	return in && err == nil
 }
 
-// isCopied reports whether the first frame of s is a copy of another segment's, which a
-// disk wrote to the wrong place: the name that continues s confirms its own.
+// isCopied reports whether the first frame of s is a copy of another segment's, which
+// the disk wrote to the wrong place. The name of the segment that follows s confirms
+// the name of s.
 func isCopied(s *named, all []*named) bool {
 	return slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.begins == s.begins }) &&
 		slices.ContainsFunc(all, func(o *named) bool { return o.fits && o.first == s.last+1 })
 }
 
-// containsNamed reports whether a segment holds records of the seqs in its name that do
-// not continue its first frame, which is misplaced then.
+// containsNamed reports whether a segment has records with the seqs of its name that do
+// not continue its first frame. If so, the first frame is misplaced.
 func (l *Log) containsNamed(s *named) bool {
 	w := l.read(s)
 	return w != nil && w.HasOthers(s.begins, SeqRange{First: s.first, Last: s.last})
 }
 
-// isOverwritten reports whether an unsealed segment begins with what belongs to another
-// one, so that its name is right all the same: behind that are records that fit the name,
-// or the other is there, or the name would have more than one wrong digit. all reports
-// whether that is all it holds.
+// isOverwritten reports whether an unsealed segment begins with a frame of another one
+// although its own name is right. The name is right if records behind that frame fit
+// it, if the other segment is there too, or if the name would have more than one wrong
+// digit. all reports whether the segment has no other records.
 func (l *Log) isOverwritten(s *named, others []*named) (is, all bool) {
 	w := l.read(s)
 	if w == nil || w.Unread != nil {
@@ -98,7 +101,7 @@ func (l *Log) isOverwritten(s *named, others []*named) (is, all bool) {
 	owner := slices.ContainsFunc(others, func(o *named) bool {
 		return o != s && o.sound && !o.noFirstFrame && o.first == o.begins && o.begins == s.begins
 	})
-	if s.begins > s.first { // otherwise it may be a copy that somebody made, under a seq that was shipped
+	if s.begins > s.first { // otherwise it may be a copy that an operator made under a shipped seq
 		is = owner && !isSealedBehind(s, others)
 	} else {
 		is = owner || wrongDigits(s.first, s.begins) > 1
@@ -106,7 +109,7 @@ func (l *Log) isOverwritten(s *named, others []*named) (is, all bool) {
 	return is, is
 }
 
-// wrongDigits counts the digits in which the names of two seqs differ.
+// wrongDigits counts the decimal digits in which the names of two seqs differ.
 func wrongDigits(a, b uint64) (n int) {
 	x, y := fmt.Sprintf("%020d", a), fmt.Sprintf("%020d", b)
 	for i := range x {

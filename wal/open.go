@@ -13,16 +13,17 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Open opens the log in dataDir, making the directory if need be, and takes the lock of
-// the directory. It seals what a crash left open. Only unsealed segments, and those
-// whose names and contents disagree, are read as a whole, so that a start takes time
-// for the number of segments and not for their bytes.
+// Open opens the log in dataDir, which it creates if necessary, and locks that
+// directory. It seals segments that a crash left open. It reads a segment as a whole
+// only if it is unsealed or if its name and content disagree, so the time of a start
+// depends on the number of segments and not on their bytes.
 //
-// An error means that Options.Node is too long, that the data directory can't be made,
-// that another process holds its lock, or, if it wraps ErrVersion, that a later version
-// wrote what is there, and nothing was changed. If the disk fails otherwise, or does not answer
-// for CommitTimeout, Open returns a log that starts as soon as the disk lets it: until then
-// Started returns false, appends are refused with ErrUnavailable, and nothing is listed.
+// Open returns an error if Options.Node is too long, if it can't create or lock the
+// data directory, or if another process has locked it (InUseError). An error that wraps
+// ErrVersion means that a later version wrote the data; Open has then changed nothing.
+// If the disk fails otherwise, or does not answer for CommitTimeout, Open returns a log
+// that starts as soon as the disk works. Until then Started returns false, appends are
+// refused with ErrUnavailable, and nothing is listed.
 func Open(dataDir string, o Options) (*Log, error) {
 	o = o.withDefaults()
 	if len(o.Node) > math.MaxUint8 {
@@ -35,7 +36,7 @@ func Open(dataDir string, o Options) (*Log, error) {
 	return l, nil
 }
 
-// newLog makes a log and its parts, without touching the disk.
+// newLog makes a log and its parts without using the disk.
 func newLog(o Options, dataDir string) *Log {
 	calls := vfs.NewCalls(o.files)
 	o.newWriter = watchedWriters(calls, o.newWriter)
@@ -62,32 +63,33 @@ func newLog(o Options, dataDir string) *Log {
 	}
 }
 
-// InUseError is the error of a data directory that another process has locked.
+// InUseError means that another process has locked the data directory.
 type InUseError struct {
 	Dir     string
-	Process string // its id, or what else the lock says
+	Process string // content of the lock file, usually the process id
 }
 
 func (e *InUseError) Error() string {
 	return fmt.Sprintf("%s is in use by another collectord (process %s)", e.Dir, e.Process)
 }
 
-// lockName is the file in the data directory that is locked.
+// lockName is the name of the lock file in the data directory.
 const lockName = "LOCK"
 
-// lockDir takes the lock of a data directory. The kernel releases it when the process
-// ends, however it ends.
+// lockDir locks a data directory. The kernel releases the lock whenever the process
+// ends.
 func lockDir(d vfs.Disk, dir string) (io.Closer, error) {
 	held, err := d.Lock(filepath.Join(dir, lockName))
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		holder, _ := d.ReadFile(filepath.Join(dir, lockName)) // for the message only
+		holder, _ := d.ReadFile(filepath.Join(dir, lockName)) // only for the message, so an error does not matter
 		return nil, &InUseError{dir, strings.TrimSpace(string(holder))}
 	}
 	return held, err
 }
 
-// HolderOf reports whether a process has locked a data directory, and its id, or what else
-// the lock says. It takes no lock, and returns an error if this user may not look.
+// HolderOf reports whether a process has locked a data directory, and returns the
+// content of the lock file, usually that process's id. It takes no lock. It returns an
+// error if this user may not read the directory.
 func HolderOf(dir string) (process string, held bool, err error) {
 	if _, err := os.ReadDir(dir); err != nil {
 		return "", false, err
@@ -98,7 +100,7 @@ func HolderOf(dir string) (process string, held bool, err error) {
 	}
 	holder, err := vfs.OSDisk().ReadFile(path)
 	if err != nil {
-		return "", true, nil //nolint:nilerr // it is held, whoever has it
+		return "", true, nil //nolint:nilerr // the lock is held, even if its file can't be read
 	}
 	return strings.TrimSpace(string(holder)), true, nil
 }

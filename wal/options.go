@@ -8,61 +8,63 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Sync is the moment at which a record counts as stored.
+// Sync is the moment from which a record counts as stored.
 type Sync int
 
 const (
-	// SyncAlways acknowledges after fdatasync(2).
+	// SyncAlways acknowledges a record after fdatasync(2).
 	SyncAlways Sync = iota
-	// SyncInterval acknowledges after write(2) and syncs every Options.SyncInterval. A
-	// killed process loses nothing; a power loss can take the last interval.
+	// SyncInterval acknowledges a record after write(2) and syncs every
+	// Options.SyncInterval. A killed process loses nothing; a power loss can take the
+	// records of the last interval.
 	SyncInterval
 )
 
-// WhenFull is what the log does when it reaches a bound.
+// WhenFull is the log's reaction when it reaches a bound.
 type WhenFull int
 
 const (
-	// Reject refuses records until segments were shipped.
+	// Reject refuses records until segments are shipped.
 	Reject WhenFull = iota
-	// DropOldest evicts the oldest segment that is not held, which leaves a loss note.
+	// DropOldest evicts the oldest segment that is not held, and leaves a loss note.
 	DropOldest
 )
 
-// Options configure a log. The zero value of each field stands for its default.
+// Options configure a log. A zero field means its default.
 type Options struct {
-	Node         string        // the host's name for itself, UTF-8, at most 255 bytes; default "localhost"
+	Node         string        // the host's own name, UTF-8, at most 255 bytes; default "localhost"
 	Sync         Sync          // default SyncAlways
 	SyncInterval time.Duration // used with Sync SyncInterval; default 100 ms
 	// SegmentSize is the size in bytes at which a segment is sealed; default 64 MiB.
-	// The size in effect is at most a quarter of MaxBytes, and at most a 32nd of it or
-	// 4 MiB, whichever is more.
+	// The size in effect is limited to a quarter of MaxBytes, and to a 32nd of MaxBytes
+	// or 4 MiB, whichever is more.
 	SegmentSize int64
-	// A segment is sealed when its first record has been committed for SealAfter
-	// (default 1 min) if it holds at least 8 MiB, otherwise for SealSmallAfter (default
-	// 5 min). SealAfter alone sets both.
+	// A segment is sealed some time after its first record was committed: SealAfter
+	// (default 1 min) if it has at least 8 MiB, otherwise SealSmallAfter (default 5
+	// min). SealAfter alone sets both.
 	SealAfter, SealSmallAfter time.Duration
-	MaxBytes                  int64    // bound on log, spool and quarantine together, in bytes; default 4 GiB
+	MaxBytes                  int64    // limit in bytes for the sum of log, spool and quarantine; default 4 GiB
 	MinFree                   int64    // bytes to leave free on the disk; default 0
 	WhenFull                  WhenFull // default Reject
-	QueueBytes                int64    // most bytes of enqueued records in memory; default 8 MiB
+	QueueBytes                int64    // max bytes of enqueued records in memory; default 8 MiB
 	// CommitTimeout bounds the committer's wait for the disk (write, sync, rename, or
-	// the roller). Appenders get an error at most a second after it has passed; default
-	// 30 s.
+	// the roller); default 30 s. Appenders get an error at most a second after it has
+	// passed.
 	CommitTimeout time.Duration
-	// ProbeMin is the delay before a failed disk is tried again. It doubles up to
-	// ProbeMax; default 1 s and 30 s.
+	// ProbeMin is the delay before a failed disk is tried again. The delay doubles up
+	// to ProbeMax. Defaults: 1 s and 30 s.
 	ProbeMin, ProbeMax time.Duration
 	MachineID          string // path of the file with the machine's identity; default /etc/machine-id
-	// Logger receives a line for each failure and each recovery; default: none. What
-	// can repeat carries the attribute "trouble" with a name of its own, and so does
-	// the Info line that says it is over, so that a handler can sum up repetitions.
+	// Logger receives a line for each failure and each recovery; default: none. A line
+	// that can repeat has the attribute "trouble" with a name of its own. The Info line
+	// that reports the recovery has the same attribute, so that a handler can summarize
+	// repetitions.
 	Logger *slog.Logger
 
 	// Only tests set these.
 	clock     func() time.Time // the wall clock
 	files     vfs.FS
-	newWriter segment.NewEntryWriter // replaces the log library, which needs files on a real disk
+	newWriter segment.NewEntryWriter // replaces the log library, which works only with files on a real disk
 }
 
 func (o Options) withDefaults() Options {

@@ -2,22 +2,22 @@ package wal
 
 import "fmt"
 
-// Progress is how far the log has come: the seq of its last acknowledged record, 0 if
-// there was none, and the seq below which each record is in the storage, or noted there
-// as lost.
+// Progress returns how far the log has come. lastSeq is the seq of its last
+// acknowledged record, or 0 if there was none. Each record with a seq below
+// confirmedBelow is in the storage, or noted there as lost.
 func (l *Log) Progress() (lastSeq, confirmedBelow uint64, err error) {
-	if !l.Started() { // only then is the next seq known
+	if !l.Started() { // the next seq is known only after the start
 		return 0, 0, fmt.Errorf("the log has not started yet: %w", l.Full())
 	}
-	// What is not sealed comes first: it is sealed, and no longer listed, meanwhile, but
-	// never the other way round.
+	// The order matters: an unsealed segment may meanwhile be sealed, confirmed and
+	// unlisted, but a sealed one never becomes unsealed.
 	lastSeq, open := l.shelf.open()
 	sealed, err := l.Unconfirmed()
 	return lastSeq, min(open, sealed), err
 }
 
-// open returns the seq of the last acknowledged record, and that of the first one that
-// is not in a sealed segment, or will be.
+// open returns the seq of the last acknowledged record, and the seq of the first
+// record, present or future, that is not in a sealed segment.
 func (s *shelf) open() (last, first uint64) {
 	s.lock()
 	defer s.unlock()

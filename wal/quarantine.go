@@ -12,9 +12,9 @@ import (
 	"collectord/wal/vfs"
 )
 
-// quarantineTail copies the end of a file to the quarantine without the zeros behind
-// it, and returns how many bytes that is: 0 if only zeros are there, as after a power
-// loss or where nothing was written.
+// quarantineTail copies the end of a file to the quarantine, without trailing zeros,
+// and returns how many bytes it copied. It copies nothing if the end is only zeros, as
+// after a power loss or where nothing was written.
 func (b *base) quarantineTail(name, path string, tail segment.ByteRange) (kept int64, err error) {
 	in, err := b.disk.OpenRegular(path)
 	if err != nil {
@@ -30,8 +30,8 @@ func (b *base) quarantineTail(name, path string, tail segment.ByteRange) (kept i
 	return kept, b.quarantineBytes(base, name, in, tail, errors.New("no whole frame of this segment"))
 }
 
-// quarantineBytes copies a range of a segment's bytes to the quarantine, with a report
-// beside it. Zeros become holes.
+// quarantineBytes copies a byte range of a segment to the quarantine and writes a
+// report next to it. Zeros become holes.
 func (b *base) quarantineBytes(base, of string, in io.ReaderAt, d segment.ByteRange, reason error) error {
 	dir := filepath.Join(b.dir, quarantineName)
 	if err := b.disk.MkdirDurably(dir); err != nil {
@@ -56,11 +56,12 @@ func (b *base) quarantineBytes(base, of string, in io.ReaderAt, d segment.ByteRa
 	return b.disk.WriteFileDurably(base+".txt", report)
 }
 
-// maxRanges is the most byte ranges that a report lists.
+// maxRanges is the max number of byte ranges that a report lists.
 const maxRanges = 100
 
-// writeQuarantined writes base.bin, and returns base. An existing file is not replaced:
-// one with the same content will do, next to another one the new file gets a number.
+// writeQuarantined writes base.bin and returns base. It never replaces a file: it uses
+// an existing file with the same content, and otherwise adds a number to the new file's
+// name.
 func (b *base) writeQuarantined(base string, in io.ReaderAt, d segment.ByteRange) (string, error) {
 	path := base
 	for n := 2; ; n++ {
@@ -69,7 +70,7 @@ func (b *base) writeQuarantined(base string, in io.ReaderAt, d segment.ByteRange
 		} else if err != nil {
 			return "", err
 		}
-		if sameContent(b.disk, path+".bin", in, d) { // durable, since it has its name
+		if sameContent(b.disk, path+".bin", in, d) { // a file with this name is durable
 			return path, nil
 		}
 		path = fmt.Sprintf("%s-%d", base, n)
@@ -86,8 +87,7 @@ func (b *base) writeQuarantined(base string, in io.ReaderAt, d segment.ByteRange
 	})
 }
 
-// sameContent reports whether the file at path holds the bytes d of in, and nothing
-// else.
+// sameContent reports whether the file at path has exactly the bytes d of in.
 func sameContent(disk vfs.Disk, path string, in io.ReaderAt, d segment.ByteRange) bool {
 	file, err := disk.OpenRegular(path)
 	if err != nil {
@@ -113,7 +113,7 @@ func sameContent(disk vfs.Disk, path string, in io.ReaderAt, d segment.ByteRange
 
 const chunkSize = 64 << 10
 
-// eachData calls each for chunks of a byte range that are not all zeros.
+// eachData calls each for the chunks of a byte range that are not all zeros.
 func eachData(in io.ReaderAt, d segment.ByteRange, each func(at int64, b []byte) error) error {
 	buf := make([]byte, chunkSize)
 	for at := vfs.NextData(in, d.From); at < d.To; at = vfs.NextData(in, at) {
@@ -158,7 +158,7 @@ func (b *base) quarantinePath(path string) error {
 	return b.disk.SyncDir(filepath.Dir(path))
 }
 
-// withoutZeros returns the size of a byte range without the zeros at its end.
+// withoutZeros returns the size of a byte range without its trailing zeros.
 func withoutZeros(in io.ReaderAt, d segment.ByteRange) (size int64, err error) {
 	err = eachData(in, d, func(at int64, b []byte) error {
 		size = at - d.From + int64(len(bytes.TrimRight(b, "\x00")))

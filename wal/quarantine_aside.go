@@ -10,18 +10,19 @@ import (
 	"sync"
 )
 
-// Aside is an entry that was put aside: moved to the quarantine, or, where that failed,
-// left in its place.
+// Aside is an entry that was put aside: moved to the quarantine, or left in its place
+// where that failed.
 type Aside struct {
 	Path string // relative to the data directory
-	Why  string // empty for the quarantine, where a report may tell
+	Why  string // the reason; empty for an entry of the quarantine, which may have a report
 }
 
-// aside lists what was left in its place and is passed over until the next start.
+// aside lists the entries that were left in their places. The log ignores them until
+// the next start.
 type aside struct {
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	left  []Aside
-	there []Aside // as of the last look: what is left, and what is in the quarantine
+	there []Aside // result of refreshAside: entries left in place, and entries of the quarantine
 }
 
 func (a *aside) add(one Aside) {
@@ -30,7 +31,7 @@ func (a *aside) add(one Aside) {
 	a.left = append(a.left, one)
 }
 
-// list is what the last look has there.
+// list returns the result of the last refreshAside.
 func (a *aside) list() []Aside {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -43,15 +44,15 @@ func (a *aside) unlist(path string) {
 	a.left = slices.DeleteFunc(a.left, func(one Aside) bool { return one.Path == path })
 }
 
-// reset undoes what a failed start has listed.
+// reset discards the entries that a failed start has listed.
 func (a *aside) reset() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.left = nil
 }
 
-// refreshAside counts what is put aside and not acknowledged. It unlists what is not
-// there any more.
+// refreshAside counts the entries that are put aside and not acknowledged. It unlists
+// entries that do not exist any more.
 func (b *base) refreshAside() (n int) {
 	b.aside.mu.Lock()
 	left := slices.Clone(b.aside.left)
@@ -75,18 +76,18 @@ func (b *base) refreshAside() (n int) {
 	return len(there)
 }
 
-// maxAside is the most entries that PutAside lists.
+// maxAside is the max number of entries that PutAside lists.
 const maxAside = 100
 
-// PutAside lists what is put aside and not acknowledged, at most a hundred entries, as
-// of the last look, which is a second old. It does not wait for the disk.
+// PutAside lists the entries that are put aside and not acknowledged, at most a
+// hundred. The list is about a second old, so PutAside does not wait for the disk.
 func (l *Log) PutAside() []Aside {
 	all := l.aside.list()
 	return all[:min(len(all), maxAside)]
 }
 
-// quarantined lists the names in the quarantine, without the reports and what was
-// acknowledged.
+// quarantined lists the names in the quarantine, without reports and acknowledged
+// entries.
 func (b *base) quarantined() (names []string) {
 	entries, err := b.disk.List(filepath.Join(b.dir, quarantineName))
 	if err != nil {
@@ -105,15 +106,15 @@ var (
 	errNotPart  = errors.New("not part of a log")
 )
 
-// putAside moves to the quarantine what can't be read or is in the way. If that fails,
-// and the start tolerates it, the entry gets another name; if that fails too, it is
-// left.
+// putAside moves to the quarantine an entry that can't be read or is in the way. If
+// that fails, and the start tolerates it, the entry gets another name. If that fails
+// too, the entry stays in its place.
 func (b *base) putAside(path string, why error) error {
 	err := b.quarantinePath(path)
 	if err != nil && !b.tolerates(err) {
 		return err
 	}
-	if _, errStat := b.disk.Stat(path); err == nil || errors.Is(errStat, fs.ErrNotExist) { // moved, though perhaps not durably
+	if _, errStat := b.disk.Stat(path); err == nil || errors.Is(errStat, fs.ErrNotExist) { // moved, perhaps not durably
 		b.aside.unlist(b.relative(path))
 		return nil
 	}
@@ -124,13 +125,13 @@ func (b *base) putAside(path string, why error) error {
 	return nil
 }
 
-// asideMark is in the name of what was in the way and could not be moved to the
-// quarantine. Each start tries again.
+// asideMark is part of the name of an entry that was in the way and could not be moved
+// to the quarantine. Each start tries to move it again.
 const asideMark = ".aside-"
 
 func isAside(path string) bool { return strings.Contains(filepath.Base(path), asideMark) }
 
-// asidePath is the name that an entry gets if it can't be moved to the quarantine.
+// asidePath returns the name for an entry that can't be moved to the quarantine.
 func (b *base) asidePath(path string) string {
 	return fmt.Sprintf("%s%s%016x", path, asideMark, b.runID)
 }
@@ -138,7 +139,7 @@ func (b *base) asidePath(path string) string {
 // leave lists an entry that stays in its place.
 func (b *base) leave(path string, why error) { b.aside.add(Aside{b.relative(path), why.Error()}) }
 
-// relative is a path as the status shows it.
+// relative returns a path relative to the data directory, as the status shows it.
 func (b *base) relative(path string) string {
 	if rel, err := filepath.Rel(b.dataDir, path); err == nil {
 		return rel
@@ -148,7 +149,7 @@ func (b *base) relative(path string) string {
 
 // tolerates reports whether the start continues without the entry that err is about.
 func (b *base) tolerates(err error) bool {
-	if errors.Is(err, ErrVersion) { // the next attempt to start ends with it
+	if errors.Is(err, ErrVersion) { // the next attempt to start fails with it
 		return false
 	}
 	return b.tolerance == skipAny || b.tolerance == skipPermanent && !isTransient(err)

@@ -11,19 +11,19 @@ import (
 	"collectord/wal/segment"
 )
 
-// queue holds the records that wait for the committer. It draws their ids and times in
-// the order in which they arrive, and seqs when the committer takes a commit. It keeps
-// the ledger.
+// queue holds the records that wait for the committer, and keeps the ledger. It draws
+// ids and times in the order in which the records arrive, and seqs when the committer
+// takes a commit.
 //
 // Each appender gets an outcome for its commit: durable, or an error. The queue never
-// waits for a disk, and calls no callback while its mutex is held.
+// waits for a disk, and calls no callback while it holds its mutex.
 type queue struct {
 	*base
 	wake chan struct{} // wakes the committer; buffers one signal
 
-	yieldAsked atomic.Int64 // when YieldToIngest was called, in ns since the heartbeat's epoch
+	yieldAsked atomic.Int64 // time of the last YieldToIngest, in ns since the heartbeat's epoch
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	ledger   Ledger
 	ids      idSource
 	pending  []*commit // not taken by the committer yet, oldest first
@@ -35,8 +35,8 @@ type queue struct {
 	seals    []sealRequested
 
 	refusal error // why appends are refused now, or nil
-	broken  error // the failure that made the log unavailable, or nil
-	full    error // the bound that is reached, or nil
+	broken  error // failure that made the log unavailable, or nil
+	full    error // bound that is reached, or nil
 	closed  bool
 }
 
@@ -46,11 +46,11 @@ func newQueue(b *base) *queue {
 	return q
 }
 
-// append adds records to the newest pending commit, or to a new one, and returns it.
-// waiter, unless nil, is notified when the commit ends.
+// append adds records to the newest pending commit, or to a new one, and returns that
+// commit. waiter, unless nil, is notified when the commit ends.
 //
-// Ids and time are drawn and the room is reserved under the mutex; the records, which a
-// caller's iterator yields, are copied outside of it.
+// It draws ids and time and reserves the room under the mutex. It copies the records
+// outside of it, since the caller's iterator yields them.
 func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commit, error) {
 	q.mu.Lock()
 	books := &q.ledger.BySource[b.source]
@@ -71,7 +71,7 @@ func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commi
 
 	same := false
 	defer func() {
-		if !same { // also after a panic of the caller: the frame holds records of others, too
+		if !same { // also after a panic of the caller, since the frame also has records of other appenders
 			c.invalid.Store(true)
 		}
 		c.copying.Done()
@@ -81,7 +81,8 @@ func (q *queue) append(recs iter.Seq[*Record], b *batch, waiter *Waiter) (*commi
 }
 
 // enqueue stages UDP records without waiting and returns how many it accepted. It wakes
-// the committer only for the first and for a full block of them.
+// the committer only when a new block begins, which means for the first record and
+// after each full block.
 func (q *queue) enqueue(recs []Record) (n int) {
 	limit := q.limits.Load().QueueBytes
 	q.mu.Lock()
@@ -122,7 +123,7 @@ func (q *queue) signal() {
 	}
 }
 
-// commitForLocked returns the commit that records of size bytes join now.
+// commitForLocked returns the commit that size bytes of records join now.
 func (q *queue) commitForLocked(at int64, size int) *commit {
 	if n := len(q.pending); n > 0 {
 		if q.pending[n-1].takes(size, at) {
@@ -142,20 +143,20 @@ func (q *queue) newCommitLocked(buf []byte) *commit {
 	return &commit{number: q.last, done: make(chan struct{}), buf: buf, memory: buf}
 }
 
-// completeLocked reserves ids for the UDP records that c still has room for: the next
-// commit's ids, drawn from now on, must be above them.
+// completeLocked reserves ids for the UDP records that c still has room for. They must
+// be below the ids of the next commit, which are drawn from now on.
 func (q *queue) completeLocked(c *commit, at int64) {
 	room := max(0, segment.MaxFrame-frameSize(c.buf)) / segment.RecordOverhead
 	c.udp = &udpShare{ids: q.ids.reserve(at/1000, room), at: at, upTo: q.staged.added}
 }
 
-// nextCommit takes the oldest commit and gives it its first seq. Without one it returns
-// nil, and how long staged UDP records wait for others, at most.
+// nextCommit takes the oldest commit and sets its first seq. If there is none, it
+// returns nil and the longest time that staged UDP records still wait for others.
 //
-// UDP records fill the room that HTTP records leave; they get their ids and times here,
-// or from the udpShare that was reserved when a later commit began. Where no append waits
-// they have a commit of their own, but not before stagedWait, unless there is a block full
-// of them, or the log or somebody who seals waits.
+// UDP records fill the room that HTTP records leave. They get their ids and times here,
+// or from the udpShare that was reserved when a later commit began. If no append waits,
+// UDP records form a commit of their own after stagedWait. They do so at once if they
+// fill a block, if the log is being closed, or if a request to seal waits.
 func (q *queue) nextCommit() (c *commit, wait time.Duration) {
 	q.mu.Lock()
 	switch {
@@ -221,7 +222,8 @@ func (q *queue) fillLocked(c *commit) {
 	}
 }
 
-// stored accounts for a durable commit. The caller wakes its appenders afterwards.
+// stored updates the ledger for a durable commit. The caller wakes the commit's
+// appenders afterwards.
 func (q *queue) stored(c *commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -253,7 +255,8 @@ func (q *queue) abort(why error, commits ...*commit) {
 	}
 }
 
-// waiting is the number of records that appenders wait for and no commit has taken yet.
+// waiting returns the number of appended records in commits that the committer has not
+// taken yet.
 func (q *queue) waiting() (n uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -263,15 +266,14 @@ func (q *queue) waiting() (n uint64) {
 	return n
 }
 
-// setNextSeq sets the first seq of the next commit.
 func (q *queue) setNextSeq(seq uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.nextSeq = seq
 }
 
-// newSegment returns the first seq of a segment that begins now, and draws the random
-// start of its ids.
+// newSegment returns the first seq of a segment that begins now, and draws a new random
+// start for the ids.
 func (q *queue) newSegment() (firstSeq uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

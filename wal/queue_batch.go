@@ -9,15 +9,15 @@ import (
 	"collectord/wal/segment"
 )
 
-// batch is the records of one call on their way into a commit. It is one allocation,
-// whatever the iterators over the records capture.
+// batch is the records of one call on their way into a commit. It takes one allocation,
+// whatever variables the caller's iterator captures.
 type batch struct {
 	// Set by measure.
 	count  int
-	unset  int // records without an ID
-	bytes  int // in a frame
+	unset  int // number of records without an ID
+	bytes  int // size of the records in a frame
 	source Source
-	err    error // of the first record that does not fit
+	err    error // of the first record that exceeds a limit
 
 	// Set by queue.append.
 	room []byte
@@ -25,7 +25,8 @@ type batch struct {
 	at   int64 // ReceivedAt, in microseconds since 1970
 }
 
-// batches are reused, since what a caller's iterator refers to escapes to the heap.
+// batches pools batch values, since what a caller's iterator refers to escapes to the
+// heap.
 var batches = sync.Pool{New: func() any { return new(batch) }} //nolint:gochecknoglobals // a pool
 
 func (b *batch) recycle() {
@@ -33,7 +34,8 @@ func (b *batch) recycle() {
 	batches.Put(b)
 }
 
-// measure ranges over the records for the first time and adds up what they need.
+// measure is the first pass over the records. It adds up what they need and checks
+// their limits.
 func (b *batch) measure(recs iter.Seq[*Record]) {
 	for r := range recs {
 		if b.err == nil {
@@ -51,8 +53,8 @@ func (b *batch) measure(recs iter.Seq[*Record]) {
 	}
 }
 
-// copy ranges over them again and encodes them. It returns false if they are not those
-// that were measured.
+// copy is the second pass over the records, and encodes them. It returns false if they
+// differ from the measured ones.
 func (b *batch) copy(recs iter.Seq[*Record]) bool {
 	for r := range recs {
 		if r.Size() > cap(b.room)-len(b.room) {
@@ -69,6 +71,6 @@ func (b *batch) copy(recs iter.Seq[*Record]) bool {
 	return len(b.room) == cap(b.room) && b.count == 0 && b.unset == 0
 }
 
-// errChanged means that the second pass over records yielded other ones than the first.
-// Their frame can't be written any more.
+// errChanged means that the second pass over the records yielded others than the first,
+// so their frame can't be written.
 var errChanged = errors.New("records changed while they were appended")

@@ -4,19 +4,20 @@ import (
 	"collectord/wal/segment"
 )
 
-// buffers are memory for frames, kept for reuse. They lie outside of the garbage
-// collector's heap, where pages that are not touched take no memory and a large buffer
-// is returned to the system at once.
+// buffers keeps memory for frames for reuse. The memory is outside of the garbage
+// collector's heap. There, untouched pages take no memory, and a large buffer returns
+// to the system at once.
 type buffers struct{ spare [][]byte }
 
-// frameBuffer is the size in bytes of a buffer, keptBuffers how many are kept for reuse.
+// frameBuffer is the size of a buffer in bytes. keptBuffers is the max number of
+// buffers kept for reuse.
 const (
 	frameBuffer = segment.FrameStart + segment.MaxFrame
 	keptBuffers = 3
 )
 
-// take returns a buffer without records. It has room for a whole frame, or for records of
-// size bytes if that is more.
+// take returns a buffer without records. It has room for a whole frame, or for size
+// bytes of records if that is more.
 func (b *buffers) take(size int) (buf []byte) {
 	switch n := len(b.spare); {
 	case size > segment.MaxFrame:
@@ -28,7 +29,7 @@ func (b *buffers) take(size int) (buf []byte) {
 	return mapMemory(frameBuffer)[:segment.FrameStart]
 }
 
-// put keeps a buffer for reuse, or unmaps it. Nothing may refer to it any more.
+// put keeps a buffer for reuse, or unmaps it. No reference to it may remain.
 func (b *buffers) put(buf []byte) {
 	if cap(buf) < 2*frameBuffer && len(b.spare) < keptBuffers { // the buffer of a large frame is not kept
 		b.spare = append(b.spare, buf[:segment.FrameStart])
@@ -37,7 +38,7 @@ func (b *buffers) put(buf []byte) {
 	}
 }
 
-// free unmaps what is kept.
+// free unmaps the buffers kept for reuse.
 func (b *buffers) free() {
 	for _, buf := range b.spare {
 		unmapMemory(buf)
@@ -45,11 +46,11 @@ func (b *buffers) free() {
 	b.spare = nil
 }
 
-// frameSize is the size of the frame in buf, header included.
+// frameSize returns the size in bytes of the frame in buf, header included.
 func frameSize(buf []byte) int { return len(buf) - segment.EntryRoom }
 
-// recycle keeps the buffer of a finished commit for reuse, or unmaps it. Nothing may
-// refer to it any more.
+// recycle keeps the buffer of a finished commit for reuse, or unmaps it. No reference
+// to it may remain.
 func (q *queue) recycle(c *commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

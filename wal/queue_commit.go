@@ -8,37 +8,37 @@ import (
 	"collectord/wal/segment"
 )
 
-// commit is a frame in the making, and what its appenders wait for. The queue's mutex
-// guards it until the committer takes it.
+// commit is a frame that is being filled, and the outcome that its appenders wait for.
+// The queue's mutex guards it until the committer takes it.
 type commit struct {
 	number   uint64 // rises from commit to commit
 	firstSeq uint64
 	buf      []byte // room for the frame's header, then the records from segment.FrameStart on
-	memory   []byte // of which buf is a part
+	memory   []byte // the whole buffer, of which buf is a part
 	count    uint32
 	bySource [segment.Sources]uint64
 	firstAt  int64     // ReceivedAt of the record that was added first
 	udp      *udpShare // set once a later commit has begun
 
-	copying sync.WaitGroup // appenders that are copying into buf
-	invalid atomic.Bool    // an appender did not copy what it had announced, so buf can't be written
+	copying sync.WaitGroup // counts appenders that copy into buf
+	invalid atomic.Bool    // an appender did not copy what it had measured, so buf can't be written
 
 	waiters []*Waiter
-	blocked int           // appenders that wait for done
+	blocked int           // number of appenders that wait for done
 	done    chan struct{} // closed once the commit is durable, or failed
 	err     error         // why it failed; valid once done is closed
 }
 
-// udpShare is what the UDP records of a commit get once another commit has begun behind
-// it: ids and times below those of the later commit.
+// udpShare holds the ids and the time for the UDP records of a commit once a later
+// commit has begun. Both are below those of the later commit.
 type udpShare struct {
-	ids  idSource // its ids are below those of all later commits
-	at   int64    // their ReceivedAt
-	upTo uint64   // in bytes ever staged; records that came later join a later commit
+	ids  idSource // draws ids below those of all later commits
+	at   int64    // their ReceivedAt, in microseconds since 1970
+	upTo uint64   // bytes ever staged when it was reserved; records staged later join a later commit
 }
 
-// hour is the UTC hour in which all records of the commit were received, counted from
-// 1970.
+// hour returns the UTC hour, counted since 1970, in which all records of the commit
+// were received.
 func (c *commit) hour() int64 { return hourOf(c.firstAt) }
 
 func hourOf(micros int64) int64 { return micros / time.Hour.Microseconds() }
@@ -51,22 +51,21 @@ func (c *commit) add(s Source, n int, at int64) {
 	c.bySource[s] += uint64(n)
 }
 
-// takes reports whether records of size bytes, received at the time at, fit the commit:
-// its size, and its hour.
+// takes reports whether size bytes of records that were received at the time at fit the
+// commit's size and hour.
 func (c *commit) takes(size int, at int64) bool {
 	return c.count == 0 || frameSize(c.buf)+size <= segment.MaxFrame && c.hour() == hourOf(at)
 }
 
-// reserve returns n bytes behind what was reserved before, as an empty slice to append
-// to.
+// reserve returns the next n free bytes, as an empty slice to append to.
 func (c *commit) reserve(n int) (room []byte) {
 	at := len(c.buf)
 	c.buf = c.buf[:at+n]
 	return c.buf[at : at : at+n]
 }
 
-// notify adds w to the waiters that are notified when the commit ends, or, where w is nil,
-// an appender that waits for done.
+// notify registers w for the end of the commit. If w is nil, it counts an appender that
+// waits for done.
 func (c *commit) notify(w *Waiter) {
 	if w == nil {
 		c.blocked++
@@ -83,7 +82,7 @@ func (c *commit) notify(w *Waiter) {
 	c.waiters = append(c.waiters, w)
 }
 
-// finish wakes everybody who waits for the commit.
+// finish wakes all appenders of the commit and delivers its outcome to its waiters.
 func (c *commit) finish() {
 	close(c.done)
 	for _, w := range c.waiters {

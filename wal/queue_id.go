@@ -7,19 +7,18 @@ import (
 
 // idSource draws UUIDv7s (RFC 9562) that rise strictly, even when the clock goes back.
 //
-// The 74 bits below the timestamp are a counter: a random start, drawn for every
-// segment, plus one for each id (RFC 9562, section 6.2, method 2). They are as unique
-// across hosts as fresh random bits, and cost little once compressed, since only the
-// last digits of neighbours differ.
+// The 74 bits below the timestamp are a counter. It starts at a random number, drawn
+// for every segment, and rises by one for each id (RFC 9562, section 6.2, method 2).
+// The ids are as unique across hosts as with fresh random bits. They compress well,
+// since neighbours differ only in their last digits.
 type idSource struct {
 	millis int64  // timestamp of the last id
 	hi     uint16 // upper 12 bits of the 74 (rand_a)
 	lo     uint64 // lower 62 bits of the 74 (rand_b)
-	fresh  bool   // the next id must have a later timestamp than the last
+	fresh  bool   // the next id needs a later timestamp than the last
 }
 
-// reseed draws a new random start. Its top bit stays clear, so that the counter can't
-// overflow.
+// reseed draws a new random start. Its top bit is zero, so the counter can't overflow.
 func (s *idSource) reseed() {
 	var b [10]byte
 	rand.Read(b[:]) // never fails (crypto/rand, since Go 1.24)
@@ -28,8 +27,8 @@ func (s *idSource) reseed() {
 	s.fresh = true
 }
 
-// reserve returns a source of n ids for records received at millis. They are above all
-// ids drawn before, and below all that s draws from now on.
+// reserve returns a source of n ids for records received at millis since 1970. These
+// ids are above all ids drawn before, and below all that s draws from now on.
 func (s *idSource) reserve(millis int64, n int) idSource {
 	s.advance(millis)
 	share := *s
@@ -46,7 +45,7 @@ func (s *idSource) next(millis int64) (id ID) {
 	return id
 }
 
-// advance sets the timestamp of the next id, which never falls.
+// advance sets the timestamp of the next id. The timestamp never falls.
 func (s *idSource) advance(millis int64) {
 	switch {
 	case millis > s.millis:

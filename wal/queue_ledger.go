@@ -6,7 +6,7 @@ import (
 	"collectord/wal/segment"
 )
 
-// Reasons for which the log itself rejects or drops records. Callers of Reject have
+// Reasons for which the log itself rejects or drops records. Callers of Reject use
 // reasons of their own.
 const (
 	ReasonLogFull      = "log_full"
@@ -22,25 +22,25 @@ const (
 //	Accepted = Appended + Repeated + Dropped + Waiting
 //	Appended + Recovered = Pending + Shipped + Quarantined + Evicted
 //
-// The first two lines hold for each source, where Rejected and Dropped are the sums
-// over their reasons.
+// The first two lines hold for each source. Rejected and Dropped are the sums over
+// their reasons.
 type Ledger struct {
 	BySource [segment.Sources]SourceLedger // indexed by Source
 
-	Recovered   uint64 // found at start, readable or not; or lost by the storage: see Segment.Relist
+	Recovered   uint64 // found by the start, readable or not; or lost by the storage (Segment.Relist)
 	Pending     uint64 // in the log, neither confirmed by the storage nor lost
-	Shipped     uint64
-	Quarantined uint64
-	Evicted     uint64
+	Shipped     uint64 // confirmed by the storage
+	Quarantined uint64 // damaged, missing or given up
+	Evicted     uint64 // deleted to make room
 }
 
-// SourceLedger is the part of the ledger that is kept by source.
+// SourceLedger is the part of the ledger for one source.
 type SourceLedger struct {
 	Received uint64
 	Accepted uint64
 	Rejected map[string]uint64 // by reason
-	Appended uint64
-	Repeated uint64
+	Appended uint64            // acknowledged as stored
+	Repeated uint64            // stored by an earlier request (Log.Repeat)
 	Dropped  map[string]uint64 // by reason
 	Waiting  uint64            // queued, or being committed
 }
@@ -74,7 +74,7 @@ func (d *SourceLedger) reject(reason string, n int) {
 	d.Rejected[reason] += uint64(n)
 }
 
-// place is where the ledger counts a record that is or was in the log.
+// place is a field of the ledger that counts records which are or were in the log.
 type place int
 
 const (
@@ -96,7 +96,7 @@ func (q *queue) move(n uint64, from, to place) {
 	*q.ledger.at(to) += n
 }
 
-// recovered counts n records that were found, at a place.
+// recovered adds n records that the start has found to a place of the ledger.
 func (q *queue) recovered(n uint64, at place) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -104,15 +104,15 @@ func (q *queue) recovered(n uint64, at place) {
 	*q.ledger.at(at) += n
 }
 
-// reset undoes what a failed start has counted.
+// reset discards the counts of a failed start.
 func (q *queue) reset() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.ledger = Ledger{BySource: q.ledger.BySource}
 }
 
-// Repeat counts n records of source s that were stored before (a repeated
-// Idempotency-Key), so that nothing was appended.
+// Repeat counts n records of source s that were stored before and so are not appended
+// (a repeated Idempotency-Key).
 func (l *Log) Repeat(s Source, n int) {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
@@ -122,7 +122,7 @@ func (l *Log) Repeat(s Source, n int) {
 	books.Repeated += uint64(n)
 }
 
-// Ledger returns a copy of the ledger, taken at one moment.
+// Ledger returns a consistent copy of the ledger.
 func (l *Log) Ledger() Ledger {
 	l.queue.mu.Lock()
 	defer l.queue.mu.Unlock()
@@ -130,8 +130,8 @@ func (l *Log) Ledger() Ledger {
 }
 
 // Reject counts n records of source s that were refused for reason before they reached
-// the log. What can't be split into records counts as one. With n = 0 the reason is
-// listed with its count unchanged; a negative n is ignored.
+// the log. Input that can't be split into records counts as one. With n = 0, Reject
+// lists the reason and leaves its count unchanged. It ignores a negative n.
 func (l *Log) Reject(s Source, reason string, n int) {
 	if n < 0 {
 		return

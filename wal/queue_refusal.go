@@ -12,7 +12,7 @@ func refusalReason(refusal error) string {
 	return ReasonLogFull
 }
 
-// fail refuses appends from now on and returns the commits that the committer has not
+// fail refuses appends from now on, and returns the commits that the committer has not
 // taken. The caller passes them to abortPending.
 func (q *queue) fail(err error) (pending []*commit) {
 	q.mu.Lock()
@@ -32,7 +32,8 @@ func (q *queue) abortPending(err error, pending []*commit) {
 	}
 }
 
-// refuseLocked sets why appends are refused now: closed before broken before full.
+// refuseLocked sets the error with which appends are refused now. closed has priority
+// over broken, and broken over full.
 func (q *queue) refuseLocked() {
 	switch {
 	case q.closed:
@@ -46,7 +47,7 @@ func (q *queue) refuseLocked() {
 	}
 }
 
-// setBroken sets why the log is unavailable, or with nil that it is available again.
+// setBroken sets why the log is unavailable. With nil the log is available again.
 func (q *queue) setBroken(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -60,7 +61,7 @@ func (q *queue) whyBroken() error {
 	return q.broken
 }
 
-// setFull sets which bound is reached, or with nil that none is.
+// setFull sets which bound is reached. With nil, none is.
 func (q *queue) setFull(err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

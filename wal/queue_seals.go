@@ -4,16 +4,17 @@ import (
 	"slices"
 )
 
-// sealRequested is a request to seal, answered once everything that was in the queue
-// when it was made is committed or aborted, and sealed.
+// sealRequested is a request to seal. The committer passes it on once everything that
+// was in the queue at its time is committed or aborted. The roller answers it after an
+// attempt to seal.
 type sealRequested struct {
 	commit uint64 // number of the newest commit at that time
 	staged uint64 // bytes ever staged at that time
 	done   chan error
 }
 
-// requestSeal asks for the queue and the active segment to be sealed. done gets the
-// result.
+// requestSeal requests that the contents of the queue and the active segment be sealed.
+// done receives the result.
 func (q *queue) requestSeal(done chan error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -25,8 +26,8 @@ func (q *queue) requestSeal(done chan error) error {
 	return nil
 }
 
-// dueSeals takes the requests whose records are committed or aborted by now; with all,
-// every request.
+// dueSeals removes and returns the requests whose records are committed or aborted.
+// With all it does so with every request.
 func (q *queue) dueSeals(all bool) (due []chan error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

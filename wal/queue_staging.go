@@ -8,37 +8,38 @@ import (
 )
 
 // staging holds encoded UDP records in the order of their arrival until a commit takes
-// them. Id and time are filled in only then, so that ids, times and seqs rise together.
+// them. Ids and times are filled in only then, so that ids, times and seqs rise in the
+// same order.
 //
-// It consists of blocks that are laid out like the frame of a commit. Where no append
-// waits, the first block becomes the commit's buffer; otherwise its records are copied
-// into the room that the appends leave.
+// It consists of blocks with the layout of a commit's frame. If no append waits, the
+// first block becomes the commit's buffer. Otherwise its records are copied into the
+// room that the appends leave.
 type staging struct {
 	buffers *buffers
 	blocks  []stagedBlock // oldest first; none is empty
-	bytes   int           // staged now
+	bytes   int           // bytes staged now
 	added   uint64        // bytes ever staged
 }
 
-// stagedBlock is a part of the staged records.
+// stagedBlock is a part of the staged records, with the layout of a commit's frame.
 type stagedBlock struct {
-	buf      []byte // records from from on
-	from     int    // at segment.FrameStart or behind: what is before has joined commits
+	buf      []byte // the records begin at offset from
+	from     int    // offset of the first record that no commit has taken; at least segment.FrameStart
 	bySource [segment.Sources]uint64
-	since    time.Time // when the first record came
+	since    time.Time // when the first record was staged
 }
 
-// stagedWait is how long staged records wait until there is a block full of them, since
-// a sync costs the same for one record as for thousands. Nobody waits for them.
+// stagedWait is how long staged records wait for a block to fill, since a sync costs
+// the same for one record as for thousands. No client waits for these records.
 const stagedWait = 2 * time.Millisecond
 
-// blocksOfQueue is how many blocks a small queue is divided into, so that there is room
+// blocksOfQueue is how many blocks a small queue is divided into, so that it has room
 // for more records while a block is committed.
 const blocksOfQueue = 4
 
 func (s *staging) size() int { return s.bytes }
 
-// add encodes r, or returns false if more than limit bytes would be staged.
+// add encodes r. It returns false if more than limit bytes would be staged.
 func (s *staging) add(r *Record, limit int64) bool {
 	size := r.Size()
 	if int64(s.bytes+size) > limit {
@@ -57,7 +58,7 @@ func (s *staging) add(r *Record, limit int64) bool {
 	return true
 }
 
-// wait returns how long the staged records still wait for others, at most.
+// wait returns the longest time that the staged records still wait for others.
 func (s *staging) wait() time.Duration {
 	switch len(s.blocks) {
 	case 0:
@@ -68,7 +69,7 @@ func (s *staging) wait() time.Duration {
 	return 0
 }
 
-// head returns the first record, or nil. It is valid until it is consumed.
+// head returns the first record, or nil. The record is valid until it is consumed.
 func (s *staging) head() []byte {
 	if s.bytes == 0 {
 		return nil
@@ -77,7 +78,7 @@ func (s *staging) head() []byte {
 	return b[:segment.NextSize(b)]
 }
 
-// taken is the number of bytes ever consumed.
+// taken returns the number of bytes ever taken by commits.
 func (s *staging) taken() uint64 { return s.added - uint64(s.bytes) }
 
 // consume removes the first record, which has n bytes.
@@ -91,7 +92,7 @@ func (s *staging) consume(n int) {
 	}
 }
 
-// next removes the first block.
+// next removes and returns the first block.
 func (s *staging) next() (b stagedBlock) {
 	b = s.blocks[0]
 	s.bytes -= len(b.buf) - b.from

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// Waiter is told of the outcomes of appends that do not block, by the commit, so that an
-// event loop with thousands of clients is woken once for all of them. Its methods may be
-// called concurrently.
+// Waiter receives the outcomes of appends that do not block. It gets one outcome per
+// commit, so that an event loop with thousands of clients is woken once for all of
+// them. Its methods may be called concurrently.
 type Waiter struct {
 	wake func()
 
@@ -15,17 +15,17 @@ type Waiter struct {
 	outcomes []Outcome
 }
 
-// Outcome is the end of a commit.
+// Outcome is the result of a commit.
 type Outcome struct {
 	Commit uint64 // the number that AppendTo returned
-	Err    error  // nil if all its records are stored; else it wraps ErrCommitFailed
+	Err    error  // nil if all its records are stored; otherwise it wraps ErrCommitFailed
 }
 
-// NewWaiter returns a Waiter. It calls wake when there are outcomes after there were
-// none, from a goroutine of the log. wake must not block.
+// NewWaiter returns a Waiter. It calls wake, from a goroutine of the log, when an
+// outcome is added while there are no others. wake must not block.
 func NewWaiter(wake func()) *Waiter { return &Waiter{wake: wake} }
 
-// Deliver adds an outcome. The log calls it, and what stands for a log in tests.
+// Deliver adds an outcome. The log calls it, as does a replacement of the log in tests.
 func (w *Waiter) Deliver(o Outcome) {
 	w.mu.Lock()
 	first := len(w.outcomes) == 0
@@ -36,8 +36,8 @@ func (w *Waiter) Deliver(o Outcome) {
 	}
 }
 
-// Outcomes returns the outcomes since the last call, in the order of their commits'
-// ends. It keeps the memory of spare for the next ones.
+// Outcomes returns the outcomes since the last call, in the order in which their
+// commits ended. It keeps the memory of spare for the next outcomes.
 func (w *Waiter) Outcomes(spare []Outcome) []Outcome {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -46,11 +46,13 @@ func (w *Waiter) Outcomes(spare []Outcome) []Outcome {
 	return all
 }
 
-// AppendTo copies all of the records or none into the next commit and returns the number
-// of that commit, which rises. Its outcome goes to w. After an error there is none;
-// without records the number is 0. Like AppendSeq it ranges over recs twice.
+// AppendTo copies all of the records or none into the next commit, and returns the
+// number of that commit. The numbers rise. w receives the outcome, except after an
+// error. Without records the number is 0 and there is no outcome. Like AppendSeq,
+// AppendTo ranges over recs twice.
 //
-// The commit need not begin before Commit is called: many appends have one signal.
+// The commit may begin only when Commit is called, so that many appends cause one
+// signal.
 func (l *Log) AppendTo(w *Waiter, recs iter.Seq[*Record]) (commit uint64, err error) {
 	c, err := l.submit(recs, w)
 	if c == nil {
@@ -59,5 +61,5 @@ func (l *Log) AppendTo(w *Waiter, recs iter.Seq[*Record]) (commit uint64, err er
 	return c.number, err
 }
 
-// Commit has what AppendTo was given committed soon. It does not wait.
+// Commit makes the log commit soon what AppendTo has added. It does not wait.
 func (l *Log) Commit() { l.queue.signal() }

@@ -9,10 +9,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-// removal is a segment that leaves the log, since it was confirmed by the storage,
-// evicted, or replaced by what was salvaged of it or by its halves. Nobody reads it any
-// more. Each step that is left is repeated after a failure, by this process or the
-// next.
+// removal is a segment that leaves the log: the storage has confirmed it, it was
+// evicted, or it was replaced by its salvaged pieces or by its halves. Nothing reads it
+// any more. After a failure, this process or the next one repeats the steps that are
+// left.
 //
 //	confirmed  FIRST-LAST                      -> FIRST-LAST.gone -> deleted
 //	evicted    FIRST-LAST.evicted -> loss note -> FIRST-LAST.gone -> deleted
@@ -20,41 +20,42 @@ import (
 //	given up   FIRST-LAST.lost    -> loss note -> into the quarantine
 //	split      FIRST-LAST                      -> FIRST-LAST.gone -> deleted
 //
-// The rename to .evicted, .damaged or .lost decides that records are lost, so a note is
-// only written for a decision that stands. The file is deleted only once .gone is
-// durable, so a sealed name without its file is never an interrupted removal.
+// The rename to .evicted, .damaged or .lost is the decision that records are lost, so
+// that a note is written only for a final decision. The file is deleted only once .gone
+// is durable, so that a sealed name without its file is never an interrupted removal.
 type removal struct {
-	mu          sync.Mutex // guards what follows; held during each step
-	dir         string     // its present path
-	place       string     // its path as a sealed segment, without an ending
+	mu          sync.Mutex // guards the fields below; held during each step
+	dir         string     // present path
+	place       string     // path as a sealed segment, without an ending
 	synced      bool       // the present name is durable
 	last        uint64
 	bytes       int64
-	notes       []LossNote // not durable yet
+	notes       []LossNote // loss notes that are not durable yet
 	lost        uint64     // records to move off Pending once the notes are durable
 	pieces      []*Segment // listed once .gone is durable: until then a start would count their records twice
-	isTombstone bool       // its file is deleted, its name is kept
-	stale       []string   // directories of pieces that did not replace it; deleted first
+	isTombstone bool       // the file is deleted, and the directory is kept for its name
+	stale       []string   // directories of pieces that did not replace the segment; deleted first
 
-	evicting bool   // it was evicted
-	early    bool   // it was kept, and removed early to make room
-	kept     int64  // bytes of it that count as kept; guarded by the shelf's mutex
-	report   string // for the quarantine: what the disk could not read; empty unless given up
+	evicting bool   // evicted to make room
+	early    bool   // was kept, and is removed early to make room
+	kept     int64  // bytes that count as kept; guarded by the shelf's mutex
+	report   string // report for the quarantine about what the disk could not read; empty unless given up
 
-	open uint64 // lowest seq that is not confirmed, noted or listed, or 0; guarded by the shelf's mutex
+	open uint64 // lowest seq not confirmed, noted as lost, or listed; 0 if there is none; guarded by the shelf's mutex
 }
 
-// Endings of the name of a segment that is being removed.
+// Endings of the name of a segment that is being removed. Each comment gives the next
+// steps.
 const (
-	goneSuffix    = ".gone"    // to be deleted
-	evictedSuffix = ".evicted" // to be noted as lost, then deleted
-	damagedSuffix = ".damaged" // what no other segment holds of it is to be noted as lost, then it is deleted
-	lostSuffix    = ".lost"    // the same, but it goes to the quarantine
+	goneSuffix    = ".gone"    // delete the segment
+	evictedSuffix = ".evicted" // note the segment as lost, then delete it
+	damagedSuffix = ".damaged" // note as lost the records that no other segment has, then delete the segment
+	lostSuffix    = ".lost"    // the same, but move the segment to the quarantine
 )
 
-// renameOrUndo renames a segment, which decides what becomes of it. If the new name
-// can't be made durable, it renames back, and nothing is decided. It returns true with
-// an error if that failed, too.
+// renameOrUndo renames a segment, which is a decision about it. If the new name can't
+// be made durable, it renames the segment back, and nothing is decided. It returns true
+// with an error if that fails too.
 func renameOrUndo(d vfs.Disk, from, to string) (decided bool, err error) {
 	if err := d.RenameNew(from, to); err != nil {
 		return false, err
@@ -62,14 +63,15 @@ func renameOrUndo(d vfs.Disk, from, to string) (decided bool, err error) {
 	if err = d.SyncDir(filepath.Dir(to)); err == nil {
 		return true, nil
 	}
-	// A second sync may return success without having written anything, so the next
-	// attempt begins with a new rename.
+	// A second sync may succeed without having written anything, so the next attempt
+	// begins with a new rename.
 	return d.RenameNew(to, from) != nil, err
 }
 
 // beginRemoval begins a removal and takes its steps. After an error they are retried in
-// the background. listsLocked takes the segment off its list at the moment at which the
-// removal is added to its own, so that no seq is missing from both in between.
+// the background. listsLocked takes the segment off its list. It runs under the same
+// lock as the addition to the list of removals, so that no seq is ever missing from
+// both.
 func (s *shelf) beginRemoval(d *removal, listsLocked func()) error {
 	s.lock()
 	listsLocked()
@@ -85,7 +87,7 @@ func (s *shelf) beginRemoval(d *removal, listsLocked func()) error {
 	return err
 }
 
-// advance takes the steps of a removal that are left.
+// advance takes the remaining steps of a removal.
 func (s *shelf) advance(d *removal) (err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -131,7 +133,7 @@ func (s *shelf) advance(d *removal) (err error) {
 		}
 	}
 	if d.evicting {
-		stockReserve(s.disk, filepath.Join(s.dir, lostName, reserveName)) // before others take the space
+		stockReserve(s.disk, filepath.Join(s.dir, lostName, reserveName)) // before other writes take the space
 	}
 	s.lock()
 	defer s.unlock()
@@ -143,7 +145,7 @@ func (s *shelf) advance(d *removal) (err error) {
 	return nil
 }
 
-// enterLost moves lost records off Pending, now that their notes are durable.
+// enterLost moves lost records off Pending. The caller has made their notes durable.
 func (s *shelf) enterLost(d *removal, wasEvicted bool) {
 	s.lock()
 	defer s.unlock()
@@ -156,7 +158,7 @@ func (s *shelf) enterLost(d *removal, wasEvicted bool) {
 	if len(d.pieces) == 0 {
 		d.open = 0
 	}
-	s.announceLocked() // there is a note to upload
+	s.announceLocked() // the uploader finds the new note
 }
 
 // markGone renames the segment to .gone, or moves one that was given up to the

@@ -11,11 +11,11 @@ import (
 	"collectord/wal/segment"
 )
 
-// deleteGone deletes the segment's directory. If no other name tells the next seq, it
+// deleteGone deletes the segment's directory. If no other name gives the next seq, it
 // deletes only the file and keeps the directory as a tombstone.
 func (s *shelf) deleteGone(d *removal) error {
 	s.lock()
-	newest := d.last+1 >= s.active.next // then only the active segment's name tells a higher seq, if there is one
+	newest := d.last+1 >= s.active.next // then only the name of an active segment gives a higher seq
 	keep := !s.active.open && newest
 	if keep {
 		s.addTombstoneLocked(d.dir)
@@ -36,9 +36,9 @@ func (s *shelf) deleteGone(d *removal) error {
 	return nil
 }
 
-// deleteDir deletes a segment's file and its directory. What else was in the directory
-// is put aside with it. It may be repeated; a directory that does not exist is no
-// error.
+// deleteDir deletes a segment's file and its directory. If the directory has other
+// entries, it is put aside with them. deleteDir may be repeated: it ignores a directory
+// that does not exist.
 func (b *base) deleteDir(dir string) error {
 	err := b.disk.RemoveIn(dir, segment.FileName)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -56,12 +56,13 @@ func (b *base) deleteDir(dir string) error {
 	return err
 }
 
-// markDirGone renames a directory to .gone, durably, replacing an earlier one of that
-// name. Its records are none, or stand elsewhere. It may be repeated after an error.
+// markDirGone renames a directory to .gone, durably, and replaces an earlier one of
+// that name. The directory must have no records that are not also elsewhere.
+// markDirGone may be repeated after an error.
 func (b *base) markDirGone(dir string) error {
 	parent, gone := filepath.Dir(dir), dir+goneSuffix
 	err := b.disk.Rename(dir, gone)
-	if errors.Is(err, fs.ErrExist) { // an interrupted removal left a file in it
+	if errors.Is(err, fs.ErrExist) { // an interrupted removal left a directory with a file
 		if err := errors.Join(b.disk.SyncDir(parent), b.deleteDir(gone)); err != nil {
 			return err
 		}

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// makeRoom removes kept segments, and then evicts the oldest, with DropOldest, until the
-// log is no longer near a bound or none is left that may be evicted.
+// makeRoom removes kept segments. With DropOldest it then evicts the oldest segments
+// until the log is no longer near a bound or no segment is left that may be evicted.
 func (s *shelf) makeRoom() (err error) {
 	s.removeKept()
 	var segments, records int
@@ -41,7 +41,7 @@ func (s *shelf) holdOldest() *Segment {
 	if s.limits.Load().WhenFull != DropOldest || !s.isNearFullLocked() || s.evictionFailsLocked() {
 		return nil
 	}
-	for _, one := range slices.Concat(s.unread, s.sealed) { // what can't be read goes first
+	for _, one := range slices.Concat(s.unread, s.sealed) { // unreadable segments first
 		if !one.held {
 			one.held = true
 			return one
@@ -50,8 +50,8 @@ func (s *shelf) holdOldest() *Segment {
 	return nil
 }
 
-// evict removes the segment to make room and leaves a loss note. The caller holds it.
-// If it returns an error nothing was decided.
+// evict removes the segment to make room and leaves a loss note. The caller holds the
+// segment. After an error, evict may be called again: nothing was decided.
 func (s *Segment) evict() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +64,7 @@ func (s *Segment) evict() error {
 		note.Node, note.LogID, note.Run = h.Node, h.LogID, h.Run
 	}
 	note.Hours = []int64{hourOf(cmp.Or(s.firstReceivedAt(), s.sealedAt.UnixMicro()))}
-	// A start would take pieces for segments, and the note would not be true.
+	// A start would list pieces as segments, which would make the note wrong.
 	if err := l.deletePieces(&s.made); err != nil {
 		return err
 	}
@@ -76,11 +76,11 @@ func (s *Segment) evict() error {
 	d := s.removal(evictedSuffix)
 	d.synced, d.evicting = err == nil, true
 	d.notes, d.lost, d.open = []LossNote{note}, s.counted(), s.first
-	_ = l.beginRemoval(d, func() { l.unlistLocked(s) }) // errors are logged
+	_ = l.beginRemoval(d, func() { l.unlistLocked(s) }) // beginRemoval logs and retries
 	return nil
 }
 
-// evictionFailsLocked reports whether an evicted segment is not deleted yet. To evict
+// evictionFailsLocked reports whether an evicted segment is not deleted yet. Evicting
 // another would make no room either.
 func (s *shelf) evictionFailsLocked() bool {
 	return slices.ContainsFunc(s.removals, func(d *removal) bool { return d.evicting })

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// retryLaterLocked has retryRemovals try what has failed. Whoever calls it wakes the shelf.
+// retryLaterLocked schedules retryRemovals. The caller wakes the shelf.
 func (s *shelf) retryLaterLocked() {
 	if s.removalDelay == 0 {
 		s.removalDelay = s.limits.Load().ProbeMin
@@ -13,8 +13,8 @@ func (s *shelf) retryLaterLocked() {
 	}
 }
 
-// retryRemovals continues the removals that failed if a retry is due, and deletes the
-// tombstones that could not be. It returns how long to wait for the next.
+// retryRemovals continues the failed removals, and deletes the remaining tombstones, if
+// a retry is due. It returns how long to wait for the next retry.
 func (s *shelf) retryRemovals() (wait time.Duration) {
 	s.lock()
 	wait = time.Until(s.removalDue)
@@ -29,7 +29,7 @@ func (s *shelf) retryRemovals() (wait time.Duration) {
 	}
 	failed := tombstonesFailed && !s.deleteTombstones()
 	for _, d := range waiting {
-		if !d.mu.TryLock() { // another goroutine is at it
+		if !d.mu.TryLock() { // another goroutine is advancing it
 			failed = true
 			continue
 		}
@@ -41,7 +41,7 @@ func (s *shelf) retryRemovals() (wait time.Duration) {
 	}
 	s.lock()
 	defer s.unlock()
-	if !failed && len(s.removals) == 0 { // others may have failed meanwhile
+	if !failed && len(s.removals) == 0 { // other removals may have failed meanwhile
 		s.removalDelay = 0
 		s.notices = append(s.notices, func() {
 			s.opts.Logger.Info("removed segments can be deleted again", "trouble", "removal")

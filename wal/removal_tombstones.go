@@ -9,15 +9,16 @@ import (
 	"collectord/wal/segment"
 )
 
-// addTombstoneLocked lists a directory that is kept for its name.
+// addTombstoneLocked lists a directory that is kept because its name gives the next
+// seq.
 func (s *shelf) addTombstoneLocked(dir string) {
 	if !slices.Contains(s.tombstones, dir) {
 		s.tombstones = append(s.tombstones, dir)
 	}
 }
 
-// makeTombstone deletes the file of a segment directory and keeps the name, as .gone,
-// until there is an active segment whose name tells the next seq.
+// makeTombstone deletes the file of a segment directory and renames the directory to
+// .gone. It is kept until the name of an active segment gives the next seq.
 func (s *shelf) makeTombstone(dir string) error {
 	s.lock()
 	s.addTombstoneLocked(dir + goneSuffix)
@@ -28,8 +29,8 @@ func (s *shelf) makeTombstone(dir string) error {
 	return s.emptyTombstone(dir + goneSuffix)
 }
 
-// clearActive puts aside what has the name of the active segment. An empty .gone
-// directory tells the next seq meanwhile.
+// clearActive puts aside the entry that has the name of the active segment. Meanwhile
+// the name of an empty .gone directory gives the next seq.
 func (s *shelf) clearActive(dir string) error {
 	gone := dir + goneSuffix
 	if err := s.disk.MkdirDurably(gone); err != nil {
@@ -42,7 +43,7 @@ func (s *shelf) clearActive(dir string) error {
 }
 
 // emptyTombstone deletes the file in a directory that is kept for its name. If LOG
-// could not be written, the header stays, which tells the log id.
+// could not be written, it keeps the header, which contains the log id.
 func (b *base) emptyTombstone(dir string) error {
 	path := filepath.Join(dir, segment.FileName)
 	if info, err := b.disk.Stat(path); err == nil && b.unnamed && info.Mode().IsRegular() && !b.disk.HasOtherNames(path) {
@@ -55,8 +56,8 @@ func (b *base) emptyTombstone(dir string) error {
 }
 
 // deleteTombstones deletes the directories that were kept for their names, once the
-// name of an active segment is durable. It returns false after an error, and then this is
-// tried again.
+// name of an active segment is durable. After an error it returns false and schedules a
+// retry.
 func (s *shelf) deleteTombstones() bool {
 	s.lock()
 	var names []string

@@ -13,19 +13,19 @@ import (
 // prepared is a segment that is ready to become the active one.
 type prepared struct {
 	segment *active
-	attempt uint64 // the committer's number of failures when the roller was asked for it
+	attempt uint64 // the committer's number of failures when it requested the segment
 }
 
 // retired is a message from the committer to the roller.
 type retired struct {
-	segment *active // nothing is written to it any more; may be nil
+	segment *active // segment to seal, to which nothing is written any more; may be nil
 	failed  bool    // after a failed write or sync
-	adopted bool    // the committer took a segment after a failure: prepare another
+	adopted bool    // the committer adopted a segment after a failure: prepare another
 	attempt uint64
-	seals   []chan error // requests to seal, answered once all segments before are sealed
+	seals   []chan error // requests to seal, answered after an attempt to seal all earlier segments
 }
 
-// rolls are the channels between committer and roller.
+// rolls is the channels between committer and roller.
 type rolls struct {
 	next    chan prepared // from the roller; buffers one
 	failed  chan error    // from the roller, why it could not prepare a segment; buffers one
@@ -37,11 +37,11 @@ func newRolls() *rolls {
 }
 
 // roller is the goroutine that seals segments and prepares the next one, so that no
-// append waits for either. The committer retires segments to it, to which nothing is
-// written any more. After each the roller prepares one segment, or sends the reason why
-// it can't. It seals segments oldest first, and the shelf lists each only once its name
-// is durable. What fails is tried again with growing delays. A request to seal is
-// answered once all segments before it are sealed.
+// append waits for either. The committer passes each segment to the roller after its
+// last write. After each, the roller prepares one segment, or sends the reason why it
+// can't. It seals segments oldest first, and the shelf lists a segment only once its
+// name is durable. The roller retries what fails, with growing delays. It answers a
+// request to seal after one attempt to seal all earlier segments.
 type roller struct {
 	*base
 	shelf *shelf
@@ -49,17 +49,17 @@ type roller struct {
 
 	unsealed []*active // segments to seal, oldest first
 	recent   recentSizes
-	wanted   bool // a segment is to be prepared
+	wanted   bool // a segment must be prepared
 	attempt  uint64
-	delay    time.Duration // before the retry that is due or was last; 0 once a whole segment was written
-	waiting  bool          // a retry is due
+	delay    time.Duration // before the pending or last retry; 0 once a whole segment was written
+	waiting  bool          // a retry is pending
 	failing  struct{ prepare, seal bool }
 }
 
 // run works until the committer has ended.
 func (r *roller) run() {
 	r.wanted, r.waiting, r.recent = true, true, r.shelf.recentSizes()
-	retry := time.NewTimer(0) // due at once, to prepare the first segment
+	retry := time.NewTimer(0) // fires at once, to prepare the first segment
 	defer retry.Stop()
 	idle := time.NewTicker(heartbeatInterval)
 	defer idle.Stop()
@@ -75,7 +75,7 @@ func (r *roller) run() {
 				return
 			}
 			r.take(job)
-			ok = !job.failed // after a failure the disk is probed, though not at once
+			ok = !job.failed // after a failure the disk is probed, but not at once
 			if ok && r.waiting {
 				continue
 			}
@@ -91,7 +91,8 @@ func (r *roller) run() {
 	}
 }
 
-// take accepts a message of the committer and seals its segment.
+// take handles a message of the committer: it seals the segment and answers the
+// requests to seal.
 func (r *roller) take(job retired) {
 	if job.segment != nil || job.failed || job.adopted {
 		r.wanted = true
@@ -117,10 +118,11 @@ func (r *roller) take(job retired) {
 	}
 }
 
-// work does what is due and reports whether all of it is done.
+// work seals and prepares what is due. It returns false if a part of that must be
+// retried.
 func (r *roller) work() bool {
 	r.seal()
-	// A segment without records has the name that the next one gets.
+	// A segment without records has the name that the next segment needs.
 	if slices.ContainsFunc(r.unsealed, func(a *active) bool { return a.count == 0 }) {
 		return false
 	}
@@ -142,7 +144,8 @@ func (r *roller) work() bool {
 	return len(r.unsealed) == 0
 }
 
-// prepare creates the next segment and offers it to the committer.
+// prepare creates the next segment and offers it to the committer, in place of an
+// earlier one.
 func (r *roller) prepare() error {
 	select {
 	case stale := <-r.rolls.next:
@@ -155,7 +158,7 @@ func (r *roller) prepare() error {
 		return err
 	}
 	select {
-	case <-r.rolls.failed: //nolint:errcheck // no longer true
+	case <-r.rolls.failed: //nolint:errcheck // an error of an earlier attempt
 	default:
 	}
 	r.wanted = false
@@ -180,18 +183,17 @@ func (r *roller) seal() {
 	}
 }
 
-// sealOne makes a segment durable, with all that its sealed name says, and has the
-// shelf list it.
+// sealOne makes a segment durable under its sealed name, and passes it to the shelf.
 func (r *roller) sealOne(a *active) error {
-	if a.count == 0 { // failed before its first commit: the next segment gets its name
+	if a.count == 0 { // failed before its first commit, so the next segment needs its name
 		a.Abandon()
 		return r.shelf.makeTombstone(a.dir)
 	}
-	r.reportCopies(a.Writer) // sharing buffers may have ended after the first entry
+	r.reportCopies(a.Writer) // the log library may have begun to copy after the first entry
 	if a.unsaved {
 		if err := a.sync(); err != nil {
-			// Its records were acknowledged before this sync and may be lost. What is
-			// missing is found when the segment is read.
+			// Its records were acknowledged before this sync and may be lost. Reading
+			// the segment finds what is missing.
 			r.opts.Logger.Error("can't sync a segment before sealing it: its last records may be lost", "trouble", "late_sync", "segment", a.dir, "error", err)
 			a.failed = true
 		}
@@ -199,13 +201,13 @@ func (r *roller) sealOne(a *active) error {
 	if err := a.trim(); err != nil {
 		r.opts.Logger.Warn("can't cut the unused end off a segment: it takes more space than it needs", "trouble", "trim", "segment", a.dir, "error", err)
 	}
-	// The committer renamed the successor without a sync. No segment is sealed before
-	// the name of its successor is durable.
+	// The committer renamed the next segment without a sync. That name must be durable
+	// before this segment is sealed.
 	if err := r.disk.SyncDir(r.dir); err != nil {
 		return err
 	}
 	dir := filepath.Join(r.dir, segment.SealedName(a.first, a.last()))
-	if a.dir != dir { // otherwise an earlier attempt renamed it
+	if a.dir != dir { // otherwise an earlier attempt has renamed it
 		if err := r.disk.RenameNew(a.dir, dir); err != nil {
 			return err
 		}

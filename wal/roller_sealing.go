@@ -8,29 +8,29 @@ import (
 // that a quiet host makes few objects.
 const smallSegment = 8 << 20
 
-// Bounds on a segment's size relative to MaxBytes: evicting a segment, or waiting until
-// one is shipped, should concern a small part of the log. Below segmentSizeFloor there
-// would be too many objects.
+// Bounds on a segment's size relative to MaxBytes. They keep the part of the log small
+// that one eviction loses, or that must be shipped before there is room again. Below
+// segmentSizeFloor there would be too many objects.
 const (
 	segmentsInLog    = 32
 	segmentSizeFloor = 4 << 20
 	segmentsAtLeast  = 4
 )
 
-// sealing is when a segment is sealed.
+// sealing is the size in bytes and the ages at which a segment is sealed.
 type sealing struct {
 	size              int64
 	after, smallAfter time.Duration
 }
 
-// sealing returns the size and ages that are in effect.
+// sealing returns the size and ages in effect.
 func (b *base) sealing() sealing {
 	l := b.limits.Load()
 	size := min(b.opts.SegmentSize, max(l.MaxBytes/segmentsInLog, segmentSizeFloor), l.MaxBytes/segmentsAtLeast)
 	return sealing{size, l.SealAfter, l.SealSmallAfter}
 }
 
-// age is the age at which a segment of so many bytes is sealed.
+// age returns the age at which a segment of so many bytes is sealed.
 func (s sealing) age(bytes int64) time.Duration {
 	if bytes < smallSegment {
 		return s.smallAfter
