@@ -8,25 +8,25 @@ import (
 	"collectord/wal/segment"
 )
 
-// salvageName is the directory in which pieces are written. It never holds the only
-// copy of anything.
+// salvageName is the directory in which pieces are written. No record has its only copy
+// there.
 const salvageName = "salvage"
 
-// Salvage replaces a damaged segment by one segment for each unbroken range of records
-// that still check out. Damaged bytes are copied to the quarantine, and each range of
-// lost records gets a loss note. It returns false for a segment without damage, which
-// may have been read into failing memory, and false with ErrVersion for one of a later
-// format version.
+// Salvage replaces a damaged segment by one segment for each unbroken range of intact
+// records. It copies damaged bytes to the quarantine, and writes a loss note for each range
+// of lost records. It returns false for a segment without damage: failing memory may have
+// caused the error that a reader saw. It returns false and ErrVersion for a segment of a
+// later format version.
 //
-// If the disk can't read a part of the file, Salvage returns false and an
-// *UnreadableError; at the third attempt it ships the rest and leaves that part to the
-// next start, without a loss note. A part that the disk can't read after a restart
-// either is lost.
+// If the disk can't read a part of the file, Salvage returns false and an *UnreadableError.
+// At the third attempt it makes segments of the rest, and leaves the unreadable part to the
+// next start without a loss note. If the disk can't read that part after a restart either,
+// its records are lost.
 //
-// The pieces are durable beside the segment before its new name says that it was
-// replaced. After a crash before that rename, the next start deletes the pieces, and
-// the segment is salvaged again; after a later one, the next start writes the
-// notes and deletes the segment.
+// The pieces are durable before a rename marks the segment as replaced. If a crash comes
+// before that rename, the next start deletes the pieces, and the segment is salvaged again.
+// If a crash comes after the rename, the next start writes the notes and deletes the
+// segment.
 func (l *Log) Salvage(s *Segment) (changed bool, err error) { return l.shelf.salvage(s) }
 
 func (s *shelf) salvage(seg *Segment) (changed bool, err error) {
@@ -53,7 +53,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	if len(gaps) == 0 && w.Reason == nil && !seg.reread {
 		return false, nil
 	}
-	unread := w.Unread != nil && len(gaps) > 0 // what is missing may stand where the disk could not read
+	unread := w.Unread != nil && len(gaps) > 0 // the missing records may be in the unreadable part
 	if unread {
 		if seg.attempts++; seg.attempts < readAttempts {
 			return false, w.Unread
@@ -69,7 +69,7 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 		}
 	}
 	hours := hours(w)
-	if len(hours) == 0 { // no segment is open for much longer than an hour
+	if len(hours) == 0 { // a segment is open for little more than an hour, so this is nearly the hour of its first record
 		hours = []int64{hourOf(seg.sealedAt.UnixMicro())}
 	}
 	pieces, err := s.makePieces(seg, w)
@@ -112,14 +112,14 @@ func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
 	default:
 		s.foundDamage(seg, w, pieces, d.lost)
 	}
-	_ = s.beginRemoval(d, func() { // errors are logged
+	_ = s.beginRemoval(d, func() { // beginRemoval logs errors
 		s.unlistLocked(seg)
 		found := d.lost
 		for _, p := range pieces {
 			s.sealedBytes += p.bytes
 			found += p.counted()
 		}
-		if seg.uncertain { // the ledger did not count them before
+		if seg.uncertain { // the ledger has not counted its records yet
 			s.queue.recovered(found, pending)
 		}
 	})
@@ -131,7 +131,6 @@ func (s *shelf) foundDamage(seg *Segment, w *segment.Scan, pieces []*Segment, lo
 		"segment", seg.String(), "lost_records", lost, "pieces", len(pieces), "reason", w.Reason)
 }
 
-// quarantineDamaged copies the damaged bytes to the quarantine.
 func (s *shelf) quarantineDamaged(seg *Segment, w *segment.Scan) error {
 	if len(w.Damaged) == 0 {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// makePieces writes the pieces durably, under their sealed names beside the original.
-// If the only piece has all records, it replaces the original's file instead.
+// makePieces writes the pieces durably, under their sealed names beside the original. A
+// single piece with all records replaces the original's file instead.
 func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, err error) {
 	if err := s.deletePieces(&seg.made); err != nil {
 		return nil, err
@@ -51,14 +51,15 @@ func (s *shelf) makePieces(seg *Segment, w *segment.Scan) (pieces []*Segment, er
 	return pieces, s.deleteSalvageDir()
 }
 
-// deletePieces durably deletes pieces of a segment that was not replaced: it is to be
-// shipped, evicted, salvaged or split as a whole.
+// deletePieces durably deletes the pieces of an unfinished salvage or split, whose segment
+// stays whole until it is shipped, evicted, salvaged or split.
 func (s *shelf) deletePieces(dirs *[]string) error {
 	if len(*dirs) == 0 {
 		return nil
 	}
 	for _, dir := range *dirs {
-		// By way of .gone: a sealed name without its file would look like a loss.
+		// The rename to .gone comes first: a sealed name without a file would count as a
+		// loss.
 		if err := s.deleteExamined(filepath.Base(dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -67,8 +68,8 @@ func (s *shelf) deletePieces(dirs *[]string) error {
 	return nil
 }
 
-// deleteSalvageDir deletes the directory in which pieces are written. Each record in it
-// stands in the original, too.
+// deleteSalvageDir deletes the directory in which pieces are written. The original contains
+// every record in it.
 func (b *base) deleteSalvageDir() error {
 	work := filepath.Join(b.dir, salvageName)
 	if info, err := b.disk.Stat(work); err != nil {
@@ -82,7 +83,7 @@ func (b *base) deleteSalvageDir() error {
 	}
 	for _, e := range entries {
 		if _, last, ending, ok := parseName(e.Name()); !ok || last == 0 || ending != "" && ending != unreadSuffix && ending != tailSuffix || !e.IsDir() {
-			break // somebody else's: deleteDir puts it aside with the directory
+			break // not from a salvage: deleteDir puts it aside with the directory
 		}
 		if err := b.deleteDir(filepath.Join(work, e.Name())); err != nil {
 			return err
@@ -91,8 +92,8 @@ func (b *base) deleteSalvageDir() error {
 	return b.deleteDir(work)
 }
 
-// clearPiece deletes a piece of that name which a failed attempt has left. If it holds
-// anything that the original does not, it goes to the quarantine.
+// clearPiece deletes a piece with that name that a failed attempt left. The piece goes to
+// the quarantine if it can't be read or contains a frame that the original lacks.
 func (b *base) clearPiece(name string, original *segment.Scan) error {
 	w, err := b.scanAll(name)
 	if err != nil || w.Missing || w.Unread != nil {

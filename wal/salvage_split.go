@@ -7,24 +7,24 @@ import (
 	"collectord/wal/segment"
 )
 
-// Errors of Split that callers match. It can also return a *DamageError.
+// Errors of Split for callers to match. Split can also return a *DamageError.
 var (
-	// ErrOneFrame means that the segment is a single frame, the smallest piece there
-	// is.
+	// ErrOneFrame means that the segment is a single frame, the smallest possible piece.
 	ErrOneFrame = errors.New("it is a single frame, which can't be split")
 	// ErrRemoved means that the segment was kept, removed, evicted, salvaged or split before.
 	ErrRemoved = errors.New("the segment is not part of the log any more")
 )
 
-// Split replaces the segment by two, cut at the frame that begins nearest to the middle
-// of its bytes, for a storage that refuses larger objects. No record is lost, so there
-// is no loss note. A damaged segment stays as it is, with a *DamageError: Salvage is
-// for that. The holder of a segment may split it; the new segments are not held.
+// Split replaces the segment by two, for a storage that refuses larger objects. It cuts at
+// the frame that begins nearest to the middle of the segment's bytes. No record is lost, so
+// there is no loss note. Split returns a *DamageError for a damaged segment and leaves it
+// as it is, because Salvage must come first. The holder of a segment may split it; the new
+// segments are not held.
 //
-// Both are durable before the segment is renamed to .gone. After a crash before that
-// rename, the next start deletes the pieces; after it, the segment. The pieces are
-// listed once .gone is durable: otherwise one could be shipped, and after a crash the
-// segment with the same records.
+// Both pieces are durable before the segment is renamed to .gone. If a crash comes before
+// that rename, the next start deletes the pieces; if it comes after, the segment. The
+// pieces are listed once .gone is durable: otherwise a crash could bring back the segment
+// after one of its pieces was shipped.
 func (s *Segment) Split() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +60,7 @@ func (s *shelf) split(seg *Segment) error {
 	seg.removed, seg.made = true, nil
 	d := seg.removal("")
 	d.pieces, d.open = pieces, seg.first
-	_ = s.beginRemoval(d, func() { // errors are logged
+	_ = s.beginRemoval(d, func() { // beginRemoval logs errors
 		s.unlistLocked(seg)
 		for _, p := range pieces {
 			s.sealedBytes += p.bytes
@@ -70,8 +70,8 @@ func (s *shelf) split(seg *Segment) error {
 	return nil
 }
 
-// scanUndamaged scans the segment. It returns a *DamageError if any byte of it is
-// damaged.
+// scanUndamaged scans the segment and returns a *DamageError if any byte of it is damaged
+// or any record is missing.
 func (s *Segment) scanUndamaged() (*segment.Scan, error) {
 	want := segment.Wanted{LogID: s.shelf.logID, First: s.first, Last: s.last, Others: s.reread}
 	w, err := want.Scan(s.shelf.disk, s.path())

@@ -13,31 +13,31 @@ import (
 	"collectord/wal/vfs"
 )
 
-// The disk may be unable to read a page today and read it tomorrow, behind another cable. So a
-// part of a segment that it could not read stays where it is, under a name of its own,
+// A page that the disk can't read today may be readable later, for example behind another
+// cable. So an unreadable part of a segment stays in its file, under a name of its own,
 // until the next start has read it again:
 //
-//	FIRST-LAST.unread   these records may stand in the file, which holds others, too
-//	FIRST-LAST.tail     the same for the end of an unsealed segment: it holds at most these
-//	                    records, and the seqs that it does not use are skipped
+//	FIRST-LAST.unread   the file may contain these records, and contains others, too
+//	FIRST-LAST.tail     the same for the end of an unsealed segment: it contains at most
+//	                    these records, and the seqs that it does not use are skipped
 //
-// A file that lacks several ranges has several such names, by hard links. When a later
-// run has read such a segment, it is removed: as .damaged if all of the file could be
-// read, else as .lost.
+// A file with several unreadable ranges has one such name for each, by hard links. Once a
+// later run has read such a segment, the segment is removed: as .damaged if all of the file
+// could be read, else as .lost.
 const (
 	unreadSuffix = ".unread"
 	tailSuffix   = ".tail"
 )
 
-// readAttempts is how often a segment is read, with time in between, before the part
-// that the disk can't read is left to the next start or, after a restart, given up.
+// readAttempts is how often a segment is read, with pauses, before the unreadable part is
+// left to the next start. After a restart that part is lost after as many attempts.
 const readAttempts = 3
 
 func unreadName(first, last uint64) string { return segment.SealedName(first, last) + unreadSuffix }
 func tailName(first, last uint64) string   { return segment.SealedName(first, last) + tailSuffix }
 
-// Unread lists the seqs that are neither shipped nor noted as lost nor in a segment
-// that Sealed returns: the disk could not read their records, or their loss note.
+// Unread lists the seqs whose records, or whose loss note, the disk could not read. They
+// are not shipped, not noted as lost, and not in a segment that Sealed returns.
 func (l *Log) Unread() (ranges []SeqRange) {
 	ranges = l.losses.unreadRanges()
 	l.shelf.lock()
@@ -48,7 +48,7 @@ func (l *Log) Unread() (ranges []SeqRange) {
 	return ranges
 }
 
-// counted is how many records of the segment the ledger counts.
+// counted is the number of records that the ledger counts for the segment.
 func (s *Segment) counted() uint64 {
 	if s.uncertain {
 		return 0
@@ -56,8 +56,8 @@ func (s *Segment) counted() uint64 {
 	return s.last - s.first + 1
 }
 
-// splitOffUnread makes segments of what can be read, and names what can't .unread, for
-// the next start. The caller holds the mutexes of Salvage.
+// splitOffUnread makes segments of the readable ranges, and gives the unreadable ones
+// .unread names for the next start. The caller holds the mutexes that Salvage locks.
 func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (changed bool, err error) {
 	if err := s.deleteUnreadLinks(seg); err != nil {
 		return false, err
@@ -73,8 +73,8 @@ func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (
 	if err != nil {
 		return false, err
 	}
-	// If the new name is not durable, the next start finds the segment with its links
-	// and pieces, deletes those, and the segment is salvaged again.
+	// If the new name is not durable, the next start finds the segment with its links and
+	// pieces. It deletes those, and the segment is salvaged again.
 	if decided, err := renameOrUndo(s.disk, seg.dir, names[0]); !decided {
 		return false, err
 	}
@@ -93,8 +93,8 @@ func (s *shelf) splitOffUnread(seg *Segment, w *segment.Scan, gaps []SeqRange) (
 	return true, nil
 }
 
-// deleteUnreadLinks deletes the .unread names that a failed attempt gave to the file of
-// a segment: its gaps may differ by now.
+// deleteUnreadLinks deletes the .unread names that a failed attempt gave to the file of a
+// segment, because its gaps may have changed.
 func (s *shelf) deleteUnreadLinks(seg *Segment) error {
 	entries, err := s.disk.List(s.dir)
 	if err != nil {
@@ -110,9 +110,9 @@ func (s *shelf) deleteUnreadLinks(seg *Segment) error {
 	return nil
 }
 
-// linkUnread gives the file of a segment a name for each gap but the first; the segment
-// itself is renamed to that. On a file system without hard links one gap stands for
-// all, with the records between them.
+// linkUnread gives the file of a segment a name for each gap but the first; the caller
+// renames the segment to the name of the first. On a file system without hard links one gap
+// replaces all, and includes the records between them.
 func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]SeqRange, error) {
 	for i, g := range gaps[1:] {
 		err := s.link(path, filepath.Join(s.dir, unreadName(g.First, g.Last)))
@@ -122,7 +122,7 @@ func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]Seq
 		if vfs.IsFullOrIO(err) {
 			return nil, err
 		}
-		for _, g := range gaps[1 : i+1] { // their directories hold nothing but the link
+		for _, g := range gaps[1 : i+1] { // their directories contain only the link
 			if err := s.deleteExamined(unreadName(g.First, g.Last)); err != nil {
 				return nil, err
 			}
@@ -134,8 +134,8 @@ func (s *shelf) linkUnread(path string, w *segment.Scan, gaps []SeqRange) ([]Seq
 	return gaps, nil
 }
 
-// link makes a directory that holds nothing but a hard link to the file at path. It may
-// be repeated.
+// link makes a directory that contains only a hard link to the file at path. It may be
+// repeated.
 func (b *base) link(path, dir string) error {
 	if b.disk.IsSameFile(path, filepath.Join(dir, segment.FileName)) {
 		return nil
@@ -163,7 +163,7 @@ func (b *base) link(path, dir string) error {
 	return b.deleteSalvageDir()
 }
 
-// unreadReport is the report beside the file in the quarantine.
+// unreadReport is the text of the report beside the file in the quarantine.
 func unreadReport(w *segment.Scan, s *Segment) string {
 	var report strings.Builder
 	fmt.Fprintf(&report, "segment: %s\nbytes: %d\nreason: %v\n", s, w.Size, w.Unread)
@@ -173,8 +173,8 @@ func unreadReport(w *segment.Scan, s *Segment) string {
 	return report.String()
 }
 
-// quarantineUnread moves a file that the disk could not read after a restart either to
-// the quarantine. An empty .gone directory tells that its seqs were used.
+// quarantineUnread moves to the quarantine a file that the disk still can't read after a
+// restart. An empty .gone directory records that its seqs were used.
 func (s *shelf) quarantineUnread(d *removal) error {
 	gone := d.place + goneSuffix
 	if err := s.disk.Mkdir(gone); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -193,8 +193,8 @@ func (s *shelf) quarantineUnread(d *removal) error {
 	return s.disk.WriteFileDurably(filepath.Join(s.dir, quarantineName, name), []byte(d.report))
 }
 
-// unused separates the gap at the end of a .tail from the others, if the file has been
-// read to its end: seqs were skipped for records that did not exist.
+// unused separates the gap at the end of a .tail from the others, if the file was read to
+// its end. No record had these seqs, so they are skipped and not lost.
 func unused(s *Segment, w *segment.Scan, gaps []SeqRange) (lost, skipped []SeqRange) {
 	n := len(gaps)
 	if !s.uncertain || w.Unread != nil || w.Missing || n == 0 || gaps[n-1].Last != s.last {

@@ -11,13 +11,13 @@ func (b *base) scanAll(name string) (*segment.Scan, error) {
 	return segment.All(b.logID).Scan(b.disk, b.fileOf(name))
 }
 
-// scanFor scans it for the records first to last.
+// scanFor scans the file of a segment directory for the records first to last.
 func (b *base) scanFor(name string, first, last uint64) (*segment.Scan, error) {
 	return segment.Wanted{LogID: b.logID, First: first, Last: last}.Scan(b.disk, b.fileOf(name))
 }
 
-// lossReason is why the records from seq first on are lost: missing if the file ends,
-// undamaged, with the records before.
+// lossReason is the reason for the loss of the records from seq first on. It is LossMissing
+// if the file is undamaged and ends before first, else LossDamaged.
 func lossReason(s *segment.Scan, first uint64) string {
 	if first > s.Last() && !s.Missing && s.Unread == nil && s.Begin > 0 && len(s.Damaged) == 0 && s.End == s.Size {
 		return LossMissing
@@ -25,7 +25,7 @@ func lossReason(s *segment.Scan, first uint64) string {
 	return LossDamaged
 }
 
-// adoptHeader fills in what a damaged header does not tell.
+// adoptHeader fills in the fields that a damaged header lacks.
 func (b *base) adoptHeader(h *segment.Header) {
 	if h.LogID == 0 {
 		h.LogID = b.logID
@@ -38,8 +38,8 @@ func (b *base) adoptHeader(h *segment.Header) {
 	}
 }
 
-// hours returns the hour of the segment's first record that checks out, or nothing
-// without one.
+// hours returns the hour in which the segment's first intact record was received, or nil if
+// no record is intact.
 func hours(s *segment.Scan) []int64 {
 	if at := s.FirstReceivedAt(); at != 0 {
 		return []int64{hourOf(at)}

@@ -7,16 +7,14 @@ import (
 	"time"
 )
 
-// shelf keeps the list of segments and accounts for the space they take. The roller
-// adds sealed segments, the committer reports how the active one grows, and the shipper
-// removes what the storage has confirmed. The shelf's goroutine watches the disk,
-// removes kept segments and evicts the oldest ones when space runs out, and retries
-// removals that failed.
+// shelf keeps the list of segments and counts the space they take. The roller adds sealed
+// segments, the committer reports how the active one grows, and the shipper removes
+// confirmed ones. The shelf's goroutine watches the disk, removes kept segments, evicts the
+// oldest segments when space runs out, and retries removals that failed.
 //
-// Only the shelf, and the start before it, deletes a sealed segment. It reports to the
-// queue when a bound is reached, and writes a durable loss note before lost records
-// leave the pending part of the ledger. While its mutex is held it neither logs nor
-// waits for a disk.
+// Only the shelf, and the start before it, deletes a sealed segment. The shelf reports a
+// reached bound to the queue. It writes a durable loss note before lost records leave the
+// pending part of the ledger. While its mutex is held it neither logs nor waits for a disk.
 type shelf struct {
 	*base
 	queue    *queue
@@ -30,23 +28,23 @@ type shelf struct {
 		open  bool
 		bytes int64
 		count uint64
-		next  uint64    // the seq behind the last acknowledged record
-		since time.Time // of the first record
+		next  uint64    // one above the seq of the last acknowledged record
+		since time.Time // when the first record was committed
 	}
 	unsealed    []*active  // segments with records that the roller has not sealed yet, oldest first
 	sealed      []*Segment // oldest first
 	unread      []*Segment // parts of sealed segments that the disk could not read; the next start reads them
 	kept        []*Segment // in the order in which they were confirmed
 	keptBytes   int64      // of kept, and of kept segments that are being deleted
-	keptEarly   bool       // some were removed early, and none in its time since
-	sealedBytes int64      // of unsealed, sealed, unread, kept, and what is being removed
+	keptEarly   bool       // a kept segment was removed early, and none at its planned time since
+	sealedBytes int64      // of segments that are unsealed, sealed, unread, kept or being removed
 
-	removals     []*removal    // whose files are not deleted yet
+	removals     []*removal    // of segments whose files are not deleted yet
 	removalDelay time.Duration // before the next retry; 0 if no removal has failed
 	removalDue   time.Time
-	tombstones   []string // paths of emptied .gone directories whose names tell the next seq
+	tombstones   []string // paths of emptied .gone directories whose names preserve the next seq
 
-	tombstonesFailed bool // they could not be deleted
+	tombstonesFailed bool // the last attempt to delete them failed
 
 	more     chan struct{} // closed when sealed or the loss notes grow
 	full     error         // the bound that is reached, or nil
@@ -77,7 +75,7 @@ func (s *shelf) unlock() {
 	}
 }
 
-// committed records that the active segment has grown.
+// committed records that a commit has made the active segment grow.
 func (s *shelf) committed(a *active) {
 	s.lock()
 	defer s.unlock()
@@ -96,8 +94,7 @@ func (s *shelf) activated(a, old *active) {
 	s.active.bytes, s.active.count = a.Bytes(), 0
 }
 
-// failed records that a commit failed, and the active segment, which may be nil, with
-// it.
+// failed records that a commit failed, and with it the active segment a, which may be nil.
 func (s *shelf) failed(a *active) {
 	s.lock()
 	defer s.unlock()
@@ -109,7 +106,7 @@ func (s *shelf) failed(a *active) {
 	s.active.open, s.active.bytes, s.active.count = false, 0, 0
 }
 
-// retireLocked accounts for a segment that was retired, until it is listed as sealed.
+// retireLocked counts a retired segment until it is listed as sealed.
 func (s *shelf) retireLocked(a *active) {
 	s.sealedBytes += a.Bytes()
 	s.unsealed = append(s.unsealed, a)
@@ -125,7 +122,6 @@ const (
 	sealFailure  = "failure"
 )
 
-// countSeal counts a seal by its reason.
 func (s *shelf) countSeal(reason string) {
 	s.lock()
 	defer s.unlock()
@@ -159,7 +155,7 @@ func (s *shelf) enter(one *Segment) {
 	s.addLocked(one)
 }
 
-// enterUnread accounts for a segment that the start has found and that can't be read.
+// enterUnread lists a segment that the start has found and could not read.
 func (s *shelf) enterUnread(one *Segment) {
 	s.lock()
 	defer s.unlock()
@@ -175,21 +171,19 @@ func (s *shelf) reset() {
 	s.sealedBytes, s.removalDelay = 0, 0
 }
 
-// announce wakes those who wait for the list to grow.
+// announce wakes all goroutines that wait for new segments or loss notes.
 func (s *shelf) announce() {
 	s.lock()
 	defer s.unlock()
 	s.announceLocked()
 }
 
-// announceLocked wakes those who wait for the list to grow.
 func (s *shelf) announceLocked() {
 	close(s.more)
 	s.more = make(chan struct{})
 }
 
-// unlistLocked takes a segment off the lists. Its bytes still count until they are
-// deleted.
+// unlistLocked takes a segment off the lists. Its bytes count until they are deleted.
 func (s *shelf) unlistLocked(one *Segment) {
 	one.unlisted = true
 	s.sealed = slices.DeleteFunc(s.sealed, func(other *Segment) bool { return other == one })
@@ -197,16 +191,15 @@ func (s *shelf) unlistLocked(one *Segment) {
 	s.kept = slices.DeleteFunc(s.kept, func(other *Segment) bool { return other == one })
 }
 
-// list returns the sealed segments, oldest first, and a channel that is closed once the
-// list has grown.
+// list returns the sealed segments, oldest first, and a channel that is closed when the
+// list or the loss notes grow.
 func (s *shelf) list() ([]*Segment, <-chan struct{}) {
 	s.lock()
 	defer s.unlock()
 	return slices.Clone(s.sealed), s.more
 }
 
-// replace lists pieces, and parts that the disk could not read, in place of a segment of
-// which no record is lost.
+// replace lists pieces and unreadable parts in place of a segment that has lost no record.
 func (s *shelf) replace(one *Segment, pieces, unread []*Segment) {
 	s.lock()
 	defer s.unlock()

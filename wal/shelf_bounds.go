@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// spoolName is the directory, below the data directory, where the shipper keeps
+// spoolName is the directory, below the data directory, in which the shipper keeps
 // compressed objects. They count towards MaxBytes.
 const spoolName = "spool"
 
@@ -43,8 +43,8 @@ func (s *shelf) run() {
 	}
 }
 
-// isNearFullLocked reports whether the log comes close to a bound: oldest segments are
-// evicted before appends would be refused.
+// isNearFullLocked reports whether the log is near a bound. Eviction begins there, so that
+// appends need not be refused.
 func (s *shelf) isNearFullLocked() bool {
 	ahead := s.roomAhead()
 	return s.usedLocked() > s.limits.Load().MaxBytes-ahead || s.freeLocked() < s.limits.Load().MinFree+ahead
@@ -58,7 +58,7 @@ func (s *shelf) usedLocked() int64 {
 	return s.sealedBytes - s.keptLocked() + s.active.bytes + s.stats.SpoolBytes + s.stats.QuarantineBytes
 }
 
-// wakeUp has run look at the bounds now.
+// wakeUp makes run check the bounds now.
 func (s *shelf) wakeUp() {
 	select {
 	case s.nearFull <- struct{}{}:
@@ -66,7 +66,7 @@ func (s *shelf) wakeUp() {
 	}
 }
 
-// checkDisk measures spool, quarantine and free space, and checks the bounds.
+// checkDisk measures the spool, the quarantine and the free space, and checks the bounds.
 func (s *shelf) checkDisk() {
 	spool := s.disk.SizeBelow(filepath.Join(s.dataDir, spoolName))
 	quarantine := s.disk.SizeBelow(filepath.Join(s.dir, quarantineName))
@@ -76,15 +76,15 @@ func (s *shelf) checkDisk() {
 	s.lock()
 	defer s.unlock()
 	s.stats.SpoolBytes, s.stats.QuarantineBytes, s.stats.PutAside = spool, quarantine, aside
-	if err == nil { // a disk that does not answer will fail a commit
+	if err == nil { // otherwise a commit will fail and report the disk
 		s.stats.FreeBytes = free
 	}
 	s.forecast.observe(time.Now(), s.usedLocked(), s.freeLocked())
 	s.checkBoundsLocked()
 }
 
-// dateOldest sets the age of the oldest sealed segment if a start found it, from the
-// wall clock. From then on the monotonic clock tells its age.
+// dateOldest sets the age of the oldest sealed segment by the wall clock, if a start found
+// it. From then on the monotonic clock measures its age.
 func (s *shelf) dateOldest() {
 	s.lock()
 	var oldest *Segment
@@ -95,7 +95,7 @@ func (s *shelf) dateOldest() {
 	if oldest == nil {
 		return
 	}
-	from := oldest.sealedAt // unless the first record can be read
+	from := oldest.sealedAt // used if the first record can't be read
 	if at := oldest.FirstReceivedAt(); at != 0 {
 		from = time.UnixMicro(at)
 	}
@@ -110,7 +110,7 @@ func (s *shelf) checkBoundsLocked() {
 	was := s.full
 	limits := s.limits.Load()
 	used, limit, floor := s.usedLocked(), limits.MaxBytes, limits.MinFree
-	if was != nil { // with hysteresis, so that it does not alternate
+	if was != nil { // hysteresis keeps the state from alternating
 		limit -= min(s.sealing().size, limits.MaxBytes/16)
 		floor += floor / 16
 	}

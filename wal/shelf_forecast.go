@@ -6,24 +6,24 @@ import (
 )
 
 const (
-	// forecastSmoothing is the time constant of each of two filters in a row that
-	// smooth a rate. Sealing, shipping and deleting make the used bytes rise and fall
-	// within a minute or so. One filter would take a tenth of the incoming rate for
-	// growth, two take a hundredth. Half of a new rate shows after four minutes.
+	// forecastSmoothing is the time constant of each of two consecutive filters that smooth
+	// a rate. Sealing, shipping and deleting make the used bytes rise and fall within about
+	// a minute. One filter would report a tenth of the incoming rate as growth; two report
+	// a hundredth. Half of a new rate shows after four minutes.
 	forecastSmoothing = 150 * time.Second
-	// forecastMin is how long the log is watched before there is a forecast.
+	// forecastMin is how long the log is observed before there is a forecast.
 	forecastMin = 30 * time.Second
 )
 
-// forecast predicts from the last minutes when a bound will be reached.
+// forecast predicts from the rates of the last minutes when a bound will be reached.
 type forecast struct {
 	began, at  time.Time
 	used, free int64
-	usedRate   smoothed // bytes a second by which the log grows
-	freeRate   smoothed // bytes a second by which the disk's free room grows
+	usedRate   smoothed // growth of the log, in bytes per second
+	freeRate   smoothed // growth of the disk's free space, in bytes per second
 }
 
-// observe takes the bytes that are used and free now.
+// observe adds a measurement of the used and free bytes.
 func (o *forecast) observe(now time.Time, used, free int64) {
 	passed := now.Sub(o.at)
 	switch {
@@ -38,8 +38,9 @@ func (o *forecast) observe(now time.Time, used, free int64) {
 	o.at, o.used, o.free = now, used, free
 }
 
-// seconds returns how long until room more bytes are used or the disk has left fewer
-// bytes; +Inf if that is not in sight.
+// seconds returns the time until room more bytes are used or the disk's free space has
+// shrunk by left bytes. It returns 0 if either is used up, and +Inf if no bound is in
+// sight.
 func (o *forecast) seconds(room, left int64) float64 {
 	if room <= 0 || left <= 0 {
 		return 0
@@ -48,7 +49,7 @@ func (o *forecast) seconds(room, left int64) float64 {
 		return math.Inf(1)
 	}
 	until := func(bytes int64, rate float64) float64 {
-		if rate < 1 { // less than a byte a second is noise
+		if rate < 1 { // less than a byte per second is noise
 			return math.Inf(1)
 		}
 		return float64(bytes) / rate
@@ -56,7 +57,7 @@ func (o *forecast) seconds(room, left int64) float64 {
 	return min(until(room, o.usedRate.value()), until(left, -o.freeRate.value()))
 }
 
-// smoothed is a value behind two exponential filters in a row.
+// smoothed is a value behind two consecutive exponential filters.
 type smoothed struct{ first, second filter }
 
 func (s *smoothed) add(v float64, passed time.Duration) {
@@ -66,8 +67,8 @@ func (s *smoothed) add(v float64, passed time.Duration) {
 
 func (s *smoothed) value() float64 { return s.second.value() }
 
-// filter is an exponentially weighted mean. It divides by the weight seen so far, so
-// that it does not begin at zero.
+// filter is an exponentially weighted mean. It divides by the weight so far, so that it
+// does not start at zero.
 type filter struct{ sum, weight float64 }
 
 func (f *filter) add(v float64, passed time.Duration) {
@@ -83,15 +84,15 @@ func (f *filter) value() float64 {
 	return f.sum / f.weight
 }
 
-// untilFullLocked is the time in seconds until the log will be full, or, with DropOldest,
-// will begin to evict.
+// untilFullLocked is the time in seconds until the log is full or, with DropOldest, begins
+// to evict.
 func (s *shelf) untilFullLocked() float64 {
 	if s.full != nil {
 		return 0
 	}
 	limits := s.limits.Load()
 	ahead := int64(0)
-	if limits.WhenFull == DropOldest { // a segment more, since evicting one makes that much room
+	if limits.WhenFull == DropOldest { // one segment more, because evicting one frees that much
 		ahead = s.roomAhead() + s.sealing().size
 	}
 	return s.forecast.seconds(limits.MaxBytes-s.usedLocked()-ahead, s.freeLocked()-limits.MinFree-ahead)

@@ -4,19 +4,19 @@ import (
 	"time"
 )
 
-// Reading sealed segments gives way to UDP usages: a sealed segment is safe, while
-// usages in memory, or in the kernel's buffers behind it, are not. While more than one
-// part in giveWayQueue of the queue is taken, and for giveWayMax after each
-// YieldToIngest, a reader pauses after each frame, for giveWayMax at most, so that it
-// still reads ten megabytes a second or more. Once half of MaxBytes is taken, only
-// shipping makes room, and nothing gives way any more.
+// Readers of sealed segments give way to UDP usages: a sealed segment is safe, but usages
+// in memory or in the kernel's buffers are not. A reader does so while more than
+// 1/giveWayQueue of the queue is used, and for giveWayMax after each YieldToIngest. It then
+// pauses after each frame for at most giveWayMax, so that it still reads ten megabytes per
+// second or more. Once half of MaxBytes is used, readers no longer give way, because only
+// shipping makes room.
 const (
-	giveWayQueue = 16 // more than what comes within stagedWait
+	giveWayQueue = 16 // 1/16 of the queue is more than arrives within stagedWait
 	giveWayMax   = 20 * time.Millisecond
 	giveWayPoll  = time.Millisecond
 )
 
-// giveWay waits while UDP usages should go first.
+// giveWay waits while UDP usages have priority, for at most giveWayMax.
 func (s *shelf) giveWay() {
 	for end := time.Now().Add(giveWayMax); s.isUrgent() && time.Now().Before(end); {
 		select {
@@ -27,7 +27,7 @@ func (s *shelf) giveWay() {
 	}
 }
 
-// isUrgent reports whether UDP usages are short of room and the log is not.
+// isUrgent reports whether UDP usages lack room while the log has room.
 func (s *shelf) isUrgent() bool {
 	urgent := s.queue.isUrgent()
 	s.lock()
@@ -45,8 +45,8 @@ func (q *queue) isUrgent() bool {
 	return int64(q.staged.size()) > q.limits.Load().QueueBytes/giveWayQueue
 }
 
-// YieldToIngest reports that usages wait where there is little room for them, such as
-// in the kernel's buffers: readers of sealed segments give way for a moment.
+// YieldToIngest reports that usages wait in a small buffer, such as the kernel's. Readers
+// of sealed segments then give way for giveWayMax.
 func (l *Log) YieldToIngest() {
 	l.queue.yieldAsked.Store(int64(time.Since(l.heartbeat.epoch)) + 1)
 }

@@ -5,16 +5,16 @@ import (
 	"slices"
 )
 
-// A kept segment was confirmed by the storage and is still here, in case the storage
-// loses it: a loss of power can take what it has confirmed. Kept segments are a cache.
-// They are on a list of their own, they count as shipped, and they are removed before
-// an append is refused or a segment is evicted for want of room. Nothing on the disk
-// says that a segment is kept: to the next start it is sealed and pending.
+// The storage has confirmed a kept segment. The log still has it, because a power loss at
+// the storage can destroy what the storage confirmed. Kept segments are a cache: they have
+// their own list, count as shipped, and are removed before an append is refused or a
+// segment is evicted for lack of room. The disk does not record that a segment is kept, so
+// to the next start it is sealed and pending.
 
-// Keep is Remove for a segment that is to stay for a while: it counts as shipped and is
-// not listed any more, but it can be read until Remove, or Relist. The log may remove it
-// earlier, oldest first: kept segments take at most a quarter of MaxBytes, and none of
-// the last 2*MinFree bytes of the disk. Keep may be repeated.
+// Keep marks a confirmed segment as shipped and takes it off the list of Sealed, but leaves
+// it readable until Remove or Relist. The log may remove it earlier, oldest first: kept
+// segments take at most a quarter of MaxBytes, and none of the last 2*MinFree bytes of the
+// disk. Keep may be repeated.
 func (s *Segment) Keep() {
 	s.mu.Lock()
 	if !s.removed && !s.kept {
@@ -25,16 +25,16 @@ func (s *Segment) Keep() {
 	s.shelf.removeKept()
 }
 
-// IsKept reports whether the segment is kept, and was not removed for its room.
+// IsKept reports whether the segment is kept and has not been removed.
 func (s *Segment) IsKept() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.kept && !s.removed
 }
 
-// Relist lists a kept segment among the sealed ones again, as a start would: the
-// storage has lost it. Its records are pending again, and count as recovered. It returns
-// false if the segment was removed meanwhile.
+// Relist returns a kept segment to the list of Sealed, as a start would, because the
+// storage has lost it. Its records are pending again and count as recovered. It returns
+// false if the segment is not kept or has been removed.
 func (s *Segment) Relist() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -47,14 +47,15 @@ func (s *Segment) Relist() bool {
 	return true
 }
 
-// Relisted is how often the storage has lost the segment since the log was opened.
+// Relisted is how often Relist has returned the segment to the list since the log was
+// opened.
 func (s *Segment) Relisted() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.relisted
 }
 
-// removeEarly removes the segment for its room, if it is still kept.
+// removeEarly removes the segment to make room, if it is still kept.
 func (s *Segment) removeEarly() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,16 +86,16 @@ func (s *shelf) relist(one *Segment) {
 	s.announceLocked()
 }
 
-// removeKept removes the oldest kept segments until those that are left are not in
-// the way.
+// removeKept removes the oldest kept segments until the rest are within their limits.
 func (s *shelf) removeKept() {
 	for one := s.keptInTheWay(); one != nil; one = s.keptInTheWay() {
 		one.removeEarly()
 	}
 }
 
-// keptInTheWay returns the kept segment to remove next, or nil. While one that was
-// removed can't be deleted, to remove another would make no room.
+// keptInTheWay returns the kept segment to remove next, or nil. It returns nil while an
+// earlier removal waits for its deletion, because another removal would free no space
+// either.
 func (s *shelf) keptInTheWay() *Segment {
 	s.lock()
 	defer s.unlock()
@@ -120,14 +121,14 @@ func (s *shelf) keptAreInTheWayLocked() bool {
 		s.stats.FreeBytes < max(2*limits.MinFree, limits.MinFree+ahead)
 }
 
-// keptLocked is how many bytes can be made free at once. Should they not be, because
-// the disk does not answer, what the log takes is bounded all the same.
+// keptLocked is how many bytes removing kept segments can free at once. It is at most half
+// of MaxBytes, so that the log stays bounded if the disk does not answer.
 func (s *shelf) keptLocked() int64 { return min(s.keptBytes, s.limits.Load().MaxBytes/2) }
 
-// freeLocked is what the disk has free, or can have at once.
+// freeLocked is the disk's free space, including the space that kept segments can free.
 func (s *shelf) freeLocked() int64 { return plus(s.stats.FreeBytes, s.keptLocked()) }
 
-// plus adds n to what is free, which may not be known.
+// plus adds n to free, which is MaxInt64 while it is unknown.
 func plus(free, n int64) int64 {
 	if free > math.MaxInt64-n {
 		return math.MaxInt64
@@ -135,22 +136,23 @@ func plus(free, n int64) int64 {
 	return free + n
 }
 
-// keptDeletedLocked notes that the file of a kept segment is deleted, and its room
-// free, ahead of the next look at the disk.
+// keptDeletedLocked adds the space of a deleted kept segment to the free space, before the
+// next measurement does.
 func (s *shelf) keptDeletedLocked(d *removal) {
 	s.stats.FreeBytes = plus(s.stats.FreeBytes, d.kept)
 	s.keptBytes -= d.kept
 	d.kept = 0
 }
 
-// keptStuckLocked notes that a kept segment can't be deleted now: its room is taken.
+// keptStuckLocked records that a kept segment can't be deleted now, so its space is not
+// available.
 func (s *shelf) keptStuckLocked(d *removal) {
 	s.keptBytes -= d.kept
 	d.kept = 0
 }
 
-// removeKeptLocked begins the removal of a kept segment, whose bytes count as kept
-// until they are deleted.
+// removeKeptLocked begins the removal of a kept segment. Its bytes count as kept until they
+// are deleted.
 func (s *shelf) removeKeptLocked(d *removal) {
 	d.kept = d.bytes
 	switch {

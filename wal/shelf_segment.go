@@ -10,8 +10,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// Segment is a sealed segment: a durable, contiguous range of records to which nothing
-// is ever added. Its methods may be called concurrently.
+// Segment is a sealed segment: a durable, contiguous range of records that never grows. Its
+// methods may be called concurrently.
 type Segment struct {
 	shelf       *shelf
 	dir         string
@@ -19,15 +19,15 @@ type Segment struct {
 	bytes       int64
 	sealedAt    time.Time
 
-	found     bool // at start
-	reread    bool // an .unread or .tail of an earlier run, whose file may hold other records, too
-	uncertain bool // it may hold fewer records than its name says; the ledger counts none of them
+	found     bool // by the start
+	reread    bool // an .unread or .tail of an earlier run, whose file may contain other records, too
+	uncertain bool // it may contain fewer records than its name claims; the ledger counts none of them
 
-	unlisted bool      // it was removed; guarded by the shelf's mutex
+	unlisted bool      // it was kept, removed or replaced; guarded by the shelf's mutex
 	held     bool      // by Hold or by an eviction; guarded by the shelf's mutex
-	since    time.Time // when the first record was committed (found at start: received), monotonic; zero until known; guarded by the shelf's mutex
+	since    time.Time // when the first record was committed (if found at start: received), monotonic; zero until known; guarded by the shelf's mutex
 
-	mu       sync.Mutex // guards what follows; held while the segment is removed, salvaged or split
+	mu       sync.Mutex // guards the fields below; held while the segment is removed, salvaged or split
 	removed  bool
 	kept     bool     // see Keep
 	relisted int      // see Relist
@@ -42,23 +42,25 @@ func (s *Segment) FirstSeq() uint64 { return s.first }
 // LastSeq is the seq of the segment's last record.
 func (s *Segment) LastSeq() uint64 { return s.last }
 
-// Count is the number of records by the segment's name, at least 1.
+// Count is the number of records according to the segment's name, at least 1.
 func (s *Segment) Count() int { return int(s.last - s.first + 1) }
 
-// Bytes is the size of the segment on disk; for a file with several names, its share.
+// Bytes is the size of the segment on disk. If the file has several names, it is this
+// segment's share.
 func (s *Segment) Bytes() int64 { return s.bytes }
 
-// FoundAtStart reports whether an earlier run sealed the segment: the storage may have it.
+// FoundAtStart reports whether an earlier run wrote the segment. The storage may already
+// have it.
 func (s *Segment) FoundAtStart() bool { return s.found }
 
-// SealedAt is when the segment was sealed; for one found at start, when its file was
-// last modified.
+// SealedAt is when the segment was sealed. For a segment found at start it is when the file
+// was last modified.
 func (s *Segment) SealedAt() time.Time { return s.sealedAt }
 
 func (s *Segment) String() string { return segment.SealedName(s.first, s.last) }
 
-// sealedPath is the path that the segment should have. dir differs if the start could
-// not rename an unsealed segment.
+// sealedPath is the path with the segment's sealed name. It differs from dir if the start
+// could not rename an unsealed segment.
 func (s *Segment) sealedPath() string {
 	if filepath.Base(s.dir) == segment.ActiveName(s.first) {
 		return filepath.Join(filepath.Dir(s.dir), s.String())
@@ -68,15 +70,15 @@ func (s *Segment) sealedPath() string {
 
 func (s *Segment) path() string { return filepath.Join(s.dir, segment.FileName) }
 
-// Header reads the segment's header: which log, run and node wrote it. The error is a
-// *DamageError if the header is damaged.
+// Header reads the segment's header, which names the log, the run and the node that wrote
+// it. It returns a *DamageError if the header is damaged.
 func (s *Segment) Header() (segment.Header, error) { return segment.ReadHeader(s.shelf.disk, s.path()) }
 
-// Records reads the segment's records in order and verifies every checksum. A record
-// and what it refers to are valid until the next step. A *DamageError, or an error of
-// the disk, ends the iteration.
+// Records reads the segment's records in order and verifies every checksum. A record, and
+// the memory it refers to, is valid until the next step. A *DamageError or an error of the
+// disk ends the iteration.
 func (s *Segment) Records() iter.Seq2[*Record, error] {
-	if s.reread { // Salvage reads these, since other records may be in front of them
+	if s.reread { // only Salvage can read these, because other records may precede them
 		return func(yield func(*Record, error) bool) {
 			yield(nil, &DamageError{Path: s.path(), Reason: errors.New("the disk could not read these records before the last start")})
 		}
@@ -84,8 +86,8 @@ func (s *Segment) Records() iter.Seq2[*Record, error] {
 	return segment.Records(s.shelf.disk, s.path(), s.first, s.last, s.shelf.giveWay)
 }
 
-// FirstReceivedAt is when the first record was received, in microseconds since 1970; 0
-// if it can't be read.
+// FirstReceivedAt is when the first record was received, in microseconds since 1970. It is
+// 0 if that record can't be read.
 func (s *Segment) FirstReceivedAt() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,10 +106,9 @@ func (s *Segment) firstReceivedAt() int64 {
 	return s.firstAt
 }
 
-// Remove removes the segment, which the storage has confirmed: it is not listed any
-// more, its records count as shipped (those of a kept one do already), and its file is
-// deleted. What can't be deleted now is logged and deleted later by the log. Remove may
-// be repeated and returns nil.
+// Remove removes a segment that the storage has confirmed: it takes it off the list, counts
+// its records as shipped (those of a kept segment already are), and deletes its file. A
+// failed deletion is logged and retried. Remove may be repeated and always returns nil.
 func (s *Segment) Remove() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +116,8 @@ func (s *Segment) Remove() error {
 	return nil
 }
 
-// removeLocked is Remove, or that of a kept segment ahead of its time.
+// removeLocked removes the segment; early means that a kept segment goes before its planned
+// time.
 func (s *Segment) removeLocked(early bool) {
 	if s.removed {
 		return
@@ -126,7 +128,7 @@ func (s *Segment) removeLocked(early bool) {
 	if !s.kept {
 		s.shelf.queue.move(s.counted(), pending, shipped)
 	}
-	_ = s.shelf.beginRemoval(d, func() { // errors are logged
+	_ = s.shelf.beginRemoval(d, func() { // beginRemoval logs errors
 		s.shelf.unlistLocked(s)
 		if s.kept {
 			s.shelf.removeKeptLocked(d)
@@ -134,7 +136,7 @@ func (s *Segment) removeLocked(early bool) {
 	})
 }
 
-// removal makes the removal of a segment whose name has the given ending by now.
+// removal returns the removal of a segment whose name already has the given ending.
 func (s *Segment) removal(ending string) *removal {
 	dir := s.dir
 	if ending != "" {
@@ -145,8 +147,8 @@ func (s *Segment) removal(ending string) *removal {
 	}
 }
 
-// Hold keeps the segment from being evicted until Release. It returns false if the
-// segment is not listed any more or somebody else holds it.
+// Hold prevents the eviction of the segment until Release. It returns false if the segment
+// is no longer listed or is already held.
 func (s *Segment) Hold() bool {
 	s.shelf.lock()
 	defer s.shelf.unlock()

@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// Unconfirmed returns a seq below which every sealed record is in the storage, and is not
-// kept any more, or noted there as lost: the lowest seq of the sealed and kept segments,
-// the unreadable ones, the removals under way, and the loss notes that wait for upload. It is 2^63 if there is
-// none. It fails until the log has started, or if the loss notes can't be read.
+// Unconfirmed returns the lowest seq of all sealed, kept and unreadable segments, removals
+// under way, and loss notes that wait for upload. It is 2^63 if there are none. Every
+// sealed record below it is in the storage, or is noted there as lost. Unconfirmed fails
+// until the log has started, and if the loss notes can't be read.
 //
-// A record that is lost is noted before it leaves the lists, so the lists are read
-// first.
+// A loss is noted before its record leaves the lists. So Unconfirmed reads the lists first,
+// and a record that becomes lost meanwhile is in one of the two.
 func (l *Log) Unconfirmed() (lowest uint64, err error) {
 	if !l.Started() {
 		return 0, fmt.Errorf("the log has not started yet: %w", l.Full())
@@ -21,12 +21,12 @@ func (l *Log) Unconfirmed() (lowest uint64, err error) {
 	return min(lowest, noted), err
 }
 
-// unconfirmed is the part of Unconfirmed that the lists tell.
+// unconfirmed is the lowest seq of the shelf's lists, for Unconfirmed.
 func (s *shelf) unconfirmed() (lowest uint64) {
 	lowest = maxSeq
 	s.lock()
 	defer s.unlock()
-	for _, one := range slices.Concat(s.sealed, s.kept, s.unread) { // the next start reads the unreadable again
+	for _, one := range slices.Concat(s.sealed, s.kept, s.unread) { // the next start reads the unreadable ones again
 		lowest = min(lowest, one.first)
 	}
 	for _, d := range s.removals {

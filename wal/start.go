@@ -11,29 +11,28 @@ import (
 	"collectord/wal/vfs"
 )
 
-// A start brings the log directory into the state of a clean shutdown. Each of its
-// steps can be interrupted and is repeated by the next start. So a start that fails is
-// repeated from its beginning by the same process, with growing delays, while appends
-// are refused.
+// A start brings the log directory into the state of a clean shutdown. Each step can be
+// interrupted, and the next start repeats it. So if a start fails, the same process repeats
+// it from the beginning, with growing delays, and refuses appends meanwhile.
 //
-// What can't be read or renamed must not keep the rest from being shipped, so the
+// An entry that can't be read or renamed must not keep the rest from being shipped. So the
 // tolerance of a start grows with its failures.
 
-// tolerance is which errors about one entry of the log directory end a start.
+// tolerance is which errors about a single entry of the log directory end a start.
 type tolerance int
 
 const (
 	failOnAny     tolerance = iota // every error
-	skipPermanent                  // transient errors; an entry with another one is put aside or left
-	skipAny                        // none: every entry with an error is put aside or left
+	skipPermanent                  // transient errors; an entry with any other error is put aside or left
+	skipAny                        // no error; every entry with an error is put aside or left
 )
 
-// startsBeforeSkipping is how many starts fail with a transient error before the entry
-// that it is about is skipped.
+// startsBeforeSkipping is how many starts fail with a transient error before the start
+// skips the entry with that error.
 const startsBeforeSkipping = 2
 
-// isTransient reports whether err may be over by itself, or once somebody repairs the
-// disk or frees space.
+// isTransient reports whether err may end by itself, or after a repair of the disk or with
+// more free space.
 func isTransient(err error) bool {
 	for _, errno := range []syscall.Errno{
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ESTALE,
@@ -46,16 +45,16 @@ func isTransient(err error) bool {
 	return false
 }
 
-// starting is what Open, the goroutine that starts the log, and the one that watches
-// it share.
+// starting is the state that Open shares with the goroutine that starts the log and the one
+// that watches it.
 type starting struct {
-	mu      sync.Mutex // guards what follows
-	answer  chan error // what Open returns; holds one, and is nil once that is decided
+	mu      sync.Mutex // guards the fields below
+	answer  chan error // the result of Open; buffers one, and is nil once the result is decided
 	trouble bool       // usages are rejected
 	over    bool       // the log has started
 }
 
-// decide has Open return err, unless it has returned already.
+// decide makes Open return err, unless the result is already decided.
 func (s *starting) decide(err error) (decided bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -67,8 +66,8 @@ func (s *starting) decide(err error) (decided bool) {
 	return true
 }
 
-// start makes the log usable, now or later. An error is about the data directory
-// itself.
+// start begins to start the log, and returns once it is started or has to refuse appends.
+// An error concerns the data directory itself.
 func (l *Log) start() error {
 	answer, ended := make(chan error, 1), make(chan struct{})
 	l.starting.answer = answer
@@ -77,7 +76,8 @@ func (l *Log) start() error {
 	return <-answer
 }
 
-// keepStarting starts the log as soon as the disk lets it.
+// keepStarting repeats the start until it succeeds, the data directory turns out to be
+// unusable, or the log closes.
 func (l *Log) keepStarting() {
 	var delay time.Duration
 	for {
@@ -100,7 +100,7 @@ func (l *Log) keepStarting() {
 	}
 }
 
-// refuseStart has appends refused until the log has started, and Open return.
+// refuseStart refuses appends until the log has started, and makes Open return.
 func (l *Log) refuseStart(why error) {
 	s := &l.starting
 	s.mu.Lock()
@@ -116,8 +116,8 @@ func (l *Log) refuseStart(why error) {
 	}
 }
 
-// watchStart is the goroutine that sees that Open does not wait for a disk that does
-// not answer. The start goes on once it does.
+// watchStart is the goroutine that makes Open return while the disk does not answer. The
+// start continues once the disk answers.
 func (l *Log) watchStart(ended <-chan struct{}) {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -135,18 +135,17 @@ func (l *Log) watchStart(ended <-chan struct{}) {
 	}
 }
 
-// work starts the log's goroutines.
 func (l *Log) work() {
 	s := &l.starting
 	s.mu.Lock()
-	s.over = true // from now on the committer is watched
+	s.over = true // from here on committer.watch detects a hanging disk
 	trouble := s.trouble
 	s.mu.Unlock()
 	if trouble {
 		l.opts.Logger.Info("the log is started", "trouble", "start", "log_id", fmt.Sprintf("%016x", l.logID))
 	}
 	if l.committer.segment != nil {
-		l.queue.setBroken(nil) // only now, when a committer and its watch are there
+		l.queue.setBroken(nil) // appends are accepted only now, because the committer and its watch start here
 	}
 	l.done.Go(l.committer.run)
 	l.done.Go(l.committer.wakeAppenders)
@@ -156,8 +155,8 @@ func (l *Log) work() {
 	l.done.Go(l.shelf.run)
 }
 
-// tryStart is one start from its beginning. A permanent error is met a second time
-// before the start skips the entry that it is about.
+// tryStart runs one start from the beginning. After the first permanent error it runs the
+// start again, which then skips the entry with that error.
 func (l *Log) tryStart() error {
 	err := l.startOnce()
 	if err != nil && !isTransient(err) && l.lock != nil && l.tolerance == failOnAny {
@@ -200,7 +199,7 @@ func (l *Log) startOnce() error {
 	}
 	l.queue.setNextSeq(nextSeq)
 	l.shelf.active.next = nextSeq
-	l.tolerance = skipAny // what is put aside from now on need not wait for another start
+	l.tolerance = skipAny // from here on a failure to put an entry aside must not wait for another start
 	if err := l.begin(); err != nil {
 		l.beginLater(fmt.Errorf("begin a segment: %w", err))
 	}
@@ -211,15 +210,15 @@ func (l *Log) startOnce() error {
 	return nil
 }
 
-// Started reports whether the log has read its directory.
+// Started reports whether the log has recovered its directory.
 func (l *Log) Started() bool { return l.started.Load() }
 
-// clearPlace renames a file in the place of a directory. A symbolic link is followed:
-// somebody wants the directory to be elsewhere.
+// clearPlace renames a file that has the name of a directory. It keeps a symbolic link,
+// because an administrator may have moved the directory.
 func (l *Log) clearPlace(dir string) error {
 	info, err := l.disk.Stat(dir)
 	if err != nil || info.IsDir() || vfs.IsLink(info) {
-		return nil //nolint:nilerr // what fails will fail again
+		return nil //nolint:nilerr // the next use of dir reports the error
 	}
 	l.found(FoundStray, slog.LevelWarn, "renamed what is not part of a log: it was in the place of a directory", "path", dir)
 	return l.disk.RenameDurably(dir, l.asidePath(dir))

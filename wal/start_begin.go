@@ -13,17 +13,16 @@ import (
 	"collectord/wal/vfs"
 )
 
-// begin makes the active segment of this run. It replaces an empty one of an earlier
-// run.
+// begin makes the active segment of this run. It replaces an empty one of an earlier run.
 func (l *Log) begin() error {
 	dir := filepath.Join(l.dir, nextName)
-	a, err := l.createActive(dir, minAhead(l.sealing().size)) // with the least zeros: a start does not wait for more
+	a, err := l.createActive(dir, minAhead(l.sealing().size)) // only the minimum of zeros, for a fast start
 	if err != nil {
 		return err
 	}
 	a.first = l.queue.newSegment()
 	a.dir = filepath.Join(l.dir, segment.ActiveName(a.first))
-	// Until that rename the name .gone tells the next seq.
+	// Until this rename a .gone name preserves the next seq.
 	if err := l.takePlaceOf(a.dir, dir); err != nil {
 		a.Abandon()
 		return err
@@ -38,15 +37,15 @@ func (l *Log) begin() error {
 	return nil
 }
 
-// beginLater starts the log without an active segment, where the disk can't take one.
-// Appends are refused until it can, but what is there is shipped, which may free the
-// space.
+// beginLater starts the log without an active segment because the disk can't take one.
+// Appends are refused until it can. The segments that exist are shipped meanwhile, which
+// may free space.
 func (l *Log) beginLater(cause error) {
 	l.opts.Logger.Error("the log can't be written: usages are rejected until the disk works again", "trouble", "commit", "error", cause)
 	l.queue.setBroken(cause)
 	l.committer.lastSync = time.Now()
-	// Empty segments and removed ones keep their names, which tell the next seq until
-	// there is an active segment.
+	// The names of empty and removed segments preserve the next seq until there is an
+	// active segment.
 	tombstones := slices.Clone(l.gone)
 	if name := segment.ActiveName(l.queue.nextSeq); slices.Contains(l.leftovers, name) {
 		if err := l.markDirGone(filepath.Join(l.dir, name)); err == nil {
@@ -60,8 +59,8 @@ func (l *Log) beginLater(cause error) {
 	}
 }
 
-// takePlaceOf renames the directory from to place, where there may be an empty segment.
-// Anything else there is put aside.
+// takePlaceOf renames the directory from to place. It marks an empty segment at place as
+// .gone, and puts aside any other entry there.
 func (l *Log) takePlaceOf(place, from string) error {
 	if name := filepath.Base(place); slices.Contains(l.leftovers, name) {
 		if err := l.markDirGone(place); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -73,13 +72,13 @@ func (l *Log) takePlaceOf(place, from string) error {
 			return err
 		}
 	}
-	l.leftovers = append(l.leftovers, filepath.Base(place)) // it may be there without being durable
+	l.leftovers = append(l.leftovers, filepath.Base(place)) // a failed rename may have created it
 	return l.disk.RenameDurably(from, place)
 }
 
-// deleteLeftovers deletes what interrupted removals left and empty segments of earlier
-// runs, now that the active segment's name tells the next seq. Deletions that fail are
-// retried in the background.
+// deleteLeftovers deletes the remains of interrupted removals and the empty segments of
+// earlier runs, because the active segment's name now preserves the next seq. The shelf
+// retries failed deletions.
 func (l *Log) deleteLeftovers() error {
 	stale := slices.DeleteFunc(slices.Clone(l.leftovers), func(name string) bool { return name == segment.ActiveName(l.queue.nextSeq) })
 	var tombstones []string
@@ -106,7 +105,7 @@ func (l *Log) deleteLeftovers() error {
 		if info, err := l.disk.Stat(filepath.Join(dir, segment.FileName)); err == nil {
 			d.bytes = vfs.SizeOf(info)
 		}
-		_ = l.shelf.beginRemoval(d, func() { l.shelf.sealedBytes += d.bytes }) // errors are logged
+		_ = l.shelf.beginRemoval(d, func() { l.shelf.sealedBytes += d.bytes }) // beginRemoval logs errors
 	}
 	l.gone, l.shelf.tombstones, l.leftovers = nil, nil, nil
 	return l.disk.SyncDir(l.dir)

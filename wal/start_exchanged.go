@@ -1,12 +1,13 @@
 package wal
 
-// followExchanged gives a segment whose first frame can't be read the seqs of another
-// name, if its own name has been exchanged for that one: the records that its name tells
-// are those of another segment, as a whole, whose name in turn tells others.
+// followExchanged corrects the seqs of a segment whose name was exchanged with that of
+// another. It looks for the segment that has exactly the records of this name, and for the
+// one that has the records of that segment's name, until none is found. The last name is
+// right, unless the segment's own first frame contradicts it.
 func (l *Log) followExchanged(s *named, all []*named) {
 	nameOf := func(s *named) SeqRange { return SeqRange{First: s.first, Last: s.last} }
 	is := nameOf(s)
-	for range all { // each step is to another name
+	for range all { // a chain of names is at most this long
 		holder := l.wholeOf(is, all)
 		if holder == nil || holder == s {
 			break
@@ -18,7 +19,8 @@ func (l *Log) followExchanged(s *named, all []*named) {
 	}
 }
 
-// wholeOf returns a sealed segment that has exactly these records and another name.
+// wholeOf returns a sealed segment that contains exactly the records in r under a different
+// name, or nil.
 func (l *Log) wholeOf(r SeqRange, all []*named) *named {
 	for _, s := range all {
 		if !s.sound || !s.sealed || s.noFirstFrame || s.begins != r.First || s.first == r.First && s.last == r.Last {

@@ -8,7 +8,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// hangError is of a call that a disk has not answered for CommitTimeout.
+// hangError reports a call that the disk has not answered for CommitTimeout.
 type hangError struct {
 	call vfs.Call
 	took time.Duration
@@ -18,8 +18,8 @@ func (e *hangError) Error() string {
 	return fmt.Sprintf("the disk has not answered for %v: %s", e.took.Round(time.Second), e.call)
 }
 
-// hanging returns an error while a call of the disk has been under way for longer
-// than CommitTimeout. It touches no disk itself.
+// hanging returns an error if a call of the disk has been running for CommitTimeout or
+// longer. It does not access a disk.
 func (b *base) hanging() *hangError {
 	call, found := b.calls.Oldest()
 	if took := time.Since(call.Since); found && took >= b.limits.Load().CommitTimeout {
@@ -28,8 +28,8 @@ func (b *base) hanging() *hangError {
 	return nil
 }
 
-// await returns the answer of something that touches the disk, or a hangError as soon
-// as a call of the disk has hung for CommitTimeout.
+// await returns the result of a goroutine that uses the disk, or a hangError once a call of
+// the disk has hung for CommitTimeout.
 func (b *base) await(answer <-chan error) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
@@ -45,8 +45,8 @@ func (b *base) await(answer <-chan error) error {
 	}
 }
 
-// watchedWriters has the calls of the underlying log known, too, which do not go
-// through the log's file system.
+// watchedWriters registers the calls of the underlying log with calls, because they bypass
+// the log's file system.
 func watchedWriters(calls *vfs.Calls, next segment.NewEntryWriter) segment.NewEntryWriter {
 	if next == nil {
 		next = segment.NewLogWriter
@@ -64,7 +64,7 @@ func watchedWriters(calls *vfs.Calls, next segment.NewEntryWriter) segment.NewEn
 type watchedWriter struct {
 	segment.EntryWriter
 	calls *vfs.Calls
-	dir   string // as it was created
+	dir   string // its path at creation
 }
 
 func (w watchedWriter) Write(buf []byte) error {

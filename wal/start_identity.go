@@ -17,12 +17,12 @@ import (
 	"collectord/wal/vfs"
 )
 
-// identityName is the file that says which log a directory is.
+// identityName is the file that contains the log's identity.
 const identityName = "LOG"
 
-// identity is the content of LOG, one line of text: "collectord-log 1 LOGID MACHINE
-// CRC\n". MACHINE is a hash of the machine id, so that a copied disk image can be told
-// from the original.
+// identity is the content of LOG, one line of text: "collectord-log 1 LOGID MACHINE CRC\n".
+// MACHINE is a hash of the machine id, which distinguishes a copied disk image from the
+// original.
 type identity struct {
 	logID   uint64
 	machine string
@@ -58,8 +58,8 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// loadIdentity reads LOG, and writes it if it is missing, damaged or a copy. known
-// returns the log id of a segment's header, if one can be read.
+// loadIdentity reads LOG, and writes it if it is missing, damaged or a copy. known returns
+// the log id of a readable segment header, if there is one.
 func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	logID, ok, err := l.readIdentity(known)
 	if err != nil {
@@ -71,7 +71,7 @@ func (l *Log) loadIdentity(known func() (uint64, bool)) error {
 	}
 	path := filepath.Join(l.dir, identityName)
 	if err := l.disk.WriteFileDurably(path, identity{logID, machineHash(l.opts.MachineID)}.encode()); err != nil {
-		l.unnamed = true // the next start takes it from a segment's header again
+		l.unnamed = true // the next start reads the log id from a segment's header again
 		l.opts.Logger.Error("can't write the log's identity: the next start tries again", "path", path, "error", err)
 	}
 	return nil
@@ -84,7 +84,7 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 	b, errRead := l.disk.ReadFile(path)
 	missing := errors.Is(errRead, fs.ErrNotExist)
 	barred := errRead != nil && !missing && !vfs.IsUnreadable(errRead)
-	if barred && (isTransient(errRead) || !l.tolerates(errRead)) { // a new log id would be wrong: the old one is there
+	if barred && (isTransient(errRead) || !l.tolerates(errRead)) { // LOG exists, so a new log id would be wrong
 		return 0, false, errRead
 	}
 	id, err := decodeIdentity(b)
@@ -94,7 +94,7 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 	switch {
 	case err == nil && (id.machine == machine || machine == noMachine):
 		return id.logID, true, nil
-	case err == nil && id.machine == noMachine: // the machine has an id by now
+	case err == nil && id.machine == noMachine: // the machine now has an id
 		return id.logID, false, nil
 	case err == nil:
 		logID = randomUint64()
@@ -120,7 +120,7 @@ func (l *Log) readIdentity(known func() (uint64, bool)) (logID uint64, ok bool, 
 	return logID, false, err
 }
 
-// noMachine stands for a host without a machine id.
+// noMachine represents a host without a machine id.
 const noMachine = "-"
 
 // machineHash returns a hash of the machine id, which must be kept confidential

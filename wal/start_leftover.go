@@ -14,7 +14,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// behind is the segment, or removal or unread part of one, that follows s; its first
+// behind returns the segment, interrupted removal or unread part that follows s. Its first
 // seq is 2^63 if there is none.
 func (found *names) behind(s *named) *named {
 	next := &named{first: maxSeq}
@@ -26,8 +26,9 @@ func (found *names) behind(s *named) *named {
 	return next
 }
 
-// startsAbove is the first of next and of what was left in its place whose first seq is
-// above seq. What was left limits no scan: it may be a stranger's.
+// startsAbove returns the entry with the lowest first seq above seq, among next and the
+// entries that were left in their places. Only next limits a scan, because an entry that
+// was left may not be part of the log.
 func (found *names) startsAbove(seq uint64, next *named) *named {
 	for _, o := range found.left {
 		if o.first > seq && o.first < next.first {
@@ -37,7 +38,7 @@ func (found *names) startsAbove(seq uint64, next *named) *named {
 	return next
 }
 
-// runBehind is the run of the first segment behind s whose header can be read, or 0.
+// runBehind returns the run of the first segment behind s with a readable header, or 0.
 func (found *names) runBehind(s *named) uint64 {
 	next := found.behind(s)
 	for next.run == 0 && next.first < maxSeq {
@@ -47,23 +48,24 @@ func (found *names) runBehind(s *named) uint64 {
 }
 
 // sealLeftover seals a segment that a crash left open, at its last good frame below the
-// next segment. Frames above were never acknowledged, since their seqs belong to that.
-// Damage before the last good frame is left to Salvage. It returns the last seq, 0 if
-// there is no record, and the present path, from which the segment can be shipped even
-// if it could not be renamed.
+// next segment. Frames above were never acknowledged, because their seqs belong to the next
+// segment. Salvage repairs damage before the last good frame. sealLeftover returns the last
+// seq, or 0 if there is no record, and the present path: the segment can be shipped from it
+// even if it could not be renamed.
 //
-// All records below the next segment of the same run were acknowledged. If some are not
-// there, the sealed name counts them all the same, and Salvage notes the loss. So it is if
-// nobody can tell the run of the next: a start seals what the run before left open.
+// All records below the next segment of the same run were acknowledged. The sealed name
+// covers missing ones, too, and Salvage notes the loss. A next segment of unknown run
+// counts as one of the same run, because a start seals the segments that the previous run
+// left open.
 func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err error) {
 	next := found.behind(s)
 	dir = filepath.Join(l.dir, s.name)
 	path := filepath.Join(dir, segment.FileName)
 	w, err := l.scanFor(s.name, s.first, next.first-1)
-	if err == nil && w.Unread != nil && w.Unread.Pages == 0 { // it could not be opened: once more
+	if err == nil && w.Unread != nil && w.Unread.Pages == 0 { // it could not be opened: try again
 		w, err = l.scanFor(s.name, s.first, next.first-1)
 	}
-	if errors.Is(err, vfs.ErrNotRegular) { // its directory is put aside as it is
+	if errors.Is(err, vfs.ErrNotRegular) { // its directory is put aside unchanged
 		w, err = &segment.Scan{Reason: err, Missing: true}, nil
 	}
 	if err != nil {
@@ -95,7 +97,7 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 		l.found(FoundMissing, slog.LevelError, "the end of a segment is missing: acknowledged records are not there",
 			"segment", s.name, "records", missing, "from_seq", next.first-missing)
 	}
-	if hidden > 0 && next.first < maxSeq { // all records below were acknowledged, and may be there
+	if hidden > 0 && next.first < maxSeq { // all records below next were acknowledged, and may be in the unreadable part
 		last, proven = next.first-1, false
 	}
 	if last == 0 && (w.Missing || w.Begin == 0 || s.replaced) {
@@ -125,8 +127,8 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 	if last == 0 {
 		return 0, dir, nil
 	}
-	// What a killed process left in memory only must be durable before it ships. A file
-	// that the disk can't read has nothing there.
+	// A killed process may have left records in memory only. They must be durable before
+	// the segment ships. The sync may fail for a file that the disk can't read.
 	if err := l.disk.SyncFile(path); err != nil && (w.Unread == nil || !vfs.IsUnreadable(err)) && !l.tolerates(err) {
 		return 0, dir, err
 	}
@@ -137,13 +139,13 @@ func (l *Log) sealLeftover(s *named, found *names) (last uint64, dir string, err
 	} else if !l.tolerates(err) {
 		return 0, dir, err
 	} else if _, errStat := l.disk.Stat(dir); errors.Is(errStat, fs.ErrNotExist) {
-		dir = sealed // renamed, though the next start may not find it
+		dir = sealed // the rename took effect, but may not be durable
 	}
 	return last, dir, nil
 }
 
-// noteSkipped notes the seqs between the end of an unsealed segment and a name that nothing
-// stands for: nothing tells that they were given out, and they will not be.
+// noteSkipped notes the seqs r between the end of an unsealed segment and the next name,
+// whose file is missing. It is unknown whether a record ever had them, and none will.
 func (l *Log) noteSkipped(w *segment.Scan, r SeqRange) error {
 	if r.First > r.Last || w.Begin == 0 && w.Last() == 0 {
 		return nil
@@ -153,11 +155,11 @@ func (l *Log) noteSkipped(w *segment.Scan, r SeqRange) error {
 	return l.losses.note(n)
 }
 
-// cutTail cuts off the end of a file. If it is not all zeros, it is copied to the
-// quarantine first.
+// cutTail cuts off the end of a file. It first copies the end to the quarantine, unless it
+// is all zeros.
 func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	kept, err := l.quarantineTail(name, path, tail)
-	if vfs.IsFullOrIO(err) || err != nil && l.tolerates(err) { // it stays: the sealed name says where the records end
+	if vfs.IsFullOrIO(err) || err != nil && l.tolerates(err) { // the tail may stay, because the sealed name shows where the records end
 		l.found(FoundTornTail, slog.LevelWarn, "left what follows the last whole frame in its place: it can't be copied to the quarantine",
 			"segment", name, "offset", tail.From, "error", err)
 		return nil
@@ -165,7 +167,7 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	if err != nil {
 		return fmt.Errorf("quarantine torn tail: %w", err)
 	}
-	if kept > 0 { // otherwise nothing was written there
+	if kept > 0 { // otherwise only zeros were there
 		l.tornBytes.Add(uint64(kept))
 		l.found(FoundTornTail, slog.LevelWarn, "cut off what follows the last whole frame: it was not acknowledged",
 			"segment", name, "offset", tail.From, "bytes", kept)
@@ -179,9 +181,9 @@ func (l *Log) cutTail(name, path string, tail segment.ByteRange) error {
 	return err
 }
 
-// splitOffTail gives the end of an open segment, which the disk can't read, a name
-// of its own: .tail. It returns true if the whole segment got that name: without a good
-// frame (last is 0), or without hard links.
+// splitOffTail gives the unreadable end of an open segment a name of its own: .tail. It
+// returns true if the whole segment got that name. That happens if no frame is good (last
+// is 0), or without hard links.
 func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (moved bool, err error) {
 	dir := filepath.Join(l.dir, s.name)
 	first := max(last+1, s.first)
@@ -193,7 +195,7 @@ func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (mov
 		if vfs.IsFullOrIO(err) {
 			return false, err
 		}
-		if err != nil { // without hard links all of it waits for the next start
+		if err != nil { // without hard links the whole segment waits for the next start
 			first, last = s.first, 0
 			tail = filepath.Join(l.dir, tailName(first, max(w.Last(), first-1)+records))
 		}
@@ -206,7 +208,7 @@ func (l *Log) splitOffTail(s *named, last, records uint64, w *segment.Scan) (mov
 	_, end, _, _ := parseName(filepath.Base(tail))
 	u := &Segment{shelf: l.shelf, dir: tail, first: first, last: end, bytes: w.Size, sealedAt: time.Now(), uncertain: true}
 	if last > 0 {
-		u.bytes /= 2 // the other half is the sealed segment's
+		u.bytes /= 2 // the sealed segment counts the other half
 	}
 	l.shelf.enterUnread(u)
 	return last == 0, nil

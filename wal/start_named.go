@@ -10,26 +10,26 @@ import (
 	"collectord/wal/vfs"
 )
 
-// named is a segment directory by its name. The name is not believed where the
-// segment's first frame or its neighbours contradict it: a wrong digit would hide
-// records, or claim those of another segment.
+// named is a segment directory and what its name claims. A start does not trust a name that
+// the segment's first frame or its neighbours contradict: a wrong digit would hide records,
+// or claim those of another segment.
 type named struct {
 	name         string
 	first, last  uint64 // last is 0 if it is not sealed
-	begins       uint64 // seq of the first frame, or first if that can't be read
+	begins       uint64 // seq of the first frame, or first if the frame can't be read
 	sealed       bool
 	sound        bool          // the name is well formed
-	replaced     bool          // by what belongs to a segment that is not there
-	fits         bool          // it is that of a sealed segment, and the first frame has the seq first
+	replaced     bool          // other bytes overwrote it: they belong to a segment that is not there
+	fits         bool          // the name is a sealed one, and the first frame has the seq first
 	link         bool          // a symbolic link, which is not followed
-	plain        bool          // a file, which contains no segment file
+	plain        bool          // a file instead of a directory
 	noFirstFrame bool          // the first frame is damaged, or the disk can't read it
-	run          uint64        // of the header; 0 if that can't be read
-	scan         *segment.Scan // of its file, once it was read
+	run          uint64        // from the header; 0 if the header can't be read
+	scan         *segment.Scan // of its file, once the file was read
 	failed       error         // why its file can't be read
 }
 
-// fileOf is the path of the file of the segment directory with that name.
+// fileOf returns the path of the file in the segment directory with that name.
 func (b *base) fileOf(name string) string { return filepath.Join(b.dir, name, segment.FileName) }
 
 // peek reads the header and the first frame's header.
@@ -53,9 +53,10 @@ func (l *Log) peek(s *named) {
 	}
 }
 
-// openFailure returns why a segment's file can't be opened if people have to act: it is
-// a link, or belongs to another user. It returns fs.ErrNotExist for a directory, FIFO,
-// socket or device in its place, which can't hold records, and nil if the disk failed.
+// openFailure returns why a segment's file can't be opened if an administrator has to act:
+// it is a link, or belongs to another user. It returns fs.ErrNotExist for a directory,
+// FIFO, socket or device in place of the file, because these can't contain records. It
+// returns nil if the disk failed.
 func (l *Log) openFailure(s *named, err error) error {
 	info, errStat := l.disk.Stat(l.fileOf(s.name))
 	switch {
@@ -67,7 +68,8 @@ func (l *Log) openFailure(s *named, err error) error {
 	return err
 }
 
-// unread is what the disk does not give of the file, as far as it was read.
+// unread returns the error of the pages of the file that the disk could not read. It is nil
+// if there are none, or if the file has not been scanned.
 func (s *named) unread() error {
 	if s.scan == nil || s.scan.Unread == nil {
 		return nil
@@ -75,7 +77,7 @@ func (s *named) unread() error {
 	return s.scan.Unread
 }
 
-// read scans the whole file, once.
+// read scans the whole file, at most once. It returns nil if the file can't be read.
 func (l *Log) read(s *named) *segment.Scan {
 	if s.scan == nil && s.failed == nil {
 		if s.link {
@@ -89,7 +91,7 @@ func (l *Log) read(s *named) *segment.Scan {
 	return s.scan
 }
 
-// right is the name that fits the segment's records.
+// right is the name that matches the segment's records.
 func (s *named) right() string {
 	if !s.sealed {
 		return segment.ActiveName(s.first)

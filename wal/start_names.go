@@ -13,18 +13,18 @@ import (
 
 // names is what a start has found in the log directory.
 type names struct {
-	segments []*named // in the order of their records; no record is in two of them
+	segments []*named // by first seq; no record is in two of them
 	unread   []*named // .unread and .tail of an earlier run
 	removals []*named // removals that were interrupted before .gone
-	left     []*named // what can't be read or renamed, left in its place
-	nextSeq  uint64   // above every seq that a name tells
+	left     []*named // entries that can't be read or renamed, left in their places
+	nextSeq  uint64   // above every seq in a name
 }
 
 // above makes nextSeq higher than seq.
 func (found *names) above(seq uint64) { found.nextSeq = max(found.nextSeq, seq+1) }
 
-// readNames lists the directory, puts aside what is in the way, and finds out which
-// records the segments hold.
+// readNames lists the directory, puts aside entries that block a name of the log, and finds
+// out which records the segments contain.
 func (l *Log) readNames() (found names, err error) {
 	entries, err := l.disk.List(l.dir)
 	if err != nil {
@@ -64,7 +64,7 @@ func (l *Log) readNames() (found names, err error) {
 			gone = append(gone, first)
 		case ok:
 			found.segments = append(found.segments, s)
-		case len(name) == len(segment.SealedName(1, 1)), len(name) == len(segment.ActiveName(1)): // perhaps with a wrong digit
+		case len(name) == len(segment.SealedName(1, 1)), len(name) == len(segment.ActiveName(1)): // perhaps a segment with a wrong digit
 			s.first, s.last, s.sealed = 0, 0, len(name) == len(segment.SealedName(1, 1))
 			found.segments = append(found.segments, s)
 		case name == nextName:
@@ -104,8 +104,9 @@ func (l *Log) readNames() (found names, err error) {
 	return found, err
 }
 
-// putStrangersAside puts aside files that have the name of a segment and can't have taken
-// the place of one that was sealed: nothing is sealed before all in front of it is.
+// putStrangersAside puts aside files that have the name of a segment but can't have
+// replaced a sealed one. Segments are sealed in order, so a sealed name behind an unsealed
+// segment is not the log's.
 func (l *Log) putStrangersAside(found *names) error {
 	for _, s := range found.segments {
 		sealed := s.sealed && !slices.ContainsFunc(found.segments, func(o *named) bool { return !o.plain && o.sound && !o.sealed && o.first < s.first })

@@ -7,24 +7,25 @@ import (
 	"path/filepath"
 )
 
-// isPiece reports whether p holds nothing but records that s holds.
+// isPiece reports whether s contains every intact record of p. It returns false if p has no
+// intact record or can't be read completely, because its records may be nowhere else.
 func (l *Log) isPiece(p, s *named) (bool, error) {
 	w := l.read(p)
 	if w == nil || w.Unread != nil || len(w.Pieces) == 0 {
-		return false, nil //nolint:nilerr // what can't be read need not be in another segment
+		return false, nil //nolint:nilerr // unreadable records may be in no other segment
 	}
 	return s.scan.Contains(w)
 }
 
-// resolveOverlap ends that the first two segments of all claim the same records,
-// and returns those that are left.
+// resolveOverlap resolves the conflict between the first two segments of all, which claim
+// the same records. It returns the segments that are left.
 func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	a, b := all[0], all[1]
 	wa, wb := l.read(a), l.read(b)
 	leaveB := func() ([]*named, error) {
-		// The next start may be able to read it.
+		// The next start may be able to read the file.
 		if why := errors.Join(a.failed, b.failed, a.unread(), b.unread()); !b.sealed && why != nil {
-			return withoutNamed(all, b), l.leaveSegment(b, found, why) // the active segment may not get its name
+			return withoutNamed(all, b), l.leaveSegment(b, found, why) // the active segment must not get its name
 		}
 		l.found(FoundMisnamed, slog.LevelError, "left a segment in its place that claims the records of another: one of them can't be read",
 			"segment", b.name, "other", a.name, "error", errors.Join(a.failed, b.failed))
@@ -42,7 +43,6 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 		return leaveB()
 	}
 	for _, side := range []struct{ has, lacks *named }{{a, b}, {b, a}} {
-		// A segment that is damaged or can't be read is in no other, for all we know.
 		in, err := l.isPiece(side.lacks, side.has)
 		if err != nil {
 			return nil, err
@@ -70,8 +70,8 @@ func (l *Log) resolveOverlap(found *names, all []*named) ([]*named, error) {
 	return withoutNamed(all, aside), l.quarantineDir(aside.name)
 }
 
-// renameUnread renames to .unread a segment of which the disk can't read all, for
-// another that was saved from it by an interrupted salvage. The rest is read again.
+// renameUnread renames a segment that the disk can't read completely to .unread, because an
+// interrupted salvage saved the other segment from it. The rest is read again.
 func (l *Log) renameUnread(found *names, s *named) error {
 	l.found(FoundUnreadable, slog.LevelError, "the disk can't read a part of a segment whose salvage was interrupted: that part is read again",
 		"segment", s.name, "error", s.scan.Unread)
@@ -81,7 +81,7 @@ func (l *Log) renameUnread(found *names, s *named) error {
 	return l.disk.RenameDurably(filepath.Join(l.dir, s.name), filepath.Join(l.dir, u.name))
 }
 
-// deleteExamined deletes a segment whose records were found elsewhere.
+// deleteExamined deletes a segment whose records another segment contains.
 func (b *base) deleteExamined(name string) error {
 	dir := filepath.Join(b.dir, name)
 	if err := b.markDirGone(dir); err != nil {

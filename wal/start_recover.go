@@ -14,8 +14,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// recoverDir brings the directory into the state of a clean shutdown and returns the
-// first seq that no name uses. FORMAT.md numbers its steps.
+// recoverDir brings the directory into the state of a clean shutdown, and returns the first
+// seq that no name uses. FORMAT.md numbers its steps.
 func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	if err := l.clearPlaces(); err != nil {
 		return 0, err
@@ -61,16 +61,16 @@ func (l *Log) recoverDir() (nextSeq uint64, err error) {
 	for _, s := range l.shelf.unread {
 		found.above(s.last)
 	}
-	// Only the note of a segment that lost its file has its seqs.
+	// If a segment has lost its file, only its loss note has its seqs.
 	if err := l.losses.count(func(n LossNote) { found.above(n.LastSeq) }); err != nil {
 		l.opts.Logger.Error("can't list the loss notes: this is tried again (check the disk)", "path", filepath.Join(l.dir, lostName), "error", err)
-		l.losses.waiting.Add(1) // at least one, so that the shipper lists them again
+		l.losses.waiting.Add(1) // a nonzero count makes the shipper list them again
 	}
 	return found.nextSeq, nil
 }
 
-// clearPlaces makes the log's directories, and puts aside what has the name of one of
-// them and is something else, or what an earlier start could only rename.
+// clearPlaces makes the log's directories. It puts aside entries that have the name of one
+// of them and are of another kind, and entries that an earlier start could only rename.
 func (l *Log) clearPlaces() error {
 	lost := filepath.Join(l.dir, lostName)
 	err := errors.Join(l.clearPlace(filepath.Join(l.dir, quarantineName)), l.clearPlace(lost), l.disk.MkdirDurably(lost))
@@ -99,7 +99,7 @@ func (l *Log) clearPlaces() error {
 	return errors.Join(l.putAsideAgain(l.dataDir), l.putAsideAgain(lost))
 }
 
-// putAsideAgain puts aside what an earlier start could only rename.
+// putAsideAgain puts aside entries that an earlier start could only rename.
 func (l *Log) putAsideAgain(dir string) error {
 	entries, err := l.disk.List(dir)
 	if err != nil && !l.tolerates(err) {
@@ -115,7 +115,7 @@ func (l *Log) putAsideAgain(dir string) error {
 	return nil
 }
 
-// recoverSegment lists a segment, which it seals first if a crash left it open.
+// recoverSegment lists a segment. If a crash left it open, it seals it first.
 func (l *Log) recoverSegment(s *named, found *names) error {
 	last, dir := s.last, filepath.Join(l.dir, s.name)
 	if !s.sealed {
@@ -132,9 +132,9 @@ func (l *Log) recoverSegment(s *named, found *names) error {
 	return l.addRecovered(dir, s.first, last)
 }
 
-// leaveSegment leaves a segment that can't be read or renamed to the next start, if
-// this one tolerates that. Its records are neither shipped nor lost. An unsealed one is
-// renamed to .tail, with as many seqs as it may hold.
+// leaveSegment leaves a segment that can't be read or renamed to the next start, if this
+// start tolerates the error. The segment's records are neither shipped nor lost. An
+// unsealed one is renamed to .tail, with as many seqs as it may contain.
 func (l *Log) leaveSegment(s *named, found *names, why error) error {
 	if !l.tolerates(why) {
 		return why
@@ -154,7 +154,7 @@ func (l *Log) leaveSegment(s *named, found *names, why error) error {
 			u.dir = tail
 		}
 	}
-	if u.last == 0 { // neither its name nor its content tells
+	if u.last == 0 { // neither its name nor its content shows its last seq
 		u.last = u.first
 	}
 	found.above(u.last)
@@ -164,16 +164,16 @@ func (l *Log) leaveSegment(s *named, found *names, why error) error {
 	return nil
 }
 
-// nextAttempts is how often next/ is read before it counts as unreadable.
+// nextAttempts is how often a start reads next/ before it treats it as unreadable.
 const nextAttempts = 3
 
-// nameNext returns the first seq of next/ if it holds frames, which it does only if a
-// power loss undid the rename that made it active. Otherwise it deletes the directory,
-// or puts it aside, and returns 0.
+// nameNext returns the first seq of next/ if that contains whole frames. It does so only if
+// a power loss undid the rename that made it active. Otherwise nameNext deletes the
+// directory, or puts it aside, and returns 0.
 func (l *Log) nameNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
 	w, err := l.scanAll(nextName)
-	for range nextAttempts - 1 { // what is put aside is not read by the next start
+	for range nextAttempts - 1 { // the next start does not read an entry that was put aside
 		if err != nil || w.Unread == nil || len(w.Pieces) > 0 {
 			break
 		}
@@ -199,7 +199,8 @@ func (l *Log) nameNext() (first uint64, err error) {
 	return first, nil
 }
 
-// loseSegment notes a segment whose file is missing as lost, and puts it aside.
+// loseSegment notes the records of a segment without a file as lost, and puts its directory
+// aside.
 func (l *Log) loseSegment(dir string, first, last uint64) error {
 	l.found(FoundNoFile, slog.LevelError, "put aside a sealed segment: its file is missing", "segment", filepath.Base(dir), "records", last-first+1)
 	if err := l.enterMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {
@@ -208,8 +209,8 @@ func (l *Log) loseSegment(dir string, first, last uint64) error {
 	return l.putAside(dir, errors.New("its file is missing"))
 }
 
-// addRecovered lists a sealed segment. One without a file is noted as lost and put
-// aside.
+// addRecovered lists a sealed segment. If its file is missing, it notes the records as lost
+// and puts the directory aside.
 func (l *Log) addRecovered(dir string, first, last uint64) error {
 	count := last - first + 1
 	path := filepath.Join(dir, segment.FileName)

@@ -13,12 +13,13 @@ import (
 	"collectord/wal/segment"
 )
 
-// resumeRemoval continues a removal that was interrupted between its decision and its
-// note. Records of it that no segment holds are lost. It returns the last seq.
+// resumeRemoval continues a removal that was interrupted between its decision and its loss
+// note. Its records that no segment contains are lost. It returns the last seq.
 //
-// If the file ends with a whole frame, that can correct the name above its last seq, where
-// another name continues: the records were never acknowledged otherwise. Below that the
-// name is believed as far as the next segment, since the end of the file may be missing.
+// A file that ends with a whole frame can correct the name upwards, if another name
+// continues at the next seq. A file that ends below the last seq of the name does not
+// correct it, because its end may be missing. The name then counts as far as the next
+// segment.
 func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 	_, _, ending, _ := parseName(s.name)
 	part := s.isPartial()
@@ -38,14 +39,14 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 			s.last = end
 		}
 	}
-	if info, err := l.disk.Stat(l.fileOf(s.name)); err == nil && len(note.Hours) == 0 { // as Salvage does
+	if info, err := l.disk.Stat(l.fileOf(s.name)); err == nil && len(note.Hours) == 0 { // Salvage does so, too
 		note.Hours = []int64{hourOf(info.ModTime().UnixMicro())}
 	}
 	holders := slices.Concat(found.segments, found.unread)
 	slices.SortFunc(holders, func(a, b *named) int { return cmp.Compare(a.first, b.first) })
-	clipped := !part && (w != nil && w.Unread == nil || errors.Is(s.failed, fs.ErrNotExist)) // then the file tells where the segment ends
+	clipped := !part && (w != nil && w.Unread == nil || errors.Is(s.failed, fs.ErrNotExist)) // the file shows where the segment ends, or is missing
 	for _, other := range holders {
-		if clipped && other.first > max(end, s.first) { // the records of other are not part of it
+		if clipped && other.first > max(end, s.first) { // the records of other are not part of s
 			s.last = min(s.last, max(other.first-1, s.first))
 			break
 		}
@@ -73,7 +74,7 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 			n.Reason = lossReason(w, from)
 		}
 		d.notes = append(d.notes, n)
-		// The records of a .tail were not counted, since their number is not known.
+		// The ledger did not count the records of a .tail, because their number is unknown.
 		if n.Reason != LossSkipped && (!evicting || !strings.HasPrefix(ending, tailSuffix)) {
 			d.lost += to - from + 1
 		}
@@ -89,11 +90,11 @@ func (l *Log) resumeRemoval(s *named, found *names) (last uint64) {
 	l.found(FoundRemoval, slog.LevelWarn, "continued an interrupted removal: its records are noted as lost",
 		"segment", s.name, "lost_records", d.lost)
 	l.queue.recovered(d.lost, pending)
-	_ = l.shelf.beginRemoval(d, func() {}) // errors are logged
+	_ = l.shelf.beginRemoval(d, func() {}) // beginRemoval logs errors
 	return s.last
 }
 
-// continuesAt reports whether a segment begins at seq, or did before it was removed.
+// continuesAt reports whether a segment begins at seq, or began there before its removal.
 func (l *Log) continuesAt(seq uint64, found *names) bool {
 	begins := func(s *named) bool { return s.first == seq }
 	return slices.ContainsFunc(found.segments, begins) || slices.ContainsFunc(found.unread, begins) ||
@@ -103,8 +104,8 @@ func (l *Log) continuesAt(seq uint64, found *names) bool {
 		})
 }
 
-// unlistWithin takes the segments within a range off the list, until the removal lists
-// them again.
+// unlistWithin takes the segments within a range off the list. The removal lists them
+// again.
 func (l *Log) unlistWithin(first, last uint64) (taken []*Segment) {
 	l.shelf.lock()
 	defer l.shelf.unlock()
@@ -118,7 +119,7 @@ func (l *Log) unlistWithin(first, last uint64) (taken []*Segment) {
 	return taken
 }
 
-// enterMissing notes records that are in no file, and counts them as quarantined.
+// enterMissing notes records that are in no file as lost, and counts them as quarantined.
 func (l *Log) enterMissing(r SeqRange, reason string) error {
 	if err := l.losses.note(l.lossOf(r, reason)); err != nil {
 		return err
@@ -127,8 +128,8 @@ func (l *Log) enterMissing(r SeqRange, reason string) error {
 	return nil
 }
 
-// deleteNext deletes a prepared segment without whole frames, or puts it aside if
-// something was written behind its header.
+// deleteNext deletes a prepared segment without whole frames. It puts it aside instead if
+// bytes were written behind its header.
 func (l *Log) deleteNext(dir string, w *segment.Scan) error {
 	if w.Written > cmp.Or(w.Begin, segment.MaxHeader) {
 		l.found(FoundTornTail, slog.LevelWarn, "put aside a prepared segment: it has other bytes than a header and no whole frame, as after a crash during its first commit", "segment", nextName)

@@ -9,8 +9,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// undoSalvage deletes the directory of an interrupted salvage or split, or quarantines
-// it if a record in it stands nowhere else.
+// undoSalvage deletes the directory of an interrupted salvage or split. It quarantines it
+// instead if a record in it may be nowhere else.
 func (l *Log) undoSalvage(found *names) error {
 	work := filepath.Join(l.dir, salvageName)
 	entries, err := l.disk.List(work)
@@ -20,7 +20,7 @@ func (l *Log) undoSalvage(found *names) error {
 	for _, e := range entries {
 		path := filepath.Join(work, e.Name(), segment.FileName)
 		if slices.ContainsFunc(slices.Concat(found.segments, found.unread), func(s *named) bool { return l.disk.IsSameFile(path, l.fileOf(s.name)) }) {
-			continue // another name of a file that a segment has
+			continue // a hard link to a segment's file
 		}
 		w, err := segment.All(l.logID).Scan(l.disk, path)
 		if err == nil && w.Unread != nil {

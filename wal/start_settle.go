@@ -12,24 +12,24 @@ import (
 	"collectord/wal/segment"
 )
 
-// renamingSuffix ends the name of a segment on its way to its right name, so that two can
-// swap theirs.
+// renamingSuffix ends the temporary name of a segment that gets its right name, so that two
+// segments can swap names.
 const renamingSuffix = ".renaming"
 
-// settle finds out which records each segment holds, gives it the name that says so,
-// and lists the segments in order. No two have a record in common: one that holds only
-// records of another is deleted, and one that contradicts another is put into the
-// quarantine. gone are the first seqs of segments that are being removed. What the disk
-// did not give keeps its name.
+// settle finds out which records each segment contains, gives it the matching name, and
+// lists the segments in order. Afterwards no record is in two of them: a segment that has
+// only records of another is deleted, and one that contradicts another is put aside. gone
+// are the first seqs of segments that are being removed. A segment that can't be read keeps
+// its name.
 //
-// A segment is read as a whole only if its name does not fit its first frame, or the
+// A segment is scanned completely only if its name contradicts its first frame, or if the
 // next name does not continue it.
 func (l *Log) settle(found *names, gone []uint64) error {
 	all, kept := found.segments, []*named(nil)
 	var err error
 	for _, s := range all {
 		l.peek(s)
-		if s.begins == 0 { // neither its name nor its first frame tells
+		if s.begins == 0 { // neither its name nor its first frame shows a seq
 			if w := l.read(s); w != nil && len(w.Pieces) > 0 {
 				s.begins = w.Pieces[0].First
 			}
@@ -66,7 +66,7 @@ func (l *Log) settle(found *names, gone []uint64) error {
 			}
 			return 1
 		}
-		// Of two that begin alike the larger comes first.
+		// Of two with the same first seq the larger comes first.
 		return cmp.Or(cmp.Compare(a.begins, b.begins), cmp.Compare(fits(a), fits(b)), cmp.Compare(b.last, a.last), cmp.Compare(a.name, b.name))
 	})
 	for len(all) > 0 {
@@ -87,8 +87,8 @@ func (l *Log) settle(found *names, gone []uint64) error {
 	return err
 }
 
-// settleFirst settles the first of the segments in all, which are in order. It returns
-// all, with that segment first unless it gave way to another.
+// settleFirst settles the first of the segments in all, which are in order. It returns all,
+// with that segment first unless it gave way to another.
 func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, error) {
 	s := all[0]
 	for {
@@ -96,7 +96,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		if len(all) > 1 {
 			next = all[1].begins
 		}
-		limit := next // also the first seq of an .unread or .tail, unless it is in this file
+		limit := next // also limited by the first seq of each .unread or .tail above s
 		for _, u := range found.unread {
 			if u.first > s.begins {
 				limit = min(limit, u.first)
@@ -107,7 +107,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		switch {
 		case s.replaced:
 			return all, nil
-		case !s.sealed && next > s.begins: // frames from next on were not acknowledged
+		case !s.sealed && next > s.begins: // frames from next on were never acknowledged
 			return all, nil
 		case s.fits && (limit == s.last+1 || limit > s.last && slices.Contains(gone, s.last+1)):
 			return all, nil
@@ -119,11 +119,11 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		if w != nil {
 			end, exact = w.Last(), w.EndsExactly()
 		}
-		// The records above a name count for less than those that another name tells: a
-		// failed commit leaves some, and their seqs are given out again.
+		// Records above a name give way to those of another name: a failed commit leaves
+		// such records, and their seqs are used again.
 		above := tells && s.last < next && len(all) > 1 && all[1].fits
 		overlaps := next == s.begins || exact && next <= end && !above
-		if !overlaps && w != nil && tells && next <= s.last { // the name of s tells too much, or all[1] is a piece of s
+		if !overlaps && w != nil && tells && next <= s.last { // the name of s claims too much, or all[1] is a piece of s
 			if overlaps = w.Unread != nil; !overlaps {
 				var err error
 				if overlaps, err = l.isPiece(all[1], s); err != nil {
@@ -146,7 +146,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 		case w == nil:
 		case !tells, exact && end > s.last && (limit == end+1 || slices.Contains(gone, end+1)):
 			s.last = end // the next name continues there
-		case end > s.last && s.last < limit-1: // not acknowledged, or the name is wrong: nothing decides
+		case end > s.last && s.last < limit-1: // either the records were never acknowledged or the name is wrong; nothing shows which
 			if err := l.quarantineBeyond(s, w); err != nil {
 				return nil, err
 			}
@@ -157,7 +157,7 @@ func (l *Log) settleFirst(found *names, all []*named, gone []uint64) ([]*named, 
 }
 
 // quarantineBeyond copies the frames above the last seq of a segment's name to the
-// quarantine. They are not shipped, since their seqs may have been given out again.
+// quarantine. They are not shipped, because other records may have their seqs.
 func (l *Log) quarantineBeyond(s *named, w *segment.Scan) error {
 	from, err := w.OffsetAbove(s.last)
 	if err != nil || from == w.Size {
@@ -181,10 +181,10 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 			right = append(right, s)
 			continue
 		}
-		if _, _, ending, _ := parseName(s.name); s.name != nextName && !isBetweenNames(ending) { // that was reported before
+		if _, _, ending, _ := parseName(s.name); s.name != nextName && !isBetweenNames(ending) { // otherwise it was reported before
 			l.found(FoundMisnamed, slog.LevelError, "renamed a segment: its name did not match its records", "segment", s.name, "to", s.right())
 		}
-		if first, _, _, _ := parseName(s.name); s.sound && !s.sealed && first > s.first { // or its content is misplaced: no seq is given out twice
+		if first, _, _, _ := parseName(s.name); s.sound && !s.sealed && first > s.first { // the disk may have misplaced the content instead, so the seqs below the name stay in use
 			found.above(first - 1)
 			if err := l.keepSeqsBelow(first); err != nil && !l.tolerates(err) {
 				return nil, err
@@ -204,7 +204,7 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 	}
 	for _, s := range wrong {
 		to := filepath.Join(l.dir, s.right())
-		if _, err := l.disk.Stat(to); err == nil { // not a segment that this start lists
+		if _, err := l.disk.Stat(to); err == nil { // this start does not list it as a segment
 			if err := l.putAside(to, errInTheWay); err != nil {
 				return nil, err
 			}
@@ -222,8 +222,8 @@ func (l *Log) rename(found *names, kept []*named) (right []*named, err error) {
 	return right, nil
 }
 
-// keepSeqsBelow makes the name of a removed segment. It tells the next seq, also to another
-// start, until there is an active segment.
+// keepSeqsBelow makes a directory with the name of a removed segment. The name keeps the
+// seqs below first in use, for this start and later ones, until there is an active segment.
 func (l *Log) keepSeqsBelow(first uint64) error {
 	name := segment.ActiveName(first) + goneSuffix
 	if err := l.disk.MkdirDurably(filepath.Join(l.dir, name)); err != nil {
@@ -233,7 +233,6 @@ func (l *Log) keepSeqsBelow(first uint64) error {
 	return nil
 }
 
-// leaveStray leaves an entry that is not part of a log in its place.
 func (b *base) leaveStray(name string) {
 	b.leave(filepath.Join(b.dir, name), errNotPart)
 	b.found(FoundStray, slog.LevelWarn, "left in its place what is not part of a log", "path", filepath.Join(b.dir, name))

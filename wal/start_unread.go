@@ -15,8 +15,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// deleteStaleLinks deletes the .unread names that an interrupted salvage gave to the
-// file of a sealed segment. That is salvaged again.
+// deleteStaleLinks deletes the .unread names that an interrupted salvage gave to the file
+// of a sealed segment. That segment is salvaged again.
 func (l *Log) deleteStaleLinks(found *names) (err error) {
 	found.unread = slices.DeleteFunc(found.unread, func(u *named) bool {
 		if _, _, ending, _ := parseName(u.name); err != nil || ending != unreadSuffix {
@@ -31,8 +31,8 @@ func (l *Log) deleteStaleLinks(found *names) (err error) {
 	return err
 }
 
-// readUnread finds out which records of each .unread and .tail are still missing, and
-// sorts them by first seq.
+// readUnread finds out which records of each .unread and .tail are still missing, and sorts
+// them by first seq.
 func (l *Log) readUnread(found *names) error {
 	var left []*named
 	for _, u := range found.unread {
@@ -48,30 +48,31 @@ func (l *Log) readUnread(found *names) error {
 	slices.SortStableFunc(left, func(a, b *named) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.name, b.name)) })
 	found.unread = slices.CompactFunc(left, func(a, b *named) bool { return a.name == b.name })
 	for _, s := range slices.Concat(found.unread, found.removals) {
-		if l.peek(s); !s.isPartial() && s.begins <= s.last && !hasSeq(found.segments, s.begins) { // otherwise the first frame is another segment's, written to the wrong place
+		if l.peek(s); !s.isPartial() && s.begins <= s.last && !hasSeq(found.segments, s.begins) { // otherwise the disk wrote another segment's first frame here
 			s.first = s.begins
 		}
 	}
 	return nil
 }
 
-// hasSeq reports whether the name of one of the segments has a seq.
+// hasSeq reports whether the name of one of the segments covers seq.
 func hasSeq(all []*named, seq uint64) bool {
 	return slices.ContainsFunc(all, func(s *named) bool {
 		return s.first == seq || s.sealed && s.first <= seq && seq <= s.last
 	})
 }
 
-// isPartial reports whether the disk could not read a part of the file. It holds records
-// of others, too, and only the name tells which are meant.
+// isPartial reports whether the disk could not read a part of the file. Such a file
+// contains records of other segments, too, so only the name shows which ones belong to s.
 func (s *named) isPartial() bool {
 	_, _, ending, _ := parseName(s.name)
 	_, unread := cutUnread(ending)
 	return unread || ending == lostSuffix
 }
 
-// leftOf takes from u the records that an interrupted salvage has saved in other
-// segments, and renames u to what is left, with a link for each further gap.
+// leftOf removes from u the records that an interrupted salvage has saved in other
+// segments. It renames u to the first range that is left, and makes a link for each further
+// range.
 func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 	saved := savedOf(u, segments)
 	if len(saved) == 0 {
@@ -115,7 +116,7 @@ func (l *Log) leftOf(u *named, segments []*named) (left []*named, err error) {
 	return left, nil
 }
 
-// savedOf lists the records of u that other segments hold.
+// savedOf lists the ranges of u that sealed segments cover.
 func savedOf(u *named, segments []*named) (saved []segment.Piece) {
 	for _, s := range segments {
 		if s.sealed && s.last >= u.first && s.first <= u.last {
@@ -125,8 +126,8 @@ func savedOf(u *named, segments []*named) (saved []segment.Piece) {
 	return saved
 }
 
-// addUnread lists an .unread or .tail of an earlier run as a segment. The shipper can't
-// read it and salvages it.
+// addUnread lists an .unread or .tail of an earlier run as a segment. Its Records fail,
+// which makes the shipper salvage it.
 func (l *Log) addUnread(u *named, found *names) error {
 	if u.plain {
 		return l.loseSegment(filepath.Join(l.dir, u.name), u.first, u.last)
@@ -147,21 +148,21 @@ func (l *Log) addUnread(u *named, found *names) error {
 	return nil
 }
 
-// statSegment returns the size and the time of a sealed segment's file, or an error
-// that wraps fs.ErrNotExist. A file that the disk can't read counts as empty;
-// reading it fails later.
+// statSegment returns the size and the modification time of a sealed segment's file. If
+// there is no regular file, the error wraps fs.ErrNotExist. A file that the disk can't read
+// counts as empty, because reading it fails later.
 func (l *Log) statSegment(path string) (size int64, at time.Time, err error) {
 	info, err := l.disk.Stat(path)
 	if vfs.IsUnreadable(err) && !errors.Is(err, fs.ErrNotExist) {
 		return 0, time.Now(), nil
 	}
-	if errors.Is(err, syscall.ENOTDIR) { // one error is no proof of a file in the place of the directory
+	if errors.Is(err, syscall.ENOTDIR) { // check that a file has really replaced the directory
 		dir, errDir := l.disk.Stat(filepath.Dir(path))
 		if errDir == nil && !dir.IsDir() {
 			err = fs.ErrNotExist
 		}
 	}
-	if err == nil && !info.Mode().IsRegular() { // it can't hold records
+	if err == nil && !info.Mode().IsRegular() { // it can't contain records
 		err = fs.ErrNotExist
 	}
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 )
 
 // findLaterVersion returns an error that wraps ErrVersion if a later version of this
-// program has written LOG or a segment. That version may have changed what any file
-// means, so a start looks before it changes anything, and takes the lock. What can't be
-// read is the start's concern.
+// program has written LOG or a segment. That version may have changed the meaning of any
+// file, so a start checks this before it takes the lock or changes anything. Files that
+// can't be read are left to the later steps of the start.
 func (l *Log) findLaterVersion() error {
 	path := filepath.Join(l.dir, identityName)
 	if b, err := l.disk.ReadFile(path); err == nil {
@@ -21,7 +21,7 @@ func (l *Log) findLaterVersion() error {
 	}
 	entries, err := l.disk.List(l.dir)
 	if err != nil {
-		return nil //nolint:nilerr // as above
+		return nil //nolint:nilerr // the later steps of the start report it
 	}
 	for _, e := range entries {
 		if !e.IsDir() {

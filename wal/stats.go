@@ -8,39 +8,38 @@ import (
 	"collectord/collectord/histogram"
 )
 
-// Stats are counters and gauges that are not in the ledger.
+// Stats are the counters and gauges outside the ledger.
 type Stats struct {
-	CommitSeconds histogram.Distribution // of commits: the write and, with SyncAlways, the sync
-	SyncSeconds   histogram.Distribution // of syncs of frames
-	CommitRecords histogram.Distribution // records in a frame
-	CommitBytes   histogram.Distribution // bytes of a frame
+	CommitSeconds histogram.Distribution // duration of commits: the write and, with SyncAlways, the sync
+	SyncSeconds   histogram.Distribution // duration of syncs of frames
+	CommitRecords histogram.Distribution // records per frame
+	CommitBytes   histogram.Distribution // bytes per frame
 	CommitErrors  uint64
-	Seals         map[string]uint64 // by reason; every reason is listed
-	TornBytes     uint64            // cut off unsealed segments at start, without zeros
+	Seals         map[string]uint64 // by reason; contains every reason
+	TornBytes     uint64            // bytes cut off unsealed segments at start, without zeros
 	Findings      map[Finding]uint64
 
-	// RemovalErrors counts failures to delete a segment that is no longer needed. Each
-	// is retried.
+	// RemovalErrors counts failures to delete a segment that left the log. Each is retried.
 	RemovalErrors uint64
 
-	PutAside        int // entries in the quarantine or left in their place, when last measured
+	PutAside        int // entries in the quarantine or left in their places, when last measured
 	LossNotes       int // waiting for upload
 	SealedSegments  int
 	KeptSegments    int // see Segment.Keep
 	KeptBytes       int64
 	KeptCutShort    uint64 // kept segments that were removed early to make room
-	Bytes           int64  // of sealed, kept and active segments
+	Bytes           int64  // of all segments, including those that are being removed
 	SpoolBytes      int64  // when last measured
 	QuarantineBytes int64  // when last measured
 	MaxBytes        int64
 	QueueBytes      int64 // of enqueued records that wait for a commit
-	FreeBytes       int64 // on the disk, when last measured; MaxInt64 before
-	// OldestUnshipped is the age of the oldest record that the storage has not
-	// confirmed; 0 if there is none. A clock that jumps does not change it. For a
-	// moment after a removal it may be up to SealSmallAfter too low.
+	FreeBytes       int64 // on the disk, when last measured; MaxInt64 until then
+	// OldestUnshipped is the age of the oldest record that the storage has not confirmed; 0
+	// if there is none. A jump of the wall clock does not change it. Right after a removal
+	// it may be too low by up to SealSmallAfter.
 	OldestUnshipped time.Duration
-	// SecondsUntilFull is the time until a bound will be reached if log and disk fill
-	// as in the last minutes; +Inf if they do not.
+	// SecondsUntilFull is the time until a bound is reached if log and disk fill as in the
+	// last minutes; +Inf if they do not fill.
 	SecondsUntilFull float64
 }
 
@@ -52,7 +51,7 @@ func newStats() Stats {
 	return stats
 }
 
-// metrics are the committer's distributions.
+// metrics are the committer's histograms.
 type metrics struct{ commit, sync, records, bytes *histogram.Histogram }
 
 func newMetrics() *metrics {
@@ -99,8 +98,7 @@ func (s *shelf) statsNow() Stats {
 	return stats
 }
 
-// oldestLocked is when the oldest record that is not shipped was received; zero if
-// there is none.
+// oldestLocked is when the oldest unshipped record was received; zero if there is none.
 func (s *shelf) oldestLocked() time.Time {
 	oldest := s.oldestReadableLocked()
 	for _, u := range s.unread {
@@ -115,7 +113,7 @@ func (s *shelf) oldestReadableLocked() time.Time {
 	switch {
 	case len(s.sealed) > 0 && !s.sealed[0].since.IsZero():
 		return s.sealed[0].since
-	case len(s.sealed) > 0: // until the disk is measured next
+	case len(s.sealed) > 0: // until dateOldest sets since
 		return s.sealed[0].sealedAt
 	case len(s.unsealed) > 0:
 		return s.unsealed[0].since

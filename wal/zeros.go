@@ -8,22 +8,23 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Zeros are written ahead of records, so that the sync of a commit changes neither size
-// nor extents of the file. They wear flash as records do, so their number follows what
-// recent segments held, and a segment that outgrows them gets more.
+// The log writes zeros ahead of records, so that the sync of a commit changes neither the
+// size nor the extents of the file. Zeros wear flash as records do. So their number follows
+// the sizes of recent segments, and a segment that outgrows its zeros gets more.
 const (
-	smallestFill = 16 << 10 // least number of zeros, in bytes
-	// largestFillStep is how much a segment that outgrows its zeros gets at a time at
-	// most; largestLead is how much may be left when that begins.
+	smallestFill = 16 << 10 // minimum of zeros, in bytes
+	// largestFillStep is the maximum in bytes that a segment gets at a time when it
+	// outgrows its zeros. largestLead is the maximum of zeros in bytes that are left when
+	// that begins.
 	largestFillStep = 8 << 20
 	largestLead     = 1 << 20
-	// room is reserved by fallocate(2), without a write: where others fill the disk, a
-	// segment should not fail after a few records.
+	// room is the space in bytes that fallocate(2) reserves without a write. It lets a
+	// segment take more than a few records when other programs fill the disk.
 	room = 8 << 20
 )
 
 // recentSizes are the sizes in bytes of the last segments, the latest first. There are
-// several since a change of hour or a request makes small segments of a busy host.
+// several because a change of hour or a request also makes small segments on a busy host.
 type recentSizes [3]int64
 
 func (r *recentSizes) add(bytes int64) {
@@ -31,13 +32,13 @@ func (r *recentSizes) add(bytes int64) {
 	r[0] = bytes
 }
 
-// fill is the size that the next segment is expected to have: the power of two above
-// the largest recent one.
+// fill is the expected size of the next segment: the power of two above the largest recent
+// size.
 func (r *recentSizes) fill() int64 {
 	return 1 << bits.Len64(uint64(max(r[0], r[1], r[2])))
 }
 
-// recentSizes returns the sizes of the last segments that a start has found.
+// recentSizes returns the sizes of the last segments on the list of sealed ones.
 func (s *shelf) recentSizes() (r recentSizes) {
 	s.lock()
 	defer s.unlock()
@@ -47,8 +48,8 @@ func (s *shelf) recentSizes() (r recentSizes) {
 	return r
 }
 
-// LargestSegment returns the size in bytes of the largest segment, sealed or not, and
-// the size at which segments are sealed. The last commit of a segment may exceed that.
+// LargestSegment returns the size in bytes of the largest segment, sealed or not, and the
+// size at which segments are sealed. The last commit of a segment may exceed that size.
 func (l *Log) LargestSegment() (largest, sealedAt int64) {
 	s := l.shelf
 	s.lock()
@@ -63,8 +64,8 @@ func (l *Log) LargestSegment() (largest, sealedAt int64) {
 	return largest, l.sealing().size
 }
 
-// createNext creates the next segment in dir, replacing what is there. On a full disk
-// it makes do with the least zeros.
+// createNext creates the next segment in dir and replaces anything there. On a full disk it
+// uses the minimum of zeros.
 func (r *roller) createNext(dir string) (a *active, err error) {
 	ahead := r.shelf.aheadFor(r.recent)
 	for {
@@ -76,15 +77,15 @@ func (r *roller) createNext(dir string) (a *active, err error) {
 		}
 		least := minAhead(r.sealing().size)
 		if !vfs.IsFull(err) || ahead.Zeros <= least.Zeros {
-			// What was written may be the space that shipping needs.
+			// The zeros may take the space that shipping needs.
 			return nil, errors.Join(err, r.deleteDir(dir))
 		}
 		ahead = least
 	}
 }
 
-// aheadFor returns the zeros and reserved space of the next segment. Zeros take at most
-// a quarter of the space that is left, unless the minimum is more.
+// aheadFor returns the zeros and reserved space of the next segment. Zeros take at most a
+// quarter of the free space above MinFree, unless the minimum is more.
 func (s *shelf) aheadFor(recent recentSizes) segment.Ahead {
 	s.lock()
 	defer s.unlock()
@@ -95,8 +96,8 @@ func (s *shelf) aheadFor(recent recentSizes) segment.Ahead {
 	return ahead
 }
 
-// minAhead returns the least zeros and reserved space of a segment, for segments of
-// segmentSize bytes.
+// minAhead returns the minimum of zeros and reserved space for segments of segmentSize
+// bytes.
 func minAhead(segmentSize int64) segment.Ahead {
 	return segment.Ahead{Zeros: min(smallestFill, segmentSize/4), Room: min(segmentSize, room)}
 }
@@ -107,8 +108,9 @@ type fillJob struct {
 	size    int64
 }
 
-// fillOn asks for more zeros where a segment is about to outgrow those it has: as many
-// bytes again as it holds, at most largestFillStep.
+// fillOn requests more zeros when a segment is about to outgrow those it has. It requests
+// as many bytes as are filled, but at most largestFillStep, and none beyond the size at
+// which segments are sealed.
 func (k *committer) fillOn(a *active) {
 	filled := max(a.Filled(), a.fillTo)
 	lead := min(filled/8, largestLead)
@@ -120,11 +122,11 @@ func (k *committer) fillOn(a *active) {
 		return
 	}
 	a.fillTo = size
-	k.fills <- fillJob{a, size} // can't block: only the committer sends, and the buffer was empty
+	k.fills <- fillJob{a, size} // can't block: only the committer sends, and the buffer has room
 }
 
-// writeZeros is the goroutine that writes more zeros to active segments, until the
-// committer ends.
+// writeZeros is the goroutine that writes more zeros to active segments until the committer
+// ends.
 func (k *committer) writeZeros() {
 	for job := range k.fills {
 		if err := job.segment.Fill(job.size); err != nil {
