@@ -7,16 +7,16 @@ import (
 	"strings"
 )
 
-// Address is where to listen. An address is of one family: 0.0.0.0 is IPv4 only
-// and [::] is IPv6 only, whatever net.ipv6.bindv6only says.
+// Address is an address to listen on. It is of one family: 0.0.0.0 is IPv4 only and [::]
+// is IPv6 only, whatever net.ipv6.bindv6only is.
 type Address struct {
 	Network string         // "tcp", "udp" or "unix"
 	Path    string         // of a unix socket
 	IP      netip.AddrPort // otherwise
 
-	// Name is the entry of the list that stands for an address of each family
-	// that the host has, such as localhost:3000 or :3000. It is empty if the
-	// address was written out, which the host must have then.
+	// Name is the entry of the list, such as localhost:3000 or :3000, if the entry stands
+	// for an address of each family that the host has. Name is empty if the entry is the
+	// address itself; the host must then have that address.
 	Name string
 }
 
@@ -30,7 +30,7 @@ func (a Address) String() string {
 // local reports whether only this host can reach the address.
 func (a Address) local() bool { return a.Network == "unix" || a.IP.Addr().IsLoopback() }
 
-// entry is what the list says.
+// entry returns the address as the list contains it.
 func (a Address) entry() string {
 	if a.Name != "" {
 		return a.Name
@@ -38,8 +38,8 @@ func (a Address) entry() string {
 	return a.String()
 }
 
-// Entries splits a list into what was written: an entry such as localhost:3000
-// stands for an address of each family.
+// Entries groups the addresses of a list by entry. An entry such as localhost:3000 stands
+// for an address of each family.
 func Entries(all []Address) (entries [][]Address) {
 	for i, a := range all {
 		if n := len(entries); n > 0 && a.Name != "" && a.Name == all[i-1].Name && a.IP != entries[n-1][0].IP {
@@ -51,7 +51,7 @@ func Entries(all []Address) (entries [][]Address) {
 	return entries
 }
 
-// overlaps reports whether only one of two addresses can be bound.
+// overlaps reports whether two addresses can't both be bound.
 func (a Address) overlaps(b Address) bool {
 	if a.Network != b.Network {
 		return false
@@ -63,8 +63,8 @@ func (a Address) overlaps(b Address) bool {
 	return a.IP.Port() == b.IP.Port() && a.IP.Port() != 0 && x.Is4() == y.Is4() && (x == y || x.IsUnspecified() || y.IsUnspecified())
 }
 
-// findOverlaps finds what would fail as "address already in use", of which
-// nobody knows that the other program is this one.
+// findOverlaps reports addresses that can't both be bound. The kernel's error "address
+// already in use" does not show that this program itself uses the address.
 func (c *Config) findOverlaps(mistake func(key, reason string)) {
 	type listed struct {
 		key string
@@ -79,15 +79,15 @@ func (c *Config) findOverlaps(mistake func(key, reason string)) {
 			if i := slices.IndexFunc(before, func(b listed) bool { return a.overlaps(b.Address) }); i >= 0 {
 				b := before[i]
 				mistake(list.key, fmt.Sprintf("%s and %s in %s can't both be bound (%s, %s): remove one of them, or change its port", a.entry(), b.entry(), b.key, a, b))
-				break // such as localhost twice, which overlaps in both families
+				break // one mistake a list: localhost twice overlaps in both families
 			}
 			before = append(before, listed{list.key, a})
 		}
 	}
 }
 
-// onlyIPv6 warns of [::] without an IPv4 wildcard beside it: other programs take
-// it for both families.
+// onlyIPv6 warns of [::] without an IPv4 wildcard beside it, because other programs take
+// [::] for both families.
 func (c *Config) onlyIPv6() (warnings []string) {
 	for _, list := range []struct {
 		key string

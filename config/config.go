@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Config is every setting, parsed and checked. Sizes are in bytes.
+// Config contains every setting, parsed and checked. Sizes are in bytes.
 type Config struct {
 	Node     string
 	DataDir  string // absolute
@@ -28,10 +28,10 @@ type Config struct {
 	Shutdown Shutdown
 	Log      Log
 
-	raw map[string]string // effective values as written, by key
+	raw map[string]string // effective values as text, by key
 }
 
-// HTTP is the section of the HTTP server.
+// HTTP contains the settings of the HTTP server.
 type HTTP struct {
 	Listen                     []Address
 	Anonymous                  bool
@@ -56,21 +56,21 @@ type HTTP struct {
 	Rate, Burst                int // usages a second; usages
 }
 
-// TLS are the files of the HTTP server's TLS, or empty.
+// TLS contains the paths of the HTTP server's TLS files; a path can be empty.
 type TLS struct{ Cert, Key, ClientCA string }
 
-// UDP is the section of the UDP server.
+// UDP contains the settings of the UDP server.
 type UDP struct {
 	Listen                            []Address
 	Allow                             []netip.Prefix
-	Sockets                           int // 0: as many as cores, at most 4
+	Sockets                           int // 0: one for each core, at most 4
 	MaxDatagram, ReceiveBuffer, Queue int64
 }
 
-// Admin is the section of the admin listener.
+// Admin contains the settings of the admin listener.
 type Admin struct{ Listen []Address }
 
-// WAL is the section of the log.
+// WAL contains the settings of the write-ahead log.
 type WAL struct {
 	Sync                           string // "always" or "interval"
 	SyncInterval                   time.Duration
@@ -81,21 +81,21 @@ type WAL struct {
 	SegmentSize, MaxBytes, MinFree int64
 }
 
-// Shipper is the section of the shipper.
+// Shipper contains the settings of the shipper.
 type Shipper struct {
 	Destination        string // file:///path or s3://bucket/prefix, never empty
 	Level              string
 	Concurrency        int
 	RetryMin, RetryMax time.Duration
 	RetryMaxPermanent  time.Duration
-	Bandwidth          int64 // bytes a second; 0: no bound
+	Bandwidth          int64 // bytes a second; 0: no limit
 	StallTimeout       time.Duration
-	Heartbeat          time.Duration // 0: none
-	Keep               time.Duration // 0: nothing is kept
+	Heartbeat          time.Duration // 0: no heartbeat
+	Keep               time.Duration // 0: segments are not kept
 	S3                 S3
 }
 
-// S3 is how to reach an S3-compatible storage.
+// S3 contains the settings of an S3-compatible storage.
 type S3 struct {
 	Endpoint, Region, PathStyle, CredentialsFile, CAFile, Checksum string
 
@@ -104,23 +104,23 @@ type S3 struct {
 	SSEUnconfirmed    string // reject or accept
 }
 
-// Shutdown is how long the daemon takes its leave.
+// Shutdown contains the time limits of the steps of a shutdown.
 type Shutdown struct{ Drain, Requests, Datagrams, Seal, Grace time.Duration }
 
-// Log is how the daemon speaks.
+// Log contains the settings of the daemon's log lines.
 type Log struct{ Level, Format string }
 
-// DefaultPath is where the configuration is looked for when no file is named.
+// DefaultPath is the path of the configuration file unless another is named.
 const DefaultPath = "/etc/collectord/collectord.yaml"
 
-// Source is where settings come from, beside the process's environment.
+// Source describes where settings come from, besides the process's environment.
 type Source struct {
-	Path  string         // of the file; empty: DefaultPath, which need not exist
-	Flags *pflag.FlagSet // that AddFlags was called on, or nil
-	Uses  []string       // keys and sections that are needed; nil: all. A wrong value of another is a warning
+	Path  string         // path of the file; empty: DefaultPath, which need not exist
+	Flags *pflag.FlagSet // flags that AddFlags has defined, or nil
+	Uses  []string       // needed keys and sections; nil: all. A wrong value of another key is a warning
 }
 
-// File returns the file that is read, or "" if there is none.
+// File returns the path of the file that is read, or "" if there is none.
 func (s Source) File() string {
 	if s.Path != "" {
 		return s.Path
@@ -131,8 +131,8 @@ func (s Source) File() string {
 	return DefaultPath
 }
 
-// Load reads, merges and checks all settings. The error is a Mistakes.
-// Warnings are for the log.
+// Load reads, merges and checks all settings. The error is a Mistakes. The warnings are
+// for the log.
 func Load(src Source) (c *Config, warnings []string, err error) {
 	d := Read(src)
 	if len(d.Mistakes) > 0 {
@@ -141,8 +141,9 @@ func Load(src Source) (c *Config, warnings []string, err error) {
 	return d.Config, d.Warnings, nil
 }
 
-// build parses and checks the effective values. A wrong one is replaced by its
-// default; of a list what is right remains. sound reports whether no mistake was found in any of some keys.
+// build parses and checks the effective values. It replaces a wrong value by its default;
+// of a list it keeps the valid parts. mistake records a mistake. sound reports whether no
+// mistake was found in any of the keys.
 func build(raw map[string]string, mistake func(key, reason string), sound func(keys ...string) bool) *Config {
 	c := &Config{raw: raw}
 	for _, k := range keys {
@@ -168,7 +169,8 @@ func build(raw map[string]string, mistake func(key, reason string), sound func(k
 	return c
 }
 
-// parts returns the errors that were joined to one. A wrapped one is a single mistake.
+// parts returns the errors that were joined to err. A wrapped error counts as one
+// mistake.
 func parts(err error) (all []error) {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -180,7 +182,7 @@ func parts(err error) (all []error) {
 	return all
 }
 
-// The ages at which segments are sealed, unless one is set.
+// These are the default ages at which segments are sealed.
 const (
 	defaultSealAfter      = time.Minute
 	defaultSealSmallAfter = 5 * time.Minute
@@ -191,8 +193,8 @@ var (
 	notForNames = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 )
 
-// finish fills in what depends on the host and checks combinations. One with a
-// wrong value says nothing.
+// finish fills in what depends on the host, and checks combinations of values. It skips a
+// combination with a wrong value, because that value is already a mistake.
 func (c *Config) finish(mistake func(key, reason string), sound func(keys ...string) bool) {
 	if c.Node == "" {
 		host, err := os.Hostname()
@@ -244,7 +246,7 @@ func (c *Config) finish(mistake func(key, reason string), sound func(keys ...str
 	c.findOverlaps(mistake)
 }
 
-// nodeOf makes the name of a host that of a node.
+// nodeOf turns the name of a host into a valid name of a node.
 func nodeOf(host string) string {
 	host = strings.Trim(notForNames.ReplaceAllString(host, "-"), "-")
 	if host = host[:min(len(host), 63)]; strings.Trim(host, ".") == "" {
@@ -253,7 +255,7 @@ func nodeOf(host string) string {
 	return host
 }
 
-// findOpen finds listeners that other hosts can reach, and that let anybody send.
+// findOpen reports listeners that other hosts can reach and that accept every sender.
 func (c *Config) findOpen(mistake func(key, reason string), sound func(keys ...string) bool) {
 	if !c.HTTP.Anonymous && c.HTTP.TokensFile == "" && c.HTTP.TLS.ClientCA == "" && sound("http.anonymous", "http.tokens_file", "http.tls.client_ca") {
 		for _, entry := range Entries(c.HTTP.Listen) {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// prefixMarks are the characters that a prefix may have beside letters and digits.
+// prefixMarks are the characters that a prefix may contain besides letters and digits.
 const prefixMarks = "!'()*-./=_"
 
 var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]*[a-z0-9]$`)
@@ -21,7 +21,8 @@ func destination(to func(*Config) *string) value {
 	}}
 }
 
-// checkDestination says what is wrong with a destination. A user and password in it are not repeated.
+// checkDestination returns why a destination is invalid. The error does not contain a
+// user or password.
 func checkDestination(s string) error {
 	if s == "" {
 		return nil
@@ -62,7 +63,7 @@ func checkDestination(s string) error {
 	return nil
 }
 
-// checkFolder says what is wrong with the path of a URL.
+// checkFolder returns why the path of a file URL is invalid.
 func checkFolder(escaped string) error {
 	u, err := url.Parse("file://" + escaped)
 	switch {

@@ -2,23 +2,23 @@ package config
 
 import "slices"
 
-// Draft is a configuration that may have mistakes: what else is wrong can be found at
-// the same time.
+// Draft is a configuration that may have mistakes. A caller can add mistakes of its own,
+// to report all of them at once.
 type Draft struct {
-	Config   *Config // with defaults in place of wrong values, and lists without them; nil if the file can't be read
+	Config   *Config // with defaults in place of wrong values, and lists without wrong parts; nil if the file can't be read
 	Warnings []string
 	Mistakes Mistakes
 	loader   *loader
 }
 
-// Read reads, merges and checks all settings.
+// Read reads, merges and checks all settings. The Draft contains the mistakes.
 func Read(src Source) *Draft {
 	l := &loader{source: src, origin: map[string]string{}}
 	d := &Draft{loader: l}
 	if settings := l.readFile(); settings != nil {
 		d.Warnings = l.noteEnviron()
 		raw, err := l.merge(settings)
-		if err != nil { // a fault of this program
+		if err != nil { // a bug in this program
 			l.fileMistake("", 0, err.Error())
 		}
 		d.Config = build(raw, l.mistake, l.sound)
@@ -39,7 +39,7 @@ func Read(src Source) *Draft {
 // Sound reports whether no mistake was found in any of the keys.
 func (d *Draft) Sound(keys ...string) bool { return !slices.ContainsFunc(keys, d.Mistakes.about) }
 
-// Mistake adds one that was found in the value of a key.
+// Mistake adds a mistake in the value of a key.
 func (d *Draft) Mistake(key, reason string) {
 	d.Mistakes = append(d.Mistakes, d.loader.newMistake(key, reason))
 }

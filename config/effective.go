@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// Effective is every setting in effect.
+// Effective contains every setting in effect, and where each comes from.
 type Effective struct{ all map[string]effective }
 
-// effective is the value of a key as it would be written, and where it comes from.
+// effective is the value of a key as the file would contain it, and where it comes from.
 type effective struct {
 	Value string `json:"value"`
 	From  string `json:"from"`
 }
 
-// LoadEffective is Load for people who want to see what is in effect, and why.
+// LoadEffective is Load for people: it returns what is in effect, and why.
 func LoadEffective(src Source) (*Effective, error) {
 	d := Read(src)
 	if len(d.Mistakes) > 0 {
@@ -33,7 +33,8 @@ func LoadEffective(src Source) (*Effective, error) {
 	return e, nil
 }
 
-// derive sets the value of a key that depends on something else where it is empty.
+// derive replaces the value of a key by the value in effect. If the key was empty, derive
+// adds why to its origin.
 func (e *Effective) derive(key, value, why string) {
 	s := e.all[key]
 	if s.Value == "" && why != "" {
@@ -42,13 +43,13 @@ func (e *Effective) derive(key, value, why string) {
 	e.all[key] = effective{value, s.From}
 }
 
-// YAML returns the settings as a configuration file, with comments that say where each
-// value comes from.
+// YAML returns the settings as a configuration file. A comment names the origin of each
+// value.
 func (e *Effective) YAML() []byte {
 	var b strings.Builder
 	write(&b, bare, func(k Key) (text, comment string, set bool) {
 		s := e.all[k.Name]
-		if from := strconv.Quote(s.From); from != `"`+s.From+`"` { // somebody has named the file so
+		if from := strconv.Quote(s.From); from != `"`+s.From+`"` { // a file name can contain control characters and quotes
 			s.From = from
 		}
 		return s.Value, s.From, true
@@ -56,7 +57,7 @@ func (e *Effective) YAML() []byte {
 	return []byte(b.String())
 }
 
-// JSON returns the settings as one object, for programs. Its names are the keys.
+// JSON returns the settings as one object whose names are the keys, for programs.
 func (e *Effective) JSON() ([]byte, error) {
 	text, err := json.MarshalIndent(e.all, "", "  ")
 	return append(text, '\n'), err

@@ -8,13 +8,13 @@ import (
 	"unicode"
 )
 
-// errCredential is of a value that must not be printed.
+// errCredential means that a value contains a credential and must not be printed.
 var errCredential = errors.New("holds a user name or password, and it is printed and logged: credentials belong in shipper.s3.credentials_file")
 
 var userOfURL = regexp.MustCompile(`://.*@`)
 
-// withoutCredentials takes the user and password out of what is said about a URL, which
-// may be that of any key.
+// withoutCredentials removes the user and password of a URL from a text. The value of any
+// key may be such a URL.
 func withoutCredentials(text string) string { return userOfURL.ReplaceAllString(text, "://…@") }
 
 // endpoint is the URL of a storage, or host[:port] for HTTPS.
@@ -53,7 +53,8 @@ func checkEndpoint(s string) error {
 	return nil
 }
 
-// cutScheme returns the parts of an endpoint, in which a slash may follow the host.
+// cutScheme splits an endpoint into scheme and authority. It removes a slash at the end.
+// The scheme is https if there is none.
 func cutScheme(s string) (scheme, authority string) {
 	scheme, authority, found := strings.Cut(s, "://")
 	if !found {
@@ -62,7 +63,7 @@ func cutScheme(s string) (scheme, authority string) {
 	return strings.ToLower(scheme), strings.TrimSuffix(authority, "/")
 }
 
-// isPlaintext reports whether what is sent to an endpoint leaves the host, and is not encrypted.
+// isPlaintext reports whether requests to an endpoint leave the host unencrypted.
 func isPlaintext(endpoint string) bool {
 	scheme, authority := cutScheme(endpoint)
 	host := authority

@@ -13,8 +13,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// readFile walks the YAML nodes, so that exact spelling, line and text are known. It
-// returns nil if the file can't be read.
+// readFile reads the settings in the file. It walks the YAML nodes, because they have the
+// exact spelling, line and text. It returns nil if the file can't be read.
 func (l *loader) readFile() map[string]any {
 	settings := map[string]any{}
 	l.path = l.source.Path
@@ -40,7 +40,7 @@ func (l *loader) readFile() map[string]any {
 	var doc yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(content))
 	if err := d.Decode(&doc); errors.Is(err, io.EOF) {
-		return settings // empty
+		return settings // the file is empty
 	} else if err != nil {
 		reason := strings.TrimPrefix(err.Error(), "yaml: ")
 		if strings.HasPrefix(reason, "unknown anchor") {
@@ -71,7 +71,7 @@ func (l *loader) fileMistake(key string, line int, reason string) {
 	l.mistakes = append(l.mistakes, Mistake{key, origin, reason})
 }
 
-// walk enters the settings below node, a section, in nested maps.
+// walk adds the settings below node, a section, to settings as nested maps.
 func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) {
 	if l.isAnchored(section, node) {
 		return
@@ -120,7 +120,8 @@ func (l *loader) walk(section string, node *yaml.Node, settings map[string]any) 
 
 const noAnchors = "YAML anchors, aliases and merge keys (&a, *a, <<) are not supported: write out what they stand for"
 
-// isAnchored reports whether a node has an anchor, or is an alias, and notes that as a mistake.
+// isAnchored reports whether a node has an anchor or is an alias. It records that as a
+// mistake.
 func (l *loader) isAnchored(key string, n *yaml.Node) bool {
 	if n.Anchor == "" && n.Kind != yaml.AliasNode {
 		return false
@@ -129,7 +130,7 @@ func (l *loader) isAnchored(key string, n *yaml.Node) bool {
 	return true
 }
 
-// text returns a scalar as it is written, and a list of them joined by commas.
+// text returns a scalar as it is written, or the scalars of a list joined by commas.
 func (l *loader) text(k Key, n *yaml.Node) (string, bool) {
 	switch {
 	case l.isAnchored(k.Name, n):

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// AddFlags defines flags for the keys of these names, or for each key that has one.
+// AddFlags defines the flags of the named keys, or of all keys if no names are passed.
 func AddFlags(flags *pflag.FlagSet, names ...string) {
 	for _, k := range keys {
 		if k.Flag != "" && (len(names) == 0 || slices.Contains(names, k.Name)) {
@@ -18,16 +18,16 @@ func AddFlags(flags *pflag.FlagSet, names ...string) {
 	}
 }
 
-// EnvOf returns the variable that sets a key.
+// EnvOf returns the name of the variable that sets a key.
 func EnvOf(name string) string { return Key{Name: name}.Env() }
 
-// DefaultOf returns the default of a key, as it would be written.
+// DefaultOf returns the default of a key, as the file would contain it.
 func DefaultOf(name string) string {
 	k, _ := find(name)
 	return k.Default
 }
 
-// Choices returns the values that the key of a flag may have, where they are few.
+// Choices returns the valid values of a flag, or nil if the flag takes other values.
 func Choices(flag string) []string {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Flag == flag })
 	if i < 0 {
@@ -38,7 +38,7 @@ func Choices(flag string) []string {
 
 var sentenceEnd = regexp.MustCompile(`\.( [A-Z]|$)`)
 
-// firstSentence returns it on one line, without its full stop.
+// firstSentence returns the first sentence of doc on one line, without its full stop.
 func firstSentence(doc string) string {
 	doc = strings.ReplaceAll(doc, "\n", " ")
 	return doc[:sentenceEnd.FindStringIndex(doc)[0]]

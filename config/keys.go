@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// Key is one setting, as the table describes it.
+// Key is one setting of the table of keys.
 type Key struct {
-	Name    string // dotted, as in the file
-	Default string // as it would be written
+	Name    string // with its sections, separated by dots
+	Default string // as the file would contain it
 	Doc     string // for the example file and the manual page
-	Flag    string // name of its flag, or empty
-	Live    bool   // a reload changes it; the others need a restart
-	value   value  // what may be written, and where it goes
+	Flag    string // name of the flag, or empty
+	Live    bool   // a reload changes the value; other keys need a restart
+	value   value  // which texts are valid, and which field of Config they set
 }
 
-// Env is the variable that sets the key.
+// Env returns the name of the variable that sets the key.
 func (k Key) Env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
 }
 
-// Kind tells what may be written, such as "a size from 1MiB to 256MiB".
+// Kind describes the valid values, such as "a size from 1MiB to 256MiB".
 func (k Key) Kind() string { return k.value.kind }
 
 const envPrefix = "COLLECTORD_"
 
-// Whether a key can be changed by a reload.
+// These are the values of Key.Live.
 const (
 	live    = true
 	restart = false
@@ -45,9 +45,9 @@ func find(name string) (Key, bool) {
 	return keys[i], true
 }
 
-// The table holds what exists. Limits that are part of what a segment or an
-// object is, such as the depth of a usage or the size of a frame, are no
-// settings: readers rely on them.
+// keys is the table of all settings. Limits that are part of the format of a segment or
+// an object, such as the depth of a usage or the size of a frame, are constants instead,
+// because readers rely on them.
 var keys = []Key{ //nolint:gochecknoglobals // a constant table
 	{
 		"node", "", "This host's name in object keys: [A-Za-z0-9._-], at most 63 characters, other than . and .. alone.\nEmpty: the host's own name.",

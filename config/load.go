@@ -12,10 +12,10 @@ import (
 	"github.com/spf13/viper"
 )
 
-// Mistakes is everything that is wrong with the settings.
+// Mistakes contains every error in the settings.
 type Mistakes []Mistake
 
-// Mistake is one thing that is wrong.
+// Mistake is one error in the settings.
 type Mistake struct {
 	Key    string
 	Origin string // "collectord.yaml line 3", a variable, a flag, or "default"
@@ -32,21 +32,21 @@ func (m Mistakes) Error() string {
 
 func (m Mistake) String() string { return fmt.Sprintf("%s (%s): %s", m.Key, m.Origin, m.Reason) }
 
-// about reports whether a mistake is about the key, or about a section that it is in.
+// about reports whether a mistake concerns the key, or a section that contains the key.
 func (m Mistakes) about(key string) bool {
 	return slices.ContainsFunc(m, func(m Mistake) bool { return isWithin(key, m.Key) })
 }
 
-// loader merges the sources through viper, which is fed text only: what a value
-// means is decided by the table of keys, not by what YAML takes it for.
+// loader merges the sources through viper. Viper receives only text, because the table of
+// keys determines what a value means, and YAML does not.
 type loader struct {
 	source   Source
 	path     string
-	origin   map[string]string // of keys set in the file or the environment
+	origin   map[string]string // origins of the keys that are set in the file or the environment
 	mistakes Mistakes
 }
 
-// originOf returns where the value of a key comes from.
+// originOf returns where the value of a key was set.
 func (l *loader) originOf(key string) string {
 	if f := l.flag(key); f != nil && f.Changed {
 		return flagPrefix + f.Name
@@ -69,13 +69,14 @@ func (l *loader) newMistake(key, reason string) Mistake {
 	return Mistake{key, origin, reason}
 }
 
-// flagPrefix begins the origin of a value that was given as a flag.
+// flagPrefix begins the origin of a value that a flag has set.
 const flagPrefix = "--"
 
 func (l *loader) sound(keys ...string) bool { return !slices.ContainsFunc(keys, l.mistakes.about) }
 
-// needs reports whether a mistake is one for whoever needs only some keys. What is not a
-// key might be meant as one that is needed, and a flag was given to be used.
+// needs reports whether a mistake concerns a command that uses only some keys. An unknown
+// key concerns it, because a needed key may have been meant. A flag concerns it, because
+// the user has set it for this command.
 func (l *loader) needs(m Mistake) bool {
 	isKnown := slices.ContainsFunc(keys, func(k Key) bool { return isWithin(k.Name, m.Key) })
 	return l.source.Uses == nil || !isKnown || strings.HasPrefix(m.Origin, flagPrefix) || slices.ContainsFunc(l.source.Uses, func(used string) bool {
@@ -83,14 +84,15 @@ func (l *loader) needs(m Mistake) bool {
 	})
 }
 
-// isWithin reports whether a key is another, or in that section.
+// isWithin reports whether key is section, or is in that section.
 func isWithin(key, section string) bool { return key == section || strings.HasPrefix(key, section+".") }
 
-// inVariables names the variables of the keys that a reason names: in a container
-// there may be nothing else to set.
+// inVariables replaces the keys in a reason by their variables, because a container may
+// have nothing else to set.
 func inVariables(reason string) string {
 	var pairs []string
-	// Of names that begin alike the longest comes first, and a value before none.
+	// A longer name precedes its prefixes, and a name with a value precedes the bare
+	// name.
 	for _, k := range slices.SortedFunc(slices.Values(keys), func(a, b Key) int { return len(b.Name) - len(a.Name) }) {
 		if strings.Contains(k.Name, ".") {
 			pairs = append(pairs, k.Name+": ", k.Env()+"=", k.Name, k.Env())
@@ -107,8 +109,9 @@ func (l *loader) flag(key string) *pflag.Flag {
 	return l.source.Flags.Lookup(k.Flag)
 }
 
-// merge has viper merge the settings of the file with variables, flags and defaults.
-// AutomaticEnv is not used: a variable named like a section would wipe it.
+// merge merges the settings of the file with variables, flags and defaults, through
+// viper. It does not use AutomaticEnv, because a variable named like a section would
+// remove the whole section.
 func (l *loader) merge(settings map[string]any) (raw map[string]string, err error) {
 	v := viper.New()
 	v.AllowEmptyEnv(true)
@@ -125,11 +128,11 @@ func (l *loader) merge(settings map[string]any) (raw map[string]string, err erro
 	return raw, err
 }
 
-// TokenVariable holds the token of a client, and sets no key.
+// TokenVariable is the name of the variable with a client's token. It sets no key.
 const TokenVariable = envPrefix + "TOKEN"
 
-// noteEnviron notes which variables are set, and warns of those that would set
-// something if there were such a key.
+// noteEnviron records which variables set keys. It warns of variables that have the
+// prefix and set no key.
 func (l *loader) noteEnviron() (warnings []string) {
 	for _, entry := range os.Environ() {
 		name, _, _ := strings.Cut(entry, "=")
@@ -146,7 +149,7 @@ func (l *loader) noteEnviron() (warnings []string) {
 	return warnings
 }
 
-// nearest returns which of the names is spelled most like s.
+// nearest returns the name that is spelled like s with the fewest edits.
 func nearest(s string, names iter.Seq[string]) (best string) {
 	least := -1
 	for name := range names {
@@ -157,7 +160,7 @@ func nearest(s string, names iter.Seq[string]) (best string) {
 	return best
 }
 
-// names are those of all keys and sections.
+// names yields the names of all keys and sections.
 func names(yield func(string) bool) {
 	for _, k := range keys {
 		for i, c := range k.Name {
@@ -171,7 +174,7 @@ func names(yield func(string) bool) {
 	}
 }
 
-// variables are the names of those of all keys.
+// variables yields the names of the variables of all keys.
 func variables(yield func(string) bool) {
 	for _, k := range keys {
 		if !yield(k.Env()) {
@@ -180,7 +183,7 @@ func variables(yield func(string) bool) {
 	}
 }
 
-// distance is the number of edits between two strings (Levenshtein).
+// distance returns the number of edits between two strings (Levenshtein distance).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

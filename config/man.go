@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Man is the manual page collectord.yaml(5): the reference of all keys, in roff.
+// Man returns the manual page collectord.yaml(5), the reference of all keys, in roff.
 func Man() []byte {
 	var b strings.Builder
 	b.WriteString(`.\" Made from the table of keys by: collectord config man
@@ -65,7 +65,7 @@ func sectionOf(key string) string {
 
 func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// sentences escapes a text; none of its lines may begin as a request does.
+// sentences escapes a text for roff. No line of the result begins like a roff request.
 func sentences(doc string) string {
 	lines := strings.Split(roff(doc), "\n")
 	for i, l := range lines {
@@ -76,7 +76,7 @@ func sentences(doc string) string {
 	return strings.Join(lines, "\n")
 }
 
-// roff escapes what groff_man(7) would read as its own.
+// roff escapes the characters that groff_man(7) would interpret.
 func roff(s string) string {
 	return strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(s)
 }

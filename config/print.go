@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Example is the commented configuration file: every key with its default,
-// commented out, but for those that are set among the flags, which AddFlags was
-// called on. No flags, nil, sets none.
+// Example returns the commented configuration file. It contains every key with its
+// default, commented out, except the keys that flags set. AddFlags must have defined
+// flags; nil sets none.
 func Example(flags *pflag.FlagSet) ([]byte, error) {
 	set := map[string]string{}
 	for _, k := range keys {
@@ -35,14 +35,15 @@ func Example(flags *pflag.FlagSet) ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// How write renders the keys.
+// These are the values of explain, a parameter of write.
 const (
 	explained = true
 	bare      = false
 )
 
-// write renders all keys as YAML, each with the comment that value returns. What is not
-// set is commented out, with its default.
+// write renders all keys as YAML. value returns the text and the comment of a key, and
+// whether the key is set. A key that is not set is commented out, with its default.
+// explain adds the documentation of each key.
 func write(b *strings.Builder, explain bool, value func(Key) (text, comment string, set bool)) {
 	var sections []string
 	for _, k := range keys {
@@ -83,11 +84,12 @@ func write(b *strings.Builder, explain bool, value func(Key) (text, comment stri
 	}
 }
 
-// plain is what YAML takes for text without quotes, but for the words that some
-// readers take for something else.
+// plain matches what YAML reads as text without quotes, except for the words that quote
+// lists.
 var plain = regexp.MustCompile(`^[A-Za-z0-9./][A-Za-z0-9./_-]*$`)
 
-// quote writes a value so that YAML reads it back as the same text.
+// quote formats a value so that YAML reads it back as the same text. Some YAML readers
+// take the listed words for booleans or null.
 func quote(s string) string {
 	switch strings.ToLower(s) {
 	case "on", "off", "yes", "no", "null":

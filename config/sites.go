@@ -14,7 +14,8 @@ var (
 
 var errOrigin = errors.New(`is not an origin as browsers send it: write https://app.example or http://localhost:8080 (lower case, no path, no default port), file://, or "null"`)
 
-// origins are what browsers send in the header Origin (RFC 6454, section 6.1).
+// origins is a list of origins as browsers send them in the header Origin (RFC 6454,
+// section 6.1).
 func origins(to func(*Config) *[]string) value {
 	return value{kind: "a list of origins", list: true, set: func(c *Config, s string) (err error) {
 		*to(c), err = eachPart(s, func(part string) (string, error) {
@@ -57,7 +58,7 @@ func hosts(to func(*Config) *[]string) value {
 
 var errHost = errors.New("is not a host name or an address: write usages.example, 192.0.2.1 or 2001:db8::1, without scheme, port or path")
 
-// parseHost returns a name in lower case, or an address without brackets.
+// parseHost returns a host name in lower case, or an IP address without brackets.
 func parseHost(s string) (string, error) {
 	bare := strings.TrimSuffix(strings.TrimPrefix(s, "["), "]")
 	if ip, err := netip.ParseAddr(bare); err == nil {

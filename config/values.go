@@ -16,14 +16,14 @@ import (
 	"time"
 )
 
-// value is a kind of setting: what may be written, and where it goes.
+// value is a kind of setting: which texts are valid, and which field of Config they set.
 type value struct {
-	kind  string // for people
-	list  bool   // a YAML list may be written, too
-	limit bool   // a bound: a size, duration, count or rate
+	kind  string // description for people
+	list  bool   // a YAML list is valid, too
+	limit bool   // a size, duration, count or rate
 	set   func(*Config, string) error
 
-	choices []string // all that may be written, where that is few
+	choices []string // all valid texts, if they are few
 }
 
 var (
@@ -48,8 +48,8 @@ func path(to func(*Config) *string) value {
 	}}
 }
 
-// file is a path, or the name of a systemd credential: systemd.exec(5) puts those
-// in a directory of their own, whose name only it knows.
+// file is a path, or the name of a systemd credential. systemd.exec(5) puts credentials
+// in a directory of their own and sets its path in CREDENTIALS_DIRECTORY.
 func file(to func(*Config) *string) value {
 	return value{kind: "a path, or the name of a credential", set: func(c *Config, s string) error {
 		*to(c) = s
@@ -63,11 +63,12 @@ func file(to func(*Config) *string) value {
 	}}
 }
 
-// maxFile is more than any file that a configuration names, and that itself, may have.
+// maxFile is the max size in bytes of the configuration file, and of each file that it
+// names.
 const maxFile = 16 << 20
 
-// checkFile refuses what can't be read again, or not to its end. Whoever reads the file
-// reports why it can't be read at all.
+// checkFile returns an error if a file can't be read repeatedly, or is too large. It
+// ignores a file that can't be read at all, because the reader of the file reports that.
 func checkFile(path string) error {
 	info, _ := os.Stat(path)
 	switch {
@@ -85,7 +86,7 @@ func checkFile(path string) error {
 
 // reference is a URI reference (RFC 3986, section 4.1) to which a fragment can be added.
 func reference(to func(*Config) *string) value {
-	const maxLength = 200 // of each rejecting answer
+	const maxLength = 200 // every error response contains it
 	return value{kind: "a URL or a path", set: func(c *Config, s string) error {
 		*to(c) = s
 		u, err := url.Parse(s)
@@ -200,7 +201,7 @@ func duration(least, most time.Duration, to func(*Config) *time.Duration) value 
 	}}
 }
 
-// durationOr is a duration, or empty, which is 0.
+// durationOr is a duration, or empty for 0.
 func durationOr(least, most time.Duration, to func(*Config) *time.Duration) value {
 	v := duration(least, most, to)
 	v.kind += ", or empty"
@@ -215,7 +216,7 @@ func durationOr(least, most time.Duration, to func(*Config) *time.Duration) valu
 	return v
 }
 
-// durationText is d without the parts that are nought: 1h, not 1h0m0s.
+// durationText formats d without parts that are zero: 1h, not 1h0m0s.
 func durationText(d time.Duration) string {
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
@@ -245,7 +246,7 @@ var units = []unit{ //nolint:gochecknoglobals // a constant table
 	{"", 1},
 }
 
-// parseSize reads a whole number with a unit; up to 1<<62 bytes.
+// parseSize parses a whole number with an optional unit, up to 1<<62 bytes.
 func parseSize(s string) (n int64, ok bool) {
 	digits := strings.TrimRight(s, "BKMGTik")
 	i := slices.IndexFunc(units, func(u unit) bool { return u.name == s[len(digits):] })
@@ -280,8 +281,8 @@ func size(least, most int64, to func(*Config) *int64) value {
 	}}
 }
 
-// rate is a size a second. The unit of time is written, so that nobody takes
-// bits for bytes or minutes for seconds.
+// rate is a size per second. The unit of time is required, so that a rate in bits or per
+// minute is not mistaken for bytes per second.
 func rate(least, most int64, to func(*Config) *int64) value {
 	span := sizeText(least) + "/s to " + sizeText(most) + "/s"
 	return value{kind: "a rate from " + span, limit: true, set: func(c *Config, s string) error {
@@ -298,7 +299,7 @@ func rate(least, most int64, to func(*Config) *int64) value {
 	}}
 }
 
-// rateOrNone is a rate, or 0 for no bound.
+// rateOrNone is a rate, or 0 for no limit.
 func rateOrNone(least, most int64, to func(*Config) *int64) value {
 	v := rate(least, most, to)
 	bounded := v.set
@@ -313,7 +314,7 @@ func rateOrNone(least, most int64, to func(*Config) *int64) value {
 	return v
 }
 
-// word is what can stand in a header.
+// word is a text that an HTTP header can contain.
 func word(to func(*Config) *string) value {
 	form := regexp.MustCompile(`^[A-Za-z0-9_-]{0,64}$`)
 	return value{kind: "a word", set: func(c *Config, s string) error {
@@ -356,7 +357,8 @@ func parseNetwork(s string) (p netip.Prefix, err error) {
 	return netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96).Masked(), nil
 }
 
-// eachPart parses the parts of a list, leaves out those that are at fault, and names them.
+// eachPart parses the parts of a list. It returns the valid parts, and an error that
+// names the others.
 func eachPart[T any](list string, parse func(part string) (T, error)) (all []T, err error) {
 	for _, part := range splitList(list) {
 		one, wrong := parse(part)
@@ -369,7 +371,7 @@ func eachPart[T any](list string, parse func(part string) (T, error)) (all []T, 
 	return all, err
 }
 
-// badPart names the part of a list that is at fault.
+// badPart adds to err which part of the list is wrong.
 func badPart(part, list string, err error) error {
 	if part == list {
 		return err
@@ -377,7 +379,8 @@ func badPart(part, list string, err error) error {
 	return fmt.Errorf("holds %q, which %w", part, err)
 }
 
-// splitList cuts at commas. An empty part is kept, for the caller to refuse.
+// splitList splits a list at commas. It keeps empty parts, so that the caller reports
+// them.
 func splitList(s string) (parts []string) {
 	if s == "" {
 		return nil
@@ -407,7 +410,7 @@ func addresses(network string, to func(*Config) *[]Address) value {
 
 func parseAddress(s, network string) ([]Address, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok && network == "tcp" {
-		if !filepath.IsAbs(path) || len(path) > 107 { // sun_path in unix(7)
+		if !filepath.IsAbs(path) || len(path) > 107 { // the size of sun_path in unix(7)
 			return nil, errors.New("names a unix socket by other than an absolute path of at most 107 bytes")
 		}
 		return []Address{{Network: "unix", Path: path}}, nil
@@ -427,7 +430,7 @@ func parseAddress(s, network string) ([]Address, error) {
 		if err != nil {
 			return nil, errListen
 		}
-		// The kernel takes ::ffff:127.0.0.1 for 127.0.0.1, too.
+		// The kernel treats ::ffff:127.0.0.1 as 127.0.0.1, too.
 		return []Address{{Network: network, IP: netip.AddrPortFrom(ip.Unmap(), port)}}, nil
 	}
 	var all []Address

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// warnings are about what is allowed and yet seldom meant.
+// warnings returns warnings about settings that are valid but seldom intended.
 func (c *Config) warnings() (all []string) {
 	for _, entry := range Entries(c.HTTP.Listen) {
 		if a := entry[0]; !a.local() && c.HTTP.TokensFile != "" && c.HTTP.TLS.Cert == "" {
@@ -23,8 +23,8 @@ func (c *Config) warnings() (all []string) {
 	return slices.Concat(all, c.onlyIPv6(), c.neverAllowed())
 }
 
-// neverAllowed warns of networks from which no datagram can come: of a family that no
-// address of udp.listen has, or of which no address can be a sender's.
+// neverAllowed warns of networks from which no datagram can come: networks of a family
+// that no address of udp.listen has, and networks without a valid sender address.
 func (c *Config) neverAllowed() (warnings []string) {
 	heard := func(network netip.Prefix) bool {
 		return slices.ContainsFunc(c.UDP.Listen, func(a Address) bool { return a.IP.Addr().Is4() == network.Addr().Is4() })
@@ -33,7 +33,7 @@ func (c *Config) neverAllowed() (warnings []string) {
 	for _, network := range c.UDP.Allow {
 		first := network.Addr()
 		switch {
-		case everybody && network.Bits() == 0: // 0.0.0.0/0 and ::/0, whatever is listened on
+		case everybody && network.Bits() == 0: // if one of 0.0.0.0/0 and ::/0 has a listener, the other is harmless
 		case len(c.UDP.Listen) > 0 && !heard(network):
 			family := map[bool]string{true: "IPv4", false: "IPv6"}[first.Is4()]
 			warnings = append(warnings, fmt.Sprintf("udp.allow %s matches no sender: udp.listen has no %s address", network, family))

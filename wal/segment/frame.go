@@ -7,9 +7,9 @@ import (
 	"hash/crc32"
 )
 
-// A segment's file is a sequence of entries, each a length (unsigned LEB128) and that
-// many bytes: first a segment header, then frames. Integers are little-endian,
-// checksums CRC-32C (Castagnoli; RFC 3720, appendix B.4).
+// A segment's file is a sequence of entries: first a segment header, then frames. An entry
+// is a length (unsigned LEB128) and that many bytes. Integers are little-endian. Checksums
+// are CRC-32C (Castagnoli; RFC 3720, appendix B.4).
 //
 //	segment header                       frame
 //	+---------------------+  0           +---------------------+  0
@@ -26,34 +26,34 @@ import (
 //	                                     | payload: records    | 48
 //	                                     +---------------------+
 //
-// The magics begin with 0xFF, which no UTF-8 text contains, so no usage can imitate
-// one.
+// No usage can imitate a magic, because a magic begins with 0xFF, which UTF-8 text never
+// contains.
 const (
-	// MaxHeader is the most bytes that a header of this version, with its length, takes
-	// in the file.
+	// MaxHeader is the max size in bytes of a header of this version, including its
+	// length.
 	MaxHeader = 2 + headerSize + 255 + 4
 
 	headerMagic = "\xffcdS"
 	frameMagic  = "\xffcdF"
 
 	formatVersion   = 1
-	headerSize      = 32       // without node and checksum
-	maxLaterHeader  = 64 << 10 // most bytes of a header of any version
+	headerSize      = 32       // bytes before node and checksum
+	maxLaterHeader  = 64 << 10 // max bytes of a header of any version
 	frameHeaderSize = 48
 )
 
-// ErrVersion means that a later version of this program wrote what was read. It is left
-// as it is.
+// ErrVersion means that a later version of this program wrote the data. Readers leave
+// such data unchanged.
 var ErrVersion = errors.New("format version")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant table
 
 // Header is the first entry of a segment.
 type Header struct {
-	LogID     uint64 // of the log that wrote it
-	Run       uint64 // drawn at random at every start of the daemon
-	Node      string // the host's name for itself
-	CreatedAt int64  // when the segment was prepared, in microseconds since 1970 UTC
+	LogID     uint64 // id of the log that wrote the segment
+	Run       uint64 // random number, drawn at every start of the daemon
+	Node      string // node name of the host
+	CreatedAt int64  // microseconds since 1970 UTC
 }
 
 func (h Header) append(dst []byte) []byte {
@@ -72,8 +72,8 @@ var (
 	errBadCRC   = errors.New("checksum does not match")
 )
 
-// decodeHeader decodes a header. It verifies the checksum, which every version has at
-// the end, before it reads the version.
+// decodeHeader decodes a header. It verifies the checksum before it reads the version,
+// because every version has the checksum at the end.
 func decodeHeader(b []byte) (h Header, err error) {
 	if len(b) < headerSize+4 {
 		return h, errors.New("segment header is cut short")
@@ -97,7 +97,7 @@ func decodeHeader(b []byte) (h Header, err error) {
 	}, nil
 }
 
-// frameHeader is the part of a frame before its records.
+// frameHeader is the part of a frame before the records.
 type frameHeader struct {
 	logID, run uint64
 	firstSeq   uint64
@@ -140,14 +140,14 @@ func decodeFrameHeader(b []byte) (h frameHeader, err error) {
 	}, nil
 }
 
-// EntryRoom is the number of bytes in front of a frame in its buffer, for the entry's
-// length. FrameStart is where the records begin.
+// EntryRoom is the number of bytes that a buffer reserves in front of a frame for the
+// entry's length. FrameStart is the offset of the records in that buffer.
 const (
 	EntryRoom  = binary.MaxVarintLen32
 	FrameStart = EntryRoom + frameHeaderSize
 )
 
-// PutFrame completes the frame in buf, whose records begin at FrameStart: it writes the
+// PutFrame completes the frame in buf, whose records begin at FrameStart. It writes the
 // frame's header at EntryRoom.
 func PutFrame(buf []byte, logID, run, firstSeq uint64, count uint32) {
 	payload := buf[FrameStart:]

@@ -2,10 +2,10 @@ package segment
 
 import "encoding/hex"
 
-// ID is a UUID (RFC 9562), in network byte order: version 7 when the log drew it.
+// ID is a UUID (RFC 9562) in network byte order. The log generates version 7.
 type ID [16]byte
 
-// AppendTo appends the text form of RFC 9562, 36 characters, to dst.
+// AppendTo appends the 36 characters of the text form (RFC 9562) to dst.
 func (id ID) AppendTo(dst []byte) []byte {
 	dst = hex.AppendEncode(dst, id[0:4])
 	dst = append(dst, '-')

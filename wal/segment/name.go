@@ -6,29 +6,29 @@ import (
 	"strings"
 )
 
-// FileName is the name of the only file in a segment's directory: the log library names
-// its first file so.
+// FileName is the name of the only file in a segment's directory. The log library always
+// gives its first file this name.
 const FileName = "00000000000000000001"
 
-// MaxSeq is above every seq. Names with a seq of maxNamed or more are no segment's: a
-// million records a second would not get there in a hundred thousand years, and above
-// any other name there are seqs left.
+// MaxSeq is above every seq. The seqs in a segment's name are below maxNamed, so that
+// higher seqs always remain. At a million records a second, a log reaches maxNamed after
+// more than a hundred thousand years.
 const (
 	MaxSeq   = 1 << 63
 	maxNamed = 1 << 62
 )
 
-// SeqRange is a range of seqs, both ends included.
+// SeqRange is a range of seqs, including both ends.
 type SeqRange struct{ First, Last uint64 }
 
-// ActiveName is the name of an unsealed segment.
+// ActiveName returns the name of an unsealed segment.
 func ActiveName(first uint64) string { return fmt.Sprintf("%020d", first) }
 
-// SealedName is the name of a sealed segment.
+// SealedName returns the name of a sealed segment.
 func SealedName(first, last uint64) string { return fmt.Sprintf("%020d-%020d", first, last) }
 
-// ParseName reads a segment's name. last is 0 for an unsealed one. ending is what
-// follows the seqs, from the first dot on; it is not checked.
+// ParseName parses a segment's name. last is 0 for an unsealed segment. ending is the
+// part from the first dot on, and is not checked.
 func ParseName(name string) (first, last uint64, ending string, ok bool) {
 	name, rest, dotted := strings.Cut(name, ".")
 	if dotted {

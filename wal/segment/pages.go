@@ -12,7 +12,7 @@ import (
 // may succeed.
 type UnreadableError struct {
 	Path  string
-	Pages int // of 4 KiB; 0 if the file could not be opened
+	Pages int // number of unreadable 4 KiB pages; 0 if the file could not be opened
 	Err   error
 }
 
@@ -22,24 +22,25 @@ func (e *UnreadableError) Error() string {
 
 func (e *UnreadableError) Unwrap() error { return e.Err }
 
-// ByteRange is the bytes of a file from From up to, but not including, To.
+// ByteRange is the bytes of a file from offset From up to, but not including, offset To.
 type ByteRange struct{ From, To int64 }
 
-// pageSize is the unit in bytes in which a file is taken for unreadable.
+// pageSize is the size in bytes of the smallest part of a file that can count as
+// unreadable.
 const pageSize = 4096
 
-// maxUnreadPages is the number of unreadable pages after which the rest of a file
-// counts as unreadable without an attempt: a failing disk can take seconds for each.
+// maxUnreadPages is the number of unreadable pages after which the rest of a file counts
+// as unreadable without an attempt. A failing disk can take seconds for each page.
 const maxUnreadPages = 1024
 
-// Pages reads a file of which the disk may be unable to read every page. Such a page, tried
-// twice, reads as zeros, in which no frame checks out. This is the only policy for read
-// errors: any other error ends the reading.
+// Pages reads a file from a disk that may fail to read some pages. Such a page is tried
+// twice and then reads as zeros, which never form a valid frame. Any other error ends the
+// reading. All reads of segments follow this policy.
 type Pages struct {
 	file   vfs.File
 	size   int64
 	unread map[int64]bool // by page number
-	err    error          // the first page's error
+	err    error          // error of the first unreadable page
 }
 
 // ReadAt implements io.ReaderAt.
@@ -70,7 +71,7 @@ func (p *Pages) ReadAt(b []byte, off int64) (n int, err error) {
 		if !vfs.IsUnreadable(err) {
 			return n, err
 		}
-		// The page that failed is tried once more, alone.
+		// The failed page is tried again, alone.
 		at, rest = at+int64(k), rest[k:]
 		rest = rest[:min(int64(len(rest)), pageEnd(at)-at)]
 		k, err = p.file.ReadAt(rest, at)
@@ -84,7 +85,7 @@ func (p *Pages) ReadAt(b []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// NextData implements what vfs.NextData asks for.
+// NextData implements the interface that vfs.NextData looks for.
 func (p *Pages) NextData(off int64) int64 { return vfs.NextData(p.file, off) }
 
 func pageEnd(at int64) int64 { return at - at%pageSize + pageSize }
@@ -106,7 +107,7 @@ func (p *Pages) fail(at int64, err error) {
 	}
 }
 
-// ranges lists the unreadable pages by offset.
+// ranges returns the unreadable bytes, in the order of the file.
 func (p *Pages) ranges() (all []ByteRange) {
 	indexes := make([]int64, 0, len(p.unread))
 	for i := range p.unread {

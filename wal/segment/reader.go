@@ -9,10 +9,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-// DamageError is where bytes of a segment are damaged, and why.
+// DamageError reports where a segment is damaged, and why.
 type DamageError struct {
 	Path   string
-	Offset int64 // in the file, of the first byte that is part of no good entry
+	Offset int64 // of the first byte in the file that belongs to no valid entry
 	Reason error
 }
 
@@ -22,8 +22,8 @@ func (e *DamageError) Error() string {
 
 func (e *DamageError) Unwrap() error { return e.Reason }
 
-// openStrict opens a file and reads its header. If either fails it returns an error, a
-// *DamageError if the disk can't read the file or the header is damaged.
+// openStrict opens a file and reads its header. The error is a *DamageError if the disk
+// can't read the file, or if the header is invalid.
 func openStrict(disk vfs.Disk, path string) (*scanner, error) {
 	s, err := open(disk, path)
 	var unreadable *UnreadableError
@@ -44,8 +44,8 @@ func openStrict(disk vfs.Disk, path string) (*scanner, error) {
 	return s, nil
 }
 
-// ReadHeader reads the header of the segment at path. The error is a *DamageError if it
-// is damaged; it wraps ErrVersion for a later version.
+// ReadHeader reads the header of the segment at path. The error is a *DamageError if the
+// header is invalid, and wraps ErrVersion if a later version wrote the header.
 func ReadHeader(disk vfs.Disk, path string) (Header, error) {
 	s, err := openStrict(disk, path)
 	if err != nil {
@@ -55,10 +55,10 @@ func ReadHeader(disk vfs.Disk, path string) (Header, error) {
 	return s.header, nil
 }
 
-// Records reads the sealed segment at path, which holds the records first to last, and
-// verifies every checksum. A record and what it refers to are valid until the next
-// step. A *DamageError, or an error of the disk, ends the iteration. pause is called
-// before each frame but the first.
+// Records reads the sealed segment at path, which contains the records first to last, and
+// verifies every checksum. A *DamageError or a disk error ends the iteration. The memory
+// of a record is reused by the next step. Records calls pause before each frame but the
+// first.
 func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
 		s, err := openStrict(disk, path)
@@ -104,15 +104,15 @@ func Records(disk vfs.Disk, path string, first, last uint64, pause func()) iter.
 	}
 }
 
-// Start is what the beginning of a segment's file tells.
+// Start describes the beginning of a segment's file.
 type Start struct {
-	Run      uint64 // of the segment header; 0 if that can't be read
-	FirstSeq uint64 // of the first frame's header; 0 if that can't be read or has another log id or run
+	Run      uint64 // of the segment header; 0 if the header is invalid
+	FirstSeq uint64 // of the first frame's header; 0 if that is invalid or has another log id or run
 }
 
-// Peek reads the segment header and the first frame's header, without that frame's
-// records. It returns an error if the file can't be opened, and zero values for what is
-// damaged.
+// Peek reads the segment header and the first frame's header. It does not verify the
+// records of that frame. Invalid or unreadable parts give zero values. Any other error up
+// to the segment header, such as a missing file, is returned.
 func Peek(disk vfs.Disk, path string) (start Start, err error) {
 	s, err := openStrict(disk, path)
 	var damage *DamageError

@@ -7,10 +7,10 @@ import (
 	"math"
 )
 
-// Source is how a record came in.
+// Source is the protocol by which a record arrived.
 type Source uint8
 
-// The sources. Their values are part of the format.
+// The values of the sources are part of the format.
 const (
 	HTTP Source = iota
 	UDP
@@ -28,13 +28,13 @@ func (s Source) String() string {
 	return fmt.Sprintf("source(%d)", uint8(s))
 }
 
-// Record is a usage plus what the collector knows of it.
+// Record is a usage with the data that the collector adds to it.
 type Record struct {
 	Usage  []byte // one JSON object, at most MaxUsage bytes; Append copies it
-	Client string // name of the token that was used, at most MaxClient bytes; empty without one
+	Client string // name of the authenticated client, at most MaxClient bytes; empty without authentication
 	Source Source
 
-	// ID is kept unless it is zero; otherwise Append draws a UUIDv7.
+	// ID identifies the record. Append generates a UUIDv7 if ID is zero.
 	ID ID
 	// Seq is set when a record is read. Append ignores it.
 	Seq uint64
@@ -42,24 +42,24 @@ type Record struct {
 	ReceivedAt int64
 }
 
-// Limits of the format, in bytes. Append returns an error beyond MaxClient and
+// The limits of the format are in bytes. Append returns an error beyond MaxClient and
 // MaxUsage.
 const (
 	MaxClient = math.MaxUint8
 	MaxUsage  = 16 << 20
 
-	// MaxFrame is the size of a frame, header included, up to which several appends
-	// share it. One append is always whole in one frame, which can be larger.
+	// MaxFrame is the size of a frame, header included, up to which a frame takes further
+	// appends. One append is never split, so its frame can be larger.
 	MaxFrame = 1 << 20
-	// MaxEntry bounds every length that a reader accepts.
+	// MaxEntry is the max length of an entry that a reader accepts.
 	MaxEntry = 256 << 20
 )
 
-// RecordOverhead is what a record takes in a frame besides client and usage: id, time,
-// source, and the two lengths.
+// RecordOverhead is the number of bytes that a record takes in a frame besides client and
+// usage: id, time, source, and the two lengths.
 const RecordOverhead = 16 + 8 + 1 + 1 + 4
 
-// Size is the number of bytes that the record takes in a frame.
+// Size returns the number of bytes that the record takes in a frame.
 func (r *Record) Size() int { return RecordOverhead + len(r.Client) + len(r.Usage) }
 
 // Check returns an error if the record exceeds a limit of the format.
@@ -88,8 +88,8 @@ func AppendRecord(dst []byte, r *Record) []byte {
 	return append(dst, r.Usage...)
 }
 
-// NextSize is the size of the record at the front of b. If b is shorter than
-// RecordOverhead it returns that: more bytes are needed.
+// NextSize returns the size in bytes of the record at the front of b. It returns
+// RecordOverhead if b is shorter, because the record's lengths are in those bytes.
 func NextSize(b []byte) int {
 	if len(b) < RecordOverhead {
 		return RecordOverhead
@@ -99,8 +99,8 @@ func NextSize(b []byte) int {
 
 var errShortRecord = errors.New("record runs past the end of its frame")
 
-// decodeRecord decodes the record at the front of b into r and returns the rest.
-// r.Usage is a part of b; r.Client is only allocated when it changes.
+// decodeRecord decodes the record at the front of b into r and returns the rest of b.
+// r.Usage shares the memory of b. r.Client is allocated only if it changes.
 func decodeRecord(b []byte, r *Record) (rest []byte, err error) {
 	if len(b) < RecordOverhead {
 		return nil, errShortRecord

@@ -8,60 +8,62 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Wanted is what a scan looks for: frames whose records are all from First to Last.
+// Wanted selects the frames that a scan looks for: those whose records are all in the
+// range First to Last.
 type Wanted struct {
-	LogID       uint64 // of the log whose frames are preferred; 0 if unknown
+	LogID       uint64 // frames of this log take precedence; 0 if unknown
 	First, Last uint64
-	// Others means that frames entirely below First or above Last are no damage: their
-	// records stand elsewhere, too.
+	// Others means that valid frames entirely below First or above Last do not count as
+	// damage, because other segments contain their records, too.
 	Others bool
 }
 
-// All wants every record of a log.
+// All returns a Wanted for every record of a log.
 func All(logID uint64) Wanted { return Wanted{LogID: logID, First: 1, Last: MaxSeq - 1} }
 
-// Scan is what a segment's file holds, damaged or not.
+// Scan describes the content of a segment's file, damaged or not.
 type Scan struct {
-	Header    Header           // zero, but for LogID and Run, if it does not check out
-	Size      int64            // of the file
-	Begin     int64            // end of its header; 0 if that does not check out
-	End       int64            // end of the last good frame, or Begin
-	Written   int64            // start of the zeros at the end of the file, or End if that is higher
+	Header    Header           // zero if invalid or another segment's, except LogID and Run, which are then the frames'
+	Size      int64            // in bytes
+	Begin     int64            // end of the header; 0 if the header is invalid or another segment's
+	End       int64            // end of the last wanted frame, or Begin
+	Written   int64            // start of the zeros at the end of the file; unreadable pages do not count as zeros
 	Pieces    []Piece          // by seq
-	Damaged   []ByteRange      // bytes that are part of no good entry
+	Damaged   []ByteRange      // bytes that belong to no valid entry
 	Unread    *UnreadableError // set if the disk could not read all of the file
-	Pages     []ByteRange      // what it could not read
-	Misplaced bool             // good frames are not in the order of their seqs, or are there twice
+	Pages     []ByteRange      // bytes that the disk could not read
+	Misplaced bool             // wanted frames are not in the order of their seqs, or are in the file twice
 	Reason    error            // why the first damaged bytes are damaged, or nil
-	Missing   bool             // there is no file
+	Missing   bool             // the file does not exist
 
 	disk vfs.Disk
 	path string
 }
 
-// Piece is an unbroken range of records that check out.
+// Piece is an unbroken range of valid records.
 type Piece struct {
 	SeqRange
 	extents []extent // by seq
 }
 
-// extent is a sequence of good frames with rising seqs, each behind a correct length.
-// One extent stands for any number of frames, so that the memory of a scan grows with
-// the damage and not with the segment.
+// extent is a sequence of adjacent valid frames with consecutive seqs and correct lengths
+// between them. One extent covers any number of frames, so the memory of a scan grows
+// with the damage and not with the segment.
 type extent struct {
-	start       int64 // offset of the first frame's length, or from if that is wrong
+	start       int64 // offset of the first frame's length, or from if that length is wrong
 	from, to    int64
 	first, last uint64
 	owner       owner
-	unwanted    bool // its records are outside of those that are wanted
+	unwanted    bool // its records are outside the wanted range
 }
 
-// owner is the log id and run in a frame's header.
+// owner is the log id and run of a frame's header.
 type owner struct{ logID, run uint64 }
 
-// Scan finds every frame in the file at path that checks out, wherever it is. Pages
-// that the disk can't read count as damaged. The error is one of the disk, or wraps
-// ErrVersion.
+// Scan finds every valid frame in the file at path, at any offset. Pages that the disk
+// can't read count as damaged. A missing file is not an error: see Missing. Scan returns
+// errors of the disk, a *DamageError that wraps ErrVersion, and errors of a file that
+// changes during the scan.
 func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	result := &Scan{disk: disk, path: path}
 	s, err := open(disk, path)
@@ -95,14 +97,14 @@ func (want Wanted) Scan(disk vfs.Disk, path string) (*Scan, error) {
 	}
 	if s.in.err != nil {
 		c.Pages = s.in.ranges()
-		c.Written = max(c.Written, c.Pages[len(c.Pages)-1].To) // these pages may hold anything
+		c.Written = max(c.Written, c.Pages[len(c.Pages)-1].To) // unreadable pages may contain records
 		c.Unread = &UnreadableError{Path: path, Pages: len(s.in.unread), Err: s.in.err}
 	}
 	c.explain()
 	return c.Scan, nil
 }
 
-// explain sets Reason if something is wrong.
+// explain sets Reason if the segment is damaged or could not be read.
 func (s *Scan) explain() {
 	switch {
 	case s.Unread != nil:
@@ -119,8 +121,8 @@ func (s *Scan) explain() {
 	}
 }
 
-// HasOthers reports whether the file has records within a range in another extent than
-// the one that begins at seq first.
+// HasOthers reports whether the file has records of the range within in an extent that
+// does not begin at seq first.
 func (s *Scan) HasOthers(first uint64, within SeqRange) bool {
 	return slices.ContainsFunc(s.Pieces, func(p Piece) bool {
 		return slices.ContainsFunc(p.extents, func(e extent) bool {
@@ -129,12 +131,12 @@ func (s *Scan) HasOthers(first uint64, within SeqRange) bool {
 	})
 }
 
-// IsWhole reports whether the records that check out are exactly first to last.
+// IsWhole reports whether the valid records are exactly first to last.
 func (s *Scan) IsWhole(first, last uint64) bool {
 	return len(s.Pieces) == 1 && s.Pieces[0].SeqRange == SeqRange{first, last}
 }
 
-// Last is the seq of the last record that checks out, or 0.
+// Last returns the seq of the last valid record, or 0 if there is none.
 func (s *Scan) Last() uint64 {
 	if len(s.Pieces) == 0 {
 		return 0
@@ -142,7 +144,7 @@ func (s *Scan) Last() uint64 {
 	return s.Pieces[len(s.Pieces)-1].Last
 }
 
-// Count is the number of records that check out.
+// Count returns the number of valid records.
 func (s *Scan) Count() (n uint64) {
 	for _, p := range s.Pieces {
 		n += p.Last - p.First + 1
@@ -150,8 +152,8 @@ func (s *Scan) Count() (n uint64) {
 	return n
 }
 
-// EndsExactly reports whether the file ends with its last record, as it does if the
-// segment was sealed without an error.
+// EndsExactly reports whether the file ends with its last record, as a segment does that
+// was sealed without an error.
 func (s *Scan) EndsExactly() bool {
 	if len(s.Pieces) == 0 {
 		return false
@@ -160,11 +162,11 @@ func (s *Scan) EndsExactly() bool {
 	return p.extents[len(p.extents)-1].to == s.Size
 }
 
-// Gaps lists the ranges of seqs from first to last that are in no piece.
+// Gaps returns the ranges of seqs from first to last that no piece contains.
 func (s *Scan) Gaps(first, last uint64) []SeqRange { return Gaps(first, last, s.Pieces) }
 
-// Gaps lists the ranges of seqs from first to last that are in no piece. Pieces must be
-// sorted and within first to last.
+// Gaps returns the ranges of seqs from first to last that no piece contains. pieces must be
+// sorted, and within first to last.
 func Gaps(first, last uint64, pieces []Piece) (gaps []SeqRange) {
 	for _, p := range pieces {
 		if p.First > first {

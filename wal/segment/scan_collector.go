@@ -6,16 +6,16 @@ import (
 	"slices"
 )
 
-// collector is a scan under way.
+// collector is a scan in progress.
 type collector struct {
 	*Scan
 	*scanner
 	want   Wanted
 	found  []extent
-	copies []extent // of frames that stand elsewhere in the file, too
+	copies []extent // duplicates of frames that are elsewhere in the file
 }
 
-// collectAll collects the frames that check out, in the order of the file.
+// collectAll collects the valid frames, in the order of the file.
 func (c *collector) collectAll() error {
 	for c.pos < c.Size {
 		length, took, err := c.length(c.pos)
@@ -42,7 +42,7 @@ func (c *collector) collectAll() error {
 	return nil
 }
 
-// resync continues at the next good frame behind pos.
+// resync continues at the next valid frame after pos, or at the end of the file.
 func (c *collector) resync() error {
 	first, err := c.bytes(c.pos, 1)
 	if err != nil {
@@ -81,7 +81,8 @@ func (c *collector) resync() error {
 	return nil
 }
 
-// wrote records where the bytes read at off end, without zeros.
+// wrote sets Written to the offset after the last nonzero byte of b, which was read at
+// off.
 func (c *collector) wrote(off int64, b []byte) {
 	if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
 		c.Written = off + int64(n)
@@ -96,7 +97,7 @@ func (c *collector) wanted(h frameHeader) bool {
 	return c.within(h) || c.want.Others && (h.firstSeq > c.want.Last || h.last() < c.want.First)
 }
 
-// collect adds a frame to those that were found.
+// collect adds a frame to found. It extends the last extent if the frame continues that.
 func (c *collector) collect(f frame) {
 	c.pos, c.Written = f.to, f.to
 	e := f.extent()
@@ -115,13 +116,13 @@ func (f frame) extent() extent {
 	return extent{start: f.start, from: f.from, to: f.to, first: f.firstSeq, last: f.last(), owner: owner{f.logID, f.run}}
 }
 
-// conclude works out which records the frames hold, and which bytes are damaged.
+// conclude determines which records the frames contain, and which bytes are damaged.
 func (c *collector) conclude() error {
 	c.identify()
 	var ours, passed []extent
 	for _, e := range c.found {
 		switch {
-		case e.owner != owner{c.Header.LogID, c.Header.Run}: // of another log, or of an earlier use of the disk's blocks
+		case e.owner != owner{c.Header.LogID, c.Header.Run}: // frames of another log, or left from an earlier use of the disk's blocks
 		case e.unwanted:
 			passed = append(passed, e)
 		default:
@@ -160,9 +161,10 @@ func (c *collector) conclude() error {
 	return nil
 }
 
-// identify determines the segment's log and run: of the owners of frames those of the
-// wanted log come first, then the one with most records; the header's if none has more.
-// A sector that was written to the wrong place may hold another segment's header.
+// identify determines the segment's log and run from its header and frames. Frames of the
+// wanted log take precedence, then the owner with more records, then the header. The
+// header alone is not trusted: if the disk wrote a sector to the wrong place, it is
+// another segment's.
 func (c *collector) identify() {
 	records := map[owner]uint64{}
 	for _, e := range c.found {

@@ -10,8 +10,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Copy writes one piece, with the scan's header, as the segment directory dir and
-// returns the size of its file. Everything but the name dir is durable then.
+// Copy writes one piece, with the scan's header, as the segment directory dir and returns
+// the size of its file in bytes. On success everything but the name of dir is durable.
 func (s *Scan) Copy(p Piece, dir string) (size int64, err error) {
 	in, err := s.reopen()
 	if err != nil {
@@ -41,7 +41,6 @@ func (s *Scan) Copy(p Piece, dir string) (size int64, err error) {
 	return out.size, s.disk.SyncDir(dir)
 }
 
-// entryCopier writes one entry after the other.
 type entryCopier struct {
 	out  io.Writer
 	size int64
@@ -64,7 +63,7 @@ func (c *entryCopier) put(head []byte, rest io.Reader, n int64) error {
 	return err
 }
 
-// frame copies a frame, and verifies its payload once more.
+// frame copies a frame, and verifies its payload again.
 func (c *entryCopier) frame(in *scanner, f frame) error {
 	head := make([]byte, frameHeaderSize)
 	f.put(head)

@@ -4,7 +4,7 @@ import (
 	"io"
 )
 
-// reopen opens the file again, with the size that it had.
+// reopen opens the file again, limited to its size at the time of the scan.
 func (s *Scan) reopen() (*scanner, error) {
 	in, err := open(s.disk, s.path)
 	if err != nil {
@@ -14,8 +14,8 @@ func (s *Scan) reopen() (*scanner, error) {
 	return in, nil
 }
 
-// Open opens the file to read its bytes. Pages that the disk can't read read as
-// zeros. The caller calls end.
+// Open opens the file to read its bytes. Pages that the disk can't read read as zeros.
+// The caller must call end.
 func (s *Scan) Open() (in io.ReaderAt, end func(), err error) {
 	r, err := s.reopen()
 	if err != nil {
@@ -24,8 +24,8 @@ func (s *Scan) Open() (in io.ReaderAt, end func(), err error) {
 	return r.in, r.close, nil
 }
 
-// eachFrame calls each for the frames of an extent. It verifies only their headers
-// again.
+// eachFrame calls each for the frames of an extent. It verifies their headers again, but
+// not their records.
 func (s *scanner) eachFrame(e extent, each func(frame) error) error {
 	for start, from := e.start, e.from; from < e.to; {
 		head, err := s.bytes(from, frameHeaderSize)
@@ -37,7 +37,7 @@ func (s *scanner) eachFrame(e extent, each func(frame) error) error {
 		}
 		h, reason := decodeFrameHeader(head)
 		if reason != nil {
-			return &DamageError{Path: s.path, Offset: from, Reason: reason} // it checked out a moment ago
+			return &DamageError{Path: s.path, Offset: from, Reason: reason} // the header was valid during the scan
 		}
 		f := frame{frameHeader: h, start: start, from: from, to: from + frameHeaderSize + int64(h.payloadLen)}
 		if f.to > e.to {
@@ -58,7 +58,7 @@ func (s *scanner) eachFrame(e extent, each func(frame) error) error {
 	return nil
 }
 
-// frames calls each for all frames that check out, by seq.
+// frames calls each for all valid frames, in the order of their seqs.
 func (s *Scan) frames(each func(in *scanner, f frame) error) error {
 	in, err := s.reopen()
 	if err != nil {
@@ -75,13 +75,14 @@ func (s *Scan) frames(each func(in *scanner, f frame) error) error {
 	return nil
 }
 
-// Records calls each for every record that checks out, by seq, and returns its first
-// error. The record is valid until the next. If a frame does not check out any more,
-// Records continues with the next one and returns a *DamageError in the end.
+// Records calls each for every valid record, in the order of seqs, and returns the first
+// error of each. The record is reused for the next call. If a frame's records have become
+// invalid, Records continues with the next frame and returns a *DamageError at the end.
+// An invalid frame header ends it at once.
 func (s *Scan) Records(each func(*Record) error) error {
 	var damage error
 	err := s.frames(func(in *scanner, f frame) error {
-		_, reason, err := in.frameAt(f.from, nil) // the disk may return other bytes now
+		_, reason, err := in.frameAt(f.from, nil) // the disk may return other bytes than during the scan
 		if err == nil && reason == nil {
 			reason, err = in.records(f, each)
 		}
@@ -96,18 +97,18 @@ func (s *Scan) Records(each func(*Record) error) error {
 	return err
 }
 
-// FirstReceivedAt is when the first record that checks out was received, in
-// microseconds since 1970; 0 if there is none.
+// FirstReceivedAt returns when the first valid record was received, in microseconds since
+// 1970 UTC. It returns 0 if there is none.
 func (s *Scan) FirstReceivedAt() (at int64) {
-	_ = s.Records(func(r *Record) error { // an error leaves it unknown
+	_ = s.Records(func(r *Record) error { // an error leaves at 0
 		at = r.ReceivedAt
 		return errStop
 	})
 	return at
 }
 
-// OffsetAbove is the lowest offset of an entry with a first seq above last, or the size
-// of the file.
+// OffsetAbove returns the lowest offset of an entry whose first seq is above last, or the
+// size of the file if there is none.
 func (s *Scan) OffsetAbove(last uint64) (offset int64, err error) {
 	offset = s.Size
 	err = s.frames(func(_ *scanner, f frame) error {
@@ -119,13 +120,13 @@ func (s *Scan) OffsetAbove(last uint64) (offset int64, err error) {
 	return offset, err
 }
 
-// Contains reports whether every frame that checks out in other is in s: the same
-// headers, hence the same checksums.
+// Contains reports whether s has every valid frame of other. Equal headers mean equal
+// frames, because a header contains the payload's checksum.
 func (s *Scan) Contains(other *Scan) (bool, error) {
 	if len(other.Pieces) == 0 {
 		return true, nil
 	}
-	have := map[uint64]frameHeader{} // each with the payload's checksum
+	have := map[uint64]frameHeader{} // by first seq
 	if err := s.frames(func(_ *scanner, f frame) error { have[f.firstSeq] = f.frameHeader; return nil }); err != nil {
 		return false, err
 	}
@@ -134,7 +135,7 @@ func (s *Scan) Contains(other *Scan) (bool, error) {
 	return in, err
 }
 
-// Only returns a copy of the scan with one of its pieces.
+// Only returns a copy of the scan whose only piece is p.
 func (s *Scan) Only(p Piece) *Scan {
 	one := *s
 	one.Pieces = []Piece{p}

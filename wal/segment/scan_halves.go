@@ -1,7 +1,7 @@
 package segment
 
 // Halves divides the records of an undamaged segment in two, at the frame that begins
-// nearest to the middle of its bytes. ok is false for a single frame.
+// nearest to the middle of the segment's bytes. ok is false if there is a single frame.
 func (s *Scan) Halves() (halves []Piece, ok bool, err error) {
 	middle := (s.Begin + s.End) / 2
 	off := func(at int64) int64 { return max(at-middle, middle-at) }

@@ -6,14 +6,14 @@ import (
 	"collectord/wal/vfs"
 )
 
-// HiddenRecords is the most records that may stand behind the last good frame in pages
-// that the disk could not read. It is 0 if it gave everything up to the first page of
-// zeros.
+// HiddenRecords returns the max number of records that may follow the last valid frame,
+// in pages that the disk could not read. It returns 0 if the disk could read everything
+// up to the first page of zeros.
 func (s *Scan) HiddenRecords() (records uint64, err error) {
 	if s.Unread == nil {
 		return 0, nil
 	}
-	if s.Unread.Pages == 0 { // it could not be opened: all of it may be records
+	if s.Unread.Pages == 0 { // the file could not be opened, so all of it may be records
 		if info, err := s.disk.Stat(s.path); err == nil {
 			s.Size = info.Size()
 		}
@@ -31,7 +31,8 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 			return 0, err
 		}
 		unread := in.in.isUnread(at)
-		// No usage contains a page of zeros, so nothing was written from here on.
+		// A usage never contains a page of zeros, so nothing was written after such a
+		// page.
 		if !unread && len(bytes.TrimRight(page, "\x00")) == 0 {
 			break
 		}
@@ -44,10 +45,10 @@ func (s *Scan) HiddenRecords() (records uint64, err error) {
 	return max(1, uint64(at-s.End)/RecordOverhead), nil
 }
 
-// maxUnsealed is more records than an unsealed segment has.
+// maxUnsealed is above the number of records in any unsealed segment.
 const maxUnsealed = 1 << 25
 
-// MaxRecords is the most records that a file may hold which can't be opened.
+// MaxRecords returns the max number of records in a file that can't be opened.
 func MaxRecords(disk vfs.Disk, path string) uint64 {
 	info, err := disk.Stat(path)
 	if err != nil {

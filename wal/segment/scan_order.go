@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// A disk can write a sector to the wrong place, or return what a place held before. So
-// the place of a frame does not tell where it belongs, but its seqs do. Of frames with
-// the same seqs:
+// A disk can write a sector to the wrong place, or return an earlier content of a sector.
+// So the seqs of a frame determine its place, and its offset does not. Of frames with
+// overlapping seqs:
 //
-//   - equal ones are copies: one is kept;
-//   - of different ones, the one is kept that has more neighbours in the file whose
+//   - equal frames are copies: one of them is kept;
+//   - of different frames, the scan keeps the one with more neighbours in the file whose
 //     seqs continue its own;
-//   - if none has more, all of them are damage. To ship the wrong one would be worse
-//     than to leave both to people.
+//   - if two have equally many, both count as damage. Leaving both to an operator is
+//     better than shipping the wrong one.
 
 func bySeq(a, b extent) int {
 	return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last), cmp.Compare(a.from, b.from))
@@ -22,7 +22,8 @@ func bySeq(a, b extent) int {
 
 func (e extent) overlaps(o extent) bool { return e.first <= o.last && o.first <= e.last }
 
-// order sorts extents by seq, and leaves each seq in one of them at most.
+// order sorts extents by seq and resolves overlaps. Each seq is in at most one extent of
+// the result.
 func (c *collector) order(extents []extent) (ordered []extent, err error) {
 	slices.SortFunc(extents, bySeq)
 	disjoint := true
@@ -42,8 +43,8 @@ func (c *collector) order(extents []extent) (ordered []extent, err error) {
 	return c.settle(ordered)
 }
 
-// eachCluster calls each for every group of overlapping extents. They must be sorted by
-// seq.
+// eachCluster calls each for every group of overlapping extents; a group can be a single
+// extent. extents must be sorted by seq.
 func eachCluster(extents []extent, each func([]extent) error) error {
 	for i := 0; i < len(extents); {
 		n, last := i+1, extents[i].last
@@ -88,14 +89,14 @@ func (c *collector) split(cluster []extent) (parts []extent, err error) {
 	return parts, nil
 }
 
-// candidate is a frame, and how many of its two neighbours in the file have the seqs
-// next to its own.
+// candidate is a frame that overlaps others. fits is the number of its two neighbours in
+// the file whose seqs are next to its own.
 type candidate struct {
 	extent
 	fits int
 }
 
-// settle decides between frames with the same seqs.
+// settle decides between frames with overlapping seqs.
 func (c *collector) settle(extents []extent) (settled []extent, err error) {
 	ends, starts := map[int64]uint64{c.Begin: c.want.First - 1}, map[int64]uint64{}
 	for _, e := range extents {
@@ -131,8 +132,8 @@ func (c *collector) settle(extents []extent) (settled []extent, err error) {
 	return settled, err
 }
 
-// withoutCopies adds one to frames unless an equal frame is among them. Of the two the
-// one that fits better stays.
+// withoutCopies adds one to frames unless frames contains an equal frame. Of two equal
+// frames it keeps the one that fits better.
 func (c *collector) withoutCopies(frames []candidate, one candidate) ([]candidate, error) {
 	for i, f := range frames {
 		if f.first != one.first || f.last != one.last || f.to-f.from != one.to-one.from {
@@ -153,7 +154,7 @@ func (c *collector) withoutCopies(frames []candidate, one candidate) ([]candidat
 	return append(frames, one), nil
 }
 
-// equal compares two frames of the same size, byte by byte.
+// equal reports whether two frames of the same size have the same bytes.
 func (c *collector) equal(a, b extent) (bool, error) {
 	var left, right [4096]byte
 	for at := int64(0); at < a.to-a.from; at += int64(len(left)) {

@@ -11,42 +11,42 @@ import (
 	"collectord/wal/vfs"
 )
 
-// scanner reads the entries of a segment's file. It trusts no length before its checksum
-// is verified, and keeps one frame in memory; of a frame larger than MaxFrame one
-// record, and it reads such a frame twice.
+// scanner reads the entries of a segment's file. It verifies a checksum before it uses
+// the data. It keeps one frame in memory. Of a frame larger than MaxFrame it keeps one
+// record, and reads the frame twice.
 //
-// No other code decodes the file: Records stops at the first damage, a Scan continues
-// at the next frame that checks out.
+// It is the only decoder of the file. Records stops at the first damage; a Scan continues
+// at the next valid frame.
 type scanner struct {
 	path   string
 	file   vfs.File
 	in     *Pages
 	header Header
-	begin  int64 // end of the header; 0 if that can't be read
+	begin  int64 // end of the header; 0 if the header is invalid
 	pos    int64 // offset of the next entry
 
-	buf []byte // window on the file, from offset at on
+	buf []byte // window of the file, which begins at offset at
 	at  int64
 
 	rec Record // reused for every record
 }
 
-// frame is a frame that checks out.
+// frame is a valid frame: its checksums match and its records decode.
 type frame struct {
 	frameHeader
-	start    int64 // offset of the entry's length, or from if that is wrong
+	start    int64 // offset of the entry's length, or from if that length is wrong
 	from, to int64
 }
 
-// windowSize is the least size in bytes of the window on the file; chunkSize is how
-// much of a large frame is read at a time.
+// windowSize is the min size of the window in bytes, unless the file is smaller.
+// chunkSize is the number of bytes of a large frame that are read at a time.
 const (
 	windowSize = 64 << 10
 	chunkSize  = 256 << 10
 )
 
-// open opens the file at path. If the disk can't read it, the error is an
-// *UnreadableError.
+// open opens the file at path. The error is an *UnreadableError if the disk can't read
+// it.
 func open(disk vfs.Disk, path string) (*scanner, error) {
 	file, err := disk.OpenRegular(path)
 	if vfs.IsUnreadable(err) {
@@ -62,10 +62,10 @@ func open(disk vfs.Disk, path string) (*scanner, error) {
 	return &scanner{path: path, file: file, in: &Pages{file: file, size: info.Size()}}, nil
 }
 
-func (s *scanner) close() { s.file.Close() } // nothing was written
+func (s *scanner) close() { s.file.Close() } // no error matters, because nothing was written
 
-// bytes returns n bytes at off, or fewer at the end of the file. They are valid until
-// the next call.
+// bytes returns n bytes at off, or fewer at the end of the file. The next call overwrites
+// them.
 func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 	if off < s.at || off+int64(n) > s.at+int64(len(s.buf)) {
 		kept := 0
@@ -74,7 +74,7 @@ func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 		}
 		if cap(s.buf) < n {
 			size := max(n, int(min(windowSize, s.in.size)))
-			if n < MaxFrame { // rounded up, since frames differ in size
+			if n < MaxFrame { // rounded up, because frames differ in size
 				size = max(size, 1<<bits.Len(uint(n)))
 			}
 			grown := make([]byte, size)
@@ -92,8 +92,8 @@ func (s *scanner) bytes(off int64, n int) ([]byte, error) {
 	return b[:min(n, len(b))], nil
 }
 
-// length reads the length in front of an entry, and how many bytes it takes; took is 0
-// if there is no valid length.
+// length reads the length of an entry. took is the number of bytes that this length
+// takes, or 0 if it is invalid.
 func (s *scanner) length(off int64) (length int64, took int, err error) {
 	prefix, err := s.bytes(off, EntryRoom)
 	if err != nil {
@@ -106,7 +106,8 @@ func (s *scanner) length(off int64) (length int64, took int, err error) {
 	return int64(n), took, nil
 }
 
-// readHeader reads the first entry. reason is why it does not check out.
+// readHeader reads the segment header. reason is why the header is invalid; err is an
+// error of the disk.
 func (s *scanner) readHeader() (reason, err error) {
 	if s.in.size == 0 {
 		return errors.New("file is empty"), nil
@@ -134,8 +135,8 @@ func (s *scanner) readHeader() (reason, err error) {
 	return nil, nil
 }
 
-// orUnreadable returns the disk's error, if it could not read a page, instead of reason,
-// which is a consequence of it.
+// orUnreadable returns the disk's error if the disk could not read a page, and reason
+// otherwise. An unreadable page is the cause of any reason except ErrVersion.
 func (s *scanner) orUnreadable(reason error) error {
 	if s.in.err != nil && !errors.Is(reason, ErrVersion) {
 		return s.in.err
@@ -143,8 +144,9 @@ func (s *scanner) orUnreadable(reason error) error {
 	return reason
 }
 
-// frameAt reads the frame at off. reason is why none checks out there. wanted, unless
-// nil, decides by the frame's header whether to read its records.
+// frameAt reads the frame at off. reason is why no valid frame is there; err is an error
+// of the disk. wanted, unless nil, decides by the frame's header whether to read the
+// records.
 func (s *scanner) frameAt(off int64, wanted func(frameHeader) bool) (f frame, reason, err error) {
 	head, err := s.bytes(off, frameHeaderSize)
 	if err != nil {
@@ -185,8 +187,8 @@ func (s *scanner) frameAt(off int64, wanted func(frameHeader) bool) (f frame, re
 	return f, reason, err
 }
 
-// next reads the entry at pos, which must be a frame of the header's log and run, and
-// advances pos. It returns io.EOF at the end of the file.
+// next reads the entry at pos and advances pos. The entry must be a frame with the
+// header's log and run. next returns io.EOF at the end of the file.
 func (s *scanner) next() (f frame, reason, err error) {
 	if s.pos >= s.in.size {
 		return f, nil, io.EOF
@@ -213,12 +215,12 @@ func (s *scanner) next() (f frame, reason, err error) {
 	return f, nil, nil
 }
 
-// errStop is returned by a callback to end records early.
+// errStop is the error with which a callback ends records early.
 var errStop = errors.New("stop")
 
-// records calls each, unless nil, for every record of a frame. reason is why the frame
-// does not check out, which can differ from a moment ago. An error of each ends it and
-// is returned.
+// records calls each, unless nil, for every record of a frame. reason is why the frame is
+// invalid, because a disk can return different bytes at each read. An error of each ends
+// the call and is returned.
 func (s *scanner) records(f frame, each func(*Record) error) (reason, err error) {
 	rec := &s.rec
 	*rec = Record{Seq: f.firstSeq}

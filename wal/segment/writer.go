@@ -8,38 +8,39 @@ import (
 	"collectord/wal/vfs"
 )
 
-// EntryWriter appends entries to the file of a segment: the length of each, as
-// FORMAT.md describes it, then its bytes. After an error it is not used again.
+// EntryWriter appends entries to the file of a segment, in the format of FORMAT.md: the
+// length of each entry, then its bytes. It must not be used after an error.
 type EntryWriter interface {
-	// Write appends the entry buf[EntryRoom:]. It may overwrite what is before that,
-	// and keeps no reference to buf.
+	// Write appends the entry buf[EntryRoom:]. It may overwrite buf[:EntryRoom], and
+	// keeps no reference to buf.
 	Write(buf []byte) error
-	// Copies reports whether it keeps a copy of everything that it has written.
+	// Copies reports whether the writer keeps a copy of everything that it has written.
 	Copies() bool
 	Close() error
 }
 
-// NewEntryWriter creates the file of a segment in an empty directory and writes the
-// first entry, like Write.
+// NewEntryWriter creates the file of a segment in an empty directory and writes the first
+// entry, as Write does.
 type NewEntryWriter func(dir string, first []byte) (EntryWriter, error)
 
-// Writer writes one segment. One goroutine at a time uses it, but another one may call
-// Fill.
+// Writer writes one segment. Only one goroutine at a time may use it, except that another
+// one may call Fill.
 //
-// The log library creates the file and appends to it; it never opens, reads or repairs
-// one. The Writer syncs through a descriptor of its own, and writes zeros through a
-// third.
+// The log library creates the file and appends to it. The library never opens, reads or
+// repairs an existing file. The Writer syncs through a second descriptor, and writes
+// zeros through a third.
 type Writer struct {
 	log   EntryWriter
 	file  vfs.File
-	bytes int64 // written by the underlying log
-	zeros zeros // behind bytes
-	err   error // of the write that failed: nothing may follow it
+	bytes int64 // size of the entries written
+	zeros zeros // after the entries
+	err   error // of the failed write, after which nothing may be written
 }
 
-// Create creates a segment that holds only its header, durable under the name dir, with
-// zeros and reserved space ahead. newLog is nil for NewLogWriter; a simulated disk
-// needs another.
+// Create creates a segment in the new directory dir, which is durable on return. The
+// segment contains only its header, and the zeros and reserved space that ahead asks for.
+// newLog creates the file; nil means NewLogWriter. A simulated disk needs a newLog of its
+// own.
 func Create(disk vfs.Disk, dir string, header Header, ahead Ahead, newLog NewEntryWriter) (w *Writer, err error) {
 	if newLog == nil {
 		newLog = NewLogWriter
@@ -74,10 +75,11 @@ func Create(disk vfs.Disk, dir string, header Header, ahead Ahead, newLog NewEnt
 	return w, nil
 }
 
-// Filled is how far the file is written, with records or zeros.
+// Filled returns the number of bytes from the start of the file that are entries or
+// zeros.
 func (w *Writer) Filled() int64 { return w.zeros.filledTo() }
 
-// Bytes is how far the file is written with records.
+// Bytes returns the size in bytes of the entries in the file.
 func (w *Writer) Bytes() int64 { return w.bytes }
 
 // entrySize is the number of bytes that the entry in buf takes in the file.
@@ -86,11 +88,11 @@ func entrySize(buf []byte) int64 {
 	return int64(uvarintLen(uint64(n)) + n)
 }
 
-// Copies reports whether memory holds a copy of everything that was written.
+// Copies reports whether the log library keeps a copy of everything written in memory.
 func (w *Writer) Copies() bool { return w.log != nil && w.log.Copies() }
 
-// Limit is the size at which the segment is to be sealed that should have size bytes:
-// at most MaxCopied if memory holds a copy.
+// Limit returns the size in bytes at which to seal the segment: size, or at most
+// MaxCopied if the log library keeps copies.
 func (w *Writer) Limit(size int64) int64 {
 	if w.Copies() {
 		return min(size, MaxCopied)
@@ -99,7 +101,7 @@ func (w *Writer) Limit(size int64) int64 {
 }
 
 // Append writes the frame that PutFrame has completed in buf, without copying it. After
-// an error the segment must be abandoned; every later call returns that error.
+// an error the caller must abandon the segment; every later call returns that error.
 func (w *Writer) Append(buf []byte) error {
 	if w.err == nil {
 		w.zeros.claim(w.bytes + entrySize(buf))
@@ -111,18 +113,18 @@ func (w *Writer) Append(buf []byte) error {
 	return w.err
 }
 
-// Sync makes everything written durable. After an error the segment must be abandoned:
-// another sync can return success without having written anything. So can this one
-// after a failed sync of zeros, whose error it therefore returns, too.
+// Sync makes everything written durable. After an error the caller must abandon the
+// segment, because a later sync can return success without having written anything. Sync
+// also returns the error of an earlier sync of zeros, which may have lost entries.
 func (w *Writer) Sync() error { return errors.Join(w.file.Datasync(), w.zeros.failure()) }
 
-// Trim cuts off the zeros behind the last record.
+// Trim cuts off the zeros after the last record.
 func (w *Writer) Trim() error {
 	w.zeros.finish()
 	return w.file.Truncate(w.bytes)
 }
 
-// CutTo cuts the file to size bytes, durably. Nothing may be written after it.
+// CutTo truncates the file to size bytes, durably. Nothing may be written after CutTo.
 func (w *Writer) CutTo(size int64) error {
 	w.zeros.finish()
 	return errors.Join(w.file.Truncate(size), w.file.Sync())
@@ -134,9 +136,9 @@ func (w *Writer) Close() error {
 	return errors.Join(w.log.Close(), w.file.Close(), w.zeros.file.Close())
 }
 
-// Abandon closes the files without waiting for the disk, after a failure or where the
-// segment is not needed. The log library's writer is not closed, since that would sync
-// once more.
+// Abandon closes the files without waiting for the disk, after a failure or if the
+// segment is not needed. It does not close the log library's writer, because that would
+// sync.
 func (w *Writer) Abandon() {
 	w.log = nil
 	w.zeros.end() // without a wait: the disk may hang

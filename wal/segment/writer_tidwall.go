@@ -12,22 +12,22 @@ import (
 	tidwall "github.com/tidwall/wal"
 )
 
-// MaxCopied is the largest size in bytes of a segment whose writer keeps a copy of
-// everything in it.
+// MaxCopied is the max size in bytes of a segment whose writer keeps a copy of everything
+// in it.
 const MaxCopied = 8 << 20
 
-// NewLogWriter creates the file of a segment with the log library. The library's
-// buffers share the memory of each entry; if they can't, it keeps copies.
+// NewLogWriter creates the file of a segment with the log library. The library's buffers
+// share the memory of each entry; where that is impossible, the library keeps copies.
 func NewLogWriter(dir string, first []byte) (EntryWriter, error) {
 	return newLogWriter(openLog, dir, first)
 }
 
-// NewCopyingWriter is NewLogWriter with copies.
+// NewCopyingWriter is NewLogWriter without shared memory: the library keeps copies.
 func NewCopyingWriter(dir string, first []byte) (EntryWriter, error) {
 	return beginLog(openLog, dir, first, false)
 }
 
-// library is the part of the log library that is used.
+// library is the part of the log library that this package uses.
 type library interface {
 	Write(index uint64, data []byte) error // index counts from 1
 	Close() error
@@ -36,14 +36,14 @@ type library interface {
 func openLog(dir string) (library, error) {
 	return tidwall.Open(dir, &tidwall.Options{
 		NoSync: true,
-		// The library's own segments would be further files in the directory.
+		// A lower size would make the library start further files in the directory.
 		SegmentSize: math.MaxInt,
 		DirPerms:    0o750,
 		FilePerms:   0o640,
 	})
 }
 
-// logWriter appends with the log library.
+// logWriter is an EntryWriter that uses the log library.
 type logWriter struct {
 	log    library
 	shared *buffers // nil if the library keeps copies
@@ -63,8 +63,8 @@ func newLogWriter(open func(dir string) (library, error), dir string, first []by
 	return beginLog(open, dir, first, false)
 }
 
-// beginLog writes the first entry of a file and reads it back: another version of the
-// library may use its buffers, or write the file, in another way.
+// beginLog writes the first entry of a file and reads it back, because another version of
+// the library may use its buffers, or write the file, in another way.
 func beginLog(open func(dir string) (library, error), dir string, first []byte, share bool) (EntryWriter, error) {
 	want := append(binary.AppendUvarint(nil, uint64(len(first)-EntryRoom)), first[EntryRoom:]...)
 	log, err := open(dir)
@@ -83,13 +83,13 @@ func beginLog(open func(dir string) (library, error), dir string, first []byte, 
 	switch {
 	case unread != nil && shared:
 		return nil, errNotShared
-	case unread != nil: // a disk that can't read may still write
+	case unread != nil: // a disk that can't read may still be able to write
 	case shared && (w.shared == nil || !bytes.Equal(written, want)):
 		return nil, errNotShared
 	case !bytes.Equal(written, want):
 		return nil, fmt.Errorf("the log library writes another format: %d bytes instead of %d", len(written), len(want))
 	}
-	return w, nil //nolint:nilerr // see above
+	return w, nil //nolint:nilerr // a failed read does not prevent writes
 }
 
 // Write implements EntryWriter.

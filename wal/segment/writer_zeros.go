@@ -8,29 +8,30 @@ import (
 	"collectord/wal/vfs"
 )
 
-// zeros writes zeros behind the entries of a segment's file: a sync after writing over
-// them changes neither the file's size nor its extents, and takes about half the time.
+// zeros writes zeros after the entries of a segment's file. Entries then overwrite the
+// zeros, and a sync of them changes neither the file's size nor its extents. Such a sync
+// takes about half the time.
 //
-// Two goroutines use it. The one that writes entries claims their bytes first; the
-// other writes zeros where nothing is claimed. A claim waits for zeros that are being
+// Two goroutines use it. The goroutine that writes entries claims their bytes first; the
+// other one writes zeros above the claimed bytes. A claim waits for zeros that are being
 // written in its place.
 type zeros struct {
-	// A descriptor of its own: the kernel reports a write error once to each
-	// descriptor, and Writer.Sync must not miss it.
+	// file has a descriptor of its own: the kernel reports a write error once to each
+	// descriptor, and Writer.Sync must not miss the error.
 	file vfs.File
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	idle    sync.Cond  // signalled when a write or a sync has ended
-	claimed int64      // entries are below it
-	filled  int64      // zeros or entries are below it
+	claimed int64      // offset up to which bytes are claimed for entries
+	filled  int64      // offset up to which zeros or entries are written
 	from    int64      // offset of the zeros that are being written, or -1
-	ended   bool       // no more zeros are to be written
+	ended   bool       // no more zeros may be written
 	syncing bool
-	err     error // of a sync, or of a write other than for want of space
+	err     error // of a sync, or of a write unless the disk was full
 }
 
-// zeroChunk is how many bytes of zeros are written at a time, syncChunk how many are
-// synced at a time: a sync of entries waits for that.
+// zeroChunk is the number of zeros in one write. syncChunk is the number of zeros that
+// are synced at a time; it is small because a sync of entries waits for a sync of zeros.
 const (
 	zeroChunk = 256 << 10
 	syncChunk = 1 << 20
@@ -38,11 +39,11 @@ const (
 
 var zeroBytes [zeroChunk]byte //nolint:gochecknoglobals // never written to, so it takes no memory
 
-// Ahead is how many bytes of a segment's file are taken ahead of use.
+// Ahead is the number of bytes of a segment's file that are prepared before use.
 type Ahead struct {
-	Zeros int64 // written as zeros
-	// Room is reserved without a write, where the file system can, in case others fill
-	// the disk.
+	Zeros int64 // bytes that are written as zeros
+	// Room is the number of bytes to reserve without a write, where the file system can.
+	// Other programs that fill the disk can't take them.
 	Room int64
 }
 
@@ -60,7 +61,7 @@ func (z *zeros) init(claimed int64) {
 	z.from, z.claimed = -1, claimed
 }
 
-// claim keeps zeros from the bytes below end. It waits for those that are being written
+// claim marks the bytes below end as entries. It waits for zeros that are being written
 // there.
 func (z *zeros) claim(end int64) {
 	z.mu.Lock()
@@ -71,15 +72,14 @@ func (z *zeros) claim(end int64) {
 	z.claimed = end
 }
 
-// end keeps more zeros from being written. It does not wait.
+// end prevents further writes of zeros. It does not wait for a write in progress.
 func (z *zeros) end() {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	z.ended = true
 }
 
-// finish keeps more zeros from being written, and waits for those that are being
-// written.
+// finish prevents further writes of zeros, and waits for a write in progress.
 func (z *zeros) finish() {
 	z.end()
 	z.mu.Lock()
@@ -89,16 +89,16 @@ func (z *zeros) finish() {
 	}
 }
 
-// filledTo is how far the file is written.
+// filledTo returns the offset up to which the file has zeros, entries or claimed bytes.
 func (z *zeros) filledTo() int64 {
 	z.mu.Lock()
 	defer z.mu.Unlock()
 	return max(z.filled, z.claimed)
 }
 
-// failure returns the error of an earlier sync or write of zeros, other than for want
-// of space. It waits for a sync that is under way: if that fails it may lose entries,
-// too, and a sync of the entries may not report it.
+// failure returns the error of an earlier sync or write of zeros; a write to a full disk
+// does not count. failure waits for a sync in progress: that can lose entries if it
+// fails, and a sync of the entries may not report this.
 func (z *zeros) failure() error {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -108,7 +108,7 @@ func (z *zeros) failure() error {
 	return z.err
 }
 
-// sync makes the zeros durable, and with them the entries of the file.
+// sync makes the zeros durable, together with the entries of the file.
 func (z *zeros) sync() error {
 	z.mu.Lock()
 	z.syncing = true
@@ -126,7 +126,8 @@ func (z *zeros) sync() error {
 	return err
 }
 
-// write writes zeros up to size. The last of them are not synced.
+// write writes zeros up to offset size. It leaves less than syncChunk bytes of them
+// unsynced.
 func (z *zeros) write(size int64) error {
 	for unsynced := int64(0); ; {
 		n, err := z.writeChunk(size)
@@ -142,7 +143,8 @@ func (z *zeros) write(size int64) error {
 	}
 }
 
-// writeChunk writes some zeros and returns how many, 0 if there are enough.
+// writeChunk writes at most zeroChunk zeros and returns how many, or 0 if none are needed
+// below offset size.
 func (z *zeros) writeChunk(size int64) (n int64, err error) {
 	z.mu.Lock()
 	at := max(z.filled, z.claimed)
@@ -162,9 +164,9 @@ func (z *zeros) writeChunk(size int64) (n int64, err error) {
 	return int64(wrote), err
 }
 
-// Fill writes zeros up to size, unless the segment is finished meanwhile. Another
-// goroutine than the writing one may call it. The next Sync returns its error, too,
-// unless that is a want of space.
+// Fill writes zeros up to offset size and syncs them, unless the segment is finished
+// meanwhile. It may be called concurrently with the other methods. Every later Sync
+// returns the error, too, unless a write failed because the disk was full.
 func (w *Writer) Fill(size int64) error {
 	z := &w.zeros
 	err := z.write(size)
@@ -172,7 +174,7 @@ func (w *Writer) Fill(size int64) error {
 		err = z.sync()
 	}
 	if errors.Is(err, fs.ErrClosed) {
-		return nil // it is finished
+		return nil // the segment was closed meanwhile
 	}
 	if err != nil && !vfs.IsFull(err) {
 		z.mu.Lock()

@@ -9,17 +9,16 @@ import (
 	"time"
 )
 
-// Calls is a file system that knows which of its calls are under way: on a disk that
-// does not answer, it names the one to blame. It costs two short locks a call, and no
-// allocation.
+// Calls wraps a file system and records which calls are in progress, to name the call
+// that a disk does not complete. It costs two short locks a call, and no allocation.
 type Calls struct {
 	FS
 
-	mu       sync.Mutex // guards what follows
-	underWay []Call     // those without an Op are free
+	mu       sync.Mutex // guards the field below
+	underWay []Call     // a slot without an Op is free
 }
 
-// Call is one that has not returned.
+// Call is a call that has not returned.
 type Call struct {
 	Op, Path string // Op is the name of the system call
 	Since    time.Time
@@ -27,10 +26,11 @@ type Call struct {
 
 func (c Call) String() string { return fmt.Sprintf("%s %q", c.Op, c.Path) }
 
-// NewCalls watches the calls of a file system.
+// NewCalls returns a Calls that wraps files.
 func NewCalls(files FS) *Calls { return &Calls{FS: files} }
 
-// Oldest returns the call that has been under way for longest, if there is one.
+// Oldest returns the call that has been in progress for longest. found is false if there
+// is none.
 func (c *Calls) Oldest() (oldest Call, found bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -42,7 +42,8 @@ func (c *Calls) Oldest() (oldest Call, found bool) {
 	return oldest, found
 }
 
-// Begin notes a call, which does not go through c, until End of what it returns.
+// Begin records a call until End is called with slot. It is exported for calls that do
+// not go through c.
 func (c *Calls) Begin(op, path string) (slot int) {
 	call := Call{op, path, time.Now()}
 	c.mu.Lock()
@@ -57,7 +58,7 @@ func (c *Calls) Begin(op, path string) (slot int) {
 	return len(c.underWay) - 1
 }
 
-// End is for Begin.
+// End removes the call that Begin has recorded in slot.
 func (c *Calls) End(slot int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,7 +156,7 @@ func (c *Calls) file(f File, err error) (File, error) {
 	return calledFile{f, c}, nil
 }
 
-// calledFile is a file whose calls are known.
+// calledFile is a file whose calls are recorded.
 type calledFile struct {
 	File
 	calls *Calls
@@ -196,7 +197,7 @@ func (f calledFile) Datasync() error {
 	return f.File.Datasync()
 }
 
-// NextData is for the function of that name.
+// NextData implements the interface that the function NextData looks for.
 func (f calledFile) NextData(off int64) int64 {
 	defer f.calls.End(f.calls.Begin("lseek", f.Name()))
 	return NextData(f.File, off)

@@ -9,13 +9,13 @@ import (
 	"syscall"
 )
 
-// Disk is a file system with operations that take several calls.
+// Disk adds operations of several calls to a file system.
 type Disk struct{ FS }
 
-// OSDisk is the operating system's file system.
+// OSDisk returns the operating system's file system.
 func OSDisk() Disk { return Disk{OS{}} }
 
-// OpenRegular is Open that also returns ErrNotRegular if the file's directory is a
+// OpenRegular is Open, but also returns ErrNotRegular if the file's directory is a
 // symbolic link.
 func (d Disk) OpenRegular(path string) (File, error) {
 	if info, err := d.Stat(filepath.Dir(path)); err == nil && !info.IsDir() {
@@ -24,10 +24,11 @@ func (d Disk) OpenRegular(path string) (File, error) {
 	return d.Open(path)
 }
 
-// maxSmallFile is the most bytes that ReadFile returns.
+// maxSmallFile is the max number of bytes that ReadFile returns.
 const maxSmallFile = 4 << 10
 
-// ReadFile returns the first 4 KiB of a file, which is all of LOG or of a loss note.
+// ReadFile returns the first 4 KiB of a file. The content of LOG and of a loss note ends
+// before that.
 func (d Disk) ReadFile(path string) ([]byte, error) {
 	file, err := d.Open(path)
 	if err != nil {
@@ -42,8 +43,8 @@ func (d Disk) ReadFile(path string) ([]byte, error) {
 	return b[:n], nil
 }
 
-// Finish syncs and closes a file after writing, and returns their errors with that of
-// writing, err.
+// Finish syncs and closes a file after a write, whose error is err. It returns all three
+// errors joined.
 func Finish(f File, err error) error { return errors.Join(err, f.Sync(), f.Close()) }
 
 // SyncFile makes the content of a file durable.
@@ -64,7 +65,7 @@ func (d Disk) Truncate(path string, size int64) error {
 	return errors.Join(f.Truncate(size), f.Close())
 }
 
-// RenameNew is Rename that refuses to replace a directory, even an empty one.
+// RenameNew is Rename, but does not replace a directory, not even an empty one.
 func (d Disk) RenameNew(from, to string) error {
 	if info, err := d.Stat(to); err == nil && info.IsDir() {
 		return &os.LinkError{Op: "rename", Old: from, New: to, Err: syscall.EEXIST}
@@ -73,8 +74,9 @@ func (d Disk) RenameNew(from, to string) error {
 }
 
 // Rename is rename(2), with two differences. It returns nil if the rename took effect
-// although rename(2) returned an error: another attempt would not find the old name.
-// And it moves the files of a directory that the file system does not rename.
+// although rename(2) returned an error, because another attempt would not find the old
+// name. If the file system can't rename a directory (EXDEV), it moves the directory's
+// files.
 func (d Disk) Rename(from, to string) error {
 	err := d.FS.Rename(from, to)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -90,7 +92,7 @@ func (d Disk) Rename(from, to string) error {
 	return err
 }
 
-// RenameDurably is RenameNew within one directory, followed by a sync of that.
+// RenameDurably is RenameNew within one directory, followed by a sync of that directory.
 func (d Disk) RenameDurably(from, to string) error {
 	if err := d.RenameNew(from, to); err != nil {
 		return err
@@ -98,7 +100,7 @@ func (d Disk) RenameDurably(from, to string) error {
 	return d.SyncDir(filepath.Dir(to))
 }
 
-// WriteFileDurably is WriteDurably of a content.
+// WriteFileDurably is WriteDurably for content in memory.
 func (d Disk) WriteFileDurably(path string, content []byte) error {
 	return d.WriteDurably(path, func(f File) error {
 		_, err := f.WriteAt(content, 0)
@@ -106,8 +108,8 @@ func (d Disk) WriteFileDurably(path string, content []byte) error {
 	})
 }
 
-// WriteDurably has write write a file by way of a temporary one, so that the file is
-// replaced as a whole or not at all, and what has its name is durable.
+// WriteDurably replaces a file as a whole or not at all, durably. write writes the
+// content to a temporary file, which is then renamed to path.
 func (d Disk) WriteDurably(path string, write func(File) error) error {
 	temp := path + ".tmp"
 	f, err := d.Create(temp)
@@ -127,8 +129,8 @@ func (d Disk) WriteDurably(path string, write func(File) error) error {
 	return d.RenameDurably(temp, path)
 }
 
-// MkdirDurably makes a directory and the missing ones above it, each with a durable
-// name. A directory that exists is no error.
+// MkdirDurably makes a directory and its missing parents, each with a durable name. It
+// returns nil if the directory exists.
 func (d Disk) MkdirDurably(dir string) error {
 	parent := filepath.Dir(dir)
 	err := d.Mkdir(dir)
@@ -138,31 +140,30 @@ func (d Disk) MkdirDurably(dir string) error {
 		}
 		err = d.Mkdir(dir)
 	}
-	if err != nil && !errors.Is(err, fs.ErrExist) { // if it exists as something else, the next call fails
+	if err != nil && !errors.Is(err, fs.ErrExist) { // if it is not a directory, the next call fails
 		return err
 	}
 	return d.SyncDir(parent)
 }
 
-// HasOtherNames reports whether a file has other names (hard links): then it must not
-// be cut.
+// HasOtherNames reports whether a file has other names (hard links). A file with other
+// names must not be truncated.
 func (d Disk) HasOtherNames(path string) bool {
 	info, err := d.Stat(path)
 	return err == nil && Names(info) > 1
 }
 
-// IsSameFile reports whether two paths are names of one file.
+// IsSameFile reports whether two paths name the same file.
 func (d Disk) IsSameFile(a, b string) bool {
 	left, errLeft := d.Stat(a)
 	right, errRight := d.Stat(b)
 	return errLeft == nil && errRight == nil && SameFile(left, right)
 }
 
-// SizeOf is the share of a file's size that each of its names counts for. Of a file
-// with holes it counts what is allocated.
+// SizeOf returns the allocated bytes of a file, divided by the number of its names.
 func SizeOf(info fs.FileInfo) int64 { return allocated(info) / max(1, Names(info)) }
 
-// allocated is the size of a file, or the allocated bytes if it has holes.
+// allocated returns the size of a file in bytes without its holes.
 func allocated(info fs.FileInfo) int64 {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || st.Blksize == 0 {
@@ -171,11 +172,11 @@ func allocated(info fs.FileInfo) int64 {
 	return min(info.Size(), st.Blocks*512)
 }
 
-// IsLink reports whether a result of Stat is of a symbolic link.
+// IsLink reports whether a result of Stat describes a symbolic link.
 func IsLink(info fs.FileInfo) bool { return info.Mode()&fs.ModeSymlink != 0 }
 
-// SizeBelow adds up SizeOf the regular files below dir. What can't be read or does not
-// exist counts nothing.
+// SizeBelow adds up SizeOf for the regular files below dir. It ignores files and
+// directories that it can't read.
 func (d Disk) SizeBelow(dir string) (total int64) {
 	entries, err := d.List(dir)
 	if err != nil {

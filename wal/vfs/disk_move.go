@@ -9,26 +9,25 @@ import (
 	"syscall"
 )
 
-// MovingSuffix ends the name of a directory to which files are moved on their way to
-// another name.
+// MovingSuffix ends the name of the directory that has the files during a move.
 const MovingSuffix = ".moving"
 
-// moveDir makes a directory anew and gives it the other name: an overlay does not rename a
-// directory of a lower layer (EXDEV). Until that is decided the files are in the directory
-// or in FROM.moving, and UndoMoves brings them back. refused is the error of rename(2), and
-// is returned if this fails, too.
+// moveDir renames a directory by moving its files to a new one, because an overlay file
+// system does not rename a directory of a lower layer (EXDEV). During the move the files
+// are in from or in from.moving, and UndoMoves brings them back after an interruption.
+// refused is the error of rename(2); moveDir includes it in its own error.
 func (d Disk) moveDir(from, to string, refused error) error {
 	temp := from + MovingSuffix
 	if strings.HasSuffix(from, MovingSuffix) {
 		return refused
 	}
-	if entries, err := d.List(from); err == nil && len(entries) == 0 { // an interruption may leave both names
+	if entries, err := d.List(from); err == nil && len(entries) == 0 { // an interruption may have left both names
 		return d.moveFiles(from, to)
 	}
 	if err := d.moveFiles(from, temp); err != nil {
 		return errors.Join(refused, err)
 	}
-	err := d.SyncDir(filepath.Dir(from)) // otherwise both names may be there after a crash
+	err := d.SyncDir(filepath.Dir(from)) // without this sync a crash may leave both names
 	if err == nil {
 		err = d.FS.Rename(temp, to)
 	}
@@ -41,9 +40,9 @@ func (d Disk) moveDir(from, to string, refused error) error {
 	return nil
 }
 
-// moveFiles moves the files of a directory to another one, which it makes, and deletes the
-// first. The files are durable there. It replaces none. After an error they are where they
-// were.
+// moveFiles moves the files of a directory to another one, durably, and deletes the first
+// directory. It creates the second one if needed, and replaces no file. After an error it
+// moves the files back.
 func (d Disk) moveFiles(from, to string) error {
 	entries, err := d.List(from)
 	if err != nil {
@@ -76,7 +75,7 @@ func (d Disk) moveFiles(from, to string) error {
 	return nil
 }
 
-// moveFile moves a file of a directory to another one, unless that has one of the name.
+// moveFile moves a file to another directory, unless that has a file of the same name.
 func (d Disk) moveFile(from, to, name string) error {
 	old, place := filepath.Join(from, name), filepath.Join(to, name)
 	switch _, err := d.Stat(place); {
@@ -88,8 +87,8 @@ func (d Disk) moveFile(from, to, name string) error {
 	return d.FS.Rename(old, place)
 }
 
-// UndoMoves brings back the files of the directories in dir that were being moved when the
-// process or the host ended.
+// UndoMoves moves files back to their directories in dir if the end of the process or the
+// host has interrupted their move.
 func (d Disk) UndoMoves(dir string) error {
 	entries, err := d.List(dir)
 	if err != nil {
@@ -101,7 +100,8 @@ func (d Disk) UndoMoves(dir string) error {
 			continue
 		}
 		temp, from := filepath.Join(dir, e.Name()), filepath.Join(dir, name)
-		// If it is empty its files were moved on, perhaps not durably yet, or never came.
+		// An empty directory is left from a move that was completed, perhaps not durably,
+		// or that had moved no file.
 		if d.SyncDir(temp) == nil && d.RemoveDir(temp) == nil {
 			continue
 		}
@@ -119,7 +119,8 @@ func (d Disk) UndoMoves(dir string) error {
 	return nil
 }
 
-// moveBack moves the files of a directory to another one, unless that has one of the name.
+// moveBack moves the files of a directory to another one, unless that has a file of the
+// same name.
 func (d Disk) moveBack(from, to string) error {
 	entries, err := d.List(from)
 	if err != nil {
@@ -127,7 +128,7 @@ func (d Disk) moveBack(from, to string) error {
 	}
 	for _, e := range entries {
 		if _, err := d.Stat(filepath.Join(to, e.Name())); err == nil {
-			return nil // this is not what was moved
+			return nil // the files were not moved from this directory
 		}
 	}
 	for _, e := range entries {

@@ -8,13 +8,13 @@ import (
 // FS is a file system. Paths are those of package filepath. Errors wrap an errno in an
 // *fs.PathError or *os.LinkError.
 //
-// A name that was added, changed or removed is durable once SyncDir of its directory
-// has returned nil. After an error of SyncDir any change since the last nil may be
-// durable or not. Methods are named as in package os: Remove unlinks.
+// A name that was added, changed or removed is durable once SyncDir of its directory has
+// returned nil. After an error of SyncDir, any change since the last nil may be durable
+// or not. Methods are named as in package os, except that Remove is unlink(2).
 type FS interface {
-	// Open opens a regular file for reading. The error for anything else, also for a
-	// symbolic link to a file, wraps ErrNotRegular: a FIFO would block, and a link
-	// could lead anywhere.
+	// Open opens a regular file for reading. The error for anything else, including a
+	// symbolic link to a file, wraps ErrNotRegular: a FIFO would block, and a link could
+	// lead anywhere.
 	Open(path string) (File, error)
 	// OpenWritable is Open for reading and writing.
 	OpenWritable(path string) (File, error)
@@ -27,9 +27,9 @@ type FS interface {
 	Rename(from, to string) error
 	// Link is link(2).
 	Link(from, to string) error
-	// Remove deletes a file or a symbolic link, but no directory.
+	// Remove deletes a file or a symbolic link. It returns an error for a directory.
 	Remove(path string) error
-	// RemoveIn deletes a file of a directory, which must not be a symbolic link.
+	// RemoveIn deletes a file in the directory dir, which must not be a symbolic link.
 	RemoveIn(dir, name string) error
 	// RemoveDir deletes an empty directory.
 	RemoveDir(path string) error
@@ -40,8 +40,9 @@ type FS interface {
 	Stat(path string) (fs.FileInfo, error)
 	// SyncDir makes the names in a directory durable, by fsync(2).
 	SyncDir(dir string) error
-	// Lock locks a file, which it creates if need be, until it is closed or the process
-	// ends. The error wraps EWOULDBLOCK if another process holds the lock.
+	// Lock locks a file until the result is closed or the process ends. It creates the
+	// file if there is none. The error wraps EWOULDBLOCK if another process holds the
+	// lock.
 	Lock(path string) (io.Closer, error)
 	// Free returns how many bytes this process can still write to the file system of
 	// dir.
@@ -50,8 +51,8 @@ type FS interface {
 
 // Reserver is a File that can reserve space.
 type Reserver interface {
-	// Reserve reserves the space of the first size bytes without writing or changing
-	// the file's size. Where the file system can't, it does nothing and returns nil.
+	// Reserve reserves the disk space of the first size bytes. It writes nothing and does
+	// not change the file's size. Where the file system can't reserve, it returns nil.
 	Reserve(size int64) error
 }
 
@@ -63,10 +64,10 @@ type File interface {
 	Name() string
 	Stat() (fs.FileInfo, error)
 	Truncate(size int64) error
-	// Sync is fsync(2). After an error nothing is known about what was written since
-	// the last nil, even if a later Sync returns nil: the kernel may have dropped the
-	// pages and marked them clean.
+	// Sync is fsync(2). After an error, anything written since the last nil may be lost,
+	// even if a later Sync returns nil: the kernel may have dropped the pages and marked
+	// them clean.
 	Sync() error
-	// Datasync is fdatasync(2): like Sync, but without the file's times.
+	// Datasync is fdatasync(2): Sync without the file's times.
 	Datasync() error
 }

@@ -13,10 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A lock is a file that is locked by flock(2). Beside it, whoever has it, or is about
-// to, holds a read lock of its directory, as fcntl(2) makes it for an open file: that
-// can be asked for without being let into the file. So a file that this process may
-// not open, of another user perhaps, is moved aside where nobody holds it.
+// A lock is a file that is locked by flock(2). A process that has the lock, or is about
+// to take it, also holds a read lock of the directory (fcntl(2), F_OFD_SETLK). Other
+// processes can query the lock of the directory without permission to open the file. If
+// no other process holds the lock, a process may move aside a lock file that it can't
+// open, such as another user's.
 
 // lock is held until it is closed.
 type lock struct{ file, dir *os.File }
@@ -26,7 +27,7 @@ func (l lock) Close() error {
 	return l.file.Close()
 }
 
-// Lock implements FS. The file then holds the id of this process.
+// Lock implements FS. It writes the id of this process to the file.
 func (OS) Lock(path string) (io.Closer, error) {
 	dir, unshared := lockShared(filepath.Dir(path))
 	f, err := openLock(path)
@@ -44,15 +45,15 @@ func (OS) Lock(path string) (io.Closer, error) {
 		_ = dir.Close() // nothing was written
 		return nil, err
 	}
-	// The id is a courtesy to people: failing to write it is no failure.
+	// The id only informs people, so Lock ignores an error of writing it.
 	if err := f.Truncate(0); err == nil {
 		_, _ = fmt.Fprintf(f, "%d\n", os.Getpid())
 	}
 	return lock{f, dir}, nil
 }
 
-// lockShared takes the lock of a directory that others may have, too. dir is nil where
-// it can't be opened.
+// lockShared takes a read lock of a directory. dir is nil if the directory can't be
+// opened.
 func lockShared(path string) (dir *os.File, err error) {
 	if dir, err = os.Open(path); err == nil {
 		err = unix.FcntlFlock(dir.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK})
@@ -60,7 +61,8 @@ func lockShared(path string) (dir *os.File, err error) {
 	return dir, err
 }
 
-// openLock makes the file of a lock. One that may only be read can be locked, too.
+// openLock opens the file of a lock, and creates it if there is none. A file that can
+// only be opened for reading can be locked, too.
 func openLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
@@ -83,18 +85,20 @@ func openLock(path string) (*os.File, error) {
 	return nil, err
 }
 
-// mayMakeWay reports whether a lock's file is of no use, whoever waits.
+// mayMakeWay reports whether an error of openLock means that this process can't lock the
+// file even while no other process holds it.
 func mayMakeWay(err error) bool {
 	return errors.Is(err, ErrNotRegular) || errors.Is(err, fs.ErrPermission) || IsUnreadable(err)
 }
 
-// moveAside renames what is in the place of a lock, and can't be locked. Another process
-// that holds it has the lock of the directory. One that comes in between is seen
-// afterwards; it has opened what is put back then, or has made a new file. unshared is
-// why this process does not have the lock of the directory; then others may not, either.
+// moveAside renames a lock file that this process can't open; why is the error of opening
+// it. A process that has locked the file holds the lock of the directory. If such a
+// process appears during the rename, moveAside moves the file back, unless that process
+// has created a new one. unshared is the error of lockShared. With such an error other
+// processes may be invisible, too, so a regular file is not moved.
 func moveAside(path string, dir *os.File, why, unshared error) error {
 	info, err := os.Lstat(path)
-	if err != nil { // nothing is there, and none could be made
+	if err != nil { // the file does not exist, and could not be created
 		return errors.Join(why, fmt.Errorf("the user who runs this must be able to write to %s", filepath.Dir(path)))
 	}
 	if unshared != nil && info.Mode().IsRegular() {
@@ -113,10 +117,10 @@ func moveAside(path string, dir *os.File, why, unshared error) error {
 	return nil
 }
 
-// heldByOthers returns an error if another process holds the lock of the directory, or
-// that can't be found out.
+// heldByOthers returns an error if another process holds the lock of the directory, or if
+// that can't be determined. In the first case the error wraps EWOULDBLOCK.
 func heldByOthers(path string, dir *os.File) error {
-	held := unix.Flock_t{Type: unix.F_WRLCK} // with which any other is in conflict
+	held := unix.Flock_t{Type: unix.F_WRLCK} // any other lock conflicts with a write lock
 	if err := unix.FcntlFlock(dir.Fd(), unix.F_OFD_GETLK, &held); err != nil {
 		return &fs.PathError{Op: "fcntl", Path: dir.Name(), Err: err}
 	}
@@ -126,7 +130,7 @@ func heldByOthers(path string, dir *os.File) error {
 	return nil
 }
 
-// IsLocked reports whether a process holds the lock of that path. It takes none.
+// IsLocked reports whether a process holds the lock at path. It takes no lock itself.
 func IsLocked(path string) bool {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {

@@ -19,7 +19,8 @@ func (OS) Open(path string) (File, error) { return open(path, os.O_RDONLY) }
 // OpenWritable implements FS.
 func (OS) OpenWritable(path string) (File, error) { return open(path, os.O_RDWR) }
 
-// open never blocks: with O_NONBLOCK it does not wait for the other end of a FIFO.
+// open opens a regular file. O_NONBLOCK keeps it from waiting for the other end of a
+// FIFO.
 func open(path string, flag int) (File, error) {
 	f, err := os.OpenFile(path, flag|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if errors.Is(err, syscall.ELOOP) {
@@ -91,14 +92,14 @@ func pathError(op, path string, err error) error {
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
-// SameFile reports whether two results of Stat are of the same file.
+// SameFile reports whether two results of Stat describe the same file.
 func SameFile(a, b fs.FileInfo) bool {
 	left, ok := a.Sys().(*syscall.Stat_t)
 	right, both := b.Sys().(*syscall.Stat_t)
 	return ok && both && left.Dev == right.Dev && left.Ino == right.Ino
 }
 
-// Names returns the number of a file's names (hard links), from a result of Stat.
+// Names returns the number of names (hard links) of a file, from a result of Stat.
 func Names(info fs.FileInfo) int64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int64(st.Nlink)

@@ -8,17 +8,17 @@ import (
 	"collectord/wal/vfs"
 )
 
-// FS calls the functions that are set, and the file system that it wraps.
+// FS wraps a file system, and calls those of its functions that are set.
 type FS struct {
 	vfs.FS
 	// Before is called before each call that opens for writing, changes, syncs or lists
-	// something, with the name of the system call. If it returns an error, the call
-	// does not happen and returns that.
+	// something, except Datasync. op is the name of the system call. If Before returns an
+	// error, the call returns that error and has no effect.
 	Before func(op, path string) error
-	// ReadAt and Datasync replace those of files.
+	// ReadAt and Datasync replace the methods of files.
 	ReadAt   func(f vfs.File, p []byte, off int64) (int, error)
 	Datasync func(f vfs.File) error
-	// FreeBytes replaces Free.
+	// FreeBytes replaces the method Free.
 	FreeBytes func(dir string) (int64, error)
 }
 
@@ -135,7 +135,7 @@ type file struct {
 	fs FS
 }
 
-// NextData implements what vfs.NextData asks for.
+// NextData implements the interface that vfs.NextData looks for.
 func (f file) NextData(off int64) int64 { return vfs.NextData(f.File, off) }
 
 func (f file) ReadAt(p []byte, off int64) (int, error) {

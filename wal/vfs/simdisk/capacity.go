@@ -1,13 +1,13 @@
 package simdisk
 
-// Resize sets the capacity in bytes, which may be below what is used.
+// Resize sets the capacity in bytes. It may be less than the disk already uses.
 func (d *Disk) Resize(capacity int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.capacity = capacity
 }
 
-// Used returns the number of bytes in files.
+// Used returns the number of bytes in all files.
 func (d *Disk) Used() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()

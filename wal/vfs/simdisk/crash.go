@@ -10,22 +10,22 @@ import (
 // sectorSize is the number of bytes that a disk writes as a whole or not at all.
 const sectorSize = 512
 
-// Crash returns the disk as a power loss at this moment may leave it. Open files stay
-// with the old disk. It may be called in what SetChanged was given, otherwise only while
-// nobody uses the disk.
+// Crash returns a disk in a state that a power loss at this moment may leave. Open files
+// stay with the old disk. The hook of SetChanged may call Crash; otherwise no goroutine
+// may use the disk meanwhile.
 func (d *Disk) Crash() *Disk {
 	var chosen []int
 	switch n := len(d.pending); d.random(4) {
-	case 0: // nothing was written back
-	case 1: // everything
+	case 0: // no change was written back
+	case 1: // all changes
 		for i := range n {
 			chosen = append(chosen, i)
 		}
-	case 2: // in the order of a journal
+	case 2: // the oldest changes, as a journal keeps them
 		for i := range d.random(n + 1) {
 			chosen = append(chosen, i)
 		}
-	default: // as it came
+	default: // any changes
 		for i := range n {
 			if d.random(2) == 0 {
 				chosen = append(chosen, i)
@@ -35,8 +35,8 @@ func (d *Disk) Crash() *Disk {
 	return d.copy(closure(d.pending, chosen))
 }
 
-// Keep returns the disk as the end of the process leaves it: everything written is
-// there, and a later crash can still lose it.
+// Keep returns the disk as the end of the process leaves it. Everything written is there,
+// and a later crash can still lose it.
 func (d *Disk) Keep() *Disk {
 	after := &Disk{capacity: d.capacity, used: d.used, random: d.random, inodes: d.inodes}
 	copies := map[*node]*node{}
@@ -51,8 +51,8 @@ func (d *Disk) Keep() *Disk {
 	return after
 }
 
-// End detaches a disk from the test: its hooks are not called any more. It returns what
-// left, which is Crash or Keep, makes of this moment.
+// End removes the hooks of the disk, and returns the result of left. left is Crash or
+// Keep.
 func (d *Disk) End(left func(*Disk) *Disk) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -60,7 +60,7 @@ func (d *Disk) End(left func(*Disk) *Disk) *Disk {
 	return left(d)
 }
 
-// clone copies a node, and what it names, with what is not durable.
+// clone copies a node and everything below it, durable or not.
 func (n *node) clone(copies map[*node]*node) *node {
 	if n == nil {
 		return nil
@@ -84,7 +84,8 @@ func (n *node) clone(copies map[*node]*node) *node {
 	return same
 }
 
-// copy returns the disk with the durable names and the chosen changes of names.
+// copy returns the disk with the durable names, the chosen changes of names, and torn
+// files.
 func (d *Disk) copy(chosen []bool) *Disk {
 	kept := map[*node]map[string]*node{}
 	namesOf := func(dir *node) map[string]*node {
@@ -106,7 +107,7 @@ func (d *Disk) copy(chosen []bool) *Disk {
 		}
 	}
 	after := &Disk{capacity: d.capacity, random: d.random, inodes: d.inodes}
-	copies := map[*node]*node{} // a directory may be named twice for a moment
+	copies := map[*node]*node{} // a node may have two names
 	var copyOf func(n *node) *node
 	copyOf = func(n *node) *node {
 		if same := copies[n]; same != nil {
@@ -132,8 +133,8 @@ func (d *Disk) copy(chosen []bool) *Disk {
 	return after
 }
 
-// torn returns what a crash may leave of a file: any sectors of each write that is not
-// durable, and any of the sizes that the file had since the last sync.
+// torn returns what a crash may leave of a file: any sectors of each write since the last
+// sync, and any size that the file had since then.
 func (d *Disk) torn(n *node) []byte {
 	data := slices.Clone(n.stable)
 	if len(n.writes) == 0 {
@@ -177,8 +178,8 @@ func (d *Disk) torn(n *node) []byte {
 	return data[:size]
 }
 
-// Hash identifies a state: names and bytes, and the number of changes that are not
-// durable.
+// Hash identifies a state of the disk: names, bytes, and the number of changes that are
+// not durable.
 func (d *Disk) Hash() [sha256.Size]byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -221,7 +222,8 @@ func (d *Disk) Walk(dir string, each func(path string, data []byte)) {
 	}
 }
 
-// Edit changes the bytes of a file durably, as rot does. It is no call of the disk.
+// Edit changes the bytes of a file durably, as bit rot does. It is not a call of the
+// disk, so no hook is called.
 func (d *Disk) Edit(path string, edit func(data []byte) []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

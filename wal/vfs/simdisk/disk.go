@@ -11,10 +11,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-// Op names a call of vfs.FS or vfs.File.
+// Op is the name of a method of vfs.FS or vfs.File.
 type Op string
 
-// Call is a call of vfs.FS or vfs.File.
+// Call is a call of a method of vfs.FS or vfs.File.
 type Call struct {
 	N    int // number of the call, from 1
 	Op   Op
@@ -25,25 +25,25 @@ type Call struct {
 	Len  int    // of Read and Write
 }
 
-// Fault is what becomes of a call. The zero value lets it succeed.
+// Fault determines the result of a call. The zero value lets the call succeed.
 type Fault struct {
 	Err error // returned by the call, or nil
-	// Done lets the call take effect although it returns Err. Without it a failed sync
-	// loses any part of what it was to make durable, and no later sync finds that.
+	// Done lets the call take effect although it returns Err. A failed sync without Done
+	// loses any part of the written data, and no later sync recovers it.
 	Done bool
-	// Short is how many bytes of a failed Write are written nevertheless.
+	// Short is the number of bytes that a failed Write still writes.
 	Short int
 }
 
 // Disk is a simulated disk. Its methods may be called concurrently.
 type Disk struct {
-	mu        sync.Mutex // guards everything below, and all nodes
+	mu        sync.Mutex // guards all fields below, and all nodes
 	pause     func(Call)
 	intercept func(Call) Fault
 	changed   func(Call)
 	calls     int
 	root      *node
-	pending   []change // of names, not durable yet, oldest first
+	pending   []change // changes of names that are not durable yet, oldest first
 	capacity  int64
 	used      int64
 	locked    map[string]bool
@@ -51,13 +51,13 @@ type Disk struct {
 	random    func(n int) int
 }
 
-// node is a directory or a file. Its names stand in directories.
+// node is a directory or a file. Its names are in directories.
 type node struct {
 	names   map[string]*node // of a directory; nil for a file
-	durable map[string]*node // the names that a crash leaves
+	durable map[string]*node // the names that are durable
 
 	data     []byte
-	stable   []byte  // what a crash leaves of data
+	stable   []byte  // the content that is durable
 	writes   []write // from stable to data, oldest first
 	modified time.Time
 	links    int    // number of names
@@ -74,7 +74,7 @@ type write struct {
 // change is a set of changes of names that takes effect as a whole.
 type change []entry
 
-// entry is the node that a name of a directory gets; nil deletes the name.
+// entry assigns a node to a name of a directory; nil deletes the name.
 type entry struct {
 	dir  *node
 	name string
@@ -82,29 +82,31 @@ type entry struct {
 }
 
 // New returns an empty disk of capacity bytes. random returns a number in [0, n) and
-// decides everything that is left to chance.
+// makes every random choice.
 func New(capacity int64, random func(n int) int) *Disk {
 	return &Disk{root: newDir(), capacity: capacity, random: random}
 }
 
-// SetPause has f called before each call, unlocked and before the call is numbered:
-// calls that pause for different times have one order.
+// SetPause sets a hook that is called before each call. The disk is unlocked, and the
+// call has no number yet. Calls that pause for different times are numbered in the order
+// of those times.
 func (d *Disk) SetPause(f func(Call)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pause = f
 }
 
-// SetIntercept has f called before each call, unlocked. It may fail the call, or block.
+// SetIntercept sets a hook that is called before each call, with the disk unlocked. The
+// hook may make the call fail, or block.
 func (d *Disk) SetIntercept(f func(Call) Fault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.intercept = f
 }
 
-// SetChanged has f called, with the disk locked, after each call that changed its
-// content or made it durable. It may use Crash and nothing else. Once SetChanged has
-// returned, the hook before it is neither running nor called again.
+// SetChanged sets a hook that is called after each call that changed the disk's content
+// or made it durable. The disk is locked, so the hook may call nothing but Crash. Once
+// SetChanged has returned, the previous hook is neither running nor called again.
 func (d *Disk) SetChanged(f func(Call)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,8 +122,8 @@ func newDir() *node {
 	return &node{names: map[string]*node{}, durable: map[string]*node{}, modified: time.Now()}
 }
 
-// begin numbers a call and asks what becomes of it. It returns with the disk locked; ok
-// is false if the call must not take effect.
+// begin numbers a call and gets its fault from the hook. It returns with the disk locked.
+// ok is false if the call must not take effect.
 func (d *Disk) begin(c Call) (f Fault, ok bool) {
 	d.mu.Lock()
 	if pause := d.pause; pause != nil {
@@ -170,7 +172,7 @@ func (d *Disk) find(path string) (*node, error) {
 	return n, nil
 }
 
-// parent returns the directory of a path, and the last element.
+// parent returns the directory of a path, and the path's last element.
 func (d *Disk) parent(path string) (*node, string, error) {
 	in, name := filepath.Split(path)
 	dir, err := d.find(in)
@@ -180,11 +182,11 @@ func (d *Disk) parent(path string) (*node, string, error) {
 	return dir, name, err
 }
 
-// run does a call that returns only an error.
+// run executes a call that returns only an error.
 func (d *Disk) run(c Call, do func() error) error {
 	f, ok := d.begin(c)
 	defer d.mu.Unlock()
-	if c.Op == Rename && !ok { // what is not there is missed first
+	if c.Op == Rename && !ok { // a missing file is reported before the fault
 		if _, err := d.find(c.Path); err != nil {
 			return pathError(c, err)
 		}
@@ -241,7 +243,7 @@ func (d *Disk) Create(path string) (vfs.File, error) {
 	return &file{disk: d, node: n, path: path, writable: true}, nil
 }
 
-// look does a call that changes nothing.
+// look executes a call that changes nothing.
 func (d *Disk) look(c Call, do func() error) error {
 	f, _ := d.begin(c)
 	defer d.mu.Unlock()

@@ -8,7 +8,6 @@ import (
 	"time"
 )
 
-// file is an open file.
 type file struct {
 	disk     *Disk
 	node     *node
@@ -96,7 +95,7 @@ func (f *file) mayWrite() error {
 	return nil
 }
 
-// change changes the file in memory: a crash can lose it.
+// change changes the file in memory. A crash can lose the change.
 func (f *file) change(w write) {
 	n := f.node
 	f.disk.used += w.size - int64(len(n.data))
@@ -105,7 +104,7 @@ func (f *file) change(w write) {
 	n.modified = time.Now()
 }
 
-// apply returns data with the change. It may change data in place.
+// apply returns data with the write applied. It may modify data in place.
 func (w *write) apply(data []byte) []byte {
 	if more := w.size - int64(len(data)); more > 0 {
 		data = append(data, make([]byte, more)...)
@@ -141,7 +140,7 @@ func (f *file) sync(op Op) error {
 	}
 	n := f.node
 	if ok {
-		for i := range n.writes { // not n.data: what a failed sync lost stays lost
+		for i := range n.writes { // n.data may contain what an earlier failed sync has lost
 			n.stable = n.writes[i].apply(n.stable)
 		}
 	} else {

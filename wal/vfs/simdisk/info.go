@@ -6,7 +6,6 @@ import (
 	"time"
 )
 
-// info describes a node.
 func (n *node) info(name string) fs.FileInfo {
 	i := info{name: name, modified: n.modified, mode: 0o640, size: int64(len(n.data)), stat: syscall.Stat_t{Ino: n.ino, Nlink: uint64(n.links)}}
 	if n.names != nil {

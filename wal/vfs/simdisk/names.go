@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// The calls.
+// The names of all calls.
 const (
 	Open      Op = "open"
 	Reopen    Op = "open for writing"
@@ -108,7 +108,7 @@ func (d *Disk) RemoveDir(path string) error {
 	})
 }
 
-// delete deletes a name unless refused returns an error for its node.
+// delete deletes a name, unless refused returns an error for its node.
 func (d *Disk) delete(c Call, refused func(*node) error) error {
 	return d.run(c, func() error {
 		dir, name, err := d.parent(c.Path)
@@ -184,8 +184,8 @@ func (d *Disk) SyncDir(path string) error {
 	return nil
 }
 
-// settle makes the changes at the given places in pending durable, and earlier ones
-// that they depend on.
+// settle makes the pending changes with the chosen indexes durable, together with the
+// earlier changes that they depend on.
 func (d *Disk) settle(chosen []int) {
 	settled := closure(d.pending, chosen)
 	var left []change
@@ -209,8 +209,8 @@ func (c change) apply() {
 	}
 }
 
-// closure returns which changes the chosen ones include: themselves, and earlier ones
-// of the same names.
+// closure reports for each pending change whether it is chosen, or is an earlier change
+// of a name that a chosen one changes.
 func closure(pending []change, chosen []int) []bool {
 	type place struct {
 		dir  *node
@@ -232,7 +232,7 @@ func closure(pending []change, chosen []int) []bool {
 	return needed
 }
 
-// set changes names in memory: a crash can lose it.
+// set changes names in memory. A crash can lose the change.
 func (d *Disk) set(c change) {
 	for _, e := range c {
 		if old := e.dir.names[e.name]; old != nil {
