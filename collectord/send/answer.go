@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// answer is what a request was answered. Its body lasts until the next one.
+// answer is the response to a request. Its body is valid until the next response is read.
 type answer struct {
 	status     int
 	body       []byte
 	replayed   bool
 	retryAfter time.Duration
-	last       bool // on its connection
+	last       bool // the connection must be closed after it
 }
 
-// again reports whether the same request may be answered otherwise later.
+// again reports whether a repetition of the same request may get a different response.
 func (a answer) again() bool {
 	switch a.status {
 	case 408, 409, 425, 429, 500, 502, 503, 504:
@@ -25,7 +25,8 @@ func (a answer) again() bool {
 	return false
 }
 
-// retryAfter reads seconds or a date (RFC 9110, sections 10.2.3 and 5.6.7).
+// retryAfter parses a Retry-After value: seconds or a date (RFC 9110, sections 10.2.3 and
+// 5.6.7). It returns 0 for an invalid value.
 func retryAfter(value []byte, now time.Time) time.Duration {
 	if len(value) == 0 {
 		return 0
@@ -41,7 +42,7 @@ func retryAfter(value []byte, now time.Time) time.Duration {
 	return 0
 }
 
-// report is the JSON of an answer's body: on a usage, a batch, or a problem.
+// report is the JSON body of a response: about a usage, a batch, or a problem.
 type report struct {
 	ID       string
 	Code     string
@@ -49,7 +50,7 @@ type report struct {
 	Errors   []struct{ Code string }
 }
 
-// parseReport returns the zero report for what is not JSON.
+// parseReport returns the zero report if the body is not valid JSON.
 func parseReport(body []byte) (r report) {
 	if json.Unmarshal(body, &r) != nil {
 		return report{}
@@ -61,7 +62,8 @@ func parseReport(body []byte) (r report) {
 	return r
 }
 
-// printable keeps what another program made up from a terminal.
+// printable replaces unprintable or long text of the server, which must not reach a
+// terminal.
 func printable(s string) string {
 	if len(s) > 64 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
 		return "unprintable"

@@ -12,25 +12,24 @@ import (
 )
 
 const (
-	maxAnswer = 1 << 20 // bytes, with interim answers before it, lines and chunks
+	maxAnswer = 1 << 20 // bytes, including interim responses before it, header lines and chunk framing
 	maxLine   = 4 << 10
 )
 
-// errUnreadable stands for whatever is wrong with an answer, which could hold
-// anything.
+// errUnreadable means that a response is malformed. It contains no detail, since the
+// response may contain anything.
 var errUnreadable = errors.New("the answer is not HTTP")
 
-// answerReader reads HTTP/1.0 and 1.1 answers to POST requests (RFC 9112). It
-// rejects what two readers could understand differently. Its errors are
-// errUnreadable and those of the connection; after either, where the next answer
-// begins is unknown.
+// answerReader reads HTTP/1.0 and HTTP/1.1 responses to POST requests (RFC 9112). It
+// rejects responses that two parsers could interpret differently. It returns errUnreadable
+// or an error of the connection. The start of the next response is unknown after an error.
 type answerReader struct {
-	from *bufio.Reader // of maxLine bytes; set by reset
-	left int           // bytes that may still come of the answer under way
-	body []byte        // of the answer under way
+	from *bufio.Reader // buffer of maxLine bytes; set by reset
+	left int           // bytes that the current response may still take
+	body []byte        // body of the current response
 }
 
-// reset drops what was read ahead, and goes on with conn.
+// reset discards buffered data and continues with conn.
 func (r *answerReader) reset(conn io.Reader) {
 	if r.from == nil {
 		r.from = bufio.NewReaderSize(conn, maxLine)
@@ -39,8 +38,7 @@ func (r *answerReader) reset(conn io.Reader) {
 	r.from.Reset(conn)
 }
 
-// read returns the next answer that is not interim. Its body lasts until the next
-// call.
+// read returns the next final response. Its body is valid until the next call.
 func (r *answerReader) read() (answer, error) {
 	r.left, r.body = maxAnswer, r.body[:0]
 	for {
@@ -56,16 +54,17 @@ func (r *answerReader) read() (answer, error) {
 		}
 		return answer{
 			status: h.status, body: r.body, replayed: h.replayed, retryAfter: h.retryAfter,
-			// Bytes behind it answer no request: the next one must not get them.
+			// Extra bytes belong to no request, and the next request must not receive
+			// them.
 			last: h.close || r.from.Buffered() > 0,
 		}, nil
 	}
 }
 
-// header is what an answer's status line and fields say.
+// header is the content of a status line and header fields.
 type header struct {
 	status           int
-	length           int // of the body; -1: not given
+	length           int // of the body; -1: absent
 	chunked          bool
 	close, keepAlive bool
 	replayed         bool
@@ -105,7 +104,7 @@ func statusLine(line []byte) (h header, ok bool) {
 	return header{status: int(status), length: -1}, err == nil && status >= 100
 }
 
-// readFields reads header or trailer fields and the empty line behind them.
+// readFields reads header or trailer fields and the empty line after them.
 func (r *answerReader) readFields(h *header) error {
 	for {
 		line, err := r.line()
@@ -118,7 +117,7 @@ func (r *answerReader) readFields(h *header) error {
 	}
 }
 
-// field parses a field, and reports whether it is well-formed.
+// field parses a field and reports whether it is well-formed.
 func (h *header) field(line []byte) (ok bool) {
 	name, value, ok := bytes.Cut(line, []byte(":"))
 	value = bytes.Trim(value, " \t")
@@ -151,11 +150,11 @@ func (h *header) field(line []byte) (ok bool) {
 	return true
 }
 
-// readBody reads the body, wherever it ends (RFC 9112, section 6.3).
+// readBody reads the body up to its end (RFC 9112, section 6.3).
 func (r *answerReader) readBody(h *header) error {
 	switch {
 	case h.status == 101, h.status == 204, h.status == 304:
-		h.close = h.close || h.status == 101 || h.chunked || h.length > 0 // where it ends is in doubt
+		h.close = h.close || h.status == 101 || h.chunked || h.length > 0 // the end of the response is uncertain
 		return nil
 	case h.chunked:
 		return r.readChunks()
@@ -175,14 +174,14 @@ func (r *answerReader) readBody(h *header) error {
 	}
 }
 
-// readChunks reads a chunked body and its trailer, which changes nothing.
+// readChunks reads a chunked body and its trailer. Trailer fields are ignored.
 func (r *answerReader) readChunks() error {
 	for {
 		line, err := r.line()
 		if err != nil {
 			return err
 		}
-		digits, _, _ := bytes.Cut(bytes.TrimRight(line, " \t"), []byte(";")) // some pad them
+		digits, _, _ := bytes.Cut(bytes.TrimRight(line, " \t"), []byte(";")) // some servers pad the size with spaces
 		size, err := strconv.ParseUint(string(digits), 16, 31)
 		if err != nil || !isText(line) {
 			return errUnreadable
@@ -213,7 +212,7 @@ func (r *answerReader) take(n int) error {
 	return err
 }
 
-// line returns the next line without its CRLF. It lasts until the next read.
+// line returns the next line without its CRLF. The line is valid until the next read.
 func (r *answerReader) line() ([]byte, error) {
 	line, err := r.from.ReadSlice('\n')
 	if errors.Is(err, bufio.ErrBufferFull) {
@@ -230,7 +229,7 @@ func (r *answerReader) line() ([]byte, error) {
 	return text, nil
 }
 
-// toLowerToken changes b to lower case, and reports whether it is a token (RFC
+// toLowerToken converts b to lower case in place, and reports whether it is a token (RFC
 // 9110, section 5.6.2).
 func toLowerToken(b []byte) bool {
 	for i, c := range b {
@@ -245,7 +244,7 @@ func toLowerToken(b []byte) bool {
 	return len(b) > 0
 }
 
-// isText reports whether b has no control characters but tabs.
+// isText reports whether b contains no control characters except tabs.
 func isText(b []byte) bool {
 	for _, c := range b {
 		if c < ' ' && c != '\t' || c == 0x7f {

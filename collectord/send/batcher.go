@@ -1,23 +1,23 @@
 package send
 
-// batcher makes the bodies of requests and datagrams. A worker has its own.
+// batcher builds the bodies of requests and datagrams. Each worker has its own.
 type batcher struct {
 	source source
 	plan   *plan
 	form   form
-	coder  coder // nil: as they are
+	coder  coder // nil: no compression
 
-	prepared [][]byte // sent over and over, or none
-	plain    []byte   // memory for what is then coded
+	prepared [][]byte // bodies that are sent repeatedly, or none
+	plain    []byte   // buffer for a body before compression
 }
 
-// form is how several usages are put datagramsPerCall.
+// form is how several usages are combined into one body.
 type form struct{ before, between, after string }
 
 func formOf(o Options, t target) form {
 	switch {
 	case t.udp(), o.Lines:
-		return form{between: "\n"} // behind which the daemon goes on after a bad one
+		return form{between: "\n"} // the daemon resumes at a newline after an invalid usage
 	case o.Batch > 1:
 		return form{"[", ",", "]"}
 	}
@@ -28,7 +28,7 @@ func (r *run) newBatcher() *batcher {
 	return &batcher{source: r.opts.source(), plan: r.plan, form: formOf(r.opts, r.target), coder: newCoder(r.opts.Compress), prepared: r.prepared}
 }
 
-// prepare makes the bodies that are then sent over and over.
+// prepare builds the bodies that are then sent repeatedly.
 func (r *run) prepare() {
 	p := r.newBatcher()
 	var prepared [][]byte
@@ -39,7 +39,7 @@ func (r *run) prepare() {
 	r.prepared = prepared
 }
 
-// body returns the body of batch k, in the memory given unless it is prepared.
+// body returns the body of batch k. It uses memory unless the body is prepared.
 func (p *batcher) body(memory *[]byte, k int64) []byte {
 	size := p.plan.size(k)
 	if len(p.prepared) > 0 && size == p.plan.batchSize {

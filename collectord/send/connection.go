@@ -14,11 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// idle is how long a connection may be unused before it is looked at first.
+// idle is how long a connection may be unused before it is checked first.
 const idle = time.Second
 
-// connection is a connection for one request at a time. It is made, and made
-// anew, when it is needed.
+// connection sends one request at a time. It is opened, and reopened, on demand.
 type connection struct {
 	target  target
 	tls     *tls.Config
@@ -28,12 +27,12 @@ type connection struct {
 	conn     net.Conn // nil: none
 	raw      syscall.RawConn
 	answers  answerReader
-	used     time.Time // last
+	used     time.Time // time of the last response
 	deadline time.Time
-	received int64 // not yet counted
+	received int64 // bytes not yet added to counts
 }
 
-// Read counts what is read. It is for the answers alone.
+// Read counts received bytes. Only answers reads through it.
 func (c *connection) Read(b []byte) (int, error) {
 	n, err := c.conn.Read(b)
 	c.received += int64(n)
@@ -46,7 +45,7 @@ func (c *connection) dial(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	raw, err := conn.(syscall.Conn).SyscallConn() //nolint:forcetypeassert // as all of package net
+	raw, err := conn.(syscall.Conn).SyscallConn() //nolint:forcetypeassert // true for every connection of package net
 	if err != nil {
 		conn.Close()
 		return err
@@ -73,8 +72,8 @@ func (c *connection) close() {
 	}
 }
 
-// exchange sends a request and reads the answer, which lasts until the next. A
-// request under way when ctx ends is finished.
+// exchange sends a request and returns the response, whose body is valid until the next
+// call. The end of ctx does not interrupt a request that was sent.
 func (c *connection) exchange(ctx context.Context, request []byte) (a answer, err error) {
 	now := time.Now()
 	if c.conn != nil && now.Sub(c.used) > idle && !c.alive() {
@@ -92,7 +91,7 @@ func (c *connection) exchange(ctx context.Context, request []byte) (a answer, er
 		c.counts.bytesReceived.Add(c.received)
 		c.received = 0
 	}()
-	// A deadline costs a call into the runtime's timers, so it is rarely moved.
+	// SetDeadline costs a call into the runtime's timers, so it is called rarely.
 	if c.deadline.Sub(now) < c.timeout*7/8 {
 		c.deadline = now.Add(c.timeout)
 		if err := c.conn.SetDeadline(c.deadline); err != nil {
@@ -102,7 +101,7 @@ func (c *connection) exchange(ctx context.Context, request []byte) (a answer, er
 	n, failed := c.conn.Write(request)
 	c.counts.requests.Add(1)
 	c.counts.bytesSent.Add(int64(n))
-	if failed != nil { // an answer may have come before all was sent
+	if failed != nil { // the server may have responded before it read the whole request
 		_ = c.conn.SetDeadline(now.Add(min(c.timeout, time.Second)))
 	}
 	if a, err = c.answers.read(); err != nil {
@@ -118,8 +117,8 @@ func (c *connection) exchange(ctx context.Context, request []byte) (a answer, er
 	return a, nil
 }
 
-// alive reports whether the other side has neither closed the connection nor sent
-// anything that was not asked for.
+// alive reports whether the peer has neither closed the connection nor sent unexpected
+// data.
 func (c *connection) alive() bool {
 	alive := false
 	err := c.raw.Control(func(fd uintptr) {
@@ -130,8 +129,7 @@ func (c *connection) alive() bool {
 	return alive && err == nil
 }
 
-// reasonOf names what happened, without address or port, so that errors can be
-// counted.
+// reasonOf classifies err without address or port, so that equal errors can be counted.
 func reasonOf(err error) string {
 	var network net.Error
 	var errno syscall.Errno

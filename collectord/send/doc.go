@@ -1,23 +1,24 @@
-// Package send is a client for collectord: a smoke test, a way to get a file of
-// usages in, and a load generator.
+// Package send is a client for collectord. It serves as a smoke test, as an importer for a
+// file of usages, and as a load generator.
 //
 //	plan (which request or datagram is due when) -> usages -> HTTP request or datagram -> Summary
 //
-// It owns the pace, the usages it makes up, the two ways to send them, how answers
-// are read, when a request is repeated, and the sums. It does not own flags or
-// printing, reads no configuration, and shares no code with the servers, so that it
-// can't share their mistakes.
+// The package owns the pace, the generated usages, the two transports, the parsing of
+// responses, the rules for retries, and the totals. The caller owns flags and output. The
+// package reads no configuration, and shares no code with the servers so that it can't
+// share their bugs.
 //
 // Invariants:
 //
-//   - Request k holds usages k·Batch up to (k+1)·Batch-1, whoever sends it and
-//     how often: what a run sends depends on its options alone.
-//   - With a Rate each request has a time at which it is due, computed from the
-//     start and its number, so that the pace can't drift. Latency counts from
-//     then, also where no connection was free: waiting is not omitted.
-//   - A usage counts as acknowledged only by a whole, well-formed answer. Every usage taken up is in exactly one of acknowledged, rejected and failed.
-//   - No answer is read from a connection after one whose end is in doubt, or behind
-//     which more came than was asked for.
-//   - A repeated request has the same Idempotency-Key and the same bytes.
-//   - The token appears in no error and no Summary.
+//   - Request k contains usages k·Batch up to (k+1)·Batch-1, independent of the worker and
+//     the number of attempts: the content of a run depends only on its options.
+//   - With a Rate each request has a due time that is computed from the start and its
+//     number, so that the pace can't drift. Latency counts from the due time and therefore
+//     includes the wait for a free connection (no coordinated omission).
+//   - Only a complete, well-formed response acknowledges a usage. Each claimed usage is in
+//     exactly one of acknowledged, rejected and failed.
+//   - A connection is closed after a response whose end is uncertain, and after a response
+//     that is followed by unexpected data.
+//   - A retry has the same Idempotency-Key and the same bytes.
+//   - No error and no Summary contains the token.
 package send

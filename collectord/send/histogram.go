@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// A histogram counts times to within 1 %: its buckets are 64 to each doubling, as
-// those of HdrHistogram are, where those of histogram.Histogram, made for export, are
-// one. Its methods may be called concurrently.
+// histogram counts durations to within 1 %. It has 64 buckets per power of two, as
+// HdrHistogram has; histogram.Histogram, which is made for export, has one. Its methods
+// may be called concurrently.
 type histogram struct {
 	counts [buckets]atomic.Int64
 	sum    atomic.Int64 // µs
@@ -17,12 +17,12 @@ type histogram struct {
 }
 
 const (
-	subBits = 6  // log2 of the buckets to a doubling
-	maxBits = 32 // of a time in µs: 71 minutes
+	subBits = 6  // log2 of the buckets per power of two
+	maxBits = 32 // bits of a duration in µs: 71 minutes
 	buckets = (maxBits - subBits + 1) << subBits
 )
 
-// Latency is milliseconds that answers took.
+// Latency is the distribution of response times, in milliseconds.
 type Latency struct {
 	Mean float64 `json:"mean"`
 	P50  float64 `json:"p50"`
@@ -44,20 +44,20 @@ func (h *histogram) observe(d time.Duration) {
 	}
 }
 
-// bucket is where a value is counted: by itself below 1<<subBits, and else by its
-// highest bit and the subBits that follow.
+// bucket returns the index of the bucket of v. A value below 1<<subBits has its own
+// bucket; a larger value is indexed by its highest bit and the subBits after it.
 func bucket(v uint64) int {
 	shift := max(bits.Len64(v)-subBits-1, 0)
 	return shift<<subBits + int(v>>shift)
 }
 
-// bound is the highest value of a bucket.
+// bound returns the highest value of a bucket.
 func bound(i int) uint64 {
 	shift := max(i>>subBits-1, 0)
 	return uint64(i-shift<<subBits+1)<<shift - 1
 }
 
-// quantile returns milliseconds.
+// quantile returns the q-quantile of n durations, in milliseconds.
 func (h *histogram) quantile(q float64, n int64) float64 {
 	rank := int64(math.Ceil(q * float64(n)))
 	for i := range h.counts {

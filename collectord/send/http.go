@@ -7,21 +7,22 @@ import (
 	"time"
 )
 
-// Repeats wait a random time up to a bound that doubles each time ("full jitter").
+// A retry waits a random time up to a bound that doubles with each attempt ("full
+// jitter").
 const (
 	firstBackoff = 100 * time.Millisecond
 	maxBackoff   = 10 * time.Second
 )
 
-// client sends requests, one at a time, over a connection of its own.
+// client sends requests, one at a time, over its own connection.
 type client struct {
 	run     *run
-	due     <-chan int64 // numbers of requests that are due; nil: take what is next
+	due     <-chan int64 // numbers of requests that are due; nil: claim the next one
 	conn    *connection
 	batches *batcher
-	memory  []byte // of a body
+	memory  []byte // buffer of a body
 	request []byte
-	failed  int // dials in a row
+	failed  int // consecutive requests without a response
 }
 
 func (c *client) send(ctx context.Context) {
@@ -42,8 +43,8 @@ func (c *client) send(ctx context.Context) {
 	}
 }
 
-// sendBatch sends request k until it is answered for good, or must not be repeated.
-// Its latency counts from when it was due.
+// sendBatch sends request k until it has a final response or must not be retried. Its
+// latency counts from due.
 func (c *client) sendBatch(ctx context.Context, k int64, due time.Time) {
 	counts, usages := c.run.counts, c.run.plan.size(k)
 	counts.sent.Add(usages)
@@ -85,8 +86,8 @@ func (c *client) sendBatch(ctx context.Context, k int64, due time.Time) {
 	}
 }
 
-// note counts an answer, or that there is none, and the codes it names. It returns how
-// many usages were rejected.
+// note counts a response, or the error if there is none, and the error codes of the
+// response. It returns how many usages were rejected.
 func (c *client) note(a answer, err error) (rejected int64) {
 	counts := c.run.counts
 	if err != nil {
@@ -95,10 +96,10 @@ func (c *client) note(a answer, err error) (rejected int64) {
 	}
 	counts.statuses[a.status].Add(1)
 	if a.status > 200 && a.status < 300 {
-		return 0 // all are stored
+		return 0 // all usages are stored
 	}
 	report := parseReport(a.body)
-	if report.Code != "" { // a problem, which may name some of its usages
+	if report.Code != "" { // a problem document, which may list some of its usages
 		counts.code(report.Code, 1)
 		return report.Rejected
 	}
@@ -108,21 +109,21 @@ func (c *client) note(a answer, err error) (rejected int64) {
 	return report.Rejected
 }
 
-// pause waits before a repeat. It reports false if the repeat would come after the time
-// that is left, or if ctx ends.
+// pause waits before a retry. It returns false if the retry would exceed the time left, or
+// if ctx ends.
 func (c *client) pause(ctx context.Context, attempt int, least, left time.Duration) bool {
 	wait := max(backoff(attempt), least)
 	return wait < left && sleep(ctx, wait)
 }
 
-// rest waits after a request that failed, so that a daemon that is gone does not
-// make a client spin.
+// rest waits after a failed request, so that a client does not busy-loop while the daemon
+// is down.
 func (c *client) rest(ctx context.Context) {
 	c.failed++
-	sleep(ctx, backoff(min(c.failed, 8)-5)) // from 6 to 800 ms at most
+	sleep(ctx, backoff(min(c.failed, 8)-5)) // an upper bound of 6 to 800 ms
 }
 
-// make makes request k, whose memory lasts until the next.
+// make builds request k in c.request, which the next call overwrites.
 func (c *client) make(k int64) {
 	body := c.batches.body(&c.memory, k)
 	b := append(c.request[:0], c.run.head...)
@@ -139,13 +140,14 @@ func (c *client) make(k int64) {
 	c.request = append(b, body...)
 }
 
-// backoff is how long to wait after so many repeats; fewer than none is shorter.
+// backoff returns a random wait before the given retry. A negative attempt has a shorter
+// bound than firstBackoff.
 func backoff(attempt int) time.Duration {
 	limit := min(firstBackoff<<max(min(attempt, 16), 0)>>max(min(-attempt, 16), 0), maxBackoff)
 	return rand.N(limit)
 }
 
-// sleep waits, and reports false where ctx ends first.
+// sleep waits for d. It returns false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -157,8 +159,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// dispatch sends the numbers of requests when they are due, for clients to take
-// when they are free.
+// dispatch sends the numbers of requests when they are due. Idle clients receive them.
 func (r *run) dispatch(ctx context.Context, due chan<- int64) {
 	defer close(due)
 	over := make(<-chan time.Time)
@@ -188,7 +189,7 @@ func (r *run) dispatch(ctx context.Context, due chan<- int64) {
 	}
 }
 
-// requestHead is what all requests begin with.
+// requestHead returns the start of all requests.
 func requestHead(o Options, t target) []byte {
 	mediaType := "application/json"
 	if o.Lines {

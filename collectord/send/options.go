@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// DefaultTarget is where a daemon with the default configuration listens.
+// DefaultTarget is the listen address of a daemon with the default configuration.
 const DefaultTarget = "http://localhost:3000"
 
 // Content codings of a request.
@@ -19,56 +19,56 @@ const (
 	Zstd = "zstd"
 )
 
-// Limits of what may be asked for.
+// Limits of the options.
 const (
 	maxConnections = 10_000
-	maxSockets     = 64      // each has a thread while it is paced
-	maxBatch       = 100_000 // as http.max_records
+	maxSockets     = 64      // each occupies a thread while it is paced
+	maxBatch       = 100_000 // same as http.max_records
 	maxPrepared    = 10_000
-	maxDatagram    = 65_507 // what IPv4 leaves for the payload of a datagram
+	maxDatagram    = 65_507 // largest payload of an IPv4 datagram
 )
 
-// Options are what is sent, where and how. A zero field stands for its default.
+// Options configures a run. A zero field means its default.
 type Options struct {
-	// Target is http://host:port, https://host:port, udp://host:port or
-	// unix:/path; without a path /api/usages is meant. Default DefaultTarget.
+	// Target is http://host:port, https://host:port, udp://host:port or unix:/path. The
+	// default path is /api/usages. Default DefaultTarget.
 	Target string
 
-	Count    int64         // usages; default: each of Payload once, else one, or no limit where there is a Duration
+	Count    int64         // usages; default: each of Payload once, else one; unlimited if Duration is set
 	Duration time.Duration // default: until Count is reached
-	Rate     float64       // usages a second; default: as fast as it goes
+	Rate     float64       // usages per second; default: unlimited
 
-	Connections int           // or sockets; default 1
-	Batch       int           // usages a request or datagram; default 1
-	Lines       bool          // a request is NDJSON, even if it holds one usage; default: a usage, or an array
-	Compress    string        // Gzip, Zstd; default: neither
-	Timeout     time.Duration // for a connection, and for an answer; default 30 s
+	Connections int           // or UDP sockets; default 1
+	Batch       int           // usages per request or datagram; default 1
+	Lines       bool          // requests are NDJSON, also with one usage; default: one JSON object, or an array
+	Compress    string        // Gzip or Zstd; default: none
+	Timeout     time.Duration // for connecting, and for a response; default 30 s
 
-	Payload *Payload  // default: usages are made up
-	Seed    uint64    // of made-up usages
-	From    time.Time // timestamp of the first; each following is a millisecond later
-	// Prepared is how many requests or datagrams are made before the start, and
-	// then sent over and over, so that making them costs nothing. Default: none,
-	// each is made when it is sent.
+	Payload *Payload  // default: generated usages
+	Seed    uint64    // of generated usages
+	From    time.Time // timestamp of the first generated usage; each next one is a millisecond later
+	// Prepared is how many requests or datagrams are built before the start and then sent
+	// repeatedly, so that a run does not pay for building them. Default: none; each is
+	// built when it is sent.
 	Prepared int
 
-	// Offload has the kernel, or the network card, cut datagrams of one size out of
-	// larger messages (UDP_SEGMENT), which costs the sender a fraction.
+	// Offload lets the kernel or the network card split a large message into datagrams of
+	// one size (UDP_SEGMENT), which needs much less of the sender's CPU.
 	Offload bool
 
 	Token string      // bearer token
 	TLS   *tls.Config // for https
 
-	// RetryFor is how long a request is repeated that got no answer, or a temporary
-	// failure. Default: it is sent once, without a key.
+	// RetryFor is how long a request is retried that got no response or a temporary
+	// failure. Default: each request is sent once, without an Idempotency-Key.
 	RetryFor time.Duration
-	// Key is what the Idempotency-Key of request k begins with; "-k" follows.
-	// Default, if RetryFor is set: 128 random bits. A run with the key, the
-	// usages and the batches of one before is its repetition as a whole.
+	// Key is the prefix of the Idempotency-Key of request k; "-k" follows. Default, if
+	// RetryFor is set: 128 random bits. A run with the same key, usages and batches as an
+	// earlier run repeats that run as a whole.
 	Key string
 
-	// Progress, if set, is called a few times a second with how far the run is, in
-	// usages, or in milliseconds where only time ends it.
+	// Progress, if set, is called a few times per second with the progress of the run: in
+	// usages, or in milliseconds if only Duration ends the run.
 	Progress func(done, total int64)
 }
 
@@ -94,7 +94,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// check returns all that is wrong with o, whose defaults are set.
+// check returns all errors of o, whose defaults must be set.
 func (o Options) check(t target) error {
 	var errs []error
 	wrong := func(is bool, format string, args ...any) {
@@ -124,7 +124,7 @@ func (o Options) check(t target) error {
 	return errors.Join(errs...)
 }
 
-// target is where to send to.
+// target is a parsed Options.Target.
 type target struct {
 	scheme  string // http, https or udp
 	network string // tcp, unix or udp

@@ -9,14 +9,14 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxPayload is the most a payload file may hold: it is kept in memory.
+// maxPayload limits the bytes of a payload file, which is kept in memory.
 const maxPayload = 1 << 30
 
-// Payload is usages that were given.
+// Payload is a list of usages that the caller supplies.
 type Payload struct{ usages [][]byte }
 
-// ReadPayload reads usages: one a line, as they are, valid or not, or the elements
-// of one array.
+// ReadPayload reads usages: either one per line, unchanged and unchecked, or the elements
+// of one JSON array. It returns an error for an empty payload and for more than 1 GiB.
 func ReadPayload(r io.Reader) (*Payload, error) {
 	text, err := io.ReadAll(io.LimitReader(r, maxPayload+1))
 	if err != nil {
@@ -49,10 +49,10 @@ func (p *Payload) readArray(text []byte) error {
 	for d.PeekKind() != ']' {
 		v, err := d.ReadValue()
 		if err != nil {
-			return fmt.Errorf("usage %d of the array: not JSON at byte %d", len(p.usages), d.InputOffset()) // without what is there
+			return fmt.Errorf("usage %d of the array: not JSON at byte %d", len(p.usages), d.InputOffset()) // the content stays out of the error
 		}
 		usage := bytes.Clone(v)
-		if bytes.ContainsAny(usage, "\r\n") { // only between tokens; it would end a line
+		if bytes.ContainsAny(usage, "\r\n") { // in JSON only between tokens; a newline would end an NDJSON line
 			usage = bytes.ReplaceAll(bytes.ReplaceAll(usage, []byte("\n"), []byte(" ")), []byte("\r"), []byte(" "))
 		}
 		p.usages = append(p.usages, usage)

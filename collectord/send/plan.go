@@ -8,18 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// overrun is how much longer than its duration a run with a rate may take, to send what
-// is late.
+// overrun is how much longer than its duration a run with a rate may take, so that it can
+// send delayed requests.
 const overrun = time.Second
 
-// schedule spreads batches (requests or datagrams) over time. Each time is computed from
-// the batch's number, so that no error adds up.
+// schedule spreads batches (requests or datagrams) over time. Each due time is computed
+// from the batch's number, so that errors do not accumulate.
 type schedule struct {
-	rate      float64 // usages a second; 0: at once
+	rate      float64 // usages per second; 0: no pacing
 	batchSize int64
 }
 
-// due is when batch k is, after the start.
+// due returns when batch k is due, relative to the start.
 func (s schedule) due(k int64) time.Duration {
 	if s.rate == 0 {
 		return 0
@@ -27,7 +27,7 @@ func (s schedule) due(k int64) time.Duration {
 	return time.Duration(float64(k*s.batchSize) * 1e9 / s.rate)
 }
 
-// before is how many batches are due before t after the start.
+// before returns how many batches are due before t after the start.
 func (s schedule) before(t time.Duration) int64 {
 	if s.rate == 0 || t <= 0 {
 		return 0
@@ -40,12 +40,12 @@ func (s schedule) before(t time.Duration) int64 {
 	return k
 }
 
-// plan is what a run is to send, and how far it is.
+// plan is the work of a run, and its progress.
 type plan struct {
 	schedule
-	usages  int64 // in all; math.MaxInt64 without a limit
+	usages  int64 // total; math.MaxInt64: unlimited
 	batches int64
-	lasts   time.Duration // 0: without a limit
+	lasts   time.Duration // 0: unlimited
 	start   time.Time
 	next    atomic.Int64
 }
@@ -66,8 +66,9 @@ func newPlan(o Options) *plan {
 	return p
 }
 
-// claim takes up to limit batches that are due, or returns how long it is until one
-// is due. Without either, none is left or the time is over.
+// claim claims up to limit batches that are due, from batch number from. If none is due,
+// it returns n = 0 and the time until the next one. n = 0 and wait = 0 mean that the run
+// is over.
 func (p *plan) claim(limit int64) (from, n int64, wait time.Duration) {
 	elapsed := time.Since(p.start)
 	if p.lasts > 0 && elapsed >= p.lasts {
@@ -91,10 +92,10 @@ func (p *plan) claim(limit int64) (from, n int64, wait time.Duration) {
 	}
 }
 
-// size is how many usages batch k holds.
+// size returns the number of usages in batch k.
 func (p *plan) size(k int64) int64 { return min(p.batchSize, p.usages-k*p.batchSize) }
 
-// progress is how far the run is.
+// progress returns the progress of the run, in usages or in milliseconds.
 func (p *plan) progress() (done, total int64) {
 	if p.usages < math.MaxInt64 {
 		return min(p.next.Load()*p.batchSize, p.usages), p.usages
@@ -102,10 +103,9 @@ func (p *plan) progress() (done, total int64) {
 	return min(time.Since(p.start), p.lasts).Milliseconds(), p.lasts.Milliseconds()
 }
 
-// nap sleeps for d, but not so long that the end of a run would go unnoticed. The
-// runtime's timers round up to a millisecond while a process has nothing to do;
-// this wakes within about 50 µs.
+// nap sleeps for d, but at most 50 ms so that it notices the end of a run. The runtime's
+// timers round up to a millisecond in an idle process; nanosleep wakes within about 50 µs.
 func nap(d time.Duration) {
 	t := unix.NsecToTimespec(int64(min(d, 50*time.Millisecond)))
-	_ = unix.Nanosleep(&t, nil) // a signal may wake it early
+	_ = unix.Nanosleep(&t, nil) // a signal may interrupt the sleep
 }

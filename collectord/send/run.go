@@ -11,20 +11,21 @@ import (
 	"time"
 )
 
-// run is one run.
+// run is the state of one run.
 type run struct {
 	opts     Options
 	target   target
 	plan     *plan
 	counts   *counts
 	prepared [][]byte
-	head     []byte // of requests
-	key      string // of requests, without their number
+	head     []byte // start of each request
+	key      string // Idempotency-Key of requests, without their number
 }
 
-// Run sends what the options ask for, until all is sent, the time is over, or ctx ends.
-// It waits for answers to requests that were sent. The Summary has the outcome of the
-// usages; the error is that the options are wrong, or that nothing could be sent.
+// Run sends usages as the options specify, until all are sent, the time is over, or ctx
+// ends. It waits for the responses to requests that were sent. The Summary contains the
+// outcome of the usages. The error means that the options are invalid or that nothing
+// could be sent.
 func Run(ctx context.Context, o Options) (Summary, error) {
 	o = o.withDefaults()
 	t, err := parseTarget(o.Target)
@@ -50,7 +51,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	return s, err
 }
 
-// overUDP sends with a thread for each socket.
+// overUDP sends with one thread per socket.
 func (r *run) overUDP(ctx context.Context) (took time.Duration, err error) {
 	if err := r.checkDatagrams(); err != nil {
 		return 0, err
@@ -78,7 +79,7 @@ func (r *run) overUDP(ctx context.Context) (took time.Duration, err error) {
 	return took, errors.Join(errs...)
 }
 
-// overHTTP sends with a goroutine for each connection.
+// overHTTP sends with one goroutine per connection.
 func (r *run) overHTTP(ctx context.Context) (took time.Duration, err error) {
 	secure := r.opts.TLS.Clone()
 	if secure == nil {
@@ -109,13 +110,13 @@ func (r *run) overHTTP(ctx context.Context) (took time.Duration, err error) {
 	return time.Since(r.plan.start), nil
 }
 
-// connect makes the connections before the first request is due, several at a
-// time. It fails if there is not a single one: others may come later.
+// connect opens the connections, several at a time, before the first request is due. It
+// fails only if every attempt fails: later requests may reconnect.
 func connect(ctx context.Context, clients []*client) error {
 	const parallel = 16
 	var failed error
 	var connected bool
-	var mu sync.Mutex // guards both
+	var mu sync.Mutex // guards connected and failed
 	var wg sync.WaitGroup
 	for first := range min(parallel, len(clients)) {
 		wg.Go(func() {
@@ -125,7 +126,7 @@ func connect(ctx context.Context, clients []*client) error {
 				connected, failed = connected || err == nil, errors.Join(failed, err)
 				mu.Unlock()
 				if err != nil {
-					return // the daemon is as good as gone: the others find out in time
+					return // the daemon is probably down; the other connections are opened on demand
 				}
 			}
 		})
@@ -137,7 +138,7 @@ func connect(ctx context.Context, clients []*client) error {
 	return fmt.Errorf("no connection: %w", failed)
 }
 
-// begin starts the clock, and reports progress until the function it returns is called.
+// begin starts the clock, and reports progress until end is called.
 func (r *run) begin() (end func()) {
 	r.plan.start = time.Now()
 	if r.opts.Progress == nil {
@@ -160,12 +161,12 @@ func (r *run) begin() (end func()) {
 	return func() { close(over); <-ended }
 }
 
-// unsent is how many usages were to be sent by now and were not: all of the rest
-// where a count was given, else those that were due.
+// unsent returns how many usages were due and were not sent: with a count all remaining
+// ones, else those due by the rate.
 func (r *run) unsent(s Summary) int64 {
 	took := s.UsagesSent
 	if r.target.udp() {
-		took += s.UsagesFailed // that the kernel did not take
+		took += s.UsagesFailed // refused by the kernel
 	}
 	switch {
 	case r.opts.Duration == 0:

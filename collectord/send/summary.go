@@ -7,48 +7,48 @@ import (
 	"time"
 )
 
-// Summary is what came of a run. Its JSON names do not change.
+// Summary is the result of a run. Its JSON names are stable.
 type Summary struct {
 	Target      string  `json:"target"`
 	Seconds     float64 `json:"seconds"`
 	Interrupted bool    `json:"interrupted"`
-	ID          string  `json:"id,omitempty"` // of the usage, if there was only one
+	ID          string  `json:"id,omitempty"` // of the usage, if the run has only one
 
-	Requests  int64 `json:"requests"`  // sent, repeated ones too; HTTP only
-	Retries   int64 `json:"retries"`   // requests that were sent again
-	Datagrams int64 `json:"datagrams"` // that the kernel took; UDP only
+	Requests  int64 `json:"requests"`  // sent, including retries; HTTP only
+	Retries   int64 `json:"retries"`   // requests that were repeated
+	Datagrams int64 `json:"datagrams"` // accepted by the kernel; UDP only
 
-	UsagesSent         int64 `json:"usages_sent"`         // at least once; by UDP, that the kernel took
-	UsagesAcknowledged int64 `json:"usages_acknowledged"` // by HTTP, also those that were repeated
-	UsagesRepeated     int64 `json:"usages_repeated"`     // that the daemon had acknowledged before, and stored once
-	UsagesRejected     int64 `json:"usages_rejected"`     // by an answer that can't change
+	UsagesSent         int64 `json:"usages_sent"`         // at least once; UDP: accepted by the kernel
+	UsagesAcknowledged int64 `json:"usages_acknowledged"` // HTTP only, including UsagesRepeated
+	UsagesRepeated     int64 `json:"usages_repeated"`     // the daemon had acknowledged them before, and stored them once
+	UsagesRejected     int64 `json:"usages_rejected"`     // by a final response
 	UsagesFailed       int64 `json:"usages_failed"`       // neither acknowledged nor rejected
-	UsagesUnsent       int64 `json:"usages_unsent"`       // that were to be sent, and there was no time for
+	UsagesUnsent       int64 `json:"usages_unsent"`       // not sent when the run ended
 
-	BytesSent     int64 `json:"bytes_sent"` // with headers; by UDP, without
+	BytesSent     int64 `json:"bytes_sent"` // with headers; UDP: payload only
 	BytesReceived int64 `json:"bytes_received"`
 
-	UsagesPerSecond   float64 `json:"usages_per_second"`   // acknowledged; by UDP, sent
-	RequestsPerSecond float64 `json:"requests_per_second"` // or datagrams
+	UsagesPerSecond   float64 `json:"usages_per_second"`   // acknowledged; UDP: sent
+	RequestsPerSecond float64 `json:"requests_per_second"` // UDP: datagrams
 
-	Latency *Latency `json:"latency_ms,omitempty"` // of requests that were answered
+	Latency *Latency `json:"latency_ms,omitempty"` // of requests with a response
 
-	Statuses map[string]int64 `json:"statuses"` // answers, by status
-	Codes    map[string]int64 `json:"codes"`    // of problems, and of usages rejected in a batch
-	Errors   map[string]int64 `json:"errors"`   // why there was no answer
+	Statuses map[string]int64 `json:"statuses"` // number of responses by status
+	Codes    map[string]int64 `json:"codes"`    // error codes of problems, and of usages rejected in a batch
+	Errors   map[string]int64 `json:"errors"`   // reasons for missing responses
 }
 
-// Complete reports whether all that was to be sent was acknowledged or, by UDP, taken
-// by the kernel without an error.
+// Complete reports whether every due usage was acknowledged or, with UDP, accepted by the
+// kernel without an error.
 func (s Summary) Complete() bool {
 	return s.UsagesRejected+s.UsagesFailed+s.UsagesUnsent == 0 && (s.Datagrams == 0 || len(s.Errors) == 0)
 }
 
-// maxReasons bounds how many codes and errors are counted each by itself: a server could
-// make up any number.
+// maxReasons limits how many different codes and errors are counted separately, since a
+// server could send any number of codes.
 const maxReasons = 100
 
-// counts are the sums of all workers.
+// counts are the totals of all workers.
 type counts struct {
 	requests, retries, datagrams                   atomic.Int64
 	sent, acknowledged, repeated, rejected, failed atomic.Int64
@@ -56,7 +56,7 @@ type counts struct {
 	statuses                                       [1000]atomic.Int64
 	latencies                                      histogram
 
-	mu            sync.Mutex // guards the rest
+	mu            sync.Mutex // guards the fields below
 	codes, errors map[string]int64
 	id            string
 }

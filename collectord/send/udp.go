@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	datagramsPerCall    = 64  // datagrams a system call sends
-	maxDatagramsPerCall = 512 // the same with Offload
-	maxSegments         = 64  // datagrams the kernel cuts out of one message (UDP_MAX_SEGMENTS of older kernels)
+	datagramsPerCall    = 64  // datagrams per system call
+	maxDatagramsPerCall = 512 // the same, with Offload
+	maxSegments         = 64  // datagrams the kernel splits one message into (UDP_MAX_SEGMENTS of older kernels)
 )
 
 // mmsghdr is struct mmsghdr of sendmmsg(2).
@@ -24,39 +24,39 @@ type mmsghdr struct {
 	_      [4]byte
 }
 
-// segmentSize is a control message: the kernel is to cut the message into
-// datagrams of so many bytes (UDP_SEGMENT, udp(7)).
+// segmentSize is a control message that asks the kernel to split the message into
+// datagrams of size bytes (UDP_SEGMENT, udp(7)).
 type segmentSize struct {
 	unix.Cmsghdr
 	size uint16
 	_    [6]byte
 }
 
-// message is what one header sends: a datagram or, with Offload, several.
+// message is the content of one header: a datagram or, with Offload, several.
 type message struct {
 	first, datagrams int
 	usages           int64
 }
 
-// socket sends datagrams from memory that it uses again.
+// socket sends datagrams from reused memory.
 type socket struct {
 	conn    *net.UDPConn
 	raw     syscall.RawConn
 	plan    *plan
 	counts  *counts
 	batches *batcher
-	offload bool // until the kernel, or the route, refuses it
+	offload bool // cleared when the kernel or the route refuses it
 
-	// by datagram
+	// indexed by datagram
 	iovecs [maxDatagramsPerCall]unix.Iovec
 	usages [maxDatagramsPerCall]int64
 	memory [maxDatagramsPerCall][]byte
-	// by message
+	// indexed by message
 	headers  [maxDatagramsPerCall]mmsghdr
 	controls [maxDatagramsPerCall]segmentSize
 	messages [maxDatagramsPerCall]message
 
-	// of the call under way; send is made once, since a closure costs memory
+	// State of the current call. send is created once, since a closure allocates.
 	from, to, sent int
 	errno          syscall.Errno
 	send           func(fd uintptr) bool
@@ -67,7 +67,7 @@ func (r *run) dialUDP(ctx context.Context) (*socket, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{conn: c.(*net.UDPConn), plan: r.plan, counts: r.counts, batches: r.newBatcher(), offload: r.opts.Offload} //nolint:forcetypeassert // what DialContext returns for udp
+	s := &socket{conn: c.(*net.UDPConn), plan: r.plan, counts: r.counts, batches: r.newBatcher(), offload: r.opts.Offload} //nolint:forcetypeassert // DialContext returns a *net.UDPConn for udp
 	if s.raw, err = s.conn.SyscallConn(); err != nil {
 		c.Close()
 		return nil, err
@@ -80,7 +80,7 @@ func (r *run) dialUDP(ctx context.Context) (*socket, error) {
 	return s, nil
 }
 
-// run sends what is due until there is no more.
+// run sends datagrams when they are due, until none is left.
 func (s *socket) run(ctx context.Context) error {
 	limit := int64(datagramsPerCall)
 	if s.offload {
@@ -111,11 +111,11 @@ func (s *socket) run(ctx context.Context) error {
 	return nil
 }
 
-// lastError waits a moment for the refusal of the last datagrams: no later call would
-// return it.
+// lastError waits up to 20 ms for an ICMP error about the last datagrams and counts it,
+// since no later call would return it.
 func (s *socket) lastError() error {
 	return s.raw.Control(func(fd uintptr) {
-		const wait = 20                       // ms; on the same host it is there at once
+		const wait = 20                       // ms; on the same host it arrives at once
 		fds := []unix.PollFd{{Fd: int32(fd)}} // errors are always polled for
 		if n, err := unix.Poll(fds, wait); n == 0 || err != nil {
 			return
@@ -134,7 +134,7 @@ func (s *socket) count(errno syscall.Errno) {
 	s.counts.err(reason)
 }
 
-// pack makes messages of datagrams from..to-1, and returns how many.
+// pack combines datagrams from..to-1 into messages, and returns the number of messages.
 func (s *socket) pack(from, to int) (n int) {
 	for from < to {
 		next, size := from+1, s.iovecs[from].Len
@@ -161,14 +161,14 @@ func (s *socket) pack(from, to int) (n int) {
 	return n
 }
 
-// sendAll sends the first n messages and returns with which datagram to go on.
-// What the kernel refuses is counted by its reason. The call after a datagram returns
-// that nobody listens.
+// sendAll sends the first n messages and returns the datagram to continue with. It counts
+// refusals by the kernel by their reason. ECONNREFUSED is about an earlier datagram, so
+// the message is sent again.
 func (s *socket) sendAll(n int) (next int, err error) {
 	alone := false
 	for s.from = 0; s.from < n; {
-		// sendmmsg hides an error behind a message that it sent. After one, the next
-		// message goes alone, so that its error is returned.
+		// sendmmsg hides an error if it sent a message before. The next message is then
+		// sent alone, so that its error is returned.
 		s.to = n
 		if alone {
 			s.to = s.from + 1
@@ -192,7 +192,7 @@ func (s *socket) sendAll(n int) (next int, err error) {
 		}
 		failed := s.messages[s.from]
 		if failed.datagrams > 1 && !errors.Is(s.errno, unix.ECONNREFUSED) {
-			s.offload = false // such as where the segments are longer than the network's packets
+			s.offload = false // for example because a segment exceeds the MTU
 			return failed.first, nil
 		}
 		s.count(s.errno)
@@ -205,7 +205,7 @@ func (s *socket) sendAll(n int) (next int, err error) {
 	return last.first + last.datagrams, nil
 }
 
-// sendmmsg sends messages from..to-1, or reports that there is no room yet.
+// sendmmsg sends messages from..to-1. It returns false if the socket buffer is full.
 func (s *socket) sendmmsg(fd uintptr) bool {
 	for {
 		n, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&s.headers[s.from])), uintptr(s.to-s.from), 0, 0, 0)
@@ -223,11 +223,12 @@ func (s *socket) sendmmsg(fd uintptr) bool {
 	}
 }
 
-// checkDatagrams refuses what fits into no datagram, before anything is sent.
+// checkDatagrams returns an error if a batch does not fit into a datagram. It runs before
+// anything is sent.
 func (r *run) checkDatagrams() error {
 	p := r.newBatcher()
 	last := int64(1)
-	if r.opts.Payload != nil { // after as many datagrams as there are usages they repeat
+	if r.opts.Payload != nil { // the sizes repeat after as many datagrams as there are usages
 		last = int64(len(r.opts.Payload.usages))
 	}
 	var memory []byte

@@ -4,8 +4,8 @@ import (
 	"time"
 )
 
-// source gives usages by their number, the same for the same number. A worker has
-// one of its own.
+// source returns usages by number; equal numbers return equal usages. Each worker has its
+// own.
 type source interface {
 	appendUsage(dst []byte, n int64) []byte
 }
@@ -17,16 +17,16 @@ func (o Options) source() source {
 	return &generator{seed: o.Seed, from: o.From.UnixMilli(), day: -1}
 }
 
-// generator makes usages up. All have the same size, 98 bytes, and no two of a
-// run have the same timestamp.
+// generator generates usages. All have the same size, 98 bytes, and each usage of a run
+// has a different timestamp.
 type generator struct {
 	seed uint64
-	from int64 // milliseconds since 1970
-	day  int64 // since 1970, that date belongs to
+	from int64 // Unix time in milliseconds
+	day  int64 // days since 1970 of date
 	date [len(time.DateOnly)]byte
 }
 
-// The places in template that differ.
+// Offsets of the variable parts of template.
 const (
 	template   = `{"patientId":"10000000","timestamp":"2026-01-01T00:00:00.000Z","medication":"Salbutamol","dose":1}`
 	atPatient  = len(`{"patientId":"100`)
@@ -36,7 +36,7 @@ const (
 	atDose     = len(template) - len("1}")
 )
 
-// medications are inhaled, and spelled with ten letters.
+// medications are inhaled drugs whose names have ten letters each.
 const medications = "SalbutamolFormoterolBudesonideSalmeterolTiotropiumVilanterolOlodaterolMometasone"
 
 func (g *generator) appendUsage(dst []byte, n int64) []byte {
@@ -65,7 +65,7 @@ func (g *generator) appendUsage(dst []byte, n int64) []byte {
 	return dst
 }
 
-// put writes n with so many digits.
+// put writes n as decimal with the given number of digits.
 func put(dst []byte, n uint64, digits int) {
 	for i := digits - 1; i >= 0; i-- {
 		dst[i] = byte('0' + n%10)
@@ -73,7 +73,7 @@ func put(dst []byte, n uint64, digits int) {
 	}
 }
 
-// mix is the n-th number of splitmix64 (Steele, Lea, Flood 2014) from a seed.
+// mix returns the n-th number of splitmix64 (Steele, Lea, Flood 2014) for a seed.
 func mix(seed, n uint64) uint64 {
 	z := seed + (n+1)*0x9e3779b97f4a7c15
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9

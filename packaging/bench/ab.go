@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// benchAB measures as ab does, with a connection for each request, and with
-// HTTP/1.0's keep-alive.
+// benchAB measures single posts by ab: with one connection per request, and with the
+// keep-alive of HTTP/1.0.
 func (d *daemon) benchAB(rounds, seconds int, dir string, c constant) error {
 	fmt.Printf("\nab, 100 connections, beside %s\n", c.name)
 	ab, err := exec.LookPath("ab")
 	if err != nil {
 		fmt.Println("not measured: ab is not installed")
-		return nil //nolint:nilerr // as printed
+		return nil //nolint:nilerr // reported on stdout
 	}
 	body := filepath.Join(dir, "post.json")
 	if err := os.WriteFile(body, []byte(usage), 0o600); err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// benchAudit measures a deep audit of a folder by the CPU time it takes, beside
-// decoding and hashing the same objects and nothing else.
+// benchAudit measures the CPU time of a deep audit of a folder, and compares it with
+// decoding and hashing of the same objects alone.
 func benchAudit(rounds int, binary, dir string) error {
 	dir = filepath.Join(dir, "audit")
 	fmt.Println("\ndeep audit of a folder, MB of lines for a second of one core, beside decoding and SHA-256 alone")
@@ -68,10 +68,10 @@ func benchAudit(rounds int, binary, dir string) error {
 type readerRun struct {
 	out       []byte
 	cpu, wall time.Duration
-	rss       float64 // MiB, at most
+	rss       float64 // MiB, peak
 }
 
-// runReader runs a command that reads the archive. What cat prints is thrown away.
+// runReader runs a command that reads the archive. It discards the output of cat.
 func runReader(binary, archive string, args ...string) (r readerRun, err error) {
 	config := filepath.Join(filepath.Dir(archive), "collectord.yaml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, "shipper: {destination: 'file://%s'}\n", archive), 0o600); err != nil {
@@ -92,7 +92,7 @@ func runReader(binary, archive string, args ...string) (r readerRun, err error) 
 	return r, err
 }
 
-// rssOf is the most memory that a process that has ended had, in MiB.
+// rssOf returns the peak memory of a process that has exited, in MiB.
 func rssOf(cmd *exec.Cmd) float64 {
 	if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 		return float64(u.Maxrss) / 1024
@@ -100,7 +100,7 @@ func rssOf(cmd *exec.Cmd) float64 {
 	return 0
 }
 
-// readAlone decodes and hashes every object, and returns the CPU time taken.
+// readAlone decodes and hashes every object, and returns the CPU time.
 func readAlone(archive string) (time.Duration, error) {
 	objects, err := filepath.Glob(filepath.Join(archive, "dt=*", "*", "*.ndjson.zst"))
 	if err != nil {
@@ -132,7 +132,7 @@ func readAlone(archive string) (time.Duration, error) {
 	return ended - began, err
 }
 
-// cpuTime is what this process took so far.
+// cpuTime returns the CPU time of this process so far.
 func cpuTime() (time.Duration, error) {
 	var u syscall.Rusage
 	err := syscall.Getrusage(syscall.RUSAGE_SELF, &u)

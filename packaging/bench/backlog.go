@@ -11,7 +11,7 @@ import (
 	"collectord/wal"
 )
 
-// benchLogs measures the log on the file system of dir and on a journalled one.
+// benchLogs measures the log on the file system of dir, and on one with a journal.
 func benchLogs(rounds, seconds int, dir string) error {
 	if err := benchLog(rounds, seconds, "the file system of "+filepath.Dir(dir), dir); err != nil {
 		return err
@@ -25,8 +25,8 @@ func benchLogs(rounds, seconds int, dir string) error {
 	return benchLog(rounds, seconds, "an ext4 with a journal, on a loop device", path)
 }
 
-// benchBacklog measures a start over a backlog. Its segments are sparse files:
-// a start reads their names, whatever is in them.
+// benchBacklog measures a start over a backlog. Its segments are sparse files, since a
+// start reads only their names.
 func benchBacklog(binary, dir string) error {
 	const segments, size = 1280, 8 << 20
 	data := filepath.Join(dir, "backlog")

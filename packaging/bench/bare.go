@@ -19,22 +19,22 @@ import (
 // mmsghdr is struct mmsghdr of recvmmsg(2).
 type mmsghdr struct {
 	unix.Msghdr
-	_ [8]byte // the length of what came, and padding
+	_ [8]byte // received length, and padding
 }
 
-// bareFlag makes this program the receiver that does nothing but receive.
+// bareFlag makes this program a minimal UDP receiver for comparison.
 const bareFlag = "bare-receiver"
 
-// receiveBare reads datagrams by recvmmsg, in a thread that waits in it, and
-// counts them until it is told to stop and none is left. It is in a process of its
-// own, so that its CPU time can be told from the sender's. It prints both.
+// receiveBare counts datagrams in a loop over a blocking recvmmsg, until SIGTERM arrives
+// and none is left. It prints the count and its CPU time in nanoseconds. It runs in its
+// own process, so that its CPU time is separate from the sender's.
 func receiveBare() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 	if err != nil {
 		return err
 	}
 	addr := unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
-	own, err := net.ListenPacket("udp4", "127.0.0.1:0") // a port that is free
+	own, err := net.ListenPacket("udp4", "127.0.0.1:0") // a free port
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func receiveBare() error {
 	if err := errors.Join(own.Close(), unix.Bind(fd, &addr)); err != nil {
 		return err
 	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) // as much as a socket of the daemon
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 8<<20) // same as a socket of the daemon
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100_000}); err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func receiveBare() error {
 		switch errno {
 		case 0:
 			received += n
-		case unix.EAGAIN: // nothing came for a while
+		case unix.EAGAIN: // nothing arrived for 100 ms
 			drained = stopped.Load()
 		case unix.EINTR:
 		default:
@@ -85,7 +85,7 @@ func receiveBare() error {
 	return nil
 }
 
-// receiver is this program in a process of its own, as something that receives.
+// receiver is this program in its own process, as a server to compare with.
 type receiver struct {
 	cmd  *exec.Cmd
 	out  *bufio.Reader
@@ -112,7 +112,7 @@ func startReceiver(flags ...string) (*receiver, error) {
 	return r, err
 }
 
-// stop ends it and returns the two numbers that it prints.
+// stop terminates the receiver and returns the two numbers that it prints.
 func (r *receiver) stop() (n, nanoseconds float64, err error) {
 	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return 0, 0, err

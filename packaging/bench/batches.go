@@ -25,8 +25,9 @@ const (
 	batchConns  = 16
 )
 
-// benchBatches measures arrays and NDJSON of 1,000 usages, beside the log alone
-// taking the same batches, and compressed beside the decoders alone.
+// benchBatches measures arrays and NDJSON of 1,000 usages, and compares them with the log
+// alone for the same batches. For compressed bodies it also compares with the decoders
+// alone.
 func benchBatches(rounds, seconds int, binary, dir string) error {
 	dir = filepath.Join(dir, "batches")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -46,7 +47,7 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 			if row.bodies, err = bodiesOf(binary, append(row.flags, "--count", strconv.Itoa(batchConns*batchUsages))...); err != nil {
 				return err
 			}
-			row.size = float64(len(rows[0].bodies[0])) // made-up usages have one size
+			row.size = float64(len(rows[0].bodies[0])) // all generated usages have the same size
 		}
 		for range rounds {
 			log, err := appendBatches(dir, seconds, wal.Options{MaxBytes: 64 << 30})
@@ -72,19 +73,19 @@ func benchBatches(rounds, seconds int, binary, dir string) error {
 	return nil
 }
 
-// batchRow is one row of the table, and what each round came to.
+// batchRow is one row of the table, with the results of each round.
 type batchRow struct {
 	coding string
 	flags  []string
 	bodies [][]byte
-	size   float64 // of a body, decoded
+	size   float64 // of a decoded body
 
 	rates, p99, gcs, logs, alone []float64
 	ratios, decoding             ratios
 }
 
-// measure does one round. The plain row comes first and leaves its speed for the
-// others to be compared with.
+// measure does one round. The plain row must run first: it stores its speed in plain,
+// which the other rows compare with.
 func (row *batchRow) measure(d *daemon, seconds int, log float64, plain *float64) error {
 	var a send.Summary
 	gc, err := d.gcDuring(seconds, func() (err error) {
@@ -122,8 +123,8 @@ func (row *batchRow) print(name string) {
 	fmt.Println()
 }
 
-// appendBatches hands the log the same batches without HTTP, JSON or shipping,
-// and returns usages a second.
+// appendBatches appends the same batches to the log without HTTP, JSON or shipping. It
+// returns usages per second.
 func appendBatches(dir string, seconds int, o wal.Options) (float64, error) {
 	dir, err := os.MkdirTemp(dir, "log-")
 	if err != nil {
@@ -161,7 +162,8 @@ func appendBatches(dir string, seconds int, o wal.Options) (float64, error) {
 	return float64(n.Load()) / time.Since(began).Seconds(), nil
 }
 
-// batchFlags are those of collectord send for batches that are the same each time.
+// batchFlags returns the flags of collectord send for batches that are the same in each
+// run.
 func batchFlags(lines bool, coding string) []string {
 	flags := []string{"--batch", strconv.Itoa(batchUsages), "--seed", "1", "--prepare", strconv.Itoa(batchConns)}
 	if lines {
@@ -173,7 +175,7 @@ func batchFlags(lines bool, coding string) []string {
 	return flags
 }
 
-// decodeAlone decodes the bodies on one core and returns MB/s of what comes out.
+// decodeAlone decodes the bodies on one core and returns MB of decoded data per second.
 func decodeAlone(bodies [][]byte, coding string, size float64) (float64, error) {
 	if coding == "" {
 		return 0, nil

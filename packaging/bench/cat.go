@@ -17,11 +17,11 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// smallObjects is how many objects of few records cat reads from MinIO.
+// smallObjects is how many objects with few records cat reads from MinIO.
 const smallObjects = 10_000
 
-// benchCat measures cat beside zstdcat on the objects of a folder, and, on many small
-// objects in MinIO, here and far away, beside one GET after the other.
+// benchCat compares cat of a folder with zstdcat, and cat of many small objects in a local
+// and a remote MinIO with sequential GETs.
 func benchCat(rounds int, binary, dir string) error {
 	dir = filepath.Join(dir, "cat")
 	defer os.RemoveAll(dir)
@@ -82,7 +82,7 @@ func benchCatFolder(rounds int, binary, dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// roundTrips are what the network before a storage adds.
+// roundTrips are the network latencies to add before the storage.
 var roundTrips = []time.Duration{0, 5 * time.Millisecond, 20 * time.Millisecond}
 
 func benchCatMinIO(rounds int, binary, dir string) error {
@@ -105,8 +105,8 @@ func benchCatMinIO(rounds int, binary, dir string) error {
 	return nil
 }
 
-// benchCatAt measures cat of a MinIO that is so far away. One GET after the other takes
-// minutes there: a tenth of them is made.
+// benchCatAt measures cat of a MinIO behind a network with this round trip. Sequential
+// GETs take minutes there, so it makes only a tenth of them.
 func benchCatAt(rounds int, binary string, server *minIO, keys []string, roundTrip time.Duration) error {
 	options, settings, all := server.options, server.settings, float64(1)
 	if roundTrip > 0 {
@@ -143,7 +143,7 @@ func benchCatAt(rounds int, binary string, server *minIO, keys []string, roundTr
 	return nil
 }
 
-// runCat runs cat, throws away what it prints, and checks how much that is.
+// runCat runs cat, discards its output, and checks the number of lines.
 func runCat(binary, config string) (r readerRun, err error) {
 	cmd := exec.Command(binary, "cat", "--config", config)
 	lines := printed{cmd: cmd}
@@ -157,8 +157,8 @@ func runCat(binary, config string) (r readerRun, err error) {
 	return r, err
 }
 
-// printed counts lines, and what memory a process has had by then: what wait(2) gives
-// includes that of its parent.
+// printed counts lines and samples the peak memory of a process from /proc. The value of
+// wait(2) includes the memory of its parent before exec.
 type printed struct {
 	cmd *exec.Cmd
 	n   int
@@ -167,7 +167,7 @@ type printed struct {
 
 func (p *printed) Write(text []byte) (int, error) {
 	p.n += bytes.Count(text, []byte("\n"))
-	if rss, err := maxRSS(strconv.Itoa(p.cmd.Process.Pid)); err == nil { // else it has ended
+	if rss, err := maxRSS(strconv.Itoa(p.cmd.Process.Pid)); err == nil { // an error means that the process has exited
 		p.rss = rss
 	}
 	return len(text), nil
@@ -175,7 +175,7 @@ func (p *printed) Write(text []byte) (int, error) {
 
 const recordsOfSmall = 4
 
-// putSmallObjects stores objects of a few records, as quiet hosts make them.
+// putSmallObjects stores objects of a few records, as hosts with little traffic do.
 func putSmallObjects(m *minIO) (keys []string, err error) {
 	store, err := bucket.Open(bucket.Destination{URL: "s3://usages", S3: m.options})
 	if err != nil {
@@ -204,7 +204,7 @@ func putSmallObjects(m *minIO) (keys []string, err error) {
 	return keys, bucket.Parallel(context.Background(), len(objects), func(i int) error { return store.Put(context.Background(), objects[i]) })
 }
 
-// getEach reads every object, one after the other, and does nothing else.
+// getEach reads every object sequentially, without decoding.
 func getEach(options bucket.S3Options, keys []string) (time.Duration, error) {
 	store, err := bucket.Open(bucket.Destination{URL: "s3://usages", S3: options})
 	if err != nil {

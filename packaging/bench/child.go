@@ -19,35 +19,35 @@ import (
 	"collectord/wal/vfs"
 )
 
-// childFlag makes this program do one of childJobs in a process of its own, so that
-// its memory is that of the job.
+// childFlag makes this program run one of childJobs in its own process, so that the peak
+// memory is that of the job alone.
 const childFlag = "child"
 
-// jobOptions are what a job is told, as JSON.
+// jobOptions are the options of a job, passed as JSON.
 type jobOptions struct {
 	Job     string
 	Dir     string
 	Size    int64 // of a segment
 	Seconds int
 	Copying bool  // the log library keeps copies
-	Batch   int   // usages a frame
+	Batch   int   // usages per frame
 	Fill    int64 // bytes of records to leave
 }
 
-// jobResult is what came of it.
+// jobResult is the result of a job.
 type jobResult struct {
-	Rate        float64 // usages or commits a second
+	Rate        float64 // usages or commits per second
 	Seconds     float64
-	CPU         float64 // seconds, of all cores; for each commit where Rate is of commits
-	Allocations float64 // for each commit
-	RSS         float64 // MiB at the most
+	CPU         float64 // seconds, of all cores; per commit if Rate is of commits
+	Allocations float64 // per commit
+	RSS         float64 // MiB, peak
 }
 
 var childJobs = map[string]func(jobOptions) (jobResult, error){
 	"append": appendJob, "write": writeJob, "leave": leaveJob, "start": startJob,
 }
 
-// inChild does a job in a process of its own.
+// inChild runs a job in its own process.
 func inChild(o jobOptions) (r jobResult, err error) {
 	own, err := os.Executable()
 	if err != nil {
@@ -66,7 +66,7 @@ func inChild(o jobOptions) (r jobResult, err error) {
 	return r, json.Unmarshal(out, &r)
 }
 
-// runChild is the other end of inChild.
+// runChild runs a job in the process that inChild started, and prints its result.
 func runChild(text string) error {
 	var o jobOptions
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
@@ -88,7 +88,7 @@ func runChild(text string) error {
 	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
-// maxRSS is the most memory that a process has had, in MiB.
+// maxRSS returns the peak memory of a process, in MiB.
 func maxRSS(pid string) (float64, error) {
 	b, err := os.ReadFile("/proc/" + pid + "/status")
 	if err != nil {
@@ -102,13 +102,13 @@ func maxRSS(pid string) (float64, error) {
 	return kb / 1024, err
 }
 
-// appendJob appends batches to a log, from many goroutines.
+// appendJob appends batches to a log from several goroutines.
 func appendJob(o jobOptions) (r jobResult, err error) {
 	r.Rate, err = appendBatches(o.Dir, o.Seconds, wal.Options{SegmentSize: o.Size, MaxBytes: 64 << 30})
 	return r, err
 }
 
-// writeJob fills one segment after the other, and syncs every frame.
+// writeJob fills segments one after another, and syncs every frame.
 func writeJob(o jobOptions) (r jobResult, err error) {
 	newWriter := segment.NewLogWriter
 	if o.Copying {
@@ -149,14 +149,14 @@ func writeJob(o jobOptions) (r jobResult, err error) {
 	return r, nil
 }
 
-// cpuSeconds is what this process has used of all cores.
+// cpuSeconds returns the CPU time of this process on all cores.
 func cpuSeconds() float64 {
 	var used syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &used) // can't fail
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano()).Seconds()
 }
 
-// leaveJob leaves a log as a crash would, with one segment that is filled that far.
+// leaveJob leaves a log as a crash would, with one segment that contains about Fill bytes.
 func leaveJob(o jobOptions) (r jobResult, err error) {
 	log, err := wal.Open(o.Dir, wal.Options{SegmentSize: o.Size, Sync: wal.SyncInterval, SealAfter: time.Hour, MaxBytes: 8 << 30})
 	if err != nil {
@@ -172,12 +172,12 @@ func leaveJob(o jobOptions) (r jobResult, err error) {
 		}
 		written += int64(segment.FrameStart + len(recs)*(segment.RecordOverhead+len(usage)))
 		if written > o.Fill {
-			return r, nil // and the log is not closed
+			return r, nil // the log stays open, as in a crash
 		}
 	}
 }
 
-// startJob measures a start over what is in the directory.
+// startJob measures the opening of the log in the directory.
 func startJob(o jobOptions) (r jobResult, err error) {
 	began := time.Now()
 	log, err := wal.Open(o.Dir, wal.Options{})

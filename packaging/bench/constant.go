@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// constant is a server that answers a constant 201: nginx or, where there is none, Go.
+// constant is a server that returns a constant 201: nginx or, without nginx, a Go handler.
 type constant struct {
 	name        string
 	url, secure string // secure only with a certificate
@@ -60,7 +60,7 @@ server { listen 127.0.0.1:%d; %s keepalive_requests 1000000000; location / { ret
 	return c, nil
 }
 
-// serveConstant does what nginx would.
+// serveConstant serves the same response as nginx.
 func serveConstant(plain, secure int, pair *certificate) (stop func()) {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusCreated)

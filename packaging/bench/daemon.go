@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// daemon is the collectord that is measured.
+// daemon is the collectord process that is measured.
 type daemon struct {
 	cmd       *exec.Cmd
 	url, addr string
@@ -29,8 +29,8 @@ func freePort() (int, error) {
 	return ln.Addr().(*net.TCPAddr).Port, nil
 }
 
-// startDaemon starts one with its data in dir, more settings, and others as environment
-// variables.
+// startDaemon starts a daemon with its data in dir, additional settings as YAML, and
+// additional environment variables. It returns when the daemon is ready.
 func startDaemon(binary, dir, more string, environment ...string) (*daemon, error) {
 	port, err := freePort()
 	if err != nil {
@@ -59,7 +59,7 @@ func waitFor(url string) error {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if resp, err := http.Get(url); err == nil {
 			resp.Body.Close()
-			if resp.StatusCode < 300 { // not while it is starting
+			if resp.StatusCode < 300 { // the daemon returns 503 while it starts
 				return nil
 			}
 		}

@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// delayed is a TCP proxy on the loopback interface that adds to the way there and back,
-// as the network before a storage does.
+// delayed is a TCP proxy on the loopback interface that adds latency in both directions,
+// like the network before a storage.
 type delayed struct {
 	listener net.Listener
 	to       string
 	oneWay   time.Duration
 }
 
-// delay starts a proxy before the endpoint, and returns its own.
+// delay starts a proxy for the endpoint, and returns the endpoint of the proxy.
 func delay(endpoint string, roundTrip time.Duration) (proxy *delayed, at string, err error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -43,13 +43,13 @@ func (p *delayed) serve() {
 	}
 }
 
-// held is what came, and when it goes on. Without bytes it is the end.
+// held is received data, and the time to forward it.
 type held struct {
 	bytes []byte
 	due   time.Time
 }
 
-// carry carries bytes one way, each as late as it must be.
+// carry forwards bytes in one direction, each after the one-way delay.
 func (p *delayed) carry(to, from net.Conn) {
 	queue := make(chan held, 1024)
 	go func() {

@@ -10,11 +10,11 @@ import (
 	"collectord/wal"
 )
 
-// drainedIn is how much of a backlog is made for each second that it is to last.
+// drainedIn is the size of the backlog per second that it must last, in bytes.
 const drainedIn = 192 << 20
 
-// benchDrain measures single posts while a backlog is shipped to a folder, which takes the
-// same disk and processors. The durable limit is measured meanwhile, too.
+// benchDrain measures single posts while a backlog is shipped to a folder, which uses the
+// same disk and CPUs. It measures the durable limit at the same time.
 func benchDrain(rounds, seconds int, binary, dir string) error {
 	dir = filepath.Join(dir, "drain")
 	defer os.RemoveAll(dir)
@@ -46,8 +46,8 @@ func benchDrain(rounds, seconds int, binary, dir string) error {
 	return nil
 }
 
-// whileDraining does one round, and returns how many MB of lines were shipped a second, and
-// whether more of the backlog was left.
+// whileDraining does one round. It returns how many MB of lines were shipped per second,
+// and whether the backlog was not yet empty at the end.
 func (p *posts) whileDraining(round int, binary, dir string, seconds int) (rate float64, more bool, err error) {
 	d, err := startDaemon(binary, dir, "wal: {max_bytes: 64GiB, min_free: 1GiB}\nshutdown: {grace: 0s}\n")
 	if err != nil {
@@ -70,14 +70,14 @@ func (p *posts) whileDraining(round int, binary, dir string, seconds int) (rate 
 	return (after[raw] - before[raw]) / 1e6 / float64(2*seconds), after["collectord_usages_shipped_total"] < after["collectord_usages_recovered_total"], err
 }
 
-// fillLog leaves so many bytes of usages in a log.
+// fillLog fills a log with size bytes of usages.
 func fillLog(dir string, size int64) (err error) {
 	log, err := wal.Open(dir, wal.Options{Node: "bench", Sync: wal.SyncInterval, MaxBytes: 64 << 30})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	usages := make([][]byte, 100_000) // more than the compressor remembers
+	usages := make([][]byte, 100_000) // more than fit into the compressor's window
 	for i := range usages {
 		usages[i] = realUsage(i)
 	}

@@ -9,13 +9,13 @@ import (
 	"strconv"
 )
 
-// gcFunctions are at the root of what the garbage collector does, in stacks of its own and
-// of those that allocate.
+// gcFunctions matches the functions at the root of the garbage collector's work, both in
+// its own stacks and in those of allocating goroutines.
 const gcFunctions = `^runtime\.(gcBgMarkWorker|gcAssistAlloc|gcStart|gcMarkDone|bgsweep|bgscavenge|deductSweepCredit)`
 
-// gcDuring profiles the daemon for some seconds, while something loads it, and returns the
-// garbage collector's share of its CPU time, in percent. The runtime's own figure for that
-// includes how long its workers wait for a processor, which says little on a busy machine.
+// gcDuring profiles the daemon for some seconds while run loads it. It returns the garbage
+// collector's share of the daemon's CPU time, in percent. The runtime's own metric
+// includes the time that GC workers wait for a CPU, which distorts it on a busy machine.
 func (d *daemon) gcDuring(seconds int, run func() error) (percent float64, err error) {
 	profile := filepath.Join(d.dir, "gc.pb.gz")
 	recorded := make(chan error, 1)

@@ -6,10 +6,10 @@ import (
 	"path/filepath"
 )
 
-// benchHTTP measures single posts beside a constant answer, and beside the durable limit.
+// benchHTTP compares single posts with a constant response and with the durable limit.
 func benchHTTP(rounds, seconds int, binary, dir string) error {
 	dir = filepath.Join(dir, "http")
-	if err := os.MkdirAll(dir, 0o755); err != nil { // nginx's workers are another user
+	if err := os.MkdirAll(dir, 0o755); err != nil { // nginx's workers run as another user
 		return err
 	}
 	d, err := startDaemon(binary, dir, "")
@@ -57,7 +57,7 @@ func benchHTTP(rounds, seconds int, binary, dir string) error {
 	return nil
 }
 
-// benchSend compares loads: collectord send, which should cost no more than wrk.
+// benchSend compares the load generators: collectord send should cost no more than wrk.
 func (d *daemon) benchSend(rounds, seconds int, load, own load) error {
 	if load.name == own.name {
 		return nil

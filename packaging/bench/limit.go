@@ -22,23 +22,23 @@ import (
 const limitFlag = "durable-limit"
 
 const (
-	limitRoom = 256 << 20 // of the file, taken ahead
-	limitWrap = 200 << 20 // it is written from the front again behind this
+	limitRoom = 256 << 20 // preallocated bytes of the file
+	limitWrap = 200 << 20 // after this offset it restarts at the beginning of the file
 )
 
-// limit is the durable limit: what a server could do that stores each POST before it answers,
-// and does nothing else. One thread waits in epoll, reads bodies by their Content-Length, and
-// gathers them; another writes and fdatasyncs what was gathered, once for all of it; then each
-// client gets a constant 201. It checks nothing and knows no HTTP but that of the load
-// generators here: a measuring stick.
+// limit is the durable limit: the upper bound for a server that stores each POST before it
+// responds. One thread waits in epoll and collects request bodies by their Content-Length.
+// Another thread writes and fdatasyncs all collected bodies in one commit. Then each
+// client gets a constant 201. limit checks nothing, and supports only the HTTP of the load
+// generators here.
 type limit struct {
 	file           *os.File
 	poll, listener int
-	begin, done    int // eventfds: of a commit
+	begin, done    int // eventfds that signal the begin and the end of a commit
 	conns          []*limitConn
 
-	gathered, writing []byte // the bodies of a commit
-	posted, awaiting  []int  // and their sockets
+	gathered, writing []byte // the bodies of the next and the current commit
+	posted, awaiting  []int  // the sockets of these bodies
 	committing        bool
 
 	mu    sync.Mutex // guards syncs
@@ -53,8 +53,8 @@ type limitConn struct {
 const limitAnswer = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 45\r\n\r\n" +
 	`{"id":"019aaf5e-6c1e-7b3a-9c41-1f2e3d4c5b6a"}`
 
-// serveLimit prints its address, and when it is told to stop how often it has committed, and
-// the p99 of writing and syncing.
+// serveLimit prints its address. On SIGTERM it prints the number of commits, and the p99
+// of write and sync in nanoseconds.
 func serveLimit(file string) error {
 	l, addr, err := newLimit(file)
 	if err != nil {
@@ -77,7 +77,7 @@ func serveLimit(file string) error {
 	return nil
 }
 
-// percentile is exact: none of the samples is rounded.
+// percentile returns the exact quantile q of the samples, without rounding to buckets.
 func percentile(samples []time.Duration, q float64) time.Duration {
 	if len(samples) == 0 {
 		return 0
@@ -110,7 +110,7 @@ func newLimit(file string) (l *limit, addr string, err error) {
 	if l.listener, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK, 0); err != nil {
 		return nil, "", err
 	}
-	err = errors.Join(unix.SetsockoptInt(l.listener, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), // accepted ones inherit it
+	err = errors.Join(unix.SetsockoptInt(l.listener, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1), // accepted sockets inherit it
 		unix.Bind(l.listener, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(l.listener, 4096))
 	if err != nil {
 		return nil, "", err
@@ -161,7 +161,7 @@ func (l *limit) commits() error {
 	}
 }
 
-// commit begins one of all that was gathered, if none is under way.
+// commit starts a commit of all collected bodies unless one is running.
 func (l *limit) commit() {
 	if l.committing || len(l.posted) == 0 {
 		return
@@ -173,7 +173,7 @@ func (l *limit) commit() {
 	_, _, _ = unix.RawSyscall(unix.SYS_WRITE, uintptr(l.begin), uintptr(unsafe.Pointer(&one)), 8)
 }
 
-// serve is the thread in epoll.
+// serve is the thread that waits in epoll.
 func (l *limit) serve() error {
 	runtime.LockOSThread()
 	events := make([]unix.EpollEvent, 1024)
@@ -227,7 +227,7 @@ func (l *limit) accept() error {
 	}
 }
 
-// receive gathers a body, if it has come.
+// receive reads from a socket and collects its body if it is complete.
 func (l *limit) receive(fd int) {
 	c := l.conns[fd]
 	n, errno := rawReceive(fd, c.buf[c.have:])
@@ -261,7 +261,8 @@ func contentLength(header []byte) int {
 	return n
 }
 
-// rawReceive and rawSend can't block, so that the scheduler need not know of them.
+// rawReceive and rawSend use raw system calls, since the sockets are non-blocking and the
+// Go scheduler need not be involved.
 func rawReceive(fd int, p []byte) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), 0, 0, 0)
 	return int(n), errno
@@ -271,14 +272,14 @@ func rawSend(fd int, s string) {
 	_, _, _ = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.StringData(s))), uintptr(len(s)), unix.MSG_NOSIGNAL, 0, 0)
 }
 
-// limitRun is what a load came to against the durable limit.
+// limitRun is the result of a load on the durable limit.
 type limitRun struct {
 	result
 	syncP99 float64 // of write and fdatasync, in milliseconds
 	commits float64
 }
 
-// againstLimit measures a durable limit in a process of its own, whose file is in dir.
+// againstLimit measures a durable limit in its own process, with its file in dir.
 func againstLimit(dir string, load load, conns, seconds int) (r limitRun, err error) {
 	p, err := startReceiver("-"+limitFlag, filepath.Join(dir, "durable-limit"))
 	if err != nil {

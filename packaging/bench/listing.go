@@ -18,8 +18,8 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// benchListing audits a bucket of which there is nothing but its listing: a million
-// objects, of one host or of many, as a storage lists them. It lists the many hosts, too.
+// benchListing audits a bucket that consists only of a listing: a million objects of one
+// host or of many. For many hosts it also measures fleet.
 func benchListing(rounds int, binary, dir string) error {
 	dir = filepath.Join(dir, "listing")
 	if err := os.MkdirAll(dir, 0o750); err != nil {
@@ -54,7 +54,7 @@ func benchListing(rounds int, binary, dir string) error {
 	return nil
 }
 
-// readListing runs a command on the listing and checks what it says.
+// readListing runs a command on the listing and checks its result.
 func readListing(binary, dir, addr string, hosts uint64, command string) (cpu time.Duration, rss float64, err error) {
 	config, credentials := filepath.Join(dir, "collectord.yaml"), filepath.Join(dir, "credentials")
 	settings := fmt.Sprintf("shipper: {destination: 's3://usages', s3: {endpoint: 'http://%s', region: us-east-1, credentials_file: '%s'}}\n", addr, credentials)
@@ -85,10 +85,10 @@ func readListing(binary, dir, addr string, hosts uint64, command string) (cpu ti
 	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(), rss, nil
 }
 
-// listingServer lists a million objects of some hosts, and gives their heartbeats.
+// listingServer lists a million objects of some hosts, and returns their heartbeats.
 type listingServer struct{ hosts uint64 }
 
-// key is that of an object: the hosts take turns, with ten objects an hour each.
+// key returns the key of object i. The hosts take turns, with ten objects per hour each.
 func (s *listingServer) key(i uint64) bucket.Key {
 	const perHour = 10
 	hour, within := i/(s.hosts*perHour), i%(s.hosts*perHour)

@@ -11,18 +11,18 @@ import (
 	"strings"
 )
 
-type result struct{ rate, p99 float64 } // requests a second, milliseconds
+type result struct{ rate, p99 float64 } // requests per second, milliseconds
 
 type load struct {
 	name string
 	run  func(url string, conns, seconds int) (result, error)
 }
 
-// loader is wrk or, where there is none, collectord send.
+// loader returns wrk or, without wrk, collectord send.
 func loader(binary, dir string) (load, error) {
 	wrk, err := exec.LookPath("wrk")
 	if err != nil {
-		return sendLoad(binary), nil //nolint:nilerr // as documented
+		return sendLoad(binary), nil //nolint:nilerr // wrk is optional
 	}
 	script := filepath.Join(dir, "post.lua")
 	text := fmt.Sprintf("wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body='%s'\n", usage)

@@ -15,9 +15,8 @@ import (
 	"collectord/wal"
 )
 
-// benchLog measures durable appends beside the disk itself: the same bytes in
-// the same batches, written and synced by one loop, to a file that grows and to
-// one whose room is taken already.
+// benchLog compares durable appends with the disk itself: one loop that writes and syncs
+// the same bytes in the same batches, to a file that grows and to a preallocated one.
 func benchLog(rounds, seconds int, name, dir string) error {
 	fmt.Printf("\nlog on %s\nappenders  appends/s  batch  disk busy   disk, growing    ratio   disk, in place    ratio\n", name)
 	for _, appenders := range []int{1, 16, 64, 256, 1000} {
@@ -46,7 +45,7 @@ func benchLog(rounds, seconds int, name, dir string) error {
 	return benchRolls(rounds, seconds, dir)
 }
 
-// benchRolls measures what appends notice of segments being sealed and prepared.
+// benchRolls measures how much the sealing and preparation of segments delays appends.
 func benchRolls(rounds, seconds int, dir string) error {
 	var often, never []float64
 	segments := 0.0
@@ -66,18 +65,18 @@ func benchRolls(rounds, seconds int, dir string) error {
 	return nil
 }
 
-// appended is what a run of appends came to.
+// appended is the result of a run of appends.
 type appended struct {
-	rate  float64 // appends a second
-	batch float64 // records a commit
-	size  int     // bytes of a commit
+	rate  float64 // appends per second
+	batch float64 // records per commit
+	size  int     // bytes per commit
 	busy  float64 // share of the time in write and sync
 
 	slowest float64 // p99.9 of an append, in milliseconds
 	seals   float64
 }
 
-// appendFor appends for some seconds, to a log that is shipped at once.
+// appendFor appends for some seconds, while sealed segments are removed immediately.
 func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, err error) {
 	dir, err = os.MkdirTemp(dir, "log-")
 	if err != nil {
@@ -114,7 +113,7 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, e
 		})
 	}
 	shipped := make(chan struct{})
-	go func() { // as if it were shipped at once
+	go func() { // simulates immediate shipping
 		defer close(shipped)
 		for {
 			segments, more := log.Sealed()
@@ -149,7 +148,8 @@ func appendFor(dir string, appenders, seconds int, o wal.Options) (a appended, e
 	return a, log.Close()
 }
 
-// writeFor returns how often a second size bytes are written and synced.
+// writeFor writes and syncs size bytes repeatedly, and returns the number of writes per
+// second. room is the preallocated size of the file; 0: the file grows.
 func writeFor(dir string, size int, room int64, seconds int) (rate float64, err error) {
 	f, err := os.CreateTemp(dir, "raw-")
 	if err != nil {
@@ -185,7 +185,7 @@ func writeFor(dir string, size int, room int64, seconds int) (rate float64, err 
 	return float64(n) / time.Since(began).Seconds(), nil
 }
 
-// journalled mounts an ordinary ext4 on a loop device.
+// journalled mounts an ext4 with default options on a loop device.
 func journalled(dir string) (path string, unmount func(), err error) {
 	image := filepath.Join(dir, "ext4.image")
 	path = filepath.Join(dir, "ext4")
@@ -193,7 +193,7 @@ func journalled(dir string) (path string, unmount func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	// Room taken ahead: the file system below is not what is measured.
+	// Preallocate, so that the underlying file system does not affect the result.
 	if err := syscall.Fallocate(int(f.Fd()), 0, 0, 2<<30); err != nil {
 		return "", nil, err
 	}

@@ -1,28 +1,29 @@
-// Command bench measures collectord beside what the same machine can do without
-// it, in turn and in one run, so that the ratios mean something on a machine
-// that is shared and noisy.
+// Command bench compares collectord with what the same machine can do without it. It measures
+// both in turn in one run, so that the ratios are meaningful on a shared, noisy machine.
 //
-//	http: single posts by wrk (or collectord send), with fsync before each answer, beside
-//	      nginx (or a constant Go handler) answering a constant 201, and beside the durable
-//	      limit, which stores each post and does nothing else; with ab
+//	http: single posts by wrk (or collectord send), with fsync before each response, compared
+//	      with a constant 201 by nginx (or a Go handler) and with the durable limit, which
+//	      stores each post and does nothing else; also by ab
 //	drain: single posts while a backlog is shipped to a folder
-//	tls:  single posts over TLS, beside nginx with the same certificate
-//	udp:  one sender from 10,000 datagrams a second to full blast, and where each of
-//	      them went; several usages a datagram; CPU beside a bare recvmmsg loop
-//	batches: arrays and NDJSON of 1,000 usages, plain and compressed, beside the
-//	      log alone and the decoders alone
-//	log:  durable appends, and the same bytes written and synced by a bare loop
-//	segments: the log by the size of its segments, the writer of a segment with and without
-//	      copies, and a start over 256 MiB that were not sealed
-//	ship: shipping to a folder, and the compressor alone on the same lines
-//	audit: a deep audit, and decoding the same objects alone
+//	tls:  single posts over TLS, compared with nginx and the same certificate
+//	udp:  one sender from 10,000 datagrams per second to its maximum, and where datagrams are
+//	      lost; several usages per datagram; CPU time compared with a bare recvmmsg loop
+//	batches: arrays and NDJSON of 1,000 usages, plain and compressed, compared with the log
+//	      alone and the decoders alone
+//	log:  durable appends, compared with a bare loop that writes and syncs the same bytes
+//	segments: the log by segment size, the segment writer with and without copies, and a
+//	      start over 256 MiB that were not sealed
+//	ship: shipping to a folder, compared with the compressor alone on the same lines
+//	audit: a deep audit, compared with decoding the same objects alone
 //	listing: audit and fleet of a million listed objects
-//	cat:  cat of a folder beside zstdcat, and of many small objects in MinIO, also far away
-//	million: single posts, until they are shipped to MinIO and audited
-//	backlog: how long the daemon takes to start over 10 GiB that wait for upload
-//	metrics: HTTP while somebody scrapes, and what counting takes
+//	cat:  cat of a folder compared with zstdcat, and of many small objects in a local and a
+//	      remote MinIO
+//	million: a million single posts until they are shipped to MinIO and audited
+//	backlog: the start of the daemon over 10 GiB that wait for upload
+//	sizes: batches with several segment sizes, shipped to a folder
+//	metrics: HTTP with concurrent scrapes, and the time for counting
 //
-// With -profile it measures nothing, and records what make profile is for.
+// With -profile it records the profile of make profile instead of measuring.
 package main
 
 import (
@@ -35,8 +36,8 @@ import (
 	"strings"
 )
 
-// usage is what wrk posts and the log is given. It is as long as those that
-// collectord send makes up.
+// usage is the usage that wrk posts and that the log stores. It has the length of the
+// usages that collectord send generates.
 const usage = `{"patientId":"10012345","timestamp":"2026-11-23T08:30:12.000Z","medication":"Salbutamol","dose":1}`
 
 func main() {

@@ -12,9 +12,8 @@ import (
 	"collectord/collectord/histogram"
 )
 
-// benchMetrics measures what insight costs: requests while somebody scrapes
-// beside requests while nobody does, in turn, and what a commit and a request
-// spend on counting.
+// benchMetrics measures the cost of metrics: requests with and without concurrent scrapes,
+// in turn, and the time that a commit and a request spend on counting.
 func benchMetrics(rounds, seconds int, binary, dir string) error {
 	dir = filepath.Join(dir, "metrics")
 	if err := os.Mkdir(dir, 0o750); err != nil {
@@ -30,7 +29,7 @@ func benchMetrics(rounds, seconds int, binary, dir string) error {
 		return err
 	}
 	const conns = 100
-	if _, err := load.run(d.url, conns, seconds); err != nil { // warms up
+	if _, err := load.run(d.url, conns, seconds); err != nil { // warm-up
 		return err
 	}
 	fmt.Printf("\nmetrics, %d connections    requests/s    while scraped   ratio               scrapes/s      GC\n", conns)
@@ -92,7 +91,7 @@ func (d *daemon) scrape(every time.Duration, stop <-chan struct{}, n *atomic.Int
 	}
 }
 
-// perCall is how many nanoseconds a call takes.
+// perCall returns how many nanoseconds a call takes.
 func perCall(call func(i int)) float64 {
 	const n = 10_000_000
 	began := time.Now()

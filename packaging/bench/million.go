@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// million is how many usages are posted, at least, one by one.
+// million is the minimum number of usages that are posted one by one.
 const million = 1_000_000
 
-// benchMillion measures how long it takes until a million single posts are
-// acknowledged, shipped to MinIO, and proven to be there by a deep audit; with
-// the load generator and MinIO on the same cores.
+// benchMillion measures how long it takes until a million single posts are acknowledged,
+// shipped to MinIO, and verified by a deep audit. The load generator and MinIO run on the
+// same cores.
 func benchMillion(binary, dir string) error {
 	dir = filepath.Join(dir, "million")
 	server, err := startMinIO(dir)
@@ -45,7 +45,7 @@ func benchMillion(binary, dir string) error {
 	n := 0
 	var gcs []float64
 	for last := 0; n < million; {
-		// No more than is missing, as far as can be told.
+		// Estimate the remaining time, to post few more than a million.
 		seconds := 1
 		if last > 0 {
 			seconds = min(4, max(1, (million-n)/last))
@@ -70,7 +70,7 @@ func benchMillion(binary, dir string) error {
 	if err != nil {
 		return err
 	}
-	d.stop() // seals, and ships the rest
+	d.stop() // seals the log and ships the rest
 	stopped = true
 	shipped := time.Since(began)
 	out, err := exec.Command(binary, "audit", "--deep", "--from-start", "--json", "--config", filepath.Join(dir, "collectord.yaml")).Output()

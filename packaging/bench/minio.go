@@ -12,24 +12,25 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// minIO is a MinIO that runs for a measurement, with one bucket.
+// minIO is a MinIO process for a measurement, with one bucket.
 type minIO struct {
 	server   *exec.Cmd
 	dir      string
 	options  bucket.S3Options
-	settings string // of a collectord that uses it
+	settings string // configuration of a collectord that uses it
 }
 
-// startMinIO starts a MinIO with its data in dir, or returns nil if there is none.
+// startMinIO starts a MinIO with its data in dir. It returns nil if MinIO is not
+// installed.
 func startMinIO(dir string) (*minIO, error) {
 	program := filepath.Join(os.Getenv("HOME"), ".cache", "collectord-tools", "bin", "minio")
 	if path := os.Getenv("TEST_MINIO"); path != "" {
 		program = path
 	}
 	if _, err := os.Stat(program); err != nil {
-		return nil, nil //nolint:nilerr,nilnil // as documented
+		return nil, nil //nolint:nilerr,nilnil // MinIO is optional
 	}
-	// In MinIO's own layout a folder that is there at start is a bucket.
+	// MinIO treats a directory that exists at its start as a bucket.
 	if err := os.MkdirAll(filepath.Join(dir, "minio", "usages"), 0o750); err != nil {
 		return nil, err
 	}
@@ -64,7 +65,7 @@ func (m *minIO) stop() {
 	_ = os.RemoveAll(m.dir)
 }
 
-// cpu is the CPU time that it has taken, in seconds.
+// cpu returns the CPU time of the server so far, in seconds.
 func (m *minIO) cpu() float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.server.Process.Pid))
 	if err != nil {

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// posts is a row of single posts from so many connections, and what each round came to.
+// posts is a row of single posts over conns connections, with the results of each round.
 type posts struct {
 	conns           int
 	rates, p99, gcs []float64
@@ -15,21 +15,21 @@ type posts struct {
 	syncP99         []float64 // of the durable limit, in milliseconds
 }
 
-// beside is another server under the same load, and how collectord compares.
+// beside is another server under the same load, and collectord's ratio to it.
 type beside struct {
 	floor, aim float64 // of the ratio; 0: none
 	rates, p99 []float64
 	ratios     ratios
 }
 
-// rival is one that is measured beside collectord.
+// rival is a server that is measured in turn with collectord.
 type rival struct {
-	url string // of what runs; "" is the durable limit, which is started
+	url string // of a running server; "": the durable limit, which measure starts
 	to  *beside
 }
 
-// measure does one round: collectord and its rivals in turn, in every other round from
-// the last to the first.
+// measure does one round: collectord and its rivals in turn. Every second round runs in
+// reverse order.
 func (p *posts) measure(round int, d *daemon, load load, seconds int, rivals ...rival) error {
 	var own result
 	others := make([]result, len(rivals))
@@ -72,7 +72,7 @@ func (p *posts) own(d *daemon, load load, seconds int) (own result, err error) {
 	return own, err
 }
 
-// printBeside prints rows beside one of their rivals.
+// printBeside prints rows with the results of one of their rivals.
 func printBeside(name string, rows []*posts, of func(*posts) *beside) {
 	fmt.Printf("\nbeside %s\nconnections   requests/s        p99      GC       theirs        p99   ratio              floor    aim\n", name)
 	for _, p := range rows {
@@ -89,8 +89,7 @@ func goal(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// printLatency prints the p99 of rows beside the most that it may be: twice that of the
-// disk, and 1 ms.
+// printLatency prints the p99 of rows and its limit: twice the p99 of the disk plus 1 ms.
 func printLatency(rows []*posts) {
 	fmt.Println("\np99 of requests beside that of write and fdatasync, of which the durable limit took every sample in the same round")
 	fmt.Println("connections   requests  write and fdatasync     at most   p99 / at most")

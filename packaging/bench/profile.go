@@ -13,9 +13,9 @@ import (
 	"strconv"
 )
 
-// recordProfile writes where the daemon's time goes under each kind of load to a
-// file that the compiler reads (profile-guided optimization). Nothing in it tells
-// where it was recorded.
+// recordProfile profiles the daemon under each kind of load, and writes a merged profile
+// for the compiler (profile-guided optimization). The profile does not contain the path of
+// the binary.
 func recordProfile(seconds int, binary, dir, file string) error {
 	d, err := startDaemon(binary, dir, "wal: {max_bytes: 32GiB, min_free: 1GiB, when_full: drop_oldest}\nshutdown: {grace: 0s}\n")
 	if err != nil {
@@ -59,7 +59,7 @@ func recordProfile(seconds int, binary, dir, file string) error {
 	if err != nil {
 		return err
 	}
-	plain = bytes.ReplaceAll(plain, []byte(binary), bytes.Repeat([]byte("-"), len(binary))) // strings have their length before them
+	plain = bytes.ReplaceAll(plain, []byte(binary), bytes.Repeat([]byte("-"), len(binary))) // same length, since the profile stores strings with a length prefix
 	var out bytes.Buffer
 	zip := gzip.NewWriter(&out)
 	if _, err := zip.Write(plain); err != nil {

@@ -11,7 +11,7 @@ func median(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// ratios are those of the rounds. They are printed as their median, lowest and highest.
+// ratios are the ratios of all rounds. They print as median, lowest and highest.
 type ratios []float64
 
 func (r ratios) String() string {

@@ -12,8 +12,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// benchSegments measures what the size of segments costs, what sharing memory
-// with the log library saves, and a start over a large segment that a crash left.
+// benchSegments measures the cost of the segment size, the gain from sharing memory with
+// the log library, and a start over a large segment that a crash left.
 func benchSegments(rounds, seconds int, dir string) error {
 	dir, err := os.MkdirTemp(dir, "segments-")
 	if err != nil {
@@ -85,8 +85,8 @@ func benchSharing(rounds, seconds int, dir string) error {
 	return nil
 }
 
-// benchStart measures a start over a segment of 256 MiB that was not sealed, beside
-// reading its file from one end to the other, both with nothing of it in memory.
+// benchStart compares a start over an unsealed segment of 256 MiB with reading its file
+// sequentially. The page cache is empty for both.
 func benchStart(rounds int, dir string) error {
 	const size = 256 << 20
 	fmt.Println("\na start over a segment of 256 MiB that was not sealed, beside reading its file, from disk")
@@ -124,7 +124,7 @@ func benchStart(rounds int, dir string) error {
 	return nil
 }
 
-// readFromDisk reads a file from disk and returns how many seconds that took.
+// readFromDisk reads a file from disk and returns the duration in seconds.
 func readFromDisk(path string) (seconds float64, err error) {
 	if err := evictFile(path); err != nil {
 		return 0, err
@@ -139,7 +139,7 @@ func readFromDisk(path string) (seconds float64, err error) {
 	return time.Since(began).Seconds(), err
 }
 
-// evictFile has the kernel forget what it holds of a file.
+// evictFile removes a file from the page cache.
 func evictFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -16,8 +16,9 @@ import (
 	"collectord/collectord/send"
 )
 
-// runSend runs collectord send for so many seconds, or for what args say if they
-// are 0, and returns what it tells, also where it fails because not all was acknowledged or sent.
+// runSend runs collectord send and returns its summary. If seconds is 0, args determine
+// the duration. The summary is also set if the run failed because some usages were not
+// acknowledged or sent.
 func runSend(binary string, seconds int, args ...string) (s send.Summary, err error) {
 	args = append([]string{"send", "--json"}, args...)
 	if seconds > 0 {
@@ -34,7 +35,7 @@ func runSend(binary string, seconds int, args ...string) (s send.Summary, err er
 	return s, json.Unmarshal(out, &s)
 }
 
-// sendLoad is collectord send as a load of single usages.
+// sendLoad returns collectord send as a load of single usages.
 func sendLoad(binary string) load {
 	return load{"collectord send", func(url string, conns, seconds int) (r result, err error) {
 		s, err := runSend(binary, seconds, url, "--connections", strconv.Itoa(conns))
@@ -48,9 +49,10 @@ func sendLoad(binary string) load {
 	}}
 }
 
-// blast sends datagrams of so many usages, at a rate a second or, with 0, as fast
-// as one socket can. They are made ahead, so that the sender costs little. A busy machine may
-// send fewer than that.
+// blast sends rate datagrams per second with the given number of usages each; rate 0 means
+// as fast as one socket can. The datagrams are prepared, so that the sender needs little
+// CPU. A run that sends fewer datagrams than asked for is no error, since the machine may
+// be busy.
 func blast(binary, addr string, usages, rate, seconds int, options ...string) (send.Summary, error) {
 	args := append([]string{"udp://" + addr, "--batch", strconv.Itoa(usages), "--prepare", "64"}, options...)
 	if rate > 0 {
@@ -63,10 +65,9 @@ func blast(binary, addr string, usages, rate, seconds int, options ...string) (s
 	return s, err
 }
 
-// bodiesOf returns what a run of collectord send with a seed sends in its
-// requests.
+// bodiesOf returns the request bodies of a run of collectord send.
 func bodiesOf(binary string, args ...string) (bodies [][]byte, err error) {
-	var mu sync.Mutex // guards both
+	var mu sync.Mutex // guards bodies and err
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, readErr := io.ReadAll(r.Body)
 		mu.Lock()

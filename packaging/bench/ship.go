@@ -21,16 +21,16 @@ import (
 	"collectord/wal"
 )
 
-// shipBytes of usages are shipped in each round.
+// shipBytes is how many bytes of usages each round ships.
 const shipBytes = 160 << 20
 
-// benchShip measures shipping to a folder beside the compressor alone, on the
-// same lines with the same settings and one core each, and what ids cost.
+// benchShip compares shipping to a folder with the compressor alone, on the same lines
+// with the same settings and one core each. It also measures how many bytes ids cost.
 //
-// Shipping reads the log with every checksum, makes the lines, hashes them,
-// compresses, writes twice (spool, folder), syncs and removes.
+// Shipping reads the log and verifies every checksum, builds and hashes the lines,
+// compresses them, writes them twice (spool and folder), syncs and removes.
 func benchShip(rounds int, dir string) error {
-	debug.SetMemoryLimit(memoryLimit) // as the daemon runs
+	debug.SetMemoryLimit(memoryLimit) // as in the daemon
 	defer debug.SetMemoryLimit(-1)
 	dir = filepath.Join(dir, "ship")
 	fmt.Println("\nshipping to a folder, one upload at a time, beside the compressor alone on the same lines")
@@ -71,17 +71,17 @@ func benchShip(rounds int, dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// memoryLimit is what main sets.
+// memoryLimit is the daemon's memory limit with the default configuration, in bytes.
 const memoryLimit = 64 << 20
 
-// realUsage is one whose fields vary as those of devices do.
+// realUsage returns a usage whose fields vary as those of real devices do.
 func realUsage(i int) []byte {
 	return fmt.Appendf(nil, `{"patientId":"%d","timestamp":"2026-11-23T08:%02d:%02dZ","medication":%q,"device":"in-%05d","flow":%.2f}`,
 		rand.IntN(10_000), i/60%60, i%60, []string{"Salbutamol", "Budesonide", "Formoterol"}[rand.IntN(3)], rand.IntN(10_000), rand.Float64()*90)
 }
 
 type shipped struct {
-	rate, alone float64 // MB of lines a second
+	rate, alone float64 // MB of lines per second
 	records     int64
 	raw, size   int64
 }
@@ -133,7 +133,7 @@ func shipOnce(dir string, usageOf func(int) []byte) (s shipped, err error) {
 	return s, nil
 }
 
-// objects reads every object's lines.
+// objects calls each with the lines of every object.
 func objects(archive string, each func(lines []byte) error) error {
 	names, err := filepath.Glob(filepath.Join(archive, "dt=*", "hour=*", "*"))
 	if err != nil {
@@ -161,8 +161,8 @@ func objects(archive string, each func(lines []byte) error) error {
 	return nil
 }
 
-// compressAlone gives the rate of the compressor on the lines of all objects, in
-// memory, with the shipper's settings.
+// compressAlone returns the rate of the compressor on the lines of all objects, in MB per
+// second. It works in memory, with the shipper's settings.
 func compressAlone(archive string) (rate float64, err error) {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedDefault),
 		zstd.WithWindowSize(1<<20), zstd.WithEncoderCRC(true))
@@ -185,8 +185,8 @@ func compressAlone(archive string) (rate float64, err error) {
 	return float64(total) / 1e6 / took.Seconds(), err
 }
 
-// sizes gives what zstd -3 makes of the same lines, object by object, and what
-// the shipper's settings make of them with the same id on every line.
+// sizes returns two sizes of the lines when compressed object by object: by zstd -3, and
+// with the shipper's settings but the same id on every line of an object.
 func (s shipped) sizes(archive string) (reference, constant int64, err error) {
 	program, err := exec.LookPath("zstd")
 	if err != nil {

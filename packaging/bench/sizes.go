@@ -9,8 +9,8 @@ import (
 	"collectord/collectord/send"
 )
 
-// benchDaemonSizes measures what segments of several sizes cost under a load of batches: they
-// are shipped to a folder meanwhile.
+// benchDaemonSizes measures the cost of several segment sizes under a load of batches,
+// while the daemon ships to a folder.
 func benchDaemonSizes(seconds int, binary, dir string) error {
 	fmt.Printf("\nNDJSON of %d usages, %d connections, %d s, shipped to a folder\nwal.segment_size      usages/s        p99      GC   objects   peak RSS\n", batchUsages, batchConns, 2*seconds)
 	for _, mib := range []int{8, 64, 256} {

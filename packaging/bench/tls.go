@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// benchTLS measures single posts over TLS beside nginx with the same certificate.
-// Connections are kept, as those of clients are.
+// benchTLS compares single posts over TLS with nginx and the same certificate. Connections
+// are kept alive, as those of real clients.
 func benchTLS(rounds, seconds int, binary, dir string) error {
 	fmt.Println("\nTLS 1.3, a certificate of ECDSA P-256, single posts; connections are kept")
 	if _, err := exec.LookPath("wrk"); err != nil {
@@ -25,7 +25,7 @@ func benchTLS(rounds, seconds int, binary, dir string) error {
 		return nil
 	}
 	dir = filepath.Join(dir, "tls")
-	if err := os.MkdirAll(dir, 0o755); err != nil { // nginx's workers are another user
+	if err := os.MkdirAll(dir, 0o755); err != nil { // nginx's workers run as another user
 		return err
 	}
 	pair, err := newCertificate(dir)
@@ -61,7 +61,7 @@ func benchTLS(rounds, seconds int, binary, dir string) error {
 	return nil
 }
 
-// certificate is one for 127.0.0.1 that signed itself.
+// certificate is a self-signed certificate for 127.0.0.1.
 type certificate struct{ file, keyFile string }
 
 func newCertificate(dir string) (*certificate, error) {

@@ -15,12 +15,12 @@ import (
 	"collectord/wal"
 )
 
-// perDatagram is how many usages fit a datagram that fits an Ethernet frame.
+// perDatagram is how many usages fit into a datagram of one Ethernet frame.
 const perDatagram = 14
 
-// benchUDP measures what becomes of datagrams: at which rate some are lost, and
-// where; how many usages a second come in when each carries several; and what
-// one costs beside a loop that does nothing but receive.
+// benchUDP measures at which rate and where datagrams are lost, how many usages per second
+// arrive with several usages per datagram, and the CPU time of a datagram compared with a
+// loop that only receives.
 func benchUDP(rounds, seconds int, binary, dir string) error {
 	dir = filepath.Join(dir, "udp")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -96,7 +96,7 @@ func (d *daemon) curve(name string, rate, seconds int) error {
 	return nil
 }
 
-// benchCPU compares with the bare receiver, in turn.
+// benchCPU compares the daemon with the bare receiver, in turn.
 func (d *daemon) benchCPU(sender string, rounds, seconds int, options ...string) error {
 	fmt.Println(sender)
 	fmt.Println("        sent/s      GC   ns/datagram     theirs   ratio        lost   by theirs   points more")
@@ -139,19 +139,20 @@ func (d *daemon) benchCPU(sender string, rounds, seconds int, options ...string)
 	return nil
 }
 
-// flow is what became of what was sent. It adds up, or flood fails.
+// flow is the fate of all datagrams of a run. flood returns an error if the numbers do not
+// add up.
 type flow struct {
 	sent, took float64 // datagrams, seconds
 	kernel     float64 // datagrams that the kernel dropped
 	read       float64 // datagrams
-	rejected   float64 // usages, with reasons
-	dropped    float64 // usages
+	rejected   float64 // usages, for the reasons in why
+	dropped    float64 // usages, for the reasons in why
 	appended   float64 // usages
 	gc         float64 // share of the CPU, in percent
 	why        []string
 }
 
-// refused names what we did not take.
+// refused lists the reasons and counts of rejected and dropped usages.
 func (f *flow) refused() string {
 	if len(f.why) == 0 {
 		return "0"
@@ -159,7 +160,7 @@ func (f *flow) refused() string {
 	return strings.Join(f.why, " ")
 }
 
-// flood sends, waits until everything has come to rest, and adds up.
+// flood sends datagrams, waits until all are accounted for, and returns the totals.
 func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, err error) {
 	before, err := d.series()
 	if err != nil {
@@ -209,7 +210,7 @@ func (d *daemon) flood(usages, rate, seconds int, options ...string) (f flow, er
 	}
 }
 
-// series is one scrape.
+// series returns the metrics of one scrape.
 func (d *daemon) series() (map[string]float64, error) {
 	resp, err := http.Get(d.admin + "/metrics")
 	if err != nil {
@@ -231,8 +232,8 @@ func (d *daemon) series() (map[string]float64, error) {
 	return all, nil
 }
 
-// cpu is the time the daemon's threads have run, in seconds (proc(5): utime and
-// stime, of which the kernel tells the sum exactly, in ticks of 10 ms).
+// cpu returns the CPU time of the daemon's threads, in seconds. It is the sum of utime and
+// stime (proc(5)), which the kernel counts in ticks of 10 ms.
 func (d *daemon) cpu() (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", d.cmd.Process.Pid))
 	if err != nil {

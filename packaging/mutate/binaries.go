@@ -11,15 +11,15 @@ import (
 	"time"
 )
 
-// binaries are the test binaries, with all mutants in them.
+// binaries are the compiled test binaries, which contain all mutants.
 type binaries struct {
 	*target
 	dir   string
-	tests map[string]string   // the binary of each test, by name
-	names map[string][]string // of the tests of each binary
+	tests map[string]string   // test name -> binary
+	names map[string][]string // binary -> names of its tests
 
-	mu     sync.Mutex // guards killed of each of these
-	single []*test    // that run alone
+	mu     sync.Mutex // guards killed of each test in single
+	single []*test    // tests that run alone
 }
 
 func (b *binaries) build(overlay string) error {
@@ -27,7 +27,7 @@ func (b *binaries) build(overlay string) error {
 	for _, root := range b.roots {
 		args = append(args, "./"+root+"/...")
 	}
-	build := exec.Command("go", args...) //nolint:gosec // ours
+	build := exec.Command("go", args...) //nolint:gosec // fixed arguments
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build: %w\n%s", err, out)
 	}
@@ -49,7 +49,7 @@ func (b *binaries) build(overlay string) error {
 	return nil
 }
 
-// checkUnchanged returns an error if what is to fail with a mutant fails without.
+// checkUnchanged returns an error if a test fails without a mutant.
 func (b *binaries) checkUnchanged(chosen []mutant, known map[string]survivor, o options) error {
 	roots := b.roots
 	if b.inPlace {
@@ -90,15 +90,15 @@ func (b *binaries) test(name string, m mutant) outcome {
 	return outcome{err != nil, name, took}
 }
 
-// packageOf is the directory whose tests a binary has.
+// packageOf returns the directory of the package that a binary tests.
 func (b *binaries) packageOf(binary string) string {
 	return b.roots[slices.IndexFunc(b.roots, func(root string) bool { return filepath.Base(root)+".test" == binary })]
 }
 
-// mark is the path of a file that is made when a mutant is reached.
+// mark returns the path of a file that the test binary creates when it reaches the mutant.
 func (b *binaries) mark(m mutant) string { return filepath.Join(b.dir, fmt.Sprintf("reached-%d", m.n)) }
 
-// reached says whether a mutant that survived was.
+// reached reports whether a surviving mutant was reached.
 func (b *binaries) reached(m mutant) string {
 	if _, err := os.Stat(b.mark(m)); err == nil {
 		return "reached"
@@ -106,7 +106,7 @@ func (b *binaries) reached(m mutant) string {
 	return "not reached"
 }
 
-// run runs a binary with a mutant and kills it after some time of the CPU.
+// run runs a binary with a mutant. It kills the binary when it exceeds limit of CPU time.
 func (b *binaries) run(binary string, m mutant, limit time.Duration, args ...string) (out string, spent time.Duration, err error) {
 	return b.runWith([]string{fmt.Sprintf("MUTANT=%d", m.n), "MUTANT_REACHED=" + b.mark(m)}, binary, limit, args...)
 }
@@ -118,7 +118,7 @@ func (b *binaries) runWith(environment []string, binary string, limit time.Durat
 	cmd.Dir = b.dir
 	if b.inPlace {
 		cmd.Dir = b.packageOf(binary)
-	} else { // preemption would be one more thing that the simulation leaves to chance
+	} else { // preemption would make the simulation nondeterministic
 		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")
 	}
 	text, err := cmd.CombinedOutput()

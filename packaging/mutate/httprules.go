@@ -10,27 +10,29 @@ import (
 )
 
 var (
-	// begins are calls that begin a state of a connection, and ends what acts on its time.
+	// begins are calls that start a state of a connection; ends are calls that act on its
+	// deadline.
 	begins = []string{"enter", "enterUntil", "carryOn"}
 	ends   = []string{"SetDeadline", "SetReadDeadline", "SetWriteDeadline", "setLate", "AfterFunc", "Reset", "expire", "end"}
-	// replaced are calls that replace state, or give back what a request took.
+	// replaced are calls that replace state, or release resources of a request.
 	replaced = []string{"begin", "forget", "settle", "release", "giveBack", "give", "putBack", "know", "Store", "CompareAndSwap"}
-	// loopSteps are calls by which an event loop goes on, or keeps its books.
+	// loopSteps are calls that advance an event loop, or update its accounts.
 	loopSteps = []string{"post", "wake", "Wake", "feed", "relieve", "commit", "Commit", "clear", "keep", "lend", "lendBody", "takeBody", "remove", "requeue", "push", "Add", "join", "discard"}
-	// owners are the variables whose fields are state: of http1 and of httpserver.
+	// owners are the variables of http1 and httpserver whose fields are state.
 	owners = []string{"b", "c", "h", "l", "of", "q", "r", "s", "w"}
-	// loops are the files that make up the event loop.
+	// loops are the files of the event loop.
 	loops = []string{"crowd.go", "epoll.go", "loop.go", "loopconn.go", "loopmemory.go", "workers.go"}
-	// driven are the files of httpserver that move a connection from state to state.
+	// driven are the files of httpserver that move a connection between states.
 	driven = slices.Concat(loops, []string{"authorize.go", "body.go", "conn.go", "drive.go", "exchange.go", "handshakes.go", "header.go"})
-	// timed are functions of other files there that are about deadlines.
+	// timed are functions in other files of httpserver that handle deadlines.
 	timed = []string{"isLate", "setLate", "join", "sweep", "sweepAll", "closed", "endIdleLocked", "cutStrangerLocked"}
-	// beside are functions there that are about memory, codings or what is logged.
+	// beside are functions of httpserver to skip: they handle memory, codings or log
+	// texts.
 	beside = []string{"decode", "decodeGzip", "decodeZstd", "distrust", "fill", "grow", "large", "putBack", "reserve", "roomFor", "handshakeFailure", "startTLS", "unreserve"}
 )
 
-// visitHTTP plants what there is to be taken out of a node of packages http1, httpserver
-// and epoll: kinds check, reset, deadline and step.
+// visitHTTP plants the mutants of a node of packages http1, httpserver and epoll. Their
+// kinds are check, reset, deadline and step.
 func (p *planter) visitHTTP(n ast.Node) bool {
 	if in := strings.TrimPrefix(p.in, p.within); p.pkg == "httpserver" && (!slices.Contains(driven, filepath.Base(p.path)) && !slices.Contains(timed, in) || slices.Contains(beside, in)) {
 		return false
@@ -86,7 +88,7 @@ func (p *planter) visitHTTP(n ast.Node) bool {
 	return true
 }
 
-// counts plants sums and counters of state that stay as they are.
+// counts plants mutants that skip the update of a counter in the state.
 func (p *planter) counts(list []ast.Stmt) {
 	for _, s := range list {
 		var of ast.Expr
@@ -104,14 +106,14 @@ func (p *planter) counts(list []ast.Stmt) {
 	}
 }
 
-// isOwned reports whether an expression is part of a variable whose fields are state.
+// isOwned reports whether an expression belongs to a variable whose fields are state.
 func (p *planter) isOwned(e ast.Expr) bool {
 	owner, _, _ := strings.Cut(p.text(e), ".")
 	return slices.Contains(owners, owner) || p.pkg == "epoll" && owner == p.receiver
 }
 
-// never plants a condition that is never true: one of several that lead to the same is
-// left to its elements.
+// never plants a condition that is always false. It skips an || expression, whose operands
+// get their own mutants.
 func (p *planter) never(cond ast.Expr) {
 	if b, ok := ast.Unparen(cond).(*ast.BinaryExpr); !ok || b.Op != token.LOR {
 		p.add("check", p.text(cond), p.around(cond, "((", ") && !isMutant($N))"))
@@ -127,7 +129,7 @@ func (p *planter) around(n ast.Node, before, after string) edit {
 	return edit{from: p.at(n.Pos()), to: p.at(n.End()), before: before, after: after}
 }
 
-// kept plants a value that stays what it was.
+// kept plants an assignment that keeps the old value.
 func (p *planter) kept(what, old string, replacement ast.Expr) {
 	p.add("reset", what, p.around(replacement, "unlessMutantThen($N, "+old+", ", ")"))
 }
@@ -138,7 +140,7 @@ func (p *planter) assignment(n *ast.AssignStmt) {
 	}
 	for i, to := range n.Lhs {
 		switch to := to.(type) {
-		case *ast.StarExpr: // all of it at once
+		case *ast.StarExpr: // replaces the whole struct
 			of := p.text(to.X)
 			if of != p.receiver {
 				continue
@@ -171,8 +173,8 @@ func (p *planter) assignment(n *ast.AssignStmt) {
 	}
 }
 
-// statement plants a call that is left out, and a state that begins in the time of
-// another one.
+// statement plants an omitted call. For a state change it also plants a mutant that keeps
+// the previous deadline.
 func (p *planter) statement(s ast.Stmt, call *ast.CallExpr) {
 	unless := p.around(s, "if !isMutant($N) { ", " }")
 	is, text := name(call), p.text(call)
@@ -191,7 +193,8 @@ func (p *planter) statement(s ast.Stmt, call *ast.CallExpr) {
 	}
 }
 
-// fields are those of a struct type of the package, and those of its fields.
+// fields returns the fields of a struct type of the package, including the fields of
+// nested structs.
 func (p *planter) fields(of, within string) (all []string) {
 	for _, f := range p.structs[of] {
 		if inner := p.fields(f[1], within+f[0]+"."); inner != nil {

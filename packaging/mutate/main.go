@@ -1,24 +1,23 @@
-// Command mutate finds out whether the simulation of the log would notice if
-// something were missing: it takes out each sync, each step that has to come before
-// another, each note of a loss and each check of package wal, one at a time, and
-// runs the simulation.
+// Command mutate checks whether the simulation of the log detects missing code. It omits
+// each sync, each required order of two steps, each record of a loss and each check of
+// package wal, one at a time, and runs the simulation.
 //
-// It compiles all mutants into one test binary a package and has an environment
-// variable choose. For each it prints the seed that fails, or that the mutant
-// survived. One that survives must be in survivors.txt, with the test that fails, or
-// with the reason why it can't matter; otherwise the exit status is 1.
+// It compiles all mutants into one test binary per package, and an environment variable
+// selects one. For each mutant it prints the seed that fails, or that the mutant survived.
+// A surviving mutant must be listed in survivors.txt, with the test that detects it or with
+// the reason why it is harmless. Otherwise the exit status is 1.
 //
-// With -target http it is the same for packages http1, httpserver and epoll: it takes out
-// each check, each replacement of what belongs to a request or connection, each deadline,
-// and each step of the event loop. It runs each test once without a mutant, to see which it
-// reaches, and then with each mutant the tests that reach it, the quickest first, until one
-// fails. survivors-http.txt has what they need not notice.
+// With -target http it tests packages http1, httpserver and epoll: it omits each check, each
+// replacement of state of a request or connection, each deadline, and each step of the event
+// loop. It runs each test once without a mutant, to see which mutants the test reaches. Then
+// it runs, for each mutant, the tests that reach it, the quickest first, until one fails.
+// survivors-http.txt lists the mutants that need not be detected.
 //
-// What survives for a known reason is tried only with -known. With -from a run that was
-// ended goes on.
+// -known also tries the mutants that survive for a known reason. -from continues an
+// interrupted run.
 //
-// With -keep DIR the binaries stay there, and each mutant is printed with its number.
-// What a seed found is found again by
+// -keep DIR keeps the test binaries. Each mutant is printed with its number, and a failing
+// seed is repeated with one of these commands:
 //
 //	MUTANT=number GODEBUG=asyncpreemptoff=1 DIR/wal.test -test.run=NoCrash -simulate-seed=SEED -simulate-states=1
 //	MUTANT=number GODEBUG=asyncpreemptoff=1 DIR/wal.test -test.run=NoFailedCall/.*/CALL -simulate-seed=SEED -simulate-every=1
@@ -71,7 +70,7 @@ func main() {
 	}
 }
 
-// target is code of which something is taken out, and what has to notice.
+// target is code to mutate, and the tests that must detect the mutants.
 type target struct {
 	roots     []string // directories
 	kinds     string
@@ -80,7 +79,7 @@ type target struct {
 	survivors string
 	inPlace   bool // tests run in the directory of their package
 
-	perProcessor int // mutants that are tried at once
+	perProcessor int // mutants that are tried concurrently, per CPU
 }
 
 var targets = map[string]*target{
@@ -95,7 +94,7 @@ type options struct {
 	keep      string
 }
 
-// outcome is what came of a mutant.
+// outcome is the result for one mutant.
 type outcome struct {
 	killed bool
 	by     string
@@ -189,8 +188,8 @@ func workDir(keep string) (string, error) {
 	return dir, err
 }
 
-// rounds are runs of the simulation, each with more and other seeds than before.
-// Those that fail calls find other mutants than those that only crash.
+// rounds are runs of the simulation, each with more seeds and other seeds than the one
+// before. Runs that fail calls detect other mutants than runs that only crash.
 const (
 	crashes = "NoCrashLoses|ACrashLeaves"
 	calls   = "NoFailedCall"
@@ -207,11 +206,11 @@ var rounds = [][]string{
 var (
 	seedOf   = regexp.MustCompile(`seed (\d+) \(`)
 	lifeOf   = regexp.MustCompile(`=== RUN +\S+/(\S+)`)
-	countOf  = regexp.MustCompile(`^\d+ (calls, \d+ )?states$`) // what a test that passed has logged
+	countOf  = regexp.MustCompile(`^\d+ (calls, \d+ )?states$`) // log lines of a test that passed
 	reasonOf = regexp.MustCompile(`(?m)^ *(?:simc|siml|salvage_split)\w*_test\.go:\d+: (.*)$|^(panic: .*)$|^(fatal error: .*)$|^(SIG\w+: .*)$`)
 )
 
-// simulate runs the simulation with a mutant until it fails or time is up.
+// simulate runs the simulation with a mutant until it fails or limit is over.
 func (b *binaries) simulate(m mutant, limit time.Duration) (o outcome) {
 	left := limit
 	for _, args := range rounds {
@@ -229,7 +228,7 @@ func (b *binaries) simulate(m mutant, limit time.Duration) (o outcome) {
 	return o
 }
 
-// failure says which seed found a mutant, and what was wrong.
+// failure returns the seed that detected a mutant, and the reason of the failure.
 func failure(out string) string {
 	life, seed := "", ""
 	if all := lifeOf.FindAllStringSubmatch(out, -1); len(all) > 0 {

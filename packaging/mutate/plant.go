@@ -14,17 +14,18 @@ import (
 	"strings"
 )
 
-// mutant is something that is taken out.
+// mutant is one change of the code, such as an omitted call.
 type mutant struct {
-	n    int    // from 1; 0: nothing is taken out
+	n    int    // from 1; 0: unchanged code
 	dir  string // of its package
 	kind string
 	in   string // the function
-	what string // its source text
-	nth  int    // of equal ones in this function, from 1
+	what string // source text of the changed code
+	nth  int    // number among equal mutants of this function, from 1
 }
 
-// String names the mutant wherever its function is.
+// String returns the mutant's name. It does not contain the file, so that the name stays
+// the same when the function moves.
 func (m mutant) String() string {
 	s := fmt.Sprintf("%s %s: %s", m.kind, m.in, m.what)
 	if m.nth > 1 {
@@ -33,11 +34,12 @@ func (m mutant) String() string {
 	return s
 }
 
-// plant writes a copy of each file below directories in which each mutant can be
-// turned on, and an overlay for the compiler that has them in place of the originals.
+// plant writes a copy of each file below the target's directories with all mutants, which
+// can be enabled one at a time. It also writes an overlay for the compiler that replaces
+// the originals by these copies.
 func (t *target) plant(dir string) (all []mutant, overlay string, err error) {
 	replace := map[string]string{}
-	packages := map[string]string{} // names by directory
+	packages := map[string]string{} // package names by directory
 	seen := map[string]int{}
 	for _, root := range t.roots {
 		found, err := t.plantBelow(root, dir, len(all)+1, seen, replace, packages)
@@ -74,7 +76,7 @@ func (t *target) plantBelow(root, dir string, from int, seen map[string]int, rep
 		case err != nil:
 			return err
 		case e.IsDir() && filepath.Base(root) != e.Name() && filepath.Base(filepath.Dir(path)) == "vfs":
-			return fs.SkipDir // what simulates a disk
+			return fs.SkipDir // the simulated disk
 		case filepath.Base(filepath.Dir(path)) == "vfs" && !strings.HasPrefix(e.Name(), "disk"):
 			return nil
 		case e.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.HasSuffix(path, "_race.go"):
@@ -120,7 +122,7 @@ func structsOf(dir string) (map[string][][2]string, error) {
 	return structs, nil
 }
 
-// helpers is what planted code uses.
+// helpers is the code that the mutants call.
 const helpers = `package %s
 
 import (
@@ -183,11 +185,11 @@ func (p *planter) replace(replace map[string]string, dir, path, text string) err
 	return os.WriteFile(to, []byte(text), 0o600)
 }
 
-// planter works on one file.
+// planter plants the mutants of one file.
 type planter struct {
 	visit   func(*planter, ast.Node) bool
-	structs map[string][][2]string // of the package
-	within  string                 // stands before the name of each function
+	structs map[string][][2]string // struct types of the package
+	within  string                 // prefix of each function name
 	path    string
 	pkg     string
 	src     string
@@ -198,19 +200,19 @@ type planter struct {
 	edits   []edit
 	in      string
 
-	receiver, receives string // the function's, and its type
+	receiver, receives string // the receiver of the current function, and its type
 }
 
-// edit puts text around a part of the source, or two parts in the place of both.
+// edit surrounds a part of the source with text, or swaps two parts.
 type edit struct {
 	from, to      int
 	before, after string
-	swap          *[4]int // two parts, to be exchanged
+	swap          *[4]int // start and end of the two parts to swap
 	n             int
 }
 
 func (p *planter) file(path string) (text string, err error) {
-	b, err := os.ReadFile(path) //nolint:gosec // of this module
+	b, err := os.ReadFile(path) //nolint:gosec // a file of this module
 	if err != nil {
 		return "", err
 	}
@@ -246,7 +248,7 @@ func (p *planter) add(kind, what string, e edit) {
 	p.edits = append(p.edits, e)
 }
 
-// number gives a mutant its number.
+// number registers a mutant and returns its number.
 func (p *planter) number(kind, what string) int {
 	m := mutant{n: p.next, dir: filepath.Dir(p.path), kind: kind, in: p.in, what: space.ReplaceAllString(what, " ")}
 	p.next++
@@ -257,8 +259,8 @@ func (p *planter) number(kind, what string) int {
 	return m.n
 }
 
-// render returns a part of the source with the edits in it. within is the one
-// whose parts are being rendered.
+// render returns a part of the source with its edits applied. within is the edit that
+// contains this part, or nil.
 func (p *planter) render(from, to int, within *edit) string {
 	var inner []edit
 	for _, e := range p.edits {
@@ -266,7 +268,7 @@ func (p *planter) render(from, to int, within *edit) string {
 			inner = append(inner, e)
 		}
 	}
-	// The outermost first; of equal ones, the first that was planted.
+	// Outermost edits come first; equal ranges keep the order of planting.
 	slices.SortFunc(inner, func(a, b edit) int {
 		if a.from != b.from {
 			return a.from - b.from
@@ -279,7 +281,7 @@ func (p *planter) render(from, to int, within *edit) string {
 	out, at := "", from
 	for _, e := range inner {
 		if e.from < at {
-			continue // in one that was rendered
+			continue // part of an edit that is already rendered
 		}
 		out += p.src[at:e.from]
 		if e.swap != nil {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Calls that return an error and nothing else, and what it means to leave them out.
+// Names of calls that return only an error, by the effect of their omission.
 var (
 	syncs  = []string{"Sync", "Datasync", "SyncDir", "SyncFile", "sync"}
 	losses = []string{
@@ -17,17 +17,18 @@ var (
 		"putAside", "deletePieces", "clearPiece", "deleteSalvageDir", "deleteLeftovers", "deleteExamined", "deleteDir", "emptyTombstone", "makeTombstone",
 		"trim", "Trim", "CutTo", "Truncate",
 	}
-	// shorter is what a call does without the sync in it.
+	// shorter maps a call to the same call without its sync.
 	shorter = map[string]string{"RenameDurably": "RenameNew"}
-	// steps are calls that may have to come in one order.
+	// steps are calls whose order may matter.
 	steps = slices.Concat(syncs, losses, []string{
 		"renameOrUndo", "markGone", "link", "Rename", "RenameNew", "RenameDurably", "MkdirDurably", "WriteFileDurably", "Finish", "Link", "Remove", "RemoveIn", "RemoveDir",
 	})
-	// checked is what a condition names that is a check of what was read.
+	// checked matches conditions that validate data that was read.
 	checked = regexp.MustCompile(`(?i)crc|checksum|magic|errBad|logID|\brun\b|\.Run\b|firstSeq|payloadLen|version|castagnoli|wellFormed|len\(payload\)|length|maxEntry|maxSeq|withi?n\b|owner`)
 )
 
-// name is that of a function or method, but for those of packages that are not ours.
+// name returns the name of a called function or method, and "" for calls of packages
+// strings and bytes.
 func name(call *ast.CallExpr) string {
 	switch f := call.Fun.(type) {
 	case *ast.SelectorExpr:
@@ -41,7 +42,7 @@ func name(call *ast.CallExpr) string {
 	return ""
 }
 
-// visitLog plants what there is to be taken out of a node of package wal.
+// visitLog plants the mutants of a node of package wal.
 func (p *planter) visitLog(n ast.Node) bool {
 	switch n := n.(type) {
 	case *ast.BlockStmt:
@@ -61,10 +62,10 @@ func (p *planter) visitLog(n ast.Node) bool {
 	case *ast.CallExpr:
 		p.call(n)
 	case *ast.DeferStmt, *ast.GoStmt:
-		return false // a call of theirs can't be an expression
+		return false // a deferred call can't be wrapped as an expression
 	case *ast.ExprStmt:
 		if call, ok := n.X.(*ast.CallExpr); ok && (slices.Contains(syncs, name(call)) || slices.Contains(losses, name(call))) {
-			return false // its error is not looked at
+			return false // its error is ignored
 		}
 	}
 	return true
@@ -90,7 +91,7 @@ func (p *planter) call(c *ast.CallExpr) {
 	}
 }
 
-// condition plants a condition that is never true.
+// condition plants a condition that is always false.
 func (p *planter) condition(cond ast.Expr, leaves bool) {
 	e := edit{from: p.at(cond.Pos()), to: p.at(cond.End()), before: "(", after: ") && !isMutant($N)"}
 	switch text := p.text(cond); {
@@ -101,7 +102,7 @@ func (p *planter) condition(cond ast.Expr, leaves bool) {
 	}
 }
 
-// leaves reports whether statements end with leaving what they are in.
+// leaves reports whether statements end with a return, break, continue or goto.
 func leaves(list []ast.Stmt) bool {
 	if len(list) == 0 {
 		return false
@@ -115,7 +116,7 @@ func leaves(list []ast.Stmt) bool {
 	return false
 }
 
-// swaps plants two steps that follow each other in the wrong order.
+// swaps plants the reversed order of two consecutive steps.
 func (p *planter) swaps(list []ast.Stmt) {
 	for i := range len(list) - 1 {
 		a, b := list[i], list[i+1]
@@ -125,14 +126,14 @@ func (p *planter) swaps(list []ast.Stmt) {
 		}
 		s := [4]int{p.at(a.Pos()), p.at(a.End()), p.at(b.Pos()), p.at(b.End())}
 		if slices.ContainsFunc(p.edits, func(e edit) bool { return e.swap != nil && e.from < s[3] && s[0] < e.to }) {
-			continue // one of three is in another pair
+			continue // the step is already part of another swap
 		}
 		p.add("order", fmt.Sprintf("%s before %s", one, other), edit{from: s[0], to: s[3], swap: &s})
 	}
 }
 
-// step names the call of a statement that is a step of its own: if err := call(); err != nil {...}
-// or if err = call(); err != nil {...}.
+// step returns the name of the call if the statement is a step: if err := call(); err !=
+// nil {...} or if err = call(); err != nil {...}. Otherwise it returns "".
 func step(s ast.Stmt) string {
 	n, ok := s.(*ast.IfStmt)
 	if !ok || n.Init == nil || n.Else != nil {

@@ -16,17 +16,17 @@ var (
 	survivorsHTTP string
 )
 
-// survivor is a mutant that the simulation does not find.
+// survivor is a mutant that the standard run does not detect.
 type survivor struct {
-	test   string // that fails instead, or empty
-	reason string // why it can't matter, or why it takes a test
+	test   string // the test that detects it, or empty
+	reason string // why it is harmless, or why it needs that test
 }
 
 var testOf = regexp.MustCompile(`^(Test\w+): `)
 
-// readSurvivors reads lines with mutants, by name, and an indented one with the reason
-// for those above it. A reason that begins with the name of a test means that this
-// test fails.
+// readSurvivors parses lines of mutant names. Each group of names is followed by an
+// indented line with their reason. A reason that starts with the name of a test means that
+// this test fails with the mutant.
 func readSurvivors(text string, mutants []mutant) (known map[string]survivor, err error) {
 	known = map[string]survivor{}
 	var above []string

@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// test is one test of a binary. It runs alone, in a process of its own.
+// test is one test of a binary. It runs alone, in its own process.
 type test struct {
 	name, binary string
-	takes        time.Duration // without a mutant
-	reaches      map[int]bool  // mutants, by their numbers
-	killed       int           // mutants; guarded by the mutex of binaries
+	takes        time.Duration // duration without a mutant
+	reaches      map[int]bool  // numbers of the mutants it reaches
+	killed       int           // number of mutants it detected; guarded by binaries.mu
 }
 
-// rank is lower for a test that is to be tried sooner: a quick one, or one that has killed
-// many.
+// rank orders tests: a lower rank, for a short test or one that detected many mutants,
+// runs earlier.
 func (t *test) rank() float64 { return t.takes.Seconds() / float64(1+t.killed) }
 
-// measure runs each test without a mutant: it has to pass, and shows how long that takes
-// and which mutants it reaches. Only these it can kill.
+// measure runs each test without a mutant. Each must pass. measure records the duration of
+// each test and the mutants that it reaches, since it can detect only those.
 func (b *binaries) measure(processes int, limit time.Duration) error {
 	for _, root := range b.roots {
 		binary := filepath.Base(root) + ".test"
@@ -42,7 +42,7 @@ func (b *binaries) measure(processes int, limit time.Duration) error {
 	for range processes {
 		all.Go(func() {
 			for i := range next {
-				for range 5 { // on a busy machine one may fail
+				for range 5 { // a test may fail on a busy machine
 					if failed[i] = b.single[i].measure(b, i, limit); failed[i] == nil {
 						break
 					}
@@ -71,7 +71,7 @@ func (t *test) measure(b *binaries, i int, limit time.Duration) error {
 		return fmt.Errorf("%s fails without a mutant: %s", t.name, failedTest(out))
 	}
 	t.takes, t.reaches = time.Since(began), map[int]bool{}
-	text, err := os.ReadFile(at) //nolint:gosec // ours
+	text, err := os.ReadFile(at) //nolint:gosec // a file of this program
 	if err != nil && !os.IsNotExist(err) {
 		return err
 	}
@@ -85,7 +85,7 @@ func (t *test) measure(b *binaries, i int, limit time.Duration) error {
 	return nil
 }
 
-// reaching returns the tests that reach a mutant, in the order in which they are tried.
+// reaching returns the tests that reach a mutant, in the order in which they run.
 func (b *binaries) reaching(m mutant) (all []*test) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -103,9 +103,10 @@ func (b *binaries) reaching(m mutant) (all []*test) {
 	return all
 }
 
-// tryEach runs the tests that reach a mutant, one at a time, until one fails: twice, so
-// that it is not for what else the machine does. One that hangs is given its time only if
-// no other fails, or many hang.
+// tryEach runs the tests that reach a mutant one at a time until one fails. A failing test
+// runs again with a longer timeout, so that a busy machine does not cause the failure. A
+// test that times out is repeated only if no other test fails, or if four tests have timed
+// out.
 func (b *binaries) tryEach(m mutant, limit time.Duration) (o outcome) {
 	reaching := b.reaching(m)
 	if len(reaching) == 0 {
@@ -147,7 +148,7 @@ func (b *binaries) kill(t *test, reason string, began time.Time) outcome {
 	return outcome{true, reason, time.Since(began)}
 }
 
-// fails runs a test with a mutant and says what failed, or nothing.
+// fails runs a test with a mutant. It returns what failed, or "".
 func (b *binaries) fails(t *test, m mutant, limit, timeout time.Duration) string {
 	out, _, err := b.run(t.binary, m, limit, "-test.failfast", "-test.run=^"+t.name+"$", "-test.timeout="+timeout.String())
 	if err == nil {
@@ -156,7 +157,7 @@ func (b *binaries) fails(t *test, m mutant, limit, timeout time.Duration) string
 	return failedTest(out)
 }
 
-// isTimeout reports whether a test failed for its time, or was ended by the system.
+// isTimeout reports whether a test timed out, or was killed without output.
 func isTimeout(reason string) bool {
 	return strings.Contains(reason, "test timed out") || reason == noReason
 }

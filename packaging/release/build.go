@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// build releases a version into a directory of its own below dir.
+// build releases a version into its own directory below dir.
 func build(version, dir string) error {
 	r, err := check(".", version)
 	if err != nil {
@@ -22,10 +22,10 @@ func build(version, dir string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	if err := os.Setenv("SOURCE_DATE_EPOCH", r.at); err != nil { // writeSBOM reads it, too
+	if err := os.Setenv("SOURCE_DATE_EPOCH", r.at); err != nil { // also read by writeSBOM
 		return err
 	}
-	c := exec.Command("packaging/package", append([]string{dir}, architectures...)...) //nolint:gosec // ours
+	c := exec.Command("packaging/package", append([]string{dir}, architectures...)...) //nolint:gosec // fixed program
 	c.Env = append(os.Environ(), "VERSION="+r.version)
 	c.Stdout, c.Stderr = os.Stdout, os.Stderr
 	if err := c.Run(); err != nil {
@@ -37,18 +37,18 @@ func build(version, dir string) error {
 		if err := writeSBOM(&b, binary, r.version); err != nil {
 			return err
 		}
-		if err := os.WriteFile(binary+".cdx.json", b.Bytes(), 0o644); err != nil { //nolint:gosec // for everybody
+		if err := os.WriteFile(binary+".cdx.json", b.Bytes(), 0o644); err != nil { //nolint:gosec // published
 			return err
 		}
 	}
 	changes := filepath.Join(dir, fmt.Sprintf("collectord-%s-changes.md", r.version))
-	if err := os.WriteFile(changes, []byte(r.changes+"\n"), 0o644); err != nil { //nolint:gosec // for everybody
+	if err := os.WriteFile(changes, []byte(r.changes+"\n"), 0o644); err != nil { //nolint:gosec // published
 		return err
 	}
 	return writeSums(dir)
 }
 
-// writeSums writes SHA256SUMS, which sha256sum --check reads.
+// writeSums writes SHA256SUMS in the format of sha256sum --check.
 func writeSums(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -56,11 +56,11 @@ func writeSums(dir string) error {
 	}
 	var sums bytes.Buffer
 	for _, e := range entries {
-		b, err := os.ReadFile(filepath.Join(dir, e.Name())) //nolint:gosec // ours
+		b, err := os.ReadFile(filepath.Join(dir, e.Name())) //nolint:gosec // a file of this release
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(&sums, "%x  %s\n", sha256.Sum256(b), e.Name())
 	}
-	return os.WriteFile(filepath.Join(dir, "SHA256SUMS"), sums.Bytes(), 0o644) //nolint:gosec // for everybody
+	return os.WriteFile(filepath.Join(dir, "SHA256SUMS"), sums.Bytes(), 0o644) //nolint:gosec // published
 }

@@ -21,13 +21,13 @@ License: Apache-2.0
 `
 
 var (
-	// apacheTerms are those that every Debian system has.
+	// apacheTerms matches the terms that every Debian system contains in
+	// /usr/share/common-licenses.
 	apacheTerms = regexp.MustCompile(`(?s)[ \t]*Apache License\s+Version 2\.0, January 2004.*?additional\s+liability\.(\s*END OF TERMS AND CONDITIONS)?`)
 	holder      = regexp.MustCompile(`(?mi)^[\s/*#-]*(?:portions )?copyright\s+(?:\(c\)\s*|©\s*)*(\d.*?)[\s*]*$`)
 )
 
-// writeCopyright writes Debian's copyright file, with the licence of each module that is
-// linked.
+// writeCopyright writes Debian's copyright file, with the licence of each linked module.
 func writeCopyright(w io.Writer) error {
 	all, err := linked(".")
 	if err != nil {
@@ -55,7 +55,8 @@ func copyrightOf(all []module) string {
 	return text
 }
 
-// indented is a text as a field's value goes on: a blank line is a dot.
+// indented formats text as a continued field value: lines are indented, and a blank line
+// becomes a dot.
 func indented(text string) (all string) {
 	for line := range strings.SplitSeq(text, "\n") {
 		if line = strings.TrimRight(line, " \t"); line == "" {

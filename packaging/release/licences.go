@@ -12,18 +12,18 @@ import (
 	"strings"
 )
 
-// module is one that is linked into the daemon.
+// module is a Go module that is linked into the daemon.
 type module struct {
 	path, version string
 	licence       string // SPDX expression
 	text          string // of its licence and notice files
 }
 
-// architectures are those that releases are built for.
+// architectures are the targets of a release.
 var architectures = []string{"amd64", "arm64"}
 
-// linked lists the modules that are linked into the daemon, by path, and Go's own library
-// as std. dir is that of a package of this module.
+// linked returns the modules that are linked into the daemon, ordered by path. Go's
+// standard library is included as std. dir is the directory of any package of this module.
 func linked(dir string) (all []module, err error) {
 	goroot, err := output(dir, nil, "go", "env", "GOROOT")
 	if err != nil {
@@ -45,7 +45,7 @@ func linked(dir string) (all []module, err error) {
 			if dirs[f[0]] == nil {
 				all = append(all, module{path: f[0], version: f[1]})
 			}
-			for d := f[3]; strings.HasPrefix(d, f[2]); d = filepath.Dir(d) { // a package can have a licence of its own
+			for d := f[3]; strings.HasPrefix(d, f[2]); d = filepath.Dir(d) { // a package can have its own licence
 				if !slices.Contains(dirs[f[0]], d) {
 					dirs[f[0]] = append(dirs[f[0]], d)
 				}
@@ -64,8 +64,8 @@ func linked(dir string) (all []module, err error) {
 	return all, nil
 }
 
-// licenceText joins the files in the directories of a module that have to come with its
-// binary.
+// licenceText joins the licence files in the directories of a module, which must be
+// distributed with its binary.
 func licenceText(dirs []string) (string, error) {
 	var all []string
 	slices.Sort(dirs)
@@ -78,7 +78,7 @@ func licenceText(dirs []string) (string, error) {
 			if !e.Type().IsRegular() || !licenceFile.MatchString(e.Name()) {
 				continue
 			}
-			b, err := os.ReadFile(filepath.Join(dir, e.Name())) //nolint:gosec // of a module
+			b, err := os.ReadFile(filepath.Join(dir, e.Name())) //nolint:gosec // a file of a module
 			if err != nil {
 				return "", err
 			}
@@ -92,7 +92,7 @@ func licenceText(dirs []string) (string, error) {
 
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice|patents)([._-].*)?$`)
 
-// licenceKinds are licences by words that only they have.
+// licenceKinds maps licences to words that only they contain.
 var licenceKinds = []struct {
 	id    string
 	words *regexp.Regexp
@@ -105,7 +105,7 @@ var licenceKinds = []struct {
 	{"MPL-2.0", regexp.MustCompile(`Mozilla Public License,? (Version|v\.) 2\.0`)},
 }
 
-// licenceOf returns the SPDX expression for a text, which may have several licences.
+// licenceOf returns the SPDX expression for a text, which may contain several licences.
 func licenceOf(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	var all []string
@@ -117,9 +117,9 @@ func licenceOf(text string) string {
 	return strings.Join(all, " AND ")
 }
 
-// output runs a program in dir and returns what it prints.
+// output runs a program in dir and returns its standard output.
 func output(dir string, environment []string, name string, args ...string) (string, error) {
-	c := exec.Command(name, args...) //nolint:gosec // ours
+	c := exec.Command(name, args...) //nolint:gosec // callers pass fixed programs
 	c.Dir = dir
 	c.Env = append(os.Environ(), environment...)
 	var stderr bytes.Buffer

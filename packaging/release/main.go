@@ -1,12 +1,12 @@
-// Command release makes what is published of a version: packages, static binaries, a
-// software bill of materials of each, the changelog's section, and checksums.
+// Command release builds the published files of a version: packages, static binaries, a
+// software bill of materials for each binary, the changelog's section, and checksums.
 //
-//	release build VERSION DIRECTORY   all of that, from a commit that has the version's tag
-//	release check VERSION             only what has to hold before
-//	release sbom BINARY VERSION       what is linked into a binary, as CycloneDX JSON
-//	release copyright                 the licences of what is linked, as Debian's copyright file
+//	release build VERSION DIRECTORY   all of them, from a commit with the version's tag
+//	release check VERSION             only the preconditions of build
+//	release sbom BINARY VERSION       the modules linked into a binary, as CycloneDX JSON
+//	release copyright                 the licences of linked modules, as Debian's copyright file
 //
-// The same commit gives the same bytes, whoever builds it, when and where.
+// Builds are reproducible: the same commit gives the same bytes.
 package main
 
 import (

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// bom is a software bill of materials, CycloneDX 1.6, as far as it is used here.
+// bom is the used part of a CycloneDX 1.6 software bill of materials.
 type bom struct {
 	Schema       string       `json:"$schema"`
 	Format       string       `json:"bomFormat"`
@@ -62,7 +62,8 @@ type dependency struct {
 	DependsOn []string `json:"dependsOn,omitempty"`
 }
 
-// writeSBOM writes what is linked into a binary of a version: what the binary itself says.
+// writeSBOM writes the modules that are linked into a binary of a version, according to
+// the build information in the binary.
 func writeSBOM(w io.Writer, binary, version string) error {
 	if binary == "" || version == "" {
 		return errors.New("usage: release sbom BINARY VERSION")
@@ -71,7 +72,7 @@ func writeSBOM(w io.Writer, binary, version string) error {
 	if err != nil {
 		return err
 	}
-	b, err := os.ReadFile(binary) //nolint:gosec // the caller names it
+	b, err := os.ReadFile(binary) //nolint:gosec // the caller chooses the file
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func writeSBOM(w io.Writer, binary, version string) error {
 	return e.Encode(out)
 }
 
-// sbomOf lists what is linked. known has the licences.
+// sbomOf returns the bill of materials. known contains the licences.
 func sbomOf(info *debug.BuildInfo, sum [sha256.Size]byte, version, at string, known []module) (b bom, err error) {
 	b = bom{Schema: "http://cyclonedx.org/schema/bom-1.6.schema.json", Format: "CycloneDX", SpecVersion: "1.6", Version: 1, SerialNumber: serial(sum)}
 	own := component{
@@ -129,7 +130,8 @@ func sbomOf(info *debug.BuildInfo, sum [sha256.Size]byte, version, at string, kn
 	return b, nil
 }
 
-// serial is the number of a binary's bill: a UUID of version 8, from its checksum.
+// serial returns the serial number of a bill: a UUIDv8 (RFC 9562) derived from the
+// binary's checksum.
 func serial(sum [sha256.Size]byte) string {
 	u := sum[:16]
 	u[6], u[8] = u[6]&0x0f|0x80, u[8]&0x3f|0x80

@@ -10,24 +10,25 @@ import (
 	"strings"
 )
 
-// semver is Semantic Versioning 2.0.0, without build metadata: that would not tell two
-// releases apart.
+// semver matches Semantic Versioning 2.0.0 without build metadata, which has no effect on
+// precedence.
 var semver = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*)(\.(0|[1-9]\d*|\d*[a-zA-Z-][0-9a-zA-Z-]*))*)?$`)
 
 // released is a version that can be released.
 type released struct {
 	version string // without the v of the tag
 	changes string // the changelog's section
-	at      string // of the commit, in seconds since 1970
+	at      string // time of the commit, in seconds since 1970
 }
 
-// check returns what is to be released of the module at dir, or why it can't be.
+// check returns the release data of the module at dir, or an error if the version can't be
+// released.
 func check(dir, version string) (r released, err error) {
 	r.version = strings.TrimPrefix(version, "v")
 	if !semver.MatchString(r.version) {
 		return r, fmt.Errorf("%q is not a version like 1.2.3 or 1.2.3-rc.1", version)
 	}
-	changelog, err := os.ReadFile(filepath.Join(dir, "CHANGELOG.md")) //nolint:gosec // of this module
+	changelog, err := os.ReadFile(filepath.Join(dir, "CHANGELOG.md")) //nolint:gosec // a file of this module
 	if err != nil {
 		return r, err
 	}
@@ -54,8 +55,8 @@ func check(dir, version string) (r released, err error) {
 	return r, err
 }
 
-// section returns what the changelog has below a version's heading, which may have a
-// date behind the version.
+// section returns the text below a version's heading in the changelog. The heading may
+// have a date after the version.
 func section(changelog, version string) string {
 	heading := regexp.MustCompile(`(?m)^## \[?` + regexp.QuoteMeta(version) + `\]?(\s.*)?$`).FindStringIndex(changelog)
 	if heading == nil {
@@ -69,7 +70,7 @@ func section(changelog, version string) string {
 }
 
 func git(dir string, args ...string) (string, error) {
-	out, err := exec.Command("git", append([]string{"-C", dir}, args...)...).Output() //nolint:gosec // ours
+	out, err := exec.Command("git", append([]string{"-C", dir}, args...)...).Output() //nolint:gosec // fixed program
 	if failed := (*exec.ExitError)(nil); errors.As(err, &failed) {
 		err = fmt.Errorf("git %s: %w: %s", args[0], err, failed.Stderr)
 	}

@@ -41,14 +41,14 @@ func run(path string, out io.Writer) error {
 	return err
 }
 
-// result is what a test did, with all of its subtests.
+// result is the result of a test with all its subtests.
 type result struct {
 	outcome string // PASS, FAIL or SKIP
 	took    string
-	seen    []string // what it logged at the end of its parts
+	seen    []string // texts that the test and its subtests logged
 }
 
-// parse reads the output of go test -v. Results are by the name of the test.
+// parse reads the output of go test -v. It returns the results by top-level test.
 func parse(in io.Reader) (map[string]*result, error) {
 	all, current := map[string]*result{}, ""
 	of := func(name string) *result {
@@ -81,7 +81,7 @@ func parse(in io.Reader) (map[string]*result, error) {
 	return all, lines.Err()
 }
 
-// page is docs/torture.md.
+// page returns the text of docs/torture.md.
 func page(results map[string]*result, at time.Time) string {
 	var b strings.Builder
 	b.WriteString(intro)
@@ -108,7 +108,7 @@ func page(results map[string]*result, at time.Time) string {
 	return b.String()
 }
 
-// maxSeen bounds how many lines of a test are shown.
+// maxSeen limits how many log lines of a test the page shows.
 const maxSeen = 4
 
 func seen(lines []string) string {

@@ -1,10 +1,10 @@
 package main
 
 // proof is a test of make torture. It fails if an acknowledged usage is lost, or stored in
-// more objects than one.
+// more than one object.
 type proof struct {
 	fault, dir, test string
-	doubled          string // what else can be so, by what was promised
+	doubled          string // duplicates that the guarantees allow; empty: none
 }
 
 //nolint:gochecknoglobals // the table

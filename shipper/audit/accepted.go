@@ -15,28 +15,29 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Acceptance is one incident that is known: what is wrong with these records is no news.
+// Acceptance is one accepted incident: the problems of these records are known.
 type Acceptance struct {
 	LogID    string `json:"log_id"`
 	FirstSeq uint64 `json:"first_seq"`
 	LastSeq  uint64 `json:"last_seq"`
 	Who      string `json:"who"`
 	Why      string `json:"why"`
-	Line     int    `json:"line"` // of the file
+	Line     int    `json:"line"` // line number in the file
 }
 
-// Accepted are the incidents that are known. Nil accepts nothing.
+// Accepted is the set of accepted incidents. A nil *Accepted accepts nothing.
 type Accepted struct {
-	all  []Acceptance // by log and first seq
-	used map[int]bool // lines that matched something
+	all  []Acceptance // ordered by log id and first seq
+	used map[int]bool // lines that matched a finding
 }
 
-// maxMistakes bounds how many bad lines are named.
+// maxMistakes limits how many invalid lines are reported.
 const maxMistakes = 20
 
-// ReadAccepted reads a file of incidents: a line each, of log id, FIRST-LAST, who
-// accepted it and, as the rest of the line, why. Lines that are empty, or begin with #,
-// are passed over. All bad lines are named, by name and number.
+// ReadAccepted reads a file with one incident per line: the log id, FIRST-LAST, who
+// accepted the incident and, as the rest of the line, why. Empty lines and lines that
+// begin with # are skipped. The error lists the invalid lines, up to maxMistakes, each by
+// name and line number.
 func ReadAccepted(in io.Reader, name string) (*Accepted, error) {
 	a := &Accepted{used: map[int]bool{}}
 	var mistakes []error
@@ -88,7 +89,7 @@ func parseAcceptance(text string) (a Acceptance, err error) {
 	return a, nil
 }
 
-// Unused returns what matched nothing that is wrong, by line.
+// Unused returns the acceptances that matched no finding, ordered by line.
 func (a *Accepted) Unused() (unused []Acceptance) {
 	if a == nil {
 		return nil
@@ -102,7 +103,7 @@ func (a *Accepted) Unused() (unused []Acceptance) {
 	return unused
 }
 
-// split returns the finding in parts: those that are accepted, and those that are not.
+// split divides a finding into accepted and unaccepted parts.
 func (a *Accepted) split(f Finding) (parts []Finding) {
 	if a == nil || !f.Kind.Wrong() || f.FirstSeq == 0 {
 		return []Finding{f}

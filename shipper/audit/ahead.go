@@ -9,41 +9,42 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Bounds of what is fetched ahead. Of an object at most pieces and the one that is
-// being read or taken are held, so that all take at most 16 × 4 × 64 KiB = 4 MiB.
+// Limits of the read-ahead. Each object holds at most piecesAhead pieces, plus one that is
+// being read and one that is being consumed. All objects therefore take at most 16 × 4 ×
+// 64 KiB = 4 MiB.
 const (
 	objectsAhead = 16
-	piecesAhead  = 2 // of an object, that wait to be taken
+	piecesAhead  = 2 // pieces of one object that wait to be consumed
 	pieceSize    = 64 << 10
 )
 
-// fetched is an object on its way: a goroutine reads the beginning of its body, and
-// the rest as it is taken. It is an io.ReadCloser for one goroutine.
+// fetched is an object whose body a goroutine reads ahead, up to piecesAhead pieces. It is
+// an io.ReadCloser for one goroutine.
 type fetched struct {
 	key string
-	err error // of the listing, after which nothing follows
+	err error // error of the listing; no object follows it
 
-	opened  chan struct{} // closed when what follows is there
+	opened  chan struct{} // closed when stored and openErr are set
 	stored  bucket.Stored
 	openErr error
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	pieces chan piece
-	now    piece  // that is being taken
-	rest   []byte // of it
+	now    piece  // the piece that is being consumed
+	rest   []byte // unread bytes of now
 	free   buffers
 }
 
-// piece is a part of a body, with the error that came after it.
+// piece is a part of a body, and the error that followed it.
 type piece struct {
 	buf *[pieceSize]byte
 	n   int
 	err error
 }
 
-// buffers are those of pieces that are taken. A sync.Pool would lose them to each garbage
-// collection, of which there are many in little memory.
+// buffers is a free list of piece buffers. A sync.Pool would drop them at each garbage
+// collection, and collections are frequent when little memory is available.
 type buffers chan *[pieceSize]byte
 
 func (b buffers) take() *[pieceSize]byte {
@@ -62,8 +63,8 @@ func (b buffers) put(buf *[pieceSize]byte) {
 	}
 }
 
-// fetchAhead opens the objects of keys, several at once, and yields them in order. The
-// caller closes each.
+// fetchAhead opens the objects of keys, several at once, and yields them in the order of
+// keys. The caller closes each object.
 func fetchAhead(ctx context.Context, store bucket.Store, keys func(context.Context) iter.Seq2[string, error]) iter.Seq[*fetched] {
 	return func(yield func(*fetched) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -71,7 +72,7 @@ func fetchAhead(ctx context.Context, store bucket.Store, keys func(context.Conte
 		defer running.Wait()
 		defer cancel()
 		free := make(buffers, objectsAhead)
-		queue := make(chan *fetched, objectsAhead-2) // one is being queued, and one is being read
+		queue := make(chan *fetched, objectsAhead-2) // one more is being queued, and one is being read
 		running.Go(func() {
 			defer close(queue)
 			for key, err := range keys(ctx) {
@@ -95,7 +96,7 @@ func fetchAhead(ctx context.Context, store bucket.Store, keys func(context.Conte
 	}
 }
 
-// fetch reads the body until it ends or nobody wants it any more.
+// fetch reads the body until it ends or the object is closed.
 func (f *fetched) fetch(store bucket.Store) {
 	defer f.cancel()
 	defer close(f.pieces)
@@ -125,7 +126,7 @@ func (f *fetched) fetch(store bucket.Store) {
 	}
 }
 
-// open waits until the object is opened.
+// open waits until the object is open.
 func (f *fetched) open() (io.ReadCloser, bucket.Stored, error) {
 	<-f.opened
 	return f, f.stored, f.openErr
@@ -137,7 +138,7 @@ func (f *fetched) Read(p []byte) (int, error) {
 			return 0, f.now.err
 		}
 		f.taken()
-		f.now, f.rest = piece{err: context.Canceled}, nil // unless there is one
+		f.now, f.rest = piece{err: context.Canceled}, nil // the error if the channel is closed
 		if next, ok := <-f.pieces; ok {
 			f.now, f.rest = next, next.buf[:next.n]
 		}
@@ -147,7 +148,7 @@ func (f *fetched) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// taken returns the buffer of the piece that was taken.
+// taken releases the buffer of the consumed piece.
 func (f *fetched) taken() {
 	if f.now.buf != nil {
 		f.free.put(f.now.buf)
@@ -155,7 +156,7 @@ func (f *fetched) taken() {
 	}
 }
 
-// Close ends the reading.
+// Close stops the read-ahead of this object.
 func (f *fetched) Close() error {
 	f.cancel()
 	f.taken()

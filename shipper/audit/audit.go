@@ -9,32 +9,32 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Options of an audit. The zero value of each field stands for its default.
+// Options configures an audit. The zero value of each field means its default.
 type Options struct {
-	FromStart bool          // records before a log's first object are missing, too
-	Grace     time.Duration // how long a record may be on its way; default 24 h
+	FromStart bool          // also report records before a log's first object as missing
+	Grace     time.Duration // how long a record may take to arrive; default 24 h
 	Deep      bool          // read every object
-	Workers   int           // objects that are read at once; default two for each CPU, at least 4
+	Workers   int           // number of objects that are read concurrently; default two per CPU, at least 4
 	Now       time.Time     // default: now
-	Node      string        // logs of this node only; default: all
-	Accepted  *Accepted     // incidents that are known; default: none
-	// Progress is called from one goroutine with how many objects are listed (of 0,
-	// which is not known) and then read.
+	Node      string        // audit only logs of this node; default: all
+	Accepted  *Accepted     // accepted incidents; default: none
+	// Progress is called from one goroutine: first with the number of listed objects and
+	// of = 0 (total unknown), then with the number of objects read.
 	Progress func(done, of int)
 }
 
-// Run reports what the bucket proves about gaps and duplicates: from the
-// listing, some metadata and the loss notes, or, if deep, from every object.
+// Run reports the gaps and duplicates that the bucket proves. It uses the listing, the
+// metadata of some objects and the loss notes; a deep audit also reads every object.
 //
-// It takes 24 bytes of memory for an object, and, if deep, about 3 MiB for
-// each that is read at once.
+// Run takes 24 bytes of memory per object. A deep audit takes about 3 MiB more for each
+// object that is read concurrently.
 func Run(ctx context.Context, store bucket.Store, o Options) (*Report, error) {
 	return run(ctx, &objectCalls{store: store, failed: &failed{reasons: map[string]string{}}}, o, nil)
 }
 
-// run audits. Metadata may be of an object that was put while the bucket was listed, and
-// confirm what came behind the listing's back: what seems to be missing is listed once
-// more, and goes by what was confirmed before.
+// run audits the bucket. An object that was uploaded during the listing can confirm
+// records that the listing missed. If records seem to be missing, run therefore lists the
+// bucket again and uses the confirmed seqs of the first pass (before).
 func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]confirmed) (*Report, error) {
 	if o.Grace == 0 {
 		o.Grace = 24 * time.Hour
@@ -94,16 +94,16 @@ func run(ctx context.Context, calls *objectCalls, o Options, before map[uint64]c
 	return a.report, nil
 }
 
-// audit is one that is under way.
+// audit is the state of a running audit.
 type audit struct {
 	Options
 	calls     *objectCalls
 	inventory *inventory
 	report    *Report
-	found     map[Kind]Tally // of the log that is audited
+	found     map[Kind]Tally // tallies of the log that is being audited
 }
 
-// add reports a finding, in parts if some of it is accepted.
+// add reports a finding, split into accepted and unaccepted parts.
 func (a *audit) add(f Finding) {
 	for _, part := range a.Accepted.split(f) {
 		a.report.add(part)
@@ -113,7 +113,7 @@ func (a *audit) add(f Finding) {
 	}
 }
 
-// foreign reports what is among the objects and none of ours.
+// foreign reports the objects that collectord did not write.
 func (a *audit) foreign() {
 	for _, o := range a.inventory.others {
 		kind := Foreign
@@ -129,7 +129,7 @@ func (a *audit) foreign() {
 	}
 }
 
-// only returns the logs of the node that is asked for.
+// only returns the logs of Options.Node.
 func (a *audit) only(logs []*logObjects) (its []*logObjects) {
 	a.report.Objects, a.report.Notes = 0, 0
 	for _, l := range logs {
@@ -144,8 +144,8 @@ func (a *audit) only(logs []*logObjects) (its []*logObjects) {
 	return its
 }
 
-// nothing adds a finding if there are no objects. An audit of nothing proves nothing: the
-// prefix may be a wrong one, or all may be gone.
+// nothing adds a finding if there are no objects. An empty result proves nothing: the
+// prefix may be wrong, or all objects may have been deleted.
 func (a *audit) nothing() {
 	for _, l := range a.report.Logs {
 		if l.Objects > 0 {

@@ -8,17 +8,17 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// areTwo reports whether two heartbeats of one log are of two hosts, as after the copy of a
-// disk: their runs overlap. Those of one host, which was renamed between, follow each
-// other; those of one run are copies.
+// areTwo reports whether two heartbeats of one log come from two hosts, for example after
+// a disk was copied: their runs overlap in time. The runs of a host that was renamed
+// follow each other. Heartbeats with the same run are copies.
 func areTwo(a, b *bucket.Heartbeat) bool {
 	return a.Run != b.Run && !begunAt(a).After(heardAt(b)) && !begunAt(b).After(heardAt(a))
 }
 
 func begunAt(b *bucket.Heartbeat) time.Time { return heardAt(b).Add(-b.Lasted()) }
 
-// findClones finds the hosts that write the log of another, also in another destination.
-// Those of one name have one heartbeat: they notice it themselves.
+// findClones finds hosts that write the same log, also across destinations. Hosts with the
+// same name share one heartbeat key and detect the clone themselves.
 func (f *fleet) findClones() {
 	logs := map[string][]*Host{}
 	for _, h := range f.hosts {
@@ -32,7 +32,8 @@ func (f *fleet) findClones() {
 	}
 	for _, its := range logs {
 		slices.SortFunc(its, func(a, b *Host) int { return heardAt(a.Heartbeat).Compare(heardAt(b.Heartbeat)) })
-		// Of those that were heard of later, the one that began first overlaps if any does.
+		// Among the hosts with a later heartbeat, the one that started first overlaps if
+		// any does.
 		first := its[len(its)-1]
 		for _, h := range slices.Backward(its[:len(its)-1]) {
 			if areTwo(h.Heartbeat, first.Heartbeat) {
@@ -46,7 +47,7 @@ func (f *fleet) findClones() {
 	}
 }
 
-// cloneOf notes that another host writes the same log.
+// cloneOf records that another host writes the same log.
 func (h *Host) cloneOf(other *Host) {
 	if slices.Contains(h.Wrong, Cloned) {
 		return

@@ -7,24 +7,22 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// unconfirmed is what a report says of a gap in a log of which nothing tells what was
-// confirmed.
+// unconfirmed is the reason of a gap in a log whose confirmed seq is unknown.
 const unconfirmed = "neither metadata nor a heartbeat tells what the host had confirmed: whether these were deleted or never came is not known"
 
-// confirmed is below which seq all is in the bucket, or noted as lost, as far as was
-// asked.
+// confirmed is the seq below which every record is in the bucket or recorded as lost. It
+// is cached: asked is false until it has been looked up.
 type confirmed struct {
 	asked bool
-	below uint64 // 0: not known
+	below uint64 // 0: unknown
 }
 
-// newest is how many of the newest objects are asked what was confirmed. Uploads
-// overtake each other by no more than are under way at once.
+// newest is how many of the newest objects are checked for the confirmed seq. An upload
+// can overtake only the uploads that run at the same time.
 const newest = 16
 
-// confirmedBelow is the newest confirmed-below of the log, of a heartbeat or metadata; 0
-// if neither has it.
-// Where runs are forked each has its own.
+// confirmedBelow returns the highest confirmed-below seq of the log, from its heartbeat or
+// from metadata, or 0 if neither has one. Each forked run has its own.
 func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjects) (uint64, error) {
 	runs, c := l.runs, &l.confirmed
 	if run != nil && run.forked {
@@ -44,14 +42,14 @@ func (a *audit) confirmedBelow(ctx context.Context, l *logObjects, run *runObjec
 	return below, err
 }
 
-// askConfirmed looks at the metadata of the newest objects, unless they can't confirm more
-// than below.
+// askConfirmed reads the metadata of the newest objects and stops where no object can
+// confirm more than below.
 func (a *audit) askConfirmed(ctx context.Context, l *logObjects, runs []*runObjects, below uint64) (uint64, error) {
 	asked := 0
 	for _, r := range slices.Backward(runs) {
 		for i := r.objects.Len() - 1; i >= 0; i-- {
 			o := *r.objects.at(i)
-			// An object can't confirm more than what lies below it.
+			// An object confirms at most the seqs below its own first seq.
 			if asked == newest || o.first <= below {
 				break
 			}

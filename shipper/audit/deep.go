@@ -9,21 +9,21 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// reading is the reading of one object. Readings begin, and are judged, in the order
-// of the seqs; several are under way at once.
+// reading is the reading of one object. Readings start and are judged in the order of the
+// seqs; several run concurrently.
 type reading struct {
 	log    *logObjects
 	run    *runObjects
 	object objectRef
 	key    string
 
-	done     chan struct{} // closed when what follows is there
+	done     chan struct{} // closed when contents and own are set
 	contents bucket.Contents
-	own      error // why it can't be read
+	own      error // error of this object alone
 }
 
-// maxWitnesses bounds how many of the newest objects of logs are asked for before the
-// storage is taken to fail.
+// maxWitnesses limits how many logs provide their newest object as a witness. A witness is
+// read to decide whether the storage fails.
 const maxWitnesses = 4
 
 // deep reads every object.
@@ -39,7 +39,7 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	started := make(chan *reading, 2*workers) // in order, for judging
+	started := make(chan *reading, 2*workers) // in order, for judge
 	work := make(chan *reading)
 	var wg sync.WaitGroup
 	for range workers {
@@ -87,7 +87,7 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 			}
 		}
 	})
-	var before *reading // the last of the run that was in order
+	var before *reading // the last reading of the run that was in order
 	total := 0
 	for _, l := range a.report.Logs {
 		total += l.Objects
@@ -115,8 +115,8 @@ func (a *audit) deep(ctx context.Context, logs []*logObjects) error {
 	return err
 }
 
-// judge reports what is wrong with an object, and returns whether its ids can be
-// compared with those that follow.
+// judge reports the problems of an object. It returns whether later objects can compare
+// their ids with this one.
 func (a *audit) judge(x, before *reading) (ok bool) {
 	c := &x.contents
 	a.report.RawBytes += c.RawBytes
@@ -138,7 +138,7 @@ func (a *audit) judge(x, before *reading) (ok bool) {
 		f.Reason = "its first id is not above the last one of the object before"
 		f.Keys = append(f.Keys, before.key)
 		a.add(f)
-		return true // what comes next is compared with this one
+		return true // the next object is compared with this one
 	default:
 		if !c.HasMetadata() {
 			a.report.NoMetadata++

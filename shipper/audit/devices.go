@@ -11,26 +11,26 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Device is a client of a host from which nothing has come for long.
+// Device is a client of a host that has sent nothing for a long time.
 type Device struct {
 	Name string `json:"name"`
-	// LastSeen is by the host's clock; nil: never since the host's daemon was started.
+	// LastSeen is by the host's clock. nil: not since the host's daemon started.
 	LastSeen      *time.Time `json:"last_seen"`
-	SilentSeconds int64      `json:"silent_seconds"` // at least
+	SilentSeconds int64      `json:"silent_seconds"` // lower bound
 }
 
-// maxDevices bounds how many clients of all hosts together are kept in memory.
+// maxDevices limits how many clients of all hosts are kept in memory.
 const maxDevices = 200_000
 
-// clients are those of a heartbeat, without a pointer to each.
+// clients is a compact list of a heartbeat's clients, without one pointer per client.
 type clients struct {
-	names string // one after another
+	names string // concatenated names
 	each  []clientSeen
 }
 
 type clientSeen struct {
-	end  uint32 // of its name, which begins where that of the one before ends
-	last int64  // second since 1970 when it was seen; neverSeen
+	end  uint32 // end of its name, which begins at the end of the previous one
+	last int64  // Unix time in seconds when it was last seen, or neverSeen
 }
 
 const neverSeen = math.MinInt64
@@ -57,16 +57,17 @@ func (c *clients) name(i int) string {
 	return c.names[from:c.each[i].end]
 }
 
-// device is what is known of a name in a destination. Several hosts may know it: behind a
-// load balancer all have one file of tokens.
+// device identifies a client name in a destination. Several hosts can know the same name:
+// behind a load balancer all hosts have the same token file.
 type device struct {
-	host, client uint32 // in order
+	host, client uint32 // indexes in hosts and clients
 }
 
-// findSilentDevices names the clients from which no host has got anything for long, at
-// the host that got something last. What a silent host got is not known.
+// findSilentDevices finds the clients from which no host has received anything for longer
+// than DeviceSilentFor, and adds each to the host that heard from it last. A silent host
+// is skipped, since its recent clients are unknown.
 func (f *fleet) findSilentDevices() {
-	devices := map[uint64]device{} // by a hash, since there may be many
+	devices := map[uint64]device{} // key: a hash of destination and name, which saves memory
 	seed := maphash.MakeSeed()
 	for n, h := range f.hosts {
 		for i := range h.clients.each {
@@ -106,8 +107,9 @@ func (f *fleet) findSilentDevices() {
 	}
 }
 
-// tellsMore reports whether d counts rather than another of the same name: the one that
-// was seen last, or, if none was seen, on the host that has waited longest.
+// tellsMore reports whether d counts instead of other, which has the same name. The one
+// that was seen last counts or, if neither was seen, the one on the host that has waited
+// longest.
 func (f *fleet) tellsMore(d, other device) bool {
 	seen, otherSeen := f.last(d) != neverSeen, f.last(other) != neverSeen
 	if seen != otherSeen {
@@ -118,7 +120,7 @@ func (f *fleet) tellsMore(d, other device) bool {
 
 func (f *fleet) last(d device) int64 { return f.hosts[d.host].clients.each[d.client].last }
 
-// silence is how long nothing has come from a client of a host, by now.
+// silence returns how long a client of a host has sent nothing, as of now.
 func (f *fleet) silence(d device) time.Duration {
 	b := f.hosts[d.host].Heartbeat
 	quiet := b.Lasted()

@@ -1,24 +1,24 @@
-// Package audit reads a bucket back: Run proves what is there, RunFleet reports how its
-// hosts are, and a Selection picks records.
+// Package audit reads the contents of buckets. Run reports gaps and duplicates, RunFleet
+// reports the state of the hosts, and a Selection selects records.
 //
 //	heartbeats, then listing -> keys -> inventory (logs, runs, objects) -> gaps
-//	gaps -> loss notes, confirmed_below -> findings -> what is accepted
+//	gaps -> loss notes, confirmed_below -> findings -> accepted or not
 //	                   deep: each object -> bucket.Verifier -> findings
-//	heartbeats of all destinations -> hosts (with holes: and what Run finds) -> states
+//	heartbeats of all destinations -> hosts (with Holes: plus findings of Run) -> states
 //	Selection -> the hours it needs -> keys -> bucket.Reader -> lines
 //
-// It owns the rules by which a gap is missing, overdue, not yet there or lost, and a host
-// silent or of the past, and the order in which records are read. It does not own keys,
-// metadata or how an object is read and checked (package bucket), and knows no log and no
-// shipper: all it says follows from the bucket alone.
+// The package owns the rules by which a gap is Missing, Overdue, NotYet or Lost, the rules
+// by which a host is silent or out of service, and the order in which records are read.
+// Package bucket owns keys, metadata, and how an object is read and verified. This package
+// has no access to a log or a shipper: each result follows from the bucket alone.
 //
 // Invariants:
 //
-//   - Nothing in the bucket is changed.
-//   - Memory is what Run says, however much there is to read.
-//   - What can't be known is said, never guessed: where there is neither metadata, as in
-//     a folder, nor a heartbeat, no gap is called missing.
-//   - An object that the storage does not give, or answers for as no storage does, is
-//     named, and the others are read: it ends nothing as long as it is listed. So is a
-//     destination of several that can't be read.
+//   - The bucket is never modified.
+//   - Memory stays within the limits that Run documents, for any number of objects.
+//   - Facts that can't be known are reported as unknown. A gap is called Missing only if
+//     metadata or a heartbeat proves it; objects in a folder have no metadata.
+//   - An object that the storage lists and does not return, or returns in a broken
+//     response, is reported, and all others are read. The same holds for one of several
+//     destinations that can't be read.
 package audit

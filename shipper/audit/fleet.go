@@ -10,43 +10,42 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// FleetOptions are what RunFleet looks for. The zero value of each field stands for its
-// default.
+// FleetOptions configures RunFleet. The zero value of each field means its default.
 type FleetOptions struct {
-	Holes bool // audit the objects, too; default: heartbeats alone are read
-	// SilentFor is how long a host may be silent after the time by which it announced its
-	// next heartbeat; default 15 min.
+	Holes bool // also audit the objects; default: read only heartbeats
+	// SilentFor is how long a host may be silent after the time at which its next
+	// heartbeat was due; default 15 min.
 	SilentFor time.Duration
-	// DeviceSilentFor is how long a client of a host may be silent; default 24 h, negative:
-	// for ever.
+	// DeviceSilentFor is how long a client of a host may be silent; default 24 h,
+	// negative: unlimited.
 	DeviceSilentFor time.Duration
-	Grace           time.Duration // how long a record may wait; default 24 h
+	Grace           time.Duration // how long a record may wait for upload; default 24 h
 	Now             time.Time     // default: now
-	Node            string        // logs of this node only; default: all
-	Expected        []string      // nodes that must be there
-	Accepted        *Accepted     // incidents that are known; default: none
-	// Progress is called with how many heartbeats were read, from several goroutines, and
-	// then, with holes, with how many objects are listed of a destination.
+	Node            string        // report only logs of this node; default: all
+	Expected        []string      // nodes that must exist
+	Accepted        *Accepted     // accepted incidents; default: none
+	// Progress is called from several goroutines with the number of heartbeats read. With
+	// Holes it is then called with the number of objects listed in a destination.
 	Progress func(heartbeats, objects int)
 
-	maxDevices int64 // that are kept in memory
+	maxDevices int64 // limit of clients kept in memory
 }
 
-// Fleet is what is known of all hosts.
+// Fleet is the report of all hosts.
 type Fleet struct {
-	Hosts      []*Host // what is wrong first, then by node
-	Heartbeats int     // that could be read
-	Objects    int     // that were audited
-	Unjudged   int     // hosts with more clients than are kept in memory: none of theirs is named
+	Hosts      []*Host // worst state first, then by node
+	Heartbeats int     // number of readable heartbeats
+	Objects    int     // number of audited objects
+	Unjudged   int     // hosts whose clients exceed the memory limit; their silent clients are not reported
 	Count      map[Kind]int
 }
 
-// Wrong reports whether there is anything to look into.
+// Wrong reports whether any host needs attention.
 func (f *Fleet) Wrong() bool {
 	return slices.ContainsFunc(f.Hosts, func(h *Host) bool { return len(h.Wrong) > 0 })
 }
 
-// Failed returns the destinations of which nothing is known, and why.
+// Failed returns the destinations that could not be read, with the reason.
 func (f *Fleet) Failed() (all []*Host) {
 	for _, h := range f.Hosts {
 		if h.State == Failed {
@@ -56,7 +55,7 @@ func (f *Fleet) Failed() (all []*Host) {
 	return all
 }
 
-// Nodes is how many different nodes there are; those that are only expected are not.
+// Nodes returns the number of different nodes, without those that are absent.
 func (f *Fleet) Nodes() int {
 	nodes := map[nodeOf]bool{}
 	for _, h := range f.Hosts {
@@ -67,12 +66,12 @@ func (f *Fleet) Nodes() int {
 	return len(nodes)
 }
 
-// RunFleet reports, from the heartbeats in the destinations, how each host is; with
-// holes, it audits the objects, too, as Run does. One of several destinations that can't
-// be read is among what is wrong, and the others are reported on.
+// RunFleet reports the state of each host from the heartbeats in the destinations. With
+// Holes it also audits the objects as Run does. If there are several destinations, one
+// that can't be read is part of the report; a single one that can't be read is an error.
 //
-// It takes about 1 KiB of memory for a host, beside what Run takes, and 20 MiB at most for
-// all devices.
+// RunFleet takes about 1 KiB of memory per host, plus the memory of Run, plus at most 20
+// MiB for all devices.
 func RunFleet(ctx context.Context, stores []bucket.Store, o FleetOptions) (*Fleet, error) {
 	if o.SilentFor == 0 {
 		o.SilentFor = 15 * time.Minute
@@ -118,10 +117,10 @@ func RunFleet(ctx context.Context, stores []bucket.Store, o FleetOptions) (*Flee
 	return f.report(), nil
 }
 
-// fleet is what is known so far.
+// fleet is the state of a running RunFleet.
 type fleet struct {
 	FleetOptions
-	destination string // the one that is entered; empty: the only one
+	destination string // the current destination; empty: the only one
 	hosts       []*Host
 	heartbeats  int
 	objects     int
@@ -163,8 +162,8 @@ func (f *fleet) enter(ctx context.Context, store bucket.Store, heartbeats []stor
 	return nil
 }
 
-// enterHeartbeats adds the hosts that wrote the heartbeats, and returns, by log, the one
-// that was heard of last. Of a host that was renamed the latest counts.
+// enterHeartbeats adds the hosts that wrote the heartbeats. It returns, by log, the host
+// that was heard of last. For a host that was renamed, the latest heartbeat counts.
 func (f *fleet) enterHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
 	logs = map[string]*Host{}
 	var bad []*Host
@@ -202,8 +201,8 @@ func (f *fleet) enterHeartbeats(all []storedHeartbeat) (logs map[string]*Host) {
 	return logs
 }
 
-// enterAudit adds what an audit found to the hosts, those without a heartbeat, and what
-// is among the objects of none.
+// enterAudit adds the findings of an audit to the hosts. It also adds the hosts without a
+// heartbeat, and damaged objects that belong to no log.
 func (f *fleet) enterAudit(r *Report, logs map[string]*Host) {
 	f.objects += r.Objects
 	for i := range r.Logs {
@@ -226,7 +225,7 @@ func (f *fleet) enterAudit(r *Report, logs map[string]*Host) {
 	}
 }
 
-// hasObjects reports whether there are objects in a destination.
+// hasObjects reports whether a destination contains objects.
 func hasObjects(ctx context.Context, store bucket.Store) (found bool, err error) {
 	err = bucket.Retry(ctx, func() error {
 		for key, err := range store.List(ctx, bucket.DataPrefix) {
@@ -246,7 +245,7 @@ func (f *fleet) report() *Fleet {
 	r := &Fleet{Hosts: f.hosts, Heartbeats: f.heartbeats, Objects: f.objects, Unjudged: f.unjudged, Count: map[Kind]int{}}
 	for _, h := range f.hosts {
 		if len(h.Wrong) == 0 {
-			h.Wrong = []Kind{} // not null in JSON
+			h.Wrong = []Kind{} // [] in JSON, not null
 			r.Count[h.State]++
 		}
 		for _, k := range h.Wrong {

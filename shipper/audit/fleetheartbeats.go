@@ -10,13 +10,13 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// heartbeatsOf are those of one destination.
+// heartbeatsOf holds the heartbeats of one destination.
 type heartbeatsOf struct {
 	calls      objectCalls
 	heartbeats []storedHeartbeat
 
-	mu  sync.Mutex // guards what follows
-	err error      // why they can't be read
+	mu  sync.Mutex // guards err
+	err error      // why the destination can't be read
 }
 
 func (d *heartbeatsOf) fail(err error) {
@@ -31,8 +31,8 @@ func (d *heartbeatsOf) failed() bool {
 	return d.err != nil
 }
 
-// readAllHeartbeats reads the heartbeats of all destinations, several at once wherever
-// they are: each host may have a destination of its own.
+// readAllHeartbeats reads the heartbeats of all destinations. It reads several at once
+// across destinations, since each host may have its own destination.
 func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptions) ([]*heartbeatsOf, error) {
 	all := make([]*heartbeatsOf, len(stores))
 	var inRow failedInRow
@@ -52,7 +52,7 @@ func readAllHeartbeats(ctx context.Context, stores []bucket.Store, o *FleetOptio
 	var each []position
 	for _, d := range all {
 		if o.Node != "" {
-			its := map[uint64]bool{} // also those that it wrote under another name
+			its := map[uint64]bool{} // includes logs the node wrote under another name
 			for _, h := range d.heartbeats {
 				its[h.key.LogID] = its[h.key.LogID] || h.key.Node == o.Node
 			}

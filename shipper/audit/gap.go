@@ -12,13 +12,13 @@ import (
 // gap is a range of seqs that no object covers.
 type gap struct {
 	first, last uint64
-	run         *runObjects       // nil: between runs, or outside of all
+	run         *runObjects       // nil: between runs, or outside all runs
 	leading     bool              // before the first object
-	since       time.Time         // a later record was received by then
-	heartbeat   *bucket.Heartbeat // of a gap beyond all objects: what shows that there is one
+	since       time.Time         // a later record was received no later than this
+	heartbeat   *bucket.Heartbeat // for a gap after all objects: the heartbeat that proves the gap
 }
 
-// gap reports what of a gap is known to be lost, and what the rest is.
+// gap reports which part of a gap is recorded as lost, and classifies the rest.
 func (a *audit) gap(ctx context.Context, l *logObjects, g gap) error {
 	next, end := g.first, g.last
 	rest := func(last uint64) error {
@@ -62,8 +62,8 @@ func (a *audit) gap(ctx context.Context, l *logObjects, g gap) error {
 	return rest(end)
 }
 
-// firstNote skips notes that end before seq. Notes may overlap, if barely ever,
-// so that it looks back over a few.
+// firstNote returns the index of the first note that may reach seq. Notes overlap very
+// rarely, so it steps back at most 100 notes.
 func firstNote(notes []lossNote, seq uint64) int {
 	at, _ := slices.BinarySearchFunc(notes, seq, func(n lossNote, seq uint64) int { return cmp.Compare(n.FirstSeq, seq) })
 	for back := 0; at > 0 && back < 100; back++ {
@@ -72,8 +72,8 @@ func firstNote(notes []lossNote, seq uint64) int {
 	return at
 }
 
-// unexplained reports a gap that no note explains: missing below what was confirmed,
-// and not yet there, or overdue, above it.
+// unexplained reports a gap without a loss note. The part below the confirmed seq is
+// Missing. The part above it is NotYet, or Overdue after the grace period.
 func (a *audit) unexplained(ctx context.Context, l *logObjects, g gap) error {
 	confirmed, err := a.confirmedBelow(ctx, l, g.run)
 	if err != nil {

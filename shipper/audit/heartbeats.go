@@ -11,22 +11,22 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// maxHeartbeats bounds how many heartbeats are read of one destination.
+// maxHeartbeats limits how many heartbeats of one destination are read.
 const maxHeartbeats = 100_000
 
-// storedHeartbeat is a heartbeat of the bucket, or why it can't be read.
+// storedHeartbeat is a heartbeat in the bucket, or the reason why it can't be read.
 type storedHeartbeat struct {
 	bucket.Heartbeat
 	key        bucket.Key
 	problem    string
-	unreadable bool // the problem is the storage's
+	unreadable bool // the storage caused the problem
 	gone       bool
-	clients    clients // of the heartbeat, for the fleet
-	unjudged   bool    // there was no memory left for them
+	clients    clients // clients of the heartbeat, for the fleet
+	unjudged   bool    // its clients exceed the memory limit
 }
 
-// readHeartbeats reads all heartbeats. It comes before the listing, so that
-// what they have confirmed by then is in it.
+// readHeartbeats reads all heartbeats. It runs before the listing, so that the listing
+// contains everything the heartbeats confirm.
 func readHeartbeats(ctx context.Context, calls *objectCalls) ([]storedHeartbeat, error) {
 	all, err := listHeartbeats(ctx, calls.store)
 	if err != nil {
@@ -34,13 +34,13 @@ func readHeartbeats(ctx context.Context, calls *objectCalls) ([]storedHeartbeat,
 	}
 	err = bucket.Parallel(ctx, len(all), func(i int) error {
 		err := all[i].read(ctx, calls)
-		all[i].Clients = nil // of which there can be many
+		all[i].Clients = nil // there can be many
 		return err
 	})
 	return all, err
 }
 
-// listHeartbeats returns the heartbeats that there are, without what is in them.
+// listHeartbeats lists the heartbeats without reading them.
 func listHeartbeats(ctx context.Context, store bucket.Store) (all []storedHeartbeat, err error) {
 	err = bucket.Retry(ctx, func() error {
 		all = all[:0]
@@ -61,7 +61,8 @@ func listHeartbeats(ctx context.Context, store bucket.Store) (all []storedHeartb
 	return all, err
 }
 
-// read reads the heartbeat. Its own problem is no error.
+// read reads the heartbeat. A problem of this heartbeat alone is stored in h; an error is
+// a failure of the storage.
 func (h *storedHeartbeat) read(ctx context.Context, calls *objectCalls) error {
 	own, err := calls.do(ctx, h.key.HeartbeatKey(), func(ctx context.Context) (err error) {
 		h.Heartbeat, err = bucket.ReadHeartbeat(ctx, calls.store, h.key)
@@ -80,17 +81,18 @@ func (h *storedHeartbeat) read(ctx context.Context, calls *objectCalls) error {
 	return err
 }
 
-// tellsMore reports whether a heartbeat counts rather than another: the latest does, but
-// not one that the host wrote while its clock was far ahead, which nothing replaces once
-// it is renamed or has another log.
+// tellsMore reports whether a heartbeat at time at counts instead of other: the one closer
+// to now does. A heartbeat that was written while the clock was far ahead must not count,
+// since it is never replaced once the host is renamed or has a new log.
 func tellsMore(at, other, now time.Time) bool { return now.Sub(at).Abs() < now.Sub(other).Abs() }
 
-// enterHeartbeats adds the heartbeats to their logs. Of a log whose host was renamed the latest counts.
+// enterHeartbeats adds the heartbeats to their logs. If a host was renamed, the latest
+// heartbeat counts.
 func (a *audit) enterHeartbeats(all []storedHeartbeat) {
 	for i := range all {
 		h := &all[i]
 		switch {
-		case h.gone, h.unreadable: // which the calls report
+		case h.gone, h.unreadable: // reported by objectCalls
 			continue
 		case h.problem != "":
 			a.add(Finding{Kind: Foreign, Keys: []string{h.key.HeartbeatKey()}, Reason: h.problem})
@@ -106,8 +108,8 @@ func (a *audit) enterHeartbeats(all []storedHeartbeat) {
 	}
 }
 
-// heartbeatOf is the log's heartbeat, or nil if it is not about the records of a run:
-// where runs are forked it is about its own.
+// heartbeatOf returns the log's heartbeat, or nil if the heartbeat does not describe the
+// run. If the run is forked, the heartbeat describes only its own run.
 func (l *logObjects) heartbeatOf(run *runObjects) *bucket.Heartbeat {
 	if h := l.heartbeat; h != nil && (run == nil || !run.forked || h.Run == bucket.HexID(run.run)) {
 		return h
@@ -115,8 +117,8 @@ func (l *logObjects) heartbeatOf(run *runObjects) *bucket.Heartbeat {
 	return nil
 }
 
-// tail returns the records that were acknowledged, by the heartbeat, and are beyond all
-// that is there. It reports a log that vanished whole.
+// tail returns the gaps after all objects and notes: the heartbeat proves that these
+// records were acknowledged. It also reports a log whose objects have all disappeared.
 func (a *audit) tail(l *logObjects, end uint64) (gaps []gap) {
 	h := l.heartbeat
 	if h == nil || h.LastSeq <= end {
@@ -125,7 +127,7 @@ func (a *audit) tail(l *logObjects, end uint64) (gaps []gap) {
 	if len(l.runs) == 0 && h.ConfirmedBelow > end+1 {
 		f := l.about(Gone, nil, end+1, h.ConfirmedBelow-1)
 		end = h.ConfirmedBelow - 1
-		if h.Retired && !a.FromStart { // and what it shipped has expired since
+		if h.Retired && !a.FromStart { // its shipped objects may have expired since
 			f.Kind = Earlier
 		}
 		f.Heartbeat = &h.At
@@ -137,22 +139,22 @@ func (a *audit) tail(l *logObjects, end uint64) (gaps []gap) {
 	return gaps
 }
 
-// LastHeard is when the latest heartbeat of a node was written.
+// LastHeard is the time of a node's latest heartbeat.
 type LastHeard struct {
 	At      time.Time
 	Retired bool
 }
 
-// unreadHeartbeat reports whether there is a heartbeat of the node that the storage does
-// not give.
+// unreadHeartbeat reports whether the node has a heartbeat that the storage does not
+// return.
 func (r *Report) unreadHeartbeat(node string) bool {
 	return slices.ContainsFunc(r.Findings, func(f Finding) bool {
 		return f.Kind == Unreadable && f.Node == node && strings.HasPrefix(f.Keys[0], bucket.HeartbeatPrefix)
 	})
 }
 
-// Expect adds findings on nodes of which there are neither objects nor a heartbeat, or
-// whose heartbeat is older than maxAge.
+// Expect adds a finding for each node that has neither objects nor a heartbeat, and for
+// each node whose heartbeat is more than maxAge from now.
 func (r *Report) Expect(nodes []string, maxAge time.Duration, now time.Time) {
 	objects := map[string]bool{}
 	for _, l := range r.Logs {

@@ -10,26 +10,26 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// What a host can be, beside the kinds of an audit that are wrong.
+// States of a host, in addition to the kinds of an audit that are wrong.
 const (
-	Trouble  Kind = "trouble"  // wrong: its heartbeat names what fails
-	Vanished Kind = "vanished" // wrong: its heartbeat counts segments that the storage has lost for good
+	Trouble  Kind = "trouble"  // wrong: its heartbeat lists failures
+	Vanished Kind = "vanished" // wrong: its heartbeat counts segments that the storage has lost permanently
 	Cloned   Kind = "cloned"   // wrong: another host writes the same log
-	Clock    Kind = "clock"    // wrong: its clock is far from the storage's
-	// SilentDevice is wrong: a client from which nothing has come for long.
+	Clock    Kind = "clock"    // wrong: its clock differs greatly from the storage's
+	// SilentDevice is wrong: a client has sent nothing for a long time.
 	SilentDevice Kind = "device"
 
 	Fine     Kind = "fine"
-	Unheard  Kind = "unheard"  // objects, and no heartbeat
-	Retired  Kind = "retired"  // all was shipped, to take it out of service
-	Replaced Kind = "replaced" // its node was heard of later, by the heartbeat of another log
-	Away     Kind = "away"     // silent for so long that it is taken to be out of service
+	Unheard  Kind = "unheard"  // objects, but no heartbeat
+	Retired  Kind = "retired"  // everything was shipped and the host taken out of service
+	Replaced Kind = "replaced" // another log has a later heartbeat of its node
+	Away     Kind = "away"     // silent for so long that it counts as out of service
 )
 
 // awayAfter is how long a host is silent before it is Away.
 const awayAfter = 30 * 24 * time.Hour
 
-// States are all that a host can be, the worst first.
+// States returns all states of a host, the worst first.
 func States() []Kind {
 	return []Kind{
 		Failed, Nothing, Absent, Silent, Cloned, Gone, Missing, Vanished, Overdue, Forked, Doubled, Conflicting, Trouble, Clock, SilentDevice,
@@ -38,36 +38,36 @@ func States() []Kind {
 	}
 }
 
-// Host is a log, by its heartbeat, and by its objects if they were audited; or an
-// expected node of which there is nothing, a heartbeat that can't be read, or a
-// destination with none, or that can't be read.
+// Host is a log, described by its heartbeat and, if audited, by its objects. It can also
+// be an expected node that is absent, a heartbeat that can't be read, or a destination
+// that has no heartbeat or can't be read.
 type Host struct {
-	State Kind   `json:"state"` // the worst of what is wrong, or what else it is
-	Wrong []Kind `json:"wrong"` // the worst first
+	State Kind   `json:"state"` // the worst of Wrong, or another state
+	Wrong []Kind `json:"wrong"` // worst first
 	Node  string `json:"node,omitempty"`
 	LogID string `json:"log_id,omitempty"`
-	// HeardSeconds is the age of the heartbeat, by the storage's clock if that is known, else
-	// by the host's: then it is negative if it is from the future. nil: there is none.
+	// HeardSeconds is the age of the heartbeat: by the storage's clock if known, else by
+	// the host's clock. It is negative for a heartbeat from the future. nil: no heartbeat.
 	HeardSeconds *int64 `json:"heard_seconds_ago"`
-	// ClockSeconds is how far the host's clock is ahead of the storage's, negative: behind;
-	// nil: no more than it may be, or it is not known.
+	// ClockSeconds is how far the host's clock is ahead of the storage's; negative:
+	// behind. nil: within the tolerance, or unknown.
 	ClockSeconds *int64 `json:"clock_seconds,omitempty"`
-	// WaitingSeconds is how old the oldest record is by now that was not shipped at the time
-	// of the heartbeat; nil: there was none, or it is not known.
+	// WaitingSeconds is the current age of the oldest record that was not shipped at the
+	// time of the heartbeat. nil: there was none, or it is unknown.
 	WaitingSeconds *int64            `json:"waiting_seconds"`
 	Heartbeat      *bucket.Heartbeat `json:"heartbeat"`
-	Found          map[Kind]Tally    `json:"found,omitempty"` // by an audit of its objects
-	Key            string            `json:"key,omitempty"`   // of what can't be read
+	Found          map[Kind]Tally    `json:"found,omitempty"` // findings of an audit of its objects
+	Key            string            `json:"key,omitempty"`   // key of the object that can't be read
 	Reason         string            `json:"reason,omitempty"`
-	Destination    string            `json:"destination,omitempty"` // where there are several
+	Destination    string            `json:"destination,omitempty"` // set if there are several destinations
 	SilentDevices  []Device          `json:"silent_devices,omitempty"`
 
 	silent  bool
-	speaks  bool // it is in service, and its heartbeat counts
+	speaks  bool // in service, and its heartbeat represents its node
 	clients clients
 }
 
-// because adds a reason for what the host is.
+// because adds a reason for the host's state.
 func (h *Host) because(reason string) {
 	if h.Reason != "" {
 		reason = h.Reason + "; " + reason
@@ -75,18 +75,18 @@ func (h *Host) because(reason string) {
 	h.Reason = reason
 }
 
-// OutOfService reports whether the host is of the past, and left nothing open.
+// OutOfService reports whether the host is Retired or Away and has no pending records.
 func (h *Host) OutOfService() bool {
 	return (h.State == Retired || h.State == Away) && (h.Heartbeat == nil || h.Heartbeat.Pending == 0)
 }
 
-// nodeOf is the name of a host: each destination has names of its own.
+// nodeOf identifies a host: node names are unique only within a destination.
 type nodeOf struct{ destination, node string }
 
 func (h *Host) nodeOf() nodeOf { return nodeOf{h.Destination, h.Node} }
 
-// heardAt is when the host of a heartbeat was heard of: by the storage's clock if that is
-// known, since nobody sets those of all hosts right.
+// heardAt returns when a heartbeat was received: by the storage's clock if known, since
+// the clocks of hosts may be wrong, else by the host's clock.
 func heardAt(b *bucket.Heartbeat) time.Time {
 	if b.Stored.IsZero() {
 		return b.At
@@ -94,9 +94,9 @@ func heardAt(b *bucket.Heartbeat) time.Time {
 	return b.Stored
 }
 
-// judge says what each host is, once all are known.
+// judge sets the state of each host. It needs the hosts of all destinations.
 func (f *fleet) judge() {
-	latest := map[nodeOf]*Host{} // one that was heard of, or the one that was heard of last
+	latest := map[nodeOf]*Host{} // per node: the host with the latest heartbeat; one that is not silent wins
 	anywhere := map[string]*Host{}
 	there := map[string]bool{}
 	for _, h := range f.hosts {
@@ -119,7 +119,7 @@ func (f *fleet) judge() {
 		expected[node] = true
 	}
 	f.destination = ""
-	there[f.Node] = there[f.Node] || slices.ContainsFunc(f.hosts, func(h *Host) bool { return h.Node != "" }) // by a name that it had
+	there[f.Node] = there[f.Node] || slices.ContainsFunc(f.hosts, func(h *Host) bool { return h.Node != "" }) // the node may have another name now
 	for _, node := range append(slices.Sorted(maps.Keys(expected)), f.Node) {
 		if there[node] || node == "" {
 			continue
@@ -152,7 +152,7 @@ func (f *fleet) judge() {
 	}
 }
 
-// later is which of two hosts speaks for a name that they have; the other can be nil.
+// later returns which of two hosts represents the name they share; other may be nil.
 func (f *fleet) later(h, other *Host) *Host {
 	if other == nil || other.silent && !h.silent ||
 		other.silent == h.silent && tellsMore(heardAt(h.Heartbeat), heardAt(other.Heartbeat), f.Now) {
@@ -161,13 +161,14 @@ func (f *fleet) later(h, other *Host) *Host {
 	return other
 }
 
-// waiting is how old the oldest record is by now that was not shipped.
+// waiting returns the current age of the oldest record that was not shipped.
 func (f *fleet) waiting(b *bucket.Heartbeat) time.Duration {
 	return f.Now.Sub(heardAt(b)) + b.At.Sub(b.OldestAt())
 }
 
-// judgeHeartbeat says what a host is by its heartbeat. The latest of a node speaks for it,
-// and for a node that is expected the latest in any destination.
+// judgeHeartbeat sets a host's state by its heartbeat. latest means that it is the latest
+// heartbeat of its node; expected means that its node is expected and that it is the
+// latest in any destination.
 func (f *fleet) judgeHeartbeat(h *Host, latest, expected bool) {
 	b := h.Heartbeat
 	age := f.Now.Sub(heardAt(b))
@@ -218,7 +219,7 @@ func (f *fleet) judgeHeartbeat(h *Host, latest, expected bool) {
 
 func rank(k Kind) int { return slices.Index(States(), k) }
 
-// seconds of a time that strangers may have written.
+// seconds returns d rounded to seconds. d may come from untrusted times.
 func seconds(d time.Duration) *int64 {
 	n := int64(math.Round(d.Seconds()))
 	return &n

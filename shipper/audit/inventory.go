@@ -13,17 +13,17 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// inventory is what a bucket's listing holds. It takes 24 bytes for an object, so that
-// millions fit in the memory of a small host.
+// inventory is the content of a bucket's listing. It takes 24 bytes per object, so that
+// millions of objects fit in the memory of a small host.
 type inventory struct {
 	logs    map[uint64]*logObjects
-	others  []otherName // objects with lines whose names are not ours
-	foreign int         // those beyond maxOthers
+	others  []otherName // data objects whose keys do not identify them
+	foreign int         // number of objects beyond maxOthers
 	objects int
 	notes   int
 }
 
-// logObjects is what there is of one log.
+// logObjects is what the bucket contains of one log.
 type logObjects struct {
 	id        uint64
 	runs      []*runObjects
@@ -38,7 +38,7 @@ type runOfNode struct {
 	node string
 }
 
-// runObjects is what there is of one run.
+// runObjects is what the bucket contains of one run.
 type runObjects struct {
 	node      string
 	run       uint64
@@ -47,13 +47,13 @@ type runObjects struct {
 	confirmed confirmed
 }
 
-// objectRef is one object: its name without what all objects of a run share.
+// objectRef is one object: its key without the parts that all objects of a run share.
 type objectRef struct {
 	first uint64
 	count uint32
 	hour  int32
 	sha8  uint32
-	kind  int32 // plain, beside, or the index among the other names
+	kind  int32 // plain, beside, or an index in inventory.others
 }
 
 const (
@@ -63,21 +63,21 @@ const (
 
 func (o objectRef) last() uint64 { return o.first + uint64(o.count) - 1 }
 
-// otherName is an object under a name of its own.
+// otherName is an object whose key does not identify it.
 type otherName struct {
 	key     string
-	problem string // empty: its metadata names its records
-	wrong   bool   // nobody writes such a name
+	problem string // empty: its metadata identifies its records
+	wrong   bool   // collectord never writes such a key
 }
 
-// maxOthers bounds those whose metadata is looked at and whose names are reported.
+// maxOthers limits how many such objects have their metadata read and their keys reported.
 const maxOthers = 10_000
 
-// lossNote is a loss note of the bucket.
+// lossNote is a loss note in the bucket.
 type lossNote struct {
 	bucket.Key
 	reason string
-	at     time.Time // zero: not known
+	at     time.Time // zero: unknown
 }
 
 // takeInventory lists the bucket.
@@ -101,14 +101,14 @@ func takeInventory(ctx context.Context, calls *objectCalls, progress func(int)) 
 	return v, v.listedTwice(names)
 }
 
-// list enters the objects that are listed, and returns those whose names are not ours.
+// list enters the listed objects, and returns the keys that ParseKey does not recognize.
 func (v *inventory) list(ctx context.Context, store bucket.Store, progress func(int)) (names []string, err error) {
 	for key, err := range store.List(ctx, bucket.DataPrefix) {
 		if err != nil {
 			return nil, err
 		}
 		if !strings.HasSuffix(key, bucket.Suffix) {
-			continue // readers of the data pass it over, too
+			continue // readers of the data skip it, too
 		}
 		v.objects++
 		if progress != nil {
@@ -133,8 +133,8 @@ func (v *inventory) list(ctx context.Context, store bucket.Store, progress func(
 	return names, nil
 }
 
-// listedTwice returns an error if the listing has a name twice: by that all that was
-// found of its object would be doubled.
+// listedTwice returns an error if the listing contains a key twice, since each finding
+// about that object would be counted twice.
 func (v *inventory) listedTwice(names []string) error {
 	twice := func(key string) error {
 		return fmt.Errorf("the listing has %.200q twice: this storage, or a proxy in front of it, does not list as S3 does (try again; update it, or copy the bucket to a folder and audit that)", key)
@@ -189,18 +189,18 @@ func (v *inventory) add(k bucket.Key, kind int32) {
 	l := v.log(k.LogID)
 	r := l.byRun[runOfNode{k.Run, k.Node}]
 	if r == nil {
-		r = &runObjects{node: strings.Clone(k.Node), run: k.Run} // the name is part of a key
+		r = &runObjects{node: strings.Clone(k.Node), run: k.Run} // Clone, since k.Node would keep the whole key in memory
 		l.runs = append(l.runs, r)
 		l.byRun[runOfNode{r.run, r.node}] = r
 	}
 	r.objects.add(objectRef{first: k.FirstSeq, count: uint32(k.LastSeq - k.FirstSeq + 1), hour: int32(k.Hour), sha8: k.SHA8, kind: kind})
 }
 
-// identify asks for the metadata of objects whose names are not ours: a copy
-// under another name holds records all the same.
+// identify reads the metadata of objects whose keys are not recognized: a renamed copy
+// still contains records.
 func (v *inventory) identify(ctx context.Context, calls *objectCalls, keys []string) error {
 	found := make([]bucket.Metadata, len(keys))
-	unread := make([]bool, len(keys)) // it is gone, or among the unreadable
+	unread := make([]bool, len(keys)) // deleted, or reported as unreadable
 	err := bucket.Parallel(ctx, len(keys), func(i int) error {
 		own, err := calls.do(ctx, keys[i], func(ctx context.Context) error {
 			there, err := calls.store.Stat(ctx, keys[i])
@@ -225,7 +225,7 @@ func (v *inventory) identify(ctx context.Context, calls *objectCalls, keys []str
 	return err
 }
 
-// hourOf is the hour of the partition that a key lies in, or noPartition.
+// hourOf returns the hour of the partition of a key, or noPartition.
 func hourOf(key string) int64 {
 	if hour, ok := bucket.PartitionOf(key); ok {
 		return hour
@@ -233,10 +233,10 @@ func hourOf(key string) int64 {
 	return noPartition
 }
 
-// noPartition is the hour, beyond all, of what lies in no partition.
+// noPartition is the hour of a key outside all partitions. It sorts after all hours.
 const noPartition = math.MaxInt32
 
-// readNotes reads what is known to be lost.
+// readNotes reads the loss notes.
 func (v *inventory) readNotes(ctx context.Context, calls *objectCalls) error {
 	var notes []lossNote
 	err := bucket.Retry(ctx, func() error {
@@ -256,7 +256,7 @@ func (v *inventory) readNotes(ctx context.Context, calls *objectCalls) error {
 	}
 	err = bucket.Parallel(ctx, len(notes), func(i int) error { return notes[i].read(ctx, calls) })
 	for _, n := range notes {
-		if l := v.log(n.LogID); n.reason != "" { // else deleted meanwhile
+		if l := v.log(n.LogID); n.reason != "" { // else it was deleted since the listing
 			l.notes = append(l.notes, n)
 			v.notes++
 		}
@@ -264,7 +264,7 @@ func (v *inventory) readNotes(ctx context.Context, calls *objectCalls) error {
 	return err
 }
 
-// read reads why the records are lost. The name alone proves that they are.
+// read reads why the records are lost. The key alone proves that they are.
 func (n *lossNote) read(ctx context.Context, calls *objectCalls) error {
 	var note bucket.LossNote
 	own, err := calls.do(ctx, n.LossKey(), func(ctx context.Context) (err error) {
@@ -284,7 +284,7 @@ func (n *lossNote) read(ctx context.Context, calls *objectCalls) error {
 	return err
 }
 
-// key is the name of an object of the log.
+// key returns the key of an object of the log.
 func (v *inventory) key(l *logObjects, r *runObjects, o objectRef) string {
 	if o.kind >= 0 {
 		return v.others[o.kind].key
@@ -292,7 +292,7 @@ func (v *inventory) key(l *logObjects, r *runObjects, o objectRef) string {
 	return nameOf(l, r, o).String()
 }
 
-// nameOf is the name of an object that has one of ours.
+// nameOf returns the standard key of an object.
 func nameOf(l *logObjects, r *runObjects, o objectRef) bucket.Key {
 	return bucket.Key{
 		Node: r.node, LogID: l.id, Run: r.run, FirstSeq: o.first, LastSeq: o.last(),

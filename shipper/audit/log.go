@@ -9,7 +9,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// about begins a finding about some records of a log.
+// about returns a new finding about records of a log.
 func (l *logObjects) about(k Kind, run *runObjects, first, last uint64) Finding {
 	f := Finding{Kind: k, Node: l.node(), LogID: bucket.HexID(l.id), FirstSeq: first, LastSeq: last}
 	if run != nil {
@@ -18,14 +18,14 @@ func (l *logObjects) about(k Kind, run *runObjects, first, last uint64) Finding 
 	return f
 }
 
-// isOf reports whether the log's host was called so, ever.
+// isOf reports whether the log's host has ever had this name.
 func (l *logObjects) isOf(node string) bool {
 	return l.heartbeat != nil && l.heartbeat.Node == node ||
 		slices.ContainsFunc(l.runs, func(r *runObjects) bool { return r.node == node }) ||
 		slices.ContainsFunc(l.notes, func(n lossNote) bool { return n.Node == node })
 }
 
-// node is the latest name of the log's host.
+// node returns the latest name of the log's host.
 func (l *logObjects) node() string {
 	switch {
 	case len(l.runs) > 0:
@@ -43,7 +43,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 	a.found = map[Kind]Tally{}
 	r := LogReport{LogID: bucket.HexID(l.id), Runs: len(l.runs), Heartbeat: l.heartbeat, Found: a.found}
 	var gaps []gap
-	var end uint64 // the last seq of the runs so far
+	var end uint64 // the last seq of the runs before this one
 	var furthest *runObjects
 	for _, run := range l.runs {
 		object := run.objects.first()
@@ -79,7 +79,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 	} else {
 		r.Nodes = []string{l.node()}
 	}
-	for _, n := range l.notes { // the end of what is known, if it is a note
+	for _, n := range l.notes { // a note can lie after all objects
 		if n.LastSeq > end {
 			gaps = append(gaps, gap{first: end + 1, last: n.LastSeq, since: n.at, leading: len(l.runs) == 0 && end == 0})
 			end = n.LastSeq
@@ -105,7 +105,7 @@ func (a *audit) log(ctx context.Context, l *logObjects) error {
 func hourStart(o objectRef) time.Time { return time.Unix(int64(o.hour)*3600, 0).UTC() }
 func hourEnd(o objectRef) time.Time   { return hourStart(o).Add(time.Hour) }
 
-// end is the last seq of the run's objects.
+// end returns the last seq of the run's objects.
 func (run *runObjects) end() (last uint64) {
 	for o := range run.objects.all() {
 		last = max(last, o.last())
@@ -113,7 +113,7 @@ func (run *runObjects) end() (last uint64) {
 	return last
 }
 
-// covered counts the seqs of which there is a record.
+// covered returns how many seqs have a record.
 func covered(l *logObjects) (n uint64) {
 	type part struct{ first, last uint64 }
 	var parts []part
@@ -153,10 +153,11 @@ func (a *audit) forked(l *logObjects, one, other *runObjects, first, last uint64
 	a.add(f)
 }
 
-// checkRun looks at the objects of one run and returns the gaps between them.
+// checkRun reports duplicate and conflicting objects of one run, and returns the gaps
+// between its objects.
 func (a *audit) checkRun(l *logObjects, run *runObjects) (gaps []gap) {
 	before := run.objects.first()
-	holder := before // of the last seq so far
+	holder := before // the object with the highest last seq
 	for i := 1; i < run.objects.Len(); i++ {
 		o := *run.objects.at(i)
 		end := holder.last()

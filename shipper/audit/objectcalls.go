@@ -12,35 +12,35 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// maxInRow is after how many objects in a row that failed in a way that may pass the
-// storage is taken to fail, though it lists them.
+// maxInRow is how many consecutive objects with a temporary failure mean that the storage
+// itself fails, although it lists them.
 const maxInRow = 20
 
-// stallOfObject is how long the storage may send next to nothing of one object. With two such
-// attempts, or four that it answers with a failure, an object that can't be read holds up
-// its reader for less than a minute.
+// stallOfObject is how long the storage may send less than leastOfObject bytes of one
+// object. An object that can't be read takes two such attempts, or four attempts that the
+// storage answers with a failure, so it delays its reader by less than a minute.
 const stallOfObject = 20 * time.Second
 
-// leastOfObject is how many bytes of an object the storage must send in stallOfObject: one
-// that trickles would hold up its reader for as long as it likes. A slow line brings more,
-// also where it is shared by all who read.
+// leastOfObject is how many bytes of an object the storage must send in each
+// stallOfObject. A smaller limit would let a trickling response delay its reader without
+// end. A slow line exceeds it, also when several readers share the line.
 const leastOfObject = 8 << 10
 
-// objectCalls makes the calls about single objects. Who can put an object can also make
-// one that no storage gives back, or whose answer is broken: as long as the storage lists
-// it, it fails alone, and the others can be read.
+// objectCalls makes the calls about single objects. Anyone who can upload objects can also
+// create one that the storage does not return, or whose response is broken. As long as the
+// storage lists such an object, only that object fails and the others are read.
 type objectCalls struct {
 	store  bucket.Store
-	failed *failed      // collects the objects that fail alone; nil: not
-	inRow  atomic.Int32 // objects that failed in a way that may pass
+	failed *failed      // collects the objects that fail alone; nil: not collected
+	inRow  atomic.Int32 // consecutive objects with a temporary failure
 
-	// witnesses are objects with lines. As long as one of them can be read, the storage does
-	// not fail: the objects do.
+	// witnesses are keys of data objects. The storage fails only if none of them can be
+	// read; otherwise the objects themselves fail.
 	witnesses []string
-	readable  atomic.Pointer[string] // the object that was read last, another witness
+	readable  atomic.Pointer[string] // the object that was read last, an additional witness
 }
 
-// wasRead notes that an object could be read to its end.
+// wasRead records that an object was read to its end.
 func (c *objectCalls) wasRead(key string) { c.readable.Store(&key) }
 
 // storageFails reports whether no witness can be read.
@@ -61,15 +61,16 @@ func (c *objectCalls) storageFails(ctx context.Context) bool {
 	})
 }
 
-// retry makes a call about one object by bucket.Retry.
+// retry makes a call about one object, with bucket.Retry and the limits of one object.
 func (c *objectCalls) retry(ctx context.Context, call func(context.Context) error) error {
 	return bucket.Retry(ctx, func() error {
 		return call(bucket.WithCallOptions(ctx, &bucket.CallOptions{StallTimeout: stallOfObject, Least: leastOfObject}))
 	})
 }
 
-// do makes a call about one object, more than once if need be. What is wrong with this object alone,
-// also that it is damaged or gone, is returned in own; an err ends the reading.
+// do makes a call about one object, with retries. own is a problem of this object alone,
+// for example damage or deletion. err means that the storage fails and that reading must
+// stop.
 func (c *objectCalls) do(ctx context.Context, key string, call func(context.Context) error) (own, err error) {
 	err = c.retry(ctx, call)
 	var damage *bucket.Damage
@@ -87,7 +88,7 @@ func (c *objectCalls) do(ctx context.Context, key string, call func(context.Cont
 		c.inRow.Store(0)
 	}
 	alone := *trouble
-	if !alone.OwnTrouble { // its hint is about the storage
+	if !alone.OwnTrouble { // the existing hint is about the storage
 		alone.OwnTrouble, alone.Hint = true, "the storage lists it, and answers so for this object: look at it, and move it away"
 	}
 	if c.failed != nil {
@@ -96,7 +97,7 @@ func (c *objectCalls) do(ctx context.Context, key string, call func(context.Cont
 	return &alone, nil
 }
 
-// list asks the storage for the name of an object.
+// list lists the object's key, to check whether the storage answers.
 func (c *objectCalls) list(ctx context.Context, key string) error {
 	return bucket.Retry(ctx, func() error {
 		for _, err := range c.store.List(ctx, key) {

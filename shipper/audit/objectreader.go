@@ -9,11 +9,11 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// objectReader reads one object after the other.
+// objectReader reads objects one after another.
 type objectReader struct {
 	calls *objectCalls
 	each  func(lines []byte) error
-	in    *bucket.Reader // nil until there is something to read
+	in    *bucket.Reader // nil until the first object is open
 }
 
 func (r *objectReader) close() {
@@ -22,10 +22,10 @@ func (r *objectReader) close() {
 	}
 }
 
-// read reads an object. When the storage breaks off, it goes on where that happened.
+// read reads an object. A retry skips the lines that were already delivered.
 func (r *objectReader) read(ctx context.Context, o *fetched) error {
-	open := o.open // what was fetched ahead, once
-	var done int64 // bytes of lines
+	open := o.open // the body that was fetched ahead; used for the first attempt only
+	var done int64 // bytes of lines that were delivered
 	own, err := r.calls.do(ctx, o.key, func(ctx context.Context) error {
 		if open == nil || o.opened == nil {
 			open = func() (io.ReadCloser, bucket.Stored, error) { return r.calls.store.Open(ctx, o.key) }
@@ -50,7 +50,7 @@ func (r *objectReader) read(ctx context.Context, o *fetched) error {
 			}
 			from := min(max(done-at, 0), int64(len(lines)))
 			at += int64(len(lines))
-			if from == int64(len(lines)) { // all of it came before
+			if from == int64(len(lines)) { // already delivered
 				continue
 			}
 			if err := r.each(lines[from:]); err != nil {
@@ -58,7 +58,7 @@ func (r *objectReader) read(ctx context.Context, o *fetched) error {
 			}
 			done = at
 		}
-		if err == io.EOF { //nolint:errorlint // a reader's end is never wrapped
+		if err == io.EOF { //nolint:errorlint // Lines never wraps io.EOF
 			return nil
 		}
 		return err
@@ -68,7 +68,7 @@ func (r *objectReader) read(ctx context.Context, o *fetched) error {
 	case own == nil && err == nil:
 		r.calls.wasRead(o.key)
 		return nil
-	case err != nil, errors.Is(own, bucket.ErrNotFound): // deleted since it was listed, by a life-cycle rule
+	case err != nil, errors.Is(own, bucket.ErrNotFound): // deleted after it was listed, by a life-cycle rule
 		return err
 	case errors.As(own, &damage):
 		own = fmt.Errorf("%s: %w", o.key, own)

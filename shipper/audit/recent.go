@@ -6,19 +6,19 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// RecentIDs remembers ids, exactly, in bounded memory: at least the last Capacity
-// different ones, and at most twice as many, at 32 bytes each of Capacity for
-// either half.
+// RecentIDs remembers ids exactly, in bounded memory: at least the last Capacity different
+// ids and at most twice as many. Each of its two halves takes 32 bytes per id of Capacity.
 type RecentIDs struct {
 	capacity    int
 	now, before idSet
 	forgot      bool
 }
 
-// NewRecentIDs remembers at least the last capacity different ids.
+// NewRecentIDs returns a RecentIDs that remembers at least the last capacity different
+// ids.
 func NewRecentIDs(capacity int) *RecentIDs { return &RecentIDs{capacity: capacity} }
 
-// Add notes an id and reports whether it is new.
+// Add remembers an id and reports whether it is new.
 func (s *RecentIDs) Add(id bucket.ID) bool {
 	if s.before.has(id) || !s.now.add(id) {
 		return false
@@ -34,17 +34,17 @@ func (s *RecentIDs) Add(id bucket.ID) bool {
 // Forgot reports whether ids were forgotten.
 func (s *RecentIDs) Forgot() bool { return s.forgot }
 
-// idSet is an open-addressing hash set. The nil UUID is no member: it stands for
-// an empty slot.
+// idSet is a hash set with open addressing. The nil UUID marks an empty slot and can't be
+// a member.
 type idSet struct {
-	slots []bucket.ID // a power of two, at most half of them in use
+	slots []bucket.ID // length is a power of two; at most half are in use
 	n     int
 }
 
 func (s *idSet) slot(id bucket.ID) int {
-	// What differs between neighbours are the last bits of a UUIDv7, and bits in
-	// the middle between hosts: multiplications spread them upwards, and the upper
-	// half is folded down.
+	// UUIDv7s of one host differ in their last bits, and those of different hosts in the
+	// middle bits. The multiplications spread both upwards, and the shift folds the upper
+	// half down.
 	h := (binary.BigEndian.Uint64(id[8:]) ^ binary.BigEndian.Uint64(id[:8])*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
 	at := int((h ^ h>>32) & uint64(len(s.slots)-1))
 	for s.slots[at] != (bucket.ID{}) && s.slots[at] != id {

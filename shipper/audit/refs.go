@@ -6,13 +6,13 @@ import (
 	"sort"
 )
 
-// objectRefs are the objects of a run. They are in chunks, since what grows by copying
-// takes twice its size meanwhile.
+// objectRefs are the objects of a run, in chunks: one slice would need twice its size
+// while append copies it.
 type objectRefs struct {
 	chunks [][]objectRef // all but the last are full
 }
 
-const chunkSize = 64 // many hosts, or restarts, leave as many that are not full
+const chunkSize = 64 // small, since each of many runs leaves a chunk that is partly filled
 
 func (r *objectRefs) add(o objectRef) {
 	n := len(r.chunks)
@@ -25,10 +25,10 @@ func (r *objectRefs) add(o objectRef) {
 
 func (r *objectRefs) at(i int) *objectRef { return &r.chunks[i/chunkSize][i%chunkSize] }
 
-// first is the first of at least one.
+// first returns the first object. There must be at least one.
 func (r *objectRefs) first() objectRef { return r.chunks[0][0] }
 
-// all goes through them in order.
+// all iterates over the objects in order.
 func (r *objectRefs) all() iter.Seq[objectRef] {
 	return func(yield func(objectRef) bool) {
 		for _, c := range r.chunks {
@@ -41,14 +41,14 @@ func (r *objectRefs) all() iter.Seq[objectRef] {
 	}
 }
 
-// sort puts them in the order of their seqs. They are mostly listed so.
+// sort orders the objects by seq. Listings are mostly in that order already.
 func (r *objectRefs) sort() {
 	if !sort.IsSorted(r) {
 		sort.Sort(r)
 	}
 }
 
-// Len is how many there are.
+// Len returns the number of objects. It is part of sort.Interface.
 func (r *objectRefs) Len() int {
 	if len(r.chunks) == 0 {
 		return 0
@@ -56,14 +56,14 @@ func (r *objectRefs) Len() int {
 	return (len(r.chunks)-1)*chunkSize + len(r.chunks[len(r.chunks)-1])
 }
 
-// Less is the order of sort.
+// Less is part of sort.Interface.
 func (r *objectRefs) Less(i, j int) bool {
 	a, b := r.at(i), r.at(j)
 	return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.count, b.count), cmp.Compare(min(a.kind, 0), min(b.kind, 0)),
 		cmp.Compare(a.hour, b.hour), cmp.Compare(a.sha8, b.sha8), cmp.Compare(a.kind, b.kind)) < 0
 }
 
-// Swap is for sort.
+// Swap is part of sort.Interface.
 func (r *objectRefs) Swap(i, j int) {
 	a, b := r.at(i), r.at(j)
 	*a, *b = *b, *a

@@ -9,33 +9,33 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Kind is what an audit found.
+// Kind is the kind of a finding, or the state of a host.
 type Kind string
 
-// Kinds of findings. The second group is not wrong.
+// Kinds of findings. Those of the second group are not wrong.
 const (
 	Failed      Kind = "error"       // one of several destinations can't be read
-	Missing     Kind = "missing"     // a gap below what was once confirmed to be complete
-	Gone        Kind = "gone"        // a whole log: there is its heartbeat, and nothing else
-	Overdue     Kind = "overdue"     // a gap that should have been filled by now
+	Missing     Kind = "missing"     // a gap below the seq up to which all records were confirmed
+	Gone        Kind = "gone"        // a whole log: only its heartbeat is left
+	Overdue     Kind = "overdue"     // a gap that should be filled by now
 	Doubled     Kind = "doubled"     // the same records in two objects
-	Forked      Kind = "forked"      // other records under the same seqs: a restored snapshot, or a clone
-	Conflicting Kind = "conflicting" // two contents for one name
+	Forked      Kind = "forked"      // different records under the same seqs: a restored snapshot, or a clone
+	Conflicting Kind = "conflicting" // two objects with the same seqs and different content
 	Truncated   Kind = "truncated"   // an object whose end is cut off (deep)
-	Damaged     Kind = "damaged"     // an object that is not what it says (deep), or that can't be
-	Unreadable  Kind = "unreadable"  // the storage does not give it, or its metadata
-	Absent      Kind = "absent"      // an expected node of which nothing is there
-	Silent      Kind = "silent"      // an expected node whose heartbeat is too old
+	Damaged     Kind = "damaged"     // an object that contradicts its name or metadata (deep), or a name that is impossible
+	Unreadable  Kind = "unreadable"  // the storage does not return it, or its metadata
+	Absent      Kind = "absent"      // an expected node without objects and heartbeat
+	Silent      Kind = "silent"      // an expected node whose heartbeat is too old, or from the future
 	Nothing     Kind = "nothing"     // no records were found at all
 
-	NotYet  Kind = "not_yet" // a gap that may still be on its way
-	Earlier Kind = "earlier" // before all there is of a log: expired, or lost
-	Lost    Kind = "lost"    // known: there is a note
-	Foreign Kind = "foreign" // no object of collectord
-	Deleted Kind = "deleted" // while the audit read (deep)
+	NotYet  Kind = "not_yet" // a gap that may still be filled
+	Earlier Kind = "earlier" // before the first object of a log: expired, or lost
+	Lost    Kind = "lost"    // known: there is a loss note
+	Foreign Kind = "foreign" // collectord did not write it
+	Deleted Kind = "deleted" // deleted during the audit (deep)
 )
 
-// Wrong reports whether somebody must look into it.
+// Wrong reports whether the kind needs attention.
 func (k Kind) Wrong() bool {
 	switch k {
 	case NotYet, Earlier, Lost, Foreign, Deleted, Unheard, Fine, Retired, Replaced, Away:
@@ -44,7 +44,7 @@ func (k Kind) Wrong() bool {
 	return true
 }
 
-// Finding is one thing that an audit found.
+// Finding is one result of an audit.
 type Finding struct {
 	Kind     Kind       `json:"finding"`
 	Node     string     `json:"node,omitempty"`
@@ -54,15 +54,15 @@ type Finding struct {
 	LastSeq  uint64     `json:"last_seq,omitempty"`
 	Keys     []string   `json:"keys,omitempty"`   // at most maxKeys
 	Reason   string     `json:"reason,omitempty"` // for people
-	Since    *time.Time `json:"since,omitempty"`  // a gap: when a later record was received at the latest; lost: when it was noted
-	// Heartbeat is the time of the heartbeat that shows it. Of a gap beyond all objects,
-	// Since is when the oldest record was received that waited then.
+	Since    *time.Time `json:"since,omitempty"`  // gap: a later record was received no later than this; lost: time of the note
+	// Heartbeat is the time of the heartbeat that proves the finding. For a gap after all
+	// objects, Since is when the oldest record that waited then was received.
 	Heartbeat   *time.Time  `json:"heartbeat_at,omitempty"`
-	Accepted    *Acceptance `json:"accepted,omitempty"`    // it is known, and not wrong any more
-	Destination string      `json:"destination,omitempty"` // where several were audited
+	Accepted    *Acceptance `json:"accepted,omitempty"`    // set if it is known, and so no longer wrong
+	Destination string      `json:"destination,omitempty"` // set if several were audited
 }
 
-// Records is how many seqs the finding is about.
+// Records returns how many seqs the finding covers.
 func (f *Finding) Records() uint64 {
 	if f.FirstSeq == 0 {
 		return 0
@@ -70,63 +70,63 @@ func (f *Finding) Records() uint64 {
 	return f.LastSeq - f.FirstSeq + 1
 }
 
-// LogReport is what the bucket holds of one log.
+// LogReport is what the bucket contains of one log.
 type LogReport struct {
 	Nodes    []string `json:"nodes"`
 	LogID    string   `json:"log_id"`
 	Runs     int      `json:"runs"`
 	Objects  int      `json:"objects"`
-	Records  uint64   `json:"records"` // each counted once
+	Records  uint64   `json:"records"` // each seq counted once
 	FirstSeq uint64   `json:"first_seq,omitempty"`
 	LastSeq  uint64   `json:"last_seq,omitempty"`
-	// ConfirmedBelow is the seq below which the host had confirmed all; 0: not known,
-	// or not asked, since there was no gap.
+	// ConfirmedBelow is the seq below which the host had confirmed all records; 0:
+	// unknown, or not looked up because there was no gap.
 	ConfirmedBelow uint64    `json:"confirmed_below,omitempty"`
-	From           time.Time `json:"from,omitzero"` // the hours of the first and the last object
-	To             time.Time `json:"to,omitzero"`   // zero: not known, as outside of all partitions
+	From           time.Time `json:"from,omitzero"` // hour of the first object; zero: unknown, as outside all partitions
+	To             time.Time `json:"to,omitzero"`   // hour of the last object; zero: unknown
 
-	// Found tallies the findings that are about its records and not accepted, but for those
-	// of reading objects.
+	// Found tallies the unaccepted findings about its records, without those of a deep
+	// audit.
 	Found map[Kind]Tally `json:"-"`
 
 	Heartbeat   *bucket.Heartbeat `json:"heartbeat,omitempty"`   // the latest
-	Destination string            `json:"destination,omitempty"` // where several were audited
+	Destination string            `json:"destination,omitempty"` // set if several were audited
 }
 
-// Tally counts the findings of a kind and the records they are about.
+// Tally counts the findings of a kind and the records they cover.
 type Tally struct {
 	Findings int    `json:"findings"`
 	Records  uint64 `json:"records"`
 }
 
 func (t Tally) plus(o Tally) Tally {
-	// Hostile names can stand for more records than can be counted.
+	// Forged names can stand for more records than a uint64 counts.
 	return Tally{t.Findings + o.Findings, t.Records + min(o.Records, math.MaxUint64-t.Records)}
 }
 
-// Report is what an audit found.
+// Report is the result of an audit.
 type Report struct {
-	Findings []Finding // at most maxFindings; those of a kind together, what is wrong first, what is accepted last
+	Findings []Finding // at most maxFindings; grouped by kind, wrong ones first, accepted ones last
 	Tallies  map[Kind]Tally
-	Accepted map[Kind]Tally // of what was wrong and is known; not in Tallies
+	Accepted map[Kind]Tally // wrong but accepted findings; not in Tallies
 	Logs     []LogReport
 	Objects  int
-	Notes    int // of losses
+	Notes    int // loss notes
 
 	Heartbeats int
 	LastHeard  map[string]LastHeard // by node
 
-	// Unconfirmed counts the logs with gaps where neither metadata nor a heartbeat has what
-	// their hosts had confirmed: such gaps are NotYet or Overdue, never Missing.
+	// Unconfirmed counts the logs with gaps whose confirmed seq is neither in metadata nor
+	// in a heartbeat. Their gaps are NotYet or Overdue, never Missing.
 	Unconfirmed int
 
-	// Of a deep audit.
-	Read       int   // objects
-	RawBytes   int64 // of lines
-	NoMetadata int   // objects read whose SHA-256 is not known
+	// Set by a deep audit only.
+	Read       int   // number of objects
+	RawBytes   int64 // bytes of lines
+	NoMetadata int   // objects that were read and whose SHA-256 is unknown
 }
 
-// Wrong reports whether there is anything to look into.
+// Wrong reports whether any unaccepted finding needs attention.
 func (r *Report) Wrong() bool {
 	for k, t := range r.Tallies {
 		if k.Wrong() && t.Findings > 0 {
@@ -136,7 +136,7 @@ func (r *Report) Wrong() bool {
 	return false
 }
 
-// Failed returns the findings of destinations of which nothing is known.
+// Failed returns the findings about destinations that could not be read.
 func (r *Report) Failed() (all []Finding) {
 	for _, f := range r.Findings {
 		if f.Kind == Failed {
@@ -146,13 +146,13 @@ func (r *Report) Failed() (all []Finding) {
 	return all
 }
 
-// Bounds of what a report keeps. What is beyond them is counted.
+// Limits of the content of a report. Findings beyond the limit are only counted.
 const (
 	maxFindings = 50_000
 	maxKeys     = 4
 )
 
-// Kinds are all kinds, in the order in which they are reported.
+// Kinds returns all kinds of findings, in report order.
 func Kinds() []Kind {
 	return []Kind{
 		Failed, Nothing, Absent, Silent, Missing, Gone, Overdue, Doubled, Forked, Conflicting, Truncated, Damaged, Unreadable,
@@ -172,7 +172,7 @@ func newReport() *Report {
 	return &Report{Tallies: map[Kind]Tally{}, Accepted: map[Kind]Tally{}, LastHeard: map[string]LastHeard{}}
 }
 
-// add enters a finding.
+// add adds a finding.
 func (r *Report) add(f Finding) {
 	f.Since, f.Heartbeat = sayable(f.Since), sayable(f.Heartbeat)
 	tallies := r.Tallies
@@ -185,8 +185,8 @@ func (r *Report) add(f Finding) {
 	}
 }
 
-// sayable is the time, in UTC, or nil if it is not known, or nobody can have meant it:
-// strangers write what they like, and JSON has four digits for a year.
+// sayable returns the time in UTC, or nil if it is unknown or implausible: untrusted
+// objects contain any time, and JSON allows only years of four digits.
 func sayable(t *time.Time) *time.Time {
 	if t == nil || t.IsZero() {
 		return nil

@@ -14,22 +14,21 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Selection selects records of a bucket. The zero value of each
-// field means all.
+// Selection selects records of a bucket. The zero value of each field selects all.
 type Selection struct {
 	Node     string
-	From, To time.Time // received at From or later, and before To
+	From, To time.Time // receipt time in [From, To)
 	IDs      []bucket.ID
 }
 
-// ErrNoSuchID means that records of a selection's IDs were not found.
+// ErrNoSuchID means that at least one of a selection's IDs was not found.
 var ErrNoSuchID = errors.New("no such record")
 
-// DamagedError means that objects are damaged, or that the storage does not give
-// them. What could be read of them was passed on.
+// DamagedError means that objects are damaged, or that the storage does not return them.
+// Their readable parts were delivered.
 type DamagedError struct {
 	Objects int
-	First   error // names one of them
+	First   error // names one of the objects
 }
 
 func (e *DamagedError) Error() string {
@@ -41,13 +40,13 @@ func (e *DamagedError) Error() string {
 
 func (e *DamagedError) Unwrap() error { return e.First }
 
-// hours are the first and the last hour since 1970 in which there can be
-// records, and whether that is known of either end.
+// hours returns the first and the last hour since 1970 that can contain records. fromKnown
+// and toKnown report whether each bound is certain.
 func (s Selection) hours(now time.Time) (from, to int64, fromKnown, toKnown bool) {
 	if !s.From.IsZero() {
 		from, fromKnown = bucket.HourOf(s.From), true
 	}
-	// Without an end: until a host whose clock is a day ahead.
+	// Without an end, the margin allows for a host whose clock is a day ahead.
 	to = bucket.HourOf(now.Add(24 * time.Hour))
 	if !s.To.IsZero() {
 		to, toKnown = bucket.HourOf(s.To.Add(-1)), true
@@ -55,8 +54,8 @@ func (s Selection) hours(now time.Time) (from, to int64, fromKnown, toKnown bool
 	if len(s.IDs) == 0 || fromKnown || toKnown {
 		return from, to, fromKnown, toKnown
 	}
-	// A version 7 holds the time at which it was drawn: near to when its record was received,
-	// unless the clock was set back.
+	// A UUIDv7 contains its creation time, in ms (RFC 9562). It is close to the time of
+	// receipt unless the clock was set back.
 	lowest, highest := int64(1<<62), int64(0)
 	for _, id := range s.IDs {
 		if id[6]>>4 != 7 {
@@ -68,8 +67,8 @@ func (s Selection) hours(now time.Time) (from, to int64, fromKnown, toKnown bool
 	return lowest/3_600_000 - 1, highest/3_600_000 + 1, true, true
 }
 
-// keys lists the objects that may hold some of it, by hour, node and seq. It
-// lists no other hours or days than it must, and keeps the names of one hour only.
+// keys lists the objects that may contain selected records, ordered by hour, node and seq.
+// It lists only the hours or days it needs, and keeps the keys of only one hour in memory.
 func (s Selection) keys(ctx context.Context, store bucket.Store, now time.Time) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		from, to, known, _ := s.hours(now)
@@ -85,7 +84,7 @@ func (s Selection) keys(ctx context.Context, store bucket.Store, now time.Time) 
 			return true
 		}
 		list := func(prefix string) bool {
-			given := map[string]bool{} // folders, should a listing have to be begun anew
+			given := map[string]bool{} // folders that were yielded already, if a listing must be restarted
 			stopped := false
 			err := bucket.Retry(ctx, func() error {
 				before := maps.Clone(given)
@@ -134,11 +133,11 @@ func (s Selection) keys(ctx context.Context, store bucket.Store, now time.Time) 
 	}
 }
 
-// mayBeIn reports, by its key, whether an object may hold some of the selection.
+// mayBeIn reports whether the object with this key may contain selected records.
 func (s Selection) mayBeIn(key string, from, to int64, fromKnown bool) bool {
 	k, ok := bucket.ParseKey(key)
 	if !ok {
-		// A copy under another name: its folder has the hour, if anything does.
+		// The key of a renamed copy has the hour in its folder, if at all.
 		if !strings.HasSuffix(key, bucket.Suffix) || s.Node != "" {
 			return false
 		}
@@ -147,17 +146,19 @@ func (s Selection) mayBeIn(key string, from, to int64, fromKnown bool) bool {
 	return (!fromKnown || k.Hour >= from) && (k.Hour <= to || k.Hour == noPartition) && (s.Node == "" || s.Node == k.Node)
 }
 
-// Records calls each with the lines of the selection, whole and as many as there are
-// at once, valid until each returns. The lines of an object come in their order,
-// objects by hour, node and seq. It ends early once every id is found that can't be
-// there twice, and with ErrNoSuchID if some were not. Damaged objects are passed over,
-// and reported by a DamagedError at the end.
+// Records calls each with the selected lines. The lines are complete, arrive in batches,
+// and are valid until each returns. Lines keep their order within an object; objects come
+// by hour, node and seq.
 //
-// Objects are fetched ahead, unless any may be the last. It takes 4 MiB for these,
-// and for decoding what a bucket.Reader takes.
+// Records stops early once it has found all ids, if all are UUIDv7s, which occur only
+// once. It returns ErrNoSuchID if some were not found. It skips damaged objects and
+// reports them by a DamagedError at the end.
+//
+// Records fetches objects ahead, except when it may stop early. The read-ahead takes 4
+// MiB, plus the memory of a bucket.Reader for decoding.
 func (s Selection) Records(ctx context.Context, store bucket.Store, progress func(objects int), each func(lines []byte) error) error {
 	damaged, err := s.records(ctx, store, progress, each)
-	if damaged == nil { // not a nil *DamagedError in an error
+	if damaged == nil { // a nil *DamagedError must not become a non-nil error
 		return err
 	}
 	return errors.Join(err, damaged)
@@ -210,7 +211,7 @@ func (s Selection) records(ctx context.Context, store bucket.Store, progress fun
 	return damaged, err
 }
 
-// objects calls each with each object that may hold some of the selection.
+// objects calls each for each object that may contain selected records.
 func (s Selection) objects(ctx context.Context, store bucket.Store, oneByOne bool, each func(*fetched) error) error {
 	keys := func(ctx context.Context) iter.Seq2[string, error] { return s.keys(ctx, store, time.Now()) }
 	if oneByOne {
@@ -240,7 +241,7 @@ func (s Selection) searched() string {
 	return fmt.Sprintf("%s to %s", bucket.Partition(from), bucket.Partition(to))
 }
 
-// formatTime is the time in the format of lines; empty for none.
+// formatTime formats a time as lines do; a zero time is empty.
 func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return ""
@@ -250,17 +251,17 @@ func formatTime(t time.Time) string {
 
 var errEnough = errors.New("all is found")
 
-// wanted picks lines.
+// wanted filters lines.
 type wanted struct {
 	selection  Selection
 	from, to   string
-	ids        map[string]bool // whether they were found
-	open       int             // not found yet
-	repeatable bool            // some may be there more than once
+	ids        map[string]bool // id -> whether it was found
+	open       int             // number of ids not found yet
+	repeatable bool            // some ids may occur more than once
 	each       func(lines []byte) error
 }
 
-// lines picks from whole lines.
+// lines filters complete lines.
 func (w *wanted) lines(lines []byte) error {
 	if w.from == "" && w.to == "" && w.ids == nil {
 		return w.each(lines)

@@ -13,7 +13,7 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// failure is what a destination is that can't be audited.
+// failure returns the kind of a destination that can't be audited.
 func failure(err error) Kind {
 	if errors.Is(err, bucket.ErrNoMatch) {
 		return Nothing
@@ -21,15 +21,15 @@ func failure(err error) Kind {
 	return Failed
 }
 
-// notAllRead follows what was not found.
+// notAllRead is appended to the reason of an absent node if some destinations failed.
 const notAllRead = ", in the destinations that can be read"
 
-// failedInRow ends the reading of many destinations whose storage is away: each is given
-// time to come back, which adds up.
+// failedInRow stops the reading of many destinations after several consecutive failures.
+// Each failed destination costs the time of its retries, which adds up.
 type failedInRow struct{ n atomic.Int32 }
 
-// try makes a call about one destination, unless too many before it failed in a way that
-// may pass.
+// try makes a call about one destination, unless too many consecutive destinations had a
+// temporary failure.
 func (r *failedInRow) try(call func() error) error {
 	if r.n.Load() >= maxInRow {
 		return fmt.Errorf("it was not tried: %d destinations in a row can't be read", maxInRow)
@@ -45,9 +45,9 @@ func (r *failedInRow) try(call func() error) error {
 	return err
 }
 
-// RunAll audits several destinations, one after the other, and reports on all of them
-// together. Findings and logs name their destination if there are several. One that can't
-// be read is a finding, and the others are reported on.
+// RunAll audits several destinations one after another, and merges their reports. If there
+// are several destinations, findings and logs name theirs, and a destination that can't be
+// read becomes a finding.
 func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, error) {
 	if len(stores) == 1 {
 		return Run(ctx, stores[0], o)
@@ -69,7 +69,7 @@ func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, err
 			all.add(Finding{Kind: failure(err), Reason: why(err), Destination: store.String()})
 		}
 	}
-	if o.Node != "" && slices.ContainsFunc(all.Logs, func(l LogReport) bool { return l.Objects > 0 }) { // it is in one of them
+	if o.Node != "" && slices.ContainsFunc(all.Logs, func(l LogReport) bool { return l.Objects > 0 }) { // one destination has the node
 		all.Findings = slices.DeleteFunc(all.Findings, func(f Finding) bool { return f.Kind == Nothing })
 		delete(all.Tallies, Nothing)
 	}
@@ -77,7 +77,7 @@ func RunAll(ctx context.Context, stores []bucket.Store, o Options) (*Report, err
 	return all, nil
 }
 
-// merge adds what was found in one of several destinations.
+// merge adds the report of one of several destinations.
 func (r *Report) merge(one *Report, destination string, now time.Time) {
 	for i := range one.Findings {
 		one.Findings[i].Destination = destination
@@ -85,7 +85,7 @@ func (r *Report) merge(one *Report, destination string, now time.Time) {
 	for i := range one.Logs {
 		one.Logs[i].Destination = destination
 	}
-	// Findings beyond the bound are in the tallies alone.
+	// Findings beyond the limit are only in the tallies.
 	r.Findings = append(r.Findings, one.Findings[:min(len(one.Findings), max(0, maxFindings-len(r.Findings)))]...)
 	addTallies(r.Tallies, one.Tallies)
 	addTallies(r.Accepted, one.Accepted)
@@ -110,8 +110,9 @@ func addTallies(to, from map[Kind]Tally) {
 	}
 }
 
-// RecordsOfAll is Records of several destinations, one after the other. What is damaged
-// in one does not end the reading of others, and each id must be in one of them.
+// RecordsOfAll is Records for several destinations, one after another. Damage in one
+// destination does not stop the reading of the others. Each id must be in at least one
+// destination.
 func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, progress func(objects int), each func(lines []byte) error) error {
 	if len(stores) == 1 {
 		return s.Records(ctx, stores[0], progress, each)
@@ -119,7 +120,7 @@ func (s Selection) RecordsOfAll(ctx context.Context, stores []bucket.Store, prog
 	var damaged error
 	done, found := 0, map[bucket.ID]bool{}
 	for _, store := range stores {
-		// Others can be there more than once.
+		// A UUIDv7 occurs only once, so that a found one is not searched again.
 		s.IDs = slices.DeleteFunc(slices.Clone(s.IDs), func(id bucket.ID) bool { return found[id] && id[6]>>4 == 7 })
 		if len(found) > 0 && len(s.IDs) == 0 {
 			break

@@ -9,14 +9,15 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// failed collects the objects that fail alone, each once, whatever was asked of it.
+// failed collects the objects that fail alone, each once.
 type failed struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards reasons and more
 	reasons map[string]string
-	more    int // beyond maxFindings
+	more    int // number beyond maxFindings
 }
 
-// maxWhy bounds what is kept of an error: what a storage says has no end.
+// maxWhy limits how many characters of an error are kept: messages of a storage can have
+// any length.
 const maxWhy = 1000
 
 func (f *failed) add(key string, err error) {
@@ -31,15 +32,15 @@ func (f *failed) add(key string, err error) {
 
 func why(err error) string { return fmt.Sprintf("%.*s", maxWhy, err) }
 
-// forget is for an object that is reported already.
+// forget removes an object that is already reported.
 func (f *failed) forget(key string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.reasons, key)
 }
 
-// unreadable reports what the storage does not give, and was not read as a whole: metadata
-// of objects, loss notes and heartbeats.
+// unreadable reports the objects that the storage does not return and that a deep audit
+// did not report: metadata, loss notes and heartbeats.
 func (a *audit) unreadable() {
 	reasons := a.calls.failed.reasons
 	for _, key := range slices.Sorted(maps.Keys(reasons)) {
@@ -50,7 +51,8 @@ func (a *audit) unreadable() {
 		} else if k, ours = bucket.ParseLossKey(key); !ours {
 			k, _ = bucket.ParseHeartbeatKey(key)
 		}
-		// A name of its own can be any node's, and of others only these logs' are asked.
+		// An object with an unknown key may belong to any node. Metadata and notes were
+		// read only for the logs of the node.
 		if f.Node = k.Node; a.Node == "" || f.Node == "" || a.Node == f.Node || f.FirstSeq > 0 {
 			a.add(f)
 		}

@@ -9,102 +9,103 @@ import (
 	"time"
 )
 
-// How a storage may deal with If-None-Match: *.
+// Reactions of a server to If-None-Match: * and If-Match.
 const (
 	Honour   = iota
 	Refuse   // 501
 	Misjudge // 400 InvalidArgument
-	Ignore   // and replace
+	Ignore   // accept and replace
 )
 
-// How a storage may deal with x-amz-server-side-encryption and x-amz-storage-class.
+// Reactions of a server to x-amz-server-side-encryption and x-amz-storage-class.
 const (
-	Obey         = iota // and say so
-	Disregard           // take the header, and do nothing
-	KeepHeader          // the same, and return the header with HEAD alone
-	Archive             // of a class: obey, and refuse to read what has it
-	ObeySilently        // do it, and say nothing
+	Obey         = iota // and confirm it
+	Disregard           // accept the header without effect
+	KeepHeader          // as Disregard, but HEAD and GET return the header
+	Archive             // storage class only: obey, and refuse to read the object
+	ObeySilently        // obey without confirmation
 )
 
-// Behaviour is what a server does other than S3 does.
+// Behaviour describes how a server differs from S3.
 type Behaviour struct {
-	// Fault is asked before each request. It answers, or aborts, and returns true to fail
-	// the request. It may wait.
+	// Fault is called before each request. It may wait. To fail the request, it writes a
+	// response or aborts, and returns true.
 	Fault func(w http.ResponseWriter, r *http.Request) bool
-	// Stored is told of each object that was put, before it is answered; true
-	// means that the answer is lost. It may wait.
+	// Stored is called for each object that was put, before the response is sent. It may
+	// wait. It returns true to drop the response.
 	Stored func(key string) (lost bool)
 
 	Conditions int  // Honour, Refuse, …
-	NoCRC32C   bool // refuse x-amz-checksum-crc32c
-	NoMD5      bool // refuse Content-MD5
-	NoMetadata bool // forget user metadata
+	NoCRC32C   bool // reject x-amz-checksum-crc32c
+	NoMD5      bool // reject Content-MD5
+	NoMetadata bool // discard user metadata
 
-	// Take the checksum and don't verify it.
+	// Accept the checksum without verification.
 	BlindCRC32C, BlindMD5, BlindSHA256 bool
-	NoChunks                           bool // refuse a body in signed chunks, as Swift 2.30 does
+	NoChunks                           bool // reject a body in signed chunks, as Swift 2.30 does
 	Encryption, Class                  int  // Obey, Disregard, …
 
-	Lie  Lie     // of puts
-	Read ReadLie // of gets
-	List ListLie // of lists
-	// Forget is how long after a put the object is gone; 0: never.
+	Lie  Lie     // for PUT
+	Read ReadLie // for GET
+	List ListLie // for lists
+	// Forget is how long after a PUT the object disappears; 0: never.
 	Forget time.Duration
 
-	// Each is asked for the behaviour towards one request, in the place of this one.
+	// Each, if set, returns the behaviour for one request and replaces all other fields.
 	Each func(r *http.Request) Behaviour
 }
 
-// Lie is what a server does to an object, or says of it, that it should not.
+// Lie is a fault of a PUT that the server answers with 200: it stores something else, or
+// returns wrong headers.
 type Lie int
 
-// The lies. Each answers 200.
+// Faults of a PUT.
 const (
 	Truth             Lie = iota
-	Page                  // a login page; nothing is kept
-	ErrorBody             // an error of S3 in the body; nothing is kept
-	Bare                  // no header says what is stored; it is
-	AnyETag               // an ETag that is not the MD5, and no checksum; it is stored
-	KeepsNothing          // the same; nothing is kept
-	WrongChecksum         // the checksum of other bytes, which are what is kept
-	GarblesBare           // one byte of what is kept is another, and nothing said
-	TruncatesBare         // half of it is kept, and nothing said
-	TruncatesHonestly     // half of it is kept; ETag and checksum are those of the half
+	Page                  // a login page; stores nothing
+	ErrorBody             // an S3 error in the body; stores nothing
+	Bare                  // stores the object; returns no ETag and no checksum
+	AnyETag               // stores the object; returns an ETag that is not its MD5, and no checksum
+	KeepsNothing          // as AnyETag, but stores nothing
+	WrongChecksum         // changes one byte; returns the checksum of the changed bytes
+	GarblesBare           // changes one byte; returns no ETag and no checksum
+	TruncatesBare         // stores half of the body; returns no ETag and no checksum
+	TruncatesHonestly     // stores half of the body; returns the ETag and checksum of that half
 
-	// Of these the ETag and the checksum are those of what was sent.
-	ConfirmsNothing // nothing is kept
-	ConfirmsHalf    // half of it is kept
-	ConfirmsTwice   // it is kept twice, one behind the other
-	ConfirmsGarbled // one byte of what is kept is another
-	ConfirmsOther   // what is kept is another object
+	// The lies below return the ETag and the checksum of the bytes that were sent.
+	ConfirmsNothing // stores nothing
+	ConfirmsHalf    // stores half of the body
+	ConfirmsTwice   // stores the body twice, concatenated
+	ConfirmsGarbled // changes one byte
+	ConfirmsOther   // stores the content of another object
 )
 
-// ReadLie is what a server does to the body of an object that is read.
+// ReadLie is a fault in the body of a GET.
 type ReadLie int
 
-// The lies of gets.
+// Faults of a GET.
 const (
 	ReadTruth  ReadLie = iota
-	BreaksOff          // in the middle of the body
-	ReadsPart          // as if that were all
-	ReadsTwice         // one behind the other
-	ReadsOther         // the body of another object
+	BreaksOff          // closes the connection in the middle of the body
+	ReadsPart          // returns a part as a complete body
+	ReadsTwice         // returns the body twice, concatenated
+	ReadsOther         // returns the body of another object
 )
 
-// ListLie is what a server does to a listing.
+// ListLie is a fault in a listing.
 type ListLie int
 
-// The lies of lists.
+// Faults of a listing.
 const (
 	ListTruth    ListLie = iota
-	ListsPart            // the first page, as if that were all
-	ListsTwice           // each page
-	ListsForever         // the first page, again and again
-	ListsForeign         // keys that were not asked for
+	ListsPart            // returns the first page as the complete list
+	ListsTwice           // returns each key of a page twice
+	ListsForever         // returns the first page repeatedly
+	ListsForeign         // adds keys outside the prefix
 )
 
-// LoginPage answers as the access point of a hotel does. It returns true, for
-// faults.
+// LoginPage responds as a captive portal does. It returns true, so that a Fault can return
+// its result.
 func LoginPage(w http.ResponseWriter, status int) bool {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 08:00:00 GMT")
@@ -115,18 +116,18 @@ func LoginPage(w http.ResponseWriter, status int) bool {
 	return true
 }
 
-// EveryPage is a Fault: a login page for every request.
+// EveryPage is a Fault that responds to each request with a login page.
 func EveryPage(w http.ResponseWriter, r *http.Request) bool {
 	_, _ = io.Copy(io.Discard, r.Body)
 	return LoginPage(w, http.StatusOK)
 }
 
-// keeps is what a liar keeps of an object.
+// keeps returns what a server with this lie stores of a body.
 func (l Lie) keeps(body []byte) []byte {
 	switch l {
 	case WrongChecksum, GarblesBare, ConfirmsGarbled:
 		garbled := slices.Clone(body)
-		garbled[len(garbled)/10]++ // before the metadata
+		garbled[len(garbled)/10]++ // an offset before the metadata
 		return garbled
 	case TruncatesBare, TruncatesHonestly, ConfirmsHalf:
 		return body[:len(body)/2]

@@ -21,7 +21,7 @@ func Tree(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// WriteFile makes a small file, and its directory.
+// WriteFile creates a small file, and its parent directories.
 func WriteFile(t *testing.T, path string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {

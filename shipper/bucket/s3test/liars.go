@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// Liar is a storage that answers a put with success and does not have the object, or
-// can't be known to.
+// Liar is a server that answers a PUT with success although the object is missing, damaged
+// or unverifiable.
 type Liar struct {
 	Behaviour
-	Kinds []string // of failures; no other may be counted
-	Hint  string   // that the log line has
+	Kinds []string // failure kinds; no other may be counted
+	Hint  string   // text that the log line contains
 }
 
-// Liars returns them all, by name.
+// Liars returns all liars by name.
 func Liars() map[string]Liar {
 	looks := func(answer func(w http.ResponseWriter) bool) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {

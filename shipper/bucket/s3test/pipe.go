@@ -6,21 +6,21 @@ import (
 	"sync"
 )
 
-// Pipe is a network of its own with a server in it. It has no sockets, so that a
-// test with it may run in a bubble of testing/synctest.
+// Pipe is a server in its own network without sockets, so that a test can use it in a
+// bubble of testing/synctest.
 type Pipe struct {
 	*Server
 	listener pipeListener
 }
 
-// NewPipe starts a server that only Dial reaches.
+// NewPipe starts a server that is reachable only through Dial.
 func NewPipe() *Pipe {
 	p := &Pipe{newServer("http://storage"), pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}}
 	go func() { _ = p.server.Serve(&p.listener) }()
 	return p
 }
 
-// Dial connects to the server, whatever the address.
+// Dial connects to the server, for any address.
 func (p *Pipe) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	here, there := net.Pipe()
 	select {
@@ -33,7 +33,7 @@ func (p *Pipe) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// pipeListener is a net.Listener.
+// pipeListener is the net.Listener of a Pipe.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}

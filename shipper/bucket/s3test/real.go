@@ -20,13 +20,13 @@ import (
 	"collectord/collectord/testrun"
 )
 
-// The keys that the real storages take.
+// Credentials of the real storages.
 const (
 	User   = "collectord-test"
 	Secret = "collectord-test-secret"
 )
 
-// real is a real storage. One of each kind serves all tests of a package.
+// real is the process of a real storage. All tests of a package share one of each kind.
 type real struct {
 	once     sync.Once
 	endpoint string
@@ -38,12 +38,12 @@ type real struct {
 
 var minioServer, versityServer real
 
-// onDisk is for what tmpfs is not good enough for.
+// onDisk is a directory for the data of real storages, for which tmpfs is not sufficient.
 var onDisk = os.TempDir()
 
-// Main runs the tests of a package, for its TestMain, and stops the storages they
-// started. It puts what tests write into memory where it can: none of them is about
-// the disk, and all of them wait for it.
+// Main runs the tests of a package, for its TestMain, and stops the storages they started.
+// It moves the temporary files of tests into memory if possible, since no test is about
+// the disk and each would wait for it.
 func Main(m *testing.M) (status int) {
 	const memory = "/dev/shm"
 	if f, err := os.CreateTemp(memory, "collectord-"); err == nil {
@@ -65,7 +65,8 @@ func Main(m *testing.M) (status int) {
 	return status
 }
 
-// Tool is where make tools puts a program.
+// Tool returns the path where make tools installs a program. Without the program the test
+// fails, or is skipped with ALLOW_MISSING=1.
 func Tool(t testing.TB, variable, name string) string {
 	t.Helper()
 	path := os.Getenv(variable)
@@ -83,7 +84,7 @@ func Tool(t testing.TB, variable, name string) string {
 	return path
 }
 
-// start runs the server, once. In args, ADDR and DIR are replaced.
+// start runs the server once. It replaces ADDR and DIR in args.
 func (s *real) start(t testing.TB, binary, health string, env []string, args ...string) string {
 	t.Helper()
 	s.once.Do(func() { s.err = s.run(binary, health, env, args) })
@@ -93,8 +94,8 @@ func (s *real) start(t testing.TB, binary, health string, env []string, args ...
 	return s.endpoint
 }
 
-// run starts it on a free port, and on another one where it ends: somebody else may have
-// had the port meanwhile.
+// run starts the server on a free port. If the server exits, run tries another port, since
+// another process may have bound the first one meanwhile.
 func (s *real) run(binary, health string, env, args []string) (err error) {
 	if s.dir, err = os.MkdirTemp(onDisk, "collectord-s3-"); err != nil {
 		return err
@@ -123,11 +124,12 @@ func (s *real) run(binary, health string, env, args []string) (err error) {
 	return errors.New(binary + " does not become ready")
 }
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
+// testLimit is how long a test waits for an event. It is much longer than a busy machine
+// needs.
 const testLimit = 2 * time.Minute
 
-// ready waits until it is, or has ended.
+// ready waits until the server is ready, and returns false if it exits or the limit
+// passes.
 func (s *real) ready(health string) bool {
 	for deadline := time.Now().Add(testLimit); time.Now().Before(deadline); {
 		resp, err := http.Get(s.endpoint + health)
@@ -163,7 +165,8 @@ func Versity(t testing.TB) (endpoint string) {
 	}, "--port", "ADDR", "--health", "/health", "posix", "DIR")
 }
 
-// Client talks to a real storage past the code under test.
+// Client returns a client that accesses a real storage independently of the code under
+// test.
 func Client(t testing.TB, endpoint string) *minio.Client {
 	t.Helper()
 	c, err := minio.New(strings.TrimPrefix(endpoint, "http://"), &minio.Options{
@@ -180,14 +183,14 @@ var buckets struct {
 	n int
 }
 
-// MakeBucket makes a bucket of its own on a real storage, with object lock or without.
+// MakeBucket creates a new bucket on a real storage, with or without object lock.
 func MakeBucket(t testing.TB, endpoint string, lock bool) (name string) {
 	t.Helper()
 	buckets.Lock()
 	buckets.n++
 	name = fmt.Sprintf("bucket-%d", buckets.n)
 	buckets.Unlock()
-	// A server says that it is ready a moment before it serves every call.
+	// A server may report that it is ready before it serves every call.
 	ctx, c := context.Background(), Client(t, endpoint)
 	var err error
 	for deadline := time.Now().Add(testLimit); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
@@ -206,7 +209,7 @@ func MakeBucket(t testing.TB, endpoint string, lock bool) (name string) {
 	return ""
 }
 
-// KeysFile writes a file of credentials.
+// KeysFile writes a new credentials file and returns its path.
 func KeysFile(t testing.TB, key, secret, token string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "credentials")
@@ -214,7 +217,7 @@ func KeysFile(t testing.TB, key, secret, token string) (path string) {
 	return path
 }
 
-// WriteKeys writes credentials as the AWS command line has them.
+// WriteKeys writes credentials in the format of the AWS command line.
 func WriteKeys(t testing.TB, path, key, secret, token string) {
 	t.Helper()
 	text := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", key, secret)

@@ -6,10 +6,10 @@ import (
 	"sync/atomic"
 )
 
-// Refusal answers a put that is too large.
+// Refusal responds to a PUT that is too large.
 type Refusal func(w http.ResponseWriter)
 
-// Refusals are how storages and proxies say so.
+// Refusals returns the responses of storages and proxies to a PUT that is too large.
 func Refusals() map[string]Refusal {
 	text := func(status int, kind, body string) Refusal {
 		return func(w http.ResponseWriter) {
@@ -28,7 +28,7 @@ func Refusals() map[string]Refusal {
 	}
 }
 
-// Above refuses puts of more than limit bytes.
+// Above returns a Fault that refuses PUTs of more than limit bytes.
 func (r Refusal) Above(limit *atomic.Int64) func(w http.ResponseWriter, req *http.Request) bool {
 	return func(w http.ResponseWriter, req *http.Request) bool {
 		if req.Method != http.MethodPut || req.ContentLength <= limit.Load() {
@@ -40,12 +40,12 @@ func (r Refusal) Above(limit *atomic.Int64) func(w http.ResponseWriter, req *htt
 	}
 }
 
-// Counted counts the refusals.
+// Counted returns a Refusal that also counts its calls in n.
 func (r Refusal) Counted(n *atomic.Int64) Refusal {
 	return func(w http.ResponseWriter) { n.Add(1); r(w) }
 }
 
-// Limit is one that can be changed.
+// Limit returns a limit that a test can change.
 func Limit(n int64) *atomic.Int64 {
 	var limit atomic.Int64
 	limit.Store(n)

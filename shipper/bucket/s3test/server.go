@@ -1,6 +1,6 @@
-// Package s3test is a small S3 server for tests: the part of the API that
-// collectord uses, in memory, with faults on demand. That it says what real
-// storages say is checked by running the same tests against those.
+// Package s3test is a small in-memory S3 server for tests. It implements the part of the
+// API that collectord uses, and can inject faults. The same tests run against real
+// storages to check that its responses match theirs.
 package s3test
 
 import (
@@ -23,13 +23,13 @@ import (
 	"time"
 )
 
-// Bucket is the only one there is.
+// Bucket is the name of the only bucket.
 const Bucket = "bucket"
 
-// Object is what is stored.
+// Object is a stored object.
 type Object struct {
 	Body     []byte
-	Header   http.Header // of the request that put it
+	Header   http.Header // header of the PUT request
 	Modified time.Time
 }
 
@@ -39,7 +39,7 @@ type Server struct {
 
 	server http.Server
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	behaviour Behaviour
 	objects   map[string]Object
 	puts      map[string]int
@@ -63,39 +63,39 @@ func newServer(url string) *Server {
 	return s
 }
 
-// Close stops the server and ends all connections.
+// Close stops the server and closes all connections.
 func (s *Server) Close() { _ = s.server.Close() }
 
-// Behave puts a behaviour into effect.
+// Behave sets the behaviour for the following requests.
 func (s *Server) Behave(b Behaviour) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.behaviour = b
 }
 
-// Objects returns what is stored, by key.
+// Objects returns a copy of the stored objects, by key.
 func (s *Server) Objects() map[string]Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.objects)
 }
 
-// Puts tells how often each key was written, also with the same bytes.
+// Puts returns how often each key was written, including writes of the same bytes.
 func (s *Server) Puts() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.puts)
 }
 
-// Requests tells how many there were.
+// Requests returns the number of requests so far.
 func (s *Server) Requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.requests
 }
 
-// Put stores an object behind the API's back; a nil body deletes it. What there was
-// keeps its metadata.
+// Put stores an object without a request; a nil body deletes it. An existing object keeps
+// its metadata.
 func (s *Server) Put(key string, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,7 +113,7 @@ func (s *Server) Put(key string, body []byte) {
 	s.objects[key] = Object{Body: body, Header: header, Modified: time.Now()}
 }
 
-// Touch changes when an object was put.
+// Touch sets the modification time of an object.
 func (s *Server) Touch(key string, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,8 +122,8 @@ func (s *Server) Touch(key string, at time.Time) {
 	s.objects[key] = o
 }
 
-// Rot replaces the bytes of an object and nothing else: a look at it tells what it
-// was, as of a storage that lost its power.
+// Rot replaces the bytes of an object and keeps its checksum header, like a storage that
+// lost data in a power cut.
 func (s *Server) Rot(key string, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,7 +132,7 @@ func (s *Server) Rot(key string, body []byte) {
 	s.objects[key] = o
 }
 
-// Error answers as S3 does when something is wrong. It returns true, for faults.
+// Error responds with an S3 error. It returns true, so that a Fault can return its result.
 func Error(w http.ResponseWriter, status int, code string) bool {
 	w.Header().Set("Content-Type", "application/xml")
 	w.WriteHeader(status)
@@ -140,10 +140,11 @@ func Error(w http.ResponseWriter, status int, code string) bool {
 	return true
 }
 
-// Abort ends the connection without an answer. It returns true, for faults.
+// Abort closes the connection without a response. It returns true, so that a Fault can
+// return its result.
 func Abort(w http.ResponseWriter) bool {
 	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil { // of a writer that is not the server's own
+	if err != nil { // w is not the server's own ResponseWriter
 		return Error(w, http.StatusNotImplemented, "CannotAbort")
 	}
 	_ = conn.Close()
@@ -174,7 +175,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Headers of what S3 does beside storing, as the request has them and the answer.
+// Headers that S3 uses in both the request and the response.
 const (
 	sseHeader   = "X-Amz-Server-Side-Encryption"
 	classHeader = "X-Amz-Storage-Class"
@@ -209,7 +210,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 	}
 	w.Header().Set("ETag", etag(o.Body))
 	if sum := o.Header.Get("X-Amz-Checksum-Crc32c"); sum != "" && !b.BlindCRC32C && r.Header.Get("X-Amz-Checksum-Mode") == "ENABLED" {
-		w.Header().Set("X-Amz-Checksum-Crc32c", sum) // as of the put, whatever became of the bytes
+		w.Header().Set("X-Amz-Checksum-Crc32c", sum) // the checksum of the PUT, even if the bytes have changed since
 	}
 	w.Header().Set("Last-Modified", o.Modified.UTC().Format(http.TimeFormat))
 	body := o.Body
@@ -218,19 +219,19 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 		case BreaksOff:
 			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 			_, _ = w.Write(body[:len(body)/2])
-			return // with less than it has announced, a server ends the connection
+			return // the server closes the connection if the body is shorter than Content-Length
 		case ReadsPart:
-			body = body[:len(body)/3] // half of what is kept twice would be the truth
+			body = body[:len(body)/3] // a third, since half of a body that is stored twice would be correct
 		case ReadsTwice:
 			body = slices.Concat(body, body)
 		case ReadsOther:
-			body = []byte("another file") // an object could be what another should be
+			body = []byte("another file") // no stored object, since its content could be correct for this key
 		}
 	}
 	http.ServeContent(w, r, "", time.Time{}, strings.NewReader(string(body)))
 }
 
-// otherThan is the content of another object with lines. The mutex is held.
+// otherThan returns the content of another data object. The caller holds mu.
 func (s *Server) otherThan(key string) []byte {
 	for other, o := range s.objects {
 		if other != key && strings.HasSuffix(other, ".zst") {
@@ -363,7 +364,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, b Behaviour, key st
 	}
 }
 
-// forget deletes an object after a while, unless there is another by then.
+// forget deletes an object after a delay, unless it was replaced by then.
 func (s *Server) forget(key string, o Object, after time.Duration) {
 	time.AfterFunc(after, func() {
 		s.mu.Lock()
@@ -375,7 +376,7 @@ func (s *Server) forget(key string, o Object, after time.Duration) {
 }
 
 func etag(body []byte) string {
-	return fmt.Sprintf(`"%x"`, md5.Sum(body)) //nolint:gosec // what it is in S3
+	return fmt.Sprintf(`"%x"`, md5.Sum(body)) //nolint:gosec // S3 defines it as an MD5 sum
 }
 
 func crc32c(body []byte) string {
@@ -383,7 +384,7 @@ func crc32c(body []byte) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
 }
 
-// unchunk undoes the aws-chunked encoding of a signed stream.
+// unchunk decodes the aws-chunked encoding of a signed stream.
 func unchunk(raw []byte) (body []byte) {
 	rest := string(raw)
 	for {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// All are the storages of docs/storages.md, in its order.
+// All returns the storages of docs/storages.md, in its order.
 func All() []Storage {
 	return []Storage{
 		minio("MinIO", false), minio("MinIO with O_SYNC", true), versitygw(), seaweedfs(),
@@ -15,7 +15,7 @@ func All() []Storage {
 	}
 }
 
-// minio opens its files with O_SYNC, if it is told to.
+// minio returns MinIO, which opens its files with O_SYNC if synced is set.
 func minio(name string, synced bool) Storage {
 	return Storage{
 		Name: name, Obtain: "make tools builds it", Region: "us-east-1",
@@ -60,7 +60,7 @@ func seaweedfs() Storage {
 				"server", "-s3", "-dir", s.path("data"), "-ip", "127.0.0.1", "-s3.config", s.path("s3.json"),
 				"-master.volumeSizeLimitMB", "64", "-volume.max", "20", "-s3.port.iceberg", "0", "-s3.port.lance", "0",
 			}
-			// It would give the others its default ports, or these and 10,000.
+			// Set all ports, since the defaults are fixed or other ports plus 10,000.
 			for n, port := range []string{"s3.port", "s3.port.grpc", "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc"} {
 				args = append(args, "-"+port, strconv.Itoa(s.port(n)))
 			}

@@ -20,22 +20,23 @@ import (
 	"sync"
 )
 
-// Answers to what a storage does, in the words of docs/storages.md.
+// Results for a storage's feature, as printed in docs/storages.md.
 const (
 	Yes    = "yes"
 	No     = "no"
 	Silent = "**taken, not done**" // the header is accepted, and has no effect
-	Racy   = "**not in a race**"   // of 16 that put at the same time more than one is answered 200
+	Racy   = "**not in a race**"   // more than one of 16 concurrent PUTs gets 200
 )
 
-// asker asks one storage, in one bucket.
+// asker tests one storage, in one bucket.
 type asker struct {
 	*Client
 	bucket string
-	err    error // the first that is no answer
+	err    error // the first error other than a response
 }
 
-// Ask asks a running storage everything but what takes a kill or a power cut to know.
+// Ask tests all features of a running storage, except those that need a kill or a power
+// cut.
 func (s *Server) Ask(bucket string) (Row, error) {
 	a := &asker{Client: s.Client(), bucket: "/" + bucket + "/ask/"}
 	r := Row{
@@ -55,7 +56,7 @@ func (s *Server) Ask(bucket string) (Row, error) {
 	return r, a.err
 }
 
-// put puts an object; errors other than answers end up in err.
+// put puts an object. It stores an error other than a response in a.err.
 func (a *asker) put(name string, body []byte, headers ...string) Answer {
 	answer, err := a.Put(a.bucket+name, body, headers...)
 	a.err = errorOr(a.err, err)
@@ -68,7 +69,7 @@ func (a *asker) get(method, name string) Answer {
 	return answer
 }
 
-// refusal is what a storage calls it.
+// refusal returns the status and the S3 error code of a response.
 func refusal(a Answer) string {
 	var e struct{ Code string }
 	if err := xml.Unmarshal(a.Body, &e); err != nil || e.Code == "" {
@@ -82,7 +83,7 @@ func crc32c(body []byte) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, sum))
 }
 
-// checks sends a wrong checksum, then a right one.
+// checks sends a wrong checksum, then a correct one.
 func (a *asker) checks(header string, sum func([]byte) string) string {
 	body := []byte("some bytes")
 	wrong := a.put(header+"-wrong", body, header, sum([]byte("other bytes")))
@@ -90,7 +91,7 @@ func (a *asker) checks(header string, sum func([]byte) string) string {
 	return a.verdict(wrong, right, header+"-wrong")
 }
 
-// checksSignature does so with the header that the signature covers.
+// checksSignature does the same as checks for the header that the signature covers.
 func (a *asker) checksSignature() string {
 	const header = "x-amz-content-sha256"
 	wrong := a.put("sha256-wrong", []byte("some bytes"), header, strings.Repeat("0123456789abcdef", 4))
@@ -109,8 +110,8 @@ func (a *asker) verdict(wrong, right Answer, name string) string {
 	return Yes
 }
 
-// neverReplaces puts over an object with If-None-Match: *, then lets 16 race for a
-// new key, a few times.
+// neverReplaces tests If-None-Match: * with an existing key, then with 16 concurrent PUTs
+// of a new key. It runs eight such races.
 func (a *asker) neverReplaces() string {
 	a.put("taken", []byte("first"))
 	second := a.put("taken", []byte("second"), "If-None-Match", "*")
@@ -133,7 +134,7 @@ func (a *asker) neverReplaces() string {
 	return Yes
 }
 
-// race returns how many racers were answered 200.
+// race returns how many concurrent PUTs got 200.
 func (a *asker) race(name string, racers int) (winners int) {
 	var wg sync.WaitGroup
 	status := make([]int, racers)
@@ -157,12 +158,12 @@ func (a *asker) race(name string, racers int) (winners int) {
 	return winners
 }
 
-// replacesIfMatch replaces an object if it is the one that was read.
+// replacesIfMatch tests If-Match with the current ETag, then with an old one.
 func (a *asker) replacesIfMatch() string {
 	a.put("match", []byte("first"))
 	etag := a.get(http.MethodHead, "match").Header.Get("ETag")
 	right, yes := a.put("match", []byte("second"), "If-Match", etag), Yes
-	if right.Status == http.StatusPreconditionFailed { // RFC 9110 wants them
+	if right.Status == http.StatusPreconditionFailed { // RFC 9110 requires quotes
 		right, yes = a.put("match", []byte("second"), "If-Match", strings.Trim(etag, `"`)), "without quotes"
 	}
 	if right.Status != http.StatusOK {
@@ -185,8 +186,8 @@ func (a *asker) keepsMetadata() string {
 	return Yes
 }
 
-// encrypts looks for what it put on the storage's disk: a storage may echo a header
-// without doing anything.
+// encrypts searches the storage's disk for the bytes it put, since a storage may return
+// the header without encrypting.
 func (a *asker) encrypts(dir string) string {
 	const header = "x-amz-server-side-encryption"
 	plain, secret := make([]byte, 8<<10), make([]byte, 8<<10)
@@ -212,18 +213,18 @@ func (a *asker) encrypts(dir string) string {
 	return Silent
 }
 
-// onDisk searches all files below dir.
+// onDisk reports whether a file below dir contains the bytes of what.
 func onDisk(dir string, what []byte) (found bool, err error) {
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !e.Type().IsRegular() {
-			return nil // temporary files come and go
+			return nil // temporary files may disappear during the walk
 		}
 		if err != nil {
 			return err
 		}
 		f, err := os.Open(path)
 		if err != nil {
-			return nil // the same
+			return nil // the file may have disappeared
 		}
 		defer f.Close()
 		const step = 4 << 20
@@ -243,7 +244,7 @@ func onDisk(dir string, what []byte) (found bool, err error) {
 	return found, err
 }
 
-// echoes puts with a header whose effect must be confirmed.
+// echoes tests a header whose effect HEAD must confirm.
 func (a *asker) echoes(header, value string) string {
 	put := a.put(header, []byte("x"), header, value)
 	if put.Status != http.StatusOK {
@@ -255,11 +256,11 @@ func (a *asker) echoes(header, value string) string {
 	return Yes
 }
 
-// listed is more than a page of any storage.
+// listed is more keys than one page of any storage has.
 const listed = 1_100
 
-// putAgain puts as collectord does: what fails in the storage is tried again. rclone fails
-// where two puts make the same directory at once.
+// putAgain puts an object and retries server errors, as collectord does. rclone fails if
+// two PUTs create the same directory concurrently.
 func (a *asker) putAgain(path string, body []byte) error {
 	for try := 0; ; try++ {
 		answer, err := a.Put(path, body)
@@ -274,7 +275,7 @@ func (a *asker) putAgain(path string, body []byte) error {
 	}
 }
 
-// lists puts as many objects as collectord would, and lists them.
+// lists puts enough objects for several pages, and lists them.
 func (a *asker) lists(bucket string) (string, error) {
 	const prefix = "list/dt=2026-11-23/"
 	var want []string
@@ -300,7 +301,7 @@ func (a *asker) lists(bucket string) (string, error) {
 	keys, err := a.Keys(bucket, prefix)
 	switch {
 	case err != nil:
-		return "**" + err.Error() + "**", nil //nolint:nilerr // that is what was asked
+		return "**" + err.Error() + "**", nil //nolint:nilerr // the error is the result of the test
 	case slices.Equal(keys, want):
 		return Yes, nil
 	case slices.Equal(slices.Sorted(slices.Values(keys)), want):

@@ -5,8 +5,7 @@ import (
 	"os"
 )
 
-// ceph is the gateway of Ceph with one monitor and one OSD, whose BlueStore is a
-// file.
+// ceph is the Ceph gateway (RGW) with one monitor and one OSD, whose BlueStore is a file.
 func ceph() Storage {
 	const fsid, osd = "6f8d0d3e-4f0a-4f0e-9d8b-3f8f0a3c1b11", "0d1f6c58-7f0e-4a55-9a55-8d8e2f8b6a22"
 	return Storage{
@@ -56,7 +55,8 @@ rgw crypt require ssl = false
 			if _, err = s.command("ceph-mon", "-c", s.path("ceph.conf"), "--mkfs", "-i", "a", "--monmap", s.path("monmap")); err != nil {
 				return err
 			}
-			// The OSD is made known to the monitor, and the user to the gateway, while they run.
+			// The OSD is registered with the running monitor, and the user with the
+			// running gateway.
 			conf := []string{"-c", s.path("ceph.conf")}[:2:2]
 			if err := s.begin(process{"ceph-mon", append(conf, "-i", "a", "-f"), nil}); err != nil {
 				return err
@@ -84,8 +84,8 @@ rgw crypt require ssl = false
 	}
 }
 
-// cephOSD is an OSD that is started again: it ends with "wrong fsid" where the monitor
-// was started too shortly before.
+// cephOSD is an OSD that is restarted until it runs: it exits with "wrong fsid" if the
+// monitor started too recently.
 func cephOSD(s *Server) process {
 	return process{"sh", []string{"-c", `until "$@"; do sleep 1; done`, "sh", "ceph-osd", "-c", s.path("ceph.conf"), "-i", "0", "-f"}, nil}
 }

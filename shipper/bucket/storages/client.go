@@ -14,24 +14,24 @@ import (
 	"github.com/minio/minio-go/v7/pkg/signer"
 )
 
-// Client signs requests and believes nothing. It sends each once, with the headers
-// it is given and no others of its own.
+// Client is a minimal S3 client that does not interpret responses. It signs each request
+// and sends it once, with only the given headers and those of the signature.
 type Client struct {
 	Endpoint, Region, Key, Secret string
 }
 
-// Client is for a server's own keys.
+// Client returns a client with the server's own keys.
 func (s *Server) Client() *Client { return &Client{s.Endpoint(), s.Region, s.Key, s.Secret} }
 
-// Answer is the answer to a request, read to its end.
+// Answer is a response with its complete body.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
 }
 
-// Do sends a request for /path?query. A header x-amz-content-sha256 is sent as it
-// is; without one, it is the body's.
+// Do sends a request for /path?query. It keeps a given x-amz-content-sha256 header, and
+// otherwise sets it to the hash of the body.
 func (c *Client) Do(method, path string, query url.Values, header http.Header, body []byte) (Answer, error) {
 	req, err := http.NewRequest(method, c.Endpoint+(&url.URL{Path: path, RawQuery: query.Encode()}).String(), bytes.NewReader(body))
 	if err != nil {
@@ -54,7 +54,7 @@ func (c *Client) Do(method, path string, query url.Values, header http.Header, b
 	return Answer{resp.StatusCode, resp.Header, got}, err
 }
 
-// Put puts an object, with pairs of headers and their values.
+// Put puts an object. headers are pairs of a name and a value.
 func (c *Client) Put(path string, body []byte, headers ...string) (Answer, error) {
 	h := http.Header{}
 	for i := 0; i < len(headers); i += 2 {
@@ -63,8 +63,8 @@ func (c *Client) Put(path string, body []byte, headers ...string) (Answer, error
 	return c.Do(http.MethodPut, path, nil, h, body)
 }
 
-// MakeBucket makes a bucket. A storage may say that it is ready a moment before it
-// takes one.
+// MakeBucket creates a bucket. It retries for a minute, since a storage may report that it
+// is ready before it can create one.
 func (c *Client) MakeBucket(name string) error {
 	var a Answer
 	var err error
@@ -77,7 +77,7 @@ func (c *Client) MakeBucket(name string) error {
 	return fmt.Errorf("make bucket %s: status %d, %s, %w", name, a.Status, a.Body, err)
 }
 
-// Page is a page of a listing.
+// Page is one page of a listing.
 type Page struct {
 	IsTruncated           bool
 	NextContinuationToken string
@@ -85,7 +85,7 @@ type Page struct {
 	CommonPrefixes        []struct{ Prefix string }
 }
 
-// List asks for a page of a recursive listing.
+// List returns one page of a recursive listing.
 func (c *Client) List(bucket, prefix, after string) (p Page, err error) {
 	q := url.Values{"list-type": {"2"}, "prefix": {prefix}}
 	if after != "" {
@@ -101,8 +101,8 @@ func (c *Client) List(bucket, prefix, after string) (p Page, err error) {
 	return p, xml.Unmarshal(a.Body, &p)
 }
 
-// Keys lists all keys below a prefix. A page that leads back to the page before it
-// ends the listing with an error.
+// Keys lists all keys below a prefix. It returns an error if a page does not advance the
+// listing.
 func (c *Client) Keys(bucket, prefix string) (keys []string, err error) {
 	for after := ""; ; {
 		p, err := c.List(bucket, prefix, after)

@@ -1,9 +1,9 @@
-// Package storages runs the S3 storages that people use, for tests, and asks each
-// what it does beyond answering 200.
+// Package storages runs common S3 storages for tests, and tests which features each really
+// implements beyond answering 200.
 //
-// It owns how each is started, killed and started again on the loopback interface,
-// a client that signs whatever headers a test wants, and the questions whose
-// answers are a row of docs/storages.md. It does not own how the programs get onto
-// the machine (packaging/tools/build), nor what collectord does with a storage:
-// it uses nothing of ours.
+// The package owns how each storage is started, killed and restarted on the loopback
+// interface, a client that sends and signs any header, and the tests whose results are a
+// row of docs/storages.md. Other code owns the installation of the programs
+// (packaging/tools/build) and collectord's use of a storage; this package imports none of
+// collectord.
 package storages

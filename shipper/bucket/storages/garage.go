@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// garage keeps metadata in a database of its own, and syncs if it is told to.
+// garage returns Garage, which stores metadata in its own database, and syncs if synced is
+// set.
 func garage(name, engine string, synced bool) Storage {
 	return Storage{
 		Name: name, Obtain: "make stores builds it with cargo", Region: "garage",

@@ -5,24 +5,24 @@ import (
 	"strings"
 )
 
-// Row is what was found of a storage.
+// Row is the results for one storage.
 type Row struct {
 	Name                               string
 	Kills                              string
-	MD5, CRC32C, SHA256                string // wrong ones are refused
+	MD5, CRC32C, SHA256                string // wrong checksums are refused
 	IfNoneMatch, IfMatch               string
 	Metadata, Encryption, StorageClass string
 	Lists                              string
 	Soon, Later, WithHost              Cut // of the power
 }
 
-// Cut is what a power cut took.
+// Cut is the loss in a power cut.
 type Cut struct {
-	Gone    string // right after it
-	Missing string // once the host had looked again at all that it keeps
+	Gone    string // immediately after it
+	Missing string // after the host has rechecked all records it still keeps
 }
 
-// A table has a row for each storage.
+// table has a row for each storage.
 type table struct {
 	titles []string
 	cells  func(*Row) []*string
@@ -72,7 +72,7 @@ func (r Row) String() (lines string) {
 	return lines
 }
 
-// Tables are Markdown, with a row for each storage.
+// Tables returns Markdown tables with a row for each storage.
 func Tables(rows []Row) string {
 	var texts []string
 	for _, t := range tables() {
@@ -85,7 +85,7 @@ func Tables(rows []Row) string {
 	return strings.Join(texts, "\n")
 }
 
-// ReadRow finds the rows of a storage in a document.
+// ReadRow parses the rows of a storage in a Markdown document.
 func ReadRow(text, name string) (r Row, err error) {
 	for _, t := range tables() {
 		found := false

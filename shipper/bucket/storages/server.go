@@ -16,28 +16,28 @@ import (
 	"time"
 )
 
-// Storage is a program, or several, that speak S3.
+// Storage describes one S3 storage, which may consist of several programs.
 type Storage struct {
 	Name     string
-	Obtain   string // how it gets onto a machine
+	Obtain   string // how to install it
 	Region   string
-	Volatile bool // it has everything in memory: a kill takes it all
+	Volatile bool // keeps all data in memory: a kill loses it
 
 	programs []string
 	prepare  func(*Server) error // once, before the first start
 	run      func(*Server) []process
-	ready    string              // a path that answers 200 once it is ready; empty: / answers anything
+	ready    string              // path that returns 200 when it is ready; empty: any response to / counts
 	setup    func(*Server) error // once, after the first start
 }
 
-// process is a program that runs as long as the storage does.
+// process is a program that runs as long as the storage.
 type process struct {
 	program   string
 	args, env []string
 }
 
-// Missing names a program that this storage needs and that is neither in Tools nor
-// installed, and how to get it; empty: there is none.
+// Missing returns the name of a required program that is neither in Tools nor in PATH, and
+// how to install it. It returns "" if none is missing.
 func (k Storage) Missing() string {
 	for _, p := range k.programs {
 		if _, err := find(p); err != nil {
@@ -47,7 +47,7 @@ func (k Storage) Missing() string {
 	return ""
 }
 
-// Tools is the directory into which packaging/tools/build puts programs.
+// Tools returns the directory into which packaging/tools/build installs programs.
 func Tools() string {
 	if dir := os.Getenv("TEST_TOOLS"); dir != "" {
 		return dir
@@ -59,7 +59,7 @@ func Tools() string {
 	return filepath.Join(cache, "collectord-tools", "bin")
 }
 
-// find looks in Tools, then on the path.
+// find searches for a program in Tools, then in PATH.
 func find(program string) (path string, err error) {
 	tools := Tools()
 	for _, dir := range []string{tools, filepath.Join(tools, "storages", "bin"), filepath.Join(tools, "cargo", "bin")} {
@@ -71,23 +71,23 @@ func find(program string) (path string, err error) {
 	return exec.LookPath(program)
 }
 
-// Server is a storage with a directory, ports and keys of its own. It is not safe
-// for concurrent use, except for Kill.
+// Server is a storage with its own directory, ports and keys. It is not safe for
+// concurrent use.
 type Server struct {
 	Storage
-	Dir         string // on which disk it is makes no difference to the server
-	Log         string // a file, outside Dir
+	Dir         string // may be on any disk
+	Log         string // a file outside Dir
 	Key, Secret string
-	Without     string // an argument or environment variable that it is started without
+	Without     string // an argument or environment variable to omit at the start
 
-	env     []string // of commands
+	env     []string // environment of commands
 	ports   []int
 	running []*exec.Cmd
 	isSetUp bool
 }
 
-// New prepares a server whose data are in dir, which must be empty. It does not
-// run yet.
+// New prepares a server with its data in dir, which must be empty. It does not start the
+// server.
 func (k Storage) New(dir, log string) (*Server, error) {
 	s := &Server{Storage: k, Dir: dir, Log: log, Key: "collectord-test", Secret: "collectord-test-secret"}
 	if k.prepare == nil {
@@ -96,8 +96,8 @@ func (k Storage) New(dir, log string) (*Server, error) {
 	return s, k.prepare(s)
 }
 
-// port is the n-th port of this server, the same after each start. It is below
-// those that the kernel gives to clients, so that it stays free in between.
+// port returns the n-th port of this server, the same after each start. It is below the
+// kernel's ephemeral ports, so that it stays free between starts.
 func (s *Server) port(n int) int {
 	for len(s.ports) <= n {
 		p := 10000 + rand.IntN(20000)
@@ -111,13 +111,14 @@ func (s *Server) port(n int) int {
 
 func (s *Server) addr(n int) string { return fmt.Sprintf("127.0.0.1:%d", s.port(n)) }
 
-// path is a file or directory of the server.
+// path returns the path of a file or directory of the server.
 func (s *Server) path(name string) string { return filepath.Join(s.Dir, name) }
 
-// Endpoint is where it speaks S3.
+// Endpoint returns the server's S3 URL.
 func (s *Server) Endpoint() string { return "http://" + s.addr(0) }
 
-// StartEmpty kills it, deletes its data and starts it with the same address and keys.
+// StartEmpty kills the server, deletes its data and starts it with the same address and
+// keys.
 func (s *Server) StartEmpty() error {
 	s.Kill()
 	names, err := filepath.Glob(s.path("*"))
@@ -133,7 +134,7 @@ func (s *Server) StartEmpty() error {
 	return s.Start()
 }
 
-// Start runs it and returns once it is ready.
+// Start starts the server and returns when it is ready.
 func (s *Server) Start() error {
 	for _, p := range s.run(s) {
 		if err := s.begin(p); err != nil {
@@ -164,7 +165,7 @@ func (s *Server) begin(p process) error {
 	cmd := exec.Command(path, slices.DeleteFunc(slices.Clone(p.args), isLeftOut)...)
 	cmd.Env = append(os.Environ(), slices.DeleteFunc(slices.Clone(p.env), isLeftOut)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // for Kill
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a process group for Kill
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -187,7 +188,7 @@ func (s *Server) waitUntilReady() error {
 	return fmt.Errorf("%s does not become ready: see %s", s.Name, s.Log)
 }
 
-// Kill ends all its processes as kill -9 does.
+// Kill sends SIGKILL to all processes of the server, and waits for their end.
 func (s *Server) Kill() {
 	for _, cmd := range s.running {
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
@@ -198,7 +199,7 @@ func (s *Server) Kill() {
 	s.running = nil
 }
 
-// command runs one of its programs to the end.
+// command runs a program to completion and returns its output. The limit is one minute.
 func (s *Server) command(program string, args ...string) (stdout string, err error) {
 	path, err := find(program)
 	if err != nil {
@@ -207,7 +208,7 @@ func (s *Server) command(program string, args ...string) (stdout string, err err
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
-	cmd.Env = append(append(os.Environ(), "HOME="+filepath.Dir(s.Log)), s.env...) // which it may write to
+	cmd.Env = append(append(os.Environ(), "HOME="+filepath.Dir(s.Log)), s.env...) // a HOME it may write to
 	out, err := cmd.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		err = fmt.Errorf("%s %v: %w: %s", program, args, err, exit.Stderr)
@@ -215,8 +216,8 @@ func (s *Server) command(program string, args ...string) (stdout string, err err
 	return string(out), err
 }
 
-// retry is command for one that fails until a process that was just started can do
-// what it asks for.
+// retry repeats a command for up to a minute, while a process that just started can't
+// serve it yet.
 func (s *Server) retry(program string, args ...string) (err error) {
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); <-time.After(200 * time.Millisecond) {
 		if _, err = s.command(program, args...); err == nil {

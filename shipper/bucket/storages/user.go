@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// AddUser makes a user who may do what a policy for the bucket usages says, and nothing
-// else. A policy is what the storage calls so: IAM's, or one of its own.
+// AddUser creates a user with only the permissions of policy, which is for the bucket
+// usages. The format of policy is the storage's: IAM, or its own.
 func (s *Server) AddUser(name, secret, policy string) error {
 	switch s.Name {
 	case "MinIO":
@@ -27,7 +27,7 @@ func (s *Server) AddUser(name, secret, policy string) error {
 	return fmt.Errorf("%s has no users with policies, or nobody tried", s.Name)
 }
 
-// MinIOUser are the commands that make a user of MinIO, with a policy from a file.
+// MinIOUser returns the commands that create a MinIO user with a policy from a file.
 func MinIOUser(name, secret, file string) string {
 	return fmt.Sprintf(`mc admin user add store %[1]s %[2]s
 mc admin policy create store %[1]s %[3]s
@@ -68,7 +68,7 @@ func (s *Server) addCephUser(name, secret, policy string) error {
 	return s.bucketPolicy(policy, "arn:aws:iam:::user/"+name)
 }
 
-// addSeaweedUser adds an identity, which SeaweedFS has in the place of policies.
+// addSeaweedUser adds an identity, which SeaweedFS uses instead of a policy.
 func (s *Server) addSeaweedUser(identity string) error {
 	s.Kill()
 	text := strings.Replace(identities, `{"identities": [`, `{"identities": [`+identity+", ", 1)
@@ -78,8 +78,9 @@ func (s *Server) addSeaweedUser(identity string) error {
 	return s.Start()
 }
 
-// addGarageUser allows all of the bucket: Garage can allow no less. The names of buckets
-// are made those that any key can use.
+// addGarageUser allows read and write for the whole bucket, the least that Garage can
+// allow. It also makes the bucket names global, since names are local to the key that
+// created them.
 func (s *Server) addGarageUser(name, secret string) error {
 	garage := func(args string) (string, error) {
 		return s.command("garage", append([]string{"-c", s.path("garage.toml")}, strings.Fields(args)...)...)
@@ -101,7 +102,7 @@ func (s *Server) addGarageUser(name, secret string) error {
 	return err
 }
 
-// bucketPolicy makes a policy one of the bucket, for one user.
+// bucketPolicy sets a bucket policy for one user.
 func (s *Server) bucketPolicy(policy, principal string) error {
 	var p struct {
 		Version   string
