@@ -19,20 +19,22 @@ import (
 	"collectord/wal"
 )
 
-// Bounds of asking the daemon. Whatever else may listen at its address.
+// Limits on a request for the status, because another program may listen at the
+// address.
 const (
 	statusTimeout = 5 * time.Second
 	maxStatus     = 4 << 20
 )
 
-// askStatus asks the running daemon, at the addresses of admin.listen one after another.
+// askStatus requests the status of the running daemon. It tries the addresses of
+// admin.listen one by one, and returns errAdminOff if there are none.
 func askStatus(ctx context.Context, cfg *config.Config) (*admin.Status, error) {
 	if len(cfg.Admin.Listen) == 0 {
 		return nil, errAdminOff
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	// The status is served on this host only.
+	// The daemon serves its status to this host only, so local addresses come first.
 	addresses := slices.Clone(cfg.Admin.Listen)
 	slices.SortStableFunc(addresses, func(a, b config.Address) int { return remoteness(a) - remoteness(b) })
 	var all error
@@ -59,7 +61,8 @@ func remoteness(a config.Address) int {
 	return 0
 }
 
-// reachable is an address that leads to the one that is listened on.
+// reachable returns an address to connect to: the listen address, with a wildcard
+// replaced by the loopback address.
 func reachable(a config.Address) netip.AddrPort {
 	switch ip := a.IP.Addr(); {
 	case !ip.IsUnspecified():
@@ -88,7 +91,7 @@ func statusAt(ctx context.Context, a config.Address) (*admin.Status, error) {
 	}
 	resp, err := client.Do(req)
 	var failed *url.Error
-	if errors.As(err, &failed) { // which repeats what is asked
+	if errors.As(err, &failed) { // its text repeats the URL
 		err = failed.Err
 	}
 	if err != nil {
@@ -108,7 +111,8 @@ func statusAt(ctx context.Context, a config.Address) (*admin.Status, error) {
 	}
 }
 
-// unanswered says whether a daemon runs that does not answer.
+// unanswered explains why no status was received: no daemon runs, or one runs and does
+// not respond.
 func unanswered(dataDir string, err error) error {
 	process, held, lockErr := wal.HolderOf(dataDir)
 	switch {

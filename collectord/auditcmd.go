@@ -106,7 +106,7 @@ Memory: 24 bytes for an object, and with --deep 3 MiB for each that is read at o
 		if err != nil {
 			return err
 		}
-		if !o.Deep { // what that reads objects with is much, and is used again
+		if !o.Deep { // Deep reads need much memory and reuse it, so only a listing gets the tight limits.
 			debug.SetMemoryLimit(memoryOfAudit)
 			debug.SetGCPercent(garbageOfAudit)
 		}
@@ -150,13 +150,13 @@ type auditSum struct {
 	Heartbeats  int                        `json:"heartbeats"`
 	Logs        int                        `json:"logs"`
 	Found       map[audit.Kind]audit.Tally `json:"found"`
-	Accepted    map[audit.Kind]audit.Tally `json:"accepted"`            // by --accept, and not in found
-	Unused      []audit.Acceptance         `json:"accepts_nothing"`     // lines of --accept that match nothing that is wrong
-	NotListed   int                        `json:"findings_not_listed"` // beyond the bound
-	Unconfirmed int                        `json:"logs_unconfirmed"`    // with gaps, and nothing tells what was confirmed
+	Accepted    map[audit.Kind]audit.Tally `json:"accepted"`            // by --accept; not counted in found
+	Unused      []audit.Acceptance         `json:"accepts_nothing"`     // lines of --accept that match no finding
+	NotListed   int                        `json:"findings_not_listed"` // found, but over the limit of listed findings
+	Unconfirmed int                        `json:"logs_unconfirmed"`    // gaps, and no record of what was confirmed
 	Read        int                        `json:"objects_read"`
 	RawBytes    int64                      `json:"raw_bytes_read"`
-	NoMetadata  int                        `json:"objects_without_metadata"` // of those read
+	NoMetadata  int                        `json:"objects_without_metadata"` // among the objects read
 	Seconds     float64                    `json:"seconds"`
 }
 
@@ -189,10 +189,10 @@ func notListed(r *audit.Report) (n int) {
 	return n - len(r.Findings)
 }
 
-// readAccepted reads the file of --accept, if there is one.
+// readAccepted reads the file of --accept. It returns nil if path is empty.
 func readAccepted(path string) (*audit.Accepted, error) {
 	if path == "" {
-		return nil, nil //nolint:nilnil // nothing is accepted
+		return nil, nil //nolint:nilnil // nil accepts nothing
 	}
 	file, err := os.Open(path)
 	if err != nil {

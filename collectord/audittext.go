@@ -11,7 +11,7 @@ import (
 	"collectord/shipper/audit"
 )
 
-// wrongs sums up what is wrong.
+// wrongs summarizes the findings that count as wrong.
 func wrongs(r *audit.Report) string { return sumUp(r.Tallies) }
 
 func sumUp(tallies map[audit.Kind]audit.Tally) string {
@@ -51,7 +51,7 @@ func inWords(k audit.Kind, t audit.Tally) string {
 	return text
 }
 
-// auditText says first what is wrong.
+// auditText writes an audit report as text, with the verdict first.
 func auditText(out io.Writer, destination string, r *audit.Report, unused []audit.Acceptance, deep bool) error {
 	verdict := "RIGHT: nothing is missing, overdue, doubled, forked or conflicting"
 	if deep {
@@ -112,7 +112,7 @@ func auditText(out io.Writer, destination string, r *audit.Report, unused []audi
 
 const hourLayout = "2006-01-02T15Z"
 
-// writeUnused writes the lines of --accept that match nothing.
+// writeUnused lists the lines of --accept that match no finding.
 func writeUnused(out io.Writer, unused []audit.Acceptance) {
 	for _, a := range unused {
 		writef(out, "\nACCEPTS NOTHING  line %d of the accepted incidents: seq %d to %d of log %s (%s: %s)\n", a.Line, a.FirstSeq, a.LastSeq, a.LogID, a.Who, a.Why)
@@ -149,7 +149,7 @@ func writeFinding(out io.Writer, f *audit.Finding) {
 	}
 }
 
-// minute is a time, for people; empty if it is not known.
+// minute formats a time in UTC to the minute. It returns "" for an unknown time.
 func minute(t *time.Time) string {
 	if t == nil || t.IsZero() {
 		return ""
@@ -157,7 +157,7 @@ func minute(t *time.Time) string {
 	return t.UTC().Format("2006-01-02T15:04Z")
 }
 
-// records is how many there are, for people: 2,000 records.
+// records formats a number of records with thousands separators, as in "2,000 records".
 func records(n uint64) string {
 	if n == 1 {
 		return "1 record"
@@ -169,7 +169,7 @@ func records(n uint64) string {
 	return digits + " records"
 }
 
-// noted is when a loss was.
+// noted describes the time of a loss note.
 func noted(at string) string {
 	if at == "" {
 		return "noted at a time that is not known"

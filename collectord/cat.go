@@ -17,12 +17,12 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// rememberedIDs is how many different ids cat --dedupe remembers at least, and
-// half of how many at most: about 130 MiB.
+// rememberedIDs is the number of different ids that cat --dedupe always remembers. It
+// remembers up to twice as many, in about 130 MiB.
 const rememberedIDs = 1_000_000
 
-// memoryOfCat is what the garbage collector keeps cat within, where it remembers no ids:
-// what is fetched ahead, a window of 8 MiB, and a line of 16 MiB.
+// memoryOfCat is the soft memory limit of cat without --dedupe. It covers the objects
+// fetched ahead, a window of 8 MiB and a line of 16 MiB.
 const memoryOfCat = 36 << 20
 
 func catCommand() *cobra.Command {
@@ -98,11 +98,12 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 		if err != nil {
 			return err
 		}
-		// A reader that goes away ends the process by SIGPIPE, as with other filters.
+		// SIGPIPE ends the process when the reader closes the pipe, as with other
+		// filters.
 		out := bufio.NewWriterSize(recordsTo(cmd), 64<<10)
 		bar := newProgress(cmd.ErrOrStderr())
 		if bar.what = "objects"; newProgress(os.Stdout).out != nil {
-			bar = &progress{} // the records are on that terminal
+			bar = &progress{} // the records are printed on the same terminal
 		}
 		defer bar.clear()
 		var recent *audit.RecentIDs
@@ -122,7 +123,7 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 					continue
 				}
 				if usages {
-					_, _ = out.Write(line.Usage()) // an error comes again
+					_, _ = out.Write(line.Usage()) // the writer keeps the error for the next write
 					err = out.WriteByte('\n')
 				} else {
 					_, err = out.Write(line)
@@ -147,7 +148,8 @@ unchanged. Objects are fetched ahead; without --dedupe it uses at most 64 MiB.`,
 	return c
 }
 
-// pointInTime reads RFC 3339, a date, or how long ago; empty is the zero time.
+// pointInTime parses an RFC 3339 time, a date, or an age such as 2h or 7d. The empty
+// text means the zero time.
 func pointInTime(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil

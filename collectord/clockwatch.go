@@ -12,20 +12,21 @@ import (
 	"collectord/wal"
 )
 
-// clockInterval is how often the running daemon looks at the host's clock.
+// clockInterval is the time between two checks of the host's clock.
 const clockInterval = 10 * time.Second
 
-// clockWatch warns while the host's clock is wrong: usages are stored under the hour that
-// it says, and a storage refuses requests of a clock that is far off. One goroutine at a
-// time uses it, but for wrong.
+// clockWatch warns while the host's clock is wrong, for two reasons: each usage is
+// stored under the hour of that clock, and a storage refuses requests from a clock that
+// is far off. One goroutine at a time may use it; only wrong is safe for concurrent
+// use.
 type clockWatch struct {
 	storage func() (ahead time.Duration, compared bool)
-	records func() uint64 // appended since the start
+	records func() uint64 // usages appended since the start
 	logger  *slog.Logger
 	built   time.Time
 
-	newest   time.Time // when the newest record was received, or some seconds before
-	appended uint64    // by then
+	newest   time.Time // when the newest record was received, or up to clockInterval later
+	appended uint64    // usages appended at the last check
 	wrong    atomic.Bool
 }
 
@@ -45,7 +46,8 @@ func newClockWatch(log *wal.Log, ship *shipper.Shipper, logger *slog.Logger) *cl
 	}
 }
 
-// run looks until ctx ends. The newest record of earlier runs is that of the log in dataDir.
+// run checks the clock until ctx ends. The newest segment in dataDir shows when earlier
+// runs received their last record.
 func (w *clockWatch) run(ctx context.Context, dataDir string) {
 	w.newest = lookAtLog(dataDir).newest
 	tick := time.NewTicker(clockInterval)
@@ -60,12 +62,12 @@ func (w *clockWatch) run(ctx context.Context, dataDir string) {
 	}
 }
 
-// look judges the clock, and notes when records were received.
+// look checks the clock at the time now, and updates the time of the newest record.
 func (w *clockWatch) look(now time.Time) {
-	now = now.Round(0) // the wall clock alone
+	now = now.Round(0) // strips the monotonic clock
 	c := doctor.Clock{Now: now, Built: w.built, Newest: w.newest}
 	c.Ahead, c.Compared = w.storage()
-	if c.Agrees() && c.Newest.After(now) { // the clock was ahead, and is right now
+	if c.Agrees() && c.Newest.After(now) { // the clock was ahead, and is correct now
 		c.Newest, w.newest = now, now
 	}
 	var wrong []string

@@ -11,7 +11,7 @@ import (
 	"collectord/config"
 )
 
-// The groups that collectord --help lists commands in.
+// Groups of commands in the output of collectord --help.
 const (
 	groupDaemon = "daemon"
 	groupHost   = "host"
@@ -47,11 +47,11 @@ const firstSteps = `  # Start it with data and objects in ./var, send a usage, o
   systemctl disable --now collectord
   collectord ship`
 
-// helpWidth is where the texts of flags are wrapped.
+// helpWidth is the column at which help texts of flags wrap.
 const helpWidth = "100"
 
-// finished gives a tree of commands what all of them have: groups, a usage that wraps,
-// errors that lead on, and completion.
+// finished adds to a command tree what all commands share: groups, wrapped usage texts,
+// errors with suggestions, and completion.
 func finished(root *cobra.Command) *cobra.Command {
 	root.AddGroup(
 		&cobra.Group{ID: groupDaemon, Title: "The daemon:"},
@@ -73,7 +73,7 @@ func finished(root *cobra.Command) *cobra.Command {
 	return root
 }
 
-// finish does so for a command and those below it.
+// finish adds argument checks and completion to c and all its subcommands.
 func finish(c *cobra.Command) {
 	c.SuggestionsMinimumDistance = 2
 	switch {
@@ -89,8 +89,7 @@ func finish(c *cobra.Command) {
 	}
 }
 
-// unknownCommand is the error of a command that only has others below it and was given
-// something else.
+// unknownCommand returns an error for an argument that is not a subcommand of cmd.
 func unknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -102,8 +101,8 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s has no command %q%s", cmd.CommandPath(), args[0], suggestion(cmd, names))
 }
 
-// suggestions are the commands that a name may stand for: those right below c, or, if
-// there is none, further down.
+// suggestions returns the commands that a misspelled name may mean. It prefers direct
+// subcommands of c to deeper ones.
 func suggestions(c *cobra.Command, name string) (paths []string) {
 	for _, found := range c.SuggestionsFor(name) {
 		paths = append(paths, c.CommandPath()+" "+found)
@@ -133,7 +132,7 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return fmt.Errorf("%s takes flags only, not %q: see %[1]s --help", cmd.CommandPath(), args[0])
 }
 
-// argsWanted is the error of a command that takes from least to most arguments.
+// argsWanted returns a check that a command gets least to most arguments.
 func argsWanted(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < least || len(args) > most {
@@ -143,9 +142,10 @@ func argsWanted(least, most int, what string) cobra.PositionalArgs {
 	}
 }
 
-// flagError suggests flags, as unknownCommand does commands.
+// flagError adds suggestions to an error about a flag, as unknownCommand does for
+// commands.
 func flagError(cmd *cobra.Command, err error) error {
-	if cmd.HasSubCommands() && len(cmd.Flags().Args()) > 0 { // its flags are not known either
+	if cmd.HasSubCommands() && len(cmd.Flags().Args()) > 0 { // the flags belong to the unknown command
 		return unknownCommand(cmd, cmd.Flags().Args())
 	}
 	var unknown *pflag.NotExistError
@@ -155,7 +155,7 @@ func flagError(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("--%s: %q is not %s%s", invalid.GetFlag().Name, invalid.GetValue(), valueKind(invalid.GetFlag()), suggestion(cmd, nil))
 	case !errors.As(err, &unknown):
 		return fmt.Errorf("%w%s", err, suggestion(cmd, nil))
-	case unknown.GetSpecifiedShortnames() != "": // one letter is like too many names
+	case unknown.GetSpecifiedShortnames() != "": // a single letter resembles too many names
 		return fmt.Errorf("%s has no flag -%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestion(cmd, nil))
 	}
 	flags := &cobra.Command{SuggestionsMinimumDistance: 2}
@@ -169,7 +169,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	return fmt.Errorf("%s has no flag --%s%s", cmd.CommandPath(), unknown.GetSpecifiedName(), suggestion(cmd, names))
 }
 
-// valueKind says what a flag takes.
+// valueKind describes the values that a flag accepts.
 func valueKind(f *pflag.Flag) string {
 	switch f.Value.Type() {
 	case "duration":
@@ -182,8 +182,8 @@ func valueKind(f *pflag.Flag) string {
 	return "a whole number, or is out of range"
 }
 
-// namesConfig refuses a --config that names nothing, as from a variable that is not set:
-// the defaults would be used.
+// namesConfig rejects an empty --config, which often comes from an unset variable.
+// Without the check, the daemon would use the defaults.
 func namesConfig(cmd *cobra.Command, _ []string) error {
 	if f := cmd.Flags().Lookup("config"); f != nil && f.Changed && f.Value.String() == "" {
 		return config.Mistakes{{Key: "configuration", Origin: "--config", Reason: "names no file: name one, or leave the flag out"}}

@@ -10,8 +10,8 @@ import (
 	"collectord/config"
 )
 
-// completeValues has the values of a command's flags completed by a shell: files where a
-// flag names one, what there is to choose from, or nothing.
+// completeValues sets the shell completion of the values of c's flags: files, fixed
+// choices, or nothing.
 func completeValues(c *cobra.Command) {
 	files := []string{"config", "payload", "token-file", "ca-file", "cert-file", "key-file", "accept", "http-tokens-file"}
 	values := map[string]cobra.CompletionFunc{
@@ -31,7 +31,7 @@ func completeValues(c *cobra.Command) {
 		if !ok {
 			complete = cobra.FixedCompletions(config.Choices(f.Name), cobra.ShellCompDirectiveNoFileComp)
 		}
-		_ = c.RegisterFlagCompletionFunc(f.Name, complete) // it is a flag of c, and has none
+		_ = c.RegisterFlagCompletionFunc(f.Name, complete) // can't fail: the flag exists and has no completion yet
 	}
 	c.LocalFlags().VisitAll(each)
 	if c.ValidArgsFunction == nil {
@@ -43,7 +43,8 @@ func directories(*cobra.Command, []string, string) ([]string, cobra.ShellCompDir
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
-// destinationStarts completes a destination: the configured one, and what others begin with.
+// destinationStarts completes a destination with the configured one and the URL
+// schemes.
 func destinationStarts(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.ShellCompDirective) {
 	if cfg, err := configured(cmd, usesOfBucket...); err == nil {
 		all = append(all, cfg.Shipper.Destination)
@@ -51,7 +52,7 @@ func destinationStarts(cmd *cobra.Command, _ []string, _ string) (all []string, 
 	return append(all, "s3://", "file:///"), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
 
-// targets completes where to send to.
+// targets completes the URL of send.
 func targets(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	return []string{send.DefaultTarget, "udp://localhost:3000", "https://", "unix:/"}, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
 }
@@ -63,7 +64,8 @@ func thisNode(cmd *cobra.Command, _ []string, _ string) (all []string, _ cobra.S
 	return all, cobra.ShellCompDirectiveNoFileComp
 }
 
-// configured is settings without a word on standard error.
+// configured loads the settings without printing warnings, which would disturb a
+// completion.
 func configured(cmd *cobra.Command, uses ...string) (*config.Config, error) {
 	src := source(cmd)
 	src.Uses = uses

@@ -13,16 +13,16 @@ import (
 	"collectord/config"
 )
 
-// packagedUser is whom the packages run the daemon as.
+// packagedUser is the user that the packages create for the daemon.
 const packagedUser = "collectord"
 
-// userAccount is a user whose rights a process can take on.
+// userAccount is a user whose identity the process can adopt.
 type userAccount struct {
 	uid, gid int
 	groups   []int
 }
 
-// accountOf returns a user by name or number.
+// accountOf looks up a user by name or number.
 func accountOf(name string) (a userAccount, err error) {
 	u, err := user.Lookup(name)
 	if err != nil {
@@ -40,7 +40,7 @@ func accountOf(name string) (a userAccount, err error) {
 	return a, err
 }
 
-// become makes the process that of another user, for good.
+// become permanently changes the user and groups of the process.
 func (a userAccount) become() error {
 	if err := syscall.Setgroups(a.groups); err != nil {
 		return err
@@ -48,7 +48,7 @@ func (a userAccount) become() error {
 	return errors.Join(syscall.Setgid(a.gid), syscall.Setuid(a.uid))
 }
 
-// userName names a user, for people.
+// userName formats a user id as text, with its name if it has one.
 func userName(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		return "user " + u.Username
@@ -56,8 +56,8 @@ func userName(uid int) string {
 	return fmt.Sprintf("user %d", uid)
 }
 
-// becomeOwner makes the process that of the user who owns dir, so that what it
-// writes there belongs to the daemon's user.
+// becomeOwner changes the process to the owner of dir, so that the daemon's user owns
+// the files written there.
 func becomeOwner(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -76,9 +76,9 @@ func becomeOwner(dir string) error {
 	return nil
 }
 
-// becomeDaemon makes a process of root that of the user whom the daemon will have, and
-// returns why it is that one; empty: it remains what it is. The owner of data_dir is that
-// user, or whom the packages have made.
+// becomeDaemon changes a root process to the daemon's user: the user of --user, the
+// owner of data_dir, or the user that the packages create. It returns the user and the
+// reason for the choice, or "" if the process keeps its user.
 func becomeDaemon(src config.Source, named string) (why string, err error) {
 	if os.Geteuid() != 0 {
 		if named != "" {
@@ -96,7 +96,7 @@ func becomeDaemon(src config.Source, named string) (why string, err error) {
 	return userName(as.uid) + ", " + why, nil
 }
 
-// statSoon is os.Stat, unless the disk does not answer.
+// statSoon is os.Stat with a time limit of answersWithin, because a disk may hang.
 func statSoon(path string) (info fs.FileInfo, err error) {
 	done := make(chan struct{})
 	var found fs.FileInfo
@@ -120,12 +120,12 @@ func daemonAccount(src config.Source, named string) (as userAccount, why string,
 	}
 	if c := config.Read(src).Config; c != nil {
 		info, err := statSoon(c.DataDir)
-		if errors.Is(err, os.ErrDeadlineExceeded) { // a process with a call that hangs can't change its user
+		if errors.Is(err, os.ErrDeadlineExceeded) { // setuid would wait for the thread that hangs
 			return as, "", fmt.Errorf("can't find out whom data_dir %s belongs to: its disk did not answer within %v (--user NAME: check as that user)", c.DataDir, answersWithin)
 		}
 		if err == nil {
 			if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 {
-				if as, err = accountOf(strconv.Itoa(int(owner.Uid))); err != nil { // it has no name
+				if as, err = accountOf(strconv.Itoa(int(owner.Uid))); err != nil { // the user has no name
 					as = userAccount{uid: int(owner.Uid), gid: int(owner.Gid)}
 				}
 				return as, "to whom data_dir belongs (--user NAME: another)", nil

@@ -6,14 +6,14 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// describeHost adds to a heartbeat what is known of the host beside its log: what fails,
-// but for what its clients alone can cause, and what was accepted of each client.
+// describeHost adds to a heartbeat what the log does not record: the open troubles, and
+// the usages accepted from each client. It omits troubles that clients alone can cause.
 func describeHost(h *bucket.Heartbeat, troubles []admin.Trouble, counts auth.ClientCounts) {
 	for _, t := range troubles {
 		switch {
 		case t.Verdict == admin.Fine:
-		case t.Name == "heartbeat": // it is over, if this one is read
-		case t.Name == "clone": // it has a member of its own
+		case t.Name == "heartbeat": // a heartbeat that can be read proves that this trouble is over
+		case t.Name == "clone": // the heartbeat has a separate field for it
 		default:
 			message := t.Message
 			if t.Error != "" {

@@ -10,37 +10,37 @@ import (
 	"collectord/config"
 )
 
-// What a running daemon may open beside what is open at its start: clients must
-// leave that much, or the log stops for all of them.
+// Numbers of file descriptors that clients must leave free. Without them the log could
+// open no segment, and would stop for all clients.
 const (
-	assumedAtStart     = 32 // open at start, where that can't be counted
-	ownDescriptors     = 32 // the log's segments and notes, files of the configuration, name lookups
+	assumedAtStart     = 32 // open at the start, where they can't be counted
+	ownDescriptors     = 32 // segments and notes of the log, configuration files, name lookups
 	eachUpload         = 8  // a segment, its spool file, connections or files of the storage
-	eachAdmin          = 2  // the connection, and a file that its scrape reads
-	adminShare         = 16 // admin connections take at most 1/adminShare of all descriptors
+	eachAdmin          = 2  // the connection, and a file that a scrape reads
+	adminShare         = 16 // admin connections use at most 1/adminShare of all descriptors
 	leastAdmin         = 4
-	leastForClients    = 16 // even if the reserve suffers: a daemon that serves nobody is of no use
-	beginningListeners = 1  // each HTTP listener may have accepted one connection more
+	leastForClients    = 16 // takes precedence over the reserve: a daemon without clients is useless
+	beginningListeners = 1  // each HTTP listener may have accepted one more connection
 )
 
-// descriptors are the file descriptors of the process, and who may take them.
+// descriptors describes how the process uses its file descriptors.
 type descriptors struct {
-	atStart   int // open before any client could connect
-	listeners int // of HTTP
+	atStart   int // open before the first client connects
+	listeners int // HTTP listeners
 }
 
-// countDescriptors is called once all sockets are bound, and before the first
-// connection is accepted.
+// countDescriptors counts the open descriptors. Call it after all sockets are bound,
+// and before the first connection is accepted.
 func countDescriptors(listeners int) descriptors {
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		return descriptors{assumedAtStart, listeners} // proc(5) may not be mounted
+		return descriptors{assumedAtStart, listeners} // /proc may not be mounted
 	}
 	return descriptors{len(open), listeners}
 }
 
-// maxOpen is RLIMIT_NOFILE. The Go runtime has raised the soft limit to the hard
-// limit when the process started.
+// maxOpen returns the soft limit RLIMIT_NOFILE. The Go runtime raises it to the hard
+// limit at the start of the process.
 func maxOpen() int {
 	var limit syscall.Rlimit
 	const unlimited = 1 << 30
@@ -50,23 +50,24 @@ func maxOpen() int {
 	return int(limit.Cur)
 }
 
-// admins is how many admin connections may be open.
+// admins returns the maximum number of admin connections.
 func (d descriptors) admins(limit int) int {
 	return max(leastAdmin, min(admin.DefaultMaxConnections, limit/adminShare))
 }
 
-// reserve is how many descriptors HTTP connections must leave.
+// reserve returns the number of descriptors that HTTP connections must leave free.
 func (d descriptors) reserve(cfg *config.Config, limit int) int {
 	return d.atStart + ownDescriptors + eachUpload*cfg.Shipper.Concurrency + eachAdmin*d.admins(limit) + beginningListeners*d.listeners
 }
 
-// bound bounds what HTTP connections may open, by what is left of the limit.
+// bound limits the descriptors of HTTP connections to what the reserve leaves.
 func (d descriptors) bound(l *httpserver.Limits, cfg *config.Config) {
 	limit := maxOpen()
 	l.MaxDescriptors = max(leastForClients, limit-d.reserve(cfg, limit))
 }
 
-// warn logs that fewer connections may be open than was configured.
+// warn logs a warning if the limit of open files allows fewer connections than
+// configured.
 func (d descriptors) warn(cfg *config.Config, effective int, logger *slog.Logger) {
 	if effective >= cfg.HTTP.MaxConnections {
 		return

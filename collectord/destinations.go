@@ -13,22 +13,23 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// destinationsHelp explains the arguments of commands.
+// destinationsHelp explains the destination arguments in help texts.
 const destinationsHelp = `Destinations are s3://bucket/prefix or file:///path; a * in the path stands for any characters but /, as in
 s3://usages/*/ where each host has a prefix of its own. Without any it is shipper.destination.`
 
-// usesOfBucket are the keys of commands that read destinations; shipper.destination may
-// be below data_dir.
+// usesOfBucket lists the configuration keys of commands that read destinations. It
+// includes data_dir, because shipper.destination may be below that.
 var usesOfBucket = []string{"data_dir", "shipper.destination", "shipper.s3"} //nolint:gochecknoglobals // a constant
 
-// addStorageFlags defines the flags of the keys that commands need that read the bucket.
+// addStorageFlags defines the flags of the keys that commands which read the bucket
+// need.
 func addStorageFlags(flags *pflag.FlagSet) {
 	config.AddFlags(flags, "node", "data_dir", "shipper.destination", "shipper.s3.endpoint", "shipper.s3.region")
 }
 
-// storesToRead opens the destinations that are named, or the configured one. Each is
-// there once, in the order in which they are named. The error is of those that can't be
-// opened; they are among the stores, too, as such.
+// storesToRead opens the named destinations, or the configured one if none is named. It
+// keeps their order and opens duplicates once. The error joins those of the
+// destinations that can't be opened; these are also in stores, as bucket.Unopened.
 func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stores []bucket.Store, failed error) {
 	if len(named) == 0 {
 		store, err := openStoreToRead(cfg)
@@ -61,8 +62,8 @@ func storesToRead(ctx context.Context, cfg *config.Config, named []string) (stor
 	return stores, failed
 }
 
-// storesToAudit opens destinations as storesToRead does. One that can't be opened is an
-// error only where it is alone: of several, the others are reported on.
+// storesToAudit opens destinations as storesToRead does. If there are several, one that
+// can't be opened is no error here, so that the report covers the others.
 func storesToAudit(ctx context.Context, cfg *config.Config, named []string) ([]bucket.Store, error) {
 	stores, err := storesToRead(ctx, cfg, named)
 	switch {
@@ -74,12 +75,11 @@ func storesToAudit(ctx context.Context, cfg *config.Config, named []string) ([]b
 	return stores, err
 }
 
-// noVerdict is the error of some destinations among several.
+// noVerdict returns the error for a run in which some destinations could not be read.
 func noVerdict(failed, of int, first, reason string) error {
 	return fmt.Errorf("no verdict: %d of %d destinations can't be read; the first: %s: %s", failed, of, first, reason)
 }
 
-// namesOf returns the names of destinations, for people.
 func namesOf(stores []bucket.Store) (names []string) {
 	for _, s := range stores {
 		names = append(names, s.String())

@@ -1,15 +1,21 @@
-// Command collectord takes usages over HTTP and UDP, keeps them in a local
+// Command collectord receives usages over HTTP and UDP, keeps them in a local
 // write-ahead log, and ships them to object storage.
 //
-// This package owns the commands, the wiring, what a configuration may say (plan.go),
-// the signals, the order of the
-// shutdown, what a reload of the configuration does (reload.go), the files that
-// say who may send (policy.go), the listeners (listeners.go), sockets that
-// outlive the process (sockets.go), unix sockets (unix.go), the queue of the log
-// (logqueue.go, stderr.go, journal.go), what all commands have (commands.go,
-// completion.go, man.go), what the service manager is told (notify.go, status.go),
-// how many goroutines run at a time (places.go), how often the log tells of what
-// repeats (trouble.go), and which of that is not over (troubles.go). What the parts do is theirs: config reads the
-// settings, httpserver and udpserver the network, wal keeps the records, shipper ships them, admin
-// shows it all.
+// This package contains the commands and connects the parts of the daemon. The other
+// packages do the work: config reads the settings, httpserver and udpserver serve the
+// network, wal stores the records, shipper uploads them, and admin reports on all of
+// them. This package contains:
+//
+//   - what all commands share: commands.go, completion.go, man.go
+//   - the checks of a configuration: plan.go, and the files that define which clients
+//     may send: policy.go
+//   - a reload of the configuration: reload.go
+//   - signals and the order of the shutdown: signals.go, shutdown.go
+//   - listeners: listeners.go; sockets that outlive the process: sockets.go; unix
+//     sockets: unix.go
+//   - the queue before the log output: logqueue.go, stderr.go, journal.go
+//   - notifications to the service manager: notify.go, status.go
+//   - the limit of goroutines that run at a time: places.go
+//   - how often the log repeats a failure: trouble.go; the failures that are still
+//     open: troubles.go
 package main

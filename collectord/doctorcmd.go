@@ -80,7 +80,7 @@ Exit status: 0 nothing is wrong, though there may be warnings; 1 it could not ru
 	return c
 }
 
-// doctorText writes a report for people: the verdict first, then the groups.
+// doctorText writes a report as text: the verdict first, then the checks by group.
 func doctorText(out io.Writer, r doctor.Report) error {
 	var b strings.Builder
 	verdict := "RIGHT"
@@ -96,7 +96,7 @@ func doctorText(out io.Writer, r doctor.Report) error {
 		}
 		name := strings.TrimPrefix(c.Name, group+".")
 		if next := i + 1; c.Level == doctor.Unchecked && next < len(r.Checks) && r.Checks[next].Group() == group && r.Checks[next].Found == c.Found {
-			together = append(together, name) // with the next
+			together = append(together, name) // printed with the next check, which has the same finding
 			continue
 		}
 		name = strings.Join(append(together, name), ", ")
@@ -110,20 +110,20 @@ func doctorText(out io.Writer, r doctor.Report) error {
 	return err
 }
 
-// examiner makes the checks of a configuration.
+// examiner runs the checks of doctor on one configuration.
 type examiner struct {
 	ctx     context.Context
 	src     config.Source
-	outside bool                          // there is a service, and this process does not see what it sees
-	holders map[config.Address]portHolder // as root saw them, if it was root
+	outside bool                          // a service exists, and this process does not share its environment
+	holders map[config.Address]portHolder // as seen by root; nil if the process was not root
 
 	draft draft
 	who   auth.Policy
 	log   logState
-	ahead atomic.Pointer[time.Duration] // how far the clock is ahead of the storage's; nil: not known
+	ahead atomic.Pointer[time.Duration] // how far the clock is ahead of the storage's; nil: unknown
 }
 
-// checks makes all of them.
+// checks runs all checks. It skips a group whose keys have a mistake.
 func (x *examiner) checks() []doctor.Check {
 	x.draft, x.who = newDraft(x.src)
 	if x.draft.Config != nil && x.draft.Sound("data_dir") {
@@ -132,7 +132,7 @@ func (x *examiner) checks() []doctor.Check {
 	all := x.configuration()
 	for _, group := range []struct {
 		name string
-		keys []string // that must be right
+		keys []string // keys that must be valid
 		make func() []doctor.Check
 	}{
 		{"ports", []string{"http.listen", "udp.listen", "admin.listen"}, x.ports},
@@ -152,7 +152,8 @@ func (x *examiner) checks() []doctor.Check {
 	return all
 }
 
-// sound reports whether no mistake is about the keys, or, of a section, about a key in it.
+// sound reports whether the configuration has no mistake in the keys, nor in a key of a
+// section that keys names.
 func (x *examiner) sound(keys []string) bool {
 	return x.draft.Sound(keys...) && !slices.ContainsFunc(x.draft.Mistakes, func(m config.Mistake) bool {
 		return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(m.Key, key+".") })

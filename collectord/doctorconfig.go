@@ -11,7 +11,7 @@ import (
 	"collectord/collectord/doctor"
 )
 
-// configuration checks the settings, and says what they mean.
+// configuration checks the settings and describes their effect.
 func (x *examiner) configuration() (all []doctor.Check) {
 	for _, m := range x.draft.Mistakes {
 		if x.outside && isCredential(m, namedFiles(x.draft.Config)) {
@@ -23,7 +23,7 @@ func (x *examiner) configuration() (all []doctor.Check) {
 	if len(all) == 0 {
 		all = append(all, doctor.Fine("config.valid", x.sources()))
 	}
-	var shown []string // among the files
+	var shown []string // warnings that the group files reports
 	if x.draft.Config != nil {
 		for _, f := range namedFiles(x.draft.Config) {
 			shown = append(shown, f.warning(f.access()))
@@ -41,7 +41,7 @@ func (x *examiner) configuration() (all []doctor.Check) {
 	return all
 }
 
-// sources says where the settings come from.
+// sources describes where the settings come from.
 func (x *examiner) sources() string {
 	file := x.src.File()
 	if file == "" {
@@ -56,7 +56,7 @@ func (x *examiner) sources() string {
 	return fmt.Sprintf("valid: %s, %s of the environment (collectord config print)", file, plural(variables, "variable"))
 }
 
-// meaning says what the configuration means, in words.
+// meaning describes the effect of the configuration in words.
 func (x *examiner) meaning() []doctor.Check {
 	cfg := x.draft.Config
 	http, udp := clientsInWords(cfg, &x.who)
@@ -87,7 +87,8 @@ func (x *examiner) meaning() []doctor.Check {
 	}
 }
 
-// files checks who may use those that the configuration names, and when certificates end.
+// files checks the access to the files that the configuration names, and when
+// certificates expire.
 func (x *examiner) files() (all []doctor.Check) {
 	for _, f := range namedFiles(x.draft.Config) {
 		name := "files." + f.key
@@ -135,7 +136,8 @@ func expiryCheck(name, what string, expires, now time.Time) doctor.Check {
 	return doctor.Fine(name, what+" is good until "+day)
 }
 
-// authoritiesCheck judges a file of authorities, of which some may be old.
+// authoritiesCheck checks a file of certificate authorities, of which some may have
+// expired.
 func authoritiesCheck(name, path string, ends []time.Time, now time.Time) doctor.Check {
 	first, last := slices.MinFunc(ends, time.Time.Compare), slices.MaxFunc(ends, time.Time.Compare)
 	if len(ends) == 1 || !last.After(now.Add(expiresSoon)) || first.After(now.Add(expiresSoon)) {

@@ -9,7 +9,7 @@ import (
 	"collectord/config"
 )
 
-// dataDir checks the directory and the disk under the log.
+// dataDir checks data_dir and its disk.
 func (x *examiner) dataDir() []doctor.Check {
 	cfg := x.draft.Config
 	info, err := statSoon(cfg.DataDir)
@@ -52,8 +52,8 @@ func (x *examiner) dataDir() []doctor.Check {
 	return append(all, doctor.Syncs(m.median, m.p99, m.n))
 }
 
-// directoryCheck judges who may look into data_dir. Whether the daemon's user can use it
-// was checked with the configuration.
+// directoryCheck checks which users can read data_dir. The checks of the configuration
+// cover whether the daemon's user can use it.
 func directoryCheck(dir string, info os.FileInfo) doctor.Check {
 	found := dir + " belongs to " + ownerName(info) + ", mode " + modeText(info)
 	if info.Mode().Perm()&0o007 != 0 {
@@ -62,8 +62,8 @@ func directoryCheck(dir string, info os.FileInfo) doctor.Check {
 	return doctor.Fine("data_dir.directory", found)
 }
 
-// kernel checks the limits of the running daemon, or, before its start, those of this
-// process, which are not those of a service.
+// kernel checks the limits of the running daemon. Before its start it checks those of
+// this process, which may differ from those of the service.
 func (x *examiner) kernel() []doctor.Check {
 	cfg, system := x.draft.Config, doctor.System()
 	pid := x.log.process
@@ -84,7 +84,6 @@ func (x *examiner) kernel() []doctor.Check {
 	return append(all, k.Checks()...)
 }
 
-// clock checks the host's clock.
 func (x *examiner) clock() []doctor.Check {
 	c := doctor.Clock{Now: time.Now(), Built: buildTime(), Newest: x.log.newest}
 	if ahead := x.ahead.Load(); ahead != nil {
@@ -93,7 +92,7 @@ func (x *examiner) clock() []doctor.Check {
 	return append(c.Checks(), doctor.NTP())
 }
 
-// folder checks the one that objects go to, which may be of another host.
+// folder checks the destination folder, which may be on another host.
 func (x *examiner) folder() []doctor.Check {
 	folder := bucketFolder(x.draft.Config)
 	all, answered := soon(func() []doctor.Check { return folderChecks(x.draft.Config, folder) })

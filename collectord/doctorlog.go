@@ -14,20 +14,20 @@ import (
 	"collectord/wal"
 )
 
-// logState is what the names in data_dir tell of the log.
+// logState describes the log, as far as the file names in data_dir show it.
 type logState struct {
-	err     error // it can't be looked at; fs.ErrNotExist: there is none
+	err     error // why the log can't be read; fs.ErrNotExist: there is no log
 	live    bool
-	process string // of the daemon, if it is running
+	process string // id of the daemon's process, if it runs
 
 	sealed, unread int
 	records        uint64
 	bytes          int64
-	oldest, newest time.Time // of segments, by when each was written to last
+	oldest, newest time.Time // last modification of the oldest and the newest segment
 	aside          []wal.Aside
 }
 
-// lookAtLog changes nothing, and reads no record.
+// lookAtLog reads the state of the log without changing it. It reads no records.
 func lookAtLog(dataDir string) (s logState) {
 	log, err := wal.Inspect(dataDir)
 	if err != nil {
@@ -58,7 +58,8 @@ func lookAtLog(dataDir string) (s logState) {
 	return s
 }
 
-// soon returns what look finds; false: the disk has not answered within 10 seconds.
+// soon returns the result of look, or false if the disk does not answer within
+// 2*answersWithin (10 s).
 func soon[T any](look func() T) (found T, answered bool) {
 	done := make(chan T, 1)
 	go func() { done <- look() }()
@@ -70,12 +71,12 @@ func soon[T any](look func() T) (found T, answered bool) {
 	}
 }
 
-// hangs says that a disk did not answer soon.
+// hangs describes a disk that does not answer.
 func hangs(path string) string {
 	return fmt.Sprintf("the disk of %s did not answer within %v", path, 2*answersWithin)
 }
 
-// lookAtLogSoon is for where the disk may hang.
+// lookAtLogSoon is lookAtLog with the time limit of soon, because a disk may hang.
 func lookAtLogSoon(dataDir string) logState {
 	s, answered := soon(func() logState { return lookAtLog(dataDir) })
 	if !answered {
@@ -84,10 +85,11 @@ func lookAtLogSoon(dataDir string) logState {
 	return s
 }
 
-// waitsLong is the age of a segment from which something keeps it from being shipped.
+// waitsLong is the age above which a waiting segment is a warning. Segments that
+// shipper.keep retains may be older by that time.
 const waitsLong = time.Hour
 
-// logChecks says what is in the log.
+// logChecks checks the contents of the log.
 func (x *examiner) logChecks() []doctor.Check {
 	s := x.log
 	switch {
@@ -138,7 +140,7 @@ func (s logState) checks(keep time.Duration, now time.Time) []doctor.Check {
 	return all
 }
 
-// ownerName names who a file belongs to.
+// ownerName returns the name of a file's owner.
 func ownerName(info os.FileInfo) string {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return userName(int(st.Uid))
@@ -148,7 +150,7 @@ func ownerName(info os.FileInfo) string {
 
 func modeText(info os.FileInfo) string { return fmt.Sprintf("%04o", info.Mode().Perm()) }
 
-// existing is the part of a path that exists.
+// existing returns the longest part of path that exists.
 func existing(path string) string {
 	for {
 		if _, err := statSoon(path); err == nil || path == filepath.Dir(path) {
@@ -158,7 +160,7 @@ func existing(path string) string {
 	}
 }
 
-// sameDisk reports whether two paths, or what exists of them, are on one file system.
+// sameDisk reports whether the existing parts of two paths are on one file system.
 func sameDisk(a, b string) bool {
 	var of [2]uint64
 	for i, path := range []string{a, b} {

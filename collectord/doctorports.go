@@ -15,7 +15,7 @@ import (
 	"collectord/config"
 )
 
-// listenKeys are the addresses of each key.
+// listenKeys returns the configured addresses of each listen key.
 func listenKeys(cfg *config.Config) []struct {
 	key string
 	all []config.Address
@@ -26,7 +26,8 @@ func listenKeys(cfg *config.Config) []struct {
 	}{{"http.listen", cfg.HTTP.Listen}, {"udp.listen", cfg.UDP.Listen}, {"admin.listen", cfg.Admin.Listen}}
 }
 
-// findHolders looks who has the ports while the process is still root, who sees everybody.
+// findHolders finds the processes that use the configured ports. It runs before
+// becomeDaemon, because only root can see the sockets of all users.
 func (x *examiner) findHolders() {
 	cfg := config.Read(x.src).Config
 	if os.Geteuid() != 0 || cfg == nil {
@@ -42,7 +43,7 @@ func (x *examiner) findHolders() {
 	}
 }
 
-// ports checks whether each address can be bound, or who has it.
+// ports checks whether each address can be bound, and finds the process that uses it.
 func (x *examiner) ports() (all []doctor.Check) {
 	for _, list := range listenKeys(x.draft.Config) {
 		name := "ports." + list.key
@@ -94,7 +95,7 @@ func (x *examiner) port(name, key string, a config.Address) doctor.Check {
 	}
 }
 
-// bindOnce binds an address, and gives it back at once.
+// bindOnce binds an address and closes the socket at once, to test whether it is free.
 func bindOnce(a config.Address) error {
 	if a.Network == "udp" {
 		return probeUDP(a)
@@ -106,8 +107,8 @@ func bindOnce(a config.Address) error {
 	return ln.Close()
 }
 
-// unixSocket checks a unix socket. That it can be made, if there is none, was checked with
-// the configuration.
+// unixSocket checks whether a unix socket is in use. The checks of the configuration
+// cover whether it can be created.
 func (x *examiner) unixSocket(name string, a config.Address) doctor.Check {
 	c, err := net.Dial("unix", a.Path)
 	switch {
@@ -127,7 +128,7 @@ func (x *examiner) unixSocket(name string, a config.Address) doctor.Check {
 	return doctor.Fail(name, a.String()+" is in use by process "+pid, "stop that program, or listen elsewhere")
 }
 
-// peerProcess is the id of the process that listens on a unix socket.
+// peerProcess returns the id of the process that listens on a unix socket, or "".
 func peerProcess(c io.Closer) (pid string) {
 	conn, ok := c.(syscall.Conn)
 	if !ok {

@@ -19,18 +19,19 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// serviceName is the unit of the packages.
+// serviceName is the systemd unit that the packages install.
 const serviceName = "collectord.service"
 
-// runningProcess is what a command needs to take a process's place: its namespaces, user,
-// environment and flags.
+// runningProcess is what the doctor needs to run in the place of a process: its
+// namespaces, user, environment and flags.
 type runningProcess struct {
 	pid                      int
-	status, environ, cmdline []byte // as in its directory in /proc
+	status, environ, cmdline []byte // contents of the files in /proc/PID
 }
 
-// enterService replaces this process by one inside of the running service, if there is one
-// and the process is root. It returns what was not checked because it could not.
+// enterService replaces this process by one inside the running service, if the service
+// runs and this process is root. It returns checks for what could not be examined from
+// outside.
 func enterService(cmd *cobra.Command) []doctor.Check {
 	const name = "process.surroundings"
 	skip := func(why string) []doctor.Check {
@@ -44,7 +45,7 @@ func enterService(cmd *cobra.Command) []doctor.Check {
 	out, err := exec.CommandContext(ctx, "systemctl", "show", "--property=LoadState,MainPID", serviceName).Output()
 	switch pid, loaded := serviceProcess(string(out)); {
 	case err != nil, !loaded:
-		return nil // the service is not installed, or somebody else's business
+		return nil // the service is not installed, or not managed by systemd
 	case os.Geteuid() != 0:
 		return skip("only root can look from inside the service")
 	case pid == 0:
@@ -59,15 +60,16 @@ func enterService(cmd *cobra.Command) []doctor.Check {
 	}
 }
 
-// isCredential reports whether a mistake is that a file was not found which only the
-// service sees: a name without a slash is that of a credential (systemd.exec(5)).
+// isCredential reports whether a mistake is a missing file that only the service sees.
+// A name without a slash is that of a credential (systemd.exec(5)).
 func isCredential(m config.Mistake, files []namedFile) bool {
 	return os.Getenv("CREDENTIALS_DIRECTORY") == "" && !strings.Contains(m.Origin, "/") &&
 		slices.ContainsFunc(files, func(f namedFile) bool { return f.key == m.Key && f.path == m.Origin })
 }
 
-// withoutItsKeys says of a storage that was asked without the keys of the service what
-// that proves: nothing, if the keys can be a credential, and none were found elsewhere.
+// withoutItsKeys marks the step "credentials" as not checked if the keys may be a
+// credential of the service. Without access to that credential a failure proves
+// nothing.
 func withoutItsKeys(cfg *config.Config, steps []bucket.Step) []bucket.Step {
 	if cfg.Shipper.S3.CredentialsFile != "" || os.Getenv("AWS_ACCESS_KEY_ID") != "" || os.Getenv("CREDENTIALS_DIRECTORY") != "" {
 		return steps
@@ -80,7 +82,7 @@ func withoutItsKeys(cfg *config.Config, steps []bucket.Step) []bucket.Step {
 	return steps
 }
 
-// serviceProcess reads what systemctl show prints.
+// serviceProcess parses the output of systemctl show.
 func serviceProcess(properties string) (pid int, loaded bool) {
 	for line := range strings.Lines(properties) {
 		switch key, value, _ := strings.Cut(strings.TrimSpace(line), "="); key {
@@ -103,12 +105,12 @@ func readProcess(pid int) (p runningProcess, err error) {
 	return p, nil
 }
 
-// changedFlags are the flags that were given, split into those of the configuration and
-// others.
+// changedFlags returns the flags on the command line, split into those of the
+// configuration and others.
 func changedFlags(cmd *cobra.Command) (settings, others []string) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		text := "--" + f.Name + "=" + f.Value.String()
-		if path, err := filepath.Abs(f.Value.String()); f.Name == "config" && err == nil { // the service is in another directory
+		if path, err := filepath.Abs(f.Value.String()); f.Name == "config" && err == nil { // the service has its own working directory
 			text = "--config=" + path
 		}
 		if list, ok := f.Value.(pflag.SliceValue); ok {
@@ -123,8 +125,8 @@ func changedFlags(cmd *cobra.Command) (settings, others []string) {
 	return settings, others
 }
 
-// command is what runs the doctor in the place of the process. The tools are those that a
-// reload uses, too.
+// command returns the command line and environment that run the doctor in the place of
+// the process. A reload uses the same tools.
 func (p runningProcess) command(settings, others []string) (argv, env []string) {
 	id := func(name string) string {
 		for line := range bytes.Lines(p.status) {
@@ -138,7 +140,7 @@ func (p runningProcess) command(settings, others []string) (argv, env []string) 
 		if ids := strings.Fields(id(name)); len(ids) > 1 {
 			return ids[1]
 		}
-		return "65534" // nobody, who may not do more
+		return "65534" // nobody, a user without rights
 	}
 	groups := "--clear-groups"
 	if all := strings.Fields(id("Groups")); len(all) > 0 {
@@ -159,7 +161,7 @@ func (p runningProcess) command(settings, others []string) (argv, env []string) 
 	return argv, env
 }
 
-// ownExecutable is the program that runs, by its path.
+// ownExecutable returns the path of this program.
 func ownExecutable() string {
 	if path, err := os.Executable(); err == nil {
 		return path
@@ -167,7 +169,7 @@ func ownExecutable() string {
 	return "/usr/bin/collectord"
 }
 
-// ranAs says whose rights the checks had.
+// ranAs reports the user that the checks ran as.
 func ranAs(why string) doctor.Check {
 	if why == "" {
 		why = userName(os.Geteuid())

@@ -8,10 +8,9 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// storageWithin is how long the storage is examined.
+// storageWithin limits the examination of the storage.
 const storageWithin = time.Minute
 
-// storage checks the destination, step by step.
 func (x *examiner) storage() []doctor.Check {
 	cfg := x.draft.Config
 	if isFolder(cfg) {
@@ -31,7 +30,7 @@ func (x *examiner) storage() []doctor.Check {
 	return stepChecks(steps)
 }
 
-// stepChecks are the steps of the storage as checks.
+// stepChecks converts the steps of the storage into checks.
 func stepChecks(steps []bucket.Step) (all []doctor.Check) {
 	for _, s := range steps {
 		level := map[bucket.Outcome]doctor.Level{bucket.Passed: doctor.OK, bucket.Doubtful: doctor.Warning, bucket.Failed: doctor.Error}[s.Outcome]

@@ -11,10 +11,10 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// namedDevices is how many silent devices of a host are named in a line.
+// namedDevices is the maximum number of silent devices that a row of the table names.
 const namedDevices = 5
 
-// columns are those of the table of hosts.
+// columns returns the column titles of the table of hosts.
 func (p *printedFleet) columns() []string {
 	names := []string{"STATE", "NODE", "LOG", "VERSION", "HEARD", "PENDING", "OLDEST", "USAGES/DAY", "DEVICES", "FULL IN", "FREE"}
 	if p.audited {
@@ -26,7 +26,8 @@ func (p *printedFleet) columns() []string {
 	return append(names, "TROUBLE")
 }
 
-// cells are those of a host, but for its trouble. Strangers wrote them.
+// cells returns the cells of a host, without the trouble column. The texts come from
+// other hosts and are not trusted.
 func (p *printedFleet) cells(h *audit.Host) []string {
 	state, node := string(h.State), "-"
 	if len(h.Wrong) > 1 {
@@ -56,7 +57,8 @@ func (p *printedFleet) cells(h *audit.Host) []string {
 	return cells
 }
 
-// usagesADay are those of the last day, or of as much of it as the host has run.
+// usagesADay formats the usages of the last day, or of the host's uptime if that is
+// shorter.
 func usagesADay(b *bucket.Heartbeat) string {
 	const aDay, nearly = 24 * 60 * 60, 23 * 60 * 60
 	switch {
@@ -75,7 +77,7 @@ func kindNames(kinds []audit.Kind) (names []string) {
 	return names
 }
 
-// troubleOf is what fails on a host, why it is listed as it is, and the first so many of
+// troubleOf returns what fails on a host, why it has its state, and up to devices of
 // its silent devices.
 func troubleOf(h *audit.Host, devices int) (parts []string) {
 	if b := h.Heartbeat; b != nil {
@@ -105,7 +107,7 @@ func troubleOf(h *audit.Host, devices int) (parts []string) {
 	return parts
 }
 
-// troubleInWords is a trouble, and for how long the host has had it.
+// troubleInWords describes a trouble and how long it has lasted.
 func troubleInWords(h *audit.Host, t bucket.Trouble) string {
 	text := orDash(t.Name)
 	if t.Since != nil && h.HeardSeconds != nil {
@@ -132,7 +134,7 @@ func devicesInWords(devices []audit.Device, most int) string {
 	return "silent devices: " + joined(names)
 }
 
-// silenceInWords is for how long a device has been silent.
+// silenceInWords describes how long a device has been silent.
 func silenceInWords(d audit.Device) string {
 	if d.LastSeen == nil {
 		return "never seen, for " + age(&d.SilentSeconds)

@@ -92,7 +92,7 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 			if page == "" || listed || err == nil {
 				return
 			}
-			if failed := writeFleetPage(page, errorPage(err, time.Now())); failed != nil { // what is there may look right
+			if failed := writeFleetPage(page, errorPage(err, time.Now())); failed != nil { // an old page could still look right
 				err = errors.Join(err, failed)
 			}
 		}()
@@ -127,7 +127,7 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 			return err
 		}
 		p := printedFleet{Fleet: fleet, all: all, audited: o.Holes, destination: destinationsOf(stores), destinations: len(stores)}
-		if o.Holes { // else most of it was not looked for
+		if o.Holes { // without --holes few findings are known, so unused lines are normal
 			p.unused = o.Accepted.Unused()
 		}
 		out := bufio.NewWriter(cmd.OutOrStdout())
@@ -155,16 +155,16 @@ is what is missing. Memory: 1 KiB for a host, 20 MiB at most for all devices, an
 	return c
 }
 
-// printedFleet is a fleet, and what of it is printed.
+// printedFleet is a fleet with the options of its output.
 type printedFleet struct {
 	*audit.Fleet
 	all, audited bool
 	unused       []audit.Acceptance
-	destination  string // for people
+	destination  string // display name
 	destinations int
 }
 
-// leavesOut reports whether a host is counted and not listed.
+// leavesOut reports whether a host is counted but not listed.
 func (p *printedFleet) leavesOut(h *audit.Host) bool { return h.OutOfService() && !p.all }
 
 // fleetSum is the last line of fleet --json.
@@ -173,11 +173,11 @@ type fleetSum struct {
 	Destination  string             `json:"destination"`
 	Destinations int                `json:"destinations"`
 	Nodes        int                `json:"nodes"`
-	Hosts        int                `json:"hosts"`      // in all
-	LeftOut      int                `json:"not_listed"` // of them, without --all
+	Hosts        int                `json:"hosts"`      // including those not listed
+	LeftOut      int                `json:"not_listed"` // hosts that only --all lists
 	Heartbeats   int                `json:"heartbeats"`
-	States       map[audit.Kind]int `json:"states"`  // of hosts, and all that is wrong with them
-	Audited      bool               `json:"audited"` // by --holes
+	States       map[audit.Kind]int `json:"states"`  // number of hosts in each state, and with each finding
+	Audited      bool               `json:"audited"` // with --holes
 	Objects      int                `json:"objects"`
 	Unused       []audit.Acceptance `json:"accepts_nothing"`
 	Seconds      float64            `json:"seconds"`
@@ -201,7 +201,8 @@ func (p *printedFleet) json(out io.Writer, took time.Duration) error {
 	})
 }
 
-// destinationsOf names destinations, or counts many.
+// destinationsOf names the destinations, or the first one and a count if there are
+// many.
 func destinationsOf(stores []bucket.Store) string {
 	const most = 3
 	if len(stores) > most {

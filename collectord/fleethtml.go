@@ -13,13 +13,13 @@ import (
 	"collectord/shipper/audit"
 )
 
-// fleetPage is the list of hosts as a page. Its texts are quoted, as on a terminal.
+// fleetPage is the data of the HTML page. Its texts are quoted as on a terminal.
 type fleetPage struct {
 	Verdict string
-	Class   string // right, wrong or error: in colours, which nothing depends on
+	Class   string // right, wrong or error; selects only the colour
 	At      string
 	Columns []string
-	Hosts   iter.Seq[fleetRow] // there may be many
+	Hosts   iter.Seq[fleetRow] // a sequence, because there may be many hosts
 	Notes   []string
 	Sum     string
 }
@@ -28,10 +28,10 @@ type fleetRow struct {
 	Class   string
 	Cells   []string
 	Trouble []string
-	Devices []string // silent ones
+	Devices []string // the silent ones
 }
 
-// page makes the page of a fleet as of a time.
+// page returns the page of a fleet as of a time.
 func (p *printedFleet) page(at time.Time) *fleetPage {
 	v := &fleetPage{Verdict: quoted(p.verdict()), Class: "right", At: utcSecond(at), Columns: p.columns(), Sum: quoted(p.sum())}
 	switch {
@@ -75,14 +75,13 @@ func (p *printedFleet) row(h *audit.Host) fleetRow {
 	return row
 }
 
-// errorPage is the page of a fleet of which nothing is known.
 func errorPage(err error, at time.Time) *fleetPage {
 	return &fleetPage{Verdict: quoted("ERROR, NO VERDICT: " + err.Error()), Class: "error", At: utcSecond(at)}
 }
 
 func utcSecond(at time.Time) string { return at.UTC().Format(time.DateTime) + " UTC" }
 
-// writeFleetPage replaces the page in one step, so that nobody reads a part of one.
+// writeFleetPage replaces the page atomically, so that a reader never sees part of one.
 func writeFleetPage(path string, v *fleetPage) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"collectord/shipper/audit"
 )
 
-// wrongs sums up what is wrong.
+// wrongs summarizes the trouble and findings of the fleet.
 func (p *printedFleet) wrongs() string {
 	var parts []string
 	for _, k := range audit.States() {
@@ -46,7 +46,7 @@ func hostsInWords(k audit.Kind, n int) string {
 	return plural(n, "log") + " with " + string(k) + " records"
 }
 
-// verdict is what is wrong, in a line.
+// verdict returns the result in one line.
 func (p *printedFleet) verdict() string {
 	switch {
 	case p.Count[audit.Failed] > 0:
@@ -59,7 +59,7 @@ func (p *printedFleet) verdict() string {
 	return "RIGHT: no host is silent or in trouble, and no record is overdue"
 }
 
-// text says first what is wrong.
+// text writes the fleet as text, with the verdict first.
 func (p *printedFleet) text(out io.Writer) error {
 	writef(out, "%s\n\n", p.verdict())
 	if err := p.table(out); err != nil {
@@ -73,7 +73,7 @@ func (p *printedFleet) text(out io.Writer) error {
 	return nil
 }
 
-// sum is what was looked at.
+// sum describes what was examined.
 func (p *printedFleet) sum() string {
 	sum := fmt.Sprintf("%s: %s, %s", p.destination, plural(p.Nodes(), "node"), plural(p.Heartbeats, "heartbeat"))
 	if p.audited {
@@ -82,7 +82,7 @@ func (p *printedFleet) sum() string {
 	return sum
 }
 
-// notes are what the table does not show, and what is not known.
+// notes returns what the table omits, and what could not be determined.
 func (p *printedFleet) notes() (notes []string) {
 	var leftOut []string
 	clocks := ""
@@ -115,7 +115,6 @@ func (p *printedFleet) notes() (notes []string) {
 	return notes
 }
 
-// table prints the hosts that are listed.
 func (p *printedFleet) table(out io.Writer) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	writeRow(table, p.columns())
@@ -127,7 +126,8 @@ func (p *printedFleet) table(out io.Writer) error {
 	return table.Flush()
 }
 
-// writeRow writes a row of a tabwriter. Each cell is quoted, so that it can't make another.
+// writeRow writes one row of a tabwriter. It quotes each cell, so that a cell can't
+// contain a separator.
 func writeRow(table io.Writer, cells []string) {
 	for i, cell := range cells {
 		if i > 0 {
@@ -138,7 +138,7 @@ func writeRow(table io.Writer, cells []string) {
 	writef(table, "\n")
 }
 
-// holes sums up what an audit found of a log, and what it knows to be lost.
+// holes summarizes the findings of an audit that count as wrong, and the known losses.
 func holes(found map[audit.Kind]audit.Tally) string {
 	var parts []string
 	for _, k := range audit.Kinds() {
@@ -158,8 +158,8 @@ func orDash(text string) string {
 	return text
 }
 
-// shortened is the text, of at most so many characters: what strangers wrote must not
-// push the rest of a table away.
+// shortened truncates a text to most characters, so that a long text from another host
+// can't hide the rest of a row.
 func shortened(text string, most int) string {
 	if utf8.RuneCountInString(text) <= most {
 		return text
@@ -167,7 +167,7 @@ func shortened(text string, most int) string {
 	return string([]rune(text)[:most-1]) + "…"
 }
 
-// age is a number of seconds, for people.
+// age formats a number of seconds, or "-" for nil.
 func age(seconds *int64) string {
 	if seconds == nil {
 		return "-"
@@ -188,7 +188,7 @@ func age(seconds *int64) string {
 	return fmt.Sprintf("%s%dd%02dh", sign, n/day, n%day/hour)
 }
 
-// size is a number of bytes, for people.
+// size formats a number of bytes with a binary unit.
 func size(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"}
 	value, at := float64(n), 0

@@ -11,18 +11,18 @@ import (
 	"collectord/wal"
 )
 
-// health is what the admin listener is told of the daemon, from before the log
-// is open until it is closed.
+// health provides the state of the daemon to the admin server, from before the log is
+// open until it is closed.
 type health struct {
 	reload   *reloader
 	lines    func() admin.LoggerSnapshot
 	troubles func() map[string]bool
-	parts    atomic.Pointer[parts] // nil while starting
+	parts    atomic.Pointer[parts] // nil during the start
 	clock    atomic.Pointer[clockWatch]
 	stopping atomic.Bool
 }
 
-// parts are what there is to tell of.
+// parts are the parts of the daemon that health reports on.
 type parts struct {
 	log  *wal.Log
 	ship *shipper.Shipper
@@ -30,7 +30,7 @@ type parts struct {
 	udp  *udpserver.Server
 }
 
-// snapshot is false while there is nothing to tell.
+// snapshot returns the state of all parts, or false during the start.
 func (h *health) snapshot() (admin.Snapshot, bool) {
 	p := h.parts.Load()
 	if p == nil {
@@ -44,7 +44,7 @@ func (h *health) snapshot() (admin.Snapshot, bool) {
 	return s, true
 }
 
-// reasons says why the daemon should get no traffic.
+// reasons returns why the daemon is not ready for traffic; nil: it is ready.
 func (h *health) reasons() (why []string) {
 	p := h.parts.Load()
 	if p == nil {
@@ -59,7 +59,7 @@ func (h *health) reasons() (why []string) {
 	return why
 }
 
-// putAside lists what the log put aside, for people to see to.
+// putAside lists what the log has put aside, which an operator must examine.
 func (h *health) putAside() (all []admin.PutAside) {
 	p := h.parts.Load()
 	if p == nil {
@@ -71,7 +71,8 @@ func (h *health) putAside() (all []admin.PutAside) {
 	return all
 }
 
-// stuck says which loops do not turn. A start takes as long as it takes.
+// stuck returns an error that names the loops without progress. It returns nil during
+// the start, whose duration has no limit.
 func (h *health) stuck() error {
 	p := h.parts.Load()
 	if p == nil {

@@ -11,22 +11,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onJournal reports whether what is written to fd goes to the systemd journal, as
-// systemd.exec(5) has it: $JOURNAL_STREAM names the device and inode of the socket, which
-// is another one once somebody has redirected the output.
+// onJournal reports whether fd is connected to the systemd journal (systemd.exec(5)).
+// $JOURNAL_STREAM contains the device and inode of the journal's socket, which differ
+// from those of fd after a redirection.
 func onJournal(fd descriptor) bool {
 	var st unix.Stat_t
 	return unix.Fstat(int(fd), &st) == nil && os.Getenv("JOURNAL_STREAM") == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
-// severities are the prefixes that the journal takes for priorities (sd-daemon(3)), from
-// the level on up to the next.
+// severities maps levels to the priority prefixes of the journal (sd-daemon(3)). Each
+// prefix applies from its level up to the next one.
 var severities = []struct { //nolint:gochecknoglobals // a constant table
 	from   slog.Level
 	prefix string
 }{{slog.LevelError, "<3>"}, {slog.LevelWarn, "<4>"}, {slog.LevelInfo, "<6>"}, {slog.LevelDebug - 1000, "<7>"}}
 
-// severityOf is the index of a level.
+// severityOf returns the index in severities for a level.
 func severityOf(l slog.Level) int {
 	i := 0
 	for i < len(severities)-1 && l < severities[i].from {
@@ -35,13 +35,14 @@ func severityOf(l slog.Level) int {
 	return i
 }
 
-// prioritized begins each line of a text with the prefix of a level.
+// prioritized adds the prefix of a level to each line of a text.
 func prioritized(text string, l slog.Level) string {
 	prefix := severities[severityOf(l)].prefix
 	return prefix + strings.ReplaceAll(strings.TrimSuffix(text, "\n"), "\n", "\n"+prefix) + "\n"
 }
 
-// journalHandler begins each line with its priority: it has a handler for each.
+// journalHandler adds a priority prefix to each line. It has one handler for each of
+// severities.
 type journalHandler []slog.Handler
 
 func newJournalHandler(to io.Writer, handler func(io.Writer) slog.Handler) (h journalHandler) {
@@ -51,20 +52,20 @@ func newJournalHandler(to io.Writer, handler func(io.Writer) slog.Handler) (h jo
 	return h
 }
 
-// Enabled is as slog.Handler has it.
+// Enabled implements slog.Handler.
 func (h journalHandler) Enabled(ctx context.Context, l slog.Level) bool { return h[0].Enabled(ctx, l) }
 
-// Handle is as slog.Handler has it.
+// Handle implements slog.Handler.
 func (h journalHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h[severityOf(r.Level)].Handle(ctx, r)
 }
 
-// WithAttrs is as slog.Handler has it.
+// WithAttrs implements slog.Handler.
 func (h journalHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return h.each(func(one slog.Handler) slog.Handler { return one.WithAttrs(attrs) })
 }
 
-// WithGroup is as slog.Handler has it.
+// WithGroup implements slog.Handler.
 func (h journalHandler) WithGroup(name string) slog.Handler {
 	return h.each(func(one slog.Handler) slog.Handler { return one.WithGroup(name) })
 }
@@ -76,7 +77,8 @@ func (h journalHandler) each(with func(slog.Handler) slog.Handler) (all journalH
 	return all
 }
 
-// prefixWriter writes a prefix before what slog writes at a time: a line.
+// prefixWriter writes a prefix before each write, because slog writes one line at a
+// time.
 type prefixWriter struct {
 	prefix string
 	to     io.Writer

@@ -18,18 +18,18 @@ import (
 type listeners struct {
 	http, admin []net.Listener
 	udp         []*net.UDPConn
-	leaving     []*passedSocket // for datagrams, and not configured any more
-	passed      int             // of the others, not bound by this process
-	kept        bool            // somebody keeps them open when this process ends
-	givenBack   bool            // sockets with connections, which may still be open for a moment
+	leaving     []*passedSocket // datagram sockets that are no longer configured, and still to be read
+	passed      int             // number of passed sockets in http, admin and udp
+	kept        bool            // the service manager keeps the sockets open after this process ends
+	givenBack   bool            // removed stream sockets from the store, and they may stay open briefly
 	adopted     adoption
-	missing     []string // addresses of a family that the host does not have
+	missing     []string // addresses of a family that the host lacks
 	store       *socketStore
 }
 
-// listen takes the sockets that were passed to the process and binds the rest of
-// what is configured: all of it, or nothing. What is not configured any more it
-// gives back before, since it may be in the way.
+// listen adopts the configured sockets that were passed to the process, and binds the
+// rest. It returns all configured sockets, or an error and none. It first closes stream
+// sockets that are no longer configured, because their ports may be needed.
 func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logger *slog.Logger) (_ *listeners, err error) {
 	l := &listeners{store: store}
 	defer func() {
@@ -49,7 +49,7 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	var left []*passedSocket
 	l.adopted, left = adopt(passed, wanted, logger)
 	l.leave(left, logger)
-	// All that can't be bound is reported at once.
+	// Report all errors at once, so that an operator can correct them in one step.
 	var errs [3]error
 	l.http, errs[0] = l.streams("http.listen", cfg.HTTP.Listen, socketAccess{cfg.HTTP.SocketMode, cfg.HTTP.SocketGroup})
 	l.admin, errs[1] = l.streams("admin.listen", cfg.Admin.Listen, socketAccess{0o600, -1})
@@ -64,8 +64,8 @@ func listen(cfg *config.Config, passed []*passedSocket, store *socketStore, logg
 	return l, nil
 }
 
-// leave gives back what was passed and is not configured. What takes datagrams
-// may hold some for the daemon before, and is read first.
+// leave closes the passed sockets that are not configured. It keeps stored datagram
+// sockets open in leaving, because datagrams may wait in them.
 func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) {
 	for _, s := range passed {
 		switch {
@@ -83,7 +83,7 @@ func (l *listeners) leave(passed []*passedSocket, logger *slog.Logger) {
 	}
 }
 
-// ofKey explains the errors of a key's addresses, if there are any.
+// ofKey adds the key and an explanation to each joined error.
 func ofKey(key string, err error) error {
 	if err == nil {
 		return nil
@@ -99,7 +99,8 @@ func ofKey(key string, err error) error {
 	return errors.Join(each...)
 }
 
-// streams returns what it has so far also if it fails.
+// streams returns the stream listeners of a key. After an error it also returns the
+// sockets opened so far, for the caller to close.
 func (l *listeners) streams(key string, addrs []config.Address, access socketAccess) (all []net.Listener, err error) {
 	for _, entry := range config.Entries(addrs) {
 		adopted := l.adopted.of(entry)
@@ -124,7 +125,7 @@ func (l *listeners) streams(key string, addrs []config.Address, access socketAcc
 		err = errors.Join(err, ofKey(key, failed))
 		all = append(all, bound...)
 		for _, ln := range bound {
-			if l.store.keep(ln.(syscall.Conn)) { //nolint:forcetypeassert // TCP and unix sockets are
+			if l.store.keep(ln.(syscall.Conn)) { //nolint:forcetypeassert // TCP and unix listeners implement it
 				l.kept = true
 				if ln, ok := ln.(*net.UnixListener); ok {
 					ln.SetUnlinkOnClose(false)
@@ -135,15 +136,16 @@ func (l *listeners) streams(key string, addrs []config.Address, access socketAcc
 	return all, err
 }
 
-// How long it may take until the service manager has closed what it was given
-// back. A start that fails for that would only be tried again.
+// Limits on waiting until the service manager has closed the sockets removed from its
+// store. Without the wait the start would fail, and the service manager would only
+// repeat it.
 const (
 	closedWithin = 10 * time.Second
 	closedLook   = 20 * time.Millisecond
 )
 
-// family is what a network is called that listens on the family of ip and on no
-// other. "tcp" alone would make one socket for both of any wildcard.
+// family returns the name of a network for one IP family only. Plain "tcp" would bind a
+// wildcard address in both families.
 func family(network string, ip netip.Addr) string {
 	if ip.Is4() {
 		return network + "4"
@@ -164,7 +166,8 @@ func (l *listeners) bind(a config.Address, access socketAccess) (net.Listener, e
 	}
 }
 
-// datagrams returns what it has so far also if it fails.
+// datagrams returns the UDP sockets of a key. After an error it also returns the
+// sockets opened so far, for the caller to close.
 func (l *listeners) datagrams(key string, addrs []config.Address, o udpserver.Options) (all []*net.UDPConn, err error) {
 	for _, entry := range config.Entries(addrs) {
 		for _, s := range l.adopted.of(entry) {
@@ -185,14 +188,14 @@ func (l *listeners) datagrams(key string, addrs []config.Address, o udpserver.Op
 	return all, err
 }
 
-// bindUDP binds the sockets that an address lacks.
+// bindUDP binds the sockets that an address still needs beside the passed ones.
 func (l *listeners) bindUDP(a config.Address, o udpserver.Options) ([]*net.UDPConn, error) {
 	served := l.adopted.served[plain(a)]
-	if l.adopted.ofUnit[plain(a)] { // how many there are is the unit's business
+	if l.adopted.ofUnit[plain(a)] { // the socket unit determines their number
 		return nil, nil
 	}
 	if served == 0 && !l.leaves(a.IP.Port()) {
-		// SO_REUSEPORT would share the port with another daemon in silence.
+		// With SO_REUSEPORT alone, two daemons would share the port without an error.
 		if err := probeUDP(a); err != nil {
 			return nil, err
 		}
@@ -203,8 +206,8 @@ func (l *listeners) bindUDP(a config.Address, o udpserver.Options) ([]*net.UDPCo
 	return udpserver.Listen(a.IP, o)
 }
 
-// leaves reports whether the port is one of a socket that is still to be read:
-// that is in nobody's way, and would be taken for another daemon's.
+// leaves reports whether a socket still to be read uses the port. Such a socket is no
+// conflict, and the probe would mistake it for another daemon's.
 func (l *listeners) leaves(port uint16) bool {
 	return slices.ContainsFunc(l.leaving, func(s *passedSocket) bool { return s.addr.IP.Port() == port })
 }
@@ -217,12 +220,12 @@ func probeUDP(a config.Address) error {
 	return c.Close()
 }
 
-// portTries is how often an entry with port 0 looks for one that is free in both
+// portTries is how often an entry with port 0 tries to find a port that is free in both
 // families.
 const portTries = 10
 
-// bindEntry binds the addresses that one entry of a list stands for: all, or
-// nothing. With port 0 they have one port.
+// bindEntry binds all addresses of one entry of a list, or none. With port 0 they share
+// one port.
 func bindEntry[S io.Closer](l *listeners, entry []config.Address, bind func(config.Address) ([]S, error)) ([]S, error) {
 	for try := 1; ; try++ {
 		bound, missing, err := bindFamilies(entry, bind)
@@ -239,9 +242,10 @@ func bindEntry[S io.Closer](l *listeners, entry []config.Address, bind func(conf
 	}
 }
 
-// bindFamilies leaves out a family that the host does not have, as long as there
-// is another. That an address is in use is an error: its clients would reach
-// another program. It returns what it has so far also if it fails.
+// bindFamilies binds the addresses of an entry, and skips a family that the host lacks
+// if another one works. An address in use is an error, because its clients would reach
+// another program. After an error it also returns the sockets bound so far, for the
+// caller to close.
 func bindFamilies[S io.Closer](entry []config.Address, bind func(config.Address) ([]S, error)) (all []S, missing []string, err error) {
 	port, errs := entry[0].IP.Port(), error(nil)
 	for _, a := range entry {
@@ -264,9 +268,9 @@ func bindFamilies[S io.Closer](entry []config.Address, bind func(config.Address)
 	return all, missing, nil
 }
 
-// isMissing reports whether a host without the family would say this: the kernel
-// without IPv6 does not make the socket, and with net.ipv6.conf.all.disable_ipv6
-// there is no ::1.
+// isMissing reports whether an error means that the host lacks the address family. A
+// kernel without IPv6 returns EAFNOSUPPORT, and one with net.ipv6.conf.all.disable_ipv6
+// returns EADDRNOTAVAIL for ::1.
 func isMissing(err error) bool {
 	return errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)
 }
@@ -282,12 +286,12 @@ func portOf(s any) uint16 {
 	if a, ok := addr.(interface{ AddrPort() netip.AddrPort }); ok {
 		return a.AddrPort().Port()
 	}
-	return 0 // of a unix socket
+	return 0 // a unix socket
 }
 
 func (l *listeners) close() {
 	for _, ln := range slices.Concat(l.http, l.admin) {
-		_ = ln.Close() // closed already where a server adopted it
+		_ = ln.Close() // no effect if a server has closed it
 	}
 	for _, c := range l.udp {
 		_ = c.Close()

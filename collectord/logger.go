@@ -17,8 +17,8 @@ import (
 	"collectord/wal"
 )
 
-// daemonLogger is how the daemon speaks: a logger, the level that a reload may change,
-// the troubles that are summed up, and the queue before standard error.
+// daemonLogger is the daemon's logger, with its level that a reload can change, the
+// handler that summarizes repeated failures, and the queue before standard error.
 type daemonLogger struct {
 	*slog.Logger
 	level    *slog.LevelVar
@@ -26,7 +26,8 @@ type daemonLogger struct {
 	queue    *logQueue
 }
 
-// newDaemonLogger writes text for people at a terminal and JSON for everyone else.
+// newDaemonLogger returns a logger that writes to out. With log.format auto it writes
+// text to a terminal, and JSON elsewhere.
 func newDaemonLogger(cfg config.Log, out descriptor) (*daemonLogger, error) {
 	level := new(slog.LevelVar)
 	if err := level.UnmarshalText([]byte(cfg.Level)); err != nil {
@@ -39,7 +40,7 @@ func newDaemonLogger(cfg config.Log, out descriptor) (*daemonLogger, error) {
 		if text {
 			return slog.NewTextHandler(to, o)
 		}
-		return slog.NewJSONHandler(&visibleWriter{out: to}, o) // which leaves DEL, C1 and bidi controls
+		return slog.NewJSONHandler(&visibleWriter{out: to}, o) // slog does not escape DEL, C1 and bidi controls
 	}
 	handler := format
 	if journal {
@@ -49,26 +50,27 @@ func newDaemonLogger(cfg config.Log, out descriptor) (*daemonLogger, error) {
 		var line bytes.Buffer
 		r := slog.NewRecord(time.Now(), slog.LevelWarn, message, 0)
 		r.AddAttrs(slog.Uint64("lines", lines))
-		_ = handler(&line).Handle(context.Background(), r) // a buffer takes all
+		_ = handler(&line).Handle(context.Background(), r) // a write to a buffer can't fail
 		return line.Bytes()
 	})
 	troubles := newTroubleHandler(handler(queue))
 	return &daemonLogger{slog.New(troubles), level, troubles, queue}, nil
 }
 
-// close logs what is yet to be summed up, and waits for the log to be written.
+// close logs the pending summaries, and waits up to logPatience until the log is
+// written.
 func (v *daemonLogger) close() {
 	v.troubles.flush()
 	v.queue.flush(logPatience)
 }
 
-// setLevel is a part of a reload.
+// setLevel sets the level during a reload.
 func (v *daemonLogger) setLevel(next *plan) {
-	_ = v.level.UnmarshalText([]byte(next.cfg.Log.Level)) // never fails: log.level was checked
+	_ = v.level.UnmarshalText([]byte(next.cfg.Log.Level)) // can't fail: the configuration was checked
 }
 
-// readable makes text of what JSON would write as a structure or as nanoseconds. The
-// journal has a time for each line.
+// readable converts durations and Stringers to text, which JSON would write as
+// nanoseconds or structures. It removes the time for the journal, which adds its own.
 func readable(withoutTime bool) func(groups []string, a slog.Attr) slog.Attr {
 	return func(groups []string, a slog.Attr) slog.Attr {
 		if withoutTime && a.Key == slog.TimeKey && len(groups) == 0 {
@@ -86,7 +88,8 @@ func readable(withoutTime bool) func(groups []string, a slog.Attr) slog.Attr {
 	}
 }
 
-// logStart logs what has been started, as far as it is not as by default.
+// logStart logs the identity of the daemon, its addresses, and the limits that differ
+// from the defaults.
 func logStart(logger *slog.Logger, cfg *config.Config, file, destination string, listening *listeners, log *wal.Log, who auth.Policy) {
 	logID, run := log.Identity()
 	logger.Debug("identity of the log", "log_id", fmt.Sprintf("%016x", logID), "run", fmt.Sprintf("%016x", run))
@@ -123,7 +126,7 @@ func addressesOf(all []net.Listener) (texts []string) {
 	return texts
 }
 
-// udpAddressesOf names an address once, however many sockets share it.
+// udpAddressesOf lists each address once, although several sockets may share it.
 func udpAddressesOf(all []*net.UDPConn) string {
 	var texts []string
 	for _, c := range all {
@@ -139,7 +142,7 @@ func listed(addresses []string) string {
 	return strings.Join(addresses, ", ")
 }
 
-// nonZero is a group of what is not zero. slog leaves out a group that is empty.
+// nonZero returns a group of the values that are not zero. slog omits an empty group.
 func nonZero[K ~string, N int64 | uint64](name string, all map[K]N) slog.Attr {
 	var attrs []any
 	for _, key := range slices.Sorted(maps.Keys(all)) {
@@ -150,7 +153,7 @@ func nonZero[K ~string, N int64 | uint64](name string, all map[K]N) slog.Attr {
 	return slog.Group(name, attrs...)
 }
 
-// account returns where every usage of this run is.
+// account returns the counts of all usages of this run, as log attributes.
 func account(g wal.Ledger, began time.Time) []any {
 	attrs := []any{"ran", time.Since(began).Round(time.Millisecond)}
 	for source, d := range g.BySource {

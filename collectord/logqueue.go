@@ -13,36 +13,34 @@ import (
 )
 
 const (
-	// logQueueBytes bounds the lines that wait for the writer, and once more those
-	// that it is writing.
+	// logQueueBytes limits the queued lines. The lines being written may need as much
+	// memory again.
 	logQueueBytes = 256 << 10
 
-	// logPiece is what is written at a time. A pipe takes this much as a whole
-	// (PIPE_BUF), so that no other writer's text comes between.
+	// logPiece is the number of bytes in one write. A pipe accepts this much atomically
+	// (PIPE_BUF), so no text of another writer can interrupt it.
 	logPiece = 4 << 10
 
-	// An ending process waits for its log until nothing was written for logStalled,
-	// and not beyond logPatience.
+	// A process that ends waits at most logPatience for its log. It gives up earlier if
+	// logStalled passes without a write.
 	logStalled  = time.Second
 	logPatience = 3 * time.Second
 )
 
-// logQueue writes the lines of the log from a goroutine of its own, so that a
-// reader that is slow, stuck or gone stops nobody who logs. Lines that find the
-// queue full are dropped. They, and those that could not be written, are counted,
-// and a line of the queue's own reports them once lines are written again. The
-// order of the lines is kept.
+// logQueue writes log lines in order from its own goroutine, so that a slow or missing
+// reader never blocks the code that logs. It drops lines while the queue is full. A
+// later line reports how many were dropped or could not be written.
 type logQueue struct {
 	out    io.Writer
-	report func(message string, lines uint64) []byte // formats a line of the queue's own
-	wake   chan struct{}                             // there are lines
+	report func(message string, lines uint64) []byte // formats a line about missing lines
+	wake   chan struct{}                             // signals that lines are queued
 
-	mu      sync.Mutex // guards what follows; never held while writing
-	lines   []byte     // wait to be written
-	dropped uint64     // lines, since the queue was full
+	mu      sync.Mutex // guards the fields below; never held during a write
+	lines   []byte     // queued
+	dropped uint64     // lines dropped since the queue became full
 	writing bool
 	pieces  uint64          // written so far
-	drained []chan struct{} // closed once all is written
+	drained []chan struct{} // closed when all lines are written
 	counts  admin.LoggerSnapshot
 }
 
@@ -52,11 +50,12 @@ func newLogQueue(out io.Writer, report func(string, uint64) []byte) *logQueue {
 	return q
 }
 
-// Write takes one line, or several. It neither blocks nor fails.
+// Write queues one or more lines. It never blocks and never fails.
 func (q *logQueue) Write(line []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// While lines are missing, none that came later goes before that is reported.
+	// While dropped lines are unreported, no later line may enter: the report marks the
+	// place of the gap.
 	if q.dropped > 0 || len(q.lines) > 0 && len(q.lines)+len(line) > logQueueBytes {
 		q.dropped++
 		q.counts.Full++
@@ -70,15 +69,15 @@ func (q *logQueue) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// snapshot returns how many lines are missing in the log.
+// snapshot returns the numbers of lines missing from the log.
 func (q *logQueue) snapshot() admin.LoggerSnapshot {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.counts
 }
 
-// take returns the lines that wait, and how many were dropped after them. The
-// buffer is used for the next ones.
+// take returns the queued lines, and how many were dropped after them. The queue reuses
+// buffer for the next lines.
 func (q *logQueue) take(buffer []byte) (lines []byte, dropped uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -94,7 +93,7 @@ func (q *logQueue) take(buffer []byte) (lines []byte, dropped uint64) {
 	return lines, dropped
 }
 
-// wrote counts a piece, or the lines that could not be written.
+// wrote counts a written piece, and the lines that could not be written.
 func (q *logQueue) wrote(failed uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -102,7 +101,8 @@ func (q *logQueue) wrote(failed uint64) {
 	q.counts.Failed += failed
 }
 
-// flush waits until all lines are written, as long as they are, but not for ever.
+// flush waits until all lines are written. It gives up at the timeout, or when
+// logStalled passes without a written piece.
 func (q *logQueue) flush(timeout time.Duration) {
 	q.mu.Lock()
 	if !q.writing && len(q.lines) == 0 {
@@ -134,10 +134,10 @@ func (q *logQueue) flush(timeout time.Duration) {
 	}
 }
 
-// logWriter is the queue's goroutine, which alone writes.
+// logWriter is the only writer to the output. It runs in the queue's goroutine.
 type logWriter struct {
 	queue           *logQueue
-	dropped, failed uint64 // lines that are missing, which no line reports yet
+	dropped, failed uint64 // missing lines that are not reported yet
 	torn            bool   // the last line was cut off
 }
 
@@ -149,7 +149,7 @@ func (w *logWriter) run() {
 			if lines, dropped = w.queue.take(lines); len(lines) == 0 {
 				break
 			}
-			w.reportMissing() // of the time before
+			w.reportMissing() // a report that failed before
 			failed := w.write(lines)
 			w.queue.wrote(failed)
 			w.failed += failed
@@ -159,7 +159,8 @@ func (w *logWriter) run() {
 	}
 }
 
-// reportMissing leaves for later what it can't report.
+// reportMissing reports the missing lines. It keeps the counts if that fails, for the
+// next attempt.
 func (w *logWriter) reportMissing() {
 	if w.failed > 0 && w.write(w.queue.report("log lines are missing here: they could not be written", w.failed)) == 0 {
 		w.failed = 0
@@ -169,8 +170,8 @@ func (w *logWriter) reportMissing() {
 	}
 }
 
-// write returns how many lines are missing. What fails may work later, such as
-// when a disk is no longer full.
+// write writes lines and returns how many could not be written. It keeps no failed
+// lines, but a later write may succeed, such as when the disk has space again.
 func (w *logWriter) write(lines []byte) (missing uint64) {
 	for len(lines) > 0 {
 		piece := lines[:min(len(lines), logPiece)]
@@ -194,8 +195,8 @@ func (w *logWriter) write(lines []byte) (missing uint64) {
 	return 0
 }
 
-// descriptor writes to a file descriptor that may be of any kind and mode. An
-// os.File would end the process when the reader of standard error is gone.
+// descriptor writes to a file descriptor of any kind, blocking or not. An os.File would
+// end the process by SIGPIPE if the reader of standard error is gone.
 type descriptor int
 
 func (fd descriptor) Write(b []byte) (written int, err error) {
@@ -205,7 +206,7 @@ func (fd descriptor) Write(b []byte) (written int, err error) {
 		case err == nil:
 			written += n
 		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN): // somebody made it non-blocking
+		case errors.Is(err, unix.EAGAIN): // another process made it non-blocking
 			if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1); err != nil && !errors.Is(err, unix.EINTR) {
 				return written, err
 			}

@@ -16,19 +16,19 @@ import (
 	"collectord/wal"
 )
 
-// version and built are set when a release is built: built to seconds since 1970.
+// version and built are set by the release build. built is in seconds since 1970.
 var version, built = "devel", ""
 
-// Exit statuses. badConfig is EX_CONFIG of sysexits(3): a service manager need
-// not try again.
+// Exit statuses. exitBadConfig is EX_CONFIG of sysexits(3), which lets a service
+// manager avoid a useless restart.
 const (
 	exitError     = 1
-	exitNotRight  = 2 // the thing that was checked
+	exitNotRight  = 2 // a check found something wrong
 	exitBadConfig = 78
 )
 
-// main ends when the command does, or, whatever the command is doing, when a signal
-// has the process end at once.
+// main runs the command in a goroutine, so that a signal can end the process at any
+// time.
 func main() {
 	status := make(chan int)
 	caught := catchSignals(func(s int) { status <- s })
@@ -59,18 +59,18 @@ func execute(args []string, caught *signals) int {
 		_, _ = io.WriteString(stderr, text)
 		return status
 	}
-	// No line reports what could not be written: this text is all there is.
+	// This text is the last output, so no line can report what could not be written.
 	last := newLogQueue(descriptor(standardError), func(string, uint64) []byte { return nil })
 	_, _ = last.Write(visible([]byte(text))) // never fails
 	last.flush(logPatience)
 	return status
 }
 
-// runPath is the command of the daemon, which a standard error that nobody reads
-// does not keep from ending.
+// runPath is the command of the daemon. Its last output has a time limit, because its
+// standard error may have no reader.
 const runPath = "collectord run"
 
-// failure returns what to print about an error, and the exit status.
+// failure returns the text to print for an error, and the exit status.
 func failure(cmd *cobra.Command, err error) (text string, status int) {
 	var mistakes config.Mistakes
 	if errors.As(err, &mistakes) {
@@ -97,7 +97,7 @@ func failure(cmd *cobra.Command, err error) (text string, status int) {
 		return "", int(done)
 	}
 	text = errorText(err)
-	if errors.Is(err, wal.ErrVersion) && cmd.CommandPath() == runPath { // nothing changes that but people
+	if errors.Is(err, wal.ErrVersion) && cmd.CommandPath() == runPath { // a restart can't help
 		return text, exitBadConfig
 	}
 	var bad notRight
@@ -127,7 +127,8 @@ Exit status: 0 fine; 1 an error; 2 what was checked is not as it should be; 78 r
 	return finished(root)
 }
 
-// notRight means that what was checked is not as it should be.
+// notRight is the error of a check that found something wrong. Its exit status is
+// exitNotRight.
 type notRight string
 
 func (e notRight) Error() string { return string(e) }
@@ -160,8 +161,8 @@ func versionText() string {
 	return fmt.Sprintf("collectord %s (%s)", version, goVersion)
 }
 
-// buildTime is when the program was built, or, of a build from a work tree, when its
-// source was committed; zero: not known.
+// buildTime returns when the release was built, or the commit time of a build from a
+// work tree. It returns the zero time if both are unknown.
 func buildTime() time.Time {
 	if seconds, err := strconv.ParseInt(built, 10, 64); err == nil {
 		return time.Unix(seconds, 0)
@@ -178,9 +179,10 @@ func buildTime() time.Time {
 	return time.Time{}
 }
 
-// settings loads the configuration that the command's flags name, for a command that
-// uses some of its keys or sections. A wrong value of another must not keep people from
-// looking at the log or the bucket; what is not a key at all may be meant as one of them.
+// settings loads the configuration that the flags of a command name. It rejects wrong
+// values only in the keys and sections in uses, so that a mistake elsewhere does not
+// block a look at the log or the bucket. It always rejects unknown keys, because one
+// may be a misspelled key of uses.
 func settings(cmd *cobra.Command, uses ...string) (*config.Config, error) {
 	src := source(cmd)
 	src.Uses = uses

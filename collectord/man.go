@@ -12,7 +12,7 @@ import (
 	"collectord/config"
 )
 
-// manCommand is how the packages get their manual page.
+// manCommand prints the manual page, for the build of the packages.
 func manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man",
@@ -25,7 +25,8 @@ func manCommand() *cobra.Command {
 	}
 }
 
-// manual is collectord(1), made from the commands, in roff (groff_man(7)).
+// manual returns the text of collectord(1), generated from the commands, in roff
+// (groff_man(7)).
 func manual(root *cobra.Command) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `.\" Made from the commands by: collectord man
@@ -95,7 +96,7 @@ The documentation: README.md, and a page for each subject in docs.
 	return b.String()
 }
 
-// describeCommands tells of the commands below c that do something, and of their own flags.
+// describeCommands writes the runnable commands below c, with their own flags.
 func describeCommands(b *strings.Builder, c *cobra.Command) {
 	for _, sub := range c.Commands() {
 		if !sub.IsAvailableCommand() || sub.Name() == "help" || sub.Name() == "completion" {
@@ -129,15 +130,15 @@ func describeCommands(b *strings.Builder, c *cobra.Command) {
 	}
 }
 
-// flagsOf returns a command's own flags, and a list of those that are a key of the
-// configuration and mean no more.
+// flagsOf returns the flags of a command, and a list of those that have the same
+// meaning as a key of the configuration.
 func flagsOf(c *cobra.Command) (own []*pflag.Flag, common string) {
 	settings := pflag.NewFlagSet("", pflag.ContinueOnError)
 	config.AddFlags(settings)
 	left := 0
 	settings.VisitAll(func(*pflag.Flag) { left++ })
 	var names []string
-	c.InheritedFlags() // merges them
+	c.InheritedFlags() // merges them into Flags
 	c.Flags().VisitAll(func(f *pflag.Flag) {
 		switch setting := settings.Lookup(f.Name); {
 		case setting != nil && setting.Usage == f.Usage:

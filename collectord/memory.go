@@ -2,29 +2,30 @@ package main
 
 import "collectord/config"
 
-// The soft limit of memory is where the garbage collector begins to work harder.
-// It bounds nothing by itself; the limits of the packages do. It must lie well
-// above what is in use: below, the collector runs all the time, and takes half of
-// the CPU. A process counts for it with heap and stacks, free memory included, but
-// not with its program (19 MiB) and the memory of large bodies.
+// Soft memory limits, at which the garbage collector starts to work harder. They
+// enforce nothing; the hard limits of the packages do. A soft limit must be well above
+// the memory in use: below it the collector runs all the time, and uses half of the
+// CPU. Heap and stacks count, including free memory. The program itself (19 MiB) and
+// the memory of large bodies do not.
 const (
-	memoryOfDaemon = 64 << 20 // with baseConnections that were all served, also over TLS, or as many more as share the loops' memory
-	memoryOfShip   = 40 << 20 // of collectord ship, which has no connections
-	memoryOfAudit  = 40 << 20 // of collectord audit: what is in use has no pointers, and costs a collection little
-	garbageOfAudit = 20       // percent of what is in use
+	memoryOfDaemon = 64 << 20 // for baseConnections active ones (TLS too), or as many more that share the loops' memory
+	memoryOfShip   = 40 << 20 // for collectord ship, which has no connections
+	memoryOfAudit  = 40 << 20 // for collectord audit: its memory has no pointers, so a collection is cheap
+	garbageOfAudit = 20       // percent of the memory in use
 
-	memoryOfProgram = 19 << 20 // which the limit does not count
+	memoryOfProgram = 19 << 20 // not counted by the limit
 
 	baseConnections = 1024
 	baseHeader      = 8 << 10
 	baseKeys        = 1 << 16
 
-	memoryOfConnection = 2 << 10  // what an idle one is, and as much for the collector
-	memoryOfTLS        = 64 << 10 // more: reader, stack, request, a record, keys, and what the collector needs to be at ease
+	memoryOfConnection = 2 << 10  // an idle connection, and as much for the collector
+	memoryOfTLS        = 64 << 10 // for TLS in addition: reader, stack, request, a record, keys, and space for the collector
 	memoryOfKey        = 220      // an Idempotency-Key, twice: the table is copied as it grows
 )
 
-// memoryLimit is the soft limit for what is configured, with so many connections.
+// memoryLimit returns the soft memory limit in bytes for a configuration and a maximum
+// of connections.
 func memoryLimit(cfg *config.Config, connections int) int64 {
 	limit := int64(memoryOfDaemon)
 	limit += int64(max(0, connections-baseConnections)) * memoryOfConnection

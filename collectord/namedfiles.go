@@ -12,17 +12,17 @@ import (
 // namedFile is a file that a key of the configuration names.
 type namedFile struct {
 	key, path string
-	closed    fs.FileMode // to everybody else on the host
+	closed    fs.FileMode // permission bits that other users must not have
 }
 
-// Access to a file that nobody else on the host should have, as the bits of others.
+// Values of namedFile.closed, as permission bits of other users.
 const (
 	isSecret fs.FileMode = 0o006
 	isPublic fs.FileMode = 0o002
 )
 
-// namedFiles are those of a configuration, and the file of the storage's keys wherever
-// that is found.
+// namedFiles returns the files that the configuration names. It includes the file of
+// the storage's keys even if no key names it.
 func namedFiles(cfg *config.Config) (all []namedFile) {
 	add := func(key, path string, closed fs.FileMode) {
 		if path != "" {
@@ -41,8 +41,9 @@ func namedFiles(cfg *config.Config) (all []namedFile) {
 	return all
 }
 
-// checkFiles warns of files that strangers on this host can read or change. Whether they
-// can be read, and what is in them, is checked where they are used.
+// checkFiles warns of files that every user of this host can change, or of secrets that
+// every user can read. The code that uses a file checks whether it is readable and
+// valid.
 func (d draft) checkFiles() {
 	for _, f := range namedFiles(d.Config) {
 		if why, advice := f.access(); why != "" && d.Sound(f.key) {
@@ -55,8 +56,8 @@ func (f namedFile) warning(why, advice string) string {
 	return fmt.Sprintf("%s %s %s: %s", f.key, f.path, why, advice)
 }
 
-// access says what strangers on this host can do with the file, and what to do about it;
-// empty: nothing.
+// access returns what other users of this host can do with the file, and how to correct
+// that. It returns empty texts if the mode is right.
 func (f namedFile) access() (why, advice string) {
 	info, err := os.Stat(f.path)
 	if err != nil || info.Mode().Perm()&f.closed == 0 {

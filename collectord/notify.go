@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifier tells the service manager what the daemon is about to do, as
-// sd_notify(3) describes it. An empty one tells nobody.
+// notifier is the address of the service manager's socket for notifications about the
+// daemon's state (sd_notify(3)). An empty notifier sends nothing.
 type notifier string
 
 // send sends assignments such as READY=1 in one message.
@@ -19,7 +19,7 @@ func (n notifier) send(assignments ...string) error {
 	return n.write(nil, assignments)
 }
 
-// sendDescriptor sends a socket along.
+// sendDescriptor sends assignments and the descriptor of a socket in one message.
 func (n notifier) sendDescriptor(c syscall.Conn, assignments ...string) error {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -45,7 +45,7 @@ func (n notifier) write(rights []byte, assignments []string) error {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return fail("setsockopt", err)
 	}
-	// A name that begins with @ is in the abstract namespace.
+	// SockaddrUnix maps a leading @ to the abstract namespace.
 	to := &unix.SockaddrUnix{Name: string(n)}
 	if err := unix.Sendmsg(fd, []byte(strings.Join(assignments, "\n")), rights, to, 0); err != nil {
 		return fail("sendmsg", err)
@@ -53,8 +53,8 @@ func (n notifier) write(rights []byte, assignments []string) error {
 	return nil
 }
 
-// reloading announces a reload; ready ends it. The time lets the service manager
-// tell this reload from an earlier one.
+// reloading announces a reload, which ready ends. The monotonic time lets the service
+// manager distinguish this reload from an earlier one.
 func (n notifier) reloading() error {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {

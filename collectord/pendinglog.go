@@ -10,14 +10,15 @@ import (
 	"collectord/wal"
 )
 
-// pendingLog stands for the log from before it is open, so that the HTTP server can say
-// that it is starting. What comes in meanwhile waits: a restart refuses nothing.
+// pendingLog stands in for the log until it is open, so that the HTTP server can report
+// that the daemon is starting. Usages received before that wait, so that a restart
+// refuses none.
 type pendingLog struct {
 	log    atomic.Pointer[wal.Log]
 	opened chan struct{}
 
-	mu       sync.Mutex        // guards what follows
-	rejected map[rejection]int // to be entered in the ledger once there is one
+	mu       sync.Mutex        // guards the fields below
+	rejected map[rejection]int // added to the ledger when the log opens
 }
 
 type rejection struct {
@@ -29,7 +30,7 @@ func newPendingLog() *pendingLog {
 	return &pendingLog{opened: make(chan struct{}), rejected: map[rejection]int{}}
 }
 
-// open lets everything through. It is called once.
+// open sets the log and releases all waiting calls. It must be called once.
 func (g *pendingLog) open(log *wal.Log) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -67,7 +68,8 @@ func (g *pendingLog) YieldToIngest() { g.wait().YieldToIngest() }
 
 func (g *pendingLog) Repeat(s wal.Source, n int) { g.wait().Repeat(s, n) }
 
-// Reject does not wait: what was refused needs no log, only the ledger.
+// Reject counts rejected usages. It never waits for the log, because they only change
+// the ledger.
 func (g *pendingLog) Reject(s wal.Source, reason string, n int) {
 	if log := g.log.Load(); log != nil {
 		log.Reject(s, reason, n)

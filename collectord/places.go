@@ -5,21 +5,22 @@ import (
 	"sync"
 )
 
-// places are where goroutines can run: as many as there are cores, and more only
-// while something computes for long. It then competes for the cores as others do,
-// and does not hold the places of those who serve requests. With places to spare
-// the scheduler wakes a thread for each of them that might find work, and on a
-// busy machine they take the cores from each other and from the clients.
+// places adapts GOMAXPROCS to long computations. Normally it is the number of cores. A
+// long computation adds one, so that it competes for the cores through the kernel and
+// blocks no goroutine that serves requests. A permanently higher value would be worse:
+// the scheduler wakes a thread for each idle place, and on a busy machine these threads
+// take CPU time from each other and from the clients.
 type places struct {
 	cores int
 
-	mu  sync.Mutex // guards what follows
-	out int        // lent to what computes
+	mu  sync.Mutex // guards the fields below
+	out int        // places added for computations
 }
 
 func newPlaces() *places { return &places{cores: runtime.GOMAXPROCS(0)} }
 
-// lend adds a place until it is given back, but not more than there are cores.
+// lend adds a place for a computation until giveBack is called. The total never exceeds
+// twice the number of cores.
 func (p *places) lend() (giveBack func()) {
 	p.change(+1)
 	return func() { p.change(-1) }

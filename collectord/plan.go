@@ -11,17 +11,17 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// plan is what the daemon is started from: the settings, and the files that they name,
-// read and checked. To make one changes nothing, listens on nothing and connects to
-// nothing. It is the only place that finds mistakes of a configuration, so that
-// config check, a start and a reload agree.
+// plan is the input of a start: the settings and the files that they name, read and
+// checked. Making a plan changes nothing, binds nothing and connects to nothing. Only
+// plan detects mistakes in a configuration, so that config check, a start and a reload
+// agree.
 type plan struct {
 	cfg      *config.Config
 	who      auth.Policy
-	warnings []string // for the log
+	warnings []string // to be logged
 }
 
-// newPlan finds all mistakes at once. The error is a refusal.
+// newPlan reads and checks a configuration. Its error is a refusal with all mistakes.
 func newPlan(src config.Source) (*plan, error) {
 	d, who := newDraft(src)
 	if len(d.Mistakes) > 0 {
@@ -30,7 +30,8 @@ func newPlan(src config.Source) (*plan, error) {
 	return &plan{d.Config, who, d.Warnings}, nil
 }
 
-// refusal is what is wrong with a configuration, and the warnings, which may explain it.
+// refusal is the error for an invalid configuration. It also contains the warnings,
+// which may explain the mistakes.
 type refusal struct {
 	mistakes config.Mistakes
 	warnings []string
@@ -39,8 +40,8 @@ type refusal struct {
 func (r *refusal) Error() string { return r.mistakes.Error() }
 func (r *refusal) Unwrap() error { return r.mistakes }
 
-// draft is a configuration whose values are checked against what is on this host. What
-// is wrong by itself is checked no further.
+// draft is a configuration that is being checked against this host. A value with a
+// mistake is checked no further.
 type draft struct{ *config.Draft }
 
 func newDraft(src config.Source) (d draft, who auth.Policy) {
@@ -54,7 +55,7 @@ func newDraft(src config.Source) (d draft, who auth.Policy) {
 	return d, who
 }
 
-// fileMistake adds what is wrong with a file that a key names.
+// fileMistake adds a mistake about a file that a key names.
 func (d draft) fileMistake(key, path string, err error) {
 	d.Mistakes = append(d.Mistakes, config.Mistake{Key: key, Origin: path, Reason: fileReason(path, err)})
 }
@@ -76,11 +77,11 @@ func fileReason(path string, err error) string {
 
 func (d draft) warn(warnings ...string) { d.Warnings = append(d.Warnings, warnings...) }
 
-// checkDestination checks the options of the storage, and the files that they name.
+// checkDestination checks the options of the storage and the files that they name.
 func (d draft) checkDestination() {
 	to := destinationToRead(d.Config)
 	switch {
-	case !d.Sound("shipper.destination"): // its files can be checked all the same
+	case !d.Sound("shipper.destination"): // the files can be checked anyway
 		if to.S3.CAFile == "" && to.S3.CredentialsFile == "" {
 			return
 		}

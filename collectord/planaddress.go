@@ -14,8 +14,8 @@ import (
 	"collectord/config"
 )
 
-// addressWarnings say why an address may not be bound. What an interface has, and what
-// the service manager permits, can be different at a start.
+// addressWarnings returns why an address may fail to bind. These are only warnings,
+// because interfaces and permissions may differ at the start.
 func addressWarnings(key string, a config.Address) (warnings []string) {
 	ip, port := a.IP.Addr(), a.IP.Port()
 	if !ip.IsUnspecified() && !ip.IsLoopback() && !isOwn(ip) {
@@ -35,7 +35,7 @@ func isOwn(ip netip.Addr) bool {
 	})
 }
 
-// firstUnprivileged is the first port that everybody may bind.
+// firstUnprivileged returns the lowest port that needs no privilege to bind.
 func firstUnprivileged() int {
 	text, err := os.ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 	n, wrong := strconv.Atoi(string(bytes.TrimSpace(text)))
@@ -45,7 +45,7 @@ func firstUnprivileged() int {
 	return n
 }
 
-// hasCapability reports whether the process has one of the first 32 capabilities.
+// hasCapability reports whether the process has a capability. It supports the first 32.
 func hasCapability(one uint) bool {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData

@@ -16,12 +16,12 @@ import (
 	"collectord/config"
 )
 
-// answersWithin is how long a disk may take to show a directory. One that does not answer
-// is no mistake: the log and the folder wait for theirs.
+// answersWithin is the time limit for a disk to list a directory. A disk that does not
+// answer is not a mistake, because the daemon waits for it.
 const answersWithin = 5 * time.Second
 
-// checkDirectories checks whether the process may use data_dir, and the folder that
-// objects go to.
+// checkDirectories checks whether the process can use data_dir and the destination
+// folder.
 func (d draft) checkDirectories() {
 	type findings struct{ data, links, folder []string }
 	found := make(chan findings, 1)
@@ -49,7 +49,7 @@ func (d draft) checkDirectories() {
 		for _, why := range f.links { // a disk may be mounted there later
 			d.warn(why + ": nothing is taken in or shipped until it exists")
 		}
-		for _, why := range f.folder { // which is no reason not to start
+		for _, why := range f.folder { // the daemon can start anyway
 			d.warn("shipper.destination " + d.Config.Shipper.Destination + " can't be used, and nothing is shipped until it can: " + why)
 		}
 	case <-time.After(answersWithin):
@@ -57,8 +57,8 @@ func (d draft) checkDirectories() {
 	}
 }
 
-// dataDirReasons says why the daemon can't keep its log in a directory, all at once, and
-// which links in it lead to nothing.
+// dataDirReasons returns all reasons why the daemon can't keep its log in dir, and the
+// broken links in it.
 func dataDirReasons(dir string) (all, links []string) {
 	if why := dirReason(dir); why != "" {
 		return []string{why}, nil
@@ -72,7 +72,7 @@ func dataDirReasons(dir string) (all, links []string) {
 		if inside.mode == useDir && isBrokenLink(path, err) {
 			links = append(links, path+" is a symbolic link to what does not exist")
 		}
-		if err != nil || inside.mode == useDir && !info.IsDir() { // the daemon makes it, or puts what is there aside
+		if err != nil || inside.mode == useDir && !info.IsDir() { // the daemon creates it, or puts aside a file in its place
 			continue
 		}
 		if errors.Is(unix.Access(path, inside.mode), unix.EACCES) {
@@ -82,16 +82,16 @@ func dataDirReasons(dir string) (all, links []string) {
 	return all, links
 }
 
-// useDir is the access that is needed to a directory whose entries change.
+// useDir is the access needed to a directory whose entries change.
 const useDir = unix.R_OK | unix.W_OK | unix.X_OK
 
-// dirReason says why the process can't use a directory, or make it; empty: it can, or it
-// is the disk that does not let it.
+// dirReason returns why the process can't use or create a directory. It returns "" if
+// it can, and also for errors of the disk.
 func dirReason(dir string) string {
 	for at := dir; ; at = filepath.Dir(at) {
 		mode := uint32(useDir)
 		if at != dir {
-			mode = unix.W_OK | unix.X_OK // to make the next one
+			mode = unix.W_OK | unix.X_OK // to create the next one
 		}
 		info, err := os.Stat(at)
 		if err == nil && !info.IsDir() {
@@ -120,7 +120,8 @@ func dirReason(dir string) string {
 	}
 }
 
-// isBrokenLink reports whether a path that gave an error is a link to what does not exist.
+// isBrokenLink reports whether err at path comes from a symbolic link to a missing
+// file.
 func isBrokenLink(path string, err error) bool {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return false
@@ -129,7 +130,7 @@ func isBrokenLink(path string, err error) bool {
 	return err == nil
 }
 
-// made says what could not be made in a directory.
+// made returns a text about a directory that can't be created.
 func made(in, dir string) string {
 	if in == dir {
 		return ""
@@ -145,8 +146,8 @@ func denied(path string, info fs.FileInfo) string {
 	return userName(os.Geteuid()) + " can't use " + path + owner
 }
 
-// checkSockets checks whether the process can make its unix sockets, and what else can
-// be known of addresses without binding them.
+// checkSockets checks whether the process can create its unix sockets. It checks other
+// addresses as far as that is possible without binding them.
 func (d draft) checkSockets() {
 	for _, list := range []struct {
 		key string
@@ -172,20 +173,22 @@ func (d draft) checkSockets() {
 	}
 }
 
-// mayGiveTo reports whether the process may give its files to a group; -1: none is named.
+// mayGiveTo reports whether the process may change the group of its files to gid. It
+// returns true for -1, which means no group.
 func mayGiveTo(gid int) bool {
 	groups, err := os.Getgroups()
 	return gid < 0 || err != nil || gid == os.Getegid() || slices.Contains(groups, gid) || hasCapability(unix.CAP_CHOWN)
 }
 
-// socketReason says why a unix socket can't be made. It may be possible at a start: the
-// service manager makes directories below /run, and sockets in them.
+// socketReason returns why a unix socket can't be created. may reports whether it may
+// still be possible at the start, because the service manager creates directories and
+// sockets below /run.
 func socketReason(path string) (why string, may bool) {
 	dir := filepath.Dir(path)
 	info, err := os.Lstat(path)
 	switch {
 	case err == nil && info.Mode().Type() == fs.ModeSocket:
-		return "", true // there was one, or it is passed to the daemon
+		return "", true // an old socket is replaced, or the service manager passes it
 	case err == nil:
 		return "there is a file of this name that is not a socket", false
 	}

@@ -15,11 +15,11 @@ import (
 	"collectord/config"
 )
 
-// expiresSoon is how long before its end a certificate is warned of.
+// expiresSoon is the remaining lifetime of a certificate below which the daemon warns.
 const expiresSoon = 30 * 24 * time.Hour
 
-// readPolicy reads the files that say which clients may send, and warns of what is
-// seldom meant about them.
+// readPolicy reads the files that define which clients may send. It warns of unusual
+// contents.
 func (d draft) readPolicy() (who auth.Policy) {
 	http := d.Config.HTTP
 	who.Anonymous = http.Anonymous
@@ -56,7 +56,7 @@ func (d draft) readTokens(path string) *auth.Tokens {
 	return tokens
 }
 
-// mistakesOfTLS finds the keys to errors, which name files.
+// mistakesOfTLS adds a mistake for each file error, under the key that names the file.
 func (d draft) mistakesOfTLS(files config.TLS, err error) {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -83,8 +83,8 @@ func expiry(path string, at, now time.Time) []string {
 	return nil
 }
 
-// expires is when the certificate in use does, in seconds since 1970; without
-// one never.
+// expires returns when the certificate in use expires, in seconds since 1970. Without a
+// certificate it returns +Inf.
 func expires(who *auth.Policy) float64 {
 	if who.TLS == nil {
 		return math.Inf(1)
@@ -92,7 +92,8 @@ func expires(who *auth.Policy) float64 {
 	return float64(who.TLS.Expires().Unix())
 }
 
-// clientsInWords says who may send over HTTP and UDP; empty: nobody, it is off.
+// clientsInWords describes the clients that may send over HTTP and UDP. A text is empty
+// if the listener is off.
 func clientsInWords(cfg *config.Config, who *auth.Policy) (http, udp string) {
 	anyone := func(key string, listen []config.Address) string {
 		if slices.ContainsFunc(listen, func(a config.Address) bool { return a.Network != "unix" && !a.IP.Addr().IsLoopback() }) {
@@ -122,7 +123,7 @@ func clientsInWords(cfg *config.Config, who *auth.Policy) (http, udp string) {
 	return http, udp
 }
 
-// clients says who may send, for the log.
+// clients returns the description of the permitted clients as a log attribute.
 func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
 	http, udp := clientsInWords(cfg, who)
 	var attrs []any
@@ -138,13 +139,13 @@ func clients(cfg *config.Config, who *auth.Policy) slog.Attr {
 	return slog.Group("clients", attrs...)
 }
 
-// policyPart is the part of a reload that changes which clients may send.
+// policyPart returns the part of a reload that changes which clients may send.
 func policyPart(web *httpserver.Server, logger *slog.Logger) func(next *plan) {
 	return func(next *plan) {
 		who, before := next.who, web.Policy()
 		web.SetPolicy(who)
 		if who.Tokens == nil && who.TLS == nil && before.Tokens == nil && before.TLS == nil {
-			return // there are no such files
+			return // no such files before or after
 		}
 		added, removed := who.Tokens.Since(before.Tokens)
 		logger.Info("tokens and certificates were read again", clients(next.cfg, &who), "tokens_added", added, "tokens_removed", removed)

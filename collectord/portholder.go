@@ -17,8 +17,8 @@ import (
 	"collectord/config"
 )
 
-// bindError says why an address of a key can't be listened on: who has it, and which
-// flag changes it.
+// bindError adds to a bind error the process that uses the address, and the key, flag
+// and variable that change the address.
 func bindError(key string, err error) error {
 	elsewhere := fmt.Sprintf("%s, --%s or %s", key, strings.ReplaceAll(key, ".", "-"), config.EnvOf(key))
 	var op *net.OpError
@@ -40,11 +40,11 @@ func bindError(key string, err error) error {
 	return fmt.Errorf("%s: %w", key, err)
 }
 
-// portHolder is the process that has a port, as far as this user may see.
+// portHolder is the process that uses a port, as far as the current user can see it.
 type portHolder struct {
-	port uint16 // 0: no socket of this network namespace has it
+	port uint16 // 0: no socket of this network namespace uses it
 	name string
-	pid  int // 0: this user may not see it
+	pid  int // 0: not visible to this user
 }
 
 func (h portHolder) String() string {
@@ -73,7 +73,7 @@ func findHolder(network string, addr netip.AddrPort) (h portHolder) {
 		return h
 	}
 	h.port = addr.Port()
-	descriptors, _ := filepath.Glob("/proc/[0-9]*/fd/*") // those that may be read
+	descriptors, _ := filepath.Glob("/proc/[0-9]*/fd/*") // only the readable ones
 	for _, fd := range descriptors {
 		if target, err := os.Readlink(fd); err == nil && target == socket {
 			process := filepath.Dir(filepath.Dir(fd))
@@ -86,7 +86,7 @@ func findHolder(network string, addr netip.AddrPort) (h portHolder) {
 	return h
 }
 
-// Columns and states of /proc/net/tcp and its kind, as proc(5) has them.
+// Columns and states of /proc/net/tcp and udp (proc(5)).
 const (
 	columnLocal = 1
 	columnState = 3
@@ -96,8 +96,8 @@ const (
 	stateOfUDP     = "07"
 )
 
-// boundSocket returns what a descriptor of the socket of that line links to, if the
-// socket is in the way of one that is to be bound to addr.
+// boundSocket returns the link target of a descriptor for the socket in a line of the
+// table, or "". It only returns a socket that conflicts with addr.
 func boundSocket(line string, addr netip.AddrPort) string {
 	fields := strings.Fields(line)
 	if len(fields) <= columnInode || fields[columnState] != stateListening && fields[columnState] != stateOfUDP {
@@ -113,8 +113,8 @@ func boundSocket(line string, addr netip.AddrPort) string {
 	return "socket:[" + fields[columnInode] + "]"
 }
 
-// parseLocal reads an address: words of 32 bits in the host's order, which is
-// little-endian wherever this is built for, and the port.
+// parseLocal parses an address of the table: words of 32 bits in host order, and the
+// port. All supported hosts are little-endian.
 func parseLocal(text string) (addr netip.AddrPort, ok bool) {
 	words, port, _ := strings.Cut(text, ":")
 	n, err := strconv.ParseUint(port, 16, 16)

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// progress draws a bar on a terminal, and nothing elsewhere.
+// progress draws a progress bar on a terminal. Without a terminal it draws nothing.
 type progress struct {
 	out  io.Writer // nil without a terminal
-	what string    // is counted, where the total is not known
+	what string    // name of the counted things, for an unknown total
 
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the fields below
 	done, total int64
 	drawn       time.Time
 	onScreen    bool
@@ -23,7 +23,7 @@ type progress struct {
 
 func newProgress(out io.Writer) *progress {
 	if w, ok := out.(*visibleWriter); ok {
-		out = w.out // what is drawn controls the terminal
+		out = w.out // the bar needs control characters
 	}
 	file, ok := out.(*os.File)
 	if !ok {
@@ -41,7 +41,7 @@ func (p *progress) advance(n int64) {
 	p.setLocked(p.done+n, p.total)
 }
 
-// set tells how much is done, of a total or, if that is 0, of who knows how much.
+// set sets the progress. A total of 0 means unknown.
 func (p *progress) set(done, total int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,47 +11,48 @@ import (
 	"collectord/config"
 )
 
-// reloader brings a changed configuration into the running daemon: all of it, or
-// nothing. A reload has two steps:
+// reloader applies a changed configuration to the running daemon: completely, or not at
+// all. A reload has two steps:
 //
-//	load     file, environment, flags and the files that they name are read and
-//	         checked as at a start; a mistake ends the reload
-//	commit   each part puts what it can change into effect; it can't fail
+//	load     reads and checks the file, the environment, the flags and the files that
+//	         they name, as a start does; a mistake ends the reload
+//	commit   each part applies its changes; it can't fail
 //
-// Keys that need a restart stay as they are, and are named in the log.
+// Keys that need a restart keep their value, and the log names them.
 type reloader struct {
 	load   func() (*plan, error)
 	logger *slog.Logger
 	parts  []func(next *plan)
 
-	mu      sync.Mutex     // guards what follows
-	running *config.Config // what is in effect
+	mu      sync.Mutex     // guards the fields below
+	running *config.Config // the configuration in effect
 	last    admin.ReloadSnapshot
 }
 
-// newReloader makes a reloader for a daemon that starts with a configuration.
+// newReloader returns a reloader for a daemon that started with the configuration c.
 func newReloader(c *config.Config, load func() (*plan, error), logger *slog.Logger) *reloader {
 	return &reloader{load: load, logger: logger, running: c, last: admin.ReloadSnapshot{OK: true, At: time.Now()}}
 }
 
-// register adds a part, which commits. All are registered before the first reload.
+// register adds a function that applies a part of a reload. Call it before the first
+// reload only.
 func (r *reloader) register(commit func(next *plan)) { r.parts = append(r.parts, commit) }
 
-// config returns what is in effect.
+// config returns the configuration in effect.
 func (r *reloader) config() *config.Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.running
 }
 
-// snapshot tells how the last reload ended.
+// snapshot returns the result of the last reload.
 func (r *reloader) snapshot() admin.ReloadSnapshot {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.last
 }
 
-// reload does all of it and tells how it ended.
+// reload runs a complete reload and logs its result.
 func (r *reloader) reload() {
 	next, changes, err := r.loadAndCommit()
 	r.mu.Lock()
@@ -99,7 +100,8 @@ func (r *reloader) loadAndCommit() (*config.Config, []config.Change, error) {
 	return next, changes, nil
 }
 
-// errorAttr lists mistakes one by one, where JSON is written.
+// errorAttr returns an error as a log attribute, with each mistake of a configuration
+// as a separate element.
 func errorAttr(err error) slog.Attr {
 	var mistakes config.Mistakes
 	if !errors.As(err, &mistakes) {

@@ -5,15 +5,16 @@ import (
 	"strings"
 )
 
-// row is a line of a table in a help text: a term, and what it means, a column apart.
+// row matches a line of a table in a help text: a term and its meaning, at least two
+// blanks apart.
 var row = regexp.MustCompile(`^  (\S+(?: \S+)*?)  +(\S.*)$`)
 
-// roffText makes of a help text what groff_man(7) shows the same: its paragraphs, its
-// tables (lines that begin with two blanks, and those that continue them with more) and
-// what is to stay as it is written (lines that begin with four).
+// roffText converts a help text to groff_man(7). Lines with an indent of two blanks are
+// rows of a table, and deeper lines after them continue a row. Other lines with an
+// indent of four blanks are literal.
 func roffText(text string) string {
 	var b strings.Builder
-	in := "" // a table, literal, or neither
+	in := "" // "table", "literal", or neither
 	enter := func(next string) {
 		switch in {
 		case next:
@@ -65,7 +66,7 @@ func roffText(text string) string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// roffExample makes of an example what is shown as it is written.
+// roffExample converts an example to literal text.
 func roffExample(text string) string {
 	return ".RS\n.nf\n" + roffLines(text) + ".fi\n.RE\n"
 }
@@ -78,7 +79,7 @@ func roffLines(text string) string {
 	return b.String()
 }
 
-// roffLine escapes a line of text, which must not begin as a request does.
+// roffLine escapes a line of text, so that it can't start with a roff request.
 func roffLine(line string) string {
 	line = roff(line)
 	if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
@@ -87,7 +88,7 @@ func roffLine(line string) string {
 	return line
 }
 
-// roff escapes what groff_man(7) would read as its own.
+// roff escapes the characters that are special in groff_man(7).
 func roff(s string) string {
 	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "~", `\(ti`, "^", `\(ha`).Replace(s)
 }

@@ -40,9 +40,11 @@ COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config exampl
 		GroupID:    groupDaemon,
 		SuggestFor: []string{"start", "daemon", "serve"},
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			// A reader of the log that goes away is a failed write, no reason to end.
+			// If the reader of the log closes the pipe, only the write fails. The
+			// daemon must continue.
 			signal.Ignore(syscall.SIGPIPE)
-			// A file that was there at the start has to be there at a reload, too.
+			// A configuration file that existed at the start must also exist at a
+			// reload.
 			src := source(cmd)
 			src.Path = src.File()
 			load := func() (*plan, error) { return newPlan(src) }
@@ -56,7 +58,7 @@ COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config exampl
 			}
 			defer v.close()
 			caught.atEnd(v, "the start was not complete", func() bool { return false })
-			slog.SetDefault(v.Logger) // what the standard library has to say
+			slog.SetDefault(v.Logger) // for messages of the standard library
 			for _, w := range p.warnings {
 				v.Warn(w)
 			}
@@ -69,7 +71,7 @@ COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config exampl
 	return c
 }
 
-// run is the daemon's life:
+// run starts the daemon, and returns when it has stopped:
 //
 //	POST /api/usages -> httpserver.Server --Append--.
 //	                                           >-- wal.Log --Sealed--> shipper --Put--> bucket
@@ -77,17 +79,17 @@ COLLECTORD_HTTP_LISTEN), and the common ones are flags; collectord config exampl
 //
 //	GET /metrics    -> admin      (reads from all of them)
 //
-// Everything that can fail for a reason an operator must know of, such as a port
-// in use, fails before the first goroutine starts, but for those that tell that
-// the daemon is starting: usages that come in meanwhile wait for the log.
+// Errors that an operator must correct, such as a port in use, end the start before
+// the daemon stores or ships usages. Only the HTTP and admin servers run before that,
+// to report that the daemon is starting. Usages received meanwhile wait for the log.
 func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonLogger, caught *signals) error {
 	began := time.Now()
 	logger := v.Logger
 	cfg := p.cfg
 	manager := notifier(os.Getenv("NOTIFY_SOCKET"))
 
-	// The sockets first: a second daemon with the same configuration finds the
-	// port taken before it touches anything.
+	// Sockets come first: a second daemon with the same configuration fails at its port
+	// before it touches the log.
 	passed := passedSockets(logger)
 	sockets := newSocketStore(manager, passed, logger)
 	started := false
@@ -169,7 +171,7 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 		udp.SetLimits(udpLimits(next.cfg))
 	})
 
-	// From here on it runs.
+	// The start can no longer fail.
 	started = true
 	summary := func() []any { return account(log.Ledger(), began) }
 	caught.atEnd(v, "what was acknowledged is in the log", func() bool { return lostFrom(log)() > 0 }, summary)
@@ -199,7 +201,8 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	go (&reporter{manager: manager, watchdog: watchdogOf(os.Getpid()), alive: state.stuck, line: monitor.Line, changed: v.troubles.known.changed, logger: logger}).run(over)
 	go monitor.Run(over)
 
-	// What may take long does not keep the stop waiting, and is left unread then.
+	// Reloads and seals may be slow. They run in their own goroutine, which the stop
+	// does not wait for.
 	stopping := make(chan struct{})
 	go func() {
 		for {
@@ -249,8 +252,8 @@ func run(ctx context.Context, reload *reloader, p *plan, file string, v *daemonL
 	return errors.Join(cause, err)
 }
 
-// readLeaving reads the sockets of addresses that are no longer configured, since
-// what is in them came in while they were, and gives them back.
+// readLeaving reads the sockets whose addresses are no longer configured, and removes
+// them from the store. Their datagrams arrived while the addresses were configured.
 func readLeaving(listening *listeners, log *wal.Log, cfg *config.Config, logger *slog.Logger) {
 	var conns []*net.UDPConn
 	for _, s := range listening.leaving {
@@ -283,7 +286,7 @@ func readLeaving(listening *listeners, log *wal.Log, cfg *config.Config, logger 
 	logger.Info("read what was left in sockets that are no longer configured", "sockets", len(conns), "datagrams", datagrams)
 }
 
-// sealNow seals what was appended so far, so that it is shipped at once.
+// sealNow seals the active segment, so that it is shipped at once.
 func sealNow(log *wal.Log, within time.Duration, logger *slog.Logger) {
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()

@@ -24,15 +24,15 @@ import (
 	"collectord/config"
 )
 
-// tokenVariable may hold the bearer token. A flag can't: every user of a host can
-// read what programs were started with.
+// tokenVariable is the environment variable of the bearer token. There is no flag for
+// it, because every user of a host can read the flags of its programs.
 const tokenVariable = config.TokenVariable
 
-// seededFrom is the timestamp of the first usage of a run with a seed, so that it
-// repeats to the byte.
+// seededFrom is the timestamp of the first usage in a run with a seed. It is fixed, so
+// that repeated runs send identical bytes.
 var seededFrom = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) //nolint:gochecknoglobals // a constant
 
-// sendFlags are the flags that are not Options as they stand.
+// sendFlags are the flags that need conversion to become Options.
 type sendFlags struct {
 	payload, tokenFile, caFile, certFile, keyFile string
 	json                                          bool
@@ -130,7 +130,7 @@ not, and with 1 if there was nothing to send, or no way to.
 	return c
 }
 
-// completeOptions makes of flags, files and the environment what is missing in o.
+// completeOptions fills o from arguments, flags, files and the environment.
 func completeOptions(cmd *cobra.Command, args []string, o *send.Options, flags sendFlags) (err error) {
 	switch {
 	case len(args) > 0:
@@ -153,7 +153,7 @@ func completeOptions(cmd *cobra.Command, args []string, o *send.Options, flags s
 		return err
 	}
 	if strings.HasPrefix(o.Target, "udp:") && flags.tokenFile == "" {
-		o.Token = "" // of the environment: datagrams have none
+		o.Token = "" // it is from the environment, and datagrams have no token
 	}
 	if o.Token != "" && inClear(o.Target) {
 		writef(cmd.ErrOrStderr(), "warning: the token goes over the network in clear: use https\n")
@@ -162,7 +162,7 @@ func completeOptions(cmd *cobra.Command, args []string, o *send.Options, flags s
 	return err
 }
 
-// withScheme takes what people write for curl: without a scheme it is http.
+// withScheme adds http:// to a target without a scheme, as curl does.
 func withScheme(target string) string {
 	if strings.Contains(target, "://") || strings.HasPrefix(target, "unix:") {
 		return target
@@ -170,7 +170,7 @@ func withScheme(target string) string {
 	return "http://" + target
 }
 
-// configuredTarget is where a daemon with the configuration listens.
+// configuredTarget returns the URL of the first HTTP listener in the configuration.
 func configuredTarget(cmd *cobra.Command) (string, error) {
 	cfg, err := settings(cmd, "http.listen", "http.tls")
 	if err != nil {
@@ -185,9 +185,9 @@ func configuredTarget(cmd *cobra.Command) (string, error) {
 	}
 	scheme := "http://"
 	if cfg.HTTP.TLS.Cert != "" {
-		scheme = "https://" // whose certificate must name the address
+		scheme = "https://" // the certificate must contain the address
 	}
-	if a.IP.Addr().IsUnspecified() { // all addresses, this host's own among them
+	if a.IP.Addr().IsUnspecified() { // a wildcard address includes the loopback
 		loopback := netip.IPv6Loopback()
 		if a.IP.Addr().Is4() {
 			loopback = netip.AddrFrom4([4]byte{127, 0, 0, 1})
@@ -203,13 +203,14 @@ func readPayload(cmd *cobra.Command, path string) (*send.Payload, error) {
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, errors.Unwrap(err) // the caller names the file
+		return nil, errors.Unwrap(err) // the caller adds the file name
 	}
 	defer f.Close()
 	return send.ReadPayload(f)
 }
 
-// maxTokenFile is far more than a token has.
+// maxTokenFile limits the bytes read from a token file. It is far above the length of a
+// token.
 const maxTokenFile = 4 << 10
 
 func readToken(path string) (string, error) {
@@ -232,7 +233,7 @@ func readToken(path string) (string, error) {
 	return token, nil
 }
 
-// inClear reports whether what is sent there can be read on a network.
+// inClear reports whether requests to the target are readable on a network.
 func inClear(target string) bool {
 	u, err := url.Parse(target)
 	if err != nil || u.Scheme != "http" || u.Hostname() == "localhost" {
@@ -244,7 +245,7 @@ func inClear(target string) bool {
 
 func clientTLS(flags sendFlags) (*tls.Config, error) {
 	if flags.caFile == "" && flags.certFile == "" && flags.keyFile == "" {
-		return nil, nil //nolint:nilnil // the default is good
+		return nil, nil //nolint:nilnil // nil means the default
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if flags.caFile != "" {

@@ -16,22 +16,22 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// maxNamed is how many objects that are left are named.
+// maxNamed is the maximum number of remaining objects in a report.
 const maxNamed = 10
 
-// outcome is what ship has done.
+// outcome is the result of ship.
 type outcome interface {
 	done() bool
 	text() string
 	left() string
 }
 
-// archiveResult is what ship --archive has done.
+// archiveResult is the result of ship --archive.
 type archiveResult struct {
 	Done        bool     `json:"done"`
 	Archive     string   `json:"archive"`
 	Destination string   `json:"destination"`
-	Records     uint64   `json:"records"` // of the objects
+	Records     uint64   `json:"records"` // in the objects
 	Objects     int      `json:"objects"`
 	Notes       int      `json:"loss_notes"`
 	Left        int      `json:"left_objects"`
@@ -64,11 +64,10 @@ func (r *archiveResult) leave(key string, err error) {
 	}
 }
 
-// folderURL is the destination that is a folder.
 func folderURL(dir string) string { return (&url.URL{Scheme: "file", Path: dir}).String() }
 
-// objectsIn lists what is to be brought from a folder archive, until that is as many as
-// most, if most is not 0.
+// objectsIn lists the keys in an archive folder. It stops after most keys, or lists all
+// if most is 0.
 func objectsIn(ctx context.Context, dir string, most int) (keys []string, err error) {
 	if _, err := bucket.OpenToRead(bucket.Destination{URL: folderURL(dir)}); err != nil {
 		return nil, err
@@ -85,7 +84,7 @@ func objectsIn(ctx context.Context, dir string, most int) (keys []string, err er
 	return keys, nil
 }
 
-// isSameFolder reports whether a folder is where objects go now.
+// isSameFolder reports whether dir is the configured destination folder.
 func isSameFolder(cfg *config.Config, dir string) bool {
 	to, err := url.Parse(cfg.Shipper.Destination)
 	if err != nil || to.Scheme != "file" {
@@ -96,20 +95,21 @@ func isSameFolder(cfg *config.Config, dir string) bool {
 	return errA == nil && errB == nil && os.SameFile(a, b) || filepath.Clean(to.Path) == filepath.Clean(dir)
 }
 
-// warnOfArchive logs that objects are left in the default folder of data_dir, which was
-// the destination before.
+// warnOfArchive logs a warning if objects remain in data_dir/archive, the default
+// destination, while another destination is configured.
 func warnOfArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger) {
 	dir := filepath.Join(cfg.DataDir, "archive")
 	if isSameFolder(cfg, dir) {
 		return
 	}
-	if left, _ := objectsIn(ctx, dir, 1); len(left) > 0 { // what can't be read was told by whoever wrote it
+	if left, _ := objectsIn(ctx, dir, 1); len(left) > 0 { // the process that wrote unreadable objects has reported them
 		logger.Warn("objects are left in the folder of an earlier destination: nobody ships them (collectord ship --archive "+dir+")",
 			"archive", dir, "destination", cfg.Shipper.Destination)
 	}
 }
 
-// shipArchive brings the objects of a folder to the destination, and removes them there.
+// shipArchive moves the objects of a folder to the destination: it uploads all, waits
+// for shipper.keep, and removes those that the storage still has.
 func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, dir string, giveUpAfter time.Duration, bar *progress) (result *archiveResult, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 	result = &archiveResult{Archive: dir, Destination: store.String()}
 
 	var stored []*bucket.Object
-	names := map[*bucket.Object]string{} // in the archive
+	names := map[*bucket.Object]string{} // keys in the archive
 	again := retries{logger: logger, giveUpAfter: giveUpAfter, last: time.Now()}
 	for i, key := range keys {
 		bar.set(int64(i), int64(len(keys)))
@@ -179,7 +179,7 @@ func shipArchive(ctx context.Context, cfg *config.Config, logger *slog.Logger, d
 	return result, nil
 }
 
-// confirmedStill returns nil if what was confirmed may be removed here.
+// confirmedStill returns nil if the archive copy of a confirmed object may be removed.
 func confirmedStill(ctx context.Context, archive *shipper.Archive, cfg *config.Config, o *bucket.Object) error {
 	if shipperLimits(cfg).Keep == 0 {
 		return nil
@@ -191,15 +191,17 @@ func confirmedStill(ctx context.Context, archive *shipper.Archive, cfg *config.C
 	return err
 }
 
-// retries go on until nothing has succeeded for giveUpAfter, unless that is 0.
+// retries repeats failed attempts until nothing has succeeded for giveUpAfter. If that
+// is 0 it never gives up.
 type retries struct {
 	logger      *slog.Logger
 	giveUpAfter time.Duration
-	last        time.Time // success
+	last        time.Time // of the last success
 	gaveUp      bool
 }
 
-// try does something with one object. An error about that object alone ends it.
+// try calls do until it succeeds or retries gives up. It returns at once for an error
+// that concerns this object alone.
 func (a *retries) try(ctx context.Context, key string, do func() error) error {
 	for delay := time.Second; ; delay = min(2*delay, shipRetryMax) {
 		err := do()
@@ -224,7 +226,7 @@ func (a *retries) try(ctx context.Context, key string, do func() error) error {
 	}
 }
 
-// stopped says why no other object is tried, or is empty.
+// stopped returns why no further object is tried, or "".
 func (a *retries) stopped(ctx context.Context) string {
 	switch {
 	case ctx.Err() != nil:

@@ -21,13 +21,15 @@ import (
 	"collectord/wal"
 )
 
-// shipRetryMax bounds the delay between attempts while somebody looks on.
+// shipRetryMax is the maximum delay between attempts, short because an operator is
+// waiting.
 const shipRetryMax = 10 * time.Second
 
-// lastHeartbeat bounds how long ship tries to write one.
+// lastHeartbeat is the time limit for writing the final heartbeat.
 const lastHeartbeat = 10 * time.Second
 
-// usesOfShip are the keys of ship, which opens the log as the daemon does.
+// usesOfShip lists the configuration keys of ship, which opens the log as the daemon
+// does.
 var usesOfShip = []string{"node", "data_dir", "wal", "shipper", "log"} //nolint:gochecknoglobals // a constant
 
 func shipCommand() *cobra.Command {
@@ -82,7 +84,7 @@ can't be read stays there, and is named.`,
 		}
 		if archive == "" {
 			if _, err := inspect(cfg.DataDir); err != nil {
-				return err // nothing there, and nothing is made
+				return err // no log: don't create one
 			}
 		}
 		v, err := newDaemonLogger(cfg.Log, standardError)
@@ -100,7 +102,7 @@ can't be read stays there, and is named.`,
 			result, err = shipEverything(ctx, cfg, v.Logger, giveUpAfter, bar)
 		}
 		bar.clear()
-		v.close() // what was logged comes before the result
+		v.close() // the log lines come before the result
 		if err != nil {
 			return err
 		}
@@ -117,24 +119,24 @@ can't be read stays there, and is named.`,
 	return c
 }
 
-// shipResult is what ship has done with the log.
+// shipResult is the result of ship for the log.
 type shipResult struct {
 	Done        bool   `json:"done"`
 	Destination string `json:"destination"`
 	Folder      bool   `json:"destination_is_a_folder"`
-	Records     uint64 `json:"records"` // shipped
+	Records     uint64 `json:"records"`
 	Objects     uint64 `json:"objects"`
 
 	LeftSegments    int      `json:"left_segments"`
 	LeftRecords     uint64   `json:"left_records"`
-	LeftKept        int      `json:"left_kept"` // segments that are shipped and were not looked at once more
-	Vanished        uint64   `json:"vanished"`  // objects that the storage confirmed and lost for good
+	LeftKept        int      `json:"left_kept"` // shipped segments, not checked again after shipper.keep
+	Vanished        uint64   `json:"vanished"`  // objects that the storage confirmed and has permanently lost
 	LeftNotes       int      `json:"left_loss_notes"`
-	LeftUnread      int      `json:"left_unread"`    // ranges that the disk did not give
+	LeftUnread      int      `json:"left_unread"`    // ranges that the disk did not return
 	Left            []string `json:"left,omitempty"` // names of segments, at most 10
 	QuarantineBytes int64    `json:"quarantine_bytes"`
-	PutAside        int      `json:"put_aside"`         // things in the quarantine, or left in their places
-	Stopped         string   `json:"stopped,omitempty"` // why it did not go on
+	PutAside        int      `json:"put_aside"`         // things in the quarantine, or left in place
+	Stopped         string   `json:"stopped,omitempty"` // why ship stopped early
 }
 
 func (r *shipResult) done() bool { return r.Done }
@@ -175,11 +177,12 @@ func (r *shipResult) left() string {
 	return text
 }
 
-// shipEverything opens the log, which seals what a crash or a stop left, and
-// ships until nothing is left, ctx ends, or attempts have failed for giveUpAfter.
+// shipEverything opens the log, which seals the segments that a crash or a stop left
+// open. It ships until nothing is left, ctx ends, or attempts have failed for
+// giveUpAfter.
 func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger, giveUpAfter time.Duration, bar *progress) (result *shipResult, err error) {
 	o := walOptions(cfg, logger)
-	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
+	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // ship must not evict anything
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
 		return nil, inUse(err, "the daemon ships by itself; to ship all that is left and take this host out of service, stop it first (systemctl disable --now collectord)")
@@ -193,7 +196,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		return nil, err
 	}
 	limits := shipperLimits(cfg)
-	limits.Heartbeat = 0 // one at the end
+	limits.Heartbeat = 0 // one heartbeat is written at the end
 	limits.RetryMin = min(limits.RetryMin, shipRetryMax)
 	limits.RetryMax = min(limits.RetryMax, shipRetryMax)
 	limits.RetryMaxPermanent = min(limits.RetryMaxPermanent, shipRetryMax)
@@ -237,7 +240,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 		defer stop()
 		ship.WriteHeartbeat(last, result.Done)
 	}
-	if look, err := wal.Inspect(cfg.DataDir); err == nil { // what the log lists may be a second old
+	if look, err := wal.Inspect(cfg.DataDir); err == nil { // the list of the log may be a second old
 		aside, _ := look.PutAside() // what can't be listed is not counted
 		result.PutAside = len(aside)
 	}
@@ -245,7 +248,7 @@ func shipEverything(ctx context.Context, cfg *config.Config, logger *slog.Logger
 	return result, nil
 }
 
-// awaitStart waits for a disk that fails now to let the log start.
+// awaitStart waits up to giveUpAfter until a failing disk lets the log start.
 func awaitStart(ctx context.Context, log *wal.Log, giveUpAfter time.Duration) error {
 	turn := time.NewTicker(50 * time.Millisecond)
 	defer turn.Stop()
@@ -262,8 +265,8 @@ func awaitStart(ctx context.Context, log *wal.Log, giveUpAfter time.Duration) er
 	return nil
 }
 
-// watchShipping returns when nothing is left that can be shipped, or says why it
-// did not wait any longer.
+// watchShipping waits until nothing is left that can be shipped, and returns "".
+// Otherwise it returns why it stopped.
 func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, giveUpAfter time.Duration, bar *progress) (why string) {
 	type mark struct {
 		objects, salvaged, vanished uint64
@@ -275,10 +278,10 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, giv
 	turn := time.NewTicker(50 * time.Millisecond)
 	defer turn.Stop()
 	for {
-		stats := log.Stats() // before the list: what the storage has lost goes from the kept ones to the sealed
+		stats := log.Stats() // before the list: lost segments move from the kept ones to the sealed ones
 		segments, _ := log.Sealed()
 		st, notes := ship.Stats(), stats.LossNotes
-		if len(segments) <= st.Foreign && st.InFlight == 0 && notes == 0 && stats.KeptSegments == 0 && log.Stats().KeptSegments == 0 { // one may have been sealed before, and kept now
+		if len(segments) <= st.Foreign && st.InFlight == 0 && notes == 0 && stats.KeptSegments == 0 && log.Stats().KeptSegments == 0 { // read again: a segment may have become kept
 			if st.Foreign > 0 {
 				return "of a later version: install that version to ship them"
 			}
@@ -297,7 +300,7 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, giv
 		if now := (mark{st.Objects, st.Salvaged, st.Vanished, len(segments), notes, stats.KeptSegments}); now != last {
 			last, failed, since = now, failures, time.Now()
 		}
-		if failures == failed { // as while it waits for the last look
+		if failures == failed { // no failure, such as while it waits for the check after shipper.keep
 			since = time.Now()
 		}
 		if giveUpAfter > 0 && failures > failed && time.Since(since) > giveUpAfter {
@@ -314,7 +317,7 @@ func watchShipping(ctx context.Context, log *wal.Log, ship *shipper.Shipper, giv
 func bytesBelow(dir string) (n int64) {
 	_ = filepath.WalkDir(dir, func(_ string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
-			return nil //nolint:nilerr // what can't be looked at is not counted
+			return nil //nolint:nilerr // what can't be read is not counted
 		}
 		if info, err := e.Info(); err == nil {
 			n += info.Size()

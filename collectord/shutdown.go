@@ -13,13 +13,13 @@ import (
 	"collectord/wal"
 )
 
-// allOf is how long a stop may take in all.
+// allOf returns the maximum duration of a stop.
 func allOf(limits config.Shutdown) time.Duration {
 	return limits.Drain + limits.Requests + limits.Datagrams + limits.Seal + limits.Grace
 }
 
-// lostFrom returns what counts the usages that came by UDP, were accepted, and are in
-// no log: from this call on. The clients of HTTP get an answer.
+// lostFrom returns a function that counts the accepted UDP usages that are missing from
+// the log since this call. HTTP clients get a response, so they need no count.
 func lostFrom(log *wal.Log) func() uint64 {
 	count := func() (dropped, waiting uint64) {
 		udp := log.Ledger().BySource[wal.UDP]
@@ -35,7 +35,7 @@ func lostFrom(log *wal.Log) func() uint64 {
 	}
 }
 
-// steps are the parts that are stopped, in the order in which they are.
+// steps are the parts to stop, in that order.
 type steps struct {
 	web          *httpserver.Server
 	udp          *udpserver.Server
@@ -46,12 +46,12 @@ type steps struct {
 	shipped      <-chan struct{}
 }
 
-// endWithin is how long a part that was asked to end may take.
+// endWithin is the time limit for a part that was asked to end.
 const endWithin = time.Second
 
-// shutDown takes leave without losing what was acknowledged, or refusing what
-// was sent while we still listened. What fails is left to the next start: the log is as
-// a crash leaves it then.
+// shutDown stops the daemon without losing acknowledged usages, and without rejecting
+// what clients sent before the listeners closed. A step that fails leaves the log as
+// after a crash, and the next start recovers it.
 func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) {
 	within := func(d time.Duration, step func(context.Context) error) error {
 		ctx, cancel := context.WithTimeout(context.Background(), d)
@@ -59,7 +59,8 @@ func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) {
 		return step(ctx)
 	}
 
-	// No new connections; those that are open are served on, and told to close.
+	// Close the listeners. Open connections continue, and their responses ask clients
+	// to close them.
 	s.web.Drain()
 	s.web.StopListening()
 	if limits.Drain > 0 && s.web.Connections() > 0 {
@@ -68,11 +69,11 @@ func shutDown(limits config.Shutdown, logger *slog.Logger, s steps) {
 	if err := within(limits.Requests, s.web.Shutdown); err != nil {
 		logger.Warn("some HTTP requests were still open", "error", err)
 	}
-	// What the kernel holds for us was sent to us.
+	// Clients sent the datagrams in the kernel's buffers while the daemon was running.
 	if err := within(limits.Datagrams, s.udp.Drain); err != nil {
 		logger.Warn("some datagrams may be unread", "error", err)
 	}
-	// Commit, seal, and ship what can be shipped in time.
+	// Commit and seal, and ship as much as the time limit allows.
 	if err := within(limits.Seal, s.log.Seal); err != nil {
 		logger.Error("can't seal the active segment: the next start seals and ships it (check the disk)", "error", err)
 	}

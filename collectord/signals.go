@@ -9,36 +9,36 @@ import (
 	"time"
 )
 
-// signals are those that the daemon acts on, from the first line of main on. They are
-// received by a goroutine that waits for nothing else: whatever blocks, a second signal
-// ends the process, and so does a stop that takes longer than shutdown.* allows.
+// signals receives the signals of the daemon from the start of main. Its goroutine
+// never blocks on other work. So a second signal always ends the process, and so does a
+// stop that exceeds the limits of shutdown.*.
 type signals struct {
-	asked  chan os.Signal // those that ask to stop, as they come
-	stop   chan os.Signal // the first of them, once there is something to stop in order
+	asked  chan os.Signal // all signals that request a stop
+	stop   chan os.Signal // the first of them, once an orderly stop is possible
 	seal   chan os.Signal
 	hangup chan os.Signal
 
-	serving atomic.Pointer[func() time.Duration] // how long a stop may take; nil: nothing is to be stopped in order
+	serving atomic.Pointer[func() time.Duration] // the maximum duration of a stop; nil: no orderly stop is possible yet
 	ending  atomic.Pointer[ending]
 	exit    func(status int)
 }
 
-// ending is what is to be done when the process ends at once. Both functions may block.
+// ending defines what to do before an immediate end of the process. Both functions may
+// block.
 type ending struct {
 	log  func(why string)
-	lost func() bool // whether usages were accepted that nobody will find
+	lost func() bool // whether accepted usages are lost
 }
 
 const (
-	// lastWordsWithin bounds what is logged when the process ends at once.
+	// lastWordsWithin limits the time for logging before an immediate end.
 	lastWordsWithin = 250 * time.Millisecond
-	// oneSignal is how long after a signal the same one is taken for its echo: a
-	// terminal and a wrapper may both pass it on.
+	// oneSignal is the time in which a repeated signal counts as the same one, because
+	// a terminal and a wrapper may both forward it.
 	oneSignal = 100 * time.Millisecond
 )
 
-// catchSignals keeps signals from ending the process by themselves. handle or release
-// follows at once.
+// catchSignals disables the default effect of signals. Call handle or release next.
 func catchSignals(exit func(status int)) *signals {
 	s := &signals{
 		asked: make(chan os.Signal, 4), stop: make(chan os.Signal, 1),
@@ -51,18 +51,19 @@ func catchSignals(exit func(status int)) *signals {
 	return s
 }
 
-// untilSignal returns a context that the first signal ends. A second one ends the process,
-// whatever that waits for.
+// untilSignal returns a context that the first signal cancels. A second signal ends the
+// process.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
 
-// release is for commands that signals end. One that came before ends them now.
+// release restores the default effect of signals, for all commands but run. A signal
+// received before ends the process now.
 func (s *signals) release() {
 	for _, c := range []chan os.Signal{s.asked, s.seal, s.hangup} {
-		signal.Stop(c) // unlike signal.Reset it waits for what is on its way to c
+		signal.Stop(c) // unlike signal.Reset, Stop waits for signals still being delivered to c
 	}
 	select {
 	case came := <-s.asked:
@@ -73,8 +74,8 @@ func (s *signals) release() {
 	}
 }
 
-// handle is the goroutine that ends the process when a second signal asks to stop, when
-// a stop takes too long, or when there is nothing to stop in order.
+// handle runs in a goroutine. It ends the process on a second signal, when a stop takes
+// too long, or when no orderly stop is possible yet.
 func (s *signals) handle() {
 	first := <-s.asked
 	at := time.Now()
@@ -99,7 +100,7 @@ func (s *signals) handle() {
 	}
 }
 
-// atEnd sets what is to be done when the process ends at once.
+// atEnd sets what to do before an immediate end of the process.
 func (s *signals) atEnd(v *daemonLogger, state string, lost func() bool, attrs ...func() []any) {
 	s.ending.Store(&ending{lost: lost, log: func(why string) {
 		var all []any
@@ -111,7 +112,8 @@ func (s *signals) atEnd(v *daemonLogger, state string, lost func() bool, attrs .
 	}})
 }
 
-// leave ends the process, with exitError also where usages are lost.
+// leave ends the process at once. The exit status is exitError if usages are lost, or
+// may be.
 func (s *signals) leave(why string, status int) {
 	lost, logged := make(chan bool, 1), make(chan struct{})
 	go func() {
@@ -133,7 +135,7 @@ func (s *signals) leave(why string, status int) {
 		if is {
 			status = exitError
 		}
-	default: // nobody knows
+	default: // unknown, because lost blocks
 		status = exitError
 	}
 	s.exit(status)

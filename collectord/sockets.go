@@ -18,17 +18,17 @@ import (
 	"collectord/config"
 )
 
-// passedSocket is a listening socket that the process was started with, as
-// sd_listen_fds(3) describes it: one that the daemon before put into the service
-// manager's store, or one of a socket unit.
+// passedSocket is a listening socket that the process inherited (sd_listen_fds(3)).
+// Either the previous daemon stored it in the service manager, or it belongs to a
+// socket unit.
 type passedSocket struct {
 	file *os.File
 	name string
 	addr config.Address
-	dual bool // bound to [::] and takes IPv4, too
+	dual bool // bound to [::], and accepts IPv4 also
 }
 
-// serves returns the addresses whose clients the socket takes.
+// serves returns the addresses that the socket listens on.
 func (s *passedSocket) serves() []config.Address {
 	if !s.dual {
 		return []config.Address{s.addr}
@@ -45,11 +45,11 @@ func (s *passedSocket) String() string {
 	return s.addr.String()
 }
 
-// storedPrefix begins the names of sockets in the store. A number follows: what
-// a socket is bound to, the kernel knows best.
+// storedPrefix is the prefix of the names of stored sockets, before a number. The name
+// contains no address, because the kernel reports the bound address reliably.
 const storedPrefix = "collectord-"
 
-// stored reports whether a daemon put the socket into the store.
+// stored reports whether a daemon stored the socket in the service manager.
 func (s *passedSocket) stored() bool {
 	number, ours := strings.CutPrefix(s.name, storedPrefix)
 	_, err := strconv.ParseUint(number, 10, 32)
@@ -59,12 +59,12 @@ func (s *passedSocket) stored() bool {
 // firstPassed is the first descriptor that is passed (SD_LISTEN_FDS_START).
 const firstPassed = 3
 
-// passedSockets takes what the process was started with. A socket that does not
-// listen is closed with a warning; what is no socket is left alone.
+// passedSockets returns the listening sockets that were passed to the process. It logs
+// all other descriptors. It closes them if they are sockets.
 func passedSockets(logger *slog.Logger) (all []*passedSocket) {
 	pid, fds, names := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
-		_ = os.Unsetenv(name) // fails for names that can't be
+		_ = os.Unsetenv(name) // fails only for invalid names
 	}
 	if pid != strconv.Itoa(os.Getpid()) {
 		return nil
@@ -84,7 +84,7 @@ func passedSockets(logger *slog.Logger) (all []*passedSocket) {
 		}
 		if s.addr, s.dual, err = boundTo(fd); err != nil {
 			logger.Warn("a descriptor that was passed to the daemon is not used", "descriptor", fd, "name", s.name, "error", err)
-			if !errors.Is(err, unix.ENOTSOCK) { // which might be the runtime's, if LISTEN_FDS is wrong
+			if !errors.Is(err, unix.ENOTSOCK) { // it may belong to the Go runtime, if LISTEN_FDS is wrong
 				_ = unix.Close(fd)
 			}
 			continue
@@ -95,8 +95,8 @@ func passedSockets(logger *slog.Logger) (all []*passedSocket) {
 	return all
 }
 
-// boundTo returns where a socket listens, and whether that is [::] of both
-// families.
+// boundTo returns the address of a listening socket. dual reports whether it is [::]
+// and serves both families.
 func boundTo(fd int) (a config.Address, dual bool, err error) {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil {
@@ -141,8 +141,8 @@ func boundTo(fd int) (a config.Address, dual bool, err error) {
 	return a, false, errors.New("it is no socket of a kind that is listened on here")
 }
 
-// plain returns an address as boundTo does: without the entry that it is from,
-// and with the number of its zone.
+// plain converts a configured address to the form that boundTo returns: without the
+// name of its entry, and with a numeric zone.
 func plain(a config.Address) config.Address {
 	a.Name = ""
 	if zone := a.IP.Addr().Zone(); zone != "" {
@@ -153,10 +153,11 @@ func plain(a config.Address) config.Address {
 	return a
 }
 
-// isStream tells sockets with connections from those with datagrams.
+// isStream reports whether the socket accepts connections rather than datagrams.
 func (s *passedSocket) isStream() bool { return s.addr.Network != "udp" }
 
-// reachable reports whether clients still find the socket.
+// reachable reports whether clients can still find the socket. A unix socket needs its
+// file.
 func (s *passedSocket) reachable() bool {
 	if s.addr.Network != "unix" {
 		return true
@@ -165,10 +166,10 @@ func (s *passedSocket) reachable() bool {
 	return err == nil && info.Mode().Type() == fs.ModeSocket
 }
 
-// listener makes the socket one that accepts connections. Whether those of a
-// socket unit may be used by others is the unit's business.
+// listener returns a listener for the socket. It sets the access of a stored unix
+// socket only, because a socket unit sets its own.
 func (s *passedSocket) listener(access socketAccess) (net.Listener, error) {
-	defer s.file.Close() // it is duplicated
+	defer s.file.Close() // FileListener duplicates it
 	if s.addr.Network == "unix" && s.stored() {
 		if err := access.grant(s.addr.Path); err != nil {
 			return nil, fmt.Errorf("unix socket %s: %w", s.addr.Path, err)
@@ -178,23 +179,24 @@ func (s *passedSocket) listener(access socketAccess) (net.Listener, error) {
 }
 
 func (s *passedSocket) packetConn() (*net.UDPConn, error) {
-	defer s.file.Close() // it is duplicated
+	defer s.file.Close() // FilePacketConn duplicates it
 	c, err := net.FilePacketConn(s.file)
 	if err != nil {
 		return nil, err
 	}
-	return c.(*net.UDPConn), nil //nolint:forcetypeassert // boundTo tells it from others
+	return c.(*net.UDPConn), nil //nolint:forcetypeassert // boundTo has checked the kind
 }
 
-// adoption is which of the passed sockets are used.
+// adoption records which passed sockets the daemon uses.
 type adoption struct {
-	sockets map[config.Address][]*passedSocket // each by the first configured address that it serves
-	served  map[config.Address]int             // sockets of an address
-	ofUnit  map[config.Address]bool            // has sockets of a socket unit
+	sockets map[config.Address][]*passedSocket // by the first configured address that the socket serves
+	served  map[config.Address]int             // number of sockets that serve an address
+	ofUnit  map[config.Address]bool            // whether an address has sockets of a socket unit
 }
 
-// adopt takes the sockets that serve what is wanted: as many of each address as
-// that says from the store, and all of a socket unit.
+// adopt selects the passed sockets that serve configured addresses. From the store it
+// takes at most wanted[address] sockets; from socket units it takes all. left contains
+// the others.
 func adopt(passed []*passedSocket, wanted map[config.Address]int, logger *slog.Logger) (a adoption, left []*passedSocket) {
 	a = adoption{map[config.Address][]*passedSocket{}, map[config.Address]int{}, map[config.Address]bool{}}
 	for _, s := range passed {
@@ -202,8 +204,8 @@ func adopt(passed []*passedSocket, wanted map[config.Address]int, logger *slog.L
 		configured := slices.DeleteFunc(slices.Clone(all), func(to config.Address) bool { return wanted[to] == 0 })
 		usable := len(configured) > 0 && s.reachable()
 		if s.stored() {
-			// One that serves more than is configured goes: an earlier version kept
-			// a socket of both families for 0.0.0.0.
+			// A stored socket that serves more than is configured is not used: an
+			// earlier version stored a dual socket for 0.0.0.0.
 			enough := func(to config.Address) bool { return a.served[to] >= wanted[to] }
 			usable = usable && len(configured) == len(all) && !slices.ContainsFunc(all, enough)
 		}
@@ -212,7 +214,8 @@ func adopt(passed []*passedSocket, wanted map[config.Address]int, logger *slog.L
 			continue
 		}
 		if len(configured) < len(all) {
-			// The unit keeps it open, and its port is taken.
+			// The socket unit keeps this socket open, so no other one could bind its
+			// port.
 			logger.Warn("a socket that was passed to the daemon takes both IPv4 and IPv6, and only one of them is configured: list :port for both, or set BindIPv6Only=ipv6-only in the socket unit",
 				"address", s.String(), "name", s.name, "configured", configured[0].String())
 		}
@@ -225,7 +228,7 @@ func adopt(passed []*passedSocket, wanted map[config.Address]int, logger *slog.L
 	return a, left
 }
 
-// of returns the sockets to be used for an entry of a list.
+// of returns the adopted sockets for an entry of a list.
 func (a adoption) of(entry []config.Address) (all []*passedSocket) {
 	for _, to := range entry {
 		all = append(all, a.sockets[plain(to)]...)
@@ -233,13 +236,13 @@ func (a adoption) of(entry []config.Address) (all []*passedSocket) {
 	return all
 }
 
-// socketStore is where the service manager keeps sockets while no daemon runs:
-// the kernel goes on to accept connections and datagrams for the next one. The
-// store is gone once the service is stopped.
+// socketStore stores sockets in the service manager while no daemon runs. Meanwhile the
+// kernel accepts connections and datagrams for the next daemon. The store ends when the
+// service is stopped.
 type socketStore struct {
 	manager notifier
-	used    map[string]bool // names in it
-	streams []string        // those of sockets with connections
+	used    map[string]bool // names in the store
+	streams []string        // names of the stream sockets in the store
 	logger  *slog.Logger
 }
 
@@ -260,11 +263,11 @@ func (st *socketStore) enter(name string, stream bool) {
 	}
 }
 
-// kept reports whether there is a store. $FDSTORE is its size; before systemd 254
-// there is no such variable.
+// kept reports whether a store exists. $FDSTORE is its size; systemd before 254 does
+// not set it.
 func (st *socketStore) kept() bool { return st.manager != "" && os.Getenv("FDSTORE") != "0" }
 
-// keep puts a socket into the store, and reports whether it could be sent there.
+// keep stores a socket, and reports whether it was sent to the store.
 func (st *socketStore) keep(c syscall.Conn) bool {
 	if !st.kept() {
 		return false
@@ -273,7 +276,8 @@ func (st *socketStore) keep(c syscall.Conn) bool {
 	for i := 0; name == "" || st.used[name]; i++ {
 		name = storedPrefix + strconv.Itoa(i)
 	}
-	// A socket that has nothing to say is not to be taken out of the store for it.
+	// FDPOLL=0 prevents the service manager from removing a socket on which it sees an
+	// error or hang-up.
 	if err := st.manager.sendDescriptor(c, "FDSTORE=1", "FDNAME="+name, "FDPOLL=0"); err != nil {
 		st.logger.Warn("a socket will not be kept open across a restart", "trouble", "notify", "error", err)
 		return false
@@ -283,7 +287,7 @@ func (st *socketStore) keep(c syscall.Conn) bool {
 	return true
 }
 
-// remove takes a socket out of the store.
+// remove removes a socket from the store.
 func (st *socketStore) remove(name string) {
 	st.streams = slices.DeleteFunc(st.streams, func(s string) bool { return s == name })
 	if err := st.manager.send("FDSTOREREMOVE=1", "FDNAME="+name); err != nil {
@@ -291,8 +295,8 @@ func (st *socketStore) remove(name string) {
 	}
 }
 
-// removeStreams is for a daemon that can't start: clients are refused then,
-// instead of waiting for one that can.
+// removeStreams removes the stream sockets after a failed start, so that the kernel
+// refuses clients at once instead of letting them wait.
 func (st *socketStore) removeStreams() {
 	for _, name := range slices.Clone(st.streams) {
 		st.remove(name)

@@ -7,27 +7,27 @@ import (
 	"time"
 )
 
-// The status line is made anew every statusInterval, and statusSoon after something has
-// begun to fail or is over.
+// Times between updates of the status line: statusInterval normally, and statusSoon
+// after a trouble has begun or ended.
 const (
 	statusInterval = 10 * time.Second
 	statusSoon     = time.Second
 )
 
-// reporter tells the service manager what the daemon does, in a line, and, if it
-// has a watchdog, that the loops turn. A bucket that is away, a full disk or a full
-// log are no reason for a restart, which would not help.
+// reporter sends the daemon's status line to the service manager, and watchdog signals
+// while all loops make progress. An unreachable bucket, a full disk and a full log do
+// not stop the watchdog signals, because a restart would not help.
 type reporter struct {
 	manager  notifier
-	watchdog time.Duration // what it waits for a sign; 0 without one
+	watchdog time.Duration // the timeout of the service manager's watchdog; 0: none
 	alive    func() error
-	line     func() string   // what the daemon does
-	changed  <-chan struct{} // it may be something else now; may be nil
+	line     func() string   // the status line
+	changed  <-chan struct{} // signals that troubles changed; may be nil
 	logger   *slog.Logger
 }
 
-// watchdogOf returns within what time the service manager waits for a sign
-// (sd_watchdog_enabled(3)), or 0 if it does not.
+// watchdogOf returns the watchdog timeout of the service manager
+// (sd_watchdog_enabled(3)), or 0 without a watchdog.
 func watchdogOf(pid int) time.Duration {
 	if of := os.Getenv("WATCHDOG_PID"); of != "" && of != strconv.Itoa(pid) {
 		return 0
@@ -50,7 +50,7 @@ func (r *reporter) run(done <-chan struct{}) {
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	var soon <-chan time.Time // what comes together is reported together
+	var soon <-chan time.Time // collects changes into one report
 	reported, due := "", time.Time{}
 	for {
 		var tell []string

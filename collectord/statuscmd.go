@@ -53,7 +53,7 @@ Rates are of the last minute, counts since the start of the daemon unless it say
 		s, err := askStatus(cmd.Context(), cfg)
 		switch {
 		case err == nil:
-		case check && len(cfg.Admin.Listen) > 0: // one line says that, too
+		case check && len(cfg.Admin.Listen) > 0: // --check reports this in its line, too
 			s, err = &admin.Status{Verdict: admin.Failing, Summary: err.Error()}, nil
 		default:
 			return err
@@ -78,12 +78,12 @@ Rates are of the last minute, counts since the start of the daemon unless it say
 	return c
 }
 
-// checkedStatus is an exit status that needs no more words.
+// checkedStatus is an exit status whose error prints nothing more.
 type checkedStatus int
 
 func (checkedStatus) Error() string { return "" }
 
-// exitOf is what status --check exits with.
+// exitOf returns the error that gives status --check its exit status.
 func exitOf(v admin.Verdict) error {
 	switch v {
 	case admin.Fine:

@@ -13,11 +13,11 @@ import (
 	"collectord/collectord/admin"
 )
 
-// writeStatus writes a Status for people: the verdict first, then a row for each thing.
+// writeStatus writes a Status as text: the verdict first, then the rows.
 func writeStatus(out io.Writer, s *admin.Status) error {
 	writef(out, "%s: %s\n", strings.ToUpper(string(s.Verdict)), s.Summary)
 	for i, r := range s.Reasons {
-		if i > 0 { // the first is in the summary
+		if i > 0 { // the summary contains the first
 			writef(out, "%s: %s\n", strings.ToUpper(string(r.Verdict)), r.Text)
 		}
 		if r.Advice != "" {
@@ -27,7 +27,7 @@ func writeStatus(out io.Writer, s *admin.Status) error {
 	writef(out, "\n")
 	rows := statusRows{table: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0), now: s.At}
 	rows.daemon(s)
-	if s.LogID != "" { // else nothing is known yet
+	if s.LogID != "" { // otherwise nothing is known yet
 		rows.traffic(s)
 		rows.log(s)
 	}
@@ -39,7 +39,8 @@ func writeStatus(out io.Writer, s *admin.Status) error {
 	return rows.table.Flush()
 }
 
-// statusRows are the rows of a Status. Each has a title, or continues the one before.
+// statusRows writes the rows of a Status. A row without a title continues the previous
+// one.
 type statusRows struct {
 	table *tabwriter.Writer
 	now   time.Time
@@ -53,7 +54,7 @@ func (r *statusRows) row(title string, parts ...string) {
 	}
 }
 
-// at is a time, and how long ago it was.
+// at formats a time and its age.
 func (r *statusRows) at(t time.Time) string {
 	return fmt.Sprintf("%s (%s ago)", t.Local().Format("2006-01-02 15:04:05"), admin.InWords(r.now.Sub(t)))
 }
@@ -99,13 +100,13 @@ func (r *statusRows) traffic(s *admin.Status) {
 		took("commit", s.Commits.P50, s.Commits.P99), took("fsync", s.Commits.FsyncP50, s.Commits.FsyncP99), numbered("errors", s.Commits.Errors))
 }
 
-// How many are listed for people.
+// Maximum numbers of listed items in the text.
 const (
 	listedClients = 10
 	listedAside   = 10
 )
 
-// clients lists those that have been silent longest.
+// clients lists the clients that have been silent longest.
 func (r *statusRows) clients(s *admin.Status) {
 	title := "clients"
 	for i, client := range s.Clients {
@@ -173,7 +174,7 @@ func (r *statusRows) storage(s *admin.Status) {
 
 func (r *statusRows) troubles(s *admin.Status) {
 	for _, t := range s.Troubles {
-		if t.Name == admin.TroubleShipping && s.Destination.FailingSince != nil { // said above
+		if t.Name == admin.TroubleShipping && s.Destination.FailingSince != nil { // the rows of the storage contain it
 			continue
 		}
 		failed := t.Message
@@ -208,7 +209,7 @@ func seconds(n float64) time.Duration {
 	return time.Duration(min(n, math.MaxInt32) * float64(time.Second))
 }
 
-// counted lists what is not zero; empty: all is.
+// counted lists the counts that are not zero, or returns "" if there are none.
 func counted(title string, by map[string]uint64) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(by)) {
@@ -222,7 +223,7 @@ func counted(title string, by map[string]uint64) string {
 	return title + " " + strings.Join(parts, " and ")
 }
 
-// numbered is a number that is not zero.
+// numbered formats a number, or returns "" for zero.
 func numbered(title string, n uint64) string {
 	if n == 0 {
 		return ""
@@ -237,7 +238,7 @@ func sized(title string, n int64) string {
 	return title + " " + size(n)
 }
 
-// took is how long something took, half and nearly all of the times.
+// took formats the median and the 99th percentile of a duration.
 func took(what string, p50, p99 *float64) string {
 	if p50 == nil || p99 == nil {
 		return ""

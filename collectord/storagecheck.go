@@ -9,15 +9,16 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// How long the check of the storage waits before it is made again: twice as long each time.
+// Delays before the check of the storage is repeated. The delay doubles up to
+// checkAgainAtMost.
 const (
 	checkAgainAfter  = 10 * time.Second
 	checkAgainAtMost = time.Minute
 )
 
-// checkStorage goes through the steps of the storage until none fails, so that whoever
-// starts a daemon with a wrong bucket or key sees so at once, also where nothing is to be
-// shipped. It changes nothing of what the shipper does.
+// checkStorage checks the storage until it passes, so that a wrong bucket or key is
+// logged soon after the start, even if there is nothing to ship. It does not affect the
+// shipper.
 func checkStorage(ctx context.Context, store bucket.Store, stall time.Duration, logger *slog.Logger) {
 	failed := false
 	for wait := checkAgainAfter; ; wait = min(2*wait, checkAgainAtMost) {

@@ -16,13 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What strangers wrote (names of objects and files, reasons, usages, answers of servers)
-// reaches a terminal in two steps. writef quotes each value, so that none can add a line
-// or look like another. Standard output and standard error are a visibleWriter each,
-// so that nothing, also of a place that was forgotten, controls the terminal.
+// Text from outside (names of objects and files, reasons, usages, answers of servers)
+// is made safe for a terminal in two steps. writef quotes each value, so that a value
+// can't add a line or imitate one. Standard output and standard error are each a
+// visibleWriter, which also escapes control characters in text that bypassed writef.
 
-// writef is fmt.Fprintf for text that people read. It quotes every argument that holds
-// anything but printable text. Who has to know whether it was written flushes a writer.
+// writef is fmt.Fprintf for text that people read. It quotes each argument that
+// contains unprintable text. It returns no error: a caller that needs one flushes a
+// buffered writer.
 func writef(w io.Writer, format string, args ...any) {
 	safe := make([]any, len(args))
 	for i, a := range args {
@@ -38,8 +39,7 @@ func writef(w io.Writer, format string, args ...any) {
 	fmt.Fprintf(w, format, safe...)
 }
 
-// quoted is the text as it is, or, if something in it is not printable, as a quoted
-// string of Go.
+// quoted returns a printable text unchanged, and any other text as a quoted Go string.
 func quoted(text string) string {
 	if utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !strconv.IsPrint(r) }) < 0 {
 		return text
@@ -47,8 +47,8 @@ func quoted(text string) string {
 	return strconv.Quote(text)
 }
 
-// nodeName is the name of a node, for people. Anybody can put objects of any node: what
-// no host is called is quoted, so that it can't look like more than a name, or like none.
+// nodeName formats the name of a node. Object names can contain any node, so it quotes
+// empty and invalid names, which could imitate other text.
 type nodeName string
 
 func (n nodeName) String() string {
@@ -63,8 +63,7 @@ func (n nodeName) String() string {
 	return string(n)
 }
 
-// errorText is what people read of an error that a command returned: a line for each
-// of those that were joined.
+// errorText formats the error of a command, with a line for each joined error.
 func errorText(err error) string {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		if parts := joined.Unwrap(); err.Error() == errors.Join(parts...).Error() {
@@ -78,9 +77,9 @@ func errorText(err error) string {
 	return "collectord: " + quoted(err.Error()) + "\n"
 }
 
-// visibleWriter passes text on in which every character is visible. What would control
-// a terminal, or change the direction of its text, becomes an escape sequence of JSON,
-// so that JSON stays the same value. It holds back a character that is not complete.
+// visibleWriter writes text in which every character is visible. It replaces terminal
+// control characters and bidi controls by JSON escapes, so that JSON keeps its value.
+// It retains an incomplete character until the next write.
 type visibleWriter struct {
 	out  io.Writer
 	held []byte
@@ -100,7 +99,8 @@ func (w *visibleWriter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// partialRune is how many bytes at the end of the text begin a character.
+// partialRune returns the number of bytes of an incomplete character at the end of
+// text.
 func partialRune(text []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if tail := text[len(text)-n:]; utf8.RuneStart(tail[0]) {
@@ -113,7 +113,7 @@ func partialRune(text []byte) int {
 	return 0
 }
 
-// visible is the text with escape sequences for what is not visible.
+// visible returns text with escapes for invisible characters.
 func visible(text []byte) []byte {
 	if !slices.ContainsFunc(text, func(b byte) bool { return b >= 0x7f || b < ' ' && b != '\n' }) {
 		return text
@@ -134,7 +134,8 @@ func visible(text []byte) []byte {
 	return out
 }
 
-// recordsTo is where a command prints records: byte for byte, unless to a terminal.
+// recordsTo returns the writer for records: unchanged bytes, or visible text on a
+// terminal.
 func recordsTo(cmd *cobra.Command) io.Writer {
 	out := cmd.OutOrStdout()
 	if w, ok := out.(*visibleWriter); ok && !onTerminal(w.out) {

@@ -34,7 +34,7 @@ anywhere: give it to the client now. NAME is the client of its records in the bu
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"name": name, "token": token, "line": line})
 			}
-			// What a program may want is alone on its lines, and alone on standard output.
+			// Only the token and its line go to standard output, for programs.
 			writef(cmd.ErrOrStderr(), "The token, which can't be shown again, and the line for http.tokens_file:\n")
 			_, err := io.WriteString(cmd.OutOrStdout(), token+"\n"+line+"\n")
 			return err

@@ -7,42 +7,38 @@ import (
 	"time"
 )
 
-// troubleKey is the attribute that marks what can repeat. Its value names the
-// trouble, and is one of few.
+// troubleKey is the log attribute that marks a repeatable failure or its end. Its value
+// is the name of the trouble, one of a small set.
 const troubleKey = "trouble"
 
-// summaryInterval is how long a trouble is quiet after each of its lines.
+// summaryInterval is the minimum time between two failure lines of one trouble.
 const summaryInterval = 30 * time.Second
 
-// troubleHandler is a slog.Handler that keeps what repeats from flooding the
-// log: a failure is printed when it first happens, then summed up every 30
-// seconds, and its end is printed with how often it happened and how long that
-// went on.
+// troubleHandler is a slog.Handler that limits the lines of repeated failures. It
+// prints the first failure, a summary every 30 seconds, and the end, with the count and
+// the duration.
 //
-// It is a handler so that the packages need nothing but slog for it, and so that
-// there is one place with a clock, timers and a summary at exit: wal may not
-// know of the others, and all of them have failures that repeat. They log every
-// failure as it happens (Warn or Error) and every end (Info), both with the same
-// troubleKey, and know nothing of this handler; without it, each line is
-// printed. What only the package can know is that a trouble is over; what only a
-// clock can know, when to speak, is here.
+// Packages need only slog: they log every failure (Warn or Error) and its end (Info) at
+// once, with the same troubleKey. They know nothing of this handler; without it, every
+// line is printed. The handler is also the single place with the clock, the timers and
+// the summary at exit for all packages. Only a package can know that a trouble is over.
 //
-// A trouble that comes and goes is thinned in the same way: what begins while it
-// is to be quiet is told with the next summary. Whole numbers among the
-// attributes of a failure are taken for counts, and added up.
+// Troubles that come and go are limited in the same way: one that begins during a quiet
+// interval is printed with the next summary. Integer attributes of failures are counts,
+// and the summary contains their sums.
 type troubleHandler struct {
 	slog.Handler
 	known *troubles
 }
 
-// troubles are those seen so far. There are as many as names.
+// troubles are all troubles seen so far, one for each name.
 type troubles struct {
-	changed chan struct{} // one began or is over; holds one
-	mu      sync.Mutex    // guards what follows
+	changed chan struct{} // signals that a trouble began or ended; capacity 1
+	mu      sync.Mutex    // guards the fields below
 	byName  map[string]*trouble
 }
 
-// trouble is one of them, from its first failure on. The mutex of its troubles
+// trouble is the state of one trouble, from its first failure on. The mutex of troubles
 // guards it.
 type trouble struct {
 	kind  troubleKind
@@ -50,36 +46,37 @@ type trouble struct {
 	told  bool        // a line was printed since it began
 	since time.Time   // when it began
 	count int         // failures since then
-	ended slog.Record // the line of an end that was not told; it has no message otherwise
+	ended slog.Record // the record of an end that is not printed yet; no message: none
 
-	quiet  *time.Timer // runs while nothing is to be printed; nil otherwise
+	quiet  *time.Timer // runs during a quiet interval; nil otherwise
 	untold int         // failures since the last line
 	sums   map[string]int64
 	last   slog.Record  // the latest failure
-	to     slog.Handler // where that goes
+	to     slog.Handler // the handler for last
 }
 
 func newTroubleHandler(to slog.Handler) *troubleHandler {
 	return &troubleHandler{to, &troubles{changed: make(chan struct{}, 1), byName: map[string]*trouble{}}}
 }
 
-// Enabled is true for what the log's level hides, too, so that the end of a
-// trouble is known.
+// Enabled implements slog.Handler. It returns true from Info on even if the level hides
+// such lines, so that the end of a trouble is noticed.
 func (h *troubleHandler) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= slog.LevelInfo || h.Handler.Enabled(ctx, l)
 }
 
-// WithAttrs is as slog.Handler has it; the troubles stay the same.
+// WithAttrs implements slog.Handler. The new handler shares the troubles.
 func (h *troubleHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &troubleHandler{h.Handler.WithAttrs(attrs), h.known}
 }
 
-// WithGroup is as slog.Handler has it; the troubles stay the same.
+// WithGroup implements slog.Handler. The new handler shares the troubles.
 func (h *troubleHandler) WithGroup(name string) slog.Handler {
 	return &troubleHandler{h.Handler.WithGroup(name), h.known}
 }
 
-// Handle prints a record now, or with the next summary, or not at all.
+// Handle implements slog.Handler. It prints a record now, with the next summary, or not
+// at all.
 func (h *troubleHandler) Handle(ctx context.Context, r slog.Record) error {
 	name := ""
 	r.Attrs(func(a slog.Attr) bool {
@@ -111,7 +108,6 @@ func (h *troubleHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.known.tellLocked(ctx, t)
 }
 
-// signal has whoever reports troubles look again.
 func (k *troubles) signal() {
 	select {
 	case k.changed <- struct{}{}:
@@ -126,7 +122,6 @@ func pass(ctx context.Context, to slog.Handler, r slog.Record) error {
 	return to.Handle(ctx, r)
 }
 
-// failed notes a failure.
 func (t *trouble) failed(r slog.Record, to slog.Handler) {
 	if !t.open && t.ended.Message == "" || t.isOld(r.Time) {
 		t.told, t.since, t.count = false, r.Time, 0
@@ -153,7 +148,8 @@ func whole(v slog.Value) (n int64, ok bool) {
 	return 0, false
 }
 
-// over notes and tells the end, unless the beginning is still to be told.
+// over records the end of a trouble. It prints the end, unless the beginning is still
+// unprinted.
 func (t *trouble) over(ctx context.Context, r slog.Record, to slog.Handler) error {
 	if !t.open {
 		return pass(ctx, to, r)
@@ -163,7 +159,7 @@ func (t *trouble) over(ctx context.Context, r slog.Record, to slog.Handler) erro
 		t.ended = r.Clone()
 		return nil
 	}
-	t.forget() // the end tells of them
+	t.forget() // the line of the end includes them
 	return t.tellEnd(ctx, r, to)
 }
 
@@ -178,7 +174,8 @@ func (t *trouble) forget() {
 	clear(t.sums)
 }
 
-// tellLocked prints what was not told, and keeps quiet for a while.
+// tellLocked prints the unprinted failures, and starts a quiet interval. The mutex must
+// be held.
 func (k *troubles) tellLocked(ctx context.Context, t *trouble) error {
 	line := slog.NewRecord(time.Now(), t.last.Level, t.last.Message, t.last.PC)
 	t.last.Attrs(func(a slog.Attr) bool {
@@ -196,7 +193,7 @@ func (k *troubles) tellLocked(ctx context.Context, t *trouble) error {
 	t.quiet = time.AfterFunc(summaryInterval, func() {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		_ = k.sumUpLocked(t) // nobody is left to be told that the log fails
+		_ = k.sumUpLocked(t) // the log itself fails, so the error can't be reported
 	})
 	err := pass(ctx, t.to, line)
 	if t.ended.Message != "" {
@@ -206,7 +203,8 @@ func (k *troubles) tellLocked(ctx context.Context, t *trouble) error {
 	return err
 }
 
-// sumUpLocked ends the time of quiet.
+// sumUpLocked ends a quiet interval, and prints a summary if there were failures. The
+// mutex must be held.
 func (k *troubles) sumUpLocked(t *trouble) error {
 	t.quiet = nil
 	if t.untold == 0 {
@@ -215,7 +213,7 @@ func (k *troubles) sumUpLocked(t *trouble) error {
 	return k.tellLocked(context.Background(), t)
 }
 
-// flush prints what is yet to be told, at the end of the process.
+// flush prints the unprinted failures and ends before the process exits.
 func (h *troubleHandler) flush() {
 	h.known.mu.Lock()
 	defer h.known.mu.Unlock()
@@ -223,6 +221,6 @@ func (h *troubleHandler) flush() {
 		if t.quiet != nil {
 			t.quiet.Stop()
 		}
-		_ = h.known.sumUpLocked(t) // as above
+		_ = h.known.sumUpLocked(t) // as in tellLocked
 	}
 }

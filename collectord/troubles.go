@@ -13,18 +13,18 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// momentaryFor is how long a trouble is listed after its last failure if no line says that
-// it is over.
+// momentaryFor is how long a trouble without a line for its end stays open after its
+// last failure.
 const momentaryFor = 15 * time.Minute
 
-// troubleKind is what the log lines of a trouble do not say.
+// troubleKind is what the log lines of a trouble do not contain.
 type troubleKind int
 
 const (
-	lasting   troubleKind = iota // until a line says that it is over
-	momentary                    // no line says that it is over
+	lasting   troubleKind = iota // until a line reports its end
+	momentary                    // no line reports its end
 
-	// Anybody who can send can cause these: they do not change the verdict.
+	// Any client that may send can cause these, so they do not change the verdict.
 	lastingByClients
 	momentaryByClients
 )
@@ -32,27 +32,27 @@ const (
 func (k troubleKind) isMomentary() bool { return k == momentary || k == momentaryByClients }
 func (k troubleKind) isByClients() bool { return k == momentaryByClients || k == lastingByClients }
 
-// troubleKinds are those of all troubles that the daemon logs, by name. A test compares
-// them with the source.
+// troubleKinds contains all troubles that the daemon logs, by name. A test compares it
+// with the source.
 var troubleKinds = map[string]troubleKind{ //nolint:gochecknoglobals // a constant table
-	// The log.
+	// Log
 	"commit": lasting, "full": lasting, "start": lasting, "prepare": lasting, "seal": lasting, "removal": lasting,
 	"make_room": lasting, "keep": lasting, "evicted": momentary, "late_sync": momentary, "names": momentary,
 	"loss_note": momentary, "trim": momentary, "close": momentary,
-	// Shipping.
+	// Shipping
 	"shipping": lasting, "segment": lasting, "heartbeat": lasting, "clone": lasting, "last look": lasting,
 	"lost by the storage": lasting, "vanished": lasting, "storage_check": lasting,
 	"conflict": momentary, "damaged": momentary, "too_large": momentary,
-	// The servers.
+	// Servers
 	"accept": lasting, "udp_read": lasting, "udp_overloaded": lasting, "udp_kernel_drops": lasting,
 	"event_loop": momentary, "body_memory": momentary, "internal": momentary,
 	"connections": lastingByClients, "handshake": momentaryByClients, "unauthorized": momentaryByClients, "cross_site": momentaryByClients,
-	// The process.
+	// Process
 	"notify": momentary, "watchdog": momentary, "clock": lasting,
 }
 
-// kindOf returns the kind of a trouble. Reasons for which datagrams are rejected are
-// troubles, too, of the clients.
+// kindOf returns the kind of a trouble. The reasons for rejected datagrams are troubles
+// caused by clients.
 func kindOf(name string) troubleKind {
 	kind, known := troubleKinds[name]
 	if !known && strings.HasPrefix(name, "udp_") {
@@ -61,12 +61,12 @@ func kindOf(name string) troubleKind {
 	return kind
 }
 
-// isOld reports whether a trouble that nothing ends has not been seen for long.
+// isOld reports whether a momentary trouble has not occurred for momentaryFor.
 func (t *trouble) isOld(now time.Time) bool {
 	return t.kind.isMomentary() && now.Sub(t.last.Time) > momentaryFor
 }
 
-// open lists the troubles that are not over, those that began last at the end.
+// open returns the open troubles, sorted by their beginning, the oldest first.
 func (h *troubleHandler) open() []admin.Trouble {
 	now := time.Now()
 	h.known.mu.Lock()
@@ -83,7 +83,7 @@ func (h *troubleHandler) open() []admin.Trouble {
 	return all
 }
 
-// isOpen says of each trouble that there can be whether it is open.
+// isOpen reports for each possible trouble whether it is open.
 func (h *troubleHandler) isOpen() map[string]bool {
 	is := map[string]bool{}
 	for name := range troubleKinds {
@@ -98,7 +98,7 @@ func (h *troubleHandler) isOpen() map[string]bool {
 	return is
 }
 
-// listed is a trouble for people.
+// listed returns the trouble in the form of the status.
 func (t *trouble) listed(name string) admin.Trouble {
 	l := admin.Trouble{
 		Name: name, Verdict: admin.Warning, Since: t.since, Last: t.last.Time, Times: t.count, Momentary: t.kind.isMomentary(),
@@ -126,7 +126,8 @@ func (t *trouble) listed(name string) admin.Trouble {
 	return l
 }
 
-// adviceIn splits a message, "what happened: why (what to do)", into that and the advice.
+// adviceIn splits a message of the form "what happened: why (what to do)" into the text
+// before the parentheses and the advice in them.
 func adviceIn(message string) (what, advice string) {
 	if !strings.HasSuffix(message, ")") {
 		return message, ""

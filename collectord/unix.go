@@ -13,17 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketAccess is who may use a unix socket.
+// socketAccess is the access to a unix socket.
 type socketAccess struct {
 	mode  fs.FileMode
-	group int // a gid, or -1 for that of the process
+	group int // a gid, or -1 for the group of the process
 }
 
-// listenUnix replaces the socket that an ended process left, and nothing else:
-// neither one that is listened on, nor any other file.
+// listenUnix listens on a unix socket. It replaces an abandoned socket, but neither a
+// socket in use nor another file.
 func listenUnix(path string, access socketAccess) (ln net.Listener, err error) {
-	// Two that start at once would both find an old socket, and the second would
-	// replace that of the first.
+	// Without the lock, two processes that start at once could replace each other's
+	// socket.
 	unlock, err := lockDirectory(filepath.Dir(path))
 	if err != nil {
 		return nil, fmt.Errorf("unix socket %s: %w", path, err)
@@ -32,8 +32,8 @@ func listenUnix(path string, access socketAccess) (ln net.Listener, err error) {
 	if err := removeAbandoned(path); err != nil {
 		return nil, fmt.Errorf("unix socket %s: %w", path, err)
 	}
-	// It is nobody else's until it is whose it should be. Nothing runs beside this
-	// that creates files.
+	// The umask closes the socket to other users until grant sets its access. No other
+	// goroutine creates files at this time.
 	mask := syscall.Umask(0o177)
 	ln, err = net.Listen("unix", path)
 	syscall.Umask(mask)
@@ -46,7 +46,8 @@ func listenUnix(path string, access socketAccess) (ln net.Listener, err error) {
 	return ln, nil
 }
 
-// grant changes the socket at path, and nothing that a link of that name leads to.
+// grant sets the mode and the group of the socket at path. It does not follow symbolic
+// links.
 func (access socketAccess) grant(path string) (err error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -76,7 +77,7 @@ func lockDirectory(dir string) (unlock func(), err error) {
 		if err == nil {
 			return func() { d.Close() }, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) || tries == 500 { // it is held for no longer than this takes
+		if !errors.Is(err, unix.EWOULDBLOCK) || tries == 500 { // the holder needs far less than these 5 s
 			d.Close()
 			return nil, os.NewSyscallError("flock", err)
 		}
@@ -84,7 +85,7 @@ func lockDirectory(dir string) (unlock func(), err error) {
 	}
 }
 
-// removeAbandoned removes a socket that nobody listens on.
+// removeAbandoned removes the socket at path if no process listens on it.
 func removeAbandoned(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -104,5 +105,5 @@ func removeAbandoned(path string) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return os.Remove(path)
 	}
-	return fmt.Errorf("another process may listen on it: %w", err) // such as one that is busy
+	return fmt.Errorf("another process may listen on it: %w", err) // such as one with a full backlog
 }

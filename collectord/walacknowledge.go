@@ -44,11 +44,11 @@ It may be used while the daemon is running.`,
 	}
 }
 
-// asideNames completes the name of something in the quarantine.
+// asideNames completes the name of something put aside.
 func asideNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 	if cfg, err := settings(cmd, "data_dir"); err == nil {
 		if log, err := wal.Inspect(cfg.DataDir); err == nil {
-			all, _ := log.PutAside() // none can be completed
+			all, _ := log.PutAside() // without the list there are no completions
 			for _, one := range all {
 				names = append(names, filepath.Base(one.Path))
 			}

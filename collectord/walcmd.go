@@ -45,7 +45,7 @@ at once, while no daemon is running.`,
 			return run(cmd, cfg, *asJSON)
 		}
 		if use == "cat" {
-			s.Flags().Lookup("json").Hidden = true // it prints nothing else
+			s.Flags().Lookup("json").Hidden = true // cat always prints JSON
 		}
 		c.AddCommand(s)
 	}
@@ -59,7 +59,7 @@ at once, while no daemon is running.`,
 	return c
 }
 
-// segmentLine is what ls and verify tell of a segment.
+// segmentLine is the output of ls and verify for a segment.
 type segmentLine struct {
 	Segment  string     `json:"segment"`
 	State    string     `json:"state"`
@@ -69,7 +69,7 @@ type segmentLine struct {
 	Bytes    int64      `json:"bytes"`
 	Modified *time.Time `json:"modified,omitempty"`
 
-	// verify only
+	// Only in verify.
 	OK      *bool       `json:"ok,omitempty"`
 	LogID   string      `json:"log_id,omitempty"`
 	Run     string      `json:"run,omitempty"`
@@ -184,7 +184,7 @@ func verified(e wal.Entry, r *wal.Report) segmentLine {
 	return l
 }
 
-// verdict is what people are told of a segment.
+// verdict returns the text of verify for a segment.
 func verdict(e wal.Entry, r *wal.Report) string {
 	var b strings.Builder
 	if r.OK() {
@@ -225,7 +225,8 @@ func walCat(cmd *cobra.Command, cfg *config.Config, _ bool) error {
 	return nil
 }
 
-// examineAll reads all segments that hold, or may hold, records.
+// examineAll reads all segments that may contain records. It skips segments of a later
+// version, with a message.
 func examineAll(cmd *cobra.Command, dataDir string, each func(*wal.Record) error, done func(wal.Entry, *wal.Report) error) error {
 	log, err := inspect(dataDir)
 	if err != nil {
@@ -268,7 +269,7 @@ func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		return err
 	}
 	if _, err := inspect(cfg.DataDir); err != nil {
-		return err // nothing there, and nothing is made
+		return err // no log: don't create one
 	}
 	var logger *slog.Logger
 	if asJSON {
@@ -277,7 +278,7 @@ func walRepair(cmd *cobra.Command, cfg *config.Config, asJSON bool) error {
 		logger = slog.New(slog.NewTextHandler(cmd.OutOrStdout(), nil))
 	}
 	o := walOptions(cfg, logger)
-	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // nothing is to be evicted here
+	o.MaxBytes, o.WhenFull = math.MaxInt64, wal.Reject // a repair must not evict anything
 	log, err := wal.Open(cfg.DataDir, o)
 	if err != nil {
 		return inUse(err, "the daemon repairs by itself what it meets; to do so now, stop it (systemctl stop collectord)")
@@ -332,13 +333,13 @@ func repair(cmd *cobra.Command, log *wal.Log, logger *slog.Logger) error {
 	return nil
 }
 
-// inspect looks at the log in a data directory.
+// inspect opens the log in a data directory for reading.
 func inspect(dataDir string) (*wal.Inspector, error) {
 	log, err := wal.Inspect(dataDir)
 	return log, noLog(err)
 }
 
-// noLog adds what to do where no log was found.
+// noLog adds advice to the error of a log that can't be opened.
 func noLog(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
@@ -349,7 +350,7 @@ func noLog(err error) error {
 	return err
 }
 
-// inUse adds what to do while another process uses the log.
+// inUse adds advice to the error of a log that another process uses.
 func inUse(err error, advice string) error {
 	if held := (*wal.InUseError)(nil); errors.As(err, &held) {
 		return fmt.Errorf("%w: %s", err, advice)
@@ -357,15 +358,14 @@ func inUse(err error, advice string) error {
 	return err
 }
 
-// repairPatience is how long repair waits for a disk that fails.
+// repairPatience is how long repair waits for a failing disk.
 const repairPatience = 10 * time.Second
 
-// salvageWait is how long repair waits before it reads again what the disk did
-// not give.
+// salvageWait is the delay before repair reads again what the disk did not return.
 const salvageWait = time.Second
 
-// salvage reads a segment as often as the log wants before it gives up what the
-// disk does not give.
+// salvage salvages a segment. It repeats reads that the disk fails, until the log gives
+// up on them.
 func salvage(log *wal.Log, s *wal.Segment) (changed bool, err error) {
 	for {
 		changed, err = log.Salvage(s)

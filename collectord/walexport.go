@@ -37,11 +37,11 @@ What could not be printed is told on standard error, by sequence numbers and by 
 	}
 }
 
-// segmentNames completes the name of a segment, or of a file.
+// segmentNames completes the name of a segment or a file.
 func segmentNames(cmd *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 	if cfg, err := settings(cmd, "data_dir"); err == nil {
 		if log, err := wal.Inspect(cfg.DataDir); err == nil {
-			entries, _ := log.Entries() // none can be completed
+			entries, _ := log.Entries() // without the list there are no completions
 			for _, e := range entries {
 				names = append(names, e.Name)
 			}

@@ -73,7 +73,7 @@ func httpLimits(cfg *config.Config, files descriptors) httpserver.Limits {
 
 func shipperLimits(cfg *config.Config) shipper.Limits {
 	keep := cfg.Shipper.Keep
-	if isFolder(cfg) { // what is confirmed there was synced
+	if isFolder(cfg) { // a folder syncs an object before it confirms it
 		keep = 0
 	}
 	return shipper.Limits{
@@ -118,19 +118,18 @@ func udpOptions(cfg *config.Config, logger *slog.Logger) udpserver.Options {
 	}
 }
 
-// isFolder reports whether objects go to a folder.
 func isFolder(cfg *config.Config) bool { return strings.HasPrefix(cfg.Shipper.Destination, "file:") }
 
-// bucketFolder returns the path of that folder.
+// bucketFolder returns the path of the destination folder.
 func bucketFolder(cfg *config.Config) string {
 	u, err := url.Parse(cfg.Shipper.Destination)
-	if err != nil { // it was checked
+	if err != nil { // can't happen: the configuration was checked
 		return ""
 	}
 	return u.Path
 }
 
-// openStore is for the collector whose log that is.
+// openStore opens the destination for writing, as the owner of the log.
 func openStore(cfg *config.Config, log *wal.Log, logger *slog.Logger) (bucket.Store, error) {
 	d := destination(cfg, logger)
 	logID, _ := log.Identity()
@@ -138,7 +137,7 @@ func openStore(cfg *config.Config, log *wal.Log, logger *slog.Logger) (bucket.St
 	return bucket.Open(d)
 }
 
-// openStoreToRead is for commands that look at what is there.
+// openStoreToRead opens the destination for reading only.
 func openStoreToRead(cfg *config.Config) (bucket.Store, error) {
 	return bucket.OpenToRead(destinationToRead(cfg))
 }
@@ -188,7 +187,8 @@ func snapshot(log *wal.Log, ship *shipper.Shipper, web *httpserver.Server, udp *
 	}
 }
 
-// idOf is a log id as in the names of objects; empty: the log has not started.
+// idOf formats a log id as in the names of objects. It returns "" for 0, which means
+// that the log has not started.
 func idOf(logID uint64) string {
 	if logID == 0 {
 		return ""
