@@ -5,33 +5,35 @@ import (
 	"strconv"
 )
 
-// Answer is the header of an answer.
+// Answer is the header of an answer. It describes the body, which the caller writes.
 type Answer struct {
 	Status int    // 200 to 599
-	Date   string // as RFC 9110 section 5.6.7 has it; empty: none
+	Date   string // in the format of RFC 9110, section 5.6.7; empty for no Date field
 	Type   string // Content-Type
-	Length int    // bytes of the body, which follows unless the method was HEAD
-	Close  bool   // ends the connection, whatever the request says
+	Length int    // bytes of the body; an answer to HEAD has the same Length and no body
+	Close  bool   // ends the connection, whatever the request asks for
 
-	More []Field // beside these
+	More []Field // further fields, written after those above
 }
 
-// Field is a line of an answer's header. Names and values are the server's own.
+// Field is one field of an answer's header. It is written without checks, so Name and
+// Value must never come from a client.
 type Field struct{ Name, Value string }
 
-// AppendContinue appends what has the client send the body that it holds back. It is
-// sent once, before anything of the body is waited for.
+// AppendContinue appends a 100 (Continue), on which the client sends the body that it
+// holds back. Call it once, before waiting for any of the body. It appends nothing on a
+// second call or after AppendAnswer.
 func (c *Conn) AppendContinue(dst []byte) []byte {
 	if c.sent != sentNothing {
-		return dst // too late, or twice
+		return dst // a 100 or an answer was appended before
 	}
 	c.sent = sentContinue
 	return append(dst, "HTTP/1.1 100 Continue\r\n\r\n"...)
 }
 
-// AppendAnswer appends the header of the answer to the request in hand. Behind it comes
-// the body, unless HeaderOnly says otherwise. The connection ends with it if Last says so:
-// as it does where the request was not read to its end.
+// AppendAnswer appends the header of the answer to the current request; a second call
+// appends nothing. The caller writes the body after it, unless HeaderOnly returns true.
+// An answer to a request that was not read to its end also ends the connection: see Last.
 func (c *Conn) AppendAnswer(dst []byte, a *Answer) []byte {
 	if c.sent == sentAnswer {
 		return dst // a request has one answer
@@ -67,7 +69,7 @@ func (c *Conn) AppendAnswer(dst []byte, a *Answer) []byte {
 	return append(dst, "\r\n"...)
 }
 
-// HeaderOnly reports whether the answer to the request in hand has no body.
+// HeaderOnly reports whether the answer to the current request has no body, as for HEAD.
 func (c *Conn) HeaderOnly() bool { return c.request.head }
 
 var statusLines = func() (t [600]string) { //nolint:gochecknoglobals // a constant table

@@ -1,6 +1,7 @@
 package http1
 
-// What bytes may be in (RFC 9110, section 5.6; RFC 3986, section 3.2).
+// Sets of bytes: in a token and a field value (RFC 9110, section 5.6), and in a host (RFC
+// 3986, section 3.2).
 const (
 	inToken byte = 1 << iota
 	inValue
@@ -37,7 +38,7 @@ func isHost(b []byte) bool {
 	return true
 }
 
-// tokenLength is how many bytes at the beginning of b are a token.
+// tokenLength returns how many bytes at the beginning of b form a token.
 func tokenLength(b []byte) int {
 	for i, c := range b {
 		if charset[c]&inToken == 0 {
@@ -47,7 +48,7 @@ func tokenLength(b []byte) int {
 	return len(b)
 }
 
-// hexadecimal is the value of a digit, or -1.
+// hexadecimal returns the value of a hexadecimal digit, or -1 for any other byte.
 func hexadecimal(b byte) int {
 	switch {
 	case isDigit(b):
@@ -58,8 +59,8 @@ func hexadecimal(b byte) int {
 	return -1
 }
 
-// splitField takes a field line, which is not empty, apart (RFC 9112, section 5), or says what
-// is wrong with it.
+// splitField splits a field line, which must not be empty, into name and value (RFC 9112,
+// section 5). For an invalid line it returns the reason.
 func splitField(line []byte) (name, value []byte, reason string) {
 	n := tokenLength(line)
 	switch {
@@ -76,7 +77,7 @@ func splitField(line []byte) (name, value []byte, reason string) {
 	return line[:n], Trim(line[n+1:]), ""
 }
 
-// valueEnd is where in a field line its value ends.
+// valueEnd returns the length of a field line without the blanks at its end.
 func valueEnd(line []byte) int {
 	end := len(line)
 	for end > 0 && (line[end-1] == ' ' || line[end-1] == '\t') {
@@ -85,7 +86,8 @@ func valueEnd(line []byte) int {
 	return end
 }
 
-// Is compares without regard to the case of ASCII letters; lower must be in lower case.
+// Is reports whether b equals lower, ignoring the case of ASCII letters. lower must be in
+// lower case.
 func Is(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false
@@ -101,7 +103,7 @@ func Is(b []byte, lower string) bool {
 	return true
 }
 
-// Trim takes blanks off both ends (OWS of RFC 9110, section 5.6.3).
+// Trim removes spaces and tabs from both ends of b (OWS in RFC 9110, section 5.6.3).
 func Trim(b []byte) []byte {
 	b = trimLeft(b)
 	return b[:valueEnd(b)]
@@ -114,8 +116,8 @@ func trimLeft(b []byte) []byte {
 	return b
 }
 
-// hasNoPlaceInTrailer names what decides how a request is read, who sends it, and what it
-// is.
+// hasNoPlaceInTrailer reports whether a field is allowed in the header only, because it
+// decides how a request is read, who sends it or what its body is.
 func hasNoPlaceInTrailer(name []byte) bool {
 	for _, n := range []string{
 		"authorization", "connection", "content-encoding", "content-length", "content-type",

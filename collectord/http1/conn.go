@@ -1,23 +1,23 @@
 package http1
 
-// Event is what Next has found.
+// Event is a result of Next.
 type Event uint8
 
 // Events.
 const (
-	More   Event = iota // nothing whole: more bytes are needed
-	Header              // a request's header is whole
-	Body                // a piece of its body
-	End                 // the request is whole
-	Bad                 // a Fault; nothing more is read from the connection
+	More   Event = iota // more bytes are needed
+	Header              // the request's header is complete
+	Body                // a piece of the body
+	End                 // the request is complete
+	Bad                 // the request has a Fault; Next reads no more from the connection
 )
 
-// State is where in a request the reading is.
+// State is the part of a request that Next reads.
 type State uint8
 
-// States, as in the table of the package.
+// States, as in the table in doc.go.
 const (
-	Broken State = iota // also what the table does not have leads to
+	Broken State = iota // also where the table has no transition
 	Start
 	Fields
 	Fixed
@@ -30,11 +30,11 @@ const (
 	states
 )
 
-// element is what bytes turned out to be.
+// element is a unit of a request's syntax, as Next recognizes it.
 type element uint8
 
 const (
-	nothing element = iota // that is whole
+	nothing element = iota // none is complete yet
 	emptyLine
 	requestLine
 	fieldLine
@@ -53,7 +53,7 @@ const (
 	elements
 )
 
-// transitions is the table of doc.go. What is not in it is Broken.
+// transitions is the table in doc.go. A transition that the table lacks leads to Broken.
 var transitions = [states][elements]State{ //nolint:gochecknoglobals // a constant table
 	Start:     {emptyLine: Start, requestLine: Fields, bad: Broken},
 	Fields:    {fieldLine: Fields, endWithoutBody: Done, endWithLength: Fixed, endWithChunks: ChunkSize, bad: Broken},
@@ -65,30 +65,31 @@ var transitions = [states][elements]State{ //nolint:gochecknoglobals // a consta
 	Done:      {answered: Start},
 }
 
-// Limits on what a request may be.
+// Limits of a request.
 const (
 	maxChunkLine = 256     // bytes of the line with a chunk's size, extensions included
-	maxLength    = 1 << 56 // bytes of a body or chunk
+	maxLength    = 1 << 56 // a body or chunk has fewer bytes
 )
 
-// Conn is the server's side of one connection. The zero value is not one: see New.
+// Conn is the server's side of one connection. Create it with New: the zero value is
+// Broken.
 type Conn struct {
-	max   int // bytes of a header, and of a trailer
+	max   int // max bytes of a header, and of a trailer
 	state State
 
-	// What follows is of the request in hand, and is replaced as a whole.
+	// The fields below describe the current request; begin resets all of them.
 	request Request
 	fault   Fault
-	line    int   // where in the bytes that are not consumed the line in hand begins
-	looked  int   // up to where they were searched for its end
-	left    int64 // bytes of the body, or of the chunk, still to come
-	trailer int   // bytes of it that were consumed
+	line    int   // offset of the current line in the bytes that are not consumed
+	looked  int   // offset up to which the line's end was searched
+	left    int64 // bytes of the body or chunk that are still to come
+	trailer int   // bytes of the trailer that were consumed
 	sent    sent
 	ended   bool // Next has returned End
-	last    bool // no other request follows
+	last    bool // the connection ends with this request
 }
 
-// sent is what the client has been sent for the request in hand.
+// sent is what the client was sent for the current request.
 type sent uint8
 
 const (
@@ -97,27 +98,28 @@ const (
 	sentAnswer
 )
 
-// New returns the state of a connection on which nothing has come yet. A request's header
-// has at most maxHeader bytes, and so has its trailer.
+// New returns a Conn for a new connection. maxHeader limits the bytes of a request's
+// header, and separately those of its trailer.
 func New(maxHeader int) Conn { return Conn{max: maxHeader, state: Start} }
 
-// State returns where the reading is.
+// State returns the part of a request that Next reads.
 func (c *Conn) State() State { return c.state }
 
-// Request describes the request in hand, from Header on and until the next one begins.
+// Request returns the current request, from the event Header until the next request
+// begins.
 func (c *Conn) Request() *Request { return &c.request }
 
-// Fault says what is wrong, after Bad.
+// Fault returns why the request is refused, after the event Bad.
 func (c *Conn) Fault() Fault { return c.fault }
 
-// Last reports whether the connection ends with the request in hand. Before it is answered
-// and read to its end, that can still become true.
+// Last reports whether the connection ends with the current request. The result can
+// change from false to true until the request is read to its end and answered.
 func (c *Conn) Last() bool { return c.last }
 
-// Answered reports whether the request in hand was answered.
+// Answered reports whether AppendAnswer was called for the current request.
 func (c *Conn) Answered() bool { return c.sent == sentAnswer }
 
-// Left returns how many bytes of the body are still to come, or -1 where chunks do not say.
+// Left returns how many bytes of the body are still to come, or -1 for a chunked body.
 func (c *Conn) Left() int64 {
 	switch c.state {
 	case Fixed:
@@ -128,10 +130,11 @@ func (c *Conn) Left() int64 {
 	return 0
 }
 
-// Next says what the bytes are that were not consumed yet, and consumes the first n of
-// them. A piece of a body is among these, and is valid as long as they are.
+// Next consumes the first n bytes of b and returns what they contain. b must begin with
+// the first byte that is not yet consumed. With the event Body, body is a piece of the
+// request's body and shares the memory of b.
 func (c *Conn) Next(b []byte) (e Event, body []byte, n int) {
-	if c.request.Method != nil { // Header was returned before, and the bytes may be gone
+	if c.request.Method != nil { // the caller may have overwritten the bytes since Header
 		c.request.forget()
 	}
 	for {
@@ -156,7 +159,7 @@ func (c *Conn) Next(b []byte) (e Event, body []byte, n int) {
 				c.ended = true
 				return End, nil, n
 			case c.sent != sentAnswer || c.last:
-				return More, nil, n // what follows is not looked at
+				return More, nil, n // bytes of a following request stay unread
 			}
 			c.begin()
 			continue
@@ -180,15 +183,15 @@ func (c *Conn) Next(b []byte) (e Event, body []byte, n int) {
 	}
 }
 
-// enter goes from one state to the next.
+// enter moves to the state to which an element leads.
 func (c *Conn) enter(what element) {
 	c.state = transitions[c.state][what]
 	if c.state == Broken && what != bad {
-		c.fault = Fault{BadFraming, "the request is not well formed"} // it is not in the table
+		c.fault = Fault{BadFraming, "the request is not well formed"} // the table lacks the transition
 	}
 }
 
-// begin replaces all that is known of a request.
+// begin resets everything known of the previous request.
 func (c *Conn) begin() {
 	state := c.state
 	*c = New(c.max)
@@ -196,7 +199,7 @@ func (c *Conn) begin() {
 	c.enter(answered)
 }
 
-// content takes bytes of a body or chunk.
+// content consumes bytes of a body or chunk.
 func (c *Conn) content(b []byte) (element, int) {
 	n := int(min(c.left, int64(len(b))))
 	c.left -= int64(n)

@@ -2,9 +2,9 @@ package http1
 
 import "bytes"
 
-// nextLine returns the line in hand without its CR LF, if it is whole, and makes the one
-// behind it the line in hand. Of b, which begins with the first byte that is not consumed, only
-// what is new is searched.
+// nextLine returns the current line without its CR LF, with the element emptyLine, and
+// moves to the next line. For an incomplete line it returns the element nothing. b begins
+// with the first byte that is not consumed; only its new bytes are searched.
 func (c *Conn) nextLine(b []byte) (line []byte, what element) {
 	i := bytes.IndexByte(b[c.looked:], '\n')
 	if i < 0 {
@@ -20,15 +20,16 @@ func (c *Conn) nextLine(b []byte) (line []byte, what element) {
 	return line[:len(line)-1], emptyLine
 }
 
-// consumeLine forgets the line in hand, which is consumed.
+// consumeLine returns the length of all lines up to and including the current one, and
+// starts anew behind them.
 func (c *Conn) consumeLine() (n int) {
 	n = c.line
 	c.line, c.looked = 0, 0
 	return n
 }
 
-// header takes a request's header line by line, and consumes it once it is whole; empty
-// lines before it at once.
+// header reads a header line by line and consumes it as a whole. Empty lines before the
+// request line are consumed at once.
 func (c *Conn) header(b []byte) (element, int) {
 	bounded := b[:min(len(b), c.max)]
 	start := c.line
@@ -38,7 +39,7 @@ func (c *Conn) header(b []byte) (element, int) {
 		return c.fail(TooLarge, "the header of the request is too large"), 0
 	case what == nothing:
 		return nothing, 0
-	case c.state == Start && len(line) == 0: // with or without CR: nobody sees a request in it
+	case c.state == Start && len(line) == 0: // with or without CR, no server or proxy takes an empty line for a request
 		c.fault = Fault{}
 		return emptyLine, c.consumeLine()
 	case what == bad:
@@ -51,7 +52,7 @@ func (c *Conn) header(b []byte) (element, int) {
 	return c.field(line), 0
 }
 
-// chunkLine takes the line with the size of a chunk (RFC 9112, section 7.1).
+// chunkLine reads the line with the size of a chunk (RFC 9112, section 7.1).
 func (c *Conn) chunkLine(b []byte) (element, int) {
 	line, what := c.nextLine(b[:min(len(b), maxChunkLine)])
 	switch {
@@ -81,8 +82,9 @@ func (c *Conn) chunkLine(b []byte) (element, int) {
 	return chunkSize, c.consumeLine()
 }
 
-// isExtension reports whether b may follow the size of a chunk: extensions, which mean
-// nothing here (RFC 9112, section 7.1.1), or blanks, with which some fill up the line.
+// isExtension reports whether b may follow the size of a chunk. That may be extensions,
+// which are ignored (RFC 9112, section 7.1.1), or the blanks with which some clients pad
+// the line.
 func isExtension(b []byte) bool {
 	b = trimLeft(b)
 	if len(b) > 0 && b[0] != ';' {
@@ -96,7 +98,7 @@ func isExtension(b []byte) bool {
 	return true
 }
 
-// endOfChunk takes the CR LF behind a chunk.
+// endOfChunk reads the CR LF after a chunk.
 func (c *Conn) endOfChunk(b []byte) (element, int) {
 	const crlf = "\r\n"
 	n := min(len(b), len(crlf))
@@ -109,8 +111,8 @@ func (c *Conn) endOfChunk(b []byte) (element, int) {
 	return chunkEnd, n
 }
 
-// trailerLine takes a line behind the last chunk. It is as strict as a header's line, and
-// has no meaning; none may be of what decides how a request is read (RFC 9110, section 6.5.1).
+// trailerLine reads a line after the last chunk and ignores its content. The line must be
+// a valid field line, and no field that belongs in the header (RFC 9110, section 6.5.1).
 func (c *Conn) trailerLine(b []byte) (element, int) {
 	room := c.max - c.trailer
 	line, what := c.nextLine(b[:min(len(b), room)])

@@ -2,34 +2,34 @@ package http1
 
 import "bytes"
 
-// Request is a request's header. Its slices are parts of the bytes that Next was given when
-// it returned Header, and are there until Next is called again.
+// Request is a request's header. Its slices share the memory that was passed to Next when
+// it returned Header, and are valid until the next call of Next.
 type Request struct {
 	Method []byte
 	Target []byte // as sent
-	Host   []byte // its value, perhaps empty
-	Length int64  // bytes of the body; -1: it comes in chunks
+	Host   []byte // value of the field Host; may be empty
+	Length int64  // bytes of the body; -1 for a chunked body
 
-	// ExpectsContinue says that the client waits for AppendContinue before it sends the
-	// body (RFC 9110, section 10.1.1).
+	// ExpectsContinue reports whether the client waits for AppendContinue before it sends
+	// the body (RFC 9110, section 10.1.1).
 	ExpectsContinue bool
 
-	minor  byte // the version is 1.0 or 1.1
+	minor  byte // minor version of HTTP/1: 0 or 1
 	head   bool // the method is HEAD
 	fields []byte
 
-	// Up to the end of the header these are places in it, since its bytes may move.
+	// These are offsets, since the header's bytes may move until it is complete.
 	methodEnd, targetEnd, fieldsFrom int
 	hostFrom, hostEnd                int
 	hosts, lengths, codings          int
-	closes, keeps                    bool // as Connection says
+	closes, keeps                    bool // options in the field Connection
 }
 
-// forget drops what is a part of the bytes.
+// forget drops the slices that share the caller's memory.
 func (q *Request) forget() { q.Method, q.Target, q.Host, q.fields = nil, nil, nil, nil }
 
-// Path is the target's path without its query, or empty where the target has none. A
-// target that is a whole URL has its path.
+// Path returns the target's path without its query, or nil for a target without a path.
+// The target may be a path or a URL.
 func (q *Request) Path() []byte {
 	path, _, _ := bytes.Cut(q.Target, []byte("?"))
 	if bytes.HasPrefix(path, []byte("/")) {
@@ -42,15 +42,16 @@ func (q *Request) Path() []byte {
 	return nil
 }
 
-// Fields returns the request's field lines, in the order in which they came.
+// Fields returns the request's field lines, in the order received.
 func (q *Request) Fields() Lines { return Lines{q.fields} }
 
-// Lines are field lines that were judged.
+// Lines iterates over field lines that were checked.
 type Lines struct{ rest []byte }
 
-// Next returns the next field, its value without blanks around it.
+// Next returns the next field, without blanks around its value. After the last field, ok
+// is false.
 func (l *Lines) Next() (name, value []byte, ok bool) {
-	end := bytes.IndexByte(l.rest, '\r') // there is none within a line
+	end := bytes.IndexByte(l.rest, '\r') // a line contains no CR
 	if end < 0 {
 		return nil, nil, false
 	}
@@ -60,7 +61,7 @@ func (l *Lines) Next() (name, value []byte, ok bool) {
 	return name, value, true
 }
 
-// requestLine judges method, target and version (RFC 9112, section 3).
+// requestLine checks and stores method, target and version (RFC 9112, section 3).
 func (c *Conn) requestLine(line []byte) element {
 	q := &c.request
 	method := tokenLength(line)
@@ -89,7 +90,7 @@ func (c *Conn) requestLine(line []byte) element {
 	return requestLine
 }
 
-// isTarget reports whether a target has a form that its method may have (RFC 9112, section
+// isTarget reports whether the method allows the form of the target (RFC 9112, section
 // 3.2).
 func isTarget(method, target []byte) bool {
 	switch {
@@ -110,7 +111,8 @@ func isTarget(method, target []byte) bool {
 	return false
 }
 
-// field judges a line of the header and keeps what it says of framing.
+// field checks a header line, and stores what decides the framing and the end of the
+// connection.
 func (c *Conn) field(line []byte) element {
 	name, value, reason := splitField(line)
 	if reason != "" {
@@ -174,7 +176,7 @@ func (c *Conn) length(value []byte) element {
 	return fieldLine
 }
 
-// connection reads a list of options (RFC 9110, section 7.6.1).
+// connection reads the options in a field Connection (RFC 9110, section 7.6.1).
 func (q *Request) connection(value []byte) {
 	for len(value) > 0 {
 		var option []byte
@@ -185,7 +187,8 @@ func (q *Request) connection(value []byte) {
 	}
 }
 
-// endOfHeader judges the header as a whole. It is head, without the empty line behind it.
+// endOfHeader checks the header as a whole. head is the header without the empty line at
+// its end.
 func (c *Conn) endOfHeader(head []byte) element {
 	q := &c.request
 	switch {
@@ -205,6 +208,6 @@ func (c *Conn) endOfHeader(head []byte) element {
 		c.left = q.Length
 		return endWithLength
 	}
-	q.ExpectsContinue = false // nothing is to come
+	q.ExpectsContinue = false // there is no body to wait for
 	return endWithoutBody
 }

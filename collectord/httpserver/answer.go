@@ -11,16 +11,16 @@ import (
 	"collectord/wal"
 )
 
-// What the parts of an answer take at most.
+// Max bytes of the parts of an answer.
 const (
-	idDigits   = 36 // of a UUID
+	idDigits   = 36 // a UUID
 	idText     = idDigits + len(`"",`)
 	gapText    = len("null,")
 	faultText  = 200
 	countsText = 200
 )
 
-// answerSize is what the answer to the usages of a request takes at most.
+// answerSize returns the max bytes of the answer to the usages of a request.
 func (r *request) answerSize() int {
 	n := countsText + faultText*len(r.batch.faults)
 	if r.prefer.ids {
@@ -29,7 +29,8 @@ func (r *request) answerSize() int {
 	return n
 }
 
-// answerStored says what was stored, now or before.
+// answerStored answers 2xx after the usages were stored, by this request or an earlier
+// one.
 func (c *conn) answerStored() {
 	r := c.request
 	c.know()
@@ -61,12 +62,13 @@ func (c *conn) answerStored() {
 	text = append(text, '}')
 	r.answer = text
 	if len(text) > freeBytes {
-		r.answer = nil // it is written later
+		r.answer = nil // it is still to be written, so the next request must not use it
 	}
 	c.answer(&a, text)
 }
 
-// storedNow is how many usages a request stored, which is nil after keepID.
+// storedNow returns how many usages a request stored. A nil request, as keepID leaves it,
+// stored one.
 func (r *request) storedNow() int {
 	switch {
 	case r == nil:
@@ -77,7 +79,7 @@ func (r *request) storedNow() int {
 	return len(r.parts)
 }
 
-// answerID answers a request that was one usage.
+// answerID answers a request that is a single usage.
 func (c *conn) answerID(a *http1.Answer, id wal.ID) {
 	const before, after = `{"id":"`, `"}`
 	c.beginAnswer(a, len(before)+idDigits+len(after))
@@ -85,7 +87,8 @@ func (c *conn) answerID(a *http1.Answer, id wal.ID) {
 	c.endAnswer(a)
 }
 
-// appendCounts appends what became of a batch, as members of a JSON object.
+// appendCounts appends the accepted and rejected counts of a batch, and its errors, as
+// members of a JSON object.
 func (r *request) appendCounts(dst []byte, accepted, rejected int) []byte {
 	dst = append(dst, `"accepted":`...)
 	dst = strconv.AppendInt(dst, int64(accepted), 10)
@@ -105,7 +108,7 @@ func (r *request) appendCounts(dst []byte, accepted, rejected int) []byte {
 		dst = append(dst, `,"code":"`...)
 		dst = append(dst, f.fault.Code...)
 		dst = append(dst, `","detail":`...)
-		dst, _ = jsontext.AppendQuote(dst, f.fault.Error()) // ASCII of ours
+		dst, _ = jsontext.AppendQuote(dst, f.fault.Error()) // the server's own ASCII text
 		dst = append(dst, '}')
 	}
 	dst = append(dst, ']')
@@ -115,8 +118,7 @@ func (r *request) appendCounts(dst []byte, accepted, rejected int) []byte {
 	return dst
 }
 
-// appendIDs appends an id for each usage that was sent, null for one that was
-// refused.
+// appendIDs appends an id for each usage of the request, and null for a rejected one.
 func (r *request) appendIDs(dst []byte) []byte {
 	dst = append(dst, `,"ids":[`...)
 	ids := r.ids

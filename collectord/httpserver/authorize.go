@@ -9,23 +9,22 @@ import (
 	"collectord/collectord/origin"
 )
 
-// SetPolicy puts another policy into effect: for tokens and authorities from
-// the next request on, of open connections too; for certificates with the next
-// connection.
+// SetPolicy replaces the policy. Its tokens and client authorities apply from the next
+// request on, also on open connections. Its server certificates apply to new connections.
 func (h *Server) SetPolicy(p auth.Policy) {
 	h.policy.Store(&p)
 	h.rates.SetTokens(p.Rates(), time.Now())
 	h.clients.SetTokens(p.Tokens)
 }
 
-// Clients returns what was accepted of each client that has a name.
+// Clients returns what was accepted of each named client.
 func (h *Server) Clients() auth.ClientCounts { return h.clients.Counts() }
 
-// Policy returns what is in effect.
+// Policy returns the current policy.
 func (h *Server) Policy() *auth.Policy { return h.policy.Load() }
 
-// identify returns who sends a request: the name of its token, else of its
-// certificate, or "" for a client without a name.
+// identify returns the client that sends a request: the name of its token, or else of its
+// certificate. A client without a name is "".
 func (h *Server) identify(c *conn, header *header) (client string, p *problem) {
 	policy := h.policy.Load()
 	client, why := c.certified(policy)
@@ -48,9 +47,9 @@ func (h *Server) identify(c *conn, header *header) (client string, p *problem) {
 	return client, nil
 }
 
-// certified returns whom the connection's certificate names. It was checked in the
-// handshake, and is again once there is another policy. Unix sockets have none:
-// their permissions say who may use them.
+// certified returns the client that the connection's certificate names. The handshake
+// checks the certificate, and certified checks it again after the policy has changed.
+// Unix sockets need none: their file permissions decide which clients may connect.
 func (c *conn) certified(policy *auth.Policy) (client string, why auth.Reason) {
 	if c.checked != policy {
 		c.checked, c.untrusted = policy, auth.Authenticated
@@ -61,16 +60,17 @@ func (c *conn) certified(policy *auth.Policy) (client string, why auth.Reason) {
 	return c.client, c.untrusted
 }
 
-// isLocal reports whether a connection is one of a unix socket.
+// isLocal reports whether a connection is over a unix socket.
 func isLocal(c net.Conn) bool {
 	_, local := c.LocalAddr().(*net.UnixAddr)
 	return local
 }
 
-// challenge is what a 401 asks for (RFC 6750, section 3).
+// challenge is the field WWW-Authenticate of a 401 (RFC 6750, section 3).
 const challenge = `Bearer realm="collectord"`
 
-// unauthorized rejects a request. What it brought is not told to anyone.
+// unauthorized rejects a request. The log line and the answer contain nothing that the
+// client sent.
 func (h *Server) unauthorized(why auth.Reason) *problem {
 	h.opts.Logger.Warn("requests are rejected: their clients are not authenticated", "trouble", "unauthorized", "reason", string(why))
 	p := &problem{code: CodeUnauthorized, header: http1.Field{Name: "WWW-Authenticate", Value: challenge}}
@@ -88,8 +88,9 @@ func (h *Server) unauthorized(why auth.Reason) *problem {
 	return p
 }
 
-// checkPage rejects what a page of another site may have sent. A valid token
-// outweighs it: browsers never add one by themselves, as they do certificates.
+// checkPage rejects a request that a page of another site may have sent. A valid token
+// exempts a request, because browsers never add one by themselves, as they do
+// certificates.
 func (h *Server) checkPage(c *conn, r *header) *problem {
 	why := h.policy.Load().Page(r.from, r.bearer, c.onLoopback())
 	if why == origin.None {
@@ -109,8 +110,8 @@ func (h *Server) checkPage(c *conn, r *header) *problem {
 	return p
 }
 
-// onLoopback reports whether the listener of a request's connection can be reached
-// from this host only, and from its web pages: not by a wildcard, not a unix socket.
+// onLoopback reports whether the listener's address is a loopback address, which only
+// this host and its web pages can reach. A wildcard address and a unix socket are not.
 func (c *conn) onLoopback() bool {
 	listener, ok := c.raw.LocalAddr().(*net.TCPAddr)
 	return ok && listener.IP.IsLoopback()

@@ -9,32 +9,33 @@ import (
 	"collectord/wal"
 )
 
-// maxErrors is how many rejected usages an answer names.
+// maxErrors is how many rejected usages an answer lists.
 const maxErrors = 100
 
-// batch is what became of the usages of one request, beside its records.
+// batch is the result of splitting one request into usages, without their records.
 type batch struct {
-	single   bool // one object, answered by its id
-	given    bool // the ids do not come from the log
-	values   int  // usages that were sent, good or bad
+	single   bool // the body is one object, and the answer is its id
+	given    bool // the ids are derived from the Idempotency-Key, not made by the log
+	values   int  // usages in the request, valid or not
 	faults   []rejected
 	rejected usage.Counts
-	gaps     gaps // which of the values were rejected, if the ids are asked for
+	gaps     gaps // which values were rejected, if the client asks for the ids
 }
 
-// gaps are a bit for each value of a body, 1 for one that was rejected; nil: none was.
+// gaps is a bit set of the rejected values of a body; nil means that none was rejected.
 type gaps []byte
 
-// gapBytes is what they take for n values.
+// gapBytes returns the size of the gaps of n values, in bytes.
 func gapBytes(n int) int { return (n + 7) / 8 }
 
 func (g gaps) add(i int)      { g[i/8] |= 1 << (i % 8) }
 func (g gaps) has(i int) bool { return g != nil && g[i/8]>>(i%8)&1 == 1 }
 
-// maxValues is how many values a body can hold: no two lie side by side.
+// maxValues returns the max number of values in a body. A byte separates any two values,
+// and a request has at most MaxRecords.
 func (h *Server) maxValues(body []byte) int { return min((len(body)+1)/2, h.opts.MaxRecords) }
 
-// rejected is a usage that can't be stored.
+// rejected is a usage that fails a check.
 type rejected struct {
 	index int
 	fault usage.Error
@@ -51,8 +52,8 @@ func (b *batch) reject(v *usage.Value) {
 	b.rejected.Add(v.Fault.Code)
 }
 
-// split finds the usages in the body and checks them. A problem means that none
-// is taken, and that what came counts as one.
+// split finds and checks the usages in the body. If it returns a problem, none is stored
+// and the request counts as one rejected usage.
 func (h *Server) split(r *request, ids *idDeriver) *problem {
 	form, p := formOf(r.content, r.body)
 	if p != nil {
@@ -87,7 +88,8 @@ func (h *Server) split(r *request, ids *idDeriver) *problem {
 	return nil
 }
 
-// formOf returns how usages lie in a body of that content.
+// formOf returns the form of the usages in a body, from its Content-Type and its first
+// bytes.
 func formOf(c mediaType, body []byte) (usage.Form, *problem) {
 	form := usage.FormOf(body)
 	switch {
@@ -101,8 +103,8 @@ func formOf(c mediaType, body []byte) (usage.Form, *problem) {
 	return form, nil
 }
 
-// unstorable answers a batch of which nothing is taken: nothing can be, or the
-// client wants all or nothing.
+// unstorable returns the problem for a batch of which nothing is stored: all its usages
+// are rejected, or one is and the client asks for all or nothing.
 func (r *request) unstorable() *problem {
 	first := &r.batch.faults[0].fault
 	p := badUsage(first)
@@ -114,31 +116,33 @@ func (r *request) unstorable() *problem {
 	return p
 }
 
-// badUsage answers what is wrong with a usage, or with all.
+// badUsage returns the problem for a fault in a usage or in the whole body.
 func badUsage(e *usage.Error) *problem {
 	return &problem{code: e.Code, detail: e.Error()}
 }
 
-// part is where a usage begins in the body, and ends: a tenth of a record.
+// part is the range of a usage in the body. It takes a tenth of the memory of a
+// wal.Record.
 type part struct{ from, to uint32 }
 
-// What it takes to store a usage, beside its bytes: its part and id here, and what
-// the log puts before it in its copy.
+// perRecordOverhead is the memory that a stored usage takes beside its bytes: a part, an
+// id, and the header that the log adds to its copy.
 const perRecordOverhead = 8 + 16 + 30
 
-// maxStored is what is stored at a time takes: one of the largest requests, or
-// many others.
+// maxStored returns the max bytes that are being stored at a time. They suffice for one
+// of the largest requests, or many smaller ones.
 func (o *Options) maxStored() int {
 	return max(o.MaxBody, o.MaxDecoded) + o.MaxRecords*perRecordOverhead + gapBytes(o.MaxRecords)
 }
 
-// makeRoom makes room for n usages of a request, and waits until the log may copy
-// them. That does not depend on any client: what is stored has arrived.
+// makeRoom allocates the parts and ids for n usages of a request. It first waits for
+// memory for the log's copy; the wait depends on no client, since requests that hold this
+// memory have arrived.
 func (h *Server) makeRoom(r *request, n int, given bool) {
 	if n > freeParts || len(r.body) > freeBytes {
 		r.stored = len(r.body) + n*(perRecordOverhead+len(r.client))
 		if cap(r.body) <= smallBody {
-			r.stored += len(r.body) // which stays while its copy is there
+			r.stored += len(r.body) // the log's copy exists beside the body
 		}
 		if r.prefer.ids {
 			r.stored += gapBytes(h.maxValues(r.body))
@@ -152,12 +156,12 @@ func (h *Server) makeRoom(r *request, n int, given bool) {
 	}
 }
 
-// forgetAfter is how much of a large body is copied before it is forgotten.
+// forgetAfter is how many bytes of a large body are copied before their pages are freed.
 const forgetAfter = 1 << 20
 
-// eachRecord goes through the usages of a request as records, and keeps the ids
-// that the log gives them if they are asked for. Of a large body it lets go what
-// the log has copied, so that it is never there twice.
+// eachRecord yields the usages of a request as records, and stores the ids that the log
+// sets if the answer needs them. It frees the pages of a large body once the log has
+// copied them, so that the body is not in memory twice.
 func (h *Server) eachRecord(r *request, yield func(*wal.Record) bool) {
 	forgotten := 0
 	wanted := !r.batch.given && (r.batch.single || r.prefer.ids)
@@ -170,7 +174,7 @@ func (h *Server) eachRecord(r *request, yield func(*wal.Record) bool) {
 			return
 		}
 		if r.record.ReceivedAt == 0 {
-			continue // it has only been looked at
+			continue // the log is only measuring the records
 		}
 		if wanted {
 			r.ids = append(r.ids, r.record.ID)

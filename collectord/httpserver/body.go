@@ -12,51 +12,51 @@ import (
 	"collectord/wal"
 )
 
-// Sizes of what a request holds of its body.
+// Sizes of the memory for a request's body and usages.
 const (
 	firstBuffer  = 4 << 10
-	freeBytes    = firstBuffer // of a body that everyone may hold
-	smallBody    = 64 << 10    // taken from MaxInFlight is only what is beyond
-	smallBodies  = 2 << 20     // what bodies hold between the two, all together
-	bodyStep     = 64 << 10    // taken from MaxInFlight at a time
-	modestBody   = 1 << 20     // tried first where it is not known how large a body becomes
+	freeBytes    = firstBuffer // bytes of a body that need no budget
+	smallBody    = 64 << 10    // only larger bodies take from MaxInFlight
+	smallBodies  = 2 << 20     // budget that all bodies share, for their bytes from freeBytes to smallBody
+	bodyStep     = 64 << 10    // bytes taken from MaxInFlight at a time
+	modestBody   = 1 << 20     // first size tried when the decoded size is unknown
 	spareBuffers = 16
-	spareBytes   = 128 << 10 // of a large body's memory that are kept for others
-	spareParts   = 4 << 10   // nor are those for more usages
-	freeParts    = 64        // usages of a request that do not wait for memory
+	spareBytes   = 128 << 10 // bytes of a large body's memory that stay allocated for reuse
+	spareParts   = 4 << 10   // lists of more usages are not kept for reuse
+	freeParts    = 64        // usages of a request that need not wait for memory
 )
 
-// request is what a POST of usages needs, from its header to its answer. Its memory is used
-// by the next.
+// request is the state of a POST of usages, from its header to its answer. The next
+// request reuses its memory.
 type request struct {
-	client  string // who sends it, or empty
+	client  string // the client's name, or empty
 	prefer  preferences
 	content mediaType
 	coding  coding
 	key     []byte // Idempotency-Key, or empty
 
-	arriving []byte   // the body as it is sent
-	body     []byte   // as it is read
-	parts    []part   // of body: the usages that can be stored
-	ids      []wal.ID // theirs, where they are given or wanted
+	arriving []byte   // the body as sent
+	body     []byte   // the body as decoded
+	parts    []part   // ranges in body of the valid usages
+	ids      []wal.ID // ids of the usages in parts, if derived here or asked for
 	batch    batch
 	answer   []byte
 
-	again   bool   // it was answered before, and nothing is stored
-	claimed bool   // owes settle
-	claim   digest // of its key
+	again   bool   // it repeats an answered request, so that nothing is stored
+	claimed bool   // settle must be called
+	claim   digest // digest of client and key
 
-	record  wal.Record                   // the one that the log has in hand
-	records func(func(*wal.Record) bool) // all of them, for the log
+	record  wal.Record                   // the record that was yielded last
+	records func(func(*wal.Record) bool) // yields all records to the log
 
-	held   allotment // bytes of body, or of a large answer
-	stored int       // bytes, taken from the server's storing
+	held   allotment // budget for the body or a large answer
+	stored int       // bytes taken from Server.storing
 }
 
-// allotment is what a request holds of the budgets for bodies.
+// allotment is the bytes that a request has taken from the budgets for bodies.
 type allotment struct{ small, large int }
 
-// begin replaces all that is left of an earlier request, but for the memory of its
+// begin replaces the state of the previous request and keeps only the memory of its
 // buffers.
 func (r *request) begin(h *header, client string) {
 	*r = request{
@@ -67,14 +67,15 @@ func (r *request) begin(h *header, client string) {
 	}
 }
 
-// release gives back what the request took. Nothing may refer to its buffers.
+// release returns a request and its memory for reuse. The caller must not use the request
+// or its buffers afterwards.
 func (h *Server) release(r *request) {
 	h.give(r.held)
 	h.storing.give(r.stored)
 	if r.coding != identity {
 		h.putBack(r.body)
 	}
-	if cap(r.arriving) > firstBuffer { // which the next request needs, too
+	if cap(r.arriving) > firstBuffer { // the first buffer stays for the next request
 		r.arriving = h.putBack(r.arriving)
 	}
 	if cap(r.parts) > freeParts {
@@ -88,17 +89,17 @@ func (h *Server) release(r *request) {
 	if cap(r.answer) > freeBytes {
 		r.answer = nil
 	}
-	r.begin(&header{}, "") // so that it keeps nothing of the connection in memory
+	r.begin(&header{}, "") // so that the request refers to no memory of the connection
 	h.requests.Put(r)
 }
 
-// give takes an allotment back.
+// give returns an allotment to the budgets.
 func (h *Server) give(a allotment) {
 	h.small.give(a.small)
 	h.inFlight.give(a.large)
 }
 
-// putBack leaves larger buffers to other requests.
+// putBack keeps a buffer for other requests. It always returns nil.
 func (h *Server) putBack(b []byte) []byte {
 	switch {
 	case cap(b) == 0:
@@ -110,7 +111,7 @@ func (h *Server) putBack(b []byte) []byte {
 	return nil
 }
 
-// grow returns b with room for n bytes, and mostly more.
+// grow returns b with room for n bytes or more.
 func (h *Server) grow(b []byte, n int) ([]byte, error) {
 	if n > smallBody {
 		return h.large(b)
@@ -121,14 +122,14 @@ func (h *Server) grow(b []byte, n int) ([]byte, error) {
 	return grown, nil
 }
 
-// Bodies of up to smallBody are in buffers of firstBuffer, or twice that, and so
-// on: one that holds little never has the buffer of one that held more.
+// Bodies of up to smallBody have buffers of firstBuffer, twice that, and so on. A
+// separate list for each size keeps a small body from holding a large buffer.
 const bodySizes = 5
 
-// sizeOf is the number of doublings that make room for n bytes.
+// sizeOf returns how often firstBuffer is doubled to have room for n bytes.
 func sizeOf(n int) int { return bits.Len(uint(n-1) / firstBuffer) }
 
-// roomFor is what a body of n bytes takes.
+// roomFor returns the bytes of memory for a body of n bytes.
 func roomFor(n int) int {
 	if n > smallBody {
 		return n
@@ -136,7 +137,7 @@ func roomFor(n int) int {
 	return firstBuffer << sizeOf(n)
 }
 
-// large returns b with room for any body.
+// large returns b with room for a body of any size.
 func (h *Server) large(b []byte) ([]byte, error) {
 	large, err := h.largeBodies.take()
 	if err != nil {
@@ -148,7 +149,8 @@ func (h *Server) large(b []byte) ([]byte, error) {
 	return large, nil
 }
 
-// reserve takes what a body of n bytes needs, as it grows.
+// reserve takes from the budgets what a body of n bytes needs beyond its allotment. It
+// reports false if not enough is left.
 func (h *Server) reserve(r *request, n int) bool {
 	if more := min(roomFor(n), smallBody) - r.held.mayHold(); more > 0 {
 		switch {
@@ -169,7 +171,7 @@ func (h *Server) reserve(r *request, n int) bool {
 	return true
 }
 
-// unreserve gives back what n bytes do not need.
+// unreserve returns what n bytes do not need, in multiples of bodyStep.
 func (h *Server) unreserve(a *allotment, n int) {
 	if over := (a.mayHold() - n) / bodyStep * bodyStep; over > 0 && a.large > 0 {
 		over = min(over, a.large)
@@ -178,7 +180,7 @@ func (h *Server) unreserve(a *allotment, n int) {
 	}
 }
 
-// mayHold is how many bytes of a body, or of an answer, it gives a right to.
+// mayHold returns how many bytes of a body or answer the allotment allows.
 func (a *allotment) mayHold() int { return freeBytes + a.small + a.large }
 
 var (
@@ -186,8 +188,8 @@ var (
 	errNoMemory = errors.New("no memory is left for it")
 )
 
-// fill reads all of src into dst, no more than most bytes. What dst holds is
-// valid even with an error.
+// fill appends all of src to dst, up to most bytes. The returned bytes are valid even
+// with an error.
 func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, error) {
 	for {
 		if len(dst) == cap(dst) {
@@ -200,7 +202,7 @@ func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, 
 			}
 		}
 		room := dst[len(dst):min(cap(dst), r.held.mayHold(), most+1)]
-		if len(room) == 0 { // the buffer is larger than what is reserved
+		if len(room) == 0 { // the buffer is larger than the allotment
 			if !h.reserve(r, len(dst)+1) {
 				return dst, errNoMemory
 			}
@@ -219,7 +221,7 @@ func (h *Server) fill(r *request, dst []byte, src io.Reader, most int) ([]byte, 
 	}
 }
 
-// bodyRoom returns where up to n of the next bytes of a body go, of which there are some.
+// bodyRoom returns memory for up to n of the next bytes of a body; n must be above 0.
 func (h *Server) bodyRoom(r *request, n int) ([]byte, error) {
 	for {
 		dst := r.arriving
@@ -239,7 +241,7 @@ func (h *Server) bodyRoom(r *request, n int) ([]byte, error) {
 	}
 }
 
-// keepBody adds a piece to the body.
+// keepBody appends a piece to the body.
 func (h *Server) keepBody(r *request, piece []byte) error {
 	if len(r.arriving)+len(piece) > h.opts.MaxBody {
 		return errTooLong
@@ -255,7 +257,7 @@ func (h *Server) keepBody(r *request, piece []byte) error {
 	return nil
 }
 
-// unreadable answers a body that there is no room for.
+// unreadable returns the problem for a body that is too large or has no memory.
 func (h *Server) unreadable(err error) *problem {
 	if errors.Is(err, errTooLong) {
 		return h.bodyTooLarge()
@@ -267,8 +269,8 @@ func noMemory() *problem {
 	return unavailable(CodeOverloaded, "too much is arriving at once (http.max_in_flight); nothing was stored")
 }
 
-// decode makes the body of what was sent. A slow client holds no decoder: all of it has
-// arrived.
+// decode decodes the body. The body has arrived as a whole, so that a slow client
+// occupies no decoder.
 func (h *Server) decode(r *request) (p *problem) {
 	switch {
 	case len(r.arriving) == 0:
@@ -279,8 +281,8 @@ func (h *Server) decode(r *request) (p *problem) {
 	}
 	h.decoders.enter()
 	defer h.decoders.leave()
-	// Until it is decoded it is there in both forms, of which only the larger one
-	// counts as in flight.
+	// While it is decoded, a body is in memory in both forms. Only the decoded form
+	// counts as in flight; decoding bounds the form as sent.
 	if size := len(r.arriving); size > smallBody {
 		h.decoding.wait(size)
 		defer h.decoding.give(size)
@@ -292,7 +294,7 @@ func (h *Server) decode(r *request) (p *problem) {
 	n, err := decode(r)
 	switch {
 	case err == nil:
-		r.arriving = h.putBack(r.arriving) // others need not wait until the answer for that
+		r.arriving = h.putBack(r.arriving) // other requests can use it before the answer
 		return nil
 	case errors.Is(err, errTooLong):
 		return tooLarge(fmt.Sprintf("a body has at most %d bytes once decoded (http.max_decoded)", h.opts.MaxDecoded))
@@ -316,9 +318,9 @@ func (h *Server) decodeGzip(r *request) (n int, err error) {
 	return len(r.body), err
 }
 
-// decodeZstd decodes into the body, for which there has to be room before. Where
-// the frames do not tell, and their blocks need not be full, it tries with less
-// room first: the rest might be another's meanwhile.
+// decodeZstd decodes into the body, whose memory is allocated before. If the frames do
+// not contain the decoded size, it tries a smaller size first, because other requests
+// could use the rest of the max meanwhile.
 func (h *Server) decodeZstd(r *request) (n int, err error) {
 	bound := zstdBound(r.arriving)
 	most := min(bound, h.opts.MaxDecoded+1)
@@ -333,7 +335,7 @@ func (h *Server) decodeZstd(r *request) (n int, err error) {
 		}
 		decoder, into := h.decoders.tight, r.body[:0:min(cap(r.body), r.held.mayHold())]
 		if room == most && cap(r.body) > smallBody {
-			decoder, into = h.decoders.zstd, r.body // room for any body, and some
+			decoder, into = h.decoders.zstd, r.body // room for any body, and zstdSlack
 		}
 		out, err := decoder.DecodeAll(r.arriving, into)
 		if err == nil && len(out) <= h.opts.MaxDecoded {
@@ -341,9 +343,9 @@ func (h *Server) decodeZstd(r *request) (n int, err error) {
 			h.unreserve(&r.held, len(out))
 			return len(out), nil
 		}
-		r.body = h.putBack(r.body[:min(room, cap(r.body))]) // all of it may have been written to
+		r.body = h.putBack(r.body[:min(room, cap(r.body))]) // the decoder may have written to all of it
 		switch {
-		case room < most: // there are many errors that come of too little of it
+		case room < most: // a lack of room causes many different errors
 		case err == nil || errors.Is(err, zstd.ErrDecoderSizeExceeded) && bound > h.opts.MaxDecoded:
 			return len(out), errTooLong
 		default:

@@ -13,8 +13,8 @@ import (
 	"collectord/wal"
 )
 
-// state is what a connection is doing. Each state has one deadline, for reading and
-// writing alike, and one thing that happens when it passes:
+// state is what a connection is doing. Each state has one deadline for both reading and
+// writing, and one action when it passes:
 //
 //	state        begins with                                limit                                    when it passes
 //	opening      the connection                             http.header_timeout                      408, closed
@@ -28,14 +28,14 @@ import (
 //	cut off      making room for another connection         50 ms                                    closed
 //	turned away  the connection, where none makes room      500 ms                                   closed
 //
-// The first request's header has what is left of opening, and opening what is left of
-// the handshake. While a request waits for 100 Continue to be written, it is writing. To
-// take leave of TLS is lingering, too.
+// The header of a connection's first request has the time that is left of opening, and
+// opening the time that is left of the handshake. While 100 Continue is being written,
+// the state is writing. The close_notify of TLS is sent in lingering.
 //
-// The last two have no value of this type. A connection that is cut off stays in its state
-// (see conn.cut), and its time covers whatever follows: what it was doing ends at once with
-// 503, which the client has to take. One that is turned away is no conn (see turnAway): it
-// gets 503 once it has sent something, and is listened to until its time is up.
+// The last two rows have no value of this type. A connection that is cut off stays in its
+// state (see conn.cut); its work ends at once with 503, and the limit covers everything
+// until it is closed. A connection that is turned away has no conn (see turnAway); it
+// gets 503 after its first byte, and is then read until it ends or the limit passes.
 type state uint8
 
 const (
@@ -48,61 +48,60 @@ const (
 	stateWriting
 	stateLingering
 
-	states int = iota // how many there are
+	states int = iota // the number of states
 )
 
-// conn is a connection of a client: what it is doing, until when, and what of it is in
-// memory. It reads and writes nothing itself: see drive.go.
+// conn is a client's connection: its state, its deadline and its bytes in memory. It does
+// no input and output itself: see drive.go.
 //
-// It leaves its deadline to the sweep of all connections: one that has passed ends what
-// waits within sweepEvery. The kernel's poller need not hear of the deadline of each state
-// of a request then, which took a tenth of the time of a request.
+// The sweep of all connections enforces its deadline, up to sweepEvery late. Setting each
+// state's deadline in the kernel's poller took a tenth of a request's time.
 type conn struct {
-	net       net.Conn        // what is read and written: in plaintext, also with TLS
+	net       net.Conn        // carries the plaintext, also with TLS
 	raw       net.Conn        // the socket
 	secure    *tls.Conn       // nil without TLS
-	handshake *handshakeLimit // of secure
+	handshake *handshakeLimit // below secure
 	all       *connections
 	server    *Server
-	driven                 // by a loop, if it is
-	standing               // who makes room first
-	idleSince atomic.Int64 // as deadline makes it; 0 while a request is under way
+	driven                 // state of a loop, if one drives the connection
+	standing               // decides when it makes room
+	idleSince atomic.Int64 // start of the time without a request, by connections.deadline; 0 during a request
 
-	mu      sync.Mutex // guards what follows
-	by      int64      // the state's deadline, as deadline makes it; 0: none
-	expired bool       // net has been told that it has passed
-	last    bool       // the connection ends with the request in hand
-	cut     bool       // made room: no state has time any more
+	mu      sync.Mutex // guards the fields below
+	by      int64      // the state's deadline, by connections.deadline; 0: none
+	expired bool       // the passed deadline was set on net
+	last    bool       // the connection ends with the current request
+	cut     bool       // it makes room: states have no time of their own any more
 
-	// What follows belongs to whoever drives the connection.
+	// Only the driver of the connection uses the fields below.
 	state  state
 	http   http1.Conn
-	in     []byte // what has come; what of it is consumed ends at
+	in     []byte // bytes received; those before from are consumed
 	from   int
-	out    []byte    // what is to be written
-	large  []byte    // behind it: the body of a large answer
-	held   allotment // of large
-	ended  bool      // nothing more is read or written
-	gone   bool      // what is written is not taken
-	unread bool      // the client may be sending still
+	out    []byte    // bytes to write
+	large  []byte    // bytes to write after out: the body of a large answer
+	held   allotment // budget of large
+	ended  bool      // the connection is to be closed
+	gone   bool      // the client does not take what is written
+	unread bool      // the client may still be sending
 
 	route   route
-	sender  string   // of the POST of usages in hand, or empty
-	request *request // a POST of usages, from its header to its answer, or to keepID
-	id      wal.ID   // of its usage, after that
-	todo    step     // what comes next, unless it is stepRead
-	space   []byte   // where what is read next goes
-	direct  bool     // which is in the body of request
+	sender  string   // client name of the current POST of usages, or empty
+	request *request // the current POST of usages, from its header to its answer or to keepID
+	id      wal.ID   // id of its usage, after keepID
+	todo    step     // next step, unless it is stepRead
+	space   []byte   // memory for the next read
+	direct  bool     // space is a part of request's body
 	began   time.Time
-	arrived int // bytes of the body
+	arrived int // bytes of the body that have arrived
 
-	peers     []*x509.Certificate // the client's, and those between it and its root
-	client    string              // whom they name
-	checked   *auth.Policy        // under which they were, at first in the handshake
-	untrusted auth.Reason         // what came of it
+	peers     []*x509.Certificate // the client's certificate and its chain
+	client    string              // the name in the client's certificate
+	checked   *auth.Policy        // policy by which peers were checked last
+	untrusted auth.Reason         // result of that check
 }
 
-// enter begins a state, with the time that it has.
+// enter begins a state and sets the deadline for it.
 func (c *conn) enter(s state) {
 	limits := c.server.limits.Load()
 	var d time.Duration
@@ -125,13 +124,13 @@ func (c *conn) enter(s state) {
 	c.enterUntil(s, c.now().Add(d))
 }
 
-// enterUntil begins a state that ends by t; the zero time stands for no deadline.
+// enterUntil begins a state whose deadline is t; the zero time means no deadline.
 func (c *conn) enterUntil(s state, t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.setStateLocked(s)
 	if c.cut {
-		if s == stateWriting { // the server may have been slower than cutWithin to get here
+		if s == stateWriting { // a slow server may have used up cutWithin
 			_ = c.raw.SetWriteDeadline(time.Now().Add(cutWithin))
 		}
 		return
@@ -139,11 +138,11 @@ func (c *conn) enterUntil(s state, t time.Time) {
 	c.by = c.all.deadline(t)
 	if c.expired {
 		c.expired = false
-		_ = c.net.SetDeadline(time.Time{}) // fails for a closed connection only
+		_ = c.net.SetDeadline(time.Time{}) // it fails only for a closed connection
 	}
 }
 
-// carryOn begins a state in the time that is left of the one before.
+// carryOn begins a state and keeps the deadline of the previous one.
 func (c *conn) carryOn(s state) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,7 +156,7 @@ func (c *conn) setStateLocked(s state) {
 	}
 }
 
-// expire wakes what waits on the connection if its deadline has passed.
+// expire wakes a blocked read or write if the connection's deadline has passed.
 func (c *conn) expire(past int64, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,8 +166,8 @@ func (c *conn) expire(past int64, now time.Time) {
 	}
 }
 
-// cutOff ends the connection, whatever it is doing, and returns what that was. The
-// client has cutWithin to take an answer, or the rest of one.
+// cutOff ends the connection in any state, and returns that state. The client has
+// cutWithin to take an answer.
 func (c *conn) cutOff() state {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -178,7 +177,7 @@ func (c *conn) cutOff() state {
 	return c.state
 }
 
-// end closes the connection if no request has begun, or else with its answer.
+// end ends the connection: at once if no request has begun, or else after its answer.
 func (c *conn) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -197,8 +196,8 @@ func (c *conn) isLast() bool {
 	return c.last
 }
 
-// now is the time for whoever drives the connection. In the turn of a loop it is that of
-// the turn: to ask for it took a twentieth of a request's time.
+// now returns the time. In a turn of a loop it is the time of the turn, because reading
+// the clock took a twentieth of a request's time.
 func (c *conn) now() time.Time {
 	if c.inTurn {
 		return c.loop.now
@@ -206,7 +205,6 @@ func (c *conn) now() time.Time {
 	return time.Now()
 }
 
-// newConn returns a connection that was accepted.
 func (h *Server) newConn(c net.Conn) *conn {
 	return &conn{net: c, raw: c, all: &h.open, server: h, checked: h.policy.Load(), http: http1.New(h.opts.MaxHeader)}
 }

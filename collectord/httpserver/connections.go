@@ -7,33 +7,33 @@ import (
 	"time"
 )
 
-// sweepEvery is how exact a connection's deadlines are.
+// sweepEvery is the interval of the sweep, and so the max delay of a deadline.
 const sweepEvery = 250 * time.Millisecond
 
-// connections are the server's open ones, swept for deadlines that have passed.
-// The kernel's poller need not hear of the deadline of each state of a request
-// then: they were a tenth of what a request costs.
+// connections are the server's open connections. A periodic sweep enforces their
+// deadlines, because setting each state's deadline in the kernel's poller took a tenth of
+// a request's time.
 type connections struct {
-	epoch  time.Time // deadlines count from here, whatever the wall clock does
+	epoch  time.Time // deadlines count from here, by the monotonic clock
 	server *Server
 
-	closing atomic.Bool  // who is idle from now on ends
-	leaving atomic.Int32 // are turned away and not closed yet; changed with mu held
+	closing atomic.Bool  // connections that become idle are ended
+	leaving atomic.Int32 // connections that are turned away and not closed; changed with mu held
 	room    roomCounters
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	open      map[*conn]struct{}
-	plain     crowd         // of those open
-	secure    crowd         // of those open: over TLS
-	relieves  bool          // who makes room now does so because memory is short
-	relieving int           // of those open: have to for that
-	freed     *sync.Cond    // with mu: a descriptor was closed
+	plain     crowd         // open connections without TLS
+	secure    crowd         // open connections over TLS
+	relieves  bool          // connections end now because memory is short
+	relieving int           // open connections that end because memory is short
+	freed     *sync.Cond    // uses mu; signaled when a descriptor was closed
 	timer     *time.Timer   // runs while connections are open
-	none      chan struct{} // somebody waits for the last to close
+	none      chan struct{} // closed with the last connection; nil if not awaited
 }
 
-// closed returns what is closed once no connection is open. Those that are idle end now,
-// and those that say nothing.
+// closed returns a channel that is closed once no connection is open. It ends all
+// connections that have no request under way.
 func (s *connections) closed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,14 +45,14 @@ func (s *connections) closed() <-chan struct{} {
 	s.none = none
 	s.closing.Store(true)
 	for c := range s.open {
-		if c.idleSince.Load() != 0 && !unread(c.raw) { // or else it is answered, and ends with that
+		if c.idleSince.Load() != 0 && !unread(c.raw) { // a request that has arrived is answered first
 			c.end()
 		}
 	}
 	return none
 }
 
-// add takes in a connection, unless too many are open already and none of them
+// add registers a connection. It returns nil if all places are taken and no connection
 // can make room.
 func (s *connections) add(c net.Conn) *conn {
 	s.mu.Lock()
@@ -88,7 +88,8 @@ func (s *connections) count() (all, secure int) {
 	return len(s.open), s.secure.open
 }
 
-// sweep logs last, without the mutex: a log that is slow delays no deadline.
+// sweep enforces deadlines, and logs afterwards, without the mutex: a slow log delays no
+// deadline.
 func (s *connections) sweep() {
 	if report := s.sweepAll(time.Now()); report != nil {
 		report()
@@ -111,7 +112,7 @@ func (s *connections) sweepAll(now time.Time) (report func()) {
 	return report
 }
 
-// deadline is t in nanoseconds since the epoch, or 0 for none.
+// deadline returns t in nanoseconds since the epoch; 0 means no deadline.
 func (s *connections) deadline(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -119,20 +120,19 @@ func (s *connections) deadline(t time.Time) int64 {
 	return int64(t.Sub(s.epoch))
 }
 
-// MaxConnections returns how many connections may be open: what was configured,
-// or fewer where MaxDescriptors allows no more.
+// MaxConnections returns how many connections may be open: the configured limit, or fewer
+// if MaxDescriptors requires it.
 func (h *Server) MaxConnections() int { return h.limits.Load().connections() }
 
-// MaxTLSConnections returns how many of them may be over TLS.
+// MaxTLSConnections returns how many of MaxConnections may be over TLS.
 func (h *Server) MaxTLSConnections() int { return h.limits.Load().secure() }
 
-// awaitDescriptor waits until a listener may accept a connection, and reports
-// false once the listener is closed. Accepting is the one thing that takes a
-// descriptor whenever a stranger likes, so that it must not happen beyond
-// MaxDescriptors: the log could open no file then.
+// awaitDescriptor waits until a listener may accept a connection. It reports false once
+// the listener is closed. Without this wait, strangers could take more than
+// MaxDescriptors, and the log could open no file.
 //
-// Each listener may accept one at a time, so that there may be one more for each:
-// whoever sets MaxDescriptors counts that in.
+// Each listener may exceed MaxDescriptors by one connection, since it accepts after the
+// check. The value of MaxDescriptors must allow for that.
 func (s *connections) awaitDescriptor(closed *atomic.Bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,22 +148,23 @@ func (s *connections) awaitDescriptor(closed *atomic.Bool) bool {
 	return false
 }
 
-// shrinkLocked has connections make room for which there are no descriptors any
-// more: the limit was lowered.
+// shrinkLocked ends connections while there are more than descriptors, after
+// MaxDescriptors was lowered.
 func (s *connections) shrinkLocked() {
 	most := s.server.limits.Load().bearable()
 	for s.plain.held()+s.secure.held() > most && s.makeRoomLocked(most, &s.plain, &s.secure) {
 	}
 }
 
-// wakeListeners has those that wait for a descriptor look again.
+// wakeListeners wakes listeners that wait for a descriptor, so that they check again.
 func (s *connections) wakeListeners() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.freed.Broadcast()
 }
 
-// leave counts a connection that is turned away, if there is room to listen to it.
+// leave counts a connection that is turned away, and reports whether there is a place to
+// keep it until it has its answer.
 func (s *connections) leave() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

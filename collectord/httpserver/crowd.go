@@ -2,28 +2,29 @@ package httpserver
 
 import "sync/atomic"
 
-// standing is what decides when a connection makes room.
+// standing decides when a connection makes room.
 type standing struct {
-	known atomic.Bool  // is no stranger
+	known atomic.Bool  // a request of it was authenticated or stored
 	hold  atomic.Int32 // free, kept or taken
 
 	// Guarded by the mutex of connections.
-	ending        bool   // makes room
-	relieves      bool   // because memory is short
-	since         int64  // as deadline makes it: when it was put at the end of its queue
+	ending        bool   // it makes room
+	relieves      bool   // it makes room because memory is short
+	since         int64  // when it was put at the end of its queue, by connections.deadline
 	queue         *queue // nil for none
-	ahead, behind *conn  // in it
+	ahead, behind *conn  // neighbors in queue
 }
 
-// Values of hold. A stranger is cut off (taken) only if it is free, and a request is
-// stored only if its connection is kept: so none is cut off before its answer.
+// Values of hold. A stranger is cut off only if it changes from free to taken, and a
+// request is stored only if its connection is kept. So no connection is cut off between
+// storing and its answer.
 const (
 	free = iota
 	kept
 	taken
 )
 
-// queue is a list of connections, the one that was pushed first at its head.
+// queue is a linked list of connections, in the order of push.
 type queue struct {
 	head, tail *conn
 	n          int
@@ -40,7 +41,7 @@ func (q *queue) push(c *conn) {
 	q.n++
 }
 
-// remove takes c out of the queue it is in, if any.
+// remove removes c from its queue, if it is in one.
 func (c *conn) remove() {
 	q := c.queue
 	if q == nil {
@@ -60,15 +61,15 @@ func (c *conn) remove() {
 	c.queue, c.ahead, c.behind = nil, nil, nil
 }
 
-// crowd is connections of a kind.
+// crowd is all connections of a kind: with or without TLS.
 type crowd struct {
 	open      int
-	ending    int   // of those open: had to make room
-	strangers queue // of those open: no request was authenticated or stored
-	clients   queue // the others; those that are ending are in neither
+	ending    int   // open connections that make room
+	strangers queue // open connections without a request that was authenticated or stored
+	clients   queue // the other open connections; neither queue has those that are ending
 }
 
-// held is how many have a place.
+// held returns how many places the crowd takes.
 func (of *crowd) held() int { return of.open - of.ending }
 
 func (s *connections) crowdOf(c *conn) *crowd {
@@ -78,7 +79,7 @@ func (s *connections) crowdOf(c *conn) *crowd {
 	return &s.plain
 }
 
-// oldestStranger returns the one of these crowds that was pushed first, or nil.
+// oldestStranger returns the stranger with the smallest since, or nil.
 func oldestStranger(crowds []*crowd) (oldest *conn) {
 	for _, of := range crowds {
 		if c := of.strangers.head; c != nil && (oldest == nil || c.since < oldest.since) {
@@ -88,8 +89,7 @@ func oldestStranger(crowds []*crowd) (oldest *conn) {
 	return oldest
 }
 
-// requeue puts c at the end of its queue, as if it had come now: it is not looked
-// at again before the others.
+// requeue moves c to the end of its queue, so that the others are tried first.
 func (c *conn) requeue(now int64) {
 	q := c.queue
 	c.remove()

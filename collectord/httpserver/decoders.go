@@ -13,26 +13,26 @@ import (
 )
 
 const (
-	maxDecoders = 4       // at work at once, and no more than there are processors
-	maxWindow   = 8 << 20 // of zstd (RFC 9659)
+	maxDecoders = 4       // max bodies decoded at once, also limited by the number of processors
+	maxWindow   = 8 << 20 // bytes of zstd's window (RFC 9659)
 
-	// zstdBlock is the most that a block of zstd holds, and zstdSlack what the
-	// decoder may write beyond the limit before it sees that it is passed.
+	// zstdBlock is the max bytes of a decoded zstd block. zstdSlack is the max bytes that
+	// the decoder writes beyond the limit before it fails.
 	zstdBlock = 128 << 10
 	zstdSlack = zstdBlock + 64
 )
 
-// decoders are those of compressed bodies: few at once, and used again. None
-// waits for a client: bodies are decoded once they have arrived.
+// decoders decode compressed bodies, a few at once, and are reused. No decoder waits for
+// a client, since a body is decoded after it has arrived.
 //
-// With gzip a decoder has a window of 32 KiB. With zstd it would be one of 8 MiB,
-// or of a whole body where the frame is one segment; so those decode into the
-// body itself, in which they look back.
+// A gzip decoder has a window of 32 KiB. A zstd decoder would have one of 8 MiB, or of
+// the whole body for a frame of a single segment. So zstd decodes into the body itself
+// and uses it as the window.
 type decoders struct {
 	slots chan struct{}
-	gzip  chan *gzip.Reader // idle ones
-	zstd  *zstd.Decoder     // takes several at once
-	tight *zstd.Decoder     // the same, which goes no further than the capacity it is given
+	gzip  chan *gzip.Reader // idle readers
+	zstd  *zstd.Decoder     // safe for concurrent use
+	tight *zstd.Decoder     // like zstd, but writes only up to the capacity of the given slice
 }
 
 func newDecoders(most int) *decoders {
@@ -42,7 +42,7 @@ func newDecoders(most int) *decoders {
 		zstd.WithDecoderConcurrency(n), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(uint64(max(most, maxWindow))),
 	}
-	d.zstd, _ = zstd.NewReader(nil, options...) // the options are ours
+	d.zstd, _ = zstd.NewReader(nil, options...) // constant options are valid
 	d.tight, _ = zstd.NewReader(nil, append(options, zstd.WithDecodeAllCapLimit(true))...)
 	return d
 }
@@ -50,18 +50,19 @@ func newDecoders(most int) *decoders {
 func (d *decoders) enter() { d.slots <- struct{}{} }
 func (d *decoders) leave() { <-d.slots }
 
-// source is what a decoder of gzip reads from.
+// source is the input of a gzip reader. With ReadByte, the reader reads no byte beyond
+// its member.
 type source interface {
 	io.Reader
 	io.ByteReader
 }
 
-// gzipMembers reads one member of gzip after another (RFC 1952, section 2.2). Zeros
-// behind the last one are padding, as of tape blocks, and skipped as gzip(1) does.
+// gzipMembers reads all gzip members of a body (RFC 1952, section 2.2). It ignores zeros
+// after the last one, which pad tape blocks, as gzip(1) does.
 type gzipMembers struct {
 	member *gzip.Reader
 	sent   []byte
-	from   *bytes.Reader // of sent: it is read no further than the member goes
+	from   *bytes.Reader // reads sent, no further than the end of the current member
 }
 
 func (g *gzipMembers) Read(p []byte) (int, error) {
@@ -77,7 +78,7 @@ func (g *gzipMembers) Read(p []byte) (int, error) {
 	return n, g.member.Reset(g.from)
 }
 
-// takeGzip returns a reader of what from holds.
+// takeGzip returns a reader that decodes from.
 func (d *decoders) takeGzip(from source) (*gzip.Reader, error) {
 	select {
 	case r := <-d.gzip:
@@ -91,13 +92,12 @@ func (d *decoders) takeGzip(from source) (*gzip.Reader, error) {
 	}
 }
 
-// giveGzip keeps a reader for others. The body it has read it forgets with the
-// next.
+// giveGzip keeps a reader for reuse. The reader refers to its body until then.
 func (d *decoders) giveGzip(r *gzip.Reader) { d.gzip <- r }
 
-// zstdBound is the most that frames of zstd decode to: exactly that, mostly, since
-// they tell, or are of blocks that are full but for the last (RFC 8878, section
-// 3.1.1). Of what is damaged it is a bound of what comes before.
+// zstdBound returns an upper bound of the decoded size. It is mostly exact, because
+// frames contain their size or consist of full blocks (RFC 8878, section 3.1.1). For a
+// damaged body it bounds the part before the damage.
 func zstdBound(sent []byte) (most int) {
 	for len(sent) > 0 {
 		var h zstd.Header
@@ -116,9 +116,9 @@ func zstdBound(sent []byte) (most int) {
 			last = head&1 != 0
 			took := size
 			switch head >> 1 & 3 {
-			case 1: // one byte, repeated
+			case 1: // an RLE block: one byte, repeated
 				took = 1
-			case 2: // compressed
+			case 2: // a compressed block
 				size = zstdBlock
 			}
 			blocks += min(size, zstdBlock)
@@ -135,7 +135,7 @@ func zstdBound(sent []byte) (most int) {
 	return most
 }
 
-// explain says what is wrong with a compressed body, in words of ours.
+// explain returns why a compressed body can't be decoded, without the library's text.
 func explain(err error) string {
 	switch {
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):

@@ -8,22 +8,22 @@ import (
 	"time"
 )
 
-// step is what a connection needs next from whoever drives it.
+// step is the action that conn.next asks the driver for.
 type step uint8
 
 const (
-	stepRead    step = iota // read into space, then received
-	stepWrite               // write out and large, then written
-	stepPrepare             // prepare, which may wait for memory
-	stepAppend              // append the records of request to the log, then stored
-	stepEnd                 // close
+	stepRead    step = iota // read into space, then call received
+	stepWrite               // write out and large, then call written
+	stepPrepare             // call prepare, which may wait for memory
+	stepAppend              // append the request's records to the log, then call stored
+	stepEnd                 // close the connection
 )
 
-// maxParked is how many goroutines wait for a connection at most.
+// maxParked is how many idle goroutines wait for a connection.
 const maxParked = 64
 
-// dispatch has a connection driven: by a loop, or by a goroutine of its own, which waits for
-// it or is a new one.
+// dispatch starts driving a connection: on its loop, on an idle goroutine, or on a new
+// one.
 func (h *Server) dispatch(c *conn) {
 	if c.loop != nil {
 		c.loop.post(c, begins)
@@ -36,8 +36,9 @@ func (h *Server) dispatch(c *conn) {
 	}
 }
 
-// work serves one connection after another. A client with a connection for each request
-// finds a stack that has grown, and buffers, of which it sees only what it has filled.
+// work serves connections one after another. A client with a connection for each request
+// reuses the goroutine's grown stack and its buffers; a connection sees only the bytes it
+// has filled itself.
 func (h *Server) work(c *conn) {
 	for {
 		c.serve()
@@ -54,7 +55,8 @@ func (h *Server) work(c *conn) {
 	}
 }
 
-// park waits for a connection. It returns nil where enough others wait, and in the end.
+// park waits for a connection. It returns nil if maxParked goroutines wait already, and
+// at shutdown.
 func (h *Server) park() *conn {
 	select {
 	case h.parked <- struct{}{}:
@@ -70,13 +72,13 @@ func (h *Server) park() *conn {
 	}
 }
 
-// serve drives a connection, to its end. Only here is anything waited for.
+// serve drives a connection to its end. It is the only driver that blocks.
 func (c *conn) serve() {
 	defer c.close()
 	if c.secure == nil {
 		c.enter(stateOpening)
 	} else if c.doHandshake() != nil {
-		return // there is nobody to answer
+		return // no request has arrived that could be answered
 	}
 	for {
 		switch c.next() {
@@ -109,20 +111,21 @@ func (c *conn) write() error {
 	return err
 }
 
-// Bounds on how long a client is listened to that was answered while it sent.
+// Limits of lingering: how long, and how many bytes, a client is read after its answer.
 const (
 	lingerTime  = time.Second
 	lingerBytes = 16 << 20
 )
 
-// close counts the connection as open until its descriptor is closed.
+// close closes the connection. The connection counts as open until its descriptor is
+// closed.
 func (c *conn) close() {
 	c.release()
 	c.giveBack()
 	ends := c.net
 	switch {
 	case c.gone, c.hold.Load() == taken:
-		ends = c.raw // TLS would wait to take leave
+		ends = c.raw // closing TLS could wait to send close_notify
 	case c.unread:
 		c.linger()
 	case c.secure != nil:
@@ -132,16 +135,16 @@ func (c *conn) close() {
 	c.all.remove(c)
 }
 
-// linger reads what the client still sends. To close on it would reset the connection,
-// and the answer might never be read (RFC 9112, section 9.6).
+// linger discards what the client still sends. Closing with unread bytes resets the
+// connection, and the client might lose the answer (RFC 9112, section 9.6).
 func (c *conn) linger() {
 	c.enter(stateLingering)
 	ends := c.net
-	if c.secure != nil && !c.handshake.over { // TLS can't take leave before it has begun
+	if c.secure != nil && !c.handshake.over { // TLS has no close_notify before the handshake
 		ends = c.raw
 	}
 	if half, ok := ends.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, c.raw, lingerBytes) // whatever it sends
+		_, _ = io.CopyN(io.Discard, c.raw, lingerBytes) // the content does not matter
 	}
 }
 

@@ -7,13 +7,13 @@ import (
 	"collectord/wal"
 )
 
-// next goes on with what has come as far as that is possible, and returns what it takes to
-// go on from there.
+// next processes the received bytes as far as possible, and returns the step that it
+// needs next.
 //
 //	bytes -> header -> body -> whole -> prepare -> append -> stored -> answer -> written
 //
-// A request that is not a POST of usages, or is rejected, goes from header or body to its
-// answer.
+// A request that is rejected, or is not a POST of usages, goes from header or body
+// directly to its answer.
 func (c *conn) next() step {
 	for {
 		switch {
@@ -47,8 +47,8 @@ func (c *conn) next() step {
 	}
 }
 
-// await begins the state in which more bytes are waited for. Those of a body that have a
-// place are read into it, others where the driver likes.
+// await begins the state in which more bytes are expected. Bytes of a request's body are
+// read directly into the body where possible, others into memory of the driver.
 func (c *conn) await() *problem {
 	if c.from == len(c.in) {
 		c.in, c.from = c.in[:0], 0
@@ -59,12 +59,12 @@ func (c *conn) await() *problem {
 		case len(c.in) > 0:
 			c.beginRequest()
 		case c.state == stateIdle:
-			c.endIfClosing() // after an empty line
+			c.endIfClosing() // an empty line has arrived meanwhile
 		}
 	default:
 		c.enter(stateBody)
 	}
-	c.direct = c.request != nil && c.http.State() == http1.Fixed // all of in is consumed
+	c.direct = c.request != nil && c.http.State() == http1.Fixed // by now all of in is consumed
 	if c.direct {
 		room, err := c.server.bodyRoom(c.request, int(c.http.Left()))
 		if err != nil {
@@ -75,8 +75,7 @@ func (c *conn) await() *problem {
 	return nil
 }
 
-// makeSpace makes room in memory for what is read next, behind what is left of what came
-// before.
+// makeSpace allocates memory for the next read, behind the bytes that are not consumed.
 func (c *conn) makeSpace() {
 	if c.from > 0 {
 		c.in = c.in[:copy(c.in, c.in[c.from:])]
@@ -85,31 +84,31 @@ func (c *conn) makeSpace() {
 	if len(c.in) == cap(c.in) {
 		size := firstRead
 		if cap(c.in) > 0 {
-			size = max(c.server.opts.MaxHeader, firstRead) // of which no more than that is left unconsumed
+			size = max(c.server.opts.MaxHeader, firstRead) // at most MaxHeader bytes stay unconsumed
 		}
 		c.in = append(make([]byte, 0, size), c.in...)
 	}
 	c.space = c.in[len(c.in):cap(c.in)]
 }
 
-// firstRead is how many bytes are read at once to begin with.
+// firstRead is the size of the first buffer for reads, in bytes.
 const firstRead = 2 << 10
 
-// beginRequest ends the time without a request.
+// beginRequest leaves the states without a request.
 func (c *conn) beginRequest() {
 	switch c.state {
 	case stateIdle:
 		c.enter(stateHeader)
 	case stateOpening:
-		c.carryOn(stateHeader) // the first one's time began with the connection
+		c.carryOn(stateHeader) // the first request's time began with the connection
 	}
 }
 
-// received takes what was read into space, or why nothing was.
+// received processes the result of a read into space.
 func (c *conn) received(n int, err error) {
 	switch {
 	case n > 0 && c.direct:
-		c.http.Next(c.space[:n]) // a piece that is where it belongs
+		c.http.Next(c.space[:n]) // the piece is already in the body
 		c.arrived += n
 		c.request.arriving = c.request.arriving[:len(c.request.arriving)+n]
 	case n > 0:
@@ -120,7 +119,7 @@ func (c *conn) received(n int, err error) {
 	c.space = nil
 }
 
-// stopped ends a connection on which nothing more comes, or too late.
+// stopped ends a connection after a failed read or a passed deadline.
 func (c *conn) stopped(err error) {
 	late, cut := isTimeout(err), c.hold.Load() == taken
 	switch {
@@ -135,7 +134,8 @@ func (c *conn) stopped(err error) {
 	}
 }
 
-// header decides what to do with a request, as far as its header tells.
+// header processes a complete header: it rejects the request, answers it, or begins to
+// read its body.
 func (c *conn) header() {
 	c.began, c.arrived = c.now(), 0
 	q := c.http.Request()
@@ -170,11 +170,10 @@ func (c *conn) header() {
 	}
 }
 
-// maxIgnored is how many bytes of a body are read that nobody asked for, so that the
-// connection can go on.
+// maxIgnored is how many bytes of an unused body are read to keep the connection open.
 const maxIgnored = 1 << 10
 
-// body keeps a piece of a body.
+// body stores a piece of the body.
 func (c *conn) body(piece []byte) {
 	if c.request == nil {
 		return
@@ -185,7 +184,7 @@ func (c *conn) body(piece []byte) {
 	}
 }
 
-// whole goes on with a request that was read to its end.
+// whole continues a request that was read to its end.
 func (c *conn) whole() {
 	if c.request == nil {
 		c.answerPage()
@@ -195,7 +194,8 @@ func (c *conn) whole() {
 	c.todo = stepPrepare
 }
 
-// prepare makes records of the body. It may wait for memory, which depends on no client.
+// prepare decodes the body and makes records of it. It may wait for memory, which depends
+// on no client.
 func (c *conn) prepare() {
 	r, h := c.request, c.server
 	p := h.decode(r)
@@ -214,7 +214,7 @@ func (c *conn) prepare() {
 	}
 }
 
-// stored answers once the log has the records, or does not take them.
+// stored answers the request, after the log has stored its records or failed with err.
 func (c *conn) stored(err error) {
 	if r := c.request; r != nil {
 		r.settle(c.server.window, err == nil)
@@ -226,8 +226,9 @@ func (c *conn) stored(err error) {
 	c.answerStored()
 }
 
-// keepID keeps of a request only what its answer needs, if that is an id: others wait for
-// the same commit, and what they keep would have to be fetched from memory again.
+// keepID reduces a request to the id for its answer, if that is enough. Other requests
+// wait for the same commit, and larger states would leave the processor's cache
+// meanwhile.
 func (c *conn) keepID() {
 	if r := c.request; r.batch.single && !r.claimed {
 		c.id = r.ids[0]
@@ -235,8 +236,8 @@ func (c *conn) keepID() {
 	}
 }
 
-// reject answers a request that is not read to its end. Of usages, what came counts as
-// one.
+// reject answers a request that is not read to its end. A POST of usages counts as one
+// rejected usage.
 func (c *conn) reject(p *problem) {
 	if c.request != nil {
 		c.server.log.Reject(wal.HTTP, p.code, 1)
@@ -250,21 +251,21 @@ func (c *conn) answerProblem(p *problem) {
 	c.answer(&a, body)
 }
 
-// answer makes what is written of an answer, and gives back what the request took.
+// answer formats an answer and releases the request's memory.
 func (c *conn) answer(a *http1.Answer, body []byte) {
 	c.beginAnswer(a, len(body))
 	switch {
 	case c.http.HeaderOnly():
 	case len(body) <= freeBytes:
 		c.out = append(c.out, body...)
-	default: // the memory is counted as the request's until the client has it
+	default: // the budget stays taken until the client has the answer
 		c.large = body
 		c.held, c.request.held = c.request.held, allotment{}
 	}
 	c.endAnswer(a)
 }
 
-// beginAnswer makes the header of an answer whose body has length bytes.
+// beginAnswer formats the header of an answer with a body of length bytes.
 func (c *conn) beginAnswer(a *http1.Answer, length int) {
 	h := c.server
 	a.Date, a.Length = h.date.at(c.now()), length
@@ -273,11 +274,11 @@ func (c *conn) beginAnswer(a *http1.Answer, length int) {
 	c.out = c.http.AppendAnswer(c.out[:0], a)
 }
 
-// endAnswer gives back what the request took, and has the answer written.
+// endAnswer releases the request's memory and starts writing the answer.
 func (c *conn) endAnswer(a *http1.Answer) {
 	h := c.server
 	c.release()
-	h.unreserve(&c.held, cap(c.large)) // the request's body is gone
+	h.unreserve(&c.held, cap(c.large)) // the answer remains, without the request's body
 	h.statuses[a.Status].Add(1)
 	if !c.began.IsZero() {
 		h.took[a.Status/100].ObserveTime(c.now().Sub(c.began))
@@ -285,14 +286,14 @@ func (c *conn) endAnswer(a *http1.Answer) {
 	c.enter(stateWriting)
 }
 
-// written goes on once the client has taken what was written, or can't.
+// written continues after the output was written, or failed with err.
 func (c *conn) written(err error) {
 	c.out = c.out[:0]
 	c.giveBack()
 	switch {
-	case err != nil: // there is no answer to be waited for
+	case err != nil: // the client can't receive an answer
 		c.ended, c.gone = true, true
-	case !c.http.Answered(): // but told to continue
+	case !c.http.Answered(): // 100 Continue was written
 		c.began = c.now()
 	case c.http.Last():
 		c.unread = c.unread || c.from < len(c.in) || unread(c.raw)
@@ -302,8 +303,8 @@ func (c *conn) written(err error) {
 	}
 }
 
-// becomeIdle begins the time without a request. Nothing of the one before is left but
-// buffers that are small.
+// becomeIdle begins the idle time between requests. Only small buffers of the previous
+// request stay.
 func (c *conn) becomeIdle() {
 	if cap(c.out) > firstRead {
 		c.out = nil
@@ -312,18 +313,17 @@ func (c *conn) becomeIdle() {
 	c.idleSince.Store(c.all.deadline(c.now()))
 	c.hold.CompareAndSwap(kept, free)
 	c.enter(stateIdle)
-	c.endIfClosing() // its answer may have been made before, and did not say so
+	c.endIfClosing() // the server may have begun to shut down after the answer's header was made
 }
 
-// endIfClosing ends a connection that is idle while the server shuts down, unless a request
-// has arrived.
+// endIfClosing ends an idle connection during shutdown, unless a request has arrived.
 func (c *conn) endIfClosing() {
 	if c.all.closing.Load() && !unread(c.raw) {
 		c.end()
 	}
 }
 
-// release gives back what the request in hand took, whatever became of it.
+// release frees what the current request holds, in any outcome.
 func (c *conn) release() {
 	if r := c.request; r != nil {
 		r.settle(c.server.window, false)
@@ -332,7 +332,7 @@ func (c *conn) release() {
 	}
 }
 
-// giveBack gives back the memory of a large answer.
+// giveBack frees the memory of a large answer.
 func (c *conn) giveBack() {
 	c.server.give(c.held)
 	c.held, c.large = allotment{}, nil

@@ -13,16 +13,15 @@ import (
 	"collectord/collectord/auth"
 )
 
-// maxHandshake is how many bytes of a client a handshake takes. A hello has
-// about 2 KiB, and a chain of certificates 5; the library would keep a quarter of
-// a megabyte for each who begins.
+// maxHandshake is how many bytes a handshake reads from a client. A ClientHello has about
+// 2 KiB and a certificate chain 5 KiB; package crypto/tls would buffer up to 256 KiB for
+// each handshake.
 const maxHandshake = 16 << 10
 
-// handshakeLimit is a connection of which no more is read than may be, while
-// there is a limit.
+// handshakeLimit is a connection that limits the bytes read until the handshake is over.
 type handshakeLimit struct {
 	net.Conn
-	left int // bytes; below 0 once it is gone
+	left int // bytes that may still be read
 	over bool
 }
 
@@ -40,23 +39,24 @@ func (l *handshakeLimit) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// SetWriteDeadline does nothing: a connection has the one deadline of its state, and TLS
-// would set another one to take leave.
+// SetWriteDeadline does nothing. A connection has the one deadline of its state, and
+// package crypto/tls would set another one for its close_notify.
 func (*handshakeLimit) SetWriteDeadline(time.Time) error { return nil }
 
-// startTLS makes c a connection that speaks TLS from its first Read on, which is
-// in the server's goroutine for it, and so with its deadlines.
+// startTLS makes c a TLS connection. The handshake runs later, on the connection's own
+// goroutine and with its deadlines.
 func (c *conn) startTLS(config *tls.Config) {
 	c.handshake = &handshakeLimit{Conn: c.raw, left: maxHandshake}
 	c.secure = tls.Server(c.handshake, config)
 	c.net = c.secure
 }
 
-// doHandshake tells of a failure itself: there is no request to answer.
+// doHandshake runs the handshake, and logs and counts a failure itself: no request exists
+// that could be answered.
 func (c *conn) doHandshake() error {
 	c.enter(stateHandshake)
 	over := make(chan error, 1)
-	go func() { over <- c.secure.Handshake() }() // on a stack so deep that the connection had better not keep it
+	go func() { over <- c.secure.Handshake() }() // the handshake needs a deep stack, which the connection's goroutine would keep
 	err := <-over
 	if err != nil {
 		c.server.handshakeFailed(err)
@@ -71,7 +71,7 @@ func (c *conn) doHandshake() error {
 	return nil
 }
 
-// answerPlainHTTP answers who speaks plain HTTP.
+// answerPlainHTTP answers a client that speaks plain HTTP to a TLS listener.
 func (c *conn) answerPlainHTTP(err error) {
 	var other tls.RecordHeaderError
 	if _ = errors.As(err, &other); other.Conn == nil {
@@ -81,27 +81,27 @@ func (c *conn) answerPlainHTTP(err error) {
 	c.server.statuses[p.status()].Add(1)
 	c.unread = true
 	c.enter(stateWriting)
-	_, _ = c.raw.Write(c.server.rawResponse(p)) // the client may be gone
+	_, _ = c.raw.Write(c.server.rawResponse(p)) // a client that is gone needs no answer
 }
 
-// handshakes counts those that failed, by why.
+// handshakes counts failed handshakes by reason.
 type handshakes [len(handshakeFailures)]atomic.Uint64
 
-// Why a handshake failed, as it is told.
+// Reasons of failed handshakes, as in logs and metrics.
 const (
 	handshakeTimeout     = iota
-	handshakeClosed      // by the client
-	handshakeRefused     // by the client, which does not trust the certificate or knows no version or cipher
-	handshakeUncertified // no certificate of a client, or none that is trusted
-	handshakeNotTLS      // plain HTTP, perhaps
-	handshakeProtocol    // no version, cipher or protocol in common, or broken
+	handshakeClosed      // closed by the client
+	handshakeRefused     // refused by the client, which does not trust the certificate or shares no version or cipher
+	handshakeUncertified // the client has no certificate, or none that is trusted
+	handshakeNotTLS      // the client does not speak TLS, but perhaps plain HTTP
+	handshakeProtocol    // no version, cipher or protocol in common, or a protocol error
 )
 
 var handshakeFailures = [...]string{ //nolint:gochecknoglobals // a constant table
 	handshakeTimeout: "timeout", handshakeClosed: "closed", handshakeRefused: "refused", handshakeUncertified: "client_certificate", handshakeNotTLS: "not_tls", handshakeProtocol: "protocol",
 }
 
-// HandshakeFailures returns how many TLS handshakes failed, by why.
+// HandshakeFailures returns how many TLS handshakes failed, by reason.
 func (h *Server) HandshakeFailures() map[string]uint64 {
 	m := map[string]uint64{}
 	for why, name := range handshakeFailures {
@@ -116,8 +116,8 @@ func (h *Server) handshakeFailed(err error) {
 	h.opts.Logger.Warn("TLS handshakes fail", "trouble", "handshake", "reason", handshakeFailures[why], "error", detail)
 }
 
-// handshakeFailure tells why without what the client sent, and without its address:
-// an error may hold both.
+// handshakeFailure returns the reason and a detail without the client's bytes or address,
+// which an error may contain.
 func handshakeFailure(err error) (why int, detail string) {
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
@@ -127,7 +127,7 @@ func handshakeFailure(err error) (why int, detail string) {
 		return handshakeTimeout, "it must be over within http.header_timeout, or sooner when room is needed"
 	case errors.As(err, &certificate):
 		return handshakeUncertified, distrust(certificate.Err)
-	case strings.Contains(err.Error(), "didn't provide a certificate"): // the library has no other name for it
+	case strings.Contains(err.Error(), "didn't provide a certificate"): // crypto/tls has no error type for it
 		return handshakeUncertified, "the client showed no certificate"
 	case errors.As(err, &record):
 		return handshakeNotTLS, "what came is no TLS"
@@ -141,7 +141,7 @@ func handshakeFailure(err error) (why int, detail string) {
 	return handshakeProtocol, "no version, cipher or protocol is in common, or the client made a mistake"
 }
 
-// distrust says why a certificate is not trusted, without what it holds.
+// distrust returns why a certificate is not trusted, without its content.
 func distrust(err error) string {
 	var invalid x509.CertificateInvalidError
 	var unknown x509.UnknownAuthorityError

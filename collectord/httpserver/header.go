@@ -10,13 +10,13 @@ import (
 	"collectord/collectord/usage"
 )
 
-// header is what a request's header says that matters here. Its byte slices are parts of
-// the header, and are there as long as that is.
+// header is the part of a request's header that this server uses. Its byte slices share
+// the memory of the header and are valid as long as that.
 type header struct {
 	contentType []byte
 	encoding    []byte // Content-Encoding
 	key         []byte // Idempotency-Key, without quotes
-	bearer      []byte // the token in Authorization; nil: there is none, or another scheme
+	bearer      []byte // the bearer token; nil if there is none or another scheme
 	from        origin.Headers
 	prefer      preferences
 
@@ -24,9 +24,9 @@ type header struct {
 	coding  coding
 }
 
-// readHeader reads the fields once. A problem means that what they say is not one thing:
-// who sends a request, and under which key, are said once; what is said of its body may be
-// repeated, as long as it is the same.
+// readHeader reads the fields once. It returns a problem for contradictory fields:
+// Authorization and Idempotency-Key may appear once, and fields about the body may be
+// repeated with the same value.
 func readHeader(q *http1.Request) (h header, p *problem) {
 	h.from.Authority = origin.Authority(q.Target, q.Host)
 	var keys, authorizations int
@@ -87,8 +87,8 @@ func readHeader(q *http1.Request) (h header, p *problem) {
 	return h, nil
 }
 
-// bearer is the token in the value of Authorization (RFC 6750, section 2.1), or
-// nil where another scheme is used.
+// bearer returns the token in a value of Authorization (RFC 6750, section 2.1), or nil
+// for another scheme.
 func bearer(value []byte) []byte {
 	const scheme = "bearer"
 	if len(value) < len(scheme) || !http1.Is(value[:len(scheme)], scheme) {
@@ -110,13 +110,13 @@ const (
 	zstandard
 )
 
-// acceptEncoding is what a refused Content-Encoding is answered with.
+// acceptEncoding is the field Accept-Encoding in the answer to an unsupported
+// Content-Encoding.
 const acceptEncoding = "gzip, zstd"
 
-// checkBeforeBody decides what can be decided before the body is read, and returns who
-// sends the request: first where it comes from, then from whom, then what it is. A page of
-// another site is told nothing of tokens, and a stranger nothing of limits. The problem of
-// the header itself comes before all.
+// checkBeforeBody makes all checks that need no body, and returns the client. The order
+// is: the header itself (bad), the origin, the client, the body's size and type. So a
+// page of another site learns nothing about tokens, and a stranger nothing about limits.
 func (h *Server) checkBeforeBody(c *conn, q *http1.Request, fields *header, bad *problem) (client string, p *problem) {
 	if bad != nil {
 		return "", bad
@@ -130,7 +130,7 @@ func (h *Server) checkBeforeBody(c *conn, q *http1.Request, fields *header, bad 
 	if p = h.checkBody(fields, q.Length); p != nil {
 		return "", p
 	}
-	if q.ExpectsContinue { // before the client sends it (RFC 9110, section 10.1.1)
+	if q.ExpectsContinue { // before the client sends the body (RFC 9110, section 10.1.1)
 		if err := h.log.Full(); err != nil && !errors.Is(err, ErrStarting) {
 			return "", logProblem(err)
 		}
@@ -179,16 +179,16 @@ func tooLarge(detail string) *problem {
 	return &problem{code: usage.CodeTooLarge, detail: detail}
 }
 
-// preferences are those of RFC 7240 that are honoured.
+// preferences are the preferences that the server supports (RFC 7240).
 type preferences struct {
 	strict bool // handling=strict: all or nothing
-	ids    bool // return=representation: the answer tells the ids
+	ids    bool // return=representation: the answer contains the ids
 
-	handling, returns bool // was there; only the first counts
+	handling, returns bool // seen in the header; only the first one counts
 }
 
-// add reads one Prefer field: preferences separated by commas, each perhaps with
-// parameters, which mean nothing for these two.
+// add reads one field Prefer: preferences separated by commas. Their parameters are
+// ignored.
 func (p *preferences) add(field []byte) {
 	for len(field) > 0 {
 		var item []byte
@@ -205,7 +205,7 @@ func (p *preferences) add(field []byte) {
 	}
 }
 
-// applied is the value of Preference-Applied, or empty.
+// applied returns the value of Preference-Applied, or empty.
 func (p preferences) applied() string {
 	switch {
 	case p.strict && p.ids:
@@ -218,7 +218,7 @@ func (p preferences) applied() string {
 	return ""
 }
 
-// cutOutsideQuotes is bytes.Cut at a separator that is in no quoted string.
+// cutOutsideQuotes is bytes.Cut at a separator outside of quoted strings.
 func cutOutsideQuotes(b []byte, separator byte) (before, after []byte) {
 	quoted := false
 	for i := 0; i < len(b); i++ {
@@ -234,7 +234,7 @@ func cutOutsideQuotes(b []byte, separator byte) (before, after []byte) {
 	return b, nil
 }
 
-// unquote strips one pair of quotes.
+// unquote removes one pair of quotes, if there is one.
 func unquote(b []byte) []byte {
 	if len(b) >= 2 && b[0] == '"' && b[len(b)-1] == '"' {
 		return b[1 : len(b)-1]

@@ -9,7 +9,7 @@ import (
 	"collectord/wal"
 )
 
-// maxKey is the longest Idempotency-Key.
+// maxKey is the max length of an Idempotency-Key, in bytes.
 const maxKey = 255
 
 func validKey(key []byte) bool {
@@ -24,11 +24,11 @@ func validKey(key []byte) bool {
 	return true
 }
 
-// digest is half a SHA-256, enough to tell keys and bodies apart.
+// digest is the first half of a SHA-256, enough to distinguish keys and bodies.
 type digest [16]byte
 
-// hashParts hashes parts, each with its length before it, so that no two lists
-// of parts are hashed alike.
+// hashParts hashes parts, each preceded by its length, so that different lists of parts
+// have different hashes.
 func hashParts(parts ...[]byte) (sum [sha256.Size]byte) {
 	h := sha256.New()
 	var length [8]byte
@@ -41,12 +41,12 @@ func hashParts(parts ...[]byte) (sum [sha256.Size]byte) {
 	return sum
 }
 
-// idDeriver makes the ids of a request that came with an Idempotency-Key. They
-// are UUIDv8s (RFC 9562, section 5.8): SHA-256 over token name, key, index in the
-// request and the usage's bytes, each with its length before it, so that they
-// are the same wherever and whenever the request is repeated.
+// idDeriver derives the ids of a request with an Idempotency-Key. An id is a UUIDv8 (RFC
+// 9562, section 5.8): a SHA-256 over client name, key, index in the request and the
+// usage's bytes, each preceded by its length. So a repeated request gets the same ids on
+// any host at any time.
 type idDeriver struct {
-	text []byte // token and key with their lengths, then room
+	text []byte // client name and key with their lengths, then space for the rest
 	mark int
 }
 
@@ -75,29 +75,29 @@ func (d *idDeriver) id(index int, usage []byte) (id wal.ID) {
 // answered is a request with an Idempotency-Key that was answered 2xx.
 type answered struct {
 	key, body digest
-	at        time.Duration // since the window was made
-	prefer    preferences   // whose answer is given again
+	at        time.Duration // time of the answer, since the window was made
+	prefer    preferences   // those of the first request, which repeats also get
 }
 
-// asked is such a request while it has no answer.
+// asked is a request with an Idempotency-Key that has no answer yet.
 type asked struct {
 	body   digest
 	prefer preferences
 }
 
-// window remembers requests by their Idempotency-Key, as many and as long as it
-// is told. The answers are not kept: the same body gives the same ids. A request
-// takes about 100 bytes.
+// window remembers requests by their Idempotency-Key, up to a number and an age. It
+// stores no answers, because the same body leads to the same ids. A request takes about
+// 100 bytes.
 type window struct {
 	age  time.Duration
 	most int
-	now  func() time.Duration // tests set another
+	now  func() time.Duration // tests replace it
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	underWay map[digest]asked
-	ring     []answered        // number n is at n modulo most
-	places   map[digest]uint32 // of the latest of a key in the ring
-	from, to int               // numbers: those from up to below to are remembered
+	ring     []answered        // request number n is at index n modulo most
+	places   map[digest]uint32 // index in ring of the latest request with a key
+	from, to int               // numbers of requests: from is the oldest, to the next one
 }
 
 func newWindow(most int, age time.Duration) *window {
@@ -107,23 +107,23 @@ func newWindow(most int, age time.Duration) *window {
 	return w
 }
 
-// forgetAll leaves nothing of a larger time.
+// forgetAll frees all memory, so that a peak leaves none allocated.
 func (w *window) forgetAll() {
 	w.ring, w.places, w.from, w.to = nil, map[digest]uint32{}, 0, 0
 }
 
-// claim is what a request may do with its key.
+// claim is the result of looking up a key.
 type claim int
 
 const (
-	claimed    claim = iota // it is the first: it owes settle
-	repeated                // it was answered: answer again, store nothing
-	underWay                // the first has no answer yet
+	claimed    claim = iota // the key is new: the caller must call settle
+	repeated                // the request was answered: answer again and store nothing
+	underWay                // the first request has no answer yet
 	mismatched              // the key came with another body
 )
 
-// claim looks a key up and makes it the caller's if it is new. The preferences
-// are those of the first.
+// claim looks up a key and, if it is new, reserves it for the caller. It returns the
+// preferences of the first request with that key.
 func (w *window) claim(key, body digest, prefer preferences) (claim, preferences) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -143,8 +143,8 @@ func (w *window) claim(key, body digest, prefer preferences) (claim, preferences
 	return claimed, prefer
 }
 
-// settle tells whether the request that claimed a key was answered 2xx. If not,
-// the key is as if it had never come.
+// settle ends a claim. stored reports whether the request was stored; if not, the key is
+// forgotten.
 func (w *window) settle(key digest, stored bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -167,7 +167,7 @@ func (w *window) settle(key digest, stored bool) {
 	w.expireLocked(now)
 }
 
-// expireLocked forgets what is too old.
+// expireLocked forgets requests older than the window.
 func (w *window) expireLocked(now time.Duration) {
 	for w.from < w.to && now-w.ring[w.from%w.most].at >= w.age {
 		w.forgetOldestLocked()

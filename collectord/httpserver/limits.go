@@ -5,20 +5,19 @@ import (
 	"time"
 )
 
-// Limits can be changed while the server runs. The zero value of each field
-// stands for its default.
+// Limits can be changed while the server runs. Zero values mean the defaults.
 type Limits struct {
 	MaxRecord         int           // bytes of a usage; default 1 MiB
-	MaxConnections    int           // open at a time; default 10,000
-	MaxTLSConnections int           // of these over TLS; default 1,024
-	MaxDescriptors    int           // of all connections, those that are closing included; default: no limit
-	HeaderTimeout     time.Duration // for a request's header; default 5 s
-	BodyRate          int           // bytes a second with which a body must arrive; default 1 KiB
-	BodyGrace         time.Duration // before that counts; default 5 s
-	AnswerTimeout     time.Duration // for the client to take the answer; default 10 s
-	IdleTimeout       time.Duration // between requests; default 75 s
-	Rate              float64       // usages a second of all clients together; default: no limit
-	Burst             int           // usages taken at once; default: what Rate gives in a second
+	MaxConnections    int           // open connections; default 10,000
+	MaxTLSConnections int           // connections over TLS, of MaxConnections; default 1,024
+	MaxDescriptors    int           // descriptors of all connections, closing ones included; default: no limit
+	HeaderTimeout     time.Duration // max time for a request's header; default 5 s
+	BodyRate          int           // min bytes a second of an arriving body; default 1 KiB
+	BodyGrace         time.Duration // time before BodyRate applies; default 5 s
+	AnswerTimeout     time.Duration // max time for the client to read the answer; default 10 s
+	IdleTimeout       time.Duration // max time between requests; default 75 s
+	Rate              float64       // max usages a second of all clients together; default: no limit
+	Burst             int           // max usages accepted at once; default: one second of Rate
 }
 
 func (l Limits) withDefaults() Limits {
@@ -43,14 +42,14 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// arrival is how long n bytes of a body may take.
+// arrival returns how long n bytes of a body may take.
 func (l *Limits) arrival(n int) time.Duration {
 	return l.BodyGrace + time.Duration(n)*time.Second/time.Duration(l.BodyRate)
 }
 
-// SetLimits puts new limits into effect: for connections from the next request
-// on, and for their number at once. Those that are open already stay, as far as
-// there are descriptors for them.
+// SetLimits replaces the limits. Limits of requests apply from each connection's next
+// request on, and limits of their number at once. Open connections stay, as far as
+// MaxDescriptors allows.
 func (h *Server) SetLimits(l Limits) {
 	l = l.withDefaults()
 	h.limits.Store(&l)
@@ -58,19 +57,19 @@ func (h *Server) SetLimits(l Limits) {
 	h.rates.SetOverall(l.Rate, l.Burst, time.Now())
 }
 
-// spare is how many of MaxDescriptors are for connections that are closing: they
-// make room, linger, or are turned away.
+// spare returns how many of MaxDescriptors are reserved for connections that make room,
+// linger, or are turned away.
 func (l *Limits) spare() int {
 	return min(maxLeaving+64, l.MaxDescriptors/4)
 }
 
-// connections is how many may be open at a time, beside those that are closing.
+// connections returns how many connections may be open, beside those that are closing.
 func (l *Limits) connections() int { return min(l.MaxConnections, l.bearable()) }
 
-// secure is how many of these may be over TLS.
+// secure returns how many connections may be over TLS.
 func (l *Limits) secure() int { return min(l.MaxTLSConnections, l.connections()) }
 
-// bearable is how many connections there are descriptors for.
+// bearable returns for how many open connections there are descriptors.
 func (l *Limits) bearable() int {
 	if l.MaxDescriptors == 0 {
 		return math.MaxInt
@@ -78,7 +77,8 @@ func (l *Limits) bearable() int {
 	return max(1, l.MaxDescriptors-l.spare())
 }
 
-// leaving is how many who are turned away are listened to.
+// leaving returns how many connections that are turned away may stay open for their
+// answer.
 func (l *Limits) leaving() int32 {
 	if l.MaxDescriptors == 0 {
 		return maxLeaving

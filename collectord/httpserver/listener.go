@@ -17,20 +17,20 @@ import (
 	"collectord/collectord/http1"
 )
 
-// listeners are those of a server, of which there will be no more once they are closed.
+// listeners are the server's listeners. After close, none is added.
 type listeners struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	all    []*listener
 	closed bool
 }
 
-// listener is one of them.
+// listener is a net.Listener with a flag that it is closed.
 type listener struct {
 	net.Listener
 	closed atomic.Bool
 }
 
-// add takes in ln, which it closes if it comes too late.
+// add registers ln. It closes ln if the listeners are closed already.
 func (l *listeners) add(ln net.Listener) *listener {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -56,7 +56,8 @@ func (l *listener) close() {
 	_ = l.Listener.Close()
 }
 
-// Serve takes ln over and answers on it until StopListening or Shutdown.
+// Serve adopts ln and answers on it until StopListening or Shutdown, which close it. An
+// error of ln ends it earlier.
 func (h *Server) Serve(ln net.Listener) error {
 	prepare(ln)
 	addr := ln.Addr()
@@ -75,8 +76,8 @@ func (h *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// accept has each connection served by a goroutine. Those that there is no room
-// for are told so: a client that is merely cut off would not know to go elsewhere.
+// accept accepts connections and starts driving each. A connection without a place gets a
+// 503 instead, so that its client tries another server.
 func (h *Server) accept(ln *listener) error {
 	failing := false
 	for {
@@ -109,10 +110,11 @@ func (h *Server) accept(ln *listener) error {
 	}
 }
 
-// acceptPause is how long a listener waits for others to give back what it lacks.
+// acceptPause is how long a listener waits after an error that may pass, such as a lack
+// of descriptors.
 const acceptPause = 100 * time.Millisecond
 
-// isPassing reports whether accept(2) may work again by itself.
+// isPassing reports whether accept(2) may succeed again without a change here.
 func isPassing(err error) bool {
 	for _, passing := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED} {
 		if errors.Is(err, passing) {
@@ -122,21 +124,22 @@ func isPassing(err error) bool {
 	return false
 }
 
-// What the kernel keeps of answers that a client does not take. By itself it would keep
-// megabytes, and the client be served all that time. It is memory of the daemon's cgroup,
-// so that there is little for each connection, and more only for a large answer, which is
-// counted as in flight.
+// Bytes of unread answers that the kernel buffers for a connection. By default it would
+// buffer megabytes for a client that reads nothing, and the server would go on serving
+// that client. The buffers count as the cgroup's memory, so only a large answer, which
+// counts as in flight, gets a larger one.
 const (
 	answerBuffer      = 4 << 10
 	largeAnswerBuffer = 64 << 10
 )
 
-// setAnswerBuffer is for a socket, or a listener whose connections inherit it.
+// setAnswerBuffer sets the send buffer of a socket, or of a listener whose connections
+// inherit it.
 func setAnswerBuffer(fd uintptr, size int) {
-	_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, size) // it is slower with less
+	_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, size) // on failure the kernel's default applies
 }
 
-// bufferAnswer changes the bound for a connection that no loop drives.
+// bufferAnswer sets the send buffer of a connection that no loop drives.
 func (c *conn) bufferAnswer(size int) {
 	if sc, ok := c.raw.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -145,15 +148,15 @@ func (c *conn) bufferAnswer(size int) {
 	}
 }
 
-// deferAcceptSeconds is how many seconds the kernel keeps a connection that says nothing.
+// deferAcceptSeconds is how many seconds the kernel holds back a connection that sends
+// nothing.
 const deferAcceptSeconds = 1
 
-// prepare sets what connections have from their listener on Linux: the bound of
-// their send buffer, that what is written leaves at once, and that they are
-// handed over with their first bytes, which saves waking up for each of them
-// twice. One that says nothing is handed over after deferAcceptSeconds, and then has its
-// HeaderTimeout; until then it takes none of MaxConnections, only a place in the
-// listener's queue. Where that fails they are as they are.
+// prepare sets socket options that connections inherit on Linux: the send buffer,
+// TCP_NODELAY, and TCP_DEFER_ACCEPT. With the last, a connection is accepted with its
+// first bytes, which saves a second wake-up. A silent connection is accepted after
+// deferAcceptSeconds, and only then takes a place of MaxConnections and has its
+// HeaderTimeout. A failure leaves the kernel's defaults.
 func prepare(ln net.Listener) {
 	sc, ok := ln.(syscall.Conn)
 	if !ok {
@@ -162,27 +165,27 @@ func prepare(ln net.Listener) {
 	if raw, err := sc.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) {
 			setAnswerBuffer(fd, answerBuffer)
-			// The others are not of unix sockets.
+			// unix sockets have neither option
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, deferAcceptSeconds)
 		})
 	}
 }
 
-// Bounds on those who are turned away and still listened to.
+// Limits of connections that are turned away: their number, time and unread bytes.
 const (
 	maxLeaving  = 64
-	leaveWithin = 500 * time.Millisecond // as the table at the type state has it
+	leaveWithin = 500 * time.Millisecond // the limit in the table at the type state
 	leaveUnread = 64 << 10
 )
 
-// turnAway answers a connection that there is no room for, and closes it. It does
-// not wait itself. With a configuration it speaks TLS.
+// turnAway answers a connection for which there is no place, and closes it. It does not
+// block. With a config it speaks TLS.
 //
-// The answer comes once the client has begun its request, because clients may
-// take one that comes before for an error; and the connection is closed once the
-// client has done so, because closing it with bytes unread resets it, and the
-// answer may be lost. Under a flood that can't be done for each of them.
+// The answer follows the first byte of the request, because some clients take an earlier
+// one for an error. The connection is closed after the client has closed it, because
+// closing it with unread bytes resets it, and the answer may be lost. When leave reports
+// false, the answer is written without waiting, and over TLS not at all.
 func (s *connections) turnAway(c net.Conn, config *tls.Config, answer []byte) {
 	if !s.leave() {
 		if config == nil {
@@ -204,9 +207,9 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config, answer []byte) {
 		case err == nil:
 			_, _ = talk.Write(answer) // the client may be gone
 		case config == nil:
-			writeAtOnce(c, answer) // there is no more time
+			writeAtOnce(c, answer) // the time is over
 		default:
-			return // it would not understand
+			return // a TLS client would not understand plain text
 		}
 		if half, ok := talk.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_, _ = io.CopyN(io.Discard, c, leaveUnread)
@@ -214,14 +217,14 @@ func (s *connections) turnAway(c net.Conn, config *tls.Config, answer []byte) {
 	}()
 }
 
-// noRoom is what whoever is turned away or cut off is told.
+// noRoom returns the problem for a connection that is turned away or cut off.
 func noRoom() *problem {
 	p := unavailable(CodeOverloaded, "too many connections are open (http.max_connections, http.max_tls_connections); nothing was stored")
 	p.close = true
 	return p
 }
 
-// rawResponse is the answer to a connection that nobody serves.
+// rawResponse returns a complete answer for a connection without a conn.
 func (h *Server) rawResponse(p *problem) []byte {
 	none := http1.New(0)
 	a, body := p.answer(h.opts.ProblemBase)
@@ -229,12 +232,12 @@ func (h *Server) rawResponse(p *problem) []byte {
 	return append(none.AppendAnswer(nil, &a), body...)
 }
 
-// writeAtOnce writes what the kernel takes without waiting: all of a first answer. Whatever
-// has no descriptor gets none.
+// writeAtOnce writes as much as the kernel accepts without blocking, which is all of a
+// first answer. A connection without a descriptor gets nothing.
 func writeAtOnce(c net.Conn, b []byte) {
 	if s, ok := c.(*socket); ok {
 		if _, err := s.atOnce(syscall.Write, b); !errors.Is(err, syscall.EAGAIN) {
-			return // and the poller need not know it
+			return // the runtime's poller need not register the socket
 		}
 	}
 	if sc, ok := c.(syscall.Conn); ok {

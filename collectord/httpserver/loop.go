@@ -13,64 +13,64 @@ import (
 	"collectord/wal"
 )
 
-// loop is a goroutine that drives many connections of plain TCP and unix sockets. It waits for none of
-// them: it goes on with a connection once its socket is ready, its commit has ended, a
-// worker is done with it, or its deadline has passed.
+// loop is a goroutine that drives many connections of plain TCP and unix sockets. It
+// blocks on none of them. It continues a connection once its socket is ready, its commit
+// has ended, a worker has finished its step, or its deadline has passed.
 //
 //	sockets ready -> event    -> drive: read, next, write, AppendTo
 //	commits ended -> outcomes -> drive
 //	posted        -> look     -> drive
 //
-// That is a turn, which ends with one signal to the log for all that it has appended.
-// Nothing of another connection runs meanwhile, so that a turn does little: what takes long
-// is given to workers, and many answers take several turns.
+// Each of these lines is a turn. A round of turns signals the log to commit what it has
+// appended. No other connection proceeds during a turn, so a turn is short: slow work
+// goes to workers, and the answers of a large commit take several turns.
 type loop struct {
 	server *Server
 	poller *epoll.Poller
 	waiter *wal.Waiter
-	load   atomic.Int64  // connections that it drives, or will
-	woken  chan struct{} // ends rest
+	load   atomic.Int64  // connections that it drives or has accepted to drive
+	woken  chan struct{} // wakes rest
 	ended  chan struct{} // closed once the loop has ended
 
-	starving atomic.Bool  // connections wait for memory
-	began    atomic.Int64 // when the turn began, as deadline makes it; 0: the loop waits
+	starving atomic.Bool  // a connection waits for memory
+	began    atomic.Int64 // when the turn began, by connections.deadline; 0: the loop waits
 
-	mu     sync.Mutex // guards what follows
-	posted []*conn    // whose driven.posted is set
-	over   bool       // the loop ends with its last connection
-	gone   bool       // it has ended
+	mu     sync.Mutex // guards the fields below
+	posted []*conn    // connections whose driven.posted is set
+	over   bool       // the loop ends after its last connection
+	gone   bool       // the loop has ended
 
-	// What follows belongs to the loop's goroutine.
-	conns    []*conn       // by descriptor
-	taken    []*conn       // former posted
-	looked   int           // of these
-	awaited  []awaited     // in the order in which their commits began
-	outcomes []wal.Outcome // that are not all handled yet
-	handled  int           // of these
-	answered int           // connections of the one that is being handled
-	spare    [][]*conn     // for awaited
-	now      time.Time     // when the turn began
-	appended bool          // there is something to be committed
+	// Only the loop's goroutine uses the fields below.
+	conns    []*conn       // indexed by descriptor
+	taken    []*conn       // former value of posted, being looked at
+	looked   int           // how many of taken were looked at
+	awaited  []awaited     // in the order of their commits
+	outcomes []wal.Outcome // outcomes being handled
+	handled  int           // how many of outcomes are handled
+	answered int           // how many connections of the current outcome were answered
+	spare    [][]*conn     // unused slices for awaited
+	now      time.Time     // start of the turn
+	appended bool          // usages were appended and not yet committed
 	buffers
 }
 
-// awaited are connections that go on when a commit ends.
+// awaited is the connections that continue when a commit ends.
 type awaited struct {
 	commit uint64
 	conns  []*conn
 }
 
 const (
-	// A turn handles so many sockets that are ready, and about as many answers of
-	// commits: some hundred microseconds' worth.
+	// Max number of ready sockets, and of answers after commits, in a turn. Such a turn
+	// takes some hundred microseconds.
 	turnEvents  = 64
 	turnAnswers = 128
-	// A round has so many turns of each kind.
+	// Max number of turns of each kind in a round.
 	roundTurns = 8
 
-	// restTime is how long a loop rests while a commit is under way. What is read in that
-	// time can't be stored sooner, and to be woken for each request took a third of its
-	// time. It is as exact as the runtime's timers: up to a millisecond.
+	// restTime is how long a loop rests during a commit. What it would read in that time
+	// can't be stored sooner, and waking up for each request took a third of its time.
+	// The runtime's timers can add up to a millisecond.
 	restTime = 250 * time.Microsecond
 )
 
@@ -85,7 +85,7 @@ func newLoop(h *Server, budget int) (*loop, error) {
 	return l, nil
 }
 
-// run turns until the server is shut down and no connection is left.
+// run runs rounds of turns until the server is shut down and no connection is left.
 func (l *loop) run() {
 	defer close(l.ended)
 	timer := time.NewTimer(time.Hour)
@@ -108,20 +108,20 @@ func (l *loop) run() {
 			l.fail(failed)
 			return
 		}
-		l.commit() // while it is under way, the answers of the one before are sent
+		l.commit() // the answers of the previous commit are sent during this one
 		answered, moreOutcomes := l.turns(turnAnswers, l.takeOutcomes)
 		looked, morePosted := l.turns(turnAnswers, l.takePosted)
 		l.commit()
 		if l.isOver() {
-			_ = l.poller.Close() // nothing is polled any more
+			_ = l.poller.Close() // the poller is not used any more
 			return
 		}
 		more, idle = moreReady || moreOutcomes || morePosted, ready+answered+looked == 0
 	}
 }
 
-// turns repeats a turn as long as it does as much as it may, but not for too long. It
-// returns how much was done, and whether there is more.
+// turns repeats a turn while it does its max of work, up to roundTurns times. It returns
+// how much was done, and whether more may be left.
 func (l *loop) turns(most int, turn func() int) (done int, more bool) {
 	for range roundTurns {
 		began := time.Now()
@@ -139,11 +139,11 @@ func (l *loop) turns(most int, turn func() int) (done int, more bool) {
 }
 
 func (l *loop) fail(err error) {
-	l.began.Store(1) // which Alive reports from now on
+	l.began.Store(1) // so that Alive reports an error from now on
 	l.server.opts.Logger.Error("the event loop can't wait for its connections, and serves them no more: restart collectord", "trouble", "event_loop", "error", err)
 }
 
-// rest waits for the commit under way, but not for long.
+// rest waits until the loop is woken, at most restTime.
 func (l *loop) rest(timer *time.Timer) {
 	timer.Reset(restTime)
 	select {
@@ -152,7 +152,7 @@ func (l *loop) rest(timer *time.Timer) {
 	}
 }
 
-// wake ends rest or Wait. Any goroutine may call it.
+// wake wakes the loop from rest or Wait. It is safe for concurrent use.
 func (l *loop) wake() {
 	select {
 	case l.woken <- struct{}{}:
@@ -161,7 +161,7 @@ func (l *loop) wake() {
 	l.poller.Wake()
 }
 
-// commit has the log begin a commit with what was appended.
+// commit signals the log to commit what was appended.
 func (l *loop) commit() {
 	if l.appended {
 		l.appended = false
@@ -169,10 +169,10 @@ func (l *loop) commit() {
 	}
 }
 
-// event goes on with a connection whose socket is ready for what it waits for.
+// event continues a connection whose socket is ready.
 func (l *loop) event(e epoll.Event) {
 	if e.FD >= len(l.conns) || l.conns[e.FD] == nil {
-		return // it was closed in this turn
+		return // the connection was closed in this turn
 	}
 	c := l.conns[e.FD]
 	c.readable = c.readable || e.Readable
@@ -185,7 +185,7 @@ func (l *loop) event(e epoll.Event) {
 	}
 }
 
-// await has a connection go on when a commit ends.
+// await registers a connection to continue when a commit ends.
 func (l *loop) await(c *conn, commit uint64) {
 	n := len(l.awaited)
 	if n == 0 || l.awaited[n-1].commit != commit {
@@ -200,8 +200,8 @@ func (l *loop) await(c *conn, commit uint64) {
 	l.appended = true
 }
 
-// takeOutcomes goes on with connections whose commits have ended, and returns with how
-// many. The rest waits for the next turn.
+// takeOutcomes continues up to turnAnswers connections whose commits have ended, and
+// returns their number.
 func (l *loop) takeOutcomes() (n int) {
 	if l.handled == len(l.outcomes) {
 		l.outcomes, l.handled = l.waiter.Outcomes(l.outcomes), 0
@@ -209,7 +209,7 @@ func (l *loop) takeOutcomes() (n int) {
 	for l.handled < len(l.outcomes) && n < turnAnswers {
 		o := l.outcomes[l.handled]
 		at := slices.IndexFunc(l.awaited, func(a awaited) bool { return a.commit == o.Commit })
-		if at < 0 { // nobody is left to be answered
+		if at < 0 { // no connection waits for it
 			l.handled++
 			continue
 		}
@@ -229,7 +229,7 @@ func (l *loop) takeOutcomes() (n int) {
 	return n
 }
 
-// post has the loop look at a connection. Any goroutine may call it.
+// post makes the loop look at a connection. It is safe for concurrent use.
 func (l *loop) post(c *conn, why reason) {
 	l.mu.Lock()
 	first := len(l.posted) == 0
@@ -243,8 +243,8 @@ func (l *loop) post(c *conn, why reason) {
 	}
 }
 
-// takePosted looks at connections that were posted, and at those that wait for memory. It
-// returns how many were posted; the rest waits for the next turn.
+// takePosted looks at up to turnAnswers posted connections, and at those that wait for
+// memory. It returns the number of posted ones.
 func (l *loop) takePosted() (n int) {
 	l.mu.Lock()
 	if l.looked == len(l.taken) {
@@ -267,7 +267,7 @@ func (l *loop) takePosted() (n int) {
 	return n
 }
 
-// isOver reports whether the loop is to end: then it takes in no connection any more.
+// isOver reports whether the loop ends. From then on it accepts no connection.
 func (l *loop) isOver() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -275,8 +275,8 @@ func (l *loop) isOver() bool {
 	return l.gone
 }
 
-// takeIn counts a connection that the loop is to drive. It is false once the loop has
-// ended.
+// takeIn counts a connection that the loop is going to drive. It reports false once the
+// loop has ended.
 func (l *loop) takeIn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -286,8 +286,8 @@ func (l *loop) takeIn() bool {
 	return !l.gone
 }
 
-// startLoops starts the loops. They leave the log and others a processor, if there are
-// two.
+// startLoops starts the loops, on the first call only. It leaves a processor to the log
+// and other goroutines, if there are two or more.
 func (h *Server) startLoops() error {
 	h.loopsMade.Lock()
 	defer h.loopsMade.Unlock()
@@ -299,7 +299,7 @@ func (h *Server) startLoops() error {
 		var err error
 		if all[i], err = newLoop(h, headBytes/len(all)); err != nil {
 			for _, l := range all[:i] {
-				_ = l.poller.Close() // the error is another
+				_ = l.poller.Close() // the error of newLoop matters more
 			}
 			return err
 		}
@@ -311,7 +311,7 @@ func (h *Server) startLoops() error {
 	return nil
 }
 
-// leastLoop returns the loop that drives the fewest connections; nil if there is none.
+// leastLoop returns the loop with the fewest connections, or nil without loops.
 func (h *Server) leastLoop() (least *loop) {
 	all := h.loops.Load()
 	if all == nil {
@@ -325,7 +325,7 @@ func (h *Server) leastLoop() (least *loop) {
 	return least
 }
 
-// wakeHungry has loops look for memory again that had none.
+// wakeHungry wakes loops whose connections wait for memory, so that they check again.
 func (h *Server) wakeHungry() {
 	if all := h.loops.Load(); all != nil {
 		for _, l := range *all {
@@ -336,10 +336,10 @@ func (h *Server) wakeHungry() {
 	}
 }
 
-// stuckAfter is how long no turn of a loop takes.
+// stuckAfter is the age of a turn from which on a loop counts as stuck.
 const stuckAfter = 30 * time.Second
 
-// Alive returns an error if an event loop does not turn.
+// Alive returns an error if an event loop is stuck or has failed.
 func (h *Server) Alive() error {
 	if all := h.loops.Load(); all != nil {
 		for _, l := range *all {
@@ -352,11 +352,11 @@ func (h *Server) Alive() error {
 	return nil
 }
 
-// LoopTurns returns how long the turns of the event loops took: nothing else of their
-// connections happens meanwhile.
+// LoopTurns returns how long the turns of the event loops took. During a turn no other
+// connection of the loop proceeds.
 func (h *Server) LoopTurns() histogram.Distribution { return h.turns.Seconds() }
 
-// endLoops has the loops end with their last connections.
+// endLoops makes the loops end after their last connections.
 func (h *Server) endLoops() {
 	h.loopsMade.Lock()
 	defer h.loopsMade.Unlock()

@@ -12,40 +12,40 @@ import (
 	"collectord/wal"
 )
 
-// driven is what a loop knows of a connection that it drives.
+// driven is a loop's state of a connection that it drives.
 type driven struct {
-	loop   *loop // nil: a goroutine of its own drives the connection
+	loop   *loop // nil if a goroutine of its own drives the connection
 	socket *socket
 	fd     int
 
-	posted reason // why the loop is to look at it; guarded by the loop's mutex
+	posted reason // why the loop must look at it; guarded by the loop's mutex
 
-	inTurn bool // the loop's goroutine has it, and no worker
+	inTurn bool // the loop's goroutine owns it, not a worker
 
-	// What follows belongs to the loop's goroutine.
-	waits    step // for what; stepEnd: for the client's end
-	readable bool // there may be something to read
-	hungUp   bool // the client sends no more
-	starving bool // waits for a share of the loop's memory
+	// Only the loop's goroutine uses the fields below.
+	waits    step // step that waits for the socket; stepEnd while lingering
+	readable bool // the socket may be readable
+	hungUp   bool // the client has closed its side
+	starving bool // it waits for a share of the loop's memory
 	closed   bool
-	share    int         // bytes of the loop's memory that it keeps
-	sent     int         // bytes of out and large that were written
-	ignored  int         // bytes that were read after the answer
-	stores   *wal.Waiter // of what a worker appends
+	share    int         // bytes counted in the loop's memory
+	sent     int         // bytes of out and large already written
+	ignored  int         // bytes discarded after the answer
+	stores   *wal.Waiter // outcome of what a worker appended
 }
 
-// reason is why a loop looks at a connection, beside what happens to its socket.
+// reason is why a loop looks at a connection, other than an event of its socket.
 type reason uint8
 
 const (
-	begins   reason = 1 << iota // it is new
+	begins   reason = 1 << iota // the connection is new
 	late                        // a deadline may have passed
 	prepared                    // a worker has prepared its request
-	appended                    // what a worker has appended is stored, or not
+	appended                    // the append of a worker has ended, with or without an error
 	more                        // there is more to do
 )
 
-// look goes on with a connection that was posted.
+// look continues a connection that was posted.
 func (l *loop) look(c *conn, why reason) {
 	if why&late != 0 {
 		l.now = time.Now() // the deadline may have passed after the turn began
@@ -67,7 +67,8 @@ func (l *loop) look(c *conn, why reason) {
 	}
 }
 
-// begin takes in a connection, which mostly has sent something by now.
+// begin registers a connection with the poller. It reads at once, since most clients have
+// already sent something.
 func (l *loop) begin(c *conn) {
 	if err := l.poller.Add(c.fd); err != nil {
 		l.server.opts.Logger.Error("a connection can't be waited for: it is closed", "trouble", "event_loop", "error", err)
@@ -83,14 +84,14 @@ func (l *loop) begin(c *conn) {
 	l.drive(c)
 }
 
-// stored goes on with a connection whose usages are stored, or not.
+// stored continues a connection after the log has stored its usages or failed.
 func (l *loop) stored(c *conn, err error) {
 	l.lend(c)
 	c.stored(err)
 	l.drive(c)
 }
 
-// drive goes on with a connection until it has to wait.
+// drive continues a connection until it has to wait.
 func (l *loop) drive(c *conn) {
 	l.lend(c)
 	job := l.advance(c)
@@ -100,10 +101,11 @@ func (l *loop) drive(c *conn) {
 	}
 }
 
-// readsInTurn is how often a connection is read until others have their turn.
+// readsInTurn is how often a connection is read before others have their turn.
 const readsInTurn = 16
 
-// advance returns what a worker is to do, or stepRead for nothing.
+// advance executes steps until the connection has to wait. It returns a step for a
+// worker, or stepRead for none.
 func (l *loop) advance(c *conn) (job step) {
 	reads := 0
 	if c.waits == stepRead && !l.read(c) || c.waits == stepWrite && !l.write(c) {
@@ -132,7 +134,7 @@ func (l *loop) advance(c *conn) (job step) {
 			commit, err := l.server.log.AppendTo(l.waiter, c.request.records)
 			switch {
 			case err == nil:
-				l.takeBody(c.request) // which is copied
+				l.takeBody(c.request) // the log has copied it
 				c.keepID()
 				l.await(c, commit)
 				return stepRead
@@ -147,7 +149,8 @@ func (l *loop) advance(c *conn) (job step) {
 	}
 }
 
-// read reports whether there was something, or there won't be.
+// read reports whether it has passed anything to the connection: bytes, the end, or an
+// error.
 func (l *loop) read(c *conn) bool {
 	switch {
 	case c.socket.isLate(reading, l.now):
@@ -168,13 +171,13 @@ func (l *loop) read(c *conn) bool {
 	case n == 0:
 		c.received(0, io.EOF)
 	default:
-		c.readable = n == len(c.space) || c.hungUp // or else there was no more
+		c.readable = n == len(c.space) || c.hungUp // a partly filled space means an empty socket
 		c.received(n, nil)
 	}
 	return true
 }
 
-// write reports whether all was written, or the rest can't be.
+// write reports whether it has ended: with all bytes written, or with an error.
 func (l *loop) write(c *conn) bool {
 	if len(c.large) > 0 && c.sent == 0 {
 		setAnswerBuffer(uintptr(c.fd), largeAnswerBuffer)
@@ -209,11 +212,12 @@ func (l *loop) write(c *conn) bool {
 	}
 }
 
-// end closes a connection, once the client has read its answer: see conn.linger.
+// end closes a connection. If the client may still be sending, it lingers first: see
+// conn.linger.
 func (l *loop) end(c *conn) {
 	c.release()
 	c.giveBack()
-	c.in, c.from, c.out = nil, 0, nil // what was not looked at is no share of it any more
+	c.in, c.from, c.out = nil, 0, nil // unconsumed bytes no longer count in its share
 	if c.gone || c.hold.Load() == taken || !c.unread {
 		l.close(c)
 		return
@@ -226,7 +230,7 @@ func (l *loop) end(c *conn) {
 	l.post(c, more)
 }
 
-// discard reads what nobody wants.
+// discard reads and drops what a client sends while its connection lingers.
 func (l *loop) discard(c *conn) {
 	n, err := epoll.Recv(c.fd, l.scratch)
 	c.ignored += n
@@ -234,7 +238,7 @@ func (l *loop) discard(c *conn) {
 	case c.socket.isLate(reading, l.now), n == 0 && !errors.Is(err, syscall.EAGAIN), c.ignored >= lingerBytes:
 		l.close(c)
 	case n > 0:
-		l.post(c, more) // others have their turn
+		l.post(c, more) // other connections have their turn first
 	default:
 		c.readable = false
 	}
@@ -250,8 +254,7 @@ func (l *loop) close(c *conn) {
 	c.all.remove(c)
 }
 
-// isQuick reports whether it takes some microseconds to prepare the request, and waits for
-// nothing.
+// isQuick reports whether preparing the request takes only microseconds and never waits.
 func (c *conn) isQuick() bool {
 	r := c.request
 	return r.coding == identity && len(r.arriving) <= freeBytes && bytes.Count(r.arriving, []byte("{")) <= freeParts

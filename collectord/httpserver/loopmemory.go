@@ -5,27 +5,27 @@ import (
 	"sync/atomic"
 )
 
-// headBytes is the memory for headers, and for what all requests hold of bodies, of the
-// connections that are driven by loops.
+// headBytes is the memory, in bytes, for headers, requests and the beginnings of bodies
+// of all connections that loops drive.
 const headBytes = 16 << 20
 
-// buffers are a loop's memory. Most requests come in one piece and are answered in one, so
-// that they need no buffer of their own: they are read and written in the loop's. What a
-// connection keeps while it waits is its share.
+// buffers is a loop's memory for reading and writing. Most requests arrive in one piece
+// and are answered in one, so the loop's buffers suffice. A connection has its own
+// buffers, its share, only while it waits.
 type buffers struct {
-	scratch []byte       // what was read: room for what is kept of a connection, and some
-	out     []byte       // what is to be written
-	budget  int          // bytes that may be kept, of all shares together
-	left    atomic.Int64 // of these; what is answered may take more than there are
+	scratch []byte       // shared read buffer, with room for a connection's earlier bytes and a read
+	out     []byte       // shared write buffer
+	budget  int          // max bytes of all shares together
+	left    atomic.Int64 // bytes left of budget; answers can make it negative
 	bodies  [][]byte
-	hungry  []*conn // are not read, because nothing is left
-	reserve int     // bytes that may be kept of a connection after it was read
+	hungry  []*conn // connections that are not read because left is below reserve
+	reserve int     // max share of a connection after a read
 }
 
-// readAtOnce is how many bytes are read at once, but for bodies that have a place.
+// readAtOnce is how many bytes one read takes, except into a body.
 const readAtOnce = 4 << 10
 
-// requestShare is what a request takes while it is under way, beside its body.
+// requestShare is the memory, in bytes, of a request under way, without its body.
 const requestShare = 1 << 10
 
 func (b *buffers) init(maxHeader, budget int) {
@@ -35,14 +35,14 @@ func (b *buffers) init(maxHeader, budget int) {
 	b.left.Store(int64(budget))
 }
 
-// lend gives a connection the loop's memory to write to.
+// lend lets a connection use the loop's write buffer.
 func (l *loop) lend(c *conn) {
 	if cap(c.out) == 0 {
 		c.out = l.out[:0]
 	}
 }
 
-// lendBody gives a request a buffer for the beginning of its body.
+// lendBody passes a request a buffer for the beginning of its body.
 func (l *loop) lendBody(r *request) {
 	last := len(l.bodies) - 1
 	if cap(r.arriving) > 0 || last < 0 {
@@ -51,7 +51,7 @@ func (l *loop) lendBody(r *request) {
 	r.arriving, l.bodies = l.bodies[last], l.bodies[:last]
 }
 
-// takeBody takes the buffer of a body back that is not needed any more.
+// takeBody recovers the buffer of a body that is no longer needed.
 func (l *loop) takeBody(r *request) {
 	if cap(r.arriving) == firstBuffer && len(l.bodies) < spareBuffers {
 		l.bodies = append(l.bodies, r.arriving[:0])
@@ -59,8 +59,8 @@ func (l *loop) takeBody(r *request) {
 	}
 }
 
-// makeSpace gives a connection the loop's memory to read into, behind what it has kept.
-// Without a share it is not read, while its deadline runs.
+// makeSpace lets a connection read into the loop's buffer, behind its earlier bytes. It
+// reports false if no share is left; the connection's deadline continues.
 func (l *loop) makeSpace(c *conn) bool {
 	if !l.mayRead(c) {
 		if !c.starving {
@@ -76,11 +76,11 @@ func (l *loop) makeSpace(c *conn) bool {
 	return true
 }
 
-// mayRead reports whether there is a share for whatever comes.
+// mayRead reports whether the budget suffices for all that a read may add.
 func (l *loop) mayRead(c *conn) bool { return int(l.left.Load())+c.share >= l.reserve }
 
-// keep takes the loop's memory back, and gives a connection its own for what it still
-// needs.
+// keep recovers the loop's buffers from a connection, copies what it still needs into its
+// own memory, and updates its share.
 func (l *loop) keep(c *conn) {
 	if !c.direct {
 		c.space = nil
@@ -93,13 +93,13 @@ func (l *loop) keep(c *conn) {
 	c.out = l.own(c.out, c.out, l.out)
 	share := cap(c.in) + cap(c.out)
 	if c.request != nil {
-		share += requestShare + min(cap(c.request.arriving), firstBuffer) // what is beyond has a budget of its own
+		share += requestShare + min(cap(c.request.arriving), firstBuffer) // larger bodies have a budget of their own
 	}
 	l.left.Add(int64(c.share - share))
 	c.share = share
 }
 
-// own returns what is needed of b in memory that is not the loop's.
+// own returns the needed part of b in memory that is not the loop's.
 func (l *loop) own(b, needed, loops []byte) []byte {
 	switch {
 	case len(needed) == 0:
@@ -112,8 +112,8 @@ func (l *loop) own(b, needed, loops []byte) []byte {
 	return b
 }
 
-// feed goes on with connections that had no share, in the order in which they came. Where
-// there is none for the first of them, strangers make room.
+// feed continues connections that wait for memory, in the order of their arrival. If the
+// first one can't continue, strangers make room.
 func (l *loop) feed() {
 	for len(l.hungry) > 0 {
 		c := l.hungry[0]

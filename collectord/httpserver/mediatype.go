@@ -5,19 +5,19 @@ import (
 	"strings"
 )
 
-// mediaType is what a Content-Type says that a body is.
+// mediaType is the format of a body by its Content-Type.
 type mediaType int
 
 const (
 	jsonContent   mediaType = iota // one JSON object, or an array of them
 	objectContent                  // one JSON object
 	arrayContent                   // a JSON array of objects
-	linesContent                   // NDJSON: an object a line
-	formContent                    // a form, as curl -d calls whatever it sends
+	linesContent                   // NDJSON: one object per line
+	formContent                    // a form, which curl -d declares by default
 	otherContent
 )
 
-// mediaTypeOf reads a Content-Type (RFC 9110, section 8.3); without one a body is JSON.
+// mediaTypeOf parses a Content-Type (RFC 9110, section 8.3). A body without one is JSON.
 //
 //	application/json                       object or array
 //	application/x-ndjson, …/ndjson,        lines
@@ -28,7 +28,7 @@ const (
 //	application/x-www-form-urlencoded      a form, which is rejected with advice
 //	anything else, or not in UTF-8         other
 func mediaTypeOf(contentType []byte) mediaType {
-	switch string(contentType) { // the usual ones, without allocating
+	switch string(contentType) { // common values, without allocating
 	case "", "application/json", "application/json; charset=utf-8", "application/json;charset=utf-8", "application/json; charset=UTF-8", "application/json;charset=UTF-8":
 		return jsonContent
 	case "application/x-ndjson":

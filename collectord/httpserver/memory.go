@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// budget is an amount of memory that requests share.
+// budget is an amount of memory, in bytes, that requests share.
 type budget struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	free    int
 	waiting []waiter // first come, first served
 }
@@ -19,7 +19,7 @@ type waiter struct {
 	ready chan struct{}
 }
 
-// take reserves n bytes, if they are free and nobody waits for them.
+// take reserves n bytes if they are free and no caller of wait is ahead.
 func (b *budget) take(n int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -30,8 +30,8 @@ func (b *budget) take(n int) bool {
 	return true
 }
 
-// wait reserves n bytes, which must not be more than there are in all, once they
-// are free. Who holds some must be sure to give them back soon.
+// wait reserves n bytes and blocks until they are free; n must not exceed the whole
+// budget. A holder of bytes must return them without waiting for a client.
 func (b *budget) wait(n int) {
 	b.mu.Lock()
 	if b.free >= n && len(b.waiting) == 0 {
@@ -45,7 +45,7 @@ func (b *budget) wait(n int) {
 	<-w.ready
 }
 
-// give returns n bytes.
+// give returns n bytes to the budget.
 func (b *budget) give(n int) {
 	if n == 0 {
 		return
@@ -60,8 +60,8 @@ func (b *budget) give(n int) {
 	}
 }
 
-// spares are a few buffers kept for whoever needs a large one next. Those that
-// find no place are left to the garbage collector.
+// spares keeps a few large buffers for reuse, up to its capacity. The garbage collector
+// frees the others.
 type spares[T any] chan []T
 
 // grow returns s with room for at least n more elements.
@@ -83,7 +83,7 @@ func (c spares[T]) grow(s []T, n int) []T {
 	return grown
 }
 
-// keep takes s back unless it is larger than most, or there are enough.
+// keep keeps s for reuse, unless it has more than most elements or there are enough.
 func (c spares[T]) keep(s []T, most int) {
 	if cap(s) == 0 || cap(s) > most {
 		return
@@ -94,12 +94,12 @@ func (c spares[T]) keep(s []T, most int) {
 	}
 }
 
-// mappings are memory for large bodies. They lie outside of what the garbage
-// collector looks after, take pages only for what has arrived, need no copying
-// as a body grows, and give their pages back at once: a crowd of large bodies
-// costs what they hold and no more. Nothing may refer to one after give.
+// mappings allocates memory for large bodies with mmap, outside of the garbage
+// collector's heap. A mapping uses pages only for bytes that have arrived, needs no
+// copying as a body grows, and frees its pages at once. So many large bodies take no more
+// memory than their bytes. No slice of a mapping may be used after give.
 type mappings struct {
-	size int // of each, in bytes: no body is larger
+	size int // bytes of each mapping, and the max of a body
 	idle chan []byte
 }
 
@@ -118,39 +118,39 @@ func (m *mappings) take() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Neither matters enough to fail for: small pages, so that what is reserved
-	// is what is taken, and no usages in a core dump.
+	// Both are optional, so errors are ignored: small pages keep the memory used near the
+	// bytes written, and core dumps contain no usages.
 	_ = unix.Madvise(b, unix.MADV_NOHUGEPAGE)
 	_ = unix.Madvise(b, unix.MADV_DONTDUMP)
 	return b[:0], nil
 }
 
-// forgetUpTo gives back the pages of b from where it came last time up to end, as
-// far as they are whole, and returns how far it came.
+// forgetUpTo frees the whole pages of b from last, its previous result, up to end. It
+// returns the end of the freed part.
 func (m *mappings) forgetUpTo(b []byte, last, end int) int {
 	end = end / os.Getpagesize() * os.Getpagesize()
 	if cap(b) == m.size && end > last {
-		_ = unix.Madvise(b[last:end], unix.MADV_DONTNEED) // no harm if they stay
+		_ = unix.Madvise(b[last:end], unix.MADV_DONTNEED) // on an error the pages stay
 	}
 	return end
 }
 
-// give takes b back, which holds a body that began at its beginning. A few are
-// kept for others, with few of their pages.
+// give accepts a mapping for reuse, or unmaps it if there are enough. b must begin at the
+// beginning of the mapping, and ends where the used bytes end.
 func (m *mappings) give(b []byte) {
 	if cap(b) != m.size {
-		return // it is another's
+		return // another allocator's buffer
 	}
 	used := len(b)
 	b = b[:cap(b)]
 	select {
 	case m.idle <- forget(b, used):
 	default:
-		_ = unix.Munmap(b) // fails for what is none only
+		_ = unix.Munmap(b) // it fails only for memory that is not mapped
 	}
 }
 
-// forget returns b empty, with no more than spareBytes of its used pages.
+// forget returns b empty, and frees its used pages beyond spareBytes.
 func forget(b []byte, used int) []byte {
 	if used > spareBytes {
 		_ = unix.Madvise(b[spareBytes:], unix.MADV_DONTNEED)

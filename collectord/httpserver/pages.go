@@ -8,13 +8,13 @@ import (
 	"collectord/collectord/http1"
 )
 
-// route is what a request is for.
+// route is the resource and method that a request addresses.
 type route uint8
 
 const (
 	routeNone route = iota
 	routeUsages
-	routeOtherMethod // on the path of usages
+	routeOtherMethod // another method for the path of usages
 	routeHealth
 	routeHealthMethod
 	routeAdmin // a path of the admin server
@@ -46,7 +46,7 @@ func (h *Server) routeOf(q *http1.Request) route {
 	return routeUnknown
 }
 
-// answerPage answers what is not a POST of usages.
+// answerPage answers every request that is not a POST of usages.
 func (c *conn) answerPage() {
 	switch c.route {
 	case routeHealth:
@@ -67,7 +67,7 @@ func (c *conn) answerPage() {
 	}
 }
 
-// health is what /healthz says.
+// health returns the text and status of the answer to /healthz.
 func (h *Server) health() (word string, status int) {
 	full := h.log.Full()
 	switch {

@@ -10,7 +10,7 @@ import (
 	"collectord/collectord/http1"
 )
 
-// Codes for what is wrong with a request.
+// Codes of problems with a request. They are stable: see ProblemKinds.
 const (
 	CodeBadRequest   = "bad_request"
 	CodeUnauthorized = "unauthorized"
@@ -34,25 +34,26 @@ const (
 	CodeInternal     = "internal"
 )
 
-// problem is an answer that says what went wrong (RFC 9457).
+// problem describes an error answer (RFC 9457).
 type problem struct {
 	code   string
 	detail string
-	header http1.Field // one more, if its name is not empty
-	close  bool        // the connection can't be used any more
+	header http1.Field // an additional field, if its name is not empty
+	close  bool        // close the connection after the answer
 
-	members []byte // more members of the JSON object, or none
+	members []byte // additional members of the JSON object, or none
 }
 
-// DefaultProblemBase is a relative reference, so that it names no host.
+// DefaultProblemBase is the default of Options.ProblemBase. It is a relative reference,
+// so that it names no host.
 const DefaultProblemBase = "docs/problems.md"
 
 const problemType = "application/problem+json"
 
 func (p *problem) status() int { return statusByCode[p.code] }
 
-// body is the problem as JSON. Its type is a link to the paragraph about its code, in
-// the document at base. The detail never repeats what a client sent.
+// body returns the problem as JSON. Its type links to the paragraph for its code in the
+// document at base. The detail must never repeat what a client sent.
 func (p *problem) body(base string) []byte {
 	b, err := json.Marshal(struct {
 		Type   string `json:"type"`
@@ -62,7 +63,7 @@ func (p *problem) body(base string) []byte {
 		Detail string `json:"detail,omitempty"`
 	}{base + "#" + p.code, http.StatusText(p.status()), p.status(), p.code, p.detail})
 	if err != nil {
-		return nil // strings and a number: it can't fail
+		return nil // strings and a number always marshal
 	}
 	if len(p.members) > 0 {
 		b = append(b[:len(b)-1], ',')
@@ -71,7 +72,7 @@ func (p *problem) body(base string) []byte {
 	return append(b, '\n')
 }
 
-// answer is the problem as an answer and its body.
+// answer returns the answer's header and its body.
 func (p *problem) answer(base string) (a http1.Answer, body []byte) {
 	a = http1.Answer{Status: p.status(), Type: problemType, Close: p.close}
 	if p.header.Name != "" {
@@ -80,22 +81,24 @@ func (p *problem) answer(base string) (a http1.Answer, body []byte) {
 	return a, p.body(base)
 }
 
-// unavailable asks the client to come back.
+// unavailable returns a problem that asks the client to retry later.
 func unavailable(code, detail string) *problem {
 	return &problem{code: code, detail: detail, header: retryAfter()}
 }
 
-// retryAfter asks each client to come back at another time.
+// retryAfter returns a random Retry-After of 1 to 5 seconds, so that clients do not retry
+// at the same time.
 func retryAfter() http1.Field {
 	return http1.Field{Name: "Retry-After", Value: strconv.Itoa(1 + rand.IntN(5))}
 }
 
-// badFraming answers what is not a request of HTTP, or not one thing.
+// badFraming returns the problem for a request that is not valid HTTP or is ambiguous. It
+// closes the connection.
 func badFraming(detail string) *problem {
 	return &problem{code: CodeBadRequest, detail: detail, close: true}
 }
 
-// badRequest answers what package http1 makes no request of.
+// badRequest returns the problem for a request that package http1 refuses.
 func (h *Server) badRequest(f http1.Fault) *problem {
 	p := badFraming(f.Reason)
 	switch f.Kind {
@@ -110,7 +113,7 @@ func (h *Server) badRequest(f http1.Fault) *problem {
 	return p
 }
 
-// tooSlow answers a request of which no more is waited for.
+// tooSlow returns the problem for a request whose deadline has passed.
 func (h *Server) tooSlow() *problem {
 	return &problem{
 		code: CodeTimeout, close: true,

@@ -6,15 +6,16 @@ import (
 	"collectord/collectord/usage"
 )
 
-// ProblemKind is a reason to reject a request. docs/problems.md has a paragraph for each.
+// ProblemKind is a kind of rejected request. docs/problems.md has a paragraph for each.
 type ProblemKind struct {
 	Code    string
 	Status  int
 	Meaning string
-	Advice  string // what the client does about it
+	Advice  string // how the client or the operator can fix it
 }
 
-// ProblemKinds returns every kind, by status. Codes are stable: clients may compare them.
+// ProblemKinds returns every kind, ordered by status. Codes are stable, so that clients
+// may compare them.
 func ProblemKinds() []ProblemKind {
 	return []ProblemKind{
 		{usage.CodeInvalidJSON, http.StatusBadRequest, "The body, or a usage in it, is not valid JSON (RFC 8259).", "Correct the body at the offset that the detail names. An array with a syntax error is rejected as a whole; of NDJSON only the line is."},
@@ -48,7 +49,7 @@ func ProblemKinds() []ProblemKind {
 	}
 }
 
-//nolint:gochecknoglobals // made once, never changed
+//nolint:gochecknoglobals // computed once and never changed
 var statusByCode = func() map[string]int {
 	m := map[string]int{}
 	for _, k := range ProblemKinds() {

@@ -2,10 +2,10 @@ package httpserver
 
 import "time"
 
-// When all places are taken, a new connection is accepted if another one can
-// make room for it: any, or one over TLS where only the places for these are taken.
-// A connection is a stranger until one of its requests was authenticated, by a token
-// or a certificate, or stored. These make room, in this order:
+// When all places are taken, a new connection is accepted if an open one can make room.
+// If only the places over TLS are taken, that must be one over TLS. A connection is a
+// stranger until one of its requests was authenticated, by a token or a certificate, or
+// stored. Connections make room in this order:
 //
 //  1. the oldest stranger that has had strangersTime,
 //  2. while strangers hold more than half of the places, the oldest of them that
@@ -13,18 +13,18 @@ import "time"
 //  3. the client that has been idle longest, if for longer than idleAfter,
 //  4. the oldest stranger that has had leastTime.
 //
-// Whatever a stranger is doing does not matter: shaking hands, sending a header
-// or a body, taking an answer, idling. A request that was authenticated keeps its
-// connection until it is answered, even if its body is slow: http.body_rate
-// bounds that, and it takes a token to get there. So does a request whose usages
-// were handed to the log. The new connection is turned away if nobody is left.
+// A stranger can make room in any state, from handshake to idle. A request that was
+// authenticated keeps its connection until it is answered, even if its body is slow;
+// http.body_rate limits that time. So does a request whose usages were passed to the log.
+// If no connection can make room, the new one is turned away.
 const (
 	strangersTime = time.Second
 	idleAfter     = time.Second
 	leastTime     = 20 * time.Millisecond
 )
 
-// findRoomLocked reports whether there is a place for one more connection.
+// findRoomLocked reports whether one more connection has a place. If none is free, it
+// makes an open connection end.
 func (s *connections) findRoomLocked(secure bool) bool {
 	limits := s.server.limits.Load()
 	if most := limits.secure(); secure && most < limits.connections() && s.secure.held() >= most {
@@ -35,9 +35,9 @@ func (s *connections) findRoomLocked(secure bool) bool {
 	return s.plain.held()+s.secure.held() < most || s.makeRoomLocked(most, &s.plain, &s.secure)
 }
 
-// makeRoomLocked has a connection of these crowds end, and reports whether there was one.
-// Each connection that can't is looked at once in leastTime at most, so that the cost
-// of a flood does not grow with what is open.
+// makeRoomLocked makes one connection of these crowds end, and reports whether one could.
+// A connection that can't is tried again after leastTime at the earliest, so that the
+// cost of a flood does not grow with the number of open connections.
 func (s *connections) makeRoomLocked(most int, crowds ...*crowd) bool {
 	now := s.deadline(time.Now())
 	return s.cutSpareStrangerLocked(now, most, crowds) ||
@@ -45,7 +45,8 @@ func (s *connections) makeRoomLocked(most int, crowds ...*crowd) bool {
 		s.cutStrangerLocked(now, leastTime, crowds)
 }
 
-// cutSpareStrangerLocked cuts off a stranger that makes room before any client does.
+// cutSpareStrangerLocked cuts off a stranger by rule 1 or 2, before any client makes
+// room.
 func (s *connections) cutSpareStrangerLocked(now int64, most int, crowds []*crowd) bool {
 	strangers := 0
 	for _, of := range crowds {
@@ -54,11 +55,11 @@ func (s *connections) cutSpareStrangerLocked(now int64, most int, crowds []*crow
 	return s.cutStrangerLocked(now, strangersTime, crowds) || strangers > most/2 && s.cutStrangerLocked(now, leastTime, crowds)
 }
 
-// cutStrangerLocked cuts off the oldest stranger, if it is older than age.
+// cutStrangerLocked cuts off the oldest stranger that is older than age.
 func (s *connections) cutStrangerLocked(now int64, age time.Duration, crowds []*crowd) bool {
 	for c := oldestStranger(crowds); c != nil && c.since <= now-int64(age); c = oldestStranger(crowds) {
 		if !c.hold.CompareAndSwap(free, taken) {
-			c.requeue(now) // its usages are with the log
+			c.requeue(now) // its request keeps it
 			continue
 		}
 		s.endLocked(c)
@@ -68,12 +69,12 @@ func (s *connections) cutStrangerLocked(now int64, age time.Duration, crowds []*
 	return false
 }
 
-// maxRelieving is how many strangers make room at once where memory is short: some take
-// cutWithin for that, and thousands may be waiting.
+// maxRelieving is how many strangers make room at a time when memory is short. Each may
+// take cutWithin to end, while thousands of connections wait.
 const maxRelieving = 256
 
-// relieve has strangers make room where a loop has no memory left for what so many others
-// send, unless as many are at it.
+// relieve cuts off strangers when a loop has no memory left for the bytes that waiting
+// connections send. At most min(waiting, maxRelieving) are ending at a time.
 func (s *connections) relieve(waiting int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,16 +86,16 @@ func (s *connections) relieve(waiting int) {
 	s.relieves = false
 }
 
-// cutWithin is how long whoever is cut off has to take the answer that says so, as the
-// table at the type state has it.
+// cutWithin is the time that a client has to take the answer when its connection is cut
+// off, as in the table at the type state.
 const cutWithin = 50 * time.Millisecond
 
-// lookAt is how many idle clients are looked at to find the one that has been idle
-// longest. With more than that, it is one of the longest.
+// lookAt is how many idle clients are compared to find the one that has been idle
+// longest. With more clients, the result is an approximation.
 const lookAt = 64
 
-// endIdleLocked ends the idlest client. Its connection is not closed but woken: a
-// request that has been read meanwhile is answered.
+// endIdleLocked ends the client that has been idle longest. It wakes the connection
+// instead of closing it, so that a request that was read meanwhile is answered.
 func (s *connections) endIdleLocked(now int64, crowds []*crowd) bool {
 	var idlest *conn
 	for _, of := range crowds {
@@ -109,7 +110,7 @@ func (s *connections) endIdleLocked(now int64, crowds []*crowd) bool {
 	return true
 }
 
-// idlest returns the idlest client of a crowd, or another that is idler.
+// idlest returns the client that has been idle longest, of this crowd and the given one.
 func (of *crowd) idlest(idlest *conn, now int64) *conn {
 	latest := now - int64(idleAfter)
 	looked := 0
@@ -141,7 +142,7 @@ func (s *connections) endLocked(c *conn) {
 	}
 }
 
-// remove forgets a connection that is closed.
+// remove unregisters a closed connection.
 func (s *connections) remove(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,14 +166,14 @@ func (s *connections) remove(c *conn) {
 	s.freed.Signal()
 }
 
-// keep keeps a connection from making room until its request is answered. It is
-// false if it is too late for that: then nothing may be stored.
+// keep prevents the connection from making room until its request is answered. It reports
+// false if the connection was cut off already; then the caller must store nothing.
 func (c *conn) keep() bool {
 	return c.hold.CompareAndSwap(free, kept) || c.hold.Load() == kept
 }
 
-// know makes a connection one of a client: a request of it was authenticated or
-// stored.
+// know marks the connection as one of a client, after a request of it was authenticated
+// or stored.
 func (c *conn) know() {
 	if c.known.Load() || c.known.Swap(true) {
 		return
@@ -182,7 +183,7 @@ func (c *conn) know() {
 	defer s.mu.Unlock()
 	of := s.crowdOf(c)
 	if c.queue != &of.strangers {
-		return // it is closed
+		return // the connection is closed or ending
 	}
 	c.remove()
 	c.since = s.deadline(time.Now())

@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// idleClient stands beside the states of strangers that make room: a client that is
-// idle after a request that was authenticated or stored.
+// idleClient is the index in madeRoom, behind the states, of a client's idle connection.
+// The states count strangers only.
 const idleClient = states
 
-// madeRoom names what a connection that made room was doing, by state.
+// madeRoom maps the state of a connection that made room to its name in metrics.
 var madeRoom = [states + 1]string{ //nolint:gochecknoglobals // a constant table
 	stateOpening: "silent", stateHandshake: "handshake", stateIdle: "idle", stateHeader: "header",
 	stateBody: "body", stateStoring: "body", stateWriting: "answer", stateLingering: "answer", idleClient: "client",
 }
 
-// roomCounters count what happens when all places are taken.
+// roomCounters counts events while places or memory are short.
 type roomCounters struct {
 	made   [states + 1]atomic.Uint64
 	away   atomic.Uint64
 	secure atomic.Uint64 // times that only the places over TLS were taken
-	relief atomic.Uint64 // times that strangers had to make room because no memory was left
+	relief atomic.Uint64 // strangers cut off because memory was short
 	hungry atomic.Uint64 // reads that waited for memory
-	waits  atomic.Uint64 // of listeners, for a descriptor
+	waits  atomic.Uint64 // times that a listener waited for a descriptor
 
 	// Guarded by the mutex of connections.
 	reported roomCounts
-	reached  bool      // it was reported, and is not over yet
-	last     time.Time // when the counters were seen to grow
+	reached  bool      // the shortage was reported, and its end was not
+	last     time.Time // when a sweep last saw the counters grow
 }
 
 type roomCounts struct{ made, away, hungry, waits, secure, starved uint64 }
@@ -41,8 +41,8 @@ func (r *roomCounters) now() (n roomCounts) {
 	return n
 }
 
-// MadeRoom returns how many connections were closed to make room for others, by
-// what they were doing.
+// MadeRoom returns how many connections were closed to make room for others, by what they
+// were doing.
 func (h *Server) MadeRoom() map[string]uint64 {
 	m := make(map[string]uint64, states)
 	for s, name := range madeRoom {
@@ -51,20 +51,20 @@ func (h *Server) MadeRoom() map[string]uint64 {
 	return m
 }
 
-// TurnedAway returns how many connections were answered 503 and closed because
-// none could make room for them.
+// TurnedAway returns how many connections were turned away because none could make room
+// for them: closed, usually with a 503.
 func (h *Server) TurnedAway() uint64 { return h.open.room.away.Load() }
 
-// ReadsDelayed returns how often a connection was not read at once, because no memory was
-// left for what it sends.
+// ReadsDelayed returns how often a connection had to wait before it was read, because no
+// memory was left for its bytes.
 func (h *Server) ReadsDelayed() uint64 { return h.open.room.hungry.Load() }
 
-// calmAfter is how long no connection must have made room until the trouble is
+// calmAfter is how long no connection may make room before the trouble is reported as
 // over.
 const calmAfter = 2 * time.Second
 
-// reportRoomLocked returns how to log what has happened since the sweep before, or
-// nil. To log each connection would slow down the listener.
+// reportRoomLocked returns a function that logs what happened since the last sweep, or
+// nil. One line for each connection would slow down the listener.
 func (s *connections) reportRoomLocked(now time.Time) func() {
 	r, counts, before := &s.room, s.room.now(), s.room.reported
 	limits, logger := s.server.limits.Load(), s.server.opts.Logger

@@ -14,34 +14,36 @@ import (
 	"collectord/wal"
 )
 
-// Options set up a Server. The zero value of each field stands for its
-// default.
+// Options configures a Server. Zero values mean the defaults.
 type Options struct {
 	Limits    Limits
-	Policy    auth.Policy // which clients may send
-	MaxHeader int         // bytes of a request's header; default 8 KiB
+	Policy    auth.Policy // authentication of clients
+	MaxHeader int         // max bytes of a request's header; default 8 KiB
 
-	MaxBody     int // bytes of a body as sent; default 4 MiB
-	MaxDecoded  int // bytes of a body once decoded; default 16 MiB
-	MaxRecords  int // usages of a request; default 100,000
-	MaxInFlight int // bytes of all bodies together, beyond 4 KiB of each and what small ones share; default 16 MiB
+	MaxBody     int // max bytes of a body as sent; default 4 MiB
+	MaxDecoded  int // max bytes of a decoded body; default 16 MiB
+	MaxRecords  int // max usages in a request; default 100,000
+	MaxInFlight int // max bytes of all bodies together, beyond 4 KiB of each and the budget for small ones; default 16 MiB
 
-	// Requests with an Idempotency-Key are remembered for that long, and that
-	// many; default 10 min, 65,536.
+	// IdempotencyWindow is how long requests with an Idempotency-Key are remembered;
+	// default 10 min. IdempotencyKeys is how many are remembered; default 65,536.
 	IdempotencyWindow time.Duration
 	IdempotencyKeys   int
 
-	// ProblemBase is the address of docs/problems.md, which the type of a problem links
-	// to; default: its path in the source tree. RFC 9457, section 3.1.1, allows both.
+	// ProblemBase is the address of docs/problems.md, to which the type of a problem
+	// links. The default is its path in the source tree. RFC 9457, section 3.1.1, allows
+	// both.
 	ProblemBase string
 
-	// Whether the admin server answers a path, or nil; and where it listens. A 404 says so.
+	// AdminServes reports whether the admin server serves a path; it may be nil.
+	// AdminAddresses is where the admin server listens. A 404 for such a path contains
+	// them.
 	AdminServes    func(path string) bool
 	AdminAddresses []string
 
-	// Logger is told of everything that goes wrong and right again; default: none.
-	// What can repeat carries the attribute "trouble" with a name of its own, and
-	// so does the Info line that says it is over, so that a handler can sum up.
+	// Logger receives all errors and recoveries; default: none. A line that can repeat
+	// has the attribute "trouble" with a unique name. The Info line for its end has the
+	// same attribute, so that a handler can summarize both.
 	Logger *slog.Logger
 }
 
@@ -75,15 +77,15 @@ type Server struct {
 	opts       Options
 	limits     atomic.Pointer[Limits]
 	policy     atomic.Pointer[auth.Policy]
-	requests   sync.Pool // of *request
+	requests   sync.Pool // holds *request
 	draining   atomic.Bool
 	listeners  listeners
-	accepted   chan *conn    // for goroutines that wait for one
-	parked     chan struct{} // holds one for each of these
-	over       chan struct{} // closed: none is to wait any more
-	end        sync.Once     // closes it
+	accepted   chan *conn    // passes connections to idle goroutines
+	parked     chan struct{} // has an element for each idle goroutine
+	over       chan struct{} // closed at shutdown, to end idle goroutines
+	end        sync.Once     // closes over
 	loops      atomic.Pointer[[]*loop]
-	loopsMade  sync.Mutex // held while they are
+	loopsMade  sync.Mutex // guards starting and ending loops
 	turns      *histogram.Histogram
 	workers    workers
 	date       dates
@@ -92,12 +94,12 @@ type Server struct {
 	clients    auth.Clients
 	handshakes handshakes
 	statuses   [600]atomic.Uint64
-	took       [6]*histogram.Histogram // by class of status
+	took       [6]*histogram.Histogram // indexed by class of status
 
-	small       budget // bytes of bodies below smallBody
-	inFlight    budget // bytes of bodies beyond
-	decoding    budget // bytes of bodies as sent that are being decoded
-	storing     budget // bytes that it takes to store what has arrived
+	small       budget // bytes of bodies up to smallBody
+	inFlight    budget // bytes of bodies beyond smallBody
+	decoding    budget // bytes of bodies as sent, while they are decoded
+	storing     budget // bytes for storing requests that have arrived
 	spareBodies [bodySizes]spares[byte]
 	largeBodies *mappings
 	spareParts  spares[part]
@@ -107,7 +109,7 @@ type Server struct {
 	window      *window
 }
 
-// New makes a server that is not yet listening.
+// New returns a Server that is not listening yet.
 func New(log Log, o Options) *Server {
 	o = o.withDefaults()
 	h := &Server{
@@ -116,7 +118,7 @@ func New(log Log, o Options) *Server {
 		inFlight:    budget{free: o.MaxInFlight},
 		storing:     budget{free: o.maxStored()},
 		decoding:    budget{free: o.MaxBody},
-		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded, maxWindow) + zstdSlack), // more than one tells that it is too long
+		largeBodies: newMappings(max(o.MaxBody, o.MaxDecoded, maxWindow) + zstdSlack), // room for a body that exceeds its limit
 		spareParts:  make(spares[part], spareBuffers),
 		spareIDs:    make(spares[wal.ID], spareBuffers),
 		decoders:    newDecoders(o.MaxDecoded),
@@ -147,19 +149,19 @@ func New(log Log, o Options) *Server {
 	return h
 }
 
-// StopListening closes the listeners, of which there will be no more. Open
-// connections are served on.
+// StopListening closes the listeners, and later calls of Serve end at once. Open
+// connections continue.
 func (h *Server) StopListening() {
 	h.listeners.close()
 	h.open.wakeListeners()
 }
 
-// Drain asks clients to go elsewhere: answers close their connections, and
-// /healthz says so.
+// Drain makes every answer close its connection and /healthz report "draining", so that
+// clients use another server.
 func (h *Server) Drain() { h.draining.Store(true) }
 
-// Shutdown closes the listeners and idle connections, and waits for requests
-// under way.
+// Shutdown closes the listeners and idle connections, and waits for requests under way.
+// If ctx ends first, it returns the error of ctx.
 func (h *Server) Shutdown(ctx context.Context) error {
 	h.Drain()
 	h.StopListening()
@@ -175,13 +177,13 @@ func (h *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// reasons are the codes of usages that are refused before the log sees them.
+// reasons returns the codes of usages that are rejected before the log receives them.
 func reasons() []string {
 	return append(usage.Codes(), CodeBadRequest, CodeRateLimited, CodeUnauthorized, CodeCrossSite, CodeTimeout, CodeMediaType, CodeEncoding)
 }
 
-// Requests returns how many requests were answered, by status. Those that are
-// usual are there from the start.
+// Requests returns how many requests were answered, by status. Common statuses are
+// present from the start.
 func (h *Server) Requests() map[int]uint64 {
 	m := map[int]uint64{
 		http.StatusOK: 0, http.StatusCreated: 0, http.StatusBadRequest: 0, http.StatusRequestEntityTooLarge: 0,
@@ -197,25 +199,25 @@ func (h *Server) Requests() map[int]uint64 {
 	return m
 }
 
-// Seconds returns how long requests took from their header to their answer, by
-// class of the answer's status: 2, 4 or 5.
+// Seconds returns how long requests took from their header to their answer, by class of
+// status: 2, 4 or 5.
 func (h *Server) Seconds() map[int]histogram.Distribution {
 	return map[int]histogram.Distribution{2: h.took[2].Seconds(), 4: h.took[4].Seconds(), 5: h.took[5].Seconds()}
 }
 
-// Connections returns how many connections are open.
+// Connections returns how many connections are open, including those over TLS.
 func (h *Server) Connections() int {
 	n, _ := h.open.count()
 	return n
 }
 
-// TLSConnections returns how many of them are over TLS.
+// TLSConnections returns how many connections over TLS are open.
 func (h *Server) TLSConnections() int {
 	_, n := h.open.count()
 	return n
 }
 
-// dates makes the Date of answers, a text for each second.
+// dates formats the Date of answers, once a second.
 type dates struct{ latest atomic.Pointer[date] }
 
 type date struct {

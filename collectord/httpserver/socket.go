@@ -14,27 +14,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketListener accepts connections that are sockets, of TCP or unix ones.
+// socketListener accepts connections of TCP and unix sockets.
 //
-// System calls here are those of package syscall: for accept4, x/sys/unix asks
-// the kernel one thing more, and between its reads and writes and those of package
-// net the race detector sees no order.
+// It uses package syscall: accept4 of x/sys/unix makes an extra system call, and the race
+// detector sees no order between its reads and writes and those of package net.
 type socketListener struct {
 	addr   net.Addr
 	file   *os.File
 	raw    syscall.RawConn
-	named  *net.UnixListener // it removes its name from the file system, if it is to; nil for TCP
+	named  *net.UnixListener // removes the socket's file on Close if required; nil for TCP
 	closed atomic.Bool
 }
 
-// adopt makes a listener of TCP or of a unix socket, which it closes, one that accepts
-// sockets. Others are as they were.
+// adopt turns a listener of TCP or unix sockets into a socketListener. It closes a TCP
+// listener at once; a unix listener is closed with the result, since its Close removes
+// the socket's file. It returns other listeners unchanged.
 func adopt(ln net.Listener) (net.Listener, error) {
 	from, ok := ln.(interface{ File() (*os.File, error) })
 	if !ok {
 		return ln, nil
 	}
-	file, err := from.File() // a duplicate
+	file, err := from.File() // a duplicate of the descriptor
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (l *socketListener) Accept() (net.Conn, error) {
 	switch {
 	case err == nil && failed == nil:
 		if l.named != nil {
-			setAnswerBuffer(uintptr(fd), answerBuffer) // those of unix sockets inherit nothing
+			setAnswerBuffer(uintptr(fd), answerBuffer) // unix sockets do not inherit it
 		}
 		return &socket{listener: l.addr, fd: fd}, nil
 	case l.closed.Load():
@@ -85,42 +85,43 @@ func (l *socketListener) Close() error {
 	return socketError("close", err)
 }
 
-// socket is a connection that the runtime's poller does not know before
-// somebody has to wait for it. A client with a connection for each request has
-// sent that by the time it is accepted, and is gone once it is answered: most of
-// the system calls for it would be there for waiting only.
+// socket is a connection that is registered with the runtime's poller only when a call
+// has to wait. A client with a connection for each request has already sent it when the
+// connection is accepted, and closes after the answer. For such a connection most system
+// calls would only prepare for waiting.
 type socket struct {
 	listener net.Addr
-	file     atomic.Pointer[os.File] // once somebody has had to wait
+	file     atomic.Pointer[os.File] // set once a call has had to wait
 
-	driver *conn           // the connection, if a loop drives it; nothing waits on the socket then
-	late   [2]atomic.Int64 // when it is too late to read, and to write, as deadline makes it; 0: never
+	driver *conn           // the connection if a loop drives it; then no call waits on the socket
+	late   [2]atomic.Int64 // deadlines for reading and writing, by connections.deadline; 0: none
 
-	mu     sync.Mutex // guards what follows
-	fd     int        // until then; below 0 once it is the file's, or closed
+	mu     sync.Mutex // guards the fields below
+	fd     int        // the descriptor until file is set; negative afterwards and when closed
 	closed bool
 }
 
-// join has a loop drive the socket's connection, unless there is none any more.
+// join makes a loop drive the socket's connection, unless there is no loop or it has
+// ended.
 func (s *socket) join(c *conn, l *loop) {
 	if l != nil && l.takeIn() {
 		s.driver, c.loop, c.socket, c.fd = c, l, s, s.fd
 	}
 }
 
-// Of what a deadline is.
+// Indexes of socket.late.
 const (
 	reading = iota
 	writing
 )
 
-// isLate reports whether a deadline has passed.
+// isLate reports whether the deadline for reading or writing has passed.
 func (s *socket) isLate(of int, now time.Time) bool {
 	by := s.late[of].Load()
 	return by != 0 && by <= s.driver.all.deadline(now)
 }
 
-// setLate has the loop look at the connection when it is too late.
+// setLate sets deadlines, and makes the loop look at the connection when they pass.
 func (s *socket) setLate(t time.Time, of ...int) error {
 	c := s.driver
 	for _, i := range of {
@@ -170,8 +171,7 @@ func (s *socket) Write(p []byte) (n int, err error) {
 	return n + more, socketError("write", err)
 }
 
-// atOnce reads or writes what is possible without waiting; EAGAIN means that one
-// has to.
+// atOnce calls do without waiting. EAGAIN means that the caller has to wait.
 func (s *socket) atOnce(do func(fd int, p []byte) (int, error), p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,7 +185,7 @@ func (s *socket) atOnce(do func(fd int, p []byte) (int, error), p []byte) (int, 
 	}
 }
 
-// pollable returns what can wait.
+// pollable returns the socket as a file that can wait, and registers it with the poller.
 func (s *socket) pollable() (*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -214,7 +214,7 @@ func (s *socket) Close() error {
 	return socketError("close", syscall.Close(fd))
 }
 
-// CloseWrite tells the peer that nothing follows.
+// CloseWrite closes the sending side, so that the peer reads the end of the stream.
 func (s *socket) CloseWrite() error {
 	if s.driver != nil {
 		return socketError("shutdown", syscall.Shutdown(s.driver.fd, syscall.SHUT_WR))
@@ -228,7 +228,7 @@ func (s *socket) CloseWrite() error {
 	return socketError("shutdown", errors.Join(err, failed))
 }
 
-// SyscallConn is for whoever needs the descriptor.
+// SyscallConn returns access to the descriptor.
 func (s *socket) SyscallConn() (syscall.RawConn, error) {
 	f, err := s.pollable()
 	if err != nil {
@@ -266,13 +266,13 @@ func (s *socket) setDeadline(set func(*os.File, time.Time) error, t time.Time) e
 	return socketError("set", err)
 }
 
-// LocalAddr is the listener's, which may be a wildcard.
+// LocalAddr returns the listener's address, which may be a wildcard.
 func (s *socket) LocalAddr() net.Addr { return s.listener }
 
-// RemoteAddr is not known: nothing is stored about who a peer is.
+// RemoteAddr returns an empty address, because no data about peers is stored.
 func (*socket) RemoteAddr() net.Addr { return &net.TCPAddr{} }
 
-// socketError makes of an error what package net would.
+// socketError converts an error to the one that package net would return.
 func socketError(op string, err error) error {
 	var file *fs.PathError
 	switch {
@@ -288,7 +288,7 @@ func socketError(op string, err error) error {
 	return &net.OpError{Op: op, Net: "tcp", Err: err}
 }
 
-// unread reports whether something has arrived that nobody has read yet.
+// unread reports whether bytes have arrived that are not read.
 func unread(c net.Conn) bool {
 	if s, ok := c.(*socket); ok {
 		waiting := 0
@@ -297,7 +297,7 @@ func unread(c net.Conn) bool {
 			return 0, err
 		}, nil)
 		if !errors.Is(err, syscall.EAGAIN) {
-			return waiting > 0 // and the poller need not know it
+			return waiting > 0 // the runtime's poller need not register the socket
 		}
 	}
 	sc, ok := c.(syscall.Conn)

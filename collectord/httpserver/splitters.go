@@ -7,11 +7,11 @@ import (
 	"collectord/collectord/usage"
 )
 
-// splitters are those of usages, used again. A large usage of many names takes several
-// times its size for them, so that few large bodies are split at once. None waits for
-// a client or the disk: what is split has arrived.
+// splitters keeps splitters of usages for reuse. A large usage with many names needs
+// several times its size for them, so only a few large bodies are split at a time. No
+// splitter waits for a client or the disk, since the body has arrived.
 type splitters struct {
-	small sync.Pool // of *usage.Splitter
+	small sync.Pool // holds *usage.Splitter
 	large chan *usage.Splitter
 }
 
@@ -24,7 +24,7 @@ func newSplitters() *splitters {
 	return s
 }
 
-// take returns one for a body of size bytes.
+// take returns a splitter for a body of size bytes.
 func (s *splitters) take(size int) *usage.Splitter {
 	if size > smallBody {
 		return <-s.large
@@ -32,7 +32,7 @@ func (s *splitters) take(size int) *usage.Splitter {
 	return s.small.Get().(*usage.Splitter) //nolint:forcetypeassert // the pool holds nothing else
 }
 
-// give takes it back, without what it held of the body.
+// give returns a splitter for reuse and clears its references to the body.
 func (s *splitters) give(used *usage.Splitter, size int) {
 	used.Reset(nil, usage.Object, usage.Limits{})
 	if size > smallBody {

@@ -11,12 +11,13 @@ import (
 	"collectord/wal"
 )
 
-// ReasonStrict counts usages that are valid but came with others that are not,
-// and with Prefer: handling=strict.
+// ReasonStrict is the reason under which valid usages are counted as rejected, because
+// others of their request are invalid and it has Prefer: handling=strict.
 const ReasonStrict = "strict"
 
-// prepare makes records of the body, or says why none of it is stored: all that it rejects
-// it reports to the ledger. A request with a known Idempotency-Key is only answered again.
+// prepare makes records of the body, or returns why none of it is stored. It reports all
+// rejected usages to the ledger. A repeated request with a known Idempotency-Key stores
+// nothing.
 func (h *Server) prepare(c *conn, r *request) *problem {
 	ids, p := h.claim(r)
 	if p == nil {
@@ -29,7 +30,7 @@ func (h *Server) prepare(c *conn, r *request) *problem {
 	for _, c := range r.batch.rejected {
 		h.log.Reject(wal.HTTP, c.Code, c.N)
 	}
-	if size := r.answerSize(); size > freeBytes && !h.reserve(r, len(r.body)+size) { // both are there at once
+	if size := r.answerSize(); size > freeBytes && !h.reserve(r, len(r.body)+size) { // the body and the answer are in memory at the same time
 		h.log.Reject(wal.HTTP, CodeOverloaded, len(r.parts))
 		return noMemory()
 	}
@@ -37,7 +38,7 @@ func (h *Server) prepare(c *conn, r *request) *problem {
 		h.log.Reject(wal.HTTP, ReasonStrict, len(r.parts))
 		return r.unstorable()
 	}
-	if r.again { // which costs nothing
+	if r.again { // a repeated request costs nothing of the rate
 		h.log.Repeat(wal.HTTP, len(r.parts))
 		return nil
 	}
@@ -50,13 +51,13 @@ func (h *Server) prepare(c *conn, r *request) *problem {
 	return p
 }
 
-// claim looks up the Idempotency-Key of a request, if it has one, and returns what makes
-// its ids.
+// claim looks up the request's Idempotency-Key and returns what derives its ids. Without
+// a key, both results are nil.
 func (h *Server) claim(r *request) (*idDeriver, *problem) {
 	if len(r.key) == 0 {
 		return nil, nil
 	}
-	key := shorten(hashParts([]byte(r.client), r.key)) // each client has keys of its own
+	key := shorten(hashParts([]byte(r.client), r.key)) // each client has its own keys
 	kind := []byte("json")
 	if r.content == linesContent {
 		kind = []byte("lines")
@@ -95,7 +96,7 @@ func shorten(sum [32]byte) (d digest) {
 	return d
 }
 
-// appendProblem translates an error of the log, which has counted the usages.
+// appendProblem translates an error of the log, which has already counted the usages.
 func (h *Server) appendProblem(err error) *problem {
 	if p := logProblem(err); p != nil {
 		return p
@@ -104,7 +105,7 @@ func (h *Server) appendProblem(err error) *problem {
 	return &problem{code: CodeInternal, detail: "nothing was stored"}
 }
 
-// logProblem is why the log takes nothing.
+// logProblem returns the problem for a known error of the log, or nil for others.
 func logProblem(err error) *problem {
 	switch {
 	case errors.Is(err, wal.ErrClosed):
@@ -117,8 +118,8 @@ func logProblem(err error) *problem {
 	return nil
 }
 
-// admit takes n usages of a token from its rate and from that of all. The
-// problem is not counted yet: the ledger is to have all n.
+// admit takes n usages from the rate of the client's token and from the overall rate. The
+// caller counts the rejected usages.
 func (h *Server) admit(token string, n int, now time.Time) *problem {
 	ok, wait := h.rates.Take(token, n, now)
 	if ok {
@@ -131,8 +132,8 @@ func (h *Server) admit(token string, n int, now time.Time) *problem {
 	}
 }
 
-// spread is wait in whole seconds and up to half as much again, so that clients
-// that were refused together do not come back together.
+// spread returns wait in whole seconds, plus up to half as much at random, so that
+// rejected clients do not retry at the same time.
 func spread(wait time.Duration) string {
 	seconds := int(math.Ceil(wait.Seconds()))
 	return strconv.Itoa(max(1, seconds) + rand.IntN(seconds/2+2))

@@ -8,15 +8,16 @@ import (
 	"collectord/wal"
 )
 
-// workers are goroutines for what would hold up an event loop: bodies that are large, or
-// have to be decoded, and what has to wait for memory, or for the log to start.
+// workers are goroutines for tasks that would block an event loop: large or compressed
+// bodies, and waiting for memory or for the log to start.
 type workers struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	running int
-	waiting []func() // a connection has one at most
+	waiting []func() // at most one job for each connection
 }
 
-// maxWorkers is more than can run at a time, since some wait.
+// maxWorkers is how many workers run at a time. It exceeds the number of processors,
+// since some workers wait.
 const maxWorkers = 16
 
 func (w *workers) do(job func()) {
@@ -49,8 +50,8 @@ func (w *workers) next() (job func()) {
 	return job
 }
 
-// work has a worker prepare a request, unless that is done, and append its usages. The
-// connection is the worker's until it is posted.
+// work passes a connection to a worker, which prepares the request if needed and appends
+// its usages. The worker owns the connection until it posts it to the loop.
 func (l *loop) work(c *conn, from step) {
 	log := l.server.log
 	c.inTurn = false
