@@ -2,10 +2,10 @@ package admin
 
 import "collectord/collectord/auth"
 
-// maxClients bounds how many clients a Status lists.
+// maxClients limits the number of clients in a Status.
 const maxClients = 1000
 
-// clientsSeen are the clients of a Status.
+// clientsSeen returns the clients of a Status, those silent longest first.
 func clientsSeen(counts auth.ClientCounts) []ClientSeen {
 	counts.SilentLongestFirst()
 	all := make([]ClientSeen, min(len(counts.Clients), maxClients))
@@ -19,11 +19,12 @@ func clientsSeen(counts auth.ClientCounts) []ClientSeen {
 	return all
 }
 
-// otherClients is the label of the clients that have no series of their own. No client can
-// have that name.
+// otherClients is the label value for all clients without a series of their own. It is
+// not a valid client name.
 const otherClients = "(others)"
 
-// clientSeries are bounded by auth.MaxOwnSeries.
+// clientSeries returns the metrics of clients. auth.MaxOwnSeries limits the number of
+// their series.
 func clientSeries() []series {
 	seen := newSeries("gauge", "client_last_seen_timestamp_seconds", "When usages of a client were accepted last; 0: never since the start. Clients are the names of tokens and client certificates; the first 1,000 are told apart.", "client")
 	seen.read = func(s *Snapshot, emit func(float64, ...string)) {

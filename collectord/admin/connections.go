@@ -7,25 +7,25 @@ import (
 	"sync"
 )
 
-// DefaultMaxConnections is how many are open at a time, by default. One more takes
-// the place of the one that has been without a request for the longest, or, where all
-// have one, of the one whose request has taken longest: neither forgotten nor silent
-// nor slow clients keep a scraper out.
+// DefaultMaxConnections is the default limit of open connections. A new connection
+// beyond the limit replaces the one that has been without a request for the longest. If
+// all have a request, it replaces the one with the longest-running request. Idle,
+// silent and slow clients therefore can't block a scraper.
 const DefaultMaxConnections = 64
 
-// connections are the server's open ones.
+// connections tracks the open connections of the server, and enforces their limit.
 type connections struct {
 	most int
 	mu   sync.Mutex
-	open []*connection // the one whose state changed last at the end
+	open []*connection // sorted by the time of the last change of state, the latest last
 }
 
 type connection struct {
 	net.Conn
-	busy bool // with a request
+	busy bool // it has a request
 }
 
-// changed is the server's ConnState hook.
+// changed is the ConnState hook of the server.
 func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -44,8 +44,8 @@ func (c *connections) changed(conn net.Conn, state http.ConnState) {
 	c.open = append(c.open, &connection{conn, state == http.StateActive})
 }
 
-// makeRoomLocked closes the connection that is needed least. The server will tell that
-// it is closed.
+// makeRoomLocked closes the least needed connection. The server's later call of changed
+// ignores it.
 func (c *connections) makeRoomLocked() {
 	least := max(0, slices.IndexFunc(c.open, func(o *connection) bool { return !o.busy }))
 	_ = c.open[least].Close()

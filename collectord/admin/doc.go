@@ -1,20 +1,19 @@
-// Package admin shows an operator what the daemon does.
+// Package admin shows the state of the daemon to an operator.
 //
-// It owns the admin listener: metrics, health checks, a status page and
-// profiles; and samples of the last minute and the last hour, which rates and plots
-// are made of. It does not own any of the figures: everything else it shows comes
-// from one Snapshot, taken when it is asked for, so that what one scrape shows is
-// consistent in itself.
+// The package owns the admin listener with metrics, health checks, status page and
+// profiles. It also owns the samples of the last minute and hour, from which rates and
+// plots are computed. It does not own the figures: all others come from one Snapshot per
+// request, so that the figures of one response are consistent with each other.
 //
 // Invariants:
 //
-//   - It never changes what the daemon does.
-//   - Beyond loopback and unix sockets only /metrics, /livez and /readyz are
-//     served; on loopback the Host header must name a loopback address, so that
-//     no web page can reach it by rebinding a name.
-//   - What a client can take is bounded: connections, the size and time of a
-//     header, the time of an answer, the number and time of profiles; a body is
-//     refused. Whatever others do, a probe gets its answer.
-//   - What strangers named is escaped and of bounded length. The status page loads
-//     nothing and runs nothing.
+//   - It never changes the behavior of the daemon.
+//   - Listeners other than loopback and Unix sockets serve only /metrics, /livez and
+//     /readyz. On loopback the Host header must name a loopback address, so that a web
+//     page can't reach the listener by DNS rebinding.
+//   - The resources of a client are limited: connections, size and time of a header, time
+//     of a response, number and time of profiles. Request bodies are refused. A health
+//     check gets a response regardless of other clients.
+//   - Text from clients and from the storage is escaped and of limited length. The status
+//     page loads no resources and runs no scripts.
 package admin

@@ -9,8 +9,8 @@ import (
 	"collectord/wal"
 )
 
-// figures are the numbers of a Status: as of now, with rates since a minute ago, and of
-// what comes in also since ten seconds ago.
+// figures computes the numbers of a Status. Rates cover the last minute; the rates of
+// incoming usages are also computed for the last 10 seconds.
 func figures(now, minute, recent sample) Status {
 	seconds := max(now.at.Sub(minute.at).Seconds(), 0.001)
 	return Status{
@@ -54,7 +54,7 @@ func perSecond(now, before uint64, passed time.Duration) float64 {
 	return float64(now-before) / max(passed.Seconds(), 0.001)
 }
 
-// grown is by how much each count has grown; what has not is left out.
+// grown returns the increase of each count, without counts that did not increase.
 func grown(now, before map[string]uint64) map[string]uint64 {
 	by := map[string]uint64{}
 	for name, n := range now {
@@ -79,7 +79,8 @@ func commits(now, minute sample) CommitStatus {
 	return c
 }
 
-// quantiles are those since before, or of all if there was nothing since, or nil.
+// quantiles returns the quantiles of the values since before. It uses all values if
+// there are none since, and returns nil if there are none at all.
 func quantiles(now, before histogram.Distribution) (p50, p99 *float64) {
 	of := now.Since(before)
 	if of.Count() == 0 {

@@ -8,18 +8,18 @@ import (
 	"collectord/collectord/histogram"
 )
 
-// intervals is how much of the past a history holds: an hour of samples.
+// intervals is the capacity of a history: one hour.
 const intervals = int(time.Hour / sampleInterval)
 
-// interval is what happened between two samples. What is not known is NaN.
+// interval contains the figures between two samples. An unknown figure is NaN.
 type interval struct {
-	accepted, refused float64 // usages a second; refused: rejected or dropped
-	p50, p99          float64 // of the commits, in seconds
-	backlog           float64 // usages that the storage has not confirmed, at the end
-	objects           float64 // confirmed
+	accepted, refused float64 // usages per second; refused means rejected or dropped
+	p50, p99          float64 // of the commit latency, in seconds
+	backlog           float64 // usages that the storage has not confirmed, at the end of the interval
+	objects           float64 // number of objects that the storage confirmed
 }
 
-// reading is what an interval is the difference of.
+// reading contains the counters of one sample. An interval is the difference of two.
 type reading struct {
 	at                time.Time
 	accepted, refused uint64
@@ -27,15 +27,16 @@ type reading struct {
 	objects           uint64
 }
 
-// history is a ring of the intervals of the last hour. Its memory is fixed.
+// history is a ring buffer of the intervals of the last hour. Its memory is constant.
 type history struct {
-	mu     sync.Mutex // guards all below
+	mu     sync.Mutex // guards the fields below
 	ring   [intervals]interval
-	next   int // index of the oldest interval, which the next one replaces
+	next   int // index of the oldest interval, which is overwritten next
 	before reading
 }
 
-// newHistory begins with the start of the daemon, when all counters were 0.
+// newHistory returns an empty history. All counters were 0 when the daemon started
+// (began).
 func newHistory(began time.Time) *history {
 	h := &history{before: reading{at: began}}
 	for i := range h.ring {
@@ -49,8 +50,8 @@ func unknown() interval {
 	return interval{nan, nan, nan, nan, nan, nan}
 }
 
-// add makes the interval since the sample before. Those that are missing, since the
-// process was stopped or the machine too busy, are unknown.
+// add appends the interval since the previous sample. Intervals without a sample are
+// unknown: the process was stopped, or the machine was overloaded.
 func (h *history) add(now sample) {
 	r := newReading(now)
 	h.mu.Lock()
@@ -71,7 +72,7 @@ func (h *history) pushLocked(i interval) {
 	h.next = (h.next + 1) % intervals
 }
 
-// hour returns a copy, the oldest interval first.
+// hour returns a copy of the intervals, the oldest first.
 func (h *history) hour() []interval {
 	h.mu.Lock()
 	defer h.mu.Unlock()

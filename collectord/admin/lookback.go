@@ -5,25 +5,26 @@ import (
 	"time"
 )
 
-// A look-back has a sample for each interval of the window.
+// A lookBack contains one sample per sampleInterval of the window.
 const (
 	sampleInterval = 10 * time.Second
 	window         = time.Minute
 )
 
-// sample is a Snapshot and when it was taken.
+// sample is a Snapshot with its time.
 type sample struct {
 	at time.Time
 	Snapshot
 }
 
-// lookBack keeps the samples of the last minute, which rates are made of.
+// lookBack contains the samples of the last minute, from which rates are computed.
 type lookBack struct {
 	mu      sync.Mutex
 	samples []sample // never empty; the oldest first
 }
 
-// newLookBack begins with the start of the daemon, when all counters were 0.
+// newLookBack returns a lookBack with one empty sample. All counters were 0 when the
+// daemon started (began).
 func newLookBack(began time.Time) *lookBack { return &lookBack{samples: []sample{{at: began}}} }
 
 func (l *lookBack) add(s sample) {
@@ -35,7 +36,8 @@ func (l *lookBack) add(s sample) {
 	}
 }
 
-// before returns the latest sample that is at least so old, or else the oldest.
+// before returns the latest sample of at least the age old, or the oldest one if none
+// is that old.
 func (l *lookBack) before(now time.Time, old time.Duration) sample {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -11,15 +11,15 @@ import (
 	"collectord/wal"
 )
 
-// series is one metric, and how it is read from a Snapshot.
+// series is one metric, with the function that reads it from a Snapshot.
 type series struct {
-	name   string // with the prefix
+	name   string // including the prefix collectord_
 	help   string
-	kind   string   // "counter", "gauge" or "histogram", as the text format has it
-	labels []string // names
+	kind   string   // "counter", "gauge" or "histogram", as in the text format
+	labels []string // names of the labels
 	desc   *prometheus.Desc
 	read   func(s *Snapshot, emit func(v float64, labels ...string))
-	spread func(s *Snapshot, emit func(d histogram.Distribution, labels ...string)) // of a histogram, instead of read
+	spread func(s *Snapshot, emit func(d histogram.Distribution, labels ...string)) // used instead of read for a histogram
 }
 
 func newSeries(kind, name, help string, labels ...string) series {
@@ -45,7 +45,7 @@ func histogramOf(name, help string, read func(*Snapshot) histogram.Distribution)
 	return s
 }
 
-// totals reads a counter for each key of a map, which is the label's value.
+// totals reads one counter per key of a map. The key is the label's value.
 func totals[K ~string](name, help, label string, read func(*Snapshot) map[K]uint64) series {
 	s := newSeries("counter", name, help, label)
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
@@ -56,7 +56,7 @@ func totals[K ~string](name, help, label string, read func(*Snapshot) map[K]uint
 	return s
 }
 
-// bySource reads one figure of the ledger for each source.
+// bySource reads one counter of the ledger per source.
 func bySource(name, help string, read func(wal.SourceLedger) uint64) series {
 	s := newSeries("counter", name, help, "source")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
@@ -67,7 +67,7 @@ func bySource(name, help string, read func(wal.SourceLedger) uint64) series {
 	return s
 }
 
-// doorReasons reads figures of the ledger for each source and reason.
+// doorReasons reads one counter of the ledger per source and reason.
 func doorReasons(name, help string, read func(wal.SourceLedger) map[string]uint64) series {
 	s := newSeries("counter", name, help, "source", "reason")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
@@ -80,7 +80,7 @@ func doorReasons(name, help string, read func(wal.SourceLedger) map[string]uint6
 	return s
 }
 
-// metric makes what is exported of one value.
+// metric converts one value to a Prometheus metric.
 func (s *series) metric(v float64, labels ...string) prometheus.Metric {
 	kind := prometheus.GaugeValue
 	if s.kind == "counter" {
@@ -89,7 +89,7 @@ func (s *series) metric(v float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(s.desc, kind, v, labels...)
 }
 
-// histogramMetric makes what is exported of one distribution.
+// histogramMetric converts one distribution to a Prometheus metric.
 func (s *series) histogramMetric(d histogram.Distribution, labels ...string) prometheus.Metric {
 	buckets := make(map[float64]uint64, len(d.Bounds))
 	below := uint64(0)
@@ -100,7 +100,8 @@ func (s *series) histogramMetric(d histogram.Distribution, labels ...string) pro
 	return prometheus.MustNewConstHistogram(s.desc, d.Count(), d.Sum, buckets, labels...)
 }
 
-// collector turns one Snapshot into one scrape, or nothing while there is none.
+// collector converts one Snapshot per scrape to metrics. It exports nothing while there
+// is no Snapshot.
 type collector struct {
 	snapshot func() (Snapshot, bool)
 	series   []series
@@ -140,7 +141,7 @@ func buildInfo(version string) series {
 	return s
 }
 
-// byStatus makes the keys of a map labels.
+// byStatus converts the keys of a map to labels.
 func byStatus[V any](m map[int]V, label func(int) string) map[string]V {
 	labelled := make(map[string]V, len(m))
 	for status, v := range m {

@@ -6,15 +6,15 @@ import (
 	"collectord/collectord/auth"
 )
 
-// MonitorOptions are what a Monitor asks. All functions are required and must be safe to
-// call at any time.
+// MonitorOptions configures a Monitor. All functions are required, and must be safe for
+// concurrent use.
 type MonitorOptions struct {
 	Version string
 	Node    string
 	Began   time.Time // when the daemon started
 
-	Snapshot func() (Snapshot, bool) // false while there is nothing to report yet
-	Ready    func() []string         // why the daemon should get no traffic; none if it should
+	Snapshot func() (Snapshot, bool) // false while the daemon has no figures yet
+	Ready    func() []string         // why the daemon should get no traffic; empty if it should
 	Troubles func() []Trouble
 	PutAside func() []PutAside
 }
@@ -26,12 +26,13 @@ type Monitor struct {
 	hour *history
 }
 
-// NewMonitor makes one. Its rates are those since the start until Run is called.
+// NewMonitor returns a Monitor. Its rates cover the time since the start of the daemon,
+// until Run takes samples.
 func NewMonitor(o MonitorOptions) *Monitor {
 	return &Monitor{o, newLookBack(o.Began), newHistory(o.Began)}
 }
 
-// Run takes a sample every 10 seconds until done is closed.
+// Run takes a sample every 10 seconds, until done is closed.
 func (m *Monitor) Run(done <-chan struct{}) {
 	tick := time.NewTicker(sampleInterval)
 	defer tick.Stop()
@@ -39,7 +40,7 @@ func (m *Monitor) Run(done <-chan struct{}) {
 		select {
 		case <-tick.C:
 			if s, ok := m.opts.Snapshot(); ok {
-				s.Clients = auth.ClientCounts{} // there may be many, and nobody asks what was
+				s.Clients = auth.ClientCounts{} // the list may be long, and samples don't need it
 				now := sample{time.Now(), s}
 				m.past.add(now)
 				m.hour.add(now)
@@ -50,7 +51,7 @@ func (m *Monitor) Run(done <-chan struct{}) {
 	}
 }
 
-// Status returns what the daemon does now.
+// Status returns the current state of the daemon.
 func (m *Monitor) Status() Status {
 	snapshot, known := m.opts.Snapshot()
 	now := sample{time.Now(), snapshot}
@@ -73,10 +74,10 @@ func (m *Monitor) Status() Status {
 	return s
 }
 
-// Page returns what the status page shows now.
+// Page returns the current content of the status page.
 func (m *Monitor) Page() Page { return Page{m.Status(), m.hour.hour()} }
 
-// orEmpty makes an empty list of none, which JSON writes as null.
+// orEmpty replaces nil by an empty list, because JSON encodes nil as null.
 func orEmpty[T any](list []T) []T {
 	if list == nil {
 		return []T{}
@@ -84,7 +85,8 @@ func orEmpty[T any](list []T) []T {
 	return list
 }
 
-// Line sums up the Status for a status line: what is wrong, what comes in, what waits.
+// Line summarizes the Status in one line: problems, backlog, and rates of incoming
+// usages.
 func (m *Monitor) Line() string {
 	s := m.Status()
 	return s.line()

@@ -16,19 +16,19 @@ import (
 	"time"
 )
 
-// The status page loads itself again so often.
+// refresh is the interval at which the status page reloads itself.
 const refresh = 10 * time.Second
 
-// How much of what may be long is listed. GET /status has all of it.
+// Limits of lists and texts on the page. GET /status returns the complete ones.
 const (
-	maxListed = 20  // things of a kind
-	maxShown  = 300 // characters of a text
+	maxListed = 20  // items per list
+	maxShown  = 300 // characters per text
 )
 
-// Page is what the status page shows.
+// Page is the content of the status page.
 type Page struct {
 	Status
-	hour []interval // the oldest first
+	hour []interval // the oldest interval first
 }
 
 //go:embed page.html
@@ -43,8 +43,8 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"short": shortened, "cause": cause, "plural": plural, "upper": strings.ToUpper, "sentence": sentence,
 }).Parse(pageText))
 
-// pageSecurity lets a browser load nothing for the page, from nowhere, and run nothing.
-// The style is the one that is in it.
+// pageSecurity returns a Content-Security-Policy that forbids all resources and
+// scripts. It allows only the style sheet embedded in the page.
 func pageSecurity() string {
 	hash := sha256.Sum256([]byte(pageStyle))
 	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(hash[:]) + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -66,14 +66,14 @@ func (s *Server) page(w http.ResponseWriter, r *http.Request) {
 	if !paused {
 		h.Set("Refresh", strconv.Itoa(int(refresh/time.Second)))
 	}
-	_, _ = body.WriteTo(w) // the client may be gone
+	_, _ = body.WriteTo(w) // an error means that the client is gone
 }
 
-// view is a Page as the template shows it.
+// view is the data of the template.
 type view struct {
 	Status
 	Paused  bool
-	Refresh int // seconds
+	Refresh int // in seconds
 	Style   template.CSS
 	Plots   []plot
 }
@@ -108,10 +108,11 @@ func plots(hour []interval) []plot {
 	}
 }
 
-// HasFigures reports whether the log is open: before that there is nothing to show.
+// HasFigures reports whether the log is open. There are no figures to show before that.
 func (v *view) HasFigures() bool { return v.Fill.MaxBytes > 0 }
 
-// Lead is the sentence below the verdict. The reasons are listed below that.
+// Lead returns the sentence below the verdict. If there are reasons, the page lists
+// them separately, so Lead describes only the backlog.
 func (v *view) Lead() string {
 	if len(v.Reasons) > 0 {
 		return v.waiting()
@@ -119,31 +120,31 @@ func (v *view) Lead() string {
 	return v.Summary
 }
 
-// Clock is the time of the page.
+// Clock returns the time of the page.
 func (v *view) Clock() string { return v.At.Local().Format("2006-01-02 15:04:05 MST") }
 
-// Running is how long the daemon has been.
+// Running returns how long the daemon has been running.
 func (v *view) Running() string { return durationText(v.At.Sub(v.Since)) }
 
-// Ago is how long before the page a time was.
+// Ago returns the time from t to the page's time, followed by "ago".
 func (v *view) Ago(t time.Time) string { return durationText(v.At.Sub(t)) + " ago" }
 
-// For is how long something has been so.
+// For returns the time from t to the page's time.
 func (v *view) For(t time.Time) string { return durationText(v.At.Sub(t)) }
 
-// In is how long after the page a time is.
+// In returns the time from the page's time to t, preceded by "in".
 func (v *view) In(t time.Time) string { return "in " + durationText(t.Sub(v.At)) }
 
-// OfDay is a time of the day, or a date and time.
+// OfDay returns the time of day of t, with the date if it is another day.
 func (v *view) OfDay(t time.Time) string { return clock(t, v.At) }
 
-// counted is a row: a name and how often.
+// counted is a name with a count.
 type counted struct {
 	Name string
 	N    uint64
 }
 
-// Failures are the kinds of failed uploads, the most frequent first.
+// Failures returns the kinds of failed uploads, the most frequent first.
 func (v *view) Failures() (all []counted) {
 	for kind, n := range v.Uploads.Failures {
 		all = append(all, counted{printable(kind), n})
@@ -152,7 +153,7 @@ func (v *view) Failures() (all []counted) {
 	return all[:min(len(all), maxListed)]
 }
 
-// ledgerRow is a line of the ledger, by source.
+// ledgerRow is one line of the ledger, with a count per source.
 type ledgerRow struct {
 	Name, Meaning string
 	HTTP, UDP     uint64
@@ -165,7 +166,7 @@ func sum(by map[string]uint64) (n uint64) {
 	return n
 }
 
-// LedgerRows are what is kept by source.
+// LedgerRows returns the lines of the ledger that are counted per source.
 func (v *view) LedgerRows() []ledgerRow {
 	h, u := &v.Ledger.HTTP, &v.Ledger.UDP
 	return []ledgerRow{
@@ -179,14 +180,16 @@ func (v *view) LedgerRows() []ledgerRow {
 	}
 }
 
-// refusal is why usages were rejected or dropped, since the start and recently.
+// refusal is a reason for rejected or dropped usages, with counts since the start and
+// in the last minute.
 type refusal struct {
 	What, Reason string
 	HTTP, UDP    uint64
 	Recent       uint64
 }
 
-// Refusals are all reasons there have been, the most frequent first, and Unused the others.
+// Refusals returns the reasons that occurred since the start, the most frequent first.
+// Unused returns the others.
 func (v *view) Refusals() (all []refusal) {
 	add := func(what string, http, udp map[string]uint64, recent func(*SourceStatus) map[string]uint64) {
 		for _, reason := range reasons(http, udp) {
@@ -206,7 +209,7 @@ func (v *view) Refusals() (all []refusal) {
 	return all
 }
 
-// Unused are the reasons that there was no need for.
+// Unused lists the reasons that have not occurred since the start.
 func (v *view) Unused() string {
 	var names []string
 	l := &v.Ledger
@@ -220,7 +223,7 @@ func (v *view) Unused() string {
 	return strings.Join(names, ", ")
 }
 
-// reasons are the keys of both, sorted.
+// reasons returns the keys of both maps, sorted.
 func reasons(a, b map[string]uint64) []string {
 	all := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
 	slices.Sort(all)
@@ -231,10 +234,10 @@ func reasons(a, b map[string]uint64) []string {
 type room struct {
 	Name, Pattern string
 	Bytes         int64
-	X, Width      string // of the bar, in percent
+	X, Width      string // of the bar, as a percentage
 }
 
-// Rooms are what wal.max_bytes is used for, and what is free of it.
+// Rooms returns the parts of wal.max_bytes, including the free part.
 func (v *view) Rooms() []room {
 	f := &v.Fill
 	all := []room{
@@ -253,7 +256,7 @@ func (v *view) Rooms() []room {
 	return all
 }
 
-// Full is when the log will be.
+// Full describes when the log will be full.
 func (v *view) Full() string {
 	switch left := v.Backlog.SecondsUntilFull; {
 	case left == nil:
@@ -265,13 +268,14 @@ func (v *view) Full() string {
 	}
 }
 
-// Percent is how much of wal.max_bytes is used.
+// Percent returns the used percentage of wal.max_bytes.
 func (v *view) Percent() string {
 	return fmt.Sprintf("%.0f %%", 100*float64(v.Fill.UsedBytes)/float64(max(1, v.Fill.MaxBytes)))
 }
 
-// Seen are the first of the clients.
+// Seen returns the first clients of the list, limited to maxListed.
 func (v *view) Seen() []ClientSeen { return v.Clients[:min(len(v.Clients), maxListed)] }
 
-// Aside are the first of what was put aside.
+// Aside returns the first files and directories that were put aside, limited to
+// maxListed.
 func (v *view) Aside() []PutAside { return v.PutAside[:min(len(v.PutAside), maxListed)] }

@@ -6,37 +6,37 @@ import (
 	"strings"
 )
 
-// The coordinates of a plot, as in page.html: from left to right a unit for each interval.
+// Coordinates of a plot, as in page.html. An interval is one unit wide.
 const (
 	plotHeight = 100
-	barWidth   = 6 // a bar is a minute
+	barWidth   = 6 // one bar per minute
 )
 
-// A plot is the last hour of a few series, drawn on one scale that begins at 0.
+// plot shows one or more series of the last hour on one scale that begins at 0.
 type plot struct {
 	Title   string
 	Lines   []line
-	Top     string // what the upper edge stands for
-	Summary string // for who does not see it
-	Empty   bool   // nothing is known yet
+	Top     string // the value at the upper edge
+	Summary string // for screen readers
+	Empty   bool   // no value is known yet
 }
 
-// A line is one series of a plot.
+// line is one series of a plot.
 type line struct {
-	Name string // empty where there is one alone
-	Kind string // how it is drawn: "main", "second" or "bars"
-	Path string // of SVG
-	Area string // the same, down to 0; empty unless Kind is "main"
-	Now  string // the latest value; a dash where it is not known
+	Name string // empty if the plot has only one series
+	Kind string // style: "main", "second" or "bars"
+	Path string // SVG path of the values
+	Area string // SVG path of the area below the values; empty unless Kind is "main"
+	Now  string // the latest value; a dash if unknown
 }
 
-// points are the values of a line, the oldest first. What is not known is NaN.
+// points contains the values of a line, the oldest first. An unknown value is NaN.
 type points struct {
 	name, kind string
 	values     []float64
 }
 
-// newPlot draws all points on one scale. format writes a value with its unit.
+// newPlot draws all points on one scale. format formats a value with its unit.
 func newPlot(title string, format func(float64) string, all ...points) plot {
 	p := plot{Title: title, Empty: true}
 	top := 0.0
@@ -79,7 +79,7 @@ func summary(name, now string, low, high float64, known bool, format func(float6
 	return fmt.Sprintf("%snow %s, lowest %s, highest %s. ", name, now, format(low), format(high))
 }
 
-// extent is the range of what is known.
+// extent returns the range of the known values; ok is false if there are none.
 func extent(values []float64) (low, high float64, ok bool) {
 	low, high = math.Inf(1), math.Inf(-1)
 	for _, v := range values {
@@ -90,7 +90,8 @@ func extent(values []float64) (low, high float64, ok bool) {
 	return low, high, ok
 }
 
-// roundedUp is the least of 1, 2 and 5 times a power of ten that is not below v.
+// roundedUp returns the least number of the form 1, 2 or 5 times a power of ten that is
+// at least v.
 func roundedUp(v float64) float64 {
 	if !(v > 0) || math.IsInf(v, 0) {
 		return 1
@@ -104,13 +105,13 @@ func roundedUp(v float64) float64 {
 	return 10 * power
 }
 
-// height is where a value is drawn; y grows downwards.
+// height returns the y coordinate of a value; y grows downwards.
 func height(v, top float64) int {
 	return int(math.Round(plotHeight * (1 - min(1, max(0, v/top)))))
 }
 
-// path connects the values, and leaves a gap where one is not known; with filled it goes
-// along the lower edge back to where each stretch began.
+// path connects the values, with a gap at each unknown one. With filled it closes each
+// stretch along the lower edge.
 func path(values []float64, top float64, filled bool) string {
 	var b strings.Builder
 	for from := 0; from < len(values); from++ {
@@ -130,14 +131,14 @@ func path(values []float64, top float64, filled bool) string {
 	return b.String()
 }
 
-// stretch draws values of which all are known. Of those that are level only the first and
-// the last are written.
+// stretch draws consecutive known values. It omits the inner points of a horizontal
+// part.
 func stretch(b *strings.Builder, values []float64, x int, top float64) {
 	for i, v := range values {
 		y := height(v, top)
 		switch {
 		case i == 0:
-			fmt.Fprintf(b, "M%d %dh0", x, y) // one alone is a dot
+			fmt.Fprintf(b, "M%d %dh0", x, y) // a single point appears as a dot
 		case i < len(values)-1 && height(values[i-1], top) == y && height(values[i+1], top) == y:
 		default:
 			fmt.Fprintf(b, "L%d %d", x+i, y)
@@ -145,7 +146,8 @@ func stretch(b *strings.Builder, values []float64, x int, top float64) {
 	}
 }
 
-// bars draws the value of each minute. What is more than 0 is seen.
+// bars draws one bar per value. A value above 0 is at least 2 units high, so that it is
+// visible.
 func bars(values []float64, top float64) string {
 	var b strings.Builder
 	for i, v := range values {
@@ -156,7 +158,8 @@ func bars(values []float64, top float64) string {
 	return b.String()
 }
 
-// minutes sums up values, each minute's; one of which nothing is known is not known.
+// minutes returns the sum of the values in each minute. The sum is unknown if all
+// values of the minute are unknown.
 func minutes(values []float64) (sums []float64) {
 	for i := 0; i+barWidth <= len(values); i += barWidth {
 		sum, known := 0.0, false

@@ -10,22 +10,23 @@ import (
 
 const profiles = "/debug/pprof/"
 
-// Bounds of profiles, which take a connection and the daemon's time.
+// Limits of profiles, which use a connection and processor time.
 const (
-	maxProfiles       = 2  // taken at a time
-	maxProfileSeconds = 60 // of each
+	maxProfiles       = 2  // at the same time
+	maxProfileSeconds = 60 // duration of one
 )
 
-// profiler takes profiles.
+// profiler serves profiles, up to a number at the same time.
 type profiler struct{ slots chan struct{} }
 
-// newProfiler leaves half of the connections to others.
+// newProfiler limits profiles to half of the connections, so that health checks and
+// scrapes can use the rest.
 func newProfiler(connections int) *profiler {
 	return &profiler{make(chan struct{}, max(1, min(maxProfiles, connections/2)))}
 }
 
-// routes has mux serve profiles. The handlers extend the time to answer by what they are
-// asked for.
+// routes registers the profiles in mux. The handlers of pprof extend the write deadline
+// by the requested duration.
 func (p *profiler) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+profiles+"{$}", pprof.Index)
 	for path, handler := range map[string]http.HandlerFunc{
@@ -57,7 +58,7 @@ func (p *profiler) bounded(take http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// Serves reports whether a path is one of the admin server's, other than its status page.
+// Serves reports whether the admin server serves a path, other than the status page.
 func Serves(path string) bool {
 	switch path {
 	case metricsPath, livePath, readyPath, StatusPath:

@@ -14,8 +14,8 @@ import (
 	"collectord/wal"
 )
 
-// allSeries is the list of what is exported beside build_info and the metrics
-// of the Go runtime and the process. packaging/metrics.md is made of it.
+// allSeries returns the exported metrics, except for build_info and the metrics of the
+// Go runtime and the process. packaging/metrics.md is generated from it.
 func allSeries() []series {
 	return slices.Concat(ledgerSeries(), httpSeries(), clientSeries(), udpSeries(), logSeries(), shipperSeries(), clockSeries(), configSeries(), loggerSeries())
 }
@@ -52,8 +52,8 @@ func ledgerSeries() []series {
 	}
 }
 
-// waiting is for each source, so that the second line of the ledger can be
-// checked for each.
+// waiting is exported per source, so that the second line of the ledger can be checked
+// for each source.
 func waiting() series {
 	s := bySource("usages_waiting", "Usages queued or being committed.", func(d wal.SourceLedger) uint64 { return d.Waiting })
 	s.kind = "gauge"
@@ -192,7 +192,7 @@ func shipperSeries() []series {
 	}
 }
 
-// timestamp is in seconds since 1970; 0 without one.
+// timestamp returns a Unix time in seconds, or 0 for the zero time.
 func timestamp(t time.Time) float64 {
 	if t.IsZero() {
 		return 0
@@ -200,7 +200,7 @@ func timestamp(t time.Time) float64 {
 	return float64(t.UnixMilli()) / 1000
 }
 
-// troubles is which of the troubles of the daemon's log are open.
+// troubles returns the metric of open troubles.
 func troubles() series {
 	s := newSeries("gauge", "trouble", "1 while something fails, by the attribute trouble of its log lines, else 0. What no log line ends counts for 15 minutes after it was last seen. GET /status and /readyz?verbose say more.", "name")
 	s.read = func(sn *Snapshot, emit func(float64, ...string)) {
@@ -265,7 +265,7 @@ func loggerSeries() []series {
 	}
 }
 
-// WriteReference writes the list of metrics for people, as Markdown.
+// WriteReference writes a Markdown list of all metrics.
 func WriteReference(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(`# Metrics

@@ -15,20 +15,20 @@ import (
 	"collectord/collectord/origin"
 )
 
-// Options of the admin server. All functions are required and must be safe to call at
-// any time.
+// Options configures the admin server. All functions are required, and must be safe for
+// concurrent use.
 type Options struct {
 	Version  string
-	Snapshot func() (Snapshot, bool) // false while there is nothing to tell yet
-	Ready    func() []string         // why the daemon should get no traffic; none if it should
-	Live     func() error            // why it should be restarted, or nil
+	Snapshot func() (Snapshot, bool) // false while the daemon has no figures yet
+	Ready    func() []string         // why the daemon should get no traffic; empty if it should
+	Live     func() error            // why the daemon should be restarted, or nil
 	Status   func() Status           // for GET /status and /readyz?verbose
 	Page     func() Page             // for GET /
 
-	MaxConnections int // open at a time; default DefaultMaxConnections
+	MaxConnections int // open at the same time; default DefaultMaxConnections
 }
 
-// Limits of what a client can take.
+// Limits of the resources of a client.
 const (
 	maxHeader     = 16 << 10
 	headerTimeout = 5 * time.Second
@@ -41,18 +41,18 @@ const (
 	livePath    = "/livez"
 	readyPath   = "/readyz"
 
-	// StatusPath is where the Status is served as JSON, on loopback and unix sockets.
+	// StatusPath serves the Status as JSON, on loopback and Unix sockets.
 	StatusPath = "/status"
 )
 
-// Server answers on the admin listeners.
+// Server serves HTTP on the admin listeners.
 type Server struct {
 	opts Options
 	http *http.Server
 	open connections
 }
 
-// New makes a server that is not yet listening.
+// New returns a server that does not listen yet.
 func New(opts Options) *Server {
 	if opts.MaxConnections == 0 {
 		opts.MaxConnections = DefaultMaxConnections
@@ -81,7 +81,7 @@ func New(opts Options) *Server {
 	return s
 }
 
-// Serve answers on ln until Shutdown.
+// Serve serves ln until Shutdown.
 func (s *Server) Serve(ln net.Listener) error {
 	if err := s.http.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("admin listener %s: %w", ln.Addr(), err)
@@ -89,8 +89,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// Shutdown closes the listeners and waits for open requests, as long as ctx
-// allows. A client that has begun a request and goes no further is no failure.
+// Shutdown closes the listeners, and waits for open requests until the deadline of ctx.
+// After the deadline it closes the remaining connections, which is not an error.
 func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -99,7 +99,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// separate serves everything on this host and only the harmless part beyond it.
+// separate serves everything on loopback and Unix sockets, and only open on other
+// listeners.
 func separate(local, open http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		addr, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
@@ -117,8 +118,8 @@ func separate(local, open http.Handler) http.Handler {
 	})
 }
 
-// fromAnotherPage reports whether a web page of another origin sent a request. It
-// can't read the answer, but a profile costs time while it is taken.
+// fromAnotherPage reports whether a web page of another origin sent a request. Such a
+// page can't read the response, but a profile would cost processor time.
 func fromAnotherPage(r *http.Request) bool {
 	origins, sites := r.Header["Origin"], r.Header["Sec-Fetch-Site"]
 	h := origin.Headers{Authority: []byte(r.Host), Origins: len(origins), Sites: len(sites)}
@@ -132,8 +133,8 @@ func fromAnotherPage(r *http.Request) bool {
 	return rule.Check(h, false) != origin.None
 }
 
-// bodiless refuses requests with a body: nothing here takes one, and reading it
-// to its end would take a slow client's time.
+// bodiless refuses requests with a body. No route needs one, and a slow client could
+// block its connection by sending one.
 func bodiless(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
@@ -155,7 +156,8 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) { s.answerReadiness(w, "") }
 
-// readyzVerbose is of this host only: it names files, the destination and errors.
+// readyzVerbose is served only on this host, because it names files, the destination
+// and errors.
 func (s *Server) readyzVerbose(w http.ResponseWriter, r *http.Request) {
 	more := ""
 	if r.URL.Query().Has("verbose") {
@@ -181,5 +183,5 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_, _ = w.Write(append(text, '\n')) // the client is gone
+	_, _ = w.Write(append(text, '\n')) // an error means that the client is gone
 }

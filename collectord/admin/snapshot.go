@@ -10,7 +10,7 @@ import (
 	"collectord/wal"
 )
 
-// Snapshot is everything the daemon tells of itself, as of one moment.
+// Snapshot contains all figures of the daemon at one moment.
 type Snapshot struct {
 	Ledger  wal.Ledger
 	Log     wal.Stats
@@ -22,70 +22,70 @@ type Snapshot struct {
 	Logger  LoggerSnapshot
 	LogID   string // as in the names of objects
 
-	Troubles map[string]bool // that there can be, by name: whether each is open
+	Troubles map[string]bool // all possible troubles by name; true if open
 
-	ClockWrong bool // known to be
+	ClockWrong bool // the host's clock is known to be wrong
 }
 
-// LoggerSnapshot is how many lines are missing in the log of the daemon.
+// LoggerSnapshot counts the lines missing in the daemon's log.
 type LoggerSnapshot struct {
-	Full   uint64 // the queue was: they came faster than they were read
+	Full   uint64 // dropped because the queue was full: standard error was not read fast enough
 	Failed uint64 // could not be written
 }
 
-// ReloadSnapshot is how the configuration came into effect. The start counts as
-// a reload.
+// ReloadSnapshot is the result of loading the configuration. The start counts as a
+// reload.
 type ReloadSnapshot struct {
-	OK bool      // the last attempt
-	At time.Time // the last that succeeded
+	OK bool      // the last attempt succeeded
+	At time.Time // time of the last successful attempt
 }
 
-// HTTPSnapshot is what the HTTP server counts beside the ledger.
+// HTTPSnapshot contains the figures of the HTTP server that are not in the ledger.
 type HTTPSnapshot struct {
-	Requests    map[int]uint64                 // by status
-	Seconds     map[int]histogram.Distribution // by class of status: 2, 4, 5
+	Requests    map[int]uint64                 // by status code
+	Seconds     map[int]histogram.Distribution // by the first digit of the status code: 2, 4, 5
 	Connections int
 
-	MaxConnections    int // as configured, or fewer where descriptors are scarce
+	MaxConnections    int // as configured, or fewer if there are too few file descriptors
 	TLSConnections    int
-	MaxTLSConnections int // no more than MaxConnections
+	MaxTLSConnections int // at most MaxConnections
 
-	MadeRoom     map[string]uint64 // connections closed for others, by what they were doing
-	TurnedAway   uint64            // connections
+	MadeRoom     map[string]uint64 // connections closed to make room, by what they were doing
+	TurnedAway   uint64            // connections refused with 503
 	ReadsDelayed uint64
 	LoopTurns    histogram.Distribution // in seconds
 
-	HandshakeFailures  map[string]uint64 // by why
-	CertificateExpires float64           // in seconds since 1970; +Inf without one
+	HandshakeFailures  map[string]uint64 // by reason
+	CertificateExpires float64           // Unix time in seconds; +Inf without a certificate
 }
 
-// UDPSnapshot is what the UDP server counts beside the ledger.
+// UDPSnapshot contains the figures of the UDP server that are not in the ledger.
 type UDPSnapshot struct {
 	Datagrams     uint64
 	Bytes         uint64
-	KernelDrops   uint64 // datagrams the kernel had no room for
-	ReceiveBuffer int    // bytes of all receive buffers
+	KernelDrops   uint64 // datagrams dropped because a receive buffer was full
+	ReceiveBuffer int    // total size in bytes
 	Batches       histogram.Distribution
 }
 
-// ShipperSnapshot is what the shipper counts beside the ledger.
+// ShipperSnapshot contains the figures of the shipper that are not in the ledger.
 type ShipperSnapshot struct {
 	Objects         uint64 // confirmed by the storage
-	RawBytes        uint64 // their lines
+	RawBytes        uint64 // bytes of the lines in those objects
 	CompressedBytes uint64
 	UploadSeconds   histogram.Distribution
 	Failures        map[string]uint64 // by kind
 	Conflicts       uint64
-	Reshipped       uint64 // segments that the storage had lost, and has confirmed again
-	Vanished        uint64 // segments that it has lost for good
+	Reshipped       uint64 // segments that the storage lost and confirmed again
+	Vanished        uint64 // confirmed segments that the storage lost, and that are not shipped again
 	Salvaged        uint64
-	Foreign         int // segments of a later version
+	Foreign         int // segments written by a later version
 	InFlight        int
 
-	Heartbeats, HeartbeatFailures uint64 // written, and not
+	Heartbeats, HeartbeatFailures uint64 // heartbeats written, and heartbeats that could not be written
 	Storage                       bucket.Capabilities
 	Destination                   shipper.Destination
 
-	ClockAhead    time.Duration // of this host's clock, of the storage's, if ClockCompared
+	ClockAhead    time.Duration // offset of the host's clock from the storage's; valid if ClockCompared
 	ClockCompared bool
 }

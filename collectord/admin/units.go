@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// anyBytes is bytesText for every kind of number there is here.
+// anyBytes is bytesText for all numeric types in the template.
 func anyBytes(n any) string {
 	switch n := n.(type) {
 	case *int64:
@@ -24,10 +24,10 @@ func anyBytes(n any) string {
 	return fmt.Sprint(n)
 }
 
-// nbsp keeps a number and its unit in one line.
+// nbsp prevents a line break between a number and its unit.
 const nbsp = "\u00a0"
 
-// bytesText is a size for people, such as "1.4 GiB".
+// bytesText formats a size for people, such as "1.4 GiB".
 func bytesText(n int64) string {
 	value, unit := float64(n), 0
 	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
@@ -37,7 +37,8 @@ func bytesText(n int64) string {
 	return shortNumber(value) + nbsp + units[unit]
 }
 
-// shortNumber has up to three digits, or as many as are before the point.
+// shortNumber formats a number with up to three significant digits, or with all digits
+// before the decimal point.
 func shortNumber(v float64) string {
 	if v >= 99.95 {
 		return countText(uint64(math.Round(v)))
@@ -45,7 +46,7 @@ func shortNumber(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
-// countText is a number with its thousands apart, such as "1,234,567".
+// countText formats a number with thousands separators, such as "1,234,567".
 func countText(n uint64) string {
 	text := strconv.FormatUint(n, 10)
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -54,7 +55,8 @@ func countText(n uint64) string {
 	return text
 }
 
-// durationText is a time for people, in its two largest units, such as "3 h 12 min".
+// durationText formats a duration for people in its two largest units, such as "3 h 12
+// min".
 func durationText(d time.Duration) string {
 	const day = 24 * time.Hour
 	two := func(large time.Duration, largeUnit string, small time.Duration, smallUnit string) string {
@@ -78,7 +80,7 @@ func durationText(d time.Duration) string {
 	return fmt.Sprintf("%d"+nbsp+"s", d/time.Second)
 }
 
-// latencyText is a short time for people, such as "1.52 ms".
+// latencyText formats a short duration for people, such as "1.52 ms".
 func latencyText(seconds float64) string {
 	switch {
 	case seconds == 0:
@@ -91,7 +93,7 @@ func latencyText(seconds float64) string {
 	return shortNumber(seconds) + nbsp + "s"
 }
 
-// rateText is a number a second for people, such as "0.5/s".
+// rateText formats a rate per second for people, such as "0.5/s".
 func rateText(perSecond float64) string {
 	switch {
 	case perSecond > 0 && perSecond < 0.05:
@@ -102,7 +104,7 @@ func rateText(perSecond float64) string {
 	return countText(uint64(math.Round(perSecond))) + "/s"
 }
 
-// latencyOrDash is a dash where nothing was measured.
+// latencyOrDash returns a dash if there is no measurement.
 func latencyOrDash(seconds *float64) string {
 	if seconds == nil {
 		return "–"
@@ -110,13 +112,13 @@ func latencyOrDash(seconds *float64) string {
 	return latencyText(*seconds)
 }
 
-// secondsText is a number of seconds, as durationText has it.
+// secondsText formats a number of seconds as durationText does.
 func secondsText(seconds float64) string {
-	const most = 1e9 // thirty years
+	const most = 1e9 // about 30 years
 	return durationText(time.Duration(min(seconds, most) * float64(time.Second)))
 }
 
-// count is countText for every kind of number there is here.
+// count is countText for all integer types in the template.
 func count(n any) string {
 	switch n := n.(type) {
 	case int:
@@ -127,8 +129,8 @@ func count(n any) string {
 	return fmt.Sprint(n)
 }
 
-// shortened leaves out the middle of what would push the rest of the page away: the end of
-// an error says most.
+// shortened replaces the middle of a long text by an ellipsis, so that it fits on the
+// page. The end stays because an error's cause is there.
 func shortened(text string) string {
 	if utf8.RuneCountInString(text) <= maxShown {
 		return text
@@ -137,7 +139,7 @@ func shortened(text string) string {
 	return string(runes[:maxShown/3]) + "…" + string(runes[len(runes)-maxShown*2/3+1:])
 }
 
-// plural is a number of things.
+// plural formats a number with a noun, in the plural unless the number is 1.
 func plural(n any, noun string) string {
 	if number := count(n); number != "1" {
 		return number + " " + noun + "s"
@@ -145,7 +147,7 @@ func plural(n any, noun string) string {
 	return "1 " + noun
 }
 
-// sentence begins with a capital letter.
+// sentence capitalizes the first letter.
 func sentence(text string) string {
 	if text == "" {
 		return ""

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// verbose is what /readyz?verbose says beside the readiness: a line for each reason of the
-// verdict, trouble and thing that was put aside.
+// verbose returns the additional text of /readyz?verbose: one line for the verdict, a
+// failing destination, each trouble, and each file or directory that was put aside.
 func (s *Status) verbose() string {
 	var b strings.Builder
 	line := func(name string, parts ...string) {

@@ -11,7 +11,8 @@ import (
 	"collectord/wal"
 )
 
-// What Options.Ready returns while the daemon starts and stops. Anything else is a failure.
+// Results of Options.Ready while the daemon starts and stops. Any other result is a
+// failure.
 const (
 	ReadyStarting = "starting"
 	ReadyDraining = "draining"
@@ -19,22 +20,21 @@ const (
 
 // Thresholds of the verdict. docs/status.md lists them.
 const (
-	failingLong     = 5 * time.Minute  // a storage that fails so long is no hiccup
+	failingLong     = 5 * time.Minute  // a storage error that lasts longer is Failing
 	fullSoon        = time.Hour        // Failing
 	fullWithin      = 24 * time.Hour   // Warning
-	backlogOld      = 10 * time.Minute // from here on the forecast of a full log counts
+	backlogOld      = 10 * time.Minute // minimum age of the oldest usage for a forecast of a full log
 	oldestLate      = time.Hour        // Warning
-	oldestOverdue   = 24 * time.Hour   // Failing; as collectord audit's --grace
+	oldestOverdue   = 24 * time.Hour   // Failing; the default of collectord audit's --grace
 	certificateLate = 14 * 24 * time.Hour
-	rejectedLeast   = 10  // usages in a minute that are a Warning,
-	rejectedShare   = 0.1 // if they are this part of what came in
+	rejectedLeast   = 10  // minimum number of rejected usages per minute for a Warning,
+	rejectedShare   = 0.1 // and their minimum share of all received usages
 )
 
 func (v Verdict) severity() int {
 	return slices.Index([]Verdict{Fine, Starting, Warning, Failing}, v)
 }
 
-// judge sets the verdict, its reasons, and the summary.
 func (s *Status) judge(known bool) {
 	s.Reasons = []Reason{}
 	s.judgeReadiness()
@@ -59,7 +59,8 @@ func (s *Status) because(v Verdict, name, text, advice string) {
 	s.Reasons = append(s.Reasons, Reason{v, name, text, advice})
 }
 
-// troublesOfLog are the troubles that explain why the log takes nothing.
+// troublesOfLog returns the names of troubles that explain why the log accepts no
+// usages.
 func troublesOfLog() []string { return []string{"full", "commit", "start"} }
 
 func (s *Status) judgeReadiness() {
@@ -109,11 +110,11 @@ func (s *Status) judgeTroubles() {
 	}
 }
 
-// TroubleShipping is the shipper's name for a storage that fails; Status.Destination says
-// more of it.
+// TroubleShipping is the name of the shipper's trouble with a failing storage.
+// Status.Destination has the details.
 const TroubleShipping = "shipping"
 
-// troublesOfStorage are those that a storage that fails brings with it.
+// troublesOfStorage returns the names of troubles that a failing storage causes.
 func troublesOfStorage() []string {
 	return []string{TroubleShipping, "storage_check", "heartbeat", "last look"}
 }
@@ -140,13 +141,13 @@ func (s *Status) judgeBacklog() {
 	}
 }
 
-// forecastCounts reports whether something keeps usages from being shipped: a burst that is
-// shipped fills no log.
+// forecastCounts reports whether usages are not being shipped. A burst that is being
+// shipped does not fill the log.
 func (s *Status) forecastCounts() bool {
 	return s.Backlog.OldestSeconds > backlogOld.Seconds() || s.Destination.FailingSince != nil
 }
 
-// isOwnFault reports whether the host, not the client, is why a usage was rejected.
+// isOwnFault reports whether the daemon, not the client, caused a rejection.
 func isOwnFault(reason string) bool {
 	switch reason {
 	case wal.ReasonLogFull, wal.ReasonOverloaded, wal.ReasonCommitFailed, wal.ReasonUnstorable, "internal":
@@ -155,8 +156,8 @@ func isOwnFault(reason string) bool {
 	return false
 }
 
-// isOfStrangers reports whether a usage was rejected because nobody has to be there who
-// sends it; anybody can cause as many as they like.
+// isOfStrangers reports whether a usage was rejected because its sender has no access.
+// Any host can cause such rejections, so they do not affect the verdict.
 func isOfStrangers(reason string) bool {
 	return reason == "unauthorized" || reason == "cross_site" || reason == "not_allowed"
 }
@@ -190,7 +191,7 @@ func (s *Status) judgeSources() {
 	}
 }
 
-// counts lists what there is most of first.
+// counts lists the names with their counts, the most frequent first.
 func counts(by map[string]uint64) string {
 	var parts []string
 	for _, name := range slices.SortedFunc(maps.Keys(by), func(a, b string) int {
@@ -201,7 +202,7 @@ func counts(by map[string]uint64) string {
 	return strings.Join(parts, ", ")
 }
 
-// asideText is how much was put aside, and how many usages were damaged.
+// asideText describes how many files were put aside, and how many usages were damaged.
 func asideText(n int, first string, damaged uint64) string {
 	text := fmt.Sprintf("%d files or directories were put aside, the first is %s", n, first)
 	if n == 1 {
@@ -230,7 +231,8 @@ func (s *Status) judgeRest() {
 	}
 }
 
-// inWords is the summary: the worst reason, or what comes in, and what waits.
+// inWords returns the summary: the worst reason, or the rate of incoming usages,
+// followed by the backlog.
 func (s *Status) inWords() string {
 	switch {
 	case len(s.Reasons) > 0:
@@ -245,7 +247,7 @@ func (s *Status) inWords() string {
 	return Rate(in) + " usages/s come in; " + s.waiting()
 }
 
-// worst is the worst reason, and how many more there are.
+// worst returns the worst reason, and the number of other reasons.
 func (s *Status) worst() string {
 	if more := len(s.Reasons) - 1; more > 0 {
 		return fmt.Sprintf("%s (and %d more)", s.Reasons[0].Text, more)
@@ -253,7 +255,7 @@ func (s *Status) worst() string {
 	return s.Reasons[0].Text
 }
 
-// waiting is the backlog in words.
+// waiting describes the backlog.
 func (s *Status) waiting() string {
 	b := &s.Backlog
 	if b.Usages == 0 {
@@ -266,7 +268,8 @@ func (s *Status) waiting() string {
 	return text
 }
 
-// line is the Status in one line: what is wrong, what comes in, what waits.
+// line returns the Status in one line: the worst reason, the backlog, and the rates of
+// incoming usages.
 func (s *Status) line() string {
 	if s.Verdict == Starting {
 		return s.Summary

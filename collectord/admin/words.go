@@ -8,11 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// maxText bounds a text of a Status, in bytes.
+// maxText is the maximum length of a text in a Status, in bytes.
 const maxText = 1000
 
-// printable is a text as it is or, if something in it is not printable, as a quoted string
-// of Go: strangers write error texts and names. What is too long is cut off.
+// printable returns a text that is safe to display. It truncates a long text, and
+// quotes a text with unprintable characters as a Go string, because clients and the
+// storage can choose error texts and names.
 func printable(text string) string {
 	if len(text) > maxText {
 		end := maxText
@@ -27,7 +28,7 @@ func printable(text string) string {
 	return strconv.Quote(text)
 }
 
-// InWords is a duration for people: "20 s", "12 min", "3 h", "5 days".
+// InWords formats a duration for people: "20 s", "12 min", "3 h", "5 days".
 func InWords(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch d = max(d, 0); {
@@ -41,7 +42,7 @@ func InWords(d time.Duration) string {
 	return fmt.Sprintf("%d days", d/day)
 }
 
-// clock is a time for people: of the day, with the date if it was not today.
+// clock formats a time for people: the time of day, with the date if it is not today.
 func clock(t, now time.Time) string {
 	t, now = t.Local(), now.Local()
 	if t.YearDay() == now.YearDay() && t.Year() == now.Year() {
@@ -50,7 +51,7 @@ func clock(t, now time.Time) string {
 	return t.Format("2006-01-02 15:04")
 }
 
-// cause is the last part of an error's text, which says most.
+// cause returns the last part of an error text, which is usually the root cause.
 func cause(text string) string {
 	if i := strings.LastIndex(text, ": "); i >= 0 && i+2 < len(text) {
 		return text[i+2:]
@@ -58,7 +59,7 @@ func cause(text string) string {
 	return text
 }
 
-// Rate is a number a second for people: small ones with a digit behind the point.
+// Rate formats a rate per second for people, with one decimal if it is small.
 func Rate(perSecond float64) string {
 	if perSecond > 0 && perSecond < 9.95 {
 		return strconv.FormatFloat(perSecond, 'f', 1, 64)

@@ -12,53 +12,54 @@ import (
 
 // Bounds of Clients.
 const (
-	// MaxCertificates is how many names of certificates are known at a time. Tokens are
-	// as many as their file holds.
+	// MaxCertificates limits how many names of certificates are tracked at a time. The
+	// number of tokens is limited by their file.
 	MaxCertificates = 10_000
-	// MaxOwnSeries is how many clients are told apart in metrics.
+	// MaxOwnSeries limits how many clients have a series of their own in the metrics.
 	MaxOwnSeries = 1_000
 )
 
-// Clients counts what was accepted of each client that has a name: those of tokens, which
-// are known from the start, and those of certificates, from their first usage on. The
-// zero value knows no client.
+// Clients counts the accepted usages of each named client. A client with a token is
+// tracked from the start, and a client with a certificate from its first accepted
+// request. The zero value tracks no client.
 //
-// What a client sends costs two atomic operations and no lock, if it shows a token.
+// Counting for a client with a token takes no lock, and at most two atomic writes.
 type Clients struct {
-	tokens atomic.Pointer[map[string]*client] // replaced as a whole
+	tokens atomic.Pointer[map[string]*client] // the map is replaced as a whole, never modified
 
-	mu           sync.Mutex               // guards what follows, and who is in tokens
+	mu           sync.Mutex               // guards the fields below, and changes of the set of tokens
 	certificates map[string]*list.Element // of *client
-	order        list.List                // the one seen last first
-	own          int                      // clients with a series of their own
-	rest         uint64                   // usages of clients that are gone and had none
+	order        list.List                // most recently seen first
+	own          int                      // number of clients with a series of their own
+	rest         uint64                   // usages of removed clients that had no series of their own
 	evicted      uint64
 }
 
-// client is what is counted of one.
+// client is the counts of one client.
 type client struct {
 	name    string
-	own     bool          // has a series of its own, for as long as it is known
+	own     bool          // has a series of its own, as long as it is tracked
 	usages  atomic.Uint64 // stored
-	seconds atomic.Int64  // since 1970, when something was accepted last; 0: never
+	seconds atomic.Int64  // Unix time of the last accepted request; 0 means never
 }
 
-// Client is what was accepted of a client since the start.
+// Client is a copy of the counts of one client since the start.
 type Client struct {
 	Name      string
-	LastSeen  time.Time // when something was accepted last, to the second; zero: never
-	Usages    uint64    // that were stored; those of repeated requests are not counted again
-	OwnSeries bool      // it is one of those told apart in metrics
+	LastSeen  time.Time // time of the last accepted request, in whole seconds; zero means never
+	Usages    uint64    // stored usages; a repeated request adds none
+	OwnSeries bool      // the client has a series of its own in the metrics
 }
 
-// ClientCounts is all that is known of clients. Its slice is the caller's.
+// ClientCounts is a copy of all counts. The caller owns its slice.
 type ClientCounts struct {
 	Clients []Client // in no order
-	Rest    uint64   // usages of those without a series of their own, also of those that are gone
-	Evicted uint64   // names of certificates that made room for others
+	Rest    uint64   // usages of clients without a series of their own, including removed clients
+	Evicted uint64   // names of certificates that were removed to make room for others
 }
 
-// SilentLongestFirst sorts the clients: those that were never seen, by name, come last.
+// SilentLongestFirst sorts the clients by the time they were last seen, the longest ago
+// first. Clients that were never seen come last, sorted by name.
 func (c *ClientCounts) SilentLongestFirst() {
 	slices.SortFunc(c.Clients, func(a, b Client) int {
 		if a.LastSeen.IsZero() != b.LastSeen.IsZero() {
@@ -68,8 +69,8 @@ func (c *ClientCounts) SilentLongestFirst() {
 	})
 }
 
-// Accepted notes that n usages of a client were stored. It was seen even if n is 0: its
-// request was a repeated one.
+// Accepted counts n stored usages of a client and sets the time it was last seen. For a
+// repeated request n is 0. An empty name is ignored.
 func (c *Clients) Accepted(name string, n int, now time.Time) {
 	if name == "" {
 		return
@@ -86,13 +87,15 @@ func (c *Clients) Accepted(name string, n int, now time.Time) {
 }
 
 func (c *client) accepted(n int, now time.Time) {
-	if second := now.Unix(); c.seconds.Load() != second { // others read it meanwhile
+	if second := now.Unix(); c.seconds.Load() != second { // skip the write if nothing changes, because Counts reads it concurrently
 		c.seconds.Store(second)
 	}
 	c.usages.Add(uint64(n))
 }
 
-// certificateLocked returns the client of a certificate, which is now the one seen last.
+// certificateLocked returns the client of a certificate, and marks it as most recently
+// seen. It adds an unknown client, and removes the least recently seen one if there are
+// MaxCertificates.
 func (c *Clients) certificateLocked(name string) *client {
 	if e := c.certificates[name]; e != nil {
 		c.order.MoveToFront(e)
@@ -111,7 +114,7 @@ func (c *Clients) certificateLocked(name string) *client {
 	return added
 }
 
-// takeLocked takes a client out of those of certificates.
+// takeLocked removes a client from the clients with certificates.
 func (c *Clients) takeLocked(e *list.Element) *client {
 	taken := c.order.Remove(e).(*client) //nolint:forcetypeassert // the list holds nothing else
 	delete(c.certificates, taken.name)
@@ -124,7 +127,8 @@ func (c *Clients) giveSeriesLocked(added *client) {
 	}
 }
 
-// forgetLocked keeps the sum of the rest from falling.
+// forgetLocked updates the totals for a removed client. Its usages stay in rest,
+// because a counter must never decrease.
 func (c *Clients) forgetLocked(gone *client) {
 	if gone.own {
 		c.own--
@@ -133,8 +137,8 @@ func (c *Clients) forgetLocked(gone *client) {
 	}
 }
 
-// SetTokens replaces the clients that have tokens; t can be nil. Those whose name was
-// there before keep what was counted.
+// SetTokens replaces the set of clients with tokens; t may be nil. A client whose name
+// stays keeps its counts.
 func (c *Clients) SetTokens(t *Tokens) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,7 +159,7 @@ func (c *Clients) SetTokens(t *Tokens) {
 	for _, name := range names {
 		switch e := c.certificates[name]; {
 		case next[name] != nil:
-		case e != nil: // it had a certificate only
+		case e != nil: // the client had only a certificate so far
 			next[name] = c.takeLocked(e)
 		default:
 			added := &client{name: name}
@@ -166,7 +170,7 @@ func (c *Clients) SetTokens(t *Tokens) {
 	c.tokens.Store(&next)
 }
 
-// Counts returns what was accepted of each client.
+// Counts returns a copy of the counts of all clients.
 func (c *Clients) Counts() (all ClientCounts) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,27 +1,28 @@
 // Package auth decides which clients may send, and how much.
 //
-//	Policy.Token         a bearer token       -> the client's name, or a Reason
-//	Policy.Certificates  peer certificates    -> trusted, or a Reason
-//	ClientOf             a certificate        -> the client's name
-//	Policy.Page          Origin, Host and so on -> allowed, or why a web page of another site may be behind it
-//	Rates.Take           a client and a number  -> allowed, or when to ask again
-//	Clients.Accepted     a client and a number  -> counted, with when it was seen last
+//	Policy.Token         a bearer token         -> the client's name, or a Reason
+//	Policy.Certificates  peer certificates      -> trusted, or a Reason
+//	ClientOf             a certificate          -> the client's name
+//	Policy.Page          request headers        -> allowed, or why a page of another site may have sent it
+//	Rates.Take           a client and a number  -> allowed, or when to retry
+//	Clients.Accepted     a client and a number  -> counts them and the time
 //
-// It owns the tokens file, the certificates and authorities of TLS, the limits in
-// usages a second, and what was accepted of each client. It does not own connections, requests or answers: whoever asks
-// makes an answer of a Reason. Nor does it own the rule for web pages, which is
-// package origin's.
+// The package owns the tokens file, the TLS certificates and certificate authorities,
+// the limits in usages per second, and the counts of each client. It does not own
+// connections, requests or responses: the caller turns a Reason into a response. Package
+// origin owns the rule for web pages.
 //
-// Nothing here opens a socket or reads a clock; files are read by ReadTokens and
-// ReadTLS alone.
+// The package opens no sockets. Only Policy.Certificates reads the clock, to verify
+// certificates. Only ReadTokens, ReadTLS and Expiries read files.
 //
 // Invariants:
 //
-//   - A token is known by its SHA-256 only, and never compared byte by byte.
+//   - Tokens are stored only as SHA-256 digests, and never compared byte by byte.
 //
-//   - A Policy, its Tokens and its TLS are replaced as a whole, so that a reload holds
-//     for all of them or for none; certificates that were accepted before are checked
-//     again under the new one.
+//   - A Policy with its Tokens and TLS is replaced as a whole: a reload changes all of
+//     them or none. Certificates accepted before a reload are checked again under the
+//     new Policy.
 //
-//   - No error and no Reason repeats what a file or a client holds.
+//   - Errors and Reasons contain no secret, and no value from a client. The only file
+//     content in an error is the type of an unexpected PEM block.
 package auth

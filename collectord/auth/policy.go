@@ -7,22 +7,22 @@ import (
 	"collectord/collectord/origin"
 )
 
-// Policy says which clients may send. The zero value lets everyone send, over
-// plaintext. It is never changed.
+// Policy defines which clients may send. The zero value allows every client, over
+// plaintext. A Policy is immutable.
 //
-// With both tokens and authorities each client has to show both. With Anonymous
-// it need not show anything, but what it shows must be right.
+// If Tokens and client certificates are both configured, a client must present both.
+// With Anonymous a client may omit them, but anything it presents must be valid.
 type Policy struct {
 	Anonymous bool
-	Tokens    *Tokens      // nil: none are needed, and those that come mean nothing
+	Tokens    *Tokens      // nil: no token is needed, and presented tokens are ignored
 	TLS       *TLS         // nil: plaintext
-	Pages     *origin.Rule // whose web pages may send without a token, beside the host's own
+	Pages     *origin.Rule // additional web pages that may send without a token; nil: only pages of the host itself
 }
 
-// Reason is why a client may not send, in words for the log.
+// Reason is why a client may not send, as text for the log.
 type Reason string
 
-// Reasons. Authenticated stands for none.
+// Reasons. Authenticated means that the client may send.
 const (
 	Authenticated        Reason = ""
 	NoToken              Reason = "no token"
@@ -31,8 +31,9 @@ const (
 	UntrustedCertificate Reason = "client certificate no longer trusted"
 )
 
-// Token returns the name of the client whose token was presented, or why that does
-// not do. Nil means that none was presented; without Tokens nobody has a name.
+// Token returns the name of the client that owns the presented token, or why it may not
+// send. Nil means that the request has no token. The name is empty if no tokens are
+// configured, or if an anonymous client presents none.
 func (p *Policy) Token(presented []byte) (client string, why Reason) {
 	switch {
 	case p.Tokens == nil, presented == nil && p.Anonymous:
@@ -47,10 +48,10 @@ func (p *Policy) Token(presented []byte) (client string, why Reason) {
 	return client, Authenticated
 }
 
-// Certificates says whether certificates that the handshake of a connection accepted,
-// perhaps under another policy, are good for this one. The client's comes first, then
-// those between it and its root. The connection must not be one of a unix socket:
-// these have none.
+// Certificates checks the certificates of a connection against this policy. The
+// handshake may have accepted them under an earlier policy. The client's certificate
+// comes first, then the intermediates. Connections of Unix sockets have no certificates
+// and must not be checked.
 func (p *Policy) Certificates(peers []*x509.Certificate) (why Reason) {
 	switch {
 	case p.TLS == nil || p.TLS.authorities == nil:
@@ -73,9 +74,10 @@ func (p *Policy) Certificates(peers []*x509.Certificate) (why Reason) {
 	return Authenticated
 }
 
-// Page returns why a request may be the work of a web page of another site. A valid
-// token outweighs that: browsers never add one by themselves, as they do
-// certificates. onLoopback says that the listener can be reached from this host only.
+// Page returns why another site's web page may have sent the request, or origin.None. A
+// request with a valid token is always allowed: browsers send certificates on their
+// own, but never tokens. onLoopback means that the listener is reachable only from this
+// host.
 func (p *Policy) Page(from origin.Headers, bearer []byte, onLoopback bool) origin.Reason {
 	needsToken := p.Tokens != nil && !p.Anonymous
 	why := p.Pages.Check(from, !needsToken && onLoopback)
@@ -85,7 +87,7 @@ func (p *Policy) Page(from origin.Headers, bearer []byte, onLoopback bool) origi
 	return why
 }
 
-// holdsToken reports whether a token was presented and is valid.
+// holdsToken reports whether the request has a valid token.
 func (p *Policy) holdsToken(presented []byte) bool {
 	if p.Tokens == nil || presented == nil {
 		return false
@@ -94,8 +96,8 @@ func (p *Policy) holdsToken(presented []byte) bool {
 	return known
 }
 
-// Handshake is what a connection begins with, or nil for plaintext. A unix socket
-// (local) does not leave the host.
+// Handshake returns the TLS configuration of a new connection, or nil for plaintext.
+// Unix sockets (local) use plaintext, because their data stays on this host.
 func (p *Policy) Handshake(local bool) *tls.Config {
 	switch {
 	case p.TLS == nil || local:
@@ -106,7 +108,7 @@ func (p *Policy) Handshake(local bool) *tls.Config {
 	return p.TLS.required
 }
 
-// Rates returns the rates of the tokens that have one, in usages a second, by name.
+// Rates returns the configured rates of tokens in usages per second, by name.
 func (p *Policy) Rates() map[string]float64 {
 	if p.Tokens == nil {
 		return nil

@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// Rates are the limits in usages a second: one of all clients together, and one
-// for each token that has a limit of its own. The zero value limits nothing.
+// Rates limits usages per second: all clients in total, and each token that has its own
+// limit. The zero value limits nothing.
 //
-// What is not limited costs a load and no lock.
+// A check without a limit takes no lock.
 type Rates struct {
 	overall atomic.Pointer[bucket]
-	tokens  atomic.Pointer[map[string]*bucket] // by name of the token
+	tokens  atomic.Pointer[map[string]*bucket] // by name of the token's client
 
-	mu sync.Mutex // of those who change limits
+	mu sync.Mutex // serializes changes of limits
 }
 
-// Take takes n usages of a token, or of no token in particular (""), or returns
-// after how long it makes sense to ask again.
+// Take consumes n usages from the limits of a token (empty: none) and of all clients.
+// If a limit does not allow them, Take consumes nothing and returns when to retry.
 func (r *Rates) Take(token string, n int, now time.Time) (ok bool, retryAfter time.Duration) {
 	var own *bucket
 	if tokens := r.tokens.Load(); tokens != nil && token != "" {
@@ -29,21 +29,21 @@ func (r *Rates) Take(token string, n int, now time.Time) (ok bool, retryAfter ti
 		return false, retryAfter
 	}
 	if ok, retryAfter = r.overall.Load().take(n, now); !ok {
-		own.giveBack(n) // it has had nothing for it
+		own.giveBack(n) // nothing was accepted
 	}
 	return ok, retryAfter
 }
 
-// SetOverall limits all clients together; a rate of 0 does not limit them. A
-// burst of 0 stands for what the rate gives in a second.
+// SetOverall sets the limit of all clients in total, in usages per second; 0 means no
+// limit. A burst of 0 means one second at that rate, and at least one usage.
 func (r *Rates) SetOverall(rate float64, burst int, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.overall.Store(r.overall.Load().changed(rate, burst, now))
 }
 
-// SetTokens replaces the limits of all tokens. Those whose name was there before
-// keep what they have used up.
+// SetTokens replaces the limits of all tokens. A token whose name stays keeps its
+// current fill level.
 func (r *Rates) SetTokens(rate map[string]float64, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,21 +60,22 @@ func (r *Rates) SetTokens(rate map[string]float64, now time.Time) {
 	r.tokens.Store(&next)
 }
 
-// bucket holds what may be taken at once, and is filled at a rate. A nil one
-// limits nothing.
+// bucket is a token bucket, filled at a constant rate up to burst. A nil bucket limits
+// nothing.
 //
-// A batch that is larger than the burst is taken when the bucket is full, and
-// leaves a debt that is paid off before anything else is taken: it can't be told
-// to come in parts, and the rate holds all the same.
+// A batch larger than the burst is accepted when the bucket is full, because a client
+// can't be asked to split it. The batch leaves a debt, which must be refilled before
+// anything else is accepted, so that the average rate holds.
 type bucket struct {
-	mu     sync.Mutex // guards what follows
-	rate   float64    // usages a second
+	mu     sync.Mutex // guards the fields below
+	rate   float64    // usages per second
 	burst  float64
-	filled float64 // as of at; below 0 it is a debt
+	filled float64 // as of at; a negative value is a debt
 	at     time.Time
 }
 
-// changed is the bucket for new limits: the same one, or nil for none.
+// changed returns the bucket for new limits, or nil if rate is not positive. It
+// modifies and returns b if b is not nil.
 func (b *bucket) changed(rate float64, burst int, now time.Time) *bucket {
 	if rate <= 0 {
 		return nil
@@ -94,7 +95,7 @@ func (b *bucket) changed(rate float64, burst int, now time.Time) *bucket {
 }
 
 func (b *bucket) fillLocked(now time.Time) {
-	if elapsed := now.Sub(b.at); elapsed > 0 { // another may have come first with a later now
+	if elapsed := now.Sub(b.at); elapsed > 0 { // a concurrent call may have passed a later now
 		b.filled = min(b.burst, b.filled+b.rate*elapsed.Seconds())
 		b.at = now
 	}
@@ -107,7 +108,7 @@ func (b *bucket) take(n int, now time.Time) (ok bool, retryAfter time.Duration) 
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.fillLocked(now)
-	// Filled by rounding just below the burst counts as full.
+	// Tolerate rounding errors: slightly below the burst counts as full.
 	if missing := min(float64(n), b.burst) - b.filled; missing > 1e-6 {
 		seconds := min(missing/b.rate, math.MaxInt32)
 		return false, time.Duration(seconds * float64(time.Second))

@@ -11,23 +11,24 @@ import (
 	"time"
 )
 
-// TLS is the certificate that the server shows, and the authorities that it trusts.
-// It is never changed.
+// TLS is the server's certificate, and the authorities that it trusts for client
+// certificates. It is immutable.
 type TLS struct {
 	certificate tls.Certificate
-	authorities *x509.CertPool // of clients; nil: they need no certificate
+	authorities *x509.CertPool // for client certificates; nil: clients need none
 	expires     time.Time
 
-	required, optional *tls.Config // with and without a certificate of the client
+	required, optional *tls.Config // whether a client must present a certificate
 }
 
-// Expires returns when the first of the certificates that are shown does.
+// Expires returns the earliest expiry of the certificates in the server's chain.
 func (t *TLS) Expires() time.Time { return t.expires }
 
-// AsksForCertificates reports whether clients are to show one.
+// AsksForCertificates reports whether the server requests client certificates.
 func (t *TLS) AsksForCertificates() bool { return t.authorities != nil }
 
-// TLSFileError is of one of the files of ReadTLS, two of which may be the same.
+// TLSFileError is an error in one of the files of ReadTLS. Option distinguishes two
+// uses of the same file.
 type TLSFileError struct {
 	Option string // "certificate", "key" or "authorities"
 	Path   string
@@ -38,9 +39,9 @@ func (e *TLSFileError) Error() string { return e.Path + ": " + e.Err.Error() }
 
 func (e *TLSFileError) Unwrap() error { return e.Err }
 
-// ReadTLS reads a certificate with its private key and, unless the path is
-// empty, the authorities that sign certificates of clients: PEM files. Each
-// error is a TLSFileError; they are joined.
+// ReadTLS reads PEM files: the server's certificate chain, its private key and, unless
+// the path is empty, the authorities for client certificates. An error joins one
+// TLSFileError for each problem.
 func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 	t := &TLS{}
 	var errs []error
@@ -79,8 +80,8 @@ func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
-	// A configuration has keys of its own for resumption, so that no session
-	// outlives the authorities it was begun under.
+	// Each configuration has its own session ticket keys. A session therefore can't be
+	// resumed after the authorities were replaced.
 	t.optional = &tls.Config{
 		Certificates: []tls.Certificate{t.certificate},
 		MinVersion:   tls.VersionTLS12,
@@ -96,7 +97,7 @@ func ReadTLS(certificate, key, authorities string) (*TLS, error) {
 	return t, nil
 }
 
-// readCertificates reads a PEM file that holds nothing else.
+// readCertificates reads a PEM file that contains only certificates, at least one.
 func readCertificates(path string) (all []*x509.Certificate, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -122,7 +123,7 @@ func readCertificates(path string) (all []*x509.Certificate, err error) {
 	return all, nil
 }
 
-// Expiries returns when each certificate of a PEM file expires.
+// Expiries returns the expiry of each certificate in a PEM file.
 func Expiries(path string) (ends []time.Time, err error) {
 	all, err := readCertificates(path)
 	for _, c := range all {
@@ -131,8 +132,8 @@ func Expiries(path string) (ends []time.Time, err error) {
 	return ends, err
 }
 
-// ClientOf returns whom a certificate names: its first DNS name, or without one its
-// common name, if that can be the name of a client; else "".
+// ClientOf returns the client's name in a certificate: the first DNS name, or the
+// common name if there is no DNS name. It returns "" if that is not a ValidClient.
 func ClientOf(c *x509.Certificate) string {
 	name := c.Subject.CommonName
 	if len(c.DNSNames) > 0 {

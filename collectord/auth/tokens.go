@@ -17,35 +17,35 @@ import (
 	"strings"
 )
 
-// A token is tokenPrefix and 32 random bytes as base64url without padding, 46
-// characters in all. The prefix lets those who look for leaked secrets find it.
+// A token is tokenPrefix and 32 random bytes as unpadded base64url, 46 characters in
+// total. Scanners for leaked secrets can find tokens by the prefix.
 const (
 	tokenPrefix = "cd_"
 	tokenBytes  = 32
 	tokenLength = len(tokenPrefix) + (tokenBytes*8+5)/6
 )
 
-// maxTokensFile is about 10,000 tokens.
+// maxTokensFile is the maximum size of the file in bytes, enough for about 10,000
+// tokens.
 const maxTokensFile = 1 << 20
 
-// MaxTokenRate is the largest rate of a token, in usages a second.
+// MaxTokenRate is the maximum rate of a token, in usages per second.
 const MaxTokenRate = 1 << 30
 
-// Tokens are the bearer tokens of a file. They are never changed.
+// Tokens is the content of a tokens file. It is immutable.
 type Tokens struct {
-	// Looked up by the SHA-256 of what was presented. How long that takes tells
-	// how far this agrees with a digest that is known here, which helps nobody:
-	// to make digests agree on purpose is to break SHA-256, and a digest is not
-	// the token. The tokens themselves are not here, and so never compared.
+	// A token is looked up by its SHA-256. The time of a lookup may reveal how much of
+	// the digest matches a known one. That does not help an attacker, who can neither
+	// choose digests nor derive a token from one.
 	byDigest map[[sha256.Size]byte]string
-	rates    map[string]float64 // usages a second, by name, of those that have one
+	rates    map[string]float64 // usages per second, by name; only tokens that have a rate
 }
 
-// Count returns how many there are.
+// Count returns the number of tokens.
 func (t *Tokens) Count() int { return len(t.byDigest) }
 
-// Since returns how many of them were not among before, and how many of those are
-// gone. Both may be nil.
+// Since returns how many tokens were added and removed relative to before. Both t and
+// before may be nil.
 func (t *Tokens) Since(before *Tokens) (added, removed int) {
 	missing := func(all, from *Tokens) (n int) {
 		if all == nil {
@@ -61,7 +61,7 @@ func (t *Tokens) Since(before *Tokens) (added, removed int) {
 	return missing(t, before), missing(before, t)
 }
 
-// names are those of the tokens, in order. t can be nil.
+// names returns the sorted names of the tokens' clients. t may be nil.
 func (t *Tokens) names() []string {
 	if t == nil {
 		return nil
@@ -69,7 +69,7 @@ func (t *Tokens) names() []string {
 	return slices.Sorted(maps.Values(t.byDigest))
 }
 
-// name returns whose token that is.
+// name returns the name of the client that owns a token.
 func (t *Tokens) name(token []byte) (name string, known bool) {
 	if len(token) != tokenLength || string(token[:len(tokenPrefix)]) != tokenPrefix {
 		return "", false
@@ -78,11 +78,10 @@ func (t *Tokens) name(token []byte) (name string, known bool) {
 	return name, known
 }
 
-// LineErrors is everything that is wrong with a file that has a line for each
-// thing.
+// LineErrors is all errors of a file that is parsed line by line.
 type LineErrors []LineError
 
-// LineError is what is wrong with a line. It repeats nothing of it.
+// LineError is an error in one line. It contains no part of the line.
 type LineError struct {
 	Line   int // from 1
 	Reason string
@@ -96,12 +95,12 @@ func (e LineErrors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// ReadTokens reads a file with a line for each token:
+// ReadTokens reads a file with one token per line:
 //
 //	NAME sha256:HEX [rate=N]
 //
-// Blank lines and those that begin with # are skipped. The error is a LineErrors
-// if the content is at fault.
+// Blank lines and lines that begin with # are skipped. The error is a LineErrors if the
+// content is invalid.
 func ReadTokens(path string) (*Tokens, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -118,10 +117,10 @@ func ReadTokens(path string) (*Tokens, error) {
 	return ParseTokens(content)
 }
 
-// ParseTokens reads the content of such a file.
+// ParseTokens parses the content of a tokens file. See ReadTokens.
 func ParseTokens(content []byte) (*Tokens, error) {
 	t := &Tokens{byDigest: map[[sha256.Size]byte]string{}, rates: map[string]float64{}}
-	names, digests := map[string]int{}, map[[sha256.Size]byte]int{} // where each is
+	names, digests := map[string]int{}, map[[sha256.Size]byte]int{} // line numbers
 	var wrong LineErrors
 	for i, line := range bytes.Split(content, []byte("\n")) {
 		fields := strings.Fields(string(line))
@@ -192,14 +191,14 @@ func parseToken(fields []string) (l tokenLine, err error) {
 
 var clientName = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
 
-// ValidClient reports whether name can be that of a client. Readers may use it as the
-// name of a file.
+// ValidClient reports whether name is valid for a client. A valid name is also safe as
+// a file name.
 func ValidClient(name string) bool {
 	return clientName.MatchString(name) && name != "." && name != ".."
 }
 
-// NewToken makes a token and the line for its file. The rate is in usages a
-// second; 0 is none. The name must be a ValidClient.
+// NewToken generates a token, and the line for the tokens file. The rate is in usages
+// per second; 0 means no rate. The name must be a ValidClient.
 func NewToken(name string, rate int) (token, line string) {
 	secret := make([]byte, tokenBytes)
 	_, _ = rand.Read(secret) // never fails

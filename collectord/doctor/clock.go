@@ -7,28 +7,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of a clock.
+// Bounds of a clock's offset.
 const (
-	clockTolerance = time.Minute      // what nobody has to hear of
-	clockRefused   = 15 * time.Minute // S3 refuses a request that is signed by such a clock
+	clockTolerance = time.Minute      // an offset up to this is ignored
+	clockRefused   = 15 * time.Minute // S3 refuses requests signed with a larger offset
 )
 
-// Clock is what is known of the host's clock.
+// Clock is what is known about the host's clock.
 type Clock struct {
 	Now    time.Time
-	Built  time.Time // when the program was, or its source changed last; zero: not known
-	Newest time.Time // when the newest record of the log was received; zero: there is none
-	// Ahead is how far the clock is ahead of the storage's, if Compared.
+	Built  time.Time // when the program was built, or its source last changed; zero: unknown
+	Newest time.Time // when the newest record in the log was received; zero: the log is empty
+	// Ahead is the offset of the host's clock from the storage's, if Compared. It is
+	// positive if the host's clock is ahead.
 	Ahead    time.Duration
 	Compared bool
 }
 
-// Agrees reports whether the storage's clock is the same. If it is, a record of the future
-// is no sign of a clock that was set back: the clock was ahead before.
+// Agrees reports whether the host's clock agrees with the storage's. If it does, a
+// record from the future means that the clock was ahead earlier, not that it was set
+// back.
 func (c Clock) Agrees() bool { return c.Compared && c.Ahead.Abs() <= clockTolerance }
 
-// Checks of the clock. Usages are stored under the time that they were received: with a
-// wrong clock they are in the wrong partition.
+// Checks returns the checks of the clock. A wrong clock puts usages into the wrong
+// partition, because the time of receipt determines the partition.
 func (c Clock) Checks() (all []Check) {
 	const advice = "set the clock by NTP (timedatectl set-ntp true): usages are stored under the hour that it says"
 	switch far := c.Ahead.Abs(); {
@@ -65,7 +67,7 @@ func (c Clock) Checks() (all []Check) {
 
 func (c Clock) compared() string {
 	switch far := c.Ahead.Round(time.Second); {
-	case c.Ahead.Abs() < 2*time.Second: // the storage says whole seconds, some time before they are read
+	case c.Ahead.Abs() < 2*time.Second: // the storage's date has whole seconds, and is some time old when it is read
 		return "the clock agrees with the storage's"
 	case far > 0:
 		return fmt.Sprintf("the clock is %v ahead of the storage's", far)
@@ -74,7 +76,7 @@ func (c Clock) compared() string {
 	}
 }
 
-// NTP tells whether the kernel says that something keeps the clock right.
+// NTP returns a check of whether the kernel's clock is synchronized.
 func NTP() Check {
 	var t unix.Timex
 	if _, err := unix.Adjtimex(&t); err != nil {

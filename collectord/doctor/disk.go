@@ -8,28 +8,29 @@ import (
 // Bounds of a disk.
 const (
 	slowMedian = 30 * time.Millisecond
-	slowRarely = 500 * time.Millisecond // the 99th percentile
+	slowRarely = 500 * time.Millisecond // for the 99th percentile
 	fewInodes  = 10_000
 )
 
-// Disk is what was measured of the one that a directory is on, and what the log takes.
+// Disk is the measured state of the disk under a directory, and the log's use of it.
 type Disk struct {
 	Type          int64 // f_type of statfs(2)
-	Free          int64 // bytes, for this user
-	Inodes, Files int64 // free, and in all; 0 in all: not limited
-	QuotaFree     int64 // bytes that the user's quota leaves; negative: there is none
+	Free          int64 // bytes available to this user
+	Inodes, Files int64 // free and total number of inodes; Files is 0 if there is no limit
+	QuotaFree     int64 // bytes left in the user's quota; negative if there is no quota
 
-	Used     int64 // by the log and spool
-	MaxBytes int64 // of these
+	Used     int64 // bytes in the log and the spool
+	MaxBytes int64 // limit of Used (wal.max_bytes)
 	MinFree  int64
 }
 
-// Checks of a disk under the log.
+// Checks returns the checks of the disk.
 func (d Disk) Checks() []Check {
 	return []Check{fileSystem(d.Type), d.space(), d.inodes(), d.quota()}
 }
 
-// fileSystem judges a type, by the constants of statfs(2) and linux/magic.h.
+// fileSystem checks the type of a file system. The constants are from statfs(2) and
+// linux/magic.h.
 func fileSystem(kind int64) Check {
 	const name = "data_dir.file_system"
 	const elsewhere = "put data_dir on a local file system such as ext4 or xfs"
@@ -104,7 +105,7 @@ func (d Disk) quota() Check {
 	return Fine(name, fmt.Sprintf("the quota of this user leaves %s", size(d.QuotaFree)))
 }
 
-// Syncs judges how long syncs took.
+// Syncs checks the latency of n syncs.
 func Syncs(median, p99 time.Duration, n int) Check {
 	found := fmt.Sprintf("median %v, 99th percentile %v, of %d", rounded(median), rounded(p99), n)
 	if median > slowMedian || p99 > slowRarely {
@@ -120,7 +121,7 @@ func rounded(d time.Duration) time.Duration {
 	return d.Round(time.Millisecond)
 }
 
-// size is a number of bytes, for people.
+// size formats a number of bytes for people.
 func size(n int64) string {
 	const units = "KMGTPE"
 	if n < 1024 {

@@ -1,17 +1,17 @@
-// Package doctor judges a host: whether its disk, clock, limits and files are what a
-// collector needs, and what to do where they are not.
+// Package doctor checks a host: whether its disk, clock and limits suit a collector, and
+// what to do if not.
 //
-//	measured (Disk, Clock, Kernel, Certificate) -> Checks() -> Report -> verdict, JSON
+//	measured (Disk, Clock, Kernel) -> Checks() -> Report -> verdict, JSON
 //
-// It owns the levels, the names of its checks, the bounds above which something is a
-// warning or an error, and the measuring of disk and kernel. It does not own what it is
-// not told: it knows no configuration, no log and no storage; main makes checks of those.
+// The package owns the levels, the names of its checks, the bounds for warnings and
+// errors, and the measurement of disk and kernel. It does not know the configuration, the
+// log or the storage: package main makes the checks of those.
 //
 // Invariants:
 //
-//   - A judgement is a function of what was measured: no clock, file or socket in it.
-//   - A check's name is stable, and begins with its group and a dot.
-//   - What could not be measured is Unchecked, with the reason, and never OK.
-//   - Measuring changes nothing but a file of its own in the directory whose syncs are
-//     measured, which is removed.
+//   - A judgement depends only on its measurements. It uses no clock, file or socket.
+//   - The name of a check is stable, and begins with its group and a dot.
+//   - A check that could not be made is Unchecked with a reason, never OK.
+//   - A measurement changes nothing on the host, except for a temporary file in the
+//     directory whose syncs are measured.
 package doctor

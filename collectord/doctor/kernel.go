@@ -5,28 +5,28 @@ import (
 	"math"
 )
 
-// Kernel is what the kernel permits a process, and what the daemon needs of it.
+// Kernel is the kernel's limits for the process, and what the daemon needs.
 type Kernel struct {
-	OpenFiles   int64 // RLIMIT_NOFILE; negative: not known
-	Reserved    int64 // by all but HTTP connections
+	OpenFiles   int64 // RLIMIT_NOFILE; negative: unknown
+	Reserved    int64 // descriptors for everything but HTTP connections
 	Connections int64 // http.max_connections
 
-	ReceiveMax    int64 // net.core.rmem_max; negative: not known
-	ReceiveBuffer int64 // of each UDP socket; 0: there is none
+	ReceiveMax    int64 // net.core.rmem_max; negative: unknown
+	ReceiveBuffer int64 // bytes per UDP socket; 0: UDP is off
 
-	Backlog int64 // net.core.somaxconn; negative: not known
+	Backlog int64 // net.core.somaxconn; negative: unknown
 
-	Memory       int64 // limit of the cgroup; MaxInt64: none; negative: not known
+	Memory       int64 // limit of the cgroup in bytes; MaxInt64: no limit; negative: unknown
 	MemoryNeeded int64
 }
 
-// Bounds of a kernel.
+// Bounds of the kernel's limits.
 const (
 	smallBacklog = 1024
-	memoryRoom   = 3 // halves of what is needed: page cache counts, too
+	memoryRoom   = 3 // recommended memory, in halves of MemoryNeeded, because the page cache counts too
 )
 
-// Checks of what the kernel permits.
+// Checks returns the checks of the kernel's limits.
 func (k Kernel) Checks() []Check {
 	return []Check{k.openFiles(), k.receiveBuffer(), k.backlog(), k.memory()}
 }

@@ -9,13 +9,14 @@ import (
 	"strings"
 )
 
-// Proc is where the kernel shows processes and settings, and Cgroups its control groups.
+// Proc contains the mount points of the proc file system and of the control groups.
 type Proc struct{ Proc, Cgroups string }
 
-// System is the proc and cgroups of this host.
+// System returns the mount points on this host.
 func System() Proc { return Proc{"/proc", "/sys/fs/cgroup"} }
 
-// Sysctl reads a number such as net/core/rmem_max; -1: it can't be read.
+// Sysctl reads a numeric setting such as net/core/rmem_max. It returns -1 if that
+// fails.
 func (p Proc) Sysctl(name string) int64 {
 	return number(readText(filepath.Join(p.Proc, "sys", name)))
 }
@@ -28,7 +29,8 @@ func readText(file string) string {
 	return strings.TrimSpace(string(text))
 }
 
-// number reads what is written alone; -1: it is none.
+// number parses a limit, with math.MaxInt64 for "max" and "unlimited". It returns -1 if
+// text is not a limit.
 func number(text string) int64 {
 	switch n, err := strconv.ParseInt(text, 10, 64); {
 	case text == "max", text == "unlimited":
@@ -39,8 +41,8 @@ func number(text string) int64 {
 	return -1
 }
 
-// OpenFiles is the soft limit of open files of a process, as Go raises it to the hard one
-// at its start; -1: it can't be read.
+// OpenFiles returns the hard limit of open files of a process, to which the Go runtime
+// raises the soft limit at the start. It returns -1 if the limit can't be read.
 func (p Proc) OpenFiles(pid string) int64 {
 	for line := range strings.Lines(readText(filepath.Join(p.Proc, pid, "limits"))) {
 		if fields, ok := strings.CutPrefix(line, "Max open files"); ok {
@@ -52,18 +54,19 @@ func (p Proc) OpenFiles(pid string) int64 {
 	return -1
 }
 
-// noLimit is where the limits of a memory cgroup of version 1 end, less a page or so.
+// noLimit is the lower bound of the value that means no limit in memory cgroups of
+// version 1. The exact value depends on the page size.
 const noLimit = math.MaxInt64 &^ (1<<20 - 1)
 
-// Memory is the lowest limit of memory of the cgroups that a process is in; MaxInt64: there
-// is none; -1: it can't be read.
+// Memory returns the lowest memory limit of the cgroups of a process, in bytes. It
+// returns MaxInt64 if there is no limit, and -1 if the cgroups can't be read.
 func (p Proc) Memory(pid string) int64 {
 	groups := readText(filepath.Join(p.Proc, pid, "cgroup"))
 	if groups == "" {
 		return -1
 	}
 	least := int64(math.MaxInt64)
-	for line := range strings.Lines(groups) { // hierarchy:controllers:path
+	for line := range strings.Lines(groups) { // a line is hierarchy:controllers:path
 		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
 		if len(parts) < 3 {
 			continue

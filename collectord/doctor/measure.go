@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MeasureDisk measures the disk that a directory is on.
+// MeasureDisk measures the disk under a directory.
 func MeasureDisk(dir string) (d Disk, err error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -29,15 +29,16 @@ func MeasureDisk(dir string) (d Disk, err error) {
 
 // userQuota is struct if_dqblk of linux/quota.h.
 type userQuota struct {
-	hardBlocks, softBlocks, usedBytes uint64 // blocks are of 1 KiB
+	hardBlocks, softBlocks, usedBytes uint64 // blocks of 1 KiB
 	hardFiles, softFiles, usedFiles   uint64
 	blockTime, fileTime               uint64
 	valid                             uint32
 	_                                 uint32
 }
 
-// quotaFree is how many bytes the quota of this user leaves on a file system; negative:
-// it has none, or the kernel does not say (quotactl_fd(2), since Linux 5.14).
+// quotaFree returns the bytes left in this user's quota on a file system. It returns -1
+// if there is no quota or the kernel does not report it (quotactl_fd(2), since Linux
+// 5.14).
 func quotaFree(fd int) int64 {
 	const getUserQuota = 0x800007 << 8 // QCMD(Q_GETQUOTA, USRQUOTA)
 	var q userQuota
@@ -59,16 +60,17 @@ func (q userQuota) free() int64 {
 	return max(0, int64(limit)<<10-int64(q.usedBytes))
 }
 
-// How syncs are measured.
+// Parameters of MeasureSyncs.
 const (
 	syncs      = 48
-	syncWithin = 2 * time.Second // and no longer, once there are a few
+	syncWithin = 2 * time.Second // time limit, once there are leastSyncs
 	leastSyncs = 8
 	syncedPage = 4 << 10
 )
 
-// MeasureSyncs appends a page to a file of its own in a directory and syncs it, some
-// dozens of times.
+// MeasureSyncs repeatedly appends a page to a temporary file in a directory and syncs
+// it. It returns the latency of a sync and the number n of syncs: up to 48, fewer if
+// they take more than 2 s.
 func MeasureSyncs(dir string) (median, p99 time.Duration, n int, err error) {
 	f, err := os.CreateTemp(dir, ".doctor-*")
 	if err != nil {

@@ -2,51 +2,51 @@ package doctor
 
 import "strings"
 
-// Level is how a check ended.
+// Level is the result of a check.
 type Level string
 
-// The levels.
+// Levels of checks.
 const (
 	OK        Level = "ok"
-	Warning   Level = "warning"   // it works, and something may go wrong
-	Error     Level = "error"     // something does not work
-	Unchecked Level = "unchecked" // and so nothing is known of it
+	Warning   Level = "warning"   // works now, but may fail
+	Error     Level = "error"     // does not work
+	Unchecked Level = "unchecked" // could not be checked
 )
 
-// Check is one thing that was looked at.
+// Check is the result of one check.
 type Check struct {
-	Name   string `json:"check"` // such as data_dir.fsync: a group, and what of it
+	Name   string `json:"check"` // group and name, such as data_dir.fsync
 	Level  Level  `json:"level"`
 	Found  string `json:"found"`
-	Advice string `json:"advice"` // what to do; empty: nothing
+	Advice string `json:"advice"` // what to do; empty if nothing
 }
 
-// Group is the part of the name before the first dot.
+// Group returns the part of the name before the first dot.
 func (c Check) Group() string {
 	group, _, _ := strings.Cut(c.Name, ".")
 	return group
 }
 
-// Fine is a check that found what it should.
+// Fine returns a Check with level OK.
 func Fine(name, found string) Check { return Check{name, OK, found, ""} }
 
-// Warn is a check that found what may go wrong.
+// Warn returns a Check with level Warning.
 func Warn(name, found, advice string) Check { return Check{name, Warning, found, advice} }
 
-// Fail is a check that found what does not work.
+// Fail returns a Check with level Error.
 func Fail(name, found, advice string) Check { return Check{name, Error, found, advice} }
 
-// Skip is a check that was not made.
+// Skip returns a Check with level Unchecked.
 func Skip(name, why string) Check { return Check{name, Unchecked, "not checked: " + why, ""} }
 
-// Report is all checks, and the worst of their levels. What was not checked does not
-// change the verdict.
+// Report is a list of checks with the worst of their levels. Unchecked does not affect
+// the verdict.
 type Report struct {
 	Checks  []Check `json:"checks"`
 	Verdict Level   `json:"verdict"`
 }
 
-// NewReport sums up checks.
+// NewReport returns the Report of checks.
 func NewReport(checks []Check) Report {
 	r := Report{Checks: checks, Verdict: OK}
 	switch {
@@ -58,7 +58,7 @@ func NewReport(checks []Check) Report {
 	return r
 }
 
-// Count returns how many checks ended so.
+// Count returns the number of checks with a level.
 func (r Report) Count(l Level) (n int) {
 	for _, c := range r.Checks {
 		if c.Level == l {

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These system calls never block, so that the scheduler need not hear of them: that would
-// take a tenth of a request's time.
+// These system calls never block, so they bypass the scheduler. Entering it would take
+// a tenth of a request's time.
 
-// Recv reads from a socket that does not block. EAGAIN means that nothing is there.
+// Recv reads from a non-blocking socket. EAGAIN means that no data is available.
 func Recv(fd int, p []byte) (int, error) { return transfer(syscall.SYS_RECVFROM, fd, p, 0) }
 
-// Send writes to a socket that does not block, perhaps not all of p. EAGAIN means that
-// there is no room.
+// Send writes to a non-blocking socket, possibly only a part of p. EAGAIN means that
+// the send buffer is full.
 func Send(fd int, p []byte) (int, error) {
 	return transfer(syscall.SYS_SENDTO, fd, p, syscall.MSG_NOSIGNAL)
 }
@@ -34,7 +34,7 @@ func transfer(call uintptr, fd int, p []byte, flags uintptr) (int, error) {
 	}
 }
 
-// pollNow is epoll_wait without waiting.
+// pollNow calls epoll_wait with a timeout of 0.
 func pollNow(fd int, events []unix.EpollEvent) (int, error) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(events))), uintptr(len(events)), 0, 0, 0)
@@ -48,7 +48,8 @@ func pollNow(fd int, events []unix.EpollEvent) (int, error) {
 	}
 }
 
-// wake adds to an eventfd. Where that fails, what it holds is enough.
+// wake increments an eventfd. If that fails, the counter is at its maximum and the
+// eventfd is readable already.
 func wake(fd int) {
 	one := [8]byte{1}
 	_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&one)), uintptr(len(one)))

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The race detector knows the calls of package syscall, and sees the order between the two
-// ends of a connection.
+// The race detector instruments the calls of package syscall. It therefore knows that a
+// write to a connection happens before the read at its other end.
 
-// Recv reads from a socket that does not block. EAGAIN means that nothing is there.
+// Recv reads from a non-blocking socket. EAGAIN means that no data is available.
 func Recv(fd int, p []byte) (int, error) { return transfer(syscall.Read, fd, p) }
 
-// Send writes to a socket that does not block, perhaps not all of p. EAGAIN means that
-// there is no room.
+// Send writes to a non-blocking socket, possibly only a part of p. EAGAIN means that
+// the send buffer is full.
 func Send(fd int, p []byte) (int, error) { return transfer(syscall.Write, fd, p) }
 
 func transfer(call func(int, []byte) (int, error), fd int, p []byte) (int, error) {

@@ -1,5 +1,5 @@
-// Package epoll waits for many sockets at once, and reads and writes them without waiting
-// (epoll(7)). The event loop of package httpserver is built on it.
+// Package epoll waits for events of many sockets, and reads and writes sockets without
+// blocking (epoll(7)). The event loop of package httpserver uses it.
 package epoll
 
 import (
@@ -11,20 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Poller reports what sockets are ready for. Only one goroutine may call Poll and Wait.
+// Poller reports the readiness of sockets. Only one goroutine may call Poll and Wait.
 type Poller struct {
 	fd     int
 	wake   int // an eventfd
 	events []unix.EpollEvent
 
-	woken  atomic.Bool // Wake was called, and Wait has not returned since
-	asleep atomic.Bool // Wait is in the kernel, or about to be
+	woken  atomic.Bool // Wake was called after the last return of Wait
+	asleep atomic.Bool // Wait is blocked in the kernel, or about to block
 
-	mu     sync.Mutex // guards what follows, and wake, whose number may be another file's once it is closed
+	mu     sync.Mutex // guards closed, and writes to wake: its number may belong to another file after Close
 	closed bool
 }
 
-// New returns a Poller that reports at most so many sockets at a time.
+// New returns a Poller that reports up to most events per Poll.
 func New(most int) (*Poller, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
@@ -35,15 +35,15 @@ func New(most int) (*Poller, error) {
 		return nil, errors.Join(os.NewSyscallError("eventfd", err), unix.Close(fd))
 	}
 	p := &Poller{fd: fd, wake: wake, events: make([]unix.EpollEvent, most)}
-	// It is never read: each time it is written to is an event of its own.
+	// The eventfd is never read. It is edge-triggered, so each write is a new event.
 	if err := p.add(wake, unix.EPOLLIN|unix.EPOLLET); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-// Add has a socket reported each time it becomes ready to be read or written, until it is
-// closed. It must not block.
+// Add registers a non-blocking socket. Each time it becomes readable or writable Poll
+// reports it, until the socket is closed.
 func (p *Poller) Add(fd int) error {
 	return p.add(fd, unix.EPOLLIN|unix.EPOLLOUT|unix.EPOLLRDHUP|unix.EPOLLET)
 }
@@ -52,22 +52,22 @@ func (p *Poller) add(fd int, events uint32) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: events, Fd: int32(fd)}))
 }
 
-// Event is what a socket became ready for.
+// Event is a change in the readiness of a socket.
 type Event struct {
 	FD       int
-	Readable bool // there are bytes, an end, or an error
-	Writable bool // there is room, or an error
-	HungUp   bool // the peer sends no more
+	Readable bool // data, end of stream or an error is available
+	Writable bool // the send buffer has room, or there is an error
+	HungUp   bool // the peer has shut down its side, or there is an error
 }
 
-// Poll calls each for whatever is ready now, and returns how many that were: no more than
-// it reports at a time.
+// Poll calls each for every socket that is ready now, and returns the number of calls.
+// It reports up to the number of events given to New.
 func (p *Poller) Poll(each func(Event)) (int, error) {
 	n, err := pollNow(p.fd, p.events)
 	return p.report(n, each), os.NewSyscallError("epoll_pwait", err)
 }
 
-// Wait waits until Poll has something to report, or Wake is called.
+// Wait blocks until Poll has an event to report, or Wake is called.
 func (p *Poller) Wait() error {
 	p.asleep.Store(true)
 	defer p.asleep.Store(false)
@@ -98,8 +98,7 @@ func (p *Poller) report(n int, each func(Event)) (reported int) {
 	return reported
 }
 
-// Wake ends Wait, or the next one. Any goroutine may call it, also once the Poller is
-// closed.
+// Wake ends the current or the next Wait. Any goroutine may call it, also after Close.
 func (p *Poller) Wake() {
 	p.woken.Store(true)
 	if !p.asleep.Load() {
@@ -112,7 +111,7 @@ func (p *Poller) Wake() {
 	}
 }
 
-// Close closes the Poller, but none of the sockets.
+// Close closes the Poller, but no sockets.
 func (p *Poller) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

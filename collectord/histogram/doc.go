@@ -1,4 +1,4 @@
-// Package histogram counts values in buckets, cheaply enough for every commit and
-// request. It owns no names and no output: package admin turns a Distribution into
+// Package histogram counts values in buckets. It is cheap enough for every commit and
+// request. It does not own names or output: package admin turns a Distribution into
 // metrics.
 package histogram

@@ -6,27 +6,28 @@ import (
 	"time"
 )
 
-// maxBuckets is the most buckets a Histogram has, beside the one for the rest.
+// maxBuckets is the maximum number of buckets, without the overflow bucket.
 const maxBuckets = 20
 
-// Histogram counts values in buckets, each of which reaches two or four times as
-// far as the one before. Its methods may be called concurrently and take no lock:
-// a value costs a division and two additions.
+// Histogram counts values in buckets with exponentially growing bounds. Its methods are
+// safe for concurrent use and take no lock. Observe costs a division and two atomic
+// additions.
 type Histogram struct {
 	first   uint64 // upper bound of the first bucket, inclusive
-	doubled int    // how often a bound is doubled to give the next: 1 or 2
+	doubled int    // log2 of the ratio of consecutive bounds: 1 or more
 	buckets int
 	counts  [maxBuckets + 1]atomic.Uint64
 	sum     atomic.Uint64
 }
 
-// New makes one whose first bucket reaches up to first, and each
-// following one 2^doubled times as far. There are at most 20 buckets.
+// New returns a Histogram. The first bucket contains values up to first, and each
+// further bound is 2^doubled times the one before. The number of buckets is limited to
+// 20.
 func New(first uint64, doubled, buckets int) *Histogram {
 	return &Histogram{first: max(first, 1), doubled: max(doubled, 1), buckets: min(buckets, maxBuckets)}
 }
 
-// NewLatency makes one for ObserveTime, from 100 µs to 52 s.
+// NewLatency returns a Histogram for ObserveTime, with bounds from 100 µs to 52 s.
 func NewLatency() *Histogram {
 	return New(uint64(100*time.Microsecond), 1, maxBuckets)
 }
@@ -41,17 +42,17 @@ func (h *Histogram) Observe(v uint64) {
 	h.sum.Add(v)
 }
 
-// ObserveTime counts how long something took.
+// ObserveTime counts a duration, as nanoseconds. A negative duration counts as 0.
 func (h *Histogram) ObserveTime(d time.Duration) { h.Observe(uint64(max(d, 0))) }
 
-// Distribution is what a Histogram has counted so far.
+// Distribution is a copy of the counts of a Histogram.
 type Distribution struct {
-	Bounds []float64 // upper bounds of the buckets, inclusive, rising
-	Counts []uint64  // by bucket, and last what is beyond all bounds
+	Bounds []float64 // upper bounds of the buckets, inclusive, ascending
+	Counts []uint64  // per bucket; the last element counts values above all bounds
 	Sum    float64   // of all values
 }
 
-// Distribution returns a copy.
+// Distribution returns a copy of the counts.
 func (h *Histogram) Distribution() Distribution {
 	d := Distribution{Bounds: make([]float64, h.buckets), Counts: make([]uint64, h.buckets+1)}
 	for i := range d.Counts {
@@ -64,7 +65,7 @@ func (h *Histogram) Distribution() Distribution {
 	return d
 }
 
-// Seconds returns a copy of what ObserveTime counted.
+// Seconds returns a copy of the counts of ObserveTime, with bounds and sum in seconds.
 func (h *Histogram) Seconds() Distribution {
 	d := h.Distribution()
 	for i := range d.Bounds {
@@ -74,7 +75,7 @@ func (h *Histogram) Seconds() Distribution {
 	return d
 }
 
-// Count is the number of values.
+// Count returns the number of values.
 func (d Distribution) Count() (n uint64) {
 	for _, c := range d.Counts {
 		n += c
@@ -82,7 +83,8 @@ func (d Distribution) Count() (n uint64) {
 	return n
 }
 
-// Since returns what was counted after an earlier copy was made; all of it if that is none.
+// Since returns the values counted after the copy earlier was made. It returns d itself
+// if earlier has no counts of the same buckets.
 func (d Distribution) Since(earlier Distribution) Distribution {
 	if len(earlier.Counts) != len(d.Counts) {
 		return d
@@ -94,8 +96,9 @@ func (d Distribution) Since(earlier Distribution) Distribution {
 	return later
 }
 
-// Quantile returns the value below which a part q of the values is, taken to be spread
-// evenly in their buckets; false if there are none. Beyond all bounds it is the last.
+// Quantile estimates the value below which the fraction q of all values lies. It
+// assumes that values are spread evenly within a bucket. If the quantile is above all
+// bounds, the result is the last bound. ok is false if there are no values.
 func (d Distribution) Quantile(q float64) (value float64, ok bool) {
 	total := d.Count()
 	if total == 0 {

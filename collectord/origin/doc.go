@@ -1,14 +1,12 @@
-// Package origin decides whether a request may be the work of a web page that has
-// no business here.
+// Package origin detects requests that a web page of another site may have sent.
 //
-// A browser sends requests for any page to any address, and adds by itself what
-// authenticates its host: a client certificate, or that it runs on this machine.
-// What a page can't change are the headers Origin, Host and Sec-Fetch-Site, so
-// those decide.
+// A browser sends requests of any page to any address, and authenticates them on its
+// own: by a client certificate, or because it runs on this host. A page can't change
+// the headers Origin, Host and Sec-Fetch-Site, so the decision uses them.
 //
-// It owns the rule and the reading of these headers. It does not own who may send
-// (a bearer token is never added by a browser, so whoever shows one needs no
-// rule), nor what is answered.
+// The package owns the rule and the parsing of these headers. It does not own the
+// authentication of clients, or the response. A request with a bearer token needs no
+// check, because browsers never add one.
 //
-// Everything here is pure: no sockets, no clocks, no state.
+// The package is pure: it uses no sockets, clocks or state.
 package origin

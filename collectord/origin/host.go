@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// host is a name or an address.
+// host is a DNS name or an IP address.
 type host struct {
-	name []byte // without the dot at its end; any case
+	name []byte // without the trailing dot; compared without regard to case; empty if addr is valid
 	addr netip.Addr
 }
 
@@ -23,21 +23,21 @@ func (h host) isLoopback() bool {
 	if h.addr.IsValid() {
 		return h.addr.Unmap().IsLoopback()
 	}
-	const local = "localhost" // and all below it (RFC 6761, section 6.3)
+	const local = "localhost" // and its subdomains (RFC 6761, section 6.3)
 	rest := len(h.name) - len(local)
 	return rest >= 0 && bytes.EqualFold(h.name[rest:], []byte(local)) && (rest == 0 || h.name[rest-1] == '.')
 }
 
 // IsLoopback reports whether an authority, with or without a port, is localhost, a
-// name below it, or a loopback address.
+// subdomain of it, or a loopback address.
 func IsLoopback(authority []byte) bool {
 	h, ok := parseAuthority(authority)
 	return ok && h.isLoopback()
 }
 
-// Authority returns the host and port that a request is sent to: those of an
-// absolute target, else those in Host (RFC 9112, section 3.2.2). A target that is
-// neither a path nor absolute gives what is no authority.
+// Authority returns the host and port of a request: those of an absolute target, or
+// else those of the Host header (RFC 9112, section 3.2.2). For any other form of target
+// the result is not a valid authority.
 func Authority(target, hostHeader []byte) []byte {
 	if len(target) == 0 || target[0] == '/' {
 		return hostHeader
@@ -52,7 +52,7 @@ func Authority(target, hostHeader []byte) []byte {
 	return rest
 }
 
-// originHost returns the host of a serialised origin (RFC 6454, section 6.1).
+// originHost returns the host of a serialized origin (RFC 6454, section 6.1).
 func originHost(origin []byte) (h host, ok bool) {
 	scheme, authority, ok := bytes.Cut(origin, []byte("://"))
 	if !ok || !bytes.EqualFold(scheme, []byte("http")) && !bytes.EqualFold(scheme, []byte("https")) {
@@ -61,8 +61,8 @@ func originHost(origin []byte) (h host, ok bool) {
 	return parseAuthority(authority)
 }
 
-// parseAuthority reads a host with or without a port, and nothing else: no user,
-// no zone, no escapes. IPv6 addresses are in brackets.
+// parseAuthority parses a host with an optional port. It rejects user names, zones and
+// escapes. IPv6 addresses must be in brackets.
 func parseAuthority(b []byte) (h host, ok bool) {
 	end := bytes.IndexByte(b, ':')
 	if len(b) > 0 && b[0] == '[' {
@@ -85,7 +85,7 @@ func parseAuthority(b []byte) (h host, ok bool) {
 	return parseHost(b)
 }
 
-// parseName reads a host as it is configured: IPv6 addresses may lack brackets.
+// parseName parses a configured host. IPv6 addresses may lack brackets.
 func parseName(s string) (h host, ok bool) {
 	if strings.Contains(s, ":") && !strings.HasPrefix(s, "[") {
 		s = "[" + s + "]"
@@ -109,7 +109,7 @@ func parseHost(b []byte) (h host, ok bool) {
 	if len(b) == 0 || len(b) > maxName {
 		return host{}, false
 	}
-	dot := true // there is none before the first label
+	dot := true // the previous character is a dot; true at the start, to reject a leading dot
 	for _, c := range b {
 		switch {
 		case c == '.' && dot:
@@ -121,7 +121,7 @@ func parseHost(b []byte) (h host, ok bool) {
 		}
 	}
 	if last := b[bytes.LastIndexByte(b, '.')+1:]; len(last) > 0 && isNumber(last) {
-		h.addr, ok = parseIPv4(b) // what ends in a number is an address, or nothing
+		h.addr, ok = parseIPv4(b) // a name whose last label is a number must be an IPv4 address
 		return h, ok
 	}
 	return host{name: b}, !dot
@@ -136,7 +136,7 @@ func isNumber(b []byte) bool {
 	return true
 }
 
-// parseIPv4 reads four decimal numbers, as netip does, without allocating.
+// parseIPv4 accepts the same addresses as netip.ParseAddr, without allocating.
 func parseIPv4(b []byte) (netip.Addr, bool) {
 	var four [4]byte
 	for i := range four {

@@ -2,20 +2,20 @@ package origin
 
 import "slices"
 
-// Headers are what a request says about where it comes from. The byte slices are
-// only read.
+// Headers contains the request headers that indicate its origin. The byte slices are
+// not modified.
 type Headers struct {
-	Authority []byte // of the request; see Authority
+	Authority []byte // host and port of the request; see Authority
 	Origin    []byte
 	Site      []byte // Sec-Fetch-Site
 
-	Origins, Sites int // how many of these headers there are
+	Origins, Sites int // how often each header occurs
 }
 
-// Reason is why a request is rejected, in words for the log.
+// Reason is why a request is rejected, as text for the log.
 type Reason string
 
-// Reasons. None means that the request is not rejected.
+// Reasons. None means that the request is allowed.
 const (
 	None          Reason = ""
 	Repeated      Reason = "more than one Origin or Sec-Fetch-Site"
@@ -24,15 +24,16 @@ const (
 	ForeignHost   Reason = "Host is not a loopback name"
 )
 
-// Rule is what is allowed beside the host's own pages. Nil allows nothing more.
-// It is never changed.
+// Rule defines what is allowed in addition to pages of the host itself. A nil Rule
+// allows nothing more. A Rule is immutable.
 type Rule struct {
 	origins []string
 	hosts   []host
 }
 
-// NewRule makes a rule that also allows origins, as browsers send them, and hosts,
-// names or addresses without a port. Hosts that are neither are ignored.
+// NewRule returns a Rule that also allows the given origins and hosts. Origins are in
+// the form of the Origin header. Hosts are names or addresses without a port; invalid
+// ones are ignored.
 func NewRule(origins, hosts []string) *Rule {
 	r := &Rule{origins: slices.Clone(origins)}
 	for _, name := range hosts {
@@ -43,9 +44,9 @@ func NewRule(origins, hosts []string) *Rule {
 	return r
 }
 
-// Check is the rule. On a loopback listener that needs no token, loopbackOnly has
-// the request name a loopback host: a page whose own name was made to resolve to
-// this machine (DNS rebinding) has an Origin and a Host that agree.
+// Check returns why a request is rejected, or None. loopbackOnly requires that the
+// request names a loopback host. It is for a loopback listener that needs no token,
+// because DNS rebinding gives a page an Origin and a Host that agree.
 //
 //	Origin or Sec-Fetch-Site more than once     reject: a browser never does that
 //	Sec-Fetch-Site: same-origin, none           allow
@@ -93,8 +94,8 @@ func (r *Rule) names(authority []byte) bool {
 	return ok && slices.ContainsFunc(r.hosts, h.equal)
 }
 
-// sameHost reports whether an origin's host is the one that the request names.
-// Origins of other schemes than http and https have no host of the network.
+// sameHost reports whether an origin has the host that the request names. The result is
+// false for origins with another scheme than http or https.
 func sameHost(origin, authority []byte) bool {
 	from, ok := originHost(origin)
 	if !ok {

@@ -1,9 +1,10 @@
-// Package testrun ends the processes that tests start, however the test program
-// ends: killed, by its time limit, or with a failed test that forgot one.
+// Package testrun kills processes that tests started, after the test program ended in
+// any way: normally, by its time limit, or by a signal.
 //
-// It owns the environment variable that marks these processes, and what they
-// inherit. It does not own how tests start and stop them while all is well.
+// The package owns the environment variable that marks these processes, and the
+// descriptors that they inherit. It does not own the normal start and stop of processes
+// in tests.
 //
-// A process that runs with the mark in its environment is killed soon after the
-// test program is gone. One that overwrites its environment (nginx) is not found.
+// A process with the mark in its environment is killed soon after the test program
+// ends. A process that overwrites its environment (such as nginx) is not found.
 package testrun

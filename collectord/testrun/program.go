@@ -5,11 +5,11 @@ import (
 	"syscall"
 )
 
-// WriteProgram writes a file that a test then runs. No process starts meanwhile: until it
-// has become its program it would have the file open for writing, and who runs the file
-// would get ETXTBSY.
+// WriteProgram writes an executable file for a test. It prevents forks while the file
+// is open. Otherwise a forked child could inherit the open file, and running the file
+// would fail with ETXTBSY.
 func WriteProgram(path string, content []byte) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	return os.WriteFile(path, content, 0o755) //nolint:gosec // it is to be run, by another user, too
+	return os.WriteFile(path, content, 0o755) //nolint:gosec // another user must be able to run it
 }

@@ -14,13 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mark is the variable by which the processes are found.
+// mark is the environment variable that identifies the processes.
 const mark = "STARTED_BY_TEST_PROGRAM"
 
-// watcher waits for the end of the test program and kills whatever has $1 in its
-// environment. A line says that the tests have ended; the end of the input without
-// one, that the program was killed: then what it had just started may have no
-// environment yet, and is looked for again.
+// watcher waits for the end of the test program, and then kills all processes with $1
+// in their environment. An input line means that the tests have ended. If the input
+// ends without a line, the test program was killed. In that case a process that was
+// just started may not have its environment yet, so the watcher searches several times.
 const watcher = `if read -r _; then pauses=0; else pauses="0 0.2 1"; fi
 for pause in $pauses; do
 	sleep "$pause"
@@ -30,33 +30,33 @@ for pause in $pauses; do
 	done
 done 2>/dev/null`
 
-// ManyAtOnce is for TestMain of tests that wait more than they work: it lets four
-// run at once, unless the command line says how many.
+// ManyAtOnce sets -test.parallel to 4, unless the command line sets it. It is for
+// TestMain of tests that mostly wait.
 func ManyAtOnce() {
 	flag.Parse()
 	given := false
 	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
 	if !given {
-		_ = flag.Set("test.parallel", "4") // there is such a flag in every test
+		_ = flag.Set("test.parallel", "4") // the flag exists in every test program
 	}
 }
 
-// Run is for TestMain: it runs the tests and returns their exit status.
+// Run runs the tests and returns their exit status. It is for TestMain.
 func Run(tests func() int) (status int) {
-	// What this program inherited, such as a lock that its caller holds, is not for
-	// what tests start.
+	// Tests' processes must not inherit descriptors of this program, such as a lock of
+	// its caller.
 	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		fmt.Fprintln(os.Stderr, "keep descriptors from what tests start:", err)
 		return 1
 	}
 	value := fmt.Sprintf("%d-%d", os.Getpid(), time.Now().UnixNano())
 	watch := exec.Command("sh", "-c", watcher, "sh", mark+"="+value)
-	for _, v := range os.Environ() { // the watcher itself has no mark
+	for _, v := range os.Environ() { // the watcher must not have the mark itself
 		if !strings.HasPrefix(v, mark+"=") {
 			watch.Env = append(watch.Env, v)
 		}
 	}
-	watch.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it outlives the group's end
+	watch.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // it must survive a signal to the process group
 	gone, err := watch.StdinPipe()
 	if err == nil {
 		err = watch.Start()
@@ -72,9 +72,9 @@ func Run(tests func() int) (status int) {
 	return tests()
 }
 
-// finish ends what is left.
+// finish ends the watcher, which first kills the remaining processes.
 func finish(watch *exec.Cmd, gone io.WriteCloser) {
 	_, _ = io.WriteString(gone, "ended\n")
 	_ = gone.Close()
-	_ = watch.Wait() // its status is that of the last kill
+	_ = watch.Wait() // the exit status is that of the last kill
 }

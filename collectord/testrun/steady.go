@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// Steadily tries what real time decides. A trial that fails is repeated if this process
-// stood still for longer than pause meanwhile: that proves nothing.
+// Steadily runs a trial that depends on real time. A failed trial is repeated, up to 10
+// trials, if the process stood still for longer than pause: such a failure proves
+// nothing.
 func Steadily(t testing.TB, pause time.Duration, trial func() error) {
 	t.Helper()
 	for range 10 {
@@ -27,7 +28,8 @@ func Steadily(t testing.TB, pause time.Duration, trial func() error) {
 	t.Error("the machine is too slow for this test")
 }
 
-// longestPause returns how long a goroutine that wants to run every 5 ms did not.
+// longestPause returns the longest interval between two wake-ups of a goroutine that
+// sleeps for 5 ms at a time.
 func longestPause(stop <-chan struct{}) (longest time.Duration) {
 	for last := time.Now(); ; {
 		select {

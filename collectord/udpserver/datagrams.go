@@ -9,20 +9,20 @@ import (
 )
 
 const (
-	batchSize     = 32      // datagrams a system call reads
-	smallDatagram = 8 << 10 // on average in a batch, whose pages are kept
+	batchSize     = 32      // datagrams per system call
+	smallDatagram = 8 << 10 // average size in bytes up to which the pages of a batch are kept
 )
 
-// datagrams is memory for one batch, used again for the next. The datagrams lie
-// outside the garbage collector's heap: pages that none was long enough to touch
-// cost nothing, and do not make it collect more often.
+// datagrams is the memory for one batch, reused for the next. It lies outside the
+// garbage collector's heap: pages that no datagram reached use no memory, and do not
+// trigger collections.
 type datagrams struct {
 	headers [batchSize]mmsghdr
 	iovecs  [batchSize]unix.Iovec
-	names   [batchSize]unix.RawSockaddrInet6 // large enough for IPv4 too
+	names   [batchSize]unix.RawSockaddrInet6 // large enough for an IPv4 address too
 	memory  []byte
-	size    int  // of a datagram
-	named   bool // the kernel writes where datagrams come from
+	size    int  // bytes per datagram
+	named   bool // the kernel writes the senders' addresses
 }
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
@@ -47,23 +47,24 @@ func newDatagrams(size int) (*datagrams, error) {
 	return d, nil
 }
 
-// forget gives back the pages of datagrams that were large, of size bytes together,
-// once nothing refers to them: those of many sockets would add up.
+// forget returns the pages of the batch to the kernel if its datagrams were large (size
+// bytes in total). Otherwise the memory of many sockets would add up. No reference to a
+// datagram may remain.
 func (d *datagrams) forget(size int) {
 	if size > batchSize*smallDatagram {
-		_ = unix.Madvise(d.memory, unix.MADV_DONTNEED) // no harm if they stay
+		_ = unix.Madvise(d.memory, unix.MADV_DONTNEED) // an error only leaves the pages allocated
 	}
 }
 
-// free gives the memory back. Nothing may refer to a datagram any more.
+// free unmaps the memory. No reference to a datagram may remain.
 func (d *datagrams) free() error { return unix.Munmap(d.memory) }
 
-// receive reads what is there, without waiting, and returns how many datagrams
-// that were: EAGAIN means none. Only with named does the kernel write where they
-// come from, which takes it time.
+// receive reads the queued datagrams without waiting, and returns their number. EAGAIN
+// means that the queue is empty. The kernel writes the senders' addresses only if named
+// is true, because that costs time.
 //
-// The call can't block, so the scheduler is not told of it: the runtime's monitor
-// would look after it every 20 µs.
+// The raw system call bypasses the scheduler, because the call never blocks. Otherwise
+// the runtime's monitor would check it every 20 µs.
 func (d *datagrams) receive(fd int, named bool) (int, error) {
 	if named || d.named {
 		d.nameSenders(named)
@@ -80,7 +81,7 @@ func (d *datagrams) receive(fd int, named bool) (int, error) {
 	}
 }
 
-// nameSenders has the kernel write where datagrams come from, or not any more.
+// nameSenders sets whether the kernel writes the senders' addresses.
 func (d *datagrams) nameSenders(named bool) {
 	d.named = named
 	for i := range d.headers {
@@ -91,14 +92,14 @@ func (d *datagrams) nameSenders(named bool) {
 	}
 }
 
-// datagram returns the i-th datagram of the batch.
 func (d *datagrams) datagram(i int) (body []byte, truncated bool) {
 	h := &d.headers[i]
 	from := i * d.size
 	return d.memory[from : from+int(h.length) : from+int(h.length)], h.Flags&unix.MSG_TRUNC != 0
 }
 
-// sender returns where the i-th datagram says it comes from, if receive asked for that.
+// sender returns the source address of the i-th datagram. It is valid only if receive
+// was called with named.
 func (d *datagrams) sender(i int) netip.Addr {
 	name := &d.names[i]
 	if name.Family == unix.AF_INET {

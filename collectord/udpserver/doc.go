@@ -1,47 +1,46 @@
-// Package udpserver reads datagrams and gives their usages to the log.
+// Package udpserver reads datagrams and appends their usages to the queue of the log.
 //
-//	datagram -> usages -> one batch -> Enqueue (never answered)
+//	datagram -> usages -> one batch -> Enqueue (no response)
 //
-// It owns the sockets that it is given, what is read from them and how, and who may
-// send by address, which is a filter and no authentication: addresses can be forged.
-// It does not own what a usage is (package usage), the log, or the ledger, to which it
-// only reports what it rejects.
+// The package owns its sockets, how they are read, and the filter of allowed source
+// addresses. The filter is no authentication, because addresses can be forged. The
+// package does not own the definition of a usage (package usage), the log, or the
+// ledger. It only reports rejected usages to the ledger.
 //
 // Invariants:
 //
-//   - A datagram is read once from front to back, without allocating for it,
-//     whatever it holds.
+//   - A datagram is scanned once from front to back, and its memory is reused.
 //
-//   - Every datagram that was sent to a socket is read, or in the kernel's count of
-//     those it had no room for; every usage in one that is read is given to the log
-//     or reported to it as rejected, once. So the sockets are without UDP_GRO, with
-//     which the kernel counts up to 64 datagrams that it drops together as one
-//     (measured: 227 for 14,528).
+//   - Every datagram that reaches a socket is either read or in the kernel's count of
+//     dropped datagrams. Every usage in a datagram that is read is passed to the log once,
+//     or reported once as rejected. The sockets therefore do not use UDP_GRO: the kernel
+//     would count up to 64 dropped datagrams as one (measured: 227 for 14,528).
 //
-//   - Reading never waits for the disk: what the log's queue has no room for, it drops
-//     and counts.
+//   - Reading never waits for the disk. The log rejects and counts usages that do not fit
+//     in its queue.
 //
-//   - Memory is one batch of datagrams a socket, most of it never touched.
+//   - Each socket has memory for one batch of datagrams, and most of its pages are never
+//     touched.
 package udpserver
 
 import "collectord/wal"
 
-// Log is what the server needs of *wal.Log.
+// Log is the part of *wal.Log that the server uses.
 type Log interface {
 	// Enqueue copies records into the queue, in order, and returns how many. The log
-	// counts the others as rejected: there was no room for them, or it takes none at
-	// all (then Full says why). It never waits for the disk. The records and their
-	// usages are the caller's again when it returns.
+	// counts the rest as rejected: the queue is full, or the log accepts no records
+	// (then Full returns why). Enqueue never waits for the disk, and keeps no reference
+	// to the records and their usages.
 	Enqueue(recs ...wal.Record) int
 
-	// YieldToIngest asks background work of the log to leave the disk and the
-	// processor to reading for a moment.
+	// YieldToIngest asks background work of the log to leave the disk and the processor
+	// to the readers for a moment.
 	YieldToIngest()
 
-	// Reject counts n usages that were rejected for a reason. With n = 0 it makes
-	// the reason known to the metrics.
+	// Reject counts n usages that were rejected for a reason. n = 0 only creates the
+	// reason's series in the metrics.
 	Reject(s wal.Source, reason string, n int)
 
-	// Full returns why the log takes no records at the moment, or nil.
+	// Full returns why the log accepts no records at the moment, or nil.
 	Full() error
 }

@@ -12,34 +12,33 @@ import (
 	"collectord/wal"
 )
 
-// reader reads one socket.
 type reader struct {
 	server *Server
 	socket *socket
-	buffer int // bytes the kernel keeps
+	buffer int // size of the kernel's receive buffer in bytes
 	batch  *datagrams
 	recs   []wal.Record
 
 	splitter usage.Splitter
-	rejected usage.Counts // of this batch
+	rejected usage.Counts // in the current batch
 }
 
-// A reader that is faster than the senders would be woken for every other
-// datagram, which costs several times what reading one does, and so would the
-// committer, which syncs what it finds (both measured). Where some come at a time
-// it waits a little, so that more do: gatherTime, if the receive buffer is
-// gatherBuffer or more, which holds many times what comes in meanwhile.
+// A fast reader would wake up for every second datagram, which costs several times as
+// much as reading one (measured). It would also make the committer sync small batches.
+// After a batch of several datagrams the reader therefore waits for gatherTime. It does
+// so only if the receive buffer is at least gatherBuffer bytes, enough for many times
+// the datagrams of that period.
 const (
 	gatherTime   = 2 * time.Millisecond
 	gatherBuffer = 2 << 20
 )
 
-// busyLook is after how many full batches in a row a reader looks whether it falls
-// behind.
+// busyLook is the number of consecutive full batches after which a reader checks
+// whether it falls behind.
 const busyLook = 8
 
-// readPause is how long a reader waits after an error, so that one that stays
-// does not keep a core busy.
+// readPause is the wait after a read error, so that a persistent error does not use a
+// full core.
 const readPause = 10 * time.Millisecond
 
 func (r *reader) run() {
@@ -52,7 +51,7 @@ func (r *reader) run() {
 		case <-r.server.draining:
 		}
 	}
-	full := 0 // batches in a row
+	full := 0 // consecutive full batches
 	for failing := false; ; {
 		select {
 		case <-r.server.draining:
@@ -87,14 +86,14 @@ func (r *reader) run() {
 	}
 }
 
-// receive reads a batch, to be taken by the limits that hold now.
+// receive reads a batch, and returns the limits that apply to it.
 func (r *reader) receive() (n int, limits *Limits, err error) {
 	limits = r.server.limits.Load()
 	n, err = r.batch.receive(r.socket.fd(), len(limits.Allow) > 0)
 	return n, limits, err
 }
 
-// drain reads without waiting until the socket is empty.
+// drain reads without waiting, until the socket is empty or ctx ends.
 func (r *reader) drain(ctx context.Context) error {
 	for ctx.Err() == nil {
 		n, limits, err := r.receive()
@@ -104,7 +103,8 @@ func (r *reader) drain(ctx context.Context) error {
 		case errors.Is(err, unix.EAGAIN):
 			return nil
 		case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.EHOSTUNREACH):
-			// told of something that this socket is supposed to have sent: go on
+			// An ICMP error for a datagram that this socket seems to have sent: ignore
+			// it.
 		default:
 			return fmt.Errorf("drain udp listener %s: %w", r.socket.addr, err)
 		}

@@ -18,32 +18,31 @@ import (
 	"collectord/wal"
 )
 
-// Options set up a Server. The zero value of each field stands
-// for its default.
+// Options configures a Server. The zero value of each field means its default.
 type Options struct {
 	Limits        Limits
-	MaxDatagram   int // bytes; default 64 KiB, more than UDP can carry without jumbograms
-	Sockets       int // for each address; default: one a core, at most 4
-	ReceiveBuffer int // bytes the kernel keeps, of all sockets together; default 16 MiB
-	// Kept says that another descriptor keeps the sockets open. What is still in
-	// them when this server closes is left to who reads them next.
+	MaxDatagram   int // bytes; default 64 KiB, more than UDP can transmit without jumbograms
+	Sockets       int // per address; default: one per core, at most 4
+	ReceiveBuffer int // bytes of all sockets' receive buffers in total; default 16 MiB
+	// Kept means that another descriptor keeps the sockets open. Datagrams that remain
+	// in them after this server closes are left to the next reader.
 	Kept bool
-	// Inherited says that a server before this one read them, and reported the
-	// drops so far.
+	// Inherited means that an earlier server read the sockets and reported the drops so
+	// far.
 	Inherited bool
-	// Logger is told of everything that goes wrong and right again; default: none.
-	// What can repeat carries the attribute "trouble" with a name of its own, and
-	// so does the Info line that says it is over, so that a handler can sum up.
+	// Logger receives each problem and its end; default: none. A line that can repeat
+	// has the attribute "trouble" with a unique name. The Info line for its end has the
+	// same attribute, so that a handler can summarize them.
 	Logger *slog.Logger
 }
 
-// SocketsOfAddress returns how many sockets share an address.
+// SocketsOfAddress returns the number of sockets per address.
 func (o Options) SocketsOfAddress() int { return o.withDefaults().Sockets }
 
-// Limits are those that can change while datagrams are read.
+// Limits are the limits that can change while the server runs.
 type Limits struct {
-	Allow     []netip.Prefix // who may send; none means everyone
-	MaxRecord int            // bytes of a usage; default 1 MiB
+	Allow     []netip.Prefix // allowed source addresses; empty means all
+	MaxRecord int            // bytes per usage; default 1 MiB
 }
 
 func (o Options) withDefaults() Options {
@@ -70,31 +69,31 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Reasons for which datagrams are rejected, beside the codes of usages.
+// Reasons for rejected datagrams, in addition to the codes of package usage.
 const (
 	ReasonNotAllowed = "not_allowed"
 	ReasonTruncated  = "truncated"
 )
 
-// Server reads datagrams, each of one or several JSON objects, and never answers.
+// Server reads datagrams, each with one or more JSON objects. It never responds.
 type Server struct {
 	log       Log
 	opts      Options
 	limits    atomic.Pointer[Limits]
-	buffer    int // bytes of all receive buffers, as the kernel gave them
+	buffer    int // bytes of all receive buffers, as granted by the kernel
 	readers   []*reader
 	running   sync.WaitGroup
 	draining  chan struct{} // closed by Drain
-	stop      int           // a descriptor that can be read then
+	stop      int           // an eventfd that becomes readable when Drain begins
 	watch     watch
 	datagrams atomic.Uint64
 	bytes     atomic.Uint64
 	batches   *histogram.Histogram
 }
 
-// New makes a server on sockets made by Listen, by this process or by one
-// before it, and sets their receive buffers. The sockets are its own from now on,
-// also if it fails; their conns are of no further use.
+// New creates a server from the sockets of Listen, and sets their receive buffers. The
+// sockets may also come from an earlier process. New owns the sockets, even if it
+// returns an error; the caller must not use conns any more.
 func New(log Log, conns []*net.UDPConn, o Options) (_ *Server, err error) {
 	u := &Server{log: log, opts: o.withDefaults(), draining: make(chan struct{}), batches: histogram.New(1, 1, 6)}
 	for _, reason := range append(usage.Codes(), ReasonNotAllowed, ReasonTruncated) {
@@ -127,14 +126,14 @@ func New(log Log, conns []*net.UDPConn, o Options) (_ *Server, err error) {
 	if u.opts.Inherited {
 		u.watch.drops = u.KernelDrops()
 	}
-	if wanted := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.buffer < wanted { // each may be short of a byte by division
+	if wanted := u.opts.ReceiveBuffer - len(conns); len(conns) > 0 && u.buffer < wanted { // the division may lose up to one byte per socket
 		u.opts.Logger.Warn("the kernel gave smaller receive buffers than udp.receive_buffer asks for: raise net.core.rmem_max, or bursts are lost",
 			"asked", u.opts.ReceiveBuffer, "given", u.buffer, "sockets", len(conns))
 	}
 	return u, nil
 }
 
-// free closes what the server holds.
+// free closes all sockets and descriptors, and frees the memory.
 func (u *Server) free() error {
 	var errs []error
 	for _, r := range u.readers {
@@ -146,13 +145,13 @@ func (u *Server) free() error {
 	return errors.Join(append(errs, unix.Close(u.stop))...)
 }
 
-// SetLimits changes the limits, for what is read from now on.
+// SetLimits changes the limits for datagrams that are read from now on.
 func (u *Server) SetLimits(l Limits) {
 	l = l.withDefaults()
 	u.limits.Store(&l)
 }
 
-// Start reads until Drain.
+// Start reads in the background until Drain.
 func (u *Server) Start() {
 	for _, r := range u.readers {
 		u.running.Go(r.run)
@@ -160,14 +159,13 @@ func (u *Server) Start() {
 	u.running.Go(u.runWatch)
 }
 
-// Drain stops listening, reads what the kernel holds, until it holds nothing or
-// ctx ends, hands it to the log, and closes the sockets. What is sent from the
-// moment on in which it stops is refused by the kernel, as it is when nobody
-// listens; what was sent before is read or counted as dropped, all of it. Kept
-// sockets go on listening.
+// Drain stops listening, reads the remaining datagrams until the sockets are empty or
+// ctx ends, passes their usages to the log, and closes the sockets. After listening
+// stops the kernel refuses new datagrams, as for a closed port. Each earlier datagram is
+// read or counted as dropped, unless ctx ends first. Kept sockets continue to listen.
 func (u *Server) Drain(ctx context.Context) error {
 	close(u.draining)
-	_, err := unix.Write(u.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // ends the readers' waits
+	_, err := unix.Write(u.stop, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // wakes the waiting readers
 	if err != nil {
 		return fmt.Errorf("stop reading datagrams: %w", err)
 	}
@@ -187,18 +185,18 @@ func (u *Server) Drain(ctx context.Context) error {
 	return errors.Join(append(errs, u.free())...)
 }
 
-// Datagrams returns how many datagrams, of how many bytes, were read.
+// Datagrams returns the number of datagrams read, and their total size in bytes.
 func (u *Server) Datagrams() (n, size uint64) { return u.datagrams.Load(), u.bytes.Load() }
 
-// Batches returns how many datagrams were read at a time.
+// Batches returns the distribution of the number of datagrams per read.
 func (u *Server) Batches() histogram.Distribution { return u.batches.Distribution() }
 
-// ReceiveBuffer returns how many bytes the kernel keeps, of all sockets together.
+// ReceiveBuffer returns the total size of the receive buffers in bytes.
 func (u *Server) ReceiveBuffer() int { return u.buffer }
 
-// KernelDrops returns how many datagrams the kernel dropped because a receive
-// buffer was full, since the sockets were made: where they outlive a process, the
-// next one goes on from what the last one told.
+// KernelDrops returns how many datagrams the kernel dropped because a receive buffer
+// was full, since the sockets were created. The count continues when a new process
+// inherits the sockets.
 func (u *Server) KernelDrops() (total uint64) {
 	for _, r := range u.readers {
 		total += r.socket.lookAtDrops()
@@ -206,7 +204,7 @@ func (u *Server) KernelDrops() (total uint64) {
 	return total
 }
 
-// take hands the usages of the first n datagrams over, all at once.
+// take passes the usages of the first n datagrams to the log, in one call.
 func (r *reader) take(n int, limits *Limits) {
 	size := 0
 	r.recs = r.recs[:0]
@@ -225,7 +223,8 @@ func (r *reader) take(n int, limits *Limits) {
 	r.server.datagrams.Add(uint64(n))
 	r.server.bytes.Add(uint64(size))
 	r.server.batches.Observe(uint64(n))
-	// The log counts what it does not take; that its queue is full nobody else tells.
+	// The log counts usages that it rejects. This server must log a full queue, because
+	// no other component does.
 	if left := len(r.recs) - r.server.log.Enqueue(r.recs...); left > 0 && r.server.log.Full() == nil {
 		r.server.watch.note(wal.ReasonOverloaded, left)
 	}
@@ -237,7 +236,7 @@ func (r *reader) take(n int, limits *Limits) {
 	r.rejected = r.rejected[:0]
 }
 
-// split takes the usages out of a datagram.
+// split adds the usages of a datagram to r.recs, and its faults to r.rejected.
 func (r *reader) split(datagram []byte, maxRecord int) {
 	s := &r.splitter
 	s.Reset(datagram, usage.Datagram, usage.Limits{Record: maxRecord})

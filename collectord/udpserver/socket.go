@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listen binds the sockets for one address. The kernel spreads senders over
-// them; one sender always lands on the same. Their receive buffers are those of
-// o, all of it for this address, until New shares it among all.
+// Listen binds the sockets for one address. The kernel distributes senders over the
+// sockets by address: a sender always reaches the same socket. The sockets of this
+// address share all of o.ReceiveBuffer, until New divides it among the sockets of all
+// addresses.
 func Listen(addr netip.AddrPort, o Options) (conns []*net.UDPConn, err error) {
 	o = o.withDefaults()
 	network := "udp4"
 	if addr.Addr().Is6() {
-		network = "udp6" // not also IPv4
+		network = "udp6" // exclude IPv4
 	}
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		var sockErr, bufErr error
@@ -45,9 +46,9 @@ func Listen(addr netip.AddrPort, o Options) (conns []*net.UDPConn, err error) {
 	return conns, nil
 }
 
-// setReceiveBuffer asks for a receive buffer of size bytes, beyond
-// net.core.rmem_max if the process may do that (CAP_NET_ADMIN), and returns what
-// the kernel gave. It doubles both for its bookkeeping (socket(7)).
+// setReceiveBuffer requests a receive buffer of size bytes, and returns the size that
+// the kernel granted. With CAP_NET_ADMIN the size may exceed net.core.rmem_max. The
+// kernel doubles the size for its bookkeeping (socket(7)), so the result is halved.
 func setReceiveBuffer(fd, size int) (given int, err error) {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, size) != nil {
 		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, size)
@@ -56,21 +57,21 @@ func setReceiveBuffer(fd, size int) (given int, err error) {
 	return given / 2, errors.Join(err, e)
 }
 
-// socket is a socket out of reach of the runtime's poller, which is woken by
-// every datagram, wanted or not, and spends more on that than reading takes
-// (measured). It is waited for by poll(2) instead, and only when it is empty.
+// socket is a UDP socket outside the runtime's poller. Every datagram would wake the
+// poller, which costs more than reading (measured). A reader waits with poll(2)
+// instead, and only when the socket is empty.
 type socket struct {
 	addr  net.Addr
-	waits [2]unix.PollFd // the socket, and what ends the wait
+	waits [2]unix.PollFd // the socket, and the descriptor that ends the wait
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	closed bool
-	last   uint32 // drops as the kernel told them
+	last   uint32 // the kernel's latest drop counter
 	drops  uint64
 }
 
-// takeSocket moves a socket out of conn, which is closed. Waiting for it ends
-// when the descriptor stop can be read.
+// takeSocket duplicates the descriptor of conn and closes conn. A wait for the socket
+// ends when the descriptor stop becomes readable.
 func takeSocket(conn *net.UDPConn, stop int) (*socket, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -89,7 +90,7 @@ func takeSocket(conn *net.UDPConn, stop int) (*socket, error) {
 
 func (s *socket) fd() int { return int(s.waits[0].Fd) }
 
-// wait returns when there is something to read, or to stop for.
+// wait blocks until the socket or the stop descriptor is readable.
 func (s *socket) wait() error {
 	_, err := unix.Poll(s.waits[:], -1)
 	if errors.Is(err, unix.EINTR) {
@@ -98,10 +99,10 @@ func (s *socket) wait() error {
 	return err
 }
 
-// stopListening makes the socket deaf to everybody but itself, which it never
-// sends to: it is connected to its own address. Unlike close it keeps what has
-// come in, and unlike shutdown(2) it lets the kernel refuse what comes then, so
-// that whoever sends it is told.
+// stopListening connects the socket to its own address, so that it accepts datagrams
+// only from itself and it never sends any. Unlike close, this keeps queued datagrams.
+// Unlike shutdown(2), it makes the kernel refuse new datagrams with an error to the
+// sender.
 func (s *socket) stopListening() error {
 	own, err := unix.Getsockname(s.fd())
 	if err != nil {
@@ -121,8 +122,8 @@ func (s *socket) stopListening() error {
 	if err == nil {
 		return nil
 	}
-	// A wildcard's own address is the family's loopback address, which the host may
-	// lack. A filter that takes nothing drops what comes then, and counts it.
+	// The address of a wildcard socket is the loopback address here, which the host may
+	// lack. A filter that accepts no bytes drops and counts new datagrams instead.
 	nothing := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
 	if unix.SetsockoptSockFprog(s.fd(), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &nothing}) == nil {
 		return nil
@@ -130,8 +131,8 @@ func (s *socket) stopListening() error {
 	return err
 }
 
-// lookAtDrops asks the kernel how many datagrams it had no room for, and returns
-// the sum so far. A socket that is closed tells nothing new.
+// lookAtDrops reads the kernel's drop counter, and returns the total so far. A closed
+// socket keeps its last total.
 func (s *socket) lookAtDrops() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,8 +144,8 @@ func (s *socket) lookAtDrops() uint64 {
 	return s.drops
 }
 
-// addDropsLocked takes the kernel's counter, which wraps, and has to be looked at
-// more often than it does.
+// addDropsLocked adds the growth of the kernel's 32-bit counter. It must be called at
+// least once per wrap of the counter.
 func (s *socket) addDropsLocked(now uint32) {
 	s.drops += uint64(now - s.last)
 	s.last = now
@@ -160,15 +161,15 @@ func (s *socket) close() error {
 	return unix.Close(s.fd())
 }
 
-// Indices into what SO_MEMINFO returns (SK_MEMINFO_* in linux/sock_diag.h).
+// Indices into the result of SO_MEMINFO (SK_MEMINFO_* in linux/sock_diag.h).
 const (
-	skMeminfoHeld  = 0 // bytes that wait to be read
-	skMeminfoRoom  = 1 // bytes for which there is room
-	skMeminfoDrops = 8 // datagrams for which there was none, modulo 2^32
+	skMeminfoHeld  = 0 // bytes queued
+	skMeminfoRoom  = 1 // maximum number of bytes queued
+	skMeminfoDrops = 8 // datagrams dropped because the buffer was full, modulo 2^32
 )
 
-// memoryInfo asks the kernel what a socket holds and dropped. SO_RXQ_OVFL would
-// tell of drops with the next datagram, so never of the last burst.
+// memoryInfo returns the SO_MEMINFO of a socket. SO_RXQ_OVFL is no alternative: it
+// reports drops only with the next datagram, so never those of the last burst.
 func memoryInfo(fd int) (info [skMeminfoDrops + 1]uint32, err error) {
 	size := uint32(unsafe.Sizeof(info))
 	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
@@ -179,7 +180,7 @@ func memoryInfo(fd int) (info [skMeminfoDrops + 1]uint32, err error) {
 	return info, nil
 }
 
-// receiveQueueBusy reports whether one part in busyPart of the receive buffer is taken.
+// receiveQueueBusy reports whether more than 1/busyPart of the receive buffer is used.
 func (s *socket) receiveQueueBusy() bool {
 	info, err := memoryInfo(s.fd())
 	return err == nil && info[skMeminfoHeld] > info[skMeminfoRoom]/busyPart

@@ -7,21 +7,20 @@ import (
 	"collectord/wal"
 )
 
-// watchInterval is how often the server looks at what was lost: often enough to
-// tell of it while it goes on, and before the kernel's counters wrap.
+// watchInterval is the interval between two checks for losses. It is short enough to
+// log a loss while it lasts, and to read the kernel's counters before they wrap.
 const watchInterval = time.Second
 
-// watch tells the log of the process what was lost, once a second and not
-// once a datagram.
+// watch logs losses once per watchInterval rather than once per datagram.
 type watch struct {
-	mu    sync.Mutex     // guards what follows
-	since map[string]int // usages, or datagrams, since the last look, by reason
+	mu    sync.Mutex     // guards since
+	since map[string]int // usages or datagrams since the last check, by reason
 
-	told  map[string]bool // of the troubles that are not over; only look uses it, and this:
+	told  map[string]bool // troubles that have not ended; this field and drops are used only by look
 	drops uint64
 }
 
-// note counts what was refused.
+// note counts n refused usages or datagrams.
 func (w *watch) note(reason string, n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -44,7 +43,7 @@ func (u *Server) runWatch() {
 	}
 }
 
-// look tells what was lost since it last did, and what is no longer.
+// look logs the losses since its last call, and the troubles that have ended.
 func (u *Server) look() {
 	w := &u.watch
 	w.mu.Lock()
@@ -54,7 +53,7 @@ func (u *Server) look() {
 	if w.told == nil {
 		w.told = map[string]bool{}
 	}
-	// Names of troubles are few: those of the reasons.
+	// There are few names of troubles: one per reason.
 	for reason, n := range since {
 		message := "what came in datagrams is refused"
 		if reason == wal.ReasonOverloaded {
@@ -81,5 +80,5 @@ func (u *Server) look() {
 	w.drops = drops
 }
 
-// kernelTrouble stands beside the reasons of the ledger.
+// kernelTrouble is a trouble in addition to those of the ledger's reasons.
 const kernelTrouble = "kernel_drops"

@@ -1,15 +1,15 @@
 package usage
 
-// Count is how many usages were rejected with a code.
+// Count is the number of usages rejected with one code.
 type Count struct {
 	Code string
 	N    int
 }
 
-// Counts are those of one batch, in the order in which the codes came up.
+// Counts holds the rejections of one batch, in order of first occurrence.
 type Counts []Count
 
-// Add counts one.
+// Add counts one rejection with the code.
 func (c *Counts) Add(code string) {
 	for i := range *c {
 		if (*c)[i].Code == code {
@@ -20,7 +20,7 @@ func (c *Counts) Add(code string) {
 	*c = append(*c, Count{code, 1})
 }
 
-// Total is how many there are, of all codes.
+// Total returns the number of rejections over all codes.
 func (c Counts) Total() (n int) {
 	for i := range c {
 		n += c[i].N

@@ -1,27 +1,27 @@
-// Package usage says what a usage is, and takes texts apart into usages.
+// Package usage defines which JSON objects are valid usages, and splits texts into usages.
 //
-//	Check     a text -> the one usage that it is, or what is wrong with it
-//	Splitter  a body or a datagram -> its usages, one at a time
+//	Check     a text -> its only usage, or an error
+//	Splitter  an HTTP body or a datagram -> its usages, one at a time
 //
-// A usage is one JSON object (RFC 8259) that no reader of the objects can stumble
-// over: valid UTF-8, no name twice in an object, no lone surrogates, at most 64
-// levels deep, integers within [-2^63, 2^64), other numbers finite in binary64.
+// A usage is one JSON object (RFC 8259) that every common JSON reader accepts: valid
+// UTF-8, no duplicate names in an object, no lone surrogates, at most 64 levels of
+// nesting, integers within [-2^63, 2^64), other numbers finite in binary64.
 //
-// It owns that rule, the ways in which several usages lie in one text, and the codes
-// for what can be wrong with them. It does not own where a text comes from, how it
-// was compressed, or what becomes of its usages.
+// The package owns these rules, the formats in which a text contains several usages, and
+// the error codes. It does not own where a text comes from, decompression, or the storage
+// of usages.
 //
-// Everything here is pure: no sockets, files or clocks.
+// The package is pure: it uses no sockets, files or clocks.
 //
 // Invariants:
 //
-//   - What HTTP and UDP accept is the same: both split with a Splitter.
+//   - HTTP and UDP accept the same usages: both use a Splitter.
 //
-//   - A usage is what was sent, byte for byte, but for line breaks between tokens,
-//     which are taken out in place, and so are never in a line of an object.
+//   - A usage is returned byte for byte as received, except that line breaks between
+//     tokens are removed in place. A usage therefore fits on one line.
 //
-//   - An error names an offset and a reason of ours, never what was sent.
+//   - An error contains an offset and a fixed reason, never received data.
 //
-//   - A text is read once from front to back, but for an element of an array that
-//     can't be stored, whose end is looked for again from its beginning.
+//   - A text is scanned once from front to back. The exception is an array element that
+//     can't be stored: a second scan from its beginning finds its end.
 package usage

@@ -6,27 +6,27 @@ import (
 	"unicode/utf8"
 )
 
-// nameSet finds a name that an object holds twice, where the object has many names or
-// one that is written with escapes. It holds the names of open objects only, so its
-// size follows from the text, and keeps its memory for the next text.
+// nameSet detects duplicate names in an object with many names or with an escaped name.
+// It contains only the names of open objects, so the length of the text bounds its
+// size. Its memory is reused for the next text.
 type nameSet struct {
-	seed  maphash.Seed // drawn at random: nobody can choose names that hash alike
-	names []nameAt     // a stack: those of the innermost object are last
+	seed  maphash.Seed // random, so that a client can't choose names that collide
+	names []nameAt     // a stack: the names of the innermost object are last
 	slots []uint32     // a hash table with linear probing: index into names + 1, or 0
 	bases [maxDepth]uint32
 }
 
-// nameAt is where a name begins in the text, behind its quote.
+// nameAt is the position of a name in the text, after its opening quote.
 type nameAt struct{ hash, at uint32 }
 
 // Bounds on the memory of a set.
 const (
 	firstSlots = 64
-	keptNames  = 16 << 10 // enough for the largest datagram; what is larger is not kept
+	keptNames  = 16 << 10 // enough for the largest datagram; a larger set is discarded after use
 )
 
-// add reports whether the name text[from:to] is new among those behind base, and if
-// so remembers it.
+// add reports whether the name text[from:to] is new among the names from index base on,
+// and adds it if so.
 func (n *nameSet) add(text []byte, from, to int, base uint32) bool {
 	if len(n.slots) <= 2*len(n.names) {
 		n.grow()
@@ -43,8 +43,9 @@ func (n *nameSet) add(text []byte, from, to int, base uint32) bool {
 	return true
 }
 
-// truncate forgets all but the first count names, the last one first: a slot that is
-// freed in this order is one that no other name was moved on from.
+// truncate removes all but the first count names, the last one first. Removal in
+// reverse order keeps linear probing correct: no other name was moved past a slot that
+// is freed.
 func (n *nameSet) truncate(count int) {
 	for ; len(n.names) > count; n.names = n.names[:len(n.names)-1] {
 		at := n.slot(n.names[len(n.names)-1].hash)
@@ -55,7 +56,6 @@ func (n *nameSet) truncate(count int) {
 	}
 }
 
-// grow doubles the table.
 func (n *nameSet) grow() {
 	n.slots = make([]uint32, max(firstSlots, 2*len(n.slots)))
 	for i, name := range n.names {
@@ -67,11 +67,11 @@ func (n *nameSet) grow() {
 	}
 }
 
-// slot returns where a hash is looked for first, and after where next.
+// slot returns the first slot to probe for a hash; after returns the next one.
 func (n *nameSet) slot(hash uint32) int { return int(hash) & (len(n.slots) - 1) }
 func (n *nameSet) after(at int) int     { return (at + 1) & (len(n.slots) - 1) }
 
-// hash returns the same for a name however it is written.
+// hash returns the same value for a name with and without escapes.
 func (n *nameSet) hash(name []byte) uint32 {
 	escape := bytes.IndexByte(name, '\\')
 	if escape < 0 {
@@ -91,8 +91,8 @@ func (n *nameSet) hash(name []byte) uint32 {
 	return uint32(h.Sum64())
 }
 
-// sameName reports whether two strings of valid JSON stand for the same text. Both go
-// on to their closing quotes, at least.
+// sameName reports whether two strings of valid JSON have the same decoded text. Both
+// slices must extend at least to the closing quote.
 func sameName(a, b []byte) bool {
 	for a[0] != '"' && b[0] != '"' {
 		r, n := character(a)
@@ -105,8 +105,8 @@ func sameName(a, b []byte) bool {
 	return a[0] == b[0]
 }
 
-// character returns the first character of a string of valid JSON and how many bytes
-// it is written with.
+// character decodes the first character of a string of valid JSON, and returns its
+// encoded length in bytes.
 func character(b []byte) (r rune, size int) {
 	switch {
 	case b[0] != '\\':
@@ -122,7 +122,7 @@ func character(b []byte) (r rune, size int) {
 	return 0x10000 + (r-0xd800)<<10 + low - 0xdc00, 12
 }
 
-// unescaped is what the letter behind a backslash stands for.
+// unescaped maps the letter after a backslash to the character it represents.
 var unescaped = [256]byte{ //nolint:gochecknoglobals // a constant table
 	'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t',
 }

@@ -6,8 +6,8 @@ import (
 	"strconv"
 )
 
-// number reads a number. Behind one that is complete, nothing may follow that
-// looks like more of it.
+// number reads a number. It rejects a complete number that is followed by another
+// character of a number, such as in 01 or 1.2.3.
 func (s *scanner) number() bool {
 	b, from := s.b, s.i
 	if b[s.i] == '-' {
@@ -78,19 +78,19 @@ func numberInRange(n []byte, integer bool) bool {
 	return !above(n, "18446744073709551615")
 }
 
-// above reports whether the integer n is larger than most.
+// above reports whether the non-negative integer n is larger than most.
 func above(n []byte, most string) bool {
 	return len(n) > len(most) || len(n) == len(most) && string(n) > most
 }
 
-// maxPower is the power of ten that the first digit of the largest number in
-// binary64 stands for: 1.7976931348623157e308.
+// maxPower is the power of ten of the first digit of the largest finite number in
+// binary64: 1.7976931348623157e308.
 const maxPower = 308
 
-// firstPower returns the power of ten that the first digit of n other than 0
-// stands for, or one that is far from any bound.
+// firstPower returns the power of ten of the first nonzero digit of n. For zero it
+// returns a large negative number.
 func firstPower(n []byte) int {
-	const far = 1 << 40 // more than any text has digits
+	const far = 1 << 40 // more than the number of digits in any text
 	power, digits, point, exponent, sign, at := 0, false, false, 0, 1, 0
 	for ; at < len(n) && n[at]|0x20 != 'e'; at++ {
 		switch c := n[at]; {

@@ -6,46 +6,44 @@ import (
 	"unicode/utf8"
 )
 
-// maxNames is how many names of open objects are compared one by one. Those of an
-// object that has more, or one that is written with escapes, are in a nameSet.
+// maxNames is the number of names of open objects that are compared one by one. An
+// object with more names, or with an escaped name, uses a nameSet.
 const maxNames = 32
 
-// scanner reads values, each in one pass, and allocates nothing, whatever it meets, once
-// its set has room. It stops at the first fault, so that what is wrong early costs
-// little.
+// scanner reads values, each in one pass, and reuses its memory. It stops at the first
+// fault, so that a text with an early fault costs little.
 type scanner struct {
-	state // of the present value
+	state // of the current value
 
-	// Memory that is used again. Of the names, those are valid that the state counts.
+	// Memory that is reused. Only the first state.count names are valid.
 	set   *nameSet
 	names [maxNames]struct{ from, to uint32 }
-	first [maxDepth]uint8 // of the names, for each open object
+	first [maxDepth]uint8 // index of its first name, for each open object
 }
 
-// state is where a value was found, or how far one could be followed. It is small, since
-// it is replaced for each value.
+// state is the position and progress of one value. It is small because it is replaced
+// for each value.
 type state struct {
 	b       []byte
 	start   int
-	i       int   // in the end just past the value; of one that is wrong, as far as it was read
-	lenient bool  // look at the grammar only: depth, names, range and UTF-8 are free
+	i       int   // just past the value; after a fault: where the scan stopped
+	lenient bool  // check only the grammar, not depth, names, number range or UTF-8
 	breaks  int   // line breaks between its tokens, in bytes
-	fault   Error // its code is empty if there is none
+	fault   Error // its code is empty if there is no fault
 
 	depth   int
-	objects uint64   // of the 64 innermost levels: which are objects, innermost first
-	outer   []uint64 // of the levels around them, 64 at a time; only lenient ones have any
+	objects uint64   // bit set of the 64 innermost levels, innermost first: 1 for an object
+	outer   []uint64 // the levels around them, 64 in each element; used only if lenient
 
-	hashed uint64 // like objects: whose names are in the set
-	max    int    // names are compared while the value has no more bytes; 0 for always
-	count  int    // of the names
+	hashed uint64 // like objects: 1 if the names of the object are in the set
+	max    int    // names are compared only up to this length of the value in bytes; 0 means no limit
+	count  int    // number of valid names
 }
 
-// find looks for the JSON object at the start of b, which may begin with white
-// space, and checks that it will not spoil a line for its readers: RFC 8259,
-// valid UTF-8, no duplicate names, no lone surrogates, depth and numbers within
-// bounds. One that has more than max bytes without line breaks can't be stored, so
-// names beyond are not compared, and need no memory.
+// find scans the JSON object at the start of b, after optional white space, and checks
+// all rules for a usage. If max is positive, an object of more than max bytes without
+// line breaks can't be stored. Names beyond max are therefore not compared, which
+// bounds the memory for names.
 func (s *scanner) find(b []byte, max int) {
 	start := skipSpace(b, 0)
 	s.state = state{b: b, start: start, i: start, max: max}
@@ -54,7 +52,7 @@ func (s *scanner) find(b []byte, max int) {
 		s.fail(CodeEmpty, start, "there is no JSON object")
 	case b[start] == '{':
 		s.value()
-		if s.hashed != 0 { // a fault left names
+		if s.hashed != 0 { // a fault left names in the set
 			s.set.truncate(0)
 		}
 	case byteOrderMark(b[start:]) > 0:
@@ -66,14 +64,14 @@ func (s *scanner) find(b []byte, max int) {
 	}
 }
 
-// follow reads the value at the start of b as far as grammar goes.
+// follow finds the end of the value at the start of b, checking only the grammar.
 func follow(b []byte) (end int, fault Error) {
 	s := scanner{state: state{b: b, lenient: true}}
 	s.value()
 	return s.i, s.fault
 }
 
-// endsIn makes it a fault that something else than white space follows what was found.
+// endsIn sets a fault if anything but white space follows the value.
 func (s *scanner) endsIn() {
 	if at := skipSpace(s.b, s.i); s.fault.Code == "" && at < len(s.b) {
 		reason := "something follows the JSON object"
@@ -84,8 +82,8 @@ func (s *scanner) endsIn() {
 	}
 }
 
-// usage is the object that was found, without line breaks between its tokens, which
-// are removed in place.
+// usage returns the object that find scanned. It removes line breaks between tokens in
+// place.
 func (s *scanner) usage() []byte {
 	if s.breaks > 0 {
 		return removeBreaks(s.b[s.start:s.i])
@@ -93,13 +91,13 @@ func (s *scanner) usage() []byte {
 	return s.b[s.start:s.i:s.i]
 }
 
-// fail notes what is wrong, and false.
+// fail sets the fault and returns false.
 func (s *scanner) fail(code string, at int, reason string) bool {
 	s.fault = Error{Code: code, Offset: at, Reason: reason}
 	return false
 }
 
-// bad is fail for a byte that can't be where the scanner is.
+// bad sets the fault for an unexpected byte and returns false.
 func (s *scanner) bad() bool {
 	if s.i == len(s.b) {
 		return s.short()
@@ -115,7 +113,8 @@ const (
 	trailingComma = "not valid JSON: a comma before the end"
 )
 
-// mistake names what many clients do by mistake, at the byte where it shows.
+// mistake returns the reason for an unexpected byte, with advice for common client
+// errors.
 func (s *scanner) mistake() string {
 	switch rest := s.b[s.i:]; {
 	case rest[0] == '}', rest[0] == ']':
@@ -130,7 +129,7 @@ func (s *scanner) mistake() string {
 	return notJSON
 }
 
-// short is fail for a text that ends too soon.
+// short sets the fault for a text that ends too early and returns false.
 func (s *scanner) short() bool {
 	s.i = len(s.b)
 	return s.fail(CodeInvalidJSON, s.i, "the text ends too soon")
@@ -149,10 +148,10 @@ func (s *scanner) space() {
 	}
 }
 
-// is reports whether c is next.
+// is reports whether the next byte is c.
 func (s *scanner) is(c byte) bool { return s.i < len(s.b) && s.b[s.i] == c }
 
-// value reads a value with all that is in it.
+// value reads a value, including nested values.
 func (s *scanner) value() bool {
 	for {
 		if s.i == len(s.b) {
@@ -164,7 +163,7 @@ func (s *scanner) value() bool {
 			if !s.enter(c == '{') {
 				return false
 			}
-			if s.space(); s.is(c + 2) { // '}' and ']' follow their openers but one
+			if s.space(); s.is(c + 2) { // in ASCII, '}' is '{' + 2 and ']' is '[' + 2
 				s.leave()
 				break
 			}
@@ -194,8 +193,8 @@ func (s *scanner) value() bool {
 	}
 }
 
-// after reads what follows a value, to the beginning of the next one or the end
-// of all.
+// after reads from the end of a value to the start of the next one, or to the end of
+// the outermost value.
 func (s *scanner) after() (more, ok bool) {
 	for s.depth > 0 {
 		s.space()
@@ -250,7 +249,7 @@ func (s *scanner) leave() {
 	}
 }
 
-// name reads a name and its colon, to the beginning of the value.
+// name reads a member name, the colon, and white space up to the value.
 func (s *scanner) name() bool {
 	from := s.i
 	if !s.is('"') {
@@ -274,7 +273,7 @@ func (s *scanner) name() bool {
 	return true
 }
 
-// remember reports whether the name is new to its object.
+// remember reports whether the name is new in its object, and records it.
 func (s *scanner) remember(from, to int, escaped bool) bool {
 	if s.max > 0 && to-s.start-s.breaks > s.max {
 		return true
@@ -288,7 +287,8 @@ func (s *scanner) remember(from, to int, escaped bool) bool {
 	return s.set.add(s.b, from, to, s.set.bases[s.depth-1])
 }
 
-// compare compares a name with those of its object.
+// compare reports whether the name differs from the other names of its object, and
+// records it.
 func (s *scanner) compare(from, to int) bool {
 	name := s.b[from:to]
 	for _, n := range s.names[s.first[s.depth-1]:s.count] {
@@ -301,7 +301,6 @@ func (s *scanner) compare(from, to int) bool {
 	return true
 }
 
-// moveNames moves the names of the innermost object to the set.
 func (s *scanner) moveNames() {
 	if s.set == nil {
 		s.set = &nameSet{seed: maphash.MakeSeed()}

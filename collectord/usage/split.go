@@ -2,18 +2,19 @@ package usage
 
 import "bytes"
 
-// Form is how usages lie in a text.
+// Form is the format in which a text contains usages.
 type Form int
 
-// The forms.
+// Forms of a text.
 const (
-	Object   Form = iota // one object; what is wrong with it is wrong with the text
-	Array                // a JSON array of objects; if it is none, nothing of it can be relied on
-	Lines                // NDJSON: an object a line; blank lines count in Index, and hold no value
-	Datagram             // objects one after another; after a bad one reading resumes at the next line break
+	Object   Form = iota // one object; a fault in the object is a fault of the text
+	Array                // a JSON array of objects; after a syntax error no element may be used
+	Lines                // NDJSON: one object per line; blank lines are skipped, but counted in Value.Index
+	Datagram             // concatenated objects; after an invalid one reading resumes at the next line break
 )
 
-// FormOf returns Array if the text is one, if anything, and else Object.
+// FormOf returns Array if the text begins with '[', otherwise Object. It skips white
+// space and a byte order mark.
 func FormOf(text []byte) Form {
 	if start := skipSpace(text, byteOrderMark(text)); start < len(text) && text[start] == '[' {
 		return Array
@@ -21,57 +22,58 @@ func FormOf(text []byte) Form {
 	return Object
 }
 
-// Limits bound what a text may hold. Zero is no limit.
+// Limits bounds the content of a text. Zero means no limit.
 type Limits struct {
-	Record  int // bytes of a usage (http.max_record)
-	Records int // values of a text (http.max_records)
+	Record  int // bytes per usage (http.max_record)
+	Records int // values per text (http.max_records)
 }
 
-// Value is one value of a text: a usage, or what is wrong with it.
+// Value is one value of a text: a usage, or the reason why it is invalid.
 type Value struct {
-	Index int    // in the array, or of the line
-	Start int    // where it begins in the text
-	Usage []byte // part of the text; valid if Fault has no code
+	Index int    // of the element in the array, or of the line; from 0
+	Start int    // byte offset in the text
+	Usage []byte // part of the text; valid only if Fault.Code is empty
 	Fault Error
 }
 
-// Splitter takes one text after another apart into values. It changes a text where
-// line breaks are between the tokens of a usage. It keeps memory of up to 256 KiB for
-// the names of the next text, and allocates nothing beyond. The zero value is ready.
+// Splitter splits texts into values. It modifies a text that has line breaks between
+// the tokens of a usage. It keeps up to 256 KiB of memory for the names of the next
+// text. The zero value is ready to use.
 //
 //	s.Reset(text, form, limits)
 //	for s.Next() {
 //		… s.Value
 //	}
-//	if fault := s.Err(); fault != nil { … no usage of the text may be taken }
+//	if fault := s.Err(); fault != nil { … reject the whole text }
 type Splitter struct {
-	Value Value // after Next returned true; valid until it is called again
+	Value Value // set by Next; valid until the next call of Next
 
 	reading
 	scanner scanner
 }
 
-// reading is how far a text was read. It is replaced for each text.
+// reading is the progress in one text. It is replaced for each text.
 type reading struct {
 	text   []byte
 	form   Form
 	limits Limits
-	at     int // reading goes on here
-	index  int // of the value that comes next
-	values int // that were found
+	at     int // offset of the next byte to read
+	index  int // of the next value
+	values int // number of values found
 	ended  bool
 	fault  Error // of the whole text
 }
 
-// Reset begins another text, and forgets the one before. Nil is a text, too. A byte
-// order mark at the first byte is skipped.
+// Reset starts a new text, which may be nil, and discards the state of the previous
+// one. It skips a byte order mark at the start.
 func (s *Splitter) Reset(text []byte, form Form, limits Limits) {
 	s.Value = Value{}
 	s.reading = reading{text: text, form: form, limits: limits, at: byteOrderMark(text)}
 	s.scanner.state = state{}
 }
 
-// Err returns what is wrong with the text as a whole, once Next returned false.
+// Err returns the fault of the text as a whole, or nil. It is valid after Next returned
+// false.
 func (s *Splitter) Err() *Error {
 	if s.fault.Code == "" {
 		return nil
@@ -79,8 +81,8 @@ func (s *Splitter) Err() *Error {
 	return &s.fault
 }
 
-// Next finds the next value. It returns false at the end of the text, or where it
-// can't be read on.
+// Next finds the next value. It returns false at the end of the text, or at a fault of
+// the text as a whole.
 func (s *Splitter) Next() bool {
 	if s.ended {
 		return false
@@ -109,13 +111,13 @@ func (s *Splitter) Next() bool {
 	return true
 }
 
-// end notes what is wrong with the text, and false.
+// end sets the fault of the text and returns false.
 func (s *Splitter) end(fault Error) bool {
 	s.ended, s.fault = true, fault
 	return false
 }
 
-// find looks for a usage in text, and keeps little memory for names.
+// find scans text, and discards a set of names that has become large.
 func (s *Splitter) find(text []byte) *scanner {
 	f := &s.scanner
 	if f.find(text, s.limits.Record); f.set != nil && cap(f.set.names) > keptNames {
@@ -124,7 +126,7 @@ func (s *Splitter) find(text []byte) *scanner {
 	return f
 }
 
-// found makes a value of what was found in a text that begins at from in s.text.
+// found sets Value from a scan of s.text[from:].
 func (s *Splitter) found(f *scanner, from int) {
 	v := &s.Value
 	*v = Value{Index: s.index, Start: from + f.start, Fault: f.fault}
@@ -196,7 +198,8 @@ func (s *Splitter) element() bool {
 	f := s.find(rest)
 	end := f.i
 	if f.fault.Code != "" && f.fault.Code != CodeNotAnObject {
-		// What can't be stored ends somewhere, too, unless the array is not JSON.
+		// Find the end of an element that can't be stored. A syntax error ends the
+		// array.
 		whole, fault := follow(rest)
 		if f.fault.Code == CodeInvalidJSON {
 			fault = f.fault
@@ -216,7 +219,7 @@ func (s *Splitter) endsTooSoon() bool {
 	return s.end(Error{Code: CodeInvalidJSON, Offset: len(s.text), Reason: "the text ends too soon"})
 }
 
-// arrayEnds reads what follows the array.
+// arrayEnds checks that only white space follows the array.
 func (s *Splitter) arrayEnds() bool {
 	if at := skipSpace(s.text, s.at+1); at < len(s.text) {
 		return s.end(Error{Code: CodeInvalidJSON, Offset: at, Reason: "something follows the JSON array"})
@@ -224,7 +227,8 @@ func (s *Splitter) arrayEnds() bool {
 	return false
 }
 
-// datagram reads the text once from front to back, whatever is in it.
+// datagram finds the next value. After a fault it skips to the next line, so that each
+// byte is scanned once.
 func (s *Splitter) datagram() bool {
 	if skipSpace(s.text, s.at) == len(s.text) && s.index > 0 {
 		return false

@@ -6,16 +6,16 @@ import (
 	"unicode/utf8"
 )
 
-// plain returns how many bytes at the front of v, in its order in memory, stand
-// for themselves in a string: no quote, no backslash, no control character, ASCII.
+// plain returns the number of leading bytes of v, in memory order, that need no
+// processing in a string: ASCII without quotes, backslashes and control characters.
 func plain(v uint64) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	zero := func(x uint64) uint64 { return (x - ones) &^ x } // high bit of the lowest byte that is 0, and maybe of others above
+	zero := func(x uint64) uint64 { return (x - ones) &^ x } // sets the high bit of the lowest zero byte, and possibly of bytes above it
 	return bits.TrailingZeros64((v|zero(v^ones*'"')|zero(v^ones*'\\')|(v-ones*' ')&^v)&highs) / 8
 }
 
-// text reads a string. What an escape or a character of several bytes is wrong
-// in, it is wrong from its first byte on.
+// text reads a string. The offset of a fault in an escape or in a multibyte character
+// is that of its first byte.
 func (s *scanner) text() (escaped, ok bool) {
 	b, i := s.b, s.i+1
 	for {
@@ -59,7 +59,7 @@ func (s *scanner) text() (escaped, ok bool) {
 	}
 }
 
-// escape reads what begins with a backslash, and the second half of a pair.
+// escape reads an escape, including both halves of a surrogate pair.
 func (s *scanner) escape() bool {
 	b, at := s.b, s.i
 	wrong := func() bool { return s.fail(CodeInvalidJSON, at, notJSON) }
@@ -86,7 +86,7 @@ func (s *scanner) escape() bool {
 		return true
 	}
 	rest := b[s.i:]
-	if len(rest) == 0 { // too soon to tell
+	if len(rest) == 0 { // a low surrogate may follow
 		return s.short()
 	}
 	if high < 0xdc00 && rest[0] == '\\' {
@@ -111,7 +111,7 @@ func (s *scanner) escape() bool {
 	return s.fail(CodeInvalidUTF8, at, "escaped surrogate without its other half")
 }
 
-// hex4 reads up to four digits, and says how many there are.
+// hex4 reads up to four hexadecimal digits, and returns their value and number.
 func hex4(b []byte) (v rune, digits int) {
 	for ; digits < 4 && digits < len(b); digits++ {
 		switch c := b[digits]; {
@@ -126,7 +126,7 @@ func hex4(b []byte) (v rune, digits int) {
 	return v, digits
 }
 
-// beginsLow reports whether digits begin the lower half of a pair.
+// beginsLow reports whether up to three hexadecimal digits can begin a low surrogate.
 func beginsLow(digits []byte) bool {
 	return len(digits) == 0 || digits[0]|0x20 == 'd' && (len(digits) == 1 || digits[1]|0x20 >= 'c')
 }

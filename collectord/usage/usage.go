@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// Codes for what is wrong with a usage. They are part of the interface: answers
-// carry them, and metrics count by them.
+// Codes of faults. They are part of the interface: HTTP responses contain them, and
+// metrics use them as labels.
 const (
 	CodeInvalidJSON   = "invalid_json"
 	CodeNotAnObject   = "not_an_object"
@@ -18,32 +18,32 @@ const (
 	CodeTooLarge      = "too_large"
 )
 
-// Codes returns all of them.
+// Codes returns all codes.
 func Codes() []string {
 	return []string{
 		CodeInvalidJSON, CodeNotAnObject, CodeEmpty, CodeDuplicateName, CodeInvalidUTF8, CodeTooDeep, CodeNumberRange, CodeTooLarge,
 	}
 }
 
-// maxDepth is how deep objects and arrays may nest in a usage.
+// maxDepth limits the nesting of objects and arrays in a usage.
 const (
 	maxDepth = 64
 	tooDeep  = "nesting deeper than 64 levels begins"
 )
 
-// Error says what is wrong with a usage and where, never what it holds.
+// Error describes a fault and its position, without received data.
 //
-// The offset is that of the first byte that makes the text wrong: what comes
-// before it can be continued to one that is right. A name, a number, an escape
-// or a character of several bytes is wrong as a whole, from its first byte on; a
-// text that ends too soon is wrong at its end. A value that is no object is wrong
-// from its beginning, unless it is no JSON at all; then that comes first.
+// Offset is that of the first byte that makes the text invalid: the text before it is
+// the start of some valid text. A fault in a name, a number, an escape or a multibyte
+// character has the offset of its first byte. The offset of a text that ends too early
+// is its length. A valid JSON value that is not an object is a fault at its first byte;
+// a syntax error in such a value takes precedence.
 type Error struct {
 	Code   string
-	Offset int    // in the text
-	Reason string // in words
+	Offset int    // in bytes, from the start of the text
+	Reason string // for people
 
-	limit int // that was exceeded; 0 for none
+	limit int // the limit that was exceeded; 0 if none
 }
 
 func (e *Error) Error() string {
@@ -53,26 +53,25 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s at byte %d", e.Reason, e.Offset)
 }
 
-// Check checks a text that must be one usage, and nothing else but white space. It
-// returns the usage, which is part of the text: line breaks between its tokens are
-// removed in place. A byte order mark at its first byte is skipped.
+// Check checks a text that must contain exactly one usage and optional white space. It
+// returns the usage as a slice of the text, and removes line breaks between tokens in
+// place. It skips a byte order mark at the start.
 func Check(text []byte) ([]byte, *Error) {
 	from := byteOrderMark(text)
 	var s scanner
 	s.find(text[from:], 0)
 	s.endsIn()
 	if s.fault.Code != "" {
-		fault := s.fault // so that only what is wrong is allocated
+		fault := s.fault // a copy, so that only a fault is allocated on the heap
 		fault.Offset += from
 		return nil, &fault
 	}
 	return s.usage(), nil
 }
 
-const bom = "\xef\xbb\xbf" // U+FEFF, with which programs of Windows begin their files
+const bom = "\xef\xbb\xbf" // U+FEFF, which programs on Windows write at the start of files
 
-// byteOrderMark returns how many bytes of a text come before its first value: those of
-// one mark, if it begins with one.
+// byteOrderMark returns the length of the byte order mark at the start of a text, or 0.
 func byteOrderMark(text []byte) int {
 	if bytes.HasPrefix(text, []byte(bom)) {
 		return len(bom)
@@ -89,9 +88,8 @@ func skipSpace(b []byte, at int) int {
 	return at
 }
 
-// removeBreaks takes line breaks out of valid JSON, in place. Within strings
-// there can be none, and within an object no two tokens need white space between
-// them.
+// removeBreaks removes line breaks from valid JSON, in place. A string contains no raw
+// line break, and no two tokens of an object need white space between them.
 func removeBreaks(b []byte) []byte {
 	out := b[:0]
 	for _, c := range b {

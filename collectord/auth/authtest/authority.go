@@ -19,15 +19,15 @@ import (
 	"collectord/collectord/auth"
 )
 
-// Authority signs certificates.
+// Authority is a certificate authority.
 type Authority struct {
-	PEM []byte // its own certificate
+	PEM []byte // the authority's own certificate
 
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-// NewAuthority makes one.
+// NewAuthority creates an Authority with a new key.
 func NewAuthority(t *testing.T) *Authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -49,7 +49,8 @@ func NewAuthority(t *testing.T) *Authority {
 	return a
 }
 
-// Issue signs a certificate for 127.0.0.1 and whatever change makes of it.
+// Issue signs a certificate for 127.0.0.1 and returns it with its key as PEM. change
+// may modify the template first; nil changes nothing.
 func (a *Authority) Issue(t *testing.T, usage x509.ExtKeyUsage, change func(*x509.Certificate)) (certificate, key []byte) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -75,7 +76,7 @@ func (a *Authority) Issue(t *testing.T, usage x509.ExtKeyUsage, change func(*x50
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 }
 
-// Client returns a certificate for a client.
+// Client returns a client certificate with its key.
 func (a *Authority) Client(t *testing.T, change func(*x509.Certificate)) *tls.Certificate {
 	t.Helper()
 	pair, err := tls.X509KeyPair(a.Issue(t, x509.ExtKeyUsageClientAuth, change))
@@ -85,7 +86,7 @@ func (a *Authority) Client(t *testing.T, change func(*x509.Certificate)) *tls.Ce
 	return &pair
 }
 
-// File writes a file of its own.
+// File writes content to a new temporary file.
 func File(t *testing.T, content []byte) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "file.pem")
@@ -95,8 +96,9 @@ func File(t *testing.T, content []byte) (path string) {
 	return path
 }
 
-// Server returns what a server needs whose certificate is of this authority. Unless
-// clients is nil, it wants certificates of that authority from clients.
+// Server returns the configuration of a server with a certificate of this authority. If
+// clients is not nil, the server accepts only clients with a certificate of that
+// authority.
 func (a *Authority) Server(t *testing.T, clients *Authority) *auth.TLS {
 	t.Helper()
 	certificate, key := a.Issue(t, x509.ExtKeyUsageServerAuth, nil)
@@ -111,7 +113,8 @@ func (a *Authority) Server(t *testing.T, clients *Authority) *auth.TLS {
 	return read
 }
 
-// Config returns what a client needs that trusts the authority.
+// Config returns the configuration of a client that trusts this authority. certificate
+// is the client's own, or nil.
 func (a *Authority) Config(certificate *tls.Certificate) *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.certificate)
