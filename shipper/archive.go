@@ -18,15 +18,15 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Archive is a folder with objects of an earlier destination, which are to be brought to
-// another. Each gets the key that it has, and counts as stored once the new destination
-// has proven it. Nothing is removed that was not read, and found there.
+// Archive is a folder of objects of an earlier destination, to be copied to a new one.
+// Each object keeps its key and counts as stored after the new destination has proven it.
+// An object is removed only after it was read here and found at the new destination.
 type Archive struct {
 	root  *os.Root
 	store bucket.Store // the new destination
 }
 
-// OpenArchive opens the folder. The caller closes it.
+// OpenArchive opens the folder dir, whose objects go to store. The caller calls Close.
 func OpenArchive(dir string, store bucket.Store) (*Archive, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -38,21 +38,21 @@ func OpenArchive(dir string, store bucket.Store) (*Archive, error) {
 // Close closes the folder.
 func (a *Archive) Close() error { return a.root.Close() }
 
-// Belongs reports whether an object of an archive is to be brought: usages and loss
-// notes are. Heartbeats tell what a host does now.
+// Belongs reports whether an object with this key is copied: usages and loss notes are.
+// Heartbeats are not, since they describe the present state of a host.
 func Belongs(key string) bool {
 	_, isObject := bucket.ParseKey(key)
 	_, isNote := bucket.ParseLossKey(key)
 	return isObject || isNote
 }
 
-// KeysIn lists whatever has the name of an object or of a loss note that belongs to an
-// archive, also what is none: Bring says so.
+// KeysIn lists the files of dir whose names are keys of objects or loss notes. It does
+// not open them: Bring reports a file with other content.
 func KeysIn(ctx context.Context, dir string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		err := fs.WalkDir(os.DirFS(dir), ".", func(key string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) && key != "." {
-				return nil // removed meanwhile
+				return nil // removed since it was listed
 			}
 			if err = errors.Join(err, ctx.Err()); err == nil && !e.IsDir() && Belongs(key) && !yield(key, nil) {
 				return fs.SkipAll
@@ -65,11 +65,11 @@ func KeysIn(ctx context.Context, dir string) iter.Seq2[string, error] {
 	}
 }
 
-// Bring has the destination take an object, and returns it as it is stored there. The
-// error is a *bucket.Damage if the object is not what it should be, a *bucket.Error of
-// the destination, or one of the folder.
+// Bring copies an object to the destination and returns it as stored there. The error is
+// a *bucket.Damage if the content does not match the key, a *bucket.Error of the
+// destination, or an error of the folder.
 func (a *Archive) Bring(ctx context.Context, key string) (*bucket.Object, error) {
-	if info, err := a.root.Lstat(key); err == nil && !info.Mode().IsRegular() { // a pipe would keep it waiting
+	if info, err := a.root.Lstat(key); err == nil && !info.Mode().IsRegular() { // opening a pipe would block
 		return nil, &bucket.Damage{Err: errors.New("no regular file")}
 	}
 	file, err := a.root.Open(key)
@@ -84,7 +84,7 @@ func (a *Archive) Bring(ctx context.Context, key string) (*bucket.Object, error)
 	if err != nil {
 		return nil, err
 	}
-	for range 2 { // somebody may put it meanwhile
+	for range 2 { // another process may store it between the look and the put
 		var stored *bucket.Object
 		if stored, err = a.bring(ctx, o); !errors.Is(err, bucket.ErrExists) {
 			return stored, err
@@ -93,7 +93,8 @@ func (a *Archive) Bring(ctx context.Context, key string) (*bucket.Object, error)
 	return nil, conflict(o)
 }
 
-// bring asks for the object first: an earlier attempt, or the daemon, may have brought it.
+// bring compares before it puts: an earlier attempt, or the daemon, may have stored the
+// object.
 func (a *Archive) bring(ctx context.Context, o *bucket.Object) (*bucket.Object, error) {
 	if err := a.store.Probe(ctx); err != nil {
 		return nil, err
@@ -141,14 +142,14 @@ func (a *Archive) bringNote(ctx context.Context, file io.Reader, k bucket.Key) (
 	return o, err
 }
 
-// namedBy is what the name of an object tells.
+// namedBy returns the metadata that the key contains.
 func namedBy(k bucket.Key) bucket.Metadata {
 	return bucket.Metadata{
 		Format: bucket.Format, Node: k.Node, LogID: bucket.HexID(k.LogID), Run: bucket.HexID(k.Run), FirstSeq: k.FirstSeq, LastSeq: k.LastSeq,
 	}
 }
 
-// IsStill reports whether the destination still has what it confirmed.
+// IsStill reports whether the destination still has the object that it confirmed.
 func (a *Archive) IsStill(ctx context.Context, stored *bucket.Object) (bool, error) {
 	var found bucket.Comparison
 	var err error
@@ -164,19 +165,19 @@ func (a *Archive) IsStill(ctx context.Context, stored *bucket.Object) (bool, err
 	return found == bucket.SameLines, err
 }
 
-// Remove removes an object from the folder, and its directories once they are empty.
+// Remove removes an object from the folder, and each parent directory that is now empty.
 func (a *Archive) Remove(key string) error {
 	if err := a.root.Remove(key); err != nil {
 		return err
 	}
 	dir := path.Dir(key)
-	for dir != "." && a.root.Remove(dir) == nil { // it fails once there are others
+	for dir != "." && a.root.Remove(dir) == nil { // Remove fails on a directory that is not empty
 		dir = path.Dir(dir)
 	}
 	return nil
 }
 
-// describe reads an object of a folder, which keeps no metadata.
+// describe reads an object of a folder, which stores no metadata beside the content.
 func describe(file *os.File, key string) (*bucket.Object, error) {
 	crc := crc32.New(crc32.MakeTable(crc32.Castagnoli))
 	size, err := io.Copy(crc, file)
@@ -212,7 +213,8 @@ func describe(file *os.File, key string) (*bucket.Object, error) {
 	return o, nil
 }
 
-// ArchiveOptions returns a context for the calls of an Archive.
+// ArchiveOptions returns a context for the calls of an Archive. bandwidth is in bytes a
+// second (0: no limit); stall is how long the storage may make no progress.
 func ArchiveOptions(ctx context.Context, bandwidth int64, stall time.Duration) context.Context {
 	o := &bucket.CallOptions{Bandwidth: new(bucket.Bandwidth), StallTimeout: stall}
 	o.Bandwidth.Set(bandwidth)

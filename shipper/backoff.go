@@ -5,21 +5,20 @@ import (
 	"time"
 )
 
-// backoff spaces attempts after failures. Each delay is drawn at random between
-// nothing and a bound that doubles ("full jitter"), so that a fleet that lost
-// its storage at one moment does not come back to it at one moment.
+// backoff spaces attempts after failures. Each delay is random between 0 and a bound that
+// doubles ("full jitter"), so that a fleet whose storage failed does not retry in step.
 type backoff struct {
-	bound time.Duration // of the last delay; 0 while all is well
+	bound time.Duration // of the last delay; 0 after a success
 	until time.Time     // no attempt before
 }
 
-// failed notes a failure. The bound grows from least to most. After what the
-// storage asked for, if anything, a delay of that kind comes on top, since it
-// asked everybody for the same.
+// failed records a failure at now. The bound starts at least and doubles up to most. The
+// random delay is added to asked, the delay that the storage requested, since the storage
+// requests the same delay from all clients.
 func (b *backoff) failed(now time.Time, least, most, asked time.Duration) {
 	b.bound = min(max(2*b.bound, least), most)
 	b.until = now.Add(asked + rand.N(b.bound))
 }
 
-// waits reports whether it is too early for an attempt.
+// waits reports whether the next attempt must still wait.
 func (b *backoff) waits(now time.Time) bool { return now.Before(b.until) }

@@ -26,7 +26,7 @@ func appendLine(e *bucket.LineEncoder, dst []byte, r *wal.Record) ([]byte, error
 	return e.Append(dst, &bucket.Record{ID: bucket.ID(r.ID), ReceivedAt: r.ReceivedAt, Via: r.Source.String(), Client: r.Client, Usage: r.Usage})
 }
 
-// keyOf names the object of a segment: a pure function of what is in it.
+// keyOf returns the key of a segment's object. It depends only on the segment's content.
 func keyOf(h wal.SegmentHeader, s *wal.Segment, firstReceivedAt int64) bucket.Key {
 	return bucket.Key{
 		Node: h.Node, LogID: h.LogID, Run: h.Run, FirstSeq: s.FirstSeq(), LastSeq: s.LastSeq(),
@@ -34,16 +34,16 @@ func keyOf(h wal.SegmentHeader, s *wal.Segment, firstReceivedAt int64) bucket.Ke
 	}
 }
 
-// compressor writes objects, one after the other, with the same buffers.
+// compressor writes objects one after the other and reuses its buffers.
 type compressor struct {
 	zstd    *zstd.Encoder
 	out     *bufio.Writer
 	encoder bucket.LineEncoder
-	lines   []byte // that were not compressed yet
+	lines   []byte // not compressed yet
 }
 
-// maxLines are bytes of lines that are hashed and compressed at once, which costs
-// less than one by one.
+// maxLines is how many bytes of lines are hashed and compressed at a time. Larger blocks
+// cost less CPU than single lines.
 const maxLines = 32 << 10
 
 func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
@@ -55,8 +55,8 @@ func newCompressor(level zstd.EncoderLevel) (*compressor, error) {
 	return &compressor{zstd: enc, out: bufio.NewWriterSize(nil, 64<<10)}, nil
 }
 
-// compress writes the object of a segment to the beginning of file: one zstd frame
-// with the lines, and nothing behind it.
+// compress writes the object of a segment at the beginning of file, as one zstd frame.
+// Object.Size excludes older bytes that file may contain after it.
 func (c *compressor) compress(s *wal.Segment, file *os.File) (*bucket.Object, error) {
 	header, err := s.Header()
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *compressor) compress(s *wal.Segment, file *os.File) (*bucket.Object, er
 		lines.Write(c.lines)
 		_, err := c.zstd.Write(c.lines)
 		c.lines = c.lines[:0]
-		runtime.Gosched() // who waits for a processor goes first
+		runtime.Gosched() // compression yields the processor to waiting goroutines
 		return err
 	}
 	for r, err := range s.Records() {

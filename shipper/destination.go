@@ -6,17 +6,19 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Destination is where objects go, and how that works. Times are zero where there is none.
+// Destination describes where objects go and whether uploads succeed. An unknown time is
+// zero.
 type Destination struct {
-	Where        string         // as people write it
-	LastSuccess  time.Time      // when the storage last took something, or answered what it can do
-	FailingSince time.Time      // when the first attempt failed of those since the last success
-	Attempts     int            // that failed since then
-	Failure      bucket.Failure // of the last of them
-	NextAttempt  time.Time      // while it fails; past: it is under way
+	Where        string         // the storage's name for people
+	LastSuccess  time.Time      // when the storage last accepted an object or passed the probe
+	FailingSince time.Time      // when the first attempt after the last success failed
+	Attempts     int            // failed attempts since then
+	Failure      bucket.Failure // of the last failed attempt
+	NextAttempt  time.Time      // set while the storage fails; in the past while that attempt runs
 }
 
-// reportLocked publishes what the queue knows of the storage. The shipper's mutex is held.
+// reportLocked publishes the queue's view of the storage in Stats. The caller holds the
+// shipper's mutex.
 func (q *queue) reportLocked() {
 	s := q.shipper
 	s.failing = q.trouble()
@@ -34,7 +36,7 @@ func (q *queue) report() {
 	q.reportLocked()
 }
 
-// succeeded notes that the storage took something.
+// succeeded records that the storage accepted an object.
 func (s *Shipper) succeeded() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

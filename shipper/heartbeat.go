@@ -14,36 +14,37 @@ import (
 	"collectord/wal"
 )
 
-// How often a heartbeat is written while nothing changes, and how long after a start,
-// when there is much else to do, or no network yet, the first one is.
+// unchangedInterval is the time between heartbeats while nothing changes. firstHeartbeat
+// is the shortest delay after a start: the network may not be up yet, and other work
+// comes first.
 const (
 	unchangedInterval = time.Hour
 	firstHeartbeat    = 10 * time.Second
 )
 
-// heart writes the heartbeats of the log. What becomes of them concerns nothing else.
-// One goroutine at a time uses it.
+// heart writes the heartbeats of the log. Their failures affect nothing else. Only one
+// goroutine at a time uses it.
 type heart struct {
 	shipper *Shipper
-	changed chan struct{} // the limits; holds one
+	changed chan struct{} // signals new limits; capacity 1
 
-	written bucket.Heartbeat // the latest that the storage took
-	at      time.Time        // when that was
-	idle    bool             // written says that the next one may take as long as nothing changes
-	failing string           // the kind of the latest failure; empty: none since
-	before  bucket.Heartbeat // that was there before the first of this run; zero: none was
-	blind   bool             // it may not be read
-	cloned  time.Time        // when one of another host was found last; zero: none was, for long
-	day     []sample         // of the last day, the oldest first
+	written bucket.Heartbeat // the last one that the storage accepted
+	at      time.Time        // when written was accepted
+	idle    bool             // written announced unchangedInterval as the time to the next one
+	failing string           // the kind of the last failure; empty after a success
+	before  bucket.Heartbeat // the heartbeat that existed before the first of this run; zero: none
+	blind   bool             // the storage forbids reading heartbeats
+	cloned  time.Time        // when another host's heartbeat was last found; zero: none within clonedFor
+	day     []sample         // samples of the last day, oldest first
 }
 
-// sample is the last acknowledged seq at a time.
+// sample is the last acknowledged seq at a point in time.
 type sample struct {
 	at   time.Time
 	last uint64
 }
 
-// Usages a day are known by samples that are so far apart.
+// Usages per day are computed from samples at least sampleEvery apart.
 const (
 	day         = 24 * time.Hour
 	sampleEvery = 30 * time.Minute
@@ -54,7 +55,8 @@ func (h *heart) run(ctx context.Context) {
 	if last, _, err := h.shipper.log.Progress(); err == nil {
 		h.sampled(last)
 	}
-	// A fleet that was started at one moment must not write at one moment for ever.
+	// The hosts of a fleet may start at the same moment: the random delay spreads their
+	// heartbeats.
 	wait := firstHeartbeat + rand.N(firstHeartbeat)
 	for first := true; ; {
 		every := h.shipper.currentLimits().Heartbeat
@@ -81,7 +83,8 @@ func (h *heart) run(ctx context.Context) {
 	}
 }
 
-// sampled returns how many usages were acknowledged in the last day, and in how much of it.
+// sampled records last and returns the number of usages acknowledged within span, which
+// is at most about a day.
 func (h *heart) sampled(last uint64) (usages uint64, span time.Duration) {
 	now := time.Now()
 	if n := len(h.day); n == 0 || now.Sub(h.day[n-1].at) >= sampleEvery {
@@ -93,9 +96,9 @@ func (h *heart) sampled(last uint64) (usages uint64, span time.Duration) {
 	return last - min(last, h.day[0].last), now.Sub(h.day[0].at)
 }
 
-// next is within how much time the next heartbeat is written if all is well. One that
-// follows a change is followed by another after the interval, whatever happens, so that a
-// host which fell silent while it was busy is missed soon.
+// next returns the time after which the next heartbeat is due, which the heartbeat
+// announces. Only an idle heartbeat announces the long interval, so that an audit soon
+// reports a host as missing that stopped while it was busy.
 func (h *heart) next(idle bool) time.Duration {
 	every := h.shipper.currentLimits().Heartbeat
 	if idle && every > 0 {
@@ -104,13 +107,13 @@ func (h *heart) next(idle bool) time.Duration {
 	return every
 }
 
-// beat writes a heartbeat, unless nothing has changed since the last one, and that said
-// that it may take long.
+// beat writes a heartbeat. It skips one that equals the last if that one announced
+// unchangedInterval.
 func (h *heart) beat(ctx context.Context, retired bool) {
 	s := h.shipper
 	now, key, err := s.heartbeat(retired)
 	if err != nil {
-		return // a log that has not started has no id
+		return // a log that has not started has no identity
 	}
 	usages, span := h.sampled(now.LastSeq)
 	now.DayUsages, now.DaySeconds = usages, int64(span.Seconds())
@@ -119,7 +122,7 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 	if idle && h.idle && time.Since(h.at) < unchangedInterval {
 		return
 	}
-	if !retired { // which may not take long, and has no next
+	if !retired { // the last heartbeat has no successor, and must not wait for a read
 		now.NextSeconds = int64(math.Ceil(h.next(idle).Seconds()))
 		now.Cloned = h.isCloned(ctx, key)
 	}
@@ -143,7 +146,7 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 			kind = failure.Kind
 		}
 		s.countHeartbeat(&s.stats.HeartbeatFailures)
-		if kind == h.failing { // once is enough, as long as it goes on
+		if kind == h.failing { // a repeated failure is logged at debug level
 			s.opts.Logger.Debug("no heartbeat was written", "key", key.HeartbeatKey(), "error", err)
 			return
 		}
@@ -153,13 +156,13 @@ func (h *heart) beat(ctx context.Context, retired bool) {
 	}
 }
 
-// clonedFor is how long another host counts as writing this log once that was seen: it may
-// write one an hour.
+// clonedFor is how long the log counts as cloned after another host's heartbeat was
+// found: the other host may write only one an hour.
 const clonedFor = 3 * unchangedInterval
 
-// isCloned looks at what is to be replaced, and reports whether another host writes this
-// log, which has copied it: then it is neither the latest of this run nor what was there
-// before, as a cache may return it.
+// isCloned reads the heartbeat that is about to be replaced and reports whether another
+// host writes this log, because data_dir was copied. A heartbeat of another run means
+// that, unless it existed before this run: a cache may return that one.
 func (h *heart) isCloned(ctx context.Context, key bucket.Key) bool {
 	s := h.shipper
 	if h.blind {
@@ -167,10 +170,10 @@ func (h *heart) isCloned(ctx context.Context, key bucket.Key) bool {
 	}
 	there, err := bucket.ReadHeartbeat(s.callOptions(ctx), s.store, key)
 	switch {
-	case err != nil: // that concerns nothing else
+	case err != nil: // the heartbeat is written all the same
 		h.blind = isForbidden(err)
 	case h.at.IsZero():
-		h.before = there // which may be that of the run before this one
+		h.before = there // it may be that of the previous run
 	case there.Run != bucket.HexID(key.Run) && (there.Run != h.before.Run || !there.At.Equal(h.before.At)):
 		h.cloned = time.Now()
 		s.opts.Logger.Warn("another host writes this log, too: data_dir was copied (run collectord ship on one of them, and start it with a new data_dir)",
@@ -182,11 +185,11 @@ func (h *heart) isCloned(ctx context.Context, key bucket.Key) bool {
 	return !h.cloned.IsZero()
 }
 
-// WriteHeartbeat writes a heartbeat at once, as the last one if retired: all is
-// shipped, and the host is taken out of service. Run must have returned.
+// WriteHeartbeat writes a heartbeat now. retired marks the last one, of a host that has
+// shipped everything and is taken out of service. Run must have returned.
 func (s *Shipper) WriteHeartbeat(ctx context.Context, retired bool) { s.heart.beat(ctx, retired) }
 
-// heartbeat is the state of the log and of shipping, now, and the name of the log.
+// heartbeat returns the present state of the log and of shipping, and the key of the log.
 func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err error) {
 	last, below, err := s.log.Progress()
 	if err != nil {
@@ -214,8 +217,8 @@ func (s *Shipper) heartbeat(retired bool) (h bucket.Heartbeat, k bucket.Key, err
 	return h, k, nil
 }
 
-// troubles are what does not work, in words that do not change while it goes on: what
-// the rest of the host knows of one counts rather than what is known here.
+// troubles returns all current troubles. A message stays the same while its trouble
+// lasts. A trouble in others replaces one of the same name that the shipper knows.
 func (s *Shipper) troubles(st wal.Stats, others []bucket.Trouble) (all []bucket.Trouble) {
 	add := func(name, message string) {
 		if !slices.ContainsFunc(others, func(o bucket.Trouble) bool { return o.Name == name }) {
@@ -246,7 +249,7 @@ func (s *Shipper) countHeartbeat(n *uint64) {
 	*n++
 }
 
-// trouble is what keeps segments from being shipped; empty if nothing does.
+// trouble describes what prevents segments from being shipped; empty if nothing does.
 func (q *queue) trouble() string {
 	switch {
 	case q.storage.bound > 0:

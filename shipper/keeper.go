@@ -10,76 +10,77 @@ import (
 	"collectord/wal"
 )
 
-// keeper looks once more, Limits.Keep after the storage has confirmed an object, whether
-// it is there: what a storage confirms is not always safe from a loss of its power. Until
-// then the log keeps the segment, unless it needs the room, and so nothing here is held
-// for it but a few hundred bytes.
+// keeper checks, Limits.Keep after the storage confirmed an object, that the object is
+// still there: a storage may lose confirmed objects in a power failure. The log keeps the
+// segment until then, unless it needs the room. The keeper needs only a few hundred bytes
+// of memory for each segment.
 //
-// A segment whose object is gone or damaged is listed by the log again, and the queue
-// ships it as it does any other. That happens once to a segment, and within a day in which
-// the storage answered: what is gone then was deleted, or moved, by somebody. Only for
-// damage it happens more often.
+// If the object is gone or damaged, the log lists the segment again and the queue ships
+// it like any other. A missing object is shipped again once, a damaged one up to
+// maxReshipsDamaged times. Neither is shipped again after reshipLimit: a later loss is a
+// deletion or a move by someone.
 type keeper struct {
 	*Shipper
-	wake chan struct{} // has run look now; holds one
+	wake chan struct{} // makes run look now; capacity 1
 
-	mu      sync.Mutex      // guards what follows
-	waiting []*keptObject   // for a look, first those that were put off less often
+	mu      sync.Mutex      // guards the fields below
+	waiting []*keptObject   // for a look, those with fewest tries first
 	outage  time.Time       // when the storage failed last
-	blind   time.Time       // until when nothing is kept, since the storage does not let us look
+	blind   time.Time       // no segment is kept before this time, since the storage forbids looks
 	backoff backoff         // of all looks, while the storage fails
-	silent  time.Time       // since when all looks have failed; zero: the last one did not
-	silence time.Duration   // how long that was so before, in all
-	trouble map[string]bool // that was logged, and is not over
-	watched time.Time       // when the storage was last asked whether it is there
+	silent  time.Time       // since when all looks have failed; zero: the last one succeeded
+	silence time.Duration   // total time of earlier periods in which all looks failed
+	trouble map[string]bool // troubles that were logged and have not ended
+	watched time.Time       // when watch last asked the storage
 }
 
 // keptObject is an object that the storage has confirmed.
 type keptObject struct {
 	segment   *wal.Segment
-	object    bucket.Object // as it was stored; without its body
+	object    bucket.Object // as stored, without its body
 	confirmed time.Time
-	silence   time.Duration // of the keeper, at that time
-	tries     int           // looks that failed
+	silence   time.Duration // keeper's total silence at that time
+	tries     int           // failed looks
 
-	// Of the last look.
+	// Result of the last look.
 	read   bool   // the lines were read
-	intact bool   // the storage has it
-	lost   string // what it has instead, if it does not
-	err    error  // it did not say what it has
+	intact bool   // the storage has the whole object
+	lost   string // what is wrong with the object; empty if nothing is
+	err    error  // the storage did not answer
 
-	reships int // how often its segment may be shipped again for that
+	reships int // max number of reshipments for this loss
 }
 
 const (
-	// parallelLooks is how many looks are under way at once: what they take is mostly the
-	// way to the storage and back.
+	// parallelLooks is the max number of concurrent looks. A look mostly waits for the
+	// network.
 	parallelLooks = 4
-	// smallObject is the size up to which an object is read rather than looked at: it
-	// costs as many requests, and shows a loss of power that nothing else has shown.
+	// smallObject is the max size of an object that every look reads. Reading costs as
+	// many requests as a look at its metadata, and also detects a power failure of the
+	// storage.
 	smallObject = 256 << 10
-	// reshipLimit is how long after its confirmation a segment may be shipped again: the
-	// storage may be told to delete what is older. The time in which the storage does not
-	// say what it has does not count: nobody could see earlier what it has lost.
+	// reshipLimit is the max time from an object's confirmation to its reshipment: the
+	// storage may have a rule that deletes older objects. Time in which all looks failed
+	// does not count, since a loss could not be seen earlier.
 	reshipLimit = 24 * time.Hour
-	// watchInterval is how often the storage is asked for an object that will not be read
-	// unless the storage fails: no machine that loses its power is back sooner.
+	// watchInterval is how often watch asks the storage. No machine restarts faster after
+	// a power failure.
 	watchInterval = 10 * time.Second
-	// maxReshipsDamaged is how often a segment is shipped again whose object is damaged: a
-	// storage that takes the same bytes for stored already, as Garage, stores them again
-	// only after it has noticed the damage.
+	// maxReshipsDamaged is how often a segment with a damaged object is shipped again.
+	// Some storages, such as Garage, skip a put of bytes that they believe to have, until
+	// they notice the damage.
 	maxReshipsDamaged = 3
 )
 
-// blindFor is how long nothing is kept once a look was refused. Then it is tried again:
-// it may have been granted.
+// blindFor is how long no segment is kept after a look was forbidden. The permission may
+// be granted later, so the keeper then tries again.
 const blindFor = time.Hour
 
 func newKeeper(s *Shipper) *keeper {
 	return &keeper{Shipper: s, wake: make(chan struct{}, 1), trouble: map[string]bool{}}
 }
 
-// keep has the log keep a segment that the storage has confirmed.
+// keep keeps in the log a segment that the storage has confirmed, and schedules a look.
 func (k *keeper) keep(seg *wal.Segment, o *bucket.Object) {
 	now := time.Now()
 	k.mu.Lock()
@@ -98,7 +99,7 @@ func (k *keeper) signal() {
 	}
 }
 
-// retryNow ends the wait after a failure, and has new limits heeded.
+// retryNow ends the wait after a failure and applies new limits.
 func (k *keeper) retryNow() {
 	k.mu.Lock()
 	k.backoff.until = time.Time{}
@@ -106,21 +107,22 @@ func (k *keeper) retryNow() {
 	k.signal()
 }
 
-// isBlind reports whether nothing is gained by keeping.
+// isBlind reports whether the storage forbids looks, so that keeping segments is useless.
 func (k *keeper) isBlind() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return time.Now().Before(k.blind)
 }
 
-// noteOutage notes that the storage failed, and may have lost what it has confirmed.
+// noteOutage records that the storage failed now and may have lost confirmed objects.
 func (k *keeper) noteOutage() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.outage = time.Now()
 }
 
-// silenceLocked is how long looks have failed so far, in all.
+// silenceLocked returns the total time in which all looks failed. The caller holds the
+// mutex.
 func (k *keeper) silenceLocked(now time.Time) time.Duration {
 	if k.silent.IsZero() {
 		return k.silence
@@ -128,7 +130,7 @@ func (k *keeper) silenceLocked(now time.Time) time.Duration {
 	return k.silence + now.Sub(k.silent)
 }
 
-// answered notes that the storage has said what it has.
+// answered records that a look succeeded.
 func (k *keeper) answered() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -136,8 +138,8 @@ func (k *keeper) answered() {
 	k.backoff = backoff{}
 }
 
-// isOld reports whether an object was confirmed so long ago that it may be gone because
-// the storage was told so.
+// isOld reports whether an object is older than reshipLimit, so that a rule of the
+// storage may have deleted it.
 func (k *keeper) isOld(one *keptObject) bool {
 	now := time.Now()
 	k.mu.Lock()
@@ -145,9 +147,9 @@ func (k *keeper) isOld(one *keptObject) bool {
 	return now.Sub(one.confirmed)-(k.silenceLocked(now)-one.silence) > reshipLimit
 }
 
-// mayHaveLost reports whether the storage failed after it confirmed an object, or may have
-// had it before: a loss of power can come between a put and its answer, or be that of
-// the daemon, too.
+// mayHaveLost reports whether the storage failed after it confirmed an object. It is also
+// true for an object that this process did not send: storage or daemon may have lost
+// power between the put and its answer.
 func (k *keeper) mayHaveLost(one *keptObject) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -158,14 +160,15 @@ func (k *keeper) mayHaveLostLocked(one *keptObject) bool {
 	return !one.object.Sent || !k.outage.Before(one.confirmed)
 }
 
-// isUnreadLocked reports whether an object will be looked at, and not read, if the
-// storage does not fail.
+// isUnreadLocked reports whether the look at an object will read only its metadata,
+// unless the storage fails before. The caller holds the mutex.
 func (k *keeper) isUnreadLocked(one *keptObject) bool {
 	return one.object.Size > smallObject && !k.mayHaveLostLocked(one)
 }
 
-// watch asks for one object that is not to be read, so that a loss of power is noticed
-// while nothing is shipped: the storage may keep its size and metadata, and not its bytes.
+// watch asks for one object that a look would not read, to notice a power failure while
+// nothing is shipped: after it, a storage may have an object's metadata but not its
+// bytes.
 func (k *keeper) watch(ctx context.Context) {
 	now := time.Now()
 	k.mu.Lock()
@@ -184,7 +187,7 @@ func (k *keeper) watch(ctx context.Context) {
 	}
 }
 
-// run looks at what is due until ctx ends.
+// run looks at due objects until ctx ends.
 func (k *keeper) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -207,7 +210,7 @@ func (k *keeper) run(ctx context.Context) {
 				looks.Go(func() { one.err = k.look(ctx, one) })
 			}
 			looks.Wait()
-			if ctx.Err() != nil { // what is kept stays in the log
+			if ctx.Err() != nil { // kept segments stay in the log
 				return
 			}
 			for _, one := range due {
@@ -217,8 +220,8 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// due takes those that are to be looked at now, or returns how long to wait. While the
-// storage fails it is one at a time.
+// due removes the objects to look at now from waiting, or returns the time to wait. While
+// the storage fails, it returns one object at a time.
 func (k *keeper) due(now time.Time) (due []*keptObject, wait time.Duration) {
 	keep := k.currentLimits().Keep
 	k.mu.Lock()

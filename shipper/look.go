@@ -11,18 +11,18 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// Troubles that a look can find. Each is over once a look finds what it should.
+// Troubles that a look can find. Each ends with a look that finds the object intact.
 const (
 	troubleLook     = "last look"
 	troubleLost     = "lost by the storage"
 	troubleVanished = "vanished"
 )
 
-// look asks the storage what it has of a kept object. It returns an error if the storage
-// did not say.
+// look compares the storage's object with a kept one and stores the result in it. It
+// returns an error if the storage did not answer.
 func (k *keeper) look(ctx context.Context, one *keptObject) error {
 	one.intact, one.lost, one.reships = false, "", 1
-	if !one.segment.IsKept() { // its room was needed
+	if !one.segment.IsKept() { // the log needed its room
 		return nil
 	}
 	one.read = one.object.Size <= smallObject || k.mayHaveLost(one)
@@ -40,13 +40,13 @@ func (k *keeper) look(ctx context.Context, one *keptObject) error {
 	default:
 		one.lost, one.reships = "it is damaged", maxReshipsDamaged
 	}
-	k.noteOutage() // it may have lost others, too
+	k.noteOutage() // the storage may have lost other objects, too
 	return nil
 }
 
-// looked decides what becomes of a kept segment after a look.
+// looked decides what happens to a kept segment after a look.
 func (k *keeper) looked(one *keptObject) {
-	if one.err == nil && !one.intact && one.lost == "" { // its room was needed, and nothing was asked
+	if one.err == nil && !one.intact && one.lost == "" { // look asked nothing, since the log needed the room
 		return
 	}
 	blind := time.Time{}
@@ -68,7 +68,7 @@ func (k *keeper) looked(one *keptObject) {
 		_ = one.segment.Remove() // logged
 	case one.lost != "":
 		k.lost(one)
-	case !one.read && k.mayHaveLost(one): // as another look has shown since
+	case !one.read && k.mayHaveLost(one): // another look found an outage after this one had begun
 		k.wait(one)
 	default:
 		k.over()
@@ -76,8 +76,8 @@ func (k *keeper) looked(one *keptObject) {
 	}
 }
 
-// lost has a segment shipped again whose object is not there, or not whole, unless that
-// was tried often enough or is too late.
+// lost ships again a segment whose object is missing or damaged. It gives up after the
+// max number of reshipments or after reshipLimit.
 func (k *keeper) lost(one *keptObject) {
 	var reason string
 	switch {
@@ -100,7 +100,7 @@ func (k *keeper) lost(one *keptObject) {
 	_ = one.segment.Remove() // logged
 }
 
-// wait puts one among those that wait for a look, behind those with no more tries.
+// wait queues an object for a look, after the objects with as many tries.
 func (k *keeper) wait(one *keptObject) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -108,7 +108,7 @@ func (k *keeper) wait(one *keptObject) {
 	k.waiting = slices.Insert(k.waiting, at, one)
 }
 
-// putOff has the storage asked again later.
+// putOff schedules another look after a failed one.
 func (k *keeper) putOff(one *keptObject) {
 	limits := k.currentLimits()
 	kind, most, asked := "local", limits.RetryMax, time.Duration(0)
@@ -141,7 +141,7 @@ func (k *keeper) warn(trouble, message string, args ...any) {
 	k.opts.Logger.Log(context.Background(), slog.LevelWarn, message, append([]any{"trouble", trouble, "destination", k.store.String()}, args...)...)
 }
 
-// over notes that the storage has what it confirmed.
+// over logs the end of all troubles.
 func (k *keeper) over() {
 	k.mu.Lock()
 	over := slices.Sorted(maps.Keys(k.trouble))

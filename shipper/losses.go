@@ -11,10 +11,11 @@ import (
 	"collectord/wal"
 )
 
-// shipLosses brings the log's loss notes to the storage and removes them here.
+// shipLosses stores the log's loss notes at the destination and removes them from the
+// log.
 func (s *Shipper) shipLosses(ctx context.Context) error {
 	for {
-		notes, err := s.log.Losses() // some of them
+		notes, err := s.log.Losses() // Losses returns a limited number at a time
 		if err != nil || len(notes) == 0 {
 			return err
 		}
@@ -29,7 +30,7 @@ func (s *Shipper) shipLosses(ctx context.Context) error {
 	}
 }
 
-// shipLoss uploads what a note says, except of records that the storage has.
+// shipLoss stores a note, except for the records that the storage has.
 func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 	there, checked, err := s.stored(ctx, n)
 	if err != nil {
@@ -58,13 +59,13 @@ func (s *Shipper) shipLoss(ctx context.Context, n wal.LossNote) error {
 	return s.putLoss(ctx, n, next, n.LastSeq, checked)
 }
 
-// stored lists, by seq, the objects that hold records of a note, each read to its
-// end. asked is false where the storage may not be asked, or it is not known where
-// they would be.
+// stored returns the intact objects that contain records of a note, in order of seq.
+// asked is false if the storage forbids reading, or if the note does not contain the
+// hours to search.
 func (s *Shipper) stored(ctx context.Context, n wal.LossNote) (there []bucket.Key, asked bool, err error) {
 	hours := map[int64]bool{}
 	for _, h := range n.Hours {
-		hours[h-1], hours[h] = true, true // a piece may be of an object of the hour before
+		hours[h-1], hours[h] = true, true // a piece may come from an object of the hour before
 	}
 	for _, h := range slices.Sorted(maps.Keys(hours)) {
 		var found []bucket.Key
@@ -96,8 +97,7 @@ func (s *Shipper) stored(ctx context.Context, n wal.LossNote) (there []bucket.Ke
 	return there, len(n.Hours) > 0, nil
 }
 
-// holders lists the objects of an hour whose names say that they hold records of a
-// note.
+// holders lists the objects of an hour whose keys overlap with the records of a note.
 func (s *Shipper) holders(ctx context.Context, n wal.LossNote, hour int64) (found []bucket.Key, err error) {
 	for key, err := range s.store.List(ctx, bucket.Key{Node: n.Node, LogID: n.LogID, Hour: hour}.LogPrefix()) {
 		if err != nil {
@@ -111,7 +111,8 @@ func (s *Shipper) holders(ctx context.Context, n wal.LossNote, hour int64) (foun
 	return found, nil
 }
 
-// unlessRefused drops the error of a storage that may not be asked.
+// unlessRefused returns nil for a permanent error of the storage: the note is then stored
+// without a check.
 func unlessRefused(err error) error {
 	var refused *bucket.Error
 	if errors.As(err, &refused) && refused.Permanent {
@@ -120,7 +121,7 @@ func unlessRefused(err error) error {
 	return err
 }
 
-// lossKey names the records of a note.
+// lossKey returns the key of a note's records.
 func lossKey(n wal.LossNote) bucket.Key {
 	return bucket.Key{Node: n.Node, LogID: n.LogID, Run: n.Run, FirstSeq: n.FirstSeq, LastSeq: n.LastSeq}
 }
@@ -133,13 +134,13 @@ func (s *Shipper) putLoss(ctx context.Context, n wal.LossNote, first, last uint6
 		return err
 	}
 	if err = s.store.Put(ctx, o); errors.Is(err, bucket.ErrExists) {
-		return s.confirmLoss(ctx, k) // from before a crash
+		return s.confirmLoss(ctx, k) // stored before a crash
 	}
 	return err
 }
 
-// confirmLoss returns nil if the storage has a note of the same losses under the key:
-// that the name is taken does not say what is under it.
+// confirmLoss returns nil if the object under the key is a note of the same losses. A
+// taken key alone does not prove that.
 func (s *Shipper) confirmLoss(ctx context.Context, k bucket.Key) error {
 	_, err := bucket.ReadLossNote(ctx, s.store, k)
 	if damage := (*bucket.Damage)(nil); errors.As(err, &damage) {

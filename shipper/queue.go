@@ -10,38 +10,37 @@ import (
 	"collectord/wal"
 )
 
-// queue is what Run knows of the segments. Only its goroutine uses it. A nil
-// segment stands for the probe of the storage, and then for the loss notes.
+// queue is the state of the segments that Run ships. Only Run's goroutine uses it. A nil
+// segment stands for the probe of the storage, and after that for the loss notes.
 type queue struct {
 	shipper  *Shipper
-	probed   bool // the storage was, also where there is nothing to ship
+	probed   bool // the probe has passed; it runs even if there is nothing to ship
 	busy     map[*wal.Segment]bool
-	setAside map[*wal.Segment]bool // of a later version
-	tried    map[*wal.Segment]int  // attempts that failed since the storage last took something
+	setAside map[*wal.Segment]bool // segments of a later version
+	tried    map[*wal.Segment]int  // failed attempts since the storage last accepted something
 	own      map[*wal.Segment]*backoff
-	suspects map[*wal.Segment]int // how often each failed first, and the next to be tried did not
+	suspects map[*wal.Segment]int // how often each failed first and another segment then succeeded
 
-	// storage is the backoff of all uploads: while the storage fails there is one
-	// attempt at a time, so that concurrency does not multiply them.
+	// storage is the backoff of all uploads. While the storage fails, only one attempt at
+	// a time runs, so that concurrency does not multiply the failures.
 	storage backoff
-	failed  time.Time    // when an attempt failed last
-	kind    string       // of that failure
-	first   *wal.Segment // that failed, if the storage fails
+	failed  time.Time    // when the last failed attempt ended
+	kind    string       // of the last failure
+	first   *wal.Segment // the segment whose failure was the first of the outage
 
-	// Of the storage, while it fails.
+	// The storage's outage, while it lasts.
 	since    time.Time
-	attempts int            // that failed
-	failure  bucket.Failure // the last one
+	attempts int            // failed ones
+	failure  bucket.Failure // of the last attempt
 }
 
-// suspicious is how often a segment may be a suspect before its failures are
-// taken for its own: a storage may refuse one key, for reasons of its own.
+// suspicious is how often a segment may be a suspect before its failures count as its
+// own: a storage may refuse a single key.
 const suspicious = 3
 
-// result is how an attempt ended.
 type result struct {
 	segment *wal.Segment
-	probe   bool // and nothing else
+	probe   bool // the attempt only probed the storage
 	began   time.Time
 	err     error
 }
@@ -53,7 +52,7 @@ func newQueue(s *Shipper) *queue {
 	}
 }
 
-// retryNow ends all waiting.
+// retryNow ends all waits after failures.
 func (q *queue) retryNow() {
 	q.storage.until = time.Time{}
 	defer q.report()
@@ -62,10 +61,10 @@ func (q *queue) retryNow() {
 	}
 }
 
-// start begins as many attempts as there is room for, and returns when there may be
-// more to do if nothing else happens: Limits.Concurrency that upload, and as many as there
-// are cores that are compressed meanwhile. While the storage fails the segments take
-// turns, so that one that it refuses does not keep the others waiting.
+// start begins as many attempts as the limits allow: Limits.Concurrency uploads, and up
+// to one compression for each core ahead of them. It returns when the next attempt is due
+// if nothing else happens; zero: none is. While the storage fails, the segments take
+// turns, so that a refused segment does not block the others.
 func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segment) (due time.Time) {
 	s := q.shipper
 	q.forgetGone(segments)
@@ -99,7 +98,7 @@ func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segmen
 		for _, seg := range segments {
 			consider(seg)
 		}
-		if !found || next != nil && !next.Hold() { // it is being evicted: there will be news of it
+		if !found || next != nil && !next.Hold() { // Hold fails during an eviction: the log signals its end
 			return due
 		}
 		q.attempt(ctx, next)
@@ -107,13 +106,14 @@ func (q *queue) start(ctx context.Context, now time.Time, segments []*wal.Segmen
 	return due
 }
 
-// attempt ships a segment, or the loss notes, in the background.
+// attempt ships a segment, or probes the storage and ships the loss notes, in the
+// background.
 func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	q.busy[seg] = true
 	r := result{segment: seg, began: time.Now(), probe: seg == nil && q.shipper.log.Stats().LossNotes == 0}
 	s := q.shipper
 	s.mu.Lock()
-	if !r.probe { // nobody need wait for it
+	if !r.probe { // Drain does not wait for a probe
 		s.stats.InFlight++
 	}
 	s.mu.Unlock()
@@ -135,7 +135,6 @@ func (q *queue) attempt(ctx context.Context, seg *wal.Segment) {
 	}()
 }
 
-// finished notes how an attempt ended.
 func (q *queue) finished(ctx context.Context, r result) {
 	s := q.shipper
 	delete(q.busy, r.segment)
@@ -177,7 +176,7 @@ func (q *queue) finished(ctx context.Context, r result) {
 	}
 }
 
-// recovered notes that an attempt succeeded.
+// recovered updates the queue after a successful attempt.
 func (q *queue) recovered(seg *wal.Segment) {
 	logger := q.shipper.opts.Logger
 	if q.storage.bound > 0 {
@@ -185,7 +184,7 @@ func (q *queue) recovered(seg *wal.Segment) {
 		if q.first != seg {
 			q.suspects[q.first]++
 		}
-		clear(q.tried) // the oldest goes first again
+		clear(q.tried) // the oldest segment goes first again
 		logger.Info("shipping again", "trouble", "shipping", "destination", q.shipper.store.String())
 	}
 	hadOwn := q.own[seg] != nil
@@ -195,7 +194,8 @@ func (q *queue) recovered(seg *wal.Segment) {
 	}
 }
 
-// forgetGone drops what is known of segments that are not listed any more, such as evicted ones.
+// forgetGone drops the state of segments that the log no longer lists, such as evicted
+// ones.
 func (q *queue) forgetGone(segments []*wal.Segment) {
 	if len(q.own)+len(q.setAside)+len(q.tried)+len(q.suspects) == 0 {
 		return
@@ -225,8 +225,8 @@ func (q *queue) forget(seg *wal.Segment) {
 	delete(q.suspects, seg)
 }
 
-// failedLocked spaces the next attempt: of this segment, if the trouble is its
-// own, or else of all. The shipper's mutex is held.
+// failedLocked schedules the next attempt: of this segment if the trouble is its own,
+// otherwise of all segments. The caller holds the shipper's mutex.
 func (q *queue) failedLocked(r result, name string) {
 	s, now := q.shipper, time.Now()
 	q.tried[r.segment]++
@@ -253,7 +253,8 @@ func (q *queue) failedLocked(r result, name string) {
 			"destination", s.store.String(), "segment", name, "error", r.err)
 		return
 	}
-	// Attempts that were under way together failed together.
+	// Attempts that ran at the same time fail for the same reason, so only the first of
+	// them extends the backoff.
 	if q.storage.bound == 0 {
 		q.first, q.since, q.attempts = r.segment, now, 0
 	}

@@ -17,43 +17,43 @@ import (
 	"collectord/wal"
 )
 
-// Options of a Shipper. The zero value of each field stands for its default.
+// Options configure a Shipper. The zero value of a field stands for its default.
 type Options struct {
-	SpoolDir string // required; emptied by Run
-	Reserve  bool   // the spool keeps room on the disk for an object of the largest segment
+	SpoolDir string // required; Run deletes old objects in it
+	Reserve  bool   // the spool reserves disk space for an object of the largest segment
 	Level    string // "fastest", "default", "better" or "best"
-	Version  string // of the program, for heartbeats
+	Version  string // of collectord, for heartbeats
 	Limits   Limits
-	// Host adds to a heartbeat what is known of the host beside its log: its troubles and
-	// clients; default: nothing. It is called from one goroutine at a time.
+	// Host adds to a heartbeat the host's state outside the log: its troubles and
+	// clients; default: nothing. Only one goroutine at a time calls it.
 	Host func(h *bucket.Heartbeat)
-	// Compress is called before a segment is compressed, which takes a core for as
-	// long as it lasts, and what it returns after it; default: nothing.
+	// Compress is called before the compression of a segment, which occupies a core, and
+	// the returned function after it; default: nothing.
 	Compress func() (done func())
-	// Logger gets everything that goes wrong and right again; default: none.
-	// What can repeat carries the attribute "trouble" with a name of its own, and
-	// so does the Info line at its end, so that a handler can sum up.
+	// Logger receives each trouble and its end; default: none. A record of a trouble that
+	// can repeat has the attribute "trouble" with the trouble's name. So has the Info
+	// record at its end, so that a handler can aggregate them.
 	Logger *slog.Logger
 }
 
 // Limits are the options that can be changed while the shipper runs.
 type Limits struct {
-	Concurrency int   // uploads at a time, while others are compressed; default 2
-	Bandwidth   int64 // bytes a second that all uploads together may send, and looks read; default: no bound
-	// Heartbeat is how often a heartbeat is written to the storage, if something has
-	// changed since the one before the last; else one is written once an hour. 0: never.
+	Concurrency int   // max concurrent uploads; other segments are compressed meanwhile; default 2
+	Bandwidth   int64 // bytes a second of all uploads and all reads by looks; default: no limit
+	// Heartbeat is the interval of heartbeats; 0: none is written. For up to an hour,
+	// heartbeats are skipped while they equal the last two.
 	Heartbeat time.Duration
-	// Keep is how long a segment stays here after the storage has confirmed it: then it
-	// is looked whether the storage still has it. 0: it is removed at once.
+	// Keep is how long a segment stays in the log after the storage confirmed its object.
+	// Then a look checks that the storage still has the object. 0: it is removed at once.
 	Keep time.Duration
-	// StallTimeout is how long the storage may neither acknowledge nor answer
-	// anything before an upload is given up; default 1 min. How long it takes in
-	// all does not matter.
+	// StallTimeout is how long the storage may neither acknowledge nor answer anything
+	// before an upload is aborted; default 1 min. The total duration of an upload has no
+	// limit.
 	StallTimeout time.Duration
-	// Delays between attempts after a failure. Each is drawn at random between
-	// nothing and a bound ("full jitter"), so that a fleet does not come back in
-	// step. The bound doubles from RetryMin (default 1 s) to RetryMax (1 min), or
-	// to RetryMaxPermanent (5 min) while somebody has to mend something.
+	// Delays between attempts after a failure. Each is random between 0 and a bound
+	// ("full jitter"), so that a fleet does not retry in step. The bound doubles from
+	// RetryMin (default 1 s) to RetryMax (1 min), or to RetryMaxPermanent (5 min) if a
+	// person has to correct something.
 	RetryMin, RetryMax, RetryMaxPermanent time.Duration
 }
 
@@ -88,47 +88,48 @@ type Shipper struct {
 	keeper    *keeper
 
 	compressing, uploading stage
-	compressors            chan *compressor // that are not in use; at most one for each core is made
+	compressors            chan *compressor // idle ones; at most one for each core exists
 
 	done    chan result // from the workers
 	wake    chan struct{}
 	uploads *histogram.Histogram
 	sizes   sizeLimit
 	unread  unreadable
-	turned  atomic.Pointer[time.Time]       // when Run's loop last turned; nil while it does not run
-	ahead   atomic.Pointer[clockComparison] // the last; nil: not known
+	turned  atomic.Pointer[time.Time]       // when Run's loop last turned; nil: it is not running
+	ahead   atomic.Pointer[clockComparison] // the last comparison; nil: none
 	began   time.Time
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	limits  Limits
 	stats   Stats
-	failing string        // what keeps segments from being shipped, for heartbeats
+	failing string        // what prevents segments from being shipped, for heartbeats
 	idle    chan struct{} // closed and replaced after every attempt
 }
 
-// Stats are counters and gauges beside the ledger.
+// Stats are the shipper's counters and gauges, without those of the log's ledger.
 type Stats struct {
 	Objects         uint64 // confirmed by the storage
 	RawBytes        uint64
 	CompressedBytes uint64
-	UploadSeconds   histogram.Distribution // of uploads that were confirmed
-	Failures        map[string]uint64      // by bucket.Error.Kind, or "local"; the usual ones are always there
-	Conflicts       uint64                 // keys that held other content
-	Reshipped       uint64                 // segments that the storage had lost, and has confirmed again
-	Vanished        uint64                 // segments that the storage had confirmed, and are not there and not shipped again
-	Salvaged        uint64                 // damaged segments, replaced by what still checked out
-	Foreign         int                    // segments of a later version, left alone
+	UploadSeconds   histogram.Distribution // of confirmed uploads
+	Failures        map[string]uint64      // by bucket.Error.Kind, or "local"; common kinds are always present
+	Conflicts       uint64                 // keys that had other content
+	Reshipped       uint64                 // segments that the storage had lost and has confirmed again
+	Vanished        uint64                 // segments that the storage had confirmed and lost, and that are not shipped again
+	Salvaged        uint64                 // damaged segments that were replaced by their intact records
+	Foreign         int                    // segments of a later version, which are not shipped
 	InFlight        int
 
-	Heartbeats, HeartbeatFailures uint64              // written, and not
-	Storage                       bucket.Capabilities // as found by the probe
+	Heartbeats, HeartbeatFailures uint64              // written ones, and failed ones
+	Storage                       bucket.Capabilities // result of the last probe
 	Destination                   Destination
 
-	ClockAhead    time.Duration // of this host's clock, of the storage's, if ClockCompared
+	ClockAhead    time.Duration // of the storage's clock; valid if ClockCompared
 	ClockCompared bool
 }
 
-// New makes a shipper, without a look at a disk or the storage. Run starts it.
+// New makes a shipper. It accesses neither the disk nor the storage. Run starts the
+// shipper.
 func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -164,8 +165,8 @@ func New(log *wal.Log, store bucket.Store, o Options) (*Shipper, error) {
 	return s, nil
 }
 
-// SetLimits puts new limits into effect. Uploads under way are finished; one
-// that waits for its next attempt is tried at once.
+// SetLimits applies new limits. Running uploads finish, and waiting attempts start at
+// once.
 func (s *Shipper) SetLimits(l Limits) {
 	s.mu.Lock()
 	s.limits = l.withDefaults()
@@ -193,9 +194,9 @@ func (s *Shipper) currentLimits() Limits {
 	return s.limits
 }
 
-// Run empties the spool and ships what is sealed, oldest first, until ctx ends. It
-// returns once the uploads and looks under way have stopped. What is kept then stays in
-// the log.
+// Run deletes old objects in the spool and ships sealed segments, oldest first, until ctx
+// ends. It returns after the running uploads and looks have stopped. Kept segments stay
+// in the log.
 func (s *Shipper) Run(ctx context.Context) {
 	var need func() (largest, sealedAt int64)
 	if s.opts.Reserve {
@@ -217,7 +218,7 @@ func (s *Shipper) Run(ctx context.Context) {
 		s.turned.Store(&now)
 		segments, more := s.log.Sealed()
 		stopped := ctx.Done()
-		if ctx.Err() == nil { // asked once: it may change at any time
+		if ctx.Err() == nil { // read once a turn, since it can end at any time
 			if due := q.start(ctx, now, segments); !due.IsZero() {
 				retry.Reset(time.Until(due))
 			}
@@ -239,8 +240,8 @@ func (s *Shipper) Run(ctx context.Context) {
 	}
 }
 
-// Drain returns when no sealed segment is left to ship, or when ctx ends, and
-// returns how many remain. Run must be running.
+// Drain waits until no sealed segment is left that this version can ship, or until ctx
+// ends. It returns the number of segments that remain. Run must be running.
 func (s *Shipper) Drain(ctx context.Context) (remaining int) {
 	s.retryNow()
 	for {
@@ -249,7 +250,7 @@ func (s *Shipper) Drain(ctx context.Context) (remaining int) {
 		s.mu.Unlock()
 		segments, _ := s.log.Sealed()
 		remaining = len(segments)
-		if remaining <= foreign && inFlight == 0 { // the last is counted before it is removed
+		if remaining <= foreign && inFlight == 0 { // the last segment is removed before it is counted
 			return remaining
 		}
 		select {
@@ -260,15 +261,15 @@ func (s *Shipper) Drain(ctx context.Context) (remaining int) {
 	}
 }
 
-// pulseInterval is how often the loop turns when there is nothing to do, and
-// pulseLimit how long it may not: nothing in it waits for a disk or the storage.
+// pulseInterval is how often Run's loop turns while it is idle. pulseLimit is the max
+// duration of a turn: nothing in the loop waits for a disk or the storage.
 const (
 	pulseInterval = 10 * time.Second
 	pulseLimit    = 2 * time.Minute
 )
 
-// Alive returns nil while the shipper's loop turns, as it does whether or not
-// the storage can be reached. One that was not started, or has ended, is fine.
+// Alive returns an error if Run's loop has not turned for 2 min. An unreachable storage
+// is no error, nor is a shipper that has not started or has ended.
 func (s *Shipper) Alive() error {
 	if turned := s.turned.Load(); turned != nil && time.Since(*turned) > pulseLimit {
 		return fmt.Errorf("the shipper has been stuck for %v", time.Since(*turned).Round(time.Second))
@@ -291,7 +292,7 @@ func (s *Shipper) Stats() Stats {
 	return c
 }
 
-// callOptions returns a context for calls of the storage.
+// callOptions returns a context with the options for calls of the storage.
 func (s *Shipper) callOptions(ctx context.Context) context.Context {
 	return bucket.WithCallOptions(ctx, &bucket.CallOptions{
 		Bandwidth: &s.bandwidth, StallTimeout: s.currentLimits().StallTimeout, Failing: s.keeper.noteOutage,
@@ -299,10 +300,9 @@ func (s *Shipper) callOptions(ctx context.Context) context.Context {
 	})
 }
 
-// maxKinds bounds the names of failures, which the storage chooses.
+// maxKinds limits the number of failure kinds, since the storage chooses their names.
 const maxKinds = 64
 
-// count counts a failure.
 func (s *Shipper) count(kind string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

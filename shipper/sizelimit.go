@@ -10,21 +10,21 @@ import (
 	"collectord/wal"
 )
 
-// sizeLimit is what is known of the largest object that the destination takes: the
-// smallest that it refused. It is kept in memory, and forgotten after refusalLasts, or
-// once an object of that size passes.
+// sizeLimit remembers the smallest object that the destination refused as too large. It
+// forgets it after refusalLasts, or when the destination accepts an object of that size.
+// It is in memory only.
 type sizeLimit struct {
-	mu      sync.Mutex    // guards what follows
-	size    int64         // of the smallest object that was refused
+	mu      sync.Mutex    // guards the fields below
+	size    int64         // of the smallest refused object
 	refusal *bucket.Error // of that object; nil: none was refused
-	at      time.Time     // when
+	at      time.Time     // when it was refused
 }
 
-// refusalLasts is how long a refusal counts: a limit may be raised, and nobody tells.
+// refusalLasts is how long a refusal is valid: the limit may be raised without notice.
 const refusalLasts = 3 * time.Hour
 
-// note learns from a put. A larger object that is refused, too, does not prolong what
-// is known: it says nothing of the sizes in between.
+// note records the result of a put. The refusal of a larger object does not extend an
+// earlier one, since it proves nothing about smaller sizes.
 func (l *sizeLimit) note(size int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,7 +38,7 @@ func (l *sizeLimit) note(size int64, err error) {
 	}
 }
 
-// refuses returns the refusal of an object that was not larger, or nil.
+// refuses returns the refusal of an object of at most this size, or nil.
 func (l *sizeLimit) refuses(size int64) *bucket.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -48,9 +48,9 @@ func (l *sizeLimit) refuses(size int64) *bucket.Error {
 	return l.refusal
 }
 
-// putFitting sends an object, unless it is known to be too large and can be split: then
-// the segment is, and errSplit or errSalvaged returned. One that can't be split is sent
-// all the same, which is how a raised limit is noticed.
+// putFitting sends an object. If the object is known to be too large, it splits the
+// segment instead and returns errSplit or errSalvaged. If the split is impossible, it
+// sends the object all the same, which detects a raised limit.
 func (s *Shipper) putFitting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
 	if refusal := s.sizes.refuses(o.Size); refusal != nil {
 		stored, err := s.shipInPieces(ctx, seg, o, refusal)
@@ -61,9 +61,9 @@ func (s *Shipper) putFitting(ctx context.Context, seg *wal.Segment, o *bucket.Ob
 	return s.put(ctx, seg, o)
 }
 
-// takesSmall returns nil if the storage takes the smallest of all objects.
+// takesSmall returns nil if the storage accepts the smallest object.
 func (s *Shipper) takesSmall(ctx context.Context) error {
 	probe := bucket.ProbeObject()
-	probe.Replace, probe.Replaces = true, bucket.AnyVersion // otherwise it might not be sent
+	probe.Replace, probe.Replaces = true, bucket.AnyVersion // without Replace, Put may skip the upload
 	return s.store.Put(ctx, probe)
 }

@@ -18,20 +18,19 @@ import (
 	"collectord/wal"
 )
 
-// spool is scratch space for objects on their way. Nothing in it is the only
-// copy of anything.
+// spool is temporary disk space for compressed objects. All its content can be made
+// again.
 //
-// It keeps a reserve: one file whose room on the disk is taken ahead, as much as
-// the largest segment of the log has. When others fill the disk to the last byte,
-// objects are made in there, one after the other, so that shipping goes on, which
-// is what makes room again.
+// It has a reserve: a file with preallocated disk space for the log's largest segment.
+// When other data fills the disk, objects are written into the reserve, one at a time. So
+// shipping continues, which frees disk space again.
 type spool struct {
 	dir string
-	// need returns the bytes of the largest segment, and what one seldom exceeds; nil:
-	// no reserve.
+	// need returns the size in bytes of the largest segment, and a size that segments
+	// rarely exceed; nil: no reserve.
 	need   func() (largest, sealedAt int64)
-	lent   chan struct{} // holds one while the reserve is in use, or changed
-	size   atomic.Int64  // of the reserve; 0 if it has no room
+	lent   chan struct{} // full while the reserve is in use or being resized; capacity 1
+	size   atomic.Int64  // of the reserve; 0: no reserve
 	logger *slog.Logger
 }
 
@@ -40,16 +39,16 @@ const (
 	smallestReserve = 64 << 10
 )
 
-// spooled matches the names of objects in the spool.
+// spooled is the pattern of the names of objects in the spool.
 const (
 	fiveDigits = "[0-9][0-9][0-9][0-9][0-9]"
 	seqDigits  = fiveDigits + fiveDigits + fiveDigits + fiveDigits
 	spooled    = seqDigits + "-" + seqDigits + bucket.Suffix
 )
 
-// openSpool deletes the objects that an ended process left, and takes room for the
-// reserve. The directory may be a link; what else is in it is left alone. Where it
-// can't be used, each upload tries again.
+// openSpool deletes objects that an earlier process left and allocates the reserve. dir
+// may be a link; other files in it are left alone. If dir can't be used, each upload
+// tries again.
 func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.Logger) *spool {
 	err := os.MkdirAll(dir, 0o750)
 	var others []string
@@ -71,8 +70,8 @@ func openSpool(dir string, need func() (largest, sealedAt int64), logger *slog.L
 	return s
 }
 
-// create makes a file of the spool, in place of one that was left. What has the
-// name and is not a regular file is an error.
+// create creates a file in the spool and replaces an existing regular file. Another kind
+// of file under that name is an error.
 func (s *spool) create(name string) (root *os.Root, file *os.File, err error) {
 	if err := os.MkdirAll(s.dir, 0o750); err != nil {
 		return nil, nil, err
@@ -93,8 +92,8 @@ func (s *spool) create(name string) (root *os.Root, file *os.File, err error) {
 	return root, file, nil
 }
 
-// openReserve opens the reserve, and makes it if flag says so. A link of its name
-// is not followed.
+// openReserve opens the reserve, with os.O_CREATE in flag if it may be missing. It does
+// not follow a link.
 func (s *spool) openReserve(flag int) (*os.File, error) {
 	file, err := os.OpenFile(filepath.Join(s.dir, reserveName), flag|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o640)
 	if err != nil {
@@ -107,8 +106,8 @@ func (s *spool) openReserve(flag int) (*os.File, error) {
 	return file, nil
 }
 
-// stock takes the reserve's room, if it is too little for the largest segment, or
-// returns what is far too much. It writes nothing.
+// stock allocates the reserve if it is too small for the largest segment, and shrinks it
+// if it is more than four times too large. It writes no data.
 func (s *spool) stock() error {
 	if s.need == nil {
 		return nil
@@ -122,14 +121,14 @@ func (s *spool) stock() error {
 	case s.lent <- struct{}{}:
 		defer func() { <-s.lent }()
 	default:
-		return nil // it is in use: the next segment asks again
+		return nil // in use: the next segment calls stock again
 	}
 	file, err := s.openReserve(os.O_CREATE | os.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	if want < have || have == 0 { // it may be left by a daemon with larger segments
+	if want < have || have == 0 { // an earlier process with larger segments may have left it
 		if err := file.Truncate(want); err != nil {
 			return err
 		}
@@ -145,15 +144,15 @@ func (s *spool) stock() error {
 		return nil
 	}
 	err = &os.PathError{Op: "fallocate", Path: file.Name(), Err: err}
-	if have > 0 { // what there was is still there
+	if have > 0 { // the old reserve still exists
 		return errors.Join(err, file.Truncate(have))
 	}
-	// Half a reserve would only be in the way.
+	// A partial reserve would only use disk space.
 	return errors.Join(err, os.Remove(file.Name()))
 }
 
-// object compresses a segment. The caller calls done when it needs the object
-// no more.
+// object compresses a segment into a file, or into the reserve if the disk is full. The
+// caller calls done when it no longer needs the object.
 func (s *spool) object(ctx context.Context, c *compressor, seg *wal.Segment) (o *bucket.Object, done func(), err error) {
 	name := seg.String() + bucket.Suffix
 	root, file, err := s.create(name)

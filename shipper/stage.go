@@ -6,20 +6,22 @@ import (
 	"sync"
 )
 
-// stage bounds how many attempts do the same thing at once: compress, which takes a core,
-// or upload, which mostly waits for the storage. While some upload, others compress. They
-// enter in the order in which they joined, so that the oldest segment goes first.
+// stage limits how many attempts do the same work at once: compress, which occupies a
+// core, or upload, which mostly waits for the storage. Some attempts compress while
+// others upload. Attempts enter in the order in which they joined, so that the oldest
+// segment goes first.
 type stage struct {
-	mu      sync.Mutex // guards what follows
-	limit   int        // of attempts
-	in      int        // attempts
+	mu      sync.Mutex // guards the fields below
+	limit   int        // max attempts inside
+	in      int        // attempts inside
 	waiting []turn
 }
 
-// turn is an attempt's place in a stage. It is closed when the attempt may enter.
+// turn is an attempt's place in the queue of a stage. It is closed when the attempt may
+// enter.
 type turn chan struct{}
 
-// setLimit changes the limit. Attempts beyond it go on.
+// setLimit changes the limit. Attempts that are already inside continue.
 func (s *stage) setLimit(limit int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,7 +36,7 @@ func (s *stage) admitLocked() {
 	}
 }
 
-// join takes a turn. The caller calls enter with it.
+// join queues an attempt. The caller passes the turn to enter.
 func (s *stage) join() turn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +46,7 @@ func (s *stage) join() turn {
 	return t
 }
 
-// enter waits for a turn. After nil the caller calls leave.
+// enter waits for the turn. If it returns nil, the caller must call leave.
 func (s *stage) enter(ctx context.Context, t turn) error {
 	select {
 	case <-t:
@@ -55,7 +57,7 @@ func (s *stage) enter(ctx context.Context, t turn) error {
 	defer s.mu.Unlock()
 	if i := slices.Index(s.waiting, t); i >= 0 {
 		s.waiting = slices.Delete(s.waiting, i, i+1)
-	} else { // it came meanwhile
+	} else { // the turn came meanwhile
 		s.leaveLocked()
 	}
 	return context.Cause(ctx)

@@ -9,8 +9,9 @@ import (
 	"collectord/wal"
 )
 
-// usuallyTaken is a size that any storage takes. If less is refused, it may be that
-// everything is, and pieces would only be many: that is found out first.
+// usuallyTaken is a size in bytes that every storage should accept. If the storage
+// refuses a smaller object, it may refuse all, and a split would only make many pieces.
+// So takesSmall checks first.
 const usuallyTaken = 64 << 10
 
 // Hints for an object that is too large and can't be shipped in pieces.
@@ -21,17 +22,19 @@ const (
 	brokenTooLong = "the storage holds a damaged copy of it and takes no other: " + bucket.RaiseLimit + ", or delete that copy"
 )
 
-// shipInPieces splits a segment whose object the storage refuses as too large. It
-// returns errSplit, or nil if the storage has the whole object.
+// shipInPieces splits a segment whose object the storage refuses as too large. It returns
+// errSplit, or nil if the storage already has the whole object.
 //
-// No record is stored twice by it. The pieces have names of their own, so that no put
-// of theirs finds the whole object, which may be there: the answer to an earlier
-// attempt may be lost, also that of an earlier process, and the limit lower since. So
-// the storage is asked first, under both names that the object can have, and where it
-// does not answer, nothing is split. Once it is split, the log does not ship it whole
-// any more: see wal.Segment.Split. An earlier attempt that is still under way between
-// a proxy, which had taken all of it, and the storage could be stored later: then both
-// have the same ids, and the audit reports them as doubled.
+// The split must not store a record twice. The whole object may be stored: the answer to
+// an earlier attempt may be lost, and the limit lowered since. A put of a piece would not
+// detect that, since pieces have keys of their own. So shipInPieces first compares the
+// object under both keys that it can have, and splits nothing if the storage does not
+// answer. After the split, the log no longer ships the whole segment: see
+// wal.Segment.Split.
+//
+// One case remains: a proxy may have received an earlier attempt completely and pass it
+// to the storage later. Then the whole object and the pieces have the same ids, and the
+// audit reports them as doubled.
 func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.Object, refused *bucket.Error) (stored *bucket.Object, err error) {
 	found, _, err := s.existing(ctx, seg, o)
 	if errors.Is(err, bucket.ErrNotFound) || err == nil && found != bucket.SameLines && found != bucket.DamagedCopy {
@@ -67,7 +70,7 @@ func (s *Shipper) shipInPieces(ctx context.Context, seg *wal.Segment, o *bucket.
 	return o, errSplit
 }
 
-// because is the refusal with a hint, and with what kept the segment from being split.
+// because returns the refusal with a hint and the cause that prevented the split.
 func because(refused *bucket.Error, hint string, cause error) error {
 	same := *refused
 	same.Hint = hint

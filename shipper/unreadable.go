@@ -10,19 +10,19 @@ import (
 	"collectord/shipper/bucket"
 )
 
-// unreadableFor is how long the storage may fail to return an object of which it says
-// that it has it, before the object counts as damaged: after a start it may not have all
-// of its disks yet.
+// unreadableFor is how long the storage may fail to return an object that it claims to
+// have, before the object counts as damaged. After a start, the storage may not have all
+// its disks yet.
 const unreadableFor = 5 * time.Minute
 
-// unreadable has the objects that the storage did not return when they were read last.
+// unreadable records the objects whose last read failed.
 type unreadable struct {
-	mu    sync.Mutex           // guards what follows
-	since map[string]time.Time // by key
+	mu    sync.Mutex           // guards since
+	since map[string]time.Time // first failed read, by key
 }
 
-// counts notes that an object could not be read, and reports whether that has been so
-// for too long.
+// counts records a failed read and reports whether reads of this object have failed for
+// unreadableFor.
 func (u *unreadable) counts(key string, now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -37,14 +37,15 @@ func (u *unreadable) counts(key string, now time.Time) bool {
 	return ok && now.Sub(since) >= unreadableFor
 }
 
-// forget notes that an object could be read, or is not there.
+// forget records that an object was read, or does not exist.
 func (u *unreadable) forget(key string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.since, key)
 }
 
-// compare is bucket.Compare, for which an object is damaged that can't be read for long.
+// compare calls bucket.Compare. An object that was unreadable for unreadableFor counts as
+// damaged.
 func (s *Shipper) compare(ctx context.Context, o *bucket.Object, read bool) (found bucket.Comparison, etag string, err error) {
 	found, etag, err = bucket.Compare(ctx, s.store, o, read)
 	var u *bucket.Unreadable

@@ -11,15 +11,16 @@ import (
 	"collectord/wal"
 )
 
-// Other segments took the place of the one to ship.
+// Errors that mean that other segments have replaced the one to ship.
 var (
 	errSalvaged = errors.New("salvaged")
 	errSplit    = errors.New("split")
 )
 
-// ship brings one segment to the storage, and keeps it here for a while or removes it.
+// ship uploads one segment. Then it keeps the segment in the log for a while, or removes
+// it.
 func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, compress turn) error {
-	if err := s.spool.stock(); err != nil { // before others take the room
+	if err := s.spool.stock(); err != nil { // before other data fills the disk
 		s.opts.Logger.Debug("no room for a reserve yet", "error", err)
 	}
 	o, err := s.upload(ctx, seg, compress)
@@ -47,8 +48,8 @@ func (s *Shipper) ship(ctx context.Context, seg *wal.Segment, compress turn) err
 	return nil
 }
 
-// upload compresses a segment and has the storage take the object, which it returns as
-// it was stored. Its body is gone when upload returns.
+// upload compresses a segment, stores the object and returns it as stored. The object's
+// body can't be used after upload returns.
 func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, compress turn) (*bucket.Object, error) {
 	o, done, upload, err := s.compress(ctx, seg, compress)
 	if err != nil {
@@ -71,8 +72,8 @@ func (s *Shipper) upload(ctx context.Context, seg *wal.Segment, compress turn) (
 	return stored, nil
 }
 
-// compress makes the object of a segment, as spool.object does, and takes its turn to be
-// uploaded before the next one is compressed.
+// compress makes the object of a segment, as spool.object does, and joins the queue of
+// uploads before the next segment is compressed.
 func (s *Shipper) compress(ctx context.Context, seg *wal.Segment, compress turn) (o *bucket.Object, done func(), upload turn, err error) {
 	if err := s.compressing.enter(ctx, compress); err != nil {
 		return nil, nil, nil, err
@@ -94,15 +95,15 @@ func (s *Shipper) compress(ctx context.Context, seg *wal.Segment, compress turn)
 	return o, done, upload, err
 }
 
-// put has the storage take an object. An earlier process may have shipped the segment,
-// and so may this one if the storage seemed to have lost it: then it is asked first.
+// put stores an object. It compares before it puts if an earlier process may have shipped
+// the segment, or if the storage seemed to have lost it.
 func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
 	if seg.Relisted() > 0 || seg.FoundAtStart() {
-		if err := s.store.Probe(ctx); err != nil { // what a storage has that does not encrypt is not shipped
+		if err := s.store.Probe(ctx); err != nil { // an object in a storage that does not encrypt must not count as shipped
 			return o, err
 		}
 		stored, err := s.resolveExisting(ctx, seg, o)
-		if errors.Is(err, bucket.ErrNotFound) { // what had its name may be gone, and ours beside it
+		if errors.Is(err, bucket.ErrNotFound) { // the object that had its key may be gone, and ours stored beside it
 			found, _, besideErr := s.existing(ctx, seg, o.Beside())
 			if besideErr == nil && found == bucket.SameLines {
 				return o.Beside(), nil
@@ -125,14 +126,14 @@ func (s *Shipper) put(ctx context.Context, seg *wal.Segment, o *bucket.Object) (
 	return stored, contradiction(o.Key, err)
 }
 
-// keeps reports whether a segment stays here until its object was looked at once more.
+// keeps reports whether a segment stays in the log until a look has checked its object.
 func (s *Shipper) keeps() bool { return s.currentLimits().Keep > 0 && !s.keeper.isBlind() }
 
-// existing compares what the storage has under an object's key, whose put was not
-// answered. A storage that failed meanwhile may have its name, size and metadata and not
-// its bytes: they are read. Of what an earlier process put, and was mostly answered, the last
-// look reads them, if there is one: there may be many objects, and others wait. What may
-// not be read, as in an archive class, is believed where nothing speaks against it.
+// existing compares an object with the one that the storage has under its key. The put of
+// that one was not answered, so the storage may have its name, size and metadata but not
+// its bytes: existing reads them. It does not read objects of an earlier process if a
+// look will read them later, since there may be many and other segments wait. If reading
+// is forbidden, as in an archive class, matching size and metadata are accepted.
 func (s *Shipper) existing(ctx context.Context, seg *wal.Segment, o *bucket.Object) (found bucket.Comparison, etag string, err error) {
 	lost := seg.Relisted() > 0
 	read := lost || !s.keeps() || !seg.FoundAtStart()
@@ -148,14 +149,14 @@ func (s *Shipper) existing(ctx context.Context, seg *wal.Segment, o *bucket.Obje
 	return found, etag, err
 }
 
-// isForbidden reports whether the storage does not let us look.
+// isForbidden reports whether the storage denied access.
 func isForbidden(err error) bool {
 	var refused *bucket.Error
 	return errors.As(err, &refused) && refused.Forbidden
 }
 
-// salvageIfDamaged salvages a segment if err says that it is damaged. It returns
-// errSalvaged where that changed something, otherwise err.
+// salvageIfDamaged salvages a segment if err means that it is damaged or missing. It
+// returns errSalvaged if that changed something, otherwise err.
 func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
 	var damage *wal.DamageError
 	if errors.Is(err, wal.ErrVersion) || !errors.As(err, &damage) && !errors.Is(err, fs.ErrNotExist) {
@@ -168,10 +169,10 @@ func (s *Shipper) salvageIfDamaged(seg *wal.Segment, err error) error {
 	return errors.Join(err, salvageErr)
 }
 
-// resolveExisting decides what to do about a key that is taken: an object with the
-// same lines is ours, from before a crash or a lost answer; a damaged copy of it is
-// replaced; anything else stays, and ours goes beside it. It returns the object as it is
-// stored then; ErrNotFound means that the key is not taken.
+// resolveExisting handles a key that is taken. An object with the same lines is ours,
+// from before a crash or a lost answer. A damaged copy of ours is replaced. Any other
+// object stays, and ours is stored beside it. It returns the object as stored;
+// ErrNotFound means that the key is free.
 func (s *Shipper) resolveExisting(ctx context.Context, seg *wal.Segment, o *bucket.Object) (stored *bucket.Object, err error) {
 	found, etag, err := s.existing(ctx, seg, o)
 	if err != nil || found == bucket.SameLines {
@@ -203,8 +204,7 @@ func (s *Shipper) resolveExisting(ctx context.Context, seg *wal.Segment, o *buck
 	return beside, nil
 }
 
-// putBeside has the storage take an object under the name that it gets where its own
-// is taken.
+// putBeside stores an object under the key that it gets if its own is taken.
 func (s *Shipper) putBeside(ctx context.Context, seg *wal.Segment, beside *bucket.Object) error {
 	err := s.store.Put(ctx, beside)
 	if !errors.Is(err, bucket.ErrExists) {
@@ -219,7 +219,7 @@ func (s *Shipper) putBeside(ctx context.Context, seg *wal.Segment, beside *bucke
 	case found == bucket.DamagedCopy:
 		s.count(kindDamaged)
 		err := s.replace(ctx, beside, etag)
-		if errors.Is(err, bucket.ErrNotReplaced) { // the name alone says what it should be
+		if errors.Is(err, bucket.ErrNotReplaced) { // the key alone identifies the lines
 			err = s.replace(ctx, beside, bucket.AnyVersion)
 		}
 		return err
@@ -227,7 +227,7 @@ func (s *Shipper) putBeside(ctx context.Context, seg *wal.Segment, beside *bucke
 	return conflict(beside)
 }
 
-// conflict is of an object that has no name left.
+// conflict returns the error of an object whose keys are both taken by other content.
 func conflict(beside *bucket.Object) error {
 	return &bucket.Error{
 		Op: "put", Key: beside.Key, Kind: "conflict", Permanent: true, OwnTrouble: true, Err: bucket.ErrExists,
@@ -235,11 +235,11 @@ func conflict(beside *bucket.Object) error {
 	}
 }
 
-// kindDamaged is the kind of failure of a storage that holds a damaged copy.
+// kindDamaged is the kind of failure of a storage that has a damaged copy.
 const kindDamaged = "damaged"
 
-// replace puts the object in the place of a damaged copy of it, and of nothing else:
-// the metadata of what is replaced says that it should be this.
+// replace replaces a damaged copy of the object and nothing else: etag identifies a copy
+// whose metadata or key claims the same lines.
 func (s *Shipper) replace(ctx context.Context, o *bucket.Object, etag string) error {
 	replacing := *o
 	replacing.Replace, replacing.Replaces = true, etag
@@ -250,9 +250,8 @@ func (s *Shipper) replace(ctx context.Context, o *bucket.Object, etag string) er
 	return nil
 }
 
-// contradiction is of a storage that says that a name is taken and that it is
-// not: somebody deleted the object meanwhile, or it is a caching proxy. Another error
-// stays as it is.
+// contradiction converts ErrNotFound after ErrExists to an *Error: the object was deleted
+// meanwhile, or a caching proxy answered. Another error stays as it is.
 func contradiction(key string, err error) error {
 	if !errors.Is(err, bucket.ErrNotFound) {
 		return err

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// Bandwidth shares a number of bytes a second among all that is sent. Nothing is
-// saved up: after a pause it goes on at the same rate.
+// Bandwidth limits the bytes a second of all transfers that share it. Unused bandwidth
+// does not accumulate during a pause.
 type Bandwidth struct {
-	mu   sync.Mutex // guards what follows
-	rate int64      // bytes a second; 0: no bound
-	free time.Time  // when what was taken so far has been paid for
+	mu   sync.Mutex // guards the fields below
+	rate int64      // bytes a second; 0: no limit
+	free time.Time  // when the bytes so far are within the limit again
 }
 
-// Set changes the bound; 0: none.
+// Set changes the limit to rate bytes a second; 0: no limit.
 func (b *Bandwidth) Set(rate int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -24,7 +24,7 @@ func (b *Bandwidth) Set(rate int64) {
 	}
 }
 
-// maxRead is how much may be taken at once: what keeps any one wait short, also
+// maxRead is the max number of bytes to read at once. It keeps each wait short, also
 // after the rate was changed.
 func (b *Bandwidth) maxRead() int64 {
 	b.mu.Lock()
@@ -65,7 +65,7 @@ func (b *Bandwidth) wait(ctx context.Context, n int) error {
 type pacedReader struct {
 	ctx       context.Context
 	in        io.Reader
-	bandwidth *Bandwidth // nil: no bound
+	bandwidth *Bandwidth // nil: no limit
 }
 
 func (r *pacedReader) Read(p []byte) (int, error) {

@@ -2,15 +2,15 @@ package bucket
 
 import "github.com/minio/minio-go/v7"
 
-// checksum is what the storage is asked to verify an object by.
+// checksum is the kind of checksum by which the storage verifies an object.
 type checksum int
 
 // Checksums, strongest first.
 const (
 	checksumCRC32C checksum = iota
 	checksumMD5
-	// checksumSHA256 is that of the payload, which the signature covers. The body is one
-	// signed chunk then: some storages know no others over http.
+	// checksumSHA256 is the SHA-256 of the payload, which the signature covers. The body
+	// is then one signed chunk, since some storages accept no other over http.
 	checksumSHA256
 	checksumOff
 )
@@ -19,7 +19,7 @@ var checksumNames = [...]string{"crc32c", "md5", "sha256", "none"} //nolint:goch
 
 func (c checksum) String() string { return checksumNames[c] }
 
-// candidates are the checksums to try, for a setting.
+// candidates returns the checksums to try for a value of shipper.s3.checksum.
 func candidates(setting string) []checksum {
 	for c, name := range checksumNames {
 		if setting == name || setting == "off" && checksum(c) == checksumOff {
@@ -29,7 +29,7 @@ func candidates(setting string) []checksum {
 	return []checksum{checksumCRC32C, checksumMD5, checksumSHA256, checksumOff}
 }
 
-// mismatches reports whether the storage says that a checksum is wrong.
+// mismatches reports whether the storage found a checksum to be wrong.
 func mismatches(r minio.ErrorResponse) bool {
 	switch r.Code {
 	case "BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch":
@@ -38,14 +38,14 @@ func mismatches(r minio.ErrorResponse) bool {
 	return false
 }
 
-// capabilities are what the storage was found to do.
+// capabilities are the features of the storage that the probe found.
 type capabilities struct {
-	conditional  bool // If-None-Match: * keeps a put from replacing
+	conditional  bool // If-None-Match: * prevents a put from replacing
 	checksum     checksum
-	unverified   bool   // no other is accepted, and this one is not verified
+	unverified   bool   // the storage accepts no other checksum and does not verify this one
 	encryption   string // that its answers confirm; empty: none
 	classTrouble string
-	trusted      bool // an answer of 200 is enough
+	trusted      bool // a status of 200 counts as proof
 }
 
 func (c *capabilities) checksumName() string {
@@ -62,15 +62,15 @@ func (c *capabilities) encryptionName() string {
 	return c.encryption
 }
 
-// Capabilities are what a storage was found to do, in words for people and metrics. They
-// are empty until something was found.
+// Capabilities are the features of a storage that the probe found, as text for people and
+// metrics. They are empty before the first probe.
 type Capabilities struct {
 	ConditionalPut string // "yes" or "no"
-	Checksum       string // that it verifies: "crc32c", "md5", "sha256" or "none"
-	Encryption     string // that it confirms, such as "AES256" or "aws:kms", or "none"
+	Checksum       string // that the storage verifies: "crc32c", "md5", "sha256" or "none"
+	Encryption     string // that the storage confirms, such as "AES256" or "aws:kms", or "none"
 }
 
-// Capabilities returns what was found last.
+// Capabilities returns the result of the last probe that succeeded.
 func (s *s3Store) Capabilities() Capabilities {
 	can := s.found.Load()
 	if can == nil {

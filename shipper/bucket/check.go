@@ -7,10 +7,10 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// OptionError is of one of the options of a Destination.
+// OptionError is an error in an option of a Destination.
 type OptionError struct {
 	Option string // name of a field of Destination or S3Options
-	Path   string // of the file that it names, or where else it is from; or empty
+	Path   string // the file that the option names, or another source of its value; may be empty
 	Err    error
 }
 
@@ -23,9 +23,9 @@ func (e *OptionError) Error() string {
 
 func (e *OptionError) Unwrap() error { return e.Err }
 
-// Check returns what is wrong with a destination and the files that it names: whatever
-// Open would not open, and keys that nothing can be signed with. It changes nothing, talks
-// to nobody and runs no program. Each error is an OptionError.
+// Check returns the errors in a destination and in the files that it names: whatever
+// makes Open fail, and keys that can't sign a request. It changes nothing, does not use
+// the network and runs no program.
 func Check(d Destination) (wrong []*OptionError) {
 	add := func(option, path string, err error) {
 		if err != nil {
@@ -56,7 +56,7 @@ func Check(d Destination) (wrong []*OptionError) {
 		v, err := (&credentials.EnvAWS{}).Retrieve()
 		add("CredentialsFile", fromEnvironment, errors.Join(err, checkKeys(v)))
 	}
-	if len(wrong) == 0 { // what is left is the library's opinion
+	if len(wrong) == 0 { // the library checks the rest
 		_, err = newS3Store(u.Host, "", d.S3)
 		add("URL", "", err)
 	}

@@ -12,19 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A file gets its name by the first of these that its file system can do:
+// A file gets its name by the first of these methods that its file system supports:
 //
 //	renameat2(RENAME_NOREPLACE)
-//	link, and unlink of the other name      NFS
+//	link, and unlink of the temporary name  NFS
 //	claim, and rename over the claim        exFAT, many of FUSE
 //
-// A claim is an empty file under the final name, which is made with O_EXCL, so that
-// only one process gets it. After a crash between claim and rename it is left over.
-// Readers take it for nothing at all, and the next attempt completes it: the name holds
-// the log id, so that no other collector has the same. A copy of this one, with the same
-// log id, is kept away by a lock on the claim, which its owner holds until the rename.
+// A claim is an empty file with the final name. O_EXCL ensures that only one process makes
+// it. A crash between claim and rename leaves the claim behind. Readers ignore it, and the
+// next attempt completes it: the name contains the log id, so no other collector uses it. A
+// lock on the claim, held until the rename, excludes a copy of this collector, which has the
+// same log id.
 
-// nameCalls are the system calls that give a file its name.
+// nameCalls are the system calls that name a file.
 type nameCalls struct{ renameNew, link, rename func(from, to string) error }
 
 var systemCalls = nameCalls{renameNew, os.Link, os.Rename} //nolint:gochecknoglobals // never changed
@@ -36,7 +36,7 @@ func renameNew(from, to string) error {
 	return nil
 }
 
-// unsupported reports whether a file system can't do what it was asked for.
+// unsupported reports whether err means that the file system lacks an operation.
 func unsupported(err error) bool {
 	for _, errno := range []error{unix.ENOSYS, unix.EINVAL, unix.ENOTSUP, unix.EPERM} {
 		if errors.Is(err, errno) {
@@ -46,14 +46,13 @@ func unsupported(err error) bool {
 	return false
 }
 
-// isClaim reports whether a file only holds a name for an object to come.
+// isClaim reports whether a file is a claim: an empty file that reserves a name.
 func isClaim(info fs.FileInfo) bool { return info.Mode().IsRegular() && info.Size() == 0 }
 
 // errClaimed means that another process may be about to complete a claim.
 var errClaimed = errors.New("there is an empty file of this name, which another process may be about to replace")
 
-// nameNew gives a file the name of an object, unless there is an object of that name
-// already: fs.ErrExist.
+// nameNew renames temp to path. It returns fs.ErrExist if an object has that name.
 func (s *folder) nameNew(temp, path, key string) error {
 	err := s.calls.renameNew(temp, path)
 	if unsupported(err) {
@@ -64,9 +63,9 @@ func (s *folder) nameNew(temp, path, key string) error {
 	}
 	claim, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
 	own := err == nil
-	if errors.Is(err, fs.ErrExist) { // perhaps a claim from before a crash
+	if errors.Is(err, fs.ErrExist) { // perhaps a claim that a crash left
 		claim, err = os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-		if err != nil { // it is no file, or there is an object now
+		if err != nil { // not a regular file, or an object by now
 			return fs.ErrExist
 		}
 	}
@@ -77,7 +76,7 @@ func (s *folder) nameNew(temp, path, key string) error {
 	return s.complete(claim, own, temp, path, key)
 }
 
-// complete puts a file in the place of a claim.
+// complete replaces a claim with the file temp.
 func (s *folder) complete(claim *os.File, own bool, temp, path, key string) error {
 	locked := unix.Flock(int(claim.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	mine, err := claim.Stat()
@@ -86,7 +85,7 @@ func (s *folder) complete(claim *os.File, own bool, temp, path, key string) erro
 	}
 	there, err := os.Lstat(path)
 	switch {
-	case err != nil || !isClaim(mine) || !os.SameFile(mine, there): // completed meanwhile
+	case err != nil || !isClaim(mine) || !os.SameFile(mine, there): // another process has completed it
 		return fs.ErrExist
 	case errors.Is(locked, unix.EWOULDBLOCK), !own && (locked != nil || !s.owns(key)):
 		return errClaimed
@@ -94,7 +93,7 @@ func (s *folder) complete(claim *os.File, own bool, temp, path, key string) erro
 	return s.calls.rename(temp, path)
 }
 
-// owns reports whether no other collector makes an object of that name.
+// owns reports whether only this collector makes objects with this key.
 func (s *folder) owns(key string) bool {
 	k, ok := ParseKey(key)
 	if !ok {
@@ -103,7 +102,8 @@ func (s *folder) owns(key string) bool {
 	return ok && HexID(k.LogID) == s.owner
 }
 
-// checkNames returns an error where no file can get a name without replacing another.
+// checkNames returns an error if the file system can't name a file without replacing
+// another.
 func (s *folder) checkNames() error {
 	temp, _, err := copyDurably(context.Background(), strings.NewReader("x"), s.temp(), s.tempPattern())
 	if err != nil {

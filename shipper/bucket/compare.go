@@ -8,29 +8,30 @@ import (
 	"io"
 )
 
-// Comparison is what there is under the key of an object.
+// Comparison is the result of comparing an object with the one that the storage has under
+// its key.
 type Comparison int
 
-// What there can be under the key of an object.
+// Results of Compare.
 const (
 	OtherLines  Comparison = iota
-	SameLines              // as the object has
-	DamagedCopy            // its metadata or name claims the same lines, and it has others
-	Undecodable            // it can't be read, and nothing claims what it was
+	SameLines              // as those of the object
+	DamagedCopy            // its metadata or key claims the same lines, but it has others
+	Undecodable            // it can't be read, and neither metadata nor key describes its lines
 )
 
-// How Compare looks.
+// Modes of Compare.
 const (
-	Look = false // metadata and size are believed
-	Read = true  // only the lines are
+	Look = false // metadata and size are trusted
+	Read = true  // the lines are read
 )
 
-// Compare looks whether the storage has the same lines under the object's key, and
-// returns the ETag of what it has. Metadata and size are believed, unless read says
-// otherwise, a checksum disagrees or they are doubtful: what a proof refused must not be
-// accepted here by the next attempt. What reads as other lines is read again: they may
-// have changed on their way here alone. ErrNotFound means that there is nothing. The
-// object needs no body.
+// Compare compares the lines of an object with those that the storage has under its key,
+// and returns the ETag of the stored object. With Look it trusts metadata and size,
+// unless a checksum differs or Stat reports doubt: after a failed proof, the next attempt
+// must not accept the object unread. A difference is checked again by reading, since
+// bytes may have changed in transit. ErrNotFound means that the key is free. The object
+// needs no Body.
 func Compare(ctx context.Context, store Store, o *Object, read bool) (found Comparison, etag string, err error) {
 	if found, etag, err = compareOnce(ctx, store, o, read); err == nil && found != SameLines {
 		return compareOnce(ctx, store, o, Read)
@@ -52,7 +53,7 @@ func compareOnce(ctx context.Context, store Store, o *Object, read bool) (found 
 			return SameLines, there.ETag, nil
 		}
 	}
-	// Another version compresses otherwise: only the lines can be compared.
+	// Another version may compress differently, so only the lines are compared.
 	body, there, err := store.Open(ctx, o.Key)
 	if err != nil {
 		return 0, "", unreadable(ctx, store, o, err)
@@ -65,7 +66,7 @@ func compareOnce(ctx context.Context, store Store, o *Object, read bool) (found 
 	in := &source{in: &pacedReader{ctx, body, callOptionsOf(ctx).Bandwidth}, size: there.Size}
 	equal, damage, err := sameLines(in, o.Metadata)
 	switch {
-	case in.err != nil: // what broke off is not other content
+	case in.err != nil: // an interrupted read is not other content
 		return 0, "", unreadable(ctx, store, o, in.err)
 	case err != nil:
 		return 0, "", err
@@ -79,10 +80,10 @@ func compareOnce(ctx context.Context, store Store, o *Object, read bool) (found 
 	return OtherLines, there.ETag, nil
 }
 
-// Unreadable is the error of an object that the storage has and did not return: it is
-// about to, as after a start, or it has lost the bytes and knows the name.
+// Unreadable is the error for an object that the storage has but did not return. The
+// storage may still be starting, or it has lost the bytes but not the name.
 type Unreadable struct {
-	Found Comparison // if it has lost them
+	Found Comparison // the result of Compare if the bytes are lost
 	ETag  string
 	Err   error
 }
@@ -90,7 +91,8 @@ type Unreadable struct {
 func (u *Unreadable) Error() string { return u.Err.Error() }
 func (u *Unreadable) Unwrap() error { return u.Err }
 
-// unreadable asks whether the storage has an object that could not be read.
+// unreadable returns an *Unreadable if the storage has the object that could not be read,
+// otherwise err.
 func unreadable(ctx context.Context, store Store, o *Object, err error) error {
 	var refused *Error
 	if errors.Is(err, ErrNotFound) || errors.As(err, &refused) && (refused.Forbidden || refused.Permanent) {
@@ -110,15 +112,15 @@ func unreadable(ctx context.Context, store Store, o *Object, err error) error {
 	return &Unreadable{found, there.ETag, err}
 }
 
-// namesLines reports whether the name alone determines the lines: that of an object
-// beside another has the beginning of their SHA-256.
+// namesLines reports whether the key alone identifies the lines: the key of an object
+// beside another contains the beginning of their SHA-256.
 func namesLines(o *Object) bool {
 	k, ok := ParseKey(o.Key)
 	return ok && k.Beside
 }
 
-// sameLines reads an object, whatever it is, and reports whether its lines are
-// those that want describes, and whether it could not be read to there.
+// sameLines decodes an object and reports whether its lines match want. damage means that
+// it can't be decoded.
 func sameLines(in io.Reader, want Metadata) (equal, damage bool, err error) {
 	dec, err := newDecoder(in)
 	if err != nil {
@@ -128,7 +130,7 @@ func sameLines(in io.Reader, want Metadata) (equal, damage bool, err error) {
 	sum := sha256.New()
 	n, err := io.Copy(sum, io.LimitReader(dec, want.RawBytes+1))
 	if err != nil {
-		return false, true, nil // it is damaged, or no zstd at all
+		return false, true, nil // damaged, or not zstd
 	}
 	return n == want.RawBytes && hex.EncodeToString(sum.Sum(nil)) == want.SHA256, false, nil
 }

@@ -11,18 +11,18 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// systemdCredential is the name of the systemd credential that is used when no
-// file is named: LoadCredential=s3-credentials:/etc/…
+// systemdCredential is the name of the systemd credential that is used if no file is
+// configured: LoadCredential=s3-credentials:/etc/…
 const systemdCredential = "s3-credentials"
 
-// fromEnvironment names the place of keys in the environment.
+// fromEnvironment describes the environment as the source of the keys.
 const fromEnvironment = "the AWS_* variables"
 
-// credentialError means that there is nothing to sign requests with.
+// credentialError means that there are no keys to sign requests with.
 type credentialError struct {
 	from string
 	err  error
-	had  bool // there were some before: that is the place's trouble, not the configuration's
+	had  bool // there were keys before: the source fails, not the configuration
 }
 
 func (e *credentialError) Error() string {
@@ -30,8 +30,9 @@ func (e *credentialError) Error() string {
 }
 func (e *credentialError) Unwrap() error { return e.err }
 
-// s3Credentials looks, in this order, at the file, the systemd credential, the
-// AWS_* variables, and the role of instance, container or web identity.
+// s3Credentials returns the first keys that it finds: in the file, the systemd
+// credential, the AWS_* variables, the file AWS_SHARED_CREDENTIALS_FILE, or the role of
+// instance, container or web identity.
 func s3Credentials(file string) (c *credentials.Credentials, from string) {
 	p := &keyProvider{}
 	switch path, inEnvironment := KeysFile(file); {
@@ -45,8 +46,8 @@ func s3Credentials(file string) (c *credentials.Credentials, from string) {
 	return credentials.New(p), p.from
 }
 
-// KeysFile returns the file that the keys are in, where one is named, or else where one
-// is looked for; without one it reports whether they are in the environment.
+// KeysFile returns the file that contains the keys: the named one, or one in a default
+// place. Without a file it reports whether the keys are in the environment.
 func KeysFile(named string) (path string, inEnvironment bool) {
 	if named != "" {
 		return named, false
@@ -67,8 +68,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// instanceRole asks the metadata service of the instance, or what takes its
-// place in a container.
+// instanceRole returns a provider that asks the metadata service of the instance, or its
+// replacement in a container.
 func instanceRole() *credentials.IAM {
 	role := &credentials.IAM{Client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}} // never by a proxy
 	elsewhere := false
@@ -81,13 +82,12 @@ func instanceRole() *credentials.IAM {
 	return role
 }
 
-// keyProvider is a place that keys come from. A file is read again once it has
-// changed; if it can't be read then, the keys before stay in use. The library's
-// lock guards it.
+// keyProvider provides keys from one source. A changed file is read again; if that fails,
+// the old keys stay in use. The library's lock guards the fields.
 type keyProvider struct {
-	credentials.Provider // unless it is a file
+	credentials.Provider // nil for a file
 	from, file           string
-	read                 os.FileInfo // when the file was read last
+	read                 os.FileInfo // state of the file when it was last read
 	last                 credentials.Value
 }
 
@@ -95,7 +95,8 @@ func (p *keyProvider) Retrieve() (credentials.Value, error) { return p.RetrieveW
 
 func (p *keyProvider) RetrieveWithCredContext(cc *credentials.CredContext) (v credentials.Value, err error) {
 	if p.file != "" {
-		// Looked at first: what is written meanwhile is read the next time.
+		// Stat comes before the read, so that a change in between is noticed the next
+		// time.
 		if p.read, err = os.Stat(p.file); err == nil {
 			v, err = readKeysFile(p.file, cc)
 		}

@@ -1,22 +1,21 @@
-// Package bucket keeps objects in a bucket of S3, or in a folder, and reads them back.
+// Package bucket stores objects in a bucket of S3, or in a folder, and reads them back.
 //
 //	Object -> Store.Put -> probe (once) -> one PUT -> proof -> nil, ErrExists or *Error
 //	key    -> Store.Open -> Reader (lines), Verifier (whole objects), Compare
 //
-// It owns what others rely on: the keys and partitions (key.go, the only place where
-// one is made or read), the columns of a line, the metadata, the loss notes, the heartbeats, what a
-// storage can do, the credentials, and what each failure means. It does not own the
-// log, the spool, or what is to be done after a failure, and knows none of them: it
-// imports neither wal nor shipper.
+// It owns what others rely on: the keys and partitions (only key.go makes or parses one),
+// the columns of a line, the metadata, the loss notes, the heartbeats, the capabilities of a
+// storage, the credentials, and the meaning of each failure. It does not own the log, the
+// spool, or the reaction to a failure: it imports neither wal nor shipper.
 //
 // Invariants:
 //
 //   - An object with lines is exactly one zstd frame with its content checksum, and
-//     nothing behind it: many readers stop at anything else. Metadata is beside it.
-//   - A put replaces nothing, unless the object says so, and returns nil only once the
-//     storage has proven that it holds the object. A status of success proves nothing.
-//   - No usage is sent before the storage has confirmed the encryption that is asked for,
-//     and a checksum is used only if the storage was seen to refuse a wrong one.
-//   - What is not known is empty: a folder has no metadata, only names.
-//   - An error of reading is a *Damage of the object, or the storage's, never in doubt.
+//     nothing after it: many readers stop at anything else. Metadata is beside it.
+//   - A put replaces nothing, unless the object requests it, and returns nil only after
+//     the storage has proven that it has the object. A status of success proves nothing.
+//   - No usage is sent before the storage has confirmed the requested encryption. A
+//     checksum counts as verified only after the storage has refused a wrong one.
+//   - Unknown values are empty: a folder has no metadata, only names.
+//   - An error of reading is either a *Damage of the object or an error of the storage.
 package bucket

@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// An early answer is one that comes while the body is still being sent, as a proxy's
-// 413 does. Then the proxy closes the connection, and net/http returns the error of
-// the write although the answer is there to be read.
+// An early answer arrives while the body is still being sent, such as a proxy's 413. The
+// proxy then closes the connection, and net/http returns the error of the write although
+// the answer can be read.
 
-// answerWait is how long an answer is waited for after a write has failed.
+// answerWait is how long a failed write waits for an answer.
 const answerWait = time.Second
 
 type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
@@ -27,11 +27,11 @@ func withEarlyAnswers(dial dialFunc) dialFunc {
 	}
 }
 
-// answeredConn holds back the error of a write until all that came is read.
+// answeredConn delays the error of a write until everything that arrived is read.
 type answeredConn struct {
 	net.Conn
 	once  sync.Once
-	ended chan struct{} // closed once nothing more comes
+	ended chan struct{} // closed when nothing more can be read
 }
 
 func (c *answeredConn) end() { c.once.Do(func() { close(c.ended) }) }
@@ -62,5 +62,5 @@ func (c *answeredConn) Close() error {
 	return c.Conn.Close()
 }
 
-// NetConn is for watch.use.
+// NetConn returns the connection below, for watch.use.
 func (c *answeredConn) NetConn() net.Conn { return c.Conn }

@@ -10,31 +10,31 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// Step is one of the things that shipping takes of a storage, and what was found.
+// Step is one thing that shipping needs from a storage, and the result of its check.
 type Step struct {
 	Name    string // one of Steps
 	Outcome Outcome
-	Found   string // or why it was not checked
-	Advice  string // what to do about it, or empty
+	Found   string // the finding, or why the step was not checked
+	Advice  string // what to do about it; may be empty
 }
 
-// Outcome is how a step ended.
+// Outcome is the result of a step.
 type Outcome int
 
-// The outcomes.
+// Outcomes of a step.
 const (
 	NotChecked Outcome = iota
 	Passed
-	Doubtful // shipping works all the same
+	Doubtful // shipping works nevertheless
 	Failed
 )
 
-// The steps, in the order in which each rests on those before it.
+// The steps, in order: each depends on those before it.
 const (
-	stepName       = "name" // of the endpoint, or of the proxy before it
+	stepName       = "name" // lookup of the endpoint, or of the proxy in front of it
 	stepConnection = "connection"
 	stepTLS        = "tls"
-	stepAnswer     = "answer" // it is S3's
+	stepAnswer     = "answer" // the answer is S3's
 	stepKeys       = "credentials"
 	stepBucket     = "bucket"
 	stepPut        = "put"
@@ -47,7 +47,7 @@ const (
 	stepList       = "list"
 )
 
-// Steps are the names of all steps in their order.
+// Steps returns the names of all steps, in order.
 func Steps() []string {
 	return []string{
 		stepName, stepConnection, stepTLS, stepAnswer, stepKeys, stepBucket, stepPut, stepCondition,
@@ -55,8 +55,8 @@ func Steps() []string {
 	}
 }
 
-// Examine goes through the steps of shipping to a bucket, and stops at the first that
-// fails. It puts what Probe puts, and nothing else. A folder has no steps.
+// Examine checks the steps of shipping to a bucket and stops at the first failure. It
+// puts only the objects that Probe puts. It returns nil for a folder.
 func Examine(ctx context.Context, store Store) []Step {
 	s, ok := store.(*s3Store)
 	if !ok {
@@ -69,10 +69,10 @@ func Examine(ctx context.Context, store Store) []Step {
 	return x.rest()
 }
 
-// examination is one that is under way.
+// examination is the state of a running Examine.
 type examination struct {
 	store *s3Store
-	steps []Step // the first of Steps
+	steps []Step // results so far, in the order of Steps
 }
 
 func (x *examination) add(name string, outcome Outcome, found, advice string) bool {
@@ -89,11 +89,11 @@ func (x *examination) rest() []Step {
 	return x.steps
 }
 
-// probe adds the steps that the probe takes.
+// probe adds the steps that the probe checks.
 func (x *examination) probe(ctx context.Context) bool {
 	s, t := x.store, callOptionsOf(ctx)
 	can, err := s.probe(WithCallOptions(ctx, t))
-	if failure := (*Error)(nil); err != nil && errors.As(s.fail("put", probeKey, t, err), &failure) { // it always is one
+	if failure := (*Error)(nil); err != nil && errors.As(s.fail("put", probeKey, t, err), &failure) { // fail always returns an *Error
 		return x.failed(stepOf(failure), failure)
 	}
 	x.passedBefore(stepCondition)
@@ -126,7 +126,7 @@ func (x *examination) probe(ctx context.Context) bool {
 	return true
 }
 
-// passed says what it means that a step of the probe did not fail.
+// passed returns the finding of a step of the probe that did not fail.
 func (x *examination) passed(name string) string {
 	switch name {
 	case stepAnswer:
@@ -141,7 +141,7 @@ func (x *examination) passed(name string) string {
 	return "the storage answers"
 }
 
-// passedBefore adds the steps between the last one and a later one.
+// passedBefore adds the steps between the last one and name as passed.
 func (x *examination) passedBefore(name string) {
 	for _, one := range Steps()[len(x.steps):] {
 		if one == name {
@@ -151,7 +151,7 @@ func (x *examination) passedBefore(name string) {
 	}
 }
 
-// failed adds a step that failed. It may have passed a moment ago.
+// failed adds a step that failed. It replaces an earlier result of the same step.
 func (x *examination) failed(name string, e *Error) bool {
 	if i := slices.Index(Steps(), name); i < len(x.steps) {
 		x.steps = x.steps[:i]
@@ -169,8 +169,8 @@ func (x *examination) failed(name string, e *Error) bool {
 	return x.add(name, Failed, found, cmp.Or(e.Hint, adviceOf(name)))
 }
 
-// judgesKeys reports whether a storage that fails so has accepted the keys and knows the
-// bucket. One that is busy or out of order has looked at neither.
+// judgesKeys reports whether a storage with this failure has accepted the keys and knows
+// the bucket. A busy or broken storage has checked neither.
 func judgesKeys(e *Error) bool {
 	switch minio.ToErrorResponse(e.Err).StatusCode {
 	case 0, http.StatusForbidden, http.StatusInsufficientStorage:
@@ -179,7 +179,7 @@ func judgesKeys(e *Error) bool {
 	return false
 }
 
-// adviceOf is what to do about a step that failed if nothing more is known.
+// adviceOf returns the advice for a failed step that has no hint.
 func adviceOf(name string) string {
 	switch name {
 	case stepConnection:
@@ -190,7 +190,7 @@ func adviceOf(name string) string {
 	return "see to the storage: its own log, or its provider, says more"
 }
 
-// stepOf is the step that a failed probe did not get past.
+// stepOf returns the step at which a probe failed.
 func stepOf(e *Error) string {
 	var setting *settingError
 	errors.As(e.Err, &setting)
@@ -213,13 +213,13 @@ func stepOf(e *Error) string {
 		return stepKeys
 	case resp.Code == minio.NoSuchBucket, resp.Code == "InvalidBucketName", isElsewhere(resp.Code), e.Hint == noRegionHint:
 		return stepBucket
-	case e.Kind == Unproven && e.Permanent: // it may not be looked at
+	case e.Kind == Unproven && e.Permanent: // reading the object back is forbidden
 		return stepRead
 	}
 	return stepPut
 }
 
-// read adds what becomes of the probe's object when it is read back.
+// read adds the result of reading the probe's object back.
 func (x *examination) read(ctx context.Context) bool {
 	s, t := x.store, callOptionsOf(ctx)
 	info, err := s.client.StatObject(ctx, s.bucket, s.prefix+probeKey, minio.StatObjectOptions{})
@@ -241,7 +241,7 @@ func (x *examination) read(ctx context.Context) bool {
 	return x.add(stepMetadata, Passed, "user metadata is kept", "")
 }
 
-// list adds whether the bucket can be listed.
+// list adds the result of listing the bucket.
 func (x *examination) list(ctx context.Context) {
 	found := 0
 	for _, err := range x.store.List(ctx, ownDir+"/") {

@@ -18,9 +18,10 @@ import (
 
 const (
 	connectWithin = 5 * time.Second
-	// certificateSoon is how long before its end the storage's certificate is warned of.
+	// certificateSoon is how long before its expiry the storage's certificate causes a
+	// warning.
 	certificateSoon = 30 * 24 * time.Hour
-	maxAddresses    = 16 // that are tried
+	maxAddresses    = 16 // max number of tried addresses
 )
 
 // way adds the steps before the first request: name, connection and TLS.
@@ -53,7 +54,7 @@ func (x *examination) way(ctx context.Context) bool {
 	return x.handshake(ctx, base, conn, endpoint.Hostname())
 }
 
-// resolve adds what the name of a host stands for.
+// resolve adds the result of looking up the target's name.
 func (x *examination) resolve(ctx context.Context, target *url.URL, what string) (addrs []netip.Addr, port string, ok bool) {
 	host := target.Hostname()
 	if port = target.Port(); port == "" {
@@ -86,7 +87,8 @@ func list[T fmt.Stringer](all []T) string {
 	return strings.Join(texts, ", ")
 }
 
-// connect adds which addresses can be connected to, and returns a connection to the first.
+// connect adds the addresses that accept a connection, and returns a connection to the
+// first of them.
 func (x *examination) connect(ctx context.Context, base *http.Transport, addrs []netip.Addr, port, what string) (first net.Conn, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, connectWithin)
 	defer cancel()
@@ -106,7 +108,7 @@ func (x *examination) connect(ctx context.Context, base *http.Transport, addrs [
 		case errs[i] == nil:
 			_ = c.Close()
 			reached = append(reached, addrs[i])
-		case addrs[i].Is6() && isUnreachable(errs[i]): // a host without IPv6
+		case addrs[i].Is6() && isUnreachable(errs[i]): // this host has no IPv6
 		default:
 			failed = append(failed, errs[i])
 		}
@@ -133,7 +135,8 @@ func isUnreachable(err error) bool {
 	return errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT)
 }
 
-// handshake adds what becomes of TLS, and of the storage's certificate.
+// handshake adds the result of the TLS handshake and of the check of the storage's
+// certificate.
 func (x *examination) handshake(ctx context.Context, base *http.Transport, conn net.Conn, host string) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*connectWithin)
 	defer cancel()
@@ -152,7 +155,7 @@ func (x *examination) handshake(ctx context.Context, base *http.Transport, conn 
 	return x.add(stepTLS, Passed, found, "")
 }
 
-// firstExpiry is when the chain that is good for longest ends.
+// firstExpiry returns when the chain that is valid longest expires.
 func firstExpiry(chains [][]*x509.Certificate) (until time.Time) {
 	for _, chain := range chains {
 		end := chain[0].NotAfter
@@ -168,7 +171,7 @@ func firstExpiry(chains [][]*x509.Certificate) (until time.Time) {
 	return until
 }
 
-// names of whom a certificate is for: the first few.
+// names returns the first four names for which a certificate is valid.
 func names(c *x509.Certificate) []string {
 	all := c.DNSNames
 	for _, ip := range c.IPAddresses {
@@ -180,7 +183,7 @@ func names(c *x509.Certificate) []string {
 	return all[:min(len(all), 4)]
 }
 
-// tlsAdvice is what to do about a handshake that fails.
+// tlsAdvice returns the advice for a failed handshake.
 func tlsAdvice(err error) string {
 	var (
 		unknown x509.UnknownAuthorityError

@@ -2,15 +2,15 @@ package bucket
 
 import "errors"
 
-// Failure is an error in words for people.
+// Failure is an error as text for people.
 type Failure struct {
-	Kind      string // as Error.Kind; "local" of what is no failure of the storage
+	Kind      string // as Error.Kind; "local" for an error that is not the storage's
 	Text      string // without the hint
-	Hint      string // what to do about it, or empty
-	Permanent bool   // will not go away without somebody doing something
+	Hint      string // what to do about it; may be empty
+	Permanent bool   // a person has to correct something
 }
 
-// FailureOf takes an error apart.
+// FailureOf converts an error.
 func FailureOf(err error) Failure {
 	var e *Error
 	if !errors.As(err, &e) {

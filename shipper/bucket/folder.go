@@ -16,26 +16,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// folder keeps objects in a folder.
+// folder stores objects in a directory.
 type folder struct {
 	root  string
-	owner string // log id of who puts; empty: nobody, or not known
+	owner string // log id of the collector that puts; empty: none, or not known
 	calls nameCalls
 
-	opened chan struct{} // closed once prepare has returned
-	again  sync.Mutex    // guards failed from then on
-	failed error         // by prepare, valid then
+	opened chan struct{} // closed after prepare has returned
+	again  sync.Mutex    // guards failed after opened is closed
+	failed error         // result of prepare, valid after opened is closed
 
-	mu      sync.Mutex      // guards what follows
-	durable map[string]bool // directories known to be so
+	mu      sync.Mutex      // guards the fields below
+	durable map[string]bool // directories that are durable in their parents
 }
 
-// openWithin is how long a disk may take to open a folder before Put waits for it.
+// openWithin is how long newFolder waits for a disk to open a folder. After that, Put
+// waits.
 const openWithin = 5 * time.Second
 
-// newFolder opens a folder for the collector whose log id is owner, and makes it if need
-// be. If its disk does not answer, that continues in the background and Put waits for it;
-// after an error Put tries again.
+// newFolder opens a folder for the collector whose log id is owner, and creates it if
+// needed. If the disk does not answer, opening continues in the background and Put waits
+// for it. After an error, Put tries again.
 func newFolder(root, owner string) (*folder, error) {
 	s := readFolder(root)
 	s.owner, s.opened = owner, make(chan struct{})
@@ -48,13 +49,13 @@ func newFolder(root, owner string) (*folder, error) {
 	}
 }
 
-// prepare makes the folder, and sees whether it can be put to.
+// prepare creates the folder and checks that objects can be put there.
 func (s *folder) prepare() error {
 	if err := makeDirs(s.temp()); err != nil {
 		return fmt.Errorf("archive folder: %w", err)
 	}
 	if s.owner != "" {
-		// Half-written files of an earlier run. Those of others are theirs.
+		// These are incomplete files of an earlier run. Files of other collectors stay.
 		if _, err := RemoveFiles(s.temp(), s.tempPattern()+"[0-9]*", inUse); err != nil {
 			return fmt.Errorf("archive folder: %w", err)
 		}
@@ -65,9 +66,9 @@ func (s *folder) prepare() error {
 	return nil
 }
 
-// await returns once the folder is open.
+// await waits until the folder is open.
 func (s *folder) await(ctx context.Context) error {
-	if s.opened == nil { // it was opened to be read
+	if s.opened == nil { // opened for reading only
 		return nil
 	}
 	select {
@@ -75,33 +76,33 @@ func (s *folder) await(ctx context.Context) error {
 		return ctx.Err()
 	case <-s.opened:
 	}
-	s.again.Lock() // a second one would take the files of the first for left over
+	s.again.Lock() // a second, concurrent prepare would remove the files of the first
 	defer s.again.Unlock()
-	if s.failed != nil { // it may be better by now
+	if s.failed != nil { // the cause may be gone
 		s.failed = s.prepare()
 	}
 	return s.failed
 }
 
-// readFolder opens a folder that nothing is put to.
+// readFolder opens a folder for reading only.
 func readFolder(root string) *folder {
 	return &folder{root: filepath.Clean(root), calls: systemCalls, durable: map[string]bool{}}
 }
 
-// tempPattern begins the names of this collector's files in the making.
+// tempPattern returns the prefix of the names of this collector's temporary files.
 func (s *folder) tempPattern() string { return "put-" + s.owner + "-" }
 
 func (s *folder) temp() string { return filepath.Join(s.root, ownDir, "tmp") }
 
 func (s *folder) String() string { return "file://" + s.root }
 
-// Probe has nothing to find out.
+// Probe returns nil, since the capabilities of a folder are fixed.
 func (s *folder) Probe(context.Context) error { return nil }
 
-// Capabilities are what Put does.
+// Capabilities returns the fixed features of Put.
 func (s *folder) Capabilities() Capabilities { return Capabilities{"yes", "crc32c", "none"} }
 
-// path keeps keys inside the root.
+// path returns the path of a key's file. It rejects keys that lead out of the root.
 func (s *folder) path(key string) (string, error) {
 	if !filepath.IsLocal(filepath.FromSlash(key)) {
 		return "", fmt.Errorf("key %q leads out of the folder", key)
@@ -129,9 +130,9 @@ func (s *folder) fail(op, key string, err error) error {
 	return e
 }
 
-// Put copies the object to a temporary file, syncs it, and gives it its name without
-// replacing another. What it finds under the name it makes durable,
-// too: its own attempt before a crash may have got no further than the rename.
+// Put copies the object to a temporary file, syncs it, and names it without replacing
+// another, unless the object requests that. If the key is taken, Put syncs the directory,
+// too: its own attempt before a crash may have ended after the rename.
 func (s *folder) Put(ctx context.Context, o *Object) error {
 	path, err := s.path(o.Key)
 	if err == nil {
@@ -163,7 +164,7 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 	if err != nil {
 		return s.fail("put", o.Key, err)
 	}
-	defer os.Remove(temp) // after the rename there is nothing to remove
+	defer os.Remove(temp) // has no effect after the rename
 	if err := o.check(size, sum.Sum32()); err != nil {
 		return &Error{Op: "put", Key: o.Key, Kind: "BadDigest", Hint: changedOnTheWay, Err: err}
 	}
@@ -185,14 +186,14 @@ func (s *folder) Put(ctx context.Context, o *Object) error {
 	return nil
 }
 
-// makeDurable makes a directory below the root, and every directory on the way
-// durable in its parent, also those that an earlier process made.
+// makeDurable makes a directory below the root. It syncs the parent of each directory on
+// the way, also of those that an earlier process made.
 func (s *folder) makeDurable(dir string) error {
 	s.mu.Lock()
 	known := s.durable[dir]
 	s.mu.Unlock()
 	if known {
-		if _, err := os.Stat(dir); err == nil { // and not removed since
+		if _, err := os.Stat(dir); err == nil { // not removed since
 			return nil
 		}
 	}
@@ -216,16 +217,16 @@ func (s *folder) makeDurable(dir string) error {
 	return nil
 }
 
-// maxDurable bounds the directories remembered; there is one for each hour.
+// maxDurable limits the number of remembered directories. Each hour has its own.
 const maxDurable = 64
 
-// copyDurably writes what it reads to a new file in dir and syncs it.
+// copyDurably copies in to a new file in dir and syncs it.
 func copyDurably(ctx context.Context, in io.Reader, dir, pattern string) (path string, size int64, err error) {
 	out, err := os.CreateTemp(dir, pattern+"*")
 	if err != nil {
 		return "", 0, err
 	}
-	_ = unix.Flock(int(out.Fd()), unix.LOCK_SH|unix.LOCK_NB) // a copy of this collector does not take it for left over
+	_ = unix.Flock(int(out.Fd()), unix.LOCK_SH|unix.LOCK_NB) // the lock keeps a copy of this collector from removing the file
 	size, err = io.Copy(out, in)
 	chmod := out.Chmod(0o640)
 	if unsupported(chmod) {
@@ -238,7 +239,7 @@ func copyDurably(ctx context.Context, in io.Reader, dir, pattern string) (path s
 	return out.Name(), size, nil
 }
 
-// makeDirs makes a directory and its parents, each durable in its own parent.
+// makeDirs makes a directory and its parents, and syncs the parent of each.
 func makeDirs(dir string) error {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Stat returns the size, and what the name holds: a folder keeps no metadata.
+// Stat returns the size and the metadata that the key contains: a folder stores no other
+// metadata.
 func (s *folder) Stat(_ context.Context, key string) (Stored, error) {
 	f, there, err := s.open("stat", key)
 	if err == nil {
@@ -23,15 +24,15 @@ func (s *folder) Stat(_ context.Context, key string) (Stored, error) {
 	return there, err
 }
 
-// open opens a regular file. A link, a pipe or a device can lead anywhere, and never
-// end; an empty file is a name that was claimed, and no object.
+// open opens a regular file. It rejects links, pipes and devices, since they may lead
+// anywhere and never end. An empty file is a claim and counts as missing.
 func (s *folder) open(op, key string) (*os.File, Stored, error) {
 	path, err := s.path(key)
 	if err != nil {
 		return nil, Stored{}, s.fail(op, key, err)
 	}
 	var f *os.File
-	info, err := os.Lstat(path) // opening a device can do something
+	info, err := os.Lstat(path) // opening a device can have side effects
 	if err == nil && info.Mode().IsRegular() {
 		if f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0); err == nil {
 			info, err = f.Stat()
@@ -59,19 +60,18 @@ func (s *folder) open(op, key string) (*os.File, Stored, error) {
 func (s *folder) Open(_ context.Context, key string) (io.ReadCloser, Stored, error) {
 	f, there, err := s.open("open", key)
 	if err != nil {
-		return nil, there, err // not a nil *os.File in an interface
+		return nil, there, err // a nil *os.File in an interface is not nil
 	}
 	return &objectBody{f, func(err error) error { return s.fail("open", key, err) }}, there, nil
 }
 
-// List returns the names of regular files, and goes into no link: only the root may be
-// one. Empty files are passed over, too.
+// List lists regular files. It follows no link except the root, and skips empty files.
 func (s *folder) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		top := s.root + "/."
 		err := filepath.WalkDir(top, func(path string, e fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) && path != top {
-				return nil // removed meanwhile
+				return nil // removed during the walk
 			}
 			if err != nil {
 				return err

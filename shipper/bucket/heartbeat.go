@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Heartbeat is the state of a host and one log of its, which it writes from time to
-// time. The latest replaces the one before.
+// Heartbeat is the state of a host and one of its logs, which the host writes regularly.
+// Each heartbeat replaces the one before.
 type Heartbeat struct {
 	Format  int    `json:"format"`
 	Node    string `json:"node"`
@@ -20,69 +20,71 @@ type Heartbeat struct {
 	Run     string `json:"run"`
 	Version string `json:"version"` // of collectord
 
-	LastSeq uint64 `json:"last_seq"` // of the last acknowledged record; 0: there was none
-	// ConfirmedBelow is the seq below which each record was in the storage, or noted
-	// there as lost; at least 1.
+	LastSeq uint64 `json:"last_seq"` // of the last acknowledged record; 0: none
+	// ConfirmedBelow is a seq, at least 1. Each record with a lower seq was in the
+	// storage, or noted there as lost.
 	ConfirmedBelow uint64 `json:"confirmed_below"`
 	Pending        uint64 `json:"pending"` // records that the storage has not confirmed
-	// Trouble is what fails, by names that others can rely on; empty: nothing.
+	// Trouble lists what fails, by names that are stable; empty: nothing.
 	Trouble []Trouble `json:"trouble"`
-	// Vanished counts the segments of this run that the storage had confirmed and lost for
-	// good: see shipper.Stats.
+	// Vanished counts the segments of this run that the storage confirmed and lost
+	// permanently: see shipper.Stats.
 	Vanished uint64 `json:"vanished"`
-	Retired  bool   `json:"retired"` // all was shipped, to take the host out of service
-	// Cloned means that another host writes this log, and this heartbeat, too.
+	Retired  bool   `json:"retired"` // everything is shipped, and the host is taken out of service
+	// Cloned means that another host also writes this log and this heartbeat.
 	Cloned bool `json:"cloned"`
 
-	// What differs each time it is looked at.
+	// Most of the fields below differ in each heartbeat: see Same.
 
-	// NextSeconds is within how many seconds the next heartbeat is written, if all is well;
-	// 0: not known, or there is none.
+	// NextSeconds is the time until the next heartbeat if all is well; 0: not known, or
+	// there is none.
 	NextSeconds int64 `json:"next_seconds"`
-	// DayUsages were acknowledged in the last DaySeconds: a day, or as long as the run lasts.
+	// DayUsages were acknowledged in the last DaySeconds: about a day, or the time since
+	// the run began.
 	DayUsages        uint64    `json:"day_usages"`
 	DaySeconds       int64     `json:"day_seconds"`
 	ClientsKnown     int       `json:"clients_known"`
-	Clients          []Client  `json:"clients,omitempty"`        // of them, the first for which there is room
-	OldestUnshipped  int64     `json:"oldest_unshipped_seconds"` // its age; 0: there is none
+	Clients          []Client  `json:"clients,omitempty"`        // as many of them as fit
+	OldestUnshipped  int64     `json:"oldest_unshipped_seconds"` // age of the oldest record that is not shipped; 0: none
 	SecondsUntilFull *int64    `json:"seconds_until_full"`       // nil: the log does not fill
 	FreeBytes        int64     `json:"free_bytes"`               // on the disk of the log
 	At               time.Time `json:"at"`
-	RunSeconds       int64     `json:"run_seconds"` // how long the run has lasted, whatever clock was set meanwhile
+	RunSeconds       int64     `json:"run_seconds"` // duration of the run by the monotonic clock
 
-	// Stored is when the storage took it, by the storage's clock; zero: not known.
+	// Stored is when the storage accepted the heartbeat, by the storage's clock; zero:
+	// not known.
 	Stored time.Time `json:"-"`
 }
 
-// Trouble is something that fails on a host.
+// Trouble is a failure on a host.
 type Trouble struct {
 	Name    string     `json:"name"`
 	Since   *time.Time `json:"since"` // by the host's clock; nil: not known
 	Message string     `json:"message"`
 }
 
-// Client is a client of a host that has a name.
+// Client is a named client of a host.
 type Client struct {
 	Name     string     `json:"name"`
-	LastSeen *time.Time `json:"last_seen"` // when something of it was accepted last; nil: never in this run
+	LastSeen *time.Time `json:"last_seen"` // when its input was last accepted; nil: never in this run
 	Usages   uint64     `json:"usages"`    // stored, in this run
 }
 
-// Bounds of a heartbeat.
+// Limits of a heartbeat.
 const (
 	maxHeartbeat = 128 << 10
-	maxClients   = 64 << 10 // bytes of all clients that are listed
+	maxClients   = 64 << 10 // bytes of all listed clients
 	maxWords     = 200      // bytes of a text
-	maxName      = 63       // bytes of the name of a client, or of a trouble
+	maxName      = 63       // bytes of the name of a client or a trouble
 	maxTroubles  = 10
 )
 
-// Same reports whether nothing has changed but what always does.
+// Same reports whether two heartbeats differ only in values that always change.
 func (h Heartbeat) Same(o Heartbeat) bool {
 	steady := func(h Heartbeat) Heartbeat {
 		h.OldestUnshipped, h.SecondsUntilFull, h.FreeBytes, h.At, h.RunSeconds, h.Stored = 0, nil, 0, time.Time{}, 0, time.Time{}
 		h.NextSeconds, h.DayUsages, h.DaySeconds = 0, 0, 0
-		names := make([]Client, len(h.Clients)) // whose order tells who was seen
+		names := make([]Client, len(h.Clients)) // without the order, which depends on when clients were seen
 		for i, c := range h.Clients {
 			names[i].Name = c.Name
 		}
@@ -93,24 +95,24 @@ func (h Heartbeat) Same(o Heartbeat) bool {
 	return reflect.DeepEqual(steady(h), steady(o))
 }
 
-// OldestAt is when the oldest record was received that the storage had not confirmed;
-// when the heartbeat was made if that is not known.
+// OldestAt returns when the oldest unconfirmed record was received, or At if that is not
+// known.
 func (h *Heartbeat) OldestAt() time.Time {
 	return h.At.Add(-age(h.OldestUnshipped))
 }
 
-// Lasted is how long the run had lasted by then.
+// Lasted returns how long the run had lasted when the heartbeat was made, at most MaxAge.
 func (h *Heartbeat) Lasted() time.Duration {
 	return age(h.RunSeconds)
 }
 
-// age is a time in seconds, as far as it is believed.
+// age converts seconds to a duration from 0 to MaxAge.
 func age(seconds int64) time.Duration {
 	return time.Duration(min(max(seconds, 0), int64(MaxAge/time.Second))) * time.Second
 }
 
-// Due is within how much time the next heartbeat is written. What strangers wrote is
-// believed up to MaxDue.
+// Due returns the time until the next heartbeat: DefaultDue if that is not known, and at
+// most MaxDue, since a heartbeat may be forged.
 func (h *Heartbeat) Due() time.Duration {
 	if h.NextSeconds <= 0 {
 		return DefaultDue
@@ -118,17 +120,17 @@ func (h *Heartbeat) Due() time.Duration {
 	return time.Duration(min(h.NextSeconds, int64(MaxDue/time.Second))) * time.Second
 }
 
-// Bounds of Heartbeat.Due.
+// Default and limit of Heartbeat.Due.
 const (
 	DefaultDue = time.Hour
 	MaxDue     = 25 * time.Hour
 )
 
-// MaxAge bounds what is believed of an age: ten years.
+// MaxAge limits the ages in a heartbeat that are believed: ten years.
 const MaxAge = 10 * 366 * 24 * time.Hour
 
-// NewHeartbeat makes the object of a heartbeat of the log that k names. It lists
-// the first clients, as many as fit, and the first troubles; words are cut.
+// NewHeartbeat makes the object of a heartbeat of the log that k names. It contains as
+// many clients and troubles as fit, and truncates long texts.
 func NewHeartbeat(k Key, h Heartbeat) (*Object, error) {
 	h.Format, h.Node, h.LogID, h.Run, h.At = Format, k.Node, HexID(k.LogID), HexID(k.Run), h.At.UTC().Truncate(time.Second)
 	h.Clients = fitting(h.Clients)
@@ -146,11 +148,11 @@ func NewHeartbeat(k Key, h Heartbeat) (*Object, error) {
 	return o, nil
 }
 
-// fitting returns the clients that are listed.
+// fitting returns the first clients that fit into maxClients bytes.
 func fitting(all []Client) []Client {
 	size := 0
 	for i := range all {
-		text, _ := json.Marshal(all[i]) // it can't fail
+		text, _ := json.Marshal(all[i]) // marshalling a Client can't fail
 		if size += len(text) + len(","); size > maxClients {
 			return all[:i]
 		}
@@ -158,7 +160,7 @@ func fitting(all []Client) []Client {
 	return all
 }
 
-// cutOff returns at most so many bytes of a text, in which every character is whole.
+// cutOff truncates a text to at most most bytes and splits no character.
 func cutOff(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -166,8 +168,8 @@ func cutOff(text string, most int) string {
 	return strings.ToValidUTF8(text[:most-len("…")], "") + "…"
 }
 
-// ReadHeartbeat reads the heartbeat of the log that k names. What is there and is no
-// such heartbeat is a *Damage.
+// ReadHeartbeat reads the heartbeat of the log that k names. Other content under its key
+// is a *Damage.
 func ReadHeartbeat(ctx context.Context, store Store, k Key) (h Heartbeat, err error) {
 	body, stored, err := store.Open(ctx, k.HeartbeatKey())
 	if err != nil {
@@ -189,12 +191,12 @@ func ReadHeartbeat(ctx context.Context, store Store, k Key) (h Heartbeat, err er
 	return h, nil
 }
 
-// parse reads and checks what strangers may have written.
+// parse decodes and validates a heartbeat, which may be forged.
 func (h *Heartbeat) parse(k Key, text []byte) error {
 	if len(text) > maxHeartbeat {
 		return errors.New("it is too long for a heartbeat")
 	}
-	if json.Unmarshal(text, h) != nil { // its error would repeat what is in there
+	if json.Unmarshal(text, h) != nil { // its error would repeat a part of the content
 		return errors.New("not the JSON of a heartbeat")
 	}
 	h.At = h.At.UTC()

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Every key of a destination, and every part of one, is made and read in this file:
+// This file makes and parses every key of a destination, and every part of one:
 //
 //	dt=2026-11-23/hour=08/<node>-<log id>-<first seq>-<last seq>-<run>.ndjson.zst           an object
 //	dt=2026-11-23/hour=08/<node>-<log id>-<first seq>-<last seq>-<run>~<sha8>.ndjson.zst    one beside it
@@ -17,7 +17,7 @@ import (
 //	_collectord/wrong-<checksum>.json                                                       left where a storage does not verify it
 //	_collectord/tmp/                                                                        files in the making, of a folder
 const (
-	// DataPrefix begins, and Suffix ends, the key of every object that holds lines.
+	// DataPrefix begins, and Suffix ends, the key of every object with lines.
 	DataPrefix = "dt="
 	Suffix     = ".ndjson.zst"
 	// LossPrefix begins the key of every loss note.
@@ -25,7 +25,7 @@ const (
 	// HeartbeatPrefix begins the key of every heartbeat.
 	HeartbeatPrefix = ownDir + "/nodes/"
 
-	ownDir          = "_collectord" // outside every reader's glob
+	ownDir          = "_collectord" // no reader's glob matches it
 	jsonSuffix      = ".json"
 	probeKey        = ownDir + "/conditional-put.json"
 	wrongKey        = ownDir + "/wrong-%s.json"
@@ -35,28 +35,29 @@ const (
 	maxSeq = 1<<63 - 1 // of a record
 )
 
-// Key is the name of an object, as fields.
+// Key is the key of an object, as fields.
 type Key struct {
 	Node              string
 	LogID, Run        uint64
 	FirstSeq, LastSeq uint64
 	Hour              int64 // of the first record: hours since 1970, UTC
-	// Beside marks an object that is stored beside the one that has the plain name,
-	// because it has other lines. SHA8 is the beginning of their SHA-256.
+	// Beside marks an object that is stored beside the one with the plain key, because
+	// their lines differ. SHA8 is the first four bytes of the SHA-256 of its lines.
 	Beside bool
 	SHA8   uint32
 }
 
-// HourOf is the hour since 1970 that a time lies in.
+// HourOf returns the hour of a time, counted from 1970, UTC.
 func HourOf(t time.Time) int64 { return t.Unix() / 3600 }
 
-// Partition begins the keys of an hour's objects, with its last slash.
+// Partition returns the prefix of the keys of an hour's objects, with the last slash.
 func Partition(hour int64) string { return time.Unix(hour*3600, 0).UTC().Format(partitionLayout) }
 
-// DayPrefix begins the keys of the objects of the day that an hour lies in.
+// DayPrefix returns the prefix of the keys of all objects of the day of an hour.
 func DayPrefix(hour int64) string { return time.Unix(hour*3600, 0).UTC().Format(dayLayout) }
 
-// PartitionOf returns the hour of the partition that a key lies in, whatever its name is.
+// PartitionOf returns the hour of the partition of a key. It does not check the rest of
+// the key.
 func PartitionOf(key string) (hour int64, ok bool) {
 	if len(key) < len(partitionLayout) {
 		return 0, false
@@ -65,7 +66,7 @@ func PartitionOf(key string) (hour int64, ok bool) {
 	return at.Unix() / 3600, err == nil
 }
 
-// String is the key of the object.
+// String returns the key of the object.
 func (k Key) String() string {
 	sha8 := ""
 	if k.Beside {
@@ -74,15 +75,15 @@ func (k Key) String() string {
 	return Partition(k.Hour) + k.stem() + sha8 + Suffix
 }
 
-// LossKey is the key of a note that the records are lost.
+// LossKey returns the key of a note that the records are lost.
 func (k Key) LossKey() string { return LossPrefix + k.stem() + jsonSuffix }
 
-// HeartbeatKey is the key of the heartbeat of the node's log.
+// HeartbeatKey returns the key of the heartbeat of the node's log.
 func (k Key) HeartbeatKey() string {
 	return HeartbeatPrefix + k.Node + "-" + HexID(k.LogID) + jsonSuffix
 }
 
-// LogPrefix begins the keys of all objects of the node's log in the hour.
+// LogPrefix returns the prefix of the keys of all objects of the node's log in the hour.
 func (k Key) LogPrefix() string { return Partition(k.Hour) + k.logStem() }
 
 func (k Key) logStem() string { return k.Node + "-" + HexID(k.LogID) + "-" }
@@ -91,16 +92,15 @@ func (k Key) stem() string {
 	return k.logStem() + fmt.Sprintf("%020d-%020d-", k.FirstSeq, k.LastSeq) + HexID(k.Run)
 }
 
-// HexID is a log id or a run as text.
+// HexID returns a log id or a run as 16 hex digits.
 func HexID(id uint64) string { return fmt.Sprintf("%016x", id) }
 
-// besideKey is the key that an object gets where its own is taken by other lines.
+// besideKey returns the key of an object whose own key is taken by other lines.
 func besideKey(key, sha256 string) string {
 	return strings.TrimSuffix(key, Suffix) + "~" + sha256[:8] + Suffix
 }
 
-// ParseKey reads the key of an object with lines. It accepts what String makes and
-// nothing else.
+// ParseKey parses the key of an object with lines. It accepts only what String returns.
 func ParseKey(key string) (k Key, ok bool) {
 	stem, ok := strings.CutSuffix(key, Suffix)
 	hour, inPartition := PartitionOf(stem)
@@ -122,8 +122,7 @@ func ParseKey(key string) (k Key, ok bool) {
 	return k, k.String() == key
 }
 
-// ParseLossKey reads the key of a loss note. It accepts what LossKey makes and
-// nothing else.
+// ParseLossKey parses the key of a loss note. It accepts only what LossKey returns.
 func ParseLossKey(key string) (k Key, ok bool) {
 	stem, ok := strings.CutPrefix(key, LossPrefix)
 	if !ok {
@@ -138,8 +137,8 @@ func ParseLossKey(key string) (k Key, ok bool) {
 	return k, k.LossKey() == key
 }
 
-// ParseHeartbeatKey reads node and log id from the key of a heartbeat. It accepts what
-// HeartbeatKey makes and nothing else.
+// ParseHeartbeatKey parses node and log id in the key of a heartbeat. It accepts only
+// what HeartbeatKey returns.
 func ParseHeartbeatKey(key string) (k Key, ok bool) {
 	stem, inPlace := strings.CutPrefix(key, HeartbeatPrefix)
 	stem, ok = strings.CutSuffix(stem, jsonSuffix)
@@ -152,7 +151,8 @@ func ParseHeartbeatKey(key string) (k Key, ok bool) {
 	return k, err == nil && k.HeartbeatKey() == key
 }
 
-// parseStem reads node-logID-first-last-run from its end: a node may hold dashes.
+// parseStem parses node-logID-first-last-run from its end, since a node may contain
+// dashes.
 func parseStem(stem string) (k Key, ok bool) {
 	const sizes = len("-0123456789abcdef-01234567890123456789-01234567890123456789-0123456789abcdef")
 	at := len(stem) - sizes

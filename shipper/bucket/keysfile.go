@@ -12,8 +12,9 @@ import (
 	"gopkg.in/ini.v1"
 )
 
-// keysFileSyntax is that of the AWS command line: a value ends with its line, quotes and
-// backslashes are part of it, and only a # or ; behind white space begins a comment.
+// keysFileSyntax is the syntax of the AWS command line. A value ends with its line,
+// quotes and backslashes are part of it, and a comment begins with a # or ; after white
+// space.
 var keysFileSyntax = ini.LoadOptions{ //nolint:gochecknoglobals // a constant
 	InsensitiveKeys:         true,
 	IgnoreContinuation:      true,
@@ -26,8 +27,8 @@ var inlineComment = regexp.MustCompile(`\s[#;].*`)
 // readKeysFile reads the profile AWS_PROFILE, or else default, of a file in the format of
 // ~/.aws/credentials.
 //
-// The library reads the profiles that name a program or a login instead of keys. It is not
-// given the others, since it takes quotes and # for syntax and puts lines in its errors.
+// The library reads only the profiles that name a program or a login instead of keys. It
+// would take quotes and # in keys for syntax, and repeat lines of the file in its errors.
 func readKeysFile(path string, cc *credentials.CredContext) (v credentials.Value, err error) {
 	v, _, err = keysIn(path)
 	if err == nil && v.AccessKeyID == "" && v.SecretAccessKey == "" {
@@ -38,15 +39,15 @@ func readKeysFile(path string, cc *credentials.CredContext) (v credentials.Value
 
 func profile() string { return cmp.Or(os.Getenv("AWS_PROFILE"), "default") }
 
-// keysIn returns the keys in the profile of a file, and whether it names a program or a
-// login instead.
+// keysIn returns the keys in the profile of a file. elsewhere means that the profile
+// names a program or a login for keys.
 func keysIn(path string) (v credentials.Value, elsewhere bool, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return v, false, err
 	}
 	file, err := ini.LoadSources(keysFileSyntax, text)
-	if err != nil { // its text may be a secret
+	if err != nil { // the error's text may contain a secret
 		return v, false, errors.New("it is not a credentials file: write [default], then lines of the form aws_access_key_id = …")
 	}
 	section, err := file.GetSection(profile())
@@ -60,7 +61,7 @@ func keysIn(path string) (v credentials.Value, elsewhere bool, err error) {
 	}, section.HasKey("credential_process") || section.HasKey("sso_role_name"), nil
 }
 
-// checkKeys refuses keys that no request can be signed with.
+// checkKeys returns an error for keys that can't sign a request.
 func checkKeys(v credentials.Value) error {
 	if v.AccessKeyID == "" || v.SecretAccessKey == "" {
 		return errors.New("a key and its secret are needed, and one or both are missing")

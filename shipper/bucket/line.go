@@ -28,11 +28,12 @@ func (id ID) AppendTo(dst []byte) []byte {
 	return append(dst, text[:]...)
 }
 
-// hexDigits is the first four bytes as hexadecimal digits, the first of them in the
-// highest byte. It makes all eight at once, since each line has an id.
+// hexDigits returns the first four bytes of b as eight hexadecimal digits, the first
+// digit in the highest byte. It converts all eight at once for speed, since each line has
+// an id.
 func hexDigits(b []byte) uint64 {
 	const each = 0x0101010101010101
-	n := uint64(binary.BigEndian.Uint32(b)) // the nibbles are spread, one into each byte
+	n := uint64(binary.BigEndian.Uint32(b)) // the lines below spread the nibbles, one into each byte
 	n = (n | n<<16) & 0x0000ffff0000ffff
 	n = (n | n<<8) & 0x00ff00ff00ff00ff
 	n = (n | n<<4) & 0x0f0f0f0f0f0f0f0f
@@ -42,7 +43,7 @@ func hexDigits(b []byte) uint64 {
 
 func (id ID) String() string { return string(id.AppendTo(make([]byte, 0, 36))) }
 
-// ParseID reads a UUID as text.
+// ParseID parses the canonical text form of a UUID.
 func ParseID(text string) (id ID, err error) {
 	plain := strings.ReplaceAll(text, "-", "")
 	if len(text) != 36 || len(plain) != 32 {
@@ -54,7 +55,7 @@ func ParseID(text string) (id ID, err error) {
 	return id, nil
 }
 
-// Record is what a line holds.
+// Record is the content of a line.
 type Record struct {
 	ID         ID
 	ReceivedAt int64  // microseconds since 1970
@@ -63,20 +64,20 @@ type Record struct {
 	Usage      []byte // one JSON object without line breaks
 }
 
-// Columns returns the members of every line, in their order. A line has all of them,
-// so that all objects have one schema.
+// Columns returns the members of a line, in order. Each line has all of them, so that all
+// objects have the same schema.
 func Columns() []string { return []string{"id", "received_at", "via", "client", "usage"} }
 
 // timeLayout is the time format of lines, which sorts as text.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
-// FormatTime is a time in the format of lines.
+// FormatTime formats a time as in lines.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
-// LineEncoder writes lines. It keeps what stands between id and usage, which the records
-// of one request have in common.
+// LineEncoder encodes lines. It caches the bytes between id and usage, which are the same
+// for all records of one request.
 type LineEncoder struct {
-	between     []byte // empty: not made yet
+	between     []byte // empty: nothing cached
 	receivedAt  int64
 	via, client string
 }
@@ -95,7 +96,7 @@ func (e *LineEncoder) Append(dst []byte, r *Record) ([]byte, error) {
 	return append(dst, '}', '\n'), nil
 }
 
-// describe makes what stands between the id of a record and its usage.
+// describe caches the bytes between the id of a record and its usage.
 func (e *LineEncoder) describe(r *Record) (err error) {
 	b := append(e.between[:0], `","received_at":"`...)
 	b = time.UnixMicro(r.ReceivedAt).UTC().AppendFormat(b, timeLayout)
@@ -115,7 +116,7 @@ func (e *LineEncoder) describe(r *Record) (err error) {
 // Line is a record as a line of an object, with its line break.
 type Line []byte
 
-// A line begins with its id and its time, unless it was written by others.
+// Positions of id and time in a line, unless another program wrote it.
 const (
 	idStart   = len(`{"id":"`)
 	idEnd     = idStart + len(textID{})
@@ -123,7 +124,7 @@ const (
 	timeEnd   = timeStart + len(timeLayout)
 )
 
-// textID is a UUID as text. Those of version 7 sort as they were drawn.
+// textID is a UUID as text. UUIDs of version 7 sort in the order of their creation.
 type textID [36]byte
 
 func (l Line) ours() bool {
@@ -136,17 +137,17 @@ type anyLine struct {
 	Usage      json.RawMessage
 }
 
-// IDText is the record's id as text; empty if there is none.
+// IDText returns the record's id as text; empty if there is none.
 func (l Line) IDText() []byte {
 	if l.ours() {
 		return l[idStart:idEnd]
 	}
 	var any anyLine
-	_ = json.Unmarshal(l, &any) // what is no record has no id
+	_ = json.Unmarshal(l, &any) // a line that is not a record has no id
 	return []byte(any.ID)
 }
 
-// ReceivedAt is when the record was received, as text; empty if it is not there.
+// ReceivedAt returns when the record was received, as text; empty if there is no time.
 func (l Line) ReceivedAt() []byte {
 	if l.ours() {
 		return l[timeStart:timeEnd]
@@ -156,15 +157,15 @@ func (l Line) ReceivedAt() []byte {
 	return []byte(any.ReceivedAt)
 }
 
-// ID is the record's id; false if there is none.
+// ID returns the record's id; false if there is none.
 func (l Line) ID() (id ID, ok bool) {
 	id, err := ParseID(string(l.IDText()))
 	return id, err == nil
 }
 
-// Usage is the usage alone, byte for byte, without a line break.
+// Usage returns the usage alone, byte for byte, without a line break.
 func (l Line) Usage() []byte {
-	const name = `,"usage":` // can't be part of a string, in which quotes are escaped
+	const name = `,"usage":` // can't occur in a string, in which quotes are escaped
 	if l.ours() && bytes.HasSuffix(l, []byte("}\n")) {
 		if at := bytes.Index(l, []byte(name)); at >= 0 {
 			return l[at+len(name) : len(l)-2]

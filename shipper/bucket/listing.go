@@ -11,20 +11,20 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// What is wrong with a listing of a storage, for which the library does not look: it
-// goes on for ever, or returns what is no object as one.
+// Errors in a listing of a storage that the library does not detect: the listing never
+// ends, or contains entries that are not objects.
 var (
 	errRepeats  = errors.New("the listing does not go on: it repeats what it listed before")
 	errPrefixes = errors.New("the listing has entries without a date, as common prefixes are, which were not asked for")
 	errUnlisted = errors.New("the listing names keys that were not asked for")
 )
 
-// listingHint is what to do about them.
+// listingHint is the hint for these errors.
 const listingHint = "this storage, or a proxy in front of it, does not list as S3 does, so that nothing read from it can be complete: update it, list another way (shipper.s3.endpoint), or copy the bucket to a folder and read that"
 
-// repeats finds that a sequence goes round in circles, in the memory of one value
-// (Brent's algorithm): it compares each with one that it keeps for twice as long each
-// time. Nothing is said of the order, since not every storage sorts.
+// repeats detects that a sequence repeats itself, with memory for one value (Brent's
+// algorithm): it compares each value with a kept one, and keeps each twice as long as the
+// one before. The order does not matter, since not every storage sorts.
 type repeats struct {
 	kept        string
 	seen, until int
@@ -40,8 +40,8 @@ func (r *repeats) next(value string) error {
 	return nil
 }
 
-// listing is one that is under way. It travels in the context, to the requests of its
-// pages, since the library shows objects only.
+// listing is the state of a running listing. The context passes it to the requests for
+// pages, since the library returns only objects.
 type listing struct {
 	prefix string
 	keys   repeats
@@ -50,7 +50,7 @@ type listing struct {
 
 type listingKey struct{}
 
-// pager ends a listing whose pages do not go on, also if they are empty.
+// pager aborts a listing whose pages repeat, even if they are empty.
 type pager struct{ http.RoundTripper }
 
 func (p pager) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -71,7 +71,7 @@ func (l *listing) key(storePrefix string, o minio.ObjectInfo) (key string, err e
 	}
 	key, ours := strings.CutPrefix(o.Key, storePrefix)
 	switch {
-	case o.LastModified.IsZero(): // every object has one
+	case o.LastModified.IsZero(): // every object has a date
 		return "", fmt.Errorf("%w: %.200q", errPrefixes, o.Key)
 	case !ours, !strings.HasPrefix(key, l.prefix):
 		return "", fmt.Errorf("%w: %.200q", errUnlisted, o.Key)
@@ -85,7 +85,7 @@ func (s *s3Store) List(ctx context.Context, prefix string) iter.Seq2[string, err
 		l := &listing{prefix: prefix}
 		ctx, cancel := context.WithCancel(context.WithValue(WithCallOptions(ctx, t), listingKey{}, l))
 		defer cancel()
-		opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, FetchOwner: new(bool)} // whose it is, nobody asks
+		opts := minio.ListObjectsOptions{Prefix: s.prefix + prefix, Recursive: true, FetchOwner: new(bool)} // the owner is not needed
 		for o := range s.client.ListObjectsIter(ctx, s.bucket, opts) {
 			key, err := l.key(s.prefix, o)
 			if err != nil {

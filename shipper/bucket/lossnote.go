@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// LossNote is a JSON object in the bucket that names records that will never come.
+// LossNote is a JSON object in the bucket. It names records that are lost and will not be
+// stored.
 type LossNote struct {
 	Format   int    `json:"format"`
 	Node     string `json:"node"`
@@ -21,18 +22,18 @@ type LossNote struct {
 	Records  uint64 `json:"records"`
 	Reason   string `json:"reason"`
 	At       string `json:"at"` // RFC 3339
-	// Checked says that the storage was asked first, and has no whole object with
-	// any of these records. An upload may have succeeded without an answer.
+	// Checked means that the storage was searched first and has no whole object with any
+	// of these records. An upload may have succeeded without an answer.
 	Checked bool `json:"checked"`
 }
 
-// Bounds of what is read of a note, and of its reason, which a reader keeps.
+// Limits of a note that is read, and of its reason, which a reader keeps in memory.
 const (
 	maxLossNote = 64 << 10
 	maxReason   = 256
 )
 
-// NewLossNote makes the object of a note on the records that k names.
+// NewLossNote makes the object of a note about the records that k names.
 func NewLossNote(k Key, reason string, at time.Time, checked bool) (*Object, error) {
 	n := LossNote{
 		Format: Format, Node: k.Node, LogID: HexID(k.LogID), Run: HexID(k.Run), FirstSeq: k.FirstSeq, LastSeq: k.LastSeq,
@@ -52,8 +53,8 @@ func NewLossNote(k Key, reason string, at time.Time, checked bool) (*Object, err
 	return o, nil
 }
 
-// ReadLossNote reads the note on the records that k names. What is there and is no
-// such note is a *Damage.
+// ReadLossNote reads the note about the records that k names. Other content under its key
+// is a *Damage.
 func ReadLossNote(ctx context.Context, store Store, k Key) (n LossNote, err error) {
 	body, stored, err := store.Open(ctx, k.LossKey())
 	if err != nil {
@@ -64,8 +65,8 @@ func ReadLossNote(ctx context.Context, store Store, k Key) (n LossNote, err erro
 	return n, err
 }
 
-// DecodeLossNote reads the note on the records that k names, and returns its text, too.
-// What is no such note is a *Damage.
+// DecodeLossNote decodes the note about the records that k names, and also returns its
+// text. Other content is a *Damage.
 func DecodeLossNote(in io.Reader, k Key) (n LossNote, text []byte, err error) {
 	text, err = io.ReadAll(io.LimitReader(in, maxLossNote+1))
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// What storages say.
+// Codes and messages of storages.
 const (
 	codeArchived = "InvalidObjectState"
 	wrongPort    = "must be made to API port" // the console of MinIO
@@ -21,14 +21,14 @@ const (
 	noRegionHint  = "the storage was asked for the region of the bucket, and did not return it: set shipper.s3.region (us-east-1 where the storage has none)"
 )
 
-// Settings that a storage may not know.
+// Settings that a storage may not support.
 const (
 	settingSSE   = "shipper.s3.sse"
 	settingClass = "shipper.s3.storage_class"
 )
 
-// meaning of what a storage answers, by code. The codes are those of S3; others
-// use them too.
+// meaning returns what an error code of a storage means: whether it is permanent, whether
+// it concerns only this object, and a hint. Other storages use the codes of S3, too.
 func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own bool, hint string) {
 	switch resp.Code {
 	case minio.NoSuchBucket:
@@ -74,7 +74,7 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 	case resp.StatusCode == http.StatusForbidden && s.asksFirst():
 		return true, false, "this storage knows no conditional put and is asked before each upload: the key needs s3:GetObject, and s3:ListBucket; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusForbidden:
-		// Of one object that is there already; the others go on.
+		// Only an object that exists already is affected; the others go on.
 		return true, true, "the key needs s3:GetObject on this bucket and prefix, to look at what is there; docs/storages.md, Permissions"
 	case resp.StatusCode == http.StatusUnauthorized:
 		return true, false, "the storage wants other credentials than those from " + s.keysFrom
@@ -87,13 +87,14 @@ func (s *s3Store) meaning(op string, resp minio.ErrorResponse) (permanent, own b
 	return false, false, ""
 }
 
-// asksFirst reports whether the storage is asked before each put.
+// asksFirst reports whether a Stat precedes each put, since the storage lacks conditional
+// puts.
 func (s *s3Store) asksFirst() bool {
 	can := s.known.Load()
 	return can != nil && !can.conditional
 }
 
-// tokenFrom names what the session token is read from.
+// tokenFrom returns the source of the session token.
 func (s *s3Store) tokenFrom() string {
 	if s.keysFrom == fromEnvironment {
 		return "AWS_SESSION_TOKEN"
@@ -101,7 +102,7 @@ func (s *s3Store) tokenFrom() string {
 	return "aws_session_token, which is from " + s.keysFrom
 }
 
-// knownKeys reports whether the code is about the keys, whatever was asked with them.
+// knownKeys reports whether the code is about the keys, regardless of the request.
 func knownKeys(code string) bool {
 	switch code {
 	case "InvalidAccessKeyId", "InvalidClientTokenId", "AuthFailure", "XAdminUserNotFound", "SignatureDoesNotMatch",
@@ -117,7 +118,7 @@ func aboutEncryption(r minio.ErrorResponse) bool {
 		strings.Contains(r.Message, "KMS is not configured")
 }
 
-// settingHint says why a storage does not do what a setting asks for.
+// settingHint returns why a storage does not do what a setting requests.
 func (s *s3Store) settingHint(e *settingError, r minio.ErrorResponse) string {
 	const can = "the storage can't encrypt as shipper.s3.sse says: "
 	switch {
@@ -141,7 +142,7 @@ func (s *s3Store) settingHint(e *settingError, r minio.ErrorResponse) string {
 	return can + "Ceph needs rgw_crypt_sse_s3_backend for s3, and for kms a key that its KMS has (kms:KEY)"
 }
 
-// foreignHint says who may have answered in the storage's place.
+// foreignHint returns which server may have answered instead of the storage.
 func (s *s3Store) foreignHint(answer *responseError, t *CallOptions) string {
 	hint := notAStoreHint
 	switch {
@@ -157,7 +158,7 @@ func (s *s3Store) foreignHint(answer *responseError, t *CallOptions) string {
 	return join(hint, s.byProxy())
 }
 
-// byProxy names the proxy that may have answered in the storage's place; empty: there is none.
+// byProxy names the proxy that may have answered instead of the storage; empty: none.
 func (s *s3Store) byProxy() string {
 	if name := s.proxyName(); name != "" {
 		return "the storage is reached by the proxy " + name
@@ -172,7 +173,7 @@ func join(hint, more string) string {
 	return hint + "; " + more
 }
 
-// isAccountTrouble reports whether the code is about whose keys they are.
+// isAccountTrouble reports whether the code is about the account of the keys.
 func isAccountTrouble(code string) bool {
 	switch code {
 	case "NotSignedUp", "AccountProblem", "InvalidPayer", "AllAccessDisabled":

@@ -9,12 +9,12 @@ import (
 // Format is the version of the layout of objects and loss notes.
 const Format = 1
 
-// formatHeader is the header of the format, which the probe's object has, too.
+// formatHeader is the header with the format. The probe's object has it, too.
 const formatHeader = "Collectord-Format"
 
-// Metadata describes an object. S3 keeps it as user metadata. Where there is none, in
-// a folder or after a copy by a tool that drops it, range and count come from the name;
-// the rest stays empty.
+// Metadata describes an object. S3 stores it as user metadata. A folder stores none, and
+// some tools drop it when they copy: then the key provides format, ids, range and count,
+// and the rest stays empty.
 type Metadata struct {
 	Format   int
 	Node     string
@@ -25,17 +25,17 @@ type Metadata struct {
 	Records  uint64
 	RawBytes int64  // of the lines
 	SHA256   string // of the lines, hex; empty: not known without reading them
-	// Every record of the log with a lower seq was in the storage, or noted there
-	// as lost, when this was sent; 0: not known.
+	// ConfirmedBelow is a seq. When the object was sent, each record of the log with a
+	// lower seq was in the storage, or noted there as lost; 0: not known.
 	ConfirmedBelow uint64
 }
 
-// SameContent reports whether two objects hold the same lines.
+// SameContent reports whether two objects have the same lines.
 func (m Metadata) SameContent(o Metadata) bool {
 	return m.SHA256 != "" && m.SHA256 == o.SHA256 && m.Records == o.Records
 }
 
-// Key is the name as far as metadata holds it: all but the hour.
+// Key returns the key of the object without the hour, which metadata does not contain.
 func (m Metadata) Key() (k Key, ok bool) {
 	if m.SHA256 == "" || m.FirstSeq < 1 || m.LastSeq < m.FirstSeq || m.LastSeq > maxSeq {
 		return k, false
@@ -45,7 +45,8 @@ func (m Metadata) Key() (k Key, ok bool) {
 	return Key{Node: m.Node, LogID: logID, Run: run, FirstSeq: m.FirstSeq, LastSeq: m.LastSeq}, errors.Join(err, runErr) == nil
 }
 
-// fromName is the metadata that the name of an object holds; empty if it is not one of ours.
+// fromName returns the metadata that a key contains; empty if it is not the key of an
+// object.
 func fromName(key string) Metadata {
 	k, ok := ParseKey(key)
 	if !ok {
@@ -57,7 +58,7 @@ func fromName(key string) Metadata {
 	}
 }
 
-// toHeaders is the metadata as user metadata of S3.
+// toHeaders returns the metadata as user metadata of S3.
 func (m Metadata) toHeaders() map[string]string {
 	if m.Format == 0 {
 		return map[string]string{}
@@ -77,7 +78,8 @@ func (m Metadata) toHeaders() map[string]string {
 	}
 }
 
-// fromHeaders is the reverse of toHeaders; all is empty unless all is there.
+// fromHeaders is the reverse of toHeaders. It returns empty metadata if a required header
+// is missing or wrong.
 func fromHeaders(h map[string]string) (m Metadata) {
 	var errs [5]error
 	m.Format, errs[0] = strconv.Atoi(h[formatHeader])
@@ -93,11 +95,11 @@ func fromHeaders(h map[string]string) (m Metadata) {
 	return m
 }
 
-// maxNode bounds the name of a node, which readers keep. Those of collectord have at
-// most 63 characters.
+// maxNode limits the name of a node, which readers keep in memory. Names of collectord
+// have at most 63 characters.
 const maxNode = 255
 
-// wellFormed reports whether the texts among the headers are what they can be.
+// wellFormed reports whether the text headers have valid values.
 func wellFormed(h map[string]string) bool {
 	for name, most := range map[string]int{"Collectord-Log-Id": 16, "Collectord-Run": 16, "Collectord-Sha256": 64} {
 		if text := h[name]; text == "" || len(text) > most || strings.Trim(text, "0123456789abcdef") != "" {

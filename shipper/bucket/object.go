@@ -2,7 +2,7 @@ package bucket
 
 import (
 	"bytes"
-	"crypto/md5" //nolint:gosec // what the ETag of S3 is
+	"crypto/md5" //nolint:gosec // the ETag of S3 is an MD5
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -13,57 +13,60 @@ import (
 	"io"
 )
 
-// Window is what an encoder of objects may look back over, and what a reader must hold.
+// Window is the window size of an encoder of objects: the bytes that a reader must keep
+// in memory.
 const Window = 1 << 20
 
-// maxWindow is what readers here accept of what others wrote.
+// maxWindow is the max window size that readers here accept, since other tools may write
+// objects.
 const maxWindow = 8 << 20
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli) //nolint:gochecknoglobals // a constant table
 
-// Object is what a Store is to put: lines in exactly one zstd frame (RFC 8878) with
-// its content checksum, or a small JSON document.
+// Object is the input of Store.Put: lines in exactly one zstd frame (RFC 8878) with its
+// content checksum, or a small JSON document.
 type Object struct {
 	Key    string // without the destination's prefix
 	Body   io.ReaderAt
 	Size   int64 // bytes of Body that belong to the object
 	CRC32C uint32
-	md5    []byte // once it was asked for
-	wrong  bool   // the checksums are of other bytes
-	// Replace lets Put replace what is under the key, if its ETag is still Replaces, or
-	// that is AnyVersion.
+	md5    []byte // computed on demand
+	wrong  bool   // the checksums are deliberately those of other bytes
+	// Replace makes Put replace the stored object if its ETag is Replaces, or if Replaces
+	// is AnyVersion.
 	Replace  bool
 	Replaces string
-	// Latest is of what only the newest counts of: Put replaces what is under the key,
-	// whatever it is, in the bucket's default storage class.
+	// Latest marks an object of which only the latest version counts. Put replaces any
+	// object under its key, and uses the bucket's default storage class.
 	Latest bool
-	Sent   bool // by this process, and confirmed; otherwise it may have been there before
+	Sent   bool // this process sent it, and the storage confirmed it; otherwise it may be older
 	Metadata
 }
 
-// AnyVersion of an object may be replaced.
+// AnyVersion, as Object.Replaces, allows Put to replace any version.
 const AnyVersion = "*"
 
-// NewObject makes an object of a few bytes, without metadata.
+// NewObject makes a small object without metadata.
 func NewObject(key string, content []byte) *Object {
 	return &Object{Key: key, Body: bytes.NewReader(content), Size: int64(len(content)), CRC32C: crc32.Checksum(content, castagnoli)}
 }
 
-// Beside is the object under the name that it gets where its own holds other lines.
+// Beside returns the object with the key that it gets if other lines have its own key.
 func (o *Object) Beside() *Object {
 	other := *o
 	other.Key = besideKey(o.Key, o.SHA256)
 	return &other
 }
 
-// withWrongChecksums is the same object, sent with checksums of other bytes.
+// withWrongChecksums returns the same object with checksums of other bytes.
 func (o *Object) withWrongChecksums() *Object {
 	other := *o
 	other.wrong = true
 	return &other
 }
 
-// contentMD5 is the MD5 of the object, which few storages need.
+// contentMD5 returns the MD5 of the object. Few storages need it, so it is computed on
+// demand.
 func (o *Object) contentMD5() (sum []byte, err error) {
 	if o.md5 == nil || o.wrong {
 		o.md5, err = o.digest(md5.New()) //nolint:gosec // see above
@@ -71,14 +74,14 @@ func (o *Object) contentMD5() (sum []byte, err error) {
 	return o.md5, err
 }
 
-// payloadSHA256 is the SHA-256 of the object as it is sent, as hex.
+// payloadSHA256 returns the SHA-256 of the object's bytes, as hex.
 func (o *Object) payloadSHA256() (string, error) {
 	sum, err := o.digest(sha256.New())
 	return hex.EncodeToString(sum), err
 }
 
-// digest reads the object, which must still be what was compressed: a digest of other
-// bytes would confirm those.
+// digest hashes the object and checks its CRC-32C: a digest of changed bytes would
+// confirm them.
 func (o *Object) digest(of hash.Hash) (sum []byte, err error) {
 	crc := crc32.New(castagnoli)
 	n, err := io.Copy(io.MultiWriter(of, crc), o.reader())
@@ -94,8 +97,8 @@ func (o *Object) digest(of hash.Hash) (sum []byte, err error) {
 	return of.Sum(nil), nil
 }
 
-// check returns an error unless n bytes with that CRC-32C are the object's: the spool's
-// disk may return others than were written.
+// check returns an error unless n and crc match the object: the spool's disk may return
+// other bytes than were written.
 func (o *Object) check(n int64, crc uint32) error {
 	if n == o.Size && crc == o.CRC32C {
 		return nil
@@ -103,10 +106,9 @@ func (o *Object) check(n int64, crc uint32) error {
 	return fmt.Errorf("%d bytes were read back from the spool, of %d, or they have changed", n, o.Size)
 }
 
-// reader reads the object from its beginning.
 func (o *Object) reader() *io.SectionReader { return io.NewSectionReader(o.Body, 0, o.Size) }
 
-// checksum is the object's CRC-32C as S3 writes it.
+// checksum returns the object's CRC-32C in base64, as in S3.
 func (o *Object) checksum() string {
 	sum := o.CRC32C
 	if o.wrong {

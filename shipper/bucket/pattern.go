@@ -17,13 +17,13 @@ import (
 // ErrNoMatch means that a pattern matches no destination.
 var ErrNoMatch = errors.New("no destination matches")
 
-// Expand returns the destinations, in order, that a URL stands for: itself, or, where
-// its path has a "*", which is any characters but "/", those that are there. The
-// partitions and the own folder of a destination are none.
+// Expand returns the destinations that a URL stands for, sorted. A "*" in the path
+// matches any characters but "/"; a URL without one stands for itself. The partitions of
+// a destination and its _collectord folder never match.
 func Expand(ctx context.Context, d Destination) ([]Destination, error) {
 	u, err := url.Parse(d.URL)
 	if err != nil || !strings.Contains(u.Host+u.Path, "*") {
-		return []Destination{d}, nil // Open returns what is wrong with it
+		return []Destination{d}, nil // Open returns the errors of a URL
 	}
 	if strings.Contains(u.Host, "*") || u.Scheme != "s3" && u.Scheme != "file" {
 		return nil, fmt.Errorf("destination %s: a * can be in the path of s3://bucket/… or file:///…, and nowhere else", d.URL)
@@ -35,7 +35,7 @@ func Expand(ctx context.Context, d Destination) ([]Destination, error) {
 			return nil, err
 		}
 		list = store.prefixesOf
-		d.S3.shared = store.transport // idle connections of each of thousands would take much memory
+		d.S3.shared = store.transport // the idle connections of thousands of transports would use much memory
 	}
 	found := []string{""}
 	listing := false
@@ -44,7 +44,7 @@ func Expand(ctx context.Context, d Destination) ([]Destination, error) {
 			found[0] += part + "/"
 			continue
 		}
-		// No other character is special.
+		// Only * is special.
 		pattern := strings.NewReplacer(`\`, `\\`, "?", `\?`, "[", `\[`).Replace(part)
 		var next []string
 		for _, base := range found {
@@ -74,15 +74,14 @@ func Expand(ctx context.Context, d Destination) ([]Destination, error) {
 	return all, nil
 }
 
-// foldersOf returns the names of the folders in a folder, whose path from the root has
-// no slash in front.
+// foldersOf returns the names of the folders in base, a path without its first slash.
 func foldersOf(_ context.Context, base string) (names []string, err error) {
 	entries, err := os.ReadDir("/" + base)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	for _, e := range entries {
-		info, statErr := os.Stat(filepath.Join("/"+base, e.Name())) // it may be a link
+		info, statErr := os.Stat(filepath.Join("/"+base, e.Name())) // a link to a folder counts
 		if statErr == nil && info.IsDir() {
 			names = append(names, e.Name())
 		}
@@ -90,7 +89,7 @@ func foldersOf(_ context.Context, base string) (names []string, err error) {
 	return names, err
 }
 
-// prefixesOf returns the next parts, up to a slash, of the keys that begin with base.
+// prefixesOf returns the next part, up to a slash, of each key that begins with base.
 func (s *s3Store) prefixesOf(ctx context.Context, base string) (names []string, err error) {
 	t := callOptionsOf(ctx)
 	ctx, cancel := context.WithCancel(context.WithValue(WithCallOptions(ctx, t), listingKey{}, &listing{}))

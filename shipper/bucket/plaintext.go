@@ -10,7 +10,7 @@ import (
 	"unicode"
 )
 
-// maxText is how much of a page is worth a place in the log.
+// maxText is the max number of characters of a page in an error.
 const maxText = 200
 
 var (
@@ -19,7 +19,7 @@ var (
 	tag       = regexp.MustCompile(`(?s)<[^>]*>`)
 )
 
-// plainText is what a page says: its title and its text, without HTML, on one line.
+// plainText returns the title and text of a page, without HTML, on one line.
 func plainText(page []byte) string {
 	text := invisible.ReplaceAllString(string(page), " ")
 	if t := title.FindSubmatch(page); t != nil {
@@ -39,12 +39,13 @@ func plainText(page []byte) string {
 	return text
 }
 
-// stripHTML puts the text of a page in its place, for the error that the library makes of it.
+// stripHTML replaces a page by its text, since the library copies the body into its
+// error.
 func stripHTML(resp *http.Response, start []byte) {
 	if root := rootOf(start); root != "html" && (root != "" || len(start) == 0 || !isHTML(resp)) {
 		return
 	}
-	page, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // what has come will do
+	page, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // a part of the page is enough
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader([]byte(plainText(page))))
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/minio/minio-go/v7/pkg/encrypt"
 )
 
-// Probe asks the storage what it can do, unless that is known. Small objects that hold
-// no usage are put for it, before the first usage is.
+// Probe finds out what the storage can do, unless that is known. It puts small objects
+// without usages before the first usage is sent.
 func (s *s3Store) Probe(ctx context.Context) error {
 	t := callOptionsOf(ctx)
 	if _, err := s.probe(WithCallOptions(ctx, t)); err != nil {
@@ -39,8 +39,8 @@ func (s *s3Store) probe(ctx context.Context) (*capabilities, error) {
 	return can, err
 }
 
-// probeOnce lets one caller probe, and the others wait for what it finds. It reports
-// whether that differs from what was found before.
+// probeOnce lets one caller probe while the others wait for the result. changed means
+// that the result differs from the one before.
 func (s *s3Store) probeOnce(ctx context.Context) (can *capabilities, changed bool, err error) {
 	select {
 	case s.probing <- struct{}{}:
@@ -59,27 +59,27 @@ func (s *s3Store) probeOnce(ctx context.Context) (can *capabilities, changed boo
 	return can, before == nil || *before != *can, nil
 }
 
-// forget makes the next put probe again, after an answer that contradicts what is known.
+// forget makes the next put probe again, after an answer that contradicts can.
 func (s *s3Store) forget(can *capabilities) { s.known.CompareAndSwap(can, nil) }
 
-// ProbeObject may replace itself, and nothing else is ever replaced to find something out.
-// Its bytes never change, since it is read back and may be from an earlier version.
+// ProbeObject returns the object of the probe, the only one that the probe replaces. Its
+// bytes never change, since it is read back and an earlier version may have put it.
 func ProbeObject() *Object {
 	return NewObject(probeKey, []byte(`{"about":"collectord puts this to see whether a put replaces"}`+"\n"))
 }
 
-// wrongObject is put with a wrong checksum. A storage that verifies checksums never has
-// it; in another it is left, once for each kind of checksum.
+// wrongObject returns an object to be put with a wrong checksum. A storage that verifies
+// checksums never stores it. In another, one object stays for each kind of checksum.
 func wrongObject(c checksum) *Object {
 	return NewObject(fmt.Sprintf(wrongKey, c), []byte(`{"about":"collectord put this with a wrong checksum, and the storage did not refuse it"}`+"\n"))
 }
 
-// findCapabilities looks for the strongest checksum that the storage verifies. Only
-// answers that are proven count, not those of a web page.
+// findCapabilities finds the strongest checksum that the storage verifies. Only proven
+// puts count, since a web page may answer, too.
 func (s *s3Store) findCapabilities(ctx context.Context) (*capabilities, error) {
 	var (
 		refused  error
-		accepted *capabilities // although not verified
+		accepted *capabilities // not verified
 	)
 	for _, c := range s.candidates {
 		conditional, err := s.findConditions(ctx, c)
@@ -98,10 +98,10 @@ func (s *s3Store) findCapabilities(ctx context.Context) (*capabilities, error) {
 			accepted = &capabilities{conditional: conditional, checksum: c, unverified: true}
 		}
 	}
-	if accepted != nil { // a body without a checksum was refused
+	if accepted != nil { // the storage refuses a body without a checksum
 		return s.findEffects(ctx, *accepted)
 	}
-	if refused == nil { // it is not to be replaced by a weaker one
+	if refused == nil { // a configured checksum is not replaced by a weaker one
 		return nil, &proofError{
 			kind: Unverified, permanent: true, hint: "set shipper.s3.checksum: auto, which uses what the storage verifies",
 			err: fmt.Errorf("the storage accepts a wrong checksum: it does not verify %s", s.candidates[0]),
@@ -110,18 +110,18 @@ func (s *s3Store) findCapabilities(ctx context.Context) (*capabilities, error) {
 	return nil, refused
 }
 
-// findConditions asks whether a put can be made to not replace. A storage that does not
-// know If-None-Match may refuse it, or, worse, take no notice.
+// findConditions finds out whether a put can be prevented from replacing. A storage that
+// does not support If-None-Match may refuse it, or ignore it.
 func (s *s3Store) findConditions(ctx context.Context, c checksum) (conditional bool, err error) {
 	put := func(conditional bool) error {
 		o := ProbeObject()
 		answer, err := s.put(ctx, o, putOptions{checksum: c, conditional: conditional})
-		if err != nil || s.trustAnswers { // it is read back later
+		if err != nil || s.trustAnswers { // findEffects reads it back
 			return err
 		}
 		return s.prove(ctx, o, answer, &capabilities{checksum: c})
 	}
-	for range 2 { // it was not there, or it was replaced
+	for range 2 { // the first put may create the object; the second must be refused
 		if err = put(true); err != nil {
 			break
 		}
@@ -135,15 +135,16 @@ func (s *s3Store) findConditions(ctx context.Context, c checksum) (conditional b
 	return false, err
 }
 
-// maxUnclear is how many probes end without an answer to a wrong checksum before that is
-// taken for the answer: what is behind a proxy may have it say 502 to each.
+// maxUnclear is how many probes may end with a temporary error for a wrong checksum.
+// After that the storage counts as not verifying it, since a proxy may answer 502 to
+// each.
 const maxUnclear = 8
 
 // verifies reports whether the storage refuses an object whose checksum is wrong. A
-// temporary error is no answer, but one is, at once if it is 500, if the storage answers
-// nothing else to a wrong checksum, and takes a right one each time.
+// temporary error but a 500 ends the probe without a result, up to maxUnclear times. If the storage then answers a wrong checksum only with such errors, and accepts a
+// right one each time, it does not verify.
 func (s *s3Store) verifies(ctx context.Context, c checksum, conditional bool) (bool, error) {
-	for range 4 { // an answer that does not say what is wrong may be about something else
+	for range 4 { // an unspecific error may have another cause
 		err := s.putWrong(ctx, c, conditional)
 		resp := minio.ToErrorResponse(err)
 		switch {
@@ -157,15 +158,15 @@ func (s *s3Store) verifies(ctx context.Context, c checksum, conditional bool) (b
 			return false, err
 		}
 		_, rightErr := s.put(ctx, ProbeObject(), putOptions{checksum: c})
-		if rightErr != nil || refuses(resp) { // it is about the checksum if a right one is accepted
+		if rightErr != nil || refuses(resp) { // the refusal is about the checksum if a right one is accepted
 			return rightErr == nil, rightErr
 		}
 	}
 	return false, nil
 }
 
-// putWrong puts an object with a wrong checksum, as a usage's would be put: with a
-// condition, under a key that is free.
+// putWrong puts an object with a wrong checksum in the same way as a usage's: with a
+// condition, under a free key.
 func (s *s3Store) putWrong(ctx context.Context, c checksum, conditional bool) error {
 	how := putOptions{checksum: c, wrong: true, conditional: conditional}
 	if conditional {
@@ -173,13 +174,13 @@ func (s *s3Store) putWrong(ctx context.Context, c checksum, conditional bool) er
 		if minio.ToErrorResponse(err).StatusCode != http.StatusPreconditionFailed {
 			return err
 		}
-		how.conditional = false // the storage has accepted it once: it is not free
+		how.conditional = false // the storage accepted it before, so the key is taken
 	}
 	_, err := s.put(ctx, ProbeObject(), how)
 	return err
 }
 
-// findEffects looks whether the storage does what it is asked to do with each object.
+// findEffects checks that the storage does what each put requests.
 func (s *s3Store) findEffects(ctx context.Context, can capabilities) (*capabilities, error) {
 	o := ProbeObject()
 	if s.trustAnswers {
@@ -204,8 +205,8 @@ func (s *s3Store) findEffects(ctx context.Context, can capabilities) (*capabilit
 	return &can, err
 }
 
-// encrypted returns the encryption that the answer to a put confirms. What HEAD says
-// later confirms nothing: some storages only keep the header.
+// encrypted returns the encryption that the answer to a put confirms. A later HEAD proves
+// nothing: some storages only store the header.
 func (s *s3Store) encrypted(answer putAnswer) (by string, err error) {
 	want := ""
 	if s.sse != nil {
@@ -221,7 +222,7 @@ func (s *s3Store) encrypted(answer putAnswer) (by string, err error) {
 	}
 }
 
-// classTrouble says what is wrong with the storage class of an object; empty: nothing.
+// classTrouble returns what is wrong with the storage class of an object; empty: nothing.
 func (s *s3Store) classTrouble(ctx context.Context, key string) (string, error) {
 	info, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{})
 	if minio.ToErrorResponse(err).StatusCode == http.StatusForbidden {
@@ -230,7 +231,7 @@ func (s *s3Store) classTrouble(ctx context.Context, key string) (string, error) 
 	if err != nil {
 		return "", fmt.Errorf("look at the storage class: %w", err)
 	}
-	// S3 does not return the class that is the default.
+	// S3 does not return the default class.
 	if class := info.Metadata.Get("X-Amz-Storage-Class"); class != s.storageClass && (class != "" || s.storageClass != "STANDARD") {
 		return fmt.Sprintf("the storage accepts shipper.s3.storage_class and says that the object has %.40q (leave the key empty, or use a class that the storage knows)", class), nil
 	}
@@ -244,8 +245,8 @@ func (s *s3Store) classTrouble(ctx context.Context, key string) (string, error) 
 	return "", body.Close()
 }
 
-// blameSetting finds out whether a probe that the storage refused, or failed at, passes without
-// encryption or without the storage class.
+// blameSetting finds out whether a failed probe passes without encryption or without the
+// storage class. It then returns a *settingError.
 func (s *s3Store) blameSetting(ctx context.Context, err error) error {
 	refused := refusal(err)
 	if refused == "" {
@@ -265,7 +266,7 @@ func (s *s3Store) blameSetting(ctx context.Context, err error) error {
 		if _, withoutErr := s.put(ctx, ProbeObject(), c.without); withoutErr != nil {
 			continue
 		}
-		// It is the setting if it fails again with it, and not the moment.
+		// Only a repeated failure with the setting proves that the setting is the cause.
 		if _, again := s.put(ctx, ProbeObject(), putOptions{checksum: checksumSHA256}); refusal(again) == refused {
 			return &settingError{c.setting, err}
 		}
@@ -273,8 +274,8 @@ func (s *s3Store) blameSetting(ctx context.Context, err error) error {
 	return err
 }
 
-// refusal is the code, or, of an answer that is not S3's, the status of an error that a
-// storage answered; empty: it is another error.
+// refusal returns the code of an error that a storage answered, or the status if the
+// answer is not S3's; empty: another error.
 func refusal(err error) string {
 	var (
 		answer *responseError
@@ -289,8 +290,7 @@ func refusal(err error) string {
 	return ""
 }
 
-// settingError means that the storage accepts a put without what a setting asks for, and not
-// with it.
+// settingError means that the storage accepts a put only without a setting.
 type settingError struct {
 	setting string
 	err     error
@@ -299,13 +299,13 @@ type settingError struct {
 func (e *settingError) Error() string { return "only with " + e.setting + ": " + e.err.Error() }
 func (e *settingError) Unwrap() error { return e.err }
 
-// refuses tells a storage that does not know a header from one that is in
-// trouble, or found the bytes to be wrong.
+// refuses reports whether an error means that the storage does not support a header.
+// Temporary errors and wrong checksums are other errors.
 func refuses(r minio.ErrorResponse) bool {
 	switch r.Code {
 	case "InvalidArgument", "InvalidRequest", "NotImplemented", "UnsupportedHeader", "BadRequest", "NotSupported":
 		return r.StatusCode >= 400 && !strings.Contains(r.Message, wrongPort)
 	}
 	return r.StatusCode == http.StatusNotImplemented ||
-		r.StatusCode == http.StatusBadRequest && r.Code == fmt.Sprintf("%d %s", r.StatusCode, http.StatusText(r.StatusCode)) // says nothing
+		r.StatusCode == http.StatusBadRequest && r.Code == fmt.Sprintf("%d %s", r.StatusCode, http.StatusText(r.StatusCode)) // no specific code
 }

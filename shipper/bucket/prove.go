@@ -3,7 +3,7 @@ package bucket
 import (
 	"bytes"
 	"context"
-	"crypto/md5" //nolint:gosec // what the ETag of S3 is
+	"crypto/md5" //nolint:gosec // the ETag of S3 is an MD5
 	"encoding/hex"
 	"fmt"
 	"hash/crc32"
@@ -13,8 +13,8 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// proofError means that a put was answered with success, and describes what shows that the
-// object is not stored, or not known to be.
+// proofError means that a put was answered with success, but the object is not stored, or
+// not proven to be.
 type proofError struct {
 	kind, hint string
 	permanent  bool
@@ -30,9 +30,9 @@ func unprovenf(hint, format string, args ...any) *proofError {
 
 const mayRead = "the storage gives no proof of what it stored, and may not be asked: grant s3:GetObject on this bucket and prefix, or set shipper.s3.proof: off; docs/storages.md, Permissions"
 
-// prove returns nil once the storage has shown that it holds the object's bytes:
-// its answer echoes their checksum, its ETag is their MD5 (which it is not with
-// KMS), or it is asked. A status of 200 alone shows nothing.
+// prove returns nil after the storage has proven that it has the object's bytes: its
+// answer contains their checksum, or its ETag is their MD5 (except with KMS), or a look
+// or a read confirms them. A status of 200 proves nothing, unless can.trusted.
 func (s *s3Store) prove(ctx context.Context, o *Object, answer putAnswer, can *capabilities) error {
 	switch {
 	case answer.ChecksumCRC32C == o.checksum():
@@ -68,7 +68,7 @@ func (s *s3Store) prove(ctx context.Context, o *Object, answer putAnswer, can *c
 	return s.readBack(ctx, o)
 }
 
-// head asks for an object's size, checksum and metadata.
+// head returns an object's size, checksum and metadata.
 func (s *s3Store) head(ctx context.Context, key string) (Stored, error) {
 	info, err := s.client.StatObject(ctx, s.bucket, s.prefix+key, minio.StatObjectOptions{Checksum: true})
 	if err != nil {
@@ -77,7 +77,8 @@ func (s *s3Store) head(ctx context.Context, key string) (Stored, error) {
 	return s.stored(key, info), nil
 }
 
-// readBack compares an object with what the storage has, byte by byte.
+// readBack compares size and CRC-32C of an object with the bytes that the storage
+// returns.
 func (s *s3Store) readBack(ctx context.Context, o *Object) error {
 	body, _, _, err := minio.Core{Client: s.client}.GetObject(ctx, s.bucket, s.prefix+o.Key, minio.GetObjectOptions{})
 	if err != nil {

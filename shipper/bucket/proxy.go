@@ -9,13 +9,13 @@ import (
 	"strings"
 )
 
-// proxyError is a failure of the proxy before the storage.
+// proxyError is a failure of the proxy in front of the storage.
 type proxyError struct{ err error }
 
 func (e *proxyError) Error() string { return e.err.Error() }
 func (e *proxyError) Unwrap() error { return e.err }
 
-// checkProxy looks at the answer to CONNECT.
+// checkProxy returns an error unless the answer to CONNECT is 200.
 func checkProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil
@@ -23,7 +23,7 @@ func checkProxy(_ context.Context, _ *url.URL, _ *http.Request, resp *http.Respo
 	return &proxyError{errors.New("the proxy does not connect to the storage: " + resp.Status)}
 }
 
-// isProxyError reports whether an error is about the way to the proxy, or the proxy's own.
+// isProxyError reports whether the connection to the proxy failed, or the proxy itself.
 func isProxyError(err error) bool {
 	var (
 		own *proxyError
@@ -32,7 +32,7 @@ func isProxyError(err error) bool {
 	return errors.As(err, &own) || errors.As(err, &op) && op.Op == "proxyconnect"
 }
 
-// proxyName names the proxy of requests to the storage and where it is set; empty: there is none.
+// proxyName names the proxy of requests to the storage and its variable; empty: none.
 func (s *s3Store) proxyName() string {
 	base, ok := s.transport.base.(*http.Transport)
 	if !ok || base.Proxy == nil {
@@ -43,5 +43,5 @@ func (s *s3Store) proxyName() string {
 	if err != nil || proxy == nil {
 		return ""
 	}
-	return proxy.Host + " (" + strings.ToUpper(endpoint.Scheme) + "_PROXY)" // its user and password are nobody's business
+	return proxy.Host + " (" + strings.ToUpper(endpoint.Scheme) + "_PROXY)" // without its user and password
 }

@@ -8,18 +8,18 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Damage means that an object is not what it should be. Every other error of reading
-// one is the storage's.
+// Damage means that the content of an object is wrong. Any other error of reading it is
+// the storage's.
 type Damage struct {
-	Records uint64 // that could be read before it
+	Records uint64 // read before the damage
 	Err     error
 }
 
 func (d *Damage) Error() string { return fmt.Sprintf("damaged after %d records: %v", d.Records, d.Err) }
 func (d *Damage) Unwrap() error { return d.Err }
 
-// source is the body of an object. It distinguishes a storage that failed from an
-// object that is damaged, for which a decoder has the same errors.
+// source is the body of an object. It records errors of the storage, since a decoder
+// returns the same errors for a failed storage and a damaged object.
 type source struct {
 	in   io.Reader
 	size int64 // of the object; negative: not known
@@ -43,11 +43,11 @@ func newDecoder(in io.Reader) (*zstd.Decoder, error) {
 	return zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 }
 
-// MaxLine bounds a line: the largest usage that http.max_record allows, 16 MiB, and
-// what is around it. An object with a longer line is damaged.
+// MaxLine is the max size of a line in bytes: the largest usage that http.max_record
+// allows, 16 MiB, and the members around it. An object with a longer line is damaged.
 const MaxLine = 16<<20 + 64<<10
 
-// blockSize is how much a Reader decodes at once, unless a line is longer.
+// blockSize is how many bytes a Reader decodes at once, unless a line is longer.
 const blockSize = 256 << 10
 
 // Reader reads the lines of objects, one object after the other.
@@ -56,15 +56,15 @@ type Reader struct {
 	zstd    *zstd.Decoder
 	buf     []byte
 	held    int    // bytes in buf
-	whole   int    // of them lines that were returned; the rest begins a line
-	lines   []byte // of those that Next has not returned yet
+	whole   int    // bytes at the start of buf whose lines were returned; the rest begins a line
+	lines   []byte // returned by Lines, but not yet by Next
 	records uint64
-	most    uint64 // records that there can be; 0: not known
-	ended   error  // of the decoder
+	most    uint64 // max number of records; 0: not known
+	ended   error  // error of the decoder
 }
 
-// NewReader reads an object from in, of as many bytes as size says, unless that is
-// negative. The caller closes the reader, and in.
+// NewReader returns a Reader of the object in in, which has size bytes; negative: not
+// known. The caller closes the reader, and in.
 func NewReader(in io.Reader, size int64) (*Reader, error) {
 	dec, err := newDecoder(nil)
 	if err != nil {
@@ -75,7 +75,7 @@ func NewReader(in io.Reader, size int64) (*Reader, error) {
 	return r, nil
 }
 
-// Reset lets the reader read another object.
+// Reset makes the reader read another object.
 func (r *Reader) Reset(in io.Reader, size int64) {
 	*r = Reader{source: source{in: in, size: size}, zstd: r.zstd, buf: r.buf}
 	if r.buf == nil {
@@ -84,11 +84,11 @@ func (r *Reader) Reset(in io.Reader, size int64) {
 	r.ended = r.zstd.Reset(&r.source)
 }
 
-// Expect bounds how many lines there can be, such as by the name of the object.
+// Expect limits the number of records, for example to that in the object's key.
 func (r *Reader) Expect(records uint64) { r.most = records }
 
-// Lines returns the next lines, whole and as many as are decoded at once, valid until
-// the call after; io.EOF follows the last ones. Other errors are a *Damage, or the
+// Lines returns the next whole lines, as many as are decoded at once. They are valid
+// until the next call. io.EOF follows the last ones. Another error is a *Damage, or the
 // storage's.
 func (r *Reader) Lines() ([]byte, error) {
 	r.held = copy(r.buf, r.buf[r.whole:r.held])
@@ -99,7 +99,7 @@ func (r *Reader) Lines() ([]byte, error) {
 				return nil, r.failed(tooLong())
 			}
 			size := 4 * r.held
-			if size > 1<<20 { // once, and for all objects: what is not used takes no memory
+			if size > 1<<20 { // allocated once for all objects; unused pages use no memory
 				size = MaxLine
 			}
 			r.buf = append(make([]byte, 0, size), r.buf...)[:size]
@@ -123,7 +123,7 @@ func (r *Reader) Lines() ([]byte, error) {
 	return nil, r.failed(r.ended)
 }
 
-// counted counts lines, and cuts off those that can't be the object's.
+// counted counts lines and cuts off those beyond the expected number.
 func (r *Reader) counted(lines []byte) ([]byte, error) {
 	n := uint64(bytes.Count(lines, []byte{'\n'}))
 	if r.most > 0 && r.records+n > r.most {
@@ -147,7 +147,7 @@ func tooManyLines(most uint64) error {
 
 func tooLong() error { return fmt.Errorf("a line is longer than %d bytes", MaxLine) }
 
-// Next returns the next line, with its line break, as Lines does.
+// Next returns the next line, with its line break. Its errors are those of Lines.
 func (r *Reader) Next() (line Line, err error) {
 	if len(r.lines) == 0 {
 		if r.lines, err = r.Lines(); err != nil {

@@ -11,14 +11,14 @@ import (
 	"strings"
 )
 
-// responseError is an answer that must not be believed, whatever its status says:
-// one that is not S3's, or an error of S3 under a status that means success.
+// responseError is an answer that must not be trusted, regardless of its status: it is
+// not S3's, or it is an error of S3 under a status of success.
 type responseError struct {
 	status        int
 	contentType   string
 	server        string
 	text          string // of a page
-	code, message string // of S3; no code: the answer is not S3's
+	code, message string // of S3; empty code: the answer is not S3's
 }
 
 func (e *responseError) Error() string {
@@ -35,15 +35,15 @@ func (e *responseError) Error() string {
 	return text
 }
 
-// Bounds of what is read of an answer before it is believed, and of an error.
+// Limits of how much of an answer is read before it is trusted, and of an error.
 const (
 	peeked       = 1 << 10
 	maxErrorBody = 64 << 10
-	maxListBody  = 16 << 20 // of a page: 1,000 keys of 1 KiB, with escapes
+	maxListBody  = 16 << 20 // a page of 1,000 keys of 1 KiB, with escapes
 )
 
-// checkResponse returns a responseError unless the answer can be S3's. The library looks at
-// the status alone: it takes a login page for a stored object or an empty listing.
+// checkResponse returns a responseError unless the answer can be S3's. The library checks
+// only the status: it accepts a login page as a stored object or an empty listing.
 func checkResponse(req *http.Request, resp *http.Response) error {
 	var (
 		foreign = &responseError{status: resp.StatusCode, contentType: resp.Header.Get("Content-Type"), server: resp.Header.Get("Server")}
@@ -55,7 +55,7 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		list    = success && req.Method == http.MethodGet && query.Has("list-type")
 	)
 	if req.Method == http.MethodHead {
-		// Some storages give an answer without a body this type.
+		// Some storages send text/html as the type of an empty body.
 		if !temporary(resp.StatusCode) && (echoesRequest(req, resp) || html && resp.ContentLength != 0 && !named) {
 			return foreign
 		}
@@ -65,7 +65,7 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		return nil
 	}
 	body := bufio.NewReaderSize(resp.Body, peeked)
-	start, _ := body.Peek(peeked) // an error comes again when the body is read
+	start, _ := body.Peek(peeked) // an error occurs again when the body is read
 	rest := io.Reader(body)
 	if list {
 		rest = io.LimitReader(body, maxListBody)
@@ -83,12 +83,12 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 		return foreign
 	}
 	switch {
-	case temporary(resp.StatusCode): // a load balancer may say so for the storage, as a page
+	case temporary(resp.StatusCode): // a load balancer may send a page for the storage
 		stripHTML(resp, start)
 		return nil
 	case echoesRequest(req, resp):
 		return foreign
-	case success && req.Method == http.MethodPut && resp.StatusCode != http.StatusOK: // as a WebDAV server, or a filer
+	case success && req.Method == http.MethodPut && resp.StatusCode != http.StatusOK: // for example a WebDAV server, or a filer
 		return notS3()
 	case root == "html", html && len(start) > 0 && !slices.Contains([]string{"Error", "ListBucketResult", "LocationConstraint"}, root):
 		return notS3()
@@ -102,9 +102,9 @@ func checkResponse(req *http.Request, resp *http.Response) error {
 	return notS3()
 }
 
-// echoesRequest reports whether the answer holds the request's own headers, and so also
-// the checksum that was sent, whatever became of the object. No storage returns
-// these.
+// echoesRequest reports whether the answer repeats the request's own headers. Its
+// checksum is then that of the request and proves nothing. No storage returns these
+// headers.
 func echoesRequest(req *http.Request, resp *http.Response) bool {
 	returned := func(name string) bool {
 		sent := req.Header.Get(name)
@@ -113,7 +113,8 @@ func echoesRequest(req *http.Request, resp *http.Response) bool {
 	return returned("Authorization") || returned("X-Amz-Date") && returned("X-Amz-Content-Sha256")
 }
 
-// temporary reports whether the status asks to come again, whoever says so.
+// temporary reports whether the status asks the client to try again, regardless of the
+// server.
 func temporary(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -124,18 +125,17 @@ func temporary(status int) bool {
 	return status >= 500
 }
 
-// readError reads an error of S3.
 func readError(status int, body io.Reader) error {
 	var e struct{ Code, Message string }
-	_ = xml.NewDecoder(io.LimitReader(body, maxErrorBody)).Decode(&e) // what is cut off has no code
+	_ = xml.NewDecoder(io.LimitReader(body, maxErrorBody)).Decode(&e) // a truncated error has no code
 	if e.Code == "" {
 		e.Code = "InternalError"
 	}
 	return &responseError{status: status, code: e.Code, message: e.Message}
 }
 
-// rootOf is the name of the root element of XML or HTML, without its namespace, or
-// empty.
+// rootOf returns the name of the root element of XML or HTML, without its namespace;
+// empty if there is none.
 func rootOf(text []byte) string {
 	rest := bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	for {

@@ -8,15 +8,14 @@ import (
 	"time"
 )
 
-// retryDelays are the waits between the attempts of a call that failed for a reason
-// that may pass.
+// retryDelays are the waits between the attempts of a call with a temporary failure.
 var retryDelays = [...]time.Duration{200 * time.Millisecond, time.Second, 3 * time.Second} //nolint:gochecknoglobals // a constant table
 
-// maxTimeouts is how often one call may time out: each takes long.
+// maxTimeouts limits the timeouts of one call, since each takes long.
 const maxTimeouts = 2
 
-// Retry makes a call, and makes it again, a few times, when the storage failed in a
-// way that may pass.
+// Retry makes a call, and repeats it up to three times after a failure of the storage
+// that is not permanent.
 func Retry(ctx context.Context, call func() error) error {
 	timeouts := 0
 	for i := 0; ; i++ {
@@ -37,12 +36,12 @@ func Retry(ctx context.Context, call func() error) error {
 	}
 }
 
-// parallel is how many small requests are under way at once: what they take is
-// mostly the way there and back.
+// parallel is the max number of concurrent small requests. They mostly wait for the
+// network.
 const parallel = 16
 
-// Parallel makes n calls, several at a time, and returns their first error, after which
-// no more begin.
+// Parallel makes n calls, several at a time, and returns the first error. After an error
+// no new call begins.
 func Parallel(ctx context.Context, n int, call func(i int) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -22,23 +22,23 @@ import (
 // S3Options describe how to reach an S3-compatible storage.
 type S3Options struct {
 	Endpoint        string // URL, or host[:port] for HTTPS; empty means AWS
-	Region          string // empty: asked of the storage
+	Region          string // empty: the storage is asked for it
 	PathStyle       string // "auto", "on" or "off"
 	CredentialsFile string // AWS shared credentials format; empty: see s3Credentials
 	CAFile          string // PEM, in addition to the system's
 	Checksum        string // "auto", "crc32c", "md5", "sha256" or "off"
-	SSE             string // "", "s3", "kms" or "kms:KEY": who encrypts at rest
+	SSE             string // encryption at rest: "", "s3", "kms" or "kms:KEY"
 	SSEUnconfirmed  string // "reject", or "accept": a storage that does not confirm SSE is used
 	StorageClass    string // empty: the bucket's default
-	Proof           string // "auto", or "off": an answer of 200 is believed
-	// Dial connects to the storage, or to the proxy before it; default: TCP.
+	Proof           string // "auto", or "off": a status of 200 counts as proof
+	// Dial connects to the storage, or to the proxy in front of it; default: TCP.
 	Dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	Logger *slog.Logger
 
-	shared *transport // of destinations that one pattern stands for; nil: one of its own
+	shared *transport // by all destinations of a pattern; nil: each has its own
 }
 
-// s3Store keeps objects in a bucket.
+// s3Store stores objects in a bucket.
 type s3Store struct {
 	client            *minio.Client
 	transport         *transport
@@ -47,16 +47,16 @@ type s3Store struct {
 	bucket, prefix    string
 	storageClass      string
 	sse               encrypt.ServerSide
-	acceptUnconfirmed bool // encryption
+	acceptUnconfirmed bool // of encryption
 	log               *slog.Logger
 	candidates        []checksum // to try
-	trustAnswers      bool       // once the storage has given back what it was given
+	trustAnswers      bool       // after the probe's object was read back
 
-	probing chan struct{}    // holds one while the storage is probed
-	unclear map[checksum]int // probes whose wrong checksum got an error that says nothing; guarded by probing
+	probing chan struct{}    // full while a probe runs; capacity 1
+	unclear map[checksum]int // unspecific errors for a wrong checksum; guarded by probing
 	known   atomic.Pointer[capabilities]
-	found   atomic.Pointer[capabilities] // the last that were known
-	doubted atomic.Bool                  // a proof has failed: metadata and size do not show what is stored
+	found   atomic.Pointer[capabilities] // result of the last probe that succeeded
+	doubted atomic.Bool                  // a proof has failed, so metadata and size are not trusted
 }
 
 func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
@@ -85,7 +85,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 		Transport:    pager{transport},
 		Region:       o.Region,
 		BucketLookup: lookup,
-		MaxRetries:   1, // the shipper retries, and knows when to stop hoping
+		MaxRetries:   1, // the shipper retries, and knows which errors are permanent
 	}
 	client, err := minio.New(host, &options)
 	if err != nil {
@@ -98,7 +98,7 @@ func newS3Store(bucket, prefix string, o S3Options) (*s3Store, error) {
 	}, nil
 }
 
-// endpointOf returns where an endpoint is.
+// endpointOf returns host and scheme of an endpoint.
 func endpointOf(endpoint string) (host string, secure bool, err error) {
 	if endpoint == "" {
 		return "s3.amazonaws.com", true, nil
@@ -117,8 +117,8 @@ func (s *s3Store) String() string {
 	return fmt.Sprintf("s3://%s/%s at %s", s.bucket, s.prefix, s.client.EndpointURL())
 }
 
-// Put sends the object in one request that the storage refuses if the key is
-// taken, and returns nil once it is proven to be stored.
+// Put sends the object in one request, which the storage refuses if the key is taken. It
+// returns nil after the storage has proven that it has the object.
 func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	t := callOptionsOf(ctx)
 	ctx = WithCallOptions(ctx, t)
@@ -163,7 +163,7 @@ func (s *s3Store) Put(ctx context.Context, o *Object) error {
 	}
 	err = s.fail("put", o.Key, t, err)
 	if storeErr := (*Error)(nil); !o.Latest && (refuses(resp) || errors.As(err, &storeErr) && storeErr.Kind == NotAStore) {
-		s.forget(can) // another server than the one that was asked
+		s.forget(can) // another server may answer now
 	}
 	return err
 }
@@ -175,16 +175,16 @@ func errOr(err, otherwise error) error {
 	return otherwise
 }
 
-// putOptions are how an object is put.
+// putOptions change how put sends an object.
 type putOptions struct {
 	checksum    checksum
-	wrong       bool // the checksum is, to see whether the storage verifies it
-	conditional bool // nothing is replaced
-	// Without what the settings ask for, to see whether a failure is due to them.
+	wrong       bool // the checksum is deliberately wrong
+	conditional bool // nothing may be replaced
+	// Omits a setting, to see whether it causes a failure.
 	unencrypted, unclassed bool
 }
 
-// putAnswer is what the storage says of an object it was given.
+// putAnswer is the storage's answer to a put.
 type putAnswer struct {
 	minio.UploadInfo
 	encryption string
@@ -198,13 +198,13 @@ func (s *s3Store) put(ctx context.Context, o *Object, how putOptions) (a putAnsw
 		StorageClass:         s.storageClass,
 		DisableContentSha256: how.checksum == checksumSHA256,
 	}
-	if o.Key == probeKey { // to see whether the storage keeps it
+	if o.Key == probeKey { // to see whether the storage keeps user metadata
 		opts.UserMetadata[formatHeader] = strconv.Itoa(Format)
 	}
 	if how.unencrypted {
 		opts.ServerSideEncryption = nil
 	}
-	if how.unclassed || o.Latest { // other classes bill each for a month, or more
+	if how.unclassed || o.Latest { // other classes bill a minimum of a month or more
 		opts.StorageClass = ""
 	}
 	switch {
@@ -238,12 +238,12 @@ func (s *s3Store) put(ctx context.Context, o *Object, how putOptions) (a putAnsw
 	return a, err
 }
 
-// serverSide reads who encrypts at rest.
+// serverSide parses S3Options.SSE.
 func serverSide(sse string) (encrypt.ServerSide, error) {
 	kind, key, hasKey := strings.Cut(sse, ":")
 	switch {
 	case sse == "":
-		return nil, nil //nolint:nilnil // nobody
+		return nil, nil //nolint:nilnil // no encryption
 	case sse == "s3":
 		return encrypt.NewSSE(), nil
 	case kind == "kms" && (!hasKey || key != ""):
@@ -259,7 +259,7 @@ func contentType(key string) string {
 	return "application/zstd"
 }
 
-// Stat looks at the user metadata.
+// Stat returns size, checksum and user metadata of an object.
 func (s *s3Store) Stat(ctx context.Context, key string) (Stored, error) {
 	t := callOptionsOf(ctx)
 	m, err := s.head(WithCallOptions(ctx, t), key)
@@ -269,7 +269,7 @@ func (s *s3Store) Stat(ctx context.Context, key string) (Stored, error) {
 	return m, nil
 }
 
-// Open reads an object. The answer has its metadata, too.
+// Open reads an object. One request returns body and metadata.
 func (s *s3Store) Open(ctx context.Context, key string) (io.ReadCloser, Stored, error) {
 	t := callOptionsOf(ctx)
 	body, info, _, err := minio.Core{Client: s.client}.GetObject(WithCallOptions(ctx, t), s.bucket, s.prefix+key, minio.GetObjectOptions{})
@@ -279,13 +279,13 @@ func (s *s3Store) Open(ctx context.Context, key string) (io.ReadCloser, Stored, 
 	return &objectBody{body, func(err error) error { return s.fail("open", key, t, err) }}, s.stored(key, info), nil
 }
 
-// stored is what the headers of an answer hold of an object.
+// stored converts the headers of an answer.
 func (s *s3Store) stored(key string, info minio.ObjectInfo) Stored {
 	there := Stored{Metadata: fromHeaders(info.UserMetadata), Size: info.Size, CRC32C: info.ChecksumCRC32C, ETag: info.ETag, Modified: info.LastModified}
-	if strings.Contains(there.CRC32C, "-") { // of parts
+	if strings.Contains(there.CRC32C, "-") { // a checksum of parts
 		there.CRC32C = ""
 	}
-	if there.SHA256 == "" { // forgotten, or lost by some copy
+	if there.SHA256 == "" { // the storage, or a copy, dropped the metadata
 		there.Metadata = fromName(key)
 	}
 	there.Doubtful = there.SHA256 == "" || s.doubted.Load()

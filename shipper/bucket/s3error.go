@@ -16,7 +16,7 @@ import (
 	"github.com/minio/minio-go/v7"
 )
 
-// fail says what an error means for the shipper and for people.
+// fail converts an error to ErrNotFound or an *Error.
 func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	var (
 		resp   minio.ErrorResponse
@@ -39,7 +39,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	e.Forbidden = resp.StatusCode == http.StatusForbidden && slices.Contains([]string{minio.AccessDenied, "Forbidden", "403 Forbidden", "InvalidObjectState"}, resp.Code)
 	switch resp.StatusCode {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
-		s.keys.Expire() // they may have been changed where they are from
+		s.keys.Expire() // they may have been changed at their source
 	}
 	var (
 		netErr  net.Error
@@ -54,8 +54,9 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = "listing", listingHint, true, false
 	case errors.As(err, &proof):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = proof.kind, proof.hint, proof.permanent, false
-		// The storage may be asked, and not about what was just replaced, which some show
-		// as it was.
+		// The storage allows reading but does not have what was put, so its metadata is
+		// not trusted any more. Heartbeats do not count: some storages return the old
+		// version after a replacement.
 		if !proof.permanent && !strings.HasPrefix(key, HeartbeatPrefix) {
 			s.doubted.Store(true)
 		}
@@ -64,7 +65,7 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	case strings.Contains(resp.Message, wrongPort):
 		e.Kind, e.Hint, e.Permanent, e.OwnTrouble = NotAStore, join(notAStoreHint, consoleHint), true, false
 	case errors.As(err, &setting):
-		if answer != nil { // a server before the storage, or a library in it, does not know the value
+		if answer != nil { // a server in front of the storage, or a library in it, rejects the value
 			resp.StatusCode = answer.status
 		}
 		e.Kind, e.Permanent, e.OwnTrouble, e.Hint = stable(resp), true, false, s.settingHint(setting, resp)
@@ -104,11 +105,11 @@ func (s *s3Store) fail(op, key string, t *CallOptions, err error) error {
 	return e
 }
 
-// changedOnTheWay is the hint for a checksum that does not agree.
+// changedOnTheWay is the hint for a checksum that differs.
 const changedOnTheWay = "bytes changed on their way: a broken disk, memory or network"
 
-// isTooLarge reports whether the object was refused for its size, by the storage or by
-// a proxy's page.
+// isTooLarge reports whether the storage, or a proxy's page, refused the object because
+// of its size.
 func isTooLarge(answer *responseError, resp minio.ErrorResponse) bool {
 	return resp.Code == "EntityTooLarge" || resp.StatusCode == http.StatusRequestEntityTooLarge ||
 		answer != nil && answer.status == http.StatusRequestEntityTooLarge
@@ -122,15 +123,15 @@ func (s *s3Store) foreign(answer *responseError, resp minio.ErrorResponse, err e
 		return answer.code == ""
 	case errors.As(err, &noXML):
 		return true
-	case resp.StatusCode == 0 && resp.Code == minio.InternalError: // the library's word for an object without a date
+	case resp.StatusCode == 0 && resp.Code == minio.InternalError: // the library returns this for an object without a date
 		return true
 	}
-	// A redirect that does not say where the bucket is.
+	// This is a redirect that does not name the bucket's region.
 	return resp.StatusCode/100 == 3 && resp.Region == "" && strings.HasPrefix(resp.Code, strconv.Itoa(resp.StatusCode))
 }
 
-// stable makes a kind for metrics of an error code: one of few, whatever the storage
-// sends.
+// stable converts an error code to a kind for metrics. A code that is not a short word
+// becomes http_ and the status, since the storage chooses its codes.
 func stable(r minio.ErrorResponse) string {
 	if r.StatusCode == 0 && r.Code == "" {
 		return "other"

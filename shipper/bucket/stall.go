@@ -16,7 +16,7 @@ import (
 // DefaultStall is how long a storage may neither acknowledge nor answer anything.
 const DefaultStall = time.Minute
 
-// stallError is a time out, for net.Error.
+// stallError is a timeout of net.Error.
 type stallError struct{ after time.Duration }
 
 func (e *stallError) Error() string {
@@ -25,7 +25,7 @@ func (e *stallError) Error() string {
 func (e *stallError) Timeout() bool   { return true }
 func (e *stallError) Temporary() bool { return true }
 
-// trickleError is a time out, too.
+// trickleError is a timeout of net.Error.
 type trickleError struct {
 	least int64
 	in    time.Duration
@@ -37,33 +37,33 @@ func (e *trickleError) Error() string {
 func (e *trickleError) Timeout() bool   { return true }
 func (e *trickleError) Temporary() bool { return true }
 
-// watch ends a request whose peer stands still: it acknowledges nothing of what
-// was sent, and answers nothing. Bytes that only went into the kernel are no
-// progress: it takes megabytes at once, which a slow line needs minutes for. Time
-// in which it is not the peer's turn does not count.
+// watch cancels a request whose peer makes no progress: it neither acknowledges sent
+// bytes nor answers. Bytes that only entered the kernel are no progress: the kernel
+// buffers megabytes, for which a slow line needs minutes. Time in which it is not the
+// peer's turn does not count.
 type watch struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	stall  time.Duration
-	least  int64 // bytes of the answer that must come in each stall; 0: any number
+	least  int64 // bytes of the answer that must arrive in each stall; 0: any number
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	timer    *time.Timer
-	conn     syscall.RawConn // of TCP, beneath TLS; nil while there is none
-	progress progress        // when it was looked at last; zero: not yet
-	since    time.Time       // when the peer moved last, or its turn began
-	sending  bool            // a piece of the body is being read here, or waits for the bandwidth
-	answered bool            // the header of the answer is here
-	reading  bool            // somebody waits for a piece of the answer
+	conn     syscall.RawConn // of TCP, below TLS; nil: no connection
+	progress progress        // at the last look; zero: none yet
+	since    time.Time       // when the peer last made progress, or its turn began
+	sending  bool            // a part of the body is being read, or waits for the bandwidth
+	answered bool            // the header of the answer has arrived
+	reading  bool            // the caller waits for a part of the answer
 	ended    bool
 
-	// Of the pace, if least is not 0.
+	// Pace of the answer, if least is not 0.
 	came  int64     // bytes of the answer since begun
-	begun time.Time // when what must come now was begun, but for the time in which nobody waited
-	left  time.Time // when the one who waits for the answer left
+	begun time.Time // when the present measurement began, moved by the time in which the caller did not read
+	left  time.Time // when the caller's last read ended
 }
 
-// progress is what the peer's TCP has taken and sent so far.
+// progress is how many bytes the peer's TCP has acknowledged and sent.
 type progress struct{ acknowledged, received uint64 }
 
 func newWatch(parent context.Context, stall time.Duration, least int64) *watch {
@@ -79,11 +79,11 @@ func newWatch(parent context.Context, stall time.Duration, least int64) *watch {
 	return w
 }
 
-// interval is how often the connection is looked at. A stall is noticed at most two of
-// them late: what moved before the first look is seen then.
+// interval is how often the connection is measured. A stall is noticed at most two
+// intervals late, since the first measurement counts earlier progress.
 func (w *watch) interval() time.Duration { return max(w.stall/10, time.Millisecond) }
 
-// use names the connection that carries the request.
+// use sets the connection that carries the request.
 func (w *watch) use(c net.Conn) {
 	for {
 		secure, ok := c.(interface{ NetConn() net.Conn }) // tls.Conn, perhaps twice where there is a proxy
@@ -103,8 +103,8 @@ func (w *watch) use(c net.Conn) {
 
 var _ interface{ NetConn() net.Conn } = (*tls.Conn)(nil)
 
-// measure asks the kernel what has moved, and whether the peer still has to
-// acknowledge something.
+// measure asks the kernel for the progress, and whether the peer still has to acknowledge
+// bytes.
 func (w *watch) measure() (p progress, owes bool) {
 	if w.conn == nil {
 		return p, false
@@ -119,7 +119,7 @@ func (w *watch) measure() (p progress, owes bool) {
 	return p, owes
 }
 
-// look notes whether the peer has moved. The mutex is held.
+// look records whether the peer has made progress. The caller holds the mutex.
 func (w *watch) look() {
 	p, owes := w.measure()
 	ourTurn := w.sending && !owes
@@ -131,7 +131,7 @@ func (w *watch) look() {
 	}
 }
 
-// sends looks before the turn of sending changes.
+// sends sets sending after a look at the progress so far.
 func (w *watch) sends(now bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -139,8 +139,8 @@ func (w *watch) sends(now bool) {
 	w.sending = now
 }
 
-// reads begins the peer's turn, once its answer is here. Only who waits for longer than an
-// interval needs to measure.
+// reads begins the peer's turn when the caller waits for the answer. Only a wait of more
+// than an interval needs a measurement, which tick makes.
 func (w *watch) reads() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,7 +148,7 @@ func (w *watch) reads() {
 	w.reading, w.since, w.begun = true, now, w.begun.Add(now.Sub(w.left))
 }
 
-// read ends the peer's turn: its answer is here, or n bytes more of it.
+// read ends the peer's turn: the header, or n more bytes of the answer, have arrived.
 func (w *watch) read(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -183,7 +183,7 @@ func (w *watch) end() {
 	w.cancel(nil)
 }
 
-// explain puts the cause in the place of "context canceled".
+// explain replaces "context canceled" by its cause.
 func (w *watch) explain(err error) error {
 	switch cause := context.Cause(w.ctx).(type) { //nolint:errorlint // they are never wrapped
 	case *stallError, *trickleError:

@@ -13,45 +13,47 @@ import (
 	"time"
 )
 
-// Store is where objects go. Keys are relative to the destination; they use
-// slashes, whatever the storage does.
+// Store is a destination of objects. Keys are relative to it and use slashes on every
+// storage.
 type Store interface {
-	// Put stores the object and returns once the storage has proven that it has
-	// it. It replaces nothing, unless the object says so: ErrExists means that the
-	// key is taken, ErrNotReplaced that it should be replaced and was not.
+	// Put stores the object and returns after the storage has proven that it has it. It
+	// replaces nothing, unless the object requests it. ErrExists means that the key is
+	// taken, ErrNotReplaced that a requested replacement failed.
 	Put(ctx context.Context, o *Object) error
-	// Stat returns what is known of an object without reading its lines;
-	// ErrNotFound means that there is none.
+	// Stat returns the properties of an object without reading its lines; ErrNotFound
+	// means that there is none.
 	Stat(ctx context.Context, key string) (Stored, error)
-	// List returns the keys below prefix, in no order to rely on.
+	// List returns the keys that begin with prefix, in any order.
 	List(ctx context.Context, prefix string) iter.Seq2[string, error]
-	// Open reads an object, and returns what Stat does beside it. The caller closes it.
+	// Open reads an object, and returns its properties as Stat does. The caller closes
+	// it.
 	Open(ctx context.Context, key string) (io.ReadCloser, Stored, error)
 	// Probe finds out what the storage can do, unless that is known. The first Put
-	// does so, too.
+	// probes, too.
 	Probe(ctx context.Context) error
-	// Capabilities returns what Probe found last.
+	// Capabilities returns the result of the last probe that succeeded.
 	Capabilities() Capabilities
 	// String names the destination, for people.
 	String() string
 }
 
-// Stored is what a storage knows of an object.
+// Stored are the properties of a stored object.
 type Stored struct {
 	Metadata
 	Size   int64  // negative: not known
 	CRC32C string // of its bytes, as base64; empty: not known
-	ETag   string // names this version of it; empty: none does
-	// Modified is when the storage took it, by the storage's clock; zero: not known, as in a
-	// folder, where it may be the host's own clock, or when the folder was copied.
+	ETag   string // identifies this version of it; empty: not known
+	// Modified is when the storage accepted the object, by the storage's clock; zero: not
+	// known. It is zero in a folder, whose times may be by the host's own clock, or of a
+	// copy.
 	Modified time.Time
-	// Doubtful means that the bytes may not be what the metadata says they are, or
-	// that there is none.
+	// Doubtful means that the bytes may not match the metadata, or that there is no
+	// metadata.
 	Doubtful bool
 }
 
-// objectBody is an object on its way. What goes wrong on the way is an *Error, unlike what
-// is wrong with the object.
+// objectBody is the body of an object. An error of the transfer is an *Error, unlike
+// damage of the object.
 type objectBody struct {
 	io.ReadCloser
 	fail func(error) error
@@ -69,8 +71,8 @@ func (b *objectBody) Read(p []byte) (int, error) {
 var (
 	ErrExists   = errors.New("there is an object of that name already")
 	ErrNotFound = errors.New("no such object")
-	// ErrNotReplaced means that the storage can't replace just one version of an object,
-	// may not, or has another by now.
+	// ErrNotReplaced means that the storage can't replace a single version of an object,
+	// denies it, or has another version by now.
 	ErrNotReplaced = errors.New("the storage does not replace the object")
 )
 
@@ -79,11 +81,11 @@ type Error struct {
 	Op         string // "put", "stat", "list" or "open"
 	Key        string
 	Kind       string        // short and stable, for metrics: "timeout", "AccessDenied", …
-	Permanent  bool          // will not go away without somebody doing something
-	OwnTrouble bool          // of this object alone: the others can go on
-	Forbidden  bool          // the keys are good, and do not allow it
-	Hint       string        // what to do about it, or empty
-	RetryAfter time.Duration // how long the storage asks to be left alone
+	Permanent  bool          // a person has to correct something
+	OwnTrouble bool          // only this object is affected: the others can go on
+	Forbidden  bool          // the keys are valid, but lack the permission
+	Hint       string        // what to do about it; may be empty
+	RetryAfter time.Duration // the delay that the storage requests
 	Err        error
 }
 
@@ -97,28 +99,28 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Kinds of an Error that others count or branch on.
+// Kinds of an Error that other packages use.
 const (
-	Timeout   = "timeout"     // the storage did not answer, or stopped to
+	Timeout   = "timeout"     // the storage did not answer, or stopped answering
 	TooLarge  = "too_large"   // the storage, or a proxy in front of it, refuses an object for its size
 	NotAStore = "not_a_store" // the answer is not S3's
-	Unproven  = "unproven"    // a put was answered with success, and nothing shows that the object is there
+	Unproven  = "unproven"    // a put was answered with success, but nothing proves that the object is stored
 
-	NotEncrypted = "not_encrypted" // the storage does not confirm the encryption that was asked for
-	Unverified   = "unverified"    // the storage does not verify the checksum that it must
+	NotEncrypted = "not_encrypted" // the storage does not confirm the requested encryption
+	Unverified   = "unverified"    // the storage does not verify the configured checksum
 )
 
 // RaiseLimit is the hint for an object that is too large.
 const RaiseLimit = "raise the limit of the storage, or of the proxy in front of it (nginx: client_max_body_size)"
 
-// Destination says where objects go and how to get there.
+// Destination describes where objects go and how to connect.
 type Destination struct {
 	URL   string // file:///path or s3://bucket/prefix
 	Owner string // log id, as HexID, of the collector that puts; empty for others
 	S3    S3Options
 }
 
-// Open connects to a destination. It does not talk to the network yet.
+// Open opens a destination. It does not use the network.
 func Open(d Destination) (Store, error) {
 	u, err := url.Parse(d.URL)
 	if err == nil {
@@ -135,7 +137,7 @@ func Open(d Destination) (Store, error) {
 		return newS3Store(u.Host, prefix, d.S3)
 	}
 	s, err := newFolder(u.Path, d.Owner)
-	if err != nil && d.S3.Logger != nil { // as a bucket that is away is no reason not to start
+	if err != nil && d.S3.Logger != nil { // like an unreachable bucket, it must not prevent the start
 		d.S3.Logger.Error("the folder can't be used: nothing is shipped until it can (see to its owner, its mode, or the disk)", "path", u.Path, "error", err)
 	}
 	return s, nil
@@ -148,8 +150,8 @@ func checkURL(u *url.URL) error {
 	return errors.New("is neither file:///path nor s3://bucket/prefix")
 }
 
-// OpenToRead connects to a destination and changes nothing there: a folder
-// is not made, and what a daemon is writing is left alone.
+// OpenToRead opens a destination and changes nothing there: it does not create a folder,
+// or remove the files that a daemon is writing.
 func OpenToRead(d Destination) (Store, error) {
 	u, err := url.Parse(d.URL)
 	if err != nil || u.Scheme != "file" || u.Host != "" || !filepath.IsAbs(u.Path) {

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RemoveFiles removes the regular files of a directory whose names match, unless
-// spare reports that one is in use, and returns the names of what else is there. It
-// goes into no directory and follows no link; dir itself may be one.
+// RemoveFiles removes the regular files of dir whose names match pattern, unless spare
+// reports that one is in use. It returns the names of all other entries. It enters no
+// directory and follows no link; dir itself may be one.
 func RemoveFiles(dir, pattern string, spare func(*os.File) bool) (others []string, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -48,7 +48,7 @@ func RemoveFiles(dir, pattern string, spare func(*os.File) bool) (others []strin
 	return others, err
 }
 
-// inUse reports whether a process holds the lock of a file that it writes.
+// inUse reports whether a process holds the lock on a file that it writes.
 func inUse(f *os.File) bool {
 	return errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
 }

@@ -18,37 +18,40 @@ import (
 	"time"
 )
 
-// CallOptions of one call of a Store. They travel in the context, because the library
-// in between has no parameter for them.
+// CallOptions apply to one call of a Store. The context carries them, because the library
+// has no parameter for them.
 type CallOptions struct {
-	Bandwidth    *Bandwidth    // of what is sent, and of what Compare reads; nil: no bound
-	StallTimeout time.Duration // without a sign of the peer; 0: DefaultStall
-	// Least is how many bytes of an answer must come, while somebody waits for them, in each
-	// StallTimeout, and within the first its header; 0: any number is a sign of the peer.
+	Bandwidth    *Bandwidth    // of sent bytes, and of bytes that Compare reads; nil: no limit
+	StallTimeout time.Duration // max time without progress of the peer; 0: DefaultStall
+	// Least is how many bytes of an answer must arrive in each StallTimeout while the
+	// caller waits for them. Its header must arrive within the first. 0: any number is
+	// progress.
 	Least int64
-	// Failing is called when the storage can't be reached, breaks off, or answers 5xx:
-	// it may have been restarted, and may have lost what it had confirmed; nil: not.
+	// Failing is called if the storage can't be reached, breaks off or answers 5xx: it
+	// may have restarted, and lost what it had confirmed; nil: no call.
 	Failing func()
-	// Clock is called with how far this host's clock is ahead of the storage's, by the Date
-	// of an answer; nil: not.
+	// Clock is called with how far this host's clock is ahead of the storage's, by the
+	// Date of an answer; nil: no call.
 	Clock      func(ahead time.Duration)
 	retryAfter atomic.Int64 // of the last answer
 	noRegion   atomic.Bool  // the storage was asked for the bucket's region and did not return it
 	withToken  atomic.Bool  // the last request was signed with a session token
 }
 
-// failing reports a failure of the storage, unless the call was ended here.
+// failing reports a failure of the storage, unless the caller has ended the call.
 func (o *CallOptions) failing(ctx context.Context) {
 	if o.Failing != nil && ctx.Err() == nil {
 		o.Failing()
 	}
 }
 
-// promptly is how long an answer may take whose Date is compared with this host's clock.
+// promptly is the max duration of a request whose Date is compared with this host's
+// clock.
 const promptly = 5 * time.Second
 
-// compareClocks reports how far the clocks are apart: by half of the time that the answer
-// took, and half a second, it may be more or less. A cache answers with an old Date.
+// compareClocks reports how far the clocks are apart. The error is at most half the
+// duration of the request plus half a second. An answer with Age is from a cache and has
+// an old Date.
 func (o *CallOptions) compareClocks(answer http.Header, began, ended time.Time) {
 	date, err := http.ParseTime(answer.Get("Date"))
 	took := ended.Sub(began)
@@ -60,8 +63,8 @@ func (o *CallOptions) compareClocks(answer http.Header, began, ended time.Time) 
 
 type callOptionsKey struct{}
 
-// answerKey is for a *http.Header of the caller, which is set to that of the answer to a
-// put: the library returns only a part of it.
+// answerKey is the context key of a *http.Header that is set to the header of the answer
+// to a put: the library returns only a part of it.
 type answerKey struct{}
 
 // WithCallOptions returns a context for calls with these options.
@@ -76,9 +79,8 @@ func callOptionsOf(ctx context.Context) *CallOptions {
 	return &CallOptions{}
 }
 
-// transport sends requests within the bandwidth and gives up those whose
-// storage stands still. How long the whole takes does not matter: a large object
-// over a slow line is fine.
+// transport sends requests within the bandwidth and aborts those whose storage makes no
+// progress. The total duration has no limit: a large object over a slow line is fine.
 type transport struct{ base http.RoundTripper }
 
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -88,7 +90,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	w := newWatch(req.Context(), o.StallTimeout, o.Least)
 	connections := 0
 	out := req.WithContext(httptrace.WithClientTrace(w.ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
-		if connections++; connections > 1 { // the library has tried again by itself
+		if connections++; connections > 1 { // net/http has repeated the request by itself
 			o.failing(req.Context())
 		}
 	}}))
@@ -145,13 +147,13 @@ func parseRetryAfter(s string) time.Duration {
 	return 0
 }
 
-// sentBody is the body of a request, which is closed once.
+// sentBody is the body of a request. It is closed only once.
 type sentBody struct {
 	watch *watch
 	in    io.Reader
 	body  io.Closer
 	once  sync.Once
-	over  chan struct{} // closed once it is closed
+	over  chan struct{} // closed after body is closed
 }
 
 func (b *sentBody) Read(p []byte) (n int, err error) {
@@ -172,21 +174,21 @@ func (b *sentBody) Close() (err error) {
 	return err
 }
 
-// maxRedirectBody is how much is read of an answer that redirects.
+// maxRedirectBody is the max number of bytes read of an answer that redirects.
 const maxRedirectBody = 64 << 10
 
-// finish waits until the body is closed, whose answer redirects: net/http closes
-// what the library gave it then, also while the body is still being sent and may be
-// closed for that, and the library's can't be closed twice at a time.
+// finish waits until the request's body is closed, after an answer that redirects.
+// net/http then closes the body even if it is still being sent, and sending may close it,
+// too. The library's body does not allow two concurrent closes.
 func (b *sentBody) finish(resp *http.Response) {
-	start, _ := io.ReadAll(io.LimitReader(resp.Body, maxRedirectBody)) // what has come will do
-	_ = resp.Body.Close()                                              // which ends the sending, too
+	start, _ := io.ReadAll(io.LimitReader(resp.Body, maxRedirectBody)) // a part of the body is enough
+	_ = resp.Body.Close()                                              // this also ends the sending
 	resp.Body = io.NopCloser(bytes.NewReader(start))
 	<-b.over
 }
 
-// watchedResponse is the body of an answer. Its reader may take its time: only
-// while it waits for more, the storage keeps it waiting.
+// watchedResponse is the body of an answer. Only the time in which its reader waits for
+// bytes counts as the storage's.
 type watchedResponse struct {
 	watch *watch
 	io.ReadCloser
@@ -209,7 +211,8 @@ func (b *watchedResponse) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// maxHeader bounds the header of an answer. S3 allows 2 KiB of metadata.
+// maxHeader is the max size of the header of an answer, in bytes. S3 allows 2 KiB of
+// metadata.
 const maxHeader = 64 << 10
 
 func s3Transport(caFile string, dial dialFunc) (*transport, error) {
@@ -222,10 +225,10 @@ func s3Transport(caFile string, dial dialFunc) (*transport, error) {
 		TLSHandshakeTimeout:    10 * time.Second,
 		IdleConnTimeout:        time.Minute,
 		MaxIdleConnsPerHost:    16,
-		DisableCompression:     true, // objects come as they are
+		DisableCompression:     true, // net/http must not decode objects
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		MaxResponseHeaderBytes: maxHeader,
-		// Large enough that a piece of an object is one system call.
+		// Larger writes need fewer system calls.
 		WriteBufferSize: 64 << 10,
 	}
 	t.DialContext = withEarlyAnswers(t.DialContext)
@@ -241,7 +244,7 @@ func s3Transport(caFile string, dial dialFunc) (*transport, error) {
 	return &transport{t}, nil
 }
 
-// authorities are the certificates in a PEM file, and those that the system trusts.
+// authorities returns the certificates in a PEM file and those that the system trusts.
 func authorities(caFile string) (*x509.CertPool, error) {
 	pem, err := os.ReadFile(caFile)
 	if err != nil {

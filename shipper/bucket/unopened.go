@@ -12,8 +12,8 @@ type unopened struct {
 	err  error
 }
 
-// Unopened stands for a destination that can't be opened, where others are: whatever is
-// asked of it returns the error.
+// Unopened returns a Store for a destination that can't be opened, so that others in a
+// list can be used. All its calls return err.
 func Unopened(name string, err error) Store { return unopened{name, err} }
 
 func (u unopened) Put(context.Context, *Object) error           { return u.err }

@@ -13,21 +13,21 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Verifier reads whole objects and returns what is in them. One can be used for
-// many, one after the other; it takes about 3 MiB.
+// Verifier reads whole objects and returns their contents. It can be used for many
+// objects, one after the other, and takes about 3 MiB.
 type Verifier struct {
 	zstd *zstd.Decoder
 	hash hash.Hash
 	buf  []byte
 }
 
-// Contents is what a Verifier found in an object.
+// Contents describe an object that a Verifier has read.
 type Contents struct {
 	Metadata  Metadata // as the storage has it
-	Truncated bool     // its end is cut off
+	Truncated bool     // its end is missing
 	RawBytes  int64    // of its lines
 
-	problem         string // of the object in itself
+	problem         string // of the object itself, without its key and metadata
 	records         uint64
 	sha256          string
 	firstID, lastID textID // of version 7; zero: none
@@ -45,8 +45,8 @@ func NewVerifier() (*Verifier, error) {
 // Close releases the verifier's buffers.
 func (v *Verifier) Close() { v.zstd.Close() }
 
-// Read reads an object to its end. It returns an error only when the storage failed;
-// what is wrong with the object is in its Contents.
+// Read reads an object to its end. It returns an error only if the storage failed;
+// problems of the object are in its Contents.
 func (v *Verifier) Read(ctx context.Context, store Store, key string) (c Contents, err error) {
 	body, stored, err := store.Open(ctx, key)
 	if err != nil {
@@ -62,7 +62,8 @@ func (v *Verifier) Read(ctx context.Context, store Store, key string) (c Content
 	return c, err
 }
 
-// read reads no further than there can be lines: what is small may decode to anything.
+// read stops after the max number of records, since a small object may decode to any
+// size.
 func (v *Verifier) read(body io.Reader, size int64, most uint64) (c Contents, err error) {
 	in := &source{in: body, size: size}
 	v.hash.Reset()
@@ -105,11 +106,11 @@ func (v *Verifier) read(body io.Reader, size int64, most uint64) (c Contents, er
 }
 
 // HasMetadata reports whether the storage knows the SHA-256 of the lines. Without it,
-// lines are checked by the checksum of their frame, their count and their ids.
+// only the checksum of the frame, the count and the ids are checked.
 func (c *Contents) HasMetadata() bool { return c.Metadata.SHA256 != "" }
 
-// Problem returns why an object is not what its name and its metadata promise; empty
-// if it is.
+// Problem returns why an object does not match its key and its metadata; empty if it
+// does.
 func (c *Contents) Problem(want Key) string {
 	is, known := c.Metadata.Key()
 	is.Hour, is.Beside, is.SHA8 = want.Hour, want.Beside, want.SHA8
@@ -129,18 +130,18 @@ func (c *Contents) Problem(want Key) string {
 	return ""
 }
 
-// NotAfter reports whether the first id of the object is not above the last one of
-// the object before.
+// NotAfter reports whether the first id of the object is not above the last id of the
+// object before.
 func (c *Contents) NotAfter(before *Contents) bool {
 	return c.firstID != textID{} && before.lastID != textID{} && bytes.Compare(before.lastID[:], c.firstID[:]) >= 0
 }
 
-// lineScanner counts lines and looks at their ids.
+// lineScanner counts lines and checks their ids.
 type lineScanner struct {
 	records     uint64
 	first, last textID // of version 7
 	problem     string
-	head        [64]byte // of a line that came in parts
+	head        [64]byte // the start of a line that arrived in parts
 	held        int
 	inLine      bool
 	length      int // of that line so far
@@ -170,7 +171,7 @@ func (l *lineScanner) scan(p []byte) {
 	}
 }
 
-// line looks at the head of a line.
+// line checks the start of a line.
 func (l *lineScanner) line(head []byte) {
 	const version = idStart + len("01234567-0123-") // of the UUID
 	l.records++
@@ -180,7 +181,7 @@ func (l *lineScanner) line(head []byte) {
 		}
 		return
 	}
-	if head[version] != '7' { // derived from an Idempotency-Key: in no order
+	if head[version] != '7' { // derived from an Idempotency-Key, so in no order
 		return
 	}
 	id := head[idStart:idEnd]
