@@ -231,7 +231,6 @@ func s3Transport(caFile string, dial dialFunc) (*transport, error) {
 		// Larger writes need fewer system calls.
 		WriteBufferSize: 64 << 10,
 	}
-	t.DialContext = withEarlyAnswers(t.DialContext)
 	t.OnProxyConnectResponse = checkProxy
 	if caFile == "" {
 		return &transport{t}, nil
