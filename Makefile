@@ -61,12 +61,13 @@ RECORDED     := 10
 FUZZ         := 60s
 REQUESTS     := 300
 
-TORTURE_LOG := bin/torture.log
+TORTURE_LOG  := bin/torture.log
+TORTURE_PAGE := docs/torture.md
 
 torture: tools ## kill it, cut its power, fill and break its disk, many times (root; minutes); then write docs/torture.md
 	@mkdir -p bin
 	$(MAKE) --no-print-directory torture-proofs 2>&1 | tee $(TORTURE_LOG)
-	go run ./packaging/torture $(TORTURE_LOG) >docs/torture.md
+	go run ./packaging/torture $(TORTURE_LOG) >$(TORTURE_PAGE)
 
 torture-proofs: export ALLOW_MISSING := $(ALLOW_MISSING)
 torture-proofs:

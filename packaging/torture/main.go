@@ -5,6 +5,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -99,8 +100,8 @@ func page(results map[string]*result, at time.Time) string {
 		case r.outcome != "PASS":
 			lost, doubled = "**failed**", "**failed**"
 		}
-		if p.doubled != "" {
-			doubled = p.doubled
+		if r.outcome == "PASS" {
+			lost, doubled = cmp.Or(p.lost, lost), cmp.Or(p.doubled, doubled)
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | `%s` in %s |\n", p.fault, seen(r.seen), lost, doubled, p.test, p.dir)
 	}
