@@ -7,7 +7,6 @@ type proof struct {
 	lost, doubled    string // what the guarantees allow; empty: none
 }
 
-//nolint:gochecknoglobals // the table
 var proofs = []proof{
 	{"the daemon is killed (`kill -9`) under load", "collectord", "TestKilledDaemonLosesNothingAcknowledgedAndDoublesNothing", "", ""},
 	{"it is killed around an upload: before and after storing, answering, removing", "collectord", "TestKilledAroundAnUploadStoresEverySegmentOnce", "", ""},

@@ -43,7 +43,7 @@ type Object struct {
 	Metadata
 }
 
-// AnyVersion, as Object.Replaces, allows Put to replace any version.
+// AnyVersion is a value of Object.Replaces: Put replaces any version.
 const AnyVersion = "*"
 
 // NewObject makes a small object without metadata.
