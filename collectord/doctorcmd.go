@@ -88,7 +88,7 @@ func doctorText(out io.Writer, r doctor.Report) error {
 		verdict = "NOT RIGHT"
 	}
 	writef(&b, "%s: %s, %s, %d not checked\n", verdict, plural(r.Count(doctor.Error), "error"), plural(r.Count(doctor.Warning), "warning"), r.Count(doctor.Unchecked))
-	group, together := "", []string(nil)
+	group, alike := "", []string(nil)
 	for i, c := range r.Checks {
 		if c.Group() != group {
 			group = c.Group()
@@ -96,11 +96,11 @@ func doctorText(out io.Writer, r doctor.Report) error {
 		}
 		name := strings.TrimPrefix(c.Name, group+".")
 		if next := i + 1; c.Level == doctor.Unchecked && next < len(r.Checks) && r.Checks[next].Group() == group && r.Checks[next].Found == c.Found {
-			together = append(together, name) // printed with the next check, which has the same finding
+			alike = append(alike, name) // printed with the next check, which has the same finding
 			continue
 		}
-		name = strings.Join(append(together, name), ", ")
-		together = nil
+		name = strings.Join(append(alike, name), ", ")
+		alike = nil
 		writef(&b, "  %-9s  %-20s  %s\n", string(c.Level), name, c.Found)
 		if c.Advice != "" {
 			writef(&b, "  %33s%s\n", "", "-> "+c.Advice)

@@ -62,7 +62,7 @@ func (x *examiner) meaning() []doctor.Check {
 	http, udp := clientsInWords(cfg, &x.who)
 	off := func(words, key string) string {
 		if words == "" {
-			return "nobody may send: " + key + " is off"
+			return "no client can send: " + key + " is off"
 		}
 		return words
 	}

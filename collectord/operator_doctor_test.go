@@ -38,7 +38,7 @@ func doctorSituations(situations map[string][]situation) {
 		{name: "a warning", args: "doctor", config: "udp: {listen: 'localhost:PORT', allow: 224.0.0.0/4}\nhttp: {listen: off}\nadmin: {listen: off}\n", says: "warning    warning               udp.allow 224.0.0.0/4 matches no sender: no datagram comes from such an address"},
 		{name: "who may send", args: "doctor", config: listens, says: "anyone on this host may send"},
 		{name: "who may send with a token", args: "doctor", config: "http: {listen: 'localhost:PORT', tokens_file: DIR/tokens}\nudp: {listen: off}\nadmin: {listen: off}\n", setUp: file("tokens", oneToken), says: "who shows one of 1 token may send"},
-		{name: "nobody over UDP", args: "doctor", config: "udp: {listen: off}\nhttp: {listen: 'localhost:PORT'}\nadmin: {listen: off}\n", says: "nobody may send: udp.listen is off"},
+		{name: "nobody over UDP", args: "doctor", config: "udp: {listen: off}\nhttp: {listen: 'localhost:PORT'}\nadmin: {listen: off}\n", says: "no client can send: udp.listen is off"},
 		{name: "how long it waits", args: "doctor", config: listens + "wal: {max_bytes: 1GiB, when_full: drop_oldest}\n", says: "up to 1.0 GiB wait in DIR/data (wal.max_bytes), then the oldest are deleted"},
 		{name: "what a power loss takes", args: "doctor", config: listens + "wal: {sync: interval, sync_interval: 250ms}\n", says: "a power loss takes what was answered in the last 250ms"},
 

@@ -148,7 +148,7 @@ func (r *shipResult) text() string {
 		b.WriteString("that is a folder: if it lies on this host, it goes with the host\n")
 	}
 	if r.Vanished > 0 {
-		writef(&b, "vanished: %s that the storage had confirmed; the log above says which (let nothing delete, move or change objects that are younger than shipper.keep)\n", plural(int(r.Vanished), "object"))
+		writef(&b, "vanished: %s that the storage had confirmed; the log above says which (objects younger than shipper.keep must not be deleted, moved or changed)\n", plural(int(r.Vanished), "object"))
 	}
 	if r.PutAside > 0 {
 		writef(&b, "put aside: %s that can't be read, with %d bytes in wal/quarantine: collectord wal ls lists it, and collectord wal export prints what can be saved\n", plural(r.PutAside, "thing"), r.QuarantineBytes)

@@ -95,7 +95,7 @@ func (k *keeper) lost(one *keptObject) {
 	k.Shipper.mu.Lock()
 	k.stats.Vanished++
 	k.Shipper.mu.Unlock()
-	k.warn(troubleVanished, "what the storage had confirmed has vanished, and is not shipped again (let nothing delete, move or change objects that are younger than shipper.keep)",
+	k.warn(troubleVanished, "what the storage had confirmed has vanished, and is not shipped again (objects younger than shipper.keep must not be deleted, moved or changed)",
 		"key", one.object.Key, "records", one.object.Records, "found", one.lost, "reason", reason)
 	_ = one.segment.Remove() // logged
 }
