@@ -40,7 +40,8 @@ func strangeStarts() (all []trialStart) {
 				// place.
 				c.mend = func(data string) error {
 					path := filepath.Join(data, p.path)
-					return errors.Join(os.Rename(path, path+".old"), os.Mkdir(path, 0o700))
+					// The log tries again meanwhile, and may be the first to make one.
+					return errors.Join(os.Rename(path, path+".old"), os.MkdirAll(path, 0o700))
 				}
 			}
 			all = append(all, c)
