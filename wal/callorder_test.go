@@ -182,7 +182,7 @@ func TestPiecesOfAnAttemptThatFailedAreDeletedFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 		all, _ := l.Sealed()
-		all[0].made = []string{piece}
+		all[0].unfinishedPieces = []string{piece}
 		if err := then(all[0]); err != nil {
 			t.Fatal(err)
 		}
@@ -211,7 +211,7 @@ func TestAFileIsDeletedOnceItsNameSaysSo(t *testing.T) {
 			}
 		}
 		r.begin()
-		if err := l.deleteExamined(name); err != nil {
+		if err := l.deleteRedundant(name); err != nil {
 			t.Error(err)
 		}
 		r.check(t, left.want...)
@@ -247,10 +247,10 @@ func TestALinkIsDurableBeforeItHasItsName(t *testing.T) {
 func TestWhatTheDiskDoesNotGiveIsQuarantinedOnceItsLastNameIsDurable(t *testing.T) {
 	var r recorder
 	l := r.open(t, t.TempDir())
-	d := &removal{place: filepath.Join(l.dir, segment.SealedName(3, 4)), report: "report\n"}
-	d.dir = d.place + lostSuffix
+	d := &removal{basePath: filepath.Join(l.dir, segment.SealedName(3, 4)), report: "report\n"}
+	d.dir = d.basePath + lostSuffix
 	putInTheWay(t, filepath.Join(d.dir, segment.FileName))
-	name := filepath.Base(d.place)
+	name := filepath.Base(d.basePath)
 	r.begin()
 	if err := l.shelf.quarantineUnread(d); err != nil {
 		t.Fatal(err)

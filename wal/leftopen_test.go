@@ -164,7 +164,7 @@ func TestATombstoneKeepsAHeaderThatAloneTellsTheLogID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.unnamed = true
+	l.identityUnsaved = true
 	if err := l.emptyTombstone(filepath.Dir(file)); err != nil {
 		t.Fatal(err)
 	}

@@ -129,7 +129,7 @@ func (m *model) crash() {
 	m.log.shelf.lock()
 	active := m.log.shelf.active
 	m.log.shelf.unlock()
-	name, end := segment.ActiveName(active.next-active.count), active.bytes
+	name, end := segment.ActiveName(active.nextSeq-active.count), active.bytes
 	if m.rand.IntN(2) == 0 {
 		path := filepath.Join(copied, "wal", name, segment.FileName)
 		file, err := os.OpenFile(path, os.O_WRONLY, 0)

@@ -32,8 +32,8 @@ func TestOnlyNotesThatCheckOutAreUploaded(t *testing.T) {
 	data, _ := sealedDir(t, 9)
 	lost := filepath.Join(data, "wal", lostName)
 	for name, content := range map[string][]byte{
-		good.file(): good.encode(), noteOf(3, 4).file(): flipped, noteOf(5, 6).file(): later,
-		noteOf(1, 1).file(): good.encode(), // another has its name
+		good.fileName(): good.encode(), noteOf(3, 4).fileName(): flipped, noteOf(5, 6).fileName(): later,
+		noteOf(1, 1).fileName(): good.encode(), // another has its name
 	} {
 		if err := os.WriteFile(filepath.Join(lost, name), content, 0o640); err != nil {
 			t.Fatal(err)
@@ -41,12 +41,12 @@ func TestOnlyNotesThatCheckOutAreUploaded(t *testing.T) {
 	}
 	l := open(t, data, Options{})
 	notes, err := l.Losses()
-	if err != nil || len(notes) != 1 || notes[0].file() != good.file() {
+	if err != nil || len(notes) != 1 || notes[0].fileName() != good.fileName() {
 		t.Errorf("notes %v, %v", notes, err)
 	}
 	checkQuarantined(t, l, flipped)
 	checkQuarantined(t, l, good.encode())
-	if b, err := os.ReadFile(filepath.Join(lost, noteOf(5, 6).file())); err != nil || string(b) != string(later) {
+	if b, err := os.ReadFile(filepath.Join(lost, noteOf(5, 6).fileName())); err != nil || string(b) != string(later) {
 		t.Errorf("the note of a later version: %s, %v", b, err)
 	}
 }
@@ -61,13 +61,13 @@ func TestANoteOnAFullDiskIsDurable(t *testing.T) {
 		if err := disk.MkdirDurably(dir); err != nil {
 			t.Fatal(err)
 		}
-		stockReserve(disk, dir+"/"+reserveName)
+		ensureReserve(disk, dir+"/"+reserveName)
 		d.Resize(d.Used())
 		n := noteOf(1, 2)
 		if err := writeNote(disk, dir, n); err != nil {
 			t.Fatal(err)
 		}
-		b, err := vfs.Disk{FS: d.Crash()}.ReadFile(dir + "/" + n.file())
+		b, err := vfs.Disk{FS: d.Crash()}.ReadFile(dir + "/" + n.fileName())
 		if err == nil {
 			_, err = decodeLossNote(b)
 		}
@@ -87,7 +87,7 @@ func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
 		if err := disk.MkdirDurably(dir); err != nil {
 			t.Fatal(err)
 		}
-		if err := disk.WriteFileDurably(dir+"/"+n.file(), n.encode()); err != nil {
+		if err := disk.WriteFileDurably(dir+"/"+n.fileName(), n.encode()); err != nil {
 			t.Fatal(err)
 		}
 		var left []*simdisk.Disk
@@ -96,7 +96,7 @@ func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, after := range left {
-			b, err := vfs.Disk{FS: after}.ReadFile(dir + "/" + n.file())
+			b, err := vfs.Disk{FS: after}.ReadFile(dir + "/" + n.fileName())
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
 			}
@@ -110,7 +110,7 @@ func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
 func TestALossThatGoesOnWhereTheLastOneEndedMakesOneNote(t *testing.T) {
 	l := open(t, t.TempDir(), Options{})
 	for seq := uint64(1); seq < 10; seq += 2 {
-		if err := l.losses.note(l.lossOf(SeqRange{First: seq, Last: seq + 1}, LossEvicted)); err != nil {
+		if err := l.losses.note(l.newLossNote(SeqRange{First: seq, Last: seq + 1}, LossEvicted)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -35,7 +35,7 @@ func TestUDPRecordsShareCommitsAndDelayNobody(t *testing.T) {
 		}
 		expect("the start", 0, 0, 0)
 
-		const step = stagedWait / 20
+		const step = maxStagedWait / 20
 		for i := range 20 {
 			enqueue(usage(i))
 			expect("records that wait for others", 0, uint64(i+1), 0)
@@ -53,8 +53,8 @@ func TestUDPRecordsShareCommitsAndDelayNobody(t *testing.T) {
 			enqueue(bytes.Repeat([]byte("x"), 2048))
 		}
 		expect("more than a block", 1, 100, 0)
-		time.Sleep(stagedWait)
-		expect("the rest of them", 1, 0, stagedWait)
+		time.Sleep(maxStagedWait)
+		expect("the rest of them", 1, 0, maxStagedWait)
 
 		l.SetLimits(Limits{QueueBytes: 40 * size})
 		for range 30 {

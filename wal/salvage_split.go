@@ -57,9 +57,9 @@ func (s *shelf) split(seg *Segment) error {
 	if err != nil {
 		return err
 	}
-	seg.removed, seg.made = true, nil
+	seg.removed, seg.unfinishedPieces = true, nil
 	d := seg.removal("")
-	d.pieces, d.open = pieces, seg.first
+	d.pieces, d.lowestOpenSeq = pieces, seg.first
 	_ = s.beginRemoval(d, func() { // beginRemoval logs errors
 		s.unlistLocked(seg)
 		for _, p := range pieces {

@@ -25,8 +25,8 @@ func lossReason(s *segment.Scan, first uint64) string {
 	return LossDamaged
 }
 
-// adoptHeader fills in the fields that a damaged header lacks.
-func (b *base) adoptHeader(h *segment.Header) {
+// completeHeader fills in the fields that a damaged header lacks.
+func (b *base) completeHeader(h *segment.Header) {
 	if h.LogID == 0 {
 		h.LogID = b.logID
 	}
@@ -38,9 +38,9 @@ func (b *base) adoptHeader(h *segment.Header) {
 	}
 }
 
-// hours returns the hour in which the segment's first intact record was received, or nil if
+// hoursOf returns the hour in which the segment's first intact record was received, or nil if
 // no record is intact.
-func hours(s *segment.Scan) []int64 {
+func hoursOf(s *segment.Scan) []int64 {
 	if at := s.FirstReceivedAt(); at != 0 {
 		return []int64{hourOf(at)}
 	}

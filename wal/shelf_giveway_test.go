@@ -21,14 +21,14 @@ func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	mustSeal(t, l)
-	if l.shelf.isUrgent() {
+	if l.shelf.udpHasPriority() {
 		t.Error("an empty queue makes readers give way")
 	}
 	l.YieldToIngest()
-	if !l.shelf.isUrgent() {
+	if !l.shelf.udpHasPriority() {
 		t.Error("whoever reads does not give way to who is in a hurry")
 	}
-	until(t, "the end of the hurry", func() bool { return !l.shelf.isUrgent() })
+	until(t, "the end of the hurry", func() bool { return !l.shelf.udpHasPriority() })
 	hanging.Store(true)
 	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // is being committed
 	until(t, "a commit", func() bool {
@@ -37,7 +37,7 @@ func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 	for range 1000 {
 		l.Enqueue(Record{Usage: bytes.Repeat([]byte("x"), 100), Source: UDP})
 	}
-	if !l.shelf.isUrgent() {
+	if !l.shelf.udpHasPriority() {
 		t.Error("a queue that fills makes nobody give way")
 	}
 	sealed, _ := l.Sealed()
@@ -53,9 +53,9 @@ func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
 	}
 	limits := Limits{MaxBytes: sealed[0].Bytes()}
 	l.SetLimits(limits)
-	if l.shelf.isUrgent() {
+	if l.shelf.udpHasPriority() {
 		t.Error("shipping gives way though it alone can make room")
 	}
 	close(hang)
-	until(t, "an empty queue", func() bool { return !l.shelf.isUrgent() })
+	until(t, "an empty queue", func() bool { return !l.shelf.udpHasPriority() })
 }

@@ -172,7 +172,7 @@ func (s *life) check(m moment) {
 		}
 		time.Sleep(time.Second)
 	}
-	pending, unnamed := l.Ledger().Pending, l.unnamed
+	pending, unnamed := l.Ledger().Pending, l.identityUnsaved
 	if err := l.Close(); err != nil {
 		fail("close: %v", err)
 	}

@@ -108,7 +108,7 @@ func (s *life) mayLose(reason string) bool {
 func (s *life) pending(l *Log) (n uint64) {
 	segments, _ := l.Sealed()
 	for _, segment := range segments {
-		n += segment.counted()
+		n += segment.ledgerCount()
 	}
 	return n
 }

@@ -89,7 +89,7 @@ func TestUnreadableFileEndsNoStart(t *testing.T) {
 	}{
 		{"next", filepath.Join(nextName, segment.FileName), 6, FoundUnreadable},
 		{"LOG", identityName, 6, FoundIdentity},
-		{"a loss note", filepath.Join(lostName, LossNote{FirstSeq: 1, LastSeq: 2}.file()), 6, FoundUnreadableNote},
+		{"a loss note", filepath.Join(lostName, LossNote{FirstSeq: 1, LastSeq: 2}.fileName()), 6, FoundUnreadableNote},
 		{"the active segment", filepath.Join(segment.ActiveName(4), segment.FileName), 3, FoundUnreadable},
 		{"a sealed segment", filepath.Join(segment.SealedName(1, 3), segment.FileName), 6, FoundOpenSegment},
 	} {

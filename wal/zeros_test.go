@@ -27,10 +27,10 @@ func nextIs(t *testing.T, l *Log, want int64) {
 
 func TestZerosAheadFollowWhatRecentSegmentsHeld(t *testing.T) {
 	l := open(t, t.TempDir(), Options{SegmentSize: 1 << 20})
-	nextIs(t, l, smallestFill)
+	nextIs(t, l, minFill)
 	mustAppend(t, l, Record{Usage: usage(1)})
 	mustSeal(t, l)
-	nextIs(t, l, smallestFill)
+	nextIs(t, l, minFill)
 	mustAppend(t, l, Record{Usage: make([]byte, 100<<10)})
 	mustSeal(t, l)
 	for range len(recentSizes{}) { // that hold little
@@ -38,7 +38,7 @@ func TestZerosAheadFollowWhatRecentSegmentsHeld(t *testing.T) {
 		mustAppend(t, l, Record{Usage: usage(1)})
 		mustSeal(t, l)
 	}
-	nextIs(t, l, smallestFill)
+	nextIs(t, l, minFill)
 	mustAppend(t, l, Record{Usage: make([]byte, 2<<20)})
 	mustSeal(t, l)
 	nextIs(t, l, 1<<20) // no more than a segment
@@ -76,7 +76,7 @@ func TestANextSegmentIsPreparedOnADiskThatIsNearlyFull(t *testing.T) {
 	l = open(t, t.TempDir(), full)
 	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
 	mustSeal(t, l)
-	nextIs(t, l, smallestFill)
+	nextIs(t, l, minFill)
 	mustAppend(t, l, Record{Usage: usage(1)})
 }
 
