@@ -25,7 +25,7 @@ type active struct {
 
 // createActive creates a segment that has only a header, with zeros and reserved space
 // ahead. It is durable under the name dir.
-func (b *base) createActive(dir string, prealloc segment.Ahead) (*active, error) {
+func (b *base) createActive(dir string, prealloc segment.Prealloc) (*active, error) {
 	header := segment.Header{LogID: b.logID, Run: b.runID, Node: b.opts.Node, CreatedAt: b.opts.clock().UnixMicro()}
 	w, err := segment.Create(b.disk, dir, header, prealloc, b.opts.newWriter)
 	if err != nil {
@@ -38,7 +38,7 @@ func (b *base) createActive(dir string, prealloc segment.Ahead) (*active, error)
 // reportCopies logs, at most once, that segments are smaller than configured because
 // the log library keeps a copy of them in memory.
 func (b *base) reportCopies(w *segment.Writer) {
-	if w.Copies() && w.Limit(b.sealing().size) < b.sealing().size {
+	if w.KeepsCopies() && w.Limit(b.sealing().size) < b.sealing().size {
 		b.copiesReported.Do(func() {
 			b.opts.Logger.Warn("segments are sealed at a smaller size than configured: the log library of this build keeps a copy of them in memory (install a released build)",
 				"bytes", w.Limit(b.sealing().size), "configured", b.opts.SegmentSize)

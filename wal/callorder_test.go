@@ -282,7 +282,7 @@ func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 			return f
 		})
 		var left []*simdisk.Disk
-		d.SetChanged(func(simdisk.Call) { left = append(left, d.Crash(), d.Keep()) })
+		d.SetChanged(func(simdisk.Call) { left = append(left, d.Crash(), d.Kill()) })
 		if err := disk.Rename("/a", to); err != nil {
 			t.Error(err)
 		}

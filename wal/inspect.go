@@ -123,7 +123,7 @@ func (i *Inspector) Examine(e Entry, each func(*Record) error) (*Report, error) 
 
 func (i *Inspector) examine(e Entry) (r *Report, w *segment.Scan, err error) {
 	path := cmp.Or(e.file, filepath.Join(i.dir, e.Name, segment.FileName))
-	want := segment.Wanted{LogID: i.logID, First: max(e.FirstSeq, 1), Last: cmp.Or(e.LastSeq, maxSeq-1), Others: e.hasOthers}
+	want := segment.Wanted{LogID: i.logID, First: max(e.FirstSeq, 1), Last: cmp.Or(e.LastSeq, maxSeq-1), AllowOthers: e.hasOthers}
 	w, err = want.Scan(i.disk, path)
 	if err == nil && w.Missing && e.file == "" {
 		if path = i.currentPath(e); path == "" {
@@ -173,7 +173,7 @@ func (i *Inspector) currentPath(e Entry) string {
 // ignoreUnfinishedTail clears the report of damage behind the last good frame of an unsealed
 // segment if those bytes are zeros, or may be a commit under way on a live log.
 func (i *Inspector) ignoreUnfinishedTail(w *segment.Scan, r *Report) error {
-	if w.Begin == 0 && !i.live { // the header was durable before the segment had its name
+	if w.HeaderEnd == 0 && !i.live { // the header was durable before the segment had its name
 		return nil
 	}
 	if len(w.Damaged) != 1 || w.Misplaced || w.Unread != nil || w.Damaged[0].To != w.Size {

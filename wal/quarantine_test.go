@@ -28,7 +28,7 @@ func TestQuarantinedBytesSurviveACrashAfterASecondAttempt(t *testing.T) {
 				if c.Op == simdisk.Sync && !failed {
 					failed = true
 					f.Err = syscall.EIO
-					killed = d.Keep()
+					killed = d.Kill()
 				}
 				return f
 			})

@@ -36,7 +36,7 @@ func newForgetfulWriter(dir string, _ []byte) (segment.EntryWriter, error) {
 }
 
 func (forgetfulWriter) Write([]byte) error { return nil }
-func (forgetfulWriter) Copies() bool       { return false }
+func (forgetfulWriter) KeepsCopies() bool  { return false }
 func (forgetfulWriter) Close() error       { return nil }
 
 // TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness counts what is sealed in an

@@ -44,7 +44,7 @@ func (s *shelf) salvage(seg *Segment) (changed bool, err error) {
 }
 
 func (s *shelf) salvageLocked(seg *Segment) (changed bool, err error) {
-	want := segment.Wanted{LogID: s.logID, First: seg.first, Last: seg.last, Others: seg.reread}
+	want := segment.Wanted{LogID: s.logID, First: seg.first, Last: seg.last, AllowOthers: seg.reread}
 	w, err := want.Scan(s.disk, seg.path())
 	if err != nil {
 		return false, err

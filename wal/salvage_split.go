@@ -73,7 +73,7 @@ func (s *shelf) split(seg *Segment) error {
 // scanUndamaged scans the segment and returns a *DamageError if any byte of it is damaged
 // or any record is missing.
 func (s *Segment) scanUndamaged() (*segment.Scan, error) {
-	want := segment.Wanted{LogID: s.shelf.logID, First: s.first, Last: s.last, Others: s.reread}
+	want := segment.Wanted{LogID: s.shelf.logID, First: s.first, Last: s.last, AllowOthers: s.reread}
 	w, err := want.Scan(s.shelf.disk, s.path())
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (s *Segment) scanUndamaged() (*segment.Scan, error) {
 	if w.Reason == nil && w.IsWhole(s.first, s.last) && !s.reread {
 		return w, nil
 	}
-	damage := &DamageError{Path: s.path(), Offset: w.End, Reason: w.Reason}
+	damage := &DamageError{Path: s.path(), Offset: w.FramesEnd, Reason: w.Reason}
 	if len(w.Damaged) > 0 {
 		damage.Offset = w.Damaged[0].From
 	}

@@ -236,7 +236,7 @@ func TestNoFailedCallOfASplitLosesOrDoublesARecord(t *testing.T) {
 					return simdisk.Fault{}
 				}
 				op, s.quiet = c.Op, false
-				return simdisk.Fault{Err: errnos[at%len(errnos)], Done: done}
+				return simdisk.Fault{Err: errnos[at%len(errnos)], Applied: done}
 			})
 			if total += states; t.Failed() {
 				t.Logf("failed was call %d (%s), done: %t", at, op, done)

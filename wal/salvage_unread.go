@@ -167,7 +167,7 @@ func (b *base) link(path, dir string) error {
 func unreadReport(w *segment.Scan, s *Segment) string {
 	var report strings.Builder
 	fmt.Fprintf(&report, "segment: %s\nbytes: %d\nreason: %v\n", s, w.Size, w.Unread)
-	for _, p := range w.Pages {
+	for _, p := range w.UnreadRanges {
 		fmt.Fprintf(&report, "not read: bytes %d to %d\n", p.From, p.To-1)
 	}
 	return report.String()

@@ -19,7 +19,7 @@ func (b *base) scanFor(name string, first, last uint64) (*segment.Scan, error) {
 // lossReason is the reason for the loss of the records from seq first on. It is LossMissing
 // if the file is undamaged and ends before first, else LossDamaged.
 func lossReason(s *segment.Scan, first uint64) string {
-	if first > s.Last() && !s.Missing && s.Unread == nil && s.Begin > 0 && len(s.Damaged) == 0 && s.End == s.Size {
+	if first > s.Last() && !s.Missing && s.Unread == nil && s.HeaderEnd > 0 && len(s.Damaged) == 0 && s.FramesEnd == s.Size {
 		return LossMissing
 	}
 	return LossDamaged

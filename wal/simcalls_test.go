@@ -65,7 +65,7 @@ func TestNoFailedCallLosesWhatWasAcknowledged(t *testing.T) {
 						if i++; i/step%*simulateEvery != 0 || i%step != first || spent() > *simulateFor {
 							continue
 						}
-						f := simdisk.Fault{Err: errno, Done: after, Short: n % 64}
+						f := simdisk.Fault{Err: errno, Applied: after, WrittenBytes: n % 64}
 						name := fmt.Sprintf("%s/%d-%s-%s-after=%t", k, n+1, op, unix.ErrnoName(errno), after)
 						if t.Run(name, func(t *testing.T) { liveWith(t, seed, k, c, &trouble{tally: c, at: n + 1, many: 1, fault: f}) }); t.Failed() {
 							return

@@ -89,7 +89,7 @@ func sum(m map[string]uint64) (n uint64) {
 
 // after checks every crash that the life noted, and its end.
 func (s *life) after() {
-	disk := s.disk.End((*simdisk.Disk).Keep)
+	disk := s.disk.Detach((*simdisk.Disk).Kill)
 	end := moment{disk: disk, state: stateOf(disk), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
 	time.Sleep(time.Second) // what the checks do comes after all crashes
 	lived := s.logged.text.String()
@@ -128,7 +128,7 @@ func (s *life) check(m moment) {
 	}
 	var found *simdisk.Disk // for the report
 	if s.tally.keep {
-		found = m.disk.Keep()
+		found = m.disk.Kill()
 	}
 	defer func() {
 		if s.t.Failed() && found != nil {

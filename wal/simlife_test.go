@@ -210,7 +210,7 @@ func (s *life) note(c simdisk.Call) {
 	for range crashesAfter(c) {
 		left := s.disk.Crash
 		if kill {
-			left = s.disk.Keep
+			left = s.disk.Kill
 		}
 		d := left()
 		if state := stateOf(d); !s.seen[state] {
@@ -272,13 +272,13 @@ func (s *life) recover() {
 }
 
 // kill ends the run: the process is gone, and what it wrote stays as it is.
-func (s *life) kill() { s.end((*simdisk.Disk).Keep) }
+func (s *life) kill() { s.end((*simdisk.Disk).Kill) }
 
 // loseHost ends the run by a loss of power.
 func (s *life) loseHost() { s.end((*simdisk.Disk).Crash) }
 
 func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
-	left := s.disk.End(how)
+	left := s.disk.Detach(how)
 	_ = s.stop() // on a disk that nobody looks at
 	s.log = nil
 	s.use(left)
@@ -286,7 +286,7 @@ func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
 
 // goBack goes on from a crash of this run, as if it had ended there.
 func (s *life) goBack() {
-	left := s.disk.End((*simdisk.Disk).Crash)
+	left := s.disk.Detach((*simdisk.Disk).Crash)
 	_ = s.stop()
 	s.log = nil
 	if len(s.moments) == 0 {
@@ -296,7 +296,7 @@ func (s *life) goBack() {
 	m := s.moments[len(s.moments)-1-s.rand.IntN(min(len(s.moments), 150))]
 	s.history = &history{past: s.surely(m)}
 	s.sector = nil // it may be of what has not happened
-	s.use(m.disk.Keep())
+	s.use(m.disk.Kill())
 }
 
 // surely is what had happened at a moment, without what SyncInterval allows not to

@@ -158,7 +158,7 @@ func (s *life) rot() {
 	})
 }
 
-const frameHeaderSize = segment.FrameStart - segment.EntryRoom
+const frameHeaderSize = segment.FrameStart - segment.MaxLengthPrefix
 
 func (s *life) harm(was, is []byte) {
 	length, took := binary.Uvarint(was)

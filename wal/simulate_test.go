@@ -50,10 +50,10 @@ func anyLife(t *testing.T, seed uint64, c *tally) {
 	var d *trouble
 	if !k.interval && one(3) {
 		d = &trouble{tally: c, at: 1 + r.IntN(500), many: 1}
-		d.fault = simdisk.Fault{Err: syscall.EIO, Done: one(2), Short: r.IntN(100)}
+		d.fault = simdisk.Fault{Err: syscall.EIO, Applied: one(2), WrittenBytes: r.IntN(100)}
 		switch r.IntN(4) {
 		case 0: // for a while
-			d.many, d.fault.Done, d.fault.Err = 1+r.IntN(60), false, []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS}[r.IntN(3)]
+			d.many, d.fault.Applied, d.fault.Err = 1+r.IntN(60), false, []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS}[r.IntN(3)]
 		case 1: // so late that nobody waits any more
 			d.only, d.hang = true, time.Duration(1+r.IntN(600))*time.Second
 			if one(2) {

@@ -57,7 +57,7 @@ func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity 
 }
 
 func randomEntry(n int) []byte {
-	buf := make([]byte, segment.EntryRoom+n)
+	buf := make([]byte, segment.MaxLengthPrefix+n)
 	rand.NewChaCha8([32]byte{byte(n)}).Read(buf)
 	return buf
 }
@@ -264,7 +264,7 @@ func cutShortBySize(t *testing.T, newReal segment.NewEntryWriter) {
 			if c.Op != simdisk.Write || c.Off+int64(c.Len) <= limit {
 				return simdisk.Fault{}
 			}
-			return simdisk.Fault{Err: syscall.EFBIG, Short: int(max(0, limit-c.Off))}
+			return simdisk.Fault{Err: syscall.EFBIG, WrittenBytes: int(max(0, limit-c.Off))}
 		}
 		p.write(10)
 		p.write(130)

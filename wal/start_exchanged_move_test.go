@@ -53,8 +53,8 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 			mustClose(t, l)
 		}
 		var left []*simdisk.Disk
-		first := d.Keep()
-		first.SetChanged(func(simdisk.Call) { left = append(left, first.Crash(), first.Keep()) })
+		first := d.Kill()
+		first.SetChanged(func(simdisk.Call) { left = append(left, first.Crash(), first.Kill()) })
 		first.SetIntercept(refuse)
 		interrupted := open(t, simulatedDir, options(first))
 		first.SetChanged(nil)

@@ -55,10 +55,10 @@ func newStartTrial(t *testing.T) (s startTrial) {
 			mustSeal(t, l)
 		}
 	}
-	s.disk = d.Keep() // as a kill leaves it: 9 is in a segment that is not sealed
+	s.disk = d.Kill() // as a kill leaves it: 9 is in a segment that is not sealed
 	mustClose(t, l)
 	var last atomic.Int64
-	d = s.disk.Keep()
+	d = s.disk.Kill()
 	d.SetIntercept(func(c simdisk.Call) simdisk.Fault { last.Store(int64(c.N)); return simdisk.Fault{} })
 	l, err = Open(simulatedDir, s.options(d, t))
 	if err != nil {
@@ -94,7 +94,7 @@ func TestADiskThatFailsDuringTheStart(t *testing.T) {
 }
 
 func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
-	d := s.disk.Keep()
+	d := s.disk.Kill()
 	var mended, ofTheDirectory atomic.Bool
 	var first atomic.Pointer[simdisk.Call]
 	first.Store(&simdisk.Call{})

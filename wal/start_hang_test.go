@@ -32,7 +32,7 @@ func TestADiskThatHangsDuringTheStart(t *testing.T) {
 }
 
 func (s startTrial) hang(t *testing.T, at int, stop bool) {
-	d := s.disk.Keep()
+	d := s.disk.Kill()
 	answer, hung := make(chan struct{}), atomic.Pointer[simdisk.Call]{}
 	d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 		if c.N == at {

@@ -100,7 +100,7 @@ func (l *Log) sealLeftover(s *foundDir, found *foundDirs) (last uint64, dir stri
 	if hidden > 0 && next.first < maxSeq { // all records below next were acknowledged, and may be in the unreadable part
 		last, allAcknowledged = next.first-1, false
 	}
-	if last == 0 && (w.Missing || w.Begin == 0 || s.overwritten) {
+	if last == 0 && (w.Missing || w.HeaderEnd == 0 || s.overwritten) {
 		if allAcknowledged {
 			if err := l.noteMissing(SeqRange{First: s.first, Last: next.first - 1}, LossMissing); err != nil {
 				return 0, dir, err
@@ -116,8 +116,8 @@ func (l *Log) sealLeftover(s *foundDir, found *foundDirs) (last uint64, dir stri
 		l.reportFinding(FoundNoRecords, slog.LevelError, "put aside a segment: neither its header nor a record can be read", "segment", s.name, "reason", w.Reason)
 		return 0, dir, l.putAside(dir, errors.New("no readable header or record"))
 	}
-	if w.Size > w.End && hidden == 0 && !l.disk.HasOtherNames(path) {
-		if err := l.cutTail(s.name, path, segment.ByteRange{From: w.End, To: w.Written}); err != nil {
+	if w.Size > w.FramesEnd && hidden == 0 && !l.disk.HasOtherNames(path) {
+		if err := l.cutTail(s.name, path, segment.ByteRange{From: w.FramesEnd, To: w.DataEnd}); err != nil {
 			return 0, dir, err
 		}
 	}
@@ -147,7 +147,7 @@ func (l *Log) sealLeftover(s *foundDir, found *foundDirs) (last uint64, dir stri
 // noteSkipped notes the seqs r between the end of an unsealed segment and the next name,
 // whose file is missing. It is unknown whether a record ever had them, and none will.
 func (l *Log) noteSkipped(w *segment.Scan, r SeqRange) error {
-	if r.First > r.Last || w.Begin == 0 && w.Last() == 0 {
+	if r.First > r.Last || w.HeaderEnd == 0 && w.Last() == 0 {
 		return nil
 	}
 	n := l.newLossNote(r, LossSkipped)
@@ -189,7 +189,7 @@ func (l *Log) splitOffTail(s *foundDir, last, records uint64, w *segment.Scan) (
 	first := max(last+1, s.first)
 	tail := filepath.Join(l.dir, tailName(first, first+records-1))
 	l.reportFinding(FoundUnreadable, slog.LevelError, "the disk can't read the end of a segment: it is kept, and the next start tries again (check the disk and its cable)",
-		"segment", s.name, "offset", w.End, "records_at_most", records, "error", w.Unread.Err)
+		"segment", s.name, "offset", w.FramesEnd, "records_at_most", records, "error", w.Unread.Err)
 	if last > 0 {
 		err := l.link(filepath.Join(dir, segment.FileName), tail)
 		if vfs.IsFullOrIO(err) {

@@ -35,7 +35,7 @@ func (l *Log) undoSalvage(found *foundDirs) error {
 			if i < 0 || l.read(segments[i]) == nil {
 				return l.quarantineSalvage(errors.New("no segment has its records"))
 			}
-			if in, err := segments[i].scan.Contains(w.Only(p)); err != nil || !in {
+			if in, err := segments[i].scan.Contains(w.WithPiece(p)); err != nil || !in {
 				return l.quarantineSalvage(errors.Join(err, errors.New("a segment has other records")))
 			}
 		}

@@ -64,7 +64,7 @@ func frameEnds(t *testing.T, path string) (ends []int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ends = append(ends, scan.Begin)
+	ends = append(ends, scan.HeaderEnd)
 	for seq := scan.Pieces[0].First; seq < scan.Last(); seq++ { // one record a frame
 		at, err := scan.OffsetAbove(seq)
 		if err != nil {
@@ -72,5 +72,5 @@ func frameEnds(t *testing.T, path string) (ends []int64) {
 		}
 		ends = append(ends, at)
 	}
-	return append(ends, scan.End)
+	return append(ends, scan.FramesEnd)
 }

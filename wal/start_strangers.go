@@ -47,7 +47,7 @@ func (l *Log) isStray(s *foundDir, all []*foundDir) bool {
 		return true
 	}
 	w, err := l.scanAll(s.name)
-	return err == nil && w.Unread == nil && w.Begin == 0 && len(w.Pieces) == 0
+	return err == nil && w.Unread == nil && w.HeaderEnd == 0 && len(w.Pieces) == 0
 }
 
 // hasSealedAfter reports whether a sealed segment has later records than s. Segments are

@@ -86,7 +86,7 @@ func (r *roller) createNext(dir string) (a *active, err error) {
 
 // preallocFor returns the zeros and reserved space of the next segment. Zeros take at most a
 // quarter of the free space above MinFree, unless the minimum is more.
-func (s *shelf) preallocFor(recent recentSizes) segment.Ahead {
+func (s *shelf) preallocFor(recent recentSizes) segment.Prealloc {
 	s.lock()
 	defer s.unlock()
 	free := (s.stats.FreeBytes - s.limits.Load().MinFree) / 4
@@ -98,8 +98,8 @@ func (s *shelf) preallocFor(recent recentSizes) segment.Ahead {
 
 // minPrealloc returns the minimum of zeros and reserved space for segments of segmentSize
 // bytes.
-func minPrealloc(segmentSize int64) segment.Ahead {
-	return segment.Ahead{Zeros: min(minFill, segmentSize/4), Room: min(segmentSize, reservedSpace)}
+func minPrealloc(segmentSize int64) segment.Prealloc {
+	return segment.Prealloc{Zeros: min(minFill, segmentSize/4), Reserved: min(segmentSize, reservedSpace)}
 }
 
 // fillJob asks writeZeros for zeros up to size.

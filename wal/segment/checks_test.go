@@ -202,7 +202,7 @@ func TestAFrameIsCheckedOnceMoreWhenItIsUsed(t *testing.T) {
 		payload = AppendRecord(payload, &Record{Usage: []byte("yy")})
 		b := append(make([]byte, FrameStart), payload...)
 		PutFrame(b, 1, 2, 1, 2)
-		path := segmentOf(t, append(uvarint(len(b)-EntryRoom), b[EntryRoom:]...))
+		path := segmentOf(t, append(uvarint(len(b)-MaxLengthPrefix), b[MaxLengthPrefix:]...))
 		change = false
 		w, err := All(1).Scan(disk, path)
 		if err != nil || w.Count() != 2 {
@@ -218,7 +218,7 @@ func TestAFrameIsCheckedOnceMoreWhenItIsUsed(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := frame{frameHeader: frameHeader{firstSeq: 1, count: 2, payloadLen: uint32(len(payload)), payloadCRC: crc32.Checksum(payload, castagnoli)}}
-		f.from = w.Begin + int64(len(uvarint(len(b)-EntryRoom)))
+		f.from = w.HeaderEnd + int64(len(uvarint(len(b)-MaxLengthPrefix)))
 		f.to = w.Size
 		reason, err := in.records(f, func(*Record) error { return nil })
 		if in.close(); err != nil || (reason == nil) != (size < MaxFrame) { // a small one was checked in the same window
@@ -230,7 +230,7 @@ func TestAFrameIsCheckedOnceMoreWhenItIsUsed(t *testing.T) {
 func TestACutIsDurable(t *testing.T) {
 	var calls []string
 	disk := vfs.Disk{FS: errorfs.FS{FS: vfs.OS{}, Before: func(op, _ string) error { calls = append(calls, op); return nil }}}
-	w, err := Create(disk, filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Ahead{}, NewLogWriter)
+	w, err := Create(disk, filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Prealloc{}, NewLogWriter)
 	if err != nil {
 		t.Fatal(err)
 	}

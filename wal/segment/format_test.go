@@ -30,7 +30,7 @@ var goldenHeader = Header{LogID: 0x0123456789abcdef, Run: 0xfedcba9876543210, No
 
 func TestGoldenSegment(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "segment")
-	w, err := Create(vfs.OSDisk(), dir, goldenHeader, Ahead{}, nil)
+	w, err := Create(vfs.OSDisk(), dir, goldenHeader, Prealloc{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func frameOf(seq uint64, usage int) []byte {
 
 func create(t *testing.T, newLog NewEntryWriter) *Writer {
 	t.Helper()
-	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Ahead{}, newLog)
+	w, err := Create(vfs.OSDisk(), filepath.Join(t.TempDir(), "segment"), Header{LogID: 1, Run: 2}, Prealloc{}, newLog)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,8 +40,8 @@ func TestTheLogLibraryCopiesNothing(t *testing.T) {
 		if shared == nil {
 			t.Fatalf("the library copies frames of %d bytes", usage)
 		}
-		if cap(*shared.batch)+cap(*shared.file) > 0 || shared.places.Cap() > 1 {
-			t.Errorf("the library keeps %d and %d bytes and %d places", cap(*shared.batch), cap(*shared.file), shared.places.Cap())
+		if cap(*shared.batch)+cap(*shared.file) > 0 || shared.positions.Cap() > 1 {
+			t.Errorf("the library keeps %d and %d bytes and %d places", cap(*shared.batch), cap(*shared.file), shared.positions.Cap())
 		}
 	}
 }
@@ -177,7 +177,7 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 			w := create(t, func(dir string, first []byte) (EntryWriter, error) {
 				return newLogWriter(func(dir string) (library, error) { return c.open(dir), nil }, dir, first)
 			})
-			want := entryOf(Header{LogID: 1, Run: 2}.append(make([]byte, EntryRoom)))
+			want := entryOf(Header{LogID: 1, Run: 2}.append(make([]byte, MaxLengthPrefix)))
 			for seq, usage := range []int{1, 200, 16 << 10, 3} {
 				buf := frameOf(uint64(seq+1), usage)
 				want = append(want, entryOf(buf)...)
@@ -185,8 +185,8 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 					t.Fatal(err)
 				}
 			}
-			if w.Copies() != c.copies {
-				t.Errorf("copies: %t", w.Copies())
+			if w.KeepsCopies() != c.copies {
+				t.Errorf("copies: %t", w.KeepsCopies())
 			}
 			if size := w.Limit(64 << 20); c.copies != (size == MaxCopied) {
 				t.Errorf("the segment may have %d bytes", size)
@@ -200,7 +200,7 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 }
 
 func entryOf(buf []byte) []byte {
-	return append(binary.AppendUvarint(nil, uint64(len(buf)-EntryRoom)), buf[EntryRoom:]...)
+	return append(binary.AppendUvarint(nil, uint64(len(buf)-MaxLengthPrefix)), buf[MaxLengthPrefix:]...)
 }
 
 // TestALogLibraryOfAnotherFormatIsRefused guards against a library that writes another
@@ -211,7 +211,7 @@ func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
 		s := openSound(dir)
 		_, err := s.file.Write([]byte("later"))
 		return &s, err
-	}, dir, Header{LogID: 1}.append(make([]byte, EntryRoom)))
+	}, dir, Header{LogID: 1}.append(make([]byte, MaxLengthPrefix)))
 	if err == nil {
 		t.Error("it is used")
 	}

@@ -16,7 +16,7 @@ import (
 // Run with -race.
 func TestZerosNeverTakeThePlaceOfRecords(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-	w, err := Create(disk, dir, goldenHeader, Ahead{Zeros: 4 << 10}, nil)
+	w, err := Create(disk, dir, goldenHeader, Prealloc{Zeros: 4 << 10}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func (failingSync) Sync() error { return &fs.PathError{Op: "fsync", Path: "file"
 // An older kernel gives an error of the disk to the first who asks.
 func TestAnErrorOfTheFillersSyncIsOneOfTheNextSync(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-	w, err := Create(disk, dir, goldenHeader, Ahead{}, nil)
+	w, err := Create(disk, dir, goldenHeader, Prealloc{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
-				w, err := Create(disk, dir, goldenHeader, Ahead{Zeros: 4 << 10}, nil)
+				w, err := Create(disk, dir, goldenHeader, Prealloc{Zeros: 4 << 10}, nil)
 				if err != nil {
 					t.Fatal(err)
 				}

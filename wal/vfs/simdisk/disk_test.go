@@ -83,7 +83,7 @@ func call(fs vfs.FS, kind int, one, other string, size int, at int64) string {
 		if err != nil || info.IsDir() {
 			return outcome(err)
 		}
-		return fmt.Sprint(info.Size(), info.Mode(), vfs.Names(info))
+		return fmt.Sprint(info.Size(), info.Mode(), vfs.LinkCount(info))
 	case 8:
 		if info, err := fs.Stat(one); err == nil && info.IsDir() {
 			return ""
