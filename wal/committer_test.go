@@ -18,7 +18,7 @@ import (
 )
 
 func TestConcurrentAppendsShareCommitsAndStayWhole(t *testing.T) {
-	l := open(t, t.TempDir(), Options{SegmentSize: 16 << 10})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 16 << 10})
 	const appenders, each = 50, 40
 	var wg sync.WaitGroup
 	for a := range appenders {
@@ -52,9 +52,9 @@ func TestConcurrentAppendsShareCommitsAndStayWhole(t *testing.T) {
 	}
 }
 
-func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
+func TestRepeatedFailuresLeaveFewDirectories(t *testing.T) {
 	var failing atomic.Bool
-	l := open(t, t.TempDir(), Options{
+	l := openLog(t, t.TempDir(), Options{
 		ProbeMin: time.Microsecond,
 	}.WithDatasync(func(f vfs.File) error {
 		if failing.Load() {
@@ -66,8 +66,8 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	failing.Store(true)
-	const storm = 16 // after each the disk is left alone for twice as long
-	for failed := 0; failed < storm; {
+	const failures = 16 // after each the disk is left alone for twice as long
+	for failed := 0; failed < failures; {
 		switch err := l.Append(context.Background(), Record{Usage: usage(9)}); {
 		case errors.Is(err, ErrCommitFailed):
 			failed++
@@ -82,7 +82,7 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(names) > 6 { // LOG, lost, the sealed one, next, active, and a name that is kept
-		t.Errorf("%d failures left %v", storm, names)
+		t.Errorf("%d failures left %v", failures, names)
 	}
 	failing.Store(false)
 	until(t, "the log takes records again", func() bool {
@@ -105,12 +105,12 @@ func TestAStormOfFailuresLeavesNoMoreThanOne(t *testing.T) {
 
 func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{Sync: SyncInterval, SyncInterval: time.Millisecond})
+	l := openLog(t, dir, Options{Sync: SyncInterval, SyncInterval: time.Millisecond})
 	for i := range 100 {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	mustClose(t, l)
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	if n := len(readAll(t, l)); n != 100 {
 		t.Errorf("%d records, want 100", n)
 	}
@@ -118,15 +118,15 @@ func TestIntervalSyncAcknowledgesBeforeTheDisk(t *testing.T) {
 
 func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var closes atomic.Bool
-		l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
-			if closes.Swap(false) {
+		var closeFile atomic.Bool
+		l := openLog(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+			if closeFile.Swap(false) {
 				return errors.Join(f.Close(), f.Datasync())
 			}
 			return f.Datasync()
 		}))
 		mustAppend(t, l, Record{Usage: usage(1)})
-		closes.Store(true)
+		closeFile.Store(true)
 		err := l.Append(context.Background(), Record{Usage: usage(2)})
 		if !errors.Is(err, ErrCommitFailed) {
 			t.Fatalf("append to a closed file: %v", err)
@@ -155,11 +155,11 @@ func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 	})
 }
 
-func TestHangingSyncIsGivenUpAndTheLogRecovers(t *testing.T) {
+func TestAHangingSyncIsAbandonedAndTheLogRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
 		var hanging atomic.Bool
-		l := open(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond}.WithDatasync(func(f vfs.File) error {
+		l := openLog(t, t.TempDir(), Options{CommitTimeout: 50 * time.Millisecond}.WithDatasync(func(f vfs.File) error {
 			if hanging.Load() {
 				<-hang
 				return nil

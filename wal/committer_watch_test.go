@@ -45,7 +45,7 @@ func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 					WithDatasync(func(f vfs.File) error { hang("datasync", c.path); return f.Datasync() }).
 					WithFree(func(string) (int64, error) { hang("statfs", c.path); return 1 << 40, nil }).
 					WithDisk(func(op, path string) error { hang(op, path); return nil })
-				l := open(t, memoryDir(t), o)
+				l := openLog(t, memoryDir(t), o)
 				mustAppend(t, l, Record{Usage: usage(0)})
 				synctest.Wait()
 				hanging.Store(true)
@@ -90,7 +90,7 @@ func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 func TestSealDoesNotWaitForAnEmptyQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const fsync = 10 * time.Millisecond
-		l := open(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDatasync(func(vfs.File) error { time.Sleep(fsync); return nil }))
+		l := openLog(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDatasync(func(vfs.File) error { time.Sleep(fsync); return nil }))
 		var all sync.WaitGroup
 		ctx, stop := context.WithCancel(context.Background())
 		for range 8 {
@@ -135,7 +135,7 @@ func TestSealDoesNotWaitForADiskThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
 		var l *Log
-		l = open(t, memoryDir(t), Options{SealAfter: time.Hour, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDatasync(func(f vfs.File) error {
+		l = openLog(t, memoryDir(t), Options{SealAfter: time.Hour, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDatasync(func(f vfs.File) error {
 			if fails.Swap(false) {
 				l.Enqueue(Record{Usage: usage(1), Source: UDP})
 				return errors.New("failed")
@@ -154,7 +154,7 @@ func TestSealDoesNotWaitForADiskThatFails(t *testing.T) {
 }
 
 func TestAnEvictedOrRemovedSegmentCanNotBeHeld(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+	l := openLog(t, t.TempDir(), Options{})
 	for i := range 2 {
 		mustAppend(t, l, Record{Usage: usage(i)})
 		mustSeal(t, l)
@@ -178,23 +178,23 @@ func TestAnEvictedOrRemovedSegmentCanNotBeHeld(t *testing.T) {
 	}
 }
 
-// reentrant is a log handler that uses the log.
-type reentrant struct {
+// reentrantHandler is a log handler that uses the log.
+type reentrantHandler struct {
 	slog.Handler
 	log atomic.Pointer[Log]
 }
 
-func (r *reentrant) Enabled(context.Context, slog.Level) bool { return true }
-func (r *reentrant) WithAttrs([]slog.Attr) slog.Handler       { return r }
-func (r *reentrant) Handle(context.Context, slog.Record) error {
+func (r *reentrantHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (r *reentrantHandler) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r *reentrantHandler) Handle(context.Context, slog.Record) error {
 	if l := r.log.Load(); l != nil {
-		use(l)
+		callMethods(l)
 	}
 	return nil
 }
 
-// use calls methods that take every mutex that callers can take.
-func use(l *Log) {
+// callMethods calls methods that take every mutex that callers can take.
+func callMethods(l *Log) {
 	l.Stats()
 	l.Ledger()
 	l.Full()
@@ -205,9 +205,9 @@ func use(l *Log) {
 
 // TestNeitherALoggerNorACallerIsCalledWithAMutexHeld hangs if one is.
 func TestNeitherALoggerNorACallerIsCalledWithAMutexHeld(t *testing.T) {
-	logger := &reentrant{}
+	logger := &reentrantHandler{}
 	var fails atomic.Bool
-	l := open(t, t.TempDir(), Options{
+	l := openLog(t, t.TempDir(), Options{
 		Logger: slog.New(logger), SegmentSize: 16 << 10, MaxBytes: 256 << 10, WhenFull: DropOldest, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
 	}.WithDatasync(func(f vfs.File) error {
 		if fails.Swap(false) {
@@ -221,9 +221,9 @@ func TestNeitherALoggerNorACallerIsCalledWithAMutexHeld(t *testing.T) {
 			fails.Store(true)
 		}
 		_ = l.AppendSeq(context.Background(), func(yield func(*Record) bool) {
-			use(l)
+			callMethods(l)
 			yield(&Record{Usage: []byte(`{"x":"` + strings.Repeat("x", 4000) + `"}`)})
-			use(l)
+			callMethods(l)
 		})
 		if i%20 == 19 {
 			_ = l.Seal(context.Background())

@@ -16,7 +16,7 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-func TestTheNextSegmentTakesThePlaceOfOneThatWasLeft(t *testing.T) {
+func TestThePreparedSegmentReplacesALeftover(t *testing.T) {
 	d := simdisk.New(simulatedRoom, func(int) int { return 0 })
 	l := newLog((&life{t: t, disk: d}).options(d).withDefaults(), simulatedDir)
 	if err := l.disk.MkdirDurably(l.dir); err != nil {
@@ -29,9 +29,9 @@ func TestTheNextSegmentTakesThePlaceOfOneThatWasLeft(t *testing.T) {
 	}
 }
 
-// TestASegmentThatFindsNoRoomLeavesNothing fails where what there is of the next segment
+// TestASegmentThatDoesNotFitTheDiskLeavesNothing fails where what there is of the next segment
 // takes the room that shipping waits for.
-func TestASegmentThatFindsNoRoomLeavesNothing(t *testing.T) {
+func TestASegmentThatDoesNotFitTheDiskLeavesNothing(t *testing.T) {
 	d := simdisk.New(simulatedRoom, func(int) int { return 0 })
 	s := &life{t: t, seed: 1, disk: d}
 	l := newLog(s.options(d).withDefaults(), simulatedDir)
@@ -48,10 +48,10 @@ func TestASegmentThatFindsNoRoomLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestANameBehindASealedSegmentIsDurableBeforeItsRecords is of the segment that follows a
+// TestANameAfterASealedSegmentIsDurableBeforeItsRecords is of the segment that follows a
 // failure. Without its name nothing would tell which records a crash took from its
 // beginning.
-func TestANameBehindASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
+func TestANameAfterASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := simdisk.New(simulatedRoom, func(int) int { return 0 }) // a crash leaves what is durable
 		stop := make(chan struct{})
@@ -69,7 +69,7 @@ func TestANameBehindASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 			}
 			return f
 		})
-		l := open(t, simulatedDir, (&life{t: t, disk: d}).options(d))
+		l := openLog(t, simulatedDir, (&life{t: t, disk: d}).options(d))
 		synctest.Wait() // until a segment is prepared
 		mustAppend(t, l, Record{Usage: usage(1)})
 		for l.Append(context.Background(), Record{Usage: usage(2)}) != nil {

@@ -16,19 +16,19 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord sends numbered
+// TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly sends numbered
 // datagrams as fast as it can, over the turn of an hour, while a sync of the disk
 // takes two seconds, or longer if nothing is lost by then. Some are lost: each is one
 // that the kernel or the log counted, and the rest is in the log, once and in order.
-func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T) {
+func TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly(t *testing.T) {
 	t.Parallel()
 	const stall = 2 * time.Second
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	hour := time.Now().Truncate(time.Hour).Add(time.Hour)
 	var syncs atomic.Int64
 	var began atomic.Pointer[time.Time] // the stall
-	lost, over := make(chan struct{}), make(chan struct{})
-	lose := sync.OnceFunc(func() { close(lost) })
+	someLost, stallEnded := make(chan struct{}), make(chan struct{})
+	endStall := sync.OnceFunc(func() { close(someLost) })
 	log, err := wal.Open(t.TempDir(), wal.Options{SegmentSize: 4 << 20, QueueBytes: 2 << 20, CommitTimeout: testLimit, Logger: logger}.
 		WithClock(func() time.Time { // the hour turns while the disk stalls
 			if at := began.Load(); at != nil {
@@ -41,8 +41,8 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 				now := time.Now()
 				began.Store(&now)
 				<-time.After(stall)
-				<-lost
-				close(over)
+				<-someLost
+				close(stallEnded)
 			}
 			return f.Datasync()
 		}))
@@ -54,7 +54,7 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	door, err := udpserver.New(log, conns, o)
+	server, err := udpserver.New(log, conns, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,12 +63,12 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	door.Start()
+	server.Start()
 	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	defer cancel()
 
 	start, sent, body := time.Now(), uint64(0), []byte(nil)
-	defer lose()
+	defer endStall()
 	for end := (time.Time{}); end.IsZero() || time.Now().Before(end); sent++ {
 		body = fmt.Appendf(body[:0], `{"n":%d,"timestamp":"2026-11-23T08:30:12Z","medication":"Salbutamol"}`, sent)
 		if _, err := conn.Write(body); err != nil {
@@ -78,24 +78,24 @@ func TestWhatAStalledDiskAndAnHourBoundaryCostIsCountedToTheRecord(t *testing.T)
 			t.Fatal("no datagram is lost")
 		}
 		if sent%1000 == 0 && log.Ledger().BySource[wal.UDP].Rejected[wal.ReasonOverloaded] > 0 {
-			lose()
+			endStall()
 		}
 		select {
-		case <-over:
+		case <-stallEnded:
 			if end.IsZero() {
 				end = time.Now().Add(stall / 5)
 			}
 		default:
 		}
 	}
-	if err := door.Drain(ctx); err != nil {
+	if err := server.Drain(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if err := log.Seal(ctx); err != nil {
 		t.Fatal(err)
 	}
-	read, _ := door.Datagrams()
-	kernel := door.KernelDrops()
+	read, _ := server.Datagrams()
+	kernel := server.KernelDrops()
 	g := log.Ledger().BySource[wal.UDP]
 	overloaded := g.Rejected[wal.ReasonOverloaded]
 	if sent != read+kernel || read != g.Received || g.Received != g.Accepted+overloaded || g.Accepted != g.Appended || g.Waiting != 0 {

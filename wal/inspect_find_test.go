@@ -63,10 +63,10 @@ func fingerprint(t *testing.T, dir string) string {
 	return string(h.Sum(nil))
 }
 
-// TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed gives a segment of the
+// TestExportReturnsEveryIntactRecordUnderAnyName gives a segment of the
 // records 1 to 6 every name that a directory of the log can have, and damages it in
 // every way.
-func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
+func TestExportReturnsEveryIntactRecordUnderAnyName(t *testing.T) {
 	source, file := sealedDir(t, 6)
 	whole, err := os.ReadFile(file)
 	if err != nil {
@@ -111,7 +111,7 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 		"an empty file":         {func([]byte) []byte { return nil }, seqs, false, true},
 		"no file":               {nil, seqs, false, true},
 	}
-	for name, meant := range names {
+	for name, ownSeqs := range names {
 		for damage, d := range damages {
 			dir := memoryDir(t)
 			at := filepath.Join(dir, "wal", name)
@@ -136,7 +136,7 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 			}
 			before := fingerprint(t, dir)
 			var want []uint64
-			for _, seq := range meant {
+			for _, seq := range ownSeqs {
 				if !slices.Contains(d.lost, seq) {
 					want = append(want, seq)
 				}
@@ -155,15 +155,15 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 					t.Errorf("%s: exported %v, want %v", what, got, want)
 				}
 				// Seqs that a name tells of and no file has are missing, also with a sound file.
-				others := strings.Contains(name, unreadSuffix) || strings.Contains(name, lostSuffix)
-				if fine := (d.isFine || others && damage == "frames in no order") && meant[len(meant)-1] != 4 && !strings.Contains(name, tailSuffix); r.OK() != fine {
+				hasOthers := strings.Contains(name, unreadSuffix) || strings.Contains(name, lostSuffix)
+				if fine := (d.isFine || hasOthers && damage == "frames in no order") && ownSeqs[len(ownSeqs)-1] != 4 && !strings.Contains(name, tailSuffix); r.OK() != fine {
 					t.Errorf("%s: it is fine: %t, report %+v", what, r.OK(), r)
 				}
 				if uint64(len(got)) != r.Records {
 					t.Errorf("%s: exported %d records, of %d", what, len(got), r.Records)
 				}
-				if tells := meant[0] != 1 || strings.Contains(name, sealed) && !isFile; tells && !r.OK() {
-					for _, seq := range meant {
+				if givesRange := ownSeqs[0] != 1 || strings.Contains(name, sealed) && !isFile; givesRange && !r.OK() {
+					for _, seq := range ownSeqs {
 						if lost := slices.ContainsFunc(r.Lost, func(g SeqRange) bool { return g.First <= seq && seq <= g.Last }); lost == slices.Contains(got, seq) {
 							t.Errorf("%s: %d is lost: %t, of %v", what, seq, lost, r.Lost)
 						}
@@ -191,7 +191,7 @@ func TestExportGivesWhatChecksOutOfEverySegmentHoweverItIsNamed(t *testing.T) {
 	}
 }
 
-func TestASegmentThatIsNowhereIsNotFound(t *testing.T) {
+func TestAMissingSegmentIsNotFound(t *testing.T) {
 	dir, file := sealedDir(t, 1)
 	for _, name := range []string{segment.SealedName(7, 9), "no/such/path"} {
 		if _, e, err := Find(dir, name); err == nil {
@@ -206,7 +206,7 @@ func TestASegmentThatIsNowhereIsNotFound(t *testing.T) {
 	}
 }
 
-func TestASegmentIsFoundBehindALink(t *testing.T) {
+func TestASegmentIsFoundThroughALink(t *testing.T) {
 	elsewhere, file := sealedDir(t, 3)
 	dir := t.TempDir()
 	if err := os.Symlink(filepath.Join(elsewhere, "wal"), filepath.Join(dir, "wal")); err != nil {
@@ -225,7 +225,7 @@ func TestASegmentIsFoundBehindALink(t *testing.T) {
 
 // A disk that returns other bytes the next time must not end the export, nor may those
 // bytes be printed.
-func TestExportGoesOnWhereTheDiskChangesItsMind(t *testing.T) {
+func TestExportContinuesWhenReadsDiffer(t *testing.T) {
 	for name, c := range map[string]struct {
 		from, to int // reads of the second record that are changed
 		want     []uint64

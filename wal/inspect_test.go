@@ -6,11 +6,11 @@ import (
 	"testing"
 )
 
-// TestALogBeingWrittenIsNeverTakenForDamaged looks at a log from outside while
+// TestALogBeingWrittenNeverCountsAsDamaged looks at a log from outside while
 // segments fill, are sealed and vanish.
-func TestALogBeingWrittenIsNeverTakenForDamaged(t *testing.T) {
+func TestALogBeingWrittenNeverCountsAsDamaged(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{SegmentSize: 16 << 10})
+	l := openLog(t, dir, Options{SegmentSize: 16 << 10})
 	stop := make(chan struct{})
 	var done sync.WaitGroup
 	defer done.Wait()

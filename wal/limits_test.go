@@ -15,7 +15,7 @@ import (
 )
 
 func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
-	l := open(t, t.TempDir(), Options{MaxBytes: 64 << 20, SealAfter: time.Hour})
+	l := openLog(t, t.TempDir(), Options{MaxBytes: 64 << 20, SealAfter: time.Hour})
 	mustAppend(t, l, Record{Usage: usage(1)})
 
 	l.SetLimits(Limits{MaxBytes: 1, SealAfter: time.Hour})
@@ -45,7 +45,7 @@ func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
 
 // Run with -race.
 func TestLimitsMayChangeUnderLoad(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+	l := openLog(t, t.TempDir(), Options{})
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	wg.Go(func() {
@@ -68,11 +68,11 @@ func TestLimitsMayChangeUnderLoad(t *testing.T) {
 }
 
 // Every trouble that is logged is also logged as over.
-func TestEveryTroubleIsSaidToBeOver(t *testing.T) {
-	heard := &troubleRecorder{level: map[string]slog.Level{}}
+func TestTheEndOfEveryTroubleIsLogged(t *testing.T) {
+	troubles := &troubleRecorder{level: map[string]slog.Level{}}
 	fails := atomic.Bool{}
-	l := open(t, t.TempDir(), Options{
-		Logger: slog.New(heard), ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
+	l := openLog(t, t.TempDir(), Options{
+		Logger: slog.New(troubles), ProbeMin: time.Millisecond, ProbeMax: time.Millisecond,
 	}.WithDatasync(func(f vfs.File) error {
 		if fails.Load() {
 			return syscall.EIO
@@ -88,13 +88,13 @@ func TestEveryTroubleIsSaidToBeOver(t *testing.T) {
 	until(t, "the log takes records again", func() bool { return l.Append(context.Background(), Record{Usage: usage(3)}) == nil })
 	l.SetLimits(Limits{MaxBytes: 1})
 	l.SetLimits(Limits{})
-	for name, level := range heard.last() {
+	for name, level := range troubles.last() {
 		if level != slog.LevelInfo {
 			t.Errorf("nothing says that %s is over", name)
 		}
 	}
-	if heard := heard.last(); len(heard) < 2 {
-		t.Errorf("heard only of %v", heard)
+	if troubles := troubles.last(); len(troubles) < 2 {
+		t.Errorf("heard only of %v", troubles)
 	}
 }
 

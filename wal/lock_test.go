@@ -28,7 +28,7 @@ func TestALockOfAnotherUser(t *testing.T) {
 		if err != nil {
 			t.Fatalf("start: %v", err)
 		}
-		appendSoon(t, l, `{"n":7}`)
+		appendOnceWritable(t, l, `{"n":7}`)
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}
@@ -61,7 +61,7 @@ func TestALockOfAnotherUser(t *testing.T) {
 	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
 }
 
-func TestADataDirectoryThatCanNotBeWrittenToSaysWhatToDo(t *testing.T) {
+func TestTheErrorForAnUnwritableDataDirectorySaysWhatToDo(t *testing.T) {
 	if data := os.Getenv("COLLECTORD_TEST_LOCK"); data != "" {
 		if _, err := wal.Open(data, wal.Options{}); err == nil || !strings.Contains(err.Error(), "the user who runs this must be able to write to "+data) {
 			t.Errorf("start: %v", err)

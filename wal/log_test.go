@@ -16,8 +16,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-func TestAppendedRecordsComeBackAsTheyWere(t *testing.T) {
-	l := open(t, t.TempDir(), Options{Node: "edge-1"})
+func TestRecordsAreReadAsTheyWereAppended(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{Node: "edge-1"})
 	before := time.Now().UnixMicro()
 	recs := []Record{
 		{Usage: usage(1)},
@@ -62,12 +62,12 @@ func TestAppendedRecordsComeBackAsTheyWere(t *testing.T) {
 	}
 }
 
-func TestReopenGoesOnWhereTheLogEnded(t *testing.T) {
+func TestAReopenedLogContinuesItsSeqs(t *testing.T) {
 	dir := t.TempDir()
 	total := 0
 	var logID uint64
 	for round := range 4 {
-		l := open(t, dir, Options{})
+		l := openLog(t, dir, Options{})
 		id, _ := l.Identity()
 		if round > 0 && id != logID {
 			t.Fatalf("log id changed from %x to %x", logID, id)
@@ -82,7 +82,7 @@ func TestReopenGoesOnWhereTheLogEnded(t *testing.T) {
 		}
 		mustClose(t, l)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	got := readAll(t, l)
 	if len(got) != total {
 		t.Fatalf("%d records, want %d", len(got), total)
@@ -96,7 +96,7 @@ func TestReopenGoesOnWhereTheLogEnded(t *testing.T) {
 
 func TestSeqSurvivesAnEmptyLog(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	mustAppend(t, l, Record{Usage: usage(1)}, Record{Usage: usage(2)})
 	mustSeal(t, l)
 	segments, _ := l.Sealed()
@@ -110,10 +110,10 @@ func TestSeqSurvivesAnEmptyLog(t *testing.T) {
 	}
 	mustClose(t, l)
 	for range 3 {
-		l = open(t, dir, Options{})
+		l = openLog(t, dir, Options{})
 		mustClose(t, l)
 	}
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	mustAppend(t, l, Record{Usage: usage(3)})
 	mustSeal(t, l)
 	segments, _ = l.Sealed()
@@ -123,7 +123,7 @@ func TestSeqSurvivesAnEmptyLog(t *testing.T) {
 }
 
 func TestSegmentIsSealedByAge(t *testing.T) {
-	l := open(t, t.TempDir(), Options{SealAfter: 20 * time.Millisecond})
+	l := openLog(t, t.TempDir(), Options{SealAfter: 20 * time.Millisecond})
 	_, more := l.Sealed()
 	mustAppend(t, l, Record{Usage: usage(1)})
 	<-more
@@ -133,7 +133,7 @@ func TestSegmentIsSealedByAge(t *testing.T) {
 }
 
 func TestEmptySegmentIsNeverSealed(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+	l := openLog(t, t.TempDir(), Options{})
 	mustSeal(t, l)
 	if segments, _ := l.Sealed(); len(segments) != 0 {
 		t.Errorf("sealed %v", segments)
@@ -142,7 +142,7 @@ func TestEmptySegmentIsNeverSealed(t *testing.T) {
 
 func TestSecondDaemonOnADirectoryIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	mustAppend(t, l, Record{Usage: usage(1)})
 	_, err := Open(dir, Options{})
 	if err == nil || !strings.Contains(err.Error(), "in use by another collectord") ||
@@ -157,7 +157,7 @@ func TestSecondDaemonOnADirectoryIsRefused(t *testing.T) {
 }
 
 func TestQueueOfUDPIsBoundedAndCounted(t *testing.T) {
-	l := open(t, t.TempDir(), Options{QueueBytes: 1000})
+	l := openLog(t, t.TempDir(), Options{QueueBytes: 1000})
 	recs := slices.Repeat([]Record{{Usage: bytes.Repeat([]byte("x"), 70), Source: UDP}}, 20)
 	if n := l.Enqueue(recs...); n != 10 {
 		t.Errorf("a queue of 1000 bytes took %d records of 100", n)
@@ -169,7 +169,7 @@ func TestQueueOfUDPIsBoundedAndCounted(t *testing.T) {
 }
 
 func TestClosedLogRefuses(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+	l := openLog(t, t.TempDir(), Options{})
 	mustAppend(t, l, Record{Usage: usage(1)})
 	l.Enqueue(Record{Usage: usage(2), Source: UDP})
 	mustClose(t, l)
@@ -189,7 +189,7 @@ func TestClockMayJump(t *testing.T) {
 	var clock atomic.Int64 // microseconds
 	start := time.Date(2026, 11, 23, 8, 30, 0, 0, time.UTC)
 	clock.Store(start.UnixMicro())
-	l := open(t, t.TempDir(), Options{
+	l := openLog(t, t.TempDir(), Options{
 		SealAfter: time.Hour, // by the monotonic clock
 		clock:     func() time.Time { return time.UnixMicro(clock.Load()) },
 	})
@@ -232,10 +232,10 @@ func TestClockMayJump(t *testing.T) {
 	checkLedger(t, l)
 }
 
-func TestHTTPGoesBeforeUDPIntoTheNextCommit(t *testing.T) {
+func TestHTTPRecordsPrecedeUDPRecordsInACommit(t *testing.T) {
 	busy, hang := make(chan struct{}), make(chan struct{})
 	var hangs atomic.Bool
-	l := open(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, t.TempDir(), Options{}.WithDatasync(func(f vfs.File) error {
 		if hangs.Swap(false) {
 			close(busy)
 			<-hang

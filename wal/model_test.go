@@ -68,7 +68,7 @@ func TestAgainstAModel(t *testing.T) {
 }
 
 func (m *model) open() {
-	m.log = open(m.t, m.dir, Options{SegmentSize: 8 << 10})
+	m.log = openLog(m.t, m.dir, Options{SegmentSize: 8 << 10})
 	checkLedger(m.t, m.log)
 }
 

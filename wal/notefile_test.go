@@ -21,8 +21,8 @@ func noteOf(first, last uint64) LossNote {
 	return LossNote{Node: "edge-1", LogID: 7, FirstSeq: first, LastSeq: last, Reason: LossEvicted, At: time.UnixMicro(1e15).UTC()}
 }
 
-// TestOnlyNotesThatCheckOutAreUploaded also looks at what becomes of the others.
-func TestOnlyNotesThatCheckOutAreUploaded(t *testing.T) {
+// TestOnlyIntactNotesAreUploaded also looks at what becomes of the others.
+func TestOnlyIntactNotesAreUploaded(t *testing.T) {
 	good := noteOf(1, 2)
 	flipped := slices.Clone(noteOf(3, 4).encode())
 	flipped[len(flipped)-20] ^= 1
@@ -39,7 +39,7 @@ func TestOnlyNotesThatCheckOutAreUploaded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l := open(t, data, Options{})
+	l := openLog(t, data, Options{})
 	notes, err := l.Losses()
 	if err != nil || len(notes) != 1 || notes[0].fileName() != good.fileName() {
 		t.Errorf("notes %v, %v", notes, err)
@@ -77,8 +77,8 @@ func TestANoteOnAFullDiskIsDurable(t *testing.T) {
 	}
 }
 
-// TestANoteThatBecomesTheReserveIsWholeInACrash is of a note that another one includes.
-func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
+// TestANoteThatBecomesTheReserveIsIntactAfterACrash is of a note that another one includes.
+func TestANoteThatBecomesTheReserveIsIntactAfterACrash(t *testing.T) {
 	const dir = "/lost"
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 0))
@@ -90,12 +90,12 @@ func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
 		if err := disk.WriteFileDurably(dir+"/"+n.fileName(), n.encode()); err != nil {
 			t.Fatal(err)
 		}
-		var left []*simdisk.Disk
-		d.SetChanged(func(simdisk.Call) { left = append(left, d.Crash()) })
+		var crashes []*simdisk.Disk
+		d.SetChanged(func(simdisk.Call) { crashes = append(crashes, d.Crash()) })
 		if err := deleteReplacedNote(disk, dir, n); err != nil {
 			t.Fatal(err)
 		}
-		for _, after := range left {
+		for _, after := range crashes {
 			b, err := vfs.Disk{FS: after}.ReadFile(dir + "/" + n.fileName())
 			if errors.Is(err, fs.ErrNotExist) {
 				continue
@@ -107,8 +107,8 @@ func TestANoteThatBecomesTheReserveIsWholeInACrash(t *testing.T) {
 	}
 }
 
-func TestALossThatGoesOnWhereTheLastOneEndedMakesOneNote(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+func TestAdjacentLossesShareOneNote(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
 	for seq := uint64(1); seq < 10; seq += 2 {
 		if err := l.losses.note(l.newLossNote(SeqRange{First: seq, Last: seq + 1}, LossEvicted)); err != nil {
 			t.Fatal(err)

@@ -17,11 +17,11 @@ import (
 )
 
 // A caller that panics while its records are copied shares a commit with others.
-func TestAPanicOfOneCallerDamagesNobodysFrame(t *testing.T) {
+func TestAPanicOfOneCallerDamagesNoOtherFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hanging atomic.Bool
 		release := make(chan struct{})
-		l := open(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDatasync(func(f vfs.File) error {
+		l := openLog(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDatasync(func(f vfs.File) error {
 			if hanging.Load() {
 				<-release
 			}
@@ -35,9 +35,9 @@ func TestAPanicOfOneCallerDamagesNobodysFrame(t *testing.T) {
 		synctest.Wait()
 		go func() {
 			defer func() { _ = recover() }()
-			looks := 0
+			passes := 0
 			_ = l.AppendSeq(context.Background(), func(yield func(*Record) bool) {
-				if looks++; looks == 2 {
+				if passes++; passes == 2 {
 					panic("at the second look")
 				}
 				yield(&Record{Usage: usage(2)})
@@ -64,7 +64,7 @@ func TestALogIsWritableAgainAfterARollThatTookTooLong(t *testing.T) {
 		var fails, hangs atomic.Bool
 		var shift atomic.Int64
 		release := make(chan struct{})
-		l := open(t, memoryDir(t), Options{CommitTimeout: 10 * time.Second, SealAfter: 1000 * time.Hour, ProbeMin: time.Minute, ProbeMax: time.Minute}.
+		l := openLog(t, memoryDir(t), Options{CommitTimeout: 10 * time.Second, SealAfter: 1000 * time.Hour, ProbeMin: time.Minute, ProbeMax: time.Minute}.
 			WithClock(func() time.Time { return time.Now().Add(time.Duration(shift.Load())) }).
 			WithDisk(func(op, path string) error {
 				if op != "rename" || strings.HasSuffix(path, nextName) {
@@ -112,7 +112,7 @@ func TestADeletionThatFailsBesideARetryIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mode atomic.Int32
 		slow := make(chan struct{})
-		l := open(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDisk(func(op, path string) error {
+		l := openLog(t, memoryDir(t), Options{SealAfter: time.Hour}.WithDisk(func(op, path string) error {
 			first, second := strings.Contains(path, "1-0"), strings.Contains(path, "2-0")
 			switch {
 			case op != "rename":
@@ -145,10 +145,10 @@ func TestADeletionThatFailsBesideARetryIsTriedAgain(t *testing.T) {
 }
 
 // A start that is repeated hangs where it deletes what removals left.
-func TestARetriedStartTakesNoAppendsBeforeSomebodyCommits(t *testing.T) {
+func TestARetriedStartAcceptsNoAppendsBeforeTheCommitterRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := memoryDir(t)
-		l := open(t, dir, Options{SealAfter: time.Hour})
+		l := openLog(t, dir, Options{SealAfter: time.Hour})
 		mustAppend(t, l, Record{Usage: usage(1)})
 		mustClose(t, l)
 		sealed, _ := filepath.Glob(filepath.Join(dir, "wal", "*-*"))
@@ -185,8 +185,8 @@ func TestARetriedStartTakesNoAppendsBeforeSomebodyCommits(t *testing.T) {
 	})
 }
 
-func TestBuffersOfCommitsAreUsedAgain(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
+func TestBuffersOfCommitsAreReused(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
 	for i := range 10 {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
@@ -202,7 +202,7 @@ func TestBuffersOfCommitsAreUsedAgain(t *testing.T) {
 func TestAFailedCommitEvictsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
-		l := open(t, memoryDir(t), Options{SealAfter: time.Hour, SegmentSize: 4 << 20, MaxBytes: 16 << 20, WhenFull: DropOldest}.
+		l := openLog(t, memoryDir(t), Options{SealAfter: time.Hour, SegmentSize: 4 << 20, MaxBytes: 16 << 20, WhenFull: DropOldest}.
 			WithDatasync(func(f vfs.File) error {
 				if fails.Load() {
 					return syscall.EIO

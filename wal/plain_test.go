@@ -14,9 +14,9 @@ import (
 	"collectord/wal"
 )
 
-// TestAFileInThePlaceOfASegment is noted as a loss, and put aside, as a segment without
+// TestAFileInPlaceOfASegmentIsNotedAndPutAside is noted as a loss, and put aside, as a segment without
 // its file is.
-func TestAFileInThePlaceOfASegment(t *testing.T) {
+func TestAFileInPlaceOfASegmentIsNotedAndPutAside(t *testing.T) {
 	t.Parallel()
 	file := func(path string) error { return os.WriteFile(path, []byte(strangerText), 0o600) }
 	fifo := func(path string) error { return unix.Mkfifo(path, 0o600) }
@@ -43,7 +43,7 @@ func TestAFileInThePlaceOfASegment(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			data := filepath.Join(scratchDir(t), "data")
-			unsealed(t, data)
+			makeOpenLog(t, data)
 			in := func(name string) string { return filepath.Join(data, "wal", name) }
 			var err error
 			if c.place != "" {

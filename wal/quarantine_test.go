@@ -18,7 +18,7 @@ func TestQuarantinedBytesSurviveACrashAfterASecondAttempt(t *testing.T) {
 		for seed := range uint64(50) {
 			d := simdisk.New(simulatedRoom, rand.New(rand.NewPCG(seed, 0)).IntN)
 			quarantine := func(d *simdisk.Disk) error {
-				b := []byte(inTheWay)
+				b := []byte(foreignContent)
 				one := &base{disk: vfs.Disk{FS: d}, dir: simulatedDir}
 				return one.quarantineBytes("x", "x", bytes.NewReader(b), segment.ByteRange{To: int64(len(b))}, errInTheWay)
 			}
@@ -41,7 +41,7 @@ func TestQuarantinedBytesSurviveACrashAfterASecondAttempt(t *testing.T) {
 			if err := quarantine(d); err != nil {
 				t.Fatal(err)
 			}
-			if !holds(d.Crash(), simulatedDir, []byte(inTheWay)) {
+			if !diskContains(d.Crash(), simulatedDir, []byte(foreignContent)) {
 				t.Errorf("killed %t, seed %d: the bytes are lost", isKilled, seed)
 			}
 		}

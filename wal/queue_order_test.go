@@ -12,7 +12,7 @@ import (
 // commit at a time, together with UDP records that fill the room they leave.
 func TestIDsAndTimesRiseWithSeq(t *testing.T) {
 	const clients, batches, each = 6, 8, 1500 // batches of two thirds of a frame: two never share one
-	l := open(t, t.TempDir(), Options{SegmentSize: 4 << 20})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 4 << 20})
 	var senders, clientsDone sync.WaitGroup
 	stop := make(chan struct{})
 	sent := uint64(0)

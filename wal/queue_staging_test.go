@@ -9,7 +9,7 @@ import (
 	"collectord/wal/segment"
 )
 
-func TestStagedRecordsComeOutInOrderWithinTheLimit(t *testing.T) {
+func TestStagedRecordsKeepTheirOrderWithinTheLimit(t *testing.T) {
 	s := staging{buffers: &buffers{}}
 	const limit = 8 << 20
 	in, out := 0, 0

@@ -13,7 +13,7 @@ import (
 // for what is slept.
 func TestUDPRecordsShareCommitsAndDelayNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, memoryDir(t), Options{SegmentSize: 4 << 20})
+		l := openLog(t, memoryDir(t), Options{SegmentSize: 4 << 20})
 		commits, began := uint64(0), time.Now()
 		enqueue := func(usage []byte) {
 			t.Helper()

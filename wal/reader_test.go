@@ -16,7 +16,7 @@ import (
 const chunk = 256 << 10
 
 func TestALargeFrameIsReadInPieces(t *testing.T) {
-	log := open(t, t.TempDir(), Options{})
+	log := openLog(t, t.TempDir(), Options{})
 	var sent []Record
 	for i := range 40_000 {
 		sent = append(sent, Record{Usage: bytes.Repeat([]byte{byte(i)}, i%500)})

@@ -15,10 +15,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
+func TestMarkDirGoneReplacesAnEarlierDirectory(t *testing.T) {
 	for name, left := range map[string][]string{"emptied": nil, "half removed": {segment.FileName}} {
 		t.Run(name, func(t *testing.T) {
-			l := open(t, t.TempDir(), Options{})
+			l := openLog(t, t.TempDir(), Options{})
 			dir := filepath.Join(l.dir, segment.ActiveName(4))
 			for _, d := range []string{dir, dir + goneSuffix} {
 				if err := os.Mkdir(d, 0o750); err != nil {
@@ -48,9 +48,9 @@ func TestASegmentIsPutAsideInPlaceOfAnEarlierOne(t *testing.T) {
 	}
 }
 
-func TestShippedWhileTheDiskFailsStillTellsTheNextSeq(t *testing.T) {
+func TestARemovalWhileTheDiskFailsKeepsTheNextSeq(t *testing.T) {
 	var fails atomic.Bool
-	l := open(t, t.TempDir(), Options{ProbeMin: time.Hour}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, t.TempDir(), Options{ProbeMin: time.Hour}.WithDatasync(func(f vfs.File) error {
 		if fails.Load() {
 			return syscall.EIO
 		}
@@ -76,7 +76,7 @@ func TestShippedWhileTheDiskFailsStillTellsTheNextSeq(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {
 		t.Fatal(err)
 	}
-	again := open(t, dir, Options{})
+	again := openLog(t, dir, Options{})
 	mustAppend(t, again, Record{Usage: usage(3)})
 	mustSeal(t, again)
 	segments, _ = again.Sealed()

@@ -10,12 +10,12 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestASegmentWhoseContentIsAnothersIsNoted has a disk write the only sector of a
+// TestASegmentOverwrittenWithAnotherIsNoted has a disk write the only sector of a
 // segment over that of another one. Any but the second were shipped.
-func TestASegmentWhoseContentIsAnothersIsNoted(t *testing.T) {
+func TestASegmentOverwrittenWithAnotherIsNoted(t *testing.T) {
 	const segments, each = 5, 2
 	whole := memoryDir(t)
-	l := open(t, whole, Options{SegmentSize: 4 << 10})
+	l := openLog(t, whole, Options{SegmentSize: 4 << 10})
 	for i := range segments * each {
 		if mustAppend(t, l, Record{Usage: usage(i)}); i%each == each-1 {
 			mustSeal(t, l)
@@ -79,7 +79,7 @@ func TestASegmentWhoseContentIsAnothersIsNoted(t *testing.T) {
 							}
 						}
 						{
-							l := open(t, dir, Options{SegmentSize: 4 << 10})
+							l := openLog(t, dir, Options{SegmentSize: 4 << 10})
 							if got := shipAll(t, l); !slices.Equal(got, want) {
 								t.Errorf("shipped %v, want %v", got, want)
 							}

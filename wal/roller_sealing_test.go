@@ -14,34 +14,34 @@ import (
 	"collectord/wal/vfs"
 )
 
-// forgetful are files that keep no bytes, so that hours of a busy host take little
+// discardingFS are files that keep no bytes, so that hours of a busy host take little
 // memory.
-type forgetful struct{ vfs.OS }
+type discardingFS struct{ vfs.OS }
 
-func (f forgetful) OpenWritable(path string) (vfs.File, error) {
+func (f discardingFS) OpenWritable(path string) (vfs.File, error) {
 	file, err := f.OS.OpenWritable(path)
-	return forgetfulFile{file}, err
+	return discardingFile{file}, err
 }
 
-type forgetfulFile struct{ vfs.File }
+type discardingFile struct{ vfs.File }
 
-func (forgetfulFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
-func (forgetfulFile) Sync() error                            { return nil }
-func (forgetfulFile) Datasync() error                        { return nil }
+func (discardingFile) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (discardingFile) Sync() error                            { return nil }
+func (discardingFile) Datasync() error                        { return nil }
 
-type forgetfulWriter struct{}
+type discardingWriter struct{}
 
-func newForgetfulWriter(dir string, _ []byte) (segment.EntryWriter, error) {
-	return forgetfulWriter{}, os.WriteFile(filepath.Join(dir, segment.FileName), nil, 0o600)
+func newDiscardingWriter(dir string, _ []byte) (segment.EntryWriter, error) {
+	return discardingWriter{}, os.WriteFile(filepath.Join(dir, segment.FileName), nil, 0o600)
 }
 
-func (forgetfulWriter) Write([]byte) error { return nil }
-func (forgetfulWriter) KeepsCopies() bool  { return false }
-func (forgetfulWriter) Close() error       { return nil }
+func (discardingWriter) Write([]byte) error { return nil }
+func (discardingWriter) KeepsCopies() bool  { return false }
+func (discardingWriter) Close() error       { return nil }
 
-// TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness counts what is sealed in an
+// TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon counts what is sealed in an
 // hour under steady loads, and the greatest age of an unsealed record.
-func TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness(t *testing.T) {
+func TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon(t *testing.T) {
 	for name, load := range map[string]struct {
 		bytes  int // of a usage
 		every  time.Duration
@@ -61,8 +61,8 @@ func TestQuietHostsMakeFewObjectsAndBusyOnesLoseNoFreshness(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				o := Options{SegmentSize: 64 << 20, files: forgetful{}, newWriter: newForgetfulWriter}
-				l := open(t, memoryDir(t), o)
+				o := Options{SegmentSize: 64 << 20, files: discardingFS{}, newWriter: newDiscardingWriter}
+				l := openLog(t, memoryDir(t), o)
 				removed := make(chan struct{})
 				go func() { // as if it were shipped at once
 					defer close(removed)
@@ -135,9 +135,9 @@ func TestSegmentSizeIsAtMostA32ndOfMaxBytes(t *testing.T) {
 }
 
 func TestALoweredSegmentSizeIsLogged(t *testing.T) {
-	var text lines
+	var text logBuffer
 	logger := slog.New(slog.NewTextHandler(&text, nil))
-	l := open(t, t.TempDir(), Options{SegmentSize: 64 << 20, MaxBytes: 4 << 30, Logger: logger})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 64 << 20, MaxBytes: 4 << 30, Logger: logger})
 	l.SetLimits(Limits{MaxBytes: 1 << 30})
 	l.SetLimits(Limits{MaxBytes: 1 << 30, SealAfter: time.Second})
 	mustClose(t, l)

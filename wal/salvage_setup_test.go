@@ -16,7 +16,7 @@ import (
 func sealedDir(t *testing.T, n int) (dir, file string) {
 	t.Helper()
 	dir = t.TempDir()
-	l := open(t, dir, Options{Node: "edge-1"})
+	l := openLog(t, dir, Options{Node: "edge-1"})
 	for i := range n {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}

@@ -16,11 +16,11 @@ import (
 	"collectord/wal/segment"
 )
 
-// framed returns a log of one sealed segment, with a frame of each size.
-func framed(t *testing.T, o Options, sizes ...int) (l *Log, s *Segment) {
+// segmentOfFrames returns a log of one sealed segment, with a frame of each size.
+func segmentOfFrames(t *testing.T, o Options, sizes ...int) (l *Log, s *Segment) {
 	t.Helper()
 	o.SegmentSize, o.ProbeMin, o.ProbeMax = 16<<20, time.Millisecond, time.Millisecond
-	l = open(t, memoryDir(t), o)
+	l = openLog(t, memoryDir(t), o)
 	for i, size := range sizes {
 		mustAppend(t, l, Record{Usage: fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, i, strings.Repeat("x", size))})
 	}
@@ -32,7 +32,7 @@ func framed(t *testing.T, o Options, sizes ...int) (l *Log, s *Segment) {
 	return l, segments[0]
 }
 
-func ranges(l *Log) (all []string) {
+func sealedRanges(l *Log) (all []string) {
 	segments, _ := l.Sealed()
 	for _, s := range segments {
 		all = append(all, fmt.Sprintf("%d-%d", s.FirstSeq(), s.LastSeq()))
@@ -52,7 +52,7 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 		"of 2 MiB each":     {[]int{2 << 20, 2 << 20}, []string{"1-1 2-2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			l, s := framed(t, Options{}, c.sizes...)
+			l, s := segmentOfFrames(t, Options{}, c.sizes...)
 			before := readAll(t, l)
 			for _, want := range c.want {
 				if !s.Hold() {
@@ -62,7 +62,7 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 					t.Fatal(err)
 				}
 				s.Release()
-				if got := strings.Join(ranges(l), " "); got != want {
+				if got := strings.Join(sealedRanges(l), " "); got != want {
 					t.Fatalf("split to %s, want %s", got, want)
 				}
 				segments, _ := l.Sealed()
@@ -93,35 +93,35 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 				t.Errorf("findings %v", findings(l))
 			}
 			mustClose(t, l)
-			again := open(t, l.dataDir, Options{})
-			if len(findings(again)) > 0 || !slices.Equal(ranges(again), ranges(l)) {
-				t.Errorf("the next start finds %v: %v", findings(again), ranges(again))
+			again := openLog(t, l.dataDir, Options{})
+			if len(findings(again)) > 0 || !slices.Equal(sealedRanges(again), sealedRanges(l)) {
+				t.Errorf("the next start finds %v: %v", findings(again), sealedRanges(again))
 			}
 		})
 	}
 }
 
 func TestASingleFrameIsNotSplit(t *testing.T) {
-	l, s := framed(t, Options{}, 3000)
-	if err := s.Split(); !errors.Is(err, ErrOneFrame) || len(ranges(l)) != 1 {
-		t.Errorf("%v, segments %v", err, ranges(l))
+	l, s := segmentOfFrames(t, Options{}, 3000)
+	if err := s.Split(); !errors.Is(err, ErrOneFrame) || len(sealedRanges(l)) != 1 {
+		t.Errorf("%v, segments %v", err, sealedRanges(l))
 	}
 	if names, _ := filepath.Glob(filepath.Join(l.dir, salvageName)); len(names) > 0 {
 		t.Errorf("it left %v", names)
 	}
 }
 
-func TestASegmentThatIsGoneIsNotSplit(t *testing.T) {
-	for name, leave := range map[string]func(s *Segment) error{
+func TestARemovedSegmentIsNotSplit(t *testing.T) {
+	for name, remove := range map[string]func(s *Segment) error{
 		"removed": (*Segment).Remove, "evicted": (*Segment).evict, "split": (*Segment).Split,
 	} {
-		l, s := framed(t, Options{}, 10, 10, 10)
-		if err := leave(s); err != nil {
+		l, s := segmentOfFrames(t, Options{}, 10, 10, 10)
+		if err := remove(s); err != nil {
 			t.Fatal(name, err)
 		}
-		want := ranges(l)
-		if err := s.Split(); !errors.Is(err, ErrRemoved) || !slices.Equal(ranges(l), want) {
-			t.Errorf("%s: %v, segments %v", name, err, ranges(l))
+		want := sealedRanges(l)
+		if err := s.Split(); !errors.Is(err, ErrRemoved) || !slices.Equal(sealedRanges(l), want) {
+			t.Errorf("%s: %v, segments %v", name, err, sealedRanges(l))
 		}
 	}
 }
@@ -136,7 +136,7 @@ func TestADamagedSegmentIsLeftToSalvage(t *testing.T) {
 		"a frame is elsewhere":  func(b []byte) []byte { return append(b, b[bytes.LastIndex(b, []byte("\xffcdF")):]...) },
 		"a length is not right": func(b []byte) []byte { b[bytes.LastIndex(b, []byte("\xffcdF"))-1] ^= 1; return b },
 	} {
-		l, s := framed(t, Options{}, 10, 10, 10)
+		l, s := segmentOfFrames(t, Options{}, 10, 10, 10)
 		b, err := os.ReadFile(s.path())
 		if err != nil {
 			t.Fatal(err)
@@ -145,25 +145,25 @@ func TestADamagedSegmentIsLeftToSalvage(t *testing.T) {
 			t.Fatal(err)
 		}
 		var damaged *DamageError
-		if err := s.Split(); !errors.As(err, &damaged) || !slices.Equal(ranges(l), []string{"1-3"}) {
-			t.Errorf("%s: %v, segments %v", name, err, ranges(l))
+		if err := s.Split(); !errors.As(err, &damaged) || !slices.Equal(sealedRanges(l), []string{"1-3"}) {
+			t.Errorf("%s: %v, segments %v", name, err, sealedRanges(l))
 		}
 		if changed, err := l.Salvage(s); err != nil || !changed {
 			t.Errorf("%s: salvage: %v, %v", name, changed, err)
 		}
 	}
-	l, s := framed(t, Options{}, 10, 10, 10)
+	l, s := segmentOfFrames(t, Options{}, 10, 10, 10)
 	if err := os.Remove(s.path()); err != nil {
 		t.Fatal(err)
 	}
 	var damaged *DamageError
 	if err := s.Split(); !errors.As(err, &damaged) {
-		t.Errorf("without its file: %v, segments %v", err, ranges(l))
+		t.Errorf("without its file: %v, segments %v", err, sealedRanges(l))
 	}
 }
 
-func TestASegmentThatIsSplitWhileItIsLookedAtIsNotDamaged(t *testing.T) {
-	l, s := framed(t, Options{}, 10, 10, 10)
+func TestASegmentThatIsSplitDuringAnInspectionIsNotDamaged(t *testing.T) {
+	l, s := segmentOfFrames(t, Options{}, 10, 10, 10)
 	i, e, err := Find(l.dataDir, s.String())
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestASegmentThatIsSplitWhileItIsLookedAtIsNotDamaged(t *testing.T) {
 
 // A piece that is shipped while the segment's name could still come back would be
 // shipped twice, the second time with the segment.
-func TestPiecesAreListedOnceTheSegmentIsGoneForGood(t *testing.T) {
+func TestPiecesAreListedOnceTheRemovalIsDurable(t *testing.T) {
 	var failing, renamed atomic.Bool
 	o := Options{}.WithDisk(func(op, path string) error {
 		if op == "fsync" && failing.Load() && filepath.Base(path) == "wal" {
@@ -190,12 +190,12 @@ func TestPiecesAreListedOnceTheSegmentIsGoneForGood(t *testing.T) {
 		}
 		return nil
 	})
-	l, s := framed(t, o, 10, 10, 10)
+	l, s := segmentOfFrames(t, o, 10, 10, 10)
 	mustAppend(t, l, Record{Usage: usage(4)})
 	if err := s.Split(); err != nil || !renamed.Load() {
 		t.Fatal(err, renamed.Load())
 	}
-	if got := ranges(l); len(got) > 0 {
+	if got := sealedRanges(l); len(got) > 0 {
 		t.Errorf("listed: %v", got)
 	}
 	if below, err := l.Unconfirmed(); below != 1 || err != nil {
@@ -211,7 +211,7 @@ func TestPiecesAreListedOnceTheSegmentIsGoneForGood(t *testing.T) {
 	case <-time.After(testLimit):
 		t.Fatal("the pieces are not announced")
 	}
-	if got := ranges(l); !slices.Equal(got, []string{"1-1", "2-3"}) {
+	if got := sealedRanges(l); !slices.Equal(got, []string{"1-1", "2-3"}) {
 		t.Errorf("listed: %v", got)
 	}
 }

@@ -19,7 +19,7 @@ const testLimit = 2 * time.Minute
 // usage makes the i-th usage.
 func usage(i int) []byte { return fmt.Appendf(nil, `{"patientId":"%d"}`, i) }
 
-func open(t *testing.T, dir string, o Options) *Log {
+func openLog(t *testing.T, dir string, o Options) *Log {
 	t.Helper()
 	testrun.ClearOfTheHour()
 	if o.Logger == nil {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-func TestFullLogRefusesAndTakesUpAgainByItself(t *testing.T) {
-	l := open(t, t.TempDir(), Options{MaxBytes: 64 << 10})
+func TestAFullLogRejectsAppendsAndRecovers(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{MaxBytes: 64 << 10})
 	big := Record{Usage: bytes.Repeat([]byte("x"), 40<<10)}
 	mustAppend(t, l, big)
 	mustAppend(t, l, big)
@@ -31,9 +31,9 @@ func TestFullLogRefusesAndTakesUpAgainByItself(t *testing.T) {
 	checkLedger(t, l)
 }
 
-func TestDropOldestEvictsWhatIsNotHeldAndNotesIt(t *testing.T) {
+func TestDropOldestEvictsAndNotesUnheldSegments(t *testing.T) {
 	t.Parallel()
-	l := open(t, t.TempDir(), Options{MaxBytes: 256 << 10, SegmentSize: 16 << 10, WhenFull: DropOldest})
+	l := openLog(t, t.TempDir(), Options{MaxBytes: 256 << 10, SegmentSize: 16 << 10, WhenFull: DropOldest})
 	rec := Record{Usage: bytes.Repeat([]byte("x"), 9<<10)}
 	mustAppend(t, l, rec)
 	mustSeal(t, l)
@@ -72,8 +72,8 @@ func TestDropOldestEvictsWhatIsNotHeldAndNotesIt(t *testing.T) {
 	held.Release()
 }
 
-func TestFullLogKeepsSomeDistance(t *testing.T) {
-	l := open(t, t.TempDir(), Options{MaxBytes: 320 << 10, SegmentSize: 16 << 10})
+func TestAFullLogHasHysteresis(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{MaxBytes: 320 << 10, SegmentSize: 16 << 10})
 	rec := Record{Usage: bytes.Repeat([]byte("x"), 10<<10)}
 	for {
 		err := l.Append(context.Background(), rec)

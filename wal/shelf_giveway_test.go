@@ -8,10 +8,10 @@ import (
 	"collectord/wal/vfs"
 )
 
-func TestReadingSealedSegmentsGivesWayToUDPWithoutStandingStill(t *testing.T) {
+func TestReadersGiveWayToUDPWithoutStopping(t *testing.T) {
 	hang := make(chan struct{})
 	var hanging atomic.Bool
-	l := open(t, t.TempDir(), Options{QueueBytes: 1 << 20}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, t.TempDir(), Options{QueueBytes: 1 << 20}.WithDatasync(func(f vfs.File) error {
 		if hanging.Load() {
 			<-hang
 		}

@@ -28,8 +28,8 @@ func keepAll(l *Log) []*Segment {
 	return all
 }
 
-// sealed appends a usage and seals it alone.
-func sealed(t *testing.T, l *Log, n int) *Segment {
+// appendSealed appends a usage and seals it alone.
+func appendSealed(t *testing.T, l *Log, n int) *Segment {
 	t.Helper()
 	mustAppend(t, l, Record{Usage: usage(n)})
 	mustSeal(t, l)
@@ -37,8 +37,8 @@ func sealed(t *testing.T, l *Log, n int) *Segment {
 	return all[len(all)-1]
 }
 
-// taken is how many bytes the sealed and kept segments of a log have, once it is open.
-func taken(opened *atomic.Pointer[Log]) int64 {
+// listedBytes is how many bytes the sealed and kept segments of a log have, once it is open.
+func listedBytes(opened *atomic.Pointer[Log]) int64 {
 	l := opened.Load()
 	if l == nil {
 		return 0
@@ -48,10 +48,10 @@ func taken(opened *atomic.Pointer[Log]) int64 {
 	return l.shelf.sealedBytes
 }
 
-func TestAKeptSegmentCountsAsShippedAndIsStillThere(t *testing.T) {
+func TestAKeptSegmentCountsAsShippedAndStaysReadable(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
-	one := sealed(t, l, 1)
+	l := openLog(t, dir, Options{})
+	one := appendSealed(t, l, 1)
 	one.Keep()
 	one.Keep()
 	if g := checkLedger(t, l); g.Shipped != 1 || g.Pending != 0 {
@@ -98,9 +98,9 @@ func TestAKeptSegmentCountsAsShippedAndIsStillThere(t *testing.T) {
 	}
 }
 
-func TestWhatTheStorageLostIsPendingAgain(t *testing.T) {
-	l := open(t, t.TempDir(), Options{})
-	one, two := sealed(t, l, 1), sealed(t, l, 2)
+func TestSegmentsLostByTheStoragePendAgain(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{})
+	one, two := appendSealed(t, l, 1), appendSealed(t, l, 2)
 	two.Keep()
 	_, more := l.Sealed()
 	one.Keep()
@@ -129,13 +129,13 @@ func TestWhatTheStorageLostIsPendingAgain(t *testing.T) {
 
 func TestAfterARestartKeptSegmentsArePending(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
-	one := sealed(t, l, 1)
+	l := openLog(t, dir, Options{})
+	one := appendSealed(t, l, 1)
 	if one.Keep(); one.FoundAtStart() {
 		t.Error("it was found at start")
 	}
 	mustClose(t, l)
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	all, _ := l.Sealed()
 	if g := checkLedger(t, l); g.Pending != 1 || g.Recovered != 1 || len(all) != 1 || !all[0].FoundAtStart() {
 		t.Errorf("ledger %+v", g)
@@ -160,13 +160,13 @@ func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var opened atomic.Pointer[Log]
 				var others atomic.Int64 // bytes that others have on the disk
-				var logged lines
+				var logged logBuffer
 				o.SegmentSize, o.Logger = 2<<10, slog.New(slog.NewTextHandler(&logged, nil))
 				dir := memoryDir(t)
 				if o.MinFree > 0 {
-					o = o.WithFree(func(string) (int64, error) { return 200<<10 - taken(&opened) - others.Load(), nil })
+					o = o.WithFree(func(string) (int64, error) { return 200<<10 - listedBytes(&opened) - others.Load(), nil })
 				}
-				l := open(t, dir, o)
+				l := openLog(t, dir, o)
 				opened.Store(l)
 				var wg sync.WaitGroup
 				done := make(chan struct{})
@@ -220,7 +220,7 @@ func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 // TestKeptSegmentsMakeWayForPendingOnes fills a log whose segments can't be shipped any more.
 func TestKeptSegmentsMakeWayForPendingOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := open(t, memoryDir(t), Options{MaxBytes: 64 << 10, SegmentSize: 2 << 10})
+		l := openLog(t, memoryDir(t), Options{MaxBytes: 64 << 10, SegmentSize: 2 << 10})
 		big := Record{Usage: []byte(`{"x":"` + strings.Repeat("x", 1000) + `"}`)}
 		for range 10 {
 			mustAppend(t, l, big)
@@ -249,14 +249,14 @@ func TestKeptSegmentsMakeWayForPendingOnes(t *testing.T) {
 func TestAKeptSegmentThatCantBeDeletedTakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
-		l := open(t, memoryDir(t), Options{SegmentSize: 2 << 10, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDisk(func(_, path string) error {
+		l := openLog(t, memoryDir(t), Options{SegmentSize: 2 << 10, ProbeMin: time.Hour, ProbeMax: time.Hour}.WithDisk(func(_, path string) error {
 			if fails.Load() && strings.HasSuffix(path, goneSuffix) {
 				return syscall.EIO
 			}
 			return nil
 		}))
 		for n := range 8 {
-			sealed(t, l, n)
+			appendSealed(t, l, n)
 		}
 		kept := keepAll(l)
 		fails.Store(true)
@@ -281,9 +281,9 @@ func TestAKeptSegmentThatCantBeDeletedTakesRoom(t *testing.T) {
 	})
 }
 
-// TestABoundThatIsLoweredReleasesWhatIsKept has each bound lowered to where there is no
+// TestALoweredBoundReleasesKeptSegments has each bound lowered to where there is no
 // room for what is kept: nothing is refused meanwhile, and nothing is evicted.
-func TestABoundThatIsLoweredReleasesWhatIsKept(t *testing.T) {
+func TestALoweredBoundReleasesKeptSegments(t *testing.T) {
 	for name, limits := range map[string]func(size int64) Limits{
 		"max_bytes":      func(size int64) Limits { return Limits{MaxBytes: 6 * size, WhenFull: DropOldest} },
 		"twice min_free": func(int64) Limits { return Limits{MinFree: 600 << 10, WhenFull: DropOldest} },
@@ -293,11 +293,11 @@ func TestABoundThatIsLoweredReleasesWhatIsKept(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var opened atomic.Pointer[Log]
 				var size atomic.Int64 // of a segment
-				l := open(t, memoryDir(t), Options{}.WithFree(func(string) (int64, error) {
+				l := openLog(t, memoryDir(t), Options{}.WithFree(func(string) (int64, error) {
 					if size.Load() == 0 {
 						return math.MaxInt64, nil
 					}
-					return 1<<20 + 6*size.Load() - taken(&opened), nil
+					return 1<<20 + 6*size.Load() - listedBytes(&opened), nil
 				}))
 				opened.Store(l)
 				for range 6 {

@@ -11,11 +11,11 @@ import (
 
 // fail reports a failure with all it takes to repeat it.
 func (s *life) fail(format string, args ...any) {
-	s.t.Errorf("seed %d (%s): %s", s.seed, s.kind, fmt.Sprintf(format, args...))
+	s.t.Errorf("seed %d (%s): %s", s.seed, s.profile, fmt.Sprintf(format, args...))
 }
 
-// checkClaim holds against the bucket that all below a seq is stored or noted there.
-func (s *life) checkClaim(below uint64) {
+// checkConfirmed holds against the bucket that all below a seq is stored or noted there.
+func (s *life) checkConfirmed(below uint64) {
 	there := map[uint64]bool{}
 	now := s.history.now()
 	for _, b := range now.bucket {
@@ -35,9 +35,9 @@ func (s *life) checkClaim(below uint64) {
 	s.tally.add("claims", 1)
 }
 
-// untidy names what is neither a segment nor waits for a start: a removal or a salvage
+// unfinishedWork names what is neither a segment nor waits for a start: a removal or a salvage
 // that is not finished.
-func untidy(d *simdisk.Disk) string {
+func unfinishedWork(d *simdisk.Disk) string {
 	entries, _ := d.List(filepath.Join(simulatedDir, "wal"))
 	for _, e := range entries {
 		if _, _, ending, ok := parseName(e.Name()); e.IsDir() && (ok && ending != "" && ending != unreadSuffix && ending != tailSuffix || e.Name() == salvageName) {
@@ -49,7 +49,7 @@ func untidy(d *simdisk.Disk) string {
 
 // checkSize holds against the disk what the log has counted.
 func (s *life) checkSize(one *Segment) {
-	if info, err := s.disk.Stat(one.path()); err == nil && s.trouble == nil && !s.loses() && info.Size() != one.Bytes() {
+	if info, err := s.disk.Stat(one.path()); err == nil && s.faults == nil && !s.loses() && info.Size() != one.Bytes() {
 		s.fail("segment %s has %d bytes, its file %d", one, one.Bytes(), info.Size())
 	}
 }
@@ -87,18 +87,18 @@ func sum(m map[string]uint64) (n uint64) {
 	return n
 }
 
-// after checks every crash that the life noted, and its end.
-func (s *life) after() {
+// checkCrashes checks every crash that the life noted, and its end.
+func (s *life) checkCrashes() {
 	disk := s.disk.Detach((*simdisk.Disk).Kill)
-	end := moment{disk: disk, state: stateOf(disk), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
+	end := crash{disk: disk, state: stateOf(disk), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
 	time.Sleep(time.Second) // what the checks do comes after all crashes
 	lived := s.logged.text.String()
-	for n, m := range append(s.moments, end) {
+	for n, m := range append(s.crashes, end) {
 		if !s.tally.isNew(m.state) && m.call.Op != "end" {
 			continue
 		}
 		s.logged.text.Reset()
-		s.drawFor(fmt.Sprint(n))
+		s.seedDiskRandom(fmt.Sprint(n))
 		if s.check(m); s.t.Failed() {
 			s.t.Logf("the life wrote:\n%s\nthe start wrote:\n%s", lived, s.logged.text.String())
 			return
@@ -122,12 +122,12 @@ func listing(d *simdisk.Disk, dir string) (text string) {
 }
 
 // check starts a log on what a crash left and holds it against what happened.
-func (s *life) check(m moment) {
+func (s *life) check(m crash) {
 	fail := func(format string, args ...any) {
-		s.fail("crash after call %d (%s %s), kill %t, start interrupted %d times: %s", m.call.N, m.call.Op, m.call.Path, m.kill, m.deep, fmt.Sprintf(format, args...))
+		s.fail("crash after call %d (%s %s), kill %t, start interrupted %d times: %s", m.call.N, m.call.Op, m.call.Path, m.kill, m.interruptedStarts, fmt.Sprintf(format, args...))
 	}
 	var found *simdisk.Disk // for the report
-	if s.tally.keep {
+	if s.tally.keepFound {
 		found = m.disk.Kill()
 	}
 	defer func() {
@@ -135,23 +135,23 @@ func (s *life) check(m moment) {
 			s.t.Logf("the start found:\n%s", listing(found, simulatedDir))
 		}
 	}()
-	if s.trouble != nil && s.trouble.where != nil {
-		m.disk.SetIntercept(s.trouble.refuse)
+	if s.faults != nil && s.faults.always != nil {
+		m.disk.SetIntercept(s.faults.refuse)
 	}
-	var again *moment
-	h := &history{past: s.surely(m)} // of the check, which goes on
-	if m.deep < 2 && s.draw(3) == 0 {
-		m.disk.SetChanged(s.crashOnce(m, h, &again))
+	var nextCrash *crash
+	h := &history{past: s.certainPast(m)} // of the check, which goes on
+	if m.interruptedStarts < 2 && s.diskIntN(3) == 0 {
+		m.disk.SetChanged(s.crashOnce(m, h, &nextCrash))
 	}
 	l, err := Open(simulatedDir, s.options(m.disk))
 	if err != nil {
 		fail("the log does not start: %v", err)
 		return
 	}
-	if m.disk.Resize(simulatedRoom); s.kind.evicts || s.kind.fills {
+	if m.disk.Resize(simulatedRoom); s.profile.evicts || s.profile.fills {
 		time.Sleep(10 * time.Second) // until what is too much is evicted, or the log has seen that there is room
 	}
-	if s.trouble == nil && !s.kind.rots && !s.kind.strange && !s.kind.interval {
+	if s.faults == nil && !s.profile.rots && !s.profile.strange && !s.profile.interval {
 		for _, finding := range []Finding{FoundDamage, FoundNoRecords, FoundNoFile, FoundUnreadable, FoundMisnamed, FoundMissing, FoundIdentity, FoundUnreadableNote, FoundStray} {
 			if n := l.Stats().Findings[finding]; n > 0 {
 				fail("a crash alone, and the start found %d times %s", n, finding)
@@ -166,7 +166,7 @@ func (s *life) check(m moment) {
 			h.acknowledge(recs)
 			break
 		}
-		if !s.kind.evicts && !s.kind.fills || try == 60 {
+		if !s.profile.evicts && !s.profile.fills || try == 60 {
 			fail("append after the start: %v", err)
 			break
 		}
@@ -178,21 +178,21 @@ func (s *life) check(m moment) {
 	}
 	m.disk.SetChanged(nil)
 	s.checkAgain(m.disk, numberOf(recs[0].Usage), highest, pending, unnamed, fail)
-	if again != nil && !s.t.Failed() {
+	if nextCrash != nil && !s.t.Failed() {
 		s.logged.text.Reset()
-		s.check(*again)
+		s.check(*nextCrash)
 	}
 }
 
 // crashOnce has one of the next changes of a disk leave a moment of its own.
-func (s *life) crashOnce(m moment, h *history, again **moment) func(simdisk.Call) {
-	left := 1 + s.draw(50)
+func (s *life) crashOnce(m crash, h *history, again **crash) func(simdisk.Call) {
+	left := 1 + s.diskIntN(50)
 	return func(c simdisk.Call) {
 		if left--; left != 0 {
 			return
 		}
 		if crashed := m.disk.Crash(); s.tally.isNew(stateOf(crashed)) {
-			*again = &moment{disk: crashed, call: c, past: h.now(), at: time.Now(), deep: m.deep + 1}
+			*again = &crash{disk: crashed, call: c, past: h.now(), at: time.Now(), interruptedStarts: m.interruptedStarts + 1}
 		}
 	}
 }
@@ -205,23 +205,23 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, un
 		fail("the log does not start again: %v", err)
 		return
 	}
-	if g := l.Ledger(); !s.loses() && !s.trouble.lied() && g.Pending != pending {
+	if g := l.Ledger(); !s.loses() && !s.faults.hasFailedSync() && g.Pending != pending {
 		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
 	}
 	for finding, n := range l.Stats().Findings {
-		besideEvicted := finding == FoundStray && s.kind.evicts && s.kind.strange // it may evict at once
-		if n > 0 && !s.kind.rots && !besideEvicted && (finding != FoundIdentity || !unnamed) && (!s.trouble.mayLeaveFrames() || finding != FoundMisnamed) {
+		besideEvicted := finding == FoundStray && s.profile.evicts && s.profile.strange // it may evict at once
+		if n > 0 && !s.profile.rots && !besideEvicted && (finding != FoundIdentity || !unnamed) && (!s.faults.mayLeaveFrames() || finding != FoundMisnamed) {
 			fail("the second start found %d times %s", n, finding)
 		}
 	}
-	if name := untidy(d); name != "" && !s.kind.evicts {
+	if name := unfinishedWork(d); name != "" && !s.profile.evicts {
 		fail("the second start left %s", name)
 	}
 	all, _ := l.Sealed()
-	if s.kind.evicts { // and it may have been the usage after the start
+	if s.profile.evicts { // and it may have been the usage after the start
 		all = nil
 	}
-	if !s.kind.evicts && (len(all) == 0 || all[len(all)-1].last <= highest) {
+	if !s.profile.evicts && (len(all) == 0 || all[len(all)-1].last <= highest) {
 		fail("the usage after the start has no seq above %d", highest)
 	} else if len(all) > 0 {
 		n := 0

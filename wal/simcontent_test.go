@@ -21,32 +21,32 @@ func sizeBelow(d *simdisk.Disk, dir string) (total int64) {
 	return total
 }
 
-type content struct {
-	m     moment
-	fail  func(string, ...any)
-	there map[int]uint64 // seq by number
-	bySeq map[uint64]int
-	lost  map[uint64]string // why, by a note
+type logContent struct {
+	m           crash
+	fail        func(string, ...any)
+	seqByNumber map[int]uint64 // seq by number
+	bySeq       map[uint64]int
+	lossReason  map[uint64]string // why, by a note
 
 	inBucket map[uint64]bool
 	hours    map[uint64]int64 // of what is in the bucket
 }
 
-func (c *content) add(seq uint64, number int) {
+func (c *logContent) add(seq uint64, number int) {
 	if other, ok := c.bySeq[seq]; ok && other != number {
 		c.fail("seq %d is usage %d and usage %d", seq, other, number)
 	}
-	if other, ok := c.there[number]; ok && other != seq {
+	if other, ok := c.seqByNumber[number]; ok && other != seq {
 		c.fail("usage %d is seq %d and seq %d", number, other, seq)
 	}
 	if number < 1 || number > c.m.past.offered {
 		c.fail("seq %d holds a usage that was never written", seq)
 	}
-	c.there[number], c.bySeq[seq] = seq, number
+	c.seqByNumber[number], c.bySeq[seq] = seq, number
 }
 
-func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest uint64) {
-	c := &content{m: m, fail: fail, there: map[int]uint64{}, bySeq: map[uint64]int{}, lost: map[uint64]string{}, inBucket: map[uint64]bool{}, hours: map[uint64]int64{}}
+func (s *life) checkLog(l *Log, m crash, fail func(string, ...any)) (highest uint64) {
+	c := &logContent{m: m, fail: fail, seqByNumber: map[int]uint64{}, bySeq: map[uint64]int{}, lossReason: map[uint64]string{}, inBucket: map[uint64]bool{}, hours: map[uint64]int64{}}
 	for _, b := range m.past.bucket {
 		c.add(b.seq, b.number)
 		c.inBucket[b.seq], c.hours[b.seq] = true, b.hour
@@ -55,7 +55,7 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest ui
 	if g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
 		fail("the ledger does not add up: %+v", g)
 	}
-	if pending := s.pending(l); !s.loses() && !s.trouble.lied() && (g.Pending != pending || g.Shipped+g.Quarantined+g.Evicted > 0) {
+	if pending := s.pending(l); !s.loses() && !s.faults.hasFailedSync() && (g.Pending != pending || g.Shipped+g.Quarantined+g.Evicted > 0) {
 		fail("ledger %+v, of %d records", g, pending)
 	}
 	s.readLog(l, c)
@@ -69,13 +69,13 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest ui
 			fail("a loss note, though nothing was lost: %+v", n)
 		}
 		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
-			c.lost[seq] = n.Reason
+			c.lossReason[seq] = n.Reason
 			// What was uploaded may be evicted or rot, if the answer was lost or a crash
 			// came first. The log can't know, and says where the storage has it, if it
 			// has. If nothing tells when a damaged segment began, or one that the disk can't
 			// read, its last change does.
-			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || (n.Reason == LossDamaged || s.kind.blind) && s.kind.jumps ||
-				len(n.Hours) == 0 && s.harmed != nil // of a segment without its file nobody knows
+			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || (n.Reason == LossDamaged || s.profile.blind) && s.profile.jumps ||
+				len(n.Hours) == 0 && s.damagedUsages != nil // of a segment without its file nobody knows
 			unknown := c.inBucket[seq] && named
 			if _, ok := c.bySeq[seq]; ok && !unknown {
 				fail("a note says that seq %d is lost (%s), and it is there; in the bucket: %t; noted %v after the crash", seq, n.Reason, c.inBucket[seq], n.At.Sub(m.at))
@@ -83,7 +83,7 @@ func (s *life) checkLog(l *Log, m moment, fail func(string, ...any)) (highest ui
 			}
 		}
 	}
-	if slices.Contains(slices.Collect(maps.Values(c.lost)), LossDamaged) && s.kind.rots && !s.truncated && sizeBelow(m.disk, inQuarantine) == 0 {
+	if slices.Contains(slices.Collect(maps.Values(c.lossReason)), LossDamaged) && s.profile.rots && !s.truncated && sizeBelow(m.disk, inQuarantine) == 0 {
 		fail("records are noted as damaged, and nothing is in the quarantine")
 	}
 	s.checkComplete(c)
@@ -99,9 +99,9 @@ func (s *life) mayLose(reason string) bool {
 	case LossSkipped: // no loss
 		return true
 	case LossEvicted:
-		return s.kind.evicts
+		return s.profile.evicts
 	default:
-		return s.mayBeDamaged() || reason == LossDamaged && s.trouble.staysBlind() || s.kind.interval || s.trouble.lied()
+		return s.mayBeDamaged() || reason == LossDamaged && s.faults.staysBlind() || s.profile.interval || s.faults.hasFailedSync()
 	}
 }
 
@@ -113,7 +113,7 @@ func (s *life) pending(l *Log) (n uint64) {
 	return n
 }
 
-func (s *life) readLog(l *Log, c *content) {
+func (s *life) readLog(l *Log, c *logContent) {
 	all, _ := l.Sealed()
 	for _, segment := range all {
 		if !segment.Hold() {
@@ -129,7 +129,7 @@ func (s *life) readLog(l *Log, c *content) {
 		}
 		segment.Release()
 	}
-	if s.kind.evicts {
+	if s.profile.evicts {
 		time.Sleep(10 * time.Second) // a salvage may take room
 	}
 	segments, _ := l.Sealed()
@@ -161,21 +161,21 @@ func (s *life) readLog(l *Log, c *content) {
 
 // checkComplete looks for what is gone without a note, or noted as damaged and not in
 // the quarantine as far as it is there at all.
-func (s *life) checkComplete(c *content) {
+func (s *life) checkComplete(c *logContent) {
 	evicted := 0
-	for seq, reason := range c.lost {
+	for seq, reason := range c.lossReason {
 		if _, there := c.bySeq[seq]; !there && reason == LossEvicted {
 			evicted++
 		}
 	}
 	for _, a := range c.m.past.acked {
-		switch _, ok := c.there[a.number]; {
-		case !ok && s.harmed[a.number] && !s.kind.evicts && !s.kind.interval:
-			if text := usageOf(a.number); s.remains[a.number] && !holds(c.m.disk, inQuarantine, text) {
+		switch _, ok := c.seqByNumber[a.number]; {
+		case !ok && s.damagedUsages[a.number] && !s.profile.evicts && !s.profile.interval:
+			if text := usageOf(a.number); s.remainingUsages[a.number] && !diskContains(c.m.disk, inQuarantine, text) {
 				c.fail("usage %d was damaged, and what is left of it is not in the quarantine", a.number)
 			}
-		case !ok && s.trouble.staysBlind() && holds(c.m.disk, inQuarantine, usageOf(a.number)):
-		case ok, s.harmed[a.number], s.kind.interval && !c.m.kill && c.m.at.Sub(a.at) < time.Second:
+		case !ok && s.faults.staysBlind() && diskContains(c.m.disk, inQuarantine, usageOf(a.number)):
+		case ok, s.damagedUsages[a.number], s.profile.interval && !c.m.kill && c.m.at.Sub(a.at) < time.Second:
 		case evicted > 0:
 			evicted--
 		default:
@@ -187,7 +187,7 @@ func (s *life) checkComplete(c *content) {
 		return
 	}
 	for seq := uint64(1); seq <= seqs[len(seqs)-1]; seq++ {
-		if _, ok := c.bySeq[seq]; !ok && c.lost[seq] == "" {
+		if _, ok := c.bySeq[seq]; !ok && c.lossReason[seq] == "" {
 			c.fail("seq %d is gone without a note", seq)
 			return
 		}

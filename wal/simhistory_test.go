@@ -40,15 +40,15 @@ type history struct {
 	past past
 }
 
-// moment is a crash: a disk, and what had happened by then.
-type moment struct {
-	disk  *simdisk.Disk
-	state [16]byte // its hash
-	call  simdisk.Call
-	past  past
-	at    time.Time
-	kill  bool // of the process only
-	deep  int  // how many starts were interrupted before
+// crash is a crash: a disk, and what had happened by then.
+type crash struct {
+	disk              *simdisk.Disk
+	state             [16]byte // its hash
+	call              simdisk.Call
+	past              past
+	at                time.Time
+	kill              bool // of the process only
+	interruptedStarts int  // how many starts were interrupted before
 }
 
 func (h *history) now() past {
@@ -87,7 +87,7 @@ func (h *history) uploadNote(n LossNote) {
 	h.past.notes = append(h.past.notes, n)
 }
 
-func (h *history) strange(text string) {
+func (h *history) addStranger(text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.past.strangers = append(h.past.strangers, text)

@@ -24,13 +24,13 @@ func (s *life) confirm(one *Segment, records []stored) {
 	s.tally.add("segments kept", 1)
 	s.checkKept()
 	if s.rand.IntN(2) == 0 {
-		s.lastLook()
+		s.recheck()
 	}
 }
 
-// lastLook looks whether the storage still has what it confirmed: now and then it has
+// recheck looks whether the storage still has what it confirmed: now and then it has
 // lost it.
-func (s *life) lastLook() {
+func (s *life) recheck() {
 	at := s.rand.IntN(len(s.kept))
 	k := s.kept[at]
 	s.kept = slices.Delete(s.kept, at, at+1)
@@ -39,13 +39,13 @@ func (s *life) lastLook() {
 		return
 	}
 	if k.Relist() { // from here on it is the only copy
-		s.history.lose(k.records)
+		s.history.removeFromBucket(k.records)
 		s.tally.add("segments lost by the storage", 1)
 	}
 }
 
-// lose takes records out of the bucket.
-func (h *history) lose(records []stored) {
+// removeFromBucket takes records out of the bucket.
+func (h *history) removeFromBucket(records []stored) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.past.bucket = slices.DeleteFunc(slices.Clone(h.past.bucket), func(b stored) bool {
@@ -72,7 +72,7 @@ func (s *life) checkKept() {
 		n := 0
 		for r, err := range k.Records() {
 			if err != nil {
-				if s.trouble == nil {
+				if s.faults == nil {
 					s.fail("kept %s: %v", k.Segment, err)
 				}
 				n = len(k.records)
@@ -91,7 +91,7 @@ func (s *life) checkKept() {
 	if stats := s.log.Stats(); stats.KeptSegments > there { // fewer may be there by now
 		s.fail("%d segments are kept, known are %d", stats.KeptSegments, there)
 	}
-	if s.trouble.failed() > 0 || !errors.Is(s.log.Full(), ErrFull) {
+	if s.faults.failures() > 0 || !errors.Is(s.log.Full(), ErrFull) {
 		return
 	}
 	time.Sleep(2 * boundsInterval)

@@ -27,8 +27,8 @@ const (
 	inQuarantine  = simulatedDir + "/wal/" + quarantineName
 )
 
-// kind is what a life goes through beside crashes.
-type kind struct {
+// profile is what a life goes through beside crashes.
+type profile struct {
 	evicts   bool // the log is small, and drops the oldest
 	rots     bool // bytes of sealed segments change
 	fills    bool // the disk runs full, and gets room again
@@ -40,13 +40,13 @@ type kind struct {
 
 // loses reports whether records may be lost, with a note.
 func (s *life) loses() bool {
-	return s.kind.evicts || s.kind.interval || s.mayBeDamaged() || s.trouble.staysBlind()
+	return s.profile.evicts || s.profile.interval || s.mayBeDamaged() || s.faults.staysBlind()
 }
 
 // mayBeDamaged reports whether bytes of segments changed, or were lost.
-func (s *life) mayBeDamaged() bool { return s.kind.rots || s.harmed != nil }
+func (s *life) mayBeDamaged() bool { return s.profile.rots || s.damagedUsages != nil }
 
-func (k kind) String() string {
+func (k profile) String() string {
 	var all []string
 	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval, "blind": k.blind, "strange": k.strange} {
 		if is {
@@ -63,11 +63,11 @@ func (k kind) String() string {
 // life is a log on a simulated disk, and what happens to it in several runs. The first
 // begins on an empty disk, the others on what a crash, a kill or a close left.
 type life struct {
-	t     *testing.T
-	seed  uint64
-	kind  kind
-	rand  *rand.Rand // what happens; only the goroutine of the test draws
-	tally *tally
+	t       *testing.T
+	seed    uint64
+	profile profile
+	rand    *rand.Rand // what happens; only the goroutine of the test draws
+	tally   *tally
 
 	disk    *simdisk.Disk
 	history *history
@@ -76,62 +76,62 @@ type life struct {
 	kept    []keptSegment
 	jumped  atomic.Int64 // nanoseconds by which the wall clock is off
 
-	mu     sync.Mutex // guards what follows, of which disk calls draw
-	chance *rand.PCG  // what the disk does
-	calls  map[string]int
+	mu         sync.Mutex // guards what follows, of which disk calls draw
+	diskRandom *rand.PCG  // what the disk does
+	calls      map[string]int
 
-	moments   []moment
-	seen      map[[16]byte]bool // states of the moments
-	sparse    int               // one in so many calls is followed by a crash
-	trouble   *trouble
-	truncated bool            // by rot
-	misnamed  bool            // a segment had a wrong name
-	sector    []byte          // the first one of a segment that was shipped
-	padded    map[string]bool // contents of segments that a crash left sealed and not cut; see close
-	harmed    map[int]bool    // usages of which rot took the frame; nil before
-	remains   map[int]bool    // those of them whose bytes are still in the file
-	logged    lines
+	crashes         []crash
+	seen            map[[16]byte]bool // states of the moments
+	crashEvery      int               // one in so many calls is followed by a crash
+	faults          *faultPlan
+	truncated       bool            // by rot
+	misnamed        bool            // a segment had a wrong name
+	shippedSector   []byte          // the first one of a segment that was shipped
+	paddedContents  map[string]bool // contents of segments that a crash left sealed and not cut; see close
+	damagedUsages   map[int]bool    // usages of which rot took the frame; nil before
+	remainingUsages map[int]bool    // those of them whose bytes are still in the file
+	logged          logBuffer
 }
 
-// lines keeps what is written to it, for several writers.
-type lines struct {
+// logBuffer keeps what is written to it, for several writers.
+type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-func (l *lines) Write(p []byte) (int, error) {
+func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(p)
 }
 
 // newLife makes a disk for the life of a log.
-func newLife(t *testing.T, seed uint64, k kind, c *tally, trouble *trouble) *life {
+func newLife(t *testing.T, seed uint64, k profile, c *tally, trouble *faultPlan) *life {
 	s := &life{
-		t: t, seed: seed, kind: k, rand: rand.New(rand.NewPCG(seed, 1)), tally: c,
-		chance: rand.NewPCG(seed, 2), calls: map[string]int{},
-		history: &history{}, seen: map[[16]byte]bool{}, sparse: 1, trouble: trouble,
+		t: t, seed: seed, profile: k, rand: rand.New(rand.NewPCG(seed, 1)), tally: c,
+		diskRandom: rand.NewPCG(seed, 2), calls: map[string]int{},
+		history: &history{}, seen: map[[16]byte]bool{}, crashEvery: 1, faults: trouble,
 	}
-	if trouble != nil && trouble.where == nil {
-		s.sparse = 30
+	if trouble != nil && trouble.always == nil {
+		s.crashEvery = 30
 	}
-	s.use(simdisk.New(simulatedRoom, s.draw))
+	s.attach(simdisk.New(simulatedRoom, s.diskIntN))
 	return s
 }
 
-// draw is for the disk, which is used by several goroutines.
-func (s *life) draw(n int) int {
+// diskIntN is for the disk, which is used by several goroutines.
+func (s *life) diskIntN(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return rand.New(s.chance).IntN(n)
+	return rand.New(s.diskRandom).IntN(n)
 }
 
-// drawFor begins another row of numbers, so that what comes of a call, or of the check
+// seedDiskRandom begins another row of numbers, so that what comes of a call, or of the check
 // of a moment, does not hang on what others of the same time have drawn.
-func (s *life) drawFor(what string) {
+func (s *life) seedDiskRandom(what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.chance.Seed(s.seed, s.hashLocked(what))
+	s.diskRandom.Seed(s.seed, s.hashLocked(what))
 }
 
 // hashLocked tells the times apart at which it is called for the same.
@@ -142,13 +142,13 @@ func (s *life) hashLocked(what string) uint64 {
 	return h.Sum64()
 }
 
-// use goes on with a disk.
-func (s *life) use(d *simdisk.Disk) {
+// attach goes on with a disk.
+func (s *life) attach(d *simdisk.Disk) {
 	s.disk = d
 	d.SetPause(s.pause)
-	d.SetChanged(s.note)
-	if s.trouble != nil {
-		d.SetIntercept(s.trouble.intercept)
+	d.SetChanged(s.recordCrash)
+	if s.faults != nil {
+		d.SetIntercept(s.faults.intercept)
 	}
 }
 
@@ -180,16 +180,16 @@ func ofUnsealed(c simdisk.Call) bool {
 
 func (s *life) options(d *simdisk.Disk) Options {
 	o := Options{Node: "node", SegmentSize: 2 << 10, MaxBytes: 1 << 20, MachineID: "/none"}
-	if s.kind.evicts {
+	if s.profile.evicts {
 		o.MaxBytes, o.WhenFull = 8<<10, DropOldest
-		if s.kind.blind || s.kind.strange { // the quarantine counts
+		if s.profile.blind || s.profile.strange { // the quarantine counts
 			o.MaxBytes = 40 << 10
 		}
 	}
-	if s.kind.interval {
+	if s.profile.interval {
 		o.Sync = SyncInterval
 	}
-	if s.kind.blind {
+	if s.profile.blind {
 		o.SegmentSize = 10 << 10 // of several pages
 	}
 	o.clock = func() time.Time { return time.Now().Add(time.Duration(s.jumped.Load())) }
@@ -199,14 +199,14 @@ func (s *life) options(d *simdisk.Disk) Options {
 	return o
 }
 
-// note keeps what a crash after a call would leave, to be checked later: after a loss of
+// recordCrash keeps what a crash after a call would leave, to be checked later: after a loss of
 // power, or now and then after a kill, which loses nothing yet.
-func (s *life) note(c simdisk.Call) {
-	s.drawFor(string(c.Op) + c.Path)
-	if s.sparse > 1 && (s.trouble.failed() == 0 || s.draw(s.sparse/crashesAfter(c)) > 0) {
+func (s *life) recordCrash(c simdisk.Call) {
+	s.seedDiskRandom(string(c.Op) + c.Path)
+	if s.crashEvery > 1 && (s.faults.failures() == 0 || s.diskIntN(s.crashEvery/crashesAfter(c)) > 0) {
 		return
 	}
-	kill := s.draw(8) == 0
+	kill := s.diskIntN(8) == 0
 	for range crashesAfter(c) {
 		left := s.disk.Crash
 		if kill {
@@ -215,7 +215,7 @@ func (s *life) note(c simdisk.Call) {
 		d := left()
 		if state := stateOf(d); !s.seen[state] {
 			s.seen[state] = true
-			s.moments = append(s.moments, moment{disk: d, state: state, call: c, past: s.history.now(), at: time.Now(), kill: kill})
+			s.crashes = append(s.crashes, crash{disk: d, state: state, call: c, past: s.history.now(), at: time.Now(), kill: kill})
 		}
 	}
 }
@@ -234,16 +234,16 @@ func crashesAfter(c simdisk.Call) int {
 // the start was refused, as only a failed call may cause.
 func (s *life) run(steps int) bool {
 	var err error
-	was := s.trouble.failed()
-	s.trouble.begin()
-	s.padded = map[string]bool{}
+	was := s.faults.failures()
+	s.faults.begin()
+	s.paddedContents = map[string]bool{}
 	s.eachPadded(func(path, content string) {
 		if _, last, _, _ := parseName(filepath.Base(filepath.Dir(path))); last > 0 {
-			s.padded[content] = true
+			s.paddedContents[content] = true
 		}
 	})
 	if s.log, err = Open(simulatedDir, s.options(s.disk)); err != nil {
-		if s.trouble.failed() == was {
+		if s.faults.failures() == was {
 			s.fail("the log does not start: %v", err)
 		}
 		return false
@@ -274,36 +274,36 @@ func (s *life) recover() {
 // kill ends the run: the process is gone, and what it wrote stays as it is.
 func (s *life) kill() { s.end((*simdisk.Disk).Kill) }
 
-// loseHost ends the run by a loss of power.
-func (s *life) loseHost() { s.end((*simdisk.Disk).Crash) }
+// losePower ends the run by a loss of power.
+func (s *life) losePower() { s.end((*simdisk.Disk).Crash) }
 
 func (s *life) end(how func(*simdisk.Disk) *simdisk.Disk) {
 	left := s.disk.Detach(how)
 	_ = s.stop() // on a disk that nobody looks at
 	s.log = nil
-	s.use(left)
+	s.attach(left)
 }
 
-// goBack goes on from a crash of this run, as if it had ended there.
-func (s *life) goBack() {
+// restartFromCrash goes on from a crash of this run, as if it had ended there.
+func (s *life) restartFromCrash() {
 	left := s.disk.Detach((*simdisk.Disk).Crash)
 	_ = s.stop()
 	s.log = nil
-	if len(s.moments) == 0 {
-		s.use(left)
+	if len(s.crashes) == 0 {
+		s.attach(left)
 		return
 	}
-	m := s.moments[len(s.moments)-1-s.rand.IntN(min(len(s.moments), 150))]
-	s.history = &history{past: s.surely(m)}
-	s.sector = nil // it may be of what has not happened
-	s.use(m.disk.Kill())
+	m := s.crashes[len(s.crashes)-1-s.rand.IntN(min(len(s.crashes), 150))]
+	s.history = &history{past: s.certainPast(m)}
+	s.shippedSector = nil // it may be of what has not happened
+	s.attach(m.disk.Kill())
 }
 
-// surely is what had happened at a moment, without what SyncInterval allows not to
+// certainPast is what had happened at a moment, without what SyncInterval allows not to
 // survive it.
-func (s *life) surely(m moment) past {
+func (s *life) certainPast(m crash) past {
 	p := m.past
-	if s.kind.interval {
+	if s.profile.interval {
 		p.acked = slices.DeleteFunc(slices.Clone(p.acked), func(a ack) bool { return m.at.Sub(a.at) < time.Second })
 	}
 	return p
@@ -316,19 +316,19 @@ func (s *life) finish() {
 		return
 	}
 	s.recover()
-	if !s.kind.strange && !s.kind.rots && !s.kind.blind && (s.trouble == nil || s.trouble.where == nil) {
+	if !s.profile.strange && !s.profile.rots && !s.profile.blind && (s.faults == nil || s.faults.always == nil) {
 		for range 60 { // what failed is tried again
-			if untidy(s.disk) == "" {
+			if unfinishedWork(s.disk) == "" {
 				break
 			}
 			time.Sleep(time.Minute)
 		}
-		if name := untidy(s.disk); name != "" {
+		if name := unfinishedWork(s.disk); name != "" {
 			s.fail("an hour after the disk works again there is %s", name)
 		}
 	}
 	s.close()
-	s.after()
+	s.checkCrashes()
 }
 
 // stop closes the log, and has what hangs come to its end.
@@ -342,17 +342,17 @@ func (s *life) stop() error {
 
 // close ends the run in an orderly way.
 func (s *life) close() {
-	if err := s.stop(); err != nil && s.trouble.failed() == 0 {
+	if err := s.stop(); err != nil && s.faults.failures() == 0 {
 		s.fail("close: %v", err)
 	}
-	if s.trouble == nil && !s.mayBeDamaged() {
+	if s.faults == nil && !s.mayBeDamaged() {
 		if _, err := s.disk.Stat(filepath.Join(simulatedDir, "wal", nextName)); !errors.Is(err, fs.ErrNotExist) {
 			s.fail("a close left %s (%v)", nextName, err)
 		}
 		// The cut is durable only after the sealed name, and a start does not read what
 		// is sealed.
 		s.eachPadded(func(path, content string) {
-			if !s.padded[content] {
+			if !s.paddedContents[content] {
 				s.fail("%s ends with zeros after a close", path)
 			}
 		})

@@ -13,21 +13,21 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// meddle changes the log directory while no log has it, durably: what people and
+// tamper changes the log directory while no log has it, durably: what people and
 // other programs do, and disks that forget. No record is lost by it but for those
 // that it enters as harmed.
-func (s *life) meddle() {
+func (s *life) tamper() {
 	d := s.disk
 	d.SetPause(nil)
 	d.SetIntercept(nil)
 	d.SetChanged(nil)
 	for range 1 + s.rand.IntN(5) {
-		s.meddleOnce(vfs.Disk{FS: d})
+		s.tamperOnce(vfs.Disk{FS: d})
 	}
-	s.use(d)
+	s.attach(d)
 }
 
-func (s *life) meddleOnce(d vfs.Disk) {
+func (s *life) tamperOnce(d vfs.Disk) {
 	dir := filepath.Join(simulatedDir, "wal")
 	entries, err := d.List(dir)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	inRange := func() string { // where another segment has the records
 		var first, last uint64
 		all := sealed
-		if (s.trouble == nil || s.kind.blind) && !s.kind.fills { // otherwise what a failed commit left may be taken for records
+		if (s.faults == nil || s.profile.blind) && !s.profile.fills { // otherwise what a failed commit left may be taken for records
 			all = slices.Concat(sealed, unsealed)
 		}
 		if len(all) > 0 {
@@ -88,7 +88,7 @@ func (s *life) meddleOnce(d vfs.Disk) {
 			identityName, identityName + ".tmp", lostName + "/" + reserveName, lostName + "/x.tmp", segment.ActiveName(next), any(sealed) + goneSuffix, nextName, salvageName,
 			"x" + asideMark + "0", inRange(), inRange(),
 		}))
-		if !holds(s.disk, place, []byte("stranger")) && !strings.HasSuffix(place, goneSuffix) {
+		if !diskContains(s.disk, place, []byte("stranger")) && !strings.HasSuffix(place, goneSuffix) {
 			_ = d.Remove(place)
 		}
 		if d.Mkdir(place) == nil {
@@ -97,7 +97,7 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	case 2: // beside a segment's file
 		s.putFile(d, filepath.Join(dir, any(slices.Concat(sealed, unsealed))), "x")
 	case 3: // another LOG
-		if !holds(s.disk, filepath.Join(dir, identityName), []byte("stranger")) {
+		if !diskContains(s.disk, filepath.Join(dir, identityName), []byte("stranger")) {
 			_ = d.Remove(filepath.Join(dir, identityName))
 		}
 		if s.rand.IntN(2) == 0 {
@@ -108,20 +108,20 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	case 5:
 		s.misnameNote(d, filepath.Join(dir, lostName))
 	case 6: // a segment without its file
-		if s.harmed == nil && !s.misnamed && len(sealed) > 0 {
-			s.forget(d, filepath.Join(dir, any(sealed), segment.FileName), 0)
+		if s.damagedUsages == nil && !s.misnamed && len(sealed) > 0 {
+			s.cutOrDelete(d, filepath.Join(dir, any(sealed), segment.FileName), 0)
 		}
 	case 7: // a disk that forgot what it had made durable
-		if n := len(unsealed); s.harmed == nil && n > 1 && !s.misnamed {
-			s.forget(d, filepath.Join(dir, unsealed[s.rand.IntN(n-1)], segment.FileName), 1+s.rand.IntN(2000))
+		if n := len(unsealed); s.damagedUsages == nil && n > 1 && !s.misnamed {
+			s.cutOrDelete(d, filepath.Join(dir, unsealed[s.rand.IntN(n-1)], segment.FileName), 1+s.rand.IntN(2000))
 		}
 	case 12: // or wrote a sector to the wrong place
-		if s.harmed == nil && !s.misnamed && len(unsealed) > 0 && s.sector != nil {
-			s.harmed, s.remains, s.truncated = map[int]bool{}, map[int]bool{}, true
+		if s.damagedUsages == nil && !s.misnamed && len(unsealed) > 0 && s.shippedSector != nil {
+			s.damagedUsages, s.remainingUsages, s.truncated = map[int]bool{}, map[int]bool{}, true
 			_ = s.disk.Edit(filepath.Join(dir, unsealed[s.rand.IntN(len(unsealed))], segment.FileName), func(b []byte) []byte {
 				was := bytes.Clone(b)
-				copy(b, s.sector)
-				s.harm(was, b)
+				copy(b, s.shippedSector)
+				s.recordDamage(was, b)
 				return b
 			})
 		}
@@ -131,8 +131,8 @@ func (s *life) meddleOnce(d vfs.Disk) {
 	}
 }
 
-// intrude puts something in the way of a log that runs.
-func (s *life) intrude() {
+// tamperWhileRunning puts something in the way of a log that runs.
+func (s *life) tamperWhileRunning() {
 	dir := filepath.Join(simulatedDir, "wal")
 	places := []string{salvageName}
 	if all, _ := s.log.Sealed(); len(all) > 0 {
@@ -160,14 +160,14 @@ func (s *life) putFile(d vfs.Disk, dir, name string) {
 	text := fmt.Sprintf("stranger %d at %s\n", len(s.history.now().strangers)+1, path)
 	_, err = f.WriteAt([]byte(text), 0)
 	if err = vfs.Finish(f, err); errors.Join(err, d.SyncDir(dir), d.SyncDir(filepath.Dir(dir))) == nil {
-		s.history.strange(text)
+		s.history.addStranger(text)
 	}
 }
 
 // misname exchanges the names of two segments, or puts a wrong digit in one: names
 // that their neighbours can correct.
 func (s *life) misname(d vfs.Disk, dir string, sealed []string) {
-	if len(sealed) < 3 || s.harmed != nil {
+	if len(sealed) < 3 || s.damagedUsages != nil {
 		return
 	}
 	i := s.rand.IntN(len(sealed) - 2)
@@ -200,11 +200,11 @@ func (s *life) misnameNote(d vfs.Disk, dir string) {
 	}
 }
 
-// forget cuts a file to size bytes, or deletes it.
-func (s *life) forget(d vfs.Disk, path string, size int) {
-	s.harmed, s.remains = map[int]bool{}, map[int]bool{}
+// cutOrDelete cuts a file to size bytes, or deletes it.
+func (s *life) cutOrDelete(d vfs.Disk, path string, size int) {
+	s.damagedUsages, s.remainingUsages = map[int]bool{}, map[int]bool{}
 	_ = s.disk.Edit(path, func(b []byte) []byte {
-		s.harm(b, b[:min(size, len(b))])
+		s.recordDamage(b, b[:min(size, len(b))])
 		return b[:min(size, len(b))]
 	})
 	if size == 0 {
@@ -217,15 +217,15 @@ func (s *life) forget(d vfs.Disk, path string, size int) {
 // ever deleted.
 func checkStrangers(d *simdisk.Disk, p past, fail func(string, ...any)) {
 	for _, text := range p.strangers {
-		if !holds(d, "/", []byte(text)) {
+		if !diskContains(d, "/", []byte(text)) {
 			fail("%q is gone", text)
 			return
 		}
 	}
 }
 
-// holds reports whether a file below dir holds b.
-func holds(d *simdisk.Disk, dir string, b []byte) (found bool) {
+// diskContains reports whether a file below dir holds b.
+func diskContains(d *simdisk.Disk, dir string, b []byte) (found bool) {
 	d.Walk(dir, func(_ string, data []byte) { found = found || bytes.Contains(data, b) })
 	return found
 }

@@ -28,16 +28,16 @@ var (
 
 // tally counts what was simulated.
 type tally struct {
-	mu     sync.Mutex
-	Seen   map[[16]byte]bool // crash states, by hash
-	Counts map[string]int
-	began  time.Time
-	want   int  // distinct crash states
-	keep   bool // what starts find, for a report
+	mu         sync.Mutex
+	Seen       map[[16]byte]bool // crash states, by hash
+	Counts     map[string]int
+	began      time.Time
+	wantStates int  // distinct crash states
+	keepFound  bool // what starts find, for a report
 }
 
 func newTally() *tally {
-	return &tally{Seen: map[[16]byte]bool{}, Counts: map[string]int{}, began: time.Now(), keep: *simulateStates < 100}
+	return &tally{Seen: map[[16]byte]bool{}, Counts: map[string]int{}, began: time.Now(), keepFound: *simulateStates < 100}
 }
 
 func (c *tally) add(what string, n int) {
@@ -46,8 +46,8 @@ func (c *tally) add(what string, n int) {
 	c.Counts[what] += n
 }
 
-// spent is the CPU time of this process.
-func spent() time.Duration {
+// cpuTime is the CPU time of this process.
+func cpuTime() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // fails for no process of its own
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
@@ -121,9 +121,9 @@ func (c *tally) write(t *testing.T) {
 	}
 }
 
-// start runs this test in several processes at once. What makes a life repeatable,
+// runProcesses runs this test in several processes at once. What makes a life repeatable,
 // a bubble's clock and the source of random numbers, is of a whole process.
-func (c *tally) start(t *testing.T) {
+func (c *tally) runProcesses(t *testing.T) {
 	dir := t.TempDir()
 	parts := make([]tally, *simulateProcesses)
 	var all sync.WaitGroup

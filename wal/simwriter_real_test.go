@@ -21,27 +21,27 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-var limited = flag.String("limited", "", "what is limited in a process that a test starts: size or space")
+var limitedResource = flag.String("limited", "", "what is limited in a process that a test starts: size or space")
 
 // realWriters are those of the product.
 var realWriters = map[string]segment.NewEntryWriter{"sharing": segment.NewLogWriter, "copying": segment.NewCopyingWriter}
 
-// pair is a writer on a real disk, and the one that stands in for it on a simulated
+// writerPair is a writer on a real disk, and the one that stands in for it on a simulated
 // disk. Whatever is done to both has to end alike.
-type pair struct {
-	t           *testing.T
-	path        string // of the real one's file
-	real, stand segment.EntryWriter
-	disk        *simdisk.Disk
-	fault       func(simdisk.Call) simdisk.Fault // what becomes of the stand-in's calls
+type writerPair struct {
+	t               *testing.T
+	path            string // of the real one's file
+	real, simulated segment.EntryWriter
+	disk            *simdisk.Disk
+	fault           func(simdisk.Call) simdisk.Fault // what becomes of the stand-in's calls
 }
 
-const standPath = "/" + segment.FileName
+const simulatedPath = "/" + segment.FileName
 
 // newPair makes both, in dir and on a disk that takes capacity bytes.
-func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity int64, fault func(simdisk.Call) simdisk.Fault) *pair {
+func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity int64, fault func(simdisk.Call) simdisk.Fault) *writerPair {
 	t.Helper()
-	p := &pair{t: t, path: filepath.Join(dir, segment.FileName), fault: fault, disk: simdisk.New(capacity, func(int) int { return 0 })}
+	p := &writerPair{t: t, path: filepath.Join(dir, segment.FileName), fault: fault, disk: simdisk.New(capacity, func(int) int { return 0 })}
 	p.disk.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 		if p.fault == nil {
 			return simdisk.Fault{}
@@ -51,7 +51,7 @@ func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity 
 	var realErr, standErr error
 	first := randomEntry(60)
 	p.real, realErr = newReal(dir, bytes.Clone(first))
-	p.stand, standErr = newSimulatedWriter(p.disk, "/", first)
+	p.simulated, standErr = newSimulatedWriter(p.disk, "/", first)
 	p.compare("create", realErr, standErr)
 	return p
 }
@@ -62,19 +62,19 @@ func randomEntry(n int) []byte {
 	return buf
 }
 
-func (p *pair) write(n int) {
+func (p *writerPair) write(n int) {
 	p.t.Helper()
 	buf := randomEntry(n)
-	p.compare(fmt.Sprintf("write of %d bytes", n), p.real.Write(bytes.Clone(buf)), p.stand.Write(buf))
+	p.compare(fmt.Sprintf("write of %d bytes", n), p.real.Write(bytes.Clone(buf)), p.simulated.Write(buf))
 }
 
-func (p *pair) close() {
+func (p *writerPair) close() {
 	p.t.Helper()
-	p.compare("close", p.real.Close(), p.stand.Close())
+	p.compare("close", p.real.Close(), p.simulated.Close())
 }
 
 // compare fails the test unless both returned the same and wrote the same.
-func (p *pair) compare(what string, realErr, standErr error) {
+func (p *writerPair) compare(what string, realErr, standErr error) {
 	p.t.Helper()
 	if (realErr == nil) != (standErr == nil) || errnoOf(realErr) != errnoOf(standErr) {
 		p.t.Errorf("%s: the library returns %v, the stand-in %v", what, realErr, standErr)
@@ -83,7 +83,7 @@ func (p *pair) compare(what string, realErr, standErr error) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	file, err := vfs.Disk{FS: p.disk}.Open(standPath)
+	file, err := vfs.Disk{FS: p.disk}.Open(simulatedPath)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -106,14 +106,14 @@ func errnoOf(err error) (errno syscall.Errno) {
 	return errno
 }
 
-func eachReal(t *testing.T, run func(t *testing.T, newReal segment.NewEntryWriter)) {
+func eachRealWriter(t *testing.T, run func(t *testing.T, newReal segment.NewEntryWriter)) {
 	for name, newReal := range realWriters {
 		t.Run(name, func(t *testing.T) { run(t, newReal) })
 	}
 }
 
-func TestTheStandInWritesWhatTheLogLibraryWrites(t *testing.T) {
-	eachReal(t, func(t *testing.T, newReal segment.NewEntryWriter) {
+func TestTheSimulatedWriterWritesWhatTheLogLibraryWrites(t *testing.T) {
+	eachRealWriter(t, func(t *testing.T, newReal segment.NewEntryWriter) {
 		p := newPair(t, t.TempDir(), newReal, 64<<20, nil)
 		for _, n := range []int{0, 1, 127, 128, 2, 4095, 4096, 16383, 16384, 1 << 20, 1<<21 - 1, 1 << 21, 3, 20 << 20} {
 			p.write(n)
@@ -124,9 +124,9 @@ func TestTheStandInWritesWhatTheLogLibraryWrites(t *testing.T) {
 	})
 }
 
-// TestTheStandInFailsAsTheLogLibraryDoes takes the descriptor away from under the
+// TestTheSimulatedWriterFailsAsTheLogLibraryDoes takes the descriptor away from under the
 // library, and fails the stand-in's calls in the same way.
-func TestTheStandInFailsAsTheLogLibraryDoes(t *testing.T) {
+func TestTheSimulatedWriterFailsAsTheLogLibraryDoes(t *testing.T) {
 	for name, bad := range map[string]struct {
 		path  string // of what the descriptor becomes
 		flag  int
@@ -137,7 +137,7 @@ func TestTheStandInFailsAsTheLogLibraryDoes(t *testing.T) {
 		"EBADF":  {"/dev/null", unix.O_RDONLY, syscall.EBADF},
 	} {
 		t.Run(name, func(t *testing.T) {
-			eachReal(t, func(t *testing.T, newReal segment.NewEntryWriter) {
+			eachRealWriter(t, func(t *testing.T, newReal segment.NewEntryWriter) {
 				p := newPair(t, t.TempDir(), newReal, 1<<20, nil)
 				p.write(200)
 				restore := replaceDescriptor(t, p.path, bad.path, bad.flag)
@@ -198,15 +198,15 @@ func replaceDescriptor(t *testing.T, path, by string, flag int) (restore func())
 	}
 }
 
-// TestTheStandInIsCutShortAsTheLogLibraryIs runs in processes of their own: a limit
+// TestTheSimulatedWriterTruncatesAsTheLogLibraryDoes runs in processes of their own: a limit
 // on files is one on every file of a process, and a full disk needs a mount.
-func TestTheStandInIsCutShortAsTheLogLibraryIs(t *testing.T) {
-	switch *limited {
+func TestTheSimulatedWriterTruncatesAsTheLogLibraryDoes(t *testing.T) {
+	switch *limitedResource {
 	case "size":
-		eachReal(t, cutShortBySize)
+		eachRealWriter(t, limitFileSize)
 		return
 	case "space":
-		eachReal(t, cutShortBySpace)
+		eachRealWriter(t, limitSpace)
 		return
 	}
 	child := func(limit string, attr *syscall.SysProcAttr) (string, error) {
@@ -228,7 +228,7 @@ func TestTheStandInIsCutShortAsTheLogLibraryIs(t *testing.T) {
 	}
 	out, err := child("space", attr)
 	if missing := new(exec.ExitError); err != nil && (!errors.As(err, &missing) || missing.ExitCode() == noMount) {
-		goWithout(t, fmt.Sprintf("mount namespace for a full tmpfs: %v %s", err, out))
+		skipMissing(t, fmt.Sprintf("mount namespace for a full tmpfs: %v %s", err, out))
 	}
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
@@ -238,8 +238,8 @@ func TestTheStandInIsCutShortAsTheLogLibraryIs(t *testing.T) {
 // noMount is the exit code of a process that may not mount.
 const noMount = 77
 
-// goWithout fails the test for what is missing, unless that is allowed.
-func goWithout(t *testing.T, missing string) {
+// skipMissing fails the test for what is missing, unless that is allowed.
+func skipMissing(t *testing.T, missing string) {
 	t.Helper()
 	if os.Getenv("ALLOW_MISSING") != "1" {
 		t.Fatalf("this proof needs a %s: set ALLOW_MISSING=1 to go without it", missing)
@@ -247,9 +247,9 @@ func goWithout(t *testing.T, missing string) {
 	t.Skipf("no %s, and ALLOW_MISSING=1 is set", missing)
 }
 
-// cutShortBySize limits the size of a file to every number of bytes that two entries
+// limitFileSize limits the size of a file to every number of bytes that two entries
 // may be cut at, and then lifts the limit.
-func cutShortBySize(t *testing.T, newReal segment.NewEntryWriter) {
+func limitFileSize(t *testing.T, newReal segment.NewEntryWriter) {
 	signal.Ignore(syscall.SIGXFSZ)
 	dir := t.TempDir()
 	const first = 61 // bytes
@@ -289,8 +289,8 @@ func setFileSize(t *testing.T, size int64) {
 	}
 }
 
-// cutShortBySpace fills a tmpfs, makes room and goes on.
-func cutShortBySpace(t *testing.T, newReal segment.NewEntryWriter) {
+// limitSpace fills a tmpfs, makes room and goes on.
+func limitSpace(t *testing.T, newReal segment.NewEntryWriter) {
 	const capacity = 64 << 10
 	dir := t.TempDir()
 	if err := errors.Join(unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", capacity))); err != nil {

@@ -15,7 +15,7 @@ import (
 // then, but segments are small, batches several times slower, and the largest
 // requests take three times the memory: see package segment, writer_share.go.
 func TestTheUnderlyingLogCopiesNothing(t *testing.T) {
-	log := open(t, t.TempDir(), Options{})
+	log := openLog(t, t.TempDir(), Options{})
 	large := Record{Usage: bytes.Repeat([]byte{'x'}, MaxUsage)}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -36,8 +36,8 @@ func TestALogThatCopiesKeepsItsSegmentsSmallAndReportsItOnce(t *testing.T) {
 		warnings int
 	}{"large segments": {64 << 20, 1}, "small ones": {segment.MaxCopied, 0}} {
 		t.Run(name, func(t *testing.T) {
-			var logged lines
-			log := open(t, t.TempDir(), Options{
+			var logged logBuffer
+			log := openLog(t, t.TempDir(), Options{
 				SegmentSize: c.size, newWriter: segment.NewCopyingWriter,
 				Logger: slog.New(slog.NewTextHandler(&logged, nil)),
 			})

@@ -21,7 +21,7 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 0))
 		d := simdisk.New(simulatedRoom, random.IntN)
 		options := func(d *simdisk.Disk) Options { return (&life{t: t, disk: d}).options(d) }
-		l := open(t, simulatedDir, options(d))
+		l := openLog(t, simulatedDir, options(d))
 		const each = 3 // records of a segment
 		for i := range 3 * each {
 			if mustAppend(t, l, Record{Usage: usage(i)}); i%each == each-1 {
@@ -34,16 +34,16 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 		if err := errors.Join(d.Rename(a, a+"x"), d.Rename(b, a), d.Rename(a+"x", b), d.SyncDir(filepath.Dir(a))); err != nil {
 			t.Fatal(err)
 		}
-		stays := map[string]bool{a: true, b: true} // these directories were there before
+		oldDirs := map[string]bool{a: true, b: true} // these directories were there before
 		refuse := func(c simdisk.Call) (f simdisk.Fault) {
-			if c.Op == simdisk.Rename && stays[c.Path] {
+			if c.Op == simdisk.Rename && oldDirs[c.Path] {
 				f.Err = syscall.EXDEV
 			}
 			return f
 		}
 		check := func(what string, d *simdisk.Disk) {
 			d.SetIntercept(refuse)
-			l := open(t, simulatedDir, options(d))
+			l := openLog(t, simulatedDir, options(d))
 			if got := shipAll(t, l); !slices.Equal(got, seqsTo(3*each)) {
 				t.Errorf("%s: shipped %v", what, got)
 			}
@@ -56,7 +56,7 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 		first := d.Kill()
 		first.SetChanged(func(simdisk.Call) { left = append(left, first.Crash(), first.Kill()) })
 		first.SetIntercept(refuse)
-		interrupted := open(t, simulatedDir, options(first))
+		interrupted := openLog(t, simulatedDir, options(first))
 		first.SetChanged(nil)
 		mustClose(t, interrupted)
 		check("not interrupted", d)

@@ -15,10 +15,10 @@ import (
 
 // A failed commit can leave a whole frame behind the last acknowledged one. Its seqs
 // are used again: a start must not take it for the records that have them.
-func TestAFailedCommitHidesNothingAcknowledged(t *testing.T) {
+func TestAFailedCommitHidesNoAcknowledgedRecord(t *testing.T) {
 	dir := t.TempDir()
 	var fail atomic.Bool
-	l := open(t, dir, Options{SegmentSize: 200, ProbeMin: time.Millisecond}.WithDatasync(func(f vfs.File) error {
+	l := openLog(t, dir, Options{SegmentSize: 200, ProbeMin: time.Millisecond}.WithDatasync(func(f vfs.File) error {
 		if fail.Swap(false) {
 			return syscall.EIO
 		}
@@ -49,7 +49,7 @@ func TestAFailedCommitHidesNothingAcknowledged(t *testing.T) {
 	}
 	mustClose(t, l)
 
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	segments, _ = l.Sealed()
 	var seqs []uint64
 	for _, s := range segments {

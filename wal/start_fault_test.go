@@ -27,7 +27,7 @@ var startErrnos = []syscall.Errno{
 // do.
 type startTrial struct {
 	disk  *simdisk.Disk
-	usual int // calls of a start on it that nothing fails
+	calls int // calls of a start on it that nothing fails
 }
 
 func (s startTrial) options(d *simdisk.Disk, t *testing.T) Options {
@@ -64,7 +64,7 @@ func newStartTrial(t *testing.T) (s startTrial) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.usual = int(last.Load())
+	s.calls = int(last.Load())
 	mustClose(t, l)
 	return s
 }
@@ -85,15 +85,15 @@ func TestADiskThatFailsDuringTheStart(t *testing.T) {
 				if errno == syscall.EIO || errno == syscall.ENOSPC || errno == syscall.EACCES || errno == syscall.EXDEV {
 					step = max(1, step/3)
 				}
-				for at := 1 + int(errno)%step; at <= s.usual && !t.Failed(); at += step {
-					synctest.Test(t, func(t *testing.T) { s.try(t, at, errno, lasts) })
+				for at := 1 + int(errno)%step; at <= s.calls && !t.Failed(); at += step {
+					synctest.Test(t, func(t *testing.T) { s.failCall(t, at, errno, lasts) })
 				}
 			})
 		}
 	}
 }
 
-func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
+func (s startTrial) failCall(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 	d := s.disk.Kill()
 	var mended, ofTheDirectory atomic.Bool
 	var first atomic.Pointer[simdisk.Call]
@@ -151,7 +151,7 @@ func (s startTrial) try(t *testing.T, at int, errno syscall.Errno, lasts bool) {
 
 // check reads all records. What a disk could not read for good may wait for the next
 // start.
-func (s startTrial) check(t *testing.T, l *Log, some bool, when string) {
+func (s startTrial) check(t *testing.T, l *Log, mayLack bool, when string) {
 	t.Helper()
 	found := map[int]int{}
 	segments, _ := l.Sealed()
@@ -165,7 +165,7 @@ func (s startTrial) check(t *testing.T, l *Log, some bool, when string) {
 		}
 	}
 	for n := range startTrialUsages {
-		if found[n] > 1 || found[n] == 0 && !some {
+		if found[n] > 1 || found[n] == 0 && !mayLack {
 			t.Errorf("%s usage %d is there %d times", when, n, found[n])
 		}
 	}

@@ -10,12 +10,12 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted is of an unsealed segment that a disk
+// TestSeqsBeforeAnUnreadableSegmentAreNoted is of an unsealed segment that a disk
 // cut short, and of one behind it whose run nobody can tell at the next start: all seqs in
 // between are accounted for, and those of records are not noted as lost.
-func TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted(t *testing.T) {
+func TestSeqsBeforeAnUnreadableSegmentAreNoted(t *testing.T) {
 	const cut, next, end = 2, 7, 9 // the last record that is left, the second segment's first and last
-	running := open(t, t.TempDir(), Options{Node: "edge-1"})
+	running := openLog(t, t.TempDir(), Options{Node: "edge-1"})
 	for i := range end {
 		if i+1 == next {
 			mustSeal(t, running)
@@ -40,7 +40,7 @@ func TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted(t *testing.T) {
 	}{
 		"the disk can't read it": {
 			func(t *testing.T, second string, disk *badDisk) error {
-				disk.spoil(t, filepath.Join(second, segment.FileName))
+				disk.breakPages(t, filepath.Join(second, segment.FileName))
 				return nil
 			}, []uint64{1, 2, 7, 8, 9}, between, nil, // and what follows 9 is skipped
 		},
@@ -69,12 +69,12 @@ func TestSeqsInFrontOfASegmentThatCanNotBeReadAreNoted(t *testing.T) {
 				t.Fatal(err)
 			}
 			o := Options{Node: "edge-1"}.WithReads(disk.read)
-			l := open(t, dir, o)
+			l := openLog(t, dir, o)
 			shipped := shipAll(t, l)
 			checkLedger(t, l)
 			mustClose(t, l)
-			disk.mend()
-			l = open(t, dir, o)
+			disk.repair()
+			l = openLog(t, dir, o)
 			shipped = append(shipped, shipAll(t, l)...)
 			if !slices.Equal(shipped, c.shipped) {
 				t.Errorf("shipped %v, want %v", shipped, c.shipped)

@@ -26,18 +26,18 @@ func TestADiskThatHangsDuringTheStart(t *testing.T) {
 	var s startTrial
 	synctest.Test(t, func(t *testing.T) { s = newStartTrial(t) })
 	step := max(1, *startStep/3)
-	for at := 1; at <= s.usual && !t.Failed(); at += step {
-		synctest.Test(t, func(t *testing.T) { s.hang(t, at, at%2 == 0) })
+	for at := 1; at <= s.calls && !t.Failed(); at += step {
+		synctest.Test(t, func(t *testing.T) { s.hangCall(t, at, at%2 == 0) })
 	}
 }
 
-func (s startTrial) hang(t *testing.T, at int, stop bool) {
+func (s startTrial) hangCall(t *testing.T, at int, stop bool) {
 	d := s.disk.Kill()
-	answer, hung := make(chan struct{}), atomic.Pointer[simdisk.Call]{}
+	release, hung := make(chan struct{}), atomic.Pointer[simdisk.Call]{}
 	d.SetIntercept(func(c simdisk.Call) simdisk.Fault {
 		if c.N == at {
 			hung.Store(&c)
-			<-answer
+			<-release
 		}
 		return simdisk.Fault{}
 	})
@@ -67,7 +67,7 @@ func (s startTrial) hang(t *testing.T, at int, stop bool) {
 		time.Sleep(time.Hour)
 	}
 	if !stop {
-		close(answer)
+		close(release)
 		time.Sleep(time.Minute)
 		if err := l.Append(context.Background(), Record{Usage: []byte(`{"n":101}`)}); err != nil {
 			t.Errorf("append after the disk answered: %v", err)
@@ -80,7 +80,7 @@ func (s startTrial) hang(t *testing.T, at int, stop bool) {
 		t.Errorf("the stop took %v", took)
 	}
 	if stop {
-		close(answer)
+		close(release)
 		time.Sleep(time.Minute)
 	} else if err != nil {
 		t.Errorf("stop: %v", err)

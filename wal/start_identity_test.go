@@ -19,7 +19,7 @@ func TestIdentity(t *testing.T) {
 	}
 	dir := t.TempDir()
 	logID := func() uint64 {
-		l := open(t, dir, Options{MachineID: machine})
+		l := openLog(t, dir, Options{MachineID: machine})
 		mustAppend(t, l, Record{Usage: usage(1)})
 		id, _ := l.Identity()
 		mustClose(t, l)
@@ -60,7 +60,7 @@ func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 		}
 		return nil
 	})
-	l := open(t, dir, o)
+	l := openLog(t, dir, o)
 	mustAppend(t, l, Record{Usage: usage(0)})
 	broken.Store(true)
 	_ = l.Seal(t.Context()) // there is no segment to go on with
@@ -73,7 +73,7 @@ func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 	if err := os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(l.dir)); err != nil {
 		t.Fatal(err)
 	}
-	after := open(t, copied, Options{})
+	after := openLog(t, copied, Options{})
 	if after.logID != l.logID || (after.queue.nextSeq-1) != 1 {
 		t.Errorf("log %x goes on as %x, above seq %d", l.logID, after.logID, (after.queue.nextSeq - 1))
 	}

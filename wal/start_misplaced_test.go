@@ -44,13 +44,13 @@ func misplacements(file, other []byte) (all map[string][]byte) {
 	return all
 }
 
-// TestMisplacedSectorsCostOnlyWhatIsNowhere asserts that every record whose frame is
+// TestMisplacedSectorsLoseOnlyMissingFrames asserts that every record whose frame is
 // somewhere in the file is shipped once, and every other one noted.
-func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
+func TestMisplacedSectorsLoseOnlyMissingFrames(t *testing.T) {
 	const n = 35
 	fill := func(from int) (dir string, file []byte, ends []int64) {
 		t.Helper()
-		l := open(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
+		l := openLog(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
 		for i := range n {
 			mustAppend(t, l, Record{Usage: usage(from + i)})
 		}
@@ -107,7 +107,7 @@ func TestMisplacedSectorsCostOnlyWhatIsNowhere(t *testing.T) {
 				}
 				inspected := examined(t, copied, name)
 
-				l := open(t, copied, Options{Node: "edge-1", SegmentSize: 4 << 10})
+				l := openLog(t, copied, Options{Node: "edge-1", SegmentSize: 4 << 10})
 				if got := shipAll(t, l); !slices.Equal(got, want) {
 					t.Errorf("shipped %v, want %v", got, want)
 				}
@@ -154,7 +154,7 @@ func uvarint(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
 // next one, and its name is right all the same.
 func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	mustAppend(t, l, Record{Usage: usage(0)})
 	mustAppend(t, l, Record{Usage: usage(1)})
 	mustSeal(t, l)
@@ -172,7 +172,7 @@ func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 	if err := os.WriteFile(first, file[:min(len(file), sector)], 0o640); err != nil { // the rest is part of this sector, too
 		t.Fatal(err)
 	}
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	if got := shipAll(t, l); !slices.Equal(got, []uint64{3}) {
 		t.Errorf("shipped %v", got)
 	}
@@ -185,7 +185,7 @@ func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 // a segment whose first sector is that of one that is there.
 func TestASectorOfAnotherSegmentHidesNoLossOfARemoval(t *testing.T) {
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	const n = 20 // records of a frame, which no sector holds
 	for i := range 4 {
 		var recs []*Record
@@ -213,7 +213,7 @@ func TestASectorOfAnotherSegmentHidesNoLossOfARemoval(t *testing.T) {
 	if err := errors.Join(os.WriteFile(sealed[2].path(), file, 0o640), os.Rename(sealed[2].dir, sealed[2].dir+damagedSuffix)); err != nil {
 		t.Fatal(err)
 	}
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	all := seqsTo(4 * n)
 	if got := shipAll(t, l); !slices.Equal(got, slices.Concat(all[:2*n], all[3*n:])) {
 		t.Errorf("shipped %v", got)
@@ -223,12 +223,12 @@ func TestASectorOfAnotherSegmentHidesNoLossOfARemoval(t *testing.T) {
 	}
 }
 
-// TestASectorOfAShippedSegmentCostsOnlyWhatItCovers: the first frame is that of a
+// TestASectorOfAShippedSegmentLosesOnlyWhatItCovers: the first frame is that of a
 // segment that is not there any more, and the rest is right.
-func TestASectorOfAShippedSegmentCostsOnlyWhatItCovers(t *testing.T) {
+func TestASectorOfAShippedSegmentLosesOnlyWhatItCovers(t *testing.T) {
 	const n = 35
 	dir := t.TempDir()
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	for i := range 2 * n {
 		if mustAppend(t, l, Record{Usage: usage(i)}); i%n == n-1 {
 			mustSeal(t, l)
@@ -249,7 +249,7 @@ func TestASectorOfAShippedSegmentCostsOnlyWhatItCovers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l = open(t, dir, Options{})
+	l = openLog(t, dir, Options{})
 	got := shipAll(t, l)
 	noted, _ := notedSeqs(t, l)
 	if all := slices.Sorted(slices.Values(slices.Concat(got, noted))); len(all) != n || len(got) < n-10 || len(noted) == 0 {

@@ -12,7 +12,7 @@ import (
 // TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole interrupts the eviction of a segment of
 // which the disk has forgotten the last records.
 func TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole(t *testing.T) {
-	whole, names := namedDir(t)
+	whole, names := killedDir(t)
 	for name, c := range map[string]struct {
 		without string // was shipped
 		as      string // the evicted one's name
@@ -39,7 +39,7 @@ func TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole(t *testing.T) {
 			if err := os.Rename(filepath.Join(log, names[1]), filepath.Join(log, c.as+evictedSuffix)); err != nil {
 				t.Fatal(err)
 			}
-			l := open(t, dir, Options{Node: "edge-1"})
+			l := openLog(t, dir, Options{Node: "edge-1"})
 			if noted, _ := notedSeqs(t, l); !slices.Equal(noted, c.noted) {
 				t.Errorf("noted as lost %v, want %v", noted, c.noted)
 			}

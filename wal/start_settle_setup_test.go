@@ -13,15 +13,15 @@ import (
 	"collectord/wal/vfs"
 )
 
-// nameRecords is how many records namedDir has.
-const nameRecords = 17
+// killedDirRecords is how many records killedDir has.
+const killedDirRecords = 17
 
-// namedDir is a log as kill -9 leaves it: five sealed segments of three records
+// killedDir is a log as kill -9 leaves it: five sealed segments of three records
 // each, and two records in the active one.
-func namedDir(t *testing.T) (dir string, names []string) {
+func killedDir(t *testing.T) (dir string, names []string) {
 	t.Helper()
-	l := open(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
-	for i := range nameRecords {
+	l := openLog(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
+	for i := range killedDirRecords {
 		mustAppend(t, l, Record{Usage: usage(i)})
 		if i%3 == 2 {
 			mustSeal(t, l)
@@ -52,12 +52,12 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// whole opens and ships a log, and asserts that each of its records is in a sealed
+// checkNothingLost opens and ships a log, and asserts that each of its records is in a sealed
 // segment, once, or in the quarantine and noted as lost, or outside of the log, where
 // it was left.
-func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) {
+func checkNothingLost(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) {
 	t.Helper()
-	l = open(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
+	l = openLog(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
 	if err := l.Seal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -96,17 +96,17 @@ func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) 
 		t.Error(err)
 	}
 	for _, n := range notes {
-		for seq := n.FirstSeq; seq <= min(n.LastSeq, nameRecords); seq++ {
+		for seq := n.FirstSeq; seq <= min(n.LastSeq, killedDirRecords); seq++ {
 			if seen[int(seq-1)] > 0 {
 				t.Errorf("record %d is noted as lost and shipped", seq)
 			}
 		}
 	}
-	for i := range nameRecords {
+	for i := range killedDirRecords {
 		switch {
 		case seen[i] > 1:
 			t.Errorf("record %d is shipped %d times", i+1, seen[i])
-		case seen[i] == 0 && !somewhere(t, usage(i), append(elsewhere, filepath.Join(l.dir, quarantineName))):
+		case seen[i] == 0 && !anyFileContains(t, usage(i), append(elsewhere, filepath.Join(l.dir, quarantineName))):
 			t.Errorf("record %d vanished", i+1)
 		}
 	}
@@ -114,8 +114,8 @@ func whole(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) 
 	return len(seen), l
 }
 
-// somewhere reports whether a file below one of the directories holds b.
-func somewhere(t *testing.T, b []byte, dirs []string) (found bool) {
+// anyFileContains reports whether a file below one of the directories holds b.
+func anyFileContains(t *testing.T, b []byte, dirs []string) (found bool) {
 	t.Helper()
 	for _, dir := range dirs {
 		_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -132,8 +132,8 @@ func somewhere(t *testing.T, b []byte, dirs []string) (found bool) {
 	return found
 }
 
-// count is how many files below the directories hold b.
-func count(t *testing.T, b []byte, dirs ...string) (n int) {
+// countFilesWith is how many files below the directories hold b.
+func countFilesWith(t *testing.T, b []byte, dirs ...string) (n int) {
 	t.Helper()
 	for _, dir := range dirs {
 		real, err := filepath.EvalSymlinks(dir)

@@ -12,7 +12,7 @@ import (
 
 // TestAWrongDigitInANameLosesNothing changes each digit of each name in turn.
 func TestAWrongDigitInANameLosesNothing(t *testing.T) {
-	dir, names := namedDir(t)
+	dir, names := killedDir(t)
 	for _, name := range names {
 		for i := range name {
 			if name[i] == '-' {
@@ -27,13 +27,13 @@ func TestAWrongDigitInANameLosesNothing(t *testing.T) {
 					if err := os.Rename(filepath.Join(copied, "wal", name), filepath.Join(copied, "wal", wrong)); err != nil {
 						t.Fatal(err)
 					}
-					n, l := whole(t, copied)
-					if notes, _ := l.Losses(); n != nameRecords || len(notes) > 0 {
-						t.Errorf("%d of %d records are shipped, notes %+v", n, nameRecords, notes)
+					n, l := checkNothingLost(t, copied)
+					if notes, _ := l.Losses(); n != killedDirRecords || len(notes) > 0 {
+						t.Errorf("%d of %d records are shipped, notes %+v", n, killedDirRecords, notes)
 					}
 					mustClose(t, l)
-					if n, _ = whole(t, copied); n != nameRecords {
-						t.Errorf("after another start %d of %d records are shipped", n, nameRecords)
+					if n, _ = checkNothingLost(t, copied); n != killedDirRecords {
+						t.Errorf("after another start %d of %d records are shipped", n, killedDirRecords)
 					}
 				})
 			}
@@ -49,7 +49,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dir, names := namedDir(t)
+	dir, names := killedDir(t)
 	foreign := []byte("somebody else's")
 	put := func(t *testing.T, path string) {
 		t.Helper()
@@ -140,7 +140,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			must(t, os.Symlink(aside, filepath.Join(log, names[1])))
 		}},
 		{"a link in the place of what an unsealed segment becomes", true, func(t *testing.T, log, aside string) {
-			must(t, os.Symlink(aside, filepath.Join(log, segment.SealedName(16, nameRecords))))
+			must(t, os.Symlink(aside, filepath.Join(log, segment.SealedName(16, killedDirRecords))))
 		}},
 		{"the log behind a link", true, func(t *testing.T, log, aside string) {
 			must(t, os.Rename(log, filepath.Join(aside, "moved")))
@@ -165,11 +165,11 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			data, aside := filepath.Join(memoryDir(t), "data"), memoryDir(t)
 			copyDir(t, dir, data)
 			row.spoil(t, filepath.Join(data, "wal"), aside)
-			strangers := count(t, foreign, data, aside)
+			strangers := countFilesWith(t, foreign, data, aside)
 			for range 2 {
-				n, l := whole(t, data, aside)
-				if row.all && n != nameRecords {
-					t.Errorf("%d of %d records are shipped", n, nameRecords)
+				n, l := checkNothingLost(t, data, aside)
+				if row.all && n != killedDirRecords {
+					t.Errorf("%d of %d records are shipped", n, killedDirRecords)
 				}
 				if row.all {
 					segments, _ := l.Sealed()
@@ -179,11 +179,11 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 					copyDir(t, filepath.Join(dir, "wal", names[0]), filepath.Join(l.dir, names[0]))
 				}
 				mustClose(t, l)
-				if now := count(t, foreign, data, aside); now != strangers {
+				if now := countFilesWith(t, foreign, data, aside); now != strangers {
 					t.Errorf("%d of %d files that are not ours are left", now, strangers)
 				}
 			}
-			l := open(t, data, Options{Node: "edge-1", SegmentSize: 4 << 10})
+			l := openLog(t, data, Options{Node: "edge-1", SegmentSize: 4 << 10})
 			notes, err := l.Losses()
 			if err != nil {
 				t.Error(err)
@@ -202,7 +202,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 
 // The daemon does not follow links in the place of its files in the data directory
 // either.
-func TestALockThatIsALinkMakesWay(t *testing.T) {
+func TestALockThatIsALinkIsPutAside(t *testing.T) {
 	dir, target := t.TempDir(), filepath.Join(t.TempDir(), "target")
 	if err := os.WriteFile(target, []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -210,7 +210,7 @@ func TestALockThatIsALinkMakesWay(t *testing.T) {
 	if err := os.Symlink(target, filepath.Join(dir, "LOCK")); err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, dir, Options{})
+	l := openLog(t, dir, Options{})
 	if other, err := Open(dir, Options{}); err == nil {
 		other.Close()
 		t.Error("a second one starts")

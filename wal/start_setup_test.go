@@ -10,11 +10,11 @@ import (
 	"collectord/wal/vfs"
 )
 
-// crashed returns a data directory as kill -9 would leave it after n appends of
+// crashedDir returns a data directory as kill -9 would leave it after n appends of
 // one record each: an active segment that was never sealed.
-func crashed(t *testing.T, n int) (dir, file string) {
+func crashedDir(t *testing.T, n int) (dir, file string) {
 	t.Helper()
-	l := open(t, t.TempDir(), Options{SegmentSize: 4 << 10})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 4 << 10})
 	for i := range n {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
@@ -26,11 +26,11 @@ func crashed(t *testing.T, n int) (dir, file string) {
 	return dir, filepath.Join(dir, "wal", segment.ActiveName(1), segment.FileName)
 }
 
-// reopened opens dir, checks that it holds the usages 0 to n-1, and that it accepts
+// checkReopened opens dir, checks that it holds the usages 0 to n-1, and that it accepts
 // more and returns everything after another start.
-func reopened(t *testing.T, dir string, n int) {
+func checkReopened(t *testing.T, dir string, n int) {
 	t.Helper()
-	l := open(t, dir, Options{SegmentSize: 4 << 10})
+	l := openLog(t, dir, Options{SegmentSize: 4 << 10})
 	got := readAll(t, l)
 	if len(got) != n {
 		t.Fatalf("%d records, want %d", len(got), n)
@@ -45,7 +45,7 @@ func reopened(t *testing.T, dir string, n int) {
 	}
 	mustAppend(t, l, Record{Usage: usage(n)})
 	mustClose(t, l)
-	l = open(t, dir, Options{SegmentSize: 4 << 10})
+	l = openLog(t, dir, Options{SegmentSize: 4 << 10})
 	if got := readAll(t, l); len(got) != n+1 || !bytes.Equal(got[n].Usage, usage(n)) {
 		t.Fatalf("%d records after one more, want %d", len(got), n+1)
 	}

@@ -98,8 +98,8 @@ func asNobody(t *testing.T, base, variable string) {
 // busy machine needs.
 const testLimit = 2 * time.Minute
 
-// within fails the test if something takes too long.
-func within(t *testing.T, what string, do func()) {
+// mustFinish fails the test if something takes too long.
+func mustFinish(t *testing.T, what string, do func()) {
 	t.Helper()
 	done := make(chan struct{})
 	go func() { defer close(done); do() }()
@@ -110,10 +110,10 @@ func within(t *testing.T, what string, do func()) {
 	}
 }
 
-// appendSoon appends a usage once the log is writable.
-func appendSoon(t *testing.T, l *wal.Log, usage string) {
+// appendOnceWritable appends a usage once the log is writable.
+func appendOnceWritable(t *testing.T, l *wal.Log, usage string) {
 	t.Helper()
-	within(t, "an append", func() {
+	mustFinish(t, "an append", func() {
 		err := l.Append(t.Context(), wal.Record{Usage: []byte(usage)})
 		for deadline := time.Now().Add(testLimit / 2); errors.Is(err, wal.ErrUnavailable) && time.Now().Before(deadline); {
 			<-time.After(time.Millisecond)
@@ -129,7 +129,7 @@ func appendSoon(t *testing.T, l *wal.Log, usage string) {
 // usages. What can't be read is salvaged.
 func shipAll(t *testing.T, l *wal.Log) (shipped []int) {
 	t.Helper()
-	within(t, "shipping", func() {
+	mustFinish(t, "shipping", func() {
 		_ = l.Seal(t.Context())
 		for range 5 {
 			segments, _ := l.Sealed()

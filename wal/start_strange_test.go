@@ -22,9 +22,9 @@ const strangerText = "not part of a log\n"
 
 // shape is a thing that can be in the place of a file or directory of the log.
 type shape struct {
-	name string
-	root bool // only root can make it
-	make func(path string) error
+	name      string
+	needsRoot bool // only root can make it
+	make      func(path string) error
 }
 
 // shapes are made for a log that another user than root opens.
@@ -45,21 +45,21 @@ func shapes() []shape {
 		})
 	}
 	return []shape{
-		{name: "an empty file", make: replaced(func(path string) error { return os.WriteFile(path, nil, 0o600) })},
-		{name: "a file", make: replaced(func(path string) error { return os.WriteFile(path, []byte(strangerText), 0o600) })},
-		{name: "a sparse file", make: replaced(func(path string) error {
+		{name: "an empty file", make: replacing(func(path string) error { return os.WriteFile(path, nil, 0o600) })},
+		{name: "a file", make: replacing(func(path string) error { return os.WriteFile(path, []byte(strangerText), 0o600) })},
+		{name: "a sparse file", make: replacing(func(path string) error {
 			return errors.Join(os.WriteFile(path, []byte(strangerText), 0o600), os.Truncate(path, 20<<30))
 		})},
-		{name: "an empty directory", make: replaced(func(path string) error { return os.Mkdir(path, 0o700) })},
-		{name: "a directory with files", make: replaced(func(path string) error {
+		{name: "an empty directory", make: replacing(func(path string) error { return os.Mkdir(path, 0o700) })},
+		{name: "a directory with files", make: replacing(func(path string) error {
 			return errors.Join(os.MkdirAll(filepath.Join(path, "x"), 0o700), os.WriteFile(filepath.Join(path, "x", "y"), []byte(strangerText), 0o600))
 		})},
-		{name: "a FIFO", make: replaced(node(unix.S_IFIFO, 0))},
-		{name: "a socket", make: replaced(node(unix.S_IFSOCK, 0))},
-		{name: "a device", root: true, make: replaced(node(unix.S_IFCHR, int(unix.Mkdev(1, 5))))}, // endless zeros
-		{name: "a dangling link", make: replaced(link(func(string) (string, error) { return "/nonexistent/x", nil }))},
-		{name: "a link to itself", make: replaced(link(func(path string) (string, error) { return filepath.Base(path), nil }))},
-		{name: "a link to a file", make: replaced(link(func(path string) (string, error) {
+		{name: "a FIFO", make: replacing(node(unix.S_IFIFO, 0))},
+		{name: "a socket", make: replacing(node(unix.S_IFSOCK, 0))},
+		{name: "a device", needsRoot: true, make: replacing(node(unix.S_IFCHR, int(unix.Mkdev(1, 5))))}, // endless zeros
+		{name: "a dangling link", make: replacing(link(func(string) (string, error) { return "/nonexistent/x", nil }))},
+		{name: "a link to itself", make: replacing(link(func(path string) (string, error) { return filepath.Base(path), nil }))},
+		{name: "a link to a file", make: replacing(link(func(path string) (string, error) {
 			return elsewhere(path), os.WriteFile(elsewhere(path), []byte(strangerText), 0o600)
 		}))},
 		{name: "a link to what was there", make: func(path string) error {
@@ -74,7 +74,7 @@ func shapes() []shape {
 			}
 			return os.Chmod(path, 0)
 		}},
-		{name: "another user's", root: true, make: func(path string) error {
+		{name: "another user's", needsRoot: true, make: func(path string) error {
 			if _, err := os.Lstat(path); err != nil {
 				return os.WriteFile(path, []byte(strangerText), 0o600)
 			}
@@ -83,8 +83,8 @@ func shapes() []shape {
 	}
 }
 
-// replaced puts something in the place of what is at a path.
-func replaced(by func(path string) error) func(string) error {
+// replacing puts something in the place of what is at a path.
+func replacing(by func(path string) error) func(string) error {
 	return func(path string) error { return errors.Join(os.RemoveAll(path), by(path)) }
 }
 
@@ -149,11 +149,11 @@ func TestItStartsWhateverIsThere(t *testing.T) {
 	}
 	t.Parallel()
 	base, whole := scratchDir(t), filepath.Join(t.TempDir(), "data")
-	unsealed(t, whole)
+	makeOpenLog(t, whole)
 	root := os.Geteuid() == 0
 	kept := make([]map[string]string, len(starts))
 	for i, c := range starts {
-		if c.root && !root {
+		if c.needsRoot && !root {
 			t.Log("needs root to be prepared:", c.name)
 			continue
 		}
@@ -162,15 +162,15 @@ func TestItStartsWhateverIsThere(t *testing.T) {
 		if root {
 			err = errors.Join(err, giveAway(dir))
 		}
-		if err = errors.Join(err, c.make(filepath.Join(dir, "data"))); err == nil && root && !c.root {
+		if err = errors.Join(err, c.make(filepath.Join(dir, "data"))); err == nil && root && !c.needsRoot {
 			err = giveAway(dir)
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		if c.place != "" {
+		if c.keptPlace != "" {
 			kept[i] = filesBelow(t, filepath.Join(dir, "elsewhere"))
-			maps.Copy(kept[i], filesBelow(t, filepath.Join(dir, "data", c.place)))
+			maps.Copy(kept[i], filesBelow(t, filepath.Join(dir, "data", c.keptPlace)))
 		}
 	}
 	asNobody(t, base, "COLLECTORD_TEST_STARTS="+base)
@@ -191,7 +191,7 @@ func (c *trialStart) start(t *testing.T, data string) {
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	open := func() (l *wal.Log, err error) {
-		within(t, "the start", func() { l, err = wal.Open(data, o) })
+		mustFinish(t, "the start", func() { l, err = wal.Open(data, o) })
 		return l, err
 	}
 	l, err := open()
@@ -199,26 +199,26 @@ func (c *trialStart) start(t *testing.T, data string) {
 		t.Fatalf("start: %v", err)
 	}
 	stop := func() {
-		within(t, "the stop", func() { err = l.Close() })
+		mustFinish(t, "the stop", func() { err = l.Close() })
 		if err != nil && !errors.Is(err, wal.ErrClosed) {
 			t.Errorf("stop: %v", err)
 		}
 	}
 	defer func() { stop() }()
-	if c.mend != nil {
+	if c.repair != nil {
 		if err := l.Append(t.Context(), wal.Record{Usage: []byte(`{"n":0}`)}); !errors.Is(err, wal.ErrUnavailable) {
 			t.Fatalf("append before it is mended: %v", err)
 		}
-		if err := c.mend(data); err != nil {
+		if err := c.repair(data); err != nil {
 			t.Fatal(err)
 		}
 	}
-	appendSoon(t, l, `{"n":9}`)
+	appendOnceWritable(t, l, `{"n":9}`)
 	shipped := shipAll(t, l)
 	if notes, err := l.Losses(); c.noNotes && (err != nil || len(notes) > 0) {
 		t.Errorf("notes %v, %v", notes, err)
 	}
-	appendSoon(t, l, `{"n":7}`)
+	appendOnceWritable(t, l, `{"n":7}`)
 	for n := range 7 {
 		if !slices.Contains(shipped, n) && !slices.Contains(c.lost, n) {
 			t.Errorf("usage %d is not shipped: %v", n, shipped)
@@ -242,7 +242,7 @@ func (c *trialStart) start(t *testing.T, data string) {
 				t.Errorf("the %s start found %d times %s", ordinal, n, finding)
 			}
 		}
-		appendSoon(t, l, fmt.Sprintf(`{"n":%d}`, 8+n))
+		appendOnceWritable(t, l, fmt.Sprintf(`{"n":%d}`, 8+n))
 		stop()
 		after := quarantined(t, data)
 		if n > 0 && (!slices.Equal(before, after) || now != aside) {

@@ -10,11 +10,11 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted is of starts on a directory that two
+// TestUndecidableRecordsAreShippedOrKeptAndNeverNoted is of starts on a directory that two
 // histories can have left. Whichever it was: no bytes are deleted, no note says that
 // something is lost, and no seq is given out twice that a name tells.
-func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
-	whole, names := namedDir(t) // five sealed segments, and 16 and 17 in the active one
+func TestUndecidableRecordsAreShippedOrKeptAndNeverNoted(t *testing.T) {
+	whole, names := killedDir(t) // five sealed segments, and 16 and 17 in the active one
 	remove := func(t *testing.T, log string, names ...string) {
 		for _, name := range names {
 			if err := os.RemoveAll(filepath.Join(log, name)); err != nil {
@@ -47,7 +47,7 @@ func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
 				if err := os.Rename(filepath.Join(log, names[1]), filepath.Join(log, segment.SealedName(4, 5))); err != nil {
 					t.Fatal(err)
 				}
-			}, without(seqsTo(nameRecords), []uint64{6, 7, 8, 9}), []int{5}, FoundMisnamed, 18,
+			}, without(seqsTo(killedDirRecords), []uint64{6, 7, 8, 9}), []int{5}, FoundMisnamed, 18,
 		},
 		// The last commit was torn by a crash, or has rotted since it was acknowledged.
 		"a damaged last frame": {
@@ -58,7 +58,7 @@ func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
 				if b[ends[2]-1] ^= 1; errors.Join(err, os.WriteFile(path, b, 0o640)) != nil { // the } of the usage
 					t.Fatal(err)
 				}
-			}, seqsTo(nameRecords - 1), nil, FoundTornTail, 17,
+			}, seqsTo(killedDirRecords - 1), nil, FoundTornTail, 17,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
 			dir := memoryDir(t)
 			copyDir(t, whole, dir)
 			c.spoil(t, filepath.Join(dir, "wal"))
-			l := open(t, dir, Options{Node: "edge-1"})
+			l := openLog(t, dir, Options{Node: "edge-1"})
 			if got := shipAll(t, l); !slices.Equal(got, c.shipped) {
 				t.Errorf("shipped %v, want %v", got, c.shipped)
 			}
@@ -83,7 +83,7 @@ func TestWhatALogCanNotDecideIsShippedOrKeptAndNeverNoted(t *testing.T) {
 			checkLedger(t, l)
 			mustAppend(t, l, Record{Usage: usage(int(c.next) - 1)})
 			mustClose(t, l)
-			l = open(t, dir, Options{Node: "edge-1"})
+			l = openLog(t, dir, Options{Node: "edge-1"})
 			if found := findings(l); len(found) > 0 {
 				t.Errorf("the second start found %v", found)
 			}

@@ -69,7 +69,7 @@ func TestADirectoryOfALaterVersionIsLeftAlone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			data := filepath.Join(scratchDir(t), "data")
-			unsealed(t, data)
+			makeOpenLog(t, data)
 			place, _, _ := strings.Cut(name, ",")
 			path := filepath.Join(data, "wal", place)
 			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, content, 0o600)); err != nil {

@@ -42,8 +42,8 @@ func (d *badDisk) read(file vfs.File, p []byte, off int64) (int, error) {
 	return file.ReadAt(p, off)
 }
 
-// spoil makes the given pages of a file unreadable; without any, all of them.
-func (d *badDisk) spoil(t *testing.T, path string, pages ...int64) {
+// breakPages makes the given pages of a file unreadable; without any, all of them.
+func (d *badDisk) breakPages(t *testing.T, path string, pages ...int64) {
 	t.Helper()
 	info, err := os.Stat(path)
 	if err != nil {
@@ -64,7 +64,7 @@ func (d *badDisk) spoil(t *testing.T, path string, pages ...int64) {
 	d.pages[info.Sys().(*syscall.Stat_t).Ino] = bad
 }
 
-func (d *badDisk) mend() {
+func (d *badDisk) repair() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.pages = nil
@@ -143,9 +143,9 @@ func seqsTo(n int) (all []uint64) {
 	return all
 }
 
-// hitBy lists the seqs of one-record frames that pages are part of, given where
+// seqsOnPages lists the seqs of one-record frames that pages are part of, given where
 // frames end. The length in front of a frame is not needed to find it.
-func hitBy(ends []int64, pages ...int64) (hit []uint64) {
+func seqsOnPages(ends []int64, pages ...int64) (hit []uint64) {
 	for i := range ends[:len(ends)-1] {
 		from := ends[i] + int64(len(uvarint(int(ends[i+1]-ends[i]))))
 		for p := from / pageSize; p <= (ends[i+1]-1)/pageSize; p++ {
@@ -162,7 +162,7 @@ func without(all, some []uint64) []uint64 {
 	return slices.DeleteFunc(slices.Clone(all), func(seq uint64) bool { return slices.Contains(some, seq) })
 }
 
-func inRanges(ranges []SeqRange) (seqs []uint64) {
+func seqsOfRanges(ranges []SeqRange) (seqs []uint64) {
 	for _, r := range ranges {
 		for seq := r.First; seq <= r.Last; seq++ {
 			seqs = append(seqs, seq)

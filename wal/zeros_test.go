@@ -20,35 +20,35 @@ func sizeOf(t *testing.T, l *Log, name string) int64 {
 	return info.Size()
 }
 
-func nextIs(t *testing.T, l *Log, want int64) {
+func wantNextSize(t *testing.T, l *Log, want int64) {
 	t.Helper()
 	until(t, "the next segment has its zeros", func() bool { return sizeOf(t, l, nextName) == want })
 }
 
-func TestZerosAheadFollowWhatRecentSegmentsHeld(t *testing.T) {
-	l := open(t, t.TempDir(), Options{SegmentSize: 1 << 20})
-	nextIs(t, l, minFill)
+func TestZerosAheadFollowTheSizesOfRecentSegments(t *testing.T) {
+	l := openLog(t, t.TempDir(), Options{SegmentSize: 1 << 20})
+	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: usage(1)})
 	mustSeal(t, l)
-	nextIs(t, l, minFill)
+	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: make([]byte, 100<<10)})
 	mustSeal(t, l)
 	for range len(recentSizes{}) { // that hold little
-		nextIs(t, l, 128<<10)
+		wantNextSize(t, l, 128<<10)
 		mustAppend(t, l, Record{Usage: usage(1)})
 		mustSeal(t, l)
 	}
-	nextIs(t, l, minFill)
+	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: make([]byte, 2<<20)})
 	mustSeal(t, l)
-	nextIs(t, l, 1<<20) // no more than a segment
+	wantNextSize(t, l, 1<<20) // no more than a segment
 }
 
 // TestASegmentThatOutgrowsItsZerosGetsMore watches the file: within its zeros a commit
 // does not change its size, and the records never reach their end.
 func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
 	const size = 256 << 10
-	l := open(t, t.TempDir(), Options{SegmentSize: size})
+	l := openLog(t, t.TempDir(), Options{SegmentSize: size})
 	changes, last := 0, int64(0)
 	for i := 0; l.Stats().Bytes < size-2<<10; i++ {
 		mustAppend(t, l, Record{Usage: make([]byte, 500)})
@@ -67,16 +67,16 @@ func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
 // A disk without room for many zeros has room for a few.
 func TestANextSegmentIsPreparedOnADiskThatIsNearlyFull(t *testing.T) {
 	o := Options{SegmentSize: 1 << 20}.WithFree(func(string) (int64, error) { return 200 << 10, nil })
-	l := open(t, t.TempDir(), o)
+	l := openLog(t, t.TempDir(), o)
 	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
 	mustSeal(t, l)
-	nextIs(t, l, 50<<10) // a quarter of what is free
+	wantNextSize(t, l, 50<<10) // a quarter of what is free
 
 	full := Options{SegmentSize: 1 << 20, files: smallDisk{limit: 100 << 10}}
-	l = open(t, t.TempDir(), full)
+	l = openLog(t, t.TempDir(), full)
 	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
 	mustSeal(t, l)
-	nextIs(t, l, minFill)
+	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: usage(1)})
 }
 

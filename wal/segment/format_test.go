@@ -48,7 +48,7 @@ func TestGoldenSegment(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, FileName)
-	golden(t, "segment-v1", path)
+	compareGolden(t, "segment-v1", path)
 
 	b, err := os.ReadFile(filepath.Join("testdata", "segment-v1"))
 	if err != nil {
@@ -80,8 +80,8 @@ func TestGoldenSegment(t *testing.T) {
 	}
 }
 
-// golden compares the file at path with the one of that name in testdata.
-func golden(t *testing.T, name, path string) {
+// compareGolden compares the file at path with the one of that name in testdata.
+func compareGolden(t *testing.T, name, path string) {
 	t.Helper()
 	got, err := os.ReadFile(path)
 	if err != nil {

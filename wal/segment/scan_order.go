@@ -89,7 +89,7 @@ func (c *collector) splitOverlapping(cluster []extent) (parts []extent, err erro
 	return parts, nil
 }
 
-// candidate is a frame that overlaps others. fits is the number of its two neighbours in
+// candidate is a frame that overlaps others. neighbors is the number of its two neighbours in
 // the file whose seqs are next to its own.
 type candidate struct {
 	extent

@@ -68,53 +68,53 @@ func TestACommitAllocatesNothing(t *testing.T) {
 //
 //nolint:unused // fields that are only looked for
 type (
-	// sound has everything where it belongs, and uses it as expected.
-	sound struct {
-		segments []*soundFile
-		wbatch   soundBatch
+	// expectedLog has everything where it belongs, and uses it as expected.
+	expectedLog struct {
+		segments []*expectedFile
+		wbatch   expectedBatch
 		file     *os.File
 	}
-	soundFile struct {
+	expectedFile struct {
 		ebuf []byte
 		epos []struct{ pos, end int }
 	}
-	soundBatch struct{ datas []byte }
+	expectedBatch struct{ datas []byte }
 
-	// elsewhere has its files another way.
-	elsewhere struct {
+	// filesByValueLog has its files another way.
+	filesByValueLog struct {
 		library
-		segments []soundFile
+		segments []expectedFile
 	}
-	// otherType has a field of another type.
-	otherType struct {
+	// otherTypeLog has a field of another type.
+	otherTypeLog struct {
 		library
 		segments []*struct {
 			ebuf []string
 			epos []int
 		}
-		wbatch soundBatch
+		wbatch expectedBatch
 	}
-	// fewer has a field less.
-	fewer struct {
+	// missingFieldLog has a field less.
+	missingFieldLog struct {
 		library
 		segments []*struct{ ebuf []byte }
-		wbatch   soundBatch
+		wbatch   expectedBatch
 	}
-	// later has its buffers only after the first entry.
-	later struct {
+	// lateFilesLog has its buffers only after the first entry.
+	lateFilesLog struct {
 		library
-		segments []*soundFile
-		wbatch   soundBatch
+		segments []*expectedFile
+		wbatch   expectedBatch
 	}
-	// fresh appends to new memory each time.
-	fresh struct{ sound }
-	// sloppy clears its batch before it appends to it.
-	sloppy struct{ sound }
-	// moody appends to new memory from the third entry on.
-	moody struct{ sound }
+	// newMemoryLog appends to new memory each time.
+	newMemoryLog struct{ expectedLog }
+	// clearingLog clears its batch before it appends to it.
+	clearingLog struct{ expectedLog }
+	// lateNewMemoryLog appends to new memory from the third entry on.
+	lateNewMemoryLog struct{ expectedLog }
 )
 
-func (l *sound) write(data []byte) error {
+func (l *expectedLog) write(data []byte) error {
 	l.wbatch.datas = append(l.wbatch.datas[:0], data...)
 	s := l.segments[0]
 	from := len(s.ebuf)
@@ -124,35 +124,35 @@ func (l *sound) write(data []byte) error {
 	return err
 }
 
-func (l *sound) Write(_ uint64, data []byte) error { return l.write(data) }
-func (l *sound) Close() error                      { return l.file.Close() }
+func (l *expectedLog) Write(_ uint64, data []byte) error { return l.write(data) }
+func (l *expectedLog) Close() error                      { return l.file.Close() }
 
-func (l *fresh) Write(_ uint64, data []byte) error {
+func (l *newMemoryLog) Write(_ uint64, data []byte) error {
 	l.segments[0].ebuf = nil
 	return l.write(data)
 }
 
-func (l *sloppy) Write(_ uint64, data []byte) error {
+func (l *clearingLog) Write(_ uint64, data []byte) error {
 	if l.wbatch.datas != nil {
 		clear(l.wbatch.datas[:cap(l.wbatch.datas)])
 	}
 	return l.write(data)
 }
 
-func (l *moody) Write(index uint64, data []byte) error {
+func (l *lateNewMemoryLog) Write(index uint64, data []byte) error {
 	if index > 2 {
 		l.wbatch.datas = nil
 	}
 	return l.write(data)
 }
 
-// openSound makes the file that the libraries of the test write to.
-func openSound(dir string) sound {
+// openExpectedLog makes the file that the libraries of the test write to.
+func openExpectedLog(dir string) expectedLog {
 	f, err := os.Create(filepath.Join(dir, FileName))
 	if err != nil {
 		panic(err)
 	}
-	return sound{segments: []*soundFile{{}}, file: f}
+	return expectedLog{segments: []*expectedFile{{}}, file: f}
 }
 
 func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) {
@@ -160,18 +160,18 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 		open   func(dir string) library
 		copies bool
 	}{
-		"as expected":             {func(dir string) library { s := openSound(dir); return &s }, false},
-		"buffers elsewhere":       {func(dir string) library { s := openSound(dir); return &elsewhere{library: &s} }, true},
-		"buffers of another type": {func(dir string) library { s := openSound(dir); return &otherType{library: &s} }, true},
-		"a buffer less":           {func(dir string) library { s := openSound(dir); return &fewer{library: &s} }, true},
-		"no file yet":             {func(dir string) library { s := openSound(dir); return &later{library: &s} }, true},
+		"as expected":             {func(dir string) library { s := openExpectedLog(dir); return &s }, false},
+		"buffers elsewhere":       {func(dir string) library { s := openExpectedLog(dir); return &filesByValueLog{library: &s} }, true},
+		"buffers of another type": {func(dir string) library { s := openExpectedLog(dir); return &otherTypeLog{library: &s} }, true},
+		"a buffer less":           {func(dir string) library { s := openExpectedLog(dir); return &missingFieldLog{library: &s} }, true},
+		"no file yet":             {func(dir string) library { s := openExpectedLog(dir); return &lateFilesLog{library: &s} }, true},
 		"buffers unused": {func(dir string) library {
-			s := openSound(dir)
-			return &later{library: &s, segments: []*soundFile{{}}}
+			s := openExpectedLog(dir)
+			return &lateFilesLog{library: &s, segments: []*expectedFile{{}}}
 		}, true},
-		"new memory each time":     {func(dir string) library { return &fresh{openSound(dir)} }, true},
-		"the shared memory ruined": {func(dir string) library { return &sloppy{openSound(dir)} }, true},
-		"new memory later on":      {func(dir string) library { return &moody{openSound(dir)} }, true},
+		"new memory each time":     {func(dir string) library { return &newMemoryLog{openExpectedLog(dir)} }, true},
+		"the shared memory ruined": {func(dir string) library { return &clearingLog{openExpectedLog(dir)} }, true},
+		"new memory later on":      {func(dir string) library { return &lateNewMemoryLog{openExpectedLog(dir)} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := create(t, func(dir string, first []byte) (EntryWriter, error) {
@@ -208,7 +208,7 @@ func entryOf(buf []byte) []byte {
 func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	_, err := newLogWriter(func(dir string) (library, error) {
-		s := openSound(dir)
+		s := openExpectedLog(dir)
 		_, err := s.file.Write([]byte("later"))
 		return &s, err
 	}, dir, Header{LogID: 1}.append(make([]byte, MaxLengthPrefix)))
@@ -220,9 +220,9 @@ func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
 // TestNothingFollowsAFailedWrite: a frame behind the rest of another would be found
 // by a scan, and its seqs are given out again.
 func TestNothingFollowsAFailedWrite(t *testing.T) {
-	var s sound
+	var s expectedLog
 	w := create(t, func(dir string, first []byte) (EntryWriter, error) {
-		s = openSound(dir)
+		s = openExpectedLog(dir)
 		return newLogWriter(func(string) (library, error) { return &s, nil }, dir, first)
 	})
 	good := s.file

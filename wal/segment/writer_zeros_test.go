@@ -14,7 +14,7 @@ import (
 )
 
 // Run with -race.
-func TestZerosNeverTakeThePlaceOfRecords(t *testing.T) {
+func TestZerosNeverOverwriteRecords(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
 	w, err := Create(disk, dir, goldenHeader, Prealloc{Zeros: 4 << 10}, nil)
 	if err != nil {
@@ -66,7 +66,7 @@ type failingSync struct{ vfs.File }
 func (failingSync) Sync() error { return &fs.PathError{Op: "fsync", Path: "file", Err: syscall.EIO} }
 
 // An older kernel gives an error of the disk to the first who asks.
-func TestAnErrorOfTheFillersSyncIsOneOfTheNextSync(t *testing.T) {
+func TestAnErrorOfAZerosSyncIsReturnedByTheNextSync(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
 	w, err := Create(disk, dir, goldenHeader, Prealloc{}, nil)
 	if err != nil {
