@@ -13,7 +13,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-func fileWith(t *testing.T, content string) string {
+func writeConfig(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "collectord.yaml")
 	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -29,7 +29,7 @@ func load(t *testing.T, content string, flags ...string) (*Config, error) {
 	if err := set.Parse(flags); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err := Load(Source{Path: fileWith(t, content), Flags: set})
+	c, _, err := Load(Source{Path: writeConfig(t, content), Flags: set})
 	return c, err
 }
 
@@ -42,7 +42,7 @@ func mustLoad(t *testing.T, content string, flags ...string) *Config {
 	return c
 }
 
-func TestAllMistakesAreToldAtOnceWithLineAndNearestKey(t *testing.T) {
+func TestAllMistakesAreReportedAtOnceWithLineAndNearestKey(t *testing.T) {
 	t.Setenv("COLLECTORD_UDP_SOCKETS", "many")
 	_, err := load(t, `
 http:
@@ -80,7 +80,7 @@ node: ~
 	}
 }
 
-func TestWhatIsNotMeantIsAMistake(t *testing.T) {
+func TestSettingsThatAreHardlyIntendedAreMistakes(t *testing.T) {
 	for text, wrong := range map[string]string{
 		"http: {listen: '0.0.0.0:3000'}":                                  "http.listen",
 		"http: {listen: [localhost:3000, '[::]:3000']}":                   "http.listen",
@@ -181,8 +181,8 @@ func TestEndpoints(t *testing.T) {
 }
 
 // A network of IPv4 in IPv6 is that of IPv4, since senders are.
-func TestNetworksThatCanMatchNobodyAreTold(t *testing.T) {
-	for text, want := range map[string]struct{ allow, told string }{
+func TestNetworksThatMatchNoSenderAreWarnings(t *testing.T) {
+	for text, want := range map[string]struct{ allow, warning string }{
 		"listen: '127.0.0.1:1', allow: '::ffff:127.0.0.1/128'":      {"[127.0.0.1/32]", ""},
 		"listen: '127.0.0.1:1', allow: '::ffff:10.1.2.3/104'":       {"[10.0.0.0/8]", ""},
 		"listen: '127.0.0.1:1', allow: '::ffff:0:0/96'":             {"[0.0.0.0/0]", ""},
@@ -195,8 +195,8 @@ func TestNetworksThatCanMatchNobodyAreTold(t *testing.T) {
 		"listen: 'localhost:1', allow: '0.0.0.0/32'":                {"[0.0.0.0/32]", "no datagram comes from such an address"},
 		"listen: 'localhost:1', allow: '0.0.0.0/0,::/0,10.1.2.3/8'": {"[0.0.0.0/0 ::/0 10.0.0.0/8]", ""},
 	} {
-		c, warnings, err := Load(Source{Path: fileWith(t, "udp: {"+text+"}")})
-		if err != nil || fmt.Sprint(c.UDP.Allow) != want.allow || (want.told == "") != (len(warnings) == 0) || !strings.Contains(strings.Join(warnings, "\n"), want.told) {
+		c, warnings, err := Load(Source{Path: writeConfig(t, "udp: {"+text+"}")})
+		if err != nil || fmt.Sprint(c.UDP.Allow) != want.allow || (want.warning == "") != (len(warnings) == 0) || !strings.Contains(strings.Join(warnings, "\n"), want.warning) {
 			t.Errorf("%s: %v, %q", text, err, warnings)
 		}
 	}
@@ -210,7 +210,7 @@ func TestUnusedKeysMayBeWrong(t *testing.T) {
 		"node: a\nnode: b": false, "htp: {}": true, "http: {max_bodi: 1MiB}": true, "a: {": true, "wal: 7": true, "wal: {probe_min: 1h}": true, "data_dir: ~": true,
 		"shipper: {level: x}": false, "shipper: 7": true, "shipper: {s3: {region: '!'}}": true, "shipper: {s3: 7}": true, "a: 1\n---\nb: 2": true,
 	} {
-		c, warnings, err := Load(Source{Path: fileWith(t, text), Uses: []string{"data_dir", "wal", "shipper.s3"}})
+		c, warnings, err := Load(Source{Path: writeConfig(t, text), Uses: []string{"data_dir", "wal", "shipper.s3"}})
 		if (err != nil) != wrong || !wrong && (len(warnings) != 1 || c.HTTP.MaxBody != 4<<20 || c.Shipper.Level != "default") {
 			t.Errorf("%s: %v, %q", text, err, warnings)
 		}
@@ -289,7 +289,7 @@ func TestAnIPv6WildcardAloneIsAWarning(t *testing.T) {
 		"udp: {allow: '::/0', listen: '[::]:1'}":                   "udp.listen [::]:1 is IPv6 only",
 		"admin: {listen: '[::]:1'}":                                "admin.listen [::]:1 is IPv6 only",
 	} {
-		_, warnings, err := Load(Source{Path: fileWith(t, text)})
+		_, warnings, err := Load(Source{Path: writeConfig(t, text)})
 		if err != nil || (len(warnings) > 0) != (want != "") || len(warnings) > 1 || !strings.HasPrefix(strings.Join(warnings, ""), want) {
 			t.Errorf("%s: %q, %v", text, warnings, err)
 		}
@@ -309,7 +309,7 @@ func TestUnknownVariableIsAWarning(t *testing.T) {
 	t.Setenv("COLLECTORD_HTTP", "wiped")
 	t.Setenv("COLLECTORD_HTTP_MAX_CONECTIONS", "8")
 	t.Setenv(TokenVariable, "cd_x")
-	c, warnings, err := Load(Source{Path: fileWith(t, "http: {max_connections: 7}")})
+	c, warnings, err := Load(Source{Path: writeConfig(t, "http: {max_connections: 7}")})
 	if err != nil || len(warnings) != 3 || c.HTTP.MaxConnections != 7 || !strings.Contains(strings.Join(warnings, "\n"), "the nearest is COLLECTORD_HTTP_MAX_CONNECTIONS") {
 		t.Errorf("%v, %v", warnings, err)
 	}
@@ -332,7 +332,7 @@ func TestTokensInPlaintextBeyondThisHostAreAWarning(t *testing.T) {
 		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k, client_ca: /a}}":         0,
 		"http: {listen: 'unix:/run/x.sock', tokens_file: /t}":                          0,
 	} {
-		_, warnings, err := Load(Source{Path: fileWith(t, text)})
+		_, warnings, err := Load(Source{Path: writeConfig(t, text)})
 		if err != nil || len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "http.listen 0.0.0.0:1 takes tokens that can be read") {
 			t.Errorf("%s: %q, %v", text, warnings, err)
 		}
@@ -341,7 +341,7 @@ func TestTokensInPlaintextBeyondThisHostAreAWarning(t *testing.T) {
 
 // A name without a slash is a credential where there are any, and a path is one
 // everywhere.
-func TestANameIsACredentialWhereSystemdHasPutSome(t *testing.T) {
+func TestANameIsACredentialIfSystemdPassedCredentials(t *testing.T) {
 	const text = "http: {tokens_file: tokens, tls: {cert: ./cert.pem, key: /etc/key.pem}}\nshipper: {s3: {credentials_file: s3}}"
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	if c := mustLoad(t, text); c.HTTP.TokensFile != "tokens" || c.Shipper.S3.CAFile != "" {

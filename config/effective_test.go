@@ -20,7 +20,7 @@ func (c *Config) Print() []byte {
 func TestWhatIsInEffectIsShownWithItsOrigin(t *testing.T) {
 	t.Setenv("COLLECTORD_HTTP_RATE", "7")
 	t.Setenv("COLLECTORD_WAL_SEAL_AFTER", "9s")
-	path := fileWith(t, "http:\n  rate: 5\n  burst: 8\nwal: {seal_after: 8s}\nshipper: {level: best}\n")
+	path := writeConfig(t, "http:\n  rate: 5\n  burst: 8\nwal: {seal_after: 8s}\nshipper: {level: best}\n")
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	AddFlags(flags)
 	if err := flags.Parse([]string{"--seal-after", "3s", "--data-dir", "x y"}); err != nil {
@@ -62,7 +62,7 @@ func TestWhatIsInEffectIsShownWithItsOrigin(t *testing.T) {
 	// The output is a configuration that has the same effect.
 	os.Unsetenv("COLLECTORD_HTTP_RATE")
 	os.Unsetenv("COLLECTORD_WAL_SEAL_AFTER")
-	again, err := LoadEffective(Source{Path: fileWith(t, string(e.YAML()))})
+	again, err := LoadEffective(Source{Path: writeConfig(t, string(e.YAML()))})
 	if err != nil {
 		t.Fatalf("%v, printed:\n%s", err, e.YAML())
 	}

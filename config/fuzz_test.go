@@ -26,7 +26,7 @@ func loadBytes(t *testing.T, content string) (*Config, error) {
 
 // Whatever a file holds: it is an error, or everything in it is in effect.
 func FuzzFile(f *testing.F) {
-	f.Add(example(f))
+	f.Add(exampleFile(f))
 	f.Add("http: {listen: [a, b]}\n")
 	f.Add("http: &h {listen: [localhost:1, 'localhost:2']}\nudp: *h\n")
 	f.Add("a: &x [*x]\n")
@@ -75,7 +75,7 @@ func FuzzFile(f *testing.F) {
 		for _, n := range root.Content {
 			leaves("", n)
 		}
-		printsTheSame(t, c)
+		checkPrintedLoadsEqual(t, c)
 	})
 }
 
@@ -113,13 +113,13 @@ func FuzzValue(f *testing.F) {
 		case err == nil && c.raw[k.Name] != s:
 			t.Errorf("%s is %q, the file says %q", k.Name, c.raw[k.Name], s)
 		case err == nil:
-			printsTheSame(t, c)
+			checkPrintedLoadsEqual(t, c)
 		}
 	})
 }
 
-// printsTheSame asserts that what is printed is what is in effect.
-func printsTheSame(t *testing.T, c *Config) {
+// checkPrintedLoadsEqual asserts that what is printed is what is in effect.
+func checkPrintedLoadsEqual(t *testing.T, c *Config) {
 	t.Helper()
 	again, err := loadBytes(t, string(c.Print()))
 	if err != nil || !reflect.DeepEqual(c, again) {

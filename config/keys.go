@@ -37,7 +37,7 @@ const (
 // Keys returns the table of all settings, in the order of the example file.
 func Keys() []Key { return slices.Clone(keys) }
 
-func find(name string) (Key, bool) {
+func findKey(name string) (Key, bool) {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
 	if i < 0 {
 		return Key{}, false

@@ -46,7 +46,7 @@ and so does the content of the files that the live keys name. The others need a 
 under ` + "`needs_restart`" + `. ` + "`collectord_config_last_reload_successful`" + ` is 0 after a reload that failed.
 `
 
-const markdownProofs = `
+const markdownTests = `
 [same]: ../collectord/operator_validation_test.go "TestCheckAndRunFindTheSameMistakes, TestCheckIsAsTheDaemonsUser"
 [unused]: ../collectord/operator_forensics_test.go "TestUnusedKeysAreNotNeeded"
 `
@@ -81,7 +81,7 @@ func markdown() string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString(markdownProofs)
+	b.WriteString(markdownTests)
 	return b.String()
 }
 
@@ -93,7 +93,7 @@ func prose(doc string) string {
 }
 
 func TestTheReferenceOfAllKeysIsUpToDate(t *testing.T) {
-	checkedIn(t, "../docs/configuration.md", []byte(markdown()))
+	compareGenerated(t, "../docs/configuration.md", []byte(markdown()))
 	for _, k := range Keys() {
 		if !strings.Contains(markdown(), "\n### `"+k.Name+"`\n") || !strings.Contains(markdown(), "`"+k.Env()+"`") {
 			t.Errorf("nothing on %s", k.Name)

@@ -82,7 +82,7 @@ func TestFlagOverEnvironmentOverFileOverDefaultForEveryKey(t *testing.T) {
 			}
 			for _, companion := range []string{"http.tls.cert", "http.tls.key"} {
 				if strings.HasPrefix(k.Name, "http.tls.") && k.Name != companion { // one of them alone is a mistake
-					other, _ := find(companion)
+					other, _ := findKey(companion)
 					t.Setenv(other.Env(), "/x")
 				}
 			}
@@ -159,7 +159,7 @@ func TestNoKeyIsASection(t *testing.T) {
 	}
 }
 
-func TestReloadTakesLiveKeysAndNamesTheOthers(t *testing.T) {
+func TestReloadAppliesLiveKeysAndReturnsTheOthers(t *testing.T) {
 	running := mustLoad(t, "node: a\nwal: {segment_size: 4MiB, max_bytes: 16MiB}\n")
 	next := mustLoad(t, "node: b\nwal: {segment_size: 4MiB, max_bytes: 32MiB}\n")
 	got, changes, err := running.Reloaded(next)

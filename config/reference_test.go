@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "write the files made from the table of keys")
 
-// checkedIn compares a file with what the table of keys makes of it.
-func checkedIn(t *testing.T, path string, want []byte) {
+// compareGenerated compares a file with what the table of keys makes of it.
+func compareGenerated(t *testing.T, path string, want []byte) {
 	t.Helper()
 	if *update {
 		if err := os.WriteFile(path, want, 0o644); err != nil {
@@ -28,8 +28,8 @@ func checkedIn(t *testing.T, path string, want []byte) {
 	}
 }
 
-func TestManualPageIsUpToDateAndTellsOfEveryKey(t *testing.T) {
-	checkedIn(t, "../packaging/man/collectord.yaml.5", Man())
+func TestTheManualPageIsUpToDateAndDocumentsEveryKey(t *testing.T) {
+	compareGenerated(t, "../packaging/man/collectord.yaml.5", Man())
 	for _, k := range Keys() {
 		if !bytes.Contains(Man(), []byte("\n.B "+k.Name+"\n")) || !bytes.Contains(Man(), []byte(k.Env())) {
 			t.Errorf("nothing on %s", k.Name)
@@ -45,10 +45,10 @@ func TestManualPageIsUpToDateAndTellsOfEveryKey(t *testing.T) {
 }
 
 func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
-	example := example(t)
-	checkedIn(t, "../packaging/collectord.yaml", []byte(example))
-	plain := mustLoad(t, "")
-	if got := mustLoad(t, example); !reflect.DeepEqual(got, plain) {
+	example := exampleFile(t)
+	compareGenerated(t, "../packaging/collectord.yaml", []byte(example))
+	defaults := mustLoad(t, "")
+	if got := mustLoad(t, example); !reflect.DeepEqual(got, defaults) {
 		t.Error("the example, all commented out, changes a default")
 	}
 	var bare strings.Builder // every key uncommented must be valid, too
@@ -58,7 +58,7 @@ func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
 		}
 		bare.WriteString(line)
 	}
-	if got := mustLoad(t, bare.String()); !reflect.DeepEqual(got, plain) {
+	if got := mustLoad(t, bare.String()); !reflect.DeepEqual(got, defaults) {
 		t.Errorf("the example, uncommented, differs from the defaults:\n%s", bare.String())
 	}
 	for _, k := range Keys() {
@@ -69,8 +69,8 @@ func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
 	}
 }
 
-// example is the example file, with what flags set.
-func example(t testing.TB, set ...string) string {
+// exampleFile is the example file, with what flags set.
+func exampleFile(t testing.TB, set ...string) string {
 	t.Helper()
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	AddFlags(flags)
@@ -86,13 +86,13 @@ func example(t testing.TB, set ...string) string {
 
 // The packages install what this makes.
 func TestExampleFileSetsWhatFlagsSetAndNothingElse(t *testing.T) {
-	plain := mustLoad(t, "")
-	text := example(t, "--data-dir=/var/lib/collectord", "--shutdown-grace=0")
+	defaults := mustLoad(t, "")
+	text := exampleFile(t, "--data-dir=/var/lib/collectord", "--shutdown-grace=0")
 	got := mustLoad(t, text)
 	if got.DataDir != "/var/lib/collectord" || got.Shutdown.Grace != 0 {
 		t.Errorf("data_dir %s, shutdown.grace %v", got.DataDir, got.Shutdown.Grace)
 	}
-	_, changes, err := plain.Reloaded(got)
+	_, changes, err := defaults.Reloaded(got)
 	if err != nil {
 		t.Error(err)
 	}
