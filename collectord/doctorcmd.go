@@ -126,7 +126,7 @@ type examiner struct {
 // checks runs all checks. It skips a group whose keys have a mistake.
 func (x *examiner) checks() []doctor.Check {
 	x.draft, x.who = newDraft(x.src)
-	if x.draft.Config != nil && x.draft.Sound("data_dir") {
+	if x.draft.Config != nil && x.draft.Valid("data_dir") {
 		x.log = lookAtLogSoon(x.draft.Config.DataDir)
 	}
 	all := x.configuration()
@@ -155,7 +155,7 @@ func (x *examiner) checks() []doctor.Check {
 // sound reports whether the configuration has no mistake in the keys, nor in a key of a
 // section that keys names.
 func (x *examiner) sound(keys []string) bool {
-	return x.draft.Sound(keys...) && !slices.ContainsFunc(x.draft.Mistakes, func(m config.Mistake) bool {
+	return x.draft.Valid(keys...) && !slices.ContainsFunc(x.draft.Mistakes, func(m config.Mistake) bool {
 		return slices.ContainsFunc(keys, func(key string) bool { return strings.HasPrefix(m.Key, key+".") })
 	})
 }

@@ -94,7 +94,7 @@ func (x *examiner) files() (all []doctor.Check) {
 		name := "files." + f.key
 		why, advice := f.access()
 		switch {
-		case !x.draft.Sound(f.key):
+		case !x.draft.Valid(f.key):
 			all = append(all, doctor.Skip(name, "it has a mistake (config."+f.key+")"))
 		case why != "":
 			all = append(all, doctor.Warn(name, f.path+" "+why, advice))

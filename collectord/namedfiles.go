@@ -46,7 +46,7 @@ func namedFiles(cfg *config.Config) (all []namedFile) {
 // valid.
 func (d draft) checkFiles() {
 	for _, f := range namedFiles(d.Config) {
-		if why, advice := f.access(); why != "" && d.Sound(f.key) {
+		if why, advice := f.access(); why != "" && d.Valid(f.key) {
 			d.warn(f.warning(why, advice))
 		}
 	}

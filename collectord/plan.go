@@ -81,7 +81,7 @@ func (d draft) warn(warnings ...string) { d.Warnings = append(d.Warnings, warnin
 func (d draft) checkDestination() {
 	to := destinationToRead(d.Config)
 	switch {
-	case !d.Sound("shipper.destination"): // the files can be checked anyway
+	case !d.Valid("shipper.destination"): // the files can be checked anyway
 		if to.S3.CAFile == "" && to.S3.CredentialsFile == "" {
 			return
 		}
@@ -96,7 +96,7 @@ func (d draft) checkDestination() {
 	for _, e := range bucket.Check(to) {
 		key := keys[e.Option]
 		switch {
-		case !d.Sound(key):
+		case !d.Valid(key):
 		case e.Path != "":
 			d.fileMistake(key, e.Path, e.Err)
 		default:

@@ -42,7 +42,7 @@ func (d draft) checkDirectories() {
 	select {
 	case f := <-found:
 		for _, why := range f.data {
-			if d.Sound("data_dir") {
+			if d.Valid("data_dir") {
 				d.Mistake("data_dir", why)
 			}
 		}

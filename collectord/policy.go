@@ -24,10 +24,10 @@ func (d draft) readPolicy() (who auth.Policy) {
 	http := d.Config.HTTP
 	who.Anonymous = http.Anonymous
 	who.Pages = origin.NewRule(http.Origins, http.Hosts)
-	if path := http.TokensFile; path != "" && d.Sound("http.tokens_file") {
+	if path := http.TokensFile; path != "" && d.Valid("http.tokens_file") {
 		who.Tokens = d.readTokens(path)
 	}
-	if files := http.TLS; files.Cert != "" && files.Key != "" && d.Sound("http.tls.cert", "http.tls.key", "http.tls.client_ca") {
+	if files := http.TLS; files.Cert != "" && files.Key != "" && d.Valid("http.tls.cert", "http.tls.key", "http.tls.client_ca") {
 		var err error
 		if who.TLS, err = auth.ReadTLS(files.Cert, files.Key, files.ClientCA); err != nil {
 			d.mistakesOfTLS(files, err)

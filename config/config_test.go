@@ -144,7 +144,8 @@ func TestSettingsThatAreHardlyIntendedAreMistakes(t *testing.T) {
 	}
 }
 
-// What is wrong in a list does not keep its other parts, and other keys, from being checked.
+// A wrong part of a list does not prevent the check of its other parts and of other
+// keys.
 func TestAMistakeHidesNoOther(t *testing.T) {
 	_, err := load(t, "http: {listen: ['h:1', '0.0.0.0:1', '[::]:x'], max_body: 1}\nudp: {listen: '0.0.0.0:2', allow: ''}\nshipper: {retry_min: 2m}\nwal: {probe_min: soon}\n")
 	for _, want := range []string{
@@ -180,7 +181,8 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
-// A network of IPv4 in IPv6 is that of IPv4, since senders are.
+// A network of IPv4-mapped addresses becomes an IPv4 network, because the addresses of
+// senders are IPv4.
 func TestNetworksThatMatchNoSenderAreWarnings(t *testing.T) {
 	for text, want := range map[string]struct{ allow, warning string }{
 		"listen: '127.0.0.1:1', allow: '::ffff:127.0.0.1/128'":      {"[127.0.0.1/32]", ""},
@@ -202,8 +204,8 @@ func TestNetworksThatMatchNoSenderAreWarnings(t *testing.T) {
 	}
 }
 
-// Whoever needs only some keys is warned of wrong values of the others, and stopped by all
-// that may be meant for his.
+// A command that uses only some keys warns of wrong values of the others. An error that
+// may concern its own keys stops it.
 func TestUnusedKeysMayBeWrong(t *testing.T) {
 	for text, wrong := range map[string]bool{
 		"http: {max_body: x}": false, "http: 7": false, "http: {max_body: ~}": false, "http: {max_body: &a 1MiB}": false, "http: {listen: '0.0.0.0:1'}": false,
@@ -217,7 +219,7 @@ func TestUnusedKeysMayBeWrong(t *testing.T) {
 	}
 }
 
-// Whoever has only variables to set is told of those.
+// A user who sets only variables, as in a container, gets errors that name variables.
 func TestMistakesOfVariablesNameVariables(t *testing.T) {
 	t.Setenv("COLLECTORD_HTTP_LISTEN", "0.0.0.0:3000")
 	t.Setenv("COLLECTORD_UDP_LISTEN", "0.0.0.0:3000")
@@ -251,8 +253,8 @@ func TestLocalhostIsBothLoopbacks(t *testing.T) {
 	}
 }
 
-// A family of its own for each address that is written out: what stands for both
-// may lack one.
+// An address that is written out has one family. A name that stands for both families
+// may lack one on a host.
 func TestAddressesAreOfOneFamily(t *testing.T) {
 	for text, want := range map[string]string{
 		"localhost:1":            "127.0.0.1:1/localhost:1 [::1]:1/localhost:1",
@@ -339,8 +341,8 @@ func TestTokensInPlaintextBeyondThisHostAreAWarning(t *testing.T) {
 	}
 }
 
-// A name without a slash is a credential where there are any, and a path is one
-// everywhere.
+// A name without a slash is a credential if systemd passed credentials. A path is
+// always a path.
 func TestANameIsACredentialIfSystemdPassedCredentials(t *testing.T) {
 	const text = "http: {tokens_file: tokens, tls: {cert: ./cert.pem, key: /etc/key.pem}}\nshipper: {s3: {credentials_file: s3}}"
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
@@ -358,7 +360,7 @@ func TestANameIsACredentialIfSystemdPassedCredentials(t *testing.T) {
 	}
 }
 
-// Whoever sets the one age that there was gets what he asks for.
+// seal_after alone sets the age of all segments, as it did before there were two ages.
 func TestSealAfterAloneSetsTheAgeOfSmallSegmentsToo(t *testing.T) {
 	for settings, want := range map[string][2]time.Duration{
 		"":                             {time.Minute, 5 * time.Minute},
@@ -381,7 +383,7 @@ func TestSealAfterAloneSetsTheAgeOfSmallSegmentsToo(t *testing.T) {
 	}
 }
 
-// Whatever size is asked for, segments fit the log: wal lowers it.
+// Every segment size is valid: package wal lowers the size to fit the log.
 func TestNoSegmentSizeIsTooLargeForTheLog(t *testing.T) {
 	for _, settings := range []string{"wal: {max_bytes: 4MiB}", "wal: {max_bytes: 5MiB, segment_size: 256MiB}", "wal: {segment_size: 1MiB}"} {
 		mustLoad(t, settings)

@@ -55,7 +55,7 @@ func TestAMistakeInTheDestinationIsNamed(t *testing.T) {
 	}
 }
 
-// The default is where data_dir says, whatever is in its name.
+// The default destination is in data_dir, whatever characters its name contains.
 func TestTheDefaultDestinationIsInADataDirOfAnyName(t *testing.T) {
 	for _, dir := range []string{"/a#b", "/a?b", "/50%", "/a b", "/ü"} {
 		c := mustLoad(t, "data_dir: '"+dir+"'")

@@ -36,8 +36,8 @@ func Read(src Source) *Draft {
 	return d
 }
 
-// Sound reports whether no mistake was found in any of the keys.
-func (d *Draft) Sound(keys ...string) bool { return !slices.ContainsFunc(keys, d.Mistakes.concern) }
+// Valid reports whether no mistake was found in any of the keys.
+func (d *Draft) Valid(keys ...string) bool { return !slices.ContainsFunc(keys, d.Mistakes.concern) }
 
 // Mistake adds a mistake in the value of a key.
 func (d *Draft) Mistake(key, reason string) {

@@ -59,7 +59,7 @@ func TestWhatIsInEffectIsShownWithItsOrigin(t *testing.T) {
 	if !strings.Contains(string(e.YAML()), "\n  rate: 7 # COLLECTORD_HTTP_RATE\n") || got["node"].Value == "" {
 		t.Errorf("printed:\n%s", e.YAML())
 	}
-	// The output is a configuration that has the same effect.
+	// The output is a configuration with the same effect.
 	os.Unsetenv("COLLECTORD_HTTP_RATE")
 	os.Unsetenv("COLLECTORD_WAL_SEAL_AFTER")
 	again, err := LoadEffective(Source{Path: writeConfig(t, string(e.YAML()))})
@@ -73,7 +73,7 @@ func TestWhatIsInEffectIsShownWithItsOrigin(t *testing.T) {
 	}
 }
 
-// A name of a file can hold anything.
+// The name of a file can contain any characters.
 func TestAnOriginDoesNotEndItsComment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a\nnode: evil")
 	if err := os.WriteFile(path, []byte("node: edge-1\n"), 0o600); err != nil {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// markdownIntro is what docs/configuration.md says before the keys.
+// markdownIntro is the part of docs/configuration.md before the keys.
 const markdownIntro = `# Configuration
 
 <!-- Generated from the table of keys by: go test ./config -update -->
@@ -51,7 +51,7 @@ const markdownTests = `
 [unused]: ../collectord/operator_forensics_test.go "TestUnusedKeysAreNotNeeded"
 `
 
-// markdown is docs/configuration.md.
+// markdown returns the content of docs/configuration.md.
 func markdown() string {
 	var b strings.Builder
 	b.WriteString(markdownIntro)
@@ -85,7 +85,7 @@ func markdown() string {
 	return b.String()
 }
 
-// prose marks as code what Markdown would read as its own.
+// prose formats as code the text that Markdown would interpret.
 func prose(doc string) string {
 	text := regexp.MustCompile(`\bhttps?://\S*\w|\b[a-z0-9]+(?:_[a-z0-9]+)+\b|\b(?:http|udp|wal|shipper|shutdown|admin|log|net)(?:\.[a-z0-9_]+)+`).
 		ReplaceAllStringFunc(strings.ReplaceAll(doc, "\n", " "), func(s string) string { return "`" + s + "`" })

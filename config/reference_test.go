@@ -15,7 +15,7 @@ import (
 
 var update = flag.Bool("update", false, "write the files made from the table of keys")
 
-// compareGenerated compares a file with what the table of keys makes of it.
+// compareGenerated compares a file with the one generated from the table of keys.
 func compareGenerated(t *testing.T, path string, want []byte) {
 	t.Helper()
 	if *update {
@@ -69,7 +69,7 @@ func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
 	}
 }
 
-// exampleFile is the example file, with what flags set.
+// exampleFile returns the example file with the given flags set.
 func exampleFile(t testing.TB, set ...string) string {
 	t.Helper()
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -84,7 +84,7 @@ func exampleFile(t testing.TB, set ...string) string {
 	return string(text)
 }
 
-// The packages install what this makes.
+// The packages install a file that is generated this way.
 func TestExampleFileSetsWhatFlagsSetAndNothingElse(t *testing.T) {
 	defaults := mustLoad(t, "")
 	text := exampleFile(t, "--data-dir=/var/lib/collectord", "--shutdown-grace=0")

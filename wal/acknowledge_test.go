@@ -11,7 +11,8 @@ import (
 	"collectord/wal"
 )
 
-// TestAcknowledgedEntriesAreKeptAndNoLongerCounted acknowledges beside a running log.
+// TestAcknowledgedEntriesAreKeptAndNoLongerCounted acknowledges entries while a log is
+// open.
 func TestAcknowledgedEntriesAreKeptAndNoLongerCounted(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")
@@ -27,7 +28,7 @@ func TestAcknowledgedEntriesAreKeptAndNoLongerCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shipAll(t, l) // with a salvage, whose bytes go to the quarantine
+	shipAll(t, l) // it salvages a segment, and the damaged bytes go to the quarantine
 	wantPutAside := func(want int) {
 		t.Helper()
 		deadline := time.Now().Add(testLimit)
@@ -71,5 +72,5 @@ func TestAcknowledgedEntriesAreKeptAndNoLongerCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	wantPutAside(2) // another file, and one of another name
+	wantPutAside(2) // the file at the acknowledged path is another one, and the acknowledged one has another name
 }

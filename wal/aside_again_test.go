@@ -23,8 +23,8 @@ func (m mountedQuarantine) Rename(from, to string) error {
 	return m.FS.Rename(from, to)
 }
 
-// TestEntriesThatCanNotBeMovedToTheQuarantineAreRenamedOnce also holds that it keeps nothing
-// else from being put in order.
+// TestEntriesThatCanNotBeMovedToTheQuarantineAreRenamedOnce also asserts that such
+// entries do not prevent the rest of the recovery.
 func TestEntriesThatCanNotBeMovedToTheQuarantineAreRenamedOnce(t *testing.T) {
 	data, _ := sealedDir(t, 9)
 	dir := filepath.Join(data, "wal")
@@ -39,7 +39,7 @@ func TestEntriesThatCanNotBeMovedToTheQuarantineAreRenamedOnce(t *testing.T) {
 	var before []string
 	for start := range 3 {
 		l := openLog(t, data, Options{files: mountedQuarantine{vfs.OS{}}})
-		for range 3 { // each reads the notes
+		for range 3 { // each call reads the notes
 			if notes, err := l.Losses(); err != nil || len(notes) > 0 {
 				t.Errorf("start %d: notes %v, %v", start, notes, err)
 			}

@@ -20,12 +20,12 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// callRecorder lists the calls of a log that change a disk, by name and the last part of
-// the path.
+// callRecorder records the calls of a log that change a disk, by operation and last
+// element of the path.
 type callRecorder struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	calls    []string
-	failNext []string // the next calls that fail, in this order
+	failNext []string // calls to fail, in this order
 }
 
 func (r *callRecorder) disk() vfs.FS {
@@ -33,7 +33,7 @@ func (r *callRecorder) disk() vfs.FS {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		call := op + " " + filepath.Base(path)
-		if op == "fsync" && filepath.Base(path) == segment.FileName { // and of what
+		if op == "fsync" && filepath.Base(path) == segment.FileName { // name the segment instead of its file
 			call = op + " " + filepath.Base(filepath.Dir(path))
 		}
 		r.calls = append(r.calls, call)
@@ -45,7 +45,7 @@ func (r *callRecorder) disk() vfs.FS {
 	}}
 }
 
-// open opens a log, and has the list begin once that makes no calls of its own.
+// open opens a log, waits until it makes no calls of its own, and then clears the list.
 func (r *callRecorder) open(t *testing.T, dir string) *Log {
 	t.Helper()
 	l := openLog(t, dir, Options{files: r.disk()})
@@ -54,14 +54,15 @@ func (r *callRecorder) open(t *testing.T, dir string) *Log {
 	return l
 }
 
-// reset begins another list. These calls fail once each, one after the other.
+// reset clears the list. Each of the given calls then fails once, one after the other.
 func (r *callRecorder) reset(fails ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.calls, r.failNext = nil, fails
 }
 
-// wantCalls fails the test unless these calls came in this order, maybe with others.
+// wantCalls fails the test unless the given calls came in this order. Other calls may
+// come between them.
 func (r *callRecorder) wantCalls(t *testing.T, want ...string) {
 	t.Helper()
 	r.mu.Lock()
@@ -77,7 +78,8 @@ func (r *callRecorder) wantCalls(t *testing.T, want ...string) {
 	}
 }
 
-// TestALeftoverIsDurableBeforeItIsSealed is of what a kill left in memory only.
+// TestALeftoverIsDurableBeforeItIsSealed: a killed process may have left records only
+// in memory.
 func TestALeftoverIsDurableBeforeItIsSealed(t *testing.T) {
 	dir, _ := openSegmentDir(t, 9)
 	var r callRecorder
@@ -85,8 +87,8 @@ func TestALeftoverIsDurableBeforeItIsSealed(t *testing.T) {
 	r.wantCalls(t, "fsync "+segment.ActiveName(1), "rename "+segment.ActiveName(1))
 }
 
-// TestARemovedNameIsDeletedOnceTheActiveOneIsDurable is of a start that finds nothing else
-// that tells the next seq.
+// TestARemovedNameIsDeletedOnceTheActiveOneIsDurable: without the name of a removed
+// segment, a start would not know the next seq.
 func TestARemovedNameIsDeletedOnceTheActiveOneIsDurable(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	gone := filepath.Dir(file) + goneSuffix
@@ -98,12 +100,13 @@ func TestARemovedNameIsDeletedOnceTheActiveOneIsDurable(t *testing.T) {
 	r.wantCalls(t, "rename "+nextName, "fsync wal", "rmdir "+filepath.Base(gone))
 }
 
-// TestASegmentWithAnothersContentKeepsItsSeqsInACrash is of an unsealed segment that a disk
-// made a copy of one that was shipped: a start that ends early must not free its seqs.
+// TestASegmentWithAnothersContentKeepsItsSeqsInACrash: the disk replaced the content of
+// an unsealed segment by that of a shipped one. An interrupted start must not free the
+// seqs of its name.
 func TestASegmentWithAnothersContentKeepsItsSeqsInACrash(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	log := filepath.Dir(filepath.Dir(file))
-	wrong := segment.ActiveName(11) // one digit
+	wrong := segment.ActiveName(11) // it differs in one digit
 	if err := errors.Join(os.RemoveAll(filepath.Join(log, segment.ActiveName(10))), os.Rename(filepath.Dir(file), filepath.Join(log, wrong))); err != nil {
 		t.Fatal(err)
 	}
@@ -115,8 +118,8 @@ func TestASegmentWithAnothersContentKeepsItsSeqsInACrash(t *testing.T) {
 	}
 }
 
-// TestALossIsNotedOnceItsDecisionIsDurable has neither the name that decides it made
-// durable, nor the rename undone.
+// TestALossIsNotedOnceItsDecisionIsDurable makes both the sync of the rename and its
+// undo fail.
 func TestALossIsNotedOnceItsDecisionIsDurable(t *testing.T) {
 	dir, _ := sealedDir(t, 9)
 	var r callRecorder
@@ -130,8 +133,8 @@ func TestALossIsNotedOnceItsDecisionIsDurable(t *testing.T) {
 	r.wantCalls(t, "rename "+all[0].String(), "fsync wal", "rename "+evicted, "fsync wal", "write "+all[0].String())
 }
 
-// TestANewestNameIsDeletedOnceTheNextIsDurable is of a removal that is tried again when
-// another segment has become the active one.
+// TestANewestNameIsDeletedOnceTheNextIsDurable retries a removal after another segment
+// has become active.
 func TestANewestNameIsDeletedOnceTheNextIsDurable(t *testing.T) {
 	dir, _ := sealedDir(t, 9)
 	var r callRecorder
@@ -149,8 +152,8 @@ func TestANewestNameIsDeletedOnceTheNextIsDurable(t *testing.T) {
 	r.wantCalls(t, "fsync wal", "unlink", "rmdir "+filepath.Base(d.dir))
 }
 
-// TestATombstoneIsDeletedOnceTheActiveNameIsDurable is of names that told the next seq until
-// another segment became the active one.
+// TestATombstoneIsDeletedOnceTheActiveNameIsDurable: until then its name gives the next
+// seq.
 func TestATombstoneIsDeletedOnceTheActiveNameIsDurable(t *testing.T) {
 	dir, _ := sealedDir(t, 9)
 	var r callRecorder
@@ -191,7 +194,8 @@ func TestPiecesOfAFailedAttemptAreDeletedFirst(t *testing.T) {
 	}
 }
 
-// TestAFileIsDeletedOnceItsGoneNameIsDurable has what each attempt may have left.
+// TestAFileIsDeletedOnceItsGoneNameIsDurable begins with each state that an earlier
+// attempt may have left.
 func TestAFileIsDeletedOnceItsGoneNameIsDurable(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	var r callRecorder
@@ -236,7 +240,7 @@ func TestALinkIsDurableBeforeItHasItsName(t *testing.T) {
 	var r callRecorder
 	l := r.open(t, dir)
 	name := unreadName(3, 4)
-	putForeignFile(t, filepath.Join(l.dir, salvageName, name, segment.FileName)) // of an attempt that failed
+	putForeignFile(t, filepath.Join(l.dir, salvageName, name, segment.FileName)) // left by a failed attempt
 	r.reset()
 	if err := l.link(file, filepath.Join(l.dir, name)); err != nil {
 		t.Fatal(err)
@@ -259,11 +263,11 @@ func TestAnUnreadableFileIsQuarantinedOnceItsLastNameIsDurable(t *testing.T) {
 	checkQuarantined(t, l, []byte(foreignContent))
 }
 
-// TestAMoveOfFilesIsOneChangeInACrash is of a disk that does not rename a directory that
-// was there before. What undoes the move after a crash or a kill may be interrupted, too.
+// TestAMoveOfFilesIsOneChangeInACrash simulates a file system that does not rename
+// older directories. It also interrupts the undoing of a move.
 func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 	for seed := range uint64(100) {
-		to := []string{"/b", "/q/b"}[seed%2] // the second is renamed to by no directory, and its files come one by one
+		to := []string{"/b", "/q/b"}[seed%2] // no directory can be renamed to the second, so its files are moved one by one
 		random := rand.New(rand.NewPCG(seed, 0))
 		d := simdisk.New(simulatedRoom, random.IntN)
 		disk := vfs.Disk{FS: d}

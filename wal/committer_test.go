@@ -66,12 +66,12 @@ func TestRepeatedFailuresLeaveFewDirectories(t *testing.T) {
 		mustAppend(t, l, Record{Usage: usage(i)})
 	}
 	failing.Store(true)
-	const failures = 16 // after each the disk is left alone for twice as long
+	const failures = 16 // the delay before a retry doubles after each
 	for failed := 0; failed < failures; {
 		switch err := l.Append(context.Background(), Record{Usage: usage(9)}); {
 		case errors.Is(err, ErrCommitFailed):
 			failed++
-		case errors.Is(err, ErrUnavailable): // until the next segment is there
+		case errors.Is(err, ErrUnavailable): // until the next segment is prepared
 			runtime.Gosched()
 		default:
 			t.Fatalf("append on a disk that fails: %v", err)
@@ -81,7 +81,7 @@ func TestRepeatedFailuresLeaveFewDirectories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(names) > 6 { // LOG, lost, the sealed one, next, active, and a name that is kept
+	if len(names) > 6 { // LOG, lost, the sealed and the active segment, next, and a tombstone
 		t.Errorf("%d failures left %v", failures, names)
 	}
 	failing.Store(false)

@@ -14,12 +14,12 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestNoAppendOutlivesTheCommitTimeout has one call after the other hang.
+// TestNoAppendOutlivesTheCommitTimeout makes one call after the other hang.
 func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 	const limit = 10 * time.Second
 	for name, c := range map[string]struct {
-		op   string // that hangs, as errorfs names it; or datasync, statfs
-		path string // ends so
+		op   string // operations that hang, as errorfs names them, or datasync or statfs
+		path string // suffix of the path
 		sync Sync
 		roll bool // a segment is due to be sealed
 	}{
@@ -49,7 +49,7 @@ func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 				mustAppend(t, l, Record{Usage: usage(0)})
 				synctest.Wait()
 				hanging.Store(true)
-				if c.roll { // what hangs is the roller at first, and then the committer behind it
+				if c.roll { // first the roller hangs, then the committer that waits for it
 					go func() { _ = l.Seal(context.Background()) }()
 					synctest.Wait()
 				}
@@ -86,7 +86,7 @@ func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 	}
 }
 
-// TestSealDoesNotWaitForAnEmptyQueue seals beside appenders that never pause.
+// TestSealDoesNotWaitForAnEmptyQueue seals while appenders run without a pause.
 func TestSealDoesNotWaitForAnEmptyQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const fsync = 10 * time.Millisecond
@@ -129,8 +129,8 @@ func TestSealDoesNotWaitForAnEmptyQueue(t *testing.T) {
 	})
 }
 
-// A log that can't be written answers requests to seal with an error, also while
-// records wait.
+// A log that is not writable answers requests to seal with an error, even while records
+// wait.
 func TestSealDoesNotWaitForADiskThatFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
@@ -178,7 +178,7 @@ func TestAnEvictedOrRemovedSegmentCanNotBeHeld(t *testing.T) {
 	}
 }
 
-// reentrantHandler is a log handler that uses the log.
+// reentrantHandler is a log handler that calls the log.
 type reentrantHandler struct {
 	slog.Handler
 	log atomic.Pointer[Log]
@@ -193,7 +193,7 @@ func (r *reentrantHandler) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-// callMethods calls methods that take every mutex that callers can take.
+// callMethods calls methods that together lock every mutex a caller can lock.
 func callMethods(l *Log) {
 	l.Stats()
 	l.Ledger()
@@ -216,7 +216,7 @@ func TestNeitherALoggerNorACallerIsCalledWithAMutexHeld(t *testing.T) {
 		return f.Datasync()
 	}))
 	logger.log.Store(l)
-	for i := range 300 { // until it is full, and evicts
+	for i := range 300 { // until the log is full and evicts
 		if i%50 == 49 {
 			fails.Store(true)
 		}

@@ -29,8 +29,8 @@ func TestThePreparedSegmentReplacesALeftover(t *testing.T) {
 	}
 }
 
-// TestASegmentThatDoesNotFitTheDiskLeavesNothing fails where what there is of the next segment
-// takes the room that shipping waits for.
+// TestASegmentThatDoesNotFitTheDiskLeavesNothing: the remains of a prepared segment
+// would take the space that shipping needs.
 func TestASegmentThatDoesNotFitTheDiskLeavesNothing(t *testing.T) {
 	d := simdisk.New(simulatedRoom, func(int) int { return 0 })
 	s := &life{t: t, seed: 1, disk: d}
@@ -48,12 +48,12 @@ func TestASegmentThatDoesNotFitTheDiskLeavesNothing(t *testing.T) {
 	}
 }
 
-// TestANameAfterASealedSegmentIsDurableBeforeItsRecords is of the segment that follows a
-// failure. Without its name nothing would tell which records a crash took from its
+// TestANameAfterASealedSegmentIsDurableBeforeItsRecords tests the segment that follows
+// a failure. Without its name, nothing shows which records a crash took from its
 // beginning.
 func TestANameAfterASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := simdisk.New(simulatedRoom, func(int) int { return 0 }) // a crash leaves what is durable
+		d := simdisk.New(simulatedRoom, func(int) int { return 0 }) // a crash leaves only durable data
 		stop := make(chan struct{})
 		var syncs, prepared atomic.Int32
 		d.SetIntercept(func(c simdisk.Call) (f simdisk.Fault) {
@@ -63,7 +63,7 @@ func TestANameAfterASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 					f.Err = syscall.EIO
 				}
 			case c.Op == simdisk.Mkdir && syncs.Load() > 1 && filepath.Base(c.Path) == nextName:
-				if prepared.Add(1) == 2 { // it would make the name durable, too
+				if prepared.Add(1) == 2 { // it would also make the name durable
 					<-stop
 				}
 			}

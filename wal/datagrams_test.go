@@ -16,21 +16,21 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly sends numbered
-// datagrams as fast as it can, over the turn of an hour, while a sync of the disk
-// takes two seconds, or longer if nothing is lost by then. Some are lost: each is one
-// that the kernel or the log counted, and the rest is in the log, once and in order.
+// TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly sends numbered datagrams at
+// full speed across the turn of an hour, while a sync takes two seconds, or longer
+// until some are lost. The kernel or the log must have counted each lost datagram. The
+// others are in the log, once and in order.
 func TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly(t *testing.T) {
 	t.Parallel()
 	const stall = 2 * time.Second
 	logger := slog.New(slog.NewTextHandler(t.Output(), nil))
 	hour := time.Now().Truncate(time.Hour).Add(time.Hour)
 	var syncs atomic.Int64
-	var began atomic.Pointer[time.Time] // the stall
+	var began atomic.Pointer[time.Time] // when the stall began
 	someLost, stallEnded := make(chan struct{}), make(chan struct{})
 	endStall := sync.OnceFunc(func() { close(someLost) })
 	log, err := wal.Open(t.TempDir(), wal.Options{SegmentSize: 4 << 20, QueueBytes: 2 << 20, CommitTimeout: testLimit, Logger: logger}.
-		WithClock(func() time.Time { // the hour turns while the disk stalls
+		WithClock(func() time.Time { // the hour changes during the stall
 			if at := began.Load(); at != nil {
 				return hour.Add(time.Since(*at) - stall/2)
 			}

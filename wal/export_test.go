@@ -13,7 +13,7 @@ func (o Options) WithClock(clock func() time.Time) Options {
 	return o
 }
 
-// errorFS returns the file system that stands between the log and the operating system.
+// errorFS returns the file system between the log and the operating system.
 func (o Options) errorFS() errorfs.FS {
 	if e, ok := o.files.(errorfs.FS); ok {
 		return e
@@ -45,8 +45,8 @@ func (o Options) WithFree(free func(dir string) (int64, error)) Options {
 	return o
 }
 
-// WithDisk calls before ahead of each call that changes the log directory, and returns
-// its error instead of making the call.
+// WithDisk calls before ahead of each call that changes the log directory. If before
+// returns an error, the call returns it and has no effect.
 func (o Options) WithDisk(before func(op, path string) error) Options {
 	e := o.errorFS()
 	e.Before = before

@@ -13,7 +13,7 @@ import (
 	"collectord/wal/segment"
 )
 
-// findings are the kinds of findings that were counted.
+// findings returns the counters of findings that are not zero.
 func findings(l *Log) map[Finding]uint64 {
 	f := l.Stats().Findings
 	maps.DeleteFunc(f, func(_ Finding, n uint64) bool { return n == 0 })
@@ -21,15 +21,15 @@ func findings(l *Log) map[Finding]uint64 {
 }
 
 // TestAStartReportsEveryFinding damages a directory in every way that a crash, a disk
-// or a person can. Each time the log must start, return what is left, log each finding
-// in one line, count it, accept more, and start again.
+// or a person can. Each time the log must start, return the remaining records, log each
+// finding in one line, count it, accept more records, and start again.
 func TestAStartReportsEveryFinding(t *testing.T) {
 	type row struct {
 		name string
-		make func(t *testing.T, dir string) // dir is the log's, see below
-		want []int                          // usages, of 0 to 5
-		lost []int                          // of those, noted as lost
-		kind Finding                        // beside what the crash left; may be empty
+		make func(t *testing.T, dir string) // dir is the log directory
+		want []int                          // remaining usages, of 0 to 5
+		lost []int                          // usages noted as lost
+		kind Finding                        // expected finding besides those of the crash, or empty
 	}
 	check := func(t *testing.T, err error) {
 		t.Helper()
@@ -68,7 +68,7 @@ func TestAStartReportsEveryFinding(t *testing.T) {
 			check(t, os.RemoveAll(filepath.Join(dir, sealed)))
 			check(t, os.Mkdir(filepath.Join(dir, sealed), 0o700))
 		}, []int{3, 4, 5}, []int{0, 1, 2}, FoundNoFile},
-		{"a missing sealed segment", func(t *testing.T, dir string) { // like one that was shipped
+		{"a missing sealed segment", func(t *testing.T, dir string) { // as if it had been shipped
 			check(t, os.RemoveAll(filepath.Join(dir, sealed)))
 		}, []int{3, 4, 5}, nil, ""},
 		{"a missing active segment", func(t *testing.T, dir string) {
@@ -98,7 +98,7 @@ func TestAStartReportsEveryFinding(t *testing.T) {
 		{"a LOG with another digit", func(t *testing.T, dir string) {
 			b, err := os.ReadFile(filepath.Join(dir, identityName))
 			check(t, err)
-			if b[20]++; b[20] != '1' { // of the log id, which is random
+			if b[20]++; b[20] != '1' { // a digit of the log id, which is random
 				b[20] = '0'
 			}
 			check(t, os.WriteFile(filepath.Join(dir, identityName), b, 0o600))
@@ -133,7 +133,7 @@ func TestAStartReportsEveryFinding(t *testing.T) {
 		{"an active segment of zeros", func(t *testing.T, dir string) {
 			rewrite(t, dir, active, func(b []byte, _ []int64) []byte { clear(b); return b })
 		}, []int{0, 1, 2}, nil, FoundNoRecords},
-		// Their records show which they are: they are not confused.
+		// Their records show which segments they are, so they are not confused.
 		{"the files of two segments swapped", func(t *testing.T, dir string) {
 			a, b := filepath.Join(dir, sealed, segment.FileName), filepath.Join(dir, active, segment.FileName)
 			check(t, os.Rename(a, a+".x"))
@@ -155,7 +155,7 @@ func TestAStartReportsEveryFinding(t *testing.T) {
 					mustSeal(t, before)
 				}
 			}
-			log := filepath.Join(dir, "wal") // as kill -9 leaves it: 1 to 3 sealed, 4 to 6 not
+			log := filepath.Join(dir, "wal") // as kill -9 leaves it: 1 to 3 are sealed, 4 to 6 are not
 			check(t, os.CopyFS(log, os.DirFS(before.dir)))
 			r.make(t, log)
 

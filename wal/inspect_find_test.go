@@ -37,7 +37,7 @@ func exported(t *testing.T, dir, name string) (seqs []uint64, r *Report) {
 	return seqs, r
 }
 
-// fingerprint changes if anything below dir does.
+// fingerprint returns a hash that changes if anything below dir does.
 func fingerprint(t *testing.T, dir string) string {
 	t.Helper()
 	h := sha256.New()
@@ -63,9 +63,8 @@ func fingerprint(t *testing.T, dir string) string {
 	return string(h.Sum(nil))
 }
 
-// TestExportReturnsEveryIntactRecordUnderAnyName gives a segment of the
-// records 1 to 6 every name that a directory of the log can have, and damages it in
-// every way.
+// TestExportReturnsEveryIntactRecordUnderAnyName gives a segment with the records 1 to
+// 6 every name that a directory of the log can have, and damages it in every way.
 func TestExportReturnsEveryIntactRecordUnderAnyName(t *testing.T) {
 	source, file := sealedDir(t, 6)
 	whole, err := os.ReadFile(file)
@@ -78,9 +77,9 @@ func TestExportReturnsEveryIntactRecordUnderAnyName(t *testing.T) {
 		t.Fatal(err)
 	}
 	sealed, seqs := segment.SealedName(1, 6), []uint64{1, 2, 3, 4, 5, 6}
-	names := map[string][]uint64{ // which records are meant
+	names := map[string][]uint64{ // seqs of the name
 		sealed: seqs, segment.ActiveName(1): seqs, nextName: seqs,
-		segment.SealedName(2, 4): {2, 3, 4}, // others are not its own
+		segment.SealedName(2, 4): {2, 3, 4}, // the other records are not its own
 		sealed + renamingSuffix:  seqs, sealed + vfs.MovingSuffix: seqs, sealed + evictedSuffix: seqs, sealed + damagedSuffix: seqs, sealed + goneSuffix: seqs,
 		segment.SealedName(3, 3) + unreadSuffix:                 {3},
 		segment.SealedName(5, 9) + tailSuffix:                   {5, 6},
@@ -95,7 +94,7 @@ func TestExportReturnsEveryIntactRecordUnderAnyName(t *testing.T) {
 		"anything else":                                                             seqs,
 	}
 	damages := map[string]struct {
-		file    func(b []byte) []byte // nil: there is none
+		file    func(b []byte) []byte // nil for no file
 		lost    []uint64
 		isFine  bool
 		isEmpty bool
@@ -121,7 +120,7 @@ func TestExportReturnsEveryIntactRecordUnderAnyName(t *testing.T) {
 				path = at
 			}
 			if isFile && d.file == nil {
-				continue // there is nothing
+				continue // there is no file to export
 			}
 			must := func(err error) {
 				t.Helper()
@@ -154,7 +153,8 @@ func TestExportReturnsEveryIntactRecordUnderAnyName(t *testing.T) {
 				if !slices.Equal(got, want) {
 					t.Errorf("%s: exported %v, want %v", what, got, want)
 				}
-				// Seqs that a name tells of and no file has are missing, also with a sound file.
+				// Seqs of a name that are in no file are missing, even if the file is
+				// undamaged.
 				hasOthers := strings.Contains(name, unreadSuffix) || strings.Contains(name, lostSuffix)
 				if fine := (d.isFine || hasOthers && damage == "frames in no order") && ownSeqs[len(ownSeqs)-1] != 4 && !strings.Contains(name, tailSuffix); r.OK() != fine {
 					t.Errorf("%s: it is fine: %t, report %+v", what, r.OK(), r)
@@ -212,7 +212,7 @@ func TestASegmentIsFoundThroughALink(t *testing.T) {
 	if err := os.Symlink(filepath.Join(elsewhere, "wal"), filepath.Join(dir, "wal")); err != nil {
 		t.Fatal(err)
 	}
-	link := filepath.Join(elsewhere, "wal", segment.SealedName(2, 3)) // which the log does not follow
+	link := filepath.Join(elsewhere, "wal", segment.SealedName(2, 3)) // the log does not follow it
 	if err := os.Symlink(filepath.Dir(file), link); err != nil {
 		t.Fatal(err)
 	}
@@ -223,11 +223,11 @@ func TestASegmentIsFoundThroughALink(t *testing.T) {
 	}
 }
 
-// A disk that returns other bytes the next time must not end the export, nor may those
-// bytes be printed.
+// A disk that returns other bytes at the next read must not end the export. These bytes
+// must not be exported.
 func TestExportContinuesWhenReadsDiffer(t *testing.T) {
 	for name, c := range map[string]struct {
-		from, to int // reads of the second record that are changed
+		from, to int // first and last read of the second record that is changed
 		want     []uint64
 	}{
 		"once":            {2, 2, []uint64{1, 3, 2}},

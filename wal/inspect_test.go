@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestALogBeingWrittenNeverCountsAsDamaged looks at a log from outside while
-// segments fill, are sealed and vanish.
+// TestALogBeingWrittenNeverCountsAsDamaged inspects a log while segments are filled,
+// sealed and removed.
 func TestALogBeingWrittenNeverCountsAsDamaged(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir, Options{SegmentSize: 16 << 10})

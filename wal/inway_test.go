@@ -18,7 +18,7 @@ import (
 
 const foreignContent = "of somebody else"
 
-// putForeignFile makes a file that is nobody's, with its directory.
+// putForeignFile creates a file that no log wrote, and its directory.
 func putForeignFile(t *testing.T, path string) {
 	t.Helper()
 	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o750), os.WriteFile(path, []byte(foreignContent), 0o640)); err != nil {
@@ -26,7 +26,7 @@ func putForeignFile(t *testing.T, path string) {
 	}
 }
 
-// checkQuarantined looks for a file with such a content in the quarantine.
+// checkQuarantined fails the test unless a file in the quarantine contains content.
 func checkQuarantined(t *testing.T, l *Log, content []byte) {
 	t.Helper()
 	found := false
@@ -92,8 +92,8 @@ func TestEntriesInTheWayOfAStartAreQuarantined(t *testing.T) {
 	}
 }
 
-// TestAnUnreadablePreparedSegmentIsQuarantined is of one that belongs to another user,
-// say, and of one that the disk does not give.
+// TestAnUnreadablePreparedSegmentIsQuarantined tests a file of another user, and one
+// that the disk can't read.
 func TestAnUnreadablePreparedSegmentIsQuarantined(t *testing.T) {
 	for _, errno := range []syscall.Errno{syscall.EACCES, syscall.EIO} {
 		data, _ := sealedDir(t, 9)
@@ -104,7 +104,7 @@ func TestAnUnreadablePreparedSegmentIsQuarantined(t *testing.T) {
 	}
 }
 
-// unopenableFS does not open what is in the way.
+// unopenableFS can't open foreign files.
 type unopenableFS struct {
 	vfs.FS
 	errno syscall.Errno
@@ -131,7 +131,7 @@ func TestEntriesInTheWayOfARemovalAreQuarantined(t *testing.T) {
 	}
 }
 
-// TestEntriesInTheWayOfASalvageAreKept damages the last of nine records: the piece holds
+// TestEntriesInTheWayOfASalvageAreKept damages the last of nine records. The piece has
 // the first eight.
 func TestEntriesInTheWayOfASalvageAreKept(t *testing.T) {
 	piece := segment.SealedName(1, 8)
@@ -227,8 +227,8 @@ func TestOfTwoSegmentsWithTheSameRecordsTheSmallerIsQuarantined(t *testing.T) {
 	}
 }
 
-// TestAMoveToTheQuarantineIsDurableOnBothSides is of file systems for which that is
-// more than one change.
+// TestAMoveToTheQuarantineIsDurableOnBothSides: on some file systems a move between
+// directories is more than one change.
 func TestAMoveToTheQuarantineIsDurableOnBothSides(t *testing.T) {
 	data, _ := sealedDir(t, 9)
 	var (

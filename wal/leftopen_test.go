@@ -16,8 +16,8 @@ import (
 	"collectord/wal/vfs/errorfs"
 )
 
-// openSegmentDir is sealedDir whose segment is not sealed yet, and another one of the same
-// run goes on behind it.
+// openSegmentDir is sealedDir with an unsealed segment. Another segment of the same run
+// continues it.
 func openSegmentDir(t *testing.T, n int) (dir, file string) {
 	t.Helper()
 	dir, file = sealedDir(t, n)
@@ -58,8 +58,8 @@ func TestBytesAfterTheRecordsOfAnOpenSegmentAreCutOff(t *testing.T) {
 	checkQuarantined(t, l, []byte(foreignContent))
 }
 
-// TestRecordsAboveTheSeqsOfANameAreKept has a name without the last records, and nothing goes
-// on behind it.
+// TestRecordsAboveTheSeqsOfANameAreKept: the name lacks the last records, and no other
+// segment continues them.
 func TestRecordsAboveTheSeqsOfANameAreKept(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	log := filepath.Join(dir, "wal")
@@ -102,7 +102,7 @@ func TestLinksOfAFailedAttemptAreDeletedBeforeTheNext(t *testing.T) {
 	}
 }
 
-// TestWithoutHardLinksOneGapReplacesAll has the second link fail.
+// TestWithoutHardLinksOneGapReplacesAll makes the second link fail.
 func TestWithoutHardLinksOneGapReplacesAll(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	links := 0
@@ -125,8 +125,8 @@ func TestWithoutHardLinksOneGapReplacesAll(t *testing.T) {
 	}
 }
 
-// TestSalvagedRecordsAreNoLongerUnread has all of a range saved, and a part of one
-// whose rest has a name already.
+// TestSalvagedRecordsAreNoLongerUnread tests a range that was salvaged as a whole, and
+// one whose unsalvaged part already has a name.
 func TestSalvagedRecordsAreNoLongerUnread(t *testing.T) {
 	dir, file := sealedDir(t, 9)
 	all, part, rest := filepath.Join(dir, "wal", unreadName(1, 9)), filepath.Join(dir, "wal", unreadName(5, 20)), filepath.Join(dir, "wal", unreadName(10, 20))
@@ -156,7 +156,8 @@ func TestATombstoneKeepsItsNameAndTakesNoSpace(t *testing.T) {
 	}
 }
 
-// TestATombstoneKeepsTheOnlyHeaderWithTheLogID also has it take no more room.
+// TestATombstoneKeepsTheOnlyHeaderWithTheLogID also asserts that the file has no more
+// than the header.
 func TestATombstoneKeepsTheOnlyHeaderWithTheLogID(t *testing.T) {
 	dir, file := sealedDir(t, 30)
 	l := openLog(t, dir, Options{})
@@ -177,8 +178,8 @@ func TestATombstoneKeepsTheOnlyHeaderWithTheLogID(t *testing.T) {
 	}
 }
 
-// TestAnUnreadableOpenSegmentIsNotLost has no page of a segment that another
-// one goes on behind.
+// TestAnUnreadableOpenSegmentIsNotLost: no page of the segment can be read, and another
+// segment continues it.
 func TestAnUnreadableOpenSegmentIsNotLost(t *testing.T) {
 	dir, _ := openSegmentDir(t, 9)
 	l := openLog(t, dir, Options{files: errorfs.FS{FS: vfs.OS{}, ReadAt: func(f vfs.File, p []byte, off int64) (int, error) {
@@ -200,7 +201,7 @@ func TestAnUnreadableOpenSegmentIsNotLost(t *testing.T) {
 	}
 }
 
-// TestAnUndeletablePreparedSegmentIsQuarantined is of a disk that does not let go of one.
+// TestAnUndeletablePreparedSegmentIsQuarantined makes the deletion fail.
 func TestAnUndeletablePreparedSegmentIsQuarantined(t *testing.T) {
 	dir, _ := sealedDir(t, 9)
 	next := filepath.Join(dir, "wal", nextName)

@@ -67,7 +67,7 @@ func TestLimitsMayChangeUnderLoad(t *testing.T) {
 	checkLedger(t, l)
 }
 
-// Every trouble that is logged is also logged as over.
+// Each line about a trouble is followed by one about its end.
 func TestTheEndOfEveryTroubleIsLogged(t *testing.T) {
 	troubles := &troubleRecorder{level: map[string]slog.Level{}}
 	fails := atomic.Bool{}
@@ -98,7 +98,7 @@ func TestTheEndOfEveryTroubleIsLogged(t *testing.T) {
 	}
 }
 
-// troubleRecorder notes the level of the last line of each trouble.
+// troubleRecorder keeps the level of the last line of each trouble.
 type troubleRecorder struct {
 	slog.Handler
 	mu    sync.Mutex

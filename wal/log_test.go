@@ -100,7 +100,7 @@ func TestSeqSurvivesAnEmptyLog(t *testing.T) {
 	mustAppend(t, l, Record{Usage: usage(1)}, Record{Usage: usage(2)})
 	mustSeal(t, l)
 	segments, _ := l.Sealed()
-	for range 2 { // removal may be repeated
+	for range 2 { // a repeated removal does nothing
 		if err := segments[0].Remove(); err != nil {
 			t.Fatal(err)
 		}
@@ -206,14 +206,14 @@ func TestClockMayJump(t *testing.T) {
 		l.Enqueue(Record{Source: UDP, Usage: usage(n)})
 		mustAppend(t, l, Record{Usage: usage(n + 1)}, Record{Usage: usage(n + 2)})
 		n += 3
-		if jump == 24*time.Hour { // an age is no matter of the wall clock
+		if jump == 24*time.Hour { // the age does not depend on the wall clock
 			l.SetLimits(Limits{SealAfter: time.Millisecond})
 			until(t, "the segment is sealed by age", func() bool { return l.Stats().Seals["age"] == 1 })
 			l.SetLimits(Limits{SealAfter: time.Hour})
 		}
 	}
 	mustSeal(t, l)
-	if got := readAll(t, l); len(got) != n { // which checks that ids rise
+	if got := readAll(t, l); len(got) != n { // readAll checks that ids rise
 		t.Errorf("%d records, want %d", len(got), n)
 	}
 	segments, _ := l.Sealed()
@@ -225,7 +225,7 @@ func TestClockMayJump(t *testing.T) {
 			}
 		}
 	}
-	// One of the changes of hour met a segment that its age had sealed already.
+	// At one change of hour the segment had already been sealed by age.
 	if got := l.Stats().Seals["hour"]; got != uint64(hours-1) {
 		t.Errorf("%d segments sealed by the hour, want %d", got, hours-1)
 	}
@@ -246,7 +246,7 @@ func TestHTTPRecordsPrecedeUDPRecordsInACommit(t *testing.T) {
 	hangs.Store(true)
 	var done sync.WaitGroup
 	done.Go(func() { mustAppend(t, l, Record{Usage: usage(1)}) })
-	<-busy // what comes now shares the commit after
+	<-busy // later records share the next commit
 	for i := range 3 {
 		l.Enqueue(Record{Usage: usage(4 + i), Source: UDP})
 	}

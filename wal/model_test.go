@@ -20,7 +20,8 @@ var (
 	modelSteps = flag.Int("steps", 400, "steps of the model check")
 )
 
-// model is what a log must hold: the usages by seq, and which were shipped.
+// model contains the expected content of a log: the usages by seq, and which were
+// shipped.
 type model struct {
 	t       *testing.T
 	rand    *rand.Rand
@@ -31,7 +32,7 @@ type model struct {
 	sent    int
 }
 
-// TestAgainstAModel does at random what a daemon, a shipper and crashes do, and
+// TestAgainstAModel performs random actions of a daemon, a shipper and crashes, and
 // compares the log with a slice.
 func TestAgainstAModel(t *testing.T) {
 	t.Parallel()
@@ -118,8 +119,8 @@ func (m *model) remove() {
 	}
 }
 
-// crash continues with a copy of the directory as kill -9 leaves it, now and then with
-// a part of another commit.
+// crash continues with a copy of the directory as kill -9 leaves it, sometimes with a
+// part of another commit.
 func (m *model) crash() {
 	copied := ""
 	until(m.t, "a copy between two renames", func() bool {
@@ -178,9 +179,9 @@ func (m *model) check() {
 	}
 }
 
-// FuzzDamagedSegment gives a log a segment with any content, of which one sector was
-// written over another. Whatever it is, the log starts, salvages it, balances, and
-// accepts more.
+// FuzzDamagedSegment starts a log on a segment with any content, in which one sector
+// may be written over another. The log must start, salvage the segment, keep its ledger
+// balanced, and accept more records.
 func FuzzDamagedSegment(f *testing.F) {
 	b, err := os.ReadFile(filepath.Join("segment", "testdata", "segment-v1"))
 	if err != nil {

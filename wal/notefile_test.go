@@ -21,7 +21,7 @@ func noteOf(first, last uint64) LossNote {
 	return LossNote{Node: "edge-1", LogID: 7, FirstSeq: first, LastSeq: last, Reason: LossEvicted, At: time.UnixMicro(1e15).UTC()}
 }
 
-// TestOnlyIntactNotesAreUploaded also looks at what becomes of the others.
+// TestOnlyIntactNotesAreUploaded also checks what happens to the others.
 func TestOnlyIntactNotesAreUploaded(t *testing.T) {
 	good := noteOf(1, 2)
 	flipped := slices.Clone(noteOf(3, 4).encode())
@@ -51,7 +51,8 @@ func TestOnlyIntactNotesAreUploaded(t *testing.T) {
 	}
 }
 
-// TestANoteOnAFullDiskIsDurable makes one of the reserve, and crashes right after.
+// TestANoteOnAFullDiskIsDurable writes a note into the reserve, and crashes right
+// after.
 func TestANoteOnAFullDiskIsDurable(t *testing.T) {
 	const dir = "/lost"
 	for seed := range uint64(30) {
@@ -77,7 +78,8 @@ func TestANoteOnAFullDiskIsDurable(t *testing.T) {
 	}
 }
 
-// TestANoteThatBecomesTheReserveIsIntactAfterACrash is of a note that another one includes.
+// TestANoteThatBecomesTheReserveIsIntactAfterACrash tests a note that another one
+// includes.
 func TestANoteThatBecomesTheReserveIsIntactAfterACrash(t *testing.T) {
 	const dir = "/lost"
 	for seed := range uint64(30) {

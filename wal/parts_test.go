@@ -16,7 +16,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// A caller that panics while its records are copied shares a commit with others.
+// A caller panics while its records are copied into a commit that it shares with
+// others.
 func TestAPanicOfOneCallerDamagesNoOtherFrame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hanging atomic.Bool
@@ -29,7 +30,7 @@ func TestAPanicOfOneCallerDamagesNoOtherFrame(t *testing.T) {
 		}))
 		hanging.Store(true)
 		go func() { _ = l.Append(context.Background(), Record{Usage: usage(0)}) }()
-		synctest.Wait() // what comes now shares the next commit
+		synctest.Wait() // later records share the next commit
 		good := make(chan error, 1)
 		go func() { good <- l.Append(context.Background(), Record{Usage: usage(1)}) }()
 		synctest.Wait()
@@ -58,7 +59,7 @@ func TestAPanicOfOneCallerDamagesNoOtherFrame(t *testing.T) {
 	})
 }
 
-// The roller hangs, and its queue is full, when the hour turns.
+// The roller hangs with a full queue at the turn of an hour.
 func TestALogIsWritableAgainAfterARollThatTookTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails, hangs atomic.Bool
@@ -84,7 +85,7 @@ func TestALogIsWritableAgainAfterARollThatTookTooLong(t *testing.T) {
 		_ = l.Seal(context.Background())
 		synctest.Wait()
 		hangs.Store(true)
-		time.Sleep(61 * time.Second) // until it is tried again
+		time.Sleep(61 * time.Second) // until the retry
 		for range 6 {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			_ = l.Seal(ctx)
@@ -107,7 +108,7 @@ func TestALogIsWritableAgainAfterARollThatTookTooLong(t *testing.T) {
 	})
 }
 
-// One segment's deletion fails while another's is being tried again.
+// The deletion of one segment fails while that of another is retried.
 func TestADeletionThatFailsBesideARetryIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mode atomic.Int32
@@ -144,7 +145,7 @@ func TestADeletionThatFailsBesideARetryIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A start that is repeated hangs where it deletes what removals left.
+// A repeated start hangs while it deletes the remains of removals.
 func TestARetriedStartAcceptsNoAppendsBeforeTheCommitterRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := memoryDir(t)
@@ -198,7 +199,8 @@ func TestBuffersOfCommitsAreReused(t *testing.T) {
 	}
 }
 
-// A failed segment counts once, or the oldest would be evicted for it.
+// The bytes of a failed segment must count once. Otherwise the oldest segment would be
+// evicted.
 func TestAFailedCommitEvictsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool

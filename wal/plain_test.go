@@ -14,8 +14,8 @@ import (
 	"collectord/wal"
 )
 
-// TestAFileInPlaceOfASegmentIsNotedAndPutAside is noted as a loss, and put aside, as a segment without
-// its file is.
+// TestAFileInPlaceOfASegmentIsNotedAndPutAside: such a file counts as a segment without
+// its file.
 func TestAFileInPlaceOfASegmentIsNotedAndPutAside(t *testing.T) {
 	t.Parallel()
 	file := func(path string) error { return os.WriteFile(path, []byte(strangerText), 0o600) }
@@ -24,7 +24,7 @@ func TestAFileInPlaceOfASegmentIsNotedAndPutAside(t *testing.T) {
 	for _, c := range []struct {
 		name, place, as string
 		make            func(string) error
-		lost            []int // usages; seqs are one higher
+		lost            []int // usages; their seqs are one higher
 	}{
 		{"a file", sealed, sealed, file, []int{2, 3}},
 		{"a FIFO", sealed, sealed, fifo, []int{2, 3}},

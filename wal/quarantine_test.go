@@ -11,8 +11,8 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// TestQuarantinedBytesSurviveACrashAfterASecondAttempt has the first attempt end with a
-// failed sync, which a second sync does not make good, or with the process.
+// TestQuarantinedBytesSurviveACrashAfterASecondAttempt ends the first attempt by a
+// failed sync, which a second sync does not repair, or by a kill.
 func TestQuarantinedBytesSurviveACrashAfterASecondAttempt(t *testing.T) {
 	for _, isKilled := range []bool{false, true} {
 		for seed := range uint64(50) {

@@ -19,7 +19,7 @@ func TestIDsRiseWhateverTheClockDoes(t *testing.T) {
 		case 500:
 			s.reseed()
 		case 700:
-			s.lo = 1<<62 - 2 // about to carry over
+			s.lo = 1<<62 - 2 // about to overflow into hi
 		}
 		id := s.next(clock)
 		if bytes.Compare(id[:], last[:]) <= 0 {

@@ -27,7 +27,7 @@ func TestStagedRecordsKeepTheirOrderWithinTheLimit(t *testing.T) {
 		if s.size() > limit || s.size() < limit-2*segment.MaxFrame {
 			t.Fatalf("%d bytes when it is full", s.size())
 		}
-		for ; out < in-round*100; out++ { // leaves some
+		for ; out < in-round*100; out++ { // some remain
 			want := record(out)
 			head := s.head()
 			if !bytes.Equal(head, segment.AppendRecord(nil, &want)) {

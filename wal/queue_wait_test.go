@@ -9,8 +9,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestUDPRecordsShareCommitsAndDelayNobody runs in a bubble, whose clock stands still but
-// for what is slept.
+// TestUDPRecordsShareCommitsAndDelayNobody runs in a synctest bubble, whose clock
+// advances only during sleeps.
 func TestUDPRecordsShareCommitsAndDelayNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLog(t, memoryDir(t), Options{SegmentSize: 4 << 20})

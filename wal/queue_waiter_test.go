@@ -77,7 +77,8 @@ func TestAWaiterGetsOneOutcomePerCommit(t *testing.T) {
 	}
 }
 
-// Records that differ on the second pass fail, and so do the others of their frame.
+// Records that differ on the second pass fail, together with the other records of their
+// frame.
 func TestRecordsThatChangeWhileTheyAreAppendedAreNotStored(t *testing.T) {
 	l := openLog(t, t.TempDir(), Options{})
 	passes := 0

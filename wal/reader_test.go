@@ -11,10 +11,11 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestALargeFrameIsReadInPieces measures that reading a large frame takes less memory
-// than the frame, and that nothing of a damaged one is yielded.
+// chunk is the number of bytes of a large frame that are read at a time.
 const chunk = 256 << 10
 
+// TestALargeFrameIsReadInPieces asserts that reading a large frame takes less memory than the
+// frame, and yields nothing of a damaged one.
 func TestALargeFrameIsReadInPieces(t *testing.T) {
 	log := openLog(t, t.TempDir(), Options{})
 	var sent []Record
@@ -65,7 +66,7 @@ func TestALargeFrameIsReadInPieces(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// It may rot after it was verified, before it is read again.
+	// The frame may become damaged between its verification and the next read.
 	n = 0
 	var last error
 	for _, err := range segment.Records() {

@@ -19,13 +19,13 @@ import (
 	"collectord/wal/vfs"
 )
 
-// watchedBucket is a folder that records what is in it and checks what objects claim to be
-// confirmed.
+// watchedBucket is a folder that records its objects, and checks which seqs they claim
+// to be confirmed.
 type watchedBucket struct {
 	bucket.Store
 	trial *trial
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	stored map[uint64]bool
 	keys   map[uint64]string // by seq
 	noted  map[uint64]string // reasons
@@ -75,7 +75,8 @@ func (b *watchedBucket) Put(ctx context.Context, o *bucket.Object) error {
 	return err
 }
 
-// makeKilledLog makes a directory as kill -9 would leave it at the moment.
+// makeKilledLog makes a directory as kill -9 would leave it after n records and
+// beforeCopy.
 func makeKilledLog(t *testing.T, dir string, n int, beforeCopy func(l *wal.Log, data string)) {
 	t.Helper()
 	data := filepath.Join(scratchDir(t), "data")
@@ -100,14 +101,16 @@ func copyLog(t *testing.T, from, to string) {
 
 func sealedName(first, last uint64) string { return fmt.Sprintf("%020d-%020d", first, last) }
 
-// makeOpenLog is sealed up to record 6, and 7 is in the active segment.
+// makeOpenLog makes a log with sealed segments up to record 6, and record 7 in the
+// active one.
 func makeOpenLog(t *testing.T, dir string) {
 	t.Helper()
 	makeKilledLog(t, dir, 7, nil)
 }
 
-// makeShortenedLog is a log that lost the end of an unsealed segment, 3 and 4, while the next
-// one exists already: the segments 1 to 4 and 5 to 6.
+// makeShortenedLog makes a log that lost the records 3 and 4 at the end of an unsealed
+// segment, although the next one exists. The segments have the records 1 to 4 and 5 to
+// 6.
 func makeShortenedLog(t *testing.T, dir string) {
 	t.Helper()
 	data := filepath.Join(scratchDir(t), "data")
@@ -143,7 +146,8 @@ func makeShortenedLog(t *testing.T, dir string) {
 	}
 }
 
-// spoilPages makes pages of the scenario's rotten segment unreadable, by whatever name.
+// spoilPages makes pages of the scenario's segment unreadable, under any name of its
+// file.
 func (tr *trial) spoilPages(dir string) {
 	tr.t.Helper()
 	if tr.scenario.unreadSegment == "" {
@@ -194,7 +198,7 @@ func readExcept(pages ...int64) func(file vfs.File, p []byte, off int64) (int, e
 	}
 }
 
-// unreadRecords is the number of records that the next start will read again.
+// unreadRecords returns the number of records that the next start reads again.
 func (tr *trial) unreadRecords() (n uint64) {
 	for _, r := range tr.log.Unread() {
 		n += r.Last - r.First + 1
@@ -202,7 +206,7 @@ func (tr *trial) unreadRecords() (n uint64) {
 	return n
 }
 
-// makeOneSegmentLog is a log of one sealed segment.
+// makeOneSegmentLog makes a log of one sealed segment.
 func makeOneSegmentLog(t *testing.T, dir string) {
 	t.Helper()
 	data := filepath.Join(scratchDir(t), "data")
@@ -220,8 +224,7 @@ func makeOneSegmentLog(t *testing.T, dir string) {
 	copyLog(t, data, dir)
 }
 
-// makeDamagedLog is a log of one segment in which the second and the last record are
-// damaged.
+// makeDamagedLog makes a log of one segment whose second and last records are damaged.
 func makeDamagedLog(t *testing.T, dir string) {
 	t.Helper()
 	makeOneSegmentLog(t, dir)
@@ -230,7 +233,7 @@ func makeDamagedLog(t *testing.T, dir string) {
 	}
 }
 
-// makeUnreadLog is a log of which the disk could not read record 4 before it was killed.
+// makeUnreadLog makes a log that was killed after the disk could not read record 4.
 func makeUnreadLog(t *testing.T, dir string) {
 	t.Helper()
 	makeKilledLog(t, dir, 6, nil)
@@ -254,7 +257,8 @@ func makeUnreadLog(t *testing.T, dir string) {
 	copyLog(t, data, dir)
 }
 
-// makeGivenUpLog is a log that was killed when it had decided that record 4 is lost.
+// makeGivenUpLog makes a log that was killed after it had decided that record 4 is
+// lost.
 func makeGivenUpLog(t *testing.T, dir string) {
 	t.Helper()
 	makeUnreadLog(t, dir)
@@ -263,7 +267,8 @@ func makeGivenUpLog(t *testing.T, dir string) {
 	}
 }
 
-// makeEvictingLog is a log that was killed when it had decided to evict 1 and 2.
+// makeEvictingLog makes a log that was killed after it had decided to evict records 1
+// and 2.
 func makeEvictingLog(t *testing.T, dir string) {
 	t.Helper()
 	makeKilledLog(t, dir, 6, nil)
@@ -272,8 +277,8 @@ func makeEvictingLog(t *testing.T, dir string) {
 	}
 }
 
-// makeSalvagingLog is a log that was killed when it had replaced the damaged segment of
-// 3 and 4 by one that holds 3.
+// makeSalvagingLog makes a log that was killed after it had replaced the damaged
+// segment of records 3 and 4 by one with record 3.
 func makeSalvagingLog(t *testing.T, dir string) {
 	t.Helper()
 	makeKilledLog(t, dir, 6, func(l *wal.Log, data string) {

@@ -16,12 +16,12 @@ import (
 	"collectord/wal"
 )
 
-// TestEveryRecordIsStoredOrNotedWhateverCallFails ships, evicts, salvages and
-// starts while one call that changes the log directory fails: once, or with every
-// later one of its kind, or with every later call at all, as in a crash. After
-// each, and after another start, a record is either in the bucket or in a loss
-// note, never in both or neither, no object claims more to be confirmed than is
-// there, and the counters agree with the bucket.
+// TestEveryRecordIsStoredOrNotedWhateverCallFails ships, evicts, salvages and starts
+// while one call that changes the log directory fails: once, or with all later calls of
+// its kind, or with all later calls, as in a crash. After each of these, and after
+// another start, each record is either in the bucket or in a loss note. No object
+// claims that more is confirmed than the bucket has, and the counters agree with the
+// bucket.
 func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 	t.Parallel()
 	for _, s := range []scenario{
@@ -47,7 +47,7 @@ func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 				prepare(t, prepared)
 				s.prepare = func(t *testing.T, dir string) { copyLog(t, prepared, dir) }
 			}
-			first, calls := s.runWith(t, fault{}) // without one, to count the calls
+			first, calls := s.runWith(t, fault{}) // without a fault, to count the calls
 			if calls < 4 {
 				t.Fatalf("%d calls", calls)
 			}
@@ -67,28 +67,29 @@ func TestEveryRecordIsStoredOrNotedWhateverCallFails(t *testing.T) {
 	}
 }
 
-// scenario is a sequence of events in the life of a log.
+// scenario is a sequence of events for a log.
 type scenario struct {
 	name          string
-	records       int                            // appended before, two in a segment
-	prepare       func(t *testing.T, dir string) // makes the directory instead
-	skipStart     bool                           // the calls of the start are like those of others
-	run           func(tr *trial)                // until all is done
-	unreadSegment string                         // segment of which the disk can't read all
-	unreadPages   []int64                        // that it does not give; if empty, the second
-	reason        string                         // of the losses
-	lost          []uint64                       // seqs that can't but be lost
-	mayLose       []uint64                       // seqs that may be
+	records       int                            // number of records appended before, two per segment
+	prepare       func(t *testing.T, dir string) // makes the directory instead of appends
+	skipStart     bool                           // the calls of the start do not fail, since other scenarios test them
+	run           func(tr *trial)                // runs the events to the end
+	unreadSegment string                         // segment that the disk can't read completely
+	unreadPages   []int64                        // pages that can't be read; if empty, the second page
+	reason        string                         // expected reason of the losses
+	lost          []uint64                       // seqs that must be lost
+	mayLose       []uint64                       // seqs that may be lost
 }
 
-// fault makes a call fail: the at-th, counted from the beginning of the scenario.
+// fault makes one call fail. Calls are numbered from the beginning of the scenario.
 type fault struct {
-	mode string // empty for none
+	mode string // once, crash or for ever; empty for no fault
 	call int
 	err  error
 }
 
-// scratchDir is in memory where that is possible: a sync takes no time there.
+// scratchDir returns a new directory, in memory if possible, where a sync takes no
+// time.
 func scratchDir(t *testing.T) string {
 	t.Helper()
 	testrun.ClearOfTheHour()
@@ -136,7 +137,7 @@ func (s scenario) runWith(t *testing.T, f fault) (first, calls int) {
 			tr.check(tr.unreadRecords() == 0)
 			tr.checkCounters(s.prepare == nil)
 		}
-		_ = tr.log.Close() // whose last calls may fail, too
+		_ = tr.log.Close() // its last calls may fail, too
 		if f.mode == "" && !strings.HasSuffix(s.unreadSegment, ".unread") && (tr.unreadRecords() > 0) != (s.unreadSegment != "") {
 			t.Fatalf("%d records are unread", tr.unreadRecords())
 		}
@@ -146,7 +147,7 @@ func (s scenario) runWith(t *testing.T, f fault) (first, calls int) {
 	tr.mu.Lock()
 	calls, tr.fault, tr.dead, tr.faultsStarted = tr.calls, fault{}, false, false
 	tr.mu.Unlock()
-	for starts := 0; starts == 0 || starts == 1 && tr.unreadRecords() > 0; starts++ { // which the next start reads again
+	for starts := 0; starts == 0 || starts == 1 && tr.unreadRecords() > 0; starts++ { // the next start reads unread records again
 		if starts > 0 {
 			_ = tr.log.Close()
 		}

@@ -33,7 +33,7 @@ func TestMarkDirGoneReplacesAnEarlierDirectory(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "mark"), nil, 0o640); err != nil {
 				t.Fatal(err)
 			}
-			for range 2 { // the second time it is done already
+			for range 2 { // the second call finds it done
 				if err := l.markDirGone(dir); err != nil {
 					t.Fatal(err)
 				}

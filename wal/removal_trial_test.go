@@ -54,8 +54,8 @@ func (tr *trial) isDead() bool {
 	return tr.dead
 }
 
-// isStuck reports whether nothing more will happen: the process is dead, or a call that
-// fails for ever was made several times.
+// isStuck reports whether no progress is possible: the process is dead, or a call that
+// always fails was made several times.
 func (tr *trial) isStuck() bool {
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -82,8 +82,8 @@ func (tr *trial) open(dir string, logger *slog.Logger, before func(op, path stri
 	return true
 }
 
-// ship runs a shipper until everything is shipped and deleted, or nothing more will
-// happen.
+// ship runs a shipper until everything is shipped and deleted, or no progress is
+// possible.
 func (tr *trial) ship() {
 	tr.t.Helper()
 	s, err := shipper.New(tr.log, tr.store, shipper.Options{
@@ -104,7 +104,7 @@ func (tr *trial) ship() {
 	})
 }
 
-// leftovers counts the directories of unfinished removals.
+// leftovers returns the number of directories of unfinished removals.
 func (tr *trial) leftovers() int {
 	names, err := os.ReadDir(filepath.Join(tr.dir, "data", "wal"))
 	if err != nil {
@@ -133,13 +133,13 @@ func (tr *trial) evict(n int) {
 		keep -= s.Bytes()
 	}
 	tr.until("the oldest are evicted", func() bool {
-		tr.log.SetLimits(wal.Limits{MaxBytes: keep * 4 / 3, WhenFull: wal.DropOldest, SealAfter: time.Hour, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond}) // looks at once
+		tr.log.SetLimits(wal.Limits{MaxBytes: keep * 4 / 3, WhenFull: wal.DropOldest, SealAfter: time.Hour, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond}) // this checks the bounds at once
 		return tr.log.Ledger().Evicted >= uint64(2*n)
 	})
 	tr.log.SetLimits(wal.Limits{SealAfter: time.Hour, ProbeMin: time.Millisecond, ProbeMax: time.Millisecond})
 }
 
-// file is the path of the n-th segment's file, from 1.
+// file returns the path of the file of segment n, counted from 1.
 func (tr *trial) file(n int) string {
 	tr.t.Helper()
 	files, err := filepath.Glob(filepath.Join(tr.dir, "data", "wal", fmt.Sprintf("%020d-*", 2*n-1), "*"))
@@ -166,15 +166,14 @@ func (tr *trial) split() {
 	})
 }
 
-// empty cuts all frames off a segment.
+// empty truncates the file of a segment within its header.
 func (tr *trial) empty(n int) {
 	if err := os.Truncate(tr.file(n), 10); err != nil {
 		tr.t.Fatal(err)
 	}
 }
 
-// check reads the bucket: together with what is noted as lost it has everything that
-// was appended.
+// check asserts that every record is in the bucket or noted as lost.
 func (tr *trial) check(complete bool) {
 	tr.t.Helper()
 	s := tr.scenario
@@ -187,7 +186,7 @@ func (tr *trial) check(complete bool) {
 			tr.t.Errorf("record %d is neither in the bucket nor in a note", seq)
 		case noted && !slices.Contains(s.lost, seq) && !slices.Contains(s.mayLose, seq):
 			tr.t.Errorf("record %d is noted as lost, and was not", seq)
-		case noted && reason == wal.LossDamaged && tr.lasting: // the zeros behind could not be cut off
+		case noted && reason == wal.LossDamaged && tr.lasting: // the zeros behind the records could not be cut off
 		case noted && reason != s.reason:
 			tr.t.Errorf("record %d is noted as %s", seq, reason)
 		case stored && slices.Contains(s.lost, seq):
@@ -214,7 +213,8 @@ func (tr *trial) checkLedger() wal.Ledger {
 	return g
 }
 
-// checkCounters compares the counters of the only process so far with the bucket.
+// checkCounters compares the counters with the bucket. There was only one process so
+// far.
 func (tr *trial) checkCounters(appended bool) {
 	tr.t.Helper()
 	g := tr.checkLedger()
@@ -240,11 +240,11 @@ type trial struct {
 	lasting  bool // the fault of the first start lasts until the second
 	scenario scenario
 
-	mu            sync.Mutex // guards what follows
-	inode         uint64     // of the file of which a page can't be read, or 0
+	mu            sync.Mutex // guards the fields below
+	inode         uint64     // inode of the file with unreadable pages, or 0
 	faultsStarted bool
 	calls         int
-	failedOp      string // of the calls that fail for ever
+	failedOp      string // operation that always fails, with mode for ever
 	failed        int
 	dead          bool
 	callsMade     []string

@@ -10,8 +10,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestASegmentOverwrittenWithAnotherIsNoted has a disk write the only sector of a
-// segment over that of another one. Any but the second were shipped.
+// TestASegmentOverwrittenWithAnotherIsNoted writes the only sector of a segment over
+// that of another. Each set of segments without the overwritten one is shipped before.
 func TestASegmentOverwrittenWithAnotherIsNoted(t *testing.T) {
 	const segments, each = 5, 2
 	whole := memoryDir(t)
@@ -52,14 +52,14 @@ func TestASegmentOverwrittenWithAnotherIsNoted(t *testing.T) {
 						}
 						ends := frameEnds(t, file(other))
 						size := ends[frames]
-						if frames == 0 { // the sector has no room for the first one
+						if frames == 0 { // the sector is too small for the first frame
 							size = ends[1] - 1
 						}
 						if err := os.WriteFile(file(victim), content[:size], 0o640); err != nil {
 							t.Fatal(err)
 						}
 						if active := filepath.Join(dir, "wal", segment.ActiveName(segments*each+1)); removed%4 == 0 {
-							if err := os.Rename(active, active+goneSuffix); err != nil { // as Close does if it fails to
+							if err := os.Rename(active, active+goneSuffix); err != nil { // as Close leaves it after a failure
 								t.Fatal(err)
 							}
 						}

@@ -14,8 +14,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// discardingFS are files that keep no bytes, so that hours of a busy host take little
-// memory.
+// discardingFS discards all bytes, so that hours of a busy host take little memory.
 type discardingFS struct{ vfs.OS }
 
 func (f discardingFS) OpenWritable(path string) (vfs.File, error) {
@@ -39,21 +38,21 @@ func (discardingWriter) Write([]byte) error { return nil }
 func (discardingWriter) KeepsCopies() bool  { return false }
 func (discardingWriter) Close() error       { return nil }
 
-// TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon counts what is sealed in an
-// hour under steady loads, and the greatest age of an unsealed record.
+// TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon counts the seals in an hour under
+// steady loads, and measures the greatest age of an unsealed record.
 func TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon(t *testing.T) {
 	for name, load := range map[string]struct {
-		bytes  int // of a usage
+		bytes  int // size of a usage
 		every  time.Duration
-		hour   time.Duration // or a part of it
-		seals  uint64        // in an hour
+		hour   time.Duration // simulated time
+		seals  uint64        // per hour
 		oldest time.Duration
 	}{
 		"1 a minute":        {200, time.Minute, time.Hour, 12, 5 * time.Minute},
 		"1 a second":        {200, time.Second, time.Hour, 12, 5 * time.Minute},
 		"1 MiB a minute":    {1 << 20, time.Minute, time.Hour, 12, 5 * time.Minute},
 		"10 MiB a minute":   {1 << 20, 6 * time.Second, time.Hour, 60, time.Minute},
-		"100 MiB a minute":  {1 << 20, 600 * time.Millisecond, 12 * time.Minute, 90, 40 * time.Second}, // the last is not full yet
+		"100 MiB a minute":  {1 << 20, 600 * time.Millisecond, 12 * time.Minute, 90, 40 * time.Second}, // the last segment is not full yet
 		"3 MiB a minute":    {1 << 20, 20 * time.Second, time.Hour, 22, 170 * time.Second},             // 8 MiB after 2 min 40 s
 		"a burst an hour":   {12 << 20, time.Hour, time.Hour, 1, time.Minute},
 		"a usage every 5 h": {200, 5 * time.Hour, 5 * time.Hour, 0, 5 * time.Minute},
@@ -64,7 +63,7 @@ func TestQuietHostsMakeFewObjectsAndBusyHostsShipSoon(t *testing.T) {
 				o := Options{SegmentSize: 64 << 20, files: discardingFS{}, newWriter: newDiscardingWriter}
 				l := openLog(t, memoryDir(t), o)
 				removed := make(chan struct{})
-				go func() { // as if it were shipped at once
+				go func() { // as if each segment were shipped at once
 					defer close(removed)
 					for {
 						segments, more := l.Sealed()
@@ -124,7 +123,7 @@ func TestSegmentSizeIsAtMostA32ndOfMaxBytes(t *testing.T) {
 		{256 * mib, 4 << 30, 128 * mib},
 		{64 * mib, 1 << 30, 32 * mib},
 		{64 * mib, 64 * mib, 4 * mib},
-		{64 * mib, 8 * mib, 2 * mib}, // at least four fit
+		{64 * mib, 8 * mib, 2 * mib}, // at least four segments fit
 		{1 * mib, 4 << 30, 1 * mib},
 	} {
 		o := Options{SegmentSize: c.configured, MaxBytes: c.maxBytes}

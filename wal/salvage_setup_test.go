@@ -11,8 +11,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// sealedDir returns a data directory with one sealed segment of n records, each
-// a frame, and the path of its file.
+// sealedDir returns a data directory with one sealed segment of n records, one per
+// frame, and the path of its file.
 func sealedDir(t *testing.T, n int) (dir, file string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -24,7 +24,7 @@ func sealedDir(t *testing.T, n int) (dir, file string) {
 	return dir, filepath.Join(dir, "wal", segment.SealedName(1, uint64(n)), segment.FileName)
 }
 
-// salvageAll salvages every segment that can't be read as a whole, as the shipper does.
+// salvageAll salvages every segment that can't be read completely, as the shipper does.
 func salvageAll(t *testing.T, l *Log) {
 	t.Helper()
 	segments, _ := l.Sealed()
@@ -43,7 +43,8 @@ func salvageAll(t *testing.T, l *Log) {
 	}
 }
 
-// usagesOf lists which usages the sealed segments hold, all of them readable.
+// usagesOf returns the numbers of the usages in the sealed segments. All must be
+// readable.
 func usagesOf(t *testing.T, l *Log) (got []int) {
 	t.Helper()
 	segments, _ := l.Sealed()
@@ -66,7 +67,7 @@ func usagesOf(t *testing.T, l *Log) (got []int) {
 	return got
 }
 
-// checkLosses asserts that the loss notes stand for exactly these usages.
+// checkLosses asserts that the loss notes cover exactly these usages.
 func checkLosses(t *testing.T, l *Log, lost []int) {
 	t.Helper()
 	notes, err := l.Losses()

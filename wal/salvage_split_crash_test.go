@@ -22,20 +22,20 @@ import (
 type splitTest struct {
 	seed       uint64
 	records    int
-	crashEvery int // one in so many calls that rename nothing is followed by a crash
+	crashEvery int // one in this many calls, other than renames, is followed by a crash
 
 	t    *testing.T
 	rand *rand.Rand
 	disk *simdisk.Disk
 
-	mu        sync.Mutex   // guards what follows
+	mu        sync.Mutex   // guards the fields below
 	shipped   []SeqRange   // objects in the bucket
-	crashes   []crashState // by crashes
+	crashes   []crashState // states that crashes left
 	calls     int
-	noCrashes bool // no crash is of interest yet
+	noCrashes bool // crashes are not recorded yet
 }
 
-// crashState is a disk after a crash, and what was in the bucket by then.
+// crashState is a disk after a crash, with the content of the bucket at that time.
 type crashState struct {
 	call    simdisk.Call
 	disk    *simdisk.Disk
@@ -55,7 +55,7 @@ func (s *splitTest) open(d *simdisk.Disk) (*Log, error) {
 	})
 }
 
-// crash keeps the disk as a crash after this call may leave it.
+// crash records a state of the disk that a crash after this call may leave.
 func (s *splitTest) crash(c simdisk.Call) {
 	s.mu.Lock()
 	quiet := s.noCrashes
@@ -77,7 +77,7 @@ func (s *splitTest) run(l *Log) {
 			if l.Ledger().Pending == 0 {
 				return
 			}
-			time.Sleep(time.Minute) // pieces are to be listed
+			time.Sleep(time.Minute) // until the pieces are listed
 			continue
 		}
 		one := segments[s.intn(len(segments))]
@@ -96,8 +96,8 @@ func (s *splitTest) run(l *Log) {
 	s.t.Errorf("seed %d: still not shipped: %v", s.seed, sealedRanges(l))
 }
 
-// check starts a log on what a crash left: each record is in the bucket or in the
-// log, once, but for an object whose segment was not removed yet.
+// check starts a log on a state that a crash left. Each record must be in the bucket or
+// in the log, exactly once, except that an object's segment may not be removed yet.
 func (s *splitTest) check(c crashState) {
 	fail := func(format string, args ...any) {
 		s.t.Errorf("seed %d, crash after call %d (%s %s): %s", s.seed, c.call.N, c.call.Op, c.call.Path, fmt.Sprintf(format, args...))
@@ -156,8 +156,8 @@ func (s *splitTest) check(c crashState) {
 	}
 }
 
-// runSplitTest runs the life of a log with n records, of which some calls may fail. It
-// returns how many calls there were, and how many crashes it was started after.
+// runSplitTest runs a log with records whose calls may fail. It returns the number of
+// calls, and the number of crash states that were checked.
 func runSplitTest(t *testing.T, s *splitTest, fault func(simdisk.Call) simdisk.Fault) (calls, states int) {
 	cryptotest.SetGlobalRandom(t, s.seed)
 	synctest.Test(t, func(t *testing.T) {
@@ -192,7 +192,7 @@ func runSplitTest(t *testing.T, s *splitTest, fault func(simdisk.Call) simdisk.F
 			return fault(c)
 		})
 		s.run(l)
-		synctest.Wait() // nothing looks at the disk
+		synctest.Wait() // until nothing uses the disk
 		s.disk.SetChanged(nil)
 		s.disk.SetIntercept(nil)
 		if g := checkLedger(t, l); g.Shipped != uint64(s.records) || g.Pending > 0 {
@@ -221,8 +221,8 @@ func TestACrashLeavesASegmentOrAllOfItsPieces(t *testing.T) {
 	t.Logf("%d states", total)
 }
 
-// TestNoFailedCallOfASplitLosesOrDoublesARecord has each call of a split fail, before or
-// after it took effect, and crashes after that.
+// TestNoFailedCallOfASplitLosesOrDoublesARecord makes each call of a split fail, before
+// or after it took effect, and then crashes.
 func TestNoFailedCallOfASplitLosesOrDoublesARecord(t *testing.T) {
 	errnos := []syscall.Errno{syscall.EIO, syscall.ENOSPC, syscall.EROFS, syscall.EACCES, syscall.EMFILE}
 	calls, _ := runSplitTest(t, &splitTest{seed: 1, records: 2, crashEvery: 1000}, nil)

@@ -43,7 +43,7 @@ func sealedRanges(l *Log) (all []string) {
 func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 	for name, c := range map[string]struct {
 		sizes []int
-		want  []string // after each split of the largest
+		want  []string // expected segments after each split of the largest
 	}{
 		"equal frames":      {[]int{99, 99, 99, 99}, []string{"1-2 3-4", "1-1 2-2 3-4", "1-1 2-2 3-3 4-4"}},
 		"a large one last":  {[]int{10, 10, 10, 5000}, []string{"1-3 4-4"}},
@@ -176,15 +176,15 @@ func TestASegmentThatIsSplitDuringAnInspectionIsNotDamaged(t *testing.T) {
 	}
 }
 
-// A piece that is shipped while the segment's name could still come back would be
-// shipped twice, the second time with the segment.
+// Otherwise a crash could bring back the segment after one of its pieces was shipped,
+// and the piece's records would be shipped twice.
 func TestPiecesAreListedOnceTheRemovalIsDurable(t *testing.T) {
 	var failing, renamed atomic.Bool
 	o := Options{}.WithDisk(func(op, path string) error {
 		if op == "fsync" && failing.Load() && filepath.Base(path) == "wal" {
 			return syscall.EIO
 		}
-		// The rename of the segment, not those of the pieces.
+		// This is the rename of the segment, not of a piece.
 		if op == "rename" && strings.HasSuffix(filepath.Dir(path), "wal") && strings.Contains(path, segment.SealedName(1, 3)) && !renamed.Swap(true) {
 			failing.Store(true)
 		}

@@ -22,8 +22,8 @@ func TestSalvageKeepsEveryIntactFrame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// hit lists the frames that bytes from to to are part of. The length before
-	// a frame is not needed to find it.
+	// hit returns the frames that contain a byte between from and to. The length before
+	// a frame does not count, since the frame is found without it.
 	hit := func(from, to int64) (lost []int) {
 		for i := range n {
 			start := ends[i] + int64(len(uvarint(int(ends[i+1]-ends[i]))))
@@ -98,7 +98,7 @@ func TestSalvageKeepsEveryIntactFrame(t *testing.T) {
 	}
 }
 
-// A salvage that is interrupted leaves the original beside some of its pieces.
+// An interrupted salvage leaves the original and some of its pieces.
 func TestAnInterruptedSalvageIsRepeated(t *testing.T) {
 	dir, file := sealedDir(t, 5)
 	ends := frameEnds(t, file)
@@ -149,8 +149,8 @@ func TestAnInterruptedSalvageIsRepeated(t *testing.T) {
 	}
 }
 
-// Uploads run concurrently, and so do the salvages of damaged segments. A salvage that
-// fails, as on a full disk, is tried again.
+// Uploads, and so salvages, run concurrently. A failed salvage, as on a full disk, is
+// repeated.
 func TestSalvagesMayRunConcurrentlyAndBeRepeated(t *testing.T) {
 	const segments, each = 8, 5
 	dir := t.TempDir()
@@ -214,7 +214,8 @@ func TestTheRecordsOfAMissingFileAreNotedAsLost(t *testing.T) {
 	checkLosses(t, l, nil)
 }
 
-// setLaterVersion has the header of a segment be of a later version, and returns the file.
+// setLaterVersion changes the header of a segment to a later version, and returns the
+// content of the file.
 func setLaterVersion(t *testing.T, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)

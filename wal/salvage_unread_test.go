@@ -91,7 +91,7 @@ func TestUnreadablePagesAreReadAgainAfterOneRestart(t *testing.T) {
 	}
 }
 
-// A failure that passes costs nothing, and the segment stays as it is.
+// A transient failure loses nothing and leaves the segment as it is.
 func TestATransientReadErrorChangesNothing(t *testing.T) {
 	dir, file := sealedDir(t, 100)
 	disk := &badDisk{}
@@ -113,8 +113,8 @@ func TestATransientReadErrorChangesNothing(t *testing.T) {
 	}
 }
 
-// TestAnInterruptedSalvageOfAnUnreadableSegmentContinues makes the state that a crash leaves
-// after each step of splitting off, and of giving up, what can't be read.
+// TestAnInterruptedSalvageOfAnUnreadableSegmentContinues makes the state that a crash
+// leaves after each step of splitting off, and of giving up, the unreadable part.
 func TestAnInterruptedSalvageOfAnUnreadableSegmentContinues(t *testing.T) {
 	const n = 180
 	prepared, file := sealedDir(t, n)
@@ -124,7 +124,7 @@ func TestAnInterruptedSalvageOfAnUnreadableSegmentContinues(t *testing.T) {
 	name := segment.SealedName(1, n)
 	o := Options{Node: "edge-1", SegmentSize: 4 << 10}
 
-	// pieces returns what a salvage makes of it, unread names included.
+	// pieces are the segments that a salvage makes, without the unreadable ranges.
 	disk := &badDisk{}
 	aside := t.TempDir()
 	if err := os.CopyFS(aside, os.DirFS(prepared)); err != nil {
@@ -150,12 +150,12 @@ func TestAnInterruptedSalvageOfAnUnreadableSegmentContinues(t *testing.T) {
 
 	type row struct {
 		name     string
-		pieces   []string // that are there beside the original
+		pieces   []string // pieces that exist beside the original
 		as       string   // name of the original
 		links    []string // other names of its file
-		readable bool     // the disk gives all of it now
+		readable bool     // the disk can read the whole file now
 		lost     []uint64
-		known    []uint64 // that the start knows of
+		known    []uint64 // records that the start recovers
 	}
 	var table []row
 	for _, readable := range []bool{true, false} {
@@ -204,7 +204,7 @@ func TestAnInterruptedSalvageOfAnUnreadableSegmentContinues(t *testing.T) {
 			}
 			got := shipAll(t, l)
 			mustClose(t, l)
-			l = openLog(t, dir, o) // reads again what it could not
+			l = openLog(t, dir, o) // this start reads the unread part again
 			got = append(got, shipAll(t, l)...)
 			slices.Sort(got)
 			lost := r.lost
@@ -224,7 +224,7 @@ func TestAnInterruptedSalvageOfAnUnreadableSegmentContinues(t *testing.T) {
 	}
 }
 
-// What the disk can't read is the first to be evicted, with a true note.
+// An unreadable part is evicted first, with a correct note.
 func TestUnreadablePartIsEvictedFirst(t *testing.T) {
 	const n = 180
 	dir, file := sealedDir(t, n)

@@ -14,16 +14,16 @@ import (
 	"collectord/wal/vfs"
 )
 
-// hours is a simulated daemon whose hours pass in moments: load bytes are appended a
-// second, and a storage takes what is sealed while it can be reached.
+// simulation is a daemon on the clock of a synctest bubble. It appends load bytes per
+// second, and a storage takes each sealed segment while the storage is reachable.
 type simulation struct {
 	t           *testing.T
 	log         *Log
 	load        int
-	storageDown bool // the storage
+	storageDown bool // the storage can't be reached
 }
 
-// second lets one pass.
+// second advances the clock by a second.
 func (s *simulation) second() error {
 	err := s.log.Append(context.Background(), Record{Usage: make([]byte, s.load)})
 	time.Sleep(time.Second) // of synctest's clock
@@ -62,7 +62,7 @@ func TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				dir := memoryDir(t)
-				var otherBytes atomic.Int64 // what others use of 16 MiB
+				var otherBytes atomic.Int64 // bytes that other programs use of 16 MiB
 				o.SegmentSize, o.SealAfter = 64<<10, 20*time.Second
 				o = o.WithDatasync(func(vfs.File) error { return nil }).WithFree(func(dir string) (int64, error) {
 					if o.MinFree == 0 {
@@ -84,7 +84,7 @@ func TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog(t *testing.T) {
 
 				s.storageDown = true
 				s.seconds(480)
-				predicted := []float64{until()} // second by second
+				predicted := []float64{until()} // one prediction per second
 				for s.second() == nil && s.log.Ledger().Evicted == 0 {
 					predicted = append(predicted, until())
 				}
@@ -100,7 +100,7 @@ func TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog(t *testing.T) {
 				}
 
 				s.storageDown = false
-				for s.second() != nil { // what is left is removed in the first
+				for s.second() != nil { // the first second removes the remaining segments
 					if t.Failed() {
 						return
 					}
@@ -114,7 +114,7 @@ func TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog(t *testing.T) {
 	}
 }
 
-// A file archive beside the log, or another program, fills the disk, too.
+// A file archive beside the log, or another program, also fills the disk.
 func TestSecondsUntilFullCountsTheBytesOfOtherPrograms(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := int64(10 << 30)
@@ -186,7 +186,7 @@ func TestOldestUnshippedCountsFromTheOldestWhateverTheClockDoes(t *testing.T) {
 	})
 }
 
-// A segment that can't be sealed is still there, and so is its age.
+// The age of a segment counts even if the segment can't be sealed.
 func TestOldestUnshippedCountsUnsealedSegments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLog(t, t.TempDir(), Options{}.WithDatasync(func(vfs.File) error { return nil }))

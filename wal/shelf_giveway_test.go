@@ -30,7 +30,7 @@ func TestReadersGiveWayToUDPWithoutStopping(t *testing.T) {
 	}
 	until(t, "the end of the hurry", func() bool { return !l.shelf.udpHasPriority() })
 	hanging.Store(true)
-	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // is being committed
+	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // this record is being committed
 	until(t, "a commit", func() bool {
 		return l.committer.diskWait.isBusy()
 	})

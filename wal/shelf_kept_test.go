@@ -19,7 +19,7 @@ import (
 	"collectord/wal/segment"
 )
 
-// keepAll keeps what is sealed, and returns it.
+// keepAll keeps all sealed segments and returns them.
 func keepAll(l *Log) []*Segment {
 	all, _ := l.Sealed()
 	for _, s := range all {
@@ -28,7 +28,7 @@ func keepAll(l *Log) []*Segment {
 	return all
 }
 
-// appendSealed appends a usage and seals it alone.
+// appendSealed appends a usage and seals it in a segment of its own.
 func appendSealed(t *testing.T, l *Log, n int) *Segment {
 	t.Helper()
 	mustAppend(t, l, Record{Usage: usage(n)})
@@ -37,7 +37,8 @@ func appendSealed(t *testing.T, l *Log, n int) *Segment {
 	return all[len(all)-1]
 }
 
-// listedBytes is how many bytes the sealed and kept segments of a log have, once it is open.
+// listedBytes returns the bytes of the sealed and kept segments of a log, or 0 before
+// it is open.
 func listedBytes(opened *atomic.Pointer[Log]) int64 {
 	l := opened.Load()
 	if l == nil {
@@ -142,8 +143,8 @@ func TestAfterARestartKeptSegmentsArePending(t *testing.T) {
 	}
 }
 
-// TestNoAppendIsRefusedForKeptSegments ships what is sealed beyond a backlog, in a log
-// and on a disk that are too small to keep it all.
+// TestNoAppendIsRefusedForKeptSegments ships all sealed segments beyond a backlog. The
+// log and the disk are too small to keep them all.
 func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 	for name, o := range map[string]Options{
 		"max_bytes":              {MaxBytes: 64 << 10},
@@ -159,7 +160,7 @@ func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var opened atomic.Pointer[Log]
-				var others atomic.Int64 // bytes that others have on the disk
+				var others atomic.Int64 // bytes of other programs on the disk
 				var logged logBuffer
 				o.SegmentSize, o.Logger = 2<<10, slog.New(slog.NewTextHandler(&logged, nil))
 				dir := memoryDir(t)
@@ -189,9 +190,9 @@ func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 				})
 				for i := range 2000 {
 					mustAppend(t, l, Record{Usage: []byte(`{"x":"` + strings.Repeat("x", 300) + `"}`)})
-					synctest.Wait() // the backlog is no longer than it should be
+					synctest.Wait() // until the backlog has its intended length
 					if i%100 == 0 {
-						others.Store(int64(i % 200 / 100 * 45 << 10)) // more than is free without what is kept
+						others.Store(int64(i % 200 / 100 * 45 << 10)) // more than is free without removing kept segments
 						time.Sleep(boundsInterval)
 					}
 				}
@@ -217,7 +218,8 @@ func TestNoAppendIsRefusedForKeptSegments(t *testing.T) {
 	}
 }
 
-// TestKeptSegmentsMakeWayForPendingOnes fills a log whose segments can't be shipped any more.
+// TestKeptSegmentsMakeWayForPendingOnes fills a log whose segments can no longer be
+// shipped.
 func TestKeptSegmentsMakeWayForPendingOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := openLog(t, memoryDir(t), Options{MaxBytes: 64 << 10, SegmentSize: 2 << 10})
@@ -244,8 +246,8 @@ func TestKeptSegmentsMakeWayForPendingOnes(t *testing.T) {
 	})
 }
 
-// TestAKeptSegmentThatCantBeDeletedTakesRoom has deletions fail: what can't be deleted
-// counts as taken, and the others are not given up for nothing.
+// TestAKeptSegmentThatCantBeDeletedTakesRoom makes deletions fail. The space of an
+// undeletable segment counts as used, and other kept segments are not removed in vain.
 func TestAKeptSegmentThatCantBeDeletedTakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fails atomic.Bool
@@ -281,8 +283,8 @@ func TestAKeptSegmentThatCantBeDeletedTakesRoom(t *testing.T) {
 	})
 }
 
-// TestALoweredBoundReleasesKeptSegments has each bound lowered to where there is no
-// room for what is kept: nothing is refused meanwhile, and nothing is evicted.
+// TestALoweredBoundReleasesKeptSegments lowers each bound so far that kept segments
+// have no space. Meanwhile nothing is refused and nothing is evicted.
 func TestALoweredBoundReleasesKeptSegments(t *testing.T) {
 	for name, limits := range map[string]func(size int64) Limits{
 		"max_bytes":      func(size int64) Limits { return Limits{MaxBytes: 6 * size, WhenFull: DropOldest} },
@@ -292,7 +294,7 @@ func TestALoweredBoundReleasesKeptSegments(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var opened atomic.Pointer[Log]
-				var size atomic.Int64 // of a segment
+				var size atomic.Int64 // size of a segment
 				l := openLog(t, memoryDir(t), Options{}.WithFree(func(string) (int64, error) {
 					if size.Load() == 0 {
 						return math.MaxInt64, nil

@@ -13,13 +13,13 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// errnos are those with which calls are made to fail.
+// errnos are the errors of simulated calls.
 var errnos = []syscall.Errno{
 	syscall.EIO, syscall.ESTALE, syscall.EACCES, syscall.EMFILE, syscall.ENFILE, syscall.EROFS, syscall.ENOSPC, syscall.EDQUOT, syscall.EXDEV,
 }
 
-// canReturn reports whether a call can fail with an error, and whether it can have
-// taken effect all the same, as on a network's file system or in a journal that fails.
+// canReturn reports whether a call can return an error, and whether it can take effect
+// nevertheless, as on a network file system or with a failing journal.
 func canReturn(op simdisk.Op, errno syscall.Errno) (can, applied bool) {
 	in := func(ops ...simdisk.Op) bool { return slices.Contains(ops, op) }
 	onDescriptor := in(simdisk.Read, simdisk.Write, simdisk.Truncate, simdisk.Sync, simdisk.Datasync)
@@ -42,12 +42,12 @@ func canReturn(op simdisk.Op, errno syscall.Errno) (can, applied bool) {
 	}
 }
 
-// callProfiles are the kinds of lives of which every call is made to fail.
+// callProfiles are the profiles of the lives in which every call fails in turn.
 var callProfiles = []profile{{}, {evicts: true}, {rots: true}, {evicts: true, rots: true}}
 
-// TestNoFailedCallLosesWhatWasAcknowledged records a life of each kind, with a kill
-// and a loss of power in it, and lives it again for each of its calls and each error
-// that this call can return: before and after it took effect.
+// TestNoFailedCallLosesWhatWasAcknowledged records the calls of a life of each profile,
+// with a kill and a power loss. It then repeats the life for each call and each error
+// that this call can return, before and after the call took effect.
 func TestNoFailedCallLosesWhatWasAcknowledged(t *testing.T) {
 	simulate(t, func(t *testing.T, c *tally, first, step int) {
 		i := 0
@@ -79,14 +79,14 @@ func TestNoFailedCallLosesWhatWasAcknowledged(t *testing.T) {
 	})
 }
 
-// recordCalls lists the calls of a life in which none fails.
+// recordCalls returns the calls of a life without faults.
 func recordCalls(t *testing.T, seed uint64, k profile) []simdisk.Op {
 	d := &faultPlan{tally: newTally()}
 	t.Run("recorded", func(t *testing.T) { runLife(t, seed, k, newTally(), d) })
 	return d.calls
 }
 
-// runLife lives a short life with trouble.
+// runLife runs a short life with a fault plan.
 func runLife(t *testing.T, seed uint64, k profile, c *tally, d *faultPlan) {
 	cryptotest.SetGlobalRandom(t, seed)
 	synctest.Test(t, func(t *testing.T) {

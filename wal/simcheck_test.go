@@ -9,12 +9,13 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// fail reports a failure with all it takes to repeat it.
+// fail reports a failure with everything needed to repeat it.
 func (s *life) fail(format string, args ...any) {
 	s.t.Errorf("seed %d (%s): %s", s.seed, s.profile, fmt.Sprintf(format, args...))
 }
 
-// checkConfirmed holds against the bucket that all below a seq is stored or noted there.
+// checkConfirmed asserts that each seq below the given one is stored or noted in the
+// bucket.
 func (s *life) checkConfirmed(below uint64) {
 	there := map[uint64]bool{}
 	now := s.history.now()
@@ -35,8 +36,8 @@ func (s *life) checkConfirmed(below uint64) {
 	s.tally.add("claims", 1)
 }
 
-// unfinishedWork names what is neither a segment nor waits for a start: a removal or a salvage
-// that is not finished.
+// unfinishedWork returns the name of a directory of an unfinished removal or salvage,
+// or "". Directories that wait for the next start do not count.
 func unfinishedWork(d *simdisk.Disk) string {
 	entries, _ := d.List(filepath.Join(simulatedDir, "wal"))
 	for _, e := range entries {
@@ -47,14 +48,15 @@ func unfinishedWork(d *simdisk.Disk) string {
 	return ""
 }
 
-// checkSize holds against the disk what the log has counted.
+// checkSize compares the counted size of a segment with the disk.
 func (s *life) checkSize(one *Segment) {
 	if info, err := s.disk.Stat(one.path()); err == nil && s.faults == nil && !s.loses() && info.Size() != one.Bytes() {
 		s.fail("segment %s has %d bytes, its file %d", one, one.Bytes(), info.Size())
 	}
 }
 
-// checkLedger adds up the ledger of a run that began with a past.
+// checkLedger checks the ledger of a run. began is the past at the beginning of the
+// run.
 func (s *life) checkLedger(began past) {
 	g, now := s.log.Ledger(), s.history.now()
 	var received, appended uint64
@@ -87,11 +89,11 @@ func sum(m map[string]uint64) (n uint64) {
 	return n
 }
 
-// checkCrashes checks every crash that the life noted, and its end.
+// checkCrashes checks every recorded crash, and the end of the life.
 func (s *life) checkCrashes() {
 	disk := s.disk.Detach((*simdisk.Disk).Kill)
 	end := crash{disk: disk, state: stateOf(disk), call: simdisk.Call{Op: "end"}, past: s.history.now(), at: time.Now()}
-	time.Sleep(time.Second) // what the checks do comes after all crashes
+	time.Sleep(time.Second) // so that the checks come after all crashes
 	lived := s.logged.text.String()
 	for n, m := range append(s.crashes, end) {
 		if !s.tally.isNew(m.state) && m.call.Op != "end" {
@@ -106,7 +108,7 @@ func (s *life) checkCrashes() {
 	}
 }
 
-// listing names what is below a directory, and the sizes of files.
+// listing returns the paths below a directory, with the sizes of files.
 func listing(d *simdisk.Disk, dir string) (text string) {
 	entries, _ := d.List(dir)
 	for _, e := range entries {
@@ -121,7 +123,7 @@ func listing(d *simdisk.Disk, dir string) (text string) {
 	return text
 }
 
-// check starts a log on what a crash left and holds it against what happened.
+// check starts a log on the state that a crash left, and compares it with the history.
 func (s *life) check(m crash) {
 	fail := func(format string, args ...any) {
 		s.fail("crash after call %d (%s %s), kill %t, start interrupted %d times: %s", m.call.N, m.call.Op, m.call.Path, m.kill, m.interruptedStarts, fmt.Sprintf(format, args...))
@@ -139,7 +141,7 @@ func (s *life) check(m crash) {
 		m.disk.SetIntercept(s.faults.refuse)
 	}
 	var nextCrash *crash
-	h := &history{past: s.certainPast(m)} // of the check, which goes on
+	h := &history{past: s.certainPast(m)} // the history continues during the check
 	if m.interruptedStarts < 2 && s.diskIntN(3) == 0 {
 		m.disk.SetChanged(s.crashOnce(m, h, &nextCrash))
 	}
@@ -149,7 +151,7 @@ func (s *life) check(m crash) {
 		return
 	}
 	if m.disk.Resize(simulatedRoom); s.profile.evicts || s.profile.fills {
-		time.Sleep(10 * time.Second) // until what is too much is evicted, or the log has seen that there is room
+		time.Sleep(10 * time.Second) // until the excess is evicted, or the log has noticed free space
 	}
 	if s.faults == nil && !s.profile.rots && !s.profile.strange && !s.profile.interval {
 		for _, finding := range []Finding{FoundDamage, FoundNoRecords, FoundNoFile, FoundUnreadable, FoundMisnamed, FoundMissing, FoundIdentity, FoundUnreadableNote, FoundStray} {
@@ -160,7 +162,7 @@ func (s *life) check(m crash) {
 	}
 	highest := s.checkLog(l, m, fail)
 	recs := h.offer(1)
-	for try := 0; ; try++ { // the oldest may have to make room first
+	for try := 0; ; try++ { // the oldest may have to be evicted first
 		err := l.Append(context.Background(), recs...)
 		if err == nil {
 			h.acknowledge(recs)
@@ -184,7 +186,7 @@ func (s *life) check(m crash) {
 	}
 }
 
-// crashOnce has one of the next changes of a disk leave a moment of its own.
+// crashOnce returns a hook that records a crash at one of the next changes of a disk.
 func (s *life) crashOnce(m crash, h *history, again **crash) func(simdisk.Call) {
 	left := 1 + s.diskIntN(50)
 	return func(c simdisk.Call) {
@@ -197,8 +199,8 @@ func (s *life) crashOnce(m crash, h *history, again **crash) func(simdisk.Call) 
 	}
 }
 
-// checkAgain starts a log on what another left that was closed. It was unnamed if it could
-// not write LOG, which is left to the next start.
+// checkAgain starts a log on the state that a closed log left. unnamed means that LOG
+// could not be written and is left to the next start.
 func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, unnamed bool, fail func(string, ...any)) {
 	l, err := Open(simulatedDir, s.options(d))
 	if err != nil {
@@ -209,7 +211,7 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, un
 		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
 	}
 	for finding, n := range l.Stats().Findings {
-		besideEvicted := finding == FoundStray && s.profile.evicts && s.profile.strange // it may evict at once
+		besideEvicted := finding == FoundStray && s.profile.evicts && s.profile.strange // the log may evict at once
 		if n > 0 && !s.profile.rots && !besideEvicted && (finding != FoundIdentity || !unnamed) && (!s.faults.mayLeaveFrames() || finding != FoundMisnamed) {
 			fail("the second start found %d times %s", n, finding)
 		}
@@ -218,7 +220,7 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, un
 		fail("the second start left %s", name)
 	}
 	all, _ := l.Sealed()
-	if s.profile.evicts { // and it may have been the usage after the start
+	if s.profile.evicts { // the usage after the start may have been evicted, too
 		all = nil
 	}
 	if !s.profile.evicts && (len(all) == 0 || all[len(all)-1].last <= highest) {

@@ -26,10 +26,10 @@ type logContent struct {
 	fail        func(string, ...any)
 	seqByNumber map[int]uint64 // seq by number
 	bySeq       map[uint64]int
-	lossReason  map[uint64]string // why, by a note
+	lossReason  map[uint64]string // reason of the note, by seq
 
 	inBucket map[uint64]bool
-	hours    map[uint64]int64 // of what is in the bucket
+	hours    map[uint64]int64 // hour of each record in the bucket
 }
 
 func (c *logContent) add(seq uint64, number int) {
@@ -70,12 +70,13 @@ func (s *life) checkLog(l *Log, m crash, fail func(string, ...any)) (highest uin
 		}
 		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
 			c.lossReason[seq] = n.Reason
-			// What was uploaded may be evicted or rot, if the answer was lost or a crash
-			// came first. The log can't know, and says where the storage has it, if it
-			// has. If nothing tells when a damaged segment began, or one that the disk can't
-			// read, its last change does.
+			// A segment may be evicted or damaged after its upload, if the answer was
+			// lost or a crash came first. The log can't know this, so its note has the
+			// hours in which the storage may have the segment. If the beginning of a
+			// damaged or unreadable segment is unknown, the hour is that of its last
+			// change.
 			named := slices.Contains(n.Hours, c.hours[seq]) || slices.Contains(n.Hours, c.hours[seq]+1) || (n.Reason == LossDamaged || s.profile.blind) && s.profile.jumps ||
-				len(n.Hours) == 0 && s.damagedUsages != nil // of a segment without its file nobody knows
+				len(n.Hours) == 0 && s.damagedUsages != nil // the hours of a segment without its file are unknown
 			unknown := c.inBucket[seq] && named
 			if _, ok := c.bySeq[seq]; ok && !unknown {
 				fail("a note says that seq %d is lost (%s), and it is there; in the bucket: %t; noted %v after the crash", seq, n.Reason, c.inBucket[seq], n.At.Sub(m.at))
@@ -96,7 +97,7 @@ func (s *life) checkLog(l *Log, m crash, fail func(string, ...any)) (highest uin
 
 func (s *life) mayLose(reason string) bool {
 	switch reason {
-	case LossSkipped: // no loss
+	case LossSkipped: // no record is lost
 		return true
 	case LossEvicted:
 		return s.profile.evicts
@@ -130,10 +131,10 @@ func (s *life) readLog(l *Log, c *logContent) {
 		segment.Release()
 	}
 	if s.profile.evicts {
-		time.Sleep(10 * time.Second) // a salvage may take room
+		time.Sleep(10 * time.Second) // a salvage may use space, so that the log evicts
 	}
 	segments, _ := l.Sealed()
-	segments = slices.DeleteFunc(segments, func(s *Segment) bool { return !s.Hold() }) // none is evicted meanwhile
+	segments = slices.DeleteFunc(segments, func(s *Segment) bool { return !s.Hold() }) // so that none is evicted meanwhile
 	var lastRun uint64
 	var lastID ID
 	for _, segment := range segments {
@@ -159,8 +160,8 @@ func (s *life) readLog(l *Log, c *logContent) {
 	}
 }
 
-// checkComplete looks for what is gone without a note, or noted as damaged and not in
-// the quarantine as far as it is there at all.
+// checkComplete looks for records that are lost without a note, and for damaged records
+// whose remaining bytes are not in the quarantine.
 func (s *life) checkComplete(c *logContent) {
 	evicted := 0
 	for seq, reason := range c.lossReason {

@@ -11,11 +11,11 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// stored is a record as it is in the simulated bucket.
+// stored is a record in the simulated bucket.
 type stored struct {
 	seq    uint64
 	number int
-	hour   int64 // in whose folder it is
+	hour   int64 // hour of its folder
 }
 
 // ack is a usage that was acknowledged.
@@ -24,31 +24,32 @@ type ack struct {
 	at     time.Time
 }
 
-// past is what happened to a log until a moment: what it must hold after a crash.
+// past is the history of a log up to a moment. It determines what the log must contain
+// after a crash.
 type past struct {
-	offered int        // usages 1 to offered were handed to the log
-	acked   []ack      // those that were acknowledged
+	offered int        // usages 1 to offered were passed to the log
+	acked   []ack      // acknowledged usages
 	bucket  []stored   // those that were uploaded
 	notes   []LossNote // those that were uploaded
 
-	strangers []string // texts of files that others have made
+	strangers []string // texts of stray files
 }
 
-// history is a past that goes on.
+// history is a past that continues.
 type history struct {
 	mu   sync.Mutex // guards past, which only grows
 	past past
 }
 
-// crash is a crash: a disk, and what had happened by then.
+// crash is a disk after a crash, and the history up to then.
 type crash struct {
 	disk              *simdisk.Disk
-	state             [16]byte // its hash
+	state             [16]byte // hash of the disk
 	call              simdisk.Call
 	past              past
 	at                time.Time
-	kill              bool // of the process only
-	interruptedStarts int  // how many starts were interrupted before
+	kill              bool // the process was killed, without a power loss
+	interruptedStarts int  // number of starts that were interrupted before
 }
 
 func (h *history) now() past {
@@ -93,12 +94,12 @@ func (h *history) addStranger(text string) {
 	h.past.strangers = append(h.past.strangers, text)
 }
 
-// usageOf is the usage with a number.
+// usageOf returns usage number n.
 func usageOf(n int) []byte {
 	return fmt.Appendf(nil, `{"n":%d,"x":"%s"}`, n, strings.Repeat("x", n%300))
 }
 
-// numberOf is the n of a usage, or 0.
+// numberOf returns the number n of a usage, or 0.
 func numberOf(usage []byte) (n int) {
 	digits, _ := bytes.CutPrefix(usage, []byte(`{"n":`))
 	for _, c := range digits {

@@ -18,7 +18,7 @@ func (s *life) step() {
 	case n < 60 && !s.profile.evicts:
 		s.drain()
 	case n < 67:
-		_ = s.log.Seal(context.Background()) // what fails is tried again by the log
+		_ = s.log.Seal(context.Background()) // the log retries failures
 	case n < 79 && !s.profile.evicts || n < 72:
 		s.ship()
 	case n < 84:
@@ -44,7 +44,7 @@ func (s *life) append() {
 	var all sync.WaitGroup
 	for range 1 + s.rand.IntN(3) {
 		recs := s.history.offer(1 + s.rand.IntN(3))
-		later := time.Duration(s.rand.IntN(1e6)) // in one order
+		later := time.Duration(s.rand.IntN(1e6)) // so that the appends have one order
 		if s.rand.IntN(4) == 0 {
 			recs = withSource(recs, UDP)
 		}
@@ -85,7 +85,7 @@ func (s *life) ship() {
 	var uploaded []stored
 	var hour int64
 	for r, err := range segment.Records() {
-		if err != nil { // as the shipper does with what is damaged, or has no file
+		if err != nil { // as the shipper does for a segment that is damaged or without its file
 			_, _ = s.log.Salvage(segment)
 			return
 		}
@@ -100,7 +100,7 @@ func (s *life) ship() {
 	})
 	s.history.upload(uploaded)
 	if s.rand.IntN(4) == 0 {
-		return // the answer is lost
+		return // the storage's answer is lost
 	}
 	s.confirm(segment, uploaded)
 }
@@ -121,7 +121,7 @@ func (s *life) uploadNotes() {
 	}
 	for _, n := range notes {
 		s.history.uploadNote(n)
-		_ = s.log.LossStored(n) // what fails is uploaded again
+		_ = s.log.LossStored(n) // a failed deletion causes another upload
 	}
 }
 
@@ -130,14 +130,14 @@ func (s *life) corrupt() {
 	if len(segments) == 0 || s.damagedUsages != nil {
 		return
 	}
-	s.damagedUsages, s.remainingUsages = map[int]bool{}, map[int]bool{} // once: twice in one segment can take what a salvage has not copied yet
-	var other []byte                                                    // a sector that was meant for another place
+	s.damagedUsages, s.remainingUsages = map[int]bool{}, map[int]bool{} // only once: a second corruption could destroy records that a salvage has not copied yet
+	var other []byte                                                    // a misplaced sector of another segment
 	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte {
 		at := s.rand.IntN(len(b)) / sector * sector
 		other = bytes.Clone(b[at:min(len(b), at+sector)])
 		return b
 	})
-	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte { // or it is gone
+	_ = s.disk.Edit(segments[s.rand.IntN(len(segments))].path(), func(b []byte) []byte { // Edit fails if the file is gone
 		was := bytes.Clone(b)
 		at, from := s.rand.IntN(len(b)), s.rand.IntN(len(b))/sector*sector
 		in := b[at/sector*sector : min(len(b), (at/sector+1)*sector)]
@@ -164,7 +164,7 @@ func (s *life) recordDamage(was, is []byte) {
 	length, took := binary.Uvarint(was)
 	for at := took + int(length); at < len(was); {
 		if length, took = binary.Uvarint(was[at:]); took <= 0 || length < frameHeaderSize || at+took+int(length) > len(was) {
-			return // what a failed commit left
+			return // remains of a failed commit
 		}
 		frame := was[at+took : at+took+int(length)]
 		at += took + int(length)

@@ -10,19 +10,19 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// faultPlan is what becomes of calls in a life.
+// faultPlan determines which calls of a life fail or hang.
 type faultPlan struct {
 	mu           sync.Mutex
-	calls        []simdisk.Op // so far, of all runs
-	lastFailed   string       // the last one that failed
+	calls        []simdisk.Op // calls so far, in all runs
+	lastFailed   string       // the last call that failed
 	firstFailed  int          // the first call that fails, counting from 1
-	maxFailed    int          // how many fail from there on
+	maxFailed    int          // max number of calls that fail from there on
 	fault        simdisk.Fault
 	hang         time.Duration           // how long a call hangs before it returns
-	unsealedOnly bool                    // just calls of segments that are not sealed
-	always       func(simdisk.Call) bool // these fail whenever they come
+	unsealedOnly bool                    // only calls for unsealed segments fail
+	always       func(simdisk.Call) bool // calls for which it returns true always fail
 
-	blindFromRun, blindToRun int // the runs in which the disk does not give some pages; 0 is none
+	blindFromRun, blindToRun int // the runs in which some pages can't be read; 0 for none
 
 	runs        int
 	tally       *tally
@@ -57,7 +57,8 @@ func (d *faultPlan) intercept(c simdisk.Call) simdisk.Fault {
 	return fault
 }
 
-// refuse is intercept for what follows a life: the disk does not do the same.
+// refuse is intercept after the end of a life: only the calls that always fail still
+// do.
 func (d *faultPlan) refuse(c simdisk.Call) simdisk.Fault {
 	if d.always(c) {
 		return d.fault
@@ -65,20 +66,20 @@ func (d *faultPlan) refuse(c simdisk.Call) simdisk.Fault {
 	return simdisk.Fault{}
 }
 
-// staysBlind reports whether pages are not given after a restart either.
+// staysBlind reports whether pages stay unreadable after a restart.
 func (d *faultPlan) staysBlind() bool { return d != nil && d.blindToRun > d.blindFromRun }
 
-// mayLeaveFrames reports whether what a failed commit has written may be there still:
-// it is cut off unless that fails, too.
+// mayLeaveFrames reports whether frames of a failed commit may remain. They are cut off
+// unless that fails, too.
 func (d *faultPlan) mayLeaveFrames() bool { return d != nil && (d.failures() != 1 || d.hang > 0) }
 
-// refusedCalls are calls that a disk does not do at all.
+// refusedCalls are calls that some file systems do not support.
 var refusedCalls = []struct {
 	errno syscall.Errno
 	where func(c simdisk.Call) bool
 }{
-	{syscall.EPERM, func(c simdisk.Call) bool { return c.Op == simdisk.Link }}, // as FAT
-	{syscall.EXDEV, func(c simdisk.Call) bool { // as an overlay, of directories that were not renamed before
+	{syscall.EPERM, func(c simdisk.Call) bool { return c.Op == simdisk.Link }}, // as on FAT
+	{syscall.EXDEV, func(c simdisk.Call) bool { // as on an overlay, for directories that were not renamed before
 		_, _, ending, ok := parseName(filepath.Base(c.Path))
 		return c.Op == simdisk.Rename && c.Dir && ok && ending == "" && filepath.Dir(c.Path) == simulatedDir+"/wal"
 	}},

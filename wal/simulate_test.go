@@ -15,10 +15,10 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// The simulation runs lives of a log on a simulated disk. All that is left to
-// chance hangs on a seed, which every failure names: -simulate-seed N
-// -simulate-states 1 repeats that life alone; GODEBUG=asyncpreemptoff=1 has it do so
-// more exactly, since which goroutine goes on first is the runtime's to choose.
+// The simulation runs lives of a log on a simulated disk. Everything random depends on
+// a seed, which every failure names. To repeat one life, use -simulate-seed N
+// -simulate-states 1. GODEBUG=asyncpreemptoff=1 makes the repetition more exact,
+// because the runtime chooses which goroutine runs next.
 var (
 	simulateSeed      = flag.Uint64("simulate-seed", 1, "first seed of the simulation")
 	simulateStates    = flag.Int("simulate-states", 4000, "distinct crash states of the simulation")
@@ -28,8 +28,8 @@ var (
 	simulateProcesses = flag.Int("simulate-processes", 1, "processes of the simulation; each has its own seeds")
 )
 
-// TestNoCrashLosesWhatWasAcknowledged starts a log on what a crash after each call
-// of many lives could leave. In some of them calls fail or hang, too.
+// TestNoCrashLosesWhatWasAcknowledged runs many lives and starts a log on states that a
+// crash after each call may leave. In some lives calls fail or hang, too.
 func TestNoCrashLosesWhatWasAcknowledged(t *testing.T) {
 	simulate(t, func(t *testing.T, c *tally, first, step int) {
 		seed := *simulateSeed + uint64(first)
@@ -42,7 +42,7 @@ func TestNoCrashLosesWhatWasAcknowledged(t *testing.T) {
 	})
 }
 
-// randomLife is one of any kind.
+// randomLife runs a life of a random profile.
 func randomLife(t *testing.T, seed uint64, c *tally) {
 	r := rand.New(rand.NewPCG(seed, 3))
 	one := func(in int) bool { return r.IntN(in) == 0 }
@@ -54,7 +54,7 @@ func randomLife(t *testing.T, seed uint64, c *tally) {
 		switch r.IntN(4) {
 		case 0: // for a while
 			d.maxFailed, d.fault.Applied, d.fault.Err = 1+r.IntN(60), false, []error{syscall.EIO, syscall.ENOSPC, syscall.EROFS}[r.IntN(3)]
-		case 1: // so late that nobody waits any more
+		case 1: // after all appenders have given up
 			d.unsealedOnly, d.hang = true, time.Duration(1+r.IntN(600))*time.Second
 			if one(2) {
 				d.fault = simdisk.Fault{}
@@ -102,9 +102,11 @@ func randomLife(t *testing.T, seed uint64, c *tally) {
 	s.finish()
 }
 
-// simulate does a part of the simulation in each of several processes, and adds up.
+// simulate runs the simulation, divided among several processes, and adds up their
+// counts.
 func simulate(t *testing.T, part func(t *testing.T, c *tally, first, step int)) {
-	// One goroutine at a time, so that a seed repeats a life as well as can be.
+	// Only one goroutine runs at a time, so that a seed repeats a life as exactly as
+	// possible.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	c := newTally()

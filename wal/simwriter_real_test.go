@@ -23,22 +23,22 @@ import (
 
 var limitedResource = flag.String("limited", "", "what is limited in a process that a test starts: size or space")
 
-// realWriters are those of the product.
+// realWriters are the writers of the product.
 var realWriters = map[string]segment.NewEntryWriter{"sharing": segment.NewLogWriter, "copying": segment.NewCopyingWriter}
 
-// writerPair is a writer on a real disk, and the one that stands in for it on a simulated
-// disk. Whatever is done to both has to end alike.
+// writerPair is a writer on a real disk, and the simulated writer on a simulated disk.
+// Each operation must have the same result on both.
 type writerPair struct {
 	t               *testing.T
-	path            string // of the real one's file
+	path            string // path of the real writer's file
 	real, simulated segment.EntryWriter
 	disk            *simdisk.Disk
-	fault           func(simdisk.Call) simdisk.Fault // what becomes of the stand-in's calls
+	fault           func(simdisk.Call) simdisk.Fault // results of the simulated writer's calls
 }
 
 const simulatedPath = "/" + segment.FileName
 
-// newPair makes both, in dir and on a disk that takes capacity bytes.
+// newPair creates both, in dir and on a simulated disk of capacity bytes.
 func newPair(t *testing.T, dir string, newReal segment.NewEntryWriter, capacity int64, fault func(simdisk.Call) simdisk.Fault) *writerPair {
 	t.Helper()
 	p := &writerPair{t: t, path: filepath.Join(dir, segment.FileName), fault: fault, disk: simdisk.New(capacity, func(int) int { return 0 })}
@@ -73,7 +73,7 @@ func (p *writerPair) close() {
 	p.compare("close", p.real.Close(), p.simulated.Close())
 }
 
-// compare fails the test unless both returned the same and wrote the same.
+// compare fails the test unless both returned the same error and wrote the same bytes.
 func (p *writerPair) compare(what string, realErr, standErr error) {
 	p.t.Helper()
 	if (realErr == nil) != (standErr == nil) || errnoOf(realErr) != errnoOf(standErr) {
@@ -100,7 +100,7 @@ func (p *writerPair) compare(what string, realErr, standErr error) {
 	}
 }
 
-// errnoOf is 0 for what does not come from the disk.
+// errnoOf returns the errno of an error, or 0 if it does not come from the disk.
 func errnoOf(err error) (errno syscall.Errno) {
 	_ = errors.As(err, &errno)
 	return errno
@@ -124,11 +124,11 @@ func TestTheSimulatedWriterWritesWhatTheLogLibraryWrites(t *testing.T) {
 	})
 }
 
-// TestTheSimulatedWriterFailsAsTheLogLibraryDoes takes the descriptor away from under the
-// library, and fails the stand-in's calls in the same way.
+// TestTheSimulatedWriterFailsAsTheLogLibraryDoes replaces the library's descriptor, and
+// makes the calls of the simulated writer fail in the same way.
 func TestTheSimulatedWriterFailsAsTheLogLibraryDoes(t *testing.T) {
 	for name, bad := range map[string]struct {
-		path  string // of what the descriptor becomes
+		path  string // file that replaces the descriptor
 		flag  int
 		write syscall.Errno
 	}{
@@ -155,7 +155,7 @@ func TestTheSimulatedWriterFailsAsTheLogLibraryDoes(t *testing.T) {
 				p.close()
 				restore()
 				p.fault = nil
-				p.write(300) // what comes next is behind what was written before
+				p.write(300) // this entry follows the earlier ones
 				p.close()
 				p.close()
 				p.write(1)
@@ -164,8 +164,8 @@ func TestTheSimulatedWriterFailsAsTheLogLibraryDoes(t *testing.T) {
 	}
 }
 
-// replaceDescriptor has the only descriptor of the file at path mean another file
-// until restore.
+// replaceDescriptor makes the only descriptor of the file at path refer to another
+// file, until restore is called.
 func replaceDescriptor(t *testing.T, path, by string, flag int) (restore func()) {
 	t.Helper()
 	links, err := filepath.Glob("/proc/self/fd/*")
@@ -198,8 +198,8 @@ func replaceDescriptor(t *testing.T, path, by string, flag int) (restore func())
 	}
 }
 
-// TestTheSimulatedWriterTruncatesAsTheLogLibraryDoes runs in processes of their own: a limit
-// on files is one on every file of a process, and a full disk needs a mount.
+// TestTheSimulatedWriterTruncatesAsTheLogLibraryDoes runs in child processes, because a
+// limit on file size affects a whole process, and a full disk needs a mount.
 func TestTheSimulatedWriterTruncatesAsTheLogLibraryDoes(t *testing.T) {
 	switch *limitedResource {
 	case "size":
@@ -235,10 +235,11 @@ func TestTheSimulatedWriterTruncatesAsTheLogLibraryDoes(t *testing.T) {
 	}
 }
 
-// noMount is the exit code of a process that may not mount.
+// noMount is the exit code of a process that lacks the permission to mount.
 const noMount = 77
 
-// skipMissing fails the test for what is missing, unless that is allowed.
+// skipMissing fails the test for something missing, or skips it if ALLOW_MISSING=1 is
+// set.
 func skipMissing(t *testing.T, missing string) {
 	t.Helper()
 	if os.Getenv("ALLOW_MISSING") != "1" {
@@ -247,8 +248,8 @@ func skipMissing(t *testing.T, missing string) {
 	t.Skipf("no %s, and ALLOW_MISSING=1 is set", missing)
 }
 
-// limitFileSize limits the size of a file to every number of bytes that two entries
-// may be cut at, and then lifts the limit.
+// limitFileSize limits the size of a file to each number of bytes within two entries,
+// and then lifts the limit.
 func limitFileSize(t *testing.T, newReal segment.NewEntryWriter) {
 	signal.Ignore(syscall.SIGXFSZ)
 	dir := t.TempDir()
@@ -289,7 +290,7 @@ func setFileSize(t *testing.T, size int64) {
 	}
 }
 
-// limitSpace fills a tmpfs, makes room and goes on.
+// limitSpace fills a tmpfs, frees space and continues.
 func limitSpace(t *testing.T, newReal segment.NewEntryWriter) {
 	const capacity = 64 << 10
 	dir := t.TempDir()
@@ -299,7 +300,7 @@ func limitSpace(t *testing.T, newReal segment.NewEntryWriter) {
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	p := newPair(t, dir, newReal, capacity, nil)
-	const other = "other" // file, that takes half of the room
+	const other = "other" // name of a file that takes half of the space
 	full, err := p.disk.Create("/" + other)
 	if err == nil {
 		_, err = full.WriteAt(make([]byte, capacity/2), 0)

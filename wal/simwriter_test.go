@@ -9,8 +9,8 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// simulatedWriter does what the log library does, which needs the operating system's
-// files: it writes the same bytes, also after an error, and syncs before it closes.
+// simulatedWriter behaves like the log library, which needs files of the operating
+// system. It writes the same bytes, also after an error, and syncs before it closes.
 type simulatedWriter struct {
 	file vfs.File
 	end  int64

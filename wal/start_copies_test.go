@@ -12,8 +12,8 @@ import (
 )
 
 // A new version of the log library may keep its copies elsewhere. Records are safe
-// then, but segments are small, batches several times slower, and the largest
-// requests take three times the memory: see package segment, writer_share.go.
+// then, but segments are small, batches several times slower, and the largest requests
+// take three times the memory (writer_share.go of package segment).
 func TestTheUnderlyingLogCopiesNothing(t *testing.T) {
 	log := openLog(t, t.TempDir(), Options{})
 	large := Record{Usage: bytes.Repeat([]byte{'x'}, MaxUsage)}
@@ -53,8 +53,8 @@ func TestALogThatCopiesKeepsItsSegmentsSmallAndReportsItOnce(t *testing.T) {
 			found := 0
 			segments, _ := log.Sealed()
 			for _, s := range segments {
-				// A segment is not full before it has that size, and grows for as long
-				// again while the next one is prepared.
+				// A segment is full at that size, and grows by as much again while the
+				// next one is prepared.
 				if s.Bytes() > 2*segment.MaxCopied+segment.MaxFrame {
 					t.Errorf("%s has %d bytes", s, s.Bytes())
 				}

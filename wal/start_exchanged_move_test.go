@@ -14,8 +14,8 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed is of an overlay, and of starts
-// on it that a loss of power or a kill interrupts.
+// TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed simulates an overlay, and
+// starts on it that a power loss or a kill interrupts.
 func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 0))
@@ -34,7 +34,7 @@ func TestExchangedNamesAreCorrectedWhereNoDirectoryIsRenamed(t *testing.T) {
 		if err := errors.Join(d.Rename(a, a+"x"), d.Rename(b, a), d.Rename(a+"x", b), d.SyncDir(filepath.Dir(a))); err != nil {
 			t.Fatal(err)
 		}
-		oldDirs := map[string]bool{a: true, b: true} // these directories were there before
+		oldDirs := map[string]bool{a: true, b: true} // directories from before, which can't be renamed
 		refuse := func(c simdisk.Call) (f simdisk.Fault) {
 			if c.Op == simdisk.Rename && oldDirs[c.Path] {
 				f.Err = syscall.EXDEV

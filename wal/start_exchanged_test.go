@@ -10,8 +10,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestExchangedNamesBesideAnUnreadablePageHideNoLoss exchanges the names of two or three
-// segments, of which the disk can't read one until after a restart, or never.
+// TestExchangedNamesBesideAnUnreadablePageHideNoLoss exchanges the names of two or
+// three segments. The disk can't read one of them, until a restart or for good.
 func TestExchangedNamesBesideAnUnreadablePageHideNoLoss(t *testing.T) {
 	const segments, each = 4, 60 // records, on two pages
 	dir := memoryDir(t)
@@ -23,7 +23,7 @@ func TestExchangedNamesBesideAnUnreadablePageHideNoLoss(t *testing.T) {
 	}
 	sealed, _ := l.Sealed()
 	mustClose(t, l)
-	for _, moves := range [][]int{{0, 1}, {2, 1}, {2, 3}, {0, 1, 2}, {3, 2, 1}} { // each takes the next one's name
+	for _, moves := range [][]int{{0, 1}, {2, 1}, {2, 3}, {0, 1, 2}, {3, 2, 1}} { // each segment takes the name of the next
 		for n, bad := range moves {
 			for _, pages := range [][]int64{nil, {0}, {1}} {
 				stays := (n+len(pages))%2 == 0

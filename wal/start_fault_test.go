@@ -17,17 +17,16 @@ import (
 	"collectord/wal/vfs/simdisk"
 )
 
-// startErrnos are what a call of the operating system can fail with.
+// startErrnos are errors of the operating system's calls.
 var startErrnos = []syscall.Errno{
 	syscall.EIO, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EMFILE, syscall.ENFILE,
 	syscall.ELOOP, syscall.EXDEV, syscall.ESTALE, syscall.ENOTDIR, syscall.EISDIR,
 }
 
-// startTrial is a log that a crash left, in which each step of a start has something to
-// do.
+// startTrial is a log that a crash left, on which each step of a start has work to do.
 type startTrial struct {
 	disk  *simdisk.Disk
-	calls int // calls of a start on it that nothing fails
+	calls int // number of calls of a start without faults
 }
 
 func (s startTrial) options(d *simdisk.Disk, t *testing.T) Options {
@@ -37,7 +36,7 @@ func (s startTrial) options(d *simdisk.Disk, t *testing.T) Options {
 	return o
 }
 
-// startTrialUsages is the number of its usages, 0 to 9.
+// startTrialUsages is the number of usages in the log: 0 to 9.
 const startTrialUsages = 10
 
 func newStartTrial(t *testing.T) (s startTrial) {
@@ -55,7 +54,7 @@ func newStartTrial(t *testing.T) (s startTrial) {
 			mustSeal(t, l)
 		}
 	}
-	s.disk = d.Kill() // as a kill leaves it: 9 is in a segment that is not sealed
+	s.disk = d.Kill() // as a kill leaves it: usage 9 is in an unsealed segment
 	mustClose(t, l)
 	var last atomic.Int64
 	d = s.disk.Kill()
@@ -72,7 +71,7 @@ func newStartTrial(t *testing.T) (s startTrial) {
 var startStep = flag.Int("start-step", 9, "one in so many calls of a start fails with each error, and three with those that stand for others")
 
 // TestADiskThatFailsDuringTheStart makes each call of a start fail with each error,
-// once and for as long as the disk is not repaired.
+// once and until the disk is repaired.
 func TestADiskThatFailsDuringTheStart(t *testing.T) {
 	t.Parallel()
 	var s startTrial
@@ -149,8 +148,8 @@ func (s startTrial) failCall(t *testing.T, at int, errno syscall.Errno, lasts bo
 	}
 }
 
-// check reads all records. What a disk could not read for good may wait for the next
-// start.
+// check reads all records. Records that the disk could not read for good may wait for
+// the next start (mayLack).
 func (s startTrial) check(t *testing.T, l *Log, mayLack bool, when string) {
 	t.Helper()
 	found := map[int]int{}

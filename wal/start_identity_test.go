@@ -49,7 +49,7 @@ func TestIdentity(t *testing.T) {
 }
 
 // The log id is in LOG and in each segment. If LOG can't be written, the last segment
-// keeps it, also once its records are shipped.
+// keeps it, even after its records are shipped.
 func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 	dir := t.TempDir()
 	var broken atomic.Bool
@@ -63,7 +63,7 @@ func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 	l := openLog(t, dir, o)
 	mustAppend(t, l, Record{Usage: usage(0)})
 	broken.Store(true)
-	_ = l.Seal(t.Context()) // there is no segment to go on with
+	_ = l.Seal(t.Context()) // no segment is prepared to continue with
 	until(t, "the segment is sealed", func() bool { return l.Stats().SealedSegments == 1 })
 	segments, _ := l.Sealed()
 	if err := segments[0].Remove(); err != nil {

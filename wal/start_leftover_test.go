@@ -96,7 +96,8 @@ func TestASegmentWithoutAReadableHeaderIsPutAside(t *testing.T) {
 }
 
 func TestFramesInNextAreFound(t *testing.T) {
-	// A power loss may undo the rename of a roll, but not what was synced since.
+	// A power loss may undo the rename of a roll, but not the records that were synced
+	// since.
 	dir, _ := crashedDir(t, 4)
 	log := filepath.Join(dir, "wal")
 	if err := os.RemoveAll(filepath.Join(log, nextName)); err != nil {
@@ -161,7 +162,7 @@ func TestADamagedSegmentReportsItsOffset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := openLog(t, dir, Options{}) // seals
+	l := openLog(t, dir, Options{}) // the start seals the segment
 	s, _ := l.Sealed()
 	b[ends[1]+60] ^= 1
 	if err := os.WriteFile(s[0].path(), b, 0o640); err != nil {
@@ -183,8 +184,8 @@ func TestADamagedSegmentReportsItsOffset(t *testing.T) {
 	}
 }
 
-// TestAStartReadsASegmentOnce matters since reading a large segment is most of the time
-// of a start, though most of an unsealed one may be zeros.
+// TestAStartReadsASegmentOnce: reading a large segment takes most of the time of a
+// start, although most of an unsealed one may be zeros.
 func TestAStartReadsASegmentOnce(t *testing.T) {
 	const size = 4 << 20
 	l := openLog(t, t.TempDir(), Options{SegmentSize: size})
@@ -199,7 +200,7 @@ func TestAStartReadsASegmentOnce(t *testing.T) {
 	}
 	mustClose(t, l)
 	names := []string{segment.ActiveName(1), nextName}
-	for _, name := range names { // zeros are written ahead, and are no hole
+	for _, name := range names { // zeros that are written ahead are not a hole
 		path := filepath.Join(dir, "wal", name, segment.FileName)
 		content, err := os.ReadFile(path)
 		if err != nil {

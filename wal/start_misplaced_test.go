@@ -15,8 +15,8 @@ import (
 
 const sector = 512
 
-// misplacements lists everything that a disk can do to one or two sectors of a
-// file, given another file whose sectors may turn up in it.
+// misplacements returns each content that a disk can make of a file by misplacing or
+// losing one or two sectors. Sectors of other may appear in it.
 func misplacements(file, other []byte) (all map[string][]byte) {
 	all = map[string][]byte{}
 	part := func(b []byte, i int) []byte { return b[min(len(b), i*sector):min(len(b), (i+1)*sector)] }
@@ -44,8 +44,8 @@ func misplacements(file, other []byte) (all map[string][]byte) {
 	return all
 }
 
-// TestMisplacedSectorsLoseOnlyMissingFrames asserts that every record whose frame is
-// somewhere in the file is shipped once, and every other one noted.
+// TestMisplacedSectorsLoseOnlyMissingFrames asserts that each record whose frame is
+// somewhere in the file is shipped once, and each other record is noted.
 func TestMisplacedSectorsLoseOnlyMissingFrames(t *testing.T) {
 	const n = 35
 	fill := func(from int) (dir string, file []byte, ends []int64) {
@@ -85,7 +85,7 @@ func TestMisplacedSectorsLoseOnlyMissingFrames(t *testing.T) {
 						lost = append(lost, uint64(i+1))
 					}
 				}
-				if !sealed { // what is missing behind the last one looks like a torn tail
+				if !sealed { // missing records after the last one look like a torn tail
 					lost = slices.DeleteFunc(lost, func(seq uint64) bool { return seq > want[len(want)-1] })
 				}
 				copied := memoryDir(t)
@@ -123,7 +123,7 @@ func TestMisplacedSectorsLoseOnlyMissingFrames(t *testing.T) {
 	}
 }
 
-// examined lists the seqs that an Inspector finds in a segment.
+// examined returns the seqs that an Inspector finds in a segment.
 func examined(t *testing.T, dir, name string) (seqs []uint64) {
 	t.Helper()
 	i, err := Inspect(dir)
@@ -151,7 +151,7 @@ func examined(t *testing.T, dir, name string) (seqs []uint64) {
 func uvarint(n int) []byte { return binary.AppendUvarint(nil, uint64(n)) }
 
 // TestASectorOfTheNextSegmentHidesNoLoss: the first frame of a segment is that of the
-// next one, and its name is right all the same.
+// next one, although its name is right.
 func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir, Options{})
@@ -169,7 +169,7 @@ func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(first, file[:min(len(file), sector)], 0o640); err != nil { // the rest is part of this sector, too
+	if err := os.WriteFile(first, file[:min(len(file), sector)], 0o640); err != nil { // the sector also contains the rest of the file
 		t.Fatal(err)
 	}
 	l = openLog(t, dir, Options{})
@@ -181,12 +181,12 @@ func TestASectorOfTheNextSegmentHidesNoLoss(t *testing.T) {
 	}
 }
 
-// TestASectorOfAnotherSegmentHidesNoLossOfARemoval: a crash has interrupted the removal of
-// a segment whose first sector is that of one that is there.
+// TestASectorOfAnotherSegmentHidesNoLossOfARemoval: a crash interrupted the removal of
+// a segment whose first sector is that of an existing segment.
 func TestASectorOfAnotherSegmentHidesNoLossOfARemoval(t *testing.T) {
 	dir := t.TempDir()
 	l := openLog(t, dir, Options{})
-	const n = 20 // records of a frame, which no sector holds
+	const n = 20 // records per frame, so that a frame exceeds a sector
 	for i := range 4 {
 		var recs []*Record
 		for k := range n {
@@ -224,7 +224,7 @@ func TestASectorOfAnotherSegmentHidesNoLossOfARemoval(t *testing.T) {
 }
 
 // TestASectorOfAShippedSegmentLosesOnlyWhatItCovers: the first frame is that of a
-// segment that is not there any more, and the rest is right.
+// segment that no longer exists, and the rest is right.
 func TestASectorOfAShippedSegmentLosesOnlyWhatItCovers(t *testing.T) {
 	const n = 35
 	dir := t.TempDir()

@@ -11,8 +11,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestItStartsWhateverHasTheNameOfASegment puts files and directories of others in the
-// range of an unsealed segment, and where one was shipped.
+// TestItStartsWhateverHasTheNameOfASegment puts stray files and directories in the
+// range of an unsealed segment, and in that of a shipped one.
 func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
 	whole, names := killedDir(t) // five sealed segments, and 16 and 17 in the active one
 	for _, place := range []string{segment.ActiveName(17), segment.SealedName(17, 18), segment.ActiveName(14), segment.ActiveName(4), segment.ActiveName(5), segment.SealedName(16, 17)} {
@@ -63,14 +63,14 @@ func TestItStartsWhateverHasTheNameOfASegment(t *testing.T) {
 	}
 }
 
-// TestAStrayEntryHidesNoRecordOfASegmentWithoutItsFile has both a sealed segment that lost
-// its file and an unsealed name without a file claim the same records.
+// TestAStrayEntryHidesNoRecordOfASegmentWithoutItsFile: a sealed segment without its
+// file and an unsealed name without a file claim the same records.
 func TestAStrayEntryHidesNoRecordOfASegmentWithoutItsFile(t *testing.T) {
 	whole, names := killedDir(t)
 	for name, c := range map[string]struct {
-		lost    int // which segment has no file
+		lost    int // index of the segment without its file
 		place   string
-		without []int // were shipped
+		without []int // indexes of shipped segments
 		noted   []uint64
 	}{
 		"the last segment":       {4, segment.ActiveName(14), []int{5}, []uint64{13, 14, 15}},
@@ -100,8 +100,8 @@ func TestAStrayEntryHidesNoRecordOfASegmentWithoutItsFile(t *testing.T) {
 	}
 }
 
-// TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs has a disk write the only sector of
-// a segment over that of an unsealed one.
+// TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs writes the only sector of a
+// segment over that of an unsealed one.
 func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 	const shipped, open1, open2 = 0, 1, 2
 	dir := memoryDir(t)
@@ -127,7 +127,7 @@ func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 	}
 	mustClose(t, l)
 	for name, c := range map[string]struct {
-		there       []int // unsealed segments
+		there       []int // segments to copy
 		over        []byte
 		want, noted []uint64
 		next        uint64
@@ -182,9 +182,9 @@ func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 	}
 }
 
-// TestASectorOverAnUnsealedSegmentLosesOnlyWhatItCovers has a disk write a sector of a
-// segment that was shipped over the first one of an unsealed segment, whose name differs
-// in one digit: the frames behind the sector tell which is right.
+// TestASectorOverAnUnsealedSegmentLosesOnlyWhatItCovers writes a sector of a shipped
+// segment over the first sector of an unsealed segment. The names differ in one digit,
+// and the frames after the sector show which name is right.
 func TestASectorOverAnUnsealedSegmentLosesOnlyWhatItCovers(t *testing.T) {
 	const shipped, last = 10, 45
 	running := openLog(t, t.TempDir(), Options{Node: "edge-1"})

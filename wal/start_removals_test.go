@@ -9,13 +9,13 @@ import (
 	"collectord/wal/segment"
 )
 
-// TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole interrupts the eviction of a segment of
-// which the disk has forgotten the last records.
+// TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole interrupts the eviction of a segment
+// whose last records the disk has lost.
 func TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole(t *testing.T) {
 	whole, names := killedDir(t)
 	for name, c := range map[string]struct {
-		without string // was shipped
-		as      string // the evicted one's name
+		without string // name of a shipped segment
+		as      string // name of the evicted segment
 		noted   []uint64
 	}{
 		"another continues":      {"", names[1], []uint64{4, 5, 6}},

@@ -13,11 +13,11 @@ import (
 	"collectord/wal/vfs"
 )
 
-// killedDirRecords is how many records killedDir has.
+// killedDirRecords is the number of records in killedDir.
 const killedDirRecords = 17
 
-// killedDir is a log as kill -9 leaves it: five sealed segments of three records
-// each, and two records in the active one.
+// killedDir returns a data directory as kill -9 leaves it, with five sealed segments of
+// three records each and two records in the active one.
 func killedDir(t *testing.T) (dir string, names []string) {
 	t.Helper()
 	l := openLog(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 4 << 10})
@@ -33,7 +33,7 @@ func killedDir(t *testing.T) (dir string, names []string) {
 	return dir, append(names, segment.ActiveName(16))
 }
 
-// memoryDir is a directory in which a sync takes no time, if there is one.
+// memoryDir returns a directory, in memory if possible, where a sync takes no time.
 func memoryDir(t *testing.T) string {
 	t.Helper()
 	testrun.ClearOfTheHour()
@@ -52,9 +52,9 @@ func copyDir(t *testing.T, from, to string) {
 	}
 }
 
-// checkNothingLost opens and ships a log, and asserts that each of its records is in a sealed
-// segment, once, or in the quarantine and noted as lost, or outside of the log, where
-// it was left.
+// checkNothingLost opens and ships a log. It asserts that each record is in a sealed
+// segment, exactly once, or in the quarantine and noted as lost, or outside of the log,
+// where it was left.
 func checkNothingLost(t *testing.T, dir string, elsewhere ...string) (shipped int, l *Log) {
 	t.Helper()
 	l = openLog(t, dir, Options{Node: "edge-1", SegmentSize: 4 << 10})
@@ -65,7 +65,7 @@ func checkNothingLost(t *testing.T, dir string, elsewhere ...string) (shipped in
 	segments, _ := l.Sealed()
 	for _, s := range segments {
 		if _, err := s.Header(); errors.Is(err, vfs.ErrNotRegular) {
-			continue // waits for somebody to put it in order
+			continue // an administrator has to act
 		}
 		for _, err := range s.Records() {
 			if err != nil {
@@ -114,7 +114,7 @@ func checkNothingLost(t *testing.T, dir string, elsewhere ...string) (shipped in
 	return len(seen), l
 }
 
-// anyFileContains reports whether a file below one of the directories holds b.
+// anyFileContains reports whether a file below one of the directories contains b.
 func anyFileContains(t *testing.T, b []byte, dirs []string) (found bool) {
 	t.Helper()
 	for _, dir := range dirs {
@@ -132,7 +132,7 @@ func anyFileContains(t *testing.T, b []byte, dirs []string) (found bool) {
 	return found
 }
 
-// countFilesWith is how many files below the directories hold b.
+// countFilesWith returns the number of files below the directories that contain b.
 func countFilesWith(t *testing.T, b []byte, dirs ...string) (n int) {
 	t.Helper()
 	for _, dir := range dirs {
@@ -142,7 +142,7 @@ func countFilesWith(t *testing.T, b []byte, dirs ...string) (n int) {
 		}
 		for _, below := range []string{real, filepath.Join(real, "wal")} {
 			if resolved, err := filepath.EvalSymlinks(below); err == nil && resolved == below && below != real {
-				continue // counted
+				continue // already counted
 			}
 			_ = filepath.WalkDir(below, func(path string, e fs.DirEntry, err error) error {
 				if err == nil && e.Type().IsRegular() {

@@ -41,7 +41,8 @@ func TestAWrongDigitInANameLosesNothing(t *testing.T) {
 	}
 }
 
-// TestNothingInTheLogDirectoryIsDeletedForItsName puts all sorts of things there.
+// TestNothingInTheLogDirectoryIsDeletedForItsName puts stray entries of all kinds
+// there.
 func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 	must := func(t *testing.T, err error) {
 		t.Helper()
@@ -173,7 +174,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 				}
 				if row.all {
 					segments, _ := l.Sealed()
-					if err := segments[0].Remove(); err != nil { // and put in its place again
+					if err := segments[0].Remove(); err != nil { // and copy it back below
 						t.Error(err)
 					}
 					copyDir(t, filepath.Join(dir, "wal", names[0]), filepath.Join(l.dir, names[0]))
@@ -200,8 +201,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 	}
 }
 
-// The daemon does not follow links in the place of its files in the data directory
-// either.
+// In the data directory, too, the daemon does not follow links in place of its files.
 func TestALockThatIsALinkIsPutAside(t *testing.T) {
 	dir, target := t.TempDir(), filepath.Join(t.TempDir(), "target")
 	if err := os.WriteFile(target, []byte("x"), 0o600); err != nil {

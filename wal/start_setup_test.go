@@ -26,8 +26,8 @@ func crashedDir(t *testing.T, n int) (dir, file string) {
 	return dir, filepath.Join(dir, "wal", segment.ActiveName(1), segment.FileName)
 }
 
-// checkReopened opens dir, checks that it holds the usages 0 to n-1, and that it accepts
-// more and returns everything after another start.
+// checkReopened opens dir and asserts that it has the usages 0 to n-1, accepts another,
+// and returns all of them after another start.
 func checkReopened(t *testing.T, dir string, n int) {
 	t.Helper()
 	l := openLog(t, dir, Options{SegmentSize: 4 << 10})
@@ -52,8 +52,7 @@ func checkReopened(t *testing.T, dir string, n int) {
 	mustClose(t, l)
 }
 
-// frameEnds lists the offsets behind the header and behind each frame. Zeros may
-// follow.
+// frameEnds returns the end of the header and of each frame. Zeros may follow.
 func frameEnds(t *testing.T, path string) (ends []int64) {
 	t.Helper()
 	header, err := segment.ReadHeader(vfs.OSDisk(), path)
@@ -65,7 +64,7 @@ func frameEnds(t *testing.T, path string) (ends []int64) {
 		t.Fatal(err)
 	}
 	ends = append(ends, scan.HeaderEnd)
-	for seq := scan.Pieces[0].First; seq < scan.Last(); seq++ { // one record a frame
+	for seq := scan.Pieces[0].First; seq < scan.Last(); seq++ { // one record per frame
 		at, err := scan.OffsetAbove(seq)
 		if err != nil {
 			t.Fatal(err)

@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// trialStart is a data directory in which something is not what it should be.
+// trialStart is a data directory with something unexpected in it.
 type trialStart struct {
 	name      string
-	needsRoot bool   // needs root to be made
-	keptPlace string // whose files are to be kept
+	needsRoot bool   // only root can make it
+	keptPlace string // path whose files must be kept
 	lost      []int
 	make      func(data string) error
-	noNotes   bool // nothing is to be noted as lost
+	noNotes   bool // no record may be noted as lost
 	repair    func(data string) error
 }
 
@@ -36,11 +36,12 @@ func strangeStarts() (all []trialStart) {
 			case p.path == "wal" && s.name == "a link to what was there":
 				c.lost = nil
 			case p.path == "wal" && (unreadable || strings.Contains(s.name, "link")):
-				// Somebody wants it elsewhere, or owns it: nothing may be put in its
-				// place.
+				// The administrator may have moved the directory, or another user owns
+				// it, so nothing may replace it.
 				c.repair = func(data string) error {
 					path := filepath.Join(data, p.path)
-					// The log tries again meanwhile, and may be the first to make one.
+					// The log retries meanwhile, and may be the first to make the
+					// directory.
 					return errors.Join(os.Rename(path, path+".old"), os.MkdirAll(path, 0o700))
 				}
 			}

@@ -33,7 +33,8 @@ func giveAway(dir string) error {
 	})
 }
 
-// filesBelow returns the paths of all files with content, by what identifies them.
+// filesBelow returns the paths of all files with content, by inode; stray files, which
+// may be copied, have one common key.
 func filesBelow(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -64,8 +65,8 @@ func filesBelow(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// asNobody runs the test that calls it in a process of another user than root, which
-// the variable marks.
+// asNobody runs the calling test in a process of an unprivileged user. The test
+// recognizes the process by the variable.
 func asNobody(t *testing.T, base, variable string) {
 	t.Helper()
 	self, err := os.Executable()
@@ -73,7 +74,7 @@ func asNobody(t *testing.T, base, variable string) {
 		t.Fatal(err)
 	}
 	program, err := os.ReadFile(self)
-	copied := filepath.Join(base, "test") // which the other user may run
+	copied := filepath.Join(base, "test") // the other user can run it
 	if err = errors.Join(err, testrun.WriteProgram(copied, program)); err != nil {
 		t.Fatal(err)
 	}
@@ -94,11 +95,11 @@ func asNobody(t *testing.T, base, variable string) {
 	}
 }
 
-// testLimit is how long a test waits for what has to happen: for much longer than a
-// busy machine needs.
+// testLimit is the time that a test waits for an expected event. It is much longer than
+// a busy machine needs.
 const testLimit = 2 * time.Minute
 
-// mustFinish fails the test if something takes too long.
+// mustFinish fails the test if do does not return in time.
 func mustFinish(t *testing.T, what string, do func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -125,8 +126,8 @@ func appendOnceWritable(t *testing.T, l *wal.Log, usage string) {
 	})
 }
 
-// shipAll removes all segments as if they had been shipped, and returns their
-// usages. What can't be read is salvaged.
+// shipAll removes all segments as if they had been shipped, and returns their usages.
+// It salvages segments that can't be read.
 func shipAll(t *testing.T, l *wal.Log) (shipped []int) {
 	t.Helper()
 	mustFinish(t, "shipping", func() {
@@ -158,7 +159,7 @@ func shipAll(t *testing.T, l *wal.Log) (shipped []int) {
 	return shipped
 }
 
-// quarantined lists what is in the quarantine.
+// quarantined returns the names in the quarantine.
 func quarantined(t *testing.T, data string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(data, "wal", "quarantine"))

@@ -20,14 +20,14 @@ import (
 // strangerText is the content of files that no log wrote.
 const strangerText = "not part of a log\n"
 
-// shape is a thing that can be in the place of a file or directory of the log.
+// shape is a kind of entry that can replace a file or directory of the log.
 type shape struct {
 	name      string
 	needsRoot bool // only root can make it
 	make      func(path string) error
 }
 
-// shapes are made for a log that another user than root opens.
+// shapes returns the kinds of entries. A user other than root opens the log.
 func shapes() []shape {
 	node := func(mode uint32, dev int) func(string) error {
 		return func(path string) error { return unix.Mknod(path, mode|0o600, dev) }
@@ -83,12 +83,12 @@ func shapes() []shape {
 	}
 }
 
-// replacing puts something in the place of what is at a path.
+// replacing makes an entry in place of what is at a path.
 func replacing(by func(path string) error) func(string) error {
 	return func(path string) error { return errors.Join(os.RemoveAll(path), by(path)) }
 }
 
-// dataOf is the data directory that a path is in.
+// dataOf returns the data directory that contains a path.
 func dataOf(path string) string {
 	for filepath.Base(path) != "data" {
 		path = filepath.Dir(path)
@@ -96,8 +96,8 @@ func dataOf(path string) string {
 	return path
 }
 
-// places are paths in the data directory, and which of the usages 0 to 6 can be
-// lost with each. 6 is in a segment that a crash left open.
+// places are paths in the data directory, and the usages, of 0 to 6, that can be lost
+// with each. Usage 6 is in a segment that a crash left open.
 var places = []struct {
 	path string
 	lost []int
@@ -132,8 +132,8 @@ var places = []struct {
 	{"wal/00000000000000000008.renaming", nil},
 }
 
-// TestItStartsWhateverIsThere prepares data directories, as root where it can, and
-// starts a log in each in a process of another user.
+// TestItStartsWhateverIsThere prepares data directories, as root if possible, and
+// starts a log in each, in a process of another user.
 func TestItStartsWhateverIsThere(t *testing.T) {
 	starts := strangeStarts()
 	if base := os.Getenv("COLLECTORD_TEST_STARTS"); base != "" {
@@ -184,7 +184,7 @@ func TestItStartsWhateverIsThere(t *testing.T) {
 	}
 }
 
-// start starts a log twice, and ships.
+// start starts a log three times, and ships each time.
 func (c *trialStart) start(t *testing.T, data string) {
 	o := wal.Options{
 		Node: "edge-1", SegmentSize: 4 << 10, MachineID: "/nonexistent", ProbeMin: time.Millisecond, ProbeMax: 10 * time.Millisecond,

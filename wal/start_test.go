@@ -15,8 +15,8 @@ import (
 	"collectord/wal"
 )
 
-// TestManyLossNotesTakeLittleMemory starts, and lists what there is to upload, in
-// a process whose memory is measured.
+// TestManyLossNotesTakeLittleMemory starts a log and lists the loss notes in a process
+// whose memory is measured.
 func TestManyLossNotesTakeLittleMemory(t *testing.T) {
 	const notes, largeFile, maxBytes = 4_000, 1 << 30, 32 << 20
 	if data := os.Getenv("COLLECTORD_TEST_NOTES"); data != "" {
@@ -81,8 +81,8 @@ func giveAwayIfRoot(dir string) error {
 	return giveAway(dir)
 }
 
-// TestAnOverlayThatRenamesNoDirectory starts a log in a lower layer of an overlay,
-// whose directories the file system does not rename (EXDEV).
+// TestAnOverlayThatRenamesNoDirectory starts a log in a lower layer of an overlay. The
+// file system does not rename the directories of that layer (EXDEV).
 func TestAnOverlayThatRenamesNoDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to mount an overlay")

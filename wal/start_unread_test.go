@@ -13,7 +13,7 @@ import (
 
 func TestAnUnreadablePageOfTheActiveSegmentFailsNoStart(t *testing.T) {
 	const n = 150
-	running := openLog(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 8 * pageSize}) // of which zeros are written ahead
+	running := openLog(t, t.TempDir(), Options{Node: "edge-1", SegmentSize: 8 * pageSize}) // zeros are written ahead
 	for i := range n {
 		mustAppend(t, running, Record{Usage: usage(i)})
 	}
@@ -30,7 +30,7 @@ func TestAnUnreadablePageOfTheActiveSegmentFailsNoStart(t *testing.T) {
 				if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 					t.Fatal(err)
 				}
-				if readable { // a directory of others is in its range, too
+				if readable { // a stray directory has a name in its range, too
 					putForeignFile(t, filepath.Join(copied, "wal", segment.ActiveName(n-10), "x"))
 				}
 				disk := &badDisk{}
@@ -68,7 +68,7 @@ func TestAnUnreadablePageOfTheActiveSegmentFailsNoStart(t *testing.T) {
 				if !readable && (!slices.Equal(got, []uint64{next}) || len(without(hit, lost)) > 0) {
 					t.Errorf("shipped after a restart %v, noted as lost %v, of %v", got, lost, hit)
 				}
-				// Every seq below the next one is shipped, lost or skipped.
+				// Every seq below the next one must be shipped, lost or skipped.
 				all := slices.Concat(without(seqsTo(n), hit), lost, skipped, got)
 				slices.Sort(all)
 				if !slices.Equal(all, seqsTo(int(next))) {
@@ -80,11 +80,11 @@ func TestAnUnreadablePageOfTheActiveSegmentFailsNoStart(t *testing.T) {
 	}
 }
 
-// A sector can fail in any file. The log starts, and what can be read is there.
+// A sector can fail in any file. The log must start, and return everything readable.
 func TestAnUnreadableFileFailsNoStart(t *testing.T) {
 	for _, r := range []struct {
 		name, file string
-		want       int // sealed records
+		want       int // expected number of sealed records
 		kind       Finding
 	}{
 		{"next", filepath.Join(nextName, segment.FileName), 6, FoundUnreadable},
@@ -166,7 +166,7 @@ func TestAnInterruptedSealingOfAnUnreadableEndContinues(t *testing.T) {
 		if tails, _ := filepath.Glob(filepath.Join(log, "*"+tailSuffix)); len(tails) != 1 {
 			t.Fatalf("tails %v", tails)
 		}
-		if err := os.Rename(filepath.Join(log, sealed), filepath.Join(log, segment.ActiveName(1))); err != nil { // which came last
+		if err := os.Rename(filepath.Join(log, sealed), filepath.Join(log, segment.ActiveName(1))); err != nil { // the rename was the last step
 			t.Fatal(err)
 		}
 		if readable {

@@ -13,11 +13,11 @@ import (
 	"collectord/wal/vfs"
 )
 
-// badDisk fails to read some pages of some files, whatever their names are.
+// badDisk fails to read some pages of some files, under any of their names.
 type badDisk struct {
 	mu    sync.Mutex
-	pages map[uint64]map[int64]bool // by inode; nil stands for all pages
-	reads int                       // that failed
+	pages map[uint64]map[int64]bool // by inode; nil means all pages
+	reads int                       // number of failed reads
 }
 
 // pageSize is the unit in which a disk fails to read.
@@ -42,7 +42,8 @@ func (d *badDisk) read(file vfs.File, p []byte, off int64) (int, error) {
 	return file.ReadAt(p, off)
 }
 
-// breakPages makes the given pages of a file unreadable; without any, all of them.
+// breakPages makes the given pages of a file unreadable, or all pages if none are
+// given.
 func (d *badDisk) breakPages(t *testing.T, path string, pages ...int64) {
 	t.Helper()
 	info, err := os.Stat(path)
@@ -70,8 +71,8 @@ func (d *badDisk) repair() {
 	d.pages = nil
 }
 
-// shipAll reads each segment as a shipper does, salvages those that can't be read, and
-// removes those that can. It returns the seqs that it shipped.
+// shipAll reads each segment as a shipper does, salvages unreadable segments, and
+// removes the others. It returns the seqs that it shipped.
 func shipAll(t *testing.T, l *Log) (shipped []uint64) {
 	t.Helper()
 	for {
@@ -83,7 +84,7 @@ func shipAll(t *testing.T, l *Log) (shipped []uint64) {
 		s := segments[0]
 		var damage *DamageError
 		var seqs []uint64
-		wrong := "" // may be in front of the damage, which ends the reading
+		wrong := "" // a wrong record may precede the damage that ends the reading
 		for r, err := range s.Records() {
 			if err != nil && !errors.As(err, &damage) {
 				t.Fatal(err)
@@ -143,8 +144,9 @@ func seqsTo(n int) (all []uint64) {
 	return all
 }
 
-// seqsOnPages lists the seqs of one-record frames that pages are part of, given where
-// frames end. The length in front of a frame is not needed to find it.
+// seqsOnPages returns the seqs of one-record frames that overlap the pages, given where
+// frames end. The length before a frame does not count, since the frame is found
+// without it.
 func seqsOnPages(ends []int64, pages ...int64) (hit []uint64) {
 	for i := range ends[:len(ends)-1] {
 		from := ends[i] + int64(len(uvarint(int(ends[i+1]-ends[i]))))

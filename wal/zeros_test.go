@@ -15,7 +15,7 @@ func sizeOf(t *testing.T, l *Log, name string) int64 {
 	t.Helper()
 	info, err := os.Stat(filepath.Join(l.dir, name, segment.FileName))
 	if err != nil {
-		return -1 // it is being made, or renamed
+		return -1 // the file is being created or renamed
 	}
 	return info.Size()
 }
@@ -33,7 +33,7 @@ func TestZerosAheadFollowTheSizesOfRecentSegments(t *testing.T) {
 	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: make([]byte, 100<<10)})
 	mustSeal(t, l)
-	for range len(recentSizes{}) { // that hold little
+	for range len(recentSizes{}) { // segments with few bytes
 		wantNextSize(t, l, 128<<10)
 		mustAppend(t, l, Record{Usage: usage(1)})
 		mustSeal(t, l)
@@ -41,11 +41,11 @@ func TestZerosAheadFollowTheSizesOfRecentSegments(t *testing.T) {
 	wantNextSize(t, l, minFill)
 	mustAppend(t, l, Record{Usage: make([]byte, 2<<20)})
 	mustSeal(t, l)
-	wantNextSize(t, l, 1<<20) // no more than a segment
+	wantNextSize(t, l, 1<<20) // at most the size of a segment
 }
 
-// TestASegmentThatOutgrowsItsZerosGetsMore watches the file: within its zeros a commit
-// does not change its size, and the records never reach their end.
+// TestASegmentThatOutgrowsItsZerosGetsMore watches the file. A commit within the zeros
+// does not change the file's size, and the records never reach the end of the zeros.
 func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
 	const size = 256 << 10
 	l := openLog(t, t.TempDir(), Options{SegmentSize: size})
@@ -64,13 +64,13 @@ func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
 	checkLedger(t, l)
 }
 
-// A disk without room for many zeros has room for a few.
+// A disk without space for many zeros gets a few.
 func TestANextSegmentIsPreparedOnADiskThatIsNearlyFull(t *testing.T) {
 	o := Options{SegmentSize: 1 << 20}.WithFree(func(string) (int64, error) { return 200 << 10, nil })
 	l := openLog(t, t.TempDir(), o)
 	mustAppend(t, l, Record{Usage: make([]byte, 500<<10)})
 	mustSeal(t, l)
-	wantNextSize(t, l, 50<<10) // a quarter of what is free
+	wantNextSize(t, l, 50<<10) // a quarter of the free space
 
 	full := Options{SegmentSize: 1 << 20, files: smallDisk{limit: 100 << 10}}
 	l = openLog(t, t.TempDir(), full)
@@ -80,7 +80,7 @@ func TestANextSegmentIsPreparedOnADiskThatIsNearlyFull(t *testing.T) {
 	mustAppend(t, l, Record{Usage: usage(1)})
 }
 
-// smallDisk is a file system whose files can't be made larger than limit by zeros.
+// smallDisk is a file system on which zeros can't make a file larger than limit.
 type smallDisk struct {
 	vfs.OS
 	limit int64

@@ -17,7 +17,7 @@ import (
 	"collectord/wal/vfs/errorfs"
 )
 
-// fixChecksum puts the checksum right again after an edit of a header of a segment or frame.
+// fixChecksum corrects the checksum after an edit of the header of a segment or frame.
 func fixChecksum(b []byte) {
 	end := len(b) - 4
 	binary.LittleEndian.PutUint32(b[end:], crc32.Checksum(b[:end], castagnoli))
@@ -53,7 +53,7 @@ func TestEveryFieldOfAHeaderIsChecked(t *testing.T) {
 	}
 }
 
-// segmentOf writes a file of a header and such entries.
+// segmentOf writes a file with a header and the given entries.
 func segmentOf(t *testing.T, rows ...[]byte) (path string) {
 	t.Helper()
 	header := Header{LogID: 1, Run: 2, Node: "edge-1"}.append(nil)
@@ -64,12 +64,13 @@ func segmentOf(t *testing.T, rows ...[]byte) (path string) {
 	return path
 }
 
-// entryWith is an entry with one record, after an edit of its frame's header.
+// entryWith returns an entry with one record, after an edit of its frame's header.
 func entryWith(seq uint64, edit func(h *frameHeader)) []byte {
 	return entryWithPayload(seq, AppendRecord(nil, &Record{Usage: []byte(`{"n":1}`)}), edit)
 }
 
-// entryWithPayload is an entry that says that it has one record, after an edit of its frame's header.
+// entryWithPayload returns an entry that claims to have one record, after an edit of
+// its frame's header.
 func entryWithPayload(seq uint64, payload []byte, edit func(h *frameHeader)) []byte {
 	h := frameHeader{logID: 1, run: 2, firstSeq: seq, count: 1, payloadLen: uint32(len(payload)), payloadCRC: crc32.Checksum(payload, castagnoli)}
 	if edit != nil {
@@ -80,7 +81,8 @@ func entryWithPayload(seq uint64, payload []byte, edit func(h *frameHeader)) []b
 	return append(uvarint(len(b)), b...)
 }
 
-// readStrictly is what a strict reader finds of the seqs first to last.
+// readStrictly returns the number of records from first to last that a strict reader
+// finds.
 func readStrictly(disk vfs.Disk, path string, first, last uint64) (n int, err error) {
 	for _, err := range Records(disk, path, first, last, func() {}) {
 		if err != nil {
@@ -99,8 +101,8 @@ func TestAFrameThatContradictsItselfIsInvalid(t *testing.T) {
 	for _, r := range []struct {
 		name      string
 		second    []byte
-		want      string // of a strict reader
-		scanFinds bool   // finds it all the same
+		want      string // expected error of a strict reader
+		scanFinds bool   // a scan finds the frame nevertheless
 	}{
 		{"no record", entryWith(2, func(h *frameHeader) { h.count = 0 }), "frame header has impossible values", false},
 		{"seq 0", entryWith(2, func(h *frameHeader) { h.firstSeq = 0 }), "frame header has impossible values", false},
@@ -187,7 +189,7 @@ func TestAnUnreadablePageIsTheReason(t *testing.T) {
 	}
 }
 
-// TestAFrameIsVerifiedAgainBeforeUse has the disk give something else then.
+// TestAFrameIsVerifiedAgainBeforeUse makes the disk return other bytes after the scan.
 func TestAFrameIsVerifiedAgainBeforeUse(t *testing.T) {
 	change := false
 	disk := vfs.Disk{FS: errorfs.FS{FS: vfs.OS{}, ReadAt: func(f vfs.File, p []byte, off int64) (int, error) {
@@ -221,7 +223,7 @@ func TestAFrameIsVerifiedAgainBeforeUse(t *testing.T) {
 		f.from = w.HeaderEnd + int64(len(uvarint(len(b)-MaxLengthPrefix)))
 		f.to = w.Size
 		reason, err := in.records(f, func(*Record) error { return nil })
-		if in.close(); err != nil || (reason == nil) != (size < MaxFrame) { // a small one was checked in the same window
+		if in.close(); err != nil || (reason == nil) != (size < MaxFrame) { // a small frame was verified in the same window
 			t.Errorf("%s: %v, %v", name, reason, err)
 		}
 	}

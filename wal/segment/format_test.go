@@ -12,7 +12,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew, for a new format version")
 
-// goldenRecords are what the golden segment holds, in two frames.
+// goldenRecords returns the records of the golden segment, by frame.
 func goldenRecords() [][]Record {
 	id := func(last byte) ID {
 		return ID{0x01, 0x9f, 0x2a, 0x3b, 0x4c, 0x5d, 0x70, 0x01, 0x80, 0, 0, 0, 0, 0, 0, last}
@@ -80,7 +80,7 @@ func TestGoldenSegment(t *testing.T) {
 	}
 }
 
-// compareGolden compares the file at path with the one of that name in testdata.
+// compareGolden compares the file at path with the file of that name in testdata.
 func compareGolden(t *testing.T, name, path string) {
 	t.Helper()
 	got, err := os.ReadFile(path)

@@ -13,8 +13,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestFramesThatContradictEachOther makes two frames that check out and have the same
-// seqs.
+// TestFramesThatContradictEachOther tests two valid frames with the same seqs.
 func TestFramesThatContradictEachOther(t *testing.T) {
 	frameOf := func(run, first uint64, usages ...string) []byte {
 		var payload []byte

@@ -29,7 +29,8 @@ func create(t *testing.T, newLog NewEntryWriter) *Writer {
 }
 
 // A new version of the log library may keep its copies elsewhere. Records are safe
-// then, but segments are small and batches slow: look for the buffers there.
+// then, but segments are small and batches slow. If this test fails, look for the new
+// buffers.
 func TestTheLogLibraryCopiesNothing(t *testing.T) {
 	w := create(t, NewLogWriter)
 	for seq, usage := range []int{1, 60, 61, 200, 16 << 10, 1 << 20, 2} {
@@ -58,17 +59,17 @@ func TestACommitAllocatesNothing(t *testing.T) {
 		}
 	}
 	runtime.ReadMemStats(&after)
-	// Other goroutines of the test may allocate, but hardly a byte for each commit.
+	// Other goroutines of the test may allocate, but less than a byte per commit.
 	if n := after.TotalAlloc - before.TotalAlloc; n > commits {
 		t.Errorf("%d commits allocated %d bytes", commits, n)
 	}
 }
 
-// Libraries as they might become. The first is as expected.
+// These are possible future versions of the log library. The first is as expected.
 //
 //nolint:unused // fields that are only looked for
 type (
-	// expectedLog has everything where it belongs, and uses it as expected.
+	// expectedLog has all buffers as expected, and uses them as expected.
 	expectedLog struct {
 		segments []*expectedFile
 		wbatch   expectedBatch
@@ -80,7 +81,7 @@ type (
 	}
 	expectedBatch struct{ datas []byte }
 
-	// filesByValueLog has its files another way.
+	// filesByValueLog has its files by value instead of by pointer.
 	filesByValueLog struct {
 		library
 		segments []expectedFile
@@ -94,7 +95,7 @@ type (
 		}
 		wbatch expectedBatch
 	}
-	// missingFieldLog has a field less.
+	// missingFieldLog lacks a field.
 	missingFieldLog struct {
 		library
 		segments []*struct{ ebuf []byte }
@@ -106,9 +107,9 @@ type (
 		segments []*expectedFile
 		wbatch   expectedBatch
 	}
-	// newMemoryLog appends to new memory each time.
+	// newMemoryLog appends each entry to new memory.
 	newMemoryLog struct{ expectedLog }
-	// clearingLog clears its batch before it appends to it.
+	// clearingLog clears its batch before it appends.
 	clearingLog struct{ expectedLog }
 	// lateNewMemoryLog appends to new memory from the third entry on.
 	lateNewMemoryLog struct{ expectedLog }
@@ -146,7 +147,7 @@ func (l *lateNewMemoryLog) Write(index uint64, data []byte) error {
 	return l.write(data)
 }
 
-// openExpectedLog makes the file that the libraries of the test write to.
+// openExpectedLog creates the file that the libraries of the test write to.
 func openExpectedLog(dir string) expectedLog {
 	f, err := os.Create(filepath.Join(dir, FileName))
 	if err != nil {
@@ -203,8 +204,7 @@ func entryOf(buf []byte) []byte {
 	return append(binary.AppendUvarint(nil, uint64(len(buf)-MaxLengthPrefix)), buf[MaxLengthPrefix:]...)
 }
 
-// TestALogLibraryOfAnotherFormatIsRefused guards against a library that writes another
-// format, which nobody could read.
+// TestALogLibraryOfAnotherFormatIsRefused: no reader could read another format.
 func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	_, err := newLogWriter(func(dir string) (library, error) {
@@ -217,8 +217,8 @@ func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
 	}
 }
 
-// TestNothingFollowsAFailedWrite: a frame behind the rest of another would be found
-// by a scan, and its seqs are given out again.
+// TestNothingFollowsAFailedWrite: a scan would find a frame behind the remains of
+// another, and its seqs are used again.
 func TestNothingFollowsAFailedWrite(t *testing.T) {
 	var s expectedLog
 	w := create(t, func(dir string, first []byte) (EntryWriter, error) {
@@ -226,7 +226,7 @@ func TestNothingFollowsAFailedWrite(t *testing.T) {
 		return newLogWriter(func(string) (library, error) { return &s, nil }, dir, first)
 	})
 	good := s.file
-	s.file = nil // every call of it fails
+	s.file = nil // every call on it fails
 	if err := w.Append(frameOf(1, 100)); err == nil {
 		t.Fatal("no error")
 	}

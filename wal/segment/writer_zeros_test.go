@@ -42,7 +42,7 @@ func TestZerosNeverOverwriteRecords(t *testing.T) {
 	if err := errors.Join(w.Trim(), w.Sync()); err != nil {
 		t.Fatal(err)
 	}
-	filling.Wait() // what began before Trim adds nothing after it
+	filling.Wait() // a Fill that began before Trim adds nothing after it
 	if info, err := disk.Stat(filepath.Join(dir, FileName)); err != nil || info.Size() != w.Bytes() {
 		t.Errorf("%d bytes after Trim, %d were written: %v", info.Size(), w.Bytes(), err)
 	}
@@ -65,7 +65,7 @@ type failingSync struct{ vfs.File }
 
 func (failingSync) Sync() error { return &fs.PathError{Op: "fsync", Path: "file", Err: syscall.EIO} }
 
-// An older kernel gives an error of the disk to the first who asks.
+// An older kernel reports a disk error only to the first caller that syncs.
 func TestAnErrorOfAZerosSyncIsReturnedByTheNextSync(t *testing.T) {
 	disk, dir := vfs.OSDisk(), filepath.Join(t.TempDir(), "segment")
 	w, err := Create(disk, dir, goldenHeader, Prealloc{}, nil)
@@ -82,7 +82,7 @@ func TestAnErrorOfAZerosSyncIsReturnedByTheNextSync(t *testing.T) {
 	}
 }
 
-// gatedFile writes only once it may.
+// gatedFile blocks writes until gate is closed.
 type gatedFile struct {
 	vfs.File
 	gate chan struct{}
@@ -107,7 +107,7 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer w.Abandon()
-				if step != nil { // otherwise there is room for it
+				if step != nil { // otherwise the record fits before the zeros
 					if err := w.Append(make([]byte, 4<<10)); err != nil {
 						t.Fatal(err)
 					}
@@ -118,7 +118,7 @@ func TestRecordsAndTrimWaitForZerosInTheirPlace(t *testing.T) {
 				go func() { filled <- w.Fill(16 << 10) }()
 				synctest.Wait()
 				if step == nil {
-					if err := w.Append(make([]byte, 1000)); err != nil { // does not wait
+					if err := w.Append(make([]byte, 1000)); err != nil { // this must not wait
 						t.Error(err)
 					}
 					close(gate)

@@ -14,7 +14,7 @@ import (
 	"collectord/wal/vfs"
 )
 
-// TestItBehavesLikeTheOperatingSystem does the same calls at random on both.
+// TestItBehavesLikeTheOperatingSystem makes the same random calls on both.
 func TestItBehavesLikeTheOperatingSystem(t *testing.T) {
 	for seed := range uint64(30) {
 		r := rand.New(rand.NewPCG(seed, 1))
@@ -63,7 +63,7 @@ func callOnce(fs vfs.FS, kind int, one, other string, size int, at int64) string
 		return outcome(fs.Mkdir(one))
 	case 2:
 		if strings.HasPrefix(other+"/", one+"/") || strings.HasPrefix(one, other+"/") {
-			return "" // of a directory and what is in it, which the log never asks for
+			return "" // the log never renames a directory into itself or its content
 		}
 		return outcome(fs.Rename(one, other))
 	case 3:
@@ -107,7 +107,8 @@ func callOnce(fs vfs.FS, kind int, one, other string, size int, at int64) string
 	return fmt.Sprint(n, errors.Is(err, io.EOF), string(b[:n]), f.Close())
 }
 
-// TestSyncedDataSurvivesACrash also asserts that nothing is there that was not written.
+// TestSyncedDataSurvivesACrash also asserts that a crash leaves no data that was not
+// written.
 func TestSyncedDataSurvivesACrash(t *testing.T) {
 	lost := map[string]int{}
 	for seed := range uint64(500) {
@@ -160,8 +161,8 @@ func TestSyncedDataSurvivesACrash(t *testing.T) {
 	}
 }
 
-// TestAFailedSyncLosesDataThoughTheNextSucceeds: what it was to make durable may be lost, though a second one
-// returns nil.
+// TestAFailedSyncLosesDataThoughTheNextSucceeds: the data may be lost although a second
+// sync returns nil.
 func TestAFailedSyncLosesDataThoughTheNextSucceeds(t *testing.T) {
 	lost := 0
 	for seed := range uint64(100) {
@@ -201,7 +202,7 @@ func TestAFailedSyncLosesDataThoughTheNextSucceeds(t *testing.T) {
 	}
 }
 
-// TestAFullDiskWritesInPart, as write(2) does.
+// TestAFullDiskWritesInPart: write(2) does so.
 func TestAFullDiskWritesInPart(t *testing.T) {
 	d := New(10, rand.New(rand.NewPCG(1, 1)).IntN)
 	f, err := d.Create("/file")
