@@ -72,7 +72,7 @@ node: ~
 		`log.level (--log-level): "loud" is not one of`,
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("not told: %s", want)
+			t.Errorf("not reported: %s", want)
 		}
 	}
 	if len(m) != 9 {
@@ -153,7 +153,7 @@ func TestAMistakeHidesNoOther(t *testing.T) {
 		`http.max_body (`, "0.0.0.0:2 can be reached from other hosts", "is more than shipper.retry_max", "wal.probe_min (",
 	} {
 		if err == nil || strings.Count(err.Error(), want) != 1 {
-			t.Errorf("not told, or twice: %s:\n%v", want, err)
+			t.Errorf("not reported exactly once: %s:\n%v", want, err)
 		}
 	}
 	if m := Mistakes(nil); !errors.As(err, &m) || len(m) != 7 {
@@ -234,7 +234,7 @@ func TestMistakesOfVariablesNameVariables(t *testing.T) {
 		"line 1): is more than wal.probe_max (30s)",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("not told: %s:\n%v", want, err)
+			t.Errorf("not reported: %s:\n%v", want, err)
 		}
 	}
 }
@@ -347,7 +347,7 @@ func TestANameIsACredentialIfSystemdPassedCredentials(t *testing.T) {
 	const text = "http: {tokens_file: tokens, tls: {cert: ./cert.pem, key: /etc/key.pem}}\nshipper: {s3: {credentials_file: s3}}"
 	t.Setenv("CREDENTIALS_DIRECTORY", "")
 	if c := mustLoad(t, text); c.HTTP.TokensFile != "tokens" || c.Shipper.S3.CAFile != "" {
-		t.Errorf("without: %+v", c.HTTP)
+		t.Errorf("without credentials: %+v", c.HTTP)
 	}
 	t.Setenv("CREDENTIALS_DIRECTORY", "/run/credentials/collectord.service")
 	c := mustLoad(t, text)

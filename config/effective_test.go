@@ -68,7 +68,7 @@ func TestWhatIsInEffectIsShownWithItsOrigin(t *testing.T) {
 	}
 	for key, s := range again.all {
 		if s.Value != e.all[key].Value {
-			t.Errorf("printed, %s is %q, and was %q", key, s.Value, e.all[key].Value)
+			t.Errorf("%s is %q after printing, want %q", key, s.Value, e.all[key].Value)
 		}
 	}
 }

@@ -49,7 +49,7 @@ func FuzzFile(f *testing.F) {
 		// written values are in effect.
 		var root yaml.Node
 		if err := yaml.Unmarshal([]byte(content), &root); err != nil {
-			t.Fatalf("loaded, but is no YAML: %v", err)
+			t.Fatalf("loaded, but not valid YAML: %v", err)
 		}
 		var leaves func(name string, n *yaml.Node)
 		leaves = func(name string, n *yaml.Node) {

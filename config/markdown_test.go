@@ -96,7 +96,7 @@ func TestTheReferenceOfAllKeysIsUpToDate(t *testing.T) {
 	compareGenerated(t, "../docs/configuration.md", []byte(markdown()))
 	for _, k := range Keys() {
 		if !strings.Contains(markdown(), "\n### `"+k.Name+"`\n") || !strings.Contains(markdown(), "`"+k.Env()+"`") {
-			t.Errorf("nothing on %s", k.Name)
+			t.Errorf("%s is not documented", k.Name)
 		}
 	}
 }

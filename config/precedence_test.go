@@ -70,7 +70,7 @@ func TestFlagOverEnvironmentOverFileOverDefaultForEveryKey(t *testing.T) {
 			continue
 		}
 		if sample[0] == k.Default || sample[1] == sample[0] || sample[2] == sample[1] {
-			t.Errorf("the samples for %s prove nothing", k.Name)
+			t.Errorf("the samples for %s do not differ from the default or from each other", k.Name)
 		}
 		t.Run(k.Name, func(t *testing.T) {
 			if k.Name == "shipper.s3.endpoint" {

@@ -24,7 +24,7 @@ func compareGenerated(t *testing.T, path string, want []byte) {
 		}
 	}
 	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%s is not what the table of keys says (go test ./config -update mends it): %v", path, err)
+		t.Errorf("%s differs from the table of keys (run go test ./config -update): %v", path, err)
 	}
 }
 
@@ -32,7 +32,7 @@ func TestTheManualPageIsUpToDateAndDocumentsEveryKey(t *testing.T) {
 	compareGenerated(t, "../packaging/man/collectord.yaml.5", Man())
 	for _, k := range Keys() {
 		if !bytes.Contains(Man(), []byte("\n.B "+k.Name+"\n")) || !bytes.Contains(Man(), []byte(k.Env())) {
-			t.Errorf("nothing on %s", k.Name)
+			t.Errorf("%s is not documented", k.Name)
 		}
 	}
 	for line := range strings.Lines(string(Man())) {
@@ -49,7 +49,7 @@ func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
 	compareGenerated(t, "../packaging/collectord.yaml", []byte(example))
 	defaults := mustLoad(t, "")
 	if got := mustLoad(t, example); !reflect.DeepEqual(got, defaults) {
-		t.Error("the example, all commented out, changes a default")
+		t.Error("the example, which is all commented out, changes a default")
 	}
 	var bare strings.Builder // every key uncommented must be valid, too
 	for line := range strings.Lines(example) {
@@ -64,7 +64,7 @@ func TestExampleFileIsUpToDateAndChangesNothing(t *testing.T) {
 	for _, k := range Keys() {
 		parts := strings.Split(k.Name, ".")
 		if !strings.Contains(bare.String(), parts[len(parts)-1]+": ") {
-			t.Errorf("nothing on %s", k.Name)
+			t.Errorf("%s is not documented", k.Name)
 		}
 	}
 }
@@ -108,7 +108,7 @@ func TestExampleFileSetsWhatFlagsSetAndNothingElse(t *testing.T) {
 	for _, k := range Keys() {
 		parts := strings.Split(k.Name, ".")
 		if !regexp.MustCompile(`(?m)^ *(# )?` + parts[len(parts)-1] + `: `).MatchString(text) {
-			t.Errorf("nothing on %s", k.Name)
+			t.Errorf("%s is not documented", k.Name)
 		}
 	}
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -117,6 +117,6 @@ func TestExampleFileSetsWhatFlagsSetAndNothingElse(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Example(flags); err == nil || !strings.Contains(err.Error(), "--shutdown-grace") {
-		t.Errorf("an example with a value that is none: %v", err)
+		t.Errorf("an example with an invalid value: %v", err)
 	}
 }

@@ -34,7 +34,7 @@ func TestAcknowledgedEntriesAreKeptAndNoLongerCounted(t *testing.T) {
 		deadline := time.Now().Add(testLimit)
 		for l.Stats().PutAside != want || len(l.PutAside()) != want {
 			if time.Now().After(deadline) {
-				t.Fatalf("%d things are put aside, want %d: %v", l.Stats().PutAside, want, l.PutAside())
+				t.Fatalf("%d entries are put aside, want %d: %v", l.Stats().PutAside, want, l.PutAside())
 			}
 			<-time.After(10 * time.Millisecond)
 		}
@@ -57,7 +57,7 @@ func TestAcknowledgedEntriesAreKeptAndNoLongerCounted(t *testing.T) {
 	acknowledge(0)
 	for what, path := range kept {
 		if filesBelow(t, data)[what] == "" {
-			t.Errorf("%s is gone", path)
+			t.Errorf("%s is missing", path)
 		}
 	}
 	for _, name := range []string{"../x", "x", "..", ".", "quarantine", "wal/quarantine/acknowledged"} {

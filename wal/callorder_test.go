@@ -167,7 +167,7 @@ func TestATombstoneIsDeletedOnceTheActiveNameIsDurable(t *testing.T) {
 	l.shelf.unlock()
 	r.reset()
 	if !l.shelf.deleteTombstones() {
-		t.Fatal("it is to be tried again")
+		t.Fatal("deleteTombstones wants a retry")
 	}
 	r.wantCalls(t, "fsync wal", "rmdir "+filepath.Base(gone))
 }
@@ -304,10 +304,10 @@ func TestAMoveOfFilesIsOneChangeInACrash(t *testing.T) {
 			undo(after)
 			if to != "/b" {
 				if !diskContains(after, "/", []byte(foreignContent+"x")) || !diskContains(after, "/", []byte(foreignContent+"y")) {
-					t.Errorf("seed %d: after crash %d of %d there is\n%s", seed, n, len(crashes), listing(after, "/"))
+					t.Errorf("seed %d: after crash %d of %d the disk has\n%s", seed, n, len(crashes), listing(after, "/"))
 				}
 			} else if got := listing(after, "/"); got != "/a\n/a/x, 17 bytes\n/a/y, 17 bytes\n/q\n" && got != "/b\n/b/x, 17 bytes\n/b/y, 17 bytes\n/q\n" {
-				t.Errorf("seed %d: after crash %d of %d there is\n%s", seed, n, len(crashes), got)
+				t.Errorf("seed %d: after crash %d of %d the disk has\n%s", seed, n, len(crashes), got)
 			}
 		}
 	}

@@ -41,14 +41,14 @@ func TestConcurrentAppendsShareCommitsAndStayWhole(t *testing.T) {
 	}
 	for i := range appenders * each {
 		if seen[string(usage(i))] != 1 {
-			t.Fatalf("usage %d is there %d times", i, seen[string(usage(i))])
+			t.Fatalf("usage %d is in the log %d times, want once", i, seen[string(usage(i))])
 		}
 	}
 	if n := l.Stats().CommitRecords.Count(); n >= appenders*each {
 		t.Errorf("%d commits for %d appends: none was shared", n, appenders*each)
 	}
 	if segments, _ := l.Sealed(); len(segments) < 2 {
-		t.Errorf("%d segments, the size bound did not seal any", len(segments))
+		t.Errorf("%d segments: none was sealed by size", len(segments))
 	}
 }
 
@@ -74,7 +74,7 @@ func TestRepeatedFailuresLeaveFewDirectories(t *testing.T) {
 		case errors.Is(err, ErrUnavailable): // until the next segment is prepared
 			runtime.Gosched()
 		default:
-			t.Fatalf("append on a disk that fails: %v", err)
+			t.Fatalf("append on a failing disk: %v", err)
 		}
 	}
 	names, err := os.ReadDir(l.dir)
@@ -85,7 +85,7 @@ func TestRepeatedFailuresLeaveFewDirectories(t *testing.T) {
 		t.Errorf("%d failures left %v", failures, names)
 	}
 	failing.Store(false)
-	until(t, "the log takes records again", func() bool {
+	until(t, "the log accepts records again", func() bool {
 		return l.Append(context.Background(), Record{Usage: usage(3)}) == nil
 	})
 	if aside := l.PutAside(); len(aside) > 0 {
@@ -97,7 +97,7 @@ func TestRepeatedFailuresLeaveFewDirectories(t *testing.T) {
 		t.Errorf("records %v", got)
 	}
 	checkLedger(t, l)
-	until(t, "the names that were kept are gone", func() bool {
+	until(t, "the tombstones are deleted", func() bool {
 		gone, _ := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix))
 		return len(gone) == 0
 	})
@@ -137,7 +137,7 @@ func TestAFailedWriteEndsTheSegmentAndTheLogRecovers(t *testing.T) {
 		if err := l.Full(); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("full: %v", err)
 		}
-		until(t, "recovery", func() bool { return l.Full() == nil })
+		until(t, "the log recovers", func() bool { return l.Full() == nil })
 		mustAppend(t, l, Record{Usage: usage(4)})
 		mustSeal(t, l)
 		got := readAll(t, l)
@@ -170,13 +170,13 @@ func TestAHangingSyncIsAbandonedAndTheLogRecovers(t *testing.T) {
 		hanging.Store(true)
 		lost := make(chan error, 2)
 		go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
-		until(t, "the hanging commit", func() bool {
+		until(t, "a commit hangs", func() bool {
 			return l.committer.diskWait.isBusy()
 		})
 		go func() { lost <- l.Append(context.Background(), Record{Usage: []byte(`{"lost":true}`)}) }()
 		for range 2 {
 			if err := <-lost; !errors.Is(err, ErrCommitFailed) && !errors.Is(err, ErrUnavailable) {
-				t.Fatalf("append on a disk that hangs: %v", err)
+				t.Fatalf("append on a hanging disk: %v", err)
 			}
 		}
 		if err := l.Append(context.Background(), Record{Usage: usage(9)}); !errors.Is(err, ErrUnavailable) {
@@ -185,7 +185,7 @@ func TestAHangingSyncIsAbandonedAndTheLogRecovers(t *testing.T) {
 		checkLedger(t, l)
 		hanging.Store(false)
 		close(hang)
-		until(t, "recovery", func() bool { return l.Full() == nil })
+		until(t, "the log recovers", func() bool { return l.Full() == nil })
 		mustAppend(t, l, Record{Usage: usage(1)})
 		mustSeal(t, l)
 		got := readAll(t, l)

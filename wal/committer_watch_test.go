@@ -23,13 +23,13 @@ func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 		sync Sync
 		roll bool // a segment is due to be sealed
 	}{
-		"the sync of a commit":                           {op: "datasync"},
-		"the sync of interval":                           {op: "datasync", sync: SyncInterval},
-		"a sync, and statfs":                             {op: "datasync statfs"},
-		"a rename":                                       {op: "rename", path: nextName, roll: true},
-		"the roller, that makes a directory":             {op: "mkdir", path: nextName, roll: true},
-		"the roller, that syncs a directory":             {op: "fsync", roll: true},
-		"the roller and statfs and the sync of a commit": {op: "fsync datasync statfs", roll: true},
+		"the sync of a commit":           {op: "datasync"},
+		"the sync of an interval":        {op: "datasync", sync: SyncInterval},
+		"a sync, and statfs":             {op: "datasync statfs"},
+		"a rename":                       {op: "rename", path: nextName, roll: true},
+		"a mkdir of the roller":          {op: "mkdir", path: nextName, roll: true},
+		"a directory sync of the roller": {op: "fsync", roll: true},
+		"a directory sync of the roller, statfs, and the sync of a commit": {op: "fsync datasync statfs", roll: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,7 +66,7 @@ func TestNoAppendOutlivesTheCommitTimeout(t *testing.T) {
 					}
 					time.Sleep(time.Second)
 					if time.Since(from) > time.Minute {
-						t.Fatal("appends succeed for a minute, and nothing hangs")
+						t.Fatal("appends succeed for a minute although calls hang")
 					}
 				}
 				if err := l.Append(context.Background(), Record{Usage: usage(9)}); !errors.Is(err, ErrUnavailable) {
@@ -161,7 +161,7 @@ func TestAnEvictedOrRemovedSegmentCanNotBeHeld(t *testing.T) {
 	}
 	segments, _ := l.Sealed()
 	if !segments[0].Hold() || segments[0].Hold() {
-		t.Error("a segment is held by one, and by one only")
+		t.Error("a segment must be held exactly once")
 	}
 	if err := segments[0].evict(); err != nil {
 		t.Fatal(err)

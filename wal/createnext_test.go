@@ -44,7 +44,7 @@ func TestASegmentThatDoesNotFitTheDiskLeavesNothing(t *testing.T) {
 		t.Fatalf("a segment on a full disk: %v", err)
 	}
 	if _, err := d.Stat(next); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s is there still (%v)", next, err)
+		t.Errorf("%s still exists (%v)", next, err)
 	}
 }
 
@@ -78,7 +78,7 @@ func TestANameAfterASealedSegmentIsDurableBeforeItsRecords(t *testing.T) {
 		left := d.Detach((*simdisk.Disk).Crash)
 		close(stop)
 		if _, err := left.Stat(filepath.Join(l.dir, segment.ActiveName(2))); syncs.Load() != 3 || err != nil {
-			t.Errorf("after %d syncs and a crash there is\n%s(%v)", syncs.Load(), listing(left, simulatedDir), err)
+			t.Errorf("after %d syncs and a crash the disk has\n%s(%v)", syncs.Load(), listing(left, simulatedDir), err)
 		}
 		mustClose(t, l)
 	})

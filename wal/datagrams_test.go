@@ -102,7 +102,7 @@ func TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly(t *testing.T) {
 		t.Errorf("%d sent, %d read, %d dropped by the kernel; %+v", sent, read, kernel, g)
 	}
 	if overloaded == 0 {
-		t.Error("the stall cost nothing, so this proves nothing")
+		t.Error("the stall lost no record, so the test proves nothing")
 	}
 
 	sealed, _ := log.Sealed()
@@ -126,7 +126,7 @@ func TestLossesOfAStalledDiskAtAnHourBoundaryAreCountedExactly(t *testing.T) {
 		hours[own] = true
 	}
 	if records != g.Appended || len(hours) != 2 {
-		t.Errorf("%d records of %d hours in the log, %d appended", records, len(hours), g.Appended)
+		t.Errorf("%d records of %d hours in the log, want %d of 2 hours", records, len(hours), g.Appended)
 	}
 	t.Logf("%d sent: %d dropped by the kernel, %d refused by a full queue, %d in the log, in %d segments", sent, kernel, overloaded, records, len(sealed))
 	if err := log.Close(); err != nil {

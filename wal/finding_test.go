@@ -49,10 +49,10 @@ func TestAStartReportsEveryFinding(t *testing.T) {
 	}
 	for _, r := range []row{
 		{"nothing but a crash", func(*testing.T, string) {}, all, nil, ""},
-		{"a file that is not ours", func(t *testing.T, dir string) {
+		{"a stray file", func(t *testing.T, dir string) {
 			check(t, os.WriteFile(filepath.Join(dir, "notes.txt"), nil, 0o600))
 		}, all, nil, FoundStray},
-		{"a directory that is not ours", func(t *testing.T, dir string) {
+		{"a stray directory", func(t *testing.T, dir string) {
 			check(t, os.Mkdir(filepath.Join(dir, "7-9"), 0o700))
 		}, all, nil, FoundStray},
 		{"a file named like a segment", func(t *testing.T, dir string) {
@@ -74,14 +74,14 @@ func TestAStartReportsEveryFinding(t *testing.T) {
 		{"a missing active segment", func(t *testing.T, dir string) {
 			check(t, os.RemoveAll(filepath.Join(dir, active)))
 		}, []int{0, 1, 2}, nil, ""},
-		{"no next", func(t *testing.T, dir string) { check(t, os.RemoveAll(filepath.Join(dir, nextName))) }, all, nil, ""},
-		{"a half-made next", func(t *testing.T, dir string) {
+		{"no prepared segment", func(t *testing.T, dir string) { check(t, os.RemoveAll(filepath.Join(dir, nextName))) }, all, nil, ""},
+		{"a prepared segment with half a header", func(t *testing.T, dir string) {
 			check(t, os.Truncate(filepath.Join(dir, nextName, segment.FileName), 20))
 		}, all, nil, ""},
-		{"a next without a file", func(t *testing.T, dir string) {
+		{"a prepared segment without a file", func(t *testing.T, dir string) {
 			check(t, os.Remove(filepath.Join(dir, nextName, segment.FileName)))
 		}, all, nil, ""},
-		{"a next that holds frames", func(t *testing.T, dir string) {
+		{"a prepared segment with frames", func(t *testing.T, dir string) {
 			check(t, os.RemoveAll(filepath.Join(dir, nextName)))
 			check(t, os.Rename(filepath.Join(dir, active), filepath.Join(dir, nextName)))
 		}, all, nil, FoundUnnamedNext},
@@ -173,7 +173,7 @@ func TestAStartReportsEveryFinding(t *testing.T) {
 			}
 			for kind, n := range counted {
 				if logged := strings.Count(lines.String(), "finding="+string(kind)+" "); uint64(logged) != n {
-					t.Errorf("%s is counted %d times and told %d times", kind, n, logged)
+					t.Errorf("%s is counted %d times and logged %d times", kind, n, logged)
 				}
 			}
 			if r.kind != "" && len(counted) > 2 && !maps.Equal(counted, map[Finding]uint64{FoundDamage: 1, FoundTornTail: 1, FoundOpenSegment: 1}) {

@@ -26,7 +26,7 @@ func exported(t *testing.T, dir, name string) (seqs []uint64, r *Report) {
 	}
 	r, err = i.Export(e, func(rec *Record) error {
 		if !bytes.Equal(rec.Usage, usage(int(rec.Seq-1))) {
-			t.Errorf("%s: seq %d holds %s", name, rec.Seq, rec.Usage)
+			t.Errorf("%s: seq %d has the wrong usage %s", name, rec.Seq, rec.Usage)
 		}
 		seqs = append(seqs, rec.Seq)
 		return nil
@@ -157,7 +157,7 @@ func TestExportReturnsEveryIntactRecordUnderAnyName(t *testing.T) {
 				// undamaged.
 				hasOthers := strings.Contains(name, unreadSuffix) || strings.Contains(name, lostSuffix)
 				if fine := (d.isFine || hasOthers && damage == "frames in no order") && ownSeqs[len(ownSeqs)-1] != 4 && !strings.Contains(name, tailSuffix); r.OK() != fine {
-					t.Errorf("%s: it is fine: %t, report %+v", what, r.OK(), r)
+					t.Errorf("%s: want OK %t, report %+v", what, r.OK(), r)
 				}
 				if uint64(len(got)) != r.Records {
 					t.Errorf("%s: exported %d records, of %d", what, len(got), r.Records)
@@ -185,7 +185,7 @@ func TestExportReturnsEveryIntactRecordUnderAnyName(t *testing.T) {
 				}
 			}
 			if fingerprint(t, dir) != before {
-				t.Errorf("%s with %s: something was changed", name, damage)
+				t.Errorf("%s with %s: the export changed the directory", name, damage)
 			}
 		}
 	}
@@ -230,10 +230,10 @@ func TestExportContinuesWhenReadsDiffer(t *testing.T) {
 		from, to int // first and last read of the second record that is changed
 		want     []uint64
 	}{
-		"once":            {2, 2, []uint64{1, 3, 2}},
-		"for good":        {2, 1000, []uint64{1, 3}},
-		"always":          {1, 1000, []uint64{1, 3}},
-		"each other time": {-2, 1000, []uint64{1, 3}},
+		"once":             {2, 2, []uint64{1, 3, 2}},
+		"for good":         {2, 1000, []uint64{1, 3}},
+		"always":           {1, 1000, []uint64{1, 3}},
+		"every other time": {-2, 1000, []uint64{1, 3}},
 	} {
 		dir, file := sealedDir(t, 3)
 		at, reads := frameEnds(t, file)[1]+60, 0
@@ -255,7 +255,7 @@ func TestExportContinuesWhenReadsDiffer(t *testing.T) {
 		r, err := i.Export(e, func(rec *Record) error {
 			got = append(got, rec.Seq)
 			if !bytes.Equal(rec.Usage, usage(int(rec.Seq-1))) {
-				t.Errorf("%s: seq %d holds %s", name, rec.Seq, rec.Usage)
+				t.Errorf("%s: seq %d has the wrong usage %s", name, rec.Seq, rec.Usage)
 			}
 			return nil
 		})

@@ -69,7 +69,7 @@ func TestALogBeingWrittenNeverCountsAsDamaged(t *testing.T) {
 			case r.Vanished:
 				vanished++
 			case !r.OK():
-				t.Fatalf("%s is taken for damaged: %v %v %v", e.Name, r.Reason, r.Damaged, r.Lost)
+				t.Fatalf("%s counts as damaged: %v %v %v", e.Name, r.Reason, r.Damaged, r.Lost)
 			}
 			records += n
 		}

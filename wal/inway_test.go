@@ -38,14 +38,14 @@ func checkQuarantined(t *testing.T, l *Log, content []byte) {
 		return err
 	})
 	if err != nil || !found {
-		t.Errorf("what was in the way is not in the quarantine (%v)", err)
+		t.Errorf("the foreign content is not in the quarantine (%v)", err)
 	}
 }
 
 func TestEntriesInTheWayOfAStartAreQuarantined(t *testing.T) {
 	for name, put := range map[string]func(t *testing.T, dir string){
-		"of an earlier attempt to put it aside": func(t *testing.T, dir string) { putForeignFile(t, filepath.Join(dir, "x"+asideMark+"0")) },
-		"the same in the data directory":        func(t *testing.T, dir string) { putForeignFile(t, filepath.Join(dir, "..", "x"+asideMark+"0")) },
+		"left by an earlier attempt to put it aside": func(t *testing.T, dir string) { putForeignFile(t, filepath.Join(dir, "x"+asideMark+"0")) },
+		"the same in the data directory":             func(t *testing.T, dir string) { putForeignFile(t, filepath.Join(dir, "..", "x"+asideMark+"0")) },
 		"in the place of the active segment": func(t *testing.T, dir string) {
 			active := filepath.Join(dir, segment.ActiveName(10))
 			if err := os.Rename(active, active+goneSuffix); err != nil {
@@ -127,7 +127,7 @@ func TestEntriesInTheWayOfARemovalAreQuarantined(t *testing.T) {
 	}
 	checkQuarantined(t, l, []byte(foreignContent))
 	if left, err := filepath.Glob(filepath.Join(l.dir, all[0].String()+"*")); err != nil || len(left) > 0 {
-		t.Errorf("%v is there still (%v)", left, err)
+		t.Errorf("%v still exists (%v)", left, err)
 	}
 }
 
@@ -140,7 +140,7 @@ func TestEntriesInTheWayOfASalvageAreKept(t *testing.T) {
 			putForeignFile(t, filepath.Join(dir, salvageName))
 			return []byte(foreignContent)
 		},
-		"no segment": func(t *testing.T, dir string) []byte {
+		"a directory without a segment": func(t *testing.T, dir string) []byte {
 			putForeignFile(t, filepath.Join(dir, piece, "x"))
 			return []byte(foreignContent)
 		},
@@ -190,7 +190,7 @@ func TestEntriesInTheWayOfASalvageAreKept(t *testing.T) {
 			left, err := os.ReadDir(l.dir)
 			for _, e := range left {
 				if e.Name() == salvageName || strings.HasSuffix(e.Name(), goneSuffix) {
-					t.Errorf("%s is there still (%v)", e.Name(), err)
+					t.Errorf("%s still exists (%v)", e.Name(), err)
 				}
 			}
 		})
@@ -206,7 +206,7 @@ func TestEntriesInTheWayOfTheActiveSegmentAreQuarantined(t *testing.T) {
 	}
 	checkQuarantined(t, l, []byte(foreignContent))
 	if _, err := os.Stat(dir + goneSuffix); err != nil {
-		t.Errorf("nothing tells the next seq: %v", err)
+		t.Errorf("no name gives the next seq: %v", err)
 	}
 }
 

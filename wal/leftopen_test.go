@@ -79,7 +79,7 @@ func TestALinkOfAnInterruptedSalvageIsDeleted(t *testing.T) {
 	}
 	l := openLog(t, dir, Options{})
 	if _, err := os.Stat(link); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it is there still (%v)", err)
+		t.Errorf("it still exists (%v)", err)
 	}
 	if got := usagesOf(t, l); len(got) != 9 || len(l.Unread()) > 0 {
 		t.Errorf("usages %v, unread %v", got, l.Unread())
@@ -98,7 +98,7 @@ func TestLinksOfAFailedAttemptAreDeletedBeforeTheNext(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(link); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it is there still (%v)", err)
+		t.Errorf("it still exists (%v)", err)
 	}
 }
 
@@ -120,7 +120,7 @@ func TestWithoutHardLinksOneGapReplacesAll(t *testing.T) {
 	}
 	for _, pattern := range []string{"*" + unreadSuffix, salvageName} {
 		if left, err := filepath.Glob(filepath.Join(l.dir, pattern)); err != nil || len(left) > 0 {
-			t.Errorf("%v is there still (%v)", left, err)
+			t.Errorf("%v still exists (%v)", left, err)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
 		t.Errorf("beyond a lowered bound: %v", err)
 	}
 	if got := l.Stats().MaxBytes; got != 1 {
-		t.Errorf("the bound is told as %d bytes", got)
+		t.Errorf("MaxBytes is %d, want 1", got)
 	}
 	l.SetLimits(Limits{MaxBytes: 64 << 20, SealAfter: time.Hour})
 	mustAppend(t, l, Record{Usage: usage(3)})
@@ -33,7 +33,7 @@ func TestNewLimitsTakeEffectOnAnOpenLog(t *testing.T) {
 	select {
 	case <-more:
 	case <-time.After(testLimit):
-		t.Error("a segment older than wal.seal_after now is not sealed")
+		t.Error("a segment older than the new wal.seal_after is not sealed")
 	}
 
 	l.SetLimits(Limits{MaxBytes: 64 << 20, QueueBytes: 1})
@@ -85,16 +85,16 @@ func TestTheEndOfEveryTroubleIsLogged(t *testing.T) {
 		t.Fatal(err)
 	}
 	fails.Store(false)
-	until(t, "the log takes records again", func() bool { return l.Append(context.Background(), Record{Usage: usage(3)}) == nil })
+	until(t, "the log accepts records again", func() bool { return l.Append(context.Background(), Record{Usage: usage(3)}) == nil })
 	l.SetLimits(Limits{MaxBytes: 1})
 	l.SetLimits(Limits{})
 	for name, level := range troubles.last() {
 		if level != slog.LevelInfo {
-			t.Errorf("nothing says that %s is over", name)
+			t.Errorf("the last line about %s is not the Info line that it ended", name)
 		}
 	}
 	if troubles := troubles.last(); len(troubles) < 2 {
-		t.Errorf("heard only of %v", troubles)
+		t.Errorf("only these troubles were logged: %v", troubles)
 	}
 }
 

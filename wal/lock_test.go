@@ -16,7 +16,7 @@ func TestALockOfAnotherUser(t *testing.T) {
 	if data := os.Getenv("COLLECTORD_TEST_LOCK"); data != "" {
 		held := os.Getenv("COLLECTORD_TEST_HELD") != ""
 		if i, err := wal.Inspect(data); err != nil || i.Live() != held {
-			t.Errorf("looked at from outside: %v, live %t", err, i.Live())
+			t.Errorf("inspected: %v, live %t", err, i.Live())
 		}
 		l, err := wal.Open(data, wal.Options{MachineID: "/nonexistent"})
 		if held {
@@ -52,7 +52,7 @@ func TestALockOfAnotherUser(t *testing.T) {
 	t.Setenv("COLLECTORD_TEST_HELD", "yes")
 	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
 	if aside, _ := filepath.Glob(lock + ".aside-*"); len(aside) > 0 || !exists(lock) {
-		t.Errorf("a lock that is held was moved to %q", aside)
+		t.Errorf("a held lock was moved to %q", aside)
 	}
 	if err := l.Close(); err != nil {
 		t.Error(err)

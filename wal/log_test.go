@@ -46,10 +46,10 @@ func TestRecordsAreReadAsTheyWereAppended(t *testing.T) {
 		}
 	}
 	if got[2].ID != (ID{6: 0x80, 15: 9}) {
-		t.Errorf("an id that was given was replaced by %s", got[2].ID)
+		t.Errorf("the caller's id was replaced by %s", got[2].ID)
 	}
 	if got[4].Source != UDP || got[0].Source != HTTP {
-		t.Error("the source was not kept")
+		t.Error("a record came back with another source")
 	}
 	segments, _ := l.Sealed()
 	h, err := segments[0].Header()
@@ -89,7 +89,7 @@ func TestAReopenedLogContinuesItsSeqs(t *testing.T) {
 	}
 	for i, r := range got {
 		if r.Seq != uint64(i+1) || !bytes.Equal(r.Usage, usage(i)) {
-			t.Errorf("record %d is %d: %s", i, r.Seq, r.Usage)
+			t.Errorf("record %d has seq %d: %s", i, r.Seq, r.Usage)
 		}
 	}
 }
@@ -147,7 +147,7 @@ func TestSecondDaemonOnADirectoryIsRefused(t *testing.T) {
 	_, err := Open(dir, Options{})
 	if err == nil || !strings.Contains(err.Error(), "in use by another collectord") ||
 		!strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
-		t.Fatalf("error %v does not say who holds the directory", err)
+		t.Fatalf("error %v does not name the process that locked the directory", err)
 	}
 	mustAppend(t, l, Record{Usage: usage(2)})
 	mustSeal(t, l)
@@ -221,7 +221,7 @@ func TestClockMayJump(t *testing.T) {
 		first := s.FirstReceivedAt()
 		for r, err := range s.Records() {
 			if err != nil || hourOf(r.ReceivedAt) != hourOf(first) {
-				t.Errorf("segment %s holds records of %v and %v (%v)", s, time.UnixMicro(first).UTC(), time.UnixMicro(r.ReceivedAt).UTC(), err)
+				t.Errorf("segment %s has records of %v and %v (%v)", s, time.UnixMicro(first).UTC(), time.UnixMicro(r.ReceivedAt).UTC(), err)
 			}
 		}
 	}

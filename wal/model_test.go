@@ -99,7 +99,7 @@ func (m *model) enqueue() {
 	if n := m.log.Enqueue(recs...); n != len(recs) {
 		m.t.Errorf("enqueued %d of %d", n, len(recs))
 	}
-	until(m.t, "commit of the queue", func() bool { return m.log.Ledger().BySource[UDP].Waiting == 0 })
+	until(m.t, "the queue is committed", func() bool { return m.log.Ledger().BySource[UDP].Waiting == 0 })
 	for _, r := range recs {
 		m.usages = append(m.usages, r.Usage)
 	}
@@ -123,7 +123,7 @@ func (m *model) remove() {
 // part of another commit.
 func (m *model) crash() {
 	copied := ""
-	until(m.t, "a copy between two renames", func() bool {
+	until(m.t, "a copy succeeds between two renames", func() bool {
 		copied = memoryDir(m.t)
 		return os.CopyFS(filepath.Join(copied, "wal"), os.DirFS(m.log.dir)) == nil
 	})
@@ -166,11 +166,11 @@ func (m *model) check() {
 				m.t.Fatal(err)
 			}
 			if seen[r.Seq] || m.removed[r.Seq] {
-				m.t.Fatalf("seq %d is there twice, or again", r.Seq)
+				m.t.Fatalf("seq %d is in the log twice, or again after its removal", r.Seq)
 			}
 			seen[r.Seq] = true
 			if r.Seq > uint64(len(m.usages)) || !bytes.Equal(r.Usage, m.usages[r.Seq-1]) {
-				m.t.Fatalf("seq %d holds %s", r.Seq, r.Usage)
+				m.t.Fatalf("seq %d has the wrong usage %s", r.Seq, r.Usage)
 			}
 		}
 	}

@@ -195,7 +195,7 @@ func TestBuffersOfCommitsAreReused(t *testing.T) {
 	kept := len(l.queue.buffers.spare)
 	l.queue.mu.Unlock()
 	if kept == 0 {
-		t.Error("each commit has memory of its own")
+		t.Error("no buffer was kept for reuse")
 	}
 }
 

@@ -26,7 +26,7 @@ func TestIDsRiseWhateverTheClockDoes(t *testing.T) {
 			t.Fatalf("id %d: %s follows %s", i, id, last)
 		}
 		if id[6]>>4 != 7 || id[8]>>6 != 2 {
-			t.Fatalf("%s is no UUIDv7", id)
+			t.Fatalf("%s is not a UUIDv7", id)
 		}
 		last = id
 	}

@@ -56,10 +56,10 @@ func TestIDsAndTimesRiseWithSeq(t *testing.T) {
 				t.Fatal(err)
 			}
 			if seqs++; r.Seq != seqs {
-				t.Fatalf("seq %d where %d belongs", r.Seq, seqs)
+				t.Fatalf("seq %d, want %d", r.Seq, seqs)
 			}
 			if r.ReceivedAt < last.ReceivedAt {
-				t.Fatalf("seq %d was received %d µs before the record in front of it", r.Seq, last.ReceivedAt-r.ReceivedAt)
+				t.Fatalf("seq %d was received %d µs before the previous record", r.Seq, last.ReceivedAt-r.ReceivedAt)
 			}
 			if r.Source == UDP && last.Source == HTTP {
 				shared++

@@ -25,7 +25,7 @@ func TestStagedRecordsKeepTheirOrderWithinTheLimit(t *testing.T) {
 			in++
 		}
 		if s.size() > limit || s.size() < limit-2*segment.MaxFrame {
-			t.Fatalf("%d bytes when it is full", s.size())
+			t.Fatalf("%d bytes are staged at the limit", s.size())
 		}
 		for ; out < in-round*100; out++ { // some remain
 			want := record(out)
@@ -42,7 +42,7 @@ func TestStagedRecordsKeepTheirOrderWithinTheLimit(t *testing.T) {
 	}
 	defer s.buffers.free()
 	if in != out || s.size() != 0 || len(s.blocks) > 0 || len(s.buffers.spare) > keptBuffers {
-		t.Errorf("%d in, %d out, %d bytes, %d blocks and %d spare ones left", in, out, s.size(), len(s.blocks), len(s.buffers.spare))
+		t.Errorf("%d in, %d out; %d bytes, %d blocks and %d spare buffers left", in, out, s.size(), len(s.blocks), len(s.buffers.spare))
 	}
 }
 

@@ -73,7 +73,7 @@ func TestAWaiterGetsOneOutcomePerCommit(t *testing.T) {
 		t.Errorf("append of nothing: %v", err)
 	}
 	if len(woken) > 0 {
-		t.Error("woken for nothing")
+		t.Error("woken without an outcome")
 	}
 }
 

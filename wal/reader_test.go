@@ -77,11 +77,11 @@ func TestALargeFrameIsReadInPieces(t *testing.T) {
 	}
 	var damage *DamageError
 	if !errors.As(last, &damage) || n > len(sent) {
-		t.Errorf("%d of %d records of a frame that rots while it is read, and %v", n, len(sent), last)
+		t.Errorf("%d of %d records of a frame that is damaged while it is read, and %v", n, len(sent), last)
 	}
 	for rec, err := range segment.Records() {
 		if rec != nil || !errors.As(err, &damage) {
-			t.Fatalf("the first of a damaged frame is %v, %v", rec, err)
+			t.Fatalf("a damaged frame yields %v, %v", rec, err)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (b *watchedBucket) Put(ctx context.Context, o *bucket.Object) error {
 	defer b.mu.Unlock()
 	for seq := uint64(1); seq < min(o.ConfirmedBelow, math.MaxInt32); seq++ {
 		if _, noted := b.noted[seq]; !noted && !b.stored[seq] {
-			b.trial.t.Errorf("%s claims everything below %d, and %d is not there", o.Key, o.ConfirmedBelow, seq)
+			b.trial.t.Errorf("%s claims that everything below %d is confirmed, but %d is not in the bucket", o.Key, o.ConfirmedBelow, seq)
 			break
 		}
 	}

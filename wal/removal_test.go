@@ -142,7 +142,7 @@ func (s scenario) runWith(t *testing.T, f fault) (first, calls int) {
 			t.Fatalf("%d records are unread", tr.unreadRecords())
 		}
 	} else if f.mode == "" {
-		t.Fatal("it does not start")
+		t.Fatal("the log did not start")
 	}
 	tr.mu.Lock()
 	calls, tr.fault, tr.dead, tr.faultsStarted = tr.calls, fault{}, false, false
@@ -152,7 +152,7 @@ func (s scenario) runWith(t *testing.T, f fault) (first, calls int) {
 			_ = tr.log.Close()
 		}
 		if !tr.open(data, logger, nil) {
-			t.Fatal("it does not start again")
+			t.Fatal("the log did not start again")
 		}
 		tr.ship()
 	}

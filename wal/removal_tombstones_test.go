@@ -42,7 +42,7 @@ func TestMarkDirGoneReplacesAnEarlierDirectory(t *testing.T) {
 				t.Error(err)
 			}
 			if err := l.markDirGone(dir + "0"); !errors.Is(err, fs.ErrNotExist) {
-				t.Errorf("of no segment: %v", err)
+				t.Errorf("markDirGone of a missing directory: %v", err)
 			}
 		})
 	}
@@ -70,7 +70,7 @@ func TestARemovalWhileTheDiskFailsKeepsTheNextSeq(t *testing.T) {
 		t.Errorf("ledger %+v", g)
 	}
 	if files, err := filepath.Glob(filepath.Join(l.dir, "*"+goneSuffix, segment.FileName)); err != nil || len(files) > 0 {
-		t.Errorf("%v takes the room that the log may wait for (%v)", files, err)
+		t.Errorf("files of removed segments remain: %v (%v)", files, err)
 	}
 	dir := t.TempDir() // as kill -9 leaves it
 	if err := os.CopyFS(filepath.Join(dir, "wal"), os.DirFS(l.dir)); err != nil {

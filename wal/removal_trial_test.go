@@ -119,7 +119,7 @@ func (tr *trial) until(what string, is func() bool) {
 	tr.t.Helper()
 	for deadline := time.Now().Add(testLimit); !is() && !tr.isStuck(); <-time.After(200 * time.Microsecond) {
 		if time.Now().After(deadline) {
-			tr.t.Fatalf("still not so after %v: %s: %+v, %d leftovers", testLimit, what, tr.log.Ledger(), tr.leftovers())
+			tr.t.Fatalf("timed out after %v waiting until %s: %+v, %d leftovers", testLimit, what, tr.log.Ledger(), tr.leftovers())
 		}
 	}
 }
@@ -185,17 +185,17 @@ func (tr *trial) check(complete bool) {
 		case complete && !stored && !noted:
 			tr.t.Errorf("record %d is neither in the bucket nor in a note", seq)
 		case noted && !slices.Contains(s.lost, seq) && !slices.Contains(s.mayLose, seq):
-			tr.t.Errorf("record %d is noted as lost, and was not", seq)
+			tr.t.Errorf("record %d is noted as lost, but was not lost", seq)
 		case noted && reason == wal.LossDamaged && tr.lasting: // the zeros behind the records could not be cut off
 		case noted && reason != s.reason:
 			tr.t.Errorf("record %d is noted as %s", seq, reason)
 		case stored && slices.Contains(s.lost, seq):
-			tr.t.Errorf("record %d is in the bucket, and was lost", seq)
+			tr.t.Errorf("record %d is in the bucket, but was lost", seq)
 		}
 	}
 	for seq := range tr.store.noted {
 		if seq > uint64(s.records) {
-			tr.t.Errorf("record %d is noted as lost, and there was none", seq)
+			tr.t.Errorf("record %d is noted as lost, but never existed", seq)
 		}
 	}
 }
@@ -226,7 +226,7 @@ func (tr *trial) checkCounters(appended bool) {
 		tr.t.Errorf("%d records in the bucket, notes %v, counted %+v", len(tr.store.stored), count, g)
 	}
 	if !appended && g.Recovered != uint64(tr.scenario.records) {
-		tr.t.Errorf("%d recovered, %d were there", g.Recovered, tr.scenario.records)
+		tr.t.Errorf("recovered %d records, want %d", g.Recovered, tr.scenario.records)
 	}
 }
 

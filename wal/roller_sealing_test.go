@@ -128,7 +128,7 @@ func TestSegmentSizeIsAtMostA32ndOfMaxBytes(t *testing.T) {
 	} {
 		o := Options{SegmentSize: c.configured, MaxBytes: c.maxBytes}
 		if got := sealingOf(o).size; got != c.want {
-			t.Errorf("%d configured, %d for all: %d, want %d", c.configured, c.maxBytes, got, c.want)
+			t.Errorf("segment size %d, max bytes %d: got %d, want %d", c.configured, c.maxBytes, got, c.want)
 		}
 	}
 }

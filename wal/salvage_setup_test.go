@@ -55,7 +55,7 @@ func usagesOf(t *testing.T, l *Log) (got []int) {
 				t.Fatalf("segment %s: %v", s, err)
 			}
 			if !bytes.Equal(r.Usage, usage(int(r.Seq-1))) {
-				t.Fatalf("seq %d holds %s", r.Seq, r.Usage)
+				t.Fatalf("seq %d has the wrong usage %s", r.Seq, r.Usage)
 			}
 			got = append(got, int(r.Seq-1))
 			n++
@@ -84,6 +84,6 @@ func checkLosses(t *testing.T, l *Log, lost []int) {
 		}
 	}
 	if !slices.Equal(noted, lost) {
-		t.Fatalf("loss notes stand for %v, want %v", noted, lost)
+		t.Fatalf("loss notes cover %v, want %v", noted, lost)
 	}
 }

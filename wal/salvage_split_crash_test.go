@@ -93,7 +93,7 @@ func (s *splitTest) run(l *Log) {
 		}
 		one.Release()
 	}
-	s.t.Errorf("seed %d: still not shipped: %v", s.seed, sealedRanges(l))
+	s.t.Errorf("seed %d: not shipped: %v", s.seed, sealedRanges(l))
 }
 
 // check starts a log on a state that a crash left. Each record must be in the bucket or
@@ -104,7 +104,7 @@ func (s *splitTest) check(c crashState) {
 	}
 	l, err := s.open(c.disk)
 	if err != nil {
-		fail("the log does not start: %v", err)
+		fail("start: %v", err)
 		return
 	}
 	found := slices.Clone(c.shipped)
@@ -129,13 +129,13 @@ func (s *splitTest) check(c crashState) {
 	next := uint64(1)
 	for _, r := range found {
 		if r.First != next {
-			fail("in the bucket are %v, and in the log %v", c.shipped, sealedRanges(l))
+			fail("the bucket has %v, the log %v", c.shipped, sealedRanges(l))
 			break
 		}
 		next = r.Last + 1
 	}
 	if next <= uint64(s.records) {
-		fail("%d is nowhere; in the bucket are %v, and in the log %v", next, c.shipped, sealedRanges(l))
+		fail("record %d is missing; the bucket has %v, the log %v", next, c.shipped, sealedRanges(l))
 	}
 	if notes, err := l.Losses(); err != nil || len(notes) > 0 {
 		fail("loss notes %v, %v", notes, err)
@@ -145,7 +145,7 @@ func (s *splitTest) check(c crashState) {
 	}
 	again, err := s.open(c.disk)
 	if err != nil {
-		fail("the log does not start again: %v", err)
+		fail("second start: %v", err)
 		return
 	}
 	if f := findings(again); len(f) > 0 {
@@ -239,7 +239,7 @@ func TestNoFailedCallOfASplitLosesOrDoublesARecord(t *testing.T) {
 				return simdisk.Fault{Err: errnos[at%len(errnos)], Applied: done}
 			})
 			if total += states; t.Failed() {
-				t.Logf("failed was call %d (%s), done: %t", at, op, done)
+				t.Logf("the failed call was %d (%s), applied: %t", at, op, done)
 				return
 			}
 		}

@@ -56,7 +56,7 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 			before := readAll(t, l)
 			for _, want := range c.want {
 				if !s.Hold() {
-					t.Fatal("it is held")
+					t.Fatal("the segment is held")
 				}
 				if err := s.Split(); err != nil {
 					t.Fatal(err)
@@ -76,7 +76,7 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 				}
 				l.shelf.lock()
 				if l.shelf.sealedBytes != size {
-					t.Errorf("%d bytes are counted, of %d", l.shelf.sealedBytes, size)
+					t.Errorf("%d bytes are counted, want %d", l.shelf.sealedBytes, size)
 				}
 				l.shelf.unlock()
 				s = slices.MaxFunc(segments, func(a, b *Segment) int { return int(a.Bytes() - b.Bytes()) })
@@ -84,7 +84,7 @@ func TestASegmentIsSplitAtTheFrameNearestToItsMiddle(t *testing.T) {
 			if !slices.EqualFunc(before, readAll(t, l), func(a, b Record) bool {
 				return a.ID == b.ID && a.Seq == b.Seq && a.ReceivedAt == b.ReceivedAt && bytes.Equal(a.Usage, b.Usage)
 			}) {
-				t.Error("the pieces hold other records")
+				t.Error("the pieces have other records")
 			}
 			if g := checkLedger(t, l); g.Pending != uint64(len(c.sizes)) || g.Shipped+g.Quarantined+g.Evicted > 0 || l.Stats().LossNotes > 0 {
 				t.Errorf("ledger %+v", g)
@@ -107,7 +107,7 @@ func TestASingleFrameIsNotSplit(t *testing.T) {
 		t.Errorf("%v, segments %v", err, sealedRanges(l))
 	}
 	if names, _ := filepath.Glob(filepath.Join(l.dir, salvageName)); len(names) > 0 {
-		t.Errorf("it left %v", names)
+		t.Errorf("the attempt left %v", names)
 	}
 }
 
@@ -128,13 +128,13 @@ func TestARemovedSegmentIsNotSplit(t *testing.T) {
 
 func TestADamagedSegmentIsLeftToSalvage(t *testing.T) {
 	for name, damage := range map[string]func(b []byte) []byte{
-		"a bit of a usage":      func(b []byte) []byte { b[bytes.Index(b, []byte(`"n":1,`))] ^= 1; return b },
-		"its header":            func(b []byte) []byte { b[10] ^= 1; return b },
-		"its end is cut off":    func(b []byte) []byte { return b[:len(b)-5] },
-		"it is empty":           func([]byte) []byte { return nil },
-		"bytes behind its end":  func(b []byte) []byte { return append(b, "something"...) },
-		"a frame is elsewhere":  func(b []byte) []byte { return append(b, b[bytes.LastIndex(b, []byte("\xffcdF")):]...) },
-		"a length is not right": func(b []byte) []byte { b[bytes.LastIndex(b, []byte("\xffcdF"))-1] ^= 1; return b },
+		"a flipped bit in a usage": func(b []byte) []byte { b[bytes.Index(b, []byte(`"n":1,`))] ^= 1; return b },
+		"the header":               func(b []byte) []byte { b[10] ^= 1; return b },
+		"a truncated end":          func(b []byte) []byte { return b[:len(b)-5] },
+		"an empty file":            func([]byte) []byte { return nil },
+		"bytes after the end":      func(b []byte) []byte { return append(b, "something"...) },
+		"a frame twice":            func(b []byte) []byte { return append(b, b[bytes.LastIndex(b, []byte("\xffcdF")):]...) },
+		"a wrong length":           func(b []byte) []byte { b[bytes.LastIndex(b, []byte("\xffcdF"))-1] ^= 1; return b },
 	} {
 		l, s := segmentOfFrames(t, Options{}, 10, 10, 10)
 		b, err := os.ReadFile(s.path())
@@ -199,7 +199,7 @@ func TestPiecesAreListedOnceTheRemovalIsDurable(t *testing.T) {
 		t.Errorf("listed: %v", got)
 	}
 	if below, err := l.Unconfirmed(); below != 1 || err != nil {
-		t.Errorf("all below %d is claimed to be confirmed, %v", below, err)
+		t.Errorf("confirmed below %d, %v, want 1", below, err)
 	}
 	if g := checkLedger(t, l); g.Pending != 4 {
 		t.Errorf("ledger %+v", g)

@@ -14,8 +14,8 @@ import (
 func TestUnreadablePagesAreReadAgainAfterOneRestart(t *testing.T) {
 	const n = 180 // records on five pages
 	for _, bad := range [][]int64{{0}, {2}, {4}, {1, 3}, {0, 2, 4}, {1, 2}, nil} {
-		for _, outcome := range []string{"the cable comes back", "it stays so", "one page comes back"} {
-			if outcome == "one page comes back" && len(bad) < 2 {
+		for _, outcome := range []string{"readable after a restart", "unreadable for good", "one page readable after a restart"} {
+			if outcome == "one page readable after a restart" && len(bad) < 2 {
 				continue
 			}
 			t.Run(fmt.Sprintf("pages %v, %s", bad, outcome), func(t *testing.T) {
@@ -45,17 +45,17 @@ func TestUnreadablePagesAreReadAgainAfterOneRestart(t *testing.T) {
 					t.Errorf("%d records are pending, want %d", g.Pending, len(hit))
 				}
 				if used := l.Stats().Bytes; used < before-int64(len(bad)) {
-					t.Errorf("%d bytes count, of %d", used, before)
+					t.Errorf("%d bytes are counted, before %d", used, before)
 				}
 				mustAppend(t, l, Record{Usage: usage(n)})
 				mustClose(t, l)
 
 				lost := hit
 				switch outcome {
-				case "the cable comes back":
+				case "readable after a restart":
 					disk.repair()
 					lost = nil
-				case "one page comes back":
+				case "one page readable after a restart":
 					disk.repair()
 					left, _ := filepath.Glob(filepath.Join(dir, "wal", "*"+unreadSuffix, segment.FileName))
 					disk.breakPages(t, left[0], bad[1:]...)
@@ -79,7 +79,7 @@ func TestUnreadablePagesAreReadAgainAfterOneRestart(t *testing.T) {
 				}
 				kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, "*", segment.FileName))
 				if (len(lost) > 0) != (len(kept) > 0) {
-					t.Errorf("the quarantine holds %v", kept)
+					t.Errorf("the quarantine contains %v", kept)
 				}
 				mustClose(t, l)
 				l = openLog(t, dir, o)
@@ -106,7 +106,7 @@ func TestATransientReadErrorChangesNothing(t *testing.T) {
 	}
 	disk.repair()
 	if changed, err := l.Salvage(segments[0]); changed || err != nil {
-		t.Errorf("a segment that can be read is salvaged: %v, %v", changed, err)
+		t.Errorf("salvage of a readable segment: changed %v, %v", changed, err)
 	}
 	if got := shipAll(t, l); !slices.Equal(got, seqsTo(100)) {
 		t.Errorf("shipped %v", got)
@@ -160,16 +160,16 @@ func TestAnInterruptedSalvageOfAnUnreadableSegmentContinues(t *testing.T) {
 	var table []row
 	for _, readable := range []bool{true, false} {
 		table = append(table,
-			row{"linked", nil, name, []string{secondGap}, readable, nil, seqsTo(n)},
+			row{"a link is made", nil, name, []string{secondGap}, readable, nil, seqsTo(n)},
 			row{"linked, a piece is in place", pieces[:1], name, []string{secondGap}, readable, nil, seqsTo(n)},
-			row{"all but the last rename", pieces, name, []string{secondGap}, readable, nil, seqsTo(n)},
+			row{"everything but the last rename", pieces, name, []string{secondGap}, readable, nil, seqsTo(n)},
 			row{"read after a restart, pieces are in place", pieces, all, nil, readable, nil, seqsTo(n)},
 			row{"read after a restart, one piece is in place", pieces[1:2], all, nil, readable, nil, seqsTo(n)},
-			row{"given up, not noted", pieces, segment.SealedName(1, n) + lostSuffix, nil, readable, hit, seqsTo(n)},
+			row{"given up and not noted", pieces, segment.SealedName(1, n) + lostSuffix, nil, readable, hit, seqsTo(n)},
 		)
 	}
 	for _, r := range table {
-		t.Run(fmt.Sprintf("%s, comes back %v", r.name, r.readable), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s, readable later %v", r.name, r.readable), func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			log := filepath.Join(dir, "wal")
@@ -238,7 +238,7 @@ func TestUnreadablePartIsEvictedFirst(t *testing.T) {
 	}
 	l.SetLimits(Limits{MaxBytes: l.Stats().Bytes + 1000, WhenFull: DropOldest})
 	until(t, "something is evicted", func() bool { return l.Ledger().Evicted > 0 })
-	until(t, "the note is there", func() bool { lost, _ := notedSeqs(t, l); return slices.Equal(lost, hit) })
+	until(t, "the loss is noted", func() bool { lost, _ := notedSeqs(t, l); return slices.Equal(lost, hit) })
 	if g := checkLedger(t, l); g.Evicted != uint64(len(hit)) || len(l.Unread()) > 0 {
 		t.Errorf("ledger %+v, unread %v", g, l.Unread())
 	}

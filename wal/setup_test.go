@@ -134,7 +134,7 @@ func until(t *testing.T, what string, done func() bool) {
 	deadline := time.Now().Add(testLimit)
 	for !done() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s did not come to pass", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 		<-time.After(5 * time.Millisecond)
 	}

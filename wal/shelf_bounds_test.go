@@ -40,7 +40,7 @@ func TestDropOldestEvictsAndNotesUnheldSegments(t *testing.T) {
 	segments, _ := l.Sealed()
 	held := segments[0]
 	if !held.Hold() || held.Hold() {
-		t.Fatal("a segment can be held once")
+		t.Fatal("a segment must be held exactly once")
 	}
 	const n = 100
 	for range n - 1 {
@@ -48,7 +48,7 @@ func TestDropOldestEvictsAndNotesUnheldSegments(t *testing.T) {
 			t.Fatal(err)
 		}
 		mustSeal(t, l)
-		until(t, "room", func() bool {
+		until(t, "the log is no longer near a bound", func() bool {
 			l.shelf.lock()
 			defer l.shelf.unlock()
 			return !l.shelf.isNearFullLocked()
@@ -95,10 +95,10 @@ func TestAFullLogHasHysteresis(t *testing.T) {
 			changes, was = changes+1, full
 		}
 		if err := l.Full(); err == nil && s == segments[0] {
-			t.Error("one removed segment is no distance")
+			t.Error("the log has room after one removed segment")
 		}
 	}
 	if changes != 1 {
-		t.Errorf("the log changed between full and not %d times while it was emptied", changes)
+		t.Errorf("the log changed between full and not full %d times while it was emptied, want once", changes)
 	}
 }

@@ -88,11 +88,11 @@ func TestSecondsUntilFullPredictsWhenAnOutageFillsTheLog(t *testing.T) {
 				for s.second() == nil && s.log.Ledger().Evicted == 0 {
 					predicted = append(predicted, until())
 				}
-				t.Logf("foretold %.0f s, it took %d s", predicted[0], len(predicted))
+				t.Logf("predicted %.0f s, took %d s", predicted[0], len(predicted))
 				for second, f := range predicted {
 					took := float64(len(predicted) - second)
 					if took > 60 && (f < took/2 || f > 2*took) {
-						t.Fatalf("at second %d it was foretold to take %.0f s, it took %.0f s", second, f, took)
+						t.Fatalf("at second %d the prediction was %.0f s, it took %.0f s", second, f, took)
 					}
 				}
 				if got := until(); o.WhenFull == Reject && got != 0 || got > 30 {
@@ -196,7 +196,7 @@ func TestOldestUnshippedCountsUnsealedSegments(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := l.Seal(context.Background()); err == nil {
-			t.Fatal("it was sealed")
+			t.Fatal("Seal succeeded")
 		}
 		time.Sleep(30 * time.Second) // of synctest's clock
 		if got := l.Stats().OldestUnshipped; got < 29*time.Second {

@@ -22,23 +22,23 @@ func TestReadersGiveWayToUDPWithoutStopping(t *testing.T) {
 	}
 	mustSeal(t, l)
 	if l.shelf.udpHasPriority() {
-		t.Error("an empty queue makes readers give way")
+		t.Error("readers give way although the queue is empty")
 	}
 	l.YieldToIngest()
 	if !l.shelf.udpHasPriority() {
-		t.Error("whoever reads does not give way to who is in a hurry")
+		t.Error("readers do not give way after YieldToIngest")
 	}
-	until(t, "the end of the hurry", func() bool { return !l.shelf.udpHasPriority() })
+	until(t, "readers no longer give way", func() bool { return !l.shelf.udpHasPriority() })
 	hanging.Store(true)
 	l.Enqueue(Record{Usage: usage(3), Source: UDP}) // this record is being committed
-	until(t, "a commit", func() bool {
+	until(t, "a commit is under way", func() bool {
 		return l.committer.diskWait.isBusy()
 	})
 	for range 1000 {
 		l.Enqueue(Record{Usage: bytes.Repeat([]byte("x"), 100), Source: UDP})
 	}
 	if !l.shelf.udpHasPriority() {
-		t.Error("a queue that fills makes nobody give way")
+		t.Error("readers do not give way while the queue fills")
 	}
 	sealed, _ := l.Sealed()
 	n := 0
@@ -54,8 +54,8 @@ func TestReadersGiveWayToUDPWithoutStopping(t *testing.T) {
 	limits := Limits{MaxBytes: sealed[0].Bytes()}
 	l.SetLimits(limits)
 	if l.shelf.udpHasPriority() {
-		t.Error("shipping gives way though it alone can make room")
+		t.Error("readers give way although only shipping makes space")
 	}
 	close(hang)
-	until(t, "an empty queue", func() bool { return !l.shelf.udpHasPriority() })
+	until(t, "the queue is empty", func() bool { return !l.shelf.udpHasPriority() })
 }

@@ -59,13 +59,13 @@ func TestAKeptSegmentCountsAsShippedAndStaysReadable(t *testing.T) {
 		t.Errorf("ledger %+v", g)
 	}
 	if all, _ := l.Sealed(); len(all) > 0 {
-		t.Errorf("%v is sealed", all)
+		t.Errorf("kept segments are listed as sealed: %v", all)
 	}
 	if stats := l.Stats(); stats.OldestUnshipped > 0 || stats.SealedSegments != 0 || stats.KeptSegments != 1 || stats.KeptBytes != one.Bytes() || stats.Bytes < one.Bytes() {
 		t.Errorf("stats %+v", stats)
 	}
 	if below, err := l.Unconfirmed(); below != 1 || err != nil {
-		t.Errorf("all below seq %d is confirmed, %v", below, err)
+		t.Errorf("confirmed below seq %d, %v", below, err)
 	}
 	if changed, err := l.Salvage(one); changed || err != nil {
 		t.Errorf("salvaged: %t, %v", changed, err)
@@ -74,7 +74,7 @@ func TestAKeptSegmentCountsAsShippedAndStaysReadable(t *testing.T) {
 		t.Errorf("split: %v", err)
 	}
 	if one.Hold() {
-		t.Error("it can be held, as if it were to be shipped")
+		t.Error("a kept segment can be held")
 	}
 	for r, err := range one.Records() {
 		if err != nil || !bytes.Equal(r.Usage, usage(1)) {
@@ -89,13 +89,13 @@ func TestAKeptSegmentCountsAsShippedAndStaysReadable(t *testing.T) {
 		t.Errorf("ledger %+v", g)
 	}
 	if below, err := l.Unconfirmed(); below != math.MaxUint64 && below < 2 || err != nil {
-		t.Errorf("all below seq %d is confirmed, %v", below, err)
+		t.Errorf("confirmed below seq %d, %v", below, err)
 	}
 	if stats := l.Stats(); stats.KeptSegments != 0 || stats.KeptCutShort != 0 || l.shelf.keptBytes != 0 || l.shelf.sealedBytes != 0 {
 		t.Errorf("stats %+v", stats)
 	}
 	if _, err := l.disk.Stat(filepath.Join(dir, "wal", segment.SealedName(1, 1))); err == nil {
-		t.Error("it was not deleted")
+		t.Error("the segment was not deleted")
 	}
 }
 
@@ -110,16 +110,16 @@ func TestSegmentsLostByTheStoragePendAgain(t *testing.T) {
 	}
 	<-more
 	if all, _ := l.Sealed(); !slices.Equal(all, []*Segment{one}) {
-		t.Errorf("%v are sealed", all)
+		t.Errorf("listed as sealed: %v", all)
 	}
 	if g := checkLedger(t, l); g.Pending != 1 || g.Shipped != 2 || g.Recovered != 1 {
 		t.Errorf("ledger %+v", g)
 	}
 	if l.Stats().OldestUnshipped == 0 {
-		t.Error("nothing is unshipped")
+		t.Error("OldestUnshipped is 0")
 	}
 	if !one.Hold() {
-		t.Error("it can't be held")
+		t.Error("the relisted segment can't be held")
 	}
 	one.Keep()
 	two.Keep()
@@ -133,7 +133,7 @@ func TestAfterARestartKeptSegmentsArePending(t *testing.T) {
 	l := openLog(t, dir, Options{})
 	one := appendSealed(t, l, 1)
 	if one.Keep(); one.FoundAtStart() {
-		t.Error("it was found at start")
+		t.Error("a new segment counts as found at start")
 	}
 	mustClose(t, l)
 	l = openLog(t, dir, Options{})

@@ -29,7 +29,7 @@ func (s *life) checkConfirmed(below uint64) {
 	}
 	for seq := uint64(1); seq < below; seq++ {
 		if !there[seq] {
-			s.fail("the log claims that all below seq %d is stored, and %d is not", below, seq)
+			s.fail("the log claims that everything below seq %d is stored, but seq %d is not", below, seq)
 			return
 		}
 	}
@@ -69,16 +69,16 @@ func (s *life) checkLedger(began past) {
 		appended += d.Appended
 	}
 	if appended+g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
-		s.fail("the ledger does not add up: %+v", g)
+		s.fail("the ledger does not balance: %+v", g)
 	}
 	if offered := uint64(now.offered - began.offered); received != offered {
-		s.fail("the ledger has %d records received of %d", received, offered)
+		s.fail("the ledger has %d received records, want %d", received, offered)
 	}
 	if acked := uint64(len(now.acked) - len(began.acked)); g.BySource[HTTP].Appended != acked {
-		s.fail("the ledger has %d records appended by HTTP, acknowledged are %d", g.BySource[HTTP].Appended, acked)
+		s.fail("the ledger has %d records appended by HTTP, %d were acknowledged", g.BySource[HTTP].Appended, acked)
 	}
 	if g.Shipped != s.shipped {
-		s.fail("the ledger has %d records shipped of %d", g.Shipped, s.shipped)
+		s.fail("the ledger has %d shipped records, want %d", g.Shipped, s.shipped)
 	}
 }
 
@@ -147,7 +147,7 @@ func (s *life) check(m crash) {
 	}
 	l, err := Open(simulatedDir, s.options(m.disk))
 	if err != nil {
-		fail("the log does not start: %v", err)
+		fail("start: %v", err)
 		return
 	}
 	if m.disk.Resize(simulatedRoom); s.profile.evicts || s.profile.fills {
@@ -156,7 +156,7 @@ func (s *life) check(m crash) {
 	if s.faults == nil && !s.profile.rots && !s.profile.strange && !s.profile.interval {
 		for _, finding := range []Finding{FoundDamage, FoundNoRecords, FoundNoFile, FoundUnreadable, FoundMisnamed, FoundMissing, FoundIdentity, FoundUnreadableNote, FoundStray} {
 			if n := l.Stats().Findings[finding]; n > 0 {
-				fail("a crash alone, and the start found %d times %s", n, finding)
+				fail("after a crash without faults the start found %d times %s", n, finding)
 			}
 		}
 	}
@@ -204,7 +204,7 @@ func (s *life) crashOnce(m crash, h *history, again **crash) func(simdisk.Call) 
 func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, unnamed bool, fail func(string, ...any)) {
 	l, err := Open(simulatedDir, s.options(d))
 	if err != nil {
-		fail("the log does not start again: %v", err)
+		fail("second start: %v", err)
 		return
 	}
 	if g := l.Ledger(); !s.loses() && !s.faults.hasFailedSync() && g.Pending != pending {

@@ -40,7 +40,7 @@ func (c *logContent) add(seq uint64, number int) {
 		c.fail("usage %d is seq %d and seq %d", number, other, seq)
 	}
 	if number < 1 || number > c.m.past.offered {
-		c.fail("seq %d holds a usage that was never written", seq)
+		c.fail("seq %d has a usage that was never appended", seq)
 	}
 	c.seqByNumber[number], c.bySeq[seq] = seq, number
 }
@@ -53,7 +53,7 @@ func (s *life) checkLog(l *Log, m crash, fail func(string, ...any)) (highest uin
 	}
 	g := l.Ledger()
 	if g.Recovered != g.Pending+g.Shipped+g.Quarantined+g.Evicted {
-		fail("the ledger does not add up: %+v", g)
+		fail("the ledger does not balance: %+v", g)
 	}
 	if pending := s.pending(l); !s.loses() && !s.faults.hasFailedSync() && (g.Pending != pending || g.Shipped+g.Quarantined+g.Evicted > 0) {
 		fail("ledger %+v, of %d records", g, pending)
@@ -66,7 +66,7 @@ func (s *life) checkLog(l *Log, m crash, fail func(string, ...any)) (highest uin
 	for _, n := range append(m.past.notes, waiting...) {
 		highest = max(highest, n.LastSeq)
 		if !s.mayLose(n.Reason) {
-			fail("a loss note, though nothing was lost: %+v", n)
+			fail("a loss note although nothing was lost: %+v", n)
 		}
 		for seq := n.FirstSeq; seq <= n.LastSeq; seq++ {
 			c.lossReason[seq] = n.Reason
@@ -79,13 +79,13 @@ func (s *life) checkLog(l *Log, m crash, fail func(string, ...any)) (highest uin
 				len(n.Hours) == 0 && s.damagedUsages != nil // the hours of a segment without its file are unknown
 			unknown := c.inBucket[seq] && named
 			if _, ok := c.bySeq[seq]; ok && !unknown {
-				fail("a note says that seq %d is lost (%s), and it is there; in the bucket: %t; noted %v after the crash", seq, n.Reason, c.inBucket[seq], n.At.Sub(m.at))
+				fail("a note says that seq %d is lost (%s), but the record exists; in the bucket: %t; noted %v after the crash", seq, n.Reason, c.inBucket[seq], n.At.Sub(m.at))
 				break
 			}
 		}
 	}
 	if slices.Contains(slices.Collect(maps.Values(c.lossReason)), LossDamaged) && s.profile.rots && !s.truncated && sizeBelow(m.disk, inQuarantine) == 0 {
-		fail("records are noted as damaged, and nothing is in the quarantine")
+		fail("records are noted as damaged, but the quarantine is empty")
 	}
 	s.checkComplete(c)
 	checkStrangers(m.disk, m.past, fail)
@@ -173,14 +173,14 @@ func (s *life) checkComplete(c *logContent) {
 		switch _, ok := c.seqByNumber[a.number]; {
 		case !ok && s.damagedUsages[a.number] && !s.profile.evicts && !s.profile.interval:
 			if text := usageOf(a.number); s.remainingUsages[a.number] && !diskContains(c.m.disk, inQuarantine, text) {
-				c.fail("usage %d was damaged, and what is left of it is not in the quarantine", a.number)
+				c.fail("usage %d was damaged, and its remaining bytes are not in the quarantine", a.number)
 			}
 		case !ok && s.faults.staysBlind() && diskContains(c.m.disk, inQuarantine, usageOf(a.number)):
 		case ok, s.damagedUsages[a.number], s.profile.interval && !c.m.kill && c.m.at.Sub(a.at) < time.Second:
 		case evicted > 0:
 			evicted--
 		default:
-			c.fail("usage %d was acknowledged and is gone", a.number)
+			c.fail("usage %d was acknowledged and is missing", a.number)
 		}
 	}
 	seqs := slices.Sorted(maps.Keys(c.bySeq))
@@ -189,7 +189,7 @@ func (s *life) checkComplete(c *logContent) {
 	}
 	for seq := uint64(1); seq <= seqs[len(seqs)-1]; seq++ {
 		if _, ok := c.bySeq[seq]; !ok && c.lossReason[seq] == "" {
-			c.fail("seq %d is gone without a note", seq)
+			c.fail("seq %d is missing without a note", seq)
 			return
 		}
 	}

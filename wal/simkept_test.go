@@ -62,7 +62,7 @@ func (s *life) checkKept() {
 	for _, k := range s.kept {
 		for _, n := range notes {
 			if n.FirstSeq <= k.last && k.first <= n.LastSeq {
-				s.fail("a note says that seqs %d to %d are lost (%s), and %s was shipped and kept", n.FirstSeq, n.LastSeq, n.Reason, k.Segment)
+				s.fail("a note says that seqs %d to %d are lost (%s), but %s was shipped and kept", n.FirstSeq, n.LastSeq, n.Reason, k.Segment)
 			}
 		}
 		if !k.IsKept() {
@@ -89,7 +89,7 @@ func (s *life) checkKept() {
 		}
 	}
 	if stats := s.log.Stats(); stats.KeptSegments > there { // the number may be lower by now
-		s.fail("%d segments are kept, known are %d", stats.KeptSegments, there)
+		s.fail("%d segments are kept, want at most %d", stats.KeptSegments, there)
 	}
 	if s.faults.failures() > 0 || !errors.Is(s.log.Full(), ErrFull) {
 		return

@@ -246,7 +246,7 @@ func (s *life) run(steps int) bool {
 	})
 	if s.log, err = Open(simulatedDir, s.options(s.disk)); err != nil {
 		if s.faults.failures() == was {
-			s.fail("the log does not start: %v", err)
+			s.fail("start: %v", err)
 		}
 		return false
 	}
@@ -270,7 +270,7 @@ func (s *life) recover() {
 		}
 		time.Sleep(30 * time.Second)
 	}
-	s.fail("the log is not writable 45 minutes after there was room again: %v", s.log.Full())
+	s.fail("the log is not writable 45 minutes after the disk had space again: %v", s.log.Full())
 }
 
 // kill ends the run as kill -9 does: everything written stays.
@@ -327,7 +327,7 @@ func (s *life) finish() {
 			time.Sleep(time.Minute)
 		}
 		if name := unfinishedWork(s.disk); name != "" {
-			s.fail("an hour after the disk works again there is %s", name)
+			s.fail("an hour after the disk works again, %s remains", name)
 		}
 	}
 	s.close()

@@ -217,7 +217,7 @@ func (s *life) cutOrDelete(d vfs.Disk, path string, size int) {
 func checkStrangers(d *simdisk.Disk, p past, fail func(string, ...any)) {
 	for _, text := range p.strangers {
 		if !diskContains(d, "/", []byte(text)) {
-			fail("%q is gone", text)
+			fail("stray file %q is missing", text)
 			return
 		}
 	}

@@ -77,7 +77,7 @@ func (p *writerPair) close() {
 func (p *writerPair) compare(what string, realErr, standErr error) {
 	p.t.Helper()
 	if (realErr == nil) != (standErr == nil) || errnoOf(realErr) != errnoOf(standErr) {
-		p.t.Errorf("%s: the library returns %v, the stand-in %v", what, realErr, standErr)
+		p.t.Errorf("%s: the library returns %v, the simulated writer %v", what, realErr, standErr)
 	}
 	want, err := os.ReadFile(p.path)
 	if err != nil {
@@ -96,7 +96,7 @@ func (p *writerPair) compare(what string, realErr, standErr error) {
 		p.t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		p.t.Fatalf("%s: the library's file has %d bytes, the stand-in's %d, and they differ", what, len(want), len(got))
+		p.t.Fatalf("%s: the library's file has %d bytes, the simulated one %d, and they differ", what, len(want), len(got))
 	}
 }
 
@@ -243,7 +243,7 @@ const noMount = 77
 func skipMissing(t *testing.T, missing string) {
 	t.Helper()
 	if os.Getenv("ALLOW_MISSING") != "1" {
-		t.Fatalf("this proof needs a %s: set ALLOW_MISSING=1 to go without it", missing)
+		t.Fatalf("this test needs a %s: set ALLOW_MISSING=1 to skip it", missing)
 	}
 	t.Skipf("no %s, and ALLOW_MISSING=1 is set", missing)
 }

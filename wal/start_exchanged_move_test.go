@@ -82,12 +82,12 @@ func TestAMoveOfFilesReplacesNone(t *testing.T) {
 	}
 	before := listing(d, "/")
 	if err := disk.Rename("/a", "/b"); !errors.Is(err, syscall.EXDEV) {
-		t.Errorf("a move to where a file is: %v", err)
+		t.Errorf("a move onto an existing file: %v", err)
 	}
 	if err := disk.UndoMoves("/"); err != nil {
 		t.Error(err)
 	}
 	if got := listing(d, "/"); got != before {
-		t.Errorf("there is\n%swhere there was\n%s", got, before)
+		t.Errorf("the disk has\n%swant\n%s", got, before)
 	}
 }

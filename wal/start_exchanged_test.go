@@ -27,7 +27,7 @@ func TestExchangedNamesBesideAnUnreadablePageHideNoLoss(t *testing.T) {
 		for n, bad := range moves {
 			for _, pages := range [][]int64{nil, {0}, {1}} {
 				stays := (n+len(pages))%2 == 0
-				t.Run(fmt.Sprintf("%v, pages %v of %d, stays so %t", moves, pages, bad, stays), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%v, pages %v of %d, unreadable for good %t", moves, pages, bad, stays), func(t *testing.T) {
 					t.Parallel()
 					copied := memoryDir(t)
 					copyDir(t, dir, copied)

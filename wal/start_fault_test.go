@@ -111,7 +111,7 @@ func (s startTrial) failCall(t *testing.T, at int, errno syscall.Errno, lasts bo
 	})
 	defer func() {
 		if failed := first.Load(); t.Failed() {
-			t.Logf("failed was call %d (%s %s) with %v, for good: %t", failed.N, failed.Op, failed.Path, errno, lasts)
+			t.Logf("the failed call was %d (%s %s) with %v, for good: %t", failed.N, failed.Op, failed.Path, errno, lasts)
 		}
 	}()
 	l, err := Open(simulatedDir, s.options(d, t))
@@ -131,7 +131,7 @@ func (s startTrial) failCall(t *testing.T, at int, errno syscall.Errno, lasts bo
 	mended.Store(true)
 	time.Sleep(5 * time.Minute)
 	if err := l.Append(context.Background(), Record{Usage: []byte(`{"n":101}`)}); err != nil {
-		t.Errorf("append after the disk was mended: %v", err)
+		t.Errorf("append after the repair of the disk: %v", err)
 	}
 	s.check(t, l, lasts, "after the start")
 	if err := l.Close(); err != nil {
@@ -165,7 +165,7 @@ func (s startTrial) check(t *testing.T, l *Log, mayLack bool, when string) {
 	}
 	for n := range startTrialUsages {
 		if found[n] > 1 || found[n] == 0 && !mayLack {
-			t.Errorf("%s usage %d is there %d times", when, n, found[n])
+			t.Errorf("%s usage %d is in the log %d times", when, n, found[n])
 		}
 	}
 	if notes, err := l.Losses(); err != nil || len(notes) > 0 {

@@ -32,7 +32,7 @@ func TestIdentity(t *testing.T) {
 	}
 	path := filepath.Join(dir, "wal", identityName)
 	if b, _ := os.ReadFile(path); strings.Contains(string(b), "0123") {
-		t.Errorf("the machine id is not to be written down: %s", b)
+		t.Errorf("LOG contains the machine id: %s", b)
 	}
 	for _, content := range []string{"", "garbage"} {
 		if err := os.WriteFile(path, []byte(content), 0o640); err != nil {
@@ -75,6 +75,6 @@ func TestTheLogIDSurvivesWithoutItsFile(t *testing.T) {
 	}
 	after := openLog(t, copied, Options{})
 	if after.logID != l.logID || (after.queue.nextSeq-1) != 1 {
-		t.Errorf("log %x goes on as %x, above seq %d", l.logID, after.logID, (after.queue.nextSeq - 1))
+		t.Errorf("log %x continues as %x, above seq %d", l.logID, after.logID, (after.queue.nextSeq - 1))
 	}
 }

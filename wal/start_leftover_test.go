@@ -70,10 +70,10 @@ func TestTornBytesAreQuarantined(t *testing.T) {
 	checkReopened(t, dir, 2)
 	kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, "*.bin"))
 	if len(kept) != 1 {
-		t.Fatalf("quarantine holds %v", kept)
+		t.Fatalf("quarantine contains %v", kept)
 	}
 	if b, _ := os.ReadFile(kept[0]); string(b) != "not a frame" {
-		t.Errorf("quarantine holds %q", b)
+		t.Errorf("quarantine contains %q", b)
 	}
 }
 
@@ -90,7 +90,7 @@ func TestASegmentWithoutAReadableHeaderIsPutAside(t *testing.T) {
 		checkLedger(t, l)
 		kept, _ := filepath.Glob(filepath.Join(dir, "wal", quarantineName, segment.ActiveName(1)+"-*"))
 		if len(kept) != 1 {
-			t.Errorf("quarantine holds %v", kept)
+			t.Errorf("quarantine contains %v", kept)
 		}
 	}
 }

@@ -132,11 +132,11 @@ func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 		want, noted []uint64
 		next        uint64
 	}{
-		"alone":                   {there: []int{open1}, over: files[shipped], next: 12},
-		"alone, the last":         {there: []int{open2}, over: files[shipped], next: 14},
-		"another goes on":         {there: []int{open1, open2}, over: files[shipped], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
-		"the one that goes on":    {there: []int{open1, open2}, over: files[open2], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
-		"beside the sealed owner": {there: []int{shipped, open1}, over: files[shipped], want: []uint64{1, 2, 3}, next: 12},
+		"the only segment":           {there: []int{open1}, over: files[shipped], next: 12},
+		"the only segment, the last": {there: []int{open2}, over: files[shipped], next: 14},
+		"another segment continues":  {there: []int{open1, open2}, over: files[shipped], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
+		"the segment that continues": {there: []int{open1, open2}, over: files[open2], want: []uint64{14}, noted: []uint64{12, 13}, next: 15},
+		"beside the sealed owner":    {there: []int{shipped, open1}, over: files[shipped], want: []uint64{1, 2, 3}, next: 12},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -164,7 +164,7 @@ func TestAnUnsealedSegmentUnderAnothersSectorKeepsItsSeqs(t *testing.T) {
 				t.Errorf("noted as lost %v, want %v", noted, c.noted)
 			}
 			if !anyFileContains(t, c.over, []string{filepath.Join(l.dir, quarantineName)}) {
-				t.Error("what the disk wrote is not in the quarantine")
+				t.Error("the overwriting bytes are not in the quarantine")
 			}
 			if n := l.Stats().Findings[FoundNoRecords]; n == 0 && len(c.noted) == 0 {
 				t.Errorf("findings %v", findings(l))

@@ -18,9 +18,9 @@ func TestAnEvictedSegmentWithoutItsEndIsNotedAsAWhole(t *testing.T) {
 		as      string // name of the evicted segment
 		noted   []uint64
 	}{
-		"another continues":      {"", names[1], []uint64{4, 5, 6}},
-		"the next was shipped":   {names[2], names[1], []uint64{4, 5, 6}},
-		"the next tells the end": {"", segment.SealedName(4, 9), []uint64{4, 5, 6}},
+		"another continues":           {"", names[1], []uint64{4, 5, 6}},
+		"the next was shipped":        {names[2], names[1], []uint64{4, 5, 6}},
+		"the next name gives the end": {"", segment.SealedName(4, 9), []uint64{4, 5, 6}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

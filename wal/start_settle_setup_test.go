@@ -86,7 +86,7 @@ func checkNothingLost(t *testing.T, dir string, elsewhere ...string) (shipped in
 				break
 			}
 			if !bytes.Equal(r.Usage, usage(int(r.Seq-1))) {
-				t.Errorf("seq %d holds %s", r.Seq, r.Usage)
+				t.Errorf("seq %d has the wrong usage %s", r.Seq, r.Usage)
 			}
 			seen[int(r.Seq-1)]++
 		}
@@ -107,7 +107,7 @@ func checkNothingLost(t *testing.T, dir string, elsewhere ...string) (shipped in
 		case seen[i] > 1:
 			t.Errorf("record %d is shipped %d times", i+1, seen[i])
 		case seen[i] == 0 && !anyFileContains(t, usage(i), append(elsewhere, filepath.Join(l.dir, quarantineName))):
-			t.Errorf("record %d vanished", i+1)
+			t.Errorf("record %d is neither shipped nor in a file", i+1)
 		}
 	}
 	checkLedger(t, l)

@@ -88,7 +88,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			must(t, os.RemoveAll(filepath.Join(log, nextName)))
 			must(t, os.Rename(filepath.Join(log, names[1]), filepath.Join(log, nextName)))
 		}},
-		{"a next that holds bytes that do not check out", true, func(t *testing.T, log, _ string) {
+		{"a prepared segment with damaged bytes", true, func(t *testing.T, log, _ string) {
 			path := filepath.Join(log, nextName, segment.FileName)
 			b, err := os.ReadFile(path)
 			must(t, err)
@@ -152,7 +152,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 			must(t, os.Rename(data, filepath.Join(aside, "moved")))
 			must(t, os.Symlink(filepath.Join(aside, "moved"), data))
 		}},
-		{"strangers in the directory of the notes", true, func(t *testing.T, log, _ string) {
+		{"stray entries in the directory of the notes", true, func(t *testing.T, log, _ string) {
 			put(t, filepath.Join(log, lostName, "directory", "file"))
 			must(t, os.Symlink("nowhere", filepath.Join(log, lostName, "link")))
 		}},
@@ -181,7 +181,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 				}
 				mustClose(t, l)
 				if now := countFilesWith(t, foreign, data, aside); now != strangers {
-					t.Errorf("%d of %d files that are not ours are left", now, strangers)
+					t.Errorf("%d of %d stray files are left", now, strangers)
 				}
 			}
 			l := openLog(t, data, Options{Node: "edge-1", SegmentSize: 4 << 10})
@@ -195,7 +195,7 @@ func TestNothingInTheLogDirectoryIsDeletedForItsName(t *testing.T) {
 				}
 			}
 			if notes, _ = l.Losses(); len(notes) > 0 {
-				t.Errorf("notes are stored and still there: %+v", notes)
+				t.Errorf("notes remain after LossStored: %+v", notes)
 			}
 		})
 	}
@@ -213,12 +213,12 @@ func TestALockThatIsALinkIsPutAside(t *testing.T) {
 	l := openLog(t, dir, Options{})
 	if other, err := Open(dir, Options{}); err == nil {
 		other.Close()
-		t.Error("a second one starts")
+		t.Error("a second daemon starts")
 	} else if !strings.Contains(err.Error(), "in use") {
 		t.Error(err)
 	}
 	if b, _ := os.ReadFile(target); string(b) != "x" {
-		t.Errorf("the target holds %q", b)
+		t.Errorf("the target contains %q, want x", b)
 	}
 	mustClose(t, l)
 }

@@ -37,7 +37,7 @@ func checkReopened(t *testing.T, dir string, n int) {
 	}
 	for i, r := range got {
 		if !bytes.Equal(r.Usage, usage(i)) || r.Seq != uint64(i+1) {
-			t.Fatalf("record %d is %d: %s", i, r.Seq, r.Usage)
+			t.Fatalf("record %d has seq %d: %s", i, r.Seq, r.Usage)
 		}
 	}
 	if g := checkLedger(t, l); g.Recovered != uint64(n) {

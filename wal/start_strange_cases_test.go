@@ -31,7 +31,7 @@ func strangeStarts() (all []trialStart) {
 				path := filepath.Join(data, p.path)
 				return errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), s.make(path))
 			}
-			unreadable := s.name == "nothing that may be read" || s.name == "another user's"
+			unreadable := s.name == "an unreadable entry" || s.name == "an entry of another user"
 			switch {
 			case p.path == "wal" && s.name == "a link to what was there":
 				c.lost = nil

@@ -68,13 +68,13 @@ func shapes() []shape {
 			}
 			return errors.Join(os.Mkdir(elsewhere(path), 0o700), os.Symlink(elsewhere(path), path))
 		}},
-		{name: "nothing that may be read", make: func(path string) error {
+		{name: "an unreadable entry", make: func(path string) error {
 			if _, err := os.Lstat(path); err != nil {
 				return os.WriteFile(path, []byte(strangerText), 0)
 			}
 			return os.Chmod(path, 0)
 		}},
-		{name: "another user's", needsRoot: true, make: func(path string) error {
+		{name: "an entry of another user", needsRoot: true, make: func(path string) error {
 			if _, err := os.Lstat(path); err != nil {
 				return os.WriteFile(path, []byte(strangerText), 0o600)
 			}
@@ -178,7 +178,7 @@ func TestItStartsWhateverIsThere(t *testing.T) {
 		there := filesBelow(t, filepath.Join(base, fmt.Sprint(i)))
 		for what, path := range kept[i] {
 			if there[what] == "" {
-				t.Errorf("%s: %s is gone", c.name, path)
+				t.Errorf("%s: %s is missing", c.name, path)
 			}
 		}
 	}
@@ -207,7 +207,7 @@ func (c *trialStart) start(t *testing.T, data string) {
 	defer func() { stop() }()
 	if c.repair != nil {
 		if err := l.Append(t.Context(), wal.Record{Usage: []byte(`{"n":0}`)}); !errors.Is(err, wal.ErrUnavailable) {
-			t.Fatalf("append before it is mended: %v", err)
+			t.Fatalf("append before the repair: %v", err)
 		}
 		if err := c.repair(data); err != nil {
 			t.Fatal(err)
@@ -246,7 +246,7 @@ func (c *trialStart) start(t *testing.T, data string) {
 		stop()
 		after := quarantined(t, data)
 		if n > 0 && (!slices.Equal(before, after) || now != aside) {
-			t.Errorf("the %s start has %d things put aside, before %d; in the quarantine are %q, before %q", ordinal, now, aside, after, before)
+			t.Errorf("the %s start has %d entries put aside, before %d; the quarantine contains %q, before %q", ordinal, now, aside, after, before)
 		}
 		before, aside = after, now
 	}

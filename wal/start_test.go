@@ -50,7 +50,7 @@ func TestManyLossNotesTakeLittleMemory(t *testing.T) {
 		var memory runtime.MemStats
 		runtime.ReadMemStats(&memory)
 		if memory.Sys > maxBytes {
-			t.Errorf("the process took %d bytes from the system, at most %d are wanted", memory.Sys, maxBytes)
+			t.Errorf("the process took %d bytes from the system, want at most %d", memory.Sys, maxBytes)
 		}
 		return
 	}

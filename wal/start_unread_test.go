@@ -24,7 +24,7 @@ func TestAnUnreadablePageOfTheActiveSegmentFailsNoStart(t *testing.T) {
 	ends := frameEnds(t, filepath.Join(dir, "wal", segment.ActiveName(1), segment.FileName))
 	for page := range int64(8) {
 		for _, readable := range []bool{true, false} {
-			t.Run(fmt.Sprintf("page %d, comes back %v", page, readable), func(t *testing.T) {
+			t.Run(fmt.Sprintf("page %d, readable later %v", page, readable), func(t *testing.T) {
 				t.Parallel()
 				copied := t.TempDir()
 				if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
@@ -51,7 +51,7 @@ func TestAnUnreadablePageOfTheActiveSegmentFailsNoStart(t *testing.T) {
 				}
 				next := l.queue.nextSeq
 				if next <= n || slices.Contains(unread, next) {
-					t.Errorf("goes on with seq %d, which may be in use", next)
+					t.Errorf("continues with seq %d, which may be in use", next)
 				}
 				mustAppend(t, l, Record{Usage: usage(int(next - 1))})
 				mustClose(t, l)
@@ -72,7 +72,7 @@ func TestAnUnreadablePageOfTheActiveSegmentFailsNoStart(t *testing.T) {
 				all := slices.Concat(without(seqsTo(n), hit), lost, skipped, got)
 				slices.Sort(all)
 				if !slices.Equal(all, seqsTo(int(next))) {
-					t.Errorf("the numbering up to %d has holes, or seqs twice: %v", next, all)
+					t.Errorf("the seqs up to %d have gaps or duplicates: %v", next, all)
 				}
 				checkLedger(t, l)
 			})
@@ -136,7 +136,7 @@ func TestAnUnreadableFileFailsNoStart(t *testing.T) {
 			disk.repair()
 			l = openLog(t, dir, o)
 			if notes, err := l.Losses(); err != nil || len(notes) == 0 || notes[0].LastSeq != 2 {
-				t.Errorf("notes once the disk gives them again: %v, %v", notes, err)
+				t.Errorf("notes after the repair of the disk: %v, %v", notes, err)
 			}
 		})
 	}

@@ -81,10 +81,10 @@ func TestADirectoryOfALaterVersionIsLeftAlone(t *testing.T) {
 				_ = l.Close()
 			}
 			if !errors.Is(err, wal.ErrVersion) || !strings.Contains(err.Error(), "a later version wrote "+strings.TrimSuffix(path, file)+":") {
-				t.Errorf("it was opened: %v", err)
+				t.Errorf("opened a directory of a later version: %v", err)
 			}
 			if after := stateOf(t, data); after != before {
-				t.Errorf("it was changed:\n%.2000q\nbefore:\n%.2000q", after, before)
+				t.Errorf("the directory was changed to\n%.2000q\nfrom\n%.2000q", after, before)
 			}
 		})
 	}

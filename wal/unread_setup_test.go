@@ -91,7 +91,7 @@ func shipAll(t *testing.T, l *Log) (shipped []uint64) {
 			}
 			if err == nil {
 				if !bytes.Equal(r.Usage, usage(int(r.Seq-1))) {
-					wrong = fmt.Sprintf("seq %d holds %s", r.Seq, r.Usage)
+					wrong = fmt.Sprintf("seq %d has the wrong usage %s", r.Seq, r.Usage)
 				}
 				seqs = append(seqs, r.Seq)
 			}

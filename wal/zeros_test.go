@@ -56,7 +56,7 @@ func TestASegmentThatOutgrowsItsZerosGetsMore(t *testing.T) {
 		if now := sizeOf(t, l, name); now != last {
 			changes, last = changes+1, now
 		}
-		until(t, "zeros are ahead", func() bool { return sizeOf(t, l, name) > l.Stats().Bytes })
+		until(t, "the file has zeros ahead", func() bool { return sizeOf(t, l, name) > l.Stats().Bytes })
 	}
 	if last != size || changes > 10 { // 16 KiB, doubled four times
 		t.Errorf("%d changes of the size, to %d", changes, last)

@@ -156,10 +156,10 @@ func TestPeekIgnoresFramesOfOtherLogs(t *testing.T) {
 		frame []byte
 		want  uint64
 	}{
-		"ours":              {entryWith(5, nil), 5},
-		"of another run":    {entryWith(5, func(h *frameHeader) { h.run++ }), 0},
-		"of another log":    {entryWith(5, func(h *frameHeader) { h.logID++ }), 0},
-		"with a seq beyond": {entryWith(MaxSeq, nil), 0},
+		"ours":                     {entryWith(5, nil), 5},
+		"of another run":           {entryWith(5, func(h *frameHeader) { h.run++ }), 0},
+		"of another log":           {entryWith(5, func(h *frameHeader) { h.logID++ }), 0},
+		"with a seq beyond MaxSeq": {entryWith(MaxSeq, nil), 0},
 	} {
 		if start, err := Peek(vfs.OSDisk(), segmentOf(t, r.frame)); err != nil || start.FirstSeq != r.want {
 			t.Errorf("%s: %+v, %v", name, start, err)
@@ -213,7 +213,7 @@ func TestAFrameIsVerifiedAgainBeforeUse(t *testing.T) {
 		change = true
 		dir := filepath.Join(t.TempDir(), "piece")
 		if _, err := w.Copy(w.Pieces[0], dir); err == nil {
-			t.Errorf("%s: copied what does not check out", name)
+			t.Errorf("%s: copied a damaged frame", name)
 		}
 		in, err := w.reopen()
 		if err != nil {

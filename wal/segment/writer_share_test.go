@@ -42,7 +42,7 @@ func TestTheLogLibraryCopiesNothing(t *testing.T) {
 			t.Fatalf("the library copies frames of %d bytes", usage)
 		}
 		if cap(*shared.batch)+cap(*shared.file) > 0 || shared.positions.Cap() > 1 {
-			t.Errorf("the library keeps %d and %d bytes and %d places", cap(*shared.batch), cap(*shared.file), shared.positions.Cap())
+			t.Errorf("the library keeps %d and %d bytes and %d positions", cap(*shared.batch), cap(*shared.file), shared.positions.Cap())
 		}
 	}
 }
@@ -161,18 +161,18 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 		open   func(dir string) library
 		copies bool
 	}{
-		"as expected":             {func(dir string) library { s := openExpectedLog(dir); return &s }, false},
-		"buffers elsewhere":       {func(dir string) library { s := openExpectedLog(dir); return &filesByValueLog{library: &s} }, true},
+		"expected buffers":        {func(dir string) library { s := openExpectedLog(dir); return &s }, false},
+		"files by value":          {func(dir string) library { s := openExpectedLog(dir); return &filesByValueLog{library: &s} }, true},
 		"buffers of another type": {func(dir string) library { s := openExpectedLog(dir); return &otherTypeLog{library: &s} }, true},
-		"a buffer less":           {func(dir string) library { s := openExpectedLog(dir); return &missingFieldLog{library: &s} }, true},
+		"a missing buffer":        {func(dir string) library { s := openExpectedLog(dir); return &missingFieldLog{library: &s} }, true},
 		"no file yet":             {func(dir string) library { s := openExpectedLog(dir); return &lateFilesLog{library: &s} }, true},
 		"buffers unused": {func(dir string) library {
 			s := openExpectedLog(dir)
 			return &lateFilesLog{library: &s, segments: []*expectedFile{{}}}
 		}, true},
-		"new memory each time":     {func(dir string) library { return &newMemoryLog{openExpectedLog(dir)} }, true},
-		"the shared memory ruined": {func(dir string) library { return &clearingLog{openExpectedLog(dir)} }, true},
-		"new memory later on":      {func(dir string) library { return &lateNewMemoryLog{openExpectedLog(dir)} }, true},
+		"new memory each time":      {func(dir string) library { return &newMemoryLog{openExpectedLog(dir)} }, true},
+		"the shared memory cleared": {func(dir string) library { return &clearingLog{openExpectedLog(dir)} }, true},
+		"new memory later on":       {func(dir string) library { return &lateNewMemoryLog{openExpectedLog(dir)} }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := create(t, func(dir string, first []byte) (EntryWriter, error) {
@@ -190,7 +190,7 @@ func TestAnUnexpectedLogLibraryKeepsItsCopiesAndWritesTheSameFile(t *testing.T) 
 				t.Errorf("copies: %t", w.KeepsCopies())
 			}
 			if size := w.Limit(64 << 20); c.copies != (size == MaxCopied) {
-				t.Errorf("the segment may have %d bytes", size)
+				t.Errorf("Limit returns %d", size)
 			}
 			got, err := os.ReadFile(w.file.Name())
 			if err != nil || !bytes.Equal(got, want) || w.Bytes() != int64(len(want)) {
@@ -213,7 +213,7 @@ func TestALogLibraryOfAnotherFormatIsRefused(t *testing.T) {
 		return &s, err
 	}, dir, Header{LogID: 1}.append(make([]byte, MaxLengthPrefix)))
 	if err == nil {
-		t.Error("it is used")
+		t.Error("a library of another format is used")
 	}
 }
 

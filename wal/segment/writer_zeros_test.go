@@ -75,7 +75,7 @@ func TestAnErrorOfAZerosSyncIsReturnedByTheNextSync(t *testing.T) {
 	defer w.Abandon()
 	w.zeros.file = failingSync{w.zeros.file}
 	if err := w.Fill(8 << 10); !errors.Is(err, syscall.EIO) {
-		t.Errorf("the filler returns %v", err)
+		t.Errorf("Fill returns %v", err)
 	}
 	if err := w.Sync(); !errors.Is(err, syscall.EIO) {
 		t.Errorf("the next sync returns %v", err)

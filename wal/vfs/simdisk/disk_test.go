@@ -150,7 +150,7 @@ func TestSyncedDataSurvivesACrash(t *testing.T) {
 			sector := b[at*sectorSize : (at+1)*sectorSize]
 			allowed := map[int]string{0: "1", 1: "1", 2: "12", 3: "12", 4: "2\x00", 5: "2\x00"}[at]
 			if !bytes.ContainsAny([]byte(allowed), string(sector[:1])) || bytes.Count(sector, sector[:1]) != sectorSize {
-				t.Fatalf("seed %d: sector %d holds %q", seed, at, sector[:1])
+				t.Fatalf("seed %d: sector %d contains %q", seed, at, sector[:1])
 			}
 		}
 	}
