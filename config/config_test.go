@@ -87,7 +87,7 @@ func TestSettingsThatAreHardlyIntendedAreMistakes(t *testing.T) {
 		"http: {listen: '0.0.0.0:3000', anonymous: true}":                 "",
 		"http: {listen: 'unix:/run/x.sock'}":                              "",
 		"http: {listen: '0.0.0.0:3000', tokens_file: /t}":                 "",
-		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k}}":           "say who may in http.tokens_file or http.tls.client_ca",
+		"http: {listen: '0.0.0.0:1', tls: {cert: /c, key: /k}}":           "require authentication with http.tokens_file or http.tls.client_ca",
 		"http: {listen: '[::]:1', tls: {cert: c, key: k, client_ca: a}}":  "",
 		"http: {tls: {cert: /c}}":                                         "http.tls.cert (",
 		"http: {tls: {key: /k}}":                                          "http.tls.key (",
