@@ -86,8 +86,8 @@ func (c *Config) checkOverlaps(mistake func(key, reason string)) {
 	}
 }
 
-// ipv6OnlyWarnings warns of [::] without an IPv4 wildcard beside it, because other programs take
-// [::] for both families.
+// ipv6OnlyWarnings warns of [::] without an IPv4 wildcard beside it, because other
+// programs take [::] for both families.
 func (c *Config) ipv6OnlyWarnings() (warnings []string) {
 	for _, list := range []struct {
 		key string

@@ -74,9 +74,9 @@ const flagPrefix = "--"
 
 func (l *loader) isValid(keys ...string) bool { return !slices.ContainsFunc(keys, l.mistakes.concern) }
 
-// isRelevant reports whether a mistake concerns a command that uses only some keys. An unknown
-// key concerns it, because a needed key may have been meant. A flag concerns it, because
-// the user has set it for this command.
+// isRelevant reports whether a mistake concerns a command that uses only some keys. An
+// unknown key concerns it, because a needed key may have been meant. A flag concerns
+// it, because the user has set it for this command.
 func (l *loader) isRelevant(m Mistake) bool {
 	isKnown := slices.ContainsFunc(keys, func(k Key) bool { return isWithin(k.Name, m.Key) })
 	return l.source.Uses == nil || !isKnown || strings.HasPrefix(m.Origin, flagPrefix) || slices.ContainsFunc(l.source.Uses, func(used string) bool {

@@ -24,8 +24,8 @@ const (
 	loopCount
 )
 
-// stuckAfterMin is the shortest time after which a loop counts as stuck: enough to write and
-// sync the zeros of the largest segment on a slow disk.
+// stuckAfterMin is the shortest time after which a loop counts as stuck: enough to
+// write and sync the zeros of the largest segment on a slow disk.
 const stuckAfterMin = 2 * time.Minute
 
 func newHeartbeat() *heartbeat { return &heartbeat{epoch: time.Now()} }

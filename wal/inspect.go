@@ -170,8 +170,9 @@ func (i *Inspector) currentPath(e Entry) string {
 	return ""
 }
 
-// ignoreUnfinishedTail clears the report of damage behind the last good frame of an unsealed
-// segment if those bytes are zeros, or may be a commit under way on a live log.
+// ignoreUnfinishedTail clears the report of damage behind the last good frame of an
+// unsealed segment if those bytes are zeros, or may be a commit under way on a live
+// log.
 func (i *Inspector) ignoreUnfinishedTail(w *segment.Scan, r *Report) error {
 	if w.HeaderEnd == 0 && !i.live { // the header was durable before the segment had its name
 		return nil

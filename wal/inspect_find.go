@@ -39,8 +39,8 @@ func Find(dataDir, name string) (*Inspector, Entry, error) {
 	return i, e, err
 }
 
-// entryForPath returns an entry for the directory or file at place, which may be part of the
-// log in dataDir.
+// entryForPath returns an entry for the directory or file at place, which may be part
+// of the log in dataDir.
 func entryForPath(dataDir, place string) (*Inspector, Entry, error) {
 	path, err := filepath.EvalSymlinks(place)
 	if err != nil {

@@ -45,12 +45,12 @@ func TestALockOfAnotherUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	if os.Geteuid() == 0 {
-		if err := errors.Join(giveAway(base), os.Chown(lock, 0, 0)); err != nil {
+		if err := errors.Join(chownToNobody(base), os.Chown(lock, 0, 0)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	t.Setenv("COLLECTORD_TEST_HELD", "yes")
-	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+	runAsNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
 	if aside, _ := filepath.Glob(lock + ".aside-*"); len(aside) > 0 || !exists(lock) {
 		t.Errorf("a held lock was moved to %q", aside)
 	}
@@ -58,7 +58,7 @@ func TestALockOfAnotherUser(t *testing.T) {
 		t.Error(err)
 	}
 	t.Setenv("COLLECTORD_TEST_HELD", "")
-	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+	runAsNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
 }
 
 func TestTheErrorForAnUnwritableDataDirectorySaysWhatToDo(t *testing.T) {
@@ -74,5 +74,5 @@ func TestTheErrorForAnUnwritableDataDirectorySaysWhatToDo(t *testing.T) {
 	if err := os.Mkdir(data, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	asNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
+	runAsNobody(t, base, "COLLECTORD_TEST_LOCK="+data)
 }

@@ -191,8 +191,8 @@ func (l *losses) renameNote(path string, n LossNote) (valid bool, err error) {
 	return true, l.disk.RenameDurably(path, to)
 }
 
-// deleteStored deletes a note that the storage has confirmed. It ignores one that is already
-// deleted.
+// deleteStored deletes a note that the storage has confirmed. It ignores one that is
+// already deleted.
 func (l *losses) deleteStored(n LossNote) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// trustNameIfMisplaced keeps the seqs of a segment's name if the disk wrote its first frame to the
-// wrong place. Otherwise the first frame decides its seqs.
+// trustNameIfMisplaced keeps the seqs of a segment's name if the disk wrote its first
+// frame to the wrong place. Otherwise the first frame decides its seqs.
 func (l *Log) trustNameIfMisplaced(s *foundDir, found *foundDirs, all []*foundDir) {
 	misplaced := false
 	switch {
@@ -24,12 +24,12 @@ func (l *Log) trustNameIfMisplaced(s *foundDir, found *foundDirs, all []*foundDi
 	}
 }
 
-// isFullyOverwritten reports whether the disk wrote records of another segment over all records
-// of s. Four conditions prove it: s has none of the records that its name gives; no
-// other name gives them; the records of s are also in the other segment, if that is
-// still there; and a neighbour or nextSeq proves that the seqs of the name were in use.
-// If the name were wrong instead, both of its numbers would have to be. nextSeq is
-// above the seqs of the names that end in .gone.
+// isFullyOverwritten reports whether the disk wrote records of another segment over all
+// records of s. Four conditions prove it: s has none of the records that its name
+// gives; no other name gives them; the records of s are also in the other segment, if
+// that is still there; and a neighbour or nextSeq proves that the seqs of the name were
+// in use. If the name were wrong instead, both of its numbers would have to be. nextSeq
+// is above the seqs of the names that end in .gone.
 func (l *Log) isFullyOverwritten(s *foundDir, all []*foundDir, nextSeq uint64) bool {
 	w := l.read(s)
 	if w == nil || w.Unread != nil {
@@ -67,9 +67,9 @@ func (l *Log) containsScan(s *foundDir, of *segment.Scan) bool {
 	return in && err == nil
 }
 
-// firstFrameIsCopy reports whether the first frame of s is a copy of another segment's, which
-// the disk wrote to the wrong place. The name of the segment that follows s confirms
-// the name of s.
+// firstFrameIsCopy reports whether the first frame of s is a copy of another segment's,
+// which the disk wrote to the wrong place. The name of the segment that follows s
+// confirms the name of s.
 func firstFrameIsCopy(s *foundDir, all []*foundDir) bool {
 	return slices.ContainsFunc(all, func(o *foundDir) bool { return o.nameFitsFrame && o.firstFrameSeq == s.firstFrameSeq }) &&
 		slices.ContainsFunc(all, func(o *foundDir) bool { return o.nameFitsFrame && o.first == s.last+1 })

@@ -18,7 +18,7 @@ import (
 // its file.
 func TestAFileInPlaceOfASegmentIsNotedAndPutAside(t *testing.T) {
 	t.Parallel()
-	file := func(path string) error { return os.WriteFile(path, []byte(strangerText), 0o600) }
+	file := func(path string) error { return os.WriteFile(path, []byte(strayText), 0o600) }
 	fifo := func(path string) error { return unix.Mkfifo(path, 0o600) }
 	sealed := "00000000000000000003-00000000000000000004"
 	for _, c := range []struct {

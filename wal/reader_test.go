@@ -14,8 +14,8 @@ import (
 // chunk is the number of bytes of a large frame that are read at a time.
 const chunk = 256 << 10
 
-// TestALargeFrameIsReadInPieces asserts that reading a large frame takes less memory than the
-// frame, and yields nothing of a damaged one.
+// TestALargeFrameIsReadInPieces asserts that reading a large frame takes less memory
+// than the frame, and yields nothing of a damaged one.
 func TestALargeFrameIsReadInPieces(t *testing.T) {
 	log := openLog(t, t.TempDir(), Options{})
 	var sent []Record

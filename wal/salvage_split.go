@@ -11,7 +11,8 @@ import (
 var (
 	// ErrOneFrame means that the segment is a single frame, the smallest possible piece.
 	ErrOneFrame = errors.New("it is a single frame, which can't be split")
-	// ErrRemoved means that the segment was kept, removed, evicted, salvaged or split before.
+	// ErrRemoved means that the segment was kept, removed, evicted, salvaged or split
+	// before.
 	ErrRemoved = errors.New("the segment is not part of the log any more")
 )
 

@@ -24,12 +24,12 @@ type splitTest struct {
 	records    int
 	crashEvery int // one in this many calls, other than renames, is followed by a crash
 
-	t    *testing.T
-	rand *rand.Rand
-	disk *simdisk.Disk
+	t      *testing.T
+	random *rand.Rand
+	disk   *simdisk.Disk
 
 	mu        sync.Mutex   // guards the fields below
-	shipped   []SeqRange   // objects in the bucket
+	inBucket  []SeqRange   // objects in the bucket
 	crashes   []crashState // states that crashes left
 	calls     int
 	noCrashes bool // crashes are not recorded yet
@@ -37,15 +37,15 @@ type splitTest struct {
 
 // crashState is a disk after a crash, with the content of the bucket at that time.
 type crashState struct {
-	call    simdisk.Call
-	disk    *simdisk.Disk
-	shipped []SeqRange
+	call     simdisk.Call
+	disk     *simdisk.Disk
+	inBucket []SeqRange
 }
 
 func (s *splitTest) intn(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.rand.IntN(n)
+	return s.random.IntN(n)
 }
 
 func (s *splitTest) open(d *simdisk.Disk) (*Log, error) {
@@ -66,7 +66,7 @@ func (s *splitTest) crash(c simdisk.Call) {
 	d := s.disk.Crash()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.crashes = append(s.crashes, crashState{c, d, slices.Clone(s.shipped)})
+	s.crashes = append(s.crashes, crashState{c, d, slices.Clone(s.inBucket)})
 }
 
 // run splits segments and ships pieces until nothing is left.
@@ -87,7 +87,7 @@ func (s *splitTest) run(l *Log) {
 		}
 		if whole := one.Count() < 6 && s.intn(3) == 0; whole || errors.Is(one.Split(), ErrOneFrame) {
 			s.mu.Lock()
-			s.shipped = append(s.shipped, SeqRange{First: one.first, Last: one.last})
+			s.inBucket = append(s.inBucket, SeqRange{First: one.first, Last: one.last})
 			s.mu.Unlock()
 			_ = one.Remove() // never fails
 		}
@@ -107,7 +107,7 @@ func (s *splitTest) check(c crashState) {
 		fail("start: %v", err)
 		return
 	}
-	found := slices.Clone(c.shipped)
+	found := slices.Clone(c.inBucket)
 	segments, _ := l.Sealed()
 	for _, one := range segments {
 		next := one.first
@@ -129,13 +129,13 @@ func (s *splitTest) check(c crashState) {
 	next := uint64(1)
 	for _, r := range found {
 		if r.First != next {
-			fail("the bucket has %v, the log %v", c.shipped, sealedRanges(l))
+			fail("the bucket has %v, the log %v", c.inBucket, sealedRanges(l))
 			break
 		}
 		next = r.Last + 1
 	}
 	if next <= uint64(s.records) {
-		fail("record %d is missing; the bucket has %v, the log %v", next, c.shipped, sealedRanges(l))
+		fail("record %d is missing; the bucket has %v, the log %v", next, c.inBucket, sealedRanges(l))
 	}
 	if notes, err := l.Losses(); err != nil || len(notes) > 0 {
 		fail("loss notes %v, %v", notes, err)
@@ -161,7 +161,7 @@ func (s *splitTest) check(c crashState) {
 func runSplitTest(t *testing.T, s *splitTest, fault func(simdisk.Call) simdisk.Fault) (calls, states int) {
 	cryptotest.SetGlobalRandom(t, s.seed)
 	synctest.Test(t, func(t *testing.T) {
-		s.t, s.rand = t, rand.New(rand.NewPCG(s.seed, 3))
+		s.t, s.random = t, rand.New(rand.NewPCG(s.seed, 3))
 		s.disk = simdisk.New(1<<24, s.intn)
 		if err := errors.Join(s.disk.Mkdir("/data"), s.disk.SyncDir("/")); err != nil {
 			t.Fatal(err)

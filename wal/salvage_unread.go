@@ -193,8 +193,8 @@ func (s *shelf) quarantineUnread(d *removal) error {
 	return s.disk.WriteFileDurably(filepath.Join(s.dir, quarantineName, name), []byte(d.report))
 }
 
-// separateSkipped separates the gap at the end of a .tail from the others, if the file was read to
-// its end. No record had these seqs, so they are skipped and not lost.
+// separateSkipped separates the gap at the end of a .tail from the others, if the file
+// was read to its end. No record had these seqs, so they are skipped and not lost.
 func separateSkipped(s *Segment, w *segment.Scan, gaps []SeqRange) (lost, skipped []SeqRange) {
 	n := len(gaps)
 	if !s.countUncertain || w.Unread != nil || w.Missing || n == 0 || gaps[n-1].Last != s.last {

@@ -38,8 +38,8 @@ func (b *base) completeHeader(h *segment.Header) {
 	}
 }
 
-// hoursOf returns the hour in which the segment's first intact record was received, or nil if
-// no record is intact.
+// hoursOf returns the hour in which the segment's first intact record was received, or
+// nil if no record is intact.
 func hoursOf(s *segment.Scan) []int64 {
 	if at := s.FirstReceivedAt(); at != 0 {
 		return []int64{hourOf(at)}

@@ -94,7 +94,8 @@ func (s *shelf) activated(a, old *active) {
 	s.active.bytes, s.active.count = a.Bytes(), 0
 }
 
-// commitFailed records that a commit failed, and with it the active segment a, which may be nil.
+// commitFailed records that a commit failed, and with it the active segment a, which
+// may be nil.
 func (s *shelf) commitFailed(a *active) {
 	s.lock()
 	defer s.unlock()

@@ -4,12 +4,12 @@ import (
 	"time"
 )
 
-// Readers of sealed segments give way to UDP usages: a sealed segment is safe, but usages
-// in memory or in the kernel's buffers are not. A reader does so while more than
-// 1/giveWayQueueDivisor of the queue is used, and for giveWayMaxPause after each YieldToIngest. It then
-// pauses after each frame for at most giveWayMaxPause, so that it still reads ten megabytes per
-// second or more. Once half of MaxBytes is used, readers no longer give way, because only
-// shipping makes room.
+// Readers of sealed segments give way to UDP usages: a sealed segment is safe, but
+// usages in memory or in the kernel's buffers are not. A reader does so while more than
+// 1/giveWayQueueDivisor of the queue is used, and for giveWayMaxPause after each
+// YieldToIngest. It then pauses after each frame for at most giveWayMaxPause, so that
+// it still reads ten megabytes per second or more. Once half of MaxBytes is used,
+// readers no longer give way, because only shipping makes room.
 const (
 	giveWayQueueDivisor = 16 // 1/16 of the queue is more than arrives within maxStagedWait
 	giveWayMaxPause     = 20 * time.Millisecond

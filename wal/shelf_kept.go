@@ -121,8 +121,8 @@ func (s *shelf) keptExceedLimitsLocked() bool {
 		s.stats.FreeBytes < max(2*limits.MinFree, limits.MinFree+margin)
 }
 
-// reclaimableLocked is how many bytes removing kept segments can free at once. It is at most half
-// of MaxBytes, so that the log stays bounded if the disk does not answer.
+// reclaimableLocked is how many bytes removing kept segments can free at once. It is at
+// most half of MaxBytes, so that the log stays bounded if the disk does not answer.
 func (s *shelf) reclaimableLocked() int64 { return min(s.keptBytes, s.limits.Load().MaxBytes/2) }
 
 // freeLocked is the disk's free space, including the space that kept segments can free.

@@ -19,8 +19,8 @@ import (
 	"collectord/wal/segment"
 )
 
-// keepAll keeps all sealed segments and returns them.
-func keepAll(l *Log) []*Segment {
+// keepSealed keeps all sealed segments and returns them.
+func keepSealed(l *Log) []*Segment {
 	all, _ := l.Sealed()
 	for _, s := range all {
 		s.Keep()
@@ -228,7 +228,7 @@ func TestKeptSegmentsMakeWayForPendingOnes(t *testing.T) {
 			mustAppend(t, l, big)
 		}
 		mustSeal(t, l)
-		kept := keepAll(l)
+		kept := keepSealed(l)
 		n := 0
 		for ; l.Append(context.Background(), big) == nil; n++ {
 			time.Sleep(10 * time.Millisecond)
@@ -260,7 +260,7 @@ func TestAKeptSegmentThatCantBeDeletedTakesRoom(t *testing.T) {
 		for n := range 8 {
 			appendSealed(t, l, n)
 		}
-		kept := keepAll(l)
+		kept := keepSealed(l)
 		fails.Store(true)
 		l.SetLimits(Limits{MaxBytes: 4 * kept[0].Bytes(), ProbeMin: time.Hour, ProbeMax: time.Hour})
 		time.Sleep(10 * boundsInterval)

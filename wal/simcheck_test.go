@@ -77,8 +77,8 @@ func (s *life) checkLedger(began past) {
 	if acked := uint64(len(now.acked) - len(began.acked)); g.BySource[HTTP].Appended != acked {
 		s.fail("the ledger has %d records appended by HTTP, %d were acknowledged", g.BySource[HTTP].Appended, acked)
 	}
-	if g.Shipped != s.shipped {
-		s.fail("the ledger has %d shipped records, want %d", g.Shipped, s.shipped)
+	if g.Shipped != s.shippedRecords {
+		s.fail("the ledger has %d shipped records, want %d", g.Shipped, s.shippedRecords)
 	}
 }
 
@@ -153,7 +153,7 @@ func (s *life) check(m crash) {
 	if m.disk.Resize(simulatedRoom); s.profile.evicts || s.profile.fills {
 		time.Sleep(10 * time.Second) // until the excess is evicted, or the log has noticed free space
 	}
-	if s.faults == nil && !s.profile.rots && !s.profile.strange && !s.profile.interval {
+	if s.faults == nil && !s.profile.rots && !s.profile.tampered && !s.profile.interval {
 		for _, finding := range []Finding{FoundDamage, FoundNoRecords, FoundNoFile, FoundUnreadable, FoundMisnamed, FoundMissing, FoundIdentity, FoundUnreadableNote, FoundStray} {
 			if n := l.Stats().Findings[finding]; n > 0 {
 				fail("after a crash without faults the start found %d times %s", n, finding)
@@ -211,7 +211,7 @@ func (s *life) checkAgain(d *simdisk.Disk, last int, highest, pending uint64, un
 		fail("the second start has %d records pending, the first had %d", g.Pending, pending)
 	}
 	for finding, n := range l.Stats().Findings {
-		besideEvicted := finding == FoundStray && s.profile.evicts && s.profile.strange // the log may evict at once
+		besideEvicted := finding == FoundStray && s.profile.evicts && s.profile.tampered // the log may evict at once
 		if n > 0 && !s.profile.rots && !besideEvicted && (finding != FoundIdentity || !unnamed) && (!s.faults.mayLeaveFrames() || finding != FoundMisnamed) {
 			fail("the second start found %d times %s", n, finding)
 		}

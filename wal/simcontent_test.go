@@ -88,7 +88,7 @@ func (s *life) checkLog(l *Log, m crash, fail func(string, ...any)) (highest uin
 		fail("records are noted as damaged, but the quarantine is empty")
 	}
 	s.checkComplete(c)
-	checkStrangers(m.disk, m.past, fail)
+	checkStrayFiles(m.disk, m.past, fail)
 	for seq := range c.bySeq {
 		highest = max(highest, seq)
 	}

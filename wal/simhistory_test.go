@@ -32,7 +32,7 @@ type past struct {
 	bucket  []stored   // those that were uploaded
 	notes   []LossNote // those that were uploaded
 
-	strangers []string // texts of stray files
+	strayTexts []string // texts of stray files
 }
 
 // history is a past that continues.
@@ -55,7 +55,7 @@ type crash struct {
 func (h *history) now() past {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return past{h.past.offered, slices.Clip(h.past.acked), slices.Clip(h.past.bucket), slices.Clip(h.past.notes), slices.Clip(h.past.strangers)}
+	return past{h.past.offered, slices.Clip(h.past.acked), slices.Clip(h.past.bucket), slices.Clip(h.past.notes), slices.Clip(h.past.strayTexts)}
 }
 
 func (h *history) offer(n int) (recs []Record) {
@@ -88,10 +88,10 @@ func (h *history) uploadNote(n LossNote) {
 	h.past.notes = append(h.past.notes, n)
 }
 
-func (h *history) addStranger(text string) {
+func (h *history) addStray(text string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.past.strangers = append(h.past.strangers, text)
+	h.past.strayTexts = append(h.past.strayTexts, text)
 }
 
 // usageOf returns usage number n.

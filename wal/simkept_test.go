@@ -14,7 +14,7 @@ type keptSegment struct {
 
 // confirm does what a shipper does after the storage has confirmed a segment.
 func (s *life) confirm(one *Segment, records []stored) {
-	s.shipped += uint64(len(records))
+	s.shippedRecords += uint64(len(records))
 	if s.rand.IntN(2) == 0 {
 		_ = one.Remove() // the log retries failures
 		return

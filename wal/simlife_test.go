@@ -35,7 +35,7 @@ type profile struct {
 	jumps    bool // the wall clock jumps
 	interval bool // appends return before they are synced
 	blind    bool // the disk can't read some pages during a run
-	strange  bool // others tamper with the log directory
+	tampered bool // others tamper with the log directory
 }
 
 // loses reports whether records may be lost, with a note.
@@ -48,7 +48,7 @@ func (s *life) mayBeDamaged() bool { return s.profile.rots || s.damagedUsages !=
 
 func (k profile) String() string {
 	var all []string
-	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval, "blind": k.blind, "strange": k.strange} {
+	for name, is := range map[string]bool{"evicts": k.evicts, "rots": k.rots, "fills": k.fills, "jumps": k.jumps, "interval": k.interval, "blind": k.blind, "strange": k.tampered} {
 		if is {
 			all = append(all, name)
 		}
@@ -70,12 +70,12 @@ type life struct {
 	rand    *rand.Rand // determines the events; only the goroutine of the test uses it
 	tally   *tally
 
-	disk    *simdisk.Disk
-	history *history
-	log     *Log
-	shipped uint64 // records confirmed in this run
-	kept    []keptSegment
-	jumped  atomic.Int64 // offset of the wall clock in nanoseconds
+	disk           *simdisk.Disk
+	history        *history
+	log            *Log
+	shippedRecords uint64 // records confirmed in this run
+	kept           []keptSegment
+	jumped         atomic.Int64 // offset of the wall clock in nanoseconds
 
 	mu         sync.Mutex // guards the fields below, which calls of the disk use
 	diskRandom *rand.PCG  // determines the behaviour of the disk
@@ -184,7 +184,7 @@ func (s *life) options(d *simdisk.Disk) Options {
 	o := Options{Node: "node", SegmentSize: 2 << 10, MaxBytes: 1 << 20, MachineID: "/none"}
 	if s.profile.evicts {
 		o.MaxBytes, o.WhenFull = 8<<10, DropOldest
-		if s.profile.blind || s.profile.strange { // because the quarantine counts towards MaxBytes
+		if s.profile.blind || s.profile.tampered { // because the quarantine counts towards MaxBytes
 			o.MaxBytes = 40 << 10
 		}
 	}
@@ -250,7 +250,7 @@ func (s *life) run(steps int) bool {
 		}
 		return false
 	}
-	s.shipped, s.kept = 0, nil
+	s.shippedRecords, s.kept = 0, nil
 	before := s.history.now()
 	for range steps {
 		s.step()
@@ -319,7 +319,7 @@ func (s *life) finish() {
 		return
 	}
 	s.recover()
-	if !s.profile.strange && !s.profile.rots && !s.profile.blind && (s.faults == nil || s.faults.always == nil) {
+	if !s.profile.tampered && !s.profile.rots && !s.profile.blind && (s.faults == nil || s.faults.always == nil) {
 		for range 60 { // the log retries failures
 			if unfinishedWork(s.disk) == "" {
 				break

@@ -31,7 +31,7 @@ func (s *life) step() {
 		s.disk.Resize(simulatedRoom)
 	case n < 95 && s.profile.jumps:
 		s.jumped.Store(int64(time.Duration(s.rand.IntN(72*60)-36*60) * time.Minute))
-	case n < 97 && s.profile.strange:
+	case n < 97 && s.profile.tampered:
 		s.tamperWhileRunning()
 	case n < 98:
 		time.Sleep(time.Duration(s.rand.Int64N(int64(90 * time.Second))))

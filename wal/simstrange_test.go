@@ -157,10 +157,10 @@ func (s *life) putFile(d vfs.Disk, dir, name string) {
 	if err != nil {
 		return
 	}
-	text := fmt.Sprintf("stranger %d at %s\n", len(s.history.now().strangers)+1, path)
+	text := fmt.Sprintf("stranger %d at %s\n", len(s.history.now().strayTexts)+1, path)
 	_, err = f.WriteAt([]byte(text), 0)
 	if err = vfs.Finish(f, err); errors.Join(err, d.SyncDir(dir), d.SyncDir(filepath.Dir(dir))) == nil {
-		s.history.addStranger(text)
+		s.history.addStray(text)
 	}
 }
 
@@ -213,9 +213,9 @@ func (s *life) cutOrDelete(d vfs.Disk, path string, size int) {
 	s.truncated = true
 }
 
-// checkStrangers asserts that no stray file was deleted.
-func checkStrangers(d *simdisk.Disk, p past, fail func(string, ...any)) {
-	for _, text := range p.strangers {
+// checkStrayFiles asserts that no stray file was deleted.
+func checkStrayFiles(d *simdisk.Disk, p past, fail func(string, ...any)) {
+	for _, text := range p.strayTexts {
 		if !diskContains(d, "/", []byte(text)) {
 			fail("stray file %q is missing", text)
 			return

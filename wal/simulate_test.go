@@ -68,11 +68,11 @@ func randomLife(t *testing.T, seed uint64, c *tally) {
 		runs = 3
 		k.blind, d = true, &faultPlan{tally: c, blindFromRun: 2, blindToRun: 2 + r.IntN(2)}
 	}
-	k.strange = one(3)
+	k.tampered = one(3)
 	if !k.interval && (d == nil || k.blind) && one(6) {
 		refusal := refusedCalls[r.IntN(len(refusedCalls))]
 		if d == nil {
-			d, k.strange = &faultPlan{tally: c}, one(2)
+			d, k.tampered = &faultPlan{tally: c}, one(2)
 		}
 		d.always, d.fault = refusal.where, simdisk.Fault{Err: refusal.errno}
 	}
@@ -95,7 +95,7 @@ func randomLife(t *testing.T, seed uint64, c *tally) {
 		case 2:
 			s.restartFromCrash()
 		}
-		if k.strange {
+		if k.tampered {
 			s.tamper()
 		}
 	}

@@ -19,8 +19,8 @@ func (l *Log) correctExchangedName(s *foundDir, all []*foundDir) {
 	}
 }
 
-// findExact returns a sealed segment that contains exactly the records in r under a different
-// name, or nil.
+// findExact returns a sealed segment that contains exactly the records in r under a
+// different name, or nil.
 func (l *Log) findExact(r SeqRange, all []*foundDir) *foundDir {
 	for _, s := range all {
 		if !s.validName || !s.sealed || s.noFirstFrame || s.firstFrameSeq != r.First || s.first == r.First && s.last == r.Last {

@@ -58,8 +58,8 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// loadIdentity reads LOG, and writes it if it is missing, damaged or a copy. logIDOfSegment returns
-// the log id of a readable segment header, if there is one.
+// loadIdentity reads LOG, and writes it if it is missing, damaged or a copy.
+// logIDOfSegment returns the log id of a readable segment header, if there is one.
 func (l *Log) loadIdentity(logIDOfSegment func() (uint64, bool)) error {
 	logID, ok, err := l.readIdentity(logIDOfSegment)
 	if err != nil {

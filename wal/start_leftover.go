@@ -14,8 +14,8 @@ import (
 	"collectord/wal/vfs"
 )
 
-// nextAfter returns the segment, interrupted removal or unread part that follows s. Its first
-// seq is 2^63 if there is none.
+// nextAfter returns the segment, interrupted removal or unread part that follows s. Its
+// first seq is 2^63 if there is none.
 func (found *foundDirs) nextAfter(s *foundDir) *foundDir {
 	next := &foundDir{first: maxSeq}
 	for _, o := range slices.Concat(found.segments, found.unread, found.removals) {

@@ -10,9 +10,9 @@ import (
 	"collectord/wal/vfs"
 )
 
-// foundDir is a segment directory and what its name claims. A start does not trust a name that
-// the segment's first frame or its neighbours contradict: a wrong digit would hide records,
-// or claim those of another segment.
+// foundDir is a segment directory and what its name claims. A start does not trust a
+// name that the segment's first frame or its neighbours contradict: a wrong digit would
+// hide records, or claim those of another segment.
 type foundDir struct {
 	name          string
 	first, last   uint64 // last is 0 if it is not sealed
@@ -68,8 +68,8 @@ func (l *Log) openFailure(s *foundDir, err error) error {
 	return err
 }
 
-// pagesError returns the error of the pages of the file that the disk could not read. It is nil
-// if there are none, or if the file has not been scanned.
+// pagesError returns the error of the pages of the file that the disk could not read.
+// It is nil if there are none, or if the file has not been scanned.
 func (s *foundDir) pagesError() error {
 	if s.scan == nil || s.scan.Unread == nil {
 		return nil

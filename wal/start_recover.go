@@ -167,9 +167,9 @@ func (l *Log) leaveSegment(s *foundDir, found *foundDirs, why error) error {
 // nextAttempts is how often a start reads next/ before it treats it as unreadable.
 const nextAttempts = 3
 
-// recoverNext returns the first seq of next/ if that contains whole frames. It does so only if
-// a power loss undid the rename that made it active. Otherwise recoverNext deletes the
-// directory, or puts it aside, and returns 0.
+// recoverNext returns the first seq of next/ if that contains whole frames. It does so
+// only if a power loss undid the rename that made it active. Otherwise recoverNext
+// deletes the directory, or puts it aside, and returns 0.
 func (l *Log) recoverNext() (first uint64, err error) {
 	dir := filepath.Join(l.dir, nextName)
 	w, err := l.scanAll(nextName)
@@ -199,8 +199,8 @@ func (l *Log) recoverNext() (first uint64, err error) {
 	return first, nil
 }
 
-// noteLostSegment notes the records of a segment without a file as lost, and puts its directory
-// aside.
+// noteLostSegment notes the records of a segment without a file as lost, and puts its
+// directory aside.
 func (l *Log) noteLostSegment(dir string, first, last uint64) error {
 	l.reportFinding(FoundNoFile, slog.LevelError, "put aside a sealed segment: its file is missing", "segment", filepath.Base(dir), "records", last-first+1)
 	if err := l.noteMissing(SeqRange{First: first, Last: last}, LossDamaged); err != nil {

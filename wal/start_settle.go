@@ -17,10 +17,10 @@ import (
 const renamingSuffix = ".renaming"
 
 // settle finds out which records each segment contains, gives it the matching name, and
-// lists the segments in order. Afterwards no record is in two of them: a segment that has
-// only records of another is deleted, and one that contradicts another is put aside. goneStarts
-// are the first seqs of segments that are being removed. A segment that can't be read keeps
-// its name.
+// lists the segments in order. Afterwards no record is in two of them: a segment that
+// has only records of another is deleted, and one that contradicts another is put
+// aside. goneStarts are the first seqs of segments that are being removed. A segment
+// that can't be read keeps its name.
 //
 // A segment is scanned completely only if its name contradicts its first frame, or if the
 // next name does not continue it.

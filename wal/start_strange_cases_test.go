@@ -18,9 +18,9 @@ type trialStart struct {
 	repair    func(data string) error
 }
 
-func strangeStarts() (all []trialStart) {
-	for _, p := range places {
-		for _, s := range shapes() {
+func unexpectedStarts() (all []trialStart) {
+	for _, p := range unexpectedPlaces {
+		for _, s := range entryKinds() {
 			c := trialStart{name: p.path + " is " + s.name, needsRoot: s.needsRoot, lost: p.lost}
 			scratch := p.path == "LOCK" || strings.HasSuffix(p.path, ".tmp") || strings.HasSuffix(p.path, "reserve") ||
 				p.path == "wal" && s.name == "a link to what was there" || p.path == "wal/next/00000000000000000001" || p.path == "wal/next" && strings.Contains(s.name, "what was there")
@@ -48,17 +48,17 @@ func strangeStarts() (all []trialStart) {
 			all = append(all, c)
 		}
 	}
-	all = append(all, otherStarts()...)
+	all = append(all, moreStarts()...)
 	some := all[:0]
 	for i, c := range all {
-		if *everyStart || i%3 == i/len(shapes())%3 {
+		if *everyStart || i%3 == i/len(entryKinds())%3 {
 			some = append(some, c)
 		}
 	}
 	return some
 }
 
-func otherStarts() []trialStart {
+func moreStarts() []trialStart {
 	segment := "00000000000000000003-00000000000000000004"
 	all := []trialStart{
 		{name: "next copies a sealed segment", make: func(data string) error {
@@ -110,7 +110,7 @@ func otherStarts() []trialStart {
 			}
 			all = append(all, trialStart{name: name + ending, make: func(data string) error {
 				dir := filepath.Join(data, "wal", name+ending)
-				return errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "00000000000000000001"), []byte(strangerText), 0o600))
+				return errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "00000000000000000001"), []byte(strayText), 0o600))
 			}})
 		}
 	}

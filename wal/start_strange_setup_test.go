@@ -26,8 +26,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// giveAway makes another user the owner of everything below dir.
-func giveAway(dir string) error {
+// chownToNobody makes another user the owner of everything below dir.
+func chownToNobody(dir string) error {
 	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, os.Lchown(path, nobody, nobody))
 	})
@@ -51,11 +51,11 @@ func filesBelow(t *testing.T, dir string) map[string]string {
 			return err
 		}
 		defer file.Close()
-		begins := make([]byte, len(strangerText))
-		if _, err := file.ReadAt(begins, 0); err != nil || string(begins) != strangerText {
+		begins := make([]byte, len(strayText))
+		if _, err := file.ReadAt(begins, 0); err != nil || string(begins) != strayText {
 			files[fmt.Sprint(info.Sys().(*syscall.Stat_t).Ino)] = path
 		} else {
-			files[strangerText] = path // it may be a copy
+			files[strayText] = path // it may be a copy
 		}
 		return nil
 	})
@@ -65,9 +65,9 @@ func filesBelow(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// asNobody runs the calling test in a process of an unprivileged user. The test
+// runAsNobody runs the calling test in a process of an unprivileged user. The test
 // recognizes the process by the variable.
-func asNobody(t *testing.T, base, variable string) {
+func runAsNobody(t *testing.T, base, variable string) {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {

@@ -17,18 +17,18 @@ import (
 	"collectord/wal"
 )
 
-// strangerText is the content of files that no log wrote.
-const strangerText = "not part of a log\n"
+// strayText is the content of files that no log wrote.
+const strayText = "not part of a log\n"
 
-// shape is a kind of entry that can replace a file or directory of the log.
-type shape struct {
+// entryKind is a kind of entry that can replace a file or directory of the log.
+type entryKind struct {
 	name      string
 	needsRoot bool // only root can make it
 	make      func(path string) error
 }
 
-// shapes returns the kinds of entries. A user other than root opens the log.
-func shapes() []shape {
+// entryKinds returns the kinds of entries. A user other than root opens the log.
+func entryKinds() []entryKind {
 	node := func(mode uint32, dev int) func(string) error {
 		return func(path string) error { return unix.Mknod(path, mode|0o600, dev) }
 	}
@@ -44,15 +44,15 @@ func shapes() []shape {
 			return errors.Join(err, os.Lchown(path, 0, 0), os.Chmod(path, 0o700))
 		})
 	}
-	return []shape{
+	return []entryKind{
 		{name: "an empty file", make: replacing(func(path string) error { return os.WriteFile(path, nil, 0o600) })},
-		{name: "a file", make: replacing(func(path string) error { return os.WriteFile(path, []byte(strangerText), 0o600) })},
+		{name: "a file", make: replacing(func(path string) error { return os.WriteFile(path, []byte(strayText), 0o600) })},
 		{name: "a sparse file", make: replacing(func(path string) error {
-			return errors.Join(os.WriteFile(path, []byte(strangerText), 0o600), os.Truncate(path, 20<<30))
+			return errors.Join(os.WriteFile(path, []byte(strayText), 0o600), os.Truncate(path, 20<<30))
 		})},
 		{name: "an empty directory", make: replacing(func(path string) error { return os.Mkdir(path, 0o700) })},
 		{name: "a directory with files", make: replacing(func(path string) error {
-			return errors.Join(os.MkdirAll(filepath.Join(path, "x"), 0o700), os.WriteFile(filepath.Join(path, "x", "y"), []byte(strangerText), 0o600))
+			return errors.Join(os.MkdirAll(filepath.Join(path, "x"), 0o700), os.WriteFile(filepath.Join(path, "x", "y"), []byte(strayText), 0o600))
 		})},
 		{name: "a FIFO", make: replacing(node(unix.S_IFIFO, 0))},
 		{name: "a socket", make: replacing(node(unix.S_IFSOCK, 0))},
@@ -60,7 +60,7 @@ func shapes() []shape {
 		{name: "a dangling link", make: replacing(link(func(string) (string, error) { return "/nonexistent/x", nil }))},
 		{name: "a link to itself", make: replacing(link(func(path string) (string, error) { return filepath.Base(path), nil }))},
 		{name: "a link to a file", make: replacing(link(func(path string) (string, error) {
-			return elsewhere(path), os.WriteFile(elsewhere(path), []byte(strangerText), 0o600)
+			return elsewhere(path), os.WriteFile(elsewhere(path), []byte(strayText), 0o600)
 		}))},
 		{name: "a link to what was there", make: func(path string) error {
 			if _, err := os.Lstat(path); err == nil {
@@ -70,13 +70,13 @@ func shapes() []shape {
 		}},
 		{name: "an unreadable entry", make: func(path string) error {
 			if _, err := os.Lstat(path); err != nil {
-				return os.WriteFile(path, []byte(strangerText), 0)
+				return os.WriteFile(path, []byte(strayText), 0)
 			}
 			return os.Chmod(path, 0)
 		}},
 		{name: "an entry of another user", needsRoot: true, make: func(path string) error {
 			if _, err := os.Lstat(path); err != nil {
-				return os.WriteFile(path, []byte(strangerText), 0o600)
+				return os.WriteFile(path, []byte(strayText), 0o600)
 			}
 			return owned(path)
 		}},
@@ -96,9 +96,9 @@ func dataOf(path string) string {
 	return path
 }
 
-// places are paths in the data directory, and the usages, of 0 to 6, that can be lost
-// with each. Usage 6 is in a segment that a crash left open.
-var places = []struct {
+// unexpectedPlaces are paths in the data directory, and the usages, of 0 to 6, that can
+// be lost with each. Usage 6 is in a segment that a crash left open.
+var unexpectedPlaces = []struct {
 	path string
 	lost []int
 }{
@@ -135,7 +135,7 @@ var places = []struct {
 // TestItStartsWhateverIsThere prepares data directories, as root if possible, and
 // starts a log in each, in a process of another user.
 func TestItStartsWhateverIsThere(t *testing.T) {
-	starts := strangeStarts()
+	starts := unexpectedStarts()
 	if base := os.Getenv("COLLECTORD_TEST_STARTS"); base != "" {
 		for i, c := range starts {
 			if dir := filepath.Join(base, fmt.Sprint(i)); exists(dir) {
@@ -160,10 +160,10 @@ func TestItStartsWhateverIsThere(t *testing.T) {
 		dir := filepath.Join(base, fmt.Sprint(i))
 		err := os.CopyFS(filepath.Join(dir, "data"), os.DirFS(whole))
 		if root {
-			err = errors.Join(err, giveAway(dir))
+			err = errors.Join(err, chownToNobody(dir))
 		}
 		if err = errors.Join(err, c.make(filepath.Join(dir, "data"))); err == nil && root && !c.needsRoot {
-			err = giveAway(dir)
+			err = chownToNobody(dir)
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
@@ -173,7 +173,7 @@ func TestItStartsWhateverIsThere(t *testing.T) {
 			maps.Copy(kept[i], filesBelow(t, filepath.Join(dir, "data", c.keptPlace)))
 		}
 	}
-	asNobody(t, base, "COLLECTORD_TEST_STARTS="+base)
+	runAsNobody(t, base, "COLLECTORD_TEST_STARTS="+base)
 	for i, c := range starts {
 		there := filesBelow(t, filepath.Join(base, fmt.Sprint(i)))
 		for what, path := range kept[i] {

@@ -67,18 +67,18 @@ func TestManyLossNotesTakeLittleMemory(t *testing.T) {
 		note := fmt.Sprintf("%s %08x\n", body, crc32.Checksum([]byte(body), crc32.MakeTable(crc32.Castagnoli)))
 		err = errors.Join(err, os.WriteFile(filepath.Join(lost, fmt.Sprintf("%020d-%020d-%016x", seq, seq, 2)), []byte(note), 0o600))
 	}
-	err = errors.Join(err, os.WriteFile(filepath.Join(lost, "x"), []byte("x"), 0o600), os.Truncate(filepath.Join(lost, "x"), largeFile), giveAwayIfRoot(base))
+	err = errors.Join(err, os.WriteFile(filepath.Join(lost, "x"), []byte("x"), 0o600), os.Truncate(filepath.Join(lost, "x"), largeFile), chownToNobodyIfRoot(base))
 	if err != nil {
 		t.Fatal(err)
 	}
-	asNobody(t, base, "COLLECTORD_TEST_NOTES="+data)
+	runAsNobody(t, base, "COLLECTORD_TEST_NOTES="+data)
 }
 
-func giveAwayIfRoot(dir string) error {
+func chownToNobodyIfRoot(dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	return giveAway(dir)
+	return chownToNobody(dir)
 }
 
 // TestAnOverlayThatRenamesNoDirectory starts a log in a lower layer of an overlay. The

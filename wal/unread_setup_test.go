@@ -15,9 +15,9 @@ import (
 
 // badDisk fails to read some pages of some files, under any of their names.
 type badDisk struct {
-	mu    sync.Mutex
-	pages map[uint64]map[int64]bool // by inode; nil means all pages
-	reads int                       // number of failed reads
+	mu          sync.Mutex
+	pages       map[uint64]map[int64]bool // by inode; nil means all pages
+	failedReads int                       // number of failed reads
 }
 
 // pageSize is the unit in which a disk fails to read.
@@ -35,7 +35,7 @@ func (d *badDisk) read(file vfs.File, p []byte, off int64) (int, error) {
 		if bad != nil && !bad[at/pageSize] {
 			continue
 		}
-		d.reads++
+		d.failedReads++
 		n, _ := file.ReadAt(p[:at-off], off)
 		return n, &os.PathError{Op: "read", Path: file.Name(), Err: syscall.EIO}
 	}

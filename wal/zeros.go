@@ -18,8 +18,8 @@ const (
 	// that begins.
 	maxFillStep = 8 << 20
 	maxLead     = 1 << 20
-	// reservedSpace is the space in bytes that fallocate(2) reserves without a write. It lets a
-	// segment take more than a few records when other programs fill the disk.
+	// reservedSpace is the space in bytes that fallocate(2) reserves without a write.
+	// It lets a segment take more than a few records when other programs fill the disk.
 	reservedSpace = 8 << 20
 )
 
@@ -32,8 +32,8 @@ func (r *recentSizes) add(bytes int64) {
 	r[0] = bytes
 }
 
-// expectedSize is the expected size of the next segment: the power of two above the largest recent
-// size.
+// expectedSize is the expected size of the next segment: the power of two above the
+// largest recent size.
 func (r *recentSizes) expectedSize() int64 {
 	return 1 << bits.Len64(uint64(max(r[0], r[1], r[2])))
 }
@@ -84,8 +84,8 @@ func (r *roller) createNext(dir string) (a *active, err error) {
 	}
 }
 
-// preallocFor returns the zeros and reserved space of the next segment. Zeros take at most a
-// quarter of the free space above MinFree, unless the minimum is more.
+// preallocFor returns the zeros and reserved space of the next segment. Zeros take at
+// most a quarter of the free space above MinFree, unless the minimum is more.
 func (s *shelf) preallocFor(recent recentSizes) segment.Prealloc {
 	s.lock()
 	defer s.unlock()
@@ -108,9 +108,9 @@ type fillJob struct {
 	size    int64
 }
 
-// requestFill requests more zeros when a segment is about to outgrow those it has. It requests
-// as many bytes as are filled, but at most maxFillStep, and none beyond the size at
-// which segments are sealed.
+// requestFill requests more zeros when a segment is about to outgrow those it has. It
+// requests as many bytes as are filled, but at most maxFillStep, and none beyond the
+// size at which segments are sealed.
 func (k *committer) requestFill(a *active) {
 	filled := max(a.Filled(), a.fillRequested)
 	lead := min(filled/8, maxLead)

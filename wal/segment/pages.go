@@ -33,9 +33,9 @@ const pageSize = 4096
 // as unreadable without an attempt. A failing disk can take seconds for each page.
 const maxUnreadPages = 1024
 
-// PageReader reads a file from a disk that may fail to read some pages. Such a page is tried
-// twice and then reads as zeros, which never form a valid frame. Any other error ends the
-// reading. All reads of segments follow this policy.
+// PageReader reads a file from a disk that may fail to read some pages. Such a page is
+// tried twice and then reads as zeros, which never form a valid frame. Any other error
+// ends the reading. All reads of segments follow this policy.
 type PageReader struct {
 	file        vfs.File
 	size        int64

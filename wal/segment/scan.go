@@ -13,8 +13,8 @@ import (
 type Wanted struct {
 	LogID       uint64 // frames of this log take precedence; 0 if unknown
 	First, Last uint64
-	// AllowOthers means that valid frames entirely below First or above Last do not count as
-	// damage, because other segments contain their records, too.
+	// AllowOthers means that valid frames entirely below First or above Last do not
+	// count as damage, because other segments contain their records, too.
 	AllowOthers bool
 }
 

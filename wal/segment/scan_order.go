@@ -59,8 +59,8 @@ func eachCluster(extents []extent, each func([]extent) error) error {
 	return nil
 }
 
-// splitOverlapping divides overlapping extents: each frame that overlaps another extent becomes an
-// extent of its own.
+// splitOverlapping divides overlapping extents: each frame that overlaps another extent
+// becomes an extent of its own.
 func (c *collector) splitOverlapping(cluster []extent) (parts []extent, err error) {
 	for i, e := range cluster {
 		continues := false // whether the next frame continues the last part
@@ -89,11 +89,11 @@ func (c *collector) splitOverlapping(cluster []extent) (parts []extent, err erro
 	return parts, nil
 }
 
-// candidate is a frame that overlaps others. neighbors is the number of its two neighbours in
-// the file whose seqs are next to its own.
+// candidate is a frame that overlaps others. adjacent is the number of its two
+// neighbours in the file whose seqs are next to its own.
 type candidate struct {
 	extent
-	neighbors int
+	adjacent int
 }
 
 // chooseFrames decides between frames with overlapping seqs.
@@ -111,10 +111,10 @@ func (c *collector) chooseFrames(extents []extent) (chosen []extent, err error) 
 		for _, e := range cluster {
 			one := candidate{extent: e}
 			if last, ok := ends[e.entryStart]; ok && e.entryStart < e.from && last == e.first-1 {
-				one.neighbors++
+				one.adjacent++
 			}
 			if first, ok := starts[e.to]; ok && first == e.last+1 {
-				one.neighbors++
+				one.adjacent++
 			}
 			if distinct, err = c.addDistinct(distinct, one); err != nil {
 				return err
@@ -122,7 +122,7 @@ func (c *collector) chooseFrames(extents []extent) (chosen []extent, err error) 
 		}
 		for _, c := range distinct {
 			if !slices.ContainsFunc(distinct, func(o candidate) bool {
-				return o.extent != c.extent && o.overlaps(c.extent) && o.neighbors >= c.neighbors
+				return o.extent != c.extent && o.overlaps(c.extent) && o.adjacent >= c.adjacent
 			}) {
 				chosen = append(chosen, c.extent)
 			}
@@ -133,7 +133,7 @@ func (c *collector) chooseFrames(extents []extent) (chosen []extent, err error) 
 }
 
 // addDistinct adds one to frames unless frames contains an equal frame. Of two equal
-// frames it keeps the one with more neighbors.
+// frames it keeps the one with more adjacent.
 func (c *collector) addDistinct(frames []candidate, one candidate) ([]candidate, error) {
 	for i, f := range frames {
 		if f.first != one.first || f.last != one.last || f.to-f.from != one.to-one.from {
@@ -144,7 +144,7 @@ func (c *collector) addDistinct(frames []candidate, one candidate) ([]candidate,
 			return nil, err
 		}
 		if same {
-			if one.neighbors > f.neighbors {
+			if one.adjacent > f.adjacent {
 				frames[i], one = one, f
 			}
 			c.copies = append(c.copies, one.extent)

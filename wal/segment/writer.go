@@ -11,10 +11,11 @@ import (
 // EntryWriter appends entries to the file of a segment, in the format of FORMAT.md: the
 // length of each entry, then its bytes. It must not be used after an error.
 type EntryWriter interface {
-	// Write appends the entry buf[MaxLengthPrefix:]. It may overwrite buf[:MaxLengthPrefix], and
-	// keeps no reference to buf.
+	// Write appends the entry buf[MaxLengthPrefix:]. It may overwrite
+	// buf[:MaxLengthPrefix], and keeps no reference to buf.
 	Write(buf []byte) error
-	// KeepsCopies reports whether the writer keeps a copy of everything that it has written.
+	// KeepsCopies reports whether the writer keeps a copy of everything that it has
+	// written.
 	KeepsCopies() bool
 	Close() error
 }
@@ -38,7 +39,7 @@ type Writer struct {
 }
 
 // Create creates a segment in the new directory dir, which is durable on return. The
-// segment contains only its header, and the zeros and reserved space that ahead asks for.
+// segment contains only its header, and the zeros and reserved space of prealloc.
 // newLog creates the file; nil means NewLogWriter. A simulated disk needs a newLog of its
 // own.
 func Create(disk vfs.Disk, dir string, header Header, prealloc Prealloc, newLog NewEntryWriter) (w *Writer, err error) {

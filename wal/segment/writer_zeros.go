@@ -42,8 +42,8 @@ var zeroBytes [zeroChunk]byte //nolint:gochecknoglobals // never written to, so 
 // Prealloc is the number of bytes of a segment's file that are prepared before use.
 type Prealloc struct {
 	Zeros int64 // bytes that are written as zeros
-	// Reserved is the number of bytes to reserve without a write, where the file system can.
-	// Other programs that fill the disk can't take them.
+	// Reserved is the number of bytes to reserve without a write, where the file system
+	// can. Other programs that fill the disk can't take them.
 	Reserved int64
 }
 

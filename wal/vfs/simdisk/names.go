@@ -209,8 +209,8 @@ func (c change) apply() {
 	}
 }
 
-// withDependencies reports for each pending change whether it is chosen, or is an earlier change
-// of a name that a chosen one changes.
+// withDependencies reports for each pending change whether it is chosen, or is an
+// earlier change of a name that a chosen one changes.
 func withDependencies(pending []change, chosen []int) []bool {
 	type place struct {
 		dir  *node

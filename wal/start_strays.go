@@ -56,8 +56,8 @@ func hasSealedAfter(s *foundDir, all []*foundDir) bool {
 	return slices.ContainsFunc(all, func(o *foundDir) bool { return o.isTrustedSealed() && o.first > s.first })
 }
 
-// isTrustedSealed reports whether s has the name of a sealed segment and a readable file whose
-// first frame does not contradict the name.
+// isTrustedSealed reports whether s has the name of a sealed segment and a readable
+// file whose first frame does not contradict the name.
 func (s *foundDir) isTrustedSealed() bool {
 	return s.validName && s.sealed && s.fileError == nil && s.firstFrameSeq == s.first
 }
