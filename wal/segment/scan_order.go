@@ -133,7 +133,7 @@ func (c *collector) chooseFrames(extents []extent) (chosen []extent, err error) 
 }
 
 // addDistinct adds one to frames unless frames contains an equal frame. Of two equal
-// frames it keeps the one with more adjacent.
+// frames it keeps the one with more adjacent neighbours.
 func (c *collector) addDistinct(frames []candidate, one candidate) ([]candidate, error) {
 	for i, f := range frames {
 		if f.first != one.first || f.last != one.last || f.to-f.from != one.to-one.from {
