@@ -1,5 +1,5 @@
 // Package http1 is the server's side of HTTP/1.0 and 1.1 (RFC 9110, RFC 9112) as a state
-// machine. It parses bytes into requests and pieces of their bodies, and formats answers
+// machine. It parses bytes into requests and pieces of their bodies, and formats responses
 // as bytes. It has no sockets, clocks, goroutines or pools, keeps no bytes, and allocates
 // nothing.
 //
@@ -15,7 +15,7 @@
 //	End      the request is complete
 //	Bad      the request is refused; [Conn.Fault] returns why
 //
-// The answer is written with [Conn.AppendContinue] and [Conn.AppendAnswer], at any time
+// The response is written with [Conn.AppendContinue] and [Conn.AppendResponse], at any time
 // after Header or Bad. Two rules hold in all states:
 //
 //  1. A request is read only after the previous one was read to its end and answered.

@@ -35,14 +35,14 @@ func (c *conn) answerStored() {
 	r := c.request
 	c.know()
 	c.server.clients.Accepted(c.sender, r.storedNow(), c.now())
-	a := http1.Answer{Status: http.StatusCreated, Type: "application/json"}
+	a := http1.Response{Status: http.StatusCreated, Type: "application/json"}
 	var more [2]http1.Field
 	switch {
 	case r == nil:
 		c.answerID(&a, c.id)
 		return
 	case r.again:
-		a.More = append(more[:0], http1.Field{Name: "Idempotency-Replayed", Value: "true"})
+		a.ExtraFields = append(more[:0], http1.Field{Name: "Idempotency-Replayed", Value: "true"})
 	}
 	if r.batch.single {
 		c.answerID(&a, r.ids[0])
@@ -52,7 +52,7 @@ func (c *conn) answerStored() {
 		a.Status = http.StatusOK
 	}
 	if applied := r.prefer.applied(); applied != "" {
-		a.More = append(a.More, http1.Field{Name: "Preference-Applied", Value: applied})
+		a.ExtraFields = append(a.ExtraFields, http1.Field{Name: "Preference-Applied", Value: applied})
 	}
 	text := append(slices.Grow(r.answer[:0], r.answerSize()), '{')
 	text = r.appendCounts(text, len(r.parts), r.batch.values-len(r.parts))
@@ -80,7 +80,7 @@ func (r *request) storedNow() int {
 }
 
 // answerID answers a request that is a single usage.
-func (c *conn) answerID(a *http1.Answer, id wal.ID) {
+func (c *conn) answerID(a *http1.Response, id wal.ID) {
 	const before, after = `{"id":"`, `"}`
 	c.beginAnswer(a, len(before)+idDigits+len(after))
 	c.out = append(id.AppendTo(append(c.out, before...)), after...)

@@ -66,7 +66,7 @@ func (h *Server) split(r *request, ids *idDeriver) *problem {
 	}
 	s := h.splitters.take(len(r.body))
 	defer h.splitters.give(s, len(r.body))
-	s.Reset(r.body, form, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+	s.Reset(r.body, form, usage.Limits{MaxUsageBytes: h.limits.Load().MaxRecord, MaxUsages: h.opts.MaxRecords})
 	for s.Next() {
 		v := &s.Value
 		if v.Fault.Code != "" {

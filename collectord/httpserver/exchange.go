@@ -66,7 +66,7 @@ func (c *conn) await() *problem {
 	}
 	c.direct = c.request != nil && c.http.State() == http1.Fixed // by now all of in is consumed
 	if c.direct {
-		room, err := c.server.bodyRoom(c.request, int(c.http.Left()))
+		room, err := c.server.bodyRoom(c.request, int(c.http.BodyLeft()))
 		if err != nil {
 			return c.server.unreadable(err)
 		}
@@ -142,7 +142,7 @@ func (c *conn) header() {
 	c.route = c.server.routeOf(q)
 	h, p := readHeader(q)
 	if c.route != routeUsages {
-		left := c.http.Left()
+		left := c.http.BodyLeft()
 		switch {
 		case p != nil:
 			c.reject(p)
@@ -252,7 +252,7 @@ func (c *conn) answerProblem(p *problem) {
 }
 
 // answer formats an answer and releases the request's memory.
-func (c *conn) answer(a *http1.Answer, body []byte) {
+func (c *conn) answer(a *http1.Response, body []byte) {
 	c.beginAnswer(a, len(body))
 	switch {
 	case c.http.HeaderOnly():
@@ -266,16 +266,16 @@ func (c *conn) answer(a *http1.Answer, body []byte) {
 }
 
 // beginAnswer formats the header of an answer with a body of length bytes.
-func (c *conn) beginAnswer(a *http1.Answer, length int) {
+func (c *conn) beginAnswer(a *http1.Response, length int) {
 	h := c.server
 	a.Date, a.Length = h.date.at(c.now()), length
 	a.Close = a.Close || h.draining.Load() || c.isLast()
 	c.unread = c.http.State() != http1.Done
-	c.out = c.http.AppendAnswer(c.out[:0], a)
+	c.out = c.http.AppendResponse(c.out[:0], a)
 }
 
 // endAnswer releases the request's memory and starts writing the answer.
-func (c *conn) endAnswer(a *http1.Answer) {
+func (c *conn) endAnswer(a *http1.Response) {
 	h := c.server
 	c.release()
 	h.unreserve(&c.held, cap(c.large)) // the answer remains, without the request's body

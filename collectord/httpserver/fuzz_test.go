@@ -42,7 +42,7 @@ func FuzzBody(f *testing.F) {
 		var faults []rejected
 		split, _ := formOf(r.content, text)
 		var s usage.Splitter
-		s.Reset(bytes.Clone(text), split, usage.Limits{Record: h.limits.Load().MaxRecord, Records: h.opts.MaxRecords})
+		s.Reset(bytes.Clone(text), split, usage.Limits{MaxUsageBytes: h.limits.Load().MaxRecord, MaxUsages: h.opts.MaxRecords})
 		for s.Next() {
 			v := s.Value
 			if v.Fault.Code != "" {

@@ -43,33 +43,33 @@ func readHeader(q *http1.Request) (h header, p *problem) {
 		switch len(name) {
 		case len("prefer"):
 			switch {
-			case http1.Is(name, "prefer"):
+			case http1.EqualFold(name, "prefer"):
 				h.prefer.add(value)
-			case http1.Is(name, "origin"):
+			case http1.EqualFold(name, "origin"):
 				h.from.Origins++
 				h.from.Origin = value
 			}
 		case len("content-type"):
-			if http1.Is(name, "content-type") {
+			if http1.EqualFold(name, "content-type") {
 				repeat(&h.contentType, value)
 			}
 		case len("authorization"):
-			if http1.Is(name, "authorization") {
+			if http1.EqualFold(name, "authorization") {
 				authorizations++
 				h.bearer = bearer(value)
 			}
 		case len("sec-fetch-site"):
-			if http1.Is(name, "sec-fetch-site") {
+			if http1.EqualFold(name, "sec-fetch-site") {
 				h.from.Sites++
 				h.from.Site = value
 			}
 		case len("idempotency-key"):
-			if http1.Is(name, "idempotency-key") {
+			if http1.EqualFold(name, "idempotency-key") {
 				keys++
 				h.key = value
 			}
 		case len("content-encoding"):
-			if http1.Is(name, "content-encoding") {
+			if http1.EqualFold(name, "content-encoding") {
 				repeat(&h.encoding, value)
 			}
 		}
@@ -91,7 +91,7 @@ func readHeader(q *http1.Request) (h header, p *problem) {
 // for another scheme.
 func bearer(value []byte) []byte {
 	const scheme = "bearer"
-	if len(value) < len(scheme) || !http1.Is(value[:len(scheme)], scheme) {
+	if len(value) < len(scheme) || !http1.EqualFold(value[:len(scheme)], scheme) {
 		return nil
 	}
 	rest := value[len(scheme):]
@@ -143,10 +143,10 @@ func (h *Server) checkBody(r *header, length int64) *problem {
 		return h.bodyTooLarge()
 	}
 	switch e := r.encoding; {
-	case len(e) == 0, http1.Is(e, "identity"):
-	case http1.Is(e, "gzip"), http1.Is(e, "x-gzip"):
+	case len(e) == 0, http1.EqualFold(e, "identity"):
+	case http1.EqualFold(e, "gzip"), http1.EqualFold(e, "x-gzip"):
 		r.coding = gzipped
-	case http1.Is(e, "zstd"):
+	case http1.EqualFold(e, "zstd"):
 		r.coding = zstandard
 	default:
 		return &problem{
@@ -197,10 +197,10 @@ func (p *preferences) add(field []byte) {
 		name, value, _ := bytes.Cut(item, []byte("="))
 		name, value = http1.Trim(name), unquote(http1.Trim(value))
 		switch {
-		case http1.Is(name, "handling") && !p.handling:
-			p.handling, p.strict = true, http1.Is(value, "strict")
-		case http1.Is(name, "return") && !p.returns:
-			p.returns, p.ids = true, http1.Is(value, "representation")
+		case http1.EqualFold(name, "handling") && !p.handling:
+			p.handling, p.strict = true, http1.EqualFold(value, "strict")
+		case http1.EqualFold(name, "return") && !p.returns:
+			p.returns, p.ids = true, http1.EqualFold(value, "representation")
 		}
 	}
 }

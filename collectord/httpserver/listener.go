@@ -229,7 +229,7 @@ func (h *Server) rawResponse(p *problem) []byte {
 	none := http1.New(0)
 	a, body := p.answer(h.opts.ProblemBase)
 	a.Close, a.Length = true, len(body)
-	return append(none.AppendAnswer(nil, &a), body...)
+	return append(none.AppendResponse(nil, &a), body...)
 }
 
 // writeAtOnce writes as much as the kernel accepts without blocking, which is all of a

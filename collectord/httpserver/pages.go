@@ -51,7 +51,7 @@ func (c *conn) answerPage() {
 	switch c.route {
 	case routeHealth:
 		word, status := c.server.health()
-		c.answer(&http1.Answer{Status: status, Type: "text/plain; charset=utf-8"}, []byte(word+"\n"))
+		c.answer(&http1.Response{Status: status, Type: "text/plain; charset=utf-8"}, []byte(word+"\n"))
 	case routeHealthMethod:
 		c.answerProblem(&problem{code: CodeMethod, header: http1.Field{Name: "Allow", Value: "GET, HEAD"}})
 	case routeOtherMethod:

@@ -73,10 +73,10 @@ func (p *problem) body(base string) []byte {
 }
 
 // answer returns the answer's header and its body.
-func (p *problem) answer(base string) (a http1.Answer, body []byte) {
-	a = http1.Answer{Status: p.status(), Type: problemType, Close: p.close}
+func (p *problem) answer(base string) (a http1.Response, body []byte) {
+	a = http1.Response{Status: p.status(), Type: problemType, Close: p.close}
 	if p.header.Name != "" {
-		a.More = []http1.Field{p.header}
+		a.ExtraFields = []http1.Field{p.header}
 	}
 	return a, p.body(base)
 }

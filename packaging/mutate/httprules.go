@@ -15,7 +15,7 @@ var (
 	begins = []string{"enter", "enterUntil", "carryOn"}
 	ends   = []string{"SetDeadline", "SetReadDeadline", "SetWriteDeadline", "setLate", "AfterFunc", "Reset", "expire", "end"}
 	// replaced are calls that replace state, or release resources of a request.
-	replaced = []string{"begin", "forget", "settle", "release", "giveBack", "give", "putBack", "know", "Store", "CompareAndSwap"}
+	replaced = []string{"begin", "dropSlices", "forget", "settle", "release", "giveBack", "give", "putBack", "know", "Store", "CompareAndSwap"}
 	// loopSteps are calls that advance an event loop, or update its accounts.
 	loopSteps = []string{"post", "wake", "Wake", "feed", "relieve", "commit", "Commit", "clear", "keep", "lend", "lendBody", "takeBody", "remove", "requeue", "push", "Add", "join", "discard"}
 	// owners are the variables of http1 and httpserver whose fields are state.
