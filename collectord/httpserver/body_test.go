@@ -84,7 +84,7 @@ func TestBodiesInEveryDress(t *testing.T) {
 					if a.StatusCode != http.StatusCreated || len(log.usages) != c.n || log.appends != 1 {
 						t.Errorf("%s %s, %d stored", a.Status, body, len(log.usages))
 					}
-					if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStored() {
+					if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStoringBytes() {
 						t.Errorf("%d bytes in flight, %d free for storing", h.opts.MaxInFlight-h.inFlight.free, h.storing.free)
 					}
 				})
@@ -213,7 +213,7 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 		defer h.inFlight.mu.Unlock()
 		return h.opts.MaxInFlight - h.inFlight.free
 	}
-	waitFor(t, func() bool { return inFlight() >= len(part)-smallBody })
+	waitFor(t, func() bool { return inFlight() >= len(part)-smallBodyBytes })
 	big := post(strings.Repeat(" ", 500<<10) + "{}")
 	a, body := exchange(t, addr, big)
 	if a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) || a.Header.Get("Retry-After") == "" || !a.Close {
@@ -236,10 +236,10 @@ func TestBytesInFlightAreBounded(t *testing.T) {
 
 func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
 	h, addr := serve(t, newMemoryLog(), Options{})
-	if !h.small.take(smallBodies) || !h.inFlight.take(h.opts.MaxInFlight) {
+	if !h.small.tryReserve(smallBodiesBytes) || !h.inFlight.tryReserve(h.opts.MaxInFlight) {
 		t.Fatal("an idle server has not all of it free")
 	}
-	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", freeBytes-2)+"{}")
+	small, least := post(strings.Repeat(" ", 60<<10)+"{}"), post(strings.Repeat(" ", unbudgetedBytes-2)+"{}")
 	if a, body := exchange(t, addr, small); a.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
 		t.Errorf("a small body: %s %s", a.Status, body)
 	}
@@ -247,19 +247,19 @@ func TestSmallBodiesShareWhatTheyMayHold(t *testing.T) {
 		t.Errorf("a body that everyone may hold: %s %s", a.Status, body)
 	}
 	for room, b := range map[string]*budget{"for large ones": &h.inFlight, "for small ones": &h.small} {
-		n := max(bodyStep, smallBody-freeBytes)
-		b.give(n)
+		n := max(budgetStepBytes, smallBodyBytes-unbudgetedBytes)
+		b.release(n)
 		if a, body := exchange(t, addr, small); a.StatusCode != http.StatusCreated {
 			t.Errorf("once there is room %s: %s %s", room, a.Status, body)
 		}
-		waitFor(t, func() bool { return b.take(n) })
+		waitFor(t, func() bool { return b.tryReserve(n) })
 	}
-	h.small.give(smallBodies)
+	h.small.release(smallBodiesBytes)
 	waitFor(t, func() bool {
-		if !h.small.take(smallBodies) {
+		if !h.small.tryReserve(smallBodiesBytes) {
 			return false
 		}
-		h.small.give(smallBodies)
+		h.small.release(smallBodiesBytes)
 		return true
 	})
 }

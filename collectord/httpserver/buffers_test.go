@@ -13,12 +13,12 @@ func TestWhereBytesAreRead(t *testing.T) {
 	head := strings.TrimSuffix(post(body), body)
 	m.gives(head, 100)
 	for _, sent := range []int{0, 1, 5000} {
-		m.gives(body[len(m.request.arriving):sent], 3000)
-		if s := m.gives("", 1); s != stepRead || !m.direct || cap(m.in) != firstRead || m.arrived != sent {
-			t.Fatalf("after %d bytes of the body: %d, direct: %t, a buffer of %d, %d have arrived", sent, s, m.direct, cap(m.in), m.arrived)
+		m.gives(body[len(m.request.rawBody):sent], 3000)
+		if s := m.gives("", 1); s != stepRead || !m.readsIntoBody || cap(m.in) != firstReadBytes || m.bodyReceived != sent {
+			t.Fatalf("after %d bytes of the body: %d, direct: %t, a buffer of %d, %d have arrived", sent, s, m.readsIntoBody, cap(m.in), m.bodyReceived)
 		}
 		r := m.request
-		if at := r.arriving[:len(r.arriving)+1]; &at[len(r.arriving)] != &m.space[0] {
+		if at := r.rawBody[:len(r.rawBody)+1]; &at[len(r.rawBody)] != &m.readSpace[0] {
 			t.Errorf("after %d bytes of the body it is read elsewhere", sent)
 		}
 	}
@@ -38,8 +38,8 @@ func TestWhereBytesAreRead(t *testing.T) {
 			t.Fatal(s)
 		}
 		m.answers()
-		if s := m.gives("", 1); s != stepRead || string(m.in) != one[:20] || m.from != 0 || cap(m.in) != firstRead {
-			t.Fatalf("%d, a buffer of %d bytes with %q, from %d on", s, cap(m.in), m.in, m.from)
+		if s := m.gives("", 1); s != stepRead || string(m.in) != one[:20] || m.consumed != 0 || cap(m.in) != firstReadBytes {
+			t.Fatalf("%d, a buffer of %d bytes with %q, from %d on", s, cap(m.in), m.in, m.consumed)
 		}
 	}
 }
@@ -49,11 +49,11 @@ func TestARequestWithoutMemoryIsRejected(t *testing.T) {
 	for name, text := range map[string]string{"length": post(body), "chunks": chunked(body)} {
 		for _, most := range []int{100, 3000, 100_000} {
 			m := newManual(t, Options{MaxInFlight: 1})
-			m.server.small.take(smallBodies)
+			m.server.small.tryReserve(smallBodiesBytes)
 			if s := m.gives(text, most); s != stepWrite {
 				t.Fatal(s)
 			}
-			if got := m.answers(); got != "503 closed" || m.log.rejected["http overloaded"] != 1 || !m.unread {
+			if got := m.answers(); got != "503 closed" || m.log.rejected["http overloaded"] != 1 || !m.clientMaySend {
 				t.Errorf("%s, %d bytes at once: %s, counted %v", name, most, got, m.log.rejected)
 			}
 		}
@@ -62,30 +62,30 @@ func TestARequestWithoutMemoryIsRejected(t *testing.T) {
 
 func TestAReleasedRequestGivesItsBuffersBack(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
-	for len(h.spareParts)+len(h.spareIDs)+len(h.largeBodies.idle) > 0 {
+	for len(h.spareRanges)+len(h.spareIDs)+len(h.largeBodies.idle) > 0 {
 		select {
-		case <-h.spareParts:
+		case <-h.spareRanges:
 		case <-h.spareIDs:
 		case <-h.largeBodies.idle:
 		}
 	}
 	for _, coding := range []coding{identity, gzipped} {
-		r := &request{coding: coding, parts: make([]part, 0, freeParts+1), ids: make([]wal.ID, 0, freeParts+1), answer: make([]byte, 0, freeBytes+1)}
+		r := &request{coding: coding, ranges: make([]byteRange, 0, unbudgetedUsages+1), ids: make([]wal.ID, 0, unbudgetedUsages+1), responseBuf: make([]byte, 0, unbudgetedBytes+1)}
 		var err error
-		if r.arriving, err = h.grow(nil, smallBody+1); err != nil {
+		if r.rawBody, err = h.grow(nil, smallBodyBytes+1); err != nil {
 			t.Fatal(err)
 		}
-		if r.body = r.arriving; coding != identity {
-			if r.body, err = h.grow(nil, smallBody+1); err != nil {
+		if r.body = r.rawBody; coding != identity {
+			if r.body, err = h.grow(nil, smallBodyBytes+1); err != nil {
 				t.Fatal(err)
 			}
 		}
 		h.release(r)
 		want := map[bool]int{true: 1, false: 2}[coding == identity]
-		if len(h.spareParts) != 1 || len(h.spareIDs) != 1 || len(h.largeBodies.idle) != want || cap(r.parts)+cap(r.ids)+cap(r.answer)+cap(r.arriving) > 0 {
-			t.Fatalf("%d, %d and %d buffers for others; it keeps %+v", len(h.spareParts), len(h.spareIDs), len(h.largeBodies.idle), r)
+		if len(h.spareRanges) != 1 || len(h.spareIDs) != 1 || len(h.largeBodies.idle) != want || cap(r.ranges)+cap(r.ids)+cap(r.responseBuf)+cap(r.rawBody) > 0 {
+			t.Fatalf("%d, %d and %d buffers for others; it keeps %+v", len(h.spareRanges), len(h.spareIDs), len(h.largeBodies.idle), r)
 		}
-		<-h.spareParts
+		<-h.spareRanges
 		<-h.spareIDs
 		for range want {
 			<-h.largeBodies.idle
@@ -94,7 +94,7 @@ func TestAReleasedRequestGivesItsBuffersBack(t *testing.T) {
 }
 
 func TestABodyWithoutAMappingIsRejected(t *testing.T) {
-	for name, text := range map[string]string{"length": post(strings.Repeat(" ", 2*smallBody)), "chunks": chunked(strings.Repeat(" ", 2*smallBody))} {
+	for name, text := range map[string]string{"length": post(strings.Repeat(" ", 2*smallBodyBytes)), "chunks": chunked(strings.Repeat(" ", 2*smallBodyBytes))} {
 		m := newManual(t, Options{})
 		m.server.largeBodies = newMappings(1 << 60) // more than any address space
 		if s := m.gives(text, 100_000); s != stepWrite {

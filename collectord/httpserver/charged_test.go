@@ -16,10 +16,10 @@ func until(t *testing.T, c *conn, want step) {
 		case want:
 			return
 		case stepRead:
-			if c.space == nil {
-				c.makeSpace()
+			if c.readSpace == nil {
+				c.makeReadSpace()
 			}
-			c.received(c.net.Read(c.space))
+			c.received(c.net.Read(c.readSpace))
 		case stepWrite:
 			c.written(c.write())
 		case stepPrepare:
@@ -71,31 +71,31 @@ func TestWhatStandsBesideABodyIsCharged(t *testing.T) {
 						if !h.remembers() {
 							until(t, c, stepAppend)
 							r := c.request
-							storing := cap(r.batch.gaps) + 24*len(r.parts) + len(r.body) // and its copy
-							if cap(r.body) <= smallBody {
+							storing := cap(r.batch.rejectedSet) + 24*len(r.ranges) + len(r.body) // and its copy
+							if cap(r.body) <= smallBodyBytes {
 								storing += len(r.body)
 							}
-							if len(r.body) > freeBytes && !r.batch.single && r.stored < min(storing, h.opts.maxStored()) {
-								t.Errorf("%d bytes for what was rejected, ids and copies, of which %d are taken", storing, r.stored)
+							if len(r.body) > unbudgetedBytes && !r.batch.single && r.storingBytes < min(storing, h.opts.maxStoringBytes()) {
+								t.Errorf("%d bytes for what was rejected, ids and copies, of which %d are taken", storing, r.storingBytes)
 							}
-							if has, may := len(r.body)+r.answerSize(), r.held.mayHold(); has > may+freeBytes {
+							if has, may := len(r.body)+r.maxResponseBytes(), r.reserved.allowedBytes(); has > may+unbudgetedBytes {
 								t.Errorf("%d bytes of body and answer, of which %d are taken", has, may)
 							}
 							c.stored(h.log.AppendSeq(t.Context(), r.records))
 						}
 						until(t, c, stepWrite)
-						if has, may := cap(c.large), c.held.mayHold(); has > may {
+						if has, may := cap(c.largeBody), c.largeReserved.allowedBytes(); has > may {
 							t.Errorf("an answer of %d bytes, of which %d are taken", has, may)
 						}
-						if over := c.held.large - cap(c.large); over > bodyStep {
-							t.Errorf("an answer of %d bytes holds %+v", cap(c.large), c.held)
+						if over := c.largeReserved.large - cap(c.largeBody); over > budgetStepBytes {
+							t.Errorf("an answer of %d bytes holds %+v", cap(c.largeBody), c.largeReserved)
 						}
 						c.written(c.write())
 						c.close()
 						if out := c.net.(*script).out.String(); !strings.HasPrefix(out, "HTTP/1.1 20") {
 							t.Errorf("%.200s", out)
 						}
-						if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodies || h.storing.free != h.opts.maxStored() || h.decoding.free != h.opts.MaxBody {
+						if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodiesBytes || h.storing.free != h.opts.maxStoringBytes() || h.decoding.free != h.opts.MaxBody {
 							t.Errorf("free afterwards: %d, %d, %d, %d", h.inFlight.free, h.small.free, h.storing.free, h.decoding.free)
 						}
 					}
@@ -106,30 +106,30 @@ func TestWhatStandsBesideABodyIsCharged(t *testing.T) {
 }
 
 // remembers reports whether a request with a key was answered.
-func (h *Server) remembers() bool { return h.window.to > h.window.from }
+func (h *Server) remembers() bool { return h.window.next > h.window.oldest }
 
 // A crowd that asks for ids holds no more than MaxInFlight with bodies and answers together.
 func TestNobodyHoldsMoreByAskingForIDs(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{MaxInFlight: 1 << 20})
-	h.small.take(smallBodies) // by others
+	h.small.tryReserve(smallBodiesBytes) // by others
 	request := post(strings.Repeat(`{"a":"ninety bytes, as its id is"}`+"\n", 3000), ndjson, ids)
 	var open []*conn
 	held := 0
 	for range 20 {
 		c := h.newConn(&script{in: bytes.NewReader([]byte(request))})
-		for c.request == nil || c.todo != stepPrepare {
+		for c.request == nil || c.nextStep != stepPrepare {
 			if c.next() != stepRead {
 				break
 			}
-			if c.space == nil {
-				c.makeSpace()
+			if c.readSpace == nil {
+				c.makeReadSpace()
 			}
-			c.received(c.net.Read(c.space))
+			c.received(c.net.Read(c.readSpace))
 		}
 		if c.request == nil { // there was no room for its body
 			continue
 		}
-		c.todo = stepRead
+		c.nextStep = stepRead
 		c.prepare()
 		if c.request == nil { // nor for its answer
 			if !strings.HasPrefix(string(c.out), "HTTP/1.1 503 ") {
@@ -137,16 +137,16 @@ func TestNobodyHoldsMoreByAskingForIDs(t *testing.T) {
 			}
 			continue
 		}
-		held += len(c.request.body) + idText*len(c.request.parts)
+		held += len(c.request.body) + idTextBytes*len(c.request.ranges)
 		open = append(open, c)
 	}
-	if len(open) < 3 || held > h.opts.MaxInFlight+len(open)*2*freeBytes {
+	if len(open) < 3 || held > h.opts.MaxInFlight+len(open)*2*unbudgetedBytes {
 		t.Errorf("%d requests hold %d bytes with their answers, of %d", len(open), held, h.opts.MaxInFlight)
 	}
 	for _, c := range open {
 		c.close()
 	}
-	if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStored() {
+	if h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStoringBytes() {
 		t.Errorf("free afterwards: %d, %d", h.inFlight.free, h.storing.free)
 	}
 }
@@ -158,10 +158,10 @@ func TestAnAnswerFitsWhatIsTakenForIt(t *testing.T) {
 	for _, header := range []string{"X: y", ids} {
 		c := h.newConn(&script{in: bytes.NewReader([]byte(post("{}\n"+strings.Repeat(faulty, 20), ndjson, header)))})
 		until(t, c, stepAppend)
-		most, faults := c.request.answerSize(), len(c.request.batch.faults)
+		most, faults := c.request.maxResponseBytes(), len(c.request.batch.faults)
 		c.stored(h.log.AppendSeq(t.Context(), c.request.records))
-		if len(c.large) > most || faults != maxErrors {
-			t.Errorf("%d bytes, %d are taken for %d faults", len(c.large), most, faults)
+		if len(c.largeBody) > most || faults != maxErrors {
+			t.Errorf("%d bytes, %d are taken for %d faults", len(c.largeBody), most, faults)
 		}
 		c.close()
 	}

@@ -23,8 +23,8 @@ func TestACertificateMakesAClient(t *testing.T) {
 			m.peers = []*x509.Certificate{{}}
 		}
 		m.gives(post("[1")[:len(post("[1"))-1], 1000)
-		if m.known.Load() != certified || (m.hold.Load() == kept) != certified {
-			t.Errorf("certified: %t, known: %t, kept: %d", certified, m.known.Load(), m.hold.Load())
+		if m.isClient.Load() != certified || (m.hold.Load() == holdKept) != certified {
+			t.Errorf("certified: %t, known: %t, kept: %d", certified, m.isClient.Load(), m.hold.Load())
 		}
 	}
 }
@@ -57,13 +57,13 @@ func TestHowLongARequestTookIsCounted(t *testing.T) {
 	m.answers()
 	m.gives("x\r\n", 1000)
 	m.answers()
-	if s := m.server.Seconds(); s[2].Count() != 1 || s[4].Count() != 0 || m.server.Requests()[http.StatusBadRequest] != 1 {
+	if s := m.server.Latencies(); s[2].Count() != 1 || s[4].Count() != 0 || m.server.Requests()[http.StatusBadRequest] != 1 {
 		t.Errorf("%+v", s)
 	}
 }
 
 func TestAHandshakeReadsNoMoreThanItMay(t *testing.T) {
-	l := &handshakeLimit{Conn: &script{in: bytes.NewReader(make([]byte, 100))}, left: 10}
+	l := &handshakeLimit{Conn: &script{in: bytes.NewReader(make([]byte, 100))}, bytesLeft: 10}
 	p := make([]byte, 8)
 	for i, want := range []int{8, 2} {
 		if n, err := l.Read(p); n != want || err != nil {
@@ -73,7 +73,7 @@ func TestAHandshakeReadsNoMoreThanItMay(t *testing.T) {
 	if n, err := l.Read(p); n != 0 || !errors.Is(err, errLongHandshake) {
 		t.Errorf("beyond: %d, %v", n, err)
 	}
-	l.over = true
+	l.done = true
 	if n, err := l.Read(p); n != 8 || err != nil {
 		t.Errorf("once it is over: %d, %v", n, err)
 	}
@@ -83,14 +83,14 @@ func TestAHandshakeThatFailsIsNotAnswered(t *testing.T) {
 	m := newManual(t, Options{})
 	for _, err := range []error{io.EOF, tls.RecordHeaderError{Msg: "within the handshake"}} {
 		m.answerPlainHTTP(err)
-		if m.wire.writes != 0 || m.unread {
+		if m.wire.writes != 0 || m.clientMaySend {
 			t.Errorf("%v: %s", err, m.wire.out.String())
 		}
 	}
-	before := m.by
+	before := m.deadline
 	m.answerPlainHTTP(tls.RecordHeaderError{Conn: m.wire})
-	if !strings.HasPrefix(m.wire.out.String(), "HTTP/1.1 400 ") || !m.unread || m.state != stateWriting || m.by <= before {
-		t.Errorf("%s until %d: %s", stateNames[m.state], m.by, m.wire.out.String())
+	if !strings.HasPrefix(m.wire.out.String(), "HTTP/1.1 400 ") || !m.clientMaySend || m.state != stateWriting || m.deadline <= before {
+		t.Errorf("%s until %d: %s", stateNames[m.state], m.deadline, m.wire.out.String())
 	}
 }
 

@@ -59,13 +59,13 @@ func (m *manual) gives(text string, most int) step {
 	for {
 		switch s := m.next(); s {
 		case stepRead:
-			if m.space == nil {
-				m.makeSpace()
+			if m.readSpace == nil {
+				m.makeReadSpace()
 			}
-			if len(m.space) == 0 {
+			if len(m.readSpace) == 0 {
 				m.t.Fatal("there is no room to read into")
 			}
-			n := copy(m.space, text[:min(len(text), most)])
+			n := copy(m.readSpace, text[:min(len(text), most)])
 			if n == 0 {
 				return stepRead
 			}
@@ -144,7 +144,7 @@ func TestHowAConnectionStops(t *testing.T) {
 				t.Fatal(stateNames[m.state])
 			}
 			if c.cut {
-				m.hold.Store(taken)
+				m.hold.Store(holdTaken)
 			}
 			m.last = c.last
 			m.received(0, c.err)
@@ -200,14 +200,14 @@ func TestWhatEndsWithAnAnswer(t *testing.T) {
 				t.Errorf("%s, want %s", got, c.want)
 			}
 			ends := strings.HasSuffix(c.want, "closed")
-			if m.ended != ends || ends && m.unread != c.unread || m.gone {
-				t.Errorf("ended: %t, unread: %t, gone: %t", m.ended, m.unread, m.gone)
+			if m.mustClose != ends || ends && m.clientMaySend != c.unread || m.unwritable {
+				t.Errorf("ended: %t, unread: %t, gone: %t", m.mustClose, m.clientMaySend, m.unwritable)
 			}
 			if _, body, _ := strings.Cut(m.wire.out.String(), "\r\n\r\n"); (name == "of HEAD") != (body == "") {
 				t.Errorf("%q", body)
 			}
-			if cap(m.out) > firstRead || m.large != nil || m.request != nil {
-				t.Errorf("it keeps %d bytes, %d bytes and %v", cap(m.out), len(m.large), m.request)
+			if cap(m.out) > firstReadBytes || m.largeBody != nil || m.request != nil {
+				t.Errorf("it keeps %d bytes, %d bytes and %v", cap(m.out), len(m.largeBody), m.request)
 			}
 		})
 	}
@@ -217,13 +217,13 @@ func TestWhatEndsWithAnAnswer(t *testing.T) {
 
 func TestNothingFollowsAnAnswerThatIsNotTaken(t *testing.T) {
 	m := newManual(t, Options{})
-	if s := m.gives(post(strings.Repeat("{}\n", 1000), ndjson, ids), 100_000); s != stepWrite || len(m.large) == 0 {
-		t.Fatal(s, len(m.large))
+	if s := m.gives(post(strings.Repeat("{}\n", 1000), ndjson, ids), 100_000); s != stepWrite || len(m.largeBody) == 0 {
+		t.Fatal(s, len(m.largeBody))
 	}
 	m.wire.fails = os.ErrDeadlineExceeded
 	m.answers()
-	if m.wire.writes != 1 || m.next() != stepEnd || !m.gone || m.unread || m.large != nil {
-		t.Errorf("%d writes, gone: %t, unread: %t", m.wire.writes, m.gone, m.unread)
+	if m.wire.writes != 1 || m.next() != stepEnd || !m.unwritable || m.clientMaySend || m.largeBody != nil {
+		t.Errorf("%d writes, gone: %t, unread: %t", m.wire.writes, m.unwritable, m.clientMaySend)
 	}
 	m = newManual(t, Options{})
 	m.gives(post("{}"), 1000)
@@ -242,8 +242,8 @@ func TestNothingFollowsAnAnswerThatIsNotTaken(t *testing.T) {
 func TestADeadlineIsSetOnce(t *testing.T) {
 	m := newManual(t, Options{})
 	now := time.Now()
-	later := m.all.deadline(now.Add(time.Hour))
-	m.expire(m.all.deadline(now), now)
+	later := m.registry.deadline(now.Add(time.Hour))
+	m.expire(m.registry.deadline(now), now)
 	m.enter(stateStoring)
 	m.expire(later, now)
 	if m.wire.deadline != 0 {
@@ -263,16 +263,16 @@ func TestWhatAStateLeavesToTheNext(t *testing.T) {
 	for range 2 {
 		text := post("{}")
 		m.gives(text[:len(text)-2], 1000)
-		if m.state != stateBody || m.by == 0 || m.arrived != 0 {
-			t.Errorf("%s until %d, %d bytes", stateNames[m.state], m.by, m.arrived)
+		if m.state != stateBody || m.deadline == 0 || m.bodyReceived != 0 {
+			t.Errorf("%s until %d, %d bytes", stateNames[m.state], m.deadline, m.bodyReceived)
 		}
 		if m.next() != stepRead {
 			t.Fatal("nothing is read")
 		}
-		copy(m.space, "{}")
+		copy(m.readSpace, "{}")
 		m.received(2, nil)
-		if s := m.next(); s != stepPrepare || m.state != stateStoring || m.by != 0 {
-			t.Errorf("step %d, %s until %d", s, stateNames[m.state], m.by)
+		if s := m.next(); s != stepPrepare || m.state != stateStoring || m.deadline != 0 {
+			t.Errorf("step %d, %s until %d", s, stateNames[m.state], m.deadline)
 		}
 		m.prepare()
 		m.gives("", 1)
@@ -296,7 +296,7 @@ func TestWhoCantBeToldIsNotListenedTo(t *testing.T) {
 		h := newServer(t, newMemoryLog(), Options{})
 		w := &closable{wire: wire{script: script{in: bytes.NewReader(make([]byte, 10))}}, err: err}
 		c := h.newConn(w)
-		c.unread = true
+		c.clientMaySend = true
 		c.close()
 		if read := w.in.Len() == 0; read != (err == nil) {
 			t.Errorf("%v: read: %t", err, read)
@@ -327,7 +327,7 @@ func TestWhoIsIdleEndsWithTheServer(t *testing.T) {
 	m.gives(post("{}"), 1000)
 	m.answers()
 	m.gives("", 1)
-	m.all.closing.Store(true)
+	m.registry.shuttingDown.Store(true)
 	m.gives("\r\n", 1000)
 	if !m.isLast() {
 		t.Error("it goes on after an empty line")
@@ -344,8 +344,8 @@ func TestWhoIsIdleEndsWithTheServer(t *testing.T) {
 	}
 	defer m.raw.Close()
 	v.send("P")
-	waitFor(t, func() bool { return unread(m.raw) })
-	m.all.closing.Store(true)
+	waitFor(t, func() bool { return hasUnread(m.raw) })
+	m.registry.shuttingDown.Store(true)
 	m.gives(post("{}"), 1000)
 	m.answers()
 	if m.isLast() {

@@ -2,26 +2,26 @@ package httpserver
 
 import "sync/atomic"
 
-// standing decides when a connection makes room.
-type standing struct {
-	known atomic.Bool  // a request of it was authenticated or stored
-	hold  atomic.Int32 // free, kept or taken
+// roomState decides when a connection makes room.
+type roomState struct {
+	isClient atomic.Bool  // a request of it was authenticated or stored
+	hold     atomic.Int32 // free, kept or taken
 
 	// Guarded by the mutex of connections.
-	ending        bool   // it makes room
-	relieves      bool   // it makes room because memory is short
-	since         int64  // when it was put at the end of its queue, by connections.deadline
-	queue         *queue // nil for none
-	ahead, behind *conn  // neighbors in queue
+	endingForRoom            bool   // it makes room
+	endingForMemory          bool   // it makes room because memory is short
+	queuedSince              int64  // when it was put at the end of its queue, by connections.deadline
+	queue                    *queue // nil for none
+	prevInQueue, nextInQueue *conn  // neighbors in queue
 }
 
 // Values of hold. A stranger is cut off only if it changes from free to taken, and a
 // request is stored only if its connection is kept. So no connection is cut off between
 // storing and its answer.
 const (
-	free = iota
-	kept
-	taken
+	holdFree = iota
+	holdKept
+	holdTaken
 )
 
 // queue is a linked list of connections, in the order of push.
@@ -31,48 +31,48 @@ type queue struct {
 }
 
 func (q *queue) push(c *conn) {
-	c.queue, c.ahead, c.behind = q, q.tail, nil
+	c.queue, c.prevInQueue, c.nextInQueue = q, q.tail, nil
 	if q.tail == nil {
 		q.head = c
 	} else {
-		q.tail.behind = c
+		q.tail.nextInQueue = c
 	}
 	q.tail = c
 	q.n++
 }
 
-// remove removes c from its queue, if it is in one.
-func (c *conn) remove() {
+// dequeue removes c from its queue, if it is in one.
+func (c *conn) dequeue() {
 	q := c.queue
 	if q == nil {
 		return
 	}
-	if c.ahead == nil {
-		q.head = c.behind
+	if c.prevInQueue == nil {
+		q.head = c.nextInQueue
 	} else {
-		c.ahead.behind = c.behind
+		c.prevInQueue.nextInQueue = c.nextInQueue
 	}
-	if c.behind == nil {
-		q.tail = c.ahead
+	if c.nextInQueue == nil {
+		q.tail = c.prevInQueue
 	} else {
-		c.behind.ahead = c.ahead
+		c.nextInQueue.prevInQueue = c.prevInQueue
 	}
 	q.n--
-	c.queue, c.ahead, c.behind = nil, nil, nil
+	c.queue, c.prevInQueue, c.nextInQueue = nil, nil, nil
 }
 
-// crowd is all connections of a kind: with or without TLS.
-type crowd struct {
+// connClass is all connections of a kind: with or without TLS.
+type connClass struct {
 	open      int
 	ending    int   // open connections that make room
 	strangers queue // open connections without a request that was authenticated or stored
 	clients   queue // the other open connections; neither queue has those that are ending
 }
 
-// held returns how many places the crowd takes.
-func (of *crowd) held() int { return of.open - of.ending }
+// occupied returns how many places the class takes.
+func (class *connClass) occupied() int { return class.open - class.ending }
 
-func (s *connections) crowdOf(c *conn) *crowd {
+func (s *connections) classOf(c *conn) *connClass {
 	if c.secure != nil {
 		return &s.secure
 	}
@@ -80,9 +80,9 @@ func (s *connections) crowdOf(c *conn) *crowd {
 }
 
 // oldestStranger returns the stranger with the smallest since, or nil.
-func oldestStranger(crowds []*crowd) (oldest *conn) {
-	for _, of := range crowds {
-		if c := of.strangers.head; c != nil && (oldest == nil || c.since < oldest.since) {
+func oldestStranger(classes []*connClass) (oldest *conn) {
+	for _, class := range classes {
+		if c := class.strangers.head; c != nil && (oldest == nil || c.queuedSince < oldest.queuedSince) {
 			oldest = c
 		}
 	}
@@ -92,7 +92,7 @@ func oldestStranger(crowds []*crowd) (oldest *conn) {
 // requeue moves c to the end of its queue, so that the others are tried first.
 func (c *conn) requeue(now int64) {
 	q := c.queue
-	c.remove()
-	c.since = now
+	c.dequeue()
+	c.queuedSince = now
 	q.push(c)
 }

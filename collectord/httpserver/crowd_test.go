@@ -15,10 +15,10 @@ import (
 func (q *queue) is(t *testing.T, want ...*conn) {
 	t.Helper()
 	var down, up []*conn
-	for c := q.head; c != nil && len(down) < 10; c = c.behind {
+	for c := q.head; c != nil && len(down) < 10; c = c.nextInQueue {
 		down = append(down, c)
 	}
-	for c := q.tail; c != nil && len(up) < 10; c = c.ahead {
+	for c := q.tail; c != nil && len(up) < 10; c = c.prevInQueue {
 		up = append(up, c)
 	}
 	slices.Reverse(up)
@@ -37,7 +37,7 @@ func TestAQueueKeepsItsOrder(t *testing.T) {
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 0, 2}, {1, 2, 0}} {
 		var q queue
 		all := []*conn{{}, {}, {}}
-		all[0].behind, all[0].ahead = &conn{}, &conn{} // of another queue, before
+		all[0].nextInQueue, all[0].prevInQueue = &conn{}, &conn{} // of another queue, before
 		for i, c := range all {
 			q.push(c)
 			q.is(t, all[:i+1]...)
@@ -53,8 +53,8 @@ func TestAQueueKeepsItsOrder(t *testing.T) {
 			}
 			left = append([]*conn{c}, slices.DeleteFunc(left, func(other *conn) bool { return other == c })...)
 			q.is(t, left...)
-			if c.since != 7 {
-				t.Errorf("since %d", c.since)
+			if c.queuedSince != 7 {
+				t.Errorf("since %d", c.queuedSince)
 			}
 		}
 		left = slices.Clone(all)
@@ -63,9 +63,9 @@ func TestAQueueKeepsItsOrder(t *testing.T) {
 		}
 		for _, i := range order {
 			for range 2 { // the second time it is in none
-				all[i].remove()
+				all[i].dequeue()
 			}
-			if c := all[i]; c.queue != nil || c.ahead != nil || c.behind != nil {
+			if c := all[i]; c.queue != nil || c.prevInQueue != nil || c.nextInQueue != nil {
 				t.Error("who has left is in it still")
 			}
 			left = slices.DeleteFunc(left, func(c *conn) bool { return c == all[i] })
@@ -77,18 +77,18 @@ func TestAQueueKeepsItsOrder(t *testing.T) {
 // The oldest stranger is that of all crowds, and TLS has a crowd of its own.
 func TestTheOldestStrangerIsOfAnyCrowd(t *testing.T) {
 	var s connections
-	if oldestStranger([]*crowd{&s.plain, &s.secure}) != nil {
+	if oldestStranger([]*connClass{&s.plain, &s.secure}) != nil {
 		t.Error("there is nobody")
 	}
 	plain, secure := &conn{}, &conn{secure: &tls.Conn{}}
-	if s.crowdOf(plain) != &s.plain || s.crowdOf(secure) != &s.secure {
+	if s.classOf(plain) != &s.plain || s.classOf(secure) != &s.secure {
 		t.Fatal("they are in the wrong crowd")
 	}
 	s.secure.strangers.push(secure)
 	for _, since := range [][2]int64{{1, 2}, {2, 1}} {
-		plain.since, secure.since = since[0], since[1]
+		plain.queuedSince, secure.queuedSince = since[0], since[1]
 		if plain.queue == nil {
-			if oldestStranger([]*crowd{&s.plain, &s.secure}) != secure {
+			if oldestStranger([]*connClass{&s.plain, &s.secure}) != secure {
 				t.Error("the only one is not the oldest")
 			}
 			s.plain.strangers.push(plain)
@@ -97,7 +97,7 @@ func TestTheOldestStrangerIsOfAnyCrowd(t *testing.T) {
 		if since[1] < since[0] {
 			want = secure
 		}
-		if oldestStranger([]*crowd{&s.plain, &s.secure}) != want || oldestStranger([]*crowd{&s.secure, &s.plain}) != want {
+		if oldestStranger([]*connClass{&s.plain, &s.secure}) != want || oldestStranger([]*connClass{&s.secure, &s.plain}) != want {
 			t.Errorf("of %v it is another", since)
 		}
 	}
@@ -107,9 +107,9 @@ func TestTheOldestStrangerIsOfAnyCrowd(t *testing.T) {
 // then nobody is left.
 func TestTheIdleEndAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &newServer(t, newMemoryLog(), Options{}).open
+		s := &newServer(t, newMemoryLog(), Options{}).conns
 		select {
-		case <-s.closed():
+		case <-s.shutDown():
 		default:
 			t.Error("nobody is there to be waited for")
 		}
@@ -124,9 +124,9 @@ func TestTheIdleEndAtOnce(t *testing.T) {
 			s.open[conns[in]] = struct{}{}
 		}
 		<-time.After(time.Second)
-		none := s.closed()
-		if !wires[stateIdle].until.Equal(time.Now()) || !wires[stateBody].until.IsZero() || !s.closing.Load() {
-			t.Errorf("who is idle has until %v, others until %v; it closes: %t", wires[stateIdle].until, wires[stateBody].until, s.closing.Load())
+		none := s.shutDown()
+		if !wires[stateIdle].until.Equal(time.Now()) || !wires[stateBody].until.IsZero() || !s.shuttingDown.Load() {
+			t.Errorf("who is idle has until %v, others until %v; it closes: %t", wires[stateIdle].until, wires[stateBody].until, s.shuttingDown.Load())
 		}
 		for _, c := range conns {
 			select {
@@ -144,10 +144,10 @@ func TestTheIdleEndAtOnce(t *testing.T) {
 func TestASweepEndsAndLogs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		s := &newServer(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}).open
+		s := &newServer(t, newMemoryLog(), Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}).conns
 		log.Reset()
-		s.timer = time.AfterFunc(time.Hour, func() {})
-		defer s.timer.Stop()
+		s.sweepTimer = time.AfterFunc(time.Hour, func() {})
+		defer s.sweepTimer.Stop()
 		d := &deadlines{}
 		c := s.server.newConn(d)
 		s.open = map[*conn]struct{}{c: {}}
@@ -156,7 +156,7 @@ func TestASweepEndsAndLogs(t *testing.T) {
 			t.Errorf("nothing has passed, and it has until %v: %s", d.until, &log)
 		}
 		<-time.After(time.Second)
-		s.room.away.Add(1)
+		s.room.turnedAway.Add(1)
 		if s.sweep(); !d.until.Equal(time.Now()) || !strings.Contains(log.String(), "turned_away=1") {
 			t.Errorf("its time has passed, and it has until %v: %s", d.until, &log)
 		}

@@ -87,7 +87,7 @@ func TestCutOffHasItsLimit(t *testing.T) {
 						if row.reads != "" {
 							c.gets(row.reads)
 						}
-						c.wait(strangersTime)
+						c.wait(strangerGrace)
 						next := dialSlow(t, h, ln, log)
 						waits := !takes && (row.gets != "") // for the answer to be taken
 						if takes && row.gets != "" {
@@ -152,12 +152,12 @@ func TestTurnedAwayHasItsLimit(t *testing.T) {
 					}
 					c.wait(limit - time.Millisecond)
 					synctest.Wait()
-					if n := h.open.leaving.Load(); n != 1 {
+					if n := h.conns.turningAway.Load(); n != 1 {
 						t.Errorf("%d are listened to before the limit", n)
 					}
 					c.wait(2 * time.Millisecond)
 					synctest.Wait()
-					if n := h.open.leaving.Load(); n != 0 || h.Connections() != 1 || h.TurnedAway() != 1 {
+					if n := h.conns.turningAway.Load(); n != 0 || h.Connections() != 1 || h.TurnedAway() != 1 {
 						t.Errorf("%d are listened to, %d connections are open, %d were turned away", n, h.Connections(), h.TurnedAway())
 					}
 					c.isCutOff()

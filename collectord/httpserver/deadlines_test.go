@@ -176,11 +176,11 @@ func TestDeadlinesBelongToWhatTheConnectionDoes(t *testing.T) {
 			c.log.takes = 7 * time.Second
 			c.sends(one)
 			synctest.Wait()
-			c.server.open.mu.Lock()
-			for open := range c.server.open.open {
+			c.server.conns.mu.Lock()
+			for open := range c.server.conns.open {
 				open.end()
 			}
-			c.server.open.mu.Unlock()
+			c.server.conns.mu.Unlock()
 			c.gets("201, closed")
 		},
 		"slow answers": func(c *slowClient) {

@@ -25,10 +25,10 @@ func FuzzBody(f *testing.F) {
 		r := afterAnother(h, begins)
 		defer h.release(r)
 		if r.coding == identity {
-			r.arriving = append(r.arriving, text...)
+			r.rawBody = append(r.rawBody, text...)
 			_ = h.decode(r)
 		} else {
-			r.arriving = []byte(compress(t, codings[r.coding], string(text)))
+			r.rawBody = []byte(compress(t, codings[r.coding], string(text)))
 			if p := h.decode(r); p != nil || !bytes.Equal(r.body, text) {
 				t.Fatalf("%q became %q: %+v", text, r.body, p)
 			}
@@ -39,7 +39,7 @@ func FuzzBody(f *testing.F) {
 			recs = append(recs, *rec)
 			return true
 		})
-		var faults []rejected
+		var faults []rejectedUsage
 		split, _ := formOf(r.content, text)
 		var s usage.Splitter
 		s.Reset(bytes.Clone(text), split, usage.Limits{MaxUsageBytes: h.limits.Load().MaxRecord, MaxUsages: h.opts.MaxRecords})
@@ -47,7 +47,7 @@ func FuzzBody(f *testing.F) {
 			v := s.Value
 			if v.Fault.Code != "" {
 				if len(faults) < maxErrors {
-					faults = append(faults, rejected{v.Index, v.Fault})
+					faults = append(faults, rejectedUsage{v.Index, v.Fault})
 				}
 				continue
 			}
@@ -73,7 +73,7 @@ func FuzzBody(f *testing.F) {
 func afterAnother(h *Server, begins header) *request {
 	r := h.requests.Get().(*request)
 	r.begin(&header{content: linesContent, prefer: preferences{ids: true}}, another)
-	r.arriving = append(r.arriving, `{"another":"client"}`+"\n[]\n{\"other\":1}"...)
+	r.rawBody = append(r.rawBody, `{"another":"client"}`+"\n[]\n{\"other\":1}"...)
 	_ = h.decode(r)
 	_ = h.split(r, nil)
 	h.eachRecord(r, func(*wal.Record) bool { return true })

@@ -17,7 +17,7 @@ type header struct {
 	encoding    []byte // Content-Encoding
 	key         []byte // Idempotency-Key, without quotes
 	bearer      []byte // the bearer token; nil if there is none or another scheme
-	from        origin.Headers
+	origins     origin.Headers
 	prefer      preferences
 
 	content mediaType
@@ -28,7 +28,7 @@ type header struct {
 // Authorization and Idempotency-Key may appear once, and fields about the body may be
 // repeated with the same value.
 func readHeader(q *http1.Request) (h header, p *problem) {
-	h.from.Authority = origin.Authority(q.Target, q.Host)
+	h.origins.Authority = origin.Authority(q.Target, q.Host)
 	var keys, authorizations int
 	same := true
 	repeat := func(known *[]byte, value []byte) {
@@ -46,8 +46,8 @@ func readHeader(q *http1.Request) (h header, p *problem) {
 			case http1.EqualFold(name, "prefer"):
 				h.prefer.add(value)
 			case http1.EqualFold(name, "origin"):
-				h.from.Origins++
-				h.from.Origin = value
+				h.origins.Origins++
+				h.origins.Origin = value
 			}
 		case len("content-type"):
 			if http1.EqualFold(name, "content-type") {
@@ -60,8 +60,8 @@ func readHeader(q *http1.Request) (h header, p *problem) {
 			}
 		case len("sec-fetch-site"):
 			if http1.EqualFold(name, "sec-fetch-site") {
-				h.from.Sites++
-				h.from.Site = value
+				h.origins.Sites++
+				h.origins.Site = value
 			}
 		case len("idempotency-key"):
 			if http1.EqualFold(name, "idempotency-key") {
@@ -151,7 +151,7 @@ func (h *Server) checkBody(r *header, length int64) *problem {
 	default:
 		return &problem{
 			code:   CodeEncoding,
-			detail: "send the body as it is, or in one of the codings in Accept-Encoding", header: http1.Field{Name: "Accept-Encoding", Value: acceptEncoding},
+			detail: "send the body as it is, or in one of the codings in Accept-Encoding", extraField: http1.Field{Name: "Accept-Encoding", Value: acceptEncoding},
 		}
 	}
 	return r.checkType()

@@ -35,20 +35,20 @@ func TestEachFieldOfAHeaderIsRead(t *testing.T) {
 		if h.bearer != nil {
 			bearer = " bearer=" + string(h.bearer)
 		}
-		return fmt.Sprintf("%s|%s|%s|%+v|%s %d|%s %d%s", h.contentType, h.encoding, h.key, h.prefer, h.from.Origin, h.from.Origins, h.from.Site, h.from.Sites, bearer)
+		return fmt.Sprintf("%s|%s|%s|%+v|%s %d|%s %d%s", h.contentType, h.encoding, h.key, h.prefer, h.origins.Origin, h.origins.Origins, h.origins.Site, h.origins.Sites, bearer)
 	}
 	nothing := read(t)
 	fields := func(of header) string {
-		return fmt.Sprintf("%s|%s|%s|%+v|%s %d|%s %d", of.contentType, of.encoding, of.key, of.prefer, of.from.Origin, of.from.Origins, of.from.Site, of.from.Sites)
+		return fmt.Sprintf("%s|%s|%s|%+v|%s %d|%s %d", of.contentType, of.encoding, of.key, of.prefer, of.origins.Origin, of.origins.Origins, of.origins.Site, of.origins.Sites)
 	}
 	if nothing != fields(header{}) {
 		t.Errorf("of no field: %s", nothing)
 	}
 	var origin, origins, site, sites header
-	origin.from.Origin, origin.from.Origins = []byte("a"), 1
-	origins.from.Origin, origins.from.Origins = []byte("b"), 2
-	site.from.Site, site.from.Sites = []byte("none"), 1
-	sites.from.Site, sites.from.Sites = []byte("b"), 2
+	origin.origins.Origin, origin.origins.Origins = []byte("a"), 1
+	origins.origins.Origin, origins.origins.Origins = []byte("b"), 2
+	site.origins.Site, site.origins.Sites = []byte("none"), 1
+	sites.origins.Site, sites.origins.Sites = []byte("b"), 2
 	for lines, want := range map[string]string{
 		"Prefer: handling=strict":                            fields(header{prefer: preferences{strict: true, handling: true}}),
 		"preFer: return=representation":                      fields(header{prefer: preferences{ids: true, returns: true}}),

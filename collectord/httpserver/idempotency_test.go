@@ -141,7 +141,7 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 	w.now = func() time.Duration { return now }
 	store := func(n byte) claim {
 		c, _ := w.claim(digest{n}, digest{}, preferences{})
-		if c == claimed {
+		if c == claimNew {
 			w.settle(digest{n}, true)
 		}
 		return c
@@ -150,18 +150,18 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 		store(n)
 		now += time.Second
 	}
-	if len(w.places) != 3 || len(w.ring) != 3 {
-		t.Errorf("%d places of 3", len(w.places))
+	if len(w.latest) != 3 || len(w.ring) != 3 {
+		t.Errorf("%d places of 3", len(w.latest))
 	}
-	if store(4) != repeated || store(0) != claimed { // the oldest made room
+	if store(4) != claimRepeated || store(0) != claimNew { // the oldest made room
 		t.Error("not the oldest was forgotten")
 	}
 	now += time.Minute - 3*time.Second
-	if store(0) != repeated || store(4) != repeated {
+	if store(0) != claimRepeated || store(4) != claimRepeated {
 		t.Error("forgotten too soon")
 	}
 	now += 2 * time.Second
-	if store(4) != claimed {
+	if store(4) != claimNew {
 		t.Error("remembered for too long")
 	}
 	// Claims that come to nothing leave nothing behind.
@@ -169,13 +169,13 @@ func TestWindowIsBoundedByCountAndAge(t *testing.T) {
 		_, _ = w.claim(digest{n, 1}, digest{}, preferences{})
 		w.settle(digest{n, 1}, false)
 	}
-	if len(w.places) > 3 || len(w.ring) > 3 || len(w.underWay) > 0 {
-		t.Errorf("%d places of %d, %d under way", len(w.places), len(w.ring), len(w.underWay))
+	if len(w.latest) > 3 || len(w.ring) > 3 || len(w.underWay) > 0 {
+		t.Errorf("%d places of %d, %d under way", len(w.latest), len(w.ring), len(w.underWay))
 	}
 	now += time.Minute
 	store(9)
-	if len(w.places) != 1 || len(w.ring) != 1 {
-		t.Errorf("%d places of %d are left of a busier time", len(w.places), len(w.ring))
+	if len(w.latest) != 1 || len(w.ring) != 1 {
+		t.Errorf("%d places of %d are left of a busier time", len(w.latest), len(w.ring))
 	}
 }
 

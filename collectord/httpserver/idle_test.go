@@ -63,10 +63,10 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 		held = append(held, v)
 	}
 	waitFor(t, func() bool { // all are idle, as the server sees it
-		h.open.mu.Lock()
-		defer h.open.mu.Unlock()
+		h.conns.mu.Lock()
+		defer h.conns.mu.Unlock()
 		n := 0
-		for c := range h.open.open {
+		for c := range h.conns.open {
 			if c.idleSince.Load() != 0 {
 				n++
 			}
@@ -78,12 +78,12 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 	idle := func(want int, since time.Time) {
 		t.Helper()
 		waitFor(t, func() bool {
-			h.open.mu.Lock()
-			defer h.open.mu.Unlock()
+			h.conns.mu.Lock()
+			defer h.conns.mu.Unlock()
 			n := 0
-			for c := range h.open.open {
-				at := h.open.deadline(since)
-				c.since = at // also of the busy one, which came first
+			for c := range h.conns.open {
+				at := h.conns.deadline(since)
+				c.queuedSince = at // also of the busy one, which came first
 				if was := c.idleSince.Load(); was != 0 && c.idleSince.CompareAndSwap(was, at) {
 					n++
 				}
@@ -91,7 +91,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 			return n == want
 		})
 	}
-	idle(2, time.Now().Add(-idleAfter))
+	idle(2, time.Now().Add(-clientMinIdle))
 	for i := range 2 {
 		v := visit(t, addr)
 		v.send(post(`{"a":1}`))
@@ -104,7 +104,7 @@ func TestIdleConnectionsMakeRoomBeforeAnyIsTurnedAway(t *testing.T) {
 			t.Errorf("idle connection %d was answered %d %s", i, status, body)
 		}
 	}
-	idle(2, time.Now().Add(time.Hour)) // for less than idleAfter, however slow the machine is
+	idle(2, time.Now().Add(time.Hour)) // for less than clientMinIdle, however slow the machine is
 	v := visit(t, addr)
 	v.send(post(`{"a":1}`))
 	if status, body := v.answer(); status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
@@ -131,11 +131,11 @@ func TestWhatHasArrivedIsSeenUnread(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if unread(c) {
+	if hasUnread(c) {
 		t.Error("nothing was sent")
 	}
 	v.send("x")
-	waitFor(t, func() bool { return unread(c) })
+	waitFor(t, func() bool { return hasUnread(c) })
 }
 
 // A client that sends its request along with the connection is told, not reset.
@@ -153,7 +153,7 @@ func TestWhoIsTurnedAwayHearsIt(t *testing.T) {
 		_, err := io.WriteString(v, request)
 		status, body := v.answer()
 		v.Close()
-		if time.Since(began) >= leaveWithin { // nobody is listened to for longer
+		if time.Since(began) >= turnAwayTime { // nobody is listened to for longer
 			continue
 		}
 		if err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, CodeOverloaded) {
@@ -164,5 +164,5 @@ func TestWhoIsTurnedAwayHearsIt(t *testing.T) {
 	if heard == 0 {
 		t.Error("the machine is too slow for this test")
 	}
-	waitFor(t, func() bool { return h.open.leaving.Load() == 0 })
+	waitFor(t, func() bool { return h.conns.turningAway.Load() == 0 })
 }

@@ -67,7 +67,7 @@ func TestOnlyRequestLinesAreJudgedAsSuch(t *testing.T) {
 	const pattern = "GET /healthz HTTP/1.1\nHost: localhost\r\n\r\n"
 	lines := "{\"a\":1}\n" + pattern + "{\"b\":\n2}\n{}\n"
 	skippable := "\x50\x2a\x4d\x18" + fmt.Sprintf("%c\x00\x00\x00", len(pattern)) + pattern
-	long := strings.Repeat(" ", maxIgnored) + pattern
+	long := strings.Repeat(" ", maxDiscardedBody) + pattern
 	request := func(method, path, body string, headers ...string) string {
 		return strings.Replace(post(body, headers...), "POST /api/usages", method+" "+path, 1)
 	}

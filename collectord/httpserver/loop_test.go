@@ -121,7 +121,7 @@ func TestEachCommitAnswersItsOwnRequests(t *testing.T) {
 
 // Many appends have few signals, and a commit with many requests is answered whole.
 func TestALoopAppendsManyWithOneSignal(t *testing.T) {
-	const n = 3*turnAnswers + 1
+	const n = 3*maxTurnResponses + 1
 	log := newCommitLog()
 	_, addr := serve(t, log, Options{})
 	held := make([]*visitor, n)
@@ -172,7 +172,7 @@ func TestALoopServesOthersWhileACommitHangs(t *testing.T) {
 // A client that sends without end has its turn, and then others.
 func TestAClientThatSendsWithoutEndHasItsTurn(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
-	l, err := newLoop(h, headBytes)
+	l, err := newLoop(h, loopsBudgetBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,10 +188,10 @@ func TestAClientThatSendsWithoutEndHasItsTurn(t *testing.T) {
 	}
 	s := &socket{listener: &net.UnixAddr{}, fd: fds[0]}
 	c := h.newConn(s)
-	s.join(c, l)
+	s.joinLoop(c, l)
 	l.begin(c)
-	if c.arrived == 0 || c.arrived > readsInTurn*readAtOnce || !slices.Contains(l.posted, c) {
-		t.Errorf("%d bytes were read at once", c.arrived)
+	if c.bodyReceived == 0 || c.bodyReceived > maxReadsInTurn*maxReadBytes || !slices.Contains(l.posted, c) {
+		t.Errorf("%d bytes were read at once", c.bodyReceived)
 	}
 	l.close(c)
 }
@@ -400,8 +400,8 @@ func TestALoopEndsWithItsServer(t *testing.T) {
 	}
 	for _, l := range *h.loops.Load() {
 		<-l.ended
-		if l.load.Load() != 0 || int(l.left.Load()) != l.budget || len(l.hungry)+len(l.awaited) > 0 {
-			t.Errorf("%d connections, %d bytes, %d hungry, %d wait", l.load.Load(), l.left.Load(), len(l.hungry), len(l.awaited))
+		if l.connCount.Load() != 0 || int(l.leftBytes.Load()) != l.budgetBytes || len(l.memoryWaiters)+len(l.commitWaits) > 0 {
+			t.Errorf("%d connections, %d bytes, %d hungry, %d wait", l.connCount.Load(), l.leftBytes.Load(), len(l.memoryWaiters), len(l.commitWaits))
 		}
 	}
 }

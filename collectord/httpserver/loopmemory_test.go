@@ -15,7 +15,7 @@ func (h *Server) kept() (n int) {
 		return 0 // it is not serving yet
 	}
 	for _, l := range *all {
-		n += l.budget - int(l.left.Load())
+		n += l.budgetBytes - int(l.leftBytes.Load())
 	}
 	return n
 }
@@ -93,13 +93,13 @@ func (b *budget) left() int {
 func starve(h *Server) (restore func()) {
 	var took []int64
 	for _, l := range *h.loops.Load() {
-		n := l.left.Load()
-		l.left.Store(int64(l.reserve) - 1)
-		took = append(took, n-int64(l.reserve)+1)
+		n := l.leftBytes.Load()
+		l.leftBytes.Store(int64(l.maxShareBytes) - 1)
+		took = append(took, n-int64(l.maxShareBytes)+1)
 	}
 	return func() {
 		for i, l := range *h.loops.Load() {
-			l.left.Add(took[i])
+			l.leftBytes.Add(took[i])
 			l.wake()
 		}
 	}
@@ -139,7 +139,7 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 
 	// One that keeps much gives it back as it makes room.
 	waitFor(t, func() bool { return h.kept() == 0 })
-	for range 3 * headBytes / (8 << 10) / 2 {
+	for range 3 * loopsBudgetBytes / (8 << 10) / 2 {
 		v := visit(t, addr)
 		v.send("POST /api/usages HTTP/1.1\r\nX: " + strings.Repeat("x", 7<<10))
 	}
@@ -148,8 +148,8 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 	if status, body := served.answer(); status != 201 {
 		t.Errorf("%d %s", status, body)
 	}
-	if h.open.room.hungry.Load() < 3 || h.MadeRoom()["header"] == 0 {
-		t.Errorf("%d had to wait; made room: %v", h.open.room.hungry.Load(), h.MadeRoom())
+	if h.conns.room.readsDelayed.Load() < 3 || h.ClosedForRoom()["header"] == 0 {
+		t.Errorf("%d had to wait; made room: %v", h.conns.room.readsDelayed.Load(), h.ClosedForRoom())
 	}
 	log.mu.Lock()
 	defer log.mu.Unlock()
@@ -160,7 +160,7 @@ func TestAConnectionWithoutAShareWaitsForOne(t *testing.T) {
 
 func (h *Server) starving() bool {
 	for _, l := range *h.loops.Load() {
-		if l.starving.Load() {
+		if l.memoryShort.Load() {
 			return true
 		}
 	}

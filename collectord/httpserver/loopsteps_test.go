@@ -24,8 +24,8 @@ import (
 func handLoop(t *testing.T, log Log, o Options) *loop {
 	t.Helper()
 	h := newServer(t, log, o)
-	h.open.epoch = h.open.epoch.Add(-time.Hour) // it has run for a while
-	l, err := newLoop(h, headBytes)
+	h.conns.epoch = h.conns.epoch.Add(-time.Hour) // it has run for a while
+	l, err := newLoop(h, loopsBudgetBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func (l *loop) connect(t *testing.T, text string) (*conn, *peer) {
 	t.Helper()
 	c, p := l.accept(t, text)
 	l.now = time.Now()
-	l.look(c, begins)
+	l.resume(c, reasonNew)
 	return c, p
 }
 
@@ -59,7 +59,7 @@ func (l *loop) accept(t *testing.T, text string) (*conn, *peer) {
 	t.Cleanup(func() { _ = unix.Close(p.fd) })
 	s := &socket{listener: &net.UnixAddr{}, fd: fds[0]}
 	c := l.server.newConn(s)
-	s.join(c, l)
+	s.joinLoop(c, l)
 	p.send(text)
 	t.Cleanup(func() {
 		if !c.closed {
@@ -94,11 +94,11 @@ func (l *loop) turn(t *testing.T) {
 	t.Helper()
 	for n := 1; n > 0; {
 		l.now = time.Now()
-		ready, err := l.poller.Poll(l.event)
+		ready, err := l.poller.Poll(l.handleEvent)
 		if err != nil {
 			t.Fatal(err)
 		}
-		n = ready + l.takeOutcomes() + l.takePosted()
+		n = ready + l.resumeCommitted() + l.resumePosted()
 	}
 	l.commit()
 }
@@ -108,18 +108,18 @@ func (l *loop) turn(t *testing.T) {
 func TestAnEventIsOfWhoWaitsForIt(t *testing.T) {
 	l := handLoop(t, newMemoryLog(), Options{})
 	c, p := l.connect(t, "")
-	l.event(epoll.Event{FD: len(l.conns) + 1000, Readable: true}) // it was closed in this turn
-	l.event(epoll.Event{FD: c.fd - 1, Readable: true})
-	c.waits = stepAppend
+	l.handleEvent(epoll.Event{FD: len(l.conns) + 1000, Readable: true}) // it was closed in this turn
+	l.handleEvent(epoll.Event{FD: c.fd - 1, Readable: true})
+	c.waitingFor = stepAppend
 	for _, before := range []bool{false, true} {
 		for _, e := range []epoll.Event{{Writable: true}, {Readable: true}, {HungUp: true}, {Readable: true, Writable: true, HungUp: true}} {
 			e.FD, c.readable, c.hungUp = c.fd, before, before
 			p.send("x")
-			l.event(e)
+			l.handleEvent(e)
 			if c.readable != (before || e.Readable) || c.hungUp != (before || e.HungUp) {
 				t.Errorf("%+v: readable %t, hung up %t; before: %t", e, c.readable, c.hungUp, before)
 			}
-			if c.waits != stepAppend || len(c.in) > 0 || c.ignored > 0 {
+			if c.waitingFor != stepAppend || len(c.in) > 0 || c.discardedBytes > 0 {
 				t.Fatalf("%+v: it goes on while its usages are stored", e)
 			}
 		}
@@ -132,7 +132,7 @@ func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
 	l := handLoop(t, log, Options{})
 	var clients []*conn
 	var peers []*peer
-	for range turnAnswers + 3 {
+	for range maxTurnResponses + 3 {
 		c, p := l.connect(t, post(`{}`))
 		clients, peers = append(clients, c), append(peers, p)
 	}
@@ -142,12 +142,12 @@ func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
 		t.Errorf("%d commits have begun", log.began)
 	}
 	l.waiter.Deliver(wal.Outcome{Commit: 99}) // nobody waits for it
-	if n := l.takeOutcomes(); n != 0 {
+	if n := l.resumeCommitted(); n != 0 {
 		t.Errorf("%d answers of another commit", n)
 	}
 	log.finish(log.next(), nil)
-	for _, want := range []int{turnAnswers, 3, 0} {
-		if n := l.takeOutcomes(); n != want {
+	for _, want := range []int{maxTurnResponses, 3, 0} {
+		if n := l.resumeCommitted(); n != want {
 			t.Errorf("%d answers in a turn, want %d", n, want)
 		}
 	}
@@ -156,30 +156,30 @@ func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
 			t.Fatalf("%d: %q", i, got)
 		}
 	}
-	if len(l.awaited) != 0 || len(l.spare) != 1 || len(l.spare[0]) != 0 || l.spare[0][:1][0] != nil {
-		t.Fatalf("%d wait still, %d lists are spare, with %d", len(l.awaited), len(l.spare), len(l.spare[0]))
+	if len(l.commitWaits) != 0 || len(l.spareLists) != 1 || len(l.spareLists[0]) != 0 || l.spareLists[0][:1][0] != nil {
+		t.Fatalf("%d wait still, %d lists are spare, with %d", len(l.commitWaits), len(l.spareLists), len(l.spareLists[0]))
 	}
 
 	// Two commits, of which the other ends first.
 	var numbers []uint64
 	for i := range 2 {
 		peers[i].send(post(fmt.Sprintf(`{"n":%d}`, i)))
-		l.event(epoll.Event{FD: clients[i].fd, Readable: true})
+		l.handleEvent(epoll.Event{FD: clients[i].fd, Readable: true})
 		numbers = append(numbers, log.next())
 	}
 	for i := 1; i >= 0; i-- {
 		log.finish(numbers[i], nil)
-		if n := l.takeOutcomes(); n != 1 {
+		if n := l.resumeCommitted(); n != 1 {
 			t.Errorf("%d answers, want one", n)
 		}
 		if got := peers[i].received() + "|" + peers[1-i].received(); strings.Count(got, "HTTP/1.1 201") != 1 || got[0] == '|' {
 			t.Errorf("%q", got)
 		}
 	}
-	if l.commit(); log.began != 2 || len(l.spare) != 2 {
-		t.Errorf("%d commits have begun, %d lists are spare", log.began, len(l.spare))
+	if l.commit(); log.began != 2 || len(l.spareLists) != 2 {
+		t.Errorf("%d commits have begun, %d lists are spare", log.began, len(l.spareLists))
 	}
-	if clients[0].waits != stepRead || clients[0].closed {
+	if clients[0].waitingFor != stepRead || clients[0].closed {
 		t.Error("it does not go on")
 	}
 }
@@ -189,12 +189,12 @@ func TestSoManyAnswersAreGivenInATurn(t *testing.T) {
 func TestSoManyAreLookedAtInATurn(t *testing.T) {
 	l := handLoop(t, newMemoryLog(), Options{})
 	c, _ := l.connect(t, "")
-	for range turnAnswers + 3 {
+	for range maxTurnResponses + 3 {
 		l.posted = append(l.posted, c)
 	}
-	c.posted = more
-	for _, want := range []int{turnAnswers, 3, 0} {
-		if n := l.takePosted(); n != want {
+	c.posted = reasonMore
+	for _, want := range []int{maxTurnResponses, 3, 0} {
+		if n := l.resumePosted(); n != want {
 			t.Errorf("%d in a turn, want %d", n, want)
 		}
 	}
@@ -203,12 +203,12 @@ func TestSoManyAreLookedAtInATurn(t *testing.T) {
 	}
 	for _, waits := range []step{stepRead, stepEnd} {
 		gone, _ := l.connect(t, "")
-		gone.waits, gone.readable = waits, true
+		gone.waitingFor, gone.readable = waits, true
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.post(gone, more)
+		l.post(gone, reasonMore)
 		l.close(gone)
 		if l.conns[gone.fd] != nil {
 			t.Error("what is closed is still known by its descriptor")
@@ -217,7 +217,7 @@ func TestSoManyAreLookedAtInATurn(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = unix.Write(fds[1], []byte("another's"))
-		l.takePosted()
+		l.resumePosted()
 		if n, err := unix.IoctlGetInt(gone.fd, unix.SIOCINQ); n != len("another's") || err != nil {
 			t.Errorf("%d bytes are left of another's: %v", n, err)
 		}
@@ -232,10 +232,10 @@ func TestSoManyAreLookedAtInATurn(t *testing.T) {
 func TestLoopsOfAServer(t *testing.T) {
 	a, b := handLoop(t, newMemoryLog(), Options{}), handLoop(t, newMemoryLog(), Options{})
 	h := a.server
-	if h.endLoops(); h.leastLoop() != nil || h.Alive() != nil {
+	if h.endLoops(); h.leastLoadedLoop() != nil || h.Alive() != nil {
 		t.Error("there is a loop before any is started")
 	}
-	h.wakeHungry()
+	h.wakeMemoryWaiters()
 	h.loops.Store(&[]*loop{a, b})
 	woken := func(l *loop) bool {
 		select {
@@ -246,24 +246,24 @@ func TestLoopsOfAServer(t *testing.T) {
 		}
 	}
 	for _, loads := range [][2]int64{{2, 1}, {1, 2}} {
-		a.load.Store(loads[0])
-		b.load.Store(loads[1])
-		if least := h.leastLoop(); least.load.Load() != 1 {
-			t.Errorf("of %v one with %d", loads, least.load.Load())
+		a.connCount.Store(loads[0])
+		b.connCount.Store(loads[1])
+		if least := h.leastLoadedLoop(); least.connCount.Load() != 1 {
+			t.Errorf("of %v one with %d", loads, least.connCount.Load())
 		}
 	}
-	b.starving.Store(true)
-	if h.wakeHungry(); woken(a) || !woken(b) {
+	b.memoryShort.Store(true)
+	if h.wakeMemoryWaiters(); woken(a) || !woken(b) {
 		t.Error("the wrong one was woken")
 	}
 	now := time.Now()
 	for _, began := range []time.Duration{-time.Second, -stuckAfter + time.Second, -stuckAfter - time.Second} {
-		b.began.Store(h.open.deadline(now.Add(began)))
+		b.turnStart.Store(h.conns.deadline(now.Add(began)))
 		if err := h.Alive(); (err != nil) != (began < -stuckAfter) {
 			t.Errorf("a turn that began %v ago: %v", began, err)
 		}
 	}
-	b.began.Store(0) // it waits
+	b.turnStart.Store(0) // it waits
 	if err := h.Alive(); err != nil {
 		t.Error(err)
 	}
@@ -271,7 +271,7 @@ func TestLoopsOfAServer(t *testing.T) {
 	if h.Alive() == nil {
 		t.Error("a loop that failed is alive")
 	}
-	if h.endLoops(); !a.over || !b.over || !woken(a) || !woken(b) {
+	if h.endLoops(); !a.shouldEnd || !b.shouldEnd || !woken(a) || !woken(b) {
 		t.Error("a loop was not told to end")
 	}
 }
@@ -283,21 +283,21 @@ func TestALoopShowsItsTurns(t *testing.T) {
 	h := l.server
 	for n := range uint64(3) {
 		before, began := h.LoopTurns().Count(), int64(0)
-		if done, more := l.turns(10, func() int { began = l.began.Load(); return int(n) }); done != int(n) || more {
+		if done, more := l.turns(10, func() int { began = l.turnStart.Load(); return int(n) }); done != int(n) || more {
 			t.Errorf("%d were done instead of %d, more: %t", done, n, more)
 		}
-		if late := time.Duration(h.open.deadline(time.Now()) - began); late < 0 || late > testLimit {
+		if late := time.Duration(h.conns.deadline(time.Now()) - began); late < 0 || late > testLimit {
 			t.Errorf("a turn that begins now is shown to have begun %v ago", late)
 		}
 		if got := h.LoopTurns().Count() - before; got != min(n, 1) {
 			t.Errorf("%d turns are counted that did %d", got, n)
 		}
 	}
-	if done, more := l.turns(10, func() int { return 10 }); done != 10*roundTurns || !more {
+	if done, more := l.turns(10, func() int { return 10 }); done != 10*maxRoundTurns || !more {
 		t.Errorf("%d were done, more: %t", done, more)
 	}
 	go l.run()
-	waitFor(t, func() bool { return l.began.Load() == 0 })
+	waitFor(t, func() bool { return l.turnStart.Load() == 0 })
 	h.loops.Store(&[]*loop{l})
 	h.endLoops()
 	<-l.ended
@@ -351,22 +351,22 @@ func TestADeadlineIsLookedAtOnceItHasPassed(t *testing.T) {
 		l := handLoop(t, newMemoryLog(), Options{})
 		s := &socket{listener: &net.UnixAddr{}, fd: -1}
 		c := l.server.newConn(s)
-		s.join(c, l)
-		for _, of := range []int{reading, writing} {
+		s.joinLoop(c, l)
+		for _, of := range []int{readDeadline, writeDeadline} {
 			set := []func(time.Time) error{s.SetReadDeadline, s.SetWriteDeadline}[of]
 			for _, in := range []time.Duration{time.Hour, 0, -time.Hour} {
 				_ = set(time.Now().Add(in))
-				if passed := in <= 0; s.isLate(of, time.Now()) != passed || (l.postedFor(c) == late) != passed {
-					t.Errorf("in %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), l.postedFor(c))
+				if passed := in <= 0; s.deadlinePassed(of, time.Now()) != passed || (l.postedFor(c) == reasonDeadline) != passed {
+					t.Errorf("in %v: late %t, looked at for %d", in, s.deadlinePassed(of, time.Now()), l.postedFor(c))
 				}
 				<-time.After(max(in, 0))
 				synctest.Wait()
-				if !s.isLate(of, time.Now()) || s.isLate(1-of, time.Now()) || l.postedFor(c) != late {
-					t.Errorf("after %v: late %t, looked at for %d", in, s.isLate(of, time.Now()), l.postedFor(c))
+				if !s.deadlinePassed(of, time.Now()) || s.deadlinePassed(1-of, time.Now()) || l.postedFor(c) != reasonDeadline {
+					t.Errorf("after %v: late %t, looked at for %d", in, s.deadlinePassed(of, time.Now()), l.postedFor(c))
 				}
 				_ = set(time.Time{})
 				l.takeAll(c)
-				if _ = set(time.Time{}); s.isLate(of, time.Now()) || l.postedFor(c) != 0 {
+				if _ = set(time.Time{}); s.deadlinePassed(of, time.Now()) || l.postedFor(c) != 0 {
 					t.Errorf("without a deadline it is late, or looked at for %d", l.postedFor(c))
 				}
 			}
@@ -378,24 +378,24 @@ func TestADeadlineIsLookedAtOnceItHasPassed(t *testing.T) {
 func TestALoopThatHasEndedTakesInNobody(t *testing.T) {
 	l := handLoop(t, newMemoryLog(), Options{})
 	c, s := &conn{}, &socket{fd: 7}
-	if s.join(c, nil); c.loop != nil || s.driver != nil {
+	if s.joinLoop(c, nil); c.loop != nil || s.conn != nil {
 		t.Error("there is no loop")
 	}
 	for range 2 {
-		l.over = true
-		if !l.isOver() {
+		l.shouldEnd = true
+		if !l.isDone() {
 			t.Fatal("nobody is left, and it goes on")
 		}
-		if s.join(c, l); c.loop != nil || s.driver != nil || l.load.Load() != 0 {
+		if s.joinLoop(c, l); c.loop != nil || s.conn != nil || l.connCount.Load() != 0 {
 			t.Error("it has ended")
 		}
 	}
-	l.over = false
-	l.isOver()
-	if s.join(c, l); c.loop != l || s.driver != c || c.socket != s || c.fd != 7 || l.load.Load() != 1 {
+	l.shouldEnd = false
+	l.isDone()
+	if s.joinLoop(c, l); c.loop != l || s.conn != c || c.socket != s || c.fd != 7 || l.connCount.Load() != 1 {
 		t.Error("it goes on, and does not take one in")
 	}
-	if l.over = true; l.isOver() {
+	if l.shouldEnd = true; l.isDone() {
 		t.Error("it ends with one left")
 	}
 }
@@ -415,9 +415,9 @@ func TestAConnectionThatCantBeWaitedForIsClosed(t *testing.T) {
 	}
 	s := &socket{listener: &net.UnixAddr{}, fd: fd}
 	c := l.server.newConn(s)
-	s.join(c, l)
-	l.look(c, begins)
-	if !c.closed || l.load.Load() != 0 || s.fd >= 0 || !strings.Contains(log.String(), "can't be waited for") {
+	s.joinLoop(c, l)
+	l.resume(c, reasonNew)
+	if !c.closed || l.connCount.Load() != 0 || s.fd >= 0 || !strings.Contains(log.String(), "can't be waited for") {
 		t.Errorf("it is open, or was read: %s", &log)
 	}
 }
@@ -439,19 +439,19 @@ func TestWhatFollowsTheLastAnswerIsReadInTurns(t *testing.T) {
 		t.Fatal("nothing has come, and it is closed, or read again")
 	}
 	p.send(strings.Repeat("x", 100_000))
-	for reads := 0; c.ignored < 100_000; reads++ { // one read for each time that it is looked at
+	for reads := 0; c.discardedBytes < 100_000; reads++ { // one read for each time that it is looked at
 		if reads > 100 {
 			t.Fatal("it is not read")
 		}
-		before := c.ignored
-		if n, err := l.poller.Poll(l.event); err != nil || n+l.takePosted() == 0 {
-			t.Fatalf("%d bytes were read: %v", c.ignored, err)
+		before := c.discardedBytes
+		if n, err := l.poller.Poll(l.handleEvent); err != nil || n+l.resumePosted() == 0 {
+			t.Fatalf("%d bytes were read: %v", c.discardedBytes, err)
 		}
-		if c.ignored > before+2*len(l.scratch) {
-			t.Fatalf("%d bytes were read at once", c.ignored-before)
+		if c.discardedBytes > before+2*len(l.readBuf) {
+			t.Fatalf("%d bytes were read at once", c.discardedBytes-before)
 		}
 	}
-	c.ignored = lingerBytes - 2
+	c.discardedBytes = lingerBytes - 2
 	p.send("x")
 	if l.turn(t); c.closed || c.readable {
 		t.Errorf("it is closed too soon (%t), or there is more to read (%t)", c.closed, c.readable)
@@ -491,15 +491,15 @@ func TestTheTimeOfATurnIsTheLoops(t *testing.T) {
 		t.Errorf("in a turn of %v it is %v", then, c.now())
 	}
 	_ = c.net.SetReadDeadline(time.Now()) // after the turn has begun
-	l.takePosted()
+	l.resumePosted()
 	if got := p.received(); !strings.Contains(got, " 408 ") {
 		t.Errorf("%q", got)
 	}
-	c, _ = l.connect(t, post(strings.Repeat(" ", freeBytes)+"{}"))
-	if c.waits != stepPrepare || c.inTurn {
-		t.Errorf("it waits for step %d, with the loop's time: %t", c.waits, c.inTurn)
+	c, _ = l.connect(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
+	if c.waitingFor != stepPrepare || c.ownedByLoop {
+		t.Errorf("it waits for step %d, with the loop's time: %t", c.waitingFor, c.ownedByLoop)
 	}
-	waitFor(t, func() bool { l.turn(t); return c.waits == stepRead })
+	waitFor(t, func() bool { l.turn(t); return c.waitingFor == stepRead })
 }
 
 // A client that leaves instead of sending what it was told to send leaves nothing behind.
@@ -510,9 +510,9 @@ func TestWhoLeavesBeforeItContinuesLeavesNothing(t *testing.T) {
 	if err := unix.Shutdown(p.fd, unix.SHUT_RD); err != nil { // EPIPE for the server
 		t.Fatal(err)
 	}
-	l.look(c, begins)
-	if l.turn(t); c.request != nil || !c.gone || !c.closed || l.kept() != 0 {
-		t.Errorf("a request is there: %t, it is gone: %t, closed: %t; %d bytes are kept", c.request != nil, c.gone, c.closed, l.kept())
+	l.resume(c, reasonNew)
+	if l.turn(t); c.request != nil || !c.unwritable || !c.closed || l.kept() != 0 {
+		t.Errorf("a request is there: %t, it is gone: %t, closed: %t; %d bytes are kept", c.request != nil, c.unwritable, c.closed, l.kept())
 	}
 }
 
@@ -524,15 +524,15 @@ func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
 		closed bool
 	}{
 		"sends still": {func(*conn) {}, false},
-		"gone":        {func(c *conn) { c.gone = true }, true},
-		"cut off":     {func(c *conn) { c.hold.Store(taken) }, true},
-		"silent":      {func(c *conn) { c.unread = false }, true},
+		"gone":        {func(c *conn) { c.unwritable = true }, true},
+		"cut off":     {func(c *conn) { c.hold.Store(holdTaken) }, true},
+		"silent":      {func(c *conn) { c.clientMaySend = false }, true},
 	} {
 		c, _ := l.connect(t, "")
-		c.unread = true
+		c.clientMaySend = true
 		row.is(c)
-		if l.end(c); c.closed != row.closed || !c.closed && (l.postedFor(c)&more == 0 || c.state != stateLingering) {
-			t.Errorf("%s: closed %t, it is to be read: %t, %s", name, c.closed, l.postedFor(c)&more != 0, stateNames[c.state])
+		if l.end(c); c.closed != row.closed || !c.closed && (l.postedFor(c)&reasonMore == 0 || c.state != stateLingering) {
+			t.Errorf("%s: closed %t, it is to be read: %t, %s", name, c.closed, l.postedFor(c)&reasonMore != 0, stateNames[c.state])
 		}
 	}
 }
@@ -541,7 +541,7 @@ func TestWhoIsGoneIsNotListenedTo(t *testing.T) {
 func TestWhatAWorkerAppendsIsAnsweredAfterItsCommit(t *testing.T) {
 	log := newCommitLog()
 	l := handLoop(t, log, Options{})
-	_, p := l.connect(t, post(strings.Repeat(" ", freeBytes)+"{}"))
+	_, p := l.connect(t, post(strings.Repeat(" ", unbudgetedBytes)+"{}"))
 	log.stored(t, 1)
 	waitFor(t, func() bool { log.mu.Lock(); defer log.mu.Unlock(); return log.began == 1 })
 	if l.turn(t); p.received() != "" {
@@ -560,12 +560,12 @@ func TestWhatIsPreparedInTheLoop(t *testing.T) {
 		r     request
 		quick bool
 	}{
-		"one":       {request{arriving: []byte("{}")}, true},
-		"4 KiB":     {request{arriving: make([]byte, freeBytes)}, true},
-		"beyond":    {request{arriving: make([]byte, freeBytes+1)}, false},
-		"coded":     {request{coding: gzipped, arriving: []byte("{}")}, false},
-		"some":      {request{arriving: []byte(strings.Repeat("{}", freeParts))}, true},
-		"many":      {request{arriving: []byte(strings.Repeat("{}", freeParts+1))}, false},
+		"one":       {request{rawBody: []byte("{}")}, true},
+		"4 KiB":     {request{rawBody: make([]byte, unbudgetedBytes)}, true},
+		"beyond":    {request{rawBody: make([]byte, unbudgetedBytes+1)}, false},
+		"coded":     {request{coding: gzipped, rawBody: []byte("{}")}, false},
+		"some":      {request{rawBody: []byte(strings.Repeat("{}", unbudgetedUsages))}, true},
+		"many":      {request{rawBody: []byte(strings.Repeat("{}", unbudgetedUsages+1))}, false},
 		"no bodies": {request{}, true},
 	} {
 		if c.request = &row.r; c.isQuick() != row.quick {
@@ -579,97 +579,97 @@ func TestWhatAConnectionKeepsIsItsOwn(t *testing.T) {
 	l := handLoop(t, newMemoryLog(), Options{})
 	const half = "POST /api/usages HTTP/1.1\r\nHost: loc"
 	c, p := l.connect(t, half)
-	clear(l.scratch)
+	clear(l.readBuf)
 	if len(l.posted) > 0 {
 		t.Error("it is looked at again before more has come")
 	}
-	if string(c.in) != half || c.share != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.space != nil || l.kept() != c.share {
-		t.Fatalf("%q of %d bytes, out %d, space %d; %d are counted, %d of the loop", c.in, cap(c.in), cap(c.out), len(c.space), c.share, l.kept())
+	if string(c.in) != half || c.shareBytes != cap(c.in) || cap(c.in) > 256 || c.out != nil || c.readSpace != nil || l.kept() != c.shareBytes {
+		t.Fatalf("%q of %d bytes, out %d, space %d; %d are counted, %d of the loop", c.in, cap(c.in), cap(c.out), len(c.readSpace), c.shareBytes, l.kept())
 	}
 	// The rest, and part of the next one.
 	p.send(post(`{"a":1}`)[len(half):] + half)
 	l.turn(t)
-	clear(l.scratch)
-	if got := p.received(); strings.Count(got, " 201 ") != 1 || string(c.in) != half || c.from != 0 || c.share != cap(c.in) || l.kept() != c.share {
-		t.Fatalf("%q; %q is left; %d are counted", got, c.in, c.share)
+	clear(l.readBuf)
+	if got := p.received(); strings.Count(got, " 201 ") != 1 || string(c.in) != half || c.consumed != 0 || c.shareBytes != cap(c.in) || l.kept() != c.shareBytes {
+		t.Fatalf("%q; %q is left; %d are counted", got, c.in, c.shareBytes)
 	}
 	p.send(post(`{"a":1}`)[len(half):])
 	l.turn(t)
-	if got := p.received(); strings.Count(got, " 201 ") != 1 || c.in != nil || c.out != nil || c.share != 0 || l.kept() != 0 {
+	if got := p.received(); strings.Count(got, " 201 ") != 1 || c.in != nil || c.out != nil || c.shareBytes != 0 || l.kept() != 0 {
 		t.Fatalf("%q; %d and %d bytes are kept, %d counted", got, cap(c.in), cap(c.out), l.kept())
 	}
-	if cap(l.out) == 0 || cap(l.out) > firstBuffer {
-		t.Errorf("answers are written in %d bytes", cap(l.out))
+	if cap(l.writeBuf) == 0 || cap(l.writeBuf) > firstBufferBytes {
+		t.Errorf("answers are written in %d bytes", cap(l.writeBuf))
 	}
 
 	// Own memory is used again for what is left of it.
 	own := append(make([]byte, 0, 512), "consumed"+half...)
-	if got := l.own(own, own[len("consumed"):], l.scratch); string(got) != half || cap(got) != 512 {
+	if got := l.ownCopy(own, own[len("consumed"):], l.readBuf); string(got) != half || cap(got) != 512 {
 		t.Errorf("%q of %d bytes", got, cap(got))
 	}
-	for _, loops := range [][]byte{l.scratch, nil} {
-		if got := l.own(own, own, loops); cap(got) != 512 {
+	for _, loops := range [][]byte{l.readBuf, nil} {
+		if got := l.ownCopy(own, own, loops); cap(got) != 512 {
 			t.Errorf("%q of %d bytes", got, cap(got))
 		}
 	}
 
 	// What is lent is the loop's, and what is larger than that does not become it.
-	l.lend(c)
-	if cap(c.out) != cap(l.out) || &c.out[:1][0] != &l.out[:1][0] {
+	l.attachWriteBuffer(c)
+	if cap(c.out) != cap(l.writeBuf) || &c.out[:1][0] != &l.writeBuf[:1][0] {
 		t.Error("another's memory is lent")
 	}
-	c.out = make([]byte, 0, firstBuffer+1)
-	l.lend(c)
-	if cap(c.out) != firstBuffer+1 {
+	c.out = make([]byte, 0, firstBufferBytes+1)
+	l.attachWriteBuffer(c)
+	if cap(c.out) != firstBufferBytes+1 {
 		t.Error("what a connection has is replaced")
 	}
-	was := cap(l.out)
-	for _, size := range []int{firstBuffer + 1, 1} {
+	was := cap(l.writeBuf)
+	for _, size := range []int{firstBufferBytes + 1, 1} {
 		c.out = make([]byte, 0, size)
-		if l.keep(c); cap(l.out) != was {
-			t.Errorf("the loop keeps %d bytes", cap(l.out))
+		if l.reclaimBuffers(c); cap(l.writeBuf) != was {
+			t.Errorf("the loop keeps %d bytes", cap(l.writeBuf))
 		}
 	}
-	l.left.Store(1)
-	if c, _ := l.connect(t, half); len(c.in) > 0 || !c.starving {
+	l.leftBytes.Store(1)
+	if c, _ := l.connect(t, half); len(c.in) > 0 || !c.awaitingMemory {
 		t.Errorf("%q was read with one byte left", c.in)
 	}
 }
 
-func (l *loop) kept() int { return l.budget - int(l.left.Load()) }
+func (l *loop) kept() int { return l.budgetBytes - int(l.leftBytes.Load()) }
 
 // A body's first buffer belongs to one request at a time.
 func TestABuffersBodyHasOneOwner(t *testing.T) {
 	l := handLoop(t, newMemoryLog(), Options{})
 	a, b := &request{}, &request{}
-	l.lendBody(a) // there is none
-	if a.arriving != nil {
+	l.attachBodyBuffer(a) // there is none
+	if a.rawBody != nil {
 		t.Fatal("it was lent what is not there")
 	}
-	a.arriving = append(make([]byte, 0, firstBuffer), "{}"...)
-	a.body = a.arriving
-	l.takeBody(a)
-	if a.arriving != nil || a.body != nil || len(l.bodies) != 1 {
-		t.Fatalf("%q, %q, %d", a.arriving, a.body, len(l.bodies))
+	a.rawBody = append(make([]byte, 0, firstBufferBytes), "{}"...)
+	a.body = a.rawBody
+	l.reclaimBodyBuffer(a)
+	if a.rawBody != nil || a.body != nil || len(l.bodyBufs) != 1 {
+		t.Fatalf("%q, %q, %d", a.rawBody, a.body, len(l.bodyBufs))
 	}
-	has := &request{arriving: make([]byte, 0, 10)}
-	if l.lendBody(has); cap(has.arriving) != 10 || len(l.bodies) != 1 {
+	has := &request{rawBody: make([]byte, 0, 10)}
+	if l.attachBodyBuffer(has); cap(has.rawBody) != 10 || len(l.bodyBufs) != 1 {
 		t.Error("it has one, and was lent another")
 	}
-	l.lendBody(a)
-	l.lendBody(b)
-	if cap(a.arriving) != firstBuffer || len(a.arriving) != 0 || b.arriving != nil || len(l.bodies) != 0 {
-		t.Errorf("%d, %d, %d", cap(a.arriving), cap(b.arriving), len(l.bodies))
+	l.attachBodyBuffer(a)
+	l.attachBodyBuffer(b)
+	if cap(a.rawBody) != firstBufferBytes || len(a.rawBody) != 0 || b.rawBody != nil || len(l.bodyBufs) != 0 {
+		t.Errorf("%d, %d, %d", cap(a.rawBody), cap(b.rawBody), len(l.bodyBufs))
 	}
-	b.arriving = make([]byte, firstBuffer+1)
-	if l.takeBody(b); len(l.bodies) != 0 || b.arriving == nil {
+	b.rawBody = make([]byte, firstBufferBytes+1)
+	if l.reclaimBodyBuffer(b); len(l.bodyBufs) != 0 || b.rawBody == nil {
 		t.Error("a buffer of another size was taken")
 	}
-	for range spareBuffers + 1 {
-		l.takeBody(&request{arriving: make([]byte, firstBuffer)})
+	for range maxSpareBuffers + 1 {
+		l.reclaimBodyBuffer(&request{rawBody: make([]byte, firstBufferBytes)})
 	}
-	if len(l.bodies) != spareBuffers {
-		t.Errorf("%d are kept", len(l.bodies))
+	if len(l.bodyBufs) != maxSpareBuffers {
+		t.Errorf("%d are kept", len(l.bodyBufs))
 	}
 }
 
@@ -680,7 +680,7 @@ func TestTheHungryAreFedInTheirOrder(t *testing.T) {
 	l := handLoop(t, log, Options{})
 	l.server.loops.Store(&[]*loop{l})
 	restore := starve(l.server)
-	l.left.Add(-1) // not even one is fed
+	l.leftBytes.Add(-1) // not even one is fed
 	var clients []*conn
 	var peers []*peer
 	for i := range 4 {
@@ -688,26 +688,26 @@ func TestTheHungryAreFedInTheirOrder(t *testing.T) {
 		clients, peers = append(clients, c), append(peers, p)
 		l.drive(c) // again
 	}
-	if len(l.hungry) != 4 || l.server.open.room.hungry.Load() != 4 {
-		t.Fatalf("%d wait, %d are counted", len(l.hungry), l.server.open.room.hungry.Load())
+	if len(l.memoryWaiters) != 4 || l.server.conns.room.readsDelayed.Load() != 4 {
+		t.Fatalf("%d wait, %d are counted", len(l.memoryWaiters), l.server.conns.room.readsDelayed.Load())
 	}
 	l.close(clients[0])
-	clients[1].waits = stepWrite // it is told something meanwhile
-	if l.feed(); !l.starving.Load() || len(l.hungry) != 3 {
-		t.Errorf("%d wait, starving %t", len(l.hungry), l.starving.Load())
+	clients[1].waitingFor = stepWrite // it is told something meanwhile
+	if l.resumeMemoryWaiters(); !l.memoryShort.Load() || len(l.memoryWaiters) != 3 {
+		t.Errorf("%d wait, starving %t", len(l.memoryWaiters), l.memoryShort.Load())
 	}
 	restore()
-	l.left.Add(1)
-	if l.feed(); l.starving.Load() || len(l.hungry) != 0 {
-		t.Errorf("%d wait, starving %t", len(l.hungry), l.starving.Load())
+	l.leftBytes.Add(1)
+	if l.resumeMemoryWaiters(); l.memoryShort.Load() || len(l.memoryWaiters) != 0 {
+		t.Errorf("%d wait, starving %t", len(l.memoryWaiters), l.memoryShort.Load())
 	}
 	if want := []string{`{"n":2}`, `{"n":3}`}; fmt.Sprint(log.usages) != fmt.Sprint(want) {
 		t.Errorf("stored %q", log.usages)
 	}
 	l.turn(t)
 	for i, p := range peers {
-		if got := p.received(); (got != "") != (i > 0) || clients[i].starving {
-			t.Errorf("%d, which starves (%t): %q", i, clients[i].starving, got)
+		if got := p.received(); (got != "") != (i > 0) || clients[i].awaitingMemory {
+			t.Errorf("%d, which starves (%t): %q", i, clients[i].awaitingMemory, got)
 		}
 	}
 }
@@ -725,10 +725,10 @@ func TestSoManyWorkersRunAtATime(t *testing.T) {
 		<-began
 	}
 	w.mu.Lock()
-	if w.running != maxWorkers || len(w.waiting) != maxWorkers {
-		t.Errorf("%d run, %d wait", w.running, len(w.waiting))
+	if w.running != maxWorkers || len(w.queue) != maxWorkers {
+		t.Errorf("%d run, %d wait", w.running, len(w.queue))
 	}
-	waiting := w.waiting
+	waiting := w.queue
 	w.mu.Unlock()
 	close(leave)
 	done.Wait()
@@ -738,7 +738,7 @@ func TestSoManyWorkersRunAtATime(t *testing.T) {
 		}
 	}
 	waitFor(t, func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.running == 0 })
-	if len(w.waiting) != 0 || waiting[0] != nil {
+	if len(w.queue) != 0 || waiting[0] != nil {
 		t.Error("what is done is kept")
 	}
 }
@@ -746,7 +746,7 @@ func TestSoManyWorkersRunAtATime(t *testing.T) {
 // sendBuffer sets how much the kernel keeps of what is written, and returns how to read that.
 func sendBuffer(t *testing.T, fd int) func() int {
 	t.Helper()
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, answerBuffer); err != nil {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBufferBytes); err != nil {
 		t.Fatal(err)
 	}
 	return func() int {
@@ -770,7 +770,7 @@ func TestOnlyALargeAnswerHasALargeBuffer(t *testing.T) {
 	if p.received(); buffer() != small {
 		t.Error("a small answer has a large buffer")
 	}
-	c.large, c.waits = make([]byte, 1<<20), stepWrite
+	c.largeBody, c.waitingFor = make([]byte, 1<<20), stepWrite
 	c.out = append(c.out, "x"...)
 	if l.write(c) || buffer() <= small {
 		t.Fatalf("a large answer has a buffer of %d bytes", buffer())
@@ -783,8 +783,8 @@ func TestOnlyALargeAnswerHasALargeBuffer(t *testing.T) {
 		}
 	}
 	got += len(p.received())
-	if got != 1+1<<20 || buffer() != small || c.sent != 0 {
-		t.Errorf("%d bytes have come, the buffer has %d, %d were sent", got, buffer(), c.sent)
+	if got != 1+1<<20 || buffer() != small || c.sentBytes != 0 {
+		t.Errorf("%d bytes have come, the buffer has %d, %d were sent", got, buffer(), c.sentBytes)
 	}
 }
 
@@ -800,7 +800,7 @@ func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
 	defer c.raw.Close()
 	buffer := sendBuffer(t, fds[0])
 	small := buffer()
-	c.out, c.large = []byte("x"), make([]byte, 1<<20)
+	c.out, c.largeBody = []byte("x"), make([]byte, 1<<20)
 	written := make(chan error, 1)
 	go func() { written <- c.write() }()
 	waitFor(t, func() bool { return buffer() > small })
@@ -810,14 +810,14 @@ func TestOnlyALargeAnswerHasALargeBufferWithoutALoop(t *testing.T) {
 	if err := <-written; err != nil || buffer() != small {
 		t.Errorf("%v; the buffer has %d bytes", err, buffer())
 	}
-	c.large = nil
+	c.largeBody = nil
 	if err := c.write(); err != nil || buffer() != small {
 		t.Errorf("%v; the buffer has %d bytes", err, buffer())
 	}
 }
 
 // postedFor is why the loop is to look at a connection. Timers post, too.
-func (l *loop) postedFor(c *conn) reason {
+func (l *loop) postedFor(c *conn) postReason {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return c.posted

@@ -148,10 +148,10 @@ func TestAnAuthenticatedRequestMakesAClient(t *testing.T) {
 	n := neighbour{"ada", conn, bufio.NewReader(conn)}
 	n.send(t, post("not JSON", headers[0]))
 	n.answer(t)
-	h.open.mu.Lock()
-	defer h.open.mu.Unlock()
-	if h.open.plain.clients.n != 1 || h.open.plain.strangers.n != 0 {
-		t.Errorf("%d clients, %d strangers", h.open.plain.clients.n, h.open.plain.strangers.n)
+	h.conns.mu.Lock()
+	defer h.conns.mu.Unlock()
+	if h.conns.plain.clients.n != 1 || h.conns.plain.strangers.n != 0 {
+		t.Errorf("%d clients, %d strangers", h.conns.plain.clients.n, h.conns.plain.strangers.n)
 	}
 }
 
@@ -179,9 +179,9 @@ func TestWhoWasCutOffIsNotAuthenticated(t *testing.T) {
 	h := newServer(t, log, Options{Policy: auth.Policy{Tokens: tokens}})
 	s := &script{in: bytes.NewReader([]byte(post("{}", headers[0])))}
 	c := h.newConn(s)
-	c.hold.Store(taken)
+	c.hold.Store(holdTaken)
 	c.serve()
-	if out := s.out.String(); !strings.HasPrefix(out, "HTTP/1.1 503 ") || c.known.Load() || len(log.usages) > 0 {
+	if out := s.out.String(); !strings.HasPrefix(out, "HTTP/1.1 503 ") || c.isClient.Load() || len(log.usages) > 0 {
 		t.Errorf("stored %v: %s", log.usages, out)
 	}
 }

@@ -11,13 +11,13 @@ import (
 func TestRetryAfterIsWhenThereIsRoomAndNotTheSameForAll(t *testing.T) {
 	seen := map[string]bool{}
 	for range 200 {
-		s := spread(9500 * time.Millisecond)
+		s := retrySeconds(9500 * time.Millisecond)
 		seen[s] = true
 		if n, err := strconv.Atoi(s); err != nil || n < 10 || n > 16 {
 			t.Errorf("Retry-After %s", s)
 		}
 	}
-	if len(seen) < 4 || spread(0) == "0" {
+	if len(seen) < 4 || retrySeconds(0) == "0" {
 		t.Errorf("always one of %v", seen)
 	}
 }

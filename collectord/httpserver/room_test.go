@@ -16,7 +16,7 @@ import (
 
 // aged waits until everyone who is connected has been for longer than a stranger
 // may be, and has been idle for longer than a client may be.
-func aged() { <-time.After(strangersTime + 100*time.Millisecond) }
+func aged() { <-time.After(strangerGrace + 100*time.Millisecond) }
 
 // Whatever a stranger does, it makes room before a client that idles, and the
 // first that came makes room first. One that has begun a request is told so.
@@ -65,8 +65,8 @@ func TestStrangersMakeRoomBeforeClients(t *testing.T) {
 					t.Errorf("stranger %d was answered %d %s", i, status, body)
 				}
 			}
-			if h.MadeRoom()[c.kind] != 3 {
-				t.Errorf("made room: %v", h.MadeRoom())
+			if h.ClosedForRoom()[c.kind] != 3 {
+				t.Errorf("made room: %v", h.ClosedForRoom())
 			}
 			posts(client) // over the connection it had
 		})
@@ -93,7 +93,7 @@ func TestWhatIsAuthenticatedOrBeingStoredIsNeverCutOff(t *testing.T) {
 	aged()
 	for range 10 { // of whom the first finds a place beside the slow one
 		_, _ = io.WriteString(visit(t, addr), "GET") // it may be cut off already
-		<-time.After(2 * leastTime)
+		<-time.After(2 * connMinTime)
 	}
 	v := visit(t, anonymous)
 	v.send(post("{}"))
@@ -129,7 +129,7 @@ func TestWhoIsCutOffHasNothingStored(t *testing.T) {
 				v := visit(t, addr)
 				// It may be cut off already.
 				_, _ = io.WriteString(v, "POST /api/usages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n")
-				<-time.After(leastTime)
+				<-time.After(connMinTime)
 				_, _ = io.WriteString(v, "{}")
 				if status, _ := v.answer(); status == http.StatusCreated {
 					mu.Lock()
@@ -144,8 +144,8 @@ func TestWhoIsCutOffHasNothingStored(t *testing.T) {
 	waitFor(t, func() bool { return h.Connections() == 0 })
 	log.mu.Lock()
 	defer log.mu.Unlock()
-	if created != len(log.usages) || created == 0 || h.MadeRoom()["header"]+h.MadeRoom()["body"] == 0 {
-		t.Errorf("%d answered 201, %d stored; made room: %v", created, len(log.usages), h.MadeRoom())
+	if created != len(log.usages) || created == 0 || h.ClosedForRoom()["header"]+h.ClosedForRoom()["body"] == 0 {
+		t.Errorf("%d answered 201, %d stored; made room: %v", created, len(log.usages), h.ClosedForRoom())
 	}
 }
 
@@ -164,7 +164,7 @@ func TestCrowdedConnectionsAreLoggedOnce(t *testing.T) {
 	began := time.Now()
 	for range 30 {
 		_, _ = io.WriteString(visit(t, addr), "GET") // it may be cut off already
-		<-time.After(leastTime)
+		<-time.After(connMinTime)
 	}
 	const reached, over = "http.max_connections is reached", "no connection makes room or is turned away any more"
 	waitFor(t, func() bool {
@@ -179,8 +179,8 @@ func TestCrowdedConnectionsAreLoggedOnce(t *testing.T) {
 	if sweeps := 1 + int(time.Since(began)/sweepEvery); n == 0 || n > sweeps || ends > 1+int(time.Since(began)/calmAfter) || strings.Count(text.String(), "trouble=connections") != n+ends {
 		t.Errorf("logged: %s", text.String())
 	}
-	if made := h.MadeRoom(); made["header"]+made["silent"]+h.TurnedAway() < 28 {
-		t.Errorf("made room: %v, turned away: %d", h.MadeRoom(), h.TurnedAway())
+	if made := h.ClosedForRoom(); made["header"]+made["silent"]+h.TurnedAway() < 28 {
+		t.Errorf("made room: %v, turned away: %d", h.ClosedForRoom(), h.TurnedAway())
 	}
 }
 
@@ -191,18 +191,18 @@ func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 // Connections are swept as long as there are any, or their trouble is to be called off.
 func TestASweepFollowsAnotherAsLongAsItTakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &newServer(t, newMemoryLog(), Options{}).open
-		s.timer = time.AfterFunc(time.Hour, func() {})
+		s := &newServer(t, newMemoryLog(), Options{}).conns
+		s.sweepTimer = time.AfterFunc(time.Hour, func() {})
 		for _, row := range []struct {
 			open, reached, follows bool
 		}{{true, false, true}, {false, true, true}, {false, false, false}} {
-			s.timer.Stop()
+			s.sweepTimer.Stop()
 			s.open = map[*conn]struct{}{}
 			if row.open {
 				s.open[s.server.newConn(&deadlines{})] = struct{}{}
 			}
-			s.room.reached, s.room.last = row.reached, time.Now()
-			if s.sweepAll(time.Now()); s.timer.Stop() != row.follows {
+			s.room.shortageReported, s.room.lastChange = row.reached, time.Now()
+			if s.sweepAll(time.Now()); s.sweepTimer.Stop() != row.follows {
 				t.Errorf("%+v: another follows: %t", row, !row.follows)
 			}
 		}

@@ -72,7 +72,7 @@ func TestConnectionsOverTLSMakeRoomForEachOther(t *testing.T) {
 	second.send(rest)
 	answered("a stranger over TLS that came later", second, http.StatusCreated)
 	waitFor(t, func() bool { return strings.Contains(text.String(), "http.max_connections is reached") })
-	if made := h.MadeRoom()["header"]; made != 2 || h.TurnedAway() != 0 {
-		t.Errorf("made room: %v, turned away: %d", h.MadeRoom(), h.TurnedAway())
+	if made := h.ClosedForRoom()["header"]; made != 2 || h.TurnedAway() != 0 {
+		t.Errorf("made room: %v, turned away: %d", h.ClosedForRoom(), h.TurnedAway())
 	}
 }

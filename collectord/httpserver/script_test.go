@@ -26,7 +26,7 @@ func (s *script) SetWriteDeadline(_ time.Time) error { return nil }
 func serveScript(h *Server, client, text string) string {
 	s := &script{in: bytes.NewReader([]byte(text))}
 	c := h.newConn(s)
-	c.client = client
+	c.certificateName = client
 	c.serve()
 	return s.out.String()
 }

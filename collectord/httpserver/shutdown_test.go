@@ -49,9 +49,9 @@ func TestShutdownDoesNotWaitForWhoBecomesIdle(t *testing.T) {
 	over := make(chan error, 1)
 	go func() { over <- h.Shutdown(ctx) }()
 	waitFor(t, func() bool {
-		h.open.mu.Lock()
-		defer h.open.mu.Unlock()
-		return h.open.none != nil
+		h.conns.mu.Lock()
+		defer h.conns.mu.Unlock()
+		return h.conns.drained != nil
 	})
 	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(first), client)), nil)
 	if err != nil || resp.StatusCode != http.StatusCreated || resp.Close {

@@ -48,7 +48,7 @@ func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	prepare(tcp)
+	setSocketOptions(tcp)
 	ln, err := adopt(tcp)
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +71,7 @@ func TestWhatASocketWritesLeavesAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for option, least := range map[[2]int]int{{unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1, {unix.SOL_SOCKET, unix.SO_SNDBUF}: answerBuffer} {
+	for option, least := range map[[2]int]int{{unix.IPPROTO_TCP, unix.TCP_NODELAY}: 1, {unix.SOL_SOCKET, unix.SO_SNDBUF}: sendBufferBytes} {
 		var got int
 		if err := raw.Control(func(fd uintptr) { got, err = unix.GetsockoptInt(int(fd), option[0], option[1]) }); err != nil {
 			t.Error(err)
@@ -161,7 +161,7 @@ func TestASocketWritesAllOfIt(t *testing.T) {
 func TestAClosedSocketSaysSo(t *testing.T) {
 	for name, before := range map[string]func(*socket){
 		"at once":          func(*socket) {},
-		"once it has been": func(s *socket) { _, _ = s.pollable() },
+		"once it has been": func(s *socket) { _, _ = s.asFile() },
 	} {
 		s, _ := pair(t)
 		before(s)

@@ -151,7 +151,7 @@ func TestARequestDoesNotDependOnTheOneBefore(t *testing.T) {
 			}
 		}
 	}
-	for n, b := range map[string][2]int{"in flight": {h.inFlight.free, h.opts.MaxInFlight}, "small": {h.small.free, smallBodies}, "storing": {h.storing.free, h.opts.maxStored()}} {
+	for n, b := range map[string][2]int{"in flight": {h.inFlight.free, h.opts.MaxInFlight}, "small": {h.small.free, smallBodiesBytes}, "storing": {h.storing.free, h.opts.maxStoringBytes()}} {
 		if b[0] != b[1] {
 			t.Errorf("%s: %d bytes are free of %d", n, b[0], b[1])
 		}

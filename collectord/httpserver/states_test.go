@@ -67,9 +67,9 @@ var stateNames = [states]string{
 func (c *slowClient) is(want state) {
 	c.t.Helper()
 	synctest.Wait()
-	c.server.open.mu.Lock()
-	defer c.server.open.mu.Unlock()
-	for open := range c.server.open.open {
+	c.server.conns.mu.Lock()
+	defer c.server.conns.mu.Unlock()
+	for open := range c.server.conns.open {
 		open.mu.Lock()
 		got := open.state
 		open.mu.Unlock()
@@ -80,7 +80,7 @@ func (c *slowClient) is(want state) {
 		if idle := got == stateOpening || got == stateHandshake || got == stateIdle; idle != (open.idleSince.Load() != 0) {
 			c.t.Fatalf("%s, idle: %t", stateNames[got], !idle)
 		}
-		if got == stateIdle && open.hold.Load() != free {
+		if got == stateIdle && open.hold.Load() != holdFree {
 			c.t.Fatal("idle, and can't make room")
 		}
 		return
@@ -108,24 +108,24 @@ func TestWhoIsCutOffGetsNoMoreTime(t *testing.T) {
 		c := h.newConn(d)
 		c.enter(stateBody)
 		now := time.Now()
-		c.expire(h.open.deadline(now.Add(time.Hour)), now)
+		c.expire(h.conns.deadline(now.Add(time.Hour)), now)
 		if !d.until.Equal(now) {
 			t.Error("a deadline that has passed was not set")
 		}
 		if c.cutOff(); !d.reads.Equal(now) {
 			t.Errorf("more is read for %v", time.Until(d.reads))
 		}
-		if time.Until(d.until) != cutWithin {
+		if time.Until(d.until) != cutOffTime {
 			t.Errorf("an answer that is being written has %v", time.Until(d.until))
 		}
 		time.Sleep(time.Hour) // a busy machine
 		c.enter(stateWriting)
-		if time.Until(d.until) != cutWithin || c.by != 0 || !c.isLast() {
-			t.Errorf("an answer has %v, and by %d", time.Until(d.until), c.by)
+		if time.Until(d.until) != cutOffTime || c.deadline != 0 || !c.isLast() {
+			t.Errorf("an answer has %v, and by %d", time.Until(d.until), c.deadline)
 		}
 		c.enter(stateLingering)
-		if c.by != 0 || time.Until(d.until) > cutWithin {
-			t.Errorf("lingers until %v, and by %d", d.until, c.by)
+		if c.deadline != 0 || time.Until(d.until) > cutOffTime {
+			t.Errorf("lingers until %v, and by %d", d.until, c.deadline)
 		}
 	})
 }
@@ -172,9 +172,9 @@ func TestARequestIsBegunAnew(t *testing.T) {
 func TestAReleasedRequestKeepsNothing(t *testing.T) {
 	h := newServer(t, newMemoryLog(), Options{})
 	r := worn(h.requests.New().(*request))
-	r.coding, r.held, r.stored = identity, allotment{}, 0
+	r.coding, r.reserved, r.storingBytes = identity, reservation{}, 0
 	h.release(r)
-	if r.client != "" || len(r.key) > 0 || r.body != nil || len(r.arriving)+len(r.parts)+len(r.ids)+len(r.answer) > 0 || r.record.Usage != nil || r.batch.gaps != nil {
+	if r.client != "" || len(r.key) > 0 || r.body != nil || len(r.rawBody)+len(r.ranges)+len(r.ids)+len(r.responseBuf) > 0 || r.record.Usage != nil || r.batch.rejectedSet != nil {
 		t.Errorf("%+v", r)
 	}
 }

@@ -62,13 +62,13 @@ func TestNothingIsHeldAfterAStorm(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
-	h.open.mu.Lock()
-	defer h.open.mu.Unlock()
-	if h.small.free != smallBodies || h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStored() || h.decoding.free != h.opts.MaxBody {
+	h.conns.mu.Lock()
+	defer h.conns.mu.Unlock()
+	if h.small.free != smallBodiesBytes || h.inFlight.free != h.opts.MaxInFlight || h.storing.free != h.opts.maxStoringBytes() || h.decoding.free != h.opts.MaxBody {
 		t.Errorf("free: %d small, %d in flight, %d storing, %d decoding", h.small.free, h.inFlight.free, h.storing.free, h.decoding.free)
 	}
-	if len(h.window.underWay) > 0 || len(h.decoders.slots) > 0 || len(h.open.open) > 0 || h.open.plain != (crowd{}) || h.open.secure != (crowd{}) {
-		t.Errorf("%d claims, %d decoders, %d open, %+v, %+v", len(h.window.underWay), len(h.decoders.slots), len(h.open.open), h.open.plain, h.open.secure)
+	if len(h.window.underWay) > 0 || len(h.decoders.slots) > 0 || len(h.conns.open) > 0 || h.conns.plain != (connClass{}) || h.conns.secure != (connClass{}) {
+		t.Errorf("%d claims, %d decoders, %d open, %+v, %+v", len(h.window.underWay), len(h.decoders.slots), len(h.conns.open), h.conns.plain, h.conns.secure)
 	}
 	for wait := time.Now().Add(testLimit); runtime.NumGoroutine() > goroutines+2 && time.Now().Before(wait); {
 		runtime.Gosched()

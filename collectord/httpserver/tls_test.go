@@ -302,7 +302,7 @@ func TestHandshakesThatFailAreCountedAndLoggedWithoutWhatWasSent(t *testing.T) {
 		_, err := io.WriteString(v, post(strings.Repeat(" ", 1<<20)))
 		status, body := v.answer()
 		v.Close()
-		if time.Since(began) >= leaveWithin { // nobody is listened to for longer
+		if time.Since(began) >= turnAwayTime { // nobody is listened to for longer
 			continue
 		}
 		if err != nil || status != 400 || !strings.Contains(body, "use https") {
@@ -345,7 +345,7 @@ func TestWhoIsTurnedAwayHearsItOverTLS(t *testing.T) {
 	_, release := busy(t, log, addr, 1)
 	defer release()
 	h.SetPolicy(auth.Policy{TLS: ca.Server(t, nil)})
-	waitFor(t, func() bool { // a busy machine may take longer than leaveWithin
+	waitFor(t, func() bool { // a busy machine may take longer than turnAwayTime
 		v, err := visitTLS(t, addr, ca.Config(nil))
 		if err != nil {
 			return false
@@ -370,9 +370,9 @@ func TestUnfinishedHandshakesStopNobody(t *testing.T) {
 	}
 	waitFor(t, func() bool { return h.Connections() == 40 })
 	waitFor(t, func() bool { // for the first that came
-		h.open.mu.Lock()
-		defer h.open.mu.Unlock()
-		return h.open.secure.strangers.head.since <= h.open.deadline(time.Now())-int64(leastTime)
+		h.conns.mu.Lock()
+		defer h.conns.mu.Unlock()
+		return h.conns.secure.strangers.head.queuedSince <= h.conns.deadline(time.Now())-int64(connMinTime)
 	})
 	v, err := visitTLS(t, addr, ca.Config(nil))
 	if err != nil {

@@ -38,8 +38,8 @@ func newServer(t testing.TB, log Log, o Options) *Server {
 	for i := range h.statuses {
 		h.statuses[i].Store(0)
 	}
-	for class := range h.took {
-		h.took[class] = histogram.NewLatency()
+	for class := range h.latencies {
+		h.latencies[class] = histogram.NewLatency()
 	}
 	h.window = newWindow(h.opts.IdempotencyKeys, h.opts.IdempotencyWindow)
 	h.log = log
@@ -108,15 +108,15 @@ func (l *gatheringLog) AppendSeq(ctx context.Context, recs iter.Seq[*wal.Record]
 func worn(r *request) *request {
 	body := []byte(`{"another":"client"}`)
 	r.client, r.prefer, r.content, r.coding, r.key = another, preferences{handling: true, returns: true, strict: true, ids: true}, linesContent, gzipped, bytes.Clone(body)
-	r.arriving, r.body, r.answer = append(r.arriving[:0], body...), bytes.Clone(body), bytes.Clone(body)
-	r.parts, r.ids = []part{{0, uint32(len(body))}}, []wal.ID{{1}}
+	r.rawBody, r.body, r.responseBuf = append(r.rawBody[:0], body...), bytes.Clone(body), bytes.Clone(body)
+	r.ranges, r.ids = []byteRange{{0, uint32(len(body))}}, []wal.ID{{1}}
 	r.batch = batch{
-		single: true, given: true, values: 3, gaps: gaps{6},
-		faults: []rejected{{7, usage.Error{Code: usage.CodeTooDeep, Offset: 7, Reason: another}}}, rejected: usage.Counts{{Code: usage.CodeTooDeep, N: 2}},
+		single: true, derivedIDs: true, valueCount: 3, rejectedSet: bitSet{6},
+		faults: []rejectedUsage{{7, usage.Error{Code: usage.CodeTooDeep, Offset: 7, Reason: another}}}, rejectedCounts: usage.Counts{{Code: usage.CodeTooDeep, N: 2}},
 	}
 	r.record = wal.Record{Usage: body, Client: another, ID: wal.ID{1}}
-	r.held, r.stored = allotment{1, 1}, 1
-	r.again, r.claimed, r.claim = true, true, digest{1}
+	r.reserved, r.storingBytes = reservation{1, 1}, 1
+	r.repeated, r.claimed, r.claimKey = true, true, digest{1}
 	return r
 }
 

@@ -82,36 +82,36 @@ func TestFramesOfEveryMakeAreDecoded(t *testing.T) {
 	t.Parallel()
 	h := newServer(t, newMemoryLog(), Options{})
 	for name, f := range frames(t) {
-		if n := zstdBound(f[0]); n < len(f[1]) {
+		if n := zstdSizeBound(f[0]); n < len(f[1]) {
 			t.Errorf("%s: at most %d bytes are expected of %d", name, n, len(f[1]))
 		}
 		r, _ := h.requests.Get().(*request)
 		r.begin(&header{coding: zstandard}, "")
-		r.arriving = f[0]
+		r.rawBody = f[0]
 		if n, err := h.decodeZstd(r); err != nil || n != len(f[1]) || !bytes.Equal(r.body, f[1]) {
 			t.Errorf("%s: %d bytes, %v", name, n, err)
 		}
-		if over := r.held.mayHold() - len(r.body); r.held.large > 0 && over > smallBody {
-			t.Errorf("%s: %d bytes are reserved for %d", name, r.held.mayHold(), len(r.body))
+		if over := r.reserved.allowedBytes() - len(r.body); r.reserved.large > 0 && over > smallBodyBytes {
+			t.Errorf("%s: %d bytes are reserved for %d", name, r.reserved.allowedBytes(), len(r.body))
 		}
 		for cut := range 20 {
 			d, _ := h.requests.Get().(*request)
 			d.begin(&header{coding: zstandard}, "")
-			d.arriving = f[0][:len(f[0])*cut/20]
+			d.rawBody = f[0][:len(f[0])*cut/20]
 			n, err := h.decodeZstd(d)
-			reader, _ := zstd.NewReader(bytes.NewReader(d.arriving), zstd.WithDecoderConcurrency(1))
+			reader, _ := zstd.NewReader(bytes.NewReader(d.rawBody), zstd.WithDecoderConcurrency(1))
 			want, wantErr := io.ReadAll(reader)
 			reader.Close()
 			if (err == nil) != (wantErr == nil) || err == nil && !bytes.Equal(d.body, want) {
 				t.Errorf("%s, cut off: %d bytes, %v; want %d, %v", name, n, err, len(want), wantErr)
 			}
-			d.arriving = nil
+			d.rawBody = nil
 			h.release(d)
 		}
-		r.arriving = nil
+		r.rawBody = nil
 		h.release(r)
 	}
-	if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodies {
+	if h.inFlight.free != h.opts.MaxInFlight || h.small.free != smallBodiesBytes {
 		t.Error("not all is given back")
 	}
 }
